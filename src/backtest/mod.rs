@@ -1,0 +1,1 @@
+//! The policies on recorded spot markets.

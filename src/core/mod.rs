@@ -1,0 +1,13 @@
+//! Every rule of lowtide, as pure functions of policy, snapshot and time.
+//!
+//! Decides: what to buy, where a pod goes, when work moves, when a machine ends, and why.
+//! Does not: read a clock, do I/O, or draw a random number. Time and chance are arguments.
+
+pub mod catalog;
+pub mod decision;
+pub mod ids;
+pub mod market;
+pub mod money;
+pub mod need;
+pub mod placement;
+pub mod time;

@@ -1,0 +1,1 @@
+//! The ports, and the driver that observes, records and executes what the core planned.

@@ -1,0 +1,33 @@
+//! lowtide buys the cheapest GPU capacity the AWS market has, moves work before the machine dies,
+//! and proves every cent of it.
+//!
+//! Every pass of the operator is the same four steps, and only the second one decides anything:
+//!
+//! ```text
+//!   observe  ->  plan(policy, snapshot, now) -> Plan  ->  record  ->  execute
+//!   adapters     core (pure)                            outbox      adapters
+//! ```
+//!
+//! Where to look:
+//! - [`core`]: every rule. No clock, no I/O, no randomness, no hash-map iteration.
+//! - [`engine`]: the ports, and the driver that observes, records and executes what the core planned.
+//! - [`backtest`]: the policies on recorded spot markets.
+//! - `aws`, `kube`, `ledger` (feature `live`): adapters; they do I/O and decide nothing.
+//! - `lab` (feature `lab`): the local world: EC2 simulator, control plane, the demo's story.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod backtest;
+pub mod core;
+pub mod engine;
+
+#[cfg(feature = "live")]
+pub mod aws;
+#[cfg(feature = "live")]
+pub mod cli;
+#[cfg(feature = "live")]
+pub mod kube;
+#[cfg(feature = "live")]
+pub mod ledger;
+
+#[cfg(feature = "lab")]
+pub mod lab;
