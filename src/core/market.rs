@@ -1,1 +1,145 @@
-//! (being written)
+//! The market: offers, their prices and how old those are, and which pools are cooling down.
+//!
+//! Decides: whether a price may be bought on, and how long a pool that refused us is left alone.
+//! Does not: choose (see `placement`), or ask anyone for a price (see the `aws` adapter).
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::ids::{InstanceType, Region, ZoneId};
+use super::money::MicroUsdPerHour;
+use super::time::{Millis, Timestamp};
+
+/// How capacity is bought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CapacityType {
+    /// Prepaid capacity (ODCR or Capacity Block).
+    Reserved,
+    /// Interruptible with two minutes' notice.
+    Spot,
+    /// List price.
+    OnDemand,
+}
+
+impl fmt::Display for CapacityType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            CapacityType::Reserved => "reserved",
+            CapacityType::Spot => "spot",
+            CapacityType::OnDemand => "on-demand",
+        })
+    }
+}
+
+/// One pool of capacity: what EC2 can run out of, and what has one price.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CapacityPool {
+    /// The region.
+    pub region: Region,
+    /// The zone id.
+    pub zone: ZoneId,
+    /// The instance type.
+    pub instance_type: InstanceType,
+    /// How it is bought.
+    pub capacity_type: CapacityType,
+}
+
+impl fmt::Display for CapacityPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} in {}", self.instance_type, self.capacity_type, self.zone)
+    }
+}
+
+/// Where a price came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PriceSource {
+    /// DescribeSpotPriceHistory.
+    SpotPriceHistory,
+    /// The Pricing API.
+    PriceList,
+    /// The dated snapshot that ships with lowtide.
+    Snapshot,
+    /// A file the user gave.
+    File,
+}
+
+/// A pool with a price.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// What is offered.
+    pub pool: CapacityPool,
+    /// Its price, for the whole machine.
+    pub price_per_hour: MicroUsdPerHour,
+    /// When that price was last confirmed.
+    pub observed_at: Timestamp,
+    /// Who said so.
+    pub source: PriceSource,
+    /// Expected interruptions per 1,000 instance-hours; zero for on-demand and reserved.
+    pub interruptions_per_1000h: i64,
+}
+
+/// Everything that can be bought, one offer per pool, and what is known of each pool.
+///
+/// A pool without a price is absent: unknown, never a guess.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Market {
+    /// The offers.
+    pub offers: BTreeMap<CapacityPool, Offer>,
+    /// Pools that refused us, and until when they are left alone.
+    pub cool_downs: BTreeMap<CapacityPool, CoolDown>,
+}
+
+/// A pool that answered "no capacity" is left alone, longer each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoolDown {
+    /// How many refusals in a row.
+    pub refusals: u32,
+    /// When it may be asked again.
+    pub until: Timestamp,
+    /// Why it was refused.
+    pub cause: CoolDownCause,
+}
+
+/// Why a pool is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CoolDownCause {
+    /// EC2 said there is no capacity.
+    NoCapacity,
+    /// EC2 interrupted an instance there.
+    Interrupted,
+    /// A machine from there never joined the cluster.
+    NeverJoined,
+    /// A machine from there joined without its GPUs.
+    NoGpus,
+    /// The account's quota is used up.
+    Quota,
+    /// EC2 refused for a reason of configuration (unsupported type, unknown subnet, permission).
+    Refused,
+}
+
+impl CoolDown {
+    /// The next cool-down after one more refusal at `now`: `base`, doubled each time, at most `cap`.
+    pub fn after(previous: Option<CoolDown>, cause: CoolDownCause, now: Timestamp, base: Millis, cap: Millis) -> CoolDown {
+        let refusals = previous.map_or(0, |p| p.refusals).saturating_add(1);
+        let span = base.0.saturating_mul(1_i64 << (refusals - 1).min(20)).min(cap.0);
+        CoolDown { refusals, until: now + Millis(span), cause }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cool_downs_double_up_to_the_cap() {
+        let (base, cap) = (Millis::from_mins(3), Millis::from_mins(10));
+        let first = CoolDown::after(None, CoolDownCause::NoCapacity, Timestamp(0), base, cap);
+        let second = CoolDown::after(Some(first), CoolDownCause::NoCapacity, Timestamp(0), base, cap);
+        let third = CoolDown::after(Some(second), CoolDownCause::NoCapacity, Timestamp(0), base, cap);
+        assert_eq!([first.until.0, second.until.0, third.until.0], [180_000, 360_000, 600_000]);
+    }
+}

@@ -10,4 +10,5 @@ pub mod market;
 pub mod money;
 pub mod need;
 pub mod placement;
+pub mod record;
 pub mod time;

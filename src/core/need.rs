@@ -1,1 +1,88 @@
-//! (being written)
+//! What a pod needs, read from its annotations and resources.
+//!
+//! Decides: how each annotation under `lowtide.dev/` is read, and which faults are refused with which sentence.
+//! Does not: look at offers.
+
+use serde::{Deserialize, Serialize};
+
+use super::catalog::{Architecture, Mebibytes, Millicores};
+use super::ids::{GpuModel, Region, ZoneId};
+use super::money::MicroUsdPerHour;
+use super::time::{Millis, Timestamp};
+
+/// What kind of work it is: decides how it is moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkloadKind {
+    /// Serves requests: the replacement is Ready before the old one goes.
+    Inference,
+    /// Runs to an end: it is told, checkpoints, and is remade.
+    Batch,
+}
+
+/// Which capacity types an owner accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum CapacityPreference {
+    /// The cheapest; on-demand when no spot can be had.
+    #[default]
+    SpotFirst,
+    /// Spot or nothing.
+    SpotOnly,
+    /// Never interruptible.
+    OnDemand,
+}
+
+/// A deadline: a point in time, or a span from the pod's creation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deadline {
+    /// RFC 3339 in the annotation.
+    At(Timestamp),
+    /// `26h`, `1h30m` in the annotation.
+    After(Millis),
+}
+
+/// What one pod needs of a machine. Equal needs are placed together, so this is the key of a group.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Need {
+    /// What kind of work.
+    pub kind: WorkloadKind,
+    /// GPUs per pod (`nvidia.com/gpu` limit), at least 1.
+    pub gpus: i64,
+    /// Memory needed of each GPU.
+    pub gpu_memory: Mebibytes,
+    /// Models accepted, sorted; empty accepts any.
+    pub gpu_models: Vec<GpuModel>,
+    /// CPU requested by all containers.
+    pub cpu: Millicores,
+    /// Memory requested by all containers.
+    pub memory: Mebibytes,
+    /// Architecture wanted by node selector; `None` accepts any.
+    pub architecture: Option<Architecture>,
+    /// Region patterns (`us-*`, `eu-west-1`), sorted; empty accepts the pool's.
+    pub regions: Vec<String>,
+    /// Zones wanted by node selector, sorted; empty accepts any.
+    pub zones: Vec<ZoneId>,
+    /// Spot, on-demand or both.
+    pub capacity: CapacityPreference,
+    /// The owner's cap, binds when buying.
+    pub max_price_per_gpu_hour: Option<MicroUsdPerHour>,
+    /// GiB that a move across regions must carry.
+    pub data_gib: i64,
+    /// Where those data are; `None` means wherever the pod is.
+    pub data_region: Option<Region>,
+}
+
+/// What the owner said about time and standby: not part of the group key.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Schedule {
+    /// When batch work must be done.
+    pub deadline: Option<Deadline>,
+    /// How long the owner thinks it runs.
+    pub expected_runtime: Option<Millis>,
+    /// How long a checkpoint takes after SIGTERM.
+    pub checkpoint_grace: Option<Millis>,
+    /// Warm slots to keep.
+    pub standby: u32,
+}

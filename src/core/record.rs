@@ -1,0 +1,216 @@
+//! What the ledger is told: decisions and observed facts, each with an id made before it is written.
+//!
+//! Decides: the shape of a fact and its identity (writing twice is harmless).
+//! Does not: compute money from facts (see `ledger`), or deliver them (see the outbox in `kube`).
+
+use serde::{Deserialize, Serialize};
+
+use super::decision::{Attribution, Decision, Workload};
+use super::ids::{ClaimName, DecisionId, InstanceId, ObjectRef, Uid, derive_uuid};
+use super::market::CapacityPool;
+use super::money::MicroUsdPerHour;
+use super::need::WorkloadKind;
+use super::time::{Millis, Timestamp};
+
+/// Why an instance ended, as far as billing cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndedBy {
+    /// EC2 interrupted it: an interrupted first hour costs nothing.
+    Ec2Interruption,
+    /// We terminated it: seconds used are paid.
+    Lowtide,
+    /// It went away and nobody said why: billed as terminated by us.
+    Unknown,
+}
+
+/// An instance was bought. The bill starts at `running_from` (pending is not paid).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntervalOpened {
+    /// The claim.
+    pub claim: ClaimName,
+    /// The claim's uid: the key of the interval.
+    pub claim_uid: Uid,
+    /// The decision that bought it.
+    pub decision: DecisionId,
+    /// The instance.
+    pub instance: InstanceId,
+    /// What was bought.
+    pub pool: CapacityPool,
+    /// GPUs of the machine.
+    pub gpus: i64,
+    /// Price of the first instance-hour.
+    pub price_per_hour: MicroUsdPerHour,
+    /// On-demand price of the same type and region, where known.
+    pub on_demand_per_hour: Option<MicroUsdPerHour>,
+    /// EC2's launch time.
+    pub running_from: Timestamp,
+}
+
+/// The price of one instance-hour: AWS holds the price at the start of each instance-hour for that hour.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HourPriced {
+    /// The interval.
+    pub claim_uid: Uid,
+    /// 0 for the first instance-hour.
+    pub hour: u32,
+    /// Its start.
+    pub from: Timestamp,
+    /// The price that holds.
+    pub price_per_hour: MicroUsdPerHour,
+    /// On-demand price of the same type and region, where known.
+    pub on_demand_per_hour: Option<MicroUsdPerHour>,
+}
+
+/// An instance ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntervalClosed {
+    /// The interval.
+    pub claim_uid: Uid,
+    /// When it stopped being paid for.
+    pub running_to: Timestamp,
+    /// Who ended it.
+    pub ended_by: EndedBy,
+    /// The decision that ended it, where one did.
+    pub decision: Option<DecisionId>,
+}
+
+/// A pod began to use GPUs of a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OccupancyOpened {
+    /// The machine.
+    pub claim_uid: Uid,
+    /// The pod.
+    pub pod: ObjectRef,
+    /// Its uid.
+    pub pod_uid: Uid,
+    /// Its workload.
+    pub workload: Workload,
+    /// Inference or batch.
+    pub kind: WorkloadKind,
+    /// Who pays.
+    pub attribution: Attribution,
+    /// GPUs it holds.
+    pub gpus: i64,
+    /// The placement decision, whose frozen counterfactuals hold for this pod.
+    pub decision: DecisionId,
+    /// B1 for one replica of its need, frozen when placed.
+    pub b1_per_replica_hour: Option<MicroUsdPerHour>,
+    /// B2 for one replica of its need, frozen when placed.
+    pub b2_per_replica_hour: Option<MicroUsdPerHour>,
+    /// Since when.
+    pub from: Timestamp,
+}
+
+/// A pod stopped using GPUs of a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OccupancyClosed {
+    /// The machine.
+    pub claim_uid: Uid,
+    /// The pod.
+    pub pod_uid: Uid,
+    /// Until when.
+    pub to: Timestamp,
+}
+
+/// How one pod was moved, phase by phase. A phase that did not happen is `None`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migration {
+    /// The decision to move.
+    pub decision: DecisionId,
+    /// The pod that left.
+    pub pod: ObjectRef,
+    /// Its uid: the key.
+    pub pod_uid: Uid,
+    /// The claim it left.
+    pub from_claim: ClaimName,
+    /// The claim it went to.
+    pub to_claim: Option<ClaimName>,
+    /// Notice seen.
+    pub noticed_at: Timestamp,
+    /// When EC2 takes the machine.
+    pub deadline: Option<Timestamp>,
+    /// Decided.
+    pub decided_at: Timestamp,
+    /// Instance launched (`None` when room was used).
+    pub launched_at: Option<Timestamp>,
+    /// Node Ready.
+    pub node_ready_at: Option<Timestamp>,
+    /// Replacement pod Ready.
+    pub pod_ready_at: Option<Timestamp>,
+    /// Old pod gone.
+    pub old_gone_at: Option<Timestamp>,
+    /// GiB carried across regions.
+    pub egress_gib: i64,
+}
+
+/// An interruption of one of our instances.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interruption {
+    /// The machine.
+    pub claim_uid: Uid,
+    /// The instance.
+    pub instance: InstanceId,
+    /// The pool it was in.
+    pub pool: CapacityPool,
+    /// When we saw it.
+    pub noticed_at: Timestamp,
+    /// When EC2 takes the machine.
+    pub deadline: Timestamp,
+    /// Where we saw it: `sqs`, `agent`, `ec2-state`.
+    pub source: String,
+    /// How long it had run.
+    pub ran_for: Millis,
+}
+
+/// One row for the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "kebab-case")]
+pub enum LedgerRecord {
+    /// A decision.
+    Decision(Box<Decision>),
+    /// An instance was bought.
+    IntervalOpened(IntervalOpened),
+    /// An instance-hour got its price.
+    HourPriced(HourPriced),
+    /// An instance ended.
+    IntervalClosed(IntervalClosed),
+    /// A pod began to use GPUs.
+    OccupancyOpened(OccupancyOpened),
+    /// A pod stopped using GPUs.
+    OccupancyClosed(OccupancyClosed),
+    /// A pod was moved.
+    Migration(Migration),
+    /// EC2 took a machine back.
+    Interruption(Interruption),
+}
+
+impl LedgerRecord {
+    /// The id of the record, derived from what it is about: also the name of its `GpuDecision`.
+    pub fn id(&self) -> uuid::Uuid {
+        match self {
+            LedgerRecord::Decision(d) => d.id.0,
+            LedgerRecord::IntervalOpened(r) => derive_uuid(&["interval-opened", r.claim_uid.as_str()]),
+            LedgerRecord::HourPriced(r) => derive_uuid(&["hour-priced", r.claim_uid.as_str(), &r.hour.to_string()]),
+            LedgerRecord::IntervalClosed(r) => derive_uuid(&["interval-closed", r.claim_uid.as_str()]),
+            LedgerRecord::OccupancyOpened(r) => derive_uuid(&["occupancy-opened", r.claim_uid.as_str(), r.pod_uid.as_str()]),
+            LedgerRecord::OccupancyClosed(r) => derive_uuid(&["occupancy-closed", r.claim_uid.as_str(), r.pod_uid.as_str()]),
+            LedgerRecord::Migration(r) => derive_uuid(&["migration", r.decision.to_string().as_str(), r.pod_uid.as_str()]),
+            LedgerRecord::Interruption(r) => derive_uuid(&["interruption", r.claim_uid.as_str()]),
+        }
+    }
+
+    /// When what it tells of happened: decides the ledger partition, so a retry lands in the same one.
+    pub fn happened_at(&self) -> Timestamp {
+        match self {
+            LedgerRecord::Decision(d) => d.decided_at,
+            LedgerRecord::IntervalOpened(r) => r.running_from,
+            LedgerRecord::HourPriced(r) => r.from,
+            LedgerRecord::IntervalClosed(r) => r.running_to,
+            LedgerRecord::OccupancyOpened(r) => r.from,
+            LedgerRecord::OccupancyClosed(r) => r.to,
+            LedgerRecord::Migration(r) => r.noticed_at,
+            LedgerRecord::Interruption(r) => r.noticed_at,
+        }
+    }
+}
