@@ -11,6 +11,7 @@ pub mod market;
 pub mod money;
 pub mod need;
 pub mod placement;
+pub mod plan;
 pub mod record;
 pub mod time;
 pub mod world;
