@@ -102,6 +102,13 @@ pub struct Event {
     pub note: String,
 }
 
+impl Event {
+    /// The identity of an event: the same words about the same subject are said once.
+    pub fn id(&self) -> uuid::Uuid {
+        super::ids::derive_uuid(&["event", &format!("{:?}", self.subject), self.reason, &self.note])
+    }
+}
+
 /// Status of a node pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolStatus {

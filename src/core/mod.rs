@@ -7,6 +7,7 @@ pub mod action;
 pub mod catalog;
 pub mod decision;
 pub mod ids;
+pub mod invariant;
 pub mod market;
 pub mod money;
 pub mod need;

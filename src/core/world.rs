@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::action::PoolStatus;
 use super::catalog::{Catalog, Resources};
 use super::decision::{Attribution, Baseline, PodIdentity, Trigger, Workload};
 use super::ids::{
@@ -14,7 +15,6 @@ use super::market::{CapacityPool, CapacityType, CoolDownCause, Market};
 use super::money::{MicroUsd, MicroUsdPerHour};
 use super::need::{Need, Schedule};
 use super::time::{Millis, Timestamp};
-use super::action::PoolStatus;
 use crate::engine::ports::{Instance, LaunchTemplate, NoticeKind};
 
 /// A node pool: policy, written by the platform team.

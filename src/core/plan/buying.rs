@@ -48,7 +48,8 @@ pub(super) fn buy(pass: &mut Pass) {
         use_room(pass, &request, &claim, &need, &pods);
     }
     for machine in &placed.machines {
-        let pods: Vec<&Pod> = machine.demands.iter().filter_map(|i| demands.get(*i)).filter_map(|d| by_key.get(d.key.as_str()).copied()).collect();
+        let pods: Vec<&Pod> =
+            machine.demands.iter().filter_map(|i| demands.get(*i)).filter_map(|d| by_key.get(d.key.as_str()).copied()).collect();
         buy_machine(pass, &request, machine, &pods);
     }
     for unplaced in &placed.unplaced {
@@ -224,7 +225,15 @@ fn trigger_of(pass: &Pass, pod: &Pod) -> Trigger {
 }
 
 /// Everything a placement decision proves.
-fn decision(pass: &Pass, request: &PlacementRequest, outcome: Outcome, pool: &NodePool, need: &Need, pods: &[&Pod], judgement: Judgement) -> Option<Decision> {
+fn decision(
+    pass: &Pass,
+    request: &PlacementRequest,
+    outcome: Outcome,
+    pool: &NodePool,
+    need: &Need,
+    pods: &[&Pod],
+    judgement: Judgement,
+) -> Option<Decision> {
     let first = pods.first()?;
     let uids: Vec<&str> = pods.iter().map(|pod| pod.identity.uid.as_str()).collect();
     let subject = format!("{}@{}", uids.join(","), pass.now.0);

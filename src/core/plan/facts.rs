@@ -28,7 +28,9 @@ fn tell(pass: &mut Pass, record: LedgerRecord) {
 
 /// The interval, and the price of each instance-hour at its start.
 fn intervals(pass: &mut Pass, claim: &Claim) {
-    let (Some(launched), Some(instance)) = (claim.status.launched_at, claim.status.instance.clone()) else { return };
+    // EC2's own launch time starts the bill, so the interval is told once EC2 shows the instance.
+    let Some(seen) = super::notices::observed_instance(pass, claim) else { return };
+    let (launched, instance) = (seen.launched_at, seen.id.clone());
     let spec = &claim.spec;
     tell(
         pass,

@@ -162,7 +162,9 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
         return claim.interrupted();
     }
     let (trigger, cause, what) = match node {
-        Some(n) if n.ready => (Trigger::NoGpus, CoolDownCause::NoGpus, format!("joined with {} of {} GPUs", n.allocatable.gpus, claim.spec.gpus)),
+        Some(n) if n.ready => {
+            (Trigger::NoGpus, CoolDownCause::NoGpus, format!("joined with {} of {} GPUs", n.allocatable.gpus, claim.spec.gpus))
+        }
         Some(_) => (Trigger::NeverJoined, CoolDownCause::NeverJoined, "joined but was never Ready".to_owned()),
         None => (Trigger::NeverJoined, CoolDownCause::NeverJoined, "never joined".to_owned()),
     };
@@ -208,7 +210,11 @@ fn end_when_empty(pass: &mut Pass, claim: &Claim) {
         }
         (true, None) => {}
         (false, None) => {
-            pass.step(lane(claim), Vec::new(), vec![patch(claim, ClaimPatch { empty_since: Some(Some(pass.now)), ..ClaimPatch::default() })]);
+            pass.step(
+                lane(claim),
+                Vec::new(),
+                vec![patch(claim, ClaimPatch { empty_since: Some(Some(pass.now)), ..ClaimPatch::default() })],
+            );
         }
         (false, Some(since)) => end_after_grace(pass, claim, since),
     }
@@ -285,8 +291,11 @@ fn lost(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>) {
 
 /// The instance has ended: its pods go first, then the node, then the books are closed and the claim goes.
 fn close(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>, decision: Option<DecisionId>) {
-    let alive: Vec<_> =
-        pass.pods_on(&claim.name).into_iter().filter(|p| matches!(p.phase, PodPhase::Running | PodPhase::Pending) && p.node.is_some()).collect();
+    let alive: Vec<_> = pass
+        .pods_on(&claim.name)
+        .into_iter()
+        .filter(|p| matches!(p.phase, PodPhase::Running | PodPhase::Pending) && p.node.is_some())
+        .collect();
     for pod in alive {
         let (identity, grace, reason) = (pod.identity.clone(), Millis::ZERO, RemovalReason::InstanceLost);
         let delete = ClusterAction::DeletePod { pod: identity.clone(), grace, reason };

@@ -72,14 +72,23 @@ fn remake_unstarted(pass: &mut Pass, pod: &Pod) {
     remove(pass, pod, LEAST_GRACE, RemovalReason::NodeDied, true);
 }
 
-fn surge(pass: &mut Pass, claim: &Claim, mark: &MoveMark, pod: &Pod, replica_set: &Uid, deployment: (String, Uid), deadline: Option<Timestamp>) {
+fn surge(
+    pass: &mut Pass,
+    claim: &Claim,
+    mark: &MoveMark,
+    pod: &Pod,
+    replica_set: &Uid,
+    deployment: (String, Uid),
+    deadline: Option<Timestamp>,
+) {
     if pod.deleting_until.is_some() {
         return;
     }
     let Some(_) = &pod.let_go else {
         let let_go = LetGo { decision: mark.decision, controller: replica_set.clone(), at: pass.now };
         let action = ClusterAction::LetGoOfDeployment { target: target(pod), mark: let_go, deployment };
-        let note = format!("{}: its replacement is made first, this pod serves on until that is Ready", wording::leaving(claim, mark.trigger));
+        let note =
+            format!("{}: its replacement is made first, this pod serves on until that is Ready", wording::leaving(claim, mark.trigger));
         if pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![Action::Cluster(action)]) {
             pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Normal, "Migrating", note);
         }
@@ -101,7 +110,8 @@ fn surge(pass: &mut Pass, claim: &Claim, mark: &MoveMark, pod: &Pod, replica_set
 
 /// The replacement is Ready, and in every Service in which the old pod is.
 fn replaced(pass: &Pass, old: &Pod) -> bool {
-    pass.replacement_of(old).is_some_and(|new| new.ready_since.is_some() && new.deleting_until.is_none() && old.ready_in.is_subset(&new.ready_in))
+    pass.replacement_of(old)
+        .is_some_and(|new| new.ready_since.is_some() && new.deleting_until.is_none() && old.ready_in.is_subset(&new.ready_in))
 }
 
 fn checkpoint_and_remake(pass: &mut Pass, mark: &MoveMark, pod: &Pod, job: (String, Uid), deadline: Option<Timestamp>) {
@@ -118,7 +128,11 @@ fn checkpoint_and_remake(pass: &mut Pass, mark: &MoveMark, pod: &Pod, job: (Stri
         vec![Action::Cluster(ClusterAction::LetGoOfJob { target: target(pod), mark: let_go, job }), tell]
     };
     if pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), actions) {
-        let note = format!("the machine is being left ({}): told to stop, {} for a checkpoint; it is remade elsewhere", wording::trigger(mark.trigger), grace);
+        let note = format!(
+            "the machine is being left ({}): told to stop, {} for a checkpoint; it is remade elsewhere",
+            wording::trigger(mark.trigger),
+            grace
+        );
         pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Normal, "Checkpointing", note);
     }
 }

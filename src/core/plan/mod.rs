@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::{Action, ClusterAction, Event, EventKind, EventSubject, Plan, PodTarget, Step};
 use super::decision::{Attribution, Counterfactuals, Decision, Judgement, Outcome, Trigger};
-use super::ids::{ClaimName, DecisionId, derive_uuid};
+use super::ids::{ClaimName, DecisionId};
 use super::record::LedgerRecord;
 use super::time::{Millis, Timestamp};
 use super::world::{Claim, Lane, NodePool, Pod, Snapshot};
@@ -148,9 +148,9 @@ impl<'a> Pass<'a> {
 
     /// An event, unless the same words were already said about the same subject.
     fn emit(&mut self, subject: EventSubject, kind: EventKind, reason: &'static str, note: String) {
-        let id = derive_uuid(&["event", &format!("{subject:?}"), reason, &note]);
-        if !self.world.recorded.contains(&id) {
-            self.step(Vec::new(), Vec::new(), vec![Action::Cluster(ClusterAction::Emit(Event { subject, kind, reason, note }))]);
+        let event = Event { subject, kind, reason, note };
+        if !self.world.recorded.contains(&event.id()) {
+            self.step(Vec::new(), Vec::new(), vec![Action::Cluster(ClusterAction::Emit(event))]);
         }
     }
 

@@ -73,7 +73,13 @@ fn source_of(pending: &PendingNotice) -> &'static str {
 }
 
 /// Adds the acknowledgement behind `actions`: a message is deleted only once its effect is durable.
-fn acknowledge(pass: &mut Pass, pending: &PendingNotice, mut lanes: Vec<Lane>, records: Vec<LedgerRecord>, mut actions: Vec<Action>) -> bool {
+fn acknowledge(
+    pass: &mut Pass,
+    pending: &PendingNotice,
+    mut lanes: Vec<Lane>,
+    records: Vec<LedgerRecord>,
+    mut actions: Vec<Action>,
+) -> bool {
     lanes.push(Lane::Message(pending.receipt.clone()));
     if let Some(queue) = &pending.queue {
         let (region, receipt) = (pending.notice.region.clone(), pending.receipt.clone());

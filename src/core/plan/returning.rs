@@ -13,7 +13,7 @@ use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSub
 use crate::core::decision::{Outcome, Trigger, Workload};
 use crate::core::market::CapacityType;
 use crate::core::money::MicroUsdPerHour;
-use crate::core::placement::{self, Demand, PlacementRequest, Placement};
+use crate::core::placement::{self, Demand, Placement, PlacementRequest};
 use crate::core::record::LedgerRecord;
 use crate::core::world::{Claim, Lane, Mobility, MoveMark, Pod};
 
@@ -21,7 +21,8 @@ pub(super) fn consider_moves(pass: &mut Pass) {
     if !pass.world.ledger_available {
         return;
     }
-    let candidates: Vec<Claim> = pass.world.claims.values().filter(|c| c.takes_work() && c.status.node_ready_at.is_some()).cloned().collect();
+    let candidates: Vec<Claim> =
+        pass.world.claims.values().filter(|c| c.takes_work() && c.status.node_ready_at.is_some()).cloned().collect();
     for claim in candidates {
         if pass.is_free(&Lane::Claim(claim.name.clone())) && may_move(pass, &claim) && move_if_cheaper(pass, &claim) {
             return;
@@ -36,7 +37,8 @@ fn may_move(pass: &mut Pass, claim: &Claim) -> bool {
     if pool.deleting || pods.is_empty() || !pods.iter().all(surges) || !pass.due(ready, pool.return_min_dwell) {
         return false;
     }
-    let moving: BTreeSet<&Workload> = pass.world.pods.values().filter(|p| p.let_go.is_some() && !p.finished()).map(|p| &p.workload).collect();
+    let moving: BTreeSet<&Workload> =
+        pass.world.pods.values().filter(|p| p.let_go.is_some() && !p.finished()).map(|p| &p.workload).collect();
     pods.iter().all(|pod| !moving.contains(&pod.workload) && pass.is_free(&Lane::Pod(pod.identity.uid.clone())))
 }
 

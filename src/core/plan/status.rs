@@ -34,8 +34,12 @@ fn prepare(pass: &mut Pass, class: &NodeClass) {
 }
 
 fn pool_status(pass: &Pass, pool: &NodePool) -> PoolStatus {
-    let held: Vec<_> =
-        pass.world.claims.values().filter(|c| c.spec.node_pool == pool.name && c.status.instance.is_some() && c.status.failure.is_none()).collect();
+    let held: Vec<_> = pass
+        .world
+        .claims
+        .values()
+        .filter(|c| c.spec.node_pool == pool.name && c.status.instance.is_some() && c.status.failure.is_none())
+        .collect();
     let price_per_hour: MicroUsdPerHour = held.iter().map(|c| c.spec.price_per_hour).sum();
     let on_demand: MicroUsdPerHour = held.iter().map(|c| c.spec.on_demand_per_hour.unwrap_or(c.spec.price_per_hour)).sum();
     PoolStatus {
@@ -57,12 +61,16 @@ fn can_buy(pass: &Pass, pool: &NodePool) -> Result<(), (String, String)> {
     }
     let missing: Vec<&str> = pool.classes.iter().filter(|name| !pass.world.classes.contains_key(*name)).map(|name| name.as_str()).collect();
     if !missing.is_empty() {
-        return no("NodeClassNotFound", format!("no GpuNodeClass is called {}: create it or take it out of spec.nodeClasses", missing.join(", ")));
+        return no(
+            "NodeClassNotFound",
+            format!("no GpuNodeClass is called {}: create it or take it out of spec.nodeClasses", missing.join(", ")),
+        );
     }
     let classes: Vec<&NodeClass> = pool.classes.iter().filter_map(|name| pass.world.classes.get(name)).collect();
     if classes.iter().any(|class| class.problem.is_none() && !class.zones.is_empty()) {
         return Ok(());
     }
-    let problems: Vec<String> = classes.iter().map(|c| format!("{}: {}", c.name, c.problem.as_deref().unwrap_or("not prepared yet"))).collect();
+    let problems: Vec<String> =
+        classes.iter().map(|c| format!("{}: {}", c.name, c.problem.as_deref().unwrap_or("not prepared yet"))).collect();
     no("NodeClassNotReady", problems.join("; "))
 }

@@ -62,7 +62,12 @@ pub(super) fn refused(judgement: &Judgement) -> String {
     let counted: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     let mut text = format!("none of {all} offers can take it: {}", counted.join(", "));
     if let Some(best) = judgement.best_refused.first() {
-        text.push_str(&format!("; nearest: {} at ${}/h ({})", best.pool, best.price_per_hour, best.refusal.map_or_else(String::new, |r| r.to_string())));
+        text.push_str(&format!(
+            "; nearest: {} at ${}/h ({})",
+            best.pool,
+            best.price_per_hour,
+            best.refusal.map_or_else(String::new, |r| r.to_string())
+        ));
     }
     text
 }
