@@ -9,6 +9,7 @@ pub mod decision;
 pub mod ids;
 pub mod invariant;
 pub mod market;
+pub mod market_snapshot;
 pub mod money;
 pub mod need;
 pub mod placement;
