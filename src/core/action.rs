@@ -5,12 +5,12 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::decision::PodIdentity;
+use super::decision::{Baseline, PodIdentity};
 use super::ids::{ClaimName, ClassName, DecisionId, InstanceId, NodeName, PoolName, Region, Uid, ZoneId};
 use super::money::MicroUsdPerHour;
 use super::record::{EndedBy, LedgerRecord};
 use super::time::{Millis, Timestamp};
-use super::world::{ClaimSpec, InterruptionMark, Lane, LaunchFailure, LetGo, MoveMark, Occupant};
+use super::world::{ClaimSpec, InterruptionMark, Lane, LaunchFailure, LetGo, MoveMark, Occupant, Replaces};
 use crate::engine::ports::{Launch, LaunchTemplate};
 
 /// Why a pod is deleted or evicted. The closed list of INV-6.
@@ -102,6 +102,13 @@ pub struct Event {
     pub note: String,
 }
 
+impl Event {
+    /// The identity of an event: the same words about the same subject are said once.
+    pub fn id(&self) -> uuid::Uuid {
+        super::ids::derive_uuid(&["event", &format!("{:?}", self.subject), self.reason, &self.note])
+    }
+}
+
 /// Status of a node pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolStatus {
@@ -148,8 +155,10 @@ pub enum ClusterAction {
         decision: DecisionId,
         /// The attempt this is.
         attempt: u64,
+        /// What one replica would cost otherwise, frozen now.
+        baseline: Baseline,
         /// The pod it replaces.
-        replaces: Option<Uid>,
+        replaces: Option<Box<Replaces>>,
     },
     /// Pins a bound pod to its claim's node and lifts our gate, in one patch.
     Lift {
@@ -323,4 +332,6 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The next time something is due without any change of the world.
     pub wake_at: Option<Timestamp>,
+    /// What a person reading the log should know of this pass.
+    pub notes: Vec<String>,
 }

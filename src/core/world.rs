@@ -5,8 +5,9 @@
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::action::PoolStatus;
 use super::catalog::{Catalog, Resources};
-use super::decision::{Attribution, PodIdentity, Trigger, Workload};
+use super::decision::{Attribution, Baseline, PodIdentity, Trigger, Workload};
 use super::ids::{
     ClaimName, ClassName, DecisionId, GpuModel, InstanceId, InstanceType, NodeName, ObjectRef, PoolName, Region, Uid, ZoneId,
 };
@@ -14,7 +15,7 @@ use super::market::{CapacityPool, CapacityType, CoolDownCause, Market};
 use super::money::{MicroUsd, MicroUsdPerHour};
 use super::need::{Need, Schedule};
 use super::time::{Millis, Timestamp};
-use crate::engine::ports::{Instance, NoticeKind};
+use crate::engine::ports::{Instance, LaunchTemplate, NoticeKind};
 
 /// A node pool: policy, written by the platform team.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -264,6 +265,24 @@ pub struct LetGo {
     pub at: Timestamp,
 }
 
+/// What a replacement carries of the pod it replaces, so that the move can be told after the old pod and its claim are gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaces {
+    /// The old pod.
+    #[serde(flatten)]
+    pub pod: PodIdentity,
+    /// The claim it leaves.
+    pub from_claim: ClaimName,
+    /// The decision to move.
+    pub decision: DecisionId,
+    /// When the cause was seen.
+    pub noticed_at: Timestamp,
+    /// When the move was decided.
+    pub decided_at: Timestamp,
+    /// When EC2 takes the old machine.
+    pub deadline: Option<Timestamp>,
+}
+
 /// Where a pod is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PodPhase {
@@ -310,12 +329,14 @@ pub struct Pod {
     pub claim: Option<ClaimName>,
     /// The decision that bound it.
     pub placed_by: Option<DecisionId>,
+    /// What one replica would have cost otherwise, frozen when it was bound.
+    pub baseline: Baseline,
     /// How often it was bound before: makes claim names.
     pub attempt: u64,
     /// The node it runs on.
     pub node: Option<NodeName>,
-    /// The uid of the pod it replaces.
-    pub replaces: Option<Uid>,
+    /// The pod it replaces.
+    pub replaces: Option<Replaces>,
     /// It was let go by its controller and runs on until its replacement is there.
     pub let_go: Option<LetGo>,
     /// EndpointSlices' services that list it at all.
@@ -392,6 +413,10 @@ pub struct Snapshot {
     pub market: Market,
     /// Machine types.
     pub catalog: Catalog,
+    /// The launch template each class wants now.
+    pub templates: BTreeMap<ClassName, LaunchTemplate>,
+    /// The status each pool shows now.
+    pub pool_statuses: BTreeMap<PoolName, PoolStatus>,
     /// Notices not acknowledged yet.
     pub notices: Vec<PendingNotice>,
     /// What actions run on.
