@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod decision;
 pub mod ids;
 pub mod market;
+pub mod market_snapshot;
 pub mod money;
 pub mod need;
 pub mod placement;

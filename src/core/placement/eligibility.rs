@@ -1,0 +1,290 @@
+//! Whether an offer may serve a need, and how much of it one machine holds.
+//!
+//! Decides: the first refusal in the order of [`Refusal`], the usable slots of a machine under a sharing mode, and an offer's cost.
+//! Does not: compare offers (see `score`) or pack mixed needs (see `place`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::core::catalog::{MachineType, Mebibytes, Resources};
+use crate::core::decision::Refusal;
+use crate::core::ids::{Region, ZoneId};
+use crate::core::market::{CapacityType, CoolDownCause, Offer, PriceSource};
+use crate::core::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::need::{CapacityPreference, Need};
+use crate::core::time::{Millis, Timestamp};
+
+use super::request::{OwnerRule, PlacementRequest, PoolPolicy, QuotaFamily, Settings, Sharing};
+
+/// Whether `text` matches `pattern`, where `*` stands for any run of characters.
+pub fn matches_pattern(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
+    let mut last = None;
+    for part in parts {
+        if let Some(previous) = last.replace(part) {
+            let previous: &str = previous;
+            let Some(at) = rest.find(previous) else { return false };
+            rest = &rest[at + previous.len()..];
+        }
+    }
+    last.map_or(rest.is_empty(), |end| rest.ends_with(end))
+}
+
+fn allowed(patterns: &[String], text: &str) -> bool {
+    patterns.is_empty() || patterns.iter().any(|p| matches_pattern(p, text))
+}
+
+/// MIG profiles: model, profile, instances per GPU, memory of each in MiB.
+///
+/// Source: NVIDIA MIG User Guide, "Supported MIG Profiles"; memory as the profile's name says, in GB rounded down to whole GiB.
+const MIG_PROFILES: &[(&str, &str, i64, i64)] = &[
+    ("a100", "1g.5gb", 7, 4_864),
+    ("a100", "2g.10gb", 3, 9_856),
+    ("a100", "3g.20gb", 2, 19_968),
+    ("a100", "7g.40gb", 1, 40_192),
+    ("h100", "1g.10gb", 7, 9_856),
+    ("h100", "1g.20gb", 4, 19_968),
+    ("h100", "2g.20gb", 3, 19_968),
+    ("h100", "3g.40gb", 2, 40_448),
+    ("h100", "7g.80gb", 1, 81_000),
+    ("h200", "1g.18gb", 7, 16_384),
+    ("h200", "2g.35gb", 3, 33_280),
+    ("h200", "3g.71gb", 2, 71_000),
+];
+
+/// What pods can use of one machine of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Usable {
+    /// Allocatable less daemonsets; `gpus` in schedulable units.
+    pub resources: Resources,
+    /// Memory a pod can use of each unit.
+    pub unit_memory: Mebibytes,
+    /// The most units one pod may ask for: all when exclusive, one when shared (two slots may be the same GPU).
+    pub most_units_per_pod: i64,
+}
+
+/// What pods can use of `machine` when the pool shares GPUs as it says; no unit when its model cannot be shared so.
+pub fn usable(machine: &MachineType, pool: &PoolPolicy, context_reserve: Mebibytes) -> Usable {
+    let whole = machine.allocatable();
+    let (units, unit_memory, most) = match &pool.sharing {
+        Sharing::Exclusive => (machine.gpus, machine.gpu_memory.0, machine.gpus),
+        Sharing::TimeSlicing { replicas } | Sharing::Mps { replicas } => {
+            let replicas = (*replicas).max(1);
+            (machine.gpus * replicas, machine.gpu_memory.0 / replicas - context_reserve.0, 1)
+        }
+        Sharing::Mig { profile } => {
+            let known = MIG_PROFILES
+                .iter()
+                .find(|(model, name, count, memory)| {
+                    *model == machine.gpu_model.as_str() && name == profile && count * memory <= machine.gpu_memory.0
+                })
+                .map_or((0, 0), |(_, _, count, memory)| (*count, *memory));
+            (machine.gpus * known.0, known.1 - context_reserve.0, 1)
+        }
+    };
+    Usable {
+        resources: Resources {
+            cpu: crate::core::catalog::Millicores((whole.cpu.0 - pool.daemonsets.cpu.0).max(0)),
+            memory: Mebibytes((whole.memory.0 - pool.daemonsets.memory.0).max(0)),
+            gpus: (units - pool.daemonsets.gpus).max(0),
+        },
+        unit_memory: Mebibytes(unit_memory.max(0)),
+        most_units_per_pod: most,
+    }
+}
+
+/// How many pods of `need` fit into `usable`, together.
+pub fn replicas_that_fit(need: &Need, usable: &Usable) -> i64 {
+    if need.gpu_memory > usable.unit_memory || need.gpus > usable.most_units_per_pod {
+        return 0;
+    }
+    let share = |have: i64, want: i64| if want <= 0 { i64::MAX } else { have / want };
+    share(usable.resources.gpus, need.gpus)
+        .min(share(usable.resources.cpu.0, need.cpu.0))
+        .min(share(usable.resources.memory.0, need.memory.0))
+        .max(0)
+}
+
+/// From `now` to the end of its month, in UTC.
+pub fn until_month_ends(now: Timestamp) -> Millis {
+    let text = now.to_rfc3339();
+    let (year, month) = (text[..4].parse::<i64>().unwrap_or(1970), text[5..7].parse::<i64>().unwrap_or(1));
+    let next = if month == 12 { Timestamp::from_date(year + 1, 1, 1) } else { Timestamp::from_date(year, month + 1, 1) };
+    next.since(now)
+}
+
+/// What a machine at `price` commits of a monthly budget: its price until the month ends.
+pub fn commitment(price: MicroUsdPerHour, now: Timestamp) -> MicroUsd {
+    price.over(until_month_ends(now)).to_micro_usd()
+}
+
+/// A machine's price with the expected cost of interruptions: rate x (boot + lost work), both paid for and of no use.
+pub fn cost_with_interruptions(offer: &Offer, settings: &Settings) -> MicroUsdPerHour {
+    let lost = i128::from((settings.boot + settings.lost_work).0);
+    let extra = i128::from(offer.price_per_hour.0) * i128::from(offer.interruptions_per_1000h) * lost;
+    let per = 1_000_i128 * 3_600_000;
+    MicroUsdPerHour(offer.price_per_hour.0 + i64::try_from((extra + per - 1) / per).unwrap_or(0))
+}
+
+/// What carrying a need's data to `region` costs per hour and replica, spread over the amortisation span.
+pub fn egress_per_replica(need: &Need, region: &Region, settings: &Settings) -> MicroUsdPerHour {
+    let Some(from) = need.data_region.as_ref().filter(|_| need.data_gib > 0) else { return MicroUsdPerHour(0) };
+    let total = i128::from(need.data_gib) * i128::from(settings.egress.per_gib(from, region).0) * 3_600_000;
+    let span = i128::from(settings.data_amortisation.0.max(1));
+    MicroUsdPerHour(i64::try_from((total + span - 1) / span).unwrap_or(i64::MAX))
+}
+
+/// A pool as offered by the market and seen by one node pool, with everything that does not depend on the need.
+#[derive(Debug, Clone)]
+pub struct Listing<'a> {
+    /// The offer.
+    pub offer: &'a Offer,
+    /// What it is; `None` when the catalog does not know the type.
+    pub machine: Option<&'a MachineType>,
+    /// What pods can use of it.
+    pub usable: Usable,
+    /// The first refusal for which the need does not matter.
+    pub refusal: Option<Refusal>,
+    /// Price with expected interruptions.
+    pub cost: MicroUsdPerHour,
+}
+
+/// Lists every offer for `pool`, in the order of the market.
+pub fn list<'a>(request: &PlacementRequest<'a>, pool: &PoolPolicy) -> Vec<Listing<'a>> {
+    let month_left = until_month_ends(request.now);
+    let mut usable_by_type = BTreeMap::new();
+    let mut regions: BTreeMap<&Region, bool> = BTreeMap::new();
+    let mut listings = Vec::with_capacity(request.market.offers.len());
+    for offer in request.market.offers.values() {
+        let (machine, usable) = *usable_by_type.entry(&offer.pool.instance_type).or_insert_with(|| {
+            let machine = request.catalog.types.get(&offer.pool.instance_type);
+            let nothing = Usable { resources: Resources::default(), unit_memory: Mebibytes(0), most_units_per_pod: 0 };
+            (machine, machine.map_or(nothing, |m| usable(m, pool, request.settings.context_reserve)))
+        });
+        let region_ok = *regions.entry(&offer.pool.region).or_insert_with(|| allowed(&pool.regions, offer.pool.region.as_str()));
+        let refusal = pool_refusal(request, pool, offer, machine, region_ok, month_left);
+        listings.push(Listing { offer, machine, usable, refusal, cost: cost_with_interruptions(offer, request.settings) });
+    }
+    listings
+}
+
+/// The first refusal of `offer` that does not depend on a need.
+fn pool_refusal(
+    request: &PlacementRequest,
+    pool: &PoolPolicy,
+    offer: &Offer,
+    machine: Option<&MachineType>,
+    region_ok: bool,
+    month_left: Millis,
+) -> Option<Refusal> {
+    let Some(machine) = machine else { return Some(if region_ok { Refusal::GpuModel } else { Refusal::Region }) };
+    let at = &offer.pool;
+    let settings = request.settings;
+    let cool_down = request.market.cool_downs.get(at).filter(|c| c.until > request.now);
+    let quota = settings.quota_vcpus_left.get(&(at.region.clone(), QuotaFamily::of(&at.instance_type), at.capacity_type));
+    let stale = match offer.source {
+        PriceSource::File => false,
+        PriceSource::Snapshot => !settings.snapshot_prices_allowed,
+        PriceSource::SpotPriceHistory | PriceSource::PriceList => request.now.since(offer.observed_at) > settings.max_price_age,
+    };
+    let limits = pool.limits_left;
+    let at_limit = limits.gpus.is_some_and(|left| machine.gpus > left)
+        || limits.nodes.is_some_and(|left| left < 1)
+        || limits.launches.is_some_and(|left| left < 1);
+    let over_budget = pool.budget_left.is_some_and(|left| offer.price_per_hour.over(month_left).to_micro_usd() > left);
+    let checks = [
+        (!region_ok, Refusal::Region),
+        (!pool.zones_with_class.contains(&at.zone), Refusal::NoNodeClass),
+        (!pool.models.is_empty() && !pool.models.contains(&machine.gpu_model), Refusal::GpuModel),
+        (!allowed(&pool.instance_types, at.instance_type.as_str()), Refusal::GpuModel),
+        (!pool.capacity_types.is_empty() && !pool.capacity_types.contains(&at.capacity_type), Refusal::CapacityType),
+        (cool_down.is_some_and(|c| c.cause != CoolDownCause::Quota), Refusal::CoolingDown),
+        (cool_down.is_some_and(|c| c.cause == CoolDownCause::Quota), Refusal::Quota),
+        (quota.is_some_and(|left| machine.vcpus > *left), Refusal::Quota),
+        (stale, Refusal::StalePrice),
+        (above_cap(offer, machine, pool.max_price_per_gpu_hour), Refusal::PoolPriceCap),
+        (at_limit, Refusal::PoolLimit),
+        (over_budget, Refusal::Budget),
+    ];
+    checks.into_iter().find_map(|(holds, refusal)| holds.then_some(refusal))
+}
+
+/// Whether a machine's price per GPU is above `cap`, without dividing.
+pub fn above_cap(offer: &Offer, machine: &MachineType, cap: Option<MicroUsdPerHour>) -> bool {
+    cap.is_some_and(|cap| i128::from(offer.price_per_hour.0) > i128::from(cap.0) * i128::from(machine.gpus))
+}
+
+/// A need with its patterns already matched against the regions of the market.
+#[derive(Debug, Clone)]
+pub struct Wants<'a> {
+    /// The need.
+    pub need: &'a Need,
+    regions: BTreeSet<Region>,
+    /// Restrictions that a gang, spread or diversity adds.
+    pub zones: Option<BTreeSet<ZoneId>>,
+}
+
+impl<'a> Wants<'a> {
+    /// `need` against the market of `request`.
+    pub fn new(request: &PlacementRequest, need: &'a Need) -> Self {
+        let mut regions = BTreeSet::new();
+        for pool in request.market.offers.keys() {
+            if !regions.contains(&pool.region) && allowed(&need.regions, pool.region.as_str()) {
+                regions.insert(pool.region.clone());
+            }
+        }
+        Wants { need, regions, zones: None }
+    }
+
+    /// The first refusal of `listing` for this need, or how many replicas one machine holds (at least 1).
+    pub fn judge(&self, listing: &Listing) -> Result<i64, Refusal> {
+        let replicas = replicas_that_fit(self.need, &listing.usable);
+        let own = self.refusal(listing, replicas);
+        // Reasons are declared in the order in which they are looked for, so the first one is the least.
+        match (own, listing.refusal) {
+            (None, None) => Ok(replicas),
+            (Some(one), Some(other)) => Err(one.min(other)),
+            (Some(one), None) | (None, Some(one)) => Err(one),
+        }
+    }
+
+    fn refusal(&self, listing: &Listing, replicas: i64) -> Option<Refusal> {
+        let (need, at) = (self.need, &listing.offer.pool);
+        if !self.regions.contains(&at.region) {
+            return Some(Refusal::Region);
+        }
+        if !(need.zones.is_empty() || need.zones.contains(&at.zone)) || self.zones.as_ref().is_some_and(|z| !z.contains(&at.zone)) {
+            return Some(Refusal::Zone);
+        }
+        let machine = listing.machine?;
+        let capacity_ok = match need.capacity {
+            CapacityPreference::SpotFirst => true,
+            CapacityPreference::SpotOnly => at.capacity_type == CapacityType::Spot,
+            CapacityPreference::OnDemand => at.capacity_type != CapacityType::Spot,
+        };
+        let have = &listing.usable;
+        let checks = [
+            (!need.gpu_models.is_empty() && !need.gpu_models.contains(&machine.gpu_model), Refusal::GpuModel),
+            (need.architecture.is_some_and(|a| a != machine.architecture), Refusal::Architecture),
+            (need.gpus > have.most_units_per_pod.min(have.resources.gpus), Refusal::GpuCount),
+            (need.gpu_memory > have.unit_memory, Refusal::GpuMemory),
+            (need.cpu > have.resources.cpu, Refusal::Cpu),
+            (need.memory > have.resources.memory, Refusal::Memory),
+            (!capacity_ok, Refusal::CapacityType),
+            (above_cap(listing.offer, machine, need.max_price_per_gpu_hour), Refusal::OwnerPriceCap),
+            (replicas < 1, Refusal::GpuCount),
+        ];
+        checks.into_iter().find_map(|(holds, refusal)| holds.then_some(refusal))
+    }
+}
+
+/// What counts as one for diversity: sizes of one family in one zone draw on the same hosts, so they fall short together.
+pub fn correlated_pool(pool: &crate::core::market::CapacityPool) -> (ZoneId, String, CapacityType) {
+    let family = pool.instance_type.as_str().split('.').next().unwrap_or_default().to_owned();
+    (pool.zone.clone(), family, pool.capacity_type)
+}
+
+/// How many replicas of an owner with `total` may stand in one correlated pool.
+pub fn most_in_one_pool(rule: &OwnerRule, total: i64) -> Option<i64> {
+    rule.max_share_per_mille.map(|share| (total * share / 1_000).max(1))
+}

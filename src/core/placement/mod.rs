@@ -1,0 +1,30 @@
+//! Placement: which offers to buy for which pods, for all of them together, and why every other offer was refused.
+//!
+//! Decides: eligibility (one reason per offer), the packing and the purchase, the lower bound, and the counterfactuals.
+//! Does not: ask for prices, create anything, or choose what moves (see `migration`).
+//!
+//! Everything is integer arithmetic over ordered collections: the same request gives the same bytes.
+//!
+//! - [`request`]: what is asked; [`outcome`]: what is answered.
+//! - [`eligibility`]: the first refusal of an offer for a need, and what one machine holds of it.
+//! - [`score`]: the order of offers for one need.
+//! - [`judge`]: all offers judged for one need.
+//! - [`mod@place`]: the purchase for all demands.
+//! - [`counterfactual`]: what it would have cost otherwise.
+
+pub mod counterfactual;
+pub mod eligibility;
+pub mod judge;
+pub mod outcome;
+pub mod place;
+pub mod request;
+pub mod score;
+
+pub use counterfactual::counterfactuals;
+pub use judge::{judge, judge_chosen};
+pub use outcome::{Assignment, Placement, PlannedMachine, Target, Unplaced};
+pub use place::place;
+pub use request::{
+    Demand, EgressPrices, Gang, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, QuotaFamily, QuotaKey, Room, Settings, Sharing,
+};
+pub use score::Score;

@@ -1,0 +1,244 @@
+//! What a placement is asked: the demands, the room there is, the policies that bind, and the settings.
+//!
+//! Decides: nothing; these are the inputs and their units.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::core::catalog::{Catalog, Mebibytes, Resources};
+use crate::core::ids::{ClaimName, GpuModel, InstanceType, PoolName, Region, ZoneId};
+use crate::core::market::{CapacityPool, CapacityType, Market};
+use crate::core::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::need::Need;
+use crate::core::time::{Millis, Timestamp};
+
+/// Everything a placement depends on. The same request gives the same placement.
+#[derive(Debug, Clone, Copy)]
+pub struct PlacementRequest<'a> {
+    /// What machines are.
+    pub catalog: &'a Catalog,
+    /// What can be bought.
+    pub market: &'a Market,
+    /// The pods to place, in any order.
+    pub demands: &'a [Demand],
+    /// Free room on machines we pay for anyway.
+    pub room: &'a [Room],
+    /// The policies of the node pools.
+    pub pools: &'a [PoolPolicy],
+    /// The time now.
+    pub now: Timestamp,
+    /// What holds for every pool.
+    pub settings: &'a Settings,
+}
+
+/// One pod to place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Demand {
+    /// The stable name of the pod, `namespace/name`. Unique in a request; ties go by it.
+    pub key: String,
+    /// What it needs.
+    pub need: Need,
+    /// The node pools that admit it; empty means any.
+    pub pools: BTreeSet<PoolName>,
+    /// What its owner wants of the replicas together.
+    pub owner: Option<OwnerRule>,
+    /// The gang it belongs to: all or none of it is placed, in one zone.
+    pub gang: Option<Gang>,
+}
+
+/// What an owner wants of replicas together. Equal for all replicas of one owner.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OwnerRule {
+    /// Whose replicas count together, as in `Deployment/default/web`.
+    pub owner: String,
+    /// `maxSkew` of a topology spread constraint over zones, at least 1.
+    pub zone_max_skew: Option<i64>,
+    /// At most this share of replicas (in thousandths) stands in one correlated pool of capacity: one zone, family and capacity type.
+    ///
+    /// At least one replica is always allowed in each.
+    pub max_share_per_mille: Option<i64>,
+    /// Replicas of this owner that stand already and stay, by where they stand.
+    pub standing: BTreeMap<CapacityPool, i64>,
+}
+
+/// A gang of pods.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Gang {
+    /// Its name, unique in the cluster.
+    pub name: String,
+    /// The zone where members stand already; `None` leaves the choice free.
+    pub zone: Option<ZoneId>,
+}
+
+/// Free room on a machine that is ours: Ready, or bought and on its way. Its price is sunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// The claim.
+    pub claim: ClaimName,
+    /// What it is.
+    pub pool: CapacityPool,
+    /// What is free of it: allocatable less pods and daemonsets. GPUs in schedulable units (slots, when shared).
+    pub free: Resources,
+    /// Memory of each schedulable unit.
+    pub gpu_memory: Mebibytes,
+    /// The node pool it belongs to.
+    pub node_pool: PoolName,
+    /// Ready now; `false` is on its way.
+    pub ready: bool,
+}
+
+/// How a node class shares its GPUs between pods.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Sharing {
+    /// One pod per GPU.
+    #[default]
+    Exclusive,
+    /// NVIDIA device plugin time-slicing: each GPU counts `replicas` times, without isolation.
+    TimeSlicing {
+        /// Pods per GPU, at least 1.
+        replicas: i64,
+    },
+    /// NVIDIA MPS: each GPU counts `replicas` times, with equal shares of its memory.
+    Mps {
+        /// Pods per GPU, at least 1.
+        replicas: i64,
+    },
+    /// MIG with one profile on all GPUs, as in `1g.10gb`.
+    Mig {
+        /// The profile.
+        profile: String,
+    },
+}
+
+/// What is left of a pool's limits; `None` is unlimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PoolLimits {
+    /// GPUs of machines.
+    pub gpus: Option<i64>,
+    /// Machines.
+    pub nodes: Option<i64>,
+    /// Launches, in the minute that runs.
+    pub launches: Option<i64>,
+}
+
+/// The policy of one node pool, as far as buying is concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolPolicy {
+    /// Its name.
+    pub name: PoolName,
+    /// Region patterns (`us-*`); empty allows all.
+    pub regions: Vec<String>,
+    /// GPU models; empty allows all.
+    pub models: BTreeSet<GpuModel>,
+    /// Instance type patterns (`g6.*`); empty allows all.
+    pub instance_types: Vec<String>,
+    /// Capacity types allowed; empty allows all.
+    pub capacity_types: BTreeSet<CapacityType>,
+    /// The pool's cap on a machine's price divided by its GPUs.
+    pub max_price_per_gpu_hour: Option<MicroUsdPerHour>,
+    /// What may still be committed this month; a machine commits its price until the month ends. `None` is unlimited.
+    pub budget_left: Option<MicroUsd>,
+    /// What is left of its limits.
+    pub limits_left: PoolLimits,
+    /// Zones where a node class makes nodes for this pool.
+    pub zones_with_class: BTreeSet<ZoneId>,
+    /// How its nodes share GPUs.
+    pub sharing: Sharing,
+    /// What daemonsets request on each node.
+    pub daemonsets: Resources,
+}
+
+impl PoolPolicy {
+    /// A policy that allows everything in `zones`.
+    pub fn open(name: &str, zones: BTreeSet<ZoneId>) -> Self {
+        PoolPolicy {
+            name: PoolName::from(name),
+            regions: Vec::new(),
+            models: BTreeSet::new(),
+            instance_types: Vec::new(),
+            capacity_types: BTreeSet::new(),
+            max_price_per_gpu_hour: None,
+            budget_left: None,
+            limits_left: PoolLimits::default(),
+            zones_with_class: zones,
+            sharing: Sharing::Exclusive,
+            daemonsets: Resources::default(),
+        }
+    }
+}
+
+/// What data cost to carry out of a region, per GiB. Nothing within a region.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EgressPrices {
+    /// By source and destination, where known.
+    pub between: BTreeMap<(Region, Region), MicroUsd>,
+    /// For all others.
+    pub otherwise: MicroUsd,
+}
+
+impl EgressPrices {
+    /// The price per GiB from `from` to `to`.
+    pub fn per_gib(&self, from: &Region, to: &Region) -> MicroUsd {
+        if from == to {
+            return MicroUsd(0);
+        }
+        self.between.get(&(from.clone(), to.clone())).copied().unwrap_or(self.otherwise)
+    }
+}
+
+/// The families that EC2 counts vCPU quotas for. Source: Service Quotas, "Running On-Demand/Spot G and VT", "... P".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum QuotaFamily {
+    /// g and vt types.
+    GAndVt,
+    /// p types.
+    P,
+}
+
+impl QuotaFamily {
+    /// The family a type counts in.
+    pub fn of(instance_type: &InstanceType) -> QuotaFamily {
+        if instance_type.as_str().starts_with('p') { QuotaFamily::P } else { QuotaFamily::GAndVt }
+    }
+}
+
+/// What one vCPU quota covers.
+pub type QuotaKey = (Region, QuotaFamily, CapacityType);
+
+/// What holds for every pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Prices older than this are not bought on. Prices of a file the user gave have no age.
+    pub max_price_age: Millis,
+    /// The shipped snapshot's prices may be planned on (offline use).
+    pub snapshot_prices_allowed: bool,
+    /// From launch to Ready: paid for and lost at each interruption.
+    pub boot: Millis,
+    /// Work lost at each interruption, beside the boot.
+    pub lost_work: Millis,
+    /// Over how long the cost of carrying data is spread.
+    pub data_amortisation: Millis,
+    /// What data cost to carry.
+    pub egress: EgressPrices,
+    /// GPU memory that each process takes for its context, where GPUs are shared.
+    pub context_reserve: Mebibytes,
+    /// vCPUs left of each quota; a quota that is not here is unknown and does not bind.
+    pub quota_vcpus_left: BTreeMap<QuotaKey, i64>,
+}
+
+impl Default for Settings {
+    /// The operator's defaults: prices up to 5 minutes old, 4 minutes of boot (research: 3 to 5 for an LLM node), 15 minutes of lost
+    /// work (half a 30-minute checkpoint interval), data spread over a day, $0.02 per GiB between regions (the most common EC2 rate),
+    /// 500 MiB of context per process.
+    fn default() -> Self {
+        Settings {
+            max_price_age: Millis::from_mins(5),
+            snapshot_prices_allowed: false,
+            boot: Millis::from_mins(4),
+            lost_work: Millis::from_mins(15),
+            data_amortisation: Millis::from_hours(24),
+            egress: EgressPrices { between: BTreeMap::new(), otherwise: MicroUsd(20_000) },
+            context_reserve: Mebibytes(500),
+            quota_vcpus_left: BTreeMap::new(),
+        }
+    }
+}

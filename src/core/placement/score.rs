@@ -1,0 +1,27 @@
+//! The order of offers for one need.
+//!
+//! Decides: which of two offers that fit is better.
+
+use crate::core::market::CapacityPool;
+use crate::core::money::MicroUsdPerHour;
+
+/// The score of an offer for one need: less is better, compared field by field in this order. The order of the fields is the rule.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Score {
+    /// What one replica costs per hour in thousandths of a micro-dollar, when the machine is filled with this need: price, expected
+    /// interruptions and egress.
+    pub nano_usd_per_replica_hour: i128,
+    /// Of equal costs, the less interrupted.
+    pub interruptions_per_1000h: i64,
+    /// Of those, the smaller bill for a machine that stays part empty.
+    pub price_per_hour: MicroUsdPerHour,
+    /// Of those, by region, zone id, type and capacity type, so that no tie is left.
+    pub pool: CapacityPool,
+}
+
+impl Score {
+    /// The cost per replica in micro-dollars, rounded up.
+    pub fn cost_per_replica_hour(&self) -> MicroUsdPerHour {
+        MicroUsdPerHour(i64::try_from((self.nano_usd_per_replica_hour + 999) / 1_000).unwrap_or(i64::MAX))
+    }
+}
