@@ -23,6 +23,8 @@ use crate::core::ids::ClassName;
 /// Where k3s reads its configuration.
 pub const K3S_CONFIG: &str = "/etc/rancher/k3s/config.yaml";
 const K3S_TOKEN: &str = "/etc/rancher/k3s/lowtide-token";
+/// Keys of k3s' configuration that are lists.
+const LISTS: [&str; 4] = ["kubelet-arg", "kube-proxy-arg", "node-label", "node-taint"];
 const KUBEADM_CONFIG: &str = "/etc/lowtide/join.yaml";
 const JOIN_SCRIPT: &str = "/usr/local/sbin/lowtide-join";
 
@@ -62,7 +64,8 @@ pub fn write(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserD
 fn k3s(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataError> {
     let token = needed(class, "tokenParameter", spec.bootstrap.token_parameter.as_deref())?;
     // What the class says besides comes first: it must not take the place of what makes the node ours.
-    let mut config: serde_json::Map<String, Value> = spec.bootstrap.extra.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+    let extra = |(key, value): (&String, &String)| (key.clone(), if LISTS.contains(&key.as_str()) { json!([value]) } else { json!(value) });
+    let mut config: serde_json::Map<String, Value> = spec.bootstrap.extra.iter().map(extra).collect();
     let own_labels = spec.bootstrap.extra.get("node-label").cloned();
     config.insert("server".into(), json!(spec.bootstrap.server_url));
     config.insert("token-file".into(), json!(K3S_TOKEN));

@@ -1,6 +1,6 @@
 //! Events: what owners read with `kubectl describe`.
 //!
-//! An event's name is a hash of what it says, so that saying it again while it is there changes nothing.
+//! An event's name is its identity in the core, so that saying it again while it is there changes nothing.
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use k8s_openapi::api::events::v1::Event as ApiEvent;
@@ -9,7 +9,6 @@ use k8s_openapi::jiff;
 use kube::api::PostParams;
 use kube::core::ObjectMeta;
 use kube::{Api, Resource, ResourceExt};
-use sha2::{Digest, Sha256};
 
 use super::super::api::{GpuNodeClaim, GpuNodeClass, GpuNodePool};
 use super::super::cluster::LiveCluster;
@@ -22,7 +21,7 @@ use crate::engine::ports::{Applied, ClusterError};
 
 /// Longest note the API server takes, in bytes.
 const NOTE_LIMIT: usize = 1024;
-/// Longest part of the subject's name that goes into the event's name (at most 253 with the hash).
+/// Longest part of the subject's name that goes into the event's name (at most 253 with the identity).
 const NAME_LIMIT: usize = 200;
 /// Events about objects without a namespace live there.
 const CLUSTER_SCOPE: &str = "default";
@@ -96,12 +95,10 @@ fn reference<K: Resource<DynamicType = ()>>(name: &str) -> ObjectReference {
     }
 }
 
+/// The subject's name, for people, and the event's own identity.
 fn name(event: &Event, regarding: &ObjectReference) -> String {
-    let subject = regarding.name.as_deref().unwrap_or_default();
-    let kind = regarding.kind.as_deref().unwrap_or_default();
-    let content = format!("{kind}\n{subject}\n{:?}\n{}\n{}", regarding.uid, event.reason, event.note);
-    let hash: String = Sha256::digest(content.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("{}.{hash}", cut(subject, NAME_LIMIT).trim_end_matches(['.', '-']))
+    let subject = cut(regarding.name.as_deref().unwrap_or_default(), NAME_LIMIT);
+    format!("{}.{}", subject.trim_end_matches(['.', '-']), event.id().simple())
 }
 
 /// At most `limit` bytes of `text`, cut between characters.
