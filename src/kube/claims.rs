@@ -41,9 +41,7 @@ pub fn read(object: &GpuNodeClaim) -> Result<Claim, UnreadableClaim> {
     let fault = |field, found: &str, expected| UnreadableClaim { claim: name.clone(), field, found: found.to_owned(), expected };
     let uid = meta.uid.clone().ok_or_else(|| fault("metadata.uid", "", "the uid every object has"))?;
     let created = meta.creation_timestamp.as_ref().ok_or_else(|| fault("metadata.creationTimestamp", "", "a time"))?;
-    let decision = |field, text: &str| {
-        text.parse().map(DecisionId).map_err(|_| fault(field, text, "the UUID of a decision"))
-    };
+    let decision = |field, text: &str| text.parse().map(DecisionId).map_err(|_| fault(field, text, "the UUID of a decision"));
     Ok(Claim {
         name: ClaimName::from(name.as_str()),
         uid: Uid::from(uid),
@@ -125,11 +123,8 @@ fn identity(namespace: &str, name: &str, uid: &str) -> PodIdentity {
 /// The spec of the object that keeps this intent.
 pub fn write_spec(spec: &ClaimSpec) -> GpuNodeClaimSpec {
     let saved = spec.on_demand_per_hour.map(|on_demand| on_demand - spec.price_per_hour);
-    let pod_ref = |p: &PodIdentity| api::PodRef {
-        namespace: p.object.namespace.clone(),
-        name: p.object.name.clone(),
-        uid: p.uid.to_string(),
-    };
+    let pod_ref =
+        |p: &PodIdentity| api::PodRef { namespace: p.object.namespace.clone(), name: p.object.name.clone(), uid: p.uid.to_string() };
     GpuNodeClaimSpec {
         node_pool: spec.node_pool.to_string(),
         node_class: spec.node_class.to_string(),
@@ -245,12 +240,7 @@ fn set_marks(status: &mut GpuNodeClaimStatus, changed: &mut BTreeMap<&'static st
 
 fn occupant(occupant: &Occupant) -> api::Occupant {
     let PodIdentity { object, uid } = &occupant.pod;
-    api::Occupant {
-        namespace: object.namespace.clone(),
-        name: object.name.clone(),
-        uid: uid.to_string(),
-        from: Moment(occupant.from),
-    }
+    api::Occupant { namespace: object.namespace.clone(), name: object.name.clone(), uid: uid.to_string(), from: Moment(occupant.from) }
 }
 
 fn phase_of(status: &GpuNodeClaimStatus) -> ClaimPhase {

@@ -7,13 +7,19 @@ async fn main() -> ExitCode {
     let tools = lowtide::lab::tools::Tools::find().unwrap();
     let workdir = lowtide::lab::workdir::Workdir::create().unwrap();
     let mut pg = lowtide::lab::postgres::Postgres::start(&workdir).await;
-    if let Err(e) = &pg { eprintln!("{e}"); }
+    if let Err(e) = &pg {
+        eprintln!("{e}");
+    }
     let plane = lowtide::lab::control_plane::ControlPlane::start(&tools, &workdir).await;
     match plane {
-        Ok(p) => { eprintln!("export KUBECONFIG={}", p.admin_kubeconfig().display());
-            let _ = tokio::signal::ctrl_c().await; }
+        Ok(p) => {
+            eprintln!("export KUBECONFIG={}", p.admin_kubeconfig().display());
+            let _ = tokio::signal::ctrl_c().await;
+        }
         Err(e) => eprintln!("{e}"),
     }
-    if let Ok(pg) = &mut pg { pg.stop(); }
+    if let Ok(pg) = &mut pg {
+        pg.stop();
+    }
     ExitCode::SUCCESS
 }
