@@ -1,1 +1,3 @@
-//! (being written)
+//! The subcommands, one file each.
+
+pub mod crds;

@@ -1,1 +1,3 @@
-//! (being written)
+//! Kubernetes: the custom resources, and the adapter that makes a cluster one of the four ports.
+
+pub mod api;
