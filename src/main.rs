@@ -17,10 +17,14 @@ struct Arguments {
 enum Command {
     /// Prints the custom resource definitions, or writes them to a folder.
     Crds(cli::crds::CrdsArgs),
+    /// Lifts lowtide's scheduling gate from every pod, for when the operator goes away.
+    ReleasePods(cli::release_pods::ReleasePodsArgs),
 }
 
-fn main() -> ExitCode {
+#[tokio::main]
+async fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Crds(args) => cli::crds::run(args),
+        Command::ReleasePods(args) => cli::release_pods::run(args).await,
     }
 }
