@@ -97,7 +97,12 @@ impl ControlPlane {
                 Err(fault) => fault.to_string(),
             };
             if step.elapsed() > limit {
-                return Err(LabError::NotReady { what: "kube-controller-manager".into(), seconds: limit.as_secs(), last, logs: logs.to_owned() });
+                return Err(LabError::NotReady {
+                    what: "kube-controller-manager".into(),
+                    seconds: limit.as_secs(),
+                    last,
+                    logs: logs.to_owned(),
+                });
             }
             step.waiting("no default service account yet");
             tokio::time::sleep(Duration::from_millis(200)).await;

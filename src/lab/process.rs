@@ -136,7 +136,8 @@ impl Process {
         command.envs(spec.environment.iter().cloned());
         // A group of its own: Ctrl-C reaches us alone, and we end our children in order.
         command.process_group(0).stdin(Stdio::null()).stdout(open()?).stderr(open()?);
-        let child = spawn_on_lasting_thread(command).map_err(LabError::io(format!("starting {} (through setpriv, of util-linux)", spec.name)))?;
+        let child =
+            spawn_on_lasting_thread(command).map_err(LabError::io(format!("starting {} (through setpriv, of util-linux)", spec.name)))?;
         Ok(Process { name: spec.name.clone(), child, log, stop_signal: spec.stop_signal })
     }
 
@@ -173,7 +174,10 @@ impl Process {
             return Ok(());
         }
         let what = format!("sending {} to {}", signal.name(), self.name);
-        let status = Command::new("sh").args(["-c", &format!("kill -{} {}", signal.name(), self.pid())]).status().map_err(LabError::io(what.clone()))?;
+        let status = Command::new("sh")
+            .args(["-c", &format!("kill -{} {}", signal.name(), self.pid())])
+            .status()
+            .map_err(LabError::io(what.clone()))?;
         if status.success() || self.exited().is_some() {
             return Ok(());
         }
