@@ -238,7 +238,11 @@ pub trait Cloud: Send + Sync + 'static {
     /// NVIDIA machine types that `region` knows.
     fn machine_types(&self, region: &Region) -> impl Future<Output = Result<Vec<crate::core::catalog::MachineType>, CloudError>> + Send;
     /// The zone id of each of these subnets; an unknown subnet is `Refused` and named.
-    fn subnet_zones(&self, region: &Region, subnets: &[String]) -> impl Future<Output = Result<BTreeMap<String, ZoneId>, CloudError>> + Send;
+    fn subnet_zones(
+        &self,
+        region: &Region,
+        subnets: &[String],
+    ) -> impl Future<Output = Result<BTreeMap<String, ZoneId>, CloudError>> + Send;
     /// Makes sure that a launch template of this name exists; gives its version.
     fn ensure_launch_template(&self, template: &LaunchTemplate) -> impl Future<Output = Result<String, CloudError>> + Send;
     /// Buys one machine: CreateFleet `instant` with one override and the claim's token.
