@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, SdkConfig};
+use aws_credential_types::Credentials;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
@@ -68,6 +69,8 @@ pub struct AwsSettings {
     pub cluster: String,
     /// The one clock: the current price of a pool is the last one before now.
     pub clock: Arc<dyn Clock>,
+    /// Keys instead of the default chain: for the simulator, which takes any.
+    pub credentials: Option<Credentials>,
     /// How long we wait.
     pub timeouts: Timeouts,
 }
@@ -75,7 +78,7 @@ pub struct AwsSettings {
 impl AwsSettings {
     /// Real AWS, with the waiting times of [`Timeouts::default`].
     pub fn new(cluster: impl Into<String>, clock: Arc<dyn Clock>) -> Self {
-        AwsSettings { endpoint_url: None, cluster: cluster.into(), clock, timeouts: Timeouts::default() }
+        AwsSettings { endpoint_url: None, cluster: cluster.into(), clock, credentials: None, timeouts: Timeouts::default() }
     }
 }
 
@@ -129,6 +132,9 @@ impl AwsCloud {
             .retry_config(RetryConfig::standard().with_max_attempts(3));
         if let Some(url) = &settings.endpoint_url {
             loader = loader.endpoint_url(url);
+        }
+        if let Some(keys) = &settings.credentials {
+            loader = loader.credentials_provider(keys.clone());
         }
         AwsCloud { base: loader.load().await, settings, regions: Mutex::default() }
     }
