@@ -76,6 +76,7 @@ fn read_spec(spec: &GpuNodeClaimSpec, decision: DecisionId) -> ClaimSpec {
         subnet: spec.launch.subnet.clone(),
         tags: spec.launch.tags.clone(),
         bought_for: spec.created_for.iter().map(|p| identity(&p.namespace, &p.name, &p.uid)).collect(),
+        takes_over: spec.takes_over.as_deref().map(ClaimName::from),
     }
 }
 
@@ -146,6 +147,7 @@ pub fn write_spec(spec: &ClaimSpec) -> GpuNodeClaimSpec {
             tags: spec.tags.clone(),
         },
         created_for: spec.bought_for.iter().map(pod_ref).collect(),
+        takes_over: spec.takes_over.as_ref().map(ToString::to_string),
     }
 }
 

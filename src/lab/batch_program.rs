@@ -134,7 +134,8 @@ impl Programs {
         let mut orders = Vec::new();
         let present: BTreeSet<&str> = pods.iter().filter(|pod| pod.running).map(|pod| pod.uid.as_str()).collect();
         let gone: Vec<String> = self.running.keys().filter(|uid| !present.contains(uid.as_str())).cloned().collect();
-        for program in gone.iter().filter_map(|uid| self.running.remove(uid)).filter(|program| !program.over) {
+        let ended: Vec<Program> = gone.iter().filter_map(|uid| self.running.remove(uid)).filter(|program| !program.over).collect();
+        for program in ended {
             let lost = program.done(now) - self.checkpoint(&program.seen.job);
             self.tell(&program.seen, now, Happening::Died { lost_ms: lost });
         }
@@ -307,8 +308,13 @@ mod tests {
         let told: Vec<_> = programs.timeline.iter().map(|event| event.what.clone()).collect();
         let done_ms = Millis::from_secs(40);
         let started = |resumed_with_ms| Happening::Started { resumed_with_ms, beside_another: false };
-        let expected =
-            [started(Millis::ZERO), Happening::Told { done_ms }, Happening::Checkpointed { done_ms }, started(done_ms), Happening::Finished];
+        let expected = [
+            started(Millis::ZERO),
+            Happening::Told { done_ms },
+            Happening::Checkpointed { done_ms },
+            started(done_ms),
+            Happening::Finished,
+        ];
         assert_eq!(told, expected);
     }
 

@@ -116,7 +116,7 @@ fn ready_endpoints(slice: &EndpointSlice) -> usize {
     let ready = |conditions: &Option<k8s_openapi::api::discovery::v1::EndpointConditions>| {
         conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
     };
-    slice.endpoints.iter().flatten().filter(|endpoint| ready(&endpoint.conditions)).count()
+    slice.endpoints.iter().filter(|endpoint| ready(&endpoint.conditions)).count()
 }
 
 #[cfg(test)]
@@ -133,7 +133,11 @@ mod tests {
         assert_eq!(readings.serving_gap(Timestamp(1_000), Timestamp(4_000)), Millis(400));
         assert_eq!(readings.serving_gap(Timestamp(1_000), Timestamp(6_000)), Millis(1_400));
         assert_eq!(readings.below(3, Timestamp(1_500), Timestamp(3_500)), Millis(1_500));
-        assert_eq!(readings.serving_gap(Timestamp(0), Timestamp(1_500)), Millis(1_000), "nothing is known to serve before the first reading");
+        assert_eq!(
+            readings.serving_gap(Timestamp(0), Timestamp(1_500)),
+            Millis(1_000),
+            "nothing is known to serve before the first reading"
+        );
         assert_eq!(Readings::default().serving_gap(Timestamp(0), Timestamp(10)), Millis(10));
     }
 }

@@ -7,11 +7,23 @@
 pub mod ec2;
 
 #[cfg(feature = "live")]
+pub mod batch_program;
+#[cfg(feature = "live")]
 pub mod control_plane;
+#[cfg(feature = "live")]
+pub mod endpoint_watch;
 #[cfg(feature = "live")]
 pub mod error;
 #[cfg(feature = "live")]
+pub mod helm;
+#[cfg(feature = "live")]
+pub mod joiner;
+#[cfg(feature = "live")]
 pub mod kubeconfig;
+#[cfg(feature = "live")]
+pub mod look_around;
+#[cfg(feature = "live")]
+pub mod machine;
 #[cfg(feature = "live")]
 pub mod postgres;
 #[cfg(feature = "live")]
@@ -23,7 +35,11 @@ pub mod sim_client;
 #[cfg(feature = "live")]
 pub mod tools;
 #[cfg(feature = "live")]
+pub mod user_data;
+#[cfg(feature = "live")]
 pub mod workdir;
+#[cfg(feature = "live")]
+pub mod world;
 
 /// The wall clock: the lab lives in real time.
 #[cfg(feature = "live")]

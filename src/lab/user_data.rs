@@ -140,7 +140,8 @@ fn label(text: &str) -> Result<(String, String), UserDataFault> {
 }
 
 fn taint(text: &str) -> Result<Taint, UserDataFault> {
-    let bad = || UserDataFault::BadItem { kind: "node-taint", text: text.to_owned(), form: "key[=value]:NoSchedule|PreferNoSchedule|NoExecute" };
+    let bad =
+        || UserDataFault::BadItem { kind: "node-taint", text: text.to_owned(), form: "key[=value]:NoSchedule|PreferNoSchedule|NoExecute" };
     let (name, effect) = text.rsplit_once(':').ok_or_else(bad)?;
     let (key, value) = name.split_once('=').unwrap_or((name, ""));
     if key.is_empty() || !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect) {

@@ -83,9 +83,11 @@ fn move_if_cheaper(pass: &mut Pass, claim: &Claim) -> bool {
         wording::trigger(trigger),
         pool.return_min_saving_per_mille / 10
     );
+    // One successor at a time: whatever the placement says of it, a second is never bought beside it.
+    let ahead = successor.is_some();
     match better.machines.as_slice() {
         [] => leave(pass, claim, trigger, why),
-        [machine] => buying::buy_ahead(pass, &request, machine, claim, trigger, &why),
+        [machine] if !ahead => buying::buy_ahead(pass, &request, machine, claim, trigger, &why),
         // One machine for several cheaper ones: they are bought one by one, as the replacements wait.
         _ => false,
     }

@@ -392,6 +392,7 @@ fn need(kind: WorkloadKind) -> Need {
         gpus: 1,
         gpu_memory: Mebibytes(20 * 1024),
         gpu_models: Vec::new(),
+        instance_types: Vec::new(),
         cpu: Millicores(2_000),
         memory: Mebibytes(8 * 1024),
         architecture: None,

@@ -1,0 +1,129 @@
+//! What machines cost now: DescribeSpotPriceHistory and the Pricing API.
+//!
+//! A pool without a row has no price here, and nobody makes one up.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_ec2::types::{InstanceType as SdkInstanceType, SpotPrice};
+use aws_sdk_pricing::types::{Filter, FilterType};
+
+use crate::core::ids::{InstanceType, Region, ZoneId};
+use crate::core::market::{CapacityType, PriceSource};
+use crate::engine::ports::{CloudError, Quote};
+
+use super::conversion::{date_time, timestamp};
+use super::errors::from_sdk;
+use super::{AwsCloud, all_pages, price_list};
+
+/// Where the Pricing API is; it knows the prices of all commercial regions.
+pub const PRICING_REGION: &str = "us-east-1";
+
+/// Linux is sold under two descriptions: the second is what every account of today has, the first what old rows say.
+const LINUX: [&str; 2] = ["Linux/UNIX", "Linux/UNIX (Amazon VPC)"];
+
+/// Rows per page: EC2 documents no cap, and gives fewer when it likes.
+const SPOT_PAGE: i32 = 1_000;
+
+/// Types per question: a filter value of the Pricing API holds 1,024 characters, a type name at most 20.
+const TYPES_PER_QUESTION: usize = 40;
+
+impl AwsCloud {
+    /// One quote per pool of `types` that has a spot price.
+    pub(super) async fn current_spot_prices(&self, region: &Region, types: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
+        // Asking for no type would mean all of them.
+        if types.is_empty() {
+            return Ok(Vec::new());
+        }
+        let clients = self.clients(region);
+        let ask = clients
+            .ec2
+            .describe_spot_price_history()
+            .set_instance_types(Some(types.iter().map(|it| SdkInstanceType::from(it.as_str())).collect()))
+            .set_product_descriptions(Some(LINUX.map(str::to_owned).to_vec()))
+            // With a start of now, EC2 gives each pool's last change before it: the price that holds.
+            .start_time(date_time(self.settings.clock.now()))
+            .max_results(SPOT_PAGE);
+        let rows = all_pages("DescribeSpotPriceHistory", |token| {
+            let ask = ask.clone().set_next_token(token);
+            async move {
+                let page = ask.send().await.map_err(|error| from_sdk("DescribeSpotPriceHistory", region, error))?;
+                Ok((page.spot_price_history.unwrap_or_default(), page.next_token))
+            }
+        })
+        .await?;
+        let mut latest: BTreeMap<(ZoneId, InstanceType), Quote> = BTreeMap::new();
+        for row in rows {
+            let zone = self.zone_id(region, row.availability_zone_id(), row.availability_zone()).await?;
+            let Some(quote) = spot_quote(region, zone.clone(), &row) else {
+                tracing::warn!(%region, ?row, "a spot price row could not be read: the pool has no price from it");
+                continue;
+            };
+            let newest = latest.entry((zone, quote.instance_type.clone())).or_insert_with(|| quote.clone());
+            // Both descriptions of one change carry one price; should they ever differ, the dearer one holds.
+            if (quote.effective_from, quote.price_per_hour) > (newest.effective_from, newest.price_per_hour) {
+                *newest = quote;
+            }
+        }
+        Ok(latest.into_values().collect())
+    }
+
+    /// List prices of `types`: Linux, shared tenancy, nothing preinstalled.
+    pub(super) async fn list_prices(&self, region: &Region, types: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
+        let pricing_region = Region::from(PRICING_REGION);
+        let clients = self.clients(&pricing_region);
+        let mut quotes = Vec::new();
+        for some_types in types.chunks(TYPES_PER_QUESTION) {
+            let ask = clients.pricing.get_products().service_code("AmazonEC2").format_version("aws_v1").max_results(100);
+            let ask = ask.set_filters(Some(product_filters(region, some_types)?));
+            let products = all_pages("GetProducts", |token| {
+                let ask = ask.clone().set_next_token(token);
+                let asked_in = &pricing_region;
+                async move {
+                    let page = ask.send().await.map_err(|error| from_sdk("GetProducts", asked_in, error))?;
+                    Ok((page.price_list.unwrap_or_default(), page.next_token))
+                }
+            })
+            .await?;
+            for product in products {
+                match price_list::quote(&product, region) {
+                    Ok(Some(quote)) if some_types.contains(&quote.instance_type) => quotes.push(quote),
+                    Ok(_) => {}
+                    Err(fault) => {
+                        tracing::warn!(%region, %fault, "a product of the price list could not be read: its type has no price from it")
+                    }
+                }
+            }
+        }
+        quotes.sort_by(|a, b| a.instance_type.cmp(&b.instance_type).then(b.effective_from.cmp(&a.effective_from)));
+        quotes.dedup_by(|a, b| a.instance_type == b.instance_type);
+        Ok(quotes)
+    }
+}
+
+fn spot_quote(region: &Region, zone: ZoneId, row: &SpotPrice) -> Option<Quote> {
+    Some(Quote {
+        region: region.clone(),
+        zone: Some(zone),
+        instance_type: row.instance_type()?.as_str().into(),
+        capacity_type: CapacityType::Spot,
+        price_per_hour: row.spot_price()?.parse().ok()?,
+        effective_from: timestamp(row.timestamp()?)?,
+        source: PriceSource::SpotPriceHistory,
+    })
+}
+
+fn product_filters(region: &Region, types: &[InstanceType]) -> Result<Vec<Filter>, CloudError> {
+    let names: Vec<&str> = types.iter().map(InstanceType::as_str).collect();
+    let kind_of_match = if names.len() == 1 { FilterType::TermMatch } else { FilterType::AnyOf };
+    let fixed = [
+        ("regionCode", region.as_str()),
+        ("operatingSystem", "Linux"),
+        ("tenancy", "Shared"),
+        ("preInstalledSw", "NA"),
+        ("capacitystatus", "Used"),
+    ];
+    let filters = fixed.map(|(field, value)| Filter::builder().r#type(FilterType::TermMatch).field(field).value(value).build());
+    let by_type = Filter::builder().r#type(kind_of_match).field("instanceType").value(names.join(",")).build();
+    let not_built = |error| CloudError::Refused { code: "NotSent".to_owned(), message: format!("GetProducts could not be put: {error}") };
+    filters.into_iter().chain([by_type]).collect::<Result<_, _>>().map_err(not_built)
+}
