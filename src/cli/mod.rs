@@ -1,1 +1,3 @@
-//! (being written)
+//! One file per subcommand: its arguments, and the few lines that call the library.
+
+pub mod backtest;

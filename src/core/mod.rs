@@ -11,6 +11,7 @@ pub mod market;
 pub mod money;
 pub mod need;
 pub mod placement;
+pub mod policy;
 pub mod record;
 pub mod time;
 pub mod world;
