@@ -8,6 +8,7 @@ pub mod bill;
 pub mod job;
 pub mod load;
 pub mod market;
+pub mod omniscient;
 pub mod ours;
 pub mod policies;
 pub mod run;

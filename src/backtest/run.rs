@@ -2,6 +2,7 @@
 
 use super::job::BatchJob;
 use super::market::Market;
+use super::omniscient::Omniscient;
 use super::ours::Lowtide;
 use super::policies::cant_be_late::{Greedy, NextLifetime, OnDemand, SpotOnly};
 use super::policies::cluster::KarpenterLike;
@@ -38,11 +39,12 @@ pub const BATCH: &[Known] = &[
     known("next-region", false, "SkyPilot EAGER_NEXT_REGION as documented"),
     known("next-region-as-shipped", false, "SkyPilot EAGER_NEXT_REGION as shipped, prices 7 h old"),
     known("karpenter-like", false, "a model of Karpenter with price-capacity-optimized"),
+    known("omniscient", false, "the best feasible plan, whole future known"),
     known("next-lifetime", true, "oracle: knows the life of the next spot instance"),
 ];
 
 /// A fresh policy for one run.
-pub fn make<'a>(name: &str, market: &'a Market, start: usize) -> Option<Box<dyn BatchPolicy + 'a>> {
+pub fn make<'a>(name: &str, market: &'a Market, job: &BatchJob, start: usize) -> Option<Box<dyn BatchPolicy + 'a>> {
     let zones = market.zones.len();
     Some(match name {
         "lowtide" => Box::new(Lowtide::new(zones)),
@@ -57,6 +59,7 @@ pub fn make<'a>(name: &str, market: &'a Market, start: usize) -> Option<Box<dyn 
         "next-region" => Box::new(Failover::new(Recovery::NextRegion)),
         "next-region-as-shipped" => Box::new(Failover::new(Recovery::AsShipped)),
         "karpenter-like" => Box::new(KarpenterLike::default()),
+        "omniscient" => Box::new(Omniscient::new(market, job, start)),
         "next-lifetime" => Box::new(NextLifetime { market, start }),
         _ => return None,
     })
@@ -90,7 +93,7 @@ pub fn batch(market: &Market, job: BatchJob, starts: &[usize], policies: &[Known
             let sets: Vec<(&Market, Vec<usize>)> =
                 if known.single { all.iter().map(|z| (&singles[*z], vec![*z])).collect() } else { vec![(market, all.clone())] };
             for (market, zones) in sets {
-                if let Some(mut policy) = make(known.name, market, start) {
+                if let Some(mut policy) = make(known.name, market, &job, start) {
                     let run = simulate(market, job, start, policy.as_mut());
                     outcomes.push(Outcome { policy: known.name, zones, start, run });
                 }

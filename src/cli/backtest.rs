@@ -68,5 +68,7 @@ pub fn run(args: BacktestArgs) -> ExitCode {
             println!("   {:?}", of.iter().map(|o| (o.run.bill.total.to_micro_usd().0 as f64 / 1e4).round() / 100.0).collect::<Vec<_>>());
         }
     }
+    let b: Vec<f64> = starts.iter().map(|s| crate::backtest::omniscient::strict_bound(m, &job, *s)).collect();
+    println!("bound {:.4} {:?}", b.iter().sum::<f64>() / b.len() as f64, b);
     ExitCode::SUCCESS
 }

@@ -4,6 +4,7 @@ use super::super::job::{JobState, Running, Try};
 use super::super::market::{Market, Past};
 use super::super::simulate::BatchPolicy;
 use super::uniform::{Ask, Limits, kind};
+use crate::core::time::Millis;
 
 /// On-demand from the first tick, at the lowest on-demand price.
 pub struct OnDemand;
@@ -74,10 +75,12 @@ impl BatchPolicy for NextLifetime<'_> {
         let (od, spot, d) = (i128::from(zone.on_demand.0), i128::from(zone.spot[now].0), i128::from(s.job.changeover.0));
         let times = if matches!(s.running, Running::OnDemand(_)) { 2 } else { 1 };
         let pays = i128::from(lifetime) * (od - spot) > times * od * d;
-        let behind = super::uniform::lead(past, s, crate::core::time::Millis(0)) < 0;
+        let behind = super::uniform::lead(past, s, Millis(0)) < 0;
+        // Rule 6 holds here as well: without it the oracle would leave on-demand and come back, paying a changeover each time.
+        let ahead = super::uniform::lead(past, s, Millis(2 * s.job.changeover.0)) > 0;
         wish.push(match (pays, s.running) {
             (true, _) => Try::Spot(0),
-            (false, Running::OnDemand(_)) if behind => Try::Keep,
+            (false, Running::OnDemand(_)) if !ahead => Try::Keep,
             (false, _) if behind => Try::OnDemand(0),
             (false, _) => Try::Idle,
         });

@@ -68,6 +68,12 @@ pub enum Step {
 pub struct BatchPolicy {
     /// How often decisions are made: nothing is noticed sooner.
     pub period: Millis,
+    /// m
+    pub margin: i64,
+    /// r
+    pub reserve: i64,
+    /// h
+    pub hysteresis: i64,
 }
 
 /// The steps to try, best first. `Wait` is meant when all fail.
@@ -98,13 +104,61 @@ pub fn decide(policy: &BatchPolicy, job: &Job, pools: &[SpotPool<'_>], on_demand
     }
     let mut order: Vec<(i64, usize)> = pools.iter().enumerate().map(|(i, p)| (effective(job, p, i), i)).collect();
     order.sort_unstable();
-    match job.holding {
-        Holding::Spot(_) => steps.push(Step::Keep),
-        _ => {
-            steps.extend(order.iter().map(|(_, i)| Step::Spot(*i)));
-            steps.push(Step::Wait);
+    let trips = 1_000 + job.remaining.0 * 1_000 / mean_stay(pools);
+    let reserve = 2 * d * trips / 1_000 * policy.reserve / 1000 + policy.period.0;
+    // How far down the list we must go so that the pools up to there are expected to have room often enough.
+    let time = left - reserve;
+    let (mut none_ppm, mut accept) = (1_000_000_i64, 0);
+    for (_, i) in &order {
+        accept += 1;
+        let p = &pools[*i];
+        let a = p.memory.availability_ppm();
+        none_ppm = none_ppm * (1_000_000 - a) / 1_000_000;
+        let expected = i128::from(time) * i128::from(1_000_000 - none_ppm) / 1_000_000;
+        if expected * 1000 >= i128::from(job.remaining.0) * i128::from(policy.margin) {
+            break;
         }
     }
+    let held = match job.holding {
+        Holding::Spot(i) => Some(i),
+        _ => None,
+    };
+    for (price, i) in order.iter().take(accept) {
+        if held == Some(*i) {
+            break;
+        }
+        let worth = match held {
+            Some(h) => {
+                let stay = pools[*i].memory.expected_stay(Millis::ZERO).0.min(job.remaining.0 + d);
+                let _ = stay;
+                *price * 1000 < pools[h].price.0 * policy.hysteresis
+            }
+            None => true,
+        };
+        let worth = worth && match job.holding {
+            Holding::OnDemand(h) => {
+                let k = on_demand.get(h).map_or(0, |o| o.price.0);
+                let p = pools[*i].price.0;
+                let stay = pools[*i].memory.expected_stay(Millis::ZERO).0.min(job.remaining.0 + d);
+                i128::from(k - p) * i128::from(stay) > i128::from(k + p) * i128::from(d) + 2 * 3_600_000 * i128::from(pools[*i].egress.0)
+            }
+            _ => true,
+        };
+        if worth {
+            steps.push(Step::Spot(*i));
+        }
+    }
+    match (job.holding, od) {
+        (Holding::Spot(_) | Holding::OnDemand(_), _) => steps.push(Step::Keep),
+        (Holding::Nothing, Some(od)) if slack < reserve => steps.push(Step::OnDemand(od)),
+        (Holding::Nothing, _) => steps.push(Step::Wait),
+    }
+}
+
+/// How long a stay in any pool has lasted on average.
+fn mean_stay(pools: &[SpotPool<'_>]) -> i64 {
+    let (up, ended) = pools.iter().map(|p| p.memory.stays()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+    ((up + 2 * 3_600_000) * 1_000 / (ended + 1_000)).max(1)
 }
 
 /// The price of an hour of work in a pool, with the changeover and the move spread over the expected stay.

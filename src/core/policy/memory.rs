@@ -71,6 +71,10 @@ impl PoolMemory {
         const PRIOR: i64 = Millis::from_hours(6).0;
         (self.up + PRIOR / 2) * 1_000_000 / (self.up + self.down + PRIOR)
     }
+    /// Observed time with capacity, and how many thousandths of runs of it have ended.
+    pub fn stays(&self) -> (i64, i64) {
+        (self.up, self.ups_ended)
+    }
     /// How long capacity that is there now can be expected to last, having lasted `age`. Runs are heavy-tailed (median 0.3 to 1.4 h,
     /// mean 0.7 to 10.4 h), so what has lasted is expected to last as long again.
     pub fn expected_stay(&self, age: Millis) -> Millis {
