@@ -71,10 +71,9 @@ impl Xml {
 }
 
 /// A whole answer to `action`.
-pub fn answer(action: &str, request_id: &str, inner: Xml) -> String {
+pub fn answer(action: &str, request_id: &str, inner: &str) -> String {
     format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{action}Response xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><requestId>{request_id}</requestId>{}</{action}Response>",
-        inner.into_string()
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{action}Response xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><requestId>{request_id}</requestId>{inner}</{action}Response>"
     )
 }
 

@@ -106,7 +106,8 @@ fn candidates(world: &World, call: Call<'_>, configs: &[Params], fleet: &str) ->
             details.tags.insert("aws:ec2:fleet-id".into(), fleet.to_owned());
             details.tags.insert("aws:ec2launchtemplate:id".into(), template.id.clone());
             details.tags.insert("aws:ec2launchtemplate:version".into(), version.number.to_string());
-            let instance_type = over.get("InstanceType").or(version.data.get("InstanceType")).ok_or_else(|| Fault::missing("InstanceType"))?;
+            let instance_type =
+                over.get("InstanceType").or(version.data.get("InstanceType")).ok_or_else(|| Fault::missing("InstanceType"))?;
             let candidate = Candidate {
                 template: spec.clone().overlaid(&Params::parse(&format!("Id={}&Number={}", template.id, version.number))),
                 zone: ZoneId::from(""),
@@ -141,7 +142,13 @@ pub(super) fn max_price(params: &Params, key: &str) -> Result<Option<MicroUsdPer
 }
 
 /// The order in which a strategy tries pools. `price-capacity-optimized` filters by capacity first, then goes by price.
-fn ordered(world: &World, call: Call<'_>, mut candidates: Vec<Candidate>, capacity_type: CapacityType, strategy: &str) -> Result<Vec<Candidate>, Fault> {
+fn ordered(
+    world: &World,
+    call: Call<'_>,
+    mut candidates: Vec<Candidate>,
+    capacity_type: CapacityType,
+    strategy: &str,
+) -> Result<Vec<Candidate>, Fault> {
     let price = |candidate: &Candidate| {
         let price = match capacity_type {
             CapacityType::Spot => world.spot_price_at(&candidate.zone, &candidate.instance_type, call.now),

@@ -50,8 +50,7 @@ fn visible(world: &World, call: Call<'_>) -> Result<Vec<InstanceId>, Fault> {
     let asked = asked_ids(call);
     check_instance_ids(&asked)?;
     let sees = |instance: &Instance| instance.region == *call.region && world.is_visible(instance, call.now);
-    let unknown: Vec<&str> =
-        asked.iter().filter(|id| !world.instances.get(*id).is_some_and(&sees)).map(InstanceId::as_str).collect();
+    let unknown: Vec<&str> = asked.iter().filter(|id| !world.instances.get(*id).is_some_and(&sees)).map(InstanceId::as_str).collect();
     not_found(&unknown)?;
     let filters = call.params.filters();
     let mut found = Vec::new();
@@ -99,7 +98,10 @@ fn write_instance(xml: &mut Xml, world: &World, instance: &Instance, index: usiz
     write_state(xml, "instanceState", instance.state);
     let live = instance.state.is_live();
     let address = live.then_some(instance.private_ip.as_str());
-    xml.text("privateDnsName", address.map(|ip| format!("ip-{}.{}.compute.internal", ip.replace('.', "-"), instance.region)).unwrap_or_default());
+    xml.text(
+        "privateDnsName",
+        address.map(|ip| format!("ip-{}.{}.compute.internal", ip.replace('.', "-"), instance.region)).unwrap_or_default(),
+    );
     xml.maybe("privateIpAddress", address).text("amiLaunchIndex", index).text("launchTime", instance.launched_at);
     if let Some(zone) = world.places.zone(&instance.zone) {
         xml.element("placement", |xml| {
@@ -123,7 +125,8 @@ fn write_instance(xml: &mut Xml, world: &World, instance: &Instance, index: usiz
     }
     if let Some(profile) = &details.instance_profile {
         xml.element("iamInstanceProfile", |xml| {
-            let arn = if profile.starts_with("arn:") { profile.clone() } else { format!("arn:aws:iam::{ACCOUNT}:instance-profile/{profile}") };
+            let arn =
+                if profile.starts_with("arn:") { profile.clone() } else { format!("arn:aws:iam::{ACCOUNT}:instance-profile/{profile}") };
             xml.text("arn", arn);
         });
     }

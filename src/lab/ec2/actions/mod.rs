@@ -77,7 +77,11 @@ pub fn perform(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
     let unfiltered = call.action.starts_with("Describe") && filtered && !by_id;
     world.take_request_token(call.region, call.action, unfiltered, call.now)?;
     if !world.facts.zones.contains_key(call.region) {
-        return Err(Fault::new(401, "AuthFailure", format!("This account has no region {}; the simulator knows those of its catalog.", call.region)));
+        return Err(Fault::new(
+            401,
+            "AuthFailure",
+            format!("This account has no region {}; the simulator knows those of its catalog.", call.region),
+        ));
     }
     if call.params.flag("DryRun") {
         return Err(Fault::new(412, "DryRunOperation", "Request would have succeeded, but DryRun flag is set."));

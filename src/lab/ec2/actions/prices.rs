@@ -117,7 +117,8 @@ pub(super) fn get_spot_placement_scores(world: &mut World, call: Call<'_>) -> Re
     let single_zone = params.flag("SingleAvailabilityZone");
     let mut scores: Vec<(i64, Region, Option<ZoneId>)> = Vec::new();
     for region in world.places.regions().into_iter().filter(|region| asked.is_empty() || asked.iter().any(|name| name == region.as_str())) {
-        let zones: Vec<ZoneId> = world.places.zones_of(&region).into_iter().filter(|zone| !zone.is_local).map(|zone| zone.id.clone()).collect();
+        let zones: Vec<ZoneId> =
+            world.places.zones_of(&region).into_iter().filter(|zone| !zone.is_local).map(|zone| zone.id.clone()).collect();
         if single_zone {
             for zone in zones {
                 scores.push((score(world, &region, std::slice::from_ref(&zone), &types, capacity), region.clone(), Some(zone)));
@@ -151,8 +152,12 @@ fn score(world: &World, region: &Region, zones: &[ZoneId], types: &[InstanceType
 /// New configurations per 24 hours are limited; repeats are free.
 fn count_configuration(world: &mut World, call: Call<'_>) -> Result<(), Fault> {
     let configuration = format!("{:?}", call.params.without(&["NextToken", "MaxResults", "DryRun", "Action", "Version"]));
-    let recent: BTreeMap<String, Timestamp> =
-        world.score_configurations.iter().filter(|(_, at)| call.now.since(**at) < Millis::from_hours(24)).map(|(c, at)| (c.clone(), *at)).collect();
+    let recent: BTreeMap<String, Timestamp> = world
+        .score_configurations
+        .iter()
+        .filter(|(_, at)| call.now.since(**at) < Millis::from_hours(24))
+        .map(|(c, at)| (c.clone(), *at))
+        .collect();
     world.score_configurations = recent;
     if world.score_configurations.contains_key(&configuration) {
         return Ok(());

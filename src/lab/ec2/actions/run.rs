@@ -107,7 +107,9 @@ fn order(world: &mut World, call: Call<'_>) -> Result<LaunchOrder, Fault> {
     if !world.facts.types.contains_key(&instance_type) {
         return Err(Fault::value(instance_type.as_str(), "InstanceType", "Invalid instance type."));
     }
-    let place = params.under("Placement").overlaid(&params.get("SubnetId").map_or_else(Params::default, |id| Params::parse(&format!("SubnetId={id}"))));
+    let place = params
+        .under("Placement")
+        .overlaid(&params.get("SubnetId").map_or_else(Params::default, |id| Params::parse(&format!("SubnetId={id}"))));
     let zone = match zone_of(world, call.region, &place)? {
         Some(zone) => zone,
         None => first_zone_offering(world, call.region, &instance_type),

@@ -48,7 +48,8 @@ pub(super) fn describe(world: &mut World, call: Call<'_>) -> Result<String, Faul
         }
     }
     let (ids, next) = page(&wanted, call.params, 1_000)?;
-    let found = ids.iter().filter_map(|id| world.instances.get(id)).filter_map(|instance| Some((instance, instance.spot_request.as_ref()?)));
+    let found =
+        ids.iter().filter_map(|id| world.instances.get(id)).filter_map(|instance| Some((instance, instance.spot_request.as_ref()?)));
     answered(|xml| {
         xml.list("spotInstanceRequestSet", found, |xml, (instance, request)| {
             xml.text("spotInstanceRequestId", &request.id).text("state", request.state).text("type", "one-time");

@@ -100,7 +100,8 @@ pub(super) fn create_version(world: &mut World, call: Call<'_>) -> Result<String
         None => given,
     };
     let (id, number) = (template.id.clone(), template.latest() + 1);
-    let version = TemplateVersion { number, description: call.params.get("VersionDescription").map(str::to_owned), data, created_at: call.now };
+    let version =
+        TemplateVersion { number, description: call.params.get("VersionDescription").map(str::to_owned), data, created_at: call.now };
     let Some(template) = world.templates.get_mut(&id) else { return Err(Fault::bad("InvalidLaunchTemplateId.NotFound", id)) };
     template.versions.push(version.clone());
     answered(|xml| {

@@ -125,7 +125,8 @@ impl World {
         if let Some(request) = &mut instance.spot_request {
             request.state = "closed";
             request.status_code = "instance-terminated-no-capacity";
-            request.status_message = "Your Spot instance was terminated because there is no Spot capacity available that matches your request.";
+            request.status_message =
+                "Your Spot instance was terminated because there is no Spot capacity available that matches your request.";
             request.updated_at = at;
         }
         let region = instance.region.clone();
@@ -147,10 +148,10 @@ impl World {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{OPENED, world};
-    use super::super::launch::{LaunchOrder, Launcher};
     use super::super::capacity::{Pool, PoolMatch};
     use super::super::instance::{CapacityType, LaunchDetails};
+    use super::super::launch::{LaunchOrder, Launcher};
+    use super::super::testing::{OPENED, world};
     use super::*;
 
     fn order(capacity_type: CapacityType) -> LaunchOrder {

@@ -45,10 +45,13 @@ impl World {
             return Err(Fault::value(pool.instance_type.as_str(), "instanceType", "Invalid instance type."));
         };
         if !facts.usage_classes.iter().any(|class| class == pool.capacity_type.as_str()) {
-            return Err(Fault::bad(code, "The requested configuration is currently not supported. Please check the documentation for supported configurations."));
+            return Err(Fault::bad(
+                code,
+                "The requested configuration is currently not supported. Please check the documentation for supported configurations.",
+            ));
         }
-        let spot_is_unknown = pool.capacity_type == CapacityType::Spot
-            && !self.spot_prices.contains_key(&(pool.zone.clone(), pool.instance_type.clone()));
+        let spot_is_unknown =
+            pool.capacity_type == CapacityType::Spot && !self.spot_prices.contains_key(&(pool.zone.clone(), pool.instance_type.clone()));
         if spot_is_unknown || !self.facts.is_offered(&pool.zone, &pool.instance_type) {
             let zone = self.places.zone(&pool.zone).map(|zone| zone.name.clone()).unwrap_or_default();
             let message = format!(
@@ -71,9 +74,8 @@ impl World {
         if let (CapacityType::Spot, Some(cap), Some(price)) = (pool.capacity_type, order.max_price, price)
             && cap < price
         {
-            let message = format!(
-                "Your Spot request price of {cap} is lower than the minimum required Spot request fulfillment price of {price}."
-            );
+            let message =
+                format!("Your Spot request price of {cap} is lower than the minimum required Spot request fulfillment price of {price}.");
             return Err(Fault::bad("SpotMaxPriceTooLow", message));
         }
         self.check_quota(pool)?;

@@ -59,7 +59,8 @@ impl LaunchTemplate {
         };
         let found = self.versions.iter().find(|version| Some(version.number) == number);
         found.ok_or_else(|| {
-            let message = format!("Could not find the specified version {} for the launch template with ID {}.", name.unwrap_or_default(), self.id);
+            let message =
+                format!("Could not find the specified version {} for the launch template with ID {}.", name.unwrap_or_default(), self.id);
             Fault::bad("InvalidLaunchTemplateId.VersionNotFound", message)
         })
     }
