@@ -25,10 +25,6 @@ pub enum Signal {
     Quit,
     /// End without asking.
     Kill,
-    /// Freeze.
-    Stop,
-    /// Thaw.
-    Continue,
 }
 
 impl Signal {
@@ -38,8 +34,6 @@ impl Signal {
             Signal::Int => "INT",
             Signal::Quit => "QUIT",
             Signal::Kill => "KILL",
-            Signal::Stop => "STOP",
-            Signal::Continue => "CONT",
         }
     }
 }

@@ -34,7 +34,7 @@ pub struct WorldOptions {
     pub repository: PathBuf,
     /// From EC2's `running` to the registration of a Node (modelled).
     pub boot: Duration,
-    /// Further arguments for `lowtide-lab ec2`.
+    /// Further arguments for `lowtide-ec2`.
     pub ec2_arguments: Vec<String>,
     /// Leaves logs and data on disk at the end.
     pub keep: bool,
@@ -161,10 +161,6 @@ impl World {
     pub fn operator(&mut self) -> Option<&mut Process> {
         self.operator.as_mut()
     }
-    /// Freezes or thaws the EC2 simulator: connections are taken and not answered.
-    pub fn stall_ec2(&mut self, stalled: bool) -> Result<(), LabError> {
-        self.ec2.signal(if stalled { Signal::Stop } else { Signal::Continue })
-    }
 
     /// What makes an unmodified AWS SDK speak to the simulator and to nobody else.
     pub fn aws_environment(&self) -> Vec<(String, String)> {
@@ -201,6 +197,19 @@ impl World {
     /// What the batch programs did so far.
     pub fn timeline(&self) -> &Timeline {
         &self.timeline
+    }
+    /// Gives the EC2 simulator an order, as in `("interrupt", {"instance_id": "i-0"})`; gives its answer.
+    pub async fn order(&self, order: &str, body: &serde_json::Value) -> Result<serde_json::Value, LabError> {
+        let answer = sim_client::post(&self.ec2_url, &format!("/_sim/{order}"), body).await?;
+        serde_json::from_str(&answer).map_err(|fault| LabError::Unreadable {
+            what: format!("the answer to /_sim/{order}"),
+            expected: fault.to_string(),
+            found: answer,
+        })
+    }
+    /// What the EC2 simulator tells of itself, as in `state` or `bill`.
+    pub async fn ec2(&self, what: &str) -> Result<serde_json::Value, LabError> {
+        sim_client::get_json(&self.ec2_url, &format!("/_sim/{what}")).await
     }
     /// The EC2 simulator, as in `http://127.0.0.1:8080`.
     pub fn ec2_url(&self) -> &str {
@@ -257,14 +266,14 @@ fn start_postgres(workdir: &Workdir) -> Result<PrivatePostgres, LabError> {
 }
 
 async fn start_ec2(workdir: &Workdir, options: &WorldOptions) -> Result<(Process, String), LabError> {
-    let (program, logs) = (sibling_binary("lowtide-lab")?, workdir.folder("logs")?);
+    let (program, logs) = (sibling_binary("lowtide-ec2")?, workdir.folder("logs")?);
     let step = Step::begin("EC2 simulator");
     let limit = Duration::from_secs(30);
     let mut attempt = 1;
     loop {
         let port = free_port()?;
         let url = format!("http://127.0.0.1:{port}");
-        let spec = ProcessSpec::new("ec2", &program, &logs).args(["ec2".to_owned(), "--port".into(), port.to_string()]);
+        let spec = ProcessSpec::new("ec2", &program, &logs).args(["--port".to_owned(), port.to_string()]);
         let mut process = Process::spawn(&spec.args(options.ec2_arguments.iter().cloned()))?;
         let fault = loop {
             if let Err(fault) = process.check() {
