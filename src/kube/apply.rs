@@ -31,11 +31,14 @@ pub async fn apply(cluster: &LiveCluster, action: &ClusterAction) -> Result<Appl
         ClusterAction::CreateClaim { name, spec } => claims::create(cluster, name, spec).await,
         ClusterAction::PatchClaim { claim, patch } => claims::patch(cluster, claim, patch).await,
         ClusterAction::RemoveClaim { claim } => claims::remove(cluster, claim).await,
-        ClusterAction::Bind { target, claim, decision, attempt, replaces } => {
-            pods::bind(cluster, target, pods::Binding { claim, decision, attempt: *attempt, replaces: replaces.as_ref() }).await
+        ClusterAction::Bind { target, claim, decision, attempt, baseline, replaces } => {
+            let binding = pods::Binding { claim, decision, attempt: *attempt, baseline, replaces: replaces.as_deref() };
+            pods::bind(cluster, target, binding).await
         }
         ClusterAction::Lift { target, claim } => pods::lift(cluster, target, claim).await,
-        ClusterAction::LetGoOfDeployment { target, mark, deployment } => pods::let_go_of_deployment(cluster, target, mark, deployment).await,
+        ClusterAction::LetGoOfDeployment { target, mark, deployment } => {
+            pods::let_go_of_deployment(cluster, target, mark, deployment).await
+        }
         ClusterAction::LetGoOfJob { target, mark, job } => pods::let_go_of_job(cluster, target, mark, job).await,
         ClusterAction::GiveBackToJob { target, job_uid } => pods::give_back_to_job(cluster, target, job_uid).await,
         ClusterAction::Evict { pod, grace, reason } => pods::evict(cluster, pod, *grace, *reason).await,
@@ -60,5 +63,9 @@ fn done(lane: Lane) -> Applied {
 
 /// Parameters of a patch of ours. Strict: a field that the API server does not know is a fault, not a loss in silence.
 fn ours() -> PatchParams {
-    PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), field_validation: Some(ValidationDirective::Strict), ..PatchParams::default() }
+    PatchParams {
+        field_manager: Some(names::FIELD_MANAGER.to_owned()),
+        field_validation: Some(ValidationDirective::Strict),
+        ..PatchParams::default()
+    }
 }

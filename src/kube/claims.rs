@@ -41,9 +41,7 @@ pub fn read(object: &GpuNodeClaim) -> Result<Claim, UnreadableClaim> {
     let fault = |field, found: &str, expected| UnreadableClaim { claim: name.clone(), field, found: found.to_owned(), expected };
     let uid = meta.uid.clone().ok_or_else(|| fault("metadata.uid", "", "the uid every object has"))?;
     let created = meta.creation_timestamp.as_ref().ok_or_else(|| fault("metadata.creationTimestamp", "", "a time"))?;
-    let decision = |field, text: &str| {
-        text.parse().map(DecisionId).map_err(|_| fault(field, text, "the UUID of a decision"))
-    };
+    let decision = |field, text: &str| text.parse().map(DecisionId).map_err(|_| fault(field, text, "the UUID of a decision"));
     Ok(Claim {
         name: ClaimName::from(name.as_str()),
         uid: Uid::from(uid),
@@ -78,6 +76,7 @@ fn read_spec(spec: &GpuNodeClaimSpec, decision: DecisionId) -> ClaimSpec {
         subnet: spec.launch.subnet.clone(),
         tags: spec.launch.tags.clone(),
         bought_for: spec.created_for.iter().map(|p| identity(&p.namespace, &p.name, &p.uid)).collect(),
+        takes_over: spec.takes_over.as_deref().map(ClaimName::from),
     }
 }
 
@@ -125,11 +124,8 @@ fn identity(namespace: &str, name: &str, uid: &str) -> PodIdentity {
 /// The spec of the object that keeps this intent.
 pub fn write_spec(spec: &ClaimSpec) -> GpuNodeClaimSpec {
     let saved = spec.on_demand_per_hour.map(|on_demand| on_demand - spec.price_per_hour);
-    let pod_ref = |p: &PodIdentity| api::PodRef {
-        namespace: p.object.namespace.clone(),
-        name: p.object.name.clone(),
-        uid: p.uid.to_string(),
-    };
+    let pod_ref =
+        |p: &PodIdentity| api::PodRef { namespace: p.object.namespace.clone(), name: p.object.name.clone(), uid: p.uid.to_string() };
     GpuNodeClaimSpec {
         node_pool: spec.node_pool.to_string(),
         node_class: spec.node_class.to_string(),
@@ -151,6 +147,7 @@ pub fn write_spec(spec: &ClaimSpec) -> GpuNodeClaimSpec {
             tags: spec.tags.clone(),
         },
         created_for: spec.bought_for.iter().map(pod_ref).collect(),
+        takes_over: spec.takes_over.as_ref().map(ToString::to_string),
     }
 }
 
@@ -245,12 +242,7 @@ fn set_marks(status: &mut GpuNodeClaimStatus, changed: &mut BTreeMap<&'static st
 
 fn occupant(occupant: &Occupant) -> api::Occupant {
     let PodIdentity { object, uid } = &occupant.pod;
-    api::Occupant {
-        namespace: object.namespace.clone(),
-        name: object.name.clone(),
-        uid: uid.to_string(),
-        from: Moment(occupant.from),
-    }
+    api::Occupant { namespace: object.namespace.clone(), name: object.name.clone(), uid: uid.to_string(), from: Moment(occupant.from) }
 }
 
 fn phase_of(status: &GpuNodeClaimStatus) -> ClaimPhase {

@@ -97,8 +97,14 @@ impl Candidacy {
     pub fn start(client: Client, settings: LeaseSettings, clock: Arc<dyn Clock>) -> Self {
         let (leading_now, leading) = watch::channel(false);
         let (stop, stopped) = watch::channel(false);
-        let candidate =
-            Candidate { api: Api::namespaced(client, &settings.namespace), settings, clock, seen: None, renewed_at: None, leading: leading_now };
+        let candidate = Candidate {
+            api: Api::namespaced(client, &settings.namespace),
+            settings,
+            clock,
+            seen: None,
+            renewed_at: None,
+            leading: leading_now,
+        };
         Candidacy { leading, stop, task: tokio::spawn(candidate.run(stopped)) }
     }
 

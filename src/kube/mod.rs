@@ -16,7 +16,6 @@ pub mod nodes;
 pub mod outbox;
 pub mod pods;
 pub mod pools;
-pub mod quantity;
 pub mod user_data;
 pub mod watch;
 pub mod workloads;

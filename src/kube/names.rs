@@ -6,7 +6,9 @@ pub const CLAIM: &str = "lowtide.dev/claim";
 pub const DECISION: &str = "lowtide.dev/decision";
 /// Pod annotation: how often it was bound.
 pub const ATTEMPT: &str = "lowtide.dev/attempt";
-/// Pod annotation: the uid of the pod it replaces.
+/// Pod annotation: JSON of [`crate::core::decision::Baseline`], frozen when the pod was bound.
+pub const BASELINE: &str = "lowtide.dev/baseline";
+/// Pod annotation: JSON of [`crate::core::world::Replaces`].
 pub const REPLACES: &str = "lowtide.dev/replaces";
 /// Pod annotation: JSON of [`crate::core::world::LetGo`]; the pod runs on although its controller does not know it any more.
 pub const LET_GO: &str = "lowtide.dev/let-go";

@@ -8,9 +8,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::api::words;
 use super::names;
-use super::quantity;
 use crate::core::catalog::{Mebibytes, Millicores, Resources};
 use crate::core::ids::{InstanceId, NodeName};
+use crate::core::need::milli_units;
 use crate::core::world::Node;
 
 /// Reads one Node; `None` when nothing on it says which instance it is.
@@ -41,7 +41,7 @@ fn instance_in(provider_id: &str) -> Option<&str> {
 /// What pods can use; what is not said, or cannot be read, counts as nothing.
 fn allocatable(node: &core_v1::Node) -> Resources {
     let said = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
-    let milli = |key: &str| said.and_then(|a| a.get(key)).and_then(|Quantity(text)| quantity::milli_units(text)).unwrap_or(0);
+    let milli = |key: &str| said.and_then(|a| a.get(key)).and_then(|Quantity(text)| milli_units(text)).unwrap_or(0);
     Resources {
         cpu: Millicores(saturate(milli("cpu"))),
         memory: Mebibytes(saturate(milli("memory") / 1_000 / (1 << 20))),

@@ -2,12 +2,10 @@
 //!
 //! An object's name is the record's id, so writing it twice is harmless.
 
-use futures::{StreamExt, TryStreamExt, stream};
-use kube::Client;
-use kube::Api;
+use futures::{TryStreamExt, stream};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::core::DeserializeGuard;
-use kube::ResourceExt;
+use kube::{Api, Client, ResourceExt};
 
 use super::api::{GpuDecision, GpuDecisionSpec, Moment};
 use super::errors::{call, gone_is_done};

@@ -14,7 +14,7 @@ use super::names;
 use super::workloads::Owners;
 use crate::core::decision::{Attribution, PodIdentity};
 use crate::core::ids::{ClaimName, DecisionId, NodeName, ObjectRef, Uid};
-use crate::core::need::{Need, Schedule};
+use crate::core::need::{self, Need, PodManifest, Schedule};
 use crate::core::time::{Millis, Timestamp};
 use crate::core::world::{self, LetGo, PodPhase};
 
@@ -81,7 +81,7 @@ impl PodReader<'_> {
         let uid = meta.uid.clone().ok_or_else(|| missing("metadata.uid"))?;
         let resource_version = meta.resource_version.clone().ok_or_else(|| missing("metadata.resourceVersion"))?;
         let created_at = meta.creation_timestamp.as_ref().ok_or_else(|| missing("metadata.creationTimestamp"))?.0;
-        let let_go = let_go(pod);
+        let let_go: Option<LetGo> = mark(pod, names::LET_GO);
         let (workload, mobility) = self.owners.of(pod, let_go.as_ref());
         let services = self.endpoints.of(&uid);
         let spec = pod.spec.as_ref();
@@ -100,9 +100,10 @@ impl PodReader<'_> {
             termination_grace: Millis::from_secs(spec.and_then(|s| s.termination_grace_period_seconds).unwrap_or(30)),
             claim: annotation(pod, names::CLAIM).map(ClaimName::from),
             placed_by: annotation(pod, names::DECISION).and_then(|t| t.parse().ok()).map(DecisionId),
+            baseline: mark(pod, names::BASELINE).unwrap_or_default(),
             attempt: annotation(pod, names::ATTEMPT).and_then(|t| t.parse().ok()).unwrap_or_default(),
             node: spec.and_then(|s| s.node_name.as_deref()).map(NodeName::from),
-            replaces: annotation(pod, names::REPLACES).map(Uid::from),
+            replaces: mark(pod, names::REPLACES),
             let_go,
             services: services.listed,
             ready_in: services.ready,
@@ -111,20 +112,21 @@ impl PodReader<'_> {
 }
 
 /// What the pod asks for.
-pub fn need_of(_pod: &Pod) -> NeedAnswer {
-    Err(vec!["TEMPORARY".into()])
+pub fn need_of(pod: &Pod) -> NeedAnswer {
+    let manifest: PodManifest =
+        serde_json::to_value(pod).and_then(serde_json::from_value).map_err(|e| vec![format!("the pod's manifest cannot be read: {e}")])?;
+    need::parse(&manifest).map_err(|faults| faults.iter().map(ToString::to_string).collect())
 }
 
 fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
     pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
-fn let_go(pod: &Pod) -> Option<LetGo> {
-    serde_json::from_str(annotation(pod, names::LET_GO)?)
-        .inspect_err(|error| {
-            let name = pod.metadata.name.as_deref().unwrap_or_default();
-            tracing::warn!(pod = name, %error, "annotation {} cannot be read; the pod counts as one nobody let go", names::LET_GO);
-        })
+/// A mark of ours; one that cannot be read counts as absent, and is told.
+fn mark<T: serde::de::DeserializeOwned>(pod: &Pod, key: &str) -> Option<T> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    serde_json::from_str(annotation(pod, key)?)
+        .inspect_err(|error| tracing::warn!(pod = name, key, %error, "an annotation of ours cannot be read and counts as absent"))
         .ok()
 }
 

@@ -43,7 +43,7 @@ Spans are hours, minutes and seconds in that order, as in 1h30m; a test on "[1-9
 
 {{/* Annotations only lowtide writes, on pods. */}}
 {{- define "lowtide.operatorKeys" -}}
-["claim", "decision", "attempt", "replaces", "let-go", "workload-ref"]
+["claim", "decision", "baseline", "attempt", "replaces", "let-go", "workload-ref"]
 {{- end -}}
 
 {{/* The annotations of the pod, or of the pod template, in `object` or `oldObject`: a plain map, never an optional. */}}

@@ -39,7 +39,7 @@ pub const OWNER_KEYS: [&str; 14] = [
 ];
 
 /// The keys lowtide itself writes on pods.
-const OPERATOR_KEYS: [&str; 7] = ["attempt", "claim", "decision", "let-go", "managed", "replaces", "workload-ref"];
+const OPERATOR_KEYS: [&str; 8] = ["attempt", "baseline", "claim", "decision", "let-go", "managed", "replaces", "workload-ref"];
 
 /// The names that annotations may use: a misspelt model or region must not turn into "no offer fits".
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

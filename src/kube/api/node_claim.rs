@@ -88,6 +88,10 @@ pub struct GpuNodeClaimSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     pub created_for: Vec<PodRef>,
+    /// The claim whose work it is to take over, bought before that claim is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub takes_over: Option<String>,
 }
 
 /// Launch parameters, frozen in the claim.

@@ -12,10 +12,10 @@ use super::super::errors::{call, gone_is_done};
 use super::super::names;
 use super::{applied, done, ours};
 use crate::core::action::{PodTarget, RemovalReason};
-use crate::core::decision::{PodIdentity, Workload};
+use crate::core::decision::{Baseline, PodIdentity, Workload};
 use crate::core::ids::{ClaimName, DecisionId, ObjectRef, Uid};
 use crate::core::time::Millis;
-use crate::core::world::{Lane, LetGo};
+use crate::core::world::{Lane, LetGo, Replaces};
 use crate::engine::ports::{Applied, ClusterError};
 
 /// What a pod is bound to, and why.
@@ -26,8 +26,10 @@ pub struct Binding<'a> {
     pub decision: &'a DecisionId,
     /// The attempt this is.
     pub attempt: u64,
+    /// What one replica would cost otherwise, frozen now.
+    pub baseline: &'a Baseline,
     /// The pod it replaces.
-    pub replaces: Option<&'a Uid>,
+    pub replaces: Option<&'a Replaces>,
 }
 
 /// Writes the binding into the pod's annotations.
@@ -37,7 +39,8 @@ pub async fn bind(cluster: &LiveCluster, target: &PodTarget, binding: Binding<'_
         names::CLAIM: binding.claim.as_str(),
         names::DECISION: binding.decision.to_string(),
         names::ATTEMPT: binding.attempt.to_string(),
-        names::REPLACES: binding.replaces.map(Uid::as_str),
+        names::BASELINE: mark_text(binding.baseline)?,
+        names::REPLACES: binding.replaces.map(mark_text).transpose()?,
     });
     patch(cluster, target, "bind", Patch::Merge(body)).await
 }
@@ -88,15 +91,19 @@ pub async fn let_go_of_job(
 fn let_go(target: &PodTarget, mark: &LetGo, kind: &str, name: &str, label: &str, owner: Value) -> Result<Value, ClusterError> {
     let object = ObjectRef { namespace: target.pod.object.namespace.clone(), name: name.to_owned() };
     let workload = Workload { kind: kind.to_owned(), object };
-    let text = |value: serde_json::Result<String>| value.map_err(|e| ClusterError::Refused(format!("write a mark as JSON: {e}")));
     let mut body = json!({ "metadata": guard(target) });
     body["metadata"]["labels"] = json!({ label: null });
     body["metadata"]["annotations"] = json!({
-        names::LET_GO: text(serde_json::to_string(mark))?,
-        names::WORKLOAD_REF: text(serde_json::to_string(&workload))?,
+        names::LET_GO: mark_text(mark)?,
+        names::WORKLOAD_REF: mark_text(&workload)?,
     });
     body["metadata"]["ownerReferences"] = json!([owner]);
     Ok(body)
+}
+
+/// A mark as the text of an annotation.
+fn mark_text(mark: &impl serde::Serialize) -> Result<String, ClusterError> {
+    serde_json::to_string(mark).map_err(|e| ClusterError::Refused(format!("write a mark as JSON: {e}")))
 }
 
 /// Puts the label back: the Job adopts the pod and counts how it ended.
@@ -118,8 +125,8 @@ pub async fn evict(cluster: &LiveCluster, pod: &PodIdentity, grace: Millis, reas
         "metadata": { "name": object.name, "namespace": object.namespace },
         "deleteOptions": { "gracePeriodSeconds": seconds(grace), "preconditions": { "uid": uid } },
     });
-    let pods = api(cluster, object);
-    let request = pods.create_subresource::<_, Status>("eviction", &object.name, &PostParams::default(), &body);
+    let (pods, params) = (api(cluster, object), PostParams::default());
+    let request = pods.create_subresource::<_, Status>("eviction", &object.name, &params, &body);
     gone_is_done(call(format!("evict pod {object}"), request).await)?;
     tracing::info!(pod = %object, %uid, ?reason, grace_seconds = seconds(grace), "evicted");
     Ok(done(Lane::Pod(uid.clone())))
