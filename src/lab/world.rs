@@ -16,7 +16,7 @@ use super::error::LabError;
 use super::helm::Helm;
 use super::joiner::{self, JoinerOptions};
 use super::postgres::PrivatePostgres;
-use super::process::{Process, ProcessSpec, Signal, free_port, run};
+use super::process::{Process, ProcessSpec, free_port, run};
 use super::progress::{Step, say};
 use super::sim_client;
 use super::tools::Tools;
