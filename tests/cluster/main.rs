@@ -95,7 +95,7 @@ async fn machines_join_serve_work_and_die() {
     let options = WorldOptions { boot: Duration::from_millis(500), ..WorldOptions::default() };
     let mut world = World::start(options).await.unwrap();
     let (first, second) =
-        (launch(&world, "us-east-1", "use1-az4", USER_DATA).await, launch(&world, "eu-west-1", "euw1-az1", USER_DATA).await);
+        (launch(&world, "us-east-1", "use1-az4", USER_DATA).await, launch(&world, "eu-central-1", "euc1-az1", USER_DATA).await);
     machines_join_by_their_user_data(&world, &first, &second).await;
     a_dead_machine_serves_nobody(&world, &first).await;
     a_told_program_resumes_from_its_checkpoint(&world).await;
@@ -111,7 +111,7 @@ async fn machines_join_by_their_user_data(world: &World, first: &str, second: &s
     assert_eq!(node["status"]["allocatable"]["nvidia.com/gpu"], "1");
     assert!(node["spec"]["taints"].as_array().unwrap().iter().any(|taint| taint["key"] == "nvidia.com/gpu"));
     let node = ready_node(world, second).await;
-    assert_eq!(node["metadata"]["labels"]["topology.kubernetes.io/region"], "eu-west-1");
+    assert_eq!(node["metadata"]["labels"]["topology.kubernetes.io/region"], "eu-central-1");
 }
 
 async fn a_dead_machine_serves_nobody(world: &World, instance: &str) {
