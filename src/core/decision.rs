@@ -153,6 +153,25 @@ pub struct Counterfactuals {
     pub b2_spot_home: Option<CounterfactualRate>,
 }
 
+/// What one replica would have cost per hour otherwise, frozen when its pod was placed and carried by the pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Baseline {
+    /// B1: cheapest on-demand at home.
+    pub b1_per_replica_hour: Option<MicroUsdPerHour>,
+    /// B2: cheapest spot at home.
+    pub b2_per_replica_hour: Option<MicroUsdPerHour>,
+}
+
+impl Counterfactuals {
+    /// The rates of one replica.
+    pub fn per_replica(&self) -> Baseline {
+        let share = |rate: &Option<CounterfactualRate>| {
+            rate.as_ref().filter(|r| r.replicas > 0).map(|r| MicroUsdPerHour(r.price_per_hour.0 / r.replicas))
+        };
+        Baseline { b1_per_replica_hour: share(&self.b1_on_demand_home), b2_per_replica_hour: share(&self.b2_spot_home) }
+    }
+}
+
 /// An offer as it stood when it was judged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JudgedOffer {

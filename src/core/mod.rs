@@ -3,13 +3,17 @@
 //! Decides: what to buy, where a pod goes, when work moves, when a machine ends, and why.
 //! Does not: read a clock, do I/O, or draw a random number. Time and chance are arguments.
 
+pub mod action;
 pub mod catalog;
 pub mod decision;
 pub mod ids;
+pub mod invariant;
 pub mod market;
 pub mod market_snapshot;
 pub mod money;
 pub mod need;
 pub mod placement;
+pub mod plan;
 pub mod record;
 pub mod time;
+pub mod world;

@@ -270,3 +270,69 @@ pub trait Ledger: Send + Sync + 'static {
     /// Writes records; writing one twice is harmless. All or none.
     fn write(&self, records: &[LedgerRecord]) -> impl Future<Output = Result<(), LedgerUnavailable>> + Send;
 }
+
+/// The cluster refused or could not be reached.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterError {
+    /// Somebody changed the object since it was observed, or made it first: decide again.
+    #[error("the object changed meanwhile: {0}")]
+    Conflict(String),
+    /// The object is gone.
+    #[error("the object is gone: {0}")]
+    Gone(String),
+    /// A PodDisruptionBudget holds the pod; ask again.
+    #[error("a disruption budget holds the pod: {0}")]
+    HeldByBudget(String),
+    /// The API server refused for good (permission, validation).
+    #[error("the API server refused: {0}")]
+    Refused(String),
+    /// No usable answer.
+    #[error("the API server could not be reached: {0}")]
+    Unreachable(String),
+}
+
+/// What an applied action changed: the object must be observed at least at this version before it is planned on again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// What it changed.
+    pub lane: crate::core::world::Lane,
+    /// Its resourceVersion now; `None` when it is gone or makes no difference.
+    pub resource_version: Option<u64>,
+}
+
+/// The cluster's part of a snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterView {
+    /// Node pools.
+    pub pools: BTreeMap<crate::core::ids::PoolName, crate::core::world::NodePool>,
+    /// Node classes.
+    pub classes: BTreeMap<ClassName, crate::core::world::NodeClass>,
+    /// Template of each class, for [`Cloud::ensure_launch_template`].
+    pub templates: BTreeMap<ClassName, LaunchTemplate>,
+    /// Pods that carry our annotation.
+    pub pods: BTreeMap<Uid, crate::core::world::Pod>,
+    /// Nodes with an instance id of ours.
+    pub nodes: BTreeMap<crate::core::ids::NodeName, crate::core::world::Node>,
+    /// Claims.
+    pub claims: BTreeMap<ClaimName, crate::core::world::Claim>,
+    /// The status each pool has now, to write it only when it differs.
+    pub pool_statuses: BTreeMap<crate::core::ids::PoolName, crate::core::action::PoolStatus>,
+    /// The resourceVersion each lane was observed at.
+    pub versions: BTreeMap<crate::core::world::Lane, u64>,
+}
+
+/// The Kubernetes cluster: what is observed, what can be done, and the outbox.
+pub trait Cluster: Send + Sync + 'static {
+    /// What the watches hold now; `None` until every watch has listed once.
+    fn view(&self) -> Option<ClusterView>;
+    /// Waits until something changed since the last call.
+    fn changed(&self) -> impl Future<Output = ()> + Send;
+    /// Carries out one action.
+    fn apply(&self, action: &crate::core::action::ClusterAction) -> impl Future<Output = Result<Applied, ClusterError>> + Send;
+    /// Makes records durable in the outbox. One that is there already is fine.
+    fn record(&self, records: &[LedgerRecord]) -> impl Future<Output = Result<(), ClusterError>> + Send;
+    /// The records that wait, oldest first, at most `limit`.
+    fn outbox(&self, limit: usize) -> impl Future<Output = Result<Vec<LedgerRecord>, ClusterError>> + Send;
+    /// Forgets records that the ledger has.
+    fn forget(&self, records: &[uuid::Uuid]) -> impl Future<Output = Result<(), ClusterError>> + Send;
+}

@@ -1,0 +1,337 @@
+//! What a pass can do to the world: the closed list of actions, and the steps they are grouped in.
+//!
+//! Decides: nothing. [`super::plan`] chooses actions, the engine carries them out.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::decision::{Baseline, PodIdentity};
+use super::ids::{ClaimName, ClassName, DecisionId, InstanceId, NodeName, PoolName, Region, Uid, ZoneId};
+use super::money::MicroUsdPerHour;
+use super::record::{EndedBy, LedgerRecord};
+use super::time::{Millis, Timestamp};
+use super::world::{ClaimSpec, InterruptionMark, Lane, LaunchFailure, LetGo, MoveMark, Occupant, Replaces};
+use crate::engine::ports::{Launch, LaunchTemplate};
+
+/// Why a pod is deleted or evicted. The closed list of INV-6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RemovalReason {
+    /// EC2 takes the machine.
+    Interruption,
+    /// A better offer beat hysteresis.
+    BetterOffer,
+    /// The machine expired.
+    Expired,
+    /// The pool or the claim was deleted.
+    Deleted,
+    /// The machine is gone.
+    InstanceLost,
+    /// Its replacement is Ready.
+    Replaced,
+    /// The machine it was bound to died before it started.
+    NodeDied,
+}
+
+/// A change of a claim's status. Fields left `None` stay as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClaimPatch {
+    /// EC2 is about to be asked.
+    pub launch_asked_at: Option<Timestamp>,
+    /// The instance and EC2's launch time.
+    pub launched: Option<(InstanceId, Timestamp)>,
+    /// The node joined.
+    pub node: Option<NodeName>,
+    /// The node is Ready with its GPUs.
+    pub node_ready_at: Option<Timestamp>,
+    /// The launch failed.
+    pub failure: Option<LaunchFailure>,
+    /// EC2 will take the machine.
+    pub interruption: Option<InterruptionMark>,
+    /// Work is being moved off.
+    pub moving: Option<MoveMark>,
+    /// The pods that run here, all of them.
+    pub occupants: Option<Vec<Occupant>>,
+    /// Since when it is empty; `Some(None)` when it is not any more.
+    pub empty_since: Option<Option<Timestamp>>,
+    /// EC2 is about to be asked to terminate it.
+    pub terminate_asked: Option<(Timestamp, DecisionId, super::decision::Trigger)>,
+}
+
+/// The pod a patch is meant for, and the state it was decided on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodTarget {
+    /// Where, what, and which.
+    pub pod: PodIdentity,
+    /// A patch on a newer state is refused by the API server and decided again.
+    pub resource_version: String,
+}
+
+/// Whether an event tells of normal running or of a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EventKind {
+    /// As expected.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+/// What an event is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EventSubject {
+    /// A pod.
+    Pod(PodIdentity),
+    /// A node pool.
+    Pool(PoolName),
+    /// A node class.
+    Class(ClassName),
+    /// A claim.
+    Claim(ClaimName),
+}
+
+/// An event for `kubectl describe`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// About what.
+    pub subject: EventSubject,
+    /// Normal or warning.
+    pub kind: EventKind,
+    /// CamelCase, one of a closed list in `plan`.
+    pub reason: &'static str,
+    /// A sentence or two, below 1,024 bytes.
+    pub note: String,
+}
+
+impl Event {
+    /// The identity of an event: the same words about the same subject are said once.
+    pub fn id(&self) -> uuid::Uuid {
+        super::ids::derive_uuid(&["event", &format!("{:?}", self.subject), self.reason, &self.note])
+    }
+}
+
+/// Status of a node pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolStatus {
+    /// Machines it has.
+    pub claims: i64,
+    /// GPUs it has.
+    pub gpus: i64,
+    /// What they cost now.
+    pub price_per_hour: MicroUsdPerHour,
+    /// What on-demand of the same types and regions would cost more.
+    pub saved_per_hour: MicroUsdPerHour,
+    /// `Ok` when it can buy; else reason (CamelCase) and sentence.
+    pub ready: Result<(), (String, String)>,
+}
+
+/// Status of a node class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassStatus {
+    /// Zone id of each subnet.
+    pub zones: BTreeMap<ZoneId, String>,
+    /// The launch template: name and version.
+    pub launch_template: Option<(String, String)>,
+    /// `Ok` when nodes can be made; else reason (CamelCase) and sentence.
+    pub ready: Result<(), (String, String)>,
+}
+
+/// One thing to do in the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClusterAction {
+    /// Writes the intent, with the finalizer. A name that exists is an error: another pass was first.
+    CreateClaim {
+        /// Its name, derived from the pod and the attempt.
+        name: ClaimName,
+        /// What it buys.
+        spec: Box<ClaimSpec>,
+    },
+    /// Binds a gated pod to a claim: annotations `lowtide.dev/claim`, `decision`, `attempt`, `replaces`.
+    Bind {
+        /// The pod.
+        target: PodTarget,
+        /// The claim.
+        claim: ClaimName,
+        /// The decision.
+        decision: DecisionId,
+        /// The attempt this is.
+        attempt: u64,
+        /// What one replica would cost otherwise, frozen now.
+        baseline: Baseline,
+        /// The pod it replaces.
+        replaces: Option<Box<Replaces>>,
+    },
+    /// Pins a bound pod to its claim's node and lifts our gate, in one patch.
+    Lift {
+        /// The pod.
+        target: PodTarget,
+        /// The claim: value of the node label.
+        claim: ClaimName,
+    },
+    /// Changes a claim's status.
+    PatchClaim {
+        /// The claim.
+        claim: ClaimName,
+        /// What changes.
+        patch: Box<ClaimPatch>,
+    },
+    /// Puts the claim label on a node, and the taint when asked.
+    MarkNode {
+        /// The node.
+        node: NodeName,
+        /// The claim.
+        claim: ClaimName,
+        /// Keep new pods off.
+        taint: bool,
+    },
+    /// Lets a Deployment's pod go: strips `pod-template-hash`, marks it, makes the Deployment its non-controller owner.
+    LetGoOfDeployment {
+        /// The pod.
+        target: PodTarget,
+        /// The mark.
+        mark: LetGo,
+        /// The Deployment's name and uid.
+        deployment: (String, Uid),
+    },
+    /// Lets a Job's pod go: strips `batch.kubernetes.io/controller-uid`, marks it, makes the Job its non-controller owner.
+    LetGoOfJob {
+        /// The pod.
+        target: PodTarget,
+        /// The mark.
+        mark: LetGo,
+        /// The Job's name and uid.
+        job: (String, Uid),
+    },
+    /// Gives a finished pod back to its Job, which counts it.
+    GiveBackToJob {
+        /// The pod.
+        target: PodTarget,
+        /// The Job's uid.
+        job_uid: Uid,
+    },
+    /// Evicts a pod; a PodDisruptionBudget may refuse, and it is asked again on the next pass.
+    Evict {
+        /// The pod.
+        pod: PodIdentity,
+        /// Grace it gets.
+        grace: Millis,
+        /// Why.
+        reason: RemovalReason,
+    },
+    /// Deletes a pod; nothing can refuse.
+    DeletePod {
+        /// The pod.
+        pod: PodIdentity,
+        /// Grace it gets.
+        grace: Millis,
+        /// Why.
+        reason: RemovalReason,
+    },
+    /// Deletes a Node object. Last: pods of a deleted node stay in the endpoints for most of a minute.
+    DeleteNode {
+        /// The node.
+        node: NodeName,
+    },
+    /// Deletes a claim and lifts its finalizer: its instance is gone or never was.
+    RemoveClaim {
+        /// The claim.
+        claim: ClaimName,
+    },
+    /// Writes a pool's status.
+    SetPoolStatus {
+        /// The pool.
+        pool: PoolName,
+        /// The status.
+        status: PoolStatus,
+    },
+    /// Writes a class's status.
+    SetClassStatus {
+        /// The class.
+        class: ClassName,
+        /// The status.
+        status: ClassStatus,
+    },
+    /// Writes an event.
+    Emit(Event),
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// In the cluster.
+    Cluster(ClusterAction),
+    /// Marks the claim "asked", asks EC2, and writes down what came: the instance or the failure.
+    Launch(Box<Launch>),
+    /// Marks the claim "terminate asked" and asks EC2.
+    Terminate {
+        /// The claim.
+        claim: ClaimName,
+        /// Where.
+        region: Region,
+        /// What.
+        instance: InstanceId,
+        /// By which decision.
+        decision: DecisionId,
+        /// Why.
+        trigger: super::decision::Trigger,
+        /// For the bill.
+        ended_by: EndedBy,
+    },
+    /// Ends an instance of ours that nobody claims.
+    TerminateUnclaimed {
+        /// Where.
+        region: Region,
+        /// What.
+        instance: InstanceId,
+    },
+    /// Deletes a message whose effect is durable.
+    Acknowledge {
+        /// Where.
+        region: Region,
+        /// The queue.
+        queue: String,
+        /// The receipt.
+        receipt: String,
+    },
+    /// Makes sure a class's launch template exists and its subnets are known, then writes its status.
+    PrepareClass {
+        /// The class.
+        class: ClassName,
+        /// The template.
+        template: Box<LaunchTemplate>,
+        /// Its subnets.
+        subnets: Vec<String>,
+    },
+    /// Leaves a pool of capacity alone for a while.
+    CoolDown {
+        /// The pool of capacity.
+        pool: super::market::CapacityPool,
+        /// Why.
+        cause: super::market::CoolDownCause,
+        /// First span.
+        base: Millis,
+        /// Longest span.
+        max: Millis,
+    },
+}
+
+/// Actions that belong together, in order; the first failure ends the step and a later pass decides again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What nobody else may touch meanwhile.
+    pub lanes: Vec<Lane>,
+    /// Records that must be durable in the outbox before the first action runs.
+    pub records: Vec<LedgerRecord>,
+    /// The actions.
+    pub actions: Vec<Action>,
+}
+
+/// What a pass decided.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// The steps; independent of each other. Rescues come first.
+    pub steps: Vec<Step>,
+    /// The next time something is due without any change of the world.
+    pub wake_at: Option<Timestamp>,
+    /// What a person reading the log should know of this pass.
+    pub notes: Vec<String>,
+}

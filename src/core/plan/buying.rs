@@ -1,0 +1,411 @@
+//! Gated pods onto room we have or machines we buy.
+//!
+//! Decides: which pods are placed in this pass, under which pool's policy, and what is said when none will do.
+//! Does not: compare offers (see [`crate::core::placement`]) or lift gates (`lifting`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Pass, policy_hash, target, wording};
+use crate::core::action::{Action, ClusterAction, EventKind, EventSubject};
+use crate::core::catalog::Resources;
+use crate::core::decision::{Decision, JudgedOffer, Judgement, Outcome, Trigger};
+use crate::core::ids::{ClaimName, DecisionId, PoolName, ZoneId, derive_uuid};
+use crate::core::market::{CapacityType, PriceSource};
+use crate::core::need::Need;
+use crate::core::placement::{self, Demand, PlacementRequest, PlannedMachine, PoolLimits, PoolPolicy, Room, Target};
+use crate::core::record::LedgerRecord;
+use crate::core::world::{Claim, ClaimSpec, Lane, Mobility, NodeClass, NodePool, Pod, PodPhase, Replaces};
+
+pub(super) fn buy(pass: &mut Pass) {
+    let waiting = waiting_pods(pass);
+    if waiting.is_empty() {
+        return;
+    }
+    let demands: Vec<Demand> = waiting.iter().filter_map(|pod| demand_of(pass, pod)).collect();
+    let pools = pool_policies(pass);
+    let room = free_room(pass, &BTreeSet::new());
+    let settings = placement_settings(pass);
+    let request = PlacementRequest {
+        catalog: &pass.world.catalog,
+        market: &pass.world.market,
+        demands: &demands,
+        room: &room,
+        pools: &pools,
+        now: pass.now,
+        settings: &settings,
+    };
+    let placed = placement::place(&request);
+    let by_key: BTreeMap<&str, &Pod> = waiting.iter().map(|pod| (pod.identity.uid.as_str(), *pod)).collect();
+    let mut onto_room: BTreeMap<(ClaimName, Need), Vec<&Pod>> = BTreeMap::new();
+    for assignment in &placed.assignments {
+        if let (Target::ExistingRoom(claim), Some(pod)) = (&assignment.target, by_key.get(assignment.key.as_str())) {
+            if let Ok((need, _)) = &pod.need {
+                onto_room.entry((claim.clone(), need.clone())).or_default().push(pod);
+            }
+        }
+    }
+    for ((claim, need), pods) in onto_room {
+        use_room(pass, &request, &claim, &need, &pods);
+    }
+    for machine in &placed.machines {
+        let pods: Vec<&Pod> =
+            machine.demands.iter().filter_map(|i| demands.get(*i)).filter_map(|d| by_key.get(d.key.as_str()).copied()).collect();
+        buy_machine(pass, &request, machine, &pods);
+    }
+    for unplaced in &placed.unplaced {
+        if let Some(pod) = by_key.get(unplaced.key.as_str()) {
+            refuse(pass, pod, &unplaced.judgement);
+        }
+    }
+}
+
+/// Pods that need a place now: gated by us alone, and bound to nothing that will take them.
+fn waiting_pods<'a>(pass: &mut Pass<'a>) -> Vec<&'a Pod> {
+    let mut waiting: Vec<&Pod> = Vec::new();
+    for pod in pass.world.pods.values().filter(|p| p.phase == PodPhase::Gated && p.deleting_until.is_none()) {
+        let placed = match pod.claim.as_ref().map(|name| pass.claims.get(name)) {
+            None | Some(None) => false,
+            // A failed claim cools its pool down and goes first; then its pods are placed anew.
+            Some(Some(claim)) => claim.takes_work() || claim.status.failure.is_some(),
+        };
+        if placed || !pass.is_free(&Lane::Pod(pod.identity.uid.clone())) {
+            continue;
+        }
+        match &pod.need {
+            Ok(_) if pools_for(pass, pod).is_empty() => say_no_pool(pass, pod),
+            Ok(_) => waiting.push(pod),
+            Err(faults) => {
+                let note = format!("cannot be placed: {}", faults.join("; "));
+                pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "BadNeed", note);
+            }
+        }
+    }
+    // Rescues first, then the oldest: the order is the placement's tie-break.
+    waiting.sort_by_key(|p| (replaced_pod(pass, p).is_none(), p.created_at, p.identity.uid.clone()));
+    waiting
+}
+
+fn say_no_pool(pass: &mut Pass, pod: &Pod) {
+    let pools: Vec<&str> = pass.world.pools.keys().map(|name| name.as_str()).collect();
+    let known = if pools.is_empty() { "there is none yet".to_owned() } else { format!("known: {}", pools.join(", ")) };
+    let note = format!("no GpuNodePool allows namespace {} (spec.namespaceSelector); {known}", pod.object().namespace);
+    pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "NoNodePool", note);
+}
+
+fn pools_for(pass: &Pass, pod: &Pod) -> BTreeSet<PoolName> {
+    let allows = |pool: &&NodePool| !pool.deleting && pool.namespaces.contains(&pod.object().namespace);
+    pass.world.pools.values().filter(allows).map(|pool| pool.name.clone()).collect()
+}
+
+pub(super) fn demand_of(pass: &Pass, pod: &Pod) -> Option<Demand> {
+    let (need, _) = pod.need.as_ref().ok()?;
+    let key = pod.identity.uid.as_str().to_owned();
+    Some(Demand { key, need: need.clone(), pools: pools_for(pass, pod), owner: None, gang: None })
+}
+
+pub(super) fn placement_settings(pass: &Pass) -> placement::Settings {
+    placement::Settings {
+        max_price_age: pass.settings.max_price_age,
+        snapshot_prices_allowed: pass.settings.buy_on_snapshot_prices,
+        ..placement::Settings::default()
+    }
+}
+
+/// Classes of a pool that can make nodes now, by the zones they serve.
+fn ready_classes<'a>(pass: &Pass<'a>, pool: &NodePool) -> BTreeMap<ZoneId, &'a NodeClass> {
+    let classes = pool.classes.iter().filter_map(|name| pass.world.classes.get(name));
+    let ready = classes.filter(|c| c.problem.is_none() && c.launch_template.is_some());
+    ready.flat_map(|class| class.zones.keys().map(move |zone| (zone.clone(), class))).collect()
+}
+
+pub(super) fn pool_policies(pass: &Pass) -> Vec<PoolPolicy> {
+    pass.world.pools.values().filter(|pool| !pool.deleting).map(|pool| pool_policy(pass, pool)).collect()
+}
+
+fn pool_policy(pass: &Pass, pool: &NodePool) -> PoolPolicy {
+    let held: Vec<&Claim> = pass.claims.values().filter(|c| c.spec.node_pool == pool.name && c.status.failure.is_none()).collect();
+    let nodes = i64::try_from(held.len()).unwrap_or(i64::MAX);
+    let gpus: i64 = held.iter().map(|c| c.spec.gpus).sum();
+    let minute_ago = pass.now - crate::core::time::Millis::from_mins(1);
+    let recent = pass.world.recent_launches.get(&pool.name).map_or(0, |at| at.iter().filter(|t| **t > minute_ago).count());
+    let spent = pass.world.month_spend.get(&pool.name).copied().unwrap_or_default();
+    PoolPolicy {
+        regions: pool.regions.clone(),
+        models: pool.gpu_models.iter().cloned().collect(),
+        instance_types: pool.instance_types.iter().map(ToString::to_string).collect(),
+        capacity_types: pool.capacity_types.clone(),
+        max_price_per_gpu_hour: pool.max_price_per_gpu_hour,
+        budget_left: pool.monthly_budget.map(|budget| budget - spent),
+        limits_left: PoolLimits {
+            gpus: pool.max_gpus.map(|most| (most - gpus).max(0)),
+            nodes: pool.max_nodes.map(|most| (most - nodes).max(0)),
+            launches: pool.launches_per_minute.map(|most| (most - i64::try_from(recent).unwrap_or(i64::MAX)).max(0)),
+        },
+        ..PoolPolicy::open(pool.name.as_str(), ready_classes(pass, pool).into_keys().collect())
+    }
+}
+
+/// Room on machines that take work, ready or on their way.
+pub(super) fn free_room(pass: &Pass, without: &BTreeSet<ClaimName>) -> Vec<Room> {
+    let mut room = Vec::new();
+    for claim in pass.claims.values().filter(|c| c.takes_work() && !without.contains(&c.name)) {
+        let Some(machine) = pass.world.catalog.types.get(&claim.spec.capacity.instance_type) else { continue };
+        let node = claim.status.node.as_ref().and_then(|name| pass.world.nodes.get(name));
+        let mut free: Resources = node.map_or_else(|| machine.allocatable(), |n| n.allocatable);
+        for pod in pass.pods_on(&claim.name) {
+            if let Ok((need, _)) = &pod.need {
+                free.cpu.0 -= need.cpu.0;
+                free.memory.0 -= need.memory.0;
+                free.gpus -= need.gpus;
+            }
+        }
+        if free.gpus > 0 {
+            room.push(Room {
+                claim: claim.name.clone(),
+                pool: claim.spec.capacity.clone(),
+                free,
+                gpu_memory: machine.gpu_memory,
+                node_pool: claim.spec.node_pool.clone(),
+                ready: claim.status.node_ready_at.is_some(),
+            });
+        }
+    }
+    room
+}
+
+/// The pod that this one is the replacement of: let go by the same controller, and not replaced yet. Oldest first.
+fn replaced_pod<'a>(pass: &Pass<'a>, pod: &Pod) -> Option<&'a Pod> {
+    let controller = match &pod.mobility {
+        Mobility::Surge { replica_set, .. } => replica_set,
+        Mobility::Job { job_uid, .. } => job_uid,
+        Mobility::BreakFirst { .. } | Mobility::Bare => return None,
+    };
+    if let Some(replaces) = &pod.replaces {
+        return pass.world.pods.get(&replaces.pod.uid);
+    }
+    let mut let_go: Vec<&Pod> = pass
+        .world
+        .pods
+        .values()
+        .filter(|old| old.let_go.as_ref().is_some_and(|mark| mark.controller == *controller && pod.created_at >= mark.at - SAME_SECOND))
+        .filter(|old| pass.replacement_of(old).is_none())
+        .collect();
+    let_go.sort_by_key(|old| (old.let_go.as_ref().map(|mark| mark.at), old.identity.uid.clone()));
+    let_go.first().copied()
+}
+
+/// Kubernetes keeps creation times in whole seconds.
+const SAME_SECOND: crate::core::time::Millis = crate::core::time::Millis::from_secs(2);
+
+fn replaces(pass: &Pass, pod: &Pod, taken: &mut BTreeSet<crate::core::ids::Uid>) -> Option<Box<Replaces>> {
+    if let Some(known) = &pod.replaces {
+        return Some(Box::new(known.clone()));
+    }
+    let old = replaced_pod(pass, pod).filter(|old| taken.insert(old.identity.uid.clone()))?;
+    let (mark, from_claim) = (old.let_go.as_ref()?, old.claim.clone()?);
+    let from = pass.world.claims.get(&from_claim);
+    let interruption = from.and_then(|c| c.status.interruption.as_ref());
+    Some(Box::new(Replaces {
+        pod: old.identity.clone(),
+        from_claim,
+        decision: mark.decision,
+        noticed_at: interruption.map_or(mark.at, |i| i.noticed_at),
+        decided_at: from.and_then(|c| c.status.moving.as_ref()).map_or(mark.at, |m| m.decided_at),
+        deadline: interruption.and_then(|i| i.deadline),
+    }))
+}
+
+fn trigger_of(pass: &Pass, pod: &Pod) -> Trigger {
+    let leaving = replaced_pod(pass, pod).and_then(|old| old.claim.as_ref()).and_then(|name| pass.world.claims.get(name));
+    match leaving.and_then(|claim| claim.status.moving.as_ref()) {
+        Some(mark) => mark.trigger,
+        None if pod.attempt > 0 => Trigger::LaunchRefused,
+        None => Trigger::PendingPod,
+    }
+}
+
+/// Everything a placement decision proves.
+fn decision(
+    pass: &Pass,
+    request: &PlacementRequest,
+    outcome: Outcome,
+    pool: &NodePool,
+    need: &Need,
+    pods: &[&Pod],
+    judgement: Judgement,
+) -> Option<Decision> {
+    let first = pods.first()?;
+    let uids: Vec<&str> = pods.iter().map(|pod| pod.identity.uid.as_str()).collect();
+    let subject = format!("{}@{}", uids.join(","), pass.now.0);
+    let bought = judgement.chosen.as_ref().map(|c| c.pool.clone());
+    let counterfactuals = bought
+        .map(|chosen| placement::counterfactuals(request.catalog, request.market, need, &chosen, &pool.home_region))
+        .unwrap_or_default();
+    let leaving = replaced_pod(pass, first).and_then(|old| old.claim.clone());
+    Some(Decision {
+        id: DecisionId::derive(&pass.world.cluster, &format!("{outcome:?}"), &subject, first.attempt),
+        cluster: pass.world.cluster.clone(),
+        decided_at: pass.now,
+        trigger: trigger_of(pass, first),
+        outcome,
+        text: String::new(),
+        node_pool: Some(pool.name.clone()),
+        workload: Some(first.workload.clone()),
+        attribution: first.attribution.clone(),
+        pods: pods.iter().map(|pod| pod.identity.clone()).collect(),
+        need: Some(need.clone()),
+        judgement,
+        counterfactuals,
+        claim: None,
+        from_claim: leaving,
+        instance: None,
+        policy_hash: policy_hash(pool),
+        code_version: pass.settings.code_version.clone(),
+    })
+}
+
+fn bind(pass: &Pass, pod: &Pod, claim: &ClaimName, decision: &Decision, taken: &mut BTreeSet<crate::core::ids::Uid>) -> Action {
+    Action::Cluster(ClusterAction::Bind {
+        target: target(pod),
+        claim: claim.clone(),
+        decision: decision.id,
+        attempt: pod.attempt + 1,
+        baseline: decision.counterfactuals.per_replica(),
+        replaces: replaces(pass, pod, taken),
+    })
+}
+
+fn use_room(pass: &mut Pass, request: &PlacementRequest, claim_name: &ClaimName, need: &Need, pods: &[&Pod]) {
+    let Some(claim) = pass.claims.get(claim_name).cloned() else { return };
+    let Some(pool) = pass.pool_of(&claim) else { return };
+    let Some(policy) = request.pools.iter().find(|p| p.name == pool.name) else { return };
+    let mut judgement = placement::judge(request, need, policy);
+    judgement.chosen = Some(room_as_offer(&claim, pods.len()));
+    let Some(mut decision) = decision(pass, request, Outcome::UseRoom, pool, need, pods, judgement) else { return };
+    decision.claim = Some(claim.name.clone());
+    decision.instance = claim.status.instance.clone();
+    decision.text = format!("room on {}, which is paid for already at ${}/h", claim.spec.capacity, claim.spec.price_per_hour);
+    let mut taken = BTreeSet::new();
+    let actions = pods.iter().map(|pod| bind(pass, pod, &claim.name, &decision, &mut taken)).collect();
+    let note = format!("placed on {} ({}): {}; decision {}", claim.name, claim.spec.capacity, decision.text, decision.id);
+    let lanes = pods.iter().map(|pod| Lane::Pod(pod.identity.uid.clone())).collect();
+    if pass.step(lanes, vec![LedgerRecord::Decision(Box::new(decision))], actions) {
+        for pod in pods {
+            pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Normal, "Placed", note.clone());
+        }
+    }
+}
+
+/// Room that is paid for already, as the offer it is: no price of its own.
+fn room_as_offer(claim: &Claim, replicas: usize) -> JudgedOffer {
+    JudgedOffer {
+        pool: claim.spec.capacity.clone(),
+        price_per_hour: claim.spec.price_per_hour,
+        cost_per_replica_hour: Some(Default::default()),
+        replicas: i64::try_from(replicas).unwrap_or(i64::MAX),
+        price_age: Default::default(),
+        source: PriceSource::SpotPriceHistory,
+        refusal: None,
+    }
+}
+
+/// Claim names are made of the first pod and its attempt: two operators that decide the same collide on the name, and only one buys.
+fn claim_name(pod: &Pod) -> ClaimName {
+    let id = derive_uuid(&["claim", pod.identity.uid.as_str(), &pod.attempt.to_string()]).simple().to_string();
+    ClaimName::from(format!("lt-{}", &id[..12]))
+}
+
+fn buy_machine(pass: &mut Pass, request: &PlacementRequest, machine: &PlannedMachine, pods: &[&Pod]) {
+    let Some(first) = pods.first() else { return };
+    let Some(pool) = pass.world.pools.get(&machine.node_pool) else { return };
+    let Some(policy) = request.pools.iter().find(|p| p.name == pool.name) else { return };
+    let Some(class) = ready_classes(pass, pool).get(&machine.pool.zone).copied() else { return };
+    let name = claim_name(first);
+    let mut taken = BTreeSet::new();
+    let (mut records, mut binds, mut notes, mut decisions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut by_need: BTreeMap<&Need, Vec<&Pod>> = BTreeMap::new();
+    for pod in pods {
+        if let Ok((need, _)) = &pod.need {
+            by_need.entry(need).or_default().push(pod);
+        }
+    }
+    for (need, group) in by_need {
+        let judgement = placement::judge_chosen(request, need, policy, Some(&machine.pool));
+        let Some(mut decision) = decision(pass, request, Outcome::Launch, pool, need, &group, judgement) else { return };
+        decision.claim = Some(name.clone());
+        decision.text = wording::placed(&decision.judgement);
+        for pod in &group {
+            binds.push(bind(pass, pod, &name, &decision, &mut taken));
+            notes.push((pod.identity.clone(), format!("{}; claim {name}; decision {}", decision.text, decision.id)));
+        }
+        decisions.push((decision.id, decision.trigger));
+        records.push(LedgerRecord::Decision(Box::new(decision)));
+    }
+    let (Some((decision, trigger)), Some(spec_base)) = (decisions.first().copied(), spec_of(pass, machine, pool, class)) else { return };
+    let bought_for = pods.iter().map(|pod| pod.identity.clone()).collect();
+    let spec = ClaimSpec { decision, trigger, bought_for, ..spec_base };
+    let mut actions = vec![Action::Cluster(ClusterAction::CreateClaim { name: name.clone(), spec: Box::new(spec) })];
+    actions.extend(binds);
+    let mut lanes: Vec<Lane> = pods.iter().map(|pod| Lane::Pod(pod.identity.uid.clone())).collect();
+    lanes.push(Lane::Claim(name));
+    if pass.step(lanes, records, actions) {
+        for (pod, note) in notes {
+            pass.emit(EventSubject::Pod(pod), EventKind::Normal, "Placed", note);
+        }
+    }
+}
+
+/// The part of a claim that does not depend on the decision.
+fn spec_of(pass: &Pass, machine: &PlannedMachine, pool: &NodePool, class: &NodeClass) -> Option<ClaimSpec> {
+    let (launch_template, launch_template_version) = class.launch_template.clone()?;
+    let on_demand = super::facts::on_demand_price(pass, &machine.pool);
+    Some(ClaimSpec {
+        node_pool: pool.name.clone(),
+        node_class: class.name.clone(),
+        capacity: machine.pool.clone(),
+        price_per_hour: machine.price_per_hour,
+        on_demand_per_hour: on_demand.or((machine.pool.capacity_type == CapacityType::OnDemand).then_some(machine.price_per_hour)),
+        gpus: pass.world.catalog.types.get(&machine.pool.instance_type)?.gpus,
+        decision: DecisionId(uuid::Uuid::nil()),
+        trigger: Trigger::PendingPod,
+        attempt: 1,
+        launch_template,
+        launch_template_version,
+        subnet: class.zones.get(&machine.pool.zone)?.clone(),
+        tags: class.tags.clone(),
+        bought_for: Vec::new(),
+    })
+}
+
+/// No offer will do: said once per pod as long as the counts stay the same.
+fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Judgement) {
+    let note = wording::refused(judgement);
+    let Ok((need, _)) = &pod.need else { return };
+    let counts = format!("{:?}", judgement.refused);
+    let id = DecisionId::derive(&pass.world.cluster, "refuse", &format!("{}{counts}", pod.identity.uid), pod.attempt);
+    if !pass.world.recorded.contains(&id.0) {
+        let pool = pools_for(pass, pod).first().cloned();
+        let decision = Decision {
+            id,
+            cluster: pass.world.cluster.clone(),
+            decided_at: pass.now,
+            trigger: trigger_of(pass, pod),
+            outcome: Outcome::Refuse,
+            text: note.clone(),
+            policy_hash: pool.as_ref().and_then(|name| pass.world.pools.get(name)).map_or_else(String::new, policy_hash),
+            node_pool: pool,
+            workload: Some(pod.workload.clone()),
+            attribution: pod.attribution.clone(),
+            pods: vec![pod.identity.clone()],
+            need: Some(need.clone()),
+            judgement: judgement.clone(),
+            counterfactuals: Default::default(),
+            claim: None,
+            from_claim: None,
+            instance: None,
+            code_version: pass.settings.code_version.clone(),
+        };
+        pass.step(vec![Lane::Pod(pod.identity.uid.clone())], vec![LedgerRecord::Decision(Box::new(decision))], Vec::new());
+        pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "Unplaceable", note);
+    }
+}

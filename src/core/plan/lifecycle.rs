@@ -1,0 +1,366 @@
+//! The life of a claim: asked, launched, joined, empty, ended, closed.
+//!
+//! Decides: when EC2 is asked to launch or terminate, when a machine counts as joined, lost or empty, when a claim is over.
+//! Does not: choose what to buy (`buying`) or move pods (`migration`).
+
+use super::notices::{observed_at, observed_instance};
+use super::{Pass, wording};
+use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject, RemovalReason};
+use crate::core::decision::{Outcome, Trigger};
+use crate::core::ids::{DecisionId, client_token};
+use crate::core::market::CoolDownCause;
+use crate::core::record::{EndedBy, IntervalClosed, LedgerRecord};
+use crate::core::time::{Millis, Timestamp};
+use crate::core::world::{Claim, Lane, MoveMark, Node, Observed, PodPhase};
+use crate::engine::ports::{Instance, InstanceState, Launch, tags};
+
+/// A machine EC2 interrupts is ended by EC2 (an interrupted first hour is free); by us only this long after its deadline.
+const AFTER_DEADLINE: Millis = Millis::from_secs(60);
+/// A claim that no pod took within this time was lost to another pass, and goes.
+const UNTAKEN_GRACE: Millis = Millis::from_secs(10);
+/// A terminate whose effect does not show is asked again after this.
+const TERMINATE_RETRY: Millis = Millis::from_secs(20);
+
+pub(super) fn advance_claims(pass: &mut Pass) {
+    let claims: Vec<Claim> = pass.claims.values().cloned().collect();
+    for claim in claims.iter().filter(|c| pass.is_free(&Lane::Claim(c.name.clone()))).collect::<Vec<_>>() {
+        if claim.status.failure.is_some() {
+            give_up(pass, claim);
+        } else if claim.status.terminate_asked.is_some() {
+            wait_for_end(pass, claim);
+        } else if claim.status.instance.is_none() {
+            launch(pass, claim);
+        } else {
+            keep(pass, claim);
+        }
+    }
+}
+
+fn cluster(action: ClusterAction) -> Action {
+    Action::Cluster(action)
+}
+
+fn patch(claim: &Claim, patch: ClaimPatch) -> Action {
+    cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch: Box::new(patch) })
+}
+
+fn lane(claim: &Claim) -> Vec<Lane> {
+    vec![Lane::Claim(claim.name.clone())]
+}
+
+fn cool_down(pass: &Pass, claim: &Claim, cause: CoolDownCause) -> Option<Action> {
+    let pool = pass.pool_of(claim)?;
+    Some(Action::CoolDown { pool: claim.spec.capacity.clone(), cause, base: pool.cool_down_base, max: pool.cool_down_max })
+}
+
+/// The launch failed: leave that pool of capacity alone, let the pods be placed anew.
+fn give_up(pass: &mut Pass, claim: &Claim) {
+    let Some(failure) = claim.status.failure.clone() else { return };
+    let note = format!("{} could not be launched: {} ({}); trying the next offer", claim.spec.capacity, failure.message, failure.code);
+    for pod in pass.pods_on(&claim.name) {
+        pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "LaunchRefused", note.clone());
+    }
+    let mut actions: Vec<Action> = cool_down(pass, claim, failure.cause).into_iter().collect();
+    actions.push(cluster(ClusterAction::RemoveClaim { claim: claim.name.clone() }));
+    pass.step(lane(claim), Vec::new(), actions);
+}
+
+fn launch(pass: &mut Pass, claim: &Claim) {
+    if let Some(found) = observed_instance(pass, claim) {
+        let launched = Some((found.id.clone(), found.launched_at));
+        pass.notes.push(format!("{} adopts {}, found by its tag", claim.name, found.id));
+        pass.step(lane(claim), Vec::new(), vec![patch(claim, ClaimPatch { launched, ..ClaimPatch::default() })]);
+        return;
+    }
+    match claim.status.launch_asked_at {
+        None => {
+            let unwanted = claim.deleting || pass.pool_of(claim).is_none_or(|p| p.deleting);
+            let untaken = pass.pods_on(&claim.name).is_empty();
+            if unwanted || (untaken && pass.due(claim.created_at, UNTAKEN_GRACE)) {
+                pass.step(lane(claim), Vec::new(), vec![cluster(ClusterAction::RemoveClaim { claim: claim.name.clone() })]);
+                return;
+            }
+            if untaken {
+                return;
+            }
+        }
+        // Asked, and no answer was written down: the same token gives the same instance, never a second one.
+        Some(asked) if !pass.due(asked, pass.settings.launch_retry) => return,
+        Some(_) => pass.notes.push(format!("{} was asked for and not answered: asking again with the same token", claim.name)),
+    }
+    let launch = launch_of(&pass.world.cluster, claim);
+    pass.step(lane(claim), Vec::new(), vec![Action::Launch(Box::new(launch))]);
+}
+
+/// The launch a claim stands for: a function of the claim alone, so that asking twice is asking once.
+pub fn launch_of(cluster_name: &str, claim: &Claim) -> Launch {
+    let mut all_tags = claim.spec.tags.clone();
+    for (key, value) in [
+        (tags::CLUSTER, cluster_name),
+        (tags::CLAIM, claim.name.as_str()),
+        (tags::CLAIM_UID, claim.uid.as_str()),
+        (tags::POOL, claim.spec.node_pool.as_str()),
+    ] {
+        all_tags.insert(key.to_owned(), value.to_owned());
+    }
+    all_tags.insert(tags::DECISION.to_owned(), claim.spec.decision.to_string());
+    Launch {
+        claim: claim.name.clone(),
+        claim_uid: claim.uid.clone(),
+        pool: claim.spec.capacity.clone(),
+        client_token: client_token(&claim.uid, claim.spec.attempt),
+        launch_template: claim.spec.launch_template.clone(),
+        launch_template_version: claim.spec.launch_template_version.clone(),
+        subnet: claim.spec.subnet.clone(),
+        tags: all_tags,
+    }
+}
+
+/// What EC2 says has become of a launched instance.
+enum Fate {
+    Alive,
+    Ended(Option<Instance>),
+    Unknown,
+}
+
+fn fate(pass: &Pass, claim: &Claim) -> Fate {
+    match (observed_instance(pass, claim), observed_at(pass, claim), claim.status.launched_at) {
+        (Some(i), _, _) if matches!(i.state, InstanceState::Pending | InstanceState::Running) => Fate::Alive,
+        (Some(i), _, _) => Fate::Ended(Some(i.clone())),
+        // EC2 may not show an instance it just gave us; later, not shown is gone.
+        (None, Some(looked), Some(launched)) if looked.since(launched) > pass.settings.read_after_write_lag => Fate::Ended(None),
+        _ => Fate::Unknown,
+    }
+}
+
+/// A machine that was launched: has it joined, is it lost, wanted, empty?
+fn keep(pass: &mut Pass, claim: &Claim) {
+    if let Fate::Ended(instance) = fate(pass, claim) {
+        lost(pass, claim, instance.as_ref());
+        return;
+    }
+    let node = pass.world.nodes.values().find(|n| Some(&n.instance) == claim.status.instance.as_ref());
+    if claim.status.node_ready_at.is_none() && !joined(pass, claim, node) {
+        return;
+    }
+    if leave_when_unwanted(pass, claim) {
+        return;
+    }
+    end_when_empty(pass, claim);
+}
+
+/// Writes down that the node is there, or gives the machine up when its time to join is over. True once it has joined.
+fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
+    if let Some(node) = node.filter(|n| n.ready && n.allocatable.gpus >= claim.spec.gpus) {
+        let label = ClusterAction::MarkNode { node: node.name.clone(), claim: claim.name.clone(), taint: false };
+        let change = ClaimPatch { node: Some(node.name.clone()), node_ready_at: Some(pass.now), ..ClaimPatch::default() };
+        pass.step(lane(claim), Vec::new(), vec![cluster(label), patch(claim, change)]);
+        return false;
+    }
+    let (Some(pool), Some(launched)) = (pass.pool_of(claim), claim.status.launched_at) else { return true };
+    if claim.interrupted() || !pass.due(launched, pool.join_timeout) {
+        return claim.interrupted();
+    }
+    let (trigger, cause, what) = match node {
+        Some(n) if n.ready => {
+            (Trigger::NoGpus, CoolDownCause::NoGpus, format!("joined with {} of {} GPUs", n.allocatable.gpus, claim.spec.gpus))
+        }
+        Some(_) => (Trigger::NeverJoined, CoolDownCause::NeverJoined, "joined but was never Ready".to_owned()),
+        None => (Trigger::NeverJoined, CoolDownCause::NeverJoined, "never joined".to_owned()),
+    };
+    let text = format!("{} {} within {}: terminated, and the pool is left alone for a while", claim.spec.capacity, what, pool.join_timeout);
+    for pod in pass.pods_on(&claim.name) {
+        pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "MachineFailed", text.clone());
+    }
+    let cool = cool_down(pass, claim, cause);
+    terminate(pass, claim, trigger, text, cool);
+    false
+}
+
+/// Marks a claim as being left when its pool, its class or it itself is deleted, or it has expired. True when it did.
+fn leave_when_unwanted(pass: &mut Pass, claim: &Claim) -> bool {
+    if claim.status.moving.is_some() {
+        return false;
+    }
+    let pool = pass.pool_of(claim);
+    let expired = match (pool.and_then(|p| p.expire_after), claim.status.launched_at) {
+        (Some(after), Some(launched)) => pass.due(launched, after),
+        _ => false,
+    };
+    let (trigger, why) = match pool {
+        _ if claim.deleting => (Trigger::Deleted, "its claim was deleted"),
+        None => (Trigger::Deleted, "its node pool is gone"),
+        Some(p) if p.deleting => (Trigger::Deleted, "its node pool was deleted"),
+        _ if expired => (Trigger::Expired, "it is older than its pool allows"),
+        _ => return false,
+    };
+    let text = format!("{} is drained: {}", claim.spec.capacity, why);
+    let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, text);
+    let moving = Some(MoveMark { decision: decision.id, trigger, decided_at: pass.now });
+    let records = vec![LedgerRecord::Decision(Box::new(decision))];
+    pass.step(lane(claim), records, vec![patch(claim, ClaimPatch { moving, ..ClaimPatch::default() })]);
+    true
+}
+
+fn end_when_empty(pass: &mut Pass, claim: &Claim) {
+    let held = pass.pods_on(&claim.name).into_iter().any(|pod| !pod.finished());
+    match (held, claim.status.empty_since) {
+        (true, Some(_)) => {
+            pass.step(lane(claim), Vec::new(), vec![patch(claim, ClaimPatch { empty_since: Some(None), ..ClaimPatch::default() })]);
+        }
+        (true, None) => {}
+        (false, None) => {
+            pass.step(
+                lane(claim),
+                Vec::new(),
+                vec![patch(claim, ClaimPatch { empty_since: Some(Some(pass.now)), ..ClaimPatch::default() })],
+            );
+        }
+        (false, Some(since)) => end_after_grace(pass, claim, since),
+    }
+}
+
+fn end_after_grace(pass: &mut Pass, claim: &Claim, empty_since: Timestamp) {
+    let interruption = claim.status.interruption.as_ref().and_then(|mark| mark.deadline);
+    if let Some(deadline) = interruption {
+        if pass.due(deadline, AFTER_DEADLINE) {
+            terminate(pass, claim, Trigger::InterruptionNotice, format!("{} outlived its interruption notice", claim.spec.capacity), None);
+        }
+        return;
+    }
+    let grace = match (&claim.status.moving, pass.pool_of(claim)) {
+        (None, Some(pool)) => pool.empty_grace,
+        _ => Millis::ZERO,
+    };
+    if pass.due(empty_since, grace) {
+        let trigger = claim.status.moving.as_ref().map_or(Trigger::Empty, |m| m.trigger);
+        let text = match trigger {
+            Trigger::Empty => format!("{} has had no work for {}", claim.spec.capacity, grace),
+            other => format!("{} was left ({})", claim.spec.capacity, wording::trigger(other)),
+        };
+        terminate(pass, claim, trigger, text, None);
+    }
+}
+
+fn terminate(pass: &mut Pass, claim: &Claim, trigger: Trigger, text: String, before: Option<Action>) {
+    let Some(instance) = claim.status.instance.clone() else { return };
+    let decision = pass.machine_decision(claim, trigger, Outcome::Terminate, text);
+    let id: DecisionId = decision.id;
+    let mut actions: Vec<Action> = before.into_iter().collect();
+    let (claim_name, region) = (claim.name.clone(), claim.spec.capacity.region.clone());
+    actions.push(Action::Terminate { claim: claim_name, region, instance, decision: id, trigger, ended_by: EndedBy::Lowtide });
+    pass.step(lane(claim), vec![LedgerRecord::Decision(Box::new(decision))], actions);
+}
+
+fn wait_for_end(pass: &mut Pass, claim: &Claim) {
+    let Some((asked, decision, trigger)) = claim.status.terminate_asked else { return };
+    let ended = match fate(pass, claim) {
+        Fate::Ended(instance) => Some(instance),
+        _ if claim.status.instance.is_none() => Some(None),
+        _ => None,
+    };
+    match ended {
+        Some(instance) => close(pass, claim, instance.as_ref(), Some(decision)),
+        None if pass.due(asked, TERMINATE_RETRY) => {
+            let Some(instance) = claim.status.instance.clone() else { return };
+            let (claim_name, region) = (claim.name.clone(), claim.spec.capacity.region.clone());
+            let again = Action::Terminate { claim: claim_name, region, instance, decision, trigger, ended_by: EndedBy::Lowtide };
+            pass.step(lane(claim), Vec::new(), vec![again]);
+        }
+        None => {}
+    }
+}
+
+/// The machine is gone without our asking: as EC2 announced, or not.
+fn lost(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>) {
+    if claim.interrupted() {
+        let decision = claim.status.moving.as_ref().map(|m| m.decision);
+        close(pass, claim, instance, decision);
+        return;
+    }
+    let reason = instance.and_then(|i| i.state_reason.clone()).unwrap_or_else(|| "no reason given".to_owned());
+    let text = format!("{} is gone without a notice ({reason})", claim.spec.capacity);
+    let decision = pass.machine_decision(claim, Trigger::InstanceLost, Outcome::Terminate, text);
+    let id = decision.id;
+    let record = LedgerRecord::Decision(Box::new(decision));
+    if !pass.world.recorded.contains(&record.id()) {
+        pass.step(Vec::new(), vec![record], Vec::new());
+    }
+    close(pass, claim, instance, Some(id));
+}
+
+/// The instance has ended: its pods go first, then the node, then the books are closed and the claim goes.
+fn close(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>, decision: Option<DecisionId>) {
+    let alive: Vec<_> = pass
+        .pods_on(&claim.name)
+        .into_iter()
+        .filter(|p| matches!(p.phase, PodPhase::Running | PodPhase::Pending) && p.node.is_some())
+        .collect();
+    for pod in alive {
+        let (identity, grace, reason) = (pod.identity.clone(), Millis::ZERO, RemovalReason::InstanceLost);
+        let delete = ClusterAction::DeletePod { pod: identity.clone(), grace, reason };
+        pass.step(vec![Lane::Pod(identity.uid)], Vec::new(), vec![cluster(delete)]);
+    }
+    if pass.pods_on(&claim.name).iter().any(|p| p.node.is_some() && !p.finished()) {
+        return;
+    }
+    let node = pass.world.nodes.values().find(|n| Some(&n.instance) == claim.status.instance.as_ref());
+    let mut actions: Vec<Action> = node.map(|n| cluster(ClusterAction::DeleteNode { node: n.name.clone() })).into_iter().collect();
+    actions.push(cluster(ClusterAction::RemoveClaim { claim: claim.name.clone() }));
+    let mut records = super::facts::last_occupancies(pass, claim);
+    if claim.status.launched_at.is_some() {
+        let by_ec2 = instance.and_then(|i| i.state_reason.as_deref()) == Some("Server.SpotInstanceTermination");
+        let ended_by = match (by_ec2, &claim.status.terminate_asked, claim.interrupted()) {
+            (true, _, _) | (false, None, true) => EndedBy::Ec2Interruption,
+            (false, Some(_), _) => EndedBy::Lowtide,
+            (false, None, false) => EndedBy::Unknown,
+        };
+        let asked = claim.status.terminate_asked.as_ref().map(|(at, _, _)| *at);
+        let deadline = claim.status.interruption.as_ref().and_then(|m| m.deadline).map(|d| d.min(pass.now));
+        let running_to = instance.and_then(|i| i.ended_at).or(asked).or(deadline).unwrap_or(pass.now);
+        records.push(LedgerRecord::IntervalClosed(IntervalClosed { claim_uid: claim.uid.clone(), running_to, ended_by, decision }));
+    }
+    pass.step(lane(claim), records, actions);
+}
+
+/// Ends instances that carry our cluster's tag but no claim: somebody deleted a claim by force, or a finalizer.
+pub(super) fn sweep_unclaimed(pass: &mut Pass) {
+    for (region, observed) in &pass.world.instances {
+        let Observed::Known { at, value } = observed else { continue };
+        for instance in value.values().filter(|i| matches!(i.state, InstanceState::Pending | InstanceState::Running)) {
+            let uid = instance.tags.get(tags::CLAIM_UID).map(String::as_str);
+            let claimed = pass.claims.values().any(|c| Some(c.uid.as_str()) == uid || c.status.instance.as_ref() == Some(&instance.id));
+            if claimed || at.since(instance.launched_at) < pass.settings.unclaimed_grace {
+                continue;
+            }
+            pass.notes.push(format!("{} ({}) is tagged as ours and nobody claims it: terminated", instance.id, instance.pool));
+            let decision = unclaimed_decision(pass, instance);
+            let action = Action::TerminateUnclaimed { region: region.clone(), instance: instance.id.clone() };
+            pass.step(vec![Lane::Instance(instance.id.clone())], vec![LedgerRecord::Decision(Box::new(decision))], vec![action]);
+        }
+    }
+}
+
+fn unclaimed_decision(pass: &Pass, instance: &Instance) -> crate::core::decision::Decision {
+    let (trigger, outcome) = (Trigger::Unclaimed, Outcome::Terminate);
+    crate::core::decision::Decision {
+        id: DecisionId::derive(&pass.world.cluster, "unclaimed", instance.id.as_str(), 1),
+        cluster: pass.world.cluster.clone(),
+        decided_at: pass.now,
+        trigger,
+        outcome,
+        text: format!("{} ({}) carries our tag but no claim stands for it", instance.id, instance.pool),
+        node_pool: None,
+        workload: None,
+        attribution: Default::default(),
+        pods: Vec::new(),
+        need: None,
+        judgement: Default::default(),
+        counterfactuals: Default::default(),
+        claim: None,
+        from_claim: None,
+        instance: Some(instance.id.clone()),
+        policy_hash: String::new(),
+        code_version: pass.settings.code_version.clone(),
+    }
+}

@@ -1,0 +1,29 @@
+//! When a bound pod's gate is lifted.
+//!
+//! Decides: its machine is Ready with its GPUs, and no older pod of the same Job still runs in its place.
+//! Does not: bind (`buying`).
+
+use super::{Pass, target};
+use crate::core::action::{Action, ClusterAction};
+use crate::core::need::WorkloadKind;
+use crate::core::world::{Lane, Pod, PodPhase};
+
+pub(super) fn lift_gates(pass: &mut Pass) {
+    let gated: Vec<&Pod> = pass.world.pods.values().filter(|p| p.phase == PodPhase::Gated && p.deleting_until.is_none()).collect();
+    for pod in gated {
+        let Some(claim) = pod.claim.as_ref().and_then(|name| pass.claims.get(name)).filter(|c| c.takes_work()) else { continue };
+        let labelled = claim.status.node.as_ref().and_then(|node| pass.world.nodes.get(node)).is_some_and(|n| n.ready && n.labelled);
+        if claim.status.node_ready_at.is_none() || !labelled || predecessor_runs(pass, pod) {
+            continue;
+        }
+        let action = ClusterAction::Lift { target: target(pod), claim: claim.name.clone() };
+        pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![Action::Cluster(action)]);
+    }
+}
+
+/// Two pods of one Job never run at once: the checkpoint must be whole before it is read.
+fn predecessor_runs(pass: &Pass, pod: &Pod) -> bool {
+    let batch = pod.need.as_ref().is_ok_and(|(need, _)| need.kind == WorkloadKind::Batch);
+    let old = pod.replaces.as_ref().and_then(|r| pass.world.pods.get(&r.pod.uid));
+    batch && old.is_some_and(|old| !old.finished())
+}

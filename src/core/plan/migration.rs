@@ -1,0 +1,205 @@
+//! Moving pods off a claim that is being left: by a notice, by choice, by expiry, by deletion.
+//!
+//! Decides: for each pod what happens now: let it go, wait for its replacement, evict it, delete it.
+//! Does not: place the replacement (`buying`) or lift its gate (`lifting`).
+//!
+//! The steps, and what was tried on a real control plane:
+//! - Deployment: without `pod-template-hash` its ReplicaSet lets the pod go and makes a replacement within a second, while the old pod
+//!   keeps serving; it goes when the replacement is Ready in every Service that the old one serves.
+//! - Job: without `batch.kubernetes.io/controller-uid` the Job makes a replacement and counts no failure; the old pod is told at once
+//!   (deleted with all the grace there is) and the replacement stays gated until it is gone.
+//! - Anything else breaks before it makes, and an event says so.
+
+use super::{Pass, target, wording};
+use crate::core::action::{Action, ClusterAction, EventKind, EventSubject, RemovalReason};
+use crate::core::decision::Trigger;
+use crate::core::ids::Uid;
+use crate::core::need::WorkloadKind;
+use crate::core::time::{Millis, Timestamp};
+use crate::core::world::{Claim, Lane, LetGo, Mobility, MoveMark, Pod, PodPhase};
+
+/// A pod always gets at least this long to end, even when the machine is nearly gone.
+const LEAST_GRACE: Millis = Millis::from_secs(1);
+
+pub(super) fn move_pods(pass: &mut Pass) {
+    let leaving: Vec<Claim> = pass.world.claims.values().filter(|c| c.status.moving.is_some()).cloned().collect();
+    for claim in leaving {
+        let Some(mark) = claim.status.moving.clone() else { continue };
+        keep_new_pods_off(pass, &claim);
+        for pod in pass.pods_on(&claim.name) {
+            move_pod(pass, &claim, &mark, pod);
+        }
+    }
+    give_back_finished(pass);
+}
+
+fn keep_new_pods_off(pass: &mut Pass, claim: &Claim) {
+    let node = pass.world.nodes.values().find(|n| Some(&n.instance) == claim.status.instance.as_ref());
+    if let Some(node) = node.filter(|n| !n.tainted) {
+        let mark = ClusterAction::MarkNode { node: node.name.clone(), claim: claim.name.clone(), taint: true };
+        pass.step(vec![Lane::Node(node.name.clone())], Vec::new(), vec![Action::Cluster(mark)]);
+    }
+}
+
+fn move_pod(pass: &mut Pass, claim: &Claim, mark: &MoveMark, pod: &Pod) {
+    let deadline = claim.status.interruption.as_ref().and_then(|i| i.deadline);
+    match pod.phase {
+        // Still gated: `buying` binds it elsewhere.
+        PodPhase::Gated | PodPhase::GatedByOthers | PodPhase::Succeeded | PodPhase::Failed => {}
+        PodPhase::Pending => remake_unstarted(pass, pod),
+        PodPhase::Running => match &pod.mobility {
+            Mobility::Surge { replica_set, deployment, deployment_uid } => {
+                let owner = (deployment.clone(), deployment_uid.clone());
+                surge(pass, claim, mark, pod, replica_set, owner, deadline);
+            }
+            Mobility::Job { job, job_uid } => checkpoint_and_remake(pass, mark, pod, (job.clone(), job_uid.clone()), deadline),
+            Mobility::BreakFirst { because } => break_first(pass, mark, pod, because, deadline),
+            Mobility::Bare => warn_bare(pass, pod, deadline),
+        },
+    }
+}
+
+/// Pinned to a machine that is being left, and not started: its controller makes another, which is placed anew.
+fn remake_unstarted(pass: &mut Pass, pod: &Pod) {
+    if pod.deleting_until.is_some() || pod.node.is_some() {
+        return;
+    }
+    if pod.mobility == Mobility::Bare {
+        let note = "its machine is leaving before it started, and nobody remakes a bare pod: delete and create it again".to_owned();
+        pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "NotRemade", note);
+        return;
+    }
+    remove(pass, pod, LEAST_GRACE, RemovalReason::NodeDied, true);
+}
+
+fn surge(
+    pass: &mut Pass,
+    claim: &Claim,
+    mark: &MoveMark,
+    pod: &Pod,
+    replica_set: &Uid,
+    deployment: (String, Uid),
+    deadline: Option<Timestamp>,
+) {
+    if pod.deleting_until.is_some() {
+        return;
+    }
+    let Some(_) = &pod.let_go else {
+        let let_go = LetGo { decision: mark.decision, controller: replica_set.clone(), at: pass.now };
+        let action = ClusterAction::LetGoOfDeployment { target: target(pod), mark: let_go, deployment };
+        let note =
+            format!("{}: its replacement is made first, this pod serves on until that is Ready", wording::leaving(claim, mark.trigger));
+        if pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![Action::Cluster(action)]) {
+            pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Normal, "Migrating", note);
+        }
+        return;
+    };
+    let last_call = deadline.map(|d| d - pod.termination_grace - pass.settings.deadline_margin);
+    if replaced(pass, pod) {
+        // PodDisruptionBudgets are asked while there is time; the replacement already serves.
+        remove(pass, pod, pod.termination_grace, RemovalReason::Replaced, true);
+    } else if let (Some(last_call), Some(deadline)) = (last_call, deadline) {
+        pass.wake(last_call);
+        if pass.now >= last_call {
+            let note = "the machine is about to go and the replacement is not Ready yet: this pod ends now".to_owned();
+            pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "MigratedCold", note);
+            remove(pass, pod, grace_until(pass, deadline).min(pod.termination_grace), reason_of(mark.trigger), false);
+        }
+    }
+}
+
+/// The replacement is Ready, and in every Service in which the old pod is.
+fn replaced(pass: &Pass, old: &Pod) -> bool {
+    pass.replacement_of(old)
+        .is_some_and(|new| new.ready_since.is_some() && new.deleting_until.is_none() && old.ready_in.is_subset(&new.ready_in))
+}
+
+fn checkpoint_and_remake(pass: &mut Pass, mark: &MoveMark, pod: &Pod, job: (String, Uid), deadline: Option<Timestamp>) {
+    if pod.deleting_until.is_some() || finishes_in_time(pass, pod, deadline) {
+        return;
+    }
+    let wanted = pod.need.as_ref().ok().and_then(|(_, s)| s.checkpoint_grace).unwrap_or(pod.termination_grace);
+    let grace = deadline.map_or(wanted, |d| grace_until(pass, d));
+    let tell = Action::Cluster(ClusterAction::DeletePod { pod: pod.identity.clone(), grace, reason: reason_of(mark.trigger) });
+    let actions = if pod.let_go.is_some() {
+        vec![tell]
+    } else {
+        let let_go = LetGo { decision: mark.decision, controller: job.1.clone(), at: pass.now };
+        vec![Action::Cluster(ClusterAction::LetGoOfJob { target: target(pod), mark: let_go, job }), tell]
+    };
+    if pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), actions) {
+        let note = format!(
+            "the machine is being left ({}): told to stop, {} for a checkpoint; it is remade elsewhere",
+            wording::trigger(mark.trigger),
+            grace
+        );
+        pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Normal, "Checkpointing", note);
+    }
+}
+
+/// Moving a pod that ends before its machine does would only cost work.
+fn finishes_in_time(pass: &Pass, pod: &Pod, deadline: Option<Timestamp>) -> bool {
+    let runtime = pod.need.as_ref().ok().and_then(|(_, s)| s.expected_runtime);
+    match (runtime, pod.ready_since, deadline) {
+        (Some(runtime), Some(started), Some(deadline)) => started + runtime + pass.settings.deadline_margin < deadline,
+        _ => false,
+    }
+}
+
+fn break_first(pass: &mut Pass, mark: &MoveMark, pod: &Pod, because: &str, deadline: Option<Timestamp>) {
+    if pod.deleting_until.is_some() {
+        return;
+    }
+    let last_call = deadline.is_some_and(|d| pass.now >= d - pod.termination_grace - pass.settings.deadline_margin);
+    let note = format!("the machine is being left ({}); no replacement can be made first: {because}", wording::trigger(mark.trigger));
+    pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "BreaksFirst", note);
+    let grace = deadline.map_or(pod.termination_grace, |d| grace_until(pass, d).min(pod.termination_grace));
+    remove(pass, pod, grace, reason_of(mark.trigger), !last_call);
+    pass.wake(pass.now + Millis::from_secs(2));
+}
+
+fn warn_bare(pass: &mut Pass, pod: &Pod, deadline: Option<Timestamp>) {
+    let note = "its machine is being left and nobody remakes a bare pod: use a Job or a Deployment".to_owned();
+    pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "NotRemade", note);
+    let Some(deadline) = deadline else { return };
+    let last_call = deadline - pod.termination_grace - pass.settings.deadline_margin;
+    pass.wake(last_call);
+    if pass.now >= last_call && pod.deleting_until.is_none() {
+        remove(pass, pod, grace_until(pass, deadline).min(pod.termination_grace), RemovalReason::Interruption, false);
+    }
+}
+
+fn grace_until(pass: &Pass, deadline: Timestamp) -> Millis {
+    (deadline.since(pass.now) - pass.settings.deadline_margin).max(LEAST_GRACE)
+}
+
+fn remove(pass: &mut Pass, pod: &Pod, grace: Millis, reason: RemovalReason, ask_budgets: bool) {
+    let identity = pod.identity.clone();
+    let action = match ask_budgets {
+        true => ClusterAction::Evict { pod: identity, grace, reason },
+        false => ClusterAction::DeletePod { pod: identity, grace, reason },
+    };
+    pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![Action::Cluster(action)]);
+}
+
+fn reason_of(trigger: Trigger) -> RemovalReason {
+    match trigger {
+        Trigger::ReturnToSpot | Trigger::CheaperOffer => RemovalReason::BetterOffer,
+        Trigger::Expired => RemovalReason::Expired,
+        Trigger::Deleted => RemovalReason::Deleted,
+        Trigger::InstanceLost => RemovalReason::InstanceLost,
+        _ => RemovalReason::Interruption,
+    }
+}
+
+/// A Job's pod that finished after it was let go is given back: the Job counts it and drops the replacement.
+fn give_back_finished(pass: &mut Pass) {
+    let finished = pass.world.pods.values().filter(|p| p.phase == PodPhase::Succeeded && p.let_go.is_some());
+    for pod in finished.collect::<Vec<_>>() {
+        let batch = pod.need.as_ref().is_ok_and(|(need, _)| need.kind == WorkloadKind::Batch);
+        if let (Mobility::Job { job_uid, .. }, true) = (&pod.mobility, batch) {
+            let action = ClusterAction::GiveBackToJob { target: target(pod), job_uid: job_uid.clone() };
+            pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![Action::Cluster(action)]);
+        }
+    }
+}

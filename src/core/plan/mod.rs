@@ -1,0 +1,193 @@
+//! One pass: from policy, snapshot and time to the steps to take. The only place where lowtide decides.
+//!
+//! Decides: the order in which questions are asked, so that a rescue is never behind a purchase.
+//! Does not: any I/O. The same inputs give the same plan.
+//!
+//! ```text
+//!   notices    -> which claims are doomed, and until when
+//!   lifecycle  -> launch, join, empty, terminate, close: one claim at a time
+//!   migration  -> let go, replace, delete: the pods of claims that are being left
+//!   buying     -> gated pods onto room we have or machines we buy; refusals with reasons
+//!   lifting    -> gates of pods whose machine is Ready
+//!   returning  -> voluntary moves, beyond hysteresis only
+//!   facts      -> what the ledger is told of what was observed
+//!   status     -> what pools and classes show
+//! ```
+
+mod buying;
+mod facts;
+mod lifecycle;
+mod lifting;
+mod migration;
+mod notices;
+mod returning;
+mod status;
+mod wording;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::action::{Action, ClusterAction, Event, EventKind, EventSubject, Plan, PodTarget, Step};
+use super::decision::{Attribution, Counterfactuals, Decision, Judgement, Outcome, Trigger};
+use super::ids::{ClaimName, DecisionId};
+use super::record::LedgerRecord;
+use super::time::{Millis, Timestamp};
+use super::world::{Claim, Lane, NodePool, Pod, Snapshot};
+
+/// What holds for every pool: the operator's own settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// A price older than this is not bought on.
+    pub max_price_age: Millis,
+    /// Prices of the shipped snapshot may be bought on (offline use only).
+    pub buy_on_snapshot_prices: bool,
+    /// An instance nobody claims is ended after this: its claim may just not be observed yet.
+    pub unclaimed_grace: Millis,
+    /// How long EC2 may not show an instance it gave us.
+    pub read_after_write_lag: Millis,
+    /// Kept between the end of a pod's grace and the end of the machine.
+    pub deadline_margin: Millis,
+    /// How long after a launch without an answer the same launch is asked again.
+    pub launch_retry: Millis,
+    /// lowtide's version, for decisions.
+    pub code_version: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            max_price_age: Millis::from_mins(5),
+            buy_on_snapshot_prices: false,
+            unclaimed_grace: Millis::from_secs(30),
+            read_after_write_lag: Millis::from_secs(60),
+            deadline_margin: Millis::from_secs(5),
+            launch_retry: Millis::from_secs(5),
+            code_version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+/// Decides everything there is to decide now.
+pub fn plan(settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {
+    let mut pass = Pass::new(settings, world, now);
+    notices::mark_doomed(&mut pass);
+    migration::move_pods(&mut pass);
+    buying::buy(&mut pass);
+    lifting::lift_gates(&mut pass);
+    lifecycle::advance_claims(&mut pass);
+    lifecycle::sweep_unclaimed(&mut pass);
+    returning::consider_moves(&mut pass);
+    facts::tell_the_ledger(&mut pass);
+    status::show(&mut pass);
+    Plan { steps: pass.steps, wake_at: pass.wake_at, notes: pass.notes }
+}
+
+/// The state of one pass: the world, what this pass has already claimed for itself, and the steps so far.
+struct Pass<'a> {
+    settings: &'a Settings,
+    world: &'a Snapshot,
+    now: Timestamp,
+    /// Claims with the marks of this pass applied: a claim doomed in this pass takes no new work in this pass.
+    claims: BTreeMap<ClaimName, Claim>,
+    busy: BTreeSet<Lane>,
+    steps: Vec<Step>,
+    wake_at: Option<Timestamp>,
+    notes: Vec<String>,
+}
+
+impl<'a> Pass<'a> {
+    fn new(settings: &'a Settings, world: &'a Snapshot, now: Timestamp) -> Self {
+        let (claims, busy) = (world.claims.clone(), world.in_flight.clone());
+        Pass { settings, world, now, claims, busy, steps: Vec::new(), wake_at: None, notes: Vec::new() }
+    }
+
+    fn is_free(&self, lane: &Lane) -> bool {
+        !self.busy.contains(lane)
+    }
+
+    /// Adds a step unless one of its lanes is taken; says whether it was added.
+    fn step(&mut self, lanes: Vec<Lane>, records: Vec<LedgerRecord>, actions: Vec<Action>) -> bool {
+        if !lanes.iter().all(|lane| self.is_free(lane)) {
+            return false;
+        }
+        self.busy.extend(lanes.iter().cloned());
+        self.steps.push(Step { lanes, records, actions });
+        true
+    }
+
+    /// Asks for a pass at `at` even if nothing changes.
+    fn wake(&mut self, at: Timestamp) {
+        if at > self.now {
+            self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+        }
+    }
+
+    /// Whether `span` has passed since `from`; asks to be woken when it will have.
+    fn due(&mut self, from: Timestamp, span: Millis) -> bool {
+        self.wake(from + span);
+        self.now >= from + span
+    }
+
+    fn pool_of(&self, claim: &Claim) -> Option<&'a NodePool> {
+        self.world.pools.get(&claim.spec.node_pool)
+    }
+
+    /// Pods that hold a place on a claim, oldest first.
+    fn pods_on(&self, claim: &ClaimName) -> Vec<&'a Pod> {
+        let mut pods: Vec<&Pod> = self.world.pods.values().filter(|pod| pod.holds(claim)).collect();
+        pods.sort_by(|a, b| (a.created_at, &a.identity.uid).cmp(&(b.created_at, &b.identity.uid)));
+        pods
+    }
+
+    /// The pod that was bound as the replacement of `old`.
+    fn replacement_of(&self, old: &Pod) -> Option<&'a Pod> {
+        self.world.pods.values().find(|p| p.replaces.as_ref().is_some_and(|r| r.pod.uid == old.identity.uid))
+    }
+
+    /// An event, unless the same words were already said about the same subject.
+    fn emit(&mut self, subject: EventSubject, kind: EventKind, reason: &'static str, note: String) {
+        let event = Event { subject, kind, reason, note };
+        if !self.world.recorded.contains(&event.id()) {
+            self.step(Vec::new(), Vec::new(), vec![Action::Cluster(ClusterAction::Emit(event))]);
+        }
+    }
+
+    /// A decision about a machine as such, without an offer to choose.
+    fn machine_decision(&self, claim: &Claim, trigger: Trigger, outcome: Outcome, text: String) -> Decision {
+        let kind = format!("{trigger:?}/{outcome:?}");
+        Decision {
+            id: DecisionId::derive(&self.world.cluster, &kind, claim.uid.as_str(), 1),
+            cluster: self.world.cluster.clone(),
+            decided_at: self.now,
+            trigger,
+            outcome,
+            text,
+            node_pool: Some(claim.spec.node_pool.clone()),
+            workload: None,
+            attribution: Attribution::default(),
+            pods: self.pods_on(&claim.name).iter().map(|pod| pod.identity.clone()).collect(),
+            need: None,
+            judgement: Judgement::default(),
+            counterfactuals: Counterfactuals::default(),
+            claim: None,
+            from_claim: Some(claim.name.clone()),
+            instance: claim.status.instance.clone(),
+            policy_hash: self.pool_of(claim).map_or_else(String::new, policy_hash),
+            code_version: self.settings.code_version.clone(),
+        }
+    }
+}
+
+/// The patch target of a pod as it was observed.
+fn target(pod: &Pod) -> PodTarget {
+    PodTarget { pod: pod.identity.clone(), resource_version: pod.resource_version.clone() }
+}
+
+/// SHA-256 over a pool's policy, in hex: two decisions with the same hash were taken under the same rules.
+pub fn policy_hash(pool: &NodePool) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(format!("{pool:?}").as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,154 @@
+//! Which claims EC2 will take, and until when.
+//!
+//! Decides: what a message or an EC2 state means for a claim, and when a message is done with.
+//! Does not: move anything (see `migration`).
+
+use super::Pass;
+use crate::core::action::{Action, ClaimPatch, ClusterAction};
+use crate::core::decision::{Outcome, Trigger};
+use crate::core::ids::{ClaimName, InstanceId};
+use crate::core::record::{Interruption, LedgerRecord};
+use crate::core::time::{Millis, Timestamp};
+use crate::core::world::{Claim, InterruptionMark, Lane, MoveMark, Observed, PendingNotice};
+use crate::engine::ports::{Instance, InstanceState, NoticeKind};
+
+/// Time between EC2's notice and the end of the instance.
+///
+/// Source: "Spot Instance interruption notices", Amazon EC2 User Guide: two minutes, best effort.
+pub const NOTICE_WINDOW: Millis = Millis::from_mins(2);
+
+/// Spot request states that mean "this instance will be taken", whatever the instance state says.
+///
+/// Source: "Spot request status", Amazon EC2 User Guide; on a terminate-type interruption the request goes straight to
+/// `instance-terminated-no-capacity` while the instance runs on for two minutes.
+const DOOMED_REQUEST: [&str; 6] = [
+    "instance-terminated-no-capacity",
+    "instance-terminated-by-price",
+    "instance-terminated-by-service",
+    "instance-terminated-by-experiment",
+    "instance-terminated-capacity-oversubscribed",
+    "marked-for-termination",
+];
+
+pub(super) fn mark_doomed(pass: &mut Pass) {
+    for pending in &pass.world.notices {
+        read_notice(pass, pending);
+    }
+    read_ec2_states(pass);
+}
+
+fn claim_of_instance(pass: &Pass, instance: &InstanceId) -> Option<ClaimName> {
+    pass.claims.values().find(|c| c.status.instance.as_ref() == Some(instance)).map(|c| c.name.clone())
+}
+
+fn read_notice(pass: &mut Pass, pending: &PendingNotice) {
+    let notice = &pending.notice;
+    let Some(name) = claim_of_instance(pass, &notice.instance) else {
+        // A launch whose answer is not written down yet may be the one meant: keep the message until it is.
+        let unanswered = pass.claims.values().any(|c| c.status.instance.is_none() && c.status.launch_asked_at.is_some());
+        if !unanswered && acknowledge(pass, pending, Vec::new(), Vec::new(), Vec::new()) {
+            pass.notes.push(format!("{:?} for {} in {}: not an instance of ours, ignored", notice.kind, notice.instance, notice.region));
+        }
+        return;
+    };
+    let Some(claim) = pass.claims.get(&name).cloned() else { return };
+    let known = claim.status.interruption.as_ref().map(|mark| mark.kind);
+    let news = match notice.kind {
+        NoticeKind::StateChange(_) => false,
+        NoticeKind::Rebalance => known.is_none(),
+        NoticeKind::Interruption => known != Some(NoticeKind::Interruption),
+    };
+    if !news {
+        acknowledge(pass, pending, Vec::new(), Vec::new(), Vec::new());
+        return;
+    }
+    let deadline = (notice.kind == NoticeKind::Interruption).then(|| notice.sent_at + NOTICE_WINDOW);
+    let mark = InterruptionMark { kind: notice.kind, noticed_at: pending.received_at, deadline, source: source_of(pending).to_owned() };
+    let (lanes, records, actions) = doom(pass, &claim, mark);
+    acknowledge(pass, pending, lanes, records, actions);
+}
+
+fn source_of(pending: &PendingNotice) -> &'static str {
+    if pending.queue.is_some() { "sqs" } else { "agent" }
+}
+
+/// Adds the acknowledgement behind `actions`: a message is deleted only once its effect is durable.
+fn acknowledge(
+    pass: &mut Pass,
+    pending: &PendingNotice,
+    mut lanes: Vec<Lane>,
+    records: Vec<LedgerRecord>,
+    mut actions: Vec<Action>,
+) -> bool {
+    lanes.push(Lane::Message(pending.receipt.clone()));
+    if let Some(queue) = &pending.queue {
+        let (region, receipt) = (pending.notice.region.clone(), pending.receipt.clone());
+        actions.push(Action::Acknowledge { region, queue: queue.clone(), receipt });
+    }
+    pass.step(lanes, records, actions)
+}
+
+/// What has to be written when a claim is doomed. The claim takes no new work from here on, even if its lane is taken in this pass.
+fn doom(pass: &mut Pass, claim: &Claim, mark: InterruptionMark) -> (Vec<Lane>, Vec<LedgerRecord>, Vec<Action>) {
+    let trigger = match mark.kind {
+        NoticeKind::Rebalance => Trigger::RebalanceRecommendation,
+        _ => Trigger::InterruptionNotice,
+    };
+    let left = mark.deadline.map_or_else(|| "some time".to_owned(), |d| d.since(pass.now).to_string());
+    let text = format!("{} told by {}: {} left, its work moves", claim.spec.capacity, mark.source, left);
+    let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, text);
+    let moving = MoveMark { decision: decision.id, trigger, decided_at: pass.now };
+    let mut records = vec![LedgerRecord::Decision(Box::new(decision))];
+    if let (Some(deadline), Some(instance)) = (mark.deadline, &claim.status.instance) {
+        let ran_for = claim.status.launched_at.map_or(Millis::ZERO, |at| mark.noticed_at.since(at));
+        records.push(LedgerRecord::Interruption(Interruption {
+            claim_uid: claim.uid.clone(),
+            instance: instance.clone(),
+            pool: claim.spec.capacity.clone(),
+            noticed_at: mark.noticed_at,
+            deadline,
+            source: mark.source.clone(),
+            ran_for,
+        }));
+    }
+    if let Some(marked) = pass.claims.get_mut(&claim.name) {
+        marked.status.interruption = Some(mark.clone());
+    }
+    let patch = ClaimPatch { interruption: Some(mark), moving: Some(moving), ..ClaimPatch::default() };
+    let actions = vec![Action::Cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch: Box::new(patch) })];
+    (vec![Lane::Claim(claim.name.clone())], records, actions)
+}
+
+/// The net below the queue: a doomed spot request is a notice, however we learn of it.
+fn read_ec2_states(pass: &mut Pass) {
+    let claims: Vec<Claim> = pass.claims.values().filter(|c| !c.interrupted() && c.status.terminate_asked.is_none()).cloned().collect();
+    for claim in claims {
+        let Some(instance) = observed_instance(pass, &claim) else { continue };
+        let Some((code, said_at)) = instance.spot_request_status.clone() else { continue };
+        let alive = matches!(instance.state, InstanceState::Pending | InstanceState::Running);
+        if !alive || !DOOMED_REQUEST.contains(&code.as_str()) {
+            continue;
+        }
+        let deadline = Some(said_at + NOTICE_WINDOW);
+        let mark = InterruptionMark { kind: NoticeKind::Interruption, noticed_at: pass.now, deadline, source: "ec2-state".to_owned() };
+        let (lanes, records, actions) = doom(pass, &claim, mark);
+        pass.step(lanes, records, actions);
+    }
+}
+
+/// The claim's instance as EC2 shows it, found by id, or by the claim's uid in its tags.
+pub(super) fn observed_instance<'a>(pass: &Pass<'a>, claim: &Claim) -> Option<&'a Instance> {
+    let Some(Observed::Known { value, .. }) = pass.world.instances.get(&claim.spec.capacity.region) else { return None };
+    match &claim.status.instance {
+        Some(id) => value.get(id),
+        None => value.values().find(|i| i.tags.get(crate::engine::ports::tags::CLAIM_UID).map(String::as_str) == Some(claim.uid.as_str())),
+    }
+}
+
+/// When the claim's region was last looked at.
+pub(super) fn observed_at(pass: &Pass, claim: &Claim) -> Option<Timestamp> {
+    match pass.world.instances.get(&claim.spec.capacity.region) {
+        Some(Observed::Known { at, .. }) => Some(*at),
+        _ => None,
+    }
+}

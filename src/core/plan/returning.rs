@@ -1,0 +1,97 @@
+//! Voluntary moves: back to spot, or to a cheaper offer, beyond hysteresis only.
+//!
+//! Decides: whether a machine whose pods can be replaced first is left for something cheaper.
+//! Does not: move pods (`migration`) or choose where they go (`buying` does, when the replacements wait).
+//!
+//! Guards, all of which must hold: the ledger takes records; every pod on the machine can surge; the machine is older than its pool's
+//! dwell; nothing of the same workload is being moved; the saving is at least the pool's share of what is paid now. One move a pass.
+
+use std::collections::BTreeSet;
+
+use super::{Pass, buying, wording};
+use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject};
+use crate::core::decision::{Outcome, Trigger, Workload};
+use crate::core::market::CapacityType;
+use crate::core::money::MicroUsdPerHour;
+use crate::core::placement::{self, Demand, Placement, PlacementRequest};
+use crate::core::record::LedgerRecord;
+use crate::core::world::{Claim, Lane, Mobility, MoveMark, Pod};
+
+pub(super) fn consider_moves(pass: &mut Pass) {
+    if !pass.world.ledger_available {
+        return;
+    }
+    let candidates: Vec<Claim> =
+        pass.world.claims.values().filter(|c| c.takes_work() && c.status.node_ready_at.is_some()).cloned().collect();
+    for claim in candidates {
+        if pass.is_free(&Lane::Claim(claim.name.clone())) && may_move(pass, &claim) && move_if_cheaper(pass, &claim) {
+            return;
+        }
+    }
+}
+
+fn may_move(pass: &mut Pass, claim: &Claim) -> bool {
+    let (Some(pool), Some(ready)) = (pass.pool_of(claim), claim.status.node_ready_at) else { return false };
+    let pods = pass.pods_on(&claim.name);
+    let surges = |pod: &&Pod| matches!(pod.mobility, Mobility::Surge { .. }) && pod.ready_since.is_some() && pod.let_go.is_none();
+    if pool.deleting || pods.is_empty() || !pods.iter().all(surges) || !pass.due(ready, pool.return_min_dwell) {
+        return false;
+    }
+    let moving: BTreeSet<&Workload> =
+        pass.world.pods.values().filter(|p| p.let_go.is_some() && !p.finished()).map(|p| &p.workload).collect();
+    pods.iter().all(|pod| !moving.contains(&pod.workload) && pass.is_free(&Lane::Pod(pod.identity.uid.clone())))
+}
+
+/// What is paid for the machine now: a spot price moves, an on-demand price is what was bought.
+fn paid_now(pass: &Pass, claim: &Claim) -> MicroUsdPerHour {
+    super::facts::current_price(pass, &claim.spec.capacity).unwrap_or(claim.spec.price_per_hour)
+}
+
+fn alternative(pass: &Pass, claim: &Claim) -> Placement {
+    let demands: Vec<Demand> = pass.pods_on(&claim.name).iter().filter_map(|pod| buying::demand_of(pass, pod)).collect();
+    let (room, pools) = (buying::free_room(pass, &BTreeSet::from([claim.name.clone()])), buying::pool_policies(pass));
+    let settings = buying::placement_settings(pass);
+    placement::place(&PlacementRequest {
+        catalog: &pass.world.catalog,
+        market: &pass.world.market,
+        demands: &demands,
+        room: &room,
+        pools: &pools,
+        now: pass.now,
+        settings: &settings,
+    })
+}
+
+fn move_if_cheaper(pass: &mut Pass, claim: &Claim) -> bool {
+    let Some(pool) = pass.pool_of(claim) else { return false };
+    let better = alternative(pass, claim);
+    let (now, then) = (paid_now(pass, claim), better.price_per_hour);
+    let enough = i128::from(then.0) * 1_000 <= i128::from(now.0) * i128::from(1_000 - pool.return_min_saving_per_mille);
+    if !better.unplaced.is_empty() || !enough {
+        return false;
+    }
+    let to_spot = better.machines.iter().any(|m| m.pool.capacity_type == CapacityType::Spot);
+    let trigger = match claim.spec.capacity.capacity_type {
+        CapacityType::OnDemand if to_spot => Trigger::ReturnToSpot,
+        _ => Trigger::CheaperOffer,
+    };
+    let goes_to: Vec<String> = better.machines.iter().map(|m| m.pool.to_string()).collect();
+    let place = if goes_to.is_empty() { "room on machines we have".to_owned() } else { goes_to.join(" and ") };
+    let text = format!(
+        "{} costs ${now}/h, {place} would cost ${then}/h: {}, the pool asks for {} % at least",
+        claim.spec.capacity,
+        wording::trigger(trigger),
+        pool.return_min_saving_per_mille / 10
+    );
+    let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, text.clone());
+    let moving = Some(MoveMark { decision: decision.id, trigger, decided_at: pass.now });
+    let patch = Box::new(ClaimPatch { moving, ..ClaimPatch::default() });
+    let actions = vec![Action::Cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch })];
+    let moved = pass.step(vec![Lane::Claim(claim.name.clone())], vec![LedgerRecord::Decision(Box::new(decision))], actions);
+    if moved {
+        for pod in pass.pods_on(&claim.name) {
+            pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Normal, "MovingToCheaper", text.clone());
+        }
+    }
+    moved
+}

@@ -1,0 +1,76 @@
+//! What pools and classes show, and when a class is prepared in EC2.
+//!
+//! Decides: whether a pool can buy and why not, in one sentence.
+//! Does not: buy.
+
+use super::Pass;
+use crate::core::action::{Action, ClusterAction, PoolStatus};
+use crate::core::money::MicroUsdPerHour;
+use crate::core::world::{Lane, NodeClass, NodePool};
+
+pub(super) fn show(pass: &mut Pass) {
+    for class in pass.world.classes.values() {
+        prepare(pass, class);
+    }
+    for pool in pass.world.pools.values() {
+        let status = pool_status(pass, pool);
+        if pass.world.pool_statuses.get(&pool.name) != Some(&status) {
+            let action = ClusterAction::SetPoolStatus { pool: pool.name.clone(), status };
+            pass.step(vec![Lane::Pool(pool.name.clone())], Vec::new(), vec![Action::Cluster(action)]);
+        }
+    }
+}
+
+/// A class is prepared when its template's content changed, or its subnets are not known yet.
+fn prepare(pass: &mut Pass, class: &NodeClass) {
+    let Some(template) = pass.world.templates.get(&class.name) else { return };
+    let current = class.launch_template.as_ref().is_some_and(|(name, _)| *name == template.name);
+    let zoned = !class.zones.is_empty() && class.zones.len() == class.subnets.len();
+    if current && zoned && class.problem.is_none() {
+        return;
+    }
+    let action = Action::PrepareClass { class: class.name.clone(), template: Box::new(template.clone()), subnets: class.subnets.clone() };
+    pass.step(vec![Lane::Class(class.name.clone())], Vec::new(), vec![action]);
+}
+
+fn pool_status(pass: &Pass, pool: &NodePool) -> PoolStatus {
+    let held: Vec<_> = pass
+        .world
+        .claims
+        .values()
+        .filter(|c| c.spec.node_pool == pool.name && c.status.instance.is_some() && c.status.failure.is_none())
+        .collect();
+    let price_per_hour: MicroUsdPerHour = held.iter().map(|c| c.spec.price_per_hour).sum();
+    let on_demand: MicroUsdPerHour = held.iter().map(|c| c.spec.on_demand_per_hour.unwrap_or(c.spec.price_per_hour)).sum();
+    PoolStatus {
+        claims: i64::try_from(held.len()).unwrap_or(i64::MAX),
+        gpus: held.iter().map(|c| c.spec.gpus).sum(),
+        price_per_hour,
+        saved_per_hour: on_demand - price_per_hour,
+        ready: can_buy(pass, pool),
+    }
+}
+
+fn can_buy(pass: &Pass, pool: &NodePool) -> Result<(), (String, String)> {
+    let no = |reason: &str, text: String| Err((reason.to_owned(), text));
+    if pool.deleting {
+        return no("Deleting", "the pool is being deleted: its machines drain, nothing new is bought".to_owned());
+    }
+    if pool.classes.is_empty() {
+        return no("NoNodeClass", "the pool names no node class: name one per region in spec.nodeClasses".to_owned());
+    }
+    let missing: Vec<&str> = pool.classes.iter().filter(|name| !pass.world.classes.contains_key(*name)).map(|name| name.as_str()).collect();
+    if !missing.is_empty() {
+        return no(
+            "NodeClassNotFound",
+            format!("no GpuNodeClass is called {}: create it or take it out of spec.nodeClasses", missing.join(", ")),
+        );
+    }
+    let classes: Vec<&NodeClass> = pool.classes.iter().filter_map(|name| pass.world.classes.get(name)).collect();
+    if classes.iter().any(|class| class.problem.is_none() && !class.zones.is_empty()) {
+        return Ok(());
+    }
+    let problems: Vec<String> =
+        classes.iter().map(|c| format!("{}: {}", c.name, c.problem.as_deref().unwrap_or("not prepared yet"))).collect();
+    no("NodeClassNotReady", problems.join("; "))
+}

@@ -1,0 +1,459 @@
+//! The snapshot: everything a pass may look at, as plain data.
+//!
+//! Decides: nothing. Adapters fill it, [`super::plan`] reads it.
+
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::action::PoolStatus;
+use super::catalog::{Catalog, Resources};
+use super::decision::{Attribution, Baseline, PodIdentity, Trigger, Workload};
+use super::ids::{
+    ClaimName, ClassName, DecisionId, GpuModel, InstanceId, InstanceType, NodeName, ObjectRef, PoolName, Region, Uid, ZoneId,
+};
+use super::market::{CapacityPool, CapacityType, CoolDownCause, Market};
+use super::money::{MicroUsd, MicroUsdPerHour};
+use super::need::{Need, Schedule};
+use super::time::{Millis, Timestamp};
+use crate::engine::ports::{Instance, LaunchTemplate, NoticeKind};
+
+/// A node pool: policy, written by the platform team.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodePool {
+    /// Its name.
+    pub name: PoolName,
+    /// Being deleted: its machines drain, nothing new is bought.
+    pub deleting: bool,
+    /// Namespaces that its selector matches now.
+    pub namespaces: BTreeSet<String>,
+    /// GPU models allowed; empty allows any.
+    pub gpu_models: Vec<GpuModel>,
+    /// Instance types allowed; empty allows any.
+    pub instance_types: Vec<InstanceType>,
+    /// Region patterns allowed; empty allows any that a class serves.
+    pub regions: Vec<String>,
+    /// Classes that make its nodes.
+    pub classes: Vec<ClassName>,
+    /// Capacity types it may buy.
+    pub capacity_types: BTreeSet<CapacityType>,
+    /// Cap, binds when buying.
+    pub max_price_per_gpu_hour: Option<MicroUsdPerHour>,
+    /// Spend allowed per calendar month.
+    pub monthly_budget: Option<MicroUsd>,
+    /// GPUs it may hold at once.
+    pub max_gpus: Option<i64>,
+    /// Nodes it may hold at once.
+    pub max_nodes: Option<i64>,
+    /// Machines it may ask for per minute.
+    pub launches_per_minute: Option<i64>,
+    /// The region counterfactuals B1 and B2 are taken in.
+    pub home_region: Region,
+    /// Running work moves only when it saves at least this, in thousandths of what it costs now.
+    pub return_min_saving_per_mille: i64,
+    /// ... and only after the machine has run this long.
+    pub return_min_dwell: Millis,
+    /// An empty machine is terminated after this.
+    pub empty_grace: Millis,
+    /// A machine that has not joined with its GPUs by then is terminated.
+    pub join_timeout: Millis,
+    /// A machine older than this is drained.
+    pub expire_after: Option<Millis>,
+    /// First cool-down of a pool of capacity that refused us.
+    pub cool_down_base: Millis,
+    /// Longest cool-down.
+    pub cool_down_max: Millis,
+}
+
+/// A node class: how a node is made in one region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeClass {
+    /// Its name.
+    pub name: ClassName,
+    /// Its region.
+    pub region: Region,
+    /// Its subnets as configured.
+    pub subnets: Vec<String>,
+    /// Zone id of each subnet, once EC2 has said; empty until then.
+    pub zones: BTreeMap<ZoneId, String>,
+    /// Why it cannot be used, as in an unknown subnet.
+    pub problem: Option<String>,
+    /// The interruption queue's name in its region.
+    pub interruption_queue: Option<String>,
+    /// Launch template, once it exists: name and version.
+    pub launch_template: Option<(String, String)>,
+    /// Tags the class adds to instances.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// What EC2 said it will do to a claim's instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterruptionMark {
+    /// Interruption or rebalance.
+    pub kind: NoticeKind,
+    /// When we saw it.
+    pub noticed_at: Timestamp,
+    /// When EC2 takes the machine; `None` for a rebalance recommendation.
+    pub deadline: Option<Timestamp>,
+    /// `sqs`, `agent` or `ec2-state`.
+    pub source: String,
+}
+
+/// Why work is being moved off a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveMark {
+    /// The decision.
+    pub decision: DecisionId,
+    /// What made us.
+    pub trigger: Trigger,
+    /// When.
+    pub decided_at: Timestamp,
+}
+
+/// A pod on a claim, as the claim's status keeps it, so that its end is noticed over a restart.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Occupant {
+    /// The pod.
+    #[serde(flatten)]
+    pub pod: PodIdentity,
+    /// Since when.
+    pub from: Timestamp,
+}
+
+/// The durable progress of a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ClaimStatus {
+    /// EC2 was asked: from here on something may exist.
+    pub launch_asked_at: Option<Timestamp>,
+    /// The instance, once known.
+    pub instance: Option<InstanceId>,
+    /// EC2's launch time.
+    pub launched_at: Option<Timestamp>,
+    /// The node, once it joined.
+    pub node: Option<NodeName>,
+    /// When the node was Ready with its GPUs.
+    pub node_ready_at: Option<Timestamp>,
+    /// Why the launch failed; the claim is over.
+    pub failure: Option<LaunchFailure>,
+    /// EC2 will take the machine.
+    pub interruption: Option<InterruptionMark>,
+    /// Work is being moved off.
+    pub moving: Option<MoveMark>,
+    /// Pods that run here.
+    pub occupants: Vec<Occupant>,
+    /// Since when nothing is bound here.
+    pub empty_since: Option<Timestamp>,
+    /// We asked EC2 to terminate it: when, and by which decision.
+    pub terminate_asked: Option<(Timestamp, DecisionId, Trigger)>,
+}
+
+/// Why a launch failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchFailure {
+    /// What it means for the pool of capacity.
+    pub cause: CoolDownCause,
+    /// EC2's code.
+    pub code: String,
+    /// EC2's sentence.
+    pub message: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What a claim buys: immutable, written before any money is spent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimSpec {
+    /// Pool whose policy holds.
+    pub node_pool: PoolName,
+    /// Class that makes the node.
+    pub node_class: ClassName,
+    /// What to buy.
+    pub capacity: CapacityPool,
+    /// The price it was bought at.
+    pub price_per_hour: MicroUsdPerHour,
+    /// On-demand price of the same type and region, where known.
+    pub on_demand_per_hour: Option<MicroUsdPerHour>,
+    /// GPUs of the machine.
+    pub gpus: i64,
+    /// The decision.
+    pub decision: DecisionId,
+    /// What made us.
+    pub trigger: Trigger,
+    /// Attempt of the token; always 1: a new attempt is a new claim.
+    pub attempt: u32,
+    /// Frozen launch parameters.
+    pub launch_template: String,
+    /// Its version.
+    pub launch_template_version: String,
+    /// The subnet.
+    pub subnet: String,
+    /// Tags of the instance, without those derived from the claim's uid.
+    pub tags: BTreeMap<String, String>,
+    /// The pods it was bought for.
+    pub bought_for: Vec<PodIdentity>,
+}
+
+/// One machine of ours, or the intent to have one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Its name.
+    pub name: ClaimName,
+    /// Its uid.
+    pub uid: Uid,
+    /// When the intent was written.
+    pub created_at: Timestamp,
+    /// Somebody deleted it; the finalizer holds it until the instance is gone.
+    pub deleting: bool,
+    /// What it buys.
+    pub spec: ClaimSpec,
+    /// How far it is.
+    pub status: ClaimStatus,
+}
+
+/// A node of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// The instance it runs on.
+    pub instance: InstanceId,
+    /// The kubelet says Ready.
+    pub ready: bool,
+    /// What pods can use of it.
+    pub allocatable: Resources,
+    /// The claim label is on it.
+    pub labelled: bool,
+    /// Our NoSchedule taint is on it.
+    pub tainted: bool,
+}
+
+/// How a pod can be moved.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mobility {
+    /// A ReplicaSet of a Deployment with RollingUpdate: the replacement is made first.
+    Surge {
+        /// The ReplicaSet's uid: replacements carry it too.
+        replica_set: Uid,
+        /// The Deployment, owner of the orphan.
+        deployment: String,
+        /// Its uid.
+        deployment_uid: Uid,
+    },
+    /// A Job: let go by its label, the replacement stays gated until the old pod is gone.
+    Job {
+        /// The Job's name.
+        job: String,
+        /// Its uid: replacements carry it too.
+        job_uid: Uid,
+    },
+    /// It breaks before it makes, and this is why (StatefulSet, Recreate, ReadWriteOnce volume, hostPort).
+    BreakFirst {
+        /// For the event.
+        because: String,
+    },
+    /// Nobody remakes it.
+    Bare,
+}
+
+/// A mark on a pod that was let go by its controller while it still runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LetGo {
+    /// The decision to move it.
+    pub decision: DecisionId,
+    /// The uid of the controller that will remake it.
+    pub controller: Uid,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What a replacement carries of the pod it replaces, so that the move can be told after the old pod and its claim are gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaces {
+    /// The old pod.
+    #[serde(flatten)]
+    pub pod: PodIdentity,
+    /// The claim it leaves.
+    pub from_claim: ClaimName,
+    /// The decision to move.
+    pub decision: DecisionId,
+    /// When the cause was seen.
+    pub noticed_at: Timestamp,
+    /// When the move was decided.
+    pub decided_at: Timestamp,
+    /// When EC2 takes the old machine.
+    pub deadline: Option<Timestamp>,
+}
+
+/// Where a pod is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PodPhase {
+    /// Our gate is the only one left.
+    Gated,
+    /// Others' gates hold it as well: not ours to place yet.
+    GatedByOthers,
+    /// The scheduler or the kubelet has it.
+    Pending,
+    /// Running.
+    Running,
+    /// Ended well.
+    Succeeded,
+    /// Ended badly.
+    Failed,
+}
+
+/// A pod that carries our annotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// Where, what, and which.
+    pub identity: PodIdentity,
+    /// For patches that must not win over a newer state.
+    pub resource_version: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Whose work it is.
+    pub workload: Workload,
+    /// How it can be moved.
+    pub mobility: Mobility,
+    /// What it needs, or why that cannot be read.
+    pub need: Result<(Need, Schedule), Vec<String>>,
+    /// Who pays.
+    pub attribution: Attribution,
+    /// Where it is in its life.
+    pub phase: PodPhase,
+    /// Ready, and since when.
+    pub ready_since: Option<Timestamp>,
+    /// Deletion was asked: by when it is over.
+    pub deleting_until: Option<Timestamp>,
+    /// `terminationGracePeriodSeconds`.
+    pub termination_grace: Millis,
+    /// The claim it is bound to.
+    pub claim: Option<ClaimName>,
+    /// The decision that bound it.
+    pub placed_by: Option<DecisionId>,
+    /// What one replica would have cost otherwise, frozen when it was bound.
+    pub baseline: Baseline,
+    /// How often it was bound before: makes claim names.
+    pub attempt: u64,
+    /// The node it runs on.
+    pub node: Option<NodeName>,
+    /// The pod it replaces.
+    pub replaces: Option<Replaces>,
+    /// It was let go by its controller and runs on until its replacement is there.
+    pub let_go: Option<LetGo>,
+    /// EndpointSlices' services that list it at all.
+    pub services: BTreeSet<String>,
+    /// ... and those that list it as ready.
+    pub ready_in: BTreeSet<String>,
+}
+
+/// What is known about the instances of a region.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Observed<T> {
+    /// Never looked, or the last look failed.
+    #[default]
+    Unknown,
+    /// As of then.
+    Known {
+        /// When the look began.
+        at: Timestamp,
+        /// What was seen.
+        value: T,
+    },
+}
+
+/// A notice that has arrived and is not acknowledged yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingNotice {
+    /// What it says.
+    pub notice: crate::engine::ports::Notice,
+    /// When we received it.
+    pub received_at: Timestamp,
+    /// The queue, for acknowledging; `None` when it came from the agent.
+    pub queue: Option<String>,
+    /// The receipt.
+    pub receipt: String,
+}
+
+/// Something a pass must leave alone, because an action on it runs or has not been observed yet.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// A pod, by uid.
+    Pod(Uid),
+    /// A claim.
+    Claim(ClaimName),
+    /// A class.
+    Class(ClassName),
+    /// A pool.
+    Pool(PoolName),
+    /// An instance that nobody claims.
+    Instance(InstanceId),
+    /// A message.
+    Message(String),
+    /// A node.
+    Node(NodeName),
+}
+
+/// Everything a pass may look at.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// The cluster's name.
+    pub cluster: String,
+    /// Node pools.
+    pub pools: BTreeMap<PoolName, NodePool>,
+    /// Node classes.
+    pub classes: BTreeMap<ClassName, NodeClass>,
+    /// Pods that carry our annotation, by uid.
+    pub pods: BTreeMap<Uid, Pod>,
+    /// Nodes of ours, by name.
+    pub nodes: BTreeMap<NodeName, Node>,
+    /// Claims, by name.
+    pub claims: BTreeMap<ClaimName, Claim>,
+    /// Instances tagged as ours, per region.
+    pub instances: BTreeMap<Region, Observed<BTreeMap<InstanceId, Instance>>>,
+    /// Offers and cool-downs.
+    pub market: Market,
+    /// Machine types.
+    pub catalog: Catalog,
+    /// The launch template each class wants now.
+    pub templates: BTreeMap<ClassName, LaunchTemplate>,
+    /// The status each pool shows now.
+    pub pool_statuses: BTreeMap<PoolName, PoolStatus>,
+    /// Notices not acknowledged yet.
+    pub notices: Vec<PendingNotice>,
+    /// What actions run on.
+    pub in_flight: BTreeSet<Lane>,
+    /// Ids of ledger records and events that were already written: not written again.
+    pub recorded: BTreeSet<uuid::Uuid>,
+    /// Postgres takes records. Voluntary moves wait while it does not.
+    pub ledger_available: bool,
+    /// Spend of this calendar month per pool, as far as known.
+    pub month_spend: BTreeMap<PoolName, MicroUsd>,
+    /// When each pool's recent launches were asked, for launches per minute.
+    pub recent_launches: BTreeMap<PoolName, Vec<Timestamp>>,
+}
+
+impl Pod {
+    /// It will not use its GPUs any more.
+    pub fn finished(&self) -> bool {
+        matches!(self.phase, PodPhase::Succeeded | PodPhase::Failed)
+    }
+    /// It holds a place on a claim.
+    pub fn holds(&self, claim: &ClaimName) -> bool {
+        !self.finished() && self.claim.as_ref() == Some(claim)
+    }
+    /// Namespace and name.
+    pub fn object(&self) -> &ObjectRef {
+        &self.identity.object
+    }
+}
+
+impl Claim {
+    /// New work may be put here: not failed, not doomed, not on its way out.
+    pub fn takes_work(&self) -> bool {
+        let s = &self.status;
+        !self.deleting && s.failure.is_none() && s.terminate_asked.is_none() && s.moving.is_none() && !self.interrupted()
+    }
+    /// EC2 said it will take the machine (a rebalance recommendation does not say that).
+    pub fn interrupted(&self) -> bool {
+        self.status.interruption.as_ref().is_some_and(|i| i.kind == NoticeKind::Interruption)
+    }
+}

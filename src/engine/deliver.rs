@@ -1,0 +1,68 @@
+//! From the outbox to the ledger: every record exactly once, however often it is written.
+//!
+//! Decides: nothing. A record is forgotten by the outbox only after the ledger has it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::driver::Engine;
+use super::ports::{Clock, Cloud, Cluster, Ledger};
+use crate::core::record::LedgerRecord;
+
+const BATCH: usize = 200;
+const IDLE: Duration = Duration::from_millis(300);
+const AWAY: Duration = Duration::from_secs(1);
+
+impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
+    /// Delivers for as long as the operator lives; only the leader does.
+    pub(super) async fn deliver_outbox(self: Arc<Self>, leading: watch::Receiver<bool>) {
+        loop {
+            let pause = if *leading.borrow() { self.deliver_once().await } else { AWAY };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn deliver_once(&self) -> Duration {
+        let records = match self.cluster.outbox(BATCH).await {
+            Ok(records) => records,
+            Err(error) => {
+                warn!("the outbox could not be read: {error}");
+                return AWAY;
+            }
+        };
+        {
+            let mut state = self.state();
+            state.outbox_size = records.len();
+            state.outbox_oldest = records.iter().map(LedgerRecord::happened_at).min();
+        }
+        // An empty write asks Postgres whether it is there.
+        let written = self.ledger.write(&records).await;
+        let available = written.is_ok();
+        let before = std::mem::replace(&mut self.state().ledger_available, available);
+        match written {
+            Err(error) => {
+                if before {
+                    warn!(waiting = records.len(), "{error}");
+                }
+                AWAY
+            }
+            Ok(()) => {
+                if !before {
+                    info!(delivered = records.len(), "the ledger takes records");
+                    self.wake.notify_one();
+                }
+                if records.is_empty() {
+                    return IDLE;
+                }
+                let ids: Vec<uuid::Uuid> = records.iter().map(LedgerRecord::id).collect();
+                if let Err(error) = self.cluster.forget(&ids).await {
+                    warn!("delivered records could not be taken out of the outbox, they will be written again: {error}");
+                }
+                Duration::ZERO
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Carrying a step out: its records first, then its actions in order; the first failure ends it, and a later pass decides again.
+//!
+//! Decides: nothing. What an answer of EC2 means for a claim is written down as it came.
+
+use std::sync::Arc;
+
+use tracing::{debug, info, warn};
+
+use super::driver::Engine;
+use super::ports::{Applied, Clock, Cloud, CloudError, Cluster, ClusterError, Launch, LaunchTemplate, Ledger};
+use super::state::Hold;
+use crate::core::action::{Action, ClaimPatch, ClassStatus, ClusterAction, Step};
+use crate::core::ids::{ClaimName, ClassName};
+use crate::core::market::{CoolDown, CoolDownCause};
+use crate::core::record::LedgerRecord;
+use crate::core::time::Millis;
+use crate::core::world::LaunchFailure;
+
+/// A lane whose action failed is left alone this long.
+const AFTER_FAILURE: Millis = Millis::from_secs(1);
+/// ... and this long when EC2 could not prepare a class or the queue refused.
+const AFTER_REFUSAL: Millis = Millis::from_secs(10);
+
+/// Why a step ended early, and for how long its lanes are left alone.
+struct Stopped {
+    why: String,
+    hold: Millis,
+}
+
+impl From<ClusterError> for Stopped {
+    fn from(error: ClusterError) -> Self {
+        let hold = match error {
+            ClusterError::Conflict(_) | ClusterError::Gone(_) => Millis(100),
+            ClusterError::HeldByBudget(_) => AFTER_FAILURE,
+            ClusterError::Refused(_) | ClusterError::Unreachable(_) => AFTER_FAILURE,
+        };
+        Stopped { why: error.to_string(), hold }
+    }
+}
+
+impl From<CloudError> for Stopped {
+    fn from(error: CloudError) -> Self {
+        Stopped { why: error.to_string(), hold: AFTER_FAILURE }
+    }
+}
+
+impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
+    /// Starts a step beside the passes.
+    pub(super) fn dispatch(self: &Arc<Self>, step: Step) {
+        let said: Vec<uuid::Uuid> = step
+            .records
+            .iter()
+            .map(LedgerRecord::id)
+            .chain(
+                step.actions
+                    .iter()
+                    .filter_map(|a| if let Action::Cluster(ClusterAction::Emit(event)) = a { Some(event.id()) } else { None }),
+            )
+            .collect();
+        {
+            let mut state = self.state();
+            state.in_flight.extend(step.lanes.iter().cloned());
+            state.recorded.extend(said.iter().copied());
+        }
+        let engine = Arc::clone(self);
+        tokio::spawn(async move {
+            let outcome = engine.carry_out(&step).await;
+            {
+                let now = engine.clock.now();
+                let mut state = engine.state();
+                for lane in &step.lanes {
+                    state.in_flight.remove(lane);
+                }
+                if let Err(stopped) = &outcome {
+                    for lane in &step.lanes {
+                        state.holds.insert(lane.clone(), Hold::Until(now + stopped.hold));
+                    }
+                    // Not written, or not known to be: it may be said again, under the same id.
+                    for id in &said {
+                        state.recorded.remove(id);
+                    }
+                }
+            }
+            if let Err(stopped) = outcome {
+                warn!(lanes = ?step.lanes, "a step stopped and will be decided again: {}", stopped.why);
+            }
+            engine.wake.notify_one();
+        });
+    }
+
+    async fn carry_out(&self, step: &Step) -> Result<(), Stopped> {
+        if !step.records.is_empty() {
+            self.cluster.record(&step.records).await?;
+            for record in &step.records {
+                if let LedgerRecord::Decision(d) = record {
+                    info!(decision = %d.id, trigger = ?d.trigger, outcome = ?d.outcome, claim = ?d.claim, "{}", d.text);
+                }
+            }
+        }
+        for action in &step.actions {
+            debug!(?action, "carrying out");
+            self.carry_out_one(action).await?;
+        }
+        Ok(())
+    }
+
+    async fn carry_out_one(&self, action: &Action) -> Result<(), Stopped> {
+        match action {
+            Action::Cluster(action) => self.apply(action).await,
+            Action::Launch(launch) => self.launch(launch).await,
+            Action::Terminate { claim, region, instance, decision, trigger, .. } => {
+                let asked = Some((self.clock.now(), *decision, *trigger));
+                self.patch_claim(claim, ClaimPatch { terminate_asked: asked, ..ClaimPatch::default() }).await?;
+                info!(%claim, %instance, decision = %decision, "terminating");
+                self.cloud.terminate(region, instance).await?;
+                self.look_at_instances.notify_waiters();
+                Ok(())
+            }
+            Action::TerminateUnclaimed { region, instance } => Ok(self.cloud.terminate(region, instance).await?),
+            Action::Acknowledge { region, queue, receipt } => {
+                let answer = self.cloud.acknowledge(region, queue, receipt).await;
+                // Its effect is durable already: a message that cannot be deleted comes again and is then known.
+                self.state().notices.remove(receipt);
+                answer.map_err(|e| Stopped { why: e.to_string(), hold: AFTER_REFUSAL })
+            }
+            Action::PrepareClass { class, template, subnets } => self.prepare_class(class, template, subnets).await,
+            Action::CoolDown { pool, cause, base, max } => {
+                let now = self.clock.now();
+                let mut state = self.state();
+                let next = CoolDown::after(state.market.cool_downs.get(pool).copied(), *cause, now, *base, *max);
+                info!(%pool, ?cause, until = %next.until, "pool of capacity is left alone");
+                state.market.cool_downs.insert(pool.clone(), next);
+                Ok(())
+            }
+        }
+    }
+
+    async fn apply(&self, action: &ClusterAction) -> Result<(), Stopped> {
+        let Applied { lane, resource_version } = self.cluster.apply(action).await?;
+        if let Some(version) = resource_version {
+            let now = self.clock.now();
+            self.state().holds.insert(lane, Hold::Version(version, now));
+        }
+        Ok(())
+    }
+
+    async fn patch_claim(&self, claim: &ClaimName, patch: ClaimPatch) -> Result<(), Stopped> {
+        self.apply(&ClusterAction::PatchClaim { claim: claim.clone(), patch: Box::new(patch) }).await
+    }
+
+    /// "Asked" is durable before EC2 is asked; what came is written down; without an answer the claim stays "asked".
+    async fn launch(&self, launch: &Launch) -> Result<(), Stopped> {
+        let asked = self.clock.now();
+        self.patch_claim(&launch.claim, ClaimPatch { launch_asked_at: Some(asked), ..ClaimPatch::default() }).await?;
+        if let Some(pool) = launch.tags.get(super::ports::tags::POOL) {
+            let mut state = self.state();
+            let recent = state.recent_launches.entry(pool.as_str().into()).or_default();
+            recent.retain(|at| asked.since(*at) < Millis::from_mins(1));
+            recent.push(asked);
+        }
+        info!(claim = %launch.claim, pool = %launch.pool, token = launch.client_token, "asking EC2");
+        let answer = self.cloud.launch(launch).await;
+        let patch = match answer {
+            Ok(instance) => {
+                info!(claim = %launch.claim, %instance, "launched");
+                self.look_at_instances.notify_waiters();
+                self.state().market.cool_downs.remove(&launch.pool);
+                ClaimPatch { launched: Some((instance, self.clock.now())), ..ClaimPatch::default() }
+            }
+            Err(error) => match failure_of(&error) {
+                Some((cause, code)) => {
+                    let failure = LaunchFailure { cause, code, message: error.to_string(), at: self.clock.now() };
+                    ClaimPatch { failure: Some(failure), ..ClaimPatch::default() }
+                }
+                None => return Err(error.into()),
+            },
+        };
+        self.patch_claim(&launch.claim, patch).await
+    }
+
+    async fn prepare_class(&self, class: &ClassName, template: &LaunchTemplate, subnets: &[String]) -> Result<(), Stopped> {
+        let prepared = async {
+            let zones = self.cloud.subnet_zones(&template.region, subnets).await?;
+            let version = self.cloud.ensure_launch_template(template).await?;
+            Ok::<_, CloudError>((zones, version))
+        };
+        let status = match prepared.await {
+            Ok((zones, version)) => ClassStatus {
+                zones: zones.into_iter().map(|(subnet, zone)| (zone, subnet)).collect(),
+                launch_template: Some((template.name.clone(), version)),
+                ready: Ok(()),
+            },
+            Err(error @ (CloudError::Refused { .. } | CloudError::Quota { .. })) => {
+                let code = if let CloudError::Refused { code, .. } = &error { code.clone() } else { "Quota".to_owned() };
+                let reason = if code.starts_with("InvalidSubnet") { "UnknownSubnet".to_owned() } else { "RefusedByEc2".to_owned() };
+                ClassStatus { zones: Default::default(), launch_template: None, ready: Err((reason, error.to_string())) }
+            }
+            Err(error) => return Err(Stopped { why: error.to_string(), hold: AFTER_REFUSAL }),
+        };
+        let refused = status.ready.clone().err();
+        self.apply(&ClusterAction::SetClassStatus { class: class.clone(), status }).await?;
+        match refused {
+            None => Ok(()),
+            Some((reason, message)) => {
+                // Asked again later: somebody may create the subnet or grant the permission.
+                Err(Stopped { why: format!("class {class}: {reason}: {message}"), hold: AFTER_REFUSAL })
+            }
+        }
+    }
+}
+
+/// What a refusal means for the pool of capacity; `None` when the launch may have happened and must be asked again with the same token.
+fn failure_of(error: &CloudError) -> Option<(CoolDownCause, String)> {
+    match error {
+        CloudError::NoCapacity { code, .. } => Some((CoolDownCause::NoCapacity, code.clone())),
+        CloudError::Quota { code, .. } => Some((CoolDownCause::Quota, code.clone())),
+        CloudError::Refused { code, .. } => Some((CoolDownCause::Refused, code.clone())),
+        CloudError::TokenEnded { .. } => Some((CoolDownCause::NeverJoined, "IdempotentInstanceTerminated".to_owned())),
+        CloudError::TokenUsed { .. } | CloudError::Throttled { .. } | CloudError::Unknown { .. } => None,
+    }
+}

@@ -1,0 +1,87 @@
+//! What the operator holds in memory. It may lose all of it at any moment: claims, pods and the outbox are the durable truth.
+//!
+//! Decides: nothing; how memory and the cluster's view are joined into the snapshot a pass reads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::core::catalog::Catalog;
+use crate::core::ids::{InstanceId, PoolName, Region};
+use crate::core::market::Market;
+use crate::core::time::{Millis, Timestamp};
+use crate::core::world::{Lane, Observed, PendingNotice, Snapshot};
+use crate::engine::ports::{ClusterView, Instance};
+
+/// How long a pass waits for the watch to show what an action changed, before it plans on what it sees.
+const OBSERVATION_PATIENCE: Millis = Millis::from_secs(5);
+
+/// Why a lane is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// An action changed it: wait until the watch shows at least this version.
+    Version(u64, Timestamp),
+    /// An action failed: wait until then.
+    Until(Timestamp),
+}
+
+/// The operator's memory.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Machine types, as EC2 describes them.
+    pub catalog: Catalog,
+    /// Offers and cool-downs.
+    pub market: Market,
+    /// Instances per region.
+    pub instances: BTreeMap<Region, Observed<BTreeMap<InstanceId, Instance>>>,
+    /// Notices by receipt.
+    pub notices: BTreeMap<String, PendingNotice>,
+    /// Lanes with a running step.
+    pub in_flight: BTreeSet<Lane>,
+    /// Lanes to leave alone for a moment.
+    pub holds: BTreeMap<Lane, Hold>,
+    /// Records and events already written by this process.
+    pub recorded: BTreeSet<uuid::Uuid>,
+    /// The ledger takes records.
+    pub ledger_available: bool,
+    /// Recent launches per pool.
+    pub recent_launches: BTreeMap<PoolName, Vec<Timestamp>>,
+    /// Records waiting in the outbox, as of the last look, and since when the ledger has been away.
+    pub outbox_size: usize,
+    /// When the oldest waiting record happened.
+    pub outbox_oldest: Option<Timestamp>,
+    /// Passes so far.
+    pub passes: u64,
+}
+
+impl State {
+    /// The snapshot of one pass.
+    pub fn snapshot(&mut self, cluster: &str, view: ClusterView, now: Timestamp) -> Snapshot {
+        self.holds.retain(|lane, hold| match hold {
+            Hold::Until(at) => *at > now,
+            Hold::Version(version, since) => {
+                let seen = view.versions.get(lane).is_some_and(|observed| observed >= version);
+                !seen && now.since(*since) < OBSERVATION_PATIENCE
+            }
+        });
+        let mut in_flight = self.in_flight.clone();
+        in_flight.extend(self.holds.keys().cloned());
+        Snapshot {
+            cluster: cluster.to_owned(),
+            pools: view.pools,
+            classes: view.classes,
+            pods: view.pods,
+            nodes: view.nodes,
+            claims: view.claims,
+            templates: view.templates,
+            pool_statuses: view.pool_statuses,
+            instances: self.instances.clone(),
+            market: self.market.clone(),
+            catalog: self.catalog.clone(),
+            notices: self.notices.values().cloned().collect(),
+            in_flight,
+            recorded: self.recorded.clone(),
+            ledger_available: self.ledger_available,
+            month_spend: BTreeMap::new(),
+            recent_launches: self.recent_launches.clone(),
+        }
+    }
+}
