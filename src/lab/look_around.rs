@@ -44,7 +44,7 @@ async fn stay(options: WorldOptions, bare: bool) -> Result<(), LabError> {
 fn describe(world: &mut World) -> Result<(), LabError> {
     let kubeconfig = world.control_plane.admin_kubeconfig().display().to_string();
     let kubectl = world.tools().path("kubectl").display().to_string();
-    let (ec2, psql, ledger) = (world.ec2_url().to_owned(), world.postgres.program("psql").display().to_string(), world.postgres.url());
+    let (ec2, psql, ledger) = (world.ec2_url().to_owned(), "psql".to_owned(), world.postgres.url());
     say("\nthe world is up; look around:");
     say(&format!("  export KUBECONFIG={kubeconfig}"));
     say(&format!("  {kubectl} get gpunodeclaims,nodes,pods -A -o wide"));

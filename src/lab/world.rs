@@ -15,8 +15,8 @@ use super::endpoint_watch::EndpointWatch;
 use super::error::LabError;
 use super::helm::Helm;
 use super::joiner::{self, JoinerOptions};
-use super::postgres::Postgres;
-use super::process::{Process, ProcessSpec, free_port, run};
+use super::postgres::PrivatePostgres;
+use super::process::{Process, ProcessSpec, Signal, free_port, run};
 use super::progress::{Step, say};
 use super::sim_client;
 use super::tools::Tools;
@@ -68,7 +68,7 @@ pub struct World {
     ec2: Process,
     ec2_url: String,
     /// The ledger's server: can be stopped and resumed.
-    pub postgres: Postgres,
+    pub postgres: PrivatePostgres,
     helm: Helm,
     tools: Tools,
     options: WorldOptions,
@@ -84,7 +84,7 @@ impl World {
         if options.keep {
             workdir.keep();
         }
-        let postgres = Postgres::start(&workdir).await?;
+        let postgres = start_postgres(&workdir)?;
         let (ec2, ec2_url) = start_ec2(&workdir, &options).await?;
         let control_plane = ControlPlane::start(&tools, &workdir).await?;
         let admin = control_plane.admin_kubeconfig().to_owned();
@@ -253,6 +253,16 @@ fn told_task(name: &'static str, task: impl Future<Output = Result<(), LabError>
             say(&format!("  {name} ended: {fault}"));
         }
     })
+}
+
+fn start_postgres(workdir: &Workdir) -> Result<PrivatePostgres, LabError> {
+    use std::os::unix::fs::PermissionsExt;
+    let step = Step::begin("postgres");
+    // As root the server runs as another user, who must be able to enter our folder.
+    std::fs::set_permissions(workdir.path(), std::fs::Permissions::from_mode(0o711)).map_err(LabError::io("opening the lab's folder"))?;
+    let postgres = PrivatePostgres::start(workdir.path().join("postgres"))?;
+    step.done(&format!("127.0.0.1:{}", postgres.port()));
+    Ok(postgres)
 }
 
 async fn start_ec2(workdir: &Workdir, options: &WorldOptions) -> Result<(Process, String), LabError> {
