@@ -94,6 +94,7 @@ pub fn node(instance: &SimulatedInstance, machine: &MachineType, bootstrap: &Boo
         ("topology.kubernetes.io/region", &instance.region),
         // Zone ids: zone names mean other places in other accounts, and a stretched cluster spans accounts and regions.
         ("topology.kubernetes.io/zone", &instance.zone),
+        ("topology.k8s.aws/zone-id", &instance.zone),
         (INSTANCE_ID, &instance.id),
     ] {
         labels.insert(key.to_owned(), value.to_owned());

@@ -27,6 +27,9 @@ pub const OPERATOR_NAMESPACE: &str = "lowtide-system";
 /// The chart's ServiceAccount, and the release's name.
 pub const RELEASE: &str = "lowtide";
 
+/// The cluster's name: what instances are tagged with.
+pub const CLUSTER: &str = "lab";
+
 /// What can be chosen before the world starts.
 #[derive(Debug, Clone)]
 pub struct WorldOptions {
@@ -84,9 +87,14 @@ impl World {
         if options.keep {
             workdir.keep();
         }
-        let postgres = start_postgres(&workdir)?;
-        let (ec2, ec2_url) = start_ec2(&workdir, &options).await?;
-        let control_plane = ControlPlane::start(&tools, &workdir).await?;
+        let (postgres, (ec2, ec2_url), control_plane) = match start_servers(&tools, &workdir, &options).await {
+            Ok(servers) => servers,
+            Err(fault) => {
+                // The fault names logs; the next start sweeps them.
+                workdir.keep();
+                return Err(fault);
+            }
+        };
         let admin = control_plane.admin_kubeconfig().to_owned();
         let joiner = joiner::run(JoinerOptions {
             simulator: ec2_url.clone(),
@@ -114,11 +122,19 @@ impl World {
         })
     }
 
-    /// Installs `charts/lowtide` with real Helm. Its Deployment gets no pods: the operator runs as a process.
+    /// Installs `charts/lowtide` with real Helm, without the Deployment. `values` are further ones, as for `--set`.
     pub fn install_chart(&self, values: &[String]) -> Result<(), LabError> {
         let step = Step::begin("helm install");
         let chart = self.options.repository.join("charts/lowtide");
-        self.helm.install(RELEASE, OPERATOR_NAMESPACE, &chart, values)?;
+        // The operator runs as a process, and hooks would need a node that runs containers.
+        let of_the_lab = [
+            format!("cluster.name={CLUSTER}"),
+            "ledger.secretName=ledger".into(),
+            "operator.enabled=false".into(),
+            "hooks.enabled=false".into(),
+        ];
+        let values: Vec<String> = of_the_lab.iter().chain(values).cloned().collect();
+        self.helm.install(RELEASE, OPERATOR_NAMESPACE, &chart, &values)?;
         step.done(&chart.display().to_string());
         Ok(())
     }
@@ -140,6 +156,8 @@ impl World {
             ("LOWTIDE_DATABASE_URL".to_owned(), self.postgres.url()),
             ("LOWTIDE_LISTEN".to_owned(), format!("127.0.0.1:{}", self.operator_port)),
             ("LOWTIDE_NAMESPACE".to_owned(), OPERATOR_NAMESPACE.to_owned()),
+            ("LOWTIDE_CLUSTER".to_owned(), CLUSTER.to_owned()),
+            ("LOWTIDE_INSTANCE".to_owned(), "lab-operator".to_owned()),
         ]);
         spec.environment.extend(options.environment.iter().cloned());
         spec.without = vec!["AWS_PROFILE".into(), "AWS_SESSION_TOKEN".into(), "AWS_REGION".into(), "AWS_DEFAULT_REGION".into()];
@@ -231,11 +249,33 @@ impl World {
     pub fn logs(&self) -> Result<PathBuf, LabError> {
         self.workdir.folder("logs")
     }
-    /// Fails when a process that should run has ended.
+    /// Fails when a process that should run has ended; its log then stays on disk.
     pub fn check(&mut self) -> Result<(), LabError> {
-        self.control_plane.check()?;
-        self.ec2.check()?;
-        self.operator.as_mut().map_or(Ok(()), Process::check)
+        let outcome = self.control_plane.check().and_then(|()| self.ec2.check());
+        let outcome = outcome.and_then(|()| self.operator.as_mut().map_or(Ok(()), Process::check));
+        if outcome.is_err() {
+            self.workdir.keep();
+        }
+        outcome
+    }
+    /// Waits until the operator says that it is ready.
+    pub async fn operator_ready(&mut self, limit: Duration) -> Result<(), LabError> {
+        let mut step = Step::begin("operator");
+        loop {
+            self.check()?;
+            let last = match sim_client::get(&self.operator_url(), "/readyz").await {
+                Ok(_) => break,
+                Err(fault) => fault.to_string(),
+            };
+            if step.elapsed() > limit {
+                self.workdir.keep();
+                return Err(LabError::NotReady { what: "operator".into(), seconds: limit.as_secs(), last, logs: self.logs()? });
+            }
+            step.waiting("/readyz does not answer ok");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        step.done(&self.operator_url());
+        Ok(())
     }
 }
 
@@ -253,6 +293,12 @@ fn told_task(name: &'static str, task: impl Future<Output = Result<(), LabError>
             say(&format!("  {name} ended: {fault}"));
         }
     })
+}
+
+type Servers = (PrivatePostgres, (Process, String), ControlPlane);
+
+async fn start_servers(tools: &Tools, workdir: &Workdir, options: &WorldOptions) -> Result<Servers, LabError> {
+    Ok((start_postgres(workdir)?, start_ec2(workdir, options).await?, ControlPlane::start(tools, workdir).await?))
 }
 
 fn start_postgres(workdir: &Workdir) -> Result<PrivatePostgres, LabError> {
