@@ -1,1 +1,6 @@
-//! (being written)
+//! One file per subcommand.
+
+pub mod catalog;
+pub mod files;
+pub mod offers;
+pub mod place;
