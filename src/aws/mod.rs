@@ -1,1 +1,253 @@
-//! (being written)
+//! AWS behind the [`Cloud`] port: the real SDK, one set of clients per region, made when first asked for.
+//!
+//! Decides: how a question of the port is put to EC2, SQS, Pricing and Service Quotas, and how an answer is read.
+//! Does not: choose anything, keep prices, or ask again when money is at stake (the caller does, with the same token).
+
+pub mod conversion;
+pub mod errors;
+pub mod fleet;
+pub mod imds;
+pub mod instances;
+pub mod interruption;
+pub mod machines;
+pub mod notice;
+pub mod placement_scores;
+pub mod price_list;
+pub mod prices;
+pub mod quotas;
+pub mod zones;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+
+use crate::core::catalog::MachineType;
+use crate::core::ids::{InstanceId, InstanceType, Region, ZoneId};
+use crate::engine::ports::{Clock, Cloud, CloudError, Instance, Launch, LaunchTemplate, QueueMessage, Quote};
+
+/// How long we wait for AWS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection; 5 s.
+    pub connect: Duration,
+    /// For one try of a call that may be tried again; 12 s.
+    pub attempt: Duration,
+    /// For a call with all its tries; 30 s. Launches are tried once, so this is all they have.
+    pub operation: Duration,
+    /// How long SQS may hold a question open until a message comes, at most 20 s (SQS' own limit); 20 s.
+    pub receive_wait: Duration,
+    /// How much longer than `receive_wait` we wait for SQS' answer; 10 s.
+    pub receive_slack: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            connect: Duration::from_secs(5),
+            attempt: Duration::from_secs(12),
+            operation: Duration::from_secs(30),
+            receive_wait: Duration::from_secs(20),
+            receive_slack: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What [`AwsCloud`] must be told.
+#[derive(Clone)]
+pub struct AwsSettings {
+    /// Where every service is, instead of at AWS: for the simulator.
+    pub endpoint_url: Option<String>,
+    /// The cluster's name: launch templates carry it as a tag.
+    pub cluster: String,
+    /// The one clock: the current price of a pool is the last one before now.
+    pub clock: Arc<dyn Clock>,
+    /// Keys instead of the default chain: for the simulator, which takes any.
+    pub credentials: Option<Credentials>,
+    /// How long we wait.
+    pub timeouts: Timeouts,
+}
+
+impl AwsSettings {
+    /// Real AWS, with the waiting times of [`Timeouts::default`].
+    pub fn new(cluster: impl Into<String>, clock: Arc<dyn Clock>) -> Self {
+        AwsSettings { endpoint_url: None, cluster: cluster.into(), clock, credentials: None, timeouts: Timeouts::default() }
+    }
+}
+
+/// The clients of one region.
+#[derive(Debug)]
+pub(crate) struct RegionClients {
+    /// Asks again when throttled or cut off: for questions that change nothing, and for changes that may be repeated.
+    pub(crate) ec2: aws_sdk_ec2::Client,
+    /// Asks once: for launches.
+    ///
+    /// EC2 answers `InsufficientInstanceCapacity` with HTTP 500, which the SDK takes for a passing fault and would ask again for seconds.
+    pub(crate) ec2_once: aws_sdk_ec2::Client,
+    pub(crate) sqs: aws_sdk_sqs::Client,
+    /// Waits as long as SQS holds the question open; asks once, as the caller comes back at once anyway.
+    pub(crate) sqs_waiting: aws_sdk_sqs::Client,
+    pub(crate) pricing: aws_sdk_pricing::Client,
+    pub(crate) quotas: aws_sdk_servicequotas::Client,
+    /// Zone ids by zone name in this account; filled when first needed.
+    pub(crate) zones: tokio::sync::OnceCell<BTreeMap<String, ZoneId>>,
+    /// Queue URLs by queue name.
+    pub(crate) queue_urls: Mutex<BTreeMap<String, String>>,
+}
+
+/// AWS.
+pub struct AwsCloud {
+    pub(crate) settings: AwsSettings,
+    base: SdkConfig,
+    regions: Mutex<BTreeMap<Region, Arc<RegionClients>>>,
+}
+
+/// An HTTP client on rustls with ring, the one TLS provider of this program.
+pub(crate) fn http_client() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https()
+}
+
+impl AwsCloud {
+    /// Sets up AWS with the default credential chain (environment, web identity, Pod Identity, instance profile).
+    ///
+    /// Calls nothing yet: credentials are looked for with the first call, and their absence is its error.
+    pub async fn new(settings: AwsSettings) -> Self {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(settings.timeouts.connect)
+            .operation_attempt_timeout(settings.timeouts.attempt)
+            .operation_timeout(settings.timeouts.operation)
+            .build();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http_client())
+            // Every call names its region; this one only keeps the loader from asking instance metadata for it.
+            .region(aws_config::Region::new(prices::PRICING_REGION))
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard().with_max_attempts(3));
+        if let Some(url) = &settings.endpoint_url {
+            loader = loader.endpoint_url(url);
+        }
+        if let Some(keys) = &settings.credentials {
+            loader = loader.credentials_provider(keys.clone());
+        }
+        AwsCloud { base: loader.load().await, settings, regions: Mutex::default() }
+    }
+
+    /// The clients of a region, made when first asked for.
+    pub(crate) fn clients(&self, region: &Region) -> Arc<RegionClients> {
+        let mut regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
+        regions.entry(region.clone()).or_insert_with(|| Arc::new(self.make_clients(region))).clone()
+    }
+
+    fn make_clients(&self, region: &Region) -> RegionClients {
+        let times = &self.settings.timeouts;
+        let normal = self.base.clone().into_builder().region(aws_config::Region::new(region.to_string())).build();
+        let asking_once = |limit: Duration| {
+            let timeouts = TimeoutConfig::builder().connect_timeout(times.connect).operation_timeout(limit).build();
+            normal.clone().into_builder().retry_config(RetryConfig::disabled()).timeout_config(timeouts).build()
+        };
+        RegionClients {
+            ec2: aws_sdk_ec2::Client::new(&normal),
+            ec2_once: aws_sdk_ec2::Client::new(&asking_once(times.operation)),
+            sqs: aws_sdk_sqs::Client::new(&normal),
+            sqs_waiting: aws_sdk_sqs::Client::new(&asking_once(times.receive_wait + times.receive_slack)),
+            pricing: aws_sdk_pricing::Client::new(&normal),
+            quotas: aws_sdk_servicequotas::Client::new(&normal),
+            zones: tokio::sync::OnceCell::new(),
+            queue_urls: Mutex::default(),
+        }
+    }
+}
+
+/// Gathers all pages of a listing: `page` is given the token to continue from.
+///
+/// EC2 marks the last page with an empty token, other services with none. A token that comes twice would never end.
+pub(crate) async fn all_pages<T, P, F>(call: &'static str, mut page: P) -> Result<Vec<T>, CloudError>
+where
+    P: FnMut(Option<String>) -> F,
+    F: Future<Output = Result<(Vec<T>, Option<String>), CloudError>>,
+{
+    let (mut rows, mut token) = (Vec::new(), None);
+    loop {
+        let (more, next) = page(token.clone()).await?;
+        rows.extend(more);
+        match next.filter(|text| !text.is_empty()) {
+            None => return Ok(rows),
+            Some(next) if token.as_ref() == Some(&next) => {
+                return Err(CloudError::Unknown { message: format!("{call} gave the same page token twice, so its listing has no end") });
+            }
+            Some(next) => token = Some(next),
+        }
+    }
+}
+
+impl Cloud for AwsCloud {
+    async fn spot_quotes(&self, region: &Region, types: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
+        self.current_spot_prices(region, types).await
+    }
+    async fn on_demand_quotes(&self, region: &Region, types: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
+        self.list_prices(region, types).await
+    }
+    async fn offerings(&self, region: &Region) -> Result<Vec<(InstanceType, ZoneId)>, CloudError> {
+        self.types_by_zone(region).await
+    }
+    async fn machine_types(&self, region: &Region) -> Result<Vec<MachineType>, CloudError> {
+        self.nvidia_types(region).await
+    }
+    async fn subnet_zones(&self, region: &Region, subnets: &[String]) -> Result<BTreeMap<String, ZoneId>, CloudError> {
+        self.zones_of_subnets(region, subnets).await
+    }
+    async fn ensure_launch_template(&self, template: &LaunchTemplate) -> Result<String, CloudError> {
+        self.create_or_find_template(template).await
+    }
+    async fn launch(&self, launch: &Launch) -> Result<InstanceId, CloudError> {
+        self.create_fleet_of_one(launch).await
+    }
+    async fn instances(&self, region: &Region, cluster: &str) -> Result<Vec<Instance>, CloudError> {
+        self.tagged_instances(region, cluster).await
+    }
+    async fn terminate(&self, region: &Region, instance: &InstanceId) -> Result<(), CloudError> {
+        self.end_instance(region, instance).await
+    }
+    async fn receive_notices(&self, region: &Region, queue: &str) -> Result<Vec<QueueMessage>, CloudError> {
+        self.receive_messages(region, queue).await
+    }
+    async fn acknowledge(&self, region: &Region, queue: &str, receipt: &str) -> Result<(), CloudError> {
+        self.delete_message(region, queue, receipt).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(rows: &[u8], next: Option<&str>) -> Result<(Vec<u8>, Option<String>), CloudError> {
+        Ok((rows.to_vec(), next.map(str::to_owned)))
+    }
+
+    #[tokio::test]
+    async fn a_listing_ends_with_no_token_or_an_empty_one() {
+        for end in [None, Some("")] {
+            let rows = all_pages("Describe", |token| async move {
+                match token.as_deref() {
+                    None => page(&[1, 2], Some("a")),
+                    Some("a") => page(&[], Some("b")),
+                    Some(_) => page(&[3], end),
+                }
+            });
+            assert_eq!(rows.await.unwrap(), [1, 2, 3]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listing_that_never_ends_is_an_error() {
+        let rows = all_pages("Describe", |_| async { page(&[1], Some("again")) }).await;
+        assert!(matches!(rows, Err(CloudError::Unknown { .. })), "{rows:?}");
+    }
+}

@@ -6,9 +6,24 @@
 use serde::{Deserialize, Serialize};
 
 use super::catalog::{Architecture, Mebibytes, Millicores};
-use super::ids::{GpuModel, Region, ZoneId};
+use super::ids::{GpuModel, InstanceType, Region, ZoneId};
 use super::money::MicroUsdPerHour;
 use super::time::{Millis, Timestamp};
+
+mod annotations;
+mod constraints;
+mod error;
+mod manifest;
+mod quantity;
+
+pub use annotations::{OWNER_KEYS, Vocabulary, parse, parse_with};
+pub use constraints::zone_max_skew;
+pub use error::NeedError;
+pub use manifest::{
+    Affinity, Container, ContainerPort, ContainerResources, LabelSelector, LabelSelectorRequirement, Metadata, NodeAffinity, NodeSelector,
+    NodeSelectorRequirement, NodeSelectorTerm, PodAffinity, PodManifest, PodSpec, Toleration, TopologySpreadConstraint, Volume,
+};
+pub use quantity::{milli_units, requested};
 
 /// What kind of work it is: decides how it is moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -64,6 +79,9 @@ pub struct Need {
     pub regions: Vec<String>,
     /// Zones wanted by node selector, sorted; empty accepts any.
     pub zones: Vec<ZoneId>,
+    /// Instance types wanted by node selector, sorted; empty accepts any.
+    #[serde(default)]
+    pub instance_types: Vec<InstanceType>,
     /// Spot, on-demand or both.
     pub capacity: CapacityPreference,
     /// The owner's cap, binds when buying.
@@ -85,4 +103,24 @@ pub struct Schedule {
     pub checkpoint_grace: Option<Millis>,
     /// Warm slots to keep.
     pub standby: u32,
+    /// At most this share of replicas, in thousandths, in one correlated pool of capacity.
+    #[serde(default)]
+    pub max_share_per_mille: Option<i64>,
+    /// The gang the pod belongs to: all or none of it is placed, in one zone.
+    #[serde(default)]
+    pub gang: Option<String>,
+}
+
+impl super::decision::Attribution {
+    /// Who owns the work and who pays, from the pod's labels with their default keys.
+    pub fn from_labels(labels: &std::collections::BTreeMap<String, String>) -> Self {
+        let of = |key: &str| labels.get(key).cloned();
+        super::decision::Attribution {
+            team: of("team"),
+            service: of("service"),
+            environment: of("environment"),
+            cost_center: of("cost-center"),
+            product_area: of("product-area"),
+        }
+    }
 }

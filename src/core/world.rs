@@ -190,6 +190,9 @@ pub struct ClaimSpec {
     pub tags: BTreeMap<String, String>,
     /// The pods it was bought for.
     pub bought_for: Vec<PodIdentity>,
+    /// The claim whose work it is to take over: bought before that claim is left, so that nothing moves for an offer that is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes_over: Option<ClaimName>,
 }
 
 /// One machine of ours, or the intent to have one.

@@ -83,6 +83,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             }
             if let Err(stopped) = outcome {
                 warn!(lanes = ?step.lanes, "a step stopped and will be decided again: {}", stopped.why);
+                tokio::time::sleep(std::time::Duration::from_millis(u64::try_from(stopped.hold.0).unwrap_or(1_000))).await;
             }
             engine.wake.notify_one();
         });

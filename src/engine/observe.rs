@@ -12,6 +12,7 @@ use super::driver::Engine;
 use super::ports::{Clock, Cloud, CloudError, Cluster, Ledger, NoticeKind, Quote};
 use crate::core::ids::{InstanceType, Region, ZoneId};
 use crate::core::market::{CapacityPool, CapacityType, Offer};
+use crate::core::market_snapshot::{AdvisorBand, snapshot_bands};
 use crate::core::time::Timestamp;
 use crate::core::world::{Observed, PendingNotice};
 
@@ -28,6 +29,8 @@ struct Shop {
     offerings: Vec<(InstanceType, ZoneId)>,
     types: Vec<InstanceType>,
     on_demand: Vec<Quote>,
+    /// Expected interruptions per 1,000 instance-hours, from the advisor's bands; a type it does not know counts as the worst.
+    advised: BTreeMap<InstanceType, i64>,
     read_at: Timestamp,
 }
 
@@ -63,9 +66,11 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             let offerings = self.cloud.offerings(region).await?;
             let types: Vec<InstanceType> = machines.iter().map(|m| m.instance_type.clone()).collect();
             let on_demand = self.cloud.on_demand_quotes(region, &types).await?;
+            let bands = snapshot_bands().into_iter().filter(|((of, _), _)| of == region);
+            let advised = bands.map(|((_, instance_type), band)| (instance_type, band.interruptions_per_1000h())).collect();
             let mut state = self.state();
             state.catalog.types.extend(machines.into_iter().map(|m| (m.instance_type.clone(), m)));
-            *shop = Some(Shop { offerings, types, on_demand, read_at: now });
+            *shop = Some(Shop { offerings, types, on_demand, advised, read_at: now });
         }
         let Some(shop) = shop else { return Ok(0) };
         let spot = self.cloud.spot_quotes(region, &shop.types).await?;
@@ -161,7 +166,12 @@ fn offers_of(region: &Region, shop: &Shop, spot: &[Quote], now: Timestamp) -> Ve
         price_per_hour: quote.price_per_hour,
         observed_at: now,
         source: quote.source,
-        interruptions_per_1000h: crate::core::market_snapshot::advised_interruptions(region, &quote.instance_type, quote.capacity_type),
+        interruptions_per_1000h: match quote.capacity_type {
+            CapacityType::Spot => {
+                shop.advised.get(&quote.instance_type).copied().unwrap_or_else(|| AdvisorBand::Over20.interruptions_per_1000h())
+            }
+            CapacityType::OnDemand | CapacityType::Reserved => 0,
+        },
     };
     let mut offers = Vec::new();
     for quote in spot.iter().filter(|q| q.capacity_type == CapacityType::Spot) {

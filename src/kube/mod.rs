@@ -1,1 +1,23 @@
-//! (being written)
+//! Kubernetes: the custom resources, and the adapter that makes a cluster one of the four ports.
+//!
+//! Decides: how an observation is read, how an action is spelt as a request, and what an answer means.
+//! Does not: decide what to do (see `core`), or when (see `engine`).
+
+pub mod api;
+pub mod apply;
+pub mod claims;
+pub mod classes;
+pub mod cluster;
+pub mod endpoints;
+pub mod errors;
+pub mod lease;
+pub mod names;
+pub mod nodes;
+pub mod outbox;
+pub mod pods;
+pub mod pools;
+pub mod user_data;
+pub mod watch;
+pub mod workloads;
+
+pub use cluster::{ClusterSettings, LiveCluster, connect};

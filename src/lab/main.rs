@@ -1,1 +1,60 @@
-fn main() {}
+//! `lowtide-lab`: the local world. Parses and runs; nothing else.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use lowtide::lab::ec2::{SimulatorConfig, standalone};
+use lowtide::lab::look_around;
+use lowtide::lab::world::WorldOptions;
+
+/// The local world around lowtide: a real control plane, a simulated EC2, a private Postgres.
+#[derive(Parser)]
+#[command(name = "lowtide-lab", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Cmd,
+}
+
+#[derive(Subcommand)]
+enum Cmd {
+    /// Starts everything, installs the chart, runs the operator, and stays until Ctrl-C.
+    Up(UpArguments),
+    /// Only the EC2 simulator, on loopback (`lowtide-ec2` has more settings).
+    Ec2 {
+        /// Port.
+        #[arg(long, default_value_t = 4566)]
+        port: u16,
+    },
+}
+
+#[derive(clap::Args)]
+struct UpArguments {
+    /// Seconds from EC2's `running` to the registration of the Node.
+    #[arg(long, default_value_t = 5.0)]
+    boot_seconds: f64,
+    /// Only the world: no chart, no operator.
+    #[arg(long)]
+    bare: bool,
+    /// Leaves logs and data on disk.
+    #[arg(long)]
+    keep: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Cmd::Up(arguments) => {
+            let boot = Duration::from_secs_f64(arguments.boot_seconds.max(0.0));
+            let options = WorldOptions { boot, keep: arguments.keep, ..WorldOptions::default() };
+            look_around::run(options, arguments.bare).await
+        }
+        Cmd::Ec2 { port } => match standalone::run(port, SimulatorConfig::default()).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(fault) => {
+                eprintln!("{fault}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}

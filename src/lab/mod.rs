@@ -1,4 +1,47 @@
-//! The local world: real where it can be, simulated where it must be. Never in the image.
+//! The local world: real wherever it can be, simulated where it must be. Never in the image.
+//!
+//! Real: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, Helm, Postgres, the operator's process and its RBAC.
+//! Simulated: EC2 and SQS (`ec2`), what happens inside machines (`joiner` and kwok with `stages/`), what runs inside pods (`batch_program`).
+//! Decides: nothing about lowtide; it only plays what lowtide reacts to, and says of each delay whether it is measured or modelled.
 
 pub mod ec2;
 pub mod postgres;
+
+#[cfg(feature = "live")]
+pub mod batch_program;
+#[cfg(feature = "live")]
+pub mod control_plane;
+#[cfg(feature = "live")]
+pub mod endpoint_watch;
+#[cfg(feature = "live")]
+pub mod error;
+#[cfg(feature = "live")]
+pub mod helm;
+#[cfg(feature = "live")]
+pub mod joiner;
+#[cfg(feature = "live")]
+pub mod kubeconfig;
+#[cfg(feature = "live")]
+pub mod look_around;
+#[cfg(feature = "live")]
+pub mod machine;
+#[cfg(feature = "live")]
+pub mod process;
+#[cfg(feature = "live")]
+pub mod progress;
+#[cfg(feature = "live")]
+pub mod sim_client;
+#[cfg(feature = "live")]
+pub mod tools;
+#[cfg(feature = "live")]
+pub mod user_data;
+#[cfg(feature = "live")]
+pub mod workdir;
+#[cfg(feature = "live")]
+pub mod world;
+
+/// The wall clock: the lab lives in real time.
+#[cfg(feature = "live")]
+pub fn wall_clock() -> crate::core::time::Timestamp {
+    crate::core::time::Timestamp(jiff::Timestamp::now().as_millisecond())
+}

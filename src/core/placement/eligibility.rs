@@ -34,22 +34,26 @@ fn allowed(patterns: &[String], text: &str) -> bool {
     patterns.is_empty() || patterns.iter().any(|p| matches_pattern(p, text))
 }
 
-/// MIG profiles: model, profile, instances per GPU, memory of each in MiB.
+/// MIG: model, memory of the whole GPU in MiB, instances per GPU, memory of each in MiB.
 ///
-/// Source: NVIDIA MIG User Guide, "Supported MIG Profiles"; memory as the profile's name says, in GB rounded down to whole GiB.
-const MIG_PROFILES: &[(&str, &str, i64, i64)] = &[
-    ("a100", "1g.5gb", 7, 4_864),
-    ("a100", "2g.10gb", 3, 9_856),
-    ("a100", "3g.20gb", 2, 19_968),
-    ("a100", "7g.40gb", 1, 40_192),
-    ("h100", "1g.10gb", 7, 9_856),
-    ("h100", "1g.20gb", 4, 19_968),
-    ("h100", "2g.20gb", 3, 19_968),
-    ("h100", "3g.40gb", 2, 40_448),
-    ("h100", "7g.80gb", 1, 81_000),
-    ("h200", "1g.18gb", 7, 16_384),
-    ("h200", "2g.35gb", 3, 33_280),
-    ("h200", "3g.71gb", 2, 71_000),
+/// Source: NVIDIA MIG User Guide, "Supported MIG Profiles": the largest profile of which that many fit on one GPU. Memory as the
+/// profile's name says (1g.5gb, 2g.10gb, ...), taken as GB of 10^9 bytes and rounded down to MiB, so never more than there is.
+const MIG_PROFILES: &[(&str, i64, i64, i64)] = &[
+    ("a100", 40_960, 7, 4_768),
+    ("a100", 40_960, 3, 9_536),
+    ("a100", 40_960, 2, 19_073),
+    ("a100", 81_920, 7, 9_536),
+    ("a100", 81_920, 4, 19_073),
+    ("a100", 81_920, 3, 19_073),
+    ("a100", 81_920, 2, 38_146),
+    ("h100", 81_920, 7, 9_536),
+    ("h100", 81_920, 4, 19_073),
+    ("h100", 81_920, 3, 19_073),
+    ("h100", 81_920, 2, 38_146),
+    ("h200", 144_384, 7, 17_166),
+    ("h200", 144_384, 4, 33_378),
+    ("h200", 144_384, 3, 33_378),
+    ("h200", 144_384, 2, 67_710),
 ];
 
 /// What pods can use of one machine of a pool.
@@ -72,14 +76,12 @@ pub fn usable(machine: &MachineType, pool: &PoolPolicy, context_reserve: Mebibyt
             let replicas = (*replicas).max(1);
             (machine.gpus * replicas, machine.gpu_memory.0 / replicas - context_reserve.0, 1)
         }
-        Sharing::Mig { profile } => {
-            let known = MIG_PROFILES
-                .iter()
-                .find(|(model, name, count, memory)| {
-                    *model == machine.gpu_model.as_str() && name == profile && count * memory <= machine.gpu_memory.0
-                })
-                .map_or((0, 0), |(_, _, count, memory)| (*count, *memory));
-            (machine.gpus * known.0, known.1 - context_reserve.0, 1)
+        Sharing::Mig { replicas } => {
+            let known = MIG_PROFILES.iter().find(|(model, whole, count, _)| {
+                *model == machine.gpu_model.as_str() && *whole == machine.gpu_memory.0 && count == replicas
+            });
+            let (count, memory) = known.map_or((0, 0), |(_, _, count, memory)| (*count, *memory));
+            (machine.gpus * count, memory - context_reserve.0, 1)
         }
     };
     Usable {
@@ -265,6 +267,7 @@ impl<'a> Wants<'a> {
         let have = &listing.usable;
         let checks = [
             (!need.gpu_models.is_empty() && !need.gpu_models.contains(&machine.gpu_model), Refusal::GpuModel),
+            (!need.instance_types.is_empty() && !need.instance_types.contains(&machine.instance_type), Refusal::GpuModel),
             (need.architecture.is_some_and(|a| a != machine.architecture), Refusal::Architecture),
             (need.gpus > have.most_units_per_pod.min(have.resources.gpus), Refusal::GpuCount),
             (need.gpu_memory > have.unit_memory, Refusal::GpuMemory),

@@ -102,10 +102,10 @@ pub enum Sharing {
         /// Pods per GPU, at least 1.
         replicas: i64,
     },
-    /// MIG with one profile on all GPUs, as in `1g.10gb`.
+    /// MIG: each GPU is cut into `replicas` instances of the largest profile of which that many fit. Models without MIG are refused.
     Mig {
-        /// The profile.
-        profile: String,
+        /// Instances per GPU, as in 7 for `1g.10gb` on an H100.
+        replicas: i64,
     },
 }
 

@@ -309,6 +309,37 @@ fn room_as_offer(claim: &Claim, replicas: usize) -> JudgedOffer {
     }
 }
 
+/// Buys a machine that is to take over the work of `old`, before anything is moved. True when the step was taken.
+pub(super) fn buy_ahead(
+    pass: &mut Pass,
+    request: &PlacementRequest,
+    machine: &PlannedMachine,
+    old: &Claim,
+    trigger: Trigger,
+    why: &str,
+) -> bool {
+    let pods: Vec<&Pod> = pass.pods_on(&old.name);
+    let Some(first) = pods.first() else { return false };
+    let Some(pool) = pass.world.pools.get(&machine.node_pool) else { return false };
+    let Some(policy) = request.pools.iter().find(|p| p.name == pool.name) else { return false };
+    let Some(class) = ready_classes(pass, pool).get(&machine.pool.zone).copied() else { return false };
+    let Ok((need, _)) = &first.need else { return false };
+    let judgement = placement::judge_chosen(request, need, policy, Some(&machine.pool));
+    let Some(mut decision) = decision(pass, request, Outcome::Launch, pool, need, &pods, judgement) else { return false };
+    let id = derive_uuid(&["takes-over", old.uid.as_str(), &pass.now.0.to_string()]).simple().to_string();
+    let name = ClaimName::from(format!("lt-{}", &id[..12]));
+    decision.trigger = trigger;
+    decision.from_claim = Some(old.name.clone());
+    decision.claim = Some(name.clone());
+    decision.text = format!("{why}; bought ahead: {}", wording::placed(&decision.judgement));
+    let Some(base) = spec_of(pass, machine, pool, class) else { return false };
+    let bought_for = pods.iter().map(|pod| pod.identity.clone()).collect();
+    let spec = ClaimSpec { decision: decision.id, trigger, bought_for, takes_over: Some(old.name.clone()), ..base };
+    let create = Action::Cluster(ClusterAction::CreateClaim { name: name.clone(), spec: Box::new(spec) });
+    let lanes = vec![Lane::Claim(old.name.clone()), Lane::Claim(name)];
+    pass.step(lanes, vec![LedgerRecord::Decision(Box::new(decision))], vec![create])
+}
+
 /// Claim names are made of the first pod and its attempt: two operators that decide the same collide on the name, and only one buys.
 fn claim_name(pod: &Pod) -> ClaimName {
     let id = derive_uuid(&["claim", pod.identity.uid.as_str(), &pod.attempt.to_string()]).simple().to_string();
@@ -374,6 +405,7 @@ fn spec_of(pass: &Pass, machine: &PlannedMachine, pool: &NodePool, class: &NodeC
         subnet: class.zones.get(&machine.pool.zone)?.clone(),
         tags: class.tags.clone(),
         bought_for: Vec::new(),
+        takes_over: None,
     })
 }
 

@@ -75,7 +75,8 @@ fn launch(pass: &mut Pass, claim: &Claim) {
     match claim.status.launch_asked_at {
         None => {
             let unwanted = claim.deleting || pass.pool_of(claim).is_none_or(|p| p.deleting);
-            let untaken = pass.pods_on(&claim.name).is_empty();
+            let takes_over = claim.spec.takes_over.as_ref().and_then(|old| pass.world.claims.get(old)).is_some_and(Claim::takes_work);
+            let untaken = !takes_over && pass.pods_on(&claim.name).is_empty();
             if unwanted || (untaken && pass.due(claim.created_at, UNTAKEN_GRACE)) {
                 pass.step(lane(claim), Vec::new(), vec![cluster(ClusterAction::RemoveClaim { claim: claim.name.clone() })]);
                 return;

@@ -5,6 +5,9 @@
 //!
 //! Guards, all of which must hold: the ledger takes records; every pod on the machine can surge; the machine is older than its pool's
 //! dwell; nothing of the same workload is being moved; the saving is at least the pool's share of what is paid now. One move a pass.
+//!
+//! The cheaper machine is bought first, and the old one is left only when the new one is Ready: an offer that turns out not to be there
+//! costs nothing and moves nobody.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +16,7 @@ use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSub
 use crate::core::decision::{Outcome, Trigger, Workload};
 use crate::core::market::CapacityType;
 use crate::core::money::MicroUsdPerHour;
-use crate::core::placement::{self, Demand, Placement, PlacementRequest};
+use crate::core::placement::{self, Demand, Placement, PlacementRequest, Target};
 use crate::core::record::LedgerRecord;
 use crate::core::world::{Claim, Lane, Mobility, MoveMark, Pod};
 
@@ -47,11 +50,17 @@ fn paid_now(pass: &Pass, claim: &Claim) -> MicroUsdPerHour {
     super::facts::current_price(pass, &claim.spec.capacity).unwrap_or(claim.spec.price_per_hour)
 }
 
-fn alternative(pass: &Pass, claim: &Claim) -> Placement {
+fn move_if_cheaper(pass: &mut Pass, claim: &Claim) -> bool {
+    let Some(pool) = pass.pool_of(claim) else { return false };
+    let successor = pass.world.claims.values().find(|c| c.spec.takes_over.as_ref() == Some(&claim.name) && c.takes_work());
+    if successor.is_some_and(|c| c.status.node_ready_at.is_none()) {
+        return false;
+    }
     let demands: Vec<Demand> = pass.pods_on(&claim.name).iter().filter_map(|pod| buying::demand_of(pass, pod)).collect();
-    let (room, pools) = (buying::free_room(pass, &BTreeSet::from([claim.name.clone()])), buying::pool_policies(pass));
-    let settings = buying::placement_settings(pass);
-    placement::place(&PlacementRequest {
+    let mut room = buying::free_room(pass, &BTreeSet::from([claim.name.clone()]));
+    room.retain(|r| r.ready);
+    let (pools, settings) = (buying::pool_policies(pass), buying::placement_settings(pass));
+    let request = PlacementRequest {
         catalog: &pass.world.catalog,
         market: &pass.world.market,
         demands: &demands,
@@ -59,30 +68,48 @@ fn alternative(pass: &Pass, claim: &Claim) -> Placement {
         pools: &pools,
         now: pass.now,
         settings: &settings,
-    })
-}
-
-fn move_if_cheaper(pass: &mut Pass, claim: &Claim) -> bool {
-    let Some(pool) = pass.pool_of(claim) else { return false };
-    let better = alternative(pass, claim);
+    };
+    let better = placement::place(&request);
     let (now, then) = (paid_now(pass, claim), better.price_per_hour);
     let enough = i128::from(then.0) * 1_000 <= i128::from(now.0) * i128::from(1_000 - pool.return_min_saving_per_mille);
     if !better.unplaced.is_empty() || !enough {
         return false;
     }
-    let to_spot = better.machines.iter().any(|m| m.pool.capacity_type == CapacityType::Spot);
-    let trigger = match claim.spec.capacity.capacity_type {
-        CapacityType::OnDemand if to_spot => Trigger::ReturnToSpot,
-        _ => Trigger::CheaperOffer,
-    };
-    let goes_to: Vec<String> = better.machines.iter().map(|m| m.pool.to_string()).collect();
-    let place = if goes_to.is_empty() { "room on machines we have".to_owned() } else { goes_to.join(" and ") };
-    let text = format!(
-        "{} costs ${now}/h, {place} would cost ${then}/h: {}, the pool asks for {} % at least",
+    let trigger = trigger_of(pass, claim, &better);
+    let place = if better.machines.is_empty() { "room on machines we have".to_owned() } else { names(&better) };
+    let why = format!(
+        "{} costs ${now}/h, {place} would cost ${then}/h more: {}, the pool asks for {} % at least",
         claim.spec.capacity,
         wording::trigger(trigger),
         pool.return_min_saving_per_mille / 10
     );
+    // One successor at a time: whatever the placement says of it, a second is never bought beside it.
+    let ahead = successor.is_some();
+    match better.machines.as_slice() {
+        [] => leave(pass, claim, trigger, why),
+        [machine] if !ahead => buying::buy_ahead(pass, &request, machine, claim, trigger, &why),
+        // One machine for several cheaper ones: they are bought one by one, as the replacements wait.
+        _ => false,
+    }
+}
+
+fn names(placement: &Placement) -> String {
+    placement.machines.iter().map(|m| m.pool.to_string()).collect::<Vec<_>>().join(" and ")
+}
+
+fn trigger_of(pass: &Pass, claim: &Claim, better: &Placement) -> Trigger {
+    let rooms = better.assignments.iter().filter_map(|a| match &a.target {
+        Target::ExistingRoom(name) => pass.claims.get(name).map(|c| c.spec.capacity.capacity_type),
+        Target::NewMachine(index) => better.machines.get(*index).map(|m| m.pool.capacity_type),
+    });
+    let to_spot = rooms.into_iter().all(|capacity_type| capacity_type == CapacityType::Spot);
+    match claim.spec.capacity.capacity_type {
+        CapacityType::OnDemand if to_spot => Trigger::ReturnToSpot,
+        _ => Trigger::CheaperOffer,
+    }
+}
+
+fn leave(pass: &mut Pass, claim: &Claim, trigger: Trigger, text: String) -> bool {
     let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, text.clone());
     let moving = Some(MoveMark { decision: decision.id, trigger, decided_at: pass.now });
     let patch = Box::new(ClaimPatch { moving, ..ClaimPatch::default() });

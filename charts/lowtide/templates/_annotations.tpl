@@ -1,0 +1,63 @@
+{{/*
+Every annotation an owner may write: its key below lowtide.dev/, the CEL test of its value `v`, and what is expected, in words.
+Spans are hours, minutes and seconds in that order, as in 1h30m; a test on "[1-9]" keeps 0h out.
+*/}}
+{{- define "lowtide.annotations" -}}
+- key: workload
+  test: v in ["inference", "batch"]
+  expected: inference or batch
+- key: gpu-memory
+  test: v.matches("^[0-9]{1,6}([.][0-9]{1,3})?(Mi|Gi)$") && quantity(v).isGreaterThan(quantity("0"))
+  expected: memory per GPU in Mi or Gi, above 0, as in 20Gi
+- key: gpu-models
+  test: v.size() <= 512 && v.matches("^[a-z0-9]+(-[a-z0-9]+)*(,[a-z0-9]+(-[a-z0-9]+)*)*$")
+  expected: GPU models in lower case, separated by commas without spaces, as in l4,a10g
+- key: regions
+  test: v.size() <= 512 && v.matches("^[a-z0-9*]+(-[a-z0-9*]+)*(,[a-z0-9*]+(-[a-z0-9*]+)*)*$")
+  expected: AWS regions or patterns, separated by commas without spaces, as in us-*,eu-west-1
+- key: capacity
+  test: v in ["spot-first", "spot-only", "on-demand"]
+  expected: spot-first, spot-only or on-demand
+- key: max-price-per-gpu-hour
+  test: v.matches("^[0-9]{1,4}([.][0-9]{1,6})?$") && v.matches("[1-9]")
+  expected: US dollars per GPU-hour above 0, with at most six decimals and no currency sign, as in 1.20
+- key: deadline
+  test: v.matches("[1-9]") && (v.matches("^([0-9]{1,4}h)?([0-9]{1,4}m)?([0-9]{1,6}s)?$") || !format.datetime().validate(v).hasValue())
+  expected: a span from the pod's creation, as in 26h or 1h30m, or a point in time, as in 2026-12-31T18:00:00Z
+- key: expected-runtime
+  test: v.matches("[1-9]") && v.matches("^([0-9]{1,4}h)?([0-9]{1,4}m)?([0-9]{1,6}s)?$")
+  expected: a span in hours, minutes and seconds, as in 6h or 1h30m
+- key: checkpoint-grace
+  test: v.matches("[1-9]") && v.matches("^([0-9]{1,4}h)?([0-9]{1,4}m)?([0-9]{1,6}s)?$")
+  expected: a span in hours, minutes and seconds, as in 60s
+- key: standby
+  test: v.matches("^(100|[1-9]?[0-9])$")
+  expected: a whole number of warm slots from 0 to 100
+- key: data-gib
+  test: v.matches("^[0-9]{1,6}$")
+  expected: a whole number of GiB, as in 40
+- key: data-region
+  test: v.matches("^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$")
+  expected: one AWS region, as in us-east-1
+{{- end -}}
+
+{{/* Annotations only lowtide writes, on pods. */}}
+{{- define "lowtide.operatorKeys" -}}
+["claim", "decision", "baseline", "attempt", "replaces", "let-go", "workload-ref"]
+{{- end -}}
+
+{{/* The annotations of the pod, or of the pod template, in `object` or `oldObject`: a plain map, never an optional. */}}
+{{- define "lowtide.notesOf" -}}
+(request.kind.kind == "Pod" ? dyn({{ . }}).metadata :
+ request.kind.kind == "CronJob" ? dyn({{ . }}).spec.jobTemplate.spec.template.?metadata.orValue({}) :
+ dyn({{ . }}).spec.template.?metadata.orValue({})).?annotations.orValue({})
+{{- end -}}
+
+{{/* Whether a container of the pod, or of the pod template, in `object` or `oldObject` has a GPU limit. */}}
+{{- define "lowtide.hasGpuIn" -}}
+[request.kind.kind == "Pod" ? dyn({{ . }}).spec :
+ request.kind.kind == "CronJob" ? dyn({{ . }}).spec.jobTemplate.spec.template.spec :
+ dyn({{ . }}).spec.template.spec].exists(s,
+   (s.?containers.orValue([]) + s.?initContainers.orValue([])).exists(c,
+     quantity(string(c.?resources.?limits[?"nvidia.com/gpu"].orValue("0"))).isGreaterThan(quantity("0"))))
+{{- end -}}

@@ -1,0 +1,183 @@
+//! Buying and ending machines: launch templates, CreateFleet of one, TerminateInstances.
+//!
+//! Decides: how a frozen [`Launch`] is worded, so that the same launch is the same request, byte for byte.
+//! Does not: choose what to buy, or try again.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_ec2::operation::create_fleet::CreateFleetOutput;
+use aws_sdk_ec2::types::{
+    DefaultTargetCapacityType, FleetLaunchTemplateConfigRequest, FleetLaunchTemplateOverridesRequest,
+    FleetLaunchTemplateSpecificationRequest, FleetType, InstanceType as SdkInstanceType, LaunchTemplateHttpTokensState,
+    LaunchTemplateIamInstanceProfileSpecificationRequest, LaunchTemplateInstanceMetadataEndpointState,
+    LaunchTemplateInstanceMetadataOptionsRequest, LaunchTemplateInstanceMetadataTagsState, RequestLaunchTemplateData, ResourceType,
+    ShutdownBehavior, TargetCapacitySpecificationRequest,
+};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+use crate::core::ids::{InstanceId, Region};
+use crate::core::market::CapacityType;
+use crate::engine::ports::{CloudError, Launch, LaunchTemplate, tags};
+
+use super::AwsCloud;
+use super::conversion::{needed, tag_specification};
+use super::errors::{classify_in_fleet, from_sdk};
+
+/// The tag of a launch template that names its node class.
+pub const CLASS_TAG: &str = "lowtide-class";
+
+/// Templates are never changed, only made: the content is in the name.
+const ONLY_VERSION: &str = "1";
+
+impl AwsCloud {
+    /// Makes the template, or finds the one of that name.
+    pub(super) async fn create_or_find_template(&self, template: &LaunchTemplate) -> Result<String, CloudError> {
+        let own = [(tags::CLUSTER, self.settings.cluster.as_str()), (CLASS_TAG, template.class.as_str())];
+        let own: BTreeMap<String, String> = own.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let clients = self.clients(&template.region);
+        let made = clients
+            .ec2
+            .create_launch_template()
+            .launch_template_name(&template.name)
+            .client_token(&template.client_token)
+            .launch_template_data(template_data(template))
+            .tag_specifications(tag_specification(ResourceType::LaunchTemplate, &own))
+            .send()
+            .await;
+        match made {
+            Ok(_) => Ok(ONLY_VERSION.to_owned()),
+            Err(error) => {
+                let exists = ["InvalidLaunchTemplateName.AlreadyExistsException", "IdempotentParameterMismatch"];
+                match error.as_service_error().and_then(|fault| fault.code()) {
+                    Some(code) if exists.contains(&code) => self.find_template(template).await,
+                    _ => Err(from_sdk("CreateLaunchTemplate", &template.region, error)),
+                }
+            }
+        }
+    }
+
+    async fn find_template(&self, template: &LaunchTemplate) -> Result<String, CloudError> {
+        let region = &template.region;
+        let found = self.clients(region).ec2.describe_launch_templates().launch_template_names(&template.name).send().await;
+        let found = found.map_err(|error| from_sdk("DescribeLaunchTemplates", region, error))?;
+        // Somebody else may have added a version; ours stays the first.
+        needed(found.launch_templates().first(), "DescribeLaunchTemplates", &template.name).map(|_| ONLY_VERSION.to_owned())
+    }
+
+    /// Buys one machine.
+    pub(super) async fn create_fleet_of_one(&self, launch: &Launch) -> Result<InstanceId, CloudError> {
+        let region = &launch.pool.region;
+        let target = match launch.pool.capacity_type {
+            CapacityType::Spot => DefaultTargetCapacityType::Spot,
+            CapacityType::OnDemand => DefaultTargetCapacityType::OnDemand,
+            CapacityType::Reserved => {
+                return Err(CloudError::Refused {
+                    code: "NotSent".to_owned(),
+                    message: format!("{} is prepaid capacity, and a launch does not name its reservation yet", launch.pool),
+                });
+            }
+        };
+        let override_ = FleetLaunchTemplateOverridesRequest::builder()
+            .instance_type(SdkInstanceType::from(launch.pool.instance_type.as_str()))
+            .subnet_id(&launch.subnet)
+            .build();
+        let template = FleetLaunchTemplateSpecificationRequest::builder()
+            .launch_template_name(&launch.launch_template)
+            .version(&launch.launch_template_version)
+            .build();
+        let capacity = TargetCapacitySpecificationRequest::builder().total_target_capacity(1).default_target_capacity_type(target).build();
+        let mut ask = self
+            .clients(region)
+            .ec2_once
+            .create_fleet()
+            .r#type(FleetType::Instant)
+            .client_token(&launch.client_token)
+            .launch_template_configs(
+                FleetLaunchTemplateConfigRequest::builder().launch_template_specification(template).overrides(override_).build(),
+            )
+            .target_capacity_specification(capacity);
+        for kind in [ResourceType::Instance, ResourceType::Volume, ResourceType::Fleet] {
+            ask = ask.tag_specifications(tag_specification(kind, &launch.tags));
+        }
+        let answer = ask.send().await.map_err(|error| from_sdk("CreateFleet", region, error))?;
+        instance_of(&answer)
+    }
+
+    /// Ends an instance. EC2 forgets an instance an hour after its end, and then says it does not exist: that is no fault.
+    /// It says the same for a moment after a launch; whoever wants to be sure looks at [`crate::engine::ports::Cloud::instances`].
+    pub(super) async fn end_instance(&self, region: &Region, instance: &InstanceId) -> Result<(), CloudError> {
+        let answer = self.clients(region).ec2.terminate_instances().instance_ids(instance.as_str()).send().await;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(error) if error.as_service_error().and_then(|fault| fault.code()) == Some("InvalidInstanceID.NotFound") => Ok(()),
+            Err(error) => Err(from_sdk("TerminateInstances", region, error)),
+        }
+    }
+}
+
+fn template_data(template: &LaunchTemplate) -> RequestLaunchTemplateData {
+    let metadata = LaunchTemplateInstanceMetadataOptionsRequest::builder()
+        .http_endpoint(LaunchTemplateInstanceMetadataEndpointState::Enabled)
+        .http_tokens(LaunchTemplateHttpTokensState::Required)
+        // Pods must not reach the node's credentials; the node agent runs in the host's network.
+        .http_put_response_hop_limit(1)
+        .instance_metadata_tags(LaunchTemplateInstanceMetadataTagsState::Enabled)
+        .build();
+    let profile =
+        template.instance_profile.as_ref().map(|name| LaunchTemplateIamInstanceProfileSpecificationRequest::builder().name(name).build());
+    RequestLaunchTemplateData::builder()
+        .image_id(&template.image)
+        .set_security_group_ids(Some(template.security_groups.clone()))
+        .set_iam_instance_profile(profile)
+        .user_data(aws_smithy_types::base64::encode(&template.user_data))
+        .instance_initiated_shutdown_behavior(ShutdownBehavior::Terminate)
+        .metadata_options(metadata)
+        .build()
+}
+
+/// What a fleet of one came to. HTTP 200 without an instance is normal: the reason is among the errors.
+fn instance_of(answer: &CreateFleetOutput) -> Result<InstanceId, CloudError> {
+    if let Some(id) = answer.instances().iter().flat_map(|set| set.instance_ids()).next() {
+        return Ok(id.as_str().into());
+    }
+    match answer.errors().first() {
+        Some(error) => Err(classify_in_fleet(error.error_code().unwrap_or("(no code)"), error.error_message().unwrap_or_default())),
+        None => Err(CloudError::Unknown { message: "CreateFleet answered with neither an instance nor an error".to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_ec2::types::{CreateFleetError, CreateFleetInstance};
+
+    #[test]
+    fn a_fleet_answer_is_its_instance_its_error_or_no_answer() {
+        let failed = CreateFleetError::builder().error_code("InsufficientInstanceCapacity").error_message("none").build();
+        let empty = CreateFleetOutput::builder().errors(failed.clone()).build();
+        assert!(matches!(instance_of(&empty), Err(CloudError::NoCapacity { .. })));
+        let bought =
+            CreateFleetOutput::builder().errors(failed).instances(CreateFleetInstance::builder().instance_ids("i-1").build()).build();
+        assert_eq!(instance_of(&bought).unwrap().as_str(), "i-1");
+        assert!(matches!(instance_of(&CreateFleetOutput::builder().build()), Err(CloudError::Unknown { .. })));
+    }
+
+    #[test]
+    fn a_template_demands_imdsv2_and_keeps_pods_away_from_it() {
+        let data = template_data(&LaunchTemplate {
+            region: "us-east-1".into(),
+            class: "use1".into(),
+            name: "lowtide-1".into(),
+            image: "ami-1".into(),
+            security_groups: vec!["sg-1".into()],
+            instance_profile: Some("node".into()),
+            user_data: "#cloud-config\n".into(),
+            client_token: "t".into(),
+        });
+        let metadata = data.metadata_options().unwrap();
+        assert_eq!(metadata.http_tokens(), Some(&LaunchTemplateHttpTokensState::Required));
+        assert_eq!(metadata.http_put_response_hop_limit(), Some(1));
+        assert_eq!(data.user_data(), Some("I2Nsb3VkLWNvbmZpZwo="));
+        assert_eq!(data.iam_instance_profile().unwrap().name(), Some("node"));
+    }
+}

@@ -1,0 +1,158 @@
+//! Our instances as EC2 describes them, with what their spot requests say.
+//!
+//! Found by tag, never by remembered ids: describe calls may not see a new instance yet, and an id we forgot must still be found.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_ec2::types::{Instance as SdkInstance, InstanceLifecycleType, InstanceStateName};
+
+use crate::core::ids::Region;
+use crate::core::market::{CapacityPool, CapacityType};
+use crate::core::time::Timestamp;
+use crate::engine::ports::{CloudError, Instance, InstanceState, tags};
+
+use super::conversion::{filter, needed, tag_map, timestamp};
+use super::errors::from_sdk;
+use super::{AwsCloud, all_pages};
+
+/// `MaxResults` of both describe calls goes to 1,000 (EC2 API reference).
+const PAGE: i32 = 1_000;
+/// A filter takes at most 200 values (EC2 API reference, "Filtering").
+const FILTER_VALUES: usize = 200;
+
+/// Statuses of a spot request by which EC2 takes an instance back, or has.
+///
+/// Source: EC2 user guide, "Get the status of a Spot Instance request". On a terminate-type interruption the request goes to
+/// `instance-terminated-no-capacity` at once, while the instance runs on for two minutes.
+const TAKING_BACK: [&str; 10] = [
+    "marked-for-stop",
+    "marked-for-termination",
+    "instance-terminated-by-price",
+    "instance-terminated-by-service",
+    "instance-terminated-by-experiment",
+    "instance-terminated-no-capacity",
+    "instance-terminated-capacity-oversubscribed",
+    "instance-terminated-launch-group-constraint",
+    "instance-stopped-by-price",
+    "instance-stopped-no-capacity",
+];
+
+/// What a spot request says, and since when.
+type SpotStatus = (String, Timestamp);
+
+impl AwsCloud {
+    /// All instances of `cluster`, in order of their ids.
+    pub(super) async fn tagged_instances(&self, region: &Region, cluster: &str) -> Result<Vec<Instance>, CloudError> {
+        let clients = self.clients(region);
+        let ask =
+            clients.ec2.describe_instances().filters(filter(format!("tag:{}", tags::CLUSTER), [cluster.to_owned()])).max_results(PAGE);
+        let found = all_pages("DescribeInstances", |token| {
+            let ask = ask.clone().set_next_token(token);
+            async move {
+                let page = ask.send().await.map_err(|error| from_sdk("DescribeInstances", region, error))?;
+                let instances = page.reservations.unwrap_or_default().into_iter().flat_map(|it| it.instances.unwrap_or_default());
+                Ok((instances.collect(), page.next_token))
+            }
+        })
+        .await?;
+        let statuses = self.spot_statuses(region, &found).await?;
+        let mut instances = Vec::with_capacity(found.len());
+        for instance in &found {
+            instances.push(self.read_instance(region, instance, &statuses).await?);
+        }
+        instances.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(instances)
+    }
+
+    /// The statuses of the spot requests behind `instances`. Asked for by filter: EC2 forgets a request four hours after its end,
+    /// and asking by id for a forgotten one would fail as a whole.
+    async fn spot_statuses(&self, region: &Region, instances: &[SdkInstance]) -> Result<BTreeMap<String, SpotStatus>, CloudError> {
+        let clients = self.clients(region);
+        let requests: Vec<String> = instances.iter().filter_map(|it| it.spot_instance_request_id()).map(str::to_owned).collect();
+        let mut statuses = BTreeMap::new();
+        for some in requests.chunks(FILTER_VALUES) {
+            let ask =
+                clients.ec2.describe_spot_instance_requests().filters(filter("spot-instance-request-id", some.to_vec())).max_results(PAGE);
+            let rows = all_pages("DescribeSpotInstanceRequests", |token| {
+                let ask = ask.clone().set_next_token(token);
+                async move {
+                    let page = ask.send().await.map_err(|error| from_sdk("DescribeSpotInstanceRequests", region, error))?;
+                    Ok((page.spot_instance_requests.unwrap_or_default(), page.next_token))
+                }
+            })
+            .await?;
+            statuses.extend(rows.into_iter().filter_map(|row| {
+                let status = row.status?;
+                Some((row.spot_instance_request_id?, (status.code?, timestamp(&status.update_time?)?)))
+            }));
+        }
+        Ok(statuses)
+    }
+
+    async fn read_instance(
+        &self,
+        region: &Region,
+        found: &SdkInstance,
+        statuses: &BTreeMap<String, SpotStatus>,
+    ) -> Result<Instance, CloudError> {
+        const CALL: &str = "DescribeInstances";
+        let placement = needed(found.placement(), CALL, "Placement")?;
+        let zone = self.zone_id(region, placement.availability_zone_id(), placement.availability_zone()).await?;
+        let is_spot = found.instance_lifecycle() == Some(&InstanceLifecycleType::Spot);
+        let capacity_type = match (is_spot, found.capacity_reservation_id()) {
+            (true, _) => CapacityType::Spot,
+            (false, Some(_)) => CapacityType::Reserved,
+            (false, None) => CapacityType::OnDemand,
+        };
+        let instance_type = needed(found.instance_type(), CALL, "InstanceType")?.as_str().into();
+        let taken_back = found.spot_instance_request_id().and_then(|id| statuses.get(id)).filter(|it| TAKING_BACK.contains(&it.0.as_str()));
+        Ok(Instance {
+            id: needed(found.instance_id(), CALL, "InstanceId")?.into(),
+            pool: CapacityPool { region: region.clone(), zone, instance_type, capacity_type },
+            state: needed(found.state().and_then(|state| state.name()).and_then(instance_state), CALL, "a known instance state")?,
+            launched_at: needed(found.launch_time().and_then(timestamp), CALL, "LaunchTime")?,
+            ended_at: found.state_transition_reason().and_then(transition_time),
+            state_reason: found.state_reason().and_then(|reason| reason.code()).map(str::to_owned),
+            spot_request_status: taken_back.cloned(),
+            tags: tag_map(found.tags()),
+        })
+    }
+}
+
+/// EC2's state as ours. We never stop an instance; one that is stopped no longer serves, and is not gone.
+pub(super) fn instance_state(name: &InstanceStateName) -> Option<InstanceState> {
+    match name {
+        InstanceStateName::Pending => Some(InstanceState::Pending),
+        InstanceStateName::Running => Some(InstanceState::Running),
+        InstanceStateName::ShuttingDown | InstanceStateName::Stopping | InstanceStateName::Stopped => Some(InstanceState::ShuttingDown),
+        InstanceStateName::Terminated => Some(InstanceState::Terminated),
+        _ => None,
+    }
+}
+
+/// The time in a `StateTransitionReason` such as `User initiated (2026-11-23 22:48:48 GMT)`: EC2 says it nowhere else, and not always.
+fn transition_time(reason: &str) -> Option<Timestamp> {
+    let (_, inside) = reason.rsplit_once('(')?;
+    let (text, _) = inside.split_once(" GMT)")?;
+    super::conversion::parse_rfc3339(&format!("{}Z", text.replacen(' ', "T", 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_an_instance_is_read_where_ec2_says_it() {
+        let ended = transition_time("User initiated (2026-07-20 13:44:30 GMT)").unwrap();
+        assert_eq!(ended.to_rfc3339(), "2026-07-20T13:44:30.000Z");
+        for silent in ["", "User initiated", "Server.SpotInstanceTermination: Spot instance termination", "x (soon GMT)"] {
+            assert_eq!(transition_time(silent), None, "{silent}");
+        }
+    }
+
+    #[test]
+    fn a_stopped_instance_is_on_its_way_out_and_a_new_state_is_not_guessed() {
+        assert_eq!(instance_state(&InstanceStateName::Stopped), Some(InstanceState::ShuttingDown));
+        assert_eq!(instance_state(&InstanceStateName::from("dreaming")), None);
+    }
+}

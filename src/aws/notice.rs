@@ -1,0 +1,130 @@
+//! Reading EventBridge's envelopes: which events are notices, and which texts are not.
+//!
+//! Strict on purpose: a message we only half understand must be seen by somebody, not guessed at.
+
+use aws_sdk_ec2::types::InstanceStateName;
+use serde::Deserialize;
+
+use crate::core::ids::Region;
+use crate::engine::ports::{MalformedMessage, Notice, NoticeKind};
+
+use super::conversion::parse_rfc3339;
+use super::instances::instance_state;
+
+/// EventBridge's envelope; more fields than these are allowed, as AWS adds some now and then.
+#[derive(Deserialize)]
+struct Envelope {
+    version: String,
+    source: String,
+    #[serde(rename = "detail-type")]
+    detail_type: String,
+    time: String,
+    region: String,
+    detail: Detail,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Detail {
+    instance_id: String,
+    instance_action: Option<String>,
+    state: Option<String>,
+}
+
+/// The notice in a message from the queue of `region`.
+///
+/// # Errors
+/// [`MalformedMessage`] with the text and the fault when it is not one of the events we know, or comes from another region.
+pub fn parse(text: &str, region: &Region) -> Result<Notice, MalformedMessage> {
+    read(text, region).map_err(|fault| MalformedMessage { fault, text: text.to_owned() })
+}
+
+fn read(text: &str, region: &Region) -> Result<Notice, String> {
+    let event: Envelope = serde_json::from_str(text).map_err(|error| format!("not an EventBridge event about an instance: {error}"))?;
+    let expect = |what: &str, wanted: &str, found: &str| match wanted == found {
+        true => Ok(()),
+        false => Err(format!("expected {what} {wanted:?}, found {found:?}")),
+    };
+    expect("version", "0", &event.version)?;
+    expect("source", "aws.ec2", &event.source)?;
+    expect("region", region.as_str(), &event.region)?;
+    if !event.detail.instance_id.starts_with("i-") {
+        return Err(format!("expected an instance id, found {:?}", event.detail.instance_id));
+    }
+    let sent_at = parse_rfc3339(&event.time).ok_or_else(|| format!("expected an RFC 3339 time, found {:?}", event.time))?;
+    let kind = kind(&event)?;
+    Ok(Notice { instance: event.detail.instance_id.into(), region: region.clone(), kind, sent_at })
+}
+
+fn kind(event: &Envelope) -> Result<NoticeKind, String> {
+    match event.detail_type.as_str() {
+        "EC2 Spot Instance Interruption Warning" => match event.detail.instance_action.as_deref() {
+            Some("terminate" | "stop" | "hibernate") => Ok(NoticeKind::Interruption),
+            other => Err(format!("expected instance-action terminate, stop or hibernate, found {other:?}")),
+        },
+        "EC2 Instance Rebalance Recommendation" => Ok(NoticeKind::Rebalance),
+        "EC2 Instance State-change Notification" => {
+            let state = event.detail.state.as_deref().map(InstanceStateName::from);
+            let known = state.as_ref().and_then(instance_state);
+            known.map(NoticeKind::StateChange).ok_or_else(|| format!("expected a state of an instance, found {:?}", event.detail.state))
+        }
+        other => Err(format!("expected a spot interruption, rebalance or state-change event, found {other:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ports::InstanceState;
+    use serde_json::{Value, json};
+
+    fn event(detail_type: &str, detail: Value) -> Value {
+        json!({
+            "version": "0", "id": "6a7e8feb-b491-4cf7-a9f1-bf3703467718", "detail-type": detail_type, "source": "aws.ec2",
+            "account": "123456789012", "time": "2026-07-20T13:44:30Z", "region": "us-east-1",
+            "resources": ["arn:aws:ec2:us-east-1:123456789012:instance/i-0123456789abcdef0"], "detail": detail
+        })
+    }
+    fn warning() -> Value {
+        event("EC2 Spot Instance Interruption Warning", json!({"instance-id": "i-0123456789abcdef0", "instance-action": "terminate"}))
+    }
+    fn read(event: &Value) -> Result<Notice, MalformedMessage> {
+        parse(&event.to_string(), &"us-east-1".into())
+    }
+
+    #[test]
+    fn each_event_we_subscribe_to_becomes_its_notice() {
+        let id = json!({"instance-id": "i-0123456789abcdef0"});
+        let state = json!({"instance-id": "i-0123456789abcdef0", "state": "shutting-down"});
+        for (event, kind) in [
+            (warning(), NoticeKind::Interruption),
+            (event("EC2 Instance Rebalance Recommendation", id), NoticeKind::Rebalance),
+            (event("EC2 Instance State-change Notification", state), NoticeKind::StateChange(InstanceState::ShuttingDown)),
+        ] {
+            let notice = read(&event).unwrap();
+            assert_eq!((notice.kind, notice.instance.as_str()), (kind, "i-0123456789abcdef0"));
+            assert_eq!(notice.sent_at.to_rfc3339(), "2026-07-20T13:44:30.000Z");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_kept_with_its_fault() {
+        for (pointer, value, fault) in [
+            ("/version", json!("1"), "version"),
+            ("/source", json!("aws.health"), "source"),
+            ("/region", json!("eu-west-1"), "region"),
+            ("/time", json!("yesterday"), "time"),
+            ("/detail-type", json!("EC2 Fleet Error"), "EC2 Fleet Error"),
+            ("/detail/instance-id", json!("vol-1"), "instance id"),
+            ("/detail/instance-action", json!("explode"), "explode"),
+            ("/detail", json!({}), "instance-id"),
+        ] {
+            let mut other = warning();
+            *other.pointer_mut(pointer).unwrap() = value;
+            let malformed = read(&other).unwrap_err();
+            assert!(malformed.fault.contains(fault), "{pointer}: {malformed}");
+            assert_eq!(malformed.text, other.to_string());
+        }
+        assert!(parse("not json", &"us-east-1".into()).is_err());
+    }
+}

@@ -1,0 +1,135 @@
+//! What machines cost now: DescribeSpotPriceHistory and the Pricing API.
+//!
+//! A pool without a row has no price here, and nobody makes one up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_ec2::types::{InstanceType as SdkInstanceType, SpotPrice};
+use aws_sdk_pricing::types::{Filter, FilterType};
+
+use crate::core::ids::{InstanceType, Region, ZoneId};
+use crate::core::market::{CapacityType, PriceSource};
+use crate::engine::ports::{CloudError, Quote};
+
+use super::conversion::{date_time, timestamp};
+use super::errors::from_sdk;
+use super::{AwsCloud, all_pages, price_list};
+
+/// Where the Pricing API is; it knows the prices of all commercial regions.
+pub const PRICING_REGION: &str = "us-east-1";
+
+/// Linux is sold under two descriptions: the second is what every account of today has, the first what old rows say.
+const LINUX: [&str; 2] = ["Linux/UNIX", "Linux/UNIX (Amazon VPC)"];
+
+/// Rows per page: EC2 documents no cap, and gives fewer when it likes.
+const SPOT_PAGE: i32 = 1_000;
+
+/// Products per page: `MaxResults` of GetProducts goes to 100.
+const PRODUCTS_PAGE: i32 = 100;
+
+impl AwsCloud {
+    /// One quote per pool of `types` that has a spot price.
+    pub(super) async fn current_spot_prices(&self, region: &Region, types: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
+        // Asking for no type would mean all of them.
+        if types.is_empty() {
+            return Ok(Vec::new());
+        }
+        let clients = self.clients(region);
+        let ask = clients
+            .ec2
+            .describe_spot_price_history()
+            .set_instance_types(Some(types.iter().map(|it| SdkInstanceType::from(it.as_str())).collect()))
+            .set_product_descriptions(Some(LINUX.map(str::to_owned).to_vec()))
+            // With a start of now, EC2 gives each pool's last change before it: the price that holds.
+            .start_time(date_time(self.settings.clock.now()))
+            .max_results(SPOT_PAGE);
+        let rows = all_pages("DescribeSpotPriceHistory", |token| {
+            let ask = ask.clone().set_next_token(token);
+            async move {
+                let page = ask.send().await.map_err(|error| from_sdk("DescribeSpotPriceHistory", region, error))?;
+                Ok((page.spot_price_history.unwrap_or_default(), page.next_token))
+            }
+        })
+        .await?;
+        let mut latest: BTreeMap<(ZoneId, InstanceType), Quote> = BTreeMap::new();
+        for row in rows {
+            let zone = self.zone_id(region, row.availability_zone_id(), row.availability_zone()).await?;
+            let Some(quote) = spot_quote(region, zone.clone(), &row) else {
+                tracing::warn!(%region, ?row, "a spot price row could not be read: the pool has no price from it");
+                continue;
+            };
+            let newest = latest.entry((zone, quote.instance_type.clone())).or_insert_with(|| quote.clone());
+            // Both descriptions of one change carry one price; should they ever differ, the dearer one holds.
+            if (quote.effective_from, quote.price_per_hour) > (newest.effective_from, newest.price_per_hour) {
+                *newest = quote;
+            }
+        }
+        Ok(latest.into_values().collect())
+    }
+
+    /// List prices of `types`: Linux, shared tenancy, nothing preinstalled.
+    ///
+    /// All types of the region are fetched, a dozen pages: by type it would be one question for each of them.
+    pub(super) async fn list_prices(&self, region: &Region, types: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
+        if types.is_empty() {
+            return Ok(Vec::new());
+        }
+        let pricing_region = Region::from(PRICING_REGION);
+        let clients = self.clients(&pricing_region);
+        let ask = clients.pricing.get_products().service_code("AmazonEC2").format_version("aws_v1").max_results(PRODUCTS_PAGE);
+        let ask = ask.set_filters(Some(product_filters(region)?));
+        let products = all_pages("GetProducts", |token| {
+            let ask = ask.clone().set_next_token(token);
+            let asked_in = &pricing_region;
+            async move {
+                let page = ask.send().await.map_err(|error| from_sdk("GetProducts", asked_in, error))?;
+                Ok((page.price_list.unwrap_or_default(), page.next_token))
+            }
+        })
+        .await?;
+        let wanted: BTreeSet<&InstanceType> = types.iter().collect();
+        let mut latest: BTreeMap<InstanceType, Quote> = BTreeMap::new();
+        for product in products {
+            let quote = match price_list::quote(&product, region) {
+                Ok(Some(quote)) if wanted.contains(&quote.instance_type) => quote,
+                Ok(_) => continue,
+                Err(fault) => {
+                    tracing::warn!(%region, %fault, "a product of the price list could not be read");
+                    continue;
+                }
+            };
+            let newest = latest.entry(quote.instance_type.clone()).or_insert_with(|| quote.clone());
+            if (quote.effective_from, quote.price_per_hour) > (newest.effective_from, newest.price_per_hour) {
+                *newest = quote;
+            }
+        }
+        Ok(latest.into_values().collect())
+    }
+}
+
+fn spot_quote(region: &Region, zone: ZoneId, row: &SpotPrice) -> Option<Quote> {
+    Some(Quote {
+        region: region.clone(),
+        zone: Some(zone),
+        instance_type: row.instance_type()?.as_str().into(),
+        capacity_type: CapacityType::Spot,
+        price_per_hour: row.spot_price()?.parse().ok()?,
+        effective_from: timestamp(row.timestamp()?)?,
+        source: PriceSource::SpotPriceHistory,
+    })
+}
+
+/// The plain on-demand Linux products of a region (the same attributes [`price_list`] checks).
+fn product_filters(region: &Region) -> Result<Vec<Filter>, CloudError> {
+    let wanted = [
+        ("regionCode", region.as_str()),
+        ("operatingSystem", "Linux"),
+        ("tenancy", "Shared"),
+        ("preInstalledSw", "NA"),
+        ("capacitystatus", "Used"),
+        ("marketoption", "OnDemand"),
+    ];
+    let filters = wanted.map(|(field, value)| Filter::builder().r#type(FilterType::TermMatch).field(field).value(value).build());
+    let not_built = |error| CloudError::Refused { code: "NotSent".to_owned(), message: format!("GetProducts could not be put: {error}") };
+    filters.into_iter().collect::<Result<_, _>>().map_err(not_built)
+}

@@ -1,0 +1,77 @@
+//! What can be wrong with a pod that asks for lowtide's capacity, and what its owner should do.
+
+/// One fault. Its sentence says what was expected, what came and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NeedError {
+    /// An annotation under our prefix that we do not know: most likely a spelling mistake.
+    #[error("annotation {key} is not known; known are {known}; correct it or take it away")]
+    UnknownAnnotation {
+        /// As it came.
+        key: String,
+        /// The keys an owner may write.
+        known: String,
+    },
+    /// An annotation that must be there.
+    #[error("annotation {key} is missing; expected {expected}")]
+    MissingAnnotation {
+        /// Its key.
+        key: String,
+        /// What it should say.
+        expected: &'static str,
+    },
+    /// A value that cannot be read.
+    #[error("annotation {key} is {value:?}; expected {expected}")]
+    BadAnnotation {
+        /// Its key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// A GPU model that no EC2 type has.
+    #[error("GPU model {model:?} is not in the catalog; known are {known}")]
+    UnknownModel {
+        /// As it came.
+        model: String,
+        /// The models of the catalog.
+        known: String,
+    },
+    /// A region, or a pattern that matches none.
+    #[error("region {pattern:?} matches no region with NVIDIA types; known are {known}")]
+    UnknownRegion {
+        /// As it came.
+        pattern: String,
+        /// The regions known.
+        known: String,
+    },
+    /// No container asks for a GPU.
+    #[error("no container has the limit nvidia.com/gpu; set it to the number of GPUs the pod needs")]
+    NoGpu,
+    /// A resource quantity that cannot be read.
+    #[error("{path} is {value:?}; expected a Kubernetes quantity of at least 0, as in 500m or 16Gi")]
+    BadQuantity {
+        /// Where.
+        path: String,
+        /// As it came.
+        value: String,
+    },
+    /// A scheduling constraint that lowtide would break if it took the pod.
+    #[error("{path} {what}, which lowtide does not honour; {advice}")]
+    NotHonoured {
+        /// Where in the pod.
+        path: String,
+        /// What it asks.
+        what: String,
+        /// What to do instead.
+        advice: &'static str,
+    },
+    /// Two constraints that no node can meet together.
+    #[error("{what} leave no {of} over; make them agree")]
+    Contradiction {
+        /// Which constraints.
+        what: &'static str,
+        /// Of what nothing is left.
+        of: &'static str,
+    },
+}

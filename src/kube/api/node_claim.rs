@@ -1,0 +1,278 @@
+//! `GpuNodeClaim`: one machine, the durable intent. Its spec is written before any money is spent and never changes.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::condition::Condition;
+use super::moment::Moment;
+use super::schema;
+use crate::core::decision::Trigger;
+use crate::core::market::{CapacityType, CoolDownCause};
+use crate::core::money::MicroUsdPerHour;
+
+/// What is bought, and why. Immutable: another machine is another claim.
+#[derive(CustomResource, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "lowtide.dev",
+    version = "v1",
+    kind = "GpuNodeClaim",
+    plural = "gpunodeclaims",
+    shortname = "gcl",
+    category = "lowtide",
+    status = "GpuNodeClaimStatus",
+    derive = "PartialEq",
+    doc = "One GPU machine: what was bought, why, at which price, and how far it is. Written by lowtide.",
+    selectable = ".spec.nodePool",
+    selectable = ".spec.region",
+    printcolumn(name = "Type", type_ = "string", json_path = ".spec.instanceType"),
+    printcolumn(name = "Zone", type_ = "string", json_path = ".spec.zone"),
+    printcolumn(name = "Capacity", type_ = "string", json_path = ".spec.capacityType"),
+    printcolumn(name = "$/h", type_ = "string", json_path = ".spec.pricePerHour"),
+    printcolumn(name = "Saved/h", type_ = "string", json_path = ".spec.savedPerHour"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Instance", type_ = "string", json_path = ".status.instanceId", priority = "1"),
+    printcolumn(name = "Pool", type_ = "string", json_path = ".spec.nodePool", priority = "1"),
+    printcolumn(name = "Node", type_ = "string", json_path = ".status.nodeName", priority = "1"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".spec.reason", priority = "1")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self == oldSelf").message("the spec of a GpuNodeClaim cannot change: it says what was bought"))]
+pub struct GpuNodeClaimSpec {
+    /// The `GpuNodePool` whose policy holds.
+    #[schemars(length(min = 1, max = 253))]
+    pub node_pool: String,
+    /// The `GpuNodeClass` that makes the node.
+    #[schemars(length(min = 1, max = 253))]
+    pub node_class: String,
+    /// The region.
+    #[schemars(schema_with = "schema::region")]
+    pub region: String,
+    /// The zone id, as in `use1-az4`.
+    #[schemars(length(min = 1, max = 64))]
+    pub zone: String,
+    /// The instance type, as in `g6.xlarge`.
+    #[schemars(length(min = 1, max = 64))]
+    pub instance_type: String,
+    /// How it is bought.
+    #[schemars(schema_with = "schema::capacity_type")]
+    pub capacity_type: CapacityType,
+    /// The price it was decided at, in US dollars per hour for the machine.
+    #[schemars(schema_with = "schema::usd")]
+    pub price_per_hour: MicroUsdPerHour,
+    /// On-demand price of the same type in the same region, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional_usd")]
+    pub on_demand_per_hour: Option<MicroUsdPerHour>,
+    /// `onDemandPerHour` less `pricePerHour`, for the printer column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional_usd")]
+    pub saved_per_hour: Option<MicroUsdPerHour>,
+    /// GPUs of the machine.
+    #[schemars(range(min = 1, max = 64))]
+    pub gpus: i64,
+    /// The decision that bought it.
+    #[schemars(length(min = 1, max = 64))]
+    pub decision_id: String,
+    /// What made lowtide decide.
+    #[schemars(schema_with = "schema::trigger")]
+    pub reason: Trigger,
+    /// Attempt of EC2's idempotency token, which is derived from the claim's uid and this.
+    #[schemars(with = "i32", range(min = 1))]
+    pub attempt: u32,
+    /// Launch parameters, frozen: a new image or template cannot make a second token.
+    pub launch: FrozenLaunch,
+    /// The pods it was bought for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub created_for: Vec<PodRef>,
+    /// The claim whose work it is to take over, bought before that claim is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub takes_over: Option<String>,
+}
+
+/// Launch parameters, frozen in the claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FrozenLaunch {
+    /// Launch template name.
+    pub launch_template: String,
+    /// Its version.
+    pub launch_template_version: String,
+    /// The subnet in the zone.
+    pub subnet: String,
+    /// Tags of the instance, without those derived from the claim's uid.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A pod.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodRef {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+/// Where a claim is in its life, for people; the timestamps decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum ClaimPhase {
+    /// Written; EC2 was not asked yet.
+    #[default]
+    Pending,
+    /// EC2 was asked: something may exist.
+    Launching,
+    /// The instance is known; its node has not joined.
+    Launched,
+    /// The node is Ready with its GPUs.
+    Ready,
+    /// Work is being moved off.
+    Draining,
+    /// EC2 was asked to end it.
+    Terminating,
+    /// EC2 refused it, or it never became a node.
+    Failed,
+}
+
+/// How far a claim is. Every field is written before the step it tells of, or when it was seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuNodeClaimStatus {
+    /// Where it is in its life.
+    #[serde(default)]
+    pub phase: ClaimPhase,
+    /// EC2 was asked: from here on something may exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch_asked_at: Option<Moment>,
+    /// The instance, once known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<String>,
+    /// EC2's launch time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launched_at: Option<Moment>,
+    /// The node, once it joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+    /// When the node was Ready with its GPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_ready_at: Option<Moment>,
+    /// Why the launch failed: the claim is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// EC2 will take the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interruption: Option<InterruptionMark>,
+    /// Work is being moved off.
+    #[serde(default, rename = "move", skip_serializing_if = "Option::is_none")]
+    pub move_: Option<MoveMark>,
+    /// Since when work is being moved off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draining_since: Option<Moment>,
+    /// Pods that run here, so that their end is noticed over a restart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub occupants: Vec<Occupant>,
+    /// Since when nothing is bound here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty_since: Option<Moment>,
+    /// EC2 was asked to end it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub termination: Option<Termination>,
+    /// When the instance was seen to have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminated_at: Option<Moment>,
+    /// `Launched`, `Ready`, `Interrupted`, `Drained`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// When `phase` last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_transition: Option<Moment>,
+}
+
+/// Why a launch failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// What it means for the pool of capacity, as in `no-capacity`.
+    #[schemars(schema_with = "schema::trigger")]
+    pub cause: CoolDownCause,
+    /// EC2's code, as in `InsufficientInstanceCapacity`.
+    #[serde(default)]
+    pub code: String,
+    /// EC2's sentence.
+    pub message: String,
+    /// When.
+    pub at: Moment,
+}
+
+/// What EC2 said it will do to the instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InterruptionMark {
+    /// Interruption or rebalance.
+    pub kind: InterruptionKind,
+    /// When lowtide saw it.
+    pub noticed_at: Moment,
+    /// When EC2 takes the machine; absent for a rebalance recommendation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Moment>,
+    /// Where lowtide saw it: `sqs`, `agent`, `ec2-state`.
+    pub source: String,
+}
+
+/// What kind of warning came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum InterruptionKind {
+    /// Two minutes are left.
+    Interruption,
+    /// At risk.
+    Rebalance,
+}
+
+/// Why work is moved off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MoveMark {
+    /// What made lowtide decide.
+    #[schemars(schema_with = "schema::trigger")]
+    pub reason: Trigger,
+    /// The decision.
+    pub decision_id: String,
+    /// When.
+    pub decided_at: Moment,
+}
+
+/// A pod that runs on the claim's node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Occupant {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Since when.
+    pub from: Moment,
+}
+
+/// EC2 was asked to end the instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Termination {
+    /// When EC2 was asked.
+    pub asked_at: Moment,
+    /// By which decision.
+    pub decision_id: String,
+    /// Why.
+    #[schemars(schema_with = "schema::trigger")]
+    pub reason: Trigger,
+}

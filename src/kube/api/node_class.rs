@@ -1,0 +1,174 @@
+//! `GpuNodeClass`: how a node is made in one region.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::condition::Condition;
+use super::schema;
+
+/// How a node is made in one region.
+#[derive(CustomResource, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "lowtide.dev",
+    version = "v1",
+    kind = "GpuNodeClass",
+    plural = "gpunodeclasses",
+    shortname = "gnc",
+    category = "lowtide",
+    status = "GpuNodeClassStatus",
+    derive = "PartialEq",
+    doc = "How a GPU node is made in one region: subnets, image, security groups, bootstrap and GPU sharing.",
+    printcolumn(name = "Region", type_ = "string", json_path = ".spec.region"),
+    printcolumn(name = "Bootstrap", type_ = "string", json_path = ".spec.bootstrap.kind"),
+    printcolumn(name = "Image", type_ = "string", json_path = ".spec.image"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Why", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Template", type_ = "string", json_path = ".status.launchTemplate.name", priority = "1"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuNodeClassSpec {
+    /// The region. A class never changes its region: make another class.
+    #[schemars(schema_with = "schema::region")]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.region cannot change: make another GpuNodeClass"))]
+    pub region: String,
+    /// Subnets, at most one per zone. Their zone ids are asked of EC2 and shown in the status.
+    #[schemars(length(min = 1, max = 16), inner(length(max = 64), regex(pattern = r"^subnet-[a-z0-9-]+$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub subnets: Vec<String>,
+    /// The machine image, as in `ami-0123456789abcdef0`.
+    #[schemars(length(max = 64), regex(pattern = r"^ami-[a-z0-9-]+$"))]
+    pub image: String,
+    /// Security groups.
+    #[schemars(length(min = 1, max = 16), inner(length(max = 64), regex(pattern = r"^sg-[a-z0-9-]+$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub security_groups: Vec<String>,
+    /// Name of the instance profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub instance_profile: Option<String>,
+    /// How a machine becomes a node of this cluster.
+    pub bootstrap: Bootstrap,
+    /// How pods share a GPU.
+    #[serde(default)]
+    pub gpu_sharing: GpuSharing,
+    /// Name of the SQS queue in this region that EventBridge sends interruption notices to. Absent: only the node agent and EC2's own
+    /// state tell of interruptions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 80), regex(pattern = r"^[A-Za-z0-9_-]+(\.fifo)?$"))]
+    pub interruption_queue: Option<String>,
+    /// Tags added to instances. Keys without `/`, so that instance metadata can show them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 40))]
+    #[x_kube(validation = Rule::new("self.all(key, !key.contains('/') && !key.startsWith('lowtide-') && !key.startsWith('aws:'))").message("a tag key must not contain / and must not begin with lowtide- or aws:"))]
+    pub tags: BTreeMap<String, String>,
+}
+
+/// How a machine becomes a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.kind == 'eks' || (has(self.tokenParameter) && self.tokenParameter != '')").message("bootstrap.tokenParameter is needed for k3s and kubeadm: the name of an SSM parameter, never the token itself"))]
+#[x_kube(validation = Rule::new("self.kind != 'eks' || (has(self.extra) && ['clusterName', 'certificateAuthority', 'serviceCidr'].all(k, k in self.extra))").message("bootstrap.extra needs clusterName, certificateAuthority and serviceCidr for eks"))]
+#[x_kube(validation = Rule::new("self.kind != 'kubeadm' || (has(self.extra) && 'caCertHash' in self.extra)").message("bootstrap.extra needs caCertHash for kubeadm, as in sha256:..."))]
+pub struct Bootstrap {
+    /// What is on the image.
+    pub kind: BootstrapKind,
+    /// The API server as nodes reach it, as in `https://10.0.0.10:6443`.
+    #[schemars(length(max = 256), regex(pattern = r"^https://[^ ]+$"))]
+    pub server_url: String,
+    /// Name of the SSM parameter (SecureString) that holds the join token, as in `/lowtide/k3s-token`. Never the token itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = r"^/[a-zA-Z0-9_./-]+$"))]
+    pub token_parameter: Option<String>,
+    /// What the kind needs besides: k3s: further keys of its `config.yaml`; kubeadm: `caCertHash`; eks: `clusterName`,
+    /// `certificateAuthority`, `serviceCidr`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub extra: BTreeMap<String, String>,
+}
+
+/// What is on the image, and so which user data it reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BootstrapKind {
+    /// k3s, reading `/etc/rancher/k3s/config.yaml`.
+    K3s,
+    /// kubeadm, reading a JoinConfiguration.
+    Kubeadm,
+    /// EKS' nodeadm, reading a NodeConfig.
+    Eks,
+}
+
+/// How pods share a GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.mode == 'exclusive' ? self.replicas == 1 : self.replicas >= 2").message("gpuSharing.replicas must be 1 for exclusive and at least 2 otherwise"))]
+pub struct GpuSharing {
+    /// How.
+    #[serde(default)]
+    pub mode: SharingMode,
+    /// Pods per GPU; 1 for `exclusive`.
+    #[serde(default = "one")]
+    #[schemars(with = "i32", range(min = 1, max = 48))]
+    pub replicas: u32,
+    /// GPU memory that each pod's context takes beside what the pod asks for, in MiB.
+    #[serde(default)]
+    #[schemars(with = "i32", range(min = 0, max = 16384))]
+    pub context_reserve_mib: u32,
+}
+
+/// Ways of sharing a GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SharingMode {
+    /// One pod has the GPU.
+    #[default]
+    Exclusive,
+    /// Pods take turns; nothing keeps them from each other's memory.
+    TimeSlicing,
+    /// Multi-Process Service: pods run at once, memory is limited.
+    Mps,
+    /// Multi-Instance GPU: the GPU is cut in parts.
+    Mig,
+}
+
+/// What EC2 said about the class.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuNodeClassStatus {
+    /// `Ready`: nodes can be made; else why not, as in `UnknownSubnet`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The zone id of each subnet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub zones: BTreeMap<String, String>,
+    /// The launch template made from this class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch_template: Option<LaunchTemplateRef>,
+    /// The generation this was said about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}
+
+/// A launch template in EC2.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LaunchTemplateRef {
+    /// Its name: `lowtide-<hash>`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Default for GpuSharing {
+    fn default() -> Self {
+        GpuSharing { mode: SharingMode::Exclusive, replicas: one(), context_reserve_mib: 0 }
+    }
+}

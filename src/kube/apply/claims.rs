@@ -1,0 +1,65 @@
+//! Claims: the intent, its progress, its end.
+
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PostParams};
+use kube::core::ObjectMeta;
+use serde_json::json;
+
+use super::super::api::{CLAIM_FINALIZER, GpuNodeClaim};
+use super::super::claims;
+use super::super::cluster::LiveCluster;
+use super::super::errors::{call, gone_is_done};
+use super::super::names;
+use super::{applied, done, ours};
+use crate::core::action::ClaimPatch;
+use crate::core::ids::ClaimName;
+use crate::core::world::{ClaimSpec, Lane};
+use crate::engine::ports::{Applied, ClusterError};
+
+/// How often lifting the finalizer is tried when somebody changes the claim at the same moment.
+const ATTEMPTS: u32 = 3;
+
+fn api(cluster: &LiveCluster) -> Api<GpuNodeClaim> {
+    Api::all(cluster.client.clone())
+}
+
+/// Writes the intent. A name that exists is a conflict: another pass was first.
+pub async fn create(cluster: &LiveCluster, name: &ClaimName, spec: &ClaimSpec) -> Result<Applied, ClusterError> {
+    let mut claim = GpuNodeClaim::new(name.as_str(), claims::write_spec(spec));
+    claim.metadata = ObjectMeta { finalizers: Some(vec![CLAIM_FINALIZER.to_owned()]), ..claim.metadata };
+    let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let made = call(format!("create claim {name}"), api(cluster).create(&params, &claim)).await?;
+    Ok(applied(Lane::Claim(name.clone()), &made))
+}
+
+/// Changes the status; fields that `patch` leaves out stay.
+pub async fn patch(cluster: &LiveCluster, name: &ClaimName, patch: &ClaimPatch) -> Result<Applied, ClusterError> {
+    let observed = cluster.watches.claim(name.as_str()).and_then(|c| c.status).unwrap_or_default();
+    let body = Patch::Merge(claims::status_patch(&observed, patch));
+    let changed = call(format!("write the status of claim {name}"), api(cluster).patch_status(name.as_str(), &ours(), &body)).await?;
+    Ok(applied(Lane::Claim(name.clone()), &changed))
+}
+
+/// Deletes the claim and lifts our finalizer; others' stay. Works on a claim that somebody deleted already, or that is gone.
+pub async fn remove(cluster: &LiveCluster, name: &ClaimName) -> Result<Applied, ClusterError> {
+    let (claims, gone) = (api(cluster), done(Lane::Claim(name.clone())));
+    let deletion = call(format!("delete claim {name}"), claims.delete(name.as_str(), &DeleteParams::default())).await;
+    let Some(mut claim) = gone_is_done(deletion)?.and_then(|answer| answer.left()) else { return Ok(gone) };
+    for attempt in 1.. {
+        let left: Vec<&String> = claim.metadata.finalizers.iter().flatten().filter(|f| *f != CLAIM_FINALIZER).collect();
+        let body = json!({ "metadata": {
+            "finalizers": left, "uid": claim.metadata.uid, "resourceVersion": claim.metadata.resource_version,
+        } });
+        let what = format!("lift the finalizer of claim {name}");
+        match gone_is_done(call(what, claims.patch_metadata(name.as_str(), &ours(), &Patch::Merge(body))).await) {
+            Ok(_) => break,
+            Err(ClusterError::Conflict(_)) if attempt < ATTEMPTS => (),
+            Err(error) => return Err(error),
+        }
+        match gone_is_done(call(format!("read claim {name}"), claims.get(name.as_str())).await)? {
+            Some(newer) => claim = newer,
+            None => break,
+        }
+    }
+    Ok(gone)
+}

@@ -1,0 +1,50 @@
+//! Nodes: the claim label that pins pods, the taint that keeps them off, the end.
+
+use k8s_openapi::api::core::v1::{Node, Taint};
+use kube::Api;
+use kube::api::{DeleteParams, Patch};
+use serde_json::json;
+
+use super::super::api::words;
+use super::super::cluster::LiveCluster;
+use super::super::errors::{call, gone_is_done};
+use super::super::names;
+use super::{applied, done, ours};
+use crate::core::ids::{ClaimName, NodeName};
+use crate::core::world::Lane;
+use crate::engine::ports::{Applied, ClusterError};
+
+/// How often a node is marked when the kubelet or a controller changes it at the same moment.
+const ATTEMPTS: u32 = 5;
+
+/// Puts the claim label on the node, and our taint when asked. `spec.taints` has no merge key: the list is written as a whole, at the
+/// version it was read at, so that nobody's taint is lost.
+pub async fn mark(cluster: &LiveCluster, name: &NodeName, claim: &ClaimName, taint: bool) -> Result<Applied, ClusterError> {
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    let mut attempt = 1;
+    loop {
+        let node = call(format!("read node {name}"), nodes.get(name.as_str())).await?;
+        let mut body = json!({ "metadata": {
+            "resourceVersion": node.metadata.resource_version,
+            "labels": { words::CLAIM_NODE_LABEL: claim.as_str() },
+        } });
+        let mut taints = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
+        if taint && !taints.iter().any(|t| t.key == names::LEAVING_TAINT) {
+            taints.push(Taint { key: names::LEAVING_TAINT.to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() });
+            body["spec"] = json!({ "taints": taints });
+        }
+        let patched = call(format!("mark node {name}"), nodes.patch_metadata(name.as_str(), &ours(), &Patch::Merge(body))).await;
+        match patched {
+            Ok(node) => return Ok(applied(Lane::Node(name.clone()), &node)),
+            Err(ClusterError::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Deletes the Node object; one that is gone is fine.
+pub async fn delete(cluster: &LiveCluster, name: &NodeName) -> Result<Applied, ClusterError> {
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    gone_is_done(call(format!("delete node {name}"), nodes.delete(name.as_str(), &DeleteParams::default())).await)?;
+    Ok(done(Lane::Node(name.clone())))
+}

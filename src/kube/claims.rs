@@ -1,0 +1,296 @@
+//! `GpuNodeClaim` and the core's claim: both ways, without loss.
+//!
+//! Decides: how a claim's fields are spelt in the object, and which phase and conditions people are shown.
+//! Does not: decide anything by the phase; the timestamps do.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::api::node_claim::{self as api, ClaimPhase, GpuNodeClaim, GpuNodeClaimSpec, GpuNodeClaimStatus, InterruptionKind};
+use super::api::{Condition, ConditionStatus, Moment};
+use super::pods::timestamp;
+use crate::core::action::ClaimPatch;
+use crate::core::decision::PodIdentity;
+use crate::core::ids::{ClaimName, ClassName, DecisionId, InstanceId, InstanceType, NodeName, ObjectRef, PoolName, Region, Uid, ZoneId};
+use crate::core::market::CapacityPool;
+use crate::core::world::{Claim, ClaimSpec, ClaimStatus, InterruptionMark, LaunchFailure, MoveMark, Occupant};
+use crate::engine::ports::NoticeKind;
+
+/// What in a claim cannot be read. Only hands other than ours could write it so.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("GpuNodeClaim {claim}: {field} is {found:?}, expected {expected}; it is left out until that is corrected")]
+pub struct UnreadableClaim {
+    /// Its name.
+    pub claim: String,
+    /// Where.
+    pub field: &'static str,
+    /// What is there.
+    pub found: String,
+    /// What should be there.
+    pub expected: &'static str,
+}
+
+/// Reads a claim.
+///
+/// # Errors
+/// When it has no uid or creation time, or a decision id is no UUID.
+pub fn read(object: &GpuNodeClaim) -> Result<Claim, UnreadableClaim> {
+    let meta = &object.metadata;
+    let name = meta.name.clone().unwrap_or_default();
+    let fault = |field, found: &str, expected| UnreadableClaim { claim: name.clone(), field, found: found.to_owned(), expected };
+    let uid = meta.uid.clone().ok_or_else(|| fault("metadata.uid", "", "the uid every object has"))?;
+    let created = meta.creation_timestamp.as_ref().ok_or_else(|| fault("metadata.creationTimestamp", "", "a time"))?;
+    let decision = |field, text: &str| text.parse().map(DecisionId).map_err(|_| fault(field, text, "the UUID of a decision"));
+    Ok(Claim {
+        name: ClaimName::from(name.as_str()),
+        uid: Uid::from(uid),
+        created_at: timestamp(created.0),
+        deleting: meta.deletion_timestamp.is_some(),
+        spec: read_spec(&object.spec, decision("spec.decisionId", &object.spec.decision_id)?),
+        status: match &object.status {
+            Some(status) => read_status(status, decision)?,
+            None => ClaimStatus::default(),
+        },
+    })
+}
+
+fn read_spec(spec: &GpuNodeClaimSpec, decision: DecisionId) -> ClaimSpec {
+    ClaimSpec {
+        node_pool: PoolName::from(spec.node_pool.as_str()),
+        node_class: ClassName::from(spec.node_class.as_str()),
+        capacity: CapacityPool {
+            region: Region::from(spec.region.as_str()),
+            zone: ZoneId::from(spec.zone.as_str()),
+            instance_type: InstanceType::from(spec.instance_type.as_str()),
+            capacity_type: spec.capacity_type,
+        },
+        price_per_hour: spec.price_per_hour,
+        on_demand_per_hour: spec.on_demand_per_hour,
+        gpus: spec.gpus,
+        decision,
+        trigger: spec.reason,
+        attempt: spec.attempt,
+        launch_template: spec.launch.launch_template.clone(),
+        launch_template_version: spec.launch.launch_template_version.clone(),
+        subnet: spec.launch.subnet.clone(),
+        tags: spec.launch.tags.clone(),
+        bought_for: spec.created_for.iter().map(|p| identity(&p.namespace, &p.name, &p.uid)).collect(),
+        takes_over: spec.takes_over.as_deref().map(ClaimName::from),
+    }
+}
+
+fn read_status<E>(status: &GpuNodeClaimStatus, decision: impl Fn(&'static str, &str) -> Result<DecisionId, E>) -> Result<ClaimStatus, E> {
+    let moving = status.move_.as_ref().map(|m| {
+        let decision = decision("status.move.decisionId", &m.decision_id)?;
+        Ok(MoveMark { decision, trigger: m.reason, decided_at: m.decided_at.0 })
+    });
+    let terminate_asked = status.termination.as_ref().map(|t| {
+        let decision = decision("status.termination.decisionId", &t.decision_id)?;
+        Ok((t.asked_at.0, decision, t.reason))
+    });
+    Ok(ClaimStatus {
+        launch_asked_at: status.launch_asked_at.map(|m| m.0),
+        instance: status.instance_id.as_deref().map(InstanceId::from),
+        launched_at: status.launched_at.map(|m| m.0),
+        node: status.node_name.as_deref().map(NodeName::from),
+        node_ready_at: status.node_ready_at.map(|m| m.0),
+        failure: status.failure.as_ref().map(|f| LaunchFailure {
+            cause: f.cause,
+            code: f.code.clone(),
+            message: f.message.clone(),
+            at: f.at.0,
+        }),
+        interruption: status.interruption.as_ref().map(|i| InterruptionMark {
+            kind: match i.kind {
+                InterruptionKind::Interruption => NoticeKind::Interruption,
+                InterruptionKind::Rebalance => NoticeKind::Rebalance,
+            },
+            noticed_at: i.noticed_at.0,
+            deadline: i.deadline.map(|m| m.0),
+            source: i.source.clone(),
+        }),
+        moving: moving.transpose()?,
+        occupants: status.occupants.iter().map(|o| Occupant { pod: identity(&o.namespace, &o.name, &o.uid), from: o.from.0 }).collect(),
+        empty_since: status.empty_since.map(|m| m.0),
+        terminate_asked: terminate_asked.transpose()?,
+    })
+}
+
+fn identity(namespace: &str, name: &str, uid: &str) -> PodIdentity {
+    PodIdentity { object: ObjectRef { namespace: namespace.to_owned(), name: name.to_owned() }, uid: Uid::from(uid) }
+}
+
+/// The spec of the object that keeps this intent.
+pub fn write_spec(spec: &ClaimSpec) -> GpuNodeClaimSpec {
+    let saved = spec.on_demand_per_hour.map(|on_demand| on_demand - spec.price_per_hour);
+    let pod_ref =
+        |p: &PodIdentity| api::PodRef { namespace: p.object.namespace.clone(), name: p.object.name.clone(), uid: p.uid.to_string() };
+    GpuNodeClaimSpec {
+        node_pool: spec.node_pool.to_string(),
+        node_class: spec.node_class.to_string(),
+        region: spec.capacity.region.to_string(),
+        zone: spec.capacity.zone.to_string(),
+        instance_type: spec.capacity.instance_type.to_string(),
+        capacity_type: spec.capacity.capacity_type,
+        price_per_hour: spec.price_per_hour,
+        on_demand_per_hour: spec.on_demand_per_hour,
+        saved_per_hour: saved,
+        gpus: spec.gpus,
+        decision_id: spec.decision.to_string(),
+        reason: spec.trigger,
+        attempt: spec.attempt,
+        launch: api::FrozenLaunch {
+            launch_template: spec.launch_template.clone(),
+            launch_template_version: spec.launch_template_version.clone(),
+            subnet: spec.subnet.clone(),
+            tags: spec.tags.clone(),
+        },
+        created_for: spec.bought_for.iter().map(pod_ref).collect(),
+        takes_over: spec.takes_over.as_ref().map(ToString::to_string),
+    }
+}
+
+/// The merge patch of the status subresource for `patch`. `observed` is the status as the watch holds it: it only shapes what people
+/// are shown (phase and conditions), so that a watch that lags loses nothing.
+pub fn status_patch(observed: &GpuNodeClaimStatus, patch: &ClaimPatch) -> Value {
+    let mut status = observed.clone();
+    let mut changed = BTreeMap::new();
+    set_life(&mut status, &mut changed, patch);
+    set_marks(&mut status, &mut changed, patch);
+    if let Some(occupants) = &patch.occupants {
+        status.occupants = occupants.iter().map(occupant).collect();
+        changed.insert("occupants", json!(status.occupants));
+    }
+    if let Some(empty_since) = patch.empty_since {
+        status.empty_since = empty_since.map(Moment);
+        changed.insert("emptySince", json!(status.empty_since));
+    }
+    let phase = phase_of(&status);
+    changed.insert("phase", json!(phase));
+    changed.insert("conditions", json!(conditions_of(&status)));
+    if let Some(at) = reached_at(&status, phase) {
+        changed.insert("lastTransition", json!(at));
+    }
+    json!({ "status": changed })
+}
+
+/// How the machine came to be, and how its launch failed.
+fn set_life(status: &mut GpuNodeClaimStatus, changed: &mut BTreeMap<&'static str, Value>, patch: &ClaimPatch) {
+    if let Some(at) = patch.launch_asked_at {
+        status.launch_asked_at = Some(Moment(at));
+        changed.insert("launchAskedAt", json!(status.launch_asked_at));
+    }
+    if let Some((instance, at)) = &patch.launched {
+        status.instance_id = Some(instance.to_string());
+        status.launched_at = Some(Moment(*at));
+        changed.insert("instanceId", json!(status.instance_id));
+        changed.insert("launchedAt", json!(status.launched_at));
+    }
+    if let Some(node) = &patch.node {
+        status.node_name = Some(node.to_string());
+        changed.insert("nodeName", json!(status.node_name));
+    }
+    if let Some(at) = patch.node_ready_at {
+        status.node_ready_at = Some(Moment(at));
+        changed.insert("nodeReadyAt", json!(status.node_ready_at));
+    }
+    if let Some(failure) = &patch.failure {
+        status.failure = Some(api::Failure {
+            cause: failure.cause,
+            code: failure.code.clone(),
+            message: failure.message.clone(),
+            at: Moment(failure.at),
+        });
+        changed.insert("failure", json!(status.failure));
+    }
+}
+
+/// What is going to happen to the machine.
+fn set_marks(status: &mut GpuNodeClaimStatus, changed: &mut BTreeMap<&'static str, Value>, patch: &ClaimPatch) {
+    if let Some(mark) = &patch.interruption {
+        status.interruption = Some(api::InterruptionMark {
+            // A state change is the net under lost notices: EC2 has begun to take the machine.
+            kind: match mark.kind {
+                NoticeKind::Rebalance => InterruptionKind::Rebalance,
+                NoticeKind::Interruption | NoticeKind::StateChange(_) => InterruptionKind::Interruption,
+            },
+            noticed_at: Moment(mark.noticed_at),
+            deadline: mark.deadline.map(Moment),
+            source: mark.source.clone(),
+        });
+        // A merge patch keeps what it does not name: a deadline that is not known any more must be named.
+        let mut value = json!(status.interruption);
+        if mark.deadline.is_none() {
+            value["deadline"] = Value::Null;
+        }
+        changed.insert("interruption", value);
+    }
+    if let Some(mark) = &patch.moving {
+        let (decision_id, at) = (mark.decision.to_string(), Moment(mark.decided_at));
+        status.move_ = Some(api::MoveMark { reason: mark.trigger, decision_id, decided_at: at });
+        status.draining_since = Some(at);
+        changed.insert("move", json!(status.move_));
+        changed.insert("drainingSince", json!(at));
+    }
+    if let Some((at, decision, trigger)) = &patch.terminate_asked {
+        let (asked_at, decision_id) = (Moment(*at), decision.to_string());
+        status.termination = Some(api::Termination { asked_at, decision_id, reason: *trigger });
+        changed.insert("termination", json!(status.termination));
+    }
+}
+
+fn occupant(occupant: &Occupant) -> api::Occupant {
+    let PodIdentity { object, uid } = &occupant.pod;
+    api::Occupant { namespace: object.namespace.clone(), name: object.name.clone(), uid: uid.to_string(), from: Moment(occupant.from) }
+}
+
+fn phase_of(status: &GpuNodeClaimStatus) -> ClaimPhase {
+    match status {
+        s if s.termination.is_some() => ClaimPhase::Terminating,
+        s if s.failure.is_some() => ClaimPhase::Failed,
+        s if s.move_.is_some() => ClaimPhase::Draining,
+        s if s.node_ready_at.is_some() => ClaimPhase::Ready,
+        s if s.instance_id.is_some() => ClaimPhase::Launched,
+        s if s.launch_asked_at.is_some() => ClaimPhase::Launching,
+        _ => ClaimPhase::Pending,
+    }
+}
+
+fn reached_at(status: &GpuNodeClaimStatus, phase: ClaimPhase) -> Option<Moment> {
+    match phase {
+        ClaimPhase::Pending => None,
+        ClaimPhase::Launching => status.launch_asked_at,
+        ClaimPhase::Launched => status.launched_at,
+        ClaimPhase::Ready => status.node_ready_at,
+        ClaimPhase::Draining => status.draining_since,
+        ClaimPhase::Terminating => status.termination.as_ref().map(|t| t.asked_at),
+        ClaimPhase::Failed => status.failure.as_ref().map(|f| f.at),
+    }
+}
+
+/// Conditions for `kubectl wait`: each is true since the moment its timestamp says; one that has not come is left out.
+fn conditions_of(status: &GpuNodeClaimStatus) -> Vec<Condition> {
+    let reached = |type_: &str, at: Option<Moment>, reason: &str, message: String| {
+        at.map(|at| Condition {
+            type_: type_.to_owned(),
+            status: ConditionStatus::True,
+            reason: reason.to_owned(),
+            message,
+            last_transition_time: at,
+            observed_generation: None,
+        })
+    };
+    let instance = status.instance_id.clone().unwrap_or_default();
+    let node = status.node_name.clone().unwrap_or_default();
+    let interruption = status.interruption.as_ref().filter(|i| i.kind == InterruptionKind::Interruption);
+    let source = interruption.map(|i| format!("EC2 takes the machine, said {}", i.source)).unwrap_or_default();
+    [
+        reached("Launched", status.launched_at, "InstanceKnown", format!("instance {instance}")),
+        reached("Ready", status.node_ready_at, "NodeReady", format!("node {node} is Ready with its GPUs")),
+        reached("Interrupted", interruption.map(|i| i.noticed_at), "InterruptionNotice", source),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,40 @@
+//! Keys that lowtide writes on pods and nodes. What the admission policies and owners write is in [`super::api::words`].
+
+/// Pod annotation: the claim it is bound to.
+pub const CLAIM: &str = "lowtide.dev/claim";
+/// Pod annotation: the decision that bound it.
+pub const DECISION: &str = "lowtide.dev/decision";
+/// Pod annotation: how often it was bound.
+pub const ATTEMPT: &str = "lowtide.dev/attempt";
+/// Pod annotation: JSON of [`crate::core::decision::Baseline`], frozen when the pod was bound.
+pub const BASELINE: &str = "lowtide.dev/baseline";
+/// Pod annotation: JSON of [`crate::core::world::Replaces`].
+pub const REPLACES: &str = "lowtide.dev/replaces";
+/// Pod annotation: JSON of [`crate::core::world::LetGo`]; the pod runs on although its controller does not know it any more.
+pub const LET_GO: &str = "lowtide.dev/let-go";
+/// Pod annotation: JSON of [`crate::core::decision::Workload`], written when the pod is let go, because its controller reference ends.
+pub const WORKLOAD_REF: &str = "lowtide.dev/workload-ref";
+
+/// Pod label by which a ReplicaSet knows its pods.
+pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
+/// Pod label by which a Job knows its pods.
+pub const JOB_CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
+
+/// Node label: the EC2 instance id, written by the node itself when it boots.
+pub const INSTANCE_ID: &str = "lowtide.dev/instance-id";
+/// Node label: the node class, from the user data.
+pub const NODE_CLASS: &str = "lowtide.dev/node-class";
+/// Node label: the zone id.
+pub const ZONE: &str = "topology.kubernetes.io/zone";
+/// Node label: the region.
+pub const REGION: &str = "topology.kubernetes.io/region";
+/// Node taint with effect `NoSchedule`: work leaves, none may come.
+pub const LEAVING_TAINT: &str = "lowtide.dev/leaving";
+
+/// The label of an EndpointSlice that names its Service.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// The field manager of everything lowtide writes.
+pub const FIELD_MANAGER: &str = "lowtide";
+/// Who reports lowtide's events.
+pub const REPORTING_CONTROLLER: &str = "lowtide.dev/operator";

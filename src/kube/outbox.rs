@@ -1,0 +1,121 @@
+//! The outbox: `GpuDecision` objects, durable before the decision is carried out, deleted once the ledger has them.
+//!
+//! An object's name is the record's id, so writing it twice is harmless.
+
+use futures::{TryStreamExt, stream};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::core::DeserializeGuard;
+use kube::{Api, Client, ResourceExt};
+
+use super::api::{GpuDecision, GpuDecisionSpec, Moment};
+use super::errors::{call, gone_is_done};
+use super::names;
+use crate::core::record::LedgerRecord;
+use crate::engine::ports::ClusterError;
+
+/// Requests at once.
+const AT_ONCE: usize = 16;
+/// Objects asked for in one answer.
+const PAGE: u32 = 500;
+
+/// Writes records. One that is there already is fine.
+///
+/// # Errors
+/// The first failure; the others may have been written, and writing them again is harmless.
+pub async fn record(client: &Client, records: &[LedgerRecord]) -> Result<(), ClusterError> {
+    let api: Api<GpuDecision> = Api::all(client.clone());
+    let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let objects: Vec<GpuDecision> = records.iter().map(object).collect::<Result<_, _>>()?;
+    stream::iter(objects.iter().map(Ok))
+        .try_for_each_concurrent(AT_ONCE, |object| {
+            let (api, params) = (&api, &params);
+            async move {
+                match call(format!("write record {}", object.name_any()), api.create(params, object)).await {
+                    Ok(_) | Err(ClusterError::Conflict(_)) => Ok(()),
+                    Err(error) => Err(error),
+                }
+            }
+        })
+        .await
+}
+
+/// The records that wait, oldest first, at most `limit`. One that cannot be read is logged and left out: it must not hold up others.
+///
+/// # Errors
+/// When the API server does not answer, or refuses.
+pub async fn waiting(client: &Client, limit: usize) -> Result<Vec<LedgerRecord>, ClusterError> {
+    let api: Api<DeserializeGuard<GpuDecision>> = Api::all(client.clone());
+    let mut found: Vec<LedgerRecord> = Vec::new();
+    let mut params = ListParams::default().limit(PAGE);
+    loop {
+        let page = call("list the outbox", api.list(&params)).await?;
+        found.extend(page.items.iter().filter_map(read));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => break,
+        }
+    }
+    found.sort_by_key(|record| (record.happened_at(), record.id()));
+    found.truncate(limit);
+    Ok(found)
+}
+
+/// Deletes records that the ledger has. One that is gone is fine.
+///
+/// # Errors
+/// The first failure; the others may have been deleted.
+pub async fn forget(client: &Client, records: &[uuid::Uuid]) -> Result<(), ClusterError> {
+    let api: Api<GpuDecision> = Api::all(client.clone());
+    stream::iter(records.iter().map(Ok))
+        .try_for_each_concurrent(AT_ONCE, |id| {
+            let api = &api;
+            async move {
+                let name = id.to_string();
+                let deletion = call(format!("forget record {name}"), api.delete(&name, &DeleteParams::default())).await;
+                gone_is_done(deletion).map(|_| ())
+            }
+        })
+        .await
+}
+
+fn object(record: &LedgerRecord) -> Result<GpuDecision, ClusterError> {
+    let unreadable = |e: serde_json::Error| ClusterError::Refused(format!("write record {} as JSON: {e}", record.id()));
+    let value = serde_json::to_value(record).map_err(unreadable)?;
+    let text = |key: &str| value.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
+    let spec = GpuDecisionSpec {
+        record_id: record.id().to_string(),
+        kind: text("record").unwrap_or_default(),
+        happened_at: Moment(record.happened_at()),
+        trigger: text("trigger"),
+        outcome: text("outcome"),
+        subject: subject(record),
+        text: text("text"),
+        record: value,
+    };
+    Ok(GpuDecision::new(&record.id().to_string(), spec))
+}
+
+/// What the record is about, for `kubectl get`.
+fn subject(record: &LedgerRecord) -> Option<String> {
+    match record {
+        LedgerRecord::Decision(d) => {
+            let workload = d.workload.as_ref().map(|w| format!("{} {}", w.kind, w.object));
+            workload.or_else(|| d.claim.as_ref().or(d.from_claim.as_ref()).map(|c| format!("claim {c}")))
+        }
+        LedgerRecord::IntervalOpened(r) => Some(format!("claim {}", r.claim)),
+        LedgerRecord::HourPriced(r) => Some(format!("claim uid {}", r.claim_uid)),
+        LedgerRecord::IntervalClosed(r) => Some(format!("claim uid {}", r.claim_uid)),
+        LedgerRecord::OccupancyOpened(r) => Some(format!("pod {}", r.pod)),
+        LedgerRecord::OccupancyClosed(r) => Some(format!("pod uid {}", r.pod_uid)),
+        LedgerRecord::Migration(r) => Some(format!("pod {}", r.pod)),
+        LedgerRecord::Interruption(r) => Some(format!("instance {}", r.instance)),
+    }
+}
+
+fn read(object: &DeserializeGuard<GpuDecision>) -> Option<LedgerRecord> {
+    let name = object.name_any();
+    let decision = object.0.as_ref().inspect_err(|error| tracing::error!(name, %error, "a GpuDecision cannot be read")).ok()?;
+    serde_json::from_value(decision.spec.record.clone())
+        .inspect_err(|error| tracing::error!(name, %error, "the record of a GpuDecision cannot be read"))
+        .ok()
+}

@@ -1,0 +1,231 @@
+//! The user data of a node class: how a machine becomes a node of this cluster.
+//!
+//! Decides: which files a machine finds at boot, and which labels its node gets.
+//! Does not: know any claim. Nothing here differs between machines of a class, so one launch template serves all of them; what a
+//! machine is (instance id, zone) it asks the instance metadata service (IMDSv2) when it boots.
+//!
+//! Forms, all machine-readable:
+//! - k3s: `#cloud-config` that writes `/etc/rancher/k3s/config.yaml`, and a script that adds
+//!   `/etc/rancher/k3s/config.yaml.d/50-instance.yaml` (labels `lowtide.dev/instance-id`, `topology.kubernetes.io/zone`, and
+//!   `provider-id=lowtide://<region>/<zone id>/lt-<instance id>`) before k3s starts. The last segment must not begin with `i-`: the
+//!   cloud controller manager of AWS deletes nodes of other VPCs that look like its own.
+//! - kubeadm: `#cloud-config` that writes a `JoinConfiguration`, and a script that fills in the same.
+//! - eks: a `NodeConfig` for nodeadm, which sets provider id and zone itself.
+//!
+//! The join token is never in user data: machines read it from SSM with their instance profile.
+
+use serde_json::{Value, json};
+
+use super::api::node_class::{BootstrapKind, GpuNodeClassSpec};
+use super::names;
+use crate::core::ids::ClassName;
+
+/// Where k3s reads its configuration.
+pub const K3S_CONFIG: &str = "/etc/rancher/k3s/config.yaml";
+const K3S_TOKEN: &str = "/etc/rancher/k3s/lowtide-token";
+/// Keys of k3s' configuration that are lists.
+const LISTS: [&str; 4] = ["kubelet-arg", "kube-proxy-arg", "node-label", "node-taint"];
+const KUBEADM_CONFIG: &str = "/etc/lowtide/join.yaml";
+const JOIN_SCRIPT: &str = "/usr/local/sbin/lowtide-join";
+
+/// Why no user data can be written for a class.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UserDataError {
+    /// A field that the bootstrap kind needs is not set.
+    #[error("GpuNodeClass {class}: spec.bootstrap.{field} is needed for this bootstrap kind; set it")]
+    Missing {
+        /// The class.
+        class: ClassName,
+        /// The field.
+        field: &'static str,
+    },
+    /// The document could not be written as YAML.
+    #[error("GpuNodeClass {class}: its user data could not be written as YAML: {fault}")]
+    Yaml {
+        /// The class.
+        class: ClassName,
+        /// What the writer said.
+        fault: String,
+    },
+}
+
+/// The user data of `class`, plain text.
+///
+/// # Errors
+/// When a field that its bootstrap kind needs is not set.
+pub fn write(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataError> {
+    match spec.bootstrap.kind {
+        BootstrapKind::K3s => k3s(class, spec),
+        BootstrapKind::Kubeadm => kubeadm(class, spec),
+        BootstrapKind::Eks => eks(class, spec),
+    }
+}
+
+fn k3s(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataError> {
+    let token = needed(class, "tokenParameter", spec.bootstrap.token_parameter.as_deref())?;
+    // What the class says besides comes first: it must not take the place of what makes the node ours.
+    let extra = |(key, value): (&String, &String)| (key.clone(), if LISTS.contains(&key.as_str()) { json!([value]) } else { json!(value) });
+    let mut config: serde_json::Map<String, Value> = spec.bootstrap.extra.iter().map(extra).collect();
+    let own_labels = spec.bootstrap.extra.get("node-label").cloned();
+    config.insert("server".into(), json!(spec.bootstrap.server_url));
+    config.insert("token-file".into(), json!(K3S_TOKEN));
+    config.insert("node-label".into(), json!(labels(class, spec).into_iter().chain(own_labels).collect::<Vec<_>>()));
+    let config = yaml(class, &Value::Object(config))?;
+    let script = format!(
+        "{head}umask 077\n{token} > {K3S_TOKEN}\n\
+         mkdir -p /etc/rancher/k3s/config.yaml.d\n\
+         cat > /etc/rancher/k3s/config.yaml.d/50-instance.yaml <<EOF\n\
+         node-label+:\n- {instance}=$INSTANCE\n- {zone}=$ZONE\n\
+         kubelet-arg+:\n- provider-id=lowtide://$REGION/$ZONE/lt-$INSTANCE\nEOF\n\
+         systemctl enable --now k3s-agent\n",
+        head = metadata_script(),
+        token = read_token(token),
+        instance = names::INSTANCE_ID,
+        zone = names::ZONE,
+    );
+    cloud_config(class, K3S_CONFIG, &config, &script)
+}
+
+fn kubeadm(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataError> {
+    let token = needed(class, "tokenParameter", spec.bootstrap.token_parameter.as_deref())?;
+    let hash = needed(class, "extra.caCertHash", spec.bootstrap.extra.get("caCertHash").map(String::as_str))?;
+    let node_labels = labels(class, spec).join(",");
+    let config = yaml(
+        class,
+        &json!({
+            "apiVersion": "kubeadm.k8s.io/v1beta4",
+            "kind": "JoinConfiguration",
+            "discovery": { "bootstrapToken": {
+                "apiServerEndpoint": spec.bootstrap.server_url.trim_start_matches("https://"),
+                "token": "@TOKEN@",
+                "caCertHashes": [hash],
+            } },
+            "nodeRegistration": { "kubeletExtraArgs": [
+                { "name": "node-labels", "value": format!("{node_labels},{}=@INSTANCE@,{}=@ZONE@", names::INSTANCE_ID, names::ZONE) },
+                { "name": "provider-id", "value": "lowtide://@REGION@/@ZONE@/lt-@INSTANCE@" },
+            ] },
+        }),
+    )?;
+    let script = format!(
+        "{head}umask 077\nTOKEN=$({token})\n\
+         sed -i -e \"s|@TOKEN@|$TOKEN|\" -e \"s|@INSTANCE@|$INSTANCE|g\" -e \"s|@ZONE@|$ZONE|g\" -e \"s|@REGION@|$REGION|g\" {KUBEADM_CONFIG}\n\
+         kubeadm join --config {KUBEADM_CONFIG}\n",
+        head = metadata_script(),
+        token = read_token(token),
+    );
+    cloud_config(class, KUBEADM_CONFIG, &config, &script)
+}
+
+fn eks(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataError> {
+    let extra = |key: &str, field| needed(class, field, spec.bootstrap.extra.get(key).map(String::as_str));
+    yaml(
+        class,
+        &json!({
+            "apiVersion": "node.eks.aws/v1alpha1",
+            "kind": "NodeConfig",
+            "spec": {
+                "cluster": {
+                    "name": extra("clusterName", "extra.clusterName")?,
+                    "apiServerEndpoint": spec.bootstrap.server_url,
+                    "certificateAuthority": extra("certificateAuthority", "extra.certificateAuthority")?,
+                    "cidr": extra("serviceCidr", "extra.serviceCidr")?,
+                },
+                // Region and zone labels are the cloud provider's there.
+                "kubelet": { "flags": [format!("--node-labels={}={class}", names::NODE_CLASS)] },
+            },
+        }),
+    )
+}
+
+/// Labels that hold for every machine of the class.
+fn labels(class: &ClassName, spec: &GpuNodeClassSpec) -> Vec<String> {
+    vec![format!("{}={class}", names::NODE_CLASS), format!("{}={}", names::REGION, spec.region)]
+}
+
+/// Asks IMDSv2 what this machine is.
+fn metadata_script() -> &'static str {
+    "#!/bin/sh\nset -eu\n\
+     IMDS=http://169.254.169.254/latest\n\
+     SESSION=$(curl -sf -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 300' $IMDS/api/token)\n\
+     ask() { curl -sf -H \"X-aws-ec2-metadata-token: $SESSION\" \"$IMDS/meta-data/$1\"; }\n\
+     INSTANCE=$(ask instance-id)\n\
+     ZONE=$(ask placement/availability-zone-id)\n\
+     REGION=$(ask placement/region)\n"
+}
+
+fn read_token(parameter: &str) -> String {
+    format!("aws ssm get-parameter --region \"$REGION\" --name '{parameter}' --with-decryption --query Parameter.Value --output text")
+}
+
+fn cloud_config(class: &ClassName, path: &str, config: &str, script: &str) -> Result<String, UserDataError> {
+    let document = json!({
+        "write_files": [
+            { "path": path, "permissions": "0600", "content": config },
+            { "path": JOIN_SCRIPT, "permissions": "0755", "content": script },
+        ],
+        "runcmd": [[JOIN_SCRIPT]],
+    });
+    Ok(format!("#cloud-config\n{}", yaml(class, &document)?))
+}
+
+fn needed<'a>(class: &ClassName, field: &'static str, value: Option<&'a str>) -> Result<&'a str, UserDataError> {
+    value.filter(|v| !v.is_empty()).ok_or_else(|| UserDataError::Missing { class: class.clone(), field })
+}
+
+fn yaml(class: &ClassName, document: &Value) -> Result<String, UserDataError> {
+    serde_saphyr::to_string(document).map_err(|e| UserDataError::Yaml { class: class.clone(), fault: e.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(bootstrap: Value) -> GpuNodeClassSpec {
+        serde_json::from_value(json!({
+            "region": "us-east-1", "subnets": ["subnet-1"], "image": "ami-1", "securityGroups": ["sg-1"], "bootstrap": bootstrap
+        }))
+        .unwrap()
+    }
+
+    fn parsed(text: &str) -> Value {
+        serde_saphyr::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn k3s_finds_its_configuration_and_its_labels() {
+        let spec = spec(json!({ "kind": "k3s", "serverUrl": "https://10.0.0.10:6443", "tokenParameter": "/lowtide/token",
+                                "extra": { "server": "https://elsewhere", "node-label": "tier=gpu" } }));
+        let text = write(&"us".into(), &spec).unwrap();
+        assert!(text.starts_with("#cloud-config\n"), "{text}");
+        let document = parsed(&text);
+        assert_eq!(document["write_files"][0]["path"], K3S_CONFIG);
+        let config = parsed(document["write_files"][0]["content"].as_str().unwrap());
+        assert_eq!(config["server"], "https://10.0.0.10:6443");
+        assert_eq!(config["node-label"], json!(["lowtide.dev/node-class=us", "topology.kubernetes.io/region=us-east-1", "tier=gpu"]));
+        let script = document["write_files"][1]["content"].as_str().unwrap();
+        assert!(script.contains("--name '/lowtide/token'"), "{script}");
+        assert!(script.contains("- provider-id=lowtide://$REGION/$ZONE/lt-$INSTANCE\n"), "{script}");
+        assert!(script.contains("- lowtide.dev/instance-id=$INSTANCE\n- topology.kubernetes.io/zone=$ZONE\n"), "{script}");
+        assert_eq!(document["runcmd"][0][0], JOIN_SCRIPT);
+    }
+
+    #[test]
+    fn kubeadm_and_eks_say_what_is_missing_or_write_their_documents() {
+        let short = spec(json!({ "kind": "kubeadm", "serverUrl": "https://10.0.0.10:6443", "tokenParameter": "/t" }));
+        let fault = write(&"us".into(), &short).unwrap_err().to_string();
+        assert_eq!(fault, "GpuNodeClass us: spec.bootstrap.extra.caCertHash is needed for this bootstrap kind; set it");
+
+        let full = spec(json!({ "kind": "kubeadm", "serverUrl": "https://10.0.0.10:6443", "tokenParameter": "/t",
+                                "extra": { "caCertHash": "sha256:ab" } }));
+        let document = parsed(&write(&"us".into(), &full).unwrap());
+        let join = parsed(document["write_files"][0]["content"].as_str().unwrap());
+        assert_eq!(join["discovery"]["bootstrapToken"]["apiServerEndpoint"], "10.0.0.10:6443");
+        assert_eq!(join["nodeRegistration"]["kubeletExtraArgs"][1]["value"], "lowtide://@REGION@/@ZONE@/lt-@INSTANCE@");
+
+        let eks = spec(json!({ "kind": "eks", "serverUrl": "https://x.eks.amazonaws.com",
+                               "extra": { "clusterName": "prod", "certificateAuthority": "QQ==", "serviceCidr": "10.100.0.0/16" } }));
+        let document = parsed(&write(&"us".into(), &eks).unwrap());
+        assert_eq!((&document["kind"], &document["spec"]["cluster"]["name"]), (&json!("NodeConfig"), &json!("prod")));
+        assert_eq!(document["spec"]["kubelet"]["flags"][0], "--node-labels=lowtide.dev/node-class=us");
+    }
+}

@@ -1,0 +1,285 @@
+//! The watches, and the view that a pass reads from them.
+//!
+//! Decides: what is watched, and what of it is kept.
+//! Does not: read objects field by field (see the module of each subject), or do anything (see [`super::apply`]).
+//!
+//! A broken object never stops a watch: it is logged with its name when it arrives and left out of the view.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::api::{GpuNodeClaim, GpuNodeClass, GpuNodePool, words};
+use super::endpoints::Endpoints;
+use super::names;
+use super::pods::{AttributionKeys, NeedAnswer, PodReader, need_of};
+use super::workloads::Owners;
+use super::{claims, classes, nodes, pools};
+use crate::core::world::Lane;
+use crate::engine::ports::ClusterView;
+
+/// An object, or why it cannot be read.
+type Guarded<K> = DeserializeGuard<K>;
+/// An object of which only the metadata is asked for.
+type Meta<K> = PartialObjectMeta<K>;
+
+/// One watch: what it holds, and whether it has listed once.
+pub struct Watched<K: Resource<DynamicType = ()> + Clone + 'static> {
+    store: Store<K>,
+    listed: Arc<AtomicBool>,
+}
+
+/// All watches of lowtide.
+pub struct Watches {
+    pods: Watched<Guarded<Pod>>,
+    /// Nodes that say their instance id, and nodes of a class of ours that do not (EKS: it is in the provider id).
+    nodes: [Watched<Guarded<Node>>; 2],
+    replica_sets: Watched<Meta<ReplicaSet>>,
+    deployments: Watched<Guarded<Deployment>>,
+    namespaces: Watched<Meta<Namespace>>,
+    slices: Watched<Guarded<EndpointSlice>>,
+    pools: Watched<Guarded<GpuNodePool>>,
+    classes: Watched<Guarded<GpuNodeClass>>,
+    claims: Watched<Guarded<GpuNodeClaim>>,
+    keys: AttributionKeys,
+    /// What each pod asks for, by uid, with the resourceVersion it was read at: a pod is parsed once per version, not once per pass.
+    needs: Mutex<BTreeMap<String, (String, NeedAnswer)>>,
+    changed: Arc<Notify>,
+    /// Ends every watch when dropped.
+    _tasks: JoinSet<()>,
+}
+
+impl Watches {
+    /// Starts every watch.
+    pub fn start(client: &Client, keys: AttributionKeys) -> Self {
+        let mut start = Starter { client: client.clone(), changed: Arc::new(Notify::new()), tasks: JoinSet::new() };
+        let managed = watcher::Config::default().labels(&format!("{}=true", words::MANAGED_LABEL));
+        let by_id = watcher::Config::default().labels(names::INSTANCE_ID);
+        let by_class = watcher::Config::default().labels(&format!("{},!{}", names::NODE_CLASS, names::INSTANCE_ID));
+        let all = watcher::Config::default;
+        Watches {
+            pods: start.guarded(managed, |_| ()),
+            nodes: [start.guarded(by_id, |_| ()), start.guarded(by_class, |_| ())],
+            replica_sets: start.metadata(all()),
+            deployments: start.guarded(all(), keep_strategy),
+            namespaces: start.metadata(all()),
+            slices: start.guarded(all(), |_| ()),
+            pools: start.guarded(all(), |_| ()),
+            classes: start.guarded(all(), |_| ()),
+            claims: start.guarded(all(), |_| ()),
+            keys,
+            needs: Mutex::new(BTreeMap::new()),
+            changed: start.changed,
+            _tasks: start.tasks,
+        }
+    }
+
+    /// Waits until something changed since the last call; many changes count as one.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The pool of this name, as the watch holds it.
+    pub fn pool(&self, name: &str) -> Option<GpuNodePool> {
+        self.pools.valid().into_iter().find(|o| o.name_any() == name)
+    }
+
+    /// The class of this name, as the watch holds it.
+    pub fn class(&self, name: &str) -> Option<GpuNodeClass> {
+        self.classes.valid().into_iter().find(|o| o.name_any() == name)
+    }
+
+    /// The claim of this name, as the watch holds it.
+    pub fn claim(&self, name: &str) -> Option<GpuNodeClaim> {
+        self.claims.valid().into_iter().find(|o| o.name_any() == name)
+    }
+
+    fn all_listed(&self) -> bool {
+        let kept = [
+            &self.pods.listed,
+            &self.nodes[0].listed,
+            &self.nodes[1].listed,
+            &self.replica_sets.listed,
+            &self.deployments.listed,
+            &self.namespaces.listed,
+            &self.slices.listed,
+            &self.pools.listed,
+            &self.classes.listed,
+            &self.claims.listed,
+        ];
+        kept.iter().all(|listed| listed.load(Ordering::Acquire))
+    }
+
+    /// What the watches hold; `None` until every watch has listed once.
+    pub fn view(&self) -> Option<ClusterView> {
+        self.all_listed().then(|| {
+            let mut view = ClusterView::default();
+            self.read_policy(&mut view);
+            self.read_machines(&mut view);
+            self.read_pods(&mut view);
+            view
+        })
+    }
+
+    fn read_policy(&self, view: &mut ClusterView) {
+        let labels = |n: &Arc<Meta<Namespace>>| (n.name_any(), n.metadata.labels.clone().unwrap_or_default());
+        let namespaces = self.namespaces.store.state().iter().map(labels).collect();
+        for pool in self.pools.valid() {
+            match pools::read(&pool, &namespaces) {
+                Ok(read) => {
+                    let name = read.name.clone();
+                    note_version(view, Lane::Pool(name.clone()), &pool);
+                    view.pool_statuses.extend(pools::read_status(&pool).map(|status| (name.clone(), status)));
+                    view.pools.insert(name, read);
+                }
+                Err(fault) => tracing::warn!(%fault, "a node pool is left out"),
+            }
+        }
+        for class in self.classes.valid() {
+            let mut read = classes::read(&class);
+            match classes::launch_template(&class) {
+                Ok(template) => {
+                    view.templates.insert(read.name.clone(), template);
+                }
+                Err(fault) => read.problem = Some(fault.to_string()),
+            }
+            note_version(view, Lane::Class(read.name.clone()), &class);
+            view.classes.insert(read.name.clone(), read);
+        }
+    }
+
+    fn read_machines(&self, view: &mut ClusterView) {
+        for claim in self.claims.valid() {
+            match claims::read(&claim) {
+                Ok(read) => {
+                    note_version(view, Lane::Claim(read.name.clone()), &claim);
+                    view.claims.insert(read.name.clone(), read);
+                }
+                Err(fault) => tracing::warn!(%fault, "a claim is left out"),
+            }
+        }
+        for node in self.nodes.iter().flat_map(Watched::valid) {
+            if let Some(read) = nodes::read(&node) {
+                note_version(view, Lane::Node(read.name.clone()), &node);
+                view.nodes.insert(read.name.clone(), read);
+            }
+        }
+    }
+
+    fn read_pods(&self, view: &mut ClusterView) {
+        let sets = self.replica_sets.store.state();
+        let owners = Owners::read(sets.iter().map(AsRef::as_ref), self.deployments.valid().iter());
+        let endpoints = Endpoints::read(self.slices.valid().iter());
+        let reader = PodReader { owners: &owners, endpoints: &endpoints, keys: &self.keys };
+        let mut known = self.needs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut still = BTreeMap::new();
+        for pod in self.pods.valid() {
+            let uid = pod.metadata.uid.clone().unwrap_or_default();
+            let version = pod.metadata.resource_version.clone().unwrap_or_default();
+            let entry = known.remove(&uid).filter(|(at, _)| *at == version).unwrap_or_else(|| (version, need_of(&pod)));
+            match reader.read(&pod, entry.1.clone()) {
+                Ok(read) => {
+                    note_version(view, Lane::Pod(read.identity.uid.clone()), &pod);
+                    view.pods.insert(read.identity.uid.clone(), read);
+                }
+                Err(fault) => tracing::warn!(%fault, "a pod is left out"),
+            }
+            still.insert(uid, entry);
+        }
+        *known = still;
+    }
+}
+
+fn note_version<K: Resource>(view: &mut ClusterView, lane: Lane, object: &K) {
+    let version = object.meta().resource_version.as_deref().and_then(|v| v.parse().ok());
+    view.versions.extend(version.map(|v| (lane, v)));
+}
+
+/// The strategy is all that is read of a Deployment; templates of a large cluster are megabytes.
+fn keep_strategy(deployment: &mut Deployment) {
+    deployment.status = None;
+    if let Some(spec) = &mut deployment.spec {
+        spec.template = k8s_openapi::api::core::v1::PodTemplateSpec::default();
+    }
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Watched<Guarded<K>> {
+    /// Every object that can be read.
+    fn valid(&self) -> Vec<K> {
+        self.store.state().iter().filter_map(|o| o.0.as_ref().ok().cloned()).collect()
+    }
+}
+
+struct Starter {
+    client: Client,
+    changed: Arc<Notify>,
+    tasks: JoinSet<()>,
+}
+
+impl Starter {
+    fn guarded<K>(&mut self, config: watcher::Config, trim: fn(&mut K)) -> Watched<Guarded<K>>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.start(config, move |object: &mut Guarded<K>| match &mut object.0 {
+            Ok(valid) => {
+                trim(valid);
+                None
+            }
+            Err(invalid) => Some(invalid.error.clone()),
+        })
+    }
+
+    fn metadata<K>(&mut self, config: watcher::Config) -> Watched<Meta<K>>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+    {
+        self.start(config, |_| None)
+    }
+
+    /// Starts one watch. `keep` drops what is not needed of an object and tells its fault, if it has one.
+    fn start<K>(&mut self, config: watcher::Config, keep: impl Fn(&mut K) -> Option<String> + Send + 'static) -> Watched<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let (store, writer) = reflector::store::<K>();
+        let listed = Arc::new(AtomicBool::new(false));
+        let (flag, changed) = (Arc::clone(&listed), Arc::clone(&self.changed));
+        let keep = move |object: &mut K| {
+            object.meta_mut().managed_fields = None;
+            if let Some(fault) = keep(object) {
+                let namespace = object.namespace().unwrap_or_default();
+                tracing::error!(kind = %K::kind(&()), namespace, name = object.name_any(), fault, "an object cannot be read; it is left out");
+            }
+        };
+        let events = watcher(Api::<K>::all(self.client.clone()), config).default_backoff().modify(keep).reflect(writer);
+        self.tasks.spawn(async move {
+            futures::pin_mut!(events);
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => (),
+                    Ok(watcher::Event::InitDone) => {
+                        flag.store(true, Ordering::Release);
+                        changed.notify_one();
+                    }
+                    Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_)) => changed.notify_one(),
+                    Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "a watch failed and is started again"),
+                }
+            }
+        });
+        Watched { store, listed }
+    }
+}

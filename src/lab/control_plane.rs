@@ -1,0 +1,261 @@
+//! The real control plane on loopback: etcd, kube-apiserver, kube-controller-manager, kube-scheduler; and kwok, which plays kubelets.
+//!
+//! Decides: how each is started, so that several labs run at the same time and none outlives its parent.
+//! Does not: register nodes (see `joiner`) or install anything (see `helm`).
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::LabError;
+use super::kubeconfig::ApiServer;
+use super::process::{Process, ProcessSpec, free_port};
+use super::progress::Step;
+use super::tools::Tools;
+use super::workdir::Workdir;
+
+/// kwok plays the kubelet of nodes with this annotation and value.
+pub const FAKE_NODE: (&str, &str) = ("kwok.x-k8s.io/node", "fake");
+
+/// How long a kubelet's Lease holds, in seconds (the kubelet's default).
+const NODE_LEASE_SECONDS: u32 = 40;
+
+/// How often a start is tried when somebody took the port between asking and listening.
+const START_ATTEMPTS: u32 = 3;
+
+const STAGES: [&str; 2] = [include_str!("stages/node.yaml"), include_str!("stages/pod.yaml")];
+
+/// A running control plane. Dropping it ends its processes.
+#[derive(Debug)]
+pub struct ControlPlane {
+    // Dropped in this order: those that call others first.
+    _kwok: Process,
+    _scheduler: Process,
+    _controller_manager: Process,
+    _api_server: Process,
+    _etcd: Process,
+    api: ApiServer,
+    admin_kubeconfig: PathBuf,
+    kubectl: PathBuf,
+}
+
+impl ControlPlane {
+    /// Starts everything and waits until the API server answers, controllers run and kwok watches.
+    pub async fn start(tools: &Tools, workdir: &Workdir) -> Result<ControlPlane, LabError> {
+        let logs = workdir.folder("logs")?;
+        let (etcd, etcd_url) = start_etcd(tools, workdir, &logs).await?;
+        let admin_token = random_token()?;
+        let (api_server, api) = start_api_server(tools, workdir, &logs, &etcd_url, &admin_token).await?;
+        let admin_kubeconfig = workdir.write("admin.kubeconfig", &api.kubeconfig("admin", &admin_token))?;
+        let controller_manager = start_controller_manager(tools, &logs, &api, &admin_kubeconfig)?;
+        let scheduler = start_scheduler(tools, &logs, &admin_kubeconfig)?;
+        let kwok = start_kwok(tools, workdir, &logs, &admin_kubeconfig)?;
+        let mut plane = ControlPlane {
+            _kwok: kwok,
+            _scheduler: scheduler,
+            _controller_manager: controller_manager,
+            _api_server: api_server,
+            _etcd: etcd,
+            api,
+            admin_kubeconfig,
+            kubectl: tools.path("kubectl"),
+        };
+        plane.wait_for_controllers(&logs).await?;
+        Ok(plane)
+    }
+
+    /// Where the API server is.
+    pub fn api(&self) -> &ApiServer {
+        &self.api
+    }
+    /// The kubeconfig of a cluster administrator.
+    pub fn admin_kubeconfig(&self) -> &Path {
+        &self.admin_kubeconfig
+    }
+    /// Runs kubectl as administrator; gives what it printed.
+    pub fn kubectl(&self, args: &[&str]) -> Result<String, LabError> {
+        let mut command = std::process::Command::new(&self.kubectl);
+        command.env("KUBECONFIG", &self.admin_kubeconfig).args(args);
+        super::process::run(&mut command)
+    }
+    /// Fails when one of its processes has ended.
+    pub fn check(&mut self) -> Result<(), LabError> {
+        for process in [&mut self._etcd, &mut self._api_server, &mut self._controller_manager, &mut self._scheduler, &mut self._kwok] {
+            process.check()?;
+        }
+        Ok(())
+    }
+
+    /// Pods can be made once the controller manager has given namespace `default` its service account.
+    async fn wait_for_controllers(&mut self, logs: &Path) -> Result<(), LabError> {
+        let mut step = Step::begin("controllers, scheduler, kwok");
+        let limit = Duration::from_secs(60);
+        loop {
+            self.check()?;
+            let answer = self.kubectl(&["get", "serviceaccount", "default", "-n", "default", "-o", "name"]);
+            let last = match answer {
+                Ok(_) => break,
+                Err(fault) => fault.to_string(),
+            };
+            if step.elapsed() > limit {
+                return Err(LabError::NotReady {
+                    what: "kube-controller-manager".into(),
+                    seconds: limit.as_secs(),
+                    last,
+                    logs: logs.to_owned(),
+                });
+            }
+            step.waiting("no default service account yet");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        step.done("");
+        Ok(())
+    }
+}
+
+/// Starts a process on ports asked for by `spec`, and again on others when it ends because of a port.
+async fn start_on_free_ports<T>(
+    what: &str,
+    logs: &Path,
+    limit: Duration,
+    spec: impl Fn() -> Result<(ProcessSpec, T), LabError>,
+    ready: impl AsyncFn(&T) -> Result<(), String>,
+) -> Result<(Process, T), LabError> {
+    let mut step = Step::begin(what);
+    for attempt in 1.. {
+        let (spec, told) = spec()?;
+        let mut process = Process::spawn(&spec)?;
+        let fault = loop {
+            if let Err(fault) = process.check() {
+                break fault;
+            }
+            let last = match ready(&told).await {
+                Ok(()) => {
+                    step.done("");
+                    return Ok((process, told));
+                }
+                Err(last) => last,
+            };
+            if step.elapsed() > limit {
+                return Err(LabError::NotReady { what: what.to_owned(), seconds: limit.as_secs(), last, logs: logs.to_owned() });
+            }
+            step.waiting(&last);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        if attempt >= START_ATTEMPTS || !process.log_tail(20_000).contains("address already in use") {
+            return Err(fault);
+        }
+    }
+    Err(LabError::NotReady { what: what.to_owned(), seconds: 0, last: "no attempt was made".into(), logs: logs.to_owned() })
+}
+
+async fn start_etcd(tools: &Tools, workdir: &Workdir, logs: &Path) -> Result<(Process, String), LabError> {
+    let data = workdir.path().join("etcd");
+    let spec = || {
+        let (client, peer) = (format!("http://127.0.0.1:{}", free_port()?), format!("http://127.0.0.1:{}", free_port()?));
+        let spec = ProcessSpec::new("etcd", tools.path("etcd"), logs).args([
+            format!("--data-dir={}", data.display()),
+            format!("--listen-client-urls={client}"),
+            format!("--advertise-client-urls={client}"),
+            format!("--listen-peer-urls={peer}"),
+            format!("--initial-advertise-peer-urls={peer}"),
+            format!("--initial-cluster=default={peer}"),
+            "--unsafe-no-fsync".into(),
+            "--log-level=warn".into(),
+        ]);
+        Ok((spec, client))
+    };
+    let ready = async |url: &String| {
+        let answer = super::sim_client::get(url, "/health").await.map_err(|fault| fault.to_string())?;
+        if answer.contains("true") { Ok(()) } else { Err(answer) }
+    };
+    start_on_free_ports("etcd", logs, Duration::from_secs(30), spec, ready).await
+}
+
+async fn start_api_server(
+    tools: &Tools,
+    workdir: &Workdir,
+    logs: &Path,
+    etcd_url: &str,
+    admin_token: &str,
+) -> Result<(Process, ApiServer), LabError> {
+    let tokens = workdir.write("tokens.csv", &format!("{admin_token},admin,admin,system:masters\n"))?;
+    let certificates = workdir.folder("certificates")?;
+    let (certificate, key) = (certificates.join("apiserver.crt"), certificates.join("apiserver.key"));
+    let spec = || {
+        let port = free_port()?;
+        let spec = ProcessSpec::new("kube-apiserver", tools.path("kube-apiserver"), logs).args([
+            format!("--etcd-servers={etcd_url}"),
+            "--bind-address=127.0.0.1".into(),
+            "--advertise-address=127.0.0.1".into(),
+            format!("--secure-port={port}"),
+            // The server makes its serving certificate here before it reads keys, so its key can sign service account tokens too.
+            format!("--cert-dir={}", certificates.display()),
+            format!("--service-account-signing-key-file={}", key.display()),
+            format!("--service-account-key-file={}", key.display()),
+            "--service-account-issuer=https://kubernetes.default.svc".into(),
+            format!("--token-auth-file={}", tokens.display()),
+            "--authorization-mode=Node,RBAC".into(),
+            "--enable-admission-plugins=NodeRestriction".into(),
+            "--service-cluster-ip-range=10.96.0.0/16".into(),
+            "--endpoint-reconciler-type=none".into(),
+            "--v=1".into(),
+        ]);
+        Ok((spec, ApiServer { url: format!("https://127.0.0.1:{port}"), certificate: certificate.clone() }))
+    };
+    let kubectl = tools.path("kubectl");
+    let ready = async |api: &ApiServer| {
+        let path = workdir.write("probe.kubeconfig", &api.kubeconfig("admin", admin_token)).map_err(|fault| fault.to_string())?;
+        let mut command = std::process::Command::new(&kubectl);
+        command.env("KUBECONFIG", path).args(["get", "--raw", "/readyz", "--request-timeout=2s"]);
+        super::process::run(&mut command).map(drop).map_err(|_| "/readyz does not answer ok".to_owned())
+    };
+    start_on_free_ports("kube-apiserver", logs, Duration::from_secs(90), spec, ready).await
+}
+
+fn start_controller_manager(tools: &Tools, logs: &Path, api: &ApiServer, kubeconfig: &Path) -> Result<Process, LabError> {
+    let key = api.certificate.with_file_name("apiserver.key");
+    let spec = ProcessSpec::new("kube-controller-manager", tools.path("kube-controller-manager"), logs).args([
+        format!("--kubeconfig={}", kubeconfig.display()),
+        format!("--service-account-private-key-file={}", key.display()),
+        format!("--root-ca-file={}", api.certificate.display()),
+        "--use-service-account-credentials=true".into(),
+        // As on EKS and k3s no pod network is handed out here, and no cloud is asked about nodes.
+        "--controllers=*,-node-ipam-controller,-cloud-node-lifecycle-controller".into(),
+        "--leader-elect=false".into(),
+        "--secure-port=0".into(),
+        "--v=1".into(),
+    ]);
+    Process::spawn(&spec)
+}
+
+fn start_scheduler(tools: &Tools, logs: &Path, kubeconfig: &Path) -> Result<Process, LabError> {
+    let spec = ProcessSpec::new("kube-scheduler", tools.path("kube-scheduler"), logs).args([
+        format!("--kubeconfig={}", kubeconfig.display()),
+        "--leader-elect=false".into(),
+        "--secure-port=0".into(),
+        "--v=1".into(),
+    ]);
+    Process::spawn(&spec)
+}
+
+fn start_kwok(tools: &Tools, workdir: &Workdir, logs: &Path, kubeconfig: &Path) -> Result<Process, LabError> {
+    let config = workdir.write("kwok.yaml", &STAGES.join("---\n"))?;
+    let spec = ProcessSpec::new("kwok", tools.path("kwok"), logs).args([
+        format!("--kubeconfig={}", kubeconfig.display()),
+        format!("--config={}", config.display()),
+        format!("--manage-nodes-with-annotation-selector={}={}", FAKE_NODE.0, FAKE_NODE.1),
+        format!("--node-lease-duration-seconds={NODE_LEASE_SECONDS}"),
+        "--node-ip=127.0.0.1".into(),
+        "--cidr=10.244.0.0/16".into(),
+    ]);
+    Process::spawn(&spec)
+}
+
+/// 128 bits from the kernel, in hex.
+fn random_token() -> Result<String, LabError> {
+    use std::io::Read;
+    let mut bytes = [0_u8; 16];
+    let what = "reading /dev/urandom";
+    std::fs::File::open("/dev/urandom").map_err(LabError::io(what))?.read_exact(&mut bytes).map_err(LabError::io(what))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

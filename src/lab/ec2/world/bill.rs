@@ -1,0 +1,130 @@
+//! The truth about cost, for checking ledgers against. AWS's rules for Linux instances:
+//! - only `running` time is billed, at least 60 s of it;
+//! - a spot instance pays, for each of its instance-hours, the pool's price at the start of that hour;
+//! - a spot instance that EC2 takes back within its first hour costs nothing;
+//! - on-demand pays the region's list price.
+//!
+//! Sources: "Spot Instance pricing", "Billing for interrupted Spot Instances" (EC2 user guide). Time is exact to the
+//! millisecond, not rounded to AWS's whole seconds. A price that is not known makes the amount unknown, never zero.
+
+use crate::core::ids::InstanceId;
+use crate::core::money::{MicroUsd, MicroUsdMillis, MicroUsdPerHour};
+use crate::core::time::{Millis, Timestamp};
+
+use super::World;
+use super::instance::{CapacityType, Instance, SPOT_TERMINATION};
+
+const HOUR: Millis = Millis::from_hours(1);
+/// AWS bills no Linux instance for less.
+const LEAST: Millis = Millis::from_secs(60);
+
+/// A stretch of billed time at one price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// From when on.
+    pub from: Timestamp,
+    /// For how long it is billed; the 60 s minimum is in here.
+    pub billed: Millis,
+    /// The price, where known.
+    pub price: Option<MicroUsdPerHour>,
+}
+
+/// What one instance cost so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BillLine {
+    /// Whose.
+    pub instance: InstanceId,
+    /// The billed time.
+    pub segments: Vec<Segment>,
+    /// Whether AWS waives it: taken back within the first hour.
+    pub waived: bool,
+    /// The amount, where every price is known.
+    pub amount: Option<MicroUsd>,
+}
+
+impl World {
+    /// What `instance` costs up to `now`.
+    pub fn bill_line(&self, instance: &Instance, now: Timestamp) -> BillLine {
+        let segments = self.segments(instance, now);
+        let first_hour = |running: Timestamp| instance.shutting_down_at.is_some_and(|ended| ended.since(running) < HOUR);
+        let waived = instance.state_reason == Some(SPOT_TERMINATION) && instance.running_at.is_none_or(first_hour);
+        let exact = segments.iter().map(|segment| segment.price.map(|price| price.over(segment.billed))).sum::<Option<MicroUsdMillis>>();
+        let amount = if waived { Some(MicroUsd(0)) } else { exact.map(MicroUsdMillis::to_micro_usd) };
+        BillLine { instance: instance.id.clone(), segments, waived, amount }
+    }
+
+    fn segments(&self, instance: &Instance, now: Timestamp) -> Vec<Segment> {
+        let Some(start) = instance.running_at else { return Vec::new() };
+        let ran = instance.shutting_down_at.unwrap_or(now).since(start).max(Millis::ZERO);
+        let billed = ran.max(LEAST);
+        if instance.capacity_type == CapacityType::OnDemand {
+            let price = self.on_demand_price(&instance.region, &instance.instance_type);
+            return vec![Segment { from: start, billed, price }];
+        }
+        let hours = (billed.0 + HOUR.0 - 1) / HOUR.0;
+        let segment = |hour: i64| {
+            let from = start + Millis(hour * HOUR.0);
+            let price = self.spot_price_at(&instance.zone, &instance.instance_type, from);
+            Segment { from, billed: HOUR.min(billed - Millis(hour * HOUR.0)), price }
+        };
+        (0..hours).map(segment).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::capacity::Pool;
+    use super::super::instance::LaunchDetails;
+    use super::super::interruption::{Interruption, Telling};
+    use super::super::launch::{LaunchOrder, Launcher};
+    use super::super::testing::{OPENED, world};
+    use super::*;
+
+    fn launch(world: &mut World, capacity_type: CapacityType, region: &str, zone: &str) -> InstanceId {
+        let pool = Pool { region: region.into(), zone: zone.into(), instance_type: "g6.xlarge".into(), capacity_type };
+        let (details, reservation, launcher) = (LaunchDetails::default(), "r-1".into(), Launcher::Run);
+        world.launch(LaunchOrder { pool, max_price: None, details, reservation, launcher }, OPENED).unwrap()
+    }
+
+    fn amount(world: &mut World, id: &InstanceId, at: Timestamp) -> Option<i64> {
+        world.advance(at);
+        world.bill_line(&world.instances[id], at).amount.map(|amount| amount.0)
+    }
+
+    #[test]
+    fn each_instance_hour_has_the_price_of_its_start() {
+        let mut world = world();
+        let id = launch(&mut world, CapacityType::Spot, "eu-south-2", "eus2-az3");
+        let running = OPENED + world.settings.boot;
+        world.advance(running);
+        world.set_spot_price(&"eus2-az3".into(), &"g6.xlarge".into(), MicroUsdPerHour(200_000), running + Millis::from_mins(30));
+        assert_eq!(amount(&mut world, &id, running), Some(1_522), "60 s of 91,300 at least, half to even");
+        assert_eq!(amount(&mut world, &id, running + Millis::from_mins(60)), Some(91_300), "a change within the hour waits");
+        assert_eq!(amount(&mut world, &id, running + Millis::from_mins(90)), Some(191_300));
+    }
+
+    #[test]
+    fn taken_back_in_the_first_hour_is_free_but_the_users_own_end_is_not() {
+        let mut world = world();
+        let no_warning = Interruption { notice: Millis::ZERO, rebalance_lead: None, telling: Telling::None };
+        let ids: Vec<InstanceId> = (0..3).map(|_| launch(&mut world, CapacityType::Spot, "eu-south-2", "eus2-az3")).collect();
+        let running = OPENED + world.settings.boot;
+        let early = running + Millis::from_mins(30);
+        world.advance(early);
+        world.interrupt(&ids[0], no_warning, early).unwrap();
+        world.terminate(&"eu-south-2".into(), &ids[1..2], early).unwrap();
+        let late = running + Millis::from_mins(60);
+        world.advance(late);
+        world.interrupt(&ids[2], no_warning, late).unwrap();
+        let at_end: Vec<Option<i64>> = ids.iter().map(|id| amount(&mut world, id, late + Millis::from_hours(5))).collect();
+        assert_eq!(at_end, [Some(0), Some(45_650), Some(91_300)]);
+    }
+
+    #[test]
+    fn pending_is_free_and_an_unknown_price_is_no_amount() {
+        let mut world = world();
+        let id = launch(&mut world, CapacityType::OnDemand, "sa-east-1", "sae1-az1");
+        assert_eq!(amount(&mut world, &id, OPENED), Some(0));
+        assert_eq!(amount(&mut world, &id, OPENED + Millis::from_mins(5)), None, "sa-east-1 has no on-demand row");
+    }
+}

@@ -1,0 +1,167 @@
+//! One instance and its spot request: the states they go through and when each was reached.
+
+use std::collections::BTreeMap;
+
+use crate::core::ids::{InstanceId, InstanceType, Region, ZoneId};
+use crate::core::money::MicroUsdPerHour;
+use crate::core::time::Timestamp;
+
+/// How an instance is paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CapacityType {
+    /// Spare capacity that EC2 may take back.
+    Spot,
+    /// Capacity that stays.
+    OnDemand,
+}
+
+impl CapacityType {
+    /// As EC2 and this simulator's control calls spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CapacityType::Spot => "spot",
+            CapacityType::OnDemand => "on-demand",
+        }
+    }
+    /// The reverse of [`CapacityType::as_str`].
+    pub fn named(text: &str) -> Option<CapacityType> {
+        [CapacityType::Spot, CapacityType::OnDemand].into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// The states of an instance that lowtide's instances can be in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum InstanceState {
+    /// Launched, not yet up. Not billed.
+    Pending,
+    /// Up. Billed.
+    Running,
+    /// On its way out. Not billed.
+    ShuttingDown,
+    /// Gone; still described for a while.
+    Terminated,
+}
+
+impl InstanceState {
+    /// EC2's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            InstanceState::Pending => "pending",
+            InstanceState::Running => "running",
+            InstanceState::ShuttingDown => "shutting-down",
+            InstanceState::Terminated => "terminated",
+        }
+    }
+    /// EC2's code.
+    pub fn code(self) -> u16 {
+        match self {
+            InstanceState::Pending => 0,
+            InstanceState::Running => 16,
+            InstanceState::ShuttingDown => 32,
+            InstanceState::Terminated => 48,
+        }
+    }
+    /// Whether the machine still holds capacity.
+    pub fn is_live(self) -> bool {
+        matches!(self, InstanceState::Pending | InstanceState::Running)
+    }
+}
+
+/// The request behind a spot instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpotRequest {
+    /// As in `sir-0abc`.
+    pub id: String,
+    /// `active`, `closed` or `cancelled`.
+    pub state: &'static str,
+    /// As in `fulfilled` or `instance-terminated-no-capacity`.
+    pub status_code: &'static str,
+    /// EC2's sentence for the status.
+    pub status_message: &'static str,
+    /// When the status was reached.
+    pub updated_at: Timestamp,
+    /// The caller's cap, if any.
+    pub max_price: Option<MicroUsdPerHour>,
+}
+
+/// Why an instance left its former state: EC2's code and sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateReason {
+    /// As in `Client.UserInitiatedShutdown`.
+    pub code: &'static str,
+    /// For people.
+    pub message: &'static str,
+}
+
+/// The user asked.
+pub const USER_SHUTDOWN: StateReason =
+    StateReason { code: "Client.UserInitiatedShutdown", message: "Client.UserInitiatedShutdown: User initiated shutdown" };
+/// EC2 took its spot capacity back.
+pub const SPOT_TERMINATION: StateReason =
+    StateReason { code: "Server.SpotInstanceTermination", message: "Server.SpotInstanceTermination: Spot instance termination" };
+
+/// What a launch was asked for: frozen into the instance.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LaunchDetails {
+    /// The image.
+    pub image_id: String,
+    /// Base64 user data as it was sent.
+    pub user_data: Option<String>,
+    /// Launch template id and version number.
+    pub template: Option<(String, i64)>,
+    /// Name or ARN of the instance profile.
+    pub instance_profile: Option<String>,
+    /// Security group ids.
+    pub security_groups: Vec<String>,
+    /// The caller's idempotency token.
+    pub client_token: Option<String>,
+    /// Tags put on at launch.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// An instance, from launch to long after its end.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    /// Its id.
+    pub id: InstanceId,
+    /// Its region.
+    pub region: Region,
+    /// Its zone.
+    pub zone: ZoneId,
+    /// Its type.
+    pub instance_type: InstanceType,
+    /// How it is paid for.
+    pub capacity_type: CapacityType,
+    /// Its state now.
+    pub state: InstanceState,
+    /// Why it left the state before.
+    pub state_reason: Option<StateReason>,
+    /// The reservation it was launched in.
+    pub reservation: String,
+    /// The fleet it was launched by.
+    pub fleet: Option<String>,
+    /// Its spot request, when it is spot.
+    pub spot_request: Option<SpotRequest>,
+    /// What was asked for.
+    pub details: LaunchDetails,
+    /// Its tags now.
+    pub tags: BTreeMap<String, String>,
+    /// Its address in the subnet.
+    pub private_ip: String,
+    /// When the call was taken.
+    pub launched_at: Timestamp,
+    /// When it came to run.
+    pub running_at: Option<Timestamp>,
+    /// When it stopped being billed.
+    pub shutting_down_at: Option<Timestamp>,
+    /// When it was gone.
+    pub terminated_at: Option<Timestamp>,
+    /// When a rebalance recommendation was given.
+    pub rebalance_at: Option<Timestamp>,
+    /// When the interruption notice was given.
+    pub noticed_at: Option<Timestamp>,
+    /// When EC2 said it would end it.
+    pub ends_at: Option<Timestamp>,
+    /// `ok`, `never-joins` or `no-gpus`: honoured by whoever plays the node.
+    pub boot_outcome: String,
+}

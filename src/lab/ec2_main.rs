@@ -1,0 +1,41 @@
+//! `lowtide-ec2`: the EC2 simulator by itself, reached by any AWS client through its endpoint setting.
+
+use clap::Parser;
+use lowtide::core::time::Millis;
+use lowtide::lab::ec2::world::Settings;
+use lowtide::lab::ec2::{SimulatorConfig, SimulatorError, standalone};
+
+/// A local AWS account of GPU capacity: EC2, SQS, STS, Service Quotas, Price List and instance metadata on one port.
+#[derive(Debug, Parser)]
+#[command(name = "lowtide-ec2", version)]
+struct Arguments {
+    /// Port on the loopback address.
+    #[arg(long, default_value_t = 4566)]
+    port: u16,
+    /// Milliseconds from launch to running.
+    #[arg(long, default_value_t = 1_000)]
+    boot_ms: i64,
+    /// Seconds from an interruption notice to the end of the instance.
+    #[arg(long, default_value_t = 120)]
+    notice_seconds: i64,
+    /// Milliseconds during which a new instance may not be described.
+    #[arg(long, default_value_t = 300)]
+    visibility_lag_ms: i64,
+    /// Let calls cost no tokens.
+    #[arg(long)]
+    no_throttling: bool,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), SimulatorError> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let arguments = Arguments::parse();
+    let settings = Settings {
+        boot: Millis(arguments.boot_ms),
+        notice: Millis::from_secs(arguments.notice_seconds),
+        visibility_lag: Millis(arguments.visibility_lag_ms),
+        throttling: !arguments.no_throttling,
+        ..Settings::default()
+    };
+    standalone::run(arguments.port, SimulatorConfig { settings }).await
+}

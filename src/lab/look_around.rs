@@ -1,0 +1,73 @@
+//! `lowtide-lab up` (`make lab`): starts the world and the operator, says how to look around, and stays until asked to end.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::error::LabError;
+use super::progress::say;
+use super::world::{OperatorOptions, World, WorldOptions};
+
+/// Starts and stays. Exit code 1 when something could not start or ended early.
+pub async fn run(options: WorldOptions, bare: bool) -> ExitCode {
+    let outcome = tokio::select! {
+        outcome = stay(options, bare) => outcome,
+        () = asked_to_end() => Ok(()),
+    };
+    match outcome {
+        Ok(()) => {
+            say("\nended; everything is cleaned up");
+            ExitCode::SUCCESS
+        }
+        Err(fault) => {
+            say(&format!("\n{fault}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn stay(options: WorldOptions, bare: bool) -> Result<(), LabError> {
+    say("starting the local world");
+    let mut world = World::start(options).await?;
+    if !bare {
+        world.install_chart(&[])?;
+        world.spawn_operator(&OperatorOptions::default())?;
+    }
+    describe(&mut world)?;
+    loop {
+        world.check()?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn describe(world: &mut World) -> Result<(), LabError> {
+    let kubeconfig = world.control_plane.admin_kubeconfig().display().to_string();
+    let kubectl = world.tools().path("kubectl").display().to_string();
+    let (ec2, psql, ledger) = (world.ec2_url().to_owned(), "psql".to_owned(), world.postgres.url());
+    say("\nthe world is up; look around:");
+    say(&format!("  export KUBECONFIG={kubeconfig}"));
+    say(&format!("  {kubectl} get gpunodeclaims,nodes,pods -A -o wide"));
+    say(&format!("  {psql} {ledger}"));
+    say(&format!("  curl {ec2}/_sim/state                     machines, as EC2 sees them"));
+    if let Some(pid) = world.operator().map(|operator| operator.pid()) {
+        say(&format!("  curl {}/metrics                     the operator, pid {pid}", world.operator_url()));
+    }
+    say(&format!("  logs: {}", world.logs()?.display()));
+    say("Ctrl-C ends it.");
+    Ok(())
+}
+
+/// Ctrl-C or SIGTERM.
+pub async fn asked_to_end() {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}

@@ -1,0 +1,167 @@
+//! An EC2 instance as the lab's joiner sees it, and the Node that its kubelet would register.
+//!
+//! Decides: names, labels, capacity and allocatable of the Node. Does not: talk to anything.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Node;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::core::catalog::{Architecture, MachineType};
+
+use super::control_plane::FAKE_NODE;
+use super::user_data::Bootstrap;
+
+/// The resource name of NVIDIA's device plugin.
+pub const GPU: &str = "nvidia.com/gpu";
+/// The label that carries the instance id: for people.
+pub const INSTANCE_ID: &str = "lowtide.dev/instance-id";
+
+/// What an order to the simulator said about how a machine boots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootOutcome {
+    /// It joins, with its GPUs.
+    #[default]
+    Ok,
+    /// It runs and is paid for, and no kubelet ever speaks up.
+    NeverJoins,
+    /// It joins, and the driver finds no GPU.
+    NoGpus,
+}
+
+/// One instance as the simulator's `/_sim/state` tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct SimulatedInstance {
+    /// As in `i-0123456789abcdef0`.
+    #[serde(rename = "instance_id")]
+    pub id: String,
+    /// Its region.
+    pub region: String,
+    /// Its zone id.
+    pub zone: String,
+    /// Its type.
+    pub instance_type: String,
+    /// `spot` or `on-demand`.
+    pub capacity_type: String,
+    /// EC2's state name.
+    pub state: String,
+    /// The user data it was launched with, as EC2 carries it.
+    #[serde(default, rename = "user_data_base64")]
+    pub user_data: Option<String>,
+    /// How it boots.
+    #[serde(default)]
+    pub boot_outcome: BootOutcome,
+    /// Its tags.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+}
+
+impl SimulatedInstance {
+    /// The name its kubelet takes. The last segment of a providerID must not begin with `i-`: AWS' cloud controller manager would
+    /// take the Node for one of its own and delete it.
+    pub fn node_name(&self) -> String {
+        format!("lt-{}", self.id.trim_start_matches("i-").to_lowercase())
+    }
+    /// As in `lowtide://us-east-1/use1-az4/lt-0123456789abcdef0`.
+    pub fn provider_id(&self) -> String {
+        format!("lowtide://{}/{}/{}", self.region, self.zone, self.node_name())
+    }
+    /// Whether the machine runs.
+    pub fn is_up(&self) -> bool {
+        self.state == "running"
+    }
+    /// Whether the machine is off for good.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.state.as_str(), "shutting-down" | "terminated")
+    }
+}
+
+/// The Node that this machine's kubelet registers.
+pub fn node(instance: &SimulatedInstance, machine: &MachineType, bootstrap: &Bootstrap) -> Result<Node, serde_json::Error> {
+    let architecture = match machine.architecture {
+        Architecture::Amd64 => "amd64",
+        Architecture::Arm64 => "arm64",
+    };
+    let gpus = if instance.boot_outcome == BootOutcome::NoGpus { 0 } else { machine.gpus };
+    let mut labels = bootstrap.labels.clone();
+    for (key, value) in [
+        ("kubernetes.io/hostname", instance.node_name().as_str()),
+        ("kubernetes.io/arch", architecture),
+        ("kubernetes.io/os", "linux"),
+        ("node.kubernetes.io/instance-type", &instance.instance_type),
+        ("topology.kubernetes.io/region", &instance.region),
+        // Zone ids: zone names mean other places in other accounts, and a stretched cluster spans accounts and regions.
+        ("topology.kubernetes.io/zone", &instance.zone),
+        (INSTANCE_ID, &instance.id),
+    ] {
+        labels.insert(key.to_owned(), value.to_owned());
+    }
+    let taints: Vec<_> = bootstrap.taints.iter().map(|t| json!({"key": t.key, "value": t.value, "effect": t.effect})).collect();
+    let free = machine.allocatable();
+    // Kubelet's bound: 110 pods, on EKS 250 above 30 vCPUs; the same rule as in `MachineType::allocatable`.
+    let pods = if machine.vcpus <= 30 { "110" } else { "250" };
+    serde_json::from_value(json!({
+        "metadata": {
+            "name": instance.node_name(),
+            "labels": labels,
+            "annotations": {(FAKE_NODE.0): FAKE_NODE.1},
+        },
+        "spec": {"providerID": instance.provider_id(), "taints": taints},
+        "status": {
+            "capacity": {"cpu": machine.vcpus.to_string(), "memory": format!("{}Mi", machine.memory.0), "pods": pods, (GPU): gpus.to_string()},
+            "allocatable": {"cpu": format!("{}m", free.cpu.0), "memory": format!("{}Mi", free.memory.0), "pods": pods, (GPU): gpus.to_string()},
+            "nodeInfo": {
+                "architecture": architecture, "operatingSystem": "linux", "osImage": "simulated", "kernelVersion": "", "machineID": instance.id,
+                "systemUUID": "", "bootID": "", "containerRuntimeVersion": "kwok://0.8.0", "kubeletVersion": "v1.36.3", "kubeProxyVersion": "",
+            },
+        },
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::catalog::Mebibytes;
+
+    fn instance(outcome: &str) -> SimulatedInstance {
+        let text = format!(
+            r#"{{"instance_id":"i-0ABC","region":"eu-west-1","zone":"euw1-az2","instance_type":"g6.xlarge","capacity_type":"spot","state":"running",
+                "boot_outcome":"{outcome}","tags":{{"lowtide-claim":"a"}},"launched_at":1}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn g6_xlarge() -> MachineType {
+        MachineType {
+            instance_type: "g6.xlarge".into(),
+            gpu_model: "l4".into(),
+            gpus: 1,
+            gpu_memory: Mebibytes(22_888),
+            vcpus: 4,
+            memory: Mebibytes(16_384),
+            architecture: Architecture::Amd64,
+            spot_supported: true,
+        }
+    }
+
+    #[test]
+    fn the_node_carries_place_capacity_and_what_the_user_data_said() {
+        let bootstrap = Bootstrap { labels: BTreeMap::from([("lowtide.dev/pool".into(), "gpu".into())]), ..Bootstrap::default() };
+        let node = serde_json::to_value(node(&instance("ok"), &g6_xlarge(), &bootstrap).unwrap()).unwrap();
+        assert_eq!(node["spec"]["providerID"], "lowtide://eu-west-1/euw1-az2/lt-0abc");
+        assert_eq!(node["metadata"]["labels"]["topology.kubernetes.io/zone"], "euw1-az2");
+        assert_eq!(node["metadata"]["labels"]["lowtide.dev/pool"], "gpu");
+        assert_eq!(node["status"]["capacity"][GPU], "1");
+        assert_ne!(node["status"]["allocatable"]["memory"], node["status"]["capacity"]["memory"]);
+    }
+
+    #[test]
+    fn a_machine_without_a_working_driver_joins_with_no_gpus() {
+        let node = node(&instance("no-gpus"), &g6_xlarge(), &Bootstrap::default()).unwrap();
+        let status = node.status.unwrap();
+        assert_eq!(status.capacity.unwrap()[GPU].0, "0");
+        assert_eq!(status.allocatable.unwrap()[GPU].0, "0");
+    }
+}

@@ -1,0 +1,315 @@
+//! The whole local world: Postgres, the EC2 simulator, the control plane, kwok, the node joiner and the batch programs, composed.
+//!
+//! Decides: the order of starting and ending, and what the operator's process is given.
+//! Does not: tell a story (`demo`) or decide anything that lowtide decides.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::batch_program::{self, Timeline};
+use super::control_plane::ControlPlane;
+use super::endpoint_watch::EndpointWatch;
+use super::error::LabError;
+use super::helm::Helm;
+use super::joiner::{self, JoinerOptions};
+use super::postgres::PrivatePostgres;
+use super::process::{Process, ProcessSpec, Signal, free_port, run};
+use super::progress::{Step, say};
+use super::sim_client;
+use super::tools::Tools;
+use super::workdir::Workdir;
+
+/// The namespace the chart is installed in.
+pub const OPERATOR_NAMESPACE: &str = "lowtide-system";
+/// The chart's ServiceAccount, and the release's name.
+pub const RELEASE: &str = "lowtide";
+
+/// What can be chosen before the world starts.
+#[derive(Debug, Clone)]
+pub struct WorldOptions {
+    /// The repository's root: the chart is below it.
+    pub repository: PathBuf,
+    /// From EC2's `running` to the registration of a Node (modelled).
+    pub boot: Duration,
+    /// Further arguments for `lowtide-ec2`.
+    pub ec2_arguments: Vec<String>,
+    /// Leaves logs and data on disk at the end.
+    pub keep: bool,
+}
+
+impl Default for WorldOptions {
+    /// The current folder as repository, and a boot of 2 s so that a look around does not take minutes.
+    fn default() -> Self {
+        WorldOptions { repository: PathBuf::from("."), boot: Duration::from_secs(2), ec2_arguments: Vec::new(), keep: false }
+    }
+}
+
+/// How the operator's process is started.
+#[derive(Debug, Clone, Default)]
+pub struct OperatorOptions {
+    /// After `lowtide operator`.
+    pub arguments: Vec<String>,
+    /// Beside what every operator of the lab gets.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A running world. Dropping it ends all its processes and removes its folder.
+#[derive(Debug)]
+pub struct World {
+    operator: Option<Process>,
+    joiner: JoinHandle<()>,
+    batch: JoinHandle<()>,
+    timeline: Timeline,
+    /// The control plane.
+    pub control_plane: ControlPlane,
+    ec2: Process,
+    ec2_url: String,
+    /// The ledger's server: can be stopped and resumed.
+    pub postgres: PrivatePostgres,
+    helm: Helm,
+    tools: Tools,
+    options: WorldOptions,
+    operator_port: u16,
+    workdir: Workdir,
+}
+
+impl World {
+    /// Starts everything but the operator.
+    pub async fn start(options: WorldOptions) -> Result<World, LabError> {
+        let tools = Tools::find()?;
+        let mut workdir = Workdir::create()?;
+        if options.keep {
+            workdir.keep();
+        }
+        let postgres = start_postgres(&workdir)?;
+        let (ec2, ec2_url) = start_ec2(&workdir, &options).await?;
+        let control_plane = ControlPlane::start(&tools, &workdir).await?;
+        let admin = control_plane.admin_kubeconfig().to_owned();
+        let joiner = joiner::run(JoinerOptions {
+            simulator: ec2_url.clone(),
+            admin_kubeconfig: admin.clone(),
+            boot: options.boot,
+            poll: Duration::from_millis(250),
+        });
+        let timeline = Timeline::default();
+        let batch = batch_program::run(admin.clone(), timeline.clone());
+        let helm = Helm::new(tools.path("helm"), &admin, workdir.folder("helm")?);
+        Ok(World {
+            operator: None,
+            joiner: told_task("node joiner", joiner),
+            batch: told_task("batch program", batch),
+            timeline,
+            control_plane,
+            ec2,
+            ec2_url,
+            postgres,
+            helm,
+            tools,
+            options,
+            operator_port: free_port()?,
+            workdir,
+        })
+    }
+
+    /// Installs `charts/lowtide` with real Helm. Its Deployment gets no pods: the operator runs as a process.
+    pub fn install_chart(&self, values: &[String]) -> Result<(), LabError> {
+        let step = Step::begin("helm install");
+        let chart = self.options.repository.join("charts/lowtide");
+        self.helm.install(RELEASE, OPERATOR_NAMESPACE, &chart, values)?;
+        step.done(&chart.display().to_string());
+        Ok(())
+    }
+
+    /// A kubeconfig with a token of the chart's ServiceAccount: the operator may do what the chart's RBAC lets it do, and no more.
+    pub fn operator_kubeconfig(&self) -> Result<PathBuf, LabError> {
+        let token = self.kubectl(&["create", "token", RELEASE, "-n", OPERATOR_NAMESPACE, "--duration=24h"])?;
+        self.workdir.write("operator.kubeconfig", &self.control_plane.api().kubeconfig("operator", token.trim()))
+    }
+
+    /// Starts `lowtide operator` as a process.
+    pub fn spawn_operator(&mut self, options: &OperatorOptions) -> Result<(), LabError> {
+        let kubeconfig = self.operator_kubeconfig()?;
+        let mut spec = ProcessSpec::new("operator", sibling_binary("lowtide")?, &self.logs()?).args(["operator"]);
+        spec = spec.args(options.arguments.iter().cloned());
+        spec.environment = self.aws_environment();
+        spec.environment.extend([
+            ("KUBECONFIG".to_owned(), kubeconfig.display().to_string()),
+            ("LOWTIDE_DATABASE_URL".to_owned(), self.postgres.url()),
+            ("LOWTIDE_LISTEN".to_owned(), format!("127.0.0.1:{}", self.operator_port)),
+            ("LOWTIDE_NAMESPACE".to_owned(), OPERATOR_NAMESPACE.to_owned()),
+        ]);
+        spec.environment.extend(options.environment.iter().cloned());
+        spec.without = vec!["AWS_PROFILE".into(), "AWS_SESSION_TOKEN".into(), "AWS_REGION".into(), "AWS_DEFAULT_REGION".into()];
+        self.operator = Some(Process::spawn(&spec)?);
+        Ok(())
+    }
+
+    /// SIGKILL: the operator gets no chance to tidy up.
+    pub fn kill_operator(&mut self) {
+        if let Some(mut operator) = self.operator.take() {
+            operator.kill();
+        }
+    }
+    /// SIGTERM, then at most `grace`. True when it ended by itself.
+    pub fn stop_operator(&mut self, grace: Duration) -> bool {
+        self.operator.take().is_none_or(|mut operator| operator.stop(grace))
+    }
+    /// The operator's process, while there is one.
+    pub fn operator(&mut self) -> Option<&mut Process> {
+        self.operator.as_mut()
+    }
+
+    /// What makes an unmodified AWS SDK speak to the simulator and to nobody else.
+    pub fn aws_environment(&self) -> Vec<(String, String)> {
+        let pairs = [
+            ("AWS_ENDPOINT_URL", self.ec2_url.as_str()),
+            ("AWS_ACCESS_KEY_ID", "lab"),
+            ("AWS_SECRET_ACCESS_KEY", "lab"),
+            // Without it the SDK's default chain asks 169.254.169.254.
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ];
+        pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    /// Runs kubectl as administrator; gives what it printed.
+    pub fn kubectl(&self, args: &[&str]) -> Result<String, LabError> {
+        self.control_plane.kubectl(args)
+    }
+    /// Runs `kubectl apply` on a manifest's text, as administrator.
+    pub fn apply(&self, manifest: &str) -> Result<String, LabError> {
+        let path = self.workdir.write("apply.yaml", manifest)?;
+        self.kubectl(&["apply", "-f", &path.display().to_string()])
+    }
+    /// Runs a `lowtide` subcommand with the operator's credentials and the ledger's address; gives what it printed.
+    pub fn lowtide(&self, args: &[&str]) -> Result<String, LabError> {
+        let mut command = Command::new(sibling_binary("lowtide")?);
+        command.args(args).envs(self.aws_environment());
+        command.env("KUBECONFIG", self.control_plane.admin_kubeconfig()).env("LOWTIDE_DATABASE_URL", self.postgres.url());
+        run(&mut command)
+    }
+    /// Watches the ready endpoints of a Service.
+    pub async fn watch_endpoints(&self, namespace: &str, service: &str) -> Result<EndpointWatch, LabError> {
+        EndpointWatch::start(self.control_plane.admin_kubeconfig(), namespace, service).await
+    }
+    /// What the batch programs did so far.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+    /// Gives the EC2 simulator an order, as in `("interrupt", {"instance_id": "i-0"})`; gives its answer.
+    pub async fn order(&self, order: &str, body: &serde_json::Value) -> Result<serde_json::Value, LabError> {
+        let answer = sim_client::post(&self.ec2_url, &format!("/_sim/{order}"), body).await?;
+        serde_json::from_str(&answer).map_err(|fault| LabError::Unreadable {
+            what: format!("the answer to /_sim/{order}"),
+            expected: fault.to_string(),
+            found: answer,
+        })
+    }
+    /// What the EC2 simulator tells of itself, as in `state` or `bill`.
+    pub async fn ec2(&self, what: &str) -> Result<serde_json::Value, LabError> {
+        sim_client::get_json(&self.ec2_url, &format!("/_sim/{what}")).await
+    }
+    /// The EC2 simulator, as in `http://127.0.0.1:8080`.
+    pub fn ec2_url(&self) -> &str {
+        &self.ec2_url
+    }
+    /// Where the operator answers `/metrics`, `/livez`, `/readyz`.
+    pub fn operator_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.operator_port)
+    }
+    /// Real Helm against this cluster.
+    pub fn helm(&self) -> &Helm {
+        &self.helm
+    }
+    /// The control plane's programs.
+    pub fn tools(&self) -> &Tools {
+        &self.tools
+    }
+    /// The folder of all logs.
+    pub fn logs(&self) -> Result<PathBuf, LabError> {
+        self.workdir.folder("logs")
+    }
+    /// Fails when a process that should run has ended.
+    pub fn check(&mut self) -> Result<(), LabError> {
+        self.control_plane.check()?;
+        self.ec2.check()?;
+        self.operator.as_mut().map_or(Ok(()), Process::check)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.joiner.abort();
+        self.batch.abort();
+        self.stop_operator(Duration::from_secs(5));
+    }
+}
+
+fn told_task(name: &'static str, task: impl Future<Output = Result<(), LabError>> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        if let Err(fault) = task.await {
+            say(&format!("  {name} ended: {fault}"));
+        }
+    })
+}
+
+fn start_postgres(workdir: &Workdir) -> Result<PrivatePostgres, LabError> {
+    use std::os::unix::fs::PermissionsExt;
+    let step = Step::begin("postgres");
+    // As root the server runs as another user, who must be able to enter our folder.
+    std::fs::set_permissions(workdir.path(), std::fs::Permissions::from_mode(0o711)).map_err(LabError::io("opening the lab's folder"))?;
+    let postgres = PrivatePostgres::start(workdir.path().join("postgres"))?;
+    step.done(&format!("127.0.0.1:{}", postgres.port()));
+    Ok(postgres)
+}
+
+async fn start_ec2(workdir: &Workdir, options: &WorldOptions) -> Result<(Process, String), LabError> {
+    let (program, logs) = (sibling_binary("lowtide-ec2")?, workdir.folder("logs")?);
+    let step = Step::begin("EC2 simulator");
+    let limit = Duration::from_secs(30);
+    let mut attempt = 1;
+    loop {
+        let port = free_port()?;
+        let url = format!("http://127.0.0.1:{port}");
+        let spec = ProcessSpec::new("ec2", &program, &logs).args(["--port".to_owned(), port.to_string()]);
+        let mut process = Process::spawn(&spec.args(options.ec2_arguments.iter().cloned()))?;
+        let fault = loop {
+            if let Err(fault) = process.check() {
+                break fault;
+            }
+            match sim_client::get(&url, "/_sim/state").await {
+                Ok(_) => {
+                    step.done(&url);
+                    return Ok((process, url));
+                }
+                Err(last) if step.elapsed() > limit => {
+                    return Err(LabError::NotReady {
+                        what: "EC2 simulator".into(),
+                        seconds: limit.as_secs(),
+                        last: last.to_string(),
+                        logs,
+                    });
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        };
+        attempt += 1;
+        if attempt > 3 {
+            return Err(fault);
+        }
+    }
+}
+
+/// A binary of this build: beside the running one, or one folder up from it when that is a test.
+pub fn sibling_binary(name: &str) -> Result<PathBuf, LabError> {
+    let own = std::env::current_exe().map_err(LabError::io("finding the running program"))?;
+    let folders = own.ancestors().skip(1).take(2).map(Path::to_owned);
+    let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.ok_or_else(|| LabError::Unreadable {
+        what: format!("the folder of {}", own.display()),
+        expected: format!("a binary {name} (`cargo build --features lab`)"),
+        found: "none".to_owned(),
+    })
+}
