@@ -17,13 +17,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod backtest;
+pub mod cli;
 pub mod core;
 pub mod engine;
 
 #[cfg(feature = "live")]
 pub mod aws;
-#[cfg(feature = "live")]
-pub mod cli;
 #[cfg(feature = "live")]
 pub mod kube;
 #[cfg(feature = "live")]

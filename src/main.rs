@@ -15,16 +15,38 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Runs the policies on recorded spot markets.
+    Backtest(cli::backtest::BacktestArgs),
     /// Prints the custom resource definitions, or writes them to a folder.
+    #[cfg(feature = "live")]
     Crds(cli::crds::CrdsArgs),
+    /// Runs the operator: what the chart's Deployment starts.
+    #[cfg(feature = "live")]
+    Operator(cli::operator::OperatorArgs),
     /// Lifts lowtide's scheduling gate from every pod, for when the operator goes away.
+    #[cfg(feature = "live")]
     ReleasePods(cli::release_pods::ReleasePodsArgs),
 }
 
+#[cfg(feature = "live")]
 #[tokio::main]
 async fn main() -> ExitCode {
+    // One TLS provider for Kubernetes, AWS and Postgres alike: with two, rustls refuses to choose.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        eprintln!("a TLS provider was installed before ours: this build mixes two");
+        return ExitCode::FAILURE;
+    }
     match Arguments::parse().command {
+        Command::Backtest(args) => cli::backtest::run(args),
         Command::Crds(args) => cli::crds::run(args),
+        Command::Operator(args) => cli::operator::run(args).await,
         Command::ReleasePods(args) => cli::release_pods::run(args).await,
+    }
+}
+
+#[cfg(not(feature = "live"))]
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Backtest(args) => cli::backtest::run(args),
     }
 }

@@ -245,7 +245,7 @@ async fn list_prices_come_from_the_pricing_region_page_by_page() {
     let server = Server::start(|before, _| async move {
         let page = match before {
             0 => json!({"FormatVersion": "aws_v1", "NextToken": "2", "PriceList": [product("g6.xlarge", "0.8950000000", "Linux"), "nonsense"]}),
-            _ => json!({"FormatVersion": "aws_v1", "PriceList": [product("g6.xlarge", "1.2", "Windows"), product("p5.48xlarge", "63.3", "Linux")]}),
+            _ => json!({"FormatVersion": "aws_v1", "PriceList": [product("g6.xlarge", "1.2", "Windows"), product("g5.xlarge", "1.0", "Linux"), product("p5.48xlarge", "63.3", "Linux")]}),
         };
         (StatusCode::OK, page.to_string())
     })
@@ -257,7 +257,7 @@ async fn list_prices_come_from_the_pricing_region_page_by_page() {
     assert_eq!(read, [("eu-west-1", "g6.xlarge", 895_000), ("eu-west-1", "p5.48xlarge", 63_300_000)]);
     let call = server.calls.lock().unwrap()[0].clone();
     assert_eq!((call.action.as_str(), call.region.as_str()), ("GetProducts", "us-east-1"));
-    assert!(call.body.contains(r#""Value":"g6.xlarge,p5.48xlarge""#) && call.body.contains("ANY_OF"), "{}", call.body);
+    assert!(call.body.contains(r#""Value":"eu-west-1""#) && call.body.contains("capacitystatus"), "{}", call.body);
 }
 
 #[tokio::test]

@@ -76,6 +76,9 @@ const TABLE: &[(&str, Kind, &str)] = &[
     ("OptInRequired", Kind::Refused, EC2_CODES),
     ("Blocked", Kind::Refused, EC2_CODES),
     ("PendingVerification", Kind::Refused, EC2_CODES),
+    // What CreateFleet says of a type that a zone never sold on spot: karpenter-provider-aws issues 2243 and 6483.
+    ("InvalidFleetConfiguration", Kind::Refused, KARPENTER),
+    ("MaxConfigLimitExceeded", Kind::Refused, EC2_CODES),
     ("InvalidSubnetID.NotFound", Kind::Refused, EC2_CODES),
     ("InvalidAMIID.NotFound", Kind::Refused, EC2_CODES),
     ("InvalidParameterValue", Kind::Refused, EC2_CODES),

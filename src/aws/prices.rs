@@ -2,7 +2,7 @@
 //!
 //! A pool without a row has no price here, and nobody makes one up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::types::{InstanceType as SdkInstanceType, SpotPrice};
 use aws_sdk_pricing::types::{Filter, FilterType};
@@ -24,8 +24,8 @@ const LINUX: [&str; 2] = ["Linux/UNIX", "Linux/UNIX (Amazon VPC)"];
 /// Rows per page: EC2 documents no cap, and gives fewer when it likes.
 const SPOT_PAGE: i32 = 1_000;
 
-/// Types per question: a filter value of the Pricing API holds 1,024 characters, a type name at most 20.
-const TYPES_PER_QUESTION: usize = 40;
+/// Products per page: `MaxResults` of GetProducts goes to 100.
+const PRODUCTS_PAGE: i32 = 100;
 
 impl AwsCloud {
     /// One quote per pool of `types` that has a spot price.
@@ -68,35 +68,42 @@ impl AwsCloud {
     }
 
     /// List prices of `types`: Linux, shared tenancy, nothing preinstalled.
+    ///
+    /// All types of the region are fetched, a dozen pages: by type it would be one question for each of them.
     pub(super) async fn list_prices(&self, region: &Region, types: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
+        if types.is_empty() {
+            return Ok(Vec::new());
+        }
         let pricing_region = Region::from(PRICING_REGION);
         let clients = self.clients(&pricing_region);
-        let mut quotes = Vec::new();
-        for some_types in types.chunks(TYPES_PER_QUESTION) {
-            let ask = clients.pricing.get_products().service_code("AmazonEC2").format_version("aws_v1").max_results(100);
-            let ask = ask.set_filters(Some(product_filters(region, some_types)?));
-            let products = all_pages("GetProducts", |token| {
-                let ask = ask.clone().set_next_token(token);
-                let asked_in = &pricing_region;
-                async move {
-                    let page = ask.send().await.map_err(|error| from_sdk("GetProducts", asked_in, error))?;
-                    Ok((page.price_list.unwrap_or_default(), page.next_token))
+        let ask = clients.pricing.get_products().service_code("AmazonEC2").format_version("aws_v1").max_results(PRODUCTS_PAGE);
+        let ask = ask.set_filters(Some(product_filters(region)?));
+        let products = all_pages("GetProducts", |token| {
+            let ask = ask.clone().set_next_token(token);
+            let asked_in = &pricing_region;
+            async move {
+                let page = ask.send().await.map_err(|error| from_sdk("GetProducts", asked_in, error))?;
+                Ok((page.price_list.unwrap_or_default(), page.next_token))
+            }
+        })
+        .await?;
+        let wanted: BTreeSet<&InstanceType> = types.iter().collect();
+        let mut latest: BTreeMap<InstanceType, Quote> = BTreeMap::new();
+        for product in products {
+            let quote = match price_list::quote(&product, region) {
+                Ok(Some(quote)) if wanted.contains(&quote.instance_type) => quote,
+                Ok(_) => continue,
+                Err(fault) => {
+                    tracing::warn!(%region, %fault, "a product of the price list could not be read");
+                    continue;
                 }
-            })
-            .await?;
-            for product in products {
-                match price_list::quote(&product, region) {
-                    Ok(Some(quote)) if some_types.contains(&quote.instance_type) => quotes.push(quote),
-                    Ok(_) => {}
-                    Err(fault) => {
-                        tracing::warn!(%region, %fault, "a product of the price list could not be read: its type has no price from it")
-                    }
-                }
+            };
+            let newest = latest.entry(quote.instance_type.clone()).or_insert_with(|| quote.clone());
+            if (quote.effective_from, quote.price_per_hour) > (newest.effective_from, newest.price_per_hour) {
+                *newest = quote;
             }
         }
-        quotes.sort_by(|a, b| a.instance_type.cmp(&b.instance_type).then(b.effective_from.cmp(&a.effective_from)));
-        quotes.dedup_by(|a, b| a.instance_type == b.instance_type);
-        Ok(quotes)
+        Ok(latest.into_values().collect())
     }
 }
 
@@ -112,18 +119,17 @@ fn spot_quote(region: &Region, zone: ZoneId, row: &SpotPrice) -> Option<Quote> {
     })
 }
 
-fn product_filters(region: &Region, types: &[InstanceType]) -> Result<Vec<Filter>, CloudError> {
-    let names: Vec<&str> = types.iter().map(InstanceType::as_str).collect();
-    let kind_of_match = if names.len() == 1 { FilterType::TermMatch } else { FilterType::AnyOf };
-    let fixed = [
+/// The plain on-demand Linux products of a region (the same attributes [`price_list`] checks).
+fn product_filters(region: &Region) -> Result<Vec<Filter>, CloudError> {
+    let wanted = [
         ("regionCode", region.as_str()),
         ("operatingSystem", "Linux"),
         ("tenancy", "Shared"),
         ("preInstalledSw", "NA"),
         ("capacitystatus", "Used"),
+        ("marketoption", "OnDemand"),
     ];
-    let filters = fixed.map(|(field, value)| Filter::builder().r#type(FilterType::TermMatch).field(field).value(value).build());
-    let by_type = Filter::builder().r#type(kind_of_match).field("instanceType").value(names.join(",")).build();
+    let filters = wanted.map(|(field, value)| Filter::builder().r#type(FilterType::TermMatch).field(field).value(value).build());
     let not_built = |error| CloudError::Refused { code: "NotSent".to_owned(), message: format!("GetProducts could not be put: {error}") };
-    filters.into_iter().chain([by_type]).collect::<Result<_, _>>().map_err(not_built)
+    filters.into_iter().collect::<Result<_, _>>().map_err(not_built)
 }

@@ -14,6 +14,7 @@ pub mod money;
 pub mod need;
 pub mod placement;
 pub mod plan;
+pub mod policy;
 pub mod record;
 pub mod time;
 pub mod world;

@@ -19,3 +19,5 @@ mod execute;
 mod observe;
 #[cfg(feature = "live")]
 pub mod state;
+#[cfg(feature = "live")]
+pub mod health;

@@ -21,11 +21,9 @@ pub enum LabError {
         /// Where it was looked for.
         folder: PathBuf,
     },
-    /// Postgres' server programs were not found.
-    #[error(
-        "no Postgres server found under /usr/lib/postgresql/*/bin or in PATH; install one (Debian: `apt-get install postgresql`), or let `make tools` do it as root"
-    )]
-    PostgresMissing,
+    /// The private Postgres server could not be had.
+    #[error(transparent)]
+    Postgres(#[from] super::postgres::PostgresFault),
     /// A process ended when it should run on.
     #[error("{name} ended early; its log is {}; last lines:\n{tail}", .log.display())]
     Ended {

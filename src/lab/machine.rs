@@ -15,8 +15,8 @@ use super::user_data::Bootstrap;
 
 /// The resource name of NVIDIA's device plugin.
 pub const GPU: &str = "nvidia.com/gpu";
-/// The annotation that carries the instance id: for people, and for the lab.
-pub const INSTANCE_ID: &str = "lab.lowtide.dev/instance-id";
+/// The label that carries the instance id: for people.
+pub const INSTANCE_ID: &str = "lowtide.dev/instance-id";
 
 /// What an order to the simulator said about how a machine boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -35,6 +35,7 @@ pub enum BootOutcome {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct SimulatedInstance {
     /// As in `i-0123456789abcdef0`.
+    #[serde(rename = "instance_id")]
     pub id: String,
     /// Its region.
     pub region: String,
@@ -46,8 +47,8 @@ pub struct SimulatedInstance {
     pub capacity_type: String,
     /// EC2's state name.
     pub state: String,
-    /// The user data it was launched with.
-    #[serde(default)]
+    /// The user data it was launched with, as EC2 carries it.
+    #[serde(default, rename = "user_data_base64")]
     pub user_data: Option<String>,
     /// How it boots.
     #[serde(default)]
@@ -91,7 +92,10 @@ pub fn node(instance: &SimulatedInstance, machine: &MachineType, bootstrap: &Boo
         ("kubernetes.io/os", "linux"),
         ("node.kubernetes.io/instance-type", &instance.instance_type),
         ("topology.kubernetes.io/region", &instance.region),
+        // Zone ids: zone names mean other places in other accounts, and a stretched cluster spans accounts and regions.
         ("topology.kubernetes.io/zone", &instance.zone),
+        ("topology.k8s.aws/zone-id", &instance.zone),
+        (INSTANCE_ID, &instance.id),
     ] {
         labels.insert(key.to_owned(), value.to_owned());
     }
@@ -103,7 +107,7 @@ pub fn node(instance: &SimulatedInstance, machine: &MachineType, bootstrap: &Boo
         "metadata": {
             "name": instance.node_name(),
             "labels": labels,
-            "annotations": {(FAKE_NODE.0): FAKE_NODE.1, (INSTANCE_ID): instance.id},
+            "annotations": {(FAKE_NODE.0): FAKE_NODE.1},
         },
         "spec": {"providerID": instance.provider_id(), "taints": taints},
         "status": {
@@ -124,7 +128,7 @@ mod tests {
 
     fn instance(outcome: &str) -> SimulatedInstance {
         let text = format!(
-            r#"{{"id":"i-0ABC","region":"eu-west-1","zone":"euw1-az2","instance_type":"g6.xlarge","capacity_type":"spot","state":"running",
+            r#"{{"instance_id":"i-0ABC","region":"eu-west-1","zone":"euw1-az2","instance_type":"g6.xlarge","capacity_type":"spot","state":"running",
                 "boot_outcome":"{outcome}","tags":{{"lowtide-claim":"a"}},"launched_at":1}}"#
         );
         serde_json::from_str(&text).unwrap()

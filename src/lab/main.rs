@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use lowtide::lab::ec2::{SimulatorConfig, standalone};
 use lowtide::lab::look_around;
 use lowtide::lab::world::WorldOptions;
 
@@ -19,6 +20,12 @@ struct Arguments {
 enum Cmd {
     /// Starts everything, installs the chart, runs the operator, and stays until Ctrl-C.
     Up(UpArguments),
+    /// Only the EC2 simulator, on loopback (`lowtide-ec2` has more settings).
+    Ec2 {
+        /// Port.
+        #[arg(long, default_value_t = 4566)]
+        port: u16,
+    },
 }
 
 #[derive(clap::Args)]
@@ -42,5 +49,12 @@ async fn main() -> ExitCode {
             let options = WorldOptions { boot, keep: arguments.keep, ..WorldOptions::default() };
             look_around::run(options, arguments.bare).await
         }
+        Cmd::Ec2 { port } => match standalone::run(port, SimulatorConfig::default()).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(fault) => {
+                eprintln!("{fault}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }

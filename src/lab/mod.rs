@@ -5,6 +5,8 @@
 //! Decides: nothing about lowtide; it only plays what lowtide reacts to, and says of each delay whether it is measured or modelled.
 
 pub mod ec2;
+pub mod postgres;
+pub mod tied;
 
 #[cfg(feature = "live")]
 pub mod batch_program;
@@ -24,8 +26,6 @@ pub mod kubeconfig;
 pub mod look_around;
 #[cfg(feature = "live")]
 pub mod machine;
-#[cfg(feature = "live")]
-pub mod postgres;
 #[cfg(feature = "live")]
 pub mod process;
 #[cfg(feature = "live")]

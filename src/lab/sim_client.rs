@@ -14,7 +14,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// GETs `path` of `base` (as in `http://127.0.0.1:8080`); gives the body of a 2xx answer.
 pub async fn get(base: &str, path: &str) -> Result<String, LabError> {
-    request(base, "GET", path, "").await
+    send(base, "GET", path, &[], "").await
 }
 
 /// GETs `path` and reads the body as JSON.
@@ -29,12 +29,13 @@ pub async fn get_json<T: DeserializeOwned>(base: &str, path: &str) -> Result<T, 
 
 /// POSTs a JSON body to `path`; gives the body of a 2xx answer.
 pub async fn post(base: &str, path: &str, body: &serde_json::Value) -> Result<String, LabError> {
-    request(base, "POST", path, &body.to_string()).await
+    send(base, "POST", path, &[("Content-Type", "application/json")], &body.to_string()).await
 }
 
-async fn request(base: &str, method: &str, path: &str, body: &str) -> Result<String, LabError> {
+/// Sends any request; gives the body of a 2xx answer.
+pub async fn send(base: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Result<String, LabError> {
     let what = format!("{method} {base}{path}");
-    let answer = tokio::time::timeout(ANSWER_WITHIN, exchange(base, method, path, body)).await;
+    let answer = tokio::time::timeout(ANSWER_WITHIN, exchange(base, method, path, headers, body)).await;
     let text = match answer {
         Ok(answer) => answer.map_err(LabError::io(what.clone()))?,
         Err(_) => return Err(LabError::io(what)(std::io::ErrorKind::TimedOut.into())),
@@ -51,11 +52,11 @@ async fn request(base: &str, method: &str, path: &str, body: &str) -> Result<Str
     }
 }
 
-async fn exchange(base: &str, method: &str, path: &str, body: &str) -> std::io::Result<String> {
+async fn exchange(base: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> std::io::Result<String> {
     let address = base.trim_start_matches("http://").trim_end_matches('/');
     let mut stream = TcpStream::connect(address).await?;
-    let length = body.len();
-    let head = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let head = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(body.as_bytes()).await?;
     let mut answer = Vec::new();

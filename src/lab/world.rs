@@ -15,8 +15,8 @@ use super::endpoint_watch::EndpointWatch;
 use super::error::LabError;
 use super::helm::Helm;
 use super::joiner::{self, JoinerOptions};
-use super::postgres::Postgres;
-use super::process::{Process, ProcessSpec, Signal, free_port, run};
+use super::postgres::PrivatePostgres;
+use super::process::{Process, ProcessSpec, free_port, run};
 use super::progress::{Step, say};
 use super::sim_client;
 use super::tools::Tools;
@@ -27,6 +27,9 @@ pub const OPERATOR_NAMESPACE: &str = "lowtide-system";
 /// The chart's ServiceAccount, and the release's name.
 pub const RELEASE: &str = "lowtide";
 
+/// The cluster's name: what instances are tagged with.
+pub const CLUSTER: &str = "lab";
+
 /// What can be chosen before the world starts.
 #[derive(Debug, Clone)]
 pub struct WorldOptions {
@@ -34,7 +37,7 @@ pub struct WorldOptions {
     pub repository: PathBuf,
     /// From EC2's `running` to the registration of a Node (modelled).
     pub boot: Duration,
-    /// Further arguments for `lowtide-lab ec2`.
+    /// Further arguments for `lowtide-ec2`.
     pub ec2_arguments: Vec<String>,
     /// Leaves logs and data on disk at the end.
     pub keep: bool,
@@ -68,7 +71,7 @@ pub struct World {
     ec2: Process,
     ec2_url: String,
     /// The ledger's server: can be stopped and resumed.
-    pub postgres: Postgres,
+    pub postgres: PrivatePostgres,
     helm: Helm,
     tools: Tools,
     options: WorldOptions,
@@ -84,9 +87,14 @@ impl World {
         if options.keep {
             workdir.keep();
         }
-        let postgres = Postgres::start(&workdir).await?;
-        let (ec2, ec2_url) = start_ec2(&workdir, &options).await?;
-        let control_plane = ControlPlane::start(&tools, &workdir).await?;
+        let (postgres, (ec2, ec2_url), control_plane) = match start_servers(&tools, &workdir, &options).await {
+            Ok(servers) => servers,
+            Err(fault) => {
+                // The fault names logs; the next start sweeps them.
+                workdir.keep();
+                return Err(fault);
+            }
+        };
         let admin = control_plane.admin_kubeconfig().to_owned();
         let joiner = joiner::run(JoinerOptions {
             simulator: ec2_url.clone(),
@@ -114,11 +122,19 @@ impl World {
         })
     }
 
-    /// Installs `charts/lowtide` with real Helm. Its Deployment gets no pods: the operator runs as a process.
+    /// Installs `charts/lowtide` with real Helm, without the Deployment. `values` are further ones, as for `--set`.
     pub fn install_chart(&self, values: &[String]) -> Result<(), LabError> {
         let step = Step::begin("helm install");
         let chart = self.options.repository.join("charts/lowtide");
-        self.helm.install(RELEASE, OPERATOR_NAMESPACE, &chart, values)?;
+        // The operator runs as a process, and hooks would need a node that runs containers.
+        let of_the_lab = [
+            format!("cluster.name={CLUSTER}"),
+            "ledger.secretName=ledger".into(),
+            "operator.enabled=false".into(),
+            "hooks.enabled=false".into(),
+        ];
+        let values: Vec<String> = of_the_lab.iter().chain(values).cloned().collect();
+        self.helm.install(RELEASE, OPERATOR_NAMESPACE, &chart, &values)?;
         step.done(&chart.display().to_string());
         Ok(())
     }
@@ -140,6 +156,8 @@ impl World {
             ("LOWTIDE_DATABASE_URL".to_owned(), self.postgres.url()),
             ("LOWTIDE_LISTEN".to_owned(), format!("127.0.0.1:{}", self.operator_port)),
             ("LOWTIDE_NAMESPACE".to_owned(), OPERATOR_NAMESPACE.to_owned()),
+            ("LOWTIDE_CLUSTER".to_owned(), CLUSTER.to_owned()),
+            ("LOWTIDE_INSTANCE".to_owned(), "lab-operator".to_owned()),
         ]);
         spec.environment.extend(options.environment.iter().cloned());
         spec.without = vec!["AWS_PROFILE".into(), "AWS_SESSION_TOKEN".into(), "AWS_REGION".into(), "AWS_DEFAULT_REGION".into()];
@@ -160,10 +178,6 @@ impl World {
     /// The operator's process, while there is one.
     pub fn operator(&mut self) -> Option<&mut Process> {
         self.operator.as_mut()
-    }
-    /// Freezes or thaws the EC2 simulator: connections are taken and not answered.
-    pub fn stall_ec2(&mut self, stalled: bool) -> Result<(), LabError> {
-        self.ec2.signal(if stalled { Signal::Stop } else { Signal::Continue })
     }
 
     /// What makes an unmodified AWS SDK speak to the simulator and to nobody else.
@@ -202,6 +216,19 @@ impl World {
     pub fn timeline(&self) -> &Timeline {
         &self.timeline
     }
+    /// Gives the EC2 simulator an order, as in `("interrupt", {"instance_id": "i-0"})`; gives its answer.
+    pub async fn order(&self, order: &str, body: &serde_json::Value) -> Result<serde_json::Value, LabError> {
+        let answer = sim_client::post(&self.ec2_url, &format!("/_sim/{order}"), body).await?;
+        serde_json::from_str(&answer).map_err(|fault| LabError::Unreadable {
+            what: format!("the answer to /_sim/{order}"),
+            expected: fault.to_string(),
+            found: answer,
+        })
+    }
+    /// What the EC2 simulator tells of itself, as in `state` or `bill`.
+    pub async fn ec2(&self, what: &str) -> Result<serde_json::Value, LabError> {
+        sim_client::get_json(&self.ec2_url, &format!("/_sim/{what}")).await
+    }
     /// The EC2 simulator, as in `http://127.0.0.1:8080`.
     pub fn ec2_url(&self) -> &str {
         &self.ec2_url
@@ -222,11 +249,33 @@ impl World {
     pub fn logs(&self) -> Result<PathBuf, LabError> {
         self.workdir.folder("logs")
     }
-    /// Fails when a process that should run has ended.
+    /// Fails when a process that should run has ended; its log then stays on disk.
     pub fn check(&mut self) -> Result<(), LabError> {
-        self.control_plane.check()?;
-        self.ec2.check()?;
-        self.operator.as_mut().map_or(Ok(()), Process::check)
+        let outcome = self.control_plane.check().and_then(|()| self.ec2.check());
+        let outcome = outcome.and_then(|()| self.operator.as_mut().map_or(Ok(()), Process::check));
+        if outcome.is_err() {
+            self.workdir.keep();
+        }
+        outcome
+    }
+    /// Waits until the operator says that it is ready.
+    pub async fn operator_ready(&mut self, limit: Duration) -> Result<(), LabError> {
+        let mut step = Step::begin("operator");
+        loop {
+            self.check()?;
+            let last = match sim_client::get(&self.operator_url(), "/readyz").await {
+                Ok(_) => break,
+                Err(fault) => fault.to_string(),
+            };
+            if step.elapsed() > limit {
+                self.workdir.keep();
+                return Err(LabError::NotReady { what: "operator".into(), seconds: limit.as_secs(), last, logs: self.logs()? });
+            }
+            step.waiting("/readyz does not answer ok");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        step.done(&self.operator_url());
+        Ok(())
     }
 }
 
@@ -246,15 +295,31 @@ fn told_task(name: &'static str, task: impl Future<Output = Result<(), LabError>
     })
 }
 
+type Servers = (PrivatePostgres, (Process, String), ControlPlane);
+
+async fn start_servers(tools: &Tools, workdir: &Workdir, options: &WorldOptions) -> Result<Servers, LabError> {
+    Ok((start_postgres(workdir)?, start_ec2(workdir, options).await?, ControlPlane::start(tools, workdir).await?))
+}
+
+fn start_postgres(workdir: &Workdir) -> Result<PrivatePostgres, LabError> {
+    use std::os::unix::fs::PermissionsExt;
+    let step = Step::begin("postgres");
+    // As root the server runs as another user, who must be able to enter our folder.
+    std::fs::set_permissions(workdir.path(), std::fs::Permissions::from_mode(0o711)).map_err(LabError::io("opening the lab's folder"))?;
+    let postgres = PrivatePostgres::start(workdir.path().join("postgres"))?;
+    step.done(&format!("127.0.0.1:{}", postgres.port()));
+    Ok(postgres)
+}
+
 async fn start_ec2(workdir: &Workdir, options: &WorldOptions) -> Result<(Process, String), LabError> {
-    let (program, logs) = (sibling_binary("lowtide-lab")?, workdir.folder("logs")?);
+    let (program, logs) = (sibling_binary("lowtide-ec2")?, workdir.folder("logs")?);
     let step = Step::begin("EC2 simulator");
     let limit = Duration::from_secs(30);
     let mut attempt = 1;
     loop {
         let port = free_port()?;
         let url = format!("http://127.0.0.1:{port}");
-        let spec = ProcessSpec::new("ec2", &program, &logs).args(["ec2".to_owned(), "--port".into(), port.to_string()]);
+        let spec = ProcessSpec::new("ec2", &program, &logs).args(["--port".to_owned(), port.to_string()]);
         let mut process = Process::spawn(&spec.args(options.ec2_arguments.iter().cloned()))?;
         let fault = loop {
             if let Err(fault) = process.check() {

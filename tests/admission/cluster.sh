@@ -1,7 +1,8 @@
 # Starts a private control plane on loopback for the tests next to this file; sourced, not run.
 #
 # Needs the binaries etcd, kube-apiserver, kube-controller-manager, kubectl and helm in $LOWTIDE_TOOLS.
-# Gives: KUBECONFIG, and the functions `cluster_start` and `cluster_stop`. Every process is ended by its own id.
+# Gives: KUBECONFIG (users admin and owner, who has no right yet), and the functions `cluster_start` and `cluster_stop`. Every process is
+# ended by its own id.
 
 LOWTIDE_TOOLS=${LOWTIDE_TOOLS:-$HOME/.cache/lowtide/bin}
 CLUSTER_DIR=
@@ -12,21 +13,26 @@ cluster_need_tools() {
   for tool in etcd kube-apiserver kube-controller-manager kubectl helm; do
     [ -x "$LOWTIDE_TOOLS/$tool" ] || missing+=("$tool")
   done
+  if ! command -v openssl >/dev/null; then
+    echo "openssl is missing: install it (Debian: apt-get install openssl)." >&2
+    return 1
+  fi
   if [ ${#missing[@]} -gt 0 ]; then
     echo "missing in $LOWTIDE_TOOLS: ${missing[*]}. Build them from tests/cluster (go build of the tools), or set LOWTIDE_TOOLS." >&2
     return 1
   fi
 }
 
-# Four ports nobody listens on. Held open together, so that they differ.
+# Four ports nobody listens on.
 cluster_free_ports() {
-  python3 - <<'PY'
-import socket
-held = [socket.socket() for _ in range(4)]
-for s in held:
-    s.bind(("127.0.0.1", 0))
-print(*[s.getsockname()[1] for s in held])
-PY
+  local port found=()
+  while [ ${#found[@]} -lt 4 ]; do
+    port=$((20000 + RANDOM % 12000))
+    if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && [[ " ${found[*]} " != *" $port "* ]]; then
+      found+=("$port")
+    fi
+  done
+  echo "${found[@]}"
 }
 
 cluster_wait() { # what, seconds, command...
@@ -47,7 +53,7 @@ cluster_start() {
   local etcd_port peer_port api_port kcm_port
   read -r etcd_port peer_port api_port kcm_port < <(cluster_free_ports)
   openssl genrsa -out "$CLUSTER_DIR/sa.key" 2048 2>/dev/null || return 1
-  echo 'test-admin-token,admin,admin,system:masters' >"$CLUSTER_DIR/tokens.csv"
+  printf '%s\n' 'test-admin-token,admin,admin,system:masters' 'test-owner-token,owner,owner' >"$CLUSTER_DIR/tokens.csv"
 
   "$LOWTIDE_TOOLS/etcd" --data-dir "$CLUSTER_DIR/etcd" --unsafe-no-fsync --log-level warn \
     --listen-client-urls "http://127.0.0.1:$etcd_port" --advertise-client-urls "http://127.0.0.1:$etcd_port" \
@@ -68,7 +74,7 @@ apiVersion: v1
 kind: Config
 current-context: test
 clusters: [{name: test, cluster: {server: "https://127.0.0.1:$api_port", insecure-skip-tls-verify: true}}]
-users: [{name: admin, user: {token: test-admin-token}}]
+users: [{name: admin, user: {token: test-admin-token}}, {name: owner, user: {token: test-owner-token}}]
 contexts: [{name: test, context: {cluster: test, user: admin}}]
 YAML
   cluster_wait "kube-apiserver" 60 "$LOWTIDE_TOOLS/kubectl" get --raw /readyz || return 1

@@ -230,6 +230,31 @@ def test_ice_comes_per_override_inside_a_200(simulator):
     assert [e["ErrorCode"] for e in unsupported["Errors"]] == ["InvalidFleetConfiguration"]
 
 
+def test_a_gang_launches_whole_or_not_at_all(simulator):
+    ec2 = simulator.client("ec2")
+    zone = priced_zone(ec2)
+    override = [{"InstanceType": "g6.xlarge", "SubnetId": subnets(ec2)[zone]}]
+    gang = {"SpotOptions": {"AllocationStrategy": "price-capacity-optimized", "MinTargetCapacity": 3, "SingleInstanceType": True}}
+    simulator.order("capacity", zone=zone, available=2)
+    answer = fleet(ec2, override, count=3, **gang)()
+    assert answer["Instances"] == [] and [e["ErrorCode"] for e in answer["Errors"]] == ["UnfulfillableCapacity"]
+    assert simulator.state()["instances"] == []
+    simulator.order("capacity", zone=zone, available=3)
+    assert len(fleet(ec2, override, count=3, **gang)()["Instances"][0]["InstanceIds"]) == 3
+    alone = {"SpotOptions": {"MinTargetCapacity": 3}}
+    assert refused(fleet(ec2, override, count=3, **alone))[0] == "InvalidParameterCombination"
+
+
+def test_the_cheapest_override_wins_unless_told_otherwise(simulator):
+    ec2 = simulator.client("ec2")
+    rows = ec2.describe_spot_price_history(InstanceTypes=["g6.xlarge"])["SpotPriceHistory"]
+    overrides = [{"InstanceType": "g6.xlarge", "AvailabilityZoneId": r["AvailabilityZoneId"]} for r in rows]
+    where = lambda **more: [i["AvailabilityZoneId"] for i in fleet(ec2, overrides, **more)()["Instances"]]
+    assert where() == [priced_zone(ec2)]
+    spread = where(count=len(rows), SpotOptions={"AllocationStrategy": "diversified"})
+    assert sorted(spread) == sorted(r["AvailabilityZoneId"] for r in rows)
+
+
 def test_quotas_are_readable_and_bind(simulator):
     ec2, quotas = simulator.client("ec2"), simulator.client("service-quotas")
     zone = priced_zone(ec2)
@@ -311,6 +336,7 @@ def test_describe_filters_and_pages(simulator):
     until(lambda: len(by("instance-state-name", "running")) == 6)
     assert len(ec2.describe_instance_status(InstanceIds=[kept])["InstanceStatuses"]) == 1
     assert refused(ec2.describe_instances, InstanceIds=["i-00000000000000000"]) == ("InvalidInstanceID.NotFound", 400)
+    assert refused(ec2.describe_instances, InstanceIds=[kept], MaxResults=5)[0] == "InvalidParameterCombination"
     assert refused(ec2.describe_instances, InstanceIds=["nonsense"])[0] == "InvalidInstanceID.Malformed"
 
 

@@ -1,7 +1,7 @@
 //! The HTTP edge: one port for all regions and services. Region and service come from the signature's scope; signatures
 //! are not verified. The only clock of the simulator is read here.
 
-use std::future::Future;
+use std::future::{Future, IntoFuture};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,6 +11,7 @@ use axum::body::{Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
 
 use crate::core::ids::{Region, derive_uuid};
 use crate::core::time::{Millis, Timestamp};
@@ -25,6 +26,8 @@ use super::{account, control, imds, pricing, sqs, xml};
 
 /// Requests are small; more than this is a mistake.
 const LARGEST_BODY: usize = 1 << 20;
+/// How long open calls have after the order to end.
+const LAST_CALLS: Duration = Duration::from_millis(500);
 /// Access key ids that begin like this are refused, so that wrong credentials can be tried.
 const INVALID_KEY_PREFIX: &str = "INVALID";
 
@@ -120,7 +123,17 @@ pub async fn serve(
         requests: AtomicU64::new(0),
     };
     let router = Router::new().fallback(answer).with_state(Arc::new(simulator));
-    axum::serve(listener, router).with_graceful_shutdown(shutdown).await?;
+    let shutdown = shutdown.shared();
+    let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone()).into_future();
+    // Open calls may finish, but a queue reader that waits its 20 s does not hold the end up.
+    let overdue = async {
+        shutdown.await;
+        tokio::time::sleep(LAST_CALLS).await;
+    };
+    tokio::select! {
+        result = served => result?,
+        () = overdue => {}
+    }
     Ok(())
 }
 

@@ -57,12 +57,13 @@ pub(super) fn create_fleet(world: &mut World, call: Call<'_>) -> Result<String, 
         return Err(Fault::value(&configs.len().to_string(), "LaunchTemplateConfigs", "Expected 1 to 50 launch template configurations."));
     }
     let fleet = world.new_id("fleet");
-    let (candidates, mut outcomes) = candidates(world, call, &configs, &fleet)?;
+    let (candidates, mut outcomes) =
+        candidates(world, call, &configs, &fleet, if spot > 0 { CapacityType::Spot } else { CapacityType::OnDemand })?;
     for (capacity_type, wanted, options) in
         [(CapacityType::OnDemand, on_demand, params.under("OnDemandOptions")), (CapacityType::Spot, spot, params.under("SpotOptions"))]
     {
         if wanted > 0 {
-            outcomes.extend(fill(world, call, &fleet, candidates.clone(), capacity_type, wanted, &options)?);
+            outcomes.extend(fill(world, call, &fleet, candidates.clone(), (capacity_type, wanted, &options))?);
         }
     }
     let answer = answered(|xml| write_fleet(xml, world, &fleet, &outcomes))?;
@@ -89,7 +90,13 @@ fn target(params: &Params) -> Result<(i64, i64), Fault> {
     }
 }
 
-fn candidates(world: &World, call: Call<'_>, configs: &[Params], fleet: &str) -> Result<(Vec<Candidate>, Vec<Outcome>), Fault> {
+fn candidates(
+    world: &World,
+    call: Call<'_>,
+    configs: &[Params],
+    fleet: &str,
+    market: CapacityType,
+) -> Result<(Vec<Candidate>, Vec<Outcome>), Fault> {
     let (mut found, mut refused) = (Vec::new(), Vec::new());
     let fleet_tags = tags_for(call.params, "TagSpecification", "instance");
     for config in configs {
@@ -124,7 +131,7 @@ fn candidates(world: &World, call: Call<'_>, configs: &[Params], fleet: &str) ->
                     let offering = zones.filter(|zone| world.facts.is_offered(&zone.id, &candidate.instance_type));
                     found.extend(offering.map(|zone| Candidate { zone: zone.id.clone(), ..candidate.clone() }));
                 }
-                Err(fault) => refused.push(Outcome { candidate, capacity_type: CapacityType::Spot, result: Err(fault) }),
+                Err(fault) => refused.push(Outcome { candidate, capacity_type: market, result: Err(fault) }),
             }
         }
     }
@@ -175,29 +182,60 @@ fn pool_of(call: Call<'_>, candidate: &Candidate, capacity_type: CapacityType) -
     Pool { region: call.region.clone(), zone: candidate.zone.clone(), instance_type: candidate.instance_type.clone(), capacity_type }
 }
 
+/// What one market gave: launched instances and refusals, by the candidate's place in the order tried.
+#[derive(Default)]
+struct Attempt {
+    launched: BTreeMap<usize, Vec<InstanceId>>,
+    refused: BTreeMap<usize, Fault>,
+}
+
 fn fill(
     world: &mut World,
     call: Call<'_>,
     fleet: &str,
     candidates: Vec<Candidate>,
-    capacity_type: CapacityType,
-    wanted: i64,
-    options: &Params,
+    (capacity_type, wanted, options): (CapacityType, i64, &Params),
 ) -> Result<Vec<Outcome>, Fault> {
     let least = options.number("MinTargetCapacity")?.unwrap_or(0);
     if least > 0 && !options.flag("SingleInstanceType") && !options.flag("SingleAvailabilityZone") {
         let message = "MinTargetCapacity requires SingleInstanceType or SingleAvailabilityZone.";
         return Err(Fault::bad("InvalidParameterCombination", message));
     }
-    let strategy = options.get("AllocationStrategy").unwrap_or("lowest-price").to_owned();
-    let mut open = ordered(world, call, candidates, capacity_type, &strategy)?;
+    let strategy = options.get("AllocationStrategy").unwrap_or("lowest-price");
+    let open = ordered(world, call, candidates, capacity_type, strategy)?;
     let before = (least > 0).then(|| world.clone());
-    let mut launched: BTreeMap<usize, Vec<InstanceId>> = BTreeMap::new();
-    let mut failed: Vec<(usize, Fault)> = Vec::new();
+    let mut attempt = launch_until(world, call, fleet, &open, (capacity_type, wanted, options));
+    let count = attempt.launched.values().map(Vec::len).sum::<usize>();
+    if let Some(before) = before.filter(|_| i64::try_from(count).is_ok_and(|count| count < least)) {
+        // All or nothing: the account is as it was.
+        *world = before;
+        attempt.launched.clear();
+        let message = "Unable to fulfill capacity due to your request configuration. Please adjust your request and try again.";
+        attempt.refused = (0..open.len()).map(|index| (index, Fault::bad("UnfulfillableCapacity", message))).collect();
+    }
+    let mut outcomes = Vec::new();
+    for (index, candidate) in open.into_iter().enumerate() {
+        let launched = attempt.launched.remove(&index).map(Ok);
+        let refused = attempt.refused.remove(&index).map(Err);
+        outcomes.extend(launched.into_iter().chain(refused).map(|result| Outcome { candidate: candidate.clone(), capacity_type, result }));
+    }
+    Ok(outcomes)
+}
+
+/// Launches one instance after the other until enough run or no pool is left; a pool that refuses is not tried again.
+fn launch_until(
+    world: &mut World,
+    call: Call<'_>,
+    fleet: &str,
+    open: &[Candidate],
+    (capacity_type, wanted, options): (CapacityType, i64, &Params),
+) -> Attempt {
+    let mut attempt = Attempt::default();
     let (mut count, mut turn) = (0, 0_usize);
     let mut alive: Vec<usize> = (0..open.len()).collect();
+    let (one_type, one_zone) = (options.flag("SingleInstanceType"), options.flag("SingleAvailabilityZone"));
     while count < wanted && !alive.is_empty() {
-        let place = if strategy == "diversified" { turn % alive.len() } else { 0 };
+        let place = if options.get("AllocationStrategy") == Some("diversified") { turn % alive.len() } else { 0 };
         let index = alive[place];
         let candidate = &open[index];
         let order = LaunchOrder {
@@ -209,36 +247,20 @@ fn fill(
         };
         match world.launch(order, call.now) {
             Ok(id) => {
-                launched.entry(index).or_default().push(id);
+                attempt.launched.entry(index).or_default().push(id);
                 (count, turn) = (count + 1, turn + 1);
-                let single = |key: &str| options.flag(key);
                 alive.retain(|other| {
-                    (!single("SingleInstanceType") || open[*other].instance_type == open[index].instance_type)
-                        && (!single("SingleAvailabilityZone") || open[*other].zone == open[index].zone)
+                    (!one_type || open[*other].instance_type == candidate.instance_type)
+                        && (!one_zone || open[*other].zone == candidate.zone)
                 });
             }
             Err(fault) => {
-                failed.push((index, fault));
+                attempt.refused.insert(index, fault);
                 alive.remove(place);
             }
         }
     }
-    if let Some(before) = before.filter(|_| count < least) {
-        *world = before;
-        launched.clear();
-        let message = "Unable to fulfill capacity due to your request configuration. Please adjust your request and try again.";
-        failed = (0..open.len()).map(|index| (index, Fault::bad("UnfulfillableCapacity", message))).collect();
-    }
-    let mut outcomes = Vec::new();
-    for (index, candidate) in open.drain(..).enumerate() {
-        if let Some(ids) = launched.remove(&index) {
-            outcomes.push(Outcome { candidate: candidate.clone(), capacity_type, result: Ok(ids) });
-        }
-        if let Some((_, fault)) = failed.iter().find(|(failed, _)| *failed == index) {
-            outcomes.push(Outcome { candidate, capacity_type, result: Err(fault.clone()) });
-        }
-    }
-    Ok(outcomes)
+    attempt
 }
 
 fn write_fleet(xml: &mut Xml, world: &World, fleet: &str, outcomes: &[Outcome]) {

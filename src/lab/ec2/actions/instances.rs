@@ -63,6 +63,10 @@ fn visible(world: &World, call: Call<'_>) -> Result<Vec<InstanceId>, Fault> {
 }
 
 pub(super) fn describe_instances(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+    if !asked_ids(call).is_empty() && call.params.get("MaxResults").is_some() {
+        let message = "The parameter instancesSet cannot be used with the parameter maxResults";
+        return Err(Fault::bad("InvalidParameterCombination", message));
+    }
     let (ids, next) = page(&visible(world, call)?, call.params, 1_000)?;
     let instances = ids.iter().filter_map(|id| world.instances.get(id));
     // One reservation per launch; instances of one reservation stay together.

@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn an_undeleted_message_comes_back_after_its_visibility_timeout() {
         let mut queue = Queue::default();
-        let at = |seconds| Timestamp(seconds * 1_000);
+        let at = |seconds: i64| Timestamp(seconds * 1_000);
         queue.send("m1".into(), "body".into(), at(0));
         let first = queue.receive(10, Millis::from_secs(20), at(1));
         assert_eq!(first.len(), 1);

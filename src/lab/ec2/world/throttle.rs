@@ -82,7 +82,6 @@ impl World {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{OPENED, world};
-    use super::*;
     use crate::core::time::Millis;
 
     #[test]

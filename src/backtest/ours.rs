@@ -1,0 +1,63 @@
+//! lowtide's own policies on a recorded market: the functions of [`crate::core::policy`], fed with what the operator would know.
+
+use super::job::{JobState, Running, Try};
+use super::market::Past;
+use super::simulate::BatchPolicy;
+use crate::core::money::MicroUsd;
+use crate::core::policy::batch::{self, Holding, Job, OnDemandOffer, SpotPool, Step};
+use crate::core::policy::memory::PoolMemory;
+use crate::core::time::{Millis, Timestamp};
+
+/// `lowtide` for a deadline job: sees prices, its own launches, refusals and interruptions, and nothing else of the market.
+pub struct Lowtide {
+    memory: Vec<PoolMemory>,
+    steps: Vec<Step>,
+    on_demand: Vec<OnDemandOffer>,
+}
+
+impl Lowtide {
+    /// A fresh policy for `zones` zones that knows nothing yet.
+    pub fn new(zones: usize) -> Self {
+        Lowtide { memory: vec![PoolMemory::default(); zones], steps: Vec::new(), on_demand: Vec::new() }
+    }
+}
+
+fn clock(past: &Past<'_>) -> Timestamp {
+    Timestamp(past.elapsed().0)
+}
+
+impl BatchPolicy for Lowtide {
+    fn decide(&mut self, past: &Past<'_>, s: &JobState, wish: &mut Vec<Try>) {
+        let now = clock(past);
+        let egress = |z: usize| s.home.map_or(MicroUsd(0), |h| past.egress(h, z) * s.job.checkpoint_gib);
+        let pools: Vec<SpotPool<'_>> =
+            self.memory.iter().enumerate().map(|(z, memory)| SpotPool { price: past.price(z), egress: egress(z), memory }).collect();
+        self.on_demand.clear();
+        self.on_demand.extend((0..past.zones()).map(|z| OnDemandOffer { price: past.on_demand(z), egress: egress(z) }));
+        let holding = match s.running {
+            Running::Idle => Holding::Nothing,
+            Running::Spot(z) => Holding::Spot(z),
+            Running::OnDemand(z) => Holding::OnDemand(z),
+        };
+        let job = Job {
+            remaining: s.remaining,
+            deadline: Timestamp(s.job.deadline.0),
+            changeover: s.job.changeover,
+            changeover_left: s.changeover_left,
+            holding,
+        };
+        self.steps.clear();
+        let e = |n: &str, d: i64| std::env::var(n).ok().and_then(|v| v.parse().ok()).unwrap_or(d);
+        let policy = batch::BatchPolicy { period: Millis(past.tick().0), margin: e("LM", 1000), hysteresis: e("LH", 900), reserve: e("LR", 1000) };
+        batch::decide(&policy, &job, &pools, &self.on_demand, now, &mut self.steps);
+        wish.extend(self.steps.iter().map(|step| match *step {
+            Step::Keep => Try::Keep,
+            Step::Wait => Try::Idle,
+            Step::Spot(z) => Try::Spot(z),
+            Step::OnDemand(z) => Try::OnDemand(z),
+        }));
+    }
+    fn saw(&mut self, past: &Past<'_>, zone: usize, up: bool) {
+        self.memory[zone].observe(clock(past), up);
+    }
+}

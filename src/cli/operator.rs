@@ -1,0 +1,142 @@
+//! `lowtide operator`: the four live ports, one engine, one Lease, and three URLs for Kubernetes and Prometheus.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use crate::aws::{AwsCloud, AwsSettings};
+use crate::core::plan::Settings;
+use crate::core::time::{Millis, Timestamp};
+use crate::engine::driver::{Engine, Schedule};
+use crate::engine::health;
+use crate::engine::ports::Clock;
+use crate::kube::lease::{Candidacy, LeaseSettings};
+use crate::kube::pods::AttributionKeys;
+use crate::kube::{ClusterSettings, LiveCluster, connect};
+use crate::ledger::PgLedger;
+
+/// Runs the operator. It starts without Postgres and without EC2 answering; both are asked again until they do.
+#[derive(Debug, clap::Args)]
+pub struct OperatorArgs {
+    /// The cluster's name: instances carry it as a tag, decisions as a column.
+    #[arg(long, env = "LOWTIDE_CLUSTER", default_value = "default")]
+    pub cluster: String,
+    /// The namespace lowtide runs in: its Lease is there.
+    #[arg(long, env = "LOWTIDE_NAMESPACE", default_value = "lowtide-system")]
+    pub namespace: String,
+    /// Who this process is, for the Lease and for events: the pod's name.
+    #[arg(long, env = "LOWTIDE_INSTANCE", default_value = "lowtide")]
+    pub instance: String,
+    /// The ledger's Postgres, as the writer role.
+    #[arg(long, env = "LOWTIDE_DATABASE_URL", hide_env_values = true)]
+    pub database_url: String,
+    /// Where AWS is, instead of at AWS: for local worlds.
+    #[arg(long, env = "AWS_ENDPOINT_URL")]
+    pub aws_endpoint_url: Option<String>,
+    /// Where /livez, /readyz and /metrics are.
+    #[arg(long, env = "LOWTIDE_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+    /// Seconds between two looks at a region's spot prices.
+    #[arg(long, env = "LOWTIDE_PRICE_SECONDS", default_value_t = 30)]
+    pub price_seconds: u64,
+    /// Seconds between two looks at a region's instances: the net below the interruption queue.
+    #[arg(long, env = "LOWTIDE_INSTANCE_SECONDS", default_value_t = 10)]
+    pub instance_seconds: u64,
+    /// A price older than this many seconds is not bought on.
+    #[arg(long, env = "LOWTIDE_MAX_PRICE_AGE_SECONDS", default_value_t = 300)]
+    pub max_price_age_seconds: u32,
+    /// Log lines as JSON.
+    #[arg(long, env = "LOWTIDE_LOG_JSON")]
+    pub log_json: bool,
+}
+
+/// The wall clock.
+#[derive(Debug, Clone, Copy)]
+pub struct WallClock;
+
+impl Clock for WallClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(jiff::Timestamp::now().as_millisecond())
+    }
+}
+
+fn set_up_log(json: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LOWTIDE_LOG").unwrap_or_else(|_| "info,kube_runtime=warn,aws_config=warn".into());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json { builder.json().init() } else { builder.with_ansi(false).init() }
+}
+
+/// Runs until SIGTERM or Ctrl-C, then gives the Lease back.
+pub async fn run(args: OperatorArgs) -> ExitCode {
+    set_up_log(args.log_json);
+    let client = match connect().await {
+        Ok(client) => client,
+        Err(fault) => {
+            error!("{fault}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let listener = match tokio::net::TcpListener::bind(args.listen).await {
+        Ok(listener) => listener,
+        Err(fault) => {
+            error!("cannot listen on {}: {fault}", args.listen);
+            return ExitCode::FAILURE;
+        }
+    };
+    let clock: Arc<dyn Clock> = Arc::new(WallClock);
+    let cloud_settings = AwsSettings { endpoint_url: args.aws_endpoint_url.clone(), ..AwsSettings::new(args.cluster.clone(), Arc::clone(&clock)) };
+    let cloud = AwsCloud::new(cloud_settings).await;
+    let cluster_settings = ClusterSettings {
+        cluster: args.cluster.clone(),
+        namespace: args.namespace.clone(),
+        instance: args.instance.clone(),
+        attribution: AttributionKeys::default(),
+    };
+    let cluster = LiveCluster::start(client.clone(), cluster_settings, Arc::clone(&clock));
+    let ledger = match PgLedger::connect_lazy(&args.database_url) {
+        Ok(ledger) => ledger,
+        Err(fault) => {
+            error!("{fault}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let schedule = Schedule {
+        spot_prices: Duration::from_secs(args.price_seconds.max(1)),
+        instances: Duration::from_secs(args.instance_seconds.max(1)),
+        ..Schedule::default()
+    };
+    let settings = Settings { max_price_age: Millis::from_secs(i64::from(args.max_price_age_seconds)), ..Settings::default() };
+    let engine = Engine::new(cloud, cluster, ledger, WallClock, args.cluster.clone(), settings, schedule);
+    let lease = LeaseSettings { namespace: args.namespace.clone(), name: "lowtide".to_owned(), identity: args.instance.clone() };
+    let candidacy = Candidacy::start(client, lease, clock);
+    let (stop, stopped) = watch::channel(false);
+    let health = tokio::spawn(health::serve(listener, Arc::clone(&engine), candidacy.leading(), stopped.clone()));
+    info!(cluster = args.cluster, instance = args.instance, listen = %args.listen, "lowtide {} starts", env!("CARGO_PKG_VERSION"));
+    let running = tokio::spawn(engine.run(candidacy.leading(), stopped));
+    wait_for_end().await;
+    info!("stopping");
+    stop.send_replace(true);
+    let ended = running.await;
+    candidacy.release().await;
+    health.abort();
+    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn wait_for_end() {
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending::<()>().await,
+        }
+    };
+    tokio::select! {
+        () = terminated => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

@@ -1,0 +1,57 @@
+# shellcheck shell=bash
+# lowtide's own objects: defaults, bad fields refused with a sentence, an immutable claim
+object() { # kind, name, spec
+  echo "{\"apiVersion\":\"lowtide.dev/v1\",\"kind\":\"$1\",\"metadata\":{\"name\":\"$2\"},\"spec\":$3}"
+}
+try() { kubectl create --dry-run=server -f - <<<"$1"; }
+pool() { # more fields
+  object GpuNodePool probe "{\"namespaceSelector\":{},\"nodeClasses\":[\"us-east-1\"],\"homeRegion\":\"us-east-1\"$1}"
+}
+expect_ok "pool with the least" try "$(pool '')"
+expect_equal "defaults of a pool" '["spot","on-demand"]|15|600|60|300|180|3600|true' "$(kubectl create --dry-run=server -f - <<<"$(pool '')" \
+  -o 'jsonpath={.spec.capacityTypes}|{.spec.return.minSavingPercent}|{.spec.return.minDwellSeconds}|{.spec.emptyGraceSeconds}|{.spec.joinTimeoutSeconds}|{.spec.coolDown.baseSeconds}|{.spec.coolDown.maxSeconds}|{.spec.fallback.onDemand}')"
+expect_refused "pool without a namespace selector" "spec.namespaceSelector: Required value" \
+  try "$(object GpuNodePool probe '{"nodeClasses":["a"],"homeRegion":"us-east-1"}')"
+expect_refused "pool without a class" "spec.nodeClasses" try "$(object GpuNodePool probe '{"namespaceSelector":{},"nodeClasses":[],"homeRegion":"us-east-1"}')"
+expect_refused "price cap of 0" "a price cap must be above 0" try "$(pool ',"maxPricePerGpuHour":"0.00"')"
+expect_refused "price cap as a number" "maxPricePerGpuHour" try "$(pool ',"maxPricePerGpuHour":1.2')"
+expect_refused "unknown capacity type" 'Unsupported value: "cheap"' try "$(pool ',"capacityTypes":["cheap"]')"
+expect_refused "cool-down upside down" "coolDown.baseSeconds must not be above coolDown.maxSeconds" try "$(pool ',"coolDown":{"baseSeconds":600,"maxSeconds":60}')"
+expect_refused "unknown field" 'unknown field "spec.budget"' try "$(pool ',"budget":"1"')"
+expect_refused "zone for a region" "spec.homeRegion" try "$(pool ',"homeRegion":"us-east-1a"' | sed 's/"homeRegion":"us-east-1",//')"
+
+class() { # bootstrap, more fields
+  object GpuNodeClass probe "{\"region\":\"us-east-1\",\"subnets\":[\"subnet-1\"],\"image\":\"ami-1\",\"securityGroups\":[\"sg-1\"],\"bootstrap\":$1${2:-}}"
+}
+k3s='{"kind":"k3s","serverUrl":"https://10.0.0.10:6443","tokenParameter":"/lowtide/token"}'
+expect_ok "class" try "$(class "$k3s")"
+expect_refused "k3s without a token parameter" "bootstrap.tokenParameter is needed for k3s and kubeadm" \
+  try "$(class '{"kind":"k3s","serverUrl":"https://10.0.0.10:6443"}')"
+expect_refused "a token for its parameter's name" "spec.bootstrap.tokenParameter" \
+  try "$(class '{"kind":"k3s","serverUrl":"https://10.0.0.10:6443","tokenParameter":"K10abc::server:def"}')"
+expect_refused "eks without its cluster" "bootstrap.extra needs clusterName, certificateAuthority and serviceCidr" \
+  try "$(class '{"kind":"eks","serverUrl":"https://a.example"}')"
+expect_ok "eks" try "$(class '{"kind":"eks","serverUrl":"https://a.example","extra":{"clusterName":"a","certificateAuthority":"b","serviceCidr":"10.0.0.0/16"}}')"
+expect_refused "sharing without replicas" "gpuSharing.replicas must be 1 for exclusive and at least 2 otherwise" try "$(class "$k3s" ',"gpuSharing":{"mode":"mps"}')"
+expect_refused "a tag key with a slash" "a tag key must not contain /" try "$(class "$k3s" ',"tags":{"a/b":"c"}')"
+expect_ok "class is created" kubectl create -f - <<<"$(class "$k3s")"
+expect_refused "class moves" "spec.region cannot change" kubectl patch gpunodeclass probe --type merge -p '{"spec":{"region":"us-east-2"}}'
+expect_ok "class gets another image" kubectl patch gpunodeclass probe --type merge -p '{"spec":{"image":"ami-2"}}'
+
+claim=$(object GpuNodeClaim probe '{"nodePool":"gpus","nodeClass":"us-east-1","region":"us-east-1","zone":"use1-az4","instanceType":"g6.xlarge",
+  "capacityType":"spot","pricePerHour":"0.3020","onDemandPerHour":"0.8048","savedPerHour":"0.5028","gpus":1,"decisionId":"d1","reason":"pending-pod","attempt":1,
+  "launch":{"launchTemplate":"lowtide-1","launchTemplateVersion":"1","subnet":"subnet-1"}}')
+expect_ok "claim is created" as_operator create -f - <<<"$claim"
+expect_refused "claim changes" "the spec of a GpuNodeClaim cannot change" as_operator patch gpunodeclaim probe --type merge -p '{"spec":{"gpus":2}}'
+expect_refused "claim loses its spec" "spec: Required value" as_operator patch gpunodeclaim probe --type merge -p '{"spec":null}'
+expect_ok "claim is launched" as_operator patch gpunodeclaim probe --subresource status --type merge \
+  -p '{"status":{"phase":"Launched","instanceId":"i-1","launchedAt":"2026-11-23T20:00:00.123Z"}}'
+expect_equal "milliseconds are kept" "2026-11-23T20:00:00.123Z" "$(kubectl get gpunodeclaim probe -o 'jsonpath={.status.launchedAt}')"
+expect "columns of a claim" eval 'kubectl get gpunodeclaim probe | grep -qE "g6.xlarge +use1-az4 +spot +0.3020 +0.5028 +Launched"'
+
+decision=$(object GpuDecision probe '{"recordId":"6c6f7774-6964-5500-8000-646576000001","kind":"decision","happenedAt":"2026-11-23T20:00:00.123Z","trigger":"pending-pod",
+  "outcome":"launch","subject":"work/new","text":"bought","record":{"record":"decision","deep":{"kept":[1,"0.30"]}}}')
+expect_ok "decision is written" as_operator create -f - <<<"$decision"
+expect_refused "the same decision again" "already exists" as_operator create -f - <<<"$decision"
+expect_equal "the record is kept as it is" '{"deep":{"kept":[1,"0.30"]},"record":"decision"}' "$(kubectl get gpudecision probe -o 'jsonpath={.spec.record}')"
+expect_refused "decision changes" "a GpuDecision cannot change" as_operator patch gpudecision probe --type merge -p '{"spec":{"kind":"migration"}}'
