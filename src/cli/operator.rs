@@ -65,7 +65,8 @@ impl Clock for WallClock {
 }
 
 fn set_up_log(json: bool) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("LOWTIDE_LOG").unwrap_or_else(|_| "info,kube_runtime=warn,aws_config=warn".into());
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("LOWTIDE_LOG").unwrap_or_else(|_| "info,kube_runtime=warn,aws_config=warn".into());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if json { builder.json().init() } else { builder.with_ansi(false).init() }
 }
@@ -88,7 +89,8 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
         }
     };
     let clock: Arc<dyn Clock> = Arc::new(WallClock);
-    let cloud_settings = AwsSettings { endpoint_url: args.aws_endpoint_url.clone(), ..AwsSettings::new(args.cluster.clone(), Arc::clone(&clock)) };
+    let cloud_settings =
+        AwsSettings { endpoint_url: args.aws_endpoint_url.clone(), ..AwsSettings::new(args.cluster.clone(), Arc::clone(&clock)) };
     let cloud = AwsCloud::new(cloud_settings).await;
     let cluster_settings = ClusterSettings {
         cluster: args.cluster.clone(),
