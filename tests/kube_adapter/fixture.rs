@@ -25,8 +25,8 @@ use lowtide::lab::workdir::Workdir;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// Longest wait for anything to happen; two cores may be busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for anything to happen; two cores may be busy, and the garbage collector rests while it learns of new definitions.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct WallClock;
 impl Clock for WallClock {
@@ -57,7 +57,7 @@ async fn client(kubeconfig: &str) -> Client {
 impl Fixture {
     pub async fn start() -> Fixture {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let _ = tracing_subscriber::fmt().with_env_filter("lowtide=info").with_test_writer().try_init();
+        let _ = tracing_subscriber::fmt().with_env_filter("lowtide=warn").with_test_writer().try_init();
         let (tools, workdir) = (Tools::find().unwrap(), Workdir::create().unwrap());
         let plane = ControlPlane::start(&tools, &workdir).await.unwrap();
         let helm = Helm::new(tools.path("helm"), plane.admin_kubeconfig(), workdir.folder("helm").unwrap());
@@ -106,7 +106,10 @@ impl Fixture {
             if let Some(found) = look().await {
                 return found;
             }
-            assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+            if begun.elapsed() > PATIENCE {
+                let objects = self.plane.kubectl(&["get", "pods,deployments,jobs", "-A", "-o", "wide"]).unwrap_or_default();
+                panic!("not within {PATIENCE:?}: {what}\n{objects}");
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
