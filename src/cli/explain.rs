@@ -1,0 +1,88 @@
+//! `lowtide explain`: why a machine was bought or work moved, from the ledger alone.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::ledger::DatabaseArgs;
+use crate::ledger::{connect, explain};
+
+/// Arguments of `lowtide explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// What to explain.
+    #[command(subcommand)]
+    pub subject: Subject,
+}
+
+/// What can be explained.
+#[derive(Debug, Subcommand)]
+pub enum Subject {
+    /// One decision.
+    Decision {
+        /// Its id, as in the pod's event, the claim and the logs.
+        id: uuid::Uuid,
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The decisions about one pod, newest first.
+    Pod {
+        /// Its name.
+        name: String,
+        /// Its namespace.
+        #[arg(short, long, default_value = "default")]
+        namespace: String,
+        /// How many decisions at most.
+        #[arg(long, default_value_t = 3)]
+        limit: i64,
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs `lowtide explain`; prints to standard output, faults to standard error.
+pub async fn run(args: ExplainArgs) -> ExitCode {
+    match answer(args.subject).await {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(fault) => {
+            eprintln!("lowtide: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn answer(subject: Subject) -> Result<String, Box<dyn std::error::Error>> {
+    let (DatabaseArgs { database_url }, json) = match &subject {
+        Subject::Decision { database, json, .. } | Subject::Pod { database, json, .. } => (database.clone(), *json),
+    };
+    let mut connection = connect(&database_url).await?;
+    let (ids, missing) = match subject {
+        Subject::Decision { id, .. } => {
+            (vec![id], format!("the ledger has no decision {id}; one of the last seconds may still be in the outbox (kubectl get gpudecisions)"))
+        }
+        Subject::Pod { name, namespace, limit, .. } => (
+            explain::decisions_of_pod(&mut connection, &namespace, &name, limit).await?,
+            format!("the ledger has no decision about pod {namespace}/{name}; is the namespace right (-n)?"),
+        ),
+    };
+    let mut found = Vec::new();
+    for id in ids {
+        found.extend(explain::decision(&mut connection, id).await?);
+    }
+    if found.is_empty() {
+        return Err(missing.into());
+    }
+    if json {
+        return Ok(serde_json::to_string_pretty(&found)?);
+    }
+    Ok(found.iter().map(explain::ExplainedDecision::to_text).collect::<Vec<_>>().join("\n\n----\n\n"))
+}

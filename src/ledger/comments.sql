@@ -1,0 +1,1 @@
+-- (columns are described below)

@@ -1,0 +1,26 @@
+-- Roles and what they may do: run again by every `lowtide ledger migrate`, harmless each time.
+DO $$
+DECLARE role text;
+BEGIN
+    FOREACH role IN ARRAY ARRAY['lowtide_writer', 'lowtide_reader', 'lowtide_sealer'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
+            BEGIN
+                EXECUTE format('CREATE ROLE %I NOLOGIN', role);
+            EXCEPTION WHEN duplicate_object OR unique_violation THEN
+                NULL; -- another migrate was faster; roles belong to the whole server
+            END;
+        END IF;
+    END LOOP;
+END $$;
+
+REVOKE ALL ON ALL TABLES IN SCHEMA ledger FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ledger FROM PUBLIC;
+GRANT USAGE ON SCHEMA ledger TO lowtide_writer, lowtide_reader, lowtide_sealer;
+-- Writes go through the parents; nobody but the owner may name a partition.
+GRANT INSERT ON ledger.decision, ledger.candidate_set, ledger.interval_opened, ledger.hour_priced, ledger.interval_closed,
+    ledger.occupancy_opened, ledger.occupancy_closed, ledger.migration, ledger.interruption, ledger.price_quote TO lowtide_writer;
+GRANT EXECUTE ON FUNCTION ledger.ensure_month(date), ledger.canonical_v1(jsonb) TO lowtide_writer;
+GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO lowtide_reader, lowtide_sealer;
+GRANT EXECUTE ON FUNCTION ledger.ms(timestamptz), ledger.micro_usd(numeric), ledger.shared_ms(bigint, bigint, bigint, bigint),
+    ledger.canonical_v1(jsonb), ledger.event_tables() TO lowtide_reader, lowtide_sealer;
+GRANT INSERT ON ledger.seal TO lowtide_sealer;

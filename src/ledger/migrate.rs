@@ -1,0 +1,87 @@
+//! Making and updating the ledger's schema, roles and partitions.
+//!
+//! Decides: the order: tables (migrations, each once), then views and grants (anew each time), then partitions of the months to come.
+//! Does not: change or drop rows, ever.
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{Connection, PgConnection};
+
+use super::retry::with_retries;
+use super::store::LedgerFault;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations");
+
+/// Partitions are made for this month and so many after it.
+const MONTHS_AHEAD: i32 = 3;
+/// The oldest server whose partitioning and `pg_current_xact_id` the schema relies on: `server_version_num`.
+const LEAST_VERSION: i32 = 150_000;
+
+/// The schema could not be made or updated.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateFault {
+    /// Postgres could not be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerFault),
+    /// The server is too old.
+    #[error("the server is Postgres {found}; the ledger needs 15 or newer")]
+    TooOld {
+        /// Its version.
+        found: String,
+    },
+    /// A migration failed.
+    #[error("migrate the ledger's tables: {0}")]
+    Migration(#[from] MigrateError),
+}
+
+/// Brings the database at `url` to this version's schema; harmless when it is there. The user owns the schema from then on, must be
+/// able to create schemas in the database and, the first time on a server, roles.
+///
+/// # Errors
+/// Says which step failed; steps before it stay.
+pub async fn migrate(url: &str) -> Result<(), MigrateFault> {
+    let mut connection = connect(url).await?;
+    let (number, found): (i32, String) = sqlx::query_as("SELECT current_setting('server_version_num')::int, current_setting('server_version')")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(LedgerFault::during("ask for the server's version"))?;
+    if number < LEAST_VERSION {
+        return Err(MigrateFault::TooOld { found });
+    }
+    let mut migrator = Migrator { migrations: MIGRATIONS.migrations.clone(), ..Migrator::DEFAULT };
+    migrator.dangerous_set_table_name("ledger.applied_migration");
+    migrator.create_schema("ledger");
+    migrator.run(&mut connection).await?;
+
+    let mut transaction = connection.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
+    let steps = [
+        ("take turns", "SELECT pg_advisory_xact_lock(7239462802)"),
+        ("quieten notices", "SET LOCAL client_min_messages = warning"),
+        ("make the views (a view of yours that uses one of them must be dropped first)", include_str!("views.sql")),
+        ("describe the columns", include_str!("comments.sql")),
+        ("make the roles and grants (needs CREATEROLE unless the roles exist)", include_str!("grants.sql")),
+    ];
+    for (what, sql) in steps {
+        sqlx::raw_sql(sql).execute(&mut *transaction).await.map_err(LedgerFault::during(what))?;
+    }
+    transaction.commit().await.map_err(LedgerFault::during("commit the views and grants"))?;
+    make_partitions(&mut connection).await
+}
+
+async fn make_partitions(connection: &mut PgConnection) -> Result<(), MigrateFault> {
+    let sql = "SELECT sum(ledger.ensure_month((date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => m))::date)) \
+               FROM generate_series(0, $1) AS m";
+    sqlx::query(sql).bind(MONTHS_AHEAD).execute(connection).await.map_err(LedgerFault::during("make partitions ahead of time"))?;
+    Ok(())
+}
+
+/// A connection of its own, for commands; asks again for a while when Postgres does not answer.
+///
+/// # Errors
+/// [`LedgerFault`] when it never did, or refuses us.
+pub async fn connect(url: &str) -> Result<PgConnection, LedgerFault> {
+    let lasting = |fault: &sqlx::Error| !matches!(fault, sqlx::Error::Io(_));
+    with_retries(|| PgConnection::connect(url), lasting).await.map_err(|cause| match cause {
+        sqlx::Error::Configuration(_) => LedgerFault::BadUrl(cause),
+        cause => LedgerFault::Database { what: "connect to Postgres", cause },
+    })
+}

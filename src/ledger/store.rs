@@ -1,0 +1,136 @@
+//! Writing to the ledger: the `Ledger` port on Postgres.
+//!
+//! Decides: that a write is one transaction, harmless to repeat, and short; that partitions of the months it touches exist.
+//! Does not: wait for Postgres (records stay in the outbox) or retry.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::rows::{Table, rows_of, rows_of_quotes};
+use crate::core::record::LedgerRecord;
+use crate::engine::ports::{Ledger, LedgerUnavailable, Quote};
+
+/// How long one write may take, connecting included.
+const WRITE_LIMIT: Duration = Duration::from_secs(3);
+/// Rows of one statement: keeps a single message to the server below some ten megabytes.
+const ROWS_AT_ONCE: usize = 2_000;
+
+/// The ledger could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerFault {
+    /// The address cannot be read.
+    #[error("the database address is not one Postgres understands: {0}; expected postgres://user:password@host:5432/database")]
+    BadUrl(#[source] sqlx::Error),
+    /// Postgres refused, or did not answer.
+    #[error("{what}: {cause}")]
+    Database {
+        /// What was tried.
+        what: &'static str,
+        /// What Postgres or the network said.
+        #[source]
+        cause: sqlx::Error,
+    },
+    /// Nothing happened in time.
+    #[error("Postgres did not answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
+}
+
+impl LedgerFault {
+    /// For `map_err`: names what was tried.
+    pub fn during(what: &'static str) -> impl FnOnce(sqlx::Error) -> LedgerFault {
+        move |cause| LedgerFault::Database { what, cause }
+    }
+}
+
+/// The ledger in Postgres, as its writers use it.
+#[derive(Debug)]
+pub struct PgLedger {
+    pool: PgPool,
+    /// Months whose partitions were made or found, as `2026-07-01`.
+    months: Mutex<BTreeSet<String>>,
+}
+
+impl PgLedger {
+    /// A ledger that connects when it is first written to: Postgres may be absent now. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`LedgerFault::BadUrl`] when `url` cannot be read.
+    pub fn connect_lazy(url: &str) -> Result<Self, LedgerFault> {
+        let options = PgPoolOptions::new().max_connections(4).acquire_timeout(WRITE_LIMIT);
+        Ok(PgLedger { pool: options.connect_lazy(url).map_err(LedgerFault::BadUrl)?, months: Mutex::default() })
+    }
+
+    /// The connections, for other parts of the ledger.
+    pub(super) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Stores prices that were seen: EC2 forgets them after 90 days. Writing one twice is harmless.
+    ///
+    /// # Errors
+    /// [`LedgerUnavailable`]; then none was written.
+    pub async fn write_quotes(&self, quotes: &[Quote]) -> Result<(), LedgerUnavailable> {
+        let (table, rows) = rows_of_quotes(quotes);
+        self.in_time(self.write_rows(vec![(table, rows)])).await
+    }
+
+    async fn in_time(&self, write: impl Future<Output = Result<(), LedgerFault>>) -> Result<(), LedgerUnavailable> {
+        let outcome = tokio::time::timeout(WRITE_LIMIT, write).await.unwrap_or(Err(LedgerFault::TimedOut(WRITE_LIMIT)));
+        outcome.map_err(|fault| LedgerUnavailable { message: fault.to_string() })
+    }
+
+    async fn write_rows(&self, tables: Vec<(Table, Vec<Value>)>) -> Result<(), LedgerFault> {
+        let months: BTreeSet<String> = tables.iter().flat_map(|(_, rows)| rows).filter_map(month_of).collect();
+        self.ensure_months(months).await?;
+        let mut transaction = self.pool.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
+        for (table, rows) in &tables {
+            for chunk in rows.chunks(ROWS_AT_ONCE) {
+                insert(&mut transaction, *table, chunk).await?;
+            }
+        }
+        transaction.commit().await.map_err(LedgerFault::during("commit"))
+    }
+
+    async fn ensure_months(&self, months: BTreeSet<String>) -> Result<(), LedgerFault> {
+        let known = self.months.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for month in months.difference(&known) {
+            let made = sqlx::query("SELECT ledger.ensure_month($1::date)").bind(month).execute(&self.pool).await;
+            match made {
+                Ok(_) => drop(self.months.lock().unwrap_or_else(PoisonError::into_inner).insert(month.clone())),
+                // Somebody holds a lock: the default partition takes the rows.
+                Err(sqlx::Error::Database(fault)) if fault.code().as_deref() == Some("55P03") => {
+                    tracing::warn!(%month, "the month's partitions could not be made now; its rows go to the default partition");
+                }
+                Err(cause) => return Err(LedgerFault::Database { what: "make the month's partitions", cause }),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first day of the month of a row's `at`.
+fn month_of(row: &Value) -> Option<String> {
+    row["at"].as_str().and_then(|at| at.get(..7)).map(|month| format!("{month}-01"))
+}
+
+async fn insert(connection: &mut PgConnection, table: Table, rows: &[Value]) -> Result<(), LedgerFault> {
+    let Table { name, columns } = table;
+    // Names come from the constants in `rows`, never from data.
+    let sql = format!(
+        "INSERT INTO ledger.{name} ({columns}) SELECT {columns} FROM jsonb_populate_recordset(NULL::ledger.{name}, $1) ON CONFLICT DO NOTHING"
+    );
+    sqlx::query(AssertSqlSafe(sql)).bind(Json(rows)).execute(connection).await.map_err(LedgerFault::during("insert rows"))?;
+    Ok(())
+}
+
+impl Ledger for PgLedger {
+    async fn write(&self, records: &[LedgerRecord]) -> Result<(), LedgerUnavailable> {
+        self.in_time(self.write_rows(rows_of(records).into_iter().collect())).await
+    }
+}
