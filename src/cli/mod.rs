@@ -4,6 +4,10 @@ pub mod backtest;
 #[cfg(feature = "live")]
 pub mod crds;
 #[cfg(feature = "live")]
+pub mod explain;
+#[cfg(feature = "live")]
+pub mod ledger;
+#[cfg(feature = "live")]
 pub mod operator;
 #[cfg(feature = "live")]
 pub mod release_pods;
