@@ -141,7 +141,10 @@ impl ExplainedDecision {
             fact("workload", format!("{workload}, team {}", self.team.as_deref().unwrap_or("(untagged)")));
         }
         if let (Some(kind), Some(zone), Some(price)) = (&self.instance_type, &self.zone, &self.price_usd_h) {
-            let share = self.per_replica_usd_h.as_ref().map_or_else(String::new, |p| format!("; one replica costs ${p}/h with expected interruptions"));
+            let share = self
+                .per_replica_usd_h
+                .as_ref()
+                .map_or_else(String::new, |p| format!("; one replica costs ${p}/h with expected interruptions"));
             fact("chosen", format!("{kind} {} in {zone} at ${price}/h{share}", self.capacity_type.as_deref().unwrap_or("")));
         }
         for (name, what, rate, replica) in [

@@ -40,10 +40,11 @@ pub enum MigrateFault {
 /// Says which step failed; steps before it stay.
 pub async fn migrate(url: &str) -> Result<(), MigrateFault> {
     let mut connection = connect(url).await?;
-    let (number, found): (i32, String) = sqlx::query_as("SELECT current_setting('server_version_num')::int, current_setting('server_version')")
-        .fetch_one(&mut connection)
-        .await
-        .map_err(LedgerFault::during("ask for the server's version"))?;
+    let (number, found): (i32, String) =
+        sqlx::query_as("SELECT current_setting('server_version_num')::int, current_setting('server_version')")
+            .fetch_one(&mut connection)
+            .await
+            .map_err(LedgerFault::during("ask for the server's version"))?;
     if number < LEAST_VERSION {
         return Err(MigrateFault::TooOld { found });
     }

@@ -133,14 +133,19 @@ fn savings_sentence(report: &Report) -> String {
     let (net, moves, without) = (usd("net_saving_usd"), usd("moves_usd"), usd("spend_without_b1_usd"));
     let percent = text("net_saving_percent").map_or_else(|| "no".to_owned(), |p| p.trim_start_matches('-').to_owned());
     let mut sentence = if usd("b1_usd") == MicroUsd(0) {
-        format!("Spend was ${}; what on-demand would have cost is not known for any of it; moves cost ${}.", cents(usd("spend_usd")), cents(moves))
+        format!(
+            "Spend was ${}; what on-demand would have cost is not known for any of it; moves cost ${}.",
+            cents(usd("spend_usd")),
+            cents(moves)
+        )
     } else if net.0 >= 0 {
         format!("Spot saved ${} net ({percent} %) against the on-demand you would have bought; moves cost ${}.", cents(net), cents(moves))
     } else {
         format!("Spot lost ${} net ({percent} %) against the on-demand you would have bought; moves cost ${}.", cents(-net), cents(moves))
     };
     if without.0 > 0 && usd("b1_usd").0 > 0 {
-        sentence.push_str(&format!(" For ${} of spend that on-demand price is unknown: it counts as spend and not as saving.", cents(without)));
+        sentence
+            .push_str(&format!(" For ${} of spend that on-demand price is unknown: it counts as spend and not as saving.", cents(without)));
     }
     if text("basis") == Some("estimate") {
         sentence.push_str(" Machines still running are counted up to now.");
@@ -182,7 +187,8 @@ pub async fn cost(connection: &mut PgConnection, days: &Days, by: By) -> Result<
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
 pub async fn reliability(connection: &mut PgConnection) -> Result<Report, LedgerFault> {
-    let sql = "SELECT region, zone, instance_type, capacity_type, launches::text, instance_hours::text, interruptions::text, per_launch::text,
+    let sql =
+        "SELECT region, zone, instance_type, capacity_type, launches::text, instance_hours::text, interruptions::text, per_launch::text,
                       per_launch_low::text || '-' || per_launch_high AS per_launch_95, per_1000_hours::text,
                       per_1000_hours_low::text || '-' || per_1000_hours_high AS per_1000_hours_95
                FROM ledger.reliability ORDER BY region, zone, instance_type, capacity_type";

@@ -72,7 +72,8 @@ pub fn rows_of(records: &[LedgerRecord]) -> BTreeMap<Table, Vec<Value>> {
 pub fn rows_of_quotes(quotes: &[Quote]) -> (Table, Vec<Value>) {
     let row_of = |quote: &Quote| {
         let zone = quote.zone.as_ref().map(|zone| zone.as_str());
-        let (from, price, capacity_type) = (quote.effective_from.0.to_string(), quote.price_per_hour.to_string(), quote.capacity_type.to_string());
+        let (from, price, capacity_type) =
+            (quote.effective_from.0.to_string(), quote.price_per_hour.to_string(), quote.capacity_type.to_string());
         let parts = ["price-quote", quote.region.as_str(), zone.unwrap_or(""), quote.instance_type.as_str(), &capacity_type, &from, &price];
         let content = json!({
             "region": quote.region, "zone": zone, "instance_type": quote.instance_type, "capacity_type": quote.capacity_type,
@@ -95,7 +96,9 @@ fn without_nul(value: Value) -> Value {
     match value {
         Value::String(text) if text.contains('\0') => Value::String(text.replace('\0', "\u{fffd}")),
         Value::Array(items) => Value::Array(items.into_iter().map(without_nul).collect()),
-        Value::Object(fields) => Value::Object(fields.into_iter().map(|(key, value)| (key.replace('\0', "\u{fffd}"), without_nul(value))).collect()),
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(key, value)| (key.replace('\0', "\u{fffd}"), without_nul(value))).collect())
+        }
         other => other,
     }
 }
@@ -124,7 +127,9 @@ fn content_of(record: &LedgerRecord) -> Vec<(Table, Value)> {
 }
 
 fn merge(parts: impl IntoIterator<Item = Value>) -> Value {
-    Value::Object(parts.into_iter().filter_map(|part| if let Value::Object(fields) = part { Some(fields) } else { None }).flatten().collect())
+    Value::Object(
+        parts.into_iter().filter_map(|part| if let Value::Object(fields) = part { Some(fields) } else { None }).flatten().collect(),
+    )
 }
 
 fn pool(pool: &CapacityPool) -> Value {

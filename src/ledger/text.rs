@@ -47,9 +47,11 @@ pub fn aligned<H: AsRef<str>, V: AsRef<str>>(headings: &[H], rows: &[Vec<V>]) ->
         .map(|(at, h)| (column(at).map(|v| v.chars().count()).max().unwrap_or(0).max(h.as_ref().chars().count()), column(at).all(figure)))
         .collect();
     let line = |values: Vec<&str>| {
-        let cells = values.iter().zip(&shape).map(|(value, (width, right))| {
-            if *right { format!("{value:>width$}") } else { format!("{value:<width$}") }
-        });
+        let cells = values.iter().zip(&shape).map(
+            |(value, (width, right))| {
+                if *right { format!("{value:>width$}") } else { format!("{value:<width$}") }
+            },
+        );
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     let mut lines = vec![line(headings.iter().map(AsRef::as_ref).collect())];
