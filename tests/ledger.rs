@@ -31,7 +31,10 @@ fn random_machine(n: usize, dice: &mut Dice) -> Machine {
     machine.interval.to = machine.interval.from + ran;
     for hour in 0..u32::try_from(ran.0 / 3_600_000 + 1).unwrap() {
         if !dice.one_in(3) {
-            let rate = HourRate { price: dice.maybe(1, 50_000_000).unwrap_or(machine.interval.bought_at.price), on_demand: dice.maybe(1, 60_000_000) };
+            let rate = HourRate {
+                price: dice.maybe(1, 50_000_000).unwrap_or(machine.interval.bought_at.price),
+                on_demand: dice.maybe(1, 60_000_000),
+            };
             machine.interval.hours.insert(hour, rate);
         }
     }
@@ -70,7 +73,8 @@ fn with_moves(machines: &mut Vec<Machine>, dice: &mut Dice) -> Vec<LedgerRecord>
             target.interval.from = doubled - Millis(10_000);
             target.interval.to = doubled + Millis(100_000);
             target.interval.hours.clear();
-            target.stays = vec![Stay { pod: format!("{}-new", stay.pod), from: doubled, to: None, gpus: 1, doubled_from: None, ..stay.clone() }];
+            target.stays =
+                vec![Stay { pod: format!("{}-new", stay.pod), from: doubled, to: None, gpus: 1, doubled_from: None, ..stay.clone() }];
             moves.push(moved(stay, &original, &target, doubled - Millis(5_000)));
             stay.doubled_from = (doubled < ends).then_some(doubled);
             new_machines.push(target);
@@ -120,11 +124,18 @@ async fn the_views_and_the_pure_rules_agree_to_the_micro_dollar() {
         let mut lines = found.remove(&machine.name).unwrap_or_default();
         lines.sort();
         assert_eq!(lines, expected(machine), "{machine:#?}");
-        assert_eq!(lines.iter().map(|line| line.5).sum::<i64>(), machine.interval.cost().0, "the split of {} does not add up", machine.name);
+        assert_eq!(
+            lines.iter().map(|line| line.5).sum::<i64>(),
+            machine.interval.cost().0,
+            "the split of {} does not add up",
+            machine.name
+        );
     }
     assert!(found.is_empty());
-    let unbalanced: i64 =
-        sqlx::query_scalar("SELECT count FROM ledger.trust WHERE item = 'machines whose split does not add up'").fetch_one(&mut connection).await.unwrap();
+    let unbalanced: i64 = sqlx::query_scalar("SELECT count FROM ledger.trust WHERE item = 'machines whose split does not add up'")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
     assert_eq!(unbalanced, 0);
 }
 
@@ -196,7 +207,10 @@ async fn a_writer_can_only_add_a_reader_only_look_and_the_owner_cannot_change_ro
     let Bench { server, url, .. } = bench().await;
     migrate(&url).await.unwrap();
     server
-        .psql("postgres", "CREATE ROLE op LOGIN PASSWORD 'op' IN ROLE lowtide_writer; CREATE ROLE fin LOGIN PASSWORD 'fin' IN ROLE lowtide_reader")
+        .psql(
+            "postgres",
+            "CREATE ROLE op LOGIN PASSWORD 'op' IN ROLE lowtide_writer; CREATE ROLE fin LOGIN PASSWORD 'fin' IN ROLE lowtide_reader",
+        )
         .unwrap();
     let writer = PgLedger::connect_lazy(&server.url_as("op", "op", "postgres")).unwrap();
     let mut machine = Machine::new("m", CapacityType::Spot, 302_000, None, Millis::from_mins(90), EndedBy::Lowtide);
@@ -210,7 +224,10 @@ async fn a_writer_can_only_add_a_reader_only_look_and_the_owner_cannot_change_ro
         let url = if user == "postgres" { url.clone() } else { server.url_as(user, user, "postgres") };
         let mut connection = connect(&url).await.unwrap();
         let answer = sqlx::raw_sql(sql).execute(&mut connection).await;
-        assert!(matches!(&answer, Err(sqlx::Error::Database(fault)) if fault.code().as_deref() == Some("42501")), "{user}: {sql}: {answer:?}");
+        assert!(
+            matches!(&answer, Err(sqlx::Error::Database(fault)) if fault.code().as_deref() == Some("42501")),
+            "{user}: {sql}: {answer:?}"
+        );
     };
     for user in ["op", "fin", "postgres"] {
         for sql in [
@@ -263,7 +280,9 @@ async fn savings_say_what_was_saved_net_and_call_a_loss_a_loss() {
     let days = Days { from: Some("2026-07-20".into()), to: Some("2026-07-21".into()) };
     let by_team = report::savings(&mut connection, &days, By::Team).await.unwrap();
     let value = |row: usize, name: &str| by_team.rows[row][by_team.columns.iter().position(|c| c == name).unwrap()].clone().unwrap();
-    let row = |row: usize| ["team", "spend_usd", "b1_usd", "boot_usd", "moves_usd", "net_saving_usd", "net_saving_percent"].map(|n| value(row, n));
+    let row = |row: usize| {
+        ["team", "spend_usd", "b1_usd", "boot_usd", "moves_usd", "net_saving_usd", "net_saving_percent"].map(|n| value(row, n))
+    };
     // vision: 1.0228 spent, 0.8048 needed.
     assert_eq!(row(0).join(" "), "search 1.200000 8.611360 0.030000 0.010000 7.411360 86.1");
     assert_eq!(row(1).join(" "), "vision 1.022800 0.804800 0.000000 0.000000 -0.218000 -27.1");
@@ -271,9 +290,20 @@ async fn savings_say_what_was_saved_net_and_call_a_loss_a_loss() {
     assert_eq!(by_team.sentence, "Spot saved $7.19 net (76.4 %) against the on-demand you would have bought; moves cost $0.01.");
     assert!(by_team.to_text().lines().nth(2).unwrap().starts_with("team "));
     assert_eq!(by_team.to_json()["rows"][1]["net_saving_usd"], "-0.218000");
-    let nothing = report::savings(&mut connection, &Days { from: Some("2020-01-01".into()), to: Some("2020-01-02".into()) }, By::Day).await.unwrap();
+    let nothing =
+        report::savings(&mut connection, &Days { from: Some("2020-01-01".into()), to: Some("2020-01-02".into()) }, By::Day).await.unwrap();
     assert_eq!((nothing.sentence.as_str(), nothing.rows.len()), ("No spend is recorded for these days.", 0));
-    for by in [By::Workload, By::Line, By::Region, By::InstanceType, By::CapacityType, By::Service, By::CostCenter, By::Environment, By::ProductArea] {
+    for by in [
+        By::Workload,
+        By::Line,
+        By::Region,
+        By::InstanceType,
+        By::CapacityType,
+        By::Service,
+        By::CostCenter,
+        By::Environment,
+        By::ProductArea,
+    ] {
         assert!(report::cost(&mut connection, &days, by).await.unwrap().sentence.starts_with("Machines cost $2.22"), "{by:?}");
         report::savings(&mut connection, &days, by).await.unwrap();
     }

@@ -158,9 +158,12 @@ mod tests {
 
     #[test]
     fn prices_read_and_print_without_loss() {
-        for (text, micros, shown) in
-            [("0.302", 302_000, "0.3020"), ("55.04", 55_040_000, "55.0400"), ("0.0913000000", 91_300, "0.0913"), ("-1.5", -1_500_000, "-1.5000")]
-        {
+        for (text, micros, shown) in [
+            ("0.302", 302_000, "0.3020"),
+            ("55.04", 55_040_000, "55.0400"),
+            ("0.0913000000", 91_300, "0.0913"),
+            ("-1.5", -1_500_000, "-1.5000"),
+        ] {
             let price: MicroUsdPerHour = text.parse().unwrap();
             assert_eq!((price.0, price.to_string().as_str()), (micros, shown));
         }
