@@ -66,9 +66,10 @@ async fn answer(subject: Subject) -> Result<String, Box<dyn std::error::Error>> 
     };
     let mut connection = connect(&database_url).await?;
     let (ids, missing) = match subject {
-        Subject::Decision { id, .. } => {
-            (vec![id], format!("the ledger has no decision {id}; one of the last seconds may still be in the outbox (kubectl get gpudecisions)"))
-        }
+        Subject::Decision { id, .. } => (
+            vec![id],
+            format!("the ledger has no decision {id}; one of the last seconds may still be in the outbox (kubectl get gpudecisions)"),
+        ),
         Subject::Pod { name, namespace, limit, .. } => (
             explain::decisions_of_pod(&mut connection, &namespace, &name, limit).await?,
             format!("the ledger has no decision about pod {namespace}/{name}; is the namespace right (-n)?"),

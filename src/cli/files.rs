@@ -154,7 +154,7 @@ pub fn pool(path: Option<&Path>, market: &Market) -> Result<PoolPolicy, FileErro
     let documents = documents(path)?;
     let found = documents.into_iter().find(|d| d.get("kind").and_then(|k| k.as_str()) == Some("GpuNodePool"));
     let found = found.ok_or_else(|| malformed(path, "no document of kind GpuNodePool; expected one"))?;
-    let PoolFile { metadata, spec } = serde_json::from_value(found).map_err(|e| malformed(path, e))?;
+    let PoolFile { metadata, spec } = serde_json::from_value(without_nulls(found)).map_err(|e| malformed(path, e))?;
     let mut capacity_types: BTreeSet<CapacityType> = spec.capacity_types.into_iter().collect();
     if capacity_types.is_empty() {
         capacity_types.extend([CapacityType::Spot, CapacityType::OnDemand]);
@@ -203,6 +203,15 @@ fn documents(path: &Path) -> Result<Vec<serde_json::Value>, FileError> {
     Ok(flat)
 }
 
+/// A field that is null is not there, as the API server reads it.
+fn without_nulls(value: serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::Object(fields) => fields.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_nulls(v))).collect(),
+        serde_json::Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+        other => other,
+    }
+}
+
 /// The workloads of a manifest file, and the objects in it that run no pods we place.
 pub fn workloads(path: &Path) -> Result<(Vec<ManifestWorkload>, Vec<String>), FileError> {
     let mut found = Vec::new();
@@ -233,7 +242,7 @@ pub fn workloads(path: &Path) -> Result<(Vec<ManifestWorkload>, Vec<String>), Fi
             }
         };
         let pod = pod.ok_or_else(|| bad(format!("{kind} {namespace}/{name} has no spec.template")))?;
-        let pod: PodManifest = serde_json::from_value(pod).map_err(|e| bad(format!("{kind} {namespace}/{name}: {e}")))?;
+        let pod: PodManifest = serde_json::from_value(without_nulls(pod)).map_err(|e| bad(format!("{kind} {namespace}/{name}: {e}")))?;
         if let Some(first) = seen.insert((kind.clone(), namespace.clone(), name.clone()), index + 1) {
             return Err(bad(format!("{kind} {namespace}/{name} is there twice; document {first} has it too")));
         }

@@ -239,7 +239,7 @@ fn print_table(answer: &Answer) -> ExitCode {
             node.zone,
             node.instance_type,
             node.capacity_type,
-            node.price_per_hour,
+            node.price_per_hour.to_string(),
             pods.join(" ")
         );
     }

@@ -31,6 +31,7 @@ async fn stay(options: WorldOptions, bare: bool) -> Result<(), LabError> {
     say("starting the local world");
     let mut world = World::start(options).await?;
     if !bare {
+        world.prepare_ledger().await?;
         world.install_chart(&[])?;
         world.spawn_operator(&OperatorOptions::default())?;
         world.operator_ready(Duration::from_secs(60)).await?;

@@ -30,6 +30,11 @@ pub const RELEASE: &str = "lowtide";
 /// The cluster's name: what instances are tagged with.
 pub const CLUSTER: &str = "lab";
 
+/// Who the operator is in Postgres: may only insert.
+const OPERATOR_USER: &str = "operator";
+/// Who finance is in Postgres: may only read.
+const FINANCE_USER: &str = "finance";
+
 /// What can be chosen before the world starts.
 #[derive(Debug, Clone)]
 pub struct WorldOptions {
@@ -139,6 +144,22 @@ impl World {
         Ok(())
     }
 
+    /// Migrates the ledger as its owner, and makes the users that the operator and finance log in as.
+    pub async fn prepare_ledger(&self) -> Result<(), LabError> {
+        let step = Step::begin("ledger schema");
+        self.lowtide(&["ledger", "migrate"])?;
+        for (user, role) in [(OPERATOR_USER, "lowtide_writer"), (FINANCE_USER, "lowtide_reader")] {
+            self.postgres.psql("postgres", &format!("CREATE ROLE {user} LOGIN PASSWORD '{user}' IN ROLE {role}"))?;
+        }
+        step.done("owner migrates, the operator only inserts, finance only reads");
+        Ok(())
+    }
+
+    /// Where finance reads.
+    pub fn finance_url(&self) -> String {
+        self.postgres.url_as(FINANCE_USER, FINANCE_USER, "postgres")
+    }
+
     /// A kubeconfig with a token of the chart's ServiceAccount: the operator may do what the chart's RBAC lets it do, and no more.
     pub fn operator_kubeconfig(&self) -> Result<PathBuf, LabError> {
         let token = self.kubectl(&["create", "token", RELEASE, "-n", OPERATOR_NAMESPACE, "--duration=24h"])?;
@@ -153,7 +174,7 @@ impl World {
         spec.environment = self.aws_environment();
         spec.environment.extend([
             ("KUBECONFIG".to_owned(), kubeconfig.display().to_string()),
-            ("LOWTIDE_DATABASE_URL".to_owned(), self.postgres.url()),
+            ("LOWTIDE_DATABASE_URL".to_owned(), self.postgres.url_as(OPERATOR_USER, OPERATOR_USER, "postgres")),
             ("LOWTIDE_LISTEN".to_owned(), format!("127.0.0.1:{}", self.operator_port)),
             ("LOWTIDE_NAMESPACE".to_owned(), OPERATOR_NAMESPACE.to_owned()),
             ("LOWTIDE_CLUSTER".to_owned(), CLUSTER.to_owned()),
@@ -205,7 +226,7 @@ impl World {
     pub fn lowtide(&self, args: &[&str]) -> Result<String, LabError> {
         let mut command = Command::new(sibling_binary("lowtide")?);
         command.args(args).envs(self.aws_environment());
-        command.env("KUBECONFIG", self.control_plane.admin_kubeconfig()).env("LOWTIDE_DATABASE_URL", self.postgres.url());
+        command.env("KUBECONFIG", self.control_plane.admin_kubeconfig()).env("DATABASE_URL", self.postgres.url());
         run(&mut command)
     }
     /// Watches the ready endpoints of a Service.

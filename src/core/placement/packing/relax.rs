@@ -37,8 +37,8 @@ pub struct Relaxed {
     pub packable: Vec<bool>,
 }
 
-/// The best bin for one kind of item alone: least cost per piece.
-fn alone(problem: &Problem, item: usize, most: i64) -> Option<Column> {
+/// The best bin for one kind of item alone, of which there are `most`: least cost per piece.
+pub fn alone(problem: &Problem, item: usize, most: i64) -> Option<Column> {
     let size = problem.items[item].size;
     let mut best: Option<(i128, i64, Column)> = None;
     for (bin, kind) in problem.bins.iter().enumerate() {

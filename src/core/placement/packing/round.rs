@@ -1,7 +1,7 @@
 //! From the relaxation to whole bins: buy what is whole, relax the rest again.
 
 use super::exact;
-use super::relax::{Effort, Relaxed, relax};
+use super::relax::{Effort, Relaxed, alone, relax};
 use super::simplex::parts;
 use super::{Bought, Content, Problem};
 
@@ -32,14 +32,20 @@ pub fn round(problem: &Problem, mut left: Vec<i64>, mut relaxed: Relaxed) -> Vec
         if !whole {
             break;
         }
-        if left.iter().all(|n| *n == 0) {
-            break;
-        }
         if let Some(rest) = exact::exact(problem, &left, exact::PART) {
             bought.extend(rest);
+            left.fill(0);
             break;
         }
         relaxed = relax(problem, &left, relaxed.columns, Effort::QUICK);
+    }
+    // Only when the simplex gave up for want of precision: whatever is left is bought for kind by kind.
+    for item in 0..left.len() {
+        while let Some(column) = (left[item] > 0).then(|| alone(problem, item, left[item])).flatten() {
+            if !buy(problem, &mut left, &column.covers, &mut bought) {
+                break;
+            }
+        }
     }
     bought
 }
