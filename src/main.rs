@@ -23,12 +23,6 @@ enum Command {
     Offers(cli::offers::OffersArgs),
     /// Says what lowtide would buy for Kubernetes manifests, without a cluster or an account.
     Place(cli::place::PlaceArgs),
-    /// Shows a decision and the offers it beat, from the ledger.
-    #[cfg(feature = "live")]
-    Explain(cli::explain::ExplainArgs),
-    /// The savings ledger: migrate, savings, cost, reliability and more.
-    #[cfg(feature = "live")]
-    Ledger(cli::ledger::LedgerArgs),
     /// Prints the custom resource definitions, or writes them to a folder.
     #[cfg(feature = "live")]
     Crds(cli::crds::CrdsArgs),
@@ -59,8 +53,6 @@ async fn main() -> ExitCode {
         Command::Catalog(args) => cli::catalog::run(args),
         Command::Offers(args) => cli::offers::run(args),
         Command::Place(args) => cli::place::run(args),
-        Command::Explain(args) => cli::explain::run(args).await,
-        Command::Ledger(args) => cli::ledger::run(args).await,
         Command::Crds(args) => cli::crds::run(args),
         Command::Explain(args) => cli::explain::run(args).await,
         Command::Ledger(args) => cli::ledger::run(args).await,

@@ -17,7 +17,7 @@ use lowtide::core::world::{self, ClaimSpec, PodPhase};
 use lowtide::engine::ports::{Clock, Cluster};
 use lowtide::kube::pods::AttributionKeys;
 use lowtide::kube::{ClusterSettings, LiveCluster};
-use lowtide::lab::control_plane::ControlPlane;
+use lowtide::lab::control_plane::{ControlPlane, KUBELET_ON};
 use lowtide::lab::helm::Helm;
 use lowtide::lab::tools::Tools;
 use lowtide::lab::wall_clock;
@@ -144,8 +144,7 @@ impl Fixture {
         let manifest = json!({
             "metadata": {
                 "name": name,
-                "annotations": { "kwok.x-k8s.io/node": "fake" },
-                "labels": { "lowtide.dev/instance-id": format!("i-{name}"), "lowtide.dev/node-class": "us", "kubernetes.io/hostname": name },
+                "labels": { "lowtide.dev/instance-id": format!("i-{name}"), "lowtide.dev/node-class": "us", "kubernetes.io/hostname": name, KUBELET_ON.0: KUBELET_ON.1 },
             },
             "spec": { "taints": taints },
             "status": { "capacity": amounts, "allocatable": amounts },
