@@ -179,8 +179,10 @@ fn exact_optimum(kinds: &[Kind], demands: &[Demand]) -> Option<i64> {
     let groups: Vec<(&Need, i64)> = counts.into_iter().collect();
     let mut contents: Vec<(Vec<i64>, i64)> = Vec::new();
     let mut take = vec![0; groups.len()];
-    loop {
-        let Some(digit) = (0..groups.len()).find(|g| take[*g] < groups[*g].1 && take.iter().sum::<i64>() < 17) else { break };
+    if groups.iter().map(|g| g.1 + 1).try_fold(1_i64, i64::checked_mul).is_none_or(|states| states > 100_000) {
+        return None;
+    }
+    while let Some(digit) = (0..groups.len()).find(|g| take[*g] < groups[*g].1) {
         take[digit] += 1;
         take[..digit].fill(0);
         let used: [i64; 3] = std::array::from_fn(|r| groups.iter().zip(&take).map(|((n, _), t)| size(n)[r] * t).sum());
@@ -188,7 +190,7 @@ fn exact_optimum(kinds: &[Kind], demands: &[Demand]) -> Option<i64> {
         if let Some(kind) = kinds.iter().find(holds) {
             contents.push((take.clone(), kind.price));
         }
-        if contents.len() > 4_000 || groups.iter().map(|g| g.1 + 1).product::<i64>() > 100_000 {
+        if contents.len() > 4_000 {
             return None;
         }
     }
