@@ -97,17 +97,17 @@ impl Watches {
 
     /// The pool of this name, as the watch holds it.
     pub fn pool(&self, name: &str) -> Option<GpuNodePool> {
-        self.pools.valid().into_iter().find(|o| o.name_any() == name)
+        self.pools.named(name)
     }
 
     /// The class of this name, as the watch holds it.
     pub fn class(&self, name: &str) -> Option<GpuNodeClass> {
-        self.classes.valid().into_iter().find(|o| o.name_any() == name)
+        self.classes.named(name)
     }
 
     /// The claim of this name, as the watch holds it.
     pub fn claim(&self, name: &str) -> Option<GpuNodeClaim> {
-        self.claims.valid().into_iter().find(|o| o.name_any() == name)
+        self.claims.named(name)
     }
 
     fn tell_once(&self, fault: &impl std::error::Error) {
@@ -146,62 +146,62 @@ impl Watches {
     fn read_policy(&self, view: &mut ClusterView) {
         let labels = |n: &Arc<Meta<Namespace>>| (n.name_any(), n.metadata.labels.clone().unwrap_or_default());
         let namespaces = self.namespaces.store.state().iter().map(labels).collect();
-        for pool in self.pools.valid() {
-            match pools::read(&pool, &namespaces) {
+        for pool in valid(&self.pools.store.state()) {
+            match pools::read(pool, &namespaces) {
                 Ok(read) => {
                     let name = read.name.clone();
-                    note_version(view, Lane::Pool(name.clone()), &pool);
-                    view.pool_statuses.extend(pools::read_status(&pool).map(|status| (name.clone(), status)));
+                    note_version(view, Lane::Pool(name.clone()), pool);
+                    view.pool_statuses.extend(pools::read_status(pool).map(|status| (name.clone(), status)));
                     view.pools.insert(name, read);
                 }
                 Err(fault) => self.tell_once(&fault),
             }
         }
-        for class in self.classes.valid() {
-            let mut read = classes::read(&class);
-            match classes::launch_template(&class) {
+        for class in valid(&self.classes.store.state()) {
+            let mut read = classes::read(class);
+            match classes::launch_template(class) {
                 Ok(template) => {
                     view.templates.insert(read.name.clone(), template);
                 }
                 Err(fault) => read.problem = Some(fault.to_string()),
             }
-            note_version(view, Lane::Class(read.name.clone()), &class);
+            note_version(view, Lane::Class(read.name.clone()), class);
             view.classes.insert(read.name.clone(), read);
         }
     }
 
     fn read_machines(&self, view: &mut ClusterView) {
-        for claim in self.claims.valid() {
-            match claims::read(&claim) {
+        for claim in valid(&self.claims.store.state()) {
+            match claims::read(claim) {
                 Ok(read) => {
-                    note_version(view, Lane::Claim(read.name.clone()), &claim);
+                    note_version(view, Lane::Claim(read.name.clone()), claim);
                     view.claims.insert(read.name.clone(), read);
                 }
                 Err(fault) => self.tell_once(&fault),
             }
         }
-        for node in self.nodes.iter().flat_map(Watched::valid) {
-            if let Some(read) = nodes::read(&node) {
-                note_version(view, Lane::Node(read.name.clone()), &node);
+        for node in self.nodes.iter().flat_map(|watched| watched.store.state()) {
+            if let Some((node, read)) = node.0.as_ref().ok().and_then(|node| Some((node, nodes::read(node)?))) {
+                note_version(view, Lane::Node(read.name.clone()), node);
                 view.nodes.insert(read.name.clone(), read);
             }
         }
     }
 
     fn read_pods(&self, view: &mut ClusterView) {
-        let sets = self.replica_sets.store.state();
-        let owners = Owners::read(sets.iter().map(AsRef::as_ref), self.deployments.valid().iter());
-        let endpoints = Endpoints::read(self.slices.valid().iter());
+        let (sets, deployments) = (self.replica_sets.store.state(), self.deployments.store.state());
+        let owners = Owners::read(sets.iter().map(AsRef::as_ref), valid(&deployments));
+        let endpoints = Endpoints::read(valid(&self.slices.store.state()));
         let reader = PodReader { owners: &owners, endpoints: &endpoints, keys: &self.keys };
         let mut known = self.needs.lock().unwrap_or_else(PoisonError::into_inner);
         let mut still = BTreeMap::new();
-        for pod in self.pods.valid() {
+        for pod in valid(&self.pods.store.state()) {
             let uid = pod.metadata.uid.clone().unwrap_or_default();
             let version = pod.metadata.resource_version.clone().unwrap_or_default();
-            let entry = known.remove(&uid).filter(|(at, _)| *at == version).unwrap_or_else(|| (version, need_of(&pod)));
-            match reader.read(&pod, entry.1.clone()) {
+            let entry = known.remove(&uid).filter(|(at, _)| *at == version).unwrap_or_else(|| (version, need_of(pod)));
+            match reader.read(pod, entry.1.clone()) {
                 Ok(read) => {
-                    note_version(view, Lane::Pod(read.identity.uid.clone()), &pod);
+                    note_version(view, Lane::Pod(read.identity.uid.clone()), pod);
                     view.pods.insert(read.identity.uid.clone(), read);
                 }
                 Err(fault) => self.tell_once(&fault),
@@ -226,10 +226,15 @@ fn keep_strategy(deployment: &mut Deployment) {
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Watched<Guarded<K>> {
-    /// Every object that can be read.
-    fn valid(&self) -> Vec<K> {
-        self.store.state().iter().filter_map(|o| o.0.as_ref().ok().cloned()).collect()
+    /// The object of this name, if it can be read. For kinds without a namespace.
+    fn named(&self, name: &str) -> Option<K> {
+        self.store.find(|o| o.name_any() == name)?.0.as_ref().ok().cloned()
     }
+}
+
+/// Every object that can be read.
+fn valid<K>(held: &[Arc<Guarded<K>>]) -> impl Iterator<Item = &K> {
+    held.iter().filter_map(|object| object.0.as_ref().ok())
 }
 
 struct Starter {

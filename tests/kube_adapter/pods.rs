@@ -95,10 +95,9 @@ pub async fn a_deployments_pod_surges_and_is_collected_with_it(fixture: &Fixture
     fixture.eventually("the orphan is gone", || fixture.pods("surge").iter().all(|p| p.identity != orphan.identity).then_some(())).await;
     fixture.cluster.apply(&evict).await.expect("a pod that is gone is evicted");
 
-    // Another is let go, and the Deployment deleted: nothing is left behind.
+    // Another is let go, and the Deployment deleted at once: nothing is left behind.
     let second = fixture.place(&replacement, "surge-node").await;
     fixture.apply_to_pod(&second.identity.uid, let_go).await;
-    fixture.pod("surge", "the second orphan", |p| p.let_go.is_some()).await;
     Api::<Deployment>::namespaced(fixture.admin.clone(), "surge").delete("chat", &DeleteParams::background()).await.unwrap();
     fixture.eventually("the orphan is collected with its Deployment", || fixture.pods("surge").is_empty().then_some(())).await;
 }

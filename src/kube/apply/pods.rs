@@ -60,14 +60,20 @@ pub async fn lift(cluster: &LiveCluster, target: &PodTarget, claim: &ClaimName) 
 
 /// Strips the label its ReplicaSet knows it by: the ReplicaSet makes a replacement, the pod serves on. The Deployment becomes its
 /// owner (not its controller), so that it is collected with the Deployment.
+///
+/// The reference to the ReplicaSet goes in the same patch. Left to the ReplicaSet, there would be a moment with both owners; a
+/// Deployment deleted in that moment makes the garbage collector strike its reference and keep the pod, for ever.
 pub async fn let_go_of_deployment(
     cluster: &LiveCluster,
     target: &PodTarget,
     mark: &LetGo,
     (name, uid): &(String, Uid),
 ) -> Result<Applied, ClusterError> {
-    let owner = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "name": name, "uid": uid });
-    let body = let_go(target, mark, "Deployment", name, names::POD_TEMPLATE_HASH, owner)?;
+    let owners = json!([
+        { "$patch": "delete", "uid": mark.controller },
+        { "apiVersion": "apps/v1", "kind": "Deployment", "name": name, "uid": uid },
+    ]);
+    let body = let_go(target, mark, "Deployment", name, names::POD_TEMPLATE_HASH, owners)?;
     patch(cluster, target, "let go", Patch::Strategic(body)).await
 }
 
@@ -81,14 +87,14 @@ pub async fn let_go_of_job(
     mark: &LetGo,
     (name, uid): &(String, Uid),
 ) -> Result<Applied, ClusterError> {
-    let owner = json!({
+    let owners = json!([{
         "apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid, "controller": false, "blockOwnerDeletion": false,
-    });
-    let body = let_go(target, mark, "Job", name, names::JOB_CONTROLLER_UID, owner)?;
+    }]);
+    let body = let_go(target, mark, "Job", name, names::JOB_CONTROLLER_UID, owners)?;
     patch(cluster, target, "let go", Patch::Strategic(body)).await
 }
 
-fn let_go(target: &PodTarget, mark: &LetGo, kind: &str, name: &str, label: &str, owner: Value) -> Result<Value, ClusterError> {
+fn let_go(target: &PodTarget, mark: &LetGo, kind: &str, name: &str, label: &str, owners: Value) -> Result<Value, ClusterError> {
     let object = ObjectRef { namespace: target.pod.object.namespace.clone(), name: name.to_owned() };
     let workload = Workload { kind: kind.to_owned(), object };
     let mut body = json!({ "metadata": guard(target) });
@@ -97,7 +103,7 @@ fn let_go(target: &PodTarget, mark: &LetGo, kind: &str, name: &str, label: &str,
         names::LET_GO: mark_text(mark)?,
         names::WORKLOAD_REF: mark_text(&workload)?,
     });
-    body["metadata"]["ownerReferences"] = json!([owner]);
+    body["metadata"]["ownerReferences"] = owners;
     Ok(body)
 }
 
