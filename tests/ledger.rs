@@ -13,7 +13,8 @@ use lowtide::core::time::{Millis, Timestamp};
 use lowtide::engine::ports::Ledger;
 use lowtide::ledger::allocation::allocate;
 use lowtide::ledger::billing::HourRate;
-use lowtide::ledger::report::{By, Days};
+use lowtide::ledger::report::{By, Days, View};
+use lowtide::ledger::seal::{Finding, seal, verify};
 use lowtide::ledger::{PgLedger, connect, explain, migrate, report};
 use sqlx::Row;
 
@@ -31,7 +32,10 @@ fn random_machine(n: usize, dice: &mut Dice) -> Machine {
     machine.interval.to = machine.interval.from + ran;
     for hour in 0..u32::try_from(ran.0 / 3_600_000 + 1).unwrap() {
         if !dice.one_in(3) {
-            let rate = HourRate { price: dice.maybe(1, 50_000_000).unwrap_or(machine.interval.bought_at.price), on_demand: dice.maybe(1, 60_000_000) };
+            let rate = HourRate {
+                price: dice.maybe(1, 50_000_000).unwrap_or(machine.interval.bought_at.price),
+                on_demand: dice.maybe(1, 60_000_000),
+            };
             machine.interval.hours.insert(hour, rate);
         }
     }
@@ -70,7 +74,8 @@ fn with_moves(machines: &mut Vec<Machine>, dice: &mut Dice) -> Vec<LedgerRecord>
             target.interval.from = doubled - Millis(10_000);
             target.interval.to = doubled + Millis(100_000);
             target.interval.hours.clear();
-            target.stays = vec![Stay { pod: format!("{}-new", stay.pod), from: doubled, to: None, gpus: 1, doubled_from: None, ..stay.clone() }];
+            target.stays =
+                vec![Stay { pod: format!("{}-new", stay.pod), from: doubled, to: None, gpus: 1, doubled_from: None, ..stay.clone() }];
             moves.push(moved(stay, &original, &target, doubled - Millis(5_000)));
             stay.doubled_from = (doubled < ends).then_some(doubled);
             new_machines.push(target);
@@ -120,11 +125,18 @@ async fn the_views_and_the_pure_rules_agree_to_the_micro_dollar() {
         let mut lines = found.remove(&machine.name).unwrap_or_default();
         lines.sort();
         assert_eq!(lines, expected(machine), "{machine:#?}");
-        assert_eq!(lines.iter().map(|line| line.5).sum::<i64>(), machine.interval.cost().0, "the split of {} does not add up", machine.name);
+        assert_eq!(
+            lines.iter().map(|line| line.5).sum::<i64>(),
+            machine.interval.cost().0,
+            "the split of {} does not add up",
+            machine.name
+        );
     }
     assert!(found.is_empty());
-    let unbalanced: i64 =
-        sqlx::query_scalar("SELECT count FROM ledger.trust WHERE item = 'machines whose split does not add up'").fetch_one(&mut connection).await.unwrap();
+    let unbalanced: i64 = sqlx::query_scalar("SELECT count FROM ledger.trust WHERE item = 'machines whose split does not add up'")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
     assert_eq!(unbalanced, 0);
 }
 
@@ -196,7 +208,10 @@ async fn a_writer_can_only_add_a_reader_only_look_and_the_owner_cannot_change_ro
     let Bench { server, url, .. } = bench().await;
     migrate(&url).await.unwrap();
     server
-        .psql("postgres", "CREATE ROLE op LOGIN PASSWORD 'op' IN ROLE lowtide_writer; CREATE ROLE fin LOGIN PASSWORD 'fin' IN ROLE lowtide_reader")
+        .psql(
+            "postgres",
+            "CREATE ROLE op LOGIN PASSWORD 'op' IN ROLE lowtide_writer; CREATE ROLE fin LOGIN PASSWORD 'fin' IN ROLE lowtide_reader",
+        )
         .unwrap();
     let writer = PgLedger::connect_lazy(&server.url_as("op", "op", "postgres")).unwrap();
     let mut machine = Machine::new("m", CapacityType::Spot, 302_000, None, Millis::from_mins(90), EndedBy::Lowtide);
@@ -210,7 +225,10 @@ async fn a_writer_can_only_add_a_reader_only_look_and_the_owner_cannot_change_ro
         let url = if user == "postgres" { url.clone() } else { server.url_as(user, user, "postgres") };
         let mut connection = connect(&url).await.unwrap();
         let answer = sqlx::raw_sql(sql).execute(&mut connection).await;
-        assert!(matches!(&answer, Err(sqlx::Error::Database(fault)) if fault.code().as_deref() == Some("42501")), "{user}: {sql}: {answer:?}");
+        assert!(
+            matches!(&answer, Err(sqlx::Error::Database(fault)) if fault.code().as_deref() == Some("42501")),
+            "{user}: {sql}: {answer:?}"
+        );
     };
     for user in ["op", "fin", "postgres"] {
         for sql in [
@@ -263,7 +281,9 @@ async fn savings_say_what_was_saved_net_and_call_a_loss_a_loss() {
     let days = Days { from: Some("2026-07-20".into()), to: Some("2026-07-21".into()) };
     let by_team = report::savings(&mut connection, &days, By::Team).await.unwrap();
     let value = |row: usize, name: &str| by_team.rows[row][by_team.columns.iter().position(|c| c == name).unwrap()].clone().unwrap();
-    let row = |row: usize| ["team", "spend_usd", "b1_usd", "boot_usd", "moves_usd", "net_saving_usd", "net_saving_percent"].map(|n| value(row, n));
+    let row = |row: usize| {
+        ["team", "spend_usd", "b1_usd", "boot_usd", "moves_usd", "net_saving_usd", "net_saving_percent"].map(|n| value(row, n))
+    };
     // vision: 1.0228 spent, 0.8048 needed.
     assert_eq!(row(0).join(" "), "search 1.200000 8.611360 0.030000 0.010000 7.411360 86.1");
     assert_eq!(row(1).join(" "), "vision 1.022800 0.804800 0.000000 0.000000 -0.218000 -27.1");
@@ -271,11 +291,35 @@ async fn savings_say_what_was_saved_net_and_call_a_loss_a_loss() {
     assert_eq!(by_team.sentence, "Spot saved $7.19 net (76.4 %) against the on-demand you would have bought; moves cost $0.01.");
     assert!(by_team.to_text().lines().nth(2).unwrap().starts_with("team "));
     assert_eq!(by_team.to_json()["rows"][1]["net_saving_usd"], "-0.218000");
-    let nothing = report::savings(&mut connection, &Days { from: Some("2020-01-01".into()), to: Some("2020-01-02".into()) }, By::Day).await.unwrap();
+    let nothing =
+        report::savings(&mut connection, &Days { from: Some("2020-01-01".into()), to: Some("2020-01-02".into()) }, By::Day).await.unwrap();
     assert_eq!((nothing.sentence.as_str(), nothing.rows.len()), ("No spend is recorded for these days.", 0));
-    for by in [By::Workload, By::Line, By::Region, By::InstanceType, By::CapacityType, By::Service, By::CostCenter, By::Environment, By::ProductArea] {
+    for by in [
+        By::Workload,
+        By::Line,
+        By::Region,
+        By::InstanceType,
+        By::CapacityType,
+        By::Service,
+        By::CostCenter,
+        By::Environment,
+        By::ProductArea,
+    ] {
         assert!(report::cost(&mut connection, &days, by).await.unwrap().sentence.starts_with("Machines cost $2.22"), "{by:?}");
         report::savings(&mut connection, &days, by).await.unwrap();
+    }
+    let focus = report::export(&mut connection, View::Focus12, &days).await.unwrap();
+    let column = |name: &str| focus.columns.iter().position(|c| c == name).unwrap();
+    let sum: f64 = focus.rows.iter().map(|row| row[column("EffectiveCost")].as_ref().unwrap().parse::<f64>().unwrap()).sum();
+    assert!((sum - 2.2228).abs() < 1e-9, "{sum}");
+    assert!(
+        focus
+            .rows
+            .iter()
+            .all(|row| row[column("BilledCost")].as_deref() == Some("0") && row[column("PricingCategory")].as_deref() == Some("Dynamic"))
+    );
+    for view in [View::CostDaily, View::SavingsDaily, View::UnitCostHourly] {
+        assert!(!report::export(&mut connection, view, &days).await.unwrap().rows.is_empty());
     }
     let reliability = report::reliability(&mut connection).await.unwrap();
     assert!(reliability.sentence.starts_with("1 pods were moved: Ready again 50.0s"), "{}", reliability.sentence);
@@ -306,4 +350,68 @@ async fn a_decision_explains_itself_from_the_ledger_alone() {
         assert!(text.contains(expected), "{expected:?} is not in:\n{text}");
     }
     assert!(explain::decision(&mut connection, uuid::Uuid::nil()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn verify_names_the_row_that_was_altered_removed_or_slipped_in() {
+    let Bench { url, ledger, server } = bench().await;
+    let machines: Vec<Machine> = (0..5)
+        .map(|n| Machine::new(&format!("m{n}"), CapacityType::Spot, 302_000, Some(804_800), Millis::from_mins(90), EndedBy::Lowtide))
+        .collect();
+    let mut connection = connect(&url).await.unwrap();
+    assert_eq!(seal(&mut connection).await.unwrap(), 0);
+    ledger.write(&machines[0].records()).await.unwrap();
+    assert_eq!(seal(&mut connection).await.unwrap(), 2);
+    ledger.write(&[machines[1].records(), machines[2].records()].concat()).await.unwrap();
+    assert_eq!(seal(&mut connection).await.unwrap(), 4);
+    ledger.write(&machines[3].records()).await.unwrap();
+    let clean = verify(&mut connection).await.unwrap();
+    assert_eq!((clean.seals, clean.sealed_rows, clean.unsealed_rows, clean.findings.len()), (2, 6, 2, 0), "{clean:?}");
+
+    // What only a superuser can do, behind the triggers' back.
+    let behind = |sql: &str| server.psql("postgres", &format!("SET session_replication_role = replica; {sql}")).unwrap();
+    let id = |record: LedgerRecord| record.id();
+    behind("UPDATE ledger.interval_opened SET price_usd_h = 0.1 WHERE claim IN ('m0', 'm3')");
+    behind("DELETE FROM ledger.interval_closed WHERE claim_uid = 'uid-m1'");
+    let slipped = "INSERT INTO ledger.occupancy_closed (id, at, claim_uid, pod_uid, posted_at, xid, content_hash)
+                   SELECT '00000000-0000-0000-0000-000000000001', at, claim_uid, 'p', posted_at, xid, content_hash FROM ledger.interval_opened WHERE claim = 'm2'";
+    behind(slipped);
+    let found = verify(&mut connection).await.unwrap().findings;
+    let expected = [
+        Finding::Altered("interval_opened".into(), id(machines[0].opened())),
+        Finding::Altered("interval_opened".into(), id(machines[3].opened())),
+        Finding::Missing("interval_closed".into(), id(machines[1].closed())),
+        Finding::Added("occupancy_closed".into(), "00000000-0000-0000-0000-000000000001".parse().unwrap()),
+    ];
+    assert_eq!(found, expected.into_iter().collect());
+    // A forger who recomputes the row's own hash still breaks the seal's.
+    behind(
+        "SET timezone = 'UTC'; UPDATE ledger.interval_opened t SET content_hash = sha256(convert_to(ledger.canonical_v1(to_jsonb(t)), 'UTF8'))",
+    );
+    assert!(
+        verify(&mut connection).await.unwrap().findings.contains(&Finding::Altered("interval_opened".into(), id(machines[0].opened())))
+    );
+    behind("UPDATE ledger.seal SET rows = rows + 1 WHERE number = 1");
+    assert!(verify(&mut connection).await.unwrap().findings.contains(&Finding::BrokenSeal(1)));
+}
+
+#[tokio::test]
+async fn every_column_is_described_and_the_documented_questions_can_be_asked() {
+    let Bench { server, .. } = bench().await;
+    let columns = "SELECT c.relname || ' ' || a.attname || ' ' || (col_description(c.oid, a.attnum) IS NOT NULL)
+                   FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+                   WHERE c.relnamespace = 'ledger'::regnamespace AND c.relkind = 'v' AND a.attnum > 0";
+    let manual = include_str!("../docs/ledger.md");
+    for line in server.psql("postgres", columns).unwrap().lines() {
+        let [view, column, described] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        assert_eq!(described, "true", "{view}.{column} has no comment");
+        let section = manual
+            .split("### ")
+            .find(|part| part.starts_with(&format!("`{view}`")))
+            .unwrap_or_else(|| panic!("{view} is not in the manual"));
+        assert!(section.contains(&format!("| `{column}` |")), "{view}.{column} is not in the manual");
+    }
+    let questions = manual.split("```sql").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(questions.matches(';').count(), 10);
+    server.psql("postgres", questions).unwrap();
 }

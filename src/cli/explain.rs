@@ -22,6 +22,7 @@ pub enum Subject {
     Decision {
         /// Its id, as in the pod's event, the claim and the logs.
         id: uuid::Uuid,
+        /// Where the ledger is.
         #[command(flatten)]
         database: DatabaseArgs,
         /// Print JSON.
@@ -38,6 +39,7 @@ pub enum Subject {
         /// How many decisions at most.
         #[arg(long, default_value_t = 3)]
         limit: i64,
+        /// Where the ledger is.
         #[command(flatten)]
         database: DatabaseArgs,
         /// Print JSON.

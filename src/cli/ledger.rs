@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use crate::ledger::report::{self, By, Days, Report};
-use crate::ledger::{connect, migrate};
+use crate::ledger::report::{self, By, Days, Report, View};
+use crate::ledger::{connect, migrate, seal};
 
 /// Arguments of `lowtide ledger`.
 #[derive(Debug, Args)]
@@ -61,6 +61,22 @@ pub struct PlainReportArgs {
     format: FormatArgs,
 }
 
+/// What to export.
+#[derive(Debug, Clone, Args)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Which view.
+    #[arg(long, value_enum, default_value_t = View::Focus12)]
+    view: View,
+    /// First UTC day, as 2026-07-01; default: 30 days ago.
+    #[arg(long)]
+    from: Option<String>,
+    /// Day after the last; default: tomorrow.
+    #[arg(long)]
+    to: Option<String>,
+}
+
 /// The subcommands of `lowtide ledger`.
 #[derive(Debug, Subcommand)]
 pub enum LedgerCommand {
@@ -74,6 +90,12 @@ pub enum LedgerCommand {
     Reliability(PlainReportArgs),
     /// How far the figures can be relied on.
     Trust(PlainReportArgs),
+    /// Print a view as CSV, FOCUS 1.2 by default.
+    Export(ExportArgs),
+    /// Seal the rows that settled since the last seal. Run as a member of lowtide_sealer, often; the root is worth keeping elsewhere.
+    Seal(DatabaseArgs),
+    /// Recompute every hash and seal; fails and names the rows when one was altered, is missing or was added.
+    Verify(DatabaseArgs),
 }
 
 /// Runs `lowtide ledger`; prints to standard output, faults to standard error.
@@ -112,7 +134,28 @@ async fn answer(command: LedgerCommand) -> Result<String, Box<dyn std::error::Er
             let mut connection = connect(&args.database.database_url).await?;
             Ok(args.format.print(&report::trust(&mut connection).await?))
         }
+        LedgerCommand::Export(args) => {
+            let mut connection = connect(&args.database.database_url).await?;
+            let days = Days { from: args.from, to: args.to };
+            Ok(report::export(&mut connection, args.view, &days).await?.to_csv().trim_end().to_owned())
+        }
+        LedgerCommand::Seal(database) => {
+            let rows = seal::seal(&mut connect(&database.database_url).await?).await?;
+            Ok(if rows == 0 { "Nothing has settled since the last seal.".into() } else { format!("Sealed {rows} rows.") })
+        }
+        LedgerCommand::Verify(database) => verified(&seal::verify(&mut connect(&database.database_url).await?).await?),
     }
+}
+
+fn verified(outcome: &seal::Verification) -> Result<String, Box<dyn std::error::Error>> {
+    let seal::Verification { seals, sealed_rows, unsealed_rows, last_root, findings } = outcome;
+    if findings.is_empty() {
+        return Ok(format!(
+            "Nothing was altered, removed or added: {sealed_rows} rows under {seals} seals, {unsealed_rows} not sealed yet.\nLast root: {last_root}"
+        ));
+    }
+    let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    Err(format!("the ledger is not what was written; {} findings:\n{}", lines.len(), lines.join("\n")).into())
 }
 
 impl ReportArgs {

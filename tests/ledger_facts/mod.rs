@@ -131,7 +131,11 @@ impl Machine {
                 from: stay.from,
             }));
             if let Some(to) = stay.to {
-                records.push(LedgerRecord::OccupancyClosed(OccupancyClosed { claim_uid: claim_uid(), pod_uid: stay.pod.as_str().into(), to }));
+                records.push(LedgerRecord::OccupancyClosed(OccupancyClosed {
+                    claim_uid: claim_uid(),
+                    pod_uid: stay.pod.as_str().into(),
+                    to,
+                }));
             }
         }
         records.push(self.closed());
@@ -228,7 +232,10 @@ pub fn decision(machine: &Machine) -> Decision {
         need: None,
         judgement: Judgement {
             chosen: Some(judged("use1-az4", price, None)),
-            best_refused: vec![judged("use1-az1", price + 10_000, Some(Refusal::Dearer)), judged("use1-az2", price - 9_000, Some(Refusal::CoolingDown))],
+            best_refused: vec![
+                judged("use1-az1", price + 10_000, Some(Refusal::Dearer)),
+                judged("use1-az2", price - 9_000, Some(Refusal::CoolingDown)),
+            ],
             refused: BTreeMap::from([(Refusal::Dearer, 40), (Refusal::CoolingDown, 1), (Refusal::GpuMemory, 7)]),
             offers_hash: "ab".repeat(32),
         },
