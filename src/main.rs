@@ -17,6 +17,18 @@ struct Arguments {
 enum Command {
     /// Runs the policies on recorded spot markets.
     Backtest(cli::backtest::BacktestArgs),
+    /// Shows every instance type with what it has and what pods can use of it.
+    Catalog(cli::catalog::CatalogArgs),
+    /// Shows the market for a need, cheapest per packed replica first.
+    Offers(cli::offers::OffersArgs),
+    /// Says what lowtide would buy for Kubernetes manifests, without a cluster or an account.
+    Place(cli::place::PlaceArgs),
+    /// Shows a decision and the offers it beat, from the ledger.
+    #[cfg(feature = "live")]
+    Explain(cli::explain::ExplainArgs),
+    /// The savings ledger: migrate, savings, cost, reliability and more.
+    #[cfg(feature = "live")]
+    Ledger(cli::ledger::LedgerArgs),
     /// Prints the custom resource definitions, or writes them to a folder.
     #[cfg(feature = "live")]
     Crds(cli::crds::CrdsArgs),
@@ -44,6 +56,11 @@ async fn main() -> ExitCode {
     }
     match Arguments::parse().command {
         Command::Backtest(args) => cli::backtest::run(args),
+        Command::Catalog(args) => cli::catalog::run(args),
+        Command::Offers(args) => cli::offers::run(args),
+        Command::Place(args) => cli::place::run(args),
+        Command::Explain(args) => cli::explain::run(args).await,
+        Command::Ledger(args) => cli::ledger::run(args).await,
         Command::Crds(args) => cli::crds::run(args),
         Command::Explain(args) => cli::explain::run(args).await,
         Command::Ledger(args) => cli::ledger::run(args).await,
@@ -56,5 +73,8 @@ async fn main() -> ExitCode {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Backtest(args) => cli::backtest::run(args),
+        Command::Catalog(args) => cli::catalog::run(args),
+        Command::Offers(args) => cli::offers::run(args),
+        Command::Place(args) => cli::place::run(args),
     }
 }

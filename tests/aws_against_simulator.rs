@@ -16,7 +16,7 @@ use lowtide::core::market::{CapacityPool, CapacityType};
 use lowtide::core::money::MicroUsdPerHour;
 use lowtide::core::time::{Millis, Timestamp};
 use lowtide::engine::ports::{Clock, Cloud, CloudError, Instance, InstanceState, Launch, LaunchTemplate, NoticeKind, QueueMessage, tags};
-use lowtide::lab::ec2::{Settings, SimulatorConfig, serve, subnet_id};
+use lowtide::lab::ec2::{Settings, SimulatorConfig, image_id, serve, subnet_id};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -110,7 +110,7 @@ fn template() -> LaunchTemplate {
         region: HOME.into(),
         class: "use1".into(),
         name: "lowtide-0123".into(),
-        image: "ami-0123".into(),
+        image: image_id(&HOME.into(), "x86_64"),
         security_groups: vec!["sg-0123".into()],
         instance_profile: Some("lowtide-node".into()),
         user_data: "#cloud-config\n".into(),
@@ -339,7 +339,7 @@ async fn one_stalling_region_does_not_hold_up_another() {
     let times = Timeouts { operation: Duration::from_secs(2), attempt: Duration::from_millis(900), ..Timeouts::default() };
     let lab = Lab::with(times, "AKIDLOWTIDE").await;
     lab.order("stall", json!({"action": "DescribeInstances", "seconds": 30.0, "times": 3})).await;
-    let (home, elsewhere): (Region, Region) = (HOME.into(), "eu-west-1".into());
+    let (home, elsewhere): (Region, Region) = (HOME.into(), "eu-central-1".into());
     let started = Instant::now();
     let (stalled, prices) = tokio::join!(lab.cloud.instances(&home, "lab"), async {
         let prices = lab.cloud.spot_quotes(&elsewhere, &["g6.xlarge".into()]).await;

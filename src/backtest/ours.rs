@@ -48,7 +48,8 @@ impl BatchPolicy for Lowtide {
         };
         self.steps.clear();
         let e = |n: &str, d: i64| std::env::var(n).ok().and_then(|v| v.parse().ok()).unwrap_or(d);
-        let policy = batch::BatchPolicy { period: Millis(past.tick().0), margin: e("LM", 1000), hysteresis: e("LH", 900), reserve: e("LR", 1000) };
+        let policy =
+            batch::BatchPolicy { period: Millis(past.tick().0), margin: e("LM", 1000), hysteresis: e("LH", 900), reserve: e("LR", 1000) };
         batch::decide(&policy, &job, &pools, &self.on_demand, now, &mut self.steps);
         wish.extend(self.steps.iter().map(|step| match *step {
             Step::Keep => Try::Keep,

@@ -1,13 +1,17 @@
 //! The subcommands, one file each: its arguments, and the few lines that call the library.
 
 pub mod backtest;
+pub mod catalog;
 #[cfg(feature = "live")]
 pub mod crds;
 #[cfg(feature = "live")]
 pub mod explain;
+pub mod files;
 #[cfg(feature = "live")]
 pub mod ledger;
+pub mod offers;
 #[cfg(feature = "live")]
 pub mod operator;
+pub mod place;
 #[cfg(feature = "live")]
 pub mod release_pods;

@@ -49,6 +49,9 @@ pub struct OperatorArgs {
     /// A price older than this many seconds is not bought on.
     #[arg(long, env = "LOWTIDE_MAX_PRICE_AGE_SECONDS", default_value_t = 300)]
     pub max_price_age_seconds: u32,
+    /// Seconds between EC2's interruption notice and the end of the machine; other than 120 only in a world whose time runs faster.
+    #[arg(long, env = "LOWTIDE_NOTICE_WINDOW_SECONDS", default_value_t = 120, hide = true)]
+    pub notice_window_seconds: u32,
     /// Log lines as JSON.
     #[arg(long, env = "LOWTIDE_LOG_JSON")]
     pub log_json: bool,
@@ -65,7 +68,8 @@ impl Clock for WallClock {
 }
 
 fn set_up_log(json: bool) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("LOWTIDE_LOG").unwrap_or_else(|_| "info,kube_runtime=warn,aws_config=warn".into());
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("LOWTIDE_LOG").unwrap_or_else(|_| "info,kube_runtime=warn,aws_config=warn".into());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if json { builder.json().init() } else { builder.with_ansi(false).init() }
 }
@@ -88,7 +92,8 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
         }
     };
     let clock: Arc<dyn Clock> = Arc::new(WallClock);
-    let cloud_settings = AwsSettings { endpoint_url: args.aws_endpoint_url.clone(), ..AwsSettings::new(args.cluster.clone(), Arc::clone(&clock)) };
+    let cloud_settings =
+        AwsSettings { endpoint_url: args.aws_endpoint_url.clone(), ..AwsSettings::new(args.cluster.clone(), Arc::clone(&clock)) };
     let cloud = AwsCloud::new(cloud_settings).await;
     let cluster_settings = ClusterSettings {
         cluster: args.cluster.clone(),
@@ -109,7 +114,14 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
         instances: Duration::from_secs(args.instance_seconds.max(1)),
         ..Schedule::default()
     };
-    let settings = Settings { max_price_age: Millis::from_secs(i64::from(args.max_price_age_seconds)), ..Settings::default() };
+    let notice_window = Millis::from_secs(i64::from(args.notice_window_seconds));
+    let settings = Settings {
+        max_price_age: Millis::from_secs(i64::from(args.max_price_age_seconds)),
+        notice_window,
+        // Five seconds of the two minutes.
+        deadline_margin: Millis(notice_window.0 / 24),
+        ..Settings::default()
+    };
     let engine = Engine::new(cloud, cluster, ledger, WallClock, args.cluster.clone(), settings, schedule);
     let lease = LeaseSettings { namespace: args.namespace.clone(), name: "lowtide".to_owned(), identity: args.instance.clone() };
     let candidacy = Candidacy::start(client, lease, clock);

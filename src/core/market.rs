@@ -97,6 +97,8 @@ pub struct Market {
 pub struct CoolDown {
     /// How many refusals in a row.
     pub refusals: u32,
+    /// When it refused last.
+    pub since: Timestamp,
     /// When it may be asked again.
     pub until: Timestamp,
     /// Why it was refused.
@@ -126,7 +128,7 @@ impl CoolDown {
     pub fn after(previous: Option<CoolDown>, cause: CoolDownCause, now: Timestamp, base: Millis, cap: Millis) -> CoolDown {
         let refusals = previous.map_or(0, |p| p.refusals).saturating_add(1);
         let span = base.0.saturating_mul(1_i64 << (refusals - 1).min(20)).min(cap.0);
-        CoolDown { refusals, until: now + Millis(span), cause }
+        CoolDown { refusals, since: now, until: now + Millis(span), cause }
     }
 }
 

@@ -20,8 +20,9 @@ pub use annotations::{OWNER_KEYS, Vocabulary, parse, parse_with};
 pub use constraints::zone_max_skew;
 pub use error::NeedError;
 pub use manifest::{
-    Affinity, Container, ContainerPort, ContainerResources, LabelSelector, LabelSelectorRequirement, Metadata, NodeAffinity, NodeSelector,
-    NodeSelectorRequirement, NodeSelectorTerm, PodAffinity, PodManifest, PodSpec, Toleration, TopologySpreadConstraint, Volume,
+    Affinity, Amount, Container, ContainerPort, ContainerResources, LabelSelector, LabelSelectorRequirement, Metadata, NodeAffinity,
+    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinity, PodManifest, PodSpec, Toleration, TopologySpreadConstraint,
+    Volume,
 };
 pub use quantity::{milli_units, requested};
 

@@ -426,6 +426,8 @@ pub struct Snapshot {
     pub in_flight: BTreeSet<Lane>,
     /// Ids of ledger records and events that were already written: not written again.
     pub recorded: BTreeSet<uuid::Uuid>,
+    /// Every region that a class names has been priced once, or has had its time to answer: before that nothing is bought for new pods.
+    pub market_surveyed: bool,
     /// Postgres takes records. Voluntary moves wait while it does not.
     pub ledger_available: bool,
     /// Spend of this calendar month per pool, as far as known.

@@ -114,6 +114,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         for class in view.classes.values() {
             if known.insert((class.region.clone(), None)) {
                 info!(region = %class.region, "watching the market and our instances");
+                let now = self.clock.now();
+                self.state().surveys.insert(class.region.clone(), (now, false));
                 loops.spawn(Arc::clone(self).watch_market(class.region.clone()));
                 loops.spawn(Arc::clone(self).watch_instances(class.region.clone()));
             }

@@ -16,8 +16,8 @@ pub mod driver;
 #[cfg(feature = "live")]
 mod execute;
 #[cfg(feature = "live")]
+pub mod health;
+#[cfg(feature = "live")]
 mod observe;
 #[cfg(feature = "live")]
 pub mod state;
-#[cfg(feature = "live")]
-pub mod health;

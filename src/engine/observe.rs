@@ -76,6 +76,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         let spot = self.cloud.spot_quotes(region, &shop.types).await?;
         let offers = offers_of(region, shop, &spot, now);
         let mut state = self.state();
+        if let Some((_, read)) = state.surveys.get_mut(region) {
+            *read = true;
+        }
         state.market.offers.retain(|pool, _| pool.region != *region);
         let count = offers.len();
         state.market.offers.extend(offers.into_iter().map(|offer| (offer.pool.clone(), offer)));

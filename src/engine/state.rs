@@ -42,6 +42,8 @@ pub struct State {
     pub recorded: BTreeSet<uuid::Uuid>,
     /// The ledger takes records.
     pub ledger_available: bool,
+    /// Regions being watched, since when, and whether their market has been read once.
+    pub surveys: BTreeMap<Region, (Timestamp, bool)>,
     /// Recent launches per pool.
     pub recent_launches: BTreeMap<PoolName, Vec<Timestamp>>,
     /// Records waiting in the outbox, as of the last look, and since when the ledger has been away.
@@ -52,7 +54,14 @@ pub struct State {
     pub passes: u64,
 }
 
+/// How long a region may take to name its prices before purchases go on without it.
+const SURVEY_PATIENCE: Millis = Millis::from_secs(20);
+
 impl State {
+    fn surveyed(&self, now: Timestamp) -> bool {
+        self.surveys.values().all(|(since, read)| *read || now.since(*since) > SURVEY_PATIENCE)
+    }
+
     /// The snapshot of one pass.
     pub fn snapshot(&mut self, cluster: &str, view: ClusterView, now: Timestamp) -> Snapshot {
         self.holds.retain(|lane, hold| match hold {
@@ -79,6 +88,7 @@ impl State {
             notices: self.notices.values().cloned().collect(),
             in_flight,
             recorded: self.recorded.clone(),
+            market_surveyed: self.surveyed(now),
             ledger_available: self.ledger_available,
             month_spend: BTreeMap::new(),
             recent_launches: self.recent_launches.clone(),

@@ -71,9 +71,15 @@ mod tests {
 
     fn answer(code: u16, reason: &str, message: &str, cause: (&str, &str)) -> ClusterError {
         let cause = StatusCause { reason: cause.0.into(), field: cause.1.into(), message: String::new() };
-        let status = Status::failure(message, reason)
-            .with_code(code)
-            .with_details(StatusDetails { causes: vec![cause], ..StatusDetails::default() });
+        let details = StatusDetails {
+            name: String::new(),
+            group: String::new(),
+            kind: String::new(),
+            uid: String::new(),
+            causes: vec![cause],
+            retry_after_seconds: 0,
+        };
+        let status = Status::failure(message, reason).with_code(code).with_details(details);
         sort_status("patch pod ml/a", &status)
     }
 

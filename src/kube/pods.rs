@@ -164,3 +164,6 @@ fn attribution(labels: Option<&BTreeMap<String, String>>, keys: &AttributionKeys
 pub fn timestamp(at: jiff::Timestamp) -> Timestamp {
     Timestamp(at.as_millisecond())
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,3 +129,40 @@ pub fn ready_condition(
     };
     Condition { observed_generation: generation, ..Condition::next(previous, "Ready", status, reason, message, now) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(metadata: Value, selector: Value) -> GpuNodePool {
+        let spec = json!({ "namespaceSelector": selector, "nodeClasses": ["us"], "homeRegion": "us-east-1" });
+        serde_json::from_value(json!({ "apiVersion": "lowtide.dev/v1", "kind": "GpuNodePool", "metadata": metadata, "spec": spec }))
+            .unwrap()
+    }
+
+    #[test]
+    fn only_namespaces_that_the_selector_matches_may_buy() {
+        let labels = |team: &str| BTreeMap::from([("team".to_owned(), team.to_owned())]);
+        let namespaces = NamespaceLabels::from([("a".into(), labels("ml")), ("b".into(), labels("web")), ("c".into(), BTreeMap::new())]);
+        for (selector, expected) in [
+            (json!({}), vec!["a", "b", "c"]),
+            (json!({ "matchLabels": { "team": "ml" } }), vec!["a"]),
+            (json!({ "matchExpressions": [{ "key": "team", "operator": "NotIn", "values": ["ml"] }] }), vec!["b", "c"]),
+            (json!({ "matchExpressions": [{ "key": "team", "operator": "Exists" }] }), vec!["a", "b"]),
+        ] {
+            let read = read(&pool(json!({ "name": "p" }), selector), &namespaces).unwrap();
+            assert_eq!(read.namespaces.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn the_finalizer_comes_with_the_first_status_and_goes_with_the_last_claim() {
+        let held = json!(["example.com/x", POOL_FINALIZER]);
+        let fresh = pool(json!({ "name": "p", "finalizers": ["example.com/x"] }), json!({}));
+        assert_eq!(finalizers(&fresh, 0).unwrap(), ["example.com/x", POOL_FINALIZER]);
+        assert_eq!(finalizers(&pool(json!({ "name": "p", "finalizers": held }), json!({})), 0), None);
+        let deleting = pool(json!({ "name": "p", "finalizers": held, "deletionTimestamp": "2026-07-20T13:44:30Z" }), json!({}));
+        assert_eq!(finalizers(&deleting, 2), None);
+        assert_eq!(finalizers(&deleting, 0).unwrap(), ["example.com/x"]);
+    }
+}

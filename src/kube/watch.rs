@@ -5,7 +5,7 @@
 //!
 //! A broken object never stops a watch: it is logged with its name when it arrives and left out of the view.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,6 +57,8 @@ pub struct Watches {
     keys: AttributionKeys,
     /// What each pod asks for, by uid, with the resourceVersion it was read at: a pod is parsed once per version, not once per pass.
     needs: Mutex<BTreeMap<String, (String, NeedAnswer)>>,
+    /// Faults that were logged already: the view is read many times, a fault is told once.
+    told: Mutex<BTreeSet<String>>,
     changed: Arc<Notify>,
     /// Ends every watch when dropped.
     _tasks: JoinSet<()>,
@@ -82,6 +84,7 @@ impl Watches {
             claims: start.guarded(all(), |_| ()),
             keys,
             needs: Mutex::new(BTreeMap::new()),
+            told: Mutex::new(BTreeSet::new()),
             changed: start.changed,
             _tasks: start.tasks,
         }
@@ -105,6 +108,12 @@ impl Watches {
     /// The claim of this name, as the watch holds it.
     pub fn claim(&self, name: &str) -> Option<GpuNodeClaim> {
         self.claims.valid().into_iter().find(|o| o.name_any() == name)
+    }
+
+    fn tell_once(&self, fault: &impl std::error::Error) {
+        if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(fault.to_string()) {
+            tracing::error!(%fault, "an object is left out");
+        }
     }
 
     fn all_listed(&self) -> bool {
@@ -145,7 +154,7 @@ impl Watches {
                     view.pool_statuses.extend(pools::read_status(&pool).map(|status| (name.clone(), status)));
                     view.pools.insert(name, read);
                 }
-                Err(fault) => tracing::warn!(%fault, "a node pool is left out"),
+                Err(fault) => self.tell_once(&fault),
             }
         }
         for class in self.classes.valid() {
@@ -168,7 +177,7 @@ impl Watches {
                     note_version(view, Lane::Claim(read.name.clone()), &claim);
                     view.claims.insert(read.name.clone(), read);
                 }
-                Err(fault) => tracing::warn!(%fault, "a claim is left out"),
+                Err(fault) => self.tell_once(&fault),
             }
         }
         for node in self.nodes.iter().flat_map(Watched::valid) {
@@ -195,7 +204,7 @@ impl Watches {
                     note_version(view, Lane::Pod(read.identity.uid.clone()), &pod);
                     view.pods.insert(read.identity.uid.clone(), read);
                 }
-                Err(fault) => tracing::warn!(%fault, "a pod is left out"),
+                Err(fault) => self.tell_once(&fault),
             }
             still.insert(uid, entry);
         }

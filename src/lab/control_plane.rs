@@ -13,8 +13,9 @@ use super::progress::Step;
 use super::tools::Tools;
 use super::workdir::Workdir;
 
-/// kwok plays the kubelet of nodes with this annotation and value.
-pub const FAKE_NODE: (&str, &str) = ("kwok.x-k8s.io/node", "fake");
+/// kwok plays the kubelet of nodes with this label and value. A label, because kwok 0.8.0 goes on playing a node that loses its
+/// annotation; without the label the watch tells it that the node is gone.
+pub const KUBELET_ON: (&str, &str) = ("lab.lowtide.dev/kubelet", "on");
 
 /// How long a kubelet's Lease holds, in seconds (the kubelet's default).
 const NODE_LEASE_SECONDS: u32 = 40;
@@ -243,7 +244,7 @@ fn start_kwok(tools: &Tools, workdir: &Workdir, logs: &Path, kubeconfig: &Path) 
     let spec = ProcessSpec::new("kwok", tools.path("kwok"), logs).args([
         format!("--kubeconfig={}", kubeconfig.display()),
         format!("--config={}", config.display()),
-        format!("--manage-nodes-with-annotation-selector={}={}", FAKE_NODE.0, FAKE_NODE.1),
+        format!("--manage-nodes-with-label-selector={}={}", KUBELET_ON.0, KUBELET_ON.1),
         format!("--node-lease-duration-seconds={NODE_LEASE_SECONDS}"),
         "--node-ip=127.0.0.1".into(),
         "--cidr=10.244.0.0/16".into(),

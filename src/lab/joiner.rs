@@ -21,7 +21,7 @@ use serde_json::json;
 use crate::core::catalog::Catalog;
 use crate::core::ids::InstanceType;
 
-use super::control_plane::FAKE_NODE;
+use super::control_plane::KUBELET_ON;
 use super::error::LabError;
 use super::kubeconfig;
 use super::machine::{BootOutcome, SimulatedInstance, node};
@@ -143,7 +143,7 @@ impl Joiner {
         let found = nodes.get_opt(&name).await.map_err(LabError::kube(format!("reading node {name}")))?;
         if found.is_some() {
             // kwok lets go of the node and its pods, and no longer renews its Lease.
-            self.patch_node(&nodes, &name, false, json!({"metadata": {"annotations": {(FAKE_NODE.0): null}}})).await?;
+            self.patch_node(&nodes, &name, false, json!({"metadata": {"labels": {(KUBELET_ON.0): null}}})).await?;
             let now = jiff::Timestamp::now().to_string();
             let ready = json!({"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown", "message": "The machine is off.", "lastTransitionTime": now});
             self.patch_node(&nodes, &name, true, json!({"status": {"conditions": [ready]}})).await?;

@@ -31,8 +31,10 @@ async fn stay(options: WorldOptions, bare: bool) -> Result<(), LabError> {
     say("starting the local world");
     let mut world = World::start(options).await?;
     if !bare {
+        world.prepare_ledger().await?;
         world.install_chart(&[])?;
         world.spawn_operator(&OperatorOptions::default())?;
+        world.operator_ready(Duration::from_secs(60)).await?;
     }
     describe(&mut world)?;
     loop {
@@ -44,11 +46,11 @@ async fn stay(options: WorldOptions, bare: bool) -> Result<(), LabError> {
 fn describe(world: &mut World) -> Result<(), LabError> {
     let kubeconfig = world.control_plane.admin_kubeconfig().display().to_string();
     let kubectl = world.tools().path("kubectl").display().to_string();
-    let (ec2, psql, ledger) = (world.ec2_url().to_owned(), "psql".to_owned(), world.postgres.url());
+    let (ec2, ledger) = (world.ec2_url().to_owned(), world.postgres.url());
     say("\nthe world is up; look around:");
     say(&format!("  export KUBECONFIG={kubeconfig}"));
     say(&format!("  {kubectl} get gpunodeclaims,nodes,pods -A -o wide"));
-    say(&format!("  {psql} {ledger}"));
+    say(&format!("  psql '{ledger}'"));
     say(&format!("  curl {ec2}/_sim/state                     machines, as EC2 sees them"));
     if let Some(pid) = world.operator().map(|operator| operator.pid()) {
         say(&format!("  curl {}/metrics                     the operator, pid {pid}", world.operator_url()));

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::core::catalog::{Architecture, MachineType};
 
-use super::control_plane::FAKE_NODE;
+use super::control_plane::KUBELET_ON;
 use super::user_data::Bootstrap;
 
 /// The resource name of NVIDIA's device plugin.
@@ -94,7 +94,9 @@ pub fn node(instance: &SimulatedInstance, machine: &MachineType, bootstrap: &Boo
         ("topology.kubernetes.io/region", &instance.region),
         // Zone ids: zone names mean other places in other accounts, and a stretched cluster spans accounts and regions.
         ("topology.kubernetes.io/zone", &instance.zone),
+        ("topology.k8s.aws/zone-id", &instance.zone),
         (INSTANCE_ID, &instance.id),
+        KUBELET_ON,
     ] {
         labels.insert(key.to_owned(), value.to_owned());
     }
@@ -106,7 +108,6 @@ pub fn node(instance: &SimulatedInstance, machine: &MachineType, bootstrap: &Boo
         "metadata": {
             "name": instance.node_name(),
             "labels": labels,
-            "annotations": {(FAKE_NODE.0): FAKE_NODE.1},
         },
         "spec": {"providerID": instance.provider_id(), "taints": taints},
         "status": {

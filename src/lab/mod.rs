@@ -6,6 +6,7 @@
 
 pub mod ec2;
 pub mod postgres;
+pub mod tied;
 
 #[cfg(feature = "live")]
 pub mod batch_program;

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use super::tied;
+
 /// How long a server may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
@@ -131,14 +133,15 @@ impl PrivatePostgres {
             "shared_buffers=64MB",
             "timezone=UTC",
         ];
-        let mut command = self.command("postgres");
+        // Tied to us: a lab that is killed leaves no server behind.
+        let mut command = self.prepared(tied::command(&self.programs.join("postgres")));
         command.arg("-D").arg(self.data()).arg("-p").arg(self.port.to_string());
         for setting in settings {
             command.arg("-c").arg(setting);
         }
         // A group of its own: an interrupt from the terminal must not stop it before its owner does.
         command.process_group(0).stdin(Stdio::null()).stdout(log).stderr(log_too);
-        self.server = Some(command.spawn().map_err(io("start postgres".into()))?);
+        self.server = Some(tied::spawn(command).map_err(io("start postgres".into()))?);
         self.wait_until_it_answers()
     }
 
@@ -203,7 +206,10 @@ impl PrivatePostgres {
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.programs.join(program));
+        self.prepared(Command::new(self.programs.join(program)))
+    }
+
+    fn prepared(&self, mut command: Command) -> Command {
         command.current_dir(&self.dir).env_remove("PGDATA").env_remove("PGPORT").env_remove("PGHOST").env("LC_ALL", "C");
         if let Some((uid, gid)) = self.user {
             command.uid(uid).gid(gid);

@@ -1,28 +1,22 @@
 //! Child processes of the local world: started with a log file, ended by their own pid, never outliving the lab.
 //!
-//! Decides: how a child is tied to us. `setpriv --pdeathsig` has the kernel end it when we are killed, even by SIGKILL.
-//! Does not: know what the child is.
+//! Decides: how a child is started, watched and ended. Does not: know what the child is.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
-use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::error::LabError;
+use super::tied;
 
 /// A signal the lab sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// Ask to end.
     Term,
-    /// Postgres: end now, disconnect clients.
-    Int,
-    /// Postgres: end at once, recover at the next start.
-    Quit,
     /// End without asking.
     Kill,
 }
@@ -31,8 +25,6 @@ impl Signal {
     fn name(self) -> &'static str {
         match self {
             Signal::Term => "TERM",
-            Signal::Int => "INT",
-            Signal::Quit => "QUIT",
             Signal::Kill => "KILL",
         }
     }
@@ -53,12 +45,6 @@ pub struct ProcessSpec {
     pub without: Vec<String>,
     /// Folder for the log.
     pub log_folder: PathBuf,
-    /// Another system user to run as (needs root).
-    pub user: Option<String>,
-    /// The signal asked of the kernel for when we die.
-    pub death_signal: Signal,
-    /// The signal that asks it to end.
-    pub stop_signal: Signal,
 }
 
 impl ProcessSpec {
@@ -71,9 +57,6 @@ impl ProcessSpec {
             environment: Vec::new(),
             without: Vec::new(),
             log_folder: log_folder.to_owned(),
-            user: None,
-            death_signal: Signal::Kill,
-            stop_signal: Signal::Term,
         }
     }
     /// Adds arguments.
@@ -89,28 +72,6 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
-    stop_signal: Signal,
-}
-
-type Order = (Command, Sender<std::io::Result<Child>>);
-
-/// The kernel sends the death signal when the *thread* that started the child ends, so all are started by one that never does.
-fn spawn_on_lasting_thread(command: Command) -> std::io::Result<Child> {
-    static STARTER: OnceLock<Sender<Order>> = OnceLock::new();
-    let starter = STARTER.get_or_init(|| {
-        let (orders, inbox) = channel::<Order>();
-        std::thread::spawn(move || {
-            for (mut command, answer) in inbox {
-                // Nobody waiting for the answer means the caller is gone; the child is then reaped with us.
-                let _ = answer.send(command.spawn());
-            }
-        });
-        orders
-    });
-    let (answer, result) = channel();
-    let gone = || std::io::Error::other("the thread that starts processes has ended");
-    starter.send((command, answer)).map_err(|_| gone())?;
-    result.recv().map_err(|_| gone())?
 }
 
 impl Process {
@@ -118,21 +79,16 @@ impl Process {
     pub fn spawn(spec: &ProcessSpec) -> Result<Process, LabError> {
         let log = spec.log_folder.join(format!("{}.log", spec.name));
         let open = || File::options().create(true).append(true).open(&log).map_err(LabError::io(format!("opening {}", log.display())));
-        let mut command = Command::new("setpriv");
-        if let Some(user) = &spec.user {
-            command.args(["--reuid", user, "--regid", user, "--init-groups"]);
-        }
-        command.args(["--pdeathsig", spec.death_signal.name(), "--"]);
-        command.arg(&spec.program).args(&spec.args);
+        let mut command = tied::command(&spec.program);
+        command.args(&spec.args);
         for name in &spec.without {
             command.env_remove(name);
         }
         command.envs(spec.environment.iter().cloned());
         // A group of its own: Ctrl-C reaches us alone, and we end our children in order.
         command.process_group(0).stdin(Stdio::null()).stdout(open()?).stderr(open()?);
-        let child =
-            spawn_on_lasting_thread(command).map_err(LabError::io(format!("starting {} (through setpriv, of util-linux)", spec.name)))?;
-        Ok(Process { name: spec.name.clone(), child, log, stop_signal: spec.stop_signal })
+        let child = tied::spawn(command).map_err(LabError::io(format!("starting {} (through setpriv, of util-linux)", spec.name)))?;
+        Ok(Process { name: spec.name.clone(), child, log })
     }
 
     /// Its name.
@@ -187,7 +143,7 @@ impl Process {
     }
     /// Asks it to end, waits for at most `grace`, then kills it. True when it ended by itself.
     pub fn stop(&mut self, grace: Duration) -> bool {
-        if self.signal(self.stop_signal).is_ok() {
+        if self.signal(Signal::Term).is_ok() {
             let until = Instant::now() + grace;
             while Instant::now() < until {
                 if self.exited().is_some() {

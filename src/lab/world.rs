@@ -16,7 +16,7 @@ use super::error::LabError;
 use super::helm::Helm;
 use super::joiner::{self, JoinerOptions};
 use super::postgres::PrivatePostgres;
-use super::process::{Process, ProcessSpec, Signal, free_port, run};
+use super::process::{Process, ProcessSpec, free_port, run};
 use super::progress::{Step, say};
 use super::sim_client;
 use super::tools::Tools;
@@ -26,6 +26,14 @@ use super::workdir::Workdir;
 pub const OPERATOR_NAMESPACE: &str = "lowtide-system";
 /// The chart's ServiceAccount, and the release's name.
 pub const RELEASE: &str = "lowtide";
+
+/// The cluster's name: what instances are tagged with.
+pub const CLUSTER: &str = "lab";
+
+/// Who the operator is in Postgres: may only insert.
+const OPERATOR_USER: &str = "operator";
+/// Who finance is in Postgres: may only read.
+const FINANCE_USER: &str = "finance";
 
 /// What can be chosen before the world starts.
 #[derive(Debug, Clone)]
@@ -84,9 +92,14 @@ impl World {
         if options.keep {
             workdir.keep();
         }
-        let postgres = start_postgres(&workdir)?;
-        let (ec2, ec2_url) = start_ec2(&workdir, &options).await?;
-        let control_plane = ControlPlane::start(&tools, &workdir).await?;
+        let (postgres, (ec2, ec2_url), control_plane) = match start_servers(&tools, &workdir, &options).await {
+            Ok(servers) => servers,
+            Err(fault) => {
+                // The fault names logs; the next start sweeps them.
+                workdir.keep();
+                return Err(fault);
+            }
+        };
         let admin = control_plane.admin_kubeconfig().to_owned();
         let joiner = joiner::run(JoinerOptions {
             simulator: ec2_url.clone(),
@@ -114,13 +127,37 @@ impl World {
         })
     }
 
-    /// Installs `charts/lowtide` with real Helm. Its Deployment gets no pods: the operator runs as a process.
+    /// Installs `charts/lowtide` with real Helm, without the Deployment. `values` are further ones, as for `--set`.
     pub fn install_chart(&self, values: &[String]) -> Result<(), LabError> {
         let step = Step::begin("helm install");
         let chart = self.options.repository.join("charts/lowtide");
-        self.helm.install(RELEASE, OPERATOR_NAMESPACE, &chart, values)?;
+        // The operator runs as a process, and hooks would need a node that runs containers.
+        let of_the_lab = [
+            format!("cluster.name={CLUSTER}"),
+            "ledger.secretName=ledger".into(),
+            "operator.enabled=false".into(),
+            "hooks.enabled=false".into(),
+        ];
+        let values: Vec<String> = of_the_lab.iter().chain(values).cloned().collect();
+        self.helm.install(RELEASE, OPERATOR_NAMESPACE, &chart, &values)?;
         step.done(&chart.display().to_string());
         Ok(())
+    }
+
+    /// Migrates the ledger as its owner, and makes the users that the operator and finance log in as.
+    pub async fn prepare_ledger(&self) -> Result<(), LabError> {
+        let step = Step::begin("ledger schema");
+        self.lowtide(&["ledger", "migrate"])?;
+        for (user, role) in [(OPERATOR_USER, "lowtide_writer"), (FINANCE_USER, "lowtide_reader")] {
+            self.postgres.psql("postgres", &format!("CREATE ROLE {user} LOGIN PASSWORD '{user}' IN ROLE {role}"))?;
+        }
+        step.done("owner migrates, the operator only inserts, finance only reads");
+        Ok(())
+    }
+
+    /// Where finance reads.
+    pub fn finance_url(&self) -> String {
+        self.postgres.url_as(FINANCE_USER, FINANCE_USER, "postgres")
     }
 
     /// A kubeconfig with a token of the chart's ServiceAccount: the operator may do what the chart's RBAC lets it do, and no more.
@@ -137,9 +174,11 @@ impl World {
         spec.environment = self.aws_environment();
         spec.environment.extend([
             ("KUBECONFIG".to_owned(), kubeconfig.display().to_string()),
-            ("LOWTIDE_DATABASE_URL".to_owned(), self.postgres.url()),
+            ("LOWTIDE_DATABASE_URL".to_owned(), self.postgres.url_as(OPERATOR_USER, OPERATOR_USER, "postgres")),
             ("LOWTIDE_LISTEN".to_owned(), format!("127.0.0.1:{}", self.operator_port)),
             ("LOWTIDE_NAMESPACE".to_owned(), OPERATOR_NAMESPACE.to_owned()),
+            ("LOWTIDE_CLUSTER".to_owned(), CLUSTER.to_owned()),
+            ("LOWTIDE_INSTANCE".to_owned(), "lab-operator".to_owned()),
         ]);
         spec.environment.extend(options.environment.iter().cloned());
         spec.without = vec!["AWS_PROFILE".into(), "AWS_SESSION_TOKEN".into(), "AWS_REGION".into(), "AWS_DEFAULT_REGION".into()];
@@ -187,7 +226,7 @@ impl World {
     pub fn lowtide(&self, args: &[&str]) -> Result<String, LabError> {
         let mut command = Command::new(sibling_binary("lowtide")?);
         command.args(args).envs(self.aws_environment());
-        command.env("KUBECONFIG", self.control_plane.admin_kubeconfig()).env("LOWTIDE_DATABASE_URL", self.postgres.url());
+        command.env("KUBECONFIG", self.control_plane.admin_kubeconfig()).env("DATABASE_URL", self.postgres.url());
         run(&mut command)
     }
     /// Watches the ready endpoints of a Service.
@@ -231,11 +270,33 @@ impl World {
     pub fn logs(&self) -> Result<PathBuf, LabError> {
         self.workdir.folder("logs")
     }
-    /// Fails when a process that should run has ended.
+    /// Fails when a process that should run has ended; its log then stays on disk.
     pub fn check(&mut self) -> Result<(), LabError> {
-        self.control_plane.check()?;
-        self.ec2.check()?;
-        self.operator.as_mut().map_or(Ok(()), Process::check)
+        let outcome = self.control_plane.check().and_then(|()| self.ec2.check());
+        let outcome = outcome.and_then(|()| self.operator.as_mut().map_or(Ok(()), Process::check));
+        if outcome.is_err() {
+            self.workdir.keep();
+        }
+        outcome
+    }
+    /// Waits until the operator says that it is ready.
+    pub async fn operator_ready(&mut self, limit: Duration) -> Result<(), LabError> {
+        let mut step = Step::begin("operator");
+        loop {
+            self.check()?;
+            let last = match sim_client::get(&self.operator_url(), "/readyz").await {
+                Ok(_) => break,
+                Err(fault) => fault.to_string(),
+            };
+            if step.elapsed() > limit {
+                self.workdir.keep();
+                return Err(LabError::NotReady { what: "operator".into(), seconds: limit.as_secs(), last, logs: self.logs()? });
+            }
+            step.waiting("/readyz does not answer ok");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        step.done(&self.operator_url());
+        Ok(())
     }
 }
 
@@ -253,6 +314,12 @@ fn told_task(name: &'static str, task: impl Future<Output = Result<(), LabError>
             say(&format!("  {name} ended: {fault}"));
         }
     })
+}
+
+type Servers = (PrivatePostgres, (Process, String), ControlPlane);
+
+async fn start_servers(tools: &Tools, workdir: &Workdir, options: &WorldOptions) -> Result<Servers, LabError> {
+    Ok((start_postgres(workdir)?, start_ec2(workdir, options).await?, ControlPlane::start(tools, workdir).await?))
 }
 
 fn start_postgres(workdir: &Workdir) -> Result<PrivatePostgres, LabError> {

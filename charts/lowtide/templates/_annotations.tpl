@@ -1,6 +1,6 @@
 {{/*
 Every annotation an owner may write: its key below lowtide.dev/, the CEL test of its value `v`, and what is expected, in words.
-Spans are hours, minutes and seconds in that order, as in 1h30m; a test on "[1-9]" keeps 0h out.
+Spans are days, hours, minutes and seconds in that order, as in 1h30m; a test on "[1-9]" keeps 0h out.
 */}}
 {{- define "lowtide.annotations" -}}
 - key: workload
@@ -22,23 +22,29 @@ Spans are hours, minutes and seconds in that order, as in 1h30m; a test on "[1-9
   test: v.matches("^[0-9]{1,4}([.][0-9]{1,6})?$") && v.matches("[1-9]")
   expected: US dollars per GPU-hour above 0, with at most six decimals and no currency sign, as in 1.20
 - key: deadline
-  test: v.matches("[1-9]") && (v.matches("^([0-9]{1,4}h)?([0-9]{1,4}m)?([0-9]{1,6}s)?$") || !format.datetime().validate(v).hasValue())
-  expected: a span from the pod's creation, as in 26h or 1h30m, or a point in time, as in 2026-12-31T18:00:00Z
+  test: v.matches("[1-9]") && (v.matches("^([0-9]{1,4}d)?([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$") || !format.datetime().validate(v).hasValue())
+  expected: a span from the pod's creation, as in 26h, 1h30m or 2d, or a point in time, as in 2026-12-31T18:00:00Z
 - key: expected-runtime
-  test: v.matches("[1-9]") && v.matches("^([0-9]{1,4}h)?([0-9]{1,4}m)?([0-9]{1,6}s)?$")
-  expected: a span in hours, minutes and seconds, as in 6h or 1h30m
+  test: v.matches("[1-9]") && v.matches("^([0-9]{1,4}d)?([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$")
+  expected: a span of days, hours, minutes and seconds, as in 6h or 1h30m
 - key: checkpoint-grace
-  test: v.matches("[1-9]") && v.matches("^([0-9]{1,4}h)?([0-9]{1,4}m)?([0-9]{1,6}s)?$")
-  expected: a span in hours, minutes and seconds, as in 60s
+  test: v.matches("[1-9]") && v.matches("^([0-9]{1,4}d)?([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$")
+  expected: a span of days, hours, minutes and seconds, as in 60s
 - key: standby
-  test: v.matches("^(100|[1-9]?[0-9])$")
-  expected: a whole number of warm slots from 0 to 100
+  test: v.matches("^(1000|[1-9]?[0-9]{1,2})$") && (v == "0" || !v.startsWith("0"))
+  expected: a whole number of warm slots from 0 to 1000
 - key: data-gib
   test: v.matches("^[0-9]{1,6}$")
   expected: a whole number of GiB, as in 40
 - key: data-region
   test: v.matches("^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$")
   expected: one AWS region, as in us-east-1
+- key: max-pool-share
+  test: v.matches("^(100|[1-9][0-9]?)%$")
+  expected: a whole percentage from 1% to 100%, as in 50%
+- key: gang
+  test: v.matches("^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
+  expected: a name of 1 to 63 lower-case letters, digits, dots and hyphens
 {{- end -}}
 
 {{/* Annotations only lowtide writes, on pods. */}}

@@ -1,32 +1,23 @@
-{{/* The environment of every process of ours that talks to the cluster, AWS or Postgres. */}}
+{{/* The environment of the operator. */}}
 {{- define "lowtide.env" -}}
-- {name: LOWTIDE_CLUSTER, value: {{ required "cluster.name is needed: every instance is tagged with it" .Values.cluster.name | quote }}}
+- {name: LOWTIDE_CLUSTER, value: {{ .Values.cluster.name | quote }}}
 - {name: LOWTIDE_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
-- {name: LOWTIDE_IDENTITY, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+- {name: LOWTIDE_INSTANCE, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
 - {name: LOWTIDE_LISTEN, value: "0.0.0.0:{{ .Values.metrics.port }}"}
-- {name: RUST_LOG, value: {{ .Values.operator.logLevel | quote }}}
-{{- with .Values.aws.regions }}
-- {name: LOWTIDE_REGIONS, value: {{ join "," . | quote }}}
-{{- end }}
+- {name: LOWTIDE_LOG, value: {{ .Values.operator.logLevel | quote }}}
+- {name: LOWTIDE_LOG_JSON, value: {{ .Values.operator.logJson | quote }}}
+- {name: LOWTIDE_PRICE_SECONDS, value: {{ .Values.operator.priceSeconds | quote }}}
+- {name: LOWTIDE_INSTANCE_SECONDS, value: {{ .Values.operator.instanceSeconds | quote }}}
+- {name: LOWTIDE_MAX_PRICE_AGE_SECONDS, value: {{ .Values.operator.maxPriceAgeSeconds | quote }}}
+- name: LOWTIDE_DATABASE_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ required "ledger.secretName is needed: a Secret with the Postgres URL of the operator's role (Postgres itself may come later)" .Values.ledger.secretName }}
+      key: {{ .Values.ledger.secretKey }}
 {{- with .Values.aws.endpointUrl }}
-- {name: LOWTIDE_AWS_ENDPOINT_URL, value: {{ . | quote }}}
-{{- end }}
-{{- with .Values.attributionLabels }}
-- name: LOWTIDE_ATTRIBUTION_LABELS
-  value: "team={{ .team }},service={{ .service }},environment={{ .environment }},cost-center={{ .costCenter }},product-area={{ .productArea }}"
-{{- end }}
-{{- with .Values.ledger }}
-{{- if .secretName }}
-- {name: LOWTIDE_DATABASE_URL, valueFrom: {secretKeyRef: {name: {{ .secretName }}, key: {{ .secretKey }}}}}
-{{- end }}
+- {name: AWS_ENDPOINT_URL, value: {{ . | quote }}}
 {{- end }}
 {{- with .Values.operator.extraEnv }}
 {{ toYaml . }}
-{{- end }}
-{{- end -}}
-
-{{- define "lowtide.envFrom" -}}
-{{- with .Values.aws.credentialsSecretName }}
-envFrom: [{secretRef: {name: {{ . }}}}]
 {{- end }}
 {{- end -}}

@@ -52,8 +52,8 @@ pub struct PodSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Amount {
-    /// A whole number.
-    Number(i64),
+    /// `2` or `0.5`, as it was written.
+    Number(serde_json::Number),
     /// Anything else.
     Text(String),
 }

@@ -9,7 +9,7 @@ use crate::core::catalog::{MachineType, Mebibytes, Resources};
 use crate::core::decision::Refusal;
 use crate::core::ids::{Region, ZoneId};
 use crate::core::market::{CapacityType, CoolDownCause, Offer, PriceSource};
-use crate::core::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::money::MicroUsdPerHour;
 use crate::core::need::{CapacityPreference, Need};
 use crate::core::time::{Millis, Timestamp};
 
@@ -115,9 +115,9 @@ pub fn until_month_ends(now: Timestamp) -> Millis {
     next.since(now)
 }
 
-/// What a machine at `price` commits of a monthly budget: its price until the month ends.
-pub fn commitment(price: MicroUsdPerHour, now: Timestamp) -> MicroUsd {
-    price.over(until_month_ends(now)).to_micro_usd()
+/// For how long a machine bought now is committed.
+pub fn commitment_span(request: &PlacementRequest) -> Millis {
+    request.settings.commitment.unwrap_or_else(|| until_month_ends(request.now))
 }
 
 /// A machine's price with the expected cost of interruptions: rate x (boot + lost work), both paid for and of no use.
@@ -153,7 +153,7 @@ pub struct Listing<'a> {
 
 /// Lists every offer for `pool`, in the order of the market.
 pub fn list<'a>(request: &PlacementRequest<'a>, pool: &PoolPolicy) -> Vec<Listing<'a>> {
-    let month_left = until_month_ends(request.now);
+    let committed_for = commitment_span(request);
     let mut usable_by_type = BTreeMap::new();
     let mut regions: BTreeMap<&Region, bool> = BTreeMap::new();
     let mut listings = Vec::with_capacity(request.market.offers.len());
@@ -164,7 +164,7 @@ pub fn list<'a>(request: &PlacementRequest<'a>, pool: &PoolPolicy) -> Vec<Listin
             (machine, machine.map_or(nothing, |m| usable(m, pool, request.settings.context_reserve)))
         });
         let region_ok = *regions.entry(&offer.pool.region).or_insert_with(|| allowed(&pool.regions, offer.pool.region.as_str()));
-        let refusal = pool_refusal(request, pool, offer, machine, region_ok, month_left);
+        let refusal = pool_refusal(request, pool, offer, machine, region_ok, committed_for);
         listings.push(Listing { offer, machine, usable, refusal, cost: cost_with_interruptions(offer, request.settings) });
     }
     listings
@@ -177,7 +177,7 @@ fn pool_refusal(
     offer: &Offer,
     machine: Option<&MachineType>,
     region_ok: bool,
-    month_left: Millis,
+    committed_for: Millis,
 ) -> Option<Refusal> {
     let Some(machine) = machine else { return Some(if region_ok { Refusal::GpuModel } else { Refusal::Region }) };
     let at = &offer.pool;
@@ -193,7 +193,7 @@ fn pool_refusal(
     let at_limit = limits.gpus.is_some_and(|left| machine.gpus > left)
         || limits.nodes.is_some_and(|left| left < 1)
         || limits.launches.is_some_and(|left| left < 1);
-    let over_budget = pool.budget_left.is_some_and(|left| offer.price_per_hour.over(month_left).to_micro_usd() > left);
+    let over_budget = pool.budget_left.is_some_and(|left| offer.price_per_hour.over(committed_for).to_micro_usd() > left);
     let checks = [
         (!region_ok, Refusal::Region),
         (!pool.zones_with_class.contains(&at.zone), Refusal::NoNodeClass),
@@ -221,10 +221,16 @@ pub fn above_cap(offer: &Offer, machine: &MachineType, cap: Option<MicroUsdPerHo
 pub struct Wants<'a> {
     /// The need.
     pub need: &'a Need,
-    regions: BTreeSet<Region>,
-    /// Restrictions that a gang, spread or diversity adds.
-    pub zones: Option<BTreeSet<ZoneId>>,
+    /// The regions it accepts.
+    pub regions: BTreeSet<Region>,
+    /// The one zone that a gang or a spread leaves.
+    pub zone: Option<ZoneId>,
+    /// The one correlated pool that diversity leaves.
+    pub within: Option<Correlated>,
 }
+
+/// What counts as one for diversity: sizes of one family in one zone draw on the same hosts, so they fall short together.
+pub type Correlated = (ZoneId, String, CapacityType);
 
 impl<'a> Wants<'a> {
     /// `need` against the market of `request`.
@@ -235,7 +241,7 @@ impl<'a> Wants<'a> {
                 regions.insert(pool.region.clone());
             }
         }
-        Wants { need, regions, zones: None }
+        Wants { need, regions, zone: None, within: None }
     }
 
     /// The first refusal of `listing` for this need, or how many replicas one machine holds (at least 1).
@@ -255,7 +261,7 @@ impl<'a> Wants<'a> {
         if !self.regions.contains(&at.region) {
             return Some(Refusal::Region);
         }
-        if !(need.zones.is_empty() || need.zones.contains(&at.zone)) || self.zones.as_ref().is_some_and(|z| !z.contains(&at.zone)) {
+        if !(need.zones.is_empty() || need.zones.contains(&at.zone)) || self.zone.as_ref().is_some_and(|z| *z != at.zone) {
             return Some(Refusal::Zone);
         }
         let machine = listing.machine?;
@@ -275,14 +281,15 @@ impl<'a> Wants<'a> {
             (need.memory > have.resources.memory, Refusal::Memory),
             (!capacity_ok, Refusal::CapacityType),
             (above_cap(listing.offer, machine, need.max_price_per_gpu_hour), Refusal::OwnerPriceCap),
+            (self.within.as_ref().is_some_and(|w| *w != correlated_pool(at)), Refusal::Diversity),
             (replicas < 1, Refusal::GpuCount),
         ];
         checks.into_iter().find_map(|(holds, refusal)| holds.then_some(refusal))
     }
 }
 
-/// What counts as one for diversity: sizes of one family in one zone draw on the same hosts, so they fall short together.
-pub fn correlated_pool(pool: &crate::core::market::CapacityPool) -> (ZoneId, String, CapacityType) {
+/// The correlated pool that `pool` belongs to.
+pub fn correlated_pool(pool: &crate::core::market::CapacityPool) -> Correlated {
     let family = pool.instance_type.as_str().split('.').next().unwrap_or_default().to_owned();
     (pool.zone.clone(), family, pool.capacity_type)
 }

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 use crate::core::decision::{JudgedOffer, Judgement, Refusal};
-use crate::core::market::CapacityPool;
+use crate::core::market::{CapacityPool, Offer};
 use crate::core::need::Need;
 
 use super::eligibility::{Listing, Wants, egress_per_replica, list, replicas_that_fit};
@@ -27,6 +27,29 @@ pub fn judge(request: &PlacementRequest, need: &Need, pool: &PoolPolicy) -> Judg
 /// A `chosen` that may not be bought for this need is not taken; then the best is.
 pub fn judge_chosen(request: &PlacementRequest, need: &Need, pool: &PoolPolicy, chosen: Option<&CapacityPool>) -> Judgement {
     judge_listed(request, &Wants::new(request, need), &list(request, pool), chosen)
+}
+
+/// An offer that fits a need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ranked<'a> {
+    /// Its score.
+    pub score: Score,
+    /// How many replicas one machine holds.
+    pub replicas: i64,
+    /// The offer.
+    pub offer: &'a Offer,
+}
+
+/// Every offer that may serve `need` under `pool`, best first.
+pub fn rank<'a>(request: &PlacementRequest<'a>, need: &Need, pool: &PoolPolicy) -> Vec<Ranked<'a>> {
+    let wants = Wants::new(request, need);
+    let fits = |listing: Listing<'a>| {
+        let replicas = wants.judge(&listing).ok()?;
+        Some(Ranked { score: score(&listing, need, replicas, request.settings), replicas, offer: listing.offer })
+    };
+    let mut ranked: Vec<Ranked> = list(request, pool).into_iter().filter_map(fits).collect();
+    ranked.sort_by(|a, b| a.score.cmp(&b.score));
+    ranked
 }
 
 /// The score of `listing` for `need`, of which `replicas` fit.

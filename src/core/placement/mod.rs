@@ -9,19 +9,23 @@
 //! - [`eligibility`]: the first refusal of an offer for a need, and what one machine holds of it.
 //! - [`score`]: the order of offers for one need.
 //! - [`judge`]: all offers judged for one need.
-//! - [`mod@place`]: the purchase for all demands.
+//! - [`mod@place`]: the purchase for all demands, by way of [`groups`], [`reduce`] and [`packing`].
 //! - [`counterfactual`]: what it would have cost otherwise.
 
 pub mod counterfactual;
 pub mod eligibility;
+pub mod groups;
 pub mod judge;
 pub mod outcome;
+pub mod packing;
 pub mod place;
+pub mod reduce;
 pub mod request;
+mod room;
 pub mod score;
 
 pub use counterfactual::counterfactuals;
-pub use judge::{judge, judge_chosen};
+pub use judge::{Ranked, judge, judge_chosen, rank};
 pub use outcome::{Assignment, Placement, PlannedMachine, Target, Unplaced};
 pub use place::place;
 pub use request::{

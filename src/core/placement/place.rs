@@ -1,45 +1,257 @@
 //! The purchase for all demands.
 //!
-//! Decides: which machines to buy and which pod goes where.
+//! Decides: which machines to buy and which pod goes where, within limits, budgets and quotas, gangs whole or not at all.
+//! Does not: pack (see `packing`) or say what an offer is refused for (see `eligibility`).
 
-use super::eligibility::{Wants, list};
-use super::judge::{judge_listed, score};
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::core::decision::Judgement;
+use crate::core::money::{MicroUsd, MicroUsdPerHour};
+
+use super::eligibility::{Listing, commitment_span, list};
+use super::groups::{Group, group, restrict};
+use super::judge::judge_listed;
 use super::outcome::{Assignment, Placement, PlannedMachine, Target, Unplaced};
-use super::request::PlacementRequest;
+use super::packing::relax::{Effort, feasible_values, relax};
+use super::packing::{Bought, Problem, pack};
+use super::reduce::{Measure, Source, reduce};
+use super::request::{PlacementRequest, PoolPolicy, QuotaFamily, QuotaKey, Settings};
+use super::room;
 
-/// Places all demands of `request`.
+/// Places all demands of `request`: into free room where there is some, and on machines to buy.
 pub fn place(request: &PlacementRequest) -> Placement {
     let mut order: Vec<usize> = (0..request.demands.len()).collect();
     order.sort_by(|a, b| request.demands[*a].key.cmp(&request.demands[*b].key));
-    let mut placement = Placement::default();
-    for demand in order {
-        let key = request.demands[demand].key.clone();
-        let need = &request.demands[demand].need;
-        let wants = Wants::new(request, need);
-        let mut best = None;
-        let mut judgement = None;
-        for pool in request.pools {
-            let listings = list(request, pool);
-            for listing in &listings {
-                if let Ok(replicas) = wants.judge(listing) {
-                    let candidate = (score(listing, need, replicas, request.settings), pool.name.clone(), listing.cost);
-                    if best.as_ref().is_none_or(|b| candidate < *b) {
-                        best = Some(candidate);
-                    }
+    let mut left_out: BTreeMap<&str, Judgement> = BTreeMap::new();
+    loop {
+        let gang_of = |demand: &usize| request.demands[*demand].gang.as_ref().map(|g| g.name.as_str());
+        let wanted: Vec<usize> = order.iter().copied().filter(|d| gang_of(d).is_none_or(|g| !left_out.contains_key(g))).collect();
+        let mut placement = Plan::new(request, &wanted).run();
+        let broken: BTreeMap<&str, Judgement> =
+            placement.unplaced.iter().filter_map(|u| Some((gang_of(&u.demand)?, u.judgement.clone()))).collect();
+        if broken.is_empty() {
+            for demand in &order {
+                if let Some(judgement) = gang_of(demand).and_then(|g| left_out.get(g)) {
+                    let key = request.demands[*demand].key.clone();
+                    placement.unplaced.push(Unplaced { demand: *demand, key, judgement: judgement.clone() });
                 }
             }
-            judgement.get_or_insert_with(|| judge_listed(request, &wants, &listings, None));
+            placement.unplaced.sort_by(|a, b| a.key.cmp(&b.key));
+            return placement;
         }
-        match best {
-            Some((score, node_pool, cost)) => {
-                placement.price_per_hour = placement.price_per_hour + score.price_per_hour;
-                placement.cost_per_hour = placement.cost_per_hour + cost;
-                placement.assignments.push(Assignment { demand, key, target: Target::NewMachine(placement.machines.len()) });
-                let (pool, price_per_hour) = (score.pool, score.price_per_hour);
-                placement.machines.push(PlannedMachine { pool, price_per_hour, cost_per_hour: cost, node_pool, demands: vec![demand] });
+        left_out.extend(broken);
+    }
+}
+
+/// A placement in the making.
+struct Plan<'a, 'r> {
+    request: &'r PlacementRequest<'a>,
+    wanted: &'r [usize],
+    policies: Vec<PoolPolicy>,
+    settings: Settings,
+    placement: Placement,
+    /// What the packing found each group to be worth, when nothing was restricted: then it proves the bound as it is.
+    proof: Option<(Problem, Vec<i64>)>,
+}
+
+impl<'a, 'r> Plan<'a, 'r> {
+    fn new(request: &'r PlacementRequest<'a>, wanted: &'r [usize]) -> Self {
+        let (policies, settings) = (request.pools.to_vec(), request.settings.clone());
+        Plan { request, wanted, policies, settings, placement: Placement::default(), proof: None }
+    }
+
+    fn run(mut self) -> Placement {
+        let request = *self.request;
+        let mut first = true;
+        // The groups as they were restricted, and how many of each are still to be placed.
+        let mut groups: Vec<Group> = Vec::new();
+        loop {
+            let (policies, settings) = (self.policies.clone(), self.settings.clone());
+            let now = PlacementRequest { pools: &policies, settings: &settings, ..request };
+            let listed: Vec<Vec<Listing>> = policies.iter().map(|pool| list(&now, pool)).collect();
+            if first {
+                groups = group(&request, self.wanted);
+                if groups.iter().any(|g| g.gang.is_some() || g.owner.is_some()) {
+                    groups = restrict(&request, &relisted(&request), groups);
+                }
             }
-            None => placement.unplaced.push(Unplaced { demand, key, judgement: judgement.unwrap_or_default() }),
+            let plain = first && request.room.is_empty() && !groups.iter().any(Group::restricted);
+            let (problem, sources) = reduce(&now, &groups, &listed, Measure::Cost);
+            if first {
+                self.use_room(&mut groups, &problem);
+                first = false;
+            }
+            let counts: Vec<i64> = groups.iter().map(|g| g.members.len() as i64).collect();
+            let problem = with_counts(problem, &counts);
+            let packing = pack(&problem);
+            let rejected = self.buy(&mut groups, &problem, &sources, &listed, packing.bought, &packing.values);
+            if !rejected {
+                if plain && self.placement.unplaced.is_empty() {
+                    self.proof = Some((problem, packing.values));
+                }
+                self.refuse(&now, &groups, &listed);
+                break;
+            }
+        }
+        self.bound();
+        self.finish()
+    }
+
+    /// Puts pods into free room, the most valuable first.
+    fn use_room(&mut self, groups: &mut [Group], problem: &Problem) {
+        if self.request.room.is_empty() {
+            return;
+        }
+        let counts: Vec<i64> = groups.iter().map(|g| g.members.len() as i64).collect();
+        let values = relax(problem, &counts, Vec::new(), Effort::QUICK);
+        for (claim, content) in room::fill_rooms(self.request, groups, &values) {
+            for (item, count) in content {
+                for demand in groups[item].members.drain(..count as usize) {
+                    let key = self.request.demands[demand].key.clone();
+                    self.placement.assignments.push(Assignment { demand, key, target: Target::ExistingRoom(claim.clone()) });
+                }
+            }
         }
     }
-    placement
+
+    /// Buys what limits, budgets and quotas allow, the least wasteful first; says whether something had to be left.
+    fn buy(
+        &mut self,
+        groups: &mut [Group],
+        problem: &Problem,
+        sources: &[Source],
+        listed: &[Vec<Listing>],
+        bought: Vec<Bought>,
+        values: &[i64],
+    ) -> bool {
+        let waste = |b: &Bought| problem.cost(b.bin, &b.content) - b.content.iter().map(|(i, n)| values[*i] * n).sum::<i64>();
+        let mut ranked: Vec<(i64, Bought)> = bought.into_iter().map(|b| (waste(&b), b)).collect();
+        ranked.sort();
+        let mut rejected = false;
+        for (_, one) in ranked {
+            let (pool, listing) = sources[one.bin];
+            if self.commit(pool, &listed[pool][listing]) {
+                self.machine(groups, problem, pool, &listed[pool][listing], one);
+            } else {
+                rejected = true;
+            }
+        }
+        rejected
+    }
+
+    /// Takes one machine off limits, budget and quota of its pool; `false` when they do not allow it.
+    fn commit(&mut self, pool: usize, listing: &Listing) -> bool {
+        let Some(machine) = listing.machine else { return false };
+        let at = &listing.offer.pool;
+        let committed = listing.offer.price_per_hour.over(commitment_span(self.request)).to_micro_usd();
+        let quota: QuotaKey = (at.region.clone(), QuotaFamily::of(&at.instance_type), at.capacity_type);
+        let policy = &mut self.policies[pool];
+        let limits = &mut policy.limits_left;
+        let enough = |left: Option<i64>, want: i64| left.is_none_or(|l| l >= want);
+        let allowed = enough(limits.gpus, machine.gpus)
+            && enough(limits.nodes, 1)
+            && enough(limits.launches, 1)
+            && policy.budget_left.is_none_or(|left| left >= committed)
+            && enough(self.settings.quota_vcpus_left.get(&quota).copied(), machine.vcpus);
+        if !allowed {
+            return false;
+        }
+        let less = |left: &mut Option<i64>, by: i64| *left = left.map(|l| l - by);
+        less(&mut limits.gpus, machine.gpus);
+        less(&mut limits.nodes, 1);
+        less(&mut limits.launches, 1);
+        policy.budget_left = policy.budget_left.map(|MicroUsd(left)| MicroUsd(left - committed.0));
+        if let Some(left) = self.settings.quota_vcpus_left.get_mut(&quota) {
+            *left -= machine.vcpus;
+        }
+        true
+    }
+
+    fn machine(&mut self, groups: &mut [Group], problem: &Problem, pool: usize, listing: &Listing, bought: Bought) {
+        let cost = problem.cost(bought.bin, &bought.content);
+        let mut demands = Vec::new();
+        for (item, count) in bought.content {
+            let members = &mut groups[item].members;
+            // Members were given out in the order of their keys; the rest keeps it.
+            demands.extend(members.drain(..(count as usize).min(members.len())));
+        }
+        demands.sort_by(|a, b| self.request.demands[*a].key.cmp(&self.request.demands[*b].key));
+        for demand in &demands {
+            let target = Target::NewMachine(self.placement.machines.len());
+            self.placement.assignments.push(Assignment { demand: *demand, key: self.request.demands[*demand].key.clone(), target });
+        }
+        self.placement.machines.push(PlannedMachine {
+            pool: listing.offer.pool.clone(),
+            price_per_hour: listing.offer.price_per_hour,
+            cost_per_hour: MicroUsdPerHour(cost),
+            node_pool: self.policies[pool].name.clone(),
+            demands,
+        });
+    }
+
+    /// What is left has no offer: says why, once per group.
+    fn refuse(&mut self, now: &PlacementRequest, groups: &[Group], listed: &[Vec<Listing>]) {
+        for group in groups.iter().filter(|g| !g.members.is_empty()) {
+            let admitting = now.pools.iter().zip(listed).filter(|(pool, _)| group.admitted_by(&pool.name));
+            let judgements = admitting.map(|(_, listings)| judge_listed(now, &group.wants, listings, None));
+            // Of several pools the one that came furthest says most.
+            let judgement = judgements.max_by_key(|j| j.refused.keys().next_back().copied()).unwrap_or_default();
+            for demand in &group.members {
+                let key = self.request.demands[*demand].key.clone();
+                self.placement.unplaced.push(Unplaced { demand: *demand, key, judgement: judgement.clone() });
+            }
+        }
+    }
+
+    /// The lower bounds: for the pods that are placed, without limits, spreads and diversity, so that they hold for every purchase.
+    fn bound(&mut self) {
+        let placed: BTreeSet<usize> = self.placement.assignments.iter().map(|a| a.demand).collect();
+        let order: Vec<usize> = self.wanted.iter().copied().filter(|d| placed.contains(d)).collect();
+        if self.placement.machines.is_empty() {
+            return;
+        }
+        let request = *self.request;
+        let listed = relisted(&request);
+        let groups = group(&request, &order);
+        let counts: Vec<i64> = groups.iter().map(|g| g.members.len() as i64).collect();
+        let (problem, values) = match self.proof.take().filter(|(p, _)| p.items.iter().map(|i| i.count).eq(counts.iter().copied())) {
+            Some(proof) => proof,
+            None => {
+                let (problem, _) = reduce(&request, &groups, &listed, Measure::Cost);
+                let values = relax(&problem, &counts, Vec::new(), Effort::THOROUGH).values;
+                (problem, values)
+            }
+        };
+        self.placement.cost_lower_bound_per_hour = MicroUsdPerHour(room::bound(&request, &groups, &values));
+        let (by_price, _) = reduce(&request, &groups, &listed, Measure::Price);
+        let carries = problem.bins.iter().any(|b| b.extra.iter().any(|e| *e > 0 && *e != super::packing::NEVER));
+        let values = if by_price == problem {
+            values
+        } else if carries {
+            relax(&by_price, &counts, Vec::new(), Effort::THOROUGH).values
+        } else {
+            feasible_values(&by_price, &counts, &values)
+        };
+        self.placement.lower_bound_per_hour = MicroUsdPerHour(room::bound(&request, &groups, &values));
+    }
+
+    fn finish(self) -> Placement {
+        let mut placement = self.placement;
+        placement.assignments.sort_by(|a, b| a.key.cmp(&b.key));
+        placement.unplaced.sort_by(|a, b| a.key.cmp(&b.key));
+        placement.price_per_hour = placement.machines.iter().map(|m| m.price_per_hour).sum();
+        placement.cost_per_hour = placement.machines.iter().map(|m| m.cost_per_hour).sum();
+        placement
+    }
+}
+
+fn relisted<'a>(request: &PlacementRequest<'a>) -> Vec<Vec<Listing<'a>>> {
+    request.pools.iter().map(|pool| list(request, pool)).collect()
+}
+
+fn with_counts(mut problem: Problem, counts: &[i64]) -> Problem {
+    for (item, count) in problem.items.iter_mut().zip(counts) {
+        item.count = *count;
+    }
+    problem
 }

@@ -135,7 +135,7 @@ pub struct PoolPolicy {
     pub capacity_types: BTreeSet<CapacityType>,
     /// The pool's cap on a machine's price divided by its GPUs.
     pub max_price_per_gpu_hour: Option<MicroUsdPerHour>,
-    /// What may still be committed this month; a machine commits its price until the month ends. `None` is unlimited.
+    /// What may still be committed this month; see [`Settings::commitment`]. `None` is unlimited.
     pub budget_left: Option<MicroUsd>,
     /// What is left of its limits.
     pub limits_left: PoolLimits,
@@ -221,6 +221,8 @@ pub struct Settings {
     pub egress: EgressPrices,
     /// GPU memory that each process takes for its context, where GPUs are shared.
     pub context_reserve: Mebibytes,
+    /// How long a machine is committed for when a budget is looked at; `None` is until the calendar month ends.
+    pub commitment: Option<Millis>,
     /// vCPUs left of each quota; a quota that is not here is unknown and does not bind.
     pub quota_vcpus_left: BTreeMap<QuotaKey, i64>,
 }
@@ -238,6 +240,7 @@ impl Default for Settings {
             data_amortisation: Millis::from_hours(24),
             egress: EgressPrices { between: BTreeMap::new(), otherwise: MicroUsd(20_000) },
             context_reserve: Mebibytes(500),
+            commitment: None,
             quota_vcpus_left: BTreeMap::new(),
         }
     }

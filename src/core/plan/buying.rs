@@ -11,7 +11,7 @@ use crate::core::catalog::Resources;
 use crate::core::decision::{Decision, JudgedOffer, Judgement, Outcome, Trigger};
 use crate::core::ids::{ClaimName, DecisionId, PoolName, ZoneId, derive_uuid};
 use crate::core::market::{CapacityType, PriceSource};
-use crate::core::need::Need;
+use crate::core::need::{CapacityPreference, Need};
 use crate::core::placement::{self, Demand, PlacementRequest, PlannedMachine, PoolLimits, PoolPolicy, Room, Target};
 use crate::core::record::LedgerRecord;
 use crate::core::world::{Claim, ClaimSpec, Lane, Mobility, NodeClass, NodePool, Pod, PodPhase, Replaces};
@@ -19,6 +19,11 @@ use crate::core::world::{Claim, ClaimSpec, Lane, Mobility, NodeClass, NodePool, 
 pub(super) fn buy(pass: &mut Pass) {
     let waiting = waiting_pods(pass);
     if waiting.is_empty() {
+        return;
+    }
+    // The cheapest of half the market is not the cheapest. A rescue does not wait for the rest.
+    if !pass.world.market_surveyed && !waiting.iter().any(|pod| replaced_pod(pass, pod).is_some()) {
+        pass.wake(pass.now + crate::core::time::Millis::from_secs(1));
         return;
     }
     let demands: Vec<Demand> = waiting.iter().filter_map(|pod| demand_of(pass, pod)).collect();
@@ -98,9 +103,13 @@ fn pools_for(pass: &Pass, pod: &Pod) -> BTreeSet<PoolName> {
 }
 
 pub(super) fn demand_of(pass: &Pass, pod: &Pod) -> Option<Demand> {
-    let (need, _) = pod.need.as_ref().ok()?;
+    let mut need = pod.need.as_ref().ok()?.0.clone();
+    if pod.attempt >= pass.settings.fall_back_after && need.capacity == CapacityPreference::SpotFirst {
+        // Pool after pool had nothing: capacity now, and back to spot later.
+        need.capacity = CapacityPreference::OnDemand;
+    }
     let key = pod.identity.uid.as_str().to_owned();
-    Some(Demand { key, need: need.clone(), pools: pools_for(pass, pod), owner: None, gang: None })
+    Some(Demand { key, need, pools: pools_for(pass, pod), owner: None, gang: None })
 }
 
 pub(super) fn placement_settings(pass: &Pass) -> placement::Settings {
@@ -153,10 +162,14 @@ pub(super) fn free_room(pass: &Pass, without: &BTreeSet<ClaimName>) -> Vec<Room>
         let node = claim.status.node.as_ref().and_then(|name| pass.world.nodes.get(name));
         let mut free: Resources = node.map_or_else(|| machine.allocatable(), |n| n.allocatable);
         for pod in pass.pods_on(&claim.name) {
-            if let Ok((need, _)) = &pod.need {
-                free.cpu.0 -= need.cpu.0;
-                free.memory.0 -= need.memory.0;
-                free.gpus -= need.gpus;
+            match &pod.need {
+                Ok((need, _)) => {
+                    free.cpu.0 -= need.cpu.0;
+                    free.memory.0 -= need.memory.0;
+                    free.gpus -= need.gpus;
+                }
+                // What cannot be read may take all there is.
+                Err(_) => free.gpus = 0,
             }
         }
         if free.gpus > 0 {

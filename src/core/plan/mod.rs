@@ -51,6 +51,12 @@ pub struct Settings {
     pub deadline_margin: Millis,
     /// How long after a launch without an answer the same launch is asked again.
     pub launch_retry: Millis,
+    /// Time between EC2's notice and the end of the instance.
+    ///
+    /// Source: "Spot Instance interruption notices", Amazon EC2 User Guide: two minutes, best effort.
+    pub notice_window: Millis,
+    /// A pod whose launches were refused this often in a row takes on-demand, if its owner and pool allow it.
+    pub fall_back_after: u64,
     /// lowtide's version, for decisions.
     pub code_version: String,
 }
@@ -64,6 +70,8 @@ impl Default for Settings {
             read_after_write_lag: Millis::from_secs(60),
             deadline_margin: Millis::from_secs(5),
             launch_retry: Millis::from_secs(5),
+            notice_window: Millis::from_mins(2),
+            fall_back_after: 4,
             code_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -12,11 +12,6 @@ use crate::core::time::{Millis, Timestamp};
 use crate::core::world::{Claim, InterruptionMark, Lane, MoveMark, Observed, PendingNotice};
 use crate::engine::ports::{Instance, InstanceState, NoticeKind};
 
-/// Time between EC2's notice and the end of the instance.
-///
-/// Source: "Spot Instance interruption notices", Amazon EC2 User Guide: two minutes, best effort.
-pub const NOTICE_WINDOW: Millis = Millis::from_mins(2);
-
 /// Spot request states that mean "this instance will be taken", whatever the instance state says.
 ///
 /// Source: "Spot request status", Amazon EC2 User Guide; on a terminate-type interruption the request goes straight to
@@ -62,7 +57,7 @@ fn read_notice(pass: &mut Pass, pending: &PendingNotice) {
         acknowledge(pass, pending, Vec::new(), Vec::new(), Vec::new());
         return;
     }
-    let deadline = (notice.kind == NoticeKind::Interruption).then(|| notice.sent_at + NOTICE_WINDOW);
+    let deadline = (notice.kind == NoticeKind::Interruption).then(|| notice.sent_at + pass.settings.notice_window);
     let mark = InterruptionMark { kind: notice.kind, noticed_at: pending.received_at, deadline, source: source_of(pending).to_owned() };
     let (lanes, records, actions) = doom(pass, &claim, mark);
     acknowledge(pass, pending, lanes, records, actions);
@@ -129,7 +124,7 @@ fn read_ec2_states(pass: &mut Pass) {
         if !alive || !DOOMED_REQUEST.contains(&code.as_str()) {
             continue;
         }
-        let deadline = Some(said_at + NOTICE_WINDOW);
+        let deadline = Some(said_at + pass.settings.notice_window);
         let mark = InterruptionMark { kind: NoticeKind::Interruption, noticed_at: pass.now, deadline, source: "ec2-state".to_owned() };
         let (lanes, records, actions) = doom(pass, &claim, mark);
         pass.step(lanes, records, actions);

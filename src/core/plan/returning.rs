@@ -4,7 +4,7 @@
 //! Does not: move pods (`migration`) or choose where they go (`buying` does, when the replacements wait).
 //!
 //! Guards, all of which must hold: the ledger takes records; every pod on the machine can surge; the machine is older than its pool's
-//! dwell; nothing of the same workload is being moved; the saving is at least the pool's share of what is paid now. One move a pass.
+//! dwell; nothing of the same workload is being moved; no launch was refused for lack of capacity within that dwell; the saving is at least the pool's share of what is paid now. One move a pass.
 //!
 //! The cheaper machine is bought first, and the old one is left only when the new one is Ready: an offer that turns out not to be there
 //! costs nothing and moves nobody.
@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use super::{Pass, buying, wording};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject};
 use crate::core::decision::{Outcome, Trigger, Workload};
-use crate::core::market::CapacityType;
+use crate::core::market::{CapacityType, CoolDownCause};
 use crate::core::money::MicroUsdPerHour;
 use crate::core::placement::{self, Demand, Placement, PlacementRequest, Target};
 use crate::core::record::LedgerRecord;
@@ -38,6 +38,12 @@ fn may_move(pass: &mut Pass, claim: &Claim) -> bool {
     let pods = pass.pods_on(&claim.name);
     let surges = |pod: &&Pod| matches!(pod.mobility, Mobility::Surge { .. }) && pod.ready_since.is_some() && pod.let_go.is_none();
     if pool.deleting || pods.is_empty() || !pods.iter().all(surges) || !pass.due(ready, pool.return_min_dwell) {
+        return false;
+    }
+    let refused_lately =
+        pass.world.market.cool_downs.values().any(|c| c.cause == CoolDownCause::NoCapacity && pass.now < c.since + pool.return_min_dwell);
+    if refused_lately {
+        pass.wake(pass.now + pool.return_min_dwell);
         return false;
     }
     let moving: BTreeSet<&Workload> =

@@ -135,15 +135,17 @@ pub fn decide(policy: &BatchPolicy, job: &Job, pools: &[SpotPool<'_>], on_demand
             }
             None => true,
         };
-        let worth = worth && match job.holding {
-            Holding::OnDemand(h) => {
-                let k = on_demand.get(h).map_or(0, |o| o.price.0);
-                let p = pools[*i].price.0;
-                let stay = pools[*i].memory.expected_stay(Millis::ZERO).0.min(job.remaining.0 + d);
-                i128::from(k - p) * i128::from(stay) > i128::from(k + p) * i128::from(d) + 2 * 3_600_000 * i128::from(pools[*i].egress.0)
-            }
-            _ => true,
-        };
+        let worth = worth
+            && match job.holding {
+                Holding::OnDemand(h) => {
+                    let k = on_demand.get(h).map_or(0, |o| o.price.0);
+                    let p = pools[*i].price.0;
+                    let stay = pools[*i].memory.expected_stay(Millis::ZERO).0.min(job.remaining.0 + d);
+                    i128::from(k - p) * i128::from(stay)
+                        > i128::from(k + p) * i128::from(d) + 2 * 3_600_000 * i128::from(pools[*i].egress.0)
+                }
+                _ => true,
+            };
         if worth {
             steps.push(Step::Spot(*i));
         }

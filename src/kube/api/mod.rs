@@ -34,6 +34,7 @@ pub const CLAIM_FINALIZER: &str = "lowtide.dev/instance";
 pub const POOL_FINALIZER: &str = "lowtide.dev/claims";
 
 /// What the admission policies of the chart put on pods, and what they look at. The chart repeats these words; a test compares.
+/// Which annotations an owner may write is in [`crate::core::need::OWNER_KEYS`].
 pub mod words {
     /// Prefix of every annotation an owner may write.
     pub const PREFIX: &str = "lowtide.dev/";
@@ -47,21 +48,6 @@ pub mod words {
     pub const GPU_RESOURCE: &str = "nvidia.com/gpu";
     /// The node label that pins a pod to a claim. Kubelets may not set labels below this prefix themselves (NodeRestriction).
     pub const CLAIM_NODE_LABEL: &str = "lowtide.node-restriction.kubernetes.io/claim";
-    /// Annotations an owner may write, without the prefix.
-    pub const OWNER_KEYS: [&str; 12] = [
-        "workload",
-        "gpu-memory",
-        "gpu-models",
-        "regions",
-        "capacity",
-        "max-price-per-gpu-hour",
-        "deadline",
-        "expected-runtime",
-        "checkpoint-grace",
-        "standby",
-        "data-gib",
-        "data-region",
-    ];
 }
 
 /// All definitions, by file name, in the order they are installed.

@@ -93,8 +93,8 @@ pub(super) fn answer(simulator: &Simulator, method: &Method, path: &str, body: &
         ("POST", "capacity") => parsed(body).and_then(|order| capacity(simulator, order)),
         ("POST", "quota") => parsed(body).map(|order| quota(simulator, order)),
         ("POST", "price") => parsed(body).and_then(|order| price(simulator, &order)),
-        ("POST", "stall") => parsed(body).map(|order| done(simulator.orders().set_stall(order))),
-        ("POST", "deny") => parsed(body).map(|order| done(simulator.orders().set_denial(order))),
+        ("POST", "stall") => parsed(body).map(|order| stall(simulator, order)),
+        ("POST", "deny") => parsed(body).map(|order| deny(simulator, order)),
         ("POST", "boot") => parsed(body).and_then(|order| boot(simulator, order)),
         ("POST", "sqs") => parsed(body).map(|order| message(simulator, order)),
         ("POST", "tick") => parsed(body).map(|order| tick(simulator, &order)),
@@ -113,8 +113,18 @@ fn json_answer(status: StatusCode, body: &Value) -> Response {
     (status, [("content-type", "application/json")], body.to_string()).into_response()
 }
 
-fn done((): ()) -> Value {
+fn done() -> Value {
     json!({"ok": true})
+}
+
+fn stall(simulator: &Simulator, order: Stall) -> Value {
+    simulator.orders().set_stall(order);
+    done()
+}
+
+fn deny(simulator: &Simulator, order: Denial) -> Value {
+    simulator.orders().set_denial(order);
+    done()
 }
 
 /// An absent body is an empty order.
@@ -175,7 +185,7 @@ fn capacity(simulator: &Simulator, order: CapacityOrder) -> Result<Value, Fault>
     let capacity_type = capacity_type(order.capacity_type)?;
     let pools = PoolMatch { region: order.region, zone: order.zone, instance_type: order.instance_type, capacity_type };
     simulator.world().0.order_capacity(pools, order.available);
-    Ok(done(()))
+    Ok(done())
 }
 
 #[derive(Deserialize)]
@@ -188,7 +198,7 @@ struct QuotaOrder {
 
 fn quota(simulator: &Simulator, order: QuotaOrder) -> Value {
     simulator.world().0.quotas.insert((order.region, order.code), order.vcpus);
-    done(())
+    done()
 }
 
 #[derive(Deserialize)]
@@ -209,7 +219,7 @@ fn price(simulator: &Simulator, order: &PriceOrder) -> Result<Value, Fault> {
         return Err(Fault::value(order.instance_type.as_str(), "instance_type", &format!("{} does not offer it.", order.zone)));
     }
     world.set_spot_price(&order.zone, &order.instance_type, order.price_per_hour, now);
-    Ok(done(()))
+    Ok(done())
 }
 
 #[derive(Deserialize)]
@@ -234,7 +244,7 @@ fn boot(simulator: &Simulator, order: BootOrder) -> Result<Value, Fault> {
     let (mut world, _) = simulator.world();
     let delay = order.seconds.map_or(world.settings.boot, millis);
     world.boot_rules.push(BootRule { pools, delay, outcome, left: order.next });
-    Ok(done(()))
+    Ok(done())
 }
 
 #[derive(Deserialize)]

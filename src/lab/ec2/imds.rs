@@ -32,7 +32,11 @@ pub(super) fn answer(simulator: &Simulator, method: &Method, path: &str, headers
             let ttl = header("x-aws-ec2-metadata-token-ttl-seconds").and_then(|text| text.parse::<i64>().ok());
             match ttl.filter(|seconds| (1..=LONGEST_SESSION).contains(seconds)) {
                 None => StatusCode::BAD_REQUEST.into_response(),
-                Some(seconds) => world.open_metadata_session(&id, Millis::from_secs(seconds), now).into_response(),
+                // The SDK's client takes a token only when the answer says how long it lives.
+                Some(seconds) => {
+                    let ttl = [("x-aws-ec2-metadata-token-ttl-seconds", seconds.to_string())];
+                    (ttl, world.open_metadata_session(&id, Millis::from_secs(seconds), now)).into_response()
+                }
             }
         }
         (&Method::GET, _) => {

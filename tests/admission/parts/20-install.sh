@@ -5,17 +5,24 @@ expect_refused "unknown value" "additional properties 'replica' not allowed" \
   helm template lowtide "$CHART" --set cluster.name=test,operator.replica=3
 expect_refused "too many replicas" "at '/operator/replicas': maximum: got 9, want 5" \
   helm template lowtide "$CHART" --set cluster.name=test,operator.replicas=9
-expect_refused "a region that is none" "at '/aws/regions/0'" helm template lowtide "$CHART" --set 'cluster.name=test,aws.regions={us-east}'
-expect_ok "lint" helm lint "$CHART" --set cluster.name=test
+expect_refused "an address that is none" "at '/aws/endpointUrl'" helm template lowtide "$CHART" --set cluster.name=test,aws.endpointUrl=localhost
+expect_refused "an operator without a ledger" "ledger.secretName is needed" helm template lowtide "$CHART" --set cluster.name=test
+expect_refused "an old cluster" "Kubernetes v1.34.2 has no MutatingAdmissionPolicy v1" \
+  helm template lowtide "$CHART" --set cluster.name=test,ledger.secretName=ledger --kube-version 1.34.2
+expect_refused "an old cluster without the mutating policy" "the validating policy is verified on Kubernetes 1.36 and later, this is v1.34.2" \
+  helm template lowtide "$CHART" --set cluster.name=test,ledger.secretName=ledger,admission.mutating.enabled=false --kube-version 1.34.2
+expect_ok "an old cluster without policies" helm template lowtide "$CHART" --kube-version 1.34.2 \
+  --set cluster.name=test,ledger.secretName=ledger,admission.mutating.enabled=false,admission.validating.enabled=false
+expect_ok "lint" helm lint "$CHART" --set cluster.name=test,ledger.secretName=ledger --kube-version 1.36.0
 
 expect_ok "install" helm install lowtide "$CHART" -n "$NAMESPACE" --create-namespace \
   --set cluster.name=test,hooks.enabled=false,operator.enabled=false
 expect_ok "upgrade with the operator" helm upgrade lowtide "$CHART" -n "$NAMESPACE" \
   --set cluster.name=test,hooks.enabled=false,networkPolicy.enabled=true,ledger.secretName=ledger,aws.credentialsSecretName=aws \
-  --set 'aws.regions={us-east-1,eu-west-2},aws.endpointUrl=http://127.0.0.1:4566'
+  --set aws.endpointUrl=http://127.0.0.1:4566
 expect_equal "operator replicas" 2 "$(kubectl -n "$NAMESPACE" get deployment lowtide-operator -o 'jsonpath={.spec.replicas}')"
 for part in release-pods tests/reach; do
-  rendered=$(helm template lowtide "$CHART" -n "$NAMESPACE" --set cluster.name=test --show-only "templates/$part.yaml")
+  rendered=$(helm template lowtide "$CHART" -n "$NAMESPACE" --set cluster.name=test,ledger.secretName=ledger --show-only "templates/$part.yaml")
   expect_ok "$part is valid" kubectl -n "$NAMESPACE" create --dry-run=server -f - <<<"$rendered"
 done
 

@@ -43,7 +43,13 @@ pub fn capacity(region: &str, zone: &str, capacity_type: CapacityType) -> Capaci
 
 impl Toy {
     pub fn new() -> Self {
-        let mut world = Snapshot { cluster: "toy".into(), ledger_available: true, catalog: Catalog::snapshot(), ..Snapshot::default() };
+        let mut world = Snapshot {
+            cluster: "toy".into(),
+            ledger_available: true,
+            market_surveyed: true,
+            catalog: Catalog::snapshot(),
+            ..Snapshot::default()
+        };
         for (region, zone, price) in [SPOT_A, SPOT_B] {
             let class = ClassName::from(format!("class-{region}"));
             let template = (format!("lowtide-{region}"), "1".to_owned());

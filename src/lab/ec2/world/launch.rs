@@ -1,6 +1,6 @@
 //! Launching one instance into one pool, the rules it may break, and ending instances on the user's word.
 
-use crate::core::ids::InstanceId;
+use crate::core::ids::{InstanceId, Region};
 use crate::core::money::MicroUsdPerHour;
 use crate::core::time::Timestamp;
 
@@ -150,7 +150,7 @@ impl World {
     /// `InvalidInstanceID.NotFound` when any is unknown in the region; then none is touched.
     pub fn terminate(
         &mut self,
-        region: &crate::core::ids::Region,
+        region: &Region,
         ids: &[InstanceId],
         now: Timestamp,
     ) -> Result<Vec<(InstanceId, InstanceState, InstanceState)>, Fault> {
@@ -176,7 +176,7 @@ impl World {
     ///
     /// # Errors
     /// `IdempotentParameterMismatch` for other parameters; `IdempotentInstanceTerminated` when all it launched is gone.
-    pub fn recall(&self, key: &(crate::core::ids::Region, String, String), params: &Params) -> Result<Option<String>, Fault> {
+    pub fn recall(&self, key: &(Region, String, String), params: &Params) -> Result<Option<String>, Fault> {
         let Some(first) = self.tokens.get(key) else { return Ok(None) };
         if first.params != *params {
             let message = "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).";
@@ -214,5 +214,75 @@ pub fn not_found(unknown: &[&str]) -> Result<(), Fault> {
         [] => Ok(()),
         [id] => Err(Fault::bad("InvalidInstanceID.NotFound", format!("The instance ID '{id}' does not exist"))),
         many => Err(Fault::bad("InvalidInstanceID.NotFound", format!("The instance IDs '{}' do not exist", many.join(", ")))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Remembered;
+    use super::super::testing::{OPENED, world};
+    use super::*;
+    use crate::core::time::Millis;
+
+    fn order() -> LaunchOrder {
+        LaunchOrder {
+            pool: Pool {
+                region: "us-east-1".into(),
+                zone: "use1-az4".into(),
+                instance_type: "g6.xlarge".into(),
+                capacity_type: CapacityType::OnDemand,
+            },
+            max_price: None,
+            details: LaunchDetails::default(),
+            reservation: "r-1".into(),
+            launcher: Launcher::Run,
+        }
+    }
+
+    #[test]
+    fn a_token_gives_the_first_answer_until_what_it_launched_is_gone() {
+        let mut world = world();
+        let id = world.launch(order(), OPENED).unwrap();
+        let key = ("us-east-1".into(), "CreateFleet".to_owned(), "token".to_owned());
+        let params = Params::parse("A=1");
+        assert_eq!(world.recall(&key, &params), Ok(None));
+        world.tokens.insert(key.clone(), Remembered { params: params.clone(), answer: "first".into(), instances: vec![id.clone()] });
+        assert_eq!(world.recall(&key, &params), Ok(Some("first".into())));
+        assert_eq!(world.recall(&key, &Params::parse("A=2")).unwrap_err().code, "IdempotentParameterMismatch");
+        world.terminate(&"us-east-1".into(), &[id], OPENED).unwrap();
+        assert_eq!(world.recall(&key, &params), Ok(Some("first".into())), "shutting down is not gone");
+        world.advance(OPENED + world.settings.shutdown);
+        assert_eq!(world.recall(&key, &params).unwrap_err().code, "IdempotentInstanceTerminated");
+    }
+
+    #[test]
+    fn one_bad_id_spares_all_and_a_second_end_changes_nothing() {
+        let mut world = world();
+        let id = world.launch(order(), OPENED).unwrap();
+        let bad: InstanceId = "i-00000000000000000".into();
+        assert_eq!(world.terminate(&"us-east-1".into(), &[id.clone(), bad], OPENED).unwrap_err().code, "InvalidInstanceID.NotFound");
+        assert_eq!(world.terminate(&"eu-west-1".into(), std::slice::from_ref(&id), OPENED).unwrap_err().code, "InvalidInstanceID.NotFound");
+        assert_eq!(world.instances[&id].state, InstanceState::Pending);
+        world.terminate(&"us-east-1".into(), std::slice::from_ref(&id), OPENED).unwrap();
+        let later = OPENED + Millis::from_secs(5);
+        world.advance(later);
+        let changes = world.terminate(&"us-east-1".into(), std::slice::from_ref(&id), later).unwrap();
+        assert_eq!(changes, [(id.clone(), InstanceState::Terminated, InstanceState::Terminated)]);
+        assert_eq!(world.instances[&id].shutting_down_at, Some(OPENED));
+    }
+
+    #[test]
+    fn a_new_instance_is_seen_late_and_an_ended_one_for_a_while() {
+        let mut world = world();
+        world.settings.visibility_lag = Millis(300);
+        let id = world.launch(order(), OPENED).unwrap();
+        world.terminate(&"us-east-1".into(), std::slice::from_ref(&id), OPENED + Millis(1_000)).unwrap();
+        let sees = |world: &mut World, at: i64| {
+            world.advance(OPENED + Millis(at));
+            world.is_visible(&world.instances[&id], OPENED + Millis(at))
+        };
+        let ended = 1_000 + world.settings.shutdown.0;
+        let seen = [299, 300, ended + 3_599_999, ended + 3_600_000].map(|at| sees(&mut world, at));
+        assert_eq!(seen, [false, true, true, false]);
     }
 }

@@ -1,0 +1,44 @@
+# What a developer types. `make` alone lists it.
+LOWTIDE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lowtide
+# A lasting folder: the AWS SDK alone takes minutes to compile.
+CARGO_TARGET_DIR ?= $(LOWTIDE_CACHE)/target
+export LOWTIDE_CACHE CARGO_TARGET_DIR
+# Where tests/admission finds etcd, kube-apiserver and the rest.
+export LOWTIDE_TOOLS ?= $(LOWTIDE_CACHE)/bin
+
+# One set of features for every build and test with AWS and Kubernetes: a second set would compile the SDK again.
+FEATURES := --features lab
+LAB := $(CARGO_TARGET_DIR)/debug/lowtide-lab
+
+.PHONY: help tools build demo lab test bench lint crds clean-cache
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+tools: ## builds the real control plane (etcd, Kubernetes, kwok, Helm) once, and finds Postgres
+	@scripts/tools.sh
+
+build: ## builds lowtide and the lab
+	cargo build $(FEATURES) --bins
+
+demo: tools build ## plays the whole story on a local world and writes target/demo/report.json
+	$(LAB) demo
+
+lab: tools build ## starts the local world with the operator and stays up until Ctrl-C
+	$(LAB) up
+
+test: ## everything: format, unit tests, the real control plane, AWS's own SDK against the simulator
+	@scripts/test.sh
+
+bench: ## measures planning on the recorded market
+	cargo bench --no-default-features
+
+lint: ## what reviewers would say first
+	cargo fmt --check
+	cargo clippy $(FEATURES) --all-targets -- -D warnings
+
+crds: ## writes crds/ from the Rust types
+	cargo run $(FEATURES) --bin lowtide -- crds --write crds
+
+clean-cache: ## removes the built control plane and all of cargo's output
+	rm -rf "$(LOWTIDE_CACHE)/bin" "$(CARGO_TARGET_DIR)"

@@ -1,0 +1,308 @@
+//! Placement, side by side in one run: ours, the lower bound, packing before pricing, the cheapest single offer per workload, and for few
+//! pods the exact optimum by a MILP solver. `cargo bench --bench placement` prints one table.
+//!
+//! The demand is made by a fixed sequence, the market is the shipped snapshot. Times are the median of several runs.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use lowtide::core::catalog::{Catalog, Mebibytes, Millicores};
+use lowtide::core::market::{CapacityType, Market};
+use lowtide::core::market_snapshot::{SNAPSHOT_DATE, snapshot_market};
+use lowtide::core::money::MicroUsdPerHour;
+use lowtide::core::need::{CapacityPreference, Need, WorkloadKind};
+use lowtide::core::placement::{Demand, PlacementRequest, PoolPolicy, Settings, judge, place};
+
+/// Twenty-four workloads: GPUs, GiB of GPU memory, CPU in millicores, GiB of memory, models.
+const WORKLOADS: [(i64, i64, i64, i64, &[&str]); 24] = [
+    (1, 2, 1_000, 4, &[]),
+    (1, 8, 2_000, 8, &[]),
+    (1, 14, 3_000, 10, &[]),
+    (1, 20, 3_500, 12, &[]),
+    (1, 20, 6_000, 24, &["l4", "a10g"]),
+    (1, 20, 12_000, 48, &["l4"]),
+    (1, 40, 3_500, 24, &[]),
+    (1, 40, 7_000, 56, &["l40s"]),
+    (1, 40, 14_000, 100, &[]),
+    (1, 70, 12_000, 120, &[]),
+    (1, 80, 20_000, 200, &[]),
+    (2, 20, 8_000, 30, &[]),
+    (2, 20, 16_000, 60, &["l4"]),
+    (2, 40, 16_000, 90, &[]),
+    (2, 80, 40_000, 400, &[]),
+    (3, 20, 20_000, 80, &[]),
+    (4, 20, 30_000, 120, &[]),
+    (4, 40, 40_000, 300, &[]),
+    (4, 14, 24_000, 100, &[]),
+    (4, 70, 80_000, 800, &[]),
+    (8, 20, 90_000, 500, &[]),
+    (8, 40, 90_000, 700, &[]),
+    (8, 80, 150_000, 1_400, &[]),
+    (8, 130, 150_000, 1_600, &[]),
+];
+
+fn need(index: usize) -> Need {
+    let (gpus, gpu_gib, cpu, gib, models) = WORKLOADS[index];
+    Need {
+        kind: WorkloadKind::Inference,
+        gpus,
+        gpu_memory: Mebibytes(gpu_gib * 1_024),
+        gpu_models: models.iter().map(|m| (*m).into()).collect(),
+        cpu: Millicores(cpu),
+        memory: Mebibytes(gib * 1_024),
+        architecture: None,
+        regions: Vec::new(),
+        zones: Vec::new(),
+        instance_types: Vec::new(),
+        capacity: CapacityPreference::SpotFirst,
+        max_price_per_gpu_hour: None,
+        data_gib: 0,
+        data_region: None,
+    }
+}
+
+/// Small workloads are common, large ones rare: a multiplicative sequence weighted by 1 / GPUs.
+fn demands(pods: usize) -> Vec<Demand> {
+    let weights: Vec<u64> = WORKLOADS.iter().map(|w| 8 / w.0.min(8) as u64).collect();
+    let total: u64 = weights.iter().sum();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut out = Vec::with_capacity(pods);
+    for pod in 0..pods {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let mut at = (state >> 33) % total;
+        let index = weights
+            .iter()
+            .position(|w| {
+                if at < *w {
+                    true
+                } else {
+                    at -= w;
+                    false
+                }
+            })
+            .unwrap();
+        out.push(Demand { key: format!("bench/w{index:02}-{pod:06}"), need: need(index), pools: BTreeSet::new(), owner: None, gang: None });
+    }
+    out
+}
+
+fn only(market: &Market, region: Option<&str>) -> Market {
+    let mut market = market.clone();
+    market.offers.retain(|pool, _| region.is_none_or(|r| pool.region.as_str() == r));
+    market
+}
+
+/// An offer as the peers see it: price, GPUs, CPU, memory, GPU memory, model.
+struct Kind {
+    price: i64,
+    room: [i64; 3],
+    gpu_memory: i64,
+    model: String,
+}
+
+fn kinds(catalog: &Catalog, market: &Market) -> Vec<Kind> {
+    let mut kinds: Vec<Kind> = market
+        .offers
+        .values()
+        .filter_map(|o| {
+            let m = catalog.types.get(&o.pool.instance_type)?;
+            let a = m.allocatable();
+            Some(Kind {
+                price: o.price_per_hour.0,
+                room: [a.gpus, a.cpu.0, a.memory.0],
+                gpu_memory: m.gpu_memory.0,
+                model: m.gpu_model.to_string(),
+            })
+        })
+        .collect();
+    kinds.sort_by_key(|k| k.price);
+    kinds
+}
+
+fn takes(kind: &Kind, need: &Need) -> bool {
+    need.gpu_memory.0 <= kind.gpu_memory && (need.gpu_models.is_empty() || need.gpu_models.iter().any(|m| m.as_str() == kind.model))
+}
+
+fn size(need: &Need) -> [i64; 3] {
+    [need.gpus, need.cpu.0, need.memory.0]
+}
+
+/// First-fit-decreasing by CPU then memory; a node keeps every type that still holds it, and the cheapest is taken at the end.
+fn packing_before_pricing(kinds: &[Kind], demands: &[Demand]) -> i64 {
+    let mut order: Vec<&Demand> = demands.iter().collect();
+    order.sort_by_key(|d| (-d.need.cpu.0, -d.need.memory.0, d.key.clone()));
+    // Types with the same room, model and GPU memory differ in price only: the first is the cheapest.
+    let mut seen = BTreeSet::new();
+    let kinds: Vec<&Kind> = kinds.iter().filter(|k| seen.insert((k.room, k.gpu_memory, k.model.clone()))).collect();
+    let mut nodes: Vec<([i64; 3], Vec<usize>)> = Vec::new();
+    let mut full: BTreeMap<[i64; 5], usize> = BTreeMap::new();
+    for demand in order {
+        let want = size(&demand.need);
+        let holds = |used: &[i64; 3], k: usize| takes(kinds[k], &demand.need) && (0..3).all(|r| used[r] + want[r] <= kinds[k].room[r]);
+        // Equal pods never fit where the one before did not.
+        let models = demand.need.gpu_models.len() as i64;
+        let start = full.entry([want[0], want[1], want[2], demand.need.gpu_memory.0, models]).or_default();
+        let found = (*start..nodes.len()).find(|n| nodes[*n].1.iter().any(|k| holds(&nodes[*n].0, *k)));
+        match found {
+            Some(n) => {
+                *start = n;
+                let used = nodes[n].0;
+                nodes[n].1.retain(|k| holds(&used, *k));
+                (0..3).for_each(|r| nodes[n].0[r] += want[r]);
+            }
+            None => {
+                *start = nodes.len();
+                nodes.push((want, (0..kinds.len()).filter(|k| holds(&[0; 3], *k)).collect()));
+            }
+        }
+    }
+    nodes.iter().map(|(_, left)| left.iter().map(|k| kinds[*k].price).min().unwrap_or(0)).sum()
+}
+
+fn cheapest_single_offer(kinds: &[Kind], demands: &[Demand]) -> i64 {
+    let mut counts: BTreeMap<&Need, i64> = BTreeMap::new();
+    demands.iter().for_each(|d| *counts.entry(&d.need).or_insert(0) += 1);
+    let price = |need: &Need, count: i64| {
+        let fit = |k: &Kind| (0..3).filter(|r| size(need)[*r] > 0).map(|r| k.room[r] / size(need)[r]).min().unwrap_or(0);
+        let best =
+            kinds.iter().filter(|k| takes(k, need) && fit(k) > 0).min_by(|a, b| (a.price * fit(b)).cmp(&(b.price * fit(a)))).unwrap();
+        best.price * ((count + fit(best) - 1) / fit(best))
+    };
+    counts.into_iter().map(|(need, count)| price(need, count)).sum()
+}
+
+/// The exact optimum by MILP over every content of a machine; `None` when there are too many for the solver.
+fn exact_optimum(kinds: &[Kind], demands: &[Demand]) -> Option<i64> {
+    let mut counts: BTreeMap<&Need, i64> = BTreeMap::new();
+    demands.iter().for_each(|d| *counts.entry(&d.need).or_insert(0) += 1);
+    let groups: Vec<(&Need, i64)> = counts.into_iter().collect();
+    let mut contents: Vec<(Vec<i64>, i64)> = Vec::new();
+    let mut take = vec![0; groups.len()];
+    loop {
+        let Some(digit) = (0..groups.len()).find(|g| take[*g] < groups[*g].1 && take.iter().sum::<i64>() < 17) else { break };
+        take[digit] += 1;
+        take[..digit].fill(0);
+        let used: [i64; 3] = std::array::from_fn(|r| groups.iter().zip(&take).map(|((n, _), t)| size(n)[r] * t).sum());
+        let holds = |k: &&Kind| (0..3).all(|r| used[r] <= k.room[r]) && groups.iter().zip(&take).all(|((n, _), t)| *t == 0 || takes(k, n));
+        if let Some(kind) = kinds.iter().find(holds) {
+            contents.push((take.clone(), kind.price));
+        }
+        if contents.len() > 4_000 || groups.iter().map(|g| g.1 + 1).product::<i64>() > 100_000 {
+            return None;
+        }
+    }
+    let mut problem = microlp::Problem::new(microlp::OptimizationDirection::Minimize);
+    let vars: Vec<_> = contents.iter().map(|(_, price)| problem.add_integer_var(*price as f64 / 1e6, (0, 64))).collect();
+    for (g, (_, count)) in groups.iter().enumerate() {
+        let row: Vec<_> = contents.iter().zip(&vars).filter(|((t, _), _)| t[g] > 0).map(|((t, _), v)| (*v, t[g] as f64)).collect();
+        problem.add_constraint(row, microlp::ComparisonOp::Ge, *count as f64);
+    }
+    problem.set_time_limit(std::time::Duration::from_secs(60));
+    match problem.solve().ok()? {
+        microlp::SolveOutcome::Solution(s) if s.status() == microlp::SolutionStatus::Optimal => Some((s.objective() * 1e6).round() as i64),
+        _ => None,
+    }
+}
+
+fn peak_kib() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap_or("VmHWM: 0 kB");
+    line.split_whitespace().nth(1).unwrap_or("0").to_owned()
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn main() {
+    let catalog = Catalog::snapshot();
+    let whole = snapshot_market();
+    let settings = Settings {
+        snapshot_prices_allowed: true,
+        boot: lowtide::core::time::Millis(0),
+        lost_work: lowtide::core::time::Millis(0),
+        ..Settings::default()
+    };
+    println!(
+        "market: shipped snapshot of {}, {} offers; $/h of prices alone (interruption cost set to 0)",
+        &SNAPSHOT_DATE.to_rfc3339()[..10],
+        whole.offers.len()
+    );
+    println!(
+        "{:<10} {:>6} {:>9} {:>11} {:>12} {:>12} {:>8} {:>12} {:>7} {:>12} {:>7} {:>12} {:>8} {:>9}",
+        "REGIONS", "PODS", "MS", "PODS/S", "$/H", "BOUND $/H", "OVER", "FFD $/H", "x", "SINGLE $/H", "x", "EXACT $/H", "OVER", "PEAK KIB"
+    );
+    for (name, region) in [("us-east-1", Some("us-east-1")), ("all", None)] {
+        let market = only(&whole, region);
+        let zones = market.offers.keys().map(|p| p.zone.clone()).collect();
+        let pool = PoolPolicy::open("bench", zones);
+        let kinds = kinds(&catalog, &market);
+        for pods in [1, 10, 100, 1_000, 5_000, 50_000] {
+            let demands = demands(pods);
+            let request = PlacementRequest {
+                catalog: &catalog,
+                market: &market,
+                demands: &demands,
+                room: &[],
+                pools: std::slice::from_ref(&pool),
+                now: SNAPSHOT_DATE,
+                settings: &settings,
+            };
+            let mut placement = None;
+            let times = (0..if pods > 10_000 { 5 } else { 11 }).map(|_| {
+                let started = Instant::now();
+                placement = Some(place(&request));
+                started.elapsed().as_secs_f64() * 1e3
+            });
+            let ms = median(times.collect());
+            let placement = placement.unwrap();
+            assert!(placement.unplaced.is_empty(), "every pod of the bench fits somewhere");
+            let (cost, bound) = (placement.price_per_hour.0, placement.lower_bound_per_hour.0);
+            let over = |base: i64| format!("{:.3}%", (cost as f64 / base as f64 - 1.0) * 100.0);
+            let times_ours = |other: i64| format!("{:.3}", other as f64 / cost as f64);
+            let (ffd, single) = (packing_before_pricing(&kinds, &demands), cheapest_single_offer(&kinds, &demands));
+            let exact = if pods <= 100 { exact_optimum(&kinds, &demands) } else { None };
+            println!(
+                "{:<10} {:>6} {:>9.3} {:>11.0} {:>12} {:>12} {:>8} {:>12} {:>7} {:>12} {:>7} {:>12} {:>8} {:>9}",
+                name,
+                pods,
+                ms,
+                pods as f64 / ms * 1e3,
+                placement.price_per_hour.to_string(),
+                placement.lower_bound_per_hour.to_string(),
+                over(bound),
+                MicroUsdPerHour(ffd).to_string(),
+                times_ours(ffd),
+                MicroUsdPerHour(single).to_string(),
+                times_ours(single),
+                exact.map_or_else(|| "-".to_owned(), |e| MicroUsdPerHour(e).to_string()),
+                exact.map_or_else(|| "-".to_owned(), over),
+                peak_kib()
+            );
+        }
+        let one = demands(1);
+        let request = PlacementRequest {
+            catalog: &catalog,
+            market: &market,
+            demands: &[],
+            room: &[],
+            pools: std::slice::from_ref(&pool),
+            now: SNAPSHOT_DATE,
+            settings: &settings,
+        };
+        let times = (0..101).map(|_| {
+            let started = Instant::now();
+            std::hint::black_box(judge(&request, &one[0].need, &pool));
+            started.elapsed().as_secs_f64() * 1e3
+        });
+        println!(
+            "{name}: one pod judged against {} offers, every refusal counted and hashed: {:.3} ms",
+            market.offers.len(),
+            median(times.collect())
+        );
+    }
+    let on_demand = whole.offers.keys().filter(|p| p.capacity_type == CapacityType::OnDemand).count();
+    println!("of all offers {on_demand} are on-demand; where EXACT is -, the optimum lies between BOUND and $/H");
+}

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Everything that is tested, step by step; goes on after a failure and ends with `N passed, N failed`, counted in steps.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+passed=0
+failed=()
+
+step() {
+    local heading=$1 began=$SECONDS
+    shift
+    printf '\n== %s\n' "$heading"
+    if "$@"; then
+        passed=$((passed + 1))
+        printf -- '-- %s: passed in %d s\n' "$heading" $((SECONDS - began))
+    else
+        failed+=("$heading")
+        printf -- '-- %s: FAILED after %d s\n' "$heading" $((SECONDS - began))
+    fi
+}
+
+step 'format' cargo fmt --check
+step 'core, engine and backtests, without AWS and Kubernetes' cargo test --no-default-features
+step 'the control plane and Postgres (built once)' scripts/tools.sh
+step 'everything, on the real control plane' cargo test --features lab
+step "the EC2 simulator against AWS's own Python SDK" tests/fidelity/run.sh
+if [[ -x tests/admission/run.sh ]]; then
+    step 'the chart: admission and rights' tests/admission/run.sh
+fi
+
+if ((${#failed[@]})); then
+    printf '\nfailed: %s\n' "${failed[@]}"
+fi
+printf '\n%d passed, %d failed\n' "$passed" "${#failed[@]}"
+((${#failed[@]} == 0))

@@ -1,0 +1,252 @@
+//! The files that `place` and `offers` read: offers as CSV, a node pool and manifests as YAML; and how JSON is printed.
+
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::core::ids::{GpuModel, ZoneId};
+use crate::core::market::{CapacityPool, CapacityType, Market, Offer, PriceSource};
+use crate::core::market_snapshot::snapshot_market;
+use crate::core::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::need::PodManifest;
+use crate::core::placement::{PoolLimits, PoolPolicy};
+use crate::core::time::Timestamp;
+
+/// Why a file could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("cannot read {path}: {cause}")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// It does not say what it should.
+    #[error("{path}: {fault}")]
+    Malformed {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong and what was expected.
+        fault: String,
+    },
+}
+
+fn read(path: &Path) -> Result<String, FileError> {
+    fs::read_to_string(path).map_err(|cause| FileError::Unreadable { path: path.to_owned(), cause })
+}
+
+fn malformed(path: &Path, fault: impl ToString) -> FileError {
+    FileError::Malformed { path: path.to_owned(), fault: fault.to_string() }
+}
+
+/// Prints `value` as JSON on standard output.
+pub fn print_json<T: Serialize>(value: &T) -> ExitCode {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(fault) => {
+            eprintln!("the answer could not be written as JSON: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfferRow {
+    region: String,
+    zone: String,
+    instance_type: String,
+    capacity_type: String,
+    price_per_hour: String,
+}
+
+/// The market of a CSV file with the header `region,zone,instance_type,capacity_type,price_per_hour`.
+///
+/// The file says nothing of interruptions, so none are expected; of a pool named twice the last price counts.
+fn market_file(path: &Path, now: Timestamp) -> Result<Market, FileError> {
+    let text = read(path)?;
+    let mut market = Market::default();
+    for (index, row) in csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes()).deserialize::<OfferRow>().enumerate() {
+        let bad = |fault: String| {
+            malformed(path, format!("offer {}: {fault}; expected region,zone,instance_type,capacity_type,price_per_hour", index + 1))
+        };
+        let row = row.map_err(|e| bad(e.to_string()))?;
+        let capacity_type = match row.capacity_type.as_str() {
+            "spot" => CapacityType::Spot,
+            "on-demand" => CapacityType::OnDemand,
+            "reserved" => CapacityType::Reserved,
+            other => return Err(bad(format!("capacity type {other:?} is not spot, on-demand or reserved"))),
+        };
+        let price_per_hour: MicroUsdPerHour = row.price_per_hour.parse().map_err(|e: crate::core::money::BadMoney| bad(e.to_string()))?;
+        if price_per_hour.0 < 0 {
+            return Err(bad(format!("price {price_per_hour} is below 0")));
+        }
+        let pool =
+            CapacityPool { region: row.region.into(), zone: row.zone.into(), instance_type: row.instance_type.into(), capacity_type };
+        let offer = Offer { pool: pool.clone(), price_per_hour, observed_at: now, source: PriceSource::File, interruptions_per_1000h: 0 };
+        market.offers.insert(pool, offer);
+    }
+    Ok(market)
+}
+
+/// The market of `offers`, or of the shipped snapshot.
+pub fn market(offers: Option<&Path>, now: Timestamp) -> Result<Market, FileError> {
+    offers.map_or_else(|| Ok(snapshot_market()), |path| market_file(path, now))
+}
+
+/// The part of a `GpuNodePool` that says what may be bought.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct PoolSpec {
+    regions: Vec<String>,
+    gpu_models: Vec<String>,
+    instance_types: Vec<String>,
+    capacity_types: Vec<CapacityType>,
+    fallback: Fallback,
+    max_price_per_gpu_hour: Option<MicroUsdPerHour>,
+    monthly_budget_usd: Option<MicroUsd>,
+    limits: Limits,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Fallback {
+    on_demand: bool,
+}
+impl Default for Fallback {
+    fn default() -> Self {
+        Fallback { on_demand: true }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Limits {
+    gpus: Option<i64>,
+    nodes: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct PoolFile {
+    metadata: Named,
+    #[serde(default)]
+    spec: PoolSpec,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+/// The policy of a `GpuNodePool` in a YAML file (the first one there); without a file, everything is allowed.
+///
+/// Node classes are not known here, so every zone of the market counts as served. Launches per minute do not bind an offline answer.
+pub fn pool(path: Option<&Path>, market: &Market) -> Result<PoolPolicy, FileError> {
+    let zones: BTreeSet<ZoneId> = market.offers.keys().map(|p| p.zone.clone()).collect();
+    let Some(path) = path else { return Ok(PoolPolicy::open("default", zones)) };
+    let documents = documents(path)?;
+    let found = documents.into_iter().find(|d| d.get("kind").and_then(|k| k.as_str()) == Some("GpuNodePool"));
+    let found = found.ok_or_else(|| malformed(path, "no document of kind GpuNodePool; expected one"))?;
+    let PoolFile { metadata, spec } = serde_json::from_value(without_nulls(found)).map_err(|e| malformed(path, e))?;
+    let mut capacity_types: BTreeSet<CapacityType> = spec.capacity_types.into_iter().collect();
+    if capacity_types.is_empty() {
+        capacity_types.extend([CapacityType::Spot, CapacityType::OnDemand]);
+    }
+    if !spec.fallback.on_demand && capacity_types.contains(&CapacityType::Spot) {
+        capacity_types.remove(&CapacityType::OnDemand);
+    }
+    Ok(PoolPolicy {
+        regions: spec.regions,
+        models: spec.gpu_models.iter().map(|m| GpuModel::from_ec2(m)).collect(),
+        instance_types: spec.instance_types,
+        capacity_types,
+        max_price_per_gpu_hour: spec.max_price_per_gpu_hour,
+        budget_left: spec.monthly_budget_usd,
+        limits_left: PoolLimits { gpus: spec.limits.gpus, nodes: spec.limits.nodes, launches: None },
+        ..PoolPolicy::open(&metadata.name, zones)
+    })
+}
+
+/// A workload of a manifest file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestWorkload {
+    /// `Deployment`, `StatefulSet`, `Job` or `Pod`.
+    pub kind: String,
+    /// Its namespace; `default` where none is written.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Pods that run at once.
+    pub replicas: i64,
+    /// The pod, or the template.
+    pub pod: PodManifest,
+}
+
+fn documents(path: &Path) -> Result<Vec<serde_json::Value>, FileError> {
+    let found: Vec<serde_json::Value> = serde_saphyr::from_multiple(&read(path)?).map_err(|e| malformed(path, e))?;
+    let mut flat = Vec::new();
+    for document in found {
+        let is_list = document.get("kind").and_then(|k| k.as_str()) == Some("List");
+        match document.get("items").and_then(|i| i.as_array()).filter(|_| is_list) {
+            Some(items) => flat.extend(items.iter().cloned()),
+            None if document.is_null() => {}
+            None => flat.push(document),
+        }
+    }
+    Ok(flat)
+}
+
+/// A field that is null is not there, as the API server reads it.
+fn without_nulls(value: serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::Object(fields) => fields.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_nulls(v))).collect(),
+        serde_json::Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+        other => other,
+    }
+}
+
+/// The workloads of a manifest file, and the objects in it that run no pods we place.
+pub fn workloads(path: &Path) -> Result<(Vec<ManifestWorkload>, Vec<String>), FileError> {
+    let mut found = Vec::new();
+    let mut skipped = Vec::new();
+    let mut seen: BTreeMap<(String, String, String), usize> = BTreeMap::new();
+    for (index, document) in documents(path)?.into_iter().enumerate() {
+        let text = |pointer: &str| document.pointer(pointer).and_then(|v| v.as_str()).map(str::to_owned);
+        let bad = |fault: String| malformed(path, format!("document {}: {fault}", index + 1));
+        let kind = text("/kind").ok_or_else(|| bad("has no kind; expected a Kubernetes object".to_owned()))?;
+        let name = text("/metadata/name").unwrap_or_default();
+        let namespace = text("/metadata/namespace").unwrap_or_else(|| "default".to_owned());
+        let count = |field: &str| match document.pointer(field) {
+            None | Some(serde_json::Value::Null) => Ok(1),
+            Some(v) => v.as_i64().filter(|n| *n >= 0).ok_or_else(|| bad(format!("{field} is {v}; expected a number of at least 0"))),
+        };
+        let (replicas, pod) = match kind.as_str() {
+            "Pod" => (1, Some(document.clone())),
+            "Deployment" | "StatefulSet" | "ReplicaSet" => (count("/spec/replicas")?, document.pointer("/spec/template").cloned()),
+            "Job" => {
+                let parallel = count("/spec/parallelism")?;
+                let whole = document.pointer("/spec/completions").is_none_or(serde_json::Value::is_null);
+                let at_once = if whole { parallel } else { parallel.min(count("/spec/completions")?) };
+                (at_once, document.pointer("/spec/template").cloned())
+            }
+            _ => {
+                skipped.push(format!("{kind} {namespace}/{name}"));
+                continue;
+            }
+        };
+        let pod = pod.ok_or_else(|| bad(format!("{kind} {namespace}/{name} has no spec.template")))?;
+        let pod: PodManifest = serde_json::from_value(without_nulls(pod)).map_err(|e| bad(format!("{kind} {namespace}/{name}: {e}")))?;
+        if let Some(first) = seen.insert((kind.clone(), namespace.clone(), name.clone()), index + 1) {
+            return Err(bad(format!("{kind} {namespace}/{name} is there twice; document {first} has it too")));
+        }
+        found.push(ManifestWorkload { kind, namespace, name, replicas, pod });
+    }
+    Ok((found, skipped))
+}

@@ -1,0 +1,191 @@
+//! `lowtide offers`: the market for a need, cheapest per packed replica first.
+
+use serde::Serialize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::files::{self, FileError};
+use crate::core::catalog::Catalog;
+use crate::core::market::{CapacityPool, CapacityType, Market, PriceSource};
+use crate::core::market_snapshot::{SNAPSHOT_DATE, snapshot_bands};
+use crate::core::money::MicroUsdPerHour;
+use crate::core::need::{Metadata, NeedError, PodManifest, PodSpec, Vocabulary, parse_with};
+use crate::core::placement::{PlacementRequest, Ranked, Settings, rank};
+use crate::core::time::{Millis, Timestamp};
+
+/// Arguments of `lowtide offers`. They read as the annotations do.
+#[derive(Debug, clap::Args)]
+pub struct OffersArgs {
+    /// GPUs per replica.
+    #[arg(long, default_value_t = 1)]
+    gpus: i64,
+    /// GPU memory per GPU, as in 20Gi.
+    #[arg(long)]
+    gpu_memory: Option<String>,
+    /// GPU models, as in l4,a10g.
+    #[arg(long)]
+    models: Option<String>,
+    /// Regions, as in 'us-*,eu-west-1'.
+    #[arg(long)]
+    regions: Option<String>,
+    /// spot-first, spot-only or on-demand.
+    #[arg(long)]
+    capacity: Option<String>,
+    /// Cap in US dollars per GPU-hour.
+    #[arg(long)]
+    max_price_per_gpu_hour: Option<String>,
+    /// CPU per replica, as in 4 or 500m.
+    #[arg(long)]
+    cpu: Option<String>,
+    /// Memory per replica, as in 16Gi.
+    #[arg(long)]
+    memory: Option<String>,
+    /// Offers as CSV instead of the shipped snapshot.
+    #[arg(long, value_name = "FILE")]
+    offers: Option<PathBuf>,
+    /// At most so many rows.
+    #[arg(long)]
+    limit: Option<usize>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Row {
+    region: String,
+    zone: String,
+    instance_type: String,
+    capacity_type: CapacityType,
+    gpu_model: String,
+    gpus: i64,
+    price_per_hour: MicroUsdPerHour,
+    price_per_gpu_hour: MicroUsdPerHour,
+    replicas: i64,
+    cost_per_replica_hour: MicroUsdPerHour,
+    percent_under_on_demand: Option<i64>,
+    risk: Option<&'static str>,
+    price_age_seconds: Option<i64>,
+    source: PriceSource,
+}
+
+/// Prints the market.
+pub fn run(args: OffersArgs) -> ExitCode {
+    let rows = match rows(&args) {
+        Ok(rows) => rows,
+        Err(faults) => {
+            faults.iter().for_each(|fault| eprintln!("{fault}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    if args.json {
+        return files::print_json(&rows);
+    }
+    print_table(&rows);
+    ExitCode::SUCCESS
+}
+
+/// The pod that the arguments describe, so that they are read by the rules of the annotations.
+fn manifest(args: &OffersArgs) -> PodManifest {
+    let mut metadata = Metadata::default();
+    let words = [
+        ("workload", Some("inference".to_owned())),
+        ("gpu-memory", args.gpu_memory.clone()),
+        ("gpu-models", args.models.clone()),
+        ("regions", args.regions.clone()),
+        ("capacity", args.capacity.clone()),
+        ("max-price-per-gpu-hour", args.max_price_per_gpu_hour.clone()),
+    ];
+    for (key, value) in words {
+        value.map(|v| metadata.annotations.insert(format!("lowtide.dev/{key}"), v));
+    }
+    let mut container = crate::core::need::Container::default();
+    let amounts = [("nvidia.com/gpu", Some(args.gpus.to_string())), ("cpu", args.cpu.clone()), ("memory", args.memory.clone())];
+    for (name, value) in amounts {
+        value.map(|v| container.resources.limits.insert(name.to_owned(), crate::core::need::Amount::Text(v)));
+    }
+    PodManifest { metadata, spec: PodSpec { containers: vec![container], ..PodSpec::default() } }
+}
+
+fn rows(args: &OffersArgs) -> Result<Vec<Row>, Vec<String>> {
+    let now = now();
+    let one = |fault: FileError| vec![fault.to_string()];
+    let catalog = Catalog::snapshot();
+    let market = files::market(args.offers.as_deref(), now).map_err(one)?;
+    let pool = files::pool(None, &market).map_err(one)?;
+    let mut vocabulary = Vocabulary::snapshot().clone();
+    vocabulary.regions.extend(market.offers.keys().map(|p| p.region.clone()));
+    let (need, _) = parse_with(&manifest(args), &vocabulary)
+        .map_err(|faults: Vec<NeedError>| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let settings = Settings { snapshot_prices_allowed: true, commitment: Some(Millis::from_hours(1)), ..Settings::default() };
+    let request = PlacementRequest { catalog: &catalog, market: &market, demands: &[], room: &[], pools: &[], now, settings: &settings };
+    let ranked = rank(&request, &need, &pool);
+    let bands = snapshot_bands();
+    let row = |ranked: Ranked| {
+        let (at, price) = (&ranked.offer.pool, ranked.offer.price_per_hour);
+        let machine = catalog.types.get(&at.instance_type)?;
+        let spot = at.capacity_type == CapacityType::Spot;
+        let band = bands.get(&(at.region.clone(), at.instance_type.clone())).filter(|_| spot);
+        Some(Row {
+            region: at.region.to_string(),
+            zone: at.zone.to_string(),
+            instance_type: at.instance_type.to_string(),
+            capacity_type: at.capacity_type,
+            gpu_model: machine.gpu_model.to_string(),
+            gpus: machine.gpus,
+            price_per_hour: price,
+            price_per_gpu_hour: MicroUsdPerHour((price.0 + machine.gpus - 1) / machine.gpus.max(1)),
+            replicas: ranked.replicas,
+            cost_per_replica_hour: ranked.score.cost_per_replica_hour(),
+            percent_under_on_demand: on_demand(&market, at).and_then(|od| price.per_mille_of(od)).map(|share| (1_000 - share) / 10),
+            risk: band.map(|b| b.label()),
+            price_age_seconds: (ranked.offer.source != PriceSource::File).then(|| now.since(ranked.offer.observed_at).as_secs()),
+            source: ranked.offer.source,
+        })
+    };
+    Ok(ranked.into_iter().filter_map(row).take(args.limit.unwrap_or(usize::MAX)).collect())
+}
+
+/// The on-demand price of the same type in the same region, where it is known; zones of a region share it.
+fn on_demand(market: &Market, pool: &CapacityPool) -> Option<MicroUsdPerHour> {
+    let same = |o: &&crate::core::market::Offer| {
+        o.pool.capacity_type == CapacityType::OnDemand && o.pool.region == pool.region && o.pool.instance_type == pool.instance_type
+    };
+    market.offers.values().filter(same).map(|o| o.price_per_hour).min()
+}
+
+/// The time now, for the age of prices.
+#[expect(clippy::disallowed_methods, reason = "the command line is where the clock is read; the core gets the time as an argument")]
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)).max(SNAPSHOT_DATE)
+}
+
+fn print_table(rows: &[Row]) {
+    println!(
+        "{:<15} {:<15} {:<17} {:<10} {:<14} {:>4} {:>10} {:>10} {:>8} {:>11} {:>8} {:<7} {:>8} SOURCE",
+        "REGION", "ZONE", "TYPE", "CAPACITY", "GPU", "GPUS", "$/H", "$/GPU-H", "REPLICAS", "$/REPLICA-H", "UNDER OD", "RISK", "AGE"
+    );
+    for r in rows {
+        let under = r.percent_under_on_demand.map_or_else(|| "-".to_owned(), |p| format!("{p}%"));
+        let age = r.price_age_seconds.map_or_else(|| "-".to_owned(), |s| Millis::from_secs(s).to_string());
+        let source = serde_json::to_value(r.source).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+        println!(
+            "{:<15} {:<15} {:<17} {:<10} {:<14} {:>4} {:>10} {:>10} {:>8} {:>11} {:>8} {:<7} {:>8} {}",
+            r.region,
+            r.zone,
+            r.instance_type,
+            r.capacity_type,
+            r.gpu_model,
+            r.gpus,
+            r.price_per_hour.to_string(),
+            r.price_per_gpu_hour.to_string(),
+            r.replicas,
+            r.cost_per_replica_hour.to_string(),
+            under,
+            r.risk.unwrap_or("-"),
+            age,
+            source
+        );
+    }
+}

@@ -1,0 +1,261 @@
+//! `lowtide place`: what lowtide would buy for Kubernetes manifests, without a cluster or an account.
+
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use super::files::{self, FileError, ManifestWorkload};
+use crate::core::catalog::Catalog;
+use crate::core::decision::Judgement;
+use crate::core::market::{CapacityType, Market};
+use crate::core::market_snapshot::SNAPSHOT_DATE;
+use crate::core::money::MicroUsdPerHour;
+use crate::core::need::{NeedError, Vocabulary, parse_with, zone_max_skew};
+use crate::core::placement::{Demand, Gang, OwnerRule, Placement, PlacementRequest, Settings, place};
+use crate::core::time::Millis;
+
+/// Arguments of `lowtide place`.
+#[derive(Debug, clap::Args)]
+pub struct PlaceArgs {
+    /// Manifests in YAML or JSON, any number of documents: Pods, Deployments, StatefulSets, Jobs.
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    file: PathBuf,
+    /// Offers as CSV with the header region,zone,instance_type,capacity_type,price_per_hour; without it, the shipped snapshot.
+    #[arg(long, value_name = "FILE")]
+    offers: Option<PathBuf>,
+    /// A GpuNodePool in YAML whose caps, budget and limits hold; without it, everything may be bought.
+    #[arg(long, value_name = "FILE")]
+    pool: Option<PathBuf>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    price_per_hour: MicroUsdPerHour,
+    lower_bound_per_hour: MicroUsdPerHour,
+    cost_per_hour: MicroUsdPerHour,
+    solve_ms: f64,
+    prices: String,
+    nodes: Vec<Node>,
+    unplaced: Vec<UnplacedWorkload>,
+}
+
+#[derive(Serialize)]
+struct Node {
+    region: String,
+    zone: String,
+    instance_type: String,
+    capacity_type: CapacityType,
+    price_per_hour: MicroUsdPerHour,
+    pods: Vec<PodRow>,
+}
+
+#[derive(Serialize)]
+struct PodRow {
+    namespace: String,
+    workload: String,
+    replica: i64,
+}
+
+#[derive(Serialize)]
+struct UnplacedWorkload {
+    namespace: String,
+    workload: String,
+    replicas: i64,
+    reasons: Vec<Reason>,
+}
+
+#[derive(Serialize)]
+struct Reason {
+    reason: String,
+    offers: u32,
+    example: Option<String>,
+}
+
+/// One pod that the manifests ask for: which workload, which replica.
+type Replica = (usize, i64);
+
+/// Plans and prints.
+pub fn run(args: PlaceArgs) -> ExitCode {
+    match answer(&args) {
+        Ok((answer, faulty)) => {
+            let printed = if args.json { files::print_json(&answer) } else { print_table(&answer) };
+            if faulty { ExitCode::FAILURE } else { printed }
+        }
+        Err(fault) => {
+            eprintln!("{fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn answer(args: &PlaceArgs) -> Result<(Answer, bool), FileError> {
+    let catalog = Catalog::snapshot();
+    let market = files::market(args.offers.as_deref(), SNAPSHOT_DATE)?;
+    let pool = files::pool(args.pool.as_deref(), &market)?;
+    let (workloads, skipped) = files::workloads(&args.file)?;
+    for object in skipped {
+        eprintln!("skipped: {object} runs no pods of its own that lowtide places");
+    }
+    let (demands, replicas, mut unplaced) = demands(&workloads, &vocabulary(&catalog, &market));
+    let faulty = !unplaced.is_empty();
+    // A budget is asked for a whole month, so that the answer does not depend on the day it is asked.
+    let settings = Settings { snapshot_prices_allowed: true, commitment: Some(Millis::from_hours(744)), ..Settings::default() };
+    let request = PlacementRequest {
+        catalog: &catalog,
+        market: &market,
+        demands: &demands,
+        room: &[],
+        pools: std::slice::from_ref(&pool),
+        now: SNAPSHOT_DATE,
+        settings: &settings,
+    };
+    let started = Instant::now();
+    let placement = place(&request);
+    let solve_ms = started.elapsed().as_micros() as f64 / 1_000.0;
+    unplaced.extend(refused(&placement, &workloads, &replicas));
+    let prices = match &args.offers {
+        Some(path) => path.display().to_string(),
+        None => format!("shipped snapshot of {}", &SNAPSHOT_DATE.to_rfc3339()[..10]),
+    };
+    let answer = Answer {
+        price_per_hour: placement.price_per_hour,
+        lower_bound_per_hour: placement.lower_bound_per_hour,
+        cost_per_hour: placement.cost_per_hour,
+        solve_ms,
+        prices,
+        nodes: nodes(&placement, &workloads, &replicas),
+        unplaced,
+    };
+    Ok((answer, faulty))
+}
+
+/// The names annotations may use: those of the snapshot and of the offers given.
+fn vocabulary(catalog: &Catalog, market: &Market) -> Vocabulary {
+    let mut vocabulary = Vocabulary::snapshot().clone();
+    vocabulary.models.extend(catalog.models());
+    vocabulary.regions.extend(market.offers.keys().map(|p| p.region.clone()));
+    vocabulary
+}
+
+fn demands(workloads: &[ManifestWorkload], vocabulary: &Vocabulary) -> (Vec<Demand>, Vec<Replica>, Vec<UnplacedWorkload>) {
+    let (mut demands, mut replicas, mut faulty) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, workload) in workloads.iter().enumerate() {
+        let mut pod = workload.pod.clone();
+        // Offline, a Job is batch and everything else serves, unless the owner says otherwise.
+        let kind = if workload.kind == "Job" { "batch" } else { "inference" };
+        pod.metadata.annotations.entry("lowtide.dev/workload".to_owned()).or_insert_with(|| kind.to_owned());
+        let (need, schedule) = match parse_with(&pod, vocabulary) {
+            Ok(parsed) => parsed,
+            Err(faults) => {
+                faulty.push(invalid(workload, &faults));
+                continue;
+            }
+        };
+        let name = format!("{}/{}/{}", workload.kind, workload.namespace, workload.name);
+        let (skew, share) = (zone_max_skew(&pod), schedule.max_share_per_mille);
+        let rule = OwnerRule { owner: name.clone(), zone_max_skew: skew, max_share_per_mille: share, standing: BTreeMap::new() };
+        let owner = (skew.is_some() || share.is_some()).then_some(rule);
+        let gang = schedule.gang.map(|gang| Gang { name: format!("{}/{gang}", workload.namespace), zone: None });
+        for replica in 0..workload.replicas {
+            let key = format!("{}/{}-{}-{replica:06}", workload.namespace, workload.name, workload.kind);
+            demands.push(Demand { key, need: need.clone(), pools: BTreeSet::new(), owner: owner.clone(), gang: gang.clone() });
+            replicas.push((index, replica));
+        }
+    }
+    (demands, replicas, faulty)
+}
+
+fn invalid(workload: &ManifestWorkload, faults: &[NeedError]) -> UnplacedWorkload {
+    let reason = |fault: &NeedError| {
+        eprintln!("{} {}/{}: {fault}", workload.kind, workload.namespace, workload.name);
+        let reason = if matches!(fault, NeedError::NotHonoured { .. }) { "not-honoured" } else { "invalid" };
+        Reason { reason: reason.to_owned(), offers: 0, example: Some(fault.to_string()) }
+    };
+    UnplacedWorkload {
+        namespace: workload.namespace.clone(),
+        workload: workload.name.clone(),
+        replicas: workload.replicas,
+        reasons: faults.iter().map(reason).collect(),
+    }
+}
+
+fn nodes(placement: &Placement, workloads: &[ManifestWorkload], replicas: &[Replica]) -> Vec<Node> {
+    let pod = |demand: &usize| {
+        let (workload, replica) = replicas[*demand];
+        PodRow { namespace: workloads[workload].namespace.clone(), workload: workloads[workload].name.clone(), replica }
+    };
+    let node = |machine: &crate::core::placement::PlannedMachine| Node {
+        region: machine.pool.region.to_string(),
+        zone: machine.pool.zone.to_string(),
+        instance_type: machine.pool.instance_type.to_string(),
+        capacity_type: machine.pool.capacity_type,
+        price_per_hour: machine.price_per_hour,
+        pods: machine.demands.iter().map(pod).collect(),
+    };
+    placement.machines.iter().map(node).collect()
+}
+
+/// The refused replicas, by workload and by why.
+fn refused(placement: &Placement, workloads: &[ManifestWorkload], replicas: &[Replica]) -> Vec<UnplacedWorkload> {
+    let mut by_workload: BTreeMap<(usize, &str), (i64, &Judgement)> = BTreeMap::new();
+    for unplaced in &placement.unplaced {
+        let (workload, _) = replicas[unplaced.demand];
+        by_workload.entry((workload, &unplaced.judgement.offers_hash)).or_insert((0, &unplaced.judgement)).0 += 1;
+    }
+    let row = |((workload, _), (count, judgement)): ((usize, &str), (i64, &Judgement))| UnplacedWorkload {
+        namespace: workloads[workload].namespace.clone(),
+        workload: workloads[workload].name.clone(),
+        replicas: count,
+        reasons: reasons(judgement),
+    };
+    by_workload.into_iter().map(row).collect()
+}
+
+fn reasons(judgement: &Judgement) -> Vec<Reason> {
+    let reason = |(refusal, offers): (&crate::core::decision::Refusal, &u32)| {
+        let best = judgement.best_refused.iter().find(|o| o.refusal == Some(*refusal));
+        Reason {
+            reason: serde_json::to_value(refusal).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_else(|| refusal.to_string()),
+            offers: *offers,
+            example: best.map(|o| format!("{} at ${}/h", o.pool, o.price_per_hour)),
+        }
+    };
+    judgement.refused.iter().map(reason).collect()
+}
+
+fn print_table(answer: &Answer) -> ExitCode {
+    println!("prices: {}", answer.prices);
+    println!("{:<16} {:<16} {:<18} {:<10} {:>10} PODS", "REGION", "ZONE", "TYPE", "CAPACITY", "$/H");
+    for node in &answer.nodes {
+        let pods: Vec<String> = node.pods.iter().map(|p| format!("{}/{}:{}", p.namespace, p.workload, p.replica)).collect();
+        println!(
+            "{:<16} {:<16} {:<18} {:<10} {:>10} {}",
+            node.region,
+            node.zone,
+            node.instance_type,
+            node.capacity_type,
+            node.price_per_hour.to_string(),
+            pods.join(" ")
+        );
+    }
+    println!(
+        "{} nodes, ${}/h; no purchase costs less than ${}/h; with expected interruptions and egress ${}/h; solved in {:.3} ms",
+        answer.nodes.len(),
+        answer.price_per_hour,
+        answer.lower_bound_per_hour,
+        answer.cost_per_hour,
+        answer.solve_ms
+    );
+    for unplaced in &answer.unplaced {
+        println!("not placed: {} replicas of {}/{}", unplaced.replicas, unplaced.namespace, unplaced.workload);
+        for reason in &unplaced.reasons {
+            println!("  {:<18} {:>6} offers  {}", reason.reason, reason.offers, reason.example.as_deref().unwrap_or(""));
+        }
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,209 @@
+//! Equal demands as one group, and what gangs, spreads and diversity leave of it.
+//!
+//! Decides: which pods are interchangeable, the zone of a gang, how replicas are shared out over zones and correlated pools.
+//! Does not: pack (see `packing`).
+//!
+//! Shares are fixed before packing, cheapest places first, so that they hold whatever is packed together with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::core::ids::{PoolName, ZoneId};
+use crate::core::need::Need;
+
+use super::eligibility::{Correlated, Listing, Wants, correlated_pool, most_in_one_pool};
+use super::judge::score;
+use super::request::{Demand, OwnerRule, PlacementRequest};
+
+/// Interchangeable demands.
+#[derive(Debug, Clone)]
+pub struct Group<'a> {
+    /// Their need, with the restrictions that were added.
+    pub wants: Wants<'a>,
+    /// The node pools that admit them; empty means any.
+    pub pools: &'a BTreeSet<PoolName>,
+    /// Their owner's rule.
+    pub owner: Option<&'a OwnerRule>,
+    /// Their gang.
+    pub gang: Option<&'a str>,
+    /// Indices into the demands, ascending by key.
+    pub members: Vec<usize>,
+}
+
+impl Group<'_> {
+    /// Whether `pool` admits these demands.
+    pub fn admitted_by(&self, pool: &PoolName) -> bool {
+        self.pools.is_empty() || self.pools.contains(pool)
+    }
+
+    /// Whether a restriction was added to the need.
+    pub fn restricted(&self) -> bool {
+        self.wants.zone.is_some() || self.wants.within.is_some()
+    }
+}
+
+/// Groups the demands at `order` (ascending by key) that are equal but for their key.
+pub fn group<'a>(request: &PlacementRequest<'a>, order: &[usize]) -> Vec<Group<'a>> {
+    type Key<'k> = (&'k Need, &'k BTreeSet<PoolName>, &'k Option<OwnerRule>, Option<&'k str>, Option<&'k ZoneId>);
+    let mut members: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
+    // Replicas follow each other in the order of keys, so the last group is mostly the right one.
+    let mut last: Option<(Key, Vec<usize>)> = None;
+    for index in order {
+        let demand: &Demand = &request.demands[*index];
+        let gang = demand.gang.as_ref();
+        let key: Key = (&demand.need, &demand.pools, &demand.owner, gang.map(|g| g.name.as_str()), gang.and_then(|g| g.zone.as_ref()));
+        match &mut last {
+            Some((open, list)) if *open == key => list.push(*index),
+            _ => {
+                if let Some((done, list)) = last.replace((key, vec![*index])) {
+                    members.entry(done).or_default().extend(list);
+                }
+            }
+        }
+    }
+    if let Some((done, list)) = last {
+        members.entry(done).or_default().extend(list);
+    }
+    let group = |((need, pools, owner, gang, zone), members): (Key<'a>, Vec<usize>)| {
+        let mut wants = Wants::new(request, need);
+        wants.zone = zone.cloned();
+        Group { wants, pools, owner: owner.as_ref(), gang, members }
+    };
+    members.into_iter().map(group).collect()
+}
+
+/// Adds to each group what its gang, spread and diversity ask. `listed` are the offers per node pool, in the order of the request's.
+pub fn restrict<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>], groups: Vec<Group<'a>>) -> Vec<Group<'a>> {
+    let groups = one_zone_per_gang(request, listed, groups);
+    let mut standing: BTreeMap<&str, BTreeMap<Correlated, i64>> = BTreeMap::new();
+    let mut totals: BTreeMap<&str, i64> = BTreeMap::new();
+    for group in &groups {
+        let Some(owner) = group.owner else { continue };
+        *totals.entry(&owner.owner).or_default() += group.members.len() as i64;
+        standing.entry(&owner.owner).or_insert_with(|| {
+            let mut held = BTreeMap::new();
+            owner.standing.iter().for_each(|(pool, n)| *held.entry(correlated_pool(pool)).or_insert(0) += n);
+            held
+        });
+    }
+    let mut out = Vec::new();
+    for group in groups {
+        let Some(owner) = group.owner else {
+            out.push(group);
+            continue;
+        };
+        let total = totals.get(owner.owner.as_str()).copied().unwrap_or(0) + owner.standing.values().sum::<i64>();
+        for part in over_zones(request, listed, group, owner) {
+            match (most_in_one_pool(owner, total), standing.get_mut(owner.owner.as_str())) {
+                (Some(most), Some(held)) => out.extend(over_pools(request, listed, part, most, held)),
+                _ => out.push(part),
+            }
+        }
+    }
+    out
+}
+
+/// The least cost per replica, in thousandths of a micro-dollar, of each place that `key` makes of the offers that fit.
+fn places<K: Ord>(
+    request: &PlacementRequest,
+    listed: &[Vec<Listing>],
+    group: &Group,
+    key: impl Fn(&crate::core::market::CapacityPool) -> K,
+) -> BTreeMap<K, i128> {
+    let mut best = BTreeMap::new();
+    for (pool, listings) in request.pools.iter().zip(listed) {
+        if !group.admitted_by(&pool.name) {
+            continue;
+        }
+        for listing in listings {
+            if let Ok(replicas) = group.wants.judge(listing) {
+                let cost = score(listing, group.wants.need, replicas, request.settings).nano_usd_per_replica_hour;
+                let least = best.entry(key(&listing.offer.pool)).or_insert(cost);
+                *least = cost.min(*least);
+            }
+        }
+    }
+    best
+}
+
+/// Gives each gang the zone where all of it fits at the least cost; the first of equals.
+fn one_zone_per_gang<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>], mut groups: Vec<Group<'a>>) -> Vec<Group<'a>> {
+    let gangs: BTreeSet<&str> = groups.iter().filter_map(|g| g.gang).collect();
+    for gang in gangs {
+        let mut common: Option<BTreeMap<ZoneId, i128>> = None;
+        for group in groups.iter().filter(|g| g.gang == Some(gang)) {
+            let here: BTreeMap<ZoneId, i128> = places(request, listed, group, |pool| pool.zone.clone());
+            let size = group.members.len() as i128;
+            let sum = |zone: &ZoneId, before: i128| here.get(zone).map(|cost| before + cost * size);
+            common = Some(match common {
+                None => here.iter().map(|(zone, cost)| (zone.clone(), cost * size)).collect(),
+                Some(have) => have.iter().filter_map(|(zone, before)| Some((zone.clone(), sum(zone, *before)?))).collect(),
+            });
+        }
+        let best = common.unwrap_or_default().into_iter().min_by(|(a, x), (b, y)| x.cmp(y).then_with(|| a.cmp(b)));
+        // Without a common zone the members keep no place at all: a zone that does not exist.
+        let zone = best.map_or_else(|| ZoneId::from("no zone holds the whole gang"), |(zone, _)| zone);
+        groups.iter_mut().filter(|g| g.gang == Some(gang)).for_each(|g| g.wants.zone = Some(zone.clone()));
+    }
+    groups
+}
+
+/// Shares a group out over zones so that no zone has more than `maxSkew` above the emptiest zone that could serve it.
+fn over_zones<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>], group: Group<'a>, owner: &OwnerRule) -> Vec<Group<'a>> {
+    let (Some(skew), None) = (owner.zone_max_skew, &group.wants.zone) else { return vec![group] };
+    let mut zones: Vec<(i128, ZoneId)> =
+        places(request, listed, &group, |pool| pool.zone.clone()).into_iter().map(|(zone, cost)| (cost, zone)).collect();
+    zones.sort();
+    if zones.is_empty() {
+        return vec![group];
+    }
+    let standing = |zone: &ZoneId| owner.standing.iter().filter(|(pool, _)| pool.zone == *zone).map(|(_, n)| n).sum::<i64>();
+    let mut counts: Vec<i64> = zones.iter().map(|(_, zone)| standing(zone)).collect();
+    let mut parts: Vec<Vec<usize>> = vec![Vec::new(); zones.len()];
+    for member in &group.members {
+        let least = counts.iter().copied().min().unwrap_or(0);
+        let Some(at) = counts.iter().position(|n| *n < least + skew.max(1)) else { break };
+        counts[at] += 1;
+        parts[at].push(*member);
+    }
+    let part = |(members, (_, zone)): (Vec<usize>, (i128, ZoneId))| {
+        let mut part = Group { members, ..group.clone() };
+        part.wants.zone = Some(zone);
+        part
+    };
+    parts.into_iter().zip(zones).filter(|(members, _)| !members.is_empty()).map(part).collect()
+}
+
+/// Shares a group out over correlated pools, at most `most` of the owner's replicas in each, counting what is `held`.
+fn over_pools<'a>(
+    request: &PlacementRequest<'a>,
+    listed: &[Vec<Listing<'a>>],
+    group: Group<'a>,
+    most: i64,
+    held: &mut BTreeMap<Correlated, i64>,
+) -> Vec<Group<'a>> {
+    let mut pools: Vec<(i128, Correlated)> =
+        places(request, listed, &group, correlated_pool).into_iter().map(|(pool, cost)| (cost, pool)).collect();
+    pools.sort();
+    let mut rest = group.members.as_slice();
+    let mut out = Vec::new();
+    for (_, pool) in pools {
+        let have = held.entry(pool.clone()).or_default();
+        let take = usize::try_from(most - *have).unwrap_or(0).min(rest.len());
+        if take > 0 {
+            let (here, after) = rest.split_at(take);
+            let mut part = Group { members: here.to_vec(), ..group.clone() };
+            part.wants.within = Some(pool);
+            out.push(part);
+            *have += take as i64;
+            rest = after;
+        }
+    }
+    if !rest.is_empty() {
+        // No pool is left that may take more: these keep a pool that does not exist, and are refused for diversity.
+        let mut part = Group { members: rest.to_vec(), ..group.clone() };
+        let nowhere = crate::core::market::CapacityType::Reserved;
+        part.wants.within = Some((ZoneId::from("every pool holds its share"), String::new(), nowhere));
+        out.push(part);
+    }
+    out
+}

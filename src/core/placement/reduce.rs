@@ -1,0 +1,158 @@
+//! From offers to a packing problem: offers that differ in nothing a packing can use become the cheapest of them.
+//!
+//! Decides: which offers a packing needs to look at.
+
+use std::collections::BTreeMap;
+
+use crate::core::ids::{Region, ZoneId};
+use crate::core::market::CapacityType;
+use crate::core::need::{CapacityPreference, Need};
+
+use super::eligibility::{Listing, Usable, above_cap, correlated_pool, egress_per_replica, replicas_that_fit};
+use super::groups::Group;
+use super::packing::{Bin, Item, NEVER, Problem};
+use super::request::PlacementRequest;
+
+/// What is minimised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Price, expected interruptions and egress.
+    Cost,
+    /// The price alone.
+    Price,
+}
+
+/// An offer that became a bin: index of the node pool, index of its listing.
+pub type Source = (usize, usize);
+
+/// One bit per group.
+type Mask = Vec<u64>;
+
+fn mask_of(groups: &[Group], holds: impl Fn(&Group) -> bool) -> Mask {
+    let mut mask = vec![0_u64; groups.len().div_ceil(64)];
+    for (index, _) in groups.iter().enumerate().filter(|(_, g)| holds(g)) {
+        mask[index / 64] |= 1 << (index % 64);
+    }
+    mask
+}
+
+fn has(mask: &Mask, index: usize) -> bool {
+    mask[index / 64] >> (index % 64) & 1 == 1
+}
+
+fn accepts(need: &Need, capacity: CapacityType) -> bool {
+    match need.capacity {
+        CapacityPreference::SpotFirst => true,
+        CapacityPreference::SpotOnly => capacity == CapacityType::Spot,
+        CapacityPreference::OnDemand => capacity != CapacityType::Spot,
+    }
+}
+
+/// The offers of one node pool, by what of them counts: usable room, who may use it, region where that matters.
+type Classes = BTreeMap<(Usable, Mask, usize), Candidate>;
+/// Cost, interruptions and price decide; then the order of node pools and of the market.
+type Candidate = (i64, i64, i64, usize, usize);
+
+/// The packing problem of `groups` over the `listed` offers of each node pool, and where each bin comes from.
+///
+/// Items are the groups in order.
+pub fn reduce(request: &PlacementRequest, groups: &[Group], listed: &[Vec<Listing>], measure: Measure) -> (Problem, Vec<Source>) {
+    let mut classes = Classes::new();
+    let mut extras: Vec<Vec<i64>> = vec![vec![0; groups.len()]];
+    for pool in 0..listed.len() {
+        collect(request, groups, listed, pool, measure, &mut classes, &mut extras);
+    }
+    let mut ranked: Vec<(Candidate, Usable, Mask, usize)> = classes.into_iter().map(|((u, m, e), c)| (c, u, m, e)).collect();
+    ranked.sort();
+    let mut kept: Vec<(Candidate, Usable, Mask, usize)> = Vec::new();
+    for one in ranked {
+        let (_, usable, mask, extra) = &one;
+        let beaten = kept.iter().any(|(_, u, m, e)| {
+            let (have, want) = (&u.resources, &usable.resources);
+            have.gpus >= want.gpus
+                && have.cpu >= want.cpu
+                && have.memory >= want.memory
+                && mask.iter().zip(m).all(|(mine, theirs)| mine & !theirs == 0)
+                && (e == extra || extras[*e].iter().zip(&extras[*extra]).all(|(theirs, mine)| theirs <= mine))
+        });
+        if !beaten {
+            kept.push(one);
+        }
+    }
+    let items = groups.iter().map(|g| item(g.wants.need, g.members.len() as i64)).collect();
+    let bin = |(candidate, usable, mask, extra): &(Candidate, Usable, Mask, usize)| Bin {
+        capacity: [usable.resources.gpus, usable.resources.cpu.0, usable.resources.memory.0],
+        cost: candidate.0.max(1),
+        extra: (0..groups.len()).map(|g| if has(mask, g) { extras[*extra][g] } else { NEVER }).collect(),
+    };
+    let sources = kept.iter().map(|(c, ..)| (c.3, c.4)).collect();
+    (Problem { items, bins: kept.iter().map(bin).collect() }, sources)
+}
+
+/// What `count` pods of `need` take.
+pub fn item(need: &Need, count: i64) -> Item {
+    Item { size: [need.gpus.max(1), need.cpu.0.max(0), need.memory.0.max(0)], count }
+}
+
+fn collect(
+    request: &PlacementRequest,
+    groups: &[Group],
+    listed: &[Vec<Listing>],
+    pool: usize,
+    measure: Measure,
+    classes: &mut Classes,
+    extras: &mut Vec<Vec<i64>>,
+) {
+    let admitted = mask_of(groups, |g| g.admitted_by(&request.pools[pool].name));
+    // Few groups have caps or a correlated pool; only for them each single offer must be looked at.
+    let special: Vec<usize> =
+        (0..groups.len()).filter(|g| groups[*g].wants.need.max_price_per_gpu_hour.is_some() || groups[*g].wants.within.is_some()).collect();
+    let mut by_type = BTreeMap::new();
+    let mut region: Option<(&Region, Mask, usize)> = None;
+    let mut zone: Option<(&ZoneId, Mask)> = None;
+    for (index, listing) in listed[pool].iter().enumerate() {
+        let (at, Some(machine), None) = (&listing.offer.pool, listing.machine, listing.refusal) else { continue };
+        if region.as_ref().is_none_or(|(name, ..)| *name != &at.region) {
+            let extra: Vec<i64> = groups.iter().map(|g| egress_per_replica(g.wants.need, &at.region, request.settings).0).collect();
+            let slot = if measure == Measure::Price { 0 } else { extras.iter().position(|e| *e == extra).unwrap_or(extras.len()) };
+            if slot == extras.len() {
+                extras.push(extra);
+            }
+            region = Some((&at.region, mask_of(groups, |g| g.wants.regions.contains(&at.region)), slot));
+        }
+        if zone.as_ref().is_none_or(|(name, _)| *name != &at.zone) {
+            let here = |g: &Group| {
+                let need = g.wants.need;
+                (need.zones.is_empty() || need.zones.contains(&at.zone)) && g.wants.zone.as_ref().is_none_or(|z| *z == at.zone)
+            };
+            zone = Some((&at.zone, mask_of(groups, here)));
+        }
+        let fits: &Mask = by_type.entry((&at.instance_type, at.capacity_type)).or_insert_with(|| {
+            mask_of(groups, |g| {
+                let need = g.wants.need;
+                (need.gpu_models.is_empty() || need.gpu_models.contains(&machine.gpu_model))
+                    && (need.instance_types.is_empty() || need.instance_types.contains(&machine.instance_type))
+                    && need.architecture.is_none_or(|a| a == machine.architecture)
+                    && accepts(need, at.capacity_type)
+                    && replicas_that_fit(need, &listing.usable) > 0
+            })
+        });
+        let (Some((_, region_mask, slot)), Some((_, zone_mask))) = (&region, &zone) else { continue };
+        let mut mask: Mask = (0..fits.len()).map(|w| fits[w] & admitted[w] & region_mask[w] & zone_mask[w]).collect();
+        let before = mask.clone();
+        for g in special.iter().filter(|g| has(&before, **g)) {
+            let wants = &groups[*g].wants;
+            let outside = wants.within.as_ref().is_some_and(|w| *w != correlated_pool(at));
+            if outside || above_cap(listing.offer, machine, wants.need.max_price_per_gpu_hour) {
+                mask[g / 64] &= !(1 << (g % 64));
+            }
+        }
+        if mask.iter().all(|w| *w == 0) {
+            continue;
+        }
+        let cost = if measure == Measure::Price { listing.offer.price_per_hour.0 } else { listing.cost.0 };
+        let candidate = (cost, listing.offer.interruptions_per_1000h, listing.offer.price_per_hour.0, pool, index);
+        let best = classes.entry((listing.usable, mask, *slot)).or_insert(candidate);
+        *best = candidate.min(*best);
+    }
+}

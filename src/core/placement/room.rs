@@ -1,0 +1,93 @@
+//! Free room on machines that are ours: who goes there, and what it takes off the lower bound.
+//!
+//! Decides: which room serves which pods. Its price is sunk, so it is used wherever it saves buying.
+
+use crate::core::catalog::MachineType;
+use crate::core::ids::ClaimName;
+use crate::core::money::MicroUsdPerHour;
+use crate::core::need::CapacityPreference;
+
+use super::eligibility::{Usable, correlated_pool, egress_per_replica, replicas_that_fit};
+use super::groups::Group;
+use super::packing::fill::fill;
+use super::packing::relax::Relaxed;
+use super::packing::{Bin, Content, NEVER, Problem};
+use super::reduce::item;
+use super::request::{PlacementRequest, Room, Sharing};
+
+/// A room that is used, and what goes there: group and how many.
+type RoomUse = (ClaimName, Content);
+
+/// A pod that nothing on the market can hold is worth this much to free room (micro-dollars per hour): more than any machine.
+const PRICELESS: i64 = 10_000_000_000;
+/// Nodes of each room's search.
+const NODES: u32 = 4_000;
+
+/// Fills rooms, Ready ones first, then by claim; gives each room that is used with its content.
+pub(super) fn fill_rooms(request: &PlacementRequest, groups: &[Group], relaxed: &Relaxed) -> Vec<RoomUse> {
+    let problem = problem_of(request, groups);
+    let value = |(item, value): (usize, &i64)| if relaxed.packable[item] { *value } else { PRICELESS };
+    let values: Vec<i64> = relaxed.values.iter().enumerate().map(value).collect();
+    let mut left: Vec<i64> = groups.iter().map(|g| g.members.len() as i64).collect();
+    let mut order: Vec<usize> = (0..request.room.len()).collect();
+    order.sort_by_key(|r| (!request.room[*r].ready, &request.room[*r].claim));
+    let mut used = Vec::new();
+    for room in order {
+        let best = fill(&problem, room, &values, &left, NODES);
+        if best.content.is_empty() {
+            continue;
+        }
+        for (item, count) in &best.content {
+            left[*item] -= count;
+        }
+        used.push((request.room[room].claim.clone(), best.content));
+    }
+    used
+}
+
+/// What the pods of `groups` cost at least, when items are worth `values` and each room may hold what it can for nothing.
+pub(super) fn bound(request: &PlacementRequest, groups: &[Group], values: &[i64]) -> i64 {
+    let all: i64 = groups.iter().zip(values).map(|(g, v)| g.members.len() as i64 * v).sum();
+    if request.room.is_empty() {
+        return all;
+    }
+    let problem = problem_of(request, groups);
+    let most: Vec<i64> = groups.iter().map(|g| g.members.len() as i64).collect();
+    let saved: i64 = (0..request.room.len()).map(|room| fill(&problem, room, values, &most, NODES).upper).sum();
+    (all - saved).max(0)
+}
+
+fn problem_of(request: &PlacementRequest, groups: &[Group]) -> Problem {
+    let items = groups.iter().map(|g| item(g.wants.need, g.members.len() as i64)).collect();
+    let bins = request.room.iter().map(|room| Bin {
+        capacity: [room.free.gpus, room.free.cpu.0, room.free.memory.0],
+        cost: 1,
+        extra: groups.iter().map(|g| extra(request, room, g).map_or(NEVER, |e| e.0)).collect(),
+    });
+    Problem { items, bins: bins.collect() }
+}
+
+/// What a pod of `group` costs extra in `room`; `None` when it may not go there. Price caps bind when buying, so not here.
+fn extra(request: &PlacementRequest, room: &Room, group: &Group) -> Option<MicroUsdPerHour> {
+    let (need, wants, at) = (group.wants.need, &group.wants, &room.pool);
+    let machine: &MachineType = request.catalog.types.get(&at.instance_type)?;
+    let shared = request.pools.iter().find(|p| p.name == room.node_pool).is_some_and(|p| p.sharing != Sharing::Exclusive);
+    let most_units_per_pod = if shared { 1 } else { room.free.gpus };
+    let usable = Usable { resources: room.free, unit_memory: room.gpu_memory, most_units_per_pod };
+    let capacity_ok = match need.capacity {
+        CapacityPreference::SpotFirst => true,
+        CapacityPreference::SpotOnly => at.capacity_type == crate::core::market::CapacityType::Spot,
+        CapacityPreference::OnDemand => at.capacity_type != crate::core::market::CapacityType::Spot,
+    };
+    let ok = group.admitted_by(&room.node_pool)
+        && (need.regions.is_empty() || need.regions.iter().any(|p| super::eligibility::matches_pattern(p, at.region.as_str())))
+        && (need.zones.is_empty() || need.zones.contains(&at.zone))
+        && wants.zone.as_ref().is_none_or(|z| *z == at.zone)
+        && wants.within.as_ref().is_none_or(|w| *w == correlated_pool(at))
+        && (need.gpu_models.is_empty() || need.gpu_models.contains(&machine.gpu_model))
+        && (need.instance_types.is_empty() || need.instance_types.contains(&at.instance_type))
+        && need.architecture.is_none_or(|a| a == machine.architecture)
+        && capacity_ok
+        && replicas_that_fit(need, &usable) > 0;
+    ok.then(|| egress_per_replica(need, &at.region, request.settings))
+}

@@ -1,0 +1,169 @@
+use super::*;
+use crate::core::need::WorkloadKind;
+use crate::core::world::Mobility;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::core::PartialObjectMeta;
+use serde_json::{Value, json};
+
+/// A Deployment's pod as the API server gives it, with `changes` merged in.
+fn pod(changes: Value) -> Pod {
+    let mut manifest = json!({
+        "metadata": {
+            "name": "chat-7d4b9-abcde", "namespace": "ml", "uid": "pod-1", "resourceVersion": "41",
+            "creationTimestamp": "2026-07-20T13:44:30Z",
+            "labels": { "app": "chat", "pod-template-hash": "7d4b9", "team": "ml", "cost-center": "4711" },
+            "annotations": { "lowtide.dev/workload": "inference", "lowtide.dev/gpu-memory": "20Gi" },
+            "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "chat-7d4b9", "uid": "rs-1", "controller": true }],
+        },
+        "spec": {
+            "terminationGracePeriodSeconds": 90,
+            "containers": [{ "name": "server", "resources": { "requests": { "cpu": "2", "memory": "8Gi" }, "limits": { "nvidia.com/gpu": "1" } } }],
+        },
+        "status": { "phase": "Pending" },
+    });
+    merge(&mut manifest, changes);
+    serde_json::from_value(manifest).unwrap()
+}
+
+fn merge(into: &mut Value, changes: Value) {
+    match (into, changes) {
+        (Value::Object(into), Value::Object(changes)) => {
+            for (key, value) in changes {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, value) => *into = value,
+    }
+}
+
+fn owners(strategy: &str) -> Owners {
+    let set: PartialObjectMeta<ReplicaSet> = serde_json::from_value(json!({ "metadata": { "name": "chat-7d4b9", "uid": "rs-1",
+        "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "Deployment", "name": "chat", "uid": "d-1", "controller": true }] } }))
+    .unwrap();
+    let deployment: Deployment = serde_json::from_value(json!({ "metadata": { "name": "chat", "uid": "d-1" },
+        "spec": { "selector": {}, "template": {}, "strategy": { "type": strategy } } }))
+    .unwrap();
+    Owners::read([&set].into_iter(), [&deployment].into_iter())
+}
+
+fn read_with(owners: &Owners, endpoints: &Endpoints, pod: &Pod) -> world::Pod {
+    let keys = AttributionKeys { cost_center: "cost-center".into(), ..AttributionKeys::default() };
+    PodReader { owners, endpoints, keys: &keys }.read(pod, need_of(pod)).unwrap()
+}
+
+fn read(changes: Value) -> world::Pod {
+    read_with(&owners("RollingUpdate"), &Endpoints::default(), &pod(changes))
+}
+
+#[test]
+fn a_waiting_pod_is_read_whole() {
+    let found = read(json!({ "spec": { "schedulingGates": [{ "name": "lowtide.dev/placement" }] } }));
+    let (need, _) = found.need.unwrap();
+    assert_eq!((need.kind, need.gpus, need.cpu.0, need.memory.0), (WorkloadKind::Inference, 1, 2_000, 8_192));
+    assert_eq!((found.phase, found.resource_version.as_str(), found.created_at), (PodPhase::Gated, "41", Timestamp(1_784_555_070_000)));
+    assert_eq!((found.workload.kind.as_str(), found.workload.object.to_string().as_str()), ("Deployment", "ml/chat"));
+    let surge = Mobility::Surge { replica_set: "rs-1".into(), deployment: "chat".into(), deployment_uid: "d-1".into() };
+    assert_eq!((found.mobility, found.termination_grace), (surge, Millis::from_secs(90)));
+    assert_eq!((found.attribution.team.as_deref(), found.attribution.cost_center.as_deref()), (Some("ml"), Some("4711")));
+    assert_eq!((found.claim, found.attempt, found.let_go, found.deleting_until), (None, 0, None, None));
+}
+
+#[test]
+fn phases_follow_gates_and_the_kubelet() {
+    let gates = |names: &[&str]| json!({ "spec": { "schedulingGates": names.iter().map(|n| json!({ "name": n })).collect::<Vec<_>>() } });
+    let said = |phase: &str| json!({ "status": { "phase": phase } });
+    for (changes, expected) in [
+        (gates(&["lowtide.dev/placement"]), PodPhase::Gated),
+        (gates(&["lowtide.dev/placement", "kueue.x-k8s.io/admission"]), PodPhase::GatedByOthers),
+        (gates(&["kueue.x-k8s.io/admission"]), PodPhase::GatedByOthers),
+        (gates(&[]), PodPhase::Pending),
+        (said("Running"), PodPhase::Running),
+        (said("Succeeded"), PodPhase::Succeeded),
+        (said("Failed"), PodPhase::Failed),
+    ] {
+        assert_eq!(read(changes.clone()).phase, expected, "{changes}");
+    }
+    let ready = |status: &str| {
+        json!({ "status": { "phase": "Running",
+            "conditions": [{ "type": "Ready", "status": status, "lastTransitionTime": "2026-07-20T13:45:00Z" }] } })
+    };
+    assert_eq!(read(ready("True")).ready_since, Some(Timestamp(1_784_555_100_000)));
+    assert_eq!(read(ready("False")).ready_since, None);
+    let deleted = read(json!({ "metadata": { "deletionTimestamp": "2026-07-20T13:46:00Z", "deletionGracePeriodSeconds": 90 } }));
+    assert_eq!(deleted.deleting_until, Some(Timestamp(1_784_555_160_000)));
+}
+
+#[test]
+fn what_we_wrote_is_read_back_and_what_others_broke_counts_as_absent() {
+    let baseline = json!({ "b1_per_replica_hour": "0.8048", "b2_per_replica_hour": null }).to_string();
+    let replaces = json!({ "namespace": "ml", "name": "chat-old", "uid": "pod-0", "from_claim": "c0", "noticed_at": 1, "decided_at": 2,
+        "decision": "00000000-0000-0000-0000-000000000001", "deadline": 3 });
+    let found = read(json!({ "metadata": { "annotations": { "lowtide.dev/claim": "c1", "lowtide.dev/attempt": "3",
+        "lowtide.dev/decision": "00000000-0000-0000-0000-000000000002", "lowtide.dev/baseline": baseline,
+        "lowtide.dev/replaces": replaces.to_string() } } }));
+    assert_eq!((found.claim.unwrap().as_str(), found.attempt, found.placed_by.unwrap().0.as_u128()), ("c1", 3, 2));
+    assert_eq!(found.baseline.b1_per_replica_hour.unwrap().0, 804_800);
+    let old = found.replaces.unwrap();
+    assert_eq!((old.pod.uid.as_str(), old.from_claim.as_str(), old.deadline), ("pod-0", "c0", Some(Timestamp(3))));
+    assert!(found.need.is_ok());
+
+    let broken = read(json!({ "metadata": { "annotations": { "lowtide.dev/attempt": "many", "lowtide.dev/decision": "none",
+        "lowtide.dev/replaces": "{", "lowtide.dev/let-go": "[]" } } }));
+    assert_eq!((broken.attempt, broken.placed_by, broken.replaces, broken.let_go), (0, None, None, None));
+    assert_eq!(broken.workload.kind, "Deployment");
+}
+
+#[test]
+fn a_pod_that_was_let_go_keeps_its_workload() {
+    let mark = json!({ "decision": "00000000-0000-0000-0000-000000000001", "controller": "rs-1", "at": 5 }).to_string();
+    let orphan = |workload: Option<Value>, owner: Value| {
+        let mut annotations = json!({ "lowtide.dev/let-go": mark });
+        if let Some(workload) = workload {
+            annotations["lowtide.dev/workload-ref"] = json!(workload.to_string());
+        }
+        read(json!({ "metadata": { "annotations": annotations, "ownerReferences": [owner] } }))
+    };
+    let deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "name": "chat", "uid": "d-1" });
+    let surge = Mobility::Surge { replica_set: "rs-1".into(), deployment: "chat".into(), deployment_uid: "d-1".into() };
+    for workload in [None, Some(json!({ "kind": "Deployment", "namespace": "ml", "name": "chat" }))] {
+        let found = orphan(workload, deployment.clone());
+        assert_eq!((found.workload.kind.as_str(), found.workload.object.name.as_str()), ("Deployment", "chat"));
+        assert_eq!((found.mobility, found.let_go.unwrap().at), (surge.clone(), Timestamp(5)));
+    }
+    let job = orphan(None, json!({ "apiVersion": "batch/v1", "kind": "Job", "name": "train", "uid": "rs-1", "controller": false }));
+    assert_eq!(job.mobility, Mobility::Job { job: "train".into(), job_uid: "rs-1".into() });
+}
+
+#[test]
+fn controllers_that_are_not_seen_never_allow_a_surge() {
+    let nobody = Owners::default();
+    let unseen = read_with(&nobody, &Endpoints::default(), &pod(json!({})));
+    assert_eq!((unseen.workload.kind.as_str(), unseen.workload.object.name.as_str()), ("Deployment", "chat"));
+    assert!(matches!(unseen.mobility, Mobility::BreakFirst { .. }));
+    let recreate = read_with(&owners("Recreate"), &Endpoints::default(), &pod(json!({})));
+    assert_eq!(recreate.mobility, Mobility::BreakFirst { because: "the strategy of Deployment chat is Recreate".into() });
+    let host = read(json!({ "spec": { "hostNetwork": true } }));
+    assert!(matches!(host.mobility, Mobility::BreakFirst { because } if because.contains("host network")));
+}
+
+#[test]
+fn every_fault_of_a_need_is_told() {
+    let found = read(json!({ "metadata": { "annotations": { "lowtide.dev/gpu-memory": "plenty", "lowtide.dev/capacity": "cheap" } } }));
+    let faults = found.need.unwrap_err();
+    assert!(faults.len() == 2 && faults.iter().any(|f| f.contains("plenty")) && faults.iter().any(|f| f.contains("cheap")), "{faults:?}");
+}
+
+#[test]
+fn services_are_read_from_endpoint_slices() {
+    let slice = |service: &str, ready: Value| -> EndpointSlice {
+        serde_json::from_value(json!({ "metadata": { "labels": { "kubernetes.io/service-name": service } }, "addressType": "IPv4",
+            "endpoints": [{ "addresses": ["10.0.0.1"], "conditions": { "ready": ready }, "targetRef": { "kind": "Pod", "uid": "pod-1" } },
+                          { "addresses": ["10.0.0.2"] }] }))
+        .unwrap()
+    };
+    let slices = [slice("chat", json!(true)), slice("canary", json!(false)), slice("old", json!(null))];
+    let found = read_with(&owners("RollingUpdate"), &Endpoints::read(slices.iter()), &pod(json!({})));
+    assert_eq!(found.services.into_iter().collect::<Vec<_>>(), ["canary", "chat", "old"]);
+    assert_eq!(found.ready_in.into_iter().collect::<Vec<_>>(), ["chat", "old"]);
+}

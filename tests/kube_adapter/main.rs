@@ -1,0 +1,56 @@
+//! The Kubernetes adapter against a real API server, controller manager and scheduler, with the rights of the chart's ServiceAccount
+//! and behind the chart's admission policies. Nodes and kubelets are kwok's.
+#![cfg(all(feature = "live", feature = "lab"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod fixture;
+mod objects;
+mod operating;
+mod pods;
+
+use fixture::Fixture;
+
+/// One control plane for all: it takes seconds to start. Each scenario has a namespace of its own; all faults are told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_action_does_what_it_says() {
+    tokio::task::LocalSet::new().run_until(all_scenarios()).await;
+}
+
+async fn all_scenarios() {
+    let fixture = Fixture::start().await;
+    let mut running = tokio::task::JoinSet::new();
+    let mut names = std::collections::BTreeMap::new();
+    macro_rules! scenarios {
+        ($($path:path),* $(,)?) => {
+            $({
+                let fixture = fixture.clone();
+                let handle = running.spawn_local(async move { $path(&fixture).await });
+                names.insert(handle.id().to_string(), stringify!($path));
+            })*
+        };
+    }
+    scenarios!(
+        pods::a_gated_pod_is_bound_lifted_and_scheduled_and_a_stale_patch_is_refused,
+        pods::a_deployments_pod_surges_and_is_collected_with_it,
+        pods::a_jobs_pod_is_let_go_without_a_failure_and_given_back,
+        pods::a_budget_holds_an_eviction_and_a_deletion_needs_the_right_uid,
+        pods::pods_that_cannot_surge_say_why,
+        objects::a_claim_is_written_once_followed_and_removed,
+        objects::a_node_is_marked_without_losing_taints_and_deleted,
+        objects::statuses_are_read_back_and_a_pool_stays_until_its_last_claim,
+        objects::one_broken_object_does_not_hide_the_others,
+        operating::an_event_is_told_once,
+        operating::the_outbox_gives_back_what_was_recorded_oldest_first,
+        operating::leadership_passes_on_when_it_is_released_or_has_run_out,
+    );
+    let mut faults = Vec::new();
+    while let Some(ended) = running.join_next_with_id().await {
+        match ended {
+            Ok((id, ())) => println!("ok      {}", names[&id.to_string()]),
+            Err(fault) => faults.push(names[&fault.id().to_string()]),
+        }
+    }
+    assert!(faults.is_empty(), "failed (see above): {faults:#?}");
+    // Touches every gated pod of the cluster, so it comes last.
+    operating::every_gate_of_ours_is_lifted_and_no_other(&fixture).await;
+}

@@ -1,0 +1,221 @@
+//! Claims, nodes, pools and classes.
+
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use lowtide::core::action::{ClaimPatch, ClassStatus, ClusterAction, PoolStatus};
+use lowtide::core::decision::{PodIdentity, Trigger};
+use lowtide::core::ids::{ClaimName, ObjectRef};
+use lowtide::core::market::CoolDownCause;
+use lowtide::core::money::MicroUsdPerHour;
+use lowtide::core::time::Timestamp;
+use lowtide::core::world::{ClaimStatus, InterruptionMark, LaunchFailure, MoveMark, Occupant};
+use lowtide::engine::ports::{Cluster, ClusterError, NoticeKind};
+use lowtide::kube::api::{GpuNodeClaim, GpuNodeClass, GpuNodePool};
+use serde_json::json;
+
+use crate::fixture::{Fixture, claim_spec, decision};
+
+const AT: Timestamp = Timestamp(1_784_555_070_123);
+
+pub async fn a_claim_is_written_once_followed_and_removed(fixture: &Fixture) {
+    let name = ClaimName::from("followed");
+    let pod = PodIdentity { object: ObjectRef { namespace: "ml".into(), name: "chat-0".into() }, uid: "uid-1".into() };
+    let spec = claim_spec(vec![pod.clone()]);
+    let create = ClusterAction::CreateClaim { name: name.clone(), spec: Box::new(spec.clone()) };
+    fixture.cluster.apply(&create).await.unwrap();
+    let again = fixture.cluster.apply(&create).await;
+    assert!(matches!(again, Err(ClusterError::Conflict(_))), "{again:?}");
+
+    let move_ = MoveMark { decision: decision("move"), trigger: Trigger::InterruptionNotice, decided_at: AT };
+    let interruption = InterruptionMark {
+        kind: NoticeKind::Interruption,
+        noticed_at: AT,
+        deadline: Some(Timestamp(AT.0 + 120_000)),
+        source: "sqs".into(),
+    };
+    let failure =
+        LaunchFailure { cause: CoolDownCause::NoCapacity, code: "InsufficientInstanceCapacity".into(), message: "no".into(), at: AT };
+    let status = ClaimStatus {
+        launch_asked_at: Some(AT),
+        instance: Some("i-1".into()),
+        launched_at: Some(AT),
+        node: Some("node-1".into()),
+        node_ready_at: Some(AT),
+        failure: Some(failure.clone()),
+        interruption: Some(interruption.clone()),
+        moving: Some(move_.clone()),
+        occupants: vec![Occupant { pod, from: AT }],
+        empty_since: Some(AT),
+        terminate_asked: Some((AT, decision("end"), Trigger::Empty)),
+    };
+    let steps = [
+        ClaimPatch { launch_asked_at: Some(AT), empty_since: Some(Some(AT)), ..ClaimPatch::default() },
+        ClaimPatch { launched: Some(("i-1".into(), AT)), failure: Some(failure), ..ClaimPatch::default() },
+        ClaimPatch { node: Some("node-1".into()), node_ready_at: Some(AT), ..ClaimPatch::default() },
+        ClaimPatch { interruption: Some(interruption), moving: Some(move_), ..ClaimPatch::default() },
+        ClaimPatch { occupants: Some(status.occupants.clone()), terminate_asked: status.terminate_asked, ..ClaimPatch::default() },
+    ];
+    let mut version = 0;
+    for patch in steps {
+        let action = ClusterAction::PatchClaim { claim: name.clone(), patch: Box::new(patch) };
+        version = fixture.cluster.apply(&action).await.unwrap().resource_version.unwrap();
+    }
+    let seen = fixture
+        .eventually("the claim at its last version", || {
+            let mut view = fixture.cluster.view()?;
+            let lane = lowtide::core::world::Lane::Claim(name.clone());
+            view.versions.get(&lane).filter(|v| **v >= version)?;
+            view.claims.remove(&name)
+        })
+        .await;
+    assert_eq!((&seen.spec, &seen.status, seen.deleting), (&spec, &status, false));
+    let shown = fixture.plane.kubectl(&["get", "gpunodeclaim", "followed"]).unwrap();
+    assert!(shown.contains("0.3020") && shown.contains("0.5028") && shown.contains("Terminating"), "{shown}");
+    fixture.plane.kubectl(&["wait", "gpunodeclaim/followed", "--for=condition=Ready", "--timeout=5s"]).unwrap();
+
+    // Not empty any more, and no occupants: what is taken back is gone.
+    let patch = ClaimPatch { empty_since: Some(None), occupants: Some(vec![]), ..ClaimPatch::default() };
+    fixture.cluster.apply(&ClusterAction::PatchClaim { claim: name.clone(), patch: Box::new(patch) }).await.unwrap();
+    let emptied = || {
+        let claim = fixture.cluster.view()?.claims.remove(&name)?;
+        (claim.status.empty_since.is_none() && claim.status.occupants.is_empty()).then_some(claim)
+    };
+    let emptied = fixture.eventually("the claim without occupants", emptied).await;
+    assert_eq!(emptied.status.instance, status.instance);
+
+    // Somebody deletes it: it stays until the instance is gone.
+    let claims: Api<GpuNodeClaim> = Api::all(fixture.admin.clone());
+    claims.delete("followed", &DeleteParams::default()).await.unwrap();
+    let deleting = || fixture.cluster.view()?.claims.remove(&name).filter(|c| c.deleting);
+    fixture.eventually("the claim is being deleted", deleting).await;
+    let remove = ClusterAction::RemoveClaim { claim: name.clone() };
+    fixture.cluster.apply(&remove).await.unwrap();
+    let gone = || (!fixture.cluster.view()?.claims.contains_key(&name)).then_some(());
+    fixture.eventually("the claim is gone", gone).await;
+    fixture.cluster.apply(&remove).await.expect("removing a claim that is gone is done");
+    let patch = ClaimPatch { node_ready_at: Some(AT), ..ClaimPatch::default() };
+    let late = fixture.cluster.apply(&ClusterAction::PatchClaim { claim: name.clone(), patch: Box::new(patch) }).await;
+    assert!(matches!(late, Err(ClusterError::Gone(_))), "{late:?}");
+
+    // Removed by us alone, with somebody else's finalizer on it: only ours goes.
+    let kept = ClaimName::from("kept");
+    fixture.cluster.apply(&ClusterAction::CreateClaim { name: kept.clone(), spec: Box::new(spec) }).await.unwrap();
+    let both = json!({ "metadata": { "finalizers": ["lowtide.dev/instance", "example.com/audit"] } });
+    claims.patch("kept", &PatchParams::default(), &Patch::Merge(both)).await.unwrap();
+    fixture.cluster.apply(&ClusterAction::RemoveClaim { claim: kept }).await.unwrap();
+    let left = claims.get("kept").await.unwrap().metadata;
+    assert_eq!((left.finalizers.unwrap(), left.deletion_timestamp.is_some()), (vec!["example.com/audit".to_owned()], true));
+    let none = json!({ "metadata": { "finalizers": [] } });
+    claims.patch("kept", &PatchParams::default(), &Patch::Merge(none)).await.unwrap();
+}
+
+pub async fn a_node_is_marked_without_losing_taints_and_deleted(fixture: &Fixture) {
+    fixture.node("marked", json!([{ "key": "example.com/kept", "value": "x", "effect": "PreferNoSchedule" }])).await;
+    let mark = |taint| ClusterAction::MarkNode { node: "marked".into(), claim: "c1".into(), taint };
+    fixture.cluster.apply(&mark(false)).await.unwrap();
+    let seen =
+        |fits: fn(&lowtide::core::world::Node) -> bool| move || fixture.cluster.view()?.nodes.remove(&"marked".into()).filter(|n| fits(n));
+    let node = fixture.eventually("the label", seen(|n| n.labelled)).await;
+    assert!(!node.tainted && node.ready && node.allocatable.gpus == 4 && node.allocatable.cpu.0 == 8_000, "{node:?}");
+    fixture.cluster.apply(&mark(true)).await.unwrap();
+    fixture.cluster.apply(&mark(true)).await.unwrap();
+    fixture.eventually("the taint", seen(|n| n.tainted)).await;
+    let nodes: Api<Node> = Api::all(fixture.admin.clone());
+    let found = nodes.get("marked").await.unwrap();
+    let mut taints: Vec<String> = found.spec.unwrap().taints.unwrap().into_iter().map(|t| t.key).collect();
+    taints.sort();
+    assert_eq!(taints, ["example.com/kept", "lowtide.dev/leaving"]);
+    assert_eq!(found.metadata.labels.unwrap()["lowtide.node-restriction.kubernetes.io/claim"], "c1");
+
+    let delete = ClusterAction::DeleteNode { node: "marked".into() };
+    fixture.cluster.apply(&delete).await.unwrap();
+    let gone = || (!fixture.cluster.view()?.nodes.contains_key(&"marked".into())).then_some(());
+    fixture.eventually("the node is gone", gone).await;
+    fixture.cluster.apply(&delete).await.expect("deleting a node that is gone is done");
+    let late = fixture.cluster.apply(&mark(false)).await;
+    assert!(matches!(late, Err(ClusterError::Gone(_))), "{late:?}");
+}
+
+pub async fn statuses_are_read_back_and_a_pool_stays_until_its_last_claim(fixture: &Fixture) {
+    let pool = json!({
+        "metadata": { "name": "gpu" },
+        "spec": { "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "default" } }, "nodeClasses": ["us"],
+                  "homeRegion": "us-east-1", "maxPricePerGpuHour": "1.20", "limits": { "gpus": 8 }, "expireAfterSeconds": 86400 },
+    });
+    let class = json!({
+        "metadata": { "name": "us" },
+        "spec": { "region": "us-east-1", "subnets": ["subnet-1", "subnet-2"], "image": "ami-1", "securityGroups": ["sg-1"],
+                  "bootstrap": { "kind": "k3s", "serverUrl": "https://10.0.0.10:6443", "tokenParameter": "/lowtide/token" } },
+    });
+    let pools: Api<GpuNodePool> = Api::all(fixture.admin.clone());
+    let classes: Api<GpuNodeClass> = Api::all(fixture.admin.clone());
+    pools.create(&PostParams::default(), &serde_json::from_value(pool).unwrap()).await.unwrap();
+    classes.create(&PostParams::default(), &serde_json::from_value(class).unwrap()).await.unwrap();
+    let read = fixture.eventually("the pool", || fixture.cluster.view()?.pools.remove(&"gpu".into())).await;
+    assert_eq!(read.namespaces.iter().collect::<Vec<_>>(), ["default"]);
+    assert_eq!((read.max_gpus, read.return_min_saving_per_mille, read.deleting), (Some(8), 150, false));
+    assert_eq!(read.max_price_per_gpu_hour, Some(MicroUsdPerHour(1_200_000)));
+    let template = fixture.eventually("the template", || fixture.cluster.view()?.templates.remove(&"us".into())).await;
+    assert!(template.name.starts_with("lowtide-") && template.name.len() == 20, "{}", template.name);
+
+    let status = |claims, ready| PoolStatus {
+        claims,
+        gpus: claims,
+        price_per_hour: MicroUsdPerHour(302_000 * claims),
+        saved_per_hour: MicroUsdPerHour(502_800 * claims),
+        ready,
+    };
+    for said in [status(1, Ok(())), status(1, Err(("Budget".into(), "the budget of July is used up".into())))] {
+        fixture.cluster.apply(&ClusterAction::SetPoolStatus { pool: "gpu".into(), status: said.clone() }).await.unwrap();
+        let same = || fixture.cluster.view()?.pool_statuses.remove(&"gpu".into()).filter(|s| *s == said);
+        fixture.eventually("the pool's status", same).await;
+    }
+    let mut said = ClassStatus {
+        zones: [("use1-az4".into(), "subnet-1".into()), ("use1-az6".into(), "subnet-2".into())].into(),
+        launch_template: Some((template.name.clone(), "1".into())),
+        ready: Ok(()),
+    };
+    fixture.cluster.apply(&ClusterAction::SetClassStatus { class: "us".into(), status: said.clone() }).await.unwrap();
+    let class = || fixture.cluster.view()?.classes.remove(&"us".into()).filter(|c| c.zones == said.zones);
+    let class = fixture.eventually("the class's zones", class).await;
+    assert_eq!((class.launch_template, class.problem), (Some((template.name, "1".into())), None));
+    said.zones.remove(&"use1-az6".into());
+    said.ready = Err(("UnknownSubnet".into(), "subnet-2 is unknown".into()));
+    fixture.cluster.apply(&ClusterAction::SetClassStatus { class: "us".into(), status: said.clone() }).await.unwrap();
+    let class = || fixture.cluster.view()?.classes.remove(&"us".into()).filter(|c| c.zones == said.zones);
+    let class = fixture.eventually("a zone less", class).await;
+    assert_eq!(class.problem.unwrap(), "UnknownSubnet: subnet-2 is unknown");
+
+    // Deleted while it has a claim: it stays, and says so; it goes with its last claim.
+    pools.delete("gpu", &DeleteParams::default()).await.unwrap();
+    let deleting = || fixture.cluster.view()?.pools.remove(&"gpu".into()).filter(|p| p.deleting);
+    fixture.eventually("the pool is being deleted", deleting).await;
+    let last = status(0, Err(("Deleting".into(), "the pool is being deleted".into())));
+    fixture.cluster.apply(&ClusterAction::SetPoolStatus { pool: "gpu".into(), status: last }).await.unwrap();
+    let gone = || (!fixture.cluster.view()?.pools.contains_key(&"gpu".into())).then_some(());
+    fixture.eventually("the pool is gone", gone).await;
+}
+
+pub async fn one_broken_object_does_not_hide_the_others(fixture: &Fixture) {
+    let spec = |reason: &str, decision_id: &str| {
+        json!({ "nodePool": "gpu", "nodeClass": "us", "region": "us-east-1", "zone": "use1-az4", "instanceType": "g6.xlarge",
+            "capacityType": "spot", "pricePerHour": "0.3020", "gpus": 1, "decisionId": decision_id, "reason": reason, "attempt": 1,
+            "launch": { "launchTemplate": "t", "launchTemplateVersion": "1", "subnet": "subnet-1" } })
+    };
+    let good = decision("good").to_string();
+    for (name, reason, id) in
+        [("broken-a", "no-such-reason", good.as_str()), ("broken-b", "empty", "no-uuid"), ("broken-z", "empty", &good)]
+    {
+        let manifest =
+            json!({ "apiVersion": "lowtide.dev/v1", "kind": "GpuNodeClaim", "metadata": { "name": name }, "spec": spec(reason, id) });
+        let path = std::env::temp_dir().join(format!("lowtide-kube-adapter-{}-{name}.json", std::process::id()));
+        std::fs::write(&path, manifest.to_string()).unwrap();
+        fixture.plane.kubectl(&["create", "-f", path.to_str().unwrap()]).unwrap();
+        std::fs::remove_file(path).unwrap();
+    }
+    let found = || fixture.cluster.view()?.claims.remove(&"broken-z".into());
+    fixture.eventually("the good claim, made after the broken ones", found).await;
+    let view = fixture.cluster.view().unwrap();
+    assert!(view.claims.keys().all(|name| !["broken-a", "broken-b"].contains(&name.as_str())));
+}

@@ -1,0 +1,128 @@
+//! Events, the outbox, leadership, and lifting every gate.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event as ApiEvent;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
+use lowtide::cli::release_pods::release;
+use lowtide::core::action::{ClusterAction, Event, EventKind, EventSubject};
+use lowtide::core::money::MicroUsdPerHour;
+use lowtide::core::record::{HourPriced, LedgerRecord};
+use lowtide::core::time::Timestamp;
+use lowtide::engine::ports::Cluster;
+use lowtide::kube::api::GpuDecision;
+use lowtide::kube::lease::{Candidacy, LeaseSettings};
+use serde_json::json;
+
+use crate::fixture::{Fixture, WallClock, annotations, claim_spec, pod_spec};
+
+pub async fn an_event_is_told_once(fixture: &Fixture) {
+    fixture.namespace("events").await;
+    let pod = json!({ "metadata": { "name": "told", "annotations": annotations() }, "spec": pod_spec(json!({})) });
+    fixture.make::<Pod>("events", pod).await;
+    let told = fixture.pod("events", "the pod", |_| true).await;
+    fixture.cluster.apply(&ClusterAction::CreateClaim { name: "told".into(), spec: Box::new(claim_spec(vec![])) }).await.unwrap();
+    fixture.eventually("the claim", || fixture.cluster.view()?.claims.remove(&"told".into())).await;
+    let about = |subject, note: String| ClusterAction::Emit(Event { subject, kind: EventKind::Warning, reason: "NoOffer", note });
+    let long = "too dear ".repeat(300);
+    for _ in 0..2 {
+        fixture.cluster.apply(&about(EventSubject::Pod(told.identity.clone()), long.clone())).await.unwrap();
+        fixture.cluster.apply(&about(EventSubject::Claim("told".into()), "no capacity".into())).await.unwrap();
+    }
+    let api: Api<ApiEvent> = Api::namespaced(fixture.admin.clone(), "events");
+    let events = api.list(&ListParams::default()).await.unwrap().items;
+    let ours: Vec<&ApiEvent> = events.iter().filter(|e| e.reason.as_deref() == Some("NoOffer")).collect();
+    assert_eq!(ours.len(), 1, "{ours:?}");
+    assert_eq!(ours[0].note.as_ref().unwrap().len(), 1024);
+    assert_eq!(ours[0].reporting_controller.as_deref(), Some("lowtide.dev/operator"));
+    // People find it where they look.
+    let described = fixture.plane.kubectl(&["describe", "pod", "told", "-n", "events"]).unwrap();
+    assert!(described.contains("NoOffer") && described.contains("too dear"), "{described}");
+    let described = fixture.plane.kubectl(&["describe", "gpunodeclaim", "told"]).unwrap();
+    assert!(described.contains("no capacity"), "{described}");
+    fixture.cluster.apply(&ClusterAction::RemoveClaim { claim: "told".into() }).await.unwrap();
+}
+
+fn record(hour: u32) -> LedgerRecord {
+    LedgerRecord::HourPriced(HourPriced {
+        claim_uid: "uid-1".into(),
+        hour,
+        from: Timestamp(1_784_555_070_000 + i64::from(hour) * 3_600_000),
+        price_per_hour: MicroUsdPerHour(302_000),
+        on_demand_per_hour: None,
+    })
+}
+
+pub async fn the_outbox_gives_back_what_was_recorded_oldest_first(fixture: &Fixture) {
+    let records: Vec<LedgerRecord> = (0..40).rev().map(record).collect();
+    fixture.cluster.record(&records).await.unwrap();
+    fixture.cluster.record(&records[..3]).await.expect("recording again is harmless");
+    // One that cannot be read holds up none of the others.
+    let api: Api<GpuDecision> = Api::all(fixture.admin.clone());
+    let broken = json!({ "spec": { "record": { "record": "of-another-time" } } });
+    api.patch(&record(39).id().to_string(), &PatchParams::default(), &Patch::Merge(broken)).await.unwrap();
+    let first = fixture.cluster.outbox(5).await.unwrap();
+    assert_eq!(first, (0..5).map(record).collect::<Vec<_>>());
+    assert_eq!(fixture.cluster.outbox(100).await.unwrap(), (0..39).map(record).collect::<Vec<_>>());
+    let ids: Vec<uuid::Uuid> = records.iter().map(LedgerRecord::id).collect();
+    fixture.cluster.forget(&ids).await.unwrap();
+    fixture.cluster.forget(&ids[..2]).await.expect("forgetting again is harmless");
+    assert_eq!(fixture.cluster.outbox(100).await.unwrap(), []);
+}
+
+pub async fn leadership_passes_on_when_it_is_released_or_has_run_out(fixture: &Fixture) {
+    let stand = |identity: &str| {
+        let settings = LeaseSettings { namespace: "lowtide-system".into(), name: "test".into(), identity: identity.into() };
+        Candidacy::start(fixture.operator.clone(), settings, Arc::new(WallClock))
+    };
+    let holder = async || {
+        let api: Api<Lease> = Api::namespaced(fixture.admin.clone(), "lowtide-system");
+        api.get("test").await.unwrap().spec.unwrap()
+    };
+    let (first, second) = (stand("a"), stand("b"));
+    let (a, b) = (first.leading(), second.leading());
+    fixture.eventually("a leader", || (*a.borrow() || *b.borrow()).then_some(())).await;
+    for _ in 0..20 {
+        assert!(!(*a.borrow() && *b.borrow()), "two lead");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (leader, other, follower) = if *a.borrow() { (first, second, b) } else { (second, first, a) };
+    // Released, it passes on at the next look, not when it has run out.
+    let begun = Instant::now();
+    leader.release().await;
+    fixture.eventually("the other leads", || follower.borrow().then_some(())).await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "took {:?}", begun.elapsed());
+    assert_eq!(holder().await.lease_transitions, Some(1));
+
+    // A leader that dies is waited for, as long as its Lease holds.
+    let begun = Instant::now();
+    drop(other);
+    let third = stand("c");
+    let c = third.leading();
+    fixture.eventually("the third leads", || c.borrow().then_some(())).await;
+    assert!(begun.elapsed() >= Duration::from_secs(13), "took only {:?}", begun.elapsed());
+    assert_eq!(holder().await.holder_identity.as_deref(), Some("c"));
+    third.release().await;
+}
+
+pub async fn every_gate_of_ours_is_lifted_and_no_other(fixture: &Fixture) {
+    fixture.namespace("release").await;
+    let gates = |name: &str, gates: serde_json::Value| json!({ "metadata": { "name": name, "annotations": annotations() }, "spec": pod_spec(json!({ "schedulingGates": gates })) });
+    fixture.make::<Pod>("release", gates("ours", json!([]))).await;
+    fixture.make::<Pod>("release", gates("both", json!([{ "name": "example.com/queue" }]))).await;
+    let held = release(&fixture.operator, true).await.unwrap();
+    assert!(held.pods.contains(&"release/ours".to_owned()) && held.pods.contains(&"release/both".to_owned()), "{held:?}");
+    let released = release(&fixture.operator, false).await.unwrap();
+    assert_eq!(released.failed, Vec::<String>::new());
+    assert!(released.pods.contains(&"release/ours".to_owned()), "{released:?}");
+    let api: Api<Pod> = Api::namespaced(fixture.admin.clone(), "release");
+    for (name, left) in [("ours", vec![]), ("both", vec!["example.com/queue".to_owned()])] {
+        let found = api.get(name).await.unwrap().spec.unwrap().scheduling_gates.unwrap_or_default();
+        assert_eq!(found.into_iter().map(|g| g.name).collect::<Vec<_>>(), left);
+    }
+    assert_eq!(release(&fixture.operator, false).await.unwrap().pods, Vec::<String>::new());
+}

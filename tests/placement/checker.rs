@@ -1,0 +1,213 @@
+//! An independent check of a placement: it reads the request and the answer, and shares no code with the planner.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lowtide::core::catalog::Resources;
+use lowtide::core::market::{CapacityPool, CapacityType};
+use lowtide::core::need::{CapacityPreference, Need};
+use lowtide::core::placement::{Demand, Placement, PlacementRequest, PoolPolicy, Sharing, Target};
+
+fn glob(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((head, rest)) => text.strip_prefix(head).is_some_and(|tail| (0..=tail.len()).any(|at| glob(rest, &tail[at..]))),
+    }
+}
+
+fn any(patterns: &[String], text: &str) -> bool {
+    patterns.is_empty() || patterns.iter().any(|p| glob(p, text))
+}
+
+/// Every rule that `placement` breaks, in words; empty when it is sound.
+pub fn faults(request: &PlacementRequest, placement: &Placement) -> Vec<String> {
+    let mut faults = Vec::new();
+    each_pod_once(request, placement, &mut faults);
+    for (index, machine) in placement.machines.iter().enumerate() {
+        let Some(policy) = request.pools.iter().find(|p| p.name == machine.node_pool) else {
+            faults.push(format!("machine {index} belongs to no pool"));
+            continue;
+        };
+        let pods: Vec<&Demand> =
+            placement.assignments.iter().filter(|a| a.target == Target::NewMachine(index)).map(|a| &request.demands[a.demand]).collect();
+        let named: BTreeSet<&str> = machine.demands.iter().map(|d| request.demands[*d].key.as_str()).collect();
+        if named != pods.iter().map(|d| d.key.as_str()).collect() || pods.is_empty() {
+            faults.push(format!("machine {index} names other pods than are assigned to it, or none"));
+        }
+        machine_faults(request, policy, &machine.pool, machine.price_per_hour.0, &pods, &mut faults);
+    }
+    rooms(request, placement, &mut faults);
+    limits(request, placement, &mut faults);
+    owners(request, placement, &mut faults);
+    let total: i64 = placement.machines.iter().map(|m| m.price_per_hour.0).sum();
+    if total != placement.price_per_hour.0 || placement.lower_bound_per_hour.0 > total {
+        faults.push(format!("prices {total}, said {:?}, bound {:?}", placement.price_per_hour, placement.lower_bound_per_hour));
+    }
+    faults
+}
+
+fn each_pod_once(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<String>) {
+    let mut seen = BTreeMap::new();
+    for index in placement.assignments.iter().map(|a| a.demand).chain(placement.unplaced.iter().map(|u| u.demand)) {
+        *seen.entry(index).or_insert(0) += 1;
+    }
+    if seen.len() != request.demands.len() || seen.values().any(|n| *n != 1) {
+        faults.push("not every pod is placed or refused exactly once".to_owned());
+    }
+    for unplaced in &placement.unplaced {
+        if unplaced.judgement.chosen.is_some() && request.demands[unplaced.demand].gang.is_none() {
+            faults.push(format!("{} is refused although an offer was free for it", unplaced.key));
+        }
+    }
+}
+
+fn need_faults(request: &PlacementRequest, need: &Need, pool: &CapacityPool) -> Vec<&'static str> {
+    let machine = &request.catalog.types[&pool.instance_type];
+    let checks = [
+        (any(&need.regions, pool.region.as_str()), "region"),
+        (need.zones.is_empty() || need.zones.contains(&pool.zone), "zone"),
+        (need.gpu_models.is_empty() || need.gpu_models.contains(&machine.gpu_model), "model"),
+        (need.architecture.is_none_or(|a| a == machine.architecture), "architecture"),
+        (need.capacity != CapacityPreference::SpotOnly || pool.capacity_type == CapacityType::Spot, "spot only"),
+        (need.capacity != CapacityPreference::OnDemand || pool.capacity_type != CapacityType::Spot, "never spot"),
+    ];
+    checks.into_iter().filter(|(ok, _)| !ok).map(|(_, what)| what).collect()
+}
+
+fn machine_faults(
+    request: &PlacementRequest,
+    policy: &PoolPolicy,
+    pool: &CapacityPool,
+    price: i64,
+    pods: &[&Demand],
+    faults: &mut Vec<String>,
+) {
+    let Some(offer) = request.market.offers.get(pool) else {
+        faults.push(format!("{pool} is not on the market"));
+        return;
+    };
+    let machine = &request.catalog.types[&pool.instance_type];
+    let whole = machine.allocatable();
+    let (per_gpu, most) = match policy.sharing {
+        Sharing::Exclusive => (1, i64::MAX),
+        Sharing::TimeSlicing { replicas } | Sharing::Mps { replicas } | Sharing::Mig { replicas } => (replicas, 1),
+    };
+    let memory = if per_gpu == 1 { machine.gpu_memory.0 } else { machine.gpu_memory.0 / per_gpu - request.settings.context_reserve.0 };
+    let mut left = [whole.gpus * per_gpu, whole.cpu.0 - policy.daemonsets.cpu.0, whole.memory.0 - policy.daemonsets.memory.0];
+    for pod in pods {
+        let need = &pod.need;
+        left = [left[0] - need.gpus, left[1] - need.cpu.0, left[2] - need.memory.0];
+        for what in need_faults(request, need, pool) {
+            faults.push(format!("{} breaks its {what} on {pool}", pod.key));
+        }
+        if need.gpu_memory.0 > memory || need.gpus > most {
+            faults.push(format!("{} does not fit the GPUs of {pool}", pod.key));
+        }
+        if need.max_price_per_gpu_hour.is_some_and(|cap| price > cap.0 * machine.gpus) {
+            faults.push(format!("{} is above its owner's cap on {pool}", pod.key));
+        }
+        if !pod.pools.is_empty() && !pod.pools.contains(&policy.name) {
+            faults.push(format!("{} may not use the pool {}", pod.key, policy.name));
+        }
+    }
+    let pool_ok = any(&policy.regions, pool.region.as_str())
+        && policy.zones_with_class.contains(&pool.zone)
+        && (policy.models.is_empty() || policy.models.contains(&machine.gpu_model))
+        && any(&policy.instance_types, pool.instance_type.as_str())
+        && (policy.capacity_types.is_empty() || policy.capacity_types.contains(&pool.capacity_type))
+        && policy.max_price_per_gpu_hour.is_none_or(|cap| price <= cap.0 * machine.gpus)
+        && request.market.cool_downs.get(pool).is_none_or(|c| c.until <= request.now);
+    if left.iter().any(|l| *l < 0) || !pool_ok || offer.price_per_hour.0 != price {
+        faults.push(format!("{pool}: left {left:?}, pool allows {pool_ok}, price {price}"));
+    }
+}
+
+fn rooms(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<String>) {
+    for room in request.room {
+        let mut used = Resources::default();
+        for assignment in placement.assignments.iter().filter(|a| a.target == Target::ExistingRoom(room.claim.clone())) {
+            let need = &request.demands[assignment.demand].need;
+            used.gpus += need.gpus;
+            used.cpu.0 += need.cpu.0;
+            used.memory.0 += need.memory.0;
+            if !need_faults(request, need, &room.pool).is_empty() || need.gpu_memory > room.gpu_memory {
+                faults.push(format!("{} may not be in the room of {}", assignment.key, room.claim));
+            }
+        }
+        if used.gpus > room.free.gpus || used.cpu > room.free.cpu || used.memory > room.free.memory {
+            faults.push(format!("the room of {} is overfull", room.claim));
+        }
+    }
+}
+
+fn limits(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<String>) {
+    for policy in request.pools {
+        let mine: Vec<_> = placement.machines.iter().filter(|m| m.node_pool == policy.name).collect();
+        let gpus: i64 = mine.iter().map(|m| request.catalog.types[&m.pool.instance_type].gpus).sum();
+        let hours = request.settings.commitment.map(|c| c.0 / 3_600_000);
+        let spend: Option<i64> = hours.map(|h| mine.iter().map(|m| m.price_per_hour.0 * h).sum());
+        let over = |limit: Option<i64>, have: i64| limit.is_some_and(|l| have > l);
+        let nodes = mine.len() as i64;
+        if over(policy.limits_left.gpus, gpus) || over(policy.limits_left.nodes, nodes) || over(policy.limits_left.launches, nodes) {
+            faults.push(format!("{}: {nodes} nodes and {gpus} GPUs break its limits", policy.name));
+        }
+        if let (Some(budget), Some(spend)) = (policy.budget_left, spend)
+            && spend > budget.0
+        {
+            faults.push(format!("{}: {spend} is above its budget {budget}", policy.name));
+        }
+    }
+}
+
+fn place_of<'a>(request: &'a PlacementRequest, placement: &'a Placement, target: &Target) -> &'a CapacityPool {
+    match target {
+        Target::NewMachine(index) => &placement.machines[*index].pool,
+        Target::ExistingRoom(claim) => &request.room.iter().find(|r| r.claim == *claim).expect("a room that exists").pool,
+    }
+}
+
+fn owners(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<String>) {
+    let mut gangs: BTreeMap<&str, (i64, i64, BTreeSet<&str>)> = BTreeMap::new();
+    for demand in request.demands {
+        if let Some(gang) = &demand.gang {
+            gangs.entry(&gang.name).or_default().0 += 1;
+        }
+    }
+    let mut zones: BTreeMap<&str, BTreeMap<&str, i64>> = BTreeMap::new();
+    let mut shares: BTreeMap<&str, BTreeMap<(&str, &str, CapacityType), i64>> = BTreeMap::new();
+    for assignment in &placement.assignments {
+        let demand = &request.demands[assignment.demand];
+        let at = place_of(request, placement, &assignment.target);
+        if let Some(gang) = &demand.gang {
+            let entry = gangs.entry(&gang.name).or_default();
+            entry.1 += 1;
+            entry.2.insert(at.zone.as_str());
+        }
+        if let Some(owner) = &demand.owner {
+            let family = at.instance_type.as_str().split('.').next().unwrap();
+            *zones.entry(&owner.owner).or_default().entry(at.zone.as_str()).or_default() += 1;
+            *shares.entry(&owner.owner).or_default().entry((at.zone.as_str(), family, at.capacity_type)).or_default() += 1;
+        }
+    }
+    for (gang, (members, placed, zones)) in gangs {
+        if placed != 0 && (placed != members || zones.len() != 1) {
+            faults.push(format!("gang {gang}: {placed} of {members} in {} zones", zones.len()));
+        }
+    }
+    for demand in request.demands {
+        let Some(owner) = &demand.owner else { continue };
+        let total = request.demands.iter().filter(|d| d.owner.as_ref().is_some_and(|o| o.owner == owner.owner)).count() as i64;
+        if let (Some(skew), Some(by_zone)) = (owner.zone_max_skew, zones.get(owner.owner.as_str())) {
+            let most = by_zone.values().max().copied().unwrap_or(0);
+            let least = by_zone.values().min().copied().unwrap_or(0);
+            if most - least > skew {
+                faults.push(format!("{}: skew {} over zones", owner.owner, most - least));
+            }
+        }
+        if let (Some(share), Some(by_pool)) = (owner.max_share_per_mille, shares.get(owner.owner.as_str())) {
+            let most = by_pool.values().max().copied().unwrap_or(0);
+            if most > (total * share / 1_000).max(1) {
+                faults.push(format!("{}: {most} of {total} in one correlated pool", owner.owner));
+            }
+        }
+    }
+}

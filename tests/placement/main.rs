@@ -1,0 +1,323 @@
+//! Placements checked by an independent checker: drawn requests, and cases small enough to solve by hand.
+
+mod checker;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lowtide::core::catalog::{Catalog, Mebibytes, Millicores, Resources};
+use lowtide::core::decision::Refusal;
+use lowtide::core::ids::{ClaimName, Region};
+use lowtide::core::market::{CapacityPool, CapacityType, Market, Offer, PriceSource};
+use lowtide::core::money::{MicroUsd, MicroUsdPerHour};
+use lowtide::core::need::{CapacityPreference, Need, WorkloadKind};
+use lowtide::core::placement::{
+    Demand, Gang, OwnerRule, Placement, PlacementRequest, PoolLimits, PoolPolicy, Room, Settings, Sharing, Target, counterfactuals, judge,
+    place,
+};
+use lowtide::core::time::{Millis, Timestamp};
+use proptest::prelude::*;
+
+const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+fn offer(region: &str, zone: &str, instance_type: &str, capacity_type: CapacityType, micros: i64) -> Offer {
+    let pool = CapacityPool { region: region.into(), zone: zone.into(), instance_type: instance_type.into(), capacity_type };
+    Offer { pool, price_per_hour: MicroUsdPerHour(micros), observed_at: NOW, source: PriceSource::File, interruptions_per_1000h: 0 }
+}
+
+fn market(offers: impl IntoIterator<Item = Offer>) -> Market {
+    Market { offers: offers.into_iter().map(|o| (o.pool.clone(), o)).collect(), cool_downs: BTreeMap::new() }
+}
+
+fn need(gpus: i64, gpu_gib: i64, cpu: i64, gib: i64) -> Need {
+    Need {
+        kind: WorkloadKind::Inference,
+        gpus,
+        gpu_memory: Mebibytes(gpu_gib * 1_024),
+        gpu_models: Vec::new(),
+        cpu: Millicores(cpu),
+        memory: Mebibytes(gib * 1_024),
+        architecture: None,
+        regions: Vec::new(),
+        zones: Vec::new(),
+        instance_types: Vec::new(),
+        capacity: CapacityPreference::SpotFirst,
+        max_price_per_gpu_hour: None,
+        data_gib: 0,
+        data_region: None,
+    }
+}
+
+fn pods(name: &str, count: usize, need: &Need) -> Vec<Demand> {
+    let pod = |i| Demand { key: format!("ns/{name}-{i:03}"), need: need.clone(), pools: BTreeSet::new(), owner: None, gang: None };
+    (0..count).map(pod).collect()
+}
+
+fn settings() -> Settings {
+    Settings { commitment: Some(Millis::from_hours(744)), ..Settings::default() }
+}
+
+fn open_pool(market: &Market) -> PoolPolicy {
+    PoolPolicy::open("pool", market.offers.keys().map(|p| p.zone.clone()).collect())
+}
+
+/// Places and checks.
+fn placed(market: &Market, demands: &[Demand], room: &[Room], pools: &[PoolPolicy], settings: &Settings) -> Placement {
+    let catalog = Catalog::snapshot();
+    let request = PlacementRequest { catalog: &catalog, market, demands, room, pools, now: NOW, settings };
+    let placement = place(&request);
+    assert_eq!(checker::faults(&request, &placement), Vec::<String>::new());
+    placement
+}
+
+fn simple(market: &Market, demands: &[Demand]) -> Placement {
+    placed(market, demands, &[], &[open_pool(market)], &settings())
+}
+
+#[test]
+fn two_small_machines_beat_one_large_one_and_the_reverse() {
+    // Karpenter core #1149: two 1-GPU pods got a g5.12xlarge.
+    let offers = |large| {
+        market([
+            offer("us-east-1", "use1-az1", "g5.xlarge", CapacityType::OnDemand, 1_006_000),
+            offer("us-east-1", "use1-az1", "g5.12xlarge", CapacityType::OnDemand, large),
+        ])
+    };
+    let demands = pods("a", 2, &need(1, 20, 2_000, 8));
+    let small = simple(&offers(5_672_000), &demands);
+    assert_eq!((small.machines.len(), small.price_per_hour), (2, MicroUsdPerHour(2_012_000)));
+    let large = simple(&offers(1_900_000), &demands);
+    assert_eq!((large.machines.len(), large.price_per_hour), (1, MicroUsdPerHour(1_900_000)));
+}
+
+#[test]
+fn different_needs_share_a_machine_when_that_is_cheaper() {
+    let market = market([
+        offer("us-east-1", "use1-az1", "g6.12xlarge", CapacityType::Spot, 1_000_000),
+        offer("us-east-1", "use1-az1", "g6.2xlarge", CapacityType::Spot, 400_000),
+    ]);
+    let mut demands = pods("a", 2, &need(1, 20, 2_000, 8));
+    demands.extend(pods("b", 2, &need(1, 8, 4_000, 16)));
+    let placement = simple(&market, &demands);
+    assert_eq!((placement.machines.len(), placement.price_per_hour), (1, MicroUsdPerHour(1_000_000)));
+    assert_eq!(placement.lower_bound_per_hour, MicroUsdPerHour(1_000_000));
+}
+
+#[test]
+fn free_room_is_used_first_by_those_that_would_cost_most() {
+    let market = market([
+        offer("us-east-1", "use1-az1", "g6.xlarge", CapacityType::Spot, 300_000),
+        offer("us-east-1", "use1-az1", "g6e.xlarge", CapacityType::Spot, 900_000),
+    ]);
+    let mut demands = pods("a-small", 1, &need(1, 8, 1_000, 4));
+    demands.extend(pods("b-large", 1, &need(1, 40, 1_000, 4)));
+    let pool = CapacityPool {
+        region: "us-east-1".into(),
+        zone: "use1-az1".into(),
+        instance_type: "g6e.xlarge".into(),
+        capacity_type: CapacityType::Spot,
+    };
+    let free = Resources { cpu: Millicores(3_000), memory: Mebibytes(20_000), gpus: 1 };
+    let room = Room { claim: ClaimName::from("c1"), pool, free, gpu_memory: Mebibytes(45_776), node_pool: "pool".into(), ready: true };
+    let placement = placed(&market, &demands, &[room], &[open_pool(&market)], &settings());
+    assert_eq!(placement.assignments[1].target, Target::ExistingRoom("c1".into()));
+    assert_eq!(placement.price_per_hour, MicroUsdPerHour(300_000));
+}
+
+#[test]
+fn sharing_packs_smaller_models_and_keeps_the_context_reserve() {
+    let market = market([offer("us-east-1", "use1-az1", "g6.xlarge", CapacityType::Spot, 300_000)]);
+    let mut pool = open_pool(&market);
+    pool.sharing = Sharing::Mps { replicas: 4 };
+    // 22888 / 4 - 500 = 5222 MiB for each of four.
+    let fits = placed(&market, &pods("a", 4, &need(1, 5, 500, 2)), &[], std::slice::from_ref(&pool), &settings());
+    assert_eq!((fits.machines.len(), fits.unplaced.len()), (1, 0));
+    let too_big = placed(&market, &pods("a", 1, &need(1, 6, 500, 2)), &[], std::slice::from_ref(&pool), &settings());
+    assert_eq!(too_big.unplaced[0].judgement.refused, BTreeMap::from([(Refusal::GpuMemory, 1)]));
+}
+
+#[test]
+fn budgets_limits_and_quotas_hold_and_are_named() {
+    let market = market([offer("us-east-1", "use1-az1", "g6.xlarge", CapacityType::Spot, 300_000)]);
+    let demands = pods("a", 5, &need(1, 8, 1_000, 4));
+    let mut pool = open_pool(&market);
+    // 0.30 x 744 h = $223.20 a machine: $500 pays for two.
+    pool.budget_left = Some(MicroUsd(500_000_000));
+    let budget = placed(&market, &demands, &[], std::slice::from_ref(&pool), &settings());
+    assert_eq!((budget.machines.len(), budget.unplaced.len()), (2, 3));
+    assert_eq!(budget.unplaced[0].judgement.refused, BTreeMap::from([(Refusal::Budget, 1)]));
+    pool.limits_left = PoolLimits { nodes: Some(1), ..PoolLimits::default() };
+    let limit = placed(&market, &demands, &[], std::slice::from_ref(&pool), &settings());
+    assert_eq!((limit.machines.len(), limit.unplaced[0].judgement.refused.clone()), (1, BTreeMap::from([(Refusal::PoolLimit, 1)])));
+    let quota = (Region::from("us-east-1"), lowtide::core::placement::QuotaFamily::GAndVt, CapacityType::Spot);
+    let bound = Settings { quota_vcpus_left: BTreeMap::from([(quota, 15)]), ..settings() };
+    let quota = placed(&market, &demands, &[], &[open_pool(&market)], &bound);
+    assert_eq!((quota.machines.len(), quota.unplaced[0].judgement.refused.clone()), (3, BTreeMap::from([(Refusal::Quota, 1)])));
+}
+
+#[test]
+fn gangs_stand_in_one_zone_or_not_at_all() {
+    let zones = ["use1-az1", "use1-az2"];
+    let market = market(zones.iter().map(|z| offer("us-east-1", z, "g6.xlarge", CapacityType::Spot, 300_000)));
+    let mut demands = pods("g", 3, &need(1, 8, 1_000, 4));
+    demands.iter_mut().for_each(|d| d.gang = Some(Gang { name: "ns/g".into(), zone: None }));
+    let whole = simple(&market, &demands);
+    assert_eq!(whole.machines.len(), 3);
+    let mut pool = open_pool(&market);
+    pool.limits_left.nodes = Some(2);
+    let none = placed(&market, &demands, &[], &[pool], &settings());
+    assert_eq!((none.machines.len(), none.unplaced.len()), (0, 3));
+}
+
+#[test]
+fn spreads_and_shares_hold_where_one_place_is_cheapest() {
+    let zones = ["use1-az1", "use1-az2", "use1-az4"];
+    let market = market(zones.iter().zip(1..).map(|(z, i)| offer("us-east-1", z, "g6.xlarge", CapacityType::Spot, 300_000 * i)));
+    let rule = |skew, share| OwnerRule { owner: "d".into(), zone_max_skew: skew, max_share_per_mille: share, standing: BTreeMap::new() };
+    let mut demands = pods("d", 6, &need(1, 8, 1_000, 4));
+    demands.iter_mut().for_each(|d| d.owner = Some(rule(Some(1), None)));
+    assert_eq!(simple(&market, &demands).price_per_hour, MicroUsdPerHour(2 * 300_000 * (1 + 2 + 3)));
+    demands.iter_mut().for_each(|d| d.owner = Some(rule(None, Some(500))));
+    assert_eq!(simple(&market, &demands).price_per_hour, MicroUsdPerHour(3 * 300_000 * (1 + 2)));
+    demands.iter_mut().for_each(|d| d.owner = Some(rule(None, Some(200))));
+    let tight = simple(&market, &demands);
+    assert_eq!((tight.machines.len(), tight.unplaced.len()), (3, 3));
+    assert_eq!(tight.unplaced[0].judgement.refused.keys().collect::<Vec<_>>(), [&Refusal::Diversity]);
+}
+
+#[test]
+fn egress_and_interruptions_are_part_of_the_cost() {
+    let near = offer("us-east-1", "use1-az1", "g6.xlarge", CapacityType::Spot, 350_000);
+    let far = offer("eu-south-2", "eus2-az1", "g6.xlarge", CapacityType::Spot, 100_000);
+    let market = market([near, far]);
+    let mut heavy = need(1, 8, 1_000, 4);
+    assert_eq!(simple(&market, &pods("a", 1, &heavy)).machines[0].pool.region, Region::from("eu-south-2"));
+    // 480 GiB at $0.02 over 24 h are $0.40/h.
+    (heavy.data_gib, heavy.data_region) = (480, Some("us-east-1".into()));
+    assert_eq!(simple(&market, &pods("a", 1, &heavy)).machines[0].pool.region, Region::from("us-east-1"));
+}
+
+#[test]
+fn every_offer_is_refused_for_one_reason_and_the_first_in_order() {
+    let mut market = market([
+        offer("us-east-1", "use1-az1", "g6.xlarge", CapacityType::Spot, 300_000),
+        offer("us-east-1", "use1-az1", "g6.xlarge", CapacityType::OnDemand, 804_800),
+        offer("us-east-1", "use1-az1", "g4dn.xlarge", CapacityType::Spot, 200_000),
+        offer("eu-south-2", "eus2-az1", "g4dn.xlarge", CapacityType::OnDemand, 500_000),
+        offer("us-east-1", "use1-az1", "g6e.xlarge", CapacityType::OnDemand, 1_861_000),
+    ]);
+    let stale = Offer {
+        source: PriceSource::SpotPriceHistory,
+        observed_at: Timestamp(0),
+        ..offer("us-east-1", "use1-az2", "g6.xlarge", CapacityType::Spot, 1)
+    };
+    market.offers.insert(stale.pool.clone(), stale);
+    let mut want = need(1, 20, 1_000, 4);
+    (want.regions, want.max_price_per_gpu_hour) = (vec!["us-*".into()], Some(MicroUsdPerHour(1_000_000)));
+    let (catalog, settings, pool) = (Catalog::snapshot(), settings(), open_pool(&market));
+    let request =
+        PlacementRequest { catalog: &catalog, market: &market, demands: &[], room: &[], pools: &[], now: NOW, settings: &settings };
+    let judgement = judge(&request, &want, &pool);
+    assert_eq!(judgement.chosen.as_ref().unwrap().price_per_hour, MicroUsdPerHour(300_000));
+    let expected = [Refusal::Region, Refusal::GpuMemory, Refusal::StalePrice, Refusal::OwnerPriceCap, Refusal::Dearer].map(|r| (r, 1));
+    assert_eq!(judgement.refused, BTreeMap::from(expected));
+    assert_eq!((judgement.best_refused.len(), judgement.offers_hash.len()), (5, 64));
+    let chosen = judgement.chosen.unwrap().pool;
+    let otherwise = counterfactuals(&catalog, &market, &want, &chosen, &"us-east-1".into());
+    assert_eq!(otherwise.b0_on_demand_same.unwrap().price_per_hour, MicroUsdPerHour(804_800));
+    assert_eq!(otherwise.b1_on_demand_home.unwrap().price_per_hour, MicroUsdPerHour(804_800));
+    assert_eq!(counterfactuals(&catalog, &market, &want, &chosen, &"sa-east-1".into()).b1_on_demand_home, None);
+}
+
+/// Types the drawn markets sell, with a plain price in micro-dollars.
+const SOLD: [(&str, i64); 9] = [
+    ("g4dn.xlarge", 526_000),
+    ("g4dn.12xlarge", 3_912_000),
+    ("g6.xlarge", 804_800),
+    ("g6.2xlarge", 977_600),
+    ("g6.12xlarge", 4_601_600),
+    ("g6.48xlarge", 13_350_400),
+    ("g6e.xlarge", 1_861_000),
+    ("g6e.12xlarge", 10_492_640),
+    ("p5.48xlarge", 55_040_000),
+];
+
+fn drawn_market() -> impl Strategy<Value = Market> {
+    prop::collection::vec((0..SOLD.len(), 0..3_usize, any::<bool>(), 100..1_000_i64), 4..30).prop_map(|rows| {
+        let row = |(kind, zone, spot, share): (usize, usize, bool, i64)| {
+            let (region, zone) = [("us-east-1", "use1-az1"), ("us-east-1", "use1-az2"), ("eu-south-2", "eus2-az1")][zone];
+            let capacity = if spot { CapacityType::Spot } else { CapacityType::OnDemand };
+            offer(region, zone, SOLD[kind].0, capacity, SOLD[kind].1 * share / 1_000)
+        };
+        market(rows.into_iter().map(row))
+    })
+}
+
+fn drawn_demands() -> impl Strategy<Value = Vec<Demand>> {
+    let group = (1..5_i64, 0..5_usize, 1..10_i64, 1..6_i64, 1..9_usize, 0..6_u8);
+    prop::collection::vec(group, 1..5).prop_map(|groups| {
+        let mut demands = Vec::new();
+        for (index, (gpus, memory, cpu, gib, count, rule)) in groups.into_iter().enumerate() {
+            let mut want = need(gpus, [2, 14, 20, 40, 70][memory], cpu * 900, gib * 6);
+            if rule == 4 {
+                want.max_price_per_gpu_hour = Some(MicroUsdPerHour(500_000));
+            }
+            if rule == 5 {
+                want.capacity = CapacityPreference::OnDemand;
+            }
+            let mut some = pods(&format!("w{index}"), count, &want);
+            let owner = OwnerRule {
+                owner: format!("w{index}"),
+                zone_max_skew: (rule == 1).then_some(1),
+                max_share_per_mille: (rule == 2).then_some(500),
+                standing: BTreeMap::new(),
+            };
+            for pod in &mut some {
+                pod.owner = (rule == 1 || rule == 2).then(|| owner.clone());
+                pod.gang = (rule == 3).then(|| Gang { name: format!("ns/w{index}"), zone: None });
+            }
+            demands.extend(some);
+        }
+        demands
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_drawn_placement_is_sound(market in drawn_market(), demands in drawn_demands(), nodes in prop::option::of(0..6_i64), budget in prop::option::of(0..20_000_i64)) {
+        let mut pool = open_pool(&market);
+        pool.limits_left.nodes = nodes;
+        pool.budget_left = budget.map(|dollars| MicroUsd(dollars * 1_000_000));
+        placed(&market, &demands, &[], &[pool], &settings());
+    }
+
+    #[test]
+    fn the_order_of_pods_changes_nothing(market in drawn_market(), demands in drawn_demands(), turn in 0..40_usize) {
+        let mut turned = demands.clone();
+        turned.reverse();
+        turned.rotate_left(turn % demands.len());
+        let (one, other) = (simple(&market, &demands), simple(&market, &turned));
+        let named = |p: &Placement, d: &[Demand]| -> Vec<(CapacityPool, Vec<String>)> {
+            p.machines.iter().map(|m| (m.pool.clone(), m.demands.iter().map(|i| d[*i].key.clone()).collect())).collect()
+        };
+        prop_assert_eq!(named(&one, &demands), named(&other, &turned));
+    }
+
+    #[test]
+    fn a_better_market_never_makes_the_plan_dearer(market in drawn_market(), demands in drawn_demands(), at in 0..30_usize, share in 100..1_000_i64) {
+        let plain: Vec<Demand> = demands.into_iter().map(|d| Demand { owner: None, gang: None, ..d }).collect();
+        let mut better = market.clone();
+        let index = at % market.offers.len();
+        for offer in better.offers.values_mut().skip(index).take(1) {
+            offer.price_per_hour = MicroUsdPerHour(offer.price_per_hour.0 * share / 1_000);
+        }
+        let extra = offer("us-east-1", "use1-az1", SOLD[at % SOLD.len()].0, CapacityType::Reserved, SOLD[at % SOLD.len()].1 * share / 1_000);
+        better.offers.insert(extra.pool.clone(), extra);
+        let (before, after) = (simple(&market, &plain), simple(&better, &plain));
+        prop_assert!(after.unplaced.len() <= before.unplaced.len());
+        if after.unplaced.len() == before.unplaced.len() {
+            prop_assert!(after.price_per_hour.0 * 1_000 <= before.price_per_hour.0 * 1_005, "{} after {}", after.price_per_hour, before.price_per_hour);
+        }
+    }
+}
