@@ -1,5 +1,6 @@
 //! `lowtide explain`: why a machine was bought or work moved, from the ledger alone.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -52,7 +53,8 @@ pub enum Subject {
 pub async fn run(args: ExplainArgs) -> ExitCode {
     match answer(args.subject).await {
         Ok(text) => {
-            println!("{text}");
+            // A reader that left early (`| head`) is no fault of ours.
+            let _ = writeln!(std::io::stdout(), "{text}");
             ExitCode::SUCCESS
         }
         Err(fault) => {

@@ -1,5 +1,6 @@
 //! `lowtide ledger`: make the ledger's schema and read its reports.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -29,10 +30,10 @@ pub struct ReportArgs {
     #[command(flatten)]
     database: DatabaseArgs,
     /// First UTC day, as 2026-07-01; default: 30 days ago.
-    #[arg(long)]
+    #[arg(long, value_parser = utc_day)]
     from: Option<String>,
     /// Day after the last; default: tomorrow.
-    #[arg(long)]
+    #[arg(long, value_parser = utc_day)]
     to: Option<String>,
     /// What to group by.
     #[arg(long, value_enum, default_value_t = By::Team)]
@@ -70,10 +71,10 @@ pub struct ExportArgs {
     #[arg(long, value_enum, default_value_t = View::Focus12)]
     view: View,
     /// First UTC day, as 2026-07-01; default: 30 days ago.
-    #[arg(long)]
+    #[arg(long, value_parser = utc_day)]
     from: Option<String>,
     /// Day after the last; default: tomorrow.
-    #[arg(long)]
+    #[arg(long, value_parser = utc_day)]
     to: Option<String>,
 }
 
@@ -102,7 +103,8 @@ pub enum LedgerCommand {
 pub async fn run(args: LedgerArgs) -> ExitCode {
     match answer(args.command).await {
         Ok(text) => {
-            println!("{text}");
+            // A reader that left early (`| head`) is no fault of ours.
+            let _ = writeln!(std::io::stdout(), "{text}");
             ExitCode::SUCCESS
         }
         Err(fault) => {
@@ -147,6 +149,12 @@ async fn answer(command: LedgerCommand) -> Result<String, Box<dyn std::error::Er
     }
 }
 
+/// Refuses what is no calendar day before Postgres has to.
+fn utc_day(text: &str) -> Result<String, String> {
+    let day: jiff::civil::Date = text.parse().map_err(|_| "expected a calendar day as 2026-07-01".to_owned())?;
+    Ok(day.to_string())
+}
+
 fn verified(outcome: &seal::Verification) -> Result<String, Box<dyn std::error::Error>> {
     let seal::Verification { seals, sealed_rows, unsealed_rows, last_root, findings } = outcome;
     if findings.is_empty() {
@@ -172,6 +180,19 @@ impl FormatArgs {
             report.to_csv()
         } else {
             report.to_text()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_that_is_none_is_refused_before_postgres_is_asked() {
+        assert_eq!(utc_day("2026-07-01").as_deref(), Ok("2026-07-01"));
+        for bad in ["2026-99-01", "2026-02-30", "yesterday", ""] {
+            assert!(utc_day(bad).is_err(), "{bad}");
         }
     }
 }
