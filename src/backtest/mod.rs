@@ -12,4 +12,5 @@ pub mod omniscient;
 pub mod ours;
 pub mod policies;
 pub mod run;
+pub mod serve;
 pub mod simulate;

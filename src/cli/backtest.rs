@@ -20,11 +20,17 @@ pub struct BacktestArgs {
     ratio: f64,
     #[arg(long)]
     v: bool,
+    #[arg(long)]
+    serve: bool,
+    #[arg(long)]
+    od: Option<f64>,
+    #[arg(long)]
+    spot: Option<f64>,
 }
 
 /// Runs it.
 pub fn run(args: BacktestArgs) -> ExitCode {
-    let options = LoadOptions { zones: args.zones, prefer: vec!["skynomad-v100/availability-csv"], ..LoadOptions::default() };
+    let options = LoadOptions { zones: args.zones, on_demand: args.od.and_then(crate::backtest::load::usd_per_hour), spot: args.spot.and_then(crate::backtest::load::usd_per_hour), prefer: vec!["skynomad-v100/availability-csv"], ..LoadOptions::default() };
     let loaded = match load(&args.traces, &options) {
         Ok(l) => l,
         Err(e) => {
@@ -34,6 +40,24 @@ pub fn run(args: BacktestArgs) -> ExitCode {
     };
     for n in &loaded.notes {
         eprintln!("{n}");
+    }
+    if args.serve {
+        use crate::backtest::serve::{policies::{SERVE, make}, simulate::{ServiceSpec, simulate, strict_bound}};
+        let spec = ServiceSpec { replicas: 3, extra: 1, cold_start: Millis(120_000), tick: Millis(30_000), window: Millis::from_hours(24) };
+        let m = &loaded.market;
+        let starts = disjoint(m.ticks(), (spec.window.0 / m.tick.0) as usize);
+        for (name, _) in SERVE {
+            let (mut c, mut o, mut r, mut t, mut p, mut od) = (0.0, 0.0, 0u32, 0u32, 0u32, 0u64);
+            for s in &starts {
+                let run = simulate(m, spec, *s, make(name, m.zones.len()).unwrap().as_mut());
+                assert_eq!(run.bill.total, run.bill.sum_of_rows(spec.tick));
+                c += run.bill.total.to_micro_usd().0 as f64 / 1e6; o += 3.0 * 24.0 * m.cheapest_on_demand().1.0 as f64 / 1e6; r += run.ready_ticks; t += run.ticks; p += run.preemptions; od += run.on_demand_ticks;
+            }
+            println!("{name:16} {:.4} avail {:.4} pre {p} od {od}", c / o, r as f64 / t as f64 * 100.0);
+        }
+        let b: f64 = starts.iter().map(|s| strict_bound(m, &spec, *s, 0.995)).sum::<f64>() / (starts.len() as f64 * 72.0 * m.cheapest_on_demand().1.0 as f64 / 1e6);
+        println!("bound {b:.4}");
+        return ExitCode::SUCCESS;
     }
     let work = 143_780_000;
     let job = BatchJob {
