@@ -388,8 +388,9 @@ fn finish(
     let on_demand =
         options.on_demand.or(raw.on_demand).or(known).ok_or_else(|| missing("no on-demand price; give one with --on-demand-price"))?;
     let ticks = raw.capacity.len();
-    let listed = || lists.get(&raw.zone).or_else(|| lists.get(&name)).cloned();
-    let spot = match raw.prices.or_else(listed).or(options.spot.map(|p| vec![p; ticks])) {
+    // A list beside the set belongs to it only when it has a price for every tick.
+    let listed = || lists.get(&raw.zone).or_else(|| lists.get(&name)).filter(|l| l.len() == ticks).cloned();
+    let spot = match raw.prices.or_else(|| options.spot.map(|p| vec![p; ticks])).or_else(listed) {
         Some(spot) => spot,
         None => return Err(missing("no spot prices; give one with --spot-price")),
     };

@@ -6,6 +6,7 @@ use super::omniscient::Omniscient;
 use super::ours::Lowtide;
 use super::policies::cant_be_late::{Greedy, NextLifetime, OnDemand, SpotOnly};
 use super::policies::cluster::KarpenterLike;
+use super::policies::skynomad::SkyNomad;
 use super::policies::skypilot::{Failover, Recovery};
 use super::policies::uniform::{MultiZone, Order, UniformProgress};
 use super::simulate::{BatchPolicy, BatchRun, simulate};
@@ -35,6 +36,7 @@ pub const BATCH: &[Known] = &[
     known("up-s", false, "Uniform Progress, SkyPilot's choice of zone"),
     known("up-a", false, "Uniform Progress, most available zone"),
     known("up-ap", false, "Uniform Progress, availability per price"),
+    known("skynomad", false, "SkyNomad's utility"),
     known("cheapest", false, "cheapest available zone, on-demand when time runs out"),
     known("next-region", false, "SkyPilot EAGER_NEXT_REGION as documented"),
     known("next-region-as-shipped", false, "SkyPilot EAGER_NEXT_REGION as shipped, prices 7 h old"),
@@ -55,6 +57,7 @@ pub fn make<'a>(name: &str, market: &'a Market, job: &BatchJob, start: usize) ->
         "up-s" => Box::new(MultiZone::new(Order::Failover, zones)),
         "up-a" => Box::new(MultiZone::new(Order::Availability, zones)),
         "up-ap" => Box::new(MultiZone::new(Order::AvailabilityPerPrice, zones)),
+        "skynomad" => Box::new(SkyNomad::new(zones)),
         "cheapest" => Box::new(Failover::new(Recovery::Cheapest)),
         "next-region" => Box::new(Failover::new(Recovery::NextRegion)),
         "next-region-as-shipped" => Box::new(Failover::new(Recovery::AsShipped)),

@@ -137,6 +137,7 @@ impl ServePolicy for Lowtide {
         let now = Timestamp(yard.now().0);
         for (z, memory) in self.memory.iter_mut().enumerate() {
             if yard.lost(z) > 0 {
+                memory.note_loss(now);
                 memory.observe(now, false);
             } else if yard.launched(z) > 0 {
                 memory.observe(now, true);
@@ -152,11 +153,11 @@ impl ServePolicy for Lowtide {
         };
         loop {
             let pools = pools(&self.memory, past, yard, &refused);
-            match next_launch(&service, &pools) {
+            match next_launch(&service, &pools, now) {
                 Some(z) if yard.launch(z) => {}
                 Some(z) => refused[z] = true,
                 None => {
-                    let (hold, release) = (on_demand_wanted(&service, &pools), next_release(&service, &pools));
+                    let (hold, release) = (on_demand_wanted(&service, &pools, now), next_release(&service, &pools, now));
                     yard.hold_on_demand(hold);
                     if let Some(z) = release {
                         yard.release(z);
