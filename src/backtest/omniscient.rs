@@ -209,7 +209,8 @@ pub fn strict_bound(market: &Market, job: &BatchJob, start: usize) -> f64 {
     let work = (job.work.0 / tick) as usize;
     let overhead = (job.changeover.0 / tick) as usize;
     let (machines, _) = machines(market, start, ticks, overhead);
-    let dearest = machines.iter().filter_map(|m| m.price.first()).fold(0.0_f64, |a, p| if p.is_finite() { a.max(f64::from(*p)) } else { a });
+    let dearest =
+        machines.iter().filter_map(|m| m.price.first()).fold(0.0_f64, |a, p| if p.is_finite() { a.max(f64::from(*p)) } else { a });
     // The dual is concave in the multiplier; its slope is the work still missing.
     let (mut low, mut high) = (0.0_f64, (dearest + 1e-9) * (2 + overhead) as f64);
     let mut best = 0.0_f64;
@@ -238,7 +239,9 @@ fn relaxed(machines: &[Machine], ticks: usize, overhead: usize, price: f64, ring
                 continue;
             }
             let (v, w) = if overhead > 0 {
-                if t + overhead >= ticks { continue }
+                if t + overhead >= ticks {
+                    continue;
+                }
                 ring[landed + 1 + m]
             } else {
                 let (v, w) = ring[next + 1 + m];

@@ -86,7 +86,7 @@ impl BatchPolicy for SkyNomad {
         let value = usd(past.on_demand(cheapest).0) * (rest / left.max(1e-6)) / pace;
         self.ranked.clear();
         let egress = |z: usize| s.home.map_or(0.0, |h| usd(past.egress(h, z).0 * s.job.checkpoint_gib));
-        let mut held = 0.0;
+        let mut held = 0.0_f64;
         for z in 0..past.zones() {
             let life = self.life(z, t, left).max(1e-3);
             let spot_here = s.running == Running::Spot(z);
@@ -94,7 +94,8 @@ impl BatchPolicy for SkyNomad {
             let moving = if spot_here { 0.0 } else { egress(z) / life };
             let spot = value * useful - usd(past.price(z).0) - moving;
             let od_here = s.running == Running::OnDemand(z);
-            let on_demand = value - usd(past.on_demand(z).0) - if od_here { 0.0 } else { egress(z) / rest.max(1e-3) + value * d / rest.max(1e-3) };
+            let on_demand =
+                value - usd(past.on_demand(z).0) - if od_here { 0.0 } else { egress(z) / rest.max(1e-3) + value * d / rest.max(1e-3) };
             for (worth, act, here) in [(spot, Try::Spot(z), spot_here), (on_demand, Try::OnDemand(z), od_here)] {
                 if here { held = worth } else { self.ranked.push((worth, act)) }
             }
@@ -102,7 +103,8 @@ impl BatchPolicy for SkyNomad {
         let margin = if s.running == Running::Idle { 0.0 } else { 0.5 + 0.05 * value };
         self.ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
         wish.extend(self.ranked.iter().filter(|(worth, _)| *worth > held + margin && *worth > 0.0).map(|(_, act)| *act));
-        wish.push(if held < 0.0 { Try::Idle } else { Try::Keep });
+        // As in the artifact, what runs is not stopped for being worth less than nothing.
+        wish.push(Try::Keep);
     }
     fn saw(&mut self, past: &Past<'_>, zone: usize, up: bool) {
         self.note(past, zone, up);

@@ -145,12 +145,8 @@ impl ServePolicy for Lowtide {
         }
         let mut refused = vec![false; yard.zones()];
         let cheapest = (0..yard.zones()).map(|z| past.on_demand(z)).min().unwrap_or_default();
-        let service = Service {
-            replicas: yard.spec().replicas,
-            spares: yard.spec().extra,
-            on_demand: yard.on_demand(),
-            on_demand_price: cheapest,
-        };
+        let service =
+            Service { replicas: yard.spec().replicas, spares: yard.spec().extra, on_demand: yard.on_demand(), on_demand_price: cheapest };
         loop {
             let pools = pools(&self.memory, past, yard, &refused);
             match next_launch(&service, &pools, now) {

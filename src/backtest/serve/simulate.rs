@@ -199,8 +199,11 @@ pub fn strict_bound(market: &Market, spec: &ServiceSpec, start: usize, target: f
         if at >= market.ticks() {
             break;
         }
-        let mut prices: Vec<i64> =
-            market.zones.iter().flat_map(|z| std::iter::repeat_n(z.spot[at].0.min(od), usize::from(z.capacity[at]).min(spec.replicas as usize))).collect();
+        let mut prices: Vec<i64> = market
+            .zones
+            .iter()
+            .flat_map(|z| std::iter::repeat_n(z.spot[at].0.min(od), usize::from(z.capacity[at]).min(spec.replicas as usize)))
+            .collect();
         prices.resize(prices.len() + spec.replicas as usize, od);
         prices.sort_unstable();
         costs.push(prices.iter().take(spec.replicas as usize).sum::<i64>() as f64 / 1e6 * hours);

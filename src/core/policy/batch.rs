@@ -190,13 +190,7 @@ mod tests {
     const H: i64 = 3_600_000;
 
     fn job(remaining: i64, deadline: i64, holding: Holding) -> Job {
-        Job {
-            remaining: Millis(remaining),
-            deadline: Timestamp(deadline),
-            changeover: Millis(H / 5),
-            changeover_left: Millis(0),
-            holding,
-        }
+        Job { remaining: Millis(remaining), deadline: Timestamp(deadline), changeover: Millis(H / 5), changeover_left: Millis(0), holding }
     }
     fn steps(job: &Job, prices: &[i64], memory: &PoolMemory, egress: i64) -> Vec<Step> {
         let pool = |p: &i64| SpotPool { price: MicroUsdPerHour(*p), egress: MicroUsd(egress), memory };

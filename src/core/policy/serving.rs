@@ -62,7 +62,8 @@ pub fn next_launch(service: &Service, pools: &[ServingPool<'_>], now: Timestamp)
     if sum(pools, now, |p| p.launched) >= service.replicas + service.spares {
         return None;
     }
-    let open = || pools.iter().enumerate().filter(|(_, p)| !p.refused && p.price < service.on_demand_price && !(p.suspect(now) && p.launched > 0));
+    let open =
+        || pools.iter().enumerate().filter(|(_, p)| !p.refused && p.price < service.on_demand_price && !(p.suspect(now) && p.launched > 0));
     let cheapest = open().map(|(_, p)| p.price).min()?;
     let dear = |p: &ServingPool<'_>| p.price.0 * 1_000 > cheapest.0 * DEAR;
     open().min_by_key(|(i, p)| (p.suspect(now), dear(p), p.launched, p.price, *i)).map(|(i, _)| i)
