@@ -8,7 +8,7 @@
 //! 3. *On-demand only for what spot cannot launch.* A replacement on spot is ready as soon as one on on-demand would be, so
 //!    on-demand is bought for replicas that no pool had room for, and given up when spot is *ready*, not when it is launched.
 //!    (SpotHedge, EuroSys'25, launches on-demand for every spot replica that is not ready, spares included.)
-//! 4. *The first loss is a warning.* Where one instance was taken the others mostly follow within minutes. For ten minutes what is
+//! 4. *The first loss is a warning.* Where one instance was taken the others mostly follow within minutes. For five minutes what is
 //!    left there keeps serving but does not count, so its replacement starts elsewhere before it is lost.
 //!
 //! Does not: count replicas, or know when a pool is lost; those are inputs.
@@ -71,9 +71,9 @@ pub fn next_launch(service: &Service, pools: &[ServingPool<'_>], now: Timestamp)
 
 /// A pool this much dearer than the cheapest, in thousandths, is used only when the others are full.
 const DEAR: i64 = 1_500;
-/// For so long after a loss the rest of a pool is expected to go too. Twice the five minutes within which 83 to 97 % of second losses
+/// For so long after a loss the rest of a pool is expected to go too. The five minutes within which 83 to 97 % of second losses
 /// follow the first (SpotHedge, EuroSys'25, section 2).
-const SUSPECT: Millis = Millis::from_mins(10);
+const SUSPECT: Millis = Millis::from_mins(5);
 
 /// How many on-demand replicas to hold, once all launches of this pass have been tried.
 pub fn on_demand_wanted(service: &Service, pools: &[ServingPool<'_>], now: Timestamp) -> u32 {
@@ -127,6 +127,6 @@ mod tests {
         let pools = [pool(&lossy, 2, 2, 900_000), pool(&good, 2, 2, 900_000)];
         assert_eq!(next_launch(&service(0), &pools, Timestamp(60_000)), Some(1));
         assert_eq!(on_demand_wanted(&service(0), &pools, Timestamp(60_000)), 1);
-        assert_eq!(next_launch(&service(0), &pools, Timestamp(601_000)), None);
+        assert_eq!(next_launch(&service(0), &pools, Timestamp(301_000)), None);
     }
 }
