@@ -14,7 +14,7 @@ use crate::lab::error::LabError;
 use crate::lab::wall_clock;
 
 /// Work of the batch Job, in the demo's seconds: long enough to be interrupted in the middle.
-const BATCH_WORK_SECONDS: u32 = 60;
+const BATCH_WORK_SECONDS: u32 = 120;
 
 fn price(claim: &Value) -> Option<MicroUsdPerHour> {
     text(claim, "/spec/pricePerHour").parse().ok()
