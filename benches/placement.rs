@@ -8,10 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use lowtide::core::catalog::{Catalog, Mebibytes, Millicores};
-use lowtide::core::market::{CapacityType, Market};
+use lowtide::core::market::Market;
 use lowtide::core::market_snapshot::{SNAPSHOT_DATE, snapshot_market};
 use lowtide::core::money::MicroUsdPerHour;
 use lowtide::core::need::{CapacityPreference, Need, WorkloadKind};
+use lowtide::core::placement::packing::relax::{Effort, relax};
+use lowtide::core::placement::packing::{Bin, Item, NEVER, Problem};
 use lowtide::core::placement::{Demand, PlacementRequest, PoolPolicy, Settings, judge, place};
 
 /// Twenty-four workloads: GPUs, GiB of GPU memory, CPU in millicores, GiB of memory, models.
@@ -172,37 +174,120 @@ fn cheapest_single_offer(kinds: &[Kind], demands: &[Demand]) -> i64 {
     counts.into_iter().map(|(need, count)| price(need, count)).sum()
 }
 
-/// The exact optimum by MILP over every content of a machine; `None` when there are too many for the solver.
-fn exact_optimum(kinds: &[Kind], demands: &[Demand]) -> Option<i64> {
-    let mut counts: BTreeMap<&Need, i64> = BTreeMap::new();
-    demands.iter().for_each(|d| *counts.entry(&d.need).or_insert(0) += 1);
-    let groups: Vec<(&Need, i64)> = counts.into_iter().collect();
-    let mut contents: Vec<(Vec<i64>, i64)> = Vec::new();
-    let mut take = vec![0; groups.len()];
-    loop {
-        let Some(digit) = (0..groups.len()).find(|g| take[*g] < groups[*g].1 && take.iter().sum::<i64>() < 17) else { break };
-        take[digit] += 1;
-        take[..digit].fill(0);
-        let used: [i64; 3] = std::array::from_fn(|r| groups.iter().zip(&take).map(|((n, _), t)| size(n)[r] * t).sum());
-        let holds = |k: &&Kind| (0..3).all(|r| used[r] <= k.room[r]) && groups.iter().zip(&take).all(|((n, _), t)| *t == 0 || takes(k, n));
-        if let Some(kind) = kinds.iter().find(holds) {
-            contents.push((take.clone(), kind.price));
+/// The contents of machines that a plan below `ours` may use, each with its least price.
+///
+/// Every machine wastes its price less what its pods are worth; all waste together is the plan's cost less the bound. So a plan below
+/// `ours` has no machine that wastes more than `ours` less the bound. That no content is worth more than its machine is checked here again.
+fn contents_worth_trying(problem: &Problem, values: &[i64], gap: i64, most: usize) -> Option<BTreeMap<Vec<i64>, i64>> {
+    fn descend(
+        problem: &Problem,
+        bin: usize,
+        values: &[i64],
+        gap: i64,
+        at: usize,
+        take: &mut Vec<i64>,
+        found: &mut BTreeMap<Vec<i64>, i64>,
+    ) {
+        let kind = &problem.bins[bin];
+        let left: [i64; 3] =
+            std::array::from_fn(|r| kind.capacity[r] - take.iter().zip(&problem.items).map(|(t, i)| t * i.size[r]).sum::<i64>());
+        let waste = kind.cost - take.iter().zip(values).map(|(t, v)| t * v).sum::<i64>();
+        assert!(waste >= 0, "the bound does not hold: a filling is worth more than its machine");
+        let density = (at..values.len()).map(|i| values[i] as f64 / problem.items[i].size[0] as f64).fold(0.0, f64::max);
+        if waste as f64 - density * left[0] as f64 > gap as f64 {
+            return;
         }
-        if contents.len() > 4_000 || groups.iter().map(|g| g.1 + 1).product::<i64>() > 100_000 {
+        if at == values.len() {
+            if waste <= gap && take.iter().any(|t| *t > 0) {
+                let least = found.entry(take.clone()).or_insert(kind.cost);
+                *least = kind.cost.min(*least);
+            }
+            return;
+        }
+        let allowed = kind.extra[at] == 0;
+        let fits = (0..3).filter(|r| problem.items[at].size[*r] > 0).map(|r| left[r] / problem.items[at].size[r]).min().unwrap_or(0);
+        for count in 0..=if allowed { fits.min(problem.items[at].count) } else { 0 } {
+            take[at] = count;
+            descend(problem, bin, values, gap, at + 1, take, found);
+        }
+        take[at] = 0;
+    }
+    let mut found = BTreeMap::new();
+    for bin in 0..problem.bins.len() {
+        descend(problem, bin, values, gap, 0, &mut vec![0; values.len()], &mut found);
+        if found.len() > most {
             return None;
         }
     }
-    let mut problem = microlp::Problem::new(microlp::OptimizationDirection::Minimize);
-    let vars: Vec<_> = contents.iter().map(|(_, price)| problem.add_integer_var(*price as f64 / 1e6, (0, 64))).collect();
-    for (g, (_, count)) in groups.iter().enumerate() {
+    Some(found)
+}
+
+/// The least waste by which `contents` cover `counts` exactly, trying plans in the order of their waste (Dijkstra over what is left).
+/// `None` when no plan wastes at most `gap`; gives up, with the waste up to which there is no plan, after `most` states.
+fn least_waste(contents: &[(Vec<i64>, i64)], values: &[i64], counts: &[i64], gap: i64, most: usize) -> Result<Option<i64>, i64> {
+    let waste = |(take, price): &(Vec<i64>, i64)| price - take.iter().zip(values).map(|(t, v)| t * v).sum::<i64>();
+    // What few contents hold comes first: that leaves the fewest choices.
+    let mut order: Vec<usize> = (0..counts.len()).collect();
+    order.sort_by_key(|g| contents.iter().filter(|(t, _)| t[*g] > 0).count());
+    let mut queue = std::collections::BinaryHeap::from([(std::cmp::Reverse(0_i64), counts.to_vec())]);
+    let mut done = BTreeSet::new();
+    while let Some((std::cmp::Reverse(wasted), left)) = queue.pop() {
+        let Some(first) = order.iter().copied().find(|g| left[*g] > 0) else { return Ok(Some(wasted)) };
+        if !done.insert(left.clone()) {
+            continue;
+        }
+        if done.len() > most {
+            return Err(wasted);
+        }
+        for content in contents.iter().filter(|(t, _)| t[first] > 0 && t.iter().zip(&left).all(|(t, l)| t <= l)) {
+            let total = wasted + waste(content);
+            if total <= gap {
+                queue.push((std::cmp::Reverse(total), left.iter().zip(&content.0).map(|(l, t)| l - t).collect()));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// What is known of the exact optimum for few pods: by search over plans in the order of their waste, and by a MILP solver.
+fn exact_optimum(kinds: &[Kind], demands: &[Demand], ours: i64) -> String {
+    let mut counts: BTreeMap<&Need, i64> = BTreeMap::new();
+    demands.iter().for_each(|d| *counts.entry(&d.need).or_insert(0) += 1);
+    let groups: Vec<(&Need, i64)> = counts.into_iter().collect();
+    let mut seen = BTreeSet::new();
+    let kinds = kinds.iter().filter(|k| seen.insert((k.room, k.gpu_memory, k.model.clone())));
+    let extra = |k: &Kind| groups.iter().map(|(n, _)| if takes(k, n) { 0 } else { NEVER }).collect();
+    let problem = Problem {
+        items: groups.iter().map(|(n, count)| Item { size: size(n), count: *count }).collect(),
+        bins: kinds.map(|k| Bin { capacity: k.room, cost: k.price, extra: extra(k) }).collect(),
+    };
+    let counts: Vec<i64> = groups.iter().map(|g| g.1).collect();
+    let values = relax(&problem, &counts, Vec::new(), Effort::THOROUGH).values;
+    let gap = ours - counts.iter().zip(&values).map(|(n, v)| n * v).sum::<i64>();
+    let contents: Vec<(Vec<i64>, i64)> = contents_worth_trying(&problem, &values, gap, 20_000).unwrap_or_default().into_iter().collect();
+    if contents.is_empty() {
+        return "too many contents to try".to_owned();
+    }
+    let over = |base: i64| format!("{} ({:.3}% over)", MicroUsdPerHour(base), (ours as f64 / base as f64 - 1.0) * 100.0);
+    let searched = match least_waste(&contents, &values, &counts, gap, 1_500_000) {
+        Ok(Some(waste)) => format!("optimum {}", over(ours - gap + waste)),
+        Ok(None) => format!("optimum {}", over(ours)),
+        Err(waste) => format!("no plan below {}", over(ours - gap + waste)),
+    };
+    let mut milp = microlp::Problem::new(microlp::OptimizationDirection::Minimize);
+    let vars: Vec<_> = contents.iter().map(|(_, price)| milp.add_integer_var(*price as f64 / 1e6, (0, 100))).collect();
+    for (g, count) in counts.iter().enumerate() {
         let row: Vec<_> = contents.iter().zip(&vars).filter(|((t, _), _)| t[g] > 0).map(|((t, _), v)| (*v, t[g] as f64)).collect();
-        problem.add_constraint(row, microlp::ComparisonOp::Ge, *count as f64);
+        milp.add_constraint(row, microlp::ComparisonOp::Ge, *count as f64);
     }
-    problem.set_time_limit(std::time::Duration::from_secs(60));
-    match problem.solve().ok()? {
-        microlp::SolveOutcome::Solution(s) if s.status() == microlp::SolutionStatus::Optimal => Some((s.objective() * 1e6).round() as i64),
-        _ => None,
-    }
+    milp.set_time_limit(std::time::Duration::from_secs(10));
+    let solved = match milp.solve() {
+        Ok(microlp::SolveOutcome::Solution(s)) if s.status() == microlp::SolutionStatus::Optimal => {
+            format!("optimum {}", over((s.objective() * 1e6).round() as i64))
+        }
+        _ => "no proof within 10 s".to_owned(),
+    };
+    format!("ours {}; by search: {searched}; by MILP: {solved}; {} contents", MicroUsdPerHour(ours), contents.len())
 }
 
 fn peak_kib() -> String {
@@ -231,9 +316,10 @@ fn main() {
         whole.offers.len()
     );
     println!(
-        "{:<10} {:>6} {:>9} {:>11} {:>12} {:>12} {:>8} {:>12} {:>7} {:>12} {:>7} {:>12} {:>8} {:>9}",
-        "REGIONS", "PODS", "MS", "PODS/S", "$/H", "BOUND $/H", "OVER", "FFD $/H", "x", "SINGLE $/H", "x", "EXACT $/H", "OVER", "PEAK KIB"
+        "{:<10} {:>6} {:>9} {:>11} {:>12} {:>12} {:>8} {:>12} {:>7} {:>12} {:>7} {:>9}",
+        "REGIONS", "PODS", "MS", "PODS/S", "$/H", "BOUND $/H", "OVER", "FFD $/H", "x", "SINGLE $/H", "x", "PEAK KIB"
     );
+    let mut few = Vec::new();
     for (name, region) in [("us-east-1", Some("us-east-1")), ("all", None)] {
         let market = only(&whole, region);
         let zones = market.offers.keys().map(|p| p.zone.clone()).collect();
@@ -263,9 +349,11 @@ fn main() {
             let over = |base: i64| format!("{:.3}%", (cost as f64 / base as f64 - 1.0) * 100.0);
             let times_ours = |other: i64| format!("{:.3}", other as f64 / cost as f64);
             let (ffd, single) = (packing_before_pricing(&kinds, &demands), cheapest_single_offer(&kinds, &demands));
-            let exact = if pods <= 100 { exact_optimum(&kinds, &demands) } else { None };
+            if pods <= 100 {
+                few.push((name, region, pods, cost));
+            }
             println!(
-                "{:<10} {:>6} {:>9.3} {:>11.0} {:>12} {:>12} {:>8} {:>12} {:>7} {:>12} {:>7} {:>12} {:>8} {:>9}",
+                "{:<10} {:>6} {:>9.3} {:>11.0} {:>12} {:>12} {:>8} {:>12} {:>7} {:>12} {:>7} {:>9}",
                 name,
                 pods,
                 ms,
@@ -277,8 +365,6 @@ fn main() {
                 times_ours(ffd),
                 MicroUsdPerHour(single).to_string(),
                 times_ours(single),
-                exact.map_or_else(|| "-".to_owned(), |e| MicroUsdPerHour(e).to_string()),
-                exact.map_or_else(|| "-".to_owned(), over),
                 peak_kib()
             );
         }
@@ -303,6 +389,9 @@ fn main() {
             median(times.collect())
         );
     }
-    let on_demand = whole.offers.keys().filter(|p| p.capacity_type == CapacityType::OnDemand).count();
-    println!("of all offers {on_demand} are on-demand; where EXACT is -, the optimum lies between BOUND and $/H");
+    println!("the exact optimum for few pods:");
+    for (name, region, pods, ours) in few {
+        let market = only(&whole, region);
+        println!("{name:<10} {pods:>6} {}", exact_optimum(&kinds(&catalog, &market), &demands(pods), ours));
+    }
 }

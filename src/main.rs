@@ -26,12 +26,6 @@ enum Command {
     /// Prints the custom resource definitions, or writes them to a folder.
     #[cfg(feature = "live")]
     Crds(cli::crds::CrdsArgs),
-    /// Says why a machine was bought or work moved, from the ledger alone.
-    #[cfg(feature = "live")]
-    Explain(cli::explain::ExplainArgs),
-    /// Makes the savings ledger and reads its reports.
-    #[cfg(feature = "live")]
-    Ledger(cli::ledger::LedgerArgs),
     /// Runs the operator: what the chart's Deployment starts.
     #[cfg(feature = "live")]
     Operator(cli::operator::OperatorArgs),
@@ -54,8 +48,6 @@ async fn main() -> ExitCode {
         Command::Offers(args) => cli::offers::run(args),
         Command::Place(args) => cli::place::run(args),
         Command::Crds(args) => cli::crds::run(args),
-        Command::Explain(args) => cli::explain::run(args).await,
-        Command::Ledger(args) => cli::ledger::run(args).await,
         Command::Operator(args) => cli::operator::run(args).await,
         Command::ReleasePods(args) => cli::release_pods::run(args).await,
     }

@@ -13,7 +13,8 @@ use lowtide::core::time::{Millis, Timestamp};
 use lowtide::engine::ports::Ledger;
 use lowtide::ledger::allocation::allocate;
 use lowtide::ledger::billing::HourRate;
-use lowtide::ledger::report::{By, Days};
+use lowtide::ledger::report::{By, Days, View};
+use lowtide::ledger::seal::{Finding, seal, verify};
 use lowtide::ledger::{PgLedger, connect, explain, migrate, report};
 use sqlx::Row;
 
@@ -307,6 +308,19 @@ async fn savings_say_what_was_saved_net_and_call_a_loss_a_loss() {
         assert!(report::cost(&mut connection, &days, by).await.unwrap().sentence.starts_with("Machines cost $2.22"), "{by:?}");
         report::savings(&mut connection, &days, by).await.unwrap();
     }
+    let focus = report::export(&mut connection, View::Focus12, &days).await.unwrap();
+    let column = |name: &str| focus.columns.iter().position(|c| c == name).unwrap();
+    let sum: f64 = focus.rows.iter().map(|row| row[column("EffectiveCost")].as_ref().unwrap().parse::<f64>().unwrap()).sum();
+    assert!((sum - 2.2228).abs() < 1e-9, "{sum}");
+    assert!(
+        focus
+            .rows
+            .iter()
+            .all(|row| row[column("BilledCost")].as_deref() == Some("0") && row[column("PricingCategory")].as_deref() == Some("Dynamic"))
+    );
+    for view in [View::CostDaily, View::SavingsDaily, View::UnitCostHourly] {
+        assert!(!report::export(&mut connection, view, &days).await.unwrap().rows.is_empty());
+    }
     let reliability = report::reliability(&mut connection).await.unwrap();
     assert!(reliability.sentence.starts_with("1 pods were moved: Ready again 50.0s"), "{}", reliability.sentence);
 }
@@ -336,4 +350,68 @@ async fn a_decision_explains_itself_from_the_ledger_alone() {
         assert!(text.contains(expected), "{expected:?} is not in:\n{text}");
     }
     assert!(explain::decision(&mut connection, uuid::Uuid::nil()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn verify_names_the_row_that_was_altered_removed_or_slipped_in() {
+    let Bench { url, ledger, server } = bench().await;
+    let machines: Vec<Machine> = (0..5)
+        .map(|n| Machine::new(&format!("m{n}"), CapacityType::Spot, 302_000, Some(804_800), Millis::from_mins(90), EndedBy::Lowtide))
+        .collect();
+    let mut connection = connect(&url).await.unwrap();
+    assert_eq!(seal(&mut connection).await.unwrap(), 0);
+    ledger.write(&machines[0].records()).await.unwrap();
+    assert_eq!(seal(&mut connection).await.unwrap(), 2);
+    ledger.write(&[machines[1].records(), machines[2].records()].concat()).await.unwrap();
+    assert_eq!(seal(&mut connection).await.unwrap(), 4);
+    ledger.write(&machines[3].records()).await.unwrap();
+    let clean = verify(&mut connection).await.unwrap();
+    assert_eq!((clean.seals, clean.sealed_rows, clean.unsealed_rows, clean.findings.len()), (2, 6, 2, 0), "{clean:?}");
+
+    // What only a superuser can do, behind the triggers' back.
+    let behind = |sql: &str| server.psql("postgres", &format!("SET session_replication_role = replica; {sql}")).unwrap();
+    let id = |record: LedgerRecord| record.id();
+    behind("UPDATE ledger.interval_opened SET price_usd_h = 0.1 WHERE claim IN ('m0', 'm3')");
+    behind("DELETE FROM ledger.interval_closed WHERE claim_uid = 'uid-m1'");
+    let slipped = "INSERT INTO ledger.occupancy_closed (id, at, claim_uid, pod_uid, posted_at, xid, content_hash)
+                   SELECT '00000000-0000-0000-0000-000000000001', at, claim_uid, 'p', posted_at, xid, content_hash FROM ledger.interval_opened WHERE claim = 'm2'";
+    behind(slipped);
+    let found = verify(&mut connection).await.unwrap().findings;
+    let expected = [
+        Finding::Altered("interval_opened".into(), id(machines[0].opened())),
+        Finding::Altered("interval_opened".into(), id(machines[3].opened())),
+        Finding::Missing("interval_closed".into(), id(machines[1].closed())),
+        Finding::Added("occupancy_closed".into(), "00000000-0000-0000-0000-000000000001".parse().unwrap()),
+    ];
+    assert_eq!(found, expected.into_iter().collect());
+    // A forger who recomputes the row's own hash still breaks the seal's.
+    behind(
+        "SET timezone = 'UTC'; UPDATE ledger.interval_opened t SET content_hash = sha256(convert_to(ledger.canonical_v1(to_jsonb(t)), 'UTF8'))",
+    );
+    assert!(
+        verify(&mut connection).await.unwrap().findings.contains(&Finding::Altered("interval_opened".into(), id(machines[0].opened())))
+    );
+    behind("UPDATE ledger.seal SET rows = rows + 1 WHERE number = 1");
+    assert!(verify(&mut connection).await.unwrap().findings.contains(&Finding::BrokenSeal(1)));
+}
+
+#[tokio::test]
+async fn every_column_is_described_and_the_documented_questions_can_be_asked() {
+    let Bench { server, .. } = bench().await;
+    let columns = "SELECT c.relname || ' ' || a.attname || ' ' || (col_description(c.oid, a.attnum) IS NOT NULL)
+                   FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+                   WHERE c.relnamespace = 'ledger'::regnamespace AND c.relkind = 'v' AND a.attnum > 0";
+    let manual = include_str!("../docs/ledger.md");
+    for line in server.psql("postgres", columns).unwrap().lines() {
+        let [view, column, described] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        assert_eq!(described, "true", "{view}.{column} has no comment");
+        let section = manual
+            .split("### ")
+            .find(|part| part.starts_with(&format!("`{view}`")))
+            .unwrap_or_else(|| panic!("{view} is not in the manual"));
+        assert!(section.contains(&format!("| `{column}` |")), "{view}.{column} is not in the manual");
+    }
+    let questions = manual.split("```sql").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(questions.matches(';').count(), 10);
+    server.psql("postgres", questions).unwrap();
 }

@@ -63,6 +63,8 @@ pub struct LoadOptions {
     pub on_demand: Option<MicroUsdPerHour>,
     /// The spot price of zones that do not state one.
     pub spot: Option<MicroUsdPerHour>,
+    /// On-demand over spot price, for zones that state no spot price (and $1 for spot, when they state neither).
+    pub on_demand_ratio: Option<f64>,
     /// The price of a GiB between regions; without it the table of the set, else the rule of [`aws_egress`].
     pub egress_per_gib: Option<MicroUsd>,
     /// Which sets of a folder of sets to take when it holds several, best first.
@@ -388,8 +390,12 @@ fn finish(
     let on_demand =
         options.on_demand.or(raw.on_demand).or(known).ok_or_else(|| missing("no on-demand price; give one with --on-demand-price"))?;
     let ticks = raw.capacity.len();
-    let listed = || lists.get(&raw.zone).or_else(|| lists.get(&name)).cloned();
-    let spot = match raw.prices.or_else(listed).or(options.spot.map(|p| vec![p; ticks])) {
+    // A list beside the set belongs to it only when it has a price for every tick.
+    let listed = || lists.get(&raw.zone).or_else(|| lists.get(&name)).filter(|l| l.len() == ticks).cloned();
+    let spot = match raw.prices.or_else(|| options.spot.map(|p| vec![p; ticks])).or_else(listed).or_else(|| {
+        let spot = usd_per_hour(on_demand.0 as f64 / 1e6 / options.on_demand_ratio?)?;
+        Some(vec![spot; ticks])
+    }) {
         Some(spot) => spot,
         None => return Err(missing("no spot prices; give one with --spot-price")),
     };

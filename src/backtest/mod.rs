@@ -5,11 +5,15 @@
 //! about a later tick; only the two omniscient references are built from a whole [`market::Market`].
 
 pub mod bill;
+pub mod chart;
 pub mod job;
 pub mod load;
 pub mod market;
 pub mod omniscient;
 pub mod ours;
 pub mod policies;
+pub mod report;
 pub mod run;
+pub mod serve;
 pub mod simulate;
+pub mod stats;

@@ -69,11 +69,16 @@ pub fn plan(market: &Market, job: &BatchJob, start: usize) -> Option<Vec<Running
     let ticks = ((job.deadline.0 / tick) as usize).min(market.ticks() - start);
     let work = job.work.0.div_euclid(tick) as usize + usize::from(job.work.0 % tick != 0);
     let overhead = job.changeover.0.div_euclid(tick) as usize + usize::from(job.changeover.0 % tick != 0);
+    if work > ticks {
+        return None;
+    }
     let (machines, regions) = machines(market, start, ticks, overhead);
     let egress = egress_usd(market, job, &machines, regions);
     let homes = regions + 1;
     let tables = solve(&machines, &egress, homes, ticks, work, overhead);
-    tables.at(0, 0)[work].is_finite().then(|| extract(&tables, &machines, &egress, homes, (ticks, work, overhead)))
+    let plan = tables.at(0, 0)[work].is_finite().then(|| extract(&tables, &machines, &egress, homes, (ticks, work, overhead)));
+    SCRATCH.set(tables.value);
+    plan
 }
 
 /// `egress[home][machine]` in dollars; home 0 is "nowhere yet".
@@ -86,12 +91,23 @@ fn egress_usd(market: &Market, job: &BatchJob, machines: &[Machine], regions: us
     (0..=regions).map(of).collect()
 }
 
+thread_local! {
+    /// The memory of the tables: tens of megabytes that would else be asked from the system for every window.
+    static SCRATCH: std::cell::Cell<Vec<f32>> = const { std::cell::Cell::new(Vec::new()) };
+}
+
 fn solve(machines: &[Machine], egress: &[Vec<f32>], homes: usize, ticks: usize, work: usize, overhead: usize) -> Tables {
     let (places, row) = (homes + machines.len(), work + 1);
-    let mut tables = Tables { value: vec![f32::INFINITY; (ticks + 1) * places * row], places, row };
+    let mut tables = Tables { value: SCRATCH.take(), places, row };
+    // What an earlier plan left there is never read: every cell read below is written first.
+    tables.value.resize((ticks + 1) * places * row, f32::INFINITY);
     for t in (0..=ticks).rev() {
+        let reachable = work.min(ticks - t);
         for p in 0..places {
-            tables.value[(t * places + p) * row] = 0.0;
+            let of = &mut tables.value[(t * places + p) * row..(t * places + p + 1) * row];
+            of[0] = 0.0;
+            // Rows up to one launch before t look this far beyond what can still be done.
+            of[reachable + 1..(reachable + overhead + 2).min(row)].fill(f32::INFINITY);
         }
         if t == ticks {
             continue;

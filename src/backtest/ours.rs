@@ -6,7 +6,7 @@ use super::simulate::BatchPolicy;
 use crate::core::money::MicroUsd;
 use crate::core::policy::batch::{self, Holding, Job, OnDemandOffer, SpotPool, Step};
 use crate::core::policy::memory::PoolMemory;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::time::Timestamp;
 
 /// `lowtide` for a deadline job: sees prices, its own launches, refusals and interruptions, and nothing else of the market.
 pub struct Lowtide {
@@ -47,10 +47,7 @@ impl BatchPolicy for Lowtide {
             holding,
         };
         self.steps.clear();
-        let e = |n: &str, d: i64| std::env::var(n).ok().and_then(|v| v.parse().ok()).unwrap_or(d);
-        let policy =
-            batch::BatchPolicy { period: Millis(past.tick().0), margin: e("LM", 1000), hysteresis: e("LH", 900), reserve: e("LR", 1000) };
-        batch::decide(&policy, &job, &pools, &self.on_demand, now, &mut self.steps);
+        batch::decide(past.tick(), &job, &pools, &self.on_demand, now, &mut self.steps);
         wish.extend(self.steps.iter().map(|step| match *step {
             Step::Keep => Try::Keep,
             Step::Wait => Try::Idle,

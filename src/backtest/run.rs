@@ -2,13 +2,19 @@
 
 use super::job::BatchJob;
 use super::market::Market;
-use super::omniscient::Omniscient;
+use super::omniscient::{Omniscient, strict_bound};
 use super::ours::Lowtide;
 use super::policies::cant_be_late::{Greedy, NextLifetime, OnDemand, SpotOnly};
 use super::policies::cluster::KarpenterLike;
+use super::policies::skynomad::SkyNomad;
 use super::policies::skypilot::{Failover, Recovery};
 use super::policies::uniform::{MultiZone, Order, UniformProgress};
-use super::simulate::{BatchPolicy, BatchRun, simulate};
+use super::report::Row;
+use super::serve::policies::make as make_service;
+use super::serve::simulate::{ServiceSpec, simulate as serve, strict_bound as service_bound};
+use super::simulate::{BatchPolicy, BatchRun, on_demand_cost, simulate};
+use crate::core::money::MicroUsdMillis;
+use std::collections::BTreeMap;
 
 /// A batch policy by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +41,7 @@ pub const BATCH: &[Known] = &[
     known("up-s", false, "Uniform Progress, SkyPilot's choice of zone"),
     known("up-a", false, "Uniform Progress, most available zone"),
     known("up-ap", false, "Uniform Progress, availability per price"),
+    known("skynomad", false, "SkyNomad's utility"),
     known("cheapest", false, "cheapest available zone, on-demand when time runs out"),
     known("next-region", false, "SkyPilot EAGER_NEXT_REGION as documented"),
     known("next-region-as-shipped", false, "SkyPilot EAGER_NEXT_REGION as shipped, prices 7 h old"),
@@ -55,6 +62,7 @@ pub fn make<'a>(name: &str, market: &'a Market, job: &BatchJob, start: usize) ->
         "up-s" => Box::new(MultiZone::new(Order::Failover, zones)),
         "up-a" => Box::new(MultiZone::new(Order::Availability, zones)),
         "up-ap" => Box::new(MultiZone::new(Order::AvailabilityPerPrice, zones)),
+        "skynomad" => Box::new(SkyNomad::new(zones)),
         "cheapest" => Box::new(Failover::new(Recovery::Cheapest)),
         "next-region" => Box::new(Failover::new(Recovery::NextRegion)),
         "next-region-as-shipped" => Box::new(Failover::new(Recovery::AsShipped)),
@@ -101,4 +109,76 @@ pub fn batch(market: &Market, job: BatchJob, starts: &[usize], policies: &[Known
         }
     }
     outcomes
+}
+
+fn usd(amount: MicroUsdMillis) -> f64 {
+    amount.to_micro_usd().0 as f64 / 1e6
+}
+
+/// [`batch`], as rows of a report.
+pub fn batch_rows(market: &Market, job: BatchJob, starts: &[usize], policies: &[Known]) -> Vec<Row> {
+    let hours = |ms: i64| ms as f64 / 3.6e6;
+    let mut bounds: BTreeMap<(Vec<usize>, usize), f64> = BTreeMap::new();
+    let mut rows = Vec::new();
+    for o in batch(market, job, starts, policies) {
+        let own = market.only(&o.zones);
+        let bound = *bounds.entry((o.zones.clone(), o.start)).or_insert_with(|| strict_bound(&own, &job, o.start));
+        let (cost, od) = (usd(o.run.bill.total), usd(on_demand_cost(&own, &job)));
+        let late = hours(o.run.late(&job).0);
+        rows.push(Row {
+            policy: o.policy.to_owned(),
+            zones: o.zones.iter().map(|z| market.zones[*z].zone.to_string()).collect(),
+            start_hours: hours(market.tick.0 * o.start as i64),
+            cost_usd: cost,
+            on_demand_cost_usd: od,
+            cost_ratio: cost / od,
+            bound_usd: bound,
+            late_hours: Some(late),
+            unfinished_hours: Some(hours(o.run.unfinished.0)),
+            availability: f64::from(u8::from(late == 0.0)),
+            preemptions: o.run.preemptions,
+            moves: o.run.moves,
+            refused: o.run.refused,
+            cold_start_hours: hours(o.run.changeover.0),
+            on_demand_hours: hours(market.tick.0 * i64::from(o.run.on_demand_ticks)),
+            egress_usd: usd(o.run.bill.egress),
+            ledger_rows: o.run.bill.rows.len(),
+            ..Row::default()
+        });
+    }
+    rows
+}
+
+/// Services under `policies` over windows at `starts`, as rows of a report.
+pub fn serve_rows(market: &Market, spec: ServiceSpec, target: f64, starts: &[usize], policies: &[&str]) -> Vec<Row> {
+    let hours = |ms: i64| ms as f64 / 3.6e6;
+    let od = usd(MicroUsdMillis(market.cheapest_on_demand().1.over(spec.window).0 * i128::from(spec.replicas)));
+    let mut rows = Vec::new();
+    for name in policies {
+        for &start in starts {
+            let Some(mut policy) = make_service(name, market.zones.len()) else { continue };
+            let run = serve(market, spec, start, policy.as_mut());
+            // What was never up cannot be down: the first cold start is the same for every policy.
+            let first = (((spec.cold_start.0 + spec.tick.0 - 1) / spec.tick.0) as u32).min(run.ticks.saturating_sub(1));
+            rows.push(Row {
+                policy: (*name).to_owned(),
+                zones: market.zones.iter().map(|z| z.zone.to_string()).collect(),
+                start_hours: hours(market.tick.0 * start as i64),
+                cost_usd: usd(run.bill.total),
+                on_demand_cost_usd: od,
+                cost_ratio: usd(run.bill.total) / od,
+                bound_usd: service_bound(market, &spec, start, target),
+                availability: (f64::from(run.ready_ticks) / f64::from(run.ticks - first)).min(1.0),
+                availability_whole_window: Some(f64::from(run.ready_ticks) / f64::from(run.ticks)),
+                longest_short_hours: Some(hours(spec.tick.0 * i64::from(run.longest_short))),
+                preemptions: run.preemptions,
+                refused: run.refused,
+                cold_start_hours: hours(spec.tick.0 * run.starting as i64),
+                on_demand_hours: hours(spec.tick.0 * run.on_demand_ticks as i64),
+                ledger_rows: run.bill.rows.len(),
+                ..Row::default()
+            });
+        }
+    }
+    rows
 }

@@ -1,74 +1,286 @@
-//! `lowtide backtest`: policies on recorded spot markets.
+//! `lowtide backtest batch` and `lowtide backtest serve`: policies on recorded spot markets.
 
 use crate::backtest::job::BatchJob;
-use crate::backtest::load::{LoadOptions, load};
-use crate::backtest::run::{BATCH, batch, disjoint};
+use crate::backtest::load::{LoadOptions, Loaded, Polarity, load, usd_per_hour};
+use crate::backtest::market::Market;
+use crate::backtest::report::{Report, Row, summarise, table};
+use crate::backtest::run::{BATCH, Known, batch_rows, disjoint, serve_rows};
+use crate::backtest::serve::policies::SERVE;
+use crate::backtest::serve::simulate::ServiceSpec;
+use crate::core::money::MicroUsd;
 use crate::core::time::Millis;
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Arguments.
+/// Policies on recorded spot markets: what each would have paid.
 #[derive(Debug, clap::Args)]
 pub struct BacktestArgs {
-    #[arg(long, default_value = "../shared/data/traces")]
-    traces: PathBuf,
-    #[arg(long, value_delimiter = ',')]
-    zones: Vec<String>,
-    #[arg(long, value_delimiter = ',')]
-    starts: Vec<f64>,
-    #[arg(long, default_value_t = 1.5)]
-    ratio: f64,
-    #[arg(long)]
-    v: bool,
+    #[command(subcommand)]
+    kind: Kind,
 }
 
-/// Runs it.
-pub fn run(args: BacktestArgs) -> ExitCode {
-    let options = LoadOptions { zones: args.zones, prefer: vec!["skynomad-v100/availability-csv"], ..LoadOptions::default() };
-    let loaded = match load(&args.traces, &options) {
-        Ok(l) => l,
-        Err(e) => {
-            eprintln!("{e}");
-            return ExitCode::from(2);
-        }
-    };
-    for n in &loaded.notes {
-        eprintln!("{n}");
-    }
-    let work = 143_780_000;
-    let job = BatchJob {
-        work: Millis(work),
-        deadline: Millis((work as f64 * args.ratio).round() as i64),
-        changeover: Millis(720_000),
-        checkpoint_gib: 50,
-    };
-    let m = &loaded.market;
-    let span = (job.deadline.0 as usize).div_ceil(m.tick.0 as usize);
-    let starts = if args.starts.is_empty() {
-        disjoint(m.ticks(), span)
+#[derive(Debug, clap::Subcommand)]
+enum Kind {
+    /// One deadline job per window, and how cheaply each policy gets it done.
+    Batch(BatchArgs),
+    /// A service of equal replicas per window: cost and availability.
+    Serve(ServeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct MarketArgs {
+    /// A folder of recorded zones (JSON or CSV, one file each), or a folder of such folders.
+    #[arg(long, default_value = "../shared/data/traces")]
+    traces: PathBuf,
+    /// What 1 means in the recordings.
+    #[arg(long, value_enum, default_value_t = Polarity::Available)]
+    polarity: Polarity,
+    /// Only these zones.
+    #[arg(long, value_delimiter = ',')]
+    zones: Vec<String>,
+    /// Only these policies (default: all).
+    #[arg(long, value_delimiter = ',')]
+    policies: Vec<String>,
+    /// Windows start at these hours (default: all disjoint windows).
+    #[arg(long, value_delimiter = ',')]
+    starts: Vec<f64>,
+    /// At most this many windows.
+    #[arg(long)]
+    windows: Option<usize>,
+    /// On-demand price in $/h, instead of what the recordings say.
+    #[arg(long)]
+    on_demand_price: Option<f64>,
+    /// Spot price in $/h of zones that state none.
+    #[arg(long)]
+    spot_price: Option<f64>,
+    /// On-demand price over spot price, for zones that state no spot price.
+    #[arg(long)]
+    on_demand_ratio: Option<f64>,
+    /// Price of carrying a GiB to another region, in $ (default: AWS's list).
+    #[arg(long)]
+    egress_per_gib: Option<f64>,
+    /// `common`: cut all zones to the shortest; `longest`: shorter zones have no capacity after their end.
+    #[arg(long, value_parser = ["common", "longest"], default_value = "common")]
+    span: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Also write a chart to this file.
+    #[arg(long)]
+    svg: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct BatchArgs {
+    #[command(flatten)]
+    market: MarketArgs,
+    /// Work in hours on one instance.
+    #[arg(long, default_value_t = 143_780.0 / 3600.0)]
+    work: f64,
+    /// Hours from start to deadline.
+    #[arg(long, conflicts_with = "deadline_ratio")]
+    deadline: Option<f64>,
+    /// The deadline as a multiple of the work.
+    #[arg(long, default_value_t = 1.5)]
+    deadline_ratio: f64,
+    /// What a launch loses, in hours.
+    #[arg(long, default_value_t = 0.2)]
+    changeover: f64,
+    /// What a move to another region carries, in GiB.
+    #[arg(long, default_value_t = 50)]
+    checkpoint: i64,
+}
+
+#[derive(Debug, clap::Args)]
+struct ServeArgs {
+    #[command(flatten)]
+    market: MarketArgs,
+    /// Replicas that must be ready.
+    #[arg(long, default_value_t = 3)]
+    replicas: u32,
+    /// Replicas on top.
+    #[arg(long, default_value_t = 1)]
+    extra: u32,
+    /// Seconds from launch to ready.
+    #[arg(long, default_value_t = 120.0)]
+    cold_start: f64,
+    /// Seconds between decisions.
+    #[arg(long, default_value_t = 30.0)]
+    tick: f64,
+    /// Hours a window lasts.
+    #[arg(long, default_value_t = 24.0)]
+    window_hours: f64,
+    /// The availability the lower bound may use up.
+    #[arg(long, default_value_t = 0.995)]
+    target: f64,
+}
+
+fn millis(name: &str, value: f64, unit: f64) -> Result<Millis, String> {
+    let ms = (value * unit).round();
+    if value.is_finite() && (0.0..1.0e13).contains(&ms) {
+        Ok(Millis(ms as i64))
     } else {
-        args.starts.iter().map(|h| (h * 3.6e6 / m.tick.0 as f64).round() as usize).collect()
+        Err(format!("--{name} {value} is not a span of time"))
+    }
+}
+
+const HOUR: f64 = 3.6e6;
+
+impl MarketArgs {
+    fn load(&self, prefer: Vec<&'static str>, ratio: Option<f64>) -> Result<Loaded, String> {
+        let price = |name: &str, p: Option<f64>| p.map(|p| usd_per_hour(p).ok_or(format!("--{name} {p} is not a price"))).transpose();
+        let options = LoadOptions {
+            polarity: self.polarity,
+            zones: self.zones.clone(),
+            on_demand: price("on-demand-price", self.on_demand_price)?,
+            spot: price("spot-price", self.spot_price)?,
+            on_demand_ratio: self.on_demand_ratio.or(ratio).filter(|r| *r > 0.0),
+            egress_per_gib: self.egress_per_gib.map(|p| MicroUsd((p * 1e6).round() as i64)),
+            prefer,
+            longest: self.span == "longest",
+        };
+        load(&self.traces, &options).map_err(|e| e.to_string())
+    }
+    fn starts(&self, market: &Market, span: Millis) -> Result<Vec<usize>, String> {
+        let ticks = ((span.0 + market.tick.0 - 1) / market.tick.0).max(1) as usize;
+        let at = |h: &f64| (h * HOUR / market.tick.0 as f64).round() as usize;
+        let mut starts = if self.starts.is_empty() { disjoint(market.ticks(), ticks) } else { self.starts.iter().map(at).collect() };
+        if let Some(bad) = starts.iter().find(|s| **s + ticks > market.ticks()) {
+            return Err(format!(
+                "a window at {:.2} h of {span} does not fit in {:.2} h",
+                hours(*bad, market.tick),
+                hours(market.ticks(), market.tick)
+            ));
+        }
+        starts.truncate(self.windows.unwrap_or(usize::MAX));
+        if starts.is_empty() {
+            return Err(format!(
+                "no window of {span} fits in the {:.2} h that all zones cover; try --span longest, other --zones or a shorter window",
+                hours(market.ticks(), market.tick)
+            ));
+        }
+        Ok(starts)
+    }
+    fn wanted<'n>(&self, known: impl Iterator<Item = &'n str> + Clone) -> Result<Vec<&'n str>, String> {
+        if let Some(bad) = self.policies.iter().find(|p| !known.clone().any(|k| k == p.as_str())) {
+            return Err(format!("no policy {bad:?}; there are: {}", known.collect::<Vec<_>>().join(", ")));
+        }
+        Ok(known.filter(|k| self.policies.is_empty() || self.policies.iter().any(|p| p == k)).collect())
+    }
+    fn show(
+        &self,
+        loaded: &Loaded,
+        title: &str,
+        rows: Vec<Row>,
+        service: bool,
+        parameters: BTreeMap<String, String>,
+    ) -> Result<(), String> {
+        let zones: Vec<&str> = loaded.market.zones.iter().map(|z| z.zone.as_str()).collect();
+        let mut notes = vec![format!(
+            "{}: {} zones ({}), {} ticks of {}",
+            loaded.from.display(),
+            zones.len(),
+            zones.join(", "),
+            loaded.market.ticks(),
+            loaded.market.tick
+        )];
+        notes.extend(loaded.notes.iter().cloned());
+        let summary = summarise(&rows);
+        if let Some(file) = &self.svg {
+            fs::write(file, crate::backtest::chart::svg(title, &summary)).map_err(|e| format!("{}: {e}", file.display()))?;
+        }
+        let text = if self.json {
+            let report = Report { notes, parameters, results: rows, summary };
+            serde_json::to_string_pretty(&report).map_err(|e| e.to_string())? + "\n"
+        } else {
+            let bound = summary.first().map_or(0.0, |s| s.bound_usd);
+            format!(
+                "{title}\n{}\nstrict lower bound of the first row's zones: ${bound:.2}\n\n{}",
+                notes.join("\n"),
+                table(&summary, service)
+            )
+        };
+        use std::io::Write;
+        // A reader that has seen enough closes the pipe: no error.
+        let _closed = std::io::stdout().write_all(text.as_bytes());
+        Ok(())
+    }
+}
+
+fn hours(ticks: usize, tick: Millis) -> f64 {
+    ticks as f64 * tick.0 as f64 / HOUR
+}
+
+fn run_batch(args: &BatchArgs) -> Result<(), String> {
+    let loaded = args.market.load(vec!["skynomad-v100/availability-csv"], None)?;
+    let job = BatchJob {
+        work: millis("work", args.work, HOUR)?,
+        deadline: millis("deadline", args.deadline.unwrap_or(args.work * args.deadline_ratio), HOUR)?,
+        changeover: millis("changeover", args.changeover, HOUR)?,
+        checkpoint_gib: args.checkpoint,
     };
-    let out = batch(m, job, &starts, BATCH);
-    for k in BATCH {
-        let of: Vec<_> = out.iter().filter(|o| o.policy == k.name).collect();
-        let mean = of.iter().map(|o| o.run.bill.total.to_micro_usd().0 as f64 / 1e6).sum::<f64>() / of.len() as f64;
-        let late = of.iter().filter(|o| o.run.late(&job).0 > 0).count();
-        println!(
-            "{:24} {:8.4} late {late}/{} pre {} moves {} od {} spot {}",
-            k.name,
-            mean,
-            of.len(),
-            of.iter().map(|o| o.run.preemptions).sum::<u32>(),
-            of.iter().map(|o| o.run.moves).sum::<u32>(),
-            of.iter().map(|o| o.run.on_demand_ticks).sum::<u32>(),
-            of.iter().map(|o| o.run.spot_ticks).sum::<u32>()
-        );
-        if args.v {
-            println!("   {:?}", of.iter().map(|o| (o.run.bill.total.to_micro_usd().0 as f64 / 1e4).round() / 100.0).collect::<Vec<_>>());
+    if job.deadline.0 < job.work.0 {
+        return Err(format!("a deadline of {} is shorter than the work of {}", job.deadline, job.work));
+    }
+    let starts = args.market.starts(&loaded.market, job.deadline)?;
+    let names = args.market.wanted(BATCH.iter().map(|k| k.name))?;
+    let policies: Vec<Known> = BATCH.iter().filter(|k| names.contains(&k.name)).copied().collect();
+    let rows = batch_rows(&loaded.market, job, &starts, &policies);
+    let title = format!("batch: {} of work, deadline {}, changeover {}, {} windows", job.work, job.deadline, job.changeover, starts.len());
+    let parameters = [
+        ("work_hours", args.work),
+        ("deadline_hours", job.deadline.0 as f64 / HOUR),
+        ("changeover_hours", args.changeover),
+        ("checkpoint_gib", args.checkpoint as f64),
+    ];
+    args.market.show(&loaded, &title, rows, false, parameters.map(|(k, v)| (k.to_owned(), v.to_string())).into())
+}
+
+fn run_serve(args: &ServeArgs) -> Result<(), String> {
+    let loaded = args.market.load(vec!["skynomad-v100/spot_hedge_4node_src"], Some(3.0))?;
+    let spec = ServiceSpec {
+        replicas: args.replicas,
+        extra: args.extra,
+        cold_start: millis("cold-start", args.cold_start, 1e3)?,
+        tick: millis("tick", args.tick, 1e3)?,
+        window: millis("window-hours", args.window_hours, HOUR)?,
+    };
+    if spec.tick.0 == 0 || spec.replicas == 0 {
+        return Err("--tick and --replicas must be more than zero".to_owned());
+    }
+    let starts = args.market.starts(&loaded.market, spec.window)?;
+    let names = args.market.wanted(SERVE.iter().map(|(n, _)| *n))?;
+    let rows = serve_rows(&loaded.market, spec, args.target, &starts, &names);
+    let title = format!(
+        "serve: {} replicas, {} extra, cold start {}, {} windows of {}",
+        spec.replicas,
+        spec.extra,
+        spec.cold_start,
+        starts.len(),
+        spec.window
+    );
+    let parameters = [
+        ("replicas", f64::from(args.replicas)),
+        ("extra", f64::from(args.extra)),
+        ("cold_start_seconds", args.cold_start),
+        ("tick_seconds", args.tick),
+    ];
+    args.market.show(&loaded, &title, rows, true, parameters.map(|(k, v)| (k.to_owned(), v.to_string())).into())
+}
+
+/// Runs the backtest. Exit code 2 when something it needs is missing or wrong.
+pub fn run(args: BacktestArgs) -> ExitCode {
+    let done = match &args.kind {
+        Kind::Batch(batch) => run_batch(batch),
+        Kind::Serve(serve) => run_serve(serve),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(what) => {
+            eprintln!("lowtide backtest: {what}");
+            ExitCode::from(2)
         }
     }
-    let b: Vec<f64> = starts.iter().map(|s| crate::backtest::omniscient::strict_bound(m, &job, *s)).collect();
-    println!("bound {:.4} {:?}", b.iter().sum::<f64>() / b.len() as f64, b);
-    ExitCode::SUCCESS
 }

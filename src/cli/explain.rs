@@ -1,5 +1,6 @@
 //! `lowtide explain`: why a machine was bought or work moved, from the ledger alone.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -22,6 +23,7 @@ pub enum Subject {
     Decision {
         /// Its id, as in the pod's event, the claim and the logs.
         id: uuid::Uuid,
+        /// Where the ledger is.
         #[command(flatten)]
         database: DatabaseArgs,
         /// Print JSON.
@@ -38,6 +40,7 @@ pub enum Subject {
         /// How many decisions at most.
         #[arg(long, default_value_t = 3)]
         limit: i64,
+        /// Where the ledger is.
         #[command(flatten)]
         database: DatabaseArgs,
         /// Print JSON.
@@ -50,7 +53,8 @@ pub enum Subject {
 pub async fn run(args: ExplainArgs) -> ExitCode {
     match answer(args.subject).await {
         Ok(text) => {
-            println!("{text}");
+            // A reader that left early (`| head`) is no fault of ours.
+            let _ = writeln!(std::io::stdout(), "{text}");
             ExitCode::SUCCESS
         }
         Err(fault) => {

@@ -61,6 +61,11 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             let mut state = self.state();
             state.in_flight.extend(step.lanes.iter().cloned());
             state.recorded.extend(said.iter().copied());
+            for action in &step.actions {
+                if let Action::Cluster(ClusterAction::Bind { target, claim, .. }) = action {
+                    state.pending_binds.insert(target.pod.uid.clone(), claim.clone());
+                }
+            }
         }
         let engine = Arc::clone(self);
         tokio::spawn(async move {

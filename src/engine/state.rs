@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::catalog::Catalog;
-use crate::core::ids::{InstanceId, PoolName, Region};
+use crate::core::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
 use crate::core::market::Market;
 use crate::core::time::{Millis, Timestamp};
 use crate::core::world::{Lane, Observed, PendingNotice, Snapshot};
@@ -36,6 +36,8 @@ pub struct State {
     pub notices: BTreeMap<String, PendingNotice>,
     /// Lanes with a running step.
     pub in_flight: BTreeSet<Lane>,
+    /// Pods whose binding to a claim is under way or not observed yet: they hold their place already.
+    pub pending_binds: BTreeMap<Uid, ClaimName>,
     /// Lanes to leave alone for a moment.
     pub holds: BTreeMap<Lane, Hold>,
     /// Records and events already written by this process.
@@ -63,12 +65,24 @@ impl State {
     }
 
     /// The snapshot of one pass.
-    pub fn snapshot(&mut self, cluster: &str, view: ClusterView, now: Timestamp) -> Snapshot {
+    pub fn snapshot(&mut self, cluster: &str, mut view: ClusterView, now: Timestamp) -> Snapshot {
         self.holds.retain(|lane, hold| match hold {
             Hold::Until(at) => *at > now,
             Hold::Version(version, since) => {
                 let seen = view.versions.get(lane).is_some_and(|observed| observed >= version);
                 !seen && now.since(*since) < OBSERVATION_PATIENCE
+            }
+        });
+        let (holds, running, pods) = (&self.holds, &self.in_flight, &mut view.pods);
+        self.pending_binds.retain(|uid, claim| {
+            let lane = Lane::Pod(uid.clone());
+            let under_way = running.contains(&lane) || matches!(holds.get(&lane), Some(Hold::Version(..)));
+            match pods.get_mut(uid) {
+                Some(pod) if under_way => {
+                    pod.claim = Some(claim.clone());
+                    true
+                }
+                _ => under_way,
             }
         });
         let mut in_flight = self.in_flight.clone();
@@ -93,5 +107,28 @@ impl State {
             month_spend: BTreeMap::new(),
             recent_launches: self.recent_launches.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_being_bound_holds_its_place_before_the_watch_shows_it() {
+        let (uid, claim) = (Uid::from("p"), ClaimName::from("lt-1"));
+        let lane = Lane::Pod(uid.clone());
+        let mut state = State::default();
+        state.pending_binds.insert(uid.clone(), claim.clone());
+        state.in_flight.insert(lane.clone());
+        assert_eq!(state.snapshot("c", ClusterView::default(), Timestamp(0)).in_flight.len(), 1);
+        assert_eq!(state.pending_binds.get(&uid), Some(&claim), "kept while its step runs");
+        state.in_flight.clear();
+        state.holds.insert(lane.clone(), Hold::Version(7, Timestamp(0)));
+        state.snapshot("c", ClusterView::default(), Timestamp(10));
+        assert_eq!(state.pending_binds.len(), 1, "kept until the watch shows what the step wrote");
+        let seen = ClusterView { versions: BTreeMap::from([(lane, 7)]), ..ClusterView::default() };
+        state.snapshot("c", seen, Timestamp(20));
+        assert!(state.pending_binds.is_empty());
     }
 }

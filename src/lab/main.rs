@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use lowtide::lab::demo::{self, DemoArguments};
 use lowtide::lab::ec2::{SimulatorConfig, standalone};
 use lowtide::lab::look_around;
 use lowtide::lab::world::WorldOptions;
@@ -18,6 +19,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Cmd {
+    /// Plays the whole story and writes a report: what `make demo` runs.
+    Demo(DemoArguments),
     /// Starts everything, installs the chart, runs the operator, and stays until Ctrl-C.
     Up(UpArguments),
     /// Only the EC2 simulator, on loopback (`lowtide-ec2` has more settings).
@@ -43,7 +46,12 @@ struct UpArguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        eprintln!("a TLS provider was installed before ours: this build mixes two");
+        return ExitCode::FAILURE;
+    }
     match Arguments::parse().command {
+        Cmd::Demo(arguments) => demo::run(arguments).await,
         Cmd::Up(arguments) => {
             let boot = Duration::from_secs_f64(arguments.boot_seconds.max(0.0));
             let options = WorldOptions { boot, keep: arguments.keep, ..WorldOptions::default() };

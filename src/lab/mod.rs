@@ -13,6 +13,8 @@ pub mod batch_program;
 #[cfg(feature = "live")]
 pub mod control_plane;
 #[cfg(feature = "live")]
+pub mod demo;
+#[cfg(feature = "live")]
 pub mod endpoint_watch;
 #[cfg(feature = "live")]
 pub mod error;

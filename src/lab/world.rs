@@ -155,9 +155,15 @@ impl World {
         Ok(())
     }
 
-    /// Where finance reads.
-    pub fn finance_url(&self) -> String {
-        self.postgres.url_as(FINANCE_USER, FINANCE_USER, "postgres")
+    /// Runs SQL as finance's read-only user; gives psql's table.
+    pub fn psql_as_finance(&self, sql: &str) -> Result<String, LabError> {
+        let url = self.postgres.url_as(FINANCE_USER, FINANCE_USER, "postgres");
+        run(Command::new("psql").args(["-X", "-v", "ON_ERROR_STOP=1", &url, "-c", sql]))
+    }
+
+    /// Leaves logs and data on disk at the end.
+    pub fn keep(&mut self) {
+        self.workdir.keep();
     }
 
     /// A kubeconfig with a token of the chart's ServiceAccount: the operator may do what the chart's RBAC lets it do, and no more.

@@ -21,6 +21,14 @@ GRANT INSERT ON ledger.decision, ledger.candidate_set, ledger.interval_opened, l
     ledger.occupancy_opened, ledger.occupancy_closed, ledger.migration, ledger.interruption, ledger.price_quote TO lowtide_writer;
 GRANT EXECUTE ON FUNCTION ledger.ensure_month(date), ledger.canonical_v1(jsonb) TO lowtide_writer;
 GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO lowtide_reader, lowtide_sealer;
-GRANT EXECUTE ON FUNCTION ledger.ms(timestamptz), ledger.micro_usd(numeric), ledger.shared_ms(bigint, bigint, bigint, bigint),
+GRANT EXECUTE ON FUNCTION ledger.ms(timestamptz), ledger.micro_usd(numeric), ledger.shared_ms(bigint, bigint, bigint, bigint), ledger.numbers(bigint, bigint),
     ledger.canonical_v1(jsonb), ledger.event_tables() TO lowtide_reader, lowtide_sealer;
 GRANT INSERT ON ledger.seal TO lowtide_sealer;
+
+-- The views' plans are wide and their inputs small: compiling them takes seconds, running them milliseconds. Needs the database's owner.
+DO $$
+BEGIN
+    EXECUTE format('ALTER DATABASE %I SET jit = off', current_database());
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE WARNING 'could not set jit = off for this database: set it in sessions that read the ledger''s views';
+END $$;

@@ -81,8 +81,11 @@ async fn make_partitions(connection: &mut PgConnection) -> Result<(), MigrateFau
 /// [`LedgerFault`] when it never did, or refuses us.
 pub async fn connect(url: &str) -> Result<PgConnection, LedgerFault> {
     let lasting = |fault: &sqlx::Error| !matches!(fault, sqlx::Error::Io(_));
-    with_retries(|| PgConnection::connect(url), lasting).await.map_err(|cause| match cause {
+    let mut connection = with_retries(|| PgConnection::connect(url), lasting).await.map_err(|cause| match cause {
         sqlx::Error::Configuration(_) => LedgerFault::BadUrl(cause),
         cause => LedgerFault::Database { what: "connect to Postgres", cause },
-    })
+    })?;
+    // Compiling the plans of the views takes seconds, running them milliseconds.
+    sqlx::raw_sql("SET jit = off").execute(&mut connection).await.map_err(LedgerFault::during("prepare the session"))?;
+    Ok(connection)
 }

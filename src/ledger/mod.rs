@@ -10,6 +10,7 @@ pub mod migrate;
 pub mod report;
 mod retry;
 mod rows;
+pub mod seal;
 mod store;
 pub mod text;
 

@@ -66,11 +66,6 @@ impl PgLedger {
         Ok(PgLedger { pool: options.connect_lazy(url).map_err(LedgerFault::BadUrl)?, months: Mutex::default() })
     }
 
-    /// The connections, for other parts of the ledger.
-    pub(super) fn pool(&self) -> &PgPool {
-        &self.pool
-    }
-
     /// Stores prices that were seen: EC2 forgets them after 90 days. Writing one twice is harmless.
     ///
     /// # Errors

@@ -17,7 +17,11 @@ CREATE OR REPLACE FUNCTION ledger.micro_usd(usd_h_ms numeric) RETURNS numeric LA
 CREATE OR REPLACE FUNCTION ledger.shared_ms(a_from bigint, a_to bigint, b_from bigint, b_to bigint) RETURNS bigint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN greatest(least(a_to, b_to) - greatest(a_from, b_from), 0);
 
-DROP VIEW IF EXISTS ledger.trust, ledger.reliability, ledger.migration_timing, ledger.explain_decision, ledger.savings_daily, ledger.cost_daily,
+-- The numbers from `first` to `last`. Unlike generate_series it tells the planner how few there are.
+CREATE OR REPLACE FUNCTION ledger.numbers(first bigint, last bigint) RETURNS SETOF bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 6
+    AS 'SELECT generate_series(first, last)';
+
+DROP VIEW IF EXISTS ledger.focus_1_2, ledger.unit_cost_hourly, ledger.trust, ledger.reliability, ledger.migration_timing, ledger.explain_decision, ledger.savings_daily, ledger.cost_daily,
     ledger.allocation, ledger.occupancy, ledger.price_segment, ledger.capacity_interval, ledger.candidate;
 
 CREATE VIEW ledger.candidate AS
@@ -55,7 +59,7 @@ WITH hours AS (
                     CASE WHEN i.capacity_type = 'on-demand' THEN coalesce(p.price_usd_h, i.price_usd_h) END) AS hour_on_demand_usd_h,
            h.hour = 0 OR p.hour = h.hour AS price_is_own
     FROM ledger.capacity_interval i
-    CROSS JOIN LATERAL generate_series(0, (i.billed_ms - 1) / 3600000) AS h(hour)
+    CROSS JOIN LATERAL ledger.numbers(0, (i.billed_ms - 1) / 3600000) AS h(hour)
     LEFT JOIN LATERAL (SELECT hour, price_usd_h FROM ledger.hour_priced q WHERE q.claim_uid = i.claim_uid AND q.hour <= h.hour
                        ORDER BY q.hour DESC, q.posted_at LIMIT 1) p ON true
     LEFT JOIN LATERAL (SELECT on_demand_usd_h FROM ledger.hour_priced q
@@ -63,7 +67,7 @@ WITH hours AS (
                        ORDER BY q.hour DESC, q.posted_at LIMIT 1) d ON true
 ), exact AS (
     SELECT *, CASE WHEN waived THEN 0 ELSE hour_usd_h * segment_ms END AS cost_exact,
-              CASE WHEN waived THEN 0 ELSE hour_on_demand_usd_h * segment_ms END AS b0_exact
+              hour_on_demand_usd_h * CASE WHEN waived THEN 0 ELSE segment_ms END AS b0_exact
     FROM hours
 ), running AS (
     SELECT *, sum(cost_exact) OVER w AS cost_total, sum(coalesce(b0_exact, 0)) OVER w AS b0_total
@@ -109,7 +113,7 @@ WITH bounds AS (
     SELECT s.*, d.day, greatest(s.segment_from_ms, d.day * 86400000) AS a, least(s.segment_from_ms + s.segment_ms, (d.day + 1) * 86400000) AS b,
            coalesce(x.first_ms, 9223372036854775807) AS first_ms, coalesce(x.last_ms, 9223372036854775807) AS last_ms
     FROM ledger.price_segment s
-    CROSS JOIN LATERAL generate_series(s.segment_from_ms / 86400000, (s.segment_from_ms + s.segment_ms - 1) / 86400000) AS d(day)
+    CROSS JOIN LATERAL ledger.numbers(s.segment_from_ms / 86400000, (s.segment_from_ms + s.segment_ms - 1) / 86400000) AS d(day)
     LEFT JOIN bounds x USING (claim_uid)
 ), used AS (
     SELECT p.claim_uid, p.hour, p.day, l.line_order, l.line, o.pod_uid, o.gpus * ledger.shared_ms(p.a, p.b, l.f, l.t) AS weight,
@@ -144,7 +148,9 @@ WITH bounds AS (
 SELECT r.claim_uid, r.claim, r.instance, r.region, r.zone, r.instance_type, r.capacity_type, r.hour,
        date '1970-01-01' + r.day::integer AS day, r.line, nullif(r.pod_uid, '') AS pod_uid, o.pod_namespace, o.pod_name,
        CASE WHEN o.pod_uid IS NULL THEN r.decision ELSE o.decision END AS decision,
-       o.workload_kind, o.workload_namespace, o.workload_name, o.kind,
+       CASE WHEN o.pod_uid IS NULL THEN d.workload_kind ELSE o.workload_kind END AS workload_kind,
+       CASE WHEN o.pod_uid IS NULL THEN d.workload_namespace ELSE o.workload_namespace END AS workload_namespace,
+       CASE WHEN o.pod_uid IS NULL THEN d.workload_name ELSE o.workload_name END AS workload_name, o.kind,
        coalesce(o.team, CASE WHEN o.pod_uid IS NULL THEN d.team END) AS team,
        coalesce(o.service, CASE WHEN o.pod_uid IS NULL THEN d.service END) AS service,
        coalesce(o.environment, CASE WHEN o.pod_uid IS NULL THEN d.environment END) AS environment,
@@ -254,3 +260,28 @@ UNION ALL SELECT 'bought by a decision that is missing', NULL, count(*) FROM led
 UNION ALL SELECT 'machines whose split does not add up', sum(abs(difference)) * 0.000001, count(*) FROM (
     SELECT s.claim_uid, s.hour, min(s.cost_micro) - coalesce(sum(a.cost_micro), 0) AS difference
     FROM ledger.price_segment s LEFT JOIN ledger.allocation a USING (claim_uid, hour) GROUP BY s.claim_uid, s.hour) x WHERE difference <> 0;
+
+-- What one hour of useful GPU time cost, idle and all included: a ratio of sums.
+CREATE VIEW ledger.unit_cost_hourly AS
+SELECT day, team, service, workload_namespace, workload_name, sum(cost_micro) * 0.000001 AS cost_usd,
+       round(sum(gpu_ms) FILTER (WHERE line = 'pod') / 3600000.0, 6) AS useful_gpu_hours,
+       round(sum(cost_micro) * 3.6 / nullif(sum(gpu_ms) FILTER (WHERE line = 'pod'), 0), 6) AS usd_per_useful_gpu_hour
+FROM ledger.allocation GROUP BY day, team, service, workload_namespace, workload_name;
+
+-- FOCUS 1.2 rows for our share of the bill: an enrichment, so BilledCost is 0 (only the invoicer may bill) and savings are x_ columns.
+CREATE VIEW ledger.focus_1_2 AS
+SELECT 0::numeric AS "BilledCost", a.cost_micro * 0.000001 AS "EffectiveCost",
+       coalesce(a.b0_micro, a.cost_micro) * 0.000001 AS "ListCost", coalesce(a.b0_micro, a.cost_micro) * 0.000001 AS "ContractedCost",
+       'USD' AS "BillingCurrency", to_char(date_trunc('month', a.day), 'YYYY-MM-DD"T00:00:00Z"') AS "BillingPeriodStart",
+       to_char(date_trunc('month', a.day) + interval '1 month', 'YYYY-MM-DD"T00:00:00Z"') AS "BillingPeriodEnd",
+       to_char(a.day, 'YYYY-MM-DD"T00:00:00Z"') AS "ChargePeriodStart", to_char(a.day + 1, 'YYYY-MM-DD"T00:00:00Z"') AS "ChargePeriodEnd",
+       'Usage' AS "ChargeCategory", NULL::text AS "ChargeClass", a.instance_type || ' ' || a.capacity_type || ', ' || a.line AS "ChargeDescription",
+       CASE a.capacity_type WHEN 'spot' THEN 'Dynamic' WHEN 'reserved' THEN 'Committed' ELSE 'Standard' END AS "PricingCategory",
+       round(a.gpu_ms / 3600000.0, 10) AS "PricingQuantity", 'GPU-Hours' AS "PricingUnit", 'Compute' AS "ServiceCategory",
+       'Amazon Elastic Compute Cloud' AS "ServiceName", 'AWS' AS "ProviderName", 'AWS' AS "PublisherName", 'AWS' AS "InvoiceIssuerName",
+       a.region AS "RegionId", a.instance AS "ResourceId", a.instance_type AS "ResourceType",
+       jsonb_strip_nulls(jsonb_build_object('team', a.team, 'service', a.service, 'environment', a.environment, 'cost-center', a.cost_center,
+                                            'product-area', a.product_area))::text AS "Tags",
+       a.decision AS "x_DecisionId", a.basis AS "x_Basis", a.line AS "x_WasteCategory", 'B1' AS "x_BaselineId",
+       a.b1_micro * 0.000001 AS "x_BaselineCost", (a.b1_micro - a.cost_micro) * 0.000001 AS "x_NetSavings"
+FROM ledger.allocation a;

@@ -5,5 +5,6 @@
 
 pub mod cant_be_late;
 pub mod cluster;
+pub mod skynomad;
 pub mod skypilot;
 pub mod uniform;

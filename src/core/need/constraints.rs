@@ -158,7 +158,8 @@ fn refuse_others(spec: &PodSpec, faults: &mut Vec<NeedError>) {
             refuse(faults, &path, "sets minDomains", "take minDomains away; lowtide.dev/max-pool-share limits what stands in one place");
         }
     }
-    if spec.node_name.as_ref().is_some_and(|n| !n.is_empty()) {
+    // A pod that lowtide pinned has been given its node by the scheduler since.
+    if spec.node_name.as_ref().is_some_and(|n| !n.is_empty()) && !spec.node_selector.contains_key(PIN) {
         refuse(faults, "spec.nodeName", "names a node", "take it away; lowtide chooses the node");
     }
     if spec.scheduler_name.as_ref().is_some_and(|n| !n.is_empty() && n != "default-scheduler") {
@@ -192,4 +193,22 @@ pub fn zone_max_skew(manifest: &PodManifest) -> Option<i64> {
     let over_zones = |key: &str| key == ZONE || key == ZONE_ID;
     let hard = manifest.spec.topology_spread_constraints.iter().filter(|c| c.when_unsatisfiable != "ScheduleAnyway");
     hard.filter(|c| over_zones(&c.topology_key)).map(|c| c.max_skew.max(1)).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_that_lowtide_pinned_may_have_a_node_and_nobody_else() {
+        let faults_of = |selector: &[(&str, &str)]| {
+            let node_selector = selector.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            let spec = PodSpec { node_name: Some("n1".into()), node_selector, ..PodSpec::default() };
+            let mut faults = Vec::new();
+            read(&spec, &mut faults);
+            faults.len()
+        };
+        assert_eq!(faults_of(&[(PIN, "lt-1")]), 0);
+        assert_eq!(faults_of(&[]), 1);
+    }
 }

@@ -41,7 +41,8 @@ fn read_notice(pass: &mut Pass, pending: &PendingNotice) {
     let Some(name) = claim_of_instance(pass, &notice.instance) else {
         // A launch whose answer is not written down yet may be the one meant: keep the message until it is.
         let unanswered = pass.claims.values().any(|c| c.status.instance.is_none() && c.status.launch_asked_at.is_some());
-        if !unanswered && acknowledge(pass, pending, Vec::new(), Vec::new(), Vec::new()) {
+        let news = !matches!(notice.kind, NoticeKind::StateChange(_));
+        if !unanswered && acknowledge(pass, pending, Vec::new(), Vec::new(), Vec::new()) && news {
             pass.notes.push(format!("{:?} for {} in {}: not an instance of ours, ignored", notice.kind, notice.instance, notice.region));
         }
         return;

@@ -63,8 +63,13 @@ fn move_if_cheaper(pass: &mut Pass, claim: &Claim) -> bool {
         return false;
     }
     let demands: Vec<Demand> = pass.pods_on(&claim.name).iter().filter_map(|pod| buying::demand_of(pass, pod)).collect();
+    if demands.len() != pass.pods_on(&claim.name).len() {
+        return false;
+    }
     let mut room = buying::free_room(pass, &BTreeSet::from([claim.name.clone()]));
-    room.retain(|r| r.ready);
+    // A machine without work is ending already: moving onto it saves nothing, unless it was bought for just that.
+    let successor_name = successor.map(|c| c.name.clone());
+    room.retain(|r| r.ready && (Some(&r.claim) == successor_name.as_ref() || !pass.pods_on(&r.claim).is_empty()));
     let (pools, settings) = (buying::pool_policies(pass), buying::placement_settings(pass));
     let request = PlacementRequest {
         catalog: &pass.world.catalog,

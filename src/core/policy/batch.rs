@@ -1,4 +1,17 @@
 //! What one deadline job runs on next: nothing, spot in one pool, or on-demand.
+//!
+//! Decides, in this order:
+//! 1. *Never late.* Spot is launched only while losing it at once still leaves time for on-demand.
+//! 2. *Slack is kept for changeovers first, and spent on waiting only beyond that.* An hour of waiting saves at most the
+//!    difference of two prices; an hour of slack kept pays for several returns from on-demand to spot. The reserve is one
+//!    changeover per interruption still to be expected, and three more: to on-demand, back to spot, and to on-demand again.
+//! 3. *Wait for cheap pools as long as they are expected to do.* Pools are ordered by what an hour of work costs there, with
+//!    changeover and egress spread over the expected stay; the list is cut where the pools so far are expected to have room
+//!    for as many hours as there is work, within the time beyond the reserve.
+//! 4. *Move for a tenth.* Running spot is left for a pool whose hour of work, with everything it costs to go there, is 10 % cheaper.
+//!
+//! The rules are from Can't Be Late (1; NSDI'24) and reasoning (2 to 4); no number here was fitted to a trace.
+//! Does not: know the future, or any market but what [`PoolMemory`] has seen.
 
 use super::memory::PoolMemory;
 use crate::core::money::{MicroUsd, MicroUsdPerHour};
@@ -63,113 +76,156 @@ pub enum Step {
     OnDemand(usize),
 }
 
-/// The parameters of the policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchPolicy {
-    /// How often decisions are made: nothing is noticed sooner.
-    pub period: Millis,
-    /// m
-    pub margin: i64,
-    /// r
-    pub reserve: i64,
-    /// h
-    pub hysteresis: i64,
-}
+/// A pool must be this much cheaper, in thousandths, for running work to move.
+const WORTH_MOVING: i64 = 900;
+/// Changeovers kept in reserve beside one per expected interruption: to on-demand, back, and again.
+const SPARE_CHANGEOVERS: i64 = 3;
+/// What a stay is taken to last before any was seen.
+const UNSEEN_STAY: Millis = Millis::from_hours(2);
+const HOUR: i128 = 3_600_000;
 
-/// The steps to try, best first. `Wait` is meant when all fail.
-pub fn decide(policy: &BatchPolicy, job: &Job, pools: &[SpotPool<'_>], on_demand: &[OnDemandOffer], now: Timestamp, steps: &mut Vec<Step>) {
+/// The steps to try, best first, appended to `steps`. Decisions are made every `period`: nothing is noticed sooner.
+pub fn decide(period: Millis, job: &Job, pools: &[SpotPool<'_>], on_demand: &[OnDemandOffer], now: Timestamp, steps: &mut Vec<Step>) {
     let d = job.changeover.0;
     let left = job.deadline.since(now).0;
     let slack = left - job.remaining.0;
-    let last_call = d + policy.period.0;
-    let od = on_demand
-        .iter()
-        .enumerate()
-        .min_by_key(|(i, o)| (i128::from(o.price.0) * i128::from(job.remaining.0 + d) + i128::from(o.egress.0) * 3_600_000, *i))
-        .map(|(i, _)| i);
-    let settled = job.changeover_left.0 == 0;
-    // Spot may be launched while a launch that is lost at once still leaves time for on-demand.
-    if slack < last_call + d {
-        match (job.holding, od) {
-            (Holding::Spot(_), _) if settled => steps.push(Step::Keep),
-            (Holding::OnDemand(_), _) => steps.push(Step::Keep),
-            (Holding::Spot(_), _) if slack - job.changeover_left.0 >= last_call => steps.push(Step::Keep),
-            (_, Some(od)) => steps.push(Step::OnDemand(od)),
-            (_, None) => {}
-        }
-        if !matches!(steps.last(), Some(Step::Keep | Step::OnDemand(_))) {
-            steps.push(Step::Wait);
-        }
+    let fallback = cheapest_on_demand(job, on_demand);
+    if slack < 2 * d + period.0 {
+        steps.push(last_call(period, job, slack, fallback));
         return;
     }
-    let mut order: Vec<(i64, usize)> = pools.iter().enumerate().map(|(i, p)| (effective(job, p, i), i)).collect();
+    let interruptions = i128::from(job.remaining.0) * 1_000 / i128::from(mean_stay(pools).0);
+    let changeovers = interruptions + i128::from(SPARE_CHANGEOVERS) * 1_000;
+    let reserve = i64::try_from(i128::from(d) * changeovers / 1_000).unwrap_or(i64::MAX).saturating_add(period.0);
+    let mut order: Vec<(i64, usize)> = pools.iter().enumerate().map(|(i, p)| (hour_of_work(job, p, i), i)).collect();
     order.sort_unstable();
-    let trips = 1_000 + job.remaining.0 * 1_000 / mean_stay(pools);
-    let reserve = 2 * d * trips / 1_000 * policy.reserve / 1000 + policy.period.0;
-    // How far down the list we must go so that the pools up to there are expected to have room often enough.
-    let time = left - reserve;
-    let (mut none_ppm, mut accept) = (1_000_000_i64, 0);
-    for (_, i) in &order {
-        accept += 1;
-        let p = &pools[*i];
-        let a = p.memory.availability_ppm();
-        none_ppm = none_ppm * (1_000_000 - a) / 1_000_000;
-        let expected = i128::from(time) * i128::from(1_000_000 - none_ppm) / 1_000_000;
-        if expected * 1000 >= i128::from(job.remaining.0) * i128::from(policy.margin) {
+    let accepted = enough(job, pools, &order, left.saturating_sub(reserve));
+    for (price, i) in order.iter().take(accepted) {
+        if job.holding == Holding::Spot(*i) {
             break;
         }
-    }
-    let held = match job.holding {
-        Holding::Spot(i) => Some(i),
-        _ => None,
-    };
-    for (price, i) in order.iter().take(accept) {
-        if held == Some(*i) {
-            break;
-        }
-        let worth = match held {
-            Some(h) => {
-                let stay = pools[*i].memory.expected_stay(Millis::ZERO).0.min(job.remaining.0 + d);
-                let _ = stay;
-                *price * 1000 < pools[h].price.0 * policy.hysteresis
-            }
-            None => true,
-        };
-        let worth = worth
-            && match job.holding {
-                Holding::OnDemand(h) => {
-                    let k = on_demand.get(h).map_or(0, |o| o.price.0);
-                    let p = pools[*i].price.0;
-                    let stay = pools[*i].memory.expected_stay(Millis::ZERO).0.min(job.remaining.0 + d);
-                    i128::from(k - p) * i128::from(stay)
-                        > i128::from(k + p) * i128::from(d) + 2 * 3_600_000 * i128::from(pools[*i].egress.0)
-                }
-                _ => true,
-            };
-        if worth {
+        if worth_going(job, pools, on_demand, *i, *price) {
             steps.push(Step::Spot(*i));
         }
     }
-    match (job.holding, od) {
-        (Holding::Spot(_) | Holding::OnDemand(_), _) => steps.push(Step::Keep),
-        (Holding::Nothing, Some(od)) if slack < reserve => steps.push(Step::OnDemand(od)),
-        (Holding::Nothing, _) => steps.push(Step::Wait),
+    steps.push(match (job.holding, fallback) {
+        (Holding::Spot(_) | Holding::OnDemand(_), _) => Step::Keep,
+        (Holding::Nothing, Some(od)) if slack < reserve => Step::OnDemand(od),
+        (Holding::Nothing, _) => Step::Wait,
+    });
+}
+
+/// The on-demand offer that finishes the job for the least.
+fn cheapest_on_demand(job: &Job, on_demand: &[OnDemandOffer]) -> Option<usize> {
+    let total = |o: &OnDemandOffer| i128::from(o.price.0) * i128::from(job.remaining.0 + job.changeover.0) + i128::from(o.egress.0) * HOUR;
+    on_demand.iter().enumerate().min_by_key(|(i, o)| (total(o), *i)).map(|(i, _)| i)
+}
+
+/// No time for another loss: what runs and works goes on, anything else becomes on-demand.
+fn last_call(period: Millis, job: &Job, slack: i64, fallback: Option<usize>) -> Step {
+    let safe = job.changeover_left.0 == 0 || slack - job.changeover_left.0 >= job.changeover.0 + period.0;
+    match (job.holding, fallback) {
+        (Holding::OnDemand(_), _) => Step::Keep,
+        (Holding::Spot(_), _) if safe => Step::Keep,
+        (_, Some(od)) => Step::OnDemand(od),
+        (Holding::Spot(_), None) => Step::Keep,
+        (Holding::Nothing, None) => Step::Wait,
+    }
+}
+
+/// How many pools of `order` are needed so that together they are expected to have room for the work within `time`.
+/// Pools are taken to come and go independently (measured correlation 0.43 within a region, 0.14 across).
+fn enough(job: &Job, pools: &[SpotPool<'_>], order: &[(i64, usize)], time: i64) -> usize {
+    let mut none_ppm = 1_000_000_i64;
+    for (n, (_, i)) in order.iter().enumerate() {
+        none_ppm = none_ppm * (1_000_000 - pools[*i].memory.availability_ppm()) / 1_000_000;
+        if i128::from(time) * i128::from(1_000_000 - none_ppm) >= i128::from(job.remaining.0) * 1_000_000 {
+            return n + 1;
+        }
+    }
+    order.len()
+}
+
+/// Whether going to `pool`, where an hour of work costs `price`, beats what is held.
+fn worth_going(job: &Job, pools: &[SpotPool<'_>], on_demand: &[OnDemandOffer], pool: usize, price: i64) -> bool {
+    match job.holding {
+        Holding::Nothing => true,
+        Holding::Spot(held) => i128::from(price) * 1_000 < i128::from(pools[held].price.0) * i128::from(WORTH_MOVING),
+        Holding::OnDemand(held) => {
+            // There and back: a changeover at each price and the data both ways, against what the stay saves.
+            let (k, p) = (on_demand.get(held).map_or(0, |o| o.price.0), pools[pool].price.0);
+            let stay = stay_in(job, &pools[pool]);
+            let costs = i128::from(k + p) * i128::from(job.changeover.0) + 2 * HOUR * i128::from(pools[pool].egress.0);
+            i128::from(k - p) * i128::from(stay) > costs
+        }
     }
 }
 
 /// How long a stay in any pool has lasted on average.
-fn mean_stay(pools: &[SpotPool<'_>]) -> i64 {
+fn mean_stay(pools: &[SpotPool<'_>]) -> Millis {
     let (up, ended) = pools.iter().map(|p| p.memory.stays()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-    ((up + 2 * 3_600_000) * 1_000 / (ended + 1_000)).max(1)
+    Millis(((up + UNSEEN_STAY.0) * 1_000 / (ended + 1_000)).max(1))
 }
 
-/// The price of an hour of work in a pool, with the changeover and the move spread over the expected stay.
-fn effective(job: &Job, pool: &SpotPool<'_>, index: usize) -> i64 {
+/// How long a stay that begins now is expected to last, as far as the job needs it.
+fn stay_in(job: &Job, pool: &SpotPool<'_>) -> i64 {
+    pool.memory.expected_stay(Millis::ZERO).0.min(job.remaining.0 + job.changeover.0)
+}
+
+/// The price of an hour of work in a pool, in micro-dollars, with changeover and move spread over the expected stay.
+fn hour_of_work(job: &Job, pool: &SpotPool<'_>, index: usize) -> i64 {
     if job.holding == Holding::Spot(index) {
         return pool.price.0;
     }
     let d = job.changeover.0;
-    let stay = pool.memory.expected_stay(Millis::ZERO).0.min(job.remaining.0 + d).max(d + 60_000);
-    let paid = i128::from(pool.price.0) * i128::from(stay) + i128::from(pool.egress.0) * 3_600_000;
+    let stay = stay_in(job, pool).max(d + Millis::from_mins(1).0);
+    let paid = i128::from(pool.price.0) * i128::from(stay) + i128::from(pool.egress.0) * HOUR;
     i64::try_from(paid / i128::from(stay - d)).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const H: i64 = 3_600_000;
+
+    fn job(remaining: i64, deadline: i64, holding: Holding) -> Job {
+        Job { remaining: Millis(remaining), deadline: Timestamp(deadline), changeover: Millis(H / 5), changeover_left: Millis(0), holding }
+    }
+    fn steps(job: &Job, prices: &[i64], memory: &PoolMemory, egress: i64) -> Vec<Step> {
+        let pool = |p: &i64| SpotPool { price: MicroUsdPerHour(*p), egress: MicroUsd(egress), memory };
+        let pools: Vec<SpotPool<'_>> = prices.iter().map(pool).collect();
+        let od = [OnDemandOffer { price: MicroUsdPerHour(3_000_000), egress: MicroUsd(0) }];
+        let mut out = Vec::new();
+        decide(Millis::from_secs(195), job, &pools, &od, Timestamp(0), &mut out);
+        out
+    }
+
+    #[test]
+    fn without_slack_nothing_but_on_demand_is_tried() {
+        let memory = PoolMemory::default();
+        assert_eq!(steps(&job(10 * H, 10 * H + H / 4, Holding::Nothing), &[1], &memory, 0), [Step::OnDemand(0)]);
+        assert_eq!(steps(&job(10 * H, 10 * H + H / 4, Holding::Spot(0)), &[1], &memory, 0), [Step::Keep]);
+    }
+
+    #[test]
+    fn a_dear_pool_is_passed_over_while_cheap_ones_are_expected_to_do() {
+        let memory = PoolMemory::default();
+        // Half the time is expected in the cheap pool, and the work needs a tenth of it.
+        assert_eq!(steps(&job(H, 20 * H, Holding::Nothing), &[900_000, 1_300_000], &memory, 0), [Step::Spot(0), Step::Wait]);
+        // Now it needs nearly all: every pool is tried, and on-demand follows because the slack is in reserve.
+        assert_eq!(
+            steps(&job(19 * H, 20 * H, Holding::Nothing), &[900_000, 1_300_000], &memory, 0),
+            [Step::Spot(0), Step::Spot(1), Step::OnDemand(0)]
+        );
+    }
+
+    #[test]
+    fn running_spot_moves_only_for_more_than_the_move_costs() {
+        let memory = PoolMemory::default();
+        let running = job(10 * H, 40 * H, Holding::Spot(1));
+        assert_eq!(steps(&running, &[900_000, 2_000_000], &memory, 0), [Step::Spot(0), Step::Keep]);
+        assert_eq!(steps(&running, &[1_800_000, 2_000_000], &memory, 0), [Step::Keep]);
+        assert_eq!(steps(&running, &[900_000, 2_000_000], &memory, 4_000_000), [Step::Keep]);
+    }
 }

@@ -24,6 +24,8 @@ pub struct PoolMemory {
     ups_ended: i64,
     /// Runs without that ended, in thousandths.
     downs_ended: i64,
+    /// When a machine was last taken away.
+    last_loss: Option<Timestamp>,
 }
 
 impl PoolMemory {
@@ -57,6 +59,14 @@ impl PoolMemory {
                 *sum /= 2;
             }
         }
+    }
+    /// At `at`, a running machine was taken away (or its interruption was announced).
+    pub fn note_loss(&mut self, at: Timestamp) {
+        self.last_loss = Some(at);
+    }
+    /// Whether a machine was taken away within `span` before `now`.
+    pub fn lost_within(&self, now: Timestamp, span: Millis) -> bool {
+        self.last_loss.is_some_and(|at| now.since(at).0 < span.0)
     }
     /// The last sighting.
     pub fn last(&self) -> Option<(Timestamp, bool)> {

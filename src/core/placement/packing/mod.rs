@@ -121,3 +121,105 @@ pub fn pack(problem: &Problem) -> Packing {
     let rounded = round::round(problem, packable, relaxed);
     Packing { bought: improve::improve(problem, rounded, &values, bound), values }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fixed sequence of small numbers.
+    struct Sequence(u64);
+    impl Sequence {
+        fn below(&mut self, limit: i64) -> i64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) as i64 % limit
+        }
+    }
+
+    fn drawn(sequence: &mut Sequence, kinds: usize, most: i64) -> Problem {
+        let items: Vec<Item> = (0..kinds)
+            .map(|_| Item {
+                size: [1 + sequence.below(4), 1 + sequence.below(40), 1 + sequence.below(60)],
+                count: 1 + sequence.below(most),
+            })
+            .collect();
+        let bin = |units: i64, cost: i64, sequence: &mut Sequence| Bin {
+            capacity: [units, units * 20 + 10, units * 30 + 10],
+            cost: cost * units + sequence.below(300),
+            extra: (0..kinds).map(|_| if units < 8 && sequence.below(6) == 0 { NEVER } else { sequence.below(3) * 10 }).collect(),
+        };
+        let bins = [(1, 900), (2, 950), (4, 800), (8, 900), (16, 850)].map(|(units, cost)| bin(units, cost, sequence));
+        Problem { items, bins: bins.to_vec() }
+    }
+
+    /// The least cost by putting one item after the other into an open bin or a new one: slow, and written differently.
+    fn brute(problem: &Problem, left: &mut [i64], open: &mut Vec<(usize, Vec<i64>)>, cost: i64, best: &mut i64) {
+        let Some(item) = left.iter().position(|n| *n > 0).filter(|_| cost < *best) else {
+            if cost < *best {
+                *best = cost;
+            }
+            return;
+        };
+        left[item] -= 1;
+        for at in 0..open.len() {
+            open[at].1[item] += 1;
+            let content: Content = open[at].1.iter().copied().enumerate().filter(|(_, n)| *n > 0).collect();
+            if problem.holds(open[at].0, &content) {
+                brute(problem, left, open, cost + problem.bins[open[at].0].extra[item], best);
+            }
+            open[at].1[item] -= 1;
+        }
+        for bin in 0..problem.bins.len() {
+            if problem.holds(bin, &[(item, 1)]) {
+                let mut content = vec![0; left.len()];
+                content[item] = 1;
+                open.push((bin, content));
+                brute(problem, left, open, cost + problem.cost(bin, &[(item, 1)]), best);
+                open.pop();
+            }
+        }
+        left[item] += 1;
+    }
+
+    fn check(problem: &Problem, packing: &Packing) -> (i64, i64) {
+        let mut counts = vec![0; problem.items.len()];
+        for one in &packing.bought {
+            assert!(problem.holds(one.bin, &one.content));
+            one.content.iter().for_each(|(item, n)| counts[*item] += n);
+        }
+        assert_eq!(counts, problem.items.iter().map(|i| i.count).collect::<Vec<_>>());
+        let bound = problem.items.iter().zip(&packing.values).map(|(i, v)| i.count * v).sum();
+        (problem.total(&packing.bought), bound)
+    }
+
+    #[test]
+    fn few_items_are_packed_at_the_least_cost_and_never_below_the_bound() {
+        let mut sequence = Sequence(7);
+        for _ in 0..40 {
+            let problem = drawn(&mut sequence, 3, 2);
+            let (cost, bound) = check(&problem, &pack(&problem));
+            let mut left: Vec<i64> = problem.items.iter().map(|i| i.count).collect();
+            let mut best = i64::MAX;
+            brute(&problem, &mut left, &mut Vec::new(), 0, &mut best);
+            assert_eq!(cost, best);
+            assert!(bound <= best, "{bound} is no bound on {best}");
+        }
+    }
+
+    #[test]
+    fn many_items_are_packed_within_half_a_percent_of_the_bound() {
+        let mut sequence = Sequence(11);
+        for kinds in [6, 12, 20] {
+            let problem = drawn(&mut sequence, kinds, 4_000 / kinds as i64);
+            let (cost, bound) = check(&problem, &pack(&problem));
+            assert!(cost >= bound && cost * 1_000 <= bound * 1_005, "{cost} against {bound} with {kinds} kinds");
+        }
+    }
+
+    #[test]
+    fn what_fits_nowhere_is_left_and_the_rest_is_packed() {
+        let bin = Bin { capacity: [1, 10, 10], cost: 5, extra: vec![0, 0] };
+        let items = vec![Item { size: [1, 11, 1], count: 2 }, Item { size: [1, 5, 5], count: 3 }];
+        let packing = pack(&Problem { items, bins: vec![bin] });
+        assert_eq!(packing.bought, vec![Bought { bin: 0, content: vec![(1, 1)] }; 3]);
+    }
+}

@@ -235,3 +235,17 @@ fn an_instance_that_vanishes_without_notice_is_told_and_its_pods_are_remade() {
     assert_eq!(toy.removals.iter().map(|(_, r)| *r).collect::<Vec<_>>(), vec![RemovalReason::InstanceLost]);
     assert!(toy.world.claims.is_empty());
 }
+
+#[test]
+fn an_empty_machine_draws_no_work_from_a_busy_one() {
+    let mut toy = Toy::new();
+    let first = toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(2);
+    toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(300);
+    assert_eq!(toy.running().len(), 2);
+    toy.world.pods.remove(&first);
+    toy.run(100);
+    assert_eq!(toy.running().len(), 1);
+    assert!(toy.removals.is_empty(), "nobody is moved onto a machine that is ending: {:?}", toy.removals);
+}

@@ -1,0 +1,154 @@
+//! Steps d and h: capacity that runs out, and prices that move.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::report::StepReport;
+use super::stage::{Stage, text};
+use super::workloads::Inference;
+use crate::lab::error::LabError;
+
+fn one(name: &'static str, team: &'static str) -> Inference<'static> {
+    Inference { name, team, replicas: 1, cold: false, gpu_memory: "20Gi" }
+}
+
+fn bought(claim: &Value) -> String {
+    format!(
+        "{} {} in {} at ${}/h",
+        text(claim, "/spec/instanceType"),
+        text(claim, "/spec/capacityType"),
+        text(claim, "/spec/zone"),
+        text(claim, "/spec/pricePerHour")
+    )
+}
+
+fn pool_of(claim: &Value) -> Value {
+    json!({"region": text(claim, "/spec/region"), "zone": text(claim, "/spec/zone"), "instance_type": text(claim, "/spec/instanceType"),
+        "capacity_type": text(claim, "/spec/capacityType"), "available": 0})
+}
+
+/// d. The chosen pool is dry, then all of spot; then spot returns.
+pub async fn no_capacity(stage: &mut Stage) -> Result<(), LabError> {
+    let began = Instant::now();
+    let mut step =
+        StepReport::begin('d', "the chosen pool has no capacity, then no spot pool has: next offer, on-demand, and back when spot returns");
+    let cheapest = stage.claim_of("chat")?;
+    stage.world.order("capacity", &pool_of(&cheapest)).await?;
+    stage.world.apply(&one("search", "discovery").manifest(stage.scale))?;
+    step.check("with the cheapest pool dry, the pod still lands", stage.wait_ready("search", 1, 120).await?);
+    let next = stage.claim_of("search")?;
+    step.happened(format!("{} answers InsufficientInstanceCapacity; bought instead: {}", bought(&cheapest), bought(&next)));
+    step.check(
+        "it went to the next offer, another spot pool",
+        text(&next, "/spec/zone") != text(&cheapest, "/spec/zone") && text(&next, "/spec/capacityType") == "spot",
+    );
+    let refused = stage.events("search", "LaunchRefused")?;
+    step.check("an event on the pod says that EC2 refused", refused.iter().any(|n| n.contains("InsufficientInstanceCapacity")));
+    stage.world.order("capacity", &json!({"capacity_type": "spot", "available": 0})).await?;
+    let asked = Instant::now();
+    stage.world.apply(&one("rank", "discovery").manifest(stage.scale))?;
+    step.check("with all of spot dry, the pod still lands", stage.wait_ready("rank", 1, 120).await?);
+    step.measured("kubectl apply -> Ready, with every spot pool dry", asked.elapsed().as_secs_f64());
+    let fallback = stage.claim_of("rank")?;
+    let tries = stage.events("rank", "LaunchRefused")?.len();
+    step.happened(format!("{tries} spot pools refused; bought instead: {}", bought(&fallback)));
+    step.check("it fell back to on-demand", text(&fallback, "/spec/capacityType") == "on-demand");
+    stage.world.order("capacity", &json!({"capacity_type": "spot", "available": null})).await?;
+    let back = Instant::now();
+    let returned = stage.wait("the on-demand work to return to spot", 180, async |s| {
+        Ok(text(&s.claim_of("rank")?, "/spec/capacityType") == "spot" && s.pods.of("rank").len() == 1)
+    });
+    let returned = returned.await?;
+    step.measured("spot is back -> work runs on spot again", back.elapsed().as_secs_f64());
+    let why = stage
+        .sql("SELECT text FROM ledger.decision WHERE trigger = 'return-to-spot' AND outcome = 'launch' ORDER BY decided_at DESC LIMIT 1")?;
+    step.happened(format!("decision: {why}"));
+    step.check("it returned to spot", returned);
+    step.check("the return was guarded: the saving it names beats the pool's 15 %", why.contains("15 % at least"));
+    stage.end(step, began);
+    Ok(())
+}
+
+async fn set_price(stage: &Stage, pool: (&str, &str, &str), price: &str) -> Result<(), LabError> {
+    let order = json!({"region": pool.0, "zone": pool.1, "instance_type": pool.2, "price_per_hour": price});
+    stage.world.order("price", &order).await.map(|_| ())
+}
+
+/// h. A price moves; and with SQS denied, polling still rescues.
+pub async fn prices_move(stage: &mut Stage) -> Result<(), LabError> {
+    let began = Instant::now();
+    let mut step = StepReport::begin(
+        'h',
+        "a price moves: the next placement follows, running work moves only beyond hysteresis; with SQS denied, polling still rescues",
+    );
+    let pool = ("us-east-2", "use2-az2", "g6.xlarge");
+    // Recorded: $0.2599. A little below what runs now: worth following, not worth moving for.
+    let now = text(&stage.claim_of("chat")?, "/spec/pricePerHour");
+    let micro = now.parse::<crate::core::money::MicroUsdPerHour>().map_or(91_300, |p| p.0);
+    let little = crate::core::money::MicroUsdPerHour(micro * 93 / 100).to_string();
+    set_price(stage, pool, &little).await?;
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    let moves = "SELECT count(*) FROM ledger.decision WHERE trigger IN ('cheaper-offer', 'return-to-spot') AND outcome = 'launch'";
+    let before = stage.sql(moves)?;
+    stage.world.apply(&one("follow", "discovery").manifest(stage.scale))?;
+    step.check("the next pod lands", stage.wait_ready("follow", 1, 120).await?);
+    let followed = stage.claim_of("follow")?;
+    step.happened(format!("{} in {} falls to ${little}/h: the next pod gets {}", pool.2, pool.1, bought(&followed)));
+    step.check("the next placement follows the price", text(&followed, "/spec/zone") == pool.1);
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    step.check("7 % is within hysteresis: no running work moved", stage.sql(moves)? == before);
+    let much = crate::core::money::MicroUsdPerHour(micro * 60 / 100).to_string();
+    set_price(stage, pool, &much).await?;
+    let asked = Instant::now();
+    let moved = stage.wait("running work to move to the cheaper pool", 150, async |s| {
+        Ok(s.sql(
+            "SELECT count(*) FROM ledger.migration m JOIN ledger.decision d ON d.id = m.decision_id WHERE d.trigger = 'cheaper-offer'",
+        )? != "0")
+    });
+    let moved = moved.await?;
+    step.measured("price 40 % lower -> first pod moved by choice", asked.elapsed().as_secs_f64());
+    let why =
+        stage.sql("SELECT text FROM ledger.decision WHERE trigger = 'cheaper-offer' AND outcome = 'launch' ORDER BY decided_at LIMIT 1")?;
+    step.happened(format!("decision: {why}"));
+    step.check("40 % beats hysteresis: running work moves", moved);
+    set_price(stage, pool, &now).await?;
+    settle(stage).await?;
+    without_queue(stage, &mut step).await?;
+    stage.end(step, began);
+    Ok(())
+}
+
+/// Waits until nothing is being moved.
+async fn settle(stage: &mut Stage) -> Result<(), LabError> {
+    stage
+        .wait("moves to end", 120, async |s| {
+            let claims = s.list("gpunodeclaims")?;
+            let moving = claims.iter().any(|c| text(c, "/status/phase") != "Ready");
+            let waiting = s.pods.all().values().any(|p| p.gone_at.is_none() && p.alive && !p.ready);
+            Ok(!moving && !waiting)
+        })
+        .await
+        .map(|_| ())
+}
+
+async fn without_queue(stage: &mut Stage, step: &mut StepReport) -> Result<(), LabError> {
+    stage.world.order("deny", &json!({"service": "sqs", "on": true})).await?;
+    let Some((pod, seen)) = stage.pods.of("follow").into_iter().find(|(_, p)| p.ready) else { return Ok(()) };
+    let claim = stage.claim(seen.claim.as_deref().unwrap_or_default())?;
+    let noticed = stage.interrupt(&text(&claim, "/status/instanceId"), "sqs").await?;
+    let rescued = stage.wait("the pod to be replaced without a queue", 120, async |s| {
+        let all = s.pods.all();
+        let gone = all.get(&pod).is_none_or(|p| p.gone_at.is_some());
+        Ok(gone && all.values().any(|p| p.replaces.as_ref() == Some(&seen.uid) && p.ready_at.is_some()))
+    });
+    let rescued = rescued.await?;
+    let all = stage.pods.all();
+    if let Some(made) = all.values().find(|p| p.replaces.as_ref() == Some(&seen.uid)) {
+        step.measured("SQS denied: notice -> replacement made (found by polling EC2)", super::stage::seconds(made.made_at.since(noticed)));
+    }
+    step.check("with SQS denied, polling EC2's spot requests rescued the work", rescued);
+    let source = stage.sql("SELECT source FROM ledger.interruption ORDER BY noticed_at DESC LIMIT 1")?;
+    step.check(format!("the ledger says where the notice was seen ({source})"), source == "ec2-state");
+    stage.world.order("deny", &json!({"service": "sqs", "on": false})).await.map(|_| ())
+}

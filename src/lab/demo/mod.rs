@@ -1,0 +1,92 @@
+//! The story of `make demo`: every part of the mission, played on the local world through the real path.
+//!
+//! Decides: the order of the story, what is asked of the world, and what counts as having happened.
+//! Does not: decide anything that lowtide decides. What is printed was observed; what is modelled says so.
+
+mod finance;
+mod machines;
+mod market;
+mod migration;
+mod models;
+mod placing;
+mod pods;
+mod report;
+mod stage;
+mod workloads;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::error::LabError;
+use super::look_around::asked_to_end;
+use super::progress::say;
+use report::Report;
+use stage::Stage;
+
+/// How the demo is played.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DemoArguments {
+    /// Modelled time (boot, start of a model, EC2's notice) runs this many times faster. lowtide's own time is real.
+    #[arg(long, default_value_t = 4)]
+    pub time_scale: u32,
+    /// Where the report is written.
+    #[arg(long, default_value = "target/demo/report.json")]
+    pub report: PathBuf,
+    /// Leaves logs and data on disk.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Plays the story; exit code 1 when something asked did not happen.
+pub async fn run(arguments: DemoArguments) -> ExitCode {
+    let played = tokio::select! {
+        played = play(&arguments) => played,
+        () = asked_to_end() => {
+            say("\nended before the story was over; everything is cleaned up");
+            return ExitCode::FAILURE;
+        }
+    };
+    match played {
+        Ok(report) => {
+            let failed = report.failed();
+            say(&format!("\nreport: {}", arguments.report.display()));
+            match failed.as_slice() {
+                [] => {
+                    say("every step happened as asked");
+                    ExitCode::SUCCESS
+                }
+                faults => {
+                    say("not as asked:");
+                    faults.iter().for_each(|fault| say(&format!("  {fault}")));
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Err(fault) => {
+            say(&format!("\nthe story ended early: {fault}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn play(arguments: &DemoArguments) -> Result<Report, LabError> {
+    let mut stage = Stage::set_up(arguments).await?;
+    let outcome = tell(&mut stage).await;
+    if outcome.is_err() {
+        stage.keep_logs();
+    }
+    stage.report.write(&arguments.report)?;
+    outcome?;
+    Ok(stage.report.clone())
+}
+
+async fn tell(stage: &mut Stage) -> Result<(), LabError> {
+    placing::cheapest_offers(stage).await?;
+    placing::refusals(stage).await?;
+    migration::move_in_time(stage).await?;
+    market::no_capacity(stage).await?;
+    machines::crash_between_asked_and_recorded(stage).await?;
+    market::prices_move(stage).await?;
+    machines::endings(stage).await?;
+    finance::the_bill(stage).await
+}
