@@ -69,11 +69,13 @@ impl Bill {
         }
         self.total = self.total + MicroUsdMillis(rate.over(tick).0 * i128::from(count));
         let slot = self.open.iter().position(|(c, z, _)| *c == charge && *z == zone);
-        if let Some(row) = slot.and_then(|s| self.rows.get_mut(self.open[s].2)) {
-            if row.until_tick == at && row.rate == rate && row.count == count {
-                row.until_tick = at + 1;
-                return;
-            }
+        if let Some(row) = slot.and_then(|s| self.rows.get_mut(self.open[s].2))
+            && row.until_tick == at
+            && row.rate == rate
+            && row.count == count
+        {
+            row.until_tick = at + 1;
+            return;
         }
         self.rows.push(CostRow { charge, zone, from_tick: at, until_tick: at + 1, count, rate, transfer: MicroUsd(0) });
         let row = self.rows.len() - 1;

@@ -127,10 +127,11 @@ pub fn usd_per_hour(dollars: f64) -> Option<MicroUsdPerHour> {
 
 /// The region of a zone name: `us-east-1a` is in `us-east-1`, `us-central1-a` in `us-central1`, `use1-az4` in `use1`.
 pub fn region_of(zone: &str) -> String {
-    if let Some((region, az)) = zone.rsplit_once("-az") {
-        if !az.is_empty() && az.bytes().all(|b| b.is_ascii_digit()) {
-            return region.to_owned();
-        }
+    if let Some((region, az)) = zone.rsplit_once("-az")
+        && !az.is_empty()
+        && az.bytes().all(|b| b.is_ascii_digit())
+    {
+        return region.to_owned();
     }
     let cut = zone.strip_suffix(|c: char| c.is_ascii_lowercase()).unwrap_or(zone);
     match cut.strip_suffix('-') {

@@ -10,7 +10,8 @@
 //!    for as many hours as there is work, within the time beyond the reserve.
 //! 4. *Move for a tenth.* Running spot is left for a pool whose hour of work, with everything it costs to go there, is 10 % cheaper.
 //!
-//! The rules are from Can't Be Late (1; NSDI'24) and reasoning (2 to 4); no number here was fitted to a trace.
+//! The rules are from Can't Be Late (1; NSDI'24) and reasoning (2 to 4). Reserve and spare changeovers were settled after variants had
+//! been run on the V100 recordings: `docs/backtest.md` says which.
 //! Does not: know the future, or any market but what [`PoolMemory`] has seen.
 
 use super::memory::PoolMemory;
