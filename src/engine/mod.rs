@@ -21,3 +21,6 @@ pub mod health;
 mod observe;
 #[cfg(feature = "live")]
 pub mod state;
+
+#[cfg(all(test, feature = "live"))]
+mod tests;

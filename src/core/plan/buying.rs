@@ -104,7 +104,8 @@ fn pools_for(pass: &Pass, pod: &Pod) -> BTreeSet<PoolName> {
 
 pub(super) fn demand_of(pass: &Pass, pod: &Pod) -> Option<Demand> {
     let mut need = pod.need.as_ref().ok()?.0.clone();
-    if pod.attempt >= pass.settings.fall_back_after && need.capacity == CapacityPreference::SpotFirst {
+    let refused_often = pod.phase == PodPhase::Gated && pod.attempt >= pass.settings.fall_back_after;
+    if refused_often && need.capacity == CapacityPreference::SpotFirst {
         // Pool after pool had nothing: capacity now, and back to spot later.
         need.capacity = CapacityPreference::OnDemand;
     }

@@ -33,6 +33,13 @@ pub async fn no_capacity(stage: &mut Stage) -> Result<(), LabError> {
     let began = Instant::now();
     let mut step =
         StepReport::begin('d', "the chosen pool has no capacity, then no spot pool has: next offer, on-demand, and back when spot returns");
+    // The machine of the Job that has ended would be room for the next pod.
+    let settled = stage.wait("machines without work to end", 60, async |s| {
+        let used: std::collections::BTreeSet<String> =
+            s.pods.all().into_values().filter(|p| p.gone_at.is_none() && p.alive).filter_map(|p| p.claim).collect();
+        Ok(s.list("gpunodeclaims")?.iter().all(|c| used.contains(&text(c, "/metadata/name"))))
+    });
+    settled.await?;
     let cheapest = stage.claim_of("chat")?;
     stage.world.order("capacity", &pool_of(&cheapest)).await?;
     stage.world.apply(&one("search", "discovery").manifest(stage.scale))?;

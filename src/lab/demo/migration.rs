@@ -33,6 +33,10 @@ pub async fn move_in_time(stage: &mut Stage) -> Result<(), LabError> {
     step.check("the cold-starting Deployment serves before its machine is taken", cold_ready);
     let mut outage = Outage::begin(stage)?;
     let watches = (endpoints(stage, "chat").await?, endpoints(stage, "cold").await?);
+    let watching = stage.wait("the endpoint watches to see what serves", 20, async |_| {
+        Ok([(&watches.0, 3), (&watches.1, 1)].iter().all(|(w, wanted)| w.readings().0.last().is_some_and(|r| r.ready == *wanted)))
+    });
+    watching.await?;
     let from = wall_clock();
     let mut victims = Vec::new();
     for app in ["chat", "cold", "train"] {

@@ -117,6 +117,20 @@ fn no_capacity_goes_to_the_next_offer_then_to_on_demand_and_back() {
 }
 
 #[test]
+fn after_four_refusals_a_pod_takes_on_demand_and_still_returns_to_spot() {
+    let mut toy = Toy::new();
+    toy.settings.fall_back_after = 1;
+    toy.dry.extend([spot_a(), spot_b()]);
+    toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(120);
+    assert_eq!(toy.running().iter().map(|p| p.capacity_type).collect::<Vec<_>>(), vec![CapacityType::OnDemand]);
+    assert_eq!(toy.events.iter().filter(|(r, _)| *r == "LaunchRefused").count(), 1);
+    toy.dry.clear();
+    toy.run(1_000);
+    assert_eq!(toy.running().iter().map(|p| p.capacity_type).collect::<Vec<_>>(), vec![CapacityType::Spot]);
+}
+
+#[test]
 fn voluntary_moves_wait_for_the_ledger_and_for_hysteresis() {
     let mut toy = Toy::new();
     toy.add_pod(deployment(), WorkloadKind::Inference);

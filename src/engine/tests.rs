@@ -1,0 +1,206 @@
+//! The driver on worlds of a few lines: what it must do however slow or broken the ports are.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::driver::{Engine, Schedule};
+use super::ports::*;
+use crate::core::action::ClusterAction;
+use crate::core::catalog::{Catalog, MachineType};
+use crate::core::ids::*;
+use crate::core::market::{CapacityPool, CapacityType};
+use crate::core::plan::Settings;
+use crate::core::record::LedgerRecord;
+use crate::core::time::{Millis, Timestamp};
+use crate::core::world::{Claim, ClaimStatus, Lane, NodeClass};
+
+/// Tokio's paused clock as wall clock: 30 s of stalling take no time.
+struct TestClock(tokio::time::Instant);
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_000_000 + i64::try_from(self.0.elapsed().as_millis()).unwrap_or(0))
+    }
+}
+
+/// EC2 that keeps every launch waiting for 30 s, and gives one notice after a second.
+struct SlowCloud {
+    noticed: Mutex<bool>,
+    malformed: bool,
+    acknowledged: Arc<Mutex<Vec<String>>>,
+    started: tokio::time::Instant,
+}
+
+impl Cloud for SlowCloud {
+    async fn spot_quotes(&self, _: &Region, _: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
+        Ok(Vec::new())
+    }
+    async fn on_demand_quotes(&self, _: &Region, _: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
+        Ok(Vec::new())
+    }
+    async fn offerings(&self, _: &Region) -> Result<Vec<(InstanceType, ZoneId)>, CloudError> {
+        Ok(Vec::new())
+    }
+    async fn machine_types(&self, _: &Region) -> Result<Vec<MachineType>, CloudError> {
+        Ok(Catalog::snapshot().types.into_values().collect())
+    }
+    async fn subnet_zones(&self, _: &Region, _: &[String]) -> Result<BTreeMap<String, ZoneId>, CloudError> {
+        Ok(BTreeMap::new())
+    }
+    async fn ensure_launch_template(&self, _: &LaunchTemplate) -> Result<String, CloudError> {
+        Ok("1".into())
+    }
+    async fn launch(&self, _: &Launch) -> Result<InstanceId, CloudError> {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        Ok("i-new".into())
+    }
+    async fn instances(&self, _: &Region, _: &str) -> Result<Vec<Instance>, CloudError> {
+        Err(CloudError::Unknown { message: "EC2 is slow".into() })
+    }
+    async fn terminate(&self, _: &Region, _: &InstanceId) -> Result<(), CloudError> {
+        Ok(())
+    }
+    async fn receive_notices(&self, region: &Region, _: &str) -> Result<Vec<QueueMessage>, CloudError> {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if std::mem::replace(&mut *self.noticed.lock().unwrap(), true) {
+            return Ok(Vec::new());
+        }
+        let sent_at = Timestamp(1_000_000 + i64::try_from(self.started.elapsed().as_millis()).unwrap_or(0));
+        let notice = Notice { instance: "i-old".into(), region: region.clone(), kind: NoticeKind::Interruption, sent_at };
+        let mut messages = vec![QueueMessage { receipt: "good".into(), content: Ok(notice) }];
+        if self.malformed {
+            let fault = MalformedMessage { fault: "no detail-type".into(), text: "{}".into() };
+            messages.insert(0, QueueMessage { receipt: "bad".into(), content: Err(fault) });
+        }
+        Ok(messages)
+    }
+    async fn acknowledge(&self, _: &Region, _: &str, receipt: &str) -> Result<(), CloudError> {
+        self.acknowledged.lock().unwrap().push(receipt.to_owned());
+        Ok(())
+    }
+}
+
+type Applied2 = Arc<Mutex<Vec<(tokio::time::Instant, ClusterAction)>>>;
+
+/// A cluster that never changes and writes down what was asked of it.
+struct StillCluster {
+    view: ClusterView,
+    applied: Applied2,
+}
+
+impl Cluster for StillCluster {
+    fn view(&self) -> Option<ClusterView> {
+        Some(self.view.clone())
+    }
+    async fn changed(&self) {
+        std::future::pending().await
+    }
+    async fn apply(&self, action: &ClusterAction) -> Result<Applied, ClusterError> {
+        self.applied.lock().unwrap().push((tokio::time::Instant::now(), action.clone()));
+        Ok(Applied { lane: Lane::Message("-".into()), resource_version: None })
+    }
+    async fn record(&self, _: &[LedgerRecord]) -> Result<(), ClusterError> {
+        Ok(())
+    }
+    async fn outbox(&self, _: usize) -> Result<Vec<LedgerRecord>, ClusterError> {
+        Ok(Vec::new())
+    }
+    async fn forget(&self, _: &[uuid::Uuid]) -> Result<(), ClusterError> {
+        Ok(())
+    }
+}
+
+struct NoLedger;
+impl Ledger for NoLedger {
+    async fn write(&self, _: &[LedgerRecord]) -> Result<(), LedgerUnavailable> {
+        Err(LedgerUnavailable { message: "it is away".into() })
+    }
+}
+
+fn claim(name: &str, status: ClaimStatus) -> Claim {
+    let spec = crate::core::world::ClaimSpec {
+        node_pool: "gpu".into(),
+        node_class: "here".into(),
+        capacity: CapacityPool {
+            region: "us-east-1".into(),
+            zone: "use1-az4".into(),
+            instance_type: "g6.xlarge".into(),
+            capacity_type: CapacityType::Spot,
+        },
+        price_per_hour: Default::default(),
+        on_demand_per_hour: None,
+        gpus: 1,
+        decision: DecisionId(uuid::Uuid::nil()),
+        trigger: crate::core::decision::Trigger::PendingPod,
+        attempt: 1,
+        launch_template: "t".into(),
+        launch_template_version: "1".into(),
+        subnet: "s".into(),
+        tags: BTreeMap::new(),
+        bought_for: Vec::new(),
+        takes_over: None,
+    };
+    Claim { name: name.into(), uid: name.into(), created_at: Timestamp(1_000_000), deleting: false, spec, status }
+}
+
+fn view() -> ClusterView {
+    let class = NodeClass {
+        name: "here".into(),
+        region: "us-east-1".into(),
+        subnets: Vec::new(),
+        zones: BTreeMap::new(),
+        problem: None,
+        interruption_queue: Some("q".into()),
+        launch_template: None,
+        tags: BTreeMap::new(),
+    };
+    let asked = ClaimStatus { launch_asked_at: Some(Timestamp(0)), ..ClaimStatus::default() };
+    let running = ClaimStatus { instance: Some("i-old".into()), launched_at: Some(Timestamp(1_000_000)), ..ClaimStatus::default() };
+    ClusterView {
+        classes: BTreeMap::from([(class.name.clone(), class)]),
+        claims: [claim("launching", asked), claim("running", running)].into_iter().map(|c| (c.name.clone(), c)).collect(),
+        ..ClusterView::default()
+    }
+}
+
+async fn run_for(seconds: u64, malformed: bool) -> (tokio::time::Instant, Applied2, Arc<Mutex<Vec<String>>>) {
+    let started = tokio::time::Instant::now();
+    let (applied, acknowledged) = (Applied2::default(), Arc::default());
+    let cloud = SlowCloud { noticed: Mutex::new(false), malformed, acknowledged: Arc::clone(&acknowledged), started };
+    let cluster = StillCluster { view: view(), applied: Arc::clone(&applied) };
+    let engine = Engine::new(cloud, cluster, NoLedger, TestClock(started), "c".into(), Settings::default(), Schedule::default());
+    let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
+    let running = tokio::spawn(engine.run(leading, stopped));
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    stop.send_replace(true);
+    running.await.unwrap();
+    (started, applied, acknowledged)
+}
+
+fn interruption_marks(applied: &Applied2) -> Vec<tokio::time::Instant> {
+    let all = applied.lock().unwrap();
+    let marks = all.iter().filter(|(_, a)| matches!(a, ClusterAction::PatchClaim { patch, .. } if patch.interruption.is_some()));
+    marks.map(|(at, _)| *at).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notice_overtakes_a_launch_that_ec2_keeps_waiting() {
+    let (started, applied, _) = run_for(10, false).await;
+    let asked =
+        applied.lock().unwrap().iter().any(|(_, a)| matches!(a, ClusterAction::PatchClaim { claim, .. } if claim.as_str() == "launching"));
+    assert!(asked, "the launch was under way");
+    let marks = interruption_marks(&applied);
+    assert!(!marks.is_empty(), "the notice waited for the launch");
+    let after_notice = Millis(i64::try_from((marks[0] - started).as_millis()).unwrap() - 1_000);
+    assert!(after_notice < Millis::from_secs(1), "the notice was handled after {after_notice}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_malformed_message_is_dropped_and_stops_nothing() {
+    let (_, applied, acknowledged) = run_for(10, true).await;
+    assert!(acknowledged.lock().unwrap().contains(&"bad".to_owned()));
+    assert!(acknowledged.lock().unwrap().contains(&"good".to_owned()));
+    assert!(!interruption_marks(&applied).is_empty());
+}
