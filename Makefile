@@ -31,7 +31,7 @@ test: ## everything: format, unit tests, the real control plane, AWS's own SDK a
 	@scripts/test.sh
 
 bench: ## measures planning on the recorded market
-	cargo bench --no-default-features
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/core cargo bench --no-default-features --bench placement
 
 lint: ## what reviewers would say first
 	cargo fmt --check

@@ -23,6 +23,12 @@ enum Command {
     Offers(cli::offers::OffersArgs),
     /// Says what lowtide would buy for Kubernetes manifests, without a cluster or an account.
     Place(cli::place::PlaceArgs),
+    /// Says why a machine was bought or work moved, from the ledger alone.
+    #[cfg(feature = "live")]
+    Explain(cli::explain::ExplainArgs),
+    /// Makes the savings ledger and reads its reports.
+    #[cfg(feature = "live")]
+    Ledger(cli::ledger::LedgerArgs),
     /// Prints the custom resource definitions, or writes them to a folder.
     #[cfg(feature = "live")]
     Crds(cli::crds::CrdsArgs),
@@ -47,6 +53,8 @@ async fn main() -> ExitCode {
         Command::Catalog(args) => cli::catalog::run(args),
         Command::Offers(args) => cli::offers::run(args),
         Command::Place(args) => cli::place::run(args),
+        Command::Explain(args) => cli::explain::run(args).await,
+        Command::Ledger(args) => cli::ledger::run(args).await,
         Command::Crds(args) => cli::crds::run(args),
         Command::Operator(args) => cli::operator::run(args).await,
         Command::ReleasePods(args) => cli::release_pods::run(args).await,
