@@ -107,6 +107,9 @@ pub struct Schedule {
     /// At most this share of replicas, in thousandths, in one correlated pool of capacity.
     #[serde(default)]
     pub max_share_per_mille: Option<i64>,
+    /// The strictest `maxSkew` over zones of the pod's hard topology spread constraints.
+    #[serde(default)]
+    pub zone_max_skew: Option<i64>,
     /// The gang the pod belongs to: all or none of it is placed, in one zone.
     #[serde(default)]
     pub gang: Option<String>,

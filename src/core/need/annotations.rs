@@ -118,7 +118,7 @@ pub fn parse_with(manifest: &PodManifest, vocabulary: &Vocabulary) -> Result<(Ne
                 data_gib,
                 data_region,
             },
-            schedule,
+            Schedule { zone_max_skew: super::constraints::zone_max_skew(manifest), ..schedule },
         )),
         _ => Err(faults),
     }
@@ -266,6 +266,7 @@ impl<'a> Reader<'a> {
                 .read("standby", "a whole number of warm slots, 0 to 1000", |t| t.parse().ok().filter(|n| *n <= 1_000))
                 .unwrap_or(0),
             max_share_per_mille: self.read("max-pool-share", "a whole percentage, as in 50%", share),
+            zone_max_skew: None,
             gang: self.read("gang", "a name of 1 to 63 characters", name),
         }
     }

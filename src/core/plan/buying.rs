@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::asking::{demand_of, free_room, placement_settings, pool_policies, pools_for, ready_classes};
 use super::{Pass, policy_hash, target, wording};
 use crate::core::action::{Action, ClusterAction, EventKind, EventSubject};
-use crate::core::catalog::Resources;
 use crate::core::decision::{Decision, JudgedOffer, Judgement, Outcome, Trigger};
-use crate::core::ids::{ClaimName, DecisionId, PoolName, ZoneId, derive_uuid};
+use crate::core::ids::{ClaimName, DecisionId, derive_uuid};
 use crate::core::market::{CapacityType, PriceSource};
-use crate::core::need::{CapacityPreference, Need};
-use crate::core::placement::{self, Demand, PlacementRequest, PlannedMachine, PoolLimits, PoolPolicy, Room, Target};
+use crate::core::need::Need;
+use crate::core::placement::{self, Demand, PlacementRequest, PlannedMachine, Target};
 use crate::core::record::LedgerRecord;
 use crate::core::world::{Claim, ClaimSpec, Lane, Mobility, NodeClass, NodePool, Pod, PodPhase, Replaces};
 
@@ -95,96 +95,6 @@ fn say_no_pool(pass: &mut Pass, pod: &Pod) {
     let known = if pools.is_empty() { "there is none yet".to_owned() } else { format!("known: {}", pools.join(", ")) };
     let note = format!("no GpuNodePool allows namespace {} (spec.namespaceSelector); {known}", pod.object().namespace);
     pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "NoNodePool", note);
-}
-
-fn pools_for(pass: &Pass, pod: &Pod) -> BTreeSet<PoolName> {
-    let allows = |pool: &&NodePool| !pool.deleting && pool.namespaces.contains(&pod.object().namespace);
-    pass.world.pools.values().filter(allows).map(|pool| pool.name.clone()).collect()
-}
-
-pub(super) fn demand_of(pass: &Pass, pod: &Pod) -> Option<Demand> {
-    let mut need = pod.need.as_ref().ok()?.0.clone();
-    let refused_often = pod.phase == PodPhase::Gated && pod.attempt >= pass.settings.fall_back_after;
-    if refused_often && need.capacity == CapacityPreference::SpotFirst {
-        // Pool after pool had nothing: capacity now, and back to spot later.
-        need.capacity = CapacityPreference::OnDemand;
-    }
-    let key = pod.identity.uid.as_str().to_owned();
-    Some(Demand { key, need, pools: pools_for(pass, pod), owner: None, gang: None })
-}
-
-pub(super) fn placement_settings(pass: &Pass) -> placement::Settings {
-    placement::Settings {
-        max_price_age: pass.settings.max_price_age,
-        snapshot_prices_allowed: pass.settings.buy_on_snapshot_prices,
-        ..placement::Settings::default()
-    }
-}
-
-/// Classes of a pool that can make nodes now, by the zones they serve.
-fn ready_classes<'a>(pass: &Pass<'a>, pool: &NodePool) -> BTreeMap<ZoneId, &'a NodeClass> {
-    let classes = pool.classes.iter().filter_map(|name| pass.world.classes.get(name));
-    let ready = classes.filter(|c| c.problem.is_none() && c.launch_template.is_some());
-    ready.flat_map(|class| class.zones.keys().map(move |zone| (zone.clone(), class))).collect()
-}
-
-pub(super) fn pool_policies(pass: &Pass) -> Vec<PoolPolicy> {
-    pass.world.pools.values().filter(|pool| !pool.deleting).map(|pool| pool_policy(pass, pool)).collect()
-}
-
-fn pool_policy(pass: &Pass, pool: &NodePool) -> PoolPolicy {
-    let held: Vec<&Claim> = pass.claims.values().filter(|c| c.spec.node_pool == pool.name && c.status.failure.is_none()).collect();
-    let nodes = i64::try_from(held.len()).unwrap_or(i64::MAX);
-    let gpus: i64 = held.iter().map(|c| c.spec.gpus).sum();
-    let minute_ago = pass.now - crate::core::time::Millis::from_mins(1);
-    let recent = pass.world.recent_launches.get(&pool.name).map_or(0, |at| at.iter().filter(|t| **t > minute_ago).count());
-    let spent = pass.world.month_spend.get(&pool.name).copied().unwrap_or_default();
-    PoolPolicy {
-        regions: pool.regions.clone(),
-        models: pool.gpu_models.iter().cloned().collect(),
-        instance_types: pool.instance_types.iter().map(ToString::to_string).collect(),
-        capacity_types: pool.capacity_types.clone(),
-        max_price_per_gpu_hour: pool.max_price_per_gpu_hour,
-        budget_left: pool.monthly_budget.map(|budget| budget - spent),
-        limits_left: PoolLimits {
-            gpus: pool.max_gpus.map(|most| (most - gpus).max(0)),
-            nodes: pool.max_nodes.map(|most| (most - nodes).max(0)),
-            launches: pool.launches_per_minute.map(|most| (most - i64::try_from(recent).unwrap_or(i64::MAX)).max(0)),
-        },
-        ..PoolPolicy::open(pool.name.as_str(), ready_classes(pass, pool).into_keys().collect())
-    }
-}
-
-/// Room on machines that take work, ready or on their way.
-pub(super) fn free_room(pass: &Pass, without: &BTreeSet<ClaimName>) -> Vec<Room> {
-    let mut room = Vec::new();
-    for claim in pass.claims.values().filter(|c| c.takes_work() && !without.contains(&c.name)) {
-        let Some(machine) = pass.world.catalog.types.get(&claim.spec.capacity.instance_type) else { continue };
-        let node = claim.status.node.as_ref().and_then(|name| pass.world.nodes.get(name));
-        let mut free: Resources = node.map_or_else(|| machine.allocatable(), |n| n.allocatable);
-        for pod in pass.pods_on(&claim.name) {
-            match &pod.need {
-                Ok((need, _)) => {
-                    free.cpu.0 -= need.cpu.0;
-                    free.memory.0 -= need.memory.0;
-                    free.gpus -= need.gpus;
-                }
-                // What cannot be read may take all there is.
-                Err(_) => free.gpus = 0,
-            }
-        }
-        if free.gpus > 0 {
-            room.push(Room {
-                claim: claim.name.clone(),
-                pool: claim.spec.capacity.clone(),
-                free,
-                gpu_memory: machine.gpu_memory,
-                node_pool: claim.spec.node_pool.clone(),
-                ready: claim.status.node_ready_at.is_some(),
-            });
-        }
-    }
-    room
 }
 
 /// The pod that this one is the replacement of: let go by the same controller, and not replaced yet. Oldest first.

@@ -7,6 +7,7 @@
 //!   notices    -> which claims are doomed, and until when
 //!   lifecycle  -> launch, join, empty, terminate, close: one claim at a time
 //!   migration  -> let go, replace, delete: the pods of claims that are being left
+//!   asking     -> what a placement is asked: demands, policies, room
 //!   buying     -> gated pods onto room we have or machines we buy; refusals with reasons
 //!   lifting    -> gates of pods whose machine is Ready
 //!   returning  -> voluntary moves, beyond hysteresis only
@@ -14,6 +15,7 @@
 //!   status     -> what pools and classes show
 //! ```
 
+mod asking;
 mod buying;
 mod facts;
 mod lifecycle;

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Pass, buying, wording};
+use super::{Pass, asking, buying, wording};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject};
 use crate::core::decision::{Outcome, Trigger, Workload};
 use crate::core::market::{CapacityType, CoolDownCause};
@@ -62,15 +62,15 @@ fn move_if_cheaper(pass: &mut Pass, claim: &Claim) -> bool {
     if successor.is_some_and(|c| c.status.node_ready_at.is_none()) {
         return false;
     }
-    let demands: Vec<Demand> = pass.pods_on(&claim.name).iter().filter_map(|pod| buying::demand_of(pass, pod)).collect();
+    let demands: Vec<Demand> = pass.pods_on(&claim.name).iter().filter_map(|pod| asking::demand_of(pass, pod)).collect();
     if demands.len() != pass.pods_on(&claim.name).len() {
         return false;
     }
-    let mut room = buying::free_room(pass, &BTreeSet::from([claim.name.clone()]));
+    let mut room = asking::free_room(pass, &BTreeSet::from([claim.name.clone()]));
     // A machine without work is ending already: moving onto it saves nothing, unless it was bought for just that.
     let successor_name = successor.map(|c| c.name.clone());
     room.retain(|r| r.ready && (Some(&r.claim) == successor_name.as_ref() || !pass.pods_on(&r.claim).is_empty()));
-    let (pools, settings) = (buying::pool_policies(pass), buying::placement_settings(pass));
+    let (pools, settings) = (asking::pool_policies(pass), asking::placement_settings(pass));
     let request = PlacementRequest {
         catalog: &pass.world.catalog,
         market: &pass.world.market,

@@ -1,0 +1,133 @@
+//! What a pass asks of a placement: demands, policies and room.
+//!
+//! Decides: which pools a pod may use, what is left of a pool's limits, what is free on a machine.
+//! Does not: choose (see [`crate::core::placement`]) or buy (`buying`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Pass;
+use crate::core::catalog::Resources;
+use crate::core::ids::{ClaimName, PoolName, ZoneId};
+use crate::core::market::CapacityPool;
+use crate::core::need::{CapacityPreference, Schedule};
+use crate::core::placement::{self, Demand, Gang, OwnerRule, PoolLimits, PoolPolicy, Room};
+use crate::core::world::{Claim, NodeClass, NodePool, Pod, PodPhase};
+
+pub(super) fn pools_for(pass: &Pass, pod: &Pod) -> BTreeSet<PoolName> {
+    let allows = |pool: &&NodePool| !pool.deleting && pool.namespaces.contains(&pod.object().namespace);
+    pass.world.pools.values().filter(allows).map(|pool| pool.name.clone()).collect()
+}
+
+pub(super) fn demand_of(pass: &Pass, pod: &Pod) -> Option<Demand> {
+    let (need, schedule) = pod.need.as_ref().ok()?;
+    let mut need = need.clone();
+    let refused_often = pod.phase == PodPhase::Gated && pod.attempt >= pass.settings.fall_back_after;
+    if refused_often && need.capacity == CapacityPreference::SpotFirst {
+        // Pool after pool had nothing: capacity now, and back to spot later.
+        need.capacity = CapacityPreference::OnDemand;
+    }
+    let key = pod.identity.uid.as_str().to_owned();
+    Some(Demand { key, need, pools: pools_for(pass, pod), owner: owner_rule(pass, pod, schedule), gang: gang_of(pass, pod, schedule) })
+}
+
+/// What the owner wants of all replicas together, with where those that stay stand already.
+fn owner_rule(pass: &Pass, pod: &Pod, schedule: &Schedule) -> Option<OwnerRule> {
+    if schedule.zone_max_skew.is_none() && schedule.max_share_per_mille.is_none() {
+        return None;
+    }
+    let mut standing: BTreeMap<CapacityPool, i64> = BTreeMap::new();
+    for other in pass.world.pods.values().filter(|p| p.workload == pod.workload && p.let_go.is_none() && !p.finished()) {
+        let claim = other.claim.as_ref().and_then(|name| pass.claims.get(name)).filter(|c| c.takes_work());
+        if let (Some(claim), false) = (claim, other.identity.uid == pod.identity.uid) {
+            *standing.entry(claim.spec.capacity.clone()).or_default() += 1;
+        }
+    }
+    let owner = format!("{}/{}", pod.workload.kind, pod.workload.object);
+    Some(OwnerRule { owner, zone_max_skew: schedule.zone_max_skew, max_share_per_mille: schedule.max_share_per_mille, standing })
+}
+
+/// The gang, and the zone where members of it stand already.
+fn gang_of(pass: &Pass, pod: &Pod, schedule: &Schedule) -> Option<Gang> {
+    let name = schedule.gang.as_ref()?;
+    let same = |p: &&Pod| {
+        let of_it = p.need.as_ref().is_ok_and(|(_, s)| s.gang.as_ref() == Some(name));
+        of_it && p.object().namespace == pod.object().namespace && p.let_go.is_none() && !p.finished()
+    };
+    let claims = pass.world.pods.values().filter(same).filter_map(|p| p.claim.as_ref()).filter_map(|c| pass.claims.get(c));
+    let zone = claims.filter(|c| c.takes_work()).map(|c| c.spec.capacity.zone.clone()).next();
+    Some(Gang { name: format!("{}/{name}", pod.object().namespace), zone })
+}
+
+pub(super) fn placement_settings(pass: &Pass) -> placement::Settings {
+    placement::Settings {
+        max_price_age: pass.settings.max_price_age,
+        snapshot_prices_allowed: pass.settings.buy_on_snapshot_prices,
+        ..placement::Settings::default()
+    }
+}
+
+/// Classes of a pool that can make nodes now, by the zones they serve.
+pub(super) fn ready_classes<'a>(pass: &Pass<'a>, pool: &NodePool) -> BTreeMap<ZoneId, &'a NodeClass> {
+    let classes = pool.classes.iter().filter_map(|name| pass.world.classes.get(name));
+    let ready = classes.filter(|c| c.problem.is_none() && c.launch_template.is_some());
+    ready.flat_map(|class| class.zones.keys().map(move |zone| (zone.clone(), class))).collect()
+}
+
+pub(super) fn pool_policies(pass: &Pass) -> Vec<PoolPolicy> {
+    pass.world.pools.values().filter(|pool| !pool.deleting).map(|pool| pool_policy(pass, pool)).collect()
+}
+
+fn pool_policy(pass: &Pass, pool: &NodePool) -> PoolPolicy {
+    let held: Vec<&Claim> = pass.claims.values().filter(|c| c.spec.node_pool == pool.name && c.status.failure.is_none()).collect();
+    let nodes = i64::try_from(held.len()).unwrap_or(i64::MAX);
+    let gpus: i64 = held.iter().map(|c| c.spec.gpus).sum();
+    let minute_ago = pass.now - crate::core::time::Millis::from_mins(1);
+    let recent = pass.world.recent_launches.get(&pool.name).map_or(0, |at| at.iter().filter(|t| **t > minute_ago).count());
+    let spent = pass.world.month_spend.get(&pool.name).copied().unwrap_or_default();
+    PoolPolicy {
+        regions: pool.regions.clone(),
+        models: pool.gpu_models.iter().cloned().collect(),
+        instance_types: pool.instance_types.iter().map(ToString::to_string).collect(),
+        capacity_types: pool.capacity_types.clone(),
+        max_price_per_gpu_hour: pool.max_price_per_gpu_hour,
+        budget_left: pool.monthly_budget.map(|budget| budget - spent),
+        limits_left: PoolLimits {
+            gpus: pool.max_gpus.map(|most| (most - gpus).max(0)),
+            nodes: pool.max_nodes.map(|most| (most - nodes).max(0)),
+            launches: pool.launches_per_minute.map(|most| (most - i64::try_from(recent).unwrap_or(i64::MAX)).max(0)),
+        },
+        ..PoolPolicy::open(pool.name.as_str(), ready_classes(pass, pool).into_keys().collect())
+    }
+}
+
+/// Room on machines that take work, ready or on their way.
+pub(super) fn free_room(pass: &Pass, without: &BTreeSet<ClaimName>) -> Vec<Room> {
+    let mut room = Vec::new();
+    for claim in pass.claims.values().filter(|c| c.takes_work() && !without.contains(&c.name)) {
+        let Some(machine) = pass.world.catalog.types.get(&claim.spec.capacity.instance_type) else { continue };
+        let node = claim.status.node.as_ref().and_then(|name| pass.world.nodes.get(name));
+        let mut free: Resources = node.map_or_else(|| machine.allocatable(), |n| n.allocatable);
+        for pod in pass.pods_on(&claim.name) {
+            match &pod.need {
+                Ok((need, _)) => {
+                    free.cpu.0 -= need.cpu.0;
+                    free.memory.0 -= need.memory.0;
+                    free.gpus -= need.gpus;
+                }
+                // What cannot be read may take all there is.
+                Err(_) => free.gpus = 0,
+            }
+        }
+        if free.gpus > 0 {
+            room.push(Room {
+                claim: claim.name.clone(),
+                pool: claim.spec.capacity.clone(),
+                free,
+                gpu_memory: machine.gpu_memory,
+                node_pool: claim.spec.node_pool.clone(),
+                ready: claim.status.node_ready_at.is_some(),
+            });
+        }
+    }
+    room
+}
