@@ -105,7 +105,7 @@ fn the_sum_of_ledger_rows_is_the_bill_for_every_policy() {
     for known in BATCH {
         let market = if known.single { market.only(&[0]) } else { market.clone() };
         let run = simulate(&market, job(), 100, make(known.name, &market, &job(), 100).unwrap().as_mut());
-        assert!(run.bill.total.0 > 0 && run.bill.rows.len() > 0, "{} cost nothing", known.name);
+        assert!(run.bill.total.0 > 0 && !run.bill.rows.is_empty(), "{} cost nothing", known.name);
         assert_eq!(run.bill.total, run.bill.sum_of_rows(market.tick), "{}", known.name);
     }
     let spec = ServiceSpec { replicas: 3, extra: 1, cold_start: Millis(120_000), tick: Millis(30_000), window: Millis::from_hours(24) };

@@ -43,10 +43,10 @@ pub(super) fn buy(pass: &mut Pass) {
     let by_key: BTreeMap<&str, &Pod> = waiting.iter().map(|pod| (pod.identity.uid.as_str(), *pod)).collect();
     let mut onto_room: BTreeMap<(ClaimName, Need), Vec<&Pod>> = BTreeMap::new();
     for assignment in &placed.assignments {
-        if let (Target::ExistingRoom(claim), Some(pod)) = (&assignment.target, by_key.get(assignment.key.as_str())) {
-            if let Ok((need, _)) = &pod.need {
-                onto_room.entry((claim.clone(), need.clone())).or_default().push(pod);
-            }
+        if let (Target::ExistingRoom(claim), Some(pod)) = (&assignment.target, by_key.get(assignment.key.as_str()))
+            && let Ok((need, _)) = &pod.need
+        {
+            onto_room.entry((claim.clone(), need.clone())).or_default().push(pod);
         }
     }
     for ((claim, need), pods) in onto_room {
