@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::asking::{demand_of, free_room, placement_settings, pool_policies, pools_for, ready_classes};
 use super::{Pass, policy_hash, target, wording};
-use crate::core::action::{Action, ClusterAction, EventKind, EventSubject};
+use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
 use crate::core::decision::{Decision, JudgedOffer, Judgement, Outcome, Trigger};
 use crate::core::ids::{ClaimName, DecisionId, derive_uuid};
 use crate::core::market::{CapacityType, PriceSource};
@@ -337,9 +337,10 @@ fn spec_of(pass: &Pass, machine: &PlannedMachine, pool: &NodePool, class: &NodeC
 fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Judgement) {
     let note = wording::refused(judgement);
     let Ok((need, _)) = &pod.need else { return };
-    let counts = format!("{:?}", judgement.refused);
-    let id = DecisionId::derive(&pass.world.cluster, "refuse", &format!("{}{counts}", pod.identity.uid), pod.attempt);
-    if !pass.world.recorded.contains(&id.0) {
+    let id = DecisionId::derive(&pass.world.cluster, "refuse", pod.identity.uid.as_str(), pass.moment());
+    let subject = EventSubject::Pod(pod.identity.clone());
+    let event = Event { subject: subject.clone(), kind: EventKind::Warning, reason: "Unplaceable", note: note.clone() };
+    if !pass.world.recorded.contains(&event.id()) {
         let pool = pools_for(pass, pod).first().cloned();
         let decision = Decision {
             id,
@@ -362,6 +363,6 @@ fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Judgement) {
             code_version: pass.settings.code_version.clone(),
         };
         pass.step(vec![Lane::Pod(pod.identity.uid.clone())], vec![LedgerRecord::Decision(Box::new(decision))], Vec::new());
-        pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "Unplaceable", note);
+        pass.emit(subject, EventKind::Warning, "Unplaceable", note);
     }
 }

@@ -281,13 +281,15 @@ fn lost(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>) {
     }
     let reason = instance.and_then(|i| i.state_reason.clone()).unwrap_or_else(|| "no reason given".to_owned());
     let text = format!("{} is gone without a notice ({reason})", claim.spec.capacity);
-    let decision = pass.machine_decision(claim, Trigger::InstanceLost, Outcome::Terminate, text);
-    let id = decision.id;
-    let record = LedgerRecord::Decision(Box::new(decision));
-    if !pass.world.recorded.contains(&record.id()) {
-        pass.step(Vec::new(), vec![record], Vec::new());
+    if let Some(mark) = claim.status.moving.clone().filter(|mark| mark.trigger == Trigger::InstanceLost) {
+        close(pass, claim, instance, Some(mark.decision));
+        return;
     }
-    close(pass, claim, instance, Some(id));
+    // Written down first: its pods are removed by that decision.
+    let decision = pass.machine_decision(claim, Trigger::InstanceLost, Outcome::Terminate, text);
+    let moving = Some(MoveMark { decision: decision.id, trigger: Trigger::InstanceLost, decided_at: pass.now });
+    let records = vec![LedgerRecord::Decision(Box::new(decision))];
+    pass.step(lane(claim), records, vec![patch(claim, ClaimPatch { moving, ..ClaimPatch::default() })]);
 }
 
 /// The instance has ended: its pods go first, then the node, then the books are closed and the claim goes.
@@ -345,7 +347,7 @@ pub(super) fn sweep_unclaimed(pass: &mut Pass) {
 fn unclaimed_decision(pass: &Pass, instance: &Instance) -> crate::core::decision::Decision {
     let (trigger, outcome) = (Trigger::Unclaimed, Outcome::Terminate);
     crate::core::decision::Decision {
-        id: DecisionId::derive(&pass.world.cluster, "unclaimed", instance.id.as_str(), 1),
+        id: DecisionId::derive(&pass.world.cluster, "unclaimed", instance.id.as_str(), pass.moment()),
         cluster: pass.world.cluster.clone(),
         decided_at: pass.now,
         trigger,

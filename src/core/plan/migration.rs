@@ -22,7 +22,9 @@ use crate::core::world::{Claim, Lane, LetGo, Mobility, MoveMark, Pod, PodPhase};
 const LEAST_GRACE: Millis = Millis::from_secs(1);
 
 pub(super) fn move_pods(pass: &mut Pass) {
-    let leaving: Vec<Claim> = pass.world.claims.values().filter(|c| c.status.moving.is_some()).cloned().collect();
+    // Nothing can be moved off a machine that is gone: `lifecycle` removes its pods.
+    let left = |c: &&Claim| c.status.moving.as_ref().is_some_and(|mark| mark.trigger != Trigger::InstanceLost);
+    let leaving: Vec<Claim> = pass.world.claims.values().filter(left).cloned().collect();
     for claim in leaving {
         let Some(mark) = claim.status.moving.clone() else { continue };
         keep_new_pods_off(pass, &claim);

@@ -151,6 +151,11 @@ impl<'a> Pass<'a> {
         pods
     }
 
+    /// This pass, as a number for ids: an id never stands for decisions of two moments.
+    fn moment(&self) -> u64 {
+        self.now.0.unsigned_abs()
+    }
+
     /// The pod that was bound as the replacement of `old`.
     fn replacement_of(&self, old: &Pod) -> Option<&'a Pod> {
         self.world.pods.values().find(|p| p.replaces.as_ref().is_some_and(|r| r.pod.uid == old.identity.uid))
@@ -168,7 +173,7 @@ impl<'a> Pass<'a> {
     fn machine_decision(&self, claim: &Claim, trigger: Trigger, outcome: Outcome, text: String) -> Decision {
         let kind = format!("{trigger:?}/{outcome:?}");
         Decision {
-            id: DecisionId::derive(&self.world.cluster, &kind, claim.uid.as_str(), 1),
+            id: DecisionId::derive(&self.world.cluster, &kind, claim.uid.as_str(), self.moment()),
             cluster: self.world.cluster.clone(),
             decided_at: self.now,
             trigger,

@@ -68,8 +68,8 @@ pub async fn no_capacity(stage: &mut Stage) -> Result<(), LabError> {
     });
     let returned = returned.await?;
     step.measured("spot is back -> work runs on spot again", back.elapsed().as_secs_f64());
-    let why = stage
-        .sql("SELECT text FROM ledger.decision WHERE trigger = 'return-to-spot' AND outcome = 'launch' ORDER BY decided_at DESC LIMIT 1")?;
+    let why =
+        stage.sql("SELECT text FROM ledger.decision WHERE trigger = 'return-to-spot' AND outcome = 'launch' ORDER BY at DESC LIMIT 1")?;
     step.happened(format!("decision: {why}"));
     step.check("it returned to spot", returned);
     step.check("the return was guarded: the saving it names beats the pool's 15 %", why.contains("15 % at least"));
@@ -109,14 +109,12 @@ pub async fn prices_move(stage: &mut Stage) -> Result<(), LabError> {
     set_price(stage, pool, &much).await?;
     let asked = Instant::now();
     let moved = stage.wait("running work to move to the cheaper pool", 150, async |s| {
-        Ok(s.sql(
-            "SELECT count(*) FROM ledger.migration m JOIN ledger.decision d ON d.id = m.decision_id WHERE d.trigger = 'cheaper-offer'",
-        )? != "0")
+        Ok(s.sql("SELECT count(*) FROM ledger.migration m JOIN ledger.decision d ON d.id = m.decision WHERE d.trigger = 'cheaper-offer'")?
+            != "0")
     });
     let moved = moved.await?;
     step.measured("price 40 % lower -> first pod moved by choice", asked.elapsed().as_secs_f64());
-    let why =
-        stage.sql("SELECT text FROM ledger.decision WHERE trigger = 'cheaper-offer' AND outcome = 'launch' ORDER BY decided_at LIMIT 1")?;
+    let why = stage.sql("SELECT text FROM ledger.decision WHERE trigger = 'cheaper-offer' AND outcome = 'launch' ORDER BY at LIMIT 1")?;
     step.happened(format!("decision: {why}"));
     step.check("40 % beats hysteresis: running work moves", moved);
     set_price(stage, pool, &now).await?;
@@ -155,7 +153,7 @@ async fn without_queue(stage: &mut Stage, step: &mut StepReport) -> Result<(), L
         step.measured("SQS denied: notice -> replacement made (found by polling EC2)", super::stage::seconds(made.made_at.since(noticed)));
     }
     step.check("with SQS denied, polling EC2's spot requests rescued the work", rescued);
-    let source = stage.sql("SELECT source FROM ledger.interruption ORDER BY noticed_at DESC LIMIT 1")?;
+    let source = stage.sql("SELECT source FROM ledger.interruption ORDER BY at DESC LIMIT 1")?;
     step.check(format!("the ledger says where the notice was seen ({source})"), source == "ec2-state");
     stage.world.order("deny", &json!({"service": "sqs", "on": false})).await.map(|_| ())
 }
