@@ -89,7 +89,7 @@ fn move_if_cheaper(pass: &mut Pass, claim: &Claim) -> bool {
     let trigger = trigger_of(pass, claim, &better);
     let place = if better.machines.is_empty() { "room on machines we have".to_owned() } else { names(&better) };
     let why = format!(
-        "{} costs ${now}/h, {place} would cost ${then}/h more: {}, the pool asks for {} % at least",
+        "{} costs ${now}/h, on {place} its work would cost ${then}/h: {}, and the pool asks for a saving of {} % at least",
         claim.spec.capacity,
         wording::trigger(trigger),
         pool.return_min_saving_per_mille / 10

@@ -11,7 +11,7 @@ use crate::lab::error::LabError;
 
 /// The one query, as finance's read-only user.
 const PER_TEAM: &str = "SELECT team, round(sum(spend_usd), 4) AS spend_usd, round(sum(b1_usd), 4) AS on_demand_at_home_usd, \
-     round(sum(net_saving_usd), 4) AS net_saving_usd FROM ledger.savings_daily GROUP BY team ORDER BY team";
+     round(sum(net_saving_b1_usd), 4) AS net_saving_usd FROM ledger.savings_daily GROUP BY team ORDER BY team";
 
 /// i. Spend, counterfactual and saving per team, by one query and one command; and why a pod is where it is.
 pub async fn the_bill(stage: &mut Stage) -> Result<(), LabError> {
