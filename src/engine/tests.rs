@@ -46,8 +46,9 @@ impl Cloud for SlowCloud {
     async fn machine_types(&self, _: &Region) -> Result<Vec<MachineType>, CloudError> {
         Ok(Catalog::snapshot().types.into_values().collect())
     }
-    async fn subnet_zones(&self, _: &Region, _: &[String]) -> Result<BTreeMap<String, ZoneId>, CloudError> {
-        Ok(BTreeMap::new())
+    async fn subnet_zones(&self, _: &Region, subnets: &[String]) -> Result<BTreeMap<String, ZoneId>, CloudError> {
+        let message = format!("the subnet '{}' does not exist", subnets.join(", "));
+        Err(CloudError::Refused { code: "InvalidSubnetID.NotFound".into(), message })
     }
     async fn ensure_launch_template(&self, _: &LaunchTemplate) -> Result<String, CloudError> {
         Ok("1".into())
@@ -149,7 +150,7 @@ fn view() -> ClusterView {
     let class = NodeClass {
         name: "here".into(),
         region: "us-east-1".into(),
-        subnets: Vec::new(),
+        subnets: vec!["subnet-gone".into()],
         zones: BTreeMap::new(),
         problem: None,
         interruption_queue: Some("q".into()),
@@ -158,7 +159,18 @@ fn view() -> ClusterView {
     };
     let asked = ClaimStatus { launch_asked_at: Some(Timestamp(0)), ..ClaimStatus::default() };
     let running = ClaimStatus { instance: Some("i-old".into()), launched_at: Some(Timestamp(1_000_000)), ..ClaimStatus::default() };
+    let template = LaunchTemplate {
+        region: class.region.clone(),
+        class: class.name.clone(),
+        name: "lowtide-1".into(),
+        image: "ami-1".into(),
+        security_groups: Vec::new(),
+        instance_profile: None,
+        user_data: String::new(),
+        client_token: "t".into(),
+    };
     ClusterView {
+        templates: BTreeMap::from([(class.name.clone(), template)]),
         classes: BTreeMap::from([(class.name.clone(), class)]),
         claims: [claim("launching", asked), claim("running", running)].into_iter().map(|c| (c.name.clone(), c)).collect(),
         ..ClusterView::default()
@@ -203,4 +215,17 @@ async fn a_malformed_message_is_dropped_and_stops_nothing() {
     assert!(acknowledged.lock().unwrap().contains(&"bad".to_owned()));
     assert!(acknowledged.lock().unwrap().contains(&"good".to_owned()));
     assert!(!interruption_marks(&applied).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_subnet_becomes_a_condition_of_its_class_and_is_asked_for_again() {
+    let (_, applied, _) = run_for(25, false).await;
+    let all = applied.lock().unwrap();
+    let refusals = all.iter().filter_map(|(_, a)| match a {
+        ClusterAction::SetClassStatus { status, .. } => status.ready.clone().err(),
+        _ => None,
+    });
+    let refusals: Vec<(String, String)> = refusals.collect();
+    assert!((2..=4).contains(&refusals.len()), "asked {} times in 25 s", refusals.len());
+    assert!(refusals[0].0 == "UnknownSubnet" && refusals[0].1.contains("subnet-gone"), "{refusals:?}");
 }

@@ -55,6 +55,10 @@ fn describe(world: &mut World) -> Result<(), LabError> {
     if let Some(pid) = world.operator().map(|operator| operator.pid()) {
         say(&format!("  curl {}/metrics                     the operator, pid {pid}", world.operator_url()));
     }
+    say("  kubectl apply -f examples/nodeclasses.yaml -f examples/nodepool.yaml -f examples/inference.yaml -f examples/batch.yaml");
+    say(&format!(
+        "  curl -H 'content-type: application/json' {ec2}/_sim/interrupt -d '{{\"instance_id\": \"i-...\"}}'    EC2 takes a machine back"
+    ));
     say(&format!("  logs: {}", world.logs()?.display()));
     say("Ctrl-C ends it.");
     Ok(())

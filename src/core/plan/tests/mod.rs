@@ -1,4 +1,5 @@
 //! The plan on a toy world: what a pass decides, carried out at once, pass after pass.
 
+mod faults;
 mod loops;
 mod toy;
