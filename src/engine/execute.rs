@@ -62,8 +62,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             state.in_flight.extend(step.lanes.iter().cloned());
             state.recorded.extend(said.iter().copied());
             for action in &step.actions {
-                if let Action::Cluster(ClusterAction::Bind { target, claim, .. }) = action {
-                    state.pending_binds.insert(target.pod.uid.clone(), claim.clone());
+                if let Action::Cluster(ClusterAction::Bind { target, claim, replaces, .. }) = action {
+                    let replaced = replaces.as_deref().cloned();
+                    state.pending_binds.insert(target.pod.uid.clone(), (claim.clone(), replaced));
                 }
             }
         }

@@ -8,7 +8,7 @@ use crate::core::catalog::Catalog;
 use crate::core::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
 use crate::core::market::Market;
 use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Lane, Observed, PendingNotice, Snapshot};
+use crate::core::world::{Lane, Observed, PendingNotice, Replaces, Snapshot};
 use crate::engine::ports::{ClusterView, Instance};
 
 /// How long a pass waits for the watch to show what an action changed, before it plans on what it sees.
@@ -37,7 +37,7 @@ pub struct State {
     /// Lanes with a running step.
     pub in_flight: BTreeSet<Lane>,
     /// Pods whose binding to a claim is under way or not observed yet: they hold their place already.
-    pub pending_binds: BTreeMap<Uid, ClaimName>,
+    pub pending_binds: BTreeMap<Uid, (ClaimName, Option<Replaces>)>,
     /// Lanes to leave alone for a moment.
     pub holds: BTreeMap<Lane, Hold>,
     /// Records and events already written by this process.
@@ -74,12 +74,12 @@ impl State {
             }
         });
         let (holds, running, pods) = (&self.holds, &self.in_flight, &mut view.pods);
-        self.pending_binds.retain(|uid, claim| {
+        self.pending_binds.retain(|uid, (claim, replaces)| {
             let lane = Lane::Pod(uid.clone());
             let under_way = running.contains(&lane) || matches!(holds.get(&lane), Some(Hold::Version(..)));
             match pods.get_mut(uid) {
                 Some(pod) if under_way => {
-                    pod.claim = Some(claim.clone());
+                    (pod.claim, pod.replaces) = (Some(claim.clone()), replaces.clone());
                     true
                 }
                 _ => under_way,
@@ -119,10 +119,10 @@ mod tests {
         let (uid, claim) = (Uid::from("p"), ClaimName::from("lt-1"));
         let lane = Lane::Pod(uid.clone());
         let mut state = State::default();
-        state.pending_binds.insert(uid.clone(), claim.clone());
+        state.pending_binds.insert(uid.clone(), (claim.clone(), None));
         state.in_flight.insert(lane.clone());
         assert_eq!(state.snapshot("c", ClusterView::default(), Timestamp(0)).in_flight.len(), 1);
-        assert_eq!(state.pending_binds.get(&uid), Some(&claim), "kept while its step runs");
+        assert_eq!(state.pending_binds.get(&uid), Some(&(claim, None)), "kept while its step runs");
         state.in_flight.clear();
         state.holds.insert(lane.clone(), Hold::Version(7, Timestamp(0)));
         state.snapshot("c", ClusterView::default(), Timestamp(10));

@@ -112,7 +112,7 @@ fn replaced_pod<'a>(pass: &Pass<'a>, pod: &Pod) -> Option<&'a Pod> {
         .pods
         .values()
         .filter(|old| old.let_go.as_ref().is_some_and(|mark| mark.controller == *controller && pod.created_at >= mark.at - SAME_SECOND))
-        .filter(|old| pass.replacement_of(old).is_none())
+        .filter(|old| pass.replacement_of(old).is_none() && !pass.replaced.contains(&old.identity.uid))
         .collect();
     let_go.sort_by_key(|old| (old.let_go.as_ref().map(|mark| mark.at), old.identity.uid.clone()));
     let_go.first().copied()
@@ -121,11 +121,12 @@ fn replaced_pod<'a>(pass: &Pass<'a>, pod: &Pod) -> Option<&'a Pod> {
 /// Kubernetes keeps creation times in whole seconds.
 const SAME_SECOND: crate::core::time::Millis = crate::core::time::Millis::from_secs(2);
 
-fn replaces(pass: &Pass, pod: &Pod, taken: &mut BTreeSet<crate::core::ids::Uid>) -> Option<Box<Replaces>> {
+fn replaces(pass: &mut Pass, pod: &Pod) -> Option<Box<Replaces>> {
     if let Some(known) = &pod.replaces {
         return Some(Box::new(known.clone()));
     }
-    let old = replaced_pod(pass, pod).filter(|old| taken.insert(old.identity.uid.clone()))?;
+    let old = replaced_pod(pass, pod)?;
+    pass.replaced.insert(old.identity.uid.clone());
     let (mark, from_claim) = (old.let_go.as_ref()?, old.claim.clone()?);
     let from = pass.world.claims.get(&from_claim);
     let interruption = from.and_then(|c| c.status.interruption.as_ref());
@@ -188,14 +189,14 @@ fn decision(
     })
 }
 
-fn bind(pass: &Pass, pod: &Pod, claim: &ClaimName, decision: &Decision, taken: &mut BTreeSet<crate::core::ids::Uid>) -> Action {
+fn bind(pass: &mut Pass, pod: &Pod, claim: &ClaimName, decision: &Decision) -> Action {
     Action::Cluster(ClusterAction::Bind {
         target: target(pod),
         claim: claim.clone(),
         decision: decision.id,
         attempt: pod.attempt + 1,
         baseline: decision.counterfactuals.per_replica(),
-        replaces: replaces(pass, pod, taken),
+        replaces: replaces(pass, pod),
     })
 }
 
@@ -209,8 +210,7 @@ fn use_room(pass: &mut Pass, request: &PlacementRequest, claim_name: &ClaimName,
     decision.claim = Some(claim.name.clone());
     decision.instance = claim.status.instance.clone();
     decision.text = format!("room on {}, which is paid for already at ${}/h", claim.spec.capacity, claim.spec.price_per_hour);
-    let mut taken = BTreeSet::new();
-    let actions = pods.iter().map(|pod| bind(pass, pod, &claim.name, &decision, &mut taken)).collect();
+    let actions = pods.iter().map(|pod| bind(pass, pod, &claim.name, &decision)).collect();
     let note = format!("placed on {} ({}): {}; decision {}", claim.name, claim.spec.capacity, decision.text, decision.id);
     let lanes = pods.iter().map(|pod| Lane::Pod(pod.identity.uid.clone())).collect();
     if pass.step(lanes, vec![LedgerRecord::Decision(Box::new(decision))], actions) {
@@ -276,7 +276,6 @@ fn buy_machine(pass: &mut Pass, request: &PlacementRequest, machine: &PlannedMac
     let Some(policy) = request.pools.iter().find(|p| p.name == pool.name) else { return };
     let Some(class) = ready_classes(pass, pool).get(&machine.pool.zone).copied() else { return };
     let name = claim_name(first);
-    let mut taken = BTreeSet::new();
     let (mut records, mut binds, mut notes, mut decisions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut by_need: BTreeMap<&Need, Vec<&Pod>> = BTreeMap::new();
     for pod in pods {
@@ -290,7 +289,7 @@ fn buy_machine(pass: &mut Pass, request: &PlacementRequest, machine: &PlannedMac
         decision.claim = Some(name.clone());
         decision.text = wording::placed(&decision.judgement);
         for pod in &group {
-            binds.push(bind(pass, pod, &name, &decision, &mut taken));
+            binds.push(bind(pass, pod, &name, &decision));
             notes.push((pod.identity.clone(), format!("{}; claim {name}; decision {}", decision.text, decision.id)));
         }
         decisions.push((decision.id, decision.trigger));

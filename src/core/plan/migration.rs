@@ -20,6 +20,8 @@ use crate::core::world::{Claim, Lane, LetGo, Mobility, MoveMark, Pod, PodPhase};
 
 /// A pod always gets at least this long to end, even when the machine is nearly gone.
 const LEAST_GRACE: Millis = Millis::from_secs(1);
+/// A ReplicaSet that wants a replacement makes it within seconds.
+const REPLACEMENT_PATIENCE: Millis = Millis::from_secs(15);
 
 pub(super) fn move_pods(pass: &mut Pass) {
     // Nothing can be moved off a machine that is gone: `lifecycle` removes its pods.
@@ -97,7 +99,7 @@ fn surge(
         return;
     };
     let last_call = deadline.map(|d| d - pod.termination_grace - pass.settings.deadline_margin);
-    if replaced(pass, pod) {
+    if replaced(pass, pod) || unwanted(pass, pod, replica_set) {
         // PodDisruptionBudgets are asked while there is time; the replacement already serves.
         remove(pass, pod, pod.termination_grace, RemovalReason::Replaced, true);
     } else if let (Some(last_call), Some(deadline)) = (last_call, deadline) {
@@ -108,6 +110,16 @@ fn surge(
             remove(pass, pod, grace_until(pass, deadline).min(pod.termination_grace), reason_of(mark.trigger), false);
         }
     }
+}
+
+/// Its ReplicaSet was scaled down meanwhile: it has as many Ready pods as it wants, and makes none for this one.
+fn unwanted(pass: &mut Pass, old: &Pod, replica_set: &Uid) -> bool {
+    let Some(let_go_at) = old.let_go.as_ref().map(|mark| mark.at) else { return false };
+    if pass.replacement_of(old).is_some() || !pass.due(let_go_at, REPLACEMENT_PATIENCE) {
+        return false;
+    }
+    let of_set = |p: &&Pod| matches!(&p.mobility, Mobility::Surge { replica_set: of, .. } if of == replica_set) && p.let_go.is_none();
+    pass.world.pods.values().filter(of_set).all(|p| p.ready_since.is_some())
 }
 
 /// The replacement is Ready, and in every Service in which the old pod is.

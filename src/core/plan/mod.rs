@@ -33,7 +33,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::{Action, ClusterAction, Event, EventKind, EventSubject, Plan, PodTarget, Step};
 use super::decision::{Attribution, Counterfactuals, Decision, Judgement, Outcome, Trigger};
-use super::ids::{ClaimName, DecisionId};
+use super::ids::{ClaimName, DecisionId, Uid};
 use super::record::LedgerRecord;
 use super::time::{Millis, Timestamp};
 use super::world::{Claim, Lane, NodePool, Pod, Snapshot};
@@ -102,6 +102,8 @@ struct Pass<'a> {
     /// Claims with the marks of this pass applied: a claim doomed in this pass takes no new work in this pass.
     claims: BTreeMap<ClaimName, Claim>,
     busy: BTreeSet<Lane>,
+    /// Old pods that got their replacement in this pass.
+    replaced: BTreeSet<Uid>,
     steps: Vec<Step>,
     wake_at: Option<Timestamp>,
     notes: Vec<String>,
@@ -110,7 +112,7 @@ struct Pass<'a> {
 impl<'a> Pass<'a> {
     fn new(settings: &'a Settings, world: &'a Snapshot, now: Timestamp) -> Self {
         let (claims, busy) = (world.claims.clone(), world.in_flight.clone());
-        Pass { settings, world, now, claims, busy, steps: Vec::new(), wake_at: None, notes: Vec::new() }
+        Pass { settings, world, now, claims, busy, replaced: BTreeSet::new(), steps: Vec::new(), wake_at: None, notes: Vec::new() }
     }
 
     fn is_free(&self, lane: &Lane) -> bool {

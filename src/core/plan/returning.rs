@@ -46,8 +46,9 @@ fn may_move(pass: &mut Pass, claim: &Claim) -> bool {
         pass.wake(pass.now + pool.return_min_dwell);
         return false;
     }
-    let moving: BTreeSet<&Workload> =
-        pass.world.pods.values().filter(|p| p.let_go.is_some() && !p.finished()).map(|p| &p.workload).collect();
+    let left = |p: &&Pod| p.claim.as_ref().and_then(|name| pass.claims.get(name)).is_some_and(|c| !c.takes_work());
+    let on_the_move = pass.world.pods.values().filter(|p| !p.finished() && (p.let_go.is_some() || left(p)));
+    let moving: BTreeSet<&Workload> = on_the_move.map(|p| &p.workload).collect();
     pods.iter().all(|pod| !moving.contains(&pod.workload) && pass.is_free(&Lane::Pod(pod.identity.uid.clone())))
 }
 

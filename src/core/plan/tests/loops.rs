@@ -6,6 +6,7 @@ use crate::core::decision::{Outcome, Trigger};
 use crate::core::market::CapacityType;
 use crate::core::need::WorkloadKind;
 use crate::core::record::{EndedBy, LedgerRecord};
+use crate::core::time::Millis;
 use crate::core::world::PodPhase;
 use crate::engine::ports::NoticeKind;
 
@@ -262,4 +263,33 @@ fn an_empty_machine_draws_no_work_from_a_busy_one() {
     toy.run(100);
     assert_eq!(toy.running().len(), 1);
     assert!(toy.removals.is_empty(), "nobody is moved onto a machine that is ending: {:?}", toy.removals);
+}
+
+#[test]
+fn two_pods_of_one_deployment_that_move_at_once_each_get_their_own_replacement() {
+    let mut toy = Toy::new();
+    let old = [toy.add_pod(deployment(), WorkloadKind::Inference), toy.add_pod(deployment(), WorkloadKind::Inference)];
+    toy.run(150);
+    for instance in toy.all_instances() {
+        toy.notify(&instance.id, NoticeKind::Interruption);
+    }
+    toy.run(110);
+    let replaced: std::collections::BTreeSet<_> = toy.world.pods.values().filter_map(|p| p.replaces.clone()).map(|r| r.pod.uid).collect();
+    assert_eq!(replaced, old.iter().cloned().collect());
+    assert!(old.iter().all(|uid| !toy.world.pods.contains_key(uid)), "an old pod was left behind");
+}
+
+#[test]
+fn a_pod_let_go_ends_when_its_deployment_is_scaled_down_meanwhile() {
+    let mut toy = Toy::new();
+    toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(120);
+    toy.world.pools.values_mut().for_each(|p| p.expire_after = Some(Millis::from_secs(130)));
+    toy.run(20);
+    let made: Vec<_> = toy.world.pods.values().filter(|p| p.let_go.is_none()).map(|p| p.identity.uid.clone()).collect();
+    assert_eq!(made.len(), 1, "a replacement was made");
+    made.iter().for_each(|uid| drop(toy.world.pods.remove(uid)));
+    toy.run(60);
+    assert!(toy.world.pods.is_empty(), "the old pod outlived its Deployment's wish");
+    assert_eq!(toy.running(), vec![]);
 }
