@@ -289,7 +289,7 @@ fn a_pod_let_go_ends_when_its_deployment_is_scaled_down_meanwhile() {
     let made: Vec<_> = toy.world.pods.values().filter(|p| p.let_go.is_none()).map(|p| p.identity.uid.clone()).collect();
     assert_eq!(made.len(), 1, "a replacement was made");
     made.iter().for_each(|uid| drop(toy.world.pods.remove(uid)));
-    toy.run(60);
+    toy.run(150);
     assert!(toy.world.pods.is_empty(), "the old pod outlived its Deployment's wish");
     assert_eq!(toy.running(), vec![]);
 }
