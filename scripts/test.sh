@@ -25,7 +25,7 @@ step 'the control plane and Postgres (built once)' scripts/tools.sh
 step 'everything, on the real control plane' cargo test --features lab
 step "the EC2 simulator against AWS's own Python SDK" tests/fidelity/run.sh
 if [[ -x tests/admission/run.sh ]]; then
-    step 'the chart: admission and rights' tests/admission/run.sh
+    step 'the chart: admission and rights' env LOWTIDE="${CARGO_TARGET_DIR:-target}/debug/lowtide" tests/admission/run.sh
 fi
 
 if ((${#failed[@]})); then
