@@ -10,15 +10,49 @@ use crate::core::catalog::Resources;
 use crate::core::ids::{ClaimName, PoolName, ZoneId};
 use crate::core::market::CapacityPool;
 use crate::core::need::{CapacityPreference, Schedule};
-use crate::core::placement::{self, Demand, Gang, OwnerRule, PoolLimits, PoolPolicy, Room};
+use crate::core::placement::{self, Demand, Gang, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room};
 use crate::core::world::{Claim, NodeClass, NodePool, Pod, PodPhase};
+
+/// What one placement is asked.
+pub(super) struct Asked {
+    demands: Vec<Demand>,
+    room: Vec<Room>,
+    pools: Vec<PoolPolicy>,
+    settings: placement::Settings,
+}
+
+impl Asked {
+    /// `pods` onto `room` or machines to buy, under the pools as they are now.
+    pub(super) fn for_pods(pass: &Pass, pods: &[&Pod], room: Vec<Room>) -> Self {
+        let demands = pods.iter().filter_map(|pod| demand_of(pass, pod)).collect();
+        Asked { demands, room, pools: pool_policies(pass), settings: placement_settings(pass) }
+    }
+
+    /// How many pods are asked for: those whose need can be read.
+    pub(super) fn len(&self) -> usize {
+        self.demands.len()
+    }
+
+    /// The request, over this pass's catalog and market.
+    pub(super) fn request<'r>(&'r self, pass: &Pass<'r>) -> PlacementRequest<'r> {
+        PlacementRequest {
+            catalog: &pass.world.catalog,
+            market: &pass.world.market,
+            demands: &self.demands,
+            room: &self.room,
+            pools: &self.pools,
+            now: pass.now,
+            settings: &self.settings,
+        }
+    }
+}
 
 pub(super) fn pools_for(pass: &Pass, pod: &Pod) -> BTreeSet<PoolName> {
     let allows = |pool: &&NodePool| !pool.deleting && pool.namespaces.contains(&pod.object().namespace);
     pass.world.pools.values().filter(allows).map(|pool| pool.name.clone()).collect()
 }
 
-pub(super) fn demand_of(pass: &Pass, pod: &Pod) -> Option<Demand> {
+fn demand_of(pass: &Pass, pod: &Pod) -> Option<Demand> {
     let (need, schedule) = pod.need.as_ref().ok()?;
     let mut need = need.clone();
     let refused_often = pod.phase == PodPhase::Gated && pod.attempt >= pass.settings.fall_back_after;
@@ -58,7 +92,7 @@ fn gang_of(pass: &Pass, pod: &Pod, schedule: &Schedule) -> Option<Gang> {
     Some(Gang { name: format!("{}/{name}", pod.object().namespace), zone })
 }
 
-pub(super) fn placement_settings(pass: &Pass) -> placement::Settings {
+fn placement_settings(pass: &Pass) -> placement::Settings {
     placement::Settings {
         max_price_age: pass.settings.max_price_age,
         snapshot_prices_allowed: pass.settings.buy_on_snapshot_prices,
@@ -73,7 +107,7 @@ pub(super) fn ready_classes<'a>(pass: &Pass<'a>, pool: &NodePool) -> BTreeMap<Zo
     ready.flat_map(|class| class.zones.keys().map(move |zone| (zone.clone(), class))).collect()
 }
 
-pub(super) fn pool_policies(pass: &Pass) -> Vec<PoolPolicy> {
+fn pool_policies(pass: &Pass) -> Vec<PoolPolicy> {
     pass.world.pools.values().filter(|pool| !pool.deleting).map(|pool| pool_policy(pass, pool)).collect()
 }
 

@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::asking::{demand_of, free_room, placement_settings, pool_policies, pools_for, ready_classes};
+use super::asking::{Asked, free_room, pools_for, ready_classes};
 use super::{Pass, policy_hash, target, wording};
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
 use crate::core::decision::{Decision, JudgedOffer, Judgement, Outcome, Trigger};
 use crate::core::ids::{ClaimName, DecisionId, derive_uuid};
 use crate::core::market::{CapacityType, PriceSource};
 use crate::core::need::Need;
-use crate::core::placement::{self, Demand, PlacementRequest, PlannedMachine, Target};
+use crate::core::placement::{self, PlacementRequest, PlannedMachine, Target};
 use crate::core::record::LedgerRecord;
 use crate::core::world::{Claim, ClaimSpec, Lane, Mobility, NodeClass, NodePool, Pod, PodPhase, Replaces};
 
@@ -26,19 +26,8 @@ pub(super) fn buy(pass: &mut Pass) {
         pass.wake(pass.now + crate::core::time::Millis::from_secs(1));
         return;
     }
-    let demands: Vec<Demand> = waiting.iter().filter_map(|pod| demand_of(pass, pod)).collect();
-    let pools = pool_policies(pass);
-    let room = free_room(pass, &BTreeSet::new());
-    let settings = placement_settings(pass);
-    let request = PlacementRequest {
-        catalog: &pass.world.catalog,
-        market: &pass.world.market,
-        demands: &demands,
-        room: &room,
-        pools: &pools,
-        now: pass.now,
-        settings: &settings,
-    };
+    let asked = Asked::for_pods(pass, &waiting, free_room(pass, &BTreeSet::new()));
+    let request = asked.request(pass);
     let placed = placement::place(&request);
     let by_key: BTreeMap<&str, &Pod> = waiting.iter().map(|pod| (pod.identity.uid.as_str(), *pod)).collect();
     let mut onto_room: BTreeMap<(ClaimName, Need), Vec<&Pod>> = BTreeMap::new();
@@ -54,7 +43,7 @@ pub(super) fn buy(pass: &mut Pass) {
     }
     for machine in &placed.machines {
         let pods: Vec<&Pod> =
-            machine.demands.iter().filter_map(|i| demands.get(*i)).filter_map(|d| by_key.get(d.key.as_str()).copied()).collect();
+            machine.demands.iter().filter_map(|i| request.demands.get(*i)).filter_map(|d| by_key.get(d.key.as_str()).copied()).collect();
         buy_machine(pass, &request, machine, &pods);
     }
     for unplaced in &placed.unplaced {

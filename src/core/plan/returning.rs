@@ -11,12 +11,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{Pass, asking, buying, wording};
+use super::asking::{self, Asked};
+use super::{Pass, buying, wording};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject};
 use crate::core::decision::{Outcome, Trigger, Workload};
 use crate::core::market::{CapacityType, CoolDownCause};
 use crate::core::money::MicroUsdPerHour;
-use crate::core::placement::{self, Demand, Placement, PlacementRequest, Target};
+use crate::core::placement::{self, Placement, Target};
 use crate::core::record::LedgerRecord;
 use crate::core::world::{Claim, Lane, Mobility, MoveMark, Pod};
 
@@ -63,24 +64,16 @@ fn move_if_cheaper(pass: &mut Pass, claim: &Claim) -> bool {
     if successor.is_some_and(|c| c.status.node_ready_at.is_none()) {
         return false;
     }
-    let demands: Vec<Demand> = pass.pods_on(&claim.name).iter().filter_map(|pod| asking::demand_of(pass, pod)).collect();
-    if demands.len() != pass.pods_on(&claim.name).len() {
-        return false;
-    }
-    let mut room = asking::free_room(pass, &BTreeSet::from([claim.name.clone()]));
     // A machine without work is ending already: moving onto it saves nothing, unless it was bought for just that.
+    let mut room = asking::free_room(pass, &BTreeSet::from([claim.name.clone()]));
     let successor_name = successor.map(|c| c.name.clone());
     room.retain(|r| r.ready && (Some(&r.claim) == successor_name.as_ref() || !pass.pods_on(&r.claim).is_empty()));
-    let (pools, settings) = (asking::pool_policies(pass), asking::placement_settings(pass));
-    let request = PlacementRequest {
-        catalog: &pass.world.catalog,
-        market: &pass.world.market,
-        demands: &demands,
-        room: &room,
-        pools: &pools,
-        now: pass.now,
-        settings: &settings,
-    };
+    let pods = pass.pods_on(&claim.name);
+    let asked = Asked::for_pods(pass, &pods, room);
+    if asked.len() != pods.len() {
+        return false;
+    }
+    let request = asked.request(pass);
     let better = placement::place(&request);
     let (now, then) = (paid_now(pass, claim), better.price_per_hour);
     let enough = i128::from(then.0) * 1_000 <= i128::from(now.0) * i128::from(1_000 - pool.return_min_saving_per_mille);

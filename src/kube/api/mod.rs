@@ -5,6 +5,8 @@
 //!
 //! Conventions: units are in field names, money is a decimal string (a number would lose its last zero in a printer column),
 //! and points in time are RFC 3339 with milliseconds, because phases of a migration are measured in milliseconds.
+// One `printcolumn(...)` per column is how kube spells printer columns.
+#![allow(clippy::duplicated_attributes)]
 
 pub mod condition;
 pub mod decision;

@@ -94,12 +94,11 @@ fn phases(stage: &Stage, step: &mut StepReport, victim: &Victim) -> Result<(), L
     step.happened(format!("{} ({}): phases since EC2's notice", victim.app, victim.pod));
     let since = |at: Option<Timestamp>| at.map(|at| seconds(at.since(victim.noticed_at)));
     let old = stage.pods.all().get(&victim.pod).cloned().unwrap_or_default();
-    let Some((name, new)) = replacement(stage, victim) else { return Ok(()) };
+    let Some((_, new)) = replacement(stage, victim) else { return Ok(()) };
     let marks = stage.events(&victim.pod, if victim.app == "train" { "Checkpointing" } else { "Migrating" })?;
     step.check(format!("{}: the pod's event says why it moves", victim.app), !marks.is_empty());
     let claim = stage.claim(new.claim.as_deref().unwrap_or_default())?;
     let bought = text(&claim, "/spec/createdFor").contains(&new.uid);
-    let decided = time(&claim, "/metadata/creationTimestamp").filter(|_| bought);
     let told = old_claim_move(stage, victim)?;
     let rows = [
         ("  notice -> decision recorded", since(told)),
@@ -116,7 +115,6 @@ fn phases(stage: &Stage, step: &mut StepReport, victim: &Victim) -> Result<(), L
             None => step.happened(format!("{}{phase}: did not happen (room on a machine that was there)", victim.app)),
         }
     }
-    let _ = (decided, name);
     let start = if victim.app == "cold" { COLD_START } else { WARM_START };
     if bought {
         step.modelled(&format!("{}  of which boot", victim.app), BOOT.seconds / stage.scale, BOOT.source);

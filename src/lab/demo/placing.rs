@@ -46,27 +46,28 @@ pub async fn cheapest_offers(stage: &mut Stage) -> Result<(), LabError> {
     step.happened(format!("{} machines bought over a market of {} regions:", claims.len(), regions.len()));
     step.happened(stage.world.kubectl(&["get", "gpunodeclaims"])?);
     step.check(format!("the market spans at least 6 regions ({})", regions.len()), regions.len() >= 6);
-    let prices = stage.world.ec2("state").await?;
-    let cheapest = claims.iter().filter_map(price).max();
-    step.check("every machine is bound to at least one pod", claims.iter().all(|c| text(c, "/status/phase") != "Failed"));
-    drop(prices);
+    let used: BTreeSet<String> = stage.pods.all().into_values().filter_map(|p| p.claim).collect();
+    step.check("every machine is bound to a pod", claims.iter().all(|c| used.contains(&text(c, "/metadata/name"))));
     let said = stage.events("chat", "Placed")?;
     said.iter().take(1).for_each(|note| step.happened(format!("event on a pod: {note}")));
     step.check(
         "the pods' events say what was chosen, its price, what it beat, and why the runner-up lost",
-        said.len() >= 3 && said.iter().all(says_all),
+        said.len() >= 3 && said.iter().all(|note| says_all(note)),
     );
-    let beaten = no_cheaper_offer(stage, cheapest)?;
-    step.check(format!("no offer that fits is cheaper, by `lowtide place` over the recorded prices: {beaten}"), beaten.starts_with("none"));
+    let beaten = no_cheaper_offer(stage, claims.iter().filter_map(price).max())?;
+    step.check(
+        format!("no offer that fits is cheaper, by `lowtide offers` over the recorded prices: {beaten}"),
+        beaten.starts_with("none"),
+    );
     stage.end(step, began);
     Ok(())
 }
 
-fn says_all(note: &String) -> bool {
+fn says_all(note: &str) -> bool {
     ["at $", "beat ", "runner-up", "lost: "].iter().all(|part| note.contains(part)) || note.contains("room on")
 }
 
-/// Asks the ledger for refused offers that cost less per replica than the chosen one.
+/// Looks for offers that fit and cost less than the dearest machine bought, in the recorded prices of the regions bought in.
 fn no_cheaper_offer(stage: &Stage, dearest_bought: Option<MicroUsdPerHour>) -> Result<String, LabError> {
     let Some(bought) = dearest_bought else { return Ok("nothing was bought".to_owned()) };
     let plan = stage.world.lowtide(&["offers", "--gpu-memory", "20Gi", "--json"])?;
