@@ -1,10 +1,10 @@
 //! `lowtide explain`: why a machine was bought or work moved, from the ledger alone.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::answer::tell;
 use super::ledger::DatabaseArgs;
 use crate::ledger::{connect, explain};
 
@@ -51,17 +51,7 @@ pub enum Subject {
 
 /// Runs `lowtide explain`; prints to standard output, faults to standard error.
 pub async fn run(args: ExplainArgs) -> ExitCode {
-    match answer(args.subject).await {
-        Ok(text) => {
-            // A reader that left early (`| head`) is no fault of ours.
-            let _ = writeln!(std::io::stdout(), "{text}");
-            ExitCode::SUCCESS
-        }
-        Err(fault) => {
-            eprintln!("lowtide: {fault}");
-            ExitCode::FAILURE
-        }
-    }
+    tell(answer(args.subject).await)
 }
 
 async fn answer(subject: Subject) -> Result<String, Box<dyn std::error::Error>> {

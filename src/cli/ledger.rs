@@ -1,10 +1,10 @@
 //! `lowtide ledger`: make the ledger's schema and read its reports.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::answer::tell;
 use crate::ledger::report::{self, By, Days, Report, View};
 use crate::ledger::{connect, migrate, seal};
 
@@ -101,17 +101,7 @@ pub enum LedgerCommand {
 
 /// Runs `lowtide ledger`; prints to standard output, faults to standard error.
 pub async fn run(args: LedgerArgs) -> ExitCode {
-    match answer(args.command).await {
-        Ok(text) => {
-            // A reader that left early (`| head`) is no fault of ours.
-            let _ = writeln!(std::io::stdout(), "{text}");
-            ExitCode::SUCCESS
-        }
-        Err(fault) => {
-            eprintln!("lowtide: {fault}");
-            ExitCode::FAILURE
-        }
-    }
+    tell(answer(args.command).await)
 }
 
 async fn answer(command: LedgerCommand) -> Result<String, Box<dyn std::error::Error>> {

@@ -1,5 +1,7 @@
 //! The subcommands, one file each: its arguments, and the few lines that call the library.
 
+#[cfg(feature = "live")]
+mod answer;
 pub mod backtest;
 pub mod catalog;
 #[cfg(feature = "live")]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::decision::{Baseline, PodIdentity};
 use super::ids::{ClaimName, ClassName, DecisionId, InstanceId, NodeName, PoolName, Region, Uid, ZoneId};
 use super::money::MicroUsdPerHour;
-use super::record::{EndedBy, LedgerRecord};
+use super::record::LedgerRecord;
 use super::time::{Millis, Timestamp};
 use super::world::{ClaimSpec, InterruptionMark, Lane, LaunchFailure, LetGo, MoveMark, Occupant, Replaces};
 use crate::engine::ports::{Launch, LaunchTemplate};
@@ -273,8 +273,6 @@ pub enum Action {
         decision: DecisionId,
         /// Why.
         trigger: super::decision::Trigger,
-        /// For the bill.
-        ended_by: EndedBy,
     },
     /// Ends an instance of ours that nobody claims.
     TerminateUnclaimed {

@@ -249,7 +249,7 @@ fn terminate(pass: &mut Pass, claim: &Claim, trigger: Trigger, text: String, bef
     let id: DecisionId = decision.id;
     let mut actions: Vec<Action> = before.into_iter().collect();
     let (claim_name, region) = (claim.name.clone(), claim.spec.capacity.region.clone());
-    actions.push(Action::Terminate { claim: claim_name, region, instance, decision: id, trigger, ended_by: EndedBy::Lowtide });
+    actions.push(Action::Terminate { claim: claim_name, region, instance, decision: id, trigger });
     pass.step(lane(claim), vec![LedgerRecord::Decision(Box::new(decision))], actions);
 }
 
@@ -265,7 +265,7 @@ fn wait_for_end(pass: &mut Pass, claim: &Claim) {
         None if pass.due(asked, TERMINATE_RETRY) => {
             let Some(instance) = claim.status.instance.clone() else { return };
             let (claim_name, region) = (claim.name.clone(), claim.spec.capacity.region.clone());
-            let again = Action::Terminate { claim: claim_name, region, instance, decision, trigger, ended_by: EndedBy::Lowtide };
+            let again = Action::Terminate { claim: claim_name, region, instance, decision, trigger };
             pass.step(lane(claim), Vec::new(), vec![again]);
         }
         None => {}
