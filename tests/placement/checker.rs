@@ -165,6 +165,26 @@ fn place_of<'a>(request: &'a PlacementRequest, placement: &'a Placement, target:
     }
 }
 
+/// Zones in which at least one offer, alone, could be bought for `demand`: an empty one of these counts in a spread.
+fn zones_that_could_serve<'a>(request: &'a PlacementRequest, demand: &Demand) -> BTreeSet<&'a str> {
+    let mut zones = BTreeSet::new();
+    for policy in request.pools.iter().filter(|p| demand.pools.is_empty() || demand.pools.contains(&p.name)) {
+        let limits = policy.limits_left;
+        for offer in request.market.offers.values() {
+            let mut faults = Vec::new();
+            machine_faults(request, policy, &offer.pool, offer.price_per_hour.0, &[demand], &mut faults);
+            let gpus = request.catalog.types[&offer.pool.instance_type].gpus;
+            let hours = request.settings.commitment.map_or(0, |c| c.0 / 3_600_000);
+            let affordable = policy.budget_left.is_none_or(|b| offer.price_per_hour.0 * hours <= b.0)
+                && [(limits.gpus, gpus), (limits.nodes, 1), (limits.launches, 1)].iter().all(|(left, want)| left.is_none_or(|l| l >= *want));
+            if faults.is_empty() && affordable {
+                zones.insert(offer.pool.zone.as_str());
+            }
+        }
+    }
+    zones
+}
+
 fn owners(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<String>) {
     let mut gangs: BTreeMap<&str, (i64, i64, BTreeSet<&str>)> = BTreeMap::new();
     for demand in request.demands {
@@ -198,7 +218,8 @@ fn owners(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<St
         let total = request.demands.iter().filter(|d| d.owner.as_ref().is_some_and(|o| o.owner == owner.owner)).count() as i64;
         if let (Some(skew), Some(by_zone)) = (owner.zone_max_skew, zones.get(owner.owner.as_str())) {
             let most = by_zone.values().max().copied().unwrap_or(0);
-            let least = by_zone.values().min().copied().unwrap_or(0);
+            let could_serve = zones_that_could_serve(request, demand);
+            let least = could_serve.iter().map(|zone| by_zone.get(zone).copied().unwrap_or(0)).min().unwrap_or(0);
             if most - least > skew {
                 faults.push(format!("{}: skew {} over zones", owner.owner, most - least));
             }

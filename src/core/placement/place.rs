@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::decision::Judgement;
+use crate::core::ids::ZoneId;
 use crate::core::money::{MicroUsd, MicroUsdPerHour};
 
 use super::eligibility::{Listing, commitment_span, list};
@@ -19,29 +20,75 @@ use super::request::{PlacementRequest, PoolPolicy, QuotaFamily, QuotaKey, Settin
 use super::room;
 
 /// Places all demands of `request`: into free room where there is some, and on machines to buy.
+///
+/// What can only be kept for some of an owner's pods is tried again for fewer: a gang that is not whole is left out, a spread that limits
+/// have made uneven is shared out again among as many replicas as there was room for.
 pub fn place(request: &PlacementRequest) -> Placement {
     let mut order: Vec<usize> = (0..request.demands.len()).collect();
     order.sort_by(|a, b| request.demands[*a].key.cmp(&request.demands[*b].key));
-    let mut left_out: BTreeMap<&str, Judgement> = BTreeMap::new();
+    let mut left_out: BTreeMap<usize, Judgement> = BTreeMap::new();
     loop {
-        let gang_of = |demand: &usize| request.demands[*demand].gang.as_ref().map(|g| g.name.as_str());
-        let wanted: Vec<usize> = order.iter().copied().filter(|d| gang_of(d).is_none_or(|g| !left_out.contains_key(g))).collect();
-        let mut placement = Plan::new(request, &wanted).run();
-        let broken: BTreeMap<&str, Judgement> =
-            placement.unplaced.iter().filter_map(|u| Some((gang_of(&u.demand)?, u.judgement.clone()))).collect();
-        if broken.is_empty() {
-            for demand in &order {
-                if let Some(judgement) = gang_of(demand).and_then(|g| left_out.get(g)) {
-                    let key = request.demands[*demand].key.clone();
-                    placement.unplaced.push(Unplaced { demand: *demand, key, judgement: judgement.clone() });
-                }
+        let wanted: Vec<usize> = order.iter().copied().filter(|d| !left_out.contains_key(d)).collect();
+        let (mut placement, unserved) = Plan::new(request, &wanted).run();
+        let mut given_up = broken_gangs(request, &wanted, &placement);
+        if given_up.is_empty() {
+            given_up = broken_spreads(request, &wanted, &placement, &unserved);
+        }
+        if given_up.is_empty() {
+            for (demand, judgement) in left_out {
+                placement.unplaced.push(Unplaced { demand, key: request.demands[demand].key.clone(), judgement });
             }
             placement.unplaced.sort_by(|a, b| a.key.cmp(&b.key));
             return placement;
         }
-        left_out.extend(broken);
+        left_out.extend(given_up);
     }
 }
+
+/// Every member of a gang of which one has no place, with that one's refusals.
+fn broken_gangs(request: &PlacementRequest, wanted: &[usize], placement: &Placement) -> BTreeMap<usize, Judgement> {
+    let gang_of = |demand: usize| request.demands[demand].gang.as_ref().map(|g| g.name.as_str());
+    let broken: BTreeMap<&str, &Judgement> = placement.unplaced.iter().filter_map(|u| Some((gang_of(u.demand)?, &u.judgement))).collect();
+    wanted.iter().filter_map(|d| Some((*d, (*broken.get(gang_of(*d)?)?).clone()))).collect()
+}
+
+/// The last replicas of each owner whose spread came out uneven, as many as had no place.
+///
+/// A zone counts as empty when replicas that were meant for it had no place; zones that nothing was meant for cannot break a spread.
+fn broken_spreads(request: &PlacementRequest, wanted: &[usize], placement: &Placement, unserved: &Unserved) -> BTreeMap<usize, Judgement> {
+    let rule_of = |demand: usize| request.demands[demand].owner.as_ref().filter(|o| o.zone_max_skew.is_some());
+    let mut given_up = BTreeMap::new();
+    for (owner, short_zones) in unserved {
+        let mine = |demand: usize| rule_of(demand).filter(|o| o.owner == *owner);
+        let Some(rule) = wanted.iter().find_map(|d| mine(*d)) else { continue };
+        let mut counts: BTreeMap<&ZoneId, i64> = short_zones.iter().map(|zone| (zone, 0)).collect();
+        rule.standing.iter().for_each(|(pool, n)| *counts.entry(&pool.zone).or_default() += n);
+        let (mut placed, mut grown) = (0, BTreeSet::new());
+        for assignment in placement.assignments.iter().filter(|a| mine(a.demand).is_some()) {
+            placed += 1;
+            let zone = match &assignment.target {
+                Target::NewMachine(index) => placement.machines.get(*index).map(|m| &m.pool.zone),
+                Target::ExistingRoom(claim) => request.room.iter().find(|r| r.claim == *claim).map(|r| &r.pool.zone),
+            };
+            if let Some(zone) = zone {
+                *counts.entry(zone).or_default() += 1;
+                grown.insert(zone);
+            }
+        }
+        let least = counts.values().min().copied().unwrap_or(0);
+        let most = grown.iter().filter_map(|zone| counts.get(zone)).max().copied().unwrap_or(0);
+        if most - least <= rule.zone_max_skew.unwrap_or(i64::MAX) {
+            continue;
+        }
+        let judgement = placement.unplaced.iter().find(|u| mine(u.demand).is_some()).map(|u| u.judgement.clone()).unwrap_or_default();
+        let replicas = wanted.iter().copied().filter(|d| mine(*d).is_some());
+        given_up.extend(replicas.skip(placed).map(|demand| (demand, judgement.clone())));
+    }
+    given_up
+}
+
+/// Zones that replicas of an owner were meant for and that had no place for them.
+type Unserved = BTreeMap<String, BTreeSet<ZoneId>>;
 
 /// A placement in the making.
 struct Plan<'a, 'r> {
@@ -60,7 +107,7 @@ impl<'a, 'r> Plan<'a, 'r> {
         Plan { request, wanted, policies, settings, placement: Placement::default(), proof: None }
     }
 
-    fn run(mut self) -> Placement {
+    fn run(mut self) -> (Placement, Unserved) {
         let request = *self.request;
         let mut first = true;
         // The groups as they were restricted, and how many of each are still to be placed.
@@ -93,8 +140,14 @@ impl<'a, 'r> Plan<'a, 'r> {
                 break;
             }
         }
+        let mut unserved = Unserved::new();
+        for group in groups.iter().filter(|g| !g.members.is_empty()) {
+            if let (Some(owner), Some(zone)) = (group.owner, &group.wants.zone) {
+                unserved.entry(owner.owner.clone()).or_default().insert(zone.clone());
+            }
+        }
         self.bound();
-        self.finish()
+        (self.finish(), unserved)
     }
 
     /// Puts pods into free room, the most valuable first.
