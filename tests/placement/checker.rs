@@ -176,7 +176,9 @@ fn zones_that_could_serve<'a>(request: &'a PlacementRequest, demand: &Demand) ->
             let gpus = request.catalog.types[&offer.pool.instance_type].gpus;
             let hours = request.settings.commitment.map_or(0, |c| c.0 / 3_600_000);
             let affordable = policy.budget_left.is_none_or(|b| offer.price_per_hour.0 * hours <= b.0)
-                && [(limits.gpus, gpus), (limits.nodes, 1), (limits.launches, 1)].iter().all(|(left, want)| left.is_none_or(|l| l >= *want));
+                && [(limits.gpus, gpus), (limits.nodes, 1), (limits.launches, 1)]
+                    .iter()
+                    .all(|(left, want)| left.is_none_or(|l| l >= *want));
             if faults.is_empty() && affordable {
                 zones.insert(offer.pool.zone.as_str());
             }
