@@ -6,13 +6,13 @@ mod ledger_facts;
 
 use std::time::{Duration, Instant};
 
+use lowtide::core::accounting::allocation::allocate;
+use lowtide::core::accounting::billing::HourRate;
 use lowtide::core::market::CapacityType;
 use lowtide::core::need::WorkloadKind;
 use lowtide::core::record::{EndedBy, LedgerRecord};
 use lowtide::core::time::{Millis, Timestamp};
 use lowtide::engine::ports::Ledger;
-use lowtide::ledger::allocation::allocate;
-use lowtide::ledger::billing::HourRate;
 use lowtide::ledger::report::{By, Days, View};
 use lowtide::ledger::seal::{Finding, seal, verify};
 use lowtide::ledger::{PgLedger, connect, explain, migrate, report};

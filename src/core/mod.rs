@@ -3,6 +3,7 @@
 //! Decides: what to buy, where a pod goes, when work moves, when a machine ends, and why.
 //! Does not: read a clock, do I/O, or draw a random number. Time and chance are arguments.
 
+pub mod accounting;
 pub mod action;
 pub mod catalog;
 pub mod decision;

@@ -5,22 +5,18 @@
 //! - `execute`: carries a step out: records first, then actions in order.
 //! - `observe`: the loops that keep prices, instances and notices fresh.
 //! - `deliver`: from the outbox to the ledger.
+//! - `health` (feature `live`): probes and metrics.
 //! - `state`: what the operator holds in memory, all of which it can lose.
 
 pub mod ports;
 
-#[cfg(feature = "live")]
 pub mod deliver;
-#[cfg(feature = "live")]
 pub mod driver;
-#[cfg(feature = "live")]
 mod execute;
 #[cfg(feature = "live")]
 pub mod health;
-#[cfg(feature = "live")]
 mod observe;
-#[cfg(feature = "live")]
 pub mod state;
 
-#[cfg(all(test, feature = "live"))]
+#[cfg(test)]
 mod tests;

@@ -3,8 +3,6 @@
 //! Decides: how facts are kept (append-only, hashed, sealed) and what follows from them (cost, savings, reliability).
 //! Does not: decide anything about machines. The operator only needs [`PgLedger`]; people use the views and `lowtide ledger`.
 
-pub mod allocation;
-pub mod billing;
 pub mod explain;
 pub mod migrate;
 pub mod report;

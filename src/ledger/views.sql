@@ -1,6 +1,6 @@
 -- The ledger's views: made anew by every `lowtide ledger migrate`. They hold no data.
 --
--- The billing rules here are those of src/ledger/billing.rs and src/ledger/allocation.rs; a test compares both over random intervals.
+-- The billing rules here are those of src/core/accounting; a test compares both over random intervals.
 -- Inner arithmetic is in whole micro-dollars and milliseconds; columns named `_usd` are dollars.
 
 CREATE OR REPLACE FUNCTION ledger.ms(at timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use lowtide::core::accounting::allocation::Occupied;
+use lowtide::core::accounting::billing::{HourRate, PaidInterval};
 use lowtide::core::decision::{
     Attribution, CounterfactualRate, Counterfactuals, Decision, JudgedOffer, Judgement, Outcome, PodIdentity, Refusal, Trigger, Workload,
 };
@@ -15,8 +17,6 @@ use lowtide::core::record::{
 };
 use lowtide::core::time::{Millis, Timestamp};
 use lowtide::lab::postgres::PrivatePostgres;
-use lowtide::ledger::allocation::Occupied;
-use lowtide::ledger::billing::{HourRate, PaidInterval};
 use lowtide::ledger::{PgLedger, migrate};
 
 /// 2026-07-20, a Monday in the past: nothing here depends on the clock.
