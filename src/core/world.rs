@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::action::PoolStatus;
 use super::catalog::{Catalog, Resources};
@@ -415,7 +416,7 @@ pub struct Snapshot {
     /// Offers and cool-downs.
     pub market: Market,
     /// Machine types.
-    pub catalog: Catalog,
+    pub catalog: Arc<Catalog>,
     /// The launch template each class wants now.
     pub templates: BTreeMap<ClassName, LaunchTemplate>,
     /// The status each pool shows now.
@@ -425,7 +426,7 @@ pub struct Snapshot {
     /// What actions run on.
     pub in_flight: BTreeSet<Lane>,
     /// Ids of ledger records and events that were already written: not written again.
-    pub recorded: BTreeSet<uuid::Uuid>,
+    pub recorded: Arc<crate::engine::state::Recorded>,
     /// Every region that a class names has been priced once, or has had its time to answer: before that nothing is bought for new pods.
     pub market_surveyed: bool,
     /// Postgres takes records. Voluntary moves wait while it does not.

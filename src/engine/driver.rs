@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::ports::{Clock, Cloud, Cluster, Ledger};
@@ -17,8 +18,6 @@ use crate::core::time::{Millis, Timestamp};
 
 /// Changes that come in a burst are planned once.
 const DEBOUNCE: Duration = Duration::from_millis(20);
-/// A pass runs at least this often, whatever is or is not heard.
-const HEARTBEAT: Millis = Millis::from_secs(2);
 
 /// How often the world outside the cluster is looked at.
 #[derive(Debug, Clone)]
@@ -29,11 +28,18 @@ pub struct Schedule {
     pub catalog: Duration,
     /// Instances of a region: the net below the queues.
     pub instances: Duration,
+    /// A pass runs at least this often, whatever is or is not heard.
+    pub heartbeat: Millis,
 }
 
 impl Default for Schedule {
     fn default() -> Self {
-        Schedule { spot_prices: Duration::from_secs(30), catalog: Duration::from_secs(6 * 3600), instances: Duration::from_secs(10) }
+        Schedule {
+            spot_prices: Duration::from_secs(30),
+            catalog: Duration::from_secs(6 * 3600),
+            instances: Duration::from_secs(10),
+            heartbeat: Millis::from_secs(2),
+        }
     }
 }
 
@@ -56,6 +62,8 @@ pub struct Engine<C, K, L, T> {
     pub(super) state: Mutex<State>,
     pub(super) wake: Notify,
     pub(super) look_at_instances: Notify,
+    /// The steps being carried out.
+    pub(super) steps: Mutex<JoinSet<()>>,
 }
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
@@ -72,6 +80,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             state: Mutex::new(State::default()),
             wake: Notify::new(),
             look_at_instances: Notify::new(),
+            steps: Mutex::default(),
         })
     }
 
@@ -83,32 +92,39 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     /// Runs until `stop` says so: passes only while `leading`, observation always, so that a new leader starts warm.
     pub async fn run(self: Arc<Self>, mut leading: watch::Receiver<bool>, mut stop: watch::Receiver<bool>) {
         let mut looked_after: std::collections::BTreeSet<(Region, Option<String>)> = Default::default();
-        let deliveries = tokio::spawn(Arc::clone(&self).deliver_outbox(leading.clone()));
-        let mut loops = tokio::task::JoinSet::new();
+        let mut loops = JoinSet::new();
+        loops.spawn(Arc::clone(&self).deliver_outbox(leading.clone()));
         loop {
             self.look_after_regions(&mut looked_after, &mut loops);
             let next = if *leading.borrow() { self.pass() } else { None };
             let now = self.clock.now();
-            let sleep = next.unwrap_or(now + HEARTBEAT).min(now + HEARTBEAT).since(now).0.max(10);
+            let heartbeat = now + self.schedule.heartbeat;
+            let sleep = next.unwrap_or(heartbeat).min(heartbeat).since(now).0.max(10);
             tokio::select! {
+                // In this order, not by chance: the same history gives the same passes.
+                biased;
+                _ = stop.changed() => break,
+                _ = leading.changed() => {}
                 () = self.cluster.changed() => {}
                 () = self.wake.notified() => {}
-                _ = leading.changed() => {}
-                _ = stop.changed() => break,
                 () = tokio::time::sleep(Duration::from_millis(u64::try_from(sleep).unwrap_or(1_000))) => {}
             }
             tokio::time::sleep(DEBOUNCE).await;
         }
         // Running actions are all safe to cut: what they asked for is written in the claims.
-        loops.abort_all();
-        deliveries.abort();
+        self.cut_steps();
+    }
+
+    /// Ends the steps being carried out wherever they are, as the end of the process would.
+    pub fn cut_steps(&self) {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
     }
 
     /// Starts the loops of regions and queues that classes have come to name.
     fn look_after_regions(
         self: &Arc<Self>,
         known: &mut std::collections::BTreeSet<(Region, Option<String>)>,
-        loops: &mut tokio::task::JoinSet<()>,
+        loops: &mut JoinSet<()>,
     ) {
         let Some(view) = self.cluster.view() else { return };
         for class in view.classes.values() {

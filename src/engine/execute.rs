@@ -2,7 +2,7 @@
 //!
 //! Decides: nothing. What an answer of EC2 means for a claim is written down as it came.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tracing::{debug, info, warn};
 
@@ -60,7 +60,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         {
             let mut state = self.state();
             state.in_flight.extend(step.lanes.iter().cloned());
-            state.recorded.extend(said.iter().copied());
+            state.note_recorded(&said, self.clock.now());
             for action in &step.actions {
                 if let Action::Cluster(ClusterAction::Bind { target, claim, replaces, .. }) = action {
                     let replaced = replaces.as_deref().cloned();
@@ -69,7 +69,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             }
         }
         let engine = Arc::clone(self);
-        tokio::spawn(async move {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        while steps.try_join_next().is_some() {}
+        steps.spawn(async move {
             let outcome = engine.carry_out(&step).await;
             {
                 let now = engine.clock.now();
@@ -82,9 +84,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                         state.holds.insert(lane.clone(), Hold::Until(now + stopped.hold));
                     }
                     // Not written, or not known to be: it may be said again, under the same id.
-                    for id in &said {
-                        state.recorded.remove(id);
-                    }
+                    state.note_not_recorded(&said);
                 }
             }
             if let Err(stopped) = outcome {

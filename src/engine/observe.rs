@@ -69,7 +69,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             let bands = snapshot_bands().into_iter().filter(|((of, _), _)| of == region);
             let advised = bands.map(|((_, instance_type), band)| (instance_type, band.interruptions_per_1000h())).collect();
             let mut state = self.state();
-            state.catalog.types.extend(machines.into_iter().map(|m| (m.instance_type.clone(), m)));
+            Arc::make_mut(&mut state.catalog).types.extend(machines.into_iter().map(|m| (m.instance_type.clone(), m)));
             *shop = Some(Shop { offerings, types, on_demand, advised, read_at: now });
         }
         let Some(shop) = shop else { return Ok(0) };
@@ -103,6 +103,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                         self.wake.notify_one();
                     }
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep(self.schedule.instances) => {}
                         () = self.look_at_instances.notified() => tokio::time::sleep(Duration::from_millis(200)).await,
                     }

@@ -3,6 +3,7 @@
 //! Decides: nothing; how memory and the cluster's view are joined into the snapshot a pass reads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::core::catalog::Catalog;
 use crate::core::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
@@ -23,11 +24,17 @@ pub enum Hold {
     Until(Timestamp),
 }
 
+/// What was written lately, so that it is not written again. Writing again is harmless, so this may forget.
+pub type Recorded = BTreeMap<uuid::Uuid, Timestamp>;
+
+/// For so long what was written is remembered.
+const REMEMBERED: Millis = Millis::from_hours(24);
+
 /// The operator's memory.
 #[derive(Debug, Default)]
 pub struct State {
     /// Machine types, as EC2 describes them.
-    pub catalog: Catalog,
+    pub catalog: Arc<Catalog>,
     /// Offers and cool-downs.
     pub market: Market,
     /// Instances per region.
@@ -40,8 +47,8 @@ pub struct State {
     pub pending_binds: BTreeMap<Uid, (ClaimName, Option<Replaces>)>,
     /// Lanes to leave alone for a moment.
     pub holds: BTreeMap<Lane, Hold>,
-    /// Records and events already written by this process.
-    pub recorded: BTreeSet<uuid::Uuid>,
+    /// Records and events already written by this process, and when.
+    pub recorded: Arc<Recorded>,
     /// The ledger takes records.
     pub ledger_available: bool,
     /// Regions being watched, since when, and whether their market has been read once.
@@ -54,6 +61,8 @@ pub struct State {
     pub outbox_oldest: Option<Timestamp>,
     /// Passes so far.
     pub passes: u64,
+    /// When what was written long ago was last forgotten.
+    swept: Timestamp,
 }
 
 /// How long a region may take to name its prices before purchases go on without it.
@@ -62,6 +71,24 @@ const SURVEY_PATIENCE: Millis = Millis::from_secs(20);
 impl State {
     fn surveyed(&self, now: Timestamp) -> bool {
         self.surveys.values().all(|(since, read)| *read || now.since(*since) > SURVEY_PATIENCE)
+    }
+
+    /// Remembers that these records and events are written.
+    pub fn note_recorded(&mut self, ids: &[uuid::Uuid], now: Timestamp) {
+        let recorded = Arc::make_mut(&mut self.recorded);
+        recorded.extend(ids.iter().map(|id| (*id, now)));
+        if now.since(self.swept) > Millis::from_hours(1) {
+            recorded.retain(|_, at| now.since(*at) < REMEMBERED);
+            self.swept = now;
+        }
+    }
+
+    /// These were not written after all, or are not known to be.
+    pub fn note_not_recorded(&mut self, ids: &[uuid::Uuid]) {
+        let recorded = Arc::make_mut(&mut self.recorded);
+        for id in ids {
+            recorded.remove(id);
+        }
     }
 
     /// The snapshot of one pass.
@@ -98,10 +125,10 @@ impl State {
             pool_statuses: view.pool_statuses,
             instances: self.instances.clone(),
             market: self.market.clone(),
-            catalog: self.catalog.clone(),
+            catalog: Arc::clone(&self.catalog),
             notices: self.notices.values().cloned().collect(),
             in_flight,
-            recorded: self.recorded.clone(),
+            recorded: Arc::clone(&self.recorded),
             market_surveyed: self.surveyed(now),
             ledger_available: self.ledger_available,
             month_spend: BTreeMap::new(),

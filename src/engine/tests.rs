@@ -197,7 +197,7 @@ fn interruption_marks(applied: &Applied2) -> Vec<tokio::time::Instant> {
     marks.map(|(at, _)| *at).collect()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_notice_overtakes_a_launch_that_ec2_keeps_waiting() {
     let (started, applied, _) = run_for(3, false).await;
     let asked =
@@ -209,7 +209,7 @@ async fn a_notice_overtakes_a_launch_that_ec2_keeps_waiting() {
     assert!(after_notice < Millis::from_secs(1), "the notice was handled after {after_notice}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_malformed_message_is_dropped_and_stops_nothing() {
     let (_, applied, acknowledged) = run_for(3, true).await;
     assert!(acknowledged.lock().unwrap().contains(&"bad".to_owned()));
@@ -217,7 +217,7 @@ async fn a_malformed_message_is_dropped_and_stops_nothing() {
     assert!(!interruption_marks(&applied).is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_unknown_subnet_becomes_a_condition_of_its_class() {
     let (_, applied, _) = run_for(2, false).await;
     let all = applied.lock().unwrap();

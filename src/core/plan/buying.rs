@@ -328,7 +328,7 @@ fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Judgement) {
     let id = DecisionId::derive(&pass.world.cluster, "refuse", pod.identity.uid.as_str(), pass.moment());
     let subject = EventSubject::Pod(pod.identity.clone());
     let event = Event { subject: subject.clone(), kind: EventKind::Warning, reason: "Unplaceable", note: note.clone() };
-    if !pass.world.recorded.contains(&event.id()) {
+    if !pass.world.recorded.contains_key(&event.id()) {
         let pool = pools_for(pass, pod).first().cloned();
         let decision = Decision {
             id,

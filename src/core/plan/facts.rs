@@ -21,7 +21,7 @@ pub(super) fn tell_the_ledger(pass: &mut Pass) {
 }
 
 fn tell(pass: &mut Pass, record: LedgerRecord) {
-    if !pass.world.recorded.contains(&record.id()) {
+    if !pass.world.recorded.contains_key(&record.id()) {
         pass.step(Vec::new(), vec![record], Vec::new());
     }
 }

@@ -166,7 +166,7 @@ impl<'a> Pass<'a> {
     /// An event, unless the same words were already said about the same subject.
     fn emit(&mut self, subject: EventSubject, kind: EventKind, reason: &'static str, note: String) {
         let event = Event { subject, kind, reason, note };
-        if !self.world.recorded.contains(&event.id()) {
+        if !self.world.recorded.contains_key(&event.id()) {
             self.step(Vec::new(), Vec::new(), vec![Action::Cluster(ClusterAction::Emit(event))]);
         }
     }

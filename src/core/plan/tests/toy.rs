@@ -1,6 +1,7 @@
 //! A world of a few lines that does what actions say, at once, so that many passes can be looked at in a test.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::core::action::{Action, ClaimPatch, ClusterAction, RemovalReason};
 use crate::core::catalog::{Catalog, Mebibytes, Millicores};
@@ -47,7 +48,7 @@ impl Toy {
             cluster: "toy".into(),
             ledger_available: true,
             market_surveyed: true,
-            catalog: Catalog::snapshot(),
+            catalog: Arc::new(Catalog::snapshot()),
             ..Snapshot::default()
         };
         for (region, zone, price) in [SPOT_A, SPOT_B] {
@@ -139,7 +140,7 @@ impl Toy {
             assert_eq!(decided, plan(&self.settings, &self.world, self.now), "the same inputs gave two plans");
             for step in decided.steps {
                 for record in &step.records {
-                    self.world.recorded.insert(record.id());
+                    Arc::make_mut(&mut self.world.recorded).insert(record.id(), self.now);
                     self.ledger.push(record.clone());
                 }
                 for action in step.actions {
@@ -319,7 +320,7 @@ impl Toy {
             }
             ClusterAction::SetClassStatus { .. } => {}
             ClusterAction::Emit(event) => {
-                self.world.recorded.insert(event.id());
+                Arc::make_mut(&mut self.world.recorded).insert(event.id(), now);
                 self.events.push((event.reason, event.note));
             }
         }
