@@ -17,3 +17,4 @@ pub mod operator;
 pub mod place;
 #[cfg(feature = "live")]
 pub mod release_pods;
+pub mod simulate;

@@ -10,7 +10,7 @@ use super::ids::{ClaimName, ClassName, DecisionId, InstanceId, NodeName, PoolNam
 use super::money::MicroUsdPerHour;
 use super::record::LedgerRecord;
 use super::time::{Millis, Timestamp};
-use super::world::{ClaimSpec, InterruptionMark, Lane, LaunchFailure, LetGo, MoveMark, Occupant, Replaces};
+use super::world::{ClaimSpec, ClaimStatus, InterruptionMark, Lane, LaunchFailure, LetGo, MoveMark, Occupant, Replaces};
 use crate::engine::ports::{Launch, LaunchTemplate};
 
 /// Why a pod is deleted or evicted. The closed list of INV-6.
@@ -56,6 +56,37 @@ pub struct ClaimPatch {
     pub empty_since: Option<Option<Timestamp>>,
     /// EC2 is about to be asked to terminate it.
     pub terminate_asked: Option<(Timestamp, DecisionId, super::decision::Trigger)>,
+}
+
+impl ClaimPatch {
+    /// Changes `status` as the patch says: what it leaves out stays.
+    pub fn apply_to(self, status: &mut ClaimStatus) {
+        // Without `..`: a field that is forgotten here does not compile.
+        let ClaimPatch {
+            launch_asked_at,
+            launched,
+            node,
+            node_ready_at,
+            failure,
+            interruption,
+            moving,
+            occupants,
+            empty_since,
+            terminate_asked,
+        } = self;
+        status.launch_asked_at = launch_asked_at.or(status.launch_asked_at);
+        if let Some((id, at)) = launched {
+            (status.instance, status.launched_at) = (Some(id), Some(at));
+        }
+        status.node = node.or(status.node.take());
+        status.node_ready_at = node_ready_at.or(status.node_ready_at);
+        status.failure = failure.or(status.failure.take());
+        status.interruption = interruption.or(status.interruption.take());
+        status.moving = moving.or(status.moving.take());
+        status.occupants = occupants.unwrap_or(std::mem::take(&mut status.occupants));
+        status.empty_since = empty_since.unwrap_or(status.empty_since);
+        status.terminate_asked = terminate_asked.or(status.terminate_asked);
+    }
 }
 
 /// The pod a patch is meant for, and the state it was decided on.

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::ports::{Clock, Cloud, Cluster, Ledger};
 use super::state::State;
 use crate::core::ids::Region;
-use crate::core::plan::{Settings, plan};
+use crate::core::plan::{Planner, Settings, plan};
 use crate::core::time::{Millis, Timestamp};
 
 /// Changes that come in a burst are planned once.
@@ -28,6 +28,8 @@ pub struct Schedule {
     pub catalog: Duration,
     /// Instances of a region: the net below the queues.
     pub instances: Duration,
+    /// The outbox, for records that another process left there, and whether Postgres answers.
+    pub outbox: Duration,
     /// A pass runs at least this often, whatever is or is not heard.
     pub heartbeat: Millis,
 }
@@ -38,6 +40,7 @@ impl Default for Schedule {
             spot_prices: Duration::from_secs(30),
             catalog: Duration::from_secs(6 * 3600),
             instances: Duration::from_secs(10),
+            outbox: Duration::from_secs(5),
             heartbeat: Millis::from_secs(2),
         }
     }
@@ -59,9 +62,12 @@ pub struct Engine<C, K, L, T> {
     pub settings: Settings,
     /// How often the world is looked at.
     pub schedule: Schedule,
+    planner: Planner,
     pub(super) state: Mutex<State>,
     pub(super) wake: Notify,
     pub(super) look_at_instances: Notify,
+    /// Woken when a record was written to the outbox.
+    pub(super) outbox_filled: Notify,
     /// The steps being carried out.
     pub(super) steps: Mutex<JoinSet<()>>,
 }
@@ -69,6 +75,17 @@ pub struct Engine<C, K, L, T> {
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     /// An engine that has seen nothing yet.
     pub fn new(cloud: C, cluster: K, ledger: L, clock: T, cluster_name: String, settings: Settings, schedule: Schedule) -> Arc<Self> {
+        Self::with_planner((cloud, cluster, ledger, clock), cluster_name, settings, schedule, Arc::new(plan))
+    }
+
+    /// An engine that asks `planner` instead of [`plan`].
+    pub fn with_planner(
+        (cloud, cluster, ledger, clock): (C, K, L, T),
+        cluster_name: String,
+        settings: Settings,
+        schedule: Schedule,
+        planner: Planner,
+    ) -> Arc<Self> {
         Arc::new(Engine {
             cloud: Arc::new(cloud),
             cluster: Arc::new(cluster),
@@ -77,9 +94,11 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             cluster_name,
             settings,
             schedule,
+            planner,
             state: Mutex::new(State::default()),
             wake: Notify::new(),
             look_at_instances: Notify::new(),
+            outbox_filled: Notify::new(),
             steps: Mutex::default(),
         })
     }
@@ -121,11 +140,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 
     /// Starts the loops of regions and queues that classes have come to name.
-    fn look_after_regions(
-        self: &Arc<Self>,
-        known: &mut std::collections::BTreeSet<(Region, Option<String>)>,
-        loops: &mut JoinSet<()>,
-    ) {
+    fn look_after_regions(self: &Arc<Self>, known: &mut std::collections::BTreeSet<(Region, Option<String>)>, loops: &mut JoinSet<()>) {
         let Some(view) = self.cluster.view() else { return };
         for class in view.classes.values() {
             if known.insert((class.region.clone(), None)) {
@@ -152,9 +167,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             state.passes += 1;
             state.snapshot(&self.cluster_name, view, now)
         };
-        let planned = plan(&self.settings, &snapshot, now);
+        let planned = (self.planner)(&self.settings, &snapshot, now);
         for fault in crate::core::invariant::check(&snapshot) {
-            warn!(invariant = fault.invariant, "{}", fault.text);
+            warn!(invariant = %fault.invariant, "{}", fault.text);
         }
         for note in &planned.notes {
             info!("{note}");

@@ -79,6 +79,9 @@ impl Default for Settings {
     }
 }
 
+/// What decides: [`plan`]. A type of its own, so that the simulated world can put a planted bug in its place and see it caught.
+pub type Planner = std::sync::Arc<dyn Fn(&Settings, &Snapshot, Timestamp) -> Plan + Send + Sync>;
+
 /// Decides everything there is to decide now.
 pub fn plan(settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {
     let mut pass = Pass::new(settings, world, now);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::core::action::{Action, ClaimPatch, ClusterAction, RemovalReason};
+use crate::core::action::{Action, ClusterAction, RemovalReason};
 use crate::core::catalog::{Catalog, Mebibytes, Millicores};
 use crate::core::decision::{Decision, PodIdentity, Workload};
 use crate::core::ids::{ClassName, InstanceId, NodeName, ObjectRef, PoolName, Region, Uid, ZoneId};
@@ -287,9 +287,7 @@ impl Toy {
                 let pod = self.world.pods.get_mut(&target.pod.uid).expect("a pod");
                 (pod.phase, pod.node) = (PodPhase::Pending, node);
             }
-            ClusterAction::PatchClaim { claim, patch } => {
-                patch_status(&mut self.world.claims.get_mut(&claim).expect("a claim").status, *patch)
-            }
+            ClusterAction::PatchClaim { claim, patch } => patch.apply_to(&mut self.world.claims.get_mut(&claim).expect("a claim").status),
             ClusterAction::MarkNode { node, taint, .. } => {
                 let node = self.world.nodes.get_mut(&node).expect("a node");
                 (node.labelled, node.tainted) = (true, node.tainted || taint);
@@ -325,33 +323,6 @@ impl Toy {
             }
         }
     }
-}
-
-fn patch_status(status: &mut ClaimStatus, patch: ClaimPatch) {
-    let ClaimPatch {
-        launch_asked_at,
-        launched,
-        node,
-        node_ready_at,
-        failure,
-        interruption,
-        moving,
-        occupants,
-        empty_since,
-        terminate_asked,
-    } = patch;
-    status.launch_asked_at = launch_asked_at.or(status.launch_asked_at);
-    if let Some((id, at)) = launched {
-        (status.instance, status.launched_at) = (Some(id), Some(at));
-    }
-    status.node = node.or(status.node.take());
-    status.node_ready_at = node_ready_at.or(status.node_ready_at);
-    status.failure = failure.or(status.failure.take());
-    status.interruption = interruption.or(status.interruption.take());
-    status.moving = moving.or(status.moving.take());
-    status.occupants = occupants.unwrap_or(std::mem::take(&mut status.occupants));
-    status.empty_since = empty_since.unwrap_or(status.empty_since);
-    status.terminate_asked = terminate_asked.or(status.terminate_asked);
 }
 
 fn template_of(class: &ClassName, region: &str, name: &str) -> LaunchTemplate {
