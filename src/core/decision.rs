@@ -10,7 +10,7 @@ use std::fmt;
 use super::ids::{ClaimName, DecisionId, InstanceId, ObjectRef, PoolName, Uid};
 use super::market::{CapacityPool, PriceSource};
 use super::money::MicroUsdPerHour;
-use super::need::Need;
+use super::need::{Need, WorkloadKind};
 use super::time::{Millis, Timestamp};
 
 /// Why an offer was refused: exactly one per offer, the first that holds in this order.
@@ -217,6 +217,20 @@ pub struct Attribution {
     pub cost_center: Option<String>,
     /// Label `product-area`.
     pub product_area: Option<String>,
+    /// What kind of spend it is: label `component`, else `training` for batch and `inference` for serving work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub component: Option<String>,
+}
+
+impl Attribution {
+    /// The same, with the component of `kind` where no label says one.
+    pub fn or_component_of(self, kind: WorkloadKind) -> Self {
+        let of_kind = match kind {
+            WorkloadKind::Inference => "inference",
+            WorkloadKind::Batch => "training",
+        };
+        Attribution { component: self.component.or_else(|| Some(of_kind.to_owned())), ..self }
+    }
 }
 
 /// The workload a pod belongs to: its topmost controller that we know (Deployment, StatefulSet, Job), or the pod itself.

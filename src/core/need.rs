@@ -113,6 +113,64 @@ pub struct Schedule {
     /// The gang the pod belongs to: all or none of it is placed, in one zone.
     #[serde(default)]
     pub gang: Option<String>,
+    /// When batch work last wrote a checkpoint, as the running program said: work after it is lost when the machine is.
+    #[serde(default)]
+    pub checkpointed_at: Option<Timestamp>,
+    /// How the workload's usage is asked of Prometheus, as `requests=QUERY`.
+    #[serde(default)]
+    pub usage_query: Option<UsageQuery>,
+}
+
+/// What a workload produces, for costs per unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UsageUnit {
+    /// Requests answered.
+    Requests,
+    /// Transactions done.
+    Transactions,
+    /// Tokens read and written.
+    Tokens,
+    /// Users active in an hour: they do not add up to users of a day.
+    Users,
+}
+
+impl UsageUnit {
+    /// All of them.
+    pub const ALL: [UsageUnit; 4] = [UsageUnit::Requests, UsageUnit::Transactions, UsageUnit::Tokens, UsageUnit::Users];
+
+    /// As annotations, files and tables write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            UsageUnit::Requests => "requests",
+            UsageUnit::Transactions => "transactions",
+            UsageUnit::Tokens => "tokens",
+            UsageUnit::Users => "users",
+        }
+    }
+
+    /// The unit of this name.
+    pub fn of(text: &str) -> Option<UsageUnit> {
+        UsageUnit::ALL.into_iter().find(|unit| unit.as_str() == text)
+    }
+}
+
+/// A question to Prometheus whose answer at the end of an hour is that hour's usage.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct UsageQuery {
+    /// Of what.
+    pub unit: UsageUnit,
+    /// In PromQL, as in `sum(increase(http_requests_total{app="chat"}[1h]))`.
+    pub query: String,
+}
+
+impl UsageQuery {
+    /// Reads `requests=QUERY`.
+    pub fn parse(text: &str) -> Option<UsageQuery> {
+        let (unit, query) = text.split_once('=')?;
+        let query = query.trim();
+        (!query.is_empty()).then_some(UsageQuery { unit: UsageUnit::of(unit.trim())?, query: query.to_owned() })
+    }
 }
 
 impl super::decision::Attribution {
@@ -125,6 +183,7 @@ impl super::decision::Attribution {
             environment: of("environment"),
             cost_center: of("cost-center"),
             product_area: of("product-area"),
+            component: of("component"),
         }
     }
 }

@@ -6,9 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::decision::{Attribution, Decision, Workload};
-use super::ids::{ClaimName, DecisionId, InstanceId, ObjectRef, Uid, derive_uuid};
+use super::ids::{ClaimName, DecisionId, InstanceId, ObjectRef, Region, Uid, derive_uuid};
 use super::market::CapacityPool;
-use super::money::MicroUsdPerHour;
+use super::money::{MicroUsd, MicroUsdPerHour};
 use super::need::WorkloadKind;
 use super::time::{Millis, Timestamp};
 
@@ -100,6 +100,34 @@ pub struct OccupancyOpened {
     pub b2_per_replica_hour: Option<MicroUsdPerHour>,
     /// Since when.
     pub from: Timestamp,
+    /// Data that had to be carried across regions for it to run here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried: Option<CarriedData>,
+}
+
+/// Data that a placement or a move carried from one region to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedData {
+    /// How much.
+    pub gib: i64,
+    /// Where it came from; it went to the machine's region.
+    pub from_region: Region,
+    /// What the pair of regions cost per GiB at the time.
+    pub price_per_gib: MicroUsd,
+    /// The move that caused it; `None` when the pod was placed away from its data in the first place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_by: Option<DecisionId>,
+}
+
+/// A program in a batch pod said that it wrote a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The machine.
+    pub claim_uid: Uid,
+    /// The pod.
+    pub pod_uid: Uid,
+    /// When it was written.
+    pub at: Timestamp,
 }
 
 /// A pod stopped using GPUs of a claim.
@@ -183,6 +211,8 @@ pub enum LedgerRecord {
     Migration(Migration),
     /// EC2 took a machine back.
     Interruption(Interruption),
+    /// A batch pod wrote a checkpoint.
+    Checkpoint(Checkpoint),
 }
 
 impl LedgerRecord {
@@ -197,6 +227,7 @@ impl LedgerRecord {
             LedgerRecord::OccupancyClosed(r) => derive_uuid(&["occupancy-closed", r.claim_uid.as_str(), r.pod_uid.as_str()]),
             LedgerRecord::Migration(r) => derive_uuid(&["migration", r.decision.to_string().as_str(), r.pod_uid.as_str()]),
             LedgerRecord::Interruption(r) => derive_uuid(&["interruption", r.claim_uid.as_str()]),
+            LedgerRecord::Checkpoint(r) => derive_uuid(&["checkpoint", r.claim_uid.as_str(), r.pod_uid.as_str(), &r.at.0.to_string()]),
         }
     }
 
@@ -211,6 +242,7 @@ impl LedgerRecord {
             LedgerRecord::OccupancyClosed(r) => r.to,
             LedgerRecord::Migration(r) => r.noticed_at,
             LedgerRecord::Interruption(r) => r.noticed_at,
+            LedgerRecord::Checkpoint(r) => r.at,
         }
     }
 }

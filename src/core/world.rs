@@ -285,6 +285,9 @@ pub struct Replaces {
     pub decided_at: Timestamp,
     /// When EC2 takes the old machine.
     pub deadline: Option<Timestamp>,
+    /// The region it leaves: its data may have to follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_region: Option<Region>,
 }
 
 /// Where a pod is in its life.

@@ -109,6 +109,7 @@ fn subject(record: &LedgerRecord) -> Option<String> {
         LedgerRecord::OccupancyClosed(r) => Some(format!("pod uid {}", r.pod_uid)),
         LedgerRecord::Migration(r) => Some(format!("pod {}", r.pod)),
         LedgerRecord::Interruption(r) => Some(format!("instance {}", r.instance)),
+        LedgerRecord::Checkpoint(r) => Some(format!("pod uid {}", r.pod_uid)),
     }
 }
 

@@ -14,7 +14,7 @@ use super::names;
 use super::workloads::Owners;
 use crate::core::decision::{Attribution, PodIdentity};
 use crate::core::ids::{ClaimName, DecisionId, NodeName, ObjectRef, Uid};
-use crate::core::need::{self, Need, PodManifest, Schedule};
+use crate::core::need::{self, Need, PodManifest, Schedule, WorkloadKind};
 use crate::core::time::{Millis, Timestamp};
 use crate::core::world::{self, LetGo, PodPhase};
 
@@ -31,6 +31,8 @@ pub struct AttributionKeys {
     pub cost_center: String,
     /// Label of the product area.
     pub product_area: String,
+    /// Label of the component: training, inference, baseline or api.
+    pub component: String,
 }
 
 impl Default for AttributionKeys {
@@ -41,6 +43,7 @@ impl Default for AttributionKeys {
             environment: "environment".into(),
             cost_center: "cost-center".into(),
             product_area: "product-area".into(),
+            component: "component".into(),
         }
     }
 }
@@ -91,8 +94,8 @@ impl PodReader<'_> {
             created_at: timestamp(created_at),
             workload,
             mobility,
+            attribution: attribution(meta.labels.as_ref(), self.keys, need.as_ref().ok().map(|(need, _)| need.kind)),
             need,
-            attribution: attribution(meta.labels.as_ref(), self.keys),
             phase: phase(pod),
             ready_since: ready_since(pod),
             deleting_until: meta.deletion_timestamp.as_ref().map(|t| timestamp(t.0)),
@@ -149,14 +152,19 @@ fn ready_since(pod: &Pod) -> Option<Timestamp> {
     ready.last_transition_time.as_ref().map(|t| timestamp(t.0))
 }
 
-fn attribution(labels: Option<&BTreeMap<String, String>>, keys: &AttributionKeys) -> Attribution {
+fn attribution(labels: Option<&BTreeMap<String, String>>, keys: &AttributionKeys, kind: Option<WorkloadKind>) -> Attribution {
     let label = |key: &str| labels.and_then(|l| l.get(key)).cloned();
-    Attribution {
+    let said = Attribution {
         team: label(&keys.team),
         service: label(&keys.service),
         environment: label(&keys.environment),
         cost_center: label(&keys.cost_center),
         product_area: label(&keys.product_area),
+        component: label(&keys.component),
+    };
+    match kind {
+        Some(kind) => said.or_component_of(kind),
+        None => said,
     }
 }
 

@@ -16,14 +16,15 @@ use super::constraints::{self, Place};
 use super::error::NeedError;
 use super::manifest::PodManifest;
 use super::quantity::{GPU, milli_units, requested};
-use super::{CapacityPreference, Deadline, Need, Schedule, WorkloadKind};
+use super::{CapacityPreference, Deadline, Need, Schedule, UsageQuery, WorkloadKind};
 
 const PREFIX: &str = "lowtide.dev/";
 
 /// The keys an owner may write, after `lowtide.dev/`.
-pub const OWNER_KEYS: [&str; 14] = [
+pub const OWNER_KEYS: [&str; 16] = [
     "capacity",
     "checkpoint-grace",
+    "checkpointed-at",
     "data-gib",
     "data-region",
     "deadline",
@@ -35,6 +36,7 @@ pub const OWNER_KEYS: [&str; 14] = [
     "max-price-per-gpu-hour",
     "regions",
     "standby",
+    "usage-query",
     "workload",
 ];
 
@@ -268,6 +270,12 @@ impl<'a> Reader<'a> {
             max_share_per_mille: self.read("max-pool-share", "a whole percentage, as in 50%", share),
             zone_max_skew: None,
             gang: self.read("gang", "a name of 1 to 63 characters", name),
+            checkpointed_at: self.read("checkpointed-at", "a point in time, as in 2026-12-24T18:00:00Z", instant),
+            usage_query: self.read(
+                "usage-query",
+                "requests, transactions, tokens or users, then = and a PromQL query for one hour's amount, as in requests=sum(increase(x[1h]))",
+                UsageQuery::parse,
+            ),
         }
     }
 }

@@ -92,7 +92,7 @@ fn gang_of(pass: &Pass, pod: &Pod, schedule: &Schedule) -> Option<Gang> {
     Some(Gang { name: format!("{}/{name}", pod.object().namespace), zone })
 }
 
-fn placement_settings(pass: &Pass) -> placement::Settings {
+pub(super) fn placement_settings(pass: &Pass) -> placement::Settings {
     placement::Settings {
         max_price_age: pass.settings.max_price_age,
         snapshot_prices_allowed: pass.settings.buy_on_snapshot_prices,

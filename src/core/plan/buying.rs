@@ -126,6 +126,7 @@ fn replaces(pass: &mut Pass, pod: &Pod) -> Option<Box<Replaces>> {
         noticed_at: interruption.map_or(mark.at, |i| i.noticed_at),
         decided_at: from.and_then(|c| c.status.moving.as_ref()).map_or(mark.at, |m| m.decided_at),
         deadline: interruption.and_then(|i| i.deadline),
+        from_region: from.map(|c| c.spec.capacity.region.clone()),
     }))
 }
 

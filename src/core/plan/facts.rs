@@ -4,10 +4,12 @@
 //! Does not: compute money.
 
 use super::Pass;
+use super::asking::placement_settings;
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
 use crate::core::market::{CapacityPool, CapacityType};
 use crate::core::money::MicroUsdPerHour;
-use crate::core::record::{HourPriced, IntervalOpened, LedgerRecord, Migration, OccupancyClosed, OccupancyOpened};
+use crate::core::need::{Need, WorkloadKind};
+use crate::core::record::{CarriedData, Checkpoint, HourPriced, IntervalOpened, LedgerRecord, Migration, OccupancyClosed, OccupancyOpened};
 use crate::core::time::Millis;
 use crate::core::world::{Claim, Lane, Occupant, Pod, PodPhase};
 
@@ -16,6 +18,7 @@ pub(super) fn tell_the_ledger(pass: &mut Pass) {
     for claim in &claims {
         intervals(pass, claim);
         occupancies(pass, claim);
+        checkpoints(pass, claim);
     }
     migrations(pass);
 }
@@ -116,7 +119,32 @@ fn opened(pass: &Pass, claim: &Claim, pod: &Pod) -> Option<LedgerRecord> {
         b1_per_replica_hour: pod.baseline.b1_per_replica_hour,
         b2_per_replica_hour: pod.baseline.b2_per_replica_hour,
         from: pass.now,
+        carried: carried(pass, claim, pod, need),
     }))
+}
+
+/// Data that had to come from another region: from where the owner keeps them, else from where the pod ran before.
+fn carried(pass: &Pass, claim: &Claim, pod: &Pod, need: &Need) -> Option<CarriedData> {
+    let to = &claim.spec.capacity.region;
+    let left = pod.replaces.as_ref().and_then(|old| old.from_region.as_ref());
+    let from = need.data_region.as_ref().or(left).filter(|from| need.data_gib > 0 && *from != to)?;
+    Some(CarriedData {
+        gib: need.data_gib,
+        from_region: from.clone(),
+        price_per_gib: placement_settings(pass).egress.per_gib(from, to),
+        moved_by: pod.replaces.as_ref().map(|old| old.decision),
+    })
+}
+
+/// What running batch programs said of their checkpoints: when the machine is taken, work after the last one is lost.
+fn checkpoints(pass: &mut Pass, claim: &Claim) {
+    for pod in pass.pods_on(&claim.name) {
+        let Ok((need, schedule)) = &pod.need else { continue };
+        let running = pod.phase == PodPhase::Running && need.kind == WorkloadKind::Batch;
+        if let Some(at) = schedule.checkpointed_at.filter(|at| running && *at >= pod.created_at && *at <= pass.now) {
+            tell(pass, LedgerRecord::Checkpoint(Checkpoint { claim_uid: claim.uid.clone(), pod_uid: pod.identity.uid.clone(), at }));
+        }
+    }
 }
 
 /// A move is told once the replacement is Ready and the old pod is gone.
@@ -129,7 +157,8 @@ fn migrations(pass: &mut Pass) {
         }
         let to = new.claim.as_ref().and_then(|name| pass.world.claims.get(name));
         let bought = to.filter(|c| c.spec.bought_for.iter().any(|p| p.uid == new.identity.uid));
-        let egress_gib = new.need.as_ref().map_or(0, |(need, _)| need.data_gib);
+        let needed = new.need.as_ref().ok().map(|(need, _)| need);
+        let egress_gib = needed.zip(to).and_then(|(need, claim)| carried(pass, claim, new, need)).map_or(0, |data| data.gib);
         tell(
             pass,
             LedgerRecord::Migration(Migration {
