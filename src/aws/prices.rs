@@ -1,4 +1,4 @@
-//! What machines cost now: DescribeSpotPriceHistory and the Pricing API.
+//! What machines cost, now and lately: DescribeSpotPriceHistory and the Pricing API.
 //!
 //! A pool without a row has no price here, and nobody makes one up.
 
@@ -9,6 +9,7 @@ use aws_sdk_pricing::types::{Filter, FilterType};
 
 use crate::core::ids::{InstanceType, Region, ZoneId};
 use crate::core::market::{CapacityType, PriceSource};
+use crate::core::time::Timestamp;
 use crate::engine::ports::{CloudError, Quote};
 
 use super::conversion::{date_time, timestamp};
@@ -28,8 +29,8 @@ const SPOT_PAGE: i32 = 1_000;
 const PRODUCTS_PAGE: i32 = 100;
 
 impl AwsCloud {
-    /// One quote per pool of `types` that has a spot price.
-    pub(super) async fn current_spot_prices(&self, region: &Region, types: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
+    /// Per pool of `types` that has a spot price the one that held at `since`, and every change after it.
+    pub(super) async fn spot_prices(&self, region: &Region, types: &[InstanceType], since: Timestamp) -> Result<Vec<Quote>, CloudError> {
         // Asking for no type would mean all of them.
         if types.is_empty() {
             return Ok(Vec::new());
@@ -40,8 +41,8 @@ impl AwsCloud {
             .describe_spot_price_history()
             .set_instance_types(Some(types.iter().map(|it| SdkInstanceType::from(it.as_str())).collect()))
             .set_product_descriptions(Some(LINUX.map(str::to_owned).to_vec()))
-            // With a start of now, EC2 gives each pool's last change before it: the price that holds.
-            .start_time(date_time(self.settings.clock.now()))
+            // EC2 gives each pool's last change before the start as well: the price that held then.
+            .start_time(date_time(since))
             .max_results(SPOT_PAGE);
         let rows = all_pages("DescribeSpotPriceHistory", |token| {
             let ask = ask.clone().set_next_token(token);
@@ -51,20 +52,20 @@ impl AwsCloud {
             }
         })
         .await?;
-        let mut latest: BTreeMap<(ZoneId, InstanceType), Quote> = BTreeMap::new();
+        let mut changes: BTreeMap<(ZoneId, InstanceType, Timestamp), Quote> = BTreeMap::new();
         for row in rows {
             let zone = self.zone_id(region, row.availability_zone_id(), row.availability_zone()).await?;
             let Some(quote) = spot_quote(region, zone.clone(), &row) else {
                 tracing::warn!(%region, ?row, "a spot price row could not be read: the pool has no price from it");
                 continue;
             };
-            let newest = latest.entry((zone, quote.instance_type.clone())).or_insert_with(|| quote.clone());
+            let change = changes.entry((zone, quote.instance_type.clone(), quote.effective_from)).or_insert_with(|| quote.clone());
             // Both descriptions of one change carry one price; should they ever differ, the dearer one holds.
-            if (quote.effective_from, quote.price_per_hour) > (newest.effective_from, newest.price_per_hour) {
-                *newest = quote;
+            if quote.price_per_hour > change.price_per_hour {
+                *change = quote;
             }
         }
-        Ok(latest.into_values().collect())
+        Ok(changes.into_values().collect())
     }
 
     /// List prices of `types`: Linux, shared tenancy, nothing preinstalled.

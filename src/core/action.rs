@@ -10,7 +10,7 @@ use super::ids::{ClaimName, ClassName, DecisionId, InstanceId, NodeName, PoolNam
 use super::money::MicroUsdPerHour;
 use super::record::LedgerRecord;
 use super::time::{Millis, Timestamp};
-use super::world::{ClaimSpec, ClaimStatus, InterruptionMark, Lane, LaunchFailure, LetGo, MoveMark, Occupant, Replaces};
+use super::world::{ClaimSpec, ClaimStatus, Ended, InterruptionMark, Lane, LaunchFailure, LetGo, MoveMark, Occupant, Replaces};
 use crate::engine::ports::{Launch, LaunchTemplate};
 
 /// Why a pod is deleted or evicted. The closed list of INV-6.
@@ -56,6 +56,8 @@ pub struct ClaimPatch {
     pub empty_since: Option<Option<Timestamp>>,
     /// EC2 is about to be asked to terminate it.
     pub terminate_asked: Option<(Timestamp, DecisionId, super::decision::Trigger)>,
+    /// The instance has ended.
+    pub ended: Option<Ended>,
 }
 
 impl ClaimPatch {
@@ -73,6 +75,7 @@ impl ClaimPatch {
             occupants,
             empty_since,
             terminate_asked,
+            ended,
         } = self;
         status.launch_asked_at = launch_asked_at.or(status.launch_asked_at);
         if let Some((id, at)) = launched {
@@ -86,6 +89,7 @@ impl ClaimPatch {
         status.occupants = occupants.unwrap_or(std::mem::take(&mut status.occupants));
         status.empty_since = empty_since.unwrap_or(status.empty_since);
         status.terminate_asked = terminate_asked.or(status.terminate_asked);
+        status.ended = ended.or(status.ended.take());
     }
 }
 
@@ -204,6 +208,8 @@ pub enum ClusterAction {
         claim: ClaimName,
         /// What changes.
         patch: Box<ClaimPatch>,
+        /// The version it was decided on: a newer one is a conflict. `None` for what EC2 said, which is so in any case.
+        seen: Option<u64>,
     },
     /// Puts the claim label on a node, and the taint when asked.
     MarkNode {
@@ -266,6 +272,8 @@ pub enum ClusterAction {
     RemoveClaim {
         /// The claim.
         claim: ClaimName,
+        /// The version it was decided on: a newer one is a conflict.
+        seen: Option<u64>,
     },
     /// Writes a pool's status.
     SetPoolStatus {
@@ -291,7 +299,12 @@ pub enum Action {
     /// In the cluster.
     Cluster(ClusterAction),
     /// Marks the claim "asked", asks EC2, and writes down what came: the instance or the failure.
-    Launch(Box<Launch>),
+    Launch {
+        /// What to launch.
+        launch: Box<Launch>,
+        /// The claim's version it was decided on: EC2 is not asked for a claim that somebody changed.
+        seen: u64,
+    },
     /// Marks the claim "terminate asked" and asks EC2.
     Terminate {
         /// The claim.
@@ -304,6 +317,8 @@ pub enum Action {
         decision: DecisionId,
         /// Why.
         trigger: super::decision::Trigger,
+        /// The claim's version it was decided on.
+        seen: u64,
     },
     /// Ends an instance of ours that nobody claims.
     TerminateUnclaimed {

@@ -17,5 +17,6 @@ pub mod placement;
 pub mod plan;
 pub mod policy;
 pub mod record;
+pub mod shared;
 pub mod time;
 pub mod world;

@@ -4,7 +4,6 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use super::action::PoolStatus;
 use super::catalog::{Catalog, Resources};
@@ -15,6 +14,8 @@ use super::ids::{
 use super::market::{CapacityPool, CapacityType, CoolDownCause, Market};
 use super::money::{MicroUsd, MicroUsdPerHour};
 use super::need::{Need, Schedule};
+use super::record::EndedBy;
+use super::shared::Shared;
 use super::time::{Millis, Timestamp};
 use crate::engine::ports::{Instance, LaunchTemplate, NoticeKind};
 
@@ -118,6 +119,24 @@ pub struct Occupant {
     pub pod: PodIdentity,
     /// Since when.
     pub from: Timestamp,
+    /// When it was first seen Ready, by the kubelet's time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_at: Option<Timestamp>,
+    /// Until when; written down before the ledger is told, so that it is told the same however often.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Timestamp>,
+}
+
+/// How an instance ended, as far as the bill cares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// When it stopped being paid for.
+    pub at: Timestamp,
+    /// Who ended it.
+    pub by: EndedBy,
+    /// The decision that ended it, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<DecisionId>,
 }
 
 /// The durable progress of a claim.
@@ -145,6 +164,8 @@ pub struct ClaimStatus {
     pub empty_since: Option<Timestamp>,
     /// We asked EC2 to terminate it: when, and by which decision.
     pub terminate_asked: Option<(Timestamp, DecisionId, Trigger)>,
+    /// The instance has ended; written down before the books are closed.
+    pub ended: Option<Ended>,
 }
 
 /// Why a launch failed.
@@ -203,6 +224,8 @@ pub struct Claim {
     pub name: ClaimName,
     /// Its uid.
     pub uid: Uid,
+    /// Its resourceVersion: an act decided on this state must not be carried out on a newer one.
+    pub version: u64,
     /// When the intent was written.
     pub created_at: Timestamp,
     /// Somebody deleted it; the finalizer holds it until the instance is gone.
@@ -326,6 +349,8 @@ pub struct Pod {
     pub attribution: Attribution,
     /// Where it is in its life.
     pub phase: PodPhase,
+    /// When its containers began to run, as the kubelet says.
+    pub started_at: Option<Timestamp>,
     /// Ready, and since when.
     pub ready_since: Option<Timestamp>,
     /// Deletion was asked: by when it is over.
@@ -405,31 +430,37 @@ pub struct Snapshot {
     /// The cluster's name.
     pub cluster: String,
     /// Node pools.
-    pub pools: BTreeMap<PoolName, NodePool>,
+    pub pools: Shared<BTreeMap<PoolName, NodePool>>,
     /// Node classes.
-    pub classes: BTreeMap<ClassName, NodeClass>,
+    pub classes: Shared<BTreeMap<ClassName, NodeClass>>,
     /// Pods that carry our annotation, by uid.
-    pub pods: BTreeMap<Uid, Pod>,
+    pub pods: Shared<BTreeMap<Uid, Pod>>,
+    /// Replicas that each Deployment (by uid) wants now.
+    pub replicas_wanted: Shared<BTreeMap<Uid, i64>>,
     /// Nodes of ours, by name.
-    pub nodes: BTreeMap<NodeName, Node>,
+    pub nodes: Shared<BTreeMap<NodeName, Node>>,
     /// Claims, by name.
-    pub claims: BTreeMap<ClaimName, Claim>,
+    pub claims: Shared<BTreeMap<ClaimName, Claim>>,
     /// Instances tagged as ours, per region.
-    pub instances: BTreeMap<Region, Observed<BTreeMap<InstanceId, Instance>>>,
+    pub instances: Shared<BTreeMap<Region, Observed<BTreeMap<InstanceId, Instance>>>>,
     /// Offers and cool-downs.
-    pub market: Market,
+    pub market: Shared<Market>,
     /// Machine types.
-    pub catalog: Arc<Catalog>,
+    pub catalog: Shared<Catalog>,
     /// The launch template each class wants now.
-    pub templates: BTreeMap<ClassName, LaunchTemplate>,
+    pub templates: Shared<BTreeMap<ClassName, LaunchTemplate>>,
     /// The status each pool shows now.
-    pub pool_statuses: BTreeMap<PoolName, PoolStatus>,
+    pub pool_statuses: Shared<BTreeMap<PoolName, PoolStatus>>,
     /// Notices not acknowledged yet.
     pub notices: Vec<PendingNotice>,
     /// What actions run on.
     pub in_flight: BTreeSet<Lane>,
+    /// Claims that are being removed or whose machines are being ended right now: nothing new goes there.
+    pub ending: BTreeSet<ClaimName>,
     /// Ids of ledger records and events that were already written: not written again.
-    pub recorded: Arc<crate::engine::state::Recorded>,
+    pub recorded: Shared<crate::engine::state::Recorded>,
+    /// How many instance-hours of each claim (by uid) have been told to the ledger, as far as remembered.
+    pub hours_told: Shared<BTreeMap<Uid, u32>>,
     /// Every region that a class names has been priced once, or has had its time to answer: before that nothing is bought for new pods.
     pub market_surveyed: bool,
     /// Postgres takes records. Voluntary moves wait while it does not.

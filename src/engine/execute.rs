@@ -62,9 +62,15 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             state.in_flight.extend(step.lanes.iter().cloned());
             state.note_recorded(&said, self.clock.now());
             for action in &step.actions {
-                if let Action::Cluster(ClusterAction::Bind { target, claim, replaces, .. }) = action {
-                    let replaced = replaces.as_deref().cloned();
-                    state.pending_binds.insert(target.pod.uid.clone(), (claim.clone(), replaced));
+                match action {
+                    Action::Cluster(ClusterAction::Bind { target, claim, replaces, .. }) => {
+                        let replaced = replaces.as_deref().cloned();
+                        state.pending_binds.insert(target.pod.uid.clone(), (claim.clone(), replaced));
+                    }
+                    Action::Cluster(ClusterAction::RemoveClaim { claim, .. }) | Action::Terminate { claim, .. } => {
+                        state.ending.insert(claim.clone());
+                    }
+                    _ => {}
                 }
             }
         }
@@ -98,6 +104,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     async fn carry_out(&self, step: &Step) -> Result<(), Stopped> {
         if !step.records.is_empty() {
             self.cluster.record(&step.records).await?;
+            self.state().note_hours(&step.records);
             self.outbox_filled.notify_one();
             for record in &step.records {
                 if let LedgerRecord::Decision(d) = record {
@@ -115,10 +122,10 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     async fn carry_out_one(&self, action: &Action) -> Result<(), Stopped> {
         match action {
             Action::Cluster(action) => self.apply(action).await,
-            Action::Launch(launch) => self.launch(launch).await,
-            Action::Terminate { claim, region, instance, decision, trigger, .. } => {
+            Action::Launch { launch, seen } => self.launch(launch, *seen).await,
+            Action::Terminate { claim, region, instance, decision, trigger, seen } => {
                 let asked = Some((self.clock.now(), *decision, *trigger));
-                self.patch_claim(claim, ClaimPatch { terminate_asked: asked, ..ClaimPatch::default() }).await?;
+                self.patch_claim(claim, ClaimPatch { terminate_asked: asked, ..ClaimPatch::default() }, Some(*seen)).await?;
                 info!(%claim, %instance, decision = %decision, "terminating");
                 self.cloud.terminate(region, instance).await?;
                 self.look_at_instances.notify_waiters();
@@ -145,21 +152,26 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
 
     async fn apply(&self, action: &ClusterAction) -> Result<(), Stopped> {
         let Applied { lane, resource_version } = self.cluster.apply(action).await?;
-        if let Some(version) = resource_version {
-            let now = self.clock.now();
-            self.state().holds.insert(lane, Hold::Version(version, now));
+        let now = self.clock.now();
+        let hold = match (resource_version, action) {
+            (Some(version), _) => Some(Hold::Version(version, now)),
+            (None, ClusterAction::RemoveClaim { .. } | ClusterAction::DeleteNode { .. }) => Some(Hold::Gone(now)),
+            (None, _) => None,
+        };
+        if let Some(hold) = hold {
+            self.state().holds.insert(lane, hold);
         }
         Ok(())
     }
 
-    async fn patch_claim(&self, claim: &ClaimName, patch: ClaimPatch) -> Result<(), Stopped> {
-        self.apply(&ClusterAction::PatchClaim { claim: claim.clone(), patch: Box::new(patch) }).await
+    async fn patch_claim(&self, claim: &ClaimName, patch: ClaimPatch, seen: Option<u64>) -> Result<(), Stopped> {
+        self.apply(&ClusterAction::PatchClaim { claim: claim.clone(), patch: Box::new(patch), seen }).await
     }
 
     /// "Asked" is durable before EC2 is asked; what came is written down; without an answer the claim stays "asked".
-    async fn launch(&self, launch: &Launch) -> Result<(), Stopped> {
+    async fn launch(&self, launch: &Launch, seen: u64) -> Result<(), Stopped> {
         let asked = self.clock.now();
-        self.patch_claim(&launch.claim, ClaimPatch { launch_asked_at: Some(asked), ..ClaimPatch::default() }).await?;
+        self.patch_claim(&launch.claim, ClaimPatch { launch_asked_at: Some(asked), ..ClaimPatch::default() }, Some(seen)).await?;
         if let Some(pool) = launch.tags.get(super::ports::tags::POOL) {
             let mut state = self.state();
             let recent = state.recent_launches.entry(pool.as_str().into()).or_default();
@@ -183,7 +195,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 None => return Err(error.into()),
             },
         };
-        self.patch_claim(&launch.claim, patch).await
+        // So it is, whatever became of the claim meanwhile.
+        self.patch_claim(&launch.claim, patch, None).await
     }
 
     async fn prepare_class(&self, class: &ClassName, template: &LaunchTemplate, subnets: &[String]) -> Result<(), Stopped> {

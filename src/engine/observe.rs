@@ -11,9 +11,10 @@ use tracing::{info, warn};
 use super::driver::Engine;
 use super::ports::{Clock, Cloud, CloudError, Cluster, Ledger, NoticeKind, Quote};
 use crate::core::ids::{InstanceType, Region, ZoneId};
-use crate::core::market::{CapacityPool, CapacityType, Offer};
+use crate::core::market::{CapacityPool, CapacityType, Market, Offer};
 use crate::core::market_snapshot::{AdvisorBand, snapshot_bands};
-use crate::core::time::Timestamp;
+use crate::core::money::MicroUsdPerHour;
+use crate::core::time::{Millis, Timestamp};
 use crate::core::world::{Observed, PendingNotice};
 
 /// After a failed look, the next one comes this soon at first, and at most a minute later in the end.
@@ -32,7 +33,12 @@ struct Shop {
     /// Expected interruptions per 1,000 instance-hours, from the advisor's bands; a type it does not know counts as the worst.
     advised: BTreeMap<InstanceType, i64>,
     read_at: Timestamp,
+    /// When spot prices were last asked for: the next question begins there, so that no change is missed.
+    asked_at: Option<Timestamp>,
 }
+
+/// After a start, prices are asked for as far back as machines may still wait for the price of an hour.
+const LOOKS_BACK: Millis = Millis::from_hours(72);
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     /// Keeps the offers of a region fresh.
@@ -69,13 +75,17 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             let bands = snapshot_bands().into_iter().filter(|((of, _), _)| of == region);
             let advised = bands.map(|((_, instance_type), band)| (instance_type, band.interruptions_per_1000h())).collect();
             let mut state = self.state();
-            Arc::make_mut(&mut state.catalog).types.extend(machines.into_iter().map(|m| (m.instance_type.clone(), m)));
-            *shop = Some(Shop { offerings, types, on_demand, advised, read_at: now });
+            state.catalog.types.extend(machines.into_iter().map(|m| (m.instance_type.clone(), m)));
+            let asked_at = shop.as_ref().and_then(|known| known.asked_at);
+            *shop = Some(Shop { offerings, types, on_demand, advised, read_at: now, asked_at });
         }
         let Some(shop) = shop else { return Ok(0) };
-        let spot = self.cloud.spot_quotes(region, &shop.types).await?;
+        let since = shop.asked_at.unwrap_or_else(|| self.prices_needed_since(region, now));
+        let spot = self.cloud.spot_quotes(region, &shop.types, since).await?;
+        shop.asked_at = Some(now);
         let offers = offers_of(region, shop, &spot, now);
         let mut state = self.state();
+        learn_prices(&mut state.market, &spot, now);
         if let Some((_, read)) = state.surveys.get_mut(region) {
             *read = true;
         }
@@ -83,6 +93,13 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         let count = offers.len();
         state.market.offers.extend(offers.into_iter().map(|offer| (offer.pool.clone(), offer)));
         Ok(count)
+    }
+
+    /// The launch of the oldest machine in `region`, within bounds: the price of each of its hours may still have to be told.
+    fn prices_needed_since(&self, region: &Region, now: Timestamp) -> Timestamp {
+        let claims = self.cluster.view().map(|view| view.claims).unwrap_or_default();
+        let launched = claims.values().filter(|c| c.spec.capacity.region == *region).filter_map(|c| c.status.launched_at).min();
+        launched.map_or(now, |at| (at - Millis::from_mins(1)).max(now - LOOKS_BACK))
     }
 
     /// Keeps what EC2 says of our instances fresh.
@@ -157,6 +174,21 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 }
 
+/// Keeps the changes of each pool.
+fn learn_prices(market: &mut Market, spot: &[Quote], asked_at: Timestamp) {
+    let past = &mut *market.past_prices;
+    let mut by_pool: BTreeMap<CapacityPool, Vec<(Timestamp, MicroUsdPerHour)>> = BTreeMap::new();
+    for quote in spot {
+        let Some(zone) = quote.zone.clone() else { continue };
+        let (region, instance_type, capacity_type) = (quote.region.clone(), quote.instance_type.clone(), quote.capacity_type);
+        let changes = by_pool.entry(CapacityPool { region, zone, instance_type, capacity_type }).or_default();
+        changes.push((quote.effective_from, quote.price_per_hour));
+    }
+    for (pool, changes) in by_pool {
+        past.entry(pool).or_default().learn(changes, asked_at);
+    }
+}
+
 /// One offer per pool that has a price. On-demand prices hold in a whole region; a zone has them where the type is sold.
 fn offers_of(region: &Region, shop: &Shop, spot: &[Quote], now: Timestamp) -> Vec<Offer> {
     let sold: BTreeSet<&(InstanceType, ZoneId)> = shop.offerings.iter().collect();
@@ -178,7 +210,15 @@ fn offers_of(region: &Region, shop: &Shop, spot: &[Quote], now: Timestamp) -> Ve
         },
     };
     let mut offers = Vec::new();
+    // Of several changes of a pool the last one holds.
+    let mut latest: BTreeMap<(&InstanceType, Option<&ZoneId>), &Quote> = BTreeMap::new();
     for quote in spot.iter().filter(|q| q.capacity_type == CapacityType::Spot) {
+        let newest = latest.entry((&quote.instance_type, quote.zone.as_ref())).or_insert(quote);
+        if quote.effective_from > newest.effective_from {
+            *newest = quote;
+        }
+    }
+    for quote in latest.into_values() {
         if let Some(zone) = quote.zone.as_ref().filter(|zone| sold.contains(&(quote.instance_type.clone(), (*zone).clone()))) {
             offers.push(offer(quote, zone));
         }

@@ -10,6 +10,7 @@ use crate::core::ids::{ClaimName, ClassName, InstanceId, InstanceType, Region, U
 use crate::core::market::{CapacityPool, CapacityType, PriceSource};
 use crate::core::money::MicroUsdPerHour;
 use crate::core::record::LedgerRecord;
+use crate::core::shared::Shared;
 use crate::core::time::Timestamp;
 
 /// The one clock.
@@ -229,8 +230,13 @@ pub struct MalformedMessage {
 
 /// The market and the machines of one cloud. Every call names its region, and may be slow or fail.
 pub trait Cloud: Send + Sync + 'static {
-    /// Current spot prices of `types` in `region`: one quote per pool that has one.
-    fn spot_quotes(&self, region: &Region, types: &[InstanceType]) -> impl Future<Output = Result<Vec<Quote>, CloudError>> + Send;
+    /// Spot prices of `types` in `region`: per pool that has one the price that held at `since`, and every change after it. EC2 keeps 90 days.
+    fn spot_quotes(
+        &self,
+        region: &Region,
+        types: &[InstanceType],
+        since: Timestamp,
+    ) -> impl Future<Output = Result<Vec<Quote>, CloudError>> + Send;
     /// On-demand prices of `types` in `region`.
     fn on_demand_quotes(&self, region: &Region, types: &[InstanceType]) -> impl Future<Output = Result<Vec<Quote>, CloudError>> + Send;
     /// Which of `types` are sold in which zones of `region` (zone ids).
@@ -304,21 +310,23 @@ pub struct Applied {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterView {
     /// Node pools.
-    pub pools: BTreeMap<crate::core::ids::PoolName, crate::core::world::NodePool>,
+    pub pools: Shared<BTreeMap<crate::core::ids::PoolName, crate::core::world::NodePool>>,
     /// Node classes.
-    pub classes: BTreeMap<ClassName, crate::core::world::NodeClass>,
+    pub classes: Shared<BTreeMap<ClassName, crate::core::world::NodeClass>>,
     /// Template of each class, for [`Cloud::ensure_launch_template`].
-    pub templates: BTreeMap<ClassName, LaunchTemplate>,
+    pub templates: Shared<BTreeMap<ClassName, LaunchTemplate>>,
     /// Pods that carry our annotation.
-    pub pods: BTreeMap<Uid, crate::core::world::Pod>,
+    pub pods: Shared<BTreeMap<Uid, crate::core::world::Pod>>,
+    /// Replicas that each Deployment (by uid) wants now.
+    pub replicas_wanted: Shared<BTreeMap<Uid, i64>>,
     /// Nodes with an instance id of ours.
-    pub nodes: BTreeMap<crate::core::ids::NodeName, crate::core::world::Node>,
+    pub nodes: Shared<BTreeMap<crate::core::ids::NodeName, crate::core::world::Node>>,
     /// Claims.
-    pub claims: BTreeMap<ClaimName, crate::core::world::Claim>,
+    pub claims: Shared<BTreeMap<ClaimName, crate::core::world::Claim>>,
     /// The status each pool has now, to write it only when it differs.
-    pub pool_statuses: BTreeMap<crate::core::ids::PoolName, crate::core::action::PoolStatus>,
+    pub pool_statuses: Shared<BTreeMap<crate::core::ids::PoolName, crate::core::action::PoolStatus>>,
     /// The resourceVersion each lane was observed at.
-    pub versions: BTreeMap<crate::core::world::Lane, u64>,
+    pub versions: Shared<BTreeMap<crate::core::world::Lane, u64>>,
 }
 
 /// The Kubernetes cluster: what is observed, what can be done, and the outbox.

@@ -3,11 +3,12 @@
 //! Decides: nothing; how memory and the cluster's view are joined into the snapshot a pass reads.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use crate::core::catalog::Catalog;
 use crate::core::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
 use crate::core::market::Market;
+use crate::core::record::LedgerRecord;
+use crate::core::shared::Shared;
 use crate::core::time::{Millis, Timestamp};
 use crate::core::world::{Lane, Observed, PendingNotice, Replaces, Snapshot};
 use crate::engine::ports::{ClusterView, Instance};
@@ -20,6 +21,8 @@ const OBSERVATION_PATIENCE: Millis = Millis::from_secs(5);
 pub enum Hold {
     /// An action changed it: wait until the watch shows at least this version.
     Version(u64, Timestamp),
+    /// An action removed it: wait until the watch shows it no more.
+    Gone(Timestamp),
     /// An action failed: wait until then.
     Until(Timestamp),
 }
@@ -34,21 +37,25 @@ const REMEMBERED: Millis = Millis::from_hours(24);
 #[derive(Debug, Default)]
 pub struct State {
     /// Machine types, as EC2 describes them.
-    pub catalog: Arc<Catalog>,
+    pub catalog: Shared<Catalog>,
     /// Offers and cool-downs.
-    pub market: Market,
+    pub market: Shared<Market>,
     /// Instances per region.
-    pub instances: BTreeMap<Region, Observed<BTreeMap<InstanceId, Instance>>>,
+    pub instances: Shared<BTreeMap<Region, Observed<BTreeMap<InstanceId, Instance>>>>,
     /// Notices by receipt.
     pub notices: BTreeMap<String, PendingNotice>,
     /// Lanes with a running step.
     pub in_flight: BTreeSet<Lane>,
     /// Pods whose binding to a claim is under way or not observed yet: they hold their place already.
     pub pending_binds: BTreeMap<Uid, (ClaimName, Option<Replaces>)>,
+    /// Claims that a running step removes, or whose machine it ends.
+    pub ending: BTreeSet<ClaimName>,
     /// Lanes to leave alone for a moment.
     pub holds: BTreeMap<Lane, Hold>,
     /// Records and events already written by this process, and when.
-    pub recorded: Arc<Recorded>,
+    pub recorded: Shared<Recorded>,
+    /// Instance-hours of each claim that were told to the ledger.
+    pub hours_told: Shared<BTreeMap<Uid, u32>>,
     /// The ledger takes records.
     pub ledger_available: bool,
     /// Regions being watched, since when, and whether their market has been read once.
@@ -75,7 +82,7 @@ impl State {
 
     /// Remembers that these records and events are written.
     pub fn note_recorded(&mut self, ids: &[uuid::Uuid], now: Timestamp) {
-        let recorded = Arc::make_mut(&mut self.recorded);
+        let recorded = &mut *self.recorded;
         recorded.extend(ids.iter().map(|id| (*id, now)));
         if now.since(self.swept) > Millis::from_hours(1) {
             recorded.retain(|_, at| now.since(*at) < REMEMBERED);
@@ -83,9 +90,21 @@ impl State {
         }
     }
 
+    /// Remembers which instance-hours were told, hour by hour without a gap.
+    pub fn note_hours(&mut self, records: &[LedgerRecord]) {
+        for record in records {
+            if let LedgerRecord::HourPriced(priced) = record {
+                let told = self.hours_told.entry(priced.claim_uid.clone()).or_insert(0);
+                if *told == priced.hour {
+                    *told += 1;
+                }
+            }
+        }
+    }
+
     /// These were not written after all, or are not known to be.
     pub fn note_not_recorded(&mut self, ids: &[uuid::Uuid]) {
-        let recorded = Arc::make_mut(&mut self.recorded);
+        let recorded = &mut *self.recorded;
         for id in ids {
             recorded.remove(id);
         }
@@ -95,11 +114,16 @@ impl State {
     pub fn snapshot(&mut self, cluster: &str, mut view: ClusterView, now: Timestamp) -> Snapshot {
         self.holds.retain(|lane, hold| match hold {
             Hold::Until(at) => *at > now,
+            Hold::Gone(since) => view.versions.contains_key(lane) && now.since(*since) < OBSERVATION_PATIENCE,
             Hold::Version(version, since) => {
                 let seen = view.versions.get(lane).is_some_and(|observed| observed >= version);
                 !seen && now.since(*since) < OBSERVATION_PATIENCE
             }
         });
+        if self.hours_told.len() > view.claims.len() {
+            let living: BTreeSet<&Uid> = view.claims.values().map(|c| &c.uid).collect();
+            self.hours_told.retain(|uid, _| living.contains(uid));
+        }
         let (holds, running, pods) = (&self.holds, &self.in_flight, &mut view.pods);
         self.pending_binds.retain(|uid, (claim, replaces)| {
             let lane = Lane::Pod(uid.clone());
@@ -112,6 +136,11 @@ impl State {
                 _ => under_way,
             }
         });
+        let (running, holds) = (&self.in_flight, &self.holds);
+        self.ending.retain(|claim| {
+            let lane = Lane::Claim(claim.clone());
+            running.contains(&lane) || holds.contains_key(&lane)
+        });
         let mut in_flight = self.in_flight.clone();
         in_flight.extend(self.holds.keys().cloned());
         Snapshot {
@@ -119,16 +148,19 @@ impl State {
             pools: view.pools,
             classes: view.classes,
             pods: view.pods,
+            replicas_wanted: view.replicas_wanted,
             nodes: view.nodes,
             claims: view.claims,
             templates: view.templates,
             pool_statuses: view.pool_statuses,
             instances: self.instances.clone(),
             market: self.market.clone(),
-            catalog: Arc::clone(&self.catalog),
+            catalog: self.catalog.clone(),
             notices: self.notices.values().cloned().collect(),
             in_flight,
-            recorded: Arc::clone(&self.recorded),
+            ending: self.ending.clone(),
+            recorded: self.recorded.clone(),
+            hours_told: self.hours_told.clone(),
             market_surveyed: self.surveyed(now),
             ledger_available: self.ledger_available,
             month_spend: BTreeMap::new(),
@@ -154,7 +186,7 @@ mod tests {
         state.holds.insert(lane.clone(), Hold::Version(7, Timestamp(0)));
         state.snapshot("c", ClusterView::default(), Timestamp(10));
         assert_eq!(state.pending_binds.len(), 1, "kept until the watch shows what the step wrote");
-        let seen = ClusterView { versions: BTreeMap::from([(lane, 7)]), ..ClusterView::default() };
+        let seen = ClusterView { versions: BTreeMap::from([(lane, 7)]).into(), ..ClusterView::default() };
         state.snapshot("c", seen, Timestamp(20));
         assert!(state.pending_binds.is_empty());
     }

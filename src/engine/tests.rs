@@ -34,7 +34,7 @@ struct SlowCloud {
 }
 
 impl Cloud for SlowCloud {
-    async fn spot_quotes(&self, _: &Region, _: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
+    async fn spot_quotes(&self, _: &Region, _: &[InstanceType], _: Timestamp) -> Result<Vec<Quote>, CloudError> {
         Ok(Vec::new())
     }
     async fn on_demand_quotes(&self, _: &Region, _: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
@@ -143,7 +143,7 @@ fn claim(name: &str, status: ClaimStatus) -> Claim {
         bought_for: Vec::new(),
         takes_over: None,
     };
-    Claim { name: name.into(), uid: name.into(), created_at: Timestamp(1_000_000), deleting: false, spec, status }
+    Claim { name: name.into(), uid: name.into(), version: 1, created_at: Timestamp(1_000_000), deleting: false, spec, status }
 }
 
 fn view() -> ClusterView {
@@ -170,8 +170,8 @@ fn view() -> ClusterView {
         client_token: "t".into(),
     };
     ClusterView {
-        templates: BTreeMap::from([(class.name.clone(), template)]),
-        classes: BTreeMap::from([(class.name.clone(), class)]),
+        templates: BTreeMap::from([(class.name.clone(), template)]).into(),
+        classes: BTreeMap::from([(class.name.clone(), class)]).into(),
         claims: [claim("launching", asked), claim("running", running)].into_iter().map(|c| (c.name.clone(), c)).collect(),
         ..ClusterView::default()
     }

@@ -14,7 +14,7 @@ use crate::core::action::ClaimPatch;
 use crate::core::decision::PodIdentity;
 use crate::core::ids::{ClaimName, ClassName, DecisionId, InstanceId, InstanceType, NodeName, ObjectRef, PoolName, Region, Uid, ZoneId};
 use crate::core::market::CapacityPool;
-use crate::core::world::{Claim, ClaimSpec, ClaimStatus, InterruptionMark, LaunchFailure, MoveMark, Occupant};
+use crate::core::world::{Claim, ClaimSpec, ClaimStatus, Ended, InterruptionMark, LaunchFailure, MoveMark, Occupant};
 use crate::engine::ports::NoticeKind;
 
 /// What in a claim cannot be read. Only hands other than ours could write it so.
@@ -45,6 +45,7 @@ pub fn read(object: &GpuNodeClaim) -> Result<Claim, UnreadableClaim> {
     Ok(Claim {
         name: ClaimName::from(name.as_str()),
         uid: Uid::from(uid),
+        version: meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0),
         created_at: timestamp(created.0),
         deleting: meta.deletion_timestamp.is_some(),
         spec: read_spec(&object.spec, decision("spec.decisionId", &object.spec.decision_id)?),
@@ -89,6 +90,10 @@ fn read_status<E>(status: &GpuNodeClaimStatus, decision: impl Fn(&'static str, &
         let decision = decision("status.termination.decisionId", &t.decision_id)?;
         Ok((t.asked_at.0, decision, t.reason))
     });
+    let ended = status.ended.as_ref().map(|e| {
+        let decision = e.decision_id.as_deref().map(|id| decision("status.ended.decisionId", id)).transpose()?;
+        Ok(Ended { at: e.at.0, by: e.by, decision })
+    });
     Ok(ClaimStatus {
         launch_asked_at: status.launch_asked_at.map(|m| m.0),
         instance: status.instance_id.as_deref().map(InstanceId::from),
@@ -111,10 +116,16 @@ fn read_status<E>(status: &GpuNodeClaimStatus, decision: impl Fn(&'static str, &
             source: i.source.clone(),
         }),
         moving: moving.transpose()?,
-        occupants: status.occupants.iter().map(|o| Occupant { pod: identity(&o.namespace, &o.name, &o.uid), from: o.from.0 }).collect(),
+        occupants: status.occupants.iter().map(read_occupant).collect(),
         empty_since: status.empty_since.map(|m| m.0),
         terminate_asked: terminate_asked.transpose()?,
+        ended: ended.transpose()?,
     })
+}
+
+fn read_occupant(o: &api::Occupant) -> Occupant {
+    let moment = |at: Option<Moment>| at.map(|m| m.0);
+    Occupant { pod: identity(&o.namespace, &o.name, &o.uid), from: o.from.0, ready_at: moment(o.ready_at), to: moment(o.to) }
 }
 
 fn identity(namespace: &str, name: &str, uid: &str) -> PodIdentity {
@@ -238,11 +249,23 @@ fn set_marks(status: &mut GpuNodeClaimStatus, changed: &mut BTreeMap<&'static st
         status.termination = Some(api::Termination { asked_at, decision_id, reason: *trigger });
         changed.insert("termination", json!(status.termination));
     }
+    if let Some(ended) = &patch.ended {
+        let decision_id = ended.decision.map(|id| id.to_string());
+        status.ended = Some(api::Ended { at: Moment(ended.at), by: ended.by, decision_id });
+        changed.insert("ended", json!(status.ended));
+    }
 }
 
 fn occupant(occupant: &Occupant) -> api::Occupant {
     let PodIdentity { object, uid } = &occupant.pod;
-    api::Occupant { namespace: object.namespace.clone(), name: object.name.clone(), uid: uid.to_string(), from: Moment(occupant.from) }
+    api::Occupant {
+        namespace: object.namespace.clone(),
+        name: object.name.clone(),
+        uid: uid.to_string(),
+        from: Moment(occupant.from),
+        ready_at: occupant.ready_at.map(Moment),
+        to: occupant.to.map(Moment),
+    }
 }
 
 fn phase_of(status: &GpuNodeClaimStatus) -> ClaimPhase {

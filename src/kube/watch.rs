@@ -191,6 +191,7 @@ impl Watches {
     fn read_pods(&self, view: &mut ClusterView) {
         let (sets, deployments) = (self.replica_sets.store.state(), self.deployments.store.state());
         let owners = Owners::read(sets.iter().map(AsRef::as_ref), valid(&deployments));
+        view.replicas_wanted = owners.replicas_wanted().into();
         let endpoints = Endpoints::read(valid(&self.slices.store.state()));
         let reader = PodReader { owners: &owners, endpoints: &endpoints, keys: &self.keys };
         let mut known = self.needs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -217,7 +218,7 @@ fn note_version<K: Resource>(view: &mut ClusterView, lane: Lane, object: &K) {
     view.versions.extend(version.map(|v| (lane, v)));
 }
 
-/// The strategy is all that is read of a Deployment; templates of a large cluster are megabytes.
+/// Strategy and replicas are all that is read of a Deployment; templates of a large cluster are megabytes.
 fn keep_strategy(deployment: &mut Deployment) {
     deployment.status = None;
     if let Some(spec) = &mut deployment.spec {

@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn streams_repeat_and_differ_by_name() {
-        let mut numbers = |name| {
+        let numbers = |name| {
             let mut stream = Chance::new(7, name);
             (0..4).map(|_| stream.below(1_000_000)).collect::<Vec<_>>()
         };

@@ -4,7 +4,7 @@
 //! service documents (token idempotency, one notice two minutes ahead at best, the request's status before the instance's).
 //! Does not: fail on purpose (see [`super::faults`]) or compute the bill (see [`super::bill`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::chance::Chance;
 use super::world::Event;
@@ -67,6 +67,8 @@ struct Message {
 pub struct Ec2 {
     /// All machines there ever were.
     pub machines: BTreeMap<InstanceId, Machine>,
+    /// Those that EC2 still shows: alive, or ended within the hour.
+    present: BTreeSet<InstanceId>,
     tokens: BTreeMap<String, (InstanceId, Launch)>,
     queues: BTreeMap<Region, BTreeMap<u64, Message>>,
     next: u64,
@@ -89,6 +91,7 @@ impl Ec2 {
     pub fn new(seed: u64) -> Ec2 {
         Ec2 {
             machines: BTreeMap::new(),
+            present: BTreeSet::new(),
             tokens: BTreeMap::new(),
             queues: BTreeMap::new(),
             next: 1,
@@ -111,7 +114,7 @@ impl Ec2 {
         let Some(index) = market.index_of(&launch.pool) else {
             return Err(CloudError::Refused { code: "Unsupported".into(), message: format!("{} is not sold", launch.pool) });
         };
-        let used = self.machines.values().filter(|m| m.alive() && m.instance.pool == launch.pool).count();
+        let used = self.alive().filter(|m| m.instance.pool == launch.pool).count();
         if used >= usize::try_from(market.size(index)).unwrap_or(usize::MAX) {
             let message = format!("There is no Spot capacity available for {}", launch.pool);
             return Err(CloudError::NoCapacity { code: "InsufficientInstanceCapacity".into(), message });
@@ -144,6 +147,7 @@ impl Ec2 {
             later.push((at, Event::Joins(id.clone())));
         }
         self.machines.insert(id.clone(), machine);
+        self.present.insert(id.clone());
         self.tokens.insert(launch.client_token.clone(), (id.clone(), launch.clone()));
         Ok(id)
     }
@@ -158,13 +162,27 @@ impl Ec2 {
         }
     }
 
-    /// What DescribeInstances shows of `region`.
-    pub fn describe(&self, region: &Region, now: Timestamp) -> Vec<Instance> {
-        let shown = |m: &&Machine| {
-            let lingers = m.instance.ended_at.is_none_or(|at| now.since(at) < Millis::from_hours(1));
-            m.instance.pool.region == *region && m.shown_from <= now && lingers
-        };
-        self.machines.values().filter(shown).map(|m| m.instance.clone()).collect()
+    /// The machines that run or are about to.
+    pub fn alive(&self) -> impl Iterator<Item = &Machine> {
+        self.present.iter().filter_map(|id| self.machines.get(id)).filter(|m| m.alive())
+    }
+
+    /// Changes each machine that runs or is about to.
+    pub fn for_each_alive(&mut self, mut change: impl FnMut(&mut Machine)) {
+        for id in &self.present {
+            if let Some(machine) = self.machines.get_mut(id).filter(|m| m.alive()) {
+                change(machine);
+            }
+        }
+    }
+
+    /// What DescribeInstances shows of `region`: ended instances linger for an hour.
+    pub fn describe(&mut self, region: &Region, now: Timestamp) -> Vec<Instance> {
+        let lingers = |m: &Machine| m.instance.ended_at.is_none_or(|at| now.since(at) < Millis::from_hours(1));
+        let machines = &self.machines;
+        self.present.retain(|id| machines.get(id).is_some_and(lingers));
+        let present = self.present.iter().filter_map(|id| self.machines.get(id));
+        present.filter(|m| m.instance.pool.region == *region && m.shown_from <= now).map(|m| m.instance.clone()).collect()
     }
 
     /// Ends a machine; one that has ended stays ended.
@@ -248,8 +266,7 @@ impl Ec2 {
         if pool.capacity_type != CapacityType::Spot {
             return Vec::new();
         }
-        let mut held: Vec<&Machine> =
-            self.machines.values().filter(|m| m.alive() && m.doomed_at.is_none() && m.instance.pool == *pool).collect();
+        let mut held: Vec<&Machine> = self.alive().filter(|m| m.doomed_at.is_none() && m.instance.pool == *pool).collect();
         held.sort_by_key(|m| (m.instance.launched_at, m.instance.id.clone()));
         held.iter().skip(usize::try_from(size).unwrap_or(usize::MAX)).rev().map(|m| m.instance.id.clone()).collect()
     }

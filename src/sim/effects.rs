@@ -13,7 +13,7 @@ impl World {
     /// EC2 is asked for a machine.
     pub fn launch(&mut self, launch: &Launch, operator: u32) -> Result<InstanceId, CloudError> {
         let now = self.now();
-        check::before_launch(self, launch);
+        check::before_launch(self, launch, now);
         let mut later = Vec::new();
         let answer = self.ec2.launch(launch, &self.market, now, &mut later);
         let told = match &answer {
@@ -91,7 +91,7 @@ fn told(action: &ClusterAction) -> String {
         }
         ClusterAction::Bind { target, claim, .. } => format!("binds {} to {claim}", target.pod.object.name),
         ClusterAction::Lift { target, claim } => format!("lifts the gate of {} for {claim}", target.pod.object.name),
-        ClusterAction::PatchClaim { claim, patch } => format!("patches {claim}: {patch:?}"),
+        ClusterAction::PatchClaim { claim, patch, .. } => format!("patches {claim}: {patch:?}"),
         ClusterAction::MarkNode { node, claim, taint } => format!("marks {node} for {claim}{}", if *taint { ", tainted" } else { "" }),
         ClusterAction::LetGoOfDeployment { target, .. } | ClusterAction::LetGoOfJob { target, .. } => {
             format!("lets {} go", target.pod.object.name)
@@ -100,7 +100,7 @@ fn told(action: &ClusterAction) -> String {
         ClusterAction::Evict { pod, grace, reason } => format!("evicts {} ({reason:?}), {grace} of grace", pod.object.name),
         ClusterAction::DeletePod { pod, grace, reason } => format!("deletes {} ({reason:?}), {grace} of grace", pod.object.name),
         ClusterAction::DeleteNode { node } => format!("deletes {node}"),
-        ClusterAction::RemoveClaim { claim } => format!("removes {claim}"),
+        ClusterAction::RemoveClaim { claim, .. } => format!("removes {claim}"),
         ClusterAction::SetPoolStatus { pool, status } => format!("shows pool {pool}: {} machines", status.claims),
         ClusterAction::SetClassStatus { class, status } => format!("shows class {class}: {} zones", status.zones.len()),
         ClusterAction::Emit(event) => format!("says {} {:?}: {}", event.reason, event.subject, event.note),
@@ -117,5 +117,6 @@ fn told_record(record: &LedgerRecord) -> String {
         LedgerRecord::OccupancyClosed(r) => format!("that {} left {}", r.pod_uid, r.claim_uid),
         LedgerRecord::Migration(r) => format!("that {} moved", r.pod.name),
         LedgerRecord::Interruption(r) => format!("that EC2 takes {}", r.instance),
+        LedgerRecord::Checkpoint(r) => format!("that {} wrote a checkpoint", r.pod_uid),
     }
 }

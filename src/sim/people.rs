@@ -36,8 +36,8 @@ pub struct People {
 
 /// How often each deed is done, on average.
 const EVERY: [(Deed, Millis); 4] = [
-    (Deed::Scale, Millis::from_hours(7)),
-    (Deed::Submit, Millis::from_hours(9)),
+    (Deed::Scale, Millis::from_hours(9)),
+    (Deed::Submit, Millis::from_hours(14)),
     (Deed::DeleteClaim, Millis::from_hours(80)),
     (Deed::Redeploy, Millis::from_hours(50)),
 ];
@@ -108,7 +108,8 @@ impl People {
     /// The Deployments there are from the start.
     pub fn deployments(&mut self) -> Vec<(String, Deployment)> {
         let mut all = Vec::new();
-        for (name, gpus, gpu_gib) in [("chat", 1, 20), ("vision", 1, 8), ("large", 1, 40), ("four", 4, 20), ("legacy", 1, 14)] {
+        let third = self.chance.one_of(&[("large", 1, 40), ("four", 4, 20), ("legacy", 1, 14)]).copied();
+        for (name, gpus, gpu_gib) in [Some(("chat", 1, 20)), Some(("vision", 1, 8)), third].into_iter().flatten() {
             let mut wants = need(WorkloadKind::Inference, gpus, gpu_gib);
             if name == "vision" && self.chance.happens(500) {
                 wants.regions = vec!["us-*".to_owned()];
@@ -119,8 +120,7 @@ impl People {
             if name == "chat" && self.chance.happens(300) {
                 wants.max_price_per_gpu_hour = Some(MicroUsdPerHour(900_000));
             }
-            let most = if name == "four" { 1 } else { 3 };
-            let replicas = usize::try_from(self.chance.between(0, most)).unwrap_or(1);
+            let replicas = usize::try_from(self.chance.between(0, 2)).unwrap_or(1);
             let warm = self.chance.happens(700);
             let schedule = Schedule { zone_max_skew: (name == "chat" && self.chance.happens(250)).then_some(1), ..Schedule::default() };
             let template = Template {
@@ -151,7 +151,7 @@ impl People {
     /// How many replicas are wanted from now on.
     pub fn replicas(&mut self, now_wanted: usize) -> usize {
         let change = self.chance.between(-2, 2);
-        usize::try_from((i64::try_from(now_wanted).unwrap_or(0) + change).clamp(0, 4)).unwrap_or(0)
+        usize::try_from((i64::try_from(now_wanted).unwrap_or(0) + change).clamp(0, 3)).unwrap_or(0)
     }
 
     /// One of them.

@@ -11,11 +11,13 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 use super::faults::{Fate, Port};
+use super::market::PoolMarket;
 use super::world::World;
 use crate::core::action::ClusterAction;
 use crate::core::catalog::MachineType;
 use crate::core::ids::{InstanceId, InstanceType, Region, ZoneId};
 use crate::core::market::{CapacityType, PriceSource};
+use crate::core::money::MicroUsdPerHour;
 use crate::core::record::LedgerRecord;
 use crate::core::time::{Millis, Timestamp};
 use crate::engine::ports::{
@@ -135,12 +137,12 @@ impl Clock for Hold {
 }
 
 impl Cloud for Hold {
-    async fn spot_quotes(&self, region: &Region, _: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
-        self.call(Port::Cloud, false, |world, _| Ok(world.quotes(region, CapacityType::Spot))).await
+    async fn spot_quotes(&self, region: &Region, _: &[InstanceType], since: Timestamp) -> Result<Vec<Quote>, CloudError> {
+        self.call(Port::Cloud, false, |world, _| Ok(world.spot_quotes(region, since))).await
     }
 
     async fn on_demand_quotes(&self, region: &Region, _: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
-        self.call(Port::Cloud, false, |world, _| Ok(world.quotes(region, CapacityType::OnDemand))).await
+        self.call(Port::Cloud, false, |world, _| Ok(world.on_demand_quotes(region))).await
     }
 
     async fn offerings(&self, region: &Region) -> Result<Vec<(InstanceType, ZoneId)>, CloudError> {
@@ -247,10 +249,7 @@ impl Hold {
 impl Cluster for Hold {
     fn view(&self) -> Option<ClusterView> {
         let world = lock(&self.world);
-        let shown = Arc::clone(&world.kube.shown);
-        let listed = world.now() >= self.lists_from;
-        drop(world);
-        listed.then(|| (*shown).clone())
+        (world.now() >= self.lists_from).then(|| world.kube.shown.clone())
     }
 
     async fn changed(&self) {
@@ -303,20 +302,38 @@ impl Ledger for Hold {
 }
 
 impl World {
-    /// What the region's pools cost now. On-demand prices hold in the whole region: one quote per type.
-    fn quotes(&self, region: &Region, capacity_type: CapacityType) -> Vec<Quote> {
-        let here = self.market.pools.iter().filter(|p| p.pool.region == *region && p.pool.capacity_type == capacity_type);
-        let spot = capacity_type == CapacityType::Spot;
-        let first_zone = here.clone().map(|p| p.pool.zone.clone()).next();
-        let quote = |p: &super::market::PoolMarket| Quote {
-            region: region.clone(),
-            zone: spot.then(|| p.pool.zone.clone()),
-            instance_type: p.pool.instance_type.clone(),
-            capacity_type,
-            price_per_hour: p.price(),
-            effective_from: p.prices.last().map_or(Timestamp(0), |(from, _)| *from),
-            source: if spot { PriceSource::SpotPriceHistory } else { PriceSource::PriceList },
+    /// DescribeSpotPriceHistory: what held at `since` and every change after it.
+    fn spot_quotes(&self, region: &Region, since: Timestamp) -> Vec<Quote> {
+        let here = self.market.pools.iter().filter(|p| p.pool.region == *region && p.pool.capacity_type == CapacityType::Spot);
+        let quotes = |p: &PoolMarket| {
+            let first = p.prices.partition_point(|(from, _)| *from <= since).saturating_sub(1);
+            let quote = |(from, price): &(Timestamp, MicroUsdPerHour)| Quote {
+                region: p.pool.region.clone(),
+                zone: Some(p.pool.zone.clone()),
+                instance_type: p.pool.instance_type.clone(),
+                capacity_type: CapacityType::Spot,
+                price_per_hour: *price,
+                effective_from: *from,
+                source: PriceSource::SpotPriceHistory,
+            };
+            p.prices.iter().skip(first).map(quote).collect::<Vec<_>>()
         };
-        here.filter(|p| spot || Some(&p.pool.zone) == first_zone.as_ref()).map(quote).collect()
+        here.flat_map(quotes).collect()
+    }
+
+    /// On-demand prices hold in the whole region: one quote per type.
+    fn on_demand_quotes(&self, region: &Region) -> Vec<Quote> {
+        let here = self.market.pools.iter().filter(|p| p.pool.region == *region && p.pool.capacity_type == CapacityType::OnDemand);
+        let first_zone = here.clone().map(|p| p.pool.zone.clone()).next();
+        let quote = |p: &PoolMarket| Quote {
+            region: region.clone(),
+            zone: None,
+            instance_type: p.pool.instance_type.clone(),
+            capacity_type: CapacityType::OnDemand,
+            price_per_hour: p.on_demand,
+            effective_from: Timestamp(0),
+            source: PriceSource::PriceList,
+        };
+        here.filter(|p| Some(&p.pool.zone) == first_zone.as_ref()).map(quote).collect()
     }
 }

@@ -42,8 +42,8 @@ impl Scenario {
     }
 }
 
-/// After the last fault, everything must have found its place within this.
-const QUIET: Millis = Millis::from_mins(90);
+/// After the last fault, with market and people at rest, everything must have found its place within this.
+const QUIET: Millis = Millis::from_mins(120);
 
 /// Plays a history from beginning to end; on a thread of its own clock.
 ///
@@ -75,11 +75,13 @@ async fn history(scenario: &Scenario) -> Outcome {
                 world.faults.quiet = true;
             }
             let due = stage.due.iter().map(|(at, _)| *at).min().unwrap_or(ends);
-            let next = world.next_event().unwrap_or(ends).min(due).min(if now < quiet_from { quiet_from } else { ends });
+            let looks_again = if now < quiet_from { quiet_from } else { now + Millis::from_mins(1) };
+            let next = world.next_event().unwrap_or(ends).min(due).min(looks_again);
             (now, world.instant(next))
         };
         stage.bring_about(now);
-        if now >= ends || !lock(&world).broken.is_empty() {
+        let over = now >= ends || (now > quiet_from && check::unsettled(&lock(&world)).is_empty());
+        if over || !lock(&world).broken.is_empty() {
             break;
         }
         tokio::select! {
@@ -92,7 +94,7 @@ async fn history(scenario: &Scenario) -> Outcome {
     stage.operators.drain(..).for_each(|operator| operator.end());
     let mut world = lock(&world);
     if world.broken.is_empty() {
-        check::settled(&mut world);
+        world.must_have_settled();
         check::final_books(&mut world);
     }
     Outcome::of(scenario, &world, stage.next - 1)

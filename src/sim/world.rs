@@ -113,6 +113,7 @@ pub struct World {
     of_notices: Chance,
     queue: BTreeMap<(Timestamp, u64), Event>,
     put_down: u64,
+    watches_will_show: bool,
     /// Woken when an event is put down, and when the run should look at [`World::broken`] or [`World::troubles`].
     pub stirred: Arc<Notify>,
     /// Woken when watches show something new, one per operator.
@@ -143,6 +144,7 @@ impl World {
             of_notices: Chance::new(seed, "rebalance"),
             queue: BTreeMap::new(),
             put_down: 0,
+            watches_will_show: true,
             stirred: Arc::new(Notify::new()),
             watchers: Vec::new(),
             readers: Vec::new(),
@@ -222,12 +224,13 @@ impl World {
     pub fn settle(&mut self, now: Timestamp, later: Later) {
         let stirs = !later.is_empty();
         later.into_iter().for_each(|(at, event)| self.put(at, event));
-        if self.kube.changed && !self.queue.values().any(|event| *event == Event::WatchesShow) {
+        if self.kube.changed() && !self.watches_will_show {
             let at = now.max(self.faults.stale_until) + self.faults.watch_lag();
+            self.watches_will_show = true;
             self.put(at, Event::WatchesShow);
         }
         super::check::after_step(self, now);
-        if stirs || self.kube.changed || !self.broken.is_empty() {
+        if stirs || self.kube.changed() || !self.broken.is_empty() {
             self.stirred.notify_one();
         }
     }
@@ -277,6 +280,7 @@ impl World {
                     let until = self.faults.stale_until.max(self.faults.api_away_until);
                     later.push((until + self.faults.watch_lag(), Event::WatchesShow));
                 } else {
+                    self.watches_will_show = false;
                     self.kube.show();
                     self.watchers.iter().for_each(|watcher| watcher.notify_one());
                 }
@@ -292,6 +296,9 @@ impl World {
     }
 
     fn market_turns(&mut self, turn: Turn, now: Timestamp, later: &mut Later) {
+        if self.faults.quiet {
+            return;
+        }
         let again = self.market.turn(turn, now);
         later.push((again, Event::Market(turn)));
         if matches!(turn, Turn::Price(_)) {
@@ -312,8 +319,7 @@ impl World {
             }
         }
         // Machines that were not taken may still be called at risk.
-        let alive: Vec<InstanceId> =
-            self.ec2.machines.values().filter(|m| m.alive() && m.doomed_at.is_none()).map(|m| m.instance.id.clone()).collect();
+        let alive: Vec<InstanceId> = self.ec2.alive().filter(|m| m.doomed_at.is_none()).map(|m| m.instance.id.clone()).collect();
         if self.of_notices.happens(20)
             && let Some(id) = self.of_notices.one_of(&alive).cloned()
         {
@@ -322,6 +328,9 @@ impl World {
     }
 
     fn somebody_does(&mut self, deed: Deed, now: Timestamp, later: &mut Later) {
+        if self.faults.quiet {
+            return;
+        }
         later.push((self.people.again(&deed, now), Event::Done(deed.clone())));
         let names: Vec<String> = self.kube.deployments.keys().cloned().collect();
         match deed {

@@ -28,7 +28,7 @@ fn offer(region: &str, zone: &str, instance_type: &str, capacity_type: CapacityT
 }
 
 fn market(offers: impl IntoIterator<Item = Offer>) -> Market {
-    Market { offers: offers.into_iter().map(|o| (o.pool.clone(), o)).collect(), cool_downs: BTreeMap::new() }
+    Market { offers: offers.into_iter().map(|o| (o.pool.clone(), o)).collect(), ..Market::default() }
 }
 
 fn need(gpus: i64, gpu_gib: i64, cpu: i64, gib: i64) -> Need {

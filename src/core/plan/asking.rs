@@ -137,7 +137,7 @@ fn pool_policy(pass: &Pass, pool: &NodePool) -> PoolPolicy {
 /// Room on machines that take work, ready or on their way.
 pub(super) fn free_room(pass: &Pass, without: &BTreeSet<ClaimName>) -> Vec<Room> {
     let mut room = Vec::new();
-    for claim in pass.claims.values().filter(|c| c.takes_work() && !without.contains(&c.name)) {
+    for claim in pass.claims.values().filter(|c| c.takes_work() && !without.contains(&c.name) && !pass.world.ending.contains(&c.name)) {
         let Some(machine) = pass.world.catalog.types.get(&claim.spec.capacity.instance_type) else { continue };
         let node = claim.status.node.as_ref().and_then(|name| pass.world.nodes.get(name));
         let mut free: Resources = node.map_or_else(|| machine.allocatable(), |n| n.allocatable);

@@ -151,7 +151,8 @@ fn decision(
 ) -> Option<Decision> {
     let first = pods.first()?;
     let uids: Vec<&str> = pods.iter().map(|pod| pod.identity.uid.as_str()).collect();
-    let subject = format!("{}@{}", uids.join(","), pass.now.0);
+    // Two operators that decide at one moment on different offers decide two things.
+    let subject = format!("{}@{}#{}", uids.join(","), pass.now.0, judgement.offers_hash);
     let bought = judgement.chosen.as_ref().map(|c| c.pool.clone());
     let counterfactuals = bought
         .map(|chosen| placement::counterfactuals(request.catalog, request.market, need, &chosen, &pool.home_region))
@@ -180,6 +181,7 @@ fn decision(
 }
 
 fn bind(pass: &mut Pass, pod: &Pod, claim: &ClaimName, decision: &Decision) -> Action {
+    pass.taken.insert(claim.clone());
     Action::Cluster(ClusterAction::Bind {
         target: target(pod),
         claim: claim.clone(),

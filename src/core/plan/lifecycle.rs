@@ -11,19 +11,22 @@ use crate::core::ids::{DecisionId, client_token};
 use crate::core::market::CoolDownCause;
 use crate::core::record::{EndedBy, IntervalClosed, LedgerRecord};
 use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Claim, Lane, MoveMark, Node, Observed, PodPhase};
+use crate::core::world::{Claim, Ended, Lane, MoveMark, Node, Observed, Occupant, PodPhase};
 use crate::engine::ports::{Instance, InstanceState, Launch, tags};
 
 /// A machine EC2 interrupts is ended by EC2 (an interrupted first hour is free); by us only this long after its deadline.
 const AFTER_DEADLINE: Millis = Millis::from_secs(60);
 /// A claim that no pod took within this time was lost to another pass, and goes.
 const UNTAKEN_GRACE: Millis = Millis::from_secs(10);
+/// A claim whose machine has ended waits so long for the price of its last hour.
+const PRICES_PATIENCE: Millis = Millis::from_mins(30);
 /// A terminate whose effect does not show is asked again after this.
 const TERMINATE_RETRY: Millis = Millis::from_secs(20);
 
 pub(super) fn advance_claims(pass: &mut Pass) {
-    let claims: Vec<Claim> = pass.claims.values().cloned().collect();
-    for claim in claims.iter().filter(|c| pass.is_free(&Lane::Claim(c.name.clone()))).collect::<Vec<_>>() {
+    let claims = pass.claims.clone();
+    let free: Vec<&Claim> = claims.values().filter(|c| pass.is_free(&Lane::Claim(c.name.clone()))).collect();
+    for claim in free {
         if claim.status.failure.is_some() {
             give_up(pass, claim);
         } else if claim.status.terminate_asked.is_some() {
@@ -41,7 +44,11 @@ fn cluster(action: ClusterAction) -> Action {
 }
 
 fn patch(claim: &Claim, patch: ClaimPatch) -> Action {
-    cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch: Box::new(patch) })
+    cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch: Box::new(patch), seen: Some(claim.version) })
+}
+
+fn remove(claim: &Claim) -> Action {
+    cluster(ClusterAction::RemoveClaim { claim: claim.name.clone(), seen: Some(claim.version) })
 }
 
 fn lane(claim: &Claim) -> Vec<Lane> {
@@ -61,7 +68,7 @@ fn give_up(pass: &mut Pass, claim: &Claim) {
         pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "LaunchRefused", note.clone());
     }
     let mut actions: Vec<Action> = cool_down(pass, claim, failure.cause).into_iter().collect();
-    actions.push(cluster(ClusterAction::RemoveClaim { claim: claim.name.clone() }));
+    actions.push(remove(claim));
     pass.step(lane(claim), Vec::new(), actions);
 }
 
@@ -76,9 +83,9 @@ fn launch(pass: &mut Pass, claim: &Claim) {
         None => {
             let unwanted = claim.deleting || pass.pool_of(claim).is_none_or(|p| p.deleting);
             let takes_over = claim.spec.takes_over.as_ref().and_then(|old| pass.world.claims.get(old)).is_some_and(Claim::takes_work);
-            let untaken = !takes_over && pass.pods_on(&claim.name).is_empty();
+            let untaken = !takes_over && pass.pods_on(&claim.name).is_empty() && !pass.taken.contains(&claim.name);
             if unwanted || (untaken && pass.due(claim.created_at, UNTAKEN_GRACE)) {
-                pass.step(lane(claim), Vec::new(), vec![cluster(ClusterAction::RemoveClaim { claim: claim.name.clone() })]);
+                pass.step(lane(claim), Vec::new(), vec![remove(claim)]);
                 return;
             }
             if untaken {
@@ -90,7 +97,7 @@ fn launch(pass: &mut Pass, claim: &Claim) {
         Some(_) => pass.notes.push(format!("{} was asked for and not answered: asking again with the same token", claim.name)),
     }
     let launch = launch_of(&pass.world.cluster, claim);
-    pass.step(lane(claim), Vec::new(), vec![Action::Launch(Box::new(launch))]);
+    pass.step(lane(claim), Vec::new(), vec![Action::Launch { launch: Box::new(launch), seen: claim.version }]);
 }
 
 /// The launch a claim stands for: a function of the claim alone, so that asking twice is asking once.
@@ -204,7 +211,7 @@ fn leave_when_unwanted(pass: &mut Pass, claim: &Claim) -> bool {
 }
 
 fn end_when_empty(pass: &mut Pass, claim: &Claim) {
-    let held = pass.pods_on(&claim.name).into_iter().any(|pod| !pod.finished());
+    let held = pass.taken.contains(&claim.name) || pass.pods_on(&claim.name).into_iter().any(|pod| !pod.finished());
     match (held, claim.status.empty_since) {
         (true, Some(_)) => {
             pass.step(lane(claim), Vec::new(), vec![patch(claim, ClaimPatch { empty_since: Some(None), ..ClaimPatch::default() })]);
@@ -249,7 +256,7 @@ fn terminate(pass: &mut Pass, claim: &Claim, trigger: Trigger, text: String, bef
     let id: DecisionId = decision.id;
     let mut actions: Vec<Action> = before.into_iter().collect();
     let (claim_name, region) = (claim.name.clone(), claim.spec.capacity.region.clone());
-    actions.push(Action::Terminate { claim: claim_name, region, instance, decision: id, trigger });
+    actions.push(Action::Terminate { claim: claim_name, region, instance, decision: id, trigger, seen: claim.version });
     pass.step(lane(claim), vec![LedgerRecord::Decision(Box::new(decision))], actions);
 }
 
@@ -265,7 +272,7 @@ fn wait_for_end(pass: &mut Pass, claim: &Claim) {
         None if pass.due(asked, TERMINATE_RETRY) => {
             let Some(instance) = claim.status.instance.clone() else { return };
             let (claim_name, region) = (claim.name.clone(), claim.spec.capacity.region.clone());
-            let again = Action::Terminate { claim: claim_name, region, instance, decision, trigger };
+            let again = Action::Terminate { claim: claim_name, region, instance, decision, trigger, seen: claim.version };
             pass.step(lane(claim), Vec::new(), vec![again]);
         }
         None => {}
@@ -307,23 +314,35 @@ fn close(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>, decision: 
     if pass.pods_on(&claim.name).iter().any(|p| p.node.is_some() && !p.finished()) {
         return;
     }
-    let node = pass.world.nodes.values().find(|n| Some(&n.instance) == claim.status.instance.as_ref());
-    let mut actions: Vec<Action> = node.map(|n| cluster(ClusterAction::DeleteNode { node: n.name.clone() })).into_iter().collect();
-    actions.push(cluster(ClusterAction::RemoveClaim { claim: claim.name.clone() }));
-    let mut records = super::facts::last_occupancies(pass, claim);
+    let Some(ended) = claim.status.ended.clone() else { return write_down_the_end(pass, claim, instance, decision) };
+    // The books are closed when the price of every hour is known; longer than this nobody waits for it.
+    let patient = !pass.due(ended.at, PRICES_PATIENCE);
+    let Some(mut records) = super::facts::last_words(pass, claim, instance, &ended, patient) else { return };
     if claim.status.launched_at.is_some() {
-        let by_ec2 = instance.and_then(|i| i.state_reason.as_deref()) == Some("Server.SpotInstanceTermination");
-        let ended_by = match (by_ec2, &claim.status.terminate_asked, claim.interrupted()) {
-            (true, _, _) | (false, None, true) => EndedBy::Ec2Interruption,
-            (false, Some(_), _) => EndedBy::Lowtide,
-            (false, None, false) => EndedBy::Unknown,
-        };
-        let asked = claim.status.terminate_asked.as_ref().map(|(at, _, _)| *at);
-        let deadline = claim.status.interruption.as_ref().and_then(|m| m.deadline).map(|d| d.min(pass.now));
-        let running_to = instance.and_then(|i| i.ended_at).or(asked).or(deadline).unwrap_or(pass.now);
+        let Ended { at: running_to, by: ended_by, decision } = ended;
         records.push(LedgerRecord::IntervalClosed(IntervalClosed { claim_uid: claim.uid.clone(), running_to, ended_by, decision }));
     }
+    let node = pass.world.nodes.values().find(|n| Some(&n.instance) == claim.status.instance.as_ref());
+    let mut actions: Vec<Action> = node.map(|n| cluster(ClusterAction::DeleteNode { node: n.name.clone() })).into_iter().collect();
+    actions.push(remove(claim));
     pass.step(lane(claim), records, actions);
+}
+
+/// When the instance ended, who ended it, and that nobody runs there any more: before the ledger is told, so that it is told but once.
+fn write_down_the_end(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>, decision: Option<DecisionId>) {
+    let by_ec2 = instance.and_then(|i| i.state_reason.as_deref()) == Some("Server.SpotInstanceTermination");
+    let by = match (by_ec2, &claim.status.terminate_asked, claim.interrupted()) {
+        (true, _, _) | (false, None, true) => EndedBy::Ec2Interruption,
+        (false, Some(_), _) => EndedBy::Lowtide,
+        (false, None, false) => EndedBy::Unknown,
+    };
+    let asked = claim.status.terminate_asked.as_ref().map(|(at, _, _)| *at);
+    let deadline = claim.status.interruption.as_ref().and_then(|m| m.deadline).map(|d| d.min(pass.now));
+    let at = instance.and_then(|i| i.ended_at).or(asked).or(deadline).unwrap_or(pass.now);
+    let ends = |o: &Occupant| Occupant { to: Some(o.to.unwrap_or(at).max(o.from)), ..o.clone() };
+    let occupants = claim.status.occupants.iter().map(ends).collect();
+    let change = ClaimPatch { ended: Some(Ended { at, by, decision }), occupants: Some(occupants), ..ClaimPatch::default() };
+    pass.step(lane(claim), Vec::new(), vec![patch(claim, change)]);
 }
 
 /// Ends instances that carry our cluster's tag but no claim: somebody deleted a claim by force, or a finalizer.

@@ -35,6 +35,7 @@ use super::action::{Action, ClusterAction, Event, EventKind, EventSubject, Plan,
 use super::decision::{Attribution, Counterfactuals, Decision, Judgement, Outcome, Trigger};
 use super::ids::{ClaimName, DecisionId, Uid};
 use super::record::LedgerRecord;
+use super::shared::Shared;
 use super::time::{Millis, Timestamp};
 use super::world::{Claim, Lane, NodePool, Pod, Snapshot};
 
@@ -103,10 +104,12 @@ struct Pass<'a> {
     world: &'a Snapshot,
     now: Timestamp,
     /// Claims with the marks of this pass applied: a claim doomed in this pass takes no new work in this pass.
-    claims: BTreeMap<ClaimName, Claim>,
+    claims: Shared<BTreeMap<ClaimName, Claim>>,
     busy: BTreeSet<Lane>,
     /// Old pods that got their replacement in this pass.
     replaced: BTreeSet<Uid>,
+    /// Claims that got a pod in this pass: they are neither untaken nor empty.
+    taken: BTreeSet<ClaimName>,
     steps: Vec<Step>,
     wake_at: Option<Timestamp>,
     notes: Vec<String>,
@@ -115,7 +118,18 @@ struct Pass<'a> {
 impl<'a> Pass<'a> {
     fn new(settings: &'a Settings, world: &'a Snapshot, now: Timestamp) -> Self {
         let (claims, busy) = (world.claims.clone(), world.in_flight.clone());
-        Pass { settings, world, now, claims, busy, replaced: BTreeSet::new(), steps: Vec::new(), wake_at: None, notes: Vec::new() }
+        Pass {
+            settings,
+            world,
+            now,
+            claims,
+            busy,
+            replaced: BTreeSet::new(),
+            taken: BTreeSet::new(),
+            steps: Vec::new(),
+            wake_at: None,
+            notes: Vec::new(),
+        }
     }
 
     fn is_free(&self, lane: &Lane) -> bool {
@@ -176,7 +190,7 @@ impl<'a> Pass<'a> {
 
     /// A decision about a machine as such, without an offer to choose.
     fn machine_decision(&self, claim: &Claim, trigger: Trigger, outcome: Outcome, text: String) -> Decision {
-        let kind = format!("{trigger:?}/{outcome:?}");
+        let kind = format!("{trigger:?}/{outcome:?}/{text}");
         Decision {
             id: DecisionId::derive(&self.world.cluster, &kind, claim.uid.as_str(), self.moment()),
             cluster: self.world.cluster.clone(),

@@ -11,6 +11,7 @@ use super::schema;
 use crate::core::decision::Trigger;
 use crate::core::market::{CapacityType, CoolDownCause};
 use crate::core::money::MicroUsdPerHour;
+use crate::core::record::EndedBy;
 
 /// What is bought, and why. Immutable: another machine is another claim.
 #[derive(CustomResource, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -184,9 +185,9 @@ pub struct GpuNodeClaimStatus {
     /// EC2 was asked to end it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub termination: Option<Termination>,
-    /// When the instance was seen to have ended.
+    /// The instance has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub terminated_at: Option<Moment>,
+    pub ended: Option<Ended>,
     /// `Launched`, `Ready`, `Interrupted`, `Drained`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -262,6 +263,26 @@ pub struct Occupant {
     pub uid: String,
     /// Since when.
     pub from: Moment,
+    /// When it was first Ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_at: Option<Moment>,
+    /// Until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Moment>,
+}
+
+/// How the instance ended, as far as the bill cares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ended {
+    /// When it stopped being paid for.
+    pub at: Moment,
+    /// Who ended it.
+    #[schemars(schema_with = "schema::ended_by")]
+    pub by: EndedBy,
+    /// The decision that ended it, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision_id: Option<String>,
 }
 
 /// EC2 was asked to end the instance.

@@ -76,6 +76,11 @@ pub fn trigger(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "maxLength": 40, "pattern": "^[a-z]+(-[a-z]+)*$" })
 }
 
+/// Who ended an instance, as `core::record::EndedBy` writes it.
+pub fn ended_by(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["ec2-interruption", "lowtide", "unknown"] })
+}
+
 /// A label selector, as Kubernetes writes it.
 pub fn label_selector(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "x-kubernetes-map-type": "atomic",

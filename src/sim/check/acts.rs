@@ -15,10 +15,16 @@ use crate::engine::ports::Launch;
 /// By so much a clock may be off, and so long a watch may lag, without a reason being called untrue.
 const TOLERANCE: Millis = Millis::from_secs(150);
 
+/// Another operator removed the claim while this call was under way: what comes of it is swept.
+fn removed_lately(world: &World, claim: &ClaimName, now: Timestamp) -> bool {
+    world.kube.removed_claims.get(claim).is_some_and(|at| now.since(*at) < TOLERANCE)
+}
+
 /// A launch is for a claim that is there, and was decided durably.
-pub fn before_launch(world: &mut World, launch: &Launch) {
+pub fn before_launch(world: &mut World, launch: &Launch, now: Timestamp) {
     let claim = world.kube.claims.get(&launch.claim).map(|c| c.object.clone());
     match claim {
+        None if removed_lately(world, &launch.claim, now) => {}
         None => world.broke(Invariant::EveryInstanceClaimed, format!("{} is launched and is no claim", launch.claim)),
         Some(claim) if claim.uid != launch.claim_uid => {
             world.broke(Invariant::EveryInstanceClaimed, format!("{} is launched for another claim of that name", launch.claim));
@@ -85,9 +91,9 @@ pub fn before_action(world: &mut World, action: &ClusterAction, now: Timestamp) 
         }
         ClusterAction::Bind { target, claim, decision, .. } => {
             decided(world, *decision, &format!("the binding of {}", target.pod.object.name));
-            need_holds(world, &target.pod, claim);
+            need_holds(world, &target.pod, claim, now);
         }
-        ClusterAction::PatchClaim { claim, patch } => {
+        ClusterAction::PatchClaim { claim, patch, .. } => {
             if let Some(mark) = &patch.moving {
                 decided(world, mark.decision, &format!("the move off {claim}"));
                 move_has_reason(world, claim, mark.trigger, now);
@@ -96,10 +102,8 @@ pub fn before_action(world: &mut World, action: &ClusterAction, now: Timestamp) 
                 decided(world, decision, &format!("the end of {claim}"));
             }
         }
-        ClusterAction::Evict { pod, reason, .. } | ClusterAction::DeletePod { pod, reason, .. } => {
-            removal_has_reason(world, pod, *reason, now)
-        }
-        ClusterAction::RemoveClaim { claim } => claim_is_over(world, claim),
+        ClusterAction::Evict { pod, reason, .. } | ClusterAction::DeletePod { pod, reason, .. } => removal_has_reason(world, pod, *reason),
+        ClusterAction::RemoveClaim { claim, .. } => claim_is_over(world, claim),
         _ => {}
     }
 }
@@ -107,7 +111,7 @@ pub fn before_action(world: &mut World, action: &ClusterAction, now: Timestamp) 
 /// INV-1: the finalizer guards the instance.
 fn claim_is_over(world: &mut World, name: &ClaimName) {
     let Some(claim) = world.kube.claims.get(name).map(|c| c.object.clone()) else { return };
-    let alive = world.ec2.machines.values().find(|m| m.alive() && m.claim_uid == claim.uid).map(|m| m.instance.id.clone());
+    let alive = world.ec2.alive().find(|m| m.claim_uid == claim.uid).map(|m| m.instance.id.clone());
     // Found by its tag later: a launch that was answered by nobody is swept. With the instance written down it must be gone.
     if let Some(id) = alive.filter(|id| claim.status.instance.as_ref() == Some(id)) {
         world.broke(Invariant::EveryInstanceClaimed, format!("{name} is removed while {id} runs"));
@@ -138,7 +142,10 @@ fn policy_holds(world: &mut World, name: &ClaimName, spec: &ClaimSpec) {
     }
 }
 
-fn need_holds(world: &mut World, identity: &PodIdentity, claim: &ClaimName) {
+fn need_holds(world: &mut World, identity: &PodIdentity, claim: &ClaimName, now: Timestamp) {
+    if removed_lately(world, claim, now) {
+        return;
+    }
     let Some(pod) = world.kube.pods.get(&identity.uid).map(|p| p.object.pod.clone()) else { return };
     let name = &identity.object.name;
     let Some(claim) = world.kube.claims.get(claim).map(|c| c.object.clone()) else {
@@ -207,7 +214,7 @@ fn move_has_reason(world: &mut World, name: &ClaimName, trigger: Trigger, now: T
     }
 }
 
-fn removal_has_reason(world: &mut World, identity: &PodIdentity, reason: RemovalReason, now: Timestamp) {
+fn removal_has_reason(world: &mut World, identity: &PodIdentity, reason: RemovalReason) {
     let Some(pod) = world.kube.pods.get(&identity.uid).map(|p| p.object.pod.clone()) else { return };
     let claim = pod.claim.as_ref().and_then(|name| world.kube.claims.get(name)).map(|c| c.object.clone());
     let machine = claim.as_ref().and_then(|c| c.status.instance.as_ref()).and_then(|id| world.ec2.machines.get(id)).cloned();
@@ -230,7 +237,6 @@ fn removal_has_reason(world: &mut World, identity: &PodIdentity, reason: Removal
         RemovalReason::Replaced => pod.let_go.is_some() && (replacement || unwanted(world, &pod)),
         RemovalReason::NodeDied => pod.phase == PodPhase::Pending && (moving.is_some() || claim.is_none()),
     };
-    let _ = now;
     if !ok {
         world.broke(Invariant::RemovalsHaveReasons, format!("{} is removed for {reason:?}, which is not so", identity.object.name));
     }

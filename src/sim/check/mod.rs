@@ -12,7 +12,7 @@ mod standing;
 
 pub use acts::{before_action, before_launch, before_terminate};
 pub use books::{before_forget, before_record, before_row, final_books};
-pub use standing::{after_step, settled};
+pub use standing::{after_step, unsettled};
 
 use std::collections::BTreeMap;
 
@@ -34,6 +34,13 @@ pub struct Checks {
 }
 
 impl World {
+    /// INV-10: what is still out of place when everything had time to find it.
+    pub fn must_have_settled(&mut self) {
+        for text in unsettled(self) {
+            self.broke(Invariant::WorldSettles, text);
+        }
+    }
+
     /// An invariant is broken.
     fn broke(&mut self, invariant: Invariant, text: String) {
         self.say(&format!("BROKEN {invariant}: {text}"));

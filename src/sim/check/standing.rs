@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::super::ec2::Machine;
 use super::super::world::World;
 use crate::core::ids::{InstanceId, Uid};
 use crate::core::invariant::Invariant;
 use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Mobility, PodPhase};
+use crate::core::world::{Claim, Mobility, Pod, PodPhase};
 
 /// An instance may be without a claim, or without work, for so long: adoption, grace, sweeping and every trouble take less.
 const BOUND: Millis = Millis::from_mins(75);
@@ -29,7 +28,7 @@ type Broken = Vec<(Invariant, String)>;
 
 fn one_instance_per_claim(world: &World, broken: &mut Broken) {
     let mut by_claim: BTreeMap<&Uid, Vec<&InstanceId>> = BTreeMap::new();
-    for machine in world.ec2.machines.values().filter(|m| m.alive()) {
+    for machine in world.ec2.alive() {
         by_claim.entry(&machine.claim_uid).or_default().push(&machine.instance.id);
     }
     for (uid, ids) in by_claim.into_iter().filter(|(_, ids)| ids.len() > 1) {
@@ -43,7 +42,7 @@ fn every_instance_claimed(world: &mut World, now: Timestamp, broken: &mut Broken
     let wanted: Vec<&crate::core::ids::ClaimName> =
         world.kube.pods.values().map(|p| &p.object.pod).filter(|p| !p.finished()).filter_map(|p| p.claim.as_ref()).collect();
     let wanted: std::collections::BTreeSet<crate::core::ids::ClaimName> = wanted.into_iter().cloned().collect();
-    for machine in world.ec2.machines.values_mut().filter(|m| m.alive()) {
+    world.ec2.for_each_alive(|machine| {
         let claim = claims.get(&machine.claim_uid);
         let since = |mark: &mut Option<Timestamp>, holds: bool| -> Option<Millis> {
             *mark = if holds { Some(mark.unwrap_or(now)) } else { None };
@@ -56,7 +55,7 @@ fn every_instance_claimed(world: &mut World, now: Timestamp, broken: &mut Broken
         } else if unwanted.is_some_and(|span| span > BOUND) {
             broken.push((Invariant::EveryInstanceClaimed, format!("{} has had no work for {BOUND}", machine.instance.id)));
         }
-    }
+    });
 }
 
 fn one_claim_per_pod(world: &World, broken: &mut Broken) {
@@ -87,34 +86,34 @@ fn one_pod_per_job(world: &World, broken: &mut Broken) {
     }
 }
 
-/// When nothing has gone wrong for a while: all work has its place, and nothing else is paid for.
-pub fn settled(world: &mut World) {
-    let mut broken: Broken = Vec::new();
-    for (name, deployment) in &world.kube.deployments {
-        let of_it = |p: &&crate::sim::kube::SimPod| p.pod.workload.kind == "Deployment" && p.pod.workload.object.name == *name;
-        let ready = world.kube.pods.values().map(|p| &p.object).filter(of_it).filter(|p| p.pod.ready_since.is_some()).count();
-        let placeable = deployment.template.need.is_ok();
-        if placeable && ready < deployment.replicas {
-            broken.push((Invariant::WorldSettles, format!("Deployment {name} has {ready} of {} replicas Ready", deployment.replicas)));
+/// What is still out of place: work without a machine, machines without work, ends that are not in the books yet.
+pub fn unsettled(world: &World) -> Vec<String> {
+    let mut open = Vec::new();
+    let pods = || world.kube.pods.values().map(|p| &p.object.pod);
+    for (name, deployment) in world.kube.deployments.iter().filter(|(_, d)| d.template.need.is_ok()) {
+        let of_it = |p: &&Pod| p.workload.kind == "Deployment" && p.workload.object.name == *name && p.let_go.is_none();
+        let ready = pods().filter(of_it).filter(|p| p.ready_since.is_some() && p.deleting_until.is_none()).count();
+        if ready != deployment.replicas {
+            open.push(format!("Deployment {name} has {ready} of {} replicas Ready", deployment.replicas));
         }
     }
     for (name, job) in world.kube.jobs.iter().filter(|(_, j)| j.finished_at.is_none()) {
-        let runs = world.kube.pods.values().map(|p| &p.object.pod).any(|p| p.workload.object.name == *name && p.phase == PodPhase::Running);
-        if !runs {
-            broken.push((Invariant::WorldSettles, format!("Job {name} neither runs nor has ended; {} failures", job.failures)));
+        if !pods().any(|p| p.workload.object.name == *name && p.phase == PodPhase::Running) {
+            open.push(format!("Job {name} neither runs nor has ended; {} failures", job.failures));
         }
     }
-    let alive: Vec<&Machine> = world.ec2.machines.values().filter(|m| m.alive()).collect();
-    for machine in &alive {
+    for machine in world.ec2.alive() {
         let claimed = world.kube.claims.values().any(|c| c.object.uid == machine.claim_uid);
         if !claimed || machine.unwanted_since.is_some() {
-            broken.push((Invariant::WorldSettles, format!("{} is paid for and not wanted", machine.instance.id)));
+            open.push(format!("{} is paid for and not wanted", machine.instance.id));
         }
     }
+    let gone = |c: &&Claim| c.status.instance.as_ref().and_then(|id| world.ec2.machines.get(id)).is_none_or(|m| !m.alive());
+    for claim in world.kube.claims.values().map(|c| &c.object).filter(gone) {
+        open.push(format!("{} stands for no machine that runs", claim.name));
+    }
     if !world.kube.outbox.is_empty() {
-        broken.push((Invariant::DecisionsDurableOnce, format!("{} records never reached the ledger", world.kube.outbox.len())));
+        open.push(format!("{} records have not reached the ledger", world.kube.outbox.len()));
     }
-    for (invariant, text) in broken {
-        world.broke(invariant, text);
-    }
+    open
 }

@@ -29,6 +29,7 @@ impl Kube {
                 self.put_claim(Claim {
                     name: name.clone(),
                     uid,
+                    version: 0,
                     created_at: whole_second(now),
                     deleting: false,
                     spec: (**spec).clone(),
@@ -49,8 +50,8 @@ impl Kube {
                 later.push((now + Millis(100), Event::Schedules(target.pod.uid.clone())));
                 Ok(lifted)
             }
-            ClusterAction::PatchClaim { claim, patch } => {
-                let mut changed = self.claim(claim)?.clone();
+            ClusterAction::PatchClaim { claim, patch, seen } => {
+                let mut changed = self.claim(claim, *seen)?.clone();
                 (**patch).clone().apply_to(&mut changed.status);
                 self.put_claim(changed);
                 Ok(self.applied(Lane::Claim(claim.clone())))
@@ -85,19 +86,23 @@ impl Kube {
             ClusterAction::DeletePod { pod, grace, .. } => Ok(self.delete_pod(pod, *grace, now, later)),
             ClusterAction::DeleteNode { node } => {
                 if self.nodes.remove(node).is_some() {
-                    self.bump();
+                    self.bump(Lane::Node(node.clone()));
                     let on_it = self.pods.values().filter(|p| p.object.pod.node.as_ref() == Some(node));
                     later.extend(on_it.map(|p| (now + COLLECTED_AFTER, Event::PodCollected(p.object.pod.identity.uid.clone()))));
                 }
                 Ok(Applied { lane: Lane::Node(node.clone()), resource_version: None })
             }
-            ClusterAction::RemoveClaim { claim } => {
-                self.bump();
+            ClusterAction::RemoveClaim { claim, seen } => {
+                if self.claims.contains_key(claim) {
+                    self.claim(claim, *seen)?;
+                }
+                self.bump(Lane::Claim(claim.clone()));
                 self.claims.remove(claim);
+                self.removed_claims.insert(claim.clone(), now);
                 Ok(Applied { lane: Lane::Claim(claim.clone()), resource_version: None })
             }
             ClusterAction::SetPoolStatus { pool, status } => {
-                self.bump();
+                self.bump(Lane::Pool(pool.clone()));
                 self.pool_statuses.insert(pool.clone(), status.clone());
                 Ok(Applied { lane: Lane::Pool(pool.clone()), resource_version: None })
             }
@@ -116,8 +121,13 @@ impl Kube {
         Applied { lane, resource_version: Some(self.version) }
     }
 
-    fn claim(&self, name: &ClaimName) -> Result<&Claim, ClusterError> {
-        self.claims.get(name).map(|stored| &stored.object).ok_or_else(|| ClusterError::Gone(format!("claim {name}")))
+    /// A claim, if it is still at the version that was `seen`.
+    fn claim(&self, name: &ClaimName, seen: Option<u64>) -> Result<&Claim, ClusterError> {
+        let stored = self.claims.get(name).ok_or_else(|| ClusterError::Gone(format!("claim {name}")))?;
+        match seen.filter(|seen| *seen != stored.version) {
+            Some(seen) => Err(ClusterError::Conflict(format!("claim {name} is at version {}, not {seen}", stored.version))),
+            None => Ok(&stored.object),
+        }
     }
 
     /// A patch meant for one pod at one version.

@@ -150,6 +150,7 @@ impl Kube {
             need: template.need.clone(),
             attribution: Attribution { team: Some(template.team.clone()), ..Attribution::default() },
             phase: PodPhase::Gated,
+            started_at: None,
             ready_since: None,
             deleting_until: None,
             termination_grace: template.grace,

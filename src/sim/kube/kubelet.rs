@@ -2,6 +2,7 @@
 //!
 //! Decides: as a scheduler and kubelets do. A pod whose machine is gone stays in the API until somebody removes it.
 
+use super::apply::whole_second;
 use super::{Kube, SimNode, SimPod};
 use crate::core::catalog::Catalog;
 use crate::core::ids::{InstanceId, NodeName, Uid};
@@ -74,6 +75,7 @@ impl Kube {
         }
         self.change_pod(uid, |p| {
             (p.pod.phase, p.pod.ready_since, p.running_since) = (PodPhase::Running, Some(now), Some(now));
+            p.pod.started_at = Some(whole_second(now));
             p.pod.ready_in = p.pod.services.clone();
         });
         if let Mobility::Job { job, .. } = &pod.pod.mobility

@@ -12,12 +12,12 @@ mod controllers;
 mod kubelet;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use crate::core::action::PoolStatus;
 use crate::core::ids::{ClaimName, ClassName, NodeName, PoolName, Uid};
 use crate::core::need::{Need, Schedule};
 use crate::core::record::LedgerRecord;
+use crate::core::shared::Shared;
 use crate::core::time::{Millis, Timestamp};
 use crate::core::world::{Claim, Lane, Node, NodeClass, NodePool, Pod};
 use crate::engine::ports::{ClusterView, LaunchTemplate};
@@ -132,15 +132,17 @@ pub struct Kube {
     /// Node classes.
     pub classes: BTreeMap<ClassName, Stored<NodeClass>>,
     /// The launch template that each class wants.
-    pub templates: BTreeMap<ClassName, LaunchTemplate>,
+    pub templates: Shared<BTreeMap<ClassName, LaunchTemplate>>,
     /// Claims.
     pub claims: BTreeMap<ClaimName, Stored<Claim>>,
+    /// Claims that were removed, and when.
+    pub removed_claims: BTreeMap<ClaimName, Timestamp>,
     /// Nodes.
     pub nodes: BTreeMap<NodeName, Stored<SimNode>>,
     /// Pods.
     pub pods: BTreeMap<Uid, Stored<SimPod>>,
     /// What pools show.
-    pub pool_statuses: BTreeMap<PoolName, PoolStatus>,
+    pub pool_statuses: Shared<BTreeMap<PoolName, PoolStatus>>,
     /// Records that wait for the ledger.
     pub outbox: BTreeMap<uuid::Uuid, LedgerRecord>,
     /// Every record that was ever in the outbox.
@@ -150,16 +152,26 @@ pub struct Kube {
     /// Jobs.
     pub jobs: BTreeMap<String, Job>,
     /// What the watches show.
-    pub shown: Arc<ClusterView>,
-    /// Something changed that the watches do not show yet.
-    pub changed: bool,
+    pub shown: ClusterView,
+    /// What changed and the watches do not show yet.
+    unshown: BTreeSet<Lane>,
 }
 
 impl Kube {
-    /// The next resourceVersion; the watches will show it later.
-    fn bump(&mut self) -> u64 {
+    /// The next resourceVersion, for a change of `lane`; the watches will show it later.
+    fn bump(&mut self, lane: Lane) -> u64 {
         self.version += 1;
-        self.changed = true;
+        self.unshown.insert(lane);
+        self.version
+    }
+
+    /// Something changed that the watches do not show yet.
+    pub fn changed(&self) -> bool {
+        !self.unshown.is_empty()
+    }
+
+    /// The version of the last change.
+    pub fn version(&self) -> u64 {
         self.version
     }
 
@@ -171,7 +183,7 @@ impl Kube {
 
     /// Stores a pod under a new version.
     pub fn put_pod(&mut self, mut pod: SimPod) {
-        let version = self.bump();
+        let version = self.bump(Lane::Pod(pod.pod.identity.uid.clone()));
         pod.pod.resource_version = version.to_string();
         self.pods.insert(pod.pod.identity.uid.clone(), Stored { version, object: pod });
     }
@@ -186,59 +198,70 @@ impl Kube {
 
     /// Stores a node under a new version.
     pub fn put_node(&mut self, node: SimNode) {
-        let version = self.bump();
+        let version = self.bump(Lane::Node(node.node.name.clone()));
         self.nodes.insert(node.node.name.clone(), Stored { version, object: node });
     }
 
     /// Stores a claim under a new version.
-    pub fn put_claim(&mut self, claim: Claim) {
-        let version = self.bump();
+    pub fn put_claim(&mut self, mut claim: Claim) {
+        let version = self.bump(Lane::Claim(claim.name.clone()));
+        claim.version = version;
         self.claims.insert(claim.name.clone(), Stored { version, object: claim });
     }
 
     /// Stores a pool under a new version.
     pub fn put_pool(&mut self, pool: NodePool) {
-        let version = self.bump();
+        let version = self.bump(Lane::Pool(pool.name.clone()));
         self.pools.insert(pool.name.clone(), Stored { version, object: pool });
     }
 
     /// Stores a class under a new version.
     pub fn put_class(&mut self, class: NodeClass) {
-        let version = self.bump();
+        let version = self.bump(Lane::Class(class.name.clone()));
         self.classes.insert(class.name.clone(), Stored { version, object: class });
     }
 
     /// Removes a pod object.
     pub fn remove_pod(&mut self, uid: &Uid) -> Option<SimPod> {
-        self.bump();
+        self.bump(Lane::Pod(uid.clone()));
         self.pods.remove(uid).map(|stored| stored.object)
     }
 
     /// The watches show what is there now.
     pub fn show(&mut self) {
-        self.changed = false;
-        let mut view =
-            ClusterView { templates: self.templates.clone(), pool_statuses: self.pool_statuses.clone(), ..ClusterView::default() };
-        for (name, stored) in &self.pools {
-            view.versions.insert(Lane::Pool(name.clone()), stored.version);
-            view.pools.insert(name.clone(), stored.object.clone());
+        fn set<K: Ord + Clone, S, T: Clone>(
+            shown: &mut BTreeMap<K, T>,
+            versions: &mut BTreeMap<Lane, u64>,
+            lane: Lane,
+            key: K,
+            stored: Option<&Stored<S>>,
+            read: impl Fn(&S) -> T,
+        ) {
+            match stored {
+                Some(stored) => {
+                    versions.insert(lane, stored.version);
+                    shown.insert(key, read(&stored.object));
+                }
+                None => {
+                    versions.remove(&lane);
+                    shown.remove(&key);
+                }
+            }
         }
-        for (name, stored) in &self.classes {
-            view.versions.insert(Lane::Class(name.clone()), stored.version);
-            view.classes.insert(name.clone(), stored.object.clone());
+        let view = &mut self.shown;
+        (view.templates, view.pool_statuses) = (self.templates.clone(), self.pool_statuses.clone());
+        let wanted = |d: &Deployment| (d.uid.clone(), i64::try_from(d.replicas).unwrap_or(0));
+        view.replicas_wanted = self.deployments.values().map(wanted).collect();
+        let versions = &mut *view.versions;
+        for lane in std::mem::take(&mut self.unshown) {
+            match lane.clone() {
+                Lane::Pod(uid) => set(&mut view.pods, versions, lane, uid.clone(), self.pods.get(&uid), |p| p.pod.clone()),
+                Lane::Claim(name) => set(&mut view.claims, versions, lane, name.clone(), self.claims.get(&name), Clone::clone),
+                Lane::Class(name) => set(&mut view.classes, versions, lane, name.clone(), self.classes.get(&name), Clone::clone),
+                Lane::Pool(name) => set(&mut view.pools, versions, lane, name.clone(), self.pools.get(&name), Clone::clone),
+                Lane::Node(name) => set(&mut view.nodes, versions, lane, name.clone(), self.nodes.get(&name), |n| n.node.clone()),
+                Lane::Instance(_) | Lane::Message(_) => {}
+            }
         }
-        for (name, stored) in &self.claims {
-            view.versions.insert(Lane::Claim(name.clone()), stored.version);
-            view.claims.insert(name.clone(), stored.object.clone());
-        }
-        for (name, stored) in &self.nodes {
-            view.versions.insert(Lane::Node(name.clone()), stored.version);
-            view.nodes.insert(name.clone(), stored.object.node.clone());
-        }
-        for (uid, stored) in &self.pods {
-            view.versions.insert(Lane::Pod(uid.clone()), stored.version);
-            view.pods.insert(uid.clone(), stored.object.pod.clone());
-        }
-        self.shown = Arc::new(view);
     }
 }

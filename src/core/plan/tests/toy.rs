@@ -1,7 +1,6 @@
 //! A world of a few lines that does what actions say, at once, so that many passes can be looked at in a test.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use crate::core::action::{Action, ClusterAction, RemovalReason};
 use crate::core::catalog::{Catalog, Mebibytes, Millicores};
@@ -48,7 +47,7 @@ impl Toy {
             cluster: "toy".into(),
             ledger_available: true,
             market_surveyed: true,
-            catalog: Arc::new(Catalog::snapshot()),
+            catalog: Catalog::snapshot().into(),
             ..Snapshot::default()
         };
         for (region, zone, price) in [SPOT_A, SPOT_B] {
@@ -114,6 +113,7 @@ impl Toy {
             need: Ok((need(kind), Schedule { checkpoint_grace: Some(Millis::from_secs(20)), ..Schedule::default() })),
             attribution: Default::default(),
             phase: PodPhase::Gated,
+            started_at: None,
             ready_since: None,
             deleting_until: None,
             termination_grace: Millis::from_secs(30),
@@ -140,7 +140,7 @@ impl Toy {
             assert_eq!(decided, plan(&self.settings, &self.world, self.now), "the same inputs gave two plans");
             for step in decided.steps {
                 for record in &step.records {
-                    Arc::make_mut(&mut self.world.recorded).insert(record.id(), self.now);
+                    self.world.recorded.insert(record.id(), self.now);
                     self.ledger.push(record.clone());
                 }
                 for action in step.actions {
@@ -154,13 +154,24 @@ impl Toy {
 
     /// Machines boot, nodes join, pods start and end.
     fn live(&mut self) {
+        let mut wanted = BTreeMap::new();
+        for pod in self.world.pods.values().filter(|p| p.let_go.is_none()) {
+            if let Mobility::Surge { deployment_uid, .. } = &pod.mobility {
+                *wanted.entry(deployment_uid.clone()).or_insert(0) += 1;
+            }
+        }
+        // Toy Deployments want what they have.
+        wanted.entry(Uid::from("dep-1")).or_insert(0);
+        self.world.replicas_wanted = wanted.into();
         for observed in self.world.instances.values_mut() {
             if let Observed::Known { at, .. } = observed {
                 *at = self.now;
             }
         }
-        for offer in self.world.market.offers.values_mut() {
-            offer.observed_at = self.now;
+        let (now, market) = (self.now, &mut *self.world.market);
+        for (pool, offer) in &mut market.offers {
+            offer.observed_at = now;
+            market.past_prices.entry(pool.clone()).or_default().learn([(now, offer.price_per_hour)], now + Millis(1));
         }
         let instances: Vec<Instance> = self.all_instances();
         for instance in instances.iter().filter(|i| i.state == InstanceState::Running && !self.duds.contains(&i.pool)) {
@@ -176,7 +187,7 @@ impl Toy {
         for pod in self.world.pods.values_mut() {
             match pod.phase {
                 PodPhase::Pending if now >= *starts.entry(pod.identity.uid.clone()).or_insert(now) + START => {
-                    (pod.phase, pod.ready_since) = (PodPhase::Running, Some(now));
+                    (pod.phase, pod.ready_since, pod.started_at) = (PodPhase::Running, Some(now), Some(now));
                     pod.ready_in = pod.services.clone();
                 }
                 _ => {}
@@ -221,7 +232,7 @@ impl Toy {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Cluster(action) => self.apply(action),
-            Action::Launch(launch) => self.launch(&launch),
+            Action::Launch { launch, .. } => self.launch(&launch),
             Action::Terminate { claim, instance, decision, trigger, .. } => {
                 self.world.claims.get_mut(&claim).expect("a claim").status.terminate_asked = Some((self.now, decision, trigger));
                 self.end_instance(&instance, "Client.UserInitiatedShutdown");
@@ -273,8 +284,15 @@ impl Toy {
             ClusterAction::CreateClaim { name, spec } => {
                 self.next += 1;
                 let uid = Uid::from(format!("claim-{}", self.next));
-                let claim =
-                    Claim { name: name.clone(), uid, created_at: now, deleting: false, spec: *spec, status: ClaimStatus::default() };
+                let claim = Claim {
+                    name: name.clone(),
+                    uid,
+                    version: 1,
+                    created_at: now,
+                    deleting: false,
+                    spec: *spec,
+                    status: ClaimStatus::default(),
+                };
                 assert!(self.world.claims.insert(name, claim).is_none(), "a claim was made twice");
             }
             ClusterAction::Bind { target, claim, decision, attempt, baseline, replaces } => {
@@ -287,7 +305,9 @@ impl Toy {
                 let pod = self.world.pods.get_mut(&target.pod.uid).expect("a pod");
                 (pod.phase, pod.node) = (PodPhase::Pending, node);
             }
-            ClusterAction::PatchClaim { claim, patch } => patch.apply_to(&mut self.world.claims.get_mut(&claim).expect("a claim").status),
+            ClusterAction::PatchClaim { claim, patch, .. } => {
+                patch.apply_to(&mut self.world.claims.get_mut(&claim).expect("a claim").status)
+            }
             ClusterAction::MarkNode { node, taint, .. } => {
                 let node = self.world.nodes.get_mut(&node).expect("a node");
                 (node.labelled, node.tainted) = (true, node.tainted || taint);
@@ -310,7 +330,7 @@ impl Toy {
             ClusterAction::DeleteNode { node } => {
                 self.world.nodes.remove(&node);
             }
-            ClusterAction::RemoveClaim { claim } => {
+            ClusterAction::RemoveClaim { claim, .. } => {
                 self.world.claims.remove(&claim);
             }
             ClusterAction::SetPoolStatus { pool, status } => {
@@ -318,7 +338,7 @@ impl Toy {
             }
             ClusterAction::SetClassStatus { .. } => {}
             ClusterAction::Emit(event) => {
-                Arc::make_mut(&mut self.world.recorded).insert(event.id(), now);
+                self.world.recorded.insert(event.id(), now);
                 self.events.push((event.reason, event.note));
             }
         }
