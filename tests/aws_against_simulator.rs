@@ -8,12 +8,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_credential_types::Credentials;
 use lowtide::aws::imds::ImdsReader;
-use lowtide::aws::placement_scores::ScoreQuestion;
-use lowtide::aws::quotas::QuotaFamily;
 use lowtide::aws::{AwsCloud, AwsSettings, Timeouts};
 use lowtide::core::ids::{InstanceId, InstanceType, Region};
 use lowtide::core::market::{CapacityPool, CapacityType};
 use lowtide::core::money::MicroUsdPerHour;
+use lowtide::core::placement_scores::ScoreQuestion;
+use lowtide::core::quota::QuotaFamily;
 use lowtide::core::time::{Millis, Timestamp};
 use lowtide::engine::ports::{Clock, Cloud, CloudError, Instance, InstanceState, Launch, LaunchTemplate, NoticeKind, QueueMessage, tags};
 use lowtide::lab::ec2::{Settings, SimulatorConfig, image_id, serve, subnet_id};
@@ -127,6 +127,7 @@ fn launch(token: &str, capacity_type: CapacityType) -> Launch {
         launch_template: "lowtide-0123".into(),
         launch_template_version: "1".into(),
         subnet: subnet_id(&ZONE.into()),
+        reservation: None,
         tags: [(tags::CLUSTER.to_owned(), "lab".to_owned()), (tags::CLAIM_UID.to_owned(), "uid-1".to_owned())].into(),
     }
 }
@@ -363,8 +364,8 @@ async fn quotas_and_placement_scores_are_read() {
         regions: vec![HOME.into(), "eu-west-1".into()],
         by_zone: true,
     };
-    let scores = lab.cloud.spot_placement_scores(&HOME.into(), &question).await.unwrap();
+    let scores = lab.cloud.placement_scores(&HOME.into(), &question).await.unwrap();
     assert!(!scores.is_empty() && scores.len() <= 10);
     assert!(scores.iter().all(|it| (1..=10).contains(&it.score) && it.zone.is_some()), "{scores:?}");
-    assert!(scores.is_sorted_by_key(|it| -it.score));
+    assert!(scores.is_sorted_by_key(|it| std::cmp::Reverse(it.score)));
 }

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use super::ports::{Clock, Cloud, Cluster, Ledger};
-use super::state::State;
+use super::state::{State, Survey};
 use crate::core::ids::Region;
 use crate::core::plan::{Settings, plan};
 use crate::core::time::{Millis, Timestamp};
@@ -23,17 +23,33 @@ const HEARTBEAT: Millis = Millis::from_secs(2);
 /// How often the world outside the cluster is looked at.
 #[derive(Debug, Clone)]
 pub struct Schedule {
-    /// Spot prices of a region.
+    /// Spot prices of a region, at most this long apart.
     pub spot_prices: Duration,
-    /// On-demand prices, types and offerings of a region.
+    /// List prices of a region, at most this long apart.
+    pub list_prices: Duration,
+    /// Types and offerings of a region.
     pub catalog: Duration,
     /// Instances of a region: the net below the queues.
     pub instances: Duration,
+    /// vCPU quotas of a region.
+    pub quotas: Duration,
+    /// Capacity reservations of a region, where a class names some.
+    pub reservations: Duration,
+    /// Spot placement scores of all regions.
+    pub scores: Duration,
 }
 
 impl Default for Schedule {
     fn default() -> Self {
-        Schedule { spot_prices: Duration::from_secs(30), catalog: Duration::from_secs(6 * 3600), instances: Duration::from_secs(10) }
+        Schedule {
+            spot_prices: Duration::from_secs(30),
+            list_prices: Duration::from_secs(45),
+            catalog: Duration::from_secs(6 * 3600),
+            instances: Duration::from_secs(10),
+            quotas: Duration::from_secs(600),
+            reservations: Duration::from_secs(30),
+            scores: Duration::from_secs(3600),
+        }
     }
 }
 
@@ -56,6 +72,7 @@ pub struct Engine<C, K, L, T> {
     pub(super) state: Mutex<State>,
     pub(super) wake: Notify,
     pub(super) look_at_instances: Notify,
+    pub(super) memory_changed: Notify,
 }
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
@@ -72,6 +89,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             state: Mutex::new(State::default()),
             wake: Notify::new(),
             look_at_instances: Notify::new(),
+            memory_changed: Notify::new(),
         })
     }
 
@@ -85,6 +103,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         let mut looked_after: std::collections::BTreeSet<(Region, Option<String>)> = Default::default();
         let deliveries = tokio::spawn(Arc::clone(&self).deliver_outbox(leading.clone()));
         let mut loops = tokio::task::JoinSet::new();
+        loops.spawn(Arc::clone(&self).keep_memory(leading.clone()));
+        loops.spawn(Arc::clone(&self).store_prices(leading.clone()));
+        loops.spawn(Arc::clone(&self).watch_scores());
         loop {
             self.look_after_regions(&mut looked_after, &mut loops);
             let next = if *leading.borrow() { self.pass() } else { None };
@@ -115,9 +136,12 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             if known.insert((class.region.clone(), None)) {
                 info!(region = %class.region, "watching the market and our instances");
                 let now = self.clock.now();
-                self.state().surveys.insert(class.region.clone(), (now, false));
-                loops.spawn(Arc::clone(self).watch_market(class.region.clone()));
+                self.state().surveys.insert(class.region.clone(), Survey::begun(now));
+                loops.spawn(Arc::clone(self).watch_spot_prices(class.region.clone()));
+                loops.spawn(Arc::clone(self).watch_list_prices(class.region.clone()));
                 loops.spawn(Arc::clone(self).watch_instances(class.region.clone()));
+                loops.spawn(Arc::clone(self).watch_quotas(class.region.clone()));
+                loops.spawn(Arc::clone(self).watch_reservations(class.region.clone()));
             }
             if let Some(queue) = &class.interruption_queue
                 && known.insert((class.region.clone(), Some(queue.clone())))

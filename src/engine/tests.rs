@@ -12,8 +12,11 @@ use crate::core::action::ClusterAction;
 use crate::core::catalog::{Catalog, MachineType};
 use crate::core::ids::*;
 use crate::core::market::{CapacityPool, CapacityType};
+use crate::core::placement_scores::{PlacementScore, ScoreQuestion};
 use crate::core::plan::Settings;
+use crate::core::quota::VcpuQuota;
 use crate::core::record::LedgerRecord;
+use crate::core::reservation::CapacityReservation;
 use crate::core::time::{Millis, Timestamp};
 use crate::core::world::{Claim, ClaimStatus, Lane, NodeClass};
 
@@ -41,6 +44,15 @@ impl Cloud for SlowCloud {
         Ok(Vec::new())
     }
     async fn offerings(&self, _: &Region) -> Result<Vec<(InstanceType, ZoneId)>, CloudError> {
+        Ok(Vec::new())
+    }
+    async fn vcpu_quotas(&self, _: &Region) -> Result<Vec<VcpuQuota>, CloudError> {
+        Ok(Vec::new())
+    }
+    async fn placement_scores(&self, _: &Region, _: &ScoreQuestion) -> Result<Vec<PlacementScore>, CloudError> {
+        Ok(Vec::new())
+    }
+    async fn capacity_reservations(&self, _: &Region, _: &[ReservationId]) -> Result<Vec<CapacityReservation>, CloudError> {
         Ok(Vec::new())
     }
     async fn machine_types(&self, _: &Region) -> Result<Vec<MachineType>, CloudError> {
@@ -108,6 +120,12 @@ impl Cluster for StillCluster {
     async fn outbox(&self, _: usize) -> Result<Vec<LedgerRecord>, ClusterError> {
         Ok(Vec::new())
     }
+    async fn market_memory(&self) -> Result<Option<String>, ClusterError> {
+        Ok(None)
+    }
+    async fn keep_market_memory(&self, _: &str) -> Result<(), ClusterError> {
+        Ok(())
+    }
     async fn forget(&self, _: &[uuid::Uuid]) -> Result<(), ClusterError> {
         Ok(())
     }
@@ -116,6 +134,9 @@ impl Cluster for StillCluster {
 struct NoLedger;
 impl Ledger for NoLedger {
     async fn write(&self, _: &[LedgerRecord]) -> Result<(), LedgerUnavailable> {
+        Err(LedgerUnavailable { message: "it is away".into() })
+    }
+    async fn write_prices(&self, _: &[Quote]) -> Result<(), LedgerUnavailable> {
         Err(LedgerUnavailable { message: "it is away".into() })
     }
 }
@@ -141,6 +162,8 @@ fn claim(name: &str, status: ClaimStatus) -> Claim {
         subnet: "s".into(),
         tags: BTreeMap::new(),
         bought_for: Vec::new(),
+        sharing: Default::default(),
+        reservation: None,
         takes_over: None,
     };
     Claim { name: name.into(), uid: name.into(), created_at: Timestamp(1_000_000), deleting: false, spec, status }
@@ -156,6 +179,9 @@ fn view() -> ClusterView {
         interruption_queue: Some("q".into()),
         launch_template: None,
         tags: BTreeMap::new(),
+        sharing: Default::default(),
+        reservations: Vec::new(),
+        node_labels: BTreeMap::new(),
     };
     let asked = ClaimStatus { launch_asked_at: Some(Timestamp(0)), ..ClaimStatus::default() };
     let running = ClaimStatus { instance: Some("i-old".into()), launched_at: Some(Timestamp(1_000_000)), ..ClaimStatus::default() };

@@ -43,14 +43,15 @@ impl Group<'_> {
 
 /// Groups the demands at `order` (ascending by key) that are equal but for their key.
 pub fn group<'a>(request: &PlacementRequest<'a>, order: &[usize]) -> Vec<Group<'a>> {
-    type Key<'k> = (&'k Need, &'k BTreeSet<PoolName>, &'k Option<OwnerRule>, Option<&'k str>, Option<&'k ZoneId>);
+    type Key<'k> = (&'k Need, &'k BTreeSet<PoolName>, &'k Option<OwnerRule>, Option<&'k str>, Option<&'k ZoneId>, bool);
     let mut members: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
     // Replicas follow each other in the order of keys, so the last group is mostly the right one.
     let mut last: Option<(Key, Vec<usize>)> = None;
     for index in order {
         let demand: &Demand = &request.demands[*index];
         let gang = demand.gang.as_ref();
-        let key: Key = (&demand.need, &demand.pools, &demand.owner, gang.map(|g| g.name.as_str()), gang.and_then(|g| g.zone.as_ref()));
+        let (name, zone) = (gang.map(|g| g.name.as_str()), gang.and_then(|g| g.zone.as_ref()));
+        let key: Key = (&demand.need, &demand.pools, &demand.owner, name, zone, demand.rescue);
         match &mut last {
             Some((open, list)) if *open == key => list.push(*index),
             _ => {
@@ -63,9 +64,8 @@ pub fn group<'a>(request: &PlacementRequest<'a>, order: &[usize]) -> Vec<Group<'
     if let Some((done, list)) = last {
         members.entry(done).or_default().extend(list);
     }
-    let group = |((need, pools, owner, gang, zone), members): (Key<'a>, Vec<usize>)| {
-        let mut wants = Wants::new(request, need);
-        wants.zone = zone.cloned();
+    let group = |((need, pools, owner, gang, zone, rescue), members): (Key<'a>, Vec<usize>)| {
+        let wants = Wants { zone: zone.cloned(), rescue, ..Wants::new(request, need) };
         Group { wants, pools, owner: owner.as_ref(), gang, members }
     };
     members.into_iter().map(group).collect()

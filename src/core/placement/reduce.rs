@@ -12,6 +12,7 @@ use super::eligibility::{Listing, Usable, above_cap, correlated_pool, egress_per
 use super::groups::Group;
 use super::packing::{Bin, Item, NEVER, Problem};
 use super::request::PlacementRequest;
+use super::score::unavailability;
 
 /// What is minimised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +51,8 @@ fn accepts(need: &Need, capacity: CapacityType) -> bool {
 
 /// The offers of one node pool, by what of them counts: usable room, who may use it, region where that matters.
 type Classes = BTreeMap<(Usable, Mask, usize), Candidate>;
-/// Cost, interruptions and price decide; then the order of node pools and of the market.
-type Candidate = (i64, i64, i64, usize, usize);
+/// Cost, interruptions, unavailability and price decide, as in [`super::score::Score`]; then the order of node pools and of the market.
+type Candidate = (i64, i64, u8, i64, usize, usize);
 
 /// The packing problem of `groups` over the `listed` offers of each node pool, and where each bin comes from.
 ///
@@ -85,7 +86,7 @@ pub fn reduce(request: &PlacementRequest, groups: &[Group], listed: &[Vec<Listin
         cost: candidate.0.max(1),
         extra: (0..groups.len()).map(|g| if has(mask, g) { extras[*extra][g] } else { NEVER }).collect(),
     };
-    let sources = kept.iter().map(|(c, ..)| (c.3, c.4)).collect();
+    let sources = kept.iter().map(|(c, ..)| (c.4, c.5)).collect();
     (Problem { items, bins: kept.iter().map(bin).collect() }, sources)
 }
 
@@ -104,6 +105,7 @@ fn collect(
     extras: &mut Vec<Vec<i64>>,
 ) {
     let admitted = mask_of(groups, |g| g.admitted_by(&request.pools[pool].name));
+    let rescued = mask_of(groups, |g| g.admitted_by(&request.pools[pool].name) && g.wants.rescue);
     // Few groups have caps or a correlated pool; only for them each single offer must be looked at.
     let special: Vec<usize> =
         (0..groups.len()).filter(|g| groups[*g].wants.need.max_price_per_gpu_hour.is_some() || groups[*g].wants.within.is_some()).collect();
@@ -111,7 +113,8 @@ fn collect(
     let mut region: Option<(&Region, Mask, usize)> = None;
     let mut zone: Option<(&ZoneId, Mask)> = None;
     for (index, listing) in listed[pool].iter().enumerate() {
-        let (at, Some(machine), None) = (&listing.offer.pool, listing.machine, listing.refusal) else { continue };
+        let (at, Some(machine), None) = (&listing.offer.pool, listing.machine, listing.refusal(true)) else { continue };
+        let admitted = if listing.refusal(false).is_none() { &admitted } else { &rescued };
         if region.as_ref().is_none_or(|(name, ..)| *name != &at.region) {
             let extra: Vec<i64> = groups.iter().map(|g| egress_per_replica(g.wants.need, &at.region, request.settings).0).collect();
             let slot = if measure == Measure::Price { 0 } else { extras.iter().position(|e| *e == extra).unwrap_or(extras.len()) };
@@ -151,7 +154,8 @@ fn collect(
             continue;
         }
         let cost = if measure == Measure::Price { listing.offer.price_per_hour.0 } else { listing.cost.0 };
-        let candidate = (cost, listing.offer.interruptions_per_1000h, listing.offer.price_per_hour.0, pool, index);
+        let offer = listing.offer;
+        let candidate = (cost, offer.interruptions_per_million_hours, unavailability(offer), offer.price_per_hour.0, pool, index);
         let best = classes.entry((listing.usable, mask, *slot)).or_insert(candidate);
         *best = candidate.min(*best);
     }

@@ -40,7 +40,8 @@ fn intervals(pass: &mut Pass, claim: &Claim) {
             decision: spec.decision,
             instance,
             pool: spec.capacity.clone(),
-            gpus: spec.gpus,
+            // Shares of the cost go by the units that pods hold, so the machine counts in the same units.
+            gpus: spec.gpu_units(&pass.world.catalog),
             price_per_hour: spec.price_per_hour,
             on_demand_per_hour: spec.on_demand_per_hour,
             running_from: launched,

@@ -4,7 +4,7 @@
 //! Does not: choose what to buy (`buying`) or move pods (`migration`).
 
 use super::notices::{observed_at, observed_instance};
-use super::{Pass, wording};
+use super::{Pass, budget, reserved, wording};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject, RemovalReason};
 use crate::core::decision::{Outcome, Trigger};
 use crate::core::ids::{DecisionId, client_token};
@@ -50,7 +50,8 @@ fn lane(claim: &Claim) -> Vec<Lane> {
 
 fn cool_down(pass: &Pass, claim: &Claim, cause: CoolDownCause) -> Option<Action> {
     let pool = pass.pool_of(claim)?;
-    Some(Action::CoolDown { pool: claim.spec.capacity.clone(), cause, base: pool.cool_down_base, max: pool.cool_down_max })
+    let vcpus = pass.world.catalog.types.get(&claim.spec.capacity.instance_type).map_or(0, |machine| machine.vcpus);
+    Some(Action::CoolDown { pool: claim.spec.capacity.clone(), cause, vcpus, base: pool.cool_down_base, max: pool.cool_down_max })
 }
 
 /// The launch failed: leave that pool of capacity alone, let the pods be placed anew.
@@ -113,6 +114,7 @@ pub fn launch_of(cluster_name: &str, claim: &Claim) -> Launch {
         launch_template: claim.spec.launch_template.clone(),
         launch_template_version: claim.spec.launch_template_version.clone(),
         subnet: claim.spec.subnet.clone(),
+        reservation: claim.spec.reservation.clone(),
         tags: all_tags,
     }
 }
@@ -152,7 +154,8 @@ fn keep(pass: &mut Pass, claim: &Claim) {
 
 /// Writes down that the node is there, or gives the machine up when its time to join is over. True once it has joined.
 fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
-    if let Some(node) = node.filter(|n| n.ready && n.allocatable.gpus >= claim.spec.gpus) {
+    let units = claim.spec.gpu_units(&pass.world.catalog);
+    if let Some(node) = node.filter(|n| n.ready && n.allocatable.gpus >= units) {
         let label = ClusterAction::MarkNode { node: node.name.clone(), claim: claim.name.clone(), taint: false };
         let change = ClaimPatch { node: Some(node.name.clone()), node_ready_at: Some(pass.now), ..ClaimPatch::default() };
         pass.step(lane(claim), Vec::new(), vec![cluster(label), patch(claim, change)]);
@@ -163,9 +166,7 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
         return claim.interrupted();
     }
     let (trigger, cause, what) = match node {
-        Some(n) if n.ready => {
-            (Trigger::NoGpus, CoolDownCause::NoGpus, format!("joined with {} of {} GPUs", n.allocatable.gpus, claim.spec.gpus))
-        }
+        Some(n) if n.ready => (Trigger::NoGpus, CoolDownCause::NoGpus, format!("joined with {} of {units} GPUs", n.allocatable.gpus)),
         Some(_) => (Trigger::NeverJoined, CoolDownCause::NeverJoined, "joined but was never Ready".to_owned()),
         None => (Trigger::NeverJoined, CoolDownCause::NeverJoined, "never joined".to_owned()),
     };
@@ -189,6 +190,7 @@ fn leave_when_unwanted(pass: &mut Pass, claim: &Claim) -> bool {
         _ => false,
     };
     let (trigger, why) = match pool {
+        _ if reserved::is_ending(pass, claim) => (Trigger::ReservationEnding, "its capacity reservation ends"),
         _ if claim.deleting => (Trigger::Deleted, "its claim was deleted"),
         None => (Trigger::Deleted, "its node pool is gone"),
         Some(p) if p.deleting => (Trigger::Deleted, "its node pool was deleted"),
@@ -307,20 +309,26 @@ fn close(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>, decision: 
     if pass.pods_on(&claim.name).iter().any(|p| p.node.is_some() && !p.finished()) {
         return;
     }
+    let by_ec2 = instance.and_then(|i| i.state_reason.as_deref()) == Some("Server.SpotInstanceTermination");
+    let ended_by = match (by_ec2, &claim.status.terminate_asked, claim.interrupted()) {
+        (true, _, _) | (false, None, true) => EndedBy::Ec2Interruption,
+        (false, Some(_), _) => EndedBy::Lowtide,
+        (false, None, false) => EndedBy::Unknown,
+    };
+    let asked = claim.status.terminate_asked.as_ref().map(|(at, _, _)| *at);
+    let deadline = claim.status.interruption.as_ref().and_then(|m| m.deadline).map(|d| d.min(pass.now));
+    let running_to = instance.and_then(|i| i.ended_at).or(asked).or(deadline).unwrap_or(pass.now);
+    if claim.status.launched_at.is_some() && !budget::is_settled(pass, claim) {
+        // The pool's books are written first: a crash in between must not make the month cheaper than it was.
+        let cost = budget::cost_this_month(claim, running_to, pass.now, ended_by == EndedBy::Ec2Interruption);
+        pass.closing.entry(claim.spec.node_pool.clone()).or_default().insert(claim.uid.clone(), cost);
+        return;
+    }
     let node = pass.world.nodes.values().find(|n| Some(&n.instance) == claim.status.instance.as_ref());
     let mut actions: Vec<Action> = node.map(|n| cluster(ClusterAction::DeleteNode { node: n.name.clone() })).into_iter().collect();
     actions.push(cluster(ClusterAction::RemoveClaim { claim: claim.name.clone() }));
     let mut records = super::facts::last_occupancies(pass, claim);
     if claim.status.launched_at.is_some() {
-        let by_ec2 = instance.and_then(|i| i.state_reason.as_deref()) == Some("Server.SpotInstanceTermination");
-        let ended_by = match (by_ec2, &claim.status.terminate_asked, claim.interrupted()) {
-            (true, _, _) | (false, None, true) => EndedBy::Ec2Interruption,
-            (false, Some(_), _) => EndedBy::Lowtide,
-            (false, None, false) => EndedBy::Unknown,
-        };
-        let asked = claim.status.terminate_asked.as_ref().map(|(at, _, _)| *at);
-        let deadline = claim.status.interruption.as_ref().and_then(|m| m.deadline).map(|d| d.min(pass.now));
-        let running_to = instance.and_then(|i| i.ended_at).or(asked).or(deadline).unwrap_or(pass.now);
         records.push(LedgerRecord::IntervalClosed(IntervalClosed { claim_uid: claim.uid.clone(), running_to, ended_by, decision }));
     }
     pass.step(lane(claim), records, actions);

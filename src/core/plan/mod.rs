@@ -7,7 +7,9 @@
 //!   notices    -> which claims are doomed, and until when
 //!   lifecycle  -> launch, join, empty, terminate, close: one claim at a time
 //!   migration  -> let go, replace, delete: the pods of claims that are being left
+//!   budget     -> what a pool has spent and is bound to spend
 //!   asking     -> what a placement is asked: demands, policies, room
+//!   reserved   -> offers of capacity reservations, and when work leaves one that ends
 //!   buying     -> gated pods onto room we have or machines we buy; refusals with reasons
 //!   lifting    -> gates of pods whose machine is Ready
 //!   returning  -> voluntary moves, beyond hysteresis only
@@ -16,12 +18,14 @@
 //! ```
 
 mod asking;
+pub mod budget;
 mod buying;
 mod facts;
 mod lifecycle;
 mod lifting;
 mod migration;
 mod notices;
+pub mod reserved;
 mod returning;
 mod status;
 mod wording;
@@ -33,7 +37,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::{Action, ClusterAction, Event, EventKind, EventSubject, Plan, PodTarget, Step};
 use super::decision::{Attribution, Counterfactuals, Decision, Judgement, Outcome, Trigger};
-use super::ids::{ClaimName, DecisionId, Uid};
+use super::ids::{ClaimName, DecisionId, PoolName, Uid};
+use super::money::MicroUsd;
 use super::record::LedgerRecord;
 use super::time::{Millis, Timestamp};
 use super::world::{Claim, Lane, NodePool, Pod, Snapshot};
@@ -104,6 +109,8 @@ struct Pass<'a> {
     busy: BTreeSet<Lane>,
     /// Old pods that got their replacement in this pass.
     replaced: BTreeSet<Uid>,
+    /// Claims whose machines have ended, and what they cost this month: they go once their pool's books name them.
+    closing: BTreeMap<PoolName, BTreeMap<Uid, MicroUsd>>,
     steps: Vec<Step>,
     wake_at: Option<Timestamp>,
     notes: Vec<String>,
@@ -112,7 +119,8 @@ struct Pass<'a> {
 impl<'a> Pass<'a> {
     fn new(settings: &'a Settings, world: &'a Snapshot, now: Timestamp) -> Self {
         let (claims, busy) = (world.claims.clone(), world.in_flight.clone());
-        Pass { settings, world, now, claims, busy, replaced: BTreeSet::new(), steps: Vec::new(), wake_at: None, notes: Vec::new() }
+        let (replaced, closing) = (BTreeSet::new(), BTreeMap::new());
+        Pass { settings, world, now, claims, busy, replaced, closing, steps: Vec::new(), wake_at: None, notes: Vec::new() }
     }
 
     fn is_free(&self, lane: &Lane) -> bool {

@@ -6,7 +6,8 @@ use crate::core::action::{Action, ClaimPatch, ClusterAction, RemovalReason};
 use crate::core::catalog::{Catalog, Mebibytes, Millicores};
 use crate::core::decision::{Decision, PodIdentity, Workload};
 use crate::core::ids::{ClassName, InstanceId, NodeName, ObjectRef, PoolName, Region, Uid, ZoneId};
-use crate::core::market::{CapacityPool, CapacityType, CoolDown, CoolDownCause, Offer, PriceSource};
+use crate::core::market::{CapacityPool, CapacityType, CoolDownCause, Offer, PriceSource};
+use crate::core::market_memory::Sighting;
 use crate::core::need::{CapacityPreference, Need, Schedule, WorkloadKind};
 use crate::core::plan::{Settings, plan};
 use crate::core::record::LedgerRecord;
@@ -64,6 +65,9 @@ impl Toy {
                     interruption_queue: Some("q".into()),
                     launch_template: Some(template.clone()),
                     tags: BTreeMap::new(),
+                    sharing: Default::default(),
+                    reservations: Vec::new(),
+                    node_labels: BTreeMap::new(),
                 },
             );
             world.templates.insert(class.clone(), template_of(&class, region, &template.0));
@@ -71,10 +75,9 @@ impl Toy {
                 let pool = capacity(region, zone, capacity_type);
                 let price_per_hour = crate::core::money::MicroUsdPerHour(price);
                 let source = PriceSource::SpotPriceHistory;
-                world
-                    .market
-                    .offers
-                    .insert(pool.clone(), Offer { pool, price_per_hour, observed_at: Timestamp(0), source, interruptions_per_1000h: 0 });
+                let (observed_at, interruptions_per_million_hours, placement_score) = (Timestamp(0), 0, None);
+                let offer = Offer { pool, price_per_hour, observed_at, source, interruptions_per_million_hours, placement_score };
+                world.market.offers.insert(offer.pool.clone(), offer);
             }
             world.instances.insert(Region::from(region), Observed::Known { at: Timestamp(0), value: BTreeMap::new() });
         }
@@ -228,9 +231,9 @@ impl Toy {
             Action::TerminateUnclaimed { instance, .. } => self.end_instance(&instance, "Client.UserInitiatedShutdown"),
             Action::Acknowledge { receipt, .. } => self.world.notices.retain(|n| n.receipt != receipt),
             Action::PrepareClass { .. } => {}
-            Action::CoolDown { pool, cause, base, max } => {
-                let next = CoolDown::after(self.world.market.cool_downs.get(&pool).copied(), cause, self.now, base, max);
-                self.world.market.cool_downs.insert(pool, next);
+            Action::CoolDown { pool, cause, vcpus, base, max } => {
+                self.world.memory.record(&pool, Sighting::Refused { cause, vcpus, base, max }, self.now);
+                self.world.memory.inform(&mut self.world.market, self.now);
             }
         }
     }
