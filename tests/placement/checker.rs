@@ -176,15 +176,19 @@ fn limits(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<St
         let gpus: i64 = mine.iter().map(|m| request.catalog.types[&m.pool.instance_type].gpus).sum();
         let hours = request.settings.commitment.map(|c| c.0 / 3_600_000);
         let spend: Option<i64> = hours.map(|h| mine.iter().map(|m| m.price_per_hour.0 * h).sum());
-        let ordinary = mine.iter().filter(|m| !is_rescue(request, m, faults)).count();
         let over = |limit: Option<i64>, have: i64| limit.is_some_and(|l| have > l);
         let nodes = mine.len() as i64;
-        if over(policy.limits_left.gpus, gpus) || over(policy.limits_left.nodes, nodes) {
-            faults.push(format!("{}: {nodes} nodes and {gpus} GPUs break its limits", policy.name));
+        // What rescues take counts for all; each kind has a limit of its own.
+        let rescued: Vec<_> = mine.iter().filter(|m| is_rescue(request, m, faults)).collect();
+        let rescued_gpus: i64 = rescued.iter().map(|m| request.catalog.types[&m.pool.instance_type].gpus).sum();
+        let (own, all) = (policy.rescue_limits_left, policy.limits_left);
+        let taken = rescued.len() as i64;
+        if over(own.gpus, rescued_gpus) || over(own.nodes, taken) || over(own.launches, taken) {
+            faults.push(format!("{}: {taken} rescues with {rescued_gpus} GPUs break the limits of rescues", policy.name));
         }
-        // What rescues take counts, but holds up only others.
-        if ordinary > 0 && over(policy.limits_left.launches, nodes) {
-            faults.push(format!("{}: {nodes} launches are above its rate", policy.name));
+        let ordinary = nodes - taken;
+        if ordinary > 0 && (over(all.gpus, gpus) || over(all.nodes, nodes) || over(all.launches, nodes)) {
+            faults.push(format!("{}: {nodes} nodes and {gpus} GPUs break its limits", policy.name));
         }
         if let (Some(budget), Some(spend)) = (policy.budget_left, spend)
             && spend > budget.0
@@ -227,7 +231,7 @@ fn place_of<'a>(request: &'a PlacementRequest, placement: &'a Placement, target:
 fn zones_that_could_serve<'a>(request: &'a PlacementRequest, demand: &Demand) -> BTreeSet<&'a str> {
     let mut zones = BTreeSet::new();
     for policy in request.pools.iter().filter(|p| demand.pools.is_empty() || demand.pools.contains(&p.name)) {
-        let limits = policy.limits_left;
+        let limits = if demand.rescue { policy.rescue_limits_left } else { policy.limits_left };
         for offer in request.market.offers.values() {
             let mut faults = Vec::new();
             machine_faults(request, policy, &offer.pool, offer.price_per_hour.0, &[demand], &mut faults);
@@ -245,7 +249,8 @@ fn zones_that_could_serve<'a>(request: &'a PlacementRequest, demand: &Demand) ->
                 demands: Vec::new(),
             };
             account_limits(request, &Placement { machines: vec![machine], ..Placement::default() }, &mut alone);
-            let affordable = affordable && alone.is_empty() && enough(limits.gpus, gpus) && enough(limits.nodes, 1);
+            let within = enough(limits.gpus, gpus) && enough(limits.nodes, 1) && enough(limits.launches, 1);
+            let affordable = affordable && alone.is_empty() && within;
             if faults.is_empty() && affordable {
                 zones.insert(offer.pool.zone.as_str());
             }
@@ -287,8 +292,11 @@ fn owners(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<St
         let total = request.demands.iter().filter(|d| d.owner.as_ref().is_some_and(|o| o.owner == owner.owner)).count() as i64;
         if let (Some(skew), Some(by_zone)) = (owner.zone_max_skew, zones.get(owner.owner.as_str())) {
             let most = by_zone.values().max().copied().unwrap_or(0);
-            let could_serve = zones_that_could_serve(request, demand);
-            let least = could_serve.iter().map(|zone| by_zone.get(zone).copied().unwrap_or(0)).min().unwrap_or(0);
+            // Rescues have limits of their own: a zone counts when each of the owner's replicas could have gone there.
+            let mine = request.demands.iter().filter(|d| d.owner.as_ref().is_some_and(|o| o.owner == owner.owner));
+            let mut could_serve = zones_that_could_serve(request, demand);
+            mine.for_each(|d| could_serve = could_serve.intersection(&zones_that_could_serve(request, d)).copied().collect());
+            let least = could_serve.iter().map(|zone| by_zone.get(zone).copied().unwrap_or(0)).min().unwrap_or(most);
             if most - least > skew {
                 faults.push(format!("{}: skew {} over zones", owner.owner, most - least));
             }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod checker;
+mod limits;
 
 use std::collections::{BTreeMap, BTreeSet};
 

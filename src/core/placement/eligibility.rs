@@ -14,7 +14,7 @@ use crate::core::need::{CapacityPreference, Need};
 use crate::core::quota::QuotaKey;
 use crate::core::time::Millis;
 
-use super::request::{NodeTerms, OwnerRule, PlacementRequest, PoolPolicy, Settings};
+use super::request::{NodeTerms, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Settings};
 
 /// Whether `text` matches `pattern`, where `*` stands for any run of characters.
 pub fn matches_pattern(pattern: &str, text: &str) -> bool {
@@ -104,7 +104,7 @@ pub struct Listing<'a> {
     pub usable: Usable,
     /// The first refusal for which the need does not matter.
     pub refusal: Option<Refusal>,
-    /// The same for a rescue, which no budget and no launch rate holds up.
+    /// The same for a rescue, which no budget holds up and which has limits of its own.
     pub rescue_refusal: Option<Refusal>,
     /// Price with expected interruptions.
     pub cost: MicroUsdPerHour,
@@ -159,9 +159,10 @@ fn pool_refusals(
         PriceSource::PriceList => request.now.since(offer.observed_at) > settings.max_list_price_age,
         PriceSource::SpotPriceHistory | PriceSource::Reservation => request.now.since(offer.observed_at) > settings.max_price_age,
     };
-    let limits = pool.limits_left;
-    let at_limit = limits.gpus.is_some_and(|left| machine.gpus > left) || limits.nodes.is_some_and(|left| left < 1);
-    let too_fast = limits.launches.is_some_and(|left| left < 1);
+    let at_limit = |limits: &PoolLimits| {
+        let under = |left: Option<i64>, want: i64| left.is_some_and(|left| left < want);
+        under(limits.gpus, machine.gpus) || under(limits.nodes, 1) || under(limits.launches, 1)
+    };
     let over_budget = pool.budget_left.is_some_and(|left| offer.price_per_hour.over(committed_for).to_micro_usd() > left);
     let checks = [
         (!region_ok, Refusal::Region),
@@ -175,12 +176,12 @@ fn pool_refusals(
         (settings.machines_left.get(at).is_some_and(|left| *left < 1), Refusal::ReservationFull),
         (stale, Refusal::StalePrice),
         (above_cap(offer, machine, pool.max_price_per_gpu_hour), Refusal::PoolPriceCap),
-        (at_limit, Refusal::PoolLimit),
     ];
-    let spending = [(too_fast, Refusal::PoolLimit), (over_budget, Refusal::Budget)];
+    let spending = [(at_limit(&pool.limits_left), Refusal::PoolLimit), (over_budget, Refusal::Budget)];
     let first = |checks: &[(bool, Refusal)]| checks.iter().find_map(|(holds, refusal)| holds.then_some(*refusal));
-    let rescue = first(&checks);
-    (rescue.or_else(|| first(&spending)), rescue)
+    let common = first(&checks);
+    let rescue = common.or(at_limit(&pool.rescue_limits_left).then_some(Refusal::PoolLimit));
+    (common.or_else(|| first(&spending)), rescue)
 }
 
 /// Whether a machine's price per GPU is above `cap`, without dividing.
@@ -199,7 +200,7 @@ pub struct Wants<'a> {
     pub zone: Option<ZoneId>,
     /// The one correlated pool that diversity leaves.
     pub within: Option<Correlated>,
-    /// Budgets and launch rates do not bind.
+    /// It is a rescue: no budget, and the limits of rescues.
     pub rescue: bool,
 }
 

@@ -210,8 +210,8 @@ impl<'a, 'r> Plan<'a, 'r> {
         rejected
     }
 
-    /// Takes one machine off limits, budget, quota and reservation of its pool; `false` when they do not allow it. A rescue is bought
-    /// whatever budget and launch rate say, and counts in both.
+    /// Takes one machine off limits, budget, quota and reservation of its pool; `false` when they do not allow it. A rescue has limits of
+    /// its own, is bought whatever the budget says, and counts in both.
     fn commit(&mut self, pool: usize, listing: &Listing, rescue: bool) -> bool {
         let Some(machine) = listing.machine else { return false };
         let at = &listing.offer.pool;
@@ -219,20 +219,23 @@ impl<'a, 'r> Plan<'a, 'r> {
         let quota = QuotaKey::of(at);
         let quota_left = quota.as_ref().and_then(|key| self.settings.quota_vcpus_left.get(key).copied());
         let policy = &mut self.policies[pool];
-        let limits = &mut policy.limits_left;
+        let limits = if rescue { &policy.rescue_limits_left } else { &policy.limits_left };
         let enough = |left: Option<i64>, want: i64| left.is_none_or(|l| l >= want);
         let allowed = enough(limits.gpus, machine.gpus)
             && enough(limits.nodes, 1)
-            && (rescue || (enough(limits.launches, 1) && policy.budget_left.is_none_or(|left| left >= committed)))
+            && enough(limits.launches, 1)
+            && (rescue || policy.budget_left.is_none_or(|left| left >= committed))
             && enough(quota_left, machine.vcpus)
             && enough(self.settings.machines_left.get(at).copied(), 1);
         if !allowed {
             return false;
         }
         let less = |left: &mut Option<i64>, by: i64| *left = left.map(|l| l - by);
-        less(&mut limits.gpus, machine.gpus);
-        less(&mut limits.nodes, 1);
-        less(&mut limits.launches, 1);
+        for limits in [&mut policy.limits_left, &mut policy.rescue_limits_left] {
+            less(&mut limits.gpus, machine.gpus);
+            less(&mut limits.nodes, 1);
+            less(&mut limits.launches, 1);
+        }
         policy.budget_left = policy.budget_left.map(|MicroUsd(left)| MicroUsd(left - committed.0));
         if let Some(left) = quota.and_then(|key| self.settings.quota_vcpus_left.get_mut(&key)) {
             *left -= machine.vcpus;

@@ -104,8 +104,10 @@ fn collect(
     classes: &mut Classes,
     extras: &mut Vec<Vec<i64>>,
 ) {
-    let admitted = mask_of(groups, |g| g.admitted_by(&request.pools[pool].name));
-    let rescued = mask_of(groups, |g| g.admitted_by(&request.pools[pool].name) && g.wants.rescue);
+    // By whether others may have an offer, and whether rescues may.
+    let admitted = [(false, false), (false, true), (true, false), (true, true)].map(|(others, rescues)| {
+        mask_of(groups, |g| g.admitted_by(&request.pools[pool].name) && if g.wants.rescue { rescues } else { others })
+    });
     // Few groups have caps or a correlated pool; only for them each single offer must be looked at.
     let special: Vec<usize> =
         (0..groups.len()).filter(|g| groups[*g].wants.need.max_price_per_gpu_hour.is_some() || groups[*g].wants.within.is_some()).collect();
@@ -113,8 +115,11 @@ fn collect(
     let mut region: Option<(&Region, Mask, usize)> = None;
     let mut zone: Option<(&ZoneId, Mask)> = None;
     for (index, listing) in listed[pool].iter().enumerate() {
-        let (at, Some(machine), None) = (&listing.offer.pool, listing.machine, listing.refusal(true)) else { continue };
-        let admitted = if listing.refusal(false).is_none() { &admitted } else { &rescued };
+        let (at, Some(machine)) = (&listing.offer.pool, listing.machine) else { continue };
+        let admitted = match (listing.refusal(false), listing.refusal(true)) {
+            (Some(_), Some(_)) => continue,
+            (others, rescues) => &admitted[usize::from(others.is_none()) * 2 + usize::from(rescues.is_none())],
+        };
         if region.as_ref().is_none_or(|(name, ..)| *name != &at.region) {
             let extra: Vec<i64> = groups.iter().map(|g| egress_per_replica(g.wants.need, &at.region, request.settings).0).collect();
             let slot = if measure == Measure::Price { 0 } else { extras.iter().position(|e| *e == extra).unwrap_or(extras.len()) };
@@ -130,7 +135,7 @@ fn collect(
             };
             zone = Some((&at.zone, mask_of(groups, here)));
         }
-        let fits: &Mask = by_type.entry((&at.instance_type, at.capacity_type)).or_insert_with(|| {
+        let fits: &Mask = by_type.entry((&at.instance_type, at.capacity_type, listing.usable)).or_insert_with(|| {
             mask_of(groups, |g| {
                 let need = g.wants.need;
                 (need.gpu_models.is_empty() || need.gpu_models.contains(&machine.gpu_model))

@@ -47,7 +47,7 @@ pub struct Demand {
     pub owner: Option<OwnerRule>,
     /// The gang it belongs to: all or none of it is placed, in one zone.
     pub gang: Option<Gang>,
-    /// It replaces a pod whose machine EC2 takes: budgets and launches per minute do not bind for it, and it is placed before all others.
+    /// It replaces a pod whose machine EC2 takes: no budget binds for it, limits are those for rescues, and it is placed before all others.
     pub rescue: bool,
 }
 
@@ -133,6 +133,8 @@ pub struct PoolPolicy {
     pub budget_left: Option<MicroUsd>,
     /// What is left of its limits.
     pub limits_left: PoolLimits,
+    /// What is left of them for rescues: the machines that EC2 takes do not count, so that each leaves its place to its replacement.
+    pub rescue_limits_left: PoolLimits,
     /// Zones where a node class makes nodes for this pool, and how those are to be packed.
     pub nodes: BTreeMap<ZoneId, NodeTerms>,
     /// Reserved capacity that its node classes name.
@@ -151,6 +153,7 @@ impl PoolPolicy {
             max_price_per_gpu_hour: None,
             budget_left: None,
             limits_left: PoolLimits::default(),
+            rescue_limits_left: PoolLimits::default(),
             nodes: zones.into_iter().map(|zone| (zone, NodeTerms::default())).collect(),
             reserved: BTreeSet::new(),
         }

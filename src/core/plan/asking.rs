@@ -143,11 +143,12 @@ fn pool_policies(pass: &Pass) -> Vec<PoolPolicy> {
 }
 
 fn pool_policy(pass: &Pass, pool: &NodePool) -> PoolPolicy {
-    // A machine that EC2 takes does not count: its replacement takes its place, also at the limit.
-    let holds = |c: &&Claim| c.spec.node_pool == pool.name && c.status.failure.is_none() && !c.interrupted();
-    let held: Vec<&Claim> = pass.claims.values().filter(holds).collect();
-    let nodes = i64::try_from(held.len()).unwrap_or(i64::MAX);
-    let gpus: i64 = held.iter().map(|c| c.spec.gpus).sum();
+    let held: Vec<&Claim> = pass.claims.values().filter(|c| c.spec.node_pool == pool.name && c.status.failure.is_none()).collect();
+    // A machine that EC2 takes leaves its place to its replacement, and to nobody else.
+    let (doomed, kept): (Vec<&Claim>, Vec<&Claim>) = held.into_iter().partition(|c| c.status.interruption.is_some());
+    let nodes = |claims: &[&Claim]| i64::try_from(claims.len()).unwrap_or(i64::MAX);
+    let gpus = |claims: &[&Claim]| claims.iter().map(|c| c.spec.gpus).sum::<i64>();
+    let left = |most: Option<i64>, held: i64| most.map(|most| (most - held).max(0));
     let minute_ago = pass.now - crate::core::time::Millis::from_mins(1);
     let recent = pass.world.recent_launches.get(&pool.name).map_or(0, |at| at.iter().filter(|t| **t > minute_ago).count());
     let books = pass.world.pool_statuses.get(&pool.name).map(|status| &status.books);
@@ -165,9 +166,14 @@ fn pool_policy(pass: &Pass, pool: &NodePool) -> PoolPolicy {
         max_price_per_gpu_hour: pool.max_price_per_gpu_hour,
         budget_left: pool.monthly_budget.map(|budget| budget - spend.total()),
         limits_left: PoolLimits {
-            gpus: pool.max_gpus.map(|most| (most - gpus).max(0)),
-            nodes: pool.max_nodes.map(|most| (most - nodes).max(0)),
-            launches: pool.launches_per_minute.map(|most| (most - i64::try_from(recent).unwrap_or(i64::MAX)).max(0)),
+            gpus: left(pool.max_gpus, gpus(&kept) + gpus(&doomed)),
+            nodes: left(pool.max_nodes, nodes(&kept) + nodes(&doomed)),
+            launches: left(pool.launches_per_minute, i64::try_from(recent).unwrap_or(i64::MAX)),
+        },
+        rescue_limits_left: PoolLimits {
+            gpus: left(pool.max_gpus, gpus(&kept)),
+            nodes: left(pool.max_nodes, nodes(&kept)),
+            launches: None,
         },
         nodes: classes.iter().map(|(zone, class)| (zone.clone(), terms(class))).collect(),
         reserved: reserved.map(|(at, _)| at).collect(),
