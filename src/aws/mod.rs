@@ -35,6 +35,7 @@ use crate::core::ids::{InstanceId, InstanceType, Region, ReservationId, ZoneId};
 use crate::core::placement_scores::{PlacementScore, ScoreQuestion};
 use crate::core::quota::VcpuQuota;
 use crate::core::reservation::CapacityReservation;
+use crate::core::time::Timestamp;
 use crate::engine::ports::{Clock, Cloud, CloudError, Instance, Launch, LaunchTemplate, QueueMessage, Quote};
 
 /// How long we wait for AWS.
@@ -102,6 +103,8 @@ pub(crate) struct RegionClients {
     pub(crate) quotas: aws_sdk_servicequotas::Client,
     /// Zone ids by zone name in this account; filled when first needed.
     pub(crate) zones: tokio::sync::OnceCell<BTreeMap<String, ZoneId>>,
+    /// When all products of the region were last read for list prices.
+    pub(crate) full_listing_at: Mutex<Option<Timestamp>>,
     /// Queue URLs by queue name.
     pub(crate) queue_urls: Mutex<BTreeMap<String, String>>,
 }
@@ -164,6 +167,7 @@ impl AwsCloud {
             pricing: aws_sdk_pricing::Client::new(&normal),
             quotas: aws_sdk_servicequotas::Client::new(&normal),
             zones: tokio::sync::OnceCell::new(),
+            full_listing_at: Mutex::default(),
             queue_urls: Mutex::default(),
         }
     }
