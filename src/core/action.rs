@@ -327,6 +327,8 @@ pub enum Action {
         base: Millis,
         /// Longest span.
         max: Millis,
+        /// When it refused: the same refusal, told twice, counts once.
+        at: Timestamp,
     },
 }
 

@@ -124,7 +124,7 @@ struct Stored {
 const VERSION: u32 = 1;
 
 impl MarketMemory {
-    /// Takes in what was seen of `pool` at `at`. Equal sightings give equal memories.
+    /// Takes in what was seen of `pool` at `at`. A refusal that was taken in already changes nothing.
     pub fn record(&mut self, pool: &CapacityPool, sighting: Sighting, at: Timestamp) {
         if let Sighting::Refused { cause: CoolDownCause::Quota, vcpus, base, .. } = sighting
             && let Some(key) = QuotaKey::of(pool).filter(|_| vcpus > 0)
@@ -132,6 +132,11 @@ impl MarketMemory {
             self.quota_refusals.insert(key, QuotaRefusal { vcpus, until: at + base });
         }
         let record = self.pools.entry(pool.clone()).or_default();
+        if let (Sighting::Refused { cause, .. }, Some(known)) = (sighting, record.cool_down)
+            && (known.cause, known.since) == (cause, at)
+        {
+            return;
+        }
         record.seen_at = record.seen_at.max(at);
         record.exposure = if record.exposure == Exposure::default() {
             Exposure { faded_to: at, ..Exposure::default() }
@@ -299,6 +304,8 @@ mod tests {
         memory.record(&spot, refused(CoolDownCause::NoCapacity), NOW + Millis::from_mins(4));
         let cool_down = memory.of(&spot).and_then(|r| r.cool_down).unwrap();
         assert_eq!((cool_down.refusals, cool_down.until), (2, NOW + Millis::from_mins(10)));
+        memory.record(&spot, refused(CoolDownCause::NoCapacity), NOW + Millis::from_mins(4));
+        assert_eq!(memory.of(&spot).and_then(|r| r.cool_down), Some(cool_down), "told twice, it counts once");
         let mut market = Market::default();
         memory.inform(&mut market, NOW);
         assert_eq!(market.cool_downs, BTreeMap::from([(spot.clone(), cool_down)]));

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::driver::Engine;
-use super::market::{CLOSED_RETRY, FIRST_RETRY, later};
-use super::ports::{Clock, Cloud, Cluster, Ledger};
+use super::market::{FIRST_RETRY, later};
+use super::ports::{Clock, Cloud, CloudError, Cluster, Ledger};
 use crate::core::ids::{Region, ReservationId};
 use crate::core::placement_scores::{ScoreQuestion, questions};
 use crate::core::reservation::SeenReservations;
@@ -41,7 +41,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 }
                 Err(error) => {
                     warn!(%region, "vCPU quotas could not be read; they bind as they were last read, and EC2's refusals do: {error}");
-                    let pause = if matches!(error, super::ports::CloudError::Refused { .. }) { CLOSED_RETRY } else { retry };
+                    let refused = matches!(error, CloudError::Refused { .. });
+                    let pause = if refused { self.schedule.closed_regions } else { retry };
                     retry = later(retry);
                     pause
                 }

@@ -20,7 +20,7 @@ const DEBOUNCE: Duration = Duration::from_millis(20);
 /// A pass runs at least this often, whatever is or is not heard.
 const HEARTBEAT: Millis = Millis::from_secs(2);
 
-/// How often the world outside the cluster is looked at.
+/// How often the world outside the cluster is looked at, and what was learnt written down.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     /// Spot prices of a region, at most this long apart.
@@ -37,6 +37,12 @@ pub struct Schedule {
     pub reservations: Duration,
     /// Spot placement scores of all regions.
     pub scores: Duration,
+    /// A region that is closed to the account.
+    pub closed_regions: Duration,
+    /// How far apart the market memory is kept at most; a cool-down is kept at once.
+    pub memory: Duration,
+    /// How far apart price changes are stored.
+    pub stored_prices: Duration,
 }
 
 impl Default for Schedule {
@@ -49,6 +55,9 @@ impl Default for Schedule {
             quotas: Duration::from_secs(600),
             reservations: Duration::from_secs(30),
             scores: Duration::from_secs(3600),
+            closed_regions: Duration::from_secs(300),
+            memory: Duration::from_secs(60),
+            stored_prices: Duration::from_secs(10),
         }
     }
 }

@@ -148,9 +148,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 answer.map_err(|e| Stopped { why: e.to_string(), hold: AFTER_REFUSAL })
             }
             Action::PrepareClass { class, template, subnets } => self.prepare_class(class, template, subnets).await,
-            Action::CoolDown { pool, cause, vcpus, base, max } => {
+            Action::CoolDown { pool, cause, vcpus, base, max, at } => {
                 let refused = Sighting::Refused { cause: *cause, vcpus: *vcpus, base: *base, max: *max };
-                self.learn(pool, refused);
+                self.state().memory.record(pool, refused, *at);
                 info!(%pool, ?cause, "pool of capacity is left alone");
                 self.memory_changed.notify_one();
                 Ok(())

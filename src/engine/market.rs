@@ -23,9 +23,6 @@ use crate::core::time::{Millis, Timestamp};
 /// After a failed look, the next one comes this soon at first, and at most a minute later in the end.
 pub(super) const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
-/// A region that is closed to the account is asked again this often.
-pub(super) const CLOSED_RETRY: Duration = Duration::from_secs(300);
-
 pub(super) fn later(retry: Duration) -> Duration {
     (retry * 2).min(LAST_RETRY)
 }
@@ -64,7 +61,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 Err(error) => match error.closes_region() {
                     Some(sentence) => {
                         self.close_region(&region, sentence);
-                        CLOSED_RETRY
+                        self.schedule.closed_regions
                     }
                     None => {
                         warn!(%region, "spot prices could not be read, the last ones age: {error}");
@@ -109,7 +106,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     fn close_region(&self, region: &Region, sentence: &str) {
         let mut state = self.state();
         if state.closed_regions.insert(region.clone(), sentence.to_owned()).is_none() {
-            warn!(%region, "this account may not use the region, it is passed over and asked again every {CLOSED_RETRY:?}: {sentence}");
+            warn!(%region, "this account may not use the region, it is passed over and asked again every {:?}: {sentence}", self.schedule.closed_regions);
         }
         state.market.offers.retain(|pool, _| pool.region != *region);
         if let Some(survey) = state.surveys.get_mut(region) {

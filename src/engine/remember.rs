@@ -13,14 +13,10 @@ use super::driver::Engine;
 use super::ports::{Clock, Cloud, Cluster, ClusterError, Ledger};
 use crate::core::market_memory::MarketMemory;
 
-/// The memory is written at most this often, and soon after a cool-down.
-const KEEP_EVERY: Duration = Duration::from_secs(60);
 /// Cool-downs that come in a burst are written once.
 const BURST: Duration = Duration::from_millis(500);
 /// Reading the memory at the start is tried again this soon.
 const READ_RETRY: Duration = Duration::from_secs(1);
-/// Prices are written this often.
-const STORE_EVERY: Duration = Duration::from_secs(10);
 /// Quotes of one write.
 const QUOTES_AT_ONCE: usize = 2_000;
 
@@ -39,7 +35,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             while *leading.borrow() {
                 tokio::select! {
                     () = self.memory_changed.notified() => tokio::time::sleep(BURST).await,
-                    () = tokio::time::sleep(KEEP_EVERY) => {}
+                    () = tokio::time::sleep(self.schedule.memory) => {}
                     _ = leading.changed() => continue,
                 }
                 let now = self.clock.now();
@@ -109,7 +105,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 }
             }
             if !more {
-                tokio::time::sleep(STORE_EVERY).await;
+                tokio::time::sleep(self.schedule.stored_prices).await;
             }
         }
     }

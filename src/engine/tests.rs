@@ -97,10 +97,14 @@ impl Cloud for SlowCloud {
 
 type Applied2 = Arc<Mutex<Vec<(tokio::time::Instant, ClusterAction)>>>;
 
+/// The text of the market memory, as it outlives an operator.
+type Kept = Arc<Mutex<Option<String>>>;
+
 /// A cluster that never changes and writes down what was asked of it.
 struct StillCluster {
     view: ClusterView,
     applied: Applied2,
+    memory: Kept,
 }
 
 impl Cluster for StillCluster {
@@ -121,9 +125,10 @@ impl Cluster for StillCluster {
         Ok(Vec::new())
     }
     async fn market_memory(&self) -> Result<Option<String>, ClusterError> {
-        Ok(None)
+        Ok(self.memory.lock().unwrap().clone())
     }
-    async fn keep_market_memory(&self, _: &str) -> Result<(), ClusterError> {
+    async fn keep_market_memory(&self, text: &str) -> Result<(), ClusterError> {
+        *self.memory.lock().unwrap() = Some(text.to_owned());
         Ok(())
     }
     async fn forget(&self, _: &[uuid::Uuid]) -> Result<(), ClusterError> {
@@ -207,7 +212,7 @@ async fn run_for(seconds: u64, malformed: bool) -> (tokio::time::Instant, Applie
     let started = tokio::time::Instant::now();
     let (applied, acknowledged) = (Applied2::default(), Arc::default());
     let cloud = SlowCloud { noticed: Mutex::new(false), malformed, acknowledged: Arc::clone(&acknowledged), started };
-    let cluster = StillCluster { view: view(), applied: Arc::clone(&applied) };
+    let cluster = StillCluster { view: view(), applied: Arc::clone(&applied), memory: Kept::default() };
     let engine = Engine::new(cloud, cluster, NoLedger, TestClock(started), "c".into(), Settings::default(), Schedule::default());
     let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
     let running = tokio::spawn(engine.run(leading, stopped));
@@ -254,4 +259,49 @@ async fn an_unknown_subnet_becomes_a_condition_of_its_class() {
     let refusals: Vec<(String, String)> = refusals.collect();
     assert_eq!(refusals.len(), 1, "EC2 is not asked again at once");
     assert!(refusals[0].0 == "UnknownSubnet" && refusals[0].1.contains("subnet-gone"), "{refusals:?}");
+}
+
+/// Runs an operator whose one launch was refused for lack of capacity; gives the memory it holds at the end.
+async fn refused_once(memory: &Kept, failed: bool) -> crate::core::market_memory::MarketMemory {
+    let started = tokio::time::Instant::now();
+    let cloud = SlowCloud { noticed: Mutex::new(true), malformed: false, acknowledged: Arc::default(), started };
+    let mut view = view();
+    let failure = crate::core::world::LaunchFailure {
+        cause: crate::core::market::CoolDownCause::NoCapacity,
+        code: "InsufficientInstanceCapacity".into(),
+        message: "none".into(),
+        at: Timestamp(1_000_000),
+    };
+    let status = ClaimStatus { launch_asked_at: Some(Timestamp(0)), failure: Some(failure), ..ClaimStatus::default() };
+    view.claims = if failed { [claim("refused", status)].map(|c| (c.name.clone(), c)).into() } else { BTreeMap::new() };
+    view.pools = BTreeMap::from([("gpu".into(), crate::core::plan::tests::toy::pool(Vec::new()))]);
+    let cluster = StillCluster { view, applied: Applied2::default(), memory: Arc::clone(memory) };
+    let engine = Engine::new(cloud, cluster, NoLedger, TestClock(started), "c".into(), Settings::default(), Schedule::default());
+    let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
+    let running = tokio::spawn(Arc::clone(&engine).run(leading, stopped));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    stop.send_replace(true);
+    running.await.unwrap();
+    let learnt = engine.state().memory.clone();
+    learnt
+}
+
+#[tokio::test]
+async fn a_cool_down_is_kept_at_once_and_read_by_the_next_operator() {
+    let memory = Kept::default();
+    let learnt = refused_once(&memory, true).await;
+    let pool = claim("x", ClaimStatus::default()).spec.capacity;
+    let cool_down = learnt.of(&pool).unwrap().cool_down.unwrap();
+    assert!(memory.lock().unwrap().as_ref().unwrap().contains("no-capacity"), "kept within two seconds, not within a minute");
+    let next = refused_once(&memory, false).await;
+    assert_eq!(next.of(&pool).unwrap().cool_down, Some(cool_down));
+}
+
+#[tokio::test]
+async fn a_memory_that_cannot_be_read_is_passed_over() {
+    let memory: Kept = Arc::new(Mutex::new(Some("{ broken".into())));
+    let learnt = refused_once(&memory, false).await;
+    assert_eq!(learnt.pools().count(), 0);
+    refused_once(&memory, true).await;
+    assert!(memory.lock().unwrap().as_ref().unwrap().contains("no-capacity"), "and is written over");
 }

@@ -48,10 +48,10 @@ fn lane(claim: &Claim) -> Vec<Lane> {
     vec![Lane::Claim(claim.name.clone())]
 }
 
-fn cool_down(pass: &Pass, claim: &Claim, cause: CoolDownCause) -> Option<Action> {
+fn cool_down(pass: &Pass, claim: &Claim, cause: CoolDownCause, at: Timestamp) -> Option<Action> {
     let pool = pass.pool_of(claim)?;
     let vcpus = pass.world.catalog.types.get(&claim.spec.capacity.instance_type).map_or(0, |machine| machine.vcpus);
-    Some(Action::CoolDown { pool: claim.spec.capacity.clone(), cause, vcpus, base: pool.cool_down_base, max: pool.cool_down_max })
+    Some(Action::CoolDown { pool: claim.spec.capacity.clone(), cause, vcpus, base: pool.cool_down_base, max: pool.cool_down_max, at })
 }
 
 /// The launch failed: leave that pool of capacity alone, let the pods be placed anew.
@@ -61,7 +61,7 @@ fn give_up(pass: &mut Pass, claim: &Claim) {
     for pod in pass.pods_on(&claim.name) {
         pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "LaunchRefused", note.clone());
     }
-    let mut actions: Vec<Action> = cool_down(pass, claim, failure.cause).into_iter().collect();
+    let mut actions: Vec<Action> = cool_down(pass, claim, failure.cause, failure.at).into_iter().collect();
     actions.push(cluster(ClusterAction::RemoveClaim { claim: claim.name.clone() }));
     pass.step(lane(claim), Vec::new(), actions);
 }
@@ -174,7 +174,7 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
     for pod in pass.pods_on(&claim.name) {
         pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "MachineFailed", text.clone());
     }
-    let cool = cool_down(pass, claim, cause);
+    let cool = cool_down(pass, claim, cause, launched + pool.join_timeout);
     terminate(pass, claim, trigger, text, cool);
     false
 }

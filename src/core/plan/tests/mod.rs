@@ -3,4 +3,4 @@
 mod faults;
 mod limits;
 mod loops;
-mod toy;
+pub(crate) mod toy;

@@ -269,8 +269,8 @@ impl Toy {
                 }
                 self.prepared.insert(class);
             }
-            Action::CoolDown { pool, cause, vcpus, base, max } => {
-                self.world.memory.record(&pool, Sighting::Refused { cause, vcpus, base, max }, self.now);
+            Action::CoolDown { pool, cause, vcpus, base, max, at } => {
+                self.world.memory.record(&pool, Sighting::Refused { cause, vcpus, base, max }, at);
                 self.world.memory.inform(&mut self.world.market, self.now);
             }
         }
@@ -412,7 +412,7 @@ fn template_of(class: &ClassName, region: &str, name: &str) -> LaunchTemplate {
     }
 }
 
-fn pool(classes: Vec<ClassName>) -> NodePool {
+pub fn pool(classes: Vec<ClassName>) -> NodePool {
     NodePool {
         name: PoolName::from("gpu"),
         deleting: false,
