@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::decision::{Baseline, PodIdentity};
 use super::ids::{ClaimName, ClassName, DecisionId, InstanceId, NodeName, PoolName, Region, Uid, ZoneId};
-use super::money::MicroUsdPerHour;
+use super::money::{MicroUsd, MicroUsdPerHour};
 use super::record::LedgerRecord;
 use super::time::{Millis, Timestamp};
 use super::world::{ClaimSpec, ClaimStatus, Ended, InterruptionMark, Lane, LaunchFailure, LetGo, MoveMark, Occupant, Replaces};
@@ -21,6 +21,8 @@ pub enum RemovalReason {
     Interruption,
     /// A better offer beat hysteresis.
     BetterOffer,
+    /// The capacity reservation of its machine ends.
+    ReservationEnding,
     /// The machine expired.
     Expired,
     /// The pool or the claim was deleted.
@@ -144,6 +146,18 @@ impl Event {
     }
 }
 
+/// What a pool's machines that are gone cost in one calendar month. Machines that are still there are not in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MonthBooks {
+    /// When the month began.
+    pub month: Timestamp,
+    /// What machines cost whose claims are gone.
+    pub settled: MicroUsd,
+    /// What machines cost whose claims are about to go, by claim uid: so that a crash between writing this and removing the claim counts
+    /// nothing twice and loses nothing.
+    pub closing: BTreeMap<Uid, MicroUsd>,
+}
+
 /// Status of a node pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolStatus {
@@ -155,6 +169,8 @@ pub struct PoolStatus {
     pub price_per_hour: MicroUsdPerHour,
     /// What on-demand of the same types and regions would cost more.
     pub saved_per_hour: MicroUsdPerHour,
+    /// What its machines that are gone cost this month.
+    pub books: MonthBooks,
     /// `Ok` when it can buy; else reason (CamelCase) and sentence.
     pub ready: Result<(), (String, String)>,
 }
@@ -351,10 +367,14 @@ pub enum Action {
         pool: super::market::CapacityPool,
         /// Why.
         cause: super::market::CoolDownCause,
+        /// vCPUs of the machine it was refused for; 0 is unknown.
+        vcpus: i64,
         /// First span.
         base: Millis,
         /// Longest span.
         max: Millis,
+        /// When it refused: the same refusal, told twice, counts once.
+        at: Timestamp,
     },
 }
 

@@ -129,7 +129,8 @@ fn overfull_claims(world: &Snapshot) -> Vec<Fault> {
         let on_it = world.pods.values().filter(|p| p.holds(&claim.name) && p.phase != PodPhase::GatedByOthers);
         let held: i64 = on_it.filter_map(|p| p.need.as_ref().ok()).map(|(need, _)| need.gpus).sum();
         let node = claim.status.node.as_ref().and_then(|n| world.nodes.get(n));
-        let has = node.map_or(claim.spec.gpus, |n| n.allocatable.gpus.max(claim.spec.gpus));
+        let units = claim.spec.gpu_units(&world.catalog);
+        let has = node.map_or(units, |n| n.allocatable.gpus.max(units));
         if held > has {
             let text = format!("{} has {has} GPUs and its pods hold {held}", claim.name);
             faults.push(Fault { invariant: Invariant::OneClaimPerPod, text });

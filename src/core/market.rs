@@ -65,6 +65,8 @@ pub enum PriceSource {
     Snapshot,
     /// A file the user gave.
     File,
+    /// A capacity reservation: paid for already, at the price its node class states.
+    Reservation,
 }
 
 /// A pool with a price.
@@ -78,8 +80,11 @@ pub struct Offer {
     pub observed_at: Timestamp,
     /// Who said so.
     pub source: PriceSource,
-    /// Expected interruptions per 1,000 instance-hours; zero for on-demand and reserved.
-    pub interruptions_per_1000h: i64,
+    /// Expected interruptions per million instance-hours; zero for on-demand and reserved. Fine enough to tell the advisor's bands apart
+    /// (69 to 1,370), see [`super::market_snapshot::AdvisorBand`].
+    pub interruptions_per_million_hours: i64,
+    /// EC2's spot placement score, 1 (unlikely to be given) to 10, where one is known. Says nothing of the price.
+    pub placement_score: Option<u8>,
 }
 
 /// Everything that can be bought, one offer per pool, and what is known of each pool.
@@ -157,9 +162,11 @@ pub enum CoolDownCause {
 }
 
 impl CoolDown {
-    /// The next cool-down after one more refusal at `now`: `base`, doubled each time, at most `cap`.
+    /// The next cool-down after one more refusal at `now`: `base`, doubled each time, at most `cap`. Refusals that ended longer ago than
+    /// `cap` are forgotten: the market has moved on.
     pub fn after(previous: Option<CoolDown>, cause: CoolDownCause, now: Timestamp, base: Millis, cap: Millis) -> CoolDown {
-        let refusals = previous.map_or(0, |p| p.refusals).saturating_add(1);
+        let in_a_row = previous.filter(|p| now.since(p.until) <= cap);
+        let refusals = in_a_row.map_or(0, |p| p.refusals).saturating_add(1);
         let span = base.0.saturating_mul(1_i64 << (refusals - 1).min(20)).min(cap.0);
         CoolDown { refusals, since: now, until: now + Millis(span), cause }
     }
@@ -190,5 +197,7 @@ mod tests {
         let second = CoolDown::after(Some(first), CoolDownCause::NoCapacity, Timestamp(0), base, cap);
         let third = CoolDown::after(Some(second), CoolDownCause::NoCapacity, Timestamp(0), base, cap);
         assert_eq!([first.until.0, second.until.0, third.until.0], [180_000, 360_000, 600_000]);
+        let next_day = CoolDown::after(Some(third), CoolDownCause::NoCapacity, Timestamp(86_400_000), base, cap);
+        assert_eq!((next_day.refusals, next_day.until.0), (1, 86_580_000), "yesterday's refusals do not count");
     }
 }

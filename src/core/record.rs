@@ -37,7 +37,7 @@ pub struct IntervalOpened {
     pub instance: InstanceId,
     /// What was bought.
     pub pool: CapacityPool,
-    /// GPUs of the machine.
+    /// Schedulable GPU units of the machine: GPUs, or slots where its class shares them.
     pub gpus: i64,
     /// Price of the first instance-hour.
     pub price_per_hour: MicroUsdPerHour,
@@ -90,7 +90,7 @@ pub struct OccupancyOpened {
     pub kind: WorkloadKind,
     /// Who pays.
     pub attribution: Attribution,
-    /// GPUs it holds.
+    /// Schedulable GPU units it holds.
     pub gpus: i64,
     /// The placement decision, whose frozen counterfactuals hold for this pod.
     pub decision: DecisionId,

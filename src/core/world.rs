@@ -7,15 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::PoolStatus;
 use super::catalog::{Catalog, Resources};
+use super::daemonsets::DaemonSet;
 use super::decision::{Attribution, Baseline, PodIdentity, Trigger, Workload};
 use super::ids::{
-    ClaimName, ClassName, DecisionId, GpuModel, InstanceId, InstanceType, NodeName, ObjectRef, PoolName, Region, Uid, ZoneId,
+    ClaimName, ClassName, DecisionId, GpuModel, InstanceId, InstanceType, NodeName, ObjectRef, PoolName, Region, ReservationId, Uid, ZoneId,
 };
 use super::market::{CapacityPool, CapacityType, CoolDownCause, Market};
+use super::market_memory::MarketMemory;
 use super::money::{MicroUsd, MicroUsdPerHour};
 use super::need::{Need, Schedule};
+use super::quota::VcpuQuota;
 use super::record::EndedBy;
+use super::reservation::{NamedReservation, SeenReservations};
 use super::shared::Shared;
+use super::sharing::GpuSharing;
 use super::time::{Millis, Timestamp};
 use crate::engine::ports::{Instance, LaunchTemplate, NoticeKind};
 
@@ -85,6 +90,12 @@ pub struct NodeClass {
     pub launch_template: Option<(String, String)>,
     /// Tags the class adds to instances.
     pub tags: BTreeMap<String, String>,
+    /// How its nodes share GPUs.
+    pub sharing: GpuSharing,
+    /// Capacity reservations its nodes may be launched into.
+    pub reservations: Vec<NamedReservation>,
+    /// Labels that every node of the class gets, as far as they are known before it joins.
+    pub node_labels: BTreeMap<String, String>,
 }
 
 /// What EC2 said it will do to a claim's instance.
@@ -212,6 +223,12 @@ pub struct ClaimSpec {
     pub tags: BTreeMap<String, String>,
     /// The pods it was bought for.
     pub bought_for: Vec<PodIdentity>,
+    /// How its node shares GPUs: as the class said when it was bought.
+    #[serde(default)]
+    pub sharing: GpuSharing,
+    /// The capacity reservation it is launched into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<ReservationId>,
     /// The claim whose work it is to take over: bought before that claim is left, so that nothing moves for an offer that is not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub takes_over: Option<ClaimName>,
@@ -443,8 +460,18 @@ pub struct Snapshot {
     pub claims: Shared<BTreeMap<ClaimName, Claim>>,
     /// Instances tagged as ours, per region.
     pub instances: Shared<BTreeMap<Region, Observed<BTreeMap<InstanceId, Instance>>>>,
-    /// Offers and cool-downs.
+    /// Offers and cool-downs, with what was learnt of each pool worked in.
     pub market: Shared<Market>,
+    /// What was learnt of each pool of capacity.
+    pub memory: Shared<MarketMemory>,
+    /// vCPU quotas by region, where they could be read.
+    pub quotas: Shared<BTreeMap<Region, Vec<VcpuQuota>>>,
+    /// Capacity reservations by region, where a class names some.
+    pub reservations: Shared<BTreeMap<Region, SeenReservations>>,
+    /// Regions that this account may not use, and EC2's sentence.
+    pub closed_regions: Shared<BTreeMap<Region, String>>,
+    /// Daemonsets of the cluster.
+    pub daemonsets: Shared<Vec<DaemonSet>>,
     /// Machine types.
     pub catalog: Shared<Catalog>,
     /// The launch template each class wants now.
@@ -465,8 +492,6 @@ pub struct Snapshot {
     pub market_surveyed: bool,
     /// Postgres takes records. Voluntary moves wait while it does not.
     pub ledger_available: bool,
-    /// Spend of this calendar month per pool, as far as known.
-    pub month_spend: BTreeMap<PoolName, MicroUsd>,
     /// When each pool's recent launches were asked, for launches per minute.
     pub recent_launches: BTreeMap<PoolName, Vec<Timestamp>>,
 }
@@ -483,6 +508,16 @@ impl Pod {
     /// Namespace and name.
     pub fn object(&self) -> &ObjectRef {
         &self.identity.object
+    }
+}
+
+impl ClaimSpec {
+    /// Schedulable GPU units of the machine: its GPUs, or slots where its class shares them.
+    pub fn gpu_units(&self, catalog: &Catalog) -> i64 {
+        if !self.sharing.is_shared() {
+            return self.gpus;
+        }
+        catalog.types.get(&self.capacity.instance_type).map_or(self.gpus, |machine| self.sharing.units(machine).count)
     }
 }
 

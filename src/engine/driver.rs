@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::ports::{Clock, Cloud, Cluster, Ledger};
-use super::state::State;
+use super::state::{State, Survey};
 use crate::core::ids::Region;
 use crate::core::plan::{Planner, Settings, plan};
 use crate::core::time::{Millis, Timestamp};
@@ -19,12 +19,14 @@ use crate::core::time::{Millis, Timestamp};
 /// Changes that come in a burst are planned once.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 
-/// How often the world outside the cluster is looked at.
+/// How often the world outside the cluster is looked at, and what was learnt written down.
 #[derive(Debug, Clone)]
 pub struct Schedule {
-    /// Spot prices of a region.
+    /// Spot prices of a region, at most this long apart.
     pub spot_prices: Duration,
-    /// On-demand prices, types and offerings of a region.
+    /// List prices of a region, at most this long apart.
+    pub list_prices: Duration,
+    /// Types and offerings of a region.
     pub catalog: Duration,
     /// Instances of a region: the net below the queues.
     pub instances: Duration,
@@ -32,14 +34,33 @@ pub struct Schedule {
     pub outbox: Duration,
     /// A pass runs at least this often, whatever is or is not heard.
     pub heartbeat: Millis,
+    /// vCPU quotas of a region.
+    pub quotas: Duration,
+    /// Capacity reservations of a region, where a class names some.
+    pub reservations: Duration,
+    /// Spot placement scores of all regions.
+    pub scores: Duration,
+    /// A region that is closed to the account.
+    pub closed_regions: Duration,
+    /// How far apart the market memory is kept at most; a cool-down is kept at once.
+    pub memory: Duration,
+    /// How far apart price changes are stored.
+    pub stored_prices: Duration,
 }
 
 impl Default for Schedule {
     fn default() -> Self {
         Schedule {
             spot_prices: Duration::from_secs(30),
+            list_prices: Duration::from_secs(45),
             catalog: Duration::from_secs(6 * 3600),
             instances: Duration::from_secs(10),
+            quotas: Duration::from_secs(600),
+            reservations: Duration::from_secs(30),
+            scores: Duration::from_secs(3600),
+            closed_regions: Duration::from_secs(300),
+            memory: Duration::from_secs(60),
+            stored_prices: Duration::from_secs(10),
             outbox: Duration::from_secs(5),
             heartbeat: Millis::from_secs(2),
         }
@@ -70,6 +91,7 @@ pub struct Engine<C, K, L, T> {
     pub(super) outbox_filled: Notify,
     /// The steps being carried out.
     pub(super) steps: Mutex<JoinSet<()>>,
+    pub(super) memory_changed: Notify,
 }
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
@@ -100,6 +122,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             look_at_instances: Notify::new(),
             outbox_filled: Notify::new(),
             steps: Mutex::default(),
+            memory_changed: Notify::new(),
         })
     }
 
@@ -113,6 +136,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         let mut looked_after: std::collections::BTreeSet<(Region, Option<String>)> = Default::default();
         let mut loops = JoinSet::new();
         loops.spawn(Arc::clone(&self).deliver_outbox(leading.clone()));
+        loops.spawn(Arc::clone(&self).keep_memory(leading.clone()));
+        loops.spawn(Arc::clone(&self).store_prices(leading.clone()));
+        loops.spawn(Arc::clone(&self).watch_scores());
         loop {
             self.look_after_regions(&mut looked_after, &mut loops);
             let next = if *leading.borrow() { self.pass() } else { None };
@@ -146,9 +172,12 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             if known.insert((class.region.clone(), None)) {
                 info!(region = %class.region, "watching the market and our instances");
                 let now = self.clock.now();
-                self.state().surveys.insert(class.region.clone(), (now, false));
-                loops.spawn(Arc::clone(self).watch_market(class.region.clone()));
+                self.state().surveys.insert(class.region.clone(), Survey::begun(now));
+                loops.spawn(Arc::clone(self).watch_spot_prices(class.region.clone()));
+                loops.spawn(Arc::clone(self).watch_list_prices(class.region.clone()));
                 loops.spawn(Arc::clone(self).watch_instances(class.region.clone()));
+                loops.spawn(Arc::clone(self).watch_quotas(class.region.clone()));
+                loops.spawn(Arc::clone(self).watch_reservations(class.region.clone()));
             }
             if let Some(queue) = &class.interruption_queue
                 && known.insert((class.region.clone(), Some(queue.clone())))

@@ -11,7 +11,8 @@ use super::ports::{Applied, Clock, Cloud, CloudError, Cluster, ClusterError, Lau
 use super::state::Hold;
 use crate::core::action::{Action, ClaimPatch, ClassStatus, ClusterAction, Step};
 use crate::core::ids::{ClaimName, ClassName};
-use crate::core::market::{CoolDown, CoolDownCause};
+use crate::core::market::{CapacityPool, CoolDownCause};
+use crate::core::market_memory::Sighting;
 use crate::core::record::LedgerRecord;
 use crate::core::time::Millis;
 use crate::core::world::LaunchFailure;
@@ -70,6 +71,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     Action::Cluster(ClusterAction::RemoveClaim { claim, .. }) | Action::Terminate { claim, .. } => {
                         state.ending.insert(claim.clone());
                     }
+                    Action::Cluster(ClusterAction::CreateClaim { name, spec }) => {
+                        state.pending_claims.insert(name.clone(), (**spec).clone());
+                    }
                     _ => {}
                 }
             }
@@ -116,7 +120,17 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             debug!(?action, "carrying out");
             self.carry_out_one(action).await?;
         }
+        for record in &step.records {
+            if let LedgerRecord::Interruption(told) = record {
+                self.learn(&told.pool, Sighting::Interrupted);
+            }
+        }
         Ok(())
+    }
+
+    fn learn(&self, pool: &CapacityPool, sighting: Sighting) {
+        let now = self.clock.now();
+        self.state().memory.record(pool, sighting, now);
     }
 
     async fn carry_out_one(&self, action: &Action) -> Result<(), Stopped> {
@@ -139,12 +153,11 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 answer.map_err(|e| Stopped { why: e.to_string(), hold: AFTER_REFUSAL })
             }
             Action::PrepareClass { class, template, subnets } => self.prepare_class(class, template, subnets).await,
-            Action::CoolDown { pool, cause, base, max } => {
-                let now = self.clock.now();
-                let mut state = self.state();
-                let next = CoolDown::after(state.market.cool_downs.get(pool).copied(), *cause, now, *base, *max);
-                info!(%pool, ?cause, until = %next.until, "pool of capacity is left alone");
-                state.market.cool_downs.insert(pool.clone(), next);
+            Action::CoolDown { pool, cause, vcpus, base, max, at } => {
+                let refused = Sighting::Refused { cause: *cause, vcpus: *vcpus, base: *base, max: *max };
+                self.state().memory.record(pool, refused, *at);
+                info!(%pool, ?cause, "pool of capacity is left alone");
+                self.memory_changed.notify_one();
                 Ok(())
             }
         }
@@ -184,7 +197,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             Ok(instance) => {
                 info!(claim = %launch.claim, %instance, "launched");
                 self.look_at_instances.notify_waiters();
-                self.state().market.cool_downs.remove(&launch.pool);
+                self.learn(&launch.pool, Sighting::Launched);
                 ClaimPatch { launched: Some((instance, self.clock.now())), ..ClaimPatch::default() }
             }
             Err(error) => match failure_of(&error) {

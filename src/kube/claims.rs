@@ -9,10 +9,13 @@ use serde_json::{Value, json};
 
 use super::api::node_claim::{self as api, ClaimPhase, GpuNodeClaim, GpuNodeClaimSpec, GpuNodeClaimStatus, InterruptionKind};
 use super::api::{Condition, ConditionStatus, Moment};
+use super::classes;
 use super::pods::timestamp;
 use crate::core::action::ClaimPatch;
 use crate::core::decision::PodIdentity;
-use crate::core::ids::{ClaimName, ClassName, DecisionId, InstanceId, InstanceType, NodeName, ObjectRef, PoolName, Region, Uid, ZoneId};
+use crate::core::ids::{
+    ClaimName, ClassName, DecisionId, InstanceId, InstanceType, NodeName, ObjectRef, PoolName, Region, ReservationId, Uid, ZoneId,
+};
 use crate::core::market::CapacityPool;
 use crate::core::world::{Claim, ClaimSpec, ClaimStatus, Ended, InterruptionMark, LaunchFailure, MoveMark, Occupant};
 use crate::engine::ports::NoticeKind;
@@ -76,6 +79,8 @@ fn read_spec(spec: &GpuNodeClaimSpec, decision: DecisionId) -> ClaimSpec {
         launch_template_version: spec.launch.launch_template_version.clone(),
         subnet: spec.launch.subnet.clone(),
         tags: spec.launch.tags.clone(),
+        sharing: spec.gpu_sharing.as_ref().map(classes::sharing).unwrap_or_default(),
+        reservation: spec.launch.capacity_reservation.as_deref().map(ReservationId::from),
         bought_for: spec.created_for.iter().map(|p| identity(&p.namespace, &p.name, &p.uid)).collect(),
         takes_over: spec.takes_over.as_deref().map(ClaimName::from),
     }
@@ -155,8 +160,10 @@ pub fn write_spec(spec: &ClaimSpec) -> GpuNodeClaimSpec {
             launch_template: spec.launch_template.clone(),
             launch_template_version: spec.launch_template_version.clone(),
             subnet: spec.subnet.clone(),
+            capacity_reservation: spec.reservation.as_ref().map(ToString::to_string),
             tags: spec.tags.clone(),
         },
+        gpu_sharing: classes::written_sharing(&spec.sharing),
         created_for: spec.bought_for.iter().map(pod_ref).collect(),
         takes_over: spec.takes_over.as_ref().map(ToString::to_string),
     }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -27,7 +27,7 @@ use super::endpoints::Endpoints;
 use super::names;
 use super::pods::{AttributionKeys, NeedAnswer, PodReader, need_of};
 use super::workloads::Owners;
-use super::{claims, classes, nodes, pools};
+use super::{claims, classes, daemonsets, nodes, pools};
 use crate::core::world::Lane;
 use crate::engine::ports::ClusterView;
 
@@ -49,6 +49,7 @@ pub struct Watches {
     nodes: [Watched<Guarded<Node>>; 2],
     replica_sets: Watched<Meta<ReplicaSet>>,
     deployments: Watched<Guarded<Deployment>>,
+    daemonsets: Watched<Guarded<DaemonSet>>,
     namespaces: Watched<Meta<Namespace>>,
     slices: Watched<Guarded<EndpointSlice>>,
     pools: Watched<Guarded<GpuNodePool>>,
@@ -77,6 +78,7 @@ impl Watches {
             nodes: [start.guarded(by_id, |_| ()), start.guarded(by_class, |_| ())],
             replica_sets: start.metadata(all()),
             deployments: start.guarded(all(), keep_strategy),
+            daemonsets: start.guarded(all(), daemonsets::trim),
             namespaces: start.metadata(all()),
             slices: start.guarded(all(), |_| ()),
             pools: start.guarded(all(), |_| ()),
@@ -111,8 +113,12 @@ impl Watches {
     }
 
     fn tell_once(&self, fault: &impl std::error::Error) {
-        if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(fault.to_string()) {
-            tracing::error!(%fault, "an object is left out");
+        self.say_once(fault.to_string(), "an object is left out");
+    }
+
+    fn say_once(&self, fault: String, consequence: &str) {
+        if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(fault.clone()) {
+            tracing::error!(fault, "{consequence}");
         }
     }
 
@@ -123,6 +129,7 @@ impl Watches {
             &self.nodes[1].listed,
             &self.replica_sets.listed,
             &self.deployments.listed,
+            &self.daemonsets.listed,
             &self.namespaces.listed,
             &self.slices.listed,
             &self.pools.listed,
@@ -180,6 +187,14 @@ impl Watches {
                 Err(fault) => self.tell_once(&fault),
             }
         }
+        for set in valid(&self.daemonsets.store.state()) {
+            let (read, fault) = daemonsets::read(set);
+            if let Some(fault) = fault {
+                self.say_once(format!("DaemonSet {}: {fault}", read.name), "what it requests is not counted");
+            }
+            view.daemonsets.push(read);
+        }
+        view.daemonsets.sort_by(|a, b| a.name.cmp(&b.name));
         for node in self.nodes.iter().flat_map(|watched| watched.store.state()) {
             if let Some((node, read)) = node.0.as_ref().ok().and_then(|node| Some((node, nodes::read(node)?))) {
                 note_version(view, Lane::Node(read.name.clone()), node);

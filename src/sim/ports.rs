@@ -15,10 +15,13 @@ use super::market::PoolMarket;
 use super::world::World;
 use crate::core::action::ClusterAction;
 use crate::core::catalog::MachineType;
-use crate::core::ids::{InstanceId, InstanceType, Region, ZoneId};
+use crate::core::ids::{InstanceId, InstanceType, Region, ReservationId, ZoneId};
 use crate::core::market::{CapacityType, PriceSource};
 use crate::core::money::MicroUsdPerHour;
+use crate::core::placement_scores::{PlacementScore, ScoreQuestion};
+use crate::core::quota::VcpuQuota;
 use crate::core::record::LedgerRecord;
+use crate::core::reservation::CapacityReservation;
 use crate::core::time::{Millis, Timestamp};
 use crate::engine::ports::{
     Applied, Clock, Cloud, CloudError, Cluster, ClusterError, ClusterView, Instance, Launch, LaunchTemplate, Ledger, LedgerUnavailable,
@@ -169,6 +172,18 @@ impl Cloud for Hold {
         .await
     }
 
+    async fn vcpu_quotas(&self, _: &Region) -> Result<Vec<VcpuQuota>, CloudError> {
+        self.call(Port::Cloud, false, |_, _| Ok(Vec::new())).await
+    }
+
+    async fn placement_scores(&self, _: &Region, _: &ScoreQuestion) -> Result<Vec<PlacementScore>, CloudError> {
+        self.call(Port::Cloud, false, |_, _| Ok(Vec::new())).await
+    }
+
+    async fn capacity_reservations(&self, _: &Region, _: &[ReservationId]) -> Result<Vec<CapacityReservation>, CloudError> {
+        self.call(Port::Cloud, false, |_, _| Ok(Vec::new())).await
+    }
+
     async fn ensure_launch_template(&self, _: &LaunchTemplate) -> Result<String, CloudError> {
         self.change(Port::Cloud, |_, _| Ok("1".to_owned())).await
     }
@@ -282,6 +297,18 @@ impl Cluster for Hold {
         .await
     }
 
+    async fn market_memory(&self) -> Result<Option<String>, ClusterError> {
+        self.call(Port::Cluster, false, |world, _| Ok(world.kube.market_memory.clone())).await
+    }
+
+    async fn keep_market_memory(&self, text: &str) -> Result<(), ClusterError> {
+        self.change(Port::Cluster, |world, _| {
+            world.kube.market_memory = Some(text.to_owned());
+            Ok(())
+        })
+        .await
+    }
+
     async fn forget(&self, records: &[uuid::Uuid]) -> Result<(), ClusterError> {
         self.change(Port::Cluster, |world, operator| {
             world.forget(records, operator);
@@ -298,6 +325,10 @@ impl Ledger for Hold {
             Ok(())
         })
         .await
+    }
+
+    async fn write_prices(&self, _: &[Quote]) -> Result<(), LedgerUnavailable> {
+        self.call(Port::Ledger, false, |_, _| Ok(())).await
     }
 }
 

@@ -157,6 +157,13 @@ impl Stage<'_> {
             instances: Duration::from_secs(60),
             outbox: Duration::from_secs(120),
             heartbeat: Millis::from_mins(10),
+            list_prices: Duration::from_secs(21_600),
+            quotas: Duration::from_secs(21_600),
+            reservations: Duration::from_secs(21_600),
+            scores: Duration::from_secs(21_600),
+            closed_regions: Duration::from_secs(21_600),
+            memory: Duration::from_secs(1_800),
+            stored_prices: Duration::from_secs(3_600),
         };
         let engine = Engine::with_planner(
             (hold.clone(), hold.clone(), hold.clone(), hold),

@@ -21,6 +21,7 @@ use crate::core::ids::{ClassName, InstanceId, NodeName, Region, Uid};
 use crate::core::invariant::Fault;
 use crate::core::market::CapacityType;
 use crate::core::record::LedgerRecord;
+use crate::core::sharing::GpuSharing;
 use crate::core::time::{Millis, Timestamp};
 use crate::core::world::NodeClass;
 use crate::engine::ports::LaunchTemplate;
@@ -172,6 +173,9 @@ impl World {
                 interruption_queue: Some("lowtide".into()),
                 launch_template: None,
                 tags: BTreeMap::new(),
+                sharing: GpuSharing::default(),
+                reservations: Vec::new(),
+                node_labels: BTreeMap::new(),
             });
             self.kube.templates.insert(class.clone(), template_of(&class, &region));
             classes.push(class);

@@ -3,11 +3,11 @@
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use lowtide::core::action::{ClaimPatch, ClassStatus, ClusterAction, PoolStatus};
+use lowtide::core::action::{ClaimPatch, ClassStatus, ClusterAction, MonthBooks, PoolStatus};
 use lowtide::core::decision::{PodIdentity, Trigger};
 use lowtide::core::ids::{ClaimName, ObjectRef};
 use lowtide::core::market::CoolDownCause;
-use lowtide::core::money::MicroUsdPerHour;
+use lowtide::core::money::{MicroUsd, MicroUsdPerHour};
 use lowtide::core::time::Timestamp;
 use lowtide::core::world::{ClaimStatus, InterruptionMark, LaunchFailure, MoveMark, Occupant};
 use lowtide::engine::ports::{Cluster, ClusterError, NoticeKind};
@@ -164,6 +164,11 @@ pub async fn statuses_are_read_back_and_a_pool_stays_until_its_last_claim(fixtur
         gpus: claims,
         price_per_hour: MicroUsdPerHour(302_000 * claims),
         saved_per_hour: MicroUsdPerHour(502_800 * claims),
+        books: MonthBooks {
+            month: Timestamp::from_date(2026, 7, 1),
+            settled: MicroUsd(12_345_678),
+            closing: [("uid-1".into(), MicroUsd(40))].into(),
+        },
         ready,
     };
     for said in [status(1, Ok(())), status(1, Err(("Budget".into(), "the budget of July is used up".into())))] {

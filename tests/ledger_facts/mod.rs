@@ -206,6 +206,8 @@ pub fn decision(machine: &Machine) -> Decision {
         replicas: 1,
         price_age: Millis::from_mins(2),
         source: PriceSource::SpotPriceHistory,
+        interruptions_per_million_hours: 151,
+        placement_score: Some(7),
         refusal,
     };
     let price = machine.interval.bought_at.price.0;

@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::asking::{Asked, free_room, pools_for, ready_classes};
-use super::{Pass, policy_hash, target, wording};
+use super::asking::{Asked, free_room, is_rescue, pools_for, ready_classes};
+use super::{Pass, policy_hash, reserved, target, wording};
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
 use crate::core::decision::{Decision, JudgedOffer, Judgement, Outcome, Trigger};
-use crate::core::ids::{ClaimName, DecisionId, derive_uuid};
-use crate::core::market::{CapacityType, PriceSource};
+use crate::core::ids::{ClaimName, DecisionId, ReservationId, derive_uuid};
+use crate::core::market::{CapacityPool, CapacityType, PriceSource};
 use crate::core::need::Need;
 use crate::core::placement::{self, PlacementRequest, PlannedMachine, Target};
 use crate::core::record::LedgerRecord;
@@ -22,8 +22,13 @@ pub(super) fn buy(pass: &mut Pass) {
         return;
     }
     // The cheapest of half the market is not the cheapest. A rescue does not wait for the rest.
-    if !pass.world.market_surveyed && !waiting.iter().any(|pod| replaced_pod(pass, pod).is_some()) {
+    let waiting: Vec<&Pod> = if pass.world.market_surveyed {
+        waiting
+    } else {
         pass.wake(pass.now + crate::core::time::Millis::from_secs(1));
+        waiting.into_iter().filter(|pod| is_rescue(pass, pod)).collect()
+    };
+    if waiting.is_empty() {
         return;
     }
     let asked = Asked::for_pods(pass, &waiting, free_room(pass, &BTreeSet::new()));
@@ -87,7 +92,7 @@ fn say_no_pool(pass: &mut Pass, pod: &Pod) {
 }
 
 /// The pod that this one is the replacement of: let go by the same controller, and not replaced yet. Oldest first.
-fn replaced_pod<'a>(pass: &Pass<'a>, pod: &Pod) -> Option<&'a Pod> {
+pub(super) fn replaced_pod<'a>(pass: &Pass<'a>, pod: &Pod) -> Option<&'a Pod> {
     let controller = match &pod.mobility {
         Mobility::Surge { replica_set, .. } => replica_set,
         Mobility::Job { job_uid, .. } => job_uid,
@@ -221,6 +226,8 @@ fn room_as_offer(claim: &Claim, replicas: usize) -> JudgedOffer {
         replicas: i64::try_from(replicas).unwrap_or(i64::MAX),
         price_age: Default::default(),
         source: PriceSource::SpotPriceHistory,
+        interruptions_per_million_hours: 0,
+        placement_score: None,
         refusal: None,
     }
 }
@@ -319,9 +326,20 @@ fn spec_of(pass: &Pass, machine: &PlannedMachine, pool: &NodePool, class: &NodeC
         launch_template_version,
         subnet: class.zones.get(&machine.pool.zone)?.clone(),
         tags: class.tags.clone(),
+        sharing: class.sharing,
+        reservation: reservation_for(pass, &machine.pool, class)?,
         bought_for: Vec::new(),
         takes_over: None,
     })
+}
+
+/// The reservation that a machine from `at` is launched into: none for open capacity; `None` altogether when the class names none for it.
+fn reservation_for(pass: &Pass, at: &CapacityPool, class: &NodeClass) -> Option<Option<ReservationId>> {
+    if at.capacity_type != CapacityType::Reserved {
+        return Some(None);
+    }
+    let offer = reserved::reserved_offers(pass.world, pass.now).remove(at)?;
+    class.reservations.iter().any(|named| named.id == offer.reservation).then_some(Some(offer.reservation))
 }
 
 /// No offer will do: said once per pod as long as the counts stay the same.

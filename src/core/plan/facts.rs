@@ -36,7 +36,8 @@ fn tell(pass: &mut Pass, record: LedgerRecord) {
 fn intervals(pass: &mut Pass, claim: &Claim) {
     // EC2's own launch time starts the bill, so the interval is told once EC2 shows the instance.
     if let Some(seen) = super::notices::observed_instance(pass, claim) {
-        tell(pass, interval_opened(claim, seen));
+        let opened = interval_opened(pass, claim, seen);
+        tell(pass, opened);
         let until = claim.status.ended.as_ref().map_or(pass.now, |ended| ended.at);
         let (certain, _) = untold_hours(pass, claim, seen.launched_at, until);
         certain.into_iter().for_each(|record| tell(pass, record));
@@ -57,7 +58,7 @@ pub(super) fn last_words(pass: &Pass, claim: &Claim, seen: Option<&Instance>, en
         if patient && !complete {
             return None;
         }
-        records.push(interval_opened(claim, seen));
+        records.push(interval_opened(pass, claim, seen));
         records.extend(certain);
     }
     for occupant in &claim.status.occupants {
@@ -66,7 +67,7 @@ pub(super) fn last_words(pass: &Pass, claim: &Claim, seen: Option<&Instance>, en
     Some(records)
 }
 
-fn interval_opened(claim: &Claim, seen: &Instance) -> LedgerRecord {
+fn interval_opened(pass: &Pass, claim: &Claim, seen: &Instance) -> LedgerRecord {
     let spec = &claim.spec;
     LedgerRecord::IntervalOpened(IntervalOpened {
         claim: claim.name.clone(),
@@ -74,7 +75,8 @@ fn interval_opened(claim: &Claim, seen: &Instance) -> LedgerRecord {
         decision: spec.decision,
         instance: seen.id.clone(),
         pool: spec.capacity.clone(),
-        gpus: spec.gpus,
+        // Shares of the cost go by the units that pods hold, so the machine counts in the same units.
+        gpus: spec.gpu_units(&pass.world.catalog),
         price_per_hour: spec.price_per_hour,
         on_demand_per_hour: spec.on_demand_per_hour,
         running_from: seen.launched_at,

@@ -4,7 +4,7 @@
 //! Does not: choose what to buy (`buying`) or move pods (`migration`).
 
 use super::notices::{observed_at, observed_instance};
-use super::{Pass, wording};
+use super::{Pass, budget, reserved, wording};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject, RemovalReason};
 use crate::core::decision::{Outcome, Trigger};
 use crate::core::ids::{DecisionId, client_token};
@@ -55,9 +55,10 @@ fn lane(claim: &Claim) -> Vec<Lane> {
     vec![Lane::Claim(claim.name.clone())]
 }
 
-fn cool_down(pass: &Pass, claim: &Claim, cause: CoolDownCause) -> Option<Action> {
+fn cool_down(pass: &Pass, claim: &Claim, cause: CoolDownCause, at: Timestamp) -> Option<Action> {
     let pool = pass.pool_of(claim)?;
-    Some(Action::CoolDown { pool: claim.spec.capacity.clone(), cause, base: pool.cool_down_base, max: pool.cool_down_max })
+    let vcpus = pass.world.catalog.types.get(&claim.spec.capacity.instance_type).map_or(0, |machine| machine.vcpus);
+    Some(Action::CoolDown { pool: claim.spec.capacity.clone(), cause, vcpus, base: pool.cool_down_base, max: pool.cool_down_max, at })
 }
 
 /// The launch failed: leave that pool of capacity alone, let the pods be placed anew.
@@ -67,7 +68,7 @@ fn give_up(pass: &mut Pass, claim: &Claim) {
     for pod in pass.pods_on(&claim.name) {
         pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "LaunchRefused", note.clone());
     }
-    let mut actions: Vec<Action> = cool_down(pass, claim, failure.cause).into_iter().collect();
+    let mut actions: Vec<Action> = cool_down(pass, claim, failure.cause, failure.at).into_iter().collect();
     actions.push(remove(claim));
     pass.step(lane(claim), Vec::new(), actions);
 }
@@ -120,6 +121,7 @@ pub fn launch_of(cluster_name: &str, claim: &Claim) -> Launch {
         launch_template: claim.spec.launch_template.clone(),
         launch_template_version: claim.spec.launch_template_version.clone(),
         subnet: claim.spec.subnet.clone(),
+        reservation: claim.spec.reservation.clone(),
         tags: all_tags,
     }
 }
@@ -159,7 +161,8 @@ fn keep(pass: &mut Pass, claim: &Claim) {
 
 /// Writes down that the node is there, or gives the machine up when its time to join is over. True once it has joined.
 fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
-    if let Some(node) = node.filter(|n| n.ready && n.allocatable.gpus >= claim.spec.gpus) {
+    let units = claim.spec.gpu_units(&pass.world.catalog);
+    if let Some(node) = node.filter(|n| n.ready && n.allocatable.gpus >= units) {
         let label = ClusterAction::MarkNode { node: node.name.clone(), claim: claim.name.clone(), taint: false };
         let change = ClaimPatch { node: Some(node.name.clone()), node_ready_at: Some(pass.now), ..ClaimPatch::default() };
         pass.step(lane(claim), Vec::new(), vec![cluster(label), patch(claim, change)]);
@@ -170,9 +173,7 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
         return claim.interrupted();
     }
     let (trigger, cause, what) = match node {
-        Some(n) if n.ready => {
-            (Trigger::NoGpus, CoolDownCause::NoGpus, format!("joined with {} of {} GPUs", n.allocatable.gpus, claim.spec.gpus))
-        }
+        Some(n) if n.ready => (Trigger::NoGpus, CoolDownCause::NoGpus, format!("joined with {} of {units} GPUs", n.allocatable.gpus)),
         Some(_) => (Trigger::NeverJoined, CoolDownCause::NeverJoined, "joined but was never Ready".to_owned()),
         None => (Trigger::NeverJoined, CoolDownCause::NeverJoined, "never joined".to_owned()),
     };
@@ -180,7 +181,7 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
     for pod in pass.pods_on(&claim.name) {
         pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "MachineFailed", text.clone());
     }
-    let cool = cool_down(pass, claim, cause);
+    let cool = cool_down(pass, claim, cause, launched + pool.join_timeout);
     terminate(pass, claim, trigger, text, cool);
     false
 }
@@ -196,6 +197,7 @@ fn leave_when_unwanted(pass: &mut Pass, claim: &Claim) -> bool {
         _ => false,
     };
     let (trigger, why) = match pool {
+        _ if reserved::is_ending(pass, claim) => (Trigger::ReservationEnding, "its capacity reservation ends"),
         _ if claim.deleting => (Trigger::Deleted, "its claim was deleted"),
         None => (Trigger::Deleted, "its node pool is gone"),
         Some(p) if p.deleting => (Trigger::Deleted, "its node pool was deleted"),
@@ -315,6 +317,12 @@ fn close(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>, decision: 
         return;
     }
     let Some(ended) = claim.status.ended.clone() else { return write_down_the_end(pass, claim, instance, decision) };
+    if claim.status.launched_at.is_some() && !budget::is_settled(pass, claim) {
+        // The pool's books are written first: a crash in between must not make the month cheaper than it was.
+        let cost = budget::cost_this_month(claim, ended.at, pass.now, ended.by == EndedBy::Ec2Interruption);
+        pass.closing.entry(claim.spec.node_pool.clone()).or_default().insert(claim.uid.clone(), cost);
+        return;
+    }
     // The books are closed when the price of every hour is known; longer than this nobody waits for it.
     let patient = !pass.due(ended.at, PRICES_PATIENCE);
     let Some(mut records) = super::facts::last_words(pass, claim, instance, &ended, patient) else { return };

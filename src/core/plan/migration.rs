@@ -198,6 +198,7 @@ fn remove(pass: &mut Pass, pod: &Pod, grace: Millis, reason: RemovalReason, ask_
 fn reason_of(trigger: Trigger) -> RemovalReason {
     match trigger {
         Trigger::ReturnToSpot | Trigger::CheaperOffer => RemovalReason::BetterOffer,
+        Trigger::ReservationEnding => RemovalReason::ReservationEnding,
         Trigger::Expired => RemovalReason::Expired,
         Trigger::Deleted => RemovalReason::Deleted,
         Trigger::InstanceLost => RemovalReason::InstanceLost,

@@ -7,7 +7,9 @@
 //!   notices    -> which claims are doomed, and until when
 //!   lifecycle  -> launch, join, empty, terminate, close: one claim at a time
 //!   migration  -> let go, replace, delete: the pods of claims that are being left
+//!   budget     -> what a pool has spent and is bound to spend
 //!   asking     -> what a placement is asked: demands, policies, room
+//!   reserved   -> offers of capacity reservations, and when work leaves one that ends
 //!   buying     -> gated pods onto room we have or machines we buy; refusals with reasons
 //!   lifting    -> gates of pods whose machine is Ready
 //!   returning  -> voluntary moves, beyond hysteresis only
@@ -16,24 +18,27 @@
 //! ```
 
 mod asking;
+pub mod budget;
 mod buying;
 mod facts;
 mod lifecycle;
 mod lifting;
 mod migration;
 mod notices;
+pub mod reserved;
 mod returning;
 mod status;
 mod wording;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::{Action, ClusterAction, Event, EventKind, EventSubject, Plan, PodTarget, Step};
 use super::decision::{Attribution, Counterfactuals, Decision, Judgement, Outcome, Trigger};
-use super::ids::{ClaimName, DecisionId, Uid};
+use super::ids::{ClaimName, DecisionId, PoolName, Uid};
+use super::money::MicroUsd;
 use super::record::LedgerRecord;
 use super::shared::Shared;
 use super::time::{Millis, Timestamp};
@@ -110,6 +115,8 @@ struct Pass<'a> {
     replaced: BTreeSet<Uid>,
     /// Claims that got a pod in this pass: they are neither untaken nor empty.
     taken: BTreeSet<ClaimName>,
+    /// Claims whose machines have ended, and what they cost this month: they go once their pool's books name them.
+    closing: BTreeMap<PoolName, BTreeMap<Uid, MicroUsd>>,
     steps: Vec<Step>,
     wake_at: Option<Timestamp>,
     notes: Vec<String>,
@@ -126,6 +133,7 @@ impl<'a> Pass<'a> {
             busy,
             replaced: BTreeSet::new(),
             taken: BTreeSet::new(),
+            closing: BTreeMap::new(),
             steps: Vec::new(),
             wake_at: None,
             notes: Vec::new(),

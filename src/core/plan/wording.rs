@@ -12,6 +12,7 @@ pub(super) fn trigger(trigger: Trigger) -> &'static str {
         Trigger::InterruptionNotice => "EC2 takes it back",
         Trigger::RebalanceRecommendation => "EC2 says it is at risk",
         Trigger::LaunchRefused => "EC2 refused the last offer",
+        Trigger::ReservationEnding => "its capacity reservation ends",
         Trigger::ReturnToSpot => "spot is cheaper again",
         Trigger::CheaperOffer => "a cheaper offer beats it",
         Trigger::Empty => "no work",

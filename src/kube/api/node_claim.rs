@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
 use super::moment::Moment;
+use super::node_class::GpuSharing;
 use super::schema;
 use crate::core::decision::Trigger;
 use crate::core::market::{CapacityType, CoolDownCause};
@@ -85,6 +86,9 @@ pub struct GpuNodeClaimSpec {
     pub attempt: u32,
     /// Launch parameters, frozen: a new image or template cannot make a second token.
     pub launch: FrozenLaunch,
+    /// How its node shares GPUs, as its class said when it was bought. Absent: exclusive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_sharing: Option<GpuSharing>,
     /// The pods it was bought for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
@@ -105,6 +109,10 @@ pub struct FrozenLaunch {
     pub launch_template_version: String,
     /// The subnet in the zone.
     pub subnet: String,
+    /// The capacity reservation it is launched into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub capacity_reservation: Option<String>,
     /// Tags of the instance, without those derived from the claim's uid.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,

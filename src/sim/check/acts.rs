@@ -232,6 +232,7 @@ fn removal_has_reason(world: &mut World, identity: &PodIdentity, reason: Removal
         }
         RemovalReason::BetterOffer => matches!(moving, Some(Trigger::ReturnToSpot | Trigger::CheaperOffer)),
         RemovalReason::Expired => moving == Some(Trigger::Expired),
+        RemovalReason::ReservationEnding => moving == Some(Trigger::ReservationEnding),
         RemovalReason::Deleted => moving == Some(Trigger::Deleted),
         RemovalReason::InstanceLost => on_dead_node || machine.is_none_or(|m| !m.alive()),
         RemovalReason::Replaced => pod.let_go.is_some() && (replacement || unwanted(world, &pod)),

@@ -145,6 +145,8 @@ pub struct Kube {
     pub pool_statuses: Shared<BTreeMap<PoolName, PoolStatus>>,
     /// Records that wait for the ledger.
     pub outbox: BTreeMap<uuid::Uuid, LedgerRecord>,
+    /// The market memory, as an operator kept it.
+    pub market_memory: Option<String>,
     /// Every record that was ever in the outbox.
     pub durable: BTreeSet<uuid::Uuid>,
     /// Deployments.

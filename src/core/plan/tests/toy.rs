@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::action::{Action, ClusterAction, RemovalReason};
-use crate::core::catalog::{Catalog, Mebibytes, Millicores};
+use crate::core::catalog::{Catalog, Mebibytes, Millicores, Resources};
 use crate::core::decision::{Decision, PodIdentity, Workload};
 use crate::core::ids::{ClassName, InstanceId, NodeName, ObjectRef, PoolName, Region, Uid, ZoneId};
-use crate::core::market::{CapacityPool, CapacityType, CoolDown, CoolDownCause, Offer, PriceSource};
+use crate::core::market::{CapacityPool, CapacityType, CoolDownCause, Offer, PriceSource};
+use crate::core::market_memory::Sighting;
 use crate::core::need::{CapacityPreference, Need, Schedule, WorkloadKind};
 use crate::core::plan::{Settings, plan};
 use crate::core::record::LedgerRecord;
@@ -26,6 +27,12 @@ pub struct Toy {
     pub dry: BTreeSet<CapacityPool>,
     /// Machines from these never join.
     pub duds: BTreeSet<CapacityPool>,
+    /// What the next pods need of a GPU, of CPU and of memory.
+    pub gpu_memory: Mebibytes,
+    pub cpu: Millicores,
+    pub memory: Mebibytes,
+    /// Classes that were prepared in EC2.
+    pub prepared: BTreeSet<ClassName>,
     next: u64,
     starts: BTreeMap<Uid, Timestamp>,
 }
@@ -64,6 +71,9 @@ impl Toy {
                     interruption_queue: Some("q".into()),
                     launch_template: Some(template.clone()),
                     tags: BTreeMap::new(),
+                    sharing: Default::default(),
+                    reservations: Vec::new(),
+                    node_labels: BTreeMap::new(),
                 },
             );
             world.templates.insert(class.clone(), template_of(&class, region, &template.0));
@@ -71,10 +81,9 @@ impl Toy {
                 let pool = capacity(region, zone, capacity_type);
                 let price_per_hour = crate::core::money::MicroUsdPerHour(price);
                 let source = PriceSource::SpotPriceHistory;
-                world
-                    .market
-                    .offers
-                    .insert(pool.clone(), Offer { pool, price_per_hour, observed_at: Timestamp(0), source, interruptions_per_1000h: 0 });
+                let (observed_at, interruptions_per_million_hours, placement_score) = (Timestamp(0), 0, None);
+                let offer = Offer { pool, price_per_hour, observed_at, source, interruptions_per_million_hours, placement_score };
+                world.market.offers.insert(offer.pool.clone(), offer);
             }
             world.instances.insert(Region::from(region), Observed::Known { at: Timestamp(0), value: BTreeMap::new() });
         }
@@ -89,8 +98,31 @@ impl Toy {
             removals: Vec::new(),
             dry: BTreeSet::new(),
             duds: BTreeSet::new(),
+            gpu_memory: Mebibytes(20 * 1024),
+            cpu: Millicores(2_000),
+            memory: Mebibytes(8 * 1024),
+            prepared: BTreeSet::new(),
             next: 0,
             starts: BTreeMap::new(),
+        }
+    }
+
+    fn need(&self, kind: WorkloadKind) -> Need {
+        Need {
+            kind,
+            gpus: 1,
+            gpu_memory: self.gpu_memory,
+            gpu_models: Vec::new(),
+            instance_types: Vec::new(),
+            cpu: self.cpu,
+            memory: self.memory,
+            architecture: None,
+            regions: Vec::new(),
+            zones: Vec::new(),
+            capacity: CapacityPreference::SpotFirst,
+            max_price_per_gpu_hour: None,
+            data_gib: 0,
+            data_region: None,
         }
     }
 
@@ -110,7 +142,7 @@ impl Toy {
             created_at: self.now,
             workload: Workload { kind: workload.0.into(), object: object(workload.1) },
             mobility,
-            need: Ok((need(kind), Schedule { checkpoint_grace: Some(Millis::from_secs(20)), ..Schedule::default() })),
+            need: Ok((self.need(kind), Schedule { checkpoint_grace: Some(Millis::from_secs(20)), ..Schedule::default() })),
             attribution: Default::default(),
             phase: PodPhase::Gated,
             started_at: None,
@@ -177,7 +209,11 @@ impl Toy {
         for instance in instances.iter().filter(|i| i.state == InstanceState::Running && !self.duds.contains(&i.pool)) {
             let name = NodeName::from(format!("node-{}", instance.id));
             if self.now >= instance.launched_at + BOOT && !self.world.nodes.contains_key(&name) {
-                let allocatable = self.world.catalog.types[&instance.pool.instance_type].allocatable();
+                let machine = &self.world.catalog.types[&instance.pool.instance_type];
+                let claim =
+                    self.world.claims.values().find(|c| instance.tags.get(tags::CLAIM_UID).map(String::as_str) == Some(c.uid.as_str()));
+                let units = claim.map_or(machine.gpus, |c| c.spec.gpu_units(&self.world.catalog));
+                let allocatable = Resources { gpus: units, ..machine.allocatable() };
                 let node =
                     Node { name: name.clone(), instance: instance.id.clone(), ready: true, allocatable, labelled: false, tainted: false };
                 self.world.nodes.insert(name, node);
@@ -239,10 +275,15 @@ impl Toy {
             }
             Action::TerminateUnclaimed { instance, .. } => self.end_instance(&instance, "Client.UserInitiatedShutdown"),
             Action::Acknowledge { receipt, .. } => self.world.notices.retain(|n| n.receipt != receipt),
-            Action::PrepareClass { .. } => {}
-            Action::CoolDown { pool, cause, base, max } => {
-                let next = CoolDown::after(self.world.market.cool_downs.get(&pool).copied(), cause, self.now, base, max);
-                self.world.market.cool_downs.insert(pool, next);
+            Action::PrepareClass { class, .. } => {
+                if let Some(class) = self.world.classes.get_mut(&class) {
+                    class.problem = None;
+                }
+                self.prepared.insert(class);
+            }
+            Action::CoolDown { pool, cause, vcpus, base, max, at } => {
+                self.world.memory.record(&pool, Sighting::Refused { cause, vcpus, base, max }, at);
+                self.world.memory.inform(&mut self.world.market, self.now);
             }
         }
     }
@@ -256,6 +297,8 @@ impl Toy {
         let id = known.map_or_else(|| InstanceId::from(format!("i-{:03}", self.next)), |i| i.id);
         let claim = self.world.claims.get_mut(&launch.claim).expect("a claim");
         claim.status.launch_asked_at = Some(now);
+        let recent = self.world.recent_launches.entry(claim.spec.node_pool.clone()).or_default();
+        recent.push(now);
         if dry {
             let (code, message) = ("InsufficientInstanceCapacity".to_owned(), "none left".to_owned());
             claim.status.failure = Some(LaunchFailure { cause: CoolDownCause::NoCapacity, code, message, at: now });
@@ -336,7 +379,10 @@ impl Toy {
             ClusterAction::SetPoolStatus { pool, status } => {
                 self.world.pool_statuses.insert(pool, status);
             }
-            ClusterAction::SetClassStatus { .. } => {}
+            ClusterAction::SetClassStatus { class, status } => {
+                let class = self.world.classes.get_mut(&class).expect("a class");
+                class.problem = status.ready.err().map(|(reason, text)| format!("{reason}: {text}"));
+            }
             ClusterAction::Emit(event) => {
                 self.world.recorded.insert(event.id(), now);
                 self.events.push((event.reason, event.note));
@@ -358,7 +404,7 @@ fn template_of(class: &ClassName, region: &str, name: &str) -> LaunchTemplate {
     }
 }
 
-fn pool(classes: Vec<ClassName>) -> NodePool {
+pub fn pool(classes: Vec<ClassName>) -> NodePool {
     NodePool {
         name: PoolName::from("gpu"),
         deleting: false,
@@ -381,25 +427,6 @@ fn pool(classes: Vec<ClassName>) -> NodePool {
         expire_after: None,
         cool_down_base: Millis::from_mins(3),
         cool_down_max: Millis::from_hours(1),
-    }
-}
-
-fn need(kind: WorkloadKind) -> Need {
-    Need {
-        kind,
-        gpus: 1,
-        gpu_memory: Mebibytes(20 * 1024),
-        gpu_models: Vec::new(),
-        instance_types: Vec::new(),
-        cpu: Millicores(2_000),
-        memory: Mebibytes(8 * 1024),
-        architecture: None,
-        regions: Vec::new(),
-        zones: Vec::new(),
-        capacity: CapacityPreference::SpotFirst,
-        max_price_per_gpu_hour: None,
-        data_gib: 0,
-        data_region: None,
     }
 }
 
