@@ -225,7 +225,11 @@ impl LedgerRecord {
             LedgerRecord::IntervalClosed(r) => derive_uuid(&["interval-closed", r.claim_uid.as_str()]),
             LedgerRecord::OccupancyOpened(r) => derive_uuid(&["occupancy-opened", r.claim_uid.as_str(), r.pod_uid.as_str()]),
             LedgerRecord::OccupancyClosed(r) => derive_uuid(&["occupancy-closed", r.claim_uid.as_str(), r.pod_uid.as_str()]),
-            LedgerRecord::Migration(r) => derive_uuid(&["migration", r.decision.to_string().as_str(), r.pod_uid.as_str()]),
+            LedgerRecord::Migration(r) => {
+                // Where the first place was taken too, one move is made twice.
+                let to = r.to_claim.as_ref().map_or("", ClaimName::as_str);
+                derive_uuid(&["migration", r.decision.to_string().as_str(), r.pod_uid.as_str(), to])
+            }
             LedgerRecord::Interruption(r) => derive_uuid(&["interruption", r.claim_uid.as_str()]),
             LedgerRecord::Checkpoint(r) => derive_uuid(&["checkpoint", r.claim_uid.as_str(), r.pod_uid.as_str(), &r.at.0.to_string()]),
         }

@@ -192,6 +192,16 @@ pub struct LaunchFailure {
     pub at: Timestamp,
 }
 
+/// EC2's code for a launch whose token belongs to an instance that has ended.
+pub const TOKEN_ENDED: &str = "IdempotentInstanceTerminated";
+
+impl LaunchFailure {
+    /// The launch had given a machine, and that has ended.
+    pub fn had_a_machine(&self) -> bool {
+        self.code == TOKEN_ENDED
+    }
+}
+
 /// What a claim buys: immutable, written before any money is spent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimSpec {
@@ -526,6 +536,14 @@ impl Claim {
     pub fn takes_work(&self) -> bool {
         let s = &self.status;
         !self.deleting && s.failure.is_none() && s.terminate_asked.is_none() && s.moving.is_none() && !self.interrupted()
+    }
+    /// It has a machine or is about to have one: it counts against limits.
+    pub fn may_run(&self) -> bool {
+        self.status.failure.is_none() && self.status.ended.is_none()
+    }
+    /// The watch has shown it; before that, it counts against limits alone.
+    pub fn is_observed(&self) -> bool {
+        self.version > 0
     }
     /// EC2 said it will take the machine (a rebalance recommendation does not say that).
     pub fn interrupted(&self) -> bool {

@@ -15,7 +15,7 @@ use crate::core::market::{CapacityPool, CoolDownCause};
 use crate::core::market_memory::Sighting;
 use crate::core::record::LedgerRecord;
 use crate::core::time::Millis;
-use crate::core::world::LaunchFailure;
+use crate::core::world::{LaunchFailure, TOKEN_ENDED};
 
 /// A lane whose action failed is left alone this long.
 const AFTER_FAILURE: Millis = Millis::from_secs(1);
@@ -31,7 +31,7 @@ struct Stopped {
 impl From<ClusterError> for Stopped {
     fn from(error: ClusterError) -> Self {
         let hold = match error {
-            ClusterError::Conflict(_) | ClusterError::Gone(_) => Millis(100),
+            ClusterError::Conflict(_) | ClusterError::Gone(_) => Millis(500),
             ClusterError::HeldByBudget(_) => AFTER_FAILURE,
             ClusterError::Refused(_) | ClusterError::Unreachable(_) => AFTER_FAILURE,
         };
@@ -249,7 +249,7 @@ fn failure_of(error: &CloudError) -> Option<(CoolDownCause, String)> {
         CloudError::NoCapacity { code, .. } => Some((CoolDownCause::NoCapacity, code.clone())),
         CloudError::Quota { code, .. } => Some((CoolDownCause::Quota, code.clone())),
         CloudError::Refused { code, .. } => Some((CoolDownCause::Refused, code.clone())),
-        CloudError::TokenEnded { .. } => Some((CoolDownCause::NeverJoined, "IdempotentInstanceTerminated".to_owned())),
+        CloudError::TokenEnded { .. } => Some((CoolDownCause::NeverJoined, TOKEN_ENDED.to_owned())),
         CloudError::TokenUsed { .. } | CloudError::Throttled { .. } | CloudError::Unknown { .. } => None,
     }
 }

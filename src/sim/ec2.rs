@@ -70,6 +70,7 @@ pub struct Ec2 {
     /// Those that EC2 still shows: alive, or ended within the hour.
     present: BTreeSet<InstanceId>,
     tokens: BTreeMap<String, (InstanceId, Launch)>,
+    by_claim: BTreeMap<Uid, InstanceId>,
     queues: BTreeMap<Region, BTreeMap<u64, Message>>,
     next: u64,
     of_boot: Chance,
@@ -87,12 +88,18 @@ impl Machine {
 }
 
 impl Ec2 {
+    /// The machine that carries this claim's uid, whether anybody wrote it down or not.
+    pub fn machine_of(&self, claim_uid: &Uid) -> Option<&Machine> {
+        self.by_claim.get(claim_uid).and_then(|id| self.machines.get(id))
+    }
+
     /// An account without machines.
     pub fn new(seed: u64) -> Ec2 {
         Ec2 {
             machines: BTreeMap::new(),
             present: BTreeSet::new(),
             tokens: BTreeMap::new(),
+            by_claim: BTreeMap::new(),
             queues: BTreeMap::new(),
             next: 1,
             of_boot: Chance::new(seed, "boot"),
@@ -146,6 +153,7 @@ impl Ec2 {
         if let Boot::Joins(at) | Boot::WithoutGpus(at) = machine.boot {
             later.push((at, Event::Joins(id.clone())));
         }
+        self.by_claim.insert(machine.claim_uid.clone(), id.clone());
         self.machines.insert(id.clone(), machine);
         self.present.insert(id.clone());
         self.tokens.insert(launch.client_token.clone(), (id.clone(), launch.clone()));

@@ -1,14 +1,14 @@
 //! What a pass asks of a placement: demands, policies and room.
 //!
-//! Decides: which pools a pod may use, which pods are rescues, what is left of a pool's limits and of quotas, what is free on a machine.
+//! Decides: which pools a pod may use, which pods are rescues, what is left of a pool's limits and of quotas.
 //! Does not: choose (see [`crate::core::placement`]) or buy (`buying`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Pass, budget, reserved};
-use crate::core::catalog::{Mebibytes, Millicores, Resources};
+use crate::core::catalog::Resources;
 use crate::core::daemonsets;
-use crate::core::ids::{ClaimName, PoolName, ZoneId};
+use crate::core::ids::{PoolName, ZoneId};
 use crate::core::market::CapacityPool;
 use crate::core::need::{CapacityPreference, Schedule};
 use crate::core::placement::{self, Demand, Gang, NodeTerms, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room};
@@ -120,7 +120,7 @@ pub(super) fn placement_settings(pass: &Pass) -> placement::Settings {
 /// refusal leaves. What others run in the account is not known.
 fn quotas_left(pass: &Pass) -> BTreeMap<QuotaKey, i64> {
     let vcpus = |pool: &CapacityPool| pass.world.catalog.types.get(&pool.instance_type).map_or(0, |machine| machine.vcpus);
-    let claimed = pass.claims.values().filter(|c| c.status.failure.is_none()).map(|c| &c.spec.capacity);
+    let claimed = pass.claims.values().filter(|c| c.may_run()).map(|c| &c.spec.capacity);
     let seen =
         pass.world.instances.values().filter_map(|o| if let Observed::Known { value, .. } = o { Some(value.values()) } else { None });
     let alive = |i: &&Instance| matches!(i.state, InstanceState::Pending | InstanceState::Running);
@@ -143,7 +143,7 @@ fn pool_policies(pass: &Pass) -> Vec<PoolPolicy> {
 }
 
 fn pool_policy(pass: &Pass, pool: &NodePool) -> PoolPolicy {
-    let held: Vec<&Claim> = pass.claims.values().filter(|c| c.spec.node_pool == pool.name && c.status.failure.is_none()).collect();
+    let held: Vec<&Claim> = pass.claims.values().filter(|c| c.spec.node_pool == pool.name && c.may_run()).collect();
     // A machine that EC2 takes leaves its place to its replacement, and to nobody else.
     let (doomed, kept): (Vec<&Claim>, Vec<&Claim>) = held.into_iter().partition(|c| c.status.interruption.is_some());
     let nodes = |claims: &[&Claim]| i64::try_from(claims.len()).unwrap_or(i64::MAX);
@@ -182,47 +182,6 @@ fn pool_policy(pass: &Pass, pool: &NodePool) -> PoolPolicy {
 }
 
 /// What the cluster's daemonsets request on a node of `class`.
-fn daemonset_overhead(pass: &Pass, class: Option<&NodeClass>) -> Resources {
+pub(super) fn daemonset_overhead(pass: &Pass, class: Option<&NodeClass>) -> Resources {
     class.map_or_else(Resources::default, |class| daemonsets::overhead(&pass.world.daemonsets, &class.node_labels))
-}
-
-/// Room on machines that take work, ready or on their way.
-pub(super) fn free_room(pass: &Pass, without: &BTreeSet<ClaimName>) -> Vec<Room> {
-    let mut room = Vec::new();
-    for claim in pass.claims.values().filter(|c| c.takes_work() && !without.contains(&c.name) && !pass.world.ending.contains(&c.name)) {
-        let Some(machine) = pass.world.catalog.types.get(&claim.spec.capacity.instance_type) else { continue };
-        let node = claim.status.node.as_ref().and_then(|name| pass.world.nodes.get(name));
-        let units = claim.spec.sharing.units(machine);
-        let expected = Resources { gpus: units.count, ..machine.allocatable() };
-        let mut free: Resources = node.map_or(expected, |n| n.allocatable);
-        let taken = daemonset_overhead(pass, pass.world.classes.get(&claim.spec.node_class));
-        free = Resources {
-            cpu: Millicores(free.cpu.0 - taken.cpu.0),
-            memory: Mebibytes(free.memory.0 - taken.memory.0),
-            gpus: free.gpus - taken.gpus,
-        };
-        for pod in pass.pods_on(&claim.name) {
-            match &pod.need {
-                Ok((need, _)) => {
-                    free.cpu.0 -= need.cpu.0;
-                    free.memory.0 -= need.memory.0;
-                    free.gpus -= need.gpus;
-                }
-                // What cannot be read may take all there is.
-                Err(_) => free.gpus = 0,
-            }
-        }
-        if free.gpus > 0 {
-            room.push(Room {
-                claim: claim.name.clone(),
-                pool: claim.spec.capacity.clone(),
-                free,
-                gpu_memory: units.memory,
-                most_units_per_pod: units.most_per_pod,
-                node_pool: claim.spec.node_pool.clone(),
-                ready: claim.status.node_ready_at.is_some(),
-            });
-        }
-    }
-    room
 }

@@ -44,7 +44,7 @@ pub fn month_spend<'a>(
 ) -> MonthSpend {
     let books = books.filter(|b| b.month == now.month_start());
     let mut spend = MonthSpend { settled: books.map_or(MicroUsd(0), settled), ..MonthSpend::default() };
-    for claim in claims.filter(|c| c.spec.node_pool == *pool && c.status.failure.is_none()) {
+    for claim in claims.filter(|c| c.spec.node_pool == *pool && (c.status.failure.is_none() || c.status.instance.is_some())) {
         if books.is_some_and(|b| b.closing.contains_key(&claim.uid)) {
             continue;
         }

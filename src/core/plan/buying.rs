@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::asking::{Asked, free_room, is_rescue, pools_for, ready_classes};
+use super::asking::{Asked, is_rescue, pools_for, ready_classes};
+use super::room::{free_room, kept_for};
 use super::{Pass, policy_hash, reserved, target, wording};
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
-use crate::core::decision::{Decision, JudgedOffer, Judgement, Outcome, Trigger};
+use crate::core::decision::{Baseline, Decision, JudgedOffer, Judgement, Outcome, Trigger};
 use crate::core::ids::{ClaimName, DecisionId, ReservationId, derive_uuid};
 use crate::core::market::{CapacityPool, CapacityType, PriceSource};
 use crate::core::need::Need;
@@ -17,7 +18,7 @@ use crate::core::record::LedgerRecord;
 use crate::core::world::{Claim, ClaimSpec, Lane, Mobility, NodeClass, NodePool, Pod, PodPhase, Replaces};
 
 pub(super) fn buy(pass: &mut Pass) {
-    let waiting = waiting_pods(pass);
+    let waiting: Vec<&Pod> = waiting_pods(pass).into_iter().filter(|pod| !bind_where_bought(pass, pod)).collect();
     if waiting.is_empty() {
         return;
     }
@@ -65,7 +66,7 @@ fn waiting_pods<'a>(pass: &mut Pass<'a>) -> Vec<&'a Pod> {
         let placed = match pod.claim.as_ref().map(|name| pass.claims.get(name)) {
             None | Some(None) => false,
             // A failed claim cools its pool down and goes first; then its pods are placed anew.
-            Some(Some(claim)) => claim.takes_work() || claim.status.failure.is_some(),
+            Some(Some(claim)) => claim.takes_work() || (claim.status.failure.is_some() && claim.status.instance.is_none()),
         };
         if placed || !pass.is_free(&Lane::Pod(pod.identity.uid.clone())) {
             continue;
@@ -185,16 +186,26 @@ fn decision(
     })
 }
 
-fn bind(pass: &mut Pass, pod: &Pod, claim: &ClaimName, decision: &Decision) -> Action {
+fn bind(pass: &mut Pass, pod: &Pod, claim: &ClaimName, decision: DecisionId, baseline: Baseline) -> Action {
     pass.taken.insert(claim.clone());
     Action::Cluster(ClusterAction::Bind {
         target: target(pod),
         claim: claim.clone(),
-        decision: decision.id,
+        decision,
         attempt: pod.attempt + 1,
-        baseline: decision.counterfactuals.per_replica(),
+        baseline,
         replaces: replaces(pass, pod),
     })
+}
+
+/// A machine was bought for this pod and the pod was not bound, as when the process ended in between. True when it is now.
+fn bind_where_bought(pass: &mut Pass, pod: &Pod) -> bool {
+    let Some(claim) = kept_for(pass, pod).cloned() else { return false };
+    let (Ok((need, _)), Some(pool)) = (&pod.need, pass.pool_of(&claim)) else { return false };
+    let home = &pool.home_region;
+    let counterfactuals = placement::counterfactuals(&pass.world.catalog, &pass.world.market, need, &claim.spec.capacity, home);
+    let action = bind(pass, pod, &claim.name, claim.spec.decision, counterfactuals.per_replica());
+    pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![action])
 }
 
 fn use_room(pass: &mut Pass, request: &PlacementRequest, claim_name: &ClaimName, need: &Need, pods: &[&Pod]) {
@@ -207,7 +218,7 @@ fn use_room(pass: &mut Pass, request: &PlacementRequest, claim_name: &ClaimName,
     decision.claim = Some(claim.name.clone());
     decision.instance = claim.status.instance.clone();
     decision.text = format!("room on {}, which is paid for already at ${}/h", claim.spec.capacity, claim.spec.price_per_hour);
-    let actions = pods.iter().map(|pod| bind(pass, pod, &claim.name, &decision)).collect();
+    let actions = pods.iter().map(|pod| bind(pass, pod, &claim.name, decision.id, decision.counterfactuals.per_replica())).collect();
     let note = format!("placed on {} ({}): {}; decision {}", claim.name, claim.spec.capacity, decision.text, decision.id);
     let lanes = pods.iter().map(|pod| Lane::Pod(pod.identity.uid.clone())).collect();
     if pass.step(lanes, vec![LedgerRecord::Decision(Box::new(decision))], actions) {
@@ -264,9 +275,18 @@ pub(super) fn buy_ahead(
 }
 
 /// Claim names are made of the first pod and its attempt: two operators that decide the same collide on the name, and only one buys.
-fn claim_name(pod: &Pod) -> ClaimName {
-    let id = derive_uuid(&["claim", pod.identity.uid.as_str(), &pod.attempt.to_string()]).simple().to_string();
-    ClaimName::from(format!("lt-{}", &id[..12]))
+/// Where another pod has taken the place that was bought for this one, the next name follows from that claim.
+fn claim_name(pass: &Pass, pod: &Pod) -> ClaimName {
+    let (mut name, mut after) = (String::new(), String::new());
+    for _ in 0..=pass.claims.len() {
+        let id = derive_uuid(&["claim", pod.identity.uid.as_str(), &pod.attempt.to_string(), &after]).simple().to_string();
+        name = format!("lt-{}", &id[..12]);
+        match pass.claims.get(&ClaimName::from(name.as_str())) {
+            Some(taken) => after = taken.uid.to_string(),
+            None => break,
+        }
+    }
+    ClaimName::from(name)
 }
 
 fn buy_machine(pass: &mut Pass, request: &PlacementRequest, machine: &PlannedMachine, pods: &[&Pod]) {
@@ -274,7 +294,7 @@ fn buy_machine(pass: &mut Pass, request: &PlacementRequest, machine: &PlannedMac
     let Some(pool) = pass.world.pools.get(&machine.node_pool) else { return };
     let Some(policy) = request.pools.iter().find(|p| p.name == pool.name) else { return };
     let Some(class) = ready_classes(pass, pool).get(&machine.pool.zone).copied() else { return };
-    let name = claim_name(first);
+    let name = claim_name(pass, first);
     let (mut records, mut binds, mut notes, mut decisions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut by_need: BTreeMap<&Need, Vec<&Pod>> = BTreeMap::new();
     for pod in pods {
@@ -288,7 +308,7 @@ fn buy_machine(pass: &mut Pass, request: &PlacementRequest, machine: &PlannedMac
         decision.claim = Some(name.clone());
         decision.text = wording::placed(&decision.judgement);
         for pod in &group {
-            binds.push(bind(pass, pod, &name, &decision));
+            binds.push(bind(pass, pod, &name, decision.id, decision.counterfactuals.per_replica()));
             notes.push((pod.identity.clone(), format!("{}; claim {name}; decision {}", decision.text, decision.id)));
         }
         decisions.push((decision.id, decision.trigger));

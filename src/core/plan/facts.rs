@@ -35,7 +35,7 @@ fn tell(pass: &mut Pass, record: LedgerRecord) {
 /// The interval, the price of each instance-hour at its start, and the interruption, once each is certain.
 fn intervals(pass: &mut Pass, claim: &Claim) {
     // EC2's own launch time starts the bill, so the interval is told once EC2 shows the instance.
-    if let Some(seen) = super::notices::observed_instance(pass, claim) {
+    if let (Some(seen), Some(_)) = (super::notices::observed_instance(pass, claim), &claim.status.instance) {
         let opened = interval_opened(pass, claim, seen);
         tell(pass, opened);
         let until = claim.status.ended.as_ref().map_or(pass.now, |ended| ended.at);
@@ -94,7 +94,8 @@ fn untold_hours(pass: &Pass, claim: &Claim, launched: Timestamp, until: Timestam
     for hour in told..=begun {
         let from = launched + Millis(HOUR.0 * i64::from(hour));
         let Some(price_per_hour) = price_at(pass, &claim.spec, from) else { return (records, false) };
-        let on_demand_per_hour = on_demand_price(pass, &claim.spec.capacity).or(claim.spec.on_demand_per_hour);
+        // As it was when the machine was chosen: told again by another process, which may not know it yet, it is the same.
+        let on_demand_per_hour = claim.spec.on_demand_per_hour;
         records.push(LedgerRecord::HourPriced(HourPriced { claim_uid: claim.uid.clone(), hour, from, price_per_hour, on_demand_per_hour }));
     }
     (records, true)

@@ -18,8 +18,8 @@ use crate::engine::ports::{Instance, InstanceState, Launch, tags};
 const AFTER_DEADLINE: Millis = Millis::from_secs(60);
 /// A claim that no pod took within this time was lost to another pass, and goes.
 const UNTAKEN_GRACE: Millis = Millis::from_secs(10);
-/// A claim whose machine has ended waits so long for the price of its last hour.
-const PRICES_PATIENCE: Millis = Millis::from_mins(30);
+/// A claim whose machine has ended waits so long for the price of its last hour: it holds nothing up.
+const PRICES_PATIENCE: Millis = Millis::from_hours(24);
 /// A terminate whose effect does not show is asked again after this.
 const TERMINATE_RETRY: Millis = Millis::from_secs(20);
 
@@ -27,14 +27,13 @@ pub(super) fn advance_claims(pass: &mut Pass) {
     let claims = pass.claims.clone();
     let free: Vec<&Claim> = claims.values().filter(|c| pass.is_free(&Lane::Claim(c.name.clone()))).collect();
     for claim in free {
-        if claim.status.failure.is_some() {
-            give_up(pass, claim);
-        } else if claim.status.terminate_asked.is_some() {
-            wait_for_end(pass, claim);
-        } else if claim.status.instance.is_none() {
-            launch(pass, claim);
-        } else {
-            keep(pass, claim);
+        match &claim.status {
+            status if status.terminate_asked.is_some() => wait_for_end(pass, claim),
+            status if status.instance.is_some() => keep(pass, claim),
+            // A machine whose launch was not reported: it is ours, even if it has ended meanwhile, and it is billed.
+            _ if observed_instance(pass, claim).is_some() => adopt(pass, claim),
+            status if status.failure.is_some() => give_up(pass, claim),
+            _ => launch(pass, claim),
         }
     }
 }
@@ -61,9 +60,21 @@ fn cool_down(pass: &Pass, claim: &Claim, cause: CoolDownCause, at: Timestamp) ->
     Some(Action::CoolDown { pool: claim.spec.capacity.clone(), cause, vcpus, base: pool.cool_down_base, max: pool.cool_down_max, at })
 }
 
+/// Writes down the instance that carries the claim's uid.
+fn adopt(pass: &mut Pass, claim: &Claim) {
+    let Some(found) = observed_instance(pass, claim) else { return };
+    let launched = Some((found.id.clone(), found.launched_at));
+    pass.notes.push(format!("{} adopts {}, found by its tag", claim.name, found.id));
+    pass.step(lane(claim), Vec::new(), vec![patch(claim, ClaimPatch { launched, ..ClaimPatch::default() })]);
+}
+
 /// The launch failed: leave that pool of capacity alone, let the pods be placed anew.
 fn give_up(pass: &mut Pass, claim: &Claim) {
     let Some(failure) = claim.status.failure.clone() else { return };
+    if failure.had_a_machine() && observed_at(pass, claim).is_none_or(|looked| looked <= failure.at) {
+        // There was an instance: a look after this answer shows it, and its books are closed like any other's.
+        return;
+    }
     let note = format!("{} could not be launched: {} ({}); trying the next offer", claim.spec.capacity, failure.message, failure.code);
     for pod in pass.pods_on(&claim.name) {
         pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "LaunchRefused", note.clone());
@@ -74,12 +85,6 @@ fn give_up(pass: &mut Pass, claim: &Claim) {
 }
 
 fn launch(pass: &mut Pass, claim: &Claim) {
-    if let Some(found) = observed_instance(pass, claim) {
-        let launched = Some((found.id.clone(), found.launched_at));
-        pass.notes.push(format!("{} adopts {}, found by its tag", claim.name, found.id));
-        pass.step(lane(claim), Vec::new(), vec![patch(claim, ClaimPatch { launched, ..ClaimPatch::default() })]);
-        return;
-    }
     match claim.status.launch_asked_at {
         None => {
             let unwanted = claim.deleting || pass.pool_of(claim).is_none_or(|p| p.deleting);

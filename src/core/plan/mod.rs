@@ -27,6 +27,7 @@ mod migration;
 mod notices;
 pub mod reserved;
 mod returning;
+mod room;
 mod status;
 mod wording;
 

@@ -13,7 +13,7 @@ use crate::core::world::{Claim, Snapshot};
 
 /// Every reserved offer of the regions that have been looked at.
 pub fn reserved_offers(world: &Snapshot, now: Timestamp) -> BTreeMap<CapacityPool, ReservedOffer> {
-    let holds = |claim: &Claim| claim.status.failure.is_none();
+    let holds = |claim: &Claim| claim.may_run();
     let occupied: Vec<Occupied> = world
         .claims
         .values()

@@ -11,8 +11,8 @@
 
 use std::collections::BTreeSet;
 
-use super::asking::{self, Asked};
-use super::{Pass, buying, wording};
+use super::asking::Asked;
+use super::{Pass, buying, room, wording};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject};
 use crate::core::decision::{Outcome, Trigger, Workload};
 use crate::core::market::{CapacityType, CoolDownCause};
@@ -69,7 +69,7 @@ fn move_if_cheaper(pass: &mut Pass, claim: &Claim) -> bool {
         return false;
     }
     // A machine without work is ending already: moving onto it saves nothing, unless it was bought for just that.
-    let mut room = asking::free_room(pass, &BTreeSet::from([claim.name.clone()]));
+    let mut room = room::free_room(pass, &BTreeSet::from([claim.name.clone()]));
     let successor_name = successor.map(|c| c.name.clone());
     room.retain(|r| r.ready && (Some(&r.claim) == successor_name.as_ref() || !pass.pods_on(&r.claim).is_empty()));
     let pods = pass.pods_on(&claim.name);

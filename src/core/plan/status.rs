@@ -54,12 +54,8 @@ fn closed(pass: &mut Pass, class: &NodeClass, sentence: &str) {
 const REGION_CLOSED: &str = "RegionClosed";
 
 fn pool_status(pass: &Pass, pool: &NodePool) -> PoolStatus {
-    let held: Vec<_> = pass
-        .world
-        .claims
-        .values()
-        .filter(|c| c.spec.node_pool == pool.name && c.status.instance.is_some() && c.status.failure.is_none())
-        .collect();
+    let held: Vec<_> =
+        pass.world.claims.values().filter(|c| c.spec.node_pool == pool.name && c.status.instance.is_some() && c.may_run()).collect();
     let price_per_hour: MicroUsdPerHour = held.iter().map(|c| c.spec.price_per_hour).sum();
     let on_demand: MicroUsdPerHour = held.iter().map(|c| c.spec.on_demand_per_hour.unwrap_or(c.spec.price_per_hour)).sum();
     PoolStatus {

@@ -125,7 +125,7 @@ fn policy_holds(world: &mut World, name: &ClaimName, spec: &ClaimSpec) {
     };
     let machine = world.catalog.types.get(&spec.capacity.instance_type).cloned();
     let Some(machine) = machine else { return world.broke(Invariant::NeedsAndPoliciesHold, format!("{name} buys an unknown type")) };
-    let held = world.kube.claims.values().filter(|c| c.object.spec.node_pool == pool.name && c.object.status.failure.is_none()).count();
+    let held = world.kube.claims.values().filter(|c| c.object.spec.node_pool == pool.name && c.object.may_run()).count();
     let class_serves = world.kube.classes.get(&spec.node_class).is_some_and(|c| c.object.zones.contains_key(&spec.capacity.zone));
     let checks = [
         (class_serves, "its class makes no nodes in its zone"),
@@ -191,7 +191,7 @@ fn in_pattern(pattern: &str, region: &str) -> bool {
 /// INV-6: a machine is left only for what is so.
 fn move_has_reason(world: &mut World, name: &ClaimName, trigger: Trigger, now: Timestamp) {
     let Some(claim) = world.kube.claims.get(name).map(|c| c.object.clone()) else { return };
-    let machine = claim.status.instance.as_ref().and_then(|id| world.ec2.machines.get(id)).cloned();
+    let machine = world.ec2.machine_of(&claim.uid).cloned();
     let pool = world.kube.pools.get(&claim.spec.node_pool).map(|p| p.object.clone());
     let expired = pool
         .as_ref()
@@ -217,7 +217,7 @@ fn move_has_reason(world: &mut World, name: &ClaimName, trigger: Trigger, now: T
 fn removal_has_reason(world: &mut World, identity: &PodIdentity, reason: RemovalReason) {
     let Some(pod) = world.kube.pods.get(&identity.uid).map(|p| p.object.pod.clone()) else { return };
     let claim = pod.claim.as_ref().and_then(|name| world.kube.claims.get(name)).map(|c| c.object.clone());
-    let machine = claim.as_ref().and_then(|c| c.status.instance.as_ref()).and_then(|id| world.ec2.machines.get(id)).cloned();
+    let machine = claim.as_ref().and_then(|c| world.ec2.machine_of(&c.uid)).cloned();
     let moving = claim.as_ref().and_then(|c| c.status.moving.as_ref()).map(|mark| mark.trigger);
     let on_dead_node = pod.node.as_ref().is_some_and(|n| world.kube.nodes.get(n).is_none_or(|n| n.object.dead));
     let replacement = world
