@@ -142,20 +142,24 @@ fn occupancies(pass: &mut Pass, claim: &Claim) {
     }
     let mut records = Vec::new();
     let mut occupants = Vec::new();
+    // Nothing runs on a machine that has ended, whatever its node still shows.
+    let ended = claim.status.ended.as_ref().map(|ended| ended.at);
     for occupant in &claim.status.occupants {
-        let runs = pass.world.pods.get(&occupant.pod.uid).is_some_and(|pod| pod.phase == PodPhase::Running);
+        let runs = ended.is_none() && pass.world.pods.get(&occupant.pod.uid).is_some_and(|pod| pod.phase == PodPhase::Running);
         match occupant.to {
             None if runs => {
                 let ready_since = pass.world.pods.get(&occupant.pod.uid).and_then(|pod| pod.ready_since);
                 occupants.push(Occupant { ready_at: occupant.ready_at.or(ready_since), ..occupant.clone() });
             }
-            None => occupants.push(Occupant { to: Some(pass.now), ..occupant.clone() }),
+            None => occupants.push(Occupant { to: Some(ended.unwrap_or(pass.now).max(occupant.from)), ..occupant.clone() }),
             Some(to) => records.push(closed(claim, occupant, to)),
         }
     }
     for pod in pass.pods_on(&claim.name) {
         let known = claim.status.occupants.iter().any(|o| o.pod.uid == pod.identity.uid);
-        if let (false, PodPhase::Running, Some(from)) = (known, pod.phase, pod.started_at) {
+        if let (false, PodPhase::Running, Some(from)) = (known, pod.phase, pod.started_at)
+            && ended.is_none_or(|at| from < at)
+        {
             occupants.push(Occupant { pod: pod.identity.clone(), from, ready_at: pod.ready_since, to: None });
             records.extend(opened(pass, claim, pod, from));
         }

@@ -302,12 +302,19 @@ fn lost(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>) {
     // Written down first: its pods are removed by that decision.
     let decision = pass.machine_decision(claim, Trigger::InstanceLost, Outcome::Terminate, text);
     let moving = Some(MoveMark { decision: decision.id, trigger: Trigger::InstanceLost, decided_at: pass.now });
+    let change = ClaimPatch { moving, ..the_end(pass, claim, instance, Some(decision.id)) };
     let records = vec![LedgerRecord::Decision(Box::new(decision))];
-    pass.step(lane(claim), records, vec![patch(claim, ClaimPatch { moving, ..ClaimPatch::default() })]);
+    pass.step(lane(claim), records, vec![patch(claim, change)]);
 }
 
-/// The instance has ended: its pods go first, then the node, then the books are closed and the claim goes.
+/// The instance has ended: that is written down while EC2 still says how, then its pods go, then the node, then the books are closed and
+/// the claim goes.
 fn close(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>, decision: Option<DecisionId>) {
+    let Some(ended) = claim.status.ended.clone() else {
+        let change = the_end(pass, claim, instance, decision);
+        pass.step(lane(claim), Vec::new(), vec![patch(claim, change)]);
+        return;
+    };
     let alive: Vec<_> = pass
         .pods_on(&claim.name)
         .into_iter()
@@ -321,7 +328,6 @@ fn close(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>, decision: 
     if pass.pods_on(&claim.name).iter().any(|p| p.node.is_some() && !p.finished()) {
         return;
     }
-    let Some(ended) = claim.status.ended.clone() else { return write_down_the_end(pass, claim, instance, decision) };
     if claim.status.launched_at.is_some() && !budget::is_settled(pass, claim) {
         // The pool's books are written first: a crash in between must not make the month cheaper than it was.
         let cost = budget::cost_this_month(claim, ended.at, pass.now, ended.by == EndedBy::Ec2Interruption);
@@ -342,7 +348,10 @@ fn close(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>, decision: 
 }
 
 /// When the instance ended, who ended it, and that nobody runs there any more: before the ledger is told, so that it is told but once.
-fn write_down_the_end(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>, decision: Option<DecisionId>) {
+fn the_end(pass: &Pass, claim: &Claim, instance: Option<&Instance>, decision: Option<DecisionId>) -> ClaimPatch {
+    if claim.status.ended.is_some() {
+        return ClaimPatch::default();
+    }
     let by_ec2 = instance.and_then(|i| i.state_reason.as_deref()) == Some("Server.SpotInstanceTermination");
     let by = match (by_ec2, &claim.status.terminate_asked, claim.interrupted()) {
         (true, _, _) | (false, None, true) => EndedBy::Ec2Interruption,
@@ -352,10 +361,9 @@ fn write_down_the_end(pass: &mut Pass, claim: &Claim, instance: Option<&Instance
     let asked = claim.status.terminate_asked.as_ref().map(|(at, _, _)| *at);
     let deadline = claim.status.interruption.as_ref().and_then(|m| m.deadline).map(|d| d.min(pass.now));
     let at = instance.and_then(|i| i.ended_at).or(asked).or(deadline).unwrap_or(pass.now);
-    let ends = |o: &Occupant| Occupant { to: Some(o.to.unwrap_or(at).max(o.from)), ..o.clone() };
+    let ends = |o: &Occupant| Occupant { to: o.to.or(Some(at.max(o.from))), ..o.clone() };
     let occupants = claim.status.occupants.iter().map(ends).collect();
-    let change = ClaimPatch { ended: Some(Ended { at, by, decision }), occupants: Some(occupants), ..ClaimPatch::default() };
-    pass.step(lane(claim), Vec::new(), vec![patch(claim, change)]);
+    ClaimPatch { ended: Some(Ended { at, by, decision }), occupants: Some(occupants), ..ClaimPatch::default() }
 }
 
 /// Ends instances that carry our cluster's tag but no claim: somebody deleted a claim by force, or a finalizer.
