@@ -116,14 +116,18 @@ fn unwanted(pass: &Pass, old: &Pod) -> bool {
     let Some(wanted) = pass.world.replicas_wanted.get(deployment_uid).filter(|_| pass.replacement_of(old).is_none()) else { return false };
     let counts = |p: &&Pod| p.workload == old.workload && p.let_go.is_none() && p.deleting_until.is_none() && !p.finished();
     let others: Vec<&Pod> = pass.world.pods.values().filter(counts).collect();
-    i64::try_from(others.len()).is_ok_and(|n| n >= *wanted) && others.iter().all(|p| p.ready_since.is_some())
+    i64::try_from(others.len()).is_ok_and(|n| n >= *wanted) && others.iter().all(|p| p.ready_since.is_some() && stays(pass, p))
+}
+
+/// Its machine is not being left.
+fn stays(pass: &Pass, pod: &Pod) -> bool {
+    pod.claim.as_ref().and_then(|name| pass.claims.get(name)).is_some_and(Claim::takes_work)
 }
 
 /// The replacement is Ready, in every Service in which the old pod is, and on a machine that stays.
 fn replaced(pass: &Pass, old: &Pod) -> bool {
     pass.replacement_of(old).is_some_and(|new| {
-        let stays = new.claim.as_ref().and_then(|name| pass.claims.get(name)).is_some_and(Claim::takes_work);
-        new.ready_since.is_some() && new.deleting_until.is_none() && old.ready_in.is_subset(&new.ready_in) && stays
+        new.ready_since.is_some() && new.deleting_until.is_none() && old.ready_in.is_subset(&new.ready_in) && stays(pass, new)
     })
 }
 
