@@ -44,11 +44,18 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         Duration::from_millis(u64::try_from(jittered(period, &self.cluster_name, what, round).0).unwrap_or(1_000))
     }
 
+    /// What is left of a pause that counts from when the look `began`: a slow answer makes no price older.
+    fn rest_of(&self, pause: Duration, began: Timestamp) -> Duration {
+        let took = u64::try_from(self.clock.now().since(began).0).unwrap_or(0);
+        pause.saturating_sub(Duration::from_millis(took))
+    }
+
     /// Keeps types, zones and spot prices of a region fresh.
     pub(super) async fn watch_spot_prices(self: Arc<Self>, region: Region) {
         let (mut retry, mut round) = (FIRST_RETRY, 0);
         loop {
             round += 1;
+            let began = self.clock.now();
             let pause = match self.look_at_spot_prices(&region).await {
                 Ok(count) => {
                     if retry != FIRST_RETRY {
@@ -56,7 +63,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     }
                     retry = FIRST_RETRY;
                     self.wake.notify_one();
-                    self.pace(self.schedule.spot_prices, region.as_str(), round)
+                    self.rest_of(self.pace(self.schedule.spot_prices, region.as_str(), round), began)
                 }
                 Err(error) => match error.closes_region() {
                     Some(sentence) => {
@@ -90,7 +97,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     retry = FIRST_RETRY;
                     self.take_list_prices(&region, &shop, &quotes, began);
                     self.wake.notify_one();
-                    self.pace(self.schedule.list_prices, &format!("list {region}"), round)
+                    self.rest_of(self.pace(self.schedule.list_prices, &format!("list {region}"), round), began)
                 }
                 Err(error) => {
                     warn!(%region, "list prices could not be read, the last ones age: {error}");
