@@ -51,7 +51,7 @@ async fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Backtest(args) => cli::backtest::run(args),
         Command::Catalog(args) => cli::catalog::run(args),
-        Command::Offers(args) => cli::offers::run(args),
+        Command::Offers(args) => cli::offers::run_live(args).await,
         Command::Place(args) => cli::place::run(args),
         Command::Explain(args) => cli::explain::run(args).await,
         Command::Ledger(args) => cli::ledger::run(args).await,

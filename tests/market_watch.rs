@@ -352,3 +352,32 @@ async fn prices_are_stored_as_they_change_once_each_and_wait_while_postgres_is_a
     again.until("all prices are stored", |engine| (waiting(engine) == 0).then_some(())).await;
     assert_eq!(count(&server), before, "a restart writes the same rows under the same ids");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_offers_command_asks_aws_and_leaves_out_what_it_cannot_read() {
+    let account = Account::open(AccountSettings::default()).await;
+    account.order("region", json!({"region": "ap-southeast-3", "on": false})).await;
+    account
+        .order("price", json!({"region": "us-east-1", "zone": "use1-az4", "instance_type": "g6.xlarge", "price_per_hour": "0.01"}))
+        .await;
+    let address = format!("http://{}", account.0);
+    let regions = "us-east-1,eu-south-2,ap-southeast-3";
+    let asked = ["offers", "--live", "--scores", "--json", "--models", "l4", "--gpu-memory", "20Gi", "--regions", regions];
+    let command = std::process::Command::new(env!("CARGO_BIN_EXE_lowtide"))
+        .args(asked)
+        .env("AWS_ENDPOINT_URL", address)
+        .envs([("AWS_ACCESS_KEY_ID", "AKIDLOWTIDE"), ("AWS_SECRET_ACCESS_KEY", "secret"), ("AWS_EC2_METADATA_DISABLED", "true")])
+        .output();
+    let output = command.unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.contains("ap-southeast-3 is passed over"), "{told}");
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let (best, regions) = (&rows[0], rows.iter().map(|r| r["region"].as_str().unwrap()).collect::<BTreeSet<_>>());
+    assert_eq!(
+        (&best["zone"], &best["price_per_hour"], &best["source"]),
+        (&json!("use1-az4"), &json!("0.0100"), &json!("spot-price-history"))
+    );
+    assert!(best["price_age_seconds"].as_i64().unwrap() < 60 && best["interruptions_per_1000h"].is_string(), "{best}");
+    assert!(rows.iter().any(|r| r["placement_score"].as_u64().is_some()), "scores are shown");
+    assert_eq!(regions, BTreeSet::from(["eu-south-2", "us-east-1"]));
+}

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::driver::Engine;
 use super::ports::{Clock, Cloud, CloudError, Cluster, Ledger, Quote};
+use crate::core::catalog::MachineType;
 use crate::core::ids::{InstanceType, Region, ZoneId};
 use crate::core::market::{CapacityPool, CapacityType, Offer};
 use crate::core::market_snapshot::{AdvisorBand, snapshot_bands};
@@ -149,13 +150,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 
     async fn look_at_shop(&self, region: &Region) -> Result<Shop, CloudError> {
-        let read_at = self.clock.now();
-        let machines = self.cloud.machine_types(region).await?;
-        let offerings = self.cloud.offerings(region).await?;
-        let bands = snapshot_bands().into_iter().filter(|((of, _), _)| of == region);
-        let advised = bands.map(|((_, instance_type), band)| (instance_type, band.interruptions_per_million_hours())).collect();
-        let types = machines.iter().map(|m| m.instance_type.clone()).collect();
-        let shop = Shop { offerings, types, advised, read_at };
+        let (machines, shop) = read_shop(&*self.cloud, &*self.clock, region).await?;
         let mut state = self.state();
         state.catalog.types.extend(machines.into_iter().map(|m| (m.instance_type.clone(), m)));
         state.shops.insert(region.clone(), shop.clone());
@@ -177,6 +172,39 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         state.market.offers.extend(offers.into_iter().map(|offer| (offer.pool.clone(), offer)));
         state.price_changes.see(quotes);
     }
+}
+
+/// The market of one region, read once.
+#[derive(Debug, Clone, Default)]
+pub struct RegionMarket {
+    /// NVIDIA types that the region knows.
+    pub machines: Vec<MachineType>,
+    /// Spot and on-demand offers.
+    pub offers: Vec<Offer>,
+}
+
+/// Reads the market of `region` once, as the loops do over and over.
+///
+/// # Errors
+/// The first question that EC2 or the price list did not answer.
+pub async fn read_market<C: Cloud>(cloud: &C, clock: &impl Clock, region: &Region) -> Result<RegionMarket, CloudError> {
+    let (machines, shop) = read_shop(cloud, clock, region).await?;
+    let began = clock.now();
+    let spot = cloud.spot_quotes(region, &shop.types).await?;
+    let listed = cloud.on_demand_quotes(region, &shop.types).await?;
+    let mut offers = spot_offers(region, &shop, &spot, &ScoreBoard::default(), began);
+    offers.extend(on_demand_offers(region, &shop, &listed, began));
+    Ok(RegionMarket { machines, offers })
+}
+
+async fn read_shop<C: Cloud>(cloud: &C, clock: &impl Clock, region: &Region) -> Result<(Vec<MachineType>, Shop), CloudError> {
+    let read_at = clock.now();
+    let machines = cloud.machine_types(region).await?;
+    let offerings = cloud.offerings(region).await?;
+    let bands = snapshot_bands().into_iter().filter(|((of, _), _)| of == region);
+    let advised = bands.map(|((_, instance_type), band)| (instance_type, band.interruptions_per_million_hours())).collect();
+    let types = machines.iter().map(|m| m.instance_type.clone()).collect();
+    Ok((machines, Shop { offerings, types, advised, read_at }))
 }
 
 fn offer(region: &Region, quote: &Quote, zone: &ZoneId, observed_at: Timestamp) -> Offer {
