@@ -72,7 +72,7 @@ pub async fn read(regions: BTreeSet<Region>, with_scores: bool, endpoint_url: Op
     }
     faults.iter().for_each(|fault| eprintln!("{fault}"));
     if with_scores {
-        ask_scores(&*cloud, &mut live, &open).await;
+        ask_scores(&cloud, &mut live, &open).await;
     }
     Ok(live)
 }

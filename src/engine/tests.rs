@@ -300,8 +300,7 @@ async fn refused_once(memory: &Kept, failed: bool) -> crate::core::market_memory
     tokio::time::sleep(Duration::from_secs(2)).await;
     stop.send_replace(true);
     running.await.unwrap();
-    let learnt = engine.state().memory.clone();
-    learnt
+    engine.state().memory.clone()
 }
 
 #[tokio::test]
