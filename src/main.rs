@@ -53,7 +53,7 @@ async fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Backtest(args) => cli::backtest::run(args),
         Command::Catalog(args) => cli::catalog::run(args),
-        Command::Offers(args) => cli::offers::run(args),
+        Command::Offers(args) => cli::offers::run_live(args).await,
         Command::Place(args) => cli::place::run(args),
         Command::Simulate(args) => cli::simulate::run(args),
         Command::Explain(args) => cli::explain::run(args).await,

@@ -11,6 +11,8 @@ pub mod explain;
 pub mod files;
 #[cfg(feature = "live")]
 pub mod ledger;
+#[cfg(feature = "live")]
+pub mod live_market;
 pub mod offers;
 #[cfg(feature = "live")]
 pub mod operator;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalog::Catalog;
 use super::ids::{InstanceType, Region, ZoneId};
-use super::market::{CapacityPool, CapacityType};
+use super::market::{CapacityPool, CapacityType, Market};
 use super::time::{Millis, Timestamp};
 
 /// EC2 scores questions about fewer types low. Source: EC2 user guide, "Spot placement score", limitations.
@@ -43,10 +43,13 @@ pub struct PlacementScore {
     pub score: u8,
 }
 
-/// The questions for `regions`: one per family of `catalog` that has spot types enough, about one machine in one zone.
-pub fn questions(catalog: &Catalog, regions: &BTreeSet<Region>) -> BTreeMap<String, ScoreQuestion> {
+/// The questions for `regions`: one per family of `catalog` that `market` offers on spot and that has spot types enough, about one machine in
+/// one zone.
+pub fn questions(catalog: &Catalog, market: &Market, regions: &BTreeSet<Region>) -> BTreeMap<String, ScoreQuestion> {
+    let spot = market.offers.keys().filter(|pool| pool.capacity_type == CapacityType::Spot);
+    let offered: BTreeSet<&str> = spot.map(|pool| pool.instance_type.family()).collect();
     let mut families: BTreeMap<String, Vec<InstanceType>> = BTreeMap::new();
-    for machine in catalog.types.values().filter(|m| m.spot_supported) {
+    for machine in catalog.types.values().filter(|m| m.spot_supported && offered.contains(m.instance_type.family())) {
         families.entry(machine.instance_type.family().to_owned()).or_default().push(machine.instance_type.clone());
     }
     families.retain(|_, types| types.len() >= LEAST_TYPES && !regions.is_empty());
@@ -92,16 +95,19 @@ impl ScoreBoard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::market_snapshot::snapshot_market;
 
     #[test]
     fn questions_are_few_fixed_and_only_about_families_ec2_can_score() {
         let catalog = Catalog::snapshot();
         let regions = BTreeSet::from([Region::from("us-east-1"), Region::from("eu-west-1")]);
-        let asked = questions(&catalog, &regions);
-        assert_eq!(asked, questions(&catalog, &regions));
-        assert!(asked.len() < 20 && asked.contains_key("g6") && !asked.contains_key("p5en"), "{:?}", asked.keys());
+        let market = snapshot_market();
+        let asked = questions(&catalog, &market, &regions);
+        assert_eq!(asked, questions(&catalog, &market, &regions));
+        assert!(asked.len() < 12 && asked.contains_key("g6") && !asked.contains_key("p5en"), "{:?}", asked.keys());
         assert!(asked.values().all(|q| q.types.len() >= 3 && q.types.is_sorted() && q.regions.len() == 2 && q.by_zone));
-        assert_eq!(questions(&catalog, &BTreeSet::new()), BTreeMap::new());
+        assert_eq!(questions(&catalog, &market, &BTreeSet::new()), BTreeMap::new());
+        assert_eq!(questions(&catalog, &Market::default(), &regions), BTreeMap::new(), "nothing is asked about what is not sold");
     }
 
     #[test]

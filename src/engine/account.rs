@@ -96,9 +96,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         let mut round = 0;
         loop {
             round += 1;
-            let (surveyed, catalog, closed) = {
+            let (surveyed, catalog, market, closed) = {
                 let state = self.state();
-                (state.surveyed(self.clock.now()), state.catalog.clone(), state.closed_regions.clone())
+                (state.surveyed(self.clock.now()), state.catalog.clone(), state.market.clone(), state.closed_regions.clone())
             };
             let regions: BTreeSet<Region> = self.cluster.view().map_or_else(BTreeSet::new, |view| {
                 view.classes.into_inner().into_values().map(|class| class.region).filter(|region| !closed.contains_key(region)).collect()
@@ -107,7 +107,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 tokio::time::sleep(SURVEY_POLL).await;
                 continue;
             };
-            for (family, question) in questions(&catalog, &regions) {
+            for (family, question) in questions(&catalog, &market, &regions) {
                 let known = asked.contains(&question);
                 if !known && self.clock.now() < no_new_until {
                     continue;

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::driver::Engine;
 use super::ports::{Clock, Cloud, CloudError, Cluster, Ledger, Quote};
+use crate::core::catalog::MachineType;
 use crate::core::ids::{InstanceType, Region, ZoneId};
 use crate::core::market::{CapacityPool, CapacityType, Market, Offer};
 use crate::core::market_snapshot::{AdvisorBand, snapshot_bands};
@@ -50,11 +51,18 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         Duration::from_millis(u64::try_from(jittered(period, &self.cluster_name, what, round).0).unwrap_or(1_000))
     }
 
+    /// What is left of a pause that counts from when the look `began`: a slow answer makes no price older.
+    fn rest_of(&self, pause: Duration, began: Timestamp) -> Duration {
+        let took = u64::try_from(self.clock.now().since(began).0).unwrap_or(0);
+        pause.saturating_sub(Duration::from_millis(took))
+    }
+
     /// Keeps types, zones and spot prices of a region fresh.
     pub(super) async fn watch_spot_prices(self: Arc<Self>, region: Region) {
         let (mut retry, mut round) = (FIRST_RETRY, 0);
         loop {
             round += 1;
+            let began = self.clock.now();
             let pause = match self.look_at_spot_prices(&region).await {
                 Ok(count) => {
                     if retry != FIRST_RETRY {
@@ -62,7 +70,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     }
                     retry = FIRST_RETRY;
                     self.wake.notify_one();
-                    self.pace(self.schedule.spot_prices, region.as_str(), round)
+                    self.rest_of(self.pace(self.schedule.spot_prices, region.as_str(), round), began)
                 }
                 Err(error) => match error.closes_region() {
                     Some(sentence) => {
@@ -96,7 +104,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     retry = FIRST_RETRY;
                     self.take_list_prices(&region, &shop, &quotes, began);
                     self.wake.notify_one();
-                    self.pace(self.schedule.list_prices, &format!("list {region}"), round)
+                    self.rest_of(self.pace(self.schedule.list_prices, &format!("list {region}"), round), began)
                 }
                 Err(error) => {
                     warn!(%region, "list prices could not be read, the last ones age: {error}");
@@ -160,15 +168,10 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 
     async fn look_at_shop(&self, region: &Region) -> Result<Shop, CloudError> {
-        let read_at = self.clock.now();
-        let machines = self.cloud.machine_types(region).await?;
-        let offerings = self.cloud.offerings(region).await?;
-        let bands = snapshot_bands().into_iter().filter(|((of, _), _)| of == region);
-        let advised = bands.map(|((_, instance_type), band)| (instance_type, band.interruptions_per_million_hours())).collect();
-        let types = machines.iter().map(|m| m.instance_type.clone()).collect();
+        let (machines, shop) = read_shop(&*self.cloud, &*self.clock, region).await?;
         let mut state = self.state();
         let priced_at = state.shops.get(region).and_then(|known| known.priced_at);
-        let shop = Shop { offerings, types, advised, read_at, priced_at };
+        let shop = Shop { priced_at, ..shop };
         state.catalog.types.extend(machines.into_iter().map(|m| (m.instance_type.clone(), m)));
         state.shops.insert(region.clone(), shop.clone());
         Ok(shop)
@@ -203,6 +206,39 @@ fn learn_prices(market: &mut Market, spot: &[Quote], asked_at: Timestamp) {
     for (pool, changes) in by_pool {
         market.past_prices.entry(pool).or_default().learn(changes, asked_at);
     }
+}
+
+/// The market of one region, read once.
+#[derive(Debug, Clone, Default)]
+pub struct RegionMarket {
+    /// NVIDIA types that the region knows.
+    pub machines: Vec<MachineType>,
+    /// Spot and on-demand offers.
+    pub offers: Vec<Offer>,
+}
+
+/// Reads the market of `region` once, as the loops do over and over.
+///
+/// # Errors
+/// The first question that EC2 or the price list did not answer.
+pub async fn read_market<C: Cloud>(cloud: &C, clock: &impl Clock, region: &Region) -> Result<RegionMarket, CloudError> {
+    let (machines, shop) = read_shop(cloud, clock, region).await?;
+    let began = clock.now();
+    let spot = cloud.spot_quotes(region, &shop.types, began).await?;
+    let listed = cloud.on_demand_quotes(region, &shop.types).await?;
+    let mut offers = spot_offers(region, &shop, &spot, &ScoreBoard::default(), began);
+    offers.extend(on_demand_offers(region, &shop, &listed, began));
+    Ok(RegionMarket { machines, offers })
+}
+
+async fn read_shop<C: Cloud>(cloud: &C, clock: &impl Clock, region: &Region) -> Result<(Vec<MachineType>, Shop), CloudError> {
+    let read_at = clock.now();
+    let machines = cloud.machine_types(region).await?;
+    let offerings = cloud.offerings(region).await?;
+    let bands = snapshot_bands().into_iter().filter(|((of, _), _)| of == region);
+    let advised = bands.map(|((_, instance_type), band)| (instance_type, band.interruptions_per_million_hours())).collect();
+    let types = machines.iter().map(|m| m.instance_type.clone()).collect();
+    Ok((machines, Shop { offerings, types, advised, read_at, priced_at: None }))
 }
 
 fn offer(region: &Region, quote: &Quote, zone: &ZoneId, observed_at: Timestamp) -> Offer {

@@ -32,19 +32,37 @@ impl Clock for TestClock {
 struct SlowCloud {
     noticed: Mutex<bool>,
     malformed: bool,
+    /// Prices there are, each question taking as long as this.
+    prices: Option<Duration>,
     acknowledged: Arc<Mutex<Vec<String>>>,
     started: tokio::time::Instant,
 }
 
-impl Cloud for SlowCloud {
-    async fn spot_quotes(&self, _: &Region, _: &[InstanceType], _: Timestamp) -> Result<Vec<Quote>, CloudError> {
-        Ok(Vec::new())
+impl SlowCloud {
+    async fn quote(&self, region: &Region, capacity_type: CapacityType) -> Vec<Quote> {
+        let Some(slow) = self.prices else { return Vec::new() };
+        tokio::time::sleep(slow).await;
+        vec![Quote {
+            region: region.clone(),
+            zone: (capacity_type == CapacityType::Spot).then(|| "use1-az4".into()),
+            instance_type: "g6.xlarge".into(),
+            capacity_type,
+            price_per_hour: crate::core::money::MicroUsdPerHour(300_000),
+            effective_from: Timestamp(0),
+            source: crate::core::market::PriceSource::SpotPriceHistory,
+        }]
     }
-    async fn on_demand_quotes(&self, _: &Region, _: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
-        Ok(Vec::new())
+}
+
+impl Cloud for SlowCloud {
+    async fn spot_quotes(&self, region: &Region, _: &[InstanceType], _: Timestamp) -> Result<Vec<Quote>, CloudError> {
+        Ok(self.quote(region, CapacityType::Spot).await)
+    }
+    async fn on_demand_quotes(&self, region: &Region, _: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
+        Ok(self.quote(region, CapacityType::OnDemand).await)
     }
     async fn offerings(&self, _: &Region) -> Result<Vec<(InstanceType, ZoneId)>, CloudError> {
-        Ok(Vec::new())
+        Ok(vec![("g6.xlarge".into(), "use1-az4".into())])
     }
     async fn vcpu_quotas(&self, _: &Region) -> Result<Vec<VcpuQuota>, CloudError> {
         Ok(Vec::new())
@@ -211,7 +229,7 @@ fn view() -> ClusterView {
 async fn run_for(seconds: u64, malformed: bool) -> (tokio::time::Instant, Applied2, Arc<Mutex<Vec<String>>>) {
     let started = tokio::time::Instant::now();
     let (applied, acknowledged) = (Applied2::default(), Arc::default());
-    let cloud = SlowCloud { noticed: Mutex::new(false), malformed, acknowledged: Arc::clone(&acknowledged), started };
+    let cloud = SlowCloud { noticed: Mutex::new(false), malformed, prices: None, acknowledged: Arc::clone(&acknowledged), started };
     let cluster = StillCluster { view: view(), applied: Arc::clone(&applied), memory: Kept::default() };
     let engine = Engine::new(cloud, cluster, NoLedger, TestClock(started), "c".into(), Settings::default(), Schedule::default());
     let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
@@ -264,7 +282,7 @@ async fn an_unknown_subnet_becomes_a_condition_of_its_class() {
 /// Runs an operator whose one launch was refused for lack of capacity; gives the memory it holds at the end.
 async fn refused_once(memory: &Kept, failed: bool) -> crate::core::market_memory::MarketMemory {
     let started = tokio::time::Instant::now();
-    let cloud = SlowCloud { noticed: Mutex::new(true), malformed: false, acknowledged: Arc::default(), started };
+    let cloud = SlowCloud { noticed: Mutex::new(true), malformed: false, prices: None, acknowledged: Arc::default(), started };
     let mut view = view();
     let failure = crate::core::world::LaunchFailure {
         cause: crate::core::market::CoolDownCause::NoCapacity,
@@ -305,4 +323,31 @@ async fn a_memory_that_cannot_be_read_is_passed_over() {
     assert_eq!(learnt.pools().count(), 0);
     refused_once(&memory, true).await;
     assert!(memory.lock().unwrap().as_ref().unwrap().contains("no-capacity"), "and is written over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_price_is_older_than_a_minute_though_every_question_takes_ten_seconds() {
+    let started = tokio::time::Instant::now();
+    let prices = Some(Duration::from_secs(10));
+    let cloud = SlowCloud { noticed: Mutex::new(true), malformed: false, prices, acknowledged: Arc::default(), started };
+    let view = ClusterView { classes: view().classes, ..ClusterView::default() };
+    let cluster = StillCluster { view, applied: Applied2::default(), memory: Kept::default() };
+    let engine = Engine::new(cloud, cluster, NoLedger, TestClock(started), "c".into(), Settings::default(), Schedule::default());
+    let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
+    let running = tokio::spawn(Arc::clone(&engine).run(leading, stopped));
+    let (mut oldest, mut offers) = (Millis::ZERO, 0);
+    for second in 0..1_200 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let state = engine.state();
+        let now = engine.clock.now();
+        // The first answers take their ten seconds.
+        if second > 25 {
+            offers = state.market.offers.len();
+            oldest = state.market.offers.values().map(|o| now.since(o.observed_at)).max().unwrap_or(oldest).max(oldest);
+        }
+    }
+    stop.send_replace(true);
+    running.await.unwrap();
+    assert_eq!(offers, 2, "spot and on-demand");
+    assert!(Millis::from_secs(40) < oldest && oldest < Millis::from_secs(60), "the oldest price of twenty minutes was {oldest}");
 }

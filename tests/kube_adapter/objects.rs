@@ -114,8 +114,7 @@ pub async fn a_node_is_marked_without_losing_taints_and_deleted(fixture: &Fixtur
     fixture.node("marked", json!([{ "key": "example.com/kept", "value": "x", "effect": "PreferNoSchedule" }])).await;
     let mark = |taint| ClusterAction::MarkNode { node: "marked".into(), claim: "c1".into(), taint };
     fixture.cluster.apply(&mark(false)).await.unwrap();
-    let seen =
-        |fits: fn(&lowtide::core::world::Node) -> bool| move || fixture.cluster.view()?.nodes.remove(&"marked".into()).filter(|n| fits(n));
+    let seen = |fits: fn(&lowtide::core::world::Node) -> bool| move || fixture.cluster.view()?.nodes.remove(&"marked".into()).filter(&fits);
     let node = fixture.eventually("the label", seen(|n| n.labelled)).await;
     assert!(!node.tainted && node.ready && node.allocatable.gpus == 4 && node.allocatable.cpu.0 == 8_000, "{node:?}");
     fixture.cluster.apply(&mark(true)).await.unwrap();
