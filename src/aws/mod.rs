@@ -196,8 +196,8 @@ where
 }
 
 impl Cloud for AwsCloud {
-    async fn spot_quotes(&self, region: &Region, types: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
-        self.current_spot_prices(region, types).await
+    async fn spot_quotes(&self, region: &Region, types: &[InstanceType], since: Timestamp) -> Result<Vec<Quote>, CloudError> {
+        self.spot_prices(region, types, since).await
     }
     async fn on_demand_quotes(&self, region: &Region, types: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
         self.list_prices(region, types).await
