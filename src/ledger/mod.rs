@@ -5,6 +5,7 @@
 
 pub mod explain;
 pub mod migrate;
+pub mod poster;
 pub mod report;
 mod retry;
 mod rows;

@@ -1,0 +1,10 @@
+//! The ledger on a real Postgres.
+#![cfg(all(feature = "live", feature = "lab"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod facts;
+mod postings;
+mod reports;
+mod rules;
+mod seals;
+mod writing;
