@@ -4,8 +4,10 @@
 //! Does not: decide anything about machines. The operator only needs [`PgLedger`]; people use the views and `lowtide ledger`.
 
 pub mod explain;
+pub mod import;
 pub mod migrate;
 pub mod poster;
+pub mod reconcile;
 pub mod report;
 mod retry;
 mod rows;

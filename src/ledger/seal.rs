@@ -69,11 +69,22 @@ pub struct Verification {
     pub findings: BTreeSet<Finding>,
 }
 
-/// Seals all rows that settled since the last seal; gives how many.
+/// What was sealed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sealed {
+    /// How many rows; 0 when nothing had settled.
+    pub rows: i64,
+    /// The seal's number.
+    pub number: i64,
+    /// Its root in hex: worth keeping elsewhere. `None` when no seal was made.
+    pub root: Option<String>,
+}
+
+/// Seals all rows that settled since the last seal.
 ///
 /// # Errors
 /// [`LedgerFault`]; then no seal was made.
-pub async fn seal(connection: &mut PgConnection) -> Result<i64, LedgerFault> {
+pub async fn seal(connection: &mut PgConnection) -> Result<Sealed, LedgerFault> {
     let doing = LedgerFault::during;
     let mut transaction = connection.begin().await.map_err(doing("begin a transaction"))?;
     // One sealer at a time, then a snapshot that sees what the last one did.
@@ -88,7 +99,7 @@ pub async fn seal(connection: &mut PgConnection) -> Result<i64, LedgerFault> {
         .map_err(doing("read the last seal"))?;
     let (number, from, previous) = last.map_or((1, 0, vec![0; 32]), |seal| (seal.number + 1, seal.xid_to, seal.root));
     if settled <= from {
-        return Ok(0);
+        return Ok(Sealed::default());
     }
     let mut leaves = Vec::new();
     for (at, table) in tables(&mut transaction).await?.iter().enumerate() {
@@ -107,7 +118,7 @@ pub async fn seal(connection: &mut PgConnection) -> Result<i64, LedgerFault> {
     }
     let rows = i64::try_from(leaves.len() / LEAF).unwrap_or(i64::MAX);
     if rows == 0 {
-        return Ok(0);
+        return Ok(Sealed::default());
     }
     let merkle = merkle_root(&leaves);
     let root = chained(number, from, settled, rows, &merkle, &previous);
@@ -116,7 +127,7 @@ pub async fn seal(connection: &mut PgConnection) -> Result<i64, LedgerFault> {
         sqlx::query(sql).bind(number).bind(from).bind(settled).bind(rows).bind(&leaves).bind(&merkle[..]).bind(&previous).bind(&root[..]);
     query.execute(&mut *transaction).await.map_err(doing("write the seal"))?;
     transaction.commit().await.map_err(doing("commit the seal"))?;
-    Ok(rows)
+    Ok(Sealed { rows, number, root: Some(hex(&root)) })
 }
 
 /// Recomputes every hash, root and link.
@@ -148,7 +159,7 @@ pub async fn verify(connection: &mut PgConnection) -> Result<Verification, Ledge
     verified.unsealed_rows = i64::try_from(rest.len()).unwrap_or(i64::MAX);
     let altered = rest.into_iter().filter(|row| !row.intact);
     verified.findings.extend(altered.map(|row| Finding::Altered(tables[row.table].clone(), row.id)));
-    verified.last_root = previous.iter().map(|byte| format!("{byte:02x}")).collect();
+    verified.last_root = hex(&previous);
     Ok(verified)
 }
 
@@ -207,6 +218,10 @@ fn compare(tables: &[String], leaves: &[u8], found: Vec<FoundRow>, findings: &mu
         }
     }
     findings.extend(expected.into_keys().map(|(table, id)| Finding::Missing(name(table), id)));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// RFC 6962's tree: leaves and nodes are hashed with different prefixes; an odd node moves up as it is.

@@ -186,12 +186,13 @@ fn lay_feed(segments: &[PriceSegment], line: &BilledLine, laid: &mut [Laid]) {
     }
 }
 
-/// A line of the bill is about a clock hour (or a day): split over the instance-hours it overlaps.
+/// A line of the bill is about a clock hour (or a day): split over the instance-hours it overlaps by what was computed for the overlap,
+/// since a clock hour holds two instance-hours with a price each; by time where nothing was computed.
 fn lay_bill(segments: &[PriceSegment], line: &BilledLine, laid: &mut [Laid]) {
     let span = |s: &PriceSegment| (s.from.0, s.from.0 + s.billed.0);
     let overlaps: Vec<i64> = segments.iter().map(|s| (span(s).1.min(line.to.0) - span(s).0.max(line.from.0)).max(0)).collect();
-    let whole: i128 = overlaps.iter().map(|ms| i128::from(*ms)).sum();
-    if whole == 0 {
+    let time: i128 = overlaps.iter().map(|ms| i128::from(*ms)).sum();
+    if time == 0 {
         let before = segments.first().is_some_and(|s| line.from < s.from);
         let at = if before { 0 } else { laid.len().saturating_sub(1) };
         if let (Some(laid), Some(segment)) = (laid.get_mut(at), segments.get(at)) {
@@ -199,15 +200,33 @@ fn lay_bill(segments: &[PriceSegment], line: &BilledLine, laid: &mut [Laid]) {
         }
         return;
     }
-    // The running total's share, so that the parts add up to the line.
-    let (mut seen, share) = (0_i128, |amount: i128, upto: i128| amount * upto / whole);
-    for ((overlap, laid), segment) in overlaps.iter().zip(laid).zip(segments).filter(|((overlap, _), _)| **overlap > 0) {
-        let upto = seen + i128::from(*overlap);
-        let part = |amount: i128| share(amount, upto) - share(amount, seen);
-        let used = line.used.map(|used| i64::try_from(part(i128::from(used.0))).unwrap_or(i64::MAX));
-        laid.take(line, part(line.cost.0), used, (span(segment).0.max(line.from.0), span(segment).1.min(line.to.0)));
-        seen = upto;
+    let computed: Vec<i128> = segments.iter().zip(&overlaps).map(|(s, ms)| i128::from(s.price.0) * i128::from(*ms)).collect();
+    let by_time: Vec<i128> = overlaps.iter().map(|ms| i128::from(*ms)).collect();
+    let by_cost = if computed.iter().sum::<i128>() > 0 { &computed } else { &by_time };
+    let costs = running_shares(line.cost.0, by_cost);
+    let used = line.used.map(|used| running_shares(i128::from(used.0), &by_time));
+    for (n, (laid, segment)) in laid.iter_mut().zip(segments).enumerate().filter(|(n, _)| overlaps.get(*n).is_some_and(|ms| *ms > 0)) {
+        let used = used.as_ref().and_then(|used| used.get(n)).map(|ms| i64::try_from(*ms).unwrap_or(i64::MAX));
+        let part = (span(segment).0.max(line.from.0), span(segment).1.min(line.to.0));
+        laid.take(line, costs.get(n).copied().unwrap_or_default(), used, part);
     }
+}
+
+/// `amount` by weight: differences of the running total's share, so that the parts add up to it.
+fn running_shares(amount: i128, weights: &[i128]) -> Vec<i128> {
+    let whole: i128 = weights.iter().sum::<i128>().max(1);
+    let upto = |weight: i128| {
+        // Half up, so that an amount that is a rounded product goes back to its factors.
+        let (q, r) = (amount / whole, amount % whole);
+        q * weight + (r * weight * 2 + whole * amount.signum()) / (whole * 2)
+    };
+    let mut seen = 0;
+    let share = |weight: &i128| {
+        let before = seen;
+        seen += weight;
+        upto(seen) - upto(before)
+    };
+    weights.iter().map(share).collect()
 }
 
 impl Laid {
@@ -237,7 +256,8 @@ fn uncovered(segment: &PriceSegment, laid: &Laid) -> i64 {
 }
 
 fn cause(interval: &PaidInterval, segment: &PriceSegment, laid: &Laid, cost: MicroUsd, open_ms: i64) -> Cause {
-    if cost == segment.cost {
+    // AWS rounds each line to ten decimals: the same amount may differ by a micro-dollar.
+    if (cost - segment.cost).0.abs() <= 1 && laid.adjustment == 0 {
         return Cause::Confirmed;
     }
     if laid.spans.is_empty() && laid.adjustment == 0 {

@@ -9,6 +9,8 @@ mod facts;
 mod known;
 mod write;
 
+pub(super) use write::owner_row;
+
 use sqlx::{Connection, PgConnection};
 
 use super::store::LedgerFault;

@@ -35,7 +35,7 @@ pub(super) async fn owners(connection: &mut PgConnection, versions: &[OwnerVersi
 }
 
 /// An owner version as its table takes it.
-pub(crate) fn owner_row(version: &OwnerVersion) -> Value {
+pub(in crate::ledger) fn owner_row(version: &OwnerVersion) -> Value {
     let a = &version.attribution;
     json!({
         "id": version.id, "at": version.valid_from.to_rfc3339(), "workload_kind": version.workload.kind,

@@ -97,6 +97,46 @@ pub struct Days {
 const IN_DAYS: &str = "day >= coalesce($1::date, (now() AT TIME ZONE 'UTC')::date - 30) \
                        AND day < coalesce($2::date, (now() AT TIME ZONE 'UTC')::date + 1)";
 
+/// A calendar month, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Month {
+    year: i16,
+    month: i8,
+}
+
+impl Month {
+    /// Its first day, as `2026-07-01`.
+    pub fn first_day(&self) -> String {
+        format!("{self}-01")
+    }
+
+    /// The month after.
+    pub fn next(&self) -> Month {
+        if self.month == 12 { Month { year: self.year + 1, month: 1 } } else { Month { month: self.month + 1, ..*self } }
+    }
+
+    /// Its days.
+    pub fn days(&self) -> Days {
+        Days { from: Some(self.first_day()), to: Some(self.next().first_day()) }
+    }
+}
+
+impl std::str::FromStr for Month {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let first: Option<jiff::civil::Date> = (text.len() == 7).then(|| format!("{text}-01").parse().ok()).flatten();
+        let first = first.ok_or_else(|| "expected a calendar month as 2026-07".to_owned())?;
+        Ok(Month { year: first.year(), month: first.month() })
+    }
+}
+
+impl std::fmt::Display for Month {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:04}-{:02}", self.year, self.month)
+    }
+}
+
 /// An answer: a sentence and a table whose values are text, exact to the last digit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
@@ -108,8 +148,14 @@ pub struct Report {
     pub rows: Vec<Vec<Option<String>>>,
 }
 
+/// Dollars with all six decimals, for tables.
+pub(super) fn six_decimals(amount: MicroUsd) -> String {
+    let sign = if amount.0 < 0 { "-" } else { "" };
+    format!("{sign}{}.{:06}", amount.0.unsigned_abs() / 1_000_000, amount.0.unsigned_abs() % 1_000_000)
+}
+
 /// Dollars and cents for sentences; four more decimals below a dollar, where cents would say nothing.
-fn cents(amount: MicroUsd) -> String {
+pub(super) fn cents(amount: MicroUsd) -> String {
     if amount.0.abs() < 1_000_000 {
         return amount.to_string();
     }

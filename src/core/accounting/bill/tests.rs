@@ -106,3 +106,15 @@ fn a_line_beside_the_billed_time_counts_for_the_nearest_hour() {
     let late = billed_hours(&machine, &[bill(15, "0.01", 5)]);
     assert_eq!((late.len(), late[0].hour, late[0].cost.0), (1, 1, 10_000));
 }
+
+/// Half of the clock hour 08:00 to 09:00 is at another price; AWS has two lines for it, or one.
+#[test]
+fn a_clock_hour_with_two_prices_is_confirmed() {
+    let mut machine = interval(120);
+    machine.hours.insert(1, HourRate { price: MicroUsdPerHour(200_003), on_demand: None });
+    let cost = |price: i128, ms: i128| price * ms * 10_000 / 3_600_000;
+    let amounts = [(7, cost(91_300, 2_773_000)), (8, cost(91_300, 827_000) + cost(200_003, 2_773_000)), (9, cost(200_003, 827_000))];
+    let lines: Vec<BilledLine> = amounts.iter().map(|(hour, cost)| bill(*hour, &BilledUsd(*cost).to_string(), 60)).collect();
+    let causes: Vec<_> = billed_hours(&machine, &lines).iter().map(|hour| hour.cause.as_str()).collect();
+    assert_eq!(causes, ["confirmed", "confirmed"]);
+}

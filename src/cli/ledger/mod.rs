@@ -1,0 +1,125 @@
+//! `lowtide ledger`: make the ledger's schema, bring in what AWS and others say, and read its reports.
+
+mod args;
+mod import;
+mod upkeep;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+pub use args::DatabaseArgs;
+use args::{DayArgs, FormatArgs, PlainReportArgs, ReportArgs};
+
+use super::answer::tell;
+use super::explain::ExplainArgs;
+use crate::ledger::report::{self, Month, View};
+use crate::ledger::{connect, migrate, reconcile};
+
+/// What a subcommand answers: text for people or machines, or why there is none.
+type Answer = Result<String, Box<dyn std::error::Error>>;
+
+/// Arguments of `lowtide ledger`.
+#[derive(Debug, Args)]
+pub struct LedgerArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: LedgerCommand,
+}
+
+/// What to export.
+#[derive(Debug, Clone, Args)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Which view.
+    #[arg(long, value_enum, default_value_t = View::Focus12)]
+    view: View,
+    #[command(flatten)]
+    days: DayArgs,
+}
+
+/// Which month to hold against the bill.
+#[derive(Debug, Clone, Args)]
+pub struct ReconcileArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Calendar month (UTC), as 2026-07.
+    #[arg(long)]
+    month: Month,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// The subcommands of `lowtide ledger`.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Make or update the schema, the roles and the partitions; harmless to repeat. Run as the role that shall own the ledger.
+    Migrate(DatabaseArgs),
+    /// Spend, what it would have cost otherwise, and what was saved net of boot, idle, drain, moves, lost work and egress.
+    Savings(ReportArgs),
+    /// What was paid, by anything.
+    Cost(ReportArgs),
+    /// Why a machine was bought or work moved, as `lowtide explain`.
+    Explain(ExplainArgs),
+    /// Interruptions by pool of capacity, and how fast work recovered.
+    Reliability(PlainReportArgs),
+    /// How far the figures can be relied on: whose word they rest on, what is not attributed, what is missing.
+    Trust(PlainReportArgs),
+    /// Print a view as CSV, FOCUS 1.2 by default.
+    Export(ExportArgs),
+    /// Bring in what AWS billed, what workloads produced and earned, and other costs. Harmless to repeat.
+    Import(import::ImportArgs),
+    /// Hold a month against what AWS said: what is confirmed, what was trued up and why, what is unexplained.
+    Reconcile(ReconcileArgs),
+    /// Post what settled since the last time; the operator does so every minute. Run as a member of lowtide_writer.
+    Post(DatabaseArgs),
+    /// Seal the rows that settled since the last seal, and print the root, which is worth keeping elsewhere. Run as a member of
+    /// lowtide_sealer.
+    Seal(DatabaseArgs),
+    /// Recompute every hash and seal; fails and names the rows when one was altered, is missing or was added.
+    Verify(DatabaseArgs),
+}
+
+/// Runs `lowtide ledger`; prints to standard output, faults to standard error.
+pub async fn run(args: LedgerArgs) -> ExitCode {
+    tell(answer(args.command).await)
+}
+
+async fn answer(command: LedgerCommand) -> Answer {
+    match command {
+        LedgerCommand::Migrate(database) => {
+            migrate(&database.database_url).await?;
+            Ok("The ledger's schema, roles and partitions are up to date.".into())
+        }
+        LedgerCommand::Savings(args) => {
+            let mut connection = connect(&args.database.database_url).await?;
+            Ok(args.format.print(&report::savings(&mut connection, &args.days.days(), args.by).await?))
+        }
+        LedgerCommand::Cost(args) => {
+            let mut connection = connect(&args.database.database_url).await?;
+            Ok(args.format.print(&report::cost(&mut connection, &args.days.days(), args.by).await?))
+        }
+        LedgerCommand::Explain(args) => super::explain::answer(args.subject).await,
+        LedgerCommand::Reliability(args) => {
+            let mut connection = connect(&args.database.database_url).await?;
+            Ok(args.format.print(&report::reliability(&mut connection).await?))
+        }
+        LedgerCommand::Trust(args) => {
+            let mut connection = connect(&args.database.database_url).await?;
+            Ok(args.format.print(&report::trust(&mut connection).await?))
+        }
+        LedgerCommand::Export(args) => {
+            let mut connection = connect(&args.database.database_url).await?;
+            Ok(report::export(&mut connection, args.view, &args.days.days()).await?.to_csv().trim_end().to_owned())
+        }
+        LedgerCommand::Import(args) => import::answer(args).await,
+        LedgerCommand::Reconcile(args) => {
+            let mut connection = connect(&args.database.database_url).await?;
+            Ok(args.format.print(&reconcile::reconcile(&mut connection, &args.month).await?))
+        }
+        LedgerCommand::Post(database) => upkeep::post(&database).await,
+        LedgerCommand::Seal(database) => upkeep::seal(&database).await,
+        LedgerCommand::Verify(database) => upkeep::verify(&database).await,
+    }
+}
