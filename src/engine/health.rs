@@ -64,7 +64,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Probe for Probed<C, K,
         let oldest_price = state.market.offers.values().map(|o| now.since(o.observed_at).0).max().unwrap_or(0);
         let outbox_age = state.outbox_oldest.map_or(0, |at| now.since(at).0);
         let gated = view.pods.values().filter(|p| p.phase == crate::core::world::PodPhase::Gated).count();
-        let figures: [(&str, &str, i64); 11] = [
+        let since = |at: Option<crate::core::time::Timestamp>| at.map_or(0, |at| now.since(at).0);
+        let figures: [(&str, &str, i64); 13] = [
             ("lowtide_leading", "1 while this replica leads.", i64::from(*self.leading.borrow())),
             ("lowtide_passes_total", "Passes since the start.", i64::try_from(state.passes).unwrap_or(i64::MAX)),
             ("lowtide_offers", "Offers with a price.", count(state.market.offers.len())),
@@ -79,6 +80,16 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Probe for Probed<C, K,
             ("lowtide_steps_in_flight", "Steps being carried out.", count(state.in_flight.len())),
             ("lowtide_outbox_records", "Records that wait for the ledger (at most one batch is counted).", count(state.outbox_size)),
             ("lowtide_outbox_age_milliseconds", "Age of the oldest waiting record.", outbox_age),
+            (
+                "lowtide_posting_age_milliseconds",
+                "Since everything settled was posted; 0 before the first time.",
+                since(state.ledger_posted_at),
+            ),
+            (
+                "lowtide_seal_age_milliseconds",
+                "Since everything settled was sealed; 0 before the first time.",
+                since(state.ledger_sealed_at),
+            ),
             ("lowtide_ledger_available", "1 while Postgres takes records.", i64::from(state.ledger_available)),
         ];
         let mut text = String::new();

@@ -7,6 +7,7 @@ pub mod explain;
 pub mod import;
 pub mod migrate;
 pub mod poster;
+pub mod prometheus;
 pub mod reconcile;
 pub mod report;
 mod retry;
@@ -14,6 +15,22 @@ mod rows;
 pub mod seal;
 mod store;
 pub mod text;
+pub mod upkeep;
+
+use std::collections::BTreeMap;
+
+use crate::core::ids::ObjectRef;
+use crate::core::need::UsageQuery;
+use crate::engine::ports::ClusterView;
 
 pub use migrate::{MigrateFault, connect, migrate};
 pub use store::{LedgerFault, PgLedger};
+
+/// How the usage of each workload is asked of Prometheus, as the annotations of its pods say.
+pub fn usage_queries(view: &ClusterView) -> BTreeMap<ObjectRef, UsageQuery> {
+    let said = view.pods.values().filter_map(|pod| {
+        let (_, schedule) = pod.need.as_ref().ok()?;
+        Some((pod.workload.object.clone(), schedule.usage_query.clone()?))
+    });
+    said.collect()
+}

@@ -8,4 +8,5 @@ mod postings;
 mod reports;
 mod rules;
 mod seals;
+mod usage;
 mod writing;

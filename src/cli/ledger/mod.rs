@@ -70,6 +70,8 @@ pub enum LedgerCommand {
     Export(ExportArgs),
     /// Bring in what AWS billed, what workloads produced and earned, and other costs. Harmless to repeat.
     Import(import::ImportArgs),
+    /// Ask Prometheus what workloads produced in the last hours; the operator does so every hour where it has Prometheus' address.
+    CollectUsage(upkeep::CollectUsageArgs),
     /// Hold a month against what AWS said: what is confirmed, what was trued up and why, what is unexplained.
     Reconcile(ReconcileArgs),
     /// Post what settled since the last time; the operator does so every minute. Run as a member of lowtide_writer.
@@ -114,6 +116,7 @@ async fn answer(command: LedgerCommand) -> Answer {
             Ok(report::export(&mut connection, args.view, &args.days.days()).await?.to_csv().trim_end().to_owned())
         }
         LedgerCommand::Import(args) => import::answer(args).await,
+        LedgerCommand::CollectUsage(args) => upkeep::collect_usage(args).await,
         LedgerCommand::Reconcile(args) => {
             let mut connection = connect(&args.database.database_url).await?;
             Ok(args.format.print(&reconcile::reconcile(&mut connection, &args.month).await?))

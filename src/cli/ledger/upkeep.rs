@@ -2,15 +2,30 @@
 //!
 //! Decides: the words, and that whoever waits for more than two seconds is told what for.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Args;
+
 use super::{Answer, DatabaseArgs};
+use crate::cli::operator::WallClock;
+use crate::core::ids::ObjectRef;
+use crate::core::need::UsageQuery;
 use crate::core::time::Timestamp;
-use crate::ledger::{connect, poster, seal};
+use crate::engine::ports::{Clock, Cluster};
+use crate::kube::pods::AttributionKeys;
+use crate::kube::{ClusterSettings, LiveCluster};
+use crate::ledger::import::store_usage;
+use crate::ledger::prometheus::Prometheus;
+use crate::ledger::{connect, poster, seal, usage_queries};
+
+/// How long a cluster may take to list.
+const LIST_LIMIT: Duration = Duration::from_secs(30);
 
 /// The wall clock.
 pub(super) fn now() -> Timestamp {
-    Timestamp(jiff::Timestamp::now().as_millisecond())
+    WallClock.now()
 }
 
 /// Tells the person who waits, every two seconds, until dropped.
@@ -42,6 +57,76 @@ pub(super) async fn post(database: &DatabaseArgs) -> Answer {
         return Ok("Nothing has settled since the last posting.".into());
     }
     Ok(format!("Posted {} rows for {} machines; {} daily sums rebuilt.", done.rows, done.machines, done.rollups))
+}
+
+/// Whose usage to ask Prometheus for.
+#[derive(Debug, Clone, Args)]
+pub struct CollectUsageArgs {
+    /// Prometheus, as http://prometheus.monitoring:9090.
+    #[arg(long, env = "LOWTIDE_PROMETHEUS_URL")]
+    prometheus_url: String,
+    /// A workload and its query, as ml/chat=requests=sum(increase(http_requests_total{app="chat"}[1h])); may be given several times.
+    /// Without any, the workloads of the cluster that kubectl talks to are asked for by their annotation lowtide.dev/usage-query.
+    #[arg(long = "query", value_parser = workload_query)]
+    queries: Vec<(ObjectRef, UsageQuery)>,
+    /// How many full hours back.
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=24 * 366))]
+    hours: u32,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+fn workload_query(text: &str) -> Result<(ObjectRef, UsageQuery), String> {
+    let read = || {
+        let (workload, query) = text.split_once('=')?;
+        let (namespace, name) = workload.split_once('/')?;
+        Some((ObjectRef { namespace: namespace.into(), name: name.into() }, UsageQuery::parse(query)?))
+    };
+    read().ok_or_else(|| "expected NAMESPACE/NAME=UNIT=QUERY, where UNIT is requests, transactions, tokens or users".to_owned())
+}
+
+/// `lowtide ledger collect-usage`.
+pub(super) async fn collect_usage(args: CollectUsageArgs) -> Answer {
+    let _progress = working("asking Prometheus");
+    let queries = if args.queries.is_empty() { annotated().await? } else { args.queries.into_iter().collect() };
+    if queries.is_empty() {
+        return Err("no pod has the annotation lowtide.dev/usage-query; give queries by --query".into());
+    }
+    let prometheus = Prometheus::new(&args.prometheus_url);
+    let (mut usage, mut silent) = (Vec::new(), Vec::new());
+    for (workload, query) in &queries {
+        let hours = prometheus.usage(workload, query, now(), args.hours).await?;
+        if hours.is_empty() {
+            silent.push(workload.to_string());
+        }
+        usage.extend(hours);
+    }
+    let mut connection = connect(&args.database.database_url).await?;
+    let taken = store_usage(&mut connection, &usage, "prometheus").await?;
+    let silent = if silent.is_empty() { String::new() } else { format!(" Prometheus has nothing for {}.", silent.join(", ")) };
+    Ok(format!("Hours of usage of {} workloads: {taken}.{silent}", queries.len()))
+}
+
+/// The queries of the cluster's workloads.
+async fn annotated() -> Result<BTreeMap<ObjectRef, UsageQuery>, Box<dyn std::error::Error>> {
+    let client = crate::kube::connect().await?;
+    let settings = ClusterSettings {
+        cluster: String::new(),
+        namespace: "default".into(),
+        instance: "lowtide ledger".into(),
+        attribution: AttributionKeys::default(),
+    };
+    let cluster = LiveCluster::start(client, settings, Arc::new(WallClock));
+    let listing = async {
+        loop {
+            if let Some(view) = cluster.view() {
+                return view;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let view = tokio::time::timeout(LIST_LIMIT, listing).await;
+    Ok(usage_queries(&view.map_err(|_| "the cluster did not list its pods within 30 s; does kubectl get pods -A work?")?))
 }
 
 /// `lowtide ledger seal`.

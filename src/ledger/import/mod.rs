@@ -16,6 +16,7 @@ pub use cur::import_cur;
 pub use feed::import_feed;
 pub use gzip::DamagedGzip;
 pub use lines::{BillImport, ImportedLine};
+pub(super) use usage::micro_units;
 pub use usage::{UsageHour, import_revenue, import_usage, store_usage};
 
 use std::path::{Path, PathBuf};

@@ -81,7 +81,7 @@ pub(super) fn workload_of(line: &Line) -> Result<ObjectRef, ImportFault> {
 }
 
 /// A decimal of at least 0 in millionths.
-pub(crate) fn micro_units(text: &str) -> Option<i128> {
+pub(in crate::ledger) fn micro_units(text: &str) -> Option<i128> {
     let tenths_of_nano: crate::core::money::BilledUsd = text.parse().ok()?;
     (tenths_of_nano.0 >= 0).then(|| (tenths_of_nano.0 + 5_000) / 10_000)
 }
