@@ -9,4 +9,5 @@ mod reports;
 mod rules;
 mod seals;
 mod usage;
+mod variance;
 mod writing;

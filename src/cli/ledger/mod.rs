@@ -13,7 +13,7 @@ use args::{DayArgs, FormatArgs, PlainReportArgs, ReportArgs};
 
 use super::answer::tell;
 use super::explain::ExplainArgs;
-use crate::ledger::report::{self, Month, View};
+use crate::ledger::report::{self, Month, VarianceBy, View};
 use crate::ledger::{connect, migrate, reconcile};
 
 /// What a subcommand answers: text for people or machines, or why there is none.
@@ -51,6 +51,24 @@ pub struct ReconcileArgs {
     format: FormatArgs,
 }
 
+/// Which months to compare.
+#[derive(Debug, Clone, Args)]
+pub struct VarianceArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// The month that is explained (UTC), as 2026-07.
+    #[arg(long)]
+    to: Month,
+    /// The month it is compared with; default: the month before.
+    #[arg(long)]
+    from: Option<Month>,
+    /// Steps over all workloads, or workloads.
+    #[arg(long, value_enum, default_value_t = VarianceBy::Step)]
+    by: VarianceBy,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
 /// The subcommands of `lowtide ledger`.
 #[derive(Debug, Subcommand)]
 pub enum LedgerCommand {
@@ -62,6 +80,8 @@ pub enum LedgerCommand {
     Cost(ReportArgs),
     /// Why a machine was bought or work moved, as `lowtide explain`.
     Explain(ExplainArgs),
+    /// Why a month cost other than another, in ten steps that add up, each with its reasons.
+    Variance(VarianceArgs),
     /// Interruptions by pool of capacity, and how fast work recovered.
     Reliability(PlainReportArgs),
     /// How far the figures can be relied on: whose word they rest on, what is not attributed, what is missing.
@@ -103,6 +123,11 @@ async fn answer(command: LedgerCommand) -> Answer {
             Ok(args.format.print(&report::cost(&mut connection, &args.days.days(), args.by).await?))
         }
         LedgerCommand::Explain(args) => super::explain::answer(args.subject).await,
+        LedgerCommand::Variance(args) => {
+            let mut connection = connect(&args.database.database_url).await?;
+            let from = args.from.unwrap_or_else(|| args.to.previous());
+            Ok(args.format.print(&report::variance(&mut connection, &from, &args.to, args.by).await?))
+        }
         LedgerCommand::Reliability(args) => {
             let mut connection = connect(&args.database.database_url).await?;
             Ok(args.format.print(&report::reliability(&mut connection).await?))

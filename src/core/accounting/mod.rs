@@ -6,6 +6,7 @@
 //! - [`statement`]: both together, share by share.
 //! - [`posting`]: the rows that bring the ledger from what is posted to the statement.
 //! - [`owners`]: who pays for a share, as labels stood at the time.
+//! - [`variance`]: why a month cost other than another.
 //!
 //! Decides: every rule that turns facts into money. `src/ledger/views` states the billing and allocation rules in SQL as well; a test
 //! compares both.
@@ -17,3 +18,4 @@ pub mod billing;
 pub mod owners;
 pub mod posting;
 pub mod statement;
+pub mod variance;

@@ -5,13 +5,16 @@
 
 mod cost;
 mod export;
+mod reasons;
 mod reliability;
 mod savings;
+mod variance;
 
 pub use cost::cost;
 pub use export::{View, export};
 pub use reliability::{reliability, trust};
 pub use savings::savings;
+pub use variance::{VarianceBy, variance};
 
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Column, PgConnection, Row};
@@ -115,6 +118,11 @@ impl Month {
         if self.month == 12 { Month { year: self.year + 1, month: 1 } } else { Month { month: self.month + 1, ..*self } }
     }
 
+    /// The month before.
+    pub fn previous(&self) -> Month {
+        if self.month == 1 { Month { year: self.year - 1, month: 12 } } else { Month { month: self.month - 1, ..*self } }
+    }
+
     /// Its days.
     pub fn days(&self) -> Days {
         Days { from: Some(self.first_day()), to: Some(self.next().first_day()) }
@@ -152,6 +160,17 @@ pub struct Report {
 pub(super) fn six_decimals(amount: MicroUsd) -> String {
     let sign = if amount.0 < 0 { "-" } else { "" };
     format!("{sign}{}.{:06}", amount.0.unsigned_abs() / 1_000_000, amount.0.unsigned_abs() % 1_000_000)
+}
+
+/// Dollars for sentences, the sign before the currency.
+fn dollars(amount: MicroUsd) -> String {
+    let sign = if amount.0 < 0 { "-" } else { "" };
+    format!("{sign}${}", cents(MicroUsd(amount.0.abs())))
+}
+
+/// A difference in dollars, always with its sign.
+fn signed_dollars(amount: MicroUsd) -> String {
+    if amount.0 >= 0 { format!("+{}", dollars(amount)) } else { dollars(amount) }
 }
 
 /// Dollars and cents for sentences; four more decimals below a dollar, where cents would say nothing.

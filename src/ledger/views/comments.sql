@@ -64,6 +64,14 @@ COMMENT ON COLUMN ledger.unit_cost_hourly.cost_usd IS 'everything paid for the w
 COMMENT ON COLUMN ledger.unit_cost_hourly.usd_per_unit IS 'cost divided by units';
 COMMENT ON COLUMN ledger.unit_cost_hourly.useful_gpu_hours IS 'GPU-hours of line pod';
 COMMENT ON COLUMN ledger.unit_cost_hourly.usd_per_useful_gpu_hour IS 'cost divided by useful GPU-hours; empty when nothing useful ran';
+COMMENT ON VIEW ledger.variance_month IS 'Why each month cost other than the month before, workload by workload and step by step. Steps add up to the difference. An external cost has no namespace; what nobody owns has neither namespace nor name.';
+COMMENT ON COLUMN ledger.variance_month.month IS 'first day of the month';
+COMMENT ON COLUMN ledger.variance_month.month_before IS 'first day of the month it is compared with';
+COMMENT ON COLUMN ledger.variance_month.workload_namespace IS 'namespace of the workload';
+COMMENT ON COLUMN ledger.variance_month.workload_name IS 'name of the workload';
+COMMENT ON COLUMN ledger.variance_month.step_order IS '1 to 10: each step puts one more driver to its new value';
+COMMENT ON COLUMN ledger.variance_month.step IS 'volume, efficiency (GPU time per unit), instance mix, spot price, market mix (on demand instead of spot), moves and waste, idle, egress, coverage (credits, discounts, commitments, other billed prices), other';
+COMMENT ON COLUMN ledger.variance_month.difference_usd IS 'what the step added; negative: what it saved';
 COMMENT ON VIEW ledger.explain_decision IS 'Every decision with its chosen offer and frozen counterfactuals. Refused offers are in candidate.';
 COMMENT ON COLUMN ledger.explain_decision.decision IS 'id of the decision';
 COMMENT ON COLUMN ledger.explain_decision.decided_at IS 'when it was decided';
