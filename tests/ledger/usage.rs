@@ -5,14 +5,19 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lowtide::core::ids::ObjectRef;
+use lowtide::core::market::CapacityType;
 use lowtide::core::need::{UsageQuery, UsageUnit};
+use lowtide::core::record::EndedBy;
 use lowtide::core::time::{Millis, Timestamp};
+use lowtide::engine::ports::Ledger;
 use lowtide::ledger::connect;
-use lowtide::ledger::import::store_usage;
+use lowtide::ledger::import::{UsageHour, import_revenue, store_usage};
+use lowtide::ledger::poster::post;
 use lowtide::ledger::prometheus::Prometheus;
+use lowtide::ledger::report::{By, Days, unit_costs};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::facts::{Bench, DAY, bench};
+use crate::facts::{Bench, DAY, Machine, bench, stay};
 
 fn chat() -> ObjectRef {
     ObjectRef { namespace: "ml".into(), name: "chat".into() }
@@ -151,4 +156,67 @@ async fn a_real_prometheus_is_asked_hour_by_hour() {
     assert_eq!(server.psql("postgres", "SELECT sum(quantity)::bigint, min(source) FROM ledger.usage").unwrap().trim(), "1800|prometheus");
     let fault = prometheus.ask("sum(", DAY).await.unwrap_err().to_string();
     assert!(fault.starts_with("Prometheus refused the query"), "{fault}");
+}
+
+/// Two replicas of one machine each for two hours, 1,000 requests in the first and 3,000 in the second; and a workload without usage.
+#[tokio::test]
+async fn a_request_costs_what_the_whole_hour_cost_idle_and_all() {
+    let Bench { url, ledger, server } = bench().await;
+    let mut connection = connect(&url).await.unwrap();
+    let mut machine = Machine::new("m", CapacityType::Spot, 4_000_000, Some(8_000_000), Millis::from_hours(2), EndedBy::Lowtide);
+    machine.gpus = 2;
+    let mut pod = stay("p", "search", &machine, Millis::ZERO, Some(8_000_000));
+    (pod.workload, pod.gpus) = ("chat".into(), 1);
+    let mut other = stay("q", "vision", &machine, Millis::ZERO, None);
+    (other.workload, other.gpus) = ("train".into(), 1);
+    machine.stays = vec![pod, other];
+    ledger.write(&machine.records()).await.unwrap();
+    let hour = |n: i64, units: i128| UsageHour {
+        workload: chat(),
+        hour: DAY + Millis::from_hours(n),
+        unit: UsageUnit::Requests,
+        micro_units: units * 1_000_000,
+    };
+    store_usage(&mut connection, &[hour(0, 1_000), hour(1, 3_000)], "test").await.unwrap();
+    let days = Days { from: Some("2026-07-20".into()), to: Some("2026-07-21".into()) };
+    let report = unit_costs(&mut connection, &days, UsageUnit::Requests, By::Workload).await.unwrap();
+    // $2 an hour for the half of the machine: 0.2 and 0.0667 cents a request.
+    assert_eq!(
+        report.rows[0].iter().map(|v| v.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" "),
+        "ml/chat 4000 4.00 0.001 0.0006667 0.002 0.002 - - - - 2"
+    );
+    assert_eq!(
+        report.sentence,
+        "A request cost $0.001, everything included; half of them at most $0.0006667, 95 % at most $0.002, 99 % at most $0.002, by the hour they fell in."
+    );
+    post(&mut connection, DAY + Millis::from_hours(48)).await.unwrap();
+    let folder = std::env::temp_dir().join(format!("lowtide-revenue-{}.csv", std::process::id()));
+    std::fs::write(&folder, "period,workload,revenue_usd\n2026-07-20,ml/chat,40\n").unwrap();
+    import_revenue(&mut connection, std::slice::from_ref(&folder)).await.unwrap();
+    std::fs::remove_file(folder).unwrap();
+    for by in [By::Team, By::Workload] {
+        let report = unit_costs(&mut connection, &days, UsageUnit::Requests, by).await.unwrap();
+        assert!(report.sentence.ends_with("It leaves $0.009 of $0.01 (90.0 %)."), "{}", report.sentence);
+    }
+    let unknown = unit_costs(&mut connection, &days, UsageUnit::Tokens, By::Team).await.unwrap();
+    assert_eq!(unknown.sentence, "No usage in tokens is known for these days: import it, or let Prometheus be asked.");
+    let view = "SELECT string_agg(workload_name || ' ' || coalesce(unit, '-') || ' ' || cost_usd::numeric(10,2) || ' ' || coalesce(usd_per_unit::numeric(10,6)::text, '-'), ', ' ORDER BY hour, workload_name)
+                FROM ledger.unit_cost_hourly";
+    assert_eq!(
+        server.psql("postgres", view).unwrap().trim(),
+        "chat requests 2.00 0.002000, train - 2.00 -, chat requests 2.00 0.000667, train - 2.00 -"
+    );
+}
+
+/// An instance-hour that begins at half past lies half in the next clock hour.
+#[tokio::test]
+async fn instance_hours_are_spread_over_the_clock_hours_they_lie_in() {
+    let Bench { ledger, server, .. } = bench().await;
+    let mut machine = Machine::new("m", CapacityType::Spot, 1_000_000, None, Millis::from_hours(2), EndedBy::Lowtide);
+    machine.interval.from = DAY + Millis::from_mins(30);
+    machine.interval.to = machine.interval.from + Millis::from_hours(2);
+    machine.stays.push(stay("p", "search", &machine, Millis::ZERO, None));
+    ledger.write(&machine.records()).await.unwrap();
+    let view = "SELECT string_agg(cost_usd::numeric(10,2)::text, ' ' ORDER BY hour) || ' ' || sum(cost_usd)::numeric(10,6) FROM ledger.unit_cost_hourly";
+    assert_eq!(server.psql("postgres", view).unwrap().trim(), "0.50 1.00 0.50 2.000000");
 }

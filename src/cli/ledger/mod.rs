@@ -13,7 +13,8 @@ use args::{DayArgs, FormatArgs, PlainReportArgs, ReportArgs};
 
 use super::answer::tell;
 use super::explain::ExplainArgs;
-use crate::ledger::report::{self, Month, VarianceBy, View};
+use crate::core::need::UsageUnit;
+use crate::ledger::report::{self, By, Month, VarianceBy, View};
 use crate::ledger::{connect, migrate, reconcile};
 
 /// What a subcommand answers: text for people or machines, or why there is none.
@@ -51,6 +52,27 @@ pub struct ReconcileArgs {
     format: FormatArgs,
 }
 
+/// What of, and by whom.
+#[derive(Debug, Clone, Args)]
+pub struct UnitCostArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    days: DayArgs,
+    /// Of what: requests, transactions, tokens or users (user-hours).
+    #[arg(long, default_value = "requests", value_parser = unit_of)]
+    unit: UsageUnit,
+    /// By workload, team, service or component.
+    #[arg(long, value_enum, default_value_t = By::Workload)]
+    by: By,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+fn unit_of(text: &str) -> Result<UsageUnit, String> {
+    UsageUnit::of(text).ok_or_else(|| "expected requests, transactions, tokens or users".to_owned())
+}
+
 /// Which months to compare.
 #[derive(Debug, Clone, Args)]
 pub struct VarianceArgs {
@@ -82,6 +104,8 @@ pub enum LedgerCommand {
     Explain(ExplainArgs),
     /// Why a month cost other than another, in ten steps that add up, each with its reasons.
     Variance(VarianceArgs),
+    /// What a request, transaction, token or user-hour cost: mean, percentiles by units, trend, and margin where revenue is known.
+    UnitCost(UnitCostArgs),
     /// Interruptions by pool of capacity, and how fast work recovered.
     Reliability(PlainReportArgs),
     /// How far the figures can be relied on: whose word they rest on, what is not attributed, what is missing.
@@ -127,6 +151,13 @@ async fn answer(command: LedgerCommand) -> Answer {
             let mut connection = connect(&args.database.database_url).await?;
             let from = args.from.unwrap_or_else(|| args.to.previous());
             Ok(args.format.print(&report::variance(&mut connection, &from, &args.to, args.by).await?))
+        }
+        LedgerCommand::UnitCost(args) => {
+            if !report::groups_unit_costs(args.by) {
+                return Err("cost per unit is known by workload, team, service or component: choose one of these for --by".into());
+            }
+            let mut connection = connect(&args.database.database_url).await?;
+            Ok(args.format.print(&report::unit_costs(&mut connection, &args.days.days(), args.unit, args.by).await?))
         }
         LedgerCommand::Reliability(args) => {
             let mut connection = connect(&args.database.database_url).await?;

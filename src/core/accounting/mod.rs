@@ -6,6 +6,7 @@
 //! - [`statement`]: both together, share by share.
 //! - [`posting`]: the rows that bring the ledger from what is posted to the statement.
 //! - [`owners`]: who pays for a share, as labels stood at the time.
+//! - [`unit_cost`]: what a request or a token cost.
 //! - [`variance`]: why a month cost other than another.
 //!
 //! Decides: every rule that turns facts into money. `src/ledger/views` states the billing and allocation rules in SQL as well; a test
@@ -18,4 +19,5 @@ pub mod billing;
 pub mod owners;
 pub mod posting;
 pub mod statement;
+pub mod unit_cost;
 pub mod variance;

@@ -8,12 +8,14 @@ mod export;
 mod reasons;
 mod reliability;
 mod savings;
+mod unit_cost;
 mod variance;
 
 pub use cost::cost;
 pub use export::{View, export};
 pub use reliability::{reliability, trust};
 pub use savings::savings;
+pub use unit_cost::{groups_unit_costs, unit_costs};
 pub use variance::{VarianceBy, variance};
 
 use sqlx::postgres::PgRow;
