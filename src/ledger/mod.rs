@@ -14,6 +14,7 @@ mod retry;
 mod rows;
 pub mod seal;
 mod store;
+pub mod table_file;
 pub mod text;
 pub mod upkeep;
 

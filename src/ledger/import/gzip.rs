@@ -248,7 +248,7 @@ mod tests {
     /// Text that repeats, figures that do not, and every byte there is.
     fn samples() -> Vec<Vec<u8>> {
         let lines: String =
-            (0..20_000).map(|n| format!("2026-07-20 07:13:47 UTC\tUSE1-SpotUsage:g6.xlarge\ti-{:x}\n", n * 7_919)).collect();
+            (0..5_000).map(|n| format!("2026-07-20 07:13:47 UTC\tUSE1-SpotUsage:g6.xlarge\ti-{:x}\n", n * 7_919)).collect();
         let mut noise = vec![0_u8; 100_000];
         let mut state = 1_u64;
         for byte in &mut noise {
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn damage_is_found_and_nothing_panics() {
-        let packed = gzip(&["-6"], &samples()[2]);
+        let packed = gzip(&["-6"], &samples()[2][..40_000]);
         for cut in [3, 9, 11, 100, packed.len() - 9, packed.len() - 1] {
             assert!(unpacked(packed[..cut].to_vec()).is_err(), "cut at {cut} passed");
         }
