@@ -4,6 +4,7 @@ mod args;
 mod import;
 mod upkeep;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -15,7 +16,8 @@ use super::answer::tell;
 use super::explain::ExplainArgs;
 use crate::core::need::UsageUnit;
 use crate::ledger::report::{self, By, Month, VarianceBy, View};
-use crate::ledger::{connect, migrate, reconcile};
+use crate::ledger::table_file::Format;
+use crate::ledger::{connect, focus, migrate, reconcile};
 
 /// What a subcommand answers: text for people or machines, or why there is none.
 type Answer = Result<String, Box<dyn std::error::Error>>;
@@ -38,6 +40,22 @@ pub struct ExportArgs {
     view: View,
     #[command(flatten)]
     days: DayArgs,
+    /// A new file to write instead of printing: needed for Parquet. Only for focus-1-2.
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// How the file is written.
+    #[arg(long, value_enum, default_value_t = Format::Csv, requires = "output")]
+    format: Format,
+    /// The AWS account of rows whose bill is not imported, for FOCUS' BillingAccountId.
+    #[arg(long)]
+    billing_account: Option<String>,
+}
+
+/// What to check.
+#[derive(Debug, Clone, Args)]
+pub struct ValidateFocusArgs {
+    /// A CSV or Parquet file.
+    file: PathBuf,
 }
 
 /// Which month to hold against the bill.
@@ -112,6 +130,9 @@ pub enum LedgerCommand {
     Trust(PlainReportArgs),
     /// Print a view as CSV, FOCUS 1.2 by default.
     Export(ExportArgs),
+    /// Check a FOCUS 1.2 file (CSV or Parquet): columns, nulls, formats, closed lists, exact products, and what our columns promise. Needs
+    /// no database.
+    ValidateFocus(ValidateFocusArgs),
     /// Bring in what AWS billed, what workloads produced and earned, and other costs. Harmless to repeat.
     Import(import::ImportArgs),
     /// Ask Prometheus what workloads produced in the last hours; the operator does so every hour where it has Prometheus' address.
@@ -167,10 +188,8 @@ async fn answer(command: LedgerCommand) -> Answer {
             let mut connection = connect(&args.database.database_url).await?;
             Ok(args.format.print(&report::trust(&mut connection).await?))
         }
-        LedgerCommand::Export(args) => {
-            let mut connection = connect(&args.database.database_url).await?;
-            Ok(report::export(&mut connection, args.view, &args.days.days()).await?.to_csv().trim_end().to_owned())
-        }
+        LedgerCommand::Export(args) => export(args).await,
+        LedgerCommand::ValidateFocus(args) => validate_focus(&args),
         LedgerCommand::Import(args) => import::answer(args).await,
         LedgerCommand::CollectUsage(args) => upkeep::collect_usage(args).await,
         LedgerCommand::Reconcile(args) => {
@@ -181,4 +200,30 @@ async fn answer(command: LedgerCommand) -> Answer {
         LedgerCommand::Seal(database) => upkeep::seal(&database).await,
         LedgerCommand::Verify(database) => upkeep::verify(&database).await,
     }
+}
+
+async fn export(args: ExportArgs) -> Answer {
+    let mut connection = connect(&args.database.database_url).await?;
+    let Some(path) = &args.output else {
+        return Ok(report::export(&mut connection, args.view, &args.days.days()).await?.to_csv().trim_end().to_owned());
+    };
+    if args.view != View::Focus12 {
+        return Err("only focus-1-2 is written to files; print the others (--view ...) and redirect".into());
+    }
+    let _progress = upkeep::working("exporting");
+    let rows = focus::export(&mut connection, &args.days.days(), args.billing_account.as_deref(), path, args.format).await?;
+    Ok(format!("Wrote {rows} rows to {}.", path.display()))
+}
+
+fn validate_focus(args: &ValidateFocusArgs) -> Answer {
+    let (rows, findings) = focus::validate(&args.file)?;
+    if findings.is_empty() {
+        return Ok(format!("{}: {rows} rows, all as FOCUS 1.2 and lowtide's own columns ask.", args.file.display()));
+    }
+    let line = |finding: &focus::Finding| match finding.rows {
+        0 => finding.what.clone(),
+        n => format!("{}: {n} rows, the first is {} ({:?})", finding.what, finding.first, finding.example),
+    };
+    let lines: Vec<String> = findings.iter().map(line).collect();
+    Err(format!("{}: {rows} rows break {} rules:\n{}", args.file.display(), findings.len(), lines.join("\n")).into())
 }

@@ -247,8 +247,7 @@ mod tests {
 
     /// Text that repeats, figures that do not, and every byte there is.
     fn samples() -> Vec<Vec<u8>> {
-        let lines: String =
-            (0..5_000).map(|n| format!("2026-07-20 07:13:47 UTC\tUSE1-SpotUsage:g6.xlarge\ti-{:x}\n", n * 7_919)).collect();
+        let lines: String = (0..5_000).map(|n| format!("2026-07-20 07:13:47 UTC\tUSE1-SpotUsage:g6.xlarge\ti-{:x}\n", n * 7_919)).collect();
         let mut noise = vec![0_u8; 100_000];
         let mut state = 1_u64;
         for byte in &mut noise {

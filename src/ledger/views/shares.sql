@@ -24,14 +24,20 @@ SELECT u.at, u.day, u.span_ms, u.claim_uid, u.hour, u.line, u.pod_uid, NULL,
        u.cost_micro * 0.000001, u.b0_micro * 0.000001, u.b1_micro * 0.000001, u.b2_micro * 0.000001, 0, 0
 FROM ledger.unposted_share u;
 
-CREATE VIEW ledger.allocation AS
+-- What shares that begin in a span of time add up to. Partitions beside it are not read.
+CREATE FUNCTION ledger.allocation_of(from_at timestamptz, to_at timestamptz)
+RETURNS TABLE (claim_uid text, claim text, instance text, region text, zone text, instance_type text, capacity_type text, hour bigint, at timestamptz,
+               span_ms bigint, day date, line text, pod_uid text, pod_namespace text, pod_name text, decision uuid, workload_kind text,
+               workload_namespace text, workload_name text, team text, service text, environment text, cost_center text, product_area text, component text,
+               basis text, gpu_ms bigint, cost_usd numeric, b0_usd numeric, b1_usd numeric, b2_usd numeric, feed_usd numeric, bill_usd numeric)
+LANGUAGE sql STABLE AS $$
 WITH net AS (
     SELECT min(at) AS at, max(span_ms) AS span_ms, day, claim_uid, hour, line, pod_uid, workload, workload_kind, workload_namespace, workload_name,
            team, service, environment, cost_center, product_area, component, bool_or(kind = 'running') AS running,
            sum(gpu_ms)::bigint AS gpu_ms, sum(cost_usd) AS cost_usd, CASE WHEN bool_or(b0_usd IS NOT NULL) THEN sum(b0_usd) END AS b0_usd,
            CASE WHEN bool_or(b1_usd IS NOT NULL) THEN sum(b1_usd) END AS b1_usd, CASE WHEN bool_or(b2_usd IS NOT NULL) THEN sum(b2_usd) END AS b2_usd,
            sum(feed_usd) AS feed_usd, sum(bill_usd) AS bill_usd
-    FROM ledger.share
+    FROM ledger.share s WHERE s.at >= from_at AND s.at < to_at
     GROUP BY day, claim_uid, hour, line, pod_uid, workload, workload_kind, workload_namespace, workload_name, team, service, environment, cost_center,
              product_area, component
     -- A share that late facts took back is no share.
@@ -45,7 +51,10 @@ SELECT n.claim_uid, m.claim, m.instance, m.region, m.zone, m.instance_type, m.ca
 FROM net n
 LEFT JOIN LATERAL (SELECT * FROM ledger.interval_opened x WHERE x.claim_uid = n.claim_uid ORDER BY x.posted_at, x.at LIMIT 1) m ON true
 LEFT JOIN LATERAL (SELECT x.pod_namespace, x.pod_name, x.decision FROM ledger.occupancy_opened x
-                   WHERE x.claim_uid = n.claim_uid AND x.pod_uid = n.pod_uid ORDER BY x.posted_at, x.at LIMIT 1) o ON true;
+                   WHERE x.claim_uid = n.claim_uid AND x.pod_uid = n.pod_uid ORDER BY x.posted_at, x.at LIMIT 1) o ON true
+$$;
+
+CREATE VIEW ledger.allocation AS SELECT * FROM ledger.allocation_of('-infinity', 'infinity');
 
 CREATE VIEW ledger.share_daily AS
 SELECT r.day, w.workload_kind, w.workload_namespace, w.workload_name, w.team, w.service, w.environment, w.cost_center, w.product_area, w.component,
