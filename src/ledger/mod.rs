@@ -3,6 +3,7 @@
 //! Decides: how facts are kept (append-only, hashed, sealed) and what follows from them (cost, savings, reliability).
 //! Does not: decide anything about machines. The operator only needs [`PgLedger`]; people use the views and `lowtide ledger`.
 
+pub mod archive;
 pub mod explain;
 pub mod focus;
 pub mod import;
@@ -18,6 +19,7 @@ mod store;
 pub mod table_file;
 pub mod text;
 pub mod upkeep;
+pub mod verify;
 
 use std::collections::BTreeMap;
 

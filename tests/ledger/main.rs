@@ -2,6 +2,7 @@
 #![cfg(all(feature = "live", feature = "lab"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod archive;
 mod facts;
 mod focus;
 mod imports;

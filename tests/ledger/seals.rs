@@ -5,7 +5,8 @@ use lowtide::core::record::{EndedBy, LedgerRecord};
 use lowtide::core::time::Millis;
 use lowtide::engine::ports::Ledger;
 use lowtide::ledger::connect;
-use lowtide::ledger::seal::{Finding, seal, verify};
+use lowtide::ledger::seal::seal;
+use lowtide::ledger::verify::{Finding, verify};
 
 use crate::facts::{Bench, Machine, bench};
 

@@ -144,6 +144,8 @@ pub enum LedgerCommand {
     /// Seal the rows that settled since the last seal, and print the root, which is worth keeping elsewhere. Run as a member of
     /// lowtide_sealer.
     Seal(DatabaseArgs),
+    /// Export months that are older than what is kept, with their seals, read the files back, then drop the months. Run as the owner.
+    Archive(upkeep::ArchiveArgs),
     /// Recompute every hash and seal; fails and names the rows when one was altered, is missing or was added.
     Verify(DatabaseArgs),
 }
@@ -198,6 +200,7 @@ async fn answer(command: LedgerCommand) -> Answer {
         }
         LedgerCommand::Post(database) => upkeep::post(&database).await,
         LedgerCommand::Seal(database) => upkeep::seal(&database).await,
+        LedgerCommand::Archive(args) => upkeep::archive(args).await,
         LedgerCommand::Verify(database) => upkeep::verify(&database).await,
     }
 }

@@ -3,6 +3,7 @@
 //! Decides: the words, and that whoever waits for more than two seconds is told what for.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +17,12 @@ use crate::core::time::Timestamp;
 use crate::engine::ports::{Clock, Cluster};
 use crate::kube::pods::AttributionKeys;
 use crate::kube::{ClusterSettings, LiveCluster};
+use crate::ledger::archive::{self, Retention};
 use crate::ledger::import::store_usage;
 use crate::ledger::prometheus::Prometheus;
-use crate::ledger::{connect, poster, seal, usage_queries};
+use crate::ledger::report::Month;
+use crate::ledger::table_file::Format;
+use crate::ledger::{connect, poster, seal, usage_queries, verify};
 
 /// How long a cluster may take to list.
 const LIST_LIMIT: Duration = Duration::from_secs(30);
@@ -140,18 +144,61 @@ pub(super) async fn seal(database: &DatabaseArgs) -> Answer {
     })
 }
 
+/// What leaves the database, and where to.
+#[derive(Debug, Clone, Args)]
+pub struct ArchiveArgs {
+    /// Months before this one, as 2026-01; and only those older than what is kept.
+    #[arg(long)]
+    before: Month,
+    /// Folder for the files; made when it is not there. A file that is there is never written over.
+    #[arg(long)]
+    to: PathBuf,
+    /// How files are written.
+    #[arg(long, value_enum, default_value_t = Format::Parquet)]
+    format: Format,
+    /// Full months before this one that are kept.
+    #[arg(long, default_value_t = Retention::default().months)]
+    keep_months: u32,
+    /// Full months for which refused offers are kept.
+    #[arg(long, default_value_t = Retention::default().candidate_months)]
+    keep_candidate_months: u32,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+/// `lowtide ledger archive`.
+pub(super) async fn archive(args: ArchiveArgs) -> Answer {
+    let mut connection = connect(&args.database.database_url).await?;
+    let _progress = working("archiving");
+    let this: Month = now().to_rfc3339().chars().take(7).collect::<String>().parse()?;
+    let retention = Retention { months: args.keep_months, candidate_months: args.keep_candidate_months };
+    let archived = archive::archive(&mut connection, args.before, this, retention, &args.to, args.format).await?;
+    if archived.is_empty() {
+        return Ok("No month is old enough.".into());
+    }
+    let rows: usize = archived.iter().map(|month| month.rows).sum();
+    let files: Vec<String> =
+        archived.iter().map(|month| format!("{} {}: {} rows, {}", month.table, month.month, month.rows, month.file.display())).collect();
+    Ok(format!(
+        "Archived {} months with {rows} rows, each read back and found the same before it was dropped:\n{}",
+        archived.len(),
+        files.join("\n")
+    ))
+}
+
 /// `lowtide ledger verify`.
 pub(super) async fn verify(database: &DatabaseArgs) -> Answer {
     let mut connection = connect(&database.database_url).await?;
     let _progress = working("recomputing every hash");
-    verified(&seal::verify(&mut connection).await?)
+    verified(&verify::verify(&mut connection).await?)
 }
 
-fn verified(outcome: &seal::Verification) -> Answer {
-    let seal::Verification { seals, sealed_rows, unsealed_rows, last_root, findings, .. } = outcome;
+fn verified(outcome: &verify::Verification) -> Answer {
+    let verify::Verification { seals, sealed_rows, archived_rows, unsealed_rows, last_root, findings } = outcome;
     if findings.is_empty() {
+        let archived = if *archived_rows == 0 { String::new() } else { format!(" ({archived_rows} of them archived)") };
         return Ok(format!(
-            "Nothing was altered, removed or added: {sealed_rows} rows under {seals} seals, {unsealed_rows} not sealed yet.\nLast root: {last_root}"
+            "Nothing was altered, removed or added: {sealed_rows} rows under {seals} seals{archived}, {unsealed_rows} not sealed yet.\nLast root: {last_root}"
         ));
     }
     let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
