@@ -54,7 +54,11 @@ pub async fn run(args: ExplainArgs) -> ExitCode {
     tell(answer(args.subject).await)
 }
 
-async fn answer(subject: Subject) -> Result<String, Box<dyn std::error::Error>> {
+/// The explanation asked for.
+///
+/// # Errors
+/// When the ledger cannot be read, or has no such decision.
+pub async fn answer(subject: Subject) -> Result<String, Box<dyn std::error::Error>> {
     let (DatabaseArgs { database_url }, json) = match &subject {
         Subject::Decision { database, json, .. } | Subject::Pod { database, json, .. } => (database.clone(), *json),
     };

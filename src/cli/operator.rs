@@ -13,11 +13,13 @@ use crate::core::plan::Settings;
 use crate::core::time::{Millis, Timestamp};
 use crate::engine::driver::{Engine, Schedule};
 use crate::engine::health;
-use crate::engine::ports::Clock;
+use crate::engine::ports::{Clock, Cloud, Cluster};
 use crate::kube::lease::{Candidacy, LeaseSettings};
 use crate::kube::pods::AttributionKeys;
 use crate::kube::{ClusterSettings, LiveCluster, connect};
-use crate::ledger::PgLedger;
+use crate::ledger::prometheus::Prometheus;
+use crate::ledger::upkeep::{self, Upkeep};
+use crate::ledger::{PgLedger, usage_queries};
 
 /// Runs the operator. It starts without Postgres and without EC2 answering; both are asked again until they do.
 #[derive(Debug, clap::Args)]
@@ -52,9 +54,53 @@ pub struct OperatorArgs {
     /// Seconds between EC2's interruption notice and the end of the machine; other than 120 only in a world whose time runs faster.
     #[arg(long, env = "LOWTIDE_NOTICE_WINDOW_SECONDS", default_value_t = 120, hide = true)]
     pub notice_window_seconds: u32,
+    /// Seconds between two postings of what settled; 0 leaves posting to `lowtide ledger post`.
+    #[arg(long, env = "LOWTIDE_POST_SECONDS", default_value_t = 60)]
+    pub post_seconds: u64,
+    /// Prometheus, for usage of workloads that have the annotation lowtide.dev/usage-query; empty: usage is imported or not known.
+    #[arg(long, env = "LOWTIDE_PROMETHEUS_URL", default_value = "")]
+    pub prometheus_url: String,
+    #[command(flatten)]
+    labels: LabelArgs,
     /// Log lines as JSON.
     #[arg(long, env = "LOWTIDE_LOG_JSON")]
     pub log_json: bool,
+}
+
+/// Which labels of pods say who pays.
+#[derive(Debug, clap::Args)]
+struct LabelArgs {
+    /// Label that names the team.
+    #[arg(long, env = "LOWTIDE_LABEL_TEAM", default_value = "team")]
+    label_team: String,
+    /// Label that names the service.
+    #[arg(long, env = "LOWTIDE_LABEL_SERVICE", default_value = "service")]
+    label_service: String,
+    /// Label that names the environment.
+    #[arg(long, env = "LOWTIDE_LABEL_ENVIRONMENT", default_value = "environment")]
+    label_environment: String,
+    /// Label that names the cost centre.
+    #[arg(long, env = "LOWTIDE_LABEL_COST_CENTER", default_value = "cost-center")]
+    label_cost_center: String,
+    /// Label that names the product area.
+    #[arg(long, env = "LOWTIDE_LABEL_PRODUCT_AREA", default_value = "product-area")]
+    label_product_area: String,
+    /// Label that names the component (training, inference, baseline, api); without it batch work is training, serving work inference.
+    #[arg(long, env = "LOWTIDE_LABEL_COMPONENT", default_value = "component")]
+    label_component: String,
+}
+
+impl LabelArgs {
+    fn keys(&self) -> AttributionKeys {
+        AttributionKeys {
+            team: self.label_team.clone(),
+            service: self.label_service.clone(),
+            environment: self.label_environment.clone(),
+            cost_center: self.label_cost_center.clone(),
+            product_area: self.label_product_area.clone(),
+            component: self.label_component.clone(),
+        }
+    }
 }
 
 /// The wall clock.
@@ -99,7 +145,7 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
         cluster: args.cluster.clone(),
         namespace: args.namespace.clone(),
         instance: args.instance.clone(),
-        attribution: AttributionKeys::default(),
+        attribution: args.labels.keys(),
     };
     let cluster = LiveCluster::start(client.clone(), cluster_settings, Arc::clone(&clock));
     let ledger = match PgLedger::connect_lazy(&args.database_url) {
@@ -128,6 +174,7 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
     let (stop, stopped) = watch::channel(false);
     let health = tokio::spawn(health::serve(listener, Arc::clone(&engine), candidacy.leading(), stopped.clone()));
     info!(cluster = args.cluster, instance = args.instance, listen = %args.listen, "lowtide {} starts", env!("CARGO_PKG_VERSION"));
+    let upkeep = keep_ledger(&args, &engine, candidacy.leading());
     let running = tokio::spawn(engine.run(candidacy.leading(), stopped));
     wait_for_end().await;
     info!("stopping");
@@ -135,7 +182,32 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
     let ended = running.await;
     candidacy.release().await;
     health.abort();
+    upkeep.abort();
     if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Posts, seals and collects usage in the background, while this replica leads.
+fn keep_ledger<C: Cloud>(
+    args: &OperatorArgs,
+    engine: &Arc<Engine<C, LiveCluster, PgLedger, WallClock>>,
+    leading: watch::Receiver<bool>,
+) -> tokio::task::JoinHandle<()> {
+    if args.post_seconds == 0 {
+        return tokio::spawn(std::future::pending());
+    }
+    let (queried, told) = (Arc::clone(engine), Arc::clone(engine));
+    let upkeep = Upkeep {
+        url: args.database_url.clone(),
+        every: Duration::from_secs(args.post_seconds),
+        prometheus: (!args.prometheus_url.is_empty()).then(|| Prometheus::new(&args.prometheus_url)),
+        queries: Arc::new(move || usage_queries(&queried.cluster.view().unwrap_or_default())),
+        clock: Arc::new(WallClock),
+        told: Arc::new(move |figures| {
+            let mut state = told.state();
+            (state.ledger_posted_at, state.ledger_sealed_at) = (figures.posted_at, figures.sealed_at);
+        }),
+    };
+    tokio::spawn(upkeep::keep(upkeep, leading))
 }
 
 async fn wait_for_end() {

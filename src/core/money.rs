@@ -140,6 +140,80 @@ macro_rules! decimal {
 decimal!(MicroUsd, 2);
 decimal!(MicroUsdPerHour, 4);
 
+/// An amount as AWS prints it in bills: units of 10^-10 US dollars. Rounded once, when a share of it is posted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct BilledUsd(pub i128);
+
+impl BilledUsd {
+    const UNITS: i128 = 10_000_000_000;
+    const PER_MICRO: i128 = 10_000;
+
+    /// Micro-dollars, rounded half to even.
+    pub fn to_micro_usd(self) -> MicroUsd {
+        let (q, r) = (self.0.div_euclid(Self::PER_MICRO), self.0.rem_euclid(Self::PER_MICRO));
+        let up = r * 2 > Self::PER_MICRO || (r * 2 == Self::PER_MICRO && q % 2 != 0);
+        MicroUsd(i64::try_from(q + i128::from(up)).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<MicroUsd> for BilledUsd {
+    fn from(amount: MicroUsd) -> Self {
+        BilledUsd(i128::from(amount.0) * Self::PER_MICRO)
+    }
+}
+
+impl fmt::Display for BilledUsd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let (whole, part) = (self.0.unsigned_abs() / Self::UNITS.unsigned_abs(), self.0.unsigned_abs() % Self::UNITS.unsigned_abs());
+        write!(f, "{sign}{whole}.{part:010}")
+    }
+}
+
+impl FromStr for BilledUsd {
+    type Err = BadMoney;
+
+    /// Reads `0.0913000000`, `-1.5` and, as some exports write, `9.13E-2`. Digits beyond the tenth decimal are rounded half to even.
+    fn from_str(text: &str) -> Result<Self, BadMoney> {
+        let bad = || BadMoney { text: text.chars().take(40).collect() };
+        let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().map_err(|_| bad())?),
+            None => (text, 0),
+        };
+        let (negative, digits) = match mantissa.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, mantissa),
+        };
+        let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
+        let readable = !whole.is_empty() && whole.len() <= 15 && part.len() <= 20 && (-20..=12).contains(&exponent);
+        if !readable || !(whole.bytes().chain(part.bytes())).all(|b| b.is_ascii_digit()) {
+            return Err(bad());
+        }
+        let figure: i128 = format!("{whole}{part}").parse().map_err(|_| bad())?;
+        let shift = 10 + exponent - i32::try_from(part.len()).unwrap_or(i32::MAX);
+        let power = 10_i128.checked_pow(shift.unsigned_abs()).ok_or_else(bad)?;
+        let units = if shift >= 0 {
+            figure.checked_mul(power).ok_or_else(bad)?
+        } else {
+            let (q, r) = (figure / power, figure % power);
+            q + i128::from(r * 2 > power || (r * 2 == power && q % 2 != 0))
+        };
+        Ok(BilledUsd(if negative { -units } else { units }))
+    }
+}
+
+impl Add for BilledUsd {
+    type Output = BilledUsd;
+    fn add(self, o: BilledUsd) -> BilledUsd {
+        BilledUsd(self.0 + o.0)
+    }
+}
+impl Sum for BilledUsd {
+    fn sum<I: Iterator<Item = BilledUsd>>(it: I) -> BilledUsd {
+        BilledUsd(it.map(|v| v.0).sum())
+    }
+}
+
 impl Add for MicroUsdMillis {
     type Output = MicroUsdMillis;
     fn add(self, o: MicroUsdMillis) -> MicroUsdMillis {
@@ -169,6 +243,27 @@ mod tests {
         }
         for bad in ["", ".", "1.", "abc", "1e3", "0.0000001", "99999999999999999", "+1", "1.2.3"] {
             assert!(bad.parse::<MicroUsdPerHour>().is_err(), "{bad:?} passed");
+        }
+    }
+
+    #[test]
+    fn bills_are_read_to_ten_decimals_however_they_are_written() {
+        for (text, units, micros) in [
+            ("0.0913000000", 913_000_000, 91_300),
+            ("9.13E-2", 913_000_000, 91_300),
+            ("-0.0000005", -5_000, 0),
+            ("0.0000015", 15_000, 2),
+            ("0.00000000005", 0, 0),
+            ("0.00000000015", 2, 0),
+            ("12", 120_000_000_000, 12_000_000),
+            ("1e3", 10_000_000_000_000, 1_000_000_000),
+        ] {
+            let amount: BilledUsd = text.parse().unwrap();
+            assert_eq!((amount.0, amount.to_micro_usd().0), (units, micros), "{text}");
+        }
+        assert_eq!(BilledUsd(-15_000_000_001).to_string(), "-1.5000000001");
+        for bad in ["", ".", "abc", "1e99", "1.2.3", "--1", "1 USD", "NaN", "1e"] {
+            assert!(bad.parse::<BilledUsd>().is_err(), "{bad:?} passed");
         }
     }
 

@@ -91,7 +91,8 @@ fn one(value: i64) -> [(String, i64); 1] {
 fn process(state: &State, view: &ClusterView, leading: bool, now: Timestamp) -> String {
     let outbox_age = state.outbox_oldest.map_or(0, |at| now.since(at).0);
     let gated = view.pods.values().filter(|p| p.phase == PodPhase::Gated).count();
-    let figures: [(&str, &str, i64); 8] = [
+    let since = |at: Option<Timestamp>| at.map_or(0, |at| now.since(at).0);
+    let figures: [(&str, &str, i64); 10] = [
         ("lowtide_leading", "1 while this replica leads.", i64::from(leading)),
         ("lowtide_passes_total", "Passes since the start.", i64::try_from(state.passes).unwrap_or(i64::MAX)),
         ("lowtide_claims", "Node claims.", count(view.claims.len())),
@@ -99,6 +100,12 @@ fn process(state: &State, view: &ClusterView, leading: bool, now: Timestamp) -> 
         ("lowtide_steps_in_flight", "Steps being carried out.", count(state.in_flight.len())),
         ("lowtide_outbox_records", "Records that wait for the ledger (at most one batch is counted).", count(state.outbox_size)),
         ("lowtide_outbox_age_milliseconds", "Age of the oldest waiting record.", outbox_age),
+        (
+            "lowtide_posting_age_milliseconds",
+            "Since everything settled was posted; 0 before the first time.",
+            since(state.ledger_posted_at),
+        ),
+        ("lowtide_seal_age_milliseconds", "Since everything settled was sealed; 0 before the first time.", since(state.ledger_sealed_at)),
         ("lowtide_ledger_available", "1 while Postgres takes records.", i64::from(state.ledger_available)),
     ];
     let mut text = String::new();

@@ -95,6 +95,10 @@ pub struct State {
     pub outbox_size: usize,
     /// When the oldest waiting record happened.
     pub outbox_oldest: Option<Timestamp>,
+    /// When all that had settled was posted in the ledger, by this process.
+    pub ledger_posted_at: Option<Timestamp>,
+    /// ... and when it was sealed, if this role may.
+    pub ledger_sealed_at: Option<Timestamp>,
     /// Passes so far.
     pub passes: u64,
     /// When what was written long ago was last forgotten.

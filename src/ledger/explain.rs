@@ -63,8 +63,8 @@ pub struct ExplainedDecision {
     pub from_claim: Option<String>,
     /// Paid so far for the claim's machine, USD.
     pub paid_usd: Option<String>,
-    /// `estimate` while the machine runs.
-    pub basis: Option<String>,
+    /// The machine still runs; unknown when there is none.
+    pub runs: Option<bool>,
     /// The best refused offers, cheapest first.
     #[sqlx(skip)]
     pub refused: Vec<RefusedOffer>,
@@ -94,10 +94,10 @@ const DECISION: &str = r#"
            d.workload_namespace || '/' || d.workload_name AS workload, d.team, d.zone, d.region, d.instance_type, d.capacity_type,
            trim_scale(d.price_usd_h)::text AS price_usd_h, trim_scale(d.per_replica_usd_h)::text AS per_replica_usd_h, d.replicas,
            d.b0, d.b1, d.b2, trim_scale(d.b1_replica_usd_h)::text AS b1_replica_usd_h, trim_scale(d.b2_replica_usd_h)::text AS b2_replica_usd_h,
-           d.refused_counts, d.offers_hash, d.claim, d.from_claim, p.paid_usd, p.basis
+           d.refused_counts, d.offers_hash, d.claim, d.from_claim, p.paid_usd, p.runs
     FROM ledger.explain_decision d
-    LEFT JOIN LATERAL (SELECT (sum(s.cost_micro) * 0.000001)::numeric(24,6)::text AS paid_usd, min(s.basis) AS basis
-                       FROM ledger.price_segment s WHERE s.claim = d.claim) p ON true
+    LEFT JOIN LATERAL (SELECT sum(s.cost_usd)::numeric(24,6)::text AS paid_usd, bool_or(s.kind = 'running') AS runs FROM ledger.share s
+                       WHERE s.claim_uid IN (SELECT o.claim_uid FROM ledger.interval_opened o WHERE o.claim = d.claim) AND s.line <> 'egress') p ON true
     WHERE d.decision = $1"#;
 
 const REFUSED: &str = "
@@ -156,7 +156,7 @@ impl ExplainedDecision {
         }
         if let Some(claim) = &self.claim {
             let paid = self.paid_usd.as_ref().map_or_else(String::new, |paid| {
-                let so_far = if self.basis.as_deref() == Some("estimate") { " so far (it still runs)" } else { "" };
+                let so_far = if self.runs == Some(true) { " so far (it still runs)" } else { "" };
                 format!("; its machine cost ${paid}{so_far}")
             });
             fact("claim", format!("{claim}{paid}"));

@@ -57,9 +57,16 @@ pub async fn migrate(url: &str) -> Result<(), MigrateFault> {
     let steps = [
         ("take turns", "SELECT pg_advisory_xact_lock(7239462802)"),
         ("quieten notices", "SET LOCAL client_min_messages = warning"),
-        ("make the views (a view of yours that uses one of them must be dropped first)", include_str!("views.sql")),
-        ("describe the columns", include_str!("comments.sql")),
-        ("make the roles and grants (needs CREATEROLE unless the roles exist)", include_str!("grants.sql")),
+        ("make the views (a view of yours that uses one of them must be dropped first)", include_str!("views/machines.sql")),
+        ("make the views of rules", include_str!("views/rules.sql")),
+        ("make the views of shares", include_str!("views/shares.sql")),
+        ("make the views of decisions", include_str!("views/decisions.sql")),
+        ("make the views of units", include_str!("views/units.sql")),
+        ("make the view of variance", include_str!("views/variance.sql")),
+        ("make the view of trust", include_str!("views/trust.sql")),
+        ("make the FOCUS view", include_str!("views/focus.sql")),
+        ("describe the columns", include_str!("views/comments.sql")),
+        ("make the roles and grants (needs CREATEROLE unless the roles exist)", include_str!("views/grants.sql")),
     ];
     for (what, sql) in steps {
         sqlx::raw_sql(sql).execute(&mut *transaction).await.map_err(LedgerFault::during(what))?;

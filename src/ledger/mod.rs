@@ -3,14 +3,38 @@
 //! Decides: how facts are kept (append-only, hashed, sealed) and what follows from them (cost, savings, reliability).
 //! Does not: decide anything about machines. The operator only needs [`PgLedger`]; people use the views and `lowtide ledger`.
 
+pub mod archive;
 pub mod explain;
+pub mod focus;
+pub mod import;
 pub mod migrate;
+pub mod poster;
+pub mod prometheus;
+pub mod reconcile;
 pub mod report;
 mod retry;
 mod rows;
 pub mod seal;
 mod store;
+pub mod table_file;
 pub mod text;
+pub mod upkeep;
+pub mod verify;
+
+use std::collections::BTreeMap;
+
+use crate::core::ids::ObjectRef;
+use crate::core::need::UsageQuery;
+use crate::engine::ports::ClusterView;
 
 pub use migrate::{MigrateFault, connect, migrate};
 pub use store::{LedgerFault, PgLedger};
+
+/// How the usage of each workload is asked of Prometheus, as the annotations of its pods say.
+pub fn usage_queries(view: &ClusterView) -> BTreeMap<ObjectRef, UsageQuery> {
+    let said = view.pods.values().filter_map(|pod| {
+        let (_, schedule) = pod.need.as_ref().ok()?;
+        Some((pod.workload.object.clone(), schedule.usage_query.clone()?))
+    });
+    said.collect()
+}

@@ -27,7 +27,7 @@ pub struct Table {
 const DECISION: Table = Table {
     name: "decision",
     columns: "id, at, cluster, trigger, outcome, text, node_pool, workload_kind, workload_namespace, workload_name, team, service, \
-              environment, cost_center, product_area, pods, need, region, zone, instance_type, capacity_type, price_usd_h, \
+              environment, cost_center, product_area, component, pods, need, region, zone, instance_type, capacity_type, price_usd_h, \
               per_replica_usd_h, replicas, price_age_ms, price_source, refused_counts, offers_hash, b0, b1, b2, b0_usd_h, \
               b1_replica_usd_h, b2_replica_usd_h, claim, from_claim, instance, policy_hash, code_version",
 };
@@ -41,7 +41,8 @@ const INTERVAL_CLOSED: Table = Table { name: "interval_closed", columns: "id, at
 const OCCUPANCY_OPENED: Table = Table {
     name: "occupancy_opened",
     columns: "id, at, claim_uid, pod_namespace, pod_name, pod_uid, workload_kind, workload_namespace, workload_name, kind, team, service, \
-              environment, cost_center, product_area, gpus, decision, b1_replica_usd_h, b2_replica_usd_h",
+              environment, cost_center, product_area, component, gpus, decision, b1_replica_usd_h, b2_replica_usd_h, carried_gib, carried_from, \
+              carried_usd_per_gib, carried_by",
 };
 const OCCUPANCY_CLOSED: Table = Table { name: "occupancy_closed", columns: "id, at, claim_uid, pod_uid" };
 const MIGRATION: Table = Table {
@@ -53,6 +54,7 @@ const INTERRUPTION: Table = Table {
     name: "interruption",
     columns: "id, at, claim_uid, instance, region, zone, instance_type, capacity_type, deadline, source, ran_for_ms",
 };
+const CHECKPOINT: Table = Table { name: "checkpoint", columns: "id, at, claim_uid, pod_uid" };
 const PRICE_QUOTE: Table =
     Table { name: "price_quote", columns: "id, at, region, zone, instance_type, capacity_type, price_usd_h, source" };
 
@@ -123,6 +125,7 @@ fn content_of(record: &LedgerRecord) -> Vec<(Table, Value)> {
         LedgerRecord::OccupancyClosed(r) => vec![(OCCUPANCY_CLOSED, json!({ "claim_uid": r.claim_uid, "pod_uid": r.pod_uid }))],
         LedgerRecord::Migration(r) => vec![(MIGRATION, migration(r))],
         LedgerRecord::Interruption(r) => vec![(INTERRUPTION, interruption(r))],
+        LedgerRecord::Checkpoint(r) => vec![(CHECKPOINT, json!({ "claim_uid": r.claim_uid, "pod_uid": r.pod_uid }))],
     }
 }
 
@@ -139,6 +142,7 @@ fn pool(pool: &CapacityPool) -> Value {
 fn attribution(a: &Attribution) -> Value {
     json!({
         "team": a.team, "service": a.service, "environment": a.environment, "cost_center": a.cost_center, "product_area": a.product_area,
+        "component": a.component,
     })
 }
 
@@ -193,7 +197,12 @@ fn occupancy_opened(r: &OccupancyOpened) -> Value {
         "claim_uid": r.claim_uid, "pod_namespace": r.pod.namespace, "pod_name": r.pod.name, "pod_uid": r.pod_uid, "kind": r.kind,
         "gpus": r.gpus, "decision": r.decision, "b1_replica_usd_h": r.b1_per_replica_hour, "b2_replica_usd_h": r.b2_per_replica_hour,
     });
-    merge([workload(&r.workload), attribution(&r.attribution), own])
+    let carried = r.carried.as_ref().map_or(json!({}), |data| {
+        json!({
+            "carried_gib": data.gib, "carried_from": data.from_region, "carried_usd_per_gib": data.price_per_gib, "carried_by": data.moved_by,
+        })
+    });
+    merge([workload(&r.workload), attribution(&r.attribution), own, carried])
 }
 
 fn migration(r: &Migration) -> Value {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::rows::{Table, rows_of, rows_of_quotes};
 use crate::core::record::LedgerRecord;
@@ -86,17 +86,27 @@ impl PgLedger {
     async fn ensure_months(&self, months: BTreeSet<String>) -> Result<(), LedgerFault> {
         let known = self.months.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for month in months.difference(&known) {
-            let made = sqlx::query("SELECT ledger.ensure_month($1::date)").bind(month).execute(&self.pool).await;
-            match made {
-                Ok(_) => drop(self.months.lock().unwrap_or_else(PoisonError::into_inner).insert(month.clone())),
-                // Somebody holds a lock: the default partition takes the rows.
-                Err(sqlx::Error::Database(fault)) if fault.code().as_deref() == Some("55P03") => {
-                    tracing::warn!(%month, "the month's partitions could not be made now; its rows go to the default partition");
-                }
-                Err(cause) => return Err(LedgerFault::Database { what: "make the month's partitions", cause }),
+            let mut connection = self.pool.acquire().await.map_err(LedgerFault::during("connect to Postgres"))?;
+            if ensure_month(&mut connection, month).await? {
+                self.months.lock().unwrap_or_else(PoisonError::into_inner).insert(month.clone());
             }
         }
         Ok(())
+    }
+}
+
+/// Makes the partitions of a month, given by its first day; false when somebody holds a lock, and its rows go to the default partition.
+pub(super) async fn ensure_month(connection: &mut PgConnection, month: &str) -> Result<bool, LedgerFault> {
+    // In a transaction of its own, or a savepoint: a lock that cannot be had must not end what the caller does.
+    let mut inner = connection.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
+    let made = sqlx::query("SELECT ledger.ensure_month($1::text::date)").bind(month).execute(&mut *inner).await;
+    match made {
+        Ok(_) => inner.commit().await.map(|()| true).map_err(LedgerFault::during("commit the month's partitions")),
+        Err(sqlx::Error::Database(fault)) if fault.code().as_deref() == Some("55P03") => {
+            tracing::warn!(%month, "the month's partitions could not be made now; its rows go to the default partition");
+            inner.rollback().await.map(|()| false).map_err(LedgerFault::during("roll back"))
+        }
+        Err(cause) => Err(LedgerFault::Database { what: "make the month's partitions", cause }),
     }
 }
 
@@ -105,7 +115,8 @@ fn month_of(row: &Value) -> Option<String> {
     row["at"].as_str().and_then(|at| at.get(..7)).map(|month| format!("{month}-01"))
 }
 
-async fn insert(connection: &mut PgConnection, table: Table, rows: &[Value]) -> Result<(), LedgerFault> {
+/// Adds rows to a table; those that are there already are left out.
+pub(super) async fn insert(connection: &mut PgConnection, table: Table, rows: &[Value]) -> Result<(), LedgerFault> {
     let Table { name, columns } = table;
     // Names come from the constants in `rows`, never from data.
     let sql = format!(

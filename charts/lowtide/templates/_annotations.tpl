@@ -42,15 +42,15 @@ Spans are days, hours, minutes and seconds in that order, as in 1h30m; a test on
 - key: max-pool-share
   test: v.matches("^(100|[1-9][0-9]?)%$")
   expected: a whole percentage from 1% to 100%, as in 50%
+- key: gang
+  test: v.matches("^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
+  expected: a name of 1 to 63 lower-case letters, digits, dots and hyphens
 - key: checkpointed-at
   test: "!format.datetime().validate(v).hasValue()"
   expected: a point in time, as in 2026-12-31T18:00:00Z
 - key: usage-query
   test: v.size() <= 2048 && v.matches("^(requests|transactions|tokens|users)=.*[^ ].*$")
   expected: requests, transactions, tokens or users, then = and a PromQL query for one hour's amount
-- key: gang
-  test: v.matches("^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
-  expected: a name of 1 to 63 lower-case letters, digits, dots and hyphens
 {{- end -}}
 
 {{/* Annotations only lowtide writes, on pods. */}}

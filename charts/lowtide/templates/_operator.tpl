@@ -9,6 +9,14 @@
 - {name: LOWTIDE_PRICE_SECONDS, value: {{ .Values.operator.priceSeconds | quote }}}
 - {name: LOWTIDE_INSTANCE_SECONDS, value: {{ .Values.operator.instanceSeconds | quote }}}
 - {name: LOWTIDE_MAX_PRICE_AGE_SECONDS, value: {{ .Values.operator.maxPriceAgeSeconds | quote }}}
+- {name: LOWTIDE_POST_SECONDS, value: {{ .Values.ledger.postSeconds | quote }}}
+- {name: LOWTIDE_PROMETHEUS_URL, value: {{ .Values.ledger.prometheusUrl | quote }}}
+- {name: LOWTIDE_LABEL_TEAM, value: {{ .Values.ledger.labels.team | quote }}}
+- {name: LOWTIDE_LABEL_SERVICE, value: {{ .Values.ledger.labels.service | quote }}}
+- {name: LOWTIDE_LABEL_ENVIRONMENT, value: {{ .Values.ledger.labels.environment | quote }}}
+- {name: LOWTIDE_LABEL_COST_CENTER, value: {{ .Values.ledger.labels.costCenter | quote }}}
+- {name: LOWTIDE_LABEL_PRODUCT_AREA, value: {{ .Values.ledger.labels.productArea | quote }}}
+- {name: LOWTIDE_LABEL_COMPONENT, value: {{ .Values.ledger.labels.component | quote }}}
 - name: LOWTIDE_DATABASE_URL
   valueFrom:
     secretKeyRef:

@@ -1,15 +1,17 @@
 //! Who pays for an instance: its cost split over the pods that were observed to run there.
 //!
-//! Decides: the lines `pod`, `double-running`, `boot`, `idle` and `drain`, their weights in GPU time, and the split to whole
-//! micro-dollars (largest remainder), so that the shares add up exactly. `views.sql` states the same; a test compares both.
+//! Decides: the lines `pod`, `double-running`, `lost-work`, `boot`, `idle` and `drain`, their weights in GPU time, and the split to
+//! whole micro-dollars (largest remainder), so that the shares add up exactly; the line `egress` beside them. The ledger's view
+//! `unposted_share` states the same in SQL; a test compares both.
 //! Does not: know prices (see [`super::billing`]) or attribute lines to teams.
 
 use std::collections::BTreeMap;
 
-use super::billing::{PaidInterval, PriceSegment};
+use super::billing::{INSTANCE_HOUR, PaidInterval, PriceSegment};
 use crate::core::ids::Uid;
 use crate::core::money::{MicroUsd, MicroUsdPerHour};
 use crate::core::need::WorkloadKind;
+use crate::core::record::EndedBy;
 use crate::core::time::{Millis, Timestamp};
 
 const DAY: i64 = 86_400_000;
@@ -21,12 +23,18 @@ pub enum Line {
     Pod,
     /// A pod that ran on beside its replacement: the price of a move.
     DoubleRunning,
+    /// Batch work after its last checkpoint on a machine that was taken: it has to be done again.
+    LostWork,
     /// Before the first pod ran, or no pod ever did.
     Boot,
     /// GPUs without a pod while other pods ran, or between pods.
     Idle,
     /// After the last pod left.
     Drain,
+    /// Data carried across regions for a pod.
+    Egress,
+    /// What lowtide itself costs, and other costs its owner entered.
+    Overhead,
 }
 
 impl Line {
@@ -35,10 +43,19 @@ impl Line {
         match self {
             Line::Pod => "pod",
             Line::DoubleRunning => "double-running",
+            Line::LostWork => "lost-work",
             Line::Boot => "boot",
             Line::Idle => "idle",
             Line::Drain => "drain",
+            Line::Egress => "egress",
+            Line::Overhead => "overhead",
         }
+    }
+
+    /// The line of this name.
+    pub fn of(text: &str) -> Option<Line> {
+        let all = [Line::Pod, Line::DoubleRunning, Line::LostWork, Line::Boot, Line::Idle, Line::Drain, Line::Egress, Line::Overhead];
+        all.into_iter().find(|line| line.as_str() == text)
     }
 }
 
@@ -55,12 +72,33 @@ pub struct Occupied {
     pub to: Timestamp,
     /// Since when its replacement ran as well.
     pub doubled_from: Option<Timestamp>,
-    /// Lost work has no counterfactual: a batch pod whose machine's hour was waived.
-    pub kind: WorkloadKind,
+    /// Since when its work is lost, see [`lost_from`].
+    pub lost_from: Option<Timestamp>,
+    /// What had to be paid to carry its data here.
+    pub egress: Option<MicroUsd>,
     /// Frozen B1 rate of one replica.
     pub b1_per_replica_hour: Option<MicroUsdPerHour>,
     /// Frozen B2 rate of one replica.
     pub b2_per_replica_hour: Option<MicroUsdPerHour>,
+}
+
+/// Since when the work of a pod is lost: batch work on a machine that was taken (or vanished) while the pod still ran on it, since its
+/// last checkpoint or its start. A pod that left before its machine did was told in time and is held to have written a checkpoint.
+///
+/// `from` and `to` are the pod's time within the machine's, `machine_to` the machine's end.
+pub fn lost_from(
+    kind: WorkloadKind,
+    ended_by: Option<EndedBy>,
+    machine_to: Timestamp,
+    (from, to): (Timestamp, Timestamp),
+    checkpoints: &[Timestamp],
+) -> Option<Timestamp> {
+    let taken = matches!(ended_by, Some(EndedBy::Ec2Interruption | EndedBy::Unknown));
+    if kind != WorkloadKind::Batch || !taken || to < machine_to {
+        return None;
+    }
+    let last = checkpoints.iter().copied().filter(|at| *at >= from && *at <= to).max();
+    Some(last.unwrap_or(from))
 }
 
 /// A share of one instance-hour.
@@ -74,6 +112,10 @@ pub struct Share {
     pub line: Line,
     /// Whose, for pod lines.
     pub pod: Option<Uid>,
+    /// The start of the part of the instance-hour that lies in the day.
+    pub from: Timestamp,
+    /// The length of that part.
+    pub span: Millis,
     /// GPU milliseconds: the weight.
     pub gpu_ms: i64,
     /// What was paid.
@@ -88,19 +130,19 @@ pub struct Share {
 
 struct Cell {
     day: i64,
+    piece: (i64, i64),
     line: Line,
     pod: Option<usize>,
     weight: i64,
-    span: Millis,
+    held: Millis,
 }
 
 fn shared(a: (i64, i64), b: (i64, i64)) -> i64 {
     (a.1.min(b.1) - a.0.max(b.0)).max(0)
 }
 
-/// Splits the cost of an instance with `gpus` GPUs over `pods` and the named lines.
+/// Splits the cost of an instance with `gpus` GPUs over `pods` and the named lines, and adds what carrying their data cost.
 pub fn allocate(gpus: i64, interval: &PaidInterval, pods: &[Occupied]) -> Vec<Share> {
-    let waived = interval.waived();
     let mut shares = Vec::new();
     for segment in interval.segments() {
         let cells = cells(gpus.max(1), &segment, pods);
@@ -111,9 +153,7 @@ pub fn allocate(gpus: i64, interval: &PaidInterval, pods: &[Occupied]) -> Vec<Sh
         for (at, cell) in cells.iter().enumerate() {
             let pod = cell.pod.map(|n| &pods[n]);
             let rated = |rate: fn(&Occupied) -> Option<MicroUsdPerHour>| match pod {
-                Some(pod) if cell.line == Line::Pod && !(waived && pod.kind == WorkloadKind::Batch) => {
-                    rate(pod).map(|rate| rate.over(cell.span).to_micro_usd())
-                }
+                Some(pod) if cell.line == Line::Pod => rate(pod).map(|rate| rate.over(cell.held).to_micro_usd()),
                 _ => Some(MicroUsd(0)),
             };
             shares.push(Share {
@@ -121,6 +161,8 @@ pub fn allocate(gpus: i64, interval: &PaidInterval, pods: &[Occupied]) -> Vec<Sh
                 day: cell.day,
                 line: cell.line,
                 pod: pod.map(|pod| pod.pod.clone()),
+                from: Timestamp(cell.piece.0),
+                span: Millis(cell.piece.1 - cell.piece.0),
                 gpu_ms: cell.weight,
                 cost: costs[at],
                 b0: b0s.as_ref().map(|amounts| amounts[at]),
@@ -129,7 +171,28 @@ pub fn allocate(gpus: i64, interval: &PaidInterval, pods: &[Occupied]) -> Vec<Sh
             });
         }
     }
+    shares.extend(pods.iter().filter_map(|pod| egress(interval, pod)));
     shares
+}
+
+/// Data are carried when the pod starts; no baseline would have carried them.
+fn egress(interval: &PaidInterval, pod: &Occupied) -> Option<Share> {
+    let cost = pod.egress.filter(|cost| cost.0 > 0)?;
+    let hour = pod.from.since(interval.from).0.max(0) / INSTANCE_HOUR.0;
+    let nothing = Some(MicroUsd(0));
+    Some(Share {
+        hour: u32::try_from(hour).unwrap_or(u32::MAX),
+        day: pod.from.0.div_euclid(DAY),
+        line: Line::Egress,
+        pod: Some(pod.pod.clone()),
+        from: pod.from,
+        span: Millis::ZERO,
+        gpu_ms: 0,
+        cost,
+        b0: nothing,
+        b1: nothing,
+        b2: nothing,
+    })
 }
 
 /// The parts of one instance-hour with a weight, day by day.
@@ -142,11 +205,14 @@ fn cells(gpus: i64, segment: &PriceSegment, pods: &[Occupied]) -> Vec<Cell> {
         let piece = (from.max(day * DAY), to.min((day + 1) * DAY));
         let mut used = 0;
         for (n, pod) in pods.iter().enumerate() {
-            let doubled = pod.doubled_from.map_or(pod.to.0, |at| at.0);
-            for (line, span) in [(Line::Pod, (pod.from.0, doubled)), (Line::DoubleRunning, (doubled, pod.to.0))] {
+            let lost = pod.lost_from.map_or(pod.to.0, |at| at.0);
+            let doubled = pod.doubled_from.map_or(lost, |at| at.0.min(lost));
+            for (line, span) in
+                [(Line::Pod, (pod.from.0, doubled)), (Line::DoubleRunning, (doubled, lost)), (Line::LostWork, (lost, pod.to.0))]
+            {
                 let ms = shared(piece, span);
                 used += ms * pod.gpus;
-                cells.push(Cell { day, line, pod: Some(n), weight: ms * pod.gpus, span: Millis(ms) });
+                cells.push(Cell { day, piece, line, pod: Some(n), weight: ms * pod.gpus, held: Millis(ms) });
             }
         }
         let rest = [
@@ -154,14 +220,18 @@ fn cells(gpus: i64, segment: &PriceSegment, pods: &[Occupied]) -> Vec<Cell> {
             (Line::Idle, (gpus * shared(piece, (first, last)) - used).max(0)),
             (Line::Drain, gpus * shared(piece, (last, piece.1))),
         ];
-        cells.extend(rest.map(|(line, weight)| Cell { day, line, pod: None, weight, span: Millis(weight / gpus) }));
+        cells.extend(rest.map(|(line, weight)| Cell { day, piece, line, pod: None, weight, held: Millis(weight / gpus) }));
     }
     cells.retain(|cell| cell.weight > 0);
     cells
 }
 
-/// Splits `amount` (not negative) by weight into whole micro-dollars; what is left goes to the largest remainders, ties by key.
-fn largest_remainder<K: Ord>(amount: MicroUsd, weights: &[i64], keys: &[K]) -> Vec<MicroUsd> {
+/// Splits `amount` by weight into whole micro-dollars; what is left goes to the largest remainders, ties by key. A negative amount is
+/// split as its opposite would be.
+pub(super) fn largest_remainder<K: Ord>(amount: MicroUsd, weights: &[i64], keys: &[K]) -> Vec<MicroUsd> {
+    if amount.0 < 0 {
+        return largest_remainder(-amount, weights, keys).into_iter().map(|share| -share).collect();
+    }
     let total = weights.iter().map(|w| i128::from(*w)).sum::<i128>().max(1);
     let parts: Vec<(i128, i128)> = weights.iter().map(|w| i128::from(amount.0) * i128::from(*w)).map(|p| (p / total, p % total)).collect();
     let mut left = i128::from(amount.0) - parts.iter().map(|part| part.0).sum::<i128>();
@@ -182,7 +252,6 @@ mod tests {
     use super::super::billing::HourRate;
     use super::*;
     use crate::core::market::CapacityType;
-    use crate::core::record::EndedBy;
 
     fn interval(ran: Millis, price: i64) -> PaidInterval {
         let from = Timestamp::from_date(2026, 7, 20);
@@ -204,7 +273,8 @@ mod tests {
             from: day + Millis::from_mins(from_min),
             to: day + Millis::from_mins(to_min),
             doubled_from: None,
-            kind: WorkloadKind::Inference,
+            lost_from: None,
+            egress: None,
             b1_per_replica_hour: Some(MicroUsdPerHour(804_800)),
             b2_per_replica_hour: None,
         }
@@ -243,14 +313,53 @@ mod tests {
         assert_eq!(shares.iter().map(|s| s.b1).collect::<Vec<_>>(), [Some(MicroUsd(603_600)), Some(MicroUsd(0))]);
     }
 
+    /// "Billing for interrupted Spot Instances": the hour is free; what was done in it and kept would have cost something on demand.
     #[test]
-    fn lost_batch_work_of_a_free_hour_has_no_counterfactual() {
+    fn lost_work_is_a_line_of_its_own_without_a_counterfactual() {
         let mut free = interval(Millis::from_mins(30), 400_000);
         free.ended_by = Some(EndedBy::Ec2Interruption);
         let (mut batch, serving) = (pod("batch", 1, 0, 30), pod("serving", 1, 0, 30));
-        batch.kind = WorkloadKind::Batch;
-        let shares = allocate(2, &free, &[batch, serving]);
-        assert_eq!(shares.iter().map(|s| (s.cost.0, s.b1)).collect::<Vec<_>>(), [(0, Some(MicroUsd(0))), (0, Some(MicroUsd(402_400)))]);
+        batch.lost_from = Some(batch.from + Millis::from_mins(20));
+        let lines = |interval: &PaidInterval| -> Vec<_> {
+            let shares = allocate(2, interval, &[batch.clone(), serving.clone()]);
+            shares.into_iter().map(|s| (s.line, s.cost.0, s.b1.unwrap().0)).collect()
+        };
+        assert_eq!(lines(&free), [(Line::Pod, 0, 268_267), (Line::LostWork, 0, 0), (Line::Pod, 0, 402_400)]);
+        free.capacity_type = CapacityType::OnDemand;
+        assert_eq!(lines(&free), [(Line::Pod, 66_667, 268_267), (Line::LostWork, 33_333, 0), (Line::Pod, 100_000, 402_400)]);
+    }
+
+    #[test]
+    fn work_is_lost_since_its_last_checkpoint_and_only_when_the_machine_took_it_along() {
+        use EndedBy::{Ec2Interruption, Lowtide, Unknown};
+        use WorkloadKind::{Batch, Inference};
+        let at = |minute: i64| Timestamp::from_date(2026, 7, 20) + Millis::from_mins(minute);
+        let lost = |kind, ended_by, to: i64, checkpoints: &[i64]| {
+            let checkpoints: Vec<_> = checkpoints.iter().map(|m| at(*m)).collect();
+            lost_from(kind, ended_by, at(60), (at(10), at(to)), &checkpoints)
+        };
+        assert_eq!(lost(Batch, Some(Ec2Interruption), 60, &[]), Some(at(10)), "no checkpoint: all since the start");
+        assert_eq!(lost(Batch, Some(Unknown), 60, &[5, 20, 40, 70]), Some(at(40)));
+        assert_eq!(lost(Batch, Some(Ec2Interruption), 59, &[]), None, "it ended in time, told by the notice");
+        assert_eq!(lost(Batch, Some(Lowtide), 60, &[]), None);
+        assert_eq!(lost(Batch, None, 60, &[]), None, "it still runs");
+        assert_eq!(lost(Inference, Some(Ec2Interruption), 60, &[]), None, "requests are answered or not: nothing to do again");
+    }
+
+    #[test]
+    fn carrying_data_is_a_cost_beside_the_machine_that_no_baseline_has() {
+        let mut moved = pod("a", 1, 70, 120);
+        moved.egress = Some(MicroUsd(400_000));
+        let shares = allocate(1, &interval(Millis::from_mins(120), 60_000), &[moved]);
+        let egress: Vec<_> = shares.iter().filter(|s| s.line == Line::Egress).map(|s| (s.hour, s.cost.0, s.b1, s.gpu_ms)).collect();
+        assert_eq!(egress, [(1, 400_000, Some(MicroUsd(0)), 0)]);
+        let machine: i64 = shares.iter().filter(|s| s.line != Line::Egress).map(|s| s.cost.0).sum();
+        assert_eq!(machine, 120_000);
+    }
+
+    #[test]
+    fn a_credit_is_split_as_the_charge_would_be() {
+        assert_eq!(largest_remainder(MicroUsd(-100), &[1, 1, 1], &["a", "b", "c"]), [MicroUsd(-34), MicroUsd(-33), MicroUsd(-33)]);
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub struct PriceSegment {
     pub from: Timestamp,
     /// How much of it is billed; of a waived interval: would have been.
     pub billed: Millis,
+    /// The price that holds for it.
+    pub price: MicroUsdPerHour,
     /// Its cost. Segments add up to the interval's exact amount rounded once.
     pub cost: MicroUsd,
     /// The same milliseconds at the on-demand price, where one is known.
@@ -96,11 +98,22 @@ impl PaidInterval {
                 hour,
                 from: self.from + offset,
                 billed: span,
+                price: self.price(hour),
                 cost: cost.add(self.price(hour).over(charged)),
                 on_demand_cost: self.on_demand(hour).map(|rate| on_demand.add(rate.over(charged))),
             }
         };
         (0..hours).map(segment).collect()
+    }
+
+    /// The exact cost and on-demand cost of the first `hours` instance-hours: where the running totals stand after them.
+    pub fn exact_totals(&self, hours: u32) -> (MicroUsdMillis, MicroUsdMillis) {
+        let free = self.waived();
+        let whole = self.segments().into_iter().filter(|segment| segment.hour < hours && !free);
+        whole.fold(Default::default(), |(cost, on_demand), segment| {
+            let rate = self.on_demand(segment.hour).unwrap_or_default();
+            (cost + segment.price.over(segment.billed), on_demand + rate.over(segment.billed))
+        })
     }
 
     /// What the interval costs.

@@ -2,9 +2,22 @@
 //!
 //! - [`billing`]: an instance's paid hours and their cost.
 //! - [`allocation`]: that cost split over the pods that ran there and the named rest.
+//! - [`bill`]: what AWS said those hours cost.
+//! - [`statement`]: both together, share by share.
+//! - [`posting`]: the rows that bring the ledger from what is posted to the statement.
+//! - [`owners`]: who pays for a share, as labels stood at the time.
+//! - [`unit_cost`]: what a request or a token cost.
+//! - [`variance`]: why a month cost other than another.
 //!
-//! Decides: every rule that turns facts into money. `src/ledger/views.sql` states the same in SQL; a test compares both.
+//! Decides: every rule that turns facts into money. `src/ledger/views` states the billing and allocation rules in SQL as well; a test
+//! compares both.
 //! Does not: read or write anything.
 
 pub mod allocation;
+pub mod bill;
 pub mod billing;
+pub mod owners;
+pub mod posting;
+pub mod statement;
+pub mod unit_cost;
+pub mod variance;

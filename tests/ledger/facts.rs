@@ -1,19 +1,18 @@
 //! Facts for the ledger's tests: machines, the pods on them, and the decisions behind both.
-#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 
-use lowtide::core::accounting::allocation::Occupied;
+use lowtide::core::accounting::allocation::{Occupied, lost_from};
 use lowtide::core::accounting::billing::{HourRate, PaidInterval};
 use lowtide::core::decision::{
     Attribution, CounterfactualRate, Counterfactuals, Decision, JudgedOffer, Judgement, Outcome, PodIdentity, Refusal, Trigger, Workload,
 };
 use lowtide::core::ids::{DecisionId, ObjectRef};
 use lowtide::core::market::{CapacityPool, CapacityType, PriceSource};
-use lowtide::core::money::MicroUsdPerHour;
+use lowtide::core::money::{MicroUsd, MicroUsdPerHour};
 use lowtide::core::need::WorkloadKind;
 use lowtide::core::record::{
-    EndedBy, HourPriced, IntervalClosed, IntervalOpened, LedgerRecord, Migration, OccupancyClosed, OccupancyOpened,
+    CarriedData, Checkpoint, EndedBy, HourPriced, IntervalClosed, IntervalOpened, LedgerRecord, Migration, OccupancyClosed, OccupancyOpened,
 };
 use lowtide::core::time::{Millis, Timestamp};
 use lowtide::lab::postgres::PrivatePostgres;
@@ -53,6 +52,10 @@ pub struct Stay {
     pub b2: Option<MicroUsdPerHour>,
     /// When its replacement began to run elsewhere.
     pub doubled_from: Option<Timestamp>,
+    /// Data carried for it to run here.
+    pub carried: Option<CarriedData>,
+    /// When it wrote checkpoints.
+    pub checkpoints: Vec<Timestamp>,
 }
 
 /// One machine with its pods.
@@ -129,7 +132,13 @@ impl Machine {
                 b1_per_replica_hour: stay.b1,
                 b2_per_replica_hour: stay.b2,
                 from: stay.from,
+                carried: stay.carried.clone(),
             }));
+            records.extend(
+                stay.checkpoints
+                    .iter()
+                    .map(|at| LedgerRecord::Checkpoint(Checkpoint { claim_uid: claim_uid(), pod_uid: stay.pod.as_str().into(), at: *at })),
+            );
             if let Some(to) = stay.to {
                 records.push(LedgerRecord::OccupancyClosed(OccupancyClosed {
                     claim_uid: claim_uid(),
@@ -145,15 +154,19 @@ impl Machine {
     /// The same pods as the pure module takes them.
     pub fn occupied(&self) -> Vec<Occupied> {
         let within = |at: Timestamp| at.clamp(self.interval.from, self.interval.to);
-        let occupied = |stay: &Stay| Occupied {
-            pod: stay.pod.as_str().into(),
-            gpus: stay.gpus,
-            from: within(stay.from),
-            to: within(stay.to.unwrap_or(self.interval.to)),
-            doubled_from: stay.doubled_from,
-            kind: stay.kind,
-            b1_per_replica_hour: stay.b1,
-            b2_per_replica_hour: stay.b2,
+        let occupied = |stay: &Stay| {
+            let (from, to) = (within(stay.from), within(stay.to.unwrap_or(self.interval.to)));
+            Occupied {
+                pod: stay.pod.as_str().into(),
+                gpus: stay.gpus,
+                from,
+                to,
+                doubled_from: stay.doubled_from,
+                lost_from: lost_from(stay.kind, self.interval.ended_by, self.interval.to, (from, to), &stay.checkpoints),
+                egress: stay.carried.as_ref().map(|data| MicroUsd(data.gib * data.price_per_gib.0)),
+                b1_per_replica_hour: stay.b1,
+                b2_per_replica_hour: stay.b2,
+            }
         };
         self.stays.iter().map(occupied).collect()
     }
@@ -176,6 +189,8 @@ pub fn stay(pod: &str, team: &'static str, machine: &Machine, boot: Millis, b1: 
         b1: b1.map(MicroUsdPerHour),
         b2: None,
         doubled_from: None,
+        carried: None,
+        checkpoints: Vec::new(),
     }
 }
 

@@ -1,0 +1,104 @@
+//! What the subcommands of `lowtide ledger` are asked: where the ledger is, which days, how to print.
+//!
+//! Decides: how these are written and refused.
+
+use clap::Args;
+
+use crate::ledger::report::{By, Days, Report};
+
+/// Where the ledger is.
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseArgs {
+    /// Address of the ledger's database, as postgres://user:password@host:5432/database.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: String,
+}
+
+/// Which days.
+#[derive(Debug, Clone, Args)]
+pub struct DayArgs {
+    /// First UTC day, as 2026-07-01; default: 30 days ago.
+    #[arg(long, value_parser = utc_day)]
+    from: Option<String>,
+    /// Day after the last; default: tomorrow.
+    #[arg(long, value_parser = utc_day)]
+    to: Option<String>,
+}
+
+impl DayArgs {
+    /// As the reports take them.
+    pub fn days(&self) -> Days {
+        Days { from: self.from.clone(), to: self.to.clone() }
+    }
+}
+
+/// How to print.
+#[derive(Debug, Clone, Args)]
+pub struct FormatArgs {
+    /// Print JSON; figures are strings, exact to the last digit.
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// Print CSV with a header.
+    #[arg(long)]
+    pub csv: bool,
+}
+
+impl FormatArgs {
+    /// A report as asked.
+    pub fn print(&self, report: &Report) -> String {
+        if self.json {
+            format!("{:#}", report.to_json())
+        } else if self.csv {
+            report.to_csv().trim_end().to_owned()
+        } else {
+            report.to_text()
+        }
+    }
+}
+
+/// A report over days, grouped.
+#[derive(Debug, Clone, Args)]
+pub struct ReportArgs {
+    /// Where the ledger is.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// Which days.
+    #[command(flatten)]
+    pub days: DayArgs,
+    /// What to group by.
+    #[arg(long, value_enum, default_value_t = By::Team)]
+    pub by: By,
+    /// How to print.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// A report without days.
+#[derive(Debug, Clone, Args)]
+pub struct PlainReportArgs {
+    /// Where the ledger is.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// How to print.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// Refuses what is no calendar day before Postgres has to.
+fn utc_day(text: &str) -> Result<String, String> {
+    let day: jiff::civil::Date = text.parse().map_err(|_| "expected a calendar day as 2026-07-01".to_owned())?;
+    Ok(day.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_that_is_none_is_refused_before_postgres_is_asked() {
+        assert_eq!(utc_day("2026-07-01").as_deref(), Ok("2026-07-01"));
+        for bad in ["2026-99-01", "2026-02-30", "yesterday", ""] {
+            assert!(utc_day(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What keeps the ledger: posting, sealing, verifying.
+//!
+//! Decides: the words, and that whoever waits for more than two seconds is told what for.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Answer, DatabaseArgs};
+use crate::cli::operator::WallClock;
+use crate::core::ids::ObjectRef;
+use crate::core::need::UsageQuery;
+use crate::core::time::Timestamp;
+use crate::engine::ports::{Clock, Cluster};
+use crate::kube::pods::AttributionKeys;
+use crate::kube::{ClusterSettings, LiveCluster};
+use crate::ledger::archive::{self, Retention};
+use crate::ledger::import::store_usage;
+use crate::ledger::prometheus::Prometheus;
+use crate::ledger::report::Month;
+use crate::ledger::table_file::Format;
+use crate::ledger::{connect, poster, seal, usage_queries, verify};
+
+/// How long a cluster may take to list.
+const LIST_LIMIT: Duration = Duration::from_secs(30);
+
+/// The wall clock.
+pub(super) fn now() -> Timestamp {
+    WallClock.now()
+}
+
+/// Tells the person who waits, every two seconds, until dropped.
+pub(super) struct Working(tokio::task::JoinHandle<()>);
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Begins to tell what is being done.
+pub(super) fn working(what: &'static str) -> Working {
+    Working(tokio::spawn(async move {
+        let begun = tokio::time::Instant::now();
+        loop {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            eprintln!("lowtide: {what}, {} s so far", begun.elapsed().as_secs());
+        }
+    }))
+}
+
+/// `lowtide ledger post`.
+pub(super) async fn post(database: &DatabaseArgs) -> Answer {
+    let mut connection = connect(&database.database_url).await?;
+    let _progress = working("posting");
+    let done = poster::post(&mut connection, now()).await?;
+    if done.rows == 0 && done.rollups == 0 {
+        return Ok("Nothing has settled since the last posting.".into());
+    }
+    Ok(format!("Posted {} rows for {} machines; {} daily sums rebuilt.", done.rows, done.machines, done.rollups))
+}
+
+/// Whose usage to ask Prometheus for.
+#[derive(Debug, Clone, Args)]
+pub struct CollectUsageArgs {
+    /// Prometheus, as http://prometheus.monitoring:9090.
+    #[arg(long, env = "LOWTIDE_PROMETHEUS_URL")]
+    prometheus_url: String,
+    /// A workload and its query, as ml/chat=requests=sum(increase(http_requests_total{app="chat"}[1h])); may be given several times.
+    /// Without any, the workloads of the cluster that kubectl talks to are asked for by their annotation lowtide.dev/usage-query.
+    #[arg(long = "query", value_parser = workload_query)]
+    queries: Vec<(ObjectRef, UsageQuery)>,
+    /// How many full hours back.
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=24 * 366))]
+    hours: u32,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+fn workload_query(text: &str) -> Result<(ObjectRef, UsageQuery), String> {
+    let read = || {
+        let (workload, query) = text.split_once('=')?;
+        let (namespace, name) = workload.split_once('/')?;
+        Some((ObjectRef { namespace: namespace.into(), name: name.into() }, UsageQuery::parse(query)?))
+    };
+    read().ok_or_else(|| "expected NAMESPACE/NAME=UNIT=QUERY, where UNIT is requests, transactions, tokens or users".to_owned())
+}
+
+/// `lowtide ledger collect-usage`.
+pub(super) async fn collect_usage(args: CollectUsageArgs) -> Answer {
+    let _progress = working("asking Prometheus");
+    let queries = if args.queries.is_empty() { annotated().await? } else { args.queries.into_iter().collect() };
+    if queries.is_empty() {
+        return Err("no pod has the annotation lowtide.dev/usage-query; give queries by --query".into());
+    }
+    let prometheus = Prometheus::new(&args.prometheus_url);
+    let (mut usage, mut silent) = (Vec::new(), Vec::new());
+    for (workload, query) in &queries {
+        let hours = prometheus.usage(workload, query, now(), args.hours).await?;
+        if hours.is_empty() {
+            silent.push(workload.to_string());
+        }
+        usage.extend(hours);
+    }
+    let mut connection = connect(&args.database.database_url).await?;
+    let taken = store_usage(&mut connection, &usage, "prometheus").await?;
+    let silent = if silent.is_empty() { String::new() } else { format!(" Prometheus has nothing for {}.", silent.join(", ")) };
+    Ok(format!("Hours of usage of {} workloads: {taken}.{silent}", queries.len()))
+}
+
+/// The queries of the cluster's workloads.
+async fn annotated() -> Result<BTreeMap<ObjectRef, UsageQuery>, Box<dyn std::error::Error>> {
+    let client = crate::kube::connect().await?;
+    let settings = ClusterSettings {
+        cluster: String::new(),
+        namespace: "default".into(),
+        instance: "lowtide ledger".into(),
+        attribution: AttributionKeys::default(),
+    };
+    let cluster = LiveCluster::start(client, settings, Arc::new(WallClock));
+    let listing = async {
+        loop {
+            if let Some(view) = cluster.view() {
+                return view;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let view = tokio::time::timeout(LIST_LIMIT, listing).await;
+    Ok(usage_queries(&view.map_err(|_| "the cluster did not list its pods within 30 s; does kubectl get pods -A work?")?))
+}
+
+/// `lowtide ledger seal`.
+pub(super) async fn seal(database: &DatabaseArgs) -> Answer {
+    let mut connection = connect(&database.database_url).await?;
+    let _progress = working("sealing");
+    let sealed = seal::seal(&mut connection).await?;
+    Ok(match sealed.root {
+        Some(root) => format!("Sealed {} rows. Root of seal {}: {root}", sealed.rows, sealed.number),
+        None => "Nothing has settled since the last seal.".into(),
+    })
+}
+
+/// What leaves the database, and where to.
+#[derive(Debug, Clone, Args)]
+pub struct ArchiveArgs {
+    /// Months before this one, as 2026-01; and only those older than what is kept.
+    #[arg(long)]
+    before: Month,
+    /// Folder for the files; made when it is not there. A file that is there is never written over.
+    #[arg(long)]
+    to: PathBuf,
+    /// How files are written.
+    #[arg(long, value_enum, default_value_t = Format::Parquet)]
+    format: Format,
+    /// Full months before this one that are kept.
+    #[arg(long, default_value_t = Retention::default().months)]
+    keep_months: u32,
+    /// Full months for which refused offers are kept.
+    #[arg(long, default_value_t = Retention::default().candidate_months)]
+    keep_candidate_months: u32,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+/// `lowtide ledger archive`.
+pub(super) async fn archive(args: ArchiveArgs) -> Answer {
+    let mut connection = connect(&args.database.database_url).await?;
+    let _progress = working("archiving");
+    let this: Month = now().to_rfc3339().chars().take(7).collect::<String>().parse()?;
+    let retention = Retention { months: args.keep_months, candidate_months: args.keep_candidate_months };
+    let archived = archive::archive(&mut connection, args.before, this, retention, &args.to, args.format).await?;
+    if archived.is_empty() {
+        return Ok("No month is old enough.".into());
+    }
+    let rows: usize = archived.iter().map(|month| month.rows).sum();
+    let files: Vec<String> =
+        archived.iter().map(|month| format!("{} {}: {} rows, {}", month.table, month.month, month.rows, month.file.display())).collect();
+    Ok(format!(
+        "Archived {} months with {rows} rows, each read back and found the same before it was dropped:\n{}",
+        archived.len(),
+        files.join("\n")
+    ))
+}
+
+/// `lowtide ledger verify`.
+pub(super) async fn verify(database: &DatabaseArgs) -> Answer {
+    let mut connection = connect(&database.database_url).await?;
+    let _progress = working("recomputing every hash");
+    verified(&verify::verify(&mut connection).await?)
+}
+
+fn verified(outcome: &verify::Verification) -> Answer {
+    let verify::Verification { seals, sealed_rows, archived_rows, unsealed_rows, last_root, findings } = outcome;
+    if findings.is_empty() {
+        let archived = if *archived_rows == 0 { String::new() } else { format!(" ({archived_rows} of them archived)") };
+        return Ok(format!(
+            "Nothing was altered, removed or added: {sealed_rows} rows under {seals} seals{archived}, {unsealed_rows} not sealed yet.\nLast root: {last_root}"
+        ));
+    }
+    let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    Err(format!("the ledger is not what was written; {} findings:\n{}", lines.len(), lines.join("\n")).into())
+}

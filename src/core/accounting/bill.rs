@@ -1,0 +1,294 @@
+//! What AWS said an instance cost, laid over its instance-hours.
+//!
+//! Decides: which line is about which instance-hour, which source holds (the bill before the spot data feed before our own figure), and
+//! in one word why an hour costs other than computed.
+//! Does not: read files (see `ledger::import`) or split an hour over pods (see [`super::statement`]).
+//!
+//! Sources: EC2 user guide, "Track your Spot Instance costs using the Spot Instance data feed" (one line per instance-hour, dated by the
+//! start of that hour); AWS Data Exports user guide, "Cost and Usage Report (CUR) 2.0" (lines by clock hour; `bill_invoice_id` is empty
+//! while the bill is not final). That instance-hours are counted from the launch is inferred from the feed's sample, not seen on a bill.
+
+use std::collections::BTreeSet;
+
+use super::billing::{INSTANCE_HOUR, PaidInterval, PriceSegment};
+use crate::core::money::{BilledUsd, MicroUsd};
+use crate::core::time::{Millis, Timestamp};
+
+/// The feed dates an hour by its start; the machine's clock and EC2's may differ by this.
+const CLOCK_TOLERANCE: Millis = Millis::from_mins(5);
+/// AWS bills whole seconds, the ledger counts milliseconds.
+const SECOND: Millis = Millis::from_secs(1);
+
+/// Who said an amount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// The spot data feed.
+    Feed,
+    /// The Cost and Usage Report.
+    Bill,
+}
+
+/// What a billed line is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LineKind {
+    /// Use of the machine.
+    Usage,
+    /// Use of the machine, paid by a Savings Plan or a reservation at its own rate.
+    Commitment,
+    /// A credit, refund or discount.
+    Adjustment,
+}
+
+impl LineKind {
+    /// As the ledger writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LineKind::Usage => "usage",
+            LineKind::Commitment => "commitment",
+            LineKind::Adjustment => "adjustment",
+        }
+    }
+
+    /// The kind of this name.
+    pub fn of(text: &str) -> Option<LineKind> {
+        [LineKind::Usage, LineKind::Commitment, LineKind::Adjustment].into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// One line about one instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BilledLine {
+    /// Who said it.
+    pub source: Source,
+    /// What it is for.
+    pub kind: LineKind,
+    /// Start of the time it is about.
+    pub from: Timestamp,
+    /// End of it.
+    pub to: Timestamp,
+    /// The amount.
+    pub cost: BilledUsd,
+    /// Billed use, where the line says it.
+    pub used: Option<Millis>,
+    /// The line belongs to an invoice: nothing more will come for its month.
+    pub invoiced: bool,
+}
+
+/// Why an instance-hour costs other than computed, or that it does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// Computed from recorded prices once the hour was over.
+    Settled,
+    /// A fact arrived after the hour was posted.
+    LateFact,
+    /// AWS says the same.
+    Confirmed,
+    /// Another price per hour.
+    PriceDiffered,
+    /// Another billed time.
+    SecondsDiffered,
+    /// Both.
+    PriceAndSecondsDiffered,
+    /// The month is invoiced and has no line for the hour.
+    HourNotBilled,
+    /// The hour was held to be free (EC2 interrupted it) and was billed.
+    BilledThoughFree,
+    /// A credit, refund or discount.
+    CreditOrDiscount,
+    /// A Savings Plan or reservation paid.
+    Commitment,
+}
+
+impl Cause {
+    /// As the ledger writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::Settled => "settled",
+            Cause::LateFact => "late-fact",
+            Cause::Confirmed => "confirmed",
+            Cause::PriceDiffered => "price-differed",
+            Cause::SecondsDiffered => "seconds-differed",
+            Cause::PriceAndSecondsDiffered => "price-and-seconds-differed",
+            Cause::HourNotBilled => "hour-not-billed",
+            Cause::BilledThoughFree => "billed-though-free",
+            Cause::CreditOrDiscount => "credit-or-discount",
+            Cause::Commitment => "commitment",
+        }
+    }
+}
+
+/// What an instance-hour costs by AWS's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BilledHour {
+    /// Which instance-hour.
+    pub hour: u32,
+    /// By whose word.
+    pub source: Source,
+    /// Its cost. Hours add up to the lines' exact sum rounded once.
+    pub cost: MicroUsd,
+    /// Against what was computed.
+    pub cause: Cause,
+}
+
+/// What the lines add up to for one instance-hour.
+#[derive(Default, Clone)]
+struct Laid {
+    usage: i128,
+    adjustment: i128,
+    used: Option<i64>,
+    spans: Vec<(i64, i64)>,
+    commitment: bool,
+    any: bool,
+}
+
+/// The hours of `interval` that `lines` speak of, in order. Lines outside the billed time count for the nearest hour: no cent is lost.
+///
+/// Part of an hour that a bill does not speak of keeps its computed cost until the month is invoiced, and costs nothing from then on.
+pub fn billed_hours(interval: &PaidInterval, lines: &[BilledLine]) -> Vec<BilledHour> {
+    let segments = interval.segments();
+    let mut laid = [vec![Laid::default(); segments.len()], vec![Laid::default(); segments.len()]];
+    for line in lines {
+        match line.source {
+            Source::Feed => lay_feed(&segments, line, &mut laid[0]),
+            Source::Bill => lay_bill(&segments, line, &mut laid[1]),
+        }
+    }
+    let invoiced: BTreeSet<_> = lines.iter().filter(|l| l.source == Source::Bill && l.invoiced).map(|l| month(l.from)).collect();
+    let (mut total, mut hours) = (BilledUsd(0), Vec::new());
+    let [feed, bill] = laid;
+    for ((segment, feed), bill) in segments.iter().zip(&feed).zip(&bill) {
+        let closed = invoiced.contains(&month(segment.from));
+        let (source, laid, open_ms) = if bill.any || closed {
+            (Source::Bill, bill, if closed { 0 } else { uncovered(segment, bill) })
+        } else if feed.any {
+            (Source::Feed, feed, 0)
+        } else {
+            continue;
+        };
+        let rate = if interval.waived() { 0 } else { segment.price.0 };
+        let computed_rest = i128::from(rate) * i128::from(open_ms) * 10_000 / i128::from(INSTANCE_HOUR.0);
+        let before = total.to_micro_usd();
+        total = total + BilledUsd(laid.usage + laid.adjustment + computed_rest);
+        let cost = total.to_micro_usd() - before;
+        let cause = cause(interval, segment, laid, cost, open_ms);
+        hours.push(BilledHour { hour: segment.hour, source, cost, cause });
+    }
+    hours
+}
+
+/// A line of the feed is about the instance-hour that begins when it says.
+fn lay_feed(segments: &[PriceSegment], line: &BilledLine, laid: &mut [Laid]) {
+    let Some(first) = segments.first() else { return };
+    let hour = ((line.from + CLOCK_TOLERANCE).since(first.from).0 / INSTANCE_HOUR.0).max(0);
+    let at = usize::try_from(hour).unwrap_or(usize::MAX).min(laid.len().saturating_sub(1));
+    if let (Some(laid), Some(segment)) = (laid.get_mut(at), segments.get(at)) {
+        laid.take(line, line.cost.0, line.used.map(|used| used.0), (segment.from.0, segment.from.0 + segment.billed.0));
+    }
+}
+
+/// A line of the bill is about a clock hour (or a day): split over the instance-hours it overlaps by what was computed for the overlap,
+/// since a clock hour holds two instance-hours with a price each; by time where nothing was computed.
+fn lay_bill(segments: &[PriceSegment], line: &BilledLine, laid: &mut [Laid]) {
+    let span = |s: &PriceSegment| (s.from.0, s.from.0 + s.billed.0);
+    let overlaps: Vec<i64> = segments.iter().map(|s| (span(s).1.min(line.to.0) - span(s).0.max(line.from.0)).max(0)).collect();
+    let time: i128 = overlaps.iter().map(|ms| i128::from(*ms)).sum();
+    if time == 0 {
+        let before = segments.first().is_some_and(|s| line.from < s.from);
+        let at = if before { 0 } else { laid.len().saturating_sub(1) };
+        if let (Some(laid), Some(segment)) = (laid.get_mut(at), segments.get(at)) {
+            laid.take(line, line.cost.0, line.used.map(|used| used.0), span(segment));
+        }
+        return;
+    }
+    let computed: Vec<i128> = segments.iter().zip(&overlaps).map(|(s, ms)| i128::from(s.price.0) * i128::from(*ms)).collect();
+    let by_time: Vec<i128> = overlaps.iter().map(|ms| i128::from(*ms)).collect();
+    let by_cost = if computed.iter().sum::<i128>() > 0 { &computed } else { &by_time };
+    let costs = running_shares(line.cost.0, by_cost);
+    let used = line.used.map(|used| running_shares(i128::from(used.0), &by_time));
+    for (n, (laid, segment)) in laid.iter_mut().zip(segments).enumerate().filter(|(n, _)| overlaps.get(*n).is_some_and(|ms| *ms > 0)) {
+        let used = used.as_ref().and_then(|used| used.get(n)).map(|ms| i64::try_from(*ms).unwrap_or(i64::MAX));
+        let part = (span(segment).0.max(line.from.0), span(segment).1.min(line.to.0));
+        laid.take(line, costs.get(n).copied().unwrap_or_default(), used, part);
+    }
+}
+
+/// `amount` by weight: differences of the running total's share, so that the parts add up to it.
+fn running_shares(amount: i128, weights: &[i128]) -> Vec<i128> {
+    let whole: i128 = weights.iter().sum::<i128>().max(1);
+    let upto = |weight: i128| {
+        // Half up, so that an amount that is a rounded product goes back to its factors.
+        let (q, r) = (amount / whole, amount % whole);
+        q * weight + (r * weight * 2 + whole * amount.signum()) / (whole * 2)
+    };
+    let mut seen = 0;
+    let share = |weight: &i128| {
+        let before = seen;
+        seen += weight;
+        upto(seen) - upto(before)
+    };
+    weights.iter().map(share).collect()
+}
+
+impl Laid {
+    fn take(&mut self, line: &BilledLine, amount: i128, used: Option<i64>, span: (i64, i64)) {
+        self.any = true;
+        if line.kind == LineKind::Adjustment {
+            self.adjustment += amount;
+            return;
+        }
+        self.usage += amount;
+        self.commitment |= line.kind == LineKind::Commitment;
+        self.spans.push(span);
+        self.used = used.map(|ms| ms + self.used.unwrap_or(0)).or(self.used);
+    }
+}
+
+/// Milliseconds of a segment that no usage line speaks of.
+fn uncovered(segment: &PriceSegment, laid: &Laid) -> i64 {
+    let mut spans = laid.spans.clone();
+    spans.sort_unstable();
+    let (mut covered, mut reached) = (0, i64::MIN);
+    for (from, to) in spans {
+        covered += (to - from.max(reached)).max(0);
+        reached = reached.max(to);
+    }
+    (segment.billed.0 - covered).max(0)
+}
+
+fn cause(interval: &PaidInterval, segment: &PriceSegment, laid: &Laid, cost: MicroUsd, open_ms: i64) -> Cause {
+    // AWS rounds each line to ten decimals: the same amount may differ by a micro-dollar.
+    if (cost - segment.cost).0.abs() <= 1 && laid.adjustment == 0 {
+        return Cause::Confirmed;
+    }
+    if laid.spans.is_empty() && laid.adjustment == 0 {
+        return Cause::HourNotBilled;
+    }
+    if laid.adjustment != 0 {
+        return Cause::CreditOrDiscount;
+    }
+    if laid.commitment {
+        return Cause::Commitment;
+    }
+    if interval.waived() {
+        return Cause::BilledThoughFree;
+    }
+    let Some(used) = laid.used else { return Cause::PriceDiffered };
+    let seconds_differ = (used + open_ms - segment.billed.0).abs() > SECOND.0;
+    // What the billed time costs at our price, within half a micro-dollar per line and the second that AWS rounds to.
+    let at_our_price = i128::from(segment.price.0) * i128::from(used) * 10_000 / i128::from(INSTANCE_HOUR.0);
+    let slack = i128::from(segment.price.0) * i128::from(SECOND.0) * 10_000 / i128::from(INSTANCE_HOUR.0) + 10_000;
+    let price_differs = (at_our_price - laid.usage).abs() > slack;
+    match (price_differs, seconds_differ) {
+        (true, true) => Cause::PriceAndSecondsDiffered,
+        (true, false) => Cause::PriceDiffered,
+        (false, _) => Cause::SecondsDiffered,
+    }
+}
+
+/// Calendar month, as in 2026-07: bills close by it.
+fn month(at: Timestamp) -> String {
+    at.to_rfc3339().chars().take(7).collect()
+}
+
+#[cfg(test)]
+mod tests;

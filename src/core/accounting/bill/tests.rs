@@ -1,0 +1,120 @@
+use std::collections::BTreeMap;
+
+use super::super::billing::HourRate;
+use super::*;
+use crate::core::market::CapacityType;
+use crate::core::money::MicroUsdPerHour;
+use crate::core::record::EndedBy;
+
+/// Runs from 07:13:47 for `minutes` at $0.0913 an hour.
+fn interval(minutes: i64) -> PaidInterval {
+    let from = Timestamp::from_date(2026, 7, 20) + Millis(26_027_000);
+    PaidInterval {
+        capacity_type: CapacityType::Spot,
+        from,
+        to: from + Millis::from_mins(minutes),
+        ended_by: Some(EndedBy::Lowtide),
+        bought_at: HourRate { price: MicroUsdPerHour(91_300), on_demand: None },
+        hours: BTreeMap::new(),
+    }
+}
+
+fn feed(from: Timestamp, cost: &str, used: i64) -> BilledLine {
+    let (source, kind) = (Source::Feed, LineKind::Usage);
+    BilledLine { source, kind, from, to: from + INSTANCE_HOUR, cost: cost.parse().unwrap(), used: Some(Millis(used)), invoiced: false }
+}
+
+/// Clock hour `hour` of 2026-07-20.
+fn bill(hour: i64, cost: &str, used_mins: i64) -> BilledLine {
+    let from = Timestamp::from_date(2026, 7, 20) + Millis::from_hours(hour);
+    BilledLine { source: Source::Bill, ..feed(from, cost, used_mins * 60_000) }
+}
+
+fn said(hours: &[BilledHour]) -> Vec<(u32, i64, &'static str)> {
+    hours.iter().map(|h| (h.hour, h.cost.0, h.cause.as_str())).collect()
+}
+
+#[test]
+fn the_feed_dates_hours_by_their_start_and_says_why_they_differ() {
+    let machine = interval(150);
+    let at = |minutes: i64| machine.from + Millis::from_mins(minutes);
+    let lines = [
+        feed(at(0) - Millis::from_secs(20), "0.0913", 3_600_000),
+        feed(at(60), "0.1", 3_600_000),
+        feed(at(120) + Millis::from_secs(40), "0.0304333333", 1_200_000),
+    ];
+    let expected = [(0, 91_300, "confirmed"), (1, 100_000, "price-differed"), (2, 30_433, "seconds-differed")];
+    assert_eq!(said(&billed_hours(&machine, &lines)), expected);
+    let both = [feed(at(120), "0.06", 1_200_000)];
+    assert_eq!(said(&billed_hours(&machine, &both)), [(2, 60_000, "price-and-seconds-differed")], "hours without a line stay computed");
+    assert_eq!(said(&billed_hours(&machine, &[])), []);
+}
+
+#[test]
+fn clock_hours_of_the_bill_are_laid_over_instance_hours_and_add_up() {
+    let machine = interval(150);
+    // 07:13:47 to 09:43:47: parts of three clock hours.
+    let cost = |ms: i64| BilledUsd(91_300 * i128::from(ms) * 10_000 / 3_600_000).to_string();
+    let ms = [2_773_000, 3_600_000, 2_627_000];
+    let lines: Vec<BilledLine> =
+        ms.iter().zip(7..).map(|(ms, hour)| BilledLine { used: Some(Millis(*ms)), ..bill(hour, &cost(*ms), 0) }).collect();
+    let hours = billed_hours(&machine, &lines);
+    assert_eq!(said(&hours), [(0, 91_300, "confirmed"), (1, 91_300, "confirmed"), (2, 45_650, "confirmed")]);
+    let dearer =
+        billed_hours(&machine, &[lines[0].clone(), BilledLine { cost: "0.2".parse().unwrap(), ..lines[1].clone() }, lines[2].clone()]);
+    let exact: BilledUsd = ["0.2", &cost(ms[0]), &cost(ms[2])].iter().map(|t| t.parse::<BilledUsd>().unwrap()).sum();
+    assert_eq!(dearer.iter().map(|h| h.cost).sum::<MicroUsd>(), exact.to_micro_usd());
+}
+
+#[test]
+fn what_the_bill_does_not_speak_of_is_open_until_the_invoice_and_free_after_it() {
+    let machine = interval(150);
+    // Only the clock hour 08:00 to 09:00 has arrived: 46 min of hour 0 and 14 min of hour 1 stay computed.
+    let part = bill(8, "0.0913", 60);
+    assert_eq!(said(&billed_hours(&machine, &[part.clone()])), [(0, 91_300, "confirmed"), (1, 91_300, "confirmed")]);
+    let whole = BilledLine { invoiced: true, ..part };
+    let hours = billed_hours(&machine, &[whole]);
+    assert_eq!(hours.iter().map(|h| h.cost.0).sum::<i64>(), 91_300);
+    assert_eq!(hours[2].cause, Cause::HourNotBilled);
+}
+
+#[test]
+fn the_bill_holds_before_the_feed() {
+    let machine = interval(46);
+    let lines = [feed(machine.from, "0.05", 2_760_000), bill(7, "0.07", 46)];
+    let hours = billed_hours(&machine, &lines);
+    assert_eq!((hours.len(), hours[0].source, hours[0].cost), (1, Source::Bill, MicroUsd(70_000)));
+}
+
+#[test]
+fn credits_commitments_and_hours_billed_though_free_are_named() {
+    let machine = interval(46);
+    let credit = BilledLine { kind: LineKind::Adjustment, used: None, ..bill(7, "-0.01", 0) };
+    assert_eq!(said(&billed_hours(&machine, &[bill(7, "0.07", 46), credit])), [(0, 60_000, "credit-or-discount")]);
+    let plan = BilledLine { kind: LineKind::Commitment, ..bill(7, "0.02", 46) };
+    assert_eq!(said(&billed_hours(&machine, &[plan])), [(0, 20_000, "commitment")]);
+    let mut free = interval(30);
+    free.ended_by = Some(EndedBy::Ec2Interruption);
+    assert_eq!(said(&billed_hours(&free, &[feed(free.from, "0", 0)])), [(0, 0, "confirmed")]);
+    assert_eq!(said(&billed_hours(&free, &[feed(free.from, "0.04565", 1_800_000)])), [(0, 45_650, "billed-though-free")]);
+}
+
+#[test]
+fn a_line_beside_the_billed_time_counts_for_the_nearest_hour() {
+    let machine = interval(70);
+    assert_eq!(billed_hours(&machine, &[bill(5, "0.01", 5)])[0].hour, 0);
+    let late = billed_hours(&machine, &[bill(15, "0.01", 5)]);
+    assert_eq!((late.len(), late[0].hour, late[0].cost.0), (1, 1, 10_000));
+}
+
+/// Half of the clock hour 08:00 to 09:00 is at another price; AWS has two lines for it, or one.
+#[test]
+fn a_clock_hour_with_two_prices_is_confirmed() {
+    let mut machine = interval(120);
+    machine.hours.insert(1, HourRate { price: MicroUsdPerHour(200_003), on_demand: None });
+    let cost = |price: i128, ms: i128| price * ms * 10_000 / 3_600_000;
+    let amounts = [(7, cost(91_300, 2_773_000)), (8, cost(91_300, 827_000) + cost(200_003, 2_773_000)), (9, cost(200_003, 827_000))];
+    let lines: Vec<BilledLine> = amounts.iter().map(|(hour, cost)| bill(*hour, &BilledUsd(*cost).to_string(), 60)).collect();
+    let causes: Vec<_> = billed_hours(&machine, &lines).iter().map(|hour| hour.cause.as_str()).collect();
+    assert_eq!(causes, ["confirmed", "confirmed"]);
+}

@@ -1,0 +1,199 @@
+use super::super::allocation::{Line, Occupied};
+use super::super::bill::{BilledLine, LineKind};
+use super::super::billing::{HourRate, PaidInterval};
+use super::super::statement::{MachineFacts, SETTLING, statement};
+use super::*;
+use crate::core::market::CapacityType;
+use crate::core::money::MicroUsdPerHour;
+use crate::core::record::EndedBy;
+
+const DAY: Timestamp = Timestamp(1_784_505_600_000);
+
+fn hours(n: i64) -> Millis {
+    Millis::from_hours(n)
+}
+
+/// A machine from midnight on with one pod from 00:06 on, open until `to` or ended there.
+fn facts(to: Millis, ended: bool) -> MachineFacts {
+    let interval = PaidInterval {
+        capacity_type: CapacityType::Spot,
+        from: DAY,
+        to: DAY + to,
+        ended_by: ended.then_some(EndedBy::Lowtide),
+        bought_at: HourRate { price: MicroUsdPerHour(300_000), on_demand: Some(MicroUsdPerHour(800_000)) },
+        hours: BTreeMap::new(),
+    };
+    let pod = Occupied {
+        pod: "p".into(),
+        gpus: 1,
+        from: DAY + Millis::from_mins(6),
+        to: DAY + to,
+        doubled_from: None,
+        lost_from: None,
+        egress: None,
+        b1_per_replica_hour: Some(MicroUsdPerHour(800_000)),
+        b2_per_replica_hour: None,
+    };
+    MachineFacts {
+        gpus: 1,
+        interval,
+        pods: vec![(pod, Some(Uuid::from_u128(1)))],
+        bought_for: Some(Uuid::from_u128(2)),
+        billed: Vec::new(),
+    }
+}
+
+/// The rows so far, as the database would add them up.
+#[derive(Default)]
+struct Book {
+    rows: Vec<Posting>,
+}
+
+impl Book {
+    fn posted(&self) -> BTreeMap<ShareKey, Posted> {
+        let mut posted: BTreeMap<ShareKey, Posted> = BTreeMap::new();
+        for row in &self.rows {
+            let (from, span) = (row.from, row.span);
+            let of = posted.entry(row.key.clone()).or_insert_with(|| Posted {
+                from,
+                span,
+                computed: BTreeMap::new(),
+                billed: BTreeMap::new(),
+                rows: 0,
+            });
+            of.rows += 1;
+            let layer = if matches!(row.kind, PostingKind::Estimate | PostingKind::Correction) { &mut of.computed } else { &mut of.billed };
+            let sum = layer.entry(row.amounts.known()).or_insert(Amounts::nothing(row.amounts.known()));
+            *sum = sum.less(&Amounts::nothing(row.amounts.known()).less(&row.amounts));
+        }
+        posted
+    }
+
+    /// Posts what is missing and says which kinds and causes that were.
+    fn post(&mut self, facts: &MachineFacts, now: Timestamp) -> Vec<(&'static str, &'static str, u32, Line, i64)> {
+        let rows = missing(&"m".into(), &statement(facts, now), &self.posted(), Timestamp(i64::MIN));
+        self.rows.extend(rows.clone());
+        let ids: BTreeSet<Uuid> = self.rows.iter().map(|row| row.id).collect();
+        assert_eq!(ids.len(), self.rows.len(), "an id stands for two rows");
+        assert_eq!(missing(&"m".into(), &statement(facts, now), &self.posted(), Timestamp(i64::MIN)), [], "posting twice posts nothing");
+        rows.iter().map(|r| (r.kind.as_str(), r.cause.as_str(), r.key.hour, r.key.line, r.amounts.cost.0)).collect()
+    }
+
+    fn cost(&self) -> i64 {
+        self.rows.iter().map(|row| row.amounts.cost.0).sum()
+    }
+}
+
+#[test]
+fn an_hour_is_posted_once_it_is_over_and_its_facts_had_time_to_come() {
+    let mut book = Book::default();
+    let after = |minutes: i64| DAY + Millis::from_mins(minutes);
+    assert_eq!(book.post(&facts(Millis::from_mins(69), false), after(69)), []);
+    let first = book.post(&facts(Millis::from_mins(70), false), after(70));
+    assert_eq!(SETTLING, Millis::from_mins(10));
+    assert_eq!(first, [("estimate", "settled", 0, Line::Pod, 270_000), ("estimate", "settled", 0, Line::Boot, 30_000)]);
+    let rest = book.post(&facts(Millis::from_mins(90), true), after(90));
+    assert_eq!(rest, [("estimate", "settled", 1, Line::Pod, 150_000)], "an ended machine has no hour that is not over");
+}
+
+#[test]
+fn a_late_fact_posts_the_difference_and_edits_nothing() {
+    let mut book = Book::default();
+    book.post(&facts(hours(3), true), DAY + hours(3));
+    assert_eq!((book.rows.len(), book.cost()), (4, 900_000));
+    // It had ended after two hours and six minutes, and the second hour was dearer.
+    let mut late = facts(hours(2) + Millis::from_mins(6), true);
+    late.interval.hours.insert(1, HourRate { price: MicroUsdPerHour(400_000), on_demand: None });
+    let rows = book.post(&late, DAY + hours(3));
+    assert_eq!(
+        rows,
+        [
+            ("correction", "late-fact", 1, Line::Pod, 100_000),
+            // The dearer price is carried on: 6 min of it instead of an hour of the old.
+            ("correction", "late-fact", 2, Line::Pod, -260_000),
+        ]
+    );
+    assert_eq!(book.cost(), late.interval.cost().0);
+    let gpu_ms: i64 = book.rows.iter().map(|row| row.amounts.gpu_ms).sum();
+    assert_eq!(gpu_ms, late.interval.ran().0);
+}
+
+#[test]
+fn a_baseline_that_becomes_known_moves_the_spend_out_of_the_unknown() {
+    let mut book = Book::default();
+    let mut unknown = facts(hours(1), true);
+    unknown.pods[0].0.b1_per_replica_hour = None;
+    book.post(&unknown, DAY + hours(1));
+    let without_b1 = |book: &Book| -> i64 {
+        book.rows.iter().filter(|r| r.key.line == Line::Pod && r.amounts.b1.is_none()).map(|r| r.amounts.cost.0).sum()
+    };
+    assert_eq!(without_b1(&book), 270_000);
+    let rows = book.post(&facts(hours(1), true), DAY + hours(1));
+    assert_eq!(rows.iter().map(|r| r.4).collect::<Vec<_>>(), [270_000, -270_000]);
+    assert_eq!((without_b1(&book), book.cost()), (0, 300_000));
+    assert_eq!(book.rows.iter().filter_map(|r| r.amounts.b1).map(|b1| b1.0).sum::<i64>(), 720_000);
+}
+
+fn feed_line(from: Timestamp, cost: &str) -> BilledLine {
+    BilledLine {
+        source: Source::Feed,
+        kind: LineKind::Usage,
+        from,
+        to: from + hours(1),
+        cost: cost.parse().unwrap(),
+        used: Some(hours(1)),
+        invoiced: false,
+    }
+}
+
+#[test]
+fn the_feed_then_the_bill_true_up_what_was_estimated() {
+    let mut book = Book::default();
+    let mut machine = facts(hours(2), true);
+    book.post(&machine, DAY + hours(2));
+    machine.billed = vec![feed_line(DAY, "0.3"), feed_line(DAY + hours(1), "0.29")];
+    assert_eq!(
+        book.post(&machine, DAY + hours(2)),
+        [
+            ("feed", "confirmed", 0, Line::Pod, 0),
+            ("feed", "confirmed", 0, Line::Boot, 0),
+            ("feed", "price-differed", 1, Line::Pod, -10_000),
+        ]
+    );
+    assert_eq!(book.rows.iter().map(|r| r.amounts.feed.0).sum::<i64>(), 590_000);
+    machine.billed.push(BilledLine { source: Source::Bill, ..feed_line(DAY + hours(1), "0.31") });
+    assert_eq!(book.post(&machine, DAY + hours(2)), [("bill", "price-differed", 1, Line::Pod, 20_000)]);
+    let sums = book.rows.iter().fold((0, 0), |sums, r| (sums.0 + r.amounts.feed.0, sums.1 + r.amounts.bill.0));
+    assert_eq!((sums, book.cost()), ((300_000, 310_000), 610_000), "the hour rests on the bill, no longer on the feed");
+    // A late fact gives part of the hour to idle: AWS's amount follows the shares.
+    machine.pods[0].0.to = DAY + Millis::from_mins(90);
+    let rows = book.post(&machine, DAY + hours(2));
+    assert_eq!(
+        rows,
+        [
+            ("correction", "late-fact", 1, Line::Pod, -150_000),
+            ("bill", "price-differed", 1, Line::Pod, -5_000),
+            ("correction", "late-fact", 1, Line::Drain, 150_000),
+            ("bill", "price-differed", 1, Line::Drain, 5_000),
+        ]
+    );
+    assert_eq!(book.cost(), 610_000);
+}
+
+#[test]
+fn labels_known_late_move_a_share_to_its_owner() {
+    let mut book = Book::default();
+    let mut machine = facts(hours(1), true);
+    machine.bought_for = None;
+    book.post(&machine, DAY + hours(1));
+    machine.bought_for = Some(Uuid::from_u128(2));
+    let rows = book.post(&machine, DAY + hours(1));
+    assert_eq!(rows.iter().map(|r| (r.3, r.4)).collect::<Vec<_>>(), [(Line::Boot, -30_000), (Line::Boot, 30_000)]);
+    assert_eq!(book.cost(), 300_000);
+}
+
+#[test]
+fn what_is_archived_is_left_alone() {
+    let rows = missing(&"m".into(), &statement(&facts(hours(3), true), DAY + hours(3)), &BTreeMap::new(), DAY + hours(2));
+    assert_eq!(rows.iter().map(|row| row.key.hour).collect::<Vec<_>>(), [2]);
+}

@@ -1,0 +1,134 @@
+//! What one machine has cost so far, share by share: as computed from recorded prices, and as AWS billed it where that is known.
+//!
+//! Decides: which instance-hours are over and done with, and how a billed hour is split (as the computed one is, by GPU time).
+//! Does not: compare with what is posted (see [`super::posting`]).
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::allocation::{Line, Occupied, Share, allocate, largest_remainder};
+use super::bill::{BilledHour, BilledLine, Cause, Source, billed_hours};
+use super::billing::{INSTANCE_HOUR, PaidInterval};
+use crate::core::ids::Uid;
+use crate::core::money::MicroUsd;
+use crate::core::time::{Millis, Timestamp};
+
+/// Facts of an hour are waited for this long after its end; what comes later is posted as a correction.
+pub const SETTLING: Millis = Millis::from_mins(10);
+
+/// Everything known of one machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineFacts {
+    /// GPUs of the machine.
+    pub gpus: i64,
+    /// Its life so far, with prices.
+    pub interval: PaidInterval,
+    /// The pods on it, each with who pays for it.
+    pub pods: Vec<(Occupied, Option<Uuid>)>,
+    /// Who pays for what no pod used: the work the machine was bought for.
+    pub bought_for: Option<Uuid>,
+    /// What AWS said it cost.
+    pub billed: Vec<BilledLine>,
+}
+
+/// What a share is: a machine has one amount for each.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ShareKey {
+    /// The instance-hour.
+    pub hour: u32,
+    /// The UTC day, counted from 1970-01-01.
+    pub day: i64,
+    /// What for.
+    pub line: Line,
+    /// Whose, for pod lines.
+    pub pod: Option<Uid>,
+    /// Who pays: an owner version.
+    pub owner: Option<Uuid>,
+}
+
+/// What a share of an hour costs by AWS's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BilledShare {
+    /// By whose word.
+    pub source: Source,
+    /// How much.
+    pub cost: MicroUsd,
+    /// Against what was computed.
+    pub cause: Cause,
+}
+
+/// One share with both amounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is.
+    pub key: ShareKey,
+    /// As computed.
+    pub computed: Share,
+    /// As billed, where it is.
+    pub billed: Option<BilledShare>,
+}
+
+/// A machine's settled shares.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Statement {
+    /// How many instance-hours are settled.
+    pub hours: u32,
+    /// Nothing more will come but news.
+    pub complete: bool,
+    /// The shares of settled hours.
+    pub entries: Vec<Entry>,
+    /// The hours AWS spoke of, with what was computed for each.
+    pub billed_hours: Vec<(BilledHour, MicroUsd)>,
+}
+
+/// How many instance-hours are settled at `now`: all of a machine that ended, else those over for longer than [`SETTLING`].
+pub fn settled_hours(interval: &PaidInterval, now: Timestamp) -> u32 {
+    let hours = match interval.ended_by {
+        Some(_) => interval.segments().len(),
+        None => usize::try_from((now.since(interval.from) - SETTLING).0.max(0) / INSTANCE_HOUR.0).unwrap_or(0),
+    };
+    u32::try_from(hours).unwrap_or(u32::MAX)
+}
+
+/// The statement of a machine at `now`. An open interval must reach to `now`.
+pub fn statement(facts: &MachineFacts, now: Timestamp) -> Statement {
+    let hours = settled_hours(&facts.interval, now);
+    let pods: Vec<Occupied> = facts.pods.iter().map(|(pod, _)| pod.clone()).collect();
+    let owner_of: BTreeMap<&Uid, Option<Uuid>> = facts.pods.iter().map(|(pod, owner)| (&pod.pod, *owner)).collect();
+    let mut by_hour: BTreeMap<u32, Vec<Share>> = BTreeMap::new();
+    for share in allocate(facts.gpus, &facts.interval, &pods).into_iter().filter(|share| share.hour < hours) {
+        by_hour.entry(share.hour).or_default().push(share);
+    }
+    let truths: BTreeMap<u32, BilledHour> = billed_hours(&facts.interval, &facts.billed)
+        .into_iter()
+        .filter(|truth| truth.hour < hours)
+        .map(|truth| (truth.hour, truth))
+        .collect();
+    let mut statement = Statement { hours, complete: facts.interval.ended_by.is_some(), ..Statement::default() };
+    for (hour, shares) in by_hour {
+        let truth = truths.get(&hour);
+        let machine: MicroUsd = shares.iter().filter(|s| s.line != Line::Egress).map(|s| s.cost).sum();
+        statement.billed_hours.extend(truth.map(|truth| (*truth, machine)));
+        let mut billed = truth.map(|truth| split(truth, &shares)).unwrap_or_default().into_iter();
+        for share in shares {
+            let owner = match &share.pod {
+                Some(pod) => owner_of.get(pod).copied().flatten(),
+                None => facts.bought_for,
+            };
+            let key = ShareKey { hour, day: share.day, line: share.line, pod: share.pod.clone(), owner };
+            let billed = if share.line == Line::Egress { None } else { billed.next() };
+            statement.entries.push(Entry { key, computed: share, billed });
+        }
+    }
+    statement
+}
+
+/// A billed hour over its shares, as the computed cost was: by GPU time, largest remainder.
+fn split(truth: &BilledHour, shares: &[Share]) -> Vec<BilledShare> {
+    let machine: Vec<&Share> = shares.iter().filter(|share| share.line != Line::Egress).collect();
+    let weights: Vec<i64> = machine.iter().map(|share| share.gpu_ms).collect();
+    let keys: Vec<_> = machine.iter().map(|share| (share.day, share.line, share.pod.as_ref())).collect();
+    let costs = largest_remainder(truth.cost, &weights, &keys);
+    costs.into_iter().map(|cost| BilledShare { source: truth.source, cost, cause: truth.cause }).collect()
+}

@@ -1,0 +1,180 @@
+//! Files with a header and columns by name.
+//!
+//! Decides: how a value is asked for, and what is said when it is not there or cannot be read.
+//! Does not: know what the columns mean.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::ImportFault;
+use crate::core::money::BilledUsd;
+use crate::core::time::Timestamp;
+
+/// Where each column is.
+pub(super) struct Header {
+    places: BTreeMap<String, usize>,
+}
+
+impl Header {
+    /// Names in lower case with underscores: `lineItem/UsageStartDate` of older reports is `line_item_usage_start_date`.
+    pub(super) fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let places = names.into_iter().enumerate().map(|(at, name)| (column_name(name), at));
+        Header { places: places.collect() }
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
+    /// Refuses a file that lacks one of `names`.
+    pub(super) fn require(&self, path: &Path, line: u64, names: &[&str]) -> Result<(), ImportFault> {
+        let missing: Vec<&str> = names.iter().copied().filter(|name| !self.has(name)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let found: Vec<&str> = self.places.keys().map(String::as_str).collect();
+        let found = if found.len() > 20 { format!("{} others", found.len()) } else { found.join(", ") };
+        Err(ImportFault::Malformed {
+            path: path.to_path_buf(),
+            line,
+            fault: format!("expected the columns {}; missing: {}; found: {found}", names.join(", "), missing.join(", ")),
+        })
+    }
+}
+
+fn column_name(name: &str) -> String {
+    let mut out = String::new();
+    let mut lower_before = false;
+    for c in name.trim().trim_start_matches('\u{feff}').chars() {
+        match c {
+            '/' | ' ' | ':' | '-' | '_' => out.push('_'),
+            c if c.is_uppercase() => {
+                if lower_before {
+                    out.push('_');
+                }
+                out.extend(c.to_lowercase());
+            }
+            c => out.push(c),
+        }
+        lower_before = c.is_lowercase() || c.is_ascii_digit();
+    }
+    out
+}
+
+/// One line of a file.
+pub(super) struct Line<'a> {
+    pub path: &'a Path,
+    pub number: u64,
+    pub header: &'a Header,
+    pub values: &'a [&'a str],
+}
+
+impl<'a> Line<'a> {
+    /// The value of a column; `None` when the column is absent or empty.
+    pub(super) fn get(&self, name: &str) -> Option<&'a str> {
+        self.header.places.get(name).and_then(|at| self.values.get(*at)).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    /// The value of a column that must have one.
+    pub(super) fn need(&self, name: &str, expected: &str) -> Result<&'a str, ImportFault> {
+        self.get(name).ok_or_else(|| self.fault(name, "nothing", expected))
+    }
+
+    pub(super) fn fault(&self, name: &str, found: &str, expected: &str) -> ImportFault {
+        let found: String = found.chars().take(60).collect();
+        ImportFault::Malformed {
+            path: self.path.to_path_buf(),
+            line: self.number,
+            fault: format!("column {name} holds {found:?}; expected {expected}"),
+        }
+    }
+
+    /// An amount of dollars, with or without ` USD` behind it.
+    pub(super) fn usd(&self, name: &str) -> Result<BilledUsd, ImportFault> {
+        let expected = "an amount of US dollars, as in 0.0913000000";
+        let text = self.need(name, expected)?;
+        let figure = text.strip_suffix("USD").map_or(text, str::trim_end);
+        figure.parse().map_err(|_| self.fault(name, text, expected))
+    }
+
+    /// A point in time.
+    pub(super) fn time(&self, name: &str) -> Result<Timestamp, ImportFault> {
+        let expected = "a point in time, as in 2026-07-20T07:00:00Z or 2026-07-20 07:13:47 UTC";
+        let text = self.need(name, expected)?;
+        time_of(text).ok_or_else(|| self.fault(name, text, expected))
+    }
+}
+
+/// RFC 3339, or `2026-07-20 07:13:47 UTC` as the feed has it, or without a zone (then UTC) as older reports have it.
+fn time_of(text: &str) -> Option<Timestamp> {
+    let plain = text.trim_end_matches(" UTC").trim_end();
+    if let Ok(at) = plain.parse::<jiff::Timestamp>() {
+        return Some(Timestamp(at.as_millisecond()));
+    }
+    let at: jiff::civil::DateTime = plain.trim_end_matches('Z').parse().ok()?;
+    Some(Timestamp(at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond()))
+}
+
+/// Reads CSV with a header line by line; `each` gets every line.
+pub(super) fn each_csv_line(
+    path: &Path,
+    text: &str,
+    required: &[&str],
+    mut each: impl FnMut(&Line) -> Result<(), ImportFault>,
+) -> Result<(), ImportFault> {
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
+    let malformed = |line: u64, fault: String| ImportFault::Malformed { path: path.to_path_buf(), line, fault };
+    let names = reader.headers().map_err(|fault| malformed(1, fault.to_string()))?.clone();
+    let header = Header::new(names.iter());
+    header.require(path, 1, required)?;
+    let mut record = csv::StringRecord::new();
+    loop {
+        let read = reader.read_record(&mut record).map_err(|fault| malformed(reader.position().line(), fault.to_string()))?;
+        if !read {
+            return Ok(());
+        }
+        let values: Vec<&str> = record.iter().collect();
+        let number = record.position().map_or(0, csv::Position::line);
+        if values.len() != names.len() {
+            return Err(malformed(number, format!("{} values for {} columns", values.len(), names.len())));
+        }
+        each(&Line { path, number, header: &header, values: &values })?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_of_old_and_new_reports_have_one_name() {
+        for (written, name) in [
+            ("lineItem/UsageStartDate", "line_item_usage_start_date"),
+            ("line_item_usage_start_date", "line_item_usage_start_date"),
+            ("bill/InvoiceId", "bill_invoice_id"),
+            ("savingsPlan/SavingsPlanEffectiveCost", "savings_plan_savings_plan_effective_cost"),
+            ("pricing/publicOnDemandCost", "pricing_public_on_demand_cost"),
+            ("InstanceID", "instance_id"),
+            ("\u{feff}Timestamp", "timestamp"),
+        ] {
+            assert_eq!(column_name(written), name);
+        }
+    }
+
+    #[test]
+    fn times_are_read_as_aws_writes_them() {
+        let at = Timestamp::from_date(2026, 7, 20) + crate::core::time::Millis(26_027_000);
+        for text in [
+            "2026-07-20 07:13:47 UTC",
+            "2026-07-20T07:13:47Z",
+            "2026-07-20T07:13:47.000Z",
+            "2026-07-20 07:13:47",
+            "2026-07-20T09:13:47+02:00",
+        ] {
+            assert_eq!(time_of(text), Some(at), "{text}");
+        }
+        for bad in ["", "yesterday", "2026-13-20T07:13:47Z", "1784531627"] {
+            assert_eq!(time_of(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Usage from Prometheus: what a workload produced in an hour, asked at the hour's end.
+//!
+//! Decides: which hours are asked for, and that an answer is one number or a fault that says what to change. No answer is no usage
+//! known, never zero.
+//! Does not: know queries (owners annotate them) or store answers (see [`super::import::store_usage`]).
+//!
+//! Source: Prometheus' HTTP API, "Instant queries".
+
+use std::time::Duration;
+
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::HttpConnector;
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_types::byte_stream::ByteStream;
+use serde::Deserialize;
+
+use super::import::{UsageHour, micro_units};
+use crate::core::ids::ObjectRef;
+use crate::core::need::UsageQuery;
+use crate::core::time::{Millis, Timestamp};
+
+const HOUR: Millis = Millis::from_hours(1);
+const PATIENCE: Duration = Duration::from_secs(10);
+const MOST_BYTES: usize = 1 << 20;
+
+/// Prometheus could not be asked, or did not say a number.
+#[derive(Debug, thiserror::Error)]
+pub enum PrometheusFault {
+    /// Nobody answered.
+    #[error("{url} does not answer: {fault}; expected Prometheus' address, as in http://prometheus.monitoring:9090")]
+    Unreachable {
+        /// What was asked.
+        url: String,
+        /// What happened.
+        fault: String,
+    },
+    /// It answered something else.
+    #[error("{url} did not answer as Prometheus does: {fault}")]
+    NotPrometheus {
+        /// What was asked.
+        url: String,
+        /// What came.
+        fault: String,
+    },
+    /// It refused the query.
+    #[error("Prometheus refused the query {query:?}: {fault}")]
+    Refused {
+        /// The query.
+        query: String,
+        /// Prometheus' words.
+        fault: String,
+    },
+    /// It answered several numbers, or none that is one.
+    #[error("the query {query:?} gives {found}; expected one number for the hour: put sum(...) around it")]
+    NotOneNumber {
+        /// The query.
+        query: String,
+        /// What it gives.
+        found: String,
+    },
+}
+
+/// A Prometheus server.
+#[derive(Debug)]
+pub struct Prometheus {
+    url: String,
+    connector: Connector,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    status: String,
+    data: Option<Data>,
+    #[serde(default)]
+    error: String,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
+enum Data {
+    Vector(Vec<Sample>),
+    Scalar((f64, String)),
+    Matrix(serde::de::IgnoredAny),
+    String(serde::de::IgnoredAny),
+}
+
+#[derive(Deserialize)]
+struct Sample {
+    value: (f64, String),
+}
+
+impl Prometheus {
+    /// The server at `url`, as in `http://prometheus.monitoring:9090`.
+    pub fn new(url: &str) -> Self {
+        let connector = Connector::builder().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build();
+        Prometheus { url: url.trim_end_matches('/').to_owned(), connector }
+    }
+
+    /// What `query` gives at `at`, in millionths; `None` when there is no such series.
+    ///
+    /// # Errors
+    /// [`PrometheusFault`].
+    pub async fn ask(&self, query: &str, at: Timestamp) -> Result<Option<i128>, PrometheusFault> {
+        let url = format!("{}/api/v1/query?query={}&time={}", self.url, percent_encoded(query), at.0.div_euclid(1_000));
+        let body = self.get(&url).await?;
+        let answer: Answer =
+            serde_json::from_slice(&body).map_err(|fault| PrometheusFault::NotPrometheus { url: url.clone(), fault: fault.to_string() })?;
+        let not_one = |found: String| PrometheusFault::NotOneNumber { query: query.to_owned(), found };
+        let text = match answer {
+            Answer { status, error, .. } if status != "success" => {
+                return Err(PrometheusFault::Refused { query: query.to_owned(), fault: error });
+            }
+            Answer { data: Some(Data::Scalar((_, text))), .. } => text,
+            Answer { data: Some(Data::Vector(samples)), .. } => match <[Sample; 1]>::try_from(samples) {
+                Ok([sample]) => sample.value.1,
+                Err(samples) if samples.is_empty() => return Ok(None),
+                Err(samples) => return Err(not_one(format!("{} series", samples.len()))),
+            },
+            Answer { data: Some(Data::Matrix(_)), .. } => return Err(not_one("a range".into())),
+            Answer { data: Some(Data::String(_)), .. } => return Err(not_one("a text".into())),
+            Answer { data: None, .. } => return Err(PrometheusFault::NotPrometheus { url, fault: "no data".into() }),
+        };
+        micro_units(&text).map(Some).ok_or_else(|| not_one(text))
+    }
+
+    async fn get(&self, url: &str) -> Result<Vec<u8>, PrometheusFault> {
+        let unreachable = |fault: String| PrometheusFault::Unreachable { url: url.to_owned(), fault };
+        let request = HttpRequest::get(url).map_err(|fault| unreachable(fault.to_string()))?;
+        let exchange = async {
+            let response = self.connector.call(request).await.map_err(|fault| unreachable(format!("{fault:?}")))?;
+            let status = response.status();
+            let body = ByteStream::new(response.into_body()).collect().await.map_err(|fault| unreachable(fault.to_string()))?.to_vec();
+            // 400, 422 and 503 carry the reason as JSON.
+            let explained = status.is_success() || body.starts_with(b"{");
+            if !explained || body.len() > MOST_BYTES {
+                let fault = format!("status {} and {} bytes", status.as_u16(), body.len());
+                return Err(PrometheusFault::NotPrometheus { url: url.to_owned(), fault });
+            }
+            Ok(body)
+        };
+        tokio::time::timeout(PATIENCE, exchange)
+            .await
+            .unwrap_or_else(|_| Err(unreachable(format!("nothing within {} s", PATIENCE.as_secs()))))
+    }
+
+    /// The usage of `workload` for the last `hours` full hours before `now`. Hours without data are left out.
+    ///
+    /// # Errors
+    /// [`PrometheusFault`] at the first hour that cannot be asked.
+    pub async fn usage(
+        &self,
+        workload: &ObjectRef,
+        query: &UsageQuery,
+        now: Timestamp,
+        hours: u32,
+    ) -> Result<Vec<UsageHour>, PrometheusFault> {
+        let last_end = Timestamp(now.0 - now.0.rem_euclid(HOUR.0));
+        let mut usage = Vec::new();
+        for back in (0..i64::from(hours)).rev() {
+            let end = last_end - Millis(back * HOUR.0);
+            if let Some(micro_units) = self.ask(&query.query, end).await? {
+                usage.push(UsageHour { workload: workload.clone(), hour: end - HOUR, unit: query.unit, micro_units });
+            }
+        }
+        Ok(usage)
+    }
+}
+
+/// RFC 3986: everything but unreserved characters.
+fn percent_encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_survive_the_address() {
+        assert_eq!(percent_encoded(r#"sum(increase(x{a="b c"}[1h]))"#), "sum%28increase%28x%7Ba%3D%22b%20c%22%7D%5B1h%5D%29%29");
+    }
+}

@@ -1,0 +1,197 @@
+//! Questions people ask of the ledger, answered from its views.
+//!
+//! Decides: what each report sums, over which days, grouped by what, and the sentence that comes first.
+//! Does not: compute a cost (the views do) or print (see [`super::text`]).
+
+mod cost;
+mod export;
+mod reasons;
+mod reliability;
+mod savings;
+mod unit_cost;
+mod variance;
+
+pub use cost::cost;
+pub use export::{View, export};
+pub use reliability::{reliability, trust};
+pub use savings::savings;
+pub use unit_cost::{groups_unit_costs, unit_costs};
+pub use variance::{VarianceBy, variance};
+
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Column, PgConnection, Row};
+
+use super::store::LedgerFault;
+use crate::core::money::MicroUsd;
+
+/// What a report is grouped by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum By {
+    /// Label `team`.
+    #[default]
+    Team,
+    /// Label `service`.
+    Service,
+    /// Label `environment`.
+    Environment,
+    /// Label `cost-center`.
+    CostCenter,
+    /// Label `product-area`.
+    ProductArea,
+    /// Label `component`, or what the kind of work says: training, inference, baseline, api.
+    Component,
+    /// The workload: namespace and name.
+    Workload,
+    /// UTC day.
+    Day,
+    /// What was paid for: pod, double-running, lost-work, boot, idle, drain, egress, overhead.
+    Line,
+    /// AWS region.
+    Region,
+    /// EC2 instance type.
+    InstanceType,
+    /// Spot, on-demand or reserved.
+    CapacityType,
+}
+
+impl By {
+    fn expression(self) -> &'static str {
+        match self {
+            By::Team => "coalesce(team, '(untagged)')",
+            By::Service => "coalesce(service, '(untagged)')",
+            By::Environment => "coalesce(environment, '(untagged)')",
+            By::CostCenter => "coalesce(cost_center, '(untagged)')",
+            By::ProductArea => "coalesce(product_area, '(untagged)')",
+            By::Component => "coalesce(component, '(untagged)')",
+            By::Workload => "coalesce(workload_namespace || '/' || workload_name, '(none)')",
+            By::Day => "day::text",
+            By::Line => "line",
+            By::Region => "coalesce(region, '(none)')",
+            By::InstanceType => "coalesce(instance_type, '(none)')",
+            By::CapacityType => "coalesce(capacity_type, '(none)')",
+        }
+    }
+
+    fn heading(self) -> &'static str {
+        match self {
+            By::Team => "team",
+            By::Service => "service",
+            By::Environment => "environment",
+            By::CostCenter => "cost_center",
+            By::ProductArea => "product_area",
+            By::Component => "component",
+            By::Workload => "workload",
+            By::Day => "day",
+            By::Line => "line",
+            By::Region => "region",
+            By::InstanceType => "instance_type",
+            By::CapacityType => "capacity_type",
+        }
+    }
+}
+
+/// UTC days, `from` included, `to` not. Absent: the last 30 days, up to and with today.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Days {
+    /// The first day, as `2026-07-01`.
+    pub from: Option<String>,
+    /// The day after the last.
+    pub to: Option<String>,
+}
+
+const IN_DAYS: &str = "day >= coalesce($1::date, (now() AT TIME ZONE 'UTC')::date - 30) \
+                       AND day < coalesce($2::date, (now() AT TIME ZONE 'UTC')::date + 1)";
+
+/// A calendar month, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Month {
+    year: i16,
+    month: i8,
+}
+
+impl Month {
+    /// Its first day, as `2026-07-01`.
+    pub fn first_day(&self) -> String {
+        format!("{self}-01")
+    }
+
+    /// The month after.
+    pub fn next(&self) -> Month {
+        if self.month == 12 { Month { year: self.year + 1, month: 1 } } else { Month { month: self.month + 1, ..*self } }
+    }
+
+    /// The month before.
+    pub fn previous(&self) -> Month {
+        if self.month == 1 { Month { year: self.year - 1, month: 12 } } else { Month { month: self.month - 1, ..*self } }
+    }
+
+    /// Its days.
+    pub fn days(&self) -> Days {
+        Days { from: Some(self.first_day()), to: Some(self.next().first_day()) }
+    }
+}
+
+impl std::str::FromStr for Month {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let first: Option<jiff::civil::Date> = (text.len() == 7).then(|| format!("{text}-01").parse().ok()).flatten();
+        let first = first.ok_or_else(|| "expected a calendar month as 2026-07".to_owned())?;
+        Ok(Month { year: first.year(), month: first.month() })
+    }
+}
+
+impl std::fmt::Display for Month {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:04}-{:02}", self.year, self.month)
+    }
+}
+
+/// An answer: a sentence and a table whose values are text, exact to the last digit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// What it comes down to.
+    pub sentence: String,
+    /// Column names.
+    pub columns: Vec<String>,
+    /// Rows; `None` is unknown.
+    pub rows: Vec<Vec<Option<String>>>,
+}
+
+/// Dollars with all six decimals, for tables.
+pub(super) fn six_decimals(amount: MicroUsd) -> String {
+    let sign = if amount.0 < 0 { "-" } else { "" };
+    format!("{sign}{}.{:06}", amount.0.unsigned_abs() / 1_000_000, amount.0.unsigned_abs() % 1_000_000)
+}
+
+/// Dollars for sentences, the sign before the currency.
+fn dollars(amount: MicroUsd) -> String {
+    let sign = if amount.0 < 0 { "-" } else { "" };
+    format!("{sign}${}", cents(MicroUsd(amount.0.abs())))
+}
+
+/// A difference in dollars, always with its sign.
+fn signed_dollars(amount: MicroUsd) -> String {
+    if amount.0 >= 0 { format!("+{}", dollars(amount)) } else { dollars(amount) }
+}
+
+/// Dollars and cents for sentences; four more decimals below a dollar, where cents would say nothing.
+pub(super) fn cents(amount: MicroUsd) -> String {
+    if amount.0.abs() < 1_000_000 {
+        return amount.to_string();
+    }
+    let rounded = (amount.0 + 5_000 * amount.0.signum()) / 10_000;
+    format!("{}.{:02}", rounded / 100, (rounded % 100).abs())
+}
+
+async fn ask(connection: &mut PgConnection, sql: String, days: &Days) -> Result<Report, LedgerFault> {
+    // Built from the constants above; what the user typed is bound.
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(&days.from).bind(&days.to);
+    Ok(read(query.fetch_all(connection).await.map_err(LedgerFault::during("read the report"))?))
+}
+
+fn read(rows: Vec<PgRow>) -> Report {
+    let columns = rows.first().map_or_else(Vec::new, |row| row.columns().iter().map(|column| column.name().to_owned()).collect());
+    let text = |row: &PgRow| (0..row.columns().len()).map(|at| row.try_get::<Option<String>, _>(at).ok().flatten()).collect();
+    Report { sentence: String::new(), columns, rows: rows.iter().map(text).collect() }
+}

@@ -1,0 +1,164 @@
+//! Why a month cost other than another, step by step and in words.
+//!
+//! Decides: the sentence and what is said of each step. Does not: compute a step (see [`crate::core::accounting::variance`]).
+
+use std::collections::BTreeMap;
+
+use sqlx::PgConnection;
+
+use super::reasons::Reasons;
+use super::{Month, Report, dollars, signed_dollars, six_decimals};
+use crate::core::accounting::variance::{Drivers, Step, Use, bridge};
+use crate::core::ids::ObjectRef;
+use crate::core::market::CapacityType;
+use crate::core::money::MicroUsd;
+use crate::core::need::UsageUnit;
+use crate::ledger::import::micro_units;
+use crate::ledger::store::LedgerFault;
+
+/// What a variance is shown by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum VarianceBy {
+    /// The ten steps, over all workloads.
+    #[default]
+    Step,
+    /// Workloads, those that changed most first.
+    Workload,
+}
+
+/// Both months of each workload.
+type Months = BTreeMap<ObjectRef, [Drivers; 2]>;
+
+/// The bridge between two months. Its steps add up to the difference.
+///
+/// # Errors
+/// [`LedgerFault`] when Postgres refuses or does not answer.
+pub async fn variance(connection: &mut PgConnection, before: &Month, after: &Month, by: VarianceBy) -> Result<Report, LedgerFault> {
+    let months = months(connection, before, after).await?;
+    let mut steps: BTreeMap<Step, MicroUsd> = Step::ALL.map(|step| (step, MicroUsd(0))).into();
+    for [was, is] in months.values() {
+        for (step, amount) in bridge(was, is) {
+            *steps.entry(step).or_default() = steps.get(&step).copied().unwrap_or_default() + amount;
+        }
+    }
+    let total = |n: usize| months.values().map(|pair| pair[n].total()).sum::<MicroUsd>();
+    let sentence = sentence(before, after, total(0), total(1), &steps);
+    match by {
+        VarianceBy::Step => {
+            let reasons = Reasons::read(connection, before, after, &months).await?;
+            let columns = ["step", "difference_usd", "why"].map(String::from).to_vec();
+            let mut rows = vec![vec![Some(format!("{before}")), Some(six_decimals(total(0))), None]];
+            rows.extend(
+                steps
+                    .into_iter()
+                    .map(|(step, amount)| vec![Some(step.as_str().to_owned()), Some(six_decimals(amount)), Some(reasons.of(step, amount))]),
+            );
+            rows.push(vec![Some(format!("{after}")), Some(six_decimals(total(1))), None]);
+            Ok(Report { sentence, columns, rows })
+        }
+        VarianceBy::Workload => Ok(Report { sentence, columns: WORKLOAD_COLUMNS.map(String::from).to_vec(), rows: by_workload(&months) }),
+    }
+}
+
+const WORKLOAD_COLUMNS: [&str; 5] = ["workload", "before_usd", "after_usd", "difference_usd", "mostly"];
+
+fn by_workload(months: &Months) -> Vec<Vec<Option<String>>> {
+    let mut found: Vec<(MicroUsd, Vec<Option<String>>)> = Vec::new();
+    for (workload, [was, is]) in months {
+        let difference = is.total() - was.total();
+        let largest = bridge(was, is).into_iter().max_by_key(|(step, amount)| (amount.0.abs(), std::cmp::Reverse(*step)));
+        let mostly =
+            largest.filter(|(_, amount)| amount.0 != 0).map(|(step, amount)| format!("{} {}", step.as_str(), signed_dollars(amount)));
+        let name = match (workload.namespace.as_str(), workload.name.as_str()) {
+            ("", "") => "(none)".to_owned(),
+            ("", item) => item.to_owned(),
+            _ => workload.to_string(),
+        };
+        found.push((
+            difference,
+            vec![Some(name), Some(six_decimals(was.total())), Some(six_decimals(is.total())), Some(six_decimals(difference)), mostly],
+        ));
+    }
+    found.sort_by_key(|(difference, row)| (std::cmp::Reverse(difference.0.abs()), row.first().cloned()));
+    found.into_iter().map(|(_, row)| row).collect()
+}
+
+fn sentence(before: &Month, after: &Month, was: MicroUsd, is: MicroUsd, steps: &BTreeMap<Step, MicroUsd>) -> String {
+    let difference = is - was;
+    if was == MicroUsd(0) && is == MicroUsd(0) {
+        return format!("Neither {before} nor {after} has any spend.");
+    }
+    let (word, largest) = if difference.0 >= 0 {
+        ("more", steps.iter().max_by_key(|(step, amount)| (amount.0, std::cmp::Reverse(**step))))
+    } else {
+        ("less", steps.iter().min_by_key(|(step, amount)| (amount.0, **step)))
+    };
+    let percent = if was.0 > 0 { format!(" ({:+.1} %)", (difference.0 * 1_000 / was.0) as f64 / 10.0) } else { String::new() };
+    let mostly = largest
+        .filter(|(_, amount)| amount.0 != 0)
+        .map_or_else(String::new, |(step, amount)| format!("; mostly {} ({})", step.as_str(), signed_dollars(*amount)));
+    format!("{after} cost {}, {} {word} than {before}{percent}{mostly}.", dollars(is), dollars(MicroUsd(difference.0.abs())))
+}
+
+async fn months(connection: &mut PgConnection, before: &Month, after: &Month) -> Result<Months, LedgerFault> {
+    let doing = LedgerFault::during;
+    let rows = sqlx::query!(
+        r#"SELECT day >= $2::text::date AND day < $2::text::date + interval '1 month' AS "after!", coalesce(workload_namespace, '') AS "namespace!",
+                  coalesce(workload_name, '') AS "name!", line AS "line!", coalesce(region, '') || ' ' || coalesce(instance_type, '') AS "machine!", capacity_type,
+                  sum(gpu_ms)::bigint AS "gpu_ms!", (sum(cost_usd - true_up_usd) * 1000000)::bigint AS "computed!", (sum(true_up_usd) * 1000000)::bigint AS "true_up!"
+           FROM ledger.share_daily
+           WHERE (day >= $1::text::date AND day < $1::text::date + interval '1 month') OR (day >= $2::text::date AND day < $2::text::date + interval '1 month')
+           GROUP BY 1, 2, 3, 4, 5, 6"#,
+        before.first_day(),
+        after.first_day()
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(doing("read the months"))?;
+    let mut months = Months::new();
+    for row in rows {
+        let workload = ObjectRef { namespace: row.namespace, name: row.name };
+        let drivers = &mut months.entry(workload).or_default()[usize::from(row.after)];
+        let computed = MicroUsd(row.computed);
+        drivers.coverage = drivers.coverage + MicroUsd(row.true_up);
+        match row.line.as_str() {
+            "pod" => {
+                let capacity = row.capacity_type.as_deref().map_or(CapacityType::OnDemand, capacity_of);
+                let used = drivers.useful.entry((row.machine, capacity)).or_default();
+                *used = Use { gpu_ms: used.gpu_ms + row.gpu_ms, cost: used.cost + computed };
+            }
+            "idle" => drivers.idle = drivers.idle + computed,
+            "egress" => drivers.egress = drivers.egress + computed,
+            "overhead" => drivers.overhead = drivers.overhead + computed,
+            _ => drivers.moves_and_waste = drivers.moves_and_waste + computed,
+        }
+    }
+    let produced = sqlx::query!(
+        r#"SELECT hour >= ($2::text::date)::timestamp AT TIME ZONE 'UTC' AND hour < ($2::text::date + interval '1 month')::timestamp AT TIME ZONE 'UTC' AS "after!",
+                  workload_namespace AS "namespace!", workload_name AS "name!", unit AS "unit!", sum(quantity)::text AS "quantity!"
+           FROM ledger.usage
+           WHERE (hour >= ($1::text::date)::timestamp AT TIME ZONE 'UTC' AND hour < ($1::text::date + interval '1 month')::timestamp AT TIME ZONE 'UTC')
+              OR (hour >= ($2::text::date)::timestamp AT TIME ZONE 'UTC' AND hour < ($2::text::date + interval '1 month')::timestamp AT TIME ZONE 'UTC')
+           GROUP BY 1, 2, 3, 4"#,
+        before.first_day(),
+        after.first_day()
+    )
+    .fetch_all(connection)
+    .await
+    .map_err(doing("read what was produced"))?;
+    for row in produced {
+        let workload = ObjectRef { namespace: row.namespace, name: row.name };
+        if let (Some(pair), Some(unit), Some(units)) = (months.get_mut(&workload), UsageUnit::of(&row.unit), micro_units(&row.quantity)) {
+            pair[usize::from(row.after)].units.insert(unit, units);
+        }
+    }
+    Ok(months)
+}
+
+fn capacity_of(text: &str) -> CapacityType {
+    match text {
+        "spot" => CapacityType::Spot,
+        "reserved" => CapacityType::Reserved,
+        _ => CapacityType::OnDemand,
+    }
+}

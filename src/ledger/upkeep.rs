@@ -1,0 +1,118 @@
+//! What the operator does for the ledger beside delivering records: it posts what settled, seals, makes partitions ahead of time, and
+//! collects usage.
+//!
+//! Decides: how often each is done. One replica at a time does it (the one that leads), on a connection of its own.
+//! Does not: hold anything up: when Postgres is away it is tried again a minute later, and nothing is lost.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::{Connection, PgConnection};
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use super::import::store_usage;
+use super::poster;
+use super::prometheus::Prometheus;
+use super::seal;
+use super::store::{LedgerFault, ensure_month};
+use crate::core::ids::ObjectRef;
+use crate::core::need::UsageQuery;
+use crate::core::time::{Millis, Timestamp};
+use crate::engine::ports::Clock;
+
+/// Rows wait this long for their seal.
+const SEAL_EVERY: Millis = Millis::from_mins(10);
+/// Hours of usage that are asked for each time: an hour of Prometheus away is made up for.
+const USAGE_HOURS: u32 = 3;
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// What is to be done, and where.
+pub struct Upkeep {
+    /// The ledger's Postgres, as the writer role; sealing needs the sealer role as well.
+    pub url: String,
+    /// Time between two postings.
+    pub every: Duration,
+    /// Where usage is asked for, if anywhere.
+    pub prometheus: Option<Prometheus>,
+    /// Whose usage is asked for, and how.
+    pub queries: Arc<dyn Fn() -> BTreeMap<ObjectRef, UsageQuery> + Send + Sync>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Told after each round.
+    pub told: Arc<dyn Fn(UpkeepFigures) + Send + Sync>,
+}
+
+/// How far the upkeep is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UpkeepFigures {
+    /// When everything that had settled was posted.
+    pub posted_at: Option<Timestamp>,
+    /// When everything that had settled was sealed; never, when the role may not.
+    pub sealed_at: Option<Timestamp>,
+}
+
+/// Runs for as long as the operator lives; works only while it leads.
+pub async fn keep(upkeep: Upkeep, leading: watch::Receiver<bool>) {
+    let mut figures = UpkeepFigures::default();
+    let mut asked_usage_for = None;
+    let mut failing = false;
+    loop {
+        tokio::time::sleep(upkeep.every).await;
+        if !*leading.borrow() {
+            continue;
+        }
+        let outcome = round(&upkeep, &mut figures, &mut asked_usage_for).await;
+        match &outcome {
+            Err(fault) if !failing => warn!("the ledger's upkeep waits: {fault}"),
+            Ok(()) if failing => info!("the ledger's upkeep goes on"),
+            _ => {}
+        }
+        failing = outcome.is_err();
+        (upkeep.told)(figures);
+    }
+}
+
+async fn round(upkeep: &Upkeep, figures: &mut UpkeepFigures, asked_usage_for: &mut Option<i64>) -> Result<(), LedgerFault> {
+    let now = upkeep.clock.now();
+    let connecting = tokio::time::timeout(CONNECT_LIMIT, PgConnection::connect(&upkeep.url));
+    let mut connection =
+        connecting.await.map_err(|_| LedgerFault::TimedOut(CONNECT_LIMIT))?.map_err(LedgerFault::during("connect to Postgres"))?;
+    let done = poster::post(&mut connection, now).await?;
+    debug!(machines = done.machines, rows = done.rows, rollups = done.rollups, "posted");
+    figures.posted_at = Some(now);
+    let hour = now.0 / Millis::from_hours(1).0;
+    if *asked_usage_for != Some(hour) {
+        let next_month = (now + Millis::from_hours(31 * 24)).to_rfc3339();
+        ensure_month(&mut connection, &format!("{}-01", next_month.get(..7).unwrap_or_default())).await?;
+        collect_usage(upkeep, &mut connection, now).await?;
+        *asked_usage_for = Some(hour);
+    }
+    if figures.sealed_at.is_none_or(|at| now.since(at) >= SEAL_EVERY) && may_seal(&mut connection).await? {
+        let sealed = seal::seal(&mut connection).await?;
+        if let Some(root) = sealed.root {
+            info!(seal = sealed.number, rows = sealed.rows, root, "sealed; keep this root elsewhere");
+        }
+        figures.sealed_at = Some(now);
+    }
+    connection.close().await.map_err(LedgerFault::during("close the connection"))
+}
+
+async fn may_seal(connection: &mut PgConnection) -> Result<bool, LedgerFault> {
+    let asked = sqlx::query_scalar!(r#"SELECT pg_has_role(current_user, 'lowtide_sealer', 'member') AS "may!""#);
+    asked.fetch_one(connection).await.map_err(LedgerFault::during("ask whether this role may seal"))
+}
+
+async fn collect_usage(upkeep: &Upkeep, connection: &mut PgConnection, now: Timestamp) -> Result<(), LedgerFault> {
+    let Some(prometheus) = &upkeep.prometheus else { return Ok(()) };
+    for (workload, query) in (upkeep.queries)() {
+        match prometheus.usage(&workload, &query, now, USAGE_HOURS).await {
+            Ok(usage) => {
+                store_usage(connection, &usage, "prometheus").await?;
+            }
+            Err(fault) => warn!(%workload, "its usage is not known: {fault}"),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,48 @@
+-- Roles and what they may do: run again by every `lowtide ledger migrate`, harmless each time.
+DO $$
+DECLARE role text;
+BEGIN
+    FOREACH role IN ARRAY ARRAY['lowtide_writer', 'lowtide_reader', 'lowtide_sealer'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
+            BEGIN
+                EXECUTE format('CREATE ROLE %I NOLOGIN', role);
+            EXCEPTION WHEN duplicate_object OR unique_violation THEN
+                NULL; -- another migrate was faster; roles belong to the whole server
+            END;
+        END IF;
+    END LOOP;
+END $$;
+
+REVOKE ALL ON ALL TABLES IN SCHEMA ledger FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ledger FROM PUBLIC;
+GRANT USAGE ON SCHEMA ledger TO lowtide_writer, lowtide_reader, lowtide_sealer;
+-- Writes go through the parents; nobody but the owner may name a partition.
+GRANT INSERT ON ledger.decision, ledger.candidate_set, ledger.interval_opened, ledger.hour_priced, ledger.interval_closed,
+    ledger.occupancy_opened, ledger.occupancy_closed, ledger.migration, ledger.interruption, ledger.price_quote, ledger.checkpoint,
+    ledger.posting, ledger.true_up, ledger.workload_version, ledger.billed_line, ledger.usage_hour, ledger.revenue_day, ledger.external_cost
+    TO lowtide_writer;
+-- Posting reads the facts it posts from, and of decisions no more than whose work they were about.
+GRANT SELECT ON ledger.interval_opened, ledger.hour_priced, ledger.interval_closed, ledger.occupancy_opened, ledger.occupancy_closed, ledger.migration,
+    ledger.checkpoint, ledger.posting, ledger.true_up, ledger.workload_version, ledger.billed_line, ledger.usage_hour, ledger.revenue_day,
+    ledger.external_cost, ledger.archived_month TO lowtide_writer;
+GRANT SELECT (id, at, posted_at, claim, workload_kind, workload_namespace, workload_name, team, service, environment, cost_center, product_area, component)
+    ON ledger.decision TO lowtide_writer;
+GRANT SELECT, DELETE ON ledger.posting_queue TO lowtide_writer;
+GRANT SELECT, INSERT, UPDATE ON ledger.posted_machine TO lowtide_writer;
+GRANT SELECT ON ledger.rollup_queue TO lowtide_writer;
+GRANT EXECUTE ON FUNCTION ledger.ensure_month(date), ledger.canonical_v1(jsonb), ledger.ms(timestamptz), ledger.utc_day(timestamptz),
+    ledger.rebuild_rollups(integer) TO lowtide_writer;
+GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO lowtide_reader, lowtide_sealer;
+GRANT EXECUTE ON FUNCTION ledger.ms(timestamptz), ledger.micro_usd(numeric), ledger.shared_ms(bigint, bigint, bigint, bigint), ledger.numbers(bigint, bigint),
+    ledger.utc_day(timestamptz), ledger.basis_of(boolean, numeric, numeric, numeric), ledger.machines_of(boolean), ledger.segments_of(boolean),
+    ledger.scaled(numeric, numeric, numeric), ledger.stays_of(boolean), ledger.shares_of(boolean), ledger.hourly_cost(timestamptz, timestamptz), ledger.allocation_of(timestamptz, timestamptz), ledger.focus_of(timestamptz, timestamptz), ledger.unit_cost(timestamptz, timestamptz),
+    ledger.canonical_v1(jsonb), ledger.event_tables() TO lowtide_reader, lowtide_sealer;
+GRANT INSERT ON ledger.seal TO lowtide_sealer;
+
+-- The views' plans are wide and their inputs small: compiling them takes seconds, running them milliseconds. Needs the database's owner.
+DO $$
+BEGIN
+    EXECUTE format('ALTER DATABASE %I SET jit = off', current_database());
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE WARNING 'could not set jit = off for this database: set it in sessions that read the ledger''s views';
+END $$;

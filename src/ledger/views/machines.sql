@@ -1,0 +1,59 @@
+-- Machines: candidates they beat, their lives, their hours. The views are made anew by every `lowtide ledger migrate` and hold no data.
+--
+-- The billing rules here are those of src/core/accounting; a test compares both over random intervals.
+-- Inner arithmetic is in whole micro-dollars and milliseconds; columns named `_usd` are dollars.
+
+CREATE OR REPLACE FUNCTION ledger.ms(at timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN floor(extract(epoch FROM at AT TIME ZONE 'UTC') * 1000)::bigint;
+
+-- Dollars per hour times milliseconds, as whole micro-dollars, half to even: the one division an amount sees.
+CREATE OR REPLACE FUNCTION ledger.micro_usd(usd_h_ms numeric) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN div(usd_h_ms * 1000000, 3600000)
+         + CASE WHEN 2 * mod(usd_h_ms * 1000000, 3600000) > 3600000
+                  OR (2 * mod(usd_h_ms * 1000000, 3600000) = 3600000 AND mod(div(usd_h_ms * 1000000, 3600000), 2) = 1)
+                THEN 1 ELSE 0 END;
+
+-- Length of the part that two spans share.
+CREATE OR REPLACE FUNCTION ledger.shared_ms(a_from bigint, a_to bigint, b_from bigint, b_to bigint) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN greatest(least(a_to, b_to) - greatest(a_from, b_from), 0);
+
+-- The numbers from `first` to `last`. Unlike generate_series it tells the planner how few there are.
+CREATE OR REPLACE FUNCTION ledger.numbers(first bigint, last bigint) RETURNS SETOF bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 6
+    AS 'SELECT generate_series(first, last)';
+
+-- The UTC day of a point in time.
+CREATE OR REPLACE FUNCTION ledger.utc_day(at timestamptz) RETURNS date LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (at AT TIME ZONE 'UTC')::date;
+
+-- Views and functions that build on each other, from the top.
+DROP VIEW IF EXISTS ledger.focus_1_2, ledger.variance_month, ledger.unit_cost_hourly, ledger.trust, ledger.reliability, ledger.migration_timing,
+    ledger.explain_decision, ledger.savings_daily, ledger.cost_daily, ledger.share_daily, ledger.allocation, ledger.share, ledger.unposted_share,
+    ledger.recomputed_share, ledger.usage, ledger.revenue, ledger.workload_history, ledger.occupancy, ledger.price_segment,
+    ledger.capacity_interval, ledger.candidate;
+DROP FUNCTION IF EXISTS ledger.focus_of(timestamptz, timestamptz), ledger.allocation_of(timestamptz, timestamptz), ledger.unit_cost(timestamptz, timestamptz), ledger.hourly_cost(timestamptz, timestamptz), ledger.shares_of(boolean), ledger.stays_of(boolean), ledger.segments_of(boolean), ledger.machines_of(boolean);
+
+CREATE VIEW ledger.candidate AS
+SELECT s.id AS decision, s.at AS decided_at, c.rank,
+       c.offer ->> 'region' AS region, c.offer ->> 'zone' AS zone, c.offer ->> 'instance_type' AS instance_type,
+       c.offer ->> 'capacity_type' AS capacity_type, (c.offer ->> 'price_usd_h')::numeric AS price_usd_h,
+       (c.offer ->> 'per_replica_usd_h')::numeric AS per_replica_usd_h, (c.offer ->> 'replicas')::bigint AS replicas,
+       (c.offer ->> 'price_age_ms')::bigint AS price_age_ms, c.offer ->> 'price_source' AS price_source, c.offer ->> 'refusal' AS refusal
+FROM ledger.candidate_set s, jsonb_array_elements(s.candidates) WITH ORDINALITY AS c(offer, rank);
+
+-- An instance from its first to its last paid millisecond. The first event posted wins: history does not change.
+CREATE VIEW ledger.capacity_interval AS
+WITH opened AS (
+    SELECT DISTINCT ON (claim_uid) * FROM ledger.interval_opened ORDER BY claim_uid, posted_at, at
+), closed AS (
+    SELECT DISTINCT ON (claim_uid) * FROM ledger.interval_closed ORDER BY claim_uid, posted_at, at
+), timed AS (
+    SELECT o.*, c.at AS running_to, c.ended_by, c.decision AS ending_decision,
+           ledger.ms(o.at) AS from_ms, greatest(ledger.ms(coalesce(c.at, now())) - ledger.ms(o.at), 0) AS ran_ms
+    FROM opened o LEFT JOIN closed c USING (claim_uid)
+)
+SELECT claim_uid, claim, instance, decision, region, zone, instance_type, capacity_type, gpus, price_usd_h, on_demand_usd_h,
+       at AS running_from, running_to, ended_by, ending_decision, from_ms, ran_ms,
+       greatest(ran_ms, 60000) AS billed_ms,
+       coalesce(capacity_type = 'spot' AND ended_by = 'ec2-interruption' AND ran_ms < 3600000, false) AS waived,
+       CASE WHEN running_to IS NULL THEN 'estimate' ELSE 'computed' END AS basis
+FROM timed;

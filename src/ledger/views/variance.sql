@@ -1,0 +1,68 @@
+-- Why a month cost other than the month before: the steps of src/core/accounting/variance.rs in SQL, workload by workload. They add up
+-- to the difference exactly; a test compares both statements.
+
+-- a * part / whole in whole numbers, half up.
+CREATE OR REPLACE FUNCTION ledger.scaled(amount numeric, part numeric, whole numeric) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN div(2 * amount * part + whole, 2 * whole);
+
+CREATE VIEW ledger.variance_month AS
+WITH costs AS (
+    SELECT date_trunc('month', day)::date AS month, coalesce(workload_namespace, '') AS namespace, coalesce(workload_name, '') AS name, line,
+           coalesce(region, '') || ' ' || coalesce(instance_type, '') AS machine, capacity_type,
+           sum(gpu_ms) AS gpu_ms, sum(cost_usd - true_up_usd) * 1000000 AS computed, sum(true_up_usd) * 1000000 AS true_up
+    FROM ledger.share_daily GROUP BY 1, 2, 3, 4, 5, 6
+), pairs AS (
+    SELECT DISTINCT (m.month + n.after * interval '1 month')::date AS month, (m.month + (n.after - 1) * interval '1 month')::date AS before
+    FROM (SELECT DISTINCT month FROM costs) m CROSS JOIN (VALUES (0), (1)) AS n(after)
+), used AS (
+    SELECT p.month, c.namespace, c.name, c.machine, c.capacity_type,
+           coalesce(sum(c.gpu_ms) FILTER (WHERE c.month = p.before), 0) AS g0, coalesce(sum(c.computed) FILTER (WHERE c.month = p.before), 0) AS c0,
+           coalesce(sum(c.gpu_ms) FILTER (WHERE c.month = p.month), 0) AS g1, coalesce(sum(c.computed) FILTER (WHERE c.month = p.month), 0) AS c1
+    FROM pairs p JOIN costs c ON c.month IN (p.month, p.before) WHERE c.line = 'pod' GROUP BY 1, 2, 3, 4, 5
+), machines AS (
+    SELECT month, namespace, name, machine, sum(g0) AS g0_t, sum(c0) AS c0_t, sum(g1) AS g1_t, sum(c1) AS c1_t FROM used GROUP BY 1, 2, 3, 4
+), priced AS (
+    SELECT u.month, u.namespace, u.name,
+           sum(CASE WHEN m.g0_t = 0 THEN u.c1
+                    WHEN u.capacity_type = 'spot' AND u.g0 > 0 AND u.g1 > 0 THEN ledger.scaled(u.c1, m.g1_t * u.g0, m.g0_t * u.g1)
+                    ELSE ledger.scaled(u.c0, m.g1_t, m.g0_t) END) AS spot,
+           sum(CASE WHEN m.g0_t > 0 AND u.capacity_type <> 'spot' AND u.g0 > 0 THEN ledger.scaled(u.c0, u.g1, u.g0) ELSE u.c1 END) AS market
+    FROM used u JOIN machines m USING (month, namespace, name, machine) GROUP BY 1, 2, 3
+), mixed AS (
+    SELECT month, namespace, name, sum(g0_t) AS g0, sum(c0_t) AS c0, sum(g1_t) AS g1, sum(c1_t) AS c1,
+           sum(CASE WHEN g0_t = 0 THEN c1_t ELSE ledger.scaled(c0_t, g1_t, g0_t) END) AS mix
+    FROM machines GROUP BY 1, 2, 3
+), produced AS (
+    SELECT date_trunc('month', hour AT TIME ZONE 'UTC')::date AS month, workload_namespace AS namespace, workload_name AS name, unit, sum(quantity) AS units
+    FROM ledger.usage GROUP BY 1, 2, 3, 4
+), both_units AS (
+    SELECT DISTINCT ON (p.month, a.namespace, a.name) p.month, a.namespace, a.name, b.units AS u0, a.units AS u1
+    FROM pairs p JOIN produced a ON a.month = p.month JOIN produced b ON b.month = p.before AND (b.namespace, b.name, b.unit) = (a.namespace, a.name, a.unit)
+    WHERE a.units > 0 AND b.units > 0
+    ORDER BY p.month, a.namespace, a.name, array_position(ARRAY['requests', 'transactions', 'tokens', 'users'], a.unit)
+), useful AS (
+    SELECT m.month, m.namespace, m.name, m.c0 AS start, m.c1 AS until,
+           CASE WHEN m.g0 = 0 OR m.g1 = 0 THEN m.c1 ELSE ledger.scaled(m.c0, coalesce(b.u1 * 1000000, m.g1), coalesce(b.u0 * 1000000, m.g0)) END AS volume,
+           CASE WHEN m.g0 = 0 OR m.g1 = 0 THEN m.c1 ELSE ledger.scaled(m.c0, m.g1, m.g0) END AS efficiency,
+           CASE WHEN m.g0 = 0 OR m.g1 = 0 THEN m.c1 ELSE m.mix END AS mix,
+           CASE WHEN m.g0 = 0 OR m.g1 = 0 THEN m.c1 ELSE p.spot END AS spot,
+           CASE WHEN m.g0 = 0 OR m.g1 = 0 THEN m.c1 ELSE p.market END AS market
+    FROM mixed m JOIN priced p USING (month, namespace, name) LEFT JOIN both_units b USING (month, namespace, name)
+), rest AS (
+    SELECT p.month, c.namespace, c.name, CASE WHEN c.month = p.month THEN 1 ELSE -1 END AS sign, c.line, c.computed, c.true_up
+    FROM pairs p JOIN costs c ON c.month IN (p.month, p.before)
+), steps AS (
+    SELECT u.month, u.namespace, u.name, s.step_order, s.step, s.micro
+    FROM useful u CROSS JOIN LATERAL (VALUES (1, 'volume', volume - start), (2, 'efficiency', efficiency - volume), (3, 'instance mix', mix - efficiency),
+        (4, 'spot price', spot - mix), (5, 'market mix', market - spot), (10, 'other', until - market)) AS s(step_order, step, micro)
+    UNION ALL
+    SELECT r.month, r.namespace, r.name, s.step_order, s.step, s.micro
+    FROM rest r CROSS JOIN LATERAL (VALUES
+        (6, 'moves and waste', CASE WHEN r.line IN ('double-running', 'lost-work', 'boot', 'drain') THEN r.sign * r.computed END),
+        (7, 'idle', CASE WHEN r.line = 'idle' THEN r.sign * r.computed END), (8, 'egress', CASE WHEN r.line = 'egress' THEN r.sign * r.computed END),
+        (9, 'coverage', r.sign * r.true_up), (10, 'other', CASE WHEN r.line = 'overhead' THEN r.sign * r.computed END)) AS s(step_order, step, micro)
+    WHERE s.micro IS NOT NULL
+)
+SELECT month, (month - interval '1 month')::date AS month_before, nullif(namespace, '') AS workload_namespace, nullif(name, '') AS workload_name,
+       step_order, step, sum(micro) * 0.000001 AS difference_usd
+FROM steps GROUP BY month, namespace, name, step_order, step HAVING sum(micro) <> 0;

@@ -1,0 +1,166 @@
+//! FOCUS 1.2: what is exported keeps the rules, and a file that breaks one is caught.
+
+use std::path::{Path, PathBuf};
+
+use lowtide::core::market::CapacityType;
+use lowtide::core::money::MicroUsd;
+use lowtide::core::record::{CarriedData, EndedBy};
+use lowtide::core::time::Millis;
+use lowtide::engine::ports::Ledger;
+use lowtide::ledger::connect;
+use lowtide::ledger::focus::{export, rules, validate};
+use lowtide::ledger::poster::post;
+use lowtide::ledger::report::Days;
+use lowtide::ledger::table_file::{Format, TableFileFault, read_table};
+
+use crate::facts::{Bench, DAY, Dice, Machine, bench, stay};
+use crate::rules::random_machine;
+
+fn findings(path: &Path) -> Vec<String> {
+    validate(path).unwrap().1.into_iter().map(|finding| format!("{} @{}", finding.what, finding.first)).collect()
+}
+
+/// The export of a ledger with every kind of row.
+async fn exported(format: Format) -> (PathBuf, u64) {
+    let Bench { url, ledger, server: _server } = bench().await;
+    let mut dice = Dice(3);
+    let mut machines: Vec<Machine> = (0..40).map(|n| random_machine(n, &mut dice)).collect();
+    let mut carried = Machine::new("carried", CapacityType::Spot, 91_300, Some(804_800), Millis::from_mins(90), EndedBy::Lowtide);
+    carried.stays.push(stay("p", "search", &carried, Millis::from_mins(5), Some(804_800)));
+    carried.stays[0].carried =
+        Some(CarriedData { gib: 20, from_region: "eu-south-2".into(), price_per_gib: MicroUsd(20_000), moved_by: None });
+    let mut free = Machine::new("free", CapacityType::Spot, 91_300, Some(804_800), Millis::from_mins(30), EndedBy::Ec2Interruption);
+    free.stays.push(stay("q", "search", &free, Millis::from_mins(5), Some(804_800)));
+    machines.extend([carried, free]);
+    for machine in &machines {
+        ledger.write(&machine.records()).await.unwrap();
+    }
+    let mut connection = connect(&url).await.unwrap();
+    post(&mut connection, DAY + Millis::from_hours(24 * 30)).await.unwrap();
+    let path = std::env::temp_dir().join(format!("lowtide-focus-{}-{:?}.{}", std::process::id(), format, format.extension()));
+    let _ = std::fs::remove_file(&path);
+    let days = Days { from: Some("2026-07-01".into()), to: Some("2026-08-01".into()) };
+    let rows = export(&mut connection, &days, Some("123456789012"), &path, format).await.unwrap();
+    (path, rows)
+}
+
+#[tokio::test]
+async fn the_export_keeps_every_rule_in_both_formats() {
+    let (csv, rows) = exported(Format::Csv).await;
+    let (parquet, _) = exported(Format::Parquet).await;
+    assert!(rows > 100);
+    for path in [&csv, &parquet] {
+        assert_eq!(findings(path), Vec::<String>::new(), "{}", path.display());
+    }
+    let all = |path: &Path| {
+        let mut rows = Vec::new();
+        let names = read_table::<TableFileFault>(path, |_, _, values| {
+            rows.push(values.to_vec());
+            Ok(())
+        });
+        assert_eq!(names.unwrap(), rules::OURS);
+        rows.sort();
+        rows
+    };
+    assert_eq!(all(&csv), all(&parquet), "both formats hold the same values");
+    let place = |name: &str| rules::OURS.iter().position(|column| *column == name).unwrap();
+    let found = all(&csv);
+    let of_line = |line: &str| found.iter().filter(|row| row[place("x_WasteCategory")].as_deref() == Some(line)).collect::<Vec<_>>();
+    let egress = of_line("egress").into_iter().find(|row| row[place("PricingQuantity")].as_deref() == Some("20")).unwrap();
+    assert_eq!((egress[place("ListCost")].as_deref(), egress[place("EffectiveCost")].as_deref()), (Some("0.4"), Some("0.4")));
+    let free = found
+        .iter()
+        .find(|row| row[place("ResourceId")].as_deref() == Some("i-free") && row[place("x_WasteCategory")].as_deref() == Some("pod"));
+    let free = free.unwrap();
+    assert_eq!(["PricingQuantity", "ListCost", "EffectiveCost"].map(|name| free[place(name)].as_deref().unwrap()), ["0", "0", "0"]);
+    std::fs::remove_file(parquet).unwrap();
+    negative_controls(&csv);
+    std::fs::remove_file(csv).unwrap();
+}
+
+/// Each of these is wrong in one place, and each is caught as what it is. The public validator passes the first three.
+fn negative_controls(good: &Path) {
+    let text = std::fs::read_to_string(good).unwrap();
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let names = reader.headers().unwrap().clone();
+    let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    let place = |name: &str| names.iter().position(|column| column == name).unwrap();
+    let charged = rows.iter().position(|row| &row[place("x_WasteCategory")] == "pod" && &row[place("ListCost")] != "0").unwrap();
+    let with = |header: Vec<String>, rows: Vec<Vec<String>>| {
+        let path = good.with_extension("bad.csv");
+        let mut writer = csv::Writer::from_path(&path).unwrap();
+        writer.write_record(&header).unwrap();
+        rows.iter().for_each(|row| writer.write_record(row).unwrap());
+        writer.flush().unwrap();
+        let found = findings(&path);
+        std::fs::remove_file(path).unwrap();
+        found
+    };
+    let owned = |record: &csv::StringRecord| record.iter().map(String::from).collect::<Vec<_>>();
+    let changed = |changes: &[(&str, &str)]| {
+        let mut row = owned(&rows[charged]);
+        changes.iter().for_each(|(name, value)| row[place(name)] = (*value).to_owned());
+        with(owned(&names), vec![row])
+    };
+    assert_eq!(changed(&[]), Vec::<String>::new());
+    for (changes, said) in [
+        (&[("PricingCategory", "Spot")][..], "PricingCategory is not one of Standard, Dynamic, Committed, Other"),
+        (&[("ChargeCategory", "Foo")], "ChargeCategory is not one of"),
+        (&[("ListCost", "1.5")], "ListCost is not the product of ListUnitPrice and PricingQuantity"),
+        (&[("ContractedCost", "1.5")], "ContractedCost is not the product"),
+        (&[("BillingCurrency", "DOLLARS")], "BillingCurrency is not a code of ISO 4217"),
+        (&[("BillingCurrency", "XXZ")], "BillingCurrency is not a code of ISO 4217"),
+        (&[("BilledCost", "1")], "BilledCost is not 0"),
+        (&[("EffectiveCost", "")], "EffectiveCost is null"),
+        (&[("EffectiveCost", "$1")], "EffectiveCost is not a number"),
+        (&[("EffectiveCost", "1,000.00")], "EffectiveCost is not a number"),
+        (&[("PricingQuantity", "")], "PricingQuantity is null although ChargeCategory is Usage"),
+        (&[("PricingUnit", "")], "PricingUnit is null exactly when PricingQuantity is"),
+        (&[("ConsumedQuantity", "")], "ConsumedQuantity is null although"),
+        (&[("ChargePeriodStart", "2026-07-20 00:00:00")], "ChargePeriodStart is not a time"),
+        (&[("ChargePeriodStart", "2026-07-20T00:00:00+02:00")], "ChargePeriodStart is not a time"),
+        (&[("ChargePeriodEnd", "2026-07-01T00:00:00Z")], "ChargePeriodStart is not before ChargePeriodEnd"),
+        (&[("BillingPeriodEnd", "2026-06-01T00:00:00Z")], "BillingPeriodStart is not before BillingPeriodEnd"),
+        (&[("BillingPeriodStart", "2026-07-31T00:00:00Z")], "ChargePeriodStart lies outside the billing period"),
+        (&[("ListUnitPrice", "-0.5")], "ListUnitPrice is negative"),
+        (&[("ServiceCategory", "Computing")], "ServiceCategory is not one of FOCUS 1.2"),
+        (&[("ServiceSubcategory", "Object Storage")], "ServiceSubcategory does not belong to Compute"),
+        (&[("ChargeClass", "Wrong")], "ChargeClass is not one of Correction"),
+        (&[("ChargeFrequency", "Daily")], "ChargeFrequency is not one of"),
+        (&[("Tags", "team=search")], "Tags is not a JSON object"),
+        (&[("Tags", r#"{"team":{"a":1}}"#)], "Tags is not a JSON object of plain values"),
+        (&[("RegionName", "")], "RegionName is null exactly when RegionId is"),
+        (&[("ProviderName", "  ")], "ProviderName holds only spaces"),
+        (&[("SkuId", "")], "SkuId is null although"),
+        (&[("x_NetSavings", "99")], "x_NetSavings is not x_BaselineCost less EffectiveCost"),
+        (&[("x_Basis", "guess")], "x_Basis is not one of"),
+        (&[("x_WasteCategory", "other")], "x_WasteCategory is not one of"),
+        (&[("x_DecisionId", "none")], "x_DecisionId is not the id of a decision"),
+    ] {
+        let found = changed(changes);
+        assert!(found.iter().any(|finding| finding.starts_with(said) && finding.ends_with("@1")), "{changes:?}: {found:?}");
+    }
+    for required in rules::REQUIRED {
+        let at = place(required);
+        let without = |record: Vec<String>| record.into_iter().enumerate().filter(|(n, _)| *n != at).map(|(_, v)| v).collect::<Vec<_>>();
+        let found = with(without(owned(&names)), vec![without(owned(&rows[charged]))]);
+        assert!(found.contains(&format!("column {required} is missing @0")), "{required}: {found:?}");
+    }
+    for (name, said) in [
+        ("Savings", "column Savings is neither"),
+        ("x_savings", "column x_savings is neither"),
+        ("x_DecisionId", "column x_DecisionId is there twice"),
+    ] {
+        let (mut header, mut row) = (owned(&names), owned(&rows[charged]));
+        header.push(name.into());
+        row.push("1".into());
+        let found = with(header, vec![row]);
+        assert!(found.iter().any(|finding| finding.starts_with(said)), "{name}: {found:?}");
+    }
+    let mut other = owned(&rows[charged]);
+    other[place("SkuId")] = "another".into();
+    assert!(
+        with(owned(&names), vec![owned(&rows[charged]), other])
+            .contains(&"SkuPriceId has two parents: one SkuId is expected for each @2".to_owned())
+    );
+}

@@ -1,0 +1,247 @@
+//! What AWS and others say, from files as they come.
+
+use std::path::PathBuf;
+
+use lowtide::core::market::CapacityType;
+use lowtide::core::money::BilledUsd;
+use lowtide::core::record::EndedBy;
+use lowtide::core::time::{Millis, Timestamp};
+use lowtide::engine::ports::Ledger;
+use lowtide::ledger::import::{Taken, import_costs, import_cur, import_feed, import_revenue, import_usage};
+use lowtide::ledger::poster::{Posted, post};
+use lowtide::ledger::reconcile::reconcile;
+use lowtide::ledger::report::{By, Month};
+use lowtide::ledger::{connect, report};
+
+use crate::facts::{Bench, DAY, Dice, Machine, bench, stay};
+use crate::rules::random_machine;
+
+const LATER: Timestamp = Timestamp(DAY.0 + 30 * 86_400_000);
+
+/// A folder of this test's own, gone when dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("lowtide-import-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// As AWS delivers it: packed by the system's own gzip.
+    fn packed(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.file(name, text);
+        assert!(std::process::Command::new("gzip").arg("-f").arg(&path).status().unwrap().success());
+        path.with_file_name(format!("{name}.gz"))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+const FEED_HEADER: &str =
+    "#Version: 1.0\n#Fields: Timestamp UsageType Operation InstanceID MyBidID MyMaxPrice MarketPrice Charge Version\n";
+
+/// The feed's lines for a machine, hour by hour, `charge` times what the rules say.
+fn feed_lines(machine: &Machine, factor: (i64, i64)) -> String {
+    let segments = machine.interval.segments();
+    let line = |segment: &lowtide::core::accounting::billing::PriceSegment| {
+        let price = segment.price.0 * factor.0 / factor.1;
+        let charge = if machine.interval.waived() {
+            BilledUsd(0)
+        } else {
+            BilledUsd(i128::from(price) * 10_000 * i128::from(segment.billed.0) / 3_600_000)
+        };
+        let at = segment.from.to_rfc3339().replace('T', " ").replace('Z', " UTC");
+        format!(
+            "{at}\tUSE1-SpotUsage:g6.xlarge\tRunInstances:SV001\ti-{}\tsir-1\t9.0 USD\t{} USD\t{charge} USD\t1\n",
+            machine.name,
+            BilledUsd(i128::from(price) * 10_000)
+        )
+    };
+    segments.iter().map(line).collect()
+}
+
+#[tokio::test]
+async fn the_feed_confirms_and_trues_up_and_a_second_time_changes_nothing() {
+    let Bench { url, ledger, server } = bench().await;
+    let folder = Folder::new("feed");
+    let hours = |name: &str, hours: i64| {
+        let mut machine =
+            Machine::new(name, CapacityType::Spot, 91_300, Some(804_800), Millis::from_mins(60 * hours + 30), EndedBy::Lowtide);
+        machine.stays.push(stay(&format!("pod-{name}"), "search", &machine, Millis::from_mins(3), Some(804_800)));
+        machine
+    };
+    let (same, dearer, silent) = (hours("same", 2), hours("dearer", 1), hours("silent", 1));
+    for machine in [&same, &dearer, &silent] {
+        ledger.write(&machine.records()).await.unwrap();
+    }
+    let mut connection = connect(&url).await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    let text = format!(
+        "{FEED_HEADER}{}{}{}",
+        feed_lines(&same, (1, 1)),
+        feed_lines(&dearer, (2, 1)),
+        feed_lines(&same, (1, 1)).lines().next().unwrap().replace("i-same", "i-stranger")
+    );
+    let file = folder.packed("123456789012.2026-07-20-00.001.abc", &text);
+    let (_, taken) = import_feed(&mut connection, std::slice::from_ref(&file)).await.unwrap();
+    assert_eq!(taken, Taken { new: 6, changed: 0, same: 0 });
+    let posted = post(&mut connection, LATER).await.unwrap();
+    // Boot and pod of the first hours, pod of the others.
+    assert_eq!((posted.machines, posted.rows), (2, 7));
+    for _ in 0..2 {
+        let (_, taken) = import_feed(&mut connection, std::slice::from_ref(&file)).await.unwrap();
+        assert_eq!(taken, Taken { new: 0, changed: 0, same: 6 });
+        assert_eq!(post(&mut connection, LATER).await.unwrap(), Posted::default());
+    }
+    let total =
+        server.psql("postgres", "SELECT sum(cost_usd)::numeric(10,6), sum(feed_usd)::numeric(10,6) FROM ledger.cost_daily").unwrap();
+    // 2.5 h + 1.5 h at twice the price + 1.5 h that nobody confirmed.
+    assert_eq!(total.trim(), "0.639100|0.502150");
+    let report = reconcile(&mut connection, &"2026-07".parse::<Month>().unwrap()).await.unwrap();
+    let rows: Vec<String> =
+        report.rows.iter().map(|row| row.iter().map(|v| v.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(
+        rows,
+        [
+            "confirmed feed 3 0.228250 0.228250 0.000000",
+            "price-differed feed 2 0.136950 0.273900 0.136950",
+            "not on the bill or feed yet - 2 0.136950 - -",
+            "billed, instance unknown feed 1 0.000000 0.091300 0.091300",
+        ]
+    );
+    assert_eq!(
+        report.sentence,
+        "2026-07: AWS confirmed 3 instance-hours and 2 were trued up by $0.13695, $0.50215 in all; $0.22825 in 3 rows is unexplained."
+    );
+    let trust = report::trust(&mut connection).await.unwrap();
+    assert_eq!(
+        trust.sentence,
+        "0.0 % of spend rests on AWS's bill and 78.6 % on the spot data feed; the rest is computed from recorded prices."
+    );
+    let savings = report::savings(&mut connection, &"2026-07".parse::<Month>().unwrap().days(), By::Team).await.unwrap();
+    assert_eq!(savings.rows[1].last().unwrap().as_deref(), Some("mixed"));
+}
+
+const CUR_HEADER: &str = "bill_invoice_id,line_item_usage_account_id,line_item_line_item_type,line_item_resource_id,line_item_usage_type,line_item_operation,\
+    line_item_usage_start_date,line_item_usage_end_date,line_item_usage_amount,line_item_unblended_cost,line_item_currency_code\n";
+
+/// One line per clock hour, as a bill of whole milliseconds would be.
+fn cur_lines(machine: &Machine, invoice: &str) -> (String, i128) {
+    let (mut text, mut total) = (String::new(), 0);
+    let hour = 3_600_000;
+    for segment in machine.interval.segments() {
+        let (from, to) = (segment.from.0, segment.from.0 + segment.billed.0);
+        for clock in from / hour..=(to - 1) / hour {
+            let (a, b) = (from.max(clock * hour), to.min((clock + 1) * hour));
+            let cost =
+                if machine.interval.waived() { 0 } else { i128::from(segment.price.0) * 10_000 * i128::from(b - a) / i128::from(hour) };
+            total += cost;
+            let amount = BilledUsd(i128::from(b - a) * 10_000_000_000 / i128::from(hour));
+            text.push_str(&format!(
+                "{invoice},123456789012,Usage,i-{},USE1-SpotUsage:g6.xlarge,RunInstances:SV001,{},{},{amount},{},USD\n",
+                machine.name,
+                Timestamp(clock * hour),
+                Timestamp((clock + 1) * hour),
+                BilledUsd(cost)
+            ));
+        }
+    }
+    (text, total)
+}
+
+#[tokio::test]
+async fn the_bill_of_random_machines_is_met_to_the_micro_dollar_and_revised_as_it_is() {
+    let Bench { url, ledger, server } = bench().await;
+    let folder = Folder::new("cur");
+    let mut dice = Dice(5);
+    let machines: Vec<Machine> = (0..60).map(|n| random_machine(n, &mut dice)).collect();
+    let (mut text, mut exact) = (CUR_HEADER.to_owned(), 0_i64);
+    for machine in &machines {
+        ledger.write(&machine.records()).await.unwrap();
+        let (lines, total) = cur_lines(machine, "");
+        text.push_str(&lines);
+        exact += BilledUsd(total).to_micro_usd().0;
+    }
+    let mut connection = connect(&url).await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    // Two files of one report: what belongs together may be spread over them.
+    let (first, second): (Vec<_>, Vec<_>) = text.lines().skip(1).enumerate().partition(|(n, _)| n % 2 == 0);
+    let part =
+        |lines: Vec<(usize, &str)>| CUR_HEADER.to_owned() + &lines.into_iter().map(|(_, line)| format!("{line}\n")).collect::<String>();
+    let files = [folder.packed("cur-1.csv", &part(first)), folder.file("cur-2.csv", &part(second))];
+    import_cur(&mut connection, &files).await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    let billed = async |connection: &mut sqlx::PgConnection| -> (i64, i64) {
+        sqlx::query_as("SELECT (sum(cost_usd) FILTER (WHERE line <> 'egress') * 1000000)::bigint, (sum(bill_usd) * 1000000)::bigint FROM ledger.posting")
+            .fetch_one(connection)
+            .await
+            .unwrap()
+    };
+    assert_eq!(billed(&mut connection).await, (exact, exact));
+    let splits = server.psql("postgres", "SELECT count(*) FROM (SELECT t.claim_uid, t.hour FROM
+        (SELECT DISTINCT ON (claim_uid, hour) * FROM ledger.true_up ORDER BY claim_uid, hour, posted_at DESC) t
+        JOIN ledger.posting p USING (claim_uid, hour) WHERE p.line <> 'egress' GROUP BY t.claim_uid, t.hour, t.billed_usd HAVING sum(p.cost_usd) <> t.billed_usd) x");
+    assert_eq!(splits.unwrap().trim(), "0", "shares of an hour do not add up to what AWS said of it");
+
+    // The report is written anew with an invoice, a credit, and without the last machine: nothing is taken back for it.
+    let last = machines.iter().rev().find(|m| !m.interval.waived() && m.interval.ran().0 > 0).unwrap();
+    let credit = cur_lines(last, "INV-7").0.lines().next().unwrap().replace("Usage,i-", "Credit,i-");
+    let fields: Vec<&str> = credit.split(',').collect();
+    let credit = [&fields[..8], &["0", "-0.5", "USD"]].concat().join(",");
+    let again = folder.file("cur-3.csv", &format!("{CUR_HEADER}{}{credit}\n", cur_lines(last, "INV-7").0));
+    let (_, taken) = import_cur(&mut connection, &[again]).await.unwrap();
+    assert_eq!((taken.new, taken.same), (1, 0), "the invoice is a change of each line: {taken:?}");
+    post(&mut connection, LATER).await.unwrap();
+    assert_eq!(billed(&mut connection).await, (exact - 500_000, exact - 500_000));
+    let causes = server.psql("postgres", "SELECT string_agg(DISTINCT cause, ' ') FROM ledger.true_up").unwrap();
+    assert_eq!(causes.trim(), "confirmed credit-or-discount", "what AWS bills by the rules is what the rules say");
+}
+
+#[tokio::test]
+async fn usage_revenue_and_other_costs_are_revised_and_never_edited() {
+    let Bench { url, server, .. } = bench().await;
+    let folder = Folder::new("usage");
+    let mut connection = connect(&url).await.unwrap();
+    let usage = folder.file("usage.csv", "hour,workload,requests\n2026-07-20T07:00:00Z,ml/chat,100\n2026-07-20T08:00:00Z,ml/chat,200\n");
+    assert_eq!(import_usage(&mut connection, std::slice::from_ref(&usage)).await.unwrap(), Taken { new: 2, changed: 0, same: 0 });
+    assert_eq!(import_usage(&mut connection, &[usage]).await.unwrap(), Taken { new: 0, changed: 0, same: 2 });
+    for (quantity, taken) in [(150, (0, 1, 0)), (100, (0, 1, 0)), (100, (0, 0, 1))] {
+        let usage = folder.file("usage.csv", &format!("hour,workload,requests\n2026-07-20T07:00:00Z,ml/chat,{quantity}\n"));
+        let found = import_usage(&mut connection, &[usage]).await.unwrap();
+        assert_eq!((found.new, found.changed, found.same), taken, "back to an earlier value is a revision too");
+        let now = server.psql("postgres", "SELECT quantity::bigint FROM ledger.usage ORDER BY hour LIMIT 1").unwrap();
+        assert_eq!(now.trim(), quantity.to_string());
+    }
+    let revenue = folder.file("revenue.csv", "period,workload,revenue_usd\n2026-07,ml/chat,310\n");
+    assert_eq!(import_revenue(&mut connection, &[revenue]).await.unwrap().new, 31);
+    assert_eq!(server.psql("postgres", "SELECT sum(revenue_usd)::numeric(10,2) FROM ledger.revenue").unwrap().trim(), "310.00");
+
+    let costs = folder
+        .file("costs.csv", "period,item,cost_usd,team,component\n2026-07,postgres,31,platform,baseline\n2026-07-20,llm-api,5,search,api\n");
+    assert_eq!(import_costs(&mut connection, std::slice::from_ref(&costs)).await.unwrap().new, 32);
+    assert_eq!(import_costs(&mut connection, &[costs]).await.unwrap().same, 32);
+    let costs = folder.file("costs.csv", "period,item,cost_usd,team,component\n2026-07-20,llm-api,4,search,api\n");
+    assert_eq!(import_costs(&mut connection, &[costs]).await.unwrap().changed, 1);
+    post(&mut connection, LATER).await.unwrap();
+    let by_component = "SELECT string_agg(component || ' ' || line || ' ' || cost::numeric(10,2) || ' ' || basis, ', ' ORDER BY component)
+                        FROM (SELECT component, line, sum(cost_usd) AS cost, min(basis) AS basis FROM ledger.cost_daily GROUP BY component, line) t";
+    assert_eq!(server.psql("postgres", by_component).unwrap().trim(), "api overhead 4.00 bill, baseline overhead 31.00 bill");
+    let bad = folder.file("bad.csv", "period,item,cost_usd\n2026-07-20,x,1\n2026-07-32,y,1\n");
+    let fault = import_costs(&mut connection, &[bad]).await.unwrap_err().to_string();
+    assert!(
+        fault.contains("line 3: column period holds \"2026-07-32\"; expected a day") && fault.ends_with("nothing was taken"),
+        "{fault}"
+    );
+    assert_eq!(server.psql("postgres", "SELECT count(*) FROM ledger.external_cost WHERE item = 'x'").unwrap().trim(), "0");
+}

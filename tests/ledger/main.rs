@@ -1,0 +1,15 @@
+//! The ledger on a real Postgres.
+#![cfg(all(feature = "live", feature = "lab"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod archive;
+mod facts;
+mod focus;
+mod imports;
+mod postings;
+mod reports;
+mod rules;
+mod seals;
+mod usage;
+mod variance;
+mod writing;

@@ -1,0 +1,124 @@
+//! Reports and the documented questions.
+
+use lowtide::core::market::CapacityType;
+use lowtide::core::record::{EndedBy, LedgerRecord};
+use lowtide::core::time::Millis;
+use lowtide::engine::ports::Ledger;
+use lowtide::ledger::report::{By, Days, View};
+use lowtide::ledger::{connect, explain, report};
+
+use crate::facts::{Bench, Machine, bench, decision, moved, stay};
+
+#[tokio::test]
+async fn savings_say_what_was_saved_net_and_call_a_loss_a_loss() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    // A small need on a large spot machine: 27 % dearer than the on-demand it needed.
+    let mut dear = Machine::new("dear", CapacityType::Spot, 1_022_800, Some(2_330_000), Millis::from_hours(1), EndedBy::Lowtide);
+    dear.stays.push(stay("big", "vision", &dear, Millis::ZERO, Some(804_800)));
+    let mut good = Machine::new("good", CapacityType::Spot, 100_000, Some(804_800), Millis::from_hours(10), EndedBy::Lowtide);
+    good.stays.push(stay("small", "search", &good, Millis::from_mins(6), Some(804_800)));
+    // The last six minutes of `small` run beside its replacement.
+    let mut next = Machine::new("next", CapacityType::Spot, 200_000, Some(804_800), Millis::from_mins(60), EndedBy::Lowtide);
+    next.interval.from = good.interval.to - Millis::from_mins(12);
+    next.interval.to = next.interval.from + Millis::from_mins(60);
+    next.stays.push(stay("small-new", "search", &next, Millis::from_mins(6), Some(804_800)));
+    let mut records: Vec<LedgerRecord> = [&dear, &good, &next].into_iter().flat_map(|m| m.records()).collect();
+    records.extend([&dear, &good, &next].map(|m| LedgerRecord::Decision(Box::new(decision(m)))));
+    records.push(moved(&good.stays[0], &good, &next, good.interval.to - Millis::from_mins(8)));
+    ledger.write(&records).await.unwrap();
+
+    let mut connection = connect(&url).await.unwrap();
+    let days = Days { from: Some("2026-07-20".into()), to: Some("2026-07-21".into()) };
+    let by_team = report::savings(&mut connection, &days, By::Team).await.unwrap();
+    let value = |row: usize, name: &str| by_team.rows[row][by_team.columns.iter().position(|c| c == name).unwrap()].clone().unwrap();
+    let row = |row: usize| {
+        ["team", "spend_usd", "b1_usd", "boot_usd", "moves_usd", "net_saving_usd", "net_saving_percent"].map(|n| value(row, n))
+    };
+    // vision: 1.0228 spent, 0.8048 needed.
+    assert_eq!(row(0).join(" "), "search 1.200000 8.611360 0.030000 0.010000 7.411360 86.1");
+    assert_eq!(row(1).join(" "), "vision 1.022800 0.804800 0.000000 0.000000 -0.218000 -27.1");
+    assert_eq!(row(2)[0], "total");
+    assert_eq!(by_team.sentence, "Spot saved $7.19 net (76.4 %) against the on-demand you would have bought; moves cost $0.01.");
+    assert!(by_team.to_text().lines().nth(2).unwrap().starts_with("team "));
+    assert_eq!(by_team.to_json()["rows"][1]["net_saving_usd"], "-0.218000");
+    let nothing =
+        report::savings(&mut connection, &Days { from: Some("2020-01-01".into()), to: Some("2020-01-02".into()) }, By::Day).await.unwrap();
+    assert_eq!((nothing.sentence.as_str(), nothing.rows.len()), ("No spend is recorded for these days.", 0));
+    for by in [
+        By::Workload,
+        By::Line,
+        By::Region,
+        By::InstanceType,
+        By::CapacityType,
+        By::Service,
+        By::CostCenter,
+        By::Environment,
+        By::ProductArea,
+    ] {
+        assert!(report::cost(&mut connection, &days, by).await.unwrap().sentence.starts_with("Machines cost $2.22"), "{by:?}");
+        report::savings(&mut connection, &days, by).await.unwrap();
+    }
+    let focus = report::export(&mut connection, View::Focus12, &days).await.unwrap();
+    let column = |name: &str| focus.columns.iter().position(|c| c == name).unwrap();
+    let sum: f64 = focus.rows.iter().map(|row| row[column("EffectiveCost")].as_ref().unwrap().parse::<f64>().unwrap()).sum();
+    assert!((sum - 2.2228).abs() < 1e-9, "{sum}");
+    assert!(
+        focus
+            .rows
+            .iter()
+            .all(|row| row[column("BilledCost")].as_deref() == Some("0") && row[column("PricingCategory")].as_deref() == Some("Dynamic"))
+    );
+    for view in [View::CostDaily, View::SavingsDaily, View::UnitCostHourly] {
+        assert!(!report::export(&mut connection, view, &days).await.unwrap().rows.is_empty());
+    }
+    let reliability = report::reliability(&mut connection).await.unwrap();
+    assert!(reliability.sentence.starts_with("1 pods were moved: Ready again 50.0s"), "{}", reliability.sentence);
+}
+
+#[tokio::test]
+async fn a_decision_explains_itself_from_the_ledger_alone() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    let mut machine = Machine::new("m", CapacityType::Spot, 302_000, Some(804_800), Millis::from_hours(2), EndedBy::Lowtide);
+    machine.stays.push(stay("web-0", "search", &machine, Millis::from_mins(3), Some(804_800)));
+    let mut records = machine.records();
+    records.push(LedgerRecord::Decision(Box::new(decision(&machine))));
+    ledger.write(&records).await.unwrap();
+    let mut connection = connect(&url).await.unwrap();
+    let ids = explain::decisions_of_pod(&mut connection, "ml", "web-0", 3).await.unwrap();
+    assert_eq!(ids, [machine.decision().0]);
+    assert!(explain::decisions_of_pod(&mut connection, "other", "web-0", 3).await.unwrap().is_empty());
+    let text = explain::decision(&mut connection, ids[0]).await.unwrap().unwrap().to_text();
+    for expected in [
+        "bought g6.xlarge spot in use1-az4 for m",
+        "2026-07-19T23:59:00.000Z (launch after pending-pod)",
+        "g6.xlarge spot in use1-az4 at $0.302/h; one replica costs $0.303/h",
+        "B1            cheapest on-demand at home: g6.xlarge in use1-az1 at $0.8048/h, $0.8048/h for one replica",
+        "m; its machine cost $0.604000",
+        "48 offers were refused: 40 dearer, 7 gpu-memory, 1 cooling-down.",
+        "2  g6.xlarge  spot      use1-az2         0.293        0.294  cooling-down",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in:\n{text}");
+    }
+    assert!(explain::decision(&mut connection, uuid::Uuid::nil()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn every_column_is_described_and_the_documented_questions_can_be_asked() {
+    let Bench { server, .. } = bench().await;
+    let columns = "SELECT c.relname || ' ' || a.attname || ' ' || (col_description(c.oid, a.attnum) IS NOT NULL)
+                   FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+                   WHERE c.relnamespace = 'ledger'::regnamespace AND c.relkind = 'v' AND a.attnum > 0";
+    let manual = include_str!("../../docs/ledger.md");
+    for line in server.psql("postgres", columns).unwrap().lines() {
+        let [view, column, described] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        assert_eq!(described, "true", "{view}.{column} has no comment");
+        let section = manual
+            .split("### ")
+            .find(|part| part.starts_with(&format!("`{view}`")))
+            .unwrap_or_else(|| panic!("{view} is not in the manual"));
+        assert!(section.contains(&format!("| `{column}` |")), "{view}.{column} is not in the manual");
+    }
+    let questions = manual.split("```sql").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(questions.matches(';').count(), 10);
+    server.psql("postgres", questions).unwrap();
+}

@@ -1,0 +1,143 @@
+//! The bridge between two months: exact, the same in SQL and in Rust, and in words.
+
+use std::collections::BTreeMap;
+
+use lowtide::core::ids::ObjectRef;
+use lowtide::core::market::CapacityType;
+use lowtide::core::need::UsageUnit;
+use lowtide::core::record::{EndedBy, LedgerRecord};
+use lowtide::core::time::{Millis, Timestamp};
+use lowtide::engine::ports::Ledger;
+use lowtide::ledger::connect;
+use lowtide::ledger::import::{UsageHour, store_usage};
+use lowtide::ledger::poster::post;
+use lowtide::ledger::report::{Month, Report, VarianceBy, variance};
+
+use crate::facts::{Bench, DAY, Dice, Machine, bench, decision, stay};
+use crate::rules::random_machine;
+
+const MONTH: i64 = 31 * 86_400_000;
+const LATER: Timestamp = Timestamp(DAY.0 + 2 * MONTH);
+
+fn month(text: &str) -> Month {
+    text.parse().unwrap()
+}
+
+fn step(report: &Report, name: &str) -> (String, String) {
+    let row = report.rows.iter().find(|row| row[0].as_deref() == Some(name)).unwrap();
+    (row[1].clone().unwrap(), row[2].clone().unwrap_or_default())
+}
+
+fn usage(workload: &str, at: Timestamp, requests: i128) -> UsageHour {
+    let workload = ObjectRef { namespace: "ml".into(), name: workload.into() };
+    UsageHour { workload, hour: at, unit: UsageUnit::Requests, micro_units: requests * 1_000_000 }
+}
+
+#[tokio::test]
+async fn both_statements_of_the_bridge_agree_and_leave_nothing_over() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    let mut dice = Dice(21);
+    let mut connection = connect(&url).await.unwrap();
+    let mut hours = Vec::new();
+    for n in 0..120 {
+        let mut machine = random_machine(n, &mut dice);
+        let shift = Millis(if dice.one_in(2) { MONTH } else { 0 });
+        (machine.interval.from, machine.interval.to) = (machine.interval.from + shift, machine.interval.to + shift);
+        for (k, stay) in machine.stays.iter_mut().enumerate() {
+            (stay.from, stay.to) = (stay.from + shift, stay.to.map(|to| to + shift));
+            stay.workload = format!("w{}", (n + k) % 9);
+            stay.checkpoints.clear();
+        }
+        ledger.write(&machine.records()).await.unwrap();
+        ledger.write(&[LedgerRecord::Decision(Box::new(decision(&machine)))]).await.unwrap();
+    }
+    for workload in 0..5 {
+        for at in [DAY, DAY + Millis(MONTH)] {
+            hours.push(usage(&format!("w{workload}"), at, i128::from(dice.between(1, 5_000))));
+        }
+    }
+    store_usage(&mut connection, &hours, "test").await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    for (from, to) in [("2026-07", "2026-08"), ("2026-08", "2026-09"), ("2026-06", "2026-07")] {
+        let report = variance(&mut connection, &month(from), &month(to), VarianceBy::Step).await.unwrap();
+        let micro = |text: &str| text.replace('.', "").parse::<i64>().unwrap();
+        let amounts: Vec<i64> = report.rows.iter().map(|row| micro(row[1].as_deref().unwrap())).collect();
+        let (first, last) = (amounts[0], amounts[amounts.len() - 1]);
+        assert_eq!(amounts[1..amounts.len() - 1].iter().sum::<i64>(), last - first, "{from} to {to}");
+        let rows: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT step, (sum(difference_usd) * 1000000)::bigint FROM ledger.variance_month WHERE month = ($1 || '-01')::date GROUP BY step",
+        )
+        .bind(to)
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+        let in_sql: BTreeMap<String, i64> = rows.into_iter().filter(|(_, amount)| *amount != 0).collect();
+        let in_rust: BTreeMap<String, i64> = report.rows[1..report.rows.len() - 1]
+            .iter()
+            .map(|row| (row[0].clone().unwrap(), micro(row[1].as_deref().unwrap())))
+            .filter(|(_, amount)| *amount != 0)
+            .collect();
+        assert_eq!(in_rust, in_sql, "{from} to {to}");
+        assert!(from != "2026-07" || in_rust.len() >= 7, "too little happened to mean anything: {in_rust:?}");
+        let by_workload = variance(&mut connection, &month(from), &month(to), VarianceBy::Workload).await.unwrap();
+        let sum: i64 = by_workload.rows.iter().map(|row| micro(row[3].as_deref().unwrap())).sum();
+        assert_eq!((sum, by_workload.sentence), (last - first, report.sentence));
+    }
+}
+
+#[tokio::test]
+async fn each_step_says_what_stands_behind_it() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    let mut connection = connect(&url).await.unwrap();
+    let machine = |name: &str, capacity, price, shift: i64, hours| {
+        let mut machine = Machine::new(name, capacity, price, Some(804_800), Millis::from_hours(hours), EndedBy::Lowtide);
+        (machine.interval.from, machine.interval.to) = (machine.interval.from + Millis(shift), machine.interval.to + Millis(shift));
+        let mut pod = stay(&format!("pod-{name}"), "search", &machine, Millis::ZERO, Some(804_800));
+        pod.workload = "chat".into();
+        machine.stays.push(pod);
+        machine
+    };
+    // July: 10 h of spot. August: 8 h of dearer spot and 4 h on demand, for half as many requests again.
+    let machines = [
+        machine("a", CapacityType::Spot, 100_000, 0, 10),
+        machine("b", CapacityType::Spot, 150_000, MONTH, 8),
+        machine("c", CapacityType::OnDemand, 804_800, MONTH, 4),
+    ];
+    for machine in &machines {
+        let mut bought = decision(machine);
+        for offer in &mut bought.judgement.best_refused {
+            offer.pool.capacity_type = CapacityType::Spot;
+        }
+        if let Some(chosen) = &mut bought.judgement.chosen {
+            chosen.pool.capacity_type = machine.interval.capacity_type;
+        }
+        let mut records = machine.records();
+        records.push(LedgerRecord::Decision(Box::new(bought)));
+        ledger.write(&records).await.unwrap();
+    }
+    store_usage(&mut connection, &[usage("chat", DAY, 1_000), usage("chat", DAY + Millis(MONTH), 1_500)], "test").await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    let report = variance(&mut connection, &month("2026-07"), &month("2026-08"), VarianceBy::Step).await.unwrap();
+    assert_eq!(report.sentence, "2026-08 cost $4.42, $3.42 more than 2026-07 (+341.9 %); mostly market mix (+$2.62).");
+    for (name, amount, why) in [
+        // 1,000 requests cost $1.
+        ("volume", "0.500000", "requests 1000 -> 1500"),
+        // 10 GPU-hours for 1,000, 12 for 1,500.
+        ("efficiency", "-0.300000", "GPU-seconds per request 36.000 -> 28.800"),
+        ("instance mix", "0.000000", "the same machines"),
+        ("spot price", "0.600000", "spot cost $0.10 -> $0.15 per GPU-hour"),
+        ("market mix", "2.619200", "0.0 -> 4.0 GPU-hours on demand; 2 spot offers refused there: 1 cooling down after a refusal, 1 dearer"),
+        ("moves and waste", "0.000000", "0 -> 0 moves, 0 -> 0 interruptions"),
+        ("coverage", "0.000000", "AWS's bill has not been imported, or says the same"),
+    ] {
+        assert_eq!(step(&report, name), (amount.to_owned(), why.to_owned()), "{name}");
+    }
+    let by_workload = variance(&mut connection, &month("2026-07"), &month("2026-08"), VarianceBy::Workload).await.unwrap();
+    assert_eq!(
+        by_workload.rows[0].iter().flatten().map(String::as_str).collect::<Vec<_>>(),
+        ["ml/chat", "1.000000", "4.419200", "3.419200", "market mix +$2.62"]
+    );
+    let nothing = variance(&mut connection, &month("2020-01"), &month("2020-02"), VarianceBy::Step).await.unwrap();
+    assert_eq!(nothing.sentence, "Neither 2020-01 nor 2020-02 has any spend.");
+    assert!("2026-13".parse::<Month>().is_err() && "july".parse::<Month>().is_err() && "2026-7".parse::<Month>().is_err());
+}
