@@ -28,7 +28,7 @@ fn against(schema: &Value, value: &Value, path: &str) -> Option<String> {
     let expected = schema.get("type").and_then(Value::as_str).unwrap_or("any");
     match (expected, value) {
         ("object", Value::Object(fields)) => {
-            let Some(known) = schema.get("properties").and_then(Value::as_object) else { return None };
+            let known = schema.get("properties").and_then(Value::as_object)?;
             fields.iter().find_map(|(key, value)| match known.get(key) {
                 Some(schema) => against(schema, value, &format!("{path}.{key}")),
                 None => {
