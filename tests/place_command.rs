@@ -87,6 +87,21 @@ fn a_pool_file_caps_what_is_bought() {
 }
 
 #[test]
+fn a_pool_keeps_a_workload_from_standing_in_one_place() {
+    let offers = OFFERS.replace("use1-az1,g6.12xlarge", "use1-az2,g6.12xlarge");
+    let (manifests, offers) = (file("m4.yaml", MANIFESTS), file("o4.csv", &offers));
+    let types = |pool: &str| -> Vec<String> {
+        let pool = file("p4.yaml", &format!("kind: GpuNodePool\nmetadata: {{name: p}}\nspec: {{{pool}}}\n"));
+        let arguments =
+            ["place", "-f", manifests.to_str().unwrap(), "--offers", offers.to_str().unwrap(), "--pool", pool.to_str().unwrap(), "--json"];
+        let answer = json(&lowtide(&arguments));
+        answer["nodes"].as_array().unwrap().iter().map(|n| n["instance_type"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(types(""), ["g6.12xlarge"]);
+    assert_eq!(types("maxPoolSharePercent: 50"), ["g6.xlarge", "g6.12xlarge"]);
+}
+
+#[test]
 fn faults_are_said_and_fail() {
     let bad = file("bad.yaml", &MANIFESTS.replace("gpu-memory", "gpu-memry"));
     let output = lowtide(&["place", "-f", bad.to_str().unwrap()]);

@@ -158,7 +158,7 @@ fn manifest(args: &OffersArgs) -> PodManifest {
 
 fn rows(args: &OffersArgs, catalog: &Catalog, market: &Market) -> Result<Answer, Vec<String>> {
     let now = now();
-    let pool = pool_file::pool(None, market).map_err(|fault| vec![fault.to_string()])?;
+    let pool = pool_file::pool(None, market).map_err(|fault| vec![fault.to_string()])?.policy;
     let mut vocabulary = Vocabulary::snapshot().clone();
     vocabulary.regions.extend(market.offers.keys().map(|p| p.region.clone()));
     let (need, _) = parse_with(&manifest(args), &vocabulary)

@@ -104,7 +104,7 @@ fn answer(args: &PlaceArgs) -> Result<(Answer, bool), FileError> {
         eprintln!("skipped: {object} runs no pods of its own that lowtide places");
     }
     tell_unknown_types(&market, &catalog);
-    let (demands, replicas, mut unplaced) = demands(&workloads, &vocabulary(&catalog, &market));
+    let (demands, replicas, mut unplaced) = demands(&workloads, &vocabulary(&catalog, &market), pool.max_share_per_mille);
     let faulty = !unplaced.is_empty();
     // A budget is asked for a whole month, so that the answer does not depend on the day it is asked.
     let settings = Settings { snapshot_prices_allowed: true, commitment: Some(Millis::from_hours(744)), ..Settings::default() };
@@ -113,7 +113,7 @@ fn answer(args: &PlaceArgs) -> Result<(Answer, bool), FileError> {
         market: &market,
         demands: &demands,
         room: &[],
-        pools: std::slice::from_ref(&pool),
+        pools: std::slice::from_ref(&pool.policy),
         now: SNAPSHOT_DATE,
         settings: &settings,
     };
@@ -156,7 +156,11 @@ fn vocabulary(catalog: &Catalog, market: &Market) -> Vocabulary {
     vocabulary
 }
 
-fn demands(workloads: &[ManifestWorkload], vocabulary: &Vocabulary) -> (Vec<Demand>, Vec<Replica>, Vec<UnplacedWorkload>) {
+fn demands(
+    workloads: &[ManifestWorkload],
+    vocabulary: &Vocabulary,
+    pool_share_per_mille: Option<i64>,
+) -> (Vec<Demand>, Vec<Replica>, Vec<UnplacedWorkload>) {
     let (mut demands, mut replicas, mut faulty) = (Vec::new(), Vec::new(), Vec::new());
     for (index, workload) in workloads.iter().enumerate() {
         let mut pod = workload.pod.clone();
@@ -171,7 +175,7 @@ fn demands(workloads: &[ManifestWorkload], vocabulary: &Vocabulary) -> (Vec<Dema
             }
         };
         let name = format!("{}/{}/{}", workload.kind, workload.namespace, workload.name);
-        let (skew, share) = (zone_max_skew(&pod), schedule.max_share_per_mille);
+        let (skew, share) = (zone_max_skew(&pod), schedule.max_share_per_mille.into_iter().chain(pool_share_per_mille).min());
         let rule = OwnerRule { owner: name.clone(), zone_max_skew: skew, max_share_per_mille: share, standing: BTreeMap::new() };
         let owner = (skew.is_some() || share.is_some()).then_some(rule);
         let gang = schedule.gang.map(|gang| Gang { name: format!("{}/{gang}", workload.namespace), zone: None });

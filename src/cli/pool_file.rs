@@ -44,9 +44,10 @@ fn against(schema: &Value, value: &Value, path: &str) -> Option<String> {
         ("string", Value::String(_)) | ("boolean", Value::Bool(_)) | ("any", _) => None,
         ("object", Value::Null) if path == "spec" => None,
         ("integer", Value::Number(number)) => {
-            let least = schema.get("minimum").and_then(Value::as_f64).unwrap_or(f64::MIN);
-            let fits = number.as_i64().is_some() && number.as_f64().is_some_and(|n| n >= least);
-            (!fits).then(|| format!("{path} is {number}; expected a whole number of at least {least}"))
+            let least = schema.get("minimum").and_then(Value::as_f64).unwrap_or(f64::from(i32::MIN));
+            let most = schema.get("maximum").and_then(Value::as_f64).unwrap_or(f64::from(i32::MAX));
+            let fits = number.as_i64().is_some() && number.as_f64().is_some_and(|n| (least..=most).contains(&n));
+            (!fits).then(|| format!("{path} is {number}; expected a whole number from {least} to {most}"))
         }
         ("string", Value::Number(number)) => Some(format!("{path} is {number}; expected text, as in \"{number}\"")),
         (_, other) => Some(format!("{path} is {other}; expected a value of type {expected}")),
@@ -65,6 +66,7 @@ struct PoolSpec {
     max_price_per_gpu_hour: Option<MicroUsdPerHour>,
     monthly_budget_usd: Option<MicroUsd>,
     limits: Limits,
+    max_pool_share_percent: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -97,12 +99,21 @@ struct Named {
     name: String,
 }
 
+/// What a pool asks of a purchase.
+#[derive(Debug)]
+pub(super) struct FiledPool {
+    /// What may be bought.
+    pub policy: PoolPolicy,
+    /// At most this share (in thousandths) of a workload's replicas in one pool of capacity.
+    pub max_share_per_mille: Option<i64>,
+}
+
 /// The policy of a `GpuNodePool` in a YAML file (the first one there); without a file, everything is allowed.
 ///
 /// Node classes are not known here, so every zone of the market counts as served. Launches per minute do not bind an offline answer.
-pub fn pool(path: Option<&Path>, market: &Market) -> Result<PoolPolicy, FileError> {
+pub(super) fn pool(path: Option<&Path>, market: &Market) -> Result<FiledPool, FileError> {
     let zones: BTreeSet<ZoneId> = market.offers.keys().map(|p| p.zone.clone()).collect();
-    let Some(path) = path else { return Ok(PoolPolicy::open("default", zones)) };
+    let Some(path) = path else { return Ok(FiledPool { policy: PoolPolicy::open("default", zones), max_share_per_mille: None }) };
     let documents = documents(path)?;
     let found = documents.into_iter().find(|d| d.get("kind").and_then(|k| k.as_str()) == Some("GpuNodePool"));
     let found = without_nulls(found.ok_or_else(|| malformed(path, "no document of kind GpuNodePool; expected one"))?);
@@ -118,7 +129,7 @@ pub fn pool(path: Option<&Path>, market: &Market) -> Result<PoolPolicy, FileErro
     if !spec.fallback.on_demand && capacity_types.contains(&CapacityType::Spot) {
         capacity_types.remove(&CapacityType::OnDemand);
     }
-    Ok(PoolPolicy {
+    let policy = PoolPolicy {
         regions: spec.regions,
         models: spec.gpu_models.iter().map(|m| GpuModel::from_ec2(m)).collect(),
         instance_types: spec.instance_types,
@@ -127,7 +138,8 @@ pub fn pool(path: Option<&Path>, market: &Market) -> Result<PoolPolicy, FileErro
         budget_left: spec.monthly_budget_usd,
         limits_left: PoolLimits { gpus: spec.limits.gpus, nodes: spec.limits.nodes, launches: None },
         ..PoolPolicy::open(&metadata.name, zones)
-    })
+    };
+    Ok(FiledPool { policy, max_share_per_mille: spec.max_pool_share_percent.map(|percent| percent * 10) })
 }
 
 #[cfg(test)]
@@ -144,7 +156,7 @@ mod tests {
             (serde_json::json!({ "monthlyBudget": "3" }), "spec.monthlyBudget is not known; known are capacityTypes,"),
             (serde_json::json!({ "limits": { "node": 2 } }), "spec.limits.node is not known; known are gpus, launchesPerMinute, nodes"),
             (serde_json::json!({ "monthlyBudgetUsd": 200 }), "spec.monthlyBudgetUsd is 200; expected text, as in \"200\""),
-            (serde_json::json!({ "limits": { "nodes": -1 } }), "spec.limits.nodes is -1; expected a whole number of at least 0"),
+            (serde_json::json!({ "limits": { "nodes": -1 } }), "spec.limits.nodes is -1; expected a whole number from 0 to"),
             (serde_json::json!({ "regions": "us-*" }), "spec.regions is \"us-*\"; expected a value of type array"),
             (serde_json::json!({ "fallback": { "onDemand": "no" } }), "spec.fallback.onDemand is \"no\"; expected a value of type boolean"),
         ] {
