@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::core::action::{Action, ClusterAction, Plan, RemovalReason, Step};
-use crate::core::catalog::Mebibytes;
+use crate::core::catalog::{Mebibytes, Resources};
 use crate::core::decision::Trigger;
 use crate::core::invariant::Invariant;
 use crate::core::money::MicroUsdPerHour;
@@ -43,8 +43,6 @@ pub enum PlantedBug {
     WorkingMachineEnded,
     /// Empty machines are kept.
     EmptyMachinesKept,
-    /// Instances that nobody claims are kept.
-    StraysKept,
     /// Claims are removed while their machines run.
     ClaimRemovedEarly,
     /// Regions, caps and GPU memory of pods are not looked at.
@@ -59,7 +57,7 @@ pub enum PlantedBug {
 
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [PlantedBug; 17] = {
+    pub const ALL: [PlantedBug; 16] = {
         use PlantedBug::*;
         [
             DecisionsUnwritten,
@@ -73,7 +71,6 @@ impl PlantedBug {
             DrainWithoutNotice,
             WorkingMachineEnded,
             EmptyMachinesKept,
-            StraysKept,
             ClaimRemovedEarly,
             NeedsIgnored,
             RoomDoubled,
@@ -93,7 +90,7 @@ impl PlantedBug {
             PlantedBug::TokenReused | PlantedBug::GatesKept => &[WorldSettles, EveryInstanceClaimed],
             PlantedBug::HourMispriced | PlantedBug::IntervalCutShort => &[LedgerIsTheBill],
             PlantedBug::DrainWithoutNotice | PlantedBug::WorkingMachineEnded => &[RemovalsHaveReasons],
-            PlantedBug::EmptyMachinesKept | PlantedBug::StraysKept | PlantedBug::ClaimRemovedEarly => &[EveryInstanceClaimed],
+            PlantedBug::EmptyMachinesKept | PlantedBug::ClaimRemovedEarly => &[EveryInstanceClaimed],
             PlantedBug::NeedsIgnored => &[NeedsAndPoliciesHold],
             PlantedBug::RoomDoubled => &[OneClaimPerPod, NeedsAndPoliciesHold],
             PlantedBug::PlansDiffer => &[SameSeedSameHistory],
@@ -123,8 +120,12 @@ impl PlantedBug {
                 }
             }
             PlantedBug::RoomDoubled => {
-                world.nodes.values_mut().for_each(|node| node.allocatable.gpus *= 2);
-                world.claims.values_mut().for_each(|claim| claim.spec.gpus *= 2);
+                for Resources { cpu, memory, gpus } in world.nodes.values_mut().map(|node| &mut node.allocatable) {
+                    (cpu.0, memory.0, *gpus) = (cpu.0 * 2, memory.0 * 2, *gpus * 2);
+                }
+                for machine in world.catalog.types.values_mut() {
+                    (machine.vcpus, machine.memory.0, machine.gpus) = (machine.vcpus * 2, machine.memory.0 * 2, machine.gpus * 2);
+                }
             }
             _ => {}
         }
@@ -146,19 +147,18 @@ impl PlantedBug {
                 }
             }),
             PlantedBug::EmptyMachinesKept => drop_actions(planned, |a| matches!(a, Action::Terminate { trigger: Trigger::Empty, .. })),
-            PlantedBug::StraysKept => drop_actions(planned, |a| matches!(a, Action::TerminateUnclaimed { .. })),
             PlantedBug::GatesKept => drop_actions(planned, |a| matches!(a, Action::Cluster(ClusterAction::Lift { .. }))),
             PlantedBug::TokenReused => actions.for_each(|action| {
                 if let Action::Launch { launch, .. } = action {
                     launch.client_token = "the-same-for-all".to_owned();
                 }
             }),
-            PlantedBug::DrainWithoutNotice => planned.steps.extend(working(world).filter_map(|claim| drain(world, claim))),
+            PlantedBug::DrainWithoutNotice => planned.steps.extend(working(world, now).filter_map(|claim| drain(world, claim))),
             PlantedBug::WorkingMachineEnded => {
-                let ends: Vec<Step> = working(world).filter_map(end).collect();
+                let ends: Vec<Step> = working(world, now).filter_map(end).collect();
                 planned.steps.extend(ends);
             }
-            PlantedBug::ClaimRemovedEarly => planned.steps.extend(working(world).map(remove)),
+            PlantedBug::ClaimRemovedEarly => planned.steps.extend(working(world, now).map(remove)),
             PlantedBug::PlansDiffer => {
                 if PLANS.fetch_add(1, Ordering::Relaxed) % 3 == 1 {
                     planned.steps.truncate(1);
@@ -205,10 +205,12 @@ fn drop_actions(planned: &mut Plan, bad: impl Fn(&Action) -> bool) {
     planned.steps.retain(|step| !step.actions.iter().any(&bad));
 }
 
-/// Machines with pods that run and that nobody takes.
-fn working(world: &Snapshot) -> impl Iterator<Item = &Claim> {
-    let works = |claim: &&Claim| {
-        let runs = |claim: &Claim| world.pods.values().any(|p| p.holds(&claim.name) && p.phase == PodPhase::Running);
+/// A machine that nobody takes, whose pods have been Ready for long.
+fn working(world: &Snapshot, now: Timestamp) -> impl Iterator<Item = &Claim> {
+    let works = move |claim: &&Claim| {
+        let runs = |claim: &Claim| {
+            world.pods.values().any(|p| p.holds(&claim.name) && p.ready_since.is_some_and(|since| now > since + Millis::from_mins(20)))
+        };
         claim.takes_work() && claim.status.instance.is_some() && runs(claim) && !world.in_flight.contains(&Lane::Claim(claim.name.clone()))
     };
     world.claims.values().filter(works).take(1)

@@ -1,8 +1,9 @@
 //! What must hold of machines, claims and pods at every moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::world::World;
+use super::books;
 use crate::core::ids::{InstanceId, Uid};
 use crate::core::invariant::Invariant;
 use crate::core::time::{Millis, Timestamp};
@@ -114,6 +115,13 @@ pub fn unsettled(world: &World) -> Vec<String> {
     }
     if !world.kube.outbox.is_empty() {
         open.push(format!("{} records have not reached the ledger", world.kube.outbox.len()));
+    }
+    if open.is_empty() {
+        // Looked for last: it reads the whole ledger.
+        let known: BTreeSet<InstanceId> = books::intervals(world).into_values().map(|(instance, _)| instance).collect();
+        let told = |id: &InstanceId| known.contains(id);
+        let untold = world.ec2.alive().map(|m| &m.instance.id).filter(|id| !told(id));
+        open.extend(untold.map(|id| format!("{id} is paid for and not in the ledger yet")));
     }
     open
 }
