@@ -4,7 +4,7 @@ use super::job::{JobState, Running, Try};
 use super::market::Past;
 use super::simulate::BatchPolicy;
 use crate::core::money::MicroUsd;
-use crate::core::policy::batch::{self, Holding, Job, OnDemandOffer, SpotPool, Step};
+use crate::core::policy::batch::{self, EVEN_ODDS, Holding, Job, OnDemandOffer, SpotPool, Step};
 use crate::core::policy::memory::PoolMemory;
 use crate::core::time::Timestamp;
 
@@ -31,7 +31,7 @@ impl BatchPolicy for Lowtide {
         let now = clock(past);
         let egress = |z: usize| s.home.map_or(MicroUsd(0), |h| past.egress(h, z) * s.job.checkpoint_gib);
         let pools: Vec<SpotPool<'_>> =
-            self.memory.iter().enumerate().map(|(z, memory)| SpotPool { price: past.price(z), egress: egress(z), memory }).collect();
+            self.memory.iter().enumerate().map(|(z, memory)| SpotPool { price: past.price(z), egress: egress(z), memory, prior_ppm: EVEN_ODDS }).collect();
         self.on_demand.clear();
         self.on_demand.extend((0..past.zones()).map(|z| OnDemandOffer { price: past.on_demand(z), egress: egress(z) }));
         let holding = match s.running {
