@@ -256,6 +256,7 @@ pub fn strict_bound(market: &Market, job: &BatchJob, start: usize) -> f64 {
     let work = (job.work.0 / tick) as usize;
     let overhead = (job.changeover.0 / tick) as usize;
     let (machines, _) = machines(market, start, ticks, overhead);
+    // A tick of work worth more than any schedule costs: as much is done as can be.
     let dearest =
         machines.iter().filter_map(|m| m.price.first()).fold(0.0_f64, |a, p| if p.is_finite() { a.max(f64::from(*p)) } else { a });
     let mut state = vec![(0.0_f64, 0_u32); (overhead.max(1) + 1) * (machines.len() + 1)];
@@ -266,7 +267,7 @@ pub fn strict_bound(market: &Market, job: &BatchJob, start: usize) -> f64 {
         (value + price * f64::from(done), f64::from(done))
     };
     let work = work as f64;
-    let (mut little, mut enough) = ((0.0, 0.0), line((dearest + 1e-9) * (2 + overhead) as f64));
+    let (mut little, mut enough) = ((0.0, 0.0), line((dearest + 1e-9) * (ticks + 1) as f64));
     let mut best = 0.0_f64;
     for _ in 0..64 {
         if enough.1 < work || enough.1 <= little.1 {

@@ -170,6 +170,7 @@ fn demands(workloads: &[ManifestWorkload], vocabulary: &Vocabulary) -> (Vec<Dema
                 owner: owner.clone(),
                 gang: gang.clone(),
                 rescue: false,
+                buy_only: None,
             });
             replicas.push((index, replica));
         }
