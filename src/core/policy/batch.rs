@@ -124,7 +124,12 @@ pub fn decide(
     let slack = left - job.remaining.0;
     let fallback = cheapest_on_demand(job, on_demand);
     if slack < last_call(period, job.changeover).0 {
-        steps.push(at_last_call(period, job, slack, fallback));
+        // There is time for one more launch, if not for two: what has become too dear is left all the same.
+        let leave = |held: usize, od: usize| slack >= d + period.0 && dearer_than(job, &pools[held], &on_demand[od]);
+        steps.push(match (job.holding, fallback) {
+            (Holding::Spot(held), Some(od)) if leave(held, od) => Step::OnDemand(od),
+            _ => at_last_call(period, job, slack, fallback),
+        });
         return Pressure::LastCall;
     }
     let interruptions = i128::from(job.remaining.0) * 1_000 / i128::from(mean_stay(pools).0);
