@@ -340,7 +340,7 @@ pub struct Replaces {
     pub from_region: Option<Region>,
     /// What was done of its work before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub work: Option<WorkBefore>,
+    pub work: Option<Box<WorkBefore>>,
 }
 
 /// What the pods before have done of a job, as far as it is known to be saved.

@@ -134,7 +134,7 @@ fn replaces(pass: &mut Pass, pod: &Pod) -> Option<Box<Replaces>> {
         decided_at: from.and_then(|c| c.status.moving.as_ref()).map_or(mark.at, |m| m.decided_at),
         deadline: interruption.and_then(|i| i.deadline),
         from_region: from.map(|c| c.spec.capacity.region.clone()),
-        work: matches!(old.mobility, Mobility::Job { .. }).then(|| deadline::work_before(pass, old)),
+        work: matches!(old.mobility, Mobility::Job { .. }).then(|| Box::new(deadline::work_before(pass, old))),
     }))
 }
 
@@ -291,6 +291,9 @@ fn claim_name(pass: &Pass, pod: &Pod) -> ClaimName {
     ClaimName::from(name)
 }
 
+/// Pods of one need and one reason, and the demand of one of them.
+type Alike<'p> = (&'p Demand, Vec<&'p Pod>);
+
 fn buy_machine<'a>(pass: &mut Pass<'a>, asked: &Asked, machine: &PlannedMachine, pods: &[(&Pod, &Demand)]) {
     let request = &asked.request(pass);
     let Some((first, _)) = pods.first() else { return };
@@ -300,7 +303,7 @@ fn buy_machine<'a>(pass: &mut Pass<'a>, asked: &Asked, machine: &PlannedMachine,
     let name = claim_name(pass, first);
     let (mut records, mut binds, mut notes, mut decisions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     // Pods that share a machine may have come to it for different reasons.
-    let mut by_need: BTreeMap<(&Need, Option<&str>), (&Demand, Vec<&Pod>)> = BTreeMap::new();
+    let mut by_need: BTreeMap<(&Need, Option<&str>), Alike> = BTreeMap::new();
     for (pod, demand) in pods {
         if let Ok((need, _)) = &pod.need {
             let why = asked.verdict(pod).map(|verdict| verdict.text.as_str());

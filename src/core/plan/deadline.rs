@@ -60,6 +60,9 @@ struct Work {
     waited: bool,
 }
 
+/// What a verdict goes by: the need, the node pools that admit it, and the work.
+type Asker<'p> = (&'p Need, BTreeSet<PoolName>, Work);
+
 /// The verdicts on those of `pods` that have a deadline, by uid.
 pub(super) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -> BTreeMap<Uid, Arc<Verdict>> {
     let timed: Vec<(&Pod, &Need, Work)> = pods.iter().filter_map(|pod| work_of(pass, pod, request.settings)).collect();
@@ -67,7 +70,7 @@ pub(super) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -
         return BTreeMap::new();
     }
     let listed: Vec<Vec<Listing>> = request.pools.iter().map(|pool| list(request, pool)).collect();
-    let mut known: BTreeMap<(&Need, BTreeSet<PoolName>, Work), Option<Arc<Verdict>>> = BTreeMap::new();
+    let mut known: BTreeMap<Asker, Option<Arc<Verdict>>> = BTreeMap::new();
     let mut by_pod = BTreeMap::new();
     for (pod, need, work) in timed {
         let key = (need, pools_for(pass, pod), work);
@@ -95,7 +98,7 @@ fn work_of<'p>(pass: &Pass, pod: &'p Pod, settings: &Settings) -> Option<(&'p Po
         Deadline::After(span) => begun + span,
     };
     let before = super::buying::replaced_pod(pass, pod).map(|old| work_before(pass, old));
-    let before = before.or_else(|| pod.replaces.as_ref().and_then(|r| r.work.clone()));
+    let before = before.or_else(|| pod.replaces.as_ref().and_then(|r| r.work.as_deref().cloned()));
     let (saved, overspent) = before.map_or((Millis::ZERO, MicroUsd(0)), |work| (work.saved, work.overspent));
     let left = schedule.expected_runtime.map(|runtime| Millis((runtime.0 - saved.0).max(Millis::from_mins(1).0)));
     let lost = match (saves_when_told(pass, schedule), schedule.checkpointed_at) {
