@@ -30,8 +30,8 @@ lab: tools build ## starts the local world with the operator and stays up until 
 test: ## everything: format, unit tests, the real control plane, AWS's own SDK against the simulator
 	@scripts/test.sh
 
-bench: ## measures planning on the recorded market
-	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/core cargo bench --no-default-features --bench placement
+bench: ## measures planning on the recorded market, and a year of backtests
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/core cargo bench --no-default-features --bench placement --bench backtest
 
 lint: ## what reviewers would say first
 	cargo fmt --check

@@ -91,6 +91,7 @@ fn demands(pods: usize) -> Vec<Demand> {
             owner: None,
             gang: None,
             rescue: false,
+            buy_only: None,
         });
     }
     out

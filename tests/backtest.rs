@@ -172,6 +172,60 @@ fn ours_is_never_late_however_tight_the_deadline_and_hostile_the_market() {
     }
 }
 
+/// Zones that go up and down by `room(tick, zone)`, each in a region of its own, at `price(tick)` micro-dollars per hour.
+fn shaped(zones: usize, gap_secs: i64, od: i64, price: impl Fn(usize) -> i64, room: impl Fn(usize, usize) -> u16) -> Market {
+    let ticks = (40 * 3_600 / gap_secs) as usize;
+    let zone = |z: usize| Zone {
+        zone: format!("r{z}-1a").as_str().into(),
+        region: format!("r{z}-1").as_str().into(),
+        on_demand: MicroUsdPerHour(od),
+        capacity: (0..ticks).map(|t| room(t, z)).collect(),
+        spot: (0..ticks).map(|t| MicroUsdPerHour(price(t))).collect(),
+    };
+    Market::new((0..zones).map(zone).collect(), Millis::from_secs(gap_secs), ticks, |a, b| MicroUsd(if a == b { 0 } else { 20_000 }))
+}
+
+#[test]
+fn no_market_makes_ours_late_or_dearer_than_on_demand_by_more_than_a_changeover_and_a_move() {
+    let cheap = |_| 1_000_000;
+    let markets = [
+        ("always up, one zone", shaped(1, 300, 3_000_000, cheap, |_, _| 1)),
+        ("always down", shaped(3, 300, 3_000_000, cheap, |_, _| 0)),
+        ("up every other tick", shaped(3, 300, 3_000_000, cheap, |t, _| (t % 2) as u16)),
+        ("up for a changeover, then down", shaped(3, 240, 3_000_000, cheap, |t, _| u16::from(t % 4 < 3))),
+        ("rare and short", shaped(5, 300, 3_000_000, cheap, |t, z| u16::from((t * 7 + z * 13) % 40 < 3))),
+        ("spot dearer than on-demand", shaped(2, 300, 3_000_000, |_| 3_500_000, |_, _| 1)),
+        ("spot that becomes dear", shaped(2, 300, 3_000_000, |t| if t < 12 { 900_000 } else { 9_000_000 }, |_, _| 1)),
+        ("ticks of an hour, dear machines", shaped(3, 3_600, 98_000_000, |_| 35_000_000, |t, z| ((t / 5 + z) % 2) as u16 * 4)),
+        ("ticks of a minute, cheap machines", shaped(3, 60, 100_000, |_| 30_000, |t, z| ((t / 97 + z) % 2) as u16)),
+    ];
+    for (name, market) in &markets {
+        for (work, ratio) in [(3, 1.02), (3, 1.2), (3, 2.0), (3, 8.0), (15, 1.05), (15, 1.5), (15, 2.5)] {
+            let (work, deadline) = (Millis::from_hours(work), Millis((Millis::from_hours(work).0 as f64 * ratio) as i64));
+            let job = BatchJob { work, deadline, ..job() };
+            let run = |policy: &str| simulate(market, job, 0, make(policy, market, &job, 0).unwrap().as_mut());
+            let (ours, safe) = (run("lowtide"), run("on-demand"));
+            assert!(ours.late(&job) == Millis(0) || safe.late(&job) > Millis(0), "{name}, {work} x {ratio}: late by {}", ours.late(&job));
+            // One changeover and one move are staked; whole ticks are billed, one more for each of the two launches.
+            let od = market.cheapest_on_demand().1;
+            let changeover = od.over(Millis(job.changeover.0 + 2 * market.tick.0)).to_micro_usd();
+            let most = safe.bill.total.to_micro_usd().0 + changeover.0 + 20_000 * job.checkpoint_gib;
+            let cost = ours.bill.total.to_micro_usd().0;
+            assert!(cost <= most, "{name}, {work} x {ratio}: {cost} micro-dollars, at most {most} with on-demand");
+        }
+    }
+}
+
+#[test]
+fn the_bound_is_found_for_a_deadline_that_leaves_hardly_any_choice() {
+    // Doing all the work is worth giving up cheap spot for; a multiplier that is too small stops short of it.
+    let market = shaped(1, 300, 3_000_000, |_| 1_000_000, |t, _| u16::from((30..60).contains(&(t % 90))));
+    let job = BatchJob { work: Millis::from_hours(20), deadline: Millis::from_hours(21), ..job() };
+    let best = simulate(&market, job, 0, make("omniscient", &market, &job, 0).unwrap().as_mut());
+    let (bound, best) = (strict_bound(&market, &job, 0), best.bill.total.to_micro_usd().0 as f64 / 1e6);
+    assert!(bound <= best && bound > 0.8 * best, "bound {bound}, feasible {best}");
+}
+
 #[test]
 fn a_folder_of_json_zones_is_read_with_its_own_prices_and_polarity() {
     let dir = std::env::temp_dir().join(format!("lowtide-backtest-{}", std::process::id()));

@@ -300,10 +300,15 @@ fn find_set(dir: &Path, options: &LoadOptions) -> Result<(PathBuf, Vec<Raw>), Lo
     }
 }
 
+/// The folder that holds `dir`; the parent of a bare name is here, not nowhere.
+fn above(dir: &Path) -> &Path {
+    dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Price lists beside a set that has none: a JSON map of zone to prices, or `{"prices":[...]}` files named as the zones.
 fn price_lists(dir: &Path) -> Result<BTreeMap<String, Vec<MicroUsdPerHour>>, LoadError> {
     let mut lists = BTreeMap::new();
-    for place in [Some(dir), dir.parent()].into_iter().flatten() {
+    for place in [dir, above(dir)] {
         for file in entries(place)?.into_iter().filter(|p| p.is_file() && p.to_string_lossy().ends_with("prices.json")) {
             let map: BTreeMap<String, Vec<f64>> =
                 serde_json::from_str(&read(&file)?).map_err(|e| bad(&file, format!("expected a map of zone to prices: {e}")))?;
@@ -418,4 +423,16 @@ fn finish(
         region: Region::from(raw.region),
         on_demand,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_named_without_a_path_lies_here() {
+        assert_eq!([above(Path::new("traces")), above(Path::new("a/traces"))], [Path::new("."), Path::new("a")]);
+        // Looking for price lists beside it must not fail.
+        assert!(price_lists(Path::new("src")).is_ok_and(|lists| lists.is_empty()));
+    }
 }

@@ -96,9 +96,15 @@ thread_local! {
     static SCRATCH: std::cell::Cell<Vec<f32>> = const { std::cell::Cell::new(Vec::new()) };
 }
 
+/// The smaller of two costs; neither is ever NaN, and without that case it is one instruction.
+fn less(a: f32, b: f32) -> f32 {
+    if a < b { a } else { b }
+}
+
 fn solve(machines: &[Machine], egress: &[Vec<f32>], homes: usize, ticks: usize, work: usize, overhead: usize) -> Tables {
     let (places, row) = (homes + machines.len(), work + 1);
     let mut tables = Tables { value: SCRATCH.take(), places, row };
+    let mut landed = vec![vec![f32::INFINITY; row]; homes - 1];
     // What an earlier plan left there is never read: every cell read below is written first.
     tables.value.resize((ticks + 1) * places * row, f32::INFINITY);
     for t in (0..=ticks).rev() {
@@ -109,47 +115,72 @@ fn solve(machines: &[Machine], egress: &[Vec<f32>], homes: usize, ticks: usize, 
             // Rows up to one launch before t look this far beyond what can still be done.
             of[reachable + 1..(reachable + overhead + 2).min(row)].fill(f32::INFINITY);
         }
-        if t == ticks {
-            continue;
-        }
         // Only this much work can be left at t, and only this much can still be done.
         let (least, most) = (work.saturating_sub(t).max(1), work.min(ticks - t));
-        if least > most {
+        if t == ticks || least > most {
             continue;
         }
         let (now, later) = tables.value.split_at_mut((t + 1) * places * row);
         let now = &mut now[t * places * row..];
+        let may_launch = t + overhead < ticks;
+        if may_launch {
+            land(machines, &mut landed, later, t, (homes, overhead, row), (least, most));
+        }
         for h in 0..homes {
-            let idle = &mut now[h * row + least..=h * row + most];
-            idle.copy_from_slice(&later[h * row + least..=h * row + most]);
-            for (m, machine) in machines.iter().enumerate() {
-                let cost = machine.launch[t] + egress[h][m];
-                if cost.is_infinite() || t + overhead >= ticks {
-                    continue;
-                }
-                // A launch of no overhead works in this very tick.
-                let (from, cost, back) = match overhead {
-                    0 => ((homes + m) * row, cost + machine.price[t], 1),
-                    n => (((n - 1) * places + homes + m) * row, cost, 0),
-                };
-                let after = &later[from + least - back..=from + most - back];
-                for (v, a) in idle.iter_mut().zip(after) {
-                    *v = v.min(cost + a);
+            // Before the first launch all the work is left.
+            let from = if h == 0 { work } else { least };
+            if from > most {
+                continue;
+            }
+            let idle = &mut now[h * row + from..=h * row + most];
+            idle.copy_from_slice(&later[h * row + from..=h * row + most]);
+            for (region, landed) in landed.iter().enumerate().filter(|_| may_launch) {
+                let carried = machines.iter().position(|m| m.region == region).map_or(0.0, |m| egress[h][m]);
+                for (v, there) in idle.iter_mut().zip(&landed[from..=most]) {
+                    *v = less(*v, there + carried);
                 }
             }
         }
         for (m, machine) in machines.iter().enumerate() {
             let (idles, runs) = now.split_at_mut(homes * row);
-            let idle = &idles[(machine.region + 1) * row..];
-            let run = &mut runs[m * row..(m + 1) * row];
-            let after = &later[(homes + m) * row..(homes + m + 1) * row];
+            let idle = &idles[(machine.region + 1) * row + least..=(machine.region + 1) * row + most];
+            let run = &mut runs[m * row + least..=m * row + most];
             let price = machine.price[t];
-            for r in least..=most {
-                run[r] = idle[r].min(price + after[r - 1]);
+            if price.is_infinite() {
+                run.copy_from_slice(idle);
+                continue;
+            }
+            let after = &later[(homes + m) * row + least - 1..(homes + m) * row + most];
+            for ((run, idle), after) in run.iter_mut().zip(idle).zip(after) {
+                *run = less(*idle, price + after);
             }
         }
     }
     tables
+}
+
+/// For each region, what launching its best machine at `t` comes to without egress, for each amount of work left from `least` to `most`.
+fn land(
+    machines: &[Machine],
+    landed: &mut [Vec<f32>],
+    later: &[f32],
+    t: usize,
+    (homes, overhead, row): (usize, usize, usize),
+    (least, most): (usize, usize),
+) {
+    let places = homes + machines.len();
+    landed.iter_mut().for_each(|l| l[least..=most].fill(f32::INFINITY));
+    for (m, machine) in machines.iter().enumerate().filter(|(_, machine)| machine.launch[t].is_finite()) {
+        // A launch of no overhead works in this very tick.
+        let (from, cost, back) = match overhead {
+            0 => ((homes + m) * row, machine.launch[t] + machine.price[t], 1),
+            n => (((n - 1) * places + homes + m) * row, machine.launch[t], 0),
+        };
+        let after = &later[from + least - back..=from + most - back];
+        for (best, after) in landed[machine.region][least..=most].iter_mut().zip(after) {
+            *best = less(*best, cost + after);
+        }
+    }
 }
 
 /// Follows the tables forwards.
@@ -170,8 +201,8 @@ fn extract(tables: &Tables, machines: &[Machine], egress: &[Vec<f32>], homes: us
             continue;
         }
         let worth = |m: usize| match overhead {
-            0 => machines[m].launch[t] + machines[m].price[t] + egress[place][m] + tables.at(t + 1, homes + m)[left - 1],
-            n if t + n < ticks => machines[m].launch[t] + egress[place][m] + tables.at(t + n, homes + m)[left],
+            0 => machines[m].launch[t] + machines[m].price[t] + tables.at(t + 1, homes + m)[left - 1] + egress[place][m],
+            n if t + n < ticks => machines[m].launch[t] + tables.at(t + n, homes + m)[left] + egress[place][m],
             _ => f32::INFINITY,
         };
         let best = (0..machines.len()).min_by(|a, b| worth(*a).total_cmp(&worth(*b)));
@@ -225,17 +256,31 @@ pub fn strict_bound(market: &Market, job: &BatchJob, start: usize) -> f64 {
     let work = (job.work.0 / tick) as usize;
     let overhead = (job.changeover.0 / tick) as usize;
     let (machines, _) = machines(market, start, ticks, overhead);
+    // A tick of work worth more than any schedule costs: as much is done as can be.
     let dearest =
         machines.iter().filter_map(|m| m.price.first()).fold(0.0_f64, |a, p| if p.is_finite() { a.max(f64::from(*p)) } else { a });
-    // The dual is concave in the multiplier; its slope is the work still missing.
-    let (mut low, mut high) = (0.0_f64, (dearest + 1e-9) * (2 + overhead) as f64);
-    let mut best = 0.0_f64;
     let mut state = vec![(0.0_f64, 0_u32); (overhead.max(1) + 1) * (machines.len() + 1)];
-    for _ in 0..24 {
-        let price = (low + high) / 2.0;
-        let (cost, done) = relaxed(&machines, ticks, overhead, price, &mut state);
-        best = best.max(cost + price * work as f64);
-        if (done as usize) < work { low = price } else { high = price }
+    // The dual is concave in the multiplier and made of lines, one per schedule: what it costs, and how much of the work it does. A line
+    // that does too little and one that does enough meet where the next one is looked for, until no line is below.
+    let mut line = |price: f64| {
+        let (value, done) = relaxed(&machines, ticks, overhead, price, &mut state);
+        (value + price * f64::from(done), f64::from(done))
+    };
+    let work = work as f64;
+    let (mut little, mut enough) = ((0.0, 0.0), line((dearest + 1e-9) * (ticks + 1) as f64));
+    let mut best = 0.0_f64;
+    for _ in 0..64 {
+        if enough.1 < work || enough.1 <= little.1 {
+            break;
+        }
+        let price = (enough.0 - little.0) / (enough.1 - little.1);
+        let met = little.0 + price * (work - little.1);
+        let next = line(price);
+        best = best.max(next.0 + price * (work - next.1));
+        if best >= met - 1e-9 {
+            break;
+        }
+        if next.1 < work { little = next } else { enough = next }
     }
     best
 }

@@ -3,22 +3,45 @@
 use super::job::{JobState, Running, Try};
 use super::market::Past;
 use super::simulate::BatchPolicy;
-use crate::core::money::MicroUsd;
-use crate::core::policy::batch::{self, Holding, Job, OnDemandOffer, SpotPool, Step};
+use crate::core::money::{MicroUsd, MicroUsdMillis};
+use crate::core::policy::batch::{self, EVEN_ODDS, Holding, Job, OnDemandOffer, SpotPool, Step};
 use crate::core::policy::memory::PoolMemory;
-use crate::core::time::Timestamp;
+use crate::core::time::{Millis, Timestamp};
 
 /// `lowtide` for a deadline job: sees prices, its own launches, refusals and interruptions, and nothing else of the market.
 pub struct Lowtide {
     memory: Vec<PoolMemory>,
     steps: Vec<Step>,
     on_demand: Vec<OnDemandOffer>,
+    /// Paid so far, and where the checkpoint lay then.
+    paid: MicroUsdMillis,
+    home: Option<usize>,
 }
 
 impl Lowtide {
     /// A fresh policy for `zones` zones that knows nothing yet.
     pub fn new(zones: usize) -> Self {
-        Lowtide { memory: vec![PoolMemory::default(); zones], steps: Vec::new(), on_demand: Vec::new() }
+        let memory = vec![PoolMemory::default(); zones];
+        Lowtide { memory, steps: Vec::new(), on_demand: Vec::new(), paid: MicroUsdMillis(0), home: None }
+    }
+}
+
+impl Lowtide {
+    /// Adds what the last tick cost, and says how much that is more than on-demand costs for the work done.
+    fn overspent(&mut self, past: &Past<'_>, s: &JobState) -> MicroUsd {
+        let held = match (s.running, s.preempted) {
+            (Running::Spot(z), _) | (Running::Idle, Some(z)) => past.price_before(z, 1),
+            (Running::OnDemand(z), _) => Some(past.on_demand(z)),
+            (Running::Idle, None) => None,
+        };
+        self.paid = self.paid + held.map_or(MicroUsdMillis(0), |rate| rate.over(past.tick()));
+        if let (Some(from), Some(to)) = (self.home, s.home) {
+            let carried = past.egress(from, to) * s.job.checkpoint_gib;
+            self.paid = self.paid + MicroUsdMillis(i128::from(carried.0) * i128::from(Millis::from_hours(1).0));
+        }
+        self.home = s.home;
+        let cheapest = (0..past.zones()).map(|z| past.on_demand(z)).min().unwrap_or_default();
+        self.paid.to_micro_usd() - cheapest.over(Millis(s.job.work.0 - s.remaining.0)).to_micro_usd()
     }
 }
 
@@ -29,9 +52,14 @@ fn clock(past: &Past<'_>) -> Timestamp {
 impl BatchPolicy for Lowtide {
     fn decide(&mut self, past: &Past<'_>, s: &JobState, wish: &mut Vec<Try>) {
         let now = clock(past);
+        let overspent = self.overspent(past, s);
         let egress = |z: usize| s.home.map_or(MicroUsd(0), |h| past.egress(h, z) * s.job.checkpoint_gib);
-        let pools: Vec<SpotPool<'_>> =
-            self.memory.iter().enumerate().map(|(z, memory)| SpotPool { price: past.price(z), egress: egress(z), memory }).collect();
+        let pools: Vec<SpotPool<'_>> = self
+            .memory
+            .iter()
+            .enumerate()
+            .map(|(z, memory)| SpotPool { price: past.price(z), egress: egress(z), memory, prior_ppm: EVEN_ODDS })
+            .collect();
         self.on_demand.clear();
         self.on_demand.extend((0..past.zones()).map(|z| OnDemandOffer { price: past.on_demand(z), egress: egress(z) }));
         let holding = match s.running {
@@ -45,6 +73,7 @@ impl BatchPolicy for Lowtide {
             changeover: s.job.changeover,
             changeover_left: s.changeover_left,
             holding,
+            overspent,
         };
         self.steps.clear();
         batch::decide(past.tick(), &job, &pools, &self.on_demand, now, &mut self.steps);

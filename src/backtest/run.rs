@@ -73,17 +73,12 @@ pub fn make<'a>(name: &str, market: &'a Market, job: &BatchJob, start: usize) ->
     })
 }
 
-/// One run's result.
-#[derive(Debug, Clone)]
-pub struct Outcome {
-    /// The policy.
-    pub policy: &'static str,
-    /// The zones it could use, by index in the market.
-    pub zones: Vec<usize>,
-    /// The tick it began at.
-    pub start: usize,
-    /// What happened; for a lower bound, only the bill is meaningful.
-    pub run: BatchRun,
+/// One run's result: the policy, the zones it could use by index in the market, the tick it began at, and what happened.
+struct Outcome {
+    policy: &'static str,
+    zones: Vec<usize>,
+    start: usize,
+    run: BatchRun,
 }
 
 /// Starts of all windows of `span` ticks that fit without overlap.
@@ -91,16 +86,37 @@ pub fn disjoint(ticks: usize, span: usize) -> Vec<usize> {
     (0..ticks / span.max(1)).map(|i| i * span).collect()
 }
 
+/// A market as a whole and zone by zone: policies of one zone run in each zone by itself.
+struct Sets<'a> {
+    whole: &'a Market,
+    singles: Vec<Market>,
+}
+
+impl<'a> Sets<'a> {
+    fn of(whole: &'a Market) -> Self {
+        Sets { whole, singles: (0..whole.zones.len()).map(|z| whole.only(&[z])).collect() }
+    }
+    /// The market of `zones`: one of them, or all.
+    fn market(&self, zones: &[usize]) -> &Market {
+        match zones {
+            [one] => self.singles.get(*one).unwrap_or(self.whole),
+            _ => self.whole,
+        }
+    }
+    /// The sets of zones a policy runs on.
+    fn zones(&self, single: bool) -> Vec<Vec<usize>> {
+        let all: Vec<usize> = (0..self.whole.zones.len()).collect();
+        if single { all.into_iter().map(|z| vec![z]).collect() } else { vec![all] }
+    }
+}
+
 /// Runs `policies` over windows at `starts`.
-pub fn batch(market: &Market, job: BatchJob, starts: &[usize], policies: &[Known]) -> Vec<Outcome> {
-    let singles: Vec<Market> = (0..market.zones.len()).map(|z| market.only(&[z])).collect();
-    let all: Vec<usize> = (0..market.zones.len()).collect();
+fn batch(sets: &Sets<'_>, job: BatchJob, starts: &[usize], policies: &[Known]) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     for known in policies {
         for &start in starts {
-            let sets: Vec<(&Market, Vec<usize>)> =
-                if known.single { all.iter().map(|z| (&singles[*z], vec![*z])).collect() } else { vec![(market, all.clone())] };
-            for (market, zones) in sets {
+            for zones in sets.zones(known.single) {
+                let market = sets.market(&zones);
                 if let Some(mut policy) = make(known.name, market, &job, start) {
                     let run = simulate(market, job, start, policy.as_mut());
                     outcomes.push(Outcome { policy: known.name, zones, start, run });
@@ -115,15 +131,16 @@ fn usd(amount: MicroUsdMillis) -> f64 {
     amount.to_micro_usd().0 as f64 / 1e6
 }
 
-/// [`batch`], as rows of a report.
+/// Deadline jobs under `policies` over windows at `starts`, as rows of a report.
 pub fn batch_rows(market: &Market, job: BatchJob, starts: &[usize], policies: &[Known]) -> Vec<Row> {
     let hours = |ms: i64| ms as f64 / 3.6e6;
+    let sets = Sets::of(market);
     let mut bounds: BTreeMap<(Vec<usize>, usize), f64> = BTreeMap::new();
     let mut rows = Vec::new();
-    for o in batch(market, job, starts, policies) {
-        let own = market.only(&o.zones);
-        let bound = *bounds.entry((o.zones.clone(), o.start)).or_insert_with(|| strict_bound(&own, &job, o.start));
-        let (cost, od) = (usd(o.run.bill.total), usd(on_demand_cost(&own, &job)));
+    for o in batch(&sets, job, starts, policies) {
+        let own = sets.market(&o.zones);
+        let bound = *bounds.entry((o.zones.clone(), o.start)).or_insert_with(|| strict_bound(own, &job, o.start));
+        let (cost, od) = (usd(o.run.bill.total), usd(on_demand_cost(own, &job)));
         let late = hours(o.run.late(&job).0);
         rows.push(Row {
             policy: o.policy.to_owned(),

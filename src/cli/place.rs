@@ -188,6 +188,7 @@ fn demands(
                 owner: owner.clone(),
                 gang: gang.clone(),
                 rescue: false,
+                buy_only: None,
             });
             replicas.push((index, replica));
         }

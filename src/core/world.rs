@@ -340,6 +340,21 @@ pub struct Replaces {
     /// The region it leaves: its data may have to follow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_region: Option<Region>,
+    /// What was done of its work before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Box<WorkBefore>>,
+}
+
+/// What the pods before have done of a job, as far as it is known to be saved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkBefore {
+    /// When the first of them was made: a deadline that is a span counts from there.
+    pub since: Timestamp,
+    /// Work that need not be done again.
+    pub saved: Millis,
+    /// What their machines cost beyond on-demand for that work; negative is saved.
+    #[serde(default)]
+    pub overspent: MicroUsd,
 }
 
 /// Where a pod is in its life.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::core::catalog::{MachineType, Mebibytes, Millicores, Resources};
 use crate::core::decision::Refusal;
 use crate::core::ids::{Region, ZoneId};
-use crate::core::market::{CapacityType, CoolDownCause, Offer, PriceSource};
+use crate::core::market::{CapacityPool, CapacityType, CoolDownCause, Offer, PriceSource};
 use crate::core::money::MicroUsdPerHour;
 use crate::core::need::{CapacityPreference, Need};
 use crate::core::quota::QuotaKey;
@@ -202,6 +202,8 @@ pub struct Wants<'a> {
     pub within: Option<Correlated>,
     /// It is a rescue: no budget, and the limits of rescues.
     pub rescue: bool,
+    /// Only these may be bought.
+    pub buy_only: Option<&'a BTreeSet<CapacityPool>>,
 }
 
 /// What counts as one for diversity: sizes of one family in one zone draw on the same hosts, so they fall short together.
@@ -216,7 +218,12 @@ impl<'a> Wants<'a> {
                 regions.insert(pool.region.clone());
             }
         }
-        Wants { need, regions, zone: None, within: None, rescue: false }
+        Wants { need, regions, zone: None, within: None, rescue: false, buy_only: None }
+    }
+
+    /// Whether single pools of capacity are ruled out.
+    pub fn looks_at_pools(&self) -> bool {
+        self.within.is_some() || self.buy_only.is_some()
     }
 
     /// The first refusal of `listing` for this need, or how many replicas one machine holds (at least 1).
@@ -258,6 +265,7 @@ impl<'a> Wants<'a> {
             (above_cap(listing.offer, machine, need.max_price_per_gpu_hour), Refusal::OwnerPriceCap),
             (self.within.as_ref().is_some_and(|w| *w != correlated_pool(at)), Refusal::Diversity),
             (replicas < 1, Refusal::GpuCount),
+            (self.buy_only.is_some_and(|these| !these.contains(at)), Refusal::NotForDeadline),
         ];
         checks.into_iter().find_map(|(holds, refusal)| holds.then_some(refusal))
     }

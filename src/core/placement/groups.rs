@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::ids::{PoolName, ZoneId};
+use crate::core::market::CapacityPool;
 use crate::core::need::Need;
 
 use super::eligibility::{Correlated, Listing, Wants, correlated_pool, most_in_one_pool};
@@ -37,21 +38,22 @@ impl Group<'_> {
 
     /// Whether a restriction was added to the need.
     pub fn restricted(&self) -> bool {
-        self.wants.zone.is_some() || self.wants.within.is_some()
+        self.wants.zone.is_some() || self.wants.looks_at_pools()
     }
 }
 
 /// Groups the demands at `order` (ascending by key) that are equal but for their key.
 pub fn group<'a>(request: &PlacementRequest<'a>, order: &[usize]) -> Vec<Group<'a>> {
-    type Key<'k> = (&'k Need, &'k BTreeSet<PoolName>, &'k Option<OwnerRule>, Option<&'k str>, Option<&'k ZoneId>, bool);
+    type Gang<'k> = (Option<&'k str>, Option<&'k ZoneId>);
+    type Key<'k> = (&'k Need, &'k BTreeSet<PoolName>, &'k Option<OwnerRule>, Gang<'k>, bool, Option<&'k BTreeSet<CapacityPool>>);
     let mut members: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
     // Replicas follow each other in the order of keys, so the last group is mostly the right one.
     let mut last: Option<(Key, Vec<usize>)> = None;
     for index in order {
         let demand: &Demand = &request.demands[*index];
         let gang = demand.gang.as_ref();
-        let (name, zone) = (gang.map(|g| g.name.as_str()), gang.and_then(|g| g.zone.as_ref()));
-        let key: Key = (&demand.need, &demand.pools, &demand.owner, name, zone, demand.rescue);
+        let gang = (gang.map(|g| g.name.as_str()), gang.and_then(|g| g.zone.as_ref()));
+        let key: Key = (&demand.need, &demand.pools, &demand.owner, gang, demand.rescue, demand.buy_only.as_deref());
         match &mut last {
             Some((open, list)) if *open == key => list.push(*index),
             _ => {
@@ -64,8 +66,8 @@ pub fn group<'a>(request: &PlacementRequest<'a>, order: &[usize]) -> Vec<Group<'
     if let Some((done, list)) = last {
         members.entry(done).or_default().extend(list);
     }
-    let group = |((need, pools, owner, gang, zone, rescue), members): (Key<'a>, Vec<usize>)| {
-        let wants = Wants { zone: zone.cloned(), rescue, ..Wants::new(request, need) };
+    let group = |((need, pools, owner, (gang, zone), rescue, buy_only), members): (Key<'a>, Vec<usize>)| {
+        let wants = Wants { zone: zone.cloned(), rescue, buy_only, ..Wants::new(request, need) };
         Group { wants, pools, owner: owner.as_ref(), gang, members }
     };
     members.into_iter().map(group).collect()

@@ -25,7 +25,7 @@ mod room;
 pub mod score;
 
 pub use counterfactual::counterfactuals;
-pub use judge::{Ranked, judge, judge_chosen, rank};
+pub use judge::{Ranked, judge, judge_chosen, judge_demand, rank};
 pub use outcome::{Assignment, Placement, PlannedMachine, Target, Unplaced};
 pub use place::place;
 pub use request::{Demand, Gang, NodeTerms, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room, Settings};

@@ -108,9 +108,9 @@ fn collect(
     let admitted = [(false, false), (false, true), (true, false), (true, true)].map(|(others, rescues)| {
         mask_of(groups, |g| g.admitted_by(&request.pools[pool].name) && if g.wants.rescue { rescues } else { others })
     });
-    // Few groups have caps or a correlated pool; only for them each single offer must be looked at.
+    // Few groups have caps, a correlated pool or a deadline; only for them each single offer must be looked at.
     let special: Vec<usize> =
-        (0..groups.len()).filter(|g| groups[*g].wants.need.max_price_per_gpu_hour.is_some() || groups[*g].wants.within.is_some()).collect();
+        (0..groups.len()).filter(|g| groups[*g].wants.need.max_price_per_gpu_hour.is_some() || groups[*g].wants.looks_at_pools()).collect();
     let mut by_type = BTreeMap::new();
     let mut region: Option<(&Region, Mask, usize)> = None;
     let mut zone: Option<(&ZoneId, Mask)> = None;
@@ -150,7 +150,8 @@ fn collect(
         let before = mask.clone();
         for g in special.iter().filter(|g| has(&before, **g)) {
             let wants = &groups[*g].wants;
-            let outside = wants.within.as_ref().is_some_and(|w| *w != correlated_pool(at));
+            let outside =
+                wants.within.as_ref().is_some_and(|w| *w != correlated_pool(at)) || wants.buy_only.is_some_and(|these| !these.contains(at));
             if outside || above_cap(listing.offer, machine, wants.need.max_price_per_gpu_hour) {
                 mask[g / 64] &= !(1 << (g % 64));
             }

@@ -49,6 +49,8 @@ pub struct Demand {
     pub gang: Option<Gang>,
     /// It replaces a pod whose machine EC2 takes: no budget binds for it, limits are those for rescues, and it is placed before all others.
     pub rescue: bool,
+    /// Only these may be bought for it; `None` leaves all. Room that is paid for already is free to it.
+    pub buy_only: Option<Arc<BTreeSet<CapacityPool>>>,
 }
 
 /// What an owner wants of replicas together. Equal for all replicas of one owner.

@@ -4,11 +4,13 @@
 //! Does not: choose (see [`crate::core::placement`]) or buy (`buying`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use super::deadline::{self, Verdict};
 use super::{Pass, budget, reserved};
 use crate::core::catalog::Resources;
 use crate::core::daemonsets;
-use crate::core::ids::{PoolName, ZoneId};
+use crate::core::ids::{PoolName, Uid, ZoneId};
 use crate::core::market::CapacityPool;
 use crate::core::need::{CapacityPreference, Schedule};
 use crate::core::placement::{self, Demand, Gang, NodeTerms, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room};
@@ -22,13 +24,22 @@ pub(super) struct Asked {
     room: Vec<Room>,
     pools: Vec<PoolPolicy>,
     settings: placement::Settings,
+    verdicts: BTreeMap<Uid, Arc<Verdict>>,
 }
 
 impl Asked {
     /// `pods` onto `room` or machines to buy, under the pools as they are now.
     pub(super) fn for_pods(pass: &Pass, pods: &[&Pod], room: Vec<Room>) -> Self {
-        let demands = pods.iter().filter_map(|pod| demand_of(pass, pod)).collect();
-        Asked { demands, room, pools: pool_policies(pass), settings: placement_settings(pass) }
+        let (pools, settings, verdicts) = (pool_policies(pass), placement_settings(pass), BTreeMap::new());
+        let mut asked = Asked { demands: Vec::new(), room, pools, settings, verdicts };
+        asked.verdicts = deadline::verdicts(pass, pods, &asked.request(pass));
+        asked.demands = pods.iter().filter_map(|pod| demand_of(pass, pod, asked.verdict(pod))).collect();
+        asked
+    }
+
+    /// What the pod's deadline asks for.
+    pub(super) fn verdict(&self, pod: &Pod) -> Option<&Verdict> {
+        self.verdicts.get(&pod.identity.uid).map(Arc::as_ref)
     }
 
     /// How many pods are asked for: those whose need can be read.
@@ -55,17 +66,18 @@ pub(super) fn pools_for(pass: &Pass, pod: &Pod) -> BTreeSet<PoolName> {
     pass.world.pools.values().filter(allows).map(|pool| pool.name.clone()).collect()
 }
 
-fn demand_of(pass: &Pass, pod: &Pod) -> Option<Demand> {
+fn demand_of(pass: &Pass, pod: &Pod, verdict: Option<&Verdict>) -> Option<Demand> {
     let (need, schedule) = pod.need.as_ref().ok()?;
     let mut need = need.clone();
     let refused_often = pod.phase == PodPhase::Gated && pod.attempt >= pass.settings.fall_back_after;
-    if refused_often && need.capacity == CapacityPreference::SpotFirst {
-        // Pool after pool had nothing: capacity now, and back to spot later.
+    // Pool after pool had nothing: capacity now, and back to spot later. A deadline knows better how long spot may be waited for.
+    if verdict.map_or(refused_often && need.capacity == CapacityPreference::SpotFirst, |verdict| verdict.on_demand_only) {
         need.capacity = CapacityPreference::OnDemand;
     }
     let key = pod.identity.uid.as_str().to_owned();
     let (owner, gang, rescue) = (owner_rule(pass, pod, schedule), gang_of(pass, pod, schedule), is_rescue(pass, pod));
-    Some(Demand { key, need, pools: pools_for(pass, pod), owner, gang, rescue })
+    let buy_only = verdict.and_then(|verdict| verdict.buy_only.clone());
+    Some(Demand { key, need, pools: pools_for(pass, pod), owner, gang, rescue, buy_only })
 }
 
 /// The pod replaces one whose machine EC2 takes, or says it may take.

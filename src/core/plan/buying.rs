@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::asking::{Asked, is_rescue, pools_for, ready_classes};
+use super::deadline::{self, Verdict};
 use super::room::{free_room, kept_for};
 use super::{Pass, policy_hash, reserved, target, wording};
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
@@ -13,7 +14,7 @@ use crate::core::decision::{Baseline, Decision, JudgedOffer, Judgement, Outcome,
 use crate::core::ids::{ClaimName, DecisionId, ReservationId, derive_uuid};
 use crate::core::market::{CapacityPool, CapacityType, PriceSource};
 use crate::core::need::Need;
-use crate::core::placement::{self, PlacementRequest, PlannedMachine, Target};
+use crate::core::placement::{self, Demand, PlacementRequest, PlannedMachine, Target};
 use crate::core::record::LedgerRecord;
 use crate::core::world::{Claim, ClaimSpec, Lane, Mobility, NodeClass, NodePool, Pod, PodPhase, Replaces};
 
@@ -48,13 +49,13 @@ pub(super) fn buy(pass: &mut Pass) {
         use_room(pass, &request, &claim, &need, &pods);
     }
     for machine in &placed.machines {
-        let pods: Vec<&Pod> =
-            machine.demands.iter().filter_map(|i| request.demands.get(*i)).filter_map(|d| by_key.get(d.key.as_str()).copied()).collect();
-        buy_machine(pass, &request, machine, &pods);
+        let demands = machine.demands.iter().filter_map(|i| request.demands.get(*i));
+        let pods: Vec<(&Pod, &Demand)> = demands.filter_map(|d| Some((*by_key.get(d.key.as_str())?, d))).collect();
+        buy_machine(pass, &asked, machine, &pods);
     }
     for unplaced in &placed.unplaced {
         if let Some(pod) = by_key.get(unplaced.key.as_str()) {
-            refuse(pass, pod, &unplaced.judgement);
+            refuse(pass, pod, &unplaced.judgement, asked.verdict(pod));
         }
     }
 }
@@ -133,6 +134,7 @@ fn replaces(pass: &mut Pass, pod: &Pod) -> Option<Box<Replaces>> {
         decided_at: from.and_then(|c| c.status.moving.as_ref()).map_or(mark.at, |m| m.decided_at),
         deadline: interruption.and_then(|i| i.deadline),
         from_region: from.map(|c| c.spec.capacity.region.clone()),
+        work: matches!(old.mobility, Mobility::Job { .. }).then(|| Box::new(deadline::work_before(pass, old))),
     }))
 }
 
@@ -289,24 +291,33 @@ fn claim_name(pass: &Pass, pod: &Pod) -> ClaimName {
     ClaimName::from(name)
 }
 
-fn buy_machine(pass: &mut Pass, request: &PlacementRequest, machine: &PlannedMachine, pods: &[&Pod]) {
-    let Some(first) = pods.first() else { return };
+/// Pods of one need and one reason, and the demand of one of them.
+type Alike<'p> = (&'p Demand, Vec<&'p Pod>);
+
+fn buy_machine<'a>(pass: &mut Pass<'a>, asked: &Asked, machine: &PlannedMachine, pods: &[(&Pod, &Demand)]) {
+    let request = &asked.request(pass);
+    let Some((first, _)) = pods.first() else { return };
     let Some(pool) = pass.world.pools.get(&machine.node_pool) else { return };
     let Some(policy) = request.pools.iter().find(|p| p.name == pool.name) else { return };
     let Some(class) = ready_classes(pass, pool).get(&machine.pool.zone).copied() else { return };
     let name = claim_name(pass, first);
     let (mut records, mut binds, mut notes, mut decisions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut by_need: BTreeMap<&Need, Vec<&Pod>> = BTreeMap::new();
-    for pod in pods {
+    // Pods that share a machine may have come to it for different reasons.
+    let mut by_need: BTreeMap<(&Need, Option<&str>), Alike> = BTreeMap::new();
+    for (pod, demand) in pods {
         if let Ok((need, _)) = &pod.need {
-            by_need.entry(need).or_default().push(pod);
+            let why = asked.verdict(pod).map(|verdict| verdict.text.as_str());
+            by_need.entry((need, why)).or_insert((demand, Vec::new())).1.push(pod);
         }
     }
-    for (need, group) in by_need {
-        let judgement = placement::judge_chosen(request, need, policy, Some(&machine.pool));
+    for ((need, why), (demand, group)) in by_need {
+        let judgement = placement::judge_demand(request, demand, policy, Some(&machine.pool));
         let Some(mut decision) = decision(pass, request, Outcome::Launch, pool, need, &group, judgement) else { return };
         decision.claim = Some(name.clone());
         decision.text = wording::placed(&decision.judgement);
+        if let Some(why) = why {
+            decision.text = format!("{}; {why}", decision.text);
+        }
         for pod in &group {
             binds.push(bind(pass, pod, &name, decision.id, decision.counterfactuals.per_replica()));
             notes.push((pod.identity.clone(), format!("{}; claim {name}; decision {}", decision.text, decision.id)));
@@ -315,11 +326,11 @@ fn buy_machine(pass: &mut Pass, request: &PlacementRequest, machine: &PlannedMac
         records.push(LedgerRecord::Decision(Box::new(decision)));
     }
     let (Some((decision, trigger)), Some(spec_base)) = (decisions.first().copied(), spec_of(pass, machine, pool, class)) else { return };
-    let bought_for = pods.iter().map(|pod| pod.identity.clone()).collect();
+    let bought_for = pods.iter().map(|(pod, _)| pod.identity.clone()).collect();
     let spec = ClaimSpec { decision, trigger, bought_for, ..spec_base };
     let mut actions = vec![Action::Cluster(ClusterAction::CreateClaim { name: name.clone(), spec: Box::new(spec) })];
     actions.extend(binds);
-    let mut lanes: Vec<Lane> = pods.iter().map(|pod| Lane::Pod(pod.identity.uid.clone())).collect();
+    let mut lanes: Vec<Lane> = pods.iter().map(|(pod, _)| Lane::Pod(pod.identity.uid.clone())).collect();
     lanes.push(Lane::Claim(name));
     if pass.step(lanes, records, actions) {
         for (pod, note) in notes {
@@ -363,12 +374,21 @@ fn reservation_for(pass: &Pass, at: &CapacityPool, class: &NodeClass) -> Option<
 }
 
 /// No offer will do: said once per pod as long as the counts stay the same.
-fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Judgement) {
-    let note = wording::refused(judgement);
+fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Judgement, verdict: Option<&Verdict>) {
+    let waits = verdict.filter(|verdict| verdict.waits);
+    let (kind, reason) = if waits.is_some() { (EventKind::Normal, "WaitingForSpot") } else { (EventKind::Warning, "Unplaceable") };
+    if waits.is_some() {
+        // Time passes, and what a deadline asks for changes with it.
+        pass.wake(pass.now + crate::core::time::Millis::from_mins(1));
+    }
+    let note = match verdict {
+        Some(verdict) => format!("{}; {}", verdict.text, wording::refused(judgement)),
+        None => wording::refused(judgement),
+    };
     let Ok((need, _)) = &pod.need else { return };
     let id = DecisionId::derive(&pass.world.cluster, "refuse", pod.identity.uid.as_str(), pass.moment());
     let subject = EventSubject::Pod(pod.identity.clone());
-    let event = Event { subject: subject.clone(), kind: EventKind::Warning, reason: "Unplaceable", note: note.clone() };
+    let event = Event { subject: subject.clone(), kind, reason, note: note.clone() };
     if !pass.world.recorded.contains_key(&event.id()) {
         let pool = pools_for(pass, pod).first().cloned();
         let decision = Decision {
@@ -392,6 +412,6 @@ fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Judgement) {
             code_version: pass.settings.code_version.clone(),
         };
         pass.step(vec![Lane::Pod(pod.identity.uid.clone())], vec![LedgerRecord::Decision(Box::new(decision))], Vec::new());
-        pass.emit(subject, EventKind::Warning, "Unplaceable", note);
+        pass.emit(subject, kind, reason, note);
     }
 }

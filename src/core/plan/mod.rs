@@ -9,6 +9,7 @@
 //!   migration  -> let go, replace, delete: the pods of claims that are being left
 //!   budget     -> what a pool has spent and is bound to spend
 //!   asking     -> what a placement is asked: demands, policies, room
+//!   deadline   -> whether a pod with a deadline takes spot, waits, or takes on-demand
 //!   reserved   -> offers of capacity reservations, and when work leaves one that ends
 //!   buying     -> gated pods onto room we have or machines we buy; refusals with reasons
 //!   lifting    -> gates of pods whose machine is Ready
@@ -20,6 +21,7 @@
 mod asking;
 pub mod budget;
 mod buying;
+mod deadline;
 mod facts;
 mod lifecycle;
 mod lifting;

@@ -7,10 +7,13 @@
 //!    changeover per interruption still to be expected, and three more: to on-demand, back to spot, and to on-demand again.
 //! 3. *Wait for cheap pools as long as they are expected to do.* Pools are ordered by what an hour of work costs there, with
 //!    changeover and egress spread over the expected stay; the list is cut where the pools so far are expected to have room
-//!    for as many hours as there is work, within the time beyond the reserve.
-//! 4. *Move for a tenth.* Running spot is left for a pool whose hour of work, with everything it costs to go there, is 10 % cheaper.
+//!    for as many hours as there is work, within the time beyond the reserve. What is dearer by less than a tenth is not waited for, and
+//!    a pool where an hour of work costs more than on on-demand is no pool to go to.
+//! 4. *Spot gambles with what spot has saved.* Beyond that at most one changeover and one move are staked, so that however a market
+//!    behaves the job costs no more above on-demand.
+//! 5. *Move for a tenth.* Running spot is left for a pool whose hour of work, with everything it costs to go there, is 10 % cheaper.
 //!
-//! The rules are from Can't Be Late (1; NSDI'24) and reasoning (2 to 4). Reserve and spare changeovers were settled after variants had
+//! The rules are from Can't Be Late (1; NSDI'24) and reasoning (2 to 5). Reserve and spare changeovers were settled after variants had
 //! been run on the V100 recordings: `docs/backtest.md` says which.
 //! Does not: know the future, or any market but what [`PoolMemory`] has seen.
 
@@ -27,6 +30,8 @@ pub struct SpotPool<'a> {
     pub egress: MicroUsd,
     /// What has been learnt about it.
     pub memory: &'a PoolMemory,
+    /// The share of time with capacity to begin with, in parts per million, where nothing was learnt.
+    pub prior_ppm: i64,
 }
 
 /// An on-demand offer.
@@ -62,6 +67,24 @@ pub struct Job {
     pub changeover_left: Millis,
     /// What is held.
     pub holding: Holding,
+    /// What was paid so far beyond what on-demand costs for the work done; negative is saved.
+    pub overspent: MicroUsd,
+}
+
+/// How pressing a deadline is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pressure {
+    /// There is time to wait for cheap pools.
+    Ample,
+    /// What is left beyond the work is kept for interruptions: where no pool has room, on-demand follows at once.
+    Reserve,
+    /// One more interruption would be one too many: on-demand only.
+    LastCall,
+}
+
+/// The time beyond the work, below which only on-demand is safe: a lost launch, another one, and what it takes to notice.
+pub fn last_call(period: Millis, changeover: Millis) -> Millis {
+    Millis(2 * changeover.0 + period.0)
 }
 
 /// One step to try.
@@ -77,6 +100,8 @@ pub enum Step {
     OnDemand(usize),
 }
 
+/// Availability of a pool of which nothing is known, in parts per million.
+pub const EVEN_ODDS: i64 = 500_000;
 /// A pool must be this much cheaper, in thousandths, for running work to move.
 const WORTH_MOVING: i64 = 900;
 /// Changeovers kept in reserve beside one per expected interruption: to on-demand, back, and again.
@@ -86,19 +111,34 @@ const UNSEEN_STAY: Millis = Millis::from_hours(2);
 const HOUR: i128 = 3_600_000;
 
 /// The steps to try, best first, appended to `steps`. Decisions are made every `period`: nothing is noticed sooner.
-pub fn decide(period: Millis, job: &Job, pools: &[SpotPool<'_>], on_demand: &[OnDemandOffer], now: Timestamp, steps: &mut Vec<Step>) {
+pub fn decide(
+    period: Millis,
+    job: &Job,
+    pools: &[SpotPool<'_>],
+    on_demand: &[OnDemandOffer],
+    now: Timestamp,
+    steps: &mut Vec<Step>,
+) -> Pressure {
     let d = job.changeover.0;
     let left = job.deadline.since(now).0;
     let slack = left - job.remaining.0;
     let fallback = cheapest_on_demand(job, on_demand);
-    if slack < 2 * d + period.0 {
-        steps.push(last_call(period, job, slack, fallback));
-        return;
+    if slack < last_call(period, job.changeover).0 {
+        // There is time for one more launch, if not for two: what has become too dear is left all the same.
+        let leave = |held: usize, od: usize| slack >= d + period.0 && dearer_than(job, &pools[held], &on_demand[od]);
+        steps.push(match (job.holding, fallback) {
+            (Holding::Spot(held), Some(od)) if leave(held, od) => Step::OnDemand(od),
+            _ => at_last_call(period, job, slack, fallback),
+        });
+        return Pressure::LastCall;
     }
     let interruptions = i128::from(job.remaining.0) * 1_000 / i128::from(mean_stay(pools).0);
     let changeovers = interruptions + i128::from(SPARE_CHANGEOVERS) * 1_000;
     let reserve = i64::try_from(i128::from(d) * changeovers / 1_000).unwrap_or(i64::MAX).saturating_add(period.0);
+    let no_more = fallback.and_then(|od| on_demand.get(od)).map_or(i64::MAX, |od| hour_on_demand(job, od));
+    let stake = stake(job, pools, fallback.and_then(|od| on_demand.get(od)));
     let mut order: Vec<(i64, usize)> = pools.iter().enumerate().map(|(i, p)| (hour_of_work(job, p, i), i)).collect();
+    order.retain(|(price, i)| job.holding == Holding::Spot(*i) || (*price < no_more && launch_cost(job, &pools[*i]) <= stake));
     order.sort_unstable();
     let accepted = enough(job, pools, &order, left.saturating_sub(reserve));
     for (price, i) in order.iter().take(accepted) {
@@ -109,11 +149,14 @@ pub fn decide(period: Millis, job: &Job, pools: &[SpotPool<'_>], on_demand: &[On
             steps.push(Step::Spot(*i));
         }
     }
+    let pressure = if slack < reserve { Pressure::Reserve } else { Pressure::Ample };
     steps.push(match (job.holding, fallback) {
+        (Holding::Spot(held), Some(od)) if dearer_than(job, &pools[held], &on_demand[od]) => Step::OnDemand(od),
         (Holding::Spot(_) | Holding::OnDemand(_), _) => Step::Keep,
-        (Holding::Nothing, Some(od)) if slack < reserve => Step::OnDemand(od),
+        (Holding::Nothing, Some(od)) if pressure == Pressure::Reserve || order.is_empty() => Step::OnDemand(od),
         (Holding::Nothing, _) => Step::Wait,
     });
+    pressure
 }
 
 /// The on-demand offer that finishes the job for the least.
@@ -123,7 +166,7 @@ fn cheapest_on_demand(job: &Job, on_demand: &[OnDemandOffer]) -> Option<usize> {
 }
 
 /// No time for another loss: what runs and works goes on, anything else becomes on-demand.
-fn last_call(period: Millis, job: &Job, slack: i64, fallback: Option<usize>) -> Step {
+fn at_last_call(period: Millis, job: &Job, slack: i64, fallback: Option<usize>) -> Step {
     let safe = job.changeover_left.0 == 0 || slack - job.changeover_left.0 >= job.changeover.0 + period.0;
     match (job.holding, fallback) {
         (Holding::OnDemand(_), _) => Step::Keep,
@@ -139,9 +182,12 @@ fn last_call(period: Millis, job: &Job, slack: i64, fallback: Option<usize>) -> 
 fn enough(job: &Job, pools: &[SpotPool<'_>], order: &[(i64, usize)], time: i64) -> usize {
     let mut none_ppm = 1_000_000_i64;
     for (n, (_, i)) in order.iter().enumerate() {
-        none_ppm = none_ppm * (1_000_000 - pools[*i].memory.availability_ppm()) / 1_000_000;
+        none_ppm = none_ppm * (1_000_000 - pools[*i].memory.availability_ppm_from(pools[*i].prior_ppm)) / 1_000_000;
         if i128::from(time) * i128::from(1_000_000 - none_ppm) >= i128::from(job.remaining.0) * 1_000_000 {
-            return n + 1;
+            let as_cheap = |price: i64| {
+                order.first().is_some_and(|(best, _)| i128::from(price) * i128::from(WORTH_MOVING) <= i128::from(*best) * 1_000)
+            };
+            return (n + 1).max(order.iter().take_while(|(price, _)| as_cheap(*price)).count());
         }
     }
     order.len()
@@ -184,6 +230,29 @@ fn hour_of_work(job: &Job, pool: &SpotPool<'_>, index: usize) -> i64 {
     i64::try_from(paid / i128::from(stay - d)).unwrap_or(i64::MAX)
 }
 
+/// Whether spot that is held has become so dear that finishing on on-demand costs less, with the changeover and move to it.
+fn dearer_than(job: &Job, held: &SpotPool<'_>, on_demand: &OnDemandOffer) -> bool {
+    held.price.0 > hour_on_demand(job, on_demand)
+}
+
+/// What a launch in `pool` may lose, in micro-dollar-milliseconds.
+fn launch_cost(job: &Job, pool: &SpotPool<'_>) -> i128 {
+    i128::from(pool.price.0) * i128::from(job.changeover.0) + i128::from(pool.egress.0) * HOUR
+}
+
+/// What a launch may lose at most: what was saved, one changeover on on-demand, and one move.
+fn stake(job: &Job, pools: &[SpotPool<'_>], fallback: Option<&OnDemandOffer>) -> i128 {
+    let Some(fallback) = fallback else { return i128::MAX };
+    let farthest = pools.iter().map(|p| p.egress.0).max().unwrap_or(0);
+    i128::from(fallback.price.0) * i128::from(job.changeover.0) + i128::from(farthest - job.overspent.0) * HOUR
+}
+
+/// The price of an hour of work on on-demand, in micro-dollars, with changeover and move spread over all that is left.
+fn hour_on_demand(job: &Job, offer: &OnDemandOffer) -> i64 {
+    let paid = i128::from(offer.price.0) * i128::from(job.remaining.0 + job.changeover.0) + i128::from(offer.egress.0) * HOUR;
+    i64::try_from(paid / i128::from(job.remaining.0.max(1))).unwrap_or(i64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,10 +260,11 @@ mod tests {
     const H: i64 = 3_600_000;
 
     fn job(remaining: i64, deadline: i64, holding: Holding) -> Job {
-        Job { remaining: Millis(remaining), deadline: Timestamp(deadline), changeover: Millis(H / 5), changeover_left: Millis(0), holding }
+        let (changeover, changeover_left, overspent) = (Millis(H / 5), Millis(0), MicroUsd(0));
+        Job { remaining: Millis(remaining), deadline: Timestamp(deadline), changeover, changeover_left, holding, overspent }
     }
     fn steps(job: &Job, prices: &[i64], memory: &PoolMemory, egress: i64) -> Vec<Step> {
-        let pool = |p: &i64| SpotPool { price: MicroUsdPerHour(*p), egress: MicroUsd(egress), memory };
+        let pool = |p: &i64| SpotPool { price: MicroUsdPerHour(*p), egress: MicroUsd(egress), memory, prior_ppm: EVEN_ODDS };
         let pools: Vec<SpotPool<'_>> = prices.iter().map(pool).collect();
         let od = [OnDemandOffer { price: MicroUsdPerHour(3_000_000), egress: MicroUsd(0) }];
         let mut out = Vec::new();
@@ -219,6 +289,25 @@ mod tests {
             steps(&job(19 * H, 20 * H, Holding::Nothing), &[900_000, 1_300_000], &memory, 0),
             [Step::Spot(0), Step::Spot(1), Step::OnDemand(0)]
         );
+    }
+
+    #[test]
+    fn spot_is_left_alone_once_it_has_lost_what_it_saved_and_a_changeover() {
+        let memory = PoolMemory::default();
+        // A changeover on on-demand is $0.60, one in the pool $0.18.
+        for (overspent, expected) in [(0, Step::Spot(0)), (420_000, Step::Spot(0)), (420_001, Step::OnDemand(0))] {
+            let job = Job { overspent: MicroUsd(overspent), ..job(10 * H, 40 * H, Holding::Nothing) };
+            assert_eq!(steps(&job, &[900_000], &memory, 0).first(), Some(&expected), "{overspent}");
+        }
+    }
+
+    #[test]
+    fn what_is_a_tenth_dearer_is_not_waited_for_and_what_is_dearer_than_on_demand_not_taken() {
+        let memory = PoolMemory::default();
+        let waiting = job(H, 20 * H, Holding::Nothing);
+        assert_eq!(steps(&waiting, &[900_000, 990_000, 1_010_000], &memory, 0), [Step::Spot(0), Step::Spot(1), Step::Wait]);
+        assert_eq!(steps(&waiting, &[3_100_000], &memory, 0), [Step::OnDemand(0)]);
+        assert_eq!(steps(&waiting, &[], &memory, 0), [Step::OnDemand(0)]);
     }
 
     #[test]

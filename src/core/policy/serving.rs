@@ -7,6 +7,8 @@
 //!    than a small difference of price. A pool much dearer than the cheapest is used only when the cheap ones are full.
 //! 3. *On-demand only for what spot cannot launch.* A replacement on spot is ready as soon as one on on-demand would be, so
 //!    on-demand is bought for replicas that no pool had room for, and given up when spot is *ready*, not when it is launched.
+//!    A market without room for the spares has none for a replacement either, so spares are bought too where they would cover the next
+//!    loss: where no pool holds more than them, since a pool is lost as a whole.
 //!    (SpotHedge, EuroSys'25, launches on-demand for every spot replica that is not ready, spares included.)
 //! 4. *The first loss is a warning.* Where one instance was taken the others mostly follow within minutes. For five minutes what is
 //!    left there keeps serving but does not count, so its replacement starts elsewhere before it is lost.
@@ -78,8 +80,13 @@ const SUSPECT: Millis = Millis::from_mins(5);
 /// How many on-demand replicas to hold, once all launches of this pass have been tried.
 pub fn on_demand_wanted(service: &Service, pools: &[ServingPool<'_>], now: Timestamp) -> u32 {
     let uncovered = service.replicas.saturating_sub(sum(pools, now, |p| p.launched));
+    // What is expected to be lost is no replica to count on, but while it is there it is as good as a spare.
+    let all: u32 = pools.iter().map(|p| p.launched).sum();
+    let whole_pool = pools.iter().map(|p| p.launched).max().unwrap_or(0);
+    let covers = whole_pool <= service.spares;
+    let without_spare = if covers { (service.replicas + service.spares).saturating_sub(all).min(service.replicas) } else { 0 };
     let bridging = service.on_demand.min(service.replicas.saturating_sub(sum(pools, now, |p| p.ready)));
-    uncovered.max(bridging)
+    uncovered.max(without_spare).max(bridging)
 }
 
 /// The pool to give a replica back from: there are more than wanted, all ready. The dearest, of those the fullest.
@@ -114,8 +121,11 @@ mod tests {
     fn on_demand_covers_only_what_spot_could_not_launch_and_stays_until_spot_is_ready() {
         let m = PoolMemory::default();
         let now = Timestamp(0);
-        assert_eq!(on_demand_wanted(&service(0), &[pool(&m, 3, 0, 1)], now), 0);
-        assert_eq!(on_demand_wanted(&service(0), &[pool(&m, 1, 1, 1)], now), 2);
+        assert_eq!(on_demand_wanted(&service(0), &[pool(&m, 4, 0, 1)], now), 0);
+        assert_eq!(on_demand_wanted(&service(0), &[pool(&m, 1, 1, 1); 3], now), 1, "there is no room for the spare");
+        assert_eq!(on_demand_wanted(&service(0), &[pool(&m, 3, 3, 1)], now), 0, "one spare would not cover the loss of that pool");
+        assert_eq!(on_demand_wanted(&service(0), &[pool(&m, 2, 2, 1)], now), 1);
+        assert_eq!(on_demand_wanted(&service(0), &[], now), 3, "a spare is not bought on on-demand alone");
         assert_eq!(on_demand_wanted(&service(2), &[pool(&m, 4, 1, 1)], now), 2);
         assert_eq!(on_demand_wanted(&service(2), &[pool(&m, 4, 3, 1)], now), 0);
     }
@@ -124,6 +134,7 @@ mod tests {
     fn what_is_left_in_a_pool_after_a_loss_is_replaced_elsewhere_before_it_goes() {
         let (good, mut lossy) = (PoolMemory::default(), PoolMemory::default());
         lossy.note_loss(Timestamp(0));
+        // Two that are about to go are spares as long as they are there.
         let pools = [pool(&lossy, 2, 2, 900_000), pool(&good, 2, 2, 900_000)];
         assert_eq!(next_launch(&service(0), &pools, Timestamp(60_000)), Some(1));
         assert_eq!(on_demand_wanted(&service(0), &pools, Timestamp(60_000)), 1);

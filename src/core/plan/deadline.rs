@@ -1,0 +1,264 @@
+//! Whether a pod with a deadline takes spot, waits for it, or takes on-demand now.
+//!
+//! Decides: what work is left and what time there is, and what [`crate::core::policy::batch`] makes of both with every offer that could
+//! serve the pod and everything that was learnt of its pool of capacity.
+//! Does not: choose among the offers that are left (see [`crate::core::placement`]), or move what runs (`returning`, `migration`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Pass;
+use super::asking::{is_rescue, pools_for};
+use crate::core::decision::Refusal;
+use crate::core::ids::{PoolName, Region, Uid};
+use crate::core::market::{CapacityPool, CapacityType, Offer};
+use crate::core::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::need::{CapacityPreference, Deadline, Need, Schedule, WorkloadKind};
+use crate::core::placement::eligibility::{Listing, Wants, list, replicas_that_fit};
+use crate::core::placement::{PlacementRequest, Settings};
+use crate::core::policy::batch::{self, EVEN_ODDS, Holding, Job, OnDemandOffer, Pressure, SpotPool, Step};
+use crate::core::policy::memory::PoolMemory;
+use crate::core::time::{Millis, Timestamp};
+use crate::core::world::{Mobility, Pod, PodPhase, WorkBefore};
+
+/// What a deadline makes of the offers of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// No spot, whatever it costs.
+    pub on_demand_only: bool,
+    /// Only these may be bought; `None` leaves all.
+    pub buy_only: Option<Arc<BTreeSet<CapacityPool>>>,
+    /// When none of these can be had, the pod waits for them.
+    pub waits: bool,
+    /// Why, for events and decisions.
+    pub text: String,
+}
+
+/// After so long a pod takes any spot below on-demand instead of waiting for the cheap pools alone: by then each of these was asked three
+/// times (the default cool-downs are 3, 6 and 12 minutes), and the recordings the policy was tried on hold one type in a few zones, not the
+/// dozens of pools a need finds on AWS.
+const PATIENCE: Millis = Millis::from_mins(30);
+
+/// What is known of a job when one of its pods is to be placed. Pods that are equal in this get one verdict.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Work {
+    deadline: Timestamp,
+    /// Work left; `None` when the owner did not say how long it runs.
+    left: Option<Millis>,
+    /// The middle between the job's beginning and its deadline.
+    halfway: Timestamp,
+    /// What a launch or an interruption loses.
+    changeover: Millis,
+    /// How late a machine that never joins is given up.
+    noticed_after: Millis,
+    /// Where the data lie that must follow.
+    data_in: Option<Region>,
+    rescue: bool,
+    /// What was paid beyond what on-demand costs for the work done.
+    overspent: MicroUsd,
+    /// It has waited for longer than [`PATIENCE`].
+    waited: bool,
+}
+
+/// What a verdict goes by: the need, the node pools that admit it, and the work.
+type Asker<'p> = (&'p Need, BTreeSet<PoolName>, Work);
+
+/// The verdicts on those of `pods` that have a deadline, by uid.
+pub(super) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -> BTreeMap<Uid, Arc<Verdict>> {
+    let timed: Vec<(&Pod, &Need, Work)> = pods.iter().filter_map(|pod| work_of(pass, pod, request.settings)).collect();
+    if timed.is_empty() {
+        return BTreeMap::new();
+    }
+    let listed: Vec<Vec<Listing>> = request.pools.iter().map(|pool| list(request, pool)).collect();
+    let mut known: BTreeMap<Asker, Option<Arc<Verdict>>> = BTreeMap::new();
+    let mut by_pod = BTreeMap::new();
+    for (pod, need, work) in timed {
+        let key = (need, pools_for(pass, pod), work);
+        let verdict = known.entry(key).or_insert_with_key(|(need, pools, work)| {
+            let admitted = request.pools.iter().zip(&listed).filter(|(pool, _)| pools.contains(&pool.name));
+            let offers = offers(request, need, work, admitted.flat_map(|(_, listings)| listings));
+            judge(pass, request, work, &offers).map(Arc::new)
+        });
+        if let Some(verdict) = verdict {
+            by_pod.insert(pod.identity.uid.clone(), Arc::clone(verdict));
+        }
+    }
+    by_pod
+}
+
+/// The work of a pod that waits for a machine and whose deadline is lowtide's to keep: batch, and its owner takes spot and on-demand.
+fn work_of<'p>(pass: &Pass, pod: &'p Pod, settings: &Settings) -> Option<(&'p Pod, &'p Need, Work)> {
+    let (need, schedule) = pod.need.as_ref().ok()?;
+    if need.kind != WorkloadKind::Batch || need.capacity != CapacityPreference::SpotFirst || pod.phase != PodPhase::Gated {
+        return None;
+    }
+    let begun = begun(pass, pod);
+    let deadline = match schedule.deadline? {
+        Deadline::At(at) => at,
+        Deadline::After(span) => begun + span,
+    };
+    let before = super::buying::replaced_pod(pass, pod).map(|old| work_before(pass, old));
+    let before = before.or_else(|| pod.replaces.as_ref().and_then(|r| r.work.as_deref().cloned()));
+    let (saved, overspent) = before.map_or((Millis::ZERO, MicroUsd(0)), |work| (work.saved, work.overspent));
+    let left = schedule.expected_runtime.map(|runtime| Millis((runtime.0 - saved.0).max(Millis::from_mins(1).0)));
+    let lost = match (saves_when_told(pass, schedule), schedule.checkpointed_at) {
+        (true, _) => Millis::ZERO,
+        (false, Some(_)) => settings.lost_work,
+        // Nothing is known to be saved: an interruption loses all of it, on average half.
+        (false, None) => Millis(left.map_or(settings.lost_work.0, |left| left.0 / 2)),
+    };
+    let joins = |name: &PoolName| pass.world.pools.get(name).map(|pool| pool.join_timeout);
+    let work = Work {
+        deadline,
+        left,
+        halfway: Timestamp(begun.0 + deadline.since(begun).0 / 2),
+        changeover: settings.boot + lost,
+        noticed_after: pools_for(pass, pod).iter().filter_map(joins).max().unwrap_or(settings.boot),
+        data_in: need.data_region.clone().or_else(|| pod.replaces.as_ref().and_then(|r| r.from_region.clone())),
+        rescue: is_rescue(pass, pod),
+        overspent,
+        waited: pass.now.since(pod.created_at) >= PATIENCE,
+    };
+    Some((pod, need, work))
+}
+
+/// When the job began: a pod that is made again is younger than its job.
+fn begun(pass: &Pass, pod: &Pod) -> Timestamp {
+    let carried = pod.replaces.as_ref().and_then(|r| r.work.as_ref()).map(|work| work.since);
+    let Mobility::Job { job_uid, .. } = &pod.mobility else { return carried.unwrap_or(pod.created_at) };
+    let of_it = |p: &&Pod| matches!(&p.mobility, Mobility::Job { job_uid: other, .. } if other == job_uid);
+    let seen = pass.world.pods.values().filter(of_it).map(|p| p.created_at).min();
+    [carried, seen, Some(pod.created_at)].into_iter().flatten().min().unwrap_or(pod.created_at)
+}
+
+/// The program writes a checkpoint when it is told to stop, and EC2's notice leaves it the time.
+fn saves_when_told(pass: &Pass, schedule: &Schedule) -> bool {
+    let least = pass.settings.notice_window - pass.settings.deadline_margin;
+    schedule.checkpoint_grace.is_some_and(|grace| grace <= least)
+}
+
+/// What a replacement of `old` should know of the work it takes over.
+pub(super) fn work_before(pass: &Pass, old: &Pod) -> WorkBefore {
+    let before = old.replaces.as_ref().and_then(|r| r.work.as_ref()).map_or(Millis::ZERO, |work| work.saved);
+    let own = old.need.as_ref().ok().zip(old.started_at).and_then(|((_, schedule), started)| {
+        let until = if saves_when_told(pass, schedule) { Some(pass.now) } else { schedule.checkpointed_at.filter(|at| *at <= pass.now) };
+        until.map(|until| until.since(started).max(Millis::ZERO))
+    });
+    let own = own.unwrap_or(Millis::ZERO);
+    let spent_before = old.replaces.as_ref().and_then(|r| r.work.as_ref()).map_or(MicroUsd(0), |work| work.overspent);
+    WorkBefore { since: begun(pass, old), saved: before + own, overspent: spent_before + overspent(pass, old, own) }
+}
+
+/// What a pod's share of its machine has cost, less what on-demand of the same type costs for the work it saved.
+fn overspent(pass: &Pass, pod: &Pod, saved: Millis) -> MicroUsd {
+    let claim = pod.claim.as_ref().and_then(|name| pass.world.claims.get(name));
+    let (Some(claim), Ok((need, _))) = (claim, &pod.need) else { return MicroUsd(0) };
+    let (Some(launched), Some(on_demand)) = (claim.status.launched_at, claim.spec.on_demand_per_hour) else { return MicroUsd(0) };
+    let paid = claim.spec.price_per_hour.over(pass.now.since(launched).max(Millis::ZERO)).to_micro_usd();
+    let otherwise = on_demand.over(saved).to_micro_usd();
+    MicroUsd((paid.0 - otherwise.0) * need.gpus / claim.spec.gpus.max(1))
+}
+
+/// An offer that could serve a need, unless its pool of capacity is cooling down.
+struct Candidate<'a> {
+    offer: &'a Offer,
+    /// Of one packed replica.
+    price: MicroUsdPerHour,
+    /// What carrying the data there costs.
+    egress: MicroUsd,
+}
+
+/// Candidates for `need`, one for each pool of capacity, in the order of the market.
+fn offers<'a>(
+    request: &PlacementRequest,
+    need: &Need,
+    work: &Work,
+    listings: impl Iterator<Item = &'a Listing<'a>>,
+) -> BTreeMap<&'a CapacityPool, Candidate<'a>> {
+    let wants = Wants { rescue: work.rescue, ..Wants::new(request, need) };
+    let mut found = BTreeMap::new();
+    for listing in listings {
+        let replicas = match wants.judge(listing) {
+            Ok(replicas) => replicas,
+            Err(Refusal::CoolingDown) => replicas_that_fit(need, &listing.usable),
+            Err(_) => 0,
+        };
+        if replicas < 1 {
+            continue;
+        }
+        let (offer, at) = (listing.offer, &listing.offer.pool);
+        let from = work.data_in.as_ref().filter(|_| need.data_gib > 0);
+        let egress = from.map_or(MicroUsd(0), |from| request.settings.egress.per_gib(from, &at.region) * need.data_gib);
+        let price = MicroUsdPerHour(offer.price_per_hour.0 / replicas);
+        found.insert(at, Candidate { offer, price, egress });
+    }
+    found
+}
+
+/// What the batch policy says of a job that holds nothing; `None` when there is nothing to choose between.
+fn judge(pass: &Pass, request: &PlacementRequest, work: &Work, offers: &BTreeMap<&CapacityPool, Candidate>) -> Option<Verdict> {
+    let (spot, safe): (Vec<&Candidate>, Vec<&Candidate>) = offers.values().partition(|c| c.offer.pool.capacity_type == CapacityType::Spot);
+    if spot.is_empty() || safe.is_empty() {
+        return None;
+    }
+    let (now, deadline) = (request.now, work.deadline);
+    let Some(left) = work.left else { return unknown_work(now, work) };
+    let unseen = PoolMemory::default();
+    let pools: Vec<SpotPool> = spot
+        .iter()
+        .map(|c| SpotPool {
+            price: c.price,
+            egress: c.egress,
+            memory: pass.world.memory.of(&c.offer.pool).map_or(&unseen, |record| &record.capacity),
+            prior_ppm: c.offer.placement_score.map_or(EVEN_ODDS, |score| i64::from(score.clamp(1, 10)) * 100_000),
+        })
+        .collect();
+    let on_demand: Vec<OnDemandOffer> = safe.iter().map(|c| OnDemandOffer { price: c.price, egress: c.egress }).collect();
+    let job = Job {
+        overspent: work.overspent,
+        remaining: left,
+        deadline,
+        changeover: work.changeover,
+        changeover_left: Millis::ZERO,
+        holding: Holding::Nothing,
+    };
+    let mut steps = Vec::new();
+    let pressure = batch::decide(work.noticed_after, &job, &pools, &on_demand, now, &mut steps);
+    let chosen = steps.iter().filter_map(|step| if let Step::Spot(i) = step { spot.get(*i) } else { None });
+    let mut buy_only: BTreeSet<CapacityPool> = chosen.map(|c| c.offer.pool.clone()).collect();
+    let (on_demand_only, waits) = (buy_only.is_empty(), steps.last() == Some(&Step::Wait));
+    if waits && work.waited {
+        let dearest = safe.iter().map(|c| c.price).min().unwrap_or_default();
+        buy_only.extend(spot.iter().filter(|c| c.price < dearest).map(|c| c.offer.pool.clone()));
+    }
+    let reserved = |c: &&&Candidate| !waits || c.offer.pool.capacity_type == CapacityType::Reserved;
+    buy_only.extend(safe.iter().filter(reserved).map(|c| c.offer.pool.clone()));
+    let head = format!("deadline {deadline}, {left} of work left");
+    let latest = deadline - left - batch::last_call(work.noticed_after, work.changeover);
+    let text = match pressure {
+        Pressure::LastCall if deadline <= now => format!("{head} and the deadline has passed: on-demand, the quickest there is"),
+        Pressure::LastCall => format!("{head}: no time to lose another machine, so on-demand"),
+        Pressure::Reserve => {
+            format!("{head}: the rest is kept for interruptions, so spot where it has room, else on-demand; on-demand only from {latest}")
+        }
+        Pressure::Ample if waits && work.waited => {
+            format!("{head}: waited {PATIENCE} for cheap pools, so any spot below on-demand, on-demand only from {latest}")
+        }
+        Pressure::Ample if waits => format!("{head}: spot of cheap pools is worth waiting for, on-demand only from {latest}"),
+        Pressure::Ample => format!("{head}: an hour of work costs more on spot than on on-demand"),
+    };
+    Some(Verdict { on_demand_only, buy_only: (!on_demand_only).then(|| Arc::new(buy_only)), waits, text })
+}
+
+/// The owner did not say how long it runs. While more than half of the time is left, work that spot loses can be done again; after that
+/// it might not.
+fn unknown_work(now: Timestamp, work: &Work) -> Option<Verdict> {
+    let on_demand_only = now >= work.halfway;
+    let text = format!(
+        "deadline {}, and no lowtide.dev/expected-runtime: {} {}",
+        work.deadline,
+        if on_demand_only { "on-demand, since more than half of the time is gone since" } else { "spot first, on-demand only from" },
+        work.halfway
+    );
+    Some(Verdict { on_demand_only, buy_only: None, waits: false, text })
+}
