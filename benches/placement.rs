@@ -84,7 +84,14 @@ fn demands(pods: usize) -> Vec<Demand> {
                 }
             })
             .unwrap();
-        out.push(Demand { key: format!("bench/w{index:02}-{pod:06}"), need: need(index), pools: BTreeSet::new(), owner: None, gang: None });
+        out.push(Demand {
+            key: format!("bench/w{index:02}-{pod:06}"),
+            need: need(index),
+            pools: BTreeSet::new(),
+            owner: None,
+            gang: None,
+            rescue: false,
+        });
     }
     out
 }

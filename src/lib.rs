@@ -20,6 +20,7 @@ pub mod backtest;
 pub mod cli;
 pub mod core;
 pub mod engine;
+pub mod sim;
 
 #[cfg(feature = "live")]
 pub mod aws;

@@ -23,6 +23,8 @@ enum Command {
     Offers(cli::offers::OffersArgs),
     /// Says what lowtide would buy for Kubernetes manifests, without a cluster or an account.
     Place(cli::place::PlaceArgs),
+    /// Plays days of a simulated cluster, with faults, and checks every invariant after every step.
+    Simulate(cli::simulate::SimulateArgs),
     /// Says why a machine was bought or work moved, from the ledger alone.
     #[cfg(feature = "live")]
     Explain(cli::explain::ExplainArgs),
@@ -51,8 +53,9 @@ async fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Backtest(args) => cli::backtest::run(args),
         Command::Catalog(args) => cli::catalog::run(args),
-        Command::Offers(args) => cli::offers::run(args),
+        Command::Offers(args) => cli::offers::run_live(args).await,
         Command::Place(args) => cli::place::run(args),
+        Command::Simulate(args) => cli::simulate::run(args),
         Command::Explain(args) => cli::explain::run(args).await,
         Command::Ledger(args) => cli::ledger::run(args).await,
         Command::Crds(args) => cli::crds::run(args),
@@ -68,5 +71,6 @@ fn main() -> ExitCode {
         Command::Catalog(args) => cli::catalog::run(args),
         Command::Offers(args) => cli::offers::run(args),
         Command::Place(args) => cli::place::run(args),
+        Command::Simulate(args) => cli::simulate::run(args),
     }
 }

@@ -2,20 +2,22 @@
 #![cfg(all(feature = "live", feature = "lab"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, missing_docs)]
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_credential_types::Credentials;
 use lowtide::aws::imds::ImdsReader;
-use lowtide::aws::placement_scores::ScoreQuestion;
-use lowtide::aws::quotas::QuotaFamily;
 use lowtide::aws::{AwsCloud, AwsSettings, Timeouts};
-use lowtide::core::ids::{InstanceId, InstanceType, Region};
+use lowtide::core::ids::{InstanceId, InstanceType, Region, ReservationId, ZoneId};
 use lowtide::core::market::{CapacityPool, CapacityType};
 use lowtide::core::money::MicroUsdPerHour;
+use lowtide::core::placement_scores::ScoreQuestion;
+use lowtide::core::quota::QuotaFamily;
 use lowtide::core::time::{Millis, Timestamp};
 use lowtide::engine::ports::{Clock, Cloud, CloudError, Instance, InstanceState, Launch, LaunchTemplate, NoticeKind, QueueMessage, tags};
+use lowtide::lab::ec2::facts::Facts;
 use lowtide::lab::ec2::{Settings, SimulatorConfig, image_id, serve, subnet_id};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -127,6 +129,7 @@ fn launch(token: &str, capacity_type: CapacityType) -> Launch {
         launch_template: "lowtide-0123".into(),
         launch_template_version: "1".into(),
         subnet: subnet_id(&ZONE.into()),
+        reservation: None,
         tags: [(tags::CLUSTER.to_owned(), "lab".to_owned()), (tags::CLAIM_UID.to_owned(), "uid-1".to_owned())].into(),
     }
 }
@@ -212,13 +215,87 @@ async fn a_token_buys_one_instance_however_often_it_is_sent() {
 }
 
 #[tokio::test]
-async fn on_demand_is_on_demand_and_reserved_is_refused_before_it_is_sent() {
+async fn on_demand_is_on_demand_and_reserved_without_a_reservation_is_refused_before_it_is_sent() {
     let lab = Lab::start().await;
     lab.template().await;
     lab.cloud.launch(&launch("token-1", CapacityType::OnDemand)).await.unwrap();
     assert_eq!(lab.instance("there", |_| true).await.pool.capacity_type, CapacityType::OnDemand);
     assert!(matches!(lab.cloud.launch(&launch("token-2", CapacityType::Reserved)).await, Err(CloudError::Refused { .. })));
     assert_eq!(lab.state().await["create_fleet_calls"], 1);
+}
+
+#[tokio::test]
+async fn a_reservation_is_read_launched_into_as_far_as_it_goes_and_counts_in_no_quota() {
+    let lab = Lab::start().await;
+    lab.template().await;
+    let order = json!({"region": HOME, "zone": ZONE, "instance_type": "g6.xlarge", "count": 1, "ends_in_seconds": 7_200.0});
+    let id = ReservationId::from(lab.order("reservation", order).await["capacity_reservation_id"].as_str().unwrap());
+    let ids = [id.clone(), "cr-0000000000000000f".into()];
+    let read = lab.cloud.capacity_reservations(&HOME.into(), &ids).await.unwrap();
+    let [reservation] = &read[..] else { panic!("one that does not exist is left out: {read:?}") };
+    assert_eq!((reservation.zone.as_str(), reservation.instance_type.as_str()), (ZONE, "g6.xlarge"));
+    assert_eq!((reservation.available, reservation.active), (1, true));
+    let ends_in = reservation.ends_at.unwrap().since(WallClock.now()).as_secs();
+    assert!((7_190..=7_200).contains(&ends_in), "{ends_in}");
+    assert_eq!(lab.cloud.capacity_reservations(&"eu-west-1".into(), &ids).await.unwrap(), []);
+
+    lab.order("quota", json!({"region": HOME, "code": "L-DB2E81BA", "vcpus": 0})).await;
+    lab.order("capacity", json!({"zone": ZONE, "available": 0})).await;
+    let into = |token| Launch { reservation: Some(id.clone()), ..launch(token, CapacityType::Reserved) };
+    let instance = lab.cloud.launch(&into("token-1")).await.unwrap();
+    assert_eq!(lab.cloud.launch(&into("token-1")).await.unwrap(), instance, "the token holds for RunInstances too");
+    let found = lab.instance("there", |it| it.id == instance).await;
+    assert_eq!((found.pool.capacity_type, found.tags[tags::CLAIM_UID].as_str()), (CapacityType::Reserved, "uid-1"));
+    assert_eq!(lab.cloud.capacity_reservations(&HOME.into(), &ids).await.unwrap()[0].available, 0);
+    let error = lab.cloud.launch(&into("token-2")).await.unwrap_err();
+    assert!(matches!(&error, CloudError::NoCapacity { code, .. } if code == "ReservationCapacityExceeded"), "{error}");
+    assert_eq!(lab.state().await["run_instances_calls"], 3);
+}
+
+#[tokio::test]
+async fn a_region_that_is_off_is_told_from_a_fault_and_answers_again_once_it_is_on() {
+    let lab = Lab::start().await;
+    let off: Region = "ap-southeast-3".into();
+    lab.order("region", json!({"region": off, "on": false})).await;
+    let error = lab.cloud.machine_types(&off).await.unwrap_err();
+    assert!(error.closes_region().is_some_and(|sentence| sentence.contains("credentials")), "{error}");
+    lab.order("region", json!({"region": off, "on": true})).await;
+    assert!(!lab.cloud.machine_types(&off).await.unwrap().is_empty());
+    lab.order("deny", json!({"service": "ec2", "region": off, "on": true})).await;
+    assert!(lab.cloud.offerings(&off).await.unwrap_err().closes_region().is_some(), "a policy that denies the region closes it too");
+}
+
+#[tokio::test]
+async fn every_region_and_its_local_zones_are_read_in_zone_ids() {
+    let lab = Lab::start().await;
+    let facts = Facts::shipped().unwrap();
+    let prefix = |zone: &ZoneId| zone.as_str().split('-').next().unwrap().to_owned();
+    let mut local = BTreeSet::new();
+    for (region, zones) in &facts.zones {
+        let types: Vec<InstanceType> = lab.cloud.machine_types(region).await.unwrap().into_iter().map(|m| m.instance_type).collect();
+        let sold = lab.cloud.offerings(region).await.unwrap();
+        let spot = lab.cloud.spot_quotes(region, &types).await.unwrap();
+        let named: BTreeSet<ZoneId> = sold.iter().map(|(_, zone)| zone.clone()).collect();
+        assert_eq!(&named, zones, "{region}");
+        let prefixes: BTreeSet<String> = zones.iter().map(prefix).collect();
+        assert!(prefixes.len() == 1 && zones.iter().all(|zone| zone.as_str().contains("-az")), "{region}: {zones:?}");
+        let priced: BTreeSet<ZoneId> = spot.iter().filter_map(|quote| quote.zone.clone()).collect();
+        assert!(priced.is_subset(zones) && spot.iter().all(|q| sold.contains(&(q.instance_type.clone(), q.zone.clone().unwrap()))));
+        local.extend(priced.into_iter().filter(ZoneId::is_local));
+    }
+    assert!(facts.zones.len() >= 28 && local.contains(&"use1-atl2-az1".into()), "{} regions, {local:?}", facts.zones.len());
+}
+
+#[tokio::test]
+async fn list_prices_of_the_gpu_family_are_one_page_and_the_rest_is_looked_for_rarely() {
+    let lab = Lab::start().await;
+    let types: Vec<InstanceType> = vec!["g6.xlarge".into(), "p5e.48xlarge".into()];
+    for _ in 0..3 {
+        let listed = lab.cloud.on_demand_quotes(&HOME.into(), &types).await.unwrap();
+        assert_eq!(listed.iter().map(|quote| quote.instance_type.as_str()).collect::<Vec<_>>(), ["g6.xlarge"]);
+    }
+    let asked = lab.state().await["calls"]["GetProducts"].as_i64().unwrap();
+    assert_eq!(asked, 4, "three short questions, and one long one for the type that has no list price");
 }
 
 #[tokio::test]
@@ -363,8 +440,8 @@ async fn quotas_and_placement_scores_are_read() {
         regions: vec![HOME.into(), "eu-west-1".into()],
         by_zone: true,
     };
-    let scores = lab.cloud.spot_placement_scores(&HOME.into(), &question).await.unwrap();
+    let scores = lab.cloud.placement_scores(&HOME.into(), &question).await.unwrap();
     assert!(!scores.is_empty() && scores.len() <= 10);
     assert!(scores.iter().all(|it| (1..=10).contains(&it.score) && it.zone.is_some()), "{scores:?}");
-    assert!(scores.is_sorted_by_key(|it| -it.score));
+    assert!(scores.is_sorted_by_key(|it| std::cmp::Reverse(it.score)));
 }

@@ -13,11 +13,11 @@ use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use lowtide::aws::imds::ImdsReader;
-use lowtide::aws::quotas::QuotaFamily;
 use lowtide::aws::{AwsCloud, AwsSettings, Timeouts};
 use lowtide::core::ids::InstanceType;
 use lowtide::core::market::{CapacityPool, CapacityType};
 use lowtide::core::money::MicroUsdPerHour;
+use lowtide::core::quota::QuotaFamily;
 use lowtide::core::time::Timestamp;
 use lowtide::engine::ports::{Clock, Cloud, CloudError, Launch, LaunchTemplate, NoticeKind};
 use serde_json::json;
@@ -112,6 +112,7 @@ fn launch() -> Launch {
         launch_template: "lowtide-abc".into(),
         launch_template_version: "1".into(),
         subnet: "subnet-1".into(),
+        reservation: None,
         tags: [("lowtide-claim".to_owned(), "claim-1".to_owned())].into(),
     }
 }

@@ -1,4 +1,4 @@
-//! Buying and ending machines: launch templates, CreateFleet of one, TerminateInstances.
+//! Buying and ending machines: launch templates, CreateFleet of one, RunInstances into a reservation, TerminateInstances.
 //!
 //! Decides: how a frozen [`Launch`] is worded, so that the same launch is the same request, byte for byte.
 //! Does not: choose what to buy, or try again.
@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 
 use aws_sdk_ec2::operation::create_fleet::CreateFleetOutput;
 use aws_sdk_ec2::types::{
-    DefaultTargetCapacityType, FleetLaunchTemplateConfigRequest, FleetLaunchTemplateOverridesRequest,
-    FleetLaunchTemplateSpecificationRequest, FleetType, InstanceType as SdkInstanceType, LaunchTemplateHttpTokensState,
-    LaunchTemplateIamInstanceProfileSpecificationRequest, LaunchTemplateInstanceMetadataEndpointState,
-    LaunchTemplateInstanceMetadataOptionsRequest, LaunchTemplateInstanceMetadataTagsState, RequestLaunchTemplateData, ResourceType,
-    ShutdownBehavior, TargetCapacitySpecificationRequest,
+    CapacityReservationSpecification, CapacityReservationTarget, DefaultTargetCapacityType, FleetLaunchTemplateConfigRequest,
+    FleetLaunchTemplateOverridesRequest, FleetLaunchTemplateSpecificationRequest, FleetType, InstanceType as SdkInstanceType,
+    LaunchTemplateHttpTokensState, LaunchTemplateIamInstanceProfileSpecificationRequest, LaunchTemplateInstanceMetadataEndpointState,
+    LaunchTemplateInstanceMetadataOptionsRequest, LaunchTemplateInstanceMetadataTagsState, LaunchTemplateSpecification,
+    RequestLaunchTemplateData, ResourceType, ShutdownBehavior, TargetCapacitySpecificationRequest,
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-use crate::core::ids::{InstanceId, Region};
+use crate::core::ids::{InstanceId, Region, ReservationId};
 use crate::core::market::CapacityType;
 use crate::engine::ports::{CloudError, Launch, LaunchTemplate, tags};
 
@@ -73,7 +73,7 @@ impl AwsCloud {
             CapacityType::Reserved => {
                 return Err(CloudError::Refused {
                     code: "NotSent".to_owned(),
-                    message: format!("{} is prepaid capacity, and a launch does not name its reservation yet", launch.pool),
+                    message: format!("{} is prepaid capacity, and its launch names no reservation", launch.pool),
                 });
             }
         };
@@ -101,6 +101,35 @@ impl AwsCloud {
         }
         let answer = ask.send().await.map_err(|error| from_sdk("CreateFleet", region, error))?;
         instance_of(&answer)
+    }
+
+    /// Launches one machine into a capacity reservation, or not at all. A fleet cannot name a reservation but in a launch template of its
+    /// own; RunInstances can, and honours the token alike.
+    pub(super) async fn run_in_reservation(&self, launch: &Launch, reservation: &ReservationId) -> Result<InstanceId, CloudError> {
+        let region = &launch.pool.region;
+        let template = LaunchTemplateSpecification::builder()
+            .launch_template_name(&launch.launch_template)
+            .version(&launch.launch_template_version)
+            .build();
+        let target = CapacityReservationTarget::builder().capacity_reservation_id(reservation.as_str()).build();
+        let into = CapacityReservationSpecification::builder().capacity_reservation_target(target).build();
+        let mut ask = self
+            .clients(region)
+            .ec2_once
+            .run_instances()
+            .client_token(&launch.client_token)
+            .launch_template(template)
+            .instance_type(SdkInstanceType::from(launch.pool.instance_type.as_str()))
+            .subnet_id(&launch.subnet)
+            .capacity_reservation_specification(into)
+            .min_count(1)
+            .max_count(1);
+        for kind in [ResourceType::Instance, ResourceType::Volume] {
+            ask = ask.tag_specifications(tag_specification(kind, &launch.tags));
+        }
+        let answer = ask.send().await.map_err(|error| from_sdk("RunInstances", region, error))?;
+        let id = answer.instances().first().and_then(|instance| instance.instance_id());
+        needed(id, "RunInstances", "an instance").map(InstanceId::from)
     }
 
     /// Ends an instance. EC2 forgets an instance an hour after its end, and then says it does not exist: that is no fault.

@@ -15,6 +15,7 @@ pub mod placement_scores;
 pub mod price_list;
 pub mod prices;
 pub mod quotas;
+pub mod reservations;
 pub mod zones;
 
 use std::collections::BTreeMap;
@@ -30,7 +31,11 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
 use crate::core::catalog::MachineType;
-use crate::core::ids::{InstanceId, InstanceType, Region, ZoneId};
+use crate::core::ids::{InstanceId, InstanceType, Region, ReservationId, ZoneId};
+use crate::core::placement_scores::{PlacementScore, ScoreQuestion};
+use crate::core::quota::VcpuQuota;
+use crate::core::reservation::CapacityReservation;
+use crate::core::time::Timestamp;
 use crate::engine::ports::{Clock, Cloud, CloudError, Instance, Launch, LaunchTemplate, QueueMessage, Quote};
 
 /// How long we wait for AWS.
@@ -98,6 +103,8 @@ pub(crate) struct RegionClients {
     pub(crate) quotas: aws_sdk_servicequotas::Client,
     /// Zone ids by zone name in this account; filled when first needed.
     pub(crate) zones: tokio::sync::OnceCell<BTreeMap<String, ZoneId>>,
+    /// When all products of the region were last read for list prices.
+    pub(crate) full_listing_at: Mutex<Option<Timestamp>>,
     /// Queue URLs by queue name.
     pub(crate) queue_urls: Mutex<BTreeMap<String, String>>,
 }
@@ -160,6 +167,7 @@ impl AwsCloud {
             pricing: aws_sdk_pricing::Client::new(&normal),
             quotas: aws_sdk_servicequotas::Client::new(&normal),
             zones: tokio::sync::OnceCell::new(),
+            full_listing_at: Mutex::default(),
             queue_urls: Mutex::default(),
         }
     }
@@ -188,14 +196,23 @@ where
 }
 
 impl Cloud for AwsCloud {
-    async fn spot_quotes(&self, region: &Region, types: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
-        self.current_spot_prices(region, types).await
+    async fn spot_quotes(&self, region: &Region, types: &[InstanceType], since: Timestamp) -> Result<Vec<Quote>, CloudError> {
+        self.spot_prices(region, types, since).await
     }
     async fn on_demand_quotes(&self, region: &Region, types: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
         self.list_prices(region, types).await
     }
     async fn offerings(&self, region: &Region) -> Result<Vec<(InstanceType, ZoneId)>, CloudError> {
         self.types_by_zone(region).await
+    }
+    async fn vcpu_quotas(&self, region: &Region) -> Result<Vec<VcpuQuota>, CloudError> {
+        self.service_quotas(region).await
+    }
+    async fn placement_scores(&self, asked_in: &Region, question: &ScoreQuestion) -> Result<Vec<PlacementScore>, CloudError> {
+        self.spot_placement_scores(asked_in, question).await
+    }
+    async fn capacity_reservations(&self, region: &Region, ids: &[ReservationId]) -> Result<Vec<CapacityReservation>, CloudError> {
+        self.named_reservations(region, ids).await
     }
     async fn machine_types(&self, region: &Region) -> Result<Vec<MachineType>, CloudError> {
         self.nvidia_types(region).await
@@ -207,7 +224,10 @@ impl Cloud for AwsCloud {
         self.create_or_find_template(template).await
     }
     async fn launch(&self, launch: &Launch) -> Result<InstanceId, CloudError> {
-        self.create_fleet_of_one(launch).await
+        match &launch.reservation {
+            Some(reservation) => self.run_in_reservation(launch, reservation).await,
+            None => self.create_fleet_of_one(launch).await,
+        }
     }
     async fn instances(&self, region: &Region, cluster: &str) -> Result<Vec<Instance>, CloudError> {
         self.tagged_instances(region, cluster).await

@@ -1,14 +1,16 @@
-//! What machines cost now: DescribeSpotPriceHistory and the Pricing API.
+//! What machines cost, now and lately: DescribeSpotPriceHistory and the Pricing API.
 //!
 //! A pool without a row has no price here, and nobody makes one up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 
 use aws_sdk_ec2::types::{InstanceType as SdkInstanceType, SpotPrice};
 use aws_sdk_pricing::types::{Filter, FilterType};
 
 use crate::core::ids::{InstanceType, Region, ZoneId};
 use crate::core::market::{CapacityType, PriceSource};
+use crate::core::time::{Millis, Timestamp};
 use crate::engine::ports::{CloudError, Quote};
 
 use super::conversion::{date_time, timestamp};
@@ -24,12 +26,18 @@ const LINUX: [&str; 2] = ["Linux/UNIX", "Linux/UNIX (Amazon VPC)"];
 /// Rows per page: EC2 documents no cap, and gives fewer when it likes.
 const SPOT_PAGE: i32 = 1_000;
 
+/// The price list's name for the family of machines with GPUs.
+const GPU_FAMILY: &str = "GPU instance";
+
+/// How often types that the GPU family does not have are looked for among all products of a region.
+const FULL_LISTING_EVERY: Millis = Millis::from_hours(6);
+
 /// Products per page: `MaxResults` of GetProducts goes to 100.
 const PRODUCTS_PAGE: i32 = 100;
 
 impl AwsCloud {
-    /// One quote per pool of `types` that has a spot price.
-    pub(super) async fn current_spot_prices(&self, region: &Region, types: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
+    /// Per pool of `types` that has a spot price the one that held at `since`, and every change after it.
+    pub(super) async fn spot_prices(&self, region: &Region, types: &[InstanceType], since: Timestamp) -> Result<Vec<Quote>, CloudError> {
         // Asking for no type would mean all of them.
         if types.is_empty() {
             return Ok(Vec::new());
@@ -40,8 +48,8 @@ impl AwsCloud {
             .describe_spot_price_history()
             .set_instance_types(Some(types.iter().map(|it| SdkInstanceType::from(it.as_str())).collect()))
             .set_product_descriptions(Some(LINUX.map(str::to_owned).to_vec()))
-            // With a start of now, EC2 gives each pool's last change before it: the price that holds.
-            .start_time(date_time(self.settings.clock.now()))
+            // EC2 gives each pool's last change before the start as well: the price that held then.
+            .start_time(date_time(since))
             .max_results(SPOT_PAGE);
         let rows = all_pages("DescribeSpotPriceHistory", |token| {
             let ask = ask.clone().set_next_token(token);
@@ -51,33 +59,48 @@ impl AwsCloud {
             }
         })
         .await?;
-        let mut latest: BTreeMap<(ZoneId, InstanceType), Quote> = BTreeMap::new();
+        let mut changes: BTreeMap<(ZoneId, InstanceType, Timestamp), Quote> = BTreeMap::new();
         for row in rows {
             let zone = self.zone_id(region, row.availability_zone_id(), row.availability_zone()).await?;
             let Some(quote) = spot_quote(region, zone.clone(), &row) else {
                 tracing::warn!(%region, ?row, "a spot price row could not be read: the pool has no price from it");
                 continue;
             };
-            let newest = latest.entry((zone, quote.instance_type.clone())).or_insert_with(|| quote.clone());
+            let change = changes.entry((zone, quote.instance_type.clone(), quote.effective_from)).or_insert_with(|| quote.clone());
             // Both descriptions of one change carry one price; should they ever differ, the dearer one holds.
-            if (quote.effective_from, quote.price_per_hour) > (newest.effective_from, newest.price_per_hour) {
-                *newest = quote;
+            if quote.price_per_hour > change.price_per_hour {
+                *change = quote;
             }
         }
-        Ok(latest.into_values().collect())
+        Ok(changes.into_values().collect())
     }
 
     /// List prices of `types`: Linux, shared tenancy, nothing preinstalled.
     ///
-    /// All types of the region are fetched, a dozen pages: by type it would be one question for each of them.
+    /// The GPU family of the region is one page, so it can be asked for every minute. Types that are not in it are looked for among all
+    /// products of the region, a dozen pages, rarely; a price found only there is given only then.
     pub(super) async fn list_prices(&self, region: &Region, types: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
         if types.is_empty() {
             return Ok(Vec::new());
         }
+        let mut found = self.listed(region, types, Some(GPU_FAMILY)).await?;
+        let missing: Vec<InstanceType> = types.iter().filter(|it| !found.iter().any(|q| q.instance_type == **it)).cloned().collect();
+        let now = self.settings.clock.now();
+        let clients = self.clients(region);
+        let last = *clients.full_listing_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if !missing.is_empty() && last.is_none_or(|at| now.since(at) >= FULL_LISTING_EVERY) {
+            found.extend(self.listed(region, &missing, None).await?);
+            *clients.full_listing_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        }
+        found.sort_by(|a, b| a.instance_type.cmp(&b.instance_type));
+        Ok(found)
+    }
+
+    async fn listed(&self, region: &Region, types: &[InstanceType], family: Option<&str>) -> Result<Vec<Quote>, CloudError> {
         let pricing_region = Region::from(PRICING_REGION);
         let clients = self.clients(&pricing_region);
         let ask = clients.pricing.get_products().service_code("AmazonEC2").format_version("aws_v1").max_results(PRODUCTS_PAGE);
-        let ask = ask.set_filters(Some(product_filters(region)?));
+        let ask = ask.set_filters(Some(product_filters(region, family)?));
         let products = all_pages("GetProducts", |token| {
             let ask = ask.clone().set_next_token(token);
             let asked_in = &pricing_region;
@@ -120,8 +143,8 @@ fn spot_quote(region: &Region, zone: ZoneId, row: &SpotPrice) -> Option<Quote> {
 }
 
 /// The plain on-demand Linux products of a region (the same attributes [`price_list`] checks).
-fn product_filters(region: &Region) -> Result<Vec<Filter>, CloudError> {
-    let wanted = [
+fn product_filters(region: &Region, family: Option<&str>) -> Result<Vec<Filter>, CloudError> {
+    let plain = [
         ("regionCode", region.as_str()),
         ("operatingSystem", "Linux"),
         ("tenancy", "Shared"),
@@ -129,7 +152,8 @@ fn product_filters(region: &Region) -> Result<Vec<Filter>, CloudError> {
         ("capacitystatus", "Used"),
         ("marketoption", "OnDemand"),
     ];
+    let wanted = plain.into_iter().chain(family.map(|family| ("instanceFamily", family)));
     let filters = wanted.map(|(field, value)| Filter::builder().r#type(FilterType::TermMatch).field(field).value(value).build());
     let not_built = |error| CloudError::Refused { code: "NotSent".to_owned(), message: format!("GetProducts could not be put: {error}") };
-    filters.into_iter().collect::<Result<_, _>>().map_err(not_built)
+    filters.collect::<Result<_, _>>().map_err(not_built)
 }

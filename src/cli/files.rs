@@ -90,7 +90,9 @@ fn market_file(path: &Path, now: Timestamp) -> Result<Market, FileError> {
         }
         let pool =
             CapacityPool { region: row.region.into(), zone: row.zone.into(), instance_type: row.instance_type.into(), capacity_type };
-        let offer = Offer { pool: pool.clone(), price_per_hour, observed_at: now, source: PriceSource::File, interruptions_per_1000h: 0 };
+        let (source, interruptions_per_million_hours, placement_score) = (PriceSource::File, 0, None);
+        let offer =
+            Offer { pool: pool.clone(), price_per_hour, observed_at: now, source, interruptions_per_million_hours, placement_score };
         market.offers.insert(pool, offer);
     }
     Ok(market)

@@ -11,9 +11,12 @@ pub mod explain;
 pub mod files;
 #[cfg(feature = "live")]
 pub mod ledger;
+#[cfg(feature = "live")]
+pub mod live_market;
 pub mod offers;
 #[cfg(feature = "live")]
 pub mod operator;
 pub mod place;
 #[cfg(feature = "live")]
 pub mod release_pods;
+pub mod simulate;

@@ -1,15 +1,21 @@
 //! `lowtide offers`: the market for a need, cheapest per packed replica first.
 
 use serde::Serialize;
+#[cfg(feature = "live")]
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::files::{self, FileError};
+use super::files;
 use crate::core::catalog::Catalog;
+#[cfg(feature = "live")]
+use crate::core::ids::Region;
 use crate::core::market::{CapacityPool, CapacityType, Market, PriceSource};
 use crate::core::market_snapshot::{SNAPSHOT_DATE, snapshot_bands};
 use crate::core::money::MicroUsdPerHour;
 use crate::core::need::{Metadata, NeedError, PodManifest, PodSpec, Vocabulary, parse_with};
+#[cfg(feature = "live")]
+use crate::core::placement::eligibility::matches_pattern;
 use crate::core::placement::{PlacementRequest, Ranked, Settings, rank};
 use crate::core::time::{Millis, Timestamp};
 
@@ -43,6 +49,18 @@ pub struct OffersArgs {
     /// Offers as CSV instead of the shipped snapshot.
     #[arg(long, value_name = "FILE")]
     offers: Option<PathBuf>,
+    /// Ask AWS now instead, with the default credentials; a region that cannot be read is told and left out.
+    #[cfg(feature = "live")]
+    #[arg(long, conflicts_with = "offers")]
+    live: bool,
+    /// With --live: ask EC2 for spot placement scores too. EC2 limits new questions per day, and other regions are new questions.
+    #[cfg(feature = "live")]
+    #[arg(long, requires = "live")]
+    scores: bool,
+    /// Where AWS is, instead of at AWS: for local worlds.
+    #[cfg(feature = "live")]
+    #[arg(long, env = "AWS_ENDPOINT_URL", hide = true)]
+    aws_endpoint_url: Option<String>,
     /// At most so many rows.
     #[arg(long)]
     limit: Option<usize>,
@@ -65,24 +83,47 @@ struct Row {
     cost_per_replica_hour: MicroUsdPerHour,
     percent_under_on_demand: Option<i64>,
     risk: Option<&'static str>,
+    interruptions_per_1000h: Option<String>,
+    placement_score: Option<u8>,
     price_age_seconds: Option<i64>,
     source: PriceSource,
 }
 
-/// Prints the market.
+/// Prints the market of the shipped snapshot, or of a file.
 pub fn run(args: OffersArgs) -> ExitCode {
-    let rows = match rows(&args) {
-        Ok(rows) => rows,
+    let market = files::market(args.offers.as_deref(), now()).map_err(|fault| vec![fault.to_string()]);
+    print(&args, market.and_then(|market| rows(&args, &Catalog::snapshot(), &market)))
+}
+
+/// Prints the market, asking AWS for it when the arguments say so.
+#[cfg(feature = "live")]
+pub async fn run_live(args: OffersArgs) -> ExitCode {
+    if !args.live {
+        return run(args);
+    }
+    let patterns: Vec<&str> = args.regions.as_deref().unwrap_or("*").split(',').map(str::trim).collect();
+    let wanted = |region: &&Region| patterns.iter().any(|p| matches_pattern(p, region.as_str()));
+    let regions: BTreeSet<Region> = Vocabulary::snapshot().regions.iter().filter(wanted).cloned().collect();
+    if regions.is_empty() {
+        let known: Vec<String> = Vocabulary::snapshot().regions.iter().map(ToString::to_string).collect();
+        return print(&args, Err(vec![format!("no region is like {}; known: {}", patterns.join(","), known.join(", "))]));
+    }
+    let live = super::live_market::read(regions, args.scores, args.aws_endpoint_url.clone()).await;
+    print(&args, live.and_then(|live| rows(&args, &live.catalog, &live.market)))
+}
+
+fn print(args: &OffersArgs, rows: Result<Vec<Row>, Vec<String>>) -> ExitCode {
+    match rows {
+        Ok(rows) if args.json => files::print_json(&rows),
+        Ok(rows) => {
+            print_table(&rows);
+            ExitCode::SUCCESS
+        }
         Err(faults) => {
             faults.iter().for_each(|fault| eprintln!("{fault}"));
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
-    };
-    if args.json {
-        return files::print_json(&rows);
     }
-    print_table(&rows);
-    ExitCode::SUCCESS
 }
 
 /// The pod that the arguments describe, so that they are read by the rules of the annotations.
@@ -107,18 +148,15 @@ fn manifest(args: &OffersArgs) -> PodManifest {
     PodManifest { metadata, spec: PodSpec { containers: vec![container], ..PodSpec::default() } }
 }
 
-fn rows(args: &OffersArgs) -> Result<Vec<Row>, Vec<String>> {
+fn rows(args: &OffersArgs, catalog: &Catalog, market: &Market) -> Result<Vec<Row>, Vec<String>> {
     let now = now();
-    let one = |fault: FileError| vec![fault.to_string()];
-    let catalog = Catalog::snapshot();
-    let market = files::market(args.offers.as_deref(), now).map_err(one)?;
-    let pool = files::pool(None, &market).map_err(one)?;
+    let pool = files::pool(None, market).map_err(|fault| vec![fault.to_string()])?;
     let mut vocabulary = Vocabulary::snapshot().clone();
     vocabulary.regions.extend(market.offers.keys().map(|p| p.region.clone()));
     let (need, _) = parse_with(&manifest(args), &vocabulary)
         .map_err(|faults: Vec<NeedError>| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let settings = Settings { snapshot_prices_allowed: true, commitment: Some(Millis::from_hours(1)), ..Settings::default() };
-    let request = PlacementRequest { catalog: &catalog, market: &market, demands: &[], room: &[], pools: &[], now, settings: &settings };
+    let request = PlacementRequest { catalog, market, demands: &[], room: &[], pools: &[], now, settings: &settings };
     let ranked = rank(&request, &need, &pool);
     let bands = snapshot_bands();
     let row = |ranked: Ranked| {
@@ -137,8 +175,12 @@ fn rows(args: &OffersArgs) -> Result<Vec<Row>, Vec<String>> {
             price_per_gpu_hour: MicroUsdPerHour((price.0 + machine.gpus - 1) / machine.gpus.max(1)),
             replicas: ranked.replicas,
             cost_per_replica_hour: ranked.score.cost_per_replica_hour(),
-            percent_under_on_demand: on_demand(&market, at).and_then(|od| price.per_mille_of(od)).map(|share| (1_000 - share) / 10),
+            percent_under_on_demand: on_demand(market, at).and_then(|od| price.per_mille_of(od)).map(|share| (1_000 - share) / 10),
             risk: band.map(|b| b.label()),
+            interruptions_per_1000h: (spot && ranked.offer.source != PriceSource::File)
+                .then_some(ranked.offer.interruptions_per_million_hours)
+                .map(|rate| format!("{}.{:03}", rate / 1_000, rate % 1_000)),
+            placement_score: ranked.offer.placement_score,
             price_age_seconds: (ranked.offer.source != PriceSource::File).then(|| now.since(ranked.offer.observed_at).as_secs()),
             source: ranked.offer.source,
         })
@@ -163,15 +205,29 @@ fn now() -> Timestamp {
 
 fn print_table(rows: &[Row]) {
     println!(
-        "{:<15} {:<15} {:<17} {:<10} {:<14} {:>4} {:>10} {:>10} {:>8} {:>11} {:>8} {:<7} {:>8} SOURCE",
-        "REGION", "ZONE", "TYPE", "CAPACITY", "GPU", "GPUS", "$/H", "$/GPU-H", "REPLICAS", "$/REPLICA-H", "UNDER OD", "RISK", "AGE"
+        "{:<15} {:<15} {:<17} {:<10} {:<14} {:>4} {:>10} {:>10} {:>8} {:>11} {:>8} {:<6} {:>9} {:>5} {:>8} SOURCE",
+        "REGION",
+        "ZONE",
+        "TYPE",
+        "CAPACITY",
+        "GPU",
+        "GPUS",
+        "$/H",
+        "$/GPU-H",
+        "REPLICAS",
+        "$/REPLICA-H",
+        "UNDER OD",
+        "RISK",
+        "INT/1000H",
+        "SCORE",
+        "AGE"
     );
     for r in rows {
         let under = r.percent_under_on_demand.map_or_else(|| "-".to_owned(), |p| format!("{p}%"));
         let age = r.price_age_seconds.map_or_else(|| "-".to_owned(), |s| Millis::from_secs(s).to_string());
         let source = serde_json::to_value(r.source).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
         println!(
-            "{:<15} {:<15} {:<17} {:<10} {:<14} {:>4} {:>10} {:>10} {:>8} {:>11} {:>8} {:<7} {:>8} {}",
+            "{:<15} {:<15} {:<17} {:<10} {:<14} {:>4} {:>10} {:>10} {:>8} {:>11} {:>8} {:<6} {:>9} {:>5} {:>8} {}",
             r.region,
             r.zone,
             r.instance_type,
@@ -184,6 +240,8 @@ fn print_table(rows: &[Row]) {
             r.cost_per_replica_hour.to_string(),
             under,
             r.risk.unwrap_or("-"),
+            r.interruptions_per_1000h.as_deref().unwrap_or("-"),
+            r.placement_score.map_or_else(|| "-".to_owned(), |score| score.to_string()),
             age,
             source
         );

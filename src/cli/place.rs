@@ -163,7 +163,14 @@ fn demands(workloads: &[ManifestWorkload], vocabulary: &Vocabulary) -> (Vec<Dema
         let gang = schedule.gang.map(|gang| Gang { name: format!("{}/{gang}", workload.namespace), zone: None });
         for replica in 0..workload.replicas {
             let key = format!("{}/{}-{}-{replica:06}", workload.namespace, workload.name, workload.kind);
-            demands.push(Demand { key, need: need.clone(), pools: BTreeSet::new(), owner: owner.clone(), gang: gang.clone() });
+            demands.push(Demand {
+                key,
+                need: need.clone(),
+                pools: BTreeSet::new(),
+                owner: owner.clone(),
+                gang: gang.clone(),
+                rescue: false,
+            });
             replicas.push((index, replica));
         }
     }

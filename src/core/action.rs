@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use super::decision::{Baseline, PodIdentity};
 use super::ids::{ClaimName, ClassName, DecisionId, InstanceId, NodeName, PoolName, Region, Uid, ZoneId};
-use super::money::MicroUsdPerHour;
+use super::money::{MicroUsd, MicroUsdPerHour};
 use super::record::LedgerRecord;
 use super::time::{Millis, Timestamp};
-use super::world::{ClaimSpec, InterruptionMark, Lane, LaunchFailure, LetGo, MoveMark, Occupant, Replaces};
+use super::world::{ClaimSpec, ClaimStatus, Ended, InterruptionMark, Lane, LaunchFailure, LetGo, MoveMark, Occupant, Replaces};
 use crate::engine::ports::{Launch, LaunchTemplate};
 
 /// Why a pod is deleted or evicted. The closed list of INV-6.
@@ -21,6 +21,8 @@ pub enum RemovalReason {
     Interruption,
     /// A better offer beat hysteresis.
     BetterOffer,
+    /// The capacity reservation of its machine ends.
+    ReservationEnding,
     /// The machine expired.
     Expired,
     /// The pool or the claim was deleted.
@@ -56,6 +58,41 @@ pub struct ClaimPatch {
     pub empty_since: Option<Option<Timestamp>>,
     /// EC2 is about to be asked to terminate it.
     pub terminate_asked: Option<(Timestamp, DecisionId, super::decision::Trigger)>,
+    /// The instance has ended.
+    pub ended: Option<Ended>,
+}
+
+impl ClaimPatch {
+    /// Changes `status` as the patch says: what it leaves out stays.
+    pub fn apply_to(self, status: &mut ClaimStatus) {
+        // Without `..`: a field that is forgotten here does not compile.
+        let ClaimPatch {
+            launch_asked_at,
+            launched,
+            node,
+            node_ready_at,
+            failure,
+            interruption,
+            moving,
+            occupants,
+            empty_since,
+            terminate_asked,
+            ended,
+        } = self;
+        status.launch_asked_at = launch_asked_at.or(status.launch_asked_at);
+        if let Some((id, at)) = launched {
+            (status.instance, status.launched_at) = (Some(id), Some(at));
+        }
+        status.node = node.or(status.node.take());
+        status.node_ready_at = node_ready_at.or(status.node_ready_at);
+        status.failure = failure.or(status.failure.take());
+        status.interruption = interruption.or(status.interruption.take());
+        status.moving = moving.or(status.moving.take());
+        status.occupants = occupants.unwrap_or(std::mem::take(&mut status.occupants));
+        status.empty_since = empty_since.unwrap_or(status.empty_since);
+        status.terminate_asked = terminate_asked.or(status.terminate_asked);
+        status.ended = ended.or(status.ended.take());
+    }
 }
 
 /// The pod a patch is meant for, and the state it was decided on.
@@ -109,6 +146,18 @@ impl Event {
     }
 }
 
+/// What a pool's machines that are gone cost in one calendar month. Machines that are still there are not in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MonthBooks {
+    /// When the month began.
+    pub month: Timestamp,
+    /// What machines cost whose claims are gone.
+    pub settled: MicroUsd,
+    /// What machines cost whose claims are about to go, by claim uid: so that a crash between writing this and removing the claim counts
+    /// nothing twice and loses nothing.
+    pub closing: BTreeMap<Uid, MicroUsd>,
+}
+
 /// Status of a node pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolStatus {
@@ -120,6 +169,8 @@ pub struct PoolStatus {
     pub price_per_hour: MicroUsdPerHour,
     /// What on-demand of the same types and regions would cost more.
     pub saved_per_hour: MicroUsdPerHour,
+    /// What its machines that are gone cost this month.
+    pub books: MonthBooks,
     /// `Ok` when it can buy; else reason (CamelCase) and sentence.
     pub ready: Result<(), (String, String)>,
 }
@@ -173,6 +224,8 @@ pub enum ClusterAction {
         claim: ClaimName,
         /// What changes.
         patch: Box<ClaimPatch>,
+        /// The version it was decided on: a newer one is a conflict. `None` for what EC2 said, which is so in any case.
+        seen: Option<u64>,
     },
     /// Puts the claim label on a node, and the taint when asked.
     MarkNode {
@@ -235,6 +288,8 @@ pub enum ClusterAction {
     RemoveClaim {
         /// The claim.
         claim: ClaimName,
+        /// The version it was decided on: a newer one is a conflict.
+        seen: Option<u64>,
     },
     /// Writes a pool's status.
     SetPoolStatus {
@@ -260,7 +315,12 @@ pub enum Action {
     /// In the cluster.
     Cluster(ClusterAction),
     /// Marks the claim "asked", asks EC2, and writes down what came: the instance or the failure.
-    Launch(Box<Launch>),
+    Launch {
+        /// What to launch.
+        launch: Box<Launch>,
+        /// The claim's version it was decided on: EC2 is not asked for a claim that somebody changed.
+        seen: u64,
+    },
     /// Marks the claim "terminate asked" and asks EC2.
     Terminate {
         /// The claim.
@@ -273,6 +333,8 @@ pub enum Action {
         decision: DecisionId,
         /// Why.
         trigger: super::decision::Trigger,
+        /// The claim's version it was decided on.
+        seen: u64,
     },
     /// Ends an instance of ours that nobody claims.
     TerminateUnclaimed {
@@ -305,10 +367,14 @@ pub enum Action {
         pool: super::market::CapacityPool,
         /// Why.
         cause: super::market::CoolDownCause,
+        /// vCPUs of the machine it was refused for; 0 is unknown.
+        vcpus: i64,
         /// First span.
         base: Millis,
         /// Longest span.
         max: Millis,
+        /// When it refused: the same refusal, told twice, counts once.
+        at: Timestamp,
     },
 }
 

@@ -41,6 +41,8 @@ pub enum Refusal {
     CoolingDown,
     /// The account's quota cannot hold it.
     Quota,
+    /// The capacity reservation has no machine left.
+    ReservationFull,
     /// The price is too old to buy on.
     StalePrice,
     /// Above the owner's cap per GPU-hour.
@@ -71,7 +73,8 @@ impl fmt::Display for Refusal {
             Refusal::Memory => "too little memory",
             Refusal::CapacityType => "capacity type not allowed",
             Refusal::CoolingDown => "cooling down after a refusal",
-            Refusal::Quota => "quota used up",
+            Refusal::Quota => "vCPU quota cannot hold it",
+            Refusal::ReservationFull => "reservation in full use",
             Refusal::StalePrice => "price too old",
             Refusal::OwnerPriceCap => "above the owner's price cap",
             Refusal::PoolPriceCap => "above the pool's price cap",
@@ -95,6 +98,8 @@ pub enum Trigger {
     RebalanceRecommendation,
     /// A launch was refused; another offer is tried.
     LaunchRefused,
+    /// The capacity reservation it runs in ends.
+    ReservationEnding,
     /// Spot beats the on-demand it runs on, beyond hysteresis.
     ReturnToSpot,
     /// A cheaper offer beats the one it runs on, beyond hysteresis.
@@ -187,6 +192,12 @@ pub struct JudgedOffer {
     pub price_age: Millis,
     /// Who said the price.
     pub source: PriceSource,
+    /// Expected interruptions per million instance-hours.
+    #[serde(default)]
+    pub interruptions_per_million_hours: i64,
+    /// EC2's spot placement score, 1 to 10, where one was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement_score: Option<u8>,
     /// Why not this one; `None` for the chosen offer.
     pub refusal: Option<Refusal>,
 }

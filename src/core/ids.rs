@@ -40,10 +40,24 @@ name_type!(/// An availability or local zone **id**, as in `use1-az4`. Zone name
     ZoneId);
 name_type!(/// An EC2 instance type, as in `g6.xlarge`.
     InstanceType);
+impl InstanceType {
+    /// What stands before the point: `g6` of `g6.xlarge`.
+    pub fn family(&self) -> &str {
+        self.as_str().split('.').next().unwrap_or_default()
+    }
+}
+impl ZoneId {
+    /// A Local Zone or Wavelength Zone, as `use1-atl2-az1`: its id names a place between region and zone.
+    pub fn is_local(&self) -> bool {
+        self.as_str().matches('-').count() > 1
+    }
+}
 name_type!(/// A GPU model in lower case without the maker, as in `l4`, `a10g`, `h100`.
     GpuModel);
 name_type!(/// An EC2 instance id, as in `i-0123456789abcdef0`.
     InstanceId);
+name_type!(/// An EC2 capacity reservation's id, as in `cr-0123456789abcdef0`.
+    ReservationId);
 name_type!(/// The name of a `GpuNodePool`.
     PoolName);
 name_type!(/// The name of a `GpuNodeClass`.

@@ -1,20 +1,98 @@
-//! The invariants that can be seen in one snapshot: checked after every pass, in tests and in the simulated world.
+//! What must never be true, in one register: the simulated world checks it after every step, tests and debug builds after every pass, and
+//! the operator exports it as a metric.
 //!
-//! Decides: what must never be true. Does not: repair anything.
+//! Decides: which invariants there are, and what of them can be seen in one snapshot ([`check`]). The rest is seen by the simulated world
+//! alone, which knows the truth behind the snapshot.
+//! Does not: repair anything.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::ids::{InstanceId, Uid};
 use super::world::{Observed, PodPhase, Snapshot};
 use crate::engine::ports::{InstanceState, tags};
 
+/// An invariant. The numbers are those of the design; they never change their meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Invariant {
+    /// INV-1.
+    EveryInstanceClaimed,
+    /// INV-2.
+    OneInstancePerClaim,
+    /// INV-3.
+    DecisionsDurableOnce,
+    /// INV-4.
+    NeedsAndPoliciesHold,
+    /// INV-5.
+    LedgerIsTheBill,
+    /// INV-6.
+    RemovalsHaveReasons,
+    /// INV-7.
+    OneClaimPerPod,
+    /// INV-8.
+    SameSeedSameHistory,
+    /// INV-9.
+    OnePodPerJob,
+    /// INV-10.
+    WorldSettles,
+}
+
+impl Invariant {
+    /// All of them, in order.
+    pub const ALL: [Invariant; 10] = [
+        Invariant::EveryInstanceClaimed,
+        Invariant::OneInstancePerClaim,
+        Invariant::DecisionsDurableOnce,
+        Invariant::NeedsAndPoliciesHold,
+        Invariant::LedgerIsTheBill,
+        Invariant::RemovalsHaveReasons,
+        Invariant::OneClaimPerPod,
+        Invariant::SameSeedSameHistory,
+        Invariant::OnePodPerJob,
+        Invariant::WorldSettles,
+    ];
+
+    /// As in `INV-3`.
+    pub fn number(self) -> String {
+        format!("INV-{}", self as u8 + 1)
+    }
+
+    /// What it says.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Invariant::EveryInstanceClaimed => "every running instance of ours has one claim and work, or is being adopted, ended or swept",
+            Invariant::OneInstancePerClaim => "no claim ever has two instances",
+            Invariant::DecisionsDurableOnce => "every decision is durable before it is executed and reaches the ledger exactly once",
+            Invariant::NeedsAndPoliciesHold => "no pod is placed on an offer that breaks its need, its cap or its pool's policy",
+            Invariant::LedgerIsTheBill => "the ledger's cost of a machine equals its bill to the micro-dollar",
+            Invariant::RemovalsHaveReasons => "nothing is evicted or terminated but for a true reason of the closed list",
+            Invariant::OneClaimPerPod => "no pod is in two live claims, and no machine holds more than it has",
+            Invariant::SameSeedSameHistory => "the same seed gives the same history",
+            Invariant::OnePodPerJob => "two pods of one Job never run at once",
+            Invariant::WorldSettles => "when nothing goes wrong any more, all work has its place and nothing else is paid for",
+        }
+    }
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.number())
+    }
+}
+
 /// A broken invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// `INV-1` to `INV-8`, as in the design.
-    pub invariant: &'static str,
+    /// Which.
+    pub invariant: Invariant,
     /// What was seen.
     pub text: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}): {}", self.invariant, self.invariant.meaning(), self.text)
+    }
 }
 
 /// All faults visible in `world`.
@@ -25,7 +103,7 @@ pub fn check(world: &Snapshot) -> Vec<Fault> {
     faults
 }
 
-/// INV-2: no claim ever has two instances.
+/// INV-2.
 fn two_instances(world: &Snapshot) -> Vec<Fault> {
     let mut by_claim: BTreeMap<&str, Vec<&InstanceId>> = BTreeMap::new();
     for observed in world.instances.values() {
@@ -37,19 +115,25 @@ fn two_instances(world: &Snapshot) -> Vec<Fault> {
         }
     }
     let doubled = by_claim.into_iter().filter(|(_, ids)| ids.len() > 1);
-    doubled.map(|(uid, ids)| Fault { invariant: "INV-2", text: format!("claim uid {uid} has {} instances: {ids:?}", ids.len()) }).collect()
+    let fault = |(uid, ids): (&str, Vec<&InstanceId>)| Fault {
+        invariant: Invariant::OneInstancePerClaim,
+        text: format!("claim uid {uid} has {} instances: {ids:?}", ids.len()),
+    };
+    doubled.map(fault).collect()
 }
 
-/// INV-4: the GPUs of the pods on a claim never exceed the claim's.
+/// INV-7: the GPUs of the pods on a claim never exceed the claim's.
 fn overfull_claims(world: &Snapshot) -> Vec<Fault> {
     let mut faults = Vec::new();
     for claim in world.claims.values() {
         let on_it = world.pods.values().filter(|p| p.holds(&claim.name) && p.phase != PodPhase::GatedByOthers);
         let held: i64 = on_it.filter_map(|p| p.need.as_ref().ok()).map(|(need, _)| need.gpus).sum();
         let node = claim.status.node.as_ref().and_then(|n| world.nodes.get(n));
-        let has = node.map_or(claim.spec.gpus, |n| n.allocatable.gpus.max(claim.spec.gpus));
+        let units = claim.spec.gpu_units(&world.catalog);
+        let has = node.map_or(units, |n| n.allocatable.gpus.max(units));
         if held > has {
-            faults.push(Fault { invariant: "INV-4", text: format!("{} has {has} GPUs and its pods hold {held}", claim.name) });
+            let text = format!("{} has {has} GPUs and its pods hold {held}", claim.name);
+            faults.push(Fault { invariant: Invariant::OneClaimPerPod, text });
         }
     }
     faults
@@ -62,5 +146,5 @@ fn in_two_claims(world: &Snapshot) -> Vec<Fault> {
         *seen.entry(&occupant.pod.uid).or_default() += 1;
     }
     let twice = seen.into_iter().filter(|(_, count)| *count > 1);
-    twice.map(|(uid, count)| Fault { invariant: "INV-7", text: format!("pod {uid} runs on {count} claims") }).collect()
+    twice.map(|(uid, count)| Fault { invariant: Invariant::OneClaimPerPod, text: format!("pod {uid} runs on {count} claims") }).collect()
 }

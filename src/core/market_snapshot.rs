@@ -51,29 +51,19 @@ impl AdvisorBand {
         }
     }
 
-    /// Expected interruptions per 1,000 instance-hours: the band's upper end per month of 730 h, rounded up.
+    /// Expected interruptions per million instance-hours: the band's upper end per month of 730 h, rounded up.
     ///
-    /// The feed's upper ends are 5, 11, 16, 22 and 100 %, so this gives 1, 1, 1, 1 and 2: a risk is never rounded away, and the
-    /// bands differ by little, which is what they can carry (measured runs vary far more than the bands, see `docs/placement.md`).
-    pub fn interruptions_per_1000h(self) -> i64 {
-        let percent_per_month = match self {
+    /// The feed's upper ends are 5, 11, 16, 22 and 100 %, so this gives 69, 151, 220, 302 and 1,370.
+    pub fn interruptions_per_million_hours(self) -> i64 {
+        let percent_per_month: i64 = match self {
             AdvisorBand::Under5 => 5,
             AdvisorBand::From5To10 => 11,
             AdvisorBand::From10To15 => 16,
             AdvisorBand::From15To20 => 22,
             AdvisorBand::Over20 => 100,
         };
-        (percent_per_month * 1_000_i64).div_ceil_positive(100 * 730)
-    }
-}
-
-/// Division rounded up, for positive numbers.
-trait DivCeil {
-    fn div_ceil_positive(self, by: i64) -> i64;
-}
-impl DivCeil for i64 {
-    fn div_ceil_positive(self, by: i64) -> i64 {
-        (self + by - 1) / by
+        let per = 100 * 730;
+        (percent_per_month * 1_000_000 + per - 1) / per
     }
 }
 
@@ -133,7 +123,7 @@ pub fn snapshot_market() -> Market {
         if let Ok(price) = row.spot_usd_h.parse() {
             let band = bands.get(&(region.clone(), instance_type.clone())).copied().unwrap_or(AdvisorBand::Over20);
             let pool = CapacityPool { region, zone: row.az_id.into(), instance_type, capacity_type: CapacityType::Spot };
-            insert(&mut market, pool, price, band.interruptions_per_1000h());
+            insert(&mut market, pool, price, band.interruptions_per_million_hours());
         }
     }
     for (region, zone, instance_type) in offerings {
@@ -144,9 +134,15 @@ pub fn snapshot_market() -> Market {
     market
 }
 
-fn insert(market: &mut Market, pool: CapacityPool, price_per_hour: MicroUsdPerHour, interruptions_per_1000h: i64) {
-    let offer =
-        Offer { pool: pool.clone(), price_per_hour, observed_at: SNAPSHOT_DATE, source: PriceSource::Snapshot, interruptions_per_1000h };
+fn insert(market: &mut Market, pool: CapacityPool, price_per_hour: MicroUsdPerHour, interruptions_per_million_hours: i64) {
+    let offer = Offer {
+        pool: pool.clone(),
+        price_per_hour,
+        observed_at: SNAPSHOT_DATE,
+        source: PriceSource::Snapshot,
+        interruptions_per_million_hours,
+        placement_score: None,
+    };
     market.offers.insert(pool, offer);
 }
 
@@ -180,8 +176,8 @@ mod tests {
     }
 
     #[test]
-    fn a_worse_band_is_never_a_smaller_rate() {
-        let rates: Vec<i64> = (0..5).filter_map(AdvisorBand::from_index).map(AdvisorBand::interruptions_per_1000h).collect();
-        assert_eq!(rates, [1, 1, 1, 1, 2]);
+    fn the_bands_give_rates_that_differ() {
+        let rates: Vec<i64> = (0..5).filter_map(AdvisorBand::from_index).map(AdvisorBand::interruptions_per_million_hours).collect();
+        assert_eq!(rates, [69, 151, 220, 302, 1_370]);
     }
 }

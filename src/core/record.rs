@@ -37,7 +37,7 @@ pub struct IntervalOpened {
     pub instance: InstanceId,
     /// What was bought.
     pub pool: CapacityPool,
-    /// GPUs of the machine.
+    /// Schedulable GPU units of the machine: GPUs, or slots where its class shares them.
     pub gpus: i64,
     /// Price of the first instance-hour.
     pub price_per_hour: MicroUsdPerHour,
@@ -90,7 +90,7 @@ pub struct OccupancyOpened {
     pub kind: WorkloadKind,
     /// Who pays.
     pub attribution: Attribution,
-    /// GPUs it holds.
+    /// Schedulable GPU units it holds.
     pub gpus: i64,
     /// The placement decision, whose frozen counterfactuals hold for this pod.
     pub decision: DecisionId,
@@ -166,7 +166,7 @@ pub struct Migration {
     pub node_ready_at: Option<Timestamp>,
     /// Replacement pod Ready.
     pub pod_ready_at: Option<Timestamp>,
-    /// Old pod gone.
+    /// Old pod gone; mostly told by the end of its occupancy instead, which comes later than this record.
     pub old_gone_at: Option<Timestamp>,
     /// GiB carried across regions.
     pub egress_gib: i64,
@@ -225,7 +225,11 @@ impl LedgerRecord {
             LedgerRecord::IntervalClosed(r) => derive_uuid(&["interval-closed", r.claim_uid.as_str()]),
             LedgerRecord::OccupancyOpened(r) => derive_uuid(&["occupancy-opened", r.claim_uid.as_str(), r.pod_uid.as_str()]),
             LedgerRecord::OccupancyClosed(r) => derive_uuid(&["occupancy-closed", r.claim_uid.as_str(), r.pod_uid.as_str()]),
-            LedgerRecord::Migration(r) => derive_uuid(&["migration", r.decision.to_string().as_str(), r.pod_uid.as_str()]),
+            LedgerRecord::Migration(r) => {
+                // Where the first place was taken too, one move is made twice.
+                let to = r.to_claim.as_ref().map_or("", ClaimName::as_str);
+                derive_uuid(&["migration", r.decision.to_string().as_str(), r.pod_uid.as_str(), to])
+            }
             LedgerRecord::Interruption(r) => derive_uuid(&["interruption", r.claim_uid.as_str()]),
             LedgerRecord::Checkpoint(r) => derive_uuid(&["checkpoint", r.claim_uid.as_str(), r.pod_uid.as_str(), &r.at.0.to_string()]),
         }

@@ -47,6 +47,16 @@ impl Timestamp {
         let (h, mi, s, f) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000);
         format!("{y:04}-{m:02}-{d:02}T{h:02}:{mi:02}:{s:02}.{f:03}Z")
     }
+    /// When the calendar month (UTC) that holds this point began.
+    pub fn month_start(self) -> Self {
+        let (year, month, _) = civil_from_days(self.0.div_euclid(86_400_000));
+        Timestamp::from_date(year, month, 1)
+    }
+    /// When the calendar month (UTC) that holds this point ends.
+    pub fn month_end(self) -> Self {
+        let (year, month, _) = civil_from_days(self.0.div_euclid(86_400_000));
+        if month == 12 { Timestamp::from_date(year + 1, 1, 1) } else { Timestamp::from_date(year, month + 1, 1) }
+    }
     /// Midnight UTC of a calendar date (proleptic Gregorian; month and day count from 1).
     pub fn from_date(year: i64, month: i64, day: i64) -> Self {
         Timestamp(days_from_civil(year, month, day) * 86_400_000)
@@ -132,6 +142,16 @@ mod tests {
         for days in (-200_000..200_000).step_by(97) {
             let (y, m, d) = civil_from_days(days);
             assert_eq!(days_from_civil(y, m, d), days);
+        }
+    }
+
+    #[test]
+    fn months_begin_and_end_on_their_first() {
+        for (at, start, end) in [((2026, 12, 31), (2026, 12), (2027, 1)), ((2024, 2, 29), (2024, 2), (2024, 3))] {
+            let point = Timestamp::from_date(at.0, at.1, at.2) + Millis(86_399_999);
+            assert_eq!(point.month_start(), Timestamp::from_date(start.0, start.1, 1));
+            assert_eq!(point.month_end(), Timestamp::from_date(end.0, end.1, 1));
+            assert_eq!(point.month_end().month_start(), point.month_end());
         }
     }
 

@@ -7,13 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::PoolStatus;
 use super::catalog::{Catalog, Resources};
+use super::daemonsets::DaemonSet;
 use super::decision::{Attribution, Baseline, PodIdentity, Trigger, Workload};
 use super::ids::{
-    ClaimName, ClassName, DecisionId, GpuModel, InstanceId, InstanceType, NodeName, ObjectRef, PoolName, Region, Uid, ZoneId,
+    ClaimName, ClassName, DecisionId, GpuModel, InstanceId, InstanceType, NodeName, ObjectRef, PoolName, Region, ReservationId, Uid, ZoneId,
 };
 use super::market::{CapacityPool, CapacityType, CoolDownCause, Market};
+use super::market_memory::MarketMemory;
 use super::money::{MicroUsd, MicroUsdPerHour};
 use super::need::{Need, Schedule};
+use super::quota::VcpuQuota;
+use super::record::EndedBy;
+use super::reservation::{NamedReservation, SeenReservations};
+use super::shared::Shared;
+use super::sharing::GpuSharing;
 use super::time::{Millis, Timestamp};
 use crate::engine::ports::{Instance, LaunchTemplate, NoticeKind};
 
@@ -83,6 +90,12 @@ pub struct NodeClass {
     pub launch_template: Option<(String, String)>,
     /// Tags the class adds to instances.
     pub tags: BTreeMap<String, String>,
+    /// How its nodes share GPUs.
+    pub sharing: GpuSharing,
+    /// Capacity reservations its nodes may be launched into.
+    pub reservations: Vec<NamedReservation>,
+    /// Labels that every node of the class gets, as far as they are known before it joins.
+    pub node_labels: BTreeMap<String, String>,
 }
 
 /// What EC2 said it will do to a claim's instance.
@@ -117,6 +130,24 @@ pub struct Occupant {
     pub pod: PodIdentity,
     /// Since when.
     pub from: Timestamp,
+    /// When it was first seen Ready, by the kubelet's time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_at: Option<Timestamp>,
+    /// Until when; written down before the ledger is told, so that it is told the same however often.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Timestamp>,
+}
+
+/// How an instance ended, as far as the bill cares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// When it stopped being paid for.
+    pub at: Timestamp,
+    /// Who ended it.
+    pub by: EndedBy,
+    /// The decision that ended it, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<DecisionId>,
 }
 
 /// The durable progress of a claim.
@@ -144,6 +175,8 @@ pub struct ClaimStatus {
     pub empty_since: Option<Timestamp>,
     /// We asked EC2 to terminate it: when, and by which decision.
     pub terminate_asked: Option<(Timestamp, DecisionId, Trigger)>,
+    /// The instance has ended; written down before the books are closed.
+    pub ended: Option<Ended>,
 }
 
 /// Why a launch failed.
@@ -157,6 +190,16 @@ pub struct LaunchFailure {
     pub message: String,
     /// When.
     pub at: Timestamp,
+}
+
+/// EC2's code for a launch whose token belongs to an instance that has ended.
+pub const TOKEN_ENDED: &str = "IdempotentInstanceTerminated";
+
+impl LaunchFailure {
+    /// The launch had given a machine, and that has ended.
+    pub fn had_a_machine(&self) -> bool {
+        self.code == TOKEN_ENDED
+    }
 }
 
 /// What a claim buys: immutable, written before any money is spent.
@@ -190,6 +233,12 @@ pub struct ClaimSpec {
     pub tags: BTreeMap<String, String>,
     /// The pods it was bought for.
     pub bought_for: Vec<PodIdentity>,
+    /// How its node shares GPUs: as the class said when it was bought.
+    #[serde(default)]
+    pub sharing: GpuSharing,
+    /// The capacity reservation it is launched into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<ReservationId>,
     /// The claim whose work it is to take over: bought before that claim is left, so that nothing moves for an offer that is not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub takes_over: Option<ClaimName>,
@@ -202,6 +251,8 @@ pub struct Claim {
     pub name: ClaimName,
     /// Its uid.
     pub uid: Uid,
+    /// Its resourceVersion: an act decided on this state must not be carried out on a newer one.
+    pub version: u64,
     /// When the intent was written.
     pub created_at: Timestamp,
     /// Somebody deleted it; the finalizer holds it until the instance is gone.
@@ -325,6 +376,8 @@ pub struct Pod {
     pub attribution: Attribution,
     /// Where it is in its life.
     pub phase: PodPhase,
+    /// When its containers began to run, as the kubelet says.
+    pub started_at: Option<Timestamp>,
     /// Ready, and since when.
     pub ready_since: Option<Timestamp>,
     /// Deletion was asked: by when it is over.
@@ -404,37 +457,51 @@ pub struct Snapshot {
     /// The cluster's name.
     pub cluster: String,
     /// Node pools.
-    pub pools: BTreeMap<PoolName, NodePool>,
+    pub pools: Shared<BTreeMap<PoolName, NodePool>>,
     /// Node classes.
-    pub classes: BTreeMap<ClassName, NodeClass>,
+    pub classes: Shared<BTreeMap<ClassName, NodeClass>>,
     /// Pods that carry our annotation, by uid.
-    pub pods: BTreeMap<Uid, Pod>,
+    pub pods: Shared<BTreeMap<Uid, Pod>>,
+    /// Replicas that each Deployment (by uid) wants now.
+    pub replicas_wanted: Shared<BTreeMap<Uid, i64>>,
     /// Nodes of ours, by name.
-    pub nodes: BTreeMap<NodeName, Node>,
+    pub nodes: Shared<BTreeMap<NodeName, Node>>,
     /// Claims, by name.
-    pub claims: BTreeMap<ClaimName, Claim>,
+    pub claims: Shared<BTreeMap<ClaimName, Claim>>,
     /// Instances tagged as ours, per region.
-    pub instances: BTreeMap<Region, Observed<BTreeMap<InstanceId, Instance>>>,
-    /// Offers and cool-downs.
-    pub market: Market,
+    pub instances: Shared<BTreeMap<Region, Observed<BTreeMap<InstanceId, Instance>>>>,
+    /// Offers and cool-downs, with what was learnt of each pool worked in.
+    pub market: Shared<Market>,
+    /// What was learnt of each pool of capacity.
+    pub memory: Shared<MarketMemory>,
+    /// vCPU quotas by region, where they could be read.
+    pub quotas: Shared<BTreeMap<Region, Vec<VcpuQuota>>>,
+    /// Capacity reservations by region, where a class names some.
+    pub reservations: Shared<BTreeMap<Region, SeenReservations>>,
+    /// Regions that this account may not use, and EC2's sentence.
+    pub closed_regions: Shared<BTreeMap<Region, String>>,
+    /// Daemonsets of the cluster.
+    pub daemonsets: Shared<Vec<DaemonSet>>,
     /// Machine types.
-    pub catalog: Catalog,
+    pub catalog: Shared<Catalog>,
     /// The launch template each class wants now.
-    pub templates: BTreeMap<ClassName, LaunchTemplate>,
+    pub templates: Shared<BTreeMap<ClassName, LaunchTemplate>>,
     /// The status each pool shows now.
-    pub pool_statuses: BTreeMap<PoolName, PoolStatus>,
+    pub pool_statuses: Shared<BTreeMap<PoolName, PoolStatus>>,
     /// Notices not acknowledged yet.
     pub notices: Vec<PendingNotice>,
     /// What actions run on.
     pub in_flight: BTreeSet<Lane>,
+    /// Claims that are being removed or whose machines are being ended right now: nothing new goes there.
+    pub ending: BTreeSet<ClaimName>,
     /// Ids of ledger records and events that were already written: not written again.
-    pub recorded: BTreeSet<uuid::Uuid>,
+    pub recorded: Shared<crate::engine::state::Recorded>,
+    /// How many instance-hours of each claim (by uid) have been told to the ledger, as far as remembered.
+    pub hours_told: Shared<BTreeMap<Uid, u32>>,
     /// Every region that a class names has been priced once, or has had its time to answer: before that nothing is bought for new pods.
     pub market_surveyed: bool,
     /// Postgres takes records. Voluntary moves wait while it does not.
     pub ledger_available: bool,
-    /// Spend of this calendar month per pool, as far as known.
-    pub month_spend: BTreeMap<PoolName, MicroUsd>,
     /// When each pool's recent launches were asked, for launches per minute.
     pub recent_launches: BTreeMap<PoolName, Vec<Timestamp>>,
 }
@@ -454,11 +521,29 @@ impl Pod {
     }
 }
 
+impl ClaimSpec {
+    /// Schedulable GPU units of the machine: its GPUs, or slots where its class shares them.
+    pub fn gpu_units(&self, catalog: &Catalog) -> i64 {
+        if !self.sharing.is_shared() {
+            return self.gpus;
+        }
+        catalog.types.get(&self.capacity.instance_type).map_or(self.gpus, |machine| self.sharing.units(machine).count)
+    }
+}
+
 impl Claim {
     /// New work may be put here: not failed, not doomed, not on its way out.
     pub fn takes_work(&self) -> bool {
         let s = &self.status;
         !self.deleting && s.failure.is_none() && s.terminate_asked.is_none() && s.moving.is_none() && !self.interrupted()
+    }
+    /// It has a machine or is about to have one: it counts against limits.
+    pub fn may_run(&self) -> bool {
+        self.status.failure.is_none() && self.status.ended.is_none()
+    }
+    /// The watch has shown it; before that, it counts against limits alone.
+    pub fn is_observed(&self) -> bool {
+        self.version > 0
     }
     /// EC2 said it will take the machine (a rebalance recommendation does not say that).
     pub fn interrupted(&self) -> bool {

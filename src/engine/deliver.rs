@@ -13,24 +13,41 @@ use super::ports::{Clock, Cloud, Cluster, Ledger};
 use crate::core::record::LedgerRecord;
 
 const BATCH: usize = 200;
-const IDLE: Duration = Duration::from_millis(300);
+/// Between two tries while Postgres or the API server is away.
 const AWAY: Duration = Duration::from_secs(1);
+
+/// How a delivery went.
+enum Delivered {
+    /// There may be more.
+    Some,
+    /// Nothing is left.
+    All,
+    /// The outbox or the ledger does not answer.
+    Away,
+}
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     /// Delivers for as long as the operator lives; only the leader does.
     pub(super) async fn deliver_outbox(self: Arc<Self>, leading: watch::Receiver<bool>) {
         loop {
-            let pause = if *leading.borrow() { self.deliver_once().await } else { AWAY };
-            tokio::time::sleep(pause).await;
+            match if *leading.borrow() { self.deliver_once().await } else { Delivered::Away } {
+                Delivered::Some => {}
+                Delivered::Away => tokio::time::sleep(AWAY).await,
+                Delivered::All => tokio::select! {
+                    biased;
+                    () = self.outbox_filled.notified() => {}
+                    () = tokio::time::sleep(self.schedule.outbox) => {}
+                },
+            }
         }
     }
 
-    async fn deliver_once(&self) -> Duration {
+    async fn deliver_once(&self) -> Delivered {
         let records = match self.cluster.outbox(BATCH).await {
             Ok(records) => records,
             Err(error) => {
                 warn!("the outbox could not be read: {error}");
-                return AWAY;
+                return Delivered::Away;
             }
         };
         {
@@ -47,7 +64,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 if before {
                     warn!(waiting = records.len(), "{error}");
                 }
-                AWAY
+                Delivered::Away
             }
             Ok(()) => {
                 if !before {
@@ -55,13 +72,14 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     self.wake.notify_one();
                 }
                 if records.is_empty() {
-                    return IDLE;
+                    return Delivered::All;
                 }
                 let ids: Vec<uuid::Uuid> = records.iter().map(LedgerRecord::id).collect();
                 if let Err(error) = self.cluster.forget(&ids).await {
                     warn!("delivered records could not be taken out of the outbox, they will be written again: {error}");
+                    return Delivered::Away;
                 }
-                Duration::ZERO
+                Delivered::Some
             }
         }
     }

@@ -7,33 +7,63 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::ports::{Clock, Cloud, Cluster, Ledger};
-use super::state::State;
+use super::state::{State, Survey};
 use crate::core::ids::Region;
-use crate::core::plan::{Settings, plan};
+use crate::core::plan::{Planner, Settings, plan};
 use crate::core::time::{Millis, Timestamp};
 
 /// Changes that come in a burst are planned once.
 const DEBOUNCE: Duration = Duration::from_millis(20);
-/// A pass runs at least this often, whatever is or is not heard.
-const HEARTBEAT: Millis = Millis::from_secs(2);
 
-/// How often the world outside the cluster is looked at.
+/// How often the world outside the cluster is looked at, and what was learnt written down.
 #[derive(Debug, Clone)]
 pub struct Schedule {
-    /// Spot prices of a region.
+    /// Spot prices of a region, at most this long apart.
     pub spot_prices: Duration,
-    /// On-demand prices, types and offerings of a region.
+    /// List prices of a region, at most this long apart.
+    pub list_prices: Duration,
+    /// Types and offerings of a region.
     pub catalog: Duration,
     /// Instances of a region: the net below the queues.
     pub instances: Duration,
+    /// The outbox, for records that another process left there, and whether Postgres answers.
+    pub outbox: Duration,
+    /// A pass runs at least this often, whatever is or is not heard.
+    pub heartbeat: Millis,
+    /// vCPU quotas of a region.
+    pub quotas: Duration,
+    /// Capacity reservations of a region, where a class names some.
+    pub reservations: Duration,
+    /// Spot placement scores of all regions.
+    pub scores: Duration,
+    /// A region that is closed to the account.
+    pub closed_regions: Duration,
+    /// How far apart the market memory is kept at most; a cool-down is kept at once.
+    pub memory: Duration,
+    /// How far apart price changes are stored.
+    pub stored_prices: Duration,
 }
 
 impl Default for Schedule {
     fn default() -> Self {
-        Schedule { spot_prices: Duration::from_secs(30), catalog: Duration::from_secs(6 * 3600), instances: Duration::from_secs(10) }
+        Schedule {
+            spot_prices: Duration::from_secs(30),
+            list_prices: Duration::from_secs(45),
+            catalog: Duration::from_secs(6 * 3600),
+            instances: Duration::from_secs(10),
+            quotas: Duration::from_secs(600),
+            reservations: Duration::from_secs(30),
+            scores: Duration::from_secs(3600),
+            closed_regions: Duration::from_secs(300),
+            memory: Duration::from_secs(60),
+            stored_prices: Duration::from_secs(10),
+            outbox: Duration::from_secs(5),
+            heartbeat: Millis::from_secs(2),
+        }
     }
 }
 
@@ -53,14 +83,31 @@ pub struct Engine<C, K, L, T> {
     pub settings: Settings,
     /// How often the world is looked at.
     pub schedule: Schedule,
+    planner: Planner,
     pub(super) state: Mutex<State>,
     pub(super) wake: Notify,
     pub(super) look_at_instances: Notify,
+    /// Woken when a record was written to the outbox.
+    pub(super) outbox_filled: Notify,
+    /// The steps being carried out.
+    pub(super) steps: Mutex<JoinSet<()>>,
+    pub(super) memory_changed: Notify,
 }
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     /// An engine that has seen nothing yet.
     pub fn new(cloud: C, cluster: K, ledger: L, clock: T, cluster_name: String, settings: Settings, schedule: Schedule) -> Arc<Self> {
+        Self::with_planner((cloud, cluster, ledger, clock), cluster_name, settings, schedule, Arc::new(plan))
+    }
+
+    /// An engine that asks `planner` instead of [`plan`].
+    pub fn with_planner(
+        (cloud, cluster, ledger, clock): (C, K, L, T),
+        cluster_name: String,
+        settings: Settings,
+        schedule: Schedule,
+        planner: Planner,
+    ) -> Arc<Self> {
         Arc::new(Engine {
             cloud: Arc::new(cloud),
             cluster: Arc::new(cluster),
@@ -69,9 +116,13 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             cluster_name,
             settings,
             schedule,
+            planner,
             state: Mutex::new(State::default()),
             wake: Notify::new(),
             look_at_instances: Notify::new(),
+            outbox_filled: Notify::new(),
+            steps: Mutex::default(),
+            memory_changed: Notify::new(),
         })
     }
 
@@ -83,41 +134,50 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     /// Runs until `stop` says so: passes only while `leading`, observation always, so that a new leader starts warm.
     pub async fn run(self: Arc<Self>, mut leading: watch::Receiver<bool>, mut stop: watch::Receiver<bool>) {
         let mut looked_after: std::collections::BTreeSet<(Region, Option<String>)> = Default::default();
-        let deliveries = tokio::spawn(Arc::clone(&self).deliver_outbox(leading.clone()));
-        let mut loops = tokio::task::JoinSet::new();
+        let mut loops = JoinSet::new();
+        loops.spawn(Arc::clone(&self).deliver_outbox(leading.clone()));
+        loops.spawn(Arc::clone(&self).keep_memory(leading.clone()));
+        loops.spawn(Arc::clone(&self).store_prices(leading.clone()));
+        loops.spawn(Arc::clone(&self).watch_scores());
         loop {
             self.look_after_regions(&mut looked_after, &mut loops);
             let next = if *leading.borrow() { self.pass() } else { None };
             let now = self.clock.now();
-            let sleep = next.unwrap_or(now + HEARTBEAT).min(now + HEARTBEAT).since(now).0.max(10);
+            let heartbeat = now + self.schedule.heartbeat;
+            let sleep = next.unwrap_or(heartbeat).min(heartbeat).since(now).0.max(10);
             tokio::select! {
+                // In this order, not by chance: the same history gives the same passes.
+                biased;
+                _ = stop.changed() => break,
+                _ = leading.changed() => {}
                 () = self.cluster.changed() => {}
                 () = self.wake.notified() => {}
-                _ = leading.changed() => {}
-                _ = stop.changed() => break,
                 () = tokio::time::sleep(Duration::from_millis(u64::try_from(sleep).unwrap_or(1_000))) => {}
             }
             tokio::time::sleep(DEBOUNCE).await;
         }
         // Running actions are all safe to cut: what they asked for is written in the claims.
-        loops.abort_all();
-        deliveries.abort();
+        self.cut_steps();
+    }
+
+    /// Ends the steps being carried out wherever they are, as the end of the process would.
+    pub fn cut_steps(&self) {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
     }
 
     /// Starts the loops of regions and queues that classes have come to name.
-    fn look_after_regions(
-        self: &Arc<Self>,
-        known: &mut std::collections::BTreeSet<(Region, Option<String>)>,
-        loops: &mut tokio::task::JoinSet<()>,
-    ) {
+    fn look_after_regions(self: &Arc<Self>, known: &mut std::collections::BTreeSet<(Region, Option<String>)>, loops: &mut JoinSet<()>) {
         let Some(view) = self.cluster.view() else { return };
         for class in view.classes.values() {
             if known.insert((class.region.clone(), None)) {
                 info!(region = %class.region, "watching the market and our instances");
                 let now = self.clock.now();
-                self.state().surveys.insert(class.region.clone(), (now, false));
-                loops.spawn(Arc::clone(self).watch_market(class.region.clone()));
+                self.state().surveys.insert(class.region.clone(), Survey::begun(now));
+                loops.spawn(Arc::clone(self).watch_spot_prices(class.region.clone()));
+                loops.spawn(Arc::clone(self).watch_list_prices(class.region.clone()));
                 loops.spawn(Arc::clone(self).watch_instances(class.region.clone()));
+                loops.spawn(Arc::clone(self).watch_quotas(class.region.clone()));
+                loops.spawn(Arc::clone(self).watch_reservations(class.region.clone()));
             }
             if let Some(queue) = &class.interruption_queue
                 && known.insert((class.region.clone(), Some(queue.clone())))
@@ -136,9 +196,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             state.passes += 1;
             state.snapshot(&self.cluster_name, view, now)
         };
-        let planned = plan(&self.settings, &snapshot, now);
+        let planned = (self.planner)(&self.settings, &snapshot, now);
         for fault in crate::core::invariant::check(&snapshot) {
-            warn!(invariant = fault.invariant, "{}", fault.text);
+            warn!(invariant = %fault.invariant, "{}", fault.text);
         }
         for note in &planned.notes {
             info!("{note}");

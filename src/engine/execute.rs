@@ -2,7 +2,7 @@
 //!
 //! Decides: nothing. What an answer of EC2 means for a claim is written down as it came.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tracing::{debug, info, warn};
 
@@ -11,10 +11,11 @@ use super::ports::{Applied, Clock, Cloud, CloudError, Cluster, ClusterError, Lau
 use super::state::Hold;
 use crate::core::action::{Action, ClaimPatch, ClassStatus, ClusterAction, Step};
 use crate::core::ids::{ClaimName, ClassName};
-use crate::core::market::{CoolDown, CoolDownCause};
+use crate::core::market::{CapacityPool, CoolDownCause};
+use crate::core::market_memory::Sighting;
 use crate::core::record::LedgerRecord;
 use crate::core::time::Millis;
-use crate::core::world::LaunchFailure;
+use crate::core::world::{LaunchFailure, TOKEN_ENDED};
 
 /// A lane whose action failed is left alone this long.
 const AFTER_FAILURE: Millis = Millis::from_secs(1);
@@ -30,7 +31,7 @@ struct Stopped {
 impl From<ClusterError> for Stopped {
     fn from(error: ClusterError) -> Self {
         let hold = match error {
-            ClusterError::Conflict(_) | ClusterError::Gone(_) => Millis(100),
+            ClusterError::Conflict(_) | ClusterError::Gone(_) => Millis(500),
             ClusterError::HeldByBudget(_) => AFTER_FAILURE,
             ClusterError::Refused(_) | ClusterError::Unreachable(_) => AFTER_FAILURE,
         };
@@ -60,16 +61,27 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         {
             let mut state = self.state();
             state.in_flight.extend(step.lanes.iter().cloned());
-            state.recorded.extend(said.iter().copied());
+            state.note_recorded(&said, self.clock.now());
             for action in &step.actions {
-                if let Action::Cluster(ClusterAction::Bind { target, claim, replaces, .. }) = action {
-                    let replaced = replaces.as_deref().cloned();
-                    state.pending_binds.insert(target.pod.uid.clone(), (claim.clone(), replaced));
+                match action {
+                    Action::Cluster(ClusterAction::Bind { target, claim, replaces, .. }) => {
+                        let replaced = replaces.as_deref().cloned();
+                        state.pending_binds.insert(target.pod.uid.clone(), (claim.clone(), replaced));
+                    }
+                    Action::Cluster(ClusterAction::RemoveClaim { claim, .. }) | Action::Terminate { claim, .. } => {
+                        state.ending.insert(claim.clone());
+                    }
+                    Action::Cluster(ClusterAction::CreateClaim { name, spec }) => {
+                        state.pending_claims.insert(name.clone(), (**spec).clone());
+                    }
+                    _ => {}
                 }
             }
         }
         let engine = Arc::clone(self);
-        tokio::spawn(async move {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        while steps.try_join_next().is_some() {}
+        steps.spawn(async move {
             let outcome = engine.carry_out(&step).await;
             {
                 let now = engine.clock.now();
@@ -82,9 +94,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                         state.holds.insert(lane.clone(), Hold::Until(now + stopped.hold));
                     }
                     // Not written, or not known to be: it may be said again, under the same id.
-                    for id in &said {
-                        state.recorded.remove(id);
-                    }
+                    state.note_not_recorded(&said);
                 }
             }
             if let Err(stopped) = outcome {
@@ -98,6 +108,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     async fn carry_out(&self, step: &Step) -> Result<(), Stopped> {
         if !step.records.is_empty() {
             self.cluster.record(&step.records).await?;
+            self.state().note_hours(&step.records);
+            self.outbox_filled.notify_one();
             for record in &step.records {
                 if let LedgerRecord::Decision(d) = record {
                     info!(decision = %d.id, trigger = ?d.trigger, outcome = ?d.outcome, claim = ?d.claim, "{}", d.text);
@@ -108,16 +120,26 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             debug!(?action, "carrying out");
             self.carry_out_one(action).await?;
         }
+        for record in &step.records {
+            if let LedgerRecord::Interruption(told) = record {
+                self.learn(&told.pool, Sighting::Interrupted);
+            }
+        }
         Ok(())
+    }
+
+    fn learn(&self, pool: &CapacityPool, sighting: Sighting) {
+        let now = self.clock.now();
+        self.state().memory.record(pool, sighting, now);
     }
 
     async fn carry_out_one(&self, action: &Action) -> Result<(), Stopped> {
         match action {
             Action::Cluster(action) => self.apply(action).await,
-            Action::Launch(launch) => self.launch(launch).await,
-            Action::Terminate { claim, region, instance, decision, trigger, .. } => {
+            Action::Launch { launch, seen } => self.launch(launch, *seen).await,
+            Action::Terminate { claim, region, instance, decision, trigger, seen } => {
                 let asked = Some((self.clock.now(), *decision, *trigger));
-                self.patch_claim(claim, ClaimPatch { terminate_asked: asked, ..ClaimPatch::default() }).await?;
+                self.patch_claim(claim, ClaimPatch { terminate_asked: asked, ..ClaimPatch::default() }, Some(*seen)).await?;
                 info!(%claim, %instance, decision = %decision, "terminating");
                 self.cloud.terminate(region, instance).await?;
                 self.look_at_instances.notify_waiters();
@@ -131,12 +153,11 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 answer.map_err(|e| Stopped { why: e.to_string(), hold: AFTER_REFUSAL })
             }
             Action::PrepareClass { class, template, subnets } => self.prepare_class(class, template, subnets).await,
-            Action::CoolDown { pool, cause, base, max } => {
-                let now = self.clock.now();
-                let mut state = self.state();
-                let next = CoolDown::after(state.market.cool_downs.get(pool).copied(), *cause, now, *base, *max);
-                info!(%pool, ?cause, until = %next.until, "pool of capacity is left alone");
-                state.market.cool_downs.insert(pool.clone(), next);
+            Action::CoolDown { pool, cause, vcpus, base, max, at } => {
+                let refused = Sighting::Refused { cause: *cause, vcpus: *vcpus, base: *base, max: *max };
+                self.state().memory.record(pool, refused, *at);
+                info!(%pool, ?cause, "pool of capacity is left alone");
+                self.memory_changed.notify_one();
                 Ok(())
             }
         }
@@ -144,21 +165,26 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
 
     async fn apply(&self, action: &ClusterAction) -> Result<(), Stopped> {
         let Applied { lane, resource_version } = self.cluster.apply(action).await?;
-        if let Some(version) = resource_version {
-            let now = self.clock.now();
-            self.state().holds.insert(lane, Hold::Version(version, now));
+        let now = self.clock.now();
+        let hold = match (resource_version, action) {
+            (Some(version), _) => Some(Hold::Version(version, now)),
+            (None, ClusterAction::RemoveClaim { .. } | ClusterAction::DeleteNode { .. }) => Some(Hold::Gone(now)),
+            (None, _) => None,
+        };
+        if let Some(hold) = hold {
+            self.state().holds.insert(lane, hold);
         }
         Ok(())
     }
 
-    async fn patch_claim(&self, claim: &ClaimName, patch: ClaimPatch) -> Result<(), Stopped> {
-        self.apply(&ClusterAction::PatchClaim { claim: claim.clone(), patch: Box::new(patch) }).await
+    async fn patch_claim(&self, claim: &ClaimName, patch: ClaimPatch, seen: Option<u64>) -> Result<(), Stopped> {
+        self.apply(&ClusterAction::PatchClaim { claim: claim.clone(), patch: Box::new(patch), seen }).await
     }
 
     /// "Asked" is durable before EC2 is asked; what came is written down; without an answer the claim stays "asked".
-    async fn launch(&self, launch: &Launch) -> Result<(), Stopped> {
+    async fn launch(&self, launch: &Launch, seen: u64) -> Result<(), Stopped> {
         let asked = self.clock.now();
-        self.patch_claim(&launch.claim, ClaimPatch { launch_asked_at: Some(asked), ..ClaimPatch::default() }).await?;
+        self.patch_claim(&launch.claim, ClaimPatch { launch_asked_at: Some(asked), ..ClaimPatch::default() }, Some(seen)).await?;
         if let Some(pool) = launch.tags.get(super::ports::tags::POOL) {
             let mut state = self.state();
             let recent = state.recent_launches.entry(pool.as_str().into()).or_default();
@@ -171,7 +197,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             Ok(instance) => {
                 info!(claim = %launch.claim, %instance, "launched");
                 self.look_at_instances.notify_waiters();
-                self.state().market.cool_downs.remove(&launch.pool);
+                self.learn(&launch.pool, Sighting::Launched);
                 ClaimPatch { launched: Some((instance, self.clock.now())), ..ClaimPatch::default() }
             }
             Err(error) => match failure_of(&error) {
@@ -182,7 +208,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 None => return Err(error.into()),
             },
         };
-        self.patch_claim(&launch.claim, patch).await
+        // So it is, whatever became of the claim meanwhile.
+        self.patch_claim(&launch.claim, patch, None).await
     }
 
     async fn prepare_class(&self, class: &ClassName, template: &LaunchTemplate, subnets: &[String]) -> Result<(), Stopped> {
@@ -222,7 +249,7 @@ fn failure_of(error: &CloudError) -> Option<(CoolDownCause, String)> {
         CloudError::NoCapacity { code, .. } => Some((CoolDownCause::NoCapacity, code.clone())),
         CloudError::Quota { code, .. } => Some((CoolDownCause::Quota, code.clone())),
         CloudError::Refused { code, .. } => Some((CoolDownCause::Refused, code.clone())),
-        CloudError::TokenEnded { .. } => Some((CoolDownCause::NeverJoined, "IdempotentInstanceTerminated".to_owned())),
+        CloudError::TokenEnded { .. } => Some((CoolDownCause::NeverJoined, TOKEN_ENDED.to_owned())),
         CloudError::TokenUsed { .. } | CloudError::Throttled { .. } | CloudError::Unknown { .. } => None,
     }
 }

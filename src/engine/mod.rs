@@ -3,19 +3,24 @@
 //! - [`ports`]: what a world must be able to do.
 //! - `driver`: one pass after the other; never waits for an action.
 //! - `execute`: carries a step out: records first, then actions in order.
-//! - `observe`: the loops that keep prices, instances and notices fresh.
+//! - `market`: the loops that keep offers fresh; `account`: quotas, reservations and placement scores.
+//! - `observe`: the loops that keep instances and notices fresh.
+//! - `remember`: the market memory and stored prices.
 //! - `deliver`: from the outbox to the ledger.
 //! - `health` (feature `live`): probes and metrics.
 //! - `state`: what the operator holds in memory, all of which it can lose.
 
 pub mod ports;
 
+mod account;
 pub mod deliver;
 pub mod driver;
 mod execute;
 #[cfg(feature = "live")]
 pub mod health;
+pub mod market;
 mod observe;
+mod remember;
 pub mod state;
 
 #[cfg(test)]

@@ -1,90 +1,20 @@
-//! The loops that keep prices, instances and notices fresh, one region each, so that one slow region holds up no other.
+//! The loops that keep our instances and their notices fresh, one region each, so that one slow region holds up no other.
 //!
 //! Decides: nothing; what EC2 says is kept with the time it was said.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
 
 use super::driver::Engine;
-use super::ports::{Clock, Cloud, CloudError, Cluster, Ledger, NoticeKind, Quote};
-use crate::core::ids::{InstanceType, Region, ZoneId};
-use crate::core::market::{CapacityPool, CapacityType, Offer};
-use crate::core::market_snapshot::{AdvisorBand, snapshot_bands};
-use crate::core::time::Timestamp;
+use super::market::{FIRST_RETRY, later};
+use super::ports::{Clock, Cloud, Cluster, Ledger, NoticeKind};
+use crate::core::ids::Region;
 use crate::core::world::{Observed, PendingNotice};
 
-/// After a failed look, the next one comes this soon at first, and at most a minute later in the end.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(60);
-
-fn later(retry: Duration) -> Duration {
-    (retry * 2).min(LAST_RETRY)
-}
-
-/// What is sold where in one region.
-struct Shop {
-    offerings: Vec<(InstanceType, ZoneId)>,
-    types: Vec<InstanceType>,
-    on_demand: Vec<Quote>,
-    /// Expected interruptions per 1,000 instance-hours, from the advisor's bands; a type it does not know counts as the worst.
-    advised: BTreeMap<InstanceType, i64>,
-    read_at: Timestamp,
-}
-
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
-    /// Keeps the offers of a region fresh.
-    pub(super) async fn watch_market(self: Arc<Self>, region: Region) {
-        let mut shop: Option<Shop> = None;
-        let mut retry = FIRST_RETRY;
-        loop {
-            match self.look_at_market(&region, &mut shop).await {
-                Ok(count) => {
-                    if retry != FIRST_RETRY {
-                        info!(%region, count, "prices are fresh again");
-                    }
-                    retry = FIRST_RETRY;
-                    self.wake.notify_one();
-                    tokio::time::sleep(self.schedule.spot_prices).await;
-                }
-                Err(error) => {
-                    warn!(%region, "prices could not be read, the last ones age: {error}");
-                    tokio::time::sleep(retry).await;
-                    retry = later(retry);
-                }
-            }
-        }
-    }
-
-    async fn look_at_market(&self, region: &Region, shop: &mut Option<Shop>) -> Result<usize, CloudError> {
-        let now = self.clock.now();
-        let stale = |s: &Shop| now.since(s.read_at).0 > i64::try_from(self.schedule.catalog.as_millis()).unwrap_or(i64::MAX);
-        if shop.as_ref().is_none_or(stale) {
-            let machines = self.cloud.machine_types(region).await?;
-            let offerings = self.cloud.offerings(region).await?;
-            let types: Vec<InstanceType> = machines.iter().map(|m| m.instance_type.clone()).collect();
-            let on_demand = self.cloud.on_demand_quotes(region, &types).await?;
-            let bands = snapshot_bands().into_iter().filter(|((of, _), _)| of == region);
-            let advised = bands.map(|((_, instance_type), band)| (instance_type, band.interruptions_per_1000h())).collect();
-            let mut state = self.state();
-            state.catalog.types.extend(machines.into_iter().map(|m| (m.instance_type.clone(), m)));
-            *shop = Some(Shop { offerings, types, on_demand, advised, read_at: now });
-        }
-        let Some(shop) = shop else { return Ok(0) };
-        let spot = self.cloud.spot_quotes(region, &shop.types).await?;
-        let offers = offers_of(region, shop, &spot, now);
-        let mut state = self.state();
-        if let Some((_, read)) = state.surveys.get_mut(region) {
-            *read = true;
-        }
-        state.market.offers.retain(|pool, _| pool.region != *region);
-        let count = offers.len();
-        state.market.offers.extend(offers.into_iter().map(|offer| (offer.pool.clone(), offer)));
-        Ok(count)
-    }
-
     /// Keeps what EC2 says of our instances fresh.
     pub(super) async fn watch_instances(self: Arc<Self>, region: Region) {
         let mut retry = FIRST_RETRY;
@@ -96,6 +26,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     let value: BTreeMap<_, _> = seen.into_iter().map(|i| (i.id.clone(), i)).collect();
                     let changed = {
                         let mut state = self.state();
+                        state.learn_from_instances(&region, &value, began);
                         let before = state.instances.insert(region.clone(), Observed::Known { at: began, value: value.clone() });
                         !matches!(before, Some(Observed::Known { value: old, .. }) if old == value)
                     };
@@ -103,6 +34,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                         self.wake.notify_one();
                     }
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep(self.schedule.instances) => {}
                         () = self.look_at_instances.notified() => tokio::time::sleep(Duration::from_millis(200)).await,
                     }
@@ -154,37 +86,4 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         self.state().notices.insert(receipt, pending);
         self.wake.notify_one();
     }
-}
-
-/// One offer per pool that has a price. On-demand prices hold in a whole region; a zone has them where the type is sold.
-fn offers_of(region: &Region, shop: &Shop, spot: &[Quote], now: Timestamp) -> Vec<Offer> {
-    let sold: BTreeSet<&(InstanceType, ZoneId)> = shop.offerings.iter().collect();
-    let offer = |quote: &Quote, zone: &ZoneId| Offer {
-        pool: CapacityPool {
-            region: region.clone(),
-            zone: zone.clone(),
-            instance_type: quote.instance_type.clone(),
-            capacity_type: quote.capacity_type,
-        },
-        price_per_hour: quote.price_per_hour,
-        observed_at: now,
-        source: quote.source,
-        interruptions_per_1000h: match quote.capacity_type {
-            CapacityType::Spot => {
-                shop.advised.get(&quote.instance_type).copied().unwrap_or_else(|| AdvisorBand::Over20.interruptions_per_1000h())
-            }
-            CapacityType::OnDemand | CapacityType::Reserved => 0,
-        },
-    };
-    let mut offers = Vec::new();
-    for quote in spot.iter().filter(|q| q.capacity_type == CapacityType::Spot) {
-        if let Some(zone) = quote.zone.as_ref().filter(|zone| sold.contains(&(quote.instance_type.clone(), (*zone).clone()))) {
-            offers.push(offer(quote, zone));
-        }
-    }
-    for quote in &shop.on_demand {
-        let zones = shop.offerings.iter().filter(|(t, _)| *t == quote.instance_type).map(|(_, zone)| zone);
-        offers.extend(zones.map(|zone| offer(quote, zone)));
-    }
-    offers
 }

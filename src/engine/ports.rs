@@ -6,10 +6,14 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 
-use crate::core::ids::{ClaimName, ClassName, InstanceId, InstanceType, Region, Uid, ZoneId};
+use crate::core::ids::{ClaimName, ClassName, InstanceId, InstanceType, Region, ReservationId, Uid, ZoneId};
 use crate::core::market::{CapacityPool, CapacityType, PriceSource};
 use crate::core::money::MicroUsdPerHour;
+use crate::core::placement_scores::{PlacementScore, ScoreQuestion};
+use crate::core::quota::VcpuQuota;
 use crate::core::record::LedgerRecord;
+use crate::core::reservation::CapacityReservation;
+use crate::core::shared::Shared;
 use crate::core::time::Timestamp;
 
 /// The one clock.
@@ -73,6 +77,27 @@ pub enum CloudError {
     },
 }
 
+impl CloudError {
+    /// EC2's sentence when it says that this account may not use the region at all: an opt-in region that is off, or one that a policy
+    /// denies. Asking again soon is of no use.
+    ///
+    /// Source: EC2 API reference, error codes. A region that is not enabled answers `AuthFailure` or `OptInRequired`.
+    pub fn closes_region(&self) -> Option<&str> {
+        match self {
+            CloudError::Refused { code, message } if CLOSED.contains(&code.as_str()) => Some(message),
+            _ => None,
+        }
+    }
+
+    /// EC2 takes no new question about placement scores today.
+    pub fn ends_new_questions(&self) -> bool {
+        matches!(self, CloudError::Refused { code, .. } if code == "MaxConfigLimitExceeded")
+    }
+}
+
+/// Codes by which a region is closed to an account.
+const CLOSED: [&str; 4] = ["OptInRequired", "AuthFailure", "UnauthorizedOperation", "UnrecognizedClientException"];
+
 /// One launch, frozen in the claim before any money is spent. The same launch gives the same instance.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Launch {
@@ -90,6 +115,8 @@ pub struct Launch {
     pub launch_template_version: String,
     /// The subnet in the zone.
     pub subnet: String,
+    /// The capacity reservation to launch into; without one, EC2's open capacity.
+    pub reservation: Option<ReservationId>,
     /// All tags of the instance; keys carry no `/`.
     pub tags: BTreeMap<String, String>,
 }
@@ -229,12 +256,31 @@ pub struct MalformedMessage {
 
 /// The market and the machines of one cloud. Every call names its region, and may be slow or fail.
 pub trait Cloud: Send + Sync + 'static {
-    /// Current spot prices of `types` in `region`: one quote per pool that has one.
-    fn spot_quotes(&self, region: &Region, types: &[InstanceType]) -> impl Future<Output = Result<Vec<Quote>, CloudError>> + Send;
+    /// Spot prices of `types` in `region`: per pool that has one the price that held at `since`, and every change after it. EC2 keeps 90 days.
+    fn spot_quotes(
+        &self,
+        region: &Region,
+        types: &[InstanceType],
+        since: Timestamp,
+    ) -> impl Future<Output = Result<Vec<Quote>, CloudError>> + Send;
     /// On-demand prices of `types` in `region`.
     fn on_demand_quotes(&self, region: &Region, types: &[InstanceType]) -> impl Future<Output = Result<Vec<Quote>, CloudError>> + Send;
     /// Which of `types` are sold in which zones of `region` (zone ids).
     fn offerings(&self, region: &Region) -> impl Future<Output = Result<Vec<(InstanceType, ZoneId)>, CloudError>> + Send;
+    /// vCPU quotas of the families that GPU types count in, spot and on-demand.
+    fn vcpu_quotas(&self, region: &Region) -> impl Future<Output = Result<Vec<VcpuQuota>, CloudError>> + Send;
+    /// The ten best places for a spot request, as the endpoint of `asked_in` says; see [`crate::core::placement_scores`] for what to ask.
+    fn placement_scores(
+        &self,
+        asked_in: &Region,
+        question: &ScoreQuestion,
+    ) -> impl Future<Output = Result<Vec<PlacementScore>, CloudError>> + Send;
+    /// These capacity reservations of `region`; one that does not exist is left out.
+    fn capacity_reservations(
+        &self,
+        region: &Region,
+        ids: &[ReservationId],
+    ) -> impl Future<Output = Result<Vec<CapacityReservation>, CloudError>> + Send;
     /// NVIDIA machine types that `region` knows.
     fn machine_types(&self, region: &Region) -> impl Future<Output = Result<Vec<crate::core::catalog::MachineType>, CloudError>> + Send;
     /// The zone id of each of these subnets; an unknown subnet is `Refused` and named.
@@ -245,7 +291,7 @@ pub trait Cloud: Send + Sync + 'static {
     ) -> impl Future<Output = Result<BTreeMap<String, ZoneId>, CloudError>> + Send;
     /// Makes sure that a launch template of this name exists; gives its version.
     fn ensure_launch_template(&self, template: &LaunchTemplate) -> impl Future<Output = Result<String, CloudError>> + Send;
-    /// Buys one machine: CreateFleet `instant` with one override and the claim's token.
+    /// Buys one machine with the claim's token: CreateFleet `instant` with one override; RunInstances for one that goes into a reservation.
     fn launch(&self, launch: &Launch) -> impl Future<Output = Result<InstanceId, CloudError>> + Send;
     /// All instances tagged with this cluster in `region`, ended ones as long as EC2 shows them, with the status of their spot requests.
     fn instances(&self, region: &Region, cluster: &str) -> impl Future<Output = Result<Vec<Instance>, CloudError>> + Send;
@@ -269,6 +315,8 @@ pub struct LedgerUnavailable {
 pub trait Ledger: Send + Sync + 'static {
     /// Writes records; writing one twice is harmless. All or none.
     fn write(&self, records: &[LedgerRecord]) -> impl Future<Output = Result<(), LedgerUnavailable>> + Send;
+    /// Writes prices as they were seen; writing one twice is harmless. All or none.
+    fn write_prices(&self, quotes: &[Quote]) -> impl Future<Output = Result<(), LedgerUnavailable>> + Send;
 }
 
 /// The cluster refused or could not be reached.
@@ -304,21 +352,25 @@ pub struct Applied {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterView {
     /// Node pools.
-    pub pools: BTreeMap<crate::core::ids::PoolName, crate::core::world::NodePool>,
+    pub pools: Shared<BTreeMap<crate::core::ids::PoolName, crate::core::world::NodePool>>,
     /// Node classes.
-    pub classes: BTreeMap<ClassName, crate::core::world::NodeClass>,
+    pub classes: Shared<BTreeMap<ClassName, crate::core::world::NodeClass>>,
     /// Template of each class, for [`Cloud::ensure_launch_template`].
-    pub templates: BTreeMap<ClassName, LaunchTemplate>,
+    pub templates: Shared<BTreeMap<ClassName, LaunchTemplate>>,
     /// Pods that carry our annotation.
-    pub pods: BTreeMap<Uid, crate::core::world::Pod>,
+    pub pods: Shared<BTreeMap<Uid, crate::core::world::Pod>>,
+    /// Replicas that each Deployment (by uid) wants now.
+    pub replicas_wanted: Shared<BTreeMap<Uid, i64>>,
     /// Nodes with an instance id of ours.
-    pub nodes: BTreeMap<crate::core::ids::NodeName, crate::core::world::Node>,
+    pub nodes: Shared<BTreeMap<crate::core::ids::NodeName, crate::core::world::Node>>,
     /// Claims.
-    pub claims: BTreeMap<ClaimName, crate::core::world::Claim>,
+    pub claims: Shared<BTreeMap<ClaimName, crate::core::world::Claim>>,
+    /// Daemonsets: what they take of our nodes.
+    pub daemonsets: Shared<Vec<crate::core::daemonsets::DaemonSet>>,
     /// The status each pool has now, to write it only when it differs.
-    pub pool_statuses: BTreeMap<crate::core::ids::PoolName, crate::core::action::PoolStatus>,
+    pub pool_statuses: Shared<BTreeMap<crate::core::ids::PoolName, crate::core::action::PoolStatus>>,
     /// The resourceVersion each lane was observed at.
-    pub versions: BTreeMap<crate::core::world::Lane, u64>,
+    pub versions: Shared<BTreeMap<crate::core::world::Lane, u64>>,
 }
 
 /// The Kubernetes cluster: what is observed, what can be done, and the outbox.
@@ -333,6 +385,10 @@ pub trait Cluster: Send + Sync + 'static {
     fn record(&self, records: &[LedgerRecord]) -> impl Future<Output = Result<(), ClusterError>> + Send;
     /// The records that wait, oldest first, at most `limit`.
     fn outbox(&self, limit: usize) -> impl Future<Output = Result<Vec<LedgerRecord>, ClusterError>> + Send;
+    /// The market memory as it was last kept ([`crate::core::market_memory`]); `None` when none was.
+    fn market_memory(&self) -> impl Future<Output = Result<Option<String>, ClusterError>> + Send;
+    /// Keeps the market memory over a restart.
+    fn keep_market_memory(&self, text: &str) -> impl Future<Output = Result<(), ClusterError>> + Send;
     /// Forgets records that the ledger has.
     fn forget(&self, records: &[uuid::Uuid]) -> impl Future<Output = Result<(), ClusterError>> + Send;
 }

@@ -4,12 +4,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::core::action::PoolStatus;
 use crate::core::catalog::Catalog;
 use crate::core::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
-use crate::core::market::Market;
+use crate::core::market::{CapacityType, Market};
+use crate::core::market_memory::MarketMemory;
+use crate::core::money::MicroUsd;
+use crate::core::placement_scores::{PlacementScore, ScoreBoard};
+use crate::core::plan::{budget, reserved};
+use crate::core::price_changes::PriceChanges;
+use crate::core::quota::VcpuQuota;
+use crate::core::record::LedgerRecord;
+use crate::core::reservation::SeenReservations;
+use crate::core::shared::Shared;
 use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Lane, Observed, PendingNotice, Replaces, Snapshot};
-use crate::engine::ports::{ClusterView, Instance};
+use crate::core::world::{Claim, ClaimSpec, ClaimStatus, Lane, Observed, PendingNotice, Replaces, Snapshot};
+use crate::engine::market::Shop;
+use crate::engine::ports::{ClusterView, Instance, InstanceState};
 
 /// How long a pass waits for the watch to show what an action changed, before it plans on what it sees.
 const OBSERVATION_PATIENCE: Millis = Millis::from_secs(5);
@@ -19,33 +30,65 @@ const OBSERVATION_PATIENCE: Millis = Millis::from_secs(5);
 pub enum Hold {
     /// An action changed it: wait until the watch shows at least this version.
     Version(u64, Timestamp),
+    /// An action removed it: wait until the watch shows it no more.
+    Gone(Timestamp),
     /// An action failed: wait until then.
     Until(Timestamp),
 }
+
+/// What was written lately, so that it is not written again. Writing again is harmless, so this may forget.
+pub type Recorded = BTreeMap<uuid::Uuid, Timestamp>;
+
+/// For so long what was written is remembered.
+const REMEMBERED: Millis = Millis::from_hours(24);
 
 /// The operator's memory.
 #[derive(Debug, Default)]
 pub struct State {
     /// Machine types, as EC2 describes them.
-    pub catalog: Catalog,
-    /// Offers and cool-downs.
-    pub market: Market,
+    pub catalog: Shared<Catalog>,
+    /// Offers as EC2 gave them, with the advisor's interruption rates; what was learnt is in `memory`.
+    pub market: Shared<Market>,
+    /// What is sold in each region.
+    pub shops: BTreeMap<Region, Shop>,
+    /// What was learnt of each pool of capacity.
+    pub memory: Shared<MarketMemory>,
+    /// The memory of the process before has been read, or cannot be.
+    pub memory_read: bool,
+    /// This operator leads: only then it learns and writes.
+    pub leading: bool,
+    /// Spot placement scores.
+    pub scores: ScoreBoard,
+    /// vCPU quotas per region.
+    pub quotas: Shared<BTreeMap<Region, Vec<VcpuQuota>>>,
+    /// Capacity reservations per region.
+    pub reservations: Shared<BTreeMap<Region, SeenReservations>>,
+    /// Regions that this account may not use, and EC2's sentence.
+    pub closed_regions: Shared<BTreeMap<Region, String>>,
+    /// Prices on their way into the ledger.
+    pub price_changes: PriceChanges,
     /// Instances per region.
-    pub instances: BTreeMap<Region, Observed<BTreeMap<InstanceId, Instance>>>,
+    pub instances: Shared<BTreeMap<Region, Observed<BTreeMap<InstanceId, Instance>>>>,
     /// Notices by receipt.
     pub notices: BTreeMap<String, PendingNotice>,
     /// Lanes with a running step.
     pub in_flight: BTreeSet<Lane>,
     /// Pods whose binding to a claim is under way or not observed yet: they hold their place already.
     pub pending_binds: BTreeMap<Uid, (ClaimName, Option<Replaces>)>,
+    /// Claims that a running step removes, or whose machine it ends.
+    pub ending: BTreeSet<ClaimName>,
+    /// Claims that are being written or are not observed yet: they count against limits, budgets and quotas already.
+    pub pending_claims: BTreeMap<ClaimName, ClaimSpec>,
     /// Lanes to leave alone for a moment.
     pub holds: BTreeMap<Lane, Hold>,
-    /// Records and events already written by this process.
-    pub recorded: BTreeSet<uuid::Uuid>,
+    /// Records and events already written by this process, and when.
+    pub recorded: Shared<Recorded>,
+    /// Instance-hours of each claim that were told to the ledger.
+    pub hours_told: Shared<BTreeMap<Uid, u32>>,
     /// The ledger takes records.
     pub ledger_available: bool,
-    /// Regions being watched, since when, and whether their market has been read once.
-    pub surveys: BTreeMap<Region, (Timestamp, bool)>,
+    /// Regions being watched, and whether their market has been read once.
+    pub surveys: BTreeMap<Region, Survey>,
     /// Recent launches per pool.
     pub recent_launches: BTreeMap<PoolName, Vec<Timestamp>>,
     /// Records waiting in the outbox, as of the last look, and since when the ledger has been away.
@@ -58,25 +101,151 @@ pub struct State {
     pub ledger_sealed_at: Option<Timestamp>,
     /// Passes so far.
     pub passes: u64,
+    /// When what was written long ago was last forgotten.
+    swept: Timestamp,
+    informed: Option<Informed>,
+}
+
+/// The market with what was learnt worked in, and what it was made of.
+#[derive(Debug)]
+struct Informed {
+    market: Shared<Market>,
+    memory: Shared<MarketMemory>,
+    at: Timestamp,
+    result: Shared<Market>,
+}
+
+/// What was learnt fades with time; it is worked into the market again at least this often.
+const INFORMED_FOR: Millis = Millis::from_secs(60);
+
+/// Whether the market of a region has been read once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Survey {
+    /// When the first look began.
+    pub since: Timestamp,
+    /// Spot prices were read.
+    pub spot: bool,
+    /// List prices were read.
+    pub list: bool,
+}
+
+impl Survey {
+    /// A survey that has seen nothing yet.
+    pub fn begun(since: Timestamp) -> Self {
+        Survey { since, spot: false, list: false }
+    }
 }
 
 /// How long a region may take to name its prices before purchases go on without it.
 const SURVEY_PATIENCE: Millis = Millis::from_secs(20);
 
 impl State {
-    fn surveyed(&self, now: Timestamp) -> bool {
-        self.surveys.values().all(|(since, read)| *read || now.since(*since) > SURVEY_PATIENCE)
+    /// Every region has named its prices or had its time to, and the memory has been read or had its time to be.
+    pub fn surveyed(&self, now: Timestamp) -> bool {
+        let late = |since: Timestamp| now.since(since) > SURVEY_PATIENCE;
+        self.surveys.values().all(|s| (s.spot && s.list && self.memory_read) || late(s.since))
+    }
+
+    /// Keeps an answer about placement scores, and puts it on the offers it is about.
+    pub fn take_scores(&mut self, family: &str, answer: &[PlacementScore], now: Timestamp) {
+        self.scores.keep(family, answer, now);
+        for (pool, offer) in self.market.offers.iter_mut().filter(|(pool, _)| pool.capacity_type == CapacityType::Spot) {
+            if pool.instance_type.family() == family {
+                offer.placement_score = self.scores.of(pool, now);
+            }
+        }
+    }
+
+    /// Machines that run and are not announced to go show that their pools have capacity.
+    pub fn learn_from_instances(&mut self, region: &Region, seen: &BTreeMap<InstanceId, Instance>, at: Timestamp) {
+        let Some(Observed::Known { at: before, .. }) = self.instances.get(region) else { return };
+        if self.leading {
+            let running = seen.values().filter(|i| i.state == InstanceState::Running && i.spot_request_status.is_none());
+            self.memory.saw_running(running.map(|i| (&i.pool, i.launched_at)), *before, at);
+        }
+    }
+
+    /// What counts against each pool's budget of this month.
+    pub fn month_spend(&self, view: &ClusterView, now: Timestamp) -> BTreeMap<PoolName, MicroUsd> {
+        let books = |name: &PoolName| view.pool_statuses.get(name).map(|status: &PoolStatus| &status.books);
+        let of = |name: &PoolName| budget::month_spend(name, books(name), view.claims.values(), &self.market, now).total();
+        view.pools.keys().map(|name| (name.clone(), of(name))).collect()
+    }
+
+    /// Adds the claims that are being written to those that are observed.
+    fn add_pending_claims(&mut self, view: &mut ClusterView, now: Timestamp) {
+        let (holds, running, claims) = (&self.holds, &self.in_flight, &mut view.claims);
+        self.pending_claims.retain(|name, spec| {
+            let lane = Lane::Claim(name.clone());
+            let under_way = running.contains(&lane) || matches!(holds.get(&lane), Some(Hold::Version(..)));
+            if under_way && !claims.contains_key(name) {
+                let (uid, status) = (Uid::from(name.as_str()), ClaimStatus::default());
+                let claim = Claim { name: name.clone(), uid, version: 0, created_at: now, deleting: false, spec: spec.clone(), status };
+                claims.insert(name.clone(), claim);
+            }
+            under_way
+        });
+    }
+
+    /// Remembers that these records and events are written.
+    pub fn note_recorded(&mut self, ids: &[uuid::Uuid], now: Timestamp) {
+        let recorded = &mut *self.recorded;
+        recorded.extend(ids.iter().map(|id| (*id, now)));
+        if now.since(self.swept) > Millis::from_hours(1) {
+            recorded.retain(|_, at| now.since(*at) < REMEMBERED);
+            self.swept = now;
+        }
+    }
+
+    /// Remembers which instance-hours were told, hour by hour without a gap.
+    pub fn note_hours(&mut self, records: &[LedgerRecord]) {
+        for record in records {
+            if let LedgerRecord::HourPriced(priced) = record {
+                let told = self.hours_told.entry(priced.claim_uid.clone()).or_insert(0);
+                if *told == priced.hour {
+                    *told += 1;
+                }
+            }
+        }
+    }
+
+    /// These were not written after all, or are not known to be.
+    pub fn note_not_recorded(&mut self, ids: &[uuid::Uuid]) {
+        let recorded = &mut *self.recorded;
+        for id in ids {
+            recorded.remove(id);
+        }
+    }
+
+    /// The market with what was learnt worked in.
+    fn informed_market(&mut self, now: Timestamp) -> Shared<Market> {
+        let fresh = |known: &&Informed| {
+            let unchanged = known.market.same(&self.market) && known.memory.same(&self.memory);
+            unchanged && now.since(known.at) < INFORMED_FOR
+        };
+        if let Some(known) = self.informed.as_ref().filter(fresh) {
+            return known.result.clone();
+        }
+        let mut result = self.market.clone();
+        self.memory.inform(&mut result, now);
+        self.informed = Some(Informed { market: self.market.clone(), memory: self.memory.clone(), at: now, result: result.clone() });
+        result
     }
 
     /// The snapshot of one pass.
     pub fn snapshot(&mut self, cluster: &str, mut view: ClusterView, now: Timestamp) -> Snapshot {
         self.holds.retain(|lane, hold| match hold {
             Hold::Until(at) => *at > now,
+            Hold::Gone(since) => view.versions.contains_key(lane) && now.since(*since) < OBSERVATION_PATIENCE,
             Hold::Version(version, since) => {
                 let seen = view.versions.get(lane).is_some_and(|observed| observed >= version);
                 !seen && now.since(*since) < OBSERVATION_PATIENCE
             }
         });
+        if self.hours_told.len() > view.claims.len() {
+            let living: BTreeSet<&Uid> = view.claims.values().map(|c| &c.uid).collect();
+            self.hours_told.retain(|uid, _| living.contains(uid));
+        }
         let (holds, running, pods) = (&self.holds, &self.in_flight, &mut view.pods);
         self.pending_binds.retain(|uid, (claim, replaces)| {
             let lane = Lane::Pod(uid.clone());
@@ -89,28 +258,47 @@ impl State {
                 _ => under_way,
             }
         });
+        let (running, holds) = (&self.in_flight, &self.holds);
+        self.ending.retain(|claim| {
+            let lane = Lane::Claim(claim.clone());
+            running.contains(&lane) || holds.contains_key(&lane)
+        });
+        self.add_pending_claims(&mut view, now);
         let mut in_flight = self.in_flight.clone();
         in_flight.extend(self.holds.keys().cloned());
-        Snapshot {
+        let market = self.informed_market(now);
+        let mut snapshot = Snapshot {
             cluster: cluster.to_owned(),
             pools: view.pools,
             classes: view.classes,
             pods: view.pods,
+            replicas_wanted: view.replicas_wanted,
             nodes: view.nodes,
             claims: view.claims,
             templates: view.templates,
             pool_statuses: view.pool_statuses,
             instances: self.instances.clone(),
-            market: self.market.clone(),
+            market,
+            memory: self.memory.clone(),
+            quotas: self.quotas.clone(),
+            reservations: self.reservations.clone(),
+            closed_regions: self.closed_regions.clone(),
+            daemonsets: view.daemonsets,
             catalog: self.catalog.clone(),
             notices: self.notices.values().cloned().collect(),
             in_flight,
+            ending: self.ending.clone(),
             recorded: self.recorded.clone(),
+            hours_told: self.hours_told.clone(),
             market_surveyed: self.surveyed(now),
             ledger_available: self.ledger_available,
-            month_spend: BTreeMap::new(),
             recent_launches: self.recent_launches.clone(),
+        };
+        let reserved = reserved::reserved_offers(&snapshot, now);
+        if !reserved.is_empty() {
+            snapshot.market.offers.extend(reserved.into_iter().map(|(pool, reserved)| (pool, reserved.offer)));
         }
+        snapshot
     }
 }
 
@@ -131,7 +319,7 @@ mod tests {
         state.holds.insert(lane.clone(), Hold::Version(7, Timestamp(0)));
         state.snapshot("c", ClusterView::default(), Timestamp(10));
         assert_eq!(state.pending_binds.len(), 1, "kept until the watch shows what the step wrote");
-        let seen = ClusterView { versions: BTreeMap::from([(lane, 7)]), ..ClusterView::default() };
+        let seen = ClusterView { versions: BTreeMap::from([(lane, 7)]).into(), ..ClusterView::default() };
         state.snapshot("c", seen, Timestamp(20));
         assert!(state.pending_binds.is_empty());
     }

@@ -12,8 +12,11 @@ use crate::core::action::ClusterAction;
 use crate::core::catalog::{Catalog, MachineType};
 use crate::core::ids::*;
 use crate::core::market::{CapacityPool, CapacityType};
+use crate::core::placement_scores::{PlacementScore, ScoreQuestion};
 use crate::core::plan::Settings;
+use crate::core::quota::VcpuQuota;
 use crate::core::record::LedgerRecord;
+use crate::core::reservation::CapacityReservation;
 use crate::core::time::{Millis, Timestamp};
 use crate::core::world::{Claim, ClaimStatus, Lane, NodeClass};
 
@@ -29,18 +32,45 @@ impl Clock for TestClock {
 struct SlowCloud {
     noticed: Mutex<bool>,
     malformed: bool,
+    /// Prices there are, each question taking as long as this.
+    prices: Option<Duration>,
     acknowledged: Arc<Mutex<Vec<String>>>,
     started: tokio::time::Instant,
 }
 
-impl Cloud for SlowCloud {
-    async fn spot_quotes(&self, _: &Region, _: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
-        Ok(Vec::new())
+impl SlowCloud {
+    async fn quote(&self, region: &Region, capacity_type: CapacityType) -> Vec<Quote> {
+        let Some(slow) = self.prices else { return Vec::new() };
+        tokio::time::sleep(slow).await;
+        vec![Quote {
+            region: region.clone(),
+            zone: (capacity_type == CapacityType::Spot).then(|| "use1-az4".into()),
+            instance_type: "g6.xlarge".into(),
+            capacity_type,
+            price_per_hour: crate::core::money::MicroUsdPerHour(300_000),
+            effective_from: Timestamp(0),
+            source: crate::core::market::PriceSource::SpotPriceHistory,
+        }]
     }
-    async fn on_demand_quotes(&self, _: &Region, _: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
-        Ok(Vec::new())
+}
+
+impl Cloud for SlowCloud {
+    async fn spot_quotes(&self, region: &Region, _: &[InstanceType], _: Timestamp) -> Result<Vec<Quote>, CloudError> {
+        Ok(self.quote(region, CapacityType::Spot).await)
+    }
+    async fn on_demand_quotes(&self, region: &Region, _: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
+        Ok(self.quote(region, CapacityType::OnDemand).await)
     }
     async fn offerings(&self, _: &Region) -> Result<Vec<(InstanceType, ZoneId)>, CloudError> {
+        Ok(vec![("g6.xlarge".into(), "use1-az4".into())])
+    }
+    async fn vcpu_quotas(&self, _: &Region) -> Result<Vec<VcpuQuota>, CloudError> {
+        Ok(Vec::new())
+    }
+    async fn placement_scores(&self, _: &Region, _: &ScoreQuestion) -> Result<Vec<PlacementScore>, CloudError> {
+        Ok(Vec::new())
+    }
+    async fn capacity_reservations(&self, _: &Region, _: &[ReservationId]) -> Result<Vec<CapacityReservation>, CloudError> {
         Ok(Vec::new())
     }
     async fn machine_types(&self, _: &Region) -> Result<Vec<MachineType>, CloudError> {
@@ -85,10 +115,14 @@ impl Cloud for SlowCloud {
 
 type Applied2 = Arc<Mutex<Vec<(tokio::time::Instant, ClusterAction)>>>;
 
+/// The text of the market memory, as it outlives an operator.
+type Kept = Arc<Mutex<Option<String>>>;
+
 /// A cluster that never changes and writes down what was asked of it.
 struct StillCluster {
     view: ClusterView,
     applied: Applied2,
+    memory: Kept,
 }
 
 impl Cluster for StillCluster {
@@ -108,6 +142,13 @@ impl Cluster for StillCluster {
     async fn outbox(&self, _: usize) -> Result<Vec<LedgerRecord>, ClusterError> {
         Ok(Vec::new())
     }
+    async fn market_memory(&self) -> Result<Option<String>, ClusterError> {
+        Ok(self.memory.lock().unwrap().clone())
+    }
+    async fn keep_market_memory(&self, text: &str) -> Result<(), ClusterError> {
+        *self.memory.lock().unwrap() = Some(text.to_owned());
+        Ok(())
+    }
     async fn forget(&self, _: &[uuid::Uuid]) -> Result<(), ClusterError> {
         Ok(())
     }
@@ -116,6 +157,9 @@ impl Cluster for StillCluster {
 struct NoLedger;
 impl Ledger for NoLedger {
     async fn write(&self, _: &[LedgerRecord]) -> Result<(), LedgerUnavailable> {
+        Err(LedgerUnavailable { message: "it is away".into() })
+    }
+    async fn write_prices(&self, _: &[Quote]) -> Result<(), LedgerUnavailable> {
         Err(LedgerUnavailable { message: "it is away".into() })
     }
 }
@@ -141,9 +185,11 @@ fn claim(name: &str, status: ClaimStatus) -> Claim {
         subnet: "s".into(),
         tags: BTreeMap::new(),
         bought_for: Vec::new(),
+        sharing: Default::default(),
+        reservation: None,
         takes_over: None,
     };
-    Claim { name: name.into(), uid: name.into(), created_at: Timestamp(1_000_000), deleting: false, spec, status }
+    Claim { name: name.into(), uid: name.into(), version: 1, created_at: Timestamp(1_000_000), deleting: false, spec, status }
 }
 
 fn view() -> ClusterView {
@@ -156,6 +202,9 @@ fn view() -> ClusterView {
         interruption_queue: Some("q".into()),
         launch_template: None,
         tags: BTreeMap::new(),
+        sharing: Default::default(),
+        reservations: Vec::new(),
+        node_labels: BTreeMap::new(),
     };
     let asked = ClaimStatus { launch_asked_at: Some(Timestamp(0)), ..ClaimStatus::default() };
     let running = ClaimStatus { instance: Some("i-old".into()), launched_at: Some(Timestamp(1_000_000)), ..ClaimStatus::default() };
@@ -170,8 +219,8 @@ fn view() -> ClusterView {
         client_token: "t".into(),
     };
     ClusterView {
-        templates: BTreeMap::from([(class.name.clone(), template)]),
-        classes: BTreeMap::from([(class.name.clone(), class)]),
+        templates: BTreeMap::from([(class.name.clone(), template)]).into(),
+        classes: BTreeMap::from([(class.name.clone(), class)]).into(),
         claims: [claim("launching", asked), claim("running", running)].into_iter().map(|c| (c.name.clone(), c)).collect(),
         ..ClusterView::default()
     }
@@ -180,8 +229,8 @@ fn view() -> ClusterView {
 async fn run_for(seconds: u64, malformed: bool) -> (tokio::time::Instant, Applied2, Arc<Mutex<Vec<String>>>) {
     let started = tokio::time::Instant::now();
     let (applied, acknowledged) = (Applied2::default(), Arc::default());
-    let cloud = SlowCloud { noticed: Mutex::new(false), malformed, acknowledged: Arc::clone(&acknowledged), started };
-    let cluster = StillCluster { view: view(), applied: Arc::clone(&applied) };
+    let cloud = SlowCloud { noticed: Mutex::new(false), malformed, prices: None, acknowledged: Arc::clone(&acknowledged), started };
+    let cluster = StillCluster { view: view(), applied: Arc::clone(&applied), memory: Kept::default() };
     let engine = Engine::new(cloud, cluster, NoLedger, TestClock(started), "c".into(), Settings::default(), Schedule::default());
     let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
     let running = tokio::spawn(engine.run(leading, stopped));
@@ -197,7 +246,7 @@ fn interruption_marks(applied: &Applied2) -> Vec<tokio::time::Instant> {
     marks.map(|(at, _)| *at).collect()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_notice_overtakes_a_launch_that_ec2_keeps_waiting() {
     let (started, applied, _) = run_for(3, false).await;
     let asked =
@@ -209,7 +258,7 @@ async fn a_notice_overtakes_a_launch_that_ec2_keeps_waiting() {
     assert!(after_notice < Millis::from_secs(1), "the notice was handled after {after_notice}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_malformed_message_is_dropped_and_stops_nothing() {
     let (_, applied, acknowledged) = run_for(3, true).await;
     assert!(acknowledged.lock().unwrap().contains(&"bad".to_owned()));
@@ -217,7 +266,7 @@ async fn a_malformed_message_is_dropped_and_stops_nothing() {
     assert!(!interruption_marks(&applied).is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_unknown_subnet_becomes_a_condition_of_its_class() {
     let (_, applied, _) = run_for(2, false).await;
     let all = applied.lock().unwrap();
@@ -228,4 +277,77 @@ async fn an_unknown_subnet_becomes_a_condition_of_its_class() {
     let refusals: Vec<(String, String)> = refusals.collect();
     assert_eq!(refusals.len(), 1, "EC2 is not asked again at once");
     assert!(refusals[0].0 == "UnknownSubnet" && refusals[0].1.contains("subnet-gone"), "{refusals:?}");
+}
+
+/// Runs an operator whose one launch was refused for lack of capacity; gives the memory it holds at the end.
+async fn refused_once(memory: &Kept, failed: bool) -> crate::core::market_memory::MarketMemory {
+    let started = tokio::time::Instant::now();
+    let cloud = SlowCloud { noticed: Mutex::new(true), malformed: false, prices: None, acknowledged: Arc::default(), started };
+    let mut view = view();
+    let failure = crate::core::world::LaunchFailure {
+        cause: crate::core::market::CoolDownCause::NoCapacity,
+        code: "InsufficientInstanceCapacity".into(),
+        message: "none".into(),
+        at: Timestamp(1_000_000),
+    };
+    let status = ClaimStatus { launch_asked_at: Some(Timestamp(0)), failure: Some(failure), ..ClaimStatus::default() };
+    view.claims =
+        if failed { [claim("refused", status)].into_iter().map(|c| (c.name.clone(), c)).collect() } else { BTreeMap::new().into() };
+    view.pools = BTreeMap::from([("gpu".into(), crate::core::plan::tests::toy::pool(Vec::new()))]).into();
+    let cluster = StillCluster { view, applied: Applied2::default(), memory: Arc::clone(memory) };
+    let engine = Engine::new(cloud, cluster, NoLedger, TestClock(started), "c".into(), Settings::default(), Schedule::default());
+    let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
+    let running = tokio::spawn(Arc::clone(&engine).run(leading, stopped));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    stop.send_replace(true);
+    running.await.unwrap();
+    let learnt = engine.state().memory.clone();
+    learnt.into_inner()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cool_down_is_kept_at_once_and_read_by_the_next_operator() {
+    let memory = Kept::default();
+    let learnt = refused_once(&memory, true).await;
+    let pool = claim("x", ClaimStatus::default()).spec.capacity;
+    let cool_down = learnt.of(&pool).unwrap().cool_down.unwrap();
+    assert!(memory.lock().unwrap().as_ref().unwrap().contains("no-capacity"), "kept within two seconds, not within a minute");
+    let next = refused_once(&memory, false).await;
+    assert_eq!(next.of(&pool).unwrap().cool_down, Some(cool_down));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_memory_that_cannot_be_read_is_passed_over() {
+    let memory: Kept = Arc::new(Mutex::new(Some("{ broken".into())));
+    let learnt = refused_once(&memory, false).await;
+    assert_eq!(learnt.pools().count(), 0);
+    refused_once(&memory, true).await;
+    assert!(memory.lock().unwrap().as_ref().unwrap().contains("no-capacity"), "and is written over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_price_is_older_than_a_minute_though_every_question_takes_ten_seconds() {
+    let started = tokio::time::Instant::now();
+    let prices = Some(Duration::from_secs(10));
+    let cloud = SlowCloud { noticed: Mutex::new(true), malformed: false, prices, acknowledged: Arc::default(), started };
+    let view = ClusterView { classes: view().classes, ..ClusterView::default() };
+    let cluster = StillCluster { view, applied: Applied2::default(), memory: Kept::default() };
+    let engine = Engine::new(cloud, cluster, NoLedger, TestClock(started), "c".into(), Settings::default(), Schedule::default());
+    let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
+    let running = tokio::spawn(Arc::clone(&engine).run(leading, stopped));
+    let (mut oldest, mut offers) = (Millis::ZERO, 0);
+    for second in 0..1_200 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let state = engine.state();
+        let now = engine.clock.now();
+        // The first answers take their ten seconds.
+        if second > 25 {
+            offers = state.market.offers.len();
+            oldest = state.market.offers.values().map(|o| now.since(o.observed_at)).max().unwrap_or(oldest).max(oldest);
+        }
+    }
+    stop.send_replace(true);
+    running.await.unwrap();
+    assert_eq!(offers, 2, "spot and on-demand");
+    assert!(Millis::from_secs(40) < oldest && oldest < Millis::from_secs(60), "the oldest price of twenty minutes was {oldest}");
 }

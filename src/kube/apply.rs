@@ -29,8 +29,8 @@ use crate::engine::ports::{Applied, ClusterError};
 pub async fn apply(cluster: &LiveCluster, action: &ClusterAction) -> Result<Applied, ClusterError> {
     match action {
         ClusterAction::CreateClaim { name, spec } => claims::create(cluster, name, spec).await,
-        ClusterAction::PatchClaim { claim, patch } => claims::patch(cluster, claim, patch).await,
-        ClusterAction::RemoveClaim { claim } => claims::remove(cluster, claim).await,
+        ClusterAction::PatchClaim { claim, patch, seen } => claims::patch(cluster, claim, patch, *seen).await,
+        ClusterAction::RemoveClaim { claim, seen } => claims::remove(cluster, claim, *seen).await,
         ClusterAction::Bind { target, claim, decision, attempt, baseline, replaces } => {
             let binding = pods::Binding { claim, decision, attempt: *attempt, baseline, replaces: replaces.as_deref() };
             pods::bind(cluster, target, binding).await

@@ -9,12 +9,15 @@ use serde_json::{Value, json};
 
 use super::api::node_claim::{self as api, ClaimPhase, GpuNodeClaim, GpuNodeClaimSpec, GpuNodeClaimStatus, InterruptionKind};
 use super::api::{Condition, ConditionStatus, Moment};
+use super::classes;
 use super::pods::timestamp;
 use crate::core::action::ClaimPatch;
 use crate::core::decision::PodIdentity;
-use crate::core::ids::{ClaimName, ClassName, DecisionId, InstanceId, InstanceType, NodeName, ObjectRef, PoolName, Region, Uid, ZoneId};
+use crate::core::ids::{
+    ClaimName, ClassName, DecisionId, InstanceId, InstanceType, NodeName, ObjectRef, PoolName, Region, ReservationId, Uid, ZoneId,
+};
 use crate::core::market::CapacityPool;
-use crate::core::world::{Claim, ClaimSpec, ClaimStatus, InterruptionMark, LaunchFailure, MoveMark, Occupant};
+use crate::core::world::{Claim, ClaimSpec, ClaimStatus, Ended, InterruptionMark, LaunchFailure, MoveMark, Occupant};
 use crate::engine::ports::NoticeKind;
 
 /// What in a claim cannot be read. Only hands other than ours could write it so.
@@ -45,6 +48,7 @@ pub fn read(object: &GpuNodeClaim) -> Result<Claim, UnreadableClaim> {
     Ok(Claim {
         name: ClaimName::from(name.as_str()),
         uid: Uid::from(uid),
+        version: meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0),
         created_at: timestamp(created.0),
         deleting: meta.deletion_timestamp.is_some(),
         spec: read_spec(&object.spec, decision("spec.decisionId", &object.spec.decision_id)?),
@@ -75,6 +79,8 @@ fn read_spec(spec: &GpuNodeClaimSpec, decision: DecisionId) -> ClaimSpec {
         launch_template_version: spec.launch.launch_template_version.clone(),
         subnet: spec.launch.subnet.clone(),
         tags: spec.launch.tags.clone(),
+        sharing: spec.gpu_sharing.as_ref().map(classes::sharing).unwrap_or_default(),
+        reservation: spec.launch.capacity_reservation.as_deref().map(ReservationId::from),
         bought_for: spec.created_for.iter().map(|p| identity(&p.namespace, &p.name, &p.uid)).collect(),
         takes_over: spec.takes_over.as_deref().map(ClaimName::from),
     }
@@ -88,6 +94,10 @@ fn read_status<E>(status: &GpuNodeClaimStatus, decision: impl Fn(&'static str, &
     let terminate_asked = status.termination.as_ref().map(|t| {
         let decision = decision("status.termination.decisionId", &t.decision_id)?;
         Ok((t.asked_at.0, decision, t.reason))
+    });
+    let ended = status.ended.as_ref().map(|e| {
+        let decision = e.decision_id.as_deref().map(|id| decision("status.ended.decisionId", id)).transpose()?;
+        Ok(Ended { at: e.at.0, by: e.by, decision })
     });
     Ok(ClaimStatus {
         launch_asked_at: status.launch_asked_at.map(|m| m.0),
@@ -111,10 +121,16 @@ fn read_status<E>(status: &GpuNodeClaimStatus, decision: impl Fn(&'static str, &
             source: i.source.clone(),
         }),
         moving: moving.transpose()?,
-        occupants: status.occupants.iter().map(|o| Occupant { pod: identity(&o.namespace, &o.name, &o.uid), from: o.from.0 }).collect(),
+        occupants: status.occupants.iter().map(read_occupant).collect(),
         empty_since: status.empty_since.map(|m| m.0),
         terminate_asked: terminate_asked.transpose()?,
+        ended: ended.transpose()?,
     })
+}
+
+fn read_occupant(o: &api::Occupant) -> Occupant {
+    let moment = |at: Option<Moment>| at.map(|m| m.0);
+    Occupant { pod: identity(&o.namespace, &o.name, &o.uid), from: o.from.0, ready_at: moment(o.ready_at), to: moment(o.to) }
 }
 
 fn identity(namespace: &str, name: &str, uid: &str) -> PodIdentity {
@@ -144,8 +160,10 @@ pub fn write_spec(spec: &ClaimSpec) -> GpuNodeClaimSpec {
             launch_template: spec.launch_template.clone(),
             launch_template_version: spec.launch_template_version.clone(),
             subnet: spec.subnet.clone(),
+            capacity_reservation: spec.reservation.as_ref().map(ToString::to_string),
             tags: spec.tags.clone(),
         },
+        gpu_sharing: classes::written_sharing(&spec.sharing),
         created_for: spec.bought_for.iter().map(pod_ref).collect(),
         takes_over: spec.takes_over.as_ref().map(ToString::to_string),
     }
@@ -238,11 +256,23 @@ fn set_marks(status: &mut GpuNodeClaimStatus, changed: &mut BTreeMap<&'static st
         status.termination = Some(api::Termination { asked_at, decision_id, reason: *trigger });
         changed.insert("termination", json!(status.termination));
     }
+    if let Some(ended) = &patch.ended {
+        let decision_id = ended.decision.map(|id| id.to_string());
+        status.ended = Some(api::Ended { at: Moment(ended.at), by: ended.by, decision_id });
+        changed.insert("ended", json!(status.ended));
+    }
 }
 
 fn occupant(occupant: &Occupant) -> api::Occupant {
     let PodIdentity { object, uid } = &occupant.pod;
-    api::Occupant { namespace: object.namespace.clone(), name: object.name.clone(), uid: uid.to_string(), from: Moment(occupant.from) }
+    api::Occupant {
+        namespace: object.namespace.clone(),
+        name: object.name.clone(),
+        uid: uid.to_string(),
+        from: Moment(occupant.from),
+        ready_at: occupant.ready_at.map(Moment),
+        to: occupant.to.map(Moment),
+    }
 }
 
 fn phase_of(status: &GpuNodeClaimStatus) -> ClaimPhase {

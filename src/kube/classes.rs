@@ -3,15 +3,22 @@
 //! Decides: what a launch template is made of, and its name: a hash of all of it, so that a changed class is a new template.
 //! Does not: write user data (see [`super::user_data`]) or call EC2.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::api::node_class::LaunchTemplateRef;
+use super::api::node_class::{GpuSharing, LaunchTemplateRef, NamedCapacityReservation, SharingMode};
 use super::api::{ConditionStatus, GpuNodeClass, GpuNodeClassStatus, Moment};
+use super::daemonsets::labels_in;
+use super::names;
 use super::pools::ready_condition;
 use super::user_data::{self, UserDataError};
 use crate::core::action::ClassStatus;
-use crate::core::ids::{ClassName, Region, ZoneId, derive_uuid};
+use crate::core::catalog::Mebibytes;
+use crate::core::ids::{ClassName, Region, ReservationId, ZoneId, derive_uuid};
+use crate::core::reservation::NamedReservation;
+use crate::core::sharing::{self as core_sharing, Sharing};
 use crate::core::world::NodeClass;
 use crate::engine::ports::LaunchTemplate;
 
@@ -29,7 +36,54 @@ pub fn read(object: &GpuNodeClass) -> NodeClass {
         interruption_queue: spec.interruption_queue.clone(),
         launch_template: status.launch_template.map(|t| (t.name, t.version)),
         tags: spec.tags.clone(),
+        sharing: sharing(&spec.gpu_sharing),
+        reservations: spec.capacity_reservations.iter().map(named_reservation).collect(),
+        node_labels: node_labels(object),
     }
+}
+
+/// How GPUs are shared, as the core says it.
+pub fn sharing(written: &GpuSharing) -> core_sharing::GpuSharing {
+    let replicas = i64::from(written.replicas);
+    let (sharing, context_reserve) = match written.mode {
+        SharingMode::Exclusive => (Sharing::Exclusive, 0),
+        SharingMode::TimeSlicing => (Sharing::TimeSlicing { replicas }, written.context_reserve_mib),
+        SharingMode::Mps => (Sharing::Mps { replicas }, written.context_reserve_mib),
+        SharingMode::Mig => (Sharing::Mig { replicas }, written.context_reserve_mib),
+    };
+    core_sharing::GpuSharing { sharing, context_reserve: Mebibytes(i64::from(context_reserve)) }
+}
+
+/// The reverse of [`sharing`]; exclusive is left out.
+pub fn written_sharing(sharing: &core_sharing::GpuSharing) -> Option<GpuSharing> {
+    let (mode, replicas) = match sharing.sharing {
+        Sharing::Exclusive => return None,
+        Sharing::TimeSlicing { replicas } => (SharingMode::TimeSlicing, replicas),
+        Sharing::Mps { replicas } => (SharingMode::Mps, replicas),
+        Sharing::Mig { replicas } => (SharingMode::Mig, replicas),
+    };
+    let whole = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
+    Some(GpuSharing { mode, replicas: whole(replicas), context_reserve_mib: whole(sharing.context_reserve.0) })
+}
+
+fn named_reservation(written: &NamedCapacityReservation) -> NamedReservation {
+    NamedReservation { id: ReservationId::from(written.id.as_str()), price_per_hour: written.price_per_hour }
+}
+
+/// Labels that every node of the class gets: ours, the operating system, and those the class adds to k3s' configuration.
+fn node_labels(object: &GpuNodeClass) -> BTreeMap<String, String> {
+    let spec = &object.spec;
+    let mut labels = spec.bootstrap.extra.get("node-label").map(|text| labels_in(text)).unwrap_or_default();
+    labels.extend(
+        [
+            ("kubernetes.io/os", "linux"),
+            (names::NODE_CLASS, object.metadata.name.as_deref().unwrap_or_default()),
+            (names::REGION, &spec.region),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned())),
+    );
+    labels.extend(user_data::sharing_label(spec).map(|(key, value)| (key.to_owned(), value)));
+    labels
 }
 
 /// The launch template of a class.

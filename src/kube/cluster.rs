@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use kube::{Client, Config};
 
-use super::apply;
-use super::outbox;
 use super::pods::AttributionKeys;
 use super::watch::Watches;
+use super::{apply, memory, outbox};
 use crate::core::action::ClusterAction;
 use crate::core::record::LedgerRecord;
 use crate::engine::ports::{Applied, Clock, Cluster, ClusterError, ClusterView};
@@ -73,6 +72,14 @@ impl Cluster for LiveCluster {
 
     async fn outbox(&self, limit: usize) -> Result<Vec<LedgerRecord>, ClusterError> {
         outbox::waiting(&self.client, limit).await
+    }
+
+    async fn market_memory(&self) -> Result<Option<String>, ClusterError> {
+        memory::read(&self.client, &self.settings.namespace).await
+    }
+
+    async fn keep_market_memory(&self, text: &str) -> Result<(), ClusterError> {
+        memory::keep(&self.client, &self.settings.namespace, text).await
     }
 
     async fn forget(&self, records: &[uuid::Uuid]) -> Result<(), ClusterError> {

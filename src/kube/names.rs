@@ -24,6 +24,8 @@ pub const JOB_CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
 pub const INSTANCE_ID: &str = "lowtide.dev/instance-id";
 /// Node label: the node class, from the user data.
 pub const NODE_CLASS: &str = "lowtide.dev/node-class";
+/// Node label: how the node shares its GPUs, as in `mps-4`; absent where one pod has a GPU. A device plugin may choose its configuration by it.
+pub const GPU_SHARING: &str = "lowtide.dev/gpu-sharing";
 /// Node label: the zone id.
 pub const ZONE: &str = "topology.kubernetes.io/zone";
 /// Node label: the region.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::jiff;
 
 use super::api::words;
@@ -97,6 +97,7 @@ impl PodReader<'_> {
             attribution: attribution(meta.labels.as_ref(), self.keys, need.as_ref().ok().map(|(need, _)| need.kind)),
             need,
             phase: phase(pod),
+            started_at: started_at(pod),
             ready_since: ready_since(pod),
             deleting_until: meta.deletion_timestamp.as_ref().map(|t| timestamp(t.0)),
             // 30 s is the API server's default; it fills the field in itself.
@@ -144,6 +145,21 @@ fn phase(pod: &Pod) -> PodPhase {
         (_, [only]) if only.name == words::GATE => PodPhase::Gated,
         (_, _) => PodPhase::GatedByOthers,
     }
+}
+
+/// When the first of its containers that run began to; before the kubelet says so of any, nothing.
+fn started_at(pod: &Pod) -> Option<Timestamp> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let began = |s: &ContainerStatus| {
+        let state = s.state.as_ref()?;
+        let running = state.running.as_ref().and_then(|r| r.started_at.as_ref());
+        let ended = state.terminated.as_ref().and_then(|t| t.started_at.as_ref());
+        running.or(ended).map(|t| timestamp(t.0))
+    };
+    // A container that was restarted began later; the pod holds its GPUs since the kubelet took it.
+    let restarted = statuses.iter().any(|s| s.restart_count > 0);
+    let taken = || pod.status.as_ref()?.start_time.as_ref().map(|t| timestamp(t.0));
+    if restarted { taken() } else { statuses.iter().filter_map(began).min().or_else(taken) }
 }
 
 fn ready_since(pod: &Pod) -> Option<Timestamp> {

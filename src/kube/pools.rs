@@ -9,9 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt};
 use serde_json::{Value, json};
 
+use super::api::node_pool as api;
 use super::api::{Condition, ConditionStatus, GpuNodePool, GpuNodePoolStatus, Moment, POOL_FINALIZER};
-use crate::core::action::PoolStatus;
-use crate::core::ids::{ClassName, GpuModel, InstanceType, PoolName, Region};
+use crate::core::action::{MonthBooks, PoolStatus};
+use crate::core::ids::{ClassName, GpuModel, InstanceType, PoolName, Region, Uid};
 use crate::core::market::CapacityType;
 use crate::core::money::MicroUsdPerHour;
 use crate::core::time::Millis;
@@ -82,6 +83,7 @@ pub fn read_status(object: &GpuNodePool) -> Option<PoolStatus> {
         gpus: status.gpus,
         price_per_hour: status.price_per_hour.unwrap_or(MicroUsdPerHour(0)),
         saved_per_hour: status.saved_per_hour.unwrap_or(MicroUsdPerHour(0)),
+        books: status.month.as_ref().map(read_books).unwrap_or_default(),
         ready: match ready.status {
             ConditionStatus::True => Ok(()),
             ConditionStatus::False | ConditionStatus::Unknown => Err((ready.reason.clone(), ready.message.clone())),
@@ -111,8 +113,19 @@ pub fn status_patch(observed: Option<&GpuNodePoolStatus>, generation: Option<i64
         gpus: status.gpus,
         price_per_hour: Some(status.price_per_hour),
         saved_per_hour: Some(status.saved_per_hour),
+        month: Some(write_books(&status.books)),
         observed_generation: generation,
     } })
+}
+
+fn read_books(month: &api::MonthBooks) -> MonthBooks {
+    let closing = month.closing.iter().map(|c| (Uid::from(c.claim_uid.as_str()), c.cost_usd)).collect();
+    MonthBooks { month: month.month.0, settled: month.settled_usd, closing }
+}
+
+fn write_books(books: &MonthBooks) -> api::MonthBooks {
+    let closing = books.closing.iter().map(|(uid, cost)| api::ClosingClaim { claim_uid: uid.to_string(), cost_usd: *cost });
+    api::MonthBooks { month: Moment(books.month), settled_usd: books.settled, closing: closing.collect() }
 }
 
 /// The condition `Ready`, keeping its time while it does not change.

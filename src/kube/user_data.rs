@@ -117,6 +117,8 @@ fn kubeadm(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDat
 }
 
 fn eks(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataError> {
+    let mut eks_labels = vec![format!("{}={class}", names::NODE_CLASS)];
+    eks_labels.extend(sharing_label(spec).map(|(key, value)| format!("{key}={value}")));
     let extra = |key: &str, field| needed(class, field, spec.bootstrap.extra.get(key).map(String::as_str));
     yaml(
         class,
@@ -131,7 +133,7 @@ fn eks(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataErr
                     "cidr": extra("serviceCidr", "extra.serviceCidr")?,
                 },
                 // Region and zone labels are the cloud provider's there.
-                "kubelet": { "flags": [format!("--node-labels={}={class}", names::NODE_CLASS)] },
+                "kubelet": { "flags": [format!("--node-labels={}", eks_labels.join(","))] },
             },
         }),
     )
@@ -139,7 +141,15 @@ fn eks(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataErr
 
 /// Labels that hold for every machine of the class.
 fn labels(class: &ClassName, spec: &GpuNodeClassSpec) -> Vec<String> {
-    vec![format!("{}={class}", names::NODE_CLASS), format!("{}={}", names::REGION, spec.region)]
+    let mut labels = vec![format!("{}={class}", names::NODE_CLASS), format!("{}={}", names::REGION, spec.region)];
+    labels.extend(sharing_label(spec).map(|(key, value)| format!("{key}={value}")));
+    labels
+}
+
+/// The label of nodes that share their GPUs.
+pub fn sharing_label(spec: &GpuNodeClassSpec) -> Option<(&'static str, String)> {
+    let sharing = super::classes::sharing(&spec.gpu_sharing);
+    sharing.is_shared().then(|| (names::GPU_SHARING, sharing.sharing.to_string()))
 }
 
 /// Asks IMDSv2 what this machine is.
@@ -196,7 +206,7 @@ mod tests {
         let spec = spec(json!({ "kind": "k3s", "serverUrl": "https://10.0.0.10:6443", "tokenParameter": "/lowtide/token",
                                 "extra": { "server": "https://elsewhere", "node-label": "tier=gpu" } }));
         let text = write(&"us".into(), &spec).unwrap();
-        assert!(text.starts_with("#cloud-config\n"), "{text}");
+        assert!(!text.contains(names::GPU_SHARING) && text.starts_with("#cloud-config\n"), "{text}");
         let document = parsed(&text);
         assert_eq!(document["write_files"][0]["path"], K3S_CONFIG);
         let config = parsed(document["write_files"][0]["content"].as_str().unwrap());
@@ -207,6 +217,8 @@ mod tests {
         assert!(script.contains("- provider-id=lowtide://$REGION/$ZONE/lt-$INSTANCE\n"), "{script}");
         assert!(script.contains("- lowtide.dev/instance-id=$INSTANCE\n- topology.kubernetes.io/zone=$ZONE\n"), "{script}");
         assert_eq!(document["runcmd"][0][0], JOIN_SCRIPT);
+        let shared = GpuNodeClassSpec { gpu_sharing: serde_json::from_value(json!({ "mode": "mps", "replicas": 4 })).unwrap(), ..spec };
+        assert!(write(&"us".into(), &shared).unwrap().contains("lowtide.dev/gpu-sharing=mps-4"));
     }
 
     #[test]

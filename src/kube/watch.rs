@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -27,7 +27,7 @@ use super::endpoints::Endpoints;
 use super::names;
 use super::pods::{AttributionKeys, NeedAnswer, PodReader, need_of};
 use super::workloads::Owners;
-use super::{claims, classes, nodes, pools};
+use super::{claims, classes, daemonsets, nodes, pools};
 use crate::core::world::Lane;
 use crate::engine::ports::ClusterView;
 
@@ -49,6 +49,7 @@ pub struct Watches {
     nodes: [Watched<Guarded<Node>>; 2],
     replica_sets: Watched<Meta<ReplicaSet>>,
     deployments: Watched<Guarded<Deployment>>,
+    daemonsets: Watched<Guarded<DaemonSet>>,
     namespaces: Watched<Meta<Namespace>>,
     slices: Watched<Guarded<EndpointSlice>>,
     pools: Watched<Guarded<GpuNodePool>>,
@@ -77,6 +78,7 @@ impl Watches {
             nodes: [start.guarded(by_id, |_| ()), start.guarded(by_class, |_| ())],
             replica_sets: start.metadata(all()),
             deployments: start.guarded(all(), keep_strategy),
+            daemonsets: start.guarded(all(), daemonsets::trim),
             namespaces: start.metadata(all()),
             slices: start.guarded(all(), |_| ()),
             pools: start.guarded(all(), |_| ()),
@@ -111,8 +113,12 @@ impl Watches {
     }
 
     fn tell_once(&self, fault: &impl std::error::Error) {
-        if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(fault.to_string()) {
-            tracing::error!(%fault, "an object is left out");
+        self.say_once(fault.to_string(), "an object is left out");
+    }
+
+    fn say_once(&self, fault: String, consequence: &str) {
+        if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(fault.clone()) {
+            tracing::error!(fault, "{consequence}");
         }
     }
 
@@ -123,6 +129,7 @@ impl Watches {
             &self.nodes[1].listed,
             &self.replica_sets.listed,
             &self.deployments.listed,
+            &self.daemonsets.listed,
             &self.namespaces.listed,
             &self.slices.listed,
             &self.pools.listed,
@@ -180,6 +187,14 @@ impl Watches {
                 Err(fault) => self.tell_once(&fault),
             }
         }
+        for set in valid(&self.daemonsets.store.state()) {
+            let (read, fault) = daemonsets::read(set);
+            if let Some(fault) = fault {
+                self.say_once(format!("DaemonSet {}: {fault}", read.name), "what it requests is not counted");
+            }
+            view.daemonsets.push(read);
+        }
+        view.daemonsets.sort_by(|a, b| a.name.cmp(&b.name));
         for node in self.nodes.iter().flat_map(|watched| watched.store.state()) {
             if let Some((node, read)) = node.0.as_ref().ok().and_then(|node| Some((node, nodes::read(node)?))) {
                 note_version(view, Lane::Node(read.name.clone()), node);
@@ -191,6 +206,7 @@ impl Watches {
     fn read_pods(&self, view: &mut ClusterView) {
         let (sets, deployments) = (self.replica_sets.store.state(), self.deployments.store.state());
         let owners = Owners::read(sets.iter().map(AsRef::as_ref), valid(&deployments));
+        view.replicas_wanted = owners.replicas_wanted().into();
         let endpoints = Endpoints::read(valid(&self.slices.store.state()));
         let reader = PodReader { owners: &owners, endpoints: &endpoints, keys: &self.keys };
         let mut known = self.needs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -217,7 +233,7 @@ fn note_version<K: Resource>(view: &mut ClusterView, lane: Lane, object: &K) {
     view.versions.extend(version.map(|v| (lane, v)));
 }
 
-/// The strategy is all that is read of a Deployment; templates of a large cluster are megabytes.
+/// Strategy and replicas are all that is read of a Deployment; templates of a large cluster are megabytes.
 fn keep_strategy(deployment: &mut Deployment) {
     deployment.status = None;
     if let Some(spec) = &mut deployment.spec {

@@ -20,6 +20,7 @@ use crate::core::world::{LetGo, Mobility};
 struct DeploymentFacts {
     name: String,
     strategy: String,
+    replicas: i64,
 }
 
 /// Controllers between a pod and its workload, by uid.
@@ -46,10 +47,17 @@ impl Owners {
             let facts = DeploymentFacts {
                 name: deployment.metadata.name.clone().unwrap_or_default(),
                 strategy: strategy.unwrap_or_else(|| "RollingUpdate".to_owned()),
+                // One is the API server's default; it fills the field in itself.
+                replicas: deployment.spec.as_ref().and_then(|s| s.replicas).map_or(1, i64::from),
             };
             owners.deployments.insert(deployment.metadata.uid.clone().unwrap_or_default(), facts);
         }
         owners
+    }
+
+    /// Replicas that each Deployment (by uid) wants.
+    pub fn replicas_wanted(&self) -> BTreeMap<Uid, i64> {
+        self.deployments.iter().map(|(uid, facts)| (Uid::from(uid.as_str()), facts.replicas)).collect()
     }
 
     /// The workload of `pod` and how it can be moved.

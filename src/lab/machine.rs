@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::core::catalog::{Architecture, MachineType};
+use crate::core::sharing::GpuSharing;
 
 use super::control_plane::KUBELET_ON;
 use super::user_data::Bootstrap;
@@ -84,7 +85,10 @@ pub fn node(instance: &SimulatedInstance, machine: &MachineType, bootstrap: &Boo
         Architecture::Amd64 => "amd64",
         Architecture::Arm64 => "arm64",
     };
-    let gpus = if instance.boot_outcome == BootOutcome::NoGpus { 0 } else { machine.gpus };
+    // The device plugin is set up as the node class says: the label stands for its configuration.
+    let sharing = bootstrap.labels.get("lowtide.dev/gpu-sharing").and_then(|text| text.parse().ok()).unwrap_or_default();
+    let units = GpuSharing { sharing, ..GpuSharing::default() }.units(machine).count;
+    let gpus = if instance.boot_outcome == BootOutcome::NoGpus { 0 } else { units };
     let mut labels = bootstrap.labels.clone();
     for (key, value) in [
         ("kubernetes.io/hostname", instance.node_name().as_str()),
@@ -156,6 +160,13 @@ mod tests {
         assert_eq!(node["metadata"]["labels"]["lowtide.dev/pool"], "gpu");
         assert_eq!(node["status"]["capacity"][GPU], "1");
         assert_ne!(node["status"]["allocatable"]["memory"], node["status"]["capacity"]["memory"]);
+    }
+
+    #[test]
+    fn a_shared_gpu_is_advertised_as_often_as_it_is_shared() {
+        let labels = BTreeMap::from([("lowtide.dev/gpu-sharing".to_owned(), "mps-4".to_owned())]);
+        let node = node(&instance("ok"), &g6_xlarge(), &Bootstrap { labels, ..Bootstrap::default() }).unwrap();
+        assert_eq!(node.status.unwrap().allocatable.unwrap()[GPU].0, "4");
     }
 
     #[test]

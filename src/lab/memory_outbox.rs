@@ -9,8 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::core::action::ClusterAction;
 use crate::core::catalog::MachineType;
-use crate::core::ids::{InstanceId, InstanceType, Region, ZoneId};
+use crate::core::ids::{InstanceId, InstanceType, Region, ReservationId, ZoneId};
+use crate::core::placement_scores::{PlacementScore, ScoreQuestion};
+use crate::core::quota::VcpuQuota;
 use crate::core::record::LedgerRecord;
+use crate::core::reservation::CapacityReservation;
+use crate::core::time::Timestamp;
 use crate::core::world::Lane;
 use crate::engine::ports::{
     Applied, Cloud, CloudError, Cluster, ClusterError, ClusterView, Instance, Launch, LaunchTemplate, QueueMessage, Quote,
@@ -63,6 +67,12 @@ impl Cluster for MemoryOutbox {
         found.truncate(limit);
         Ok(found)
     }
+    async fn market_memory(&self) -> Result<Option<String>, ClusterError> {
+        Ok(None)
+    }
+    async fn keep_market_memory(&self, _: &str) -> Result<(), ClusterError> {
+        Ok(())
+    }
     async fn forget(&self, records: &[uuid::Uuid]) -> Result<(), ClusterError> {
         let mut waiting = self.waiting();
         records.iter().for_each(|id| drop(waiting.remove(id)));
@@ -79,13 +89,22 @@ fn nothing<T>() -> Result<T, CloudError> {
 }
 
 impl Cloud for EmptyCloud {
-    async fn spot_quotes(&self, _: &Region, _: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
+    async fn spot_quotes(&self, _: &Region, _: &[InstanceType], _: Timestamp) -> Result<Vec<Quote>, CloudError> {
         nothing()
     }
     async fn on_demand_quotes(&self, _: &Region, _: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
         nothing()
     }
     async fn offerings(&self, _: &Region) -> Result<Vec<(InstanceType, ZoneId)>, CloudError> {
+        nothing()
+    }
+    async fn vcpu_quotas(&self, _: &Region) -> Result<Vec<VcpuQuota>, CloudError> {
+        nothing()
+    }
+    async fn placement_scores(&self, _: &Region, _: &ScoreQuestion) -> Result<Vec<PlacementScore>, CloudError> {
+        nothing()
+    }
+    async fn capacity_reservations(&self, _: &Region, _: &[ReservationId]) -> Result<Vec<CapacityReservation>, CloudError> {
         nothing()
     }
     async fn machine_types(&self, _: &Region) -> Result<Vec<MachineType>, CloudError> {

@@ -154,6 +154,7 @@ fn offer(o: &JudgedOffer) -> Value {
     let judged = json!({
         "price_usd_h": o.price_per_hour, "per_replica_usd_h": o.cost_per_replica_hour, "replicas": o.replicas,
         "price_age_ms": o.price_age, "price_source": o.source,
+        "interruptions_per_million_hours": o.interruptions_per_million_hours, "placement_score": o.placement_score,
     });
     let refusal = o.refusal.map_or(json!({}), |refusal| json!({ "refusal": refusal }));
     merge([pool(&o.pool), judged, refusal])

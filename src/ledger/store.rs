@@ -66,15 +66,6 @@ impl PgLedger {
         Ok(PgLedger { pool: options.connect_lazy(url).map_err(LedgerFault::BadUrl)?, months: Mutex::default() })
     }
 
-    /// Stores prices that were seen: EC2 forgets them after 90 days. Writing one twice is harmless.
-    ///
-    /// # Errors
-    /// [`LedgerUnavailable`]; then none was written.
-    pub async fn write_quotes(&self, quotes: &[Quote]) -> Result<(), LedgerUnavailable> {
-        let (table, rows) = rows_of_quotes(quotes);
-        self.in_time(self.write_rows(vec![(table, rows)])).await
-    }
-
     async fn in_time(&self, write: impl Future<Output = Result<(), LedgerFault>>) -> Result<(), LedgerUnavailable> {
         let outcome = tokio::time::timeout(WRITE_LIMIT, write).await.unwrap_or(Err(LedgerFault::TimedOut(WRITE_LIMIT)));
         outcome.map_err(|fault| LedgerUnavailable { message: fault.to_string() })
@@ -138,5 +129,10 @@ pub(super) async fn insert(connection: &mut PgConnection, table: Table, rows: &[
 impl Ledger for PgLedger {
     async fn write(&self, records: &[LedgerRecord]) -> Result<(), LedgerUnavailable> {
         self.in_time(self.write_rows(rows_of(records).into_iter().collect())).await
+    }
+
+    /// EC2 forgets prices after 90 days; the ledger does not.
+    async fn write_prices(&self, quotes: &[Quote]) -> Result<(), LedgerUnavailable> {
+        self.in_time(self.write_rows(vec![rows_of_quotes(quotes)])).await
     }
 }

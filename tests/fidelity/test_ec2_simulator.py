@@ -301,6 +301,37 @@ def test_run_instances(simulator):
     assert simulator.state()["run_instances_calls"] == 6
 
 
+def test_capacity_reservations_are_described_and_used_by_targeted_launches(simulator):
+    ec2 = simulator.client("ec2")
+    template(ec2)
+    zone = priced_zone(ec2)
+    order = {"region": "us-east-1", "zone": zone, "instance_type": "g6.xlarge", "count": 1, "ends_in_seconds": 3600.0}
+    reservation = simulator.order("reservation", **order)["capacity_reservation_id"]
+    found = ec2.describe_capacity_reservations(CapacityReservationIds=[reservation])["CapacityReservations"][0]
+    assert (found["AvailabilityZoneId"], found["InstanceType"], found["State"]) == (zone, "g6.xlarge", "active")
+    assert (found["TotalInstanceCount"], found["AvailableInstanceCount"], found["EndDateType"]) == (1, 1, "limited")
+    assert 3500 < (found["EndDate"] - datetime.now(timezone.utc)).total_seconds() <= 3600
+    into = {"CapacityReservationSpecification": {"CapacityReservationTarget": {"CapacityReservationId": reservation}}}
+    base = {"LaunchTemplate": {"LaunchTemplateName": "nodes"}, "InstanceType": "g6.xlarge", "SubnetId": subnets(ec2)[zone]}
+    launched = ec2.run_instances(MinCount=1, MaxCount=1, **base, **into)["Instances"][0]
+    assert launched["CapacityReservationId"] == reservation and "InstanceLifecycle" not in launched
+    assert refused(ec2.run_instances, MinCount=1, MaxCount=1, **base, **into) == ("ReservationCapacityExceeded", 400)
+    larger = {**base, "InstanceType": "g6.2xlarge"}
+    assert refused(ec2.run_instances, MinCount=1, MaxCount=1, **larger, **into) == ("InvalidParameterValue", 400)
+    missing = refused(ec2.describe_capacity_reservations, CapacityReservationIds=["cr-00000000000000000"])
+    assert missing == ("InvalidCapacityReservationId.NotFound", 400)
+    filters = [{"Name": "capacity-reservation-id", "Values": [reservation, "cr-00000000000000000"]}]
+    left = ec2.describe_capacity_reservations(Filters=filters)["CapacityReservations"]
+    assert [r["AvailableInstanceCount"] for r in left] == [0]
+
+
+def test_a_region_that_is_off_answers_as_aws_does(simulator):
+    simulator.order("region", region="ap-southeast-3", on=False)
+    assert refused(simulator.client("ec2", "ap-southeast-3").describe_availability_zones) == ("AuthFailure", 401)
+    regions = simulator.client("ec2").describe_regions(AllRegions=True)["Regions"]
+    assert {r["OptInStatus"] for r in regions if r["RegionName"] == "ap-southeast-3"} == {"not-opted-in"}
+
+
 def test_launch_templates(simulator):
     ec2 = simulator.client("ec2")
     made = template(ec2)

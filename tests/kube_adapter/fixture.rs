@@ -8,10 +8,12 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, Resource, ResourceExt};
 use lowtide::core::action::{ClusterAction, PodTarget};
+use lowtide::core::catalog::Mebibytes;
 use lowtide::core::decision::{Baseline, PodIdentity, Trigger};
 use lowtide::core::ids::{ClaimName, DecisionId, ObjectRef, Uid};
 use lowtide::core::market::{CapacityPool, CapacityType};
 use lowtide::core::money::MicroUsdPerHour;
+use lowtide::core::sharing::{GpuSharing, Sharing};
 use lowtide::core::time::Timestamp;
 use lowtide::core::world::{self, ClaimSpec, PodPhase};
 use lowtide::engine::ports::{Clock, Cluster};
@@ -278,6 +280,8 @@ pub fn claim_spec(pods: Vec<PodIdentity>) -> ClaimSpec {
         launch_template_version: "1".into(),
         subnet: "subnet-1".into(),
         tags: [("team".to_owned(), "ml".to_owned())].into(),
+        sharing: GpuSharing { sharing: Sharing::Mps { replicas: 4 }, context_reserve: Mebibytes(500) },
+        reservation: Some("cr-0123".into()),
         bought_for: pods,
         takes_over: Some("older".into()),
     }

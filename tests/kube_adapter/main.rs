@@ -41,6 +41,8 @@ async fn all_scenarios() {
         objects::one_broken_object_does_not_hide_the_others,
         operating::an_event_is_told_once,
         operating::the_outbox_gives_back_what_was_recorded_oldest_first,
+        operating::the_market_memory_outlives_the_operator_in_the_one_object_it_may_change,
+        operating::daemonsets_are_seen_with_what_they_request,
         operating::leadership_passes_on_when_it_is_released_or_has_run_out,
     );
     let mut faults = Vec::new();

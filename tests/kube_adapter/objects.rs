@@ -3,11 +3,11 @@
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use lowtide::core::action::{ClaimPatch, ClassStatus, ClusterAction, PoolStatus};
+use lowtide::core::action::{ClaimPatch, ClassStatus, ClusterAction, MonthBooks, PoolStatus};
 use lowtide::core::decision::{PodIdentity, Trigger};
 use lowtide::core::ids::{ClaimName, ObjectRef};
 use lowtide::core::market::CoolDownCause;
-use lowtide::core::money::MicroUsdPerHour;
+use lowtide::core::money::{MicroUsd, MicroUsdPerHour};
 use lowtide::core::time::Timestamp;
 use lowtide::core::world::{ClaimStatus, InterruptionMark, LaunchFailure, MoveMark, Occupant};
 use lowtide::engine::ports::{Cluster, ClusterError, NoticeKind};
@@ -114,8 +114,7 @@ pub async fn a_node_is_marked_without_losing_taints_and_deleted(fixture: &Fixtur
     fixture.node("marked", json!([{ "key": "example.com/kept", "value": "x", "effect": "PreferNoSchedule" }])).await;
     let mark = |taint| ClusterAction::MarkNode { node: "marked".into(), claim: "c1".into(), taint };
     fixture.cluster.apply(&mark(false)).await.unwrap();
-    let seen =
-        |fits: fn(&lowtide::core::world::Node) -> bool| move || fixture.cluster.view()?.nodes.remove(&"marked".into()).filter(|n| fits(n));
+    let seen = |fits: fn(&lowtide::core::world::Node) -> bool| move || fixture.cluster.view()?.nodes.remove(&"marked".into()).filter(&fits);
     let node = fixture.eventually("the label", seen(|n| n.labelled)).await;
     assert!(!node.tainted && node.ready && node.allocatable.gpus == 4 && node.allocatable.cpu.0 == 8_000, "{node:?}");
     fixture.cluster.apply(&mark(true)).await.unwrap();
@@ -164,6 +163,11 @@ pub async fn statuses_are_read_back_and_a_pool_stays_until_its_last_claim(fixtur
         gpus: claims,
         price_per_hour: MicroUsdPerHour(302_000 * claims),
         saved_per_hour: MicroUsdPerHour(502_800 * claims),
+        books: MonthBooks {
+            month: Timestamp::from_date(2026, 7, 1),
+            settled: MicroUsd(12_345_678),
+            closing: [("uid-1".into(), MicroUsd(40))].into(),
+        },
         ready,
     };
     for said in [status(1, Ok(())), status(1, Err(("Budget".into(), "the budget of July is used up".into())))] {

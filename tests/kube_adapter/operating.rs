@@ -1,19 +1,20 @@
-//! Events, the outbox, leadership, and lifting every gate.
+//! Events, the outbox, the market memory, leadership, daemonsets, and lifting every gate.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::events::v1::Event as ApiEvent;
 use kube::Api;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use lowtide::cli::release_pods::release;
 use lowtide::core::action::{ClusterAction, Event, EventKind, EventSubject};
 use lowtide::core::money::MicroUsdPerHour;
 use lowtide::core::record::{HourPriced, LedgerRecord};
 use lowtide::core::time::Timestamp;
-use lowtide::engine::ports::Cluster;
+use lowtide::engine::ports::{Cluster, ClusterError};
 use lowtide::kube::api::GpuDecision;
 use lowtide::kube::lease::{Candidacy, LeaseSettings};
 use serde_json::json;
@@ -72,6 +73,43 @@ pub async fn the_outbox_gives_back_what_was_recorded_oldest_first(fixture: &Fixt
     fixture.cluster.forget(&ids).await.unwrap();
     fixture.cluster.forget(&ids[..2]).await.expect("forgetting again is harmless");
     assert_eq!(fixture.cluster.outbox(100).await.unwrap(), []);
+}
+
+pub async fn the_market_memory_outlives_the_operator_in_the_one_object_it_may_change(fixture: &Fixture) {
+    assert_eq!(fixture.cluster.market_memory().await.unwrap(), None, "the chart makes it empty");
+    let text = "{\"version\":1}".repeat(20_000);
+    fixture.cluster.keep_market_memory(&text).await.unwrap();
+    fixture.cluster.keep_market_memory("second").await.unwrap();
+    assert_eq!(fixture.cluster.market_memory().await.unwrap().as_deref(), Some("second"));
+    // No other ConfigMap, neither to read nor to make.
+    let maps: Api<ConfigMap> = Api::namespaced(fixture.operator.clone(), "lowtide-system");
+    let forbidden = |answer: Result<ConfigMap, kube::Error>| matches!(answer, Err(kube::Error::Api(status)) if status.code == 403);
+    assert!(forbidden(maps.get("kube-root-ca.crt").await));
+    let new: ConfigMap = serde_json::from_value(json!({ "metadata": { "name": "more" } })).unwrap();
+    assert!(forbidden(maps.create(&PostParams::default(), &new).await));
+    // Gone is said with what to do, and is no reason to stop.
+    let as_admin: Api<ConfigMap> = Api::namespaced(fixture.admin.clone(), "lowtide-system");
+    as_admin.delete("lowtide-market-memory", &DeleteParams::default()).await.unwrap();
+    let error = fixture.cluster.keep_market_memory("third").await.unwrap_err();
+    assert!(matches!(&error, ClusterError::Gone(text) if text.contains("helm upgrade makes it")), "{error}");
+}
+
+pub async fn daemonsets_are_seen_with_what_they_request(fixture: &Fixture) {
+    fixture.namespace("daemons").await;
+    let manifest = json!({
+        "metadata": { "name": "agent" },
+        "spec": { "selector": { "matchLabels": { "app": "agent" } }, "template": {
+            "metadata": { "labels": { "app": "agent" } },
+            "spec": { "nodeSelector": { "lowtide.dev/node-class": "us" },
+                      "containers": [{ "name": "agent", "image": "example/agent", "resources": { "requests": { "cpu": "250m", "memory": "64Mi" } } }] },
+        } },
+    });
+    let _: DaemonSet = fixture.make("daemons", manifest).await;
+    let seen = || fixture.cluster.view()?.daemonsets.into_iter().find(|set| set.name == "daemons/agent");
+    let seen = fixture.eventually("the daemonset", seen).await;
+    assert_eq!((seen.requests.cpu.0, seen.requests.memory.0), (250, 64));
+    let labels = std::collections::BTreeMap::from([("lowtide.dev/node-class".to_owned(), "us".to_owned())]);
+    assert!(seen.runs_on(&labels) && !seen.runs_on(&Default::default()));
 }
 
 pub async fn leadership_passes_on_when_it_is_released_or_has_run_out(fixture: &Fixture) {

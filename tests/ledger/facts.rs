@@ -207,7 +207,7 @@ pub fn moved(stay: &Stay, from: &Machine, to: &Machine, decided_at: Timestamp) -
         launched_at: Some(decided_at + Millis::from_secs(3)),
         node_ready_at: Some(decided_at + Millis::from_secs(40)),
         pod_ready_at: Some(decided_at + Millis::from_secs(50)),
-        old_gone_at: stay.to,
+        old_gone_at: None,
         egress_gib: 0,
     })
 }
@@ -221,6 +221,8 @@ pub fn decision(machine: &Machine) -> Decision {
         replicas: 1,
         price_age: Millis::from_mins(2),
         source: PriceSource::SpotPriceHistory,
+        interruptions_per_million_hours: 151,
+        placement_score: Some(7),
         refusal,
     };
     let price = machine.interval.bought_at.price.0;

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lowtide::core::catalog::Resources;
-use lowtide::core::market::{CapacityPool, CapacityType};
+use lowtide::core::market::{CapacityPool, CapacityType, Offer, PriceSource};
 use lowtide::core::need::{CapacityPreference, Need};
-use lowtide::core::placement::{Demand, Placement, PlacementRequest, PoolPolicy, Sharing, Target};
+use lowtide::core::placement::{Demand, Placement, PlacementRequest, PlannedMachine, PoolPolicy, Target};
+use lowtide::core::quota::QuotaFamily;
+use lowtide::core::sharing::Sharing;
 
 fn glob(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
@@ -87,12 +89,20 @@ fn machine_faults(
     };
     let machine = &request.catalog.types[&pool.instance_type];
     let whole = machine.allocatable();
-    let (per_gpu, most) = match policy.sharing {
-        Sharing::Exclusive => (1, i64::MAX),
-        Sharing::TimeSlicing { replicas } | Sharing::Mps { replicas } | Sharing::Mig { replicas } => (replicas, 1),
+    let Some(terms) = policy.nodes.get(&pool.zone) else {
+        faults.push(format!("{pool}: no class of {} makes nodes there", policy.name));
+        return;
     };
-    let memory = if per_gpu == 1 { machine.gpu_memory.0 } else { machine.gpu_memory.0 / per_gpu - request.settings.context_reserve.0 };
-    let mut left = [whole.gpus * per_gpu, whole.cpu.0 - policy.daemonsets.cpu.0, whole.memory.0 - policy.daemonsets.memory.0];
+    let (per_gpu, most) = match terms.sharing.sharing {
+        Sharing::Exclusive => (1, i64::MAX),
+        // A model without MIG has no instance at all.
+        Sharing::Mig { replicas } => (if ["a100", "h100", "h200"].contains(&machine.gpu_model.as_str()) { replicas } else { 0 }, 1),
+        Sharing::TimeSlicing { replicas } | Sharing::Mps { replicas } => (replicas, 1),
+    };
+    let shared = terms.sharing.sharing != Sharing::Exclusive;
+    let memory = machine.gpu_memory.0 / per_gpu.max(1) - if shared { terms.sharing.context_reserve.0 } else { 0 };
+    let taken = &terms.daemonsets;
+    let mut left = [whole.gpus * per_gpu - taken.gpus, whole.cpu.0 - taken.cpu.0, whole.memory.0 - taken.memory.0];
     for pod in pods {
         let need = &pod.need;
         left = [left[0] - need.gpus, left[1] - need.cpu.0, left[2] - need.memory.0];
@@ -110,7 +120,8 @@ fn machine_faults(
         }
     }
     let pool_ok = any(&policy.regions, pool.region.as_str())
-        && policy.zones_with_class.contains(&pool.zone)
+        && (offer.source != PriceSource::Reservation || policy.reserved.contains(pool))
+        && age_is_fine(request, offer)
         && (policy.models.is_empty() || policy.models.contains(&machine.gpu_model))
         && any(&policy.instance_types, pool.instance_type.as_str())
         && (policy.capacity_types.is_empty() || policy.capacity_types.contains(&pool.capacity_type))
@@ -118,6 +129,16 @@ fn machine_faults(
         && request.market.cool_downs.get(pool).is_none_or(|c| c.until <= request.now);
     if left.iter().any(|l| *l < 0) || !pool_ok || offer.price_per_hour.0 != price {
         faults.push(format!("{pool}: left {left:?}, pool allows {pool_ok}, price {price}"));
+    }
+}
+
+fn age_is_fine(request: &PlacementRequest, offer: &Offer) -> bool {
+    let (age, settings) = (request.now.0 - offer.observed_at.0, request.settings);
+    match offer.source {
+        PriceSource::File => true,
+        PriceSource::Snapshot => settings.snapshot_prices_allowed,
+        PriceSource::PriceList => age <= settings.max_list_price_age.0,
+        PriceSource::SpotPriceHistory | PriceSource::Reservation => age <= settings.max_price_age.0,
     }
 }
 
@@ -129,7 +150,8 @@ fn rooms(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<Str
             used.gpus += need.gpus;
             used.cpu.0 += need.cpu.0;
             used.memory.0 += need.memory.0;
-            if !need_faults(request, need, &room.pool).is_empty() || need.gpu_memory > room.gpu_memory {
+            let too_much = need.gpu_memory > room.gpu_memory || need.gpus > room.most_units_per_pod;
+            if !need_faults(request, need, &room.pool).is_empty() || too_much {
                 faults.push(format!("{} may not be in the room of {}", assignment.key, room.claim));
             }
         }
@@ -137,6 +159,15 @@ fn rooms(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<Str
             faults.push(format!("the room of {} is overfull", room.claim));
         }
     }
+}
+
+/// Whether a machine was bought for a rescue: then all of its pods are rescues, and no budget or launch rate held it up.
+fn is_rescue(request: &PlacementRequest, machine: &PlannedMachine, faults: &mut Vec<String>) -> bool {
+    let rescues = machine.demands.iter().filter(|d| request.demands[**d].rescue).count();
+    if rescues != 0 && rescues != machine.demands.len() {
+        faults.push(format!("{} is bought for rescues and others ride along", machine.pool));
+    }
+    rescues != 0
 }
 
 fn limits(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<String>) {
@@ -147,13 +178,44 @@ fn limits(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<St
         let spend: Option<i64> = hours.map(|h| mine.iter().map(|m| m.price_per_hour.0 * h).sum());
         let over = |limit: Option<i64>, have: i64| limit.is_some_and(|l| have > l);
         let nodes = mine.len() as i64;
-        if over(policy.limits_left.gpus, gpus) || over(policy.limits_left.nodes, nodes) || over(policy.limits_left.launches, nodes) {
+        // What rescues take counts for all; each kind has a limit of its own.
+        let rescued: Vec<_> = mine.iter().filter(|m| is_rescue(request, m, faults)).collect();
+        let rescued_gpus: i64 = rescued.iter().map(|m| request.catalog.types[&m.pool.instance_type].gpus).sum();
+        let (own, all) = (policy.rescue_limits_left, policy.limits_left);
+        let taken = rescued.len() as i64;
+        if over(own.gpus, rescued_gpus) || over(own.nodes, taken) || over(own.launches, taken) {
+            faults.push(format!("{}: {taken} rescues with {rescued_gpus} GPUs break the limits of rescues", policy.name));
+        }
+        let ordinary = nodes - taken;
+        if ordinary > 0 && (over(all.gpus, gpus) || over(all.nodes, nodes) || over(all.launches, nodes)) {
             faults.push(format!("{}: {nodes} nodes and {gpus} GPUs break its limits", policy.name));
         }
         if let (Some(budget), Some(spend)) = (policy.budget_left, spend)
             && spend > budget.0
+            && ordinary > 0
         {
             faults.push(format!("{}: {spend} is above its budget {budget}", policy.name));
+        }
+    }
+    account_limits(request, placement, faults);
+}
+
+/// Quotas by region, first letter of the family and market; reservations by pool.
+fn account_limits(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<String>) {
+    for (key, left) in &request.settings.quota_vcpus_left {
+        let letter = if key.family == QuotaFamily::P { "p" } else { "g" };
+        let mine = placement.machines.iter().map(|m| &m.pool).filter(|pool| {
+            pool.region == key.region && pool.capacity_type == key.capacity_type && pool.instance_type.as_str().starts_with(letter)
+        });
+        let used: i64 = mine.map(|pool| request.catalog.types[&pool.instance_type].vcpus).sum();
+        if used > (*left).max(0) {
+            faults.push(format!("{used} vCPUs are bought on a quota of which {left} are left: {key:?}"));
+        }
+    }
+    for (pool, left) in &request.settings.machines_left {
+        let bought = placement.machines.iter().filter(|m| m.pool == *pool).count() as i64;
+        if bought > (*left).max(0) {
+            faults.push(format!("{bought} machines from {pool}, which has {left}"));
         }
     }
 }
@@ -169,16 +231,26 @@ fn place_of<'a>(request: &'a PlacementRequest, placement: &'a Placement, target:
 fn zones_that_could_serve<'a>(request: &'a PlacementRequest, demand: &Demand) -> BTreeSet<&'a str> {
     let mut zones = BTreeSet::new();
     for policy in request.pools.iter().filter(|p| demand.pools.is_empty() || demand.pools.contains(&p.name)) {
-        let limits = policy.limits_left;
+        let limits = if demand.rescue { policy.rescue_limits_left } else { policy.limits_left };
         for offer in request.market.offers.values() {
             let mut faults = Vec::new();
             machine_faults(request, policy, &offer.pool, offer.price_per_hour.0, &[demand], &mut faults);
             let gpus = request.catalog.types[&offer.pool.instance_type].gpus;
             let hours = request.settings.commitment.map_or(0, |c| c.0 / 3_600_000);
-            let affordable = policy.budget_left.is_none_or(|b| offer.price_per_hour.0 * hours <= b.0)
-                && [(limits.gpus, gpus), (limits.nodes, 1), (limits.launches, 1)]
-                    .iter()
-                    .all(|(left, want)| left.is_none_or(|l| l >= *want));
+            let enough = |left: Option<i64>, want: i64| left.is_none_or(|l| l >= want);
+            let affordable =
+                demand.rescue || (policy.budget_left.is_none_or(|b| offer.price_per_hour.0 * hours <= b.0) && enough(limits.launches, 1));
+            let mut alone = Vec::new();
+            let machine = PlannedMachine {
+                pool: offer.pool.clone(),
+                price_per_hour: offer.price_per_hour,
+                cost_per_hour: offer.price_per_hour,
+                node_pool: policy.name.clone(),
+                demands: Vec::new(),
+            };
+            account_limits(request, &Placement { machines: vec![machine], ..Placement::default() }, &mut alone);
+            let within = enough(limits.gpus, gpus) && enough(limits.nodes, 1) && enough(limits.launches, 1);
+            let affordable = affordable && alone.is_empty() && within;
             if faults.is_empty() && affordable {
                 zones.insert(offer.pool.zone.as_str());
             }
@@ -220,8 +292,11 @@ fn owners(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<St
         let total = request.demands.iter().filter(|d| d.owner.as_ref().is_some_and(|o| o.owner == owner.owner)).count() as i64;
         if let (Some(skew), Some(by_zone)) = (owner.zone_max_skew, zones.get(owner.owner.as_str())) {
             let most = by_zone.values().max().copied().unwrap_or(0);
-            let could_serve = zones_that_could_serve(request, demand);
-            let least = could_serve.iter().map(|zone| by_zone.get(zone).copied().unwrap_or(0)).min().unwrap_or(0);
+            // Rescues have limits of their own: a zone counts when each of the owner's replicas could have gone there.
+            let mine = request.demands.iter().filter(|d| d.owner.as_ref().is_some_and(|o| o.owner == owner.owner));
+            let mut could_serve = zones_that_could_serve(request, demand);
+            mine.for_each(|d| could_serve = could_serve.intersection(&zones_that_could_serve(request, d)).copied().collect());
+            let least = could_serve.iter().map(|zone| by_zone.get(zone).copied().unwrap_or(0)).min().unwrap_or(most);
             if most - least > skew {
                 faults.push(format!("{}: skew {} over zones", owner.owner, most - least));
             }

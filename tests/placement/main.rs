@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod checker;
+mod limits;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,9 +14,10 @@ use lowtide::core::market::{CapacityPool, CapacityType, Market, Offer, PriceSour
 use lowtide::core::money::{MicroUsd, MicroUsdPerHour};
 use lowtide::core::need::{CapacityPreference, Need, WorkloadKind};
 use lowtide::core::placement::{
-    Demand, Gang, OwnerRule, Placement, PlacementRequest, PoolLimits, PoolPolicy, Room, Settings, Sharing, Target, counterfactuals, judge,
-    place,
+    Demand, Gang, OwnerRule, Placement, PlacementRequest, PoolLimits, PoolPolicy, Room, Settings, Target, counterfactuals, judge, place,
 };
+use lowtide::core::quota::{QuotaFamily, QuotaKey};
+use lowtide::core::sharing::Sharing;
 use lowtide::core::time::{Millis, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -24,11 +26,12 @@ const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 fn offer(region: &str, zone: &str, instance_type: &str, capacity_type: CapacityType, micros: i64) -> Offer {
     let pool = CapacityPool { region: region.into(), zone: zone.into(), instance_type: instance_type.into(), capacity_type };
-    Offer { pool, price_per_hour: MicroUsdPerHour(micros), observed_at: NOW, source: PriceSource::File, interruptions_per_1000h: 0 }
+    let (source, interruptions_per_million_hours, placement_score) = (PriceSource::File, 0, None);
+    Offer { pool, price_per_hour: MicroUsdPerHour(micros), observed_at: NOW, source, interruptions_per_million_hours, placement_score }
 }
 
 fn market(offers: impl IntoIterator<Item = Offer>) -> Market {
-    Market { offers: offers.into_iter().map(|o| (o.pool.clone(), o)).collect(), cool_downs: BTreeMap::new() }
+    Market { offers: offers.into_iter().map(|o| (o.pool.clone(), o)).collect(), ..Market::default() }
 }
 
 fn need(gpus: i64, gpu_gib: i64, cpu: i64, gib: i64) -> Need {
@@ -51,7 +54,10 @@ fn need(gpus: i64, gpu_gib: i64, cpu: i64, gib: i64) -> Need {
 }
 
 fn pods(name: &str, count: usize, need: &Need) -> Vec<Demand> {
-    let pod = |i| Demand { key: format!("ns/{name}-{i:03}"), need: need.clone(), pools: BTreeSet::new(), owner: None, gang: None };
+    let pod = |i| {
+        let (key, pools) = (format!("ns/{name}-{i:03}"), BTreeSet::new());
+        Demand { key, need: need.clone(), pools, owner: None, gang: None, rescue: false }
+    };
     (0..count).map(pod).collect()
 }
 
@@ -120,7 +126,15 @@ fn free_room_is_used_first_by_those_that_would_cost_most() {
         capacity_type: CapacityType::Spot,
     };
     let free = Resources { cpu: Millicores(3_000), memory: Mebibytes(20_000), gpus: 1 };
-    let room = Room { claim: ClaimName::from("c1"), pool, free, gpu_memory: Mebibytes(45_776), node_pool: "pool".into(), ready: true };
+    let room = Room {
+        claim: ClaimName::from("c1"),
+        pool,
+        free,
+        gpu_memory: Mebibytes(45_776),
+        most_units_per_pod: 1,
+        node_pool: "pool".into(),
+        ready: true,
+    };
     let placement = placed(&market, &demands, &[room], &[open_pool(&market)], &settings());
     assert_eq!(placement.assignments[1].target, Target::ExistingRoom("c1".into()));
     assert_eq!(placement.price_per_hour, MicroUsdPerHour(300_000));
@@ -129,8 +143,7 @@ fn free_room_is_used_first_by_those_that_would_cost_most() {
 #[test]
 fn sharing_packs_smaller_models_and_keeps_the_context_reserve() {
     let market = market([offer("us-east-1", "use1-az1", "g6.xlarge", CapacityType::Spot, 300_000)]);
-    let mut pool = open_pool(&market);
-    pool.sharing = Sharing::Mps { replicas: 4 };
+    let pool = open_pool(&market).sharing(Sharing::Mps { replicas: 4 }, Mebibytes(500));
     // 22888 / 4 - 500 = 5222 MiB for each of four.
     let fits = placed(&market, &pods("a", 4, &need(1, 5, 500, 2)), &[], std::slice::from_ref(&pool), &settings());
     assert_eq!((fits.machines.len(), fits.unplaced.len()), (1, 0));
@@ -151,7 +164,7 @@ fn budgets_limits_and_quotas_hold_and_are_named() {
     pool.limits_left = PoolLimits { nodes: Some(1), ..PoolLimits::default() };
     let limit = placed(&market, &demands, &[], std::slice::from_ref(&pool), &settings());
     assert_eq!((limit.machines.len(), limit.unplaced[0].judgement.refused.clone()), (1, BTreeMap::from([(Refusal::PoolLimit, 1)])));
-    let quota = (Region::from("us-east-1"), lowtide::core::placement::QuotaFamily::GAndVt, CapacityType::Spot);
+    let quota = QuotaKey { region: "us-east-1".into(), family: QuotaFamily::GAndVt, capacity_type: CapacityType::Spot };
     let bound = Settings { quota_vcpus_left: BTreeMap::from([(quota, 15)]), ..settings() };
     let quota = placed(&market, &demands, &[], &[open_pool(&market)], &bound);
     assert_eq!((quota.machines.len(), quota.unplaced[0].judgement.refused.clone()), (3, BTreeMap::from([(Refusal::Quota, 1)])));

@@ -10,20 +10,19 @@ use crate::core::market::{CapacityPool, CapacityType, Market};
 use crate::core::need::Need;
 
 use super::eligibility::replicas_that_fit;
-use super::request::PoolPolicy;
+use super::request::NodeTerms;
 
 /// B0, B1 and B2 for `need`, of which `chosen` was bought. The owner's caps, models and regions do not bind what might have been bought
 /// at home: B1 and B2 ask what the same GPUs, memory and architecture cost there, with each GPU held by one pod.
 ///
 /// A price that is not known leaves its field `None`.
 pub fn counterfactuals(catalog: &Catalog, market: &Market, need: &Need, chosen: &CapacityPool, home_region: &Region) -> Counterfactuals {
-    let plain = PoolPolicy::open("counterfactual", Default::default());
     let rate = |pool: &CapacityPool| {
         let machine = catalog.types.get(&pool.instance_type)?;
         if need.architecture.is_some_and(|a| a != machine.architecture) {
             return None;
         }
-        let usable = super::eligibility::usable(machine, &plain, crate::core::catalog::Mebibytes(0));
+        let usable = super::eligibility::usable(machine, &NodeTerms::default());
         let replicas = replicas_that_fit(need, &usable);
         (replicas > 0).then_some(replicas)
     };

@@ -5,15 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::catalog::{MachineType, Mebibytes, Resources};
+use crate::core::catalog::{MachineType, Mebibytes, Millicores, Resources};
 use crate::core::decision::Refusal;
 use crate::core::ids::{Region, ZoneId};
 use crate::core::market::{CapacityType, CoolDownCause, Offer, PriceSource};
 use crate::core::money::MicroUsdPerHour;
 use crate::core::need::{CapacityPreference, Need};
-use crate::core::time::{Millis, Timestamp};
+use crate::core::quota::QuotaKey;
+use crate::core::time::Millis;
 
-use super::request::{OwnerRule, PlacementRequest, PoolPolicy, QuotaFamily, Settings, Sharing};
+use super::request::{NodeTerms, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Settings};
 
 /// Whether `text` matches `pattern`, where `*` stands for any run of characters.
 pub fn matches_pattern(pattern: &str, text: &str) -> bool {
@@ -34,28 +35,6 @@ fn allowed(patterns: &[String], text: &str) -> bool {
     patterns.is_empty() || patterns.iter().any(|p| matches_pattern(p, text))
 }
 
-/// MIG: model, memory of the whole GPU in MiB, instances per GPU, memory of each in MiB.
-///
-/// Source: NVIDIA MIG User Guide, "Supported MIG Profiles": the largest profile of which that many fit on one GPU. Memory as the
-/// profile's name says (1g.5gb, 2g.10gb, ...), taken as GB of 10^9 bytes and rounded down to MiB, so never more than there is.
-const MIG_PROFILES: &[(&str, i64, i64, i64)] = &[
-    ("a100", 40_960, 7, 4_768),
-    ("a100", 40_960, 3, 9_536),
-    ("a100", 40_960, 2, 19_073),
-    ("a100", 81_920, 7, 9_536),
-    ("a100", 81_920, 4, 19_073),
-    ("a100", 81_920, 3, 19_073),
-    ("a100", 81_920, 2, 38_146),
-    ("h100", 81_920, 7, 9_536),
-    ("h100", 81_920, 4, 19_073),
-    ("h100", 81_920, 3, 19_073),
-    ("h100", 81_920, 2, 38_146),
-    ("h200", 144_384, 7, 17_166),
-    ("h200", 144_384, 4, 33_378),
-    ("h200", 144_384, 3, 33_378),
-    ("h200", 144_384, 2, 67_710),
-];
-
 /// What pods can use of one machine of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Usable {
@@ -67,31 +46,17 @@ pub struct Usable {
     pub most_units_per_pod: i64,
 }
 
-/// What pods can use of `machine` when the pool shares GPUs as it says; no unit when its model cannot be shared so.
-pub fn usable(machine: &MachineType, pool: &PoolPolicy, context_reserve: Mebibytes) -> Usable {
-    let whole = machine.allocatable();
-    let (units, unit_memory, most) = match &pool.sharing {
-        Sharing::Exclusive => (machine.gpus, machine.gpu_memory.0, machine.gpus),
-        Sharing::TimeSlicing { replicas } | Sharing::Mps { replicas } => {
-            let replicas = (*replicas).max(1);
-            (machine.gpus * replicas, machine.gpu_memory.0 / replicas - context_reserve.0, 1)
-        }
-        Sharing::Mig { replicas } => {
-            let known = MIG_PROFILES.iter().find(|(model, whole, count, _)| {
-                *model == machine.gpu_model.as_str() && *whole == machine.gpu_memory.0 && count == replicas
-            });
-            let (count, memory) = known.map_or((0, 0), |(_, _, count, memory)| (*count, *memory));
-            (machine.gpus * count, memory - context_reserve.0, 1)
-        }
-    };
+/// What pods can use of `machine` as a node of a class with these `terms`; no unit when its model cannot be shared so.
+pub fn usable(machine: &MachineType, terms: &NodeTerms) -> Usable {
+    let (whole, units, taken) = (machine.allocatable(), terms.sharing.units(machine), &terms.daemonsets);
     Usable {
         resources: Resources {
-            cpu: crate::core::catalog::Millicores((whole.cpu.0 - pool.daemonsets.cpu.0).max(0)),
-            memory: Mebibytes((whole.memory.0 - pool.daemonsets.memory.0).max(0)),
-            gpus: (units - pool.daemonsets.gpus).max(0),
+            cpu: Millicores((whole.cpu.0 - taken.cpu.0).max(0)),
+            memory: Mebibytes((whole.memory.0 - taken.memory.0).max(0)),
+            gpus: (units.count - taken.gpus).max(0),
         },
-        unit_memory: Mebibytes(unit_memory.max(0)),
-        most_units_per_pod: most,
+        unit_memory: units.memory,
+        most_units_per_pod: units.most_per_pod,
     }
 }
 
@@ -107,24 +72,16 @@ pub fn replicas_that_fit(need: &Need, usable: &Usable) -> i64 {
         .max(0)
 }
 
-/// From `now` to the end of its month, in UTC.
-pub fn until_month_ends(now: Timestamp) -> Millis {
-    let text = now.to_rfc3339();
-    let (year, month) = (text[..4].parse::<i64>().unwrap_or(1970), text[5..7].parse::<i64>().unwrap_or(1));
-    let next = if month == 12 { Timestamp::from_date(year + 1, 1, 1) } else { Timestamp::from_date(year, month + 1, 1) };
-    next.since(now)
-}
-
 /// For how long a machine bought now is committed.
 pub fn commitment_span(request: &PlacementRequest) -> Millis {
-    request.settings.commitment.unwrap_or_else(|| until_month_ends(request.now))
+    request.settings.commitment.unwrap_or_else(|| request.now.month_end().since(request.now))
 }
 
 /// A machine's price with the expected cost of interruptions: rate x (boot + lost work), both paid for and of no use.
 pub fn cost_with_interruptions(offer: &Offer, settings: &Settings) -> MicroUsdPerHour {
     let lost = i128::from((settings.boot + settings.lost_work).0);
-    let extra = i128::from(offer.price_per_hour.0) * i128::from(offer.interruptions_per_1000h) * lost;
-    let per = 1_000_i128 * 3_600_000;
+    let extra = i128::from(offer.price_per_hour.0) * i128::from(offer.interruptions_per_million_hours) * lost;
+    let per = 1_000_000_i128 * 3_600_000;
     MicroUsdPerHour(offer.price_per_hour.0 + i64::try_from((extra + per - 1) / per).unwrap_or(0))
 }
 
@@ -147,8 +104,17 @@ pub struct Listing<'a> {
     pub usable: Usable,
     /// The first refusal for which the need does not matter.
     pub refusal: Option<Refusal>,
+    /// The same for a rescue, which no budget holds up and which has limits of its own.
+    pub rescue_refusal: Option<Refusal>,
     /// Price with expected interruptions.
     pub cost: MicroUsdPerHour,
+}
+
+impl Listing<'_> {
+    /// The first refusal for which the need does not matter.
+    pub fn refusal(&self, rescue: bool) -> Option<Refusal> {
+        if rescue { self.rescue_refusal } else { self.refusal }
+    }
 }
 
 /// Lists every offer for `pool`, in the order of the market.
@@ -157,58 +123,65 @@ pub fn list<'a>(request: &PlacementRequest<'a>, pool: &PoolPolicy) -> Vec<Listin
     let mut usable_by_type = BTreeMap::new();
     let mut regions: BTreeMap<&Region, bool> = BTreeMap::new();
     let mut listings = Vec::with_capacity(request.market.offers.len());
+    let no_class = NodeTerms::default();
     for offer in request.market.offers.values() {
-        let (machine, usable) = *usable_by_type.entry(&offer.pool.instance_type).or_insert_with(|| {
+        let terms = pool.nodes.get(&offer.pool.zone);
+        let (machine, usable) = *usable_by_type.entry((&offer.pool.instance_type, terms)).or_insert_with(|| {
             let machine = request.catalog.types.get(&offer.pool.instance_type);
             let nothing = Usable { resources: Resources::default(), unit_memory: Mebibytes(0), most_units_per_pod: 0 };
-            (machine, machine.map_or(nothing, |m| usable(m, pool, request.settings.context_reserve)))
+            (machine, machine.map_or(nothing, |m| usable(m, terms.unwrap_or(&no_class))))
         });
         let region_ok = *regions.entry(&offer.pool.region).or_insert_with(|| allowed(&pool.regions, offer.pool.region.as_str()));
-        let refusal = pool_refusal(request, pool, offer, machine, region_ok, committed_for);
-        listings.push(Listing { offer, machine, usable, refusal, cost: cost_with_interruptions(offer, request.settings) });
+        let unknown_type = Some(if region_ok { Refusal::GpuModel } else { Refusal::Region });
+        let known = machine.map(|m| pool_refusals(request, pool, offer, m, (region_ok, terms.is_some()), committed_for));
+        let (refusal, rescue_refusal) = known.unwrap_or((unknown_type, unknown_type));
+        listings.push(Listing { offer, machine, usable, refusal, rescue_refusal, cost: cost_with_interruptions(offer, request.settings) });
     }
     listings
 }
 
-/// The first refusal of `offer` that does not depend on a need.
-fn pool_refusal(
+/// The first refusal of `offer` that does not depend on a need: for everybody, and for a rescue.
+fn pool_refusals(
     request: &PlacementRequest,
     pool: &PoolPolicy,
     offer: &Offer,
-    machine: Option<&MachineType>,
-    region_ok: bool,
+    machine: &MachineType,
+    (region_ok, has_class): (bool, bool),
     committed_for: Millis,
-) -> Option<Refusal> {
-    let Some(machine) = machine else { return Some(if region_ok { Refusal::GpuModel } else { Refusal::Region }) };
+) -> (Option<Refusal>, Option<Refusal>) {
     let at = &offer.pool;
     let settings = request.settings;
     let cool_down = request.market.cool_downs.get(at).filter(|c| c.until > request.now);
-    let quota = settings.quota_vcpus_left.get(&(at.region.clone(), QuotaFamily::of(&at.instance_type), at.capacity_type));
+    let quota = QuotaKey::of(at).and_then(|key| settings.quota_vcpus_left.get(&key).copied());
     let stale = match offer.source {
         PriceSource::File => false,
         PriceSource::Snapshot => !settings.snapshot_prices_allowed,
-        PriceSource::SpotPriceHistory | PriceSource::PriceList => request.now.since(offer.observed_at) > settings.max_price_age,
+        PriceSource::PriceList => request.now.since(offer.observed_at) > settings.max_list_price_age,
+        PriceSource::SpotPriceHistory | PriceSource::Reservation => request.now.since(offer.observed_at) > settings.max_price_age,
     };
-    let limits = pool.limits_left;
-    let at_limit = limits.gpus.is_some_and(|left| machine.gpus > left)
-        || limits.nodes.is_some_and(|left| left < 1)
-        || limits.launches.is_some_and(|left| left < 1);
+    let at_limit = |limits: &PoolLimits| {
+        let under = |left: Option<i64>, want: i64| left.is_some_and(|left| left < want);
+        under(limits.gpus, machine.gpus) || under(limits.nodes, 1) || under(limits.launches, 1)
+    };
     let over_budget = pool.budget_left.is_some_and(|left| offer.price_per_hour.over(committed_for).to_micro_usd() > left);
     let checks = [
         (!region_ok, Refusal::Region),
-        (!pool.zones_with_class.contains(&at.zone), Refusal::NoNodeClass),
+        (!has_class || (offer.source == PriceSource::Reservation && !pool.reserved.contains(at)), Refusal::NoNodeClass),
         (!pool.models.is_empty() && !pool.models.contains(&machine.gpu_model), Refusal::GpuModel),
         (!allowed(&pool.instance_types, at.instance_type.as_str()), Refusal::GpuModel),
         (!pool.capacity_types.is_empty() && !pool.capacity_types.contains(&at.capacity_type), Refusal::CapacityType),
         (cool_down.is_some_and(|c| c.cause != CoolDownCause::Quota), Refusal::CoolingDown),
         (cool_down.is_some_and(|c| c.cause == CoolDownCause::Quota), Refusal::Quota),
-        (quota.is_some_and(|left| machine.vcpus > *left), Refusal::Quota),
+        (quota.is_some_and(|left| machine.vcpus > left), Refusal::Quota),
+        (settings.machines_left.get(at).is_some_and(|left| *left < 1), Refusal::ReservationFull),
         (stale, Refusal::StalePrice),
         (above_cap(offer, machine, pool.max_price_per_gpu_hour), Refusal::PoolPriceCap),
-        (at_limit, Refusal::PoolLimit),
-        (over_budget, Refusal::Budget),
     ];
-    checks.into_iter().find_map(|(holds, refusal)| holds.then_some(refusal))
+    let spending = [(at_limit(&pool.limits_left), Refusal::PoolLimit), (over_budget, Refusal::Budget)];
+    let first = |checks: &[(bool, Refusal)]| checks.iter().find_map(|(holds, refusal)| holds.then_some(*refusal));
+    let common = first(&checks);
+    let rescue = common.or(at_limit(&pool.rescue_limits_left).then_some(Refusal::PoolLimit));
+    (common.or_else(|| first(&spending)), rescue)
 }
 
 /// Whether a machine's price per GPU is above `cap`, without dividing.
@@ -227,6 +200,8 @@ pub struct Wants<'a> {
     pub zone: Option<ZoneId>,
     /// The one correlated pool that diversity leaves.
     pub within: Option<Correlated>,
+    /// It is a rescue: no budget, and the limits of rescues.
+    pub rescue: bool,
 }
 
 /// What counts as one for diversity: sizes of one family in one zone draw on the same hosts, so they fall short together.
@@ -241,7 +216,7 @@ impl<'a> Wants<'a> {
                 regions.insert(pool.region.clone());
             }
         }
-        Wants { need, regions, zone: None, within: None }
+        Wants { need, regions, zone: None, within: None, rescue: false }
     }
 
     /// The first refusal of `listing` for this need, or how many replicas one machine holds (at least 1).
@@ -249,7 +224,7 @@ impl<'a> Wants<'a> {
         let replicas = replicas_that_fit(self.need, &listing.usable);
         let own = self.refusal(listing, replicas);
         // Reasons are declared in the order in which they are looked for, so the first one is the least.
-        match (own, listing.refusal) {
+        match (own, listing.refusal(self.rescue)) {
             (None, None) => Ok(replicas),
             (Some(one), Some(other)) => Err(one.min(other)),
             (Some(one), None) | (None, Some(one)) => Err(one),
@@ -290,8 +265,7 @@ impl<'a> Wants<'a> {
 
 /// The correlated pool that `pool` belongs to.
 pub fn correlated_pool(pool: &crate::core::market::CapacityPool) -> Correlated {
-    let family = pool.instance_type.as_str().split('.').next().unwrap_or_default().to_owned();
-    (pool.zone.clone(), family, pool.capacity_type)
+    (pool.zone.clone(), pool.instance_type.family().to_owned(), pool.capacity_type)
 }
 
 /// How many replicas of an owner with `total` may stand in one correlated pool.

@@ -43,14 +43,15 @@ impl Group<'_> {
 
 /// Groups the demands at `order` (ascending by key) that are equal but for their key.
 pub fn group<'a>(request: &PlacementRequest<'a>, order: &[usize]) -> Vec<Group<'a>> {
-    type Key<'k> = (&'k Need, &'k BTreeSet<PoolName>, &'k Option<OwnerRule>, Option<&'k str>, Option<&'k ZoneId>);
+    type Key<'k> = (&'k Need, &'k BTreeSet<PoolName>, &'k Option<OwnerRule>, Option<&'k str>, Option<&'k ZoneId>, bool);
     let mut members: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
     // Replicas follow each other in the order of keys, so the last group is mostly the right one.
     let mut last: Option<(Key, Vec<usize>)> = None;
     for index in order {
         let demand: &Demand = &request.demands[*index];
         let gang = demand.gang.as_ref();
-        let key: Key = (&demand.need, &demand.pools, &demand.owner, gang.map(|g| g.name.as_str()), gang.and_then(|g| g.zone.as_ref()));
+        let (name, zone) = (gang.map(|g| g.name.as_str()), gang.and_then(|g| g.zone.as_ref()));
+        let key: Key = (&demand.need, &demand.pools, &demand.owner, name, zone, demand.rescue);
         match &mut last {
             Some((open, list)) if *open == key => list.push(*index),
             _ => {
@@ -63,9 +64,8 @@ pub fn group<'a>(request: &PlacementRequest<'a>, order: &[usize]) -> Vec<Group<'
     if let Some((done, list)) = last {
         members.entry(done).or_default().extend(list);
     }
-    let group = |((need, pools, owner, gang, zone), members): (Key<'a>, Vec<usize>)| {
-        let mut wants = Wants::new(request, need);
-        wants.zone = zone.cloned();
+    let group = |((need, pools, owner, gang, zone, rescue), members): (Key<'a>, Vec<usize>)| {
+        let wants = Wants { zone: zone.cloned(), rescue, ..Wants::new(request, need) };
         Group { wants, pools, owner: owner.as_ref(), gang, members }
     };
     members.into_iter().map(group).collect()
@@ -86,13 +86,20 @@ pub fn restrict<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>],
         });
     }
     let mut out = Vec::new();
+    // Replicas of one owner may form several groups: the later ones are shared out beside the earlier.
+    let mut by_zone: BTreeMap<&str, BTreeMap<ZoneId, i64>> = BTreeMap::new();
     for group in groups {
         let Some(owner) = group.owner else {
             out.push(group);
             continue;
         };
+        let shared_out = by_zone.entry(&owner.owner).or_insert_with(|| {
+            let mut counts = BTreeMap::new();
+            owner.standing.iter().for_each(|(pool, n)| *counts.entry(pool.zone.clone()).or_insert(0) += n);
+            counts
+        });
         let total = totals.get(owner.owner.as_str()).copied().unwrap_or(0) + owner.standing.values().sum::<i64>();
-        for part in over_zones(request, listed, group, owner) {
+        for part in over_zones(request, listed, group, owner, shared_out) {
             match (most_in_one_pool(owner, total), standing.get_mut(owner.owner.as_str())) {
                 (Some(most), Some(held)) => out.extend(over_pools(request, listed, part, most, held)),
                 _ => out.push(part),
@@ -147,8 +154,15 @@ fn one_zone_per_gang<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'
     groups
 }
 
-/// Shares a group out over zones so that no zone has more than `maxSkew` above the emptiest zone that could serve it.
-fn over_zones<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>], group: Group<'a>, owner: &OwnerRule) -> Vec<Group<'a>> {
+/// Shares a group out over zones so that no zone has more than `maxSkew` above the emptiest zone that could serve it, beside the owner's
+/// replicas that were shared out before; adds its own to them.
+fn over_zones<'a>(
+    request: &PlacementRequest<'a>,
+    listed: &[Vec<Listing<'a>>],
+    group: Group<'a>,
+    owner: &OwnerRule,
+    shared_out: &mut BTreeMap<ZoneId, i64>,
+) -> Vec<Group<'a>> {
     let (Some(skew), None) = (owner.zone_max_skew, &group.wants.zone) else { return vec![group] };
     let mut zones: Vec<(i128, ZoneId)> =
         places(request, listed, &group, |pool| pool.zone.clone()).into_iter().map(|(zone, cost)| (cost, zone)).collect();
@@ -156,8 +170,7 @@ fn over_zones<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>], g
     if zones.is_empty() {
         return vec![group];
     }
-    let standing = |zone: &ZoneId| owner.standing.iter().filter(|(pool, _)| pool.zone == *zone).map(|(_, n)| n).sum::<i64>();
-    let mut counts: Vec<i64> = zones.iter().map(|(_, zone)| standing(zone)).collect();
+    let mut counts: Vec<i64> = zones.iter().map(|(_, zone)| shared_out.get(zone).copied().unwrap_or(0)).collect();
     let mut parts: Vec<Vec<usize>> = vec![Vec::new(); zones.len()];
     for member in &group.members {
         let least = counts.iter().copied().min().unwrap_or(0);
@@ -165,6 +178,7 @@ fn over_zones<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>], g
         counts[at] += 1;
         parts[at].push(*member);
     }
+    shared_out.extend(zones.iter().zip(&counts).map(|((_, zone), n)| (zone.clone(), *n)));
     let part = |(members, (_, zone)): (Vec<usize>, (i128, ZoneId))| {
         let mut part = Group { members, ..group.clone() };
         part.wants.zone = Some(zone);

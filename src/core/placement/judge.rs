@@ -12,7 +12,7 @@ use crate::core::need::Need;
 
 use super::eligibility::{Listing, Wants, egress_per_replica, list, replicas_that_fit};
 use super::request::{PlacementRequest, PoolPolicy, Settings};
-use super::score::Score;
+use super::score::{Score, unavailability};
 
 /// How many refused offers a judgement names.
 pub const BEST_REFUSED: usize = 20;
@@ -58,7 +58,8 @@ pub(super) fn score(listing: &Listing, need: &Need, replicas: i64, settings: &Se
     let machine = i128::from(listing.cost.0) * 1_000;
     Score {
         nano_usd_per_replica_hour: machine / i128::from(replicas.max(1)) + i128::from(egress.0) * 1_000,
-        interruptions_per_1000h: listing.offer.interruptions_per_1000h,
+        interruptions_per_million_hours: listing.offer.interruptions_per_million_hours,
+        unavailability: unavailability(listing.offer),
         price_per_hour: listing.offer.price_per_hour,
         pool: listing.offer.pool.clone(),
     }
@@ -124,6 +125,8 @@ fn described(request: &PlacementRequest, need: &Need, listing: &Listing, refusal
         replicas,
         price_age: request.now.since(listing.offer.observed_at),
         source: listing.offer.source,
+        interruptions_per_million_hours: listing.offer.interruptions_per_million_hours,
+        placement_score: listing.offer.placement_score,
         refusal,
     }
 }

@@ -28,7 +28,5 @@ pub use counterfactual::counterfactuals;
 pub use judge::{Ranked, judge, judge_chosen, rank};
 pub use outcome::{Assignment, Placement, PlannedMachine, Target, Unplaced};
 pub use place::place;
-pub use request::{
-    Demand, EgressPrices, Gang, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, QuotaFamily, QuotaKey, Room, Settings, Sharing,
-};
+pub use request::{Demand, Gang, NodeTerms, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room, Settings};
 pub use score::Score;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::core::decision::Judgement;
 use crate::core::ids::ZoneId;
 use crate::core::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::quota::QuotaKey;
 
 use super::eligibility::{Listing, commitment_span, list};
 use super::groups::{Group, group, restrict};
@@ -16,7 +17,7 @@ use super::outcome::{Assignment, Placement, PlannedMachine, Target, Unplaced};
 use super::packing::relax::{Effort, feasible_values, relax};
 use super::packing::{Bought, Problem, pack};
 use super::reduce::{Measure, Source, reduce};
-use super::request::{PlacementRequest, PoolPolicy, QuotaFamily, QuotaKey, Settings};
+use super::request::{PlacementRequest, PoolPolicy, Room, Settings};
 use super::room;
 
 /// Places all demands of `request`: into free room where there is some, and on machines to buy.
@@ -96,6 +97,7 @@ struct Plan<'a, 'r> {
     wanted: &'r [usize],
     policies: Vec<PoolPolicy>,
     settings: Settings,
+    room: Vec<Room>,
     placement: Placement,
     /// What the packing found each group to be worth, when nothing was restricted: then it proves the bound as it is.
     proof: Option<(Problem, Vec<i64>)>,
@@ -103,27 +105,43 @@ struct Plan<'a, 'r> {
 
 impl<'a, 'r> Plan<'a, 'r> {
     fn new(request: &'r PlacementRequest<'a>, wanted: &'r [usize]) -> Self {
-        let (policies, settings) = (request.pools.to_vec(), request.settings.clone());
-        Plan { request, wanted, policies, settings, placement: Placement::default(), proof: None }
+        let (policies, settings, room) = (request.pools.to_vec(), request.settings.clone(), request.room.to_vec());
+        Plan { request, wanted, policies, settings, room, placement: Placement::default(), proof: None }
     }
 
     fn run(mut self) -> (Placement, Unserved) {
         let request = *self.request;
+        let mut groups = group(&request, self.wanted);
+        if groups.iter().any(|g| g.gang.is_some() || g.owner.is_some()) {
+            groups = restrict(&request, &relisted(&request), groups);
+        }
+        // What the packing of all groups together finds, proves the bound as it is, unless something restricted it.
+        let (rescues, others): (Vec<Group>, Vec<Group>) = groups.into_iter().partition(|g| g.wants.rescue);
+        let together = rescues.is_empty() || others.is_empty();
+        let mut unserved = Unserved::new();
+        // Rescues are placed first and buy machines of their own: what is bought for them no budget holds up, so nobody else rides along.
+        for stage in [rescues, others].into_iter().filter(|stage| !stage.is_empty()) {
+            let plain = together && request.room.is_empty() && !stage.iter().any(Group::restricted);
+            for group in self.stage(stage, plain) {
+                if let (Some(owner), Some(zone)) = (group.owner, &group.wants.zone) {
+                    unserved.entry(owner.owner.clone()).or_default().insert(zone.clone());
+                }
+            }
+        }
+        self.bound();
+        (self.finish(), unserved)
+    }
+
+    /// Places `groups` and says why what is left of them cannot be; gives the groups that are not empty.
+    fn stage(&mut self, mut groups: Vec<Group<'a>>, plain: bool) -> Vec<Group<'a>> {
+        let request = *self.request;
         let mut first = true;
-        // The groups as they were restricted, and how many of each are still to be placed.
-        let mut groups: Vec<Group> = Vec::new();
         loop {
             let (policies, settings) = (self.policies.clone(), self.settings.clone());
             let now = PlacementRequest { pools: &policies, settings: &settings, ..request };
             let listed: Vec<Vec<Listing>> = policies.iter().map(|pool| list(&now, pool)).collect();
-            if first {
-                groups = group(&request, self.wanted);
-                if groups.iter().any(|g| g.gang.is_some() || g.owner.is_some()) {
-                    groups = restrict(&request, &relisted(&request), groups);
-                }
-            }
-            let plain = first && request.room.is_empty() && !groups.iter().any(Group::restricted);
             let (problem, sources) = reduce(&now, &groups, &listed, Measure::Cost);
+            let plain = plain && first;
             if first {
                 self.use_room(&mut groups, &problem);
                 first = false;
@@ -137,31 +155,30 @@ impl<'a, 'r> Plan<'a, 'r> {
                     self.proof = Some((problem, packing.values));
                 }
                 self.refuse(&now, &groups, &listed);
-                break;
+                groups.retain(|g| !g.members.is_empty());
+                return groups;
             }
         }
-        let mut unserved = Unserved::new();
-        for group in groups.iter().filter(|g| !g.members.is_empty()) {
-            if let (Some(owner), Some(zone)) = (group.owner, &group.wants.zone) {
-                unserved.entry(owner.owner.clone()).or_default().insert(zone.clone());
-            }
-        }
-        self.bound();
-        (self.finish(), unserved)
     }
 
     /// Puts pods into free room, the most valuable first.
     fn use_room(&mut self, groups: &mut [Group], problem: &Problem) {
-        if self.request.room.is_empty() {
+        if self.room.is_empty() {
             return;
         }
         let counts: Vec<i64> = groups.iter().map(|g| g.members.len() as i64).collect();
         let values = relax(problem, &counts, Vec::new(), Effort::QUICK);
-        for (claim, content) in room::fill_rooms(self.request, groups, &values) {
+        for (claim, content) in room::fill_rooms(self.request, &self.room, groups, &values) {
             for (item, count) in content {
+                let need = groups[item].wants.need;
                 for demand in groups[item].members.drain(..count as usize) {
                     let key = self.request.demands[demand].key.clone();
                     self.placement.assignments.push(Assignment { demand, key, target: Target::ExistingRoom(claim.clone()) });
+                }
+                for room in self.room.iter_mut().filter(|r| r.claim == claim) {
+                    room.free.gpus -= need.gpus * count;
+                    room.free.cpu.0 -= need.cpu.0 * count;
+                    room.free.memory.0 -= need.memory.0 * count;
                 }
             }
         }
@@ -183,7 +200,8 @@ impl<'a, 'r> Plan<'a, 'r> {
         let mut rejected = false;
         for (_, one) in ranked {
             let (pool, listing) = sources[one.bin];
-            if self.commit(pool, &listed[pool][listing]) {
+            let rescue = one.content.iter().any(|(item, _)| groups[*item].wants.rescue);
+            if self.commit(pool, &listed[pool][listing], rescue) {
                 self.machine(groups, problem, pool, &listed[pool][listing], one);
             } else {
                 rejected = true;
@@ -192,36 +210,44 @@ impl<'a, 'r> Plan<'a, 'r> {
         rejected
     }
 
-    /// Takes one machine off limits, budget and quota of its pool; `false` when they do not allow it.
-    fn commit(&mut self, pool: usize, listing: &Listing) -> bool {
+    /// Takes one machine off limits, budget, quota and reservation of its pool; `false` when they do not allow it. A rescue has limits of
+    /// its own, is bought whatever the budget says, and counts in both.
+    fn commit(&mut self, pool: usize, listing: &Listing, rescue: bool) -> bool {
         let Some(machine) = listing.machine else { return false };
         let at = &listing.offer.pool;
         let committed = listing.offer.price_per_hour.over(commitment_span(self.request)).to_micro_usd();
-        let quota: QuotaKey = (at.region.clone(), QuotaFamily::of(&at.instance_type), at.capacity_type);
+        let quota = QuotaKey::of(at);
+        let quota_left = quota.as_ref().and_then(|key| self.settings.quota_vcpus_left.get(key).copied());
         let policy = &mut self.policies[pool];
-        let limits = &mut policy.limits_left;
+        let limits = if rescue { &policy.rescue_limits_left } else { &policy.limits_left };
         let enough = |left: Option<i64>, want: i64| left.is_none_or(|l| l >= want);
         let allowed = enough(limits.gpus, machine.gpus)
             && enough(limits.nodes, 1)
             && enough(limits.launches, 1)
-            && policy.budget_left.is_none_or(|left| left >= committed)
-            && enough(self.settings.quota_vcpus_left.get(&quota).copied(), machine.vcpus);
+            && (rescue || policy.budget_left.is_none_or(|left| left >= committed))
+            && enough(quota_left, machine.vcpus)
+            && enough(self.settings.machines_left.get(at).copied(), 1);
         if !allowed {
             return false;
         }
         let less = |left: &mut Option<i64>, by: i64| *left = left.map(|l| l - by);
-        less(&mut limits.gpus, machine.gpus);
-        less(&mut limits.nodes, 1);
-        less(&mut limits.launches, 1);
+        for limits in [&mut policy.limits_left, &mut policy.rescue_limits_left] {
+            less(&mut limits.gpus, machine.gpus);
+            less(&mut limits.nodes, 1);
+            less(&mut limits.launches, 1);
+        }
         policy.budget_left = policy.budget_left.map(|MicroUsd(left)| MicroUsd(left - committed.0));
-        if let Some(left) = self.settings.quota_vcpus_left.get_mut(&quota) {
+        if let Some(left) = quota.and_then(|key| self.settings.quota_vcpus_left.get_mut(&key)) {
             *left -= machine.vcpus;
+        }
+        if let Some(left) = self.settings.machines_left.get_mut(at) {
+            *left -= 1;
         }
         true
     }
 
     fn machine(&mut self, groups: &mut [Group], problem: &Problem, pool: usize, listing: &Listing, bought: Bought) {
-        let cost = problem.cost(bought.bin, &bought.content);
+        let cost = problem.cost(bought.bin, &bought.content) - (problem.bins[bought.bin].cost - listing.cost.0);
         let mut demands = Vec::new();
         for (item, count) in bought.content {
             let members = &mut groups[item].members;
@@ -275,7 +301,11 @@ impl<'a, 'r> Plan<'a, 'r> {
                 (problem, values)
             }
         };
-        self.placement.cost_lower_bound_per_hour = MicroUsdPerHour(room::bound(&request, &groups, &values));
+        // The packing counts a free machine (a paid reservation) at a micro-dollar: no purchase has more of them than pods.
+        let free = listed.iter().flatten().any(|l| l.offer.price_per_hour.0 < 1);
+        let pods = if free { order.len() as i64 } else { 0 };
+        let proved = |values: &[i64]| MicroUsdPerHour((room::bound(&request, &groups, values) - pods).max(0));
+        self.placement.cost_lower_bound_per_hour = proved(&values);
         let (by_price, _) = reduce(&request, &groups, &listed, Measure::Price);
         let carries = problem.bins.iter().any(|b| b.extra.iter().any(|e| *e > 0 && *e != super::packing::NEVER));
         let values = if by_price == problem {
@@ -285,7 +315,7 @@ impl<'a, 'r> Plan<'a, 'r> {
         } else {
             feasible_values(&by_price, &counts, &values)
         };
-        self.placement.lower_bound_per_hour = MicroUsdPerHour(room::bound(&request, &groups, &values));
+        self.placement.lower_bound_per_hour = proved(&values);
     }
 
     fn finish(self) -> Placement {

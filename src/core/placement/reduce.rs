@@ -12,6 +12,7 @@ use super::eligibility::{Listing, Usable, above_cap, correlated_pool, egress_per
 use super::groups::Group;
 use super::packing::{Bin, Item, NEVER, Problem};
 use super::request::PlacementRequest;
+use super::score::unavailability;
 
 /// What is minimised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +51,8 @@ fn accepts(need: &Need, capacity: CapacityType) -> bool {
 
 /// The offers of one node pool, by what of them counts: usable room, who may use it, region where that matters.
 type Classes = BTreeMap<(Usable, Mask, usize), Candidate>;
-/// Cost, interruptions and price decide; then the order of node pools and of the market.
-type Candidate = (i64, i64, i64, usize, usize);
+/// Cost, interruptions, unavailability and price decide, as in [`super::score::Score`]; then the order of node pools and of the market.
+type Candidate = (i64, i64, u8, i64, usize, usize);
 
 /// The packing problem of `groups` over the `listed` offers of each node pool, and where each bin comes from.
 ///
@@ -85,7 +86,7 @@ pub fn reduce(request: &PlacementRequest, groups: &[Group], listed: &[Vec<Listin
         cost: candidate.0.max(1),
         extra: (0..groups.len()).map(|g| if has(mask, g) { extras[*extra][g] } else { NEVER }).collect(),
     };
-    let sources = kept.iter().map(|(c, ..)| (c.3, c.4)).collect();
+    let sources = kept.iter().map(|(c, ..)| (c.4, c.5)).collect();
     (Problem { items, bins: kept.iter().map(bin).collect() }, sources)
 }
 
@@ -103,7 +104,10 @@ fn collect(
     classes: &mut Classes,
     extras: &mut Vec<Vec<i64>>,
 ) {
-    let admitted = mask_of(groups, |g| g.admitted_by(&request.pools[pool].name));
+    // By whether others may have an offer, and whether rescues may.
+    let admitted = [(false, false), (false, true), (true, false), (true, true)].map(|(others, rescues)| {
+        mask_of(groups, |g| g.admitted_by(&request.pools[pool].name) && if g.wants.rescue { rescues } else { others })
+    });
     // Few groups have caps or a correlated pool; only for them each single offer must be looked at.
     let special: Vec<usize> =
         (0..groups.len()).filter(|g| groups[*g].wants.need.max_price_per_gpu_hour.is_some() || groups[*g].wants.within.is_some()).collect();
@@ -111,7 +115,11 @@ fn collect(
     let mut region: Option<(&Region, Mask, usize)> = None;
     let mut zone: Option<(&ZoneId, Mask)> = None;
     for (index, listing) in listed[pool].iter().enumerate() {
-        let (at, Some(machine), None) = (&listing.offer.pool, listing.machine, listing.refusal) else { continue };
+        let (at, Some(machine)) = (&listing.offer.pool, listing.machine) else { continue };
+        let admitted = match (listing.refusal(false), listing.refusal(true)) {
+            (Some(_), Some(_)) => continue,
+            (others, rescues) => &admitted[usize::from(others.is_none()) * 2 + usize::from(rescues.is_none())],
+        };
         if region.as_ref().is_none_or(|(name, ..)| *name != &at.region) {
             let extra: Vec<i64> = groups.iter().map(|g| egress_per_replica(g.wants.need, &at.region, request.settings).0).collect();
             let slot = if measure == Measure::Price { 0 } else { extras.iter().position(|e| *e == extra).unwrap_or(extras.len()) };
@@ -127,7 +135,7 @@ fn collect(
             };
             zone = Some((&at.zone, mask_of(groups, here)));
         }
-        let fits: &Mask = by_type.entry((&at.instance_type, at.capacity_type)).or_insert_with(|| {
+        let fits: &Mask = by_type.entry((&at.instance_type, at.capacity_type, listing.usable)).or_insert_with(|| {
             mask_of(groups, |g| {
                 let need = g.wants.need;
                 (need.gpu_models.is_empty() || need.gpu_models.contains(&machine.gpu_model))
@@ -151,7 +159,8 @@ fn collect(
             continue;
         }
         let cost = if measure == Measure::Price { listing.offer.price_per_hour.0 } else { listing.cost.0 };
-        let candidate = (cost, listing.offer.interruptions_per_1000h, listing.offer.price_per_hour.0, pool, index);
+        let offer = listing.offer;
+        let candidate = (cost, offer.interruptions_per_million_hours, unavailability(offer), offer.price_per_hour.0, pool, index);
         let best = classes.entry((listing.usable, mask, *slot)).or_insert(candidate);
         *best = candidate.min(*best);
     }

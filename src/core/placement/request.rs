@@ -3,12 +3,16 @@
 //! Decides: nothing; these are the inputs and their units.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::core::catalog::{Catalog, Mebibytes, Resources};
-use crate::core::ids::{ClaimName, GpuModel, InstanceType, PoolName, Region, ZoneId};
+use crate::core::egress::EgressPrices;
+use crate::core::ids::{ClaimName, GpuModel, PoolName, ZoneId};
 use crate::core::market::{CapacityPool, CapacityType, Market};
 use crate::core::money::{MicroUsd, MicroUsdPerHour};
 use crate::core::need::Need;
+use crate::core::quota::QuotaKey;
+use crate::core::sharing::{GpuSharing, Sharing};
 use crate::core::time::{Millis, Timestamp};
 
 /// Everything a placement depends on. The same request gives the same placement.
@@ -43,6 +47,8 @@ pub struct Demand {
     pub owner: Option<OwnerRule>,
     /// The gang it belongs to: all or none of it is placed, in one zone.
     pub gang: Option<Gang>,
+    /// It replaces a pod whose machine EC2 takes: no budget binds for it, limits are those for rescues, and it is placed before all others.
+    pub rescue: bool,
 }
 
 /// What an owner wants of replicas together. Equal for all replicas of one owner.
@@ -78,35 +84,23 @@ pub struct Room {
     pub pool: CapacityPool,
     /// What is free of it: allocatable less pods and daemonsets. GPUs in schedulable units (slots, when shared).
     pub free: Resources,
-    /// Memory of each schedulable unit.
+    /// Memory a pod can use of each schedulable unit.
     pub gpu_memory: Mebibytes,
+    /// The most units one pod may ask for: one where GPUs are shared.
+    pub most_units_per_pod: i64,
     /// The node pool it belongs to.
     pub node_pool: PoolName,
     /// Ready now; `false` is on its way.
     pub ready: bool,
 }
 
-/// How a node class shares its GPUs between pods.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Sharing {
-    /// One pod per GPU.
-    #[default]
-    Exclusive,
-    /// NVIDIA device plugin time-slicing: each GPU counts `replicas` times, without isolation.
-    TimeSlicing {
-        /// Pods per GPU, at least 1.
-        replicas: i64,
-    },
-    /// NVIDIA MPS: each GPU counts `replicas` times, with equal shares of its memory.
-    Mps {
-        /// Pods per GPU, at least 1.
-        replicas: i64,
-    },
-    /// MIG: each GPU is cut into `replicas` instances of the largest profile of which that many fit. Models without MIG are refused.
-    Mig {
-        /// Instances per GPU, as in 7 for `1g.10gb` on an H100.
-        replicas: i64,
-    },
+/// How the nodes that one class makes are to be packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct NodeTerms {
+    /// How they share GPUs.
+    pub sharing: GpuSharing,
+    /// What daemonsets request on each.
+    pub daemonsets: Resources,
 }
 
 /// What is left of a pool's limits; `None` is unlimited.
@@ -139,12 +133,12 @@ pub struct PoolPolicy {
     pub budget_left: Option<MicroUsd>,
     /// What is left of its limits.
     pub limits_left: PoolLimits,
-    /// Zones where a node class makes nodes for this pool.
-    pub zones_with_class: BTreeSet<ZoneId>,
-    /// How its nodes share GPUs.
-    pub sharing: Sharing,
-    /// What daemonsets request on each node.
-    pub daemonsets: Resources,
+    /// What is left of them for rescues: the machines that EC2 takes do not count, so that each leaves its place to its replacement.
+    pub rescue_limits_left: PoolLimits,
+    /// Zones where a node class makes nodes for this pool, and how those are to be packed.
+    pub nodes: BTreeMap<ZoneId, NodeTerms>,
+    /// Reserved capacity that its node classes name.
+    pub reserved: BTreeSet<CapacityPool>,
 }
 
 impl PoolPolicy {
@@ -159,56 +153,26 @@ impl PoolPolicy {
             max_price_per_gpu_hour: None,
             budget_left: None,
             limits_left: PoolLimits::default(),
-            zones_with_class: zones,
-            sharing: Sharing::Exclusive,
-            daemonsets: Resources::default(),
+            rescue_limits_left: PoolLimits::default(),
+            nodes: zones.into_iter().map(|zone| (zone, NodeTerms::default())).collect(),
+            reserved: BTreeSet::new(),
         }
     }
-}
 
-/// What data cost to carry out of a region, per GiB. Nothing within a region.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct EgressPrices {
-    /// By source and destination, where known.
-    pub between: BTreeMap<(Region, Region), MicroUsd>,
-    /// For all others.
-    pub otherwise: MicroUsd,
-}
-
-impl EgressPrices {
-    /// The price per GiB from `from` to `to`.
-    pub fn per_gib(&self, from: &Region, to: &Region) -> MicroUsd {
-        if from == to {
-            return MicroUsd(0);
-        }
-        self.between.get(&(from.clone(), to.clone())).copied().unwrap_or(self.otherwise)
+    /// The same pool with nodes that share GPUs so in every zone.
+    pub fn sharing(mut self, sharing: Sharing, context_reserve: Mebibytes) -> Self {
+        self.nodes.values_mut().for_each(|terms| terms.sharing = GpuSharing { sharing, context_reserve });
+        self
     }
 }
-
-/// The families that EC2 counts vCPU quotas for. Source: Service Quotas, "Running On-Demand/Spot G and VT", "... P".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum QuotaFamily {
-    /// g and vt types.
-    GAndVt,
-    /// p types.
-    P,
-}
-
-impl QuotaFamily {
-    /// The family a type counts in.
-    pub fn of(instance_type: &InstanceType) -> QuotaFamily {
-        if instance_type.as_str().starts_with('p') { QuotaFamily::P } else { QuotaFamily::GAndVt }
-    }
-}
-
-/// What one vCPU quota covers.
-pub type QuotaKey = (Region, QuotaFamily, CapacityType);
 
 /// What holds for every pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Prices older than this are not bought on. Prices of a file the user gave have no age.
+    /// Spot prices older than this are not bought on. Prices of a file the user gave have no age.
     pub max_price_age: Millis,
+    /// List prices (on-demand) older than this are not bought on: they change by announcement, and the price list is often slow to answer.
+    pub max_list_price_age: Millis,
     /// The shipped snapshot's prices may be planned on (offline use).
     pub snapshot_prices_allowed: bool,
     /// From launch to Ready: paid for and lost at each interruption.
@@ -218,30 +182,30 @@ pub struct Settings {
     /// Over how long the cost of carrying data is spread.
     pub data_amortisation: Millis,
     /// What data cost to carry.
-    pub egress: EgressPrices,
-    /// GPU memory that each process takes for its context, where GPUs are shared.
-    pub context_reserve: Mebibytes,
+    pub egress: Arc<EgressPrices>,
     /// How long a machine is committed for when a budget is looked at; `None` is until the calendar month ends.
     pub commitment: Option<Millis>,
     /// vCPUs left of each quota; a quota that is not here is unknown and does not bind.
     pub quota_vcpus_left: BTreeMap<QuotaKey, i64>,
+    /// Machines left in pools that hold only so many (capacity reservations); a pool that is not here has no end that we know of.
+    pub machines_left: BTreeMap<CapacityPool, i64>,
 }
 
 impl Default for Settings {
-    /// The operator's defaults: prices up to 5 minutes old, 4 minutes of boot (research: 3 to 5 for an LLM node), 15 minutes of lost
-    /// work (half a 30-minute checkpoint interval), data spread over a day, $0.02 per GiB between regions (the most common EC2 rate),
-    /// 500 MiB of context per process.
+    /// The operator's defaults: spot prices up to 5 minutes and list prices up to a day old, 4 minutes of boot (research: 3 to 5 for an LLM node), 15 minutes of lost
+    /// work (half a 30-minute checkpoint interval), data spread over a day at AWS's list prices between regions.
     fn default() -> Self {
         Settings {
             max_price_age: Millis::from_mins(5),
+            max_list_price_age: Millis::from_hours(24),
             snapshot_prices_allowed: false,
             boot: Millis::from_mins(4),
             lost_work: Millis::from_mins(15),
             data_amortisation: Millis::from_hours(24),
-            egress: EgressPrices { between: BTreeMap::new(), otherwise: MicroUsd(20_000) },
-            context_reserve: Mebibytes(500),
+            egress: EgressPrices::snapshot(),
             commitment: None,
             quota_vcpus_left: BTreeMap::new(),
+            machines_left: BTreeMap::new(),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::packing::fill::fill;
 use super::packing::relax::Relaxed;
 use super::packing::{Bin, Content, NEVER, Problem};
 use super::reduce::item;
-use super::request::{PlacementRequest, Room, Sharing};
+use super::request::{PlacementRequest, Room};
 
 /// A room that is used, and what goes there: group and how many.
 type RoomUse = (ClaimName, Content);
@@ -23,14 +23,14 @@ const PRICELESS: i64 = 10_000_000_000;
 /// Nodes of each room's search.
 const NODES: u32 = 4_000;
 
-/// Fills rooms, Ready ones first, then by claim; gives each room that is used with its content.
-pub(super) fn fill_rooms(request: &PlacementRequest, groups: &[Group], relaxed: &Relaxed) -> Vec<RoomUse> {
-    let problem = problem_of(request, groups);
+/// Fills `rooms`, Ready ones first, then by claim; gives each room that is used with its content.
+pub(super) fn fill_rooms(request: &PlacementRequest, rooms: &[Room], groups: &[Group], relaxed: &Relaxed) -> Vec<RoomUse> {
+    let problem = problem_of(request, rooms, groups);
     let value = |(item, value): (usize, &i64)| if relaxed.packable[item] { *value } else { PRICELESS };
     let values: Vec<i64> = relaxed.values.iter().enumerate().map(value).collect();
     let mut left: Vec<i64> = groups.iter().map(|g| g.members.len() as i64).collect();
-    let mut order: Vec<usize> = (0..request.room.len()).collect();
-    order.sort_by_key(|r| (!request.room[*r].ready, &request.room[*r].claim));
+    let mut order: Vec<usize> = (0..rooms.len()).collect();
+    order.sort_by_key(|r| (!rooms[*r].ready, &rooms[*r].claim));
     let mut used = Vec::new();
     for room in order {
         let best = fill(&problem, room, &values, &left, NODES);
@@ -40,7 +40,7 @@ pub(super) fn fill_rooms(request: &PlacementRequest, groups: &[Group], relaxed: 
         for (item, count) in &best.content {
             left[*item] -= count;
         }
-        used.push((request.room[room].claim.clone(), best.content));
+        used.push((rooms[room].claim.clone(), best.content));
     }
     used
 }
@@ -51,15 +51,15 @@ pub(super) fn bound(request: &PlacementRequest, groups: &[Group], values: &[i64]
     if request.room.is_empty() {
         return all;
     }
-    let problem = problem_of(request, groups);
+    let problem = problem_of(request, request.room, groups);
     let most: Vec<i64> = groups.iter().map(|g| g.members.len() as i64).collect();
     let saved: i64 = (0..request.room.len()).map(|room| fill(&problem, room, values, &most, NODES).upper).sum();
     (all - saved).max(0)
 }
 
-fn problem_of(request: &PlacementRequest, groups: &[Group]) -> Problem {
+fn problem_of(request: &PlacementRequest, rooms: &[Room], groups: &[Group]) -> Problem {
     let items = groups.iter().map(|g| item(g.wants.need, g.members.len() as i64)).collect();
-    let bins = request.room.iter().map(|room| Bin {
+    let bins = rooms.iter().map(|room| Bin {
         capacity: [room.free.gpus, room.free.cpu.0, room.free.memory.0],
         cost: 1,
         extra: groups.iter().map(|g| extra(request, room, g).map_or(NEVER, |e| e.0)).collect(),
@@ -71,9 +71,7 @@ fn problem_of(request: &PlacementRequest, groups: &[Group]) -> Problem {
 fn extra(request: &PlacementRequest, room: &Room, group: &Group) -> Option<MicroUsdPerHour> {
     let (need, wants, at) = (group.wants.need, &group.wants, &room.pool);
     let machine: &MachineType = request.catalog.types.get(&at.instance_type)?;
-    let shared = request.pools.iter().find(|p| p.name == room.node_pool).is_some_and(|p| p.sharing != Sharing::Exclusive);
-    let most_units_per_pod = if shared { 1 } else { room.free.gpus };
-    let usable = Usable { resources: room.free, unit_memory: room.gpu_memory, most_units_per_pod };
+    let usable = Usable { resources: room.free, unit_memory: room.gpu_memory, most_units_per_pod: room.most_units_per_pod };
     let capacity_ok = match need.capacity {
         CapacityPreference::SpotFirst => true,
         CapacityPreference::SpotOnly => at.capacity_type == crate::core::market::CapacityType::Spot,

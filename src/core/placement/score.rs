@@ -2,7 +2,7 @@
 //!
 //! Decides: which of two offers that fit is better.
 
-use crate::core::market::CapacityPool;
+use crate::core::market::{CapacityPool, Offer};
 use crate::core::money::MicroUsdPerHour;
 
 /// The score of an offer for one need: less is better, compared field by field in this order. The order of the fields is the rule.
@@ -12,11 +12,21 @@ pub struct Score {
     /// interruptions and egress.
     pub nano_usd_per_replica_hour: i128,
     /// Of equal costs, the less interrupted.
-    pub interruptions_per_1000h: i64,
+    pub interruptions_per_million_hours: i64,
+    /// Of those, the likelier to be given: 10 less EC2's placement score; even odds where there is none.
+    pub unavailability: u8,
     /// Of those, the smaller bill for a machine that stays part empty.
     pub price_per_hour: MicroUsdPerHour,
     /// Of those, by region, zone id, type and capacity type, so that no tie is left.
     pub pool: CapacityPool,
+}
+
+/// An offer without a placement score ranks as one of even odds.
+const UNKNOWN_SCORE: u8 = 5;
+
+/// 10 less the placement score of `offer`: less is likelier to be given.
+pub(super) fn unavailability(offer: &Offer) -> u8 {
+    10 - offer.placement_score.unwrap_or(UNKNOWN_SCORE).min(10)
 }
 
 impl Score {

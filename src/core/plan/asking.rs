@@ -1,17 +1,20 @@
 //! What a pass asks of a placement: demands, policies and room.
 //!
-//! Decides: which pools a pod may use, what is left of a pool's limits, what is free on a machine.
+//! Decides: which pools a pod may use, which pods are rescues, what is left of a pool's limits and of quotas.
 //! Does not: choose (see [`crate::core::placement`]) or buy (`buying`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Pass;
+use super::{Pass, budget, reserved};
 use crate::core::catalog::Resources;
-use crate::core::ids::{ClaimName, PoolName, ZoneId};
+use crate::core::daemonsets;
+use crate::core::ids::{PoolName, ZoneId};
 use crate::core::market::CapacityPool;
 use crate::core::need::{CapacityPreference, Schedule};
-use crate::core::placement::{self, Demand, Gang, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room};
-use crate::core::world::{Claim, NodeClass, NodePool, Pod, PodPhase};
+use crate::core::placement::{self, Demand, Gang, NodeTerms, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room};
+use crate::core::quota::{QuotaKey, vcpus_left};
+use crate::core::world::{Claim, NodeClass, NodePool, Observed, Pod, PodPhase};
+use crate::engine::ports::{Instance, InstanceState, tags};
 
 /// What one placement is asked.
 pub(super) struct Asked {
@@ -61,7 +64,18 @@ fn demand_of(pass: &Pass, pod: &Pod) -> Option<Demand> {
         need.capacity = CapacityPreference::OnDemand;
     }
     let key = pod.identity.uid.as_str().to_owned();
-    Some(Demand { key, need, pools: pools_for(pass, pod), owner: owner_rule(pass, pod, schedule), gang: gang_of(pass, pod, schedule) })
+    let (owner, gang, rescue) = (owner_rule(pass, pod, schedule), gang_of(pass, pod, schedule), is_rescue(pass, pod));
+    Some(Demand { key, need, pools: pools_for(pass, pod), owner, gang, rescue })
+}
+
+/// The pod replaces one whose machine EC2 takes, or says it may take.
+pub(super) fn is_rescue(pass: &Pass, pod: &Pod) -> bool {
+    // The old pod and its claim may be gone already; what the replacement carries of them is not.
+    if pod.replaces.as_ref().is_some_and(|r| r.deadline.is_some()) {
+        return true;
+    }
+    let left = super::buying::replaced_pod(pass, pod).and_then(|old| old.claim.as_ref()).and_then(|name| pass.world.claims.get(name));
+    left.is_some_and(|claim| claim.status.interruption.is_some())
 }
 
 /// What the owner wants of all replicas together, with where those that stay stand already.
@@ -96,8 +110,25 @@ pub(super) fn placement_settings(pass: &Pass) -> placement::Settings {
     placement::Settings {
         max_price_age: pass.settings.max_price_age,
         snapshot_prices_allowed: pass.settings.buy_on_snapshot_prices,
+        quota_vcpus_left: quotas_left(pass),
+        machines_left: reserved::reserved_offers(pass.world, pass.now).into_iter().map(|(pool, r)| (pool, r.machines_left)).collect(),
         ..placement::Settings::default()
     }
+}
+
+/// vCPUs left of each quota: what Service Quotas says, less every machine that we have or have asked for, and not more than EC2's last
+/// refusal leaves. What others run in the account is not known.
+fn quotas_left(pass: &Pass) -> BTreeMap<QuotaKey, i64> {
+    let vcpus = |pool: &CapacityPool| pass.world.catalog.types.get(&pool.instance_type).map_or(0, |machine| machine.vcpus);
+    let claimed = pass.claims.values().filter(|c| c.may_run()).map(|c| &c.spec.capacity);
+    let seen =
+        pass.world.instances.values().filter_map(|o| if let Observed::Known { value, .. } = o { Some(value.values()) } else { None });
+    let alive = |i: &&Instance| matches!(i.state, InstanceState::Pending | InstanceState::Running);
+    let by_claim = |i: &Instance| pass.claims.values().any(|c| i.tags.get(tags::CLAIM_UID).map(String::as_str) == Some(c.uid.as_str()));
+    let unclaimed = seen.flatten().filter(alive).filter(|i| !by_claim(i)).map(|i| &i.pool);
+    let mut left = vcpus_left(&pass.world.quotas, claimed.chain(unclaimed).map(|pool| (pool, vcpus(pool))));
+    pass.world.memory.bound_quotas(&mut left, pass.now);
+    left
 }
 
 /// Classes of a pool that can make nodes now, by the zones they serve.
@@ -112,56 +143,45 @@ fn pool_policies(pass: &Pass) -> Vec<PoolPolicy> {
 }
 
 fn pool_policy(pass: &Pass, pool: &NodePool) -> PoolPolicy {
-    let held: Vec<&Claim> = pass.claims.values().filter(|c| c.spec.node_pool == pool.name && c.status.failure.is_none()).collect();
-    let nodes = i64::try_from(held.len()).unwrap_or(i64::MAX);
-    let gpus: i64 = held.iter().map(|c| c.spec.gpus).sum();
+    let held: Vec<&Claim> = pass.claims.values().filter(|c| c.spec.node_pool == pool.name && c.may_run()).collect();
+    // A machine that EC2 takes leaves its place to its replacement, and to nobody else.
+    let (doomed, kept): (Vec<&Claim>, Vec<&Claim>) = held.into_iter().partition(|c| c.status.interruption.is_some());
+    let nodes = |claims: &[&Claim]| i64::try_from(claims.len()).unwrap_or(i64::MAX);
+    let gpus = |claims: &[&Claim]| claims.iter().map(|c| c.spec.gpus).sum::<i64>();
+    let left = |most: Option<i64>, held: i64| most.map(|most| (most - held).max(0));
     let minute_ago = pass.now - crate::core::time::Millis::from_mins(1);
     let recent = pass.world.recent_launches.get(&pool.name).map_or(0, |at| at.iter().filter(|t| **t > minute_ago).count());
-    let spent = pass.world.month_spend.get(&pool.name).copied().unwrap_or_default();
+    let books = pass.world.pool_statuses.get(&pool.name).map(|status| &status.books);
+    let spend = budget::month_spend(&pool.name, books, pass.claims.values(), &pass.world.market, pass.now);
+    let classes = ready_classes(pass, pool);
+    let terms = |class: &NodeClass| NodeTerms { sharing: class.sharing, daemonsets: daemonset_overhead(pass, Some(class)) };
+    let named = |class: &NodeClass, id| class.reservations.iter().any(|n| n.id == id);
+    let reserved = reserved::reserved_offers(pass.world, pass.now).into_iter();
+    let reserved = reserved.filter(|(at, r)| classes.get(&at.zone).is_some_and(|class| named(class, r.reservation.clone())));
     PoolPolicy {
         regions: pool.regions.clone(),
         models: pool.gpu_models.iter().cloned().collect(),
         instance_types: pool.instance_types.iter().map(ToString::to_string).collect(),
         capacity_types: pool.capacity_types.clone(),
         max_price_per_gpu_hour: pool.max_price_per_gpu_hour,
-        budget_left: pool.monthly_budget.map(|budget| budget - spent),
+        budget_left: pool.monthly_budget.map(|budget| budget - spend.total()),
         limits_left: PoolLimits {
-            gpus: pool.max_gpus.map(|most| (most - gpus).max(0)),
-            nodes: pool.max_nodes.map(|most| (most - nodes).max(0)),
-            launches: pool.launches_per_minute.map(|most| (most - i64::try_from(recent).unwrap_or(i64::MAX)).max(0)),
+            gpus: left(pool.max_gpus, gpus(&kept) + gpus(&doomed)),
+            nodes: left(pool.max_nodes, nodes(&kept) + nodes(&doomed)),
+            launches: left(pool.launches_per_minute, i64::try_from(recent).unwrap_or(i64::MAX)),
         },
-        ..PoolPolicy::open(pool.name.as_str(), ready_classes(pass, pool).into_keys().collect())
+        rescue_limits_left: PoolLimits {
+            gpus: left(pool.max_gpus, gpus(&kept)),
+            nodes: left(pool.max_nodes, nodes(&kept)),
+            launches: None,
+        },
+        nodes: classes.iter().map(|(zone, class)| (zone.clone(), terms(class))).collect(),
+        reserved: reserved.map(|(at, _)| at).collect(),
+        ..PoolPolicy::open(pool.name.as_str(), BTreeSet::new())
     }
 }
 
-/// Room on machines that take work, ready or on their way.
-pub(super) fn free_room(pass: &Pass, without: &BTreeSet<ClaimName>) -> Vec<Room> {
-    let mut room = Vec::new();
-    for claim in pass.claims.values().filter(|c| c.takes_work() && !without.contains(&c.name)) {
-        let Some(machine) = pass.world.catalog.types.get(&claim.spec.capacity.instance_type) else { continue };
-        let node = claim.status.node.as_ref().and_then(|name| pass.world.nodes.get(name));
-        let mut free: Resources = node.map_or_else(|| machine.allocatable(), |n| n.allocatable);
-        for pod in pass.pods_on(&claim.name) {
-            match &pod.need {
-                Ok((need, _)) => {
-                    free.cpu.0 -= need.cpu.0;
-                    free.memory.0 -= need.memory.0;
-                    free.gpus -= need.gpus;
-                }
-                // What cannot be read may take all there is.
-                Err(_) => free.gpus = 0,
-            }
-        }
-        if free.gpus > 0 {
-            room.push(Room {
-                claim: claim.name.clone(),
-                pool: claim.spec.capacity.clone(),
-                free,
-                gpu_memory: machine.gpu_memory,
-                node_pool: claim.spec.node_pool.clone(),
-                ready: claim.status.node_ready_at.is_some(),
-            });
-        }
-    }
-    room
+/// What the cluster's daemonsets request on a node of `class`.
+pub(super) fn daemonset_overhead(pass: &Pass, class: Option<&NodeClass>) -> Resources {
+    class.map_or_else(Resources::default, |class| daemonsets::overhead(&pass.world.daemonsets, &class.node_labels))
 }

@@ -5,25 +5,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::asking::{Asked, free_room, pools_for, ready_classes};
-use super::{Pass, policy_hash, target, wording};
+use super::asking::{Asked, is_rescue, pools_for, ready_classes};
+use super::room::{free_room, kept_for};
+use super::{Pass, policy_hash, reserved, target, wording};
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
-use crate::core::decision::{Decision, JudgedOffer, Judgement, Outcome, Trigger};
-use crate::core::ids::{ClaimName, DecisionId, derive_uuid};
-use crate::core::market::{CapacityType, PriceSource};
+use crate::core::decision::{Baseline, Decision, JudgedOffer, Judgement, Outcome, Trigger};
+use crate::core::ids::{ClaimName, DecisionId, ReservationId, derive_uuid};
+use crate::core::market::{CapacityPool, CapacityType, PriceSource};
 use crate::core::need::Need;
 use crate::core::placement::{self, PlacementRequest, PlannedMachine, Target};
 use crate::core::record::LedgerRecord;
 use crate::core::world::{Claim, ClaimSpec, Lane, Mobility, NodeClass, NodePool, Pod, PodPhase, Replaces};
 
 pub(super) fn buy(pass: &mut Pass) {
-    let waiting = waiting_pods(pass);
+    let waiting: Vec<&Pod> = waiting_pods(pass).into_iter().filter(|pod| !bind_where_bought(pass, pod)).collect();
     if waiting.is_empty() {
         return;
     }
     // The cheapest of half the market is not the cheapest. A rescue does not wait for the rest.
-    if !pass.world.market_surveyed && !waiting.iter().any(|pod| replaced_pod(pass, pod).is_some()) {
+    let waiting: Vec<&Pod> = if pass.world.market_surveyed {
+        waiting
+    } else {
         pass.wake(pass.now + crate::core::time::Millis::from_secs(1));
+        waiting.into_iter().filter(|pod| is_rescue(pass, pod)).collect()
+    };
+    if waiting.is_empty() {
         return;
     }
     let asked = Asked::for_pods(pass, &waiting, free_room(pass, &BTreeSet::new()));
@@ -60,7 +66,7 @@ fn waiting_pods<'a>(pass: &mut Pass<'a>) -> Vec<&'a Pod> {
         let placed = match pod.claim.as_ref().map(|name| pass.claims.get(name)) {
             None | Some(None) => false,
             // A failed claim cools its pool down and goes first; then its pods are placed anew.
-            Some(Some(claim)) => claim.takes_work() || claim.status.failure.is_some(),
+            Some(Some(claim)) => claim.takes_work() || (claim.status.failure.is_some() && claim.status.instance.is_none()),
         };
         if placed || !pass.is_free(&Lane::Pod(pod.identity.uid.clone())) {
             continue;
@@ -87,7 +93,7 @@ fn say_no_pool(pass: &mut Pass, pod: &Pod) {
 }
 
 /// The pod that this one is the replacement of: let go by the same controller, and not replaced yet. Oldest first.
-fn replaced_pod<'a>(pass: &Pass<'a>, pod: &Pod) -> Option<&'a Pod> {
+pub(super) fn replaced_pod<'a>(pass: &Pass<'a>, pod: &Pod) -> Option<&'a Pod> {
     let controller = match &pod.mobility {
         Mobility::Surge { replica_set, .. } => replica_set,
         Mobility::Job { job_uid, .. } => job_uid,
@@ -151,7 +157,8 @@ fn decision(
 ) -> Option<Decision> {
     let first = pods.first()?;
     let uids: Vec<&str> = pods.iter().map(|pod| pod.identity.uid.as_str()).collect();
-    let subject = format!("{}@{}", uids.join(","), pass.now.0);
+    // Two operators that decide at one moment on different offers decide two things.
+    let subject = format!("{}@{}#{}", uids.join(","), pass.now.0, judgement.offers_hash);
     let bought = judgement.chosen.as_ref().map(|c| c.pool.clone());
     let counterfactuals = bought
         .map(|chosen| placement::counterfactuals(request.catalog, request.market, need, &chosen, &pool.home_region))
@@ -179,15 +186,26 @@ fn decision(
     })
 }
 
-fn bind(pass: &mut Pass, pod: &Pod, claim: &ClaimName, decision: &Decision) -> Action {
+fn bind(pass: &mut Pass, pod: &Pod, claim: &ClaimName, decision: DecisionId, baseline: Baseline) -> Action {
+    pass.taken.insert(claim.clone());
     Action::Cluster(ClusterAction::Bind {
         target: target(pod),
         claim: claim.clone(),
-        decision: decision.id,
+        decision,
         attempt: pod.attempt + 1,
-        baseline: decision.counterfactuals.per_replica(),
+        baseline,
         replaces: replaces(pass, pod),
     })
+}
+
+/// A machine was bought for this pod and the pod was not bound, as when the process ended in between. True when it is now.
+fn bind_where_bought(pass: &mut Pass, pod: &Pod) -> bool {
+    let Some(claim) = kept_for(pass, pod).cloned() else { return false };
+    let (Ok((need, _)), Some(pool)) = (&pod.need, pass.pool_of(&claim)) else { return false };
+    let home = &pool.home_region;
+    let counterfactuals = placement::counterfactuals(&pass.world.catalog, &pass.world.market, need, &claim.spec.capacity, home);
+    let action = bind(pass, pod, &claim.name, claim.spec.decision, counterfactuals.per_replica());
+    pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![action])
 }
 
 fn use_room(pass: &mut Pass, request: &PlacementRequest, claim_name: &ClaimName, need: &Need, pods: &[&Pod]) {
@@ -200,7 +218,7 @@ fn use_room(pass: &mut Pass, request: &PlacementRequest, claim_name: &ClaimName,
     decision.claim = Some(claim.name.clone());
     decision.instance = claim.status.instance.clone();
     decision.text = format!("room on {}, which is paid for already at ${}/h", claim.spec.capacity, claim.spec.price_per_hour);
-    let actions = pods.iter().map(|pod| bind(pass, pod, &claim.name, &decision)).collect();
+    let actions = pods.iter().map(|pod| bind(pass, pod, &claim.name, decision.id, decision.counterfactuals.per_replica())).collect();
     let note = format!("placed on {} ({}): {}; decision {}", claim.name, claim.spec.capacity, decision.text, decision.id);
     let lanes = pods.iter().map(|pod| Lane::Pod(pod.identity.uid.clone())).collect();
     if pass.step(lanes, vec![LedgerRecord::Decision(Box::new(decision))], actions) {
@@ -219,6 +237,8 @@ fn room_as_offer(claim: &Claim, replicas: usize) -> JudgedOffer {
         replicas: i64::try_from(replicas).unwrap_or(i64::MAX),
         price_age: Default::default(),
         source: PriceSource::SpotPriceHistory,
+        interruptions_per_million_hours: 0,
+        placement_score: None,
         refusal: None,
     }
 }
@@ -255,9 +275,18 @@ pub(super) fn buy_ahead(
 }
 
 /// Claim names are made of the first pod and its attempt: two operators that decide the same collide on the name, and only one buys.
-fn claim_name(pod: &Pod) -> ClaimName {
-    let id = derive_uuid(&["claim", pod.identity.uid.as_str(), &pod.attempt.to_string()]).simple().to_string();
-    ClaimName::from(format!("lt-{}", &id[..12]))
+/// Where another pod has taken the place that was bought for this one, the next name follows from that claim.
+fn claim_name(pass: &Pass, pod: &Pod) -> ClaimName {
+    let (mut name, mut after) = (String::new(), String::new());
+    for _ in 0..=pass.claims.len() {
+        let id = derive_uuid(&["claim", pod.identity.uid.as_str(), &pod.attempt.to_string(), &after]).simple().to_string();
+        name = format!("lt-{}", &id[..12]);
+        match pass.claims.get(&ClaimName::from(name.as_str())) {
+            Some(taken) => after = taken.uid.to_string(),
+            None => break,
+        }
+    }
+    ClaimName::from(name)
 }
 
 fn buy_machine(pass: &mut Pass, request: &PlacementRequest, machine: &PlannedMachine, pods: &[&Pod]) {
@@ -265,7 +294,7 @@ fn buy_machine(pass: &mut Pass, request: &PlacementRequest, machine: &PlannedMac
     let Some(pool) = pass.world.pools.get(&machine.node_pool) else { return };
     let Some(policy) = request.pools.iter().find(|p| p.name == pool.name) else { return };
     let Some(class) = ready_classes(pass, pool).get(&machine.pool.zone).copied() else { return };
-    let name = claim_name(first);
+    let name = claim_name(pass, first);
     let (mut records, mut binds, mut notes, mut decisions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut by_need: BTreeMap<&Need, Vec<&Pod>> = BTreeMap::new();
     for pod in pods {
@@ -279,7 +308,7 @@ fn buy_machine(pass: &mut Pass, request: &PlacementRequest, machine: &PlannedMac
         decision.claim = Some(name.clone());
         decision.text = wording::placed(&decision.judgement);
         for pod in &group {
-            binds.push(bind(pass, pod, &name, &decision));
+            binds.push(bind(pass, pod, &name, decision.id, decision.counterfactuals.per_replica()));
             notes.push((pod.identity.clone(), format!("{}; claim {name}; decision {}", decision.text, decision.id)));
         }
         decisions.push((decision.id, decision.trigger));
@@ -317,9 +346,20 @@ fn spec_of(pass: &Pass, machine: &PlannedMachine, pool: &NodePool, class: &NodeC
         launch_template_version,
         subnet: class.zones.get(&machine.pool.zone)?.clone(),
         tags: class.tags.clone(),
+        sharing: class.sharing,
+        reservation: reservation_for(pass, &machine.pool, class)?,
         bought_for: Vec::new(),
         takes_over: None,
     })
+}
+
+/// The reservation that a machine from `at` is launched into: none for open capacity; `None` altogether when the class names none for it.
+fn reservation_for(pass: &Pass, at: &CapacityPool, class: &NodeClass) -> Option<Option<ReservationId>> {
+    if at.capacity_type != CapacityType::Reserved {
+        return Some(None);
+    }
+    let offer = reserved::reserved_offers(pass.world, pass.now).remove(at)?;
+    class.reservations.iter().any(|named| named.id == offer.reservation).then_some(Some(offer.reservation))
 }
 
 /// No offer will do: said once per pod as long as the counts stay the same.
@@ -329,7 +369,7 @@ fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Judgement) {
     let id = DecisionId::derive(&pass.world.cluster, "refuse", pod.identity.uid.as_str(), pass.moment());
     let subject = EventSubject::Pod(pod.identity.clone());
     let event = Event { subject: subject.clone(), kind: EventKind::Warning, reason: "Unplaceable", note: note.clone() };
-    if !pass.world.recorded.contains(&event.id()) {
+    if !pass.world.recorded.contains_key(&event.id()) {
         let pool = pools_for(pass, pod).first().cloned();
         let decision = Decision {
             id,

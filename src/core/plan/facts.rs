@@ -9,13 +9,16 @@ use crate::core::action::{Action, ClaimPatch, ClusterAction};
 use crate::core::market::{CapacityPool, CapacityType};
 use crate::core::money::MicroUsdPerHour;
 use crate::core::need::{Need, WorkloadKind};
-use crate::core::record::{CarriedData, Checkpoint, HourPriced, IntervalOpened, LedgerRecord, Migration, OccupancyClosed, OccupancyOpened};
-use crate::core::time::Millis;
-use crate::core::world::{Claim, Lane, Occupant, Pod, PodPhase};
+use crate::core::record::{
+    CarriedData, Checkpoint, HourPriced, Interruption, IntervalOpened, LedgerRecord, Migration, OccupancyClosed, OccupancyOpened,
+};
+use crate::core::time::{Millis, Timestamp};
+use crate::core::world::{Claim, ClaimSpec, Ended, Lane, Occupant, Pod, PodPhase};
+use crate::engine::ports::{Instance, NoticeKind};
 
 pub(super) fn tell_the_ledger(pass: &mut Pass) {
-    let claims: Vec<Claim> = pass.world.claims.values().cloned().collect();
-    for claim in &claims {
+    let claims = pass.world.claims.clone();
+    for claim in claims.values() {
         intervals(pass, claim);
         occupancies(pass, claim);
         checkpoints(pass, claim);
@@ -24,39 +27,100 @@ pub(super) fn tell_the_ledger(pass: &mut Pass) {
 }
 
 fn tell(pass: &mut Pass, record: LedgerRecord) {
-    if !pass.world.recorded.contains(&record.id()) {
+    if !pass.world.recorded.contains_key(&record.id()) {
         pass.step(Vec::new(), vec![record], Vec::new());
     }
 }
 
-/// The interval, and the price of each instance-hour at its start.
+/// The interval, the price of each instance-hour at its start, and the interruption, once each is certain.
 fn intervals(pass: &mut Pass, claim: &Claim) {
     // EC2's own launch time starts the bill, so the interval is told once EC2 shows the instance.
-    let Some(seen) = super::notices::observed_instance(pass, claim) else { return };
-    let (launched, instance) = (seen.launched_at, seen.id.clone());
-    let spec = &claim.spec;
-    tell(
-        pass,
-        LedgerRecord::IntervalOpened(IntervalOpened {
-            claim: claim.name.clone(),
-            claim_uid: claim.uid.clone(),
-            decision: spec.decision,
-            instance,
-            pool: spec.capacity.clone(),
-            gpus: spec.gpus,
-            price_per_hour: spec.price_per_hour,
-            on_demand_per_hour: spec.on_demand_per_hour,
-            running_from: launched,
-        }),
-    );
-    let hours = pass.now.since(launched).0.max(0) / Millis::from_hours(1).0;
-    for hour in 1..=u32::try_from(hours).unwrap_or(0) {
-        let from = launched + Millis::from_hours(i64::from(hour));
-        let price_per_hour = current_price(pass, &spec.capacity).unwrap_or(spec.price_per_hour);
-        let on_demand_per_hour = on_demand_price(pass, &spec.capacity).or(spec.on_demand_per_hour);
-        tell(pass, LedgerRecord::HourPriced(HourPriced { claim_uid: claim.uid.clone(), hour, from, price_per_hour, on_demand_per_hour }));
+    if let (Some(seen), Some(_)) = (super::notices::observed_instance(pass, claim), &claim.status.instance) {
+        let opened = interval_opened(pass, claim, seen);
+        tell(pass, opened);
+        let until = claim.status.ended.as_ref().map_or(pass.now, |ended| ended.at);
+        let (certain, _) = untold_hours(pass, claim, seen.launched_at, until);
+        certain.into_iter().for_each(|record| tell(pass, record));
+        let begun = until.since(seen.launched_at).0.max(0) / HOUR.0;
+        pass.wake(seen.launched_at + Millis(HOUR.0 * (begun + 1)));
     }
-    pass.wake(launched + Millis::from_hours(hours + 1));
+    if let Some(record) = interruption(claim) {
+        tell(pass, record);
+    }
+}
+
+/// All that is still to be told of a machine that has ended, so that its books can be closed; `None` while something is not certain.
+/// What was told before is told again: nobody can know that it is durable.
+pub(super) fn last_words(pass: &Pass, claim: &Claim, seen: Option<&Instance>, ended: &Ended, patient: bool) -> Option<Vec<LedgerRecord>> {
+    let mut records: Vec<LedgerRecord> = interruption(claim).into_iter().collect();
+    if let Some(seen) = seen {
+        let (certain, complete) = untold_hours(pass, claim, seen.launched_at, ended.at);
+        if patient && !complete {
+            return None;
+        }
+        records.push(interval_opened(pass, claim, seen));
+        records.extend(certain);
+    }
+    for occupant in &claim.status.occupants {
+        records.push(closed(claim, occupant, occupant.to?));
+    }
+    Some(records)
+}
+
+fn interval_opened(pass: &Pass, claim: &Claim, seen: &Instance) -> LedgerRecord {
+    let spec = &claim.spec;
+    LedgerRecord::IntervalOpened(IntervalOpened {
+        claim: claim.name.clone(),
+        claim_uid: claim.uid.clone(),
+        decision: spec.decision,
+        instance: seen.id.clone(),
+        pool: spec.capacity.clone(),
+        // Shares of the cost go by the units that pods hold, so the machine counts in the same units.
+        gpus: spec.gpu_units(&pass.world.catalog),
+        price_per_hour: spec.price_per_hour,
+        on_demand_per_hour: spec.on_demand_per_hour,
+        running_from: seen.launched_at,
+    })
+}
+
+const HOUR: Millis = Millis::from_hours(1);
+
+/// The hours from `launched` to `until` that were not told yet and whose price is certain, and whether those are all.
+fn untold_hours(pass: &Pass, claim: &Claim, launched: Timestamp, until: Timestamp) -> (Vec<LedgerRecord>, bool) {
+    // A machine that ends on the hour has not begun the next.
+    let begun = u32::try_from((until.since(launched).0 - 1).max(0) / HOUR.0).unwrap_or(0);
+    let told = pass.world.hours_told.get(&claim.uid).copied().unwrap_or(0);
+    let mut records = Vec::new();
+    for hour in told..=begun {
+        let from = launched + Millis(HOUR.0 * i64::from(hour));
+        let Some(price_per_hour) = price_at(pass, &claim.spec, from) else { return (records, false) };
+        // As it was when the machine was chosen: told again by another process, which may not know it yet, it is the same.
+        let on_demand_per_hour = claim.spec.on_demand_per_hour;
+        records.push(LedgerRecord::HourPriced(HourPriced { claim_uid: claim.uid.clone(), hour, from, price_per_hour, on_demand_per_hour }));
+    }
+    (records, true)
+}
+
+/// What a machine costs in the hour that begins at `from`; `None` while a change may not have been heard of.
+fn price_at(pass: &Pass, spec: &ClaimSpec, from: Timestamp) -> Option<MicroUsdPerHour> {
+    match spec.capacity.capacity_type {
+        CapacityType::Spot => pass.world.market.past_prices.get(&spec.capacity)?.at(from),
+        CapacityType::OnDemand | CapacityType::Reserved => Some(spec.price_per_hour),
+    }
+}
+
+/// Told from the claim, where it is written down: however often, the same.
+fn interruption(claim: &Claim) -> Option<LedgerRecord> {
+    let mark = claim.status.interruption.as_ref().filter(|mark| mark.kind == NoticeKind::Interruption)?;
+    Some(LedgerRecord::Interruption(Interruption {
+        claim_uid: claim.uid.clone(),
+        instance: claim.status.instance.clone()?,
+        pool: claim.spec.capacity.clone(),
+        noticed_at: mark.noticed_at,
+        deadline: mark.deadline?,
+        source: mark.source.clone(),
+        ran_for: mark.noticed_at.since(claim.status.launched_at?),
+    }))
 }
 
 /// The market's price of a pool of capacity now, if it is known.
@@ -69,43 +133,49 @@ pub(super) fn on_demand_price(pass: &Pass, pool: &CapacityPool) -> Option<MicroU
     current_price(pass, &CapacityPool { capacity_type: CapacityType::OnDemand, ..pool.clone() })
 }
 
+/// Who uses the machine. A time is written into the claim before the ledger is told of it, or comes from the kubelet: a record that is
+/// told again after a crash says the same again.
 fn occupancies(pass: &mut Pass, claim: &Claim) {
-    if claim.status.node_ready_at.is_none() || !pass.is_free(&Lane::Claim(claim.name.clone())) {
+    let lane = Lane::Claim(claim.name.clone());
+    if claim.status.node_ready_at.is_none() || !pass.is_free(&lane) {
         return;
     }
     let mut records = Vec::new();
     let mut occupants = Vec::new();
+    // Nothing runs on a machine that has ended, whatever its node still shows.
+    let ended = claim.status.ended.as_ref().map(|ended| ended.at);
     for occupant in &claim.status.occupants {
-        let pod = pass.world.pods.get(&occupant.pod.uid);
-        match pod {
-            Some(pod) if pod.phase == PodPhase::Running => occupants.push(occupant.clone()),
-            _ => records.push(closed(claim, occupant, pass)),
+        let runs = ended.is_none() && pass.world.pods.get(&occupant.pod.uid).is_some_and(|pod| pod.phase == PodPhase::Running);
+        match occupant.to {
+            None if runs => {
+                let ready_since = pass.world.pods.get(&occupant.pod.uid).and_then(|pod| pod.ready_since);
+                occupants.push(Occupant { ready_at: occupant.ready_at.or(ready_since), ..occupant.clone() });
+            }
+            None => occupants.push(Occupant { to: Some(ended.unwrap_or(pass.now).max(occupant.from)), ..occupant.clone() }),
+            Some(to) => records.push(closed(claim, occupant, to)),
         }
     }
     for pod in pass.pods_on(&claim.name) {
         let known = claim.status.occupants.iter().any(|o| o.pod.uid == pod.identity.uid);
-        if !known && pod.phase == PodPhase::Running {
-            occupants.push(Occupant { pod: pod.identity.clone(), from: pass.now });
-            records.extend(opened(pass, claim, pod));
+        if let (false, PodPhase::Running, Some(from)) = (known, pod.phase, pod.started_at)
+            && ended.is_none_or(|at| from < at)
+        {
+            occupants.push(Occupant { pod: pod.identity.clone(), from, ready_at: pod.ready_since, to: None });
+            records.extend(opened(pass, claim, pod, from));
         }
     }
     if occupants != claim.status.occupants {
         let patch = Box::new(ClaimPatch { occupants: Some(occupants), ..ClaimPatch::default() });
-        let action = Action::Cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch });
-        pass.step(vec![Lane::Claim(claim.name.clone())], records, vec![action]);
+        let action = Action::Cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch, seen: Some(claim.version) });
+        pass.step(vec![lane], records, vec![action]);
     }
 }
 
-/// The occupancies that end with the claim.
-pub(super) fn last_occupancies(pass: &Pass, claim: &Claim) -> Vec<LedgerRecord> {
-    claim.status.occupants.iter().map(|occupant| closed(claim, occupant, pass)).collect()
+fn closed(claim: &Claim, occupant: &Occupant, to: Timestamp) -> LedgerRecord {
+    LedgerRecord::OccupancyClosed(OccupancyClosed { claim_uid: claim.uid.clone(), pod_uid: occupant.pod.uid.clone(), to })
 }
 
-fn closed(claim: &Claim, occupant: &Occupant, pass: &Pass) -> LedgerRecord {
-    LedgerRecord::OccupancyClosed(OccupancyClosed { claim_uid: claim.uid.clone(), pod_uid: occupant.pod.uid.clone(), to: pass.now })
-}
-
-fn opened(pass: &Pass, claim: &Claim, pod: &Pod) -> Option<LedgerRecord> {
+fn opened(pass: &Pass, claim: &Claim, pod: &Pod, from: Timestamp) -> Option<LedgerRecord> {
     let (need, _) = pod.need.as_ref().ok()?;
     Some(LedgerRecord::OccupancyOpened(OccupancyOpened {
         claim_uid: claim.uid.clone(),
@@ -118,7 +188,7 @@ fn opened(pass: &Pass, claim: &Claim, pod: &Pod) -> Option<LedgerRecord> {
         decision: pod.placed_by.unwrap_or(claim.spec.decision),
         b1_per_replica_hour: pod.baseline.b1_per_replica_hour,
         b2_per_replica_hour: pod.baseline.b2_per_replica_hour,
-        from: pass.now,
+        from,
         carried: carried(pass, claim, pod, need),
     }))
 }
@@ -147,35 +217,31 @@ fn checkpoints(pass: &mut Pass, claim: &Claim) {
     }
 }
 
-/// A move is told once the replacement is Ready and the old pod is gone.
+/// A move is told once its replacement is written down as Ready: from there on, however often, it is told the same. When the old pod was
+/// gone is told by the end of its occupancy.
 fn migrations(pass: &mut Pass) {
-    let replacements: Vec<&Pod> = pass.world.pods.values().filter(|p| p.replaces.is_some() && p.ready_since.is_some()).collect();
+    let replacements: Vec<&Pod> = pass.world.pods.values().filter(|p| p.replaces.is_some()).collect();
     for new in replacements {
-        let Some(old) = &new.replaces else { continue };
-        if pass.world.pods.get(&old.pod.uid).is_some_and(|p| !p.finished()) {
-            continue;
-        }
-        let to = new.claim.as_ref().and_then(|name| pass.world.claims.get(name));
-        let bought = to.filter(|c| c.spec.bought_for.iter().any(|p| p.uid == new.identity.uid));
-        let needed = new.need.as_ref().ok().map(|(need, _)| need);
-        let egress_gib = needed.zip(to).and_then(|(need, claim)| carried(pass, claim, new, need)).map_or(0, |data| data.gib);
-        tell(
-            pass,
-            LedgerRecord::Migration(Migration {
-                decision: old.decision,
-                pod: old.pod.object.clone(),
-                pod_uid: old.pod.uid.clone(),
-                from_claim: old.from_claim.clone(),
-                to_claim: new.claim.clone(),
-                noticed_at: old.noticed_at,
-                deadline: old.deadline,
-                decided_at: old.decided_at,
-                launched_at: bought.and_then(|c| c.status.launched_at),
-                node_ready_at: bought.and_then(|c| c.status.node_ready_at),
-                pod_ready_at: new.ready_since,
-                old_gone_at: (new.workload.kind != "Job").then_some(pass.now),
-                egress_gib,
-            }),
-        );
+        let (Some(old), Some(to)) = (&new.replaces, new.claim.as_ref().and_then(|name| pass.world.claims.get(name))) else { continue };
+        let written = to.status.occupants.iter().find(|o| o.pod.uid == new.identity.uid);
+        let Some(ready_at) = written.and_then(|o| o.ready_at) else { continue };
+        let bought = Some(to).filter(|c| c.spec.bought_for.iter().any(|p| p.uid == new.identity.uid));
+        let egress_gib = new.need.as_ref().ok().and_then(|(need, _)| carried(pass, to, new, need)).map_or(0, |data| data.gib);
+        let record = Migration {
+            decision: old.decision,
+            pod: old.pod.object.clone(),
+            pod_uid: old.pod.uid.clone(),
+            from_claim: old.from_claim.clone(),
+            to_claim: new.claim.clone(),
+            noticed_at: old.noticed_at,
+            deadline: old.deadline,
+            decided_at: old.decided_at,
+            launched_at: bought.and_then(|c| c.status.launched_at),
+            node_ready_at: bought.and_then(|c| c.status.node_ready_at),
+            pod_ready_at: Some(ready_at),
+            old_gone_at: None,
+            egress_gib,
+        };
+        tell(pass, LedgerRecord::Migration(record));
     }
 }

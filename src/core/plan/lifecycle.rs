@@ -4,34 +4,36 @@
 //! Does not: choose what to buy (`buying`) or move pods (`migration`).
 
 use super::notices::{observed_at, observed_instance};
-use super::{Pass, wording};
+use super::{Pass, budget, reserved, wording};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject, RemovalReason};
 use crate::core::decision::{Outcome, Trigger};
 use crate::core::ids::{DecisionId, client_token};
 use crate::core::market::CoolDownCause;
 use crate::core::record::{EndedBy, IntervalClosed, LedgerRecord};
 use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Claim, Lane, MoveMark, Node, Observed, PodPhase};
+use crate::core::world::{Claim, Ended, Lane, MoveMark, Node, Observed, Occupant, PodPhase};
 use crate::engine::ports::{Instance, InstanceState, Launch, tags};
 
 /// A machine EC2 interrupts is ended by EC2 (an interrupted first hour is free); by us only this long after its deadline.
 const AFTER_DEADLINE: Millis = Millis::from_secs(60);
 /// A claim that no pod took within this time was lost to another pass, and goes.
 const UNTAKEN_GRACE: Millis = Millis::from_secs(10);
+/// A claim whose machine has ended waits so long for the price of its last hour: it holds nothing up.
+const PRICES_PATIENCE: Millis = Millis::from_hours(24);
 /// A terminate whose effect does not show is asked again after this.
 const TERMINATE_RETRY: Millis = Millis::from_secs(20);
 
 pub(super) fn advance_claims(pass: &mut Pass) {
-    let claims: Vec<Claim> = pass.claims.values().cloned().collect();
-    for claim in claims.iter().filter(|c| pass.is_free(&Lane::Claim(c.name.clone()))).collect::<Vec<_>>() {
-        if claim.status.failure.is_some() {
-            give_up(pass, claim);
-        } else if claim.status.terminate_asked.is_some() {
-            wait_for_end(pass, claim);
-        } else if claim.status.instance.is_none() {
-            launch(pass, claim);
-        } else {
-            keep(pass, claim);
+    let claims = pass.claims.clone();
+    let free: Vec<&Claim> = claims.values().filter(|c| pass.is_free(&Lane::Claim(c.name.clone()))).collect();
+    for claim in free {
+        match &claim.status {
+            status if status.terminate_asked.is_some() => wait_for_end(pass, claim),
+            status if status.instance.is_some() => keep(pass, claim),
+            // A machine whose launch was not reported: it is ours, even if it has ended meanwhile, and it is billed.
+            _ if observed_instance(pass, claim).is_some() => adopt(pass, claim),
+            status if status.failure.is_some() => give_up(pass, claim),
+            _ => launch(pass, claim),
         }
     }
 }
@@ -41,44 +43,55 @@ fn cluster(action: ClusterAction) -> Action {
 }
 
 fn patch(claim: &Claim, patch: ClaimPatch) -> Action {
-    cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch: Box::new(patch) })
+    cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch: Box::new(patch), seen: Some(claim.version) })
+}
+
+fn remove(claim: &Claim) -> Action {
+    cluster(ClusterAction::RemoveClaim { claim: claim.name.clone(), seen: Some(claim.version) })
 }
 
 fn lane(claim: &Claim) -> Vec<Lane> {
     vec![Lane::Claim(claim.name.clone())]
 }
 
-fn cool_down(pass: &Pass, claim: &Claim, cause: CoolDownCause) -> Option<Action> {
+fn cool_down(pass: &Pass, claim: &Claim, cause: CoolDownCause, at: Timestamp) -> Option<Action> {
     let pool = pass.pool_of(claim)?;
-    Some(Action::CoolDown { pool: claim.spec.capacity.clone(), cause, base: pool.cool_down_base, max: pool.cool_down_max })
+    let vcpus = pass.world.catalog.types.get(&claim.spec.capacity.instance_type).map_or(0, |machine| machine.vcpus);
+    Some(Action::CoolDown { pool: claim.spec.capacity.clone(), cause, vcpus, base: pool.cool_down_base, max: pool.cool_down_max, at })
+}
+
+/// Writes down the instance that carries the claim's uid.
+fn adopt(pass: &mut Pass, claim: &Claim) {
+    let Some(found) = observed_instance(pass, claim) else { return };
+    let launched = Some((found.id.clone(), found.launched_at));
+    pass.notes.push(format!("{} adopts {}, found by its tag", claim.name, found.id));
+    pass.step(lane(claim), Vec::new(), vec![patch(claim, ClaimPatch { launched, ..ClaimPatch::default() })]);
 }
 
 /// The launch failed: leave that pool of capacity alone, let the pods be placed anew.
 fn give_up(pass: &mut Pass, claim: &Claim) {
     let Some(failure) = claim.status.failure.clone() else { return };
+    if failure.had_a_machine() && observed_at(pass, claim).is_none_or(|looked| looked <= failure.at) {
+        // There was an instance: a look after this answer shows it, and its books are closed like any other's.
+        return;
+    }
     let note = format!("{} could not be launched: {} ({}); trying the next offer", claim.spec.capacity, failure.message, failure.code);
     for pod in pass.pods_on(&claim.name) {
         pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "LaunchRefused", note.clone());
     }
-    let mut actions: Vec<Action> = cool_down(pass, claim, failure.cause).into_iter().collect();
-    actions.push(cluster(ClusterAction::RemoveClaim { claim: claim.name.clone() }));
+    let mut actions: Vec<Action> = cool_down(pass, claim, failure.cause, failure.at).into_iter().collect();
+    actions.push(remove(claim));
     pass.step(lane(claim), Vec::new(), actions);
 }
 
 fn launch(pass: &mut Pass, claim: &Claim) {
-    if let Some(found) = observed_instance(pass, claim) {
-        let launched = Some((found.id.clone(), found.launched_at));
-        pass.notes.push(format!("{} adopts {}, found by its tag", claim.name, found.id));
-        pass.step(lane(claim), Vec::new(), vec![patch(claim, ClaimPatch { launched, ..ClaimPatch::default() })]);
-        return;
-    }
     match claim.status.launch_asked_at {
         None => {
             let unwanted = claim.deleting || pass.pool_of(claim).is_none_or(|p| p.deleting);
             let takes_over = claim.spec.takes_over.as_ref().and_then(|old| pass.world.claims.get(old)).is_some_and(Claim::takes_work);
-            let untaken = !takes_over && pass.pods_on(&claim.name).is_empty();
+            let untaken = !takes_over && pass.pods_on(&claim.name).is_empty() && !pass.taken.contains(&claim.name);
             if unwanted || (untaken && pass.due(claim.created_at, UNTAKEN_GRACE)) {
-                pass.step(lane(claim), Vec::new(), vec![cluster(ClusterAction::RemoveClaim { claim: claim.name.clone() })]);
+                pass.step(lane(claim), Vec::new(), vec![remove(claim)]);
                 return;
             }
             if untaken {
@@ -90,7 +103,7 @@ fn launch(pass: &mut Pass, claim: &Claim) {
         Some(_) => pass.notes.push(format!("{} was asked for and not answered: asking again with the same token", claim.name)),
     }
     let launch = launch_of(&pass.world.cluster, claim);
-    pass.step(lane(claim), Vec::new(), vec![Action::Launch(Box::new(launch))]);
+    pass.step(lane(claim), Vec::new(), vec![Action::Launch { launch: Box::new(launch), seen: claim.version }]);
 }
 
 /// The launch a claim stands for: a function of the claim alone, so that asking twice is asking once.
@@ -113,6 +126,7 @@ pub fn launch_of(cluster_name: &str, claim: &Claim) -> Launch {
         launch_template: claim.spec.launch_template.clone(),
         launch_template_version: claim.spec.launch_template_version.clone(),
         subnet: claim.spec.subnet.clone(),
+        reservation: claim.spec.reservation.clone(),
         tags: all_tags,
     }
 }
@@ -152,7 +166,8 @@ fn keep(pass: &mut Pass, claim: &Claim) {
 
 /// Writes down that the node is there, or gives the machine up when its time to join is over. True once it has joined.
 fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
-    if let Some(node) = node.filter(|n| n.ready && n.allocatable.gpus >= claim.spec.gpus) {
+    let units = claim.spec.gpu_units(&pass.world.catalog);
+    if let Some(node) = node.filter(|n| n.ready && n.allocatable.gpus >= units) {
         let label = ClusterAction::MarkNode { node: node.name.clone(), claim: claim.name.clone(), taint: false };
         let change = ClaimPatch { node: Some(node.name.clone()), node_ready_at: Some(pass.now), ..ClaimPatch::default() };
         pass.step(lane(claim), Vec::new(), vec![cluster(label), patch(claim, change)]);
@@ -163,9 +178,7 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
         return claim.interrupted();
     }
     let (trigger, cause, what) = match node {
-        Some(n) if n.ready => {
-            (Trigger::NoGpus, CoolDownCause::NoGpus, format!("joined with {} of {} GPUs", n.allocatable.gpus, claim.spec.gpus))
-        }
+        Some(n) if n.ready => (Trigger::NoGpus, CoolDownCause::NoGpus, format!("joined with {} of {units} GPUs", n.allocatable.gpus)),
         Some(_) => (Trigger::NeverJoined, CoolDownCause::NeverJoined, "joined but was never Ready".to_owned()),
         None => (Trigger::NeverJoined, CoolDownCause::NeverJoined, "never joined".to_owned()),
     };
@@ -173,7 +186,7 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
     for pod in pass.pods_on(&claim.name) {
         pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "MachineFailed", text.clone());
     }
-    let cool = cool_down(pass, claim, cause);
+    let cool = cool_down(pass, claim, cause, launched + pool.join_timeout);
     terminate(pass, claim, trigger, text, cool);
     false
 }
@@ -189,6 +202,7 @@ fn leave_when_unwanted(pass: &mut Pass, claim: &Claim) -> bool {
         _ => false,
     };
     let (trigger, why) = match pool {
+        _ if reserved::is_ending(pass, claim) => (Trigger::ReservationEnding, "its capacity reservation ends"),
         _ if claim.deleting => (Trigger::Deleted, "its claim was deleted"),
         None => (Trigger::Deleted, "its node pool is gone"),
         Some(p) if p.deleting => (Trigger::Deleted, "its node pool was deleted"),
@@ -204,7 +218,7 @@ fn leave_when_unwanted(pass: &mut Pass, claim: &Claim) -> bool {
 }
 
 fn end_when_empty(pass: &mut Pass, claim: &Claim) {
-    let held = pass.pods_on(&claim.name).into_iter().any(|pod| !pod.finished());
+    let held = pass.taken.contains(&claim.name) || pass.pods_on(&claim.name).into_iter().any(|pod| !pod.finished());
     match (held, claim.status.empty_since) {
         (true, Some(_)) => {
             pass.step(lane(claim), Vec::new(), vec![patch(claim, ClaimPatch { empty_since: Some(None), ..ClaimPatch::default() })]);
@@ -249,7 +263,7 @@ fn terminate(pass: &mut Pass, claim: &Claim, trigger: Trigger, text: String, bef
     let id: DecisionId = decision.id;
     let mut actions: Vec<Action> = before.into_iter().collect();
     let (claim_name, region) = (claim.name.clone(), claim.spec.capacity.region.clone());
-    actions.push(Action::Terminate { claim: claim_name, region, instance, decision: id, trigger });
+    actions.push(Action::Terminate { claim: claim_name, region, instance, decision: id, trigger, seen: claim.version });
     pass.step(lane(claim), vec![LedgerRecord::Decision(Box::new(decision))], actions);
 }
 
@@ -265,7 +279,7 @@ fn wait_for_end(pass: &mut Pass, claim: &Claim) {
         None if pass.due(asked, TERMINATE_RETRY) => {
             let Some(instance) = claim.status.instance.clone() else { return };
             let (claim_name, region) = (claim.name.clone(), claim.spec.capacity.region.clone());
-            let again = Action::Terminate { claim: claim_name, region, instance, decision, trigger };
+            let again = Action::Terminate { claim: claim_name, region, instance, decision, trigger, seen: claim.version };
             pass.step(lane(claim), Vec::new(), vec![again]);
         }
         None => {}
@@ -288,12 +302,19 @@ fn lost(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>) {
     // Written down first: its pods are removed by that decision.
     let decision = pass.machine_decision(claim, Trigger::InstanceLost, Outcome::Terminate, text);
     let moving = Some(MoveMark { decision: decision.id, trigger: Trigger::InstanceLost, decided_at: pass.now });
+    let change = ClaimPatch { moving, ..the_end(pass, claim, instance, Some(decision.id)) };
     let records = vec![LedgerRecord::Decision(Box::new(decision))];
-    pass.step(lane(claim), records, vec![patch(claim, ClaimPatch { moving, ..ClaimPatch::default() })]);
+    pass.step(lane(claim), records, vec![patch(claim, change)]);
 }
 
-/// The instance has ended: its pods go first, then the node, then the books are closed and the claim goes.
+/// The instance has ended: that is written down while EC2 still says how, then its pods go, then the node, then the books are closed and
+/// the claim goes.
 fn close(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>, decision: Option<DecisionId>) {
+    let Some(ended) = claim.status.ended.clone() else {
+        let change = the_end(pass, claim, instance, decision);
+        pass.step(lane(claim), Vec::new(), vec![patch(claim, change)]);
+        return;
+    };
     let alive: Vec<_> = pass
         .pods_on(&claim.name)
         .into_iter()
@@ -307,23 +328,42 @@ fn close(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>, decision: 
     if pass.pods_on(&claim.name).iter().any(|p| p.node.is_some() && !p.finished()) {
         return;
     }
-    let node = pass.world.nodes.values().find(|n| Some(&n.instance) == claim.status.instance.as_ref());
-    let mut actions: Vec<Action> = node.map(|n| cluster(ClusterAction::DeleteNode { node: n.name.clone() })).into_iter().collect();
-    actions.push(cluster(ClusterAction::RemoveClaim { claim: claim.name.clone() }));
-    let mut records = super::facts::last_occupancies(pass, claim);
+    if claim.status.launched_at.is_some() && !budget::is_settled(pass, claim) {
+        // The pool's books are written first: a crash in between must not make the month cheaper than it was.
+        let cost = budget::cost_this_month(claim, ended.at, pass.now, ended.by == EndedBy::Ec2Interruption);
+        pass.closing.entry(claim.spec.node_pool.clone()).or_default().insert(claim.uid.clone(), cost);
+        return;
+    }
+    // The books are closed when the price of every hour is known; longer than this nobody waits for it.
+    let patient = !pass.due(ended.at, PRICES_PATIENCE);
+    let Some(mut records) = super::facts::last_words(pass, claim, instance, &ended, patient) else { return };
     if claim.status.launched_at.is_some() {
-        let by_ec2 = instance.and_then(|i| i.state_reason.as_deref()) == Some("Server.SpotInstanceTermination");
-        let ended_by = match (by_ec2, &claim.status.terminate_asked, claim.interrupted()) {
-            (true, _, _) | (false, None, true) => EndedBy::Ec2Interruption,
-            (false, Some(_), _) => EndedBy::Lowtide,
-            (false, None, false) => EndedBy::Unknown,
-        };
-        let asked = claim.status.terminate_asked.as_ref().map(|(at, _, _)| *at);
-        let deadline = claim.status.interruption.as_ref().and_then(|m| m.deadline).map(|d| d.min(pass.now));
-        let running_to = instance.and_then(|i| i.ended_at).or(asked).or(deadline).unwrap_or(pass.now);
+        let Ended { at: running_to, by: ended_by, decision } = ended;
         records.push(LedgerRecord::IntervalClosed(IntervalClosed { claim_uid: claim.uid.clone(), running_to, ended_by, decision }));
     }
+    let node = pass.world.nodes.values().find(|n| Some(&n.instance) == claim.status.instance.as_ref());
+    let mut actions: Vec<Action> = node.map(|n| cluster(ClusterAction::DeleteNode { node: n.name.clone() })).into_iter().collect();
+    actions.push(remove(claim));
     pass.step(lane(claim), records, actions);
+}
+
+/// When the instance ended, who ended it, and that nobody runs there any more: before the ledger is told, so that it is told but once.
+fn the_end(pass: &Pass, claim: &Claim, instance: Option<&Instance>, decision: Option<DecisionId>) -> ClaimPatch {
+    if claim.status.ended.is_some() {
+        return ClaimPatch::default();
+    }
+    let by_ec2 = instance.and_then(|i| i.state_reason.as_deref()) == Some("Server.SpotInstanceTermination");
+    let by = match (by_ec2, &claim.status.terminate_asked, claim.interrupted()) {
+        (true, _, _) | (false, None, true) => EndedBy::Ec2Interruption,
+        (false, Some(_), _) => EndedBy::Lowtide,
+        (false, None, false) => EndedBy::Unknown,
+    };
+    let asked = claim.status.terminate_asked.as_ref().map(|(at, _, _)| *at);
+    let deadline = claim.status.interruption.as_ref().and_then(|m| m.deadline).map(|d| d.min(pass.now));
+    let at = instance.and_then(|i| i.ended_at).or(asked).or(deadline).unwrap_or(pass.now);
+    let ends = |o: &Occupant| Occupant { to: o.to.or(Some(at.max(o.from))), ..o.clone() };
+    let occupants = claim.status.occupants.iter().map(ends).collect();
+    ClaimPatch { ended: Some(Ended { at, by, decision }), occupants: Some(occupants), ..ClaimPatch::default() }
 }
 
 /// Ends instances that carry our cluster's tag but no claim: somebody deleted a claim by force, or a finalizer.

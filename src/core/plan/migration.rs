@@ -20,18 +20,16 @@ use crate::core::world::{Claim, Lane, LetGo, Mobility, MoveMark, Pod, PodPhase};
 
 /// A pod always gets at least this long to end, even when the machine is nearly gone.
 const LEAST_GRACE: Millis = Millis::from_secs(1);
-/// A ReplicaSet that wants a replacement makes it within seconds.
-const REPLACEMENT_PATIENCE: Millis = Millis::from_secs(15);
 
 pub(super) fn move_pods(pass: &mut Pass) {
     // Nothing can be moved off a machine that is gone: `lifecycle` removes its pods.
     let left = |c: &&Claim| c.status.moving.as_ref().is_some_and(|mark| mark.trigger != Trigger::InstanceLost);
-    let leaving: Vec<Claim> = pass.world.claims.values().filter(left).cloned().collect();
-    for claim in leaving {
+    let claims = pass.world.claims.clone();
+    for claim in claims.values().filter(left) {
         let Some(mark) = claim.status.moving.clone() else { continue };
-        keep_new_pods_off(pass, &claim);
+        keep_new_pods_off(pass, claim);
         for pod in pass.pods_on(&claim.name) {
-            move_pod(pass, &claim, &mark, pod);
+            move_pod(pass, claim, &mark, pod);
         }
     }
     give_back_finished(pass);
@@ -99,7 +97,7 @@ fn surge(
         return;
     };
     let last_call = deadline.map(|d| d - pod.termination_grace - pass.settings.deadline_margin);
-    if replaced(pass, pod) || unwanted(pass, pod, replica_set) {
+    if replaced(pass, pod) || unwanted(pass, pod) {
         // PodDisruptionBudgets are asked while there is time; the replacement already serves.
         remove(pass, pod, pod.termination_grace, RemovalReason::Replaced, true);
     } else if let (Some(last_call), Some(deadline)) = (last_call, deadline) {
@@ -112,20 +110,25 @@ fn surge(
     }
 }
 
-/// Its ReplicaSet was scaled down meanwhile: it has as many Ready pods as it wants, and makes none for this one.
-fn unwanted(pass: &mut Pass, old: &Pod, replica_set: &Uid) -> bool {
-    let Some(let_go_at) = old.let_go.as_ref().map(|mark| mark.at) else { return false };
-    if pass.replacement_of(old).is_some() || !pass.due(let_go_at, REPLACEMENT_PATIENCE) {
-        return false;
-    }
-    let of_set = |p: &&Pod| matches!(&p.mobility, Mobility::Surge { replica_set: of, .. } if of == replica_set) && p.let_go.is_none();
-    pass.world.pods.values().filter(of_set).all(|p| p.ready_since.is_some())
+/// Its Deployment was scaled down meanwhile: it has as many pods as it wants without this one, all Ready, and makes none for it.
+fn unwanted(pass: &Pass, old: &Pod) -> bool {
+    let Mobility::Surge { deployment_uid, .. } = &old.mobility else { return false };
+    let Some(wanted) = pass.world.replicas_wanted.get(deployment_uid).filter(|_| pass.replacement_of(old).is_none()) else { return false };
+    let counts = |p: &&Pod| p.workload == old.workload && p.let_go.is_none() && p.deleting_until.is_none() && !p.finished();
+    let others: Vec<&Pod> = pass.world.pods.values().filter(counts).collect();
+    i64::try_from(others.len()).is_ok_and(|n| n >= *wanted) && others.iter().all(|p| p.ready_since.is_some() && stays(pass, p))
 }
 
-/// The replacement is Ready, and in every Service in which the old pod is.
+/// Its machine is not being left.
+fn stays(pass: &Pass, pod: &Pod) -> bool {
+    pod.claim.as_ref().and_then(|name| pass.claims.get(name)).is_some_and(Claim::takes_work)
+}
+
+/// The replacement is Ready, in every Service in which the old pod is, and on a machine that stays.
 fn replaced(pass: &Pass, old: &Pod) -> bool {
-    pass.replacement_of(old)
-        .is_some_and(|new| new.ready_since.is_some() && new.deleting_until.is_none() && old.ready_in.is_subset(&new.ready_in))
+    pass.replacement_of(old).is_some_and(|new| {
+        new.ready_since.is_some() && new.deleting_until.is_none() && old.ready_in.is_subset(&new.ready_in) && stays(pass, new)
+    })
 }
 
 fn checkpoint_and_remake(pass: &mut Pass, mark: &MoveMark, pod: &Pod, job: (String, Uid), deadline: Option<Timestamp>) {
@@ -199,6 +202,7 @@ fn remove(pass: &mut Pass, pod: &Pod, grace: Millis, reason: RemovalReason, ask_
 fn reason_of(trigger: Trigger) -> RemovalReason {
     match trigger {
         Trigger::ReturnToSpot | Trigger::CheaperOffer => RemovalReason::BetterOffer,
+        Trigger::ReservationEnding => RemovalReason::ReservationEnding,
         Trigger::Expired => RemovalReason::Expired,
         Trigger::Deleted => RemovalReason::Deleted,
         Trigger::InstanceLost => RemovalReason::InstanceLost,

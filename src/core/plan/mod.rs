@@ -7,7 +7,9 @@
 //!   notices    -> which claims are doomed, and until when
 //!   lifecycle  -> launch, join, empty, terminate, close: one claim at a time
 //!   migration  -> let go, replace, delete: the pods of claims that are being left
+//!   budget     -> what a pool has spent and is bound to spend
 //!   asking     -> what a placement is asked: demands, policies, room
+//!   reserved   -> offers of capacity reservations, and when work leaves one that ends
 //!   buying     -> gated pods onto room we have or machines we buy; refusals with reasons
 //!   lifting    -> gates of pods whose machine is Ready
 //!   returning  -> voluntary moves, beyond hysteresis only
@@ -16,25 +18,30 @@
 //! ```
 
 mod asking;
+pub mod budget;
 mod buying;
 mod facts;
 mod lifecycle;
 mod lifting;
 mod migration;
 mod notices;
+pub mod reserved;
 mod returning;
+mod room;
 mod status;
 mod wording;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::{Action, ClusterAction, Event, EventKind, EventSubject, Plan, PodTarget, Step};
 use super::decision::{Attribution, Counterfactuals, Decision, Judgement, Outcome, Trigger};
-use super::ids::{ClaimName, DecisionId, Uid};
+use super::ids::{ClaimName, DecisionId, PoolName, Uid};
+use super::money::MicroUsd;
 use super::record::LedgerRecord;
+use super::shared::Shared;
 use super::time::{Millis, Timestamp};
 use super::world::{Claim, Lane, NodePool, Pod, Snapshot};
 
@@ -79,6 +86,9 @@ impl Default for Settings {
     }
 }
 
+/// What decides: [`plan`]. A type of its own, so that the simulated world can put a planted bug in its place and see it caught.
+pub type Planner = std::sync::Arc<dyn Fn(&Settings, &Snapshot, Timestamp) -> Plan + Send + Sync>;
+
 /// Decides everything there is to decide now.
 pub fn plan(settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {
     let mut pass = Pass::new(settings, world, now);
@@ -100,10 +110,14 @@ struct Pass<'a> {
     world: &'a Snapshot,
     now: Timestamp,
     /// Claims with the marks of this pass applied: a claim doomed in this pass takes no new work in this pass.
-    claims: BTreeMap<ClaimName, Claim>,
+    claims: Shared<BTreeMap<ClaimName, Claim>>,
     busy: BTreeSet<Lane>,
     /// Old pods that got their replacement in this pass.
     replaced: BTreeSet<Uid>,
+    /// Claims that got a pod in this pass: they are neither untaken nor empty.
+    taken: BTreeSet<ClaimName>,
+    /// Claims whose machines have ended, and what they cost this month: they go once their pool's books name them.
+    closing: BTreeMap<PoolName, BTreeMap<Uid, MicroUsd>>,
     steps: Vec<Step>,
     wake_at: Option<Timestamp>,
     notes: Vec<String>,
@@ -112,7 +126,19 @@ struct Pass<'a> {
 impl<'a> Pass<'a> {
     fn new(settings: &'a Settings, world: &'a Snapshot, now: Timestamp) -> Self {
         let (claims, busy) = (world.claims.clone(), world.in_flight.clone());
-        Pass { settings, world, now, claims, busy, replaced: BTreeSet::new(), steps: Vec::new(), wake_at: None, notes: Vec::new() }
+        Pass {
+            settings,
+            world,
+            now,
+            claims,
+            busy,
+            replaced: BTreeSet::new(),
+            taken: BTreeSet::new(),
+            closing: BTreeMap::new(),
+            steps: Vec::new(),
+            wake_at: None,
+            notes: Vec::new(),
+        }
     }
 
     fn is_free(&self, lane: &Lane) -> bool {
@@ -166,14 +192,14 @@ impl<'a> Pass<'a> {
     /// An event, unless the same words were already said about the same subject.
     fn emit(&mut self, subject: EventSubject, kind: EventKind, reason: &'static str, note: String) {
         let event = Event { subject, kind, reason, note };
-        if !self.world.recorded.contains(&event.id()) {
+        if !self.world.recorded.contains_key(&event.id()) {
             self.step(Vec::new(), Vec::new(), vec![Action::Cluster(ClusterAction::Emit(event))]);
         }
     }
 
     /// A decision about a machine as such, without an offer to choose.
     fn machine_decision(&self, claim: &Claim, trigger: Trigger, outcome: Outcome, text: String) -> Decision {
-        let kind = format!("{trigger:?}/{outcome:?}");
+        let kind = format!("{trigger:?}/{outcome:?}/{text}");
         Decision {
             id: DecisionId::derive(&self.world.cluster, &kind, claim.uid.as_str(), self.moment()),
             cluster: self.world.cluster.clone(),

@@ -7,8 +7,8 @@ use super::Pass;
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
 use crate::core::decision::{Outcome, Trigger};
 use crate::core::ids::{ClaimName, InstanceId};
-use crate::core::record::{Interruption, LedgerRecord};
-use crate::core::time::{Millis, Timestamp};
+use crate::core::record::LedgerRecord;
+use crate::core::time::Timestamp;
 use crate::core::world::{Claim, InterruptionMark, Lane, MoveMark, Observed, PendingNotice};
 use crate::engine::ports::{Instance, InstanceState, NoticeKind};
 
@@ -94,32 +94,21 @@ fn doom(pass: &mut Pass, claim: &Claim, mark: InterruptionMark) -> (Vec<Lane>, V
     let text = format!("{} told by {}: {} left, its work moves", claim.spec.capacity, mark.source, left);
     let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, text);
     let moving = MoveMark { decision: decision.id, trigger, decided_at: pass.now };
-    let mut records = vec![LedgerRecord::Decision(Box::new(decision))];
-    if let (Some(deadline), Some(instance)) = (mark.deadline, &claim.status.instance) {
-        let ran_for = claim.status.launched_at.map_or(Millis::ZERO, |at| mark.noticed_at.since(at));
-        records.push(LedgerRecord::Interruption(Interruption {
-            claim_uid: claim.uid.clone(),
-            instance: instance.clone(),
-            pool: claim.spec.capacity.clone(),
-            noticed_at: mark.noticed_at,
-            deadline,
-            source: mark.source.clone(),
-            ran_for,
-        }));
-    }
+    let records = vec![LedgerRecord::Decision(Box::new(decision))];
     if let Some(marked) = pass.claims.get_mut(&claim.name) {
         marked.status.interruption = Some(mark.clone());
     }
     let patch = ClaimPatch { interruption: Some(mark), moving: Some(moving), ..ClaimPatch::default() };
-    let actions = vec![Action::Cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch: Box::new(patch) })];
+    let actions =
+        vec![Action::Cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch: Box::new(patch), seen: Some(claim.version) })];
     (vec![Lane::Claim(claim.name.clone())], records, actions)
 }
 
 /// The net below the queue: a doomed spot request is a notice, however we learn of it.
 fn read_ec2_states(pass: &mut Pass) {
-    let claims: Vec<Claim> = pass.claims.values().filter(|c| !c.interrupted() && c.status.terminate_asked.is_none()).cloned().collect();
-    for claim in claims {
-        let Some(instance) = observed_instance(pass, &claim) else { continue };
+    let claims = pass.claims.clone();
+    for claim in claims.values().filter(|c| !c.interrupted() && c.status.terminate_asked.is_none()) {
+        let Some(instance) = observed_instance(pass, claim) else { continue };
         let Some((code, said_at)) = instance.spot_request_status.clone() else { continue };
         let alive = matches!(instance.state, InstanceState::Pending | InstanceState::Running);
         if !alive || !DOOMED_REQUEST.contains(&code.as_str()) {
@@ -127,7 +116,7 @@ fn read_ec2_states(pass: &mut Pass) {
         }
         let deadline = Some(said_at + pass.settings.notice_window);
         let mark = InterruptionMark { kind: NoticeKind::Interruption, noticed_at: pass.now, deadline, source: "ec2-state".to_owned() };
-        let (lanes, records, actions) = doom(pass, &claim, mark);
+        let (lanes, records, actions) = doom(pass, claim, mark);
         pass.step(lanes, records, actions);
     }
 }

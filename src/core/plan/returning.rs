@@ -11,8 +11,8 @@
 
 use std::collections::BTreeSet;
 
-use super::asking::{self, Asked};
-use super::{Pass, buying, wording};
+use super::asking::Asked;
+use super::{Pass, buying, room, wording};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject};
 use crate::core::decision::{Outcome, Trigger, Workload};
 use crate::core::market::{CapacityType, CoolDownCause};
@@ -25,10 +25,9 @@ pub(super) fn consider_moves(pass: &mut Pass) {
     if !pass.world.ledger_available {
         return;
     }
-    let candidates: Vec<Claim> =
-        pass.world.claims.values().filter(|c| c.takes_work() && c.status.node_ready_at.is_some()).cloned().collect();
-    for claim in candidates {
-        if pass.is_free(&Lane::Claim(claim.name.clone())) && may_move(pass, &claim) && move_if_cheaper(pass, &claim) {
+    let claims = pass.world.claims.clone();
+    for claim in claims.values().filter(|c| c.takes_work() && c.status.node_ready_at.is_some()) {
+        if pass.is_free(&Lane::Claim(claim.name.clone())) && may_move(pass, claim) && move_if_cheaper(pass, claim) {
             return;
         }
     }
@@ -60,12 +59,17 @@ fn paid_now(pass: &Pass, claim: &Claim) -> MicroUsdPerHour {
 
 fn move_if_cheaper(pass: &mut Pass, claim: &Claim) -> bool {
     let Some(pool) = pass.pool_of(claim) else { return false };
-    let successor = pass.world.claims.values().find(|c| c.spec.takes_over.as_ref() == Some(&claim.name) && c.takes_work());
+    let mut successors = pass.world.claims.values().filter(|c| c.spec.takes_over.as_ref() == Some(&claim.name));
+    if successors.clone().any(|c| c.status.failure.is_some()) {
+        // Its pool of capacity is about to cool down.
+        return false;
+    }
+    let successor = successors.find(|c| c.takes_work());
     if successor.is_some_and(|c| c.status.node_ready_at.is_none()) {
         return false;
     }
     // A machine without work is ending already: moving onto it saves nothing, unless it was bought for just that.
-    let mut room = asking::free_room(pass, &BTreeSet::from([claim.name.clone()]));
+    let mut room = room::free_room(pass, &BTreeSet::from([claim.name.clone()]));
     let successor_name = successor.map(|c| c.name.clone());
     room.retain(|r| r.ready && (Some(&r.claim) == successor_name.as_ref() || !pass.pods_on(&r.claim).is_empty()));
     let pods = pass.pods_on(&claim.name);
@@ -118,7 +122,7 @@ fn leave(pass: &mut Pass, claim: &Claim, trigger: Trigger, text: String) -> bool
     let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, text.clone());
     let moving = Some(MoveMark { decision: decision.id, trigger, decided_at: pass.now });
     let patch = Box::new(ClaimPatch { moving, ..ClaimPatch::default() });
-    let actions = vec![Action::Cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch })];
+    let actions = vec![Action::Cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch, seen: Some(claim.version) })];
     let moved = pass.step(vec![Lane::Claim(claim.name.clone())], vec![LedgerRecord::Decision(Box::new(decision))], actions);
     if moved {
         for pod in pass.pods_on(&claim.name) {

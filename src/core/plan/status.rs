@@ -3,8 +3,8 @@
 //! Decides: whether a pool can buy and why not, in one sentence.
 //! Does not: buy.
 
-use super::Pass;
-use crate::core::action::{Action, ClusterAction, PoolStatus};
+use super::{Pass, budget};
+use crate::core::action::{Action, ClassStatus, ClusterAction, PoolStatus};
 use crate::core::money::MicroUsdPerHour;
 use crate::core::world::{Lane, NodeClass, NodePool};
 
@@ -24,6 +24,10 @@ pub(super) fn show(pass: &mut Pass) {
 /// A class is prepared when its template's content changed, or its subnets are not known yet.
 fn prepare(pass: &mut Pass, class: &NodeClass) {
     let Some(template) = pass.world.templates.get(&class.name) else { return };
+    if let Some(sentence) = pass.world.closed_regions.get(&class.region) {
+        closed(pass, class, sentence);
+        return;
+    }
     let current = class.launch_template.as_ref().is_some_and(|(name, _)| *name == template.name);
     let zoned = !class.zones.is_empty() && class.zones.len() == class.subnets.len();
     if current && zoned && class.problem.is_none() {
@@ -33,13 +37,25 @@ fn prepare(pass: &mut Pass, class: &NodeClass) {
     pass.step(vec![Lane::Class(class.name.clone())], Vec::new(), vec![action]);
 }
 
+/// The account may not use the class's region: said in its status until the region answers, and EC2 is not asked about it meanwhile.
+fn closed(pass: &mut Pass, class: &NodeClass, sentence: &str) {
+    if class.problem.as_ref().is_some_and(|problem| problem.starts_with(REGION_CLOSED)) {
+        return;
+    }
+    let text =
+        format!("EC2 does not let this account use {}: {sentence}; enable the region or take the class out of its pools", class.region);
+    let ready = Err((REGION_CLOSED.to_owned(), text));
+    let status = ClassStatus { zones: class.zones.clone(), launch_template: class.launch_template.clone(), ready };
+    let action = Action::Cluster(ClusterAction::SetClassStatus { class: class.name.clone(), status });
+    pass.step(vec![Lane::Class(class.name.clone())], Vec::new(), vec![action]);
+}
+
+/// Reason of a class whose region is closed to the account.
+const REGION_CLOSED: &str = "RegionClosed";
+
 fn pool_status(pass: &Pass, pool: &NodePool) -> PoolStatus {
-    let held: Vec<_> = pass
-        .world
-        .claims
-        .values()
-        .filter(|c| c.spec.node_pool == pool.name && c.status.instance.is_some() && c.status.failure.is_none())
-        .collect();
+    let held: Vec<_> =
+        pass.world.claims.values().filter(|c| c.spec.node_pool == pool.name && c.status.instance.is_some() && c.may_run()).collect();
     let price_per_hour: MicroUsdPerHour = held.iter().map(|c| c.spec.price_per_hour).sum();
     let on_demand: MicroUsdPerHour = held.iter().map(|c| c.spec.on_demand_per_hour.unwrap_or(c.spec.price_per_hour)).sum();
     PoolStatus {
@@ -47,6 +63,7 @@ fn pool_status(pass: &Pass, pool: &NodePool) -> PoolStatus {
         gpus: held.iter().map(|c| c.spec.gpus).sum(),
         price_per_hour,
         saved_per_hour: on_demand - price_per_hour,
+        books: budget::next_books(pass, pool),
         ready: can_buy(pass, pool),
     }
 }

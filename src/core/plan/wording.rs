@@ -3,6 +3,7 @@
 //! Decides: how things are said. Nothing else.
 
 use crate::core::decision::{JudgedOffer, Judgement, Trigger};
+use crate::core::market::CapacityType;
 use crate::core::world::Claim;
 
 /// A trigger in words.
@@ -12,6 +13,7 @@ pub(super) fn trigger(trigger: Trigger) -> &'static str {
         Trigger::InterruptionNotice => "EC2 takes it back",
         Trigger::RebalanceRecommendation => "EC2 says it is at risk",
         Trigger::LaunchRefused => "EC2 refused the last offer",
+        Trigger::ReservationEnding => "its capacity reservation ends",
         Trigger::ReturnToSpot => "spot is cheaper again",
         Trigger::CheaperOffer => "a cheaper offer beats it",
         Trigger::Empty => "no work",
@@ -34,16 +36,28 @@ pub(super) fn placed(judgement: &Judgement) -> String {
     let Some(chosen) = &judgement.chosen else { return "placed on room we have".to_owned() };
     let others: u32 = judgement.refused.values().sum();
     let mut text = format!(
-        "{} ({}) at ${}/h, ${}/h per replica; beat {others} offers",
+        "{} ({}) at ${}/h, ${}/h per replica{}; beat {others} offers",
         chosen.pool,
         chosen.pool.region,
         chosen.price_per_hour,
-        chosen.cost_per_replica_hour.unwrap_or(chosen.price_per_hour)
+        chosen.cost_per_replica_hour.unwrap_or(chosen.price_per_hour),
+        grounds(chosen)
     );
     if let Some(next) = judgement.best_refused.first() {
         text.push_str(&format!("; runner-up {}", runner_up(chosen, next)));
     }
     text
+}
+
+/// What the cost of an offer rests on: how old its price is, how often it is expected to be interrupted, how likely EC2 gives it.
+fn grounds(offer: &JudgedOffer) -> String {
+    let mut grounds = vec![format!("price {} old", offer.price_age)];
+    if offer.pool.capacity_type == CapacityType::Spot {
+        let rate = offer.interruptions_per_million_hours;
+        grounds.push(format!("{}.{:03} interruptions expected per 1,000 h", rate / 1_000, rate % 1_000));
+    }
+    grounds.extend(offer.placement_score.map(|score| format!("placement score {score} of 10")));
+    format!(" ({})", grounds.join(", "))
 }
 
 fn runner_up(chosen: &JudgedOffer, next: &JudgedOffer) -> String {

@@ -76,10 +76,14 @@ impl PoolMemory {
     pub fn age(&self, now: Timestamp) -> Millis {
         self.since.map_or(Millis::ZERO, |s| Millis(now.since(s).0.max(0)))
     }
-    /// The share of time with capacity, in parts per million. Begins at one half, worth `PRIOR` of observation.
+    /// The share of time with capacity, in parts per million. Begins at one half, worth six hours of observation.
     pub fn availability_ppm(&self) -> i64 {
+        self.availability_ppm_from(500_000)
+    }
+    /// As [`PoolMemory::availability_ppm`], beginning at `prior_ppm`.
+    pub fn availability_ppm_from(&self, prior_ppm: i64) -> i64 {
         const PRIOR: i64 = Millis::from_hours(6).0;
-        (self.up + PRIOR / 2) * 1_000_000 / (self.up + self.down + PRIOR)
+        (self.up * 1_000_000 + PRIOR * prior_ppm) / (self.up + self.down + PRIOR)
     }
     /// Observed time with capacity, and how many thousandths of runs of it have ended.
     pub fn stays(&self) -> (i64, i64) {

@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
 use super::moment::Moment;
+use super::node_class::GpuSharing;
 use super::schema;
 use crate::core::decision::Trigger;
 use crate::core::market::{CapacityType, CoolDownCause};
 use crate::core::money::MicroUsdPerHour;
+use crate::core::record::EndedBy;
 
 /// What is bought, and why. Immutable: another machine is another claim.
 #[derive(CustomResource, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -84,6 +86,9 @@ pub struct GpuNodeClaimSpec {
     pub attempt: u32,
     /// Launch parameters, frozen: a new image or template cannot make a second token.
     pub launch: FrozenLaunch,
+    /// How its node shares GPUs, as its class said when it was bought. Absent: exclusive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_sharing: Option<GpuSharing>,
     /// The pods it was bought for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
@@ -104,6 +109,10 @@ pub struct FrozenLaunch {
     pub launch_template_version: String,
     /// The subnet in the zone.
     pub subnet: String,
+    /// The capacity reservation it is launched into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub capacity_reservation: Option<String>,
     /// Tags of the instance, without those derived from the claim's uid.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
@@ -184,9 +193,9 @@ pub struct GpuNodeClaimStatus {
     /// EC2 was asked to end it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub termination: Option<Termination>,
-    /// When the instance was seen to have ended.
+    /// The instance has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub terminated_at: Option<Moment>,
+    pub ended: Option<Ended>,
     /// `Launched`, `Ready`, `Interrupted`, `Drained`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -262,6 +271,26 @@ pub struct Occupant {
     pub uid: String,
     /// Since when.
     pub from: Moment,
+    /// When it was first Ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_at: Option<Moment>,
+    /// Until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Moment>,
+}
+
+/// How the instance ended, as far as the bill cares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ended {
+    /// When it stopped being paid for.
+    pub at: Moment,
+    /// Who ended it.
+    #[schemars(schema_with = "schema::ended_by")]
+    pub by: EndedBy,
+    /// The decision that ended it, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision_id: Option<String>,
 }
 
 /// EC2 was asked to end the instance.

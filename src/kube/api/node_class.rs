@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
 use super::schema;
+use crate::core::money::MicroUsdPerHour;
 
 /// How a node is made in one region.
 #[derive(CustomResource, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -59,11 +60,30 @@ pub struct GpuNodeClassSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 80), regex(pattern = r"^[A-Za-z0-9_-]+(\.fifo)?$"))]
     pub interruption_queue: Option<String>,
+    /// Capacity reservations (ODCR) in this region that nodes may be launched into. Bought before anything dearer by pools whose
+    /// `capacityTypes` have `reserved`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
+    pub capacity_reservations: Vec<NamedCapacityReservation>,
     /// Tags added to instances. Keys without `/`, so that instance metadata can show them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 40))]
     #[x_kube(validation = Rule::new("self.all(key, !key.contains('/') && !key.startsWith('lowtide-') && !key.startsWith('aws:'))").message("a tag key must not contain / and must not begin with lowtide- or aws:"))]
     pub tags: BTreeMap<String, String>,
+}
+
+/// A capacity reservation. Its type and zone are asked of EC2.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NamedCapacityReservation {
+    /// Its id, as in `cr-0123456789abcdef0`.
+    #[schemars(length(max = 64), regex(pattern = r"^cr-[a-z0-9-]+$"))]
+    pub id: String,
+    /// What an hour of one of its machines counts, in US dollars. Zero, the default, says that it is paid for whether it is used or not.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::sunk_price")]
+    pub price_per_hour: MicroUsdPerHour,
 }
 
 /// How a machine becomes a node.
@@ -113,8 +133,8 @@ pub struct GpuSharing {
     #[serde(default = "one")]
     #[schemars(with = "i32", range(min = 1, max = 48))]
     pub replicas: u32,
-    /// GPU memory that each pod's context takes beside what the pod asks for, in MiB.
-    #[serde(default)]
+    /// GPU memory that each pod's context takes beside what the pod asks for, in MiB; not counted for `exclusive`.
+    #[serde(default = "default_context_reserve_mib")]
     #[schemars(with = "i32", range(min = 0, max = 16384))]
     pub context_reserve_mib: u32,
 }
@@ -167,8 +187,13 @@ fn one() -> u32 {
     1
 }
 
+/// What a CUDA context takes on the cards of today, rounded up; measure your own.
+fn default_context_reserve_mib() -> u32 {
+    500
+}
+
 impl Default for GpuSharing {
     fn default() -> Self {
-        GpuSharing { mode: SharingMode::Exclusive, replicas: one(), context_reserve_mib: 0 }
+        GpuSharing { mode: SharingMode::Exclusive, replicas: one(), context_reserve_mib: default_context_reserve_mib() }
     }
 }

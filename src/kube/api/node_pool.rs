@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
+use super::moment::Moment;
 use super::schema;
 use crate::core::market::CapacityType;
 use crate::core::money::{MicroUsd, MicroUsdPerHour};
@@ -182,9 +183,37 @@ pub struct GpuNodePoolStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional_usd")]
     pub saved_per_hour: Option<MicroUsdPerHour>,
+    /// What machines that are gone cost this calendar month: counts against `monthlyBudgetUsd`, beside what runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub month: Option<MonthBooks>,
     /// The generation this was said about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+}
+
+/// What machines that are gone cost in one calendar month (UTC), at the prices they were bought at. The ledger has the exact bill.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MonthBooks {
+    /// When the month began.
+    pub month: Moment,
+    /// Machines whose claims are gone, in US dollars.
+    #[schemars(schema_with = "schema::usd")]
+    pub settled_usd: MicroUsd,
+    /// Machines whose claims are about to go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub closing: Vec<ClosingClaim>,
+}
+
+/// A claim whose machine has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClosingClaim {
+    /// The claim's uid.
+    pub claim_uid: String,
+    /// What it cost this month, in US dollars.
+    #[schemars(schema_with = "schema::usd")]
+    pub cost_usd: MicroUsd,
 }
 
 impl Default for Fallback {

@@ -12,6 +12,11 @@ pub fn optional_usd(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "nullable": true, "maxLength": 24, "pattern": r"^-?[0-9]{1,12}(\.[0-9]{1,6})?$" })
 }
 
+/// A price that may be zero, at most six decimals.
+pub fn sunk_price(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "maxLength": 24, "default": "0.0000", "pattern": r"^[0-9]{1,6}(\.[0-9]{1,6})?$" })
+}
+
 /// A price cap: above zero, at most six decimals.
 pub fn optional_price_cap(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "nullable": true, "maxLength": 24, "pattern": r"^[0-9]{1,6}(\.[0-9]{1,6})?$",
@@ -74,6 +79,11 @@ pub fn region(_: &mut SchemaGenerator) -> Schema {
 /// A trigger, as `core::decision::Trigger` writes it.
 pub fn trigger(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "maxLength": 40, "pattern": "^[a-z]+(-[a-z]+)*$" })
+}
+
+/// Who ended an instance, as `core::record::EndedBy` writes it.
+pub fn ended_by(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["ec2-interruption", "lowtide", "unknown"] })
 }
 
 /// A label selector, as Kubernetes writes it.

@@ -1,7 +1,7 @@
 //! Claims: the intent, its progress, its end.
 
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PostParams};
+use kube::api::{DeleteParams, Patch, PostParams, Preconditions};
 use kube::core::ObjectMeta;
 use serde_json::json;
 
@@ -32,18 +32,25 @@ pub async fn create(cluster: &LiveCluster, name: &ClaimName, spec: &ClaimSpec) -
     Ok(applied(Lane::Claim(name.clone()), &made))
 }
 
-/// Changes the status; fields that `patch` leaves out stay.
-pub async fn patch(cluster: &LiveCluster, name: &ClaimName, patch: &ClaimPatch) -> Result<Applied, ClusterError> {
+/// Changes the status; fields that `patch` leaves out stay. A claim that is not at the version `seen` any more is a conflict.
+pub async fn patch(cluster: &LiveCluster, name: &ClaimName, patch: &ClaimPatch, seen: Option<u64>) -> Result<Applied, ClusterError> {
     let observed = cluster.watches.claim(name.as_str()).and_then(|c| c.status).unwrap_or_default();
-    let body = Patch::Merge(claims::status_patch(&observed, patch));
+    let mut body = claims::status_patch(&observed, patch);
+    if let Some(version) = seen {
+        body["metadata"] = json!({ "resourceVersion": version.to_string() });
+    }
+    let body = Patch::Merge(body);
     let changed = call(format!("write the status of claim {name}"), api(cluster).patch_status(name.as_str(), &ours(), &body)).await?;
     Ok(applied(Lane::Claim(name.clone()), &changed))
 }
 
-/// Deletes the claim and lifts our finalizer; others' stay. Works on a claim that somebody deleted already, or that is gone.
-pub async fn remove(cluster: &LiveCluster, name: &ClaimName) -> Result<Applied, ClusterError> {
+/// Deletes the claim and lifts our finalizer; others' stay. Works on a claim that somebody deleted already, or that is gone; one that is
+/// not at the version `seen` any more is a conflict.
+pub async fn remove(cluster: &LiveCluster, name: &ClaimName, seen: Option<u64>) -> Result<Applied, ClusterError> {
     let (claims, gone) = (api(cluster), done(Lane::Claim(name.clone())));
-    let deletion = call(format!("delete claim {name}"), claims.delete(name.as_str(), &DeleteParams::default())).await;
+    let preconditions = seen.map(|version| Preconditions { uid: None, resource_version: Some(version.to_string()) });
+    let params = DeleteParams { preconditions, ..DeleteParams::default() };
+    let deletion = call(format!("delete claim {name}"), claims.delete(name.as_str(), &params)).await;
     let Some(mut claim) = gone_is_done(deletion)?.and_then(|answer| answer.left()) else { return Ok(gone) };
     for attempt in 1.. {
         let left: Vec<&String> = claim.metadata.finalizers.iter().flatten().filter(|f| *f != CLAIM_FINALIZER).collect();

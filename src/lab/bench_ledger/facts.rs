@@ -32,6 +32,8 @@ fn judged(n: usize, refusal: Option<Refusal>) -> JudgedOffer {
         replicas: 1,
         price_age: Millis::from_secs(40),
         source: PriceSource::SpotPriceHistory,
+        interruptions_per_million_hours: 151,
+        placement_score: Some(7),
         refusal,
     }
 }

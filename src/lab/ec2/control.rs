@@ -15,7 +15,7 @@ use super::fault::Fault;
 use super::imds::base64_decoded;
 use super::server::{Simulator, seconds};
 use super::world::World;
-use super::world::capacity::{BootRule, PoolMatch};
+use super::world::capacity::{BootRule, Pool, PoolMatch};
 use super::world::instance::{CapacityType, Instance};
 use super::world::interruption::{Interruption, Telling};
 
@@ -92,6 +92,8 @@ pub(super) fn answer(simulator: &Simulator, method: &Method, path: &str, body: &
         ("POST", "interrupt") => parsed(body).and_then(|order| interrupt(simulator, order)),
         ("POST", "capacity") => parsed(body).and_then(|order| capacity(simulator, order)),
         ("POST", "quota") => parsed(body).map(|order| quota(simulator, order)),
+        ("POST", "reservation") => parsed(body).and_then(|order| reservation(simulator, &order)),
+        ("POST", "region") => parsed(body).map(|order| region(simulator, order)),
         ("POST", "price") => parsed(body).and_then(|order| price(simulator, &order)),
         ("POST", "stall") => parsed(body).map(|order| stall(simulator, order)),
         ("POST", "deny") => parsed(body).map(|order| deny(simulator, order)),
@@ -203,6 +205,45 @@ fn quota(simulator: &Simulator, order: QuotaOrder) -> Value {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct ReservationOrder {
+    region: Region,
+    zone: ZoneId,
+    instance_type: InstanceType,
+    count: u64,
+    /// Absent: it does not end by itself.
+    ends_in_seconds: Option<f64>,
+}
+
+fn reservation(simulator: &Simulator, order: &ReservationOrder) -> Result<Value, Fault> {
+    let (mut world, now) = simulator.world();
+    if !world.facts.is_offered(&order.zone, &order.instance_type) {
+        return Err(Fault::value(order.instance_type.as_str(), "instance_type", &format!("{} does not offer it.", order.zone)));
+    }
+    let (zone, instance_type, capacity_type) = (order.zone.clone(), order.instance_type.clone(), CapacityType::OnDemand);
+    let pool = Pool { region: order.region.clone(), zone, instance_type, capacity_type };
+    let id = world.reserve(&pool, order.count, order.ends_in_seconds.map(|seconds| now + millis(seconds)), now);
+    Ok(json!({ "capacity_reservation_id": id }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RegionOrder {
+    region: Region,
+    /// Whether the account may use it.
+    on: bool,
+}
+
+fn region(simulator: &Simulator, order: RegionOrder) -> Value {
+    let (mut world, _) = simulator.world();
+    match order.on {
+        true => world.closed_regions.remove(&order.region),
+        false => world.closed_regions.insert(order.region),
+    };
+    done()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct PriceOrder {
     region: Region,
     zone: ZoneId,
@@ -303,6 +344,7 @@ fn instance_json(world: &World, instance: &Instance) -> Value {
         })),
         "tags": instance.tags, "private_ip": instance.private_ip, "fleet_id": instance.fleet, "reservation_id": instance.reservation,
         "client_token": details.client_token, "image_id": details.image_id, "user_data_base64": details.user_data,
+        "capacity_reservation_id": details.capacity_reservation,
         "launch_template_id": details.template.as_ref().map(|(id, _)| id), "launch_template_version": details.template.as_ref().map(|(_, n)| n),
         "instance_profile": details.instance_profile, "security_groups": details.security_groups, "boot_outcome": instance.boot_outcome,
     })

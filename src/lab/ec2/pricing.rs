@@ -72,7 +72,7 @@ fn products(facts: &Facts, signed: &SignedRequest) -> Result<Value, Fault> {
 fn attributes(facts: &TypeFacts, region: &str, capacity_status: &str, usage_prefix: &str) -> Value {
     json!({
         "servicecode": "AmazonEC2", "servicename": "Amazon Elastic Compute Cloud", "regionCode": region, "locationType": "AWS Region",
-        "instanceType": facts.name.as_str(), "currentGeneration": if facts.current_generation { "Yes" } else { "No" },
+        "instanceType": facts.name.as_str(), "instanceFamily": "GPU instance", "currentGeneration": if facts.current_generation { "Yes" } else { "No" },
         "vcpu": facts.vcpus.to_string(), "memory": format!("{} GiB", facts.memory_mib / 1024), "gpu": facts.logical_gpu_count.to_string(),
         "operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA", "licenseModel": "No License required",
         "capacitystatus": capacity_status, "marketoption": "OnDemand", "operation": "RunInstances",

@@ -155,7 +155,7 @@ COMMENT ON COLUMN ledger.migration_timing.decided_at IS 'when it was decided';
 COMMENT ON COLUMN ledger.migration_timing.launched_at IS 'replacement machine launched; empty when room was used';
 COMMENT ON COLUMN ledger.migration_timing.node_ready_at IS 'its node Ready';
 COMMENT ON COLUMN ledger.migration_timing.pod_ready_at IS 'replacement pod Ready';
-COMMENT ON COLUMN ledger.migration_timing.old_gone_at IS 'old pod gone; empty for Jobs';
+COMMENT ON COLUMN ledger.migration_timing.old_gone_at IS 'old pod gone: the end of its stay on the machine it left, or of that machine; empty while it runs on';
 COMMENT ON COLUMN ledger.migration_timing.egress_gib IS 'GiB carried across regions';
 COMMENT ON COLUMN ledger.migration_timing.notice_to_decision_ms IS 'phase, milliseconds';
 COMMENT ON COLUMN ledger.migration_timing.decision_to_launched_ms IS 'phase, milliseconds';

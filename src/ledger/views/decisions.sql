@@ -10,16 +10,29 @@ SELECT d.id AS decision, d.at AS decided_at, d.cluster, d.trigger, d.outcome, d.
        d.claim, d.from_claim, d.instance, d.policy_hash, d.code_version
 FROM ledger.decision d;
 
+-- When the old pod was gone is told by the end of its stay: the move is recorded before, when its replacement is Ready.
 CREATE VIEW ledger.migration_timing AS
+WITH moved AS (
+    SELECT m.*, coalesce(m.old_gone_at, gone.at) AS left_at
+    FROM ledger.migration m
+    LEFT JOIN LATERAL (
+        SELECT least(stay.at, life.at) AS at
+        FROM (SELECT o.claim_uid FROM ledger.interval_opened o WHERE o.claim = m.from_claim ORDER BY o.posted_at, o.at LIMIT 1) machine
+        LEFT JOIN LATERAL (SELECT c.at FROM ledger.occupancy_closed c WHERE c.claim_uid = machine.claim_uid AND c.pod_uid = m.pod_uid
+                           ORDER BY c.posted_at, c.at LIMIT 1) stay ON true
+        LEFT JOIN LATERAL (SELECT c.at FROM ledger.interval_closed c WHERE c.claim_uid = machine.claim_uid
+                           ORDER BY c.posted_at, c.at LIMIT 1) life ON true
+    ) gone ON true
+)
 SELECT m.decision, m.pod_namespace, m.pod_name, m.pod_uid, m.from_claim, m.to_claim, m.at AS noticed_at, m.deadline, m.decided_at,
-       m.launched_at, m.node_ready_at, m.pod_ready_at, m.old_gone_at, m.egress_gib,
+       m.launched_at, m.node_ready_at, m.pod_ready_at, m.left_at AS old_gone_at, m.egress_gib,
        ledger.ms(m.decided_at) - ledger.ms(m.at) AS notice_to_decision_ms,
        ledger.ms(m.launched_at) - ledger.ms(m.decided_at) AS decision_to_launched_ms,
        ledger.ms(m.node_ready_at) - ledger.ms(m.launched_at) AS launched_to_node_ready_ms,
        ledger.ms(m.pod_ready_at) - ledger.ms(coalesce(m.node_ready_at, m.decided_at)) AS node_ready_to_pod_ready_ms,
        ledger.ms(m.pod_ready_at) - ledger.ms(m.at) AS recovery_ms,
-       greatest(ledger.ms(m.pod_ready_at) - ledger.ms(m.old_gone_at), 0) AS gap_ms
-FROM ledger.migration m;
+       greatest(ledger.ms(m.pod_ready_at) - ledger.ms(m.left_at), 0) AS gap_ms
+FROM moved m;
 
 -- Interruptions by pool of capacity, with 95 % intervals: per launch (Wilson) and per 1,000 instance-hours (Byar's for a Poisson count).
 CREATE VIEW ledger.reliability AS

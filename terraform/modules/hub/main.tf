@@ -17,8 +17,8 @@ locals {
   ec2       = [for region in local.regions : "arn:${local.partition}:ec2:${region}:${local.account}"]
   launched  = flatten([for prefix in local.ec2 : [for kind in ["instance", "volume", "fleet"] : "${prefix}:${kind}/*"]])
   templates = [for prefix in local.ec2 : "${prefix}:launch-template/*"]
-  # What a launch makes besides, and cannot be tagged by CreateFleet.
-  unowned = flatten([for prefix in local.ec2 : [for kind in ["network-interface", "spot-instances-request"] : "${prefix}:${kind}/*"]])
+  # What a launch makes besides, and cannot be tagged by CreateFleet; and the reservations it may go into.
+  unowned = flatten([for prefix in local.ec2 : [for kind in ["network-interface", "spot-instances-request", "capacity-reservation"] : "${prefix}:${kind}/*"]])
   # Images and snapshots of Amazon and others have no account in their ARN.
   images = flatten([for region in local.regions : [for kind in ["image", "snapshot"] : "arn:${local.partition}:ec2:${region}:*:${kind}/*"]])
 }
@@ -84,6 +84,7 @@ data "aws_iam_policy_document" "operator" {
     sid = "SeeTheMarketAndOurMachines"
     actions = [
       "ec2:DescribeAvailabilityZones",
+      "ec2:DescribeCapacityReservations",
       "ec2:DescribeInstances",
       "ec2:DescribeInstanceTypeOfferings",
       "ec2:DescribeInstanceTypes",

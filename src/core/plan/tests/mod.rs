@@ -2,5 +2,6 @@
 
 mod facts;
 mod faults;
+mod limits;
 mod loops;
-mod toy;
+pub(crate) mod toy;

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::action::{Action, ClaimPatch, ClusterAction, RemovalReason};
-use crate::core::catalog::{Catalog, Mebibytes, Millicores};
+use crate::core::action::{Action, ClusterAction, RemovalReason};
+use crate::core::catalog::{Catalog, Mebibytes, Millicores, Resources};
 use crate::core::decision::{Decision, PodIdentity, Workload};
 use crate::core::ids::{ClassName, InstanceId, NodeName, ObjectRef, PoolName, Region, Uid, ZoneId};
-use crate::core::market::{CapacityPool, CapacityType, CoolDown, CoolDownCause, Offer, PriceSource};
+use crate::core::market::{CapacityPool, CapacityType, CoolDownCause, Offer, PriceSource};
+use crate::core::market_memory::Sighting;
 use crate::core::need::{CapacityPreference, Need, Schedule, WorkloadKind};
 use crate::core::plan::{Settings, plan};
 use crate::core::record::LedgerRecord;
@@ -26,6 +27,12 @@ pub struct Toy {
     pub dry: BTreeSet<CapacityPool>,
     /// Machines from these never join.
     pub duds: BTreeSet<CapacityPool>,
+    /// What the next pods need of a GPU, of CPU and of memory.
+    pub gpu_memory: Mebibytes,
+    pub cpu: Millicores,
+    pub memory: Mebibytes,
+    /// Classes that were prepared in EC2.
+    pub prepared: BTreeSet<ClassName>,
     next: u64,
     starts: BTreeMap<Uid, Timestamp>,
 }
@@ -47,7 +54,7 @@ impl Toy {
             cluster: "toy".into(),
             ledger_available: true,
             market_surveyed: true,
-            catalog: Catalog::snapshot(),
+            catalog: Catalog::snapshot().into(),
             ..Snapshot::default()
         };
         for (region, zone, price) in [SPOT_A, SPOT_B] {
@@ -64,6 +71,9 @@ impl Toy {
                     interruption_queue: Some("q".into()),
                     launch_template: Some(template.clone()),
                     tags: BTreeMap::new(),
+                    sharing: Default::default(),
+                    reservations: Vec::new(),
+                    node_labels: BTreeMap::new(),
                 },
             );
             world.templates.insert(class.clone(), template_of(&class, region, &template.0));
@@ -71,10 +81,9 @@ impl Toy {
                 let pool = capacity(region, zone, capacity_type);
                 let price_per_hour = crate::core::money::MicroUsdPerHour(price);
                 let source = PriceSource::SpotPriceHistory;
-                world
-                    .market
-                    .offers
-                    .insert(pool.clone(), Offer { pool, price_per_hour, observed_at: Timestamp(0), source, interruptions_per_1000h: 0 });
+                let (observed_at, interruptions_per_million_hours, placement_score) = (Timestamp(0), 0, None);
+                let offer = Offer { pool, price_per_hour, observed_at, source, interruptions_per_million_hours, placement_score };
+                world.market.offers.insert(offer.pool.clone(), offer);
             }
             world.instances.insert(Region::from(region), Observed::Known { at: Timestamp(0), value: BTreeMap::new() });
         }
@@ -89,8 +98,31 @@ impl Toy {
             removals: Vec::new(),
             dry: BTreeSet::new(),
             duds: BTreeSet::new(),
+            gpu_memory: Mebibytes(20 * 1024),
+            cpu: Millicores(2_000),
+            memory: Mebibytes(8 * 1024),
+            prepared: BTreeSet::new(),
             next: 0,
             starts: BTreeMap::new(),
+        }
+    }
+
+    fn need(&self, kind: WorkloadKind) -> Need {
+        Need {
+            kind,
+            gpus: 1,
+            gpu_memory: self.gpu_memory,
+            gpu_models: Vec::new(),
+            instance_types: Vec::new(),
+            cpu: self.cpu,
+            memory: self.memory,
+            architecture: None,
+            regions: Vec::new(),
+            zones: Vec::new(),
+            capacity: CapacityPreference::SpotFirst,
+            max_price_per_gpu_hour: None,
+            data_gib: 0,
+            data_region: None,
         }
     }
 
@@ -110,9 +142,10 @@ impl Toy {
             created_at: self.now,
             workload: Workload { kind: workload.0.into(), object: object(workload.1) },
             mobility,
-            need: Ok((need(kind), Schedule { checkpoint_grace: Some(Millis::from_secs(20)), ..Schedule::default() })),
+            need: Ok((self.need(kind), Schedule { checkpoint_grace: Some(Millis::from_secs(20)), ..Schedule::default() })),
             attribution: Default::default(),
             phase: PodPhase::Gated,
+            started_at: None,
             ready_since: None,
             deleting_until: None,
             termination_grace: Millis::from_secs(30),
@@ -139,7 +172,7 @@ impl Toy {
             assert_eq!(decided, plan(&self.settings, &self.world, self.now), "the same inputs gave two plans");
             for step in decided.steps {
                 for record in &step.records {
-                    self.world.recorded.insert(record.id());
+                    self.world.recorded.insert(record.id(), self.now);
                     self.ledger.push(record.clone());
                 }
                 for action in step.actions {
@@ -153,19 +186,34 @@ impl Toy {
 
     /// Machines boot, nodes join, pods start and end.
     fn live(&mut self) {
+        let mut wanted = BTreeMap::new();
+        for pod in self.world.pods.values().filter(|p| p.let_go.is_none()) {
+            if let Mobility::Surge { deployment_uid, .. } = &pod.mobility {
+                *wanted.entry(deployment_uid.clone()).or_insert(0) += 1;
+            }
+        }
+        // Toy Deployments want what they have.
+        wanted.entry(Uid::from("dep-1")).or_insert(0);
+        self.world.replicas_wanted = wanted.into();
         for observed in self.world.instances.values_mut() {
             if let Observed::Known { at, .. } = observed {
                 *at = self.now;
             }
         }
-        for offer in self.world.market.offers.values_mut() {
-            offer.observed_at = self.now;
+        let (now, market) = (self.now, &mut *self.world.market);
+        for (pool, offer) in &mut market.offers {
+            offer.observed_at = now;
+            market.past_prices.entry(pool.clone()).or_default().learn([(now, offer.price_per_hour)], now + Millis(1));
         }
         let instances: Vec<Instance> = self.all_instances();
         for instance in instances.iter().filter(|i| i.state == InstanceState::Running && !self.duds.contains(&i.pool)) {
             let name = NodeName::from(format!("node-{}", instance.id));
             if self.now >= instance.launched_at + BOOT && !self.world.nodes.contains_key(&name) {
-                let allocatable = self.world.catalog.types[&instance.pool.instance_type].allocatable();
+                let machine = &self.world.catalog.types[&instance.pool.instance_type];
+                let claim =
+                    self.world.claims.values().find(|c| instance.tags.get(tags::CLAIM_UID).map(String::as_str) == Some(c.uid.as_str()));
+                let units = claim.map_or(machine.gpus, |c| c.spec.gpu_units(&self.world.catalog));
+                let allocatable = Resources { gpus: units, ..machine.allocatable() };
                 let node =
                     Node { name: name.clone(), instance: instance.id.clone(), ready: true, allocatable, labelled: false, tainted: false };
                 self.world.nodes.insert(name, node);
@@ -175,7 +223,7 @@ impl Toy {
         for pod in self.world.pods.values_mut() {
             match pod.phase {
                 PodPhase::Pending if now >= *starts.entry(pod.identity.uid.clone()).or_insert(now) + START => {
-                    (pod.phase, pod.ready_since) = (PodPhase::Running, Some(now));
+                    (pod.phase, pod.ready_since, pod.started_at) = (PodPhase::Running, Some(now), Some(now));
                     pod.ready_in = pod.services.clone();
                 }
                 _ => {}
@@ -220,17 +268,22 @@ impl Toy {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Cluster(action) => self.apply(action),
-            Action::Launch(launch) => self.launch(&launch),
+            Action::Launch { launch, .. } => self.launch(&launch),
             Action::Terminate { claim, instance, decision, trigger, .. } => {
                 self.world.claims.get_mut(&claim).expect("a claim").status.terminate_asked = Some((self.now, decision, trigger));
                 self.end_instance(&instance, "Client.UserInitiatedShutdown");
             }
             Action::TerminateUnclaimed { instance, .. } => self.end_instance(&instance, "Client.UserInitiatedShutdown"),
             Action::Acknowledge { receipt, .. } => self.world.notices.retain(|n| n.receipt != receipt),
-            Action::PrepareClass { .. } => {}
-            Action::CoolDown { pool, cause, base, max } => {
-                let next = CoolDown::after(self.world.market.cool_downs.get(&pool).copied(), cause, self.now, base, max);
-                self.world.market.cool_downs.insert(pool, next);
+            Action::PrepareClass { class, .. } => {
+                if let Some(class) = self.world.classes.get_mut(&class) {
+                    class.problem = None;
+                }
+                self.prepared.insert(class);
+            }
+            Action::CoolDown { pool, cause, vcpus, base, max, at } => {
+                self.world.memory.record(&pool, Sighting::Refused { cause, vcpus, base, max }, at);
+                self.world.memory.inform(&mut self.world.market, self.now);
             }
         }
     }
@@ -244,6 +297,8 @@ impl Toy {
         let id = known.map_or_else(|| InstanceId::from(format!("i-{:03}", self.next)), |i| i.id);
         let claim = self.world.claims.get_mut(&launch.claim).expect("a claim");
         claim.status.launch_asked_at = Some(now);
+        let recent = self.world.recent_launches.entry(claim.spec.node_pool.clone()).or_default();
+        recent.push(now);
         if dry {
             let (code, message) = ("InsufficientInstanceCapacity".to_owned(), "none left".to_owned());
             claim.status.failure = Some(LaunchFailure { cause: CoolDownCause::NoCapacity, code, message, at: now });
@@ -272,8 +327,15 @@ impl Toy {
             ClusterAction::CreateClaim { name, spec } => {
                 self.next += 1;
                 let uid = Uid::from(format!("claim-{}", self.next));
-                let claim =
-                    Claim { name: name.clone(), uid, created_at: now, deleting: false, spec: *spec, status: ClaimStatus::default() };
+                let claim = Claim {
+                    name: name.clone(),
+                    uid,
+                    version: 1,
+                    created_at: now,
+                    deleting: false,
+                    spec: *spec,
+                    status: ClaimStatus::default(),
+                };
                 assert!(self.world.claims.insert(name, claim).is_none(), "a claim was made twice");
             }
             ClusterAction::Bind { target, claim, decision, attempt, baseline, replaces } => {
@@ -286,8 +348,8 @@ impl Toy {
                 let pod = self.world.pods.get_mut(&target.pod.uid).expect("a pod");
                 (pod.phase, pod.node) = (PodPhase::Pending, node);
             }
-            ClusterAction::PatchClaim { claim, patch } => {
-                patch_status(&mut self.world.claims.get_mut(&claim).expect("a claim").status, *patch)
+            ClusterAction::PatchClaim { claim, patch, .. } => {
+                patch.apply_to(&mut self.world.claims.get_mut(&claim).expect("a claim").status)
             }
             ClusterAction::MarkNode { node, taint, .. } => {
                 let node = self.world.nodes.get_mut(&node).expect("a node");
@@ -311,46 +373,22 @@ impl Toy {
             ClusterAction::DeleteNode { node } => {
                 self.world.nodes.remove(&node);
             }
-            ClusterAction::RemoveClaim { claim } => {
+            ClusterAction::RemoveClaim { claim, .. } => {
                 self.world.claims.remove(&claim);
             }
             ClusterAction::SetPoolStatus { pool, status } => {
                 self.world.pool_statuses.insert(pool, status);
             }
-            ClusterAction::SetClassStatus { .. } => {}
+            ClusterAction::SetClassStatus { class, status } => {
+                let class = self.world.classes.get_mut(&class).expect("a class");
+                class.problem = status.ready.err().map(|(reason, text)| format!("{reason}: {text}"));
+            }
             ClusterAction::Emit(event) => {
-                self.world.recorded.insert(event.id());
+                self.world.recorded.insert(event.id(), now);
                 self.events.push((event.reason, event.note));
             }
         }
     }
-}
-
-fn patch_status(status: &mut ClaimStatus, patch: ClaimPatch) {
-    let ClaimPatch {
-        launch_asked_at,
-        launched,
-        node,
-        node_ready_at,
-        failure,
-        interruption,
-        moving,
-        occupants,
-        empty_since,
-        terminate_asked,
-    } = patch;
-    status.launch_asked_at = launch_asked_at.or(status.launch_asked_at);
-    if let Some((id, at)) = launched {
-        (status.instance, status.launched_at) = (Some(id), Some(at));
-    }
-    status.node = node.or(status.node.take());
-    status.node_ready_at = node_ready_at.or(status.node_ready_at);
-    status.failure = failure.or(status.failure.take());
-    status.interruption = interruption.or(status.interruption.take());
-    status.moving = moving.or(status.moving.take());
-    status.occupants = occupants.unwrap_or(std::mem::take(&mut status.occupants));
-    status.empty_since = empty_since.unwrap_or(status.empty_since);
-    status.terminate_asked = terminate_asked.or(status.terminate_asked);
 }
 
 fn template_of(class: &ClassName, region: &str, name: &str) -> LaunchTemplate {
@@ -366,7 +404,7 @@ fn template_of(class: &ClassName, region: &str, name: &str) -> LaunchTemplate {
     }
 }
 
-fn pool(classes: Vec<ClassName>) -> NodePool {
+pub fn pool(classes: Vec<ClassName>) -> NodePool {
     NodePool {
         name: PoolName::from("gpu"),
         deleting: false,
@@ -389,25 +427,6 @@ fn pool(classes: Vec<ClassName>) -> NodePool {
         expire_after: None,
         cool_down_base: Millis::from_mins(3),
         cool_down_max: Millis::from_hours(1),
-    }
-}
-
-fn need(kind: WorkloadKind) -> Need {
-    Need {
-        kind,
-        gpus: 1,
-        gpu_memory: Mebibytes(20 * 1024),
-        gpu_models: Vec::new(),
-        instance_types: Vec::new(),
-        cpu: Millicores(2_000),
-        memory: Mebibytes(8 * 1024),
-        architecture: None,
-        regions: Vec::new(),
-        zones: Vec::new(),
-        capacity: CapacityPreference::SpotFirst,
-        max_price_per_gpu_hour: None,
-        data_gib: 0,
-        data_region: None,
     }
 }
 

@@ -118,6 +118,7 @@ fn write_instance(xml: &mut Xml, world: &World, instance: &Instance, index: usiz
     xml.maybe("architecture", world.facts.types.get(&instance.instance_type).map(|facts| facts.architecture.as_str()));
     xml.text("rootDeviceType", "ebs").text("rootDeviceName", "/dev/xvda").text("virtualizationType", "hvm").text("hypervisor", "xen");
     xml.text("platformDetails", "Linux/UNIX").text("clientToken", details.client_token.as_deref().unwrap_or_default());
+    xml.maybe("capacityReservationId", details.capacity_reservation.as_deref());
     if let Some(request) = &instance.spot_request {
         xml.text("instanceLifecycle", "spot").text("spotInstanceRequestId", &request.id);
     }

@@ -6,6 +6,7 @@ mod fleet;
 mod instances;
 mod places;
 mod prices;
+mod reservations;
 mod run;
 mod spot_requests;
 mod tags;
@@ -55,6 +56,7 @@ fn action_named(name: &str) -> Option<Action> {
         "DescribeInstances" => instances::describe_instances,
         "DescribeInstanceStatus" => instances::describe_instance_status,
         "TerminateInstances" => instances::terminate_instances,
+        "DescribeCapacityReservations" => reservations::describe,
         "DescribeSpotInstanceRequests" => spot_requests::describe,
         "CancelSpotInstanceRequests" => spot_requests::cancel,
         "CreateTags" => tags::create_tags,
@@ -82,6 +84,10 @@ pub fn perform(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
             "AuthFailure",
             format!("This account has no region {}; the simulator knows those of its catalog.", call.region),
         ));
+    }
+    if world.closed_regions.contains(call.region) {
+        let message = "AWS was not able to validate the provided access credentials";
+        return Err(Fault::new(401, "AuthFailure", message));
     }
     if call.params.flag("DryRun") {
         return Err(Fault::new(412, "DryRunOperation", "Request would have succeeded, but DryRun flag is set."));

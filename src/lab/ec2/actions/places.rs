@@ -1,5 +1,7 @@
 //! DescribeRegions, DescribeAvailabilityZones, DescribeSubnets, DescribeImages.
 
+use crate::core::ids::Region;
+
 use super::super::fault::Fault;
 use super::super::query::page;
 use super::super::world::places::{image_id, subnet_id, vpc_id};
@@ -38,20 +40,24 @@ pub(super) fn describe_regions(world: &mut World, call: Call<'_>) -> Result<Stri
         (asked.is_empty() || asked.iter().any(|name| name == region.as_str()))
             && filters.iter().all(|filter| match filter.name.as_str() {
                 "region-name" => filter.matches(region.as_str()),
-                "opt-in-status" => filter.matches(opt_in(region.as_str())),
+                "opt-in-status" => filter.matches(opt_in(world, region)),
                 _ => true,
             })
     });
     answered(|xml| {
         xml.list("regionInfo", wanted, |xml, region| {
             xml.text("regionName", &region).text("regionEndpoint", format!("ec2.{region}.amazonaws.com"));
-            xml.text("optInStatus", opt_in(region.as_str()));
+            xml.text("optInStatus", opt_in(world, &region));
         });
     })
 }
 
-fn opt_in(region: &str) -> &'static str {
-    if ALWAYS_ON.contains(&region) { "opt-in-not-required" } else { "opted-in" }
+fn opt_in(world: &World, region: &Region) -> &'static str {
+    match (world.closed_regions.contains(region), ALWAYS_ON.contains(&region.as_str())) {
+        (true, _) => "not-opted-in",
+        (false, true) => "opt-in-not-required",
+        (false, false) => "opted-in",
+    }
 }
 
 pub(super) fn describe_availability_zones(world: &mut World, call: Call<'_>) -> Result<String, Fault> {

@@ -28,6 +28,11 @@ pub(super) fn details_from(params: &Params) -> Result<LaunchDetails, Fault> {
         instance_profile: profile.get("Arn").or(profile.get("Name")).map(str::to_owned),
         security_groups,
         client_token: None,
+        capacity_reservation: params
+            .under("CapacityReservationSpecification")
+            .under("CapacityReservationTarget")
+            .get("CapacityReservationId")
+            .map(str::to_owned),
         tags: std::collections::BTreeMap::new(),
     })
 }

@@ -2,7 +2,8 @@
 //! - only `running` time is billed, at least 60 s of it;
 //! - a spot instance pays, for each of its instance-hours, the pool's price at the start of that hour;
 //! - a spot instance that EC2 takes back within its first hour costs nothing;
-//! - on-demand pays the region's list price.
+//! - on-demand pays the region's list price;
+//! - a machine in a capacity reservation pays nothing: the reservation is paid for, used or not, and is on no line here.
 //!
 //! Sources: "Spot Instance pricing", "Billing for interrupted Spot Instances" (EC2 user guide). Time is exact to the
 //! millisecond, not rounded to AWS's whole seconds. A price that is not known makes the amount unknown, never zero.
@@ -58,7 +59,9 @@ impl World {
         let ran = instance.shutting_down_at.unwrap_or(now).since(start).max(Millis::ZERO);
         let billed = ran.max(LEAST);
         if instance.capacity_type == CapacityType::OnDemand {
-            let price = self.on_demand_price(&instance.region, &instance.instance_type);
+            let reserved = instance.details.capacity_reservation.is_some();
+            let listed = || self.on_demand_price(&instance.region, &instance.instance_type);
+            let price = if reserved { Some(MicroUsdPerHour(0)) } else { listed() };
             return vec![Segment { from: start, billed, price }];
         }
         let hours = (billed.0 + HOUR.0 - 1) / HOUR.0;

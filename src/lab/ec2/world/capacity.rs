@@ -154,6 +154,7 @@ impl World {
         let holds = self.instances.values().filter(|instance| {
             instance.region == *region
                 && instance.state.is_live()
+                && instance.details.capacity_reservation.is_none()
                 && quota_of(&instance.instance_type, instance.capacity_type) == Some(quota)
         });
         holds.filter_map(|instance| self.facts.types.get(&instance.instance_type)).map(|facts| i64::from(facts.vcpus)).sum()

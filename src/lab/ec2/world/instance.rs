@@ -115,6 +115,8 @@ pub struct LaunchDetails {
     pub security_groups: Vec<String>,
     /// The caller's idempotency token.
     pub client_token: Option<String>,
+    /// The capacity reservation it was launched into.
+    pub capacity_reservation: Option<String>,
     /// Tags put on at launch.
     pub tags: BTreeMap<String, String>,
 }

@@ -78,8 +78,14 @@ impl World {
                 format!("Your Spot request price of {cap} is lower than the minimum required Spot request fulfillment price of {price}.");
             return Err(Fault::bad("SpotMaxPriceTooLow", message));
         }
-        self.check_quota(pool)?;
-        self.take_capacity(pool)?;
+        // Reserved capacity is there, and was counted in the quota when it was reserved.
+        match order.details.capacity_reservation.as_deref() {
+            Some(reservation) => self.check_reservation(reservation, pool, now)?,
+            None => {
+                self.check_quota(pool)?;
+                self.take_capacity(pool)?;
+            }
+        }
         let (boot, boot_outcome) = self.take_boot(pool);
         let id: InstanceId = self.new_id("i").into();
         let spot_request = (pool.capacity_type == CapacityType::Spot).then(|| SpotRequest {

@@ -10,6 +10,7 @@ pub mod interruption;
 pub mod launch;
 pub mod places;
 pub mod queues;
+pub mod reservations;
 pub mod templates;
 pub mod throttle;
 
@@ -26,6 +27,7 @@ use instance::Instance;
 use interruption::Step;
 use places::Places;
 use queues::Queue;
+use reservations::Reservation;
 use templates::LaunchTemplate;
 use throttle::Bucket;
 
@@ -116,6 +118,10 @@ pub struct World {
     pub tokens: BTreeMap<(Region, String, String), Remembered>,
     /// vCPU quotas set by order, by (region, quota code).
     pub quotas: BTreeMap<(Region, String), i64>,
+    /// Capacity reservations by id.
+    pub reservations: BTreeMap<String, Reservation>,
+    /// Regions that the account has not enabled, by order.
+    pub closed_regions: BTreeSet<Region>,
     /// The interruption queue of each region, made when first used.
     pub queues: BTreeMap<Region, Queue>,
     /// How often each action was called, refused calls included.
@@ -143,6 +149,8 @@ impl World {
             templates: BTreeMap::new(),
             tokens: BTreeMap::new(),
             quotas: BTreeMap::new(),
+            reservations: BTreeMap::new(),
+            closed_regions: BTreeSet::new(),
             queues: BTreeMap::new(),
             calls: BTreeMap::new(),
             score_configurations: BTreeMap::new(),

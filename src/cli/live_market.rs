@@ -1,0 +1,95 @@
+//! The market as AWS sells it now, for `lowtide offers --live`.
+//!
+//! Does not: buy, or need a cluster: a role that may describe, and `pricing:GetProducts`, will do.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::aws::{AwsCloud, AwsSettings};
+use crate::core::catalog::Catalog;
+use crate::core::ids::Region;
+use crate::core::market::Market;
+use crate::core::placement_scores::{ScoreBoard, questions};
+use crate::engine::market::read_market;
+use crate::engine::ports::{Clock, Cloud, CloudError};
+
+use super::operator::WallClock;
+
+/// After this long the reader is told that something goes on.
+const TELL_AFTER: Duration = Duration::from_secs(2);
+
+/// What was read.
+pub struct LiveMarket {
+    /// Types, as EC2 describes them.
+    pub catalog: Catalog,
+    /// Offers with their prices and, when asked for, their placement scores.
+    pub market: Market,
+}
+
+/// Reads `regions`, all at once. A region that cannot be read is told and left out.
+///
+/// # Errors
+/// With the reason of each region when none could be read.
+pub async fn read(regions: BTreeSet<Region>, with_scores: bool, endpoint_url: Option<String>) -> Result<LiveMarket, Vec<String>> {
+    let clock: Arc<dyn Clock> = Arc::new(WallClock);
+    let settings = AwsSettings { endpoint_url, ..AwsSettings::new("lowtide-offers", Arc::clone(&clock)) };
+    let cloud = Arc::new(AwsCloud::new(settings).await);
+    let mut reading = tokio::task::JoinSet::new();
+    for region in regions.iter().cloned() {
+        let cloud = Arc::clone(&cloud);
+        reading.spawn(async move {
+            let read = read_market(&*cloud, &WallClock, &region).await;
+            (region, read)
+        });
+    }
+    let mut live = LiveMarket { catalog: Catalog::default(), market: Market::default() };
+    let (mut faults, mut open) = (Vec::new(), BTreeSet::new());
+    loop {
+        let ended = match tokio::time::timeout(TELL_AFTER, reading.join_next()).await {
+            Ok(None) => break,
+            Ok(Some(Ok(ended))) => ended,
+            Ok(Some(Err(fault))) => {
+                faults.push(fault.to_string());
+                continue;
+            }
+            Err(_) => {
+                eprintln!("{} of {} regions read ...", regions.len() - reading.len(), regions.len());
+                continue;
+            }
+        };
+        match ended {
+            (region, Ok(read)) => {
+                live.catalog.types.extend(read.machines.into_iter().map(|m| (m.instance_type.clone(), m)));
+                live.market.offers.extend(read.offers.into_iter().map(|offer| (offer.pool.clone(), offer)));
+                open.insert(region);
+            }
+            (region, Err(error)) => faults.push(format!("{region} is passed over: {error}")),
+        }
+    }
+    if open.is_empty() {
+        return Err(faults);
+    }
+    faults.iter().for_each(|fault| eprintln!("{fault}"));
+    if with_scores {
+        ask_scores(&cloud, &mut live, &open).await;
+    }
+    Ok(live)
+}
+
+async fn ask_scores(cloud: &AwsCloud, live: &mut LiveMarket, regions: &BTreeSet<Region>) {
+    let Some(asked_in) = regions.first() else { return };
+    let mut board = ScoreBoard::default();
+    for (family, question) in questions(&live.catalog, &live.market, regions) {
+        match cloud.placement_scores(asked_in, &question).await {
+            Ok(answer) => board.keep(&family, &answer, WallClock.now()),
+            Err(error) if CloudError::ends_new_questions(&error) => {
+                eprintln!("EC2 takes no new question about placement scores today: offers go without from family {family} on");
+                break;
+            }
+            Err(error) => eprintln!("no placement score for family {family}: {error}"),
+        }
+    }
+    let now = WallClock.now();
+    live.market.offers.values_mut().for_each(|offer| offer.placement_score = board.of(&offer.pool, now));
+}

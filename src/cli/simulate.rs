@@ -1,0 +1,138 @@
+//! `lowtide simulate`: histories of a simulated cluster from their seeds.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::sim::faults::Level;
+use crate::sim::report::{Outcome, Summary};
+use crate::sim::run::{Scenario, play};
+
+/// Plays what happens to a cluster over days: a market that moves, machines that EC2 takes back, people who deploy and scale, and faults at
+/// every call; the operator is the real one. Every invariant is checked after every step. The same seed gives the same history.
+#[derive(Debug, clap::Args)]
+pub struct SimulateArgs {
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many seeds, from the first on; more than one prints a summary.
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// Simulated days of each.
+    #[arg(long, default_value_t = 7)]
+    days: u32,
+    /// How hostile the world is.
+    #[arg(long, value_enum, default_value_t = Level::Rough)]
+    faults: Level,
+    /// End the operator at this changing call, counted from 0.
+    #[arg(long)]
+    crash_at: Option<u64>,
+    /// With --crash-at: before the call takes effect, rather than after.
+    #[arg(long, requires = "crash_at")]
+    before: bool,
+    /// Print every step as it happens, to standard error.
+    #[arg(long)]
+    trace: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl SimulateArgs {
+    fn scenario(&self, seed: u64) -> Scenario {
+        let crash_point = self.crash_at.map(|at| (at, self.before));
+        Scenario { crash_point, loud: self.trace, ..Scenario::new(seed, i64::from(self.days), self.faults) }
+    }
+
+    /// The command that plays `seed` again.
+    fn command(&self, seed: u64) -> String {
+        let faults = format!("{:?}", self.faults).to_lowercase();
+        let crash = self.crash_at.map_or_else(String::new, |at| format!(" --crash-at {at}{}", if self.before { " --before" } else { "" }));
+        format!("lowtide simulate --seed {seed} --days {} --faults {faults}{crash} --trace", self.days)
+    }
+}
+
+/// Runs `lowtide simulate`; fails when an invariant was broken.
+pub fn run(args: SimulateArgs) -> ExitCode {
+    // The operator's own log would tell each step a second time, with the wall clock's times.
+    if args.seeds > 1 { many(&args) } else { one(&args) }
+}
+
+fn one(args: &SimulateArgs) -> ExitCode {
+    match std::thread::scope(|scope| scope.spawn(|| play(&args.scenario(args.seed))).join()) {
+        Ok(Ok(outcome)) => {
+            let text = match args.json {
+                true => serde_json::to_string_pretty(&outcome).unwrap_or_default(),
+                false => outcome.to_text(&args.command(args.seed)),
+            };
+            let _ = writeln!(std::io::stdout(), "{text}");
+            if outcome.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Ok(Err(fault)) => {
+            eprintln!("lowtide: the simulated world could not be started: {fault}");
+            ExitCode::FAILURE
+        }
+        Err(_) => {
+            eprintln!("lowtide: the operator panicked; see it again: {}", args.command(args.seed));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Plays many seeds on all cores, with a line of progress every few seconds.
+fn many(args: &SimulateArgs) -> ExitCode {
+    let (next, summary, began) = (AtomicU64::new(args.seed), Mutex::new((Summary::default(), Instant::now())), Instant::now());
+    let end = args.seed.saturating_add(args.seeds);
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    let outcome = std::panic::catch_unwind(|| play(&args.scenario(seed)));
+                    let mut held = summary.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    match outcome {
+                        Ok(Ok(outcome)) => note(&mut held.0, &outcome, args),
+                        Ok(Err(fault)) => drop(held.0.failed.insert(seed, fault.to_string())),
+                        Err(_) => drop(held.0.failed.insert(seed, "the operator panicked".to_owned())),
+                    }
+                    if held.1.elapsed().as_secs() >= 5 {
+                        held.1 = Instant::now();
+                        let Summary { histories, failed, .. } = &held.0;
+                        eprintln!("{histories} of {} seeds, {} failed, {} s", args.seeds, failed.len(), began.elapsed().as_secs());
+                    }
+                }
+            });
+        }
+    });
+    let (summary, _) = summary.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _ = match args.json {
+        true => writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&summary).unwrap_or_default()),
+        false => writeln!(std::io::stdout(), "{}", told(&summary, began.elapsed().as_secs())),
+    };
+    if summary.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn note(summary: &mut Summary, outcome: &Outcome, args: &SimulateArgs) {
+    summary.add(outcome);
+    if let Some(fault) = outcome.broken.first() {
+        eprintln!("seed {}: {}\n  see it again: {}", outcome.seed, &fault[..fault.len().min(300)], args.command(outcome.seed));
+    }
+}
+
+fn told(summary: &Summary, seconds: u64) -> String {
+    let Summary { histories, days, failed, machines, interruptions, changing_calls, cost_usd, on_demand_usd } = summary;
+    let verdict = match failed.len() {
+        0 => "all invariants held".to_owned(),
+        n => format!("{n} seeds broke an invariant: {:?}", failed.keys().collect::<Vec<_>>()),
+    };
+    format!(
+        "{histories} histories, {days} days, {machines} machines, {interruptions} interruptions, {changing_calls} changing calls in {seconds} s\n\
+         cost ${cost_usd}, on demand ${on_demand_usd}\n{verdict}"
+    )
+}

@@ -1,0 +1,112 @@
+//! A DaemonSet as the core sees it: what its pod requests, and which nodes it asks for.
+//!
+//! Does not: decide whether it runs on a node of ours (see `core::daemonsets`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::apps::v1 as apps_v1;
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, PodSpec};
+
+use super::api::words;
+use crate::core::catalog::{Mebibytes, Millicores, Resources};
+use crate::core::daemonsets::{DaemonSet, LabelOperator, LabelRequirement};
+use crate::core::need;
+
+/// Reads one DaemonSet. One whose requests cannot be read counts with none, and the fault is given beside it.
+pub fn read(object: &apps_v1::DaemonSet) -> (DaemonSet, Option<String>) {
+    let meta = &object.metadata;
+    let name = format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+    let pod = object.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let (requests, fault) = match pod.map(requests) {
+        Some(Ok(requests)) => (requests, None),
+        Some(Err(fault)) => (Resources::default(), Some(fault)),
+        None => (Resources::default(), None),
+    };
+    let node_selector = pod.and_then(|p| p.node_selector.clone()).unwrap_or_default();
+    let required = pod
+        .and_then(|p| p.affinity.as_ref())
+        .and_then(|a| a.node_affinity.as_ref())
+        .and_then(|n| n.required_during_scheduling_ignored_during_execution.as_ref());
+    let terms = required.map(|r| r.node_selector_terms.as_slice()).unwrap_or_default();
+    let affinity = terms.iter().map(|t| t.match_expressions.iter().flatten().map(requirement).collect()).collect();
+    (DaemonSet { name, requests, node_selector, affinity }, fault)
+}
+
+fn requirement(found: &NodeSelectorRequirement) -> LabelRequirement {
+    let values = || -> BTreeSet<String> { found.values.iter().flatten().cloned().collect() };
+    let operator = match found.operator.as_str() {
+        "In" => LabelOperator::In(values()),
+        "NotIn" => LabelOperator::NotIn(values()),
+        "Exists" => LabelOperator::Exists,
+        "DoesNotExist" => LabelOperator::DoesNotExist,
+        _ => LabelOperator::Other,
+    };
+    LabelRequirement { key: found.key.clone(), operator }
+}
+
+/// What its pod requests, added up as the scheduler does.
+fn requests(pod: &PodSpec) -> Result<Resources, String> {
+    let value = serde_json::to_value(pod).map_err(|e| e.to_string())?;
+    let spec: need::PodSpec = serde_json::from_value(value).map_err(|e| e.to_string())?;
+    let asked = need::requested(&spec).map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+    let milli = |name: &str| asked.get(name).copied().unwrap_or(0);
+    let up = |amount: i128, unit: i128| i64::try_from((amount + unit - 1) / unit).unwrap_or(i64::MAX);
+    Ok(Resources {
+        cpu: Millicores(up(milli("cpu"), 1)),
+        memory: Mebibytes(up(milli("memory"), 1_000 << 20)),
+        gpus: up(milli(words::GPU_RESOURCE), 1_000),
+    })
+}
+
+/// Names of what is kept of a DaemonSet's pod: all else, as its environment, is dropped when it arrives.
+pub fn trim(object: &mut apps_v1::DaemonSet) {
+    object.status = None;
+    let Some(pod) = object.spec.as_mut().and_then(|spec| spec.template.spec.as_mut()) else { return };
+    for container in pod.containers.iter_mut().chain(pod.init_containers.iter_mut().flatten()) {
+        (container.env, container.args, container.command, container.volume_mounts) = (None, None, None, None);
+    }
+    pod.volumes = None;
+}
+
+/// The labels in `key=value,key=value`, as k3s' `node-label` is written.
+pub fn labels_in(text: &str) -> BTreeMap<String, String> {
+    text.split(',').filter_map(|pair| pair.trim().split_once('=')).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn requests_and_the_nodes_asked_for_are_read() {
+        let object = json!({
+            "metadata": { "namespace": "kube-system", "name": "plugin" },
+            "spec": { "selector": {}, "template": { "spec": {
+                "nodeSelector": { "kubernetes.io/os": "linux" },
+                "affinity": { "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [
+                    { "matchExpressions": [{ "key": "nvidia.com/gpu.present", "operator": "In", "values": ["true"] },
+                                           { "key": "cores", "operator": "Gt", "values": ["4"] }] } ] } } },
+                "initContainers": [{ "name": "i", "resources": { "requests": { "cpu": "300m" } } }],
+                "containers": [{ "name": "a", "resources": { "requests": { "cpu": "100m", "memory": "100Mi" } } },
+                               { "name": "b", "resources": { "limits": { "memory": "1Mi" } } }],
+            } } },
+        });
+        let mut object: apps_v1::DaemonSet = serde_json::from_value(object).unwrap();
+        trim(&mut object);
+        let (read, fault) = read(&object);
+        assert_eq!((read.name.as_str(), fault), ("kube-system/plugin", None));
+        assert_eq!(read.requests, Resources { cpu: Millicores(300), memory: Mebibytes(101), gpus: 0 });
+        assert_eq!(read.affinity[0][0].operator, LabelOperator::In(["true".to_owned()].into()));
+        assert_eq!(read.affinity[0][1].operator, LabelOperator::Other);
+        assert_eq!(read.node_selector["kubernetes.io/os"], "linux");
+    }
+
+    #[test]
+    fn requests_that_cannot_be_read_are_told() {
+        let object = json!({ "metadata": { "name": "x" }, "spec": { "selector": {}, "template": { "spec": {
+            "containers": [{ "name": "a", "resources": { "requests": { "cpu": "lots" } } }] } } } });
+        let (read, fault) = read(&serde_json::from_value(object).unwrap());
+        assert!(read.requests == Resources::default() && fault.unwrap().contains("lots"));
+    }
+}

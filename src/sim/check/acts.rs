@@ -1,0 +1,251 @@
+//! What must hold of an act before it is carried out: it was decided and recorded, and its reason is true.
+
+use super::super::ec2::Boot;
+use super::super::world::World;
+use crate::core::action::{ClusterAction, RemovalReason};
+use crate::core::decision::{PodIdentity, Trigger};
+use crate::core::ids::{ClaimName, DecisionId, InstanceId};
+use crate::core::invariant::Invariant;
+use crate::core::market::CapacityType;
+use crate::core::need::{CapacityPreference, Need};
+use crate::core::time::{Millis, Timestamp};
+use crate::core::world::{Claim, ClaimSpec, Pod, PodPhase};
+use crate::engine::ports::Launch;
+
+/// By so much a clock may be off, and so long a watch may lag, without a reason being called untrue.
+const TOLERANCE: Millis = Millis::from_secs(150);
+
+/// Another operator removed the claim while this call was under way: what comes of it is swept.
+fn removed_lately(world: &World, claim: &ClaimName, now: Timestamp) -> bool {
+    world.kube.removed_claims.get(claim).is_some_and(|at| now.since(*at) < TOLERANCE)
+}
+
+/// A launch is for a claim that is there, and was decided durably.
+pub fn before_launch(world: &mut World, launch: &Launch, now: Timestamp) {
+    let claim = world.kube.claims.get(&launch.claim).map(|c| c.object.clone());
+    match claim {
+        None if removed_lately(world, &launch.claim, now) => {}
+        None => world.broke(Invariant::EveryInstanceClaimed, format!("{} is launched and is no claim", launch.claim)),
+        Some(claim) if claim.uid != launch.claim_uid => {
+            world.broke(Invariant::EveryInstanceClaimed, format!("{} is launched for another claim of that name", launch.claim));
+        }
+        Some(claim) => {
+            decided(world, claim.spec.decision, &format!("the launch for {}", claim.name));
+            if claim.status.launch_asked_at.is_none() {
+                world.broke(Invariant::DecisionsDurableOnce, format!("EC2 is asked for {} and that is not written down", claim.name));
+            }
+        }
+    }
+}
+
+fn decided(world: &mut World, decision: DecisionId, what: &str) {
+    if !world.kube.durable.contains(&decision.0) {
+        world.broke(Invariant::DecisionsDurableOnce, format!("{what} is carried out and its decision {decision} is not durable"));
+    }
+}
+
+/// A termination is of a machine that nobody claims, or that was given up for a true reason.
+pub fn before_terminate(world: &mut World, instance: &InstanceId, now: Timestamp) {
+    let Some(machine) = world.ec2.machines.get(instance).filter(|m| m.alive()).cloned() else { return };
+    let claim = world.kube.claims.values().map(|c| &c.object).find(|c| c.uid == machine.claim_uid).cloned();
+    let Some(claim) = claim else { return };
+    let Some((_, decision, trigger)) = claim.status.terminate_asked else {
+        let text = format!("{instance} of {} is terminated and nothing says why", claim.name);
+        return world.broke(Invariant::RemovalsHaveReasons, text);
+    };
+    decided(world, decision, &format!("the termination of {instance}"));
+    let age = now.since(machine.instance.launched_at) + TOLERANCE;
+    let join_timeout = world.kube.pools.get(&claim.spec.node_pool).map_or(Millis::ZERO, |p| p.object.join_timeout);
+    let healthy =
+        world.kube.nodes.values().any(|n| n.object.node.instance == *instance && n.object.node.allocatable.gpus >= claim.spec.gpus);
+    let working = works(world, &claim.name, now);
+    let no_reason = match trigger {
+        Trigger::NeverJoined => healthy || age < join_timeout,
+        Trigger::NoGpus => !matches!(machine.boot, Boot::WithoutGpus(_)) || age < join_timeout,
+        Trigger::InterruptionNotice => machine.doomed_at.is_none() && !rebalanced(&claim),
+        Trigger::Unclaimed => true,
+        _ => working,
+    };
+    if no_reason {
+        world.broke(Invariant::RemovalsHaveReasons, format!("{instance} of {} is terminated for {trigger:?}, which is not so", claim.name));
+    }
+}
+
+fn rebalanced(claim: &Claim) -> bool {
+    claim.status.moving.as_ref().is_some_and(|mark| mark.trigger == Trigger::RebalanceRecommendation)
+}
+
+/// Pods have held a place on the claim for longer than two operators may disagree about it.
+fn works(world: &World, claim: &ClaimName, now: Timestamp) -> bool {
+    let holds = |p: &&Pod| p.claim.as_ref() == Some(claim) && !p.finished() && p.deleting_until.is_none();
+    let mut pods = world.kube.pods.values().map(|p| &p.object.pod).filter(holds);
+    pods.any(|p| p.ready_since.is_some_and(|since| now.since(since) > TOLERANCE))
+}
+
+/// An action of the cluster.
+pub fn before_action(world: &mut World, action: &ClusterAction, now: Timestamp) {
+    match action {
+        ClusterAction::CreateClaim { name, spec } => {
+            decided(world, spec.decision, &format!("claim {name}"));
+            policy_holds(world, name, spec);
+        }
+        ClusterAction::Bind { target, claim, decision, .. } => {
+            decided(world, *decision, &format!("the binding of {}", target.pod.object.name));
+            need_holds(world, &target.pod, claim, now);
+        }
+        ClusterAction::PatchClaim { claim, patch, .. } => {
+            if let Some(mark) = &patch.moving {
+                decided(world, mark.decision, &format!("the move off {claim}"));
+                move_has_reason(world, claim, mark.trigger, now);
+            }
+            if let Some((_, decision, _)) = patch.terminate_asked {
+                decided(world, decision, &format!("the end of {claim}"));
+            }
+        }
+        ClusterAction::Evict { pod, reason, .. } | ClusterAction::DeletePod { pod, reason, .. } => removal_has_reason(world, pod, *reason),
+        ClusterAction::RemoveClaim { claim, .. } => claim_is_over(world, claim),
+        _ => {}
+    }
+}
+
+/// INV-1: the finalizer guards the instance.
+fn claim_is_over(world: &mut World, name: &ClaimName) {
+    let Some(claim) = world.kube.claims.get(name).map(|c| c.object.clone()) else { return };
+    let alive = world.ec2.alive().find(|m| m.claim_uid == claim.uid).map(|m| m.instance.id.clone());
+    // Found by its tag later: a launch that was answered by nobody is swept. With the instance written down it must be gone.
+    if let Some(id) = alive.filter(|id| claim.status.instance.as_ref() == Some(id)) {
+        world.broke(Invariant::EveryInstanceClaimed, format!("{name} is removed while {id} runs"));
+    }
+}
+
+/// INV-4: what is bought keeps within the pool's policy.
+fn policy_holds(world: &mut World, name: &ClaimName, spec: &ClaimSpec) {
+    let Some(pool) = world.kube.pools.get(&spec.node_pool).map(|p| p.object.clone()) else {
+        return world.broke(Invariant::NeedsAndPoliciesHold, format!("{name} belongs to no pool"));
+    };
+    let machine = world.catalog.types.get(&spec.capacity.instance_type).cloned();
+    let Some(machine) = machine else { return world.broke(Invariant::NeedsAndPoliciesHold, format!("{name} buys an unknown type")) };
+    let held = world.kube.claims.values().filter(|c| c.object.spec.node_pool == pool.name && c.object.may_run()).count();
+    let class_serves = world.kube.classes.get(&spec.node_class).is_some_and(|c| c.object.zones.contains_key(&spec.capacity.zone));
+    let checks = [
+        (class_serves, "its class makes no nodes in its zone"),
+        (pool.capacity_types.contains(&spec.capacity.capacity_type), "its pool does not buy that capacity type"),
+        (pool.instance_types.is_empty() || pool.instance_types.contains(&spec.capacity.instance_type), "its pool does not buy that type"),
+        (pool.gpu_models.is_empty() || pool.gpu_models.contains(&machine.gpu_model), "its pool does not buy that model"),
+        (pool.max_price_per_gpu_hour.is_none_or(|cap| spec.price_per_hour.0 <= cap.0 * machine.gpus), "it is above its pool's cap"),
+        // Two operators may each take the last place.
+        (pool.max_nodes.is_none_or(|most| held < usize::try_from(most).unwrap_or(0) + 2), "its pool has all the nodes it may have"),
+        (machine.gpus == spec.gpus, "it says another number of GPUs than the type has"),
+    ];
+    for (_, text) in checks.into_iter().filter(|(holds, _)| !holds) {
+        world.broke(Invariant::NeedsAndPoliciesHold, format!("{name} ({}): {text}", spec.capacity));
+    }
+}
+
+fn need_holds(world: &mut World, identity: &PodIdentity, claim: &ClaimName, now: Timestamp) {
+    if removed_lately(world, claim, now) {
+        return;
+    }
+    let Some(pod) = world.kube.pods.get(&identity.uid).map(|p| p.object.pod.clone()) else { return };
+    let name = &identity.object.name;
+    let Some(claim) = world.kube.claims.get(claim).map(|c| c.object.clone()) else {
+        return world.broke(Invariant::NeedsAndPoliciesHold, format!("{name} is bound to {claim}, which is no claim"));
+    };
+    let Ok((need, _)) = &pod.need else {
+        return world.broke(Invariant::NeedsAndPoliciesHold, format!("{name} is bound and its need cannot be read"));
+    };
+    let Some(machine) = world.catalog.types.get(&claim.spec.capacity.instance_type) else { return };
+    let at = &claim.spec.capacity;
+    let region_ok = need.regions.is_empty() || need.regions.iter().any(|pattern| in_pattern(pattern, at.region.as_str()));
+    let capacity_ok = match need.capacity {
+        CapacityPreference::SpotFirst => true,
+        CapacityPreference::SpotOnly => at.capacity_type == CapacityType::Spot,
+        CapacityPreference::OnDemand => at.capacity_type != CapacityType::Spot,
+    };
+    let bought_for = claim.spec.bought_for.iter().any(|p| p.uid == identity.uid);
+    let checks = [
+        (region_ok, "its regions"),
+        (need.zones.is_empty() || need.zones.contains(&at.zone), "its zones"),
+        (need.gpu_models.is_empty() || need.gpu_models.contains(&machine.gpu_model), "its models"),
+        (need.gpus <= machine.gpus, "its number of GPUs"),
+        (need.gpu_memory <= machine.gpu_memory, "its GPU memory"),
+        (need.cpu <= machine.allocatable().cpu && need.memory <= machine.allocatable().memory, "its CPU and memory"),
+        (capacity_ok, "its capacity preference"),
+        (!bought_for || cap_holds(need, &claim), "its price cap"),
+    ];
+    let faults: Vec<&str> = checks.into_iter().filter(|(holds, _)| !holds).map(|(_, text)| text).collect();
+    if !faults.is_empty() {
+        world
+            .broke(Invariant::NeedsAndPoliciesHold, format!("{name} is bound to {} against {}", claim.spec.capacity, faults.join(" and ")));
+    }
+}
+
+fn cap_holds(need: &Need, claim: &Claim) -> bool {
+    need.max_price_per_gpu_hour.is_none_or(|cap| claim.spec.price_per_hour.0 <= cap.0 * claim.spec.gpus)
+}
+
+fn in_pattern(pattern: &str, region: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == region, |head| region.starts_with(head))
+}
+
+/// INV-6: a machine is left only for what is so.
+fn move_has_reason(world: &mut World, name: &ClaimName, trigger: Trigger, now: Timestamp) {
+    let Some(claim) = world.kube.claims.get(name).map(|c| c.object.clone()) else { return };
+    let machine = world.ec2.machine_of(&claim.uid).cloned();
+    let pool = world.kube.pools.get(&claim.spec.node_pool).map(|p| p.object.clone());
+    let expired = pool
+        .as_ref()
+        .and_then(|p| p.expire_after)
+        .zip(machine.as_ref())
+        .is_some_and(|(after, m)| now.since(m.instance.launched_at) + TOLERANCE >= after);
+    let ok = match trigger {
+        Trigger::InterruptionNotice => machine.is_some_and(|m| m.doomed_at.is_some()),
+        // EC2 said so on the queue; the world keeps no list of what it only recommended.
+        Trigger::RebalanceRecommendation => machine.is_some(),
+        Trigger::InstanceLost => machine.is_none_or(|m| !m.alive()),
+        Trigger::Expired => expired,
+        Trigger::Deleted => claim.deleting || pool.is_none_or(|p| p.deleting),
+        Trigger::ReturnToSpot => claim.spec.capacity.capacity_type != CapacityType::Spot,
+        Trigger::CheaperOffer => true,
+        _ => false,
+    };
+    if !ok {
+        world.broke(Invariant::RemovalsHaveReasons, format!("{name} is left for {trigger:?}, which is not so"));
+    }
+}
+
+fn removal_has_reason(world: &mut World, identity: &PodIdentity, reason: RemovalReason) {
+    let Some(pod) = world.kube.pods.get(&identity.uid).map(|p| p.object.pod.clone()) else { return };
+    let claim = pod.claim.as_ref().and_then(|name| world.kube.claims.get(name)).map(|c| c.object.clone());
+    let machine = claim.as_ref().and_then(|c| world.ec2.machine_of(&c.uid)).cloned();
+    let moving = claim.as_ref().and_then(|c| c.status.moving.as_ref()).map(|mark| mark.trigger);
+    let on_dead_node = pod.node.as_ref().is_some_and(|n| world.kube.nodes.get(n).is_none_or(|n| n.object.dead));
+    let replacement = world
+        .kube
+        .pods
+        .values()
+        .map(|p| &p.object.pod)
+        .any(|p| p.replaces.as_ref().is_some_and(|r| r.pod.uid == identity.uid) && p.ready_since.is_some());
+    let ok = match reason {
+        RemovalReason::Interruption => {
+            machine.is_some_and(|m| m.doomed_at.is_some() || !m.alive()) || moving == Some(Trigger::RebalanceRecommendation)
+        }
+        RemovalReason::BetterOffer => matches!(moving, Some(Trigger::ReturnToSpot | Trigger::CheaperOffer)),
+        RemovalReason::Expired => moving == Some(Trigger::Expired),
+        RemovalReason::ReservationEnding => moving == Some(Trigger::ReservationEnding),
+        RemovalReason::Deleted => moving == Some(Trigger::Deleted),
+        RemovalReason::InstanceLost => on_dead_node || machine.is_none_or(|m| !m.alive()),
+        RemovalReason::Replaced => pod.let_go.is_some() && (replacement || unwanted(world, &pod)),
+        RemovalReason::NodeDied => pod.phase == PodPhase::Pending && (moving.is_some() || claim.is_none()),
+    };
+    if !ok {
+        world.broke(Invariant::RemovalsHaveReasons, format!("{} is removed for {reason:?}, which is not so", identity.object.name));
+    }
+}
+
+/// Its Deployment has all the pods it wants without it.
+fn unwanted(world: &World, pod: &Pod) -> bool {
+    let wanted = world.kube.deployments.get(&pod.workload.object.name).map_or(0, |d| d.replicas);
+    let others = world.kube.pods.values().map(|p| &p.object.pod).filter(|p| p.workload == pod.workload && p.let_go.is_none());
+    others.filter(|p| p.ready_since.is_some() && p.deleting_until.is_none()).count() >= wanted
+}

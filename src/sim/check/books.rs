@@ -1,0 +1,109 @@
+//! Records and rows: durable once, the same whenever they are told, and worth what the bill says.
+
+use std::collections::BTreeMap;
+
+use super::super::bill;
+use super::super::world::World;
+use crate::core::accounting::billing::{HourRate, PaidInterval};
+use crate::core::ids::{InstanceId, Uid};
+use crate::core::invariant::Invariant;
+use crate::core::money::MicroUsd;
+use crate::core::record::LedgerRecord;
+
+/// A record that is told again says the same again: its id stands for one thing.
+pub fn before_record(world: &mut World, record: &LedgerRecord) {
+    let id = record.id();
+    match world.checks.recorded.get(&id) {
+        None => {
+            world.checks.recorded.insert(id, record.clone());
+        }
+        Some(first) if first == record => {}
+        Some(first) => {
+            let text = format!("one id for two things: {first:?} and then {record:?}");
+            world.broke(Invariant::DecisionsDurableOnce, text);
+        }
+    }
+}
+
+/// Only what the ledger has is forgotten.
+pub fn before_forget(world: &mut World, id: &uuid::Uuid) {
+    if !world.ledger.rows.contains_key(id) {
+        world.broke(Invariant::DecisionsDurableOnce, format!("record {id} is forgotten and the ledger does not have it"));
+    }
+}
+
+/// What is written to the ledger was durable first.
+pub fn before_row(world: &mut World, record: &LedgerRecord) {
+    if !world.kube.durable.contains(&record.id()) {
+        world.broke(Invariant::DecisionsDurableOnce, format!("{:?} is written to the ledger and was not durable first", record.id()));
+    }
+}
+
+/// What is known of each machine from the ledger alone.
+pub fn intervals(world: &World) -> BTreeMap<Uid, (InstanceId, PaidInterval)> {
+    let mut found: BTreeMap<Uid, (InstanceId, PaidInterval)> = BTreeMap::new();
+    let now = world.now();
+    for record in world.ledger.rows.values() {
+        if let LedgerRecord::IntervalOpened(opened) = record {
+            let interval = PaidInterval {
+                capacity_type: opened.pool.capacity_type,
+                from: opened.running_from,
+                to: now,
+                ended_by: None,
+                bought_at: HourRate { price: opened.price_per_hour, on_demand: opened.on_demand_per_hour },
+                hours: BTreeMap::new(),
+            };
+            found.insert(opened.claim_uid.clone(), (opened.instance.clone(), interval));
+        }
+    }
+    for record in world.ledger.rows.values() {
+        match record {
+            LedgerRecord::HourPriced(hour) => {
+                if let Some((_, interval)) = found.get_mut(&hour.claim_uid) {
+                    interval.hours.insert(hour.hour, HourRate { price: hour.price_per_hour, on_demand: hour.on_demand_per_hour });
+                }
+            }
+            LedgerRecord::IntervalClosed(closed) => {
+                if let Some((_, interval)) = found.get_mut(&closed.claim_uid) {
+                    (interval.to, interval.ended_by) = (closed.running_to, Some(closed.ended_by));
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// INV-5, once everything has been delivered: each machine costs in the ledger what it cost on the bill, and none is missing.
+pub fn final_books(world: &mut World) {
+    let now = world.now();
+    let known = intervals(world);
+    let by_instance: BTreeMap<&InstanceId, &PaidInterval> = known.values().map(|(id, interval)| (id, interval)).collect();
+    let mut broken = Vec::new();
+    let mut billed = BTreeMap::new();
+    for machine in world.ec2.machines.values() {
+        let cost = bill::cost(machine, &world.market, now);
+        billed.insert(machine.claim_uid.clone(), cost);
+        let text = match by_instance.get(&machine.instance.id) {
+            // A machine that ended before anybody saw it, or that nobody claimed, has no books; it must not have cost anything much.
+            None if cost.0 > 0 => format!("{} cost ${cost} and is not in the ledger", machine.instance.id),
+            None => continue,
+            Some(interval) => {
+                let ended = machine.instance.ended_at.is_some();
+                let ledger: MicroUsd = interval.cost();
+                if ended && interval.ended_by.is_none() {
+                    format!("{} has ended and its interval is open", machine.instance.id)
+                } else if ended && ledger != cost {
+                    format!("{} ({}): ${ledger} in the ledger, ${cost} on the bill", machine.instance.id, machine.instance.pool)
+                } else {
+                    continue;
+                }
+            }
+        };
+        broken.push(text);
+    }
+    world.checks.billed = billed;
+    for text in broken {
+        world.broke(Invariant::LedgerIsTheBill, text);
+    }
+}

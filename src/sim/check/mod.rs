@@ -1,0 +1,49 @@
+//! The invariants, held against the truth of the simulated world after every step.
+//!
+//! - `standing`: what must hold of machines, claims and pods at every moment.
+//! - `acts`: what must hold of an act before it is carried out: it was decided, recorded, and its reason is true.
+//! - `books`: records and rows: durable once, the same whenever they are told, and worth what the bill says.
+//!
+//! Decides: whether a step broke an invariant of [`crate::core::invariant`]. Written from the design's words, not from the planner's code.
+
+mod acts;
+mod books;
+mod standing;
+
+pub use acts::{before_action, before_launch, before_terminate};
+pub use books::{before_forget, before_record, before_row, final_books};
+pub use standing::{after_step, unsettled};
+
+use std::collections::BTreeMap;
+
+use super::world::World;
+use crate::core::ids::Uid;
+use crate::core::invariant::{Fault, Invariant};
+use crate::core::money::MicroUsd;
+use crate::core::record::LedgerRecord;
+
+/// What the checks must remember.
+#[derive(Debug, Default)]
+pub struct Checks {
+    /// The first text of every record, as it was made durable.
+    recorded: BTreeMap<uuid::Uuid, LedgerRecord>,
+    /// What each machine cost by the bill, once its books were compared.
+    pub billed: BTreeMap<Uid, MicroUsd>,
+    /// Steps checked.
+    pub steps: u64,
+}
+
+impl World {
+    /// INV-10: what is still out of place when everything had time to find it.
+    pub fn must_have_settled(&mut self) {
+        for text in unsettled(self) {
+            self.broke(Invariant::WorldSettles, text);
+        }
+    }
+
+    /// An invariant is broken.
+    fn broke(&mut self, invariant: Invariant, text: String) {
+        self.say(&format!("BROKEN {invariant}: {text}"));
+        self.broken.push(Fault { invariant, text });
+    }
+}

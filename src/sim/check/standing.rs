@@ -1,0 +1,119 @@
+//! What must hold of machines, claims and pods at every moment.
+
+use std::collections::BTreeMap;
+
+use super::super::world::World;
+use crate::core::ids::{InstanceId, Uid};
+use crate::core::invariant::Invariant;
+use crate::core::time::{Millis, Timestamp};
+use crate::core::world::{Claim, Mobility, Pod, PodPhase};
+
+/// An instance may be without a claim, or without work, for so long: adoption, grace, sweeping and every trouble take less.
+const BOUND: Millis = Millis::from_mins(75);
+
+/// Checks the world after a step.
+pub fn after_step(world: &mut World, now: Timestamp) {
+    world.checks.steps += 1;
+    let mut broken = Vec::new();
+    one_instance_per_claim(world, &mut broken);
+    every_instance_claimed(world, now, &mut broken);
+    one_claim_per_pod(world, &mut broken);
+    one_pod_per_job(world, &mut broken);
+    for (invariant, text) in broken {
+        world.broke(invariant, text);
+    }
+}
+
+type Broken = Vec<(Invariant, String)>;
+
+fn one_instance_per_claim(world: &World, broken: &mut Broken) {
+    let mut by_claim: BTreeMap<&Uid, Vec<&InstanceId>> = BTreeMap::new();
+    for machine in world.ec2.alive() {
+        by_claim.entry(&machine.claim_uid).or_default().push(&machine.instance.id);
+    }
+    for (uid, ids) in by_claim.into_iter().filter(|(_, ids)| ids.len() > 1) {
+        broken.push((Invariant::OneInstancePerClaim, format!("{uid} has {ids:?}")));
+    }
+}
+
+fn every_instance_claimed(world: &mut World, now: Timestamp, broken: &mut Broken) {
+    let claims: BTreeMap<Uid, crate::core::ids::ClaimName> =
+        world.kube.claims.values().map(|c| (c.object.uid.clone(), c.object.name.clone())).collect();
+    let wanted: Vec<&crate::core::ids::ClaimName> =
+        world.kube.pods.values().map(|p| &p.object.pod).filter(|p| !p.finished()).filter_map(|p| p.claim.as_ref()).collect();
+    let wanted: std::collections::BTreeSet<crate::core::ids::ClaimName> = wanted.into_iter().cloned().collect();
+    world.ec2.for_each_alive(|machine| {
+        let claim = claims.get(&machine.claim_uid);
+        let since = |mark: &mut Option<Timestamp>, holds: bool| -> Option<Millis> {
+            *mark = if holds { Some(mark.unwrap_or(now)) } else { None };
+            mark.map(|at| now.since(at))
+        };
+        let unclaimed = since(&mut machine.unclaimed_since, claim.is_none());
+        let unwanted = since(&mut machine.unwanted_since, claim.is_none_or(|name| !wanted.contains(name)));
+        if unclaimed.is_some_and(|span| span > BOUND) {
+            broken.push((Invariant::EveryInstanceClaimed, format!("{} has had no claim for {BOUND}", machine.instance.id)));
+        } else if unwanted.is_some_and(|span| span > BOUND) {
+            broken.push((Invariant::EveryInstanceClaimed, format!("{} has had no work for {BOUND}", machine.instance.id)));
+        }
+    });
+}
+
+fn one_claim_per_pod(world: &World, broken: &mut Broken) {
+    let mut seen: BTreeMap<&Uid, u32> = BTreeMap::new();
+    for occupant in world.kube.claims.values().flat_map(|c| &c.object.status.occupants) {
+        *seen.entry(&occupant.pod.uid).or_default() += 1;
+    }
+    for (uid, count) in seen.into_iter().filter(|(_, count)| *count > 1) {
+        broken.push((Invariant::OneClaimPerPod, format!("{uid} occupies {count} claims")));
+    }
+    for node in world.kube.nodes.values().map(|n| &n.object.node) {
+        let used = world.kube.gpus_used(&node.name);
+        if used > node.allocatable.gpus {
+            broken.push((Invariant::OneClaimPerPod, format!("{} has {} GPUs and its pods hold {used}", node.name, node.allocatable.gpus)));
+        }
+    }
+}
+
+fn one_pod_per_job(world: &World, broken: &mut Broken) {
+    let mut running: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for pod in world.kube.pods.values().map(|p| &p.object).filter(|p| p.pod.phase == PodPhase::Running && p.running_since.is_some()) {
+        if let Mobility::Job { job, .. } = &pod.pod.mobility {
+            running.entry(job).or_default().push(&pod.pod.identity.object.name);
+        }
+    }
+    for (job, pods) in running.into_iter().filter(|(_, pods)| pods.len() > 1) {
+        broken.push((Invariant::OnePodPerJob, format!("{job} runs as {pods:?}")));
+    }
+}
+
+/// What is still out of place: work without a machine, machines without work, ends that are not in the books yet.
+pub fn unsettled(world: &World) -> Vec<String> {
+    let mut open = Vec::new();
+    let pods = || world.kube.pods.values().map(|p| &p.object.pod);
+    for (name, deployment) in world.kube.deployments.iter().filter(|(_, d)| d.template.need.is_ok()) {
+        let of_it = |p: &&Pod| p.workload.kind == "Deployment" && p.workload.object.name == *name && p.let_go.is_none();
+        let ready = pods().filter(of_it).filter(|p| p.ready_since.is_some() && p.deleting_until.is_none()).count();
+        if ready != deployment.replicas {
+            open.push(format!("Deployment {name} has {ready} of {} replicas Ready", deployment.replicas));
+        }
+    }
+    for (name, job) in world.kube.jobs.iter().filter(|(_, j)| j.finished_at.is_none()) {
+        if !pods().any(|p| p.workload.object.name == *name && p.phase == PodPhase::Running) {
+            open.push(format!("Job {name} neither runs nor has ended; {} failures", job.failures));
+        }
+    }
+    for machine in world.ec2.alive() {
+        let claimed = world.kube.claims.values().any(|c| c.object.uid == machine.claim_uid);
+        if !claimed || machine.unwanted_since.is_some() {
+            open.push(format!("{} is paid for and not wanted", machine.instance.id));
+        }
+    }
+    let gone = |c: &&Claim| c.status.instance.as_ref().and_then(|id| world.ec2.machines.get(id)).is_none_or(|m| !m.alive());
+    for claim in world.kube.claims.values().map(|c| &c.object).filter(gone) {
+        open.push(format!("{} stands for no machine that runs", claim.name));
+    }
+    if !world.kube.outbox.is_empty() {
+        open.push(format!("{} records have not reached the ledger", world.kube.outbox.len()));
+    }
+    open
+}

@@ -1,0 +1,281 @@
+//! The simulated EC2: machines, tokens, interruptions and the queues that tell of them.
+//!
+//! Decides: what EC2 does with a launch, when a machine runs, joins and ends, and what is said about it, by the rules that the real
+//! service documents (token idempotency, one notice two minutes ahead at best, the request's status before the instance's).
+//! Does not: fail on purpose (see [`super::faults`]) or compute the bill (see [`super::bill`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::chance::Chance;
+use super::world::Event;
+use crate::core::ids::{InstanceId, Region, Uid};
+use crate::core::market::CapacityType;
+use crate::core::time::{Millis, Timestamp};
+use crate::engine::ports::{CloudError, Instance, InstanceState, Launch, Notice, NoticeKind, tags};
+
+use super::market::SimMarket;
+
+/// EC2 takes a machine this long after it said so.
+pub const NOTICE: Millis = Millis::from_mins(2);
+/// A message that was received and not deleted comes again after this.
+const VISIBILITY: Millis = Millis::from_secs(30);
+/// `StateReason.Code` of an instance that EC2 took back.
+pub const TAKEN_BACK: &str = "Server.SpotInstanceTermination";
+
+/// What becomes of a machine after its launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Boot {
+    /// It joins the cluster at this moment.
+    Joins(Timestamp),
+    /// It joins without its GPUs.
+    WithoutGpus(Timestamp),
+    /// It never joins.
+    Never,
+}
+
+/// An instance and what only the world knows about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// As EC2 describes it.
+    pub instance: Instance,
+    /// The claim it carries in its tags.
+    pub claim_uid: Uid,
+    /// Not shown before.
+    pub shown_from: Timestamp,
+    /// What becomes of it.
+    pub boot: Boot,
+    /// Since when EC2 has meant to take it, if it does.
+    pub doomed_at: Option<Timestamp>,
+    /// Whether a notice was sent in time for two minutes.
+    pub warned: bool,
+    /// Since when no claim has stood for it.
+    pub unclaimed_since: Option<Timestamp>,
+    /// Since when no pod has wanted it.
+    pub unwanted_since: Option<Timestamp>,
+}
+
+/// A message on a region's queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Message {
+    notice: Notice,
+    visible_from: Timestamp,
+    received: u32,
+}
+
+/// EC2 and its queues.
+#[derive(Debug)]
+pub struct Ec2 {
+    /// All machines there ever were.
+    pub machines: BTreeMap<InstanceId, Machine>,
+    /// Those that EC2 still shows: alive, or ended within the hour.
+    present: BTreeSet<InstanceId>,
+    tokens: BTreeMap<String, (InstanceId, Launch)>,
+    by_claim: BTreeMap<Uid, InstanceId>,
+    queues: BTreeMap<Region, BTreeMap<u64, Message>>,
+    next: u64,
+    of_boot: Chance,
+    of_notices: Chance,
+}
+
+/// What the world must do later because of what EC2 did now.
+pub type Later = Vec<(Timestamp, Event)>;
+
+impl Machine {
+    /// It costs money, or soon will.
+    pub fn alive(&self) -> bool {
+        matches!(self.instance.state, InstanceState::Pending | InstanceState::Running)
+    }
+}
+
+impl Ec2 {
+    /// The machine that carries this claim's uid, whether anybody wrote it down or not.
+    pub fn machine_of(&self, claim_uid: &Uid) -> Option<&Machine> {
+        self.by_claim.get(claim_uid).and_then(|id| self.machines.get(id))
+    }
+
+    /// An account without machines.
+    pub fn new(seed: u64) -> Ec2 {
+        Ec2 {
+            machines: BTreeMap::new(),
+            present: BTreeSet::new(),
+            tokens: BTreeMap::new(),
+            by_claim: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            next: 1,
+            of_boot: Chance::new(seed, "boot"),
+            of_notices: Chance::new(seed, "notices"),
+        }
+    }
+
+    /// CreateFleet `instant` with one override: the same token gives the same machine.
+    pub fn launch(&mut self, launch: &Launch, market: &SimMarket, now: Timestamp, later: &mut Later) -> Result<InstanceId, CloudError> {
+        if let Some((id, first)) = self.tokens.get(&launch.client_token) {
+            if first != launch {
+                return Err(CloudError::TokenUsed { message: format!("{id} was launched with other parameters") });
+            }
+            return match self.machines.get(id) {
+                Some(machine) if machine.alive() => Ok(id.clone()),
+                _ => Err(CloudError::TokenEnded { message: format!("{id} has ended") }),
+            };
+        }
+        let Some(index) = market.index_of(&launch.pool) else {
+            return Err(CloudError::Refused { code: "Unsupported".into(), message: format!("{} is not sold", launch.pool) });
+        };
+        let used = self.alive().filter(|m| m.instance.pool == launch.pool).count();
+        if used >= usize::try_from(market.size(index)).unwrap_or(usize::MAX) {
+            let message = format!("There is no Spot capacity available for {}", launch.pool);
+            return Err(CloudError::NoCapacity { code: "InsufficientInstanceCapacity".into(), message });
+        }
+        let id = InstanceId::from(format!("i-{:017x}", self.next));
+        self.next += 1;
+        // EC2 says its times in whole seconds.
+        let launched_at = Timestamp(now.0 / 1_000 * 1_000);
+        let machine = Machine {
+            instance: Instance {
+                id: id.clone(),
+                pool: launch.pool.clone(),
+                state: InstanceState::Pending,
+                launched_at,
+                ended_at: None,
+                state_reason: None,
+                spot_request_status: None,
+                tags: launch.tags.clone(),
+            },
+            claim_uid: launch.tags.get(tags::CLAIM_UID).map_or_else(|| launch.claim_uid.clone(), |uid| Uid::from(uid.as_str())),
+            shown_from: now + self.of_boot.span(Millis(50), Millis::from_secs(4)),
+            boot: self.draw_boot(now),
+            doomed_at: None,
+            warned: false,
+            unclaimed_since: None,
+            unwanted_since: None,
+        };
+        later.push((now + self.of_boot.span(Millis::from_secs(2), Millis::from_secs(8)), Event::Runs(id.clone())));
+        if let Boot::Joins(at) | Boot::WithoutGpus(at) = machine.boot {
+            later.push((at, Event::Joins(id.clone())));
+        }
+        self.by_claim.insert(machine.claim_uid.clone(), id.clone());
+        self.machines.insert(id.clone(), machine);
+        self.present.insert(id.clone());
+        self.tokens.insert(launch.client_token.clone(), (id.clone(), launch.clone()));
+        Ok(id)
+    }
+
+    /// Boot takes 60 to 90 s mostly (published for GPU nodes: 60 to 120 s); 2 % never join, 1 % without their GPUs.
+    fn draw_boot(&mut self, now: Timestamp) -> Boot {
+        let at = now + Millis(self.of_boot.heavy_tailed(Millis::from_secs(70), Millis::from_secs(78)).0.clamp(30_000, 600_000));
+        match self.of_boot.below(100) {
+            0 | 1 => Boot::Never,
+            2 => Boot::WithoutGpus(at),
+            _ => Boot::Joins(at),
+        }
+    }
+
+    /// The machines that run or are about to.
+    pub fn alive(&self) -> impl Iterator<Item = &Machine> {
+        self.present.iter().filter_map(|id| self.machines.get(id)).filter(|m| m.alive())
+    }
+
+    /// Changes each machine that runs or is about to.
+    pub fn for_each_alive(&mut self, mut change: impl FnMut(&mut Machine)) {
+        for id in &self.present {
+            if let Some(machine) = self.machines.get_mut(id).filter(|m| m.alive()) {
+                change(machine);
+            }
+        }
+    }
+
+    /// What DescribeInstances shows of `region`: ended instances linger for an hour.
+    pub fn describe(&mut self, region: &Region, now: Timestamp) -> Vec<Instance> {
+        let lingers = |m: &Machine| m.instance.ended_at.is_none_or(|at| now.since(at) < Millis::from_hours(1));
+        let machines = &self.machines;
+        self.present.retain(|id| machines.get(id).is_some_and(lingers));
+        let present = self.present.iter().filter_map(|id| self.machines.get(id));
+        present.filter(|m| m.instance.pool.region == *region && m.shown_from <= now).map(|m| m.instance.clone()).collect()
+    }
+
+    /// Ends a machine; one that has ended stays ended.
+    pub fn end(&mut self, id: &InstanceId, reason: &str, now: Timestamp, later: &mut Later) {
+        let Some(machine) = self.machines.get_mut(id).filter(|m| m.alive()) else { return };
+        let instance = &mut machine.instance;
+        (instance.state, instance.ended_at) = (InstanceState::Terminated, Some(Timestamp(now.0 / 1_000 * 1_000).max(instance.launched_at)));
+        instance.state_reason = Some(reason.to_owned());
+        let kind = NoticeKind::StateChange(InstanceState::Terminated);
+        let notice = Notice { instance: id.clone(), region: instance.pool.region.clone(), kind, sent_at: now };
+        self.send(notice, now + Millis::from_secs(1), later);
+        later.push((now, Event::MachineGone(id.clone())));
+    }
+
+    /// EC2 decides to take a machine: its request says so at once, a message mostly follows, and two minutes later it is gone.
+    pub fn doom(&mut self, id: &InstanceId, now: Timestamp, later: &mut Later) {
+        let Some(machine) = self.machines.get_mut(id).filter(|m| m.alive() && m.doomed_at.is_none()) else { return };
+        machine.doomed_at = Some(now);
+        machine.instance.spot_request_status = Some(("instance-terminated-no-capacity".to_owned(), now));
+        later.push((now + NOTICE, Event::TakenBack(id.clone())));
+        let region = machine.instance.pool.region.clone();
+        let notice = |kind| Notice { instance: id.clone(), region: region.clone(), kind, sent_at: now };
+        let soon = now + self.of_notices.span(Millis(500), Millis::from_secs(3));
+        let fate = self.of_notices.below(100);
+        machine.warned = fate < 90;
+        match fate {
+            0..80 => self.send(notice(NoticeKind::Interruption), soon, later),
+            80..90 => {
+                self.send(notice(NoticeKind::Interruption), soon, later);
+                self.send(notice(NoticeKind::Interruption), soon + Millis::from_secs(2), later);
+            }
+            90..95 => {
+                let late = now + self.of_notices.span(Millis::from_secs(20), Millis::from_secs(150));
+                self.send(notice(NoticeKind::Interruption), late, later);
+            }
+            // "Best effort": it never comes.
+            _ => {}
+        }
+    }
+
+    /// EC2 says that a machine is at risk.
+    pub fn recommend_rebalance(&mut self, id: &InstanceId, now: Timestamp, later: &mut Later) {
+        let Some(machine) = self.machines.get(id).filter(|m| m.alive()) else { return };
+        let region = machine.instance.pool.region.clone();
+        self.send(Notice { instance: id.clone(), region, kind: NoticeKind::Rebalance, sent_at: now }, now + Millis::from_secs(1), later);
+    }
+
+    fn send(&mut self, notice: Notice, visible_from: Timestamp, later: &mut Later) {
+        let region = notice.region.clone();
+        self.queues.entry(region).or_default().insert(self.next, Message { notice, visible_from, received: 0 });
+        self.next += 1;
+        later.push((visible_from, Event::MessageComes));
+    }
+
+    /// What ReceiveMessage gives now, each with its receipt; until deleted they come again.
+    pub fn receive(&mut self, region: &Region, now: Timestamp) -> Vec<(String, Notice)> {
+        let Some(queue) = self.queues.get_mut(region) else { return Vec::new() };
+        let due = queue.iter_mut().filter(|(_, m)| m.visible_from <= now).take(10);
+        due.map(|(id, message)| {
+            (message.visible_from, message.received) = (now + VISIBILITY, message.received + 1);
+            (format!("{id}#{}", message.received), message.notice.clone())
+        })
+        .collect()
+    }
+
+    /// DeleteMessage.
+    pub fn delete_message(&mut self, region: &Region, receipt: &str) {
+        let id = receipt.split('#').next().and_then(|id| id.parse().ok());
+        if let (Some(queue), Some(id)) = (self.queues.get_mut(region), id) {
+            let _: Option<Message> = queue.remove::<u64>(&id);
+        }
+    }
+
+    /// When the next message of `region` can be received.
+    pub fn next_message(&self, region: &Region) -> Option<Timestamp> {
+        self.queues.get(region)?.values().map(|m| m.visible_from).min()
+    }
+
+    /// Spot machines of a pool that run beyond its `size`, the youngest first.
+    pub fn beyond(&self, pool: &crate::core::market::CapacityPool, size: u32) -> Vec<InstanceId> {
+        if pool.capacity_type != CapacityType::Spot {
+            return Vec::new();
+        }
+        let mut held: Vec<&Machine> = self.alive().filter(|m| m.doomed_at.is_none() && m.instance.pool == *pool).collect();
+        held.sort_by_key(|m| (m.instance.launched_at, m.instance.id.clone()));
+        held.iter().skip(usize::try_from(size).unwrap_or(usize::MAX)).rev().map(|m| m.instance.id.clone()).collect()
+    }
+}

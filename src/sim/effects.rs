@@ -1,0 +1,122 @@
+//! What an operator's calls do to the world: told in the history, held against the invariants, and settled.
+//!
+//! Decides: nothing.
+
+use super::check;
+use super::world::World;
+use crate::core::action::ClusterAction;
+use crate::core::ids::InstanceId;
+use crate::core::record::LedgerRecord;
+use crate::engine::ports::{Applied, CloudError, ClusterError, Launch};
+
+impl World {
+    /// EC2 is asked for a machine.
+    pub fn launch(&mut self, launch: &Launch, operator: u32) -> Result<InstanceId, CloudError> {
+        let now = self.now();
+        check::before_launch(self, launch, now);
+        let mut later = Vec::new();
+        let answer = self.ec2.launch(launch, &self.market, now, &mut later);
+        let told = match &answer {
+            Ok(id) => id.to_string(),
+            Err(fault) => fault.to_string(),
+        };
+        self.say(&format!("op{operator} launches {} for {}: {told}", launch.pool, launch.claim));
+        self.settle(now, later);
+        answer
+    }
+
+    /// EC2 is asked to end a machine.
+    pub fn terminate(&mut self, instance: &InstanceId, operator: u32) {
+        let now = self.now();
+        check::before_terminate(self, instance, now);
+        self.say(&format!("op{operator} terminates {instance}"));
+        let mut later = Vec::new();
+        self.ec2.end(instance, "Client.UserInitiatedShutdown", now, &mut later);
+        self.settle(now, later);
+    }
+
+    /// The API server is asked to change something.
+    pub fn apply(&mut self, action: &ClusterAction, operator: u32) -> Result<Applied, ClusterError> {
+        let now = self.now();
+        check::before_action(self, action, now);
+        let mut later = Vec::new();
+        let outcome = self.kube.apply(action, now, &mut later);
+        let fault = outcome.as_ref().err().map_or_else(String::new, |fault| format!(": {fault}"));
+        self.say(&format!("op{operator} {}{fault}", told(action)));
+        self.settle(now, later);
+        outcome
+    }
+
+    /// A record is made durable in the outbox.
+    pub fn record(&mut self, record: &LedgerRecord, operator: u32) {
+        let now = self.now();
+        let id = record.id();
+        check::before_record(self, record);
+        self.kube.durable.insert(id);
+        self.kube.outbox.entry(id).or_insert_with(|| record.clone());
+        self.say(&format!("op{operator} records {}", told_record(record)));
+        self.settle(now, Vec::new());
+    }
+
+    /// Records are taken out of the outbox.
+    pub fn forget(&mut self, records: &[uuid::Uuid], operator: u32) {
+        let now = self.now();
+        for id in records {
+            check::before_forget(self, id);
+            self.kube.outbox.remove(id);
+        }
+        self.say(&format!("op{operator} forgets {} records", records.len()));
+        self.settle(now, Vec::new());
+    }
+
+    /// Records are written to Postgres; one that is there stays as it is.
+    pub fn write(&mut self, records: &[LedgerRecord], operator: u32) {
+        let now = self.now();
+        if records.is_empty() {
+            return;
+        }
+        for record in records {
+            check::before_row(self, record);
+            self.ledger.rows.entry(record.id()).or_insert_with(|| record.clone());
+        }
+        self.say(&format!("op{operator} delivers {} records", records.len()));
+        self.settle(now, Vec::new());
+    }
+}
+
+fn told(action: &ClusterAction) -> String {
+    match action {
+        ClusterAction::CreateClaim { name, spec } => {
+            format!("claims {name}: {} at ${}/h ({:?})", spec.capacity, spec.price_per_hour, spec.trigger)
+        }
+        ClusterAction::Bind { target, claim, .. } => format!("binds {} to {claim}", target.pod.object.name),
+        ClusterAction::Lift { target, claim } => format!("lifts the gate of {} for {claim}", target.pod.object.name),
+        ClusterAction::PatchClaim { claim, patch, .. } => format!("patches {claim}: {patch:?}"),
+        ClusterAction::MarkNode { node, claim, taint } => format!("marks {node} for {claim}{}", if *taint { ", tainted" } else { "" }),
+        ClusterAction::LetGoOfDeployment { target, .. } | ClusterAction::LetGoOfJob { target, .. } => {
+            format!("lets {} go", target.pod.object.name)
+        }
+        ClusterAction::GiveBackToJob { target, .. } => format!("gives {} back to its Job", target.pod.object.name),
+        ClusterAction::Evict { pod, grace, reason } => format!("evicts {} ({reason:?}), {grace} of grace", pod.object.name),
+        ClusterAction::DeletePod { pod, grace, reason } => format!("deletes {} ({reason:?}), {grace} of grace", pod.object.name),
+        ClusterAction::DeleteNode { node } => format!("deletes {node}"),
+        ClusterAction::RemoveClaim { claim, .. } => format!("removes {claim}"),
+        ClusterAction::SetPoolStatus { pool, status } => format!("shows pool {pool}: {} machines", status.claims),
+        ClusterAction::SetClassStatus { class, status } => format!("shows class {class}: {} zones", status.zones.len()),
+        ClusterAction::Emit(event) => format!("says {} {:?}: {}", event.reason, event.subject, event.note),
+    }
+}
+
+fn told_record(record: &LedgerRecord) -> String {
+    match record {
+        LedgerRecord::Decision(d) => format!("decision {:?} after {:?}: {}", d.outcome, d.trigger, d.text),
+        LedgerRecord::IntervalOpened(r) => format!("that {} runs for {}", r.instance, r.claim),
+        LedgerRecord::HourPriced(r) => format!("hour {} of {} at ${}", r.hour, r.claim_uid, r.price_per_hour),
+        LedgerRecord::IntervalClosed(r) => format!("that {} ended at {} ({:?})", r.claim_uid, r.running_to, r.ended_by),
+        LedgerRecord::OccupancyOpened(r) => format!("that {} runs on {}", r.pod.name, r.claim_uid),
+        LedgerRecord::OccupancyClosed(r) => format!("that {} left {}", r.pod_uid, r.claim_uid),
+        LedgerRecord::Migration(r) => format!("that {} moved", r.pod.name),
+        LedgerRecord::Interruption(r) => format!("that EC2 takes {}", r.instance),
+        LedgerRecord::Checkpoint(r) => format!("that {} wrote a checkpoint", r.pod_uid),
+    }
+}

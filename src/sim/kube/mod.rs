@@ -1,0 +1,269 @@
+//! The simulated cluster: objects with versions, controllers and kubelets, as far as lowtide can tell them from the real ones.
+//!
+//! - `apply`: what each action of the operator does to objects, and what it is refused for.
+//! - `controllers`: ReplicaSets and Jobs make and count pods.
+//! - `kubelet`: nodes join, pods are scheduled, start, end, and fall silent with their machine.
+//!
+//! Decides: nothing on lowtide's behalf; it behaves as was observed on a real control plane.
+//! Does not: fail on purpose (see [`super::faults`]).
+
+mod apply;
+mod controllers;
+mod kubelet;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::core::action::PoolStatus;
+use crate::core::ids::{ClaimName, ClassName, NodeName, PoolName, Uid};
+use crate::core::need::{Need, Schedule};
+use crate::core::record::LedgerRecord;
+use crate::core::shared::Shared;
+use crate::core::time::{Millis, Timestamp};
+use crate::core::world::{Claim, Lane, Node, NodeClass, NodePool, Pod};
+use crate::engine::ports::{ClusterView, LaunchTemplate};
+
+/// An object with the version of its last change.
+#[derive(Debug, Clone)]
+pub struct Stored<T> {
+    /// Its resourceVersion.
+    pub version: u64,
+    /// The object.
+    pub object: T,
+}
+
+/// A pod and what only its kubelet knows.
+#[derive(Debug, Clone)]
+pub struct SimPod {
+    /// As the operator sees it.
+    pub pod: Pod,
+    /// From being bound to a node to Ready.
+    pub start: Millis,
+    /// From being told to end to ended: draining, or writing a checkpoint.
+    pub ending: Millis,
+    /// Since when it runs.
+    pub running_since: Option<Timestamp>,
+    /// When its kubelet will have ended it.
+    pub ends_at: Option<Timestamp>,
+    /// When the deletion was asked for.
+    pub told_at: Option<Timestamp>,
+}
+
+/// A node and the claim its label names.
+#[derive(Debug, Clone)]
+pub struct SimNode {
+    /// As the operator sees it.
+    pub node: Node,
+    /// The claim label.
+    pub claim: Option<ClaimName>,
+    /// Its machine is gone: nothing on it runs any more, whatever the objects say.
+    pub dead: bool,
+}
+
+/// What a workload's pods are like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// What each pod needs, or why that cannot be read.
+    pub need: Result<(Need, Schedule), Vec<String>>,
+    /// From being bound to a node to Ready.
+    pub start: Millis,
+    /// From being told to end to ended.
+    pub ending: Millis,
+    /// `terminationGracePeriodSeconds`.
+    pub grace: Millis,
+    /// The team that pays.
+    pub team: String,
+}
+
+/// A Deployment with RollingUpdate, or with Recreate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployment {
+    /// Its uid.
+    pub uid: Uid,
+    /// The uid of its ReplicaSet.
+    pub replica_set: Uid,
+    /// Replicas wanted.
+    pub replicas: usize,
+    /// Its pods.
+    pub template: Template,
+    /// Why its pods break before they are made again; `None` when they can surge.
+    pub breaks: Option<String>,
+    /// `minAvailable` of its PodDisruptionBudget.
+    pub least_available: Option<usize>,
+    /// Its pods so far, for names.
+    pub made: u64,
+}
+
+/// A Job with one completion.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Its uid.
+    pub uid: Uid,
+    /// Its pods.
+    pub template: Template,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Work of one pod from start to end.
+    pub work: Millis,
+    /// Work that a checkpoint holds.
+    pub saved: Millis,
+    /// It writes a checkpoint on its own this often.
+    pub saves_every: Millis,
+    /// When it should be done.
+    pub deadline: Option<Timestamp>,
+    /// Pods that the Job controller counted as failed.
+    pub failures: u32,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// Work that was done and lost.
+    pub lost: Millis,
+    /// Its pods so far, for names.
+    pub made: u64,
+    /// Not before this is a failed pod made again (10, 20, 40 s).
+    pub back_off_until: Timestamp,
+}
+
+/// The cluster.
+#[derive(Debug, Default)]
+pub struct Kube {
+    version: u64,
+    next: u64,
+    /// Node pools.
+    pub pools: BTreeMap<PoolName, Stored<NodePool>>,
+    /// Node classes.
+    pub classes: BTreeMap<ClassName, Stored<NodeClass>>,
+    /// The launch template that each class wants.
+    pub templates: Shared<BTreeMap<ClassName, LaunchTemplate>>,
+    /// Claims.
+    pub claims: BTreeMap<ClaimName, Stored<Claim>>,
+    /// Claims that were removed, and when.
+    pub removed_claims: BTreeMap<ClaimName, Timestamp>,
+    /// Nodes.
+    pub nodes: BTreeMap<NodeName, Stored<SimNode>>,
+    /// Pods.
+    pub pods: BTreeMap<Uid, Stored<SimPod>>,
+    /// What pools show.
+    pub pool_statuses: Shared<BTreeMap<PoolName, PoolStatus>>,
+    /// Records that wait for the ledger.
+    pub outbox: BTreeMap<uuid::Uuid, LedgerRecord>,
+    /// The market memory, as an operator kept it.
+    pub market_memory: Option<String>,
+    /// Every record that was ever in the outbox.
+    pub durable: BTreeSet<uuid::Uuid>,
+    /// Deployments.
+    pub deployments: BTreeMap<String, Deployment>,
+    /// Jobs.
+    pub jobs: BTreeMap<String, Job>,
+    /// What the watches show.
+    pub shown: ClusterView,
+    /// What changed and the watches do not show yet.
+    unshown: BTreeSet<Lane>,
+}
+
+impl Kube {
+    /// The next resourceVersion, for a change of `lane`; the watches will show it later.
+    fn bump(&mut self, lane: Lane) -> u64 {
+        self.version += 1;
+        self.unshown.insert(lane);
+        self.version
+    }
+
+    /// Something changed that the watches do not show yet.
+    pub fn changed(&self) -> bool {
+        !self.unshown.is_empty()
+    }
+
+    /// The version of the last change.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// A number nobody had before.
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Stores a pod under a new version.
+    pub fn put_pod(&mut self, mut pod: SimPod) {
+        let version = self.bump(Lane::Pod(pod.pod.identity.uid.clone()));
+        pod.pod.resource_version = version.to_string();
+        self.pods.insert(pod.pod.identity.uid.clone(), Stored { version, object: pod });
+    }
+
+    /// Changes a pod, if it is there, and stores it under a new version.
+    pub fn change_pod(&mut self, uid: &Uid, change: impl FnOnce(&mut SimPod)) {
+        if let Some(mut pod) = self.pods.get(uid).map(|stored| stored.object.clone()) {
+            change(&mut pod);
+            self.put_pod(pod);
+        }
+    }
+
+    /// Stores a node under a new version.
+    pub fn put_node(&mut self, node: SimNode) {
+        let version = self.bump(Lane::Node(node.node.name.clone()));
+        self.nodes.insert(node.node.name.clone(), Stored { version, object: node });
+    }
+
+    /// Stores a claim under a new version.
+    pub fn put_claim(&mut self, mut claim: Claim) {
+        let version = self.bump(Lane::Claim(claim.name.clone()));
+        claim.version = version;
+        self.claims.insert(claim.name.clone(), Stored { version, object: claim });
+    }
+
+    /// Stores a pool under a new version.
+    pub fn put_pool(&mut self, pool: NodePool) {
+        let version = self.bump(Lane::Pool(pool.name.clone()));
+        self.pools.insert(pool.name.clone(), Stored { version, object: pool });
+    }
+
+    /// Stores a class under a new version.
+    pub fn put_class(&mut self, class: NodeClass) {
+        let version = self.bump(Lane::Class(class.name.clone()));
+        self.classes.insert(class.name.clone(), Stored { version, object: class });
+    }
+
+    /// Removes a pod object.
+    pub fn remove_pod(&mut self, uid: &Uid) -> Option<SimPod> {
+        self.bump(Lane::Pod(uid.clone()));
+        self.pods.remove(uid).map(|stored| stored.object)
+    }
+
+    /// The watches show what is there now.
+    pub fn show(&mut self) {
+        fn set<K: Ord + Clone, S, T: Clone>(
+            shown: &mut BTreeMap<K, T>,
+            versions: &mut BTreeMap<Lane, u64>,
+            lane: Lane,
+            key: K,
+            stored: Option<&Stored<S>>,
+            read: impl Fn(&S) -> T,
+        ) {
+            match stored {
+                Some(stored) => {
+                    versions.insert(lane, stored.version);
+                    shown.insert(key, read(&stored.object));
+                }
+                None => {
+                    versions.remove(&lane);
+                    shown.remove(&key);
+                }
+            }
+        }
+        let view = &mut self.shown;
+        (view.templates, view.pool_statuses) = (self.templates.clone(), self.pool_statuses.clone());
+        let wanted = |d: &Deployment| (d.uid.clone(), i64::try_from(d.replicas).unwrap_or(0));
+        view.replicas_wanted = self.deployments.values().map(wanted).collect();
+        let versions = &mut *view.versions;
+        for lane in std::mem::take(&mut self.unshown) {
+            match lane.clone() {
+                Lane::Pod(uid) => set(&mut view.pods, versions, lane, uid.clone(), self.pods.get(&uid), |p| p.pod.clone()),
+                Lane::Claim(name) => set(&mut view.claims, versions, lane, name.clone(), self.claims.get(&name), Clone::clone),
+                Lane::Class(name) => set(&mut view.classes, versions, lane, name.clone(), self.classes.get(&name), Clone::clone),
+                Lane::Pool(name) => set(&mut view.pools, versions, lane, name.clone(), self.pools.get(&name), Clone::clone),
+                Lane::Node(name) => set(&mut view.nodes, versions, lane, name.clone(), self.nodes.get(&name), |n| n.node.clone()),
+                Lane::Instance(_) | Lane::Message(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The simulated world: one seed, one history. It implements the same four ports as the live adapters, and is driven by the operator's
+//! own plan, driver and recovery on a virtual clock.
+//!
+//! ```text
+//!   market ─┐                         ┌─ kube: objects, controllers, kubelets
+//!   people ─┤                         │
+//!   faults ─┴─> world: events in order ─> ec2: machines, queues ─> bill
+//!                 ▲        │
+//!          ports  │        └─> check: the invariants, after every step
+//!   engine (the operator's own), one or two of them, started and ended by run
+//! ```
+//!
+//! Decides: what happens to the operator, from the seed alone. Every kind of accident draws from a stream of its own.
+//! Does not: decide anything for the operator, or need AWS, Kubernetes or Postgres.
+
+pub mod bill;
+pub mod chance;
+pub mod check;
+pub mod ec2;
+mod effects;
+pub mod faults;
+pub mod history;
+pub mod kube;
+pub mod market;
+pub mod people;
+pub mod ports;
+pub mod report;
+pub mod run;
+pub mod world;

@@ -1,0 +1,412 @@
+//! The simulated world as a whole: market, EC2, cluster, ledger, people and faults, and the events that are still to come.
+//!
+//! Decides: the order of events (by time, then by when they were put down), and what each does.
+//! Does not: wait. [`super::run`] lets time pass.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::chance::Chance;
+use super::check::Checks;
+use super::ec2::{Ec2, Later, TAKEN_BACK};
+use super::faults::{Faults, Trouble};
+use super::history::History;
+use super::kube::{Kube, Stored};
+use super::market::{SimMarket, Turn, ZONES};
+use super::people::{Deed, People};
+use crate::core::catalog::Catalog;
+use crate::core::ids::{ClassName, InstanceId, NodeName, Region, Uid};
+use crate::core::invariant::Fault;
+use crate::core::market::CapacityType;
+use crate::core::record::LedgerRecord;
+use crate::core::sharing::GpuSharing;
+use crate::core::time::{Millis, Timestamp};
+use crate::core::world::NodeClass;
+use crate::engine::ports::LaunchTemplate;
+
+/// The cluster's name.
+pub const CLUSTER: &str = "sim";
+
+/// Whose pods are made again.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Owner {
+    /// A Deployment, by name.
+    Deployment(String),
+    /// A Job, by name.
+    Job(String),
+}
+
+/// What happens at a moment that was set before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The market moves.
+    Market(Turn),
+    /// A message can be received.
+    MessageComes,
+    /// An instance is running.
+    Runs(InstanceId),
+    /// A machine's kubelet joins.
+    Joins(InstanceId),
+    /// EC2 takes a machine that it had announced.
+    TakenBack(InstanceId),
+    /// A machine has ended.
+    MachineGone(InstanceId),
+    /// A node has been silent for too long.
+    NodeSilent(NodeName),
+    /// A controller looks at its pods.
+    Reconciles(Owner),
+    /// The scheduler looks at a pod.
+    Schedules(Uid),
+    /// A pod has started.
+    PodStarts(Uid),
+    /// A pod that was told to has ended.
+    PodEnds(Uid),
+    /// A pod object is removed, whatever its kubelet thinks.
+    PodRemoved(Uid),
+    /// The pod of a deleted Node is collected.
+    PodCollected(Uid),
+    /// A Job's pod has done its work.
+    WorkDone(Uid),
+    /// The watches show what is there.
+    WatchesShow,
+    /// Somebody does something.
+    Done(Deed),
+    /// A Deployment that was deleted is created again.
+    Recreate(String, Box<super::kube::Deployment>),
+    /// The next trouble.
+    Trouble,
+}
+
+/// Postgres, as far as the operator can tell.
+#[derive(Debug, Default)]
+pub struct SimLedger {
+    /// Rows by id.
+    pub rows: BTreeMap<uuid::Uuid, LedgerRecord>,
+}
+
+/// Everything.
+pub struct World {
+    began: tokio::time::Instant,
+    epoch: Timestamp,
+    /// The market.
+    pub market: SimMarket,
+    /// EC2.
+    pub ec2: Ec2,
+    /// The cluster.
+    pub kube: Kube,
+    /// Postgres.
+    pub ledger: SimLedger,
+    /// Machine types.
+    pub catalog: Arc<Catalog>,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// What happened.
+    pub history: History,
+    /// The invariants and what they must remember.
+    pub checks: Checks,
+    /// Broken invariants; the first ends the run.
+    pub broken: Vec<Fault>,
+    /// Troubles that only [`super::run`] can bring about.
+    pub troubles: Vec<Trouble>,
+    people: People,
+    of_notices: Chance,
+    queue: BTreeMap<(Timestamp, u64), Event>,
+    put_down: u64,
+    watches_will_show: bool,
+    /// Woken when an event is put down, and when the run should look at [`World::broken`] or [`World::troubles`].
+    pub stirred: Arc<Notify>,
+    /// Woken when watches show something new, one per operator.
+    pub watchers: Vec<Arc<Notify>>,
+    /// Woken when a message comes, one per region and operator.
+    pub readers: Vec<Arc<Notify>>,
+}
+
+impl World {
+    /// The world of `seed`, opening now. Must be called on a runtime whose clock is paused.
+    pub fn open(seed: u64, faults: Faults, loud: bool) -> World {
+        let epoch = Timestamp::from_date(2026, 7, 1);
+        let (market, turns) = SimMarket::open(seed, epoch);
+        let mut world = World {
+            began: tokio::time::Instant::now(),
+            epoch,
+            market,
+            ec2: Ec2::new(seed),
+            kube: Kube::default(),
+            ledger: SimLedger::default(),
+            catalog: Arc::new(Catalog::snapshot()),
+            faults,
+            history: History::new(epoch, loud),
+            checks: Checks::default(),
+            broken: Vec::new(),
+            troubles: Vec::new(),
+            people: People::new(seed),
+            of_notices: Chance::new(seed, "rebalance"),
+            queue: BTreeMap::new(),
+            put_down: 0,
+            watches_will_show: true,
+            stirred: Arc::new(Notify::new()),
+            watchers: Vec::new(),
+            readers: Vec::new(),
+        };
+        turns.into_iter().for_each(|(at, turn)| world.put(at, Event::Market(turn)));
+        world.furnish(epoch);
+        if let Some(at) = world.faults.next_trouble(epoch) {
+            world.put(at, Event::Trouble);
+        }
+        world
+    }
+
+    /// Pools, classes and the first workloads.
+    fn furnish(&mut self, now: Timestamp) {
+        let mut classes: Vec<ClassName> = Vec::new();
+        for region in self.market.regions().to_vec() {
+            let class = ClassName::from(format!("class-{region}"));
+            let subnets = ZONES.iter().filter(|(r, _)| *r == region.as_str()).map(|(_, zone)| format!("subnet-{zone}")).collect();
+            self.kube.put_class(NodeClass {
+                name: class.clone(),
+                region: region.clone(),
+                subnets,
+                zones: BTreeMap::new(),
+                problem: None,
+                interruption_queue: Some("lowtide".into()),
+                launch_template: None,
+                tags: BTreeMap::new(),
+                sharing: GpuSharing::default(),
+                reservations: Vec::new(),
+                node_labels: BTreeMap::new(),
+            });
+            self.kube.templates.insert(class.clone(), template_of(&class, &region));
+            classes.push(class);
+        }
+        let pool = self.people.pool(classes);
+        self.kube.put_pool(pool);
+        for (name, deployment) in self.people.deployments() {
+            self.kube.deployments.insert(name.clone(), deployment);
+            self.put(now + Millis::from_secs(20), Event::Reconciles(Owner::Deployment(name)));
+        }
+        for (at, deed) in self.people.first_deeds(now) {
+            self.put(at, Event::Done(deed));
+        }
+        self.put(now, Event::WatchesShow);
+    }
+
+    /// The time, as everybody but an operator with a wrong clock sees it.
+    pub fn now(&self) -> Timestamp {
+        self.epoch + Millis(i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// The moment as the runtime counts.
+    pub fn instant(&self, at: Timestamp) -> tokio::time::Instant {
+        self.began + std::time::Duration::from_millis(u64::try_from(at.since(self.epoch).0).unwrap_or(0))
+    }
+
+    /// Puts an event down for later.
+    pub fn put(&mut self, at: Timestamp, event: Event) {
+        self.put_down += 1;
+        self.queue.insert((at, self.put_down), event);
+    }
+
+    /// When the next event is due.
+    pub fn next_event(&self) -> Option<Timestamp> {
+        self.queue.keys().next().map(|(at, _)| *at)
+    }
+
+    /// Lets everything happen that is due, and checks after each.
+    pub fn run_due(&mut self) {
+        let now = self.now();
+        while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= now) {
+            let event = entry.remove();
+            let mut later = Vec::new();
+            self.happens(event, now, &mut later);
+            self.settle(now, later);
+        }
+    }
+
+    /// What must follow every step: later events are put down, watches will show, invariants are checked.
+    pub fn settle(&mut self, now: Timestamp, later: Later) {
+        let stirs = !later.is_empty();
+        later.into_iter().for_each(|(at, event)| self.put(at, event));
+        if self.kube.changed() && !self.watches_will_show {
+            let at = now.max(self.faults.stale_until) + self.faults.watch_lag();
+            self.watches_will_show = true;
+            self.put(at, Event::WatchesShow);
+        }
+        super::check::after_step(self, now);
+        if stirs || self.kube.changed() || !self.broken.is_empty() {
+            self.stirred.notify_one();
+        }
+    }
+
+    /// A line of history.
+    pub fn say(&mut self, text: &str) {
+        let now = self.now();
+        self.history.say(now, text);
+    }
+
+    fn happens(&mut self, event: Event, now: Timestamp, later: &mut Later) {
+        match event {
+            Event::Market(turn) => self.market_turns(turn, now, later),
+            Event::MessageComes => self.readers.iter().for_each(|reader| reader.notify_one()),
+            Event::Runs(id) => {
+                if let Some(machine) = self.ec2.machines.get_mut(&id).filter(|m| m.alive()) {
+                    machine.instance.state = crate::engine::ports::InstanceState::Running;
+                }
+            }
+            Event::Joins(id) => {
+                if let Some(machine) = self.ec2.machines.get(&id).cloned() {
+                    self.kube.joins(&machine, &self.catalog);
+                    self.say(&format!("{id} joins: {:?}", machine.boot));
+                }
+            }
+            Event::TakenBack(id) => {
+                self.say(&format!("EC2 takes {id}"));
+                self.ec2.end(&id, TAKEN_BACK, now, later);
+            }
+            Event::MachineGone(id) => self.kube.machine_gone(&id, now, later),
+            Event::NodeSilent(name) => self.kube.node_silent(&name),
+            Event::Reconciles(owner) => self.kube.reconcile(&owner, now, later),
+            Event::Schedules(uid) => self.kube.schedule(&uid, now, later),
+            Event::PodStarts(uid) => self.kube.starts(&uid, now, later),
+            Event::PodEnds(uid) => self.kube.ends(&uid, now, later),
+            Event::PodRemoved(uid) => self.kube.removed(&uid, now, later),
+            Event::PodCollected(uid) => {
+                let orphan =
+                    self.kube.pods.get(&uid).and_then(|p| p.object.pod.node.clone()).is_some_and(|n| !self.kube.nodes.contains_key(&n));
+                if orphan {
+                    self.kube.removed(&uid, now, later);
+                }
+            }
+            Event::WorkDone(uid) => self.kube.work_done(&uid, now, later),
+            Event::WatchesShow => {
+                if now < self.faults.stale_until || now < self.faults.api_away_until {
+                    let until = self.faults.stale_until.max(self.faults.api_away_until);
+                    later.push((until + self.faults.watch_lag(), Event::WatchesShow));
+                } else {
+                    self.watches_will_show = false;
+                    self.kube.show();
+                    self.watchers.iter().for_each(|watcher| watcher.notify_one());
+                }
+            }
+            Event::Done(deed) => self.somebody_does(deed, now, later),
+            Event::Recreate(name, deployment) => {
+                self.say(&format!("somebody creates Deployment {name} again"));
+                self.kube.deployments.insert(name.clone(), *deployment);
+                later.push((now + Millis(300), Event::Reconciles(Owner::Deployment(name))));
+            }
+            Event::Trouble => self.trouble_comes(now, later),
+        }
+    }
+
+    fn market_turns(&mut self, turn: Turn, now: Timestamp, later: &mut Later) {
+        if self.faults.quiet {
+            return;
+        }
+        let again = self.market.turn(turn, now);
+        later.push((again, Event::Market(turn)));
+        if matches!(turn, Turn::Price(_)) {
+            return;
+        }
+        for index in 0..self.market.pools.len() {
+            let pool = self.market.pools[index].pool.clone();
+            if pool.capacity_type != CapacityType::Spot {
+                continue;
+            }
+            for id in self.ec2.beyond(&pool, self.market.size(index)) {
+                self.say(&format!("EC2 will take {id} ({pool})"));
+                // One in four was said to be at risk before; here that comes with the notice.
+                if self.of_notices.happens(250) {
+                    self.ec2.recommend_rebalance(&id, now, later);
+                }
+                self.ec2.doom(&id, now, later);
+            }
+        }
+        // Machines that were not taken may still be called at risk.
+        let alive: Vec<InstanceId> = self.ec2.alive().filter(|m| m.doomed_at.is_none()).map(|m| m.instance.id.clone()).collect();
+        if self.of_notices.happens(20)
+            && let Some(id) = self.of_notices.one_of(&alive).cloned()
+        {
+            self.ec2.recommend_rebalance(&id, now, later);
+        }
+    }
+
+    fn somebody_does(&mut self, deed: Deed, now: Timestamp, later: &mut Later) {
+        if self.faults.quiet {
+            return;
+        }
+        later.push((self.people.again(&deed, now), Event::Done(deed.clone())));
+        let names: Vec<String> = self.kube.deployments.keys().cloned().collect();
+        match deed {
+            Deed::Scale => {
+                let Some(name) = self.people.choose(&names).cloned() else { return };
+                let wanted = self.kube.deployments.get(&name).map_or(0, |d| d.replicas);
+                let replicas = self.people.replicas(wanted);
+                if let Some(deployment) = self.kube.deployments.get_mut(&name) {
+                    deployment.replicas = replicas;
+                    deployment.least_available = deployment.least_available.map(|_| replicas.saturating_sub(1));
+                }
+                self.say(&format!("somebody scales {name} to {replicas}"));
+                later.push((now + Millis(200), Event::Reconciles(Owner::Deployment(name))));
+            }
+            Deed::Submit => {
+                let (name, job) = self.people.job(now);
+                self.say(&format!("somebody submits Job {name}: {} of work", job.work));
+                self.kube.jobs.insert(name.clone(), job);
+                later.push((now + Millis(200), Event::Reconciles(Owner::Job(name))));
+            }
+            Deed::DeleteClaim => {
+                let claims: Vec<_> = self.kube.claims.values().map(|Stored { object, .. }| object.clone()).collect();
+                let Some(mut claim) = self.people.choose(&claims).cloned() else { return };
+                self.say(&format!("somebody deletes claim {}", claim.name));
+                claim.deleting = true;
+                self.kube.put_claim(claim);
+            }
+            Deed::Redeploy => {
+                let Some(name) = self.people.choose(&names).cloned() else { return };
+                let Some(mut deployment) = self.kube.deployments.remove(&name) else { return };
+                self.say(&format!("somebody deletes Deployment {name}"));
+                later.push((now + Millis(200), Event::Reconciles(Owner::Deployment(name.clone()))));
+                let stamp = now.0;
+                (deployment.uid, deployment.replica_set) =
+                    (Uid::from(format!("deployment-{name}-{stamp}")), Uid::from(format!("replica-set-{name}-{stamp}")));
+                later.push((now + Millis::from_mins(10), Event::Recreate(name, Box::new(deployment))));
+            }
+        }
+    }
+
+    fn trouble_comes(&mut self, now: Timestamp, later: &mut Later) {
+        if self.faults.quiet {
+            return;
+        }
+        if let Some(at) = self.faults.next_trouble(now) {
+            later.push((at, Event::Trouble));
+        }
+        let trouble = self.faults.draw_trouble();
+        self.say(&format!("trouble: {trouble:?}"));
+        match trouble {
+            Trouble::LedgerAway(span) => self.faults.ledger_away_until = now + span,
+            Trouble::ApiAway(span) => self.faults.api_away_until = now + span,
+            Trouble::Stale(span) => self.faults.stale_until = now + span,
+            Trouble::QueuesDenied(span) => self.faults.queues_denied_until = now + span,
+            Trouble::Throttled(span) => self.faults.throttled_until = now + span,
+            Trouble::ClockJumps(_) | Trouble::Crash | Trouble::SecondOperator(_) => {
+                self.troubles.push(trouble);
+                self.stirred.notify_one();
+            }
+        }
+    }
+}
+
+fn template_of(class: &ClassName, region: &Region) -> LaunchTemplate {
+    LaunchTemplate {
+        region: region.clone(),
+        class: class.clone(),
+        name: format!("lowtide-{region}"),
+        image: "ami-sim".into(),
+        security_groups: vec!["sg-sim".into()],
+        instance_profile: None,
+        user_data: String::new(),
+        client_token: format!("template-{region}"),
+    }
+}
