@@ -144,11 +144,11 @@ async fn the_market_is_read_in_zone_ids_and_follows_price_changes() {
             |quote: &&lowtide::engine::ports::Quote| quote.zone.as_ref().unwrap().as_str() == ZONE && quote.instance_type == types[0];
         quotes.iter().filter(here).map(|quote| quote.price_per_hour).collect::<Vec<_>>()
     };
-    let before = lab.cloud.spot_quotes(&home, &types).await.unwrap();
+    let before = lab.cloud.spot_quotes(&home, &types, WallClock.now()).await.unwrap();
     assert!(before.iter().all(|quote| quote.zone.as_ref().unwrap().as_str().starts_with("use1-") && types.contains(&quote.instance_type)));
     assert_eq!(of_zone(&before).len(), 1);
     lab.order("price", json!({"region": HOME, "zone": ZONE, "instance_type": "g6.xlarge", "price_per_hour": "0.123456"})).await;
-    assert_eq!(of_zone(&lab.cloud.spot_quotes(&home, &types).await.unwrap()), [MicroUsdPerHour(123_456)]);
+    assert_eq!(of_zone(&lab.cloud.spot_quotes(&home, &types, WallClock.now()).await.unwrap()), [MicroUsdPerHour(123_456)]);
 
     let listed = lab.cloud.on_demand_quotes(&home, &types).await.unwrap();
     let shown: Vec<(&str, i64)> = listed.iter().map(|quote| (quote.instance_type.as_str(), quote.price_per_hour.0)).collect();
@@ -274,7 +274,7 @@ async fn every_region_and_its_local_zones_are_read_in_zone_ids() {
     for (region, zones) in &facts.zones {
         let types: Vec<InstanceType> = lab.cloud.machine_types(region).await.unwrap().into_iter().map(|m| m.instance_type).collect();
         let sold = lab.cloud.offerings(region).await.unwrap();
-        let spot = lab.cloud.spot_quotes(region, &types).await.unwrap();
+        let spot = lab.cloud.spot_quotes(region, &types, WallClock.now()).await.unwrap();
         let named: BTreeSet<ZoneId> = sold.iter().map(|(_, zone)| zone.clone()).collect();
         assert_eq!(&named, zones, "{region}");
         let prefixes: BTreeSet<String> = zones.iter().map(prefix).collect();
@@ -419,7 +419,7 @@ async fn one_stalling_region_does_not_hold_up_another() {
     let (home, elsewhere): (Region, Region) = (HOME.into(), "eu-central-1".into());
     let started = Instant::now();
     let (stalled, prices) = tokio::join!(lab.cloud.instances(&home, "lab"), async {
-        let prices = lab.cloud.spot_quotes(&elsewhere, &["g6.xlarge".into()]).await;
+        let prices = lab.cloud.spot_quotes(&elsewhere, &["g6.xlarge".into()], WallClock.now()).await;
         (prices, started.elapsed())
     });
     assert!(matches!(stalled, Err(CloudError::Unknown { .. })), "{stalled:?}");

@@ -216,7 +216,7 @@ async fn rows_with_only_a_zone_name_are_given_their_id_and_both_descriptions_are
         async move { (StatusCode::OK, body) }
     })
     .await;
-    let quotes = server.cloud().await.spot_quotes(&"us-east-1".into(), &["g6.xlarge".into()]).await.unwrap();
+    let quotes = server.cloud().await.spot_quotes(&"us-east-1".into(), &["g6.xlarge".into()], Timestamp(0)).await.unwrap();
     assert_eq!(quotes.len(), 1);
     assert_eq!((quotes[0].zone.as_ref().unwrap().as_str(), quotes[0].price_per_hour), ("use1-az4", MicroUsdPerHour(302_000)));
     assert_eq!(server.actions(), ["DescribeSpotPriceHistory", "DescribeSpotPriceHistory", "DescribeAvailabilityZones"]);
@@ -227,7 +227,7 @@ async fn rows_with_only_a_zone_name_are_given_their_id_and_both_descriptions_are
 async fn asking_for_the_prices_of_no_type_asks_nobody() {
     let server = Server::start(|_, _| async { ec2_error(500, "InternalError", "") }).await;
     let cloud = server.cloud().await;
-    assert_eq!(cloud.spot_quotes(&"us-east-1".into(), &[]).await.unwrap(), []);
+    assert_eq!(cloud.spot_quotes(&"us-east-1".into(), &[], Timestamp(0)).await.unwrap(), []);
     assert_eq!(cloud.on_demand_quotes(&"us-east-1".into(), &[]).await.unwrap(), []);
     assert!(server.actions().is_empty());
 }

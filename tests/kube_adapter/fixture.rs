@@ -164,7 +164,7 @@ impl Fixture {
     /// The pods of a namespace in the view.
     pub fn pods(&self, namespace: &str) -> Vec<world::Pod> {
         let view = self.cluster.view().unwrap();
-        view.pods.into_values().filter(|p| p.object().namespace == namespace).collect()
+        view.pods.values().filter(|p| p.object().namespace == namespace).cloned().collect()
     }
 
     /// The pod of a namespace that fits, once there is exactly one.

@@ -8,8 +8,9 @@ use lowtide::core::decision::{PodIdentity, Trigger};
 use lowtide::core::ids::{ClaimName, ObjectRef};
 use lowtide::core::market::CoolDownCause;
 use lowtide::core::money::{MicroUsd, MicroUsdPerHour};
+use lowtide::core::record::EndedBy;
 use lowtide::core::time::Timestamp;
-use lowtide::core::world::{ClaimStatus, InterruptionMark, LaunchFailure, MoveMark, Occupant};
+use lowtide::core::world::{ClaimStatus, Ended, InterruptionMark, LaunchFailure, MoveMark, Occupant};
 use lowtide::engine::ports::{Cluster, ClusterError, NoticeKind};
 use lowtide::kube::api::{GpuNodeClaim, GpuNodeClass, GpuNodePool};
 use serde_json::json;
@@ -45,9 +46,10 @@ pub async fn a_claim_is_written_once_followed_and_removed(fixture: &Fixture) {
         failure: Some(failure.clone()),
         interruption: Some(interruption.clone()),
         moving: Some(move_.clone()),
-        occupants: vec![Occupant { pod, from: AT }],
+        occupants: vec![Occupant { pod, from: AT, ready_at: Some(AT), to: Some(AT) }],
         empty_since: Some(AT),
         terminate_asked: Some((AT, decision("end"), Trigger::Empty)),
+        ended: Some(Ended { at: AT, by: EndedBy::Lowtide, decision: Some(decision("end")) }),
     };
     let steps = [
         ClaimPatch { launch_asked_at: Some(AT), empty_since: Some(Some(AT)), ..ClaimPatch::default() },
@@ -55,10 +57,11 @@ pub async fn a_claim_is_written_once_followed_and_removed(fixture: &Fixture) {
         ClaimPatch { node: Some("node-1".into()), node_ready_at: Some(AT), ..ClaimPatch::default() },
         ClaimPatch { interruption: Some(interruption), moving: Some(move_), ..ClaimPatch::default() },
         ClaimPatch { occupants: Some(status.occupants.clone()), terminate_asked: status.terminate_asked, ..ClaimPatch::default() },
+        ClaimPatch { ended: status.ended.clone(), ..ClaimPatch::default() },
     ];
     let mut version = 0;
     for patch in steps {
-        let action = ClusterAction::PatchClaim { claim: name.clone(), patch: Box::new(patch) };
+        let action = ClusterAction::PatchClaim { claim: name.clone(), patch: Box::new(patch), seen: None };
         version = fixture.cluster.apply(&action).await.unwrap().resource_version.unwrap();
     }
     let seen = fixture
@@ -74,9 +77,17 @@ pub async fn a_claim_is_written_once_followed_and_removed(fixture: &Fixture) {
     assert!(shown.contains("0.3020") && shown.contains("0.5028") && shown.contains("Terminating"), "{shown}");
     fixture.plane.kubectl(&["wait", "gpunodeclaim/followed", "--for=condition=Ready", "--timeout=5s"]).unwrap();
 
+    // Decided on an older version: a conflict, and nothing changes.
+    let patch = ClaimPatch { empty_since: Some(None), ..ClaimPatch::default() };
+    let stale = ClusterAction::PatchClaim { claim: name.clone(), patch: Box::new(patch), seen: Some(version - 1) };
+    let refused = fixture.cluster.apply(&stale).await;
+    assert!(matches!(refused, Err(ClusterError::Conflict(_))), "{refused:?}");
+    let refused = fixture.cluster.apply(&ClusterAction::RemoveClaim { claim: name.clone(), seen: Some(version - 1) }).await;
+    assert!(matches!(refused, Err(ClusterError::Conflict(_))), "{refused:?}");
+
     // Not empty any more, and no occupants: what is taken back is gone.
     let patch = ClaimPatch { empty_since: Some(None), occupants: Some(vec![]), ..ClaimPatch::default() };
-    fixture.cluster.apply(&ClusterAction::PatchClaim { claim: name.clone(), patch: Box::new(patch) }).await.unwrap();
+    fixture.cluster.apply(&ClusterAction::PatchClaim { claim: name.clone(), patch: Box::new(patch), seen: None }).await.unwrap();
     let emptied = || {
         let claim = fixture.cluster.view()?.claims.remove(&name)?;
         (claim.status.empty_since.is_none() && claim.status.occupants.is_empty()).then_some(claim)
@@ -89,13 +100,13 @@ pub async fn a_claim_is_written_once_followed_and_removed(fixture: &Fixture) {
     claims.delete("followed", &DeleteParams::default()).await.unwrap();
     let deleting = || fixture.cluster.view()?.claims.remove(&name).filter(|c| c.deleting);
     fixture.eventually("the claim is being deleted", deleting).await;
-    let remove = ClusterAction::RemoveClaim { claim: name.clone() };
+    let remove = ClusterAction::RemoveClaim { claim: name.clone(), seen: None };
     fixture.cluster.apply(&remove).await.unwrap();
     let gone = || (!fixture.cluster.view()?.claims.contains_key(&name)).then_some(());
     fixture.eventually("the claim is gone", gone).await;
     fixture.cluster.apply(&remove).await.expect("removing a claim that is gone is done");
     let patch = ClaimPatch { node_ready_at: Some(AT), ..ClaimPatch::default() };
-    let late = fixture.cluster.apply(&ClusterAction::PatchClaim { claim: name.clone(), patch: Box::new(patch) }).await;
+    let late = fixture.cluster.apply(&ClusterAction::PatchClaim { claim: name.clone(), patch: Box::new(patch), seen: None }).await;
     assert!(matches!(late, Err(ClusterError::Gone(_))), "{late:?}");
 
     // Removed by us alone, with somebody else's finalizer on it: only ours goes.
@@ -103,7 +114,7 @@ pub async fn a_claim_is_written_once_followed_and_removed(fixture: &Fixture) {
     fixture.cluster.apply(&ClusterAction::CreateClaim { name: kept.clone(), spec: Box::new(spec) }).await.unwrap();
     let both = json!({ "metadata": { "finalizers": ["lowtide.dev/instance", "example.com/audit"] } });
     claims.patch("kept", &PatchParams::default(), &Patch::Merge(both)).await.unwrap();
-    fixture.cluster.apply(&ClusterAction::RemoveClaim { claim: kept }).await.unwrap();
+    fixture.cluster.apply(&ClusterAction::RemoveClaim { claim: kept, seen: None }).await.unwrap();
     let left = claims.get("kept").await.unwrap().metadata;
     assert_eq!((left.finalizers.unwrap(), left.deletion_timestamp.is_some()), (vec!["example.com/audit".to_owned()], true));
     let none = json!({ "metadata": { "finalizers": [] } });

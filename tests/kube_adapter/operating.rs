@@ -45,7 +45,7 @@ pub async fn an_event_is_told_once(fixture: &Fixture) {
     assert!(described.contains("NoOffer") && described.contains("too dear"), "{described}");
     let described = fixture.plane.kubectl(&["describe", "gpunodeclaim", "told"]).unwrap();
     assert!(described.contains("no capacity"), "{described}");
-    fixture.cluster.apply(&ClusterAction::RemoveClaim { claim: "told".into() }).await.unwrap();
+    fixture.cluster.apply(&ClusterAction::RemoveClaim { claim: "told".into(), seen: None }).await.unwrap();
 }
 
 fn record(hour: u32) -> LedgerRecord {
@@ -105,7 +105,7 @@ pub async fn daemonsets_are_seen_with_what_they_request(fixture: &Fixture) {
         } },
     });
     let _: DaemonSet = fixture.make("daemons", manifest).await;
-    let seen = || fixture.cluster.view()?.daemonsets.into_iter().find(|set| set.name == "daemons/agent");
+    let seen = || fixture.cluster.view()?.daemonsets.iter().find(|set| set.name == "daemons/agent").cloned();
     let seen = fixture.eventually("the daemonset", seen).await;
     assert_eq!((seen.requests.cpu.0, seen.requests.memory.0), (250, 64));
     let labels = std::collections::BTreeMap::from([("lowtide.dev/node-class".to_owned(), "us".to_owned())]);
