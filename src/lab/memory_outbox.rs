@@ -1,16 +1,19 @@
 //! The engine with nothing to run: an outbox in memory and a cloud without machines, so that the way of records into the ledger can be
 //! watched alone.
 //!
-//! Decides: nothing. What is recorded is kept until it is forgotten, as etcd would.
+//! Decides: nothing. What is decided is what was asked to be; what is recorded is kept until it is forgotten, as etcd would.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::core::action::ClusterAction;
+use tokio::sync::Notify;
+
+use crate::core::action::{ClusterAction, Plan, Step};
 use crate::core::catalog::MachineType;
 use crate::core::ids::{InstanceId, InstanceType, Region, ReservationId, ZoneId};
 use crate::core::placement_scores::{PlacementScore, ScoreQuestion};
+use crate::core::plan::Planner;
 use crate::core::quota::VcpuQuota;
 use crate::core::record::LedgerRecord;
 use crate::core::reservation::CapacityReservation;
@@ -24,6 +27,8 @@ use crate::engine::ports::{
 #[derive(Debug, Clone, Default)]
 pub struct MemoryOutbox {
     waiting: Arc<Mutex<BTreeMap<uuid::Uuid, LedgerRecord>>>,
+    undecided: Arc<Mutex<Vec<LedgerRecord>>>,
+    changed: Arc<Notify>,
 }
 
 impl MemoryOutbox {
@@ -36,9 +41,31 @@ impl MemoryOutbox {
         self.waiting().extend(records.into_iter().map(|record| (record.id(), record)));
     }
 
+    /// Has the engine decide these at its next pass: it writes them down and delivers them as it does its own.
+    pub fn decide(&self, records: impl IntoIterator<Item = LedgerRecord>) {
+        self.undecided.lock().unwrap_or_else(PoisonError::into_inner).extend(records);
+        self.changed.notify_one();
+    }
+
+    /// What to give the engine as its planner.
+    pub fn planner(&self) -> Planner {
+        let undecided = Arc::clone(&self.undecided);
+        Arc::new(move |_, _, _| {
+            let asked = std::mem::take(&mut *undecided.lock().unwrap_or_else(PoisonError::into_inner));
+            let step =
+                |record: LedgerRecord| Step { lanes: vec![Lane::Message(record.id().to_string())], records: vec![record], actions: vec![] };
+            Plan { steps: asked.into_iter().map(step).collect(), ..Plan::default() }
+        })
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.waiting().len()
+    }
+
+    /// How many the engine has not decided yet.
+    pub fn undecided(&self) -> usize {
+        self.undecided.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Nothing waits.
@@ -52,7 +79,7 @@ impl Cluster for MemoryOutbox {
         Some(ClusterView::default())
     }
     fn changed(&self) -> impl Future<Output = ()> + Send {
-        std::future::pending()
+        self.changed.notified()
     }
     async fn apply(&self, _: &ClusterAction) -> Result<Applied, ClusterError> {
         Ok(Applied { lane: Lane::Message(String::new()), resource_version: None })

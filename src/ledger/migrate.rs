@@ -65,6 +65,7 @@ pub async fn migrate(url: &str) -> Result<(), MigrateFault> {
         ("make the view of variance", include_str!("views/variance.sql")),
         ("make the view of trust", include_str!("views/trust.sql")),
         ("make the FOCUS view", include_str!("views/focus.sql")),
+        ("make the functions of seals", include_str!("views/seals.sql")),
         ("describe the columns", include_str!("views/comments.sql")),
         ("make the roles and grants (needs CREATEROLE unless the roles exist)", include_str!("views/grants.sql")),
     ];

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::PgConnection;
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::watch;
 
 use super::memory_outbox::{EmptyCloud, MemoryOutbox};
@@ -20,6 +21,7 @@ use crate::core::plan::Settings;
 use crate::core::record::LedgerRecord;
 use crate::engine::driver::{Engine, Schedule};
 use crate::engine::ports::{Clock, Ledger};
+use crate::ledger::rows::{Table, rows_of};
 use crate::ledger::{PgLedger, connect, migrate, seal};
 
 /// Records of one write, as the operator's delivery takes them.
@@ -67,38 +69,85 @@ async fn measure(arguments: &BenchArguments) -> Result<(), Box<dyn std::error::E
     Ok(())
 }
 
-/// Decisions with their candidates, in batches, by several writers.
+/// Decisions with their candidates, in batches, by several writers; and the same batches as Postgres alone takes them.
 async fn ingest(url: &str, arguments: &BenchArguments) -> Result<(), Box<dyn std::error::Error>> {
     let step = Step::begin(format!("write {} decisions", arguments.decisions));
-    let decisions: Vec<LedgerRecord> = (0..arguments.decisions).map(|n| LedgerRecord::Decision(Box::new(facts::decision(n)))).collect();
     let ledger = Arc::new(PgLedger::connect_lazy(url)?);
+    let batches = |first: usize| -> Vec<Vec<LedgerRecord>> {
+        let ids: Vec<usize> = (first..first + arguments.decisions).collect();
+        let batch = |ids: &[usize]| ids.iter().map(|n| LedgerRecord::Decision(Box::new(facts::decision(*n)))).collect();
+        ids.chunks(BATCH).map(batch).collect()
+    };
     // The month's partitions are made by the first write.
-    ledger.write(&decisions[..BATCH.min(decisions.len())]).await?;
-    let begun = Instant::now();
-    let mut writers = tokio::task::JoinSet::new();
-    let share = decisions.len().div_ceil(arguments.writers.max(1));
-    for part in decisions.chunks(share) {
-        let (ledger, part) = (Arc::clone(&ledger), part.to_vec());
-        writers.spawn(async move {
-            for batch in part.chunks(BATCH) {
-                ledger.write(batch).await?;
-            }
-            Ok::<(), crate::engine::ports::LedgerUnavailable>(())
-        });
-    }
-    while let Some(done) = writers.join_next().await {
-        done??;
-    }
-    let took = begun.elapsed();
+    ledger.write(&[LedgerRecord::Decision(Box::new(facts::decision(usize::MAX >> 16)))]).await?;
+    let writing = |batch: Vec<LedgerRecord>| {
+        let ledger = Arc::clone(&ledger);
+        async move { ledger.write(&batch).await.map_err(|fault| fault.to_string()) }
+    };
+    let whole = at_once(batches(0), arguments.writers, writing).await?;
+    let prepared: Vec<Vec<(String, String)>> = batches(arguments.decisions).iter().map(|batch| insert_statements(batch)).collect();
+    let pool = PgPoolOptions::new().max_connections(u32::try_from(arguments.writers.max(1))?).connect(url).await?;
+    let inserting = |statements: Vec<(String, String)>| {
+        let pool = pool.clone();
+        async move { insert_prepared(&pool, statements).await.map_err(|fault| fault.to_string()) }
+    };
+    let alone = at_once(prepared, arguments.writers, inserting).await?;
     step.done("");
-    let rate = arguments.decisions as f64 / took.as_secs_f64();
+    let rate = |took: Duration| arguments.decisions as f64 / took.as_secs_f64();
     println!(
-        "ingest: {} decisions with 20 candidates each in {:.2} s: {rate:.0} per second ({} writers, batches of {BATCH}, hashed)",
+        "ingest: {} decisions with 20 candidates each in {:.2} s: {:.0} per second ({} writers, batches of {BATCH}, hashed, unoptimised build)",
         arguments.decisions,
-        took.as_secs_f64(),
+        whole.as_secs_f64(),
+        rate(whole),
         arguments.writers
     );
+    println!(
+        "ingest: as many, made into rows beforehand, in {:.2} s: {:.0} per second is what Postgres takes",
+        alone.as_secs_f64(),
+        rate(alone)
+    );
     Ok(())
+}
+
+/// Does `work` on every item, by so many workers at once; how long all took.
+async fn at_once<I, F>(items: Vec<I>, workers: usize, work: impl Fn(I) -> F) -> Result<Duration, Box<dyn std::error::Error>>
+where
+    F: Future<Output = Result<(), String>> + Send + 'static,
+{
+    let waiting: Vec<F> = items.into_iter().map(work).collect();
+    let queue = Arc::new(tokio::sync::Mutex::new(waiting.into_iter()));
+    let begun = Instant::now();
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..workers.max(1) {
+        let queue = Arc::clone(&queue);
+        running.spawn(async move {
+            loop {
+                let Some(next) = queue.lock().await.next() else { return Ok(()) };
+                next.await?;
+            }
+        });
+    }
+    while let Some(done) = running.join_next().await {
+        let outcome: Result<(), String> = done?;
+        outcome?;
+    }
+    Ok(begun.elapsed())
+}
+
+/// The statements of one batch as [`PgLedger`] sends them, and their rows as text.
+fn insert_statements(batch: &[LedgerRecord]) -> Vec<(String, String)> {
+    let statement = |(table, rows): (Table, Vec<serde_json::Value>)| {
+        (table.insert().replace("$1", "$1::text::jsonb"), serde_json::Value::Array(rows).to_string())
+    };
+    rows_of(batch).into_iter().map(statement).collect()
+}
+
+async fn insert_prepared(pool: &PgPool, statements: Vec<(String, String)>) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    for (sql, rows) in statements {
+        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(rows).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await
 }
 
 /// One seal over a hundred thousand rows.
@@ -118,12 +167,13 @@ async fn sealing(url: &str) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// From the outbox through the engine's delivery until a reader sees it.
+/// From the pass that takes a decision, through the outbox and the engine's delivery, until a reader sees it.
 async fn visibility(url: &str) -> Result<(), Box<dyn std::error::Error>> {
     let step = Step::begin("one decision at a time");
     let outbox = MemoryOutbox::default();
     let ledger = PgLedger::connect_lazy(url)?;
-    let engine = Engine::new(EmptyCloud, outbox.clone(), ledger, WallClock, "bench".into(), Settings::default(), Schedule::default());
+    let ports = (EmptyCloud, outbox.clone(), ledger, WallClock);
+    let engine = Engine::with_planner(ports, "bench".into(), Settings::default(), Schedule::default(), outbox.planner());
     let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
     let running = tokio::spawn(engine.run(leading, stopped));
     let mut connection = connect(url).await?;
@@ -133,7 +183,7 @@ async fn visibility(url: &str) -> Result<(), Box<dyn std::error::Error>> {
         decision.decided_at = WallClock.now();
         let id = decision.id.0;
         let begun = Instant::now();
-        outbox.put([LedgerRecord::Decision(Box::new(decision))]);
+        outbox.decide([LedgerRecord::Decision(Box::new(decision))]);
         while !is_visible(&mut connection, id).await? {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }

@@ -100,6 +100,8 @@ COMMENT ON COLUMN ledger.explain_decision.per_replica_usd_h IS 'what one replica
 COMMENT ON COLUMN ledger.explain_decision.replicas IS 'replicas of the need that fit';
 COMMENT ON COLUMN ledger.explain_decision.price_age_ms IS 'age of the price when judged, milliseconds';
 COMMENT ON COLUMN ledger.explain_decision.price_source IS 'who said the price';
+COMMENT ON COLUMN ledger.explain_decision.interruptions_per_million_hours IS 'expected interruptions in a million hours';
+COMMENT ON COLUMN ledger.explain_decision.placement_score IS 'EC2''s placement score, 1 to 10; empty when none was known';
 COMMENT ON COLUMN ledger.explain_decision.refused_shown IS 'how many refused offers are kept in candidate';
 COMMENT ON COLUMN ledger.explain_decision.refused_counts IS 'offers refused, by reason';
 COMMENT ON COLUMN ledger.explain_decision.offers_hash IS 'SHA-256 over all judged offers';
@@ -128,6 +130,8 @@ COMMENT ON COLUMN ledger.candidate.replicas IS 'replicas of the need that fit';
 COMMENT ON COLUMN ledger.candidate.price_age_ms IS 'age of the price when judged, milliseconds';
 COMMENT ON COLUMN ledger.candidate.price_source IS 'who said the price';
 COMMENT ON COLUMN ledger.candidate.refusal IS 'why not';
+COMMENT ON COLUMN ledger.candidate.interruptions_per_million_hours IS 'expected interruptions in a million hours';
+COMMENT ON COLUMN ledger.candidate.placement_score IS 'EC2''s placement score, 1 to 10; empty when none was known';
 COMMENT ON VIEW ledger.reliability IS 'Interruptions by pool of capacity, with 95 % intervals (Wilson; Byar for the Poisson count).';
 COMMENT ON COLUMN ledger.reliability.region IS 'AWS region';
 COMMENT ON COLUMN ledger.reliability.zone IS 'availability zone id (not name)';
