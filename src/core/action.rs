@@ -398,4 +398,6 @@ pub struct Plan {
     pub wake_at: Option<Timestamp>,
     /// What a person reading the log should know of this pass.
     pub notes: Vec<String>,
+    /// Voluntary moves were considered: the next plan is told when.
+    pub considered_moves: bool,
 }

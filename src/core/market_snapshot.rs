@@ -5,6 +5,7 @@
 
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use super::ids::{InstanceType, Region, ZoneId};
 use super::market::{CapacityPool, CapacityType, Market, Offer, PriceSource};
@@ -101,9 +102,12 @@ pub fn snapshot_offerings() -> BTreeSet<(Region, ZoneId, InstanceType)> {
 }
 
 /// The advisor's band of each type in each region. A type that is not here is unknown.
-pub fn snapshot_bands() -> BTreeMap<(Region, InstanceType), AdvisorBand> {
-    let row = |r: AdvisorRow| Some(((r.region.into(), r.r#type.into()), AdvisorBand::from_index(r.interruption_index)?));
-    rows::<AdvisorRow>(ADVISOR).into_iter().filter_map(row).collect()
+pub fn snapshot_bands() -> &'static BTreeMap<(Region, InstanceType), AdvisorBand> {
+    static BANDS: OnceLock<BTreeMap<(Region, InstanceType), AdvisorBand>> = OnceLock::new();
+    BANDS.get_or_init(|| {
+        let row = |r: AdvisorRow| Some(((r.region.into(), r.r#type.into()), AdvisorBand::from_index(r.interruption_index)?));
+        rows::<AdvisorRow>(ADVISOR).into_iter().filter_map(row).collect()
+    })
 }
 
 /// The market of the shipped facts.

@@ -16,9 +16,6 @@ use crate::core::ids::Region;
 use crate::core::plan::{Planner, Settings, plan};
 use crate::core::time::{Millis, Timestamp};
 
-/// Changes that come in a burst are planned once.
-const DEBOUNCE: Duration = Duration::from_millis(20);
-
 /// How often the world outside the cluster is looked at, and what was learnt written down.
 #[derive(Debug, Clone)]
 pub struct Schedule {
@@ -32,6 +29,10 @@ pub struct Schedule {
     pub instances: Duration,
     /// The outbox, for records that another process left there, and whether Postgres answers.
     pub outbox: Duration,
+    /// Changes that come within this are planned once.
+    pub burst: Duration,
+    /// Records that come within this are delivered together.
+    pub gathering: Duration,
     /// A pass runs at least this often, whatever is or is not heard.
     pub heartbeat: Millis,
     /// vCPU quotas of a region.
@@ -62,6 +63,8 @@ impl Default for Schedule {
             memory: Duration::from_secs(60),
             stored_prices: Duration::from_secs(10),
             outbox: Duration::from_secs(5),
+            burst: Duration::from_millis(20),
+            gathering: Duration::from_millis(50),
             heartbeat: Millis::from_secs(2),
         }
     }
@@ -154,7 +157,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(Duration::from_millis(u64::try_from(sleep).unwrap_or(1_000))) => {}
             }
-            tokio::time::sleep(DEBOUNCE).await;
+            tokio::time::sleep(self.schedule.burst).await;
         }
         // Running actions are all safe to cut: what they asked for is written in the claims.
         self.cut_steps();
@@ -199,6 +202,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         let planned = (self.planner)(&self.settings, &snapshot, now);
         for fault in crate::core::invariant::check(&snapshot) {
             warn!(invariant = %fault.invariant, "{}", fault.text);
+        }
+        if planned.considered_moves {
+            self.state().moves_considered_at = Some(now);
         }
         for note in &planned.notes {
             info!("{note}");

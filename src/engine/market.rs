@@ -235,8 +235,8 @@ async fn read_shop<C: Cloud>(cloud: &C, clock: &impl Clock, region: &Region) -> 
     let read_at = clock.now();
     let machines = cloud.machine_types(region).await?;
     let offerings = cloud.offerings(region).await?;
-    let bands = snapshot_bands().into_iter().filter(|((of, _), _)| of == region);
-    let advised = bands.map(|((_, instance_type), band)| (instance_type, band.interruptions_per_million_hours())).collect();
+    let bands = snapshot_bands().iter().filter(|((of, _), _)| of == region);
+    let advised = bands.map(|((_, instance_type), band)| (instance_type.clone(), band.interruptions_per_million_hours())).collect();
     let types = machines.iter().map(|m| m.instance_type.clone()).collect();
     Ok((machines, Shop { offerings, types, advised, read_at, priced_at: None }))
 }

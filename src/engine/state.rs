@@ -55,6 +55,8 @@ pub struct State {
     pub memory: Shared<MarketMemory>,
     /// The memory of the process before has been read, or cannot be.
     pub memory_read: bool,
+    /// When a plan last considered voluntary moves.
+    pub moves_considered_at: Option<Timestamp>,
     /// This operator leads: only then it learns and writes.
     pub leading: bool,
     /// Spot placement scores.
@@ -293,6 +295,7 @@ impl State {
             market_surveyed: self.surveyed(now),
             ledger_available: self.ledger_available,
             recent_launches: self.recent_launches.clone(),
+            moves_considered_at: self.moves_considered_at,
         };
         let reserved = reserved::reserved_offers(&snapshot, now);
         if !reserved.is_empty() {

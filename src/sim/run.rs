@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::chance::Chance;
 use super::check;
 use super::faults::{Faults, Level, Trouble};
 use super::ports::{Hold, Shared, lock};
@@ -149,14 +150,19 @@ impl Stage<'_> {
         };
         let (world, deaths) = (Arc::clone(&self.world), self.deaths.clone());
         let hold = Hold { world, operator: number, deaths, skew: Arc::clone(&skew), watcher: Arc::clone(&watcher), lists_from };
-        let settings = Settings { max_price_age: Millis::from_mins(30), ..Settings::default() };
+        let settings =
+            Settings { max_price_age: Millis::from_mins(90), moves_considered_every: Millis::from_mins(15), ..Settings::default() };
+        // Some operators are quick to plan and some slow: what comes in between differs.
+        let burst = Chance::new(self.scenario.seed, &format!("burst of operator {number}")).between(20, 1_500);
         // Looked at less often than a live world, and as often as matters here: histories are long.
         let schedule = Schedule {
-            spot_prices: Duration::from_secs(600),
+            burst: Duration::from_millis(burst.unsigned_abs()),
+            gathering: Duration::from_secs(5),
+            spot_prices: Duration::from_secs(1_800),
             catalog: Duration::from_secs(86_400),
-            instances: Duration::from_secs(60),
-            outbox: Duration::from_secs(120),
-            heartbeat: Millis::from_mins(10),
+            instances: Duration::from_secs(180),
+            outbox: Duration::from_secs(600),
+            heartbeat: Millis::from_mins(20),
             list_prices: Duration::from_secs(21_600),
             quotas: Duration::from_secs(21_600),
             reservations: Duration::from_secs(21_600),

@@ -66,6 +66,8 @@ pub struct Settings {
     pub notice_window: Millis,
     /// A pod whose launches were refused this often in a row takes on-demand, if its owner and pool allow it.
     pub fall_back_after: u64,
+    /// How far apart voluntary moves are considered at least: each time the work of every machine is placed anew.
+    pub moves_considered_every: Millis,
     /// lowtide's version, for decisions.
     pub code_version: String,
 }
@@ -81,6 +83,7 @@ impl Default for Settings {
             launch_retry: Millis::from_secs(5),
             notice_window: Millis::from_mins(2),
             fall_back_after: 4,
+            moves_considered_every: Millis::from_secs(5),
             code_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
@@ -98,10 +101,10 @@ pub fn plan(settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {
     lifting::lift_gates(&mut pass);
     lifecycle::advance_claims(&mut pass);
     lifecycle::sweep_unclaimed(&mut pass);
-    returning::consider_moves(&mut pass);
+    let considered_moves = returning::consider_moves(&mut pass);
     facts::tell_the_ledger(&mut pass);
     status::show(&mut pass);
-    Plan { steps: pass.steps, wake_at: pass.wake_at, notes: pass.notes }
+    Plan { steps: pass.steps, wake_at: pass.wake_at, notes: pass.notes, considered_moves }
 }
 
 /// The state of one pass: the world, what this pass has already claimed for itself, and the steps so far.

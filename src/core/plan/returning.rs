@@ -15,22 +15,31 @@ use super::asking::Asked;
 use super::{Pass, buying, room, wording};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject};
 use crate::core::decision::{Outcome, Trigger, Workload};
+use crate::core::ids::ClaimName;
 use crate::core::market::{CapacityType, CoolDownCause};
 use crate::core::money::MicroUsdPerHour;
 use crate::core::placement::{self, Placement, Target};
 use crate::core::record::LedgerRecord;
 use crate::core::world::{Claim, Lane, Mobility, MoveMark, Pod};
 
-pub(super) fn consider_moves(pass: &mut Pass) {
+/// Says whether every machine was considered: not while the ledger is away, and not sooner after the last time than the settings say.
+/// A machine whose successor is Ready is left at once.
+pub(super) fn consider_moves(pass: &mut Pass) -> bool {
     if !pass.world.ledger_available {
-        return;
+        return false;
     }
+    let every = pass.settings.moves_considered_every;
+    let due = pass.world.moves_considered_at.is_none_or(|last| pass.now >= last + every || pass.now < last);
     let claims = pass.world.claims.clone();
+    let awaited: BTreeSet<&ClaimName> =
+        claims.values().filter(|c| c.status.node_ready_at.is_some()).filter_map(|c| c.spec.takes_over.as_ref()).collect();
     for claim in claims.values().filter(|c| c.takes_work() && c.status.node_ready_at.is_some()) {
-        if pass.is_free(&Lane::Claim(claim.name.clone())) && may_move(pass, claim) && move_if_cheaper(pass, claim) {
-            return;
+        let considered = due || awaited.contains(&claim.name);
+        if considered && pass.is_free(&Lane::Claim(claim.name.clone())) && may_move(pass, claim) && move_if_cheaper(pass, claim) {
+            return due;
         }
     }
+    due
 }
 
 fn may_move(pass: &mut Pass, claim: &Claim) -> bool {
