@@ -115,12 +115,12 @@ async fn moves_and_interruptions_are_told_by_the_days_they_fell_in_and_a_gap_is_
     // 2026-07-20 has 24 of the 30 hours and no notice.
     let first = asked("2026-07-20", "2026-07-21", ReliabilityBy::Region).await;
     assert_eq!(["machines", "instance_hours", "interruptions"].map(|name| cell(&first, name)), ["1", "24.000", "0"]);
-    assert_eq!(first.sentence, "No pod was moved in these days.");
+    assert_eq!(first.sentence, "EC2 took back 0 of 1 machines (0.0 %); no pod was moved.");
     let second = asked("2026-07-21", "2026-07-22", ReliabilityBy::CapacityType).await;
     assert_eq!(["machines", "instance_hours", "interruptions"].map(|name| cell(&second, name)), ["2", "8.000", "1"]);
     assert_eq!(
         second.sentence,
-        "3 pods were moved: Ready again 50.0s after the notice (median), 3m40s (95th percentile); serving gap 1m40s at most."
+        "EC2 took back 1 of 2 machines (50.0 %); 3 pods were moved: Ready again 50.0s after the notice (median), 3m40s (95th percentile); serving gap 1m40s at most."
     );
     for by in [ReliabilityBy::Pool, ReliabilityBy::Zone, ReliabilityBy::InstanceType] {
         assert!(!asked("2026-07-20", "2026-07-22", by).await.rows.is_empty());

@@ -79,7 +79,7 @@ async fn ingest(url: &str, arguments: &BenchArguments) -> Result<(), Box<dyn std
         ids.chunks(BATCH).map(batch).collect()
     };
     // The month's partitions are made by the first write.
-    ledger.write(&[LedgerRecord::Decision(Box::new(facts::decision(usize::MAX >> 16)))]).await?;
+    ledger.write(&[LedgerRecord::Decision(Box::new(facts::decision(2 * arguments.decisions)))]).await?;
     let writing = |batch: Vec<LedgerRecord>| {
         let ledger = Arc::clone(&ledger);
         async move { ledger.write(&batch).await.map_err(|fault| fault.to_string()) }

@@ -67,16 +67,34 @@ pub async fn reliability(connection: &mut PgConnection, days: &Days, by: Reliabi
     );
     let moved = moved.fetch_one(connection).await.map_err(LedgerFault::during("read the report"))?;
     let span = |ms: Option<i64>| ms.map(|ms| crate::core::time::Millis(ms).to_string());
-    report.sentence = match (moved.moves, span(moved.p50), span(moved.p95), span(moved.gap)) {
-        (0, ..) => "No pod was moved in these days.".into(),
+    let recovery = match (moved.moves, span(moved.p50), span(moved.p95), span(moved.gap)) {
+        (0, ..) => "no pod was moved.".into(),
         (moves, Some(p50), Some(p95), gap) => {
-            let pods = if moves == 1 { "1 pod was".to_owned() } else { format!("{moves} pods were") };
             let gap = gap.map_or_else(|| "not known".into(), |gap| format!("{gap} at most"));
-            format!("{pods} moved: Ready again {p50} after the notice (median), {p95} (95th percentile); serving gap {gap}.")
+            format!("{}: Ready again {p50} after the notice (median), {p95} (95th percentile); serving gap {gap}.", pods_moved(moves))
         }
-        (moves, ..) => format!("{moves} pods were moved; none is Ready again yet."),
+        (moves, ..) => format!("{}; none is Ready again yet.", pods_moved(moves)),
     };
+    report.sentence = format!("{}; {recovery}", taken_back(&report));
     Ok(report)
+}
+
+fn pods_moved(moves: i64) -> String {
+    if moves == 1 { "1 pod was moved".to_owned() } else { format!("{moves} pods were moved") }
+}
+
+/// Over all rows: what EC2 took back.
+fn taken_back(report: &Report) -> String {
+    let sum = |name: &str| -> i64 {
+        let at = report.columns.iter().position(|column| column == name);
+        let cell = |row: &Vec<Option<String>>| row.get(at?)?.as_ref()?.parse::<i64>().ok();
+        report.rows.iter().filter_map(cell).sum()
+    };
+    let (machines, taken) = (sum("machines"), sum("interruptions"));
+    if machines == 0 {
+        return "No machine ran in these days".into();
+    }
+    format!("EC2 took back {taken} of {machines} machines ({:.1} %)", 100.0 * taken as f64 / machines as f64)
 }
 
 /// How far the figures can be relied on.
