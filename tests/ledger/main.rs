@@ -5,6 +5,7 @@
 mod archive;
 mod facts;
 mod focus;
+mod histories;
 mod imports;
 mod outage;
 mod postings;
