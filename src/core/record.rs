@@ -194,6 +194,7 @@ pub struct Interruption {
 /// One row for the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "kebab-case")]
+#[allow(clippy::large_enum_variant, reason = "records are few and soon written; a box would be one in every place that makes them")]
 pub enum LedgerRecord {
     /// A decision.
     Decision(Box<Decision>),
