@@ -45,8 +45,10 @@ GRANT INSERT ON ledger.seal TO lowtide_sealer;
 DO $$
 BEGIN
     EXECUTE format('ALTER DATABASE %I SET jit = off', current_database());
+    -- Sums are grouped in memory, and a long queue of sums to rebuild is still hashed.
+    EXECUTE format('ALTER DATABASE %I SET work_mem = ''32MB''', current_database());
 EXCEPTION WHEN insufficient_privilege THEN
-    RAISE WARNING 'could not set jit = off for this database: set it in sessions that read the ledger''s views';
+    RAISE WARNING 'could not set jit = off and work_mem = 32MB for this database: set them in sessions that read the ledger''s views';
 END $$;
 
 -- Refused offers are most of what is written, and lz4 packs them in less time. A server that was built without it keeps its own.
