@@ -94,6 +94,9 @@ pub async fn connect(url: &str) -> Result<PgConnection, LedgerFault> {
         cause => LedgerFault::Database { what: "connect to Postgres", cause },
     })?;
     // Compiling the plans of the views takes seconds, running them milliseconds.
-    sqlx::raw_sql("SET jit = off; SET work_mem = '32MB'").execute(&mut connection).await.map_err(LedgerFault::during("prepare the session"))?;
+    sqlx::raw_sql("SET jit = off; SET work_mem = '32MB'")
+        .execute(&mut connection)
+        .await
+        .map_err(LedgerFault::during("prepare the session"))?;
     Ok(connection)
 }
