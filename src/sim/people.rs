@@ -115,6 +115,7 @@ impl People {
             max_gpus: None,
             max_nodes: Some(40),
             launches_per_minute: None,
+            max_share_per_mille: None,
             home_region: Region::from("us-east-1"),
             return_min_saving_per_mille: 150,
             return_min_dwell: Millis::from_mins(15),
