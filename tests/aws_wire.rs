@@ -16,7 +16,6 @@ use lowtide::aws::imds::ImdsReader;
 use lowtide::aws::{AwsCloud, AwsSettings, Timeouts};
 use lowtide::core::ids::InstanceType;
 use lowtide::core::market::{CapacityPool, CapacityType};
-use lowtide::core::money::MicroUsdPerHour;
 use lowtide::core::quota::QuotaFamily;
 use lowtide::core::time::Timestamp;
 use lowtide::engine::ports::{Clock, Cloud, CloudError, Launch, LaunchTemplate, NoticeKind};
@@ -199,7 +198,7 @@ async fn rows_with_only_a_zone_name_are_given_their_id_and_both_descriptions_are
         )
     };
     let first =
-        row("Linux/UNIX", "2026-07-20T10:00:00.000Z", "0.301000") + &row("Linux/UNIX (Amazon VPC)", "2026-07-20T11:00:00.000Z", "0.302000");
+        row("Linux/UNIX", "2026-07-20T11:00:00.000Z", "0.301000") + &row("Linux/UNIX (Amazon VPC)", "2026-07-20T11:00:00.000Z", "0.302000");
     let second = row("Linux/UNIX", "2026-07-20T09:00:00.000Z", "0.999000");
     let server = Server::start(move |_, call| {
         let page = |rows: &str, next: &str| {
@@ -216,11 +215,12 @@ async fn rows_with_only_a_zone_name_are_given_their_id_and_both_descriptions_are
         async move { (StatusCode::OK, body) }
     })
     .await;
-    let quotes = server.cloud().await.spot_quotes(&"us-east-1".into(), &["g6.xlarge".into()], Timestamp(0)).await.unwrap();
-    assert_eq!(quotes.len(), 1);
-    assert_eq!((quotes[0].zone.as_ref().unwrap().as_str(), quotes[0].price_per_hour), ("use1-az4", MicroUsdPerHour(302_000)));
+    let since = Timestamp(1_784_547_870_000);
+    let quotes = server.cloud().await.spot_quotes(&"us-east-1".into(), &["g6.xlarge".into()], since).await.unwrap();
+    let said: Vec<_> = quotes.iter().map(|q| (q.zone.as_ref().unwrap().as_str(), q.price_per_hour.0)).collect();
+    assert_eq!(said, [("use1-az4", 999_000), ("use1-az4", 302_000)], "what held at the start, and the change after it");
     assert_eq!(server.actions(), ["DescribeSpotPriceHistory", "DescribeSpotPriceHistory", "DescribeAvailabilityZones"]);
-    assert!(server.calls.lock().unwrap()[0].body.contains("StartTime=2026-07-20T13%3A44%3A30Z"));
+    assert!(server.calls.lock().unwrap()[0].body.contains("StartTime=2026-07-20T11%3A44%3A30Z"));
 }
 
 #[tokio::test]

@@ -87,6 +87,21 @@ fn a_pool_file_caps_what_is_bought() {
 }
 
 #[test]
+fn a_pool_keeps_a_workload_from_standing_in_one_place() {
+    let offers = OFFERS.replace("use1-az1,g6.12xlarge", "use1-az2,g6.12xlarge");
+    let (manifests, offers) = (file("m4.yaml", MANIFESTS), file("o4.csv", &offers));
+    let types = |pool: &str| -> Vec<String> {
+        let pool = file("p4.yaml", &format!("kind: GpuNodePool\nmetadata: {{name: p}}\nspec: {{{pool}}}\n"));
+        let arguments =
+            ["place", "-f", manifests.to_str().unwrap(), "--offers", offers.to_str().unwrap(), "--pool", pool.to_str().unwrap(), "--json"];
+        let answer = json(&lowtide(&arguments));
+        answer["nodes"].as_array().unwrap().iter().map(|n| n["instance_type"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(types(""), ["g6.12xlarge"]);
+    assert_eq!(types("maxPoolSharePercent: 50"), ["g6.xlarge", "g6.12xlarge"]);
+}
+
+#[test]
 fn faults_are_said_and_fail() {
     let bad = file("bad.yaml", &MANIFESTS.replace("gpu-memory", "gpu-memry"));
     let output = lowtide(&["place", "-f", bad.to_str().unwrap()]);
@@ -95,6 +110,55 @@ fn faults_are_said_and_fail() {
     let offers = file("bad.csv", &OFFERS.replace("0.349", "cheap"));
     let output = lowtide(&["offers", "--offers", offers.to_str().unwrap()]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("offer 1"));
+}
+
+#[test]
+fn files_that_say_nothing_or_the_impossible_are_refused_with_a_sentence() {
+    let header = OFFERS.lines().next().unwrap();
+    let manifests = file("good.yaml", MANIFESTS);
+    let refused = |arguments: &[&str], said: &str| {
+        let output = lowtide(arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{arguments:?}: {error}");
+        assert!(error.contains(said), "{error}");
+    };
+    let row = |row: &str| format!("{header}\n{row}\n");
+    for (at, (offers, said)) in [
+        (String::new(), "the first line is \"\"; expected region,zone,"),
+        (row("").replace("_per_hour", ""), "region,zone,instance_type,capacity_type,price\"; expected region,zone,"),
+        (row(""), "holds no offer"),
+        (row(",use1-az1,g6.xlarge,spot,0.3"), "offer 1: region is empty"),
+        (row("us-east-1,use1-az1,g6.xlarge,spot,9223372036854.775807"), "is not between 0 and 10000.0000 dollars an hour"),
+        (row("us-east-1,use1-az1,g6.xlarge,spot,-0.1"), "is not between 0 and"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let offers = file(&format!("refused-{at}.csv"), &offers);
+        refused(&["place", "-f", manifests.to_str().unwrap(), "--offers", offers.to_str().unwrap()], said);
+    }
+    for (name, manifests, said) in [
+        ("none.yaml", "kind: Service\nmetadata: {name: web}\n".to_owned(), "there is nothing to place"),
+        (
+            "many.yaml",
+            MANIFESTS.replace("replicas: 2", "replicas: 999999999999"),
+            "asks for 1000000000000 pods at once; expected at most 1000000",
+        ),
+    ] {
+        refused(&["place", "-f", file(name, &manifests).to_str().unwrap()], said);
+    }
+    let pool = file("misspelt.yaml", "kind: GpuNodePool\nmetadata: {name: p}\nspec: {monthlyBudget: '300'}\n");
+    refused(&["place", "-f", manifests.to_str().unwrap(), "--pool", pool.to_str().unwrap()], "spec.monthlyBudget is not known");
+}
+
+#[test]
+fn offers_say_how_many_do_not_serve_and_why() {
+    let output = lowtide(&["offers", "--gpu-memory", "9000Gi"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.starts_with("no offer serves this need\nrefused: ") && text.contains("(too little GPU memory)"), "{text}");
+    let unknown = file("unknown.csv", &OFFERS.replace("g4dn.xlarge", "zz9.bogus"));
+    let output = lowtide(&["place", "-f", file("m3.yaml", MANIFESTS).to_str().unwrap(), "--offers", unknown.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("zz9.bogus is not in the catalog"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::core::ids::Region;
-use crate::core::market::{CapacityType, PriceSource};
+use crate::core::market::{CapacityType, HIGHEST_PRICE, PriceSource};
 use crate::core::money::MicroUsdPerHour;
 use crate::engine::ports::Quote;
 
@@ -81,7 +81,7 @@ pub fn quote(text: &str, region: &Region) -> Result<Option<Quote>, BadProduct> {
     };
     let price: MicroUsdPerHour = dollars.parse().map_err(|error| bad(format!("{instance_type}: {error}")))?;
     // A zero stands for "billed elsewhere" (reservations, hosts), never for a free machine.
-    if price.0 <= 0 {
+    if price.0 <= 0 || price > HIGHEST_PRICE {
         return Ok(None);
     }
     let effective_from = parse_rfc3339(&term.effective_date)

@@ -9,7 +9,8 @@ use aws_sdk_ec2::types::{InstanceType as SdkInstanceType, SpotPrice};
 use aws_sdk_pricing::types::{Filter, FilterType};
 
 use crate::core::ids::{InstanceType, Region, ZoneId};
-use crate::core::market::{CapacityType, PriceSource};
+use crate::core::market::{CapacityType, HIGHEST_PRICE, PriceSource};
+use crate::core::money::MicroUsdPerHour;
 use crate::core::time::{Millis, Timestamp};
 use crate::engine::ports::{CloudError, Quote};
 
@@ -136,7 +137,8 @@ fn spot_quote(region: &Region, zone: ZoneId, row: &SpotPrice) -> Option<Quote> {
         zone: Some(zone),
         instance_type: row.instance_type()?.as_str().into(),
         capacity_type: CapacityType::Spot,
-        price_per_hour: row.spot_price()?.parse().ok()?,
+        // What no machine costs is a mistake, and no price.
+        price_per_hour: row.spot_price()?.parse().ok().filter(|price| (MicroUsdPerHour(1)..=HIGHEST_PRICE).contains(price))?,
         effective_from: timestamp(row.timestamp()?)?,
         source: PriceSource::SpotPriceHistory,
     })

@@ -1,5 +1,6 @@
 //! `lowtide catalog`: the types with what they have and what pods can use of them, as the planner sees them.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use crate::core::catalog::{Architecture, Catalog, MachineType, Resources};
@@ -55,13 +56,14 @@ pub fn run(args: CatalogArgs) -> ExitCode {
     if args.json {
         return super::files::print_json(&rows);
     }
-    println!(
-        "{:<18} {:<20} {:>4} {:>12} {:<6} {:>9} {:>10} {:>11} {:>12}",
+    let mut out = format!(
+        "{:<18} {:<20} {:>4} {:>12} {:<6} {:>9} {:>10} {:>11} {:>12}\n",
         "TYPE", "GPU", "GPUS", "GPU MIB EACH", "ARCH", "CPU", "MEMORY MIB", "CPU FOR PODS", "MIB FOR PODS"
     );
     for r in &rows {
         let arch = if r.architecture == Architecture::Amd64 { "amd64" } else { "arm64" };
-        println!(
+        let _ = writeln!(
+            out,
             "{:<18} {:<20} {:>4} {:>12} {:<6} {:>8}m {:>10} {:>11}m {:>12}",
             r.instance_type,
             r.gpu_model,
@@ -74,5 +76,5 @@ pub fn run(args: CatalogArgs) -> ExitCode {
             r.allocatable.memory_mib
         );
     }
-    ExitCode::SUCCESS
+    super::files::print(&out)
 }

@@ -1,17 +1,18 @@
-//! The files that `place` and `offers` read: offers as CSV, a node pool and manifests as YAML; and how JSON is printed.
+//! The files that `place` and `offers` read: offers as CSV and manifests as YAML; and how answers are printed.
+//!
+//! Decides: what such a file must say, and what of it is refused. Does not: read node pools (see `pool_file`).
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::core::ids::{GpuModel, ZoneId};
-use crate::core::market::{CapacityPool, CapacityType, Market, Offer, PriceSource};
+use crate::core::market::{CapacityPool, CapacityType, HIGHEST_PRICE, Market, Offer, PriceSource};
 use crate::core::market_snapshot::snapshot_market;
-use crate::core::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::money::MicroUsdPerHour;
 use crate::core::need::PodManifest;
-use crate::core::placement::{PoolLimits, PoolPolicy};
 use crate::core::time::Timestamp;
 
 /// Why a file could not be used.
@@ -39,17 +40,21 @@ fn read(path: &Path) -> Result<String, FileError> {
     fs::read_to_string(path).map_err(|cause| FileError::Unreadable { path: path.to_owned(), cause })
 }
 
-fn malformed(path: &Path, fault: impl ToString) -> FileError {
+pub(super) fn malformed(path: &Path, fault: impl ToString) -> FileError {
     FileError::Malformed { path: path.to_owned(), fault: fault.to_string() }
+}
+
+/// Prints `text` on standard output.
+pub fn print(text: &str) -> ExitCode {
+    // A reader that left early (`| head`) is no fault of ours.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
 }
 
 /// Prints `value` as JSON on standard output.
 pub fn print_json<T: Serialize>(value: &T) -> ExitCode {
     match serde_json::to_string_pretty(value) {
-        Ok(text) => {
-            println!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(text) => print(&format!("{text}\n")),
         Err(fault) => {
             eprintln!("the answer could not be written as JSON: {fault}");
             ExitCode::FAILURE
@@ -57,8 +62,9 @@ pub fn print_json<T: Serialize>(value: &T) -> ExitCode {
     }
 }
 
+const HEADER: &str = "region,zone,instance_type,capacity_type,price_per_hour";
+
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct OfferRow {
     region: String,
     zone: String,
@@ -73,11 +79,19 @@ struct OfferRow {
 fn market_file(path: &Path, now: Timestamp) -> Result<Market, FileError> {
     let text = read(path)?;
     let mut market = Market::default();
-    for (index, row) in csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes()).deserialize::<OfferRow>().enumerate() {
-        let bad = |fault: String| {
-            malformed(path, format!("offer {}: {fault}; expected region,zone,instance_type,capacity_type,price_per_hour", index + 1))
-        };
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
+    let header = reader.headers().map_err(|e| malformed(path, e))?.iter().collect::<Vec<_>>().join(",");
+    if header.split(',').collect::<BTreeSet<_>>() != HEADER.split(',').collect() {
+        return Err(malformed(path, format!("the first line is {header:?}; expected {HEADER}")));
+    }
+    for (index, row) in reader.deserialize::<OfferRow>().enumerate() {
+        let bad = |fault: String| malformed(path, format!("offer {}: {fault}; expected {HEADER}", index + 1));
         let row = row.map_err(|e| bad(e.to_string()))?;
+        if let Some((field, _)) =
+            [("region", &row.region), ("zone", &row.zone), ("instance_type", &row.instance_type)].into_iter().find(|(_, v)| v.is_empty())
+        {
+            return Err(bad(format!("{field} is empty")));
+        }
         let capacity_type = match row.capacity_type.as_str() {
             "spot" => CapacityType::Spot,
             "on-demand" => CapacityType::OnDemand,
@@ -85,8 +99,8 @@ fn market_file(path: &Path, now: Timestamp) -> Result<Market, FileError> {
             other => return Err(bad(format!("capacity type {other:?} is not spot, on-demand or reserved"))),
         };
         let price_per_hour: MicroUsdPerHour = row.price_per_hour.parse().map_err(|e: crate::core::money::BadMoney| bad(e.to_string()))?;
-        if price_per_hour.0 < 0 {
-            return Err(bad(format!("price {price_per_hour} is below 0")));
+        if !(MicroUsdPerHour(0)..=HIGHEST_PRICE).contains(&price_per_hour) {
+            return Err(bad(format!("price {price_per_hour} is not between 0 and {HIGHEST_PRICE} dollars an hour")));
         }
         let pool =
             CapacityPool { region: row.region.into(), zone: row.zone.into(), instance_type: row.instance_type.into(), capacity_type };
@@ -94,6 +108,9 @@ fn market_file(path: &Path, now: Timestamp) -> Result<Market, FileError> {
         let offer =
             Offer { pool: pool.clone(), price_per_hour, observed_at: now, source, interruptions_per_million_hours, placement_score };
         market.offers.insert(pool, offer);
+    }
+    if market.offers.is_empty() {
+        return Err(malformed(path, format!("holds no offer; expected {HEADER}, and one line for each offer")));
     }
     Ok(market)
 }
@@ -103,78 +120,8 @@ pub fn market(offers: Option<&Path>, now: Timestamp) -> Result<Market, FileError
     offers.map_or_else(|| Ok(snapshot_market()), |path| market_file(path, now))
 }
 
-/// The part of a `GpuNodePool` that says what may be bought.
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct PoolSpec {
-    regions: Vec<String>,
-    gpu_models: Vec<String>,
-    instance_types: Vec<String>,
-    capacity_types: Vec<CapacityType>,
-    fallback: Fallback,
-    max_price_per_gpu_hour: Option<MicroUsdPerHour>,
-    monthly_budget_usd: Option<MicroUsd>,
-    limits: Limits,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Fallback {
-    on_demand: bool,
-}
-impl Default for Fallback {
-    fn default() -> Self {
-        Fallback { on_demand: true }
-    }
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Limits {
-    gpus: Option<i64>,
-    nodes: Option<i64>,
-}
-
-#[derive(Deserialize)]
-struct PoolFile {
-    metadata: Named,
-    #[serde(default)]
-    spec: PoolSpec,
-}
-
-#[derive(Deserialize)]
-struct Named {
-    name: String,
-}
-
-/// The policy of a `GpuNodePool` in a YAML file (the first one there); without a file, everything is allowed.
-///
-/// Node classes are not known here, so every zone of the market counts as served. Launches per minute do not bind an offline answer.
-pub fn pool(path: Option<&Path>, market: &Market) -> Result<PoolPolicy, FileError> {
-    let zones: BTreeSet<ZoneId> = market.offers.keys().map(|p| p.zone.clone()).collect();
-    let Some(path) = path else { return Ok(PoolPolicy::open("default", zones)) };
-    let documents = documents(path)?;
-    let found = documents.into_iter().find(|d| d.get("kind").and_then(|k| k.as_str()) == Some("GpuNodePool"));
-    let found = found.ok_or_else(|| malformed(path, "no document of kind GpuNodePool; expected one"))?;
-    let PoolFile { metadata, spec } = serde_json::from_value(without_nulls(found)).map_err(|e| malformed(path, e))?;
-    let mut capacity_types: BTreeSet<CapacityType> = spec.capacity_types.into_iter().collect();
-    if capacity_types.is_empty() {
-        capacity_types.extend([CapacityType::Spot, CapacityType::OnDemand]);
-    }
-    if !spec.fallback.on_demand && capacity_types.contains(&CapacityType::Spot) {
-        capacity_types.remove(&CapacityType::OnDemand);
-    }
-    Ok(PoolPolicy {
-        regions: spec.regions,
-        models: spec.gpu_models.iter().map(|m| GpuModel::from_ec2(m)).collect(),
-        instance_types: spec.instance_types,
-        capacity_types,
-        max_price_per_gpu_hour: spec.max_price_per_gpu_hour,
-        budget_left: spec.monthly_budget_usd,
-        limits_left: PoolLimits { gpus: spec.limits.gpus, nodes: spec.limits.nodes, launches: None },
-        ..PoolPolicy::open(&metadata.name, zones)
-    })
-}
+/// More pods than Kubernetes clusters hold (150,000, its documentation says), and few enough to plan in seconds.
+const MOST_PODS: i64 = 1_000_000;
 
 /// A workload of a manifest file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,7 +138,7 @@ pub struct ManifestWorkload {
     pub pod: PodManifest,
 }
 
-fn documents(path: &Path) -> Result<Vec<serde_json::Value>, FileError> {
+pub(super) fn documents(path: &Path) -> Result<Vec<serde_json::Value>, FileError> {
     let found: Vec<serde_json::Value> = serde_saphyr::from_multiple(&read(path)?).map_err(|e| malformed(path, e))?;
     let mut flat = Vec::new();
     for document in found {
@@ -206,7 +153,7 @@ fn documents(path: &Path) -> Result<Vec<serde_json::Value>, FileError> {
 }
 
 /// A field that is null is not there, as the API server reads it.
-fn without_nulls(value: serde_json::Value) -> serde_json::Value {
+pub(super) fn without_nulls(value: serde_json::Value) -> serde_json::Value {
     match value {
         serde_json::Value::Object(fields) => fields.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_nulls(v))).collect(),
         serde_json::Value::Array(items) => items.into_iter().map(without_nulls).collect(),
@@ -249,6 +196,13 @@ pub fn workloads(path: &Path) -> Result<(Vec<ManifestWorkload>, Vec<String>), Fi
             return Err(bad(format!("{kind} {namespace}/{name} is there twice; document {first} has it too")));
         }
         found.push(ManifestWorkload { kind, namespace, name, replicas, pod });
+    }
+    if found.is_empty() {
+        return Err(malformed(path, "holds no Pod, Deployment, StatefulSet, ReplicaSet or Job; there is nothing to place"));
+    }
+    let pods = found.iter().fold(0_i64, |sum, workload| sum.saturating_add(workload.replicas));
+    if pods > MOST_PODS {
+        return Err(malformed(path, format!("asks for {pods} pods at once; expected at most {MOST_PODS}")));
     }
     Ok((found, skipped))
 }

@@ -17,6 +17,7 @@ pub mod offers;
 #[cfg(feature = "live")]
 pub mod operator;
 pub mod place;
+mod pool_file;
 #[cfg(feature = "live")]
 pub mod release_pods;
 pub mod simulate;

@@ -1,13 +1,18 @@
 //! `lowtide offers`: the market for a need, cheapest per packed replica first.
+//!
+//! Decides: nothing; offers are ranked and refused as the planner does it.
 
 use serde::Serialize;
+use std::collections::BTreeMap;
 #[cfg(feature = "live")]
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::files;
+use super::{files, pool_file};
 use crate::core::catalog::Catalog;
+use crate::core::decision::Refusal;
 #[cfg(feature = "live")]
 use crate::core::ids::Region;
 use crate::core::market::{CapacityPool, CapacityType, Market, PriceSource};
@@ -16,7 +21,7 @@ use crate::core::money::MicroUsdPerHour;
 use crate::core::need::{Metadata, NeedError, PodManifest, PodSpec, Vocabulary, parse_with};
 #[cfg(feature = "live")]
 use crate::core::placement::eligibility::matches_pattern;
-use crate::core::placement::{PlacementRequest, Ranked, Settings, rank};
+use crate::core::placement::{PlacementRequest, Ranked, Settings, judge, rank};
 use crate::core::time::{Millis, Timestamp};
 
 /// Arguments of `lowtide offers`. They read as the annotations do.
@@ -89,6 +94,12 @@ struct Row {
     source: PriceSource,
 }
 
+/// The offers that serve the need, and how many do not, by reason.
+struct Answer {
+    rows: Vec<Row>,
+    refused: BTreeMap<Refusal, u32>,
+}
+
 /// Prints the market of the shipped snapshot, or of a file.
 pub fn run(args: OffersArgs) -> ExitCode {
     let market = files::market(args.offers.as_deref(), now()).map_err(|fault| vec![fault.to_string()]);
@@ -112,13 +123,10 @@ pub async fn run_live(args: OffersArgs) -> ExitCode {
     print(&args, live.and_then(|live| rows(&args, &live.catalog, &live.market)))
 }
 
-fn print(args: &OffersArgs, rows: Result<Vec<Row>, Vec<String>>) -> ExitCode {
-    match rows {
-        Ok(rows) if args.json => files::print_json(&rows),
-        Ok(rows) => {
-            print_table(&rows);
-            ExitCode::SUCCESS
-        }
+fn print(args: &OffersArgs, answer: Result<Answer, Vec<String>>) -> ExitCode {
+    match answer {
+        Ok(answer) if args.json => files::print_json(&answer.rows),
+        Ok(answer) => files::print(&table(&answer)),
         Err(faults) => {
             faults.iter().for_each(|fault| eprintln!("{fault}"));
             ExitCode::FAILURE
@@ -148,9 +156,9 @@ fn manifest(args: &OffersArgs) -> PodManifest {
     PodManifest { metadata, spec: PodSpec { containers: vec![container], ..PodSpec::default() } }
 }
 
-fn rows(args: &OffersArgs, catalog: &Catalog, market: &Market) -> Result<Vec<Row>, Vec<String>> {
+fn rows(args: &OffersArgs, catalog: &Catalog, market: &Market) -> Result<Answer, Vec<String>> {
     let now = now();
-    let pool = files::pool(None, market).map_err(|fault| vec![fault.to_string()])?;
+    let pool = pool_file::pool(None, market).map_err(|fault| vec![fault.to_string()])?.policy;
     let mut vocabulary = Vocabulary::snapshot().clone();
     vocabulary.regions.extend(market.offers.keys().map(|p| p.region.clone()));
     let (need, _) = parse_with(&manifest(args), &vocabulary)
@@ -158,12 +166,17 @@ fn rows(args: &OffersArgs, catalog: &Catalog, market: &Market) -> Result<Vec<Row
     let settings = Settings { snapshot_prices_allowed: true, commitment: Some(Millis::from_hours(1)), ..Settings::default() };
     let request = PlacementRequest { catalog, market, demands: &[], room: &[], pools: &[], now, settings: &settings };
     let ranked = rank(&request, &need, &pool);
+    let mut refused = judge(&request, &need, &pool).refused;
+    // Beside the chosen offer, what is only dearer is in the table.
+    refused.remove(&Refusal::Dearer);
     let bands = snapshot_bands();
     let row = |ranked: Ranked| {
         let (at, price) = (&ranked.offer.pool, ranked.offer.price_per_hour);
         let machine = catalog.types.get(&at.instance_type)?;
         let spot = at.capacity_type == CapacityType::Spot;
-        let band = bands.get(&(at.region.clone(), at.instance_type.clone())).filter(|_| spot);
+        // A file says nothing of interruptions, and none are counted.
+        let advised = spot && ranked.offer.source != PriceSource::File;
+        let band = bands.get(&(at.region.clone(), at.instance_type.clone())).filter(|_| advised);
         Some(Row {
             region: at.region.to_string(),
             zone: at.zone.to_string(),
@@ -177,7 +190,7 @@ fn rows(args: &OffersArgs, catalog: &Catalog, market: &Market) -> Result<Vec<Row
             cost_per_replica_hour: ranked.score.cost_per_replica_hour(),
             percent_under_on_demand: on_demand(market, at).and_then(|od| price.per_mille_of(od)).map(|share| (1_000 - share) / 10),
             risk: band.map(|b| b.label()),
-            interruptions_per_1000h: (spot && ranked.offer.source != PriceSource::File)
+            interruptions_per_1000h: advised
                 .then_some(ranked.offer.interruptions_per_million_hours)
                 .map(|rate| format!("{}.{:03}", rate / 1_000, rate % 1_000)),
             placement_score: ranked.offer.placement_score,
@@ -185,7 +198,7 @@ fn rows(args: &OffersArgs, catalog: &Catalog, market: &Market) -> Result<Vec<Row
             source: ranked.offer.source,
         })
     };
-    Ok(ranked.into_iter().filter_map(row).take(args.limit.unwrap_or(usize::MAX)).collect())
+    Ok(Answer { rows: ranked.into_iter().filter_map(row).take(args.limit.unwrap_or(usize::MAX)).collect(), refused })
 }
 
 /// The on-demand price of the same type in the same region, where it is known; zones of a region share it.
@@ -203,8 +216,10 @@ fn now() -> Timestamp {
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)).max(SNAPSHOT_DATE)
 }
 
-fn print_table(rows: &[Row]) {
-    println!(
+fn table(answer: &Answer) -> String {
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
         "{:<15} {:<15} {:<17} {:<10} {:<14} {:>4} {:>10} {:>10} {:>8} {:>11} {:>8} {:<6} {:>9} {:>5} {:>8} SOURCE",
         "REGION",
         "ZONE",
@@ -222,11 +237,12 @@ fn print_table(rows: &[Row]) {
         "SCORE",
         "AGE"
     );
-    for r in rows {
+    for r in &answer.rows {
         let under = r.percent_under_on_demand.map_or_else(|| "-".to_owned(), |p| format!("{p}%"));
         let age = r.price_age_seconds.map_or_else(|| "-".to_owned(), |s| Millis::from_secs(s).to_string());
         let source = serde_json::to_value(r.source).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
-        println!(
+        let _ = writeln!(
+            out,
             "{:<15} {:<15} {:<17} {:<10} {:<14} {:>4} {:>10} {:>10} {:>8} {:>11} {:>8} {:<6} {:>9} {:>5} {:>8} {}",
             r.region,
             r.zone,
@@ -246,4 +262,12 @@ fn print_table(rows: &[Row]) {
             source
         );
     }
+    if answer.rows.is_empty() {
+        out = "no offer serves this need\n".to_owned();
+    }
+    if !answer.refused.is_empty() {
+        let counts: Vec<String> = answer.refused.iter().map(|(refusal, offers)| format!("{offers} ({refusal})")).collect();
+        let _ = writeln!(out, "refused: {}", counts.join(", "));
+    }
+    out
 }

@@ -2,11 +2,13 @@
 
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use super::files::{self, FileError, ManifestWorkload};
+use super::pool_file;
 use crate::core::catalog::Catalog;
 use crate::core::decision::Judgement;
 use crate::core::market::{CapacityType, Market};
@@ -83,7 +85,7 @@ type Replica = (usize, i64);
 pub fn run(args: PlaceArgs) -> ExitCode {
     match answer(&args) {
         Ok((answer, faulty)) => {
-            let printed = if args.json { files::print_json(&answer) } else { print_table(&answer) };
+            let printed = if args.json { files::print_json(&answer) } else { files::print(&table(&answer)) };
             if faulty { ExitCode::FAILURE } else { printed }
         }
         Err(fault) => {
@@ -96,12 +98,13 @@ pub fn run(args: PlaceArgs) -> ExitCode {
 fn answer(args: &PlaceArgs) -> Result<(Answer, bool), FileError> {
     let catalog = Catalog::snapshot();
     let market = files::market(args.offers.as_deref(), SNAPSHOT_DATE)?;
-    let pool = files::pool(args.pool.as_deref(), &market)?;
+    let pool = pool_file::pool(args.pool.as_deref(), &market)?;
     let (workloads, skipped) = files::workloads(&args.file)?;
     for object in skipped {
         eprintln!("skipped: {object} runs no pods of its own that lowtide places");
     }
-    let (demands, replicas, mut unplaced) = demands(&workloads, &vocabulary(&catalog, &market));
+    tell_unknown_types(&market, &catalog);
+    let (demands, replicas, mut unplaced) = demands(&workloads, &vocabulary(&catalog, &market), pool.max_share_per_mille);
     let faulty = !unplaced.is_empty();
     // A budget is asked for a whole month, so that the answer does not depend on the day it is asked.
     let settings = Settings { snapshot_prices_allowed: true, commitment: Some(Millis::from_hours(744)), ..Settings::default() };
@@ -110,7 +113,7 @@ fn answer(args: &PlaceArgs) -> Result<(Answer, bool), FileError> {
         market: &market,
         demands: &demands,
         room: &[],
-        pools: std::slice::from_ref(&pool),
+        pools: std::slice::from_ref(&pool.policy),
         now: SNAPSHOT_DATE,
         settings: &settings,
     };
@@ -134,6 +137,17 @@ fn answer(args: &PlaceArgs) -> Result<(Answer, bool), FileError> {
     Ok((answer, faulty))
 }
 
+/// Types without a size cannot be planned with: says so once each, rather than only in the count of refusals.
+fn tell_unknown_types(market: &Market, catalog: &Catalog) {
+    let mut unknown: BTreeMap<&str, usize> = BTreeMap::new();
+    for pool in market.offers.keys().filter(|pool| !catalog.types.contains_key(&pool.instance_type)) {
+        *unknown.entry(pool.instance_type.as_str()).or_default() += 1;
+    }
+    for (instance_type, offers) in unknown {
+        eprintln!("{instance_type} is not in the catalog (lowtide catalog lists it): its offers ({offers}) serve nobody");
+    }
+}
+
 /// The names annotations may use: those of the snapshot and of the offers given.
 fn vocabulary(catalog: &Catalog, market: &Market) -> Vocabulary {
     let mut vocabulary = Vocabulary::snapshot().clone();
@@ -142,7 +156,11 @@ fn vocabulary(catalog: &Catalog, market: &Market) -> Vocabulary {
     vocabulary
 }
 
-fn demands(workloads: &[ManifestWorkload], vocabulary: &Vocabulary) -> (Vec<Demand>, Vec<Replica>, Vec<UnplacedWorkload>) {
+fn demands(
+    workloads: &[ManifestWorkload],
+    vocabulary: &Vocabulary,
+    pool_share_per_mille: Option<i64>,
+) -> (Vec<Demand>, Vec<Replica>, Vec<UnplacedWorkload>) {
     let (mut demands, mut replicas, mut faulty) = (Vec::new(), Vec::new(), Vec::new());
     for (index, workload) in workloads.iter().enumerate() {
         let mut pod = workload.pod.clone();
@@ -157,7 +175,7 @@ fn demands(workloads: &[ManifestWorkload], vocabulary: &Vocabulary) -> (Vec<Dema
             }
         };
         let name = format!("{}/{}/{}", workload.kind, workload.namespace, workload.name);
-        let (skew, share) = (zone_max_skew(&pod), schedule.max_share_per_mille);
+        let (skew, share) = (zone_max_skew(&pod), schedule.max_share_per_mille.into_iter().chain(pool_share_per_mille).min());
         let rule = OwnerRule { owner: name.clone(), zone_max_skew: skew, max_share_per_mille: share, standing: BTreeMap::new() };
         let owner = (skew.is_some() || share.is_some()).then_some(rule);
         let gang = schedule.gang.map(|gang| Gang { name: format!("{}/{gang}", workload.namespace), zone: None });
@@ -235,12 +253,15 @@ fn reasons(judgement: &Judgement) -> Vec<Reason> {
     judgement.refused.iter().map(reason).collect()
 }
 
-fn print_table(answer: &Answer) -> ExitCode {
-    println!("prices: {}", answer.prices);
-    println!("{:<16} {:<16} {:<18} {:<10} {:>10} PODS", "REGION", "ZONE", "TYPE", "CAPACITY", "$/H");
+fn table(answer: &Answer) -> String {
+    let mut out = format!("prices: {}\n", answer.prices);
+    if !answer.nodes.is_empty() {
+        let _ = writeln!(out, "{:<16} {:<16} {:<18} {:<10} {:>10} PODS", "REGION", "ZONE", "TYPE", "CAPACITY", "$/H");
+    }
     for node in &answer.nodes {
         let pods: Vec<String> = node.pods.iter().map(|p| format!("{}/{}:{}", p.namespace, p.workload, p.replica)).collect();
-        println!(
+        let _ = writeln!(
+            out,
             "{:<16} {:<16} {:<18} {:<10} {:>10} {}",
             node.region,
             node.zone,
@@ -250,7 +271,8 @@ fn print_table(answer: &Answer) -> ExitCode {
             pods.join(" ")
         );
     }
-    println!(
+    let _ = writeln!(
+        out,
         "{} nodes, ${}/h; no purchase costs less than ${}/h; with expected interruptions and egress ${}/h; solved in {:.3} ms",
         answer.nodes.len(),
         answer.price_per_hour,
@@ -259,10 +281,14 @@ fn print_table(answer: &Answer) -> ExitCode {
         answer.solve_ms
     );
     for unplaced in &answer.unplaced {
-        println!("not placed: {} replicas of {}/{}", unplaced.replicas, unplaced.namespace, unplaced.workload);
+        let _ = writeln!(out, "not placed: {} of {}/{}", replicas_of(unplaced.replicas), unplaced.namespace, unplaced.workload);
         for reason in &unplaced.reasons {
-            println!("  {:<18} {:>6} offers  {}", reason.reason, reason.offers, reason.example.as_deref().unwrap_or(""));
+            let _ = writeln!(out, "  {:<18} {:>6} offers  {}", reason.reason, reason.offers, reason.example.as_deref().unwrap_or(""));
         }
     }
-    ExitCode::SUCCESS
+    out
+}
+
+fn replicas_of(count: i64) -> String {
+    if count == 1 { "1 replica".to_owned() } else { format!("{count} replicas") }
 }

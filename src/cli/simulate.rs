@@ -6,7 +6,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use clap::ValueEnum as _;
+
 use crate::sim::faults::Level;
+use crate::sim::planted::PlantedBug;
 use crate::sim::report::{Outcome, Summary};
 use crate::sim::run::{Scenario, play};
 
@@ -32,6 +35,9 @@ pub struct SimulateArgs {
     /// With --crash-at: before the call takes effect, rather than after.
     #[arg(long, requires = "crash_at")]
     before: bool,
+    /// Plant this mistake in the operator and see it caught.
+    #[arg(long, value_enum, hide_possible_values = true)]
+    plant: Option<PlantedBug>,
     /// Print every step as it happens, to standard error.
     #[arg(long)]
     trace: bool,
@@ -43,14 +49,17 @@ pub struct SimulateArgs {
 impl SimulateArgs {
     fn scenario(&self, seed: u64) -> Scenario {
         let crash_point = self.crash_at.map(|at| (at, self.before));
-        Scenario { crash_point, loud: self.trace, ..Scenario::new(seed, i64::from(self.days), self.faults) }
+        let scenario = Scenario { crash_point, loud: self.trace, ..Scenario::new(seed, i64::from(self.days), self.faults) };
+        self.plant.map_or_else(|| scenario.clone(), |bug| scenario.clone().planted(bug))
     }
 
     /// The command that plays `seed` again.
     fn command(&self, seed: u64) -> String {
         let faults = format!("{:?}", self.faults).to_lowercase();
         let crash = self.crash_at.map_or_else(String::new, |at| format!(" --crash-at {at}{}", if self.before { " --before" } else { "" }));
-        format!("lowtide simulate --seed {seed} --days {} --faults {faults}{crash} --trace", self.days)
+        let plant =
+            self.plant.and_then(|bug| bug.to_possible_value()).map_or_else(String::new, |bug| format!(" --plant {}", bug.get_name()));
+        format!("lowtide simulate --seed {seed} --days {} --faults {faults}{crash}{plant} --trace", self.days)
     }
 }
 

@@ -130,6 +130,9 @@ impl PastPrices {
     }
 }
 
+/// No machine costs more: seventy times the dearest of July 2026. What says so is a mistake, and sums over a million pods stay exact.
+pub const HIGHEST_PRICE: MicroUsdPerHour = MicroUsdPerHour(10_000_000_000);
+
 /// A pool that answered "no capacity" is left alone, longer each time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CoolDown {

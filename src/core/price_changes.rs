@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::ids::{InstanceType, Region, ZoneId};
-use super::market::CapacityType;
+use super::market::{CapacityType, PriceSource};
 use crate::engine::ports::Quote;
 
 /// So many changes wait at most: some days of a busy market, and a few megabytes. When more come, only the last price of each pool is kept.
@@ -28,12 +28,18 @@ fn subject(quote: &Quote) -> Subject {
 
 impl PriceChanges {
     /// Takes in quotes as they were seen: those whose price differs from the last one of their pool wait to be written.
+    ///
+    /// One look at the spot price history overlaps the look before, so what it says of earlier times was seen already.
     pub fn see(&mut self, quotes: &[Quote]) {
         for quote in quotes {
-            let before = self.last.insert(subject(quote), quote.clone());
+            let before = self.last.get(&subject(quote));
+            if before.is_some_and(|old| quote.source == PriceSource::SpotPriceHistory && quote.effective_from < old.effective_from) {
+                continue;
+            }
             if before.is_none_or(|old| old.price_per_hour != quote.price_per_hour) {
                 self.waiting.push(quote.clone());
             }
+            self.last.insert(subject(quote), quote.clone());
         }
         if self.waiting.len() > MOST_WAITING.max(self.last.len()) {
             self.waiting = self.last.values().cloned().collect();
@@ -66,7 +72,6 @@ impl PriceChanges {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::market::PriceSource;
     use crate::core::money::MicroUsdPerHour;
     use crate::core::time::Timestamp;
 
@@ -107,5 +112,14 @@ mod tests {
         changes.written(&flying);
         let last: Vec<i64> = changes.batch(9).iter().map(|q| q.price_per_hour.0).collect();
         assert!(last.iter().all(|price| *price >= MOST_WAITING as i64 - 2), "{last:?}");
+    }
+
+    #[test]
+    fn a_look_that_overlaps_the_one_before_tells_no_change_twice() {
+        let mut changes = PriceChanges::default();
+        changes.see(&[quote(1, 10, 100), quote(1, 20, 200)]);
+        changes.see(&[quote(1, 10, 100), quote(1, 20, 200), quote(1, 30, 100)]);
+        let prices: Vec<i64> = changes.batch(9).iter().map(|q| q.price_per_hour.0).collect();
+        assert_eq!(prices, [100, 200, 100]);
     }
 }

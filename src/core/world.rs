@@ -53,6 +53,8 @@ pub struct NodePool {
     pub max_nodes: Option<i64>,
     /// Machines it may ask for per minute.
     pub launches_per_minute: Option<i64>,
+    /// At most this share (in thousandths) of a workload's replicas may stand in one zone, instance family and capacity type.
+    pub max_share_per_mille: Option<i64>,
     /// The region counterfactuals B1 and B2 are taken in.
     pub home_region: Region,
     /// Running work moves only when it saves at least this, in thousandths of what it costs now.

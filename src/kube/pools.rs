@@ -54,6 +54,7 @@ pub fn read(object: &GpuNodePool, namespaces: &NamespaceLabels) -> Result<NodePo
         max_gpus: spec.limits.gpus.map(i64::from),
         max_nodes: spec.limits.nodes.map(i64::from),
         launches_per_minute: spec.limits.launches_per_minute.map(i64::from),
+        max_share_per_mille: spec.max_pool_share_percent.map(|percent| i64::from(percent) * 10),
         home_region: Region::from(spec.home_region.as_str()),
         return_min_saving_per_mille: i64::from(spec.return_.min_saving_percent) * 10,
         return_min_dwell: seconds(spec.return_.min_dwell_seconds),

@@ -23,6 +23,7 @@ pub mod history;
 pub mod kube;
 pub mod market;
 pub mod people;
+pub mod planted;
 pub mod ports;
 pub mod report;
 pub mod run;

@@ -32,7 +32,26 @@ pub enum Deed {
 pub struct People {
     chance: Chance,
     jobs: u64,
+    size: Size,
 }
+
+/// How much work there is: most clusters of a year of histories are small, some are busy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Size {
+    /// Replicas of a Deployment, at most.
+    replicas: i64,
+    /// A Deployment beside the first is there in so many of a thousand clusters.
+    others_per_mille: i64,
+    /// Deeds are so many thousandths as far apart as in a middling cluster.
+    pace_per_mille: i64,
+}
+
+const SIZES: [Size; 4] = [
+    Size { replicas: 1, others_per_mille: 200, pace_per_mille: 1_800 },
+    Size { replicas: 1, others_per_mille: 400, pace_per_mille: 1_500 },
+    Size { replicas: 2, others_per_mille: 500, pace_per_mille: 1_200 },
+    Size { replicas: 4, others_per_mille: 900, pace_per_mille: 700 },
+];
 
 /// How often each deed is done, on average.
 const EVERY: [(Deed, Millis); 4] = [
@@ -64,18 +83,20 @@ fn need(kind: WorkloadKind, gpus: i64, gpu_gib: i64) -> Need {
 impl People {
     /// The people of a seed.
     pub fn new(seed: u64) -> People {
-        People { chance: Chance::new(seed, "people"), jobs: 0 }
+        let mut chance = Chance::new(seed, "people");
+        let size = chance.one_of(&SIZES).copied().unwrap_or(SIZES[2]);
+        People { chance, jobs: 0, size }
     }
 
     /// Everybody's first deed.
     pub fn first_deeds(&mut self, now: Timestamp) -> Vec<(Timestamp, Deed)> {
-        EVERY.iter().map(|(deed, every)| (now + self.chance.waiting(*every), deed.clone())).collect()
+        EVERY.iter().map(|(deed, _)| (self.again(deed, now), deed.clone())).collect()
     }
 
     /// When this deed is done again.
     pub fn again(&mut self, deed: &Deed, now: Timestamp) -> Timestamp {
         let every = EVERY.iter().find(|(d, _)| d == deed).map_or(Millis::from_hours(24), |(_, every)| *every);
-        now + self.chance.waiting(every)
+        now + self.chance.waiting(Millis(every.0 * self.size.pace_per_mille / 1_000))
     }
 
     /// A node pool over all classes.
@@ -94,6 +115,7 @@ impl People {
             max_gpus: None,
             max_nodes: Some(40),
             launches_per_minute: None,
+            max_share_per_mille: None,
             home_region: Region::from("us-east-1"),
             return_min_saving_per_mille: 150,
             return_min_dwell: Millis::from_mins(15),
@@ -110,6 +132,9 @@ impl People {
         let mut all = Vec::new();
         let third = self.chance.one_of(&[("large", 1, 40), ("four", 4, 20), ("legacy", 1, 14)]).copied();
         for (name, gpus, gpu_gib) in [Some(("chat", 1, 20)), Some(("vision", 1, 8)), third].into_iter().flatten() {
+            if name != "chat" && !self.chance.happens(self.size.others_per_mille) {
+                continue;
+            }
             let mut wants = need(WorkloadKind::Inference, gpus, gpu_gib);
             if name == "vision" && self.chance.happens(500) {
                 wants.regions = vec!["us-*".to_owned()];
@@ -120,7 +145,7 @@ impl People {
             if name == "chat" && self.chance.happens(300) {
                 wants.max_price_per_gpu_hour = Some(MicroUsdPerHour(900_000));
             }
-            let replicas = usize::try_from(self.chance.between(0, 2)).unwrap_or(1);
+            let replicas = usize::try_from(self.chance.between(0, self.size.replicas)).unwrap_or(1);
             let warm = self.chance.happens(700);
             let schedule = Schedule { zone_max_skew: (name == "chat" && self.chance.happens(250)).then_some(1), ..Schedule::default() };
             let template = Template {
@@ -151,7 +176,7 @@ impl People {
     /// How many replicas are wanted from now on.
     pub fn replicas(&mut self, now_wanted: usize) -> usize {
         let change = self.chance.between(-2, 2);
-        usize::try_from((i64::try_from(now_wanted).unwrap_or(0) + change).clamp(0, 3)).unwrap_or(0)
+        usize::try_from((i64::try_from(now_wanted).unwrap_or(0) + change).clamp(0, self.size.replicas)).unwrap_or(0)
     }
 
     /// One of them.

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::faults::{Fate, Port};
 use super::market::PoolMarket;
+use super::planted::PlantedBug;
 use super::world::World;
 use crate::core::action::ClusterAction;
 use crate::core::catalog::MachineType;
@@ -51,6 +52,8 @@ pub struct Hold {
     pub watcher: Arc<Notify>,
     /// Since when its watches have listed.
     pub lists_from: Timestamp,
+    /// The mistake its calls make.
+    pub planted: Option<PlantedBug>,
 }
 
 fn sleep(span: Millis) -> tokio::time::Sleep {
@@ -189,7 +192,11 @@ impl Cloud for Hold {
     }
 
     async fn launch(&self, launch: &Launch) -> Result<InstanceId, CloudError> {
-        self.change(Port::Cloud, |world, operator| world.launch(launch, operator)).await
+        self.change(Port::Cloud, |world, operator| match self.planted {
+            Some(bug) => world.launch(&bug.launch(launch, world.faults.changes), operator),
+            None => world.launch(launch, operator),
+        })
+        .await
     }
 
     async fn instances(&self, region: &Region, _: &str) -> Result<Vec<Instance>, CloudError> {
@@ -272,6 +279,9 @@ impl Cluster for Hold {
     }
 
     async fn apply(&self, action: &ClusterAction) -> Result<Applied, ClusterError> {
+        if let Some(believed) = self.planted.and_then(|bug| bug.swallows(action)) {
+            return Ok(believed);
+        }
         self.change(Port::Cluster, |world, operator| world.apply(action, operator)).await
     }
 
@@ -288,10 +298,14 @@ impl Cluster for Hold {
     }
 
     async fn outbox(&self, limit: usize) -> Result<Vec<LedgerRecord>, ClusterError> {
-        self.call(Port::Cluster, false, |world, _| {
+        self.call(Port::Cluster, false, |world, operator| {
             let mut waiting: Vec<LedgerRecord> = world.kube.outbox.values().cloned().collect();
             waiting.sort_by_key(|record| (record.happened_at(), record.id()));
             waiting.truncate(limit);
+            if self.planted == Some(PlantedBug::OutboxForgets) {
+                let ids: Vec<uuid::Uuid> = waiting.iter().map(LedgerRecord::id).collect();
+                world.forget(&ids, operator);
+            }
             Ok(waiting)
         })
         .await
@@ -321,7 +335,13 @@ impl Cluster for Hold {
 impl Ledger for Hold {
     async fn write(&self, records: &[LedgerRecord]) -> Result<(), LedgerUnavailable> {
         self.call(Port::Ledger, !records.is_empty(), |world, operator| {
-            world.write(records, operator);
+            match self.planted {
+                Some(bug) => {
+                    let kept: Vec<LedgerRecord> = records.iter().filter(|record| !bug.loses(record)).cloned().collect();
+                    world.write(&kept, operator);
+                }
+                None => world.write(records, operator),
+            }
             Ok(())
         })
         .await

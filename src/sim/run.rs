@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::chance::Chance;
 use super::check;
 use super::faults::{Faults, Level, Trouble};
+use super::planted::PlantedBug;
 use super::ports::{Hold, Shared, lock};
 use super::report::Outcome;
 use super::world::{CLUSTER, World};
@@ -30,8 +31,10 @@ pub struct Scenario {
     pub level: Level,
     /// Ends the operator at this changing call, before its effect or after.
     pub crash_point: Option<(u64, bool)>,
-    /// What decides; tests plant bugs here.
+    /// What decides.
     pub planner: Planner,
+    /// The mistake that calls to the ports make.
+    pub planted: Option<PlantedBug>,
     /// Print every step.
     pub loud: bool,
 }
@@ -39,7 +42,20 @@ pub struct Scenario {
 impl Scenario {
     /// `days` of `seed` under the operator's own plan.
     pub fn new(seed: u64, days: i64, level: Level) -> Scenario {
-        Scenario { seed, span: Millis::from_hours(24 * days), level, crash_point: None, planner: Arc::new(plan), loud: false }
+        Scenario {
+            seed,
+            span: Millis::from_hours(24 * days),
+            level,
+            crash_point: None,
+            planner: Arc::new(plan),
+            planted: None,
+            loud: false,
+        }
+    }
+
+    /// The same with a mistake planted.
+    pub fn planted(self, bug: PlantedBug) -> Scenario {
+        Scenario { planner: bug.planner(), planted: Some(bug), ..self }
     }
 }
 
@@ -149,7 +165,8 @@ impl Stage<'_> {
             now.max(world.faults.api_away_until) + Millis(250)
         };
         let (world, deaths) = (Arc::clone(&self.world), self.deaths.clone());
-        let hold = Hold { world, operator: number, deaths, skew: Arc::clone(&skew), watcher: Arc::clone(&watcher), lists_from };
+        let planted = self.scenario.planted;
+        let hold = Hold { world, operator: number, deaths, skew: Arc::clone(&skew), watcher: Arc::clone(&watcher), lists_from, planted };
         let settings =
             Settings { max_price_age: Millis::from_mins(90), moves_considered_every: Millis::from_mins(15), ..Settings::default() };
         // Some operators are quick to plan and some slow: what comes in between differs.

@@ -154,6 +154,10 @@ fn refuse_others(spec: &PodSpec, faults: &mut Vec<NeedError>) {
                 "spread over topology.kubernetes.io/zone, or ScheduleAnyway",
             );
         }
+        if constraint.max_skew < 1 {
+            let what = format!("has maxSkew {}", constraint.max_skew);
+            refuse(faults, &path, &what, "set maxSkew to 1 or more: Kubernetes refuses less");
+        }
         if constraint.min_domains.is_some_and(|d| d > 1) {
             refuse(faults, &path, "sets minDomains", "take minDomains away; lowtide.dev/max-pool-share limits what stands in one place");
         }

@@ -78,9 +78,13 @@ pub(super) fn is_rescue(pass: &Pass, pod: &Pod) -> bool {
     left.is_some_and(|claim| claim.status.interruption.is_some())
 }
 
-/// What the owner wants of all replicas together, with where those that stay stand already.
+/// What the owner and the pools want of all replicas together, with where those that stay stand already.
 fn owner_rule(pass: &Pass, pod: &Pod, schedule: &Schedule) -> Option<OwnerRule> {
-    if schedule.zone_max_skew.is_none() && schedule.max_share_per_mille.is_none() {
+    // Whichever of its pools buys, none of them stands for more than it allows.
+    let pools = pools_for(pass, pod);
+    let allowed = pools.iter().filter_map(|name| pass.world.pools.get(name)?.max_share_per_mille);
+    let max_share_per_mille = allowed.chain(schedule.max_share_per_mille).min();
+    if schedule.zone_max_skew.is_none() && max_share_per_mille.is_none() {
         return None;
     }
     let mut standing: BTreeMap<CapacityPool, i64> = BTreeMap::new();
@@ -91,7 +95,7 @@ fn owner_rule(pass: &Pass, pod: &Pod, schedule: &Schedule) -> Option<OwnerRule> 
         }
     }
     let owner = format!("{}/{}", pod.workload.kind, pod.workload.object);
-    Some(OwnerRule { owner, zone_max_skew: schedule.zone_max_skew, max_share_per_mille: schedule.max_share_per_mille, standing })
+    Some(OwnerRule { owner, zone_max_skew: schedule.zone_max_skew, max_share_per_mille, standing })
 }
 
 /// The gang, and the zone where members of it stand already.

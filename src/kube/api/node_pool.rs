@@ -66,6 +66,11 @@ pub struct GpuNodePoolSpec {
     /// How much it may hold at once, and how fast it may grow.
     #[serde(default)]
     pub limits: Limits,
+    /// At most this percentage of a workload's replicas stands in one pool of capacity (one zone, instance family and capacity type),
+    /// though always one. Where an owner asks for less, less holds; of several pools that a namespace may use, the least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>", range(min = 1, max = 100))]
+    pub max_pool_share_percent: Option<u32>,
     /// The region where the work would run without lowtide: the savings B1 and B2 are measured against its prices.
     #[schemars(schema_with = "schema::region")]
     pub home_region: String,

@@ -305,3 +305,28 @@ fn a_region_that_is_closed_to_the_account_is_told_in_its_classes_status_and_prep
     toy.run(3);
     assert!(toy.prepared.contains(&class.name), "its template is looked at again");
 }
+
+#[test]
+fn a_pool_keeps_each_workload_from_standing_in_one_place_whatever_its_owner_asked() {
+    let mut toy = Toy::new();
+    pool_mut(&mut toy).max_share_per_mille = Some(500);
+    for _ in 0..4 {
+        toy.add_pod(deployment(), WorkloadKind::Inference);
+    }
+    toy.run(120);
+    let mut zones: BTreeMap<String, usize> = BTreeMap::new();
+    for claim in toy.world.claims.values() {
+        let instances = claim.spec.bought_for.len();
+        *zones.entry(claim.spec.capacity.zone.to_string()).or_default() += instances;
+    }
+    assert_eq!(zones, BTreeMap::from([(SPOT_A.1.to_owned(), 2), (SPOT_B.1.to_owned(), 2)]), "the dearer zone has half of them");
+    // One more may stand beside them, but not three of five in the cheaper zone.
+    toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(60);
+    let cheap = toy
+        .world
+        .claims
+        .values()
+        .filter(|c| c.spec.capacity.zone.as_str() == SPOT_A.1 && c.spec.capacity.capacity_type == CapacityType::Spot);
+    assert_eq!(cheap.count(), 2);
+}

@@ -419,6 +419,7 @@ pub fn pool(classes: Vec<ClassName>) -> NodePool {
         max_gpus: None,
         max_nodes: None,
         launches_per_minute: None,
+        max_share_per_mille: None,
         home_region: Region::from("us-east-1"),
         return_min_saving_per_mille: 150,
         return_min_dwell: Millis::from_mins(2),

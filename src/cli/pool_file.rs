@@ -1,0 +1,166 @@
+//! A `GpuNodePool` in a YAML file, for answers without a cluster.
+//!
+//! Decides: what of it may be bought, and that a key which the API server does not know is refused here too: a misspelt budget is no budget.
+//! Does not: ask for what only a cluster needs (namespaces, node classes, a home region).
+
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::files::{FileError, documents, malformed, without_nulls};
+use crate::core::ids::{GpuModel, ZoneId};
+use crate::core::market::{CapacityType, Market};
+use crate::core::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::placement::{PoolLimits, PoolPolicy};
+
+/// The definition that clusters have, so that both refuse the same keys.
+const DEFINITION: &str = include_str!("../../crds/gpunodepools.yaml");
+
+/// The schema of a pool's `spec`. A test reads it, so it is there.
+fn spec_schema() -> Option<Value> {
+    let definition: Value = serde_saphyr::from_str(DEFINITION).ok()?;
+    definition.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").cloned()
+}
+
+/// The first thing in `value` that is not as `schema` says: a key that it does not know, or a value of another type.
+fn against(schema: &Value, value: &Value, path: &str) -> Option<String> {
+    let expected = schema.get("type").and_then(Value::as_str).unwrap_or("any");
+    match (expected, value) {
+        ("object", Value::Object(fields)) => {
+            let known = schema.get("properties").and_then(Value::as_object)?;
+            fields.iter().find_map(|(key, value)| match known.get(key) {
+                Some(schema) => against(schema, value, &format!("{path}.{key}")),
+                None => {
+                    let known = known.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                    Some(format!("{path}.{key} is not known; known are {known}"))
+                }
+            })
+        }
+        ("array", Value::Array(items)) => {
+            let schema = schema.get("items")?;
+            items.iter().enumerate().find_map(|(at, item)| against(schema, item, &format!("{path}[{at}]")))
+        }
+        ("string", Value::String(_)) | ("boolean", Value::Bool(_)) | ("any", _) => None,
+        ("object", Value::Null) if path == "spec" => None,
+        ("integer", Value::Number(number)) => {
+            let least = schema.get("minimum").and_then(Value::as_f64).unwrap_or(f64::from(i32::MIN));
+            let most = schema.get("maximum").and_then(Value::as_f64).unwrap_or(f64::from(i32::MAX));
+            let fits = number.as_i64().is_some() && number.as_f64().is_some_and(|n| (least..=most).contains(&n));
+            (!fits).then(|| format!("{path} is {number}; expected a whole number from {least} to {most}"))
+        }
+        ("string", Value::Number(number)) => Some(format!("{path} is {number}; expected text, as in \"{number}\"")),
+        (_, other) => Some(format!("{path} is {other}; expected a value of type {expected}")),
+    }
+}
+
+/// The part of a `GpuNodePool` that says what may be bought.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct PoolSpec {
+    regions: Vec<String>,
+    gpu_models: Vec<String>,
+    instance_types: Vec<String>,
+    capacity_types: Vec<CapacityType>,
+    fallback: Fallback,
+    max_price_per_gpu_hour: Option<MicroUsdPerHour>,
+    monthly_budget_usd: Option<MicroUsd>,
+    limits: Limits,
+    max_pool_share_percent: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Fallback {
+    on_demand: bool,
+}
+impl Default for Fallback {
+    fn default() -> Self {
+        Fallback { on_demand: true }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Limits {
+    gpus: Option<i64>,
+    nodes: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct PoolFile {
+    metadata: Named,
+    #[serde(default)]
+    spec: PoolSpec,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+/// What a pool asks of a purchase.
+#[derive(Debug)]
+pub(super) struct FiledPool {
+    /// What may be bought.
+    pub policy: PoolPolicy,
+    /// At most this share (in thousandths) of a workload's replicas in one pool of capacity.
+    pub max_share_per_mille: Option<i64>,
+}
+
+/// The policy of a `GpuNodePool` in a YAML file (the first one there); without a file, everything is allowed.
+///
+/// Node classes are not known here, so every zone of the market counts as served. Launches per minute do not bind an offline answer.
+pub(super) fn pool(path: Option<&Path>, market: &Market) -> Result<FiledPool, FileError> {
+    let zones: BTreeSet<ZoneId> = market.offers.keys().map(|p| p.zone.clone()).collect();
+    let Some(path) = path else { return Ok(FiledPool { policy: PoolPolicy::open("default", zones), max_share_per_mille: None }) };
+    let documents = documents(path)?;
+    let found = documents.into_iter().find(|d| d.get("kind").and_then(|k| k.as_str()) == Some("GpuNodePool"));
+    let found = without_nulls(found.ok_or_else(|| malformed(path, "no document of kind GpuNodePool; expected one"))?);
+    let spec = found.get("spec").unwrap_or(&Value::Null);
+    if let Some(fault) = spec_schema().as_ref().and_then(|schema| against(schema, spec, "spec")) {
+        return Err(malformed(path, fault));
+    }
+    let PoolFile { metadata, spec } = serde_json::from_value(found).map_err(|e| malformed(path, e))?;
+    let mut capacity_types: BTreeSet<CapacityType> = spec.capacity_types.into_iter().collect();
+    if capacity_types.is_empty() {
+        capacity_types.extend([CapacityType::Spot, CapacityType::OnDemand]);
+    }
+    if !spec.fallback.on_demand && capacity_types.contains(&CapacityType::Spot) {
+        capacity_types.remove(&CapacityType::OnDemand);
+    }
+    let policy = PoolPolicy {
+        regions: spec.regions,
+        models: spec.gpu_models.iter().map(|m| GpuModel::from_ec2(m)).collect(),
+        instance_types: spec.instance_types,
+        capacity_types,
+        max_price_per_gpu_hour: spec.max_price_per_gpu_hour,
+        budget_left: spec.monthly_budget_usd,
+        limits_left: PoolLimits { gpus: spec.limits.gpus, nodes: spec.limits.nodes, launches: None },
+        ..PoolPolicy::open(&metadata.name, zones)
+    };
+    Ok(FiledPool { policy, max_share_per_mille: spec.max_pool_share_percent.map(|percent| percent * 10) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spec_is_held_against_the_definition_of_the_cluster() {
+        let schema = spec_schema().unwrap();
+        let fault = |spec: Value| against(&schema, &spec, "spec");
+        assert_eq!(fault(serde_json::json!({ "monthlyBudgetUsd": "3", "limits": { "nodes": 2 }, "regions": ["us-*"] })), None);
+        assert_eq!(fault(Value::Null), None);
+        for (spec, said) in [
+            (serde_json::json!({ "monthlyBudget": "3" }), "spec.monthlyBudget is not known; known are capacityTypes,"),
+            (serde_json::json!({ "limits": { "node": 2 } }), "spec.limits.node is not known; known are gpus, launchesPerMinute, nodes"),
+            (serde_json::json!({ "monthlyBudgetUsd": 200 }), "spec.monthlyBudgetUsd is 200; expected text, as in \"200\""),
+            (serde_json::json!({ "limits": { "nodes": -1 } }), "spec.limits.nodes is -1; expected a whole number from 0 to"),
+            (serde_json::json!({ "regions": "us-*" }), "spec.regions is \"us-*\"; expected a value of type array"),
+            (serde_json::json!({ "fallback": { "onDemand": "no" } }), "spec.fallback.onDemand is \"no\"; expected a value of type boolean"),
+        ] {
+            assert!(fault(spec.clone()).is_some_and(|f| f.starts_with(said)), "{spec}: {:?}", fault(spec.clone()));
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Bugs planted on purpose, to prove that the invariants bite: each is one mistake that an operator could make.
+//!
+//! Decides: what each mistake does to what the operator sees, plans or asks for.
+//! Does not: exist outside simulated histories.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::core::action::{Action, ClusterAction, Plan, RemovalReason, Step};
+use crate::core::catalog::Mebibytes;
+use crate::core::decision::Trigger;
+use crate::core::invariant::Invariant;
+use crate::core::money::MicroUsdPerHour;
+use crate::core::need::CapacityPreference;
+use crate::core::plan::{Planner, Settings, plan};
+use crate::core::record::LedgerRecord;
+use crate::core::time::{Millis, Timestamp};
+use crate::core::world::{Claim, Lane, PodPhase, Snapshot};
+use crate::engine::ports::{Applied, Launch};
+
+/// One mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum PlantedBug {
+    /// Steps are carried out and their records are never written down.
+    DecisionsUnwritten,
+    /// EC2 is asked before the claim says that it was.
+    LaunchUnmarked,
+    /// Every attempt of a launch has a token of its own.
+    TokenPerAttempt,
+    /// One token serves every launch.
+    TokenReused,
+    /// The ledger loses one record in ten and says that it has them.
+    LedgerRowDropped,
+    /// The outbox forgets what it hands out, before the ledger has it.
+    OutboxForgets,
+    /// An hour costs a micro-dollar more than EC2 says.
+    HourMispriced,
+    /// A machine stops being paid for a minute before it ends.
+    IntervalCutShort,
+    /// Pods are drained though nobody takes their machine.
+    DrainWithoutNotice,
+    /// A machine at work is ended as empty.
+    WorkingMachineEnded,
+    /// Empty machines are kept.
+    EmptyMachinesKept,
+    /// Instances that nobody claims are kept.
+    StraysKept,
+    /// Claims are removed while their machines run.
+    ClaimRemovedEarly,
+    /// Regions, caps and GPU memory of pods are not looked at.
+    NeedsIgnored,
+    /// Every machine has twice its GPUs.
+    RoomDoubled,
+    /// Gates are never lifted.
+    GatesKept,
+    /// What is decided depends on how many plans were made before.
+    PlansDiffer,
+}
+
+impl PlantedBug {
+    /// All of them.
+    pub const ALL: [PlantedBug; 17] = {
+        use PlantedBug::*;
+        [
+            DecisionsUnwritten,
+            LaunchUnmarked,
+            TokenPerAttempt,
+            TokenReused,
+            LedgerRowDropped,
+            OutboxForgets,
+            HourMispriced,
+            IntervalCutShort,
+            DrainWithoutNotice,
+            WorkingMachineEnded,
+            EmptyMachinesKept,
+            StraysKept,
+            ClaimRemovedEarly,
+            NeedsIgnored,
+            RoomDoubled,
+            GatesKept,
+            PlansDiffer,
+        ]
+    };
+
+    /// The invariants that must notice it, one of them at least.
+    pub fn noticed_by(self) -> &'static [Invariant] {
+        use Invariant::*;
+        match self {
+            PlantedBug::DecisionsUnwritten | PlantedBug::LaunchUnmarked | PlantedBug::LedgerRowDropped | PlantedBug::OutboxForgets => {
+                &[DecisionsDurableOnce]
+            }
+            PlantedBug::TokenPerAttempt => &[OneInstancePerClaim],
+            PlantedBug::TokenReused | PlantedBug::GatesKept => &[WorldSettles, EveryInstanceClaimed],
+            PlantedBug::HourMispriced | PlantedBug::IntervalCutShort => &[LedgerIsTheBill],
+            PlantedBug::DrainWithoutNotice | PlantedBug::WorkingMachineEnded => &[RemovalsHaveReasons],
+            PlantedBug::EmptyMachinesKept | PlantedBug::StraysKept | PlantedBug::ClaimRemovedEarly => &[EveryInstanceClaimed],
+            PlantedBug::NeedsIgnored => &[NeedsAndPoliciesHold],
+            PlantedBug::RoomDoubled => &[OneClaimPerPod, NeedsAndPoliciesHold],
+            PlantedBug::PlansDiffer => &[SameSeedSameHistory],
+        }
+    }
+
+    /// The operator's plan with the mistake in it.
+    pub fn planner(self) -> Planner {
+        Arc::new(move |settings: &Settings, world: &Snapshot, now: Timestamp| {
+            let mut seen = world.clone();
+            self.falsify(&mut seen);
+            let mut planned = plan(settings, &seen, now);
+            self.spoil(&mut planned, world, now);
+            planned
+        })
+    }
+
+    /// What the operator believes to see.
+    fn falsify(self, world: &mut Snapshot) {
+        match self {
+            PlantedBug::NeedsIgnored => {
+                for (need, _) in world.pods.values_mut().filter_map(|pod| pod.need.as_mut().ok()) {
+                    need.regions.clear();
+                    need.max_price_per_gpu_hour = None;
+                    need.gpu_memory = Mebibytes(1);
+                    need.capacity = CapacityPreference::SpotFirst;
+                }
+            }
+            PlantedBug::RoomDoubled => {
+                world.nodes.values_mut().for_each(|node| node.allocatable.gpus *= 2);
+                world.claims.values_mut().for_each(|claim| claim.spec.gpus *= 2);
+            }
+            _ => {}
+        }
+    }
+
+    /// What is wrong with the plan.
+    fn spoil(self, planned: &mut Plan, world: &Snapshot, now: Timestamp) {
+        let actions = planned.steps.iter_mut().flat_map(|step| step.actions.iter_mut());
+        match self {
+            PlantedBug::DecisionsUnwritten => planned.steps.iter_mut().for_each(|step| step.records.clear()),
+            PlantedBug::HourMispriced => records(planned, |record| {
+                if let LedgerRecord::HourPriced(hour) = record {
+                    hour.price_per_hour = MicroUsdPerHour(hour.price_per_hour.0 + 1);
+                }
+            }),
+            PlantedBug::IntervalCutShort => records(planned, |record| {
+                if let LedgerRecord::IntervalClosed(end) = record {
+                    end.running_to = end.running_to - Millis::from_mins(1);
+                }
+            }),
+            PlantedBug::EmptyMachinesKept => drop_actions(planned, |a| matches!(a, Action::Terminate { trigger: Trigger::Empty, .. })),
+            PlantedBug::StraysKept => drop_actions(planned, |a| matches!(a, Action::TerminateUnclaimed { .. })),
+            PlantedBug::GatesKept => drop_actions(planned, |a| matches!(a, Action::Cluster(ClusterAction::Lift { .. }))),
+            PlantedBug::TokenReused => actions.for_each(|action| {
+                if let Action::Launch { launch, .. } = action {
+                    launch.client_token = "the-same-for-all".to_owned();
+                }
+            }),
+            PlantedBug::DrainWithoutNotice => planned.steps.extend(working(world).filter_map(|claim| drain(world, claim))),
+            PlantedBug::WorkingMachineEnded => {
+                let ends: Vec<Step> = working(world).filter_map(end).collect();
+                planned.steps.extend(ends);
+            }
+            PlantedBug::ClaimRemovedEarly => planned.steps.extend(working(world).map(remove)),
+            PlantedBug::PlansDiffer => {
+                if PLANS.fetch_add(1, Ordering::Relaxed) % 3 == 1 {
+                    planned.steps.truncate(1);
+                    planned.wake_at = Some(now + Millis::from_secs(2));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The launch as EC2 gets it; `calls` have been made before.
+    pub fn launch(self, launch: &Launch, calls: u64) -> Launch {
+        let mut launch = launch.clone();
+        if self == PlantedBug::TokenPerAttempt {
+            launch.client_token = format!("{}-{calls}", launch.client_token);
+        }
+        launch
+    }
+
+    /// The API server never hears of this, and the operator believes that it did.
+    pub fn swallows(self, action: &ClusterAction) -> Option<Applied> {
+        match action {
+            ClusterAction::PatchClaim { claim, patch, .. } if self == PlantedBug::LaunchUnmarked && patch.launch_asked_at.is_some() => {
+                Some(Applied { lane: Lane::Claim(claim.clone()), resource_version: None })
+            }
+            _ => None,
+        }
+    }
+
+    /// The ledger never hears of this record, and the operator believes that it did.
+    pub fn loses(self, record: &LedgerRecord) -> bool {
+        self == PlantedBug::LedgerRowDropped && record.id().as_bytes().first().is_some_and(|byte| byte % 10 == 0)
+    }
+}
+
+/// Plans of every history of the process.
+static PLANS: AtomicU64 = AtomicU64::new(0);
+
+fn records(planned: &mut Plan, spoil: impl FnMut(&mut LedgerRecord)) {
+    planned.steps.iter_mut().flat_map(|step| step.records.iter_mut()).for_each(spoil);
+}
+
+fn drop_actions(planned: &mut Plan, bad: impl Fn(&Action) -> bool) {
+    planned.steps.retain(|step| !step.actions.iter().any(&bad));
+}
+
+/// Machines with pods that run and that nobody takes.
+fn working(world: &Snapshot) -> impl Iterator<Item = &Claim> {
+    let works = |claim: &&Claim| {
+        let runs = |claim: &Claim| world.pods.values().any(|p| p.holds(&claim.name) && p.phase == PodPhase::Running);
+        claim.takes_work() && claim.status.instance.is_some() && runs(claim) && !world.in_flight.contains(&Lane::Claim(claim.name.clone()))
+    };
+    world.claims.values().filter(works).take(1)
+}
+
+fn drain(world: &Snapshot, claim: &Claim) -> Option<Step> {
+    let pod = world.pods.values().find(|p| p.holds(&claim.name) && p.phase == PodPhase::Running)?.identity.clone();
+    let lanes = vec![Lane::Pod(pod.uid.clone())];
+    let evict = ClusterAction::Evict { pod, grace: Millis::from_secs(30), reason: RemovalReason::Interruption };
+    Some(Step { lanes, records: Vec::new(), actions: vec![Action::Cluster(evict)] })
+}
+
+fn end(claim: &Claim) -> Option<Step> {
+    let terminate = Action::Terminate {
+        claim: claim.name.clone(),
+        region: claim.spec.capacity.region.clone(),
+        instance: claim.status.instance.clone()?,
+        decision: claim.spec.decision,
+        trigger: Trigger::Empty,
+        seen: claim.version,
+    };
+    Some(Step { lanes: vec![Lane::Claim(claim.name.clone())], records: Vec::new(), actions: vec![terminate] })
+}
+
+fn remove(claim: &Claim) -> Step {
+    let remove = ClusterAction::RemoveClaim { claim: claim.name.clone(), seen: Some(claim.version) };
+    Step { lanes: vec![Lane::Claim(claim.name.clone())], records: Vec::new(), actions: vec![Action::Cluster(remove)] }
+}

@@ -1,0 +1,102 @@
+//! The simulated world: hundreds of histories hold every invariant, a seed is a history, every crash point is survived, and every planted
+//! mistake is noticed.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lowtide::core::invariant::Invariant;
+use lowtide::sim::faults::Level;
+use lowtide::sim::planted::PlantedBug;
+use lowtide::sim::report::Outcome;
+use lowtide::sim::run::{Scenario, play};
+
+const LEVELS: [Level; 4] = [Level::None, Level::Calm, Level::Rough, Level::Hostile];
+
+/// Plays all of `scenarios` on every core; gives what came of those that `keep` wants.
+fn play_all<R: Send>(scenarios: &[Scenario], keep: impl Fn(&Scenario, Outcome) -> Option<R> + Sync) -> Vec<R> {
+    let (next, kept) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    let outcome = play(scenario).unwrap();
+                    kept.lock().unwrap().extend(keep(scenario, outcome));
+                }
+            });
+        }
+    });
+    kept.into_inner().unwrap()
+}
+
+fn again(scenario: &Scenario) -> String {
+    let crash =
+        scenario.crash_point.map_or_else(String::new, |(at, before)| format!(" --crash-at {at}{}", if before { " --before" } else { "" }));
+    let (days, level) = (scenario.span.0 / 86_400_000, format!("{:?}", scenario.level).to_lowercase());
+    format!("lowtide simulate --seed {} --days {days} --faults {level}{crash} --trace", scenario.seed)
+}
+
+fn all_hold(scenarios: &[Scenario]) {
+    let broken = play_all(scenarios, |scenario, outcome| {
+        let fault = outcome.broken.first()?.clone();
+        Some(format!("{fault}\n{}\nsee it again: {}", outcome.trace.join("\n"), again(scenario)))
+    });
+    assert!(broken.is_empty(), "{} of {} histories broke an invariant; the first:\n{}", broken.len(), scenarios.len(), broken[0]);
+}
+
+/// `LOWTIDE_SIMULATED_SEEDS` histories (500 unless told), a week each, every level of faults in turn.
+#[test]
+fn hundreds_of_weeks_hold_every_invariant() {
+    let seeds = std::env::var("LOWTIDE_SIMULATED_SEEDS").map_or(500, |text| text.parse().unwrap());
+    let scenarios: Vec<Scenario> = (0..seeds).map(|seed| Scenario::new(seed, 7, LEVELS[seed as usize % LEVELS.len()])).collect();
+    all_hold(&scenarios);
+}
+
+/// INV-8.
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    for (seed, level) in (40..52).zip(LEVELS.into_iter().cycle()) {
+        let [first, second] = [(), ()].map(|()| play(&Scenario::new(seed, 2, level)).unwrap());
+        assert_eq!((&first.fingerprint, first.lines), (&second.fingerprint, second.lines), "seed {seed}, {level:?}");
+        assert_eq!(serde_json::to_string(&first).unwrap(), serde_json::to_string(&second).unwrap());
+    }
+    let other = play(&Scenario::new(41, 2, Level::Calm)).unwrap();
+    assert_ne!(other.fingerprint, play(&Scenario::new(42, 2, Level::Calm)).unwrap().fingerprint, "seeds differ");
+}
+
+/// The process ends before, and after, each of the first changing calls of a day, and at calls spread over the rest of it.
+#[test]
+fn every_crash_point_is_survived() {
+    let day = |seed| Scenario::new(seed, 1, Level::None);
+    let mut scenarios = Vec::new();
+    for seed in [3, 11] {
+        let calls = play(&day(seed)).unwrap().changing_calls;
+        assert!(calls > 300, "{calls} changing calls: a day without work");
+        let points: BTreeSet<u64> = (0..150).chain((150..calls).step_by(11)).collect();
+        let crashes = points.into_iter().flat_map(|at| [(at, true), (at, false)]);
+        scenarios.extend(crashes.map(|point| Scenario { crash_point: Some(point), ..day(seed) }));
+    }
+    all_hold(&scenarios);
+}
+
+/// Each planted mistake breaks an invariant that is there to notice it, within a few seeds; without it the same seeds hold.
+#[test]
+fn every_planted_mistake_is_noticed() {
+    let seeds = || (0..8).map(|seed| Scenario::new(seed, 2, Level::Hostile));
+    all_hold(&seeds().collect::<Vec<_>>());
+    for bug in PlantedBug::ALL {
+        let expected: Vec<String> = bug.noticed_by().iter().map(|invariant| invariant.number()).collect();
+        let noticed = match bug.noticed_by() {
+            [Invariant::SameSeedSameHistory] => seeds().any(|scenario| {
+                let [first, second] = [(), ()].map(|()| play(&scenario.clone().planted(bug)).unwrap().fingerprint);
+                first != second
+            }),
+            _ => seeds().any(|scenario| {
+                let broken = play(&scenario.planted(bug)).unwrap().broken;
+                broken.iter().any(|fault| expected.iter().any(|number| fault.starts_with(&format!("{number} "))))
+            }),
+        };
+        assert!(noticed, "{bug:?} was not noticed by {expected:?}");
+    }
+}
