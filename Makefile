@@ -10,7 +10,7 @@ export LOWTIDE_TOOLS ?= $(LOWTIDE_CACHE)/bin
 FEATURES := --features lab
 LAB := $(CARGO_TARGET_DIR)/debug/lowtide-lab
 
-.PHONY: help tools build demo lab test bench lint crds clean-cache
+.PHONY: help tools build demo lab test bench bench-ledger lint sqlx crds clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,9 +33,17 @@ test: ## everything: format, unit tests, the real control plane, AWS's own SDK a
 bench: ## measures planning on the recorded market, and a year of backtests
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/core cargo bench --no-default-features --bench placement --bench backtest
 
+# Fewer rows: make bench-ledger ROWS=1000000
+ROWS ?= 100000000
+bench-ledger: tools build ## measures the ledger on a plain Postgres; a hundred million shares take 40 GB below TMPDIR and half an hour
+	$(LAB) bench-ledger --rows $(ROWS)
+
 lint: ## what reviewers would say first
 	cargo fmt --check
 	cargo clippy $(FEATURES) --all-targets -- -D warnings
+
+sqlx: ## checks the ledger's queries against a freshly migrated Postgres and renews .sqlx
+	scripts/sqlx.sh
 
 crds: ## writes crds/ from the Rust types
 	cargo run $(FEATURES) --bin lowtide -- crds --write crds

@@ -166,7 +166,7 @@ pub struct Migration {
     pub node_ready_at: Option<Timestamp>,
     /// Replacement pod Ready.
     pub pod_ready_at: Option<Timestamp>,
-    /// Old pod gone.
+    /// Old pod gone; mostly told by the end of its occupancy instead, which comes later than this record.
     pub old_gone_at: Option<Timestamp>,
     /// GiB carried across regions.
     pub egress_gib: i64,
@@ -194,6 +194,7 @@ pub struct Interruption {
 /// One row for the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "kebab-case")]
+#[allow(clippy::large_enum_variant, reason = "records are few and soon written; a box would be one in every place that makes them")]
 pub enum LedgerRecord {
     /// A decision.
     Decision(Box<Decision>),

@@ -11,6 +11,8 @@ pub mod tied;
 #[cfg(feature = "live")]
 pub mod batch_program;
 #[cfg(feature = "live")]
+pub mod bench_ledger;
+#[cfg(feature = "live")]
 pub mod control_plane;
 #[cfg(feature = "live")]
 pub mod demo;
@@ -28,6 +30,8 @@ pub mod kubeconfig;
 pub mod look_around;
 #[cfg(feature = "live")]
 pub mod machine;
+#[cfg(feature = "live")]
+pub mod memory_outbox;
 #[cfg(feature = "live")]
 pub mod process;
 #[cfg(feature = "live")]

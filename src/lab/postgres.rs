@@ -59,8 +59,12 @@ pub struct PrivatePostgres {
     remove_dir: bool,
     port: u16,
     password: String,
+    settings: Vec<String>,
     server: Option<Child>,
 }
+
+/// What tests run with: fast, and nothing that has to outlive the machine.
+const FOR_TESTS: [&str; 2] = ["fsync=off", "shared_buffers=64MB"];
 
 impl PrivatePostgres {
     /// Makes a cluster in `dir` (created; must not hold one already) and starts its server.
@@ -86,6 +90,18 @@ impl PrivatePostgres {
         Ok(server)
     }
 
+    /// Like [`PrivatePostgres::start_temporary`], with these settings instead of those for tests: `fsync` stays on.
+    ///
+    /// # Errors
+    /// As [`PrivatePostgres::start`].
+    pub fn start_temporary_with(settings: &[&str]) -> Result<Self, PostgresFault> {
+        let dir = std::env::temp_dir().join(format!("lowtide-postgres-{}-{}", std::process::id(), random_hex(6)?));
+        let mut server = Self::initialise(dir, true)?;
+        server.settings = settings.iter().map(ToString::to_string).collect();
+        server.start_again()?;
+        Ok(server)
+    }
+
     fn initialise(dir: PathBuf, remove_dir: bool) -> Result<Self, PostgresFault> {
         let programs = find_programs().ok_or(PostgresFault::NotInstalled)?;
         let user = user_to_run_as()?;
@@ -96,7 +112,8 @@ impl PrivatePostgres {
             std::os::unix::fs::chown(&dir, Some(uid), Some(gid)).map_err(io(format!("give {} to postgres", dir.display())))?;
         }
         let password = random_hex(16)?;
-        let server = PrivatePostgres { programs, user, dir, remove_dir, port: 0, password, server: None };
+        let settings = FOR_TESTS.map(String::from).to_vec();
+        let server = PrivatePostgres { programs, user, dir, remove_dir, port: 0, password, settings, server: None };
         let password_file = server.dir.join("password");
         fs::write(&password_file, &server.password).map_err(io("write the password file".into()))?;
         if let Some((uid, gid)) = server.user {
@@ -125,18 +142,11 @@ impl PrivatePostgres {
         }
         let log = fs::File::create(self.dir.join("server.log")).map_err(io("create the server's log".into()))?;
         let log_too = log.try_clone().map_err(io("open the server's log twice".into()))?;
-        let settings = [
-            "listen_addresses=127.0.0.1",
-            "unix_socket_directories=",
-            "fsync=off",
-            "max_connections=60",
-            "shared_buffers=64MB",
-            "timezone=UTC",
-        ];
+        let always = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=60", "timezone=UTC"];
         // Tied to us: a lab that is killed leaves no server behind.
         let mut command = self.prepared(tied::command(&self.programs.join("postgres")));
         command.arg("-D").arg(self.data()).arg("-p").arg(self.port.to_string());
-        for setting in settings {
+        for setting in always.into_iter().chain(self.settings.iter().map(String::as_str)) {
             command.arg("-c").arg(setting);
         }
         // A group of its own: an interrupt from the terminal must not stop it before its owner does.

@@ -65,6 +65,7 @@ pub async fn migrate(url: &str) -> Result<(), MigrateFault> {
         ("make the view of variance", include_str!("views/variance.sql")),
         ("make the view of trust", include_str!("views/trust.sql")),
         ("make the FOCUS view", include_str!("views/focus.sql")),
+        ("make the functions of seals", include_str!("views/seals.sql")),
         ("describe the columns", include_str!("views/comments.sql")),
         ("make the roles and grants (needs CREATEROLE unless the roles exist)", include_str!("views/grants.sql")),
     ];
@@ -93,6 +94,9 @@ pub async fn connect(url: &str) -> Result<PgConnection, LedgerFault> {
         cause => LedgerFault::Database { what: "connect to Postgres", cause },
     })?;
     // Compiling the plans of the views takes seconds, running them milliseconds.
-    sqlx::raw_sql("SET jit = off").execute(&mut connection).await.map_err(LedgerFault::during("prepare the session"))?;
+    sqlx::raw_sql("SET jit = off; SET work_mem = '32MB'")
+        .execute(&mut connection)
+        .await
+        .map_err(LedgerFault::during("prepare the session"))?;
     Ok(connection)
 }

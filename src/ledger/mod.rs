@@ -13,7 +13,7 @@ pub mod prometheus;
 pub mod reconcile;
 pub mod report;
 mod retry;
-mod rows;
+pub mod rows;
 pub mod seal;
 mod store;
 pub mod table_file;

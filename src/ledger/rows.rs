@@ -24,11 +24,22 @@ pub struct Table {
     pub columns: &'static str,
 }
 
+impl Table {
+    /// The statement that adds rows, given as one JSON array, and leaves out those that are there already. Names come from the constants
+    /// here, never from data.
+    pub fn insert(&self) -> String {
+        let Table { name, columns } = self;
+        format!(
+            "INSERT INTO ledger.{name} ({columns}) SELECT {columns} FROM jsonb_populate_recordset(NULL::ledger.{name}, $1) ON CONFLICT DO NOTHING"
+        )
+    }
+}
+
 const DECISION: Table = Table {
     name: "decision",
     columns: "id, at, cluster, trigger, outcome, text, node_pool, workload_kind, workload_namespace, workload_name, team, service, \
               environment, cost_center, product_area, component, pods, need, region, zone, instance_type, capacity_type, price_usd_h, \
-              per_replica_usd_h, replicas, price_age_ms, price_source, refused_counts, offers_hash, b0, b1, b2, b0_usd_h, \
+              per_replica_usd_h, replicas, price_age_ms, price_source, interruptions_per_million_hours, placement_score, refused_counts, offers_hash, b0, b1, b2, b0_usd_h, \
               b1_replica_usd_h, b2_replica_usd_h, claim, from_claim, instance, policy_hash, code_version",
 };
 const CANDIDATES: Table = Table { name: "candidate_set", columns: "id, at, candidates" };
@@ -108,7 +119,7 @@ fn without_nul(value: Value) -> Value {
 fn content_of(record: &LedgerRecord) -> Vec<(Table, Value)> {
     match record {
         LedgerRecord::Decision(d) => {
-            let refused: Vec<Value> = d.judgement.best_refused.iter().map(offer).collect();
+            let refused: Vec<Value> = d.judgement.best_refused.iter().map(candidate).collect();
             vec![(DECISION, decision(d)), (CANDIDATES, json!({ "candidates": refused }))]
         }
         LedgerRecord::IntervalOpened(r) => vec![(INTERVAL_OPENED, interval_opened(r))],
@@ -150,14 +161,31 @@ fn workload(w: &Workload) -> Value {
     json!({ "workload_kind": w.kind, "workload_namespace": w.object.namespace, "workload_name": w.object.name })
 }
 
-fn offer(o: &JudgedOffer) -> Value {
+fn chosen(o: &JudgedOffer) -> Value {
     let judged = json!({
         "price_usd_h": o.price_per_hour, "per_replica_usd_h": o.cost_per_replica_hour, "replicas": o.replicas,
         "price_age_ms": o.price_age, "price_source": o.source,
         "interruptions_per_million_hours": o.interruptions_per_million_hours, "placement_score": o.placement_score,
     });
-    let refusal = o.refusal.map_or(json!({}), |refusal| json!({ "refusal": refusal }));
-    merge([pool(&o.pool), judged, refusal])
+    merge([pool(&o.pool), judged])
+}
+
+/// A refused offer by position, as the view `candidate` reads it: names twenty times over would be most of what a decision weighs.
+fn candidate(o: &JudgedOffer) -> Value {
+    json!([
+        o.pool.region,
+        o.pool.zone,
+        o.pool.instance_type,
+        o.pool.capacity_type,
+        o.price_per_hour,
+        o.cost_per_replica_hour,
+        o.replicas,
+        o.price_age,
+        o.source,
+        o.refusal,
+        o.interruptions_per_million_hours,
+        o.placement_score
+    ])
 }
 
 fn decision(d: &Decision) -> Value {
@@ -176,7 +204,7 @@ fn decision(d: &Decision) -> Value {
         "b1_replica_usd_h": frozen.b1_per_replica_hour, "b2_replica_usd_h": frozen.b2_per_replica_hour,
     });
     let workload = d.workload.as_ref().map_or(json!({}), workload);
-    let chosen = d.judgement.chosen.as_ref().map_or(json!({}), offer);
+    let chosen = d.judgement.chosen.as_ref().map_or(json!({}), chosen);
     merge([chosen, workload, attribution(&d.attribution), head, counterfactuals])
 }
 

@@ -6,7 +6,7 @@
 //! A seal lists its rows as leaves (table, id, content hash), so that a difference names the row (see [`super::verify`]).
 
 use sha2::{Digest, Sha256};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::store::LedgerFault;
@@ -41,7 +41,7 @@ impl Leaf {
 }
 
 /// A seal as it is stored.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone)]
 pub(super) struct Seal {
     pub number: i64,
     pub xid_from: i64,
@@ -73,11 +73,11 @@ pub async fn seal(connection: &mut PgConnection) -> Result<Sealed, LedgerFault> 
     let mut transaction = connection.begin().await.map_err(doing("begin a transaction"))?;
     // One sealer at a time, then a snapshot that sees what the last one did.
     sqlx::raw_sql("SELECT pg_advisory_xact_lock(7239462803)").execute(&mut *transaction).await.map_err(doing("take turns"))?;
-    let settled: i64 = sqlx::query_scalar("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+    let settled = sqlx::query_scalar!(r#"SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS "settled!""#)
         .fetch_one(&mut *transaction)
         .await
         .map_err(doing("ask which transactions have ended"))?;
-    let last: Option<Seal> = sqlx::query_as("SELECT * FROM ledger.seal ORDER BY number DESC LIMIT 1")
+    let last = sqlx::query!("SELECT number, xid_to, root FROM ledger.seal ORDER BY number DESC LIMIT 1")
         .fetch_optional(&mut *transaction)
         .await
         .map_err(doing("read the last seal"))?;
@@ -85,36 +85,41 @@ pub async fn seal(connection: &mut PgConnection) -> Result<Sealed, LedgerFault> 
     if settled <= from {
         return Ok(Sealed::default());
     }
-    let mut leaves: Vec<Leaf> = Vec::new();
-    for (at, table) in tables(&mut transaction).await?.iter().enumerate() {
-        let sql = format!("SELECT id, content_hash FROM ledger.{table} WHERE xid >= $1 AND xid < $2 ORDER BY id, content_hash");
-        let rows: Vec<(Uuid, Vec<u8>)> = sqlx::query_as(AssertSqlSafe(sql))
-            .bind(from)
-            .bind(settled)
-            .fetch_all(&mut *transaction)
-            .await
-            .map_err(doing("read rows to seal"))?;
-        let table = u8::try_from(at).unwrap_or(u8::MAX);
-        leaves.extend(rows.into_iter().map(|(id, hash)| Leaf { table, id, hash }));
-    }
-    let rows = i64::try_from(leaves.len()).unwrap_or(i64::MAX);
-    let leaves: Vec<u8> = leaves.iter().flat_map(Leaf::to_bytes).collect();
+    let found = sqlx::query!(
+        r#"WITH found AS MATERIALIZED (SELECT ledger.leaves_between($1, $2) AS leaves)
+           SELECT cardinality(leaves)::bigint AS "rows!", ledger.merkle_root(leaves) AS "merkle_root!",
+                  (SELECT coalesce(string_agg(leaf, ''::bytea ORDER BY n), '') FROM unnest(leaves) WITH ORDINALITY AS u(leaf, n)) AS "leaves!"
+           FROM found"#,
+        from,
+        settled
+    )
+    .fetch_one(&mut *transaction)
+    .await
+    .map_err(doing("read rows to seal"))?;
+    let (rows, leaves, merkle) = (found.rows, found.leaves, found.merkle_root);
     if rows == 0 {
         return Ok(Sealed::default());
     }
-    let merkle = merkle_root(&leaves);
     let root = chained(number, from, settled, rows, &merkle, &previous);
-    let sql = "INSERT INTO ledger.seal (number, xid_from, xid_to, rows, leaves, merkle_root, previous_root, root) VALUES ($1,$2,$3,$4,$5,$6,$7,$8)";
-    let query =
-        sqlx::query(sql).bind(number).bind(from).bind(settled).bind(rows).bind(&leaves).bind(&merkle[..]).bind(&previous).bind(&root[..]);
-    query.execute(&mut *transaction).await.map_err(doing("write the seal"))?;
+    let insert = sqlx::query!(
+        "INSERT INTO ledger.seal (number, xid_from, xid_to, rows, leaves, merkle_root, previous_root, root) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        number,
+        from,
+        settled,
+        rows,
+        leaves,
+        merkle,
+        previous,
+        &root[..]
+    );
+    insert.execute(&mut *transaction).await.map_err(doing("write the seal"))?;
     transaction.commit().await.map_err(doing("commit the seal"))?;
     Ok(Sealed { rows, number, root: Some(hex(&root)) })
 }
 
 /// The event tables, in the order of leaves.
 pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<String>, LedgerFault> {
-    let query = sqlx::query_scalar("SELECT unnest(ledger.event_tables())");
+    let query = sqlx::query_scalar!(r#"SELECT unnest(ledger.event_tables()) AS "table!""#);
     query.fetch_all(connection).await.map_err(LedgerFault::during("read the list of tables"))
 }
 

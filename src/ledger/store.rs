@@ -99,7 +99,7 @@ impl PgLedger {
 pub(super) async fn ensure_month(connection: &mut PgConnection, month: &str) -> Result<bool, LedgerFault> {
     // In a transaction of its own, or a savepoint: a lock that cannot be had must not end what the caller does.
     let mut inner = connection.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
-    let made = sqlx::query("SELECT ledger.ensure_month($1::text::date)").bind(month).execute(&mut *inner).await;
+    let made = sqlx::query!("SELECT ledger.ensure_month($1::text::date)", month).fetch_one(&mut *inner).await;
     match made {
         Ok(_) => inner.commit().await.map(|()| true).map_err(LedgerFault::during("commit the month's partitions")),
         Err(sqlx::Error::Database(fault)) if fault.code().as_deref() == Some("55P03") => {
@@ -117,12 +117,7 @@ fn month_of(row: &Value) -> Option<String> {
 
 /// Adds rows to a table; those that are there already are left out.
 pub(super) async fn insert(connection: &mut PgConnection, table: Table, rows: &[Value]) -> Result<(), LedgerFault> {
-    let Table { name, columns } = table;
-    // Names come from the constants in `rows`, never from data.
-    let sql = format!(
-        "INSERT INTO ledger.{name} ({columns}) SELECT {columns} FROM jsonb_populate_recordset(NULL::ledger.{name}, $1) ON CONFLICT DO NOTHING"
-    );
-    sqlx::query(AssertSqlSafe(sql)).bind(Json(rows)).execute(connection).await.map_err(LedgerFault::during("insert rows"))?;
+    sqlx::query(AssertSqlSafe(table.insert())).bind(Json(rows)).execute(connection).await.map_err(LedgerFault::during("insert rows"))?;
     Ok(())
 }
 

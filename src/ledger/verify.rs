@@ -65,8 +65,11 @@ pub async fn verify(connection: &mut PgConnection) -> Result<Verification, Ledge
     let doing = LedgerFault::during;
     sqlx::raw_sql("SET timezone = 'UTC'").execute(&mut *connection).await.map_err(doing("prepare the session"))?;
     let tables = tables(connection).await?;
-    let seals: Vec<Seal> =
-        sqlx::query_as("SELECT * FROM ledger.seal ORDER BY number").fetch_all(&mut *connection).await.map_err(doing("read the seals"))?;
+    let seals = sqlx::query_as!(
+        Seal,
+        "SELECT number, xid_from, xid_to, rows, leaves, merkle_root, previous_root, root FROM ledger.seal ORDER BY number"
+    );
+    let seals = seals.fetch_all(&mut *connection).await.map_err(doing("read the seals"))?;
     let mut archive = Archive::read(connection, &tables).await?;
     let mut verified = Verification::default();
     let (mut previous, mut sealed_to) = (vec![0; 32], 0);

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::run::Scenario;
 use super::world::World;
+use crate::core::ids::Uid;
 use crate::core::market::CapacityType;
 use crate::core::money::{MicroUsd, MicroUsdMillis};
 use crate::core::record::LedgerRecord;
@@ -59,6 +60,12 @@ pub struct Outcome {
     pub lost_work_minutes: i64,
     /// Rows in the ledger.
     pub ledger_rows: usize,
+    /// These rows: what a real ledger may be filled with.
+    #[serde(skip)]
+    pub rows: Vec<LedgerRecord>,
+    /// What each machine that has ended costs on the bill, by the uid of its claim.
+    #[serde(skip)]
+    pub bill: BTreeMap<Uid, MicroUsd>,
     /// The last lines of the history, when something broke.
     pub trace: Vec<String>,
 }
@@ -119,6 +126,14 @@ impl Outcome {
             job_failures: jobs.clone().map(|j| j.failures).sum(),
             lost_work_minutes: jobs.map(|j| j.lost.0).sum::<i64>() / 60_000,
             ledger_rows: world.ledger.rows.len(),
+            rows: world.ledger.rows.values().cloned().collect(),
+            bill: world
+                .ec2
+                .machines
+                .values()
+                .filter(|m| m.instance.ended_at.is_some())
+                .map(|m| (m.claim_uid.clone(), super::bill::cost(m, &world.market, now)))
+                .collect(),
             trace: if world.broken.is_empty() { Vec::new() } else { world.history.trace() },
         }
     }

@@ -12,7 +12,8 @@ use lowtide::core::market::{CapacityPool, CapacityType, PriceSource};
 use lowtide::core::money::{MicroUsd, MicroUsdPerHour};
 use lowtide::core::need::WorkloadKind;
 use lowtide::core::record::{
-    CarriedData, Checkpoint, EndedBy, HourPriced, IntervalClosed, IntervalOpened, LedgerRecord, Migration, OccupancyClosed, OccupancyOpened,
+    CarriedData, Checkpoint, EndedBy, HourPriced, Interruption, IntervalClosed, IntervalOpened, LedgerRecord, Migration, OccupancyClosed,
+    OccupancyOpened,
 };
 use lowtide::core::time::{Millis, Timestamp};
 use lowtide::lab::postgres::PrivatePostgres;
@@ -207,9 +208,21 @@ pub fn moved(stay: &Stay, from: &Machine, to: &Machine, decided_at: Timestamp) -
         launched_at: Some(decided_at + Millis::from_secs(3)),
         node_ready_at: Some(decided_at + Millis::from_secs(40)),
         pod_ready_at: Some(decided_at + Millis::from_secs(50)),
-        old_gone_at: stay.to,
+        old_gone_at: None,
         egress_gib: 0,
     })
+}
+
+pub fn interruption(machine: &Machine, noticed_at: Timestamp) -> Interruption {
+    Interruption {
+        claim_uid: format!("uid-{}", machine.name).into(),
+        instance: format!("i-{}", machine.name).into(),
+        pool: pool("g6.xlarge", "use1-az4", "us-east-1", machine.interval.capacity_type),
+        noticed_at,
+        deadline: noticed_at + Millis::from_secs(120),
+        source: "sqs".into(),
+        ran_for: noticed_at.since(machine.interval.from),
+    }
 }
 
 /// The decision that bought `machine` for the first pod on it, with two offers it beat.

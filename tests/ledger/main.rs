@@ -5,8 +5,11 @@
 mod archive;
 mod facts;
 mod focus;
+mod histories;
 mod imports;
+mod outage;
 mod postings;
+mod queries;
 mod reports;
 mod rules;
 mod seals;

@@ -1,13 +1,13 @@
 //! Reports and the documented questions.
 
 use lowtide::core::market::CapacityType;
-use lowtide::core::record::{EndedBy, LedgerRecord};
+use lowtide::core::record::{EndedBy, LedgerRecord, Migration};
 use lowtide::core::time::Millis;
 use lowtide::engine::ports::Ledger;
-use lowtide::ledger::report::{By, Days, View};
+use lowtide::ledger::report::{By, Days, ReliabilityBy, View};
 use lowtide::ledger::{connect, explain, report};
 
-use crate::facts::{Bench, Machine, bench, decision, moved, stay};
+use crate::facts::{Bench, Machine, bench, decision, interruption, moved, stay};
 
 #[tokio::test]
 async fn savings_say_what_was_saved_net_and_call_a_loss_a_loss() {
@@ -71,8 +71,62 @@ async fn savings_say_what_was_saved_net_and_call_a_loss_a_loss() {
     for view in [View::CostDaily, View::SavingsDaily, View::UnitCostHourly] {
         assert!(!report::export(&mut connection, view, &days).await.unwrap().rows.is_empty());
     }
-    let reliability = report::reliability(&mut connection).await.unwrap();
-    assert!(reliability.sentence.starts_with("1 pods were moved: Ready again 50.0s"), "{}", reliability.sentence);
+}
+
+#[tokio::test]
+async fn moves_and_interruptions_are_told_by_the_days_they_fell_in_and_a_gap_is_one() {
+    let Bench { url, ledger, server } = bench().await;
+    let hours = Millis::from_hours;
+    let mut left = Machine::new("left", CapacityType::Spot, 100_000, Some(804_800), hours(30), EndedBy::Ec2Interruption);
+    left.stays.push(stay("web", "search", &left, Millis::from_mins(6), Some(804_800)));
+    let notice = left.interval.to - Millis::from_secs(120);
+    let mut next = Machine::new("next", CapacityType::Spot, 200_000, Some(804_800), hours(2), EndedBy::Lowtide);
+    (next.interval.from, next.interval.to) = (notice, notice + hours(2));
+    // The replacement is Ready 50 s after the notice: the old pod, gone at the machine's end, served until then.
+    let LedgerRecord::Migration(mut warm) = moved(&left.stays[0], &left, &next, notice) else { panic!("no move") };
+    // The cold one is Ready 100 s after its machine was gone.
+    left.stays.push(stay("cold", "search", &left, Millis::from_mins(6), Some(804_800)));
+    let LedgerRecord::Migration(mut cold) = moved(&left.stays[1], &left, &next, notice) else { panic!("no move") };
+    cold.pod_ready_at = Some(left.interval.to + Millis::from_secs(100));
+    let told = |migration: &Migration| LedgerRecord::Migration(migration.clone());
+    let mut begun = left.records();
+    begun.retain(|record| matches!(record, LedgerRecord::IntervalOpened(_) | LedgerRecord::OccupancyOpened(_)));
+    begun.push(told(&warm));
+    ledger.write(&begun).await.unwrap();
+    let gaps = "SELECT pod_name, old_gone_at IS NULL, gap_ms FROM ledger.migration_timing ORDER BY 1";
+    // While the old pod runs on, nothing is known of a gap.
+    assert_eq!(server.psql("postgres", gaps).unwrap(), "web|t|\n");
+    let mut records: Vec<LedgerRecord> = [&left, &next].into_iter().flat_map(|m| m.records()).collect();
+    records.push(told(&cold));
+    records.push(LedgerRecord::Interruption(interruption(&left, notice)));
+    ledger.write(&records).await.unwrap();
+    assert_eq!(server.psql("postgres", gaps).unwrap(), "cold|f|100000\nweb|f|0\n");
+    // A fact that says so itself is believed.
+    (warm.pod_uid, warm.pod.name) = ("other".into(), "other".into());
+    (warm.old_gone_at, cold.old_gone_at) = (Some(notice), None);
+    ledger.write(&[told(&warm)]).await.unwrap();
+    assert!(server.psql("postgres", gaps).unwrap().contains("other|f|50000"));
+
+    let mut connection = connect(&url).await.unwrap();
+    let days = |from: &str, to: &str| Days { from: Some(from.into()), to: Some(to.into()) };
+    let mut asked = async |from: &str, to: &str, by| report::reliability(&mut connection, &days(from, to), by).await.unwrap();
+    let cell =
+        |report: &report::Report, name: &str| report.rows[0][report.columns.iter().position(|c| c == name).unwrap()].clone().unwrap();
+    // 2026-07-20 has 24 of the 30 hours and no notice.
+    let first = asked("2026-07-20", "2026-07-21", ReliabilityBy::Region).await;
+    assert_eq!(["machines", "instance_hours", "interruptions"].map(|name| cell(&first, name)), ["1", "24.000", "0"]);
+    assert_eq!(first.sentence, "EC2 took back 0 of 1 machines (0.0 %); no pod was moved.");
+    let second = asked("2026-07-21", "2026-07-22", ReliabilityBy::CapacityType).await;
+    assert_eq!(["machines", "instance_hours", "interruptions"].map(|name| cell(&second, name)), ["2", "8.000", "1"]);
+    assert_eq!(
+        second.sentence,
+        "EC2 took back 1 of 2 machines (50.0 %); 3 pods were moved: Ready again 50.0s after the notice (median), 3m40s (95th percentile); serving gap 1m40s at most."
+    );
+    for by in [ReliabilityBy::Pool, ReliabilityBy::Zone, ReliabilityBy::InstanceType] {
+        assert!(!asked("2026-07-20", "2026-07-22", by).await.rows.is_empty());
+    }
+    let whole = server.psql("postgres", "SELECT sum(launches), sum(instance_hours), sum(interruptions) FROM ledger.reliability").unwrap();
+    assert_eq!(whole, "2|32.000|1\n");
 }
 
 #[tokio::test]

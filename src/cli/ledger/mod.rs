@@ -15,7 +15,7 @@ use args::{DayArgs, FormatArgs, PlainReportArgs, ReportArgs};
 use super::answer::tell;
 use super::explain::ExplainArgs;
 use crate::core::need::UsageUnit;
-use crate::ledger::report::{self, By, Month, VarianceBy, View};
+use crate::ledger::report::{self, By, Month, ReliabilityBy, VarianceBy, View};
 use crate::ledger::table_file::Format;
 use crate::ledger::{connect, focus, migrate, reconcile};
 
@@ -91,6 +91,20 @@ fn unit_of(text: &str) -> Result<UsageUnit, String> {
     UsageUnit::of(text).ok_or_else(|| "expected requests, transactions, tokens or users".to_owned())
 }
 
+/// Which days, and how machines are put together.
+#[derive(Debug, Clone, Args)]
+pub struct ReliabilityArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    days: DayArgs,
+    /// By pool of capacity (zone, type and market), or by one of these.
+    #[arg(long, value_enum, default_value_t = ReliabilityBy::Pool)]
+    by: ReliabilityBy,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
 /// Which months to compare.
 #[derive(Debug, Clone, Args)]
 pub struct VarianceArgs {
@@ -125,7 +139,7 @@ pub enum LedgerCommand {
     /// What a request, transaction, token or user-hour cost: mean, percentiles by units, trend, and margin where revenue is known.
     UnitCost(UnitCostArgs),
     /// Interruptions by pool of capacity, and how fast work recovered.
-    Reliability(PlainReportArgs),
+    Reliability(ReliabilityArgs),
     /// How far the figures can be relied on: whose word they rest on, what is not attributed, what is missing.
     Trust(PlainReportArgs),
     /// Print a view as CSV, FOCUS 1.2 by default.
@@ -184,7 +198,7 @@ async fn answer(command: LedgerCommand) -> Answer {
         }
         LedgerCommand::Reliability(args) => {
             let mut connection = connect(&args.database.database_url).await?;
-            Ok(args.format.print(&report::reliability(&mut connection).await?))
+            Ok(args.format.print(&report::reliability(&mut connection, &args.days.days(), args.by).await?))
         }
         LedgerCommand::Trust(args) => {
             let mut connection = connect(&args.database.database_url).await?;

@@ -197,8 +197,9 @@ fn verified(outcome: &verify::Verification) -> Answer {
     let verify::Verification { seals, sealed_rows, archived_rows, unsealed_rows, last_root, findings } = outcome;
     if findings.is_empty() {
         let archived = if *archived_rows == 0 { String::new() } else { format!(" ({archived_rows} of them archived)") };
+        let seals = if *seals == 1 { "1 seal".to_owned() } else { format!("{seals} seals") };
         return Ok(format!(
-            "Nothing was altered, removed or added: {sealed_rows} rows under {seals} seals{archived}, {unsealed_rows} not sealed yet.\nLast root: {last_root}"
+            "Nothing was altered, removed or added: {sealed_rows} rows under {seals}{archived}, {unsealed_rows} not sealed yet.\nLast root: {last_root}"
         ));
     }
     let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();

@@ -112,7 +112,8 @@ pub async fn store_usage(connection: &mut PgConnection, usage: &[UsageHour], sou
     .fetch_all(&mut *transaction)
     .await
     .map_err(doing("read the usage that is there"))?;
-    let there: BTreeMap<(String, String, String, i64), (i32, Option<i128>)> = stored
+    // By namespace, name, unit and hour: revision and quantity.
+    let there: BTreeMap<_, _> = stored
         .into_iter()
         .map(|row| ((row.workload_namespace, row.workload_name, row.unit, row.at_ms), (row.revision, micro_units(&row.quantity))))
         .collect();

@@ -29,12 +29,15 @@ pub(super) struct TrueUp {
     pub before: i64,
 }
 
+/// How an hour was compared last: source, cause, computed and billed micro-dollars, and how many rows say so.
+type LastTrueUp = (String, String, i64, i64, i64);
+
 /// What is there.
 #[derive(Debug)]
 pub(super) struct Known {
     pub posted: BTreeMap<Uid, BTreeMap<ShareKey, Posted>>,
-    /// By machine and hour: source, cause, computed, billed, and how many rows.
-    true_ups: BTreeMap<(String, u32), (String, String, i64, i64, i64)>,
+    /// By machine and hour.
+    true_ups: BTreeMap<(String, u32), LastTrueUp>,
     /// Postings from before are archived.
     pub archived_until: Timestamp,
 }
@@ -57,7 +60,7 @@ impl Known {
                 billed: hour.cost,
                 before: last.map_or(0, |last| last.4),
             };
-            let same = |last: &(String, String, i64, i64, i64)| {
+            let same = |last: &LastTrueUp| {
                 (last.0.as_str(), last.1.as_str(), last.2, last.3) == (new.source, new.cause, new.computed.0, new.billed.0)
             };
             (new.from >= self.archived_until && !last.is_some_and(same)).then_some(new)

@@ -13,7 +13,7 @@ mod variance;
 
 pub use cost::cost;
 pub use export::{View, export};
-pub use reliability::{reliability, trust};
+pub use reliability::{ReliabilityBy, reliability, trust};
 pub use savings::savings;
 pub use unit_cost::{groups_unit_costs, unit_costs};
 pub use variance::{VarianceBy, variance};

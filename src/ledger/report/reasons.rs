@@ -125,7 +125,7 @@ impl Reasons {
         for (word, names) in ["new", "ended"].iter().zip(&self.new_and_gone) {
             match names.as_slice() {
                 [] => {}
-                [first, rest @ ..] if rest.is_empty() => parts.push(format!("{word}: {first}")),
+                [first] => parts.push(format!("{word}: {first}")),
                 [first, rest @ ..] => parts.push(format!("{word}: {first} and {} others", rest.len())),
             }
         }

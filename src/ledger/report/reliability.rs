@@ -2,37 +2,99 @@
 //!
 //! Decides: the sentences. Does not: estimate rates (the views do, with their intervals).
 
-use sqlx::{PgConnection, Row};
+use sqlx::PgConnection;
 
-use super::{Report, read};
+use super::{Days, Report, ask, read};
 use crate::ledger::store::LedgerFault;
 
-/// Interruptions by pool of capacity, and how fast work recovered.
+/// How machines are put together in the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ReliabilityBy {
+    /// Zone, type and market: what EC2 takes back together.
+    #[default]
+    Pool,
+    /// Region.
+    Region,
+    /// Availability zone id.
+    Zone,
+    /// EC2 instance type.
+    InstanceType,
+    /// Spot, on-demand or reserved.
+    CapacityType,
+}
+
+impl ReliabilityBy {
+    fn columns(self) -> &'static str {
+        match self {
+            ReliabilityBy::Pool => "region, zone, instance_type, capacity_type",
+            ReliabilityBy::Region => "region",
+            ReliabilityBy::Zone => "region, zone",
+            ReliabilityBy::InstanceType => "instance_type",
+            ReliabilityBy::CapacityType => "capacity_type",
+        }
+    }
+}
+
+/// The first and the day after the last day, as points in time: `$1` and `$2`.
+const SPAN: &str = "(coalesce($1::date, (now() AT TIME ZONE 'UTC')::date - 30)::timestamp AT TIME ZONE 'UTC'),
+                    (coalesce($2::date, (now() AT TIME ZONE 'UTC')::date + 1)::timestamp AT TIME ZONE 'UTC')";
+
+/// Interruptions in these days, and how fast work recovered from the moves of these days.
 ///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
-pub async fn reliability(connection: &mut PgConnection) -> Result<Report, LedgerFault> {
-    let sql =
-        "SELECT region, zone, instance_type, capacity_type, launches::text, instance_hours::text, interruptions::text, per_launch::text,
-                      per_launch_low::text || '-' || per_launch_high AS per_launch_95, per_1000_hours::text,
-                      per_1000_hours_low::text || '-' || per_1000_hours_high AS per_1000_hours_95
-               FROM ledger.reliability ORDER BY region, zone, instance_type, capacity_type";
-    let mut report = read(sqlx::query(sql).fetch_all(&mut *connection).await.map_err(LedgerFault::during("read the report"))?);
-    let sql = "SELECT count(*) AS moves, count(recovery_ms) AS recovered,
-                      (percentile_disc(0.5) WITHIN GROUP (ORDER BY recovery_ms))::bigint AS p50,
-                      (percentile_disc(0.95) WITHIN GROUP (ORDER BY recovery_ms))::bigint AS p95, max(gap_ms) AS gap FROM ledger.migration_timing";
-    let row = sqlx::query(sql).fetch_one(connection).await.map_err(LedgerFault::during("read the report"))?;
-    let moves: i64 = row.try_get("moves").map_err(LedgerFault::during("read the report"))?;
-    let span = |name: &str| row.try_get::<Option<i64>, _>(name).ok().flatten().map(|ms| crate::core::time::Millis(ms).to_string());
-    report.sentence = match (moves, span("p50"), span("p95"), span("gap")) {
-        (0, ..) => "No pod has been moved.".into(),
-        (_, Some(p50), Some(p95), gap) => {
+pub async fn reliability(connection: &mut PgConnection, days: &Days, by: ReliabilityBy) -> Result<Report, LedgerFault> {
+    let key = by.columns();
+    let sql = format!(
+        "WITH e AS (
+             SELECT {key}, sum(launches) AS launches, sum(ran_ms) AS ran_ms, sum(interruptions) AS interruptions
+             FROM ledger.exposure_of({SPAN}) GROUP BY {key}
+         )
+         SELECT {key}, e.launches::text AS machines, r.instance_hours::text, e.interruptions::text, r.per_launch::text AS per_machine,
+                r.per_launch_low::text || '-' || r.per_launch_high AS per_machine_95, r.per_1000_hours::text,
+                r.per_1000_hours_low::text || '-' || r.per_1000_hours_high AS per_1000_hours_95
+         FROM e CROSS JOIN LATERAL ledger.interruption_rates(e.launches, e.ran_ms, e.interruptions) r ORDER BY {key}"
+    );
+    let mut report = ask(connection, sql, days).await?;
+    let moved = sqlx::query!(
+        r#"SELECT count(*) AS "moves!", (percentile_disc(0.5) WITHIN GROUP (ORDER BY recovery_ms))::bigint AS p50,
+                  (percentile_disc(0.95) WITHIN GROUP (ORDER BY recovery_ms))::bigint AS p95, max(gap_ms) AS gap
+           FROM ledger.migration_timing
+           WHERE noticed_at >= coalesce($1::text::date, (now() AT TIME ZONE 'UTC')::date - 30)::timestamp AT TIME ZONE 'UTC'
+             AND noticed_at < coalesce($2::text::date, (now() AT TIME ZONE 'UTC')::date + 1)::timestamp AT TIME ZONE 'UTC'"#,
+        days.from.as_deref(),
+        days.to.as_deref()
+    );
+    let moved = moved.fetch_one(connection).await.map_err(LedgerFault::during("read the report"))?;
+    let span = |ms: Option<i64>| ms.map(|ms| crate::core::time::Millis(ms).to_string());
+    let recovery = match (moved.moves, span(moved.p50), span(moved.p95), span(moved.gap)) {
+        (0, ..) => "no pod was moved.".into(),
+        (moves, Some(p50), Some(p95), gap) => {
             let gap = gap.map_or_else(|| "not known".into(), |gap| format!("{gap} at most"));
-            format!("{moves} pods were moved: Ready again {p50} after the notice (median), {p95} (95th percentile); serving gap {gap}.")
+            format!("{}: Ready again {p50} after the notice (median), {p95} (95th percentile); serving gap {gap}.", pods_moved(moves))
         }
-        _ => format!("{moves} pods were moved; none is Ready again yet."),
+        (moves, ..) => format!("{}; none is Ready again yet.", pods_moved(moves)),
     };
+    report.sentence = format!("{}; {recovery}", taken_back(&report));
     Ok(report)
+}
+
+fn pods_moved(moves: i64) -> String {
+    if moves == 1 { "1 pod was moved".to_owned() } else { format!("{moves} pods were moved") }
+}
+
+/// Over all rows: what EC2 took back.
+fn taken_back(report: &Report) -> String {
+    let sum = |name: &str| -> i64 {
+        let at = report.columns.iter().position(|column| column == name);
+        let cell = |row: &Vec<Option<String>>| row.get(at?)?.as_ref()?.parse::<i64>().ok();
+        report.rows.iter().filter_map(cell).sum()
+    };
+    let (machines, taken) = (sum("machines"), sum("interruptions"));
+    if machines == 0 {
+        return "No machine ran in these days".into();
+    }
+    format!("EC2 took back {taken} of {machines} machines ({:.1} %)", 100.0 * taken as f64 / machines as f64)
 }
 
 /// How far the figures can be relied on.

@@ -37,12 +37,24 @@ GRANT EXECUTE ON FUNCTION ledger.ms(timestamptz), ledger.micro_usd(numeric), led
     ledger.utc_day(timestamptz), ledger.basis_of(boolean, numeric, numeric, numeric), ledger.machines_of(boolean), ledger.segments_of(boolean),
     ledger.scaled(numeric, numeric, numeric), ledger.stays_of(boolean), ledger.shares_of(boolean), ledger.hourly_cost(timestamptz, timestamptz), ledger.allocation_of(timestamptz, timestamptz), ledger.focus_of(timestamptz, timestamptz), ledger.unit_cost(timestamptz, timestamptz),
     ledger.canonical_v1(jsonb), ledger.event_tables() TO lowtide_reader, lowtide_sealer;
+GRANT EXECUTE ON FUNCTION ledger.leaves_between(bigint, bigint), ledger.merkle_root(bytea[]),
+    ledger.exposure_of(timestamptz, timestamptz), ledger.interruption_rates(numeric, numeric, numeric) TO lowtide_reader, lowtide_sealer;
 GRANT INSERT ON ledger.seal TO lowtide_sealer;
 
 -- The views' plans are wide and their inputs small: compiling them takes seconds, running them milliseconds. Needs the database's owner.
 DO $$
 BEGIN
     EXECUTE format('ALTER DATABASE %I SET jit = off', current_database());
+    -- Sums are grouped in memory, and a long queue of sums to rebuild is still hashed.
+    EXECUTE format('ALTER DATABASE %I SET work_mem = ''32MB''', current_database());
 EXCEPTION WHEN insufficient_privilege THEN
-    RAISE WARNING 'could not set jit = off for this database: set it in sessions that read the ledger''s views';
+    RAISE WARNING 'could not set jit = off and work_mem = 32MB for this database: set them in sessions that read the ledger''s views';
+END $$;
+
+-- Refused offers are most of what is written, and lz4 packs them in less time. A server that was built without it keeps its own.
+DO $$
+BEGIN
+    EXECUTE format('ALTER DATABASE %I SET default_toast_compression = lz4', current_database());
+EXCEPTION WHEN insufficient_privilege OR invalid_parameter_value OR feature_not_supported THEN
+    NULL;
 END $$;

@@ -30,15 +30,23 @@ DROP VIEW IF EXISTS ledger.focus_1_2, ledger.variance_month, ledger.unit_cost_ho
     ledger.explain_decision, ledger.savings_daily, ledger.cost_daily, ledger.share_daily, ledger.allocation, ledger.share, ledger.unposted_share,
     ledger.recomputed_share, ledger.usage, ledger.revenue, ledger.workload_history, ledger.occupancy, ledger.price_segment,
     ledger.capacity_interval, ledger.candidate;
-DROP FUNCTION IF EXISTS ledger.focus_of(timestamptz, timestamptz), ledger.allocation_of(timestamptz, timestamptz), ledger.unit_cost(timestamptz, timestamptz), ledger.hourly_cost(timestamptz, timestamptz), ledger.shares_of(boolean), ledger.stays_of(boolean), ledger.segments_of(boolean), ledger.machines_of(boolean);
+DROP FUNCTION IF EXISTS ledger.exposure_of(timestamptz, timestamptz), ledger.interruption_rates(numeric, numeric, numeric),
+    ledger.focus_of(timestamptz, timestamptz), ledger.allocation_of(timestamptz, timestamptz), ledger.unit_cost(timestamptz, timestamptz), ledger.hourly_cost(timestamptz, timestamptz), ledger.shares_of(boolean), ledger.stays_of(boolean), ledger.segments_of(boolean), ledger.machines_of(boolean);
 
+-- Offers are kept by position; those written before 0003 by name.
 CREATE VIEW ledger.candidate AS
 SELECT s.id AS decision, s.at AS decided_at, c.rank,
-       c.offer ->> 'region' AS region, c.offer ->> 'zone' AS zone, c.offer ->> 'instance_type' AS instance_type,
-       c.offer ->> 'capacity_type' AS capacity_type, (c.offer ->> 'price_usd_h')::numeric AS price_usd_h,
-       (c.offer ->> 'per_replica_usd_h')::numeric AS per_replica_usd_h, (c.offer ->> 'replicas')::bigint AS replicas,
-       (c.offer ->> 'price_age_ms')::bigint AS price_age_ms, c.offer ->> 'price_source' AS price_source, c.offer ->> 'refusal' AS refusal
-FROM ledger.candidate_set s, jsonb_array_elements(s.candidates) WITH ORDINALITY AS c(offer, rank);
+       o ->> 0 AS region, o ->> 1 AS zone, o ->> 2 AS instance_type, o ->> 3 AS capacity_type, (o ->> 4)::numeric AS price_usd_h,
+       (o ->> 5)::numeric AS per_replica_usd_h, (o ->> 6)::bigint AS replicas, (o ->> 7)::bigint AS price_age_ms, o ->> 8 AS price_source,
+       o ->> 9 AS refusal, (o ->> 10)::bigint AS interruptions_per_million_hours, (o ->> 11)::bigint AS placement_score
+FROM ledger.candidate_set s, jsonb_array_elements(s.candidates) WITH ORDINALITY AS c(offer, rank)
+CROSS JOIN LATERAL (
+    SELECT CASE jsonb_typeof(c.offer) WHEN 'array' THEN c.offer
+           ELSE jsonb_build_array(c.offer -> 'region', c.offer -> 'zone', c.offer -> 'instance_type', c.offer -> 'capacity_type',
+                                  c.offer -> 'price_usd_h', c.offer -> 'per_replica_usd_h', c.offer -> 'replicas', c.offer -> 'price_age_ms',
+                                  c.offer -> 'price_source', c.offer -> 'refusal', c.offer -> 'interruptions_per_million_hours',
+                                  c.offer -> 'placement_score') END AS o
+) positions;
 
 -- An instance from its first to its last paid millisecond. The first event posted wins: history does not change.
 CREATE VIEW ledger.capacity_interval AS

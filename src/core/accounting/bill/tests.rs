@@ -71,7 +71,7 @@ fn what_the_bill_does_not_speak_of_is_open_until_the_invoice_and_free_after_it()
     let machine = interval(150);
     // Only the clock hour 08:00 to 09:00 has arrived: 46 min of hour 0 and 14 min of hour 1 stay computed.
     let part = bill(8, "0.0913", 60);
-    assert_eq!(said(&billed_hours(&machine, &[part.clone()])), [(0, 91_300, "confirmed"), (1, 91_300, "confirmed")]);
+    assert_eq!(said(&billed_hours(&machine, std::slice::from_ref(&part))), [(0, 91_300, "confirmed"), (1, 91_300, "confirmed")]);
     let whole = BilledLine { invoiced: true, ..part };
     let hours = billed_hours(&machine, &[whole]);
     assert_eq!(hours.iter().map(|h| h.cost.0).sum::<i64>(), 91_300);

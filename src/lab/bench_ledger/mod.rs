@@ -1,0 +1,229 @@
+//! `make bench-ledger`: what the ledger does on a plain Postgres on this machine, measured and printed.
+//!
+//! Decides: what is measured, and says with each figure what it was measured on. Nothing is asserted: a slow machine is not a fault.
+
+mod facts;
+mod month;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{PgConnection, PgPool};
+use tokio::sync::watch;
+
+use super::memory_outbox::{EmptyCloud, MemoryOutbox};
+use super::postgres::PrivatePostgres;
+use super::progress::{Step, say};
+use crate::cli::operator::WallClock;
+use crate::core::plan::Settings;
+use crate::core::record::LedgerRecord;
+use crate::engine::driver::{Engine, Schedule};
+use crate::engine::ports::{Clock, Ledger};
+use crate::ledger::rows::{Table, rows_of};
+use crate::ledger::{PgLedger, connect, migrate, seal};
+
+/// Records of one write, as the operator's delivery takes them.
+const BATCH: usize = 200;
+
+/// Arguments of `lowtide-lab bench-ledger`.
+#[derive(Debug, clap::Args)]
+pub struct BenchArguments {
+    /// Shares of instance-hours in the month whose report is timed. A hundred million need about 40 GB below the temporary folder.
+    #[arg(long, default_value_t = 10_000_000)]
+    pub rows: i64,
+    /// Decisions that are written, each with twenty refused offers.
+    #[arg(long, default_value_t = 40_000)]
+    pub decisions: usize,
+    /// Writers at once.
+    #[arg(long, default_value_t = 2)]
+    pub writers: usize,
+}
+
+/// Runs all of it.
+pub async fn run(arguments: BenchArguments) -> ExitCode {
+    match measure(&arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("lowtide-lab: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(arguments: &BenchArguments) -> Result<(), Box<dyn std::error::Error>> {
+    // As Postgres comes, fsync included; bulk loading into new tables writes no WAL.
+    let settings = ["wal_level=minimal", "max_wal_senders=0", "max_wal_size=4GB", "maintenance_work_mem=512MB", "shared_buffers=128MB"];
+    let server = PrivatePostgres::start_temporary_with(&settings)?;
+    let url = server.url();
+    migrate(&url).await?;
+    let version = server.psql("postgres", "SHOW server_version")?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    println!("Postgres {}, {cores} cores, fsync on, shared_buffers 128 MB\n", version.trim());
+    ingest(&url, arguments).await?;
+    sealing(&url).await?;
+    visibility(&url).await?;
+    month::posting(&url, &server).await?;
+    month::report(&url, &server, arguments.rows).await?;
+    Ok(())
+}
+
+/// Decisions with their candidates, in batches, by several writers; and the same batches as Postgres alone takes them.
+async fn ingest(url: &str, arguments: &BenchArguments) -> Result<(), Box<dyn std::error::Error>> {
+    let step = Step::begin(format!("write {} decisions", arguments.decisions));
+    let ledger = Arc::new(PgLedger::connect_lazy(url)?);
+    let batches = |first: usize| -> Vec<Vec<LedgerRecord>> {
+        let ids: Vec<usize> = (first..first + arguments.decisions).collect();
+        let batch = |ids: &[usize]| ids.iter().map(|n| LedgerRecord::Decision(Box::new(facts::decision(*n)))).collect();
+        ids.chunks(BATCH).map(batch).collect()
+    };
+    // The month's partitions are made by the first write.
+    ledger.write(&[LedgerRecord::Decision(Box::new(facts::decision(2 * arguments.decisions)))]).await?;
+    let writing = |batch: Vec<LedgerRecord>| {
+        let ledger = Arc::clone(&ledger);
+        async move { ledger.write(&batch).await.map_err(|fault| fault.to_string()) }
+    };
+    let whole = at_once(batches(0), arguments.writers, writing).await?;
+    let prepared: Vec<Vec<(String, String)>> = batches(arguments.decisions).iter().map(|batch| insert_statements(batch)).collect();
+    let pool = PgPoolOptions::new().max_connections(u32::try_from(arguments.writers.max(1))?).connect(url).await?;
+    let inserting = |statements: Vec<(String, String)>| {
+        let pool = pool.clone();
+        async move { insert_prepared(&pool, statements).await.map_err(|fault| fault.to_string()) }
+    };
+    let alone = at_once(prepared, arguments.writers, inserting).await?;
+    step.done("");
+    let rate = |took: Duration| arguments.decisions as f64 / took.as_secs_f64();
+    println!(
+        "ingest: {} decisions with 20 candidates each in {:.2} s: {:.0} per second ({} writers, batches of {BATCH}, hashed, unoptimised build)",
+        arguments.decisions,
+        whole.as_secs_f64(),
+        rate(whole),
+        arguments.writers
+    );
+    println!(
+        "ingest: as many, made into rows beforehand, in {:.2} s: {:.0} per second is what Postgres takes",
+        alone.as_secs_f64(),
+        rate(alone)
+    );
+    Ok(())
+}
+
+/// Does `work` on every item, by so many workers at once; how long all took.
+async fn at_once<I, F>(items: Vec<I>, workers: usize, work: impl Fn(I) -> F) -> Result<Duration, Box<dyn std::error::Error>>
+where
+    F: Future<Output = Result<(), String>> + Send + 'static,
+{
+    let waiting: Vec<F> = items.into_iter().map(work).collect();
+    let queue = Arc::new(tokio::sync::Mutex::new(waiting.into_iter()));
+    let begun = Instant::now();
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..workers.max(1) {
+        let queue = Arc::clone(&queue);
+        running.spawn(async move {
+            loop {
+                let Some(next) = queue.lock().await.next() else { return Ok(()) };
+                next.await?;
+            }
+        });
+    }
+    while let Some(done) = running.join_next().await {
+        let outcome: Result<(), String> = done?;
+        outcome?;
+    }
+    Ok(begun.elapsed())
+}
+
+/// The statements of one batch as [`PgLedger`] sends them, and their rows as text.
+fn insert_statements(batch: &[LedgerRecord]) -> Vec<(String, String)> {
+    let statement = |(table, rows): (Table, Vec<serde_json::Value>)| {
+        (table.insert().replace("$1", "$1::text::jsonb"), serde_json::Value::Array(rows).to_string())
+    };
+    rows_of(batch).into_iter().map(statement).collect()
+}
+
+async fn insert_prepared(pool: &PgPool, statements: Vec<(String, String)>) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    for (sql, rows) in statements {
+        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(rows).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await
+}
+
+/// One seal over a hundred thousand rows.
+async fn sealing(url: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let step = Step::begin("seal 100,000 rows");
+    let mut connection = connect(url).await?;
+    seal::seal(&mut connection).await?;
+    let ledger = PgLedger::connect_lazy(url)?;
+    for batch in facts::left(100_000).chunks(2_000) {
+        ledger.write(batch).await?;
+    }
+    let begun = Instant::now();
+    let sealed = seal::seal(&mut connection).await?;
+    let took = begun.elapsed();
+    step.done("");
+    println!("seal: {} rows in {:.3} s", sealed.rows, took.as_secs_f64());
+    Ok(())
+}
+
+/// From the pass that takes a decision, through the outbox and the engine's delivery, until a reader sees it.
+async fn visibility(url: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let step = Step::begin("one decision at a time");
+    let outbox = MemoryOutbox::default();
+    let ledger = PgLedger::connect_lazy(url)?;
+    let ports = (EmptyCloud, outbox.clone(), ledger, WallClock);
+    let engine = Engine::with_planner(ports, "bench".into(), Settings::default(), Schedule::default(), outbox.planner());
+    let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
+    let running = tokio::spawn(engine.run(leading, stopped));
+    let mut connection = connect(url).await?;
+    let mut waits = Vec::new();
+    for n in 0..30 {
+        let mut decision = facts::decision(10_000_000 + n);
+        decision.decided_at = WallClock.now();
+        let id = decision.id.0;
+        let begun = Instant::now();
+        outbox.decide([LedgerRecord::Decision(Box::new(decision))]);
+        while !is_visible(&mut connection, id).await? {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        waits.push(begun.elapsed());
+        tokio::time::sleep(Duration::from_millis(u64::try_from(n * 7 % 300).unwrap_or(0))).await;
+    }
+    stop.send_replace(true);
+    running.await?;
+    waits.sort();
+    step.done("");
+    let ms = |at: usize| waits.get(at).map_or(0.0, |wait| wait.as_secs_f64() * 1e3);
+    println!(
+        "visible: a decision is read {:.0} ms after it was taken (median of {}), {:.0} ms at most",
+        ms(waits.len() / 2),
+        waits.len(),
+        ms(waits.len() - 1)
+    );
+    Ok(())
+}
+
+async fn is_visible(connection: &mut PgConnection, id: uuid::Uuid) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM ledger.decision WHERE id = $1)").bind(id).fetch_one(connection).await
+}
+
+/// How long `work` took, printed.
+async fn timed<T, E: std::error::Error + 'static>(
+    what: &str,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<(T, Duration), Box<dyn std::error::Error>> {
+    let begun = Instant::now();
+    let telling = tokio::spawn({
+        let what = what.to_owned();
+        async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                say(&format!("  {what} ... {} s", begun.elapsed().as_secs()));
+            }
+        }
+    });
+    let outcome = work.await;
+    telling.abort();
+    Ok((outcome?, begun.elapsed()))
+}

@@ -1,0 +1,87 @@
+//! Postgres dies under load, again and again: nothing is lost, nothing is there twice, and the operator says how much waits.
+
+use std::time::Duration;
+
+use lowtide::cli::operator::WallClock;
+use lowtide::core::market::CapacityType;
+use lowtide::core::money::MicroUsd;
+use lowtide::core::plan::Settings;
+use lowtide::core::record::{EndedBy, LedgerRecord};
+use lowtide::core::time::Millis;
+use lowtide::engine::driver::{Engine, Schedule};
+use lowtide::lab::memory_outbox::{EmptyCloud, MemoryOutbox};
+use lowtide::ledger::verify::verify;
+use lowtide::ledger::{connect, poster, seal};
+use tokio::sync::watch;
+
+use crate::facts::{Bench, DAY, Machine, bench, decision, stay};
+
+/// Machines of the load, each with a decision, a pod and its whole life.
+const MACHINES: usize = 400;
+
+fn machine(n: usize) -> Machine {
+    let mut machine = Machine::new(&format!("m{n}"), CapacityType::Spot, 302_000, Some(804_800), Millis::from_mins(90), EndedBy::Lowtide);
+    machine.stays.push(stay(&format!("p{n}"), "search", &machine, Millis::from_mins(3), Some(804_800)));
+    machine
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_killed_under_load_loses_nothing_and_doubles_nothing() {
+    let Bench { url, ledger, mut server } = bench().await;
+    let outbox = MemoryOutbox::default();
+    let ports = (EmptyCloud, outbox.clone(), ledger, WallClock);
+    let engine = Engine::with_planner(ports, "test".into(), Settings::default(), Schedule::default(), outbox.planner());
+    let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
+    let running = tokio::spawn(std::sync::Arc::clone(&engine).run(leading, stopped));
+
+    // Records come all the time, whether Postgres is there or not.
+    let load = tokio::spawn({
+        let outbox = outbox.clone();
+        async move {
+            for n in 0..MACHINES {
+                let machine = machine(n);
+                outbox.decide([LedgerRecord::Decision(Box::new(decision(&machine)))]);
+                outbox.decide(machine.records());
+                tokio::time::sleep(Duration::from_millis(15)).await;
+            }
+        }
+    });
+    let mut most_waiting = 0;
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        server.stop();
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        most_waiting = most_waiting.max(outbox.len());
+        let (available, size, oldest) = {
+            let state = engine.state();
+            (state.ledger_available, state.outbox_size, state.outbox_oldest)
+        };
+        assert!(!available && size > 0 && oldest.is_some(), "away: {available}, {size} waiting since {oldest:?}");
+        tokio::task::block_in_place(|| server.start_again()).unwrap();
+    }
+    load.await.unwrap();
+    assert!(most_waiting > 50, "the load was no load: at most {most_waiting} records waited");
+    let emptied = async {
+        while !outbox.is_empty() || outbox.undecided() > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), emptied).await.expect("the outbox empties once Postgres is back");
+    stop.send_replace(true);
+    running.await.unwrap();
+
+    for (table, per_machine) in
+        [("decision", 1), ("candidate_set", 1), ("interval_opened", 1), ("interval_closed", 1), ("occupancy_opened", 1)]
+    {
+        let counted = server.psql("postgres", &format!("SELECT count(*), count(DISTINCT id) FROM ledger.{table}")).unwrap();
+        assert_eq!(counted.trim(), format!("{0}|{0}", MACHINES * per_machine), "{table}");
+    }
+    let mut connection = connect(&url).await.unwrap();
+    poster::post(&mut connection, DAY + Millis::from_hours(48)).await.unwrap();
+    let posted = server.psql("postgres", "SELECT round(sum(cost_usd) * 1000000)::bigint FROM ledger.posting").unwrap();
+    let expected: MicroUsd = (0..MACHINES).map(|n| machine(n).interval.cost()).fold(MicroUsd(0), |sum, cost| sum + cost);
+    assert_eq!(posted.trim(), expected.0.to_string());
+    seal::seal(&mut connection).await.unwrap();
+    let verified = verify(&mut connection).await.unwrap();
+    assert!(verified.findings.is_empty() && verified.unsealed_rows == 0, "{verified:?}");
+}
