@@ -10,7 +10,7 @@ export LOWTIDE_TOOLS ?= $(LOWTIDE_CACHE)/bin
 FEATURES := --features lab
 LAB := $(CARGO_TARGET_DIR)/debug/lowtide-lab
 
-.PHONY: help tools build demo lab test bench bench-ledger lint sqlx crds clean-cache
+.PHONY: help tools build demo lab test bench bench-ledger lint sqlx crds clean-cache soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,14 @@ bench: ## measures planning on the recorded market, and a year of backtests
 ROWS ?= 100000000
 bench-ledger: tools build ## measures the ledger on a plain Postgres; a hundred million shares take 40 GB below TMPDIR and half an hour
 	$(LAB) bench-ledger --rows $(ROWS)
+
+# make soak SEEDS=10000 FIRST=500000
+SEEDS ?= 1000
+FIRST ?= 0
+soak: ## plays SEEDS simulated weeks at every level of faults, on all cores, and stops at the first level that breaks an invariant
+	@for level in none calm rough hostile; do echo "faults: $$level"; \
+	  CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/core cargo run --quiet --profile sim --no-default-features --bin lowtide -- \
+	    simulate --seed $(FIRST) --seeds $$(( $(SEEDS) / 4 )) --days 7 --faults $$level || exit 1; done
 
 lint: ## what reviewers would say first
 	cargo fmt --check

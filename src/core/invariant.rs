@@ -95,6 +95,9 @@ impl fmt::Display for Fault {
     }
 }
 
+/// What [`check`] can see.
+pub const SEEN_IN_A_SNAPSHOT: [Invariant; 2] = [Invariant::OneInstancePerClaim, Invariant::OneClaimPerPod];
+
 /// All faults visible in `world`.
 pub fn check(world: &Snapshot) -> Vec<Fault> {
     let mut faults = two_instances(world);

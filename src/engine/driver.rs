@@ -202,6 +202,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         let planned = (self.planner)(&self.settings, &snapshot, now);
         for fault in crate::core::invariant::check(&snapshot) {
             warn!(invariant = %fault.invariant, "{}", fault.text);
+            *self.state().invariant_faults.entry(fault.invariant).or_default() += 1;
         }
         if planned.considered_moves {
             self.state().moves_considered_at = Some(now);

@@ -15,6 +15,7 @@ use super::driver::Engine;
 use super::ports::{Clock, Cloud, Cluster, ClusterView, Ledger};
 use super::state::State;
 use crate::core::ids::Region;
+use crate::core::invariant::SEEN_IN_A_SNAPSHOT;
 use crate::core::market::CapacityType;
 use crate::core::time::Timestamp;
 use crate::core::world::PodPhase;
@@ -110,6 +111,11 @@ fn process(state: &State, view: &ClusterView, leading: bool, now: Timestamp) -> 
     ];
     let mut text = String::new();
     figures.into_iter().for_each(|(name, help, value)| write(&mut text, name, help, one(value)));
+    let broken = SEEN_IN_A_SNAPSHOT.iter().map(|invariant| {
+        let passes = state.invariant_faults.get(invariant).copied().unwrap_or(0);
+        (format!("invariant=\"{invariant}\""), i64::try_from(passes).unwrap_or(i64::MAX))
+    });
+    write(&mut text, "lowtide_invariant_faults_total", "Passes that saw an invariant broken; anything but 0 is a bug of lowtide.", broken);
     text
 }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::core::action::PoolStatus;
 use crate::core::catalog::Catalog;
 use crate::core::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
+use crate::core::invariant::Invariant;
 use crate::core::market::{CapacityType, Market};
 use crate::core::market_memory::MarketMemory;
 use crate::core::money::MicroUsd;
@@ -55,6 +56,8 @@ pub struct State {
     pub memory: Shared<MarketMemory>,
     /// The memory of the process before has been read, or cannot be.
     pub memory_read: bool,
+    /// Passes that saw each invariant broken, since the start.
+    pub invariant_faults: BTreeMap<Invariant, u64>,
     /// When a plan last considered voluntary moves.
     pub moves_considered_at: Option<Timestamp>,
     /// This operator leads: only then it learns and writes.

@@ -275,7 +275,11 @@ impl Ec2 {
             return Vec::new();
         }
         let mut held: Vec<&Machine> = self.alive().filter(|m| m.doomed_at.is_none() && m.instance.pool == *pool).collect();
-        held.sort_by_key(|m| (m.instance.launched_at, m.instance.id.clone()));
-        held.iter().skip(usize::try_from(size).unwrap_or(usize::MAX)).rev().map(|m| m.instance.id.clone()).collect()
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        if held.len() <= size {
+            return Vec::new();
+        }
+        held.sort_by(|a, b| (a.instance.launched_at, &a.instance.id).cmp(&(b.instance.launched_at, &b.instance.id)));
+        held.iter().skip(size).rev().map(|m| m.instance.id.clone()).collect()
     }
 }

@@ -160,10 +160,9 @@ impl PlantedBug {
             }
             PlantedBug::ClaimRemovedEarly => planned.steps.extend(working(world, now).map(remove)),
             PlantedBug::PlansDiffer => {
-                if PLANS.fetch_add(1, Ordering::Relaxed) % 3 == 1 {
-                    planned.steps.truncate(1);
-                    planned.wake_at = Some(now + Millis::from_secs(2));
-                }
+                let plans = PLANS.fetch_add(1, Ordering::Relaxed);
+                planned.steps.truncate(if plans % 3 == 1 { 1 } else { usize::MAX });
+                planned.wake_at = planned.wake_at.or(Some(now + Millis::from_secs(20)));
             }
             _ => {}
         }

@@ -32,6 +32,9 @@ use crate::engine::ports::{
 /// The world, shared by everybody in it.
 pub type Shared = Arc<Mutex<World>>;
 
+/// SQS waits 20 s at most; histories are long, and a message ends the wait anyway.
+const LONG_POLL: Millis = Millis::from_mins(5);
+
 /// Locks the world. A panic elsewhere ends the run anyway.
 pub fn lock(world: &Shared) -> MutexGuard<'_, World> {
     world.lock().unwrap_or_else(PoisonError::into_inner)
@@ -221,7 +224,7 @@ impl Cloud for Hold {
                 return Err(CloudError::Refused { code, message });
             }
             world.readers.push(Arc::clone(&reader));
-            now + Millis::from_secs(20)
+            now + LONG_POLL
         };
         let found = self.wait_for_messages(region, until, &reader).await;
         lock(&self.world).readers.retain(|known| !Arc::ptr_eq(known, &reader));
@@ -299,9 +302,9 @@ impl Cluster for Hold {
 
     async fn outbox(&self, limit: usize) -> Result<Vec<LedgerRecord>, ClusterError> {
         self.call(Port::Cluster, false, |world, operator| {
-            let mut waiting: Vec<LedgerRecord> = world.kube.outbox.values().cloned().collect();
-            waiting.sort_by_key(|record| (record.happened_at(), record.id()));
-            waiting.truncate(limit);
+            let mut oldest: Vec<(&uuid::Uuid, &LedgerRecord)> = world.kube.outbox.iter().collect();
+            oldest.sort_by_key(|(id, record)| (record.happened_at(), **id));
+            let waiting: Vec<LedgerRecord> = oldest.into_iter().take(limit).map(|(_, record)| record.clone()).collect();
             if self.planted == Some(PlantedBug::OutboxForgets) {
                 let ids: Vec<uuid::Uuid> = waiting.iter().map(LedgerRecord::id).collect();
                 world.forget(&ids, operator);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::world::World;
 use super::books;
-use crate::core::ids::{InstanceId, Uid};
+use crate::core::ids::{ClaimName, InstanceId, Uid};
 use crate::core::invariant::Invariant;
 use crate::core::time::{Millis, Timestamp};
 use crate::core::world::{Claim, Mobility, Pod, PodPhase};
@@ -38,19 +38,18 @@ fn one_instance_per_claim(world: &World, broken: &mut Broken) {
 }
 
 fn every_instance_claimed(world: &mut World, now: Timestamp, broken: &mut Broken) {
-    let claims: BTreeMap<Uid, crate::core::ids::ClaimName> =
-        world.kube.claims.values().map(|c| (c.object.uid.clone(), c.object.name.clone())).collect();
-    let wanted: Vec<&crate::core::ids::ClaimName> =
-        world.kube.pods.values().map(|p| &p.object.pod).filter(|p| !p.finished()).filter_map(|p| p.claim.as_ref()).collect();
-    let wanted: std::collections::BTreeSet<crate::core::ids::ClaimName> = wanted.into_iter().cloned().collect();
-    world.ec2.for_each_alive(|machine| {
-        let claim = claims.get(&machine.claim_uid);
+    let World { kube, ec2, .. } = world;
+    let claims: Vec<&Claim> = kube.claims.values().map(|c| &c.object).collect();
+    let holders = kube.pods.values().map(|p| &p.object.pod).filter(|p| !p.finished());
+    let wanted: Vec<&ClaimName> = holders.filter_map(|p| p.claim.as_ref()).collect();
+    ec2.for_each_alive(|machine| {
+        let claim = claims.iter().find(|claim| claim.uid == machine.claim_uid);
         let since = |mark: &mut Option<Timestamp>, holds: bool| -> Option<Millis> {
             *mark = if holds { Some(mark.unwrap_or(now)) } else { None };
             mark.map(|at| now.since(at))
         };
         let unclaimed = since(&mut machine.unclaimed_since, claim.is_none());
-        let unwanted = since(&mut machine.unwanted_since, claim.is_none_or(|name| !wanted.contains(name)));
+        let unwanted = since(&mut machine.unwanted_since, claim.is_none_or(|claim| !wanted.contains(&&claim.name)));
         if unclaimed.is_some_and(|span| span > BOUND) {
             broken.push((Invariant::EveryInstanceClaimed, format!("{} has had no claim for {BOUND}", machine.instance.id)));
         } else if unwanted.is_some_and(|span| span > BOUND) {
