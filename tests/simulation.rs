@@ -1,6 +1,8 @@
 //! The simulated world: hundreds of histories hold every invariant, a seed is a history, every crash point is survived, and every planted
 //! mistake is noticed.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
