@@ -457,7 +457,8 @@ def test_the_bill_follows_the_price_at_the_start_of_each_hour(simulator):
     ec2.terminate_instances(InstanceIds=[instance_id])
     (line,) = simulator.bill()["lines"]
     assert [s["micro_usd_per_hour"] for s in line["segments"]] == [300_000, 600_000]
-    ran = line["shutting_down_at_ms"] - line["running_at_ms"]
+    ran = line["ended_at_ms"] - line["launched_at_ms"]
+    assert ran % 1000 == 0
     assert line["amount_micro_usd"] == round(300_000 + 600_000 * (ran - 3_600_000) / 3_600_000)
 
 
