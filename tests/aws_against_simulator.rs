@@ -203,12 +203,14 @@ async fn a_token_buys_one_instance_however_often_it_is_sent() {
     assert_eq!((&found.id, &found.pool), (&id, &spot.pool));
     assert_eq!((found.tags[tags::CLAIM_UID].as_str(), found.spot_request_status), ("uid-1", None));
     assert!((0..5_000).contains(&WallClock.now().since(found.launched_at).0), "{}", found.launched_at);
+    assert_eq!((found.launched_at, found.ended_at), (found.launched_at.floor_to_second(), None));
     assert_eq!(lab.cloud.instances(&HOME.into(), "another-cluster").await.unwrap(), []);
 
     lab.cloud.terminate(&HOME.into(), &id).await.unwrap();
     let ended = lab.instance("terminated", |it| it.state == InstanceState::Terminated).await;
     assert_eq!(ended.state_reason.as_deref(), Some("Client.UserInitiatedShutdown"));
     assert_eq!(ended.spot_request_status, None, "we ended it, EC2 did not take it");
+    assert!((0..5_000).contains(&WallClock.now().since(ended.ended_at.unwrap()).0), "{:?}", ended.ended_at);
     lab.cloud.terminate(&HOME.into(), &id).await.unwrap();
     lab.cloud.terminate(&HOME.into(), &InstanceId::from("i-0123456789abcdef0")).await.unwrap();
     assert!(matches!(lab.cloud.launch(&spot).await, Err(CloudError::TokenEnded { .. })));
@@ -369,6 +371,7 @@ async fn an_interruption_is_seen_in_queue_metadata_and_spot_request() {
     lab.order("tick", json!({"seconds": 121.0})).await;
     let ended = lab.instance("terminated", |it| it.state == InstanceState::Terminated).await;
     assert_eq!(ended.state_reason.as_deref(), Some("Server.SpotInstanceTermination"));
+    assert_eq!(ended.ended_at, Some((since + Millis::from_secs(120)).floor_to_second()));
 }
 
 #[tokio::test]

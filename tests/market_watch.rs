@@ -338,8 +338,12 @@ async fn prices_are_stored_as_they_change_once_each_and_wait_while_postgres_is_a
         account.order("price", price("0.111")).await;
         running.until("the change is stored", |_| (count(&server) == all + 1).then_some(())).await;
         server.stop();
+        // The price history goes by whole seconds.
+        let another_second = || tokio::time::sleep(Duration::from_millis(1_000));
+        another_second().await;
         account.order("price", price("0.222")).await;
         running.until("it is seen while Postgres is away", |engine| (waiting(engine) == 1).then_some(())).await;
+        another_second().await;
         account.order("price", price("0.333")).await;
         running.until("and the next", |engine| (waiting(engine) == 2).then_some(())).await;
         let fresh = |engine: &Watching<PgLedger>| {

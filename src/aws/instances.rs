@@ -130,7 +130,8 @@ pub(super) fn instance_state(name: &InstanceStateName) -> Option<InstanceState> 
     }
 }
 
-/// The time in a `StateTransitionReason` such as `User initiated (2026-11-23 22:48:48 GMT)`: EC2 says it nowhere else, and not always.
+/// The time in a `StateTransitionReason` such as `User initiated (2026-11-23 22:48:48 GMT)`, `Service initiated (...)` when EC2 took it:
+/// EC2 says it nowhere else, and not always.
 fn transition_time(reason: &str) -> Option<Timestamp> {
     let (_, inside) = reason.rsplit_once('(')?;
     let (text, _) = inside.split_once(" GMT)")?;
@@ -145,6 +146,7 @@ mod tests {
     fn the_end_of_an_instance_is_read_where_ec2_says_it() {
         let ended = transition_time("User initiated (2026-07-20 13:44:30 GMT)").unwrap();
         assert_eq!(ended.to_rfc3339(), "2026-07-20T13:44:30.000Z");
+        assert_eq!(transition_time("Service initiated (2026-07-20 13:44:30 GMT)"), Some(ended));
         for silent in ["", "User initiated", "Server.SpotInstanceTermination: Spot instance termination", "x (soon GMT)"] {
             assert_eq!(transition_time(silent), None, "{silent}");
         }

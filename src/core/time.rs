@@ -40,6 +40,10 @@ impl Timestamp {
     pub const fn since(self, earlier: Timestamp) -> Millis {
         Millis(self.0 - earlier.0)
     }
+    /// The whole second that holds this point begins here.
+    pub const fn floor_to_second(self) -> Self {
+        Timestamp(self.0 - self.0.rem_euclid(1_000))
+    }
     /// RFC 3339 in UTC with milliseconds, as in `2026-07-20T13:44:30.000Z`.
     pub fn to_rfc3339(self) -> String {
         let (days, ms) = (self.0.div_euclid(86_400_000), self.0.rem_euclid(86_400_000));

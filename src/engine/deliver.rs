@@ -50,9 +50,14 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 return Delivered::Away;
             }
         };
+        // A batch that is not full is all there is.
+        let waiting = match records.len() {
+            BATCH => self.cluster.outbox_size().await.unwrap_or(BATCH),
+            all => all,
+        };
         {
             let mut state = self.state();
-            state.outbox_size = records.len();
+            state.outbox_size = waiting;
             state.outbox_oldest = records.iter().map(LedgerRecord::happened_at).min();
         }
         // An empty write asks Postgres whether it is there.
@@ -62,7 +67,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         match written {
             Err(error) => {
                 if before {
-                    warn!(waiting = records.len(), "{error}");
+                    warn!(waiting, "{error}");
                 }
                 Delivered::Away
             }

@@ -99,7 +99,7 @@ fn process(state: &State, view: &ClusterView, leading: bool, now: Timestamp) -> 
         ("lowtide_claims", "Node claims.", count(view.claims.len())),
         ("lowtide_gated_pods", "Pods that wait for a machine.", count(gated)),
         ("lowtide_steps_in_flight", "Steps being carried out.", count(state.in_flight.len())),
-        ("lowtide_outbox_records", "Records that wait for the ledger (at most one batch is counted).", count(state.outbox_size)),
+        ("lowtide_outbox_records", "Records that wait for the ledger.", count(state.outbox_size)),
         ("lowtide_outbox_age_milliseconds", "Age of the oldest waiting record.", outbox_age),
         (
             "lowtide_posting_age_milliseconds",

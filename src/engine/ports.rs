@@ -385,6 +385,10 @@ pub trait Cluster: Send + Sync + 'static {
     fn record(&self, records: &[LedgerRecord]) -> impl Future<Output = Result<(), ClusterError>> + Send;
     /// The records that wait, oldest first, at most `limit`.
     fn outbox(&self, limit: usize) -> impl Future<Output = Result<Vec<LedgerRecord>, ClusterError>> + Send;
+    /// How many records wait. Where counting is cheaper than reading them all, the adapter says how.
+    fn outbox_size(&self) -> impl Future<Output = Result<usize, ClusterError>> + Send {
+        async { Ok(self.outbox(usize::MAX).await?.len()) }
+    }
     /// The market memory as it was last kept ([`crate::core::market_memory`]); `None` when none was.
     fn market_memory(&self) -> impl Future<Output = Result<Option<String>, ClusterError>> + Send;
     /// Keeps the market memory over a restart.

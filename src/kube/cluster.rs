@@ -74,6 +74,10 @@ impl Cluster for LiveCluster {
         outbox::waiting(&self.client, limit).await
     }
 
+    async fn outbox_size(&self) -> Result<usize, ClusterError> {
+        outbox::size(&self.client).await
+    }
+
     async fn market_memory(&self) -> Result<Option<String>, ClusterError> {
         memory::read(&self.client, &self.settings.namespace).await
     }

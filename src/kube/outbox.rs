@@ -60,6 +60,16 @@ pub async fn waiting(client: &Client, limit: usize) -> Result<Vec<LedgerRecord>,
     Ok(found)
 }
 
+/// How many records wait: one object is read, and the API server says how many come after it.
+///
+/// # Errors
+/// When the API server does not answer, or refuses.
+pub async fn size(client: &Client) -> Result<usize, ClusterError> {
+    let api: Api<DeserializeGuard<GpuDecision>> = Api::all(client.clone());
+    let page = call("count the outbox", api.list(&ListParams::default().limit(1))).await?;
+    Ok(page.items.len() + page.metadata.remaining_item_count.and_then(|rest| usize::try_from(rest).ok()).unwrap_or(0))
+}
+
 /// Deletes records that the ledger has. One that is gone is fine.
 ///
 /// # Errors

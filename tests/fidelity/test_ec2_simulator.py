@@ -5,7 +5,7 @@ import gzip
 import json
 import pathlib
 import time
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import moto
 import pytest
@@ -146,10 +146,11 @@ def test_spot_price_history(simulator):
     assert ec2.describe_spot_price_history(StartTime=now)["NextToken"] == ""
     row = rows[0]
     assert {row["ProductDescription"]} == {"Linux/UNIX"} and row["AvailabilityZone"] and isinstance(row["SpotPrice"], str)
+    simulator.order("tick", seconds=1)  # the history tells a second one price
     simulator.order("price", region="us-east-1", zone=row["AvailabilityZoneId"], instance_type=row["InstanceType"], price_per_hour="9.99")
     query = {"InstanceTypes": [row["InstanceType"]], "AvailabilityZoneId": row["AvailabilityZoneId"]}
     time.sleep(0.01)
-    current = ec2.describe_spot_price_history(StartTime=datetime.now(timezone.utc), **query)["SpotPriceHistory"]
+    current = ec2.describe_spot_price_history(StartTime=datetime.now(timezone.utc) + timedelta(seconds=1), **query)["SpotPriceHistory"]
     assert [float(r["SpotPrice"]) for r in current] == [9.99]
     assert len(ec2.describe_spot_price_history(**query)["SpotPriceHistory"]) == 2, "one row per change"
     assert ec2.describe_spot_price_history(InstanceTypes=["g5.xlarge"])["SpotPriceHistory"] == [], "unknown stays unknown"
@@ -457,7 +458,8 @@ def test_the_bill_follows_the_price_at_the_start_of_each_hour(simulator):
     ec2.terminate_instances(InstanceIds=[instance_id])
     (line,) = simulator.bill()["lines"]
     assert [s["micro_usd_per_hour"] for s in line["segments"]] == [300_000, 600_000]
-    ran = line["shutting_down_at_ms"] - line["running_at_ms"]
+    ran = line["ended_at_ms"] - line["launched_at_ms"]
+    assert ran % 1000 == 0
     assert line["amount_micro_usd"] == round(300_000 + 600_000 * (ran - 3_600_000) / 3_600_000)
 
 

@@ -68,6 +68,7 @@ pub async fn the_outbox_gives_back_what_was_recorded_oldest_first(fixture: &Fixt
     api.patch(&record(39).id().to_string(), &PatchParams::default(), &Patch::Merge(broken)).await.unwrap();
     let first = fixture.cluster.outbox(5).await.unwrap();
     assert_eq!(first, (0..5).map(record).collect::<Vec<_>>());
+    assert_eq!(fixture.cluster.outbox_size().await.unwrap(), 40, "one that cannot be read waits as well");
     assert_eq!(fixture.cluster.outbox(100).await.unwrap(), (0..39).map(record).collect::<Vec<_>>());
     let ids: Vec<uuid::Uuid> = records.iter().map(LedgerRecord::id).collect();
     fixture.cluster.forget(&ids).await.unwrap();

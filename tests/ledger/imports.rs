@@ -10,7 +10,7 @@ use lowtide::engine::ports::Ledger;
 use lowtide::ledger::import::{Taken, import_costs, import_cur, import_feed, import_revenue, import_usage};
 use lowtide::ledger::poster::{Posted, post};
 use lowtide::ledger::reconcile::reconcile;
-use lowtide::ledger::report::{By, Month};
+use lowtide::ledger::report::{By, Month, Report};
 use lowtide::ledger::{connect, report};
 
 use crate::facts::{Bench, DAY, Dice, Machine, bench, stay};
@@ -124,11 +124,16 @@ async fn the_feed_confirms_and_trues_up_and_a_second_time_changes_nothing() {
         report.sentence,
         "2026-07: AWS confirmed 3 instance-hours and 2 were trued up by $0.13695, $0.50215 in all; $0.22825 in 3 rows is unexplained."
     );
-    let trust = report::trust(&mut connection).await.unwrap();
+    let trust = report::trust(&mut connection, &"2026-07".parse::<Month>().unwrap().days()).await.unwrap();
     assert_eq!(
         trust.sentence,
         "0.0 % of spend rests on AWS's bill and 78.6 % on the spot data feed; the rest is computed from recorded prices."
     );
+    let count = |report: &Report, item: &str| report.rows.iter().find(|row| row[0].as_deref() == Some(item)).unwrap()[3].clone();
+    let unknown = "billed lines of instances the ledger does not know";
+    assert_eq!(count(&trust, unknown).as_deref(), Some("1"));
+    let before = report::trust(&mut connection, &"2026-06".parse::<Month>().unwrap().days()).await.unwrap();
+    assert_eq!((before.sentence.as_str(), count(&before, unknown).as_deref()), ("No spend is recorded in these days.", Some("0")));
     let savings = report::savings(&mut connection, &"2026-07".parse::<Month>().unwrap().days(), By::Team).await.unwrap();
     assert_eq!(savings.rows[1].last().unwrap().as_deref(), Some("mixed"));
 }

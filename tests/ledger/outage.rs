@@ -85,3 +85,26 @@ async fn postgres_killed_under_load_loses_nothing_and_doubles_nothing() {
     let verified = verify(&mut connection).await.unwrap();
     assert!(verified.findings.is_empty() && verified.unsealed_rows == 0, "{verified:?}");
 }
+
+/// A batch is 200 records: more than that wait while Postgres is away, and all are counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_record_that_waits_is_counted() {
+    let Bench { ledger, mut server, .. } = bench().await;
+    server.stop();
+    let outbox = MemoryOutbox::default();
+    let ports = (EmptyCloud, outbox.clone(), ledger, WallClock);
+    let engine = Engine::with_planner(ports, "test".into(), Settings::default(), Schedule::default(), outbox.planner());
+    let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
+    let running = tokio::spawn(std::sync::Arc::clone(&engine).run(leading, stopped));
+    (0..100).for_each(|n| outbox.decide(machine(n).records()));
+    let counted = async {
+        while outbox.undecided() > 0 || outbox.len() <= 200 || engine.state().outbox_size != outbox.len() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(30), counted).await;
+    let (counted, waiting) = (engine.state().outbox_size, outbox.len());
+    assert!(in_time.is_ok(), "{counted} counted of {waiting} that wait");
+    stop.send_replace(true);
+    running.await.unwrap();
+}

@@ -73,12 +73,15 @@ pub struct ReportArgs {
     pub format: FormatArgs,
 }
 
-/// A report without days.
+/// A report over days.
 #[derive(Debug, Clone, Args)]
-pub struct PlainReportArgs {
+pub struct TrustArgs {
     /// Where the ledger is.
     #[command(flatten)]
     pub database: DatabaseArgs,
+    /// Which days.
+    #[command(flatten)]
+    pub days: DayArgs,
     /// How to print.
     #[command(flatten)]
     pub format: FormatArgs,

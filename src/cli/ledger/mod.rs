@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 pub use args::DatabaseArgs;
-use args::{DayArgs, FormatArgs, PlainReportArgs, ReportArgs};
+use args::{DayArgs, FormatArgs, ReportArgs, TrustArgs};
 
 use super::answer::tell;
 use super::explain::ExplainArgs;
@@ -140,8 +140,8 @@ pub enum LedgerCommand {
     UnitCost(UnitCostArgs),
     /// Interruptions by pool of capacity, and how fast work recovered.
     Reliability(ReliabilityArgs),
-    /// How far the figures can be relied on: whose word they rest on, what is not attributed, what is missing.
-    Trust(PlainReportArgs),
+    /// How far the figures of these days can be relied on: whose word they rest on, what is not attributed, what is missing.
+    Trust(TrustArgs),
     /// Print a view as CSV, FOCUS 1.2 by default.
     Export(ExportArgs),
     /// Check a FOCUS 1.2 file (CSV or Parquet): columns, nulls, formats, closed lists, exact products, and what our columns promise. Needs
@@ -202,7 +202,7 @@ async fn answer(command: LedgerCommand) -> Answer {
         }
         LedgerCommand::Trust(args) => {
             let mut connection = connect(&args.database.database_url).await?;
-            Ok(args.format.print(&report::trust(&mut connection).await?))
+            Ok(args.format.print(&report::trust(&mut connection, &args.days.days()).await?))
         }
         LedgerCommand::Export(args) => export(args).await,
         LedgerCommand::ValidateFocus(args) => validate_focus(&args),

@@ -1,5 +1,6 @@
 //! Step i: what finance sees.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -40,15 +41,65 @@ pub async fn the_bill(stage: &mut Stage) -> Result<(), LabError> {
     Ok(())
 }
 
-/// The ledger against what the simulator bills.
+/// What each machine cost by the ledger, in micro-dollars; what was carried between regions is on another line of a bill.
+const PER_MACHINE: &str = "SELECT m.instance || ' ' || round(coalesce(sum(s.cost_usd), 0) * 1000000)::bigint FROM ledger.capacity_interval m \
+     LEFT JOIN ledger.share s ON s.claim_uid = m.claim_uid AND s.line <> 'egress' GROUP BY m.instance";
+/// What finance's reports say all machines cost.
+const IN_ALL: &str =
+    "SELECT coalesce(round(sum(cost_usd) * 1000000), 0)::bigint FROM ledger.cost_daily WHERE line NOT IN ('egress', 'overhead')";
+
+/// What each machine cost, in micro-dollars, by instance.
+type Costs = BTreeMap<String, i64>;
+
+/// The ledger against what the simulator bills from its own records: to the micro-dollar, machine by machine and in all.
 async fn the_bill_agrees(stage: &Stage, step: &mut StepReport) -> Result<(), LabError> {
     let bill = stage.world.ec2("bill").await?;
-    let billed = bill.pointer("/known_total_micro_usd").and_then(Value::as_i64).unwrap_or_default();
-    let ledger: i64 = stage.sql("SELECT round(sum(spend_usd) * 1000000)::bigint FROM ledger.savings_daily")?.parse().unwrap_or_default();
-    let unknown = text(&bill, "/lines_of_unknown_price");
-    step.happened(format!("EC2's simulated bill: {billed} micro-dollars ({unknown} lines of unknown price); the ledger: {ledger}"));
-    let apart = (billed - ledger).abs() * 1_000 / billed.max(1);
-    step.happened(format!("they differ by {apart} per mille"));
-    step.check("ledger and bill agree within 5 %", apart <= 50);
+    let lines = bill.pointer("/lines").and_then(Value::as_array).cloned().unwrap_or_default();
+    let amount = |line: &Value| Some((text(line, "/instance_id"), line.pointer("/amount_micro_usd")?.as_i64()?));
+    let billed: Costs = lines.iter().filter_map(amount).collect();
+    let told = stage.sql(PER_MACHINE)?;
+    let ledger: Costs =
+        told.lines().filter_map(|row| row.split_once(' ')).filter_map(|(id, n)| Some((id.to_owned(), n.parse().ok()?))).collect();
+    let reported: i64 = stage.sql(IN_ALL)?.parse().unwrap_or(-1);
+    let (all_billed, all_told): (i64, i64) = (billed.values().sum(), ledger.values().sum());
+    let free = billed.values().filter(|cost| **cost == 0).count();
+    step.happened(format!(
+        "EC2's simulated bill: {all_billed} micro-dollars for {} machines ({free} taken back in their first hour: free); the ledger: {all_told}",
+        lines.len()
+    ));
+    let apart = apart(&billed, &ledger);
+    apart.iter().for_each(|text| step.happened(text.as_str()));
+    step.check("every machine EC2 bills has a known price", billed.len() == lines.len());
+    step.check(format!("each of {} machines costs in the ledger what EC2 bills, to the micro-dollar", lines.len()), apart.is_empty());
+    step.check("so do all together in finance's reports", reported == all_billed && all_billed > 0);
     Ok(())
+}
+
+/// The machines whose cost differs, with both figures.
+fn apart(billed: &Costs, ledger: &Costs) -> Vec<String> {
+    let machines: BTreeSet<&String> = billed.keys().chain(ledger.keys()).collect();
+    let figure = |costs: &Costs, id: &String| costs.get(id).map_or_else(|| "nothing".to_owned(), |cost| format!("{cost} micro-dollars"));
+    let differs = machines.into_iter().filter(|id| billed.get(*id) != ledger.get(*id));
+    differs.map(|id| format!("{id}: {} on EC2's bill, {} in the ledger", figure(billed, id), figure(ledger, id))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_micro_dollar_and_a_missing_machine_are_named() {
+        let costs = |all: &[(&str, i64)]| all.iter().map(|(id, cost)| ((*id).to_owned(), *cost)).collect::<Costs>();
+        let billed = costs(&[("i-1", 1_522), ("i-2", 0), ("i-3", 7)]);
+        assert_eq!(apart(&billed, &billed), Vec::<String>::new());
+        let ledger = costs(&[("i-1", 1_523), ("i-2", 0), ("i-4", 0)]);
+        assert_eq!(
+            apart(&billed, &ledger),
+            [
+                "i-1: 1522 micro-dollars on EC2's bill, 1523 micro-dollars in the ledger",
+                "i-3: 7 micro-dollars on EC2's bill, nothing in the ledger",
+                "i-4: nothing on EC2's bill, 0 micro-dollars in the ledger",
+            ]
+        );
+    }
 }

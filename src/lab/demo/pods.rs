@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -12,6 +13,9 @@ use kube::{Api, ResourceExt};
 use crate::core::time::Timestamp;
 use crate::lab::error::LabError;
 use crate::lab::{kubeconfig, wall_clock};
+
+/// Before a watch that failed is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// What was seen of one pod.
 #[derive(Debug, Clone, Default)]
@@ -57,8 +61,10 @@ impl PodWatch {
                 match event {
                     Ok(Event::Apply(pod) | Event::InitApply(pod)) => note(&shared, &pod, false),
                     Ok(Event::Delete(pod)) => note(&shared, &pod, true),
-                    // The watcher comes back by itself.
-                    Ok(Event::Init | Event::InitDone) | Err(_) => {}
+                    Ok(Event::Init | Event::InitDone) => {}
+                    // The watcher comes back by itself. At the end its client fails at once and for ever: without a pause the task would
+                    // never give way to being ended, nor the process to its end.
+                    Err(_) => tokio::time::sleep(AGAIN).await,
                 }
             }
         });

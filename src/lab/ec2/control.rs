@@ -396,8 +396,7 @@ fn bill(simulator: &Simulator) -> Value {
         lines.push(json!({
             "instance_id": instance.id.as_str(), "region": instance.region.as_str(), "zone": instance.zone.as_str(),
             "instance_type": instance.instance_type.as_str(), "capacity_type": instance.capacity_type.as_str(), "tags": instance.tags,
-            "launched_at_ms": instance.launched_at.0, "running_at_ms": ms(instance.running_at),
-            "shutting_down_at_ms": ms(instance.shutting_down_at), "terminated_at_ms": ms(instance.terminated_at),
+            "launched_at_ms": instance.launch_time().0, "ended_at_ms": ms(instance.end_time()),
             "segments": segments, "waived": line.waived, "amount_micro_usd": line.amount.map(|amount| amount.0),
         }));
     }

@@ -4,7 +4,7 @@
 
 use sqlx::PgConnection;
 
-use super::{Days, Report, ask, read};
+use super::{Days, Report, ask};
 use crate::ledger::store::LedgerFault;
 
 /// How machines are put together in the report.
@@ -97,13 +97,14 @@ fn taken_back(report: &Report) -> String {
     format!("EC2 took back {taken} of {machines} machines ({:.1} %)", 100.0 * taken as f64 / machines as f64)
 }
 
-/// How far the figures can be relied on.
+/// How far the figures of these days can be relied on.
 ///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
-pub async fn trust(connection: &mut PgConnection) -> Result<Report, LedgerFault> {
-    let sql = "SELECT item, usd::numeric(24,6)::text AS usd, share_percent::text AS percent, count::text FROM ledger.trust";
-    let mut report = read(sqlx::query(sql).fetch_all(connection).await.map_err(LedgerFault::during("read the report"))?);
+pub async fn trust(connection: &mut PgConnection, days: &Days) -> Result<Report, LedgerFault> {
+    let sql = "SELECT item, usd::numeric(24,6)::text AS usd, share_percent::text AS percent, count::text
+               FROM ledger.trust_of(coalesce($1::date, (now() AT TIME ZONE 'UTC')::date - 30), coalesce($2::date, (now() AT TIME ZONE 'UTC')::date + 1))";
+    let mut report = ask(connection, sql.to_owned(), days).await?;
     report.sentence = trust_sentence(&report);
     Ok(report)
 }
@@ -114,7 +115,7 @@ fn trust_sentence(report: &Report) -> String {
         report.rows.iter().find(|row| row.first().and_then(|v| v.as_deref()) == Some(item)).and_then(|row| row.get(2)?.clone())
     };
     match (percent("spend resting on the bill"), percent("spend resting on the spot data feed")) {
-        (None, None) => "No spend is recorded yet.".into(),
+        (None, None) => "No spend is recorded in these days.".into(),
         (bill, feed) => {
             let (bill, feed) = (bill.unwrap_or_else(|| "0.0".into()), feed.unwrap_or_else(|| "0.0".into()));
             if bill == "0.0" && feed == "0.0" {

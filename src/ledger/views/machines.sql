@@ -30,7 +30,7 @@ DROP VIEW IF EXISTS ledger.focus_1_2, ledger.variance_month, ledger.unit_cost_ho
     ledger.explain_decision, ledger.savings_daily, ledger.cost_daily, ledger.share_daily, ledger.allocation, ledger.share, ledger.unposted_share,
     ledger.recomputed_share, ledger.usage, ledger.revenue, ledger.workload_history, ledger.occupancy, ledger.price_segment,
     ledger.capacity_interval, ledger.candidate;
-DROP FUNCTION IF EXISTS ledger.exposure_of(timestamptz, timestamptz), ledger.interruption_rates(numeric, numeric, numeric),
+DROP FUNCTION IF EXISTS ledger.trust_of(date, date), ledger.exposure_of(timestamptz, timestamptz), ledger.interruption_rates(numeric, numeric, numeric),
     ledger.focus_of(timestamptz, timestamptz), ledger.allocation_of(timestamptz, timestamptz), ledger.unit_cost(timestamptz, timestamptz), ledger.hourly_cost(timestamptz, timestamptz), ledger.shares_of(boolean), ledger.stays_of(boolean), ledger.segments_of(boolean), ledger.machines_of(boolean);
 
 -- Offers are kept by position; those written before 0003 by name.

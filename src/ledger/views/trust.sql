@@ -1,13 +1,18 @@
 -- How far the figures can be relied on: dollars by whose word they rest on, what is not attributed, and facts that miss their counterpart.
 
-CREATE VIEW ledger.trust AS
-WITH spend AS (
+-- Of the days from `from_day` up to, and without, `to_day`.
+CREATE FUNCTION ledger.trust_of(from_day date, to_day date) RETURNS TABLE (item text, usd numeric, share_percent numeric, count bigint)
+LANGUAGE sql STABLE AS $$
+WITH span AS MATERIALIZED (
+    SELECT from_day::timestamp AT TIME ZONE 'UTC' AS from_at, to_day::timestamp AT TIME ZONE 'UTC' AS to_at
+), spend AS (
     SELECT sum(cost_usd) AS total, sum(bill_usd) AS bill, sum(feed_usd) AS feed, sum(cost_usd - bill_usd - feed_usd) FILTER (WHERE NOT running) AS estimate,
            sum(cost_usd) FILTER (WHERE running) AS running, sum(cost_usd) FILTER (WHERE team IS NULL) AS untagged,
            sum(without_b0_usd) AS without_b0, sum(without_b1_usd) AS without_b1
-    FROM ledger.share_daily
+    FROM ledger.share_daily WHERE day >= from_day AND day < to_day
 ), billed AS (
-    SELECT DISTINCT ON (source, kind, account, instance, usage_type, operation, at, until) * FROM ledger.billed_line
+    SELECT DISTINCT ON (source, kind, account, instance, usage_type, operation, at, until) l.* FROM ledger.billed_line l, span
+    WHERE at >= from_at AND at < to_at
     ORDER BY source, kind, account, instance, usage_type, operation, at, until, revision DESC
 )
 SELECT 'spend resting on the bill' AS item, coalesce(bill, 0) AS usd, round(100 * bill / nullif(total, 0), 1) AS share_percent, NULL::bigint AS count FROM spend
@@ -20,13 +25,19 @@ UNION ALL SELECT 'spend, no on-demand price at home known (B1)', coalesce(withou
 UNION ALL SELECT 'billed lines of instances the ledger does not know', sum(b.cost_usd), NULL, count(*) FROM billed b
     WHERE NOT EXISTS (SELECT FROM ledger.interval_opened o WHERE o.instance = b.instance)
 UNION ALL SELECT 'machines with news that is not posted yet', NULL, NULL, count(DISTINCT coalesce(claim_uid, claim, instance)) FROM ledger.posting_queue
-UNION ALL SELECT 'posted hours priced as the hour before', NULL, NULL, greatest(coalesce((SELECT sum(greatest(hours - 1, 0)) FROM ledger.posted_machine), 0)
-    - (SELECT count(*) FROM ledger.hour_priced h JOIN ledger.posted_machine p USING (claim_uid) WHERE h.hour BETWEEN 1 AND p.hours - 1), 0)::bigint
-UNION ALL SELECT 'machine ended but never opened', NULL, NULL, count(*) FROM ledger.interval_closed c
-    WHERE NOT EXISTS (SELECT FROM ledger.interval_opened o WHERE o.claim_uid = c.claim_uid)
-UNION ALL SELECT 'pod left but never came', NULL, NULL, count(*) FROM ledger.occupancy_closed c
-    WHERE NOT EXISTS (SELECT FROM ledger.occupancy_opened o WHERE (o.claim_uid, o.pod_uid) = (c.claim_uid, c.pod_uid))
-UNION ALL SELECT 'pod on a machine never opened', NULL, NULL, count(*) FROM ledger.occupancy_opened c
-    WHERE NOT EXISTS (SELECT FROM ledger.interval_opened o WHERE o.claim_uid = c.claim_uid)
-UNION ALL SELECT 'bought by a decision that is missing', NULL, NULL, count(*) FROM ledger.interval_opened c
-    WHERE NOT EXISTS (SELECT FROM ledger.decision d WHERE d.id = c.decision);
+UNION ALL SELECT 'posted hours priced as the hour before', NULL, NULL,
+    coalesce(sum(greatest(p.hours - 1 - (SELECT count(*) FROM ledger.hour_priced h WHERE h.claim_uid = p.claim_uid AND h.hour BETWEEN 1 AND p.hours - 1), 0)), 0)::bigint
+    FROM ledger.posted_machine p, span
+    WHERE EXISTS (SELECT FROM ledger.interval_opened o WHERE o.claim_uid = p.claim_uid AND o.at >= from_at AND o.at < to_at)
+UNION ALL SELECT 'machine ended but never opened', NULL, NULL, count(*) FROM ledger.interval_closed c, span
+    WHERE c.at >= from_at AND c.at < to_at AND NOT EXISTS (SELECT FROM ledger.interval_opened o WHERE o.claim_uid = c.claim_uid)
+UNION ALL SELECT 'pod left but never came', NULL, NULL, count(*) FROM ledger.occupancy_closed c, span
+    WHERE c.at >= from_at AND c.at < to_at
+      AND NOT EXISTS (SELECT FROM ledger.occupancy_opened o WHERE (o.claim_uid, o.pod_uid) = (c.claim_uid, c.pod_uid))
+UNION ALL SELECT 'pod on a machine never opened', NULL, NULL, count(*) FROM ledger.occupancy_opened c, span
+    WHERE c.at >= from_at AND c.at < to_at AND NOT EXISTS (SELECT FROM ledger.interval_opened o WHERE o.claim_uid = c.claim_uid)
+UNION ALL SELECT 'bought by a decision that is missing', NULL, NULL, count(*) FROM ledger.interval_opened c, span
+    WHERE c.at >= from_at AND c.at < to_at AND NOT EXISTS (SELECT FROM ledger.decision d WHERE d.id = c.decision)
+$$;
+
+CREATE VIEW ledger.trust AS SELECT * FROM ledger.trust_of('-infinity', 'infinity');

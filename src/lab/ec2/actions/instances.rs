@@ -106,7 +106,7 @@ fn write_instance(xml: &mut Xml, world: &World, instance: &Instance, index: usiz
         "privateDnsName",
         address.map(|ip| format!("ip-{}.{}.compute.internal", ip.replace('.', "-"), instance.region)).unwrap_or_default(),
     );
-    xml.maybe("privateIpAddress", address).text("amiLaunchIndex", index).text("launchTime", instance.launched_at);
+    xml.maybe("privateIpAddress", address).text("amiLaunchIndex", index).text("launchTime", instance.launch_time());
     if let Some(zone) = world.places.zone(&instance.zone) {
         xml.element("placement", |xml| {
             xml.text("availabilityZone", &zone.name).text("availabilityZoneId", &zone.id).text("tenancy", "default");
@@ -122,8 +122,8 @@ fn write_instance(xml: &mut Xml, world: &World, instance: &Instance, index: usiz
     if let Some(request) = &instance.spot_request {
         xml.text("instanceLifecycle", "spot").text("spotInstanceRequestId", &request.id);
     }
+    xml.maybe("reason", instance.transition_reason());
     if let Some(reason) = instance.state_reason {
-        xml.text("reason", reason.message);
         xml.element("stateReason", |xml| {
             xml.text("code", reason.code).text("message", reason.message);
         });

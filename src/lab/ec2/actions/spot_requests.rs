@@ -56,7 +56,7 @@ pub(super) fn describe(world: &mut World, call: Call<'_>) -> Result<String, Faul
             xml.element("status", |xml| {
                 xml.text("code", request.status_code).text("message", request.status_message).text("updateTime", request.updated_at);
             });
-            xml.maybe("spotPrice", request.max_price).text("instanceId", &instance.id).text("createTime", instance.launched_at);
+            xml.maybe("spotPrice", request.max_price).text("instanceId", &instance.id).text("createTime", instance.launch_time());
             xml.text("productDescription", "Linux/UNIX").text("instanceInterruptionBehavior", "terminate");
             xml.maybe("launchedAvailabilityZone", world.places.zone(&instance.zone).map(|zone| zone.name.as_str()));
             xml.text("launchedAvailabilityZoneId", &instance.zone);

@@ -1,12 +1,17 @@
 //! The truth about cost, for checking ledgers against. AWS's rules for Linux instances:
-//! - only `running` time is billed, at least 60 s of it;
+//! - from the launch until the end, by the second, at least 60 s of it;
 //! - a spot instance pays, for each of its instance-hours, the pool's price at the start of that hour;
 //! - a spot instance that EC2 takes back within its first hour costs nothing;
 //! - on-demand pays the region's list price;
 //! - a machine in a capacity reservation pays nothing: the reservation is paid for, used or not, and is on no line here.
 //!
-//! Sources: "Spot Instance pricing", "Billing for interrupted Spot Instances" (EC2 user guide). Time is exact to the
-//! millisecond, not rounded to AWS's whole seconds. A price that is not known makes the amount unknown, never zero.
+//! Sources: "Spot Instance pricing", "Billing for interrupted Spot Instances" (EC2 user guide); "from the time an instance is launched
+//! until it is terminated or stopped" (EC2 On-Demand pricing). Begin and end are the account's own, in the whole seconds that EC2 works
+//! in. The user guide's table of states calls `pending`, a few seconds with EC2, free; nothing EC2 says of an instance tells when that
+//! ended, so nobody could check a bill that left it out, and here it is billed. A price that is not known makes the amount unknown,
+//! never zero.
+//!
+//! Written apart from `core::accounting`, which works from what the operator recorded: the demo holds one against the other.
 
 use crate::core::ids::InstanceId;
 use crate::core::money::{MicroUsd, MicroUsdMillis, MicroUsdPerHour};
@@ -47,16 +52,16 @@ impl World {
     /// What `instance` costs up to `now`.
     pub fn bill_line(&self, instance: &Instance, now: Timestamp) -> BillLine {
         let segments = self.segments(instance, now);
-        let first_hour = |running: Timestamp| instance.shutting_down_at.is_some_and(|ended| ended.since(running) < HOUR);
-        let waived = instance.state_reason == Some(SPOT_TERMINATION) && instance.running_at.is_none_or(first_hour);
+        let first_hour = instance.end_time().is_some_and(|ended| ended.since(instance.launch_time()) < HOUR);
+        let waived = instance.state_reason == Some(SPOT_TERMINATION) && first_hour;
         let exact = segments.iter().map(|segment| segment.price.map(|price| price.over(segment.billed))).sum::<Option<MicroUsdMillis>>();
         let amount = if waived { Some(MicroUsd(0)) } else { exact.map(MicroUsdMillis::to_micro_usd) };
         BillLine { instance: instance.id.clone(), segments, waived, amount }
     }
 
     fn segments(&self, instance: &Instance, now: Timestamp) -> Vec<Segment> {
-        let Some(start) = instance.running_at else { return Vec::new() };
-        let ran = instance.shutting_down_at.unwrap_or(now).since(start).max(Millis::ZERO);
+        let start = instance.launch_time();
+        let ran = instance.end_time().unwrap_or(now.floor_to_second()).since(start);
         let billed = ran.max(LEAST);
         if instance.capacity_type == CapacityType::OnDemand {
             let reserved = instance.details.capacity_reservation.is_some();
@@ -98,12 +103,11 @@ mod tests {
     fn each_instance_hour_has_the_price_of_its_start() {
         let mut world = world();
         let id = launch(&mut world, CapacityType::Spot, "eu-south-2", "eus2-az3");
-        let running = OPENED + world.settings.boot;
-        world.advance(running);
-        world.set_spot_price(&"eus2-az3".into(), &"g6.xlarge".into(), MicroUsdPerHour(200_000), running + Millis::from_mins(30));
-        assert_eq!(amount(&mut world, &id, running), Some(1_522), "60 s of 91,300 at least, half to even");
-        assert_eq!(amount(&mut world, &id, running + Millis::from_mins(60)), Some(91_300), "a change within the hour waits");
-        assert_eq!(amount(&mut world, &id, running + Millis::from_mins(90)), Some(191_300));
+        world.advance(OPENED + world.settings.boot);
+        world.set_spot_price(&"eus2-az3".into(), &"g6.xlarge".into(), MicroUsdPerHour(200_000), OPENED + Millis::from_mins(30));
+        assert_eq!(amount(&mut world, &id, OPENED), Some(1_522), "60 s of 91,300 at least, half to even");
+        assert_eq!(amount(&mut world, &id, OPENED + Millis::from_mins(60)), Some(91_300), "a change within the hour waits");
+        assert_eq!(amount(&mut world, &id, OPENED + Millis::from_mins(90)), Some(191_300));
     }
 
     #[test]
@@ -111,12 +115,11 @@ mod tests {
         let mut world = world();
         let no_warning = Interruption { notice: Millis::ZERO, rebalance_lead: None, telling: Telling::None };
         let ids: Vec<InstanceId> = (0..3).map(|_| launch(&mut world, CapacityType::Spot, "eu-south-2", "eus2-az3")).collect();
-        let running = OPENED + world.settings.boot;
-        let early = running + Millis::from_mins(30);
+        let early = OPENED + Millis::from_mins(30);
         world.advance(early);
         world.interrupt(&ids[0], no_warning, early).unwrap();
         world.terminate(&"eu-south-2".into(), &ids[1..2], early).unwrap();
-        let late = running + Millis::from_mins(60);
+        let late = OPENED + Millis::from_mins(60);
         world.advance(late);
         world.interrupt(&ids[2], no_warning, late).unwrap();
         let at_end: Vec<Option<i64>> = ids.iter().map(|id| amount(&mut world, id, late + Millis::from_hours(5))).collect();
@@ -124,10 +127,38 @@ mod tests {
     }
 
     #[test]
-    fn pending_is_free_and_an_unknown_price_is_no_amount() {
+    fn the_begin_and_end_that_ec2_tells_are_those_it_bills() {
+        let mut world = world();
+        let order = |world: &mut World, at| {
+            let pool = Pool {
+                region: "eu-south-2".into(),
+                zone: "eus2-az3".into(),
+                instance_type: "g6.xlarge".into(),
+                capacity_type: CapacityType::Spot,
+            };
+            let (details, reservation, launcher) = (LaunchDetails::default(), "r-1".into(), Launcher::Run);
+            world.launch(LaunchOrder { pool, max_price: None, details, reservation, launcher }, at).unwrap()
+        };
+        let (id, taken) = (order(&mut world, OPENED + Millis(999)), order(&mut world, OPENED));
+        world.advance(OPENED + Millis(121_001));
+        world.terminate(&"eu-south-2".into(), std::slice::from_ref(&id), OPENED + Millis(121_001)).unwrap();
+        world
+            .interrupt(
+                &taken,
+                Interruption { notice: Millis::ZERO, rebalance_lead: None, telling: Telling::None },
+                OPENED + Millis(121_001),
+            )
+            .unwrap();
+        assert_eq!(world.instances[&id].launch_time(), OPENED);
+        assert_eq!(world.instances[&id].transition_reason().as_deref(), Some("User initiated (1970-02-11 16:02:01 GMT)"));
+        assert_eq!(world.instances[&taken].transition_reason().as_deref(), Some("Service initiated (1970-02-11 16:02:01 GMT)"));
+        assert_eq!(amount(&mut world, &id, OPENED + Millis::from_hours(9)), Some(3_069), "121 s of 91,300");
+    }
+
+    #[test]
+    fn an_unknown_price_is_no_amount() {
         let mut world = world();
         let id = launch(&mut world, CapacityType::OnDemand, "sa-east-1", "sae1-az1");
-        assert_eq!(amount(&mut world, &id, OPENED), Some(0));
         assert_eq!(amount(&mut world, &id, OPENED + Millis::from_mins(5)), None, "sa-east-1 has no on-demand row");
     }
 }

@@ -91,14 +91,22 @@ pub struct StateReason {
     pub code: &'static str,
     /// For people.
     pub message: &'static str,
+    /// Who began it, as `StateTransitionReason` words it.
+    pub initiator: &'static str,
 }
 
 /// The user asked.
-pub const USER_SHUTDOWN: StateReason =
-    StateReason { code: "Client.UserInitiatedShutdown", message: "Client.UserInitiatedShutdown: User initiated shutdown" };
-/// EC2 took its spot capacity back.
-pub const SPOT_TERMINATION: StateReason =
-    StateReason { code: "Server.SpotInstanceTermination", message: "Server.SpotInstanceTermination: Spot instance termination" };
+pub const USER_SHUTDOWN: StateReason = StateReason {
+    code: "Client.UserInitiatedShutdown",
+    message: "Client.UserInitiatedShutdown: User initiated shutdown",
+    initiator: "User initiated",
+};
+/// EC2 took its spot capacity back. AWS documents the code; `Service initiated` is what public reports of real interruptions show.
+pub const SPOT_TERMINATION: StateReason = StateReason {
+    code: "Server.SpotInstanceTermination",
+    message: "Server.SpotInstanceTermination: Spot instance termination",
+    initiator: "Service initiated",
+};
 
 /// What a launch was asked for: frozen into the instance.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -166,4 +174,23 @@ pub struct Instance {
     pub ends_at: Option<Timestamp>,
     /// `ok`, `never-joins` or `no-gpus`: honoured by whoever plays the node.
     pub boot_outcome: String,
+}
+
+impl Instance {
+    /// `LaunchTime`: EC2 says its times in whole seconds.
+    pub fn launch_time(&self) -> Timestamp {
+        self.launched_at.floor_to_second()
+    }
+
+    /// When it left `running`, in whole seconds, as `StateTransitionReason` says it; `None` while it lives.
+    pub fn end_time(&self) -> Option<Timestamp> {
+        self.shutting_down_at.map(Timestamp::floor_to_second)
+    }
+
+    /// `StateTransitionReason`, as in `User initiated (2026-07-20 13:44:30 GMT)`.
+    pub fn transition_reason(&self) -> Option<String> {
+        let (reason, at) = self.state_reason.zip(self.end_time())?;
+        let at = at.to_rfc3339().replacen('T', " ", 1).replacen(".000Z", " GMT", 1);
+        Some(format!("{} ({at})", reason.initiator))
+    }
 }

@@ -137,7 +137,11 @@ pub struct World {
 impl World {
     /// An account as the facts describe it, opened at `now`: nothing launched, every price as in the facts.
     pub fn new(facts: Facts, settings: Settings, now: Timestamp) -> World {
-        let spot_prices = facts.spot.iter().map(|(pool, price)| (pool.clone(), vec![PricePoint { since: now, price: *price }])).collect();
+        let spot_prices = facts
+            .spot
+            .iter()
+            .map(|(pool, price)| (pool.clone(), vec![PricePoint { since: now.floor_to_second(), price: *price }]))
+            .collect();
         World {
             places: Places::from_facts(&facts),
             facts,
@@ -200,9 +204,13 @@ impl World {
         self.facts.on_demand.get(&(region.clone(), it.clone())).copied()
     }
 
-    /// Changes a pool's spot price from `now` on; a pool without one gets its first.
+    /// Changes a pool's spot price from the second of `now` on; a pool without one gets its first.
     pub fn set_spot_price(&mut self, zone: &ZoneId, it: &InstanceType, price: MicroUsdPerHour, now: Timestamp) {
-        self.spot_prices.entry((zone.clone(), it.clone())).or_default().push(PricePoint { since: now, price });
+        let since = now.floor_to_second();
+        let points = self.spot_prices.entry((zone.clone(), it.clone())).or_default();
+        // The price history tells a second one price.
+        points.retain(|point| point.since != since);
+        points.push(PricePoint { since, price });
     }
 
     /// The types a region offers in any of its zones.
