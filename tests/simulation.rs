@@ -8,6 +8,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use clap::ValueEnum as _;
 use lowtide::core::invariant::Invariant;
 use lowtide::core::time::Millis;
 use lowtide::sim::faults::Level;
@@ -34,17 +35,10 @@ fn play_all<R: Send>(scenarios: &[Scenario], keep: impl Fn(&Scenario, Outcome) -
     kept.into_inner().unwrap()
 }
 
-fn again(scenario: &Scenario) -> String {
-    let crash =
-        scenario.crash_point.map_or_else(String::new, |(at, before)| format!(" --crash-at {at}{}", if before { " --before" } else { "" }));
-    let (days, level) = ((scenario.span.0 / 86_400_000).max(1), format!("{:?}", scenario.level).to_lowercase());
-    format!("lowtide simulate --seed {} --days {days} --faults {level}{crash} --trace", scenario.seed)
-}
-
 fn all_hold(scenarios: &[Scenario]) {
     let broken = play_all(scenarios, |scenario, outcome| {
         let fault = outcome.broken.first()?.clone();
-        Some(format!("{fault}\n{}\nsee it again: {}", outcome.trace.join("\n"), again(scenario)))
+        Some(format!("{fault}\n{}\nsee it again: {}", outcome.trace.join("\n"), scenario.command()))
     });
     assert!(broken.is_empty(), "{} of {} histories broke an invariant; the first:\n{}", broken.len(), scenarios.len(), broken[0]);
 }
@@ -84,7 +78,7 @@ fn every_crash_point_is_survived() {
 fn every_planted_mistake_is_noticed() {
     let seeds = || (0..12).map(|seed| Scenario::new(seed, 1, Level::Hostile));
     all_hold(&seeds().collect::<Vec<_>>());
-    for bug in PlantedBug::ALL {
+    for bug in PlantedBug::value_variants().iter().copied() {
         let expected: Vec<String> = bug.noticed_by().iter().map(|invariant| invariant.number()).collect();
         let noticed = match bug.noticed_by() {
             [Invariant::SameSeedSameHistory] => seeds().any(|scenario| {

@@ -6,8 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use clap::ValueEnum as _;
-
+use crate::core::time::Millis;
 use crate::sim::faults::Level;
 use crate::sim::planted::PlantedBug;
 use crate::sim::report::{Outcome, Summary};
@@ -26,6 +25,9 @@ pub struct SimulateArgs {
     /// Simulated days of each.
     #[arg(long, default_value_t = 7)]
     days: u32,
+    /// Simulated hours of each, instead of days.
+    #[arg(long, conflicts_with = "days")]
+    hours: Option<u32>,
     /// How hostile the world is.
     #[arg(long, value_enum, default_value_t = Level::Rough)]
     faults: Level,
@@ -49,17 +51,12 @@ pub struct SimulateArgs {
 impl SimulateArgs {
     fn scenario(&self, seed: u64) -> Scenario {
         let crash_point = self.crash_at.map(|at| (at, self.before));
-        let scenario = Scenario { crash_point, loud: self.trace, ..Scenario::new(seed, i64::from(self.days), self.faults) };
-        self.plant.map_or_else(|| scenario.clone(), |bug| scenario.clone().planted(bug))
-    }
-
-    /// The command that plays `seed` again.
-    fn command(&self, seed: u64) -> String {
-        let faults = format!("{:?}", self.faults).to_lowercase();
-        let crash = self.crash_at.map_or_else(String::new, |at| format!(" --crash-at {at}{}", if self.before { " --before" } else { "" }));
-        let plant =
-            self.plant.and_then(|bug| bug.to_possible_value()).map_or_else(String::new, |bug| format!(" --plant {}", bug.get_name()));
-        format!("lowtide simulate --seed {seed} --days {} --faults {faults}{crash}{plant} --trace", self.days)
+        let span = Millis::from_hours(self.hours.map_or_else(|| 24 * i64::from(self.days), i64::from));
+        let scenario = Scenario { crash_point, span, loud: self.trace, ..Scenario::new(seed, 0, self.faults) };
+        match self.plant {
+            Some(bug) => scenario.planted(bug),
+            None => scenario,
+        }
     }
 }
 
@@ -74,7 +71,7 @@ fn one(args: &SimulateArgs) -> ExitCode {
         Ok(Ok(outcome)) => {
             let text = match args.json {
                 true => serde_json::to_string_pretty(&outcome).unwrap_or_default(),
-                false => outcome.to_text(&args.command(args.seed)),
+                false => outcome.to_text(&args.scenario(args.seed).command()),
             };
             let _ = writeln!(std::io::stdout(), "{text}");
             if outcome.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -84,7 +81,7 @@ fn one(args: &SimulateArgs) -> ExitCode {
             ExitCode::FAILURE
         }
         Err(_) => {
-            eprintln!("lowtide: the operator panicked; see it again: {}", args.command(args.seed));
+            eprintln!("lowtide: the operator panicked; see it again: {}", args.scenario(args.seed).command());
             ExitCode::FAILURE
         }
     }
@@ -130,7 +127,12 @@ fn many(args: &SimulateArgs) -> ExitCode {
 fn note(summary: &mut Summary, outcome: &Outcome, args: &SimulateArgs) {
     summary.add(outcome);
     if let Some(fault) = outcome.broken.first() {
-        eprintln!("seed {}: {}\n  see it again: {}", outcome.seed, &fault[..fault.len().min(300)], args.command(outcome.seed));
+        eprintln!(
+            "seed {}: {}\n  see it again: {}",
+            outcome.seed,
+            fault.chars().take(300).collect::<String>(),
+            args.scenario(outcome.seed).command()
+        );
     }
 }
 

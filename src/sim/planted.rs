@@ -56,29 +56,6 @@ pub enum PlantedBug {
 }
 
 impl PlantedBug {
-    /// All of them.
-    pub const ALL: [PlantedBug; 16] = {
-        use PlantedBug::*;
-        [
-            DecisionsUnwritten,
-            LaunchUnmarked,
-            TokenPerAttempt,
-            TokenReused,
-            LedgerRowDropped,
-            OutboxForgets,
-            HourMispriced,
-            IntervalCutShort,
-            DrainWithoutNotice,
-            WorkingMachineEnded,
-            EmptyMachinesKept,
-            ClaimRemovedEarly,
-            NeedsIgnored,
-            RoomDoubled,
-            GatesKept,
-            PlansDiffer,
-        ]
-    };
-
     /// The invariants that must notice it, one of them at least.
     pub fn noticed_by(self) -> &'static [Invariant] {
         use Invariant::*;

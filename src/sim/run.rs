@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::chance::Chance;
@@ -51,6 +52,20 @@ impl Scenario {
             planted: None,
             loud: false,
         }
+    }
+
+    /// The command that plays it again, step by step.
+    pub fn command(&self) -> String {
+        let named = |value: Option<clap::builder::PossibleValue>| value.map_or_else(String::new, |value| value.get_name().to_owned());
+        let hours = self.span.0 / Millis::from_hours(1).0;
+        let span = if hours % 24 == 0 { format!("--days {}", hours / 24) } else { format!("--hours {hours}") };
+        let crash = match self.crash_point {
+            Some((at, before)) => format!(" --crash-at {at}{}", if before { " --before" } else { "" }),
+            None => String::new(),
+        };
+        let plant = self.planted.map_or_else(String::new, |bug| format!(" --plant {}", named(bug.to_possible_value())));
+        let faults = named(self.level.to_possible_value());
+        format!("lowtide simulate --seed {} {span} --faults {faults}{crash}{plant} --trace", self.seed)
     }
 
     /// The same with a mistake planted.
