@@ -35,8 +35,8 @@ bench: ## measures planning on the recorded market, and a year of backtests
 
 # Fewer rows: make bench-ledger ROWS=1000000
 ROWS ?= 100000000
-bench-ledger: tools build ## measures the ledger on a plain Postgres; a hundred million shares take 40 GB below TMPDIR and half an hour
-	$(LAB) bench-ledger --rows $(ROWS)
+bench-ledger: tools ## measures the ledger on a plain Postgres; a hundred million shares take 40 GB below TMPDIR and half an hour
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/ledger cargo bench --no-default-features --features ledger,lab --bench ledger -- --rows $(ROWS)
 
 # make soak SEEDS=10000 FIRST=500000
 SEEDS ?= 1000

@@ -12,7 +12,7 @@
 //! - [`core`]: every rule. No clock, no I/O, no randomness, no hash-map iteration.
 //! - [`engine`]: the ports, and the driver that observes, records and executes what the core planned.
 //! - [`backtest`]: the policies on recorded spot markets.
-//! - `aws`, `kube`, `ledger` (feature `live`): adapters; they do I/O and decide nothing.
+//! - `aws`, `kube` (feature `live`), `ledger` (feature `ledger`): adapters; they do I/O and decide nothing.
 //! - `lab` (feature `lab`): the local world: EC2 simulator, control plane, the demo's story.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -26,7 +26,7 @@ pub mod sim;
 pub mod aws;
 #[cfg(feature = "live")]
 pub mod kube;
-#[cfg(feature = "live")]
+#[cfg(feature = "ledger")]
 pub mod ledger;
 
 #[cfg(feature = "lab")]

@@ -14,7 +14,7 @@ use crate::core::placement_scores::{ScoreBoard, questions};
 use crate::engine::market::read_market;
 use crate::engine::ports::{Clock, Cloud, CloudError};
 
-use super::operator::WallClock;
+use crate::engine::wall_clock::WallClock;
 
 /// After this long the reader is told that something goes on.
 const TELL_AFTER: Duration = Duration::from_secs(2);

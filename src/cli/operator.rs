@@ -10,10 +10,11 @@ use tracing::{error, info};
 
 use crate::aws::{AwsCloud, AwsSettings};
 use crate::core::plan::Settings;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::time::Millis;
 use crate::engine::driver::{Engine, Schedule};
 use crate::engine::health;
 use crate::engine::ports::{Clock, Cloud, Cluster};
+use crate::engine::wall_clock::WallClock;
 use crate::kube::lease::{Candidacy, LeaseSettings};
 use crate::kube::pods::AttributionKeys;
 use crate::kube::{ClusterSettings, LiveCluster, connect};
@@ -100,16 +101,6 @@ impl LabelArgs {
             product_area: self.label_product_area.clone(),
             component: self.label_component.clone(),
         }
-    }
-}
-
-/// The wall clock.
-#[derive(Debug, Clone, Copy)]
-pub struct WallClock;
-
-impl Clock for WallClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(jiff::Timestamp::now().as_millisecond())
     }
 }
 

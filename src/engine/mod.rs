@@ -9,6 +9,7 @@
 //! - `deliver`: from the outbox to the ledger.
 //! - `health` (feature `live`): probes and metrics.
 //! - `state`: what the operator holds in memory, all of which it can lose.
+//! - `wall_clock`: the clock of the real world.
 
 pub mod ports;
 
@@ -22,6 +23,7 @@ pub mod market;
 mod observe;
 mod remember;
 pub mod state;
+pub mod wall_clock;
 
 #[cfg(test)]
 mod tests;

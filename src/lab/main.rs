@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use lowtide::lab::bench_ledger::{self, BenchArguments};
 use lowtide::lab::demo::{self, DemoArguments};
 use lowtide::lab::ec2::{SimulatorConfig, standalone};
 use lowtide::lab::look_around;
@@ -24,8 +23,6 @@ enum Cmd {
     Demo(DemoArguments),
     /// Starts everything, installs the chart, runs the operator, and stays until Ctrl-C.
     Up(UpArguments),
-    /// Measures the ledger on a plain Postgres: what `make bench-ledger` runs.
-    BenchLedger(BenchArguments),
     /// Only the EC2 simulator, on loopback (`lowtide-ec2` has more settings).
     Ec2 {
         /// Port.
@@ -55,7 +52,6 @@ async fn main() -> ExitCode {
     }
     match Arguments::parse().command {
         Cmd::Demo(arguments) => demo::run(arguments).await,
-        Cmd::BenchLedger(arguments) => bench_ledger::run(arguments).await,
         Cmd::Up(arguments) => {
             let boot = Duration::from_secs_f64(arguments.boot_seconds.max(0.0));
             let options = WorldOptions { boot, keep: arguments.keep, ..WorldOptions::default() };

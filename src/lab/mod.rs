@@ -6,12 +6,11 @@
 
 pub mod ec2;
 pub mod postgres;
+pub mod progress;
 pub mod tied;
 
 #[cfg(feature = "live")]
 pub mod batch_program;
-#[cfg(feature = "live")]
-pub mod bench_ledger;
 #[cfg(feature = "live")]
 pub mod control_plane;
 #[cfg(feature = "live")]
@@ -30,12 +29,10 @@ pub mod kubeconfig;
 pub mod look_around;
 #[cfg(feature = "live")]
 pub mod machine;
-#[cfg(feature = "live")]
+#[cfg(feature = "ledger")]
 pub mod memory_outbox;
 #[cfg(feature = "live")]
 pub mod process;
-#[cfg(feature = "live")]
-pub mod progress;
 #[cfg(feature = "live")]
 pub mod sim_client;
 #[cfg(feature = "live")]

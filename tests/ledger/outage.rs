@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use lowtide::cli::operator::WallClock;
 use lowtide::core::market::CapacityType;
 use lowtide::core::money::MicroUsd;
 use lowtide::core::plan::Settings;
@@ -11,6 +10,7 @@ use lowtide::core::record::{EndedBy, LedgerRecord};
 use lowtide::core::time::Millis;
 use lowtide::engine::driver::{Engine, Schedule};
 use lowtide::engine::state::State;
+use lowtide::engine::wall_clock::WallClock;
 use lowtide::lab::memory_outbox::{EmptyCloud, MemoryOutbox};
 use lowtide::ledger::verify::verify;
 use lowtide::ledger::{connect, poster, seal};

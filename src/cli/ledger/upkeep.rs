@@ -10,11 +10,11 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Answer, DatabaseArgs};
-use crate::cli::operator::WallClock;
 use crate::core::ids::ObjectRef;
 use crate::core::need::UsageQuery;
 use crate::core::time::Timestamp;
 use crate::engine::ports::{Clock, Cluster};
+use crate::engine::wall_clock::WallClock;
 use crate::kube::pods::AttributionKeys;
 use crate::kube::{ClusterSettings, LiveCluster};
 use crate::ledger::archive::{self, Retention};

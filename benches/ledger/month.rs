@@ -5,10 +5,10 @@
 use sqlx::PgConnection;
 
 use super::timed;
-use crate::core::time::{Millis, Timestamp};
-use crate::lab::postgres::PrivatePostgres;
-use crate::ledger::report::{By, Month, savings};
-use crate::ledger::{connect, poster};
+use lowtide::core::time::{Millis, Timestamp};
+use lowtide::lab::postgres::PrivatePostgres;
+use lowtide::ledger::report::{By, Month, savings};
+use lowtide::ledger::{connect, poster};
 
 const HOURS: i64 = 744;
 const PODS: i64 = 4;
@@ -17,7 +17,7 @@ const WORKLOADS: i64 = 8_000;
 const POSTED_MACHINES: i64 = 1_000;
 
 /// Posts a day of a thousand machines from their events.
-pub(super) async fn posting(url: &str, server: &PrivatePostgres) -> Result<(), Box<dyn std::error::Error>> {
+pub async fn posting(url: &str, server: &PrivatePostgres) -> Result<(), Box<dyn std::error::Error>> {
     let events = format!(
         "SELECT ledger.ensure_month('2026-05-01');
          INSERT INTO ledger.interval_opened (id, at, claim_uid, claim, decision, instance, region, zone, instance_type, capacity_type, gpus, price_usd_h, on_demand_usd_h)
@@ -38,7 +38,7 @@ pub(super) async fn posting(url: &str, server: &PrivatePostgres) -> Result<(), B
     server.psql("postgres", "DELETE FROM ledger.posting_queue WHERE claim_uid IS NULL OR claim_uid LIKE 'sealed-%'")?;
     let (done, took) = timed("posting", poster::post(&mut connection, now)).await?;
     println!(
-        "post: {} machines, {} rows and {} daily sums in {:.1} s: {:.0} rows per second, hashed (unoptimised build)",
+        "post: {} machines, {} rows and {} daily sums in {:.1} s: {:.0} rows per second, hashed",
         done.machines,
         done.rows,
         done.rollups,
@@ -49,7 +49,7 @@ pub(super) async fn posting(url: &str, server: &PrivatePostgres) -> Result<(), B
 }
 
 /// Reports a month per team over `rows` postings.
-pub(super) async fn report(url: &str, server: &PrivatePostgres, rows: i64) -> Result<(), Box<dyn std::error::Error>> {
+pub async fn report(url: &str, server: &PrivatePostgres, rows: i64) -> Result<(), Box<dyn std::error::Error>> {
     let mut connection = connect(url).await?;
     let machines = (rows / (HOURS * PODS)).max(1);
     let (_, took) = timed("making the month", make(&mut connection, machines)).await?;

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::decision::{
+use lowtide::core::decision::{
     Attribution, CounterfactualRate, Counterfactuals, Decision, JudgedOffer, Judgement, Outcome, PodIdentity, Refusal, Trigger, Workload,
 };
-use crate::core::ids::{DecisionId, ObjectRef};
-use crate::core::market::{CapacityPool, CapacityType, PriceSource};
-use crate::core::money::MicroUsdPerHour;
-use crate::core::record::{LedgerRecord, OccupancyClosed};
-use crate::core::time::{Millis, Timestamp};
+use lowtide::core::ids::{DecisionId, ObjectRef};
+use lowtide::core::market::{CapacityPool, CapacityType, PriceSource};
+use lowtide::core::money::MicroUsdPerHour;
+use lowtide::core::record::{LedgerRecord, OccupancyClosed};
+use lowtide::core::time::{Millis, Timestamp};
 
 /// 2026-07-01.
-pub(super) const MONTH: Timestamp = Timestamp(1_782_864_000_000);
+pub const MONTH: Timestamp = Timestamp(1_782_864_000_000);
 
 fn pool(n: usize, capacity_type: CapacityType) -> CapacityPool {
     let region = ["us-east-1", "us-east-2", "eu-south-2", "eu-west-1", "ap-northeast-1"][n % 5];
@@ -39,7 +39,7 @@ fn judged(n: usize, refusal: Option<Refusal>) -> JudgedOffer {
 }
 
 /// A launch that beat twenty offers that are kept, of some hundred.
-pub(super) fn decision(n: usize) -> Decision {
+pub fn decision(n: usize) -> Decision {
     let rate = |capacity_type| CounterfactualRate { pool: pool(n, capacity_type), price_per_hour: MicroUsdPerHour(804_800), replicas: 1 };
     let object = |name: String| ObjectRef { namespace: "ml".into(), name };
     Decision {
@@ -74,7 +74,7 @@ pub(super) fn decision(n: usize) -> Decision {
 }
 
 /// Small rows.
-pub(super) fn left(n: usize) -> Vec<LedgerRecord> {
+pub fn left(n: usize) -> Vec<LedgerRecord> {
     let row = |n: usize| {
         LedgerRecord::OccupancyClosed(OccupancyClosed {
             claim_uid: format!("sealed-{}", n / 4).into(),

@@ -1,0 +1,19 @@
+//! The machine's clock.
+//!
+//! Decides: nothing. Does not: run in the simulated world, which has a clock of its own.
+
+use std::time::SystemTime;
+
+use super::ports::Clock;
+use crate::core::time::Timestamp;
+
+/// The wall clock.
+#[derive(Debug, Clone, Copy)]
+pub struct WallClock;
+
+impl Clock for WallClock {
+    fn now(&self) -> Timestamp {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Timestamp(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
+    }
+}
