@@ -27,7 +27,7 @@ use lowtide::lab::progress::{Step, say};
 use lowtide::ledger::rows::{Row, Table, Twice, rows_of};
 use lowtide::ledger::{PgLedger, connect, migrate, seal};
 
-/// Records of one write, as the operator's delivery takes them.
+/// Records of one write. The operator delivers up to 200 at once.
 const BATCH: usize = 500;
 
 /// Measures the ledger on a plain Postgres.
