@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
 use lowtide::aws::imds::ImdsReader;
@@ -15,8 +15,9 @@ use lowtide::core::market::{CapacityPool, CapacityType};
 use lowtide::core::money::MicroUsdPerHour;
 use lowtide::core::placement_scores::ScoreQuestion;
 use lowtide::core::quota::QuotaFamily;
-use lowtide::core::time::{Millis, Timestamp};
+use lowtide::core::time::Millis;
 use lowtide::engine::ports::{Clock, Cloud, CloudError, Instance, InstanceState, Launch, LaunchTemplate, NoticeKind, QueueMessage, tags};
+use lowtide::engine::wall_clock::WallClock;
 use lowtide::lab::ec2::facts::Facts;
 use lowtide::lab::ec2::{Settings, SimulatorConfig, image_id, serve, subnet_id};
 use serde_json::{Value, json};
@@ -25,13 +26,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 const QUEUE: &str = "lowtide-interruptions";
 const HOME: &str = "us-east-1";
 const ZONE: &str = "use1-az4";
-
-struct WallClock;
-impl Clock for WallClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64)
-    }
-}
 
 /// A simulated account and the adapter on it.
 struct Lab {

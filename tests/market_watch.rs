@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
 use lowtide::aws::{AwsCloud, AwsSettings};
@@ -16,24 +16,16 @@ use lowtide::core::market::CapacityType;
 use lowtide::core::plan::Settings;
 use lowtide::core::quota::QuotaFamily;
 use lowtide::core::record::LedgerRecord;
-use lowtide::core::time::Timestamp;
 use lowtide::core::world::{Lane, NodeClass};
 use lowtide::engine::driver::{Engine, Schedule};
 use lowtide::engine::ports::{Applied, Clock, Cluster, ClusterError, ClusterView, LaunchTemplate, Ledger, LedgerUnavailable, Quote};
+use lowtide::engine::wall_clock::WallClock;
 use lowtide::lab::ec2::{Settings as AccountSettings, SimulatorConfig, serve, subnet_id};
 use lowtide::lab::postgres::PrivatePostgres;
 use lowtide::ledger::{PgLedger, migrate};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
-
-#[derive(Clone, Copy)]
-struct WallClock;
-impl Clock for WallClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64)
-    }
-}
 
 /// Three regions: one with Local Zones, one cheap, one that must be opted into.
 const REGIONS: [(&str, &str); 3] = [("us-east-1", "use1-az4"), ("eu-south-2", "eus2-az3"), ("ap-southeast-3", "apse3-az1")];

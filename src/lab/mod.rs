@@ -47,5 +47,6 @@ pub mod world;
 /// The wall clock: the lab lives in real time.
 #[cfg(feature = "live")]
 pub fn wall_clock() -> crate::core::time::Timestamp {
-    crate::core::time::Timestamp(jiff::Timestamp::now().as_millisecond())
+    use crate::engine::ports::Clock as _;
+    crate::engine::wall_clock::WallClock.now()
 }

@@ -4,7 +4,7 @@
 use std::future::{Future, IntoFuture};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Bytes, to_bytes};
@@ -15,6 +15,8 @@ use futures::FutureExt;
 
 use crate::core::ids::{Region, derive_uuid};
 use crate::core::time::{Millis, Timestamp};
+use crate::engine::ports::Clock as _;
+use crate::engine::wall_clock::WallClock;
 
 use super::actions::{self, Call};
 use super::control::HttpOrders;
@@ -59,16 +61,10 @@ pub(super) struct Simulator {
     requests: AtomicU64,
 }
 
-#[allow(clippy::disallowed_methods, reason = "the HTTP edge is where the simulator's time comes from")]
-fn clock() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
 impl Simulator {
     /// What time it is in the account.
     pub(super) fn now(&self) -> Timestamp {
-        clock() + Millis(self.ahead.load(Ordering::SeqCst))
+        WallClock.now() + Millis(self.ahead.load(Ordering::SeqCst))
     }
 
     /// Moves the clock ahead.
@@ -115,7 +111,7 @@ pub async fn serve(
     config: SimulatorConfig,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), SimulatorError> {
-    let opened = clock();
+    let opened = WallClock.now();
     let simulator = Simulator {
         world: Mutex::new(World::new(Facts::shipped()?, config.settings, opened)),
         orders: Mutex::default(),
