@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use super::{files, pool_file};
 use crate::core::catalog::Catalog;
-use crate::core::decision::Refusal;
+use crate::core::decision::{Refusal, code_of};
 #[cfg(feature = "live")]
 use crate::core::ids::Region;
 use crate::core::market::{CapacityPool, CapacityType, Market, PriceSource};
@@ -23,6 +23,8 @@ use crate::core::need::{Metadata, NeedError, PodManifest, PodSpec, Vocabulary, p
 use crate::core::placement::eligibility::matches_pattern;
 use crate::core::placement::{PlacementRequest, Ranked, Settings, judge, rank};
 use crate::core::time::{Millis, Timestamp};
+use crate::engine::ports::Clock as _;
+use crate::engine::wall_clock::WallClock;
 
 /// Arguments of `lowtide offers`. They read as the annotations do.
 #[derive(Debug, clap::Args)]
@@ -210,10 +212,8 @@ fn on_demand(market: &Market, pool: &CapacityPool) -> Option<MicroUsdPerHour> {
 }
 
 /// The time now, for the age of prices.
-#[expect(clippy::disallowed_methods, reason = "the command line is where the clock is read; the core gets the time as an argument")]
 fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)).max(SNAPSHOT_DATE)
+    WallClock.now().max(SNAPSHOT_DATE)
 }
 
 fn table(answer: &Answer) -> String {
@@ -240,7 +240,7 @@ fn table(answer: &Answer) -> String {
     for r in &answer.rows {
         let under = r.percent_under_on_demand.map_or_else(|| "-".to_owned(), |p| format!("{p}%"));
         let age = r.price_age_seconds.map_or_else(|| "-".to_owned(), |s| Millis::from_secs(s).to_string());
-        let source = serde_json::to_value(r.source).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+        let source = code_of(&r.source);
         let _ = writeln!(
             out,
             "{:<15} {:<15} {:<17} {:<10} {:<14} {:>4} {:>10} {:>10} {:>8} {:>11} {:>8} {:<6} {:>9} {:>5} {:>8} {}",

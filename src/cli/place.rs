@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::files::{self, FileError, ManifestWorkload};
 use super::pool_file;
 use crate::core::catalog::Catalog;
-use crate::core::decision::Judgement;
+use crate::core::decision::{Judgement, code_of};
 use crate::core::market::{CapacityType, Market};
 use crate::core::market_snapshot::SNAPSHOT_DATE;
 use crate::core::money::MicroUsdPerHour;
@@ -245,11 +245,7 @@ fn refused(placement: &Placement, workloads: &[ManifestWorkload], replicas: &[Re
 fn reasons(judgement: &Judgement) -> Vec<Reason> {
     let reason = |(refusal, offers): (&crate::core::decision::Refusal, &u32)| {
         let best = judgement.best_refused.iter().find(|o| o.refusal == Some(*refusal));
-        Reason {
-            reason: serde_json::to_value(refusal).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_else(|| refusal.to_string()),
-            offers: *offers,
-            example: best.map(|o| format!("{} at ${}/h", o.pool, o.price_per_hour)),
-        }
+        Reason { reason: code_of(refusal), offers: *offers, example: best.map(|o| format!("{} at ${}/h", o.pool, o.price_per_hour)) }
     };
     judgement.refused.iter().map(reason).collect()
 }

@@ -61,6 +61,11 @@ pub enum Refusal {
     Dearer,
 }
 
+/// The word by which JSON and the ledger name a reason or a source of prices, as `dearer`; empty for what is not one word there.
+pub fn code_of(named: &impl Serialize) -> String {
+    serde_json::to_value(named).ok().and_then(|value| value.as_str().map(String::from)).unwrap_or_default()
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

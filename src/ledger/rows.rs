@@ -10,10 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use self::decision::{CandidatesRow, DecisionRow};
-use crate::core::decision::{Attribution, Workload};
+use self::decision::{CandidatesRow, DecisionRow, WorkloadColumns};
 use crate::core::ids::derive_uuid;
-use crate::core::market::CapacityPool;
 use crate::core::record::{Interruption, IntervalOpened, LedgerRecord, Migration, OccupancyOpened};
 use crate::core::time::Timestamp;
 use crate::engine::ports::Quote;
@@ -23,7 +21,7 @@ use crate::engine::ports::Quote;
 pub enum Twice {
     /// It is left out, the others are added.
     LeftOut,
-    /// Nothing is added. A sixth less work for Postgres, which then need not ask for every row before it adds it.
+    /// Nothing is added. Less work for Postgres, which then need not ask for every row before it adds it.
     Refused,
 }
 
@@ -94,13 +92,14 @@ pub struct Row {
 }
 
 impl Row {
-    fn new(at: Timestamp, content: &impl Serialize) -> Self {
+    /// Of what happened at `time`, RFC 3339.
+    fn new(time: &str, content: &impl Serialize) -> Self {
         let mut json = serde_json::to_string(content).unwrap_or_default();
         // Postgres' text cannot hold U+0000; one such character must not keep a record out for ever.
         if json.contains("\\u0000") {
             json = without_nul(serde_json::from_str(&json).unwrap_or_default()).to_string();
         }
-        Row { month: at.to_rfc3339().chars().take(7).chain("-01".chars()).collect(), json }
+        Row { month: month_of(time), json }
     }
 
     /// Rows as the one JSON array that [`Table::insert`] takes.
@@ -118,6 +117,11 @@ impl Row {
     }
 }
 
+/// The first day of the month of a `time`, RFC 3339.
+pub(super) fn month_of(time: &str) -> String {
+    format!("{}-01", time.get(..7).unwrap_or(time))
+}
+
 /// The rows of `records`, table by table. A record that comes twice gives one row.
 pub fn rows_of(records: &[LedgerRecord]) -> BTreeMap<Table, Vec<Row>> {
     let mut tables: BTreeMap<Table, Vec<Row>> = BTreeMap::new();
@@ -129,8 +133,8 @@ pub fn rows_of(records: &[LedgerRecord]) -> BTreeMap<Table, Vec<Row>> {
         }
         if let LedgerRecord::Decision(d) = record {
             let time = at.to_rfc3339();
-            tables.entry(DECISION).or_default().push(Row::new(at, &DecisionRow::of(d, &time)));
-            tables.entry(CANDIDATES).or_default().push(Row::new(at, &CandidatesRow::of(d, &time)));
+            tables.entry(DECISION).or_default().push(Row::new(&time, &DecisionRow::of(d, &time)));
+            tables.entry(CANDIDATES).or_default().push(Row::new(&time, &CandidatesRow::of(d, &time)));
         } else if let Some((table, content)) = content_of(record) {
             tables.entry(table).or_default().push(row(id, at, content));
         }
@@ -155,9 +159,10 @@ pub fn rows_of_quotes(quotes: &[Quote]) -> (Table, Vec<Row>) {
 }
 
 fn row(id: uuid::Uuid, at: Timestamp, mut content: Value) -> Row {
+    let time = at.to_rfc3339();
     content["id"] = json!(id);
-    content["at"] = json!(at.to_rfc3339());
-    Row::new(at, &content)
+    content["at"] = json!(time);
+    Row::new(&time, &content)
 }
 
 fn without_nul(value: Value) -> Value {
@@ -200,27 +205,12 @@ fn merge(parts: impl IntoIterator<Item = Value>) -> Value {
     )
 }
 
-fn pool(pool: &CapacityPool) -> Value {
-    json!({ "region": pool.region, "zone": pool.zone, "instance_type": pool.instance_type, "capacity_type": pool.capacity_type })
-}
-
-fn attribution(a: &Attribution) -> Value {
-    json!({
-        "team": a.team, "service": a.service, "environment": a.environment, "cost_center": a.cost_center, "product_area": a.product_area,
-        "component": a.component,
-    })
-}
-
-fn workload(w: &Workload) -> Value {
-    json!({ "workload_kind": w.kind, "workload_namespace": w.object.namespace, "workload_name": w.object.name })
-}
-
 fn interval_opened(r: &IntervalOpened) -> Value {
     let own = json!({
         "claim_uid": r.claim_uid, "claim": r.claim, "decision": r.decision, "instance": r.instance, "gpus": r.gpus,
         "price_usd_h": r.price_per_hour, "on_demand_usd_h": r.on_demand_per_hour,
     });
-    merge([pool(&r.pool), own])
+    merge([json!(r.pool), own])
 }
 
 fn occupancy_opened(r: &OccupancyOpened) -> Value {
@@ -233,7 +223,7 @@ fn occupancy_opened(r: &OccupancyOpened) -> Value {
             "carried_gib": data.gib, "carried_from": data.from_region, "carried_usd_per_gib": data.price_per_gib, "carried_by": data.moved_by,
         })
     });
-    merge([workload(&r.workload), attribution(&r.attribution), own, carried])
+    merge([json!(WorkloadColumns::of(&r.workload)), json!(r.attribution), own, carried])
 }
 
 fn migration(r: &Migration) -> Value {
@@ -250,5 +240,5 @@ fn interruption(r: &Interruption) -> Value {
     let own = json!({
         "claim_uid": r.claim_uid, "instance": r.instance, "deadline": r.deadline.to_rfc3339(), "source": r.source, "ran_for_ms": r.ran_for,
     });
-    merge([pool(&r.pool), own])
+    merge([json!(r.pool), own])
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::rows::{Row, Table, Twice, rows_of, rows_of_quotes};
+use super::rows::{Row, Table, Twice, month_of, rows_of, rows_of_quotes};
 use crate::core::record::LedgerRecord;
 use crate::engine::ports::{Ledger, LedgerUnavailable, Quote};
 
@@ -70,19 +70,20 @@ impl PgLedger {
         outcome.map_err(|fault| LedgerUnavailable { message: fault.to_string() })
     }
 
-    async fn write_rows(&self, tables: Vec<(Table, Vec<Row>)>) -> Result<(), LedgerFault> {
-        let months: BTreeSet<&String> = tables.iter().flat_map(|(_, rows)| rows).map(|row| &row.month).collect();
-        self.ensure_months(&months).await?;
-        // Records come twice only after a crash or a lost answer.
-        match self.add(&tables, Twice::Refused).await {
+    /// Records come twice only after a crash or a lost answer, so that is found out and not asked.
+    async fn write_records(&self, records: &[LedgerRecord]) -> Result<(), LedgerFault> {
+        let tables: Vec<_> = rows_of(records).into_iter().collect();
+        match self.write_rows(&tables, Twice::Refused).await {
             Err(LedgerFault::Database { cause: sqlx::Error::Database(fault), .. }) if fault.is_unique_violation() => {
-                self.add(&tables, Twice::LeftOut).await
+                self.write_rows(&tables, Twice::LeftOut).await
             }
             outcome => outcome,
         }
     }
 
-    async fn add(&self, tables: &[(Table, Vec<Row>)], twice: Twice) -> Result<(), LedgerFault> {
+    async fn write_rows(&self, tables: &[(Table, Vec<Row>)], twice: Twice) -> Result<(), LedgerFault> {
+        let months: BTreeSet<&String> = tables.iter().flat_map(|(_, rows)| rows).map(|row| &row.month).collect();
+        self.ensure_months(&months).await?;
         let mut transaction = self.pool.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
         for (table, rows) in tables {
             for chunk in rows.chunks(ROWS_AT_ONCE) {
@@ -119,6 +120,15 @@ pub(super) async fn ensure_month(connection: &mut PgConnection, month: &str) -> 
     }
 }
 
+/// Makes the partitions of the months that `rows` go to.
+pub(super) async fn ensure_months_of(connection: &mut PgConnection, rows: impl IntoIterator<Item = &Value>) -> Result<(), LedgerFault> {
+    let months: BTreeSet<String> = rows.into_iter().filter_map(|row| row["at"].as_str()).map(month_of).collect();
+    for month in months {
+        ensure_month(connection, &month).await?;
+    }
+    Ok(())
+}
+
 /// Adds rows to a table; those that are there already are left out.
 pub(super) async fn insert(connection: &mut PgConnection, table: Table, rows: &[Value]) -> Result<(), LedgerFault> {
     let rows = serde_json::to_string(rows).map_err(|cause| LedgerFault::during("write rows as JSON")(sqlx::Error::Encode(cause.into())))?;
@@ -133,11 +143,11 @@ async fn insert_json(connection: &mut PgConnection, table: Table, rows: String, 
 
 impl Ledger for PgLedger {
     async fn write(&self, records: &[LedgerRecord]) -> Result<(), LedgerUnavailable> {
-        self.in_time(self.write_rows(rows_of(records).into_iter().collect())).await
+        self.in_time(self.write_records(records)).await
     }
 
-    /// EC2 forgets prices after 90 days; the ledger does not.
+    /// EC2 forgets prices after 90 days; the ledger does not. After a start most of them are there already.
     async fn write_prices(&self, quotes: &[Quote]) -> Result<(), LedgerUnavailable> {
-        self.in_time(self.write_rows(vec![rows_of_quotes(quotes)])).await
+        self.in_time(self.write_rows(&[rows_of_quotes(quotes)], Twice::LeftOut)).await
     }
 }

@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 use super::import::store_usage;
 use super::poster;
 use super::prometheus::Prometheus;
+use super::rows::month_of;
 use super::seal;
 use super::store::{LedgerFault, ensure_month};
 use crate::core::ids::ObjectRef;
@@ -85,7 +86,7 @@ async fn round(upkeep: &Upkeep, figures: &mut UpkeepFigures, asked_usage_for: &m
     let hour = now.0 / Millis::from_hours(1).0;
     if *asked_usage_for != Some(hour) {
         let next_month = (now + Millis::from_hours(31 * 24)).to_rfc3339();
-        ensure_month(&mut connection, &format!("{}-01", next_month.get(..7).unwrap_or_default())).await?;
+        ensure_month(&mut connection, &month_of(&next_month)).await?;
         collect_usage(upkeep, &mut connection, now).await?;
         *asked_usage_for = Some(hour);
     }

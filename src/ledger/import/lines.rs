@@ -13,7 +13,7 @@ use crate::core::ids::derive_uuid;
 use crate::core::money::BilledUsd;
 use crate::core::time::{Millis, Timestamp};
 use crate::ledger::rows::Table;
-use crate::ledger::store::{LedgerFault, ensure_month, insert};
+use crate::ledger::store::{LedgerFault, ensure_months_of, insert};
 
 const BILLED_LINE: Table = Table {
     name: "billed_line",
@@ -93,12 +93,7 @@ pub(super) async fn store(connection: &mut PgConnection, import: &BillImport) ->
     sqlx::raw_sql("SELECT pg_advisory_xact_lock(7239462806)").execute(&mut *transaction).await.map_err(doing("take turns"))?;
     let stored = stored(&mut transaction, import).await?;
     let (rows, taken) = revisions(import, &stored);
-    let months: BTreeSet<String> = import.lines.keys().map(|key| format!("{}-01", &key.from.to_rfc3339()[..7])).collect();
-    if !rows.is_empty() {
-        for month in months {
-            ensure_month(&mut transaction, &month).await?;
-        }
-    }
+    ensure_months_of(&mut transaction, &rows).await?;
     for chunk in rows.chunks(ROWS_AT_ONCE) {
         insert(&mut transaction, BILLED_LINE, chunk).await?;
     }

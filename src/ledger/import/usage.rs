@@ -14,7 +14,7 @@ use crate::core::ids::{ObjectRef, derive_uuid};
 use crate::core::need::UsageUnit;
 use crate::core::time::{Millis, Timestamp};
 use crate::ledger::rows::Table;
-use crate::ledger::store::{LedgerFault, ensure_month, insert};
+use crate::ledger::store::{LedgerFault, ensure_months_of, insert};
 
 const USAGE_HOUR: Table =
     Table { name: "usage_hour", columns: "id, at, workload_namespace, workload_name, unit, revision, quantity, source" };
@@ -230,10 +230,7 @@ impl Revisions {
     }
 
     pub(super) async fn write(&self, connection: &mut PgConnection, table: Table) -> Result<(), LedgerFault> {
-        let months: std::collections::BTreeSet<&str> = self.rows.iter().filter_map(|row| row["at"].as_str()?.get(..7)).collect();
-        for month in months {
-            ensure_month(connection, &format!("{month}-01")).await?;
-        }
+        ensure_months_of(connection, &self.rows).await?;
         for chunk in self.rows.chunks(ROWS_AT_ONCE) {
             insert(connection, table, chunk).await?;
         }

@@ -2,8 +2,6 @@
 //!
 //! Decides: nothing; rows as the tables take them.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -13,7 +11,7 @@ use crate::core::accounting::owners::OwnerVersion;
 use crate::core::accounting::posting::Posting;
 use crate::core::ids::{Uid, derive_uuid};
 use crate::ledger::rows::Table;
-use crate::ledger::store::{LedgerFault, ensure_month, insert};
+use crate::ledger::store::{LedgerFault, ensure_months_of, insert};
 
 const WORKLOAD_VERSION: Table = Table {
     name: "workload_version",
@@ -49,10 +47,7 @@ pub(in crate::ledger) fn owner_row(version: &OwnerVersion) -> Value {
 pub(super) async fn books(connection: &mut PgConnection, books: &[Book]) -> Result<(), LedgerFault> {
     let postings: Vec<Value> = books.iter().flat_map(|book| book.rows.iter().map(|row| posting_row(&book.machine, row))).collect();
     let true_ups: Vec<Value> = books.iter().flat_map(true_up_rows).collect();
-    let months: BTreeSet<String> = postings.iter().chain(&true_ups).filter_map(month_of).collect();
-    for month in months {
-        ensure_month(connection, &month).await?;
-    }
+    ensure_months_of(connection, postings.iter().chain(&true_ups)).await?;
     add(connection, POSTING, postings).await?;
     add(connection, TRUE_UP, true_ups).await?;
     let uids: Vec<String> = books.iter().map(|book| book.machine.as_str().to_owned()).collect();
@@ -93,10 +88,6 @@ async fn add(connection: &mut PgConnection, table: Table, rows: Vec<Value>) -> R
         insert(connection, table, chunk).await?;
     }
     Ok(())
-}
-
-fn month_of(row: &Value) -> Option<String> {
-    row["at"].as_str().and_then(|at| at.get(..7)).map(|month| format!("{month}-01"))
 }
 
 fn posting_row(machine: &Uid, row: &Posting) -> Value {

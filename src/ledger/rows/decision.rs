@@ -9,7 +9,9 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::core::decision::{Attribution, CounterfactualRate, Decision, JudgedOffer, Outcome, PodIdentity, Refusal, Trigger};
+use crate::core::decision::{
+    Attribution, CounterfactualRate, Decision, JudgedOffer, Outcome, PodIdentity, Refusal, Trigger, Workload, code_of,
+};
 use crate::core::ids::{ClaimName, DecisionId, InstanceId, PoolName};
 use crate::core::market::{CapacityPool, PriceSource};
 use crate::core::money::MicroUsdPerHour;
@@ -49,8 +51,9 @@ pub(super) struct DecisionRow<'a> {
     code_version: &'a str,
 }
 
+/// Whose work a row is about.
 #[derive(Debug, Serialize)]
-struct WorkloadColumns<'a> {
+pub(super) struct WorkloadColumns<'a> {
     workload_kind: &'a str,
     workload_namespace: &'a str,
     workload_name: &'a str,
@@ -92,11 +95,7 @@ impl<'a> DecisionRow<'a> {
             outcome: d.outcome,
             text: &d.text,
             node_pool: d.node_pool.as_ref(),
-            workload: d.workload.as_ref().map(|w| WorkloadColumns {
-                workload_kind: &w.kind,
-                workload_namespace: &w.object.namespace,
-                workload_name: &w.object.name,
-            }),
+            workload: d.workload.as_ref().map(WorkloadColumns::of),
             attribution: &d.attribution,
             pods: &d.pods,
             need: d.need.as_ref(),
@@ -115,6 +114,12 @@ impl<'a> DecisionRow<'a> {
             policy_hash: &d.policy_hash,
             code_version: &d.code_version,
         }
+    }
+}
+
+impl<'a> WorkloadColumns<'a> {
+    pub(super) fn of(w: &'a Workload) -> Self {
+        WorkloadColumns { workload_kind: &w.kind, workload_namespace: &w.object.namespace, workload_name: &w.object.name }
     }
 }
 
@@ -159,7 +164,7 @@ impl<'a> CandidatesRow<'a> {
 fn write_offer(line: &mut String, o: &JudgedOffer) {
     let at = &o.pool;
     let (region, zone, instance_type) = (name(at.region.as_str()), name(at.zone.as_str()), name(at.instance_type.as_str()));
-    let (age, source, refusal) = (o.price_age.0, code(o.source), o.refusal.as_ref().map_or_else(String::new, code));
+    let (age, source, refusal) = (o.price_age.0, code_of(&o.source), o.refusal.as_ref().map_or_else(String::new, code_of));
     // Writing to a String cannot fail.
     let _ = write!(line, "{region},{zone},{instance_type},{},{},", at.capacity_type, o.price_per_hour);
     let _ = o.cost_per_replica_hour.map_or(Ok(()), |price| write!(line, "{price}"));
@@ -170,9 +175,4 @@ fn write_offer(line: &mut String, o: &JudgedOffer) {
 /// A name between commas. None of AWS's has one; should one ever, its line stays readable.
 fn name(of: &str) -> Cow<'_, str> {
     if of.contains([',', '\n']) { Cow::Owned(of.replace([',', '\n'], " ")) } else { Cow::Borrowed(of) }
-}
-
-/// A code as it is written everywhere.
-fn code<T: Serialize>(of: T) -> String {
-    serde_json::to_value(of).ok().and_then(|v| v.as_str().map(String::from)).unwrap_or_default()
 }
