@@ -21,6 +21,7 @@ pub mod health;
 pub mod market;
 mod observe;
 mod remember;
+pub mod settled;
 pub mod state;
 
 #[cfg(test)]

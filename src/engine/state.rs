@@ -17,7 +17,7 @@ use crate::core::price_changes::PriceChanges;
 use crate::core::quota::VcpuQuota;
 use crate::core::record::LedgerRecord;
 use crate::core::reservation::SeenReservations;
-use crate::core::shared::Shared;
+use crate::core::shared::{Mark, Shared};
 use crate::core::time::{Millis, Timestamp};
 use crate::core::world::{Claim, ClaimSpec, ClaimStatus, Lane, Observed, PendingNotice, Replaces, Snapshot};
 use crate::engine::market::Shop;
@@ -114,8 +114,8 @@ pub struct State {
 /// The market with what was learnt worked in, and what it was made of.
 #[derive(Debug)]
 struct Informed {
-    market: Shared<Market>,
-    memory: Shared<MarketMemory>,
+    market: Mark,
+    memory: Mark,
     at: Timestamp,
     result: Shared<Market>,
 }
@@ -225,7 +225,7 @@ impl State {
     /// The market with what was learnt worked in.
     fn informed_market(&mut self, now: Timestamp) -> Shared<Market> {
         let fresh = |known: &&Informed| {
-            let unchanged = known.market.same(&self.market) && known.memory.same(&self.memory);
+            let unchanged = self.market.is(&known.market) && self.memory.is(&known.memory);
             unchanged && now.since(known.at) < INFORMED_FOR
         };
         if let Some(known) = self.informed.as_ref().filter(fresh) {
@@ -233,7 +233,7 @@ impl State {
         }
         let mut result = self.market.clone();
         self.memory.inform(&mut result, now);
-        self.informed = Some(Informed { market: self.market.clone(), memory: self.memory.clone(), at: now, result: result.clone() });
+        self.informed = Some(Informed { market: self.market.mark(), memory: self.memory.mark(), at: now, result: result.clone() });
         result
     }
 
@@ -255,13 +255,12 @@ impl State {
         self.pending_binds.retain(|uid, (claim, replaces)| {
             let lane = Lane::Pod(uid.clone());
             let under_way = running.contains(&lane) || matches!(holds.get(&lane), Some(Hold::Version(..)));
-            match pods.get_mut(uid) {
-                Some(pod) if under_way => {
-                    (pod.claim, pod.replaces) = (Some(claim.clone()), replaces.clone());
-                    true
-                }
-                _ => under_way,
+            // Looked at first: what is the same already is not copied.
+            let unlike = pods.get(uid).is_some_and(|pod| pod.claim.as_ref() != Some(claim) || pod.replaces != *replaces);
+            if let (true, true, Some(pod)) = (under_way, unlike, pods.get_mut(uid)) {
+                (pod.claim, pod.replaces) = (Some(claim.clone()), replaces.clone());
             }
+            under_way
         });
         let (running, holds) = (&self.in_flight, &self.holds);
         self.ending.retain(|claim| {

@@ -73,6 +73,8 @@ pub struct Ec2 {
     by_claim: BTreeMap<Uid, InstanceId>,
     queues: BTreeMap<Region, BTreeMap<u64, Message>>,
     next: u64,
+    /// Launches and ends so far.
+    changes: u64,
     of_boot: Chance,
     of_notices: Chance,
 }
@@ -93,6 +95,11 @@ impl Ec2 {
         self.by_claim.get(claim_uid).and_then(|id| self.machines.get(id))
     }
 
+    /// How many launches and ends there were: while it stays the same, the same machines are alive.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// An account without machines.
     pub fn new(seed: u64) -> Ec2 {
         Ec2 {
@@ -102,6 +109,7 @@ impl Ec2 {
             by_claim: BTreeMap::new(),
             queues: BTreeMap::new(),
             next: 1,
+            changes: 0,
             of_boot: Chance::new(seed, "boot"),
             of_notices: Chance::new(seed, "notices"),
         }
@@ -126,6 +134,7 @@ impl Ec2 {
             let message = format!("There is no Spot capacity available for {}", launch.pool);
             return Err(CloudError::NoCapacity { code: "InsufficientInstanceCapacity".into(), message });
         }
+        self.changes += 1;
         let id = InstanceId::from(format!("i-{:017x}", self.next));
         self.next += 1;
         // EC2 says its times in whole seconds.
@@ -196,6 +205,7 @@ impl Ec2 {
     /// Ends a machine; one that has ended stays ended.
     pub fn end(&mut self, id: &InstanceId, reason: &str, now: Timestamp, later: &mut Later) {
         let Some(machine) = self.machines.get_mut(id).filter(|m| m.alive()) else { return };
+        self.changes += 1;
         let instance = &mut machine.instance;
         (instance.state, instance.ended_at) = (InstanceState::Terminated, Some(Timestamp(now.0 / 1_000 * 1_000).max(instance.launched_at)));
         instance.state_reason = Some(reason.to_owned());
@@ -269,17 +279,20 @@ impl Ec2 {
         self.queues.get(region)?.values().map(|m| m.visible_from).min()
     }
 
-    /// Spot machines of a pool that run beyond its `size`, the youngest first.
-    pub fn beyond(&self, pool: &crate::core::market::CapacityPool, size: u32) -> Vec<InstanceId> {
-        if pool.capacity_type != CapacityType::Spot {
-            return Vec::new();
+    /// Spot machines that run beyond what their pools have, by pool in the order of the market, the youngest first.
+    pub fn beyond(&self, market: &SimMarket) -> Vec<(usize, Vec<InstanceId>)> {
+        let mut held: BTreeMap<usize, Vec<&Machine>> = BTreeMap::new();
+        for machine in self.alive().filter(|m| m.doomed_at.is_none() && m.instance.pool.capacity_type == CapacityType::Spot) {
+            if let Some(index) = market.index_of(&machine.instance.pool) {
+                held.entry(index).or_default().push(machine);
+            }
         }
-        let mut held: Vec<&Machine> = self.alive().filter(|m| m.doomed_at.is_none() && m.instance.pool == *pool).collect();
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        if held.len() <= size {
-            return Vec::new();
-        }
-        held.sort_by(|a, b| (a.instance.launched_at, &a.instance.id).cmp(&(b.instance.launched_at, &b.instance.id)));
-        held.iter().skip(size).rev().map(|m| m.instance.id.clone()).collect()
+        let surplus = |(index, mut held): (usize, Vec<&Machine>)| {
+            let size = usize::try_from(market.size(index)).unwrap_or(usize::MAX);
+            held.sort_by(|a, b| (a.instance.launched_at, &a.instance.id).cmp(&(b.instance.launched_at, &b.instance.id)));
+            let ids: Vec<InstanceId> = held.iter().skip(size).rev().map(|m| m.instance.id.clone()).collect();
+            (!ids.is_empty()).then_some((index, ids))
+        };
+        held.into_iter().filter_map(surplus).collect()
     }
 }

@@ -51,7 +51,7 @@ impl World {
     pub fn record(&mut self, record: &LedgerRecord, operator: u32) {
         let now = self.now();
         let id = record.id();
-        check::before_record(self, record);
+        check::before_record(self, id, record);
         self.kube.durable.insert(id);
         self.kube.outbox.entry(id).or_insert_with(|| record.clone());
         self.say(&format!("op{operator} records {}", told_record(record)));
@@ -76,8 +76,9 @@ impl World {
             return;
         }
         for record in records {
-            check::before_row(self, record);
-            self.ledger.rows.entry(record.id()).or_insert_with(|| record.clone());
+            let id = record.id();
+            check::before_row(self, id);
+            self.ledger.rows.entry(id).or_insert_with(|| record.clone());
         }
         self.say(&format!("op{operator} delivers {} records", records.len()));
         self.settle(now, Vec::new());

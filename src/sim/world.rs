@@ -19,7 +19,6 @@ use super::people::{Deed, People};
 use crate::core::catalog::Catalog;
 use crate::core::ids::{ClassName, InstanceId, NodeName, Region, Uid};
 use crate::core::invariant::Fault;
-use crate::core::market::CapacityType;
 use crate::core::record::LedgerRecord;
 use crate::core::sharing::GpuSharing;
 use crate::core::time::{Millis, Timestamp};
@@ -308,12 +307,9 @@ impl World {
         if matches!(turn, Turn::Price(_)) {
             return;
         }
-        for index in 0..self.market.pools.len() {
+        for (index, ids) in self.ec2.beyond(&self.market) {
             let pool = self.market.pools[index].pool.clone();
-            if pool.capacity_type != CapacityType::Spot {
-                continue;
-            }
-            for id in self.ec2.beyond(&pool, self.market.size(index)) {
+            for id in ids {
                 self.say(&format!("EC2 will take {id} ({pool})"));
                 // One in four was said to be at risk before; here that comes with the notice.
                 if self.of_notices.happens(250) {

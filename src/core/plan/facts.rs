@@ -211,7 +211,10 @@ fn checkpoints(pass: &mut Pass, claim: &Claim) {
     for pod in pass.pods_on(&claim.name) {
         let Ok((need, schedule)) = &pod.need else { continue };
         let running = pod.phase == PodPhase::Running && need.kind == WorkloadKind::Batch;
-        if let Some(at) = schedule.checkpointed_at.filter(|at| running && *at >= pod.created_at && *at <= pass.now) {
+        let Some(at) = schedule.checkpointed_at.filter(|at| running && *at >= pod.created_at) else { continue };
+        // By a clock that is ahead of ours.
+        pass.wake(at);
+        if at <= pass.now {
             tell(pass, LedgerRecord::Checkpoint(Checkpoint { claim_uid: claim.uid.clone(), pod_uid: pod.identity.uid.clone(), at }));
         }
     }

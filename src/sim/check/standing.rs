@@ -15,11 +15,17 @@ const BOUND: Millis = Millis::from_mins(75);
 /// Checks the world after a step.
 pub fn after_step(world: &mut World, now: Timestamp) {
     world.checks.steps += 1;
+    // What is checked here goes by machines, claims, nodes and pods, and by how long a machine has been without claim or work.
+    let seen = Some((world.kube.changes(), world.ec2.changes()));
+    if world.checks.held == seen && world.checks.oldest_mark.is_none_or(|at| now.since(at) <= BOUND) {
+        return;
+    }
     let mut broken = Vec::new();
     one_instance_per_claim(world, &mut broken);
     every_instance_claimed(world, now, &mut broken);
     one_claim_per_pod(world, &mut broken);
     one_pod_per_job(world, &mut broken);
+    world.checks.held = if broken.is_empty() { seen } else { None };
     for (invariant, text) in broken {
         world.broke(invariant, text);
     }
@@ -38,18 +44,20 @@ fn one_instance_per_claim(world: &World, broken: &mut Broken) {
 }
 
 fn every_instance_claimed(world: &mut World, now: Timestamp, broken: &mut Broken) {
-    let World { kube, ec2, .. } = world;
-    let claims: Vec<&Claim> = kube.claims.values().map(|c| &c.object).collect();
+    let World { kube, ec2, checks, .. } = world;
+    let claims: BTreeMap<&Uid, &Claim> = kube.claims.values().map(|c| (&c.object.uid, &c.object)).collect();
     let holders = kube.pods.values().map(|p| &p.object.pod).filter(|p| !p.finished());
-    let wanted: Vec<&ClaimName> = holders.filter_map(|p| p.claim.as_ref()).collect();
+    let wanted: BTreeSet<&ClaimName> = holders.filter_map(|p| p.claim.as_ref()).collect();
+    checks.oldest_mark = None;
     ec2.for_each_alive(|machine| {
-        let claim = claims.iter().find(|claim| claim.uid == machine.claim_uid);
+        let claim = claims.get(&machine.claim_uid);
         let since = |mark: &mut Option<Timestamp>, holds: bool| -> Option<Millis> {
             *mark = if holds { Some(mark.unwrap_or(now)) } else { None };
             mark.map(|at| now.since(at))
         };
         let unclaimed = since(&mut machine.unclaimed_since, claim.is_none());
-        let unwanted = since(&mut machine.unwanted_since, claim.is_none_or(|claim| !wanted.contains(&&claim.name)));
+        let unwanted = since(&mut machine.unwanted_since, claim.is_none_or(|claim| !wanted.contains(&claim.name)));
+        checks.oldest_mark = [checks.oldest_mark, machine.unclaimed_since, machine.unwanted_since].into_iter().flatten().min();
         if unclaimed.is_some_and(|span| span > BOUND) {
             broken.push((Invariant::EveryInstanceClaimed, format!("{} has had no claim for {BOUND}", machine.instance.id)));
         } else if unwanted.is_some_and(|span| span > BOUND) {
@@ -66,8 +74,9 @@ fn one_claim_per_pod(world: &World, broken: &mut Broken) {
     for (uid, count) in seen.into_iter().filter(|(_, count)| *count > 1) {
         broken.push((Invariant::OneClaimPerPod, format!("{uid} occupies {count} claims")));
     }
+    let used_on = world.kube.gpus_used_on_nodes();
     for node in world.kube.nodes.values().map(|n| &n.object.node) {
-        let used = world.kube.gpus_used(&node.name);
+        let used = used_on.get(&node.name).copied().unwrap_or(0);
         if used > node.allocatable.gpus {
             broken.push((Invariant::OneClaimPerPod, format!("{} has {} GPUs and its pods hold {used}", node.name, node.allocatable.gpus)));
         }

@@ -2,6 +2,8 @@
 //!
 //! Decides: as a scheduler and kubelets do. A pod whose machine is gone stays in the API until somebody removes it.
 
+use std::collections::BTreeMap;
+
 use super::apply::whole_second;
 use super::{Kube, SimNode, SimPod};
 use crate::core::catalog::Catalog;
@@ -61,6 +63,17 @@ impl Kube {
     pub fn gpus_used(&self, node: &NodeName) -> i64 {
         let on_it = self.pods.values().map(|p| &p.object.pod).filter(|p| p.node.as_ref() == Some(node) && !p.finished());
         on_it.filter_map(|p| p.need.as_ref().ok()).map(|(need, _)| need.gpus).sum()
+    }
+
+    /// GPUs that pods hold on each node.
+    pub fn gpus_used_on_nodes(&self) -> BTreeMap<&NodeName, i64> {
+        let mut used = BTreeMap::new();
+        for pod in self.pods.values().map(|p| &p.object.pod).filter(|p| !p.finished()) {
+            if let (Some(node), Ok((need, _))) = (&pod.node, &pod.need) {
+                *used.entry(node).or_default() += need.gpus;
+            }
+        }
+        used
     }
 
     fn host_is_dead(&self, pod: &SimPod) -> bool {
@@ -144,6 +157,7 @@ impl Kube {
         let name = node_of(instance);
         let Some(mut node) = self.nodes.get(&name).map(|n| n.object.clone()) else { return };
         node.dead = true;
+        self.untold += 1;
         self.nodes.entry(name.clone()).and_modify(|stored| stored.object = node);
         let on_it: Vec<SimPod> = self.pods.values().map(|p| &p.object).filter(|p| p.pod.node.as_ref() == Some(&name)).cloned().collect();
         for pod in on_it.iter().filter(|p| p.pod.phase == PodPhase::Running) {
