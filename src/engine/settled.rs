@@ -94,7 +94,7 @@ impl<T: Send + Sync + 'static> Part for Shared<T> {
 }
 
 /// Visits every shared part of the world in one order. All fields are named, so that a new one is not forgotten here or in [`Settled`].
-fn each_shared(world: &Snapshot, mut visit: impl FnMut(&dyn Part)) {
+fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
     let Snapshot { pools, classes, pods, replicas_wanted, nodes, claims, instances, market, memory, quotas, reservations, .. } = world;
     let Snapshot { closed_regions, daemonsets, catalog, templates, pool_statuses, recorded, hours_told, .. } = world;
     let parts: [&dyn Part; 18] = [
@@ -117,7 +117,7 @@ fn each_shared(world: &Snapshot, mut visit: impl FnMut(&dyn Part)) {
         recorded,
         hours_told,
     ];
-    parts.into_iter().for_each(|part| visit(part));
+    parts.into_iter().for_each(visit);
 }
 
 #[cfg(test)]

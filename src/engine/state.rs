@@ -8,7 +8,7 @@ use crate::core::action::PoolStatus;
 use crate::core::catalog::Catalog;
 use crate::core::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
 use crate::core::invariant::Invariant;
-use crate::core::market::{CapacityType, Market};
+use crate::core::market::{CapacityPool, CapacityType, Market, Offer};
 use crate::core::market_memory::MarketMemory;
 use crate::core::money::MicroUsd;
 use crate::core::placement_scores::{PlacementScore, ScoreBoard};
@@ -109,6 +109,8 @@ pub struct State {
     /// When what was written long ago was last forgotten.
     swept: Timestamp,
     informed: Option<Informed>,
+    /// The market with the offers of reservations, and what it was made of.
+    reserved: Option<(Mark, BTreeMap<CapacityPool, Offer>, Shared<Market>)>,
 }
 
 /// The market with what was learnt worked in, and what it was made of.
@@ -237,6 +239,20 @@ impl State {
         result
     }
 
+    /// `market` with the offers of reservations; the same one as long as neither changes.
+    fn with_reserved(&mut self, market: Shared<Market>, offers: BTreeMap<CapacityPool, Offer>) -> Shared<Market> {
+        if let Some((made_of, known, result)) = &self.reserved
+            && market.is(made_of)
+            && *known == offers
+        {
+            return result.clone();
+        }
+        let mut result = market.clone();
+        result.offers.extend(offers.iter().map(|(pool, offer)| (pool.clone(), offer.clone())));
+        self.reserved = Some((market.mark(), offers, result.clone()));
+        result
+    }
+
     /// The snapshot of one pass.
     pub fn snapshot(&mut self, cluster: &str, mut view: ClusterView, now: Timestamp) -> Snapshot {
         self.holds.retain(|lane, hold| match hold {
@@ -301,7 +317,8 @@ impl State {
         };
         let reserved = reserved::reserved_offers(&snapshot, now);
         if !reserved.is_empty() {
-            snapshot.market.offers.extend(reserved.into_iter().map(|(pool, reserved)| (pool, reserved.offer)));
+            let offers = reserved.into_iter().map(|(pool, reserved)| (pool, reserved.offer)).collect();
+            snapshot.market = self.with_reserved(snapshot.market, offers);
         }
         snapshot
     }

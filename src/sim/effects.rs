@@ -3,6 +3,7 @@
 //! Decides: nothing.
 
 use super::check;
+use super::ec2::Has;
 use super::world::World;
 use crate::core::action::ClusterAction;
 use crate::core::ids::InstanceId;
@@ -15,7 +16,8 @@ impl World {
         let now = self.now();
         check::before_launch(self, launch, now);
         let mut later = Vec::new();
-        let answer = self.ec2.launch(launch, &self.market, now, &mut later);
+        let has = Has { market: &self.market, account: &self.account, catalog: &self.catalog };
+        let answer = self.ec2.launch(launch, &has, now, &mut later);
         let told = match &answer {
             Ok(id) => id.to_string(),
             Err(fault) => fault.to_string(),

@@ -152,12 +152,8 @@ impl SimMarket {
             let zone = ZoneId::from(zone);
             for (instance_type, otherwise) in &types {
                 for capacity_type in [CapacityType::Spot, CapacityType::OnDemand] {
-                    let pool = CapacityPool {
-                        region: here.clone(),
-                        zone: zone.clone(),
-                        instance_type: instance_type.clone(),
-                        capacity_type,
-                    };
+                    let pool =
+                        CapacityPool { region: here.clone(), zone: zone.clone(), instance_type: instance_type.clone(), capacity_type };
                     let listed = known.offers.get(&CapacityPool { capacity_type: CapacityType::OnDemand, ..pool.clone() });
                     let on_demand = listed.map_or(MicroUsdPerHour(*otherwise), |o| o.price_per_hour);
                     let recorded_price = known.offers.get(&pool).map(|o| o.price_per_hour);

@@ -81,7 +81,7 @@ pub fn final_books(world: &mut World) {
     let mut broken = Vec::new();
     let mut billed = BTreeMap::new();
     for machine in world.ec2.machines.values() {
-        let cost = bill::cost(machine, &world.market, now);
+        let cost = bill::cost(machine, &world.market, &world.account, now);
         billed.insert(machine.claim_uid.clone(), cost);
         let text = match by_instance.get(&machine.instance.id) {
             // A machine that ended before anybody saw it, or that nobody claimed, has no books; it must not have cost anything much.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::apply::whole_second;
 use super::{Kube, SimNode, SimPod};
-use crate::core::catalog::Catalog;
+use crate::core::catalog::{Catalog, Resources};
 use crate::core::ids::{InstanceId, NodeName, Uid};
 use crate::core::time::{Millis, Timestamp};
 use crate::core::world::{Mobility, Node, PodPhase};
@@ -28,7 +28,9 @@ impl Kube {
     pub fn joins(&mut self, machine: &Machine, catalog: &Catalog) {
         let instance = &machine.instance;
         let Some(kind) = catalog.types.get(&instance.pool.instance_type).filter(|_| machine.alive()) else { return };
-        let mut allocatable = kind.allocatable();
+        let class = self.classes.values().map(|c| &c.object).find(|class| class.region == instance.pool.region);
+        let sharing = class.map_or_else(Default::default, |class| class.sharing);
+        let mut allocatable = Resources { gpus: sharing.units(kind).count, ..kind.allocatable() };
         if matches!(machine.boot, Boot::WithoutGpus(_)) {
             allocatable.gpus = 0;
         }
@@ -65,12 +67,15 @@ impl Kube {
         on_it.filter_map(|p| p.need.as_ref().ok()).map(|(need, _)| need.gpus).sum()
     }
 
-    /// GPUs that pods hold on each node.
-    pub fn gpus_used_on_nodes(&self) -> BTreeMap<&NodeName, i64> {
-        let mut used = BTreeMap::new();
+    /// What pods hold of each node.
+    pub fn used_on_nodes(&self) -> BTreeMap<&NodeName, Resources> {
+        let mut used: BTreeMap<&NodeName, Resources> = BTreeMap::new();
         for pod in self.pods.values().map(|p| &p.object.pod).filter(|p| !p.finished()) {
             if let (Some(node), Ok((need, _))) = (&pod.node, &pod.need) {
-                *used.entry(node).or_default() += need.gpus;
+                let held = used.entry(node).or_default();
+                held.gpus += need.gpus;
+                held.cpu.0 += need.cpu.0;
+                held.memory.0 += need.memory.0;
             }
         }
         used
