@@ -24,7 +24,7 @@ use lowtide::engine::wall_clock::WallClock;
 use lowtide::lab::memory_outbox::{EmptyCloud, MemoryOutbox};
 use lowtide::lab::postgres::PrivatePostgres;
 use lowtide::lab::progress::{Step, say};
-use lowtide::ledger::rows::{Row, Table, Twice, rows_of};
+use lowtide::ledger::rows::{Row, Rows};
 use lowtide::ledger::{PgLedger, connect, migrate, seal};
 
 /// Records of one write. The operator delivers up to 200 at once.
@@ -37,7 +37,7 @@ struct BenchArguments {
     #[arg(long, default_value_t = 10_000_000)]
     rows: i64,
     /// Decisions that are written, each with twenty refused offers.
-    #[arg(long, default_value_t = 40_000)]
+    #[arg(long, default_value_t = 100_000)]
     decisions: usize,
     /// Writers at once.
     #[arg(long, default_value_t = 4)]
@@ -91,13 +91,13 @@ async fn ingest(url: &str, arguments: &BenchArguments) -> Result<(), Box<dyn std
         async move { ledger.write(&batch).await.map_err(|fault| fault.to_string()) }
     };
     let whole = at_once(batches(0), arguments.writers, writing).await?;
-    let prepared: Vec<Vec<(String, String)>> = batches(arguments.decisions).iter().map(|batch| insert_statements(batch)).collect();
+    let prepared: Vec<Vec<(String, String)>> = batches(arguments.decisions).iter().map(|batch| copy_statements(batch)).collect();
     let pool = PgPoolOptions::new().max_connections(u32::try_from(arguments.writers.max(1))?).connect(url).await?;
-    let inserting = |statements: Vec<(String, String)>| {
+    let copying = |statements: Vec<(String, String)>| {
         let pool = pool.clone();
-        async move { insert_prepared(&pool, statements).await.map_err(|fault| fault.to_string()) }
+        async move { copy_prepared(&pool, statements).await.map_err(|fault| fault.to_string()) }
     };
-    let alone = at_once(prepared, arguments.writers, inserting).await?;
+    let alone = at_once(prepared, arguments.writers, copying).await?;
     step.done("");
     let rate = |took: Duration| arguments.decisions as f64 / took.as_secs_f64();
     println!(
@@ -141,15 +141,16 @@ where
 }
 
 /// The statements of one batch as [`PgLedger`] sends them, and their rows as text.
-fn insert_statements(batch: &[LedgerRecord]) -> Vec<(String, String)> {
-    let statement = |(table, rows): (Table, Vec<Row>)| (table.insert(Twice::Refused), Row::array(&rows));
-    rows_of(batch).into_iter().map(statement).collect()
+fn copy_statements(batch: &[LedgerRecord]) -> Vec<(String, String)> {
+    Rows::of(batch).copied.iter().map(|(table, rows)| (table.copy(), Row::lines(rows))).collect()
 }
 
-async fn insert_prepared(pool: &PgPool, statements: Vec<(String, String)>) -> Result<(), sqlx::Error> {
+async fn copy_prepared(pool: &PgPool, statements: Vec<(String, String)>) -> Result<(), sqlx::Error> {
     let mut transaction = pool.begin().await?;
     for (sql, rows) in statements {
-        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(rows).execute(&mut *transaction).await?;
+        let mut copying = transaction.copy_in_raw(&sql).await?;
+        copying.send(rows.into_bytes()).await?;
+        copying.finish().await?;
     }
     transaction.commit().await
 }
@@ -174,13 +175,15 @@ async fn sealing(url: &str) -> Result<(), Box<dyn std::error::Error>> {
 /// From the pass that takes a decision, through the outbox and the engine's delivery, until a reader sees it.
 async fn visibility(url: &str) -> Result<(), Box<dyn std::error::Error>> {
     let step = Step::begin("one decision at a time");
+    let mut connection = connect(url).await?;
+    // The disk still writes what the steps before made.
+    sqlx::raw_sql("CHECKPOINT").execute(&mut connection).await?;
     let outbox = MemoryOutbox::default();
     let ledger = PgLedger::connect_lazy(url)?;
     let ports = (EmptyCloud, outbox.clone(), ledger, WallClock);
     let engine = Engine::with_planner(ports, "bench".into(), Settings::default(), Schedule::default(), outbox.planner());
     let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
     let running = tokio::spawn(engine.run(leading, stopped));
-    let mut connection = connect(url).await?;
     let mut waits = Vec::new();
     for n in 0..30 {
         let mut decision = facts::decision(10_000_000 + n);

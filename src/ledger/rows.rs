@@ -3,6 +3,7 @@
 //! Decides: which table and columns a record goes to. Money and times go as text, so that no float is ever between.
 //! Does not: send anything (see [`super::store`]).
 
+mod copied;
 mod decision;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use self::decision::{CandidatesRow, DecisionRow, WorkloadColumns};
+use self::decision::{CANDIDATES, DECISION, WorkloadColumns, candidates_row, decision_row};
 use crate::core::ids::derive_uuid;
 use crate::core::record::{Interruption, IntervalOpened, LedgerRecord, Migration, OccupancyOpened};
 use crate::core::time::Timestamp;
@@ -46,16 +47,13 @@ impl Table {
             "INSERT INTO ledger.{name} ({columns}) SELECT {columns} FROM json_populate_recordset(NULL::ledger.{name}, $1::text::json){on_conflict}"
         )
     }
+
+    /// The statement that adds rows, given as lines of text; none is added when one is there already.
+    pub fn copy(&self) -> String {
+        format!("COPY ledger.{} ({}) FROM STDIN", self.name, self.columns)
+    }
 }
 
-const DECISION: Table = Table {
-    name: "decision",
-    columns: "id, at, cluster, trigger, outcome, text, node_pool, workload_kind, workload_namespace, workload_name, team, service, \
-              environment, cost_center, product_area, component, pods, need, region, zone, instance_type, capacity_type, price_usd_h, \
-              per_replica_usd_h, replicas, price_age_ms, price_source, interruptions_per_million_hours, placement_score, refused_counts, offers_hash, b0, b1, b2, b0_usd_h, \
-              b1_replica_usd_h, b2_replica_usd_h, claim, from_claim, instance, policy_hash, code_version",
-};
-const CANDIDATES: Table = Table { name: "candidate_set", columns: "id, at, offers" };
 const INTERVAL_OPENED: Table = Table {
     name: "interval_opened",
     columns: "id, at, claim_uid, claim, decision, instance, region, zone, instance_type, capacity_type, gpus, price_usd_h, on_demand_usd_h",
@@ -82,39 +80,48 @@ const CHECKPOINT: Table = Table { name: "checkpoint", columns: "id, at, claim_ui
 const PRICE_QUOTE: Table =
     Table { name: "price_quote", columns: "id, at, region, zone, instance_type, capacity_type, price_usd_h, source" };
 
-/// A row, as the JSON that its table takes.
+/// A row, as its table takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// The first day of the month it goes to, as `2026-07-01`.
     pub month: String,
-    /// Its columns by name.
-    pub json: String,
+    /// Its columns by name as JSON; or, of what is copied, a line of text.
+    pub text: String,
 }
 
 impl Row {
     /// Of what happened at `time`, RFC 3339.
-    fn new(time: &str, content: &impl Serialize) -> Self {
-        let mut json = serde_json::to_string(content).unwrap_or_default();
-        // Postgres' text cannot hold U+0000; one such character must not keep a record out for ever.
-        if json.contains("\\u0000") {
-            json = without_nul(serde_json::from_str(&json).unwrap_or_default()).to_string();
-        }
-        Row { month: month_of(time), json }
+    fn new(time: &str, text: String) -> Self {
+        Row { month: month_of(time), text }
     }
 
     /// Rows as the one JSON array that [`Table::insert`] takes.
     pub fn array(rows: &[Row]) -> String {
-        let mut array = String::with_capacity(rows.iter().map(|row| row.json.len() + 1).sum::<usize>() + 2);
+        let mut array = String::with_capacity(size_of(rows) + 2);
         array.push('[');
         for (at, row) in rows.iter().enumerate() {
             if at > 0 {
                 array.push(',');
             }
-            array.push_str(&row.json);
+            array.push_str(&row.text);
         }
         array.push(']');
         array
     }
+
+    /// Rows as the lines that [`Table::copy`] takes.
+    pub fn lines(rows: &[Row]) -> String {
+        let mut lines = String::with_capacity(size_of(rows));
+        for row in rows {
+            lines.push_str(&row.text);
+            lines.push('\n');
+        }
+        lines
+    }
+}
+
+fn size_of(rows: &[Row]) -> usize {
+    rows.iter().map(|row| row.text.len() + 1).sum()
 }
 
 /// The first day of the month of a `time`, RFC 3339.
@@ -122,47 +129,70 @@ pub(super) fn month_of(time: &str) -> String {
     format!("{}-01", time.get(..7).unwrap_or(time))
 }
 
-/// The rows of `records`, table by table. A record that comes twice gives one row.
-pub fn rows_of(records: &[LedgerRecord]) -> BTreeMap<Table, Vec<Row>> {
-    let mut tables: BTreeMap<Table, Vec<Row>> = BTreeMap::new();
-    let mut seen = BTreeSet::new();
-    for record in records {
-        let (id, at) = (record.id(), record.happened_at());
-        if !seen.insert(id) {
-            continue;
-        }
-        if let LedgerRecord::Decision(d) = record {
-            let time = at.to_rfc3339();
-            tables.entry(DECISION).or_default().push(Row::new(&time, &DecisionRow::of(d, &time)));
-            tables.entry(CANDIDATES).or_default().push(Row::new(&time, &CandidatesRow::of(d, &time)));
-        } else if let Some((table, content)) = content_of(record) {
-            tables.entry(table).or_default().push(row(id, at, content));
-        }
-    }
-    tables
+/// Records as rows, table by table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// Rows that go in by [`Table::copy`].
+    pub copied: BTreeMap<Table, Vec<Row>>,
+    /// Rows that go in by [`Table::insert`].
+    pub inserted: BTreeMap<Table, Vec<Row>>,
 }
 
-/// The rows of `quotes`: one per pool, time and price, however often it is seen.
-pub fn rows_of_quotes(quotes: &[Quote]) -> (Table, Vec<Row>) {
-    let row_of = |quote: &Quote| {
-        let zone = quote.zone.as_ref().map(|zone| zone.as_str());
-        let (from, price, capacity_type) =
-            (quote.effective_from.0.to_string(), quote.price_per_hour.to_string(), quote.capacity_type.to_string());
-        let parts = ["price-quote", quote.region.as_str(), zone.unwrap_or(""), quote.instance_type.as_str(), &capacity_type, &from, &price];
-        let content = json!({
-            "region": quote.region, "zone": zone, "instance_type": quote.instance_type, "capacity_type": quote.capacity_type,
-            "price_usd_h": quote.price_per_hour, "source": quote.source,
-        });
-        row(derive_uuid(&parts), quote.effective_from, content)
-    };
-    (PRICE_QUOTE, quotes.iter().map(row_of).collect())
+impl Rows {
+    /// The rows of `records`. A record that comes twice gives one row.
+    pub fn of<'a>(records: impl IntoIterator<Item = &'a LedgerRecord>) -> Self {
+        let mut rows = Rows::default();
+        let mut seen = BTreeSet::new();
+        for record in records {
+            let (id, at) = (record.id(), record.happened_at());
+            if !seen.insert(id) {
+                continue;
+            }
+            if let LedgerRecord::Decision(d) = record {
+                let time = at.to_rfc3339();
+                rows.copied.entry(DECISION).or_default().push(Row::new(&time, decision_row(d, &time)));
+                rows.copied.entry(CANDIDATES).or_default().push(Row::new(&time, candidates_row(d, &time)));
+            } else if let Some((table, content)) = content_of(record) {
+                rows.inserted.entry(table).or_default().push(row(id, at, content));
+            }
+        }
+        rows
+    }
+
+    /// A row for every one of `quotes`, that is for a pool, a time and a price, however often it is seen.
+    pub fn of_quotes(quotes: &[Quote]) -> Self {
+        let row_of = |quote: &Quote| {
+            let zone = quote.zone.as_ref().map(|zone| zone.as_str());
+            let (from, price, capacity_type) =
+                (quote.effective_from.0.to_string(), quote.price_per_hour.to_string(), quote.capacity_type.to_string());
+            let parts =
+                ["price-quote", quote.region.as_str(), zone.unwrap_or(""), quote.instance_type.as_str(), &capacity_type, &from, &price];
+            let content = json!({
+                "region": quote.region, "zone": zone, "instance_type": quote.instance_type, "capacity_type": quote.capacity_type,
+                "price_usd_h": quote.price_per_hour, "source": quote.source,
+            });
+            row(derive_uuid(&parts), quote.effective_from, content)
+        };
+        Rows { inserted: BTreeMap::from([(PRICE_QUOTE, quotes.iter().map(row_of).collect())]), ..Rows::default() }
+    }
+
+    /// The months they go to, each by its first day.
+    pub fn months(&self) -> BTreeSet<&String> {
+        self.copied.values().chain(self.inserted.values()).flatten().map(|row| &row.month).collect()
+    }
 }
 
 fn row(id: uuid::Uuid, at: Timestamp, mut content: Value) -> Row {
     let time = at.to_rfc3339();
     content["id"] = json!(id);
     content["at"] = json!(time);
-    Row::new(&time, &content)
+    Row::new(&time, json_of(&content))
+}
+
+/// Postgres' text cannot hold U+0000; one such character must not keep a record out for ever.
+fn json_of(content: &impl Serialize) -> String {
+    let json = serde_json::to_string(content).unwrap_or_default();
+    if json.contains("\\u0000") { without_nul(serde_json::from_str(&json).unwrap_or_default()).to_string() } else { json }
 }
 
 fn without_nul(value: Value) -> Value {

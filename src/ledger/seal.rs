@@ -85,21 +85,15 @@ pub async fn seal(connection: &mut PgConnection) -> Result<Sealed, LedgerFault> 
     if settled <= from {
         return Ok(Sealed::default());
     }
-    let found = sqlx::query!(
-        r#"WITH found AS MATERIALIZED (SELECT ledger.leaves_between($1, $2) AS leaves)
-           SELECT cardinality(leaves)::bigint AS "rows!", ledger.merkle_root(leaves) AS "merkle_root!",
-                  (SELECT coalesce(string_agg(leaf, ''::bytea ORDER BY n), '') FROM unnest(leaves) WITH ORDINALITY AS u(leaf, n)) AS "leaves!"
-           FROM found"#,
-        from,
-        settled
-    )
-    .fetch_one(&mut *transaction)
-    .await
-    .map_err(doing("read rows to seal"))?;
-    let (rows, leaves, merkle) = (found.rows, found.leaves, found.merkle_root);
-    if rows == 0 {
+    let leaves = sqlx::query_scalar!(r#"SELECT ledger.leaves_between($1, $2) AS "leaves!""#, from, settled)
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(doing("read rows to seal"))?;
+    if leaves.is_empty() {
         return Ok(Sealed::default());
     }
+    let rows = i64::try_from(leaves.len() / LEAF).unwrap_or(i64::MAX);
+    let merkle = merkle_root(&leaves);
     let root = chained(number, from, settled, rows, &merkle, &previous);
     let insert = sqlx::query!(
         "INSERT INTO ledger.seal (number, xid_from, xid_to, rows, leaves, merkle_root, previous_root, root) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -108,7 +102,7 @@ pub async fn seal(connection: &mut PgConnection) -> Result<Sealed, LedgerFault> 
         settled,
         rows,
         leaves,
-        merkle,
+        &merkle[..],
         previous,
         &root[..]
     );
@@ -133,12 +127,17 @@ pub(super) fn merkle_of(leaves: &[Leaf]) -> Hash {
     merkle_root(&leaves.iter().flat_map(Leaf::to_bytes).collect::<Vec<u8>>())
 }
 
-/// RFC 6962's tree: leaves and nodes are hashed with different prefixes; an odd node moves up as it is.
+/// The root over leaves that stand one after the other.
 pub(super) fn merkle_root(leaves: &[u8]) -> Hash {
+    root_over(leaves.chunks_exact(LEAF))
+}
+
+/// The tree of <https://www.rfc-editor.org/rfc/rfc6962#section-2.1>: leaves and nodes are hashed with different prefixes; an odd node moves up as it is.
+fn root_over<'a>(leaves: impl Iterator<Item = &'a [u8]>) -> Hash {
     let hash = |prefix: u8, parts: [&[u8]; 2]| -> Hash {
         Sha256::new().chain_update([prefix]).chain_update(parts[0]).chain_update(parts[1]).finalize().into()
     };
-    let mut level: Vec<Hash> = leaves.chunks_exact(LEAF).map(|leaf| hash(0, [leaf, &[]])).collect();
+    let mut level: Vec<Hash> = leaves.map(|leaf| hash(0, [leaf, &[]])).collect();
     while level.len() > 1 {
         level = level.chunks(2).map(|pair| if let [left, right] = pair { hash(1, [left, right]) } else { pair[0] }).collect();
     }
@@ -152,4 +151,25 @@ pub(super) fn chained(number: i64, from: i64, to: i64, rows: i64, merkle: &[u8],
         digest.update(figure.to_be_bytes());
     }
     digest.chain_update(merkle).chain_update(previous).finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{hex, root_over};
+
+    /// The leaves and roots by which Certificate Transparency's implementations check theirs.
+    #[test]
+    fn roots_are_those_of_certificate_transparency() {
+        let leaves: [&[u8]; 8] = [b"", b"\x00", b"\x10", b" !", b"01", b"@ABC", b"PQRSTUVW", b"`abcdefghijklmno"];
+        let expected = [
+            (0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+            (1, "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"),
+            (2, "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125"),
+            (3, "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77"),
+            (8, "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328"),
+        ];
+        for (count, root) in expected {
+            assert_eq!(hex(&root_over(leaves.iter().take(count).copied())), root, "{count} leaves");
+        }
+    }
 }

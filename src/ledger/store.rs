@@ -10,8 +10,9 @@ use std::time::Duration;
 use serde_json::Value;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use uuid::Uuid;
 
-use super::rows::{Row, Table, Twice, month_of, rows_of, rows_of_quotes};
+use super::rows::{Row, Rows, Table, Twice, month_of};
 use crate::core::record::LedgerRecord;
 use crate::engine::ports::{Ledger, LedgerUnavailable, Quote};
 
@@ -72,20 +73,39 @@ impl PgLedger {
 
     /// Records come twice only after a crash or a lost answer, so that is found out and not asked.
     async fn write_records(&self, records: &[LedgerRecord]) -> Result<(), LedgerFault> {
-        let tables: Vec<_> = rows_of(records).into_iter().collect();
-        match self.write_rows(&tables, Twice::Refused).await {
+        match self.write_rows(&Rows::of(records), Twice::Refused).await {
             Err(LedgerFault::Database { cause: sqlx::Error::Database(fault), .. }) if fault.is_unique_violation() => {
-                self.write_rows(&tables, Twice::LeftOut).await
+                let written = self.written_decisions(records).await?;
+                let is_new = |record: &&LedgerRecord| !matches!(record, LedgerRecord::Decision(d) if written.contains(&d.id.0));
+                self.write_rows(&Rows::of(records.iter().filter(is_new)), Twice::LeftOut).await
             }
             outcome => outcome,
         }
     }
 
-    async fn write_rows(&self, tables: &[(Table, Vec<Row>)], twice: Twice) -> Result<(), LedgerFault> {
-        let months: BTreeSet<&String> = tables.iter().flat_map(|(_, rows)| rows).map(|row| &row.month).collect();
-        self.ensure_months(&months).await?;
+    /// The decisions among `records` that are there already. Their refused offers went in with them.
+    async fn written_decisions(&self, records: &[LedgerRecord]) -> Result<BTreeSet<Uuid>, LedgerFault> {
+        let decisions = || records.iter().filter_map(|record| if let LedgerRecord::Decision(d) = record { Some(d) } else { None });
+        let ids: Vec<Uuid> = decisions().map(|d| d.id.0).collect();
+        let times = || decisions().map(|d| d.decided_at);
+        let (Some(first), Some(last)) = (times().min(), times().max()) else { return Ok(BTreeSet::new()) };
+        let query = sqlx::query_scalar!(
+            "SELECT id FROM ledger.decision WHERE id = ANY($1) AND at BETWEEN $2::text::timestamptz AND $3::text::timestamptz",
+            &ids,
+            first.to_rfc3339(),
+            last.to_rfc3339()
+        );
+        let found = query.fetch_all(&self.pool).await.map_err(LedgerFault::during("ask which decisions are there already"))?;
+        Ok(found.into_iter().collect())
+    }
+
+    async fn write_rows(&self, rows: &Rows, twice: Twice) -> Result<(), LedgerFault> {
+        self.ensure_months(&rows.months()).await?;
         let mut transaction = self.pool.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
-        for (table, rows) in tables {
+        for (table, rows) in &rows.copied {
+            copy(&mut transaction, *table, Row::lines(rows)).await.map_err(LedgerFault::during("copy rows"))?;
+        }
+        for (table, rows) in &rows.inserted {
             for chunk in rows.chunks(ROWS_AT_ONCE) {
                 insert_json(&mut transaction, *table, Row::array(chunk), twice).await?;
             }
@@ -135,6 +155,13 @@ pub(super) async fn insert(connection: &mut PgConnection, table: Table, rows: &[
     insert_json(connection, table, rows, Twice::LeftOut).await
 }
 
+async fn copy(connection: &mut PgConnection, table: Table, lines: String) -> Result<(), sqlx::Error> {
+    let mut copying = connection.copy_in_raw(&table.copy()).await?;
+    copying.send(lines.into_bytes()).await?;
+    copying.finish().await?;
+    Ok(())
+}
+
 /// As [`insert`], rows given as one JSON array.
 async fn insert_json(connection: &mut PgConnection, table: Table, rows: String, twice: Twice) -> Result<(), LedgerFault> {
     sqlx::query(AssertSqlSafe(table.insert(twice))).bind(rows).execute(connection).await.map_err(LedgerFault::during("insert rows"))?;
@@ -148,6 +175,6 @@ impl Ledger for PgLedger {
 
     /// EC2 forgets prices after 90 days; the ledger does not. After a start most of them are there already.
     async fn write_prices(&self, quotes: &[Quote]) -> Result<(), LedgerUnavailable> {
-        self.in_time(self.write_rows(&[rows_of_quotes(quotes)], Twice::LeftOut)).await
+        self.in_time(self.write_rows(&Rows::of_quotes(quotes), Twice::LeftOut)).await
     }
 }

@@ -59,6 +59,60 @@ async fn a_row_that_no_partition_expects_is_kept_and_a_character_postgres_cannot
     assert_eq!(places, "ledger.interval_opened_2026_07|usual\nledger.interval_opened_default|late\u{fffd}\n");
 }
 
+/// Decisions are copied as lines of text: nothing in them may end a value or a line early.
+#[tokio::test]
+async fn whatever_stands_in_a_decision_is_read_as_it_was_written() {
+    let Bench { ledger, server, .. } = bench().await;
+    let hard = "tab\there, line\nthere\r\n, \\N and \\. and \\x41, \"quotes\" and 'these', \u{1}, \u{7f}, GPU → 東京, a comma at the end,";
+    let mut machine = Machine::new("m", CapacityType::Spot, 302_000, Some(804_800), Millis::from_mins(90), EndedBy::Lowtide);
+    machine.stays.push(stay("p", "search", &machine, Millis::ZERO, None));
+    let mut written = decision(&machine);
+    written.text = format!("{hard}\0");
+    written.attribution.service = Some(hard.into());
+    written.attribution.environment = Some("\\N".into());
+    written.attribution.cost_center = Some(String::new());
+    written.pods[0].object.name = format!("{hard}\0");
+    ledger.write(&[LedgerRecord::Decision(Box::new(written.clone()))]).await.unwrap();
+    let read = server.psql("postgres", "SELECT to_jsonb(d) FROM ledger.decision d").unwrap();
+    let read: serde_json::Value = serde_json::from_str(&read).unwrap();
+    assert_eq!(read["text"], format!("{hard}\u{fffd}"));
+    assert_eq!(read["service"], hard);
+    assert_eq!(read["environment"], "\\N");
+    assert_eq!(read["cost_center"], "");
+    assert_eq!(read["product_area"], serde_json::Value::Null);
+    assert_eq!(read["pods"][0]["name"], format!("{hard}\u{fffd}"));
+    // Every other column, by what the decision says as JSON.
+    let said = serde_json::to_value(&written).unwrap();
+    for column in ["id", "cluster", "trigger", "outcome", "node_pool", "claim", "from_claim", "instance", "policy_hash", "code_version"] {
+        assert_eq!(read[column], said[column], "{column}");
+    }
+    let chosen = &said["judgement"]["chosen"];
+    for column in ["replicas", "interruptions_per_million_hours", "placement_score"] {
+        assert_eq!(read[column], chosen[column], "{column}");
+    }
+    for column in ["region", "zone", "instance_type", "capacity_type"] {
+        assert_eq!(read[column], chosen["pool"][column], "{column}");
+    }
+    assert_eq!(read["refused_counts"], said["judgement"]["refused"]);
+    assert_eq!(read["offers_hash"], said["judgement"]["offers_hash"]);
+    assert_eq!(server.psql("postgres", "SET timezone = 'UTC'; SELECT bool_and(ledger.intact(d)) FROM ledger.decision d").unwrap().trim(), "t");
+}
+
+/// A batch that comes again with something new in it, as after a lost answer: the new is added, the old is left as it is.
+#[tokio::test]
+async fn of_a_batch_that_is_there_in_part_the_rest_is_added() {
+    let Bench { ledger, server, .. } = bench().await;
+    let made = |name: &str| {
+        let machine = Machine::new(name, CapacityType::Spot, 302_000, Some(804_800), Millis::from_mins(90), EndedBy::Lowtide);
+        [LedgerRecord::Decision(Box::new(decision(&machine))), machine.opened()]
+    };
+    ledger.write(&made("a")).await.unwrap();
+    ledger.write(&[made("b"), made("a"), made("c")].concat()).await.unwrap();
+    for table in ["decision", "candidate_set", "interval_opened"] {
+        assert_eq!(server.psql("postgres", &format!("SELECT count(*) FROM ledger.{table}")).unwrap().trim(), "3", "{table}");
+    }
+}
+
 #[tokio::test]
 async fn postgres_away_is_said_soon_and_being_back_is_enough() {
     let Bench { ledger, mut server, .. } = bench().await;

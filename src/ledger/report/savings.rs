@@ -14,13 +14,20 @@ use crate::ledger::store::LedgerFault;
 /// [`LedgerFault`] when Postgres refuses or does not answer.
 pub async fn savings(connection: &mut PgConnection, days: &Days, by: By) -> Result<Report, LedgerFault> {
     let (key, heading) = (by.expression(), by.heading());
+    // Sums by owner and line first, and the sums that are rolled up apart from the few shares that are not: of both together the planner
+    // expects so many groups that it sorts them all.
+    let sums_where = |rolled_up: &str| {
+        format!(
+            "SELECT {key} AS key, line, sum(cost_usd) AS spend, sum(b0_usd) AS b0, sum(b1_usd) AS b1, sum(b2_usd) AS b2, sum(without_b1_usd) AS no_b1,
+                    sum(feed_usd) AS feed, sum(bill_usd) AS bill, bool_or(running) AS running
+             FROM ledger.share_daily WHERE {rolled_up} AND {IN_DAYS} GROUP BY 1, 2"
+        )
+    };
+    let (rolled_up, others) = (sums_where("rolled_up"), sums_where("NOT rolled_up"));
     let sql = format!(
-        "WITH a AS (
-             SELECT {key} AS key, cost_usd AS spend, b0_usd AS b0, b1_usd AS b1, b2_usd AS b2, without_b1_usd AS no_b1, feed_usd, bill_usd, running, line
-             FROM ledger.share_daily WHERE {IN_DAYS}
-         ), s AS (
+        "WITH a AS ({rolled_up} UNION ALL {others}), s AS (
              SELECT CASE WHEN grouping(key) = 1 THEN 'total' ELSE key END AS key, grouping(key) AS is_total, sum(spend) AS spend, sum(b0) AS b0,
-                    sum(b1) AS b1, sum(b2) AS b2, sum(no_b1) AS no_b1, bool_or(running) AS running, sum(feed_usd) AS feed, sum(bill_usd) AS bill,
+                    sum(b1) AS b1, sum(b2) AS b2, sum(no_b1) AS no_b1, bool_or(running) AS running, sum(feed) AS feed, sum(bill) AS bill,
                     sum(spend) FILTER (WHERE line = 'pod') AS useful, sum(spend) FILTER (WHERE line = 'boot') AS boot,
                     sum(spend) FILTER (WHERE line = 'idle') AS idle, sum(spend) FILTER (WHERE line = 'drain') AS drain,
                     sum(spend) FILTER (WHERE line = 'double-running') AS moves, sum(spend) FILTER (WHERE line = 'lost-work') AS lost,

@@ -1,55 +1,28 @@
 //! A decision as rows: what was decided, and the offers that were refused.
 //!
-//! Decides: the columns. Decisions are most of what is written, so they go straight to text.
-//! Does not: know the statement (see [`super::Table`]).
+//! Decides: the columns and what stands in them.
+//! Does not: know how a value is written (see [`super::copied`]) or the statement (see [`super::Table`]).
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::core::decision::{
-    Attribution, CounterfactualRate, Decision, JudgedOffer, Outcome, PodIdentity, Refusal, Trigger, Workload, code_of,
-};
-use crate::core::ids::{ClaimName, DecisionId, InstanceId, PoolName};
-use crate::core::market::{CapacityPool, PriceSource};
+use super::copied::CopiedRow;
+use super::Table;
+use crate::core::decision::{CounterfactualRate, Decision, JudgedOffer, Workload, code_of};
+use crate::core::ids::ObjectRef;
+use crate::core::market::CapacityPool;
 use crate::core::money::MicroUsdPerHour;
-use crate::core::need::Need;
-use crate::core::time::Millis;
 
-/// A row of `ledger.decision`.
-#[derive(Debug, Serialize)]
-pub(super) struct DecisionRow<'a> {
-    id: DecisionId,
-    at: &'a str,
-    cluster: &'a str,
-    trigger: Trigger,
-    outcome: Outcome,
-    text: &'a str,
-    node_pool: Option<&'a PoolName>,
-    #[serde(flatten)]
-    workload: Option<WorkloadColumns<'a>>,
-    #[serde(flatten)]
-    attribution: &'a Attribution,
-    pods: &'a [PodIdentity],
-    need: Option<&'a Need>,
-    #[serde(flatten)]
-    chosen: Option<ChosenColumns<'a>>,
-    refused_counts: &'a BTreeMap<Refusal, u32>,
-    offers_hash: &'a str,
-    b0: Option<Otherwise<'a>>,
-    b1: Option<Otherwise<'a>>,
-    b2: Option<Otherwise<'a>>,
-    b0_usd_h: Option<MicroUsdPerHour>,
-    b1_replica_usd_h: Option<MicroUsdPerHour>,
-    b2_replica_usd_h: Option<MicroUsdPerHour>,
-    claim: Option<&'a ClaimName>,
-    from_claim: Option<&'a ClaimName>,
-    instance: Option<&'a InstanceId>,
-    policy_hash: &'a str,
-    code_version: &'a str,
-}
+pub(super) const DECISION: Table = Table {
+    name: "decision",
+    columns: "id, at, cluster, trigger, outcome, text, node_pool, workload_kind, workload_namespace, workload_name, team, service, \
+              environment, cost_center, product_area, component, pods, need, region, zone, instance_type, capacity_type, price_usd_h, \
+              per_replica_usd_h, replicas, price_age_ms, price_source, interruptions_per_million_hours, placement_score, refused_counts, \
+              offers_hash, b0, b1, b2, b0_usd_h, b1_replica_usd_h, b2_replica_usd_h, claim, from_claim, instance, policy_hash, code_version",
+};
+pub(super) const CANDIDATES: Table = Table { name: "candidate_set", columns: "id, at, offers" };
 
 /// Whose work a row is about.
 #[derive(Debug, Serialize)]
@@ -59,17 +32,10 @@ pub(super) struct WorkloadColumns<'a> {
     workload_name: &'a str,
 }
 
-#[derive(Debug, Serialize)]
-struct ChosenColumns<'a> {
-    #[serde(flatten)]
-    pool: &'a CapacityPool,
-    price_usd_h: MicroUsdPerHour,
-    per_replica_usd_h: Option<MicroUsdPerHour>,
-    replicas: i64,
-    price_age_ms: Millis,
-    price_source: PriceSource,
-    interruptions_per_million_hours: i64,
-    placement_score: Option<u8>,
+impl<'a> WorkloadColumns<'a> {
+    pub(super) fn of(w: &'a Workload) -> Self {
+        WorkloadColumns { workload_kind: &w.kind, workload_namespace: &w.object.namespace, workload_name: &w.object.name }
+    }
 }
 
 /// What would have been bought otherwise.
@@ -81,82 +47,85 @@ struct Otherwise<'a> {
     replicas: i64,
 }
 
-impl<'a> DecisionRow<'a> {
-    pub(super) fn of(d: &'a Decision, at: &'a str) -> Self {
-        let (c, frozen) = (&d.counterfactuals, d.counterfactuals.per_replica());
-        let otherwise = |rate: &'a Option<CounterfactualRate>| {
-            rate.as_ref().map(|r| Otherwise { pool: &r.pool, price_usd_h: r.price_per_hour, replicas: r.replicas })
-        };
-        DecisionRow {
-            id: d.id,
-            at,
-            cluster: &d.cluster,
-            trigger: d.trigger,
-            outcome: d.outcome,
-            text: &d.text,
-            node_pool: d.node_pool.as_ref(),
-            workload: d.workload.as_ref().map(WorkloadColumns::of),
-            attribution: &d.attribution,
-            pods: &d.pods,
-            need: d.need.as_ref(),
-            chosen: d.judgement.chosen.as_ref().map(ChosenColumns::of),
-            refused_counts: &d.judgement.refused,
-            offers_hash: &d.judgement.offers_hash,
-            b0: otherwise(&c.b0_on_demand_same),
-            b1: otherwise(&c.b1_on_demand_home),
-            b2: otherwise(&c.b2_spot_home),
-            b0_usd_h: c.b0_on_demand_same.as_ref().map(|rate| rate.price_per_hour),
-            b1_replica_usd_h: frozen.b1_per_replica_hour,
-            b2_replica_usd_h: frozen.b2_per_replica_hour,
-            claim: d.claim.as_ref(),
-            from_claim: d.from_claim.as_ref(),
-            instance: d.instance.as_ref(),
-            policy_hash: &d.policy_hash,
-            code_version: &d.code_version,
-        }
+impl<'a> Otherwise<'a> {
+    fn of(rate: &'a CounterfactualRate) -> Self {
+        Otherwise { pool: &rate.pool, price_usd_h: rate.price_per_hour, replicas: rate.replicas }
     }
 }
 
-impl<'a> WorkloadColumns<'a> {
-    pub(super) fn of(w: &'a Workload) -> Self {
-        WorkloadColumns { workload_kind: &w.kind, workload_namespace: &w.object.namespace, workload_name: &w.object.name }
-    }
+/// A row of `ledger.decision`, decided at `at`, RFC 3339.
+pub(super) fn decision_row(d: &Decision, at: &str) -> String {
+    let mut row = CopiedRow::new(DECISION.columns, 1_536);
+    row.plain("id", Some(d.id.0));
+    row.plain("at", Some(at));
+    row.text("cluster", d.cluster.as_str());
+    row.plain("trigger", Some(code_of(&d.trigger)));
+    row.plain("outcome", Some(code_of(&d.outcome)));
+    row.text("text", d.text.as_str());
+    row.text("node_pool", d.node_pool.as_ref().map(|pool| pool.as_str()));
+    write_owner(&mut row, d);
+    row.json("pods", Some(&d.pods));
+    row.json("need", d.need.as_ref());
+    write_chosen(&mut row, d.judgement.chosen.as_ref());
+    row.json("refused_counts", Some(&d.judgement.refused));
+    row.text("offers_hash", d.judgement.offers_hash.as_str());
+    let (rates, frozen) = (&d.counterfactuals, d.counterfactuals.per_replica());
+    row.json("b0", rates.b0_on_demand_same.as_ref().map(Otherwise::of).as_ref());
+    row.json("b1", rates.b1_on_demand_home.as_ref().map(Otherwise::of).as_ref());
+    row.json("b2", rates.b2_spot_home.as_ref().map(Otherwise::of).as_ref());
+    row.plain("b0_usd_h", rates.b0_on_demand_same.as_ref().map(|rate| rate.price_per_hour));
+    row.plain("b1_replica_usd_h", frozen.b1_per_replica_hour);
+    row.plain("b2_replica_usd_h", frozen.b2_per_replica_hour);
+    row.text("claim", d.claim.as_ref().map(|claim| claim.as_str()));
+    row.text("from_claim", d.from_claim.as_ref().map(|claim| claim.as_str()));
+    row.text("instance", d.instance.as_ref().map(|instance| instance.as_str()));
+    row.text("policy_hash", d.policy_hash.as_str());
+    row.text("code_version", d.code_version.as_str());
+    row.into_line()
 }
 
-impl<'a> ChosenColumns<'a> {
-    fn of(o: &'a JudgedOffer) -> Self {
-        ChosenColumns {
-            pool: &o.pool,
-            price_usd_h: o.price_per_hour,
-            per_replica_usd_h: o.cost_per_replica_hour,
-            replicas: o.replicas,
-            price_age_ms: o.price_age,
-            price_source: o.source,
-            interruptions_per_million_hours: o.interruptions_per_million_hours,
-            placement_score: o.placement_score,
-        }
-    }
+fn write_owner(row: &mut CopiedRow, d: &Decision) {
+    let (workload, owner) = (d.workload.as_ref(), &d.attribution);
+    let object: Option<&ObjectRef> = workload.map(|workload| &workload.object);
+    row.text("workload_kind", workload.map(|workload| workload.kind.as_str()));
+    row.text("workload_namespace", object.map(|object| object.namespace.as_str()));
+    row.text("workload_name", object.map(|object| object.name.as_str()));
+    row.text("team", owner.team.as_deref());
+    row.text("service", owner.service.as_deref());
+    row.text("environment", owner.environment.as_deref());
+    row.text("cost_center", owner.cost_center.as_deref());
+    row.text("product_area", owner.product_area.as_deref());
+    row.text("component", owner.component.as_deref());
+}
+
+fn write_chosen(row: &mut CopiedRow, chosen: Option<&JudgedOffer>) {
+    row.text("region", chosen.map(|offer| offer.pool.region.as_str()));
+    row.text("zone", chosen.map(|offer| offer.pool.zone.as_str()));
+    row.text("instance_type", chosen.map(|offer| offer.pool.instance_type.as_str()));
+    row.plain("capacity_type", chosen.map(|offer| offer.pool.capacity_type));
+    row.plain("price_usd_h", chosen.map(|offer| offer.price_per_hour));
+    row.plain("per_replica_usd_h", chosen.and_then(|offer| offer.cost_per_replica_hour));
+    row.plain("replicas", chosen.map(|offer| offer.replicas));
+    row.plain("price_age_ms", chosen.map(|offer| offer.price_age.0));
+    row.plain("price_source", chosen.map(|offer| code_of(&offer.source)));
+    row.plain("interruptions_per_million_hours", chosen.map(|offer| offer.interruptions_per_million_hours));
+    row.plain("placement_score", chosen.and_then(|offer| offer.placement_score));
 }
 
 /// A row of `ledger.candidate_set`: the refused offers of a decision, a line each.
-#[derive(Debug, Serialize)]
-pub(super) struct CandidatesRow<'a> {
-    id: DecisionId,
-    at: &'a str,
-    offers: String,
-}
-
-impl<'a> CandidatesRow<'a> {
-    pub(super) fn of(d: &Decision, at: &'a str) -> Self {
-        let mut offers = String::with_capacity(d.judgement.best_refused.len() * 110);
-        for offer in &d.judgement.best_refused {
-            if !offers.is_empty() {
-                offers.push('\n');
-            }
-            write_offer(&mut offers, offer);
+pub(super) fn candidates_row(d: &Decision, at: &str) -> String {
+    let mut offers = String::with_capacity(d.judgement.best_refused.len() * 128);
+    for offer in &d.judgement.best_refused {
+        if !offers.is_empty() {
+            offers.push('\n');
         }
-        CandidatesRow { id: d.id, at, offers }
+        write_offer(&mut offers, offer);
     }
+    let mut row = CopiedRow::new(CANDIDATES.columns, offers.len() + 128);
+    row.plain("id", Some(d.id.0));
+    row.plain("at", Some(at));
+    row.text("offers", offers.as_str());
+    row.into_line()
 }
 
 /// A refused offer by position, as the view `candidate` reads it: names twenty times over would be most of what a decision weighs, and

@@ -309,6 +309,7 @@ COMMENT ON COLUMN ledger.share_daily.without_b2_usd IS 'useful cost whose B2 is 
 COMMENT ON COLUMN ledger.share_daily.feed_usd IS 'part of the cost that rests on the spot data feed';
 COMMENT ON COLUMN ledger.share_daily.bill_usd IS 'part of the cost that rests on the bill';
 COMMENT ON COLUMN ledger.share_daily.true_up_usd IS 'part of the cost that feed and bill added to, or took off, what was computed';
+COMMENT ON COLUMN ledger.share_daily.rolled_up IS 'read from the rollups; false for what is not rolled up yet';
 COMMENT ON VIEW ledger.workload_history IS 'Labels of each workload over time. Re-tagging begins a new version; what was posted to an older one stays there.';
 COMMENT ON COLUMN ledger.workload_history.workload IS 'id of the version';
 COMMENT ON COLUMN ledger.workload_history.workload_kind IS 'kind of the topmost controller';

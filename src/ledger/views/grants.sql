@@ -37,7 +37,7 @@ GRANT EXECUTE ON FUNCTION ledger.ms(timestamptz), ledger.micro_usd(numeric), led
     ledger.utc_day(timestamptz), ledger.basis_of(boolean, numeric, numeric, numeric), ledger.machines_of(boolean), ledger.segments_of(boolean),
     ledger.scaled(numeric, numeric, numeric), ledger.stays_of(boolean), ledger.shares_of(boolean), ledger.hourly_cost(timestamptz, timestamptz), ledger.allocation_of(timestamptz, timestamptz), ledger.focus_of(timestamptz, timestamptz), ledger.unit_cost(timestamptz, timestamptz),
     ledger.canonical_v1(jsonb), ledger.canonical_v2(text), ledger.event_tables() TO lowtide_reader, lowtide_sealer;
-GRANT EXECUTE ON FUNCTION ledger.leaves_between(bigint, bigint), ledger.merkle_root(bytea[]),
+GRANT EXECUTE ON FUNCTION ledger.leaves_between(bigint, bigint),
     ledger.exposure_of(timestamptz, timestamptz), ledger.interruption_rates(numeric, numeric, numeric) TO lowtide_reader, lowtide_sealer;
 GRANT INSERT ON ledger.seal TO lowtide_sealer;
 DO $$

@@ -59,7 +59,7 @@ CREATE VIEW ledger.allocation AS SELECT * FROM ledger.allocation_of('-infinity',
 CREATE VIEW ledger.share_daily AS
 SELECT r.day, w.workload_kind, w.workload_namespace, w.workload_name, w.team, w.service, w.environment, w.cost_center, w.product_area, w.component,
        r.line, nullif(r.region, '') AS region, nullif(r.instance_type, '') AS instance_type, nullif(r.capacity_type, '') AS capacity_type, false AS running,
-       r.gpu_ms, r.cost_usd, r.b0_usd, r.b1_usd, r.b2_usd, r.without_b0_usd, r.without_b1_usd, r.without_b2_usd, r.feed_usd, r.bill_usd, r.true_up_usd
+       r.gpu_ms, r.cost_usd, r.b0_usd, r.b1_usd, r.b2_usd, r.without_b0_usd, r.without_b1_usd, r.without_b2_usd, r.feed_usd, r.bill_usd, r.true_up_usd, true AS rolled_up
 FROM ledger.cost_rollup r LEFT JOIN ledger.workload_version w ON w.id = r.workload
 -- Hashed once. NOT EXISTS reads as well and ends as a loop over the queue for every sum: it is mostly empty, so the planner thinks it cheap.
 WHERE (r.day, r.workload) NOT IN (SELECT q.day, q.workload FROM ledger.rollup_queue q)
@@ -70,7 +70,7 @@ SELECT q.day, w.workload_kind, w.workload_namespace, w.workload_name, w.team, w.
        p.gpu_ms, p.cost_usd, coalesce(p.b0_usd, 0), coalesce(p.b1_usd, 0), coalesce(p.b2_usd, 0),
        CASE WHEN p.b0_usd IS NULL THEN p.cost_usd ELSE 0 END, CASE WHEN p.line = 'pod' AND p.b1_usd IS NULL THEN p.cost_usd ELSE 0 END,
        CASE WHEN p.line = 'pod' AND p.b2_usd IS NULL THEN p.cost_usd ELSE 0 END, p.feed_usd, p.bill_usd,
-       CASE WHEN p.kind IN ('feed', 'bill') AND p.claim_uid IS NOT NULL THEN p.cost_usd ELSE 0 END
+       CASE WHEN p.kind IN ('feed', 'bill') AND p.claim_uid IS NOT NULL THEN p.cost_usd ELSE 0 END, false
 FROM (SELECT DISTINCT day, workload FROM ledger.rollup_queue) q
 JOIN ledger.posting p ON p.workload = q.workload AND p.at >= q.day::timestamp AT TIME ZONE 'UTC' AND p.at < (q.day + 1)::timestamp AT TIME ZONE 'UTC'
 LEFT JOIN ledger.workload_version w ON w.id = p.workload
@@ -81,7 +81,7 @@ SELECT u.day, u.workload_kind, u.workload_namespace, u.workload_name, u.team, u.
        u.line, u.region, u.instance_type, u.capacity_type, u.basis = 'running',
        u.gpu_ms, u.cost_micro * 0.000001, coalesce(u.b0_micro, 0) * 0.000001, coalesce(u.b1_micro, 0) * 0.000001, coalesce(u.b2_micro, 0) * 0.000001,
        CASE WHEN u.b0_micro IS NULL THEN u.cost_micro ELSE 0 END * 0.000001, CASE WHEN u.line = 'pod' AND u.b1_micro IS NULL THEN u.cost_micro ELSE 0 END * 0.000001,
-       CASE WHEN u.line = 'pod' AND u.b2_micro IS NULL THEN u.cost_micro ELSE 0 END * 0.000001, 0, 0, 0
+       CASE WHEN u.line = 'pod' AND u.b2_micro IS NULL THEN u.cost_micro ELSE 0 END * 0.000001, 0, 0, 0, false
 FROM ledger.unposted_share u;
 
 CREATE VIEW ledger.cost_daily AS
