@@ -12,7 +12,7 @@ use super::driver::Engine;
 use super::ports::{Clock, Cloud, Cluster, Ledger};
 use crate::core::record::LedgerRecord;
 
-const BATCH: usize = 200;
+const BATCH: usize = 500;
 /// Between two tries while Postgres or the API server is away.
 const AWAY: Duration = Duration::from_secs(1);
 

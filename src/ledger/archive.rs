@@ -288,7 +288,7 @@ async fn read_back(
     }
     let compare = format!(
         "SELECT (SELECT count(*) FROM read_back), (SELECT count(*) FROM (TABLE ledger.{partition} EXCEPT ALL TABLE read_back) x),
-                (SELECT count(*) FROM read_back r WHERE content_hash <> sha256(convert_to(ledger.canonical_v1(to_jsonb(r)), 'UTF8')))"
+                (SELECT count(*) FROM read_back r WHERE NOT ledger.intact(ROW(r.*)::ledger.{table}))"
     );
     let (found, missing, broken): (i64, i64, i64) =
         sqlx::query_as(AssertSqlSafe(compare)).fetch_one(&mut *connection).await.map_err(doing("compare the file with the month"))?;

@@ -71,7 +71,7 @@ pub struct ExplainedDecision {
 }
 
 /// An offer that was not taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RefusedOffer {
     /// 1 is the cheapest.
     pub rank: i64,
@@ -100,11 +100,6 @@ const DECISION: &str = r#"
                        WHERE s.claim_uid IN (SELECT o.claim_uid FROM ledger.interval_opened o WHERE o.claim = d.claim) AND s.line <> 'egress') p ON true
     WHERE d.decision = $1"#;
 
-const REFUSED: &str = "
-    SELECT rank, instance_type, capacity_type, zone, trim_scale(price_usd_h)::text AS price_usd_h,
-           trim_scale(per_replica_usd_h)::text AS per_replica_usd_h, refusal
-    FROM ledger.candidate WHERE decision = $1 ORDER BY rank";
-
 /// The decision with this id; `None` when the ledger does not have it.
 ///
 /// # Errors
@@ -113,7 +108,14 @@ pub async fn decision(connection: &mut PgConnection, id: Uuid) -> Result<Option<
     let found: Option<ExplainedDecision> =
         sqlx::query_as(DECISION).bind(id).fetch_optional(&mut *connection).await.map_err(LedgerFault::during("read the decision"))?;
     let Some(mut explained) = found else { return Ok(None) };
-    explained.refused = sqlx::query_as(REFUSED).bind(id).fetch_all(connection).await.map_err(LedgerFault::during("read the offers"))?;
+    let refused = sqlx::query_as!(
+        RefusedOffer,
+        r#"SELECT rank AS "rank!", instance_type AS "instance_type!", capacity_type AS "capacity_type!", zone AS "zone!",
+                  trim_scale(price_usd_h)::text AS "price_usd_h!", trim_scale(per_replica_usd_h)::text AS per_replica_usd_h, refusal
+           FROM ledger.candidate WHERE decision = $1 ORDER BY rank"#,
+        id
+    );
+    explained.refused = refused.fetch_all(connection).await.map_err(LedgerFault::during("read the offers"))?;
     Ok(Some(explained))
 }
 
@@ -122,11 +124,15 @@ pub async fn decision(connection: &mut PgConnection, id: Uuid) -> Result<Option<
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
 pub async fn decisions_of_pod(connection: &mut PgConnection, namespace: &str, name: &str, limit: i64) -> Result<Vec<Uuid>, LedgerFault> {
-    let sql = "SELECT id FROM ledger.decision
-               WHERE pods @> jsonb_build_array(jsonb_build_object('namespace', $1::text, 'name', $2::text))
-                  OR id IN (SELECT decision FROM ledger.occupancy_opened WHERE pod_namespace = $1 AND pod_name = $2)
-               ORDER BY at DESC, id LIMIT $3";
-    let query = sqlx::query_scalar(sql).bind(namespace).bind(name).bind(limit);
+    let query = sqlx::query_scalar!(
+        "SELECT id FROM ledger.decision
+         WHERE pods @> jsonb_build_array(jsonb_build_object('namespace', $1::text, 'name', $2::text))
+            OR id IN (SELECT decision FROM ledger.occupancy_opened WHERE pod_namespace = $1 AND pod_name = $2)
+         ORDER BY at DESC, id LIMIT $3",
+        namespace,
+        name,
+        limit
+    );
     query.fetch_all(connection).await.map_err(LedgerFault::during("look for the pod's decisions"))
 }
 

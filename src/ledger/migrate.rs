@@ -40,13 +40,11 @@ pub enum MigrateFault {
 /// Says which step failed; steps before it stay.
 pub async fn migrate(url: &str) -> Result<(), MigrateFault> {
     let mut connection = connect(url).await?;
-    let (number, found): (i32, String) =
-        sqlx::query_as("SELECT current_setting('server_version_num')::int, current_setting('server_version')")
-            .fetch_one(&mut connection)
-            .await
-            .map_err(LedgerFault::during("ask for the server's version"))?;
-    if number < LEAST_VERSION {
-        return Err(MigrateFault::TooOld { found });
+    let server =
+        sqlx::query!(r#"SELECT current_setting('server_version_num')::int AS "number!", current_setting('server_version') AS "version!""#);
+    let server = server.fetch_one(&mut connection).await.map_err(LedgerFault::during("ask for the server's version"))?;
+    if server.number < LEAST_VERSION {
+        return Err(MigrateFault::TooOld { found: server.version });
     }
     let mut migrator = Migrator { migrations: MIGRATIONS.migrations.clone(), ..Migrator::DEFAULT };
     migrator.dangerous_set_table_name("ledger.applied_migration");
@@ -77,9 +75,12 @@ pub async fn migrate(url: &str) -> Result<(), MigrateFault> {
 }
 
 async fn make_partitions(connection: &mut PgConnection) -> Result<(), MigrateFault> {
-    let sql = "SELECT sum(ledger.ensure_month((date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => m))::date)) \
-               FROM generate_series(0, $1) AS m";
-    sqlx::query(sql).bind(MONTHS_AHEAD).execute(connection).await.map_err(LedgerFault::during("make partitions ahead of time"))?;
+    let made = sqlx::query!(
+        "SELECT sum(ledger.ensure_month((date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => m))::date))
+         FROM generate_series(0, $1::int) AS m",
+        MONTHS_AHEAD
+    );
+    made.fetch_one(connection).await.map_err(LedgerFault::during("make partitions ahead of time"))?;
     Ok(())
 }
 

@@ -3,17 +3,29 @@
 //! Decides: which table and columns a record goes to. Money and times go as text, so that no float is ever between.
 //! Does not: send anything (see [`super::store`]).
 
-use std::collections::BTreeMap;
+mod decision;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::core::decision::{Attribution, CounterfactualRate, Decision, JudgedOffer, Workload};
+use self::decision::{CandidatesRow, DecisionRow};
+use crate::core::decision::{Attribution, Workload};
 use crate::core::ids::derive_uuid;
 use crate::core::market::CapacityPool;
 use crate::core::record::{Interruption, IntervalOpened, LedgerRecord, Migration, OccupancyOpened};
 use crate::core::time::Timestamp;
 use crate::engine::ports::Quote;
+
+/// What becomes of a row that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Twice {
+    /// It is left out, the others are added.
+    LeftOut,
+    /// Nothing is added. A sixth less work for Postgres, which then need not ask for every row before it adds it.
+    Refused,
+}
 
 /// A table of events and the columns we write; `posted_at`, `xid` and `content_hash` are the database's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,12 +37,15 @@ pub struct Table {
 }
 
 impl Table {
-    /// The statement that adds rows, given as one JSON array, and leaves out those that are there already. Names come from the constants
-    /// here, never from data.
-    pub fn insert(&self) -> String {
+    /// The statement that adds rows, given as one JSON array in text. Names come from the constants here, never from data.
+    pub fn insert(&self, twice: Twice) -> String {
         let Table { name, columns } = self;
+        let on_conflict = match twice {
+            Twice::LeftOut => " ON CONFLICT DO NOTHING",
+            Twice::Refused => "",
+        };
         format!(
-            "INSERT INTO ledger.{name} ({columns}) SELECT {columns} FROM jsonb_populate_recordset(NULL::ledger.{name}, $1) ON CONFLICT DO NOTHING"
+            "INSERT INTO ledger.{name} ({columns}) SELECT {columns} FROM json_populate_recordset(NULL::ledger.{name}, $1::text::json){on_conflict}"
         )
     }
 }
@@ -42,7 +57,7 @@ const DECISION: Table = Table {
               per_replica_usd_h, replicas, price_age_ms, price_source, interruptions_per_million_hours, placement_score, refused_counts, offers_hash, b0, b1, b2, b0_usd_h, \
               b1_replica_usd_h, b2_replica_usd_h, claim, from_claim, instance, policy_hash, code_version",
 };
-const CANDIDATES: Table = Table { name: "candidate_set", columns: "id, at, candidates" };
+const CANDIDATES: Table = Table { name: "candidate_set", columns: "id, at, offers" };
 const INTERVAL_OPENED: Table = Table {
     name: "interval_opened",
     columns: "id, at, claim_uid, claim, decision, instance, region, zone, instance_type, capacity_type, gpus, price_usd_h, on_demand_usd_h",
@@ -69,20 +84,62 @@ const CHECKPOINT: Table = Table { name: "checkpoint", columns: "id, at, claim_ui
 const PRICE_QUOTE: Table =
     Table { name: "price_quote", columns: "id, at, region, zone, instance_type, capacity_type, price_usd_h, source" };
 
+/// A row, as the JSON that its table takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The first day of the month it goes to, as `2026-07-01`.
+    pub month: String,
+    /// Its columns by name.
+    pub json: String,
+}
+
+impl Row {
+    fn new(at: Timestamp, content: &impl Serialize) -> Self {
+        let mut json = serde_json::to_string(content).unwrap_or_default();
+        // Postgres' text cannot hold U+0000; one such character must not keep a record out for ever.
+        if json.contains("\\u0000") {
+            json = without_nul(serde_json::from_str(&json).unwrap_or_default()).to_string();
+        }
+        Row { month: at.to_rfc3339().chars().take(7).chain("-01".chars()).collect(), json }
+    }
+
+    /// Rows as the one JSON array that [`Table::insert`] takes.
+    pub fn array(rows: &[Row]) -> String {
+        let mut array = String::with_capacity(rows.iter().map(|row| row.json.len() + 1).sum::<usize>() + 2);
+        array.push('[');
+        for (at, row) in rows.iter().enumerate() {
+            if at > 0 {
+                array.push(',');
+            }
+            array.push_str(&row.json);
+        }
+        array.push(']');
+        array
+    }
+}
+
 /// The rows of `records`, table by table. A record that comes twice gives one row.
-pub fn rows_of(records: &[LedgerRecord]) -> BTreeMap<Table, Vec<Value>> {
-    let mut tables: BTreeMap<Table, Vec<Value>> = BTreeMap::new();
-    let mut seen = std::collections::BTreeSet::new();
-    for record in records.iter().filter(|record| seen.insert(record.id())) {
-        for (table, content) in content_of(record) {
-            tables.entry(table).or_default().push(row(record.id(), record.happened_at(), content));
+pub fn rows_of(records: &[LedgerRecord]) -> BTreeMap<Table, Vec<Row>> {
+    let mut tables: BTreeMap<Table, Vec<Row>> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for record in records {
+        let (id, at) = (record.id(), record.happened_at());
+        if !seen.insert(id) {
+            continue;
+        }
+        if let LedgerRecord::Decision(d) = record {
+            let time = at.to_rfc3339();
+            tables.entry(DECISION).or_default().push(Row::new(at, &DecisionRow::of(d, &time)));
+            tables.entry(CANDIDATES).or_default().push(Row::new(at, &CandidatesRow::of(d, &time)));
+        } else if let Some((table, content)) = content_of(record) {
+            tables.entry(table).or_default().push(row(id, at, content));
         }
     }
     tables
 }
 
 /// The rows of `quotes`: one per pool, time and price, however often it is seen.
-pub fn rows_of_quotes(quotes: &[Quote]) -> (Table, Vec<Value>) {
+pub fn rows_of_quotes(quotes: &[Quote]) -> (Table, Vec<Row>) {
     let row_of = |quote: &Quote| {
         let zone = quote.zone.as_ref().map(|zone| zone.as_str());
         let (from, price, capacity_type) =
@@ -97,14 +154,12 @@ pub fn rows_of_quotes(quotes: &[Quote]) -> (Table, Vec<Value>) {
     (PRICE_QUOTE, quotes.iter().map(row_of).collect())
 }
 
-fn row(id: uuid::Uuid, at: Timestamp, content: Value) -> Value {
-    let mut row = without_nul(content);
-    row["id"] = json!(id);
-    row["at"] = json!(at.to_rfc3339());
-    row
+fn row(id: uuid::Uuid, at: Timestamp, mut content: Value) -> Row {
+    content["id"] = json!(id);
+    content["at"] = json!(at.to_rfc3339());
+    Row::new(at, &content)
 }
 
-/// Postgres' text cannot hold U+0000; one such character must not keep a record out for ever.
 fn without_nul(value: Value) -> Value {
     match value {
         Value::String(text) if text.contains('\0') => Value::String(text.replace('\0', "\u{fffd}")),
@@ -116,28 +171,27 @@ fn without_nul(value: Value) -> Value {
     }
 }
 
-fn content_of(record: &LedgerRecord) -> Vec<(Table, Value)> {
-    match record {
-        LedgerRecord::Decision(d) => {
-            let refused: Vec<Value> = d.judgement.best_refused.iter().map(candidate).collect();
-            vec![(DECISION, decision(d)), (CANDIDATES, json!({ "candidates": refused }))]
-        }
-        LedgerRecord::IntervalOpened(r) => vec![(INTERVAL_OPENED, interval_opened(r))],
+/// Decisions have rows of their own (`decision`).
+fn content_of(record: &LedgerRecord) -> Option<(Table, Value)> {
+    let found = match record {
+        LedgerRecord::Decision(_) => return None,
+        LedgerRecord::IntervalOpened(r) => (INTERVAL_OPENED, interval_opened(r)),
         LedgerRecord::HourPriced(r) => {
             let content = json!({
                 "claim_uid": r.claim_uid, "hour": r.hour, "price_usd_h": r.price_per_hour, "on_demand_usd_h": r.on_demand_per_hour,
             });
-            vec![(HOUR_PRICED, content)]
+            (HOUR_PRICED, content)
         }
         LedgerRecord::IntervalClosed(r) => {
-            vec![(INTERVAL_CLOSED, json!({ "claim_uid": r.claim_uid, "ended_by": r.ended_by, "decision": r.decision }))]
+            (INTERVAL_CLOSED, json!({ "claim_uid": r.claim_uid, "ended_by": r.ended_by, "decision": r.decision }))
         }
-        LedgerRecord::OccupancyOpened(r) => vec![(OCCUPANCY_OPENED, occupancy_opened(r))],
-        LedgerRecord::OccupancyClosed(r) => vec![(OCCUPANCY_CLOSED, json!({ "claim_uid": r.claim_uid, "pod_uid": r.pod_uid }))],
-        LedgerRecord::Migration(r) => vec![(MIGRATION, migration(r))],
-        LedgerRecord::Interruption(r) => vec![(INTERRUPTION, interruption(r))],
-        LedgerRecord::Checkpoint(r) => vec![(CHECKPOINT, json!({ "claim_uid": r.claim_uid, "pod_uid": r.pod_uid }))],
-    }
+        LedgerRecord::OccupancyOpened(r) => (OCCUPANCY_OPENED, occupancy_opened(r)),
+        LedgerRecord::OccupancyClosed(r) => (OCCUPANCY_CLOSED, json!({ "claim_uid": r.claim_uid, "pod_uid": r.pod_uid })),
+        LedgerRecord::Migration(r) => (MIGRATION, migration(r)),
+        LedgerRecord::Interruption(r) => (INTERRUPTION, interruption(r)),
+        LedgerRecord::Checkpoint(r) => (CHECKPOINT, json!({ "claim_uid": r.claim_uid, "pod_uid": r.pod_uid })),
+    };
+    Some(found)
 }
 
 fn merge(parts: impl IntoIterator<Item = Value>) -> Value {
@@ -159,57 +213,6 @@ fn attribution(a: &Attribution) -> Value {
 
 fn workload(w: &Workload) -> Value {
     json!({ "workload_kind": w.kind, "workload_namespace": w.object.namespace, "workload_name": w.object.name })
-}
-
-fn chosen(o: &JudgedOffer) -> Value {
-    let judged = json!({
-        "price_usd_h": o.price_per_hour, "per_replica_usd_h": o.cost_per_replica_hour, "replicas": o.replicas,
-        "price_age_ms": o.price_age, "price_source": o.source,
-        "interruptions_per_million_hours": o.interruptions_per_million_hours, "placement_score": o.placement_score,
-    });
-    merge([pool(&o.pool), judged])
-}
-
-/// A refused offer by position, as the view `candidate` reads it: names twenty times over would be most of what a decision weighs.
-fn candidate(o: &JudgedOffer) -> Value {
-    json!([
-        o.pool.region,
-        o.pool.zone,
-        o.pool.instance_type,
-        o.pool.capacity_type,
-        o.price_per_hour,
-        o.cost_per_replica_hour,
-        o.replicas,
-        o.price_age,
-        o.source,
-        o.refusal,
-        o.interruptions_per_million_hours,
-        o.placement_score
-    ])
-}
-
-fn decision(d: &Decision) -> Value {
-    let otherwise = |rate: &Option<CounterfactualRate>| {
-        rate.as_ref().map(|r| merge([pool(&r.pool), json!({ "price_usd_h": r.price_per_hour, "replicas": r.replicas })]))
-    };
-    let (c, frozen) = (&d.counterfactuals, d.counterfactuals.per_replica());
-    let head = json!({
-        "cluster": d.cluster, "trigger": d.trigger, "outcome": d.outcome, "text": d.text, "node_pool": d.node_pool, "pods": d.pods,
-        "need": d.need, "refused_counts": named(&d.judgement.refused), "offers_hash": d.judgement.offers_hash,
-        "claim": d.claim, "from_claim": d.from_claim, "instance": d.instance, "policy_hash": d.policy_hash, "code_version": d.code_version,
-    });
-    let counterfactuals = json!({
-        "b0": otherwise(&c.b0_on_demand_same), "b1": otherwise(&c.b1_on_demand_home), "b2": otherwise(&c.b2_spot_home),
-        "b0_usd_h": c.b0_on_demand_same.as_ref().map(|rate| rate.price_per_hour),
-        "b1_replica_usd_h": frozen.b1_per_replica_hour, "b2_replica_usd_h": frozen.b2_per_replica_hour,
-    });
-    let workload = d.workload.as_ref().map_or(json!({}), workload);
-    let chosen = d.judgement.chosen.as_ref().map_or(json!({}), chosen);
-    merge([chosen, workload, attribution(&d.attribution), head, counterfactuals])
-}
-
-fn named<K: Serialize, V: Serialize>(counts: &BTreeMap<K, V>) -> Value {
-    serde_json::to_value(counts).unwrap_or_else(|_| json!({}))
 }
 
 fn interval_opened(r: &IntervalOpened) -> Value {

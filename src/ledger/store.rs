@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sqlx::postgres::{PgPool, PgPoolOptions};
-use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::rows::{Table, rows_of, rows_of_quotes};
+use super::rows::{Row, Table, Twice, rows_of, rows_of_quotes};
 use crate::core::record::LedgerRecord;
 use crate::engine::ports::{Ledger, LedgerUnavailable, Quote};
 
@@ -71,21 +70,31 @@ impl PgLedger {
         outcome.map_err(|fault| LedgerUnavailable { message: fault.to_string() })
     }
 
-    async fn write_rows(&self, tables: Vec<(Table, Vec<Value>)>) -> Result<(), LedgerFault> {
-        let months: BTreeSet<String> = tables.iter().flat_map(|(_, rows)| rows).filter_map(month_of).collect();
-        self.ensure_months(months).await?;
+    async fn write_rows(&self, tables: Vec<(Table, Vec<Row>)>) -> Result<(), LedgerFault> {
+        let months: BTreeSet<&String> = tables.iter().flat_map(|(_, rows)| rows).map(|row| &row.month).collect();
+        self.ensure_months(&months).await?;
+        // Records come twice only after a crash or a lost answer.
+        match self.add(&tables, Twice::Refused).await {
+            Err(LedgerFault::Database { cause: sqlx::Error::Database(fault), .. }) if fault.is_unique_violation() => {
+                self.add(&tables, Twice::LeftOut).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn add(&self, tables: &[(Table, Vec<Row>)], twice: Twice) -> Result<(), LedgerFault> {
         let mut transaction = self.pool.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
-        for (table, rows) in &tables {
+        for (table, rows) in tables {
             for chunk in rows.chunks(ROWS_AT_ONCE) {
-                insert(&mut transaction, *table, chunk).await?;
+                insert_json(&mut transaction, *table, Row::array(chunk), twice).await?;
             }
         }
         transaction.commit().await.map_err(LedgerFault::during("commit"))
     }
 
-    async fn ensure_months(&self, months: BTreeSet<String>) -> Result<(), LedgerFault> {
+    async fn ensure_months(&self, months: &BTreeSet<&String>) -> Result<(), LedgerFault> {
         let known = self.months.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for month in months.difference(&known) {
+        for &month in months.iter().filter(|month| !known.contains(**month)) {
             let mut connection = self.pool.acquire().await.map_err(LedgerFault::during("connect to Postgres"))?;
             if ensure_month(&mut connection, month).await? {
                 self.months.lock().unwrap_or_else(PoisonError::into_inner).insert(month.clone());
@@ -110,14 +119,15 @@ pub(super) async fn ensure_month(connection: &mut PgConnection, month: &str) -> 
     }
 }
 
-/// The first day of the month of a row's `at`.
-fn month_of(row: &Value) -> Option<String> {
-    row["at"].as_str().and_then(|at| at.get(..7)).map(|month| format!("{month}-01"))
-}
-
 /// Adds rows to a table; those that are there already are left out.
 pub(super) async fn insert(connection: &mut PgConnection, table: Table, rows: &[Value]) -> Result<(), LedgerFault> {
-    sqlx::query(AssertSqlSafe(table.insert())).bind(Json(rows)).execute(connection).await.map_err(LedgerFault::during("insert rows"))?;
+    let rows = serde_json::to_string(rows).map_err(|cause| LedgerFault::during("write rows as JSON")(sqlx::Error::Encode(cause.into())))?;
+    insert_json(connection, table, rows, Twice::LeftOut).await
+}
+
+/// As [`insert`], rows given as one JSON array.
+async fn insert_json(connection: &mut PgConnection, table: Table, rows: String, twice: Twice) -> Result<(), LedgerFault> {
+    sqlx::query(AssertSqlSafe(table.insert(twice))).bind(rows).execute(connection).await.map_err(LedgerFault::during("insert rows"))?;
     Ok(())
 }
 

@@ -176,10 +176,8 @@ struct FoundRow {
 async fn rows_between(connection: &mut PgConnection, tables: &[String], from: i64, to: Option<i64>) -> Result<Vec<FoundRow>, LedgerFault> {
     let mut found = Vec::new();
     for (at, table) in tables.iter().enumerate() {
-        let sql = format!(
-            "SELECT id, content_hash, content_hash = sha256(convert_to(ledger.canonical_v1(to_jsonb(t)), 'UTF8')) FROM ledger.{table} t
-             WHERE xid >= $1 AND ($2::bigint IS NULL OR xid < $2)"
-        );
+        let sql =
+            format!("SELECT id, content_hash, ledger.intact(t) FROM ledger.{table} t WHERE xid >= $1 AND ($2::bigint IS NULL OR xid < $2)");
         let rows: Vec<(Uuid, Vec<u8>, bool)> = sqlx::query_as(AssertSqlSafe(sql))
             .bind(from)
             .bind(to)

@@ -52,3 +52,52 @@ async fn verify_names_the_row_that_was_altered_removed_or_slipped_in() {
     behind("UPDATE ledger.seal SET rows = rows + 1 WHERE number = 1");
     assert!(verify(&mut connection).await.unwrap().findings.contains(&Finding::BrokenSeal(1)));
 }
+
+/// Rows hashed by an older version hold, and so do those of sessions with settings of their own.
+#[tokio::test]
+async fn a_hash_holds_whatever_version_or_session_wrote_it() {
+    let Bench { url, ledger, server } = bench().await;
+    let machine = Machine::new("m", CapacityType::Spot, 302_000, Some(804_800), Millis::from_mins(90), EndedBy::Lowtide);
+    ledger.write(&machine.records()).await.unwrap();
+    let elsewhere = "SET timezone = 'Asia/Kathmandu'; SET datestyle = 'German'; SET bytea_output = 'escape';
+        INSERT INTO ledger.checkpoint (id, at, claim_uid, pod_uid) VALUES (gen_random_uuid(), '2026-07-05 12:00+02', 'a, \"quoted\" name)', ''),
+            (gen_random_uuid(), '2026-07-05 12:00+02', ',)', ',)')";
+    server.psql("postgres", elsewhere).unwrap();
+    let behind =
+        |sql: &str| server.psql("postgres", &format!("SET session_replication_role = replica; SET timezone = 'UTC'; {sql}")).unwrap();
+    let first_version = "content_hash = sha256(convert_to(ledger.canonical_v1(to_jsonb(t)), 'UTF8'))";
+    behind(&format!("UPDATE ledger.interval_opened t SET {first_version}"));
+    let mut connection = connect(&url).await.unwrap();
+    assert_eq!(verify(&mut connection).await.unwrap().findings.len(), 0);
+    // An empty text is not no text, and text that looks like the end of a row is not cut off.
+    let row = |sql: &str| server.psql("postgres", sql).unwrap().trim().parse().unwrap();
+    let checkpoint = row("SELECT id FROM ledger.checkpoint WHERE pod_uid = ',)'");
+    behind("UPDATE ledger.checkpoint SET pod_uid = '' WHERE pod_uid = ',)'");
+    let altered = verify(&mut connection).await.unwrap().findings;
+    assert_eq!(altered, [Finding::Altered("checkpoint".into(), checkpoint)].into_iter().collect());
+    // Neither version's hash is taken for a row of other content.
+    behind("UPDATE ledger.interval_opened SET gpus = gpus + 1");
+    assert_eq!(verify(&mut connection).await.unwrap().findings.len(), 2);
+}
+
+/// Refused offers as three versions wrote them.
+#[tokio::test]
+async fn refused_offers_of_older_versions_are_read_as_those_of_today() {
+    let Bench { server, .. } = bench().await;
+    let by_name = r#"[{"region": "us-east-1", "zone": "use1-az4", "instance_type": "g6.xlarge", "capacity_type": "spot", "price_usd_h": "0.31", "per_replica_usd_h": null,
+        "replicas": 1, "price_age_ms": 40, "price_source": "file", "refusal": "dearer", "interruptions_per_million_hours": 151, "placement_score": null}]"#;
+    let by_position = r#"[["us-east-1", "use1-az4", "g6.xlarge", "spot", "0.31", null, 1, 40, "file", "dearer", 151, null]]"#;
+    let lines = "us-east-1,use1-az4,g6.xlarge,spot,0.31,,1,40,file,dearer,151,";
+    let insert = format!(
+        "INSERT INTO ledger.candidate_set (id, at, candidates, offers) VALUES (gen_random_uuid(), '2026-07-05', '{by_name}', NULL),
+            (gen_random_uuid(), '2026-07-05', '{by_position}', NULL), (gen_random_uuid(), '2026-07-05', NULL, '{lines}'),
+            (gen_random_uuid(), '2026-07-05', NULL, '')"
+    );
+    server.psql("postgres", &insert).unwrap();
+    let read = server.psql("postgres", "SELECT DISTINCT to_jsonb(c) - 'decision', count(*) OVER () FROM ledger.candidate c").unwrap();
+    assert_eq!(read.trim().lines().count(), 1, "{read}");
+    assert!(
+        read.contains(r#""price_usd_h": 0.31"#) && read.contains(r#""per_replica_usd_h": null"#) && read.trim().ends_with('3'),
+        "{read}"
+    );
+}

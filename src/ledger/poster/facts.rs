@@ -39,15 +39,20 @@ impl Portion {
 /// Machines with news, machines they were moved to from, and machines whose next hour is settled.
 pub(super) async fn take(connection: &mut PgConnection, now: Timestamp, most: i64) -> Result<Portion, LedgerFault> {
     let doing = LedgerFault::during;
-    let news = sqlx::query!("SELECT n, claim_uid, claim, instance FROM ledger.posting_queue ORDER BY n LIMIT $1", most)
+    let news = sqlx::query!("SELECT n, claim_uid, claim, instance, claims FROM ledger.posting_queue ORDER BY n LIMIT $1", most)
         .fetch_all(&mut *connection)
         .await
         .map_err(doing("read the queue of machines with news"))?;
-    let (mut uids, mut claims, mut instances) = (Vec::new(), Vec::new(), Vec::new());
-    for entry in &news {
-        uids.extend(entry.claim_uid.clone());
-        claims.extend(entry.claim.clone());
-        instances.extend(entry.instance.clone());
+    let (mut uids, mut claims, mut instances, mut taken) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for entry in news {
+        // One entry may name all machines of a statement.
+        if i64::try_from(uids.len() + claims.len() + instances.len()).is_ok_and(|named| named >= most) {
+            break;
+        }
+        taken.push(entry.n);
+        uids.extend(entry.claim_uid);
+        claims.extend(entry.claim.into_iter().chain(entry.claims.into_iter().flatten()));
+        instances.extend(entry.instance);
     }
     let due = sqlx::query_scalar!(
         "SELECT claim_uid FROM ledger.posted_machine WHERE NOT complete AND due_at <= to_timestamp($1::bigint / 1000.0) ORDER BY due_at LIMIT $2",
@@ -77,7 +82,7 @@ pub(super) async fn take(connection: &mut PgConnection, now: Timestamp, most: i6
     .await
     .map_err(doing("find the machines that were left"))?;
     let machines: BTreeSet<String> = known.into_iter().map(|machine| machine.claim_uid).chain(left).collect();
-    Ok(Portion { machines: machines.into_iter().collect(), taken: news.iter().map(|entry| entry.n).collect() })
+    Ok(Portion { machines: machines.into_iter().collect(), taken })
 }
 
 /// A workload's labels at a point in time, for whom an owner version is wanted.

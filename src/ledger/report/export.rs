@@ -32,10 +32,11 @@ pub async fn export(connection: &mut PgConnection, view: View, days: &Days) -> R
         View::SavingsDaily => ("savings_daily", "day"),
         View::UnitCostHourly => ("unit_cost_hourly", "day"),
     };
-    let columns: Vec<String> = sqlx::query_scalar(
-        "SELECT format('%I::text AS %I', attname, attname) FROM pg_attribute WHERE attrelid = ('ledger.' || $1)::regclass AND attnum > 0 ORDER BY attnum",
+    let columns = sqlx::query_scalar!(
+        r#"SELECT format('%I::text AS %I', attname, attname) AS "column!" FROM pg_attribute
+           WHERE attrelid = ('ledger.' || $1::text)::regclass AND attnum > 0 ORDER BY attnum"#,
+        name
     )
-    .bind(name)
     .fetch_all(&mut *connection)
     .await
     .map_err(LedgerFault::during("read the view's columns"))?;

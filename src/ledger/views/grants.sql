@@ -30,16 +30,23 @@ GRANT SELECT (id, at, posted_at, claim, workload_kind, workload_namespace, workl
 GRANT SELECT, DELETE ON ledger.posting_queue TO lowtide_writer;
 GRANT SELECT, INSERT, UPDATE ON ledger.posted_machine TO lowtide_writer;
 GRANT SELECT ON ledger.rollup_queue TO lowtide_writer;
-GRANT EXECUTE ON FUNCTION ledger.ensure_month(date), ledger.canonical_v1(jsonb), ledger.ms(timestamptz), ledger.utc_day(timestamptz),
+GRANT EXECUTE ON FUNCTION ledger.ensure_month(date), ledger.canonical_v2(text), ledger.plain_text(anyelement), ledger.ms(timestamptz), ledger.utc_day(timestamptz),
     ledger.rebuild_rollups(integer) TO lowtide_writer;
 GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO lowtide_reader, lowtide_sealer;
 GRANT EXECUTE ON FUNCTION ledger.ms(timestamptz), ledger.micro_usd(numeric), ledger.shared_ms(bigint, bigint, bigint, bigint), ledger.numbers(bigint, bigint),
     ledger.utc_day(timestamptz), ledger.basis_of(boolean, numeric, numeric, numeric), ledger.machines_of(boolean), ledger.segments_of(boolean),
     ledger.scaled(numeric, numeric, numeric), ledger.stays_of(boolean), ledger.shares_of(boolean), ledger.hourly_cost(timestamptz, timestamptz), ledger.allocation_of(timestamptz, timestamptz), ledger.focus_of(timestamptz, timestamptz), ledger.unit_cost(timestamptz, timestamptz),
-    ledger.canonical_v1(jsonb), ledger.event_tables() TO lowtide_reader, lowtide_sealer;
+    ledger.canonical_v1(jsonb), ledger.canonical_v2(text), ledger.event_tables() TO lowtide_reader, lowtide_sealer;
 GRANT EXECUTE ON FUNCTION ledger.leaves_between(bigint, bigint), ledger.merkle_root(bytea[]),
     ledger.exposure_of(timestamptz, timestamptz), ledger.interruption_rates(numeric, numeric, numeric) TO lowtide_reader, lowtide_sealer;
 GRANT INSERT ON ledger.seal TO lowtide_sealer;
+DO $$
+DECLARE relation text;
+BEGIN
+    FOREACH relation IN ARRAY ledger.event_tables() LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION ledger.intact(ledger.%I) TO lowtide_reader, lowtide_sealer', relation);
+    END LOOP;
+END $$;
 
 -- The views' plans are wide and their inputs small: compiling them takes seconds, running them milliseconds. Needs the database's owner.
 DO $$

@@ -33,20 +33,24 @@ DROP VIEW IF EXISTS ledger.focus_1_2, ledger.variance_month, ledger.unit_cost_ho
 DROP FUNCTION IF EXISTS ledger.trust_of(date, date), ledger.exposure_of(timestamptz, timestamptz), ledger.interruption_rates(numeric, numeric, numeric),
     ledger.focus_of(timestamptz, timestamptz), ledger.allocation_of(timestamptz, timestamptz), ledger.unit_cost(timestamptz, timestamptz), ledger.hourly_cost(timestamptz, timestamptz), ledger.shares_of(boolean), ledger.stays_of(boolean), ledger.segments_of(boolean), ledger.machines_of(boolean);
 
--- Offers are kept by position; those written before 0003 by name.
+-- Offers are lines of text; those written before 0004 JSON by position, those before 0003 JSON by name.
 CREATE VIEW ledger.candidate AS
-SELECT s.id AS decision, s.at AS decided_at, c.rank,
-       o ->> 0 AS region, o ->> 1 AS zone, o ->> 2 AS instance_type, o ->> 3 AS capacity_type, (o ->> 4)::numeric AS price_usd_h,
-       (o ->> 5)::numeric AS per_replica_usd_h, (o ->> 6)::bigint AS replicas, (o ->> 7)::bigint AS price_age_ms, o ->> 8 AS price_source,
-       o ->> 9 AS refusal, (o ->> 10)::bigint AS interruptions_per_million_hours, (o ->> 11)::bigint AS placement_score
-FROM ledger.candidate_set s, jsonb_array_elements(s.candidates) WITH ORDINALITY AS c(offer, rank)
-CROSS JOIN LATERAL (
-    SELECT CASE jsonb_typeof(c.offer) WHEN 'array' THEN c.offer
-           ELSE jsonb_build_array(c.offer -> 'region', c.offer -> 'zone', c.offer -> 'instance_type', c.offer -> 'capacity_type',
-                                  c.offer -> 'price_usd_h', c.offer -> 'per_replica_usd_h', c.offer -> 'replicas', c.offer -> 'price_age_ms',
-                                  c.offer -> 'price_source', c.offer -> 'refusal', c.offer -> 'interruptions_per_million_hours',
-                                  c.offer -> 'placement_score') END AS o
-) positions;
+WITH refused AS (
+    SELECT s.id, s.at, l.rank, string_to_array(l.line, ',', '') AS o
+    FROM ledger.candidate_set s, string_to_table(s.offers, E'\n') WITH ORDINALITY AS l(line, rank)
+    UNION ALL
+    SELECT s.id, s.at, c.rank,
+           CASE jsonb_typeof(c.offer) WHEN 'array' THEN ARRAY(SELECT jsonb_array_elements_text(c.offer))
+           ELSE ARRAY[c.offer ->> 'region', c.offer ->> 'zone', c.offer ->> 'instance_type', c.offer ->> 'capacity_type', c.offer ->> 'price_usd_h',
+                      c.offer ->> 'per_replica_usd_h', c.offer ->> 'replicas', c.offer ->> 'price_age_ms', c.offer ->> 'price_source',
+                      c.offer ->> 'refusal', c.offer ->> 'interruptions_per_million_hours', c.offer ->> 'placement_score'] END
+    FROM ledger.candidate_set s, jsonb_array_elements(s.candidates) WITH ORDINALITY AS c(offer, rank)
+)
+SELECT id AS decision, at AS decided_at, rank,
+       o[1] AS region, o[2] AS zone, o[3] AS instance_type, o[4] AS capacity_type, o[5]::numeric AS price_usd_h,
+       o[6]::numeric AS per_replica_usd_h, o[7]::bigint AS replicas, o[8]::bigint AS price_age_ms, o[9] AS price_source,
+       o[10] AS refusal, o[11]::bigint AS interruptions_per_million_hours, o[12]::bigint AS placement_score
+FROM refused;
 
 -- An instance from its first to its last paid millisecond. The first event posted wins: history does not change.
 CREATE VIEW ledger.capacity_interval AS

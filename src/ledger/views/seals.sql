@@ -26,3 +26,18 @@ BEGIN
     END LOOP;
     RETURN coalesce(level[1], sha256(''::bytea));
 END $$;
+
+-- Whether a row is what its hash says, by either form of canonical content: `ledger.intact(row)` for a row of every table of events.
+-- Sessions that ask must have their times in UTC.
+DO $$
+DECLARE relation text; fields text;
+BEGIN
+    FOREACH relation IN ARRAY ledger.event_tables() LOOP
+        SELECT string_agg(CASE WHEN attname IN ('xid', 'content_hash') THEN 'NULL' ELSE format('r.%I', attname) END, ', ' ORDER BY attnum) INTO fields
+        FROM pg_attribute WHERE attrelid = format('ledger.%I', relation)::regclass AND attnum > 0 AND NOT attisdropped;
+        EXECUTE format('CREATE OR REPLACE FUNCTION ledger.intact(r ledger.%I) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $body$
+            SELECT coalesce(r.content_hash = sha256(ledger.canonical_v2(ROW(%s)::text))
+                            OR r.content_hash = sha256(convert_to(ledger.canonical_v1(to_jsonb(r)), ''UTF8'')), false)
+            $body$', relation, fields);
+    END LOOP;
+END $$;

@@ -24,7 +24,8 @@ UNION ALL SELECT 'spend, no on-demand price known (B0)', coalesce(without_b0, 0)
 UNION ALL SELECT 'spend, no on-demand price at home known (B1)', coalesce(without_b1, 0), round(100 * without_b1 / nullif(total, 0), 1), NULL FROM spend
 UNION ALL SELECT 'billed lines of instances the ledger does not know', sum(b.cost_usd), NULL, count(*) FROM billed b
     WHERE NOT EXISTS (SELECT FROM ledger.interval_opened o WHERE o.instance = b.instance)
-UNION ALL SELECT 'machines with news that is not posted yet', NULL, NULL, count(DISTINCT coalesce(claim_uid, claim, instance)) FROM ledger.posting_queue
+UNION ALL SELECT 'machines with news that is not posted yet', NULL, NULL, count(DISTINCT name)
+    FROM ledger.posting_queue q CROSS JOIN LATERAL unnest(coalesce(q.claims, ARRAY[coalesce(q.claim_uid, q.claim, q.instance)])) AS name
 UNION ALL SELECT 'posted hours priced as the hour before', NULL, NULL,
     coalesce(sum(greatest(p.hours - 1 - (SELECT count(*) FROM ledger.hour_priced h WHERE h.claim_uid = p.claim_uid AND h.hour BETWEEN 1 AND p.hours - 1), 0)), 0)::bigint
     FROM ledger.posted_machine p, span
