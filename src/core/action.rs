@@ -400,4 +400,6 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// Voluntary moves were considered: the next plan is told when.
     pub considered_moves: bool,
+    /// Before this, an unchanged world gives the same plan: nothing to do. `now` when that is not certain.
+    pub holds_until: Timestamp,
 }

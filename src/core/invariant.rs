@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::ids::{InstanceId, Uid};
+use super::ids::{ClaimName, InstanceId, Uid};
 use super::world::{Observed, PodPhase, Snapshot};
 use crate::engine::ports::{InstanceState, tags};
 
@@ -128,9 +128,14 @@ fn two_instances(world: &Snapshot) -> Vec<Fault> {
 /// INV-7: the GPUs of the pods on a claim never exceed the claim's.
 fn overfull_claims(world: &Snapshot) -> Vec<Fault> {
     let mut faults = Vec::new();
+    let mut held_on: BTreeMap<&ClaimName, i64> = BTreeMap::new();
+    for pod in world.pods.values().filter(|p| !p.finished() && p.phase != PodPhase::GatedByOthers) {
+        if let (Some(claim), Ok((need, _))) = (&pod.claim, &pod.need) {
+            *held_on.entry(claim).or_default() += need.gpus;
+        }
+    }
     for claim in world.claims.values() {
-        let on_it = world.pods.values().filter(|p| p.holds(&claim.name) && p.phase != PodPhase::GatedByOthers);
-        let held: i64 = on_it.filter_map(|p| p.need.as_ref().ok()).map(|(need, _)| need.gpus).sum();
+        let held = held_on.get(&claim.name).copied().unwrap_or(0);
         let node = claim.status.node.as_ref().and_then(|n| world.nodes.get(n));
         let units = claim.spec.gpu_units(&world.catalog);
         let has = node.map_or(units, |n| n.allocatable.gpus.max(units));

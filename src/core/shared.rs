@@ -2,8 +2,9 @@
 //!
 //! Decides: nothing. A pass reads the world without copying it, and a test changes it as if it were its own.
 
+use std::any::Any;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// A shared value with a copy made on the first change: [`Arc::make_mut`] behind `&mut`.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -21,10 +22,20 @@ impl<T> From<T> for Shared<T> {
     }
 }
 
-impl<T> Shared<T> {
-    /// Whether both are the same value in the same place: nobody changed either since one was made from the other.
-    pub fn same(&self, other: &Shared<T>) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+/// A value as it was at some moment, to tell later whether it is still that. Unlike a copy it makes nobody who changes the value copy it.
+#[derive(Debug)]
+pub struct Mark(Weak<dyn Any + Send + Sync>);
+
+impl<T: Send + Sync + 'static> Shared<T> {
+    /// A mark of the value as it is now.
+    pub fn mark(&self) -> Mark {
+        let weak: Weak<T> = Arc::downgrade(&self.0);
+        Mark(weak)
+    }
+
+    /// Whether this is the value of `mark`, unchanged: a change moves it, and its place is not used again while the mark stands.
+    pub fn is(&self, mark: &Mark) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.0), mark.0.as_ptr())
     }
 }
 
@@ -75,5 +86,21 @@ mod tests {
         let mut second = first.clone();
         second.push(2);
         assert_eq!((first.len(), second.len()), (1, 2));
+    }
+
+    #[test]
+    fn a_mark_stands_for_a_value_until_it_is_changed_and_copies_nothing() {
+        let mut value = Shared::from(vec![1]);
+        let (copy, mark) = (value.clone(), value.mark());
+        assert!(value.is(&mark) && copy.is(&mark) && !Shared::from(vec![1]).is(&mark));
+        drop(copy);
+        value.push(2);
+        assert!(!value.is(&mark), "changed");
+        value.pop();
+        assert!(!value.is(&mark), "changed back is changed");
+        let mut alone = Shared::from(vec![3]);
+        let (_mark, place) = (alone.mark(), alone.as_ptr());
+        alone[0] = 4;
+        assert_eq!(alone.as_ptr(), place, "the only holder changes its own, marked or not");
     }
 }

@@ -71,7 +71,11 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
 
     async fn look_at_reservations(&self, region: &Region, named: &[ReservationId]) {
         if named.is_empty() {
-            self.state().reservations.remove(region);
+            let mut state = self.state();
+            // Looked at first: to change nothing is a change to who compares.
+            if state.reservations.contains_key(region) {
+                state.reservations.remove(region);
+            }
             return;
         }
         let at = self.clock.now();

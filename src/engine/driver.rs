@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::ports::{Clock, Cloud, Cluster, Ledger};
+use super::settled::Settled;
 use super::state::{State, Survey};
 use crate::core::ids::Region;
 use crate::core::plan::{Planner, Settings, plan};
@@ -138,13 +139,14 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     pub async fn run(self: Arc<Self>, mut leading: watch::Receiver<bool>, mut stop: watch::Receiver<bool>) {
         let mut looked_after: std::collections::BTreeSet<(Region, Option<String>)> = Default::default();
         let mut loops = JoinSet::new();
+        let mut settled = None;
         loops.spawn(Arc::clone(&self).deliver_outbox(leading.clone()));
         loops.spawn(Arc::clone(&self).keep_memory(leading.clone()));
         loops.spawn(Arc::clone(&self).store_prices(leading.clone()));
         loops.spawn(Arc::clone(&self).watch_scores());
         loop {
             self.look_after_regions(&mut looked_after, &mut loops);
-            let next = if *leading.borrow() { self.pass() } else { None };
+            let next = if *leading.borrow() { self.pass(&mut settled) } else { None };
             let now = self.clock.now();
             let heartbeat = now + self.schedule.heartbeat;
             let sleep = next.unwrap_or(heartbeat).min(heartbeat).since(now).0.max(10);
@@ -190,8 +192,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         }
     }
 
-    /// One pass. Says when the next one is due.
-    fn pass(self: &Arc<Self>) -> Option<Timestamp> {
+    /// One pass. Says when the next one is due. A world that is still `settled` is not planned again.
+    fn pass(self: &Arc<Self>, settled: &mut Option<Settled>) -> Option<Timestamp> {
         let view = self.cluster.view()?;
         let now = self.clock.now();
         let snapshot = {
@@ -199,8 +201,13 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             state.passes += 1;
             state.snapshot(&self.cluster_name, view, now)
         };
+        if let Some(known) = settled.as_ref().filter(|known| known.holds(&snapshot, now)) {
+            return known.wake_at;
+        }
         let planned = (self.planner)(&self.settings, &snapshot, now);
-        for fault in crate::core::invariant::check(&snapshot) {
+        let faults = crate::core::invariant::check(&snapshot);
+        *settled = if faults.is_empty() { Settled::of(&snapshot, &planned, now) } else { None };
+        for fault in faults {
             warn!(invariant = %fault.invariant, "{}", fault.text);
             *self.state().invariant_faults.entry(fault.invariant).or_default() += 1;
         }

@@ -22,6 +22,7 @@ pub mod health;
 pub mod market;
 mod observe;
 mod remember;
+pub mod settled;
 pub mod state;
 pub mod wall_clock;
 

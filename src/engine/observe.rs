@@ -27,8 +27,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     let changed = {
                         let mut state = self.state();
                         state.learn_from_instances(&region, &value, began);
-                        let before = state.instances.insert(region.clone(), Observed::Known { at: began, value: value.clone() });
-                        !matches!(before, Some(Observed::Known { value: old, .. }) if old == value)
+                        let known = matches!(state.instances.get(&region), Some(Observed::Known { value: old, .. }) if *old == value);
+                        state.instances.insert(region.clone(), Observed::Known { at: began, value });
+                        !known
                     };
                     if changed {
                         self.wake.notify_one();

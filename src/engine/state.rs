@@ -8,7 +8,7 @@ use crate::core::action::PoolStatus;
 use crate::core::catalog::Catalog;
 use crate::core::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
 use crate::core::invariant::Invariant;
-use crate::core::market::{CapacityType, Market};
+use crate::core::market::{CapacityPool, CapacityType, Market, Offer};
 use crate::core::market_memory::MarketMemory;
 use crate::core::money::MicroUsd;
 use crate::core::placement_scores::{PlacementScore, ScoreBoard};
@@ -17,7 +17,7 @@ use crate::core::price_changes::PriceChanges;
 use crate::core::quota::VcpuQuota;
 use crate::core::record::LedgerRecord;
 use crate::core::reservation::SeenReservations;
-use crate::core::shared::Shared;
+use crate::core::shared::{Mark, Shared};
 use crate::core::time::{Millis, Timestamp};
 use crate::core::world::{Claim, ClaimSpec, ClaimStatus, Lane, Observed, PendingNotice, Replaces, Snapshot};
 use crate::engine::market::Shop;
@@ -109,13 +109,15 @@ pub struct State {
     /// When what was written long ago was last forgotten.
     swept: Timestamp,
     informed: Option<Informed>,
+    /// The market with the offers of reservations, and what it was made of.
+    reserved: Option<(Mark, BTreeMap<CapacityPool, Offer>, Shared<Market>)>,
 }
 
 /// The market with what was learnt worked in, and what it was made of.
 #[derive(Debug)]
 struct Informed {
-    market: Shared<Market>,
-    memory: Shared<MarketMemory>,
+    market: Mark,
+    memory: Mark,
     at: Timestamp,
     result: Shared<Market>,
 }
@@ -225,7 +227,7 @@ impl State {
     /// The market with what was learnt worked in.
     fn informed_market(&mut self, now: Timestamp) -> Shared<Market> {
         let fresh = |known: &&Informed| {
-            let unchanged = known.market.same(&self.market) && known.memory.same(&self.memory);
+            let unchanged = self.market.is(&known.market) && self.memory.is(&known.memory);
             unchanged && now.since(known.at) < INFORMED_FOR
         };
         if let Some(known) = self.informed.as_ref().filter(fresh) {
@@ -233,7 +235,21 @@ impl State {
         }
         let mut result = self.market.clone();
         self.memory.inform(&mut result, now);
-        self.informed = Some(Informed { market: self.market.clone(), memory: self.memory.clone(), at: now, result: result.clone() });
+        self.informed = Some(Informed { market: self.market.mark(), memory: self.memory.mark(), at: now, result: result.clone() });
+        result
+    }
+
+    /// `market` with the offers of reservations; the same one as long as neither changes.
+    fn with_reserved(&mut self, market: Shared<Market>, offers: BTreeMap<CapacityPool, Offer>) -> Shared<Market> {
+        if let Some((made_of, known, result)) = &self.reserved
+            && market.is(made_of)
+            && *known == offers
+        {
+            return result.clone();
+        }
+        let mut result = market.clone();
+        result.offers.extend(offers.iter().map(|(pool, offer)| (pool.clone(), offer.clone())));
+        self.reserved = Some((market.mark(), offers, result.clone()));
         result
     }
 
@@ -255,13 +271,12 @@ impl State {
         self.pending_binds.retain(|uid, (claim, replaces)| {
             let lane = Lane::Pod(uid.clone());
             let under_way = running.contains(&lane) || matches!(holds.get(&lane), Some(Hold::Version(..)));
-            match pods.get_mut(uid) {
-                Some(pod) if under_way => {
-                    (pod.claim, pod.replaces) = (Some(claim.clone()), replaces.clone());
-                    true
-                }
-                _ => under_way,
+            // Looked at first: what is the same already is not copied.
+            let unlike = pods.get(uid).is_some_and(|pod| pod.claim.as_ref() != Some(claim) || pod.replaces != *replaces);
+            if let (true, true, Some(pod)) = (under_way, unlike, pods.get_mut(uid)) {
+                (pod.claim, pod.replaces) = (Some(claim.clone()), replaces.clone());
             }
+            under_way
         });
         let (running, holds) = (&self.in_flight, &self.holds);
         self.ending.retain(|claim| {
@@ -302,7 +317,8 @@ impl State {
         };
         let reserved = reserved::reserved_offers(&snapshot, now);
         if !reserved.is_empty() {
-            snapshot.market.offers.extend(reserved.into_iter().map(|(pool, reserved)| (pool, reserved.offer)));
+            let offers = reserved.into_iter().map(|(pool, reserved)| (pool, reserved.offer)).collect();
+            snapshot.market = self.with_reserved(snapshot.market, offers);
         }
         snapshot
     }

@@ -3,21 +3,21 @@
 //! Decides: what each machine cost. Written apart from [`crate::core::accounting`], which works from what the operator recorded.
 //!
 //! Rules and sources as there: the price at the start of each instance-hour holds for it; per second, 60 s at least; a spot machine that
-//! EC2 takes back within its first hour costs nothing.
+//! EC2 takes back within its first hour costs nothing. A reservation costs what it was paid at; a machine that outlives it goes on as
+//! on-demand (EC2 user guide, "Capacity Reservations": when one ends, its instances run on).
 
+use super::account::Account;
 use super::ec2::{Machine, TAKEN_BACK};
 use super::market::SimMarket;
-use crate::core::market::CapacityType;
-use crate::core::money::{MicroUsd, MicroUsdMillis};
+use crate::core::market::{CapacityPool, CapacityType};
+use crate::core::money::{MicroUsd, MicroUsdMillis, MicroUsdPerHour};
 use crate::core::time::{Millis, Timestamp};
 
 const HOUR: i64 = 3_600_000;
 
 /// What `machine` cost up to `now`.
-pub fn cost(machine: &Machine, market: &SimMarket, now: Timestamp) -> MicroUsd {
+pub fn cost(machine: &Machine, market: &SimMarket, account: &Account, now: Timestamp) -> MicroUsd {
     let instance = &machine.instance;
-    let Some(index) = market.index_of(&instance.pool) else { return MicroUsd(0) };
-    let pool = &market.pools[index];
     let ran = instance.ended_at.unwrap_or(now).since(instance.launched_at).0.max(0);
     let taken_back = instance.state_reason.as_deref() == Some(TAKEN_BACK) && instance.pool.capacity_type == CapacityType::Spot;
     if taken_back && ran < HOUR {
@@ -28,9 +28,26 @@ pub fn cost(machine: &Machine, market: &SimMarket, now: Timestamp) -> MicroUsd {
     let mut sum = MicroUsdMillis(0);
     while left > 0 {
         let paid = left.min(HOUR);
-        sum = sum + pool.price_at(hour_began).over(Millis(paid));
+        sum = sum + price_at(&instance.pool, market, account, hour_began).over(Millis(paid));
         left -= paid;
         hour_began = hour_began + Millis(HOUR);
     }
     sum.to_micro_usd()
+}
+
+/// What an instance-hour from `pool` costs that begins at `at`: in a reservation what that is paid at, and on-demand once it has ended.
+fn price_at(pool: &CapacityPool, market: &SimMarket, account: &Account, at: Timestamp) -> MicroUsdPerHour {
+    if let Some(reserved) = account.reservation.as_ref().filter(|r| r.pool == *pool && at < r.ends_at) {
+        return reserved.price_per_hour;
+    }
+    match pool.capacity_type {
+        CapacityType::Reserved => on_demand(pool, market),
+        _ => market.index_of(pool).map_or(MicroUsdPerHour(0), |index| market.pools[index].price_at(at)),
+    }
+}
+
+/// What on-demand of the same type costs there.
+pub fn on_demand(pool: &CapacityPool, market: &SimMarket) -> MicroUsdPerHour {
+    let listed = CapacityPool { capacity_type: CapacityType::OnDemand, ..pool.clone() };
+    market.index_of(&listed).map_or(MicroUsdPerHour(0), |index| market.pools[index].on_demand)
 }

@@ -6,10 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::account::Account;
 use super::chance::Chance;
 use super::world::Event;
+use crate::core::catalog::Catalog;
 use crate::core::ids::{InstanceId, Region, Uid};
-use crate::core::market::CapacityType;
+use crate::core::market::{CapacityPool, CapacityType};
+use crate::core::quota::QuotaKey;
 use crate::core::time::{Millis, Timestamp};
 use crate::engine::ports::{CloudError, Instance, InstanceState, Launch, Notice, NoticeKind, tags};
 
@@ -73,8 +76,21 @@ pub struct Ec2 {
     by_claim: BTreeMap<Uid, InstanceId>,
     queues: BTreeMap<Region, BTreeMap<u64, Message>>,
     next: u64,
+    /// Launches and ends so far.
+    changes: u64,
     of_boot: Chance,
     of_notices: Chance,
+}
+
+/// What EC2 has to give.
+#[derive(Clone, Copy)]
+pub struct Has<'a> {
+    /// The market.
+    pub market: &'a SimMarket,
+    /// The account's limits and its reservation.
+    pub account: &'a Account,
+    /// Machine types.
+    pub catalog: &'a Catalog,
 }
 
 /// What the world must do later because of what EC2 did now.
@@ -93,6 +109,11 @@ impl Ec2 {
         self.by_claim.get(claim_uid).and_then(|id| self.machines.get(id))
     }
 
+    /// How many launches and ends there were: while it stays the same, the same machines are alive.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// An account without machines.
     pub fn new(seed: u64) -> Ec2 {
         Ec2 {
@@ -102,13 +123,14 @@ impl Ec2 {
             by_claim: BTreeMap::new(),
             queues: BTreeMap::new(),
             next: 1,
+            changes: 0,
             of_boot: Chance::new(seed, "boot"),
             of_notices: Chance::new(seed, "notices"),
         }
     }
 
     /// CreateFleet `instant` with one override: the same token gives the same machine.
-    pub fn launch(&mut self, launch: &Launch, market: &SimMarket, now: Timestamp, later: &mut Later) -> Result<InstanceId, CloudError> {
+    pub fn launch(&mut self, launch: &Launch, has: &Has, now: Timestamp, later: &mut Later) -> Result<InstanceId, CloudError> {
         if let Some((id, first)) = self.tokens.get(&launch.client_token) {
             if first != launch {
                 return Err(CloudError::TokenUsed { message: format!("{id} was launched with other parameters") });
@@ -118,14 +140,8 @@ impl Ec2 {
                 _ => Err(CloudError::TokenEnded { message: format!("{id} has ended") }),
             };
         }
-        let Some(index) = market.index_of(&launch.pool) else {
-            return Err(CloudError::Refused { code: "Unsupported".into(), message: format!("{} is not sold", launch.pool) });
-        };
-        let used = self.alive().filter(|m| m.instance.pool == launch.pool).count();
-        if used >= usize::try_from(market.size(index)).unwrap_or(usize::MAX) {
-            let message = format!("There is no Spot capacity available for {}", launch.pool);
-            return Err(CloudError::NoCapacity { code: "InsufficientInstanceCapacity".into(), message });
-        }
+        self.gives(launch, has, now)?;
+        self.changes += 1;
         let id = InstanceId::from(format!("i-{:017x}", self.next));
         self.next += 1;
         // EC2 says its times in whole seconds.
@@ -158,6 +174,47 @@ impl Ec2 {
         self.present.insert(id.clone());
         self.tokens.insert(launch.client_token.clone(), (id.clone(), launch.clone()));
         Ok(id)
+    }
+
+    /// Whether a machine of that pool is to be had: within the quota, within the pool, within the reservation.
+    fn gives(&self, launch: &Launch, has: &Has, now: Timestamp) -> Result<(), CloudError> {
+        let pool = &launch.pool;
+        if pool.capacity_type == CapacityType::Reserved {
+            let reservation = has.account.reservation.as_ref().filter(|r| Some(&r.id) == launch.reservation.as_ref() && r.pool == *pool);
+            return match reservation {
+                Some(r) if now < r.ends_at && self.used_of(pool) < r.machines => Ok(()),
+                Some(r) => {
+                    let message = format!("The requested reservation {} does not have sufficient compatible capacity", r.id);
+                    Err(CloudError::NoCapacity { code: "ReservationCapacityExceeded".into(), message })
+                }
+                None => {
+                    let message = format!("no reservation of {pool} is called {:?}", launch.reservation);
+                    Err(CloudError::Refused { code: "InvalidCapacityReservationId.NotFound".into(), message })
+                }
+            };
+        }
+        let Some(index) = has.market.index_of(pool) else {
+            return Err(CloudError::Refused { code: "Unsupported".into(), message: format!("{pool} is not sold") });
+        };
+        let vcpus = |pool: &CapacityPool| has.catalog.types.get(&pool.instance_type).map_or(0, |machine| machine.vcpus);
+        let key = QuotaKey::of(pool);
+        let ours = self.alive().map(|m| &m.instance.pool).filter(|other| key.is_some() && QuotaKey::of(other) == key);
+        if has.account.vcpus_left(pool, ours.map(vcpus).sum()).is_some_and(|left| left < vcpus(pool)) {
+            let spot = pool.capacity_type == CapacityType::Spot;
+            let code = if spot { "MaxSpotInstanceCountExceeded" } else { "VcpuLimitExceeded" };
+            let message = format!("You have requested more vCPU capacity than your current limit allows for {pool}");
+            return Err(CloudError::Quota { code: code.into(), message });
+        }
+        if self.used_of(pool) >= i64::from(has.market.size(index)) {
+            let message = format!("There is no Spot capacity available for {pool}");
+            return Err(CloudError::NoCapacity { code: "InsufficientInstanceCapacity".into(), message });
+        }
+        Ok(())
+    }
+
+    /// How many machines of a pool are alive.
+    pub fn used_of(&self, pool: &CapacityPool) -> i64 {
+        i64::try_from(self.alive().filter(|m| m.instance.pool == *pool).count()).unwrap_or(i64::MAX)
     }
 
     /// Boot takes 60 to 90 s mostly (published for GPU nodes: 60 to 120 s); 2 % never join, 1 % without their GPUs.
@@ -196,6 +253,7 @@ impl Ec2 {
     /// Ends a machine; one that has ended stays ended.
     pub fn end(&mut self, id: &InstanceId, reason: &str, now: Timestamp, later: &mut Later) {
         let Some(machine) = self.machines.get_mut(id).filter(|m| m.alive()) else { return };
+        self.changes += 1;
         let instance = &mut machine.instance;
         (instance.state, instance.ended_at) = (InstanceState::Terminated, Some(Timestamp(now.0 / 1_000 * 1_000).max(instance.launched_at)));
         instance.state_reason = Some(reason.to_owned());
@@ -269,17 +327,20 @@ impl Ec2 {
         self.queues.get(region)?.values().map(|m| m.visible_from).min()
     }
 
-    /// Spot machines of a pool that run beyond its `size`, the youngest first.
-    pub fn beyond(&self, pool: &crate::core::market::CapacityPool, size: u32) -> Vec<InstanceId> {
-        if pool.capacity_type != CapacityType::Spot {
-            return Vec::new();
+    /// Spot machines that run beyond what their pools have, by pool in the order of the market, the youngest first.
+    pub fn beyond(&self, market: &SimMarket) -> Vec<(usize, Vec<InstanceId>)> {
+        let mut held: BTreeMap<usize, Vec<&Machine>> = BTreeMap::new();
+        for machine in self.alive().filter(|m| m.doomed_at.is_none() && m.instance.pool.capacity_type == CapacityType::Spot) {
+            if let Some(index) = market.index_of(&machine.instance.pool) {
+                held.entry(index).or_default().push(machine);
+            }
         }
-        let mut held: Vec<&Machine> = self.alive().filter(|m| m.doomed_at.is_none() && m.instance.pool == *pool).collect();
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        if held.len() <= size {
-            return Vec::new();
-        }
-        held.sort_by(|a, b| (a.instance.launched_at, &a.instance.id).cmp(&(b.instance.launched_at, &b.instance.id)));
-        held.iter().skip(size).rev().map(|m| m.instance.id.clone()).collect()
+        let surplus = |(index, mut held): (usize, Vec<&Machine>)| {
+            let size = usize::try_from(market.size(index)).unwrap_or(usize::MAX);
+            held.sort_by(|a, b| (a.instance.launched_at, &a.instance.id).cmp(&(b.instance.launched_at, &b.instance.id)));
+            let ids: Vec<InstanceId> = held.iter().skip(size).rev().map(|m| m.instance.id.clone()).collect();
+            (!ids.is_empty()).then_some((index, ids))
+        };
+        held.into_iter().filter_map(surplus).collect()
     }
 }

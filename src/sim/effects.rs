@@ -3,6 +3,7 @@
 //! Decides: nothing.
 
 use super::check;
+use super::ec2::Has;
 use super::world::World;
 use crate::core::action::ClusterAction;
 use crate::core::ids::InstanceId;
@@ -15,7 +16,8 @@ impl World {
         let now = self.now();
         check::before_launch(self, launch, now);
         let mut later = Vec::new();
-        let answer = self.ec2.launch(launch, &self.market, now, &mut later);
+        let has = Has { market: &self.market, account: &self.account, catalog: &self.catalog };
+        let answer = self.ec2.launch(launch, &has, now, &mut later);
         let told = match &answer {
             Ok(id) => id.to_string(),
             Err(fault) => fault.to_string(),
@@ -51,7 +53,7 @@ impl World {
     pub fn record(&mut self, record: &LedgerRecord, operator: u32) {
         let now = self.now();
         let id = record.id();
-        check::before_record(self, record);
+        check::before_record(self, id, record);
         self.kube.durable.insert(id);
         self.kube.outbox.entry(id).or_insert_with(|| record.clone());
         self.say(&format!("op{operator} records {}", told_record(record)));
@@ -76,8 +78,9 @@ impl World {
             return;
         }
         for record in records {
-            check::before_row(self, record);
-            self.ledger.rows.entry(record.id()).or_insert_with(|| record.clone());
+            let id = record.id();
+            check::before_row(self, id);
+            self.ledger.rows.entry(id).or_insert_with(|| record.clone());
         }
         self.say(&format!("op{operator} delivers {} records", records.len()));
         self.settle(now, Vec::new());

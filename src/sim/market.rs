@@ -11,12 +11,13 @@
 //! - Price and capacity do not depend on each other (recorded correlation -0.2 to 0.2).
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use serde::Deserialize;
 
 use super::chance::Chance;
-use crate::core::ids::{Region, ZoneId};
-use crate::core::market::{CapacityPool, CapacityType};
+use crate::core::ids::{InstanceType, Region, ZoneId};
+use crate::core::market::{CapacityPool, CapacityType, Market};
 use crate::core::market_snapshot::snapshot_market;
 use crate::core::money::MicroUsdPerHour;
 use crate::core::time::{Millis, Timestamp};
@@ -136,20 +137,25 @@ pub struct SimMarket {
 impl SimMarket {
     /// The market of `seed` as it opens at `now`, and when each part of it moves first.
     pub fn open(seed: u64, now: Timestamp) -> (SimMarket, Vec<(Timestamp, Turn)>) {
-        let (known, recorded) = (snapshot_market(), recorded());
+        // Shipped tables, the same for every seed: read once.
+        static TABLES: OnceLock<(Market, Vec<Renewal>)> = OnceLock::new();
+        let (known, recorded) = TABLES.get_or_init(|| (snapshot_market(), recorded()));
         let (mut pools, mut turns) = (Vec::new(), Vec::new());
         let mut draw = Chance::new(seed, "market");
+        // Names that are the same share their text: they are compared often.
+        let types = TYPES.map(|(name, otherwise)| (InstanceType::from(name), otherwise));
+        let mut here = Region::from("");
         for (region, zone) in ZONES {
-            for (instance_type, otherwise) in TYPES {
+            if here.as_str() != region {
+                here = Region::from(region);
+            }
+            let zone = ZoneId::from(zone);
+            for (instance_type, otherwise) in &types {
                 for capacity_type in [CapacityType::Spot, CapacityType::OnDemand] {
-                    let pool = CapacityPool {
-                        region: region.into(),
-                        zone: ZoneId::from(zone),
-                        instance_type: instance_type.into(),
-                        capacity_type,
-                    };
+                    let pool =
+                        CapacityPool { region: here.clone(), zone: zone.clone(), instance_type: instance_type.clone(), capacity_type };
                     let listed = known.offers.get(&CapacityPool { capacity_type: CapacityType::OnDemand, ..pool.clone() });
-                    let on_demand = listed.map_or(MicroUsdPerHour(otherwise), |o| o.price_per_hour);
+                    let on_demand = listed.map_or(MicroUsdPerHour(*otherwise), |o| o.price_per_hour);
                     let recorded_price = known.offers.get(&pool).map(|o| o.price_per_hour);
                     let price = match capacity_type {
                         CapacityType::Spot => recorded_price.unwrap_or(MicroUsdPerHour(on_demand.0 * draw.between(200, 600) / 1_000)),
@@ -158,7 +164,7 @@ impl SimMarket {
                     let name = format!("{pool}");
                     let otherwise =
                         Renewal::recorded((Millis::from_hours(1), Millis::from_hours(3)), (Millis::from_mins(30), Millis::from_hours(2)));
-                    let renewal = draw.one_of(&recorded).copied().unwrap_or(otherwise);
+                    let renewal = draw.one_of(recorded).copied().unwrap_or(otherwise);
                     let mut one = PoolMarket {
                         pool,
                         on_demand,

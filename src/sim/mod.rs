@@ -13,6 +13,7 @@
 //! Decides: what happens to the operator, from the seed alone. Every kind of accident draws from a stream of its own.
 //! Does not: decide anything for the operator, or need AWS, Kubernetes or Postgres.
 
+pub mod account;
 pub mod bill;
 pub mod chance;
 pub mod check;

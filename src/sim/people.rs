@@ -31,6 +31,8 @@ pub enum Deed {
 #[derive(Debug)]
 pub struct People {
     chance: Chance,
+    /// Of work that asks for a part of a GPU.
+    of_parts: Chance,
     jobs: u64,
     size: Size,
 }
@@ -80,12 +82,17 @@ fn need(kind: WorkloadKind, gpus: i64, gpu_gib: i64) -> Need {
     }
 }
 
+/// The same with so little CPU and memory that four fit on the smallest machine.
+fn part_of_a_gpu(need: Need) -> Need {
+    Need { cpu: Millicores(900), memory: Mebibytes(3 * 1_024), ..need }
+}
+
 impl People {
     /// The people of a seed.
     pub fn new(seed: u64) -> People {
         let mut chance = Chance::new(seed, "people");
         let size = chance.one_of(&SIZES).copied().unwrap_or(SIZES[2]);
-        People { chance, jobs: 0, size }
+        People { chance, of_parts: Chance::new(seed, "parts of GPUs"), jobs: 0, size }
     }
 
     /// Everybody's first deed.
@@ -127,8 +134,8 @@ impl People {
         }
     }
 
-    /// The Deployments there are from the start.
-    pub fn deployments(&mut self) -> Vec<(String, Deployment)> {
+    /// The Deployments there are from the start; where GPUs are `shared`, one more that asks for a part of one.
+    pub fn deployments(&mut self, shared: bool) -> Vec<(String, Deployment)> {
         let mut all = Vec::new();
         let third = self.chance.one_of(&[("large", 1, 40), ("four", 4, 20), ("legacy", 1, 14)]).copied();
         for (name, gpus, gpu_gib) in [Some(("chat", 1, 20)), Some(("vision", 1, 8)), third].into_iter().flatten() {
@@ -166,7 +173,26 @@ impl People {
             };
             all.push((name.to_owned(), deployment));
         }
+        all.extend(shared.then(|| self.embedder()));
         all
+    }
+
+    /// A small model: several of its replicas fit on one GPU that is shared.
+    fn embedder(&mut self) -> (String, Deployment) {
+        let replicas = usize::try_from(self.of_parts.between(1, self.size.replicas + 2)).unwrap_or(1);
+        let ending = self.of_parts.span(Millis::from_secs(1), Millis::from_secs(10));
+        let need = part_of_a_gpu(need(WorkloadKind::Inference, 1, 4));
+        let (need, start, grace) = (Ok((need, Schedule::default())), Millis::from_secs(15), Millis::from_secs(30));
+        let deployment = Deployment {
+            uid: Uid::from("deployment-embed"),
+            replica_set: Uid::from("replica-set-embed"),
+            replicas,
+            template: Template { need, start, ending, grace, team: "search".to_owned() },
+            breaks: None,
+            least_available: None,
+            made: 0,
+        };
+        ("embed".to_owned(), deployment)
     }
 
     fn team(&mut self) -> String {
@@ -184,8 +210,8 @@ impl People {
         self.chance.one_of(options)
     }
 
-    /// A new Job: half an hour to some hours of work, mostly with a deadline.
-    pub fn job(&mut self, now: Timestamp) -> (String, Job) {
+    /// A new Job: half an hour to some hours of work, mostly with a deadline; where GPUs are `shared`, some ask for a part of one.
+    pub fn job(&mut self, now: Timestamp, shared: bool) -> (String, Job) {
         self.jobs += 1;
         let work = Millis(self.chance.heavy_tailed(Millis::from_mins(90), Millis::from_mins(150)).0.clamp(600_000, 12 * 3_600_000));
         let slack = self.chance.between(1_300, 3_000);
@@ -198,13 +224,10 @@ impl People {
             ..Schedule::default()
         };
         let gpu_gib = if self.chance.happens(500) { 14 } else { 22 };
-        let template = Template {
-            need: Ok((need(WorkloadKind::Batch, 1, gpu_gib), schedule)),
-            start: Millis::from_secs(40),
-            ending,
-            grace: Millis::from_secs(120),
-            team: self.team(),
-        };
+        let small = shared && self.of_parts.happens(300);
+        let need = if small { part_of_a_gpu(need(WorkloadKind::Batch, 1, 5)) } else { need(WorkloadKind::Batch, 1, gpu_gib) };
+        let template =
+            Template { need: Ok((need, schedule)), start: Millis::from_secs(40), ending, grace: Millis::from_secs(120), team: self.team() };
         let job = Job {
             uid: Uid::from(format!("job-{}", self.jobs)),
             template,

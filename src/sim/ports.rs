@@ -178,16 +178,20 @@ impl Cloud for Hold {
         .await
     }
 
-    async fn vcpu_quotas(&self, _: &Region) -> Result<Vec<VcpuQuota>, CloudError> {
-        self.call(Port::Cloud, false, |_, _| Ok(Vec::new())).await
+    async fn vcpu_quotas(&self, region: &Region) -> Result<Vec<VcpuQuota>, CloudError> {
+        self.call(Port::Cloud, false, |world, _| Ok(world.account.quotas(region))).await
     }
 
-    async fn placement_scores(&self, _: &Region, _: &ScoreQuestion) -> Result<Vec<PlacementScore>, CloudError> {
-        self.call(Port::Cloud, false, |_, _| Ok(Vec::new())).await
+    async fn placement_scores(&self, _: &Region, question: &ScoreQuestion) -> Result<Vec<PlacementScore>, CloudError> {
+        self.call(Port::Cloud, false, |world, _| Ok(world.account.scores(question, &world.market))).await
     }
 
-    async fn capacity_reservations(&self, _: &Region, _: &[ReservationId]) -> Result<Vec<CapacityReservation>, CloudError> {
-        self.call(Port::Cloud, false, |_, _| Ok(Vec::new())).await
+    async fn capacity_reservations(&self, _: &Region, ids: &[ReservationId]) -> Result<Vec<CapacityReservation>, CloudError> {
+        self.call(Port::Cloud, false, |world, _| {
+            let used = world.account.reservation.as_ref().map_or(0, |r| world.ec2.used_of(&r.pool));
+            Ok(world.account.describe(ids, used, world.now()))
+        })
+        .await
     }
 
     async fn ensure_launch_template(&self, _: &LaunchTemplate) -> Result<String, CloudError> {

@@ -76,11 +76,9 @@ impl Outcome {
         let now = world.now();
         let (mut cost, mut on_demand) = (MicroUsd(0), MicroUsdMillis(0));
         for machine in world.ec2.machines.values() {
-            cost = cost + super::bill::cost(machine, &world.market, now);
+            cost = cost + super::bill::cost(machine, &world.market, &world.account, now);
             let ran = machine.instance.ended_at.unwrap_or(now).since(machine.instance.launched_at);
-            if let Some(index) = world.market.index_of(&machine.instance.pool) {
-                on_demand = on_demand + world.market.pools[index].on_demand.over(ran);
-            }
+            on_demand = on_demand + super::bill::on_demand(&machine.instance.pool, &world.market).over(ran);
         }
         let on_demand = on_demand.to_micro_usd();
         let mut recoveries: Vec<Millis> = Vec::new();
@@ -132,7 +130,7 @@ impl Outcome {
                 .machines
                 .values()
                 .filter(|m| m.instance.ended_at.is_some())
-                .map(|m| (m.claim_uid.clone(), super::bill::cost(m, &world.market, now)))
+                .map(|m| (m.claim_uid.clone(), super::bill::cost(m, &world.market, &world.account, now)))
                 .collect(),
             trace: if world.broken.is_empty() { Vec::new() } else { world.history.trace() },
         }

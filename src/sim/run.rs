@@ -197,8 +197,9 @@ impl Stage<'_> {
             heartbeat: Millis::from_mins(20),
             list_prices: Duration::from_secs(21_600),
             quotas: Duration::from_secs(21_600),
-            reservations: Duration::from_secs(21_600),
-            scores: Duration::from_secs(21_600),
+            reservations: Duration::from_secs(900),
+            // A score is forgotten after three hours.
+            scores: Duration::from_secs(10_000),
             closed_regions: Duration::from_secs(21_600),
             memory: Duration::from_secs(1_800),
             stored_prices: Duration::from_secs(3_600),

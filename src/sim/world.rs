@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use super::account::Account;
 use super::chance::Chance;
 use super::check::Checks;
 use super::ec2::{Ec2, Later, TAKEN_BACK};
@@ -21,7 +22,6 @@ use crate::core::ids::{ClassName, InstanceId, NodeName, Region, Uid};
 use crate::core::invariant::Fault;
 use crate::core::market::CapacityType;
 use crate::core::record::LedgerRecord;
-use crate::core::sharing::GpuSharing;
 use crate::core::time::{Millis, Timestamp};
 use crate::core::world::NodeClass;
 use crate::engine::ports::LaunchTemplate;
@@ -92,6 +92,8 @@ pub struct World {
     epoch: Timestamp,
     /// The market.
     pub market: SimMarket,
+    /// The account: quotas, a reservation, placement scores, shared GPUs.
+    pub account: Account,
     /// EC2.
     pub ec2: Ec2,
     /// The cluster.
@@ -128,10 +130,12 @@ impl World {
     pub fn open(seed: u64, faults: Faults, loud: bool) -> World {
         let epoch = Timestamp::from_date(2026, 7, 1);
         let (market, turns) = SimMarket::open(seed, epoch);
+        let account = Account::open(seed, &market, epoch);
         let mut world = World {
             began: tokio::time::Instant::now(),
             epoch,
             market,
+            account,
             ec2: Ec2::new(seed),
             kube: Kube::default(),
             ledger: SimLedger::default(),
@@ -173,16 +177,19 @@ impl World {
                 interruption_queue: Some("lowtide".into()),
                 launch_template: None,
                 tags: BTreeMap::new(),
-                sharing: GpuSharing::default(),
-                reservations: Vec::new(),
+                sharing: self.account.sharing(&region),
+                reservations: self.account.named_in(&region),
                 node_labels: BTreeMap::new(),
             });
             self.kube.templates.insert(class.clone(), template_of(&class, &region));
             classes.push(class);
         }
-        let pool = self.people.pool(classes);
+        let mut pool = self.people.pool(classes);
+        if self.account.reservation.is_some() {
+            pool.capacity_types.insert(CapacityType::Reserved);
+        }
         self.kube.put_pool(pool);
-        for (name, deployment) in self.people.deployments() {
+        for (name, deployment) in self.people.deployments(self.account.shares()) {
             self.kube.deployments.insert(name.clone(), deployment);
             self.put(now + Millis::from_secs(20), Event::Reconciles(Owner::Deployment(name)));
         }
@@ -308,12 +315,9 @@ impl World {
         if matches!(turn, Turn::Price(_)) {
             return;
         }
-        for index in 0..self.market.pools.len() {
+        for (index, ids) in self.ec2.beyond(&self.market) {
             let pool = self.market.pools[index].pool.clone();
-            if pool.capacity_type != CapacityType::Spot {
-                continue;
-            }
-            for id in self.ec2.beyond(&pool, self.market.size(index)) {
+            for id in ids {
                 self.say(&format!("EC2 will take {id} ({pool})"));
                 // One in four was said to be at risk before; here that comes with the notice.
                 if self.of_notices.happens(250) {
@@ -350,7 +354,7 @@ impl World {
                 later.push((now + Millis(200), Event::Reconciles(Owner::Deployment(name))));
             }
             Deed::Submit => {
-                let (name, job) = self.people.job(now);
+                let (name, job) = self.people.job(now, self.account.shares());
                 self.say(&format!("somebody submits Job {name}: {} of work", job.work));
                 self.kube.jobs.insert(name.clone(), job);
                 later.push((now + Millis(200), Event::Reconciles(Owner::Job(name))));

@@ -23,6 +23,7 @@ pub(super) fn buy(pass: &mut Pass) {
     if waiting.is_empty() {
         return;
     }
+    pass.weighed = true;
     // The cheapest of half the market is not the cheapest. A rescue does not wait for the rest.
     let waiting: Vec<&Pod> = if pass.world.market_surveyed {
         waiting

@@ -13,7 +13,7 @@ use crate::core::record::{
     CarriedData, Checkpoint, HourPriced, Interruption, IntervalOpened, LedgerRecord, Migration, OccupancyClosed, OccupancyOpened,
 };
 use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Claim, ClaimSpec, Ended, Lane, Occupant, Pod, PodPhase};
+use crate::core::world::{Claim, ClaimSpec, Ended, Lane, NodeClass, Occupant, Pod, PodPhase};
 use crate::engine::ports::{Instance, NoticeKind};
 
 pub(super) fn tell_the_ledger(pass: &mut Pass) {
@@ -36,13 +36,13 @@ fn tell(pass: &mut Pass, record: LedgerRecord) {
 fn intervals(pass: &mut Pass, claim: &Claim) {
     // EC2's own launch time starts the bill, so the interval is told once EC2 shows the instance.
     if let (Some(seen), Some(_)) = (super::notices::observed_instance(pass, claim), &claim.status.instance) {
-        let opened = interval_opened(pass, claim, seen);
-        tell(pass, opened);
+        if let Some(opened) = interval_opened(pass, claim, seen, true) {
+            tell(pass, opened);
+        }
         let until = claim.status.ended.as_ref().map_or(pass.now, |ended| ended.at);
         let (certain, _) = untold_hours(pass, claim, seen.launched_at, until);
         certain.into_iter().for_each(|record| tell(pass, record));
-        let begun = until.since(seen.launched_at).0.max(0) / HOUR.0;
-        pass.wake(seen.launched_at + Millis(HOUR.0 * (begun + 1)));
+        pass.wake(seen.launched_at + Millis(HOUR.0 * i64::from(last_begun(seen.launched_at, until) + 1) + 1));
     }
     if let Some(record) = interruption(claim) {
         tell(pass, record);
@@ -58,7 +58,7 @@ pub(super) fn last_words(pass: &Pass, claim: &Claim, seen: Option<&Instance>, en
         if patient && !complete {
             return None;
         }
-        records.push(interval_opened(pass, claim, seen));
+        records.push(interval_opened(pass, claim, seen, patient)?);
         records.extend(certain);
     }
     for occupant in &claim.status.occupants {
@@ -67,9 +67,14 @@ pub(super) fn last_words(pass: &Pass, claim: &Claim, seen: Option<&Instance>, en
     Some(records)
 }
 
-fn interval_opened(pass: &Pass, claim: &Claim, seen: &Instance) -> LedgerRecord {
+/// `None` while the type of a machine whose GPUs are shared is not known, as after a start: told again later, it must say the same. Who is
+/// not `patient` counts whole GPUs.
+fn interval_opened(pass: &Pass, claim: &Claim, seen: &Instance, patient: bool) -> Option<LedgerRecord> {
     let spec = &claim.spec;
-    LedgerRecord::IntervalOpened(IntervalOpened {
+    if patient && spec.sharing.is_shared() && !pass.world.catalog.types.contains_key(&spec.capacity.instance_type) {
+        return None;
+    }
+    Some(LedgerRecord::IntervalOpened(IntervalOpened {
         claim: claim.name.clone(),
         claim_uid: claim.uid.clone(),
         decision: spec.decision,
@@ -80,15 +85,19 @@ fn interval_opened(pass: &Pass, claim: &Claim, seen: &Instance) -> LedgerRecord 
         price_per_hour: spec.price_per_hour,
         on_demand_per_hour: spec.on_demand_per_hour,
         running_from: seen.launched_at,
-    })
+    }))
 }
 
 const HOUR: Millis = Millis::from_hours(1);
 
+/// The last instance-hour that has begun by `until`: a machine that ends on the hour has not begun the next.
+fn last_begun(launched: Timestamp, until: Timestamp) -> u32 {
+    u32::try_from((until.since(launched).0 - 1).max(0) / HOUR.0).unwrap_or(0)
+}
+
 /// The hours from `launched` to `until` that were not told yet and whose price is certain, and whether those are all.
 fn untold_hours(pass: &Pass, claim: &Claim, launched: Timestamp, until: Timestamp) -> (Vec<LedgerRecord>, bool) {
-    // A machine that ends on the hour has not begun the next.
-    let begun = u32::try_from((until.since(launched).0 - 1).max(0) / HOUR.0).unwrap_or(0);
+    let begun = last_begun(launched, until);
     let told = pass.world.hours_told.get(&claim.uid).copied().unwrap_or(0);
     let mut records = Vec::new();
     for hour in told..=begun {
@@ -105,8 +114,21 @@ fn untold_hours(pass: &Pass, claim: &Claim, launched: Timestamp, until: Timestam
 fn price_at(pass: &Pass, spec: &ClaimSpec, from: Timestamp) -> Option<MicroUsdPerHour> {
     match spec.capacity.capacity_type {
         CapacityType::Spot => pass.world.market.past_prices.get(&spec.capacity)?.at(from),
-        CapacityType::OnDemand | CapacityType::Reserved => Some(spec.price_per_hour),
+        CapacityType::OnDemand => Some(spec.price_per_hour),
+        CapacityType::Reserved => reserved_price_at(pass, spec, from),
     }
+}
+
+/// What was paid for the reservation, and on-demand once it has ended: its machines run on (EC2 user guide, "Capacity Reservations").
+fn reserved_price_at(pass: &Pass, spec: &ClaimSpec, from: Timestamp) -> Option<MicroUsdPerHour> {
+    let named = |class: &NodeClass| class.reservations.iter().any(|r| Some(&r.id) == spec.reservation.as_ref());
+    if !pass.world.classes.values().any(named) {
+        return Some(spec.price_per_hour);
+    }
+    // Not looked at yet, as after a start: nobody can say whether it has ended.
+    let seen = &pass.world.reservations.get(&spec.capacity.region)?.seen;
+    let ended = seen.iter().find(|r| Some(&r.id) == spec.reservation.as_ref()).and_then(|r| r.ends_at).is_some_and(|end| from >= end);
+    Some(if ended { spec.on_demand_per_hour.unwrap_or(spec.price_per_hour) } else { spec.price_per_hour })
 }
 
 /// Told from the claim, where it is written down: however often, the same.
@@ -211,7 +233,10 @@ fn checkpoints(pass: &mut Pass, claim: &Claim) {
     for pod in pass.pods_on(&claim.name) {
         let Ok((need, schedule)) = &pod.need else { continue };
         let running = pod.phase == PodPhase::Running && need.kind == WorkloadKind::Batch;
-        if let Some(at) = schedule.checkpointed_at.filter(|at| running && *at >= pod.created_at && *at <= pass.now) {
+        let Some(at) = schedule.checkpointed_at.filter(|at| running && *at >= pod.created_at) else { continue };
+        // By a clock that is ahead of ours.
+        pass.wake(at);
+        if at <= pass.now {
             tell(pass, LedgerRecord::Checkpoint(Checkpoint { claim_uid: claim.uid.clone(), pod_uid: pod.identity.uid.clone(), at }));
         }
     }

@@ -106,7 +106,8 @@ pub fn plan(settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {
     let considered_moves = returning::consider_moves(&mut pass);
     facts::tell_the_ledger(&mut pass);
     status::show(&mut pass);
-    Plan { steps: pass.steps, wake_at: pass.wake_at, notes: pass.notes, considered_moves }
+    let holds_until = pass.holds_until();
+    Plan { steps: pass.steps, wake_at: pass.wake_at, notes: pass.notes, considered_moves, holds_until }
 }
 
 /// The state of one pass: the world, what this pass has already claimed for itself, and the steps so far.
@@ -123,6 +124,12 @@ struct Pass<'a> {
     taken: BTreeSet<ClaimName>,
     /// Claims whose machines have ended, and what they cost this month: they go once their pool's books name them.
     closing: BTreeMap<PoolName, BTreeMap<Uid, MicroUsd>>,
+    /// Pods that hold a place, by claim, oldest first.
+    holding: BTreeMap<&'a ClaimName, Vec<&'a Pod>>,
+    /// Pods that were bound as replacements, by the uid of the pod they replace.
+    replacements: BTreeMap<&'a Uid, &'a Pod>,
+    /// Offers were weighed, or wait to be: prices age, cool-downs end, deadlines come nearer, so the next moment may give another plan.
+    weighed: bool,
     steps: Vec<Step>,
     wake_at: Option<Timestamp>,
     notes: Vec<String>,
@@ -131,6 +138,21 @@ struct Pass<'a> {
 impl<'a> Pass<'a> {
     fn new(settings: &'a Settings, world: &'a Snapshot, now: Timestamp) -> Self {
         let (claims, busy) = (world.claims.clone(), world.in_flight.clone());
+        let mut holding: BTreeMap<&ClaimName, Vec<&Pod>> = BTreeMap::new();
+        for pod in world.pods.values().filter(|pod| !pod.finished()) {
+            if let Some(claim) = &pod.claim {
+                holding.entry(claim).or_default().push(pod);
+            }
+        }
+        for pods in holding.values_mut() {
+            pods.sort_by(|a, b| (a.created_at, &a.identity.uid).cmp(&(b.created_at, &b.identity.uid)));
+        }
+        let mut replacements = BTreeMap::new();
+        for pod in world.pods.values() {
+            if let Some(replaced) = &pod.replaces {
+                replacements.entry(&replaced.pod.uid).or_insert(pod);
+            }
+        }
         Pass {
             settings,
             world,
@@ -140,6 +162,9 @@ impl<'a> Pass<'a> {
             replaced: BTreeSet::new(),
             taken: BTreeSet::new(),
             closing: BTreeMap::new(),
+            holding,
+            replacements,
+            weighed: false,
             steps: Vec::new(),
             wake_at: None,
             notes: Vec::new(),
@@ -173,15 +198,23 @@ impl<'a> Pass<'a> {
         self.now >= from + span
     }
 
+    /// Until when the same world gives the same plan. What goes by the time asks to be woken, but for the month's end and the next look at
+    /// voluntary moves.
+    fn holds_until(&self) -> Timestamp {
+        if self.weighed || !self.steps.is_empty() || !self.notes.is_empty() {
+            return self.now;
+        }
+        let moves = returning::considered_next(self);
+        [self.wake_at, moves].into_iter().flatten().fold(self.now.month_end(), Timestamp::min)
+    }
+
     fn pool_of(&self, claim: &Claim) -> Option<&'a NodePool> {
         self.world.pools.get(&claim.spec.node_pool)
     }
 
     /// Pods that hold a place on a claim, oldest first.
     fn pods_on(&self, claim: &ClaimName) -> Vec<&'a Pod> {
-        let mut pods: Vec<&Pod> = self.world.pods.values().filter(|pod| pod.holds(claim)).collect();
-        pods.sort_by(|a, b| (a.created_at, &a.identity.uid).cmp(&(b.created_at, &b.identity.uid)));
-        pods
+        self.holding.get(claim).cloned().unwrap_or_default()
     }
 
     /// This pass, as a number for ids: an id never stands for decisions of two moments.
@@ -191,7 +224,7 @@ impl<'a> Pass<'a> {
 
     /// The pod that was bound as the replacement of `old`.
     fn replacement_of(&self, old: &Pod) -> Option<&'a Pod> {
-        self.world.pods.values().find(|p| p.replaces.as_ref().is_some_and(|r| r.pod.uid == old.identity.uid))
+        self.replacements.get(&old.identity.uid).copied()
     }
 
     /// An event, unless the same words were already said about the same subject.

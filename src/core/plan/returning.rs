@@ -20,6 +20,7 @@ use crate::core::market::{CapacityType, CoolDownCause};
 use crate::core::money::MicroUsdPerHour;
 use crate::core::placement::{self, Placement, Target};
 use crate::core::record::LedgerRecord;
+use crate::core::time::Timestamp;
 use crate::core::world::{Claim, Lane, Mobility, MoveMark, Pod};
 
 /// Says whether every machine was considered: not while the ledger is away, and not sooner after the last time than the settings say.
@@ -28,8 +29,8 @@ pub(super) fn consider_moves(pass: &mut Pass) -> bool {
     if !pass.world.ledger_available {
         return false;
     }
-    let every = pass.settings.moves_considered_every;
-    let due = pass.world.moves_considered_at.is_none_or(|last| pass.now >= last + every || pass.now < last);
+    let next = considered_next(pass).unwrap_or(pass.now);
+    let due = pass.now >= next || pass.world.moves_considered_at.is_some_and(|last| pass.now < last);
     let claims = pass.world.claims.clone();
     let awaited: BTreeSet<&ClaimName> =
         claims.values().filter(|c| c.status.node_ready_at.is_some()).filter_map(|c| c.spec.takes_over.as_ref()).collect();
@@ -42,6 +43,12 @@ pub(super) fn consider_moves(pass: &mut Pass) -> bool {
     due
 }
 
+/// When moves are considered next; `None` while the ledger is away.
+pub(super) fn considered_next(pass: &Pass) -> Option<Timestamp> {
+    let next = pass.world.moves_considered_at.map_or(pass.now, |last| last + pass.settings.moves_considered_every);
+    pass.world.ledger_available.then_some(next)
+}
+
 fn may_move(pass: &mut Pass, claim: &Claim) -> bool {
     let (Some(pool), Some(ready)) = (pass.pool_of(claim), claim.status.node_ready_at) else { return false };
     let pods = pass.pods_on(&claim.name);
@@ -52,6 +59,7 @@ fn may_move(pass: &mut Pass, claim: &Claim) -> bool {
     let refused_lately =
         pass.world.market.cool_downs.values().any(|c| c.cause == CoolDownCause::NoCapacity && pass.now < c.since + pool.return_min_dwell);
     if refused_lately {
+        pass.weighed = true;
         pass.wake(pass.now + pool.return_min_dwell);
         return false;
     }
@@ -77,6 +85,7 @@ fn move_if_cheaper(pass: &mut Pass, claim: &Claim) -> bool {
     if successor.is_some_and(|c| c.status.node_ready_at.is_none()) {
         return false;
     }
+    pass.weighed = true;
     // A machine without work is ending already: moving onto it saves nothing, unless it was bought for just that.
     let mut room = room::free_room(pass, &BTreeSet::from([claim.name.clone()]));
     let successor_name = successor.map(|c| c.name.clone());

@@ -8,6 +8,7 @@ use crate::core::ids::{ClaimName, DecisionId, InstanceId};
 use crate::core::invariant::Invariant;
 use crate::core::market::CapacityType;
 use crate::core::need::{CapacityPreference, Need};
+use crate::core::reservation::LEAVE_BEFORE_END;
 use crate::core::time::{Millis, Timestamp};
 use crate::core::world::{Claim, ClaimSpec, Pod, PodPhase};
 use crate::engine::ports::Launch;
@@ -162,13 +163,14 @@ fn need_holds(world: &mut World, identity: &PodIdentity, claim: &ClaimName, now:
         CapacityPreference::SpotOnly => at.capacity_type == CapacityType::Spot,
         CapacityPreference::OnDemand => at.capacity_type != CapacityType::Spot,
     };
+    let units = claim.spec.sharing.units(machine);
     let bought_for = claim.spec.bought_for.iter().any(|p| p.uid == identity.uid);
     let checks = [
         (region_ok, "its regions"),
         (need.zones.is_empty() || need.zones.contains(&at.zone), "its zones"),
         (need.gpu_models.is_empty() || need.gpu_models.contains(&machine.gpu_model), "its models"),
-        (need.gpus <= machine.gpus, "its number of GPUs"),
-        (need.gpu_memory <= machine.gpu_memory, "its GPU memory"),
+        (need.gpus <= units.most_per_pod.min(units.count), "its number of GPUs"),
+        (need.gpu_memory <= units.memory, "its GPU memory"),
         (need.cpu <= machine.allocatable().cpu && need.memory <= machine.allocatable().memory, "its CPU and memory"),
         (capacity_ok, "its capacity preference"),
         (!bought_for || cap_holds(need, &claim), "its price cap"),
@@ -205,6 +207,10 @@ fn move_has_reason(world: &mut World, name: &ClaimName, trigger: Trigger, now: T
         Trigger::InstanceLost => machine.is_none_or(|m| !m.alive()),
         Trigger::Expired => expired,
         Trigger::Deleted => claim.deleting || pool.is_none_or(|p| p.deleting),
+        Trigger::ReservationEnding => {
+            let named = world.account.reservation.as_ref().filter(|r| Some(&r.id) == claim.spec.reservation.as_ref());
+            named.is_some_and(|r| now + LEAVE_BEFORE_END + TOLERANCE >= r.ends_at)
+        }
         Trigger::ReturnToSpot => claim.spec.capacity.capacity_type != CapacityType::Spot,
         Trigger::CheaperOffer => true,
         _ => false,

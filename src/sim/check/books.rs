@@ -11,8 +11,7 @@ use crate::core::money::MicroUsd;
 use crate::core::record::LedgerRecord;
 
 /// A record that is told again says the same again: its id stands for one thing.
-pub fn before_record(world: &mut World, record: &LedgerRecord) {
-    let id = record.id();
+pub fn before_record(world: &mut World, id: uuid::Uuid, record: &LedgerRecord) {
     match world.checks.recorded.get(&id) {
         None => {
             world.checks.recorded.insert(id, record.clone());
@@ -33,9 +32,9 @@ pub fn before_forget(world: &mut World, id: &uuid::Uuid) {
 }
 
 /// What is written to the ledger was durable first.
-pub fn before_row(world: &mut World, record: &LedgerRecord) {
-    if !world.kube.durable.contains(&record.id()) {
-        world.broke(Invariant::DecisionsDurableOnce, format!("{:?} is written to the ledger and was not durable first", record.id()));
+pub fn before_row(world: &mut World, id: uuid::Uuid) {
+    if !world.kube.durable.contains(&id) {
+        world.broke(Invariant::DecisionsDurableOnce, format!("{id} is written to the ledger and was not durable first"));
     }
 }
 
@@ -82,7 +81,7 @@ pub fn final_books(world: &mut World) {
     let mut broken = Vec::new();
     let mut billed = BTreeMap::new();
     for machine in world.ec2.machines.values() {
-        let cost = bill::cost(machine, &world.market, now);
+        let cost = bill::cost(machine, &world.market, &world.account, now);
         billed.insert(machine.claim_uid.clone(), cost);
         let text = match by_instance.get(&machine.instance.id) {
             // A machine that ended before anybody saw it, or that nobody claimed, has no books; it must not have cost anything much.

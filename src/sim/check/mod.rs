@@ -21,6 +21,7 @@ use crate::core::ids::Uid;
 use crate::core::invariant::{Fault, Invariant};
 use crate::core::money::MicroUsd;
 use crate::core::record::LedgerRecord;
+use crate::core::time::Timestamp;
 
 /// What the checks must remember.
 #[derive(Debug, Default)]
@@ -31,6 +32,10 @@ pub struct Checks {
     pub billed: BTreeMap<Uid, MicroUsd>,
     /// Steps checked.
     pub steps: u64,
+    /// Changes of cluster and EC2 up to which everything that stands has been seen to hold.
+    held: Option<(u64, u64)>,
+    /// Since when the machine that has been longest without claim or work has been so.
+    oldest_mark: Option<Timestamp>,
 }
 
 impl World {

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::kube::Job;
 use super::super::world::World;
 use super::books;
 use crate::core::ids::{ClaimName, InstanceId, Uid};
 use crate::core::invariant::Invariant;
+use crate::core::need::CapacityPreference;
 use crate::core::time::{Millis, Timestamp};
 use crate::core::world::{Claim, Mobility, Pod, PodPhase};
 
@@ -15,11 +17,17 @@ const BOUND: Millis = Millis::from_mins(75);
 /// Checks the world after a step.
 pub fn after_step(world: &mut World, now: Timestamp) {
     world.checks.steps += 1;
+    // What is checked here goes by machines, claims, nodes and pods, and by how long a machine has been without claim or work.
+    let seen = Some((world.kube.changes(), world.ec2.changes()));
+    if world.checks.held == seen && world.checks.oldest_mark.is_none_or(|at| now.since(at) <= BOUND) {
+        return;
+    }
     let mut broken = Vec::new();
     one_instance_per_claim(world, &mut broken);
     every_instance_claimed(world, now, &mut broken);
     one_claim_per_pod(world, &mut broken);
     one_pod_per_job(world, &mut broken);
+    world.checks.held = if broken.is_empty() { seen } else { None };
     for (invariant, text) in broken {
         world.broke(invariant, text);
     }
@@ -38,18 +46,20 @@ fn one_instance_per_claim(world: &World, broken: &mut Broken) {
 }
 
 fn every_instance_claimed(world: &mut World, now: Timestamp, broken: &mut Broken) {
-    let World { kube, ec2, .. } = world;
-    let claims: Vec<&Claim> = kube.claims.values().map(|c| &c.object).collect();
+    let World { kube, ec2, checks, .. } = world;
+    let claims: BTreeMap<&Uid, &Claim> = kube.claims.values().map(|c| (&c.object.uid, &c.object)).collect();
     let holders = kube.pods.values().map(|p| &p.object.pod).filter(|p| !p.finished());
-    let wanted: Vec<&ClaimName> = holders.filter_map(|p| p.claim.as_ref()).collect();
+    let wanted: BTreeSet<&ClaimName> = holders.filter_map(|p| p.claim.as_ref()).collect();
+    checks.oldest_mark = None;
     ec2.for_each_alive(|machine| {
-        let claim = claims.iter().find(|claim| claim.uid == machine.claim_uid);
+        let claim = claims.get(&machine.claim_uid);
         let since = |mark: &mut Option<Timestamp>, holds: bool| -> Option<Millis> {
             *mark = if holds { Some(mark.unwrap_or(now)) } else { None };
             mark.map(|at| now.since(at))
         };
         let unclaimed = since(&mut machine.unclaimed_since, claim.is_none());
-        let unwanted = since(&mut machine.unwanted_since, claim.is_none_or(|claim| !wanted.contains(&&claim.name)));
+        let unwanted = since(&mut machine.unwanted_since, claim.is_none_or(|claim| !wanted.contains(&claim.name)));
+        checks.oldest_mark = [checks.oldest_mark, machine.unclaimed_since, machine.unwanted_since].into_iter().flatten().min();
         if unclaimed.is_some_and(|span| span > BOUND) {
             broken.push((Invariant::EveryInstanceClaimed, format!("{} has had no claim for {BOUND}", machine.instance.id)));
         } else if unwanted.is_some_and(|span| span > BOUND) {
@@ -66,10 +76,13 @@ fn one_claim_per_pod(world: &World, broken: &mut Broken) {
     for (uid, count) in seen.into_iter().filter(|(_, count)| *count > 1) {
         broken.push((Invariant::OneClaimPerPod, format!("{uid} occupies {count} claims")));
     }
+    let used_on = world.kube.used_on_nodes();
     for node in world.kube.nodes.values().map(|n| &n.object.node) {
-        let used = world.kube.gpus_used(&node.name);
-        if used > node.allocatable.gpus {
-            broken.push((Invariant::OneClaimPerPod, format!("{} has {} GPUs and its pods hold {used}", node.name, node.allocatable.gpus)));
+        let (used, has) = (used_on.get(&node.name).copied().unwrap_or_default(), node.allocatable);
+        if used.gpus > has.gpus {
+            broken.push((Invariant::OneClaimPerPod, format!("{} has {} GPUs and its pods hold {}", node.name, has.gpus, used.gpus)));
+        } else if used.cpu > has.cpu || used.memory > has.memory {
+            broken.push((Invariant::OneClaimPerPod, format!("{} has {has:?} and its pods hold {used:?}", node.name)));
         }
     }
 }
@@ -86,6 +99,17 @@ fn one_pod_per_job(world: &World, broken: &mut Broken) {
     }
 }
 
+/// What a Job needs beside its work to be done in time: a boot, at its longest.
+const LONGEST_BOOT: Millis = Millis::from_mins(10);
+
+/// A Job that holds no machine and whose deadline leaves time may wait for cheap spot, which a market at rest may never have.
+fn waits_lawfully(world: &World, name: &str, job: &Job) -> bool {
+    let gated = |p: &&Pod| matches!(&p.mobility, Mobility::Job { job, .. } if job == name) && p.phase == PodPhase::Gated;
+    let takes_spot = |p: &Pod| p.need.as_ref().is_ok_and(|(need, _)| need.capacity == CapacityPreference::SpotFirst);
+    let unbound = world.kube.pods.values().map(|p| &p.object.pod).filter(gated).any(|p| p.claim.is_none() && takes_spot(p));
+    unbound && job.deadline.is_some_and(|deadline| world.now() + (job.work - job.saved) + LONGEST_BOOT < deadline)
+}
+
 /// What is still out of place: work without a machine, machines without work, ends that are not in the books yet.
 pub fn unsettled(world: &World) -> Vec<String> {
     let mut open = Vec::new();
@@ -98,7 +122,7 @@ pub fn unsettled(world: &World) -> Vec<String> {
         }
     }
     for (name, job) in world.kube.jobs.iter().filter(|(_, j)| j.finished_at.is_none()) {
-        if !pods().any(|p| p.workload.object.name == *name && p.phase == PodPhase::Running) {
+        if !pods().any(|p| p.workload.object.name == *name && p.phase == PodPhase::Running) && !waits_lawfully(world, name, job) {
             open.push(format!("Job {name} neither runs nor has ended; {} failures", job.failures));
         }
     }
@@ -123,4 +147,41 @@ pub fn unsettled(world: &World) -> Vec<String> {
         open.extend(untold.map(|id| format!("{id} is paid for and not in the ledger yet")));
     }
     open
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::faults::{Faults, Level};
+    use super::super::super::people::People;
+    use super::super::super::world::Owner;
+    use super::*;
+
+    /// INV-10 of a Job with an hour of work whose pod is gated, with a deadline so many minutes ahead.
+    fn open_jobs(deadline_in_minutes: Option<i64>, change: impl FnOnce(&mut Pod)) -> Vec<String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut world = World::open(1, Faults::new(1, Level::None, None), false);
+            let now = world.now();
+            let (name, mut job) = People::new(1).job(now, false);
+            (job.work, job.deadline) = (Millis::from_hours(1), deadline_in_minutes.map(|minutes| now + Millis::from_mins(minutes)));
+            world.kube.jobs.insert(name.clone(), job);
+            world.kube.reconcile(&Owner::Job(name), now, &mut Vec::new());
+            let uid = world.kube.pods.keys().next().cloned().unwrap();
+            world.kube.change_pod(&uid, |pod| change(&mut pod.pod));
+            unsettled(&world).into_iter().filter(|text| text.starts_with("Job ")).collect()
+        })
+    }
+
+    #[test]
+    fn a_job_may_wait_for_spot_while_its_deadline_leaves_time_and_no_longer() {
+        assert_eq!(open_jobs(Some(71), |_| {}), Vec::<String>::new(), "an hour of work, and a boot");
+        assert_eq!(open_jobs(Some(70), |_| {}).len(), 1, "it is time to start");
+        assert_eq!(open_jobs(None, |_| {}).len(), 1, "nothing to wait for");
+        assert_eq!(open_jobs(Some(600), |pod| pod.claim = Some("lt-1".into())).len(), 1, "it has a machine and does not run");
+        assert_eq!(open_jobs(Some(600), |pod| pod.phase = PodPhase::Pending).len(), 1, "its gate is lifted and it does not run");
+        let on_demand = |pod: &mut Pod| {
+            pod.need.as_mut().unwrap().0.capacity = CapacityPreference::OnDemand;
+        };
+        assert_eq!(open_jobs(Some(600), on_demand).len(), 1, "on-demand does not run out");
+    }
 }

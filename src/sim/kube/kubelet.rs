@@ -2,9 +2,11 @@
 //!
 //! Decides: as a scheduler and kubelets do. A pod whose machine is gone stays in the API until somebody removes it.
 
+use std::collections::BTreeMap;
+
 use super::apply::whole_second;
 use super::{Kube, SimNode, SimPod};
-use crate::core::catalog::Catalog;
+use crate::core::catalog::{Catalog, Resources};
 use crate::core::ids::{InstanceId, NodeName, Uid};
 use crate::core::time::{Millis, Timestamp};
 use crate::core::world::{Mobility, Node, PodPhase};
@@ -26,7 +28,9 @@ impl Kube {
     pub fn joins(&mut self, machine: &Machine, catalog: &Catalog) {
         let instance = &machine.instance;
         let Some(kind) = catalog.types.get(&instance.pool.instance_type).filter(|_| machine.alive()) else { return };
-        let mut allocatable = kind.allocatable();
+        let class = self.classes.values().map(|c| &c.object).find(|class| class.region == instance.pool.region);
+        let sharing = class.map_or_else(Default::default, |class| class.sharing);
+        let mut allocatable = Resources { gpus: sharing.units(kind).count, ..kind.allocatable() };
         if matches!(machine.boot, Boot::WithoutGpus(_)) {
             allocatable.gpus = 0;
         }
@@ -61,6 +65,20 @@ impl Kube {
     pub fn gpus_used(&self, node: &NodeName) -> i64 {
         let on_it = self.pods.values().map(|p| &p.object.pod).filter(|p| p.node.as_ref() == Some(node) && !p.finished());
         on_it.filter_map(|p| p.need.as_ref().ok()).map(|(need, _)| need.gpus).sum()
+    }
+
+    /// What pods hold of each node.
+    pub fn used_on_nodes(&self) -> BTreeMap<&NodeName, Resources> {
+        let mut used: BTreeMap<&NodeName, Resources> = BTreeMap::new();
+        for pod in self.pods.values().map(|p| &p.object.pod).filter(|p| !p.finished()) {
+            if let (Some(node), Ok((need, _))) = (&pod.node, &pod.need) {
+                let held = used.entry(node).or_default();
+                held.gpus += need.gpus;
+                held.cpu.0 += need.cpu.0;
+                held.memory.0 += need.memory.0;
+            }
+        }
+        used
     }
 
     fn host_is_dead(&self, pod: &SimPod) -> bool {
@@ -144,6 +162,7 @@ impl Kube {
         let name = node_of(instance);
         let Some(mut node) = self.nodes.get(&name).map(|n| n.object.clone()) else { return };
         node.dead = true;
+        self.untold += 1;
         self.nodes.entry(name.clone()).and_modify(|stored| stored.object = node);
         let on_it: Vec<SimPod> = self.pods.values().map(|p| &p.object).filter(|p| p.pod.node.as_ref() == Some(&name)).cloned().collect();
         for pod in on_it.iter().filter(|p| p.pod.phase == PodPhase::Running) {

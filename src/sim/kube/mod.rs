@@ -126,6 +126,8 @@ pub struct Job {
 #[derive(Debug, Default)]
 pub struct Kube {
     version: u64,
+    /// Changes that no version tells of: what only kubelets know.
+    untold: u64,
     next: u64,
     /// Node pools.
     pub pools: BTreeMap<PoolName, Stored<NodePool>>,
@@ -170,6 +172,11 @@ impl Kube {
     /// Something changed that the watches do not show yet.
     pub fn changed(&self) -> bool {
         !self.unshown.is_empty()
+    }
+
+    /// How many changes there were, told by a version or not.
+    pub fn changes(&self) -> u64 {
+        self.version + self.untold
     }
 
     /// The version of the last change.

@@ -1,10 +1,18 @@
 //! What the ledger is told, where money hangs on it.
 
+use std::collections::BTreeMap;
+
 use super::toy::*;
+use crate::core::catalog::Mebibytes;
+use crate::core::ids::ReservationId;
 use crate::core::market::CapacityType;
-use crate::core::money::MicroUsd;
+use crate::core::money::{MicroUsd, MicroUsdPerHour};
 use crate::core::need::WorkloadKind;
+use crate::core::plan::plan;
 use crate::core::record::{CarriedData, LedgerRecord};
+use crate::core::reservation::{CapacityReservation, NamedReservation, SeenReservations};
+use crate::core::sharing::Sharing;
+use crate::core::time::Millis;
 use crate::engine::ports::NoticeKind;
 
 fn set_data(toy: &mut Toy, gib: i64) {
@@ -67,4 +75,66 @@ fn a_checkpoint_is_told_once_and_only_of_running_batch_work() {
     let told: Vec<_> = toy.ledger.iter().filter_map(|r| if let LedgerRecord::Checkpoint(c) = r { Some(c.clone()) } else { None }).collect();
     assert_eq!(told.len(), 1);
     assert_eq!((told[0].at, &told[0].pod_uid), (at, &batch));
+}
+
+/// What `plan` would tell now that it is not remembered what was told.
+fn told_anew(toy: &mut Toy) -> Vec<LedgerRecord> {
+    (toy.world.recorded, toy.world.hours_told) = Default::default();
+    let planned = plan(&toy.settings, &toy.world, toy.now);
+    planned.steps.into_iter().flat_map(|step| step.records).collect()
+}
+
+#[test]
+fn a_machine_that_shares_its_gpus_is_told_the_same_by_a_process_that_does_not_know_its_type_yet() {
+    let mut toy = Toy::new();
+    toy.gpu_memory = Mebibytes(10_000);
+    toy.world.classes.values_mut().for_each(|c| c.sharing.sharing = Sharing::TimeSlicing { replicas: 2 });
+    toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(120);
+    let opened = |records: &[LedgerRecord]| records.iter().filter(|r| matches!(r, LedgerRecord::IntervalOpened(_))).cloned().collect();
+    let first: Vec<LedgerRecord> = opened(&toy.ledger);
+    assert_eq!(first.len(), 1);
+    let catalog = std::mem::take(&mut toy.world.catalog);
+    let unread: Vec<LedgerRecord> = opened(&told_anew(&mut toy));
+    assert_eq!(unread, [], "two units or one: not certain");
+    toy.world.catalog = catalog;
+    let again: Vec<LedgerRecord> = opened(&told_anew(&mut toy));
+    assert_eq!(again, first);
+}
+
+#[test]
+fn hours_that_begin_after_a_reservation_has_ended_cost_what_on_demand_does() {
+    let mut toy = Toy::new();
+    let id = ReservationId::from("cr-1");
+    toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(100);
+    let launched = toy.all_instances()[0].launched_at;
+    for claim in toy.world.claims.values_mut() {
+        (claim.spec.capacity.capacity_type, claim.spec.reservation) = (CapacityType::Reserved, Some(id.clone()));
+        claim.spec.price_per_hour = MicroUsdPerHour(7);
+    }
+    for class in toy.world.classes.values_mut() {
+        class.reservations = vec![NamedReservation { id: id.clone(), price_per_hour: MicroUsdPerHour(7) }];
+    }
+    toy.now = launched + Millis::from_mins(150);
+    let hours = |toy: &mut Toy| -> Vec<i64> {
+        told_anew(toy)
+            .iter()
+            .filter_map(|r| if let LedgerRecord::HourPriced(hour) = r { Some(hour.price_per_hour.0) } else { None })
+            .collect()
+    };
+    assert_eq!(hours(&mut toy), [] as [i64; 0], "the reservation was not looked at yet");
+    let reservation = CapacityReservation {
+        id,
+        instance_type: "g6.xlarge".into(),
+        zone: SPOT_A.1.into(),
+        available: 0,
+        active: false,
+        ends_at: Some(launched + Millis::from_mins(90)),
+    };
+    let seen = SeenReservations { at: toy.now, seen: vec![reservation] };
+    toy.world.reservations = BTreeMap::from([(SPOT_A.0.into(), seen)]).into();
+    assert_eq!(hours(&mut toy), [7, 7, ON_DEMAND], "the hour in which it ended is paid as it began");
+    toy.world.classes.values_mut().for_each(|class| class.reservations.clear());
+    assert_eq!(hours(&mut toy), [7, 7, 7], "nobody says any more what became of it");
 }

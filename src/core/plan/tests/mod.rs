@@ -5,4 +5,5 @@ mod facts;
 mod faults;
 mod limits;
 mod loops;
+mod returning;
 pub(crate) mod toy;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::action::{Action, ClusterAction, RemovalReason};
+use crate::core::action::{Action, ClusterAction, Plan, RemovalReason};
 use crate::core::catalog::{Catalog, Mebibytes, Millicores, Resources};
 use crate::core::decision::{Decision, PodIdentity, Workload};
 use crate::core::ids::{ClassName, InstanceId, NodeName, ObjectRef, PoolName, Region, Uid, ZoneId};
@@ -170,6 +170,10 @@ impl Toy {
             self.live();
             let decided = plan(&self.settings, &self.world, self.now);
             assert_eq!(decided, plan(&self.settings, &self.world, self.now), "the same inputs gave two plans");
+            self.still_holds(&decided);
+            if decided.considered_moves {
+                self.world.moves_considered_at = Some(self.now);
+            }
             for step in decided.steps {
                 for record in &step.records {
                     self.world.recorded.insert(record.id(), self.now);
@@ -181,6 +185,23 @@ impl Toy {
             }
             let faults = crate::core::invariant::check(&self.world);
             assert_eq!(faults, Vec::new());
+        }
+    }
+
+    /// As long as a plan says that it holds, the same world gives it again.
+    fn still_holds(&self, decided: &Plan) {
+        if decided.holds_until <= self.now {
+            return;
+        }
+        let last = decided.holds_until - Millis(1);
+        for at in [Timestamp(self.now.0 + (last.0 - self.now.0) / 2), last] {
+            let later = plan(&self.settings, &self.world, at);
+            assert_eq!(
+                (&later.steps, later.wake_at, &later.notes),
+                (&decided.steps, decided.wake_at, &decided.notes),
+                "from {} to {at}",
+                self.now
+            );
         }
     }
 

@@ -1,0 +1,60 @@
+//! When voluntary moves are considered at all.
+
+use super::toy::*;
+use crate::core::action::{Action, ClusterAction, Plan};
+use crate::core::market::CapacityType;
+use crate::core::need::WorkloadKind;
+use crate::core::plan::{Settings, plan};
+use crate::core::time::Millis;
+
+/// A machine that has served for longer than its pool's dwell, and spot elsewhere at a fifth of its price.
+fn tempted() -> Toy {
+    let mut toy = Toy::new();
+    toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(300);
+    toy.world.market.offers.get_mut(&capacity(SPOT_A.0, SPOT_A.1, CapacityType::Spot)).unwrap().price_per_hour.0 = SPOT_B.2 * 5;
+    toy
+}
+
+/// Whether a machine is bought to take over the work of another.
+fn buys_ahead(planned: &Plan) -> bool {
+    let actions = planned.steps.iter().flat_map(|step| &step.actions);
+    actions.into_iter().any(|a| matches!(a, Action::Cluster(ClusterAction::CreateClaim { spec, .. }) if spec.takes_over.is_some()))
+}
+
+#[test]
+fn moves_are_considered_no_sooner_after_the_last_time_than_the_settings_say() {
+    let every = Millis::from_secs(60);
+    for (considered_ago, ledger_available, considered, why) in [
+        (None, true, true, "never before"),
+        (Some(0), true, false, "just now"),
+        (Some(59_999), true, false, "not long enough ago"),
+        (Some(60_000), true, true, "long enough ago"),
+        (Some(3_600_000), true, true, "long ago"),
+        (Some(-1), true, true, "the clock was set back: what lies ahead says nothing"),
+        (None, false, false, "the ledger is away"),
+        (Some(60_000), false, false, "the ledger is away, however long ago"),
+    ] {
+        let mut toy = tempted();
+        toy.settings = Settings { moves_considered_every: every, ..toy.settings };
+        toy.world.moves_considered_at = considered_ago.map(|ago| toy.now - Millis(ago));
+        toy.world.ledger_available = ledger_available;
+        let planned = plan(&toy.settings, &toy.world, toy.now);
+        assert_eq!((planned.considered_moves, buys_ahead(&planned)), (considered, considered), "{why}");
+        if !considered && ledger_available && considered_ago.is_some_and(|ago| ago >= 0) {
+            let due = toy.world.moves_considered_at.unwrap() + every;
+            assert!(planned.holds_until <= due, "{why}: it holds until {}, and is due at {due}", planned.holds_until);
+        }
+    }
+}
+
+#[test]
+fn a_machine_whose_successor_is_ready_is_left_whenever_moves_were_considered() {
+    let mut toy = tempted();
+    toy.settings.moves_considered_every = Millis::from_hours(9);
+    toy.world.moves_considered_at = None;
+    toy.run(1);
+    assert_eq!(toy.world.claims.values().filter(|c| c.spec.takes_over.is_some()).count(), 1);
+    toy.run(90);
+    assert!(toy.world.claims.values().any(|c| c.status.moving.is_some()), "the next look is hours away, the successor is there");
+}

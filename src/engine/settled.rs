@@ -1,0 +1,142 @@
+//! A pass that would plan what the last one planned: nothing.
+//!
+//! Decides: whether the world of a pass is the one that the last plan found nothing to do in, and whether that plan still holds.
+//! Does not: say for how long a plan holds (see [`crate::core::action::Plan::holds_until`]).
+//!
+//! Half of all wakes bring no news: a step has ended and the watch has yet to show it, prices were read and are what they were.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::core::action::Plan;
+use crate::core::ids::{ClaimName, PoolName};
+use crate::core::shared::{Mark, Shared};
+use crate::core::time::{Millis, Timestamp};
+use crate::core::world::{Lane, PendingNotice, Snapshot};
+
+/// However long a plan says that it holds, it is made anew after this.
+const TRUSTED_FOR: Millis = Millis::from_mins(1);
+
+/// A world in which nothing was to be done.
+#[derive(Debug)]
+pub struct Settled {
+    marks: Vec<Mark>,
+    cluster: String,
+    notices: Vec<PendingNotice>,
+    in_flight: BTreeSet<Lane>,
+    ending: BTreeSet<ClaimName>,
+    recent_launches: BTreeMap<PoolName, Vec<Timestamp>>,
+    market_surveyed: bool,
+    ledger_available: bool,
+    moves_considered_at: Option<Timestamp>,
+    from: Timestamp,
+    until: Timestamp,
+    /// When the plan asked to be woken.
+    pub wake_at: Option<Timestamp>,
+}
+
+impl Settled {
+    /// Of a plan made at `now`; `None` when it has something to do, or may be another one at once.
+    pub fn of(world: &Snapshot, planned: &Plan, now: Timestamp) -> Option<Settled> {
+        let until = planned.holds_until.min(now + TRUSTED_FOR);
+        if !planned.steps.is_empty() || until <= now {
+            return None;
+        }
+        let mut marks = Vec::new();
+        each_shared(world, |part| marks.push(part.mark()));
+        Some(Settled {
+            marks,
+            cluster: world.cluster.clone(),
+            notices: world.notices.clone(),
+            in_flight: world.in_flight.clone(),
+            ending: world.ending.clone(),
+            recent_launches: world.recent_launches.clone(),
+            market_surveyed: world.market_surveyed,
+            ledger_available: world.ledger_available,
+            moves_considered_at: world.moves_considered_at,
+            from: now,
+            until,
+            wake_at: planned.wake_at,
+        })
+    }
+
+    /// Whether `world` at `now` gives the same plan.
+    pub fn holds(&self, world: &Snapshot, now: Timestamp) -> bool {
+        let flags = |w: &Snapshot| (w.market_surveyed, w.ledger_available, w.moves_considered_at);
+        let unchanged = now >= self.from
+            && now < self.until
+            && (self.market_surveyed, self.ledger_available, self.moves_considered_at) == flags(world)
+            && self.in_flight == world.in_flight
+            && self.ending == world.ending
+            && self.notices == world.notices
+            && self.recent_launches == world.recent_launches
+            && self.cluster == world.cluster;
+        let (mut marks, mut same) = (self.marks.iter(), unchanged);
+        if unchanged {
+            each_shared(world, |part| same &= marks.next().is_some_and(|mark| part.is(mark)));
+        }
+        same
+    }
+}
+
+/// A part of the world that is handed on without copying.
+trait Part {
+    fn mark(&self) -> Mark;
+    fn is(&self, mark: &Mark) -> bool;
+}
+
+impl<T: Send + Sync + 'static> Part for Shared<T> {
+    fn mark(&self) -> Mark {
+        Shared::mark(self)
+    }
+    fn is(&self, mark: &Mark) -> bool {
+        Shared::is(self, mark)
+    }
+}
+
+/// Visits every shared part of the world in one order. All fields are named, so that a new one is not forgotten here or in [`Settled`].
+fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
+    let Snapshot { pools, classes, pods, replicas_wanted, nodes, claims, instances, market, memory, quotas, reservations, .. } = world;
+    let Snapshot { closed_regions, daemonsets, catalog, templates, pool_statuses, recorded, hours_told, .. } = world;
+    let parts: [&dyn Part; 18] = [
+        pools,
+        classes,
+        pods,
+        replicas_wanted,
+        nodes,
+        claims,
+        instances,
+        market,
+        memory,
+        quotas,
+        reservations,
+        closed_regions,
+        daemonsets,
+        catalog,
+        templates,
+        pool_statuses,
+        recorded,
+        hours_told,
+    ];
+    parts.into_iter().for_each(visit);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_without_steps_holds_for_the_same_world_until_it_says() {
+        let (world, now) = (Snapshot::default(), Timestamp(1_000_000));
+        let planned = Plan { holds_until: now + Millis::from_secs(30), ..Plan::default() };
+        let settled = Settled::of(&world, &planned, now).unwrap();
+        assert!(settled.holds(&world.clone(), now) && settled.holds(&world, now + Millis(29_999)));
+        assert!(!settled.holds(&world, now + Millis::from_secs(30)) && !settled.holds(&world, now - Millis(1)), "too late, and too early");
+        let mut touched = world.clone();
+        touched.hours_told.insert("uid".into(), 1);
+        assert!(!settled.holds(&touched, now), "a shared part has changed");
+        assert!(!settled.holds(&Snapshot { ledger_available: true, ..world.clone() }, now), "a part of its own has");
+        assert!(Settled::of(&world, &Plan { holds_until: now, ..Plan::default() }, now).is_none(), "a plan that is not certain of itself");
+        let long = Plan { holds_until: now + Millis::from_hours(9), ..Plan::default() };
+        assert!(!Settled::of(&world, &long, now).unwrap().holds(&world, now + TRUSTED_FOR), "trusted for so long");
+    }
+}
