@@ -21,7 +21,7 @@ use crate::core::policy::memory::PoolMemory;
 use crate::core::time::{Millis, Timestamp};
 use crate::core::world::{Mobility, Pod, PodPhase, WorkBefore};
 
-/// What a deadline makes of the offers of a pod.
+/// What a deadline, or the spread of a service, makes of the offers of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verdict {
     /// No spot, whatever it costs.

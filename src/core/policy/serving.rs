@@ -66,7 +66,7 @@ impl ErrorBudget {
         ErrorBudget { allowed, used: seen.within(now, Self::SPAN), used_in_two: seen.within(now, Self::SPAN + Self::SPAN), loss }
     }
     /// Whether one more loss would be one too many.
-    fn is_tight(&self) -> bool {
+    pub fn is_tight(&self) -> bool {
         self.used.0 + self.loss.0 > self.allowed.0
     }
     /// Whether too much of it is gone to rely on spot at all.

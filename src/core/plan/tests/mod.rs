@@ -5,4 +5,5 @@ mod facts;
 mod faults;
 mod limits;
 mod loops;
+mod serving;
 pub(crate) mod toy;
