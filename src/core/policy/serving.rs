@@ -179,7 +179,8 @@ pub fn next_launch(service: &Service, pools: &[ServingPool<'_>], now: Timestamp)
     }
     let missing = launched.all < service.replicas + service.spares_now();
     let uncovered = launched.after_loss() < service.replicas && launched.all < 2 * service.replicas;
-    if !missing && !(uncovered && matches!(stance, Stance::Guard(_))) {
+    let to_guard = matches!(stance, Stance::Guard(_)) && uncovered;
+    if !(missing || to_guard) {
         return None;
     }
     let open =
