@@ -6,4 +6,5 @@ mod faults;
 mod limits;
 mod loops;
 mod returning;
+mod serving;
 pub(crate) mod toy;
