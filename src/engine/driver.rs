@@ -34,7 +34,7 @@ pub struct Schedule {
     pub burst: Duration,
     /// Records that come within this are delivered together.
     pub gathering: Duration,
-    /// A pass runs at least this often, whatever is or is not heard.
+    /// The world is looked at at least this often, whatever is or is not heard.
     pub heartbeat: Millis,
     /// vCPU quotas of a region.
     pub quotas: Duration,

@@ -25,7 +25,7 @@ use crate::core::time::{Millis, Timestamp};
 const TIGHT_PER_MILLE: i64 = 300;
 const RESERVED_PER_MILLE: i64 = 250;
 const SCORED_PER_MILLE: i64 = 500;
-const SHARED_PER_MILLE: i64 = 300;
+const SHARED_PER_MILLE: i64 = 150;
 /// A quota that binds nobody here.
 const PLENTY: i64 = 4_096;
 
@@ -209,7 +209,7 @@ mod tests {
         assert!((90..150).contains(&share(|a| !a.quotas.is_empty())), "{}", share(|a| !a.quotas.is_empty()));
         assert!((70..130).contains(&share(|a| a.reservation.is_some())));
         assert!((160..240).contains(&share(|a| a.scored)));
-        assert!((80..150).contains(&share(Account::shares)));
+        assert!((30..90).contains(&share(Account::shares)));
         let last = Region::from("us-east-2");
         assert!(accounts.iter().all(|a| !a.sharing(&last).is_shared()));
         let open = |a: &Account| a.quotas(&last).iter().all(|q| q.capacity_type != CapacityType::OnDemand || q.vcpus == PLENTY);

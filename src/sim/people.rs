@@ -182,7 +182,7 @@ impl People {
 
     /// A small model: several of its replicas fit on one GPU that is shared.
     fn embedder(&mut self) -> (String, Deployment) {
-        let replicas = usize::try_from(self.of_parts.between(1, self.size.replicas + 2)).unwrap_or(1);
+        let replicas = usize::try_from(self.of_parts.between(1, self.size.replicas)).unwrap_or(1);
         let ending = self.of_parts.span(Millis::from_secs(1), Millis::from_secs(10));
         let need = part_of_a_gpu(need(WorkloadKind::Inference, 1, 4));
         let (need, start, grace) = (Ok((need, Schedule::default())), Millis::from_secs(15), Millis::from_secs(30));
