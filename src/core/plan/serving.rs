@@ -12,7 +12,7 @@ use super::Pass;
 use super::asking::{is_rescue, pools_for};
 use super::deadline::Verdict;
 use crate::core::decision::{Refusal, Workload};
-use crate::core::ids::Uid;
+use crate::core::ids::{PoolName, Uid};
 use crate::core::market::{CapacityPool, CapacityType};
 use crate::core::money::MicroUsdPerHour;
 use crate::core::need::{CapacityPreference, Need, Schedule, WorkloadKind};
@@ -34,15 +34,18 @@ pub(super) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -
         return BTreeMap::new();
     }
     let listed: Vec<Vec<Listing>> = request.pools.iter().map(|pool| list(request, pool)).collect();
+    // Replicas of a service are mostly equal, and each look goes through the whole market.
+    let mut known: BTreeMap<(&Need, BTreeSet<PoolName>, bool), Places> = BTreeMap::new();
     let mut by_pod = BTreeMap::new();
     for (workload, asking) in services {
         let mut standing = Standing::of(pass, workload, &asking);
         for pod in asking {
             let Some((need, schedule)) = terms(pod) else { continue };
-            let admitted = pools_for(pass, pod);
-            let listings = request.pools.iter().zip(&listed).filter(|(pool, _)| admitted.contains(&pool.name)).flat_map(|(_, l)| l);
-            let market = Places::of(request, need, is_rescue(pass, pod), listings);
-            if let Some(verdict) = judge(pass, pod, (schedule, request.settings.boot), &market, &mut standing) {
+            let market = known.entry((need, pools_for(pass, pod), is_rescue(pass, pod))).or_insert_with_key(|(need, admitted, rescue)| {
+                let listings = request.pools.iter().zip(&listed).filter(|(pool, _)| admitted.contains(&pool.name));
+                Places::of(request, need, *rescue, listings.flat_map(|(_, listings)| listings))
+            });
+            if let Some(verdict) = judge(pass, pod, (schedule, request.settings.boot), market, &mut standing) {
                 by_pod.insert(pod.identity.uid.clone(), Arc::new(verdict));
             }
         }
@@ -180,7 +183,9 @@ fn judge(pass: &Pass, pod: &Pod, (schedule, boot): (&Schedule, Millis), market: 
         let buy_only = Some(Arc::new(place.open.clone()));
         return Some(Verdict { on_demand_only: false, buy_only, waits: false, text: format!("spread: {why}; {head}") });
     }
-    if market.safe.is_empty() {
+    let dear = pools.iter().all(|pool| pool.price >= service.on_demand_price);
+    if market.safe.is_empty() || (dear && budget.is_none()) {
+        // Nothing to choose between, or on-demand costs no more than any spot.
         return None;
     }
     if on_demand_wanted(&service, &pools, pass.now) > standing.on_demand || pod.phase != PodPhase::Gated {
@@ -188,9 +193,8 @@ fn judge(pass: &Pass, pod: &Pod, (schedule, boot): (&Schedule, Millis), market: 
         let text = format!("on-demand: spot has no pool for it that would be relied on; {head}");
         return Some(Verdict { on_demand_only: true, buy_only: None, waits: false, text });
     }
-    let open = market.spot.iter().flat_map(|place| &place.open).filter(|_| budget.is_none()).cloned().collect();
     let text = format!("a spare waits for spot, since the replicas that must be ready have their places; {head}");
-    Some(Verdict { on_demand_only: false, buy_only: Some(Arc::new(open)), waits: true, text })
+    Some(Verdict { on_demand_only: false, buy_only: Some(Arc::default()), waits: true, text })
 }
 
 /// What the owner asked for, and what is left of the budget.
