@@ -21,7 +21,7 @@ pub struct Row {
     pub cost_ratio: f64,
     /// The strict lower bound of the window over the same zones.
     pub bound_usd: f64,
-    /// Hours after the deadline (batch).
+    /// Hours after the deadline (batch), or with fewer than the asked replicas ready after the first cold start (service).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late_hours: Option<f64>,
     /// Work left when the recording ended (batch).
@@ -68,9 +68,9 @@ pub struct Summary {
     pub bound_usd: f64,
     /// How much of the way from the bound (0) to on-demand (1) is left.
     pub gap: f64,
-    /// Runs that were late.
+    /// Runs that were late, or ever short of ready replicas.
     pub late: usize,
-    /// The worst lateness.
+    /// The worst lateness, or the most hours short in one window.
     pub worst_late_hours: f64,
     /// Mean availability.
     pub availability: f64,

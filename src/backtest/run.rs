@@ -170,12 +170,12 @@ pub fn batch_rows(market: &Market, job: BatchJob, starts: &[usize], policies: &[
 pub fn serve_rows(market: &Market, spec: ServiceSpec, target: f64, starts: &[usize], policies: &[&str]) -> Vec<Row> {
     let hours = |ms: i64| ms as f64 / 3.6e6;
     let od = usd(MicroUsdMillis(market.cheapest_on_demand().1.over(spec.window).0 * i128::from(spec.replicas)));
+    let goal_ppm = (target * 1e6).round() as i64;
     let mut rows = Vec::new();
     for name in policies {
         for &start in starts {
-            let Some(mut policy) = make_service(name, market.zones.len()) else { continue };
+            let Some(mut policy) = make_service(name, market.zones.len(), goal_ppm) else { continue };
             let run = serve(market, spec, start, policy.as_mut());
-            // What was never up cannot be down: the first cold start is the same for every policy.
             let first = (((spec.cold_start.0 + spec.tick.0 - 1) / spec.tick.0) as u32).min(run.ticks.saturating_sub(1));
             rows.push(Row {
                 policy: (*name).to_owned(),
@@ -185,6 +185,7 @@ pub fn serve_rows(market: &Market, spec: ServiceSpec, target: f64, starts: &[usi
                 on_demand_cost_usd: od,
                 cost_ratio: usd(run.bill.total) / od,
                 bound_usd: service_bound(market, &spec, start, target),
+                late_hours: Some(hours(spec.tick.0 * i64::from(run.short_ticks))),
                 availability: (f64::from(run.ready_ticks) / f64::from(run.ticks - first)).min(1.0),
                 availability_whole_window: Some(f64::from(run.ready_ticks) / f64::from(run.ticks)),
                 longest_short_hours: Some(hours(spec.tick.0 * i64::from(run.longest_short))),

@@ -112,7 +112,7 @@ struct ServeArgs {
     /// Hours a window lasts.
     #[arg(long, default_value_t = 24.0)]
     window_hours: f64,
-    /// The availability the lower bound may use up.
+    /// The availability asked for: ours spends what is left of it over 24 hours, and the lower bound may use it up.
     #[arg(long, default_value_t = 0.995)]
     target: f64,
 }

@@ -55,7 +55,7 @@ pub enum Refusal {
     Budget,
     /// At most a share of replicas may stand in one pool of capacity.
     Diversity,
-    /// The deadline leaves time to wait for something cheaper, or asks for something safer.
+    /// The deadline leaves time to wait for something cheaper or asks for something safer, or the replicas of a service are to be spread.
     NotForDeadline,
     /// It fits, but another costs less.
     Dearer,
@@ -88,7 +88,7 @@ impl fmt::Display for Refusal {
             Refusal::PoolLimit => "pool limit reached",
             Refusal::Budget => "pool budget used up",
             Refusal::Diversity => "too many replicas in one pool of capacity",
-            Refusal::NotForDeadline => "not what its deadline asks for",
+            Refusal::NotForDeadline => "not what its deadline or its spread asks for",
             Refusal::Dearer => "dearer",
         })
     }

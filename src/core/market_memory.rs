@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::market::{CapacityPool, CapacityType, CoolDown, CoolDownCause, Market};
 use super::policy::memory::PoolMemory;
 use super::quota::QuotaKey;
+use super::service_memory::ServiceMemory;
 use super::time::{Millis, Timestamp};
 
 /// Time after which a sighting counts half.
@@ -104,6 +105,8 @@ struct QuotaRefusal {
 pub struct MarketMemory {
     pools: BTreeMap<CapacityPool, PoolRecord>,
     quota_refusals: BTreeMap<QuotaKey, QuotaRefusal>,
+    /// How long services were short of ready replicas.
+    pub services: ServiceMemory,
 }
 
 /// A stored memory that cannot be used.
@@ -120,6 +123,8 @@ struct Stored {
     version: u32,
     pools: Vec<(CapacityPool, PoolRecord)>,
     quota_refusals: Vec<(QuotaKey, QuotaRefusal)>,
+    #[serde(default)]
+    services: ServiceMemory,
 }
 const VERSION: u32 = 1;
 
@@ -228,7 +233,8 @@ impl MarketMemory {
         pools.sort_by(|(a, x), (b, y)| y.seen_at.cmp(&x.seen_at).then_with(|| a.cmp(b)));
         pools.truncate(MOST_POOLS_KEPT);
         let live = self.quota_refusals.iter().filter(|(_, refusal)| refusal.until > now);
-        let stored = Stored { version: VERSION, pools, quota_refusals: live.map(|(key, refusal)| (key.clone(), *refusal)).collect() };
+        let quota_refusals = live.map(|(key, refusal)| (key.clone(), *refusal)).collect();
+        let stored = Stored { version: VERSION, pools, quota_refusals, services: self.services.clone() };
         serde_json::to_string(&stored).unwrap_or_default()
     }
 
@@ -248,7 +254,8 @@ impl MarketMemory {
             (pool, record)
         };
         let refusals = stored.quota_refusals.into_iter().filter(|(_, refusal)| refusal.until <= horizon);
-        Ok(MarketMemory { pools: stored.pools.into_iter().map(possible).collect(), quota_refusals: refusals.collect() })
+        let (pools, quota_refusals) = (stored.pools.into_iter().map(possible).collect(), refusals.collect());
+        Ok(MarketMemory { pools, quota_refusals, services: stored.services })
     }
 }
 

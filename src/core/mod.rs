@@ -25,6 +25,7 @@ pub mod price_changes;
 pub mod quota;
 pub mod record;
 pub mod reservation;
+pub mod service_memory;
 pub mod shared;
 pub mod sharing;
 pub mod time;

@@ -107,6 +107,12 @@ pub struct Schedule {
     /// At most this share of replicas, in thousandths, in one correlated pool of capacity.
     #[serde(default)]
     pub max_share_per_mille: Option<i64>,
+    /// Of the replicas of a service, so many are spares: the others are what must be ready.
+    #[serde(default)]
+    pub spares: u32,
+    /// The share of time, in parts per million, in which the replicas that are no spares must be ready, over any 24 hours.
+    #[serde(default)]
+    pub availability_goal_ppm: Option<i64>,
     /// The strictest `maxSkew` over zones of the pod's hard topology spread constraints.
     #[serde(default)]
     pub zone_max_skew: Option<i64>,

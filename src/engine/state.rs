@@ -284,6 +284,11 @@ impl State {
             running.contains(&lane) || holds.contains_key(&lane)
         });
         self.add_pending_claims(&mut view, now);
+        if self.leading
+            && let Some(after) = self.memory.services.after_look(&view.pods, &view.replicas_wanted, now)
+        {
+            self.memory.services = after;
+        }
         let mut in_flight = self.in_flight.clone();
         in_flight.extend(self.holds.keys().cloned());
         let market = self.informed_market(now);

@@ -154,7 +154,10 @@ impl People {
             }
             let replicas = usize::try_from(self.chance.between(0, self.size.replicas)).unwrap_or(1);
             let warm = self.chance.happens(700);
-            let schedule = Schedule { zone_max_skew: (name == "chat" && self.chance.happens(250)).then_some(1), ..Schedule::default() };
+            let zone_max_skew = (name == "chat" && self.chance.happens(250)).then_some(1);
+            let spares = u32::from(name == "vision" && self.chance.happens(500));
+            let availability_goal_ppm = (spares > 0 && self.chance.happens(500)).then_some(995_000);
+            let schedule = Schedule { zone_max_skew, spares, availability_goal_ppm, ..Schedule::default() };
             let template = Template {
                 need: Ok((wants, schedule)),
                 start: if warm { Millis::from_secs(25) } else { Millis::from_secs(175) },

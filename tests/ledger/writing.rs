@@ -95,7 +95,10 @@ async fn whatever_stands_in_a_decision_is_read_as_it_was_written() {
     }
     assert_eq!(read["refused_counts"], said["judgement"]["refused"]);
     assert_eq!(read["offers_hash"], said["judgement"]["offers_hash"]);
-    assert_eq!(server.psql("postgres", "SET timezone = 'UTC'; SELECT bool_and(ledger.intact(d)) FROM ledger.decision d").unwrap().trim(), "t");
+    assert_eq!(
+        server.psql("postgres", "SET timezone = 'UTC'; SELECT bool_and(ledger.intact(d)) FROM ledger.decision d").unwrap().trim(),
+        "t"
+    );
 }
 
 /// A batch that comes again with something new in it, as after a lost answer: the new is added, the old is left as it is.

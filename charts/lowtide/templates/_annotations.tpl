@@ -51,6 +51,12 @@ Spans are days, hours, minutes and seconds in that order, as in 1h30m; a test on
 - key: usage-query
   test: v.size() <= 2048 && v.matches("^(requests|transactions|tokens|users)=.*[^ ].*$")
   expected: requests, transactions, tokens or users, then = and a PromQL query for one hour's amount
+- key: spares
+  test: v.matches("^(1000|[1-9]?[0-9]{1,2})$") && (v == "0" || !v.startsWith("0"))
+  expected: a whole number of replicas from 0 to 1000
+- key: availability-goal
+  test: v.matches("^[5-9][0-9]([.][0-9]{1,4})?%$")
+  expected: a percentage from 50% to below 100%, as in 99.5%
 {{- end -}}
 
 {{/* Annotations only lowtide writes, on pods. */}}

@@ -3,7 +3,8 @@
 use super::super::market::Past;
 use super::simulate::{ServePolicy, Yard};
 use crate::core::policy::memory::PoolMemory;
-use crate::core::policy::serving::{Service, ServingPool, next_launch, next_release, on_demand_wanted};
+use crate::core::policy::serving::{ErrorBudget, Service, ServingPool, next_launch, next_release, on_demand_wanted};
+use crate::core::policy::shortfall::Shortfall;
 use crate::core::time::Timestamp;
 
 /// All replicas on on-demand.
@@ -123,18 +124,18 @@ impl ServePolicy for KarpenterLike {
 /// `lowtide` for a service: the functions of [`crate::core::policy::serving`], fed with what the operator would know.
 pub struct Lowtide {
     memory: Vec<PoolMemory>,
+    /// The availability goal, in parts per million; `None` holds the spares always.
+    goal_ppm: Option<i64>,
+    shortfall: Shortfall,
 }
 
 impl Lowtide {
-    /// A fresh policy.
-    pub fn new(zones: usize) -> Self {
-        Lowtide { memory: vec![PoolMemory::default(); zones] }
+    /// A fresh policy for so many zones.
+    pub fn new(zones: usize, goal_ppm: Option<i64>) -> Self {
+        Lowtide { memory: vec![PoolMemory::default(); zones], goal_ppm, shortfall: Shortfall::default() }
     }
-}
 
-impl ServePolicy for Lowtide {
-    fn step(&mut self, past: &Past<'_>, yard: &mut Yard<'_>) {
-        let now = Timestamp(yard.now().0);
+    fn learn(&mut self, yard: &Yard<'_>, now: Timestamp) {
         for (z, memory) in self.memory.iter_mut().enumerate() {
             if yard.lost(z) > 0 {
                 memory.note_loss(now);
@@ -143,24 +144,39 @@ impl ServePolicy for Lowtide {
                 memory.observe(now, true);
             }
         }
+        self.shortfall.observe(now, yard.all_ready() + yard.on_demand_ready() >= yard.spec().replicas);
+    }
+
+    fn service(&self, past: &Past<'_>, yard: &Yard<'_>, now: Timestamp) -> Service {
+        let spec = yard.spec();
+        Service {
+            replicas: spec.replicas,
+            spares: spec.extra,
+            on_demand: yard.on_demand(),
+            on_demand_ready: yard.on_demand_ready(),
+            on_demand_price: (0..yard.zones()).map(|z| past.on_demand(z)).min().unwrap_or_default(),
+            budget: self.goal_ppm.map(|goal| ErrorBudget::of_goal(goal, &self.shortfall, now, spec.cold_start + spec.tick)),
+        }
+    }
+}
+
+impl ServePolicy for Lowtide {
+    fn step(&mut self, past: &Past<'_>, yard: &mut Yard<'_>) {
+        let now = Timestamp(yard.now().0);
+        self.learn(yard, now);
         let mut refused = vec![false; yard.zones()];
-        let cheapest = (0..yard.zones()).map(|z| past.on_demand(z)).min().unwrap_or_default();
-        let service =
-            Service { replicas: yard.spec().replicas, spares: yard.spec().extra, on_demand: yard.on_demand(), on_demand_price: cheapest };
         loop {
             let pools = pools(&self.memory, past, yard, &refused);
-            match next_launch(&service, &pools, now) {
+            match next_launch(&self.service(past, yard, now), &pools, now) {
                 Some(z) if yard.launch(z) => {}
                 Some(z) => refused[z] = true,
-                None => {
-                    let (hold, release) = (on_demand_wanted(&service, &pools, now), next_release(&service, &pools, now));
-                    yard.hold_on_demand(hold);
-                    if let Some(z) = release {
-                        yard.release(z);
-                    }
-                    break;
-                }
+                None => break,
             }
+        }
+        let hold = on_demand_wanted(&self.service(past, yard, now), &pools(&self.memory, past, yard, &refused), now);
+        yard.hold_on_demand(hold);
+        while let Some(z) = next_release(&self.service(past, yard, now), &pools(&self.memory, past, yard, &refused), now) {
+            yard.release(z);
         }
         for (z, r) in refused.iter().enumerate() {
             if *r && yard.launched(z) == 0 {
@@ -183,7 +199,8 @@ fn pools<'m>(memory: &'m [PoolMemory], past: &Past<'_>, yard: &Yard<'_>, refused
 
 /// Every serving policy: name and one line for people.
 pub const SERVE: &[(&str, &str)] = &[
-    ("lowtide", "ours: the policy the operator runs"),
+    ("lowtide", "ours: the policy the operator runs, with an availability goal"),
+    ("lowtide-spares", "the same without a goal: its spares are held always"),
     ("on-demand", "all replicas on on-demand"),
     ("spothedge", "SpotHedge (SkyServe)"),
     ("round-robin", "spot only, zones in turn"),
@@ -191,10 +208,11 @@ pub const SERVE: &[(&str, &str)] = &[
     ("karpenter-like", "a model of Karpenter: cheapest zone, on-demand when none"),
 ];
 
-/// A fresh policy for one run.
-pub fn make(name: &str, zones: usize) -> Option<Box<dyn ServePolicy>> {
+/// A fresh policy for one run; `goal_ppm` is the availability that a service asks for, in parts per million.
+pub fn make(name: &str, zones: usize, goal_ppm: i64) -> Option<Box<dyn ServePolicy>> {
     Some(match name {
-        "lowtide" => Box::new(Lowtide::new(zones)),
+        "lowtide" => Box::new(Lowtide::new(zones, Some(goal_ppm))),
+        "lowtide-spares" => Box::new(Lowtide::new(zones, None)),
         "on-demand" => Box::new(OnDemand),
         "spothedge" => Box::new(SpotHedge::new(zones)),
         "round-robin" => Box::new(RoundRobin::default()),

@@ -41,6 +41,7 @@ pub struct Yard<'a> {
     lost: Vec<u32>,
     refused: u32,
     launches: u32,
+    on_demand_launches: u32,
 }
 
 impl Yard<'_> {
@@ -80,6 +81,10 @@ impl Yard<'_> {
     pub fn on_demand(&self) -> u32 {
         self.on_demand.len() as u32
     }
+    /// On-demand replicas ready.
+    pub fn on_demand_ready(&self) -> u32 {
+        self.on_demand.iter().filter(|t| t.0 <= self.now.0).count() as u32
+    }
     /// Launches one spot replica; false when the zone has no room for one more.
     pub fn launch(&mut self, zone: usize) -> bool {
         let room = usize::from(self.market.zones[zone].capacity[self.at]);
@@ -99,6 +104,7 @@ impl Yard<'_> {
     pub fn hold_on_demand(&mut self, count: u32) {
         self.on_demand.truncate(count as usize);
         while self.on_demand.len() < count as usize {
+            self.on_demand_launches += 1;
             self.on_demand.push(Millis(self.now.0 + self.spec.cold_start.0));
         }
     }
@@ -113,6 +119,8 @@ pub struct ServeRun {
     pub ticks: u32,
     /// Ticks with at least the asked replicas ready.
     pub ready_ticks: u32,
+    /// Ticks without, the first cold start not counted: what was never up cannot be down, and it is the same for every policy.
+    pub short_ticks: u32,
     /// The longest run of ticks without.
     pub longest_short: u32,
     /// Spot replicas taken away.
@@ -121,6 +129,8 @@ pub struct ServeRun {
     pub refused: u32,
     /// Spot launches.
     pub launches: u32,
+    /// On-demand launches.
+    pub on_demand_launches: u32,
     /// Replica-ticks paid for while starting.
     pub starting: u64,
     /// Replica-ticks on on-demand.
@@ -141,19 +151,23 @@ pub fn simulate(market: &Market, spec: ServiceSpec, start: usize, policy: &mut d
         lost: vec![0; zones],
         refused: 0,
         launches: 0,
+        on_demand_launches: 0,
     };
     let mut run = ServeRun {
         bill: Bill::default(),
         ticks: 0,
         ready_ticks: 0,
+        short_ticks: 0,
         longest_short: 0,
         preemptions: 0,
         refused: 0,
         launches: 0,
+        on_demand_launches: 0,
         starting: 0,
         on_demand_ticks: 0,
     };
     let mut short = 0;
+    let first = (spec.cold_start.0 + spec.tick.0 - 1) / spec.tick.0;
     for i in 0..(spec.window.0 / spec.tick.0) {
         yard.now = Millis(i * spec.tick.0);
         yard.at = start + (yard.now.0 / market.tick.0) as usize;
@@ -167,8 +181,7 @@ pub fn simulate(market: &Market, spec: ServiceSpec, start: usize, policy: &mut d
             run.preemptions += yard.lost[z];
         }
         policy.step(&market.past(start, yard.at), &mut yard);
-        let ready_od = yard.on_demand.iter().filter(|t| t.0 <= yard.now.0).count() as u32;
-        let ready = yard.all_ready() + ready_od;
+        let ready = yard.all_ready() + yard.on_demand_ready();
         run.ticks += 1;
         run.starting += u64::from(yard.all_launched() + yard.on_demand() - ready);
         run.on_demand_ticks += u64::from(yard.on_demand());
@@ -177,6 +190,7 @@ pub fn simulate(market: &Market, spec: ServiceSpec, start: usize, policy: &mut d
             short = 0;
         } else {
             short += 1;
+            run.short_ticks += u32::from(i >= first);
             run.longest_short = run.longest_short.max(short);
         }
         for z in 0..zones {
@@ -184,7 +198,7 @@ pub fn simulate(market: &Market, spec: ServiceSpec, start: usize, policy: &mut d
         }
         run.bill.hold(Charge::OnDemand, cheapest_od.0, i as usize, yard.on_demand(), cheapest_od.1, spec.tick);
     }
-    (run.refused, run.launches) = (yard.refused, yard.launches);
+    (run.refused, run.launches, run.on_demand_launches) = (yard.refused, yard.launches, yard.on_demand_launches);
     run
 }
 

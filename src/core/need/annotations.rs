@@ -21,7 +21,8 @@ use super::{CapacityPreference, Deadline, Need, Schedule, UsageQuery, WorkloadKi
 const PREFIX: &str = "lowtide.dev/";
 
 /// The keys an owner may write, after `lowtide.dev/`.
-pub const OWNER_KEYS: [&str; 16] = [
+pub const OWNER_KEYS: [&str; 18] = [
+    "availability-goal",
     "capacity",
     "checkpoint-grace",
     "checkpointed-at",
@@ -35,6 +36,7 @@ pub const OWNER_KEYS: [&str; 16] = [
     "max-pool-share",
     "max-price-per-gpu-hour",
     "regions",
+    "spares",
     "standby",
     "usage-query",
     "workload",
@@ -268,6 +270,10 @@ impl<'a> Reader<'a> {
                 .read("standby", "a whole number of warm slots, 0 to 1000", |t| t.parse().ok().filter(|n| *n <= 1_000))
                 .unwrap_or(0),
             max_share_per_mille: self.read("max-pool-share", "a whole percentage, as in 50%", share),
+            spares: self
+                .read("spares", "a whole number of replicas, 0 to 1000", |t| t.parse().ok().filter(|n| *n <= 1_000))
+                .unwrap_or(0),
+            availability_goal_ppm: self.read("availability-goal", "a percentage from 50 to below 100, as in 99.5%", goal),
             zone_max_skew: None,
             gang: self.read("gang", "a name of 1 to 63 characters", name),
             checkpointed_at: self.read("checkpointed-at", "a point in time, as in 2026-12-24T18:00:00Z", instant),
@@ -278,6 +284,16 @@ impl<'a> Reader<'a> {
             ),
         }
     }
+}
+
+/// `99.5%`, `99.95%`: from 50 to below 100, with at most four decimals, in parts per million.
+fn goal(text: &str) -> Option<i64> {
+    let number = text.strip_suffix('%')?;
+    let (whole, decimals) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |t: &str| (!t.is_empty() && t.len() <= 4 && t.bytes().all(|b| b.is_ascii_digit())).then_some(());
+    digits(whole).and(digits(decimals))?;
+    let ppm = whole.parse::<i64>().ok()? * 10_000 + format!("{decimals:0<4}").parse::<i64>().ok()?;
+    (500_000..1_000_000).contains(&ppm).then_some(ppm)
 }
 
 fn words(list: &str) -> impl Iterator<Item = &str> {

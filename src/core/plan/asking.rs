@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::deadline::{self, Verdict};
-use super::{Pass, budget, reserved};
+use super::{Pass, budget, reserved, serving};
 use crate::core::catalog::Resources;
 use crate::core::daemonsets;
 use crate::core::ids::{PoolName, Uid, ZoneId};
@@ -33,11 +33,13 @@ impl Asked {
         let (pools, settings, verdicts) = (pool_policies(pass), placement_settings(pass), BTreeMap::new());
         let mut asked = Asked { demands: Vec::new(), room, pools, settings, verdicts };
         asked.verdicts = deadline::verdicts(pass, pods, &asked.request(pass));
+        let spread = serving::verdicts(pass, pods, &asked.request(pass));
+        asked.verdicts.extend(spread);
         asked.demands = pods.iter().filter_map(|pod| demand_of(pass, pod, asked.verdict(pod))).collect();
         asked
     }
 
-    /// What the pod's deadline asks for.
+    /// What the pod's deadline or the spread of its service asks for.
     pub(super) fn verdict(&self, pod: &Pod) -> Option<&Verdict> {
         self.verdicts.get(&pod.identity.uid).map(Arc::as_ref)
     }
@@ -70,7 +72,7 @@ fn demand_of(pass: &Pass, pod: &Pod, verdict: Option<&Verdict>) -> Option<Demand
     let (need, schedule) = pod.need.as_ref().ok()?;
     let mut need = need.clone();
     let refused_often = pod.phase == PodPhase::Gated && pod.attempt >= pass.settings.fall_back_after;
-    // Pool after pool had nothing: capacity now, and back to spot later. A deadline knows better how long spot may be waited for.
+    // Pool after pool had nothing: capacity now, and back to spot later. A deadline or a service with spares knows better how long spot may be waited for.
     if verdict.map_or(refused_often && need.capacity == CapacityPreference::SpotFirst, |verdict| verdict.on_demand_only) {
         need.capacity = CapacityPreference::OnDemand;
     }

@@ -387,7 +387,9 @@ fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Judgement, verdict: Option<&Ve
         None => wording::refused(judgement),
     };
     let Ok((need, _)) = &pod.need else { return };
-    let id = DecisionId::derive(&pass.world.cluster, "refuse", pod.identity.uid.as_str(), pass.moment());
+    // Two operators may both refuse it in one moment, each by the prices it knows.
+    let seen = format!("{}#{}", pod.identity.uid, judgement.offers_hash);
+    let id = DecisionId::derive(&pass.world.cluster, "refuse", &seen, pass.moment());
     let subject = EventSubject::Pod(pod.identity.clone());
     let event = Event { subject: subject.clone(), kind, reason, note: note.clone() };
     if !pass.world.recorded.contains_key(&event.id()) {

@@ -1,8 +1,9 @@
-//! Whether a pod with a deadline takes spot, waits for it, or takes on-demand now.
+//! Whether a pod with a deadline takes spot, waits for it, or takes on-demand now; and whether one that runs goes to spot.
 //!
 //! Decides: what work is left and what time there is, and what [`crate::core::policy::batch`] makes of both with every offer that could
 //! serve the pod and everything that was learnt of its pool of capacity.
-//! Does not: choose among the offers that are left (see [`crate::core::placement`]), or move what runs (`returning`, `migration`).
+//! Does not: choose among the offers that are left (see [`crate::core::placement`]), or move what runs (`returning`, `migration`): of a
+//! running pod it says only where moving would pay.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::core::policy::memory::PoolMemory;
 use crate::core::time::{Millis, Timestamp};
 use crate::core::world::{Mobility, Pod, PodPhase, WorkBefore};
 
-/// What a deadline makes of the offers of a pod.
+/// What a deadline, or the spread of a service, makes of the offers of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verdict {
     /// No spot, whatever it costs.
@@ -58,6 +59,8 @@ struct Work {
     overspent: MicroUsd,
     /// It has waited for longer than [`PATIENCE`].
     waited: bool,
+    /// Where it runs now.
+    held: Option<CapacityPool>,
 }
 
 /// What a verdict goes by: the need, the node pools that admit it, and the work.
@@ -86,11 +89,17 @@ pub(super) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -
     by_pod
 }
 
-/// The work of a pod that waits for a machine and whose deadline is lowtide's to keep: batch, and its owner takes spot and on-demand.
+/// The work of a pod that waits for a machine, or of a Job's pod that runs and could stop now without losing much, if its deadline is
+/// lowtide's to keep: batch, and its owner takes spot and on-demand.
 fn work_of<'p>(pass: &Pass, pod: &'p Pod, settings: &Settings) -> Option<(&'p Pod, &'p Need, Work)> {
     let (need, schedule) = pod.need.as_ref().ok()?;
-    if need.kind != WorkloadKind::Batch || need.capacity != CapacityPreference::SpotFirst || pod.phase != PodPhase::Gated {
+    if need.kind != WorkloadKind::Batch || need.capacity != CapacityPreference::SpotFirst {
         return None;
+    }
+    match pod.phase {
+        PodPhase::Gated => {}
+        PodPhase::Running => return running_work(pass, pod, need, schedule, settings).map(|work| (pod, need, work)),
+        _ => return None,
     }
     let begun = begun(pass, pod);
     let deadline = match schedule.deadline? {
@@ -118,8 +127,43 @@ fn work_of<'p>(pass: &Pass, pod: &'p Pod, settings: &Settings) -> Option<(&'p Po
         rescue: is_rescue(pass, pod),
         overspent,
         waited: pass.now.since(pod.created_at) >= PATIENCE,
+        held: None,
     };
     Some((pod, need, work))
+}
+
+/// What a running pod of a Job has left, when stopping it now loses no more than a boot does: it saves when told to stop, or has just saved.
+fn running_work(pass: &Pass, pod: &Pod, need: &Need, schedule: &Schedule, settings: &Settings) -> Option<Work> {
+    let (started, claim) = (pod.started_at?, pass.claims.get(pod.claim.as_ref()?)?);
+    let deadline = match schedule.deadline? {
+        Deadline::At(at) => at,
+        Deadline::After(span) => begun(pass, pod) + span,
+    };
+    let unsaved = match (saves_when_told(pass, schedule), schedule.checkpointed_at.filter(|at| *at <= pass.now)) {
+        (true, _) => Millis::ZERO,
+        (false, Some(saved_at)) => pass.now.since(saved_at.max(started)),
+        (false, None) => return None,
+    };
+    if !matches!(pod.mobility, Mobility::Job { .. }) || unsaved > settings.boot {
+        return None;
+    }
+    let before = pod.replaces.as_ref().and_then(|r| r.work.as_ref()).map_or(Millis::ZERO, |work| work.saved);
+    let done = before + pass.now.since(started).max(Millis::ZERO);
+    let joins = |name: &PoolName| pass.world.pools.get(name).map(|pool| pool.join_timeout);
+    let begun = begun(pass, pod);
+    Some(Work {
+        deadline,
+        left: Some(Millis((schedule.expected_runtime?.0 - done.0).max(Millis::from_mins(1).0))),
+        halfway: Timestamp(begun.0 + deadline.since(begun).0 / 2),
+        // The time it is given to write its checkpoint does no work either.
+        changeover: settings.boot + unsaved + schedule.checkpoint_grace.unwrap_or(pod.termination_grace),
+        noticed_after: pools_for(pass, pod).iter().filter_map(joins).max().unwrap_or(settings.boot),
+        data_in: need.data_region.clone().or_else(|| Some(claim.spec.capacity.region.clone())),
+        rescue: false,
+        overspent: work_before(pass, pod).overspent,
+        waited: false,
+        held: Some(claim.spec.capacity.clone()),
+    })
 }
 
 /// When the job began: a pod that is made again is younger than its job.
@@ -195,7 +239,7 @@ fn offers<'a>(
     found
 }
 
-/// What the batch policy says of a job that holds nothing; `None` when there is nothing to choose between.
+/// What the batch policy says of a job; `None` when there is nothing to choose between, or when one that runs should stay.
 fn judge(pass: &Pass, request: &PlacementRequest, work: &Work, offers: &BTreeMap<&CapacityPool, Candidate>) -> Option<Verdict> {
     let (spot, safe): (Vec<&Candidate>, Vec<&Candidate>) = offers.values().partition(|c| c.offer.pool.capacity_type == CapacityType::Spot);
     if spot.is_empty() || safe.is_empty() {
@@ -203,6 +247,14 @@ fn judge(pass: &Pass, request: &PlacementRequest, work: &Work, offers: &BTreeMap
     }
     let (now, deadline) = (request.now, work.deadline);
     let Some(left) = work.left else { return unknown_work(now, work) };
+    let place = |list: &[&Candidate]| list.iter().position(|c| Some(&c.offer.pool) == work.held.as_ref());
+    let holding = match (&work.held, place(&spot), place(&safe)) {
+        (None, ..) => Holding::Nothing,
+        (Some(_), Some(at), _) => Holding::Spot(at),
+        (Some(_), None, Some(at)) => Holding::OnDemand(at),
+        // What it runs on is not offered any more, so nothing can be compared with it.
+        (Some(_), None, None) => return None,
+    };
     let unseen = PoolMemory::default();
     let pools: Vec<SpotPool> = spot
         .iter()
@@ -214,18 +266,17 @@ fn judge(pass: &Pass, request: &PlacementRequest, work: &Work, offers: &BTreeMap
         })
         .collect();
     let on_demand: Vec<OnDemandOffer> = safe.iter().map(|c| OnDemandOffer { price: c.price, egress: c.egress }).collect();
-    let job = Job {
-        overspent: work.overspent,
-        remaining: left,
-        deadline,
-        changeover: work.changeover,
-        changeover_left: Millis::ZERO,
-        holding: Holding::Nothing,
-    };
+    let job =
+        Job { overspent: work.overspent, remaining: left, deadline, changeover: work.changeover, changeover_left: Millis::ZERO, holding };
     let mut steps = Vec::new();
     let pressure = batch::decide(work.noticed_after, &job, &pools, &on_demand, now, &mut steps);
     let chosen = steps.iter().filter_map(|step| if let Step::Spot(i) = step { spot.get(*i) } else { None });
     let mut buy_only: BTreeSet<CapacityPool> = chosen.map(|c| c.offer.pool.clone()).collect();
+    if let Some(held) = work.held.as_ref().and_then(|at| offers.get(at)) {
+        buy_only.retain(|at| offers.get(at).is_some_and(|there| pays(work.changeover, left, held, there)));
+        let text = format!("deadline {deadline}, {left} of work left: going there costs less than staying, with changeover and data");
+        return (!buy_only.is_empty()).then(|| Verdict { on_demand_only: false, buy_only: Some(Arc::new(buy_only)), waits: false, text });
+    }
     let (on_demand_only, waits) = (buy_only.is_empty(), steps.last() == Some(&Step::Wait));
     if waits && work.waited {
         let dearest = safe.iter().map(|c| c.price).min().unwrap_or_default();
@@ -234,7 +285,7 @@ fn judge(pass: &Pass, request: &PlacementRequest, work: &Work, offers: &BTreeMap
     let reserved = |c: &&&Candidate| !waits || c.offer.pool.capacity_type == CapacityType::Reserved;
     buy_only.extend(safe.iter().filter(reserved).map(|c| c.offer.pool.clone()));
     let head = format!("deadline {deadline}, {left} of work left");
-    let latest = deadline - left - batch::last_call(work.noticed_after, work.changeover);
+    let latest = whole_minute(deadline - left - batch::last_call(work.noticed_after, work.changeover));
     let text = match pressure {
         Pressure::LastCall if deadline <= now => format!("{head} and the deadline has passed: on-demand, the quickest there is"),
         Pressure::LastCall => format!("{head}: no time to lose another machine, so on-demand"),
@@ -248,6 +299,18 @@ fn judge(pass: &Pass, request: &PlacementRequest, work: &Work, offers: &BTreeMap
         Pressure::Ample => format!("{head}: an hour of work costs more on spot than on on-demand"),
     };
     Some(Verdict { on_demand_only, buy_only: (!on_demand_only).then(|| Arc::new(buy_only)), waits, text })
+}
+
+/// The minute it is in. While the old pod still works the moment changes with every pass, and the same must not be said anew each time.
+fn whole_minute(at: Timestamp) -> Timestamp {
+    Timestamp(at.0 - at.0.rem_euclid(60_000))
+}
+
+/// What the work left costs less there is more than the move costs: both machines during the changeover, and the data.
+fn pays(changeover: Millis, left: Millis, here: &Candidate, there: &Candidate) -> bool {
+    let saved = (here.price - there.price).over(left);
+    let spent = (here.price + there.price).over(changeover);
+    saved.to_micro_usd() > spent.to_micro_usd() + there.egress
 }
 
 /// The owner did not say how long it runs. While more than half of the time is left, work that spot loses can be done again; after that

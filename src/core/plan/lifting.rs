@@ -5,8 +5,9 @@
 
 use super::{Pass, target};
 use crate::core::action::{Action, ClusterAction};
+use crate::core::ids::Uid;
 use crate::core::need::WorkloadKind;
-use crate::core::world::{Lane, Pod, PodPhase};
+use crate::core::world::{Lane, Mobility, Pod, PodPhase};
 
 pub(super) fn lift_gates(pass: &mut Pass) {
     let gated: Vec<&Pod> = pass.world.pods.values().filter(|p| p.phase == PodPhase::Gated && p.deleting_until.is_none()).collect();
@@ -24,6 +25,22 @@ pub(super) fn lift_gates(pass: &mut Pass) {
 /// Two pods of one Job never run at once: the checkpoint must be whole before it is read.
 fn predecessor_runs(pass: &Pass, pod: &Pod) -> bool {
     let batch = pod.need.as_ref().is_ok_and(|(need, _)| need.kind == WorkloadKind::Batch);
-    let old = pod.replaces.as_ref().and_then(|r| pass.world.pods.get(&r.pod.uid));
-    batch && old.is_some_and(|old| !old.finished())
+    let Mobility::Job { job_uid, .. } = &pod.mobility else { return false };
+    let known = pod.replaces.as_ref().and_then(|r| pass.world.pods.get(&r.pod.uid));
+    batch && (known.is_some_and(|old| !old.finished()) || pass.world.pods.values().any(|old| is_left(pass, old, pod, job_uid)))
+}
+
+/// An older pod of the Job that is told to stop and has not stopped, and that no other pod replaces. What was done to it a moment ago may not
+/// be seen yet: then a step about it is still under way.
+fn is_left(pass: &Pass, old: &Pod, pod: &Pod, job: &Uid) -> bool {
+    let of_it = match &old.let_go {
+        Some(mark) => mark.controller == *job,
+        None => matches!(&old.mobility, Mobility::Job { job_uid, .. } if job_uid == job),
+    };
+    of_it
+        && old.identity.uid != pod.identity.uid
+        && old.phase != PodPhase::Gated
+        && !old.finished()
+        && (old.let_go.is_some() || old.deleting_until.is_some() || !pass.is_free(&Lane::Pod(old.identity.uid.clone())))
+        && pass.replacement_of(old).is_none_or(|new| new.identity.uid == pod.identity.uid)
 }

@@ -10,6 +10,7 @@
 //!   budget     -> what a pool has spent and is bound to spend
 //!   asking     -> what a placement is asked: demands, policies, room
 //!   deadline   -> whether a pod with a deadline takes spot, waits, or takes on-demand
+//!   serving    -> which pool the next replica of a service with spares goes to
 //!   reserved   -> offers of capacity reservations, and when work leaves one that ends
 //!   buying     -> gated pods onto room we have or machines we buy; refusals with reasons
 //!   lifting    -> gates of pods whose machine is Ready
@@ -30,6 +31,7 @@ mod notices;
 pub mod reserved;
 mod returning;
 mod room;
+mod serving;
 mod status;
 mod wording;
 

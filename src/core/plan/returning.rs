@@ -1,9 +1,10 @@
 //! Voluntary moves: back to spot, or to a cheaper offer, beyond hysteresis only.
 //!
-//! Decides: whether a machine whose pods can be replaced first is left for something cheaper.
+//! Decides: whether a machine whose pods can be replaced first is left for something cheaper, and whether one that a Job's pod has to
+//! itself is, when the batch policy says that moving pays and stopping loses no more work than a boot takes.
 //! Does not: move pods (`migration`) or choose where they go (`buying` does, when the replacements wait).
 //!
-//! Guards, all of which must hold: the ledger takes records; every pod on the machine can surge; the machine is older than its pool's
+//! Guards, all of which must hold: the ledger takes records; every pod on the machine can surge, or the only one is of a Job that has saved or will; the machine is older than its pool's
 //! dwell; nothing of the same workload is being moved; no launch was refused for lack of capacity within that dwell; the saving is at least the pool's share of what is paid now. One move a pass.
 //!
 //! The cheaper machine is bought first, and the old one is left only when the new one is Ready: an offer that turns out not to be there
@@ -52,8 +53,10 @@ pub(super) fn considered_next(pass: &Pass) -> Option<Timestamp> {
 fn may_move(pass: &mut Pass, claim: &Claim) -> bool {
     let (Some(pool), Some(ready)) = (pass.pool_of(claim), claim.status.node_ready_at) else { return false };
     let pods = pass.pods_on(&claim.name);
-    let surges = |pod: &&Pod| matches!(pod.mobility, Mobility::Surge { .. }) && pod.ready_since.is_some() && pod.let_go.is_none();
-    if pool.deleting || pods.is_empty() || !pods.iter().all(surges) || !pass.due(ready, pool.return_min_dwell) {
+    let settled = |pod: &&Pod| pod.ready_since.is_some() && pod.let_go.is_none() && pod.deleting_until.is_none();
+    let surges = |pod: &&Pod| matches!(pod.mobility, Mobility::Surge { .. });
+    let movable = pods.iter().all(surges) || (pods.len() == 1 && of_a_job(&pods));
+    if pool.deleting || pods.is_empty() || !movable || !pods.iter().all(settled) || !pass.due(ready, pool.return_min_dwell) {
         return false;
     }
     let refused_lately =
@@ -67,6 +70,10 @@ fn may_move(pass: &mut Pass, claim: &Claim) -> bool {
     let on_the_move = pass.world.pods.values().filter(|p| !p.finished() && (p.let_go.is_some() || left(p)));
     let moving: BTreeSet<&Workload> = on_the_move.map(|p| &p.workload).collect();
     pods.iter().all(|pod| !moving.contains(&pod.workload) && pass.is_free(&Lane::Pod(pod.identity.uid.clone())))
+}
+
+fn of_a_job(pods: &[&Pod]) -> bool {
+    pods.iter().any(|pod| matches!(pod.mobility, Mobility::Job { .. }))
 }
 
 /// What is paid for the machine now: a spot price moves, an on-demand price is what was bought.
@@ -92,7 +99,9 @@ fn move_if_cheaper(pass: &mut Pass, claim: &Claim) -> bool {
     room.retain(|r| r.ready && (Some(&r.claim) == successor_name.as_ref() || !pass.pods_on(&r.claim).is_empty()));
     let pods = pass.pods_on(&claim.name);
     let asked = Asked::for_pods(pass, &pods, room);
-    if asked.len() != pods.len() {
+    // A Job's pod stops before it is made again: the batch policy says whether that pays.
+    let policy = pods.iter().find_map(|pod| asked.verdict(pod)).filter(|_| of_a_job(&pods));
+    if asked.len() != pods.len() || (of_a_job(&pods) && policy.is_none()) {
         return false;
     }
     let request = asked.request(pass);
@@ -104,8 +113,9 @@ fn move_if_cheaper(pass: &mut Pass, claim: &Claim) -> bool {
     }
     let trigger = trigger_of(pass, claim, &better);
     let place = if better.machines.is_empty() { "room on machines we have".to_owned() } else { names(&better) };
+    let policy = policy.map_or_else(String::new, |verdict| format!("; {}", verdict.text));
     let why = format!(
-        "{} costs ${now}/h, on {place} its work would cost ${then}/h: {}, and the pool asks for a saving of {} % at least",
+        "{} costs ${now}/h, on {place} its work would cost ${then}/h: {}, and the pool asks for a saving of {} % at least{policy}",
         claim.spec.capacity,
         wording::trigger(trigger),
         pool.return_min_saving_per_mille / 10

@@ -6,3 +6,4 @@
 pub mod batch;
 pub mod memory;
 pub mod serving;
+pub mod shortfall;

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::copied::CopiedRow;
 use super::Table;
+use super::copied::CopiedRow;
 use crate::core::decision::{CounterfactualRate, Decision, JudgedOffer, Workload, code_of};
 use crate::core::ids::ObjectRef;
 use crate::core::market::CapacityPool;

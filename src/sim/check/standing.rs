@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::kube::Job;
+use super::super::kube::{Deployment, Job};
 use super::super::world::World;
 use super::books;
 use crate::core::ids::{ClaimName, InstanceId, Uid};
@@ -105,9 +105,23 @@ const LONGEST_BOOT: Millis = Millis::from_mins(10);
 /// A Job that holds no machine and whose deadline leaves time may wait for cheap spot, which a market at rest may never have.
 fn waits_lawfully(world: &World, name: &str, job: &Job) -> bool {
     let gated = |p: &&Pod| matches!(&p.mobility, Mobility::Job { job, .. } if job == name) && p.phase == PodPhase::Gated;
-    let takes_spot = |p: &Pod| p.need.as_ref().is_ok_and(|(need, _)| need.capacity == CapacityPreference::SpotFirst);
-    let unbound = world.kube.pods.values().map(|p| &p.object.pod).filter(gated).any(|p| p.claim.is_none() && takes_spot(p));
-    unbound && job.deadline.is_some_and(|deadline| world.now() + (job.work - job.saved) + LONGEST_BOOT < deadline)
+    let waiting = world.kube.pods.values().map(|p| &p.object.pod).filter(gated).any(|p| !holds(world, p) && takes_spot(p));
+    waiting && job.deadline.is_some_and(|deadline| world.now() + (job.work - job.saved) + LONGEST_BOOT < deadline)
+}
+
+/// Whether it has a claim. The name of one whose launch was refused stays on the pod until it is bound again.
+fn holds(world: &World, pod: &Pod) -> bool {
+    pod.claim.as_ref().is_some_and(|name| world.kube.claims.contains_key(name))
+}
+
+fn takes_spot(pod: &Pod) -> bool {
+    pod.need.as_ref().is_ok_and(|(need, _)| need.capacity == CapacityPreference::SpotFirst)
+}
+
+/// Replicas that may wait for spot as well: the others serve.
+fn spares_of(deployment: &Deployment) -> usize {
+    let spares = deployment.template.need.as_ref().map_or(0, |(_, schedule)| schedule.spares);
+    usize::try_from(spares).unwrap_or(usize::MAX).min(deployment.replicas.saturating_sub(1))
 }
 
 /// What is still out of place: work without a machine, machines without work, ends that are not in the books yet.
@@ -117,8 +131,9 @@ pub fn unsettled(world: &World) -> Vec<String> {
     for (name, deployment) in world.kube.deployments.iter().filter(|(_, d)| d.template.need.is_ok()) {
         let of_it = |p: &&Pod| p.workload.kind == "Deployment" && p.workload.object.name == *name && p.let_go.is_none();
         let ready = pods().filter(of_it).filter(|p| p.ready_since.is_some() && p.deleting_until.is_none()).count();
-        if ready != deployment.replicas {
-            open.push(format!("Deployment {name} has {ready} of {} replicas Ready", deployment.replicas));
+        let waiting = pods().filter(of_it).filter(|p| p.phase == PodPhase::Gated && !holds(world, p) && takes_spot(p)).count();
+        if ready + waiting.min(spares_of(deployment)) != deployment.replicas {
+            open.push(format!("Deployment {name} has {ready} of {} replicas Ready, and {waiting} wait", deployment.replicas));
         }
     }
     for (name, job) in world.kube.jobs.iter().filter(|(_, j)| j.finished_at.is_none()) {
@@ -155,12 +170,22 @@ mod tests {
     use super::super::super::people::People;
     use super::super::super::world::Owner;
     use super::*;
+    use crate::core::world::ClaimStatus;
+    use serde_json::json;
 
-    /// INV-10 of a Job with an hour of work whose pod is gated, with a deadline so many minutes ahead.
-    fn open_jobs(deadline_in_minutes: Option<i64>, change: impl FnOnce(&mut Pod)) -> Vec<String> {
+    /// What INV-10 says of the world after `change`, of things whose kind is `kind`.
+    fn open_after(kind: &str, change: impl FnOnce(&mut World)) -> Vec<String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let mut world = World::open(1, Faults::new(1, Level::None, None), false);
+            change(&mut world);
+            unsettled(&world).into_iter().filter(|text| text.starts_with(kind)).collect()
+        })
+    }
+
+    /// ... of a Job with an hour of work whose pod is gated, with a deadline so many minutes ahead.
+    fn open_jobs(deadline_in_minutes: Option<i64>, change: impl FnOnce(&mut Pod)) -> Vec<String> {
+        open_after("Job ", |world| {
             let now = world.now();
             let (name, mut job) = People::new(1).job(now, false);
             (job.work, job.deadline) = (Millis::from_hours(1), deadline_in_minutes.map(|minutes| now + Millis::from_mins(minutes)));
@@ -168,13 +193,25 @@ mod tests {
             world.kube.reconcile(&Owner::Job(name), now, &mut Vec::new());
             let uid = world.kube.pods.keys().next().cloned().unwrap();
             world.kube.change_pod(&uid, |pod| change(&mut pod.pod));
-            unsettled(&world).into_iter().filter(|text| text.starts_with("Job ")).collect()
+            world.kube.put_claim(claim("lt-1"));
         })
+    }
+
+    fn claim(name: &str) -> Claim {
+        let spec = json!({
+            "node_pool": "gpu", "node_class": "gpu", "price_per_hour": "0.3", "on_demand_per_hour": null, "gpus": 1,
+            "capacity": { "region": "us-east-1", "zone": "use1-az4", "instance_type": "g6.xlarge", "capacity_type": "spot" },
+            "decision": "00000000-0000-0000-0000-000000000001", "trigger": "pending-pod", "attempt": 1, "launch_template": "lt",
+            "launch_template_version": "1", "subnet": "subnet", "tags": {}, "bought_for": [],
+        });
+        let (spec, status) = (serde_json::from_value(spec).unwrap(), ClaimStatus::default());
+        Claim { name: name.into(), uid: "claim".into(), version: 0, created_at: Timestamp(0), deleting: false, spec, status }
     }
 
     #[test]
     fn a_job_may_wait_for_spot_while_its_deadline_leaves_time_and_no_longer() {
         assert_eq!(open_jobs(Some(71), |_| {}), Vec::<String>::new(), "an hour of work, and a boot");
+        assert_eq!(open_jobs(Some(71), |pod| pod.claim = Some("lt-0".into())), Vec::<String>::new(), "its claim is gone");
         assert_eq!(open_jobs(Some(70), |_| {}).len(), 1, "it is time to start");
         assert_eq!(open_jobs(None, |_| {}).len(), 1, "nothing to wait for");
         assert_eq!(open_jobs(Some(600), |pod| pod.claim = Some("lt-1".into())).len(), 1, "it has a machine and does not run");
@@ -183,5 +220,32 @@ mod tests {
             pod.need.as_mut().unwrap().0.capacity = CapacityPreference::OnDemand;
         };
         assert_eq!(open_jobs(Some(600), on_demand).len(), 1, "on-demand does not run out");
+    }
+
+    /// INV-10 of a Deployment of three replicas, of which so many are spares and so many are Ready; the others are gated.
+    fn open_deployments(spares: u32, ready: usize) -> Vec<String> {
+        open_after("Deployment ", |world| {
+            let (name, mut deployment) = People::new(1).deployments(false).remove(0);
+            deployment.replicas = 3;
+            deployment.template.need.as_mut().unwrap().1.spares = spares;
+            let now = world.now();
+            world.kube.deployments.clear();
+            world.kube.deployments.insert(name.clone(), deployment);
+            world.kube.reconcile(&Owner::Deployment(name), now, &mut Vec::new());
+            let uids: Vec<Uid> = world.kube.pods.keys().take(ready).cloned().collect();
+            assert_eq!(world.kube.pods.len(), 3);
+            for uid in uids {
+                world.kube.change_pod(&uid, |pod| (pod.pod.phase, pod.pod.ready_since) = (PodPhase::Running, Some(now)));
+            }
+        })
+    }
+
+    #[test]
+    fn a_spare_may_wait_for_spot_and_a_replica_that_must_serve_may_not() {
+        assert_eq!(open_deployments(0, 3), Vec::<String>::new());
+        assert_eq!(open_deployments(0, 2).len(), 1);
+        assert_eq!(open_deployments(1, 2), Vec::<String>::new());
+        assert_eq!(open_deployments(1, 1).len(), 1);
+        assert_eq!(open_deployments(9, 0).len(), 1, "one always serves");
     }
 }

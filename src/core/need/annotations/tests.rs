@@ -22,6 +22,8 @@ fn every_annotation_reaches_the_need_or_the_schedule() {
             ("expected-runtime", "1h30m"),
             ("checkpoint-grace", "90s"),
             ("standby", "1"),
+            ("spares", "2"),
+            ("availability-goal", "99.95%"),
             ("data-gib", "40"),
             ("data-region", "us-east-1"),
             ("max-pool-share", "50%"),
@@ -38,6 +40,7 @@ fn every_annotation_reaches_the_need_or_the_schedule() {
     assert_eq!((need.data_gib, need.data_region), (40, Some(Region::from("us-east-1"))));
     assert_eq!(schedule.deadline, Some(Deadline::After(Millis::from_hours(26))));
     assert_eq!((schedule.expected_runtime, schedule.checkpoint_grace), (Some(Millis::from_mins(90)), Some(Millis::from_secs(90))));
+    assert_eq!((schedule.spares, schedule.availability_goal_ppm), (2, Some(999_500)));
     assert_eq!((schedule.standby, schedule.max_share_per_mille, schedule.gang.as_deref()), (1, Some(500), Some("train")));
 }
 
@@ -121,5 +124,20 @@ fn deadlines_are_points_or_spans() {
     }
     for bad in ["", "5", "5x", "30m1h", "0s"] {
         assert_eq!(parse_span(bad), None, "{bad}");
+    }
+}
+
+#[test]
+fn a_goal_is_a_percentage_below_a_hundred() {
+    let read = |text: &str| {
+        let manifest = pod(&[("workload", "inference"), ("gpu-memory", "20Gi"), ("availability-goal", text)], ONE_GPU);
+        parse(&manifest).map(|(_, schedule)| schedule.availability_goal_ppm).map_err(|faults| faults[0].to_string())
+    };
+    for (text, ppm) in [("99.5%", 995_000), ("50%", 500_000), ("99.9999%", 999_999), ("99%", 990_000)] {
+        assert_eq!(read(text), Ok(Some(ppm)), "{text}");
+    }
+    for text in ["99.5", "100%", "49.9%", "99.99999%", "99.%", ".5%", "-99%", "99,5%", "+99%"] {
+        let fault = read(text).unwrap_err();
+        assert!(fault.contains("lowtide.dev/availability-goal is") && fault.contains("as in 99.5%"), "{text}: {fault}");
     }
 }

@@ -205,3 +205,99 @@ fn a_replacement_knows_when_its_job_began_and_what_was_saved() {
     assert!(text.contains(&format!("deadline {deadline}, 21m")), "{text}");
     assert_eq!(toy.running().last().map(|p| p.capacity_type), Some(CapacityType::Spot));
 }
+
+/// A Job on on-demand because spot had nothing: an hour in, spot has room again.
+fn on_demand_job(change: impl Fn(&mut Schedule)) -> (Toy, Uid) {
+    let mut toy = Toy::new();
+    for spot in [spot_a(), spot_b()] {
+        toy.world.market.offers.get_mut(&spot).unwrap().price_per_hour = MicroUsdPerHour(ON_DEMAND * 2);
+    }
+    let pod = timed(&mut toy, Some(600), 1_800);
+    set(&mut toy, &pod, change);
+    toy.run(100);
+    assert_eq!(toy.running(), [capacity(SPOT_A.0, SPOT_A.1, CapacityType::OnDemand)]);
+    assert_eq!(phase(&toy, &pod), PodPhase::Running);
+    let offer = |toy: &mut Toy, at: CapacityPool, price: i64| toy.world.market.offers.get_mut(&at).unwrap().price_per_hour.0 = price;
+    offer(&mut toy, spot_a(), SPOT_A.2);
+    offer(&mut toy, spot_b(), SPOT_B.2);
+    (toy, pod)
+}
+
+#[test]
+fn a_running_job_that_saves_when_told_returns_to_spot_and_its_successor_is_ready_first() {
+    let (mut toy, first) = on_demand_job(|_| {});
+    toy.run(100);
+    assert_eq!(toy.running().len(), 2, "the cheaper machine is bought first: {:?}", toy.running());
+    assert_eq!(phase(&toy, &first), PodPhase::Running);
+    assert!(toy.removals.is_empty());
+    toy.run(120);
+    assert_eq!(toy.running(), [spot_a()]);
+    let text = toy.decisions().iter().find(|d| d.outcome == Outcome::Migrate).map(|d| d.text.clone()).unwrap();
+    assert!(text.contains("spot is cheaper again") && text.contains("of work left: going there costs less than staying"), "{text}");
+    assert_eq!(toy.removals.len(), 1, "told to stop once: {:?}", toy.removals);
+    let second = toy.world.pods.values().next().unwrap();
+    assert!(second.identity.uid != first && second.phase == PodPhase::Running);
+    let work = second.replaces.as_ref().and_then(|r| r.work.as_ref()).unwrap();
+    assert!(work.saved > Millis::from_mins(2), "{work:?}");
+}
+
+#[test]
+fn a_running_job_stays_when_moving_would_lose_work_or_does_not_pay() {
+    type Change = fn(&mut Schedule);
+    let cases: [(&str, Change, i64); 5] = [
+        ("nothing is known to be saved", |s| s.checkpoint_grace = None, SPOT_A.2),
+        ("EC2 gives two minutes", |s| s.checkpoint_grace = Some(Millis::from_mins(10)), SPOT_A.2),
+        ("hardly any work is left", |s| s.expected_runtime = Some(Millis::from_mins(6)), SPOT_A.2),
+        ("the saving is less than the pool asks for", |_| {}, ON_DEMAND * 9 / 10),
+        ("no time for a changeover", |s| s.deadline = Some(Deadline::After(Millis::from_mins(612))), SPOT_A.2),
+    ];
+    for (why, change, price) in cases {
+        let (mut toy, pod) = on_demand_job(|_| {});
+        set(&mut toy, &pod, change);
+        for spot in [spot_a(), spot_b()] {
+            toy.world.market.offers.get_mut(&spot).unwrap().price_per_hour = MicroUsdPerHour(price);
+        }
+        toy.run(240);
+        assert_eq!((toy.running().len(), toy.removals.len()), (1, 0), "{why}: {:?}", toy.decisions().last().map(|d| &d.text));
+        assert_eq!(phase(&toy, &pod), PodPhase::Running, "{why}");
+    }
+}
+
+#[test]
+fn a_job_that_has_just_saved_may_return_and_one_whose_data_cost_more_to_carry_may_not() {
+    let (mut toy, pod) = on_demand_job(|s| s.checkpoint_grace = None);
+    let saved_at = toy.now + Millis::from_secs(20);
+    set(&mut toy, &pod, |s| s.checkpointed_at = Some(saved_at));
+    toy.run(240);
+    assert_eq!(toy.running(), [spot_a()]);
+    // A terabyte to another region costs more than the work that is left can save.
+    let (mut toy, pod) = on_demand_job(|_| {});
+    if let Ok((need, _)) = &mut toy.world.pods.get_mut(&pod).unwrap().need {
+        need.data_gib = 1_000;
+    }
+    toy.world.market.offers.get_mut(&spot_a()).unwrap().price_per_hour = MicroUsdPerHour(ON_DEMAND);
+    toy.run(240);
+    assert_eq!((toy.running().len(), toy.removals.len()), (1, 0), "{:?}", toy.decisions().last().map(|d| &d.text));
+}
+
+#[test]
+fn while_the_old_pod_still_works_a_refusal_is_said_once_a_minute_and_not_with_every_pass() {
+    let mut toy = Toy::new();
+    let first = timed(&mut toy, Some(600), 1_800);
+    toy.run(40 * 60);
+    let machine = toy.all_instances()[0].id.clone();
+    for spot in [spot_a(), spot_b()] {
+        toy.dry.insert(spot);
+    }
+    toy.notify(&machine, NoticeKind::Interruption);
+    let before = toy.decisions().len();
+    toy.run(2);
+    let second = toy.world.pods.keys().find(|uid| **uid != first).unwrap().clone();
+    set(&mut toy, &second, |schedule| {
+        schedule.deadline = Some(Deadline::After(Millis::from_mins(1_800)));
+        schedule.expected_runtime = Some(Millis::from_mins(600));
+    });
+    toy.run(50);
+    let refused: Vec<_> = toy.decisions()[before..].iter().filter(|d| d.outcome == Outcome::Refuse).map(|d| d.text.clone()).collect();
+    assert!((1..=3).contains(&refused.len()), "{refused:#?}");
+}

@@ -8,6 +8,7 @@ use crate::core::ids::ClassName;
 use crate::core::money::MicroUsdPerHour;
 use crate::core::need::WorkloadKind;
 use crate::core::plan::plan;
+use crate::core::time::Millis;
 use crate::core::world::PodPhase;
 
 /// A second pod without fault is placed all the same.
@@ -109,4 +110,23 @@ fn an_event_about_a_pod_names_that_pod() {
         _ => None,
     });
     assert_eq!(about, Some(EventSubject::Pod(toy.world.pods[&pod].identity.clone())));
+}
+
+#[test]
+fn two_operators_that_refuse_a_pod_in_one_moment_by_other_prices_take_two_decisions() {
+    let mut toy = Toy::new();
+    let pod = toy.add_pod(deployment(), WorkloadKind::Inference);
+    if let Ok((need, _)) = &mut toy.world.pods.get_mut(&pod).unwrap().need {
+        need.max_price_per_gpu_hour = Some(MicroUsdPerHour(1_000));
+    }
+    let refused = |toy: &Toy| {
+        let planned = plan(&toy.settings, &toy.world, toy.now);
+        planned.steps.iter().flat_map(|step| &step.records).map(|record| record.id()).collect::<Vec<_>>()
+    };
+    let first = refused(&toy);
+    assert_eq!((first.len(), refused(&toy)), (1, first.clone()), "the same prices, the same decision");
+    for offer in toy.world.market.offers.values_mut() {
+        offer.observed_at = offer.observed_at - Millis(1);
+    }
+    assert_ne!(refused(&toy), first);
 }

@@ -3,7 +3,9 @@
 mod deadlines;
 mod facts;
 mod faults;
+mod lifting;
 mod limits;
 mod loops;
 mod returning;
+mod serving;
 pub(crate) mod toy;

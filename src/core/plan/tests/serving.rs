@@ -1,0 +1,174 @@
+//! Services with spares: which pool the next replica goes to, by the serving policy.
+
+use super::toy::*;
+use crate::core::decision::Outcome;
+use crate::core::ids::Uid;
+use crate::core::market::{CapacityPool, CapacityType};
+use crate::core::money::MicroUsdPerHour;
+use crate::core::need::{Schedule, WorkloadKind};
+use crate::core::time::Millis;
+use crate::core::world::PodPhase;
+use crate::engine::ports::NoticeKind;
+
+fn spot_a() -> CapacityPool {
+    capacity(SPOT_A.0, SPOT_A.1, CapacityType::Spot)
+}
+
+fn spot_b() -> CapacityPool {
+    capacity(SPOT_B.0, SPOT_B.1, CapacityType::Spot)
+}
+
+/// A toy in which the second pool is a tenth dearer than the first, and a Deployment of so many replicas.
+fn service(replicas: usize, change: impl Fn(&mut Schedule)) -> Toy {
+    let mut toy = Toy::new();
+    priced(&mut toy, 100_000);
+    for _ in 0..replicas {
+        let pod = toy.add_pod(deployment(), WorkloadKind::Inference);
+        set(&mut toy, &pod, &change);
+    }
+    toy
+}
+
+fn priced(toy: &mut Toy, price: i64) {
+    toy.world.market.offers.get_mut(&spot_b()).unwrap().price_per_hour = MicroUsdPerHour(price);
+}
+
+fn set(toy: &mut Toy, pod: &Uid, change: &impl Fn(&mut Schedule)) {
+    if let Ok((_, schedule)) = &mut toy.world.pods.get_mut(pod).unwrap().need {
+        change(schedule);
+    }
+}
+
+fn one_spare(schedule: &mut Schedule) {
+    schedule.spares = 1;
+}
+
+/// Machines in the first pool, in the second, and on on-demand.
+fn held(toy: &Toy) -> (usize, usize, usize) {
+    let running = toy.running();
+    let count = |wanted: &dyn Fn(&CapacityPool) -> bool| running.iter().filter(|p| wanted(p)).count();
+    (count(&|p| *p == spot_a()), count(&|p| *p == spot_b()), count(&|p| p.capacity_type == CapacityType::OnDemand))
+}
+
+#[test]
+fn without_spares_all_replicas_go_where_they_cost_least() {
+    let mut toy = service(4, |_| {});
+    toy.run(3);
+    assert_eq!(held(&toy), (4, 0, 0));
+}
+
+#[test]
+fn spares_spread_the_replicas_and_every_decision_says_why() {
+    let mut toy = service(4, one_spare);
+    toy.run(3);
+    assert_eq!(held(&toy), (2, 2, 0));
+    let texts: Vec<String> = toy.decisions().iter().map(|d| d.text.clone()).collect();
+    for why in ["0 of 4 replicas stand in eus2-az3 g6", "spread: 1 of 4 replicas stand in eus2-az3 g6 already; 1 of 4 replicas are spares"]
+    {
+        assert!(texts.iter().any(|text| text.contains(why)), "{why}: {texts:#?}");
+        assert!(toy.events.iter().any(|(reason, note)| *reason == "Placed" && note.contains(why)), "{why}: {:#?}", toy.events);
+    }
+    // Nothing is moved together again for being cheaper.
+    toy.run(4 * 60);
+    assert_eq!(held(&toy), (2, 2, 0));
+    assert!(toy.removals.is_empty(), "{:?}", toy.removals);
+}
+
+#[test]
+fn a_pool_that_is_half_as_dear_again_is_not_spread_to() {
+    let mut toy = service(4, one_spare);
+    priced(&mut toy, 140_000);
+    toy.run(3);
+    assert_eq!(held(&toy), (4, 0, 0));
+}
+
+#[test]
+fn a_pool_without_room_is_passed_over_and_on_demand_is_bought_for_all_but_the_spare() {
+    let mut toy = service(4, one_spare);
+    toy.dry.insert(spot_b());
+    toy.run(60);
+    assert_eq!(held(&toy), (4, 0, 0));
+    let mut toy = service(4, one_spare);
+    toy.dry.extend([spot_a(), spot_b()]);
+    toy.run(120);
+    assert_eq!(held(&toy), (0, 0, 3));
+    let gated: Vec<Uid> = toy.world.pods.values().filter(|p| p.phase == PodPhase::Gated).map(|p| p.identity.uid.clone()).collect();
+    assert_eq!(gated.len(), 1, "the spare waits");
+    assert!(toy.events.iter().any(|(reason, note)| *reason == "WaitingForSpot" && note.contains("a spare waits for spot")));
+    assert!(toy.decisions().iter().any(|d| d.outcome == Outcome::Launch && d.text.contains("on-demand: spot has no pool")));
+    // When spot has room again the spare takes it, and in time the others return, spread.
+    toy.dry.clear();
+    toy.run(12 * 60);
+    assert_eq!(held(&toy), (2, 2, 0));
+}
+
+#[test]
+fn where_spot_is_dearer_than_on_demand_a_spare_does_not_wait_for_it() {
+    let mut toy = service(4, one_spare);
+    for spot in [spot_a(), spot_b()] {
+        toy.world.market.offers.get_mut(&spot).unwrap().price_per_hour = MicroUsdPerHour(ON_DEMAND + 1);
+    }
+    toy.run(3);
+    assert_eq!(held(&toy), (0, 0, 4));
+}
+
+#[test]
+fn the_replacement_of_a_replica_that_ec2_takes_goes_where_the_fewest_are() {
+    let mut toy = service(4, one_spare);
+    toy.run(120);
+    let doomed = toy.all_instances().into_iter().find(|i| i.pool == spot_a()).unwrap().id;
+    toy.notify(&doomed, NoticeKind::Interruption);
+    toy.run(2);
+    let second = toy.world.pods.values().find(|p| p.created_at > toy.now - Millis::from_secs(3)).unwrap().identity.uid.clone();
+    set(&mut toy, &second, &one_spare);
+    toy.run(2);
+    let text = toy.decisions().last().unwrap().text.clone();
+    assert!(text.contains("spread: 1 of 4 replicas stand in eus2-az3") || text.contains("2 of 4 replicas stand in use1-az4"), "{text}");
+    assert_eq!(held(&toy).0 + held(&toy).1, 5, "the old machine and its replacement");
+}
+
+#[test]
+fn a_goal_keeps_replicas_on_the_cheapest_until_its_budget_is_tight_and_leaves_spot_when_it_is_spent() {
+    let goal = |schedule: &mut Schedule| (schedule.spares, schedule.availability_goal_ppm) = (1, Some(995_000));
+    // 7.2 minutes a day; a loss is taken for the four minutes of a boot.
+    for (short_minutes, expected) in [(0, (4, 0, 0)), (3, (4, 0, 0)), (4, (2, 2, 0)), (11, (0, 0, 3))] {
+        let mut toy = service(4, goal);
+        let first = toy.world.pods.values().next().unwrap().clone();
+        let begun = toy.now - Millis::from_hours(3);
+        for (at, ready) in [(begun, true), (begun, false), (begun + Millis::from_mins(short_minutes), true)] {
+            let mut pods = std::collections::BTreeMap::from([(first.identity.uid.clone(), first.clone())]);
+            pods.get_mut(&first.identity.uid).unwrap().ready_since = ready.then_some(at);
+            if let Some(after) = toy.world.memory.services.after_look(&pods, &Default::default(), at) {
+                toy.world.memory.services = after;
+            }
+        }
+        toy.run(3);
+        assert_eq!(held(&toy), expected, "{short_minutes} minutes short: {:?}", toy.decisions().last().map(|d| &d.text));
+        let said = toy.decisions().iter().any(|d| d.text.contains("availability goal 99.5000 %"));
+        assert_eq!(said, short_minutes >= 4);
+    }
+}
+
+#[test]
+fn shortfall_is_counted_from_pods_that_were_seen_and_kept_over_a_restart() {
+    let mut toy = service(2, |schedule| (schedule.spares, schedule.availability_goal_ppm) = (1, Some(995_000)));
+    let service = toy.world.pods.values().next().unwrap().workload.clone();
+    let wanted = std::collections::BTreeMap::from([(Uid::from("dep-1"), 2)]);
+    let look = |toy: &mut Toy, ready: usize, minute: i64| {
+        let at = toy.now + Millis::from_mins(minute);
+        for (n, pod) in toy.world.pods.values_mut().enumerate() {
+            pod.ready_since = (n < ready).then_some(at);
+        }
+        let after = toy.world.memory.services.after_look(&toy.world.pods, &wanted, at);
+        let changed = after.is_some();
+        toy.world.memory.services = after.unwrap_or_else(|| toy.world.memory.services.clone());
+        (changed, toy.world.memory.services.of(&service).map(|seen| seen.within(at, Millis::from_hours(24))))
+    };
+    for (ready, minute, changed, short) in [(0, 0, false, None), (2, 1, true, Some(0)), (1, 2, false, Some(0)), (0, 3, true, Some(0))] {
+        assert_eq!(look(&mut toy, ready, minute), (changed, short.map(Millis::from_mins)), "at {minute}");
+    }
+    assert_eq!(look(&mut toy, 1, 7), (true, Some(Millis::from_mins(4))), "one of two is a spare");
+    let now = toy.now + Millis::from_mins(8);
+    let kept = crate::core::market_memory::MarketMemory::from_text(&toy.world.memory.to_text(now), now).unwrap();
+    assert_eq!(kept.services, toy.world.memory.services);
+}
