@@ -16,6 +16,9 @@ use lowtide::sim::planted::PlantedBug;
 use lowtide::sim::report::Outcome;
 use lowtide::sim::run::{Scenario, play};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const LEVELS: [Level; 4] = [Level::None, Level::Calm, Level::Rough, Level::Hostile];
 
 /// Plays all of `scenarios` on every core; gives what came of those that `keep` wants.

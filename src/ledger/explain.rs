@@ -3,17 +3,17 @@
 //! Decides: what of a decision is shown, and in which words.
 //! Does not: look at the cluster or at today's prices.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sqlx::PgConnection;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::store::LedgerFault;
 use super::text::aligned;
 
 /// A decision as the ledger holds it; prices as decimal text.
-#[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ExplainedDecision {
     /// Its id.
     pub decision: Uuid,
@@ -66,12 +66,11 @@ pub struct ExplainedDecision {
     /// The machine still runs; unknown when there is none.
     pub runs: Option<bool>,
     /// The best refused offers, cheapest first.
-    #[sqlx(skip)]
-    pub refused: Vec<RefusedOffer>,
+    pub refused: Json<Vec<RefusedOffer>>,
 }
 
 /// An offer that was not taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedOffer {
     /// 1 is the cheapest.
     pub rank: i64,
@@ -89,34 +88,33 @@ pub struct RefusedOffer {
     pub refusal: Option<String>,
 }
 
-const DECISION: &str = r#"
-    SELECT d.decision, to_char(d.decided_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS decided_at, d.trigger, d.outcome, d.text,
-           d.workload_namespace || '/' || d.workload_name AS workload, d.team, d.zone, d.region, d.instance_type, d.capacity_type,
-           trim_scale(d.price_usd_h)::text AS price_usd_h, trim_scale(d.per_replica_usd_h)::text AS per_replica_usd_h, d.replicas,
-           d.b0, d.b1, d.b2, trim_scale(d.b1_replica_usd_h)::text AS b1_replica_usd_h, trim_scale(d.b2_replica_usd_h)::text AS b2_replica_usd_h,
-           d.refused_counts, d.offers_hash, d.claim, d.from_claim, p.paid_usd, p.runs
-    FROM ledger.explain_decision d
-    LEFT JOIN LATERAL (SELECT sum(s.cost_usd)::numeric(24,6)::text AS paid_usd, bool_or(s.kind = 'running') AS runs FROM ledger.share s
-                       WHERE s.claim_uid IN (SELECT o.claim_uid FROM ledger.interval_opened o WHERE o.claim = d.claim) AND s.line <> 'egress') p ON true
-    WHERE d.decision = $1"#;
-
 /// The decision with this id; `None` when the ledger does not have it.
 ///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
 pub async fn decision(connection: &mut PgConnection, id: Uuid) -> Result<Option<ExplainedDecision>, LedgerFault> {
-    let found: Option<ExplainedDecision> =
-        sqlx::query_as(DECISION).bind(id).fetch_optional(&mut *connection).await.map_err(LedgerFault::during("read the decision"))?;
-    let Some(mut explained) = found else { return Ok(None) };
-    let refused = sqlx::query_as!(
-        RefusedOffer,
-        r#"SELECT rank AS "rank!", instance_type AS "instance_type!", capacity_type AS "capacity_type!", zone AS "zone!",
-                  trim_scale(price_usd_h)::text AS "price_usd_h!", trim_scale(per_replica_usd_h)::text AS per_replica_usd_h, refusal
-           FROM ledger.candidate WHERE decision = $1 ORDER BY rank"#,
+    let query = sqlx::query_as!(
+        ExplainedDecision,
+        r#"SELECT d.decision AS "decision!", to_char(d.decided_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS "decided_at!",
+                  d.trigger AS "trigger!", d.outcome AS "outcome!", d.text AS "text!", d.workload_namespace || '/' || d.workload_name AS workload,
+                  d.team, d.zone, d.region, d.instance_type, d.capacity_type, trim_scale(d.price_usd_h)::text AS price_usd_h,
+                  trim_scale(d.per_replica_usd_h)::text AS per_replica_usd_h, d.replicas, d.b0 AS "b0: Json<Value>", d.b1 AS "b1: Json<Value>",
+                  d.b2 AS "b2: Json<Value>", trim_scale(d.b1_replica_usd_h)::text AS b1_replica_usd_h,
+                  trim_scale(d.b2_replica_usd_h)::text AS b2_replica_usd_h, d.refused_counts AS "refused_counts!: Json<Value>",
+                  d.offers_hash AS "offers_hash!", d.claim, d.from_claim, p.paid_usd, p.runs,
+                  (SELECT coalesce(jsonb_agg(jsonb_build_object(
+                       'rank', c.rank, 'instance_type', c.instance_type, 'capacity_type', c.capacity_type, 'zone', c.zone,
+                       'price_usd_h', trim_scale(c.price_usd_h)::text, 'per_replica_usd_h', trim_scale(c.per_replica_usd_h)::text,
+                       'refusal', c.refusal) ORDER BY c.rank), '[]')
+                   FROM ledger.candidate c WHERE c.decision = d.decision) AS "refused!: Json<Vec<RefusedOffer>>"
+           FROM ledger.explain_decision d
+           LEFT JOIN LATERAL (SELECT sum(s.cost_usd)::numeric(24,6)::text AS paid_usd, bool_or(s.kind = 'running') AS runs FROM ledger.share s
+                              WHERE s.claim_uid IN (SELECT o.claim_uid FROM ledger.interval_opened o WHERE o.claim = d.claim) AND s.line <> 'egress') p
+                     ON true
+           WHERE d.decision = $1"#,
         id
     );
-    explained.refused = refused.fetch_all(connection).await.map_err(LedgerFault::during("read the offers"))?;
-    Ok(Some(explained))
+    query.fetch_optional(connection).await.map_err(LedgerFault::during("read the decision"))
 }
 
 /// The decisions about a pod, newest first, at most `limit`: those that name it, and the one that placed it.

@@ -18,6 +18,7 @@ pub mod seal;
 mod store;
 pub mod table_file;
 pub mod text;
+mod turns;
 pub mod upkeep;
 pub mod verify;
 

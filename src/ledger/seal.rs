@@ -10,6 +10,7 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::store::LedgerFault;
+use super::turns::{self, Turn};
 
 type Hash = [u8; 32];
 /// One byte of table, sixteen of id, thirty-two of hash.
@@ -72,7 +73,7 @@ pub async fn seal(connection: &mut PgConnection) -> Result<Sealed, LedgerFault> 
     let doing = LedgerFault::during;
     let mut transaction = connection.begin().await.map_err(doing("begin a transaction"))?;
     // One sealer at a time, then a snapshot that sees what the last one did.
-    sqlx::raw_sql("SELECT pg_advisory_xact_lock(7239462803)").execute(&mut *transaction).await.map_err(doing("take turns"))?;
+    turns::take(&mut transaction, Turn::Seal).await?;
     let settled = sqlx::query_scalar!(r#"SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS "settled!""#)
         .fetch_one(&mut *transaction)
         .await

@@ -20,6 +20,7 @@ use crate::core::time::Timestamp;
 use crate::ledger::poster::owner_row;
 use crate::ledger::rows::Table;
 use crate::ledger::store::{LedgerFault, insert};
+use crate::ledger::turns::{self, Turn};
 
 const EXTERNAL_COST: Table = Table { name: "external_cost", columns: "id, at, item, workload, revision, cost_usd" };
 const POSTING: Table = Table {
@@ -52,7 +53,7 @@ pub async fn import_costs(connection: &mut PgConnection, paths: &[PathBuf]) -> R
     }
     let doing = LedgerFault::during;
     let mut transaction = connection.begin().await.map_err(doing("begin a transaction"))?;
-    sqlx::raw_sql("SELECT pg_advisory_xact_lock(7239462806)").execute(&mut *transaction).await.map_err(doing("take turns"))?;
+    turns::take(&mut transaction, Turn::Import).await?;
     let items: Vec<String> = days.keys().map(|(item, _, _)| item.clone()).collect();
     let stored = sqlx::query!(
         r#"SELECT DISTINCT ON (item, workload, at) item, workload, ledger.ms(at) AS "at_ms!", revision, (cost_usd * 1000000)::bigint AS "micro!"

@@ -14,6 +14,7 @@ use crate::core::money::BilledUsd;
 use crate::core::time::{Millis, Timestamp};
 use crate::ledger::rows::Table;
 use crate::ledger::store::{LedgerFault, ensure_months_of, insert};
+use crate::ledger::turns::{self, Turn};
 
 const BILLED_LINE: Table = Table {
     name: "billed_line",
@@ -90,7 +91,7 @@ pub(super) async fn store(connection: &mut PgConnection, import: &BillImport) ->
     let doing = LedgerFault::during;
     let mut transaction = connection.begin().await.map_err(doing("begin a transaction"))?;
     // One import at a time: two would give one revision twice.
-    sqlx::raw_sql("SELECT pg_advisory_xact_lock(7239462806)").execute(&mut *transaction).await.map_err(doing("take turns"))?;
+    turns::take(&mut transaction, Turn::Import).await?;
     let stored = stored(&mut transaction, import).await?;
     let (rows, taken) = revisions(import, &stored);
     ensure_months_of(&mut transaction, &rows).await?;

@@ -15,6 +15,7 @@ use crate::core::need::UsageUnit;
 use crate::core::time::{Millis, Timestamp};
 use crate::ledger::rows::Table;
 use crate::ledger::store::{LedgerFault, ensure_months_of, insert};
+use crate::ledger::turns::{self, Turn};
 
 const USAGE_HOUR: Table =
     Table { name: "usage_hour", columns: "id, at, workload_namespace, workload_name, unit, revision, quantity, source" };
@@ -98,7 +99,7 @@ fn decimal(micro: i128) -> String {
 pub async fn store_usage(connection: &mut PgConnection, usage: &[UsageHour], source: &str) -> Result<Taken, LedgerFault> {
     let doing = LedgerFault::during;
     let mut transaction = connection.begin().await.map_err(doing("begin a transaction"))?;
-    sqlx::raw_sql("SELECT pg_advisory_xact_lock(7239462806)").execute(&mut *transaction).await.map_err(doing("take turns"))?;
+    turns::take(&mut transaction, Turn::Import).await?;
     let (namespaces, names) = workloads(usage.iter().map(|hour| &hour.workload));
     let stored = sqlx::query!(
         r#"SELECT DISTINCT ON (u.workload_namespace, u.workload_name, u.unit, u.at) u.workload_namespace, u.workload_name, u.unit, ledger.ms(u.at) AS "at_ms!",
@@ -149,7 +150,7 @@ pub async fn import_revenue(connection: &mut PgConnection, paths: &[PathBuf]) ->
     }
     let doing = LedgerFault::during;
     let mut transaction = connection.begin().await.map_err(doing("begin a transaction"))?;
-    sqlx::raw_sql("SELECT pg_advisory_xact_lock(7239462806)").execute(&mut *transaction).await.map_err(doing("take turns"))?;
+    turns::take(&mut transaction, Turn::Import).await?;
     let (namespaces, names) = workloads(days.keys().map(|(workload, _)| workload));
     let stored = sqlx::query!(
         r#"SELECT DISTINCT ON (r.workload_namespace, r.workload_name, r.at) r.workload_namespace, r.workload_name, ledger.ms(r.at) AS "at_ms!", r.revision,

@@ -14,6 +14,7 @@ pub(super) use write::owner_row;
 use sqlx::{Connection, PgConnection};
 
 use super::store::LedgerFault;
+use super::turns::{self, Turn};
 use crate::core::accounting::statement::Statement;
 use crate::core::accounting::{posting, statement};
 use crate::core::ids::Uid;
@@ -77,7 +78,7 @@ pub async fn post(connection: &mut PgConnection, now: Timestamp) -> Result<Poste
 async fn post_some(connection: &mut PgConnection, now: Timestamp) -> Result<(usize, usize, bool), LedgerFault> {
     let doing = LedgerFault::during;
     let mut transaction = connection.begin().await.map_err(doing("begin a transaction"))?;
-    sqlx::raw_sql("SELECT pg_advisory_xact_lock(7239462804)").execute(&mut *transaction).await.map_err(doing("take turns"))?;
+    turns::take(&mut transaction, Turn::Post).await?;
     let portion = facts::take(&mut transaction, now, AT_ONCE).await?;
     if portion.is_empty() {
         return Ok((0, 0, false));

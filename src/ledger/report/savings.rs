@@ -14,16 +14,16 @@ use crate::ledger::store::LedgerFault;
 /// [`LedgerFault`] when Postgres refuses or does not answer.
 pub async fn savings(connection: &mut PgConnection, days: &Days, by: By) -> Result<Report, LedgerFault> {
     let (key, heading) = (by.expression(), by.heading());
-    // Sums by owner and line first, and the sums that are rolled up apart from the few shares that are not: of both together the planner
-    // expects so many groups that it sorts them all.
-    let sums_where = |rolled_up: &str| {
+    // Sums by owner and line first, and what is rolled up apart from the few shares that are not: of both together the planner expects so
+    // many groups that it sorts all sums, and by one process.
+    let sums_of = |view: &str| {
         format!(
             "SELECT {key} AS key, line, sum(cost_usd) AS spend, sum(b0_usd) AS b0, sum(b1_usd) AS b1, sum(b2_usd) AS b2, sum(without_b1_usd) AS no_b1,
                     sum(feed_usd) AS feed, sum(bill_usd) AS bill, bool_or(running) AS running
-             FROM ledger.share_daily WHERE {rolled_up} AND {IN_DAYS} GROUP BY 1, 2"
+             FROM ledger.{view} WHERE {IN_DAYS} GROUP BY 1, 2"
         )
     };
-    let (rolled_up, others) = (sums_where("rolled_up"), sums_where("NOT rolled_up"));
+    let (rolled_up, others) = (sums_of("share_rolled_up"), sums_of("share_not_rolled_up"));
     let sql = format!(
         "WITH a AS ({rolled_up} UNION ALL {others}), s AS (
              SELECT CASE WHEN grouping(key) = 1 THEN 'total' ELSE key END AS key, grouping(key) AS is_total, sum(spend) AS spend, sum(b0) AS b0,

@@ -38,7 +38,7 @@ FROM moved m;
 -- What ran in a span of time, by pool of capacity: machines that ran in it, for how long of it, and how many of them EC2 gave notice in it.
 CREATE FUNCTION ledger.exposure_of(from_at timestamptz, to_at timestamptz)
 RETURNS TABLE (region text, zone text, instance_type text, capacity_type text, launches bigint, ran_ms numeric, interruptions bigint)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH span AS (
         SELECT CASE WHEN isfinite(from_at) THEN ledger.ms(from_at) ELSE 0 END AS from_ms, CASE WHEN isfinite(to_at) THEN ledger.ms(to_at) ELSE 9e15::bigint END AS to_ms
     )
@@ -53,7 +53,7 @@ $$;
 CREATE FUNCTION ledger.interruption_rates(launches numeric, ran_ms numeric, interruptions numeric)
 RETURNS TABLE (instance_hours numeric, per_launch numeric, per_launch_low numeric, per_launch_high numeric,
                per_1000_hours numeric, per_1000_hours_low numeric, per_1000_hours_high numeric)
-LANGUAGE sql IMMUTABLE AS $$
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT round(hours::numeric, 3), round(p::numeric, 4),
            round(greatest((p + z*z/(2*m) - z*sqrt(p*(1-p)/m + z*z/(4*m*m))) / (1 + z*z/m), 0)::numeric, 4),
            round(least((p + z*z/(2*m) + z*sqrt(p*(1-p)/m + z*z/(4*m*m))) / (1 + z*z/m), 1)::numeric, 4),

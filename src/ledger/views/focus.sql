@@ -14,7 +14,7 @@ RETURNS TABLE ("AvailabilityZone" text, "BilledCost" numeric, "BillingAccountId"
                "ServiceCategory" text, "ServiceName" text, "ServiceSubcategory" text, "SkuId" text, "SkuMeter" text, "SkuPriceDetails" text,
                "SkuPriceId" text, "Tags" text, "x_DecisionId" text, "x_Basis" text, "x_WasteCategory" text, "x_BaselineId" text, "x_BaselineCost"
                numeric, "x_NetSavings" numeric, "x_ListPriceKnown" text)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
 WITH priced AS (
     SELECT a.*, i.gpus, a.line = 'egress' AS is_transfer, e.carried_gib, e.carried_usd_per_gib,
            coalesce(h.on_demand_usd_h, i.on_demand_usd_h, CASE WHEN i.capacity_type = 'on-demand' THEN i.price_usd_h END) AS list_usd_h,

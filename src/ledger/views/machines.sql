@@ -27,7 +27,7 @@ CREATE OR REPLACE FUNCTION ledger.utc_day(at timestamptz) RETURNS date LANGUAGE 
 
 -- Views and functions that build on each other, from the top.
 DROP VIEW IF EXISTS ledger.focus_1_2, ledger.variance_month, ledger.unit_cost_hourly, ledger.trust, ledger.reliability, ledger.migration_timing,
-    ledger.explain_decision, ledger.savings_daily, ledger.cost_daily, ledger.share_daily, ledger.allocation, ledger.share, ledger.unposted_share,
+    ledger.explain_decision, ledger.savings_daily, ledger.cost_daily, ledger.share_daily, ledger.share_rolled_up, ledger.share_not_rolled_up, ledger.allocation, ledger.share, ledger.unposted_share,
     ledger.recomputed_share, ledger.usage, ledger.revenue, ledger.workload_history, ledger.occupancy, ledger.price_segment,
     ledger.capacity_interval, ledger.candidate;
 DROP FUNCTION IF EXISTS ledger.trust_of(date, date), ledger.exposure_of(timestamptz, timestamptz), ledger.interruption_rates(numeric, numeric, numeric),

@@ -7,7 +7,7 @@ CREATE FUNCTION ledger.machines_of(everything boolean)
 RETURNS TABLE (claim_uid text, claim text, instance text, decision uuid, region text, zone text, instance_type text, capacity_type text, gpus bigint,
                price_usd_h numeric, on_demand_usd_h numeric, running_from timestamptz, running_to timestamptz, ended_by text, from_ms bigint, ran_ms bigint,
                billed_ms bigint, waived boolean, first_hour bigint, exact_cost numeric, exact_b0 numeric)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH scope AS (
         SELECT DISTINCT o.claim_uid, 0::bigint AS first_hour, 0::numeric AS exact_cost, 0::numeric AS exact_b0
         FROM ledger.interval_opened o WHERE everything
@@ -38,7 +38,7 @@ RETURNS TABLE (claim_uid text, claim text, instance text, decision uuid, region 
                running_from timestamptz, running_to timestamptz, ended_by text, waived boolean, from_ms bigint, ran_ms bigint, hour bigint,
                segment_from_ms bigint, segment_ms bigint, hour_usd_h numeric, hour_on_demand_usd_h numeric, price_is_own boolean,
                cost_micro numeric, b0_micro numeric)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH hours AS (
         SELECT i.*, h.hour, i.from_ms + h.hour * 3600000 AS segment_from_ms, least(3600000, i.billed_ms - h.hour * 3600000) AS segment_ms,
                coalesce(p.price_usd_h, i.price_usd_h) AS hour_usd_h,
@@ -74,7 +74,7 @@ RETURNS TABLE (claim_uid text, claim text, pod_uid text, pod_namespace text, pod
                kind text, team text, service text, environment text, cost_center text, product_area text, component text, gpus bigint, decision uuid,
                b1_replica_usd_h numeric, b2_replica_usd_h numeric, from_ms bigint, to_ms bigint, doubled_from_ms bigint, lost_from_ms bigint,
                egress_micro numeric, carried_gib bigint)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH timed AS (
         SELECT i.claim, i.ended_by, i.from_ms + i.ran_ms AS machine_to_ms, o.*, greatest(ledger.ms(o.at), i.from_ms) AS from_ms,
                least(coalesce(ledger.ms(c.at), i.from_ms + i.ran_ms), i.from_ms + i.ran_ms) AS to_ms
@@ -112,7 +112,7 @@ RETURNS TABLE (claim_uid text, claim text, instance text, region text, zone text
                span_ms bigint, day date, line text, pod_uid text, pod_namespace text, pod_name text, decision uuid, workload_kind text,
                workload_namespace text, workload_name text, team text, service text, environment text, cost_center text, product_area text, component text,
                basis text, gpu_ms bigint, cost_micro numeric, b0_micro numeric, b1_micro numeric, b2_micro numeric)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH stays AS MATERIALIZED (
         SELECT * FROM ledger.stays_of(everything)
     ), segments AS MATERIALIZED (

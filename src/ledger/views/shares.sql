@@ -1,5 +1,5 @@
 -- Who paid what: postings and what is not posted yet, as one. `share` has every row; `allocation` what they add up to for each share;
--- `share_daily` reads the rollups where they are current, and is what reports sum.
+-- `share_daily` reads the rollups where they are current (`share_rolled_up`), and is what reports sum.
 
 CREATE OR REPLACE FUNCTION ledger.basis_of(running boolean, cost_usd numeric, feed_usd numeric, bill_usd numeric) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -30,7 +30,7 @@ RETURNS TABLE (claim_uid text, claim text, instance text, region text, zone text
                span_ms bigint, day date, line text, pod_uid text, pod_namespace text, pod_name text, decision uuid, workload_kind text,
                workload_namespace text, workload_name text, team text, service text, environment text, cost_center text, product_area text, component text,
                basis text, gpu_ms bigint, cost_usd numeric, b0_usd numeric, b1_usd numeric, b2_usd numeric, feed_usd numeric, bill_usd numeric)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
 WITH net AS (
     SELECT min(at) AS at, max(span_ms) AS span_ms, day, claim_uid, hour, line, pod_uid, workload, workload_kind, workload_namespace, workload_name,
            team, service, environment, cost_center, product_area, component, bool_or(kind = 'running') AS running,
@@ -56,21 +56,23 @@ $$;
 
 CREATE VIEW ledger.allocation AS SELECT * FROM ledger.allocation_of('-infinity', 'infinity');
 
-CREATE VIEW ledger.share_daily AS
+CREATE VIEW ledger.share_rolled_up AS
 SELECT r.day, w.workload_kind, w.workload_namespace, w.workload_name, w.team, w.service, w.environment, w.cost_center, w.product_area, w.component,
        r.line, nullif(r.region, '') AS region, nullif(r.instance_type, '') AS instance_type, nullif(r.capacity_type, '') AS capacity_type, false AS running,
-       r.gpu_ms, r.cost_usd, r.b0_usd, r.b1_usd, r.b2_usd, r.without_b0_usd, r.without_b1_usd, r.without_b2_usd, r.feed_usd, r.bill_usd, r.true_up_usd, true AS rolled_up
+       r.gpu_ms, r.cost_usd, r.b0_usd, r.b1_usd, r.b2_usd, r.without_b0_usd, r.without_b1_usd, r.without_b2_usd, r.feed_usd, r.bill_usd, r.true_up_usd
 FROM ledger.cost_rollup r LEFT JOIN ledger.workload_version w ON w.id = r.workload
 -- Hashed once. NOT EXISTS reads as well and ends as a loop over the queue for every sum: it is mostly empty, so the planner thinks it cheap.
-WHERE (r.day, r.workload) NOT IN (SELECT q.day, q.workload FROM ledger.rollup_queue q)
-UNION ALL
+WHERE (r.day, r.workload) NOT IN (SELECT q.day, q.workload FROM ledger.rollup_queue q);
+
+CREATE VIEW ledger.share_not_rolled_up AS
 -- Keys whose rollup is about to be rebuilt.
 SELECT q.day, w.workload_kind, w.workload_namespace, w.workload_name, w.team, w.service, w.environment, w.cost_center, w.product_area, w.component,
-       p.line, m.region, m.instance_type, m.capacity_type, false,
-       p.gpu_ms, p.cost_usd, coalesce(p.b0_usd, 0), coalesce(p.b1_usd, 0), coalesce(p.b2_usd, 0),
-       CASE WHEN p.b0_usd IS NULL THEN p.cost_usd ELSE 0 END, CASE WHEN p.line = 'pod' AND p.b1_usd IS NULL THEN p.cost_usd ELSE 0 END,
-       CASE WHEN p.line = 'pod' AND p.b2_usd IS NULL THEN p.cost_usd ELSE 0 END, p.feed_usd, p.bill_usd,
-       CASE WHEN p.kind IN ('feed', 'bill') AND p.claim_uid IS NOT NULL THEN p.cost_usd ELSE 0 END, false
+       p.line, m.region, m.instance_type, m.capacity_type, false AS running,
+       p.gpu_ms, p.cost_usd, coalesce(p.b0_usd, 0) AS b0_usd, coalesce(p.b1_usd, 0) AS b1_usd, coalesce(p.b2_usd, 0) AS b2_usd,
+       CASE WHEN p.b0_usd IS NULL THEN p.cost_usd ELSE 0 END AS without_b0_usd,
+       CASE WHEN p.line = 'pod' AND p.b1_usd IS NULL THEN p.cost_usd ELSE 0 END AS without_b1_usd,
+       CASE WHEN p.line = 'pod' AND p.b2_usd IS NULL THEN p.cost_usd ELSE 0 END AS without_b2_usd, p.feed_usd, p.bill_usd,
+       CASE WHEN p.kind IN ('feed', 'bill') AND p.claim_uid IS NOT NULL THEN p.cost_usd ELSE 0 END AS true_up_usd
 FROM (SELECT DISTINCT day, workload FROM ledger.rollup_queue) q
 JOIN ledger.posting p ON p.workload = q.workload AND p.at >= q.day::timestamp AT TIME ZONE 'UTC' AND p.at < (q.day + 1)::timestamp AT TIME ZONE 'UTC'
 LEFT JOIN ledger.workload_version w ON w.id = p.workload
@@ -81,8 +83,10 @@ SELECT u.day, u.workload_kind, u.workload_namespace, u.workload_name, u.team, u.
        u.line, u.region, u.instance_type, u.capacity_type, u.basis = 'running',
        u.gpu_ms, u.cost_micro * 0.000001, coalesce(u.b0_micro, 0) * 0.000001, coalesce(u.b1_micro, 0) * 0.000001, coalesce(u.b2_micro, 0) * 0.000001,
        CASE WHEN u.b0_micro IS NULL THEN u.cost_micro ELSE 0 END * 0.000001, CASE WHEN u.line = 'pod' AND u.b1_micro IS NULL THEN u.cost_micro ELSE 0 END * 0.000001,
-       CASE WHEN u.line = 'pod' AND u.b2_micro IS NULL THEN u.cost_micro ELSE 0 END * 0.000001, 0, 0, 0, false
+       CASE WHEN u.line = 'pod' AND u.b2_micro IS NULL THEN u.cost_micro ELSE 0 END * 0.000001, 0, 0, 0
 FROM ledger.unposted_share u;
+
+CREATE VIEW ledger.share_daily AS SELECT * FROM ledger.share_rolled_up UNION ALL SELECT * FROM ledger.share_not_rolled_up;
 
 CREATE VIEW ledger.cost_daily AS
 SELECT day, team, service, environment, cost_center, product_area, component, workload_namespace, workload_kind, workload_name, line,

@@ -2,7 +2,7 @@
 
 -- Of the days from `from_day` up to, and without, `to_day`.
 CREATE FUNCTION ledger.trust_of(from_day date, to_day date) RETURNS TABLE (item text, usd numeric, share_percent numeric, count bigint)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
 WITH span AS MATERIALIZED (
     SELECT from_day::timestamp AT TIME ZONE 'UTC' AS from_at, to_day::timestamp AT TIME ZONE 'UTC' AS to_at
 ), spend AS (

@@ -12,7 +12,7 @@ FROM ledger.revenue_day ORDER BY workload_namespace, workload_name, at, revision
 -- Cost by clock hour. An instance-hour lies across two of them: its shares are spread evenly over its time; egress stays at its moment.
 CREATE FUNCTION ledger.hourly_cost(from_at timestamptz, to_at timestamptz)
 RETURNS TABLE (hour timestamptz, workload_namespace text, workload_name text, team text, service text, component text, cost_usd numeric, useful_gpu_ms numeric)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT h.hour, s.workload_namespace, s.workload_name, s.team, s.service, s.component, sum(s.cost_usd * h.part),
            coalesce(sum(s.gpu_ms * h.part) FILTER (WHERE s.line = 'pod'), 0)
     FROM ledger.share s
@@ -29,7 +29,7 @@ $$;
 CREATE FUNCTION ledger.unit_cost(from_at timestamptz, to_at timestamptz)
 RETURNS TABLE (hour timestamptz, day date, team text, service text, component text, workload_namespace text, workload_name text, unit text, units numeric,
                cost_usd numeric, usd_per_unit numeric, useful_gpu_hours numeric, usd_per_useful_gpu_hour numeric)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH cost AS (
         SELECT hour, workload_namespace, workload_name, max(team) AS team, max(service) AS service, max(component) AS component, sum(cost_usd) AS cost_usd,
                sum(useful_gpu_ms) AS useful_gpu_ms
