@@ -93,10 +93,38 @@ impl<T: Send + Sync + 'static> Part for Shared<T> {
     }
 }
 
-/// Visits every shared part of the world in one order. All fields are named, so that a new one is not forgotten here or in [`Settled`].
+/// Visits every shared part of the world in one order. All fields are named, so that a new one does not compile until it has its place here or
+/// in [`Settled`].
 fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
-    let Snapshot { pools, classes, pods, replicas_wanted, nodes, claims, instances, market, memory, quotas, reservations, .. } = world;
-    let Snapshot { closed_regions, daemonsets, catalog, templates, pool_statuses, recorded, hours_told, .. } = world;
+    let Snapshot {
+        pools,
+        classes,
+        pods,
+        replicas_wanted,
+        nodes,
+        claims,
+        instances,
+        market,
+        memory,
+        quotas,
+        reservations,
+        closed_regions,
+        daemonsets,
+        catalog,
+        templates,
+        pool_statuses,
+        recorded,
+        hours_told,
+        // These `Settled` keeps and compares by content.
+        cluster: _,
+        notices: _,
+        in_flight: _,
+        ending: _,
+        recent_launches: _,
+        market_surveyed: _,
+        ledger_available: _,
+        moves_considered_at: _,
+    } = world;
     let parts: [&dyn Part; 18] = [
         pools,
         classes,

@@ -133,7 +133,8 @@ pub(super) fn merkle_root(leaves: &[u8]) -> Hash {
     root_over(leaves.chunks_exact(LEAF))
 }
 
-/// The tree of <https://www.rfc-editor.org/rfc/rfc6962#section-2.1>: leaves and nodes are hashed with different prefixes; an odd node moves up as it is.
+/// The tree of <https://www.rfc-editor.org/rfc/rfc6962#section-2.1>: leaves and nodes are hashed with different prefixes; an odd node moves
+/// up as it is.
 fn root_over<'a>(leaves: impl Iterator<Item = &'a [u8]>) -> Hash {
     let hash = |prefix: u8, parts: [&[u8]; 2]| -> Hash {
         Sha256::new().chain_update([prefix]).chain_update(parts[0]).chain_update(parts[1]).finalize().into()

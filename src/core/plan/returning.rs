@@ -4,8 +4,9 @@
 //! itself is, when the batch policy says that moving pays and stopping loses no more work than a boot takes.
 //! Does not: move pods (`migration`) or choose where they go (`buying` does, when the replacements wait).
 //!
-//! Guards, all of which must hold: the ledger takes records; every pod on the machine can surge, or the only one is of a Job that has saved or will; the machine is older than its pool's
-//! dwell; nothing of the same workload is being moved; no launch was refused for lack of capacity within that dwell; the saving is at least the pool's share of what is paid now. One move a pass.
+//! Guards, all of which must hold: the ledger takes records; every pod on the machine can surge, or the only one is of a Job that has saved or
+//! will; the machine is older than its pool's dwell; nothing of the same workload is being moved; no launch was refused for lack of capacity
+//! within that dwell; the saving is at least the pool's share of what is paid now. One move a pass.
 //!
 //! The cheaper machine is bought first, and the old one is left only when the new one is Ready: an offer that turns out not to be there
 //! costs nothing and moves nobody.
