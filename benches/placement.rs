@@ -343,6 +343,7 @@ fn main() {
                 pools: std::slice::from_ref(&pool),
                 now: SNAPSHOT_DATE,
                 settings: &settings,
+                listed: None,
             };
             let mut placement = None;
             let times = (0..if pods > 10_000 { 5 } else { 11 }).map(|_| {
@@ -385,6 +386,7 @@ fn main() {
             pools: std::slice::from_ref(&pool),
             now: SNAPSHOT_DATE,
             settings: &settings,
+            listed: None,
         };
         let times = (0..101).map(|_| {
             let started = Instant::now();

@@ -114,7 +114,7 @@ impl AwsCloud {
             ended_at: found.state_transition_reason().and_then(transition_time),
             state_reason: found.state_reason().and_then(|reason| reason.code()).map(str::to_owned),
             spot_request_status: taken_back.cloned(),
-            tags: tag_map(found.tags()),
+            tags: tag_map(found.tags()).into(),
         })
     }
 }

@@ -166,7 +166,7 @@ fn rows(args: &OffersArgs, catalog: &Catalog, market: &Market) -> Result<Answer,
     let (need, _) = parse_with(&manifest(args), &vocabulary)
         .map_err(|faults: Vec<NeedError>| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let settings = Settings { snapshot_prices_allowed: true, commitment: Some(Millis::from_hours(1)), ..Settings::default() };
-    let request = PlacementRequest { catalog, market, demands: &[], room: &[], pools: &[], now, settings: &settings };
+    let request = PlacementRequest { catalog, market, demands: &[], room: &[], pools: &[], now, settings: &settings, listed: None };
     let ranked = rank(&request, &need, &pool);
     let mut refused = judge(&request, &need, &pool).refused;
     // Beside the chosen offer, what is only dearer is in the table.

@@ -116,6 +116,7 @@ fn answer(args: &PlaceArgs) -> Result<(Answer, bool), FileError> {
         pools: std::slice::from_ref(&pool.policy),
         now: SNAPSHOT_DATE,
         settings: &settings,
+        listed: None,
     };
     let started = Instant::now();
     let placement = place(&request);

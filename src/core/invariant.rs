@@ -108,21 +108,19 @@ pub fn check(world: &Snapshot) -> Vec<Fault> {
 
 /// INV-2.
 fn two_instances(world: &Snapshot) -> Vec<Fault> {
-    let mut by_claim: BTreeMap<&str, Vec<&InstanceId>> = BTreeMap::new();
+    let mut faults = Vec::new();
+    let mut by_claim: BTreeMap<&str, &InstanceId> = BTreeMap::new();
     for observed in world.instances.values() {
         let Observed::Known { value, .. } = observed else { continue };
         for instance in value.values().filter(|i| matches!(i.state, InstanceState::Pending | InstanceState::Running)) {
-            if let Some(uid) = instance.tags.get(tags::CLAIM_UID) {
-                by_claim.entry(uid).or_default().push(&instance.id);
+            let Some(uid) = instance.tags.get(tags::CLAIM_UID) else { continue };
+            if let Some(other) = by_claim.insert(uid, &instance.id) {
+                let text = format!("claim uid {uid} has two instances: {other} and {}", instance.id);
+                faults.push(Fault { invariant: Invariant::OneInstancePerClaim, text });
             }
         }
     }
-    let doubled = by_claim.into_iter().filter(|(_, ids)| ids.len() > 1);
-    let fault = |(uid, ids): (&str, Vec<&InstanceId>)| Fault {
-        invariant: Invariant::OneInstancePerClaim,
-        text: format!("claim uid {uid} has {} instances: {ids:?}", ids.len()),
-    };
-    doubled.map(fault).collect()
+    faults
 }
 
 /// INV-7: the GPUs of the pods on a claim never exceed the claim's.

@@ -109,6 +109,12 @@ pub struct MarketMemory {
     pub services: ServiceMemory,
 }
 
+/// Expected interruptions of a spot pool per million instance-hours, where `advised` is the advisor's rate.
+fn seen_or(record: Option<&PoolRecord>, pool: &CapacityPool, advised: i64, now: Timestamp) -> i64 {
+    let seen = record.filter(|_| pool.capacity_type == CapacityType::Spot);
+    seen.map_or(advised, |record| record.exposure.faded(now).per_million_hours(advised))
+}
+
 /// A stored memory that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the stored market memory cannot be read ({fault}); lowtide starts without it, and dry pools may be asked once more")]
@@ -195,8 +201,7 @@ impl MarketMemory {
 
     /// Expected interruptions of a spot pool per million instance-hours, where `advised` is the advisor's rate.
     pub fn interruptions_per_million_hours(&self, pool: &CapacityPool, advised: i64, now: Timestamp) -> i64 {
-        let seen = self.pools.get(pool).filter(|_| pool.capacity_type == CapacityType::Spot);
-        seen.map_or(advised, |record| record.exposure.faded(now).per_million_hours(advised))
+        seen_or(self.pools.get(pool), pool, advised, now)
     }
 
     /// How likely a spot pool has capacity, in parts per million: what was seen, with EC2's placement score as the prior where there is
@@ -208,13 +213,25 @@ impl MarketMemory {
 
     /// Puts what was learnt into `market`, whose rates are the advisor's: cool-downs, and interruptions as they were seen.
     pub fn inform(&self, market: &mut Market, now: Timestamp) {
-        market.cool_downs = self.pools.iter().filter_map(|(pool, record)| Some((pool.clone(), record.cool_down?))).collect();
-        for (pool, record) in self.pools.iter().filter(|(pool, _)| pool.capacity_type == CapacityType::Spot) {
-            if let Some(offer) = market.offers.get_mut(pool) {
-                let advised = offer.interruptions_per_million_hours;
-                offer.interruptions_per_million_hours = record.exposure.faded(now).per_million_hours(advised);
-            }
+        self.cool_down(market);
+        for (pool, offer) in &mut market.offers {
+            offer.interruptions_per_million_hours = self.interruptions_per_million_hours(pool, offer.interruptions_per_million_hours, now);
         }
+    }
+
+    /// As [`MarketMemory::inform`], for a market that was informed before and has the same offers as `advised`, whose rates are the advisor's.
+    pub fn inform_again(&self, market: &mut Market, advised: &Market, now: Timestamp) {
+        self.cool_down(market);
+        let mut known = self.pools.iter().peekable();
+        for ((pool, offer), advised) in market.offers.iter_mut().zip(advised.offers.values()) {
+            while known.next_if(|(other, _)| *other < pool).is_some() {}
+            let record = known.next_if(|(other, _)| *other == pool).map(|(_, record)| record);
+            offer.interruptions_per_million_hours = seen_or(record, pool, advised.interruptions_per_million_hours, now);
+        }
+    }
+
+    fn cool_down(&self, market: &mut Market) {
+        market.cool_downs = self.pools.iter().filter_map(|(pool, record)| Some((pool.clone(), record.cool_down?))).collect();
     }
 
     /// Lowers what is `left` of each quota to what EC2's last refusal says: it knows what others run in the account.

@@ -216,21 +216,27 @@ pub enum LedgerRecord {
     Checkpoint(Checkpoint),
 }
 
+/// The id of the record that says that the instance of `claim` was bought.
+pub fn interval_opened_id(claim: &Uid) -> uuid::Uuid {
+    derive_uuid(&["interval-opened", claim.as_str()])
+}
+
+/// The id of the record of a move of `pod` by `decision`. Where the first place was taken too, one move is made twice: `to` tells them apart.
+pub fn migration_id(decision: DecisionId, pod: &Uid, to: Option<&ClaimName>) -> uuid::Uuid {
+    derive_uuid(&["migration", &decision.to_string(), pod.as_str(), to.map_or("", ClaimName::as_str)])
+}
+
 impl LedgerRecord {
     /// The id of the record, derived from what it is about: also the name of its `GpuDecision`.
     pub fn id(&self) -> uuid::Uuid {
         match self {
             LedgerRecord::Decision(d) => d.id.0,
-            LedgerRecord::IntervalOpened(r) => derive_uuid(&["interval-opened", r.claim_uid.as_str()]),
+            LedgerRecord::IntervalOpened(r) => interval_opened_id(&r.claim_uid),
             LedgerRecord::HourPriced(r) => derive_uuid(&["hour-priced", r.claim_uid.as_str(), &r.hour.to_string()]),
             LedgerRecord::IntervalClosed(r) => derive_uuid(&["interval-closed", r.claim_uid.as_str()]),
             LedgerRecord::OccupancyOpened(r) => derive_uuid(&["occupancy-opened", r.claim_uid.as_str(), r.pod_uid.as_str()]),
             LedgerRecord::OccupancyClosed(r) => derive_uuid(&["occupancy-closed", r.claim_uid.as_str(), r.pod_uid.as_str()]),
-            LedgerRecord::Migration(r) => {
-                // Where the first place was taken too, one move is made twice.
-                let to = r.to_claim.as_ref().map_or("", ClaimName::as_str);
-                derive_uuid(&["migration", r.decision.to_string().as_str(), r.pod_uid.as_str(), to])
-            }
+            LedgerRecord::Migration(r) => migration_id(r.decision, &r.pod_uid, r.to_claim.as_ref()),
             LedgerRecord::Interruption(r) => derive_uuid(&["interruption", r.claim_uid.as_str()]),
             LedgerRecord::Checkpoint(r) => derive_uuid(&["checkpoint", r.claim_uid.as_str(), r.pod_uid.as_str(), &r.at.0.to_string()]),
         }

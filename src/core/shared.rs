@@ -6,8 +6,11 @@ use std::any::Any;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Weak};
 
+use serde::{Deserialize, Serialize};
+
 /// A shared value with a copy made on the first change: [`Arc::make_mut`] behind `&mut`.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Shared<T>(Arc<T>);
 
 impl<T> Clone for Shared<T> {

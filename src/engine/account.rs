@@ -58,8 +58,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             round += 1;
             let named: Vec<ReservationId> = match self.cluster.view() {
                 Some(view) => {
-                    let classes = view.classes.into_inner().into_values().filter(|class| class.region == region);
-                    let ids: BTreeSet<ReservationId> = classes.flat_map(|class| class.reservations).map(|named| named.id).collect();
+                    let classes = view.classes.values().filter(|class| class.region == region);
+                    let ids: BTreeSet<ReservationId> =
+                        classes.flat_map(|class| &class.reservations).map(|named| named.id.clone()).collect();
                     ids.into_iter().collect()
                 }
                 None => Vec::new(),

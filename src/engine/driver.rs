@@ -3,6 +3,7 @@
 //! Decides: nothing about the world; only when a pass runs.
 //! Does not: wait for an action. A notice overtakes a launch that EC2 keeps waiting.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::settled::Settled;
 use super::state::{State, Survey};
 use crate::core::ids::Region;
 use crate::core::plan::{Planner, Settings, plan};
+use crate::core::shared::Mark;
 use crate::core::time::{Millis, Timestamp};
 
 /// How often the world outside the cluster is looked at, and what was learnt written down.
@@ -69,6 +71,14 @@ impl Default for Schedule {
             heartbeat: Millis::from_secs(2),
         }
     }
+}
+
+/// The regions and queues that have their loops.
+#[derive(Default)]
+struct LookedAfter {
+    loops: BTreeSet<(Region, Option<String>)>,
+    /// The classes as they were looked at.
+    classes: Option<Mark>,
 }
 
 /// The four ports, the settings and the memory of one operator.
@@ -137,7 +147,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
 
     /// Runs until `stop` says so: passes only while `leading`, observation always, so that a new leader starts warm.
     pub async fn run(self: Arc<Self>, mut leading: watch::Receiver<bool>, mut stop: watch::Receiver<bool>) {
-        let mut looked_after: std::collections::BTreeSet<(Region, Option<String>)> = Default::default();
+        let mut looked_after = LookedAfter::default();
         let mut loops = JoinSet::new();
         let mut settled = None;
         loops.spawn(Arc::clone(&self).deliver_outbox(leading.clone()));
@@ -171,8 +181,12 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 
     /// Starts the loops of regions and queues that classes have come to name.
-    fn look_after_regions(self: &Arc<Self>, known: &mut std::collections::BTreeSet<(Region, Option<String>)>, loops: &mut JoinSet<()>) {
+    fn look_after_regions(self: &Arc<Self>, looked_after: &mut LookedAfter, loops: &mut JoinSet<()>) {
         let Some(view) = self.cluster.view() else { return };
+        if looked_after.classes.replace(view.classes.mark()).is_some_and(|before| view.classes.is(&before)) {
+            return;
+        }
+        let known = &mut looked_after.loops;
         for class in view.classes.values() {
             if known.insert((class.region.clone(), None)) {
                 info!(region = %class.region, "watching the market and our instances");
@@ -207,6 +221,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         let planned = (self.planner)(&self.settings, &snapshot, now);
         let faults = crate::core::invariant::check(&snapshot);
         *settled = if faults.is_empty() { Settled::of(&snapshot, &planned, now) } else { None };
+        // Nobody holds it any more: what the steps change in memory is not copied first.
+        drop(snapshot);
         for fault in faults {
             warn!(invariant = %fault.invariant, "{}", fault.text);
             *self.state().invariant_faults.entry(fault.invariant).or_default() += 1;

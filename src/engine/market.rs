@@ -20,6 +20,7 @@ use crate::core::market_snapshot::{AdvisorBand, snapshot_bands};
 use crate::core::money::MicroUsdPerHour;
 use crate::core::pace::jittered;
 use crate::core::placement_scores::ScoreBoard;
+use crate::core::shared::Shared;
 use crate::core::time::{Millis, Timestamp};
 
 /// After a failed look, the next one comes this soon at first, and at most a minute later in the end.
@@ -32,10 +33,10 @@ pub(super) fn later(retry: Duration) -> Duration {
 /// What is sold where in one region.
 #[derive(Debug, Clone)]
 pub struct Shop {
-    offerings: Vec<(InstanceType, ZoneId)>,
-    types: Vec<InstanceType>,
+    offerings: Shared<Vec<(InstanceType, ZoneId)>>,
+    types: Shared<Vec<InstanceType>>,
     /// Expected interruptions per million instance-hours, from the advisor's bands; a type it does not know counts as the worst.
-    advised: BTreeMap<InstanceType, i64>,
+    advised: Shared<BTreeMap<InstanceType, i64>>,
     read_at: Timestamp,
     /// When spot prices were last asked for and answered: the next question begins there, so that no change is missed.
     priced_at: Option<Timestamp>,
@@ -122,7 +123,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         if state.closed_regions.insert(region.clone(), sentence.to_owned()).is_none() {
             warn!(%region, "this account may not use the region, it is passed over and asked again every {:?}: {sentence}", self.schedule.closed_regions);
         }
-        state.market.offers.retain(|pool, _| pool.region != *region);
+        state.market_to_change().offers.retain(|pool, _| pool.region != *region);
         if let Some(survey) = state.surveys.get_mut(region) {
             (survey.spot, survey.list) = (true, true);
         }
@@ -145,7 +146,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         if let Some(shop) = state.shops.get_mut(region) {
             shop.priced_at = Some(began);
         }
-        learn_prices(&mut state.market, &quotes, began);
+        learn_prices(state.market_to_change(), &quotes, began);
         if state.closed_regions.remove(region).is_some() {
             info!(%region, "the region answers again");
         }
@@ -153,9 +154,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             survey.spot = true;
         }
         let offers = spot_offers(region, &shop, &quotes, &state.scores, began);
-        state.market.offers.retain(|pool, _| pool.region != *region || pool.capacity_type != CapacityType::Spot);
+        state.market_to_change().offers.retain(|pool, _| pool.region != *region || pool.capacity_type != CapacityType::Spot);
         let count = offers.len();
-        state.market.offers.extend(offers.into_iter().map(|offer| (offer.pool.clone(), offer)));
+        state.market_to_change().offers.extend(offers.into_iter().map(|offer| (offer.pool.clone(), offer)));
         state.price_changes.see(&quotes);
         Ok(count)
     }
@@ -185,11 +186,11 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         }
         let offers = on_demand_offers(region, shop, quotes, began);
         let sold: BTreeSet<&(InstanceType, ZoneId)> = shop.offerings.iter().collect();
-        state.market.offers.retain(|pool, _| {
+        state.market_to_change().offers.retain(|pool, _| {
             let other = pool.region != *region || pool.capacity_type != CapacityType::OnDemand;
             other || sold.contains(&(pool.instance_type.clone(), pool.zone.clone()))
         });
-        state.market.offers.extend(offers.into_iter().map(|offer| (offer.pool.clone(), offer)));
+        state.market_to_change().offers.extend(offers.into_iter().map(|offer| (offer.pool.clone(), offer)));
         state.price_changes.see(quotes);
     }
 }
@@ -238,7 +239,7 @@ async fn read_shop<C: Cloud>(cloud: &C, clock: &impl Clock, region: &Region) -> 
     let bands = snapshot_bands().iter().filter(|((of, _), _)| of == region);
     let advised = bands.map(|((_, instance_type), band)| (instance_type.clone(), band.interruptions_per_million_hours())).collect();
     let types = machines.iter().map(|m| m.instance_type.clone()).collect();
-    Ok((machines, Shop { offerings, types, advised, read_at, priced_at: None }))
+    Ok((machines, Shop { offerings: offerings.into(), types, advised, read_at, priced_at: None }))
 }
 
 fn offer(region: &Region, quote: &Quote, zone: &ZoneId, observed_at: Timestamp) -> Offer {
@@ -309,8 +310,9 @@ mod tests {
     #[test]
     fn a_local_zone_has_its_spot_price_and_not_the_regions_list_price() {
         let sold = |zone: &str| (InstanceType::from("p5.48xlarge"), ZoneId::from(zone));
-        let offerings = vec![sold("use1-az4"), sold("use1-atl2-az1")];
-        let shop = Shop { offerings, types: vec!["p5.48xlarge".into()], advised: BTreeMap::new(), read_at: Timestamp(0), priced_at: None };
+        let offerings = vec![sold("use1-az4"), sold("use1-atl2-az1")].into();
+        let types = vec!["p5.48xlarge".into()].into();
+        let shop = Shop { offerings, types, advised: Shared::default(), read_at: Timestamp(0), priced_at: None };
         let zones = |offers: Vec<Offer>| offers.iter().map(|o| o.pool.zone.to_string()).collect::<Vec<_>>();
         let spot = [Some("use1-az4"), Some("use1-atl2-az1"), Some("use1-az9")].map(|zone| quote(zone, CapacityType::Spot));
         let offers = spot_offers(&"us-east-1".into(), &shop, &spot, &ScoreBoard::default(), Timestamp(7));

@@ -174,7 +174,7 @@ pub struct Instance {
     /// EC2 has decided to take it back, as its spot request says (`instance-terminated-no-capacity` and kin), and when it said so.
     pub spot_request_status: Option<(String, Timestamp)>,
     /// Its tags.
-    pub tags: BTreeMap<String, String>,
+    pub tags: Shared<BTreeMap<String, String>>,
 }
 
 /// Tag keys of an instance. Keys carry no `/`, so that they can be read from instance metadata.

@@ -34,6 +34,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             let mut kept = String::new();
             while *leading.borrow() {
                 tokio::select! {
+                    biased;
                     () = self.memory_changed.notified() => tokio::time::sleep(BURST).await,
                     () = tokio::time::sleep(self.schedule.memory) => {}
                     _ = leading.changed() => continue,

@@ -90,6 +90,8 @@ pub struct State {
     pub recorded: Shared<Recorded>,
     /// Instance-hours of each claim that were told to the ledger.
     pub hours_told: Shared<BTreeMap<Uid, u32>>,
+    /// Hours that were told before one that comes earlier.
+    hours_ahead: BTreeSet<(Uid, u32)>,
     /// The ledger takes records.
     pub ledger_available: bool,
     /// Regions being watched, and whether their market has been read once.
@@ -156,6 +158,7 @@ impl State {
     /// Keeps an answer about placement scores, and puts it on the offers it is about.
     pub fn take_scores(&mut self, family: &str, answer: &[PlacementScore], now: Timestamp) {
         self.scores.keep(family, answer, now);
+        (self.informed, self.reserved) = (None, None);
         for (pool, offer) in self.market.offers.iter_mut().filter(|(pool, _)| pool.capacity_type == CapacityType::Spot) {
             if pool.instance_type.family() == family {
                 offer.placement_score = self.scores.of(pool, now);
@@ -204,12 +207,15 @@ impl State {
         }
     }
 
-    /// Remembers which instance-hours were told, hour by hour without a gap.
+    /// Remembers which instance-hours were told, in whatever order.
     pub fn note_hours(&mut self, records: &[LedgerRecord]) {
         for record in records {
             if let LedgerRecord::HourPriced(priced) = record {
                 let told = self.hours_told.entry(priced.claim_uid.clone()).or_insert(0);
-                if *told == priced.hour {
+                if priced.hour >= *told {
+                    self.hours_ahead.insert((priced.claim_uid.clone(), priced.hour));
+                }
+                while self.hours_ahead.remove(&(priced.claim_uid.clone(), *told)) {
                     *told += 1;
                 }
             }
@@ -224,13 +230,20 @@ impl State {
         }
     }
 
+    /// The market, to be changed. What was made of it goes first: nothing that is shared with it is copied.
+    pub fn market_to_change(&mut self) -> &mut Market {
+        (self.informed, self.reserved) = (None, None);
+        &mut self.market
+    }
+
     /// The market with what was learnt worked in.
     fn informed_market(&mut self, now: Timestamp) -> Shared<Market> {
-        let fresh = |known: &&Informed| {
-            let unchanged = self.market.is(&known.market) && self.memory.is(&known.memory);
-            unchanged && now.since(known.at) < INFORMED_FOR
-        };
-        if let Some(known) = self.informed.as_ref().filter(fresh) {
+        if let Some(known) = self.informed.as_mut().filter(|known| self.market.is(&known.market)) {
+            if !self.memory.is(&known.memory) || now.since(known.at) >= INFORMED_FOR {
+                // Between two passes nobody else holds it: nothing is copied.
+                self.memory.inform_again(&mut known.result, &self.market, now);
+                (known.memory, known.at) = (self.memory.mark(), now);
+            }
             return known.result.clone();
         }
         let mut result = self.market.clone();
@@ -266,6 +279,7 @@ impl State {
         if self.hours_told.len() > view.claims.len() {
             let living: BTreeSet<&Uid> = view.claims.values().map(|c| &c.uid).collect();
             self.hours_told.retain(|uid, _| living.contains(uid));
+            self.hours_ahead.retain(|(uid, _)| living.contains(uid));
         }
         let (holds, running, pods) = (&self.holds, &self.in_flight, &mut view.pods);
         self.pending_binds.retain(|uid, (claim, replaces)| {
@@ -332,6 +346,22 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::money::MicroUsdPerHour;
+    use crate::core::record::HourPriced;
+
+    #[test]
+    fn hours_that_were_told_out_of_order_are_told_once() {
+        let hour = |hour| {
+            let (from, price_per_hour) = (Timestamp(0), MicroUsdPerHour(1));
+            LedgerRecord::HourPriced(HourPriced { claim_uid: "c".into(), hour, from, price_per_hour, on_demand_per_hour: None })
+        };
+        let mut state = State::default();
+        let mut told_after = |hours: &[u32]| {
+            state.note_hours(&hours.iter().copied().map(hour).collect::<Vec<_>>());
+            state.hours_told[&Uid::from("c")]
+        };
+        assert_eq!([told_after(&[1]), told_after(&[3, 2]), told_after(&[0]), told_after(&[0, 4])], [0, 0, 4, 5]);
+    }
 
     #[test]
     fn a_pod_being_bound_holds_its_place_before_the_watch_shows_it() {

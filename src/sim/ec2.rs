@@ -155,7 +155,7 @@ impl Ec2 {
                 ended_at: None,
                 state_reason: None,
                 spot_request_status: None,
-                tags: launch.tags.clone(),
+                tags: launch.tags.clone().into(),
             },
             claim_uid: launch.tags.get(tags::CLAIM_UID).map_or_else(|| launch.claim_uid.clone(), |uid| Uid::from(uid.as_str())),
             shown_from: now + self.of_boot.span(Millis(50), Millis::from_secs(4)),

@@ -2,10 +2,12 @@
 //!
 //! Decides: nothing.
 
+use std::fmt::{self, Write as _};
+
 use super::check;
 use super::ec2::Has;
 use super::world::World;
-use crate::core::action::ClusterAction;
+use crate::core::action::{ClaimPatch, ClusterAction, EventSubject};
 use crate::core::ids::InstanceId;
 use crate::core::record::LedgerRecord;
 use crate::engine::ports::{Applied, CloudError, ClusterError, Launch};
@@ -53,10 +55,10 @@ impl World {
     pub fn record(&mut self, record: &LedgerRecord, operator: u32) {
         let now = self.now();
         let id = record.id();
-        check::before_record(self, id, record);
+        let record = check::before_record(self, id, record);
         self.kube.durable.insert(id);
-        self.kube.outbox.entry(id).or_insert_with(|| record.clone());
-        self.say(&format!("op{operator} records {}", told_record(record)));
+        self.say(&format!("op{operator} records {}", told_record(&record)));
+        self.kube.outbox.entry(id).or_insert(record);
         self.settle(now, Vec::new());
     }
 
@@ -79,8 +81,8 @@ impl World {
         }
         for record in records {
             let id = record.id();
-            check::before_row(self, id);
-            self.ledger.rows.entry(id).or_insert_with(|| record.clone());
+            let row = check::before_row(self, id, record);
+            self.ledger.rows.entry(id).or_insert(row);
         }
         self.say(&format!("op{operator} delivers {} records", records.len()));
         self.settle(now, Vec::new());
@@ -94,7 +96,7 @@ fn told(action: &ClusterAction) -> String {
         }
         ClusterAction::Bind { target, claim, .. } => format!("binds {} to {claim}", target.pod.object.name),
         ClusterAction::Lift { target, claim } => format!("lifts the gate of {} for {claim}", target.pod.object.name),
-        ClusterAction::PatchClaim { claim, patch, .. } => format!("patches {claim}: {patch:?}"),
+        ClusterAction::PatchClaim { claim, patch, .. } => format!("patches {claim}: {}", told_patch(patch)),
         ClusterAction::MarkNode { node, claim, taint } => format!("marks {node} for {claim}{}", if *taint { ", tainted" } else { "" }),
         ClusterAction::LetGoOfDeployment { target, .. } | ClusterAction::LetGoOfJob { target, .. } => {
             format!("lets {} go", target.pod.object.name)
@@ -106,8 +108,75 @@ fn told(action: &ClusterAction) -> String {
         ClusterAction::RemoveClaim { claim, .. } => format!("removes {claim}"),
         ClusterAction::SetPoolStatus { pool, status } => format!("shows pool {pool}: {} machines", status.claims),
         ClusterAction::SetClassStatus { class, status } => format!("shows class {class}: {} zones", status.zones.len()),
-        ClusterAction::Emit(event) => format!("says {} {:?}: {}", event.reason, event.subject, event.note),
+        ClusterAction::Emit(event) => format!("says {} of {}: {}", event.reason, told_subject(&event.subject), event.note),
     }
+}
+
+fn told_subject(subject: &EventSubject) -> &str {
+    match subject {
+        EventSubject::Pod(pod) => &pod.object.name,
+        EventSubject::Pool(name) => name.as_str(),
+        EventSubject::Class(name) => name.as_str(),
+        EventSubject::Claim(name) => name.as_str(),
+    }
+}
+
+/// What the patch sets; what it leaves alone is not told.
+fn told_patch(patch: &ClaimPatch) -> String {
+    // Without `..`: a field that is forgotten here does not compile.
+    let ClaimPatch {
+        launch_asked_at,
+        launched,
+        node,
+        node_ready_at,
+        failure,
+        interruption,
+        moving,
+        occupants,
+        empty_since,
+        terminate_asked,
+        ended,
+    } = patch;
+    let mut text = String::new();
+    let mut tell = |what: fmt::Arguments| {
+        let _ = write!(text, "{}{what}", if text.is_empty() { "" } else { "; " });
+    };
+    if let Some(at) = launch_asked_at {
+        tell(format_args!("EC2 is asked at {at}"));
+    }
+    if let Some((instance, at)) = launched {
+        tell(format_args!("{instance} was launched at {at}"));
+    }
+    if let Some(node) = node {
+        tell(format_args!("its node is {node}"));
+    }
+    if let Some(at) = node_ready_at {
+        tell(format_args!("Ready since {at}"));
+    }
+    if let Some(failure) = failure {
+        tell(format_args!("its launch failed with {} ({:?}) at {}: {}", failure.code, failure.cause, failure.at, failure.message));
+    }
+    if let Some(mark) = interruption {
+        tell(format_args!("{:?} noticed at {} by {}, until {:?}", mark.kind, mark.noticed_at, mark.source, mark.deadline));
+    }
+    if let Some(mark) = moving {
+        tell(format_args!("its work moves by {} ({:?}) of {}", mark.decision, mark.trigger, mark.decided_at));
+    }
+    if let Some(occupants) = occupants {
+        tell(format_args!("its pods are {occupants:?}"));
+    }
+    match empty_since {
+        Some(Some(at)) => tell(format_args!("empty since {at}")),
+        Some(None) => tell(format_args!("not empty any more")),
+        None => {}
+    }
+    if let Some((at, decision, trigger)) = terminate_asked {
+        tell(format_args!("its end is asked for at {at} by {decision} ({trigger:?})"));
+    }
+    if let Some(ended) = ended {
+        tell(format_args!("it ended: {ended:?}"));
+    }
+    text
 }
 
 fn told_record(record: &LedgerRecord) -> String {

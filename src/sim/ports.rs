@@ -306,9 +306,9 @@ impl Cluster for Hold {
 
     async fn outbox(&self, limit: usize) -> Result<Vec<LedgerRecord>, ClusterError> {
         self.call(Port::Cluster, false, |world, operator| {
-            let mut oldest: Vec<(&uuid::Uuid, &LedgerRecord)> = world.kube.outbox.iter().collect();
+            let mut oldest: Vec<(&uuid::Uuid, &Arc<LedgerRecord>)> = world.kube.outbox.iter().collect();
             oldest.sort_by_key(|(id, record)| (record.happened_at(), **id));
-            let waiting: Vec<LedgerRecord> = oldest.into_iter().take(limit).map(|(_, record)| record.clone()).collect();
+            let waiting: Vec<LedgerRecord> = oldest.into_iter().take(limit).map(|(_, record)| LedgerRecord::clone(record)).collect();
             if self.planted == Some(PlantedBug::OutboxForgets) {
                 let ids: Vec<uuid::Uuid> = waiting.iter().map(LedgerRecord::id).collect();
                 world.forget(&ids, operator);

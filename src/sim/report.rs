@@ -84,7 +84,7 @@ impl Outcome {
         let mut recoveries: Vec<Millis> = Vec::new();
         let mut moves = 0;
         for record in world.ledger.rows.values() {
-            if let LedgerRecord::Migration(m) = record {
+            if let LedgerRecord::Migration(m) = &**record {
                 moves += 1;
                 recoveries.extend(m.deadline.and(m.pod_ready_at).map(|ready| ready.since(m.noticed_at)));
             }
@@ -124,7 +124,7 @@ impl Outcome {
             job_failures: jobs.clone().map(|j| j.failures).sum(),
             lost_work_minutes: jobs.map(|j| j.lost.0).sum::<i64>() / 60_000,
             ledger_rows: world.ledger.rows.len(),
-            rows: world.ledger.rows.values().cloned().collect(),
+            rows: world.ledger.rows.values().map(|row| LedgerRecord::clone(row)).collect(),
             bill: world
                 .ec2
                 .machines

@@ -83,7 +83,7 @@ pub enum Event {
 #[derive(Debug, Default)]
 pub struct SimLedger {
     /// Rows by id.
-    pub rows: BTreeMap<uuid::Uuid, LedgerRecord>,
+    pub rows: BTreeMap<uuid::Uuid, Arc<LedgerRecord>>,
 }
 
 /// Everything.

@@ -72,7 +72,7 @@ fn open_pool(market: &Market) -> PoolPolicy {
 /// Places and checks.
 fn placed(market: &Market, demands: &[Demand], room: &[Room], pools: &[PoolPolicy], settings: &Settings) -> Placement {
     let catalog = Catalog::snapshot();
-    let request = PlacementRequest { catalog: &catalog, market, demands, room, pools, now: NOW, settings };
+    let request = PlacementRequest { catalog: &catalog, market, demands, room, pools, now: NOW, settings, listed: None };
     let placement = place(&request);
     assert_eq!(checker::faults(&request, &placement), Vec::<String>::new());
     placement
@@ -245,8 +245,16 @@ fn every_offer_is_refused_for_one_reason_and_the_first_in_order() {
     let mut want = need(1, 20, 1_000, 4);
     (want.regions, want.max_price_per_gpu_hour) = (vec!["us-*".into()], Some(MicroUsdPerHour(1_000_000)));
     let (catalog, settings, pool) = (Catalog::snapshot(), settings(), open_pool(&market));
-    let request =
-        PlacementRequest { catalog: &catalog, market: &market, demands: &[], room: &[], pools: &[], now: NOW, settings: &settings };
+    let request = PlacementRequest {
+        catalog: &catalog,
+        market: &market,
+        demands: &[],
+        room: &[],
+        pools: &[],
+        now: NOW,
+        settings: &settings,
+        listed: None,
+    };
     let judgement = judge(&request, &want, &pool);
     assert_eq!(judgement.chosen.as_ref().unwrap().price_per_hour, MicroUsdPerHour(300_000));
     let expected = [Refusal::Region, Refusal::GpuMemory, Refusal::StalePrice, Refusal::OwnerPriceCap, Refusal::Dearer].map(|r| (r, 1));

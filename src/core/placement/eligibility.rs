@@ -3,6 +3,7 @@
 //! Decides: the first refusal in the order of [`Refusal`], the usable slots of a machine under a sharing mode, and an offer's cost.
 //! Does not: compare offers (see `score`) or pack mixed needs (see `place`).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::catalog::{MachineType, Mebibytes, Millicores, Resources};
@@ -12,9 +13,9 @@ use crate::core::market::{CapacityPool, CapacityType, CoolDownCause, Offer, Pric
 use crate::core::money::MicroUsdPerHour;
 use crate::core::need::{CapacityPreference, Need};
 use crate::core::quota::QuotaKey;
-use crate::core::time::Millis;
+use crate::core::time::{Millis, Timestamp};
 
-use super::request::{NodeTerms, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Settings};
+use super::request::{NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Settings};
 
 /// Whether `text` matches `pattern`, where `*` stands for any run of characters.
 pub fn matches_pattern(pattern: &str, text: &str) -> bool {
@@ -73,8 +74,8 @@ pub fn replicas_that_fit(need: &Need, usable: &Usable) -> i64 {
 }
 
 /// For how long a machine bought now is committed.
-pub fn commitment_span(request: &PlacementRequest) -> Millis {
-    request.settings.commitment.unwrap_or_else(|| request.now.month_end().since(request.now))
+pub fn commitment_span(settings: &Settings, now: Timestamp) -> Millis {
+    settings.commitment.unwrap_or_else(|| now.month_end().since(now))
 }
 
 /// A machine's price with the expected cost of interruptions: rate x (boot + lost work), both paid for and of no use.
@@ -119,30 +120,49 @@ impl Listing<'_> {
 
 /// Lists every offer for `pool`, in the order of the market.
 pub fn list<'a>(request: &PlacementRequest<'a>, pool: &PoolPolicy) -> Vec<Listing<'a>> {
-    let committed_for = commitment_span(request);
+    list_on_sale(&request.on_sale(), request.settings, pool)
+}
+
+/// The offers of each node pool of `request`, in the order of the pools.
+pub fn listings<'r>(request: &PlacementRequest<'r>) -> Cow<'r, [Vec<Listing<'r>>]> {
+    let anew = || request.pools.iter().map(|pool| list(request, pool)).collect();
+    request.listed.map_or_else(|| Cow::Owned(anew()), Cow::Borrowed)
+}
+
+/// The offers for one node pool of `request`.
+pub fn listings_of<'r>(request: &PlacementRequest<'r>, pool: &PoolPolicy) -> Cow<'r, [Listing<'r>]> {
+    let known = request.pools.iter().zip(request.listed.unwrap_or_default()).find(|(of, _)| of.name == pool.name);
+    known.map_or_else(|| Cow::Owned(list(request, pool)), |(_, listed)| Cow::Borrowed(listed.as_slice()))
+}
+
+/// As [`list`], under settings of its own.
+pub fn list_on_sale<'a>(on_sale: &OnSale<'a>, settings: &Settings, pool: &PoolPolicy) -> Vec<Listing<'a>> {
+    let OnSale { catalog, market, now } = *on_sale;
+    let committed_for = commitment_span(settings, now);
     let mut usable_by_type = BTreeMap::new();
     let mut regions: BTreeMap<&Region, bool> = BTreeMap::new();
-    let mut listings = Vec::with_capacity(request.market.offers.len());
+    let mut listings = Vec::with_capacity(market.offers.len());
     let no_class = NodeTerms::default();
-    for offer in request.market.offers.values() {
+    for offer in market.offers.values() {
         let terms = pool.nodes.get(&offer.pool.zone);
         let (machine, usable) = *usable_by_type.entry((&offer.pool.instance_type, terms)).or_insert_with(|| {
-            let machine = request.catalog.types.get(&offer.pool.instance_type);
+            let machine = catalog.types.get(&offer.pool.instance_type);
             let nothing = Usable { resources: Resources::default(), unit_memory: Mebibytes(0), most_units_per_pod: 0 };
             (machine, machine.map_or(nothing, |m| usable(m, terms.unwrap_or(&no_class))))
         });
         let region_ok = *regions.entry(&offer.pool.region).or_insert_with(|| allowed(&pool.regions, offer.pool.region.as_str()));
         let unknown_type = Some(if region_ok { Refusal::GpuModel } else { Refusal::Region });
-        let known = machine.map(|m| pool_refusals(request, pool, offer, m, (region_ok, terms.is_some()), committed_for));
+        let known = machine.map(|m| pool_refusals(on_sale, settings, pool, offer, m, (region_ok, terms.is_some()), committed_for));
         let (refusal, rescue_refusal) = known.unwrap_or((unknown_type, unknown_type));
-        listings.push(Listing { offer, machine, usable, refusal, rescue_refusal, cost: cost_with_interruptions(offer, request.settings) });
+        listings.push(Listing { offer, machine, usable, refusal, rescue_refusal, cost: cost_with_interruptions(offer, settings) });
     }
     listings
 }
 
 /// The first refusal of `offer` that does not depend on a need: for everybody, and for a rescue.
 fn pool_refusals(
-    request: &PlacementRequest,
+    &OnSale { market, now, .. }: &OnSale,
+    settings: &Settings,
     pool: &PoolPolicy,
     offer: &Offer,
     machine: &MachineType,
@@ -150,14 +170,13 @@ fn pool_refusals(
     committed_for: Millis,
 ) -> (Option<Refusal>, Option<Refusal>) {
     let at = &offer.pool;
-    let settings = request.settings;
-    let cool_down = request.market.cool_downs.get(at).filter(|c| c.until > request.now);
+    let cool_down = market.cool_downs.get(at).filter(|c| c.until > now);
     let quota = QuotaKey::of(at).and_then(|key| settings.quota_vcpus_left.get(&key).copied());
     let stale = match offer.source {
         PriceSource::File => false,
         PriceSource::Snapshot => !settings.snapshot_prices_allowed,
-        PriceSource::PriceList => request.now.since(offer.observed_at) > settings.max_list_price_age,
-        PriceSource::SpotPriceHistory | PriceSource::Reservation => request.now.since(offer.observed_at) > settings.max_price_age,
+        PriceSource::PriceList => now.since(offer.observed_at) > settings.max_list_price_age,
+        PriceSource::SpotPriceHistory | PriceSource::Reservation => now.since(offer.observed_at) > settings.max_price_age,
     };
     let at_limit = |limits: &PoolLimits| {
         let under = |left: Option<i64>, want: i64| left.is_some_and(|left| left < want);

@@ -10,7 +10,7 @@ use crate::core::decision::{JudgedOffer, Judgement, Refusal};
 use crate::core::market::{CapacityPool, Offer};
 use crate::core::need::Need;
 
-use super::eligibility::{Listing, Wants, egress_per_replica, list, replicas_that_fit};
+use super::eligibility::{Listing, Wants, egress_per_replica, list, listings_of, replicas_that_fit};
 use super::request::{Demand, PlacementRequest, PoolPolicy, Settings};
 use super::score::{Score, unavailability};
 
@@ -26,13 +26,13 @@ pub fn judge(request: &PlacementRequest, need: &Need, pool: &PoolPolicy) -> Judg
 ///
 /// A `chosen` that may not be bought for this need is not taken; then the best is.
 pub fn judge_chosen(request: &PlacementRequest, need: &Need, pool: &PoolPolicy, chosen: Option<&CapacityPool>) -> Judgement {
-    judge_listed(request, &Wants::new(request, need), &list(request, pool), chosen)
+    judge_listed(request, &Wants::new(request, need), &listings_of(request, pool), chosen)
 }
 
 /// As [`judge_chosen`], for a demand and what restricts it.
 pub fn judge_demand(request: &PlacementRequest, demand: &Demand, pool: &PoolPolicy, chosen: Option<&CapacityPool>) -> Judgement {
     let wants = Wants { buy_only: demand.buy_only.as_deref(), ..Wants::new(request, &demand.need) };
-    judge_listed(request, &wants, &list(request, pool), chosen)
+    judge_listed(request, &wants, &listings_of(request, pool), chosen)
 }
 
 /// An offer that fits a need.

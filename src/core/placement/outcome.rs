@@ -66,7 +66,7 @@ pub struct Placement {
     pub price_per_hour: MicroUsdPerHour,
     /// What all machines cost with expected interruptions and egress: what was minimised.
     pub cost_per_hour: MicroUsdPerHour,
-    /// No purchase that places the same pods has lower prices in total.
+    /// No purchase that places the same pods has lower prices in total. Zero, like the next, unless [`super::request::Settings::proves_bounds`].
     pub lower_bound_per_hour: MicroUsdPerHour,
     /// No purchase that places the same pods costs less with expected interruptions and egress.
     pub cost_lower_bound_per_hour: MicroUsdPerHour,

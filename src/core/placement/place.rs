@@ -10,7 +10,7 @@ use crate::core::ids::ZoneId;
 use crate::core::money::{MicroUsd, MicroUsdPerHour};
 use crate::core::quota::QuotaKey;
 
-use super::eligibility::{Listing, commitment_span, list};
+use super::eligibility::{Listing, commitment_span, list_on_sale, listings};
 use super::groups::{Group, group, restrict};
 use super::judge::judge_listed;
 use super::outcome::{Assignment, Placement, PlannedMachine, Target, Unplaced};
@@ -98,6 +98,8 @@ struct Plan<'a, 'r> {
     policies: Vec<PoolPolicy>,
     settings: Settings,
     room: Vec<Room>,
+    /// The offers of each node pool under what is left of limits, budgets and quotas; `None` when less is left than when they were listed.
+    listed: Option<Vec<Vec<Listing<'a>>>>,
     placement: Placement,
     /// What the packing found each group to be worth, when nothing was restricted: then it proves the bound as it is.
     proof: Option<(Problem, Vec<i64>)>,
@@ -106,14 +108,31 @@ struct Plan<'a, 'r> {
 impl<'a, 'r> Plan<'a, 'r> {
     fn new(request: &'r PlacementRequest<'a>, wanted: &'r [usize]) -> Self {
         let (policies, settings, room) = (request.pools.to_vec(), request.settings.clone(), request.room.to_vec());
-        Plan { request, wanted, policies, settings, room, placement: Placement::default(), proof: None }
+        Plan {
+            request,
+            wanted,
+            policies,
+            settings,
+            room,
+            listed: request.listed.map(<[_]>::to_vec),
+            placement: Placement::default(),
+            proof: None,
+        }
+    }
+
+    /// The offers as of now, to be looked at while machines are bought.
+    fn take_listed(&mut self) -> Vec<Vec<Listing<'a>>> {
+        let anew = || self.policies.iter().map(|pool| list_on_sale(&self.request.on_sale(), &self.settings, pool)).collect();
+        self.listed.take().unwrap_or_else(anew)
     }
 
     fn run(mut self) -> (Placement, Unserved) {
         let request = *self.request;
         let mut groups = group(&request, self.wanted);
         if groups.iter().any(|g| g.gang.is_some() || g.owner.is_some()) {
-            groups = restrict(&request, &relisted(&request), groups);
+            let listed = self.take_listed();
+            groups = restrict(&request, &listed, groups);
+            self.listed = Some(listed);
         }
         // What the packing of all groups together finds, proves the bound as it is, unless something restricted it.
         let (rescues, others): (Vec<Group>, Vec<Group>) = groups.into_iter().partition(|g| g.wants.rescue);
@@ -128,7 +147,9 @@ impl<'a, 'r> Plan<'a, 'r> {
                 }
             }
         }
-        self.bound();
+        if request.settings.proves_bounds {
+            self.bound();
+        }
         (self.finish(), unserved)
     }
 
@@ -138,8 +159,8 @@ impl<'a, 'r> Plan<'a, 'r> {
         let mut first = true;
         loop {
             let (policies, settings) = (self.policies.clone(), self.settings.clone());
-            let now = PlacementRequest { pools: &policies, settings: &settings, ..request };
-            let listed: Vec<Vec<Listing>> = policies.iter().map(|pool| list(&now, pool)).collect();
+            let now = PlacementRequest { pools: &policies, settings: &settings, listed: None, ..request };
+            let (listed, machines) = (self.take_listed(), self.placement.machines.len());
             let (problem, sources) = reduce(&now, &groups, &listed, Measure::Cost);
             let plain = plain && first;
             if first {
@@ -155,6 +176,7 @@ impl<'a, 'r> Plan<'a, 'r> {
                     self.proof = Some((problem, packing.values));
                 }
                 self.refuse(&now, &groups, &listed);
+                self.listed = (self.placement.machines.len() == machines).then_some(listed);
                 groups.retain(|g| !g.members.is_empty());
                 return groups;
             }
@@ -215,7 +237,7 @@ impl<'a, 'r> Plan<'a, 'r> {
     fn commit(&mut self, pool: usize, listing: &Listing, rescue: bool) -> bool {
         let Some(machine) = listing.machine else { return false };
         let at = &listing.offer.pool;
-        let committed = listing.offer.price_per_hour.over(commitment_span(self.request)).to_micro_usd();
+        let committed = listing.offer.price_per_hour.over(commitment_span(self.request.settings, self.request.now)).to_micro_usd();
         let quota = QuotaKey::of(at);
         let quota_left = quota.as_ref().and_then(|key| self.settings.quota_vcpus_left.get(key).copied());
         let policy = &mut self.policies[pool];
@@ -290,7 +312,7 @@ impl<'a, 'r> Plan<'a, 'r> {
             return;
         }
         let request = *self.request;
-        let listed = relisted(&request);
+        let listed = listings(&request);
         let groups = group(&request, &order);
         let counts: Vec<i64> = groups.iter().map(|g| g.members.len() as i64).collect();
         let (problem, values) = match self.proof.take().filter(|(p, _)| p.items.iter().map(|i| i.count).eq(counts.iter().copied())) {
@@ -326,10 +348,6 @@ impl<'a, 'r> Plan<'a, 'r> {
         placement.cost_per_hour = placement.machines.iter().map(|m| m.cost_per_hour).sum();
         placement
     }
-}
-
-fn relisted<'a>(request: &PlacementRequest<'a>) -> Vec<Vec<Listing<'a>>> {
-    request.pools.iter().map(|pool| list(request, pool)).collect()
 }
 
 fn with_counts(mut problem: Problem, counts: &[i64]) -> Problem {

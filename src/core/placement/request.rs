@@ -15,6 +15,8 @@ use crate::core::quota::QuotaKey;
 use crate::core::sharing::{GpuSharing, Sharing};
 use crate::core::time::{Millis, Timestamp};
 
+use super::eligibility::Listing;
+
 /// Everything a placement depends on. The same request gives the same placement.
 #[derive(Debug, Clone, Copy)]
 pub struct PlacementRequest<'a> {
@@ -32,6 +34,26 @@ pub struct PlacementRequest<'a> {
     pub now: Timestamp,
     /// What holds for every pool.
     pub settings: &'a Settings,
+    /// The offers of each of `pools` as [`super::eligibility::list`] gives them, where somebody has listed them before; `None` lists them.
+    pub listed: Option<&'a [Vec<Listing<'a>>]>,
+}
+
+impl<'a> PlacementRequest<'a> {
+    /// What there is to buy.
+    pub fn on_sale(&self) -> OnSale<'a> {
+        OnSale { catalog: self.catalog, market: self.market, now: self.now }
+    }
+}
+
+/// What there is to buy at a moment.
+#[derive(Debug, Clone, Copy)]
+pub struct OnSale<'a> {
+    /// What machines are.
+    pub catalog: &'a Catalog,
+    /// The offers.
+    pub market: &'a Market,
+    /// The moment.
+    pub now: Timestamp,
 }
 
 /// One pod to place.
@@ -191,6 +213,8 @@ pub struct Settings {
     pub quota_vcpus_left: BTreeMap<QuotaKey, i64>,
     /// Machines left in pools that hold only so many (capacity reservations); a pool that is not here has no end that we know of.
     pub machines_left: BTreeMap<CapacityPool, i64>,
+    /// The placement also proves how little any purchase could cost. The operator buys without: the proof takes a quarter of the time.
+    pub proves_bounds: bool,
 }
 
 impl Default for Settings {
@@ -208,6 +232,7 @@ impl Default for Settings {
             commitment: None,
             quota_vcpus_left: BTreeMap::new(),
             machines_left: BTreeMap::new(),
+            proves_bounds: true,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Does not: choose (see [`crate::core::placement`]) or buy (`buying`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::deadline::{self, Verdict};
@@ -13,25 +14,43 @@ use crate::core::daemonsets;
 use crate::core::ids::{PoolName, Uid, ZoneId};
 use crate::core::market::CapacityPool;
 use crate::core::need::{CapacityPreference, Schedule};
-use crate::core::placement::{self, Demand, Gang, NodeTerms, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room};
+use crate::core::placement::eligibility::{Listing, list_on_sale};
+use crate::core::placement::{self, Demand, Gang, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room};
 use crate::core::quota::{QuotaKey, vcpus_left};
 use crate::core::world::{Claim, NodeClass, NodePool, Observed, Pod, PodPhase};
 use crate::engine::ports::{Instance, InstanceState, tags};
 
-/// What one placement is asked.
-pub(super) struct Asked {
-    demands: Vec<Demand>,
-    room: Vec<Room>,
+/// What all placements of a pass are asked under: the same for each, since a purchase is not undone within a pass.
+pub(super) struct Terms<'a> {
     pools: Vec<PoolPolicy>,
     settings: placement::Settings,
+    listed: Vec<Vec<Listing<'a>>>,
+}
+
+impl<'a> Terms<'a> {
+    fn of(pass: &Pass<'a>) -> Rc<Terms<'a>> {
+        let terms = pass.terms.get_or_init(|| {
+            let (pools, settings) = (pool_policies(pass), placement_settings(pass));
+            let on_sale = OnSale { catalog: &pass.world.catalog, market: &pass.world.market, now: pass.now };
+            let listed = pools.iter().map(|pool| list_on_sale(&on_sale, &settings, pool)).collect();
+            Rc::new(Terms { pools, settings, listed })
+        });
+        Rc::clone(terms)
+    }
+}
+
+/// What one placement is asked.
+pub(super) struct Asked<'a> {
+    demands: Vec<Demand>,
+    room: Vec<Room>,
+    terms: Rc<Terms<'a>>,
     verdicts: BTreeMap<Uid, Arc<Verdict>>,
 }
 
-impl Asked {
+impl<'a> Asked<'a> {
     /// `pods` onto `room` or machines to buy, under the pools as they are now.
-    pub(super) fn for_pods(pass: &Pass, pods: &[&Pod], room: Vec<Room>) -> Self {
-        let (pools, settings, verdicts) = (pool_policies(pass), placement_settings(pass), BTreeMap::new());
-        let mut asked = Asked { demands: Vec::new(), room, pools, settings, verdicts };
+    pub(super) fn for_pods(pass: &Pass<'a>, pods: &[&Pod], room: Vec<Room>) -> Self {
+        let mut asked = Asked { demands: Vec::new(), room, terms: Terms::of(pass), verdicts: BTreeMap::new() };
         asked.verdicts = deadline::verdicts(pass, pods, &asked.request(pass));
         let spread = serving::verdicts(pass, pods, &asked.request(pass));
         asked.verdicts.extend(spread);
@@ -50,15 +69,16 @@ impl Asked {
     }
 
     /// The request, over this pass's catalog and market.
-    pub(super) fn request<'r>(&'r self, pass: &Pass<'r>) -> PlacementRequest<'r> {
+    pub(super) fn request<'r>(&'r self, pass: &Pass<'a>) -> PlacementRequest<'r> {
         PlacementRequest {
             catalog: &pass.world.catalog,
             market: &pass.world.market,
             demands: &self.demands,
             room: &self.room,
-            pools: &self.pools,
+            pools: &self.terms.pools,
             now: pass.now,
-            settings: &self.settings,
+            settings: &self.terms.settings,
+            listed: Some(&self.terms.listed),
         }
     }
 }
@@ -124,12 +144,13 @@ fn gang_of(pass: &Pass, pod: &Pod, schedule: &Schedule) -> Option<Gang> {
     Some(Gang { name: format!("{}/{name}", pod.object().namespace), zone })
 }
 
-pub(super) fn placement_settings(pass: &Pass) -> placement::Settings {
+fn placement_settings(pass: &Pass) -> placement::Settings {
     placement::Settings {
         max_price_age: pass.settings.max_price_age,
         snapshot_prices_allowed: pass.settings.buy_on_snapshot_prices,
         quota_vcpus_left: quotas_left(pass),
         machines_left: reserved::reserved_offers(pass.world, pass.now).into_iter().map(|(pool, r)| (pool, r.machines_left)).collect(),
+        proves_bounds: false,
         ..placement::Settings::default()
     }
 }
@@ -142,7 +163,8 @@ fn quotas_left(pass: &Pass) -> BTreeMap<QuotaKey, i64> {
     let seen =
         pass.world.instances.values().filter_map(|o| if let Observed::Known { value, .. } = o { Some(value.values()) } else { None });
     let alive = |i: &&Instance| matches!(i.state, InstanceState::Pending | InstanceState::Running);
-    let by_claim = |i: &Instance| pass.claims.values().any(|c| i.tags.get(tags::CLAIM_UID).map(String::as_str) == Some(c.uid.as_str()));
+    let claims: BTreeSet<&str> = pass.claims.values().map(|c| c.uid.as_str()).collect();
+    let by_claim = |i: &Instance| i.tags.get(tags::CLAIM_UID).is_some_and(|uid| claims.contains(uid.as_str()));
     let unclaimed = seen.flatten().filter(alive).filter(|i| !by_claim(i)).map(|i| &i.pool);
     let mut left = vcpus_left(&pass.world.quotas, claimed.chain(unclaimed).map(|pool| (pool, vcpus(pool))));
     pass.world.memory.bound_quotas(&mut left, pass.now);

@@ -295,7 +295,7 @@ fn claim_name(pass: &Pass, pod: &Pod) -> ClaimName {
 /// Pods of one need and one reason, and the demand of one of them.
 type Alike<'p> = (&'p Demand, Vec<&'p Pod>);
 
-fn buy_machine<'a>(pass: &mut Pass<'a>, asked: &Asked, machine: &PlannedMachine, pods: &[(&Pod, &Demand)]) {
+fn buy_machine<'a>(pass: &mut Pass<'a>, asked: &Asked<'a>, machine: &PlannedMachine, pods: &[(&Pod, &Demand)]) {
     let request = &asked.request(pass);
     let Some((first, _)) = pods.first() else { return };
     let Some(pool) = pass.world.pools.get(&machine.node_pool) else { return };

@@ -15,7 +15,7 @@ use crate::core::ids::{PoolName, Region, Uid};
 use crate::core::market::{CapacityPool, CapacityType, Offer};
 use crate::core::money::{MicroUsd, MicroUsdPerHour};
 use crate::core::need::{CapacityPreference, Deadline, Need, Schedule, WorkloadKind};
-use crate::core::placement::eligibility::{Listing, Wants, list, replicas_that_fit};
+use crate::core::placement::eligibility::{Listing, Wants, listings, replicas_that_fit};
 use crate::core::placement::{PlacementRequest, Settings};
 use crate::core::policy::batch::{self, EVEN_ODDS, Holding, Job, OnDemandOffer, Pressure, SpotPool, Step};
 use crate::core::policy::memory::PoolMemory;
@@ -72,13 +72,13 @@ pub(super) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -
     if timed.is_empty() {
         return BTreeMap::new();
     }
-    let listed: Vec<Vec<Listing>> = request.pools.iter().map(|pool| list(request, pool)).collect();
+    let listed = listings(request);
     let mut known: BTreeMap<Asker, Option<Arc<Verdict>>> = BTreeMap::new();
     let mut by_pod = BTreeMap::new();
     for (pod, need, work) in timed {
         let key = (need, pools_for(pass, pod), work);
         let verdict = known.entry(key).or_insert_with_key(|(need, pools, work)| {
-            let admitted = request.pools.iter().zip(&listed).filter(|(pool, _)| pools.contains(&pool.name));
+            let admitted = request.pools.iter().zip(listed.iter()).filter(|(pool, _)| pools.contains(&pool.name));
             let offers = offers(request, need, work, admitted.flat_map(|(_, listings)| listings));
             judge(pass, request, work, &offers).map(Arc::new)
         });

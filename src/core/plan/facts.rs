@@ -4,13 +4,14 @@
 //! Does not: compute money.
 
 use super::Pass;
-use super::asking::placement_settings;
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
+use crate::core::egress::EgressPrices;
 use crate::core::market::{CapacityPool, CapacityType};
 use crate::core::money::MicroUsdPerHour;
 use crate::core::need::{Need, WorkloadKind};
 use crate::core::record::{
     CarriedData, Checkpoint, HourPriced, Interruption, IntervalOpened, LedgerRecord, Migration, OccupancyClosed, OccupancyOpened,
+    interval_opened_id, migration_id,
 };
 use crate::core::time::{Millis, Timestamp};
 use crate::core::world::{Claim, ClaimSpec, Ended, Lane, NodeClass, Occupant, Pod, PodPhase};
@@ -36,7 +37,10 @@ fn tell(pass: &mut Pass, record: LedgerRecord) {
 fn intervals(pass: &mut Pass, claim: &Claim) {
     // EC2's own launch time starts the bill, so the interval is told once EC2 shows the instance.
     if let (Some(seen), Some(_)) = (super::notices::observed_instance(pass, claim), &claim.status.instance) {
-        if let Some(opened) = interval_opened(pass, claim, seen, true) {
+        // Asked first: of most machines it was told long ago.
+        if !pass.world.recorded.contains_key(&interval_opened_id(&claim.uid))
+            && let Some(opened) = interval_opened(pass, claim, seen, true)
+        {
             tell(pass, opened);
         }
         let until = claim.status.ended.as_ref().map_or(pass.now, |ended| ended.at);
@@ -183,7 +187,7 @@ fn occupancies(pass: &mut Pass, claim: &Claim) {
             && ended.is_none_or(|at| from < at)
         {
             occupants.push(Occupant { pod: pod.identity.clone(), from, ready_at: pod.ready_since, to: None });
-            records.extend(opened(pass, claim, pod, from));
+            records.extend(opened(claim, pod, from));
         }
     }
     if occupants != claim.status.occupants {
@@ -197,7 +201,7 @@ fn closed(claim: &Claim, occupant: &Occupant, to: Timestamp) -> LedgerRecord {
     LedgerRecord::OccupancyClosed(OccupancyClosed { claim_uid: claim.uid.clone(), pod_uid: occupant.pod.uid.clone(), to })
 }
 
-fn opened(pass: &Pass, claim: &Claim, pod: &Pod, from: Timestamp) -> Option<LedgerRecord> {
+fn opened(claim: &Claim, pod: &Pod, from: Timestamp) -> Option<LedgerRecord> {
     let (need, _) = pod.need.as_ref().ok()?;
     Some(LedgerRecord::OccupancyOpened(OccupancyOpened {
         claim_uid: claim.uid.clone(),
@@ -211,19 +215,19 @@ fn opened(pass: &Pass, claim: &Claim, pod: &Pod, from: Timestamp) -> Option<Ledg
         b1_per_replica_hour: pod.baseline.b1_per_replica_hour,
         b2_per_replica_hour: pod.baseline.b2_per_replica_hour,
         from,
-        carried: carried(pass, claim, pod, need),
+        carried: carried(claim, pod, need),
     }))
 }
 
 /// Data that had to come from another region: from where the owner keeps them, else from where the pod ran before.
-fn carried(pass: &Pass, claim: &Claim, pod: &Pod, need: &Need) -> Option<CarriedData> {
+fn carried(claim: &Claim, pod: &Pod, need: &Need) -> Option<CarriedData> {
     let to = &claim.spec.capacity.region;
     let left = pod.replaces.as_ref().and_then(|old| old.from_region.as_ref());
     let from = need.data_region.as_ref().or(left).filter(|from| need.data_gib > 0 && *from != to)?;
     Some(CarriedData {
         gib: need.data_gib,
         from_region: from.clone(),
-        price_per_gib: placement_settings(pass).egress.per_gib(from, to),
+        price_per_gib: EgressPrices::snapshot().per_gib(from, to),
         moved_by: pod.replaces.as_ref().map(|old| old.decision),
     })
 }
@@ -250,8 +254,11 @@ fn migrations(pass: &mut Pass) {
         let (Some(old), Some(to)) = (&new.replaces, new.claim.as_ref().and_then(|name| pass.world.claims.get(name))) else { continue };
         let written = to.status.occupants.iter().find(|o| o.pod.uid == new.identity.uid);
         let Some(ready_at) = written.and_then(|o| o.ready_at) else { continue };
+        if pass.world.recorded.contains_key(&migration_id(old.decision, &old.pod.uid, new.claim.as_ref())) {
+            continue;
+        }
         let bought = Some(to).filter(|c| c.spec.bought_for.iter().any(|p| p.uid == new.identity.uid));
-        let egress_gib = new.need.as_ref().ok().and_then(|(need, _)| carried(pass, to, new, need)).map_or(0, |data| data.gib);
+        let egress_gib = new.need.as_ref().ok().and_then(|(need, _)| carried(to, new, need)).map_or(0, |data| data.gib);
         let record = Migration {
             decision: old.decision,
             pod: old.pod.object.clone(),

@@ -38,8 +38,11 @@ mod wording;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
+use self::asking::Terms;
 use super::action::{Action, ClusterAction, Event, EventKind, EventSubject, Plan, PodTarget, Step};
 use super::decision::{Attribution, Counterfactuals, Decision, Judgement, Outcome, Trigger};
 use super::ids::{ClaimName, DecisionId, PoolName, Uid};
@@ -130,6 +133,8 @@ struct Pass<'a> {
     holding: BTreeMap<&'a ClaimName, Vec<&'a Pod>>,
     /// Pods that were bound as replacements, by the uid of the pod they replace.
     replacements: BTreeMap<&'a Uid, &'a Pod>,
+    /// What every placement of this pass is asked under, once one is: known when the doomed claims are.
+    terms: OnceCell<Rc<Terms<'a>>>,
     /// Offers were weighed, or wait to be: prices age, cool-downs end, deadlines come nearer, so the next moment may give another plan.
     weighed: bool,
     steps: Vec<Step>,
@@ -166,6 +171,7 @@ impl<'a> Pass<'a> {
             closing: BTreeMap::new(),
             holding,
             replacements,
+            terms: OnceCell::new(),
             weighed: false,
             steps: Vec::new(),
             wake_at: None,

@@ -17,7 +17,7 @@ use crate::core::market::{CapacityPool, CapacityType};
 use crate::core::money::MicroUsdPerHour;
 use crate::core::need::{CapacityPreference, Need, Schedule, WorkloadKind};
 use crate::core::placement::PlacementRequest;
-use crate::core::placement::eligibility::{Correlated, Listing, Wants, correlated_pool, list, replicas_that_fit};
+use crate::core::placement::eligibility::{Correlated, Listing, Wants, correlated_pool, listings, replicas_that_fit};
 use crate::core::policy::memory::PoolMemory;
 use crate::core::policy::serving::{ErrorBudget, Service, ServingPool, next_launch, on_demand_wanted};
 use crate::core::policy::shortfall::Shortfall;
@@ -33,7 +33,7 @@ pub(super) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -
     if services.is_empty() {
         return BTreeMap::new();
     }
-    let listed: Vec<Vec<Listing>> = request.pools.iter().map(|pool| list(request, pool)).collect();
+    let listed = listings(request);
     // Replicas of a service are mostly equal, and each look goes through the whole market.
     let mut known: BTreeMap<(&Need, BTreeSet<PoolName>, bool), Places> = BTreeMap::new();
     let mut by_pod = BTreeMap::new();
@@ -42,7 +42,7 @@ pub(super) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -
         for pod in asking {
             let Some((need, schedule)) = terms(pod) else { continue };
             let market = known.entry((need, pools_for(pass, pod), is_rescue(pass, pod))).or_insert_with_key(|(need, admitted, rescue)| {
-                let listings = request.pools.iter().zip(&listed).filter(|(pool, _)| admitted.contains(&pool.name));
+                let listings = request.pools.iter().zip(listed.iter()).filter(|(pool, _)| admitted.contains(&pool.name));
                 Places::of(request, need, *rescue, listings.flat_map(|(_, listings)| listings))
             });
             if let Some(verdict) = judge(pass, pod, (schedule, request.settings.boot), market, &mut standing) {

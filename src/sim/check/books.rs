@@ -1,6 +1,7 @@
 //! Records and rows: durable once, the same whenever they are told, and worth what the bill says.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::super::bill;
 use super::super::world::World;
@@ -10,16 +11,19 @@ use crate::core::invariant::Invariant;
 use crate::core::money::MicroUsd;
 use crate::core::record::LedgerRecord;
 
-/// A record that is told again says the same again: its id stands for one thing.
-pub fn before_record(world: &mut World, id: uuid::Uuid, record: &LedgerRecord) {
+/// A record that is told again says the same again: its id stands for one thing. Gives what was told.
+pub fn before_record(world: &mut World, id: uuid::Uuid, record: &LedgerRecord) -> Arc<LedgerRecord> {
     match world.checks.recorded.get(&id) {
-        None => {
-            world.checks.recorded.insert(id, record.clone());
-        }
-        Some(first) if first == record => {}
+        Some(first) if **first == *record => Arc::clone(first),
         Some(first) => {
             let text = format!("one id for two things: {first:?} and then {record:?}");
             world.broke(Invariant::DecisionsDurableOnce, text);
+            Arc::new(record.clone())
+        }
+        None => {
+            let first = Arc::new(record.clone());
+            world.checks.recorded.insert(id, Arc::clone(&first));
+            first
         }
     }
 }
@@ -31,11 +35,13 @@ pub fn before_forget(world: &mut World, id: &uuid::Uuid) {
     }
 }
 
-/// What is written to the ledger was durable first.
-pub fn before_row(world: &mut World, id: uuid::Uuid) {
+/// What is written to the ledger was durable first. Gives the row.
+pub fn before_row(world: &mut World, id: uuid::Uuid, record: &LedgerRecord) -> Arc<LedgerRecord> {
     if !world.kube.durable.contains(&id) {
         world.broke(Invariant::DecisionsDurableOnce, format!("{id} is written to the ledger and was not durable first"));
     }
+    let durable = world.checks.recorded.get(&id).filter(|first| ***first == *record);
+    durable.cloned().unwrap_or_else(|| Arc::new(record.clone()))
 }
 
 /// What is known of each machine from the ledger alone.
@@ -43,7 +49,7 @@ pub fn intervals(world: &World) -> BTreeMap<Uid, (InstanceId, PaidInterval)> {
     let mut found: BTreeMap<Uid, (InstanceId, PaidInterval)> = BTreeMap::new();
     let now = world.now();
     for record in world.ledger.rows.values() {
-        if let LedgerRecord::IntervalOpened(opened) = record {
+        if let LedgerRecord::IntervalOpened(opened) = &**record {
             let interval = PaidInterval {
                 capacity_type: opened.pool.capacity_type,
                 from: opened.running_from,
@@ -56,7 +62,7 @@ pub fn intervals(world: &World) -> BTreeMap<Uid, (InstanceId, PaidInterval)> {
         }
     }
     for record in world.ledger.rows.values() {
-        match record {
+        match &**record {
             LedgerRecord::HourPriced(hour) => {
                 if let Some((_, interval)) = found.get_mut(&hour.claim_uid) {
                     interval.hours.insert(hour.hour, HourRate { price: hour.price_per_hour, on_demand: hour.on_demand_per_hour });

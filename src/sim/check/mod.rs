@@ -15,7 +15,9 @@ pub use books::{before_forget, before_record, before_row, final_books};
 pub use standing::{after_step, unsettled};
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::kube::Changes;
 use super::world::World;
 use crate::core::ids::Uid;
 use crate::core::invariant::{Fault, Invariant};
@@ -27,13 +29,13 @@ use crate::core::time::Timestamp;
 #[derive(Debug, Default)]
 pub struct Checks {
     /// The first text of every record, as it was made durable.
-    recorded: BTreeMap<uuid::Uuid, LedgerRecord>,
+    recorded: BTreeMap<uuid::Uuid, Arc<LedgerRecord>>,
     /// What each machine cost by the bill, once its books were compared.
     pub billed: BTreeMap<Uid, MicroUsd>,
     /// Steps checked.
     pub steps: u64,
     /// Changes of cluster and EC2 up to which everything that stands has been seen to hold.
-    held: Option<(u64, u64)>,
+    held: Option<(Changes, u64)>,
     /// Since when the machine that has been longest without claim or work has been so.
     oldest_mark: Option<Timestamp>,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::kube::{Deployment, Job};
+use super::super::kube::{Changes, Deployment, Job};
 use super::super::world::World;
 use super::books;
 use crate::core::ids::{ClaimName, InstanceId, Uid};
@@ -17,17 +17,29 @@ const BOUND: Millis = Millis::from_mins(75);
 /// Checks the world after a step.
 pub fn after_step(world: &mut World, now: Timestamp) {
     world.checks.steps += 1;
-    // What is checked here goes by machines, claims, nodes and pods, and by how long a machine has been without claim or work.
-    let seen = Some((world.kube.changes(), world.ec2.changes()));
-    if world.checks.held == seen && world.checks.oldest_mark.is_none_or(|at| now.since(at) <= BOUND) {
-        return;
-    }
+    // Each rule goes by some of machines, claims, nodes and pods, and one by how long a machine has been without claim or work.
+    let seen = (world.kube.changes(), world.ec2.changes());
+    let before = world.checks.held;
+    let changed = |of: fn(&(Changes, u64)) -> u64| before.is_none_or(|before| of(&before) != of(&seen));
+    let (pods, claims, nodes) = (changed(|(kube, _)| kube.pods), changed(|(kube, _)| kube.claims), changed(|(kube, _)| kube.nodes));
+    let (machines, overdue) = (changed(|(_, ec2)| *ec2), world.checks.oldest_mark.is_some_and(|at| now.since(at) > BOUND));
     let mut broken = Vec::new();
-    one_instance_per_claim(world, &mut broken);
-    every_instance_claimed(world, now, &mut broken);
-    one_claim_per_pod(world, &mut broken);
-    one_pod_per_job(world, &mut broken);
-    world.checks.held = if broken.is_empty() { seen } else { None };
+    if machines {
+        one_instance_per_claim(world, &mut broken);
+    }
+    if machines || claims || pods || overdue {
+        every_instance_claimed(world, now, &mut broken);
+    }
+    if claims {
+        one_claim_per_pod(world, &mut broken);
+    }
+    if pods || nodes {
+        nodes_hold_their_pods(world, &mut broken);
+    }
+    if pods {
+        one_pod_per_job(world, &mut broken);
+    }
+    world.checks.held = if broken.is_empty() { Some(seen) } else { None };
     for (invariant, text) in broken {
         world.broke(invariant, text);
     }
@@ -76,6 +88,9 @@ fn one_claim_per_pod(world: &World, broken: &mut Broken) {
     for (uid, count) in seen.into_iter().filter(|(_, count)| *count > 1) {
         broken.push((Invariant::OneClaimPerPod, format!("{uid} occupies {count} claims")));
     }
+}
+
+fn nodes_hold_their_pods(world: &World, broken: &mut Broken) {
     let used_on = world.kube.used_on_nodes();
     for node in world.kube.nodes.values().map(|n| &n.object.node) {
         let (used, has) = (used_on.get(&node.name).copied().unwrap_or_default(), node.allocatable);

@@ -162,7 +162,7 @@ impl Kube {
         let name = node_of(instance);
         let Some(mut node) = self.nodes.get(&name).map(|n| n.object.clone()) else { return };
         node.dead = true;
-        self.untold += 1;
+        (self.changes.nodes, self.changes.pods) = (self.changes.nodes + 1, self.changes.pods + 1);
         self.nodes.entry(name.clone()).and_modify(|stored| stored.object = node);
         let on_it: Vec<SimPod> = self.pods.values().map(|p| &p.object).filter(|p| p.pod.node.as_ref() == Some(&name)).cloned().collect();
         for pod in on_it.iter().filter(|p| p.pod.phase == PodPhase::Running) {

@@ -12,6 +12,7 @@ mod controllers;
 mod kubelet;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::core::action::PoolStatus;
 use crate::core::ids::{ClaimName, ClassName, NodeName, PoolName, Uid};
@@ -122,12 +123,22 @@ pub struct Job {
     pub back_off_until: Timestamp,
 }
 
+/// How many changes there were of each kind of object, told by a version or known to kubelets alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// Of pods.
+    pub pods: u64,
+    /// Of claims.
+    pub claims: u64,
+    /// Of nodes.
+    pub nodes: u64,
+}
+
 /// The cluster.
 #[derive(Debug, Default)]
 pub struct Kube {
     version: u64,
-    /// Changes that no version tells of: what only kubelets know.
-    untold: u64,
+    changes: Changes,
     next: u64,
     /// Node pools.
     pub pools: BTreeMap<PoolName, Stored<NodePool>>,
@@ -146,7 +157,7 @@ pub struct Kube {
     /// What pools show.
     pub pool_statuses: Shared<BTreeMap<PoolName, PoolStatus>>,
     /// Records that wait for the ledger.
-    pub outbox: BTreeMap<uuid::Uuid, LedgerRecord>,
+    pub outbox: BTreeMap<uuid::Uuid, Arc<LedgerRecord>>,
     /// The market memory, as an operator kept it.
     pub market_memory: Option<String>,
     /// Every record that was ever in the outbox.
@@ -165,6 +176,12 @@ impl Kube {
     /// The next resourceVersion, for a change of `lane`; the watches will show it later.
     fn bump(&mut self, lane: Lane) -> u64 {
         self.version += 1;
+        match &lane {
+            Lane::Pod(_) => self.changes.pods += 1,
+            Lane::Claim(_) => self.changes.claims += 1,
+            Lane::Node(_) => self.changes.nodes += 1,
+            Lane::Class(_) | Lane::Pool(_) | Lane::Instance(_) | Lane::Message(_) => {}
+        }
         self.unshown.insert(lane);
         self.version
     }
@@ -174,9 +191,9 @@ impl Kube {
         !self.unshown.is_empty()
     }
 
-    /// How many changes there were, told by a version or not.
-    pub fn changes(&self) -> u64 {
-        self.version + self.untold
+    /// How many changes there were.
+    pub fn changes(&self) -> Changes {
+        self.changes
     }
 
     /// The version of the last change.

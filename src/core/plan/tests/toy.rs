@@ -335,7 +335,7 @@ impl Toy {
             ended_at: None,
             state_reason: None,
             spot_request_status: None,
-            tags: launch.tags.clone(),
+            tags: launch.tags.clone().into(),
         };
         if let Some(Observed::Known { value, .. }) = self.world.instances.get_mut(&launch.pool.region) {
             value.insert(id, instance);
