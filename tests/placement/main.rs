@@ -119,22 +119,7 @@ fn free_room_is_used_first_by_those_that_would_cost_most() {
     ]);
     let mut demands = pods("a-small", 1, &need(1, 8, 1_000, 4));
     demands.extend(pods("b-large", 1, &need(1, 40, 1_000, 4)));
-    let pool = CapacityPool {
-        region: "us-east-1".into(),
-        zone: "use1-az1".into(),
-        instance_type: "g6e.xlarge".into(),
-        capacity_type: CapacityType::Spot,
-    };
-    let free = Resources { cpu: Millicores(3_000), memory: Mebibytes(20_000), gpus: 1 };
-    let room = Room {
-        claim: ClaimName::from("c1"),
-        pool,
-        free,
-        gpu_memory: Mebibytes(45_776),
-        most_units_per_pod: 1,
-        node_pool: "pool".into(),
-        ready: true,
-    };
+    let room = free_room("use1-az1");
     let placement = placed(&market, &demands, &[room], &[open_pool(&market)], &settings());
     assert_eq!(placement.assignments[1].target, Target::ExistingRoom("c1".into()));
     assert_eq!(placement.price_per_hour, MicroUsdPerHour(300_000));
@@ -198,6 +183,41 @@ fn spreads_and_shares_hold_where_one_place_is_cheapest() {
     let tight = simple(&market, &demands);
     assert_eq!((tight.machines.len(), tight.unplaced.len()), (3, 3));
     assert_eq!(tight.unplaced[0].judgement.refused.keys().collect::<Vec<_>>(), [&Refusal::Diversity]);
+}
+
+/// A machine of ours with a free GPU.
+fn free_room(zone: &str) -> Room {
+    let pool = CapacityPool {
+        region: "us-east-1".into(),
+        zone: zone.into(),
+        instance_type: "g6e.xlarge".into(),
+        capacity_type: CapacityType::Spot,
+    };
+    let free = Resources { cpu: Millicores(3_000), memory: Mebibytes(20_000), gpus: 1 };
+    Room {
+        claim: ClaimName::from("c1"),
+        pool,
+        free,
+        gpu_memory: Mebibytes(45_776),
+        most_units_per_pod: 1,
+        node_pool: "pool".into(),
+        ready: true,
+    }
+}
+
+/// Free room is used where the spread allows it, whatever is on offer elsewhere; what it does not hold is bought.
+#[test]
+fn spreads_and_shares_go_to_free_room_first() {
+    let market = market(["use1-az1", "use1-az2"].map(|zone| offer("us-east-1", zone, "g6.xlarge", CapacityType::Spot, 300_000)));
+    let room = free_room("use1-az4");
+    for (skew, share) in [(Some(1), None), (None, Some(400))] {
+        let rule = OwnerRule { owner: "d".into(), zone_max_skew: skew, max_share_per_mille: share, standing: BTreeMap::new() };
+        let mut demands = pods("d", 3, &need(1, 8, 1_000, 4));
+        demands.iter_mut().for_each(|d| d.owner = Some(rule.clone()));
+        let placement = placed(&market, &demands, std::slice::from_ref(&room), &[open_pool(&market)], &settings());
+        let in_room = placement.assignments.iter().filter(|a| matches!(a.target, Target::ExistingRoom(_))).count();
+        assert_eq!((in_room, placement.machines.len(), placement.unplaced.len()), (1, 2, 0), "skew {skew:?}, share {share:?}");
+    }
 }
 
 #[test]

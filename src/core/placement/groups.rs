@@ -14,6 +14,7 @@ use crate::core::need::Need;
 use super::eligibility::{Correlated, Listing, Wants, correlated_pool, most_in_one_pool};
 use super::judge::score;
 use super::request::{Demand, OwnerRule, PlacementRequest};
+use super::room;
 
 /// Interchangeable demands.
 #[derive(Debug, Clone)]
@@ -136,7 +137,8 @@ fn places<K: Ord>(
 
 /// Gives each gang the zone where all of it fits at the least cost; the first of equals.
 fn one_zone_per_gang<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>], mut groups: Vec<Group<'a>>) -> Vec<Group<'a>> {
-    let gangs: BTreeSet<&str> = groups.iter().filter_map(|g| g.gang).collect();
+    // Where members stand already, the zone is known, whatever is on offer there: free room may do.
+    let gangs: BTreeSet<&str> = groups.iter().filter(|g| g.wants.zone.is_none()).filter_map(|g| g.gang).collect();
     for gang in gangs {
         let mut common: Option<BTreeMap<ZoneId, i128>> = None;
         for group in groups.iter().filter(|g| g.gang == Some(gang)) {
@@ -157,7 +159,8 @@ fn one_zone_per_gang<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'
 }
 
 /// Shares a group out over zones so that no zone has more than `maxSkew` above the emptiest zone that could serve it, beside the owner's
-/// replicas that were shared out before; adds its own to them.
+/// replicas that were shared out before; adds its own to them. Free room comes before what is on offer: its price is sunk, and a machine that
+/// was bought for a replica is where that replica goes.
 fn over_zones<'a>(
     request: &PlacementRequest<'a>,
     listed: &[Vec<Listing<'a>>],
@@ -169,14 +172,23 @@ fn over_zones<'a>(
     let mut zones: Vec<(i128, ZoneId)> =
         places(request, listed, &group, |pool| pool.zone.clone()).into_iter().map(|(zone, cost)| (cost, zone)).collect();
     zones.sort();
+    let on_offer = zones.len();
+    let mut free = room::free_for(request, &group, |pool| pool.zone.clone());
+    zones.extend(free.keys().filter(|zone| !zones.iter().any(|(_, z)| z == *zone)).map(|zone| (0, zone.clone())).collect::<Vec<_>>());
     if zones.is_empty() {
         return vec![group];
     }
     let mut counts: Vec<i64> = zones.iter().map(|(_, zone)| shared_out.get(zone).copied().unwrap_or(0)).collect();
     let mut parts: Vec<Vec<usize>> = vec![Vec::new(); zones.len()];
     for member in &group.members {
-        let least = counts.iter().copied().min().unwrap_or(0);
-        let Some(at) = counts.iter().position(|n| *n < least + skew.max(1)) else { break };
+        let has_room = |at: usize| free.get(&zones[at].1).is_some_and(|n| *n > 0);
+        let open = || (0..zones.len()).filter(|at| *at < on_offer || has_room(*at));
+        let least = open().map(|at| counts[at]).min().unwrap_or(0);
+        let even = |at: &usize| counts[*at] < least + skew.max(1);
+        let Some(at) = open().filter(even).find(|at| has_room(*at)).or_else(|| open().find(even)) else { break };
+        if let Some(left) = free.get_mut(&zones[at].1) {
+            *left -= 1;
+        }
         counts[at] += 1;
         parts[at].push(*member);
     }
@@ -189,7 +201,8 @@ fn over_zones<'a>(
     parts.into_iter().zip(zones).filter(|(members, _)| !members.is_empty()).map(part).collect()
 }
 
-/// Shares a group out over correlated pools, at most `most` of the owner's replicas in each, counting what is `held`.
+/// Shares a group out over correlated pools, at most `most` of the owner's replicas in each, counting what is `held`. Free room comes first, as
+/// with zones.
 fn over_pools<'a>(
     request: &PlacementRequest<'a>,
     listed: &[Vec<Listing<'a>>],
@@ -200,11 +213,13 @@ fn over_pools<'a>(
     let mut pools: Vec<(i128, Correlated)> =
         places(request, listed, &group, correlated_pool).into_iter().map(|(pool, cost)| (cost, pool)).collect();
     pools.sort();
+    let rooms = room::free_for(request, &group, correlated_pool).into_iter();
+    let order = rooms.chain(pools.into_iter().map(|(_, pool)| (pool, most)));
     let mut rest = group.members.as_slice();
     let mut out = Vec::new();
-    for (_, pool) in pools {
+    for (pool, holds) in order {
         let have = held.entry(pool.clone()).or_default();
-        let take = usize::try_from(most - *have).unwrap_or(0).min(rest.len());
+        let take = usize::try_from((most - *have).min(holds)).unwrap_or(0).min(rest.len());
         if take > 0 {
             let (here, after) = rest.split_at(take);
             let mut part = Group { members: here.to_vec(), ..group.clone() };

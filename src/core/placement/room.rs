@@ -2,8 +2,11 @@
 //!
 //! Decides: which room serves which pods. Its price is sunk, so it is used wherever it saves buying.
 
+use std::collections::BTreeMap;
+
 use crate::core::catalog::MachineType;
 use crate::core::ids::ClaimName;
+use crate::core::market::CapacityPool;
 use crate::core::money::MicroUsdPerHour;
 use crate::core::need::CapacityPreference;
 
@@ -45,6 +48,20 @@ pub(super) fn fill_rooms(request: &PlacementRequest, rooms: &[Room], groups: &[G
     used
 }
 
+/// How many replicas of `group` free room holds, by what `key` makes of where it is.
+pub(super) fn free_for<K: Ord>(request: &PlacementRequest, group: &Group, key: impl Fn(&CapacityPool) -> K) -> BTreeMap<K, i64> {
+    let mut free = BTreeMap::new();
+    for room in request.room.iter().filter(|room| extra(request, room, group).is_some()) {
+        *free.entry(key(&room.pool)).or_insert(0) += replicas_that_fit(group.wants.need, &usable(room));
+    }
+    free
+}
+
+/// What pods can use of `room`.
+fn usable(room: &Room) -> Usable {
+    Usable { resources: room.free, unit_memory: room.gpu_memory, most_units_per_pod: room.most_units_per_pod }
+}
+
 /// What the pods of `groups` cost at least, when items are worth `values` and each room may hold what it can for nothing.
 pub(super) fn bound(request: &PlacementRequest, groups: &[Group], values: &[i64]) -> i64 {
     let all: i64 = groups.iter().zip(values).map(|(g, v)| g.members.len() as i64 * v).sum();
@@ -71,7 +88,6 @@ fn problem_of(request: &PlacementRequest, rooms: &[Room], groups: &[Group]) -> P
 fn extra(request: &PlacementRequest, room: &Room, group: &Group) -> Option<MicroUsdPerHour> {
     let (need, wants, at) = (group.wants.need, &group.wants, &room.pool);
     let machine: &MachineType = request.catalog.types.get(&at.instance_type)?;
-    let usable = Usable { resources: room.free, unit_memory: room.gpu_memory, most_units_per_pod: room.most_units_per_pod };
     let capacity_ok = match need.capacity {
         CapacityPreference::SpotFirst => true,
         CapacityPreference::SpotOnly => at.capacity_type == crate::core::market::CapacityType::Spot,
@@ -86,6 +102,6 @@ fn extra(request: &PlacementRequest, room: &Room, group: &Group) -> Option<Micro
         && (need.instance_types.is_empty() || need.instance_types.contains(&at.instance_type))
         && need.architecture.is_none_or(|a| a == machine.architecture)
         && capacity_ok
-        && replicas_that_fit(need, &usable) > 0;
+        && replicas_that_fit(need, &usable(room)) > 0;
     ok.then(|| egress_per_replica(need, &at.region, request.settings))
 }

@@ -102,8 +102,11 @@ fn demand_of(pass: &Pass, pod: &Pod, verdict: Option<&Verdict>) -> Option<Demand
     Some(Demand { key, need, pools: pools_for(pass, pod), owner, gang, rescue, buy_only })
 }
 
-/// The pod replaces one whose machine EC2 takes, or says it may take.
+/// The pod waits for a place and replaces one whose machine EC2 takes, or says it may take. Once it has its place it is a pod like any other.
 pub(super) fn is_rescue(pass: &Pass, pod: &Pod) -> bool {
+    if pod.phase != PodPhase::Gated {
+        return false;
+    }
     // The old pod and its claim may be gone already; what the replacement carries of them is not.
     if pod.replaces.as_ref().is_some_and(|r| r.deadline.is_some()) {
         return true;

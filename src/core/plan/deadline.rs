@@ -212,7 +212,8 @@ struct Candidate<'a> {
     egress: MicroUsd,
 }
 
-/// Candidates for `need`, one for each pool of capacity, in the order of the market.
+/// Candidates for `need`, one for each pool of capacity, in the order of the market. What is paid for already, the machine it runs on or free
+/// room, takes no more of quotas, limits and budgets.
 fn offers<'a>(
     request: &PlacementRequest,
     need: &Need,
@@ -220,11 +221,15 @@ fn offers<'a>(
     listings: impl Iterator<Item = &'a Listing<'a>>,
 ) -> BTreeMap<&'a CapacityPool, Candidate<'a>> {
     let wants = Wants { rescue: work.rescue, ..Wants::new(request, need) };
+    let ours = |at: &CapacityPool| work.held.as_ref() == Some(at) || request.room.iter().any(|room| room.ready && room.pool == *at);
     let mut found = BTreeMap::new();
     for listing in listings {
         let replicas = match wants.judge(listing) {
             Ok(replicas) => replicas,
             Err(Refusal::CoolingDown) => replicas_that_fit(need, &listing.usable),
+            Err(Refusal::Quota | Refusal::PoolLimit | Refusal::Budget | Refusal::ReservationFull) if ours(&listing.offer.pool) => {
+                replicas_that_fit(need, &listing.usable)
+            }
             Err(_) => 0,
         };
         if replicas < 1 {

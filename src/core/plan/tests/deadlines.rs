@@ -242,6 +242,14 @@ fn a_running_job_that_saves_when_told_returns_to_spot_and_its_successor_is_ready
 }
 
 #[test]
+fn a_job_goes_to_the_machine_that_was_bought_for_it_when_nothing_more_can_be_bought() {
+    let (mut toy, _) = on_demand_job(|_| {});
+    toy.world.pools.values_mut().for_each(|pool| pool.max_nodes = Some(2));
+    toy.run(220);
+    assert_eq!(toy.running(), [spot_a()]);
+}
+
+#[test]
 fn a_running_job_stays_when_moving_would_lose_work_or_does_not_pay() {
     type Change = fn(&mut Schedule);
     let cases: [(&str, Change, i64); 5] = [

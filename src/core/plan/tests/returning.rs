@@ -2,10 +2,15 @@
 
 use super::toy::*;
 use crate::core::action::{Action, ClusterAction, Plan};
+use crate::core::decision::{Outcome, PodIdentity, Trigger};
+use crate::core::ids::DecisionId;
 use crate::core::market::CapacityType;
+use crate::core::money::MicroUsd;
 use crate::core::need::WorkloadKind;
 use crate::core::plan::{Settings, plan};
+use crate::core::quota::{QuotaFamily, VcpuQuota};
 use crate::core::time::Millis;
+use crate::core::world::{PodPhase, Replaces};
 
 /// A machine that has served for longer than its pool's dwell, and spot elsewhere at a fifth of its price.
 fn tempted() -> Toy {
@@ -57,4 +62,44 @@ fn a_machine_whose_successor_is_ready_is_left_whenever_moves_were_considered() {
     assert_eq!(toy.world.claims.values().filter(|c| c.spec.takes_over.is_some()).count(), 1);
     toy.run(90);
     assert!(toy.world.claims.values().any(|c| c.status.moving.is_some()), "the next look is hours away, the successor is there");
+}
+
+#[test]
+fn a_pod_that_was_rescued_once_moves_within_the_budget_like_any_other() {
+    let mut toy = tempted();
+    let (claim, pod) = toy.world.pods.values().find_map(|pod| Some((pod.claim.clone()?, pod.identity.clone()))).unwrap();
+    let replaces = Replaces {
+        pod: PodIdentity { uid: "gone".into(), ..pod.clone() },
+        from_claim: claim,
+        decision: DecisionId(uuid::Uuid::nil()),
+        noticed_at: toy.now,
+        decided_at: toy.now,
+        deadline: Some(toy.now),
+        from_region: None,
+        work: None,
+    };
+    toy.world.pods.get_mut(&pod.uid).unwrap().replaces = Some(replaces);
+    toy.world.moves_considered_at = None;
+    assert!(buys_ahead(&plan(&toy.settings, &toy.world, toy.now)), "without a budget");
+    toy.world.pools.values_mut().for_each(|pool| pool.monthly_budget = Some(MicroUsd(1)));
+    assert!(!buys_ahead(&plan(&toy.settings, &toy.world, toy.now)), "the budget is spent");
+}
+
+/// Once the machine that was bought for it stands, the region's quota leaves no other there, and the zone of the old one is all there is on offer.
+#[test]
+fn a_replica_of_a_spread_goes_to_the_machine_that_was_bought_for_it() {
+    let mut toy = Toy::new();
+    let uid = toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.world.pods.get_mut(&uid).unwrap().need.as_mut().unwrap().1.zone_max_skew = Some(1);
+    toy.run(300);
+    let before = toy.world.pods[&uid].claim.clone();
+    toy.world.market.offers.get_mut(&capacity(SPOT_A.0, SPOT_A.1, CapacityType::Spot)).unwrap().price_per_hour.0 = SPOT_B.2 * 5;
+    let quota = |capacity_type, vcpus| VcpuQuota { family: QuotaFamily::GAndVt, capacity_type, vcpus };
+    let quotas = vec![quota(CapacityType::Spot, 4), quota(CapacityType::OnDemand, 0)];
+    toy.world.quotas.insert(SPOT_B.0.into(), quotas);
+    toy.run(400);
+    let running: Vec<_> = toy.world.pods.values().filter(|pod| pod.phase == PodPhase::Running).map(|pod| pod.claim.clone()).collect();
+    assert!(running.len() == 1 && running[0] != before, "it runs elsewhere: {running:?}, before {before:?}");
+    let bought = toy.decisions().iter().filter(|d| d.trigger == Trigger::CheaperOffer && d.outcome == Outcome::Launch).count();
+    assert_eq!(bought, 1, "one machine was bought, and used");
 }
