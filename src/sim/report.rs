@@ -2,13 +2,14 @@
 //!
 //! Decides: which figures are taken, and how they are said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
 use super::run::Scenario;
 use super::world::World;
+use crate::core::decision::{Outcome as Decided, Trigger};
 use crate::core::ids::Uid;
 use crate::core::market::CapacityType;
 use crate::core::money::{MicroUsd, MicroUsdMillis};
@@ -46,6 +47,10 @@ pub struct Outcome {
     pub interruptions: usize,
     /// Pods that were moved.
     pub moves: usize,
+    /// Machines that ran and were bought before work moved to something cheaper, so that the work could go there.
+    pub bought_ahead: usize,
+    /// Those of them that never got work: paid for in vain.
+    pub bought_in_vain: usize,
     /// From notice to replacement Ready, of moves after a notice: median, in seconds.
     pub recovery_p50_seconds: Option<i64>,
     /// 95th percentile.
@@ -90,6 +95,7 @@ impl Outcome {
             }
         }
         recoveries.sort();
+        let (bought_ahead, bought_in_vain) = bought_ahead(world);
         let at = |per_cent: usize| {
             recoveries.get((recoveries.len() * per_cent / 100).min(recoveries.len().saturating_sub(1))).map(|r| r.as_secs())
         };
@@ -117,6 +123,8 @@ impl Outcome {
                 .filter(|m| m.instance.pool.capacity_type == CapacityType::Spot)
                 .count(),
             moves,
+            bought_ahead,
+            bought_in_vain,
             recovery_p50_seconds: at(50),
             recovery_p95_seconds: at(95),
             jobs_done: jobs.clone().filter(|j| j.finished_at.is_some()).count(),
@@ -163,6 +171,8 @@ impl Outcome {
             seconds(self.recovery_p50_seconds),
             seconds(self.recovery_p95_seconds)
         );
+        let (ahead, in_vain) = (self.bought_ahead, self.bought_in_vain);
+        let _ = writeln!(text, "{ahead} machines were bought before work moved to something cheaper; {in_vain} of them never got work");
         let _ = writeln!(
             text,
             "{} Jobs done, {} late, {} pods counted as failed, {} minutes of work lost; {} rows in the ledger",
@@ -183,6 +193,27 @@ impl Outcome {
         let _ = write!(text, "see it again: {command}");
         text
     }
+}
+
+/// How many machines were bought before work moved to something cheaper, and how many of them never got work, by the ledger.
+fn bought_ahead(world: &World) -> (usize, usize) {
+    let (mut decisions, mut occupied, mut opened) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+    for row in world.ledger.rows.values() {
+        match &**row {
+            LedgerRecord::Decision(d) if d.outcome == Decided::Launch => {
+                if matches!(d.trigger, Trigger::CheaperOffer | Trigger::ReturnToSpot) {
+                    decisions.insert(d.id);
+                }
+            }
+            LedgerRecord::OccupancyOpened(r) => {
+                occupied.insert(&r.claim_uid);
+            }
+            LedgerRecord::IntervalOpened(r) => opened.push(r),
+            _ => {}
+        }
+    }
+    opened.retain(|interval| decisions.contains(&interval.decision));
+    (opened.len(), opened.iter().filter(|interval| !occupied.contains(&interval.claim_uid)).count())
 }
 
 /// Many histories, summed.

@@ -6,7 +6,7 @@
 //!
 //! Guards, all of which must hold: the ledger takes records; every pod on the machine can surge, or the only one is of a Job that has saved or
 //! will; the machine is older than its pool's dwell; nothing of the same workload is being moved; no launch was refused for lack of capacity
-//! within that dwell; the saving is at least the pool's share of what is paid now. One move a pass.
+//! within that dwell, unless the cheaper machine is Ready; the saving is at least the pool's share of what is paid now. One move a pass.
 //!
 //! The cheaper machine is bought first, and the old one is left only when the new one is Ready: an offer that turns out not to be there
 //! costs nothing and moves nobody.
@@ -37,8 +37,9 @@ pub(super) fn consider_moves(pass: &mut Pass) -> bool {
     let awaited: BTreeSet<&ClaimName> =
         claims.values().filter(|c| c.status.node_ready_at.is_some()).filter_map(|c| c.spec.takes_over.as_ref()).collect();
     for claim in claims.values().filter(|c| c.takes_work() && c.status.node_ready_at.is_some()) {
-        let considered = due || awaited.contains(&claim.name);
-        if considered && pass.is_free(&Lane::Claim(claim.name.clone())) && may_move(pass, claim) && move_if_cheaper(pass, claim) {
+        let awaited = awaited.contains(&claim.name);
+        let considered = (due || awaited) && pass.is_free(&Lane::Claim(claim.name.clone()));
+        if considered && may_move(pass, claim, awaited) && move_if_cheaper(pass, claim) {
             return due;
         }
     }
@@ -51,7 +52,7 @@ pub(super) fn considered_next(pass: &Pass) -> Option<Timestamp> {
     pass.world.ledger_available.then_some(next)
 }
 
-fn may_move(pass: &mut Pass, claim: &Claim) -> bool {
+fn may_move(pass: &mut Pass, claim: &Claim, awaited: bool) -> bool {
     let (Some(pool), Some(ready)) = (pass.pool_of(claim), claim.status.node_ready_at) else { return false };
     let pods = pass.pods_on(&claim.name);
     let settled = |pod: &&Pod| pod.ready_since.is_some() && pod.let_go.is_none() && pod.deleting_until.is_none();
@@ -60,8 +61,14 @@ fn may_move(pass: &mut Pass, claim: &Claim) -> bool {
     if pool.deleting || pods.is_empty() || !movable || !pods.iter().all(settled) || !pass.due(ready, pool.return_min_dwell) {
         return false;
     }
-    let refused_lately =
-        pass.world.market.cool_downs.values().any(|c| c.cause == CoolDownCause::NoCapacity && pass.now < c.since + pool.return_min_dwell);
+    // Whose successor is Ready asks for nothing that could be refused.
+    let refused_lately = !awaited
+        && pass
+            .world
+            .market
+            .cool_downs
+            .values()
+            .any(|c| c.cause == CoolDownCause::NoCapacity && pass.now < c.since + pool.return_min_dwell);
     if refused_lately {
         pass.weighed = true;
         pass.wake(pass.now + pool.return_min_dwell);
@@ -108,8 +115,7 @@ fn move_if_cheaper(pass: &mut Pass, claim: &Claim) -> bool {
     let request = asked.request(pass);
     let better = placement::place(&request);
     let (now, then) = (paid_now(pass, claim), better.price_per_hour);
-    let enough = i128::from(then.0) * 1_000 <= i128::from(now.0) * i128::from(1_000 - pool.return_min_saving_per_mille);
-    if !better.unplaced.is_empty() || !enough {
+    if !better.unplaced.is_empty() || !saves_enough(now, then, pool.return_min_saving_per_mille) {
         return false;
     }
     let trigger = trigger_of(pass, claim, &better);
@@ -129,6 +135,11 @@ fn move_if_cheaper(pass: &mut Pass, claim: &Claim) -> bool {
         // One machine for several cheaper ones: they are bought one by one, as the replacements wait.
         _ => false,
     }
+}
+
+/// Whether paying `then` instead of `now` saves at least so many thousandths of it. What is free already cannot be had for less.
+fn saves_enough(now: MicroUsdPerHour, then: MicroUsdPerHour, per_mille: i64) -> bool {
+    then < now && i128::from(then.0) * 1_000 <= i128::from(now.0) * i128::from(1_000 - per_mille)
 }
 
 fn names(placement: &Placement) -> String {
@@ -159,4 +170,18 @@ fn leave(pass: &mut Pass, claim: &Claim, trigger: Trigger, text: String) -> bool
         }
     }
     moved
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_move_saves_the_pools_share_and_nothing_is_moved_for_nothing() {
+        for (now, then, per_mille, enough) in
+            [(100, 85, 150, true), (100, 86, 150, false), (100, 99, 0, true), (100, 100, 0, false), (0, 0, 150, false), (0, 0, 0, false)]
+        {
+            assert_eq!(saves_enough(MicroUsdPerHour(now), MicroUsdPerHour(then), per_mille), enough, "{now} -> {then}, {per_mille}");
+        }
+    }
 }

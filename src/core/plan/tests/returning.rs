@@ -4,7 +4,8 @@ use super::toy::*;
 use crate::core::action::{Action, ClusterAction, Plan};
 use crate::core::decision::{Outcome, PodIdentity, Trigger};
 use crate::core::ids::DecisionId;
-use crate::core::market::CapacityType;
+use crate::core::market::{CapacityType, CoolDownCause};
+use crate::core::market_memory::Sighting;
 use crate::core::money::MicroUsd;
 use crate::core::need::WorkloadKind;
 use crate::core::plan::{Settings, plan};
@@ -60,8 +61,15 @@ fn a_machine_whose_successor_is_ready_is_left_whenever_moves_were_considered() {
     toy.world.moves_considered_at = None;
     toy.run(1);
     assert_eq!(toy.world.claims.values().filter(|c| c.spec.takes_over.is_some()).count(), 1);
+    let (cause, minute) = (CoolDownCause::NoCapacity, Millis::from_mins(1));
+    let elsewhere = Sighting::Refused { cause, vcpus: 4, base: minute, max: minute };
+    toy.world.memory.record(&capacity(SPOT_A.0, SPOT_A.1, CapacityType::OnDemand), elsewhere, toy.now);
+    toy.world.memory.inform(&mut toy.world.market, toy.now);
     toy.run(90);
-    assert!(toy.world.claims.values().any(|c| c.status.moving.is_some()), "the next look is hours away, the successor is there");
+    assert!(
+        toy.world.claims.values().any(|c| c.status.moving.is_some()),
+        "the next look is hours away and something was refused, the successor is there"
+    );
 }
 
 #[test]
