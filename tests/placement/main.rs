@@ -221,6 +221,16 @@ fn spreads_and_shares_go_to_free_room_first() {
 }
 
 #[test]
+fn a_gang_whose_zone_is_known_goes_to_free_room_there_though_nothing_is_on_offer() {
+    let market = market([offer("us-east-1", "use1-az1", "g6.xlarge", CapacityType::Spot, 300_000)]);
+    let mut demands = pods("g", 1, &need(1, 8, 1_000, 4));
+    demands[0].gang = Some(Gang { name: "g".into(), zone: Some("use1-az4".into()) });
+    let placement = placed(&market, &demands, &[free_room("use1-az4")], &[open_pool(&market)], &settings());
+    assert_eq!(placement.assignments.len(), 1, "{:?}", placement.unplaced);
+    assert_eq!(placement.assignments[0].target, Target::ExistingRoom("c1".into()));
+}
+
+#[test]
 fn a_spread_holds_when_a_limit_leaves_replicas_without_a_place() {
     let zones = ["use1-az1", "use1-az2", "use1-az4"];
     let market = market(zones.iter().zip(1..).map(|(z, i)| offer("us-east-1", z, "g6.xlarge", CapacityType::Spot, 300_000 * i)));
