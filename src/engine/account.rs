@@ -106,7 +106,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 (state.surveyed(self.clock.now()), state.catalog.clone(), state.market.clone(), state.closed_regions.clone())
             };
             let regions: BTreeSet<Region> = self.cluster.view().map_or_else(BTreeSet::new, |view| {
-                view.classes.into_inner().into_values().map(|class| class.region).filter(|region| !closed.contains_key(region)).collect()
+                view.classes.values().map(|class| &class.region).filter(|region| !closed.contains_key(*region)).cloned().collect()
             });
             let (true, Some(asked_in)) = (surveyed, regions.first().cloned()) else {
                 tokio::time::sleep(SURVEY_POLL).await;

@@ -158,7 +158,7 @@ impl State {
     /// Keeps an answer about placement scores, and puts it on the offers it is about.
     pub fn take_scores(&mut self, family: &str, answer: &[PlacementScore], now: Timestamp) {
         self.scores.keep(family, answer, now);
-        (self.informed, self.reserved) = (None, None);
+        self.forget_what_was_made_of_the_market();
         for (pool, offer) in self.market.offers.iter_mut().filter(|(pool, _)| pool.capacity_type == CapacityType::Spot) {
             if pool.instance_type.family() == family {
                 offer.placement_score = self.scores.of(pool, now);
@@ -230,10 +230,15 @@ impl State {
         }
     }
 
-    /// The market, to be changed. What was made of it goes first: nothing that is shared with it is copied.
+    /// The market, to be changed.
     pub fn market_to_change(&mut self) -> &mut Market {
-        (self.informed, self.reserved) = (None, None);
+        self.forget_what_was_made_of_the_market();
         &mut self.market
+    }
+
+    /// Before the market changes: then nothing that is shared with it is copied.
+    fn forget_what_was_made_of_the_market(&mut self) {
+        (self.informed, self.reserved) = (None, None);
     }
 
     /// The market with what was learnt worked in.
