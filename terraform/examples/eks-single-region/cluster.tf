@@ -33,6 +33,11 @@ resource "aws_eks_cluster" "this" {
     public_access_cidrs     = length(var.public_access_cidrs) > 0 ? var.public_access_cidrs : null
   }
 
+  # nodeadm must be given it (output node_classes), so it is chosen here.
+  kubernetes_network_config {
+    service_ipv4_cidr = var.service_cidr
+  }
+
   depends_on = [aws_iam_role_policy_attachment.cluster]
 }
 

@@ -12,7 +12,7 @@ output "node_classes" {
         extra = {
           clusterName          = aws_eks_cluster.this.name
           certificateAuthority = aws_eks_cluster.this.certificate_authority[0].data
-          serviceCidr          = aws_eks_cluster.this.kubernetes_network_config[0].service_ipv4_cidr
+          serviceCidr          = var.service_cidr
         }
       }
     })

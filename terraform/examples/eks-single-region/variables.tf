@@ -32,6 +32,17 @@ variable "vpc_cidr" {
   }
 }
 
+variable "service_cidr" {
+  description = "Addresses of the cluster's Services."
+  type        = string
+  default     = "172.20.0.0/16"
+
+  validation {
+    condition     = can(cidrhost(var.service_cidr, 0))
+    error_message = "service_cidr must be an address range, as in 172.20.0.0/16."
+  }
+}
+
 variable "kubernetes_version" {
   description = "Kubernetes of the cluster; 1.36 or later for the admission policies."
   type        = string

@@ -97,12 +97,79 @@ func (s server) ValidateProviderConfig(_ context.Context, asked *tfprotov6.Valid
 	return &tfprotov6.ValidateProviderConfigResponse{PreparedConfig: asked.Config}, nil
 }
 
-func (s server) ValidateResourceConfig(context.Context, *tfprotov6.ValidateResourceConfigRequest) (*tfprotov6.ValidateResourceConfigResponse, error) {
-	return &tfprotov6.ValidateResourceConfigResponse{}, nil
+func (s server) ValidateResourceConfig(_ context.Context, asked *tfprotov6.ValidateResourceConfigRequest) (*tfprotov6.ValidateResourceConfigResponse, error) {
+	diagnostics, err := writtenThoughRead(s.answer.ResourceSchemas[asked.TypeName], asked.Config)
+	return &tfprotov6.ValidateResourceConfigResponse{Diagnostics: diagnostics}, err
 }
 
-func (s server) ValidateDataResourceConfig(context.Context, *tfprotov6.ValidateDataResourceConfigRequest) (*tfprotov6.ValidateDataResourceConfigResponse, error) {
-	return &tfprotov6.ValidateDataResourceConfigResponse{}, nil
+func (s server) ValidateDataResourceConfig(_ context.Context, asked *tfprotov6.ValidateDataResourceConfigRequest) (*tfprotov6.ValidateDataResourceConfigResponse, error) {
+	diagnostics, err := writtenThoughRead(s.answer.DataSourceSchemas[asked.TypeName], asked.Config)
+	return &tfprotov6.ValidateDataResourceConfigResponse{Diagnostics: diagnostics}, err
+}
+
+// That nobody writes what AWS answers is for providers to check, not for Terraform.
+func writtenThoughRead(schema *tfprotov6.Schema, config *tfprotov6.DynamicValue) ([]*tfprotov6.Diagnostic, error) {
+	value, err := config.Unmarshal(schema.ValueType())
+	if err != nil {
+		return nil, err
+	}
+	var found []*tfprotov6.Diagnostic
+	err = check(schema.Block, value, tftypes.NewAttributePath(), &found)
+	return found, err
+}
+
+func check(block *tfprotov6.SchemaBlock, value tftypes.Value, at *tftypes.AttributePath, found *[]*tfprotov6.Diagnostic) error {
+	if value.IsNull() || !value.IsKnown() {
+		return nil
+	}
+	var fields map[string]tftypes.Value
+	if err := value.As(&fields); err != nil {
+		return err
+	}
+	for _, attribute := range block.Attributes {
+		if field, there := fields[attribute.Name]; there && !field.IsNull() && !attribute.Optional && !attribute.Required {
+			*found = append(*found, &tfprotov6.Diagnostic{
+				Severity:  tfprotov6.DiagnosticSeverityError,
+				Summary:   "Value for a read-only attribute",
+				Detail:    attribute.Name + " is what AWS answers; it cannot be written.",
+				Attribute: at.WithAttributeName(attribute.Name),
+			})
+		}
+	}
+	for _, nested := range block.BlockTypes {
+		field, there := fields[nested.TypeName]
+		if !there || field.IsNull() || !field.IsKnown() {
+			continue
+		}
+		where := at.WithAttributeName(nested.TypeName)
+		if nested.Nesting == tfprotov6.SchemaNestedBlockNestingModeSingle {
+			if err := check(nested.Block, field, where, found); err != nil {
+				return err
+			}
+			continue
+		}
+		var blocks []tftypes.Value
+		if err := field.As(&blocks); err != nil {
+			return err
+		}
+		for _, one := range blocks {
+			if err := check(nested.Block, one, where, found); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// The state of a mocked apply, read again when OpenTofu tears it down.
+func (s server) UpgradeResourceState(_ context.Context, asked *tfprotov6.UpgradeResourceStateRequest) (*tfprotov6.UpgradeResourceStateResponse, error) {
+	kind := s.answer.ResourceSchemas[asked.TypeName].ValueType()
+	state, err := asked.RawState.Unmarshal(kind)
+	if err != nil {
+		return nil, err
+	}
+	value, err := tfprotov6.NewDynamicValue(kind, state)
+	return &tfprotov6.UpgradeResourceStateResponse{UpgradedState: &value}, err
 }
 
 func (s server) ConfigureProvider(context.Context, *tfprotov6.ConfigureProviderRequest) (*tfprotov6.ConfigureProviderResponse, error) {
