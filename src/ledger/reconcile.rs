@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 
 use super::report::{Month, Report, cents, six_decimals};
 use super::store::LedgerFault;
-use crate::core::money::MicroUsd;
+use crate::core::units::money::MicroUsd;
 
 /// One line of the comparison.
 struct Compared {

@@ -1,12 +1,13 @@
 //! Seals name what was altered, removed or added.
 
+use lowtide::core::fleet::EndedBy;
 use lowtide::core::market::CapacityType;
-use lowtide::core::record::{EndedBy, LedgerRecord};
-use lowtide::core::time::Millis;
-use lowtide::engine::ports::Ledger;
+use lowtide::core::record::LedgerRecord;
+use lowtide::core::units::time::Millis;
 use lowtide::ledger::connect;
 use lowtide::ledger::seal::seal;
 use lowtide::ledger::verify::{Finding, verify};
+use lowtide::ports::Ledger;
 
 use crate::facts::{Bench, Machine, bench};
 

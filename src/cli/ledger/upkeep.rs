@@ -10,10 +10,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Answer, DatabaseArgs};
-use crate::core::ids::ObjectRef;
-use crate::core::need::UsageQuery;
-use crate::core::time::Timestamp;
-use crate::engine::ports::{Clock, Cluster};
+use crate::core::units::ids::ObjectRef;
+use crate::core::units::time::Timestamp;
+use crate::core::workload::need::UsageQuery;
 use crate::engine::wall_clock::WallClock;
 use crate::kube::pods::AttributionKeys;
 use crate::kube::{ClusterSettings, LiveCluster};
@@ -23,6 +22,7 @@ use crate::ledger::prometheus::Prometheus;
 use crate::ledger::report::Month;
 use crate::ledger::table_file::Format;
 use crate::ledger::{connect, poster, seal, usage_queries, verify};
+use crate::ports::{Clock, Cluster};
 
 /// How long a cluster may take to list.
 const LIST_LIMIT: Duration = Duration::from_secs(30);

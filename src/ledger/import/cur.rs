@@ -12,8 +12,8 @@ use sqlx::PgConnection;
 use super::lines::{BillImport, ImportedLine, LineKey, store};
 use super::table::{Line, each_csv_line};
 use super::{ImportFault, Taken, text_of};
-use crate::core::money::BilledUsd;
-use crate::core::time::Millis;
+use crate::core::units::money::BilledUsd;
+use crate::core::units::time::Millis;
 
 const REQUIRED: [&str; 7] = [
     "line_item_line_item_type",

@@ -10,8 +10,8 @@ use sqlx::PgConnection;
 use super::lines::{BillImport, ImportedLine, LineKey, store};
 use super::table::{Header, Line};
 use super::{ImportFault, Taken, text_of};
-use crate::core::money::BilledUsd;
-use crate::core::time::Millis;
+use crate::core::units::money::BilledUsd;
+use crate::core::units::time::Millis;
 
 const HOUR_MS: i128 = 3_600_000;
 

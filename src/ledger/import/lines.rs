@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
 use super::{ImportFault, Taken};
-use crate::core::ids::derive_uuid;
-use crate::core::money::BilledUsd;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::ids::derive_uuid;
+use crate::core::units::money::BilledUsd;
+use crate::core::units::time::{Millis, Timestamp};
 use crate::ledger::rows::Table;
 use crate::ledger::store::{LedgerFault, ensure_months_of, insert};
 use crate::ledger::turns::{self, Turn};

@@ -10,9 +10,9 @@ use sqlx::{Connection, PgConnection};
 
 use super::table::{Line, each_csv_line};
 use super::{ImportFault, Taken, text_of};
-use crate::core::ids::{ObjectRef, derive_uuid};
-use crate::core::need::UsageUnit;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::ids::{ObjectRef, derive_uuid};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::need::UsageUnit;
 use crate::ledger::rows::Table;
 use crate::ledger::store::{LedgerFault, ensure_months_of, insert};
 use crate::ledger::turns::{self, Turn};
@@ -83,7 +83,7 @@ pub(super) fn workload_of(line: &Line) -> Result<ObjectRef, ImportFault> {
 
 /// A decimal of at least 0 in millionths.
 pub(in crate::ledger) fn micro_units(text: &str) -> Option<i128> {
-    let tenths_of_nano: crate::core::money::BilledUsd = text.parse().ok()?;
+    let tenths_of_nano: crate::core::units::money::BilledUsd = text.parse().ok()?;
     (tenths_of_nano.0 >= 0).then(|| (tenths_of_nano.0 + 5_000) / 10_000)
 }
 
@@ -173,7 +173,7 @@ pub async fn import_revenue(connection: &mut PgConnection, paths: &[PathBuf]) ->
         let parts = ["revenue", &workload.namespace, &workload.name, &day.0.to_string(), &revision.to_string()];
         plan.rows.push(json!({
             "id": derive_uuid(&parts), "at": day.to_rfc3339(), "workload_namespace": workload.namespace, "workload_name": workload.name,
-            "revision": revision, "revenue_usd": crate::core::money::MicroUsd(*micro),
+            "revision": revision, "revenue_usd": crate::core::units::money::MicroUsd(*micro),
         }));
     }
     plan.write(&mut transaction, REVENUE_DAY).await?;

@@ -66,7 +66,7 @@ pub async fn reliability(connection: &mut PgConnection, days: &Days, by: Reliabi
         days.to.as_deref()
     );
     let moved = moved.fetch_one(connection).await.map_err(LedgerFault::during("read the report"))?;
-    let span = |ms: Option<i64>| ms.map(|ms| crate::core::time::Millis(ms).to_string());
+    let span = |ms: Option<i64>| ms.map(|ms| crate::core::units::time::Millis(ms).to_string());
     let recovery = match (moved.moves, span(moved.p50), span(moved.p95), span(moved.gap)) {
         (0, ..) => "no pod was moved.".into(),
         (moves, Some(p50), Some(p95), gap) => {

@@ -5,7 +5,7 @@
 use sqlx::PgConnection;
 
 use super::{By, Days, IN_DAYS, Report, ask, cents};
-use crate::core::money::MicroUsd;
+use crate::core::units::money::MicroUsd;
 use crate::ledger::store::LedgerFault;
 
 /// Spend, what it would have cost otherwise, and what was saved, net.
