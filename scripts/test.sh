@@ -30,6 +30,8 @@ if [[ -x tests/admission/run.sh ]]; then
     step 'the chart: admission and rights' env LOWTIDE="${CARGO_TARGET_DIR:-target}/debug/lowtide" tests/admission/run.sh
 fi
 
+step 'the image, of a small build' tests/image/run.sh
+
 if ((${#failed[@]})); then
     printf '\nfailed: %s\n' "${failed[@]}"
 fi

@@ -34,6 +34,12 @@ for part in release-pods tests/reach; do
   expect_ok "$part is valid" kubectl -n "$NAMESPACE" create --dry-run=server -f - <<<"$rendered"
 done
 
+# What the sets of values under ci/ make is valid to the letter.
+for values in "$CHART"/ci/*-values.yaml; do
+  rendered=$(helm template lowtide "$CHART" -n "$NAMESPACE" --kube-version 1.36.0 --values "$values" --no-hooks)
+  expect_ok "$(basename "$values")" kubectl apply --dry-run=server --validate=strict -f - <<<"$rendered"
+done
+
 refuses_a_bad_pod() { ! try_as_owner "$(pod probe '{"lowtide.dev/workload":"x"}')"; }
 expect "the validating policy acts" eventually 20 refuses_a_bad_pod
 changes_a_good_pod() { [ "$(as_owner create --dry-run=server -o "$SHAPE" -f - <<<"$(pod probe '{"lowtide.dev/workload":"batch"}')")" = "$OURS" ]; }
