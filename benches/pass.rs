@@ -19,7 +19,7 @@ use lowtide::core::market::shipped::snapshot_market;
 use lowtide::core::market::{CapacityType, PriceSource};
 use lowtide::core::plan::plan;
 use lowtide::core::snapshot::Observed;
-use lowtide::core::units::ids::{ClassName, InstanceType, Region};
+use lowtide::core::units::ids::{ClassName, Region};
 use lowtide::core::units::time::Millis;
 use lowtide::core::units::{Mebibytes, Millicores};
 use lowtide::core::workload::need::WorkloadKind;
@@ -32,9 +32,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// GiB of GPU memory, CPU in millicores and GiB of memory of the five sizes.
 const SIZES: [(i64, i64, i64); 5] = [(8, 2_000, 8), (14, 3_000, 10), (20, 3_500, 12), (20, 6_000, 24), (40, 7_000, 40)];
 const REPLICAS: usize = 10;
-/// Types of eight GPUs that the shipped market sells on spot.
-const EIGHT: [&str; 4] = ["g6.48xlarge", "g5.48xlarge", "g6e.48xlarge", "p4d.24xlarge"];
-
 /// One line of the result.
 #[derive(serde::Serialize)]
 struct Row {
@@ -78,7 +75,8 @@ fn world(pods: usize, gpus_per_machine: i64) -> Toy {
         .collect();
     let mut pool = toy::pool(classes.keys().cloned().collect());
     if gpus_per_machine == 8 {
-        pool.instance_types = EIGHT.iter().map(|name| InstanceType::from(*name)).collect();
+        pool.instance_types = toy.world.catalog.types.values().filter(|t| t.gpus == 8).map(|t| t.instance_type.clone()).collect();
+        pool.capacity_types = [CapacityType::Spot].into();
     }
     pool.home_region = Region::from("us-east-1");
     toy.world.pools = BTreeMap::from([(pool.name.clone(), pool)]).into();

@@ -67,6 +67,8 @@ pub(super) struct Index<'a> {
     /// Pods that were let go, by uid.
     let_go: Vec<&'a Pod>,
     instances: Lookup<&'a str, &'a Instance>,
+    /// Instances whose spot request says something, as EC2 shows them.
+    said_of: Vec<&'a Instance>,
     nodes: Lookup<&'a str, &'a Node>,
     let_go_by: OnceCell<Lookup<&'a str, Vec<&'a Pod>>>,
     by_workload: OnceCell<BTreeMap<&'a Workload, Vec<&'a Pod>>>,
@@ -93,6 +95,7 @@ impl<'a> Index<'a> {
             replacements: lookup(0),
             let_go: Vec::new(),
             instances: lookup(world.claims.len()),
+            said_of: Vec::new(),
             nodes: lookup(world.nodes.len()),
             let_go_by: OnceCell::new(),
             by_workload: OnceCell::new(),
@@ -109,6 +112,9 @@ impl<'a> Index<'a> {
         }
         for instance in index.seen() {
             index.instances.insert(instance.id.as_str(), instance);
+            if instance.spot_request_status.is_some() {
+                index.said_of.push(instance);
+            }
         }
         for node in world.nodes.values() {
             // Of several Nodes that name one instance the first counts, as the snapshot orders them.
@@ -141,6 +147,11 @@ impl<'a> Index<'a> {
     pub(super) fn seen(&self) -> impl Iterator<Item = &'a Instance> + use<'a> {
         let known = self.world.instances.values().filter_map(|o| if let Observed::Known { value, .. } = o { Some(value) } else { None });
         known.flat_map(|instances| instances.values())
+    }
+
+    /// Instances whose spot request has a status that matters.
+    pub(super) fn said_of(&self) -> &[&'a Instance] {
+        &self.said_of
     }
 
     /// Pods that hold a place on a claim, oldest first.

@@ -102,10 +102,9 @@ fn doom(pass: &mut Pass, claim: &Claim, mark: InterruptionMark) -> (Vec<Lane>, V
 
 /// The net below the queue: a doomed spot request is a notice, however we learn of it.
 fn read_ec2_states(pass: &mut Pass) {
-    let said: Vec<&Instance> = pass.index.seen().filter(|instance| instance.spot_request_status.is_some()).collect();
     // By claim, whatever order EC2 shows them in.
     let mut doomed: BTreeMap<ClaimName, &Instance> = BTreeMap::new();
-    for instance in said {
+    for instance in pass.index.said_of().iter().copied() {
         let unanswered = || instance.tags.get(tags::CLAIM).map(|name| ClaimName::from(name.as_str()));
         if let Some(name) = pass.index.claim_of(&instance.id).cloned().or_else(unanswered) {
             doomed.insert(name, instance);
