@@ -18,7 +18,7 @@ use crate::core::fleet::{ClassProblem, ClassStatus, LaunchTemplate, NodeClass};
 use crate::core::market::reservation::NamedReservation;
 use crate::core::units::Mebibytes;
 use crate::core::units::ids::{ClassName, Region, ReservationId, ZoneId, derive_uuid};
-use crate::core::workload::sharing::{self, Sharing};
+use crate::core::workload::sharing::{self as core_sharing, Sharing};
 
 /// Reads a class.
 pub fn read(object: &GpuNodeClass) -> NodeClass {
