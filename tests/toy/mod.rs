@@ -418,7 +418,7 @@ impl Toy {
             }
             ClusterAction::SetClassStatus { class, status } => {
                 let class = self.world.classes.get_mut(&class).expect("a class");
-                class.problem = status.ready.err().map(|(reason, text)| format!("{reason}: {text}"));
+                class.problem = status.ready.err();
             }
             ClusterAction::Emit(event) => {
                 self.world.recorded.insert(event.id(), now);
@@ -451,6 +451,7 @@ pub fn pool(classes: Vec<ClassName>) -> NodePool {
         regions: Vec::new(),
         classes,
         capacity_types: BTreeSet::from([CapacityType::Spot, CapacityType::OnDemand]),
+        fallback_on_demand: true,
         max_price_per_gpu_hour: None,
         monthly_budget: None,
         max_gpus: None,

@@ -3,7 +3,7 @@
 //! Decides: which pools a pod may use, which pods are rescues, what is left of a pool's limits and of quotas.
 //! Does not: choose (see [`crate::core::placement`]) or buy (`buying`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::core::fleet::{Claim, Instance, InstanceState, NodeClass, NodePool, ta
 use crate::core::market::CapacityPool;
 use crate::core::market::quota::{QuotaKey, vcpus_left};
 use crate::core::placement::eligibility::{Listing, list_on_sale};
-use crate::core::placement::{self, Demand, Gang, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room};
+use crate::core::placement::{self, Demand, Gang, Held, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolPolicy, Room};
 use crate::core::units::ids::Uid;
 use crate::core::workload::need::{CapacityPreference, Schedule};
 use crate::core::workload::{Pod, PodPhase};
@@ -84,16 +84,19 @@ impl<'a> Asked<'a> {
 
 fn demand_of(pass: &Pass, pod: &Pod, verdict: Option<&Verdict>) -> Option<Demand> {
     let (need, schedule) = pod.need.as_ref().ok()?;
-    let mut need = need.clone();
+    let (mut need, pools) = (need.clone(), (*pass.pools_for(pod)).clone());
     let refused_often = pod.phase == PodPhase::Gated && pod.attempt >= pass.settings.fall_back_after;
+    let may_fall_back = || pools.iter().filter_map(|name| pass.world.pools.get(name)).any(NodePool::may_fall_back);
     // Pool after pool had nothing: capacity now, and back to spot later. A deadline or a service with spares knows better how long spot may be waited for.
-    if verdict.map_or(refused_often && need.capacity == CapacityPreference::SpotFirst, |verdict| verdict.on_demand_only) {
+    let wanted = need.capacity == CapacityPreference::SpotFirst && verdict.map_or(refused_often, |verdict| verdict.on_demand_only);
+    let falls_back = wanted && may_fall_back();
+    if falls_back {
         need.capacity = CapacityPreference::OnDemand;
     }
     let key = pod.identity.uid.as_str().to_owned();
     let (owner, gang, rescue) = (owner_rule(pass, pod, schedule), gang_of(pass, pod, schedule), is_rescue(pass, pod));
     let buy_only = verdict.and_then(|verdict| verdict.buy_only.clone());
-    Some(Demand { key, need, pools: (*pass.pools_for(pod)).clone(), owner, gang, rescue, buy_only })
+    Some(Demand { key, need, pools, owner, gang, rescue, falls_back, buy_only })
 }
 
 /// The pod waits for a place and replaces one whose machine EC2 takes, or says it may take. Once it has its place it is a pod like any other.
@@ -173,40 +176,30 @@ fn pool_policies(pass: &Pass) -> Vec<PoolPolicy> {
 }
 
 fn pool_policy(pass: &Pass, pool: &NodePool) -> PoolPolicy {
-    let held: Vec<&Claim> = pass.claims.values().filter(|c| c.spec.node_pool == pool.name && c.may_run()).collect();
-    // A machine that EC2 takes leaves its place to its replacement, and to nobody else.
-    let (doomed, kept): (Vec<&Claim>, Vec<&Claim>) = held.into_iter().partition(|c| c.status.interruption.is_some());
-    let nodes = |claims: &[&Claim]| i64::try_from(claims.len()).unwrap_or(i64::MAX);
-    let gpus = |claims: &[&Claim]| claims.iter().map(|c| c.spec.gpus).sum::<i64>();
-    let left = |most: Option<i64>, held: i64| most.map(|most| (most - held).max(0));
-    let minute_ago = pass.now - crate::core::units::time::Millis::from_mins(1);
-    let recent = pass.world.recent_launches.get(&pool.name).map_or(0, |at| at.iter().filter(|t| **t > minute_ago).count());
-    let books = pass.world.pool_statuses.get(&pool.name).map(|status| &status.books);
-    let spend = budget::month_spend(&pool.name, books, pass.claims.values(), &pass.world.market, pass.now);
     let classes = pass.ready_classes(pool);
     let terms = |class: &NodeClass| NodeTerms { sharing: class.sharing, daemonsets: pass.daemonset_overhead(&class.name) };
     let named = |class: &NodeClass, id| class.reservations.iter().any(|n| n.id == id);
     let reserved = reserved::reserved_offers(pass.world, pass.now).into_iter();
     let reserved = reserved.filter(|(at, r)| classes.get(&at.zone).is_some_and(|class| named(class, r.reservation.clone())));
-    PoolPolicy {
-        regions: pool.regions.clone(),
-        models: pool.gpu_models.iter().cloned().collect(),
-        instance_types: pool.instance_types.iter().map(ToString::to_string).collect(),
-        capacity_types: pool.capacity_types.clone(),
-        max_price_per_gpu_hour: pool.max_price_per_gpu_hour,
-        budget_left: pool.monthly_budget.map(|budget| budget - spend.total()),
-        limits_left: PoolLimits {
-            gpus: left(pool.max_gpus, gpus(&kept) + gpus(&doomed)),
-            nodes: left(pool.max_nodes, nodes(&kept) + nodes(&doomed)),
-            launches: left(pool.launches_per_minute, i64::try_from(recent).unwrap_or(i64::MAX)),
-        },
-        rescue_limits_left: PoolLimits {
-            gpus: left(pool.max_gpus, gpus(&kept)),
-            nodes: left(pool.max_nodes, nodes(&kept)),
-            launches: None,
-        },
-        nodes: classes.iter().map(|(zone, class)| (zone.clone(), terms(class))).collect(),
-        reserved: reserved.map(|(at, _)| at).collect(),
-        ..PoolPolicy::open(pool.name.as_str(), BTreeSet::new())
+    let nodes = classes.iter().map(|(zone, class)| (zone.clone(), terms(class))).collect();
+    PoolPolicy::of(pool, nodes, reserved.map(|(at, _)| at).collect(), &held(pass, pool))
+}
+
+/// What the pool holds and has spent.
+fn held(pass: &Pass, pool: &NodePool) -> Held {
+    let held: Vec<&Claim> = pass.claims.values().filter(|c| c.spec.node_pool == pool.name && c.may_run()).collect();
+    let (doomed, kept): (Vec<&Claim>, Vec<&Claim>) = held.into_iter().partition(|c| c.status.interruption.is_some());
+    let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    let gpus = |claims: &[&Claim]| claims.iter().map(|c| c.spec.gpus).sum::<i64>();
+    let minute_ago = pass.now - crate::core::units::time::Millis::from_mins(1);
+    let recent = pass.world.recent_launches.get(&pool.name).map_or(0, |at| at.iter().filter(|t| **t > minute_ago).count());
+    let books = pass.world.pool_statuses.get(&pool.name).map(|status| &status.books);
+    Held {
+        nodes: count(kept.len()),
+        gpus: gpus(&kept),
+        doomed_nodes: count(doomed.len()),
+        doomed_gpus: gpus(&doomed),
+        launched_lately: count(recent),
+        spent: budget::month_spend(&pool.name, books, pass.claims.values(), &pass.world.market, pass.now).total(),
     }
 }

@@ -13,9 +13,9 @@ use super::room::{free_room, kept_for};
 use super::{reserved, wording};
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
 use crate::core::fleet::{Claim, ClaimSpec, NodeClass, NodePool, Trigger};
-use crate::core::market::{CapacityPool, CapacityType, PriceSource};
+use crate::core::market::{CapacityPool, CapacityType, Offer, PriceSource};
 use crate::core::placement::{self, Demand, PlacementRequest, PlannedMachine, Target};
-use crate::core::record::{Counterfactuals, Decision, JudgedOffer, Judgement, LedgerRecord, Outcome};
+use crate::core::record::{Counterfactuals, Decision, JudgedOffer, Judgement, LedgerRecord, Outcome, code_of};
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::{ClaimName, DecisionId, ReservationId, derive_uuid};
 use crate::core::units::shared::Shared;
@@ -97,7 +97,7 @@ fn waiting_pods<'a>(pass: &mut Pass<'a>) -> Vec<&'a Pod> {
             Ok(_) => waiting.push(pod),
             Err(faults) => {
                 let note = format!("cannot be placed: {}", faults.join("; "));
-                pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "BadNeed", note);
+                pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "BadNeed"), faults.join("; "), note);
             }
         }
     }
@@ -110,7 +110,7 @@ fn say_no_pool(pass: &mut Pass, pod: &Pod) {
     let pools: Vec<&str> = pass.world.pools.keys().map(|name| name.as_str()).collect();
     let known = if pools.is_empty() { "there is none yet".to_owned() } else { format!("known: {}", pools.join(", ")) };
     let note = format!("no GpuNodePool allows namespace {} (spec.namespaceSelector); {known}", pod.object().namespace);
-    pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "NoNodePool", note);
+    pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "NoNodePool"), pools.join(","), note);
 }
 
 /// The pod that this one is the replacement of: let go by the same controller, and not replaced yet. Oldest first.
@@ -183,7 +183,7 @@ fn decision(
     let subject = format!("{}@{}#{}", uids.join(","), pass.now.0, judgement.offers_hash);
     let leaving = replaced_pod(pass, first).and_then(|old| old.claim.clone());
     Some(Decision {
-        id: DecisionId::derive(&pass.world.cluster, &format!("{outcome:?}"), &subject, first.attempt),
+        id: DecisionId::derive(&pass.world.cluster, &code_of(&outcome), &subject, first.attempt),
         cluster: pass.world.cluster.clone(),
         decided_at: pass.now,
         trigger: trigger_of(pass, first),
@@ -238,7 +238,7 @@ fn use_room<'p>(
     let Some(pool) = pass.pool_of(&claim) else { return };
     let Some(policy) = request.pools.iter().find(|p| p.name == pool.name) else { return };
     let Some((own, _)) = pods.first().and_then(|pod| pod.need.as_ref().ok()) else { return };
-    let judgement = judged.onto_room(request, own, policy, room_as_offer(&claim, pods.len()));
+    let judgement = judged.onto_room(request, own, policy, room_as_offer(pass, &claim, pods.len()));
     let otherwise = judged.counterfactuals(request, own, &claim.spec.capacity, &pool.home_region);
     let Some(mut decision) = decision(pass, Outcome::UseRoom, pool, need, pods, (judgement, otherwise)) else { return };
     decision.claim = Some(claim.name.clone());
@@ -246,23 +246,24 @@ fn use_room<'p>(
     decision.text = format!("room on {}, which is paid for already at ${}/h", claim.spec.capacity, claim.spec.price_per_hour);
     let actions = pods.iter().map(|pod| bind(pass, pod, &claim.name, decision.id, decision.counterfactuals.per_replica())).collect();
     let note = format!("placed on {} ({}): {}; decision {}", claim.name, claim.spec.capacity, decision.text, decision.id);
-    let lanes = pods.iter().map(|pod| Lane::Pod(pod.identity.uid.clone())).collect();
+    let (id, lanes) = (decision.id, pods.iter().map(|pod| Lane::Pod(pod.identity.uid.clone())).collect());
     if pass.step(lanes, vec![LedgerRecord::Decision(Box::new(decision))], actions) {
         for pod in pods {
-            pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Normal, "Placed", note.clone());
+            pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Normal, "Placed"), id, note.clone());
         }
     }
 }
 
-/// Room that is paid for already, as the offer it is: no price of its own.
-fn room_as_offer(claim: &Claim, replicas: usize) -> JudgedOffer {
+/// Room that is paid for already, as the offer it is: at the price its machine was bought at, which says where that came from.
+fn room_as_offer(pass: &Pass, claim: &Claim, replicas: usize) -> JudgedOffer {
+    let origin = claim.spec.price_origin;
     JudgedOffer {
         pool: claim.spec.capacity.clone(),
         price_per_hour: claim.spec.price_per_hour,
         cost_per_replica_hour: Some(Default::default()),
         replicas: i64::try_from(replicas).unwrap_or(i64::MAX),
-        price_age: Default::default(),
-        source: PriceSource::SpotPriceHistory,
+        price_age: pass.now.since(origin.map_or(claim.created_at, |origin| origin.observed_at)),
+        source: origin.map_or_else(|| PriceSource::usual_of(claim.spec.capacity.capacity_type), |origin| origin.source),
         interruptions_per_million_hours: 0,
         placement_score: None,
         refusal: None,
@@ -351,7 +352,7 @@ fn buy_machine<'a, 'p>(
         }
         for pod in &group {
             binds.push(bind(pass, pod, &name, decision.id, decision.counterfactuals.per_replica()));
-            notes.push((pod.identity.clone(), format!("{}; claim {name}; decision {}", decision.text, decision.id)));
+            notes.push((pod.identity.clone(), decision.id, format!("{}; claim {name}; decision {}", decision.text, decision.id)));
         }
         decisions.push((decision.id, decision.trigger));
         records.push(LedgerRecord::Decision(Box::new(decision)));
@@ -364,8 +365,8 @@ fn buy_machine<'a, 'p>(
     let mut lanes: Vec<Lane> = pods.iter().map(|(pod, _)| Lane::Pod(pod.identity.uid.clone())).collect();
     lanes.push(Lane::Claim(name));
     if pass.step(lanes, records, actions) {
-        for (pod, note) in notes {
-            pass.emit(EventSubject::Pod(pod), EventKind::Normal, "Placed", note);
+        for (pod, id, note) in notes {
+            pass.emit(EventSubject::Pod(pod), (EventKind::Normal, "Placed"), id, note);
         }
     }
 }
@@ -392,6 +393,7 @@ fn spec_of(pass: &Pass, machine: &PlannedMachine, pool: &NodePool, class: &NodeC
         reservation: reservation_for(pass, &machine.pool, class)?,
         bought_for: Vec::new(),
         takes_over: None,
+        price_origin: pass.world.market.offers.get(&machine.pool).map(Offer::origin),
     })
 }
 
@@ -421,7 +423,8 @@ fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Shared<Judgement>, verdict: Op
     let seen = format!("{}#{}", pod.identity.uid, judgement.offers_hash);
     let id = DecisionId::derive(&pass.world.cluster, "refuse", &seen, pass.moment());
     let subject = EventSubject::Pod(pod.identity.clone());
-    let event = Event { subject: subject.clone(), kind, reason, note: note.clone() };
+    let key = refusal_key(judgement);
+    let event = Event { subject: subject.clone(), kind, reason, key: key.clone(), note: note.clone() };
     if !pass.world.recorded.contains_key(&event.id()) {
         let pool = pass.pools_for(pod).first().cloned();
         let decision = Decision {
@@ -445,6 +448,13 @@ fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Shared<Judgement>, verdict: Op
             code_version: pass.settings.code_version.clone(),
         };
         pass.step(vec![Lane::Pod(pod.identity.uid.clone())], vec![LedgerRecord::Decision(Box::new(decision))], Vec::new());
-        pass.emit(subject, kind, reason, note);
+        pass.emit(subject, (kind, reason), key, note);
     }
+}
+
+/// What makes a refusal news: how many offers each reason refused, and which offer came nearest.
+fn refusal_key(judgement: &Judgement) -> String {
+    let counted: Vec<String> = judgement.refused.iter().map(|(reason, count)| format!("{}:{count}", code_of(reason))).collect();
+    let nearest = judgement.best_refused.first().map_or_else(String::new, |best| best.pool.to_string());
+    format!("{}@{nearest}", counted.join(","))
 }

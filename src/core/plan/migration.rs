@@ -70,7 +70,7 @@ fn remake_unstarted(pass: &mut Pass, pod: &Pod) {
     }
     if pod.mobility == Mobility::Bare {
         let note = "its machine is leaving before it started, and nobody remakes a bare pod: delete and create it again".to_owned();
-        pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "NotRemade", note);
+        pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "NotRemade"), "unstarted", note);
         return;
     }
     remove(pass, pod, LEAST_GRACE, RemovalReason::NodeDied, true);
@@ -94,7 +94,7 @@ fn surge(
         let note =
             format!("{}: its replacement is made first, this pod serves on until that is Ready", wording::leaving(claim, mark.trigger));
         if pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![Action::Cluster(action)]) {
-            pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Normal, "Migrating", note);
+            pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Normal, "Migrating"), mark.decision, note);
         }
         return;
     };
@@ -106,7 +106,7 @@ fn surge(
         pass.wake(last_call);
         if pass.now >= last_call {
             let note = "the machine is about to go and the replacement is not Ready yet: this pod ends now".to_owned();
-            pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "MigratedCold", note);
+            pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "MigratedCold"), mark.decision, note);
             remove(pass, pod, grace_until(pass, deadline).min(pod.termination_grace), reason_of(mark.trigger), false);
         }
     }
@@ -152,7 +152,7 @@ fn checkpoint_and_remake(pass: &mut Pass, mark: &MoveMark, pod: &Pod, job: (Stri
             wording::trigger(mark.trigger),
             grace
         );
-        pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Normal, "Checkpointing", note);
+        pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Normal, "Checkpointing"), mark.decision, note);
     }
 }
 
@@ -171,7 +171,7 @@ fn break_first(pass: &mut Pass, mark: &MoveMark, pod: &Pod, because: &str, deadl
     }
     let last_call = deadline.is_some_and(|d| pass.now >= d - pod.termination_grace - pass.settings.deadline_margin);
     let note = format!("the machine is being left ({}); no replacement can be made first: {because}", wording::trigger(mark.trigger));
-    pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "BreaksFirst", note);
+    pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "BreaksFirst"), mark.decision, note);
     let grace = deadline.map_or(pod.termination_grace, |d| grace_until(pass, d).min(pod.termination_grace));
     remove(pass, pod, grace, reason_of(mark.trigger), !last_call);
     pass.wake(pass.now + Millis::from_secs(2));
@@ -179,7 +179,7 @@ fn break_first(pass: &mut Pass, mark: &MoveMark, pod: &Pod, because: &str, deadl
 
 fn warn_bare(pass: &mut Pass, pod: &Pod, deadline: Option<Timestamp>) {
     let note = "its machine is being left and nobody remakes a bare pod: use a Job or a Deployment".to_owned();
-    pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "NotRemade", note);
+    pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "NotRemade"), "running", note);
     let Some(deadline) = deadline else { return };
     let last_call = deadline - pod.termination_grace - pass.settings.deadline_margin;
     pass.wake(last_call);

@@ -89,7 +89,8 @@ fn doom(pass: &mut Pass, claim: &Claim, mark: InterruptionMark) -> (Vec<Lane>, V
     };
     let left = mark.deadline.map_or_else(|| "some time".to_owned(), |d| d.since(pass.now).to_string());
     let text = format!("{} told by {}: {} left, its work moves", claim.spec.capacity, mark.source, left);
-    let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, text);
+    let key = format!("{}@{}", mark.source, mark.deadline.map_or(0, |deadline| deadline.0));
+    let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, &key, text);
     let moving = MoveMark { decision: decision.id, trigger, decided_at: pass.now };
     let records = vec![LedgerRecord::Decision(Box::new(decision))];
     pass.claims.mark(&claim.name, |marked| marked.status.interruption = Some(mark.clone()));

@@ -12,7 +12,7 @@ use super::index::{Claims, Index};
 use super::{Settings, returning};
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject, PodTarget, Step};
 use crate::core::fleet::{Claim, NodeClass, NodePool, Trigger};
-use crate::core::record::{Counterfactuals, Decision, LedgerRecord, Outcome};
+use crate::core::record::{Counterfactuals, Decision, LedgerRecord, Outcome, code_of};
 use crate::core::snapshot::{Lane, Snapshot};
 use crate::core::units::Resources;
 use crate::core::units::ids::{ClaimName, ClassName, DecisionId, PoolName, Uid, ZoneId};
@@ -171,19 +171,20 @@ impl<'a> Pass<'a> {
         self.index.replacement_of(old)
     }
 
-    /// An event, unless the same words were already said about the same subject.
-    pub(super) fn emit(&mut self, subject: EventSubject, kind: EventKind, reason: &'static str, note: String) {
-        let event = Event { subject, kind, reason, note };
+    /// An event, unless the same news of the same subject was reported before. `key` is what makes it news.
+    pub(super) fn emit(&mut self, subject: EventSubject, (kind, reason): (EventKind, &'static str), key: impl ToString, note: String) {
+        let event = Event { subject, kind, reason, key: key.to_string(), note };
         if !self.world.recorded.contains_key(&event.id()) {
             self.step(Vec::new(), Vec::new(), vec![Action::Cluster(ClusterAction::Emit(event))]);
         }
     }
 
-    /// A decision about a machine as such, without an offer to choose.
-    pub(super) fn machine_decision(&self, claim: &Claim, trigger: Trigger, outcome: Outcome, text: String) -> Decision {
-        let kind = format!("{trigger:?}/{outcome:?}/{text}");
+    /// A decision about a machine as such, without an offer to choose. `key` holds the facts it rests on, where trigger and outcome do not
+    /// say them: two operators that decide at one moment on different facts decide two things.
+    pub(super) fn machine_decision(&self, claim: &Claim, trigger: Trigger, outcome: Outcome, key: &str, text: String) -> Decision {
+        let (kind, subject) = (format!("{}/{}", code_of(&trigger), code_of(&outcome)), format!("{}#{key}", claim.uid));
         Decision {
-            id: DecisionId::derive(&self.world.cluster, &kind, claim.uid.as_str(), self.moment()),
+            id: DecisionId::derive(&self.world.cluster, &kind, &subject, self.moment()),
             cluster: self.world.cluster.clone(),
             decided_at: self.now,
             trigger,
@@ -212,7 +213,5 @@ pub(super) fn target(pod: &Pod) -> PodTarget {
 
 /// SHA-256 over a pool's policy, in hex: two decisions with the same hash were taken under the same rules.
 pub fn policy_hash(pool: &NodePool) -> String {
-    use sha2::{Digest, Sha256};
-    let digest = Sha256::digest(format!("{pool:?}").as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    pool.policy_hash()
 }

@@ -200,7 +200,7 @@ fn move_if_cheaper<'a>(pass: &mut Pass<'a>, look: &mut Look<'a>, claim: &Claim) 
     // One successor at a time: whatever the placement says of it, a second is never bought beside it.
     let ahead = successor.is_some();
     match better.machines.as_slice() {
-        [] => leave(pass, claim, trigger, why),
+        [] => leave(pass, claim, trigger, &better_key(&better, now), why),
         [machine] if !ahead => buying::buy_ahead(pass, &request, machine, claim, trigger, &why),
         // One machine for several cheaper ones: they are bought one by one, as the replacements wait.
         _ => false,
@@ -228,15 +228,23 @@ fn trigger_of(pass: &Pass, claim: &Claim, better: &Placement) -> Trigger {
     }
 }
 
-fn leave(pass: &mut Pass, claim: &Claim, trigger: Trigger, text: String) -> bool {
-    let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, text.clone());
+/// What a move for a better offer rests on: what is paid now, and what the work would cost where it goes.
+fn better_key(better: &Placement, now: MicroUsdPerHour) -> String {
+    let places =
+        better.assignments.iter().filter_map(|a| if let Target::ExistingRoom(name) = &a.target { Some(name.as_str()) } else { None });
+    format!("{now}>{}@{}", better.price_per_hour, places.collect::<Vec<_>>().join(","))
+}
+
+fn leave(pass: &mut Pass, claim: &Claim, trigger: Trigger, key: &str, text: String) -> bool {
+    let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, key, text.clone());
+    let id = decision.id;
     let moving = Some(MoveMark { decision: decision.id, trigger, decided_at: pass.now });
     let patch = Box::new(ClaimPatch { moving, ..ClaimPatch::default() });
     let actions = vec![Action::Cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch, seen: Some(claim.version) })];
     let moved = pass.step(vec![Lane::Claim(claim.name.clone())], vec![LedgerRecord::Decision(Box::new(decision))], actions);
     if moved {
         for pod in pass.pods_on(&claim.name) {
-            pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Normal, "MovingToCheaper", text.clone());
+            pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Normal, "MovingToCheaper"), id, text.clone());
         }
     }
     moved

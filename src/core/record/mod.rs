@@ -15,7 +15,7 @@ use crate::core::units::time::Timestamp;
 pub use decision::{CounterfactualRate, Counterfactuals, Decision, JudgedOffer, Judgement, Outcome};
 pub use facts::{
     CarriedData, Checkpoint, HourPriced, Interruption, IntervalClosed, IntervalOpened, LedgerRecord, Migration, OccupancyClosed,
-    OccupancyOpened, interval_opened_id, migration_id,
+    OccupancyOpened, interval_closed_id, interval_opened_id, migration_id, occupancy_opened_id,
 };
 pub use refusal::{Refusal, code_of};
 

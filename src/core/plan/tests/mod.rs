@@ -2,7 +2,9 @@
 
 mod deadlines;
 mod facts;
+mod fallback;
 mod faults;
+mod identity;
 mod lifting;
 mod limits;
 mod loops;
