@@ -13,7 +13,7 @@ pub use claim::{Claim, ClaimSpec, ClaimStatus, Ended, EndedBy, InterruptionMark,
 pub use instance::{Instance, InstanceState, tags};
 pub use launch::{Launch, LaunchTemplate};
 pub use node::Node;
-pub use node_class::{ClassStatus, NodeClass};
-pub use node_pool::{MonthBooks, NodePool, PoolStatus};
+pub use node_class::{ClassProblem, ClassStatus, NodeClass};
+pub use node_pool::{MonthBooks, NodePool, NodePoolSpec, PoolStatus, UnreadableSelector};
 pub use notice::{Notice, NoticeKind};
 pub use trigger::Trigger;

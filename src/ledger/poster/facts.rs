@@ -14,12 +14,10 @@ use crate::core::accounting::bill::{BilledLine, LineKind, Source};
 use crate::core::accounting::billing::{HourRate, PaidInterval};
 use crate::core::accounting::owners::{OwnerVersion, Owners};
 use crate::core::accounting::statement::MachineFacts;
-use crate::core::fleet::EndedBy;
-use crate::core::market::CapacityType;
+use crate::core::record::{interval_closed_id, interval_opened_id, occupancy_opened_id};
 use crate::core::units::ids::{ObjectRef, Uid};
 use crate::core::units::money::{BilledUsd, MicroUsd, MicroUsdPerHour};
 use crate::core::units::time::{Millis, Timestamp};
-use crate::core::workload::need::WorkloadKind;
 use crate::core::workload::{Attribution, Workload};
 use crate::ledger::store::LedgerFault;
 
@@ -140,11 +138,6 @@ struct Opened {
     interval: PaidInterval,
 }
 
-/// A word of a closed list as the ledger's text has it.
-fn word<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
-    serde_json::from_value(serde_json::Value::String(text.to_owned())).ok()
-}
-
 async fn intervals(connection: &mut PgConnection, machines: &[String], now: Timestamp) -> Result<BTreeMap<Uid, Opened>, LedgerFault> {
     let doing = LedgerFault::during;
     let opened = sqlx::query!(
@@ -180,20 +173,21 @@ async fn intervals(connection: &mut PgConnection, machines: &[String], now: Time
         hours.entry(row.claim_uid).or_default().insert(u32::try_from(row.hour).unwrap_or(u32::MAX), rate);
     }
     let read = opened.into_iter().map(|row| {
-        let end = ends.get(&row.claim_uid);
+        let (uid, end) = (Uid::from(row.claim_uid.as_str()), ends.get(&row.claim_uid));
+        let ended_by = |by: &String| LedgerFault::read_word(by, "ledger.interval_closed", "ended_by", interval_closed_id(&uid));
         let from = Timestamp(row.from_ms);
         let interval = PaidInterval {
-            capacity_type: word(&row.capacity_type).unwrap_or(CapacityType::OnDemand),
+            capacity_type: LedgerFault::read_word(&row.capacity_type, "ledger.interval_opened", "capacity_type", interval_opened_id(&uid))?,
             from,
             to: end.map_or(now, |(to, _)| Timestamp(*to)).max(from),
-            ended_by: end.map(|(_, by)| word(by).unwrap_or(EndedBy::Unknown)),
+            ended_by: end.map(|(_, by)| ended_by(by)).transpose()?,
             bought_at: HourRate { price: MicroUsdPerHour(row.price), on_demand: row.on_demand.map(MicroUsdPerHour) },
             hours: hours.remove(&row.claim_uid).unwrap_or_default(),
         };
         let opened = Opened { claim: row.claim, instance: row.instance, decision: row.decision, gpus: row.gpus, interval };
-        (Uid::from(row.claim_uid), opened)
+        Ok((uid, opened))
     });
-    Ok(read.collect())
+    read.collect()
 }
 
 async fn stays(
@@ -225,12 +219,13 @@ async fn stays(
         let to = row.to_ms.map_or(machine_to, Timestamp).min(machine_to).max(from);
         let workload =
             Workload { kind: row.workload_kind, object: ObjectRef { namespace: row.workload_namespace, name: row.workload_name } };
-        let kind = word(&row.kind).unwrap_or(WorkloadKind::Inference);
+        let pod = Uid::from(row.pod_uid.as_str());
+        let kind = LedgerFault::read_word(&row.kind, "ledger.occupancy_opened", "kind", occupancy_opened_id(&uid, &pod))?;
         let checkpoints: Vec<Timestamp> = row.checkpoints.into_iter().map(Timestamp).collect();
-        let began = doubled.get(&(row.pod_uid.clone(), machine.claim.clone())).into_iter().flatten();
+        let began = doubled.get(&(row.pod_uid, machine.claim.clone())).into_iter().flatten();
         let replaced = began.filter(|(of, _)| *of == workload).map(|(_, at)| *at).min();
         let occupied = Occupied {
-            pod: Uid::from(row.pod_uid),
+            pod,
             gpus: row.gpus,
             from,
             to,

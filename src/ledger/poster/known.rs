@@ -86,7 +86,12 @@ pub(super) async fn load(connection: &mut PgConnection, machines: &[String]) -> 
     .map_err(doing("read what is posted"))?;
     let mut posted: BTreeMap<Uid, BTreeMap<ShareKey, Posted>> = BTreeMap::new();
     for row in rows {
-        let Some(line) = Line::of(&row.line) else { continue };
+        let line = Line::of(&row.line).ok_or_else(|| LedgerFault::UnknownWord {
+            table: "ledger.posting",
+            row: format!("of machine {}, hour {}", row.claim_uid, row.hour),
+            column: "line",
+            word: row.line.clone(),
+        })?;
         let key = ShareKey {
             hour: u32::try_from(row.hour).unwrap_or_default(),
             day: i64::from(row.day),

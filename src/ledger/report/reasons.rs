@@ -222,8 +222,7 @@ async fn spot_refusals(connection: &mut PgConnection, month: &Month) -> Result<B
     .fetch_all(connection)
     .await
     .map_err(LedgerFault::during("read why spot was refused"))?;
-    let read = rows.into_iter().filter_map(|row| Some((serde_json::from_value(serde_json::Value::String(row.refusal)).ok()?, row.n)));
-    Ok(read.collect())
+    rows.into_iter().map(|row| Ok((LedgerFault::read_word(&row.refusal, "ledger.candidate", "refusal", "of a launch")?, row.n))).collect()
 }
 
 /// Moves, interruptions and GiB carried in a month; and each line's GPU time and computed cost.
