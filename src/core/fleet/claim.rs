@@ -159,6 +159,9 @@ pub struct ClaimSpec {
     /// The claim whose work it is to take over: bought before that claim is left, so that nothing moves for an offer that is not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub takes_over: Option<ClaimName>,
+    /// The instance that it was made for, with `lowtide adopt`: nothing is ever launched for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<InstanceId>,
 }
 
 /// One machine of ours, or the intent to have one.

@@ -363,6 +363,7 @@ fn spec_of(pass: &Pass, machine: &PlannedMachine, pool: &NodePool, class: &NodeC
         reservation: reservation_for(pass, &machine.pool, class)?,
         bought_for: Vec::new(),
         takes_over: None,
+        adopted: None,
     })
 }
 

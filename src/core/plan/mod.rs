@@ -16,10 +16,13 @@
 //!   lifting    -> gates of pods whose machine is Ready
 //!   returning  -> voluntary moves, beyond hysteresis only
 //!   facts      -> what the ledger is told of what was observed
+//!   sweeping   -> machines that no claim stands for, and machines of others
+//!   breaker    -> how many machines may end without anybody's asking
 //!   status     -> what pools and classes show
 //! ```
 
 mod asking;
+mod breaker;
 pub mod budget;
 mod buying;
 mod deadline;
@@ -33,6 +36,7 @@ mod returning;
 mod room;
 mod serving;
 mod status;
+mod sweeping;
 mod wording;
 
 #[cfg(test)]
@@ -60,8 +64,8 @@ pub struct Settings {
     pub max_price_age: Millis,
     /// Prices of the shipped snapshot may be bought on (offline use only).
     pub buy_on_snapshot_prices: bool,
-    /// An instance nobody claims is ended after this: its claim may just not be observed yet.
-    pub unclaimed_grace: Millis,
+    /// A machine of ours that no claim has stood for is ended after this, seen by one leader all the time: `orphanGraceSeconds`.
+    pub orphan_grace: Millis,
     /// How long EC2 may not show an instance it gave us.
     pub read_after_write_lag: Millis,
     /// Kept between the end of a pod's grace and the end of the machine.
@@ -85,7 +89,7 @@ impl Default for Settings {
         Settings {
             max_price_age: Millis::from_mins(5),
             buy_on_snapshot_prices: false,
-            unclaimed_grace: Millis::from_secs(30),
+            orphan_grace: Millis::from_secs(600),
             read_after_write_lag: Millis::from_secs(60),
             deadline_margin: Millis::from_secs(5),
             launch_retry: Millis::from_secs(5),
@@ -108,12 +112,14 @@ pub fn plan(settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {
     buying::buy(&mut pass);
     lifting::lift_gates(&mut pass);
     lifecycle::advance_claims(&mut pass);
-    lifecycle::sweep_unclaimed(&mut pass);
+    sweeping::sweep_unclaimed(&mut pass);
+    sweeping::report(&mut pass);
     let considered_moves = returning::consider_moves(&mut pass);
     facts::tell_the_ledger(&mut pass);
     status::show(&mut pass);
     let holds_until = pass.holds_until();
-    Plan { steps: pass.steps, wake_at: pass.wake_at, notes: pass.notes, considered_moves, holds_until }
+    let (unasked_ends, held_ends) = (pass.unasked_ends, pass.held_ends);
+    Plan { steps: pass.steps, wake_at: pass.wake_at, notes: pass.notes, unasked_ends, held_ends, considered_moves, holds_until }
 }
 
 /// The state of one pass: the world, what this pass has already claimed for itself, and the steps so far.
@@ -138,6 +144,9 @@ struct Pass<'a> {
     terms: OnceCell<Rc<Terms<'a>>>,
     /// Offers were weighed, or wait to be: prices age, cool-downs end, deadlines come nearer, so the next moment may give another plan.
     weighed: bool,
+    /// Machines whose end the breaker lets go on in this pass, and those that it keeps.
+    unasked_ends: u64,
+    held_ends: u64,
     steps: Vec<Step>,
     wake_at: Option<Timestamp>,
     notes: Vec<String>,
@@ -145,7 +154,7 @@ struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     fn new(settings: &'a Settings, world: &'a Snapshot, now: Timestamp) -> Self {
-        let (claims, busy) = (world.claims.clone(), world.in_flight.clone());
+        let (claims, busy) = (world.claims.clone(), sweeping::hands_off(world));
         let mut holding: BTreeMap<&ClaimName, Vec<&Pod>> = BTreeMap::new();
         for pod in world.pods.values().filter(|pod| !pod.finished()) {
             if let Some(claim) = &pod.claim {
@@ -174,6 +183,8 @@ impl<'a> Pass<'a> {
             replacements,
             terms: OnceCell::new(),
             weighed: false,
+            unasked_ends: 0,
+            held_ends: 0,
             steps: Vec::new(),
             wake_at: None,
             notes: Vec::new(),

@@ -5,7 +5,7 @@
 
 use super::Pass;
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
-use crate::core::fleet::{Claim, Instance, InstanceState, InterruptionMark, MoveMark, NoticeKind, Trigger};
+use crate::core::fleet::{Claim, Instance, InstanceState, InterruptionMark, MoveMark, NoticeKind, Ownership, Trigger};
 use crate::core::record::{LedgerRecord, Outcome};
 use crate::core::snapshot::{Lane, Observed, PendingNotice};
 use crate::core::units::ids::{ClaimName, InstanceId};
@@ -123,9 +123,13 @@ fn read_ec2_states(pass: &mut Pass) {
 /// The claim's instance as EC2 shows it, found by id, or by the claim's uid in its tags.
 pub(super) fn observed_instance<'a>(pass: &Pass<'a>, claim: &Claim) -> Option<&'a Instance> {
     let Some(Observed::Known { value, .. }) = pass.world.instances.get(&claim.spec.capacity.region) else { return None };
-    match &claim.status.instance {
-        Some(id) => value.get(id),
-        None => value.values().find(|i| i.tags.get(crate::core::fleet::tags::CLAIM_UID).map(String::as_str) == Some(claim.uid.as_str())),
+    let uid = &pass.world.cluster_uid;
+    match claim.status.instance.as_ref().or(claim.spec.adopted.as_ref()) {
+        // Whoever it belongs to now: the caller looks.
+        Some(id) if claim.status.instance.is_some() => value.get(id),
+        // One that is taken over is ours when its tags say so.
+        Some(id) => value.get(id).filter(|i| i.ownership(uid) == Ownership::Ours && i.claim_uid() == Some(claim.uid.as_str())),
+        None => value.values().find(|i| i.claim_uid() == Some(claim.uid.as_str()) && !matches!(i.ownership(uid), Ownership::Foreign(_))),
     }
 }
 

@@ -37,7 +37,16 @@ impl Kube {
             allocatable.gpus = 0;
         }
         let node =
-            Node { name: node_of(&instance.id), instance: instance.id.clone(), ready: true, allocatable, labelled: false, tainted: false };
+            Node {
+                name: node_of(&instance.id),
+                instance: instance.id.clone(),
+                // Its kubelet reports its address; its name is its own.
+                addresses: instance.addresses.iter().filter(|text| !text.starts_with("ip-")).cloned().collect(),
+                ready: true,
+                allocatable,
+                labelled: false,
+                tainted: false,
+            };
         self.put_node(SimNode { node, claim: None, dead: false });
     }
 

@@ -3,6 +3,7 @@
 mod deadlines;
 mod facts;
 mod faults;
+mod harm;
 mod lifting;
 mod limits;
 mod loops;
