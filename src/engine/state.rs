@@ -307,6 +307,11 @@ impl State {
         }
     }
 
+    /// Nodes that are not used, and why.
+    pub fn doubtful_nodes(&self) -> Shared<BTreeMap<NodeName, Doubt>> {
+        self.identities.as_ref().map(|(_, known)| known.doubtful.clone()).unwrap_or_default()
+    }
+
     /// Which Nodes are used, and since when machines have had no claim.
     fn identify(&mut self, uid: &str, view: &ClusterView, now: Timestamp) -> Identified {
         if let Some(([nodes, instances, claims, unreadable], known)) = &self.identities

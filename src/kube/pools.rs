@@ -62,7 +62,16 @@ pub fn read(object: &GpuNodePool, namespaces: &NamespaceLabels) -> Result<NodePo
         expire_after: spec.expire_after_seconds.map(seconds),
         cool_down_base: seconds(spec.cool_down.base_seconds),
         cool_down_max: seconds(spec.cool_down.max_seconds),
+        ends_allowed_until: ends_allowed_until(object),
     })
+}
+
+/// A person's word on the pool. One that is no time is no word.
+fn ends_allowed_until(object: &GpuNodePool) -> Option<Timestamp> {
+    let text = object.metadata.annotations.as_ref()?.get(names::ENDS_ALLOWED_UNTIL)?;
+    let read = text.parse::<k8s_openapi::jiff::Timestamp>();
+    let fault = |error: &_| tracing::warn!(text, %error, "{} is no RFC 3339 time, as in 2026-11-29T01:30:00Z", names::ENDS_ALLOWED_UNTIL);
+    read.inspect_err(fault).ok().map(|at| Timestamp(at.as_millisecond()))
 }
 
 fn capacity_types(object: &GpuNodePool) -> BTreeSet<CapacityType> {

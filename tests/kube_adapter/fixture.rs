@@ -285,5 +285,6 @@ pub fn claim_spec(pods: Vec<PodIdentity>) -> ClaimSpec {
         reservation: Some("cr-0123".into()),
         bought_for: pods,
         takes_over: Some("older".into()),
+        adopted: None,
     }
 }
