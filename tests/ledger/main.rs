@@ -1,5 +1,5 @@
 //! The ledger on a real Postgres.
-#![cfg(all(feature = "live", feature = "lab"))]
+#![cfg(all(feature = "ledger", feature = "lab"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod archive;

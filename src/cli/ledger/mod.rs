@@ -149,6 +149,10 @@ pub enum LedgerCommand {
     ValidateFocus(ValidateFocusArgs),
     /// Bring in what AWS billed, what workloads produced and earned, and other costs. Harmless to repeat.
     Import(import::ImportArgs),
+    /// What was taken from outside: versions of bills, feeds, usage, revenue and other costs, by whom, and from which files.
+    Statements(import::StatementsArgs),
+    /// Take a statement back: what held before it holds again, and the difference is posted.
+    Retract(import::RetractArgs),
     /// Ask Prometheus what workloads produced in the last hours; the operator does so every hour where it has Prometheus' address.
     CollectUsage(upkeep::CollectUsageArgs),
     /// Hold a month against what AWS said: what is confirmed, what was trued up and why, what is unexplained.
@@ -187,7 +191,7 @@ async fn answer(command: LedgerCommand) -> Answer {
         LedgerCommand::Variance(args) => {
             let mut connection = connect(&args.database.database_url).await?;
             let from = args.from.unwrap_or_else(|| args.to.previous());
-            Ok(args.format.print(&report::variance(&mut connection, &from, &args.to, args.by).await?))
+            Ok(args.format.print(&report::variance(&mut connection, &from, &args.to, args.by, upkeep::now()).await?))
         }
         LedgerCommand::UnitCost(args) => {
             if !report::groups_unit_costs(args.by) {
@@ -207,6 +211,8 @@ async fn answer(command: LedgerCommand) -> Answer {
         LedgerCommand::Export(args) => export(args).await,
         LedgerCommand::ValidateFocus(args) => validate_focus(&args),
         LedgerCommand::Import(args) => import::answer(args).await,
+        LedgerCommand::Statements(args) => import::statements(args).await,
+        LedgerCommand::Retract(args) => import::take_back(args).await,
         LedgerCommand::CollectUsage(args) => upkeep::collect_usage(args).await,
         LedgerCommand::Reconcile(args) => {
             let mut connection = connect(&args.database.database_url).await?;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+#[cfg(feature = "live")]
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,18 +14,25 @@ use super::{Answer, DatabaseArgs};
 use crate::core::ids::ObjectRef;
 use crate::core::need::UsageQuery;
 use crate::core::time::Timestamp;
-use crate::engine::ports::{Clock, Cluster};
+use crate::engine::ports::Clock;
+#[cfg(feature = "live")]
+use crate::engine::ports::Cluster;
 use crate::engine::wall_clock::WallClock;
+#[cfg(feature = "live")]
 use crate::kube::pods::AttributionKeys;
+#[cfg(feature = "live")]
 use crate::kube::{ClusterSettings, LiveCluster};
 use crate::ledger::archive::{self, Retention};
 use crate::ledger::import::store_usage;
 use crate::ledger::prometheus::Prometheus;
 use crate::ledger::report::Month;
 use crate::ledger::table_file::Format;
-use crate::ledger::{connect, poster, seal, usage_queries, verify};
+#[cfg(feature = "live")]
+use crate::ledger::usage_queries;
+use crate::ledger::{connect, poster, seal, verify};
 
 /// How long a cluster may take to list.
+#[cfg(feature = "live")]
 const LIST_LIMIT: Duration = Duration::from_secs(30);
 
 /// The wall clock.
@@ -111,7 +119,14 @@ pub(super) async fn collect_usage(args: CollectUsageArgs) -> Answer {
     Ok(format!("Hours of usage of {} workloads: {taken}.{silent}", queries.len()))
 }
 
+/// The queries of the cluster's workloads: this build has no Kubernetes.
+#[cfg(not(feature = "live"))]
+async fn annotated() -> Result<BTreeMap<ObjectRef, UsageQuery>, Box<dyn std::error::Error>> {
+    Ok(BTreeMap::new())
+}
+
 /// The queries of the cluster's workloads.
+#[cfg(feature = "live")]
 async fn annotated() -> Result<BTreeMap<ObjectRef, UsageQuery>, Box<dyn std::error::Error>> {
     let client = crate::kube::connect().await?;
     let settings = ClusterSettings {

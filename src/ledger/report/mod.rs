@@ -8,6 +8,7 @@ mod export;
 mod reasons;
 mod reliability;
 mod savings;
+mod statements;
 mod unit_cost;
 mod variance;
 
@@ -15,6 +16,7 @@ pub use cost::cost;
 pub use export::{View, export};
 pub use reliability::{ReliabilityBy, reliability, trust};
 pub use savings::savings;
+pub use statements::statements;
 pub use unit_cost::{groups_unit_costs, unit_costs};
 pub use variance::{VarianceBy, variance};
 
@@ -158,6 +160,10 @@ pub struct Report {
     pub rows: Vec<Vec<Option<String>>>,
 }
 
+fn with_columns(sentence: String, columns: &[&str], rows: Vec<Vec<Option<String>>>) -> Report {
+    Report { sentence, columns: columns.iter().map(|name| (*name).to_owned()).collect(), rows }
+}
+
 /// Dollars with all six decimals, for tables.
 pub(super) fn six_decimals(amount: MicroUsd) -> String {
     let sign = if amount.0 < 0 { "-" } else { "" };
@@ -165,7 +171,7 @@ pub(super) fn six_decimals(amount: MicroUsd) -> String {
 }
 
 /// Dollars for sentences, the sign before the currency.
-fn dollars(amount: MicroUsd) -> String {
+pub(super) fn dollars(amount: MicroUsd) -> String {
     let sign = if amount.0 < 0 { "-" } else { "" };
     format!("{sign}${}", cents(MicroUsd(amount.0.abs())))
 }

@@ -4,7 +4,7 @@
 
 use sqlx::PgConnection;
 
-use super::{By, Days, IN_DAYS, Report, ask, cents};
+use super::{By, Days, IN_DAYS, Report, ask, cents, dollars};
 use crate::core::money::MicroUsd;
 use crate::ledger::store::LedgerFault;
 
@@ -26,12 +26,14 @@ pub async fn savings(connection: &mut PgConnection, days: &Days, by: By) -> Resu
     let (rolled_up, others) = (sums_of("share_rolled_up"), sums_of("share_not_rolled_up"));
     let sql = format!(
         "WITH a AS ({rolled_up} UNION ALL {others}), s AS (
-             SELECT CASE WHEN grouping(key) = 1 THEN 'total' ELSE key END AS key, grouping(key) AS is_total, sum(spend) AS spend, sum(b0) AS b0,
-                    sum(b1) AS b1, sum(b2) AS b2, sum(no_b1) AS no_b1, bool_or(running) AS running, sum(feed) AS feed, sum(bill) AS bill,
+             SELECT CASE WHEN grouping(key) = 1 THEN 'total' ELSE key END AS key, grouping(key) AS is_total,
+                    coalesce(sum(spend) FILTER (WHERE ledger.is_use(line)), 0) AS spend, sum(b0) AS b0,
+                    sum(b1) AS b1, sum(b2) AS b2, sum(no_b1) AS no_b1, bool_or(running) AS running,
+                    coalesce(sum(feed) FILTER (WHERE ledger.is_use(line)), 0) AS feed, coalesce(sum(bill) FILTER (WHERE ledger.is_use(line)), 0) AS bill,
                     sum(spend) FILTER (WHERE line = 'pod') AS useful, sum(spend) FILTER (WHERE line = 'boot') AS boot,
                     sum(spend) FILTER (WHERE line = 'idle') AS idle, sum(spend) FILTER (WHERE line = 'drain') AS drain,
                     sum(spend) FILTER (WHERE line = 'double-running') AS moves, sum(spend) FILTER (WHERE line = 'lost-work') AS lost,
-                    sum(spend) FILTER (WHERE line = 'egress') AS egress, sum(spend) FILTER (WHERE line = 'overhead') AS overhead
+                    sum(spend) FILTER (WHERE line = 'egress') AS egress, sum(spend) FILTER (WHERE NOT ledger.is_use(line)) AS beside
              FROM a GROUP BY GROUPING SETS ((key), ()) HAVING count(*) > 0
          )
          SELECT key AS {heading}, spend::numeric(24,6)::text AS spend_usd, b0::numeric(24,6)::text AS b0_usd, b1::numeric(24,6)::text AS b1_usd,
@@ -39,9 +41,9 @@ pub async fn savings(connection: &mut PgConnection, days: &Days, by: By) -> Resu
                 coalesce(boot, 0)::numeric(24,6)::text AS boot_usd, coalesce(idle, 0)::numeric(24,6)::text AS idle_usd,
                 coalesce(drain, 0)::numeric(24,6)::text AS drain_usd, coalesce(moves, 0)::numeric(24,6)::text AS moves_usd,
                 coalesce(lost, 0)::numeric(24,6)::text AS lost_work_usd, coalesce(egress, 0)::numeric(24,6)::text AS egress_usd,
-                coalesce(overhead, 0)::numeric(24,6)::text AS overhead_usd, (b1 - spend)::numeric(24,6)::text AS net_saving_usd,
+                (b1 - spend)::numeric(24,6)::text AS net_saving_usd,
                 round(100 * (b1 - spend) / nullif(b1, 0), 1)::text AS net_saving_percent, no_b1::numeric(24,6)::text AS spend_without_b1_usd,
-                ledger.basis_of(running, spend, feed, bill) AS basis
+                ledger.basis_of(running, spend, feed, bill, 0) AS basis, coalesce(beside, 0)::numeric(24,6)::text AS beside_usd
          FROM s ORDER BY is_total, spend DESC, key"
     );
     let mut report = ask(connection, sql, days).await?;
@@ -72,6 +74,12 @@ fn savings_sentence(report: &Report) -> String {
     if without.0 > 0 && usd("b1_usd").0 > 0 {
         sentence
             .push_str(&format!(" For ${} of spend that on-demand price is unknown: it counts as spend and not as saving.", cents(without)));
+    }
+    if usd("beside_usd") != MicroUsd(0) {
+        sentence.push_str(&format!(
+            " {} of other costs, credits and charges beside the machines is in no saving.",
+            dollars(usd("beside_usd"))
+        ));
     }
     if text("basis") == Some("running") {
         sentence.push_str(" Machines still running are counted up to now.");
