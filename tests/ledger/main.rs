@@ -13,6 +13,7 @@ mod queries;
 mod reports;
 mod rules;
 mod seals;
+mod statements;
 mod usage;
 mod variance;
 mod writing;

@@ -83,17 +83,17 @@ enum What {
 
 /// Runs one import.
 pub async fn answer(args: ImportArgs) -> Answer {
-    let mut mapping = Mapping::default();
+    let mapping = match &args.kind {
+        What::Focus { mapping: Some(file), .. } => Mapping::read(file)?,
+        _ => Mapping::default(),
+    };
     let (format, files, source, complete) = match &args.kind {
         What::Feed(files) => (Format::Feed, files, None, false),
         What::Cur { files, complete } => (Format::Cur, files, None, *complete),
         What::Usage(args) => (Format::Usage, &args.files, args.source.clone(), false),
         What::Revenue(args) => (Format::Revenue, &args.files, args.source.clone(), false),
         What::Costs(args) => (Format::Costs, &args.files, args.source.clone(), false),
-        What::Focus { files, mapping: file } => {
-            mapping = file.as_deref().map(Mapping::read).transpose()?.unwrap_or_default();
-            (Format::Focus(&mapping), &files.files, files.source.clone(), false)
-        }
+        What::Focus { files, .. } => (Format::Focus(&mapping), &files.files, files.source.clone(), false),
     };
     let rates = files.rates.as_deref().map(Rates::read).transpose()?.unwrap_or_default();
     let options = Options { checks: Checks::accepting(files.accept.iter().copied()), complete, source, rates };
