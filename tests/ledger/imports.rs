@@ -116,7 +116,7 @@ async fn the_feed_confirms_and_trues_up_and_a_second_time_changes_nothing() {
     let first = taken(&mut connection, Format::Feed, std::slice::from_ref(&file)).await.unwrap();
     // Boot and pod of the first hours, pod of the others.
     assert_eq!((changed(&first), first.posted.machines, first.posted.rows), (Some((6, 0, 0)), 2, 7));
-    assert_eq!(first.by_team, [("search".to_owned(), "0.136950".to_owned())]);
+    assert_eq!(first.by_team, [("(untagged)".to_owned(), "0.004565".to_owned()), ("search".to_owned(), "0.132385".to_owned())]);
     for files in [vec![file.clone()], vec![file.clone(), file.clone()]] {
         let again = taken(&mut connection, Format::Feed, &files).await.unwrap();
         assert_eq!((changed(&again), again.posted.rows), (None, 0));

@@ -164,8 +164,9 @@ pub enum LedgerCommand {
     Seal(DatabaseArgs),
     /// Export months that are older than what is kept, with their seals, read the files back, then drop the months. Run as the owner.
     Archive(upkeep::ArchiveArgs),
-    /// Recompute every hash and seal; fails and names the rows when one was altered, is missing or was added.
-    Verify(DatabaseArgs),
+    /// Recompute every hash, seal and posting, and compare views, functions and rights with what the last migration left; fails and names what was altered,
+    /// is missing or was added.
+    Verify(upkeep::VerifyArgs),
 }
 
 /// Runs `lowtide ledger`; prints to standard output, faults to standard error.
@@ -221,7 +222,7 @@ async fn answer(command: LedgerCommand) -> Answer {
         LedgerCommand::Post(database) => upkeep::post(&database).await,
         LedgerCommand::Seal(database) => upkeep::seal(&database).await,
         LedgerCommand::Archive(args) => upkeep::archive(args).await,
-        LedgerCommand::Verify(database) => upkeep::verify(&database).await,
+        LedgerCommand::Verify(args) => upkeep::verify(&args).await,
     }
 }
 

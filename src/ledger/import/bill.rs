@@ -215,6 +215,8 @@ const DIFFERENCE: &str = "CREATE TEMPORARY TABLE difference ON COMMIT DROP AS
     FROM new_line n FULL JOIN held_line h USING (kind, account, instance, usage_type, operation, at, until, service)
     WHERE (n.cost, n.used_ms, n.on_demand, n.lines) IS DISTINCT FROM (h.cost, h.used_ms, h.on_demand, h.lines)";
 
+const CLEAR: &str = "DROP TABLE new_line, held_line, difference";
+
 const ADD: &str = "INSERT INTO ledger.billed_line (id, at, source, kind, account, instance, usage_type, operation, until, revision, cost_usd, used_ms,
                                                    public_on_demand_usd, statement, lines, service)
     SELECT md5(concat_ws(E'\\x01', $1::text, kind, account, instance, usage_type, operation, ledger.ms(at), ledger.ms(until), service))::uuid, at, 'bill', kind,
@@ -245,13 +247,19 @@ async fn take_period(
     }
     super::bill_checks::look(connection, &cell, version.delivery.made_at.as_deref(), holds.as_ref(), checks).await?;
     run(connection, "find what differs", DIFFERENCE).await?;
+    let invoiced = invoiced(connection, payer, period).await?;
+    let changes = changes(connection).await?;
+    if let Some(holds) = holds.as_ref().filter(|holds| holds.invoiced == invoiced && changes == Changes::default()) {
+        run(connection, "clear up", CLEAR).await?;
+        return Ok(Outcome { cell, id: holds.id, version: holds.version, changes, same: true });
+    }
     let new = New {
         cell: &cell,
         said_version: version.delivery.made_at.clone().or_else(|| version.delivery.name.clone()),
         files: &files,
         lines: files.iter().map(|file| i64::try_from(file.lines).unwrap_or(i64::MAX)).sum(),
         total: total(connection).await?,
-        invoiced: invoiced(connection, payer, period).await?,
+        invoiced,
     };
     let number = next_version(connection, &cell).await?;
     for month in months(connection).await? {
@@ -260,8 +268,7 @@ async fn take_period(
     let id = statement::record(connection, &new, number, checks).await?;
     sqlx::query(ADD).bind(id_of(&cell, number)).bind(number).execute(&mut *connection).await.map_err(doing("add the differences"))?;
     queue_when_invoiced(connection, holds.as_ref().is_some_and(|holds| holds.invoiced) != new.invoiced).await?;
-    let changes = changes(connection).await?;
-    run(connection, "clear up", "DROP TABLE new_line, held_line, difference").await?;
+    run(connection, "clear up", CLEAR).await?;
     Ok(Outcome { cell, id, version: number, changes, same: false })
 }
 

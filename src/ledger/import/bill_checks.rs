@@ -91,9 +91,10 @@ async fn other_source(connection: &mut PgConnection, cell: &Cell, checks: &mut C
 /// Signs of age: its own date, an invoice that is gone, a report that reaches less far.
 async fn older(connection: &mut PgConnection, month: &str, made_at: Option<&str>, holds: &Held, checks: &mut Checks) -> Result<(), ImportFault> {
     let held_at = holds.said_version.as_deref().filter(|said| said.parse::<jiff::Timestamp>().is_ok());
-    if let (Some(new), Some(held)) = (made_at, held_at)
-        && new < held
-    {
+    if let (Some(new), Some(held)) = (made_at, held_at) {
+        if new >= held {
+            return Ok(());
+        }
         return checks.refuse(Check::OlderVersion, || format!("this version of {month} was made at {new}, the one that holds at {held}"));
     }
     let row = sqlx::query(
@@ -113,15 +114,17 @@ async fn older(connection: &mut PgConnection, month: &str, made_at: Option<&str>
 async fn amount(connection: &mut PgConnection, month: &str, holds: &Held, checks: &mut Checks) -> Result<(), ImportFault> {
     let row = sqlx::query(
         "WITH upto AS (SELECT max(until) AS until FROM held_line WHERE instance <> ''), both_ AS (
-             SELECT (SELECT coalesce(sum(cost), 0) FROM held_line WHERE kind IN ('usage', 'commitment') AND instance <> '') AS held,
-                    (SELECT coalesce(sum(cost), 0) FROM new_line, upto WHERE kind IN ('usage', 'commitment') AND instance <> '' AND at < upto.until) AS new)
+             SELECT (SELECT coalesce(sum(cost), 0) FROM held_line l WHERE kind IN ('usage', 'commitment')
+                       AND EXISTS (SELECT FROM ledger.interval_opened o WHERE o.instance = l.instance)) AS held,
+                    (SELECT coalesce(sum(cost), 0) FROM new_line l, upto WHERE kind IN ('usage', 'commitment') AND at < upto.until
+                       AND EXISTS (SELECT FROM ledger.interval_opened o WHERE o.instance = l.instance)) AS new)
          SELECT held::numeric(24,10)::text AS held, new::numeric(24,10)::text AS new, round(held, 2)::text AS held_usd, round(new, 2)::text AS new_usd FROM both_",
     );
     let row = row.fetch_one(connection).await.map_err(LedgerFault::during("compare what versions add up to"))?;
     if much(&row.get::<String, _>("held"), &row.get::<String, _>("new")) {
         let (held, new): (String, String) = (row.get("held_usd"), row.get("new_usd"));
         checks.refuse(Check::AmountChanged, || {
-            format!("by version {} machines cost ${held} in {month}, by this one ${new} for the same days", holds.version)
+            format!("by version {} our machines cost ${held} in {month}, by this one ${new} for the same days", holds.version)
         })?;
     }
     Ok(())
