@@ -11,7 +11,7 @@ use lowtide::backtest::load::{LoadOptions, load};
 use lowtide::backtest::market::{Market, Zone};
 use lowtide::backtest::report::summarise;
 use lowtide::backtest::run::{BATCH, batch_rows, disjoint};
-use lowtide::core::time::Millis;
+use lowtide::core::units::time::Millis;
 
 /// Seconds this process has been on a CPU.
 fn cpu_seconds() -> Option<f64> {

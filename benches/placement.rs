@@ -7,14 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use lowtide::core::catalog::{Catalog, Mebibytes, Millicores};
 use lowtide::core::market::Market;
-use lowtide::core::market_snapshot::{SNAPSHOT_DATE, snapshot_market};
-use lowtide::core::money::MicroUsdPerHour;
-use lowtide::core::need::{CapacityPreference, Need, WorkloadKind};
+use lowtide::core::market::catalog::Catalog;
+use lowtide::core::market::shipped::{SNAPSHOT_DATE, snapshot_market};
 use lowtide::core::placement::packing::relax::{Effort, relax};
 use lowtide::core::placement::packing::{Bin, Item, NEVER, Problem};
 use lowtide::core::placement::{Demand, PlacementRequest, PoolPolicy, Settings, judge, place};
+use lowtide::core::units::money::MicroUsdPerHour;
+use lowtide::core::units::{Mebibytes, Millicores};
+use lowtide::core::workload::need::{CapacityPreference, Need, WorkloadKind};
 
 /// Twenty-four workloads: GPUs, GiB of GPU memory, CPU in millicores, GiB of memory, models.
 const WORKLOADS: [(i64, i64, i64, i64, &[&str]); 24] = [
@@ -314,8 +315,8 @@ fn main() {
     let whole = snapshot_market();
     let settings = Settings {
         snapshot_prices_allowed: true,
-        boot: lowtide::core::time::Millis(0),
-        lost_work: lowtide::core::time::Millis(0),
+        boot: lowtide::core::units::time::Millis(0),
+        lost_work: lowtide::core::units::time::Millis(0),
         ..Settings::default()
     };
     println!(

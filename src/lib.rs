@@ -10,7 +10,8 @@
 //!
 //! Where to look:
 //! - [`core`]: every rule. No clock, no I/O, no randomness, no hash-map iteration.
-//! - [`engine`]: the ports, and the driver that observes, records and executes what the core planned.
+//! - [`ports`]: what a world must be able to do.
+//! - [`engine`]: the driver that observes, records and executes what the core planned.
 //! - [`backtest`]: the policies on recorded spot markets.
 //! - `aws`, `kube` (feature `live`), `ledger` (feature `ledger`): adapters; they do I/O and decide nothing.
 //! - `lab` (feature `lab`): the local world: EC2 simulator, control plane, the demo's story.
@@ -20,6 +21,7 @@ pub mod backtest;
 pub mod cli;
 pub mod core;
 pub mod engine;
+pub mod ports;
 pub mod sim;
 
 #[cfg(feature = "live")]

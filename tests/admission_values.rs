@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use lowtide::core::need::{NeedError, OWNER_KEYS, PodManifest, parse};
+use lowtide::core::workload::need::{NeedError, OWNER_KEYS, PodManifest, parse};
 
 fn text_of(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()

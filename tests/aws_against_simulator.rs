@@ -10,16 +10,17 @@ use std::time::{Duration, Instant};
 use aws_credential_types::Credentials;
 use lowtide::aws::imds::ImdsReader;
 use lowtide::aws::{AwsCloud, AwsSettings, Timeouts};
-use lowtide::core::ids::{InstanceId, InstanceType, Region, ReservationId, ZoneId};
+use lowtide::core::fleet::{Instance, InstanceState, Launch, LaunchTemplate, NoticeKind, tags};
+use lowtide::core::market::quota::QuotaFamily;
+use lowtide::core::market::scores::ScoreQuestion;
 use lowtide::core::market::{CapacityPool, CapacityType};
-use lowtide::core::money::MicroUsdPerHour;
-use lowtide::core::placement_scores::ScoreQuestion;
-use lowtide::core::quota::QuotaFamily;
-use lowtide::core::time::Millis;
-use lowtide::engine::ports::{Clock, Cloud, CloudError, Instance, InstanceState, Launch, LaunchTemplate, NoticeKind, QueueMessage, tags};
+use lowtide::core::units::ids::{InstanceId, InstanceType, Region, ReservationId, ZoneId};
+use lowtide::core::units::money::MicroUsdPerHour;
+use lowtide::core::units::time::Millis;
 use lowtide::engine::wall_clock::WallClock;
 use lowtide::lab::ec2::facts::Facts;
 use lowtide::lab::ec2::{Settings, SimulatorConfig, image_id, serve, subnet_id};
+use lowtide::ports::{Clock, Cloud, CloudError, QueueMessage};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -133,9 +134,8 @@ async fn the_market_is_read_in_zone_ids_and_follows_price_changes() {
     let lab = Lab::start().await;
     let home: Region = HOME.into();
     let types: Vec<InstanceType> = vec!["g6.xlarge".into(), "p5.48xlarge".into()];
-    let of_zone = |quotes: &[lowtide::engine::ports::Quote]| {
-        let here =
-            |quote: &&lowtide::engine::ports::Quote| quote.zone.as_ref().unwrap().as_str() == ZONE && quote.instance_type == types[0];
+    let of_zone = |quotes: &[lowtide::core::market::Quote]| {
+        let here = |quote: &&lowtide::core::market::Quote| quote.zone.as_ref().unwrap().as_str() == ZONE && quote.instance_type == types[0];
         quotes.iter().filter(here).map(|quote| quote.price_per_hour).collect::<Vec<_>>()
     };
     let before = lab.cloud.spot_quotes(&home, &types, WallClock.now()).await.unwrap();

@@ -14,11 +14,12 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use lowtide::aws::imds::ImdsReader;
 use lowtide::aws::{AwsCloud, AwsSettings, Timeouts};
-use lowtide::core::ids::InstanceType;
+use lowtide::core::fleet::{Launch, LaunchTemplate, NoticeKind};
+use lowtide::core::market::quota::QuotaFamily;
 use lowtide::core::market::{CapacityPool, CapacityType};
-use lowtide::core::quota::QuotaFamily;
-use lowtide::core::time::Timestamp;
-use lowtide::engine::ports::{Clock, Cloud, CloudError, Launch, LaunchTemplate, NoticeKind};
+use lowtide::core::units::ids::InstanceType;
+use lowtide::core::units::time::Timestamp;
+use lowtide::ports::{Clock, Cloud, CloudError};
 use serde_json::json;
 
 struct At(Timestamp);

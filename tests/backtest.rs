@@ -10,8 +10,8 @@ use lowtide::backtest::run::{BATCH, make};
 use lowtide::backtest::serve::policies::{SERVE, make as make_service};
 use lowtide::backtest::serve::simulate::{ServeRun, ServiceSpec, simulate as serve};
 use lowtide::backtest::simulate::simulate;
-use lowtide::core::money::{MicroUsd, MicroUsdPerHour};
-use lowtide::core::time::Millis;
+use lowtide::core::units::money::{MicroUsd, MicroUsdPerHour};
+use lowtide::core::units::time::Millis;
 use std::path::{Path, PathBuf};
 
 const WORK: Millis = Millis(143_780_000);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::ValueEnum as _;
 use lowtide::core::invariant::Invariant;
-use lowtide::core::time::Millis;
+use lowtide::core::units::time::Millis;
 use lowtide::sim::faults::Level;
 use lowtide::sim::planted::PlantedBug;
 use lowtide::sim::report::Outcome;

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use lowtide::core::decision::{
-    Attribution, CounterfactualRate, Counterfactuals, Decision, JudgedOffer, Judgement, Outcome, PodIdentity, Refusal, Trigger, Workload,
-};
-use lowtide::core::ids::{DecisionId, ObjectRef};
+use lowtide::core::fleet::Trigger;
 use lowtide::core::market::{CapacityPool, CapacityType, PriceSource};
-use lowtide::core::money::MicroUsdPerHour;
-use lowtide::core::record::{LedgerRecord, OccupancyClosed};
-use lowtide::core::time::{Millis, Timestamp};
+use lowtide::core::record::{
+    CounterfactualRate, Counterfactuals, Decision, JudgedOffer, Judgement, LedgerRecord, OccupancyClosed, Outcome, Refusal,
+};
+use lowtide::core::units::ids::{DecisionId, ObjectRef};
+use lowtide::core::units::money::MicroUsdPerHour;
+use lowtide::core::units::time::{Millis, Timestamp};
+use lowtide::core::workload::{Attribution, PodIdentity, Workload};
 
 /// 2026-07-01.
 pub const MONTH: Timestamp = Timestamp(1_782_864_000_000);

@@ -19,13 +19,13 @@ use tokio::sync::watch;
 use lowtide::core::plan::Settings;
 use lowtide::core::record::LedgerRecord;
 use lowtide::engine::driver::{Engine, Schedule};
-use lowtide::engine::ports::{Clock, Ledger};
 use lowtide::engine::wall_clock::WallClock;
 use lowtide::lab::memory_outbox::{EmptyCloud, MemoryOutbox};
 use lowtide::lab::postgres::PrivatePostgres;
 use lowtide::lab::progress::{Step, say};
 use lowtide::ledger::rows::{Row, Rows};
 use lowtide::ledger::{PgLedger, connect, migrate, seal};
+use lowtide::ports::{Clock, Ledger};
 
 /// Records of one write. The operator delivers up to 200 at once.
 const BATCH: usize = 500;

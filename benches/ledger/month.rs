@@ -5,7 +5,7 @@
 use sqlx::PgConnection;
 
 use super::timed;
-use lowtide::core::time::{Millis, Timestamp};
+use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::lab::postgres::PrivatePostgres;
 use lowtide::ledger::report::{By, Month, savings};
 use lowtide::ledger::{connect, poster};

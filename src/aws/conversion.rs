@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use aws_sdk_ec2::types::{Filter, ResourceType, Tag, TagSpecification};
 use aws_smithy_types::DateTime;
 
-use crate::core::time::Timestamp;
-use crate::engine::ports::CloudError;
+use crate::core::units::time::Timestamp;
+use crate::ports::CloudError;
 
 /// A point in time as AWS gave it, in milliseconds; `None` beyond what those can hold.
 pub fn timestamp(time: &DateTime) -> Option<Timestamp> {

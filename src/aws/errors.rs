@@ -10,8 +10,8 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::display::DisplayErrorContext;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-use crate::core::ids::Region;
-use crate::engine::ports::CloudError;
+use crate::core::units::ids::Region;
+use crate::ports::CloudError;
 
 /// The kinds of [`CloudError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,9 +15,10 @@ use aws_sdk_ec2::types::{
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-use crate::core::ids::{InstanceId, Region, ReservationId};
+use crate::core::fleet::{Launch, LaunchTemplate, tags};
 use crate::core::market::CapacityType;
-use crate::engine::ports::{CloudError, Launch, LaunchTemplate, tags};
+use crate::core::units::ids::{InstanceId, Region, ReservationId};
+use crate::ports::CloudError;
 
 use super::AwsCloud;
 use super::conversion::{needed, tag_specification};
@@ -133,7 +134,7 @@ impl AwsCloud {
     }
 
     /// Ends an instance. EC2 forgets an instance an hour after its end, and then says it does not exist: that is no fault.
-    /// It says the same for a moment after a launch; whoever wants to be sure looks at [`crate::engine::ports::Cloud::instances`].
+    /// It says the same for a moment after a launch; whoever wants to be sure looks at [`crate::ports::Cloud::instances`].
     pub(super) async fn end_instance(&self, region: &Region, instance: &InstanceId) -> Result<(), CloudError> {
         let answer = self.clients(region).ec2.terminate_instances().instance_ids(instance.as_str()).send().await;
         match answer {

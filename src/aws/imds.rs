@@ -9,9 +9,9 @@ use aws_config::imds::client::error::ImdsError;
 use aws_config::provider_config::ProviderConfig;
 use serde::Deserialize;
 
-use crate::core::ids::{InstanceId, Region};
-use crate::core::time::{Millis, Timestamp};
-use crate::engine::ports::{Notice, NoticeKind};
+use crate::core::fleet::{Notice, NoticeKind};
+use crate::core::units::ids::{InstanceId, Region};
+use crate::core::units::time::{Millis, Timestamp};
 
 use super::conversion::parse_rfc3339;
 

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use aws_sdk_ec2::types::{Instance as SdkInstance, InstanceLifecycleType, InstanceStateName};
 
-use crate::core::ids::Region;
+use crate::core::fleet::{Instance, InstanceState, tags};
 use crate::core::market::{CapacityPool, CapacityType};
-use crate::core::time::Timestamp;
-use crate::engine::ports::{CloudError, Instance, InstanceState, tags};
+use crate::core::units::ids::Region;
+use crate::core::units::time::Timestamp;
+use crate::ports::CloudError;
 
 use super::conversion::{filter, needed, tag_map, timestamp};
 use super::errors::from_sdk;

@@ -4,8 +4,8 @@
 
 use std::sync::PoisonError;
 
-use crate::core::ids::Region;
-use crate::engine::ports::{CloudError, QueueMessage};
+use crate::core::units::ids::Region;
+use crate::ports::{CloudError, QueueMessage};
 
 use super::conversion::needed;
 use super::errors::from_sdk;

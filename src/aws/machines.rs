@@ -2,9 +2,10 @@
 
 use aws_sdk_ec2::types::{ArchitectureType, InstanceTypeInfo, LocationType, UsageClassType};
 
-use crate::core::catalog::{Architecture, MachineType, Mebibytes};
-use crate::core::ids::{GpuModel, InstanceType, Region, ZoneId};
-use crate::engine::ports::CloudError;
+use crate::core::market::catalog::{Architecture, MachineType};
+use crate::core::units::Mebibytes;
+use crate::core::units::ids::{GpuModel, InstanceType, Region, ZoneId};
+use crate::ports::CloudError;
 
 use super::errors::from_sdk;
 use super::{AwsCloud, all_pages};

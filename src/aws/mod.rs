@@ -30,13 +30,15 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
-use crate::core::catalog::MachineType;
-use crate::core::ids::{InstanceId, InstanceType, Region, ReservationId, ZoneId};
-use crate::core::placement_scores::{PlacementScore, ScoreQuestion};
-use crate::core::quota::VcpuQuota;
-use crate::core::reservation::CapacityReservation;
-use crate::core::time::Timestamp;
-use crate::engine::ports::{Clock, Cloud, CloudError, Instance, Launch, LaunchTemplate, QueueMessage, Quote};
+use crate::core::fleet::{Instance, Launch, LaunchTemplate};
+use crate::core::market::Quote;
+use crate::core::market::catalog::MachineType;
+use crate::core::market::quota::VcpuQuota;
+use crate::core::market::reservation::CapacityReservation;
+use crate::core::market::scores::{PlacementScore, ScoreQuestion};
+use crate::core::units::ids::{InstanceId, InstanceType, Region, ReservationId, ZoneId};
+use crate::core::units::time::Timestamp;
+use crate::ports::{Clock, Cloud, CloudError, QueueMessage};
 
 /// How long we wait for AWS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

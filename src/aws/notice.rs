@@ -5,8 +5,9 @@
 use aws_sdk_ec2::types::InstanceStateName;
 use serde::Deserialize;
 
-use crate::core::ids::Region;
-use crate::engine::ports::{MalformedMessage, Notice, NoticeKind};
+use crate::core::fleet::{Notice, NoticeKind};
+use crate::core::units::ids::Region;
+use crate::ports::MalformedMessage;
 
 use super::conversion::parse_rfc3339;
 use super::instances::instance_state;
@@ -75,7 +76,7 @@ fn kind(event: &Envelope) -> Result<NoticeKind, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::ports::InstanceState;
+    use crate::core::fleet::InstanceState;
     use serde_json::{Value, json};
 
     fn event(detail_type: &str, detail: Value) -> Value {

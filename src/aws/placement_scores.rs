@@ -1,10 +1,10 @@
 //! GetSpotPlacementScores.
 //!
-//! Does not: choose what is asked (see [`crate::core::placement_scores`]).
+//! Does not: choose what is asked (see [`crate::core::market::scores`]).
 
-use crate::core::ids::{Region, ZoneId};
-use crate::core::placement_scores::{PlacementScore, ScoreQuestion};
-use crate::engine::ports::CloudError;
+use crate::core::market::scores::{PlacementScore, ScoreQuestion};
+use crate::core::units::ids::{Region, ZoneId};
+use crate::ports::CloudError;
 
 use super::errors::from_sdk;
 use super::{AwsCloud, all_pages};

@@ -6,10 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::core::ids::Region;
-use crate::core::market::{CapacityType, HIGHEST_PRICE, PriceSource};
-use crate::core::money::MicroUsdPerHour;
-use crate::engine::ports::Quote;
+use crate::core::market::{CapacityType, HIGHEST_PRICE, PriceSource, Quote};
+use crate::core::units::ids::Region;
+use crate::core::units::money::MicroUsdPerHour;
 
 use super::conversion::parse_rfc3339;
 

@@ -8,11 +8,11 @@ use std::sync::PoisonError;
 use aws_sdk_ec2::types::{InstanceType as SdkInstanceType, SpotPrice};
 use aws_sdk_pricing::types::{Filter, FilterType};
 
-use crate::core::ids::{InstanceType, Region, ZoneId};
-use crate::core::market::{CapacityType, HIGHEST_PRICE, PriceSource};
-use crate::core::money::MicroUsdPerHour;
-use crate::core::time::{Millis, Timestamp};
-use crate::engine::ports::{CloudError, Quote};
+use crate::core::market::{CapacityType, HIGHEST_PRICE, PriceSource, Quote};
+use crate::core::units::ids::{InstanceType, Region, ZoneId};
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::ports::CloudError;
 
 use super::conversion::{date_time, timestamp};
 use super::errors::from_sdk;

@@ -5,10 +5,10 @@
 use aws_sdk_servicequotas::types::ServiceQuota;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-use crate::core::ids::Region;
 use crate::core::market::CapacityType;
-use crate::core::quota::{QuotaFamily, VcpuQuota};
-use crate::engine::ports::CloudError;
+use crate::core::market::quota::{QuotaFamily, VcpuQuota};
+use crate::core::units::ids::Region;
+use crate::ports::CloudError;
 
 use super::AwsCloud;
 use super::conversion::needed;

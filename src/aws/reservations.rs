@@ -4,9 +4,9 @@
 
 use aws_sdk_ec2::types::{CapacityReservation as SdkReservation, CapacityReservationState};
 
-use crate::core::ids::{Region, ReservationId};
-use crate::core::reservation::CapacityReservation;
-use crate::engine::ports::CloudError;
+use crate::core::market::reservation::CapacityReservation;
+use crate::core::units::ids::{Region, ReservationId};
+use crate::ports::CloudError;
 
 use super::conversion::{filter, timestamp};
 use super::errors::from_sdk;

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::ids::{Region, ZoneId};
-use crate::engine::ports::CloudError;
+use crate::core::units::ids::{Region, ZoneId};
+use crate::ports::CloudError;
 
 use super::AwsCloud;
 use super::errors::from_sdk;

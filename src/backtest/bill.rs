@@ -3,8 +3,8 @@
 //! Decides: nothing. The total is added up tick by tick and the rows are merged spans priced once, so that their sum proves
 //! the total (as INV-5 does for the operator).
 
-use crate::core::money::{MicroUsd, MicroUsdMillis, MicroUsdPerHour};
-use crate::core::time::Millis;
+use crate::core::units::money::{MicroUsd, MicroUsdMillis, MicroUsdPerHour};
+use crate::core::units::time::Millis;
 use serde::Serialize;
 
 /// What a row pays for.

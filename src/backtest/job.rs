@@ -1,6 +1,6 @@
 //! The job of a batch backtest: how much work, by when, and what a change of machine costs.
 
-use crate::core::time::Millis;
+use crate::core::units::time::Millis;
 
 /// One deadline job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,9 +4,9 @@
 //! [`load`]; anything else is refused with a sentence.
 
 use super::market::{Market, Zone};
-use crate::core::ids::{Region, ZoneId};
-use crate::core::money::{MicroUsd, MicroUsdPerHour};
-use crate::core::time::Millis;
+use crate::core::units::ids::{Region, ZoneId};
+use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::units::time::Millis;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -212,7 +212,7 @@ fn read_json(file: &Path, polarity: Polarity) -> Result<Option<Raw>, LoadError> 
 /// Seconds since 1970 of `2023-02-15 22:08:16` (a `T` between date and time and a trailing `Z` are taken too).
 fn seconds(stamp: &str) -> Option<i64> {
     let part = |from: usize, to: usize| stamp.get(from..to)?.parse::<i64>().ok();
-    let day = crate::core::time::Timestamp::from_date(part(0, 4)?, part(5, 7)?, part(8, 10)?).0 / 1000;
+    let day = crate::core::units::time::Timestamp::from_date(part(0, 4)?, part(5, 7)?, part(8, 10)?).0 / 1000;
     Some(day + part(11, 13)? * 3600 + part(14, 16)? * 60 + part(17, 19)?)
 }
 
@@ -329,7 +329,7 @@ fn egress_table(dir: &Path) -> Result<BTreeMap<(String, String), MicroUsd>, Load
     let mut rows = csv::Reader::from_path(&file).map_err(|e| bad(&file, e.to_string()))?;
     for row in rows.deserialize::<(String, String, String)>() {
         let (from, to, price) = row.map_err(|e| bad(&file, e.to_string()))?;
-        let price: MicroUsd = price.parse().map_err(|e: crate::core::money::BadMoney| bad(&file, e.to_string()))?;
+        let price: MicroUsd = price.parse().map_err(|e: crate::core::units::money::BadMoney| bad(&file, e.to_string()))?;
         table.insert((from, to), price);
     }
     Ok(table)

@@ -3,9 +3,9 @@
 //! Decides: nothing. [`Past`] is how the rule "a policy sees past ticks only" is kept: its fields are private and every
 //! question it answers is bounded by the present tick.
 
-use crate::core::ids::{Region, ZoneId};
-use crate::core::money::{MicroUsd, MicroUsdPerHour};
-use crate::core::time::Millis;
+use crate::core::units::ids::{Region, ZoneId};
+use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::units::time::Millis;
 
 /// One zone's recording.
 #[derive(Debug, Clone, PartialEq)]

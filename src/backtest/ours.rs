@@ -3,10 +3,10 @@
 use super::job::{JobState, Running, Try};
 use super::market::Past;
 use super::simulate::BatchPolicy;
-use crate::core::money::{MicroUsd, MicroUsdMillis};
+use crate::core::market::availability::PoolMemory;
 use crate::core::policy::batch::{self, EVEN_ODDS, Holding, Job, OnDemandOffer, SpotPool, Step};
-use crate::core::policy::memory::PoolMemory;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::money::{MicroUsd, MicroUsdMillis};
+use crate::core::units::time::{Millis, Timestamp};
 
 /// `lowtide` for a deadline job: sees prices, its own launches, refusals and interruptions, and nothing else of the market.
 pub struct Lowtide {

@@ -13,7 +13,7 @@ use super::report::Row;
 use super::serve::policies::make as make_service;
 use super::serve::simulate::{ServiceSpec, simulate as serve, strict_bound as service_bound};
 use super::simulate::{BatchPolicy, BatchRun, on_demand_cost, simulate};
-use crate::core::money::MicroUsdMillis;
+use crate::core::units::money::MicroUsdMillis;
 use std::collections::BTreeMap;
 
 /// A batch policy by name.

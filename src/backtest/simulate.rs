@@ -7,8 +7,8 @@
 use super::bill::{Bill, Charge};
 use super::job::{BatchJob, JobState, Running, Try};
 use super::market::{Market, Past};
-use crate::core::money::{MicroUsd, MicroUsdMillis};
-use crate::core::time::Millis;
+use crate::core::units::money::{MicroUsd, MicroUsdMillis};
+use crate::core::units::time::Millis;
 
 /// A policy for one deadline job. A fresh one is made for every run.
 pub trait BatchPolicy {

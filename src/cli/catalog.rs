@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use crate::core::catalog::{Architecture, Catalog, MachineType, Resources};
+use crate::core::market::catalog::{Architecture, Catalog, MachineType};
+use crate::core::units::Resources;
 
 /// Arguments of `lowtide catalog`.
 #[derive(Debug, clap::Args)]

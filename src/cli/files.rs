@@ -9,11 +9,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::core::market::shipped::snapshot_market;
 use crate::core::market::{CapacityPool, CapacityType, HIGHEST_PRICE, Market, Offer, PriceSource};
-use crate::core::market_snapshot::snapshot_market;
-use crate::core::money::MicroUsdPerHour;
-use crate::core::need::PodManifest;
-use crate::core::time::Timestamp;
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::Timestamp;
+use crate::core::workload::need::PodManifest;
 
 /// Why a file could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +98,8 @@ fn market_file(path: &Path, now: Timestamp) -> Result<Market, FileError> {
             "reserved" => CapacityType::Reserved,
             other => return Err(bad(format!("capacity type {other:?} is not spot, on-demand or reserved"))),
         };
-        let price_per_hour: MicroUsdPerHour = row.price_per_hour.parse().map_err(|e: crate::core::money::BadMoney| bad(e.to_string()))?;
+        let price_per_hour: MicroUsdPerHour =
+            row.price_per_hour.parse().map_err(|e: crate::core::units::money::BadMoney| bad(e.to_string()))?;
         if !(MicroUsdPerHour(0)..=HIGHEST_PRICE).contains(&price_per_hour) {
             return Err(bad(format!("price {price_per_hour} is not between 0 and {HIGHEST_PRICE} dollars an hour")));
         }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::aws::{AwsCloud, AwsSettings};
-use crate::core::catalog::Catalog;
-use crate::core::ids::Region;
 use crate::core::market::Market;
-use crate::core::placement_scores::{ScoreBoard, questions};
+use crate::core::market::catalog::Catalog;
+use crate::core::market::scores::{ScoreBoard, questions};
+use crate::core::units::ids::Region;
 use crate::engine::market::read_market;
-use crate::engine::ports::{Clock, Cloud, CloudError};
+use crate::ports::{Clock, Cloud, CloudError};
 
 use crate::engine::wall_clock::WallClock;
 

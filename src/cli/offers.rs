@@ -11,20 +11,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::{files, pool_file};
-use crate::core::catalog::Catalog;
-use crate::core::decision::{Refusal, code_of};
-#[cfg(feature = "live")]
-use crate::core::ids::Region;
+use crate::core::market::catalog::Catalog;
+use crate::core::market::shipped::{SNAPSHOT_DATE, snapshot_bands};
 use crate::core::market::{CapacityPool, CapacityType, Market, PriceSource};
-use crate::core::market_snapshot::{SNAPSHOT_DATE, snapshot_bands};
-use crate::core::money::MicroUsdPerHour;
-use crate::core::need::{Metadata, NeedError, PodManifest, PodSpec, Vocabulary, parse_with};
 #[cfg(feature = "live")]
 use crate::core::placement::eligibility::matches_pattern;
 use crate::core::placement::{PlacementRequest, Ranked, Settings, judge, rank};
-use crate::core::time::{Millis, Timestamp};
-use crate::engine::ports::Clock as _;
+use crate::core::record::{Refusal, code_of};
+#[cfg(feature = "live")]
+use crate::core::units::ids::Region;
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::need::{Metadata, NeedError, PodManifest, PodSpec, Vocabulary, parse_with};
 use crate::engine::wall_clock::WallClock;
+use crate::ports::Clock as _;
 
 /// Arguments of `lowtide offers`. They read as the annotations do.
 #[derive(Debug, clap::Args)]
@@ -150,10 +150,10 @@ fn manifest(args: &OffersArgs) -> PodManifest {
     for (key, value) in words {
         value.map(|v| metadata.annotations.insert(format!("lowtide.dev/{key}"), v));
     }
-    let mut container = crate::core::need::Container::default();
+    let mut container = crate::core::workload::need::Container::default();
     let amounts = [("nvidia.com/gpu", Some(args.gpus.to_string())), ("cpu", args.cpu.clone()), ("memory", args.memory.clone())];
     for (name, value) in amounts {
-        value.map(|v| container.resources.limits.insert(name.to_owned(), crate::core::need::Amount::Text(v)));
+        value.map(|v| container.resources.limits.insert(name.to_owned(), crate::core::workload::need::Amount::Text(v)));
     }
     PodManifest { metadata, spec: PodSpec { containers: vec![container], ..PodSpec::default() } }
 }

@@ -10,10 +10,9 @@ use tracing::{error, info};
 
 use crate::aws::{AwsCloud, AwsSettings};
 use crate::core::plan::Settings;
-use crate::core::time::Millis;
+use crate::core::units::time::Millis;
 use crate::engine::driver::{Engine, Schedule};
 use crate::engine::health;
-use crate::engine::ports::{Clock, Cloud, Cluster};
 use crate::engine::wall_clock::WallClock;
 use crate::kube::lease::{Candidacy, LeaseSettings};
 use crate::kube::pods::AttributionKeys;
@@ -21,6 +20,7 @@ use crate::kube::{ClusterSettings, LiveCluster, connect};
 use crate::ledger::prometheus::Prometheus;
 use crate::ledger::upkeep::{self, Upkeep};
 use crate::ledger::{PgLedger, usage_queries};
+use crate::ports::{Clock, Cloud, Cluster};
 
 /// Runs the operator. It starts without Postgres and without EC2 answering; both are asked again until they do.
 #[derive(Debug, clap::Args)]

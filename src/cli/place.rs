@@ -9,14 +9,14 @@ use std::time::Instant;
 
 use super::files::{self, FileError, ManifestWorkload};
 use super::pool_file;
-use crate::core::catalog::Catalog;
-use crate::core::decision::{Judgement, code_of};
+use crate::core::market::catalog::Catalog;
+use crate::core::market::shipped::SNAPSHOT_DATE;
 use crate::core::market::{CapacityType, Market};
-use crate::core::market_snapshot::SNAPSHOT_DATE;
-use crate::core::money::MicroUsdPerHour;
-use crate::core::need::{NeedError, Vocabulary, parse_with, zone_max_skew};
 use crate::core::placement::{Demand, Gang, OwnerRule, Placement, PlacementRequest, Settings, place};
-use crate::core::time::Millis;
+use crate::core::record::{Judgement, code_of};
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::Millis;
+use crate::core::workload::need::{NeedError, Vocabulary, parse_with, zone_max_skew};
 
 /// Arguments of `lowtide place`.
 #[derive(Debug, clap::Args)]
@@ -244,7 +244,7 @@ fn refused(placement: &Placement, workloads: &[ManifestWorkload], replicas: &[Re
 }
 
 fn reasons(judgement: &Judgement) -> Vec<Reason> {
-    let reason = |(refusal, offers): (&crate::core::decision::Refusal, &u32)| {
+    let reason = |(refusal, offers): (&crate::core::record::Refusal, &u32)| {
         let best = judgement.best_refused.iter().find(|o| o.refusal == Some(*refusal));
         Reason { reason: code_of(refusal), offers: *offers, example: best.map(|o| format!("{} at ${}/h", o.pool, o.price_per_hour)) }
     };

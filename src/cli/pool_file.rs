@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::files::{FileError, documents, malformed, without_nulls};
-use crate::core::ids::{GpuModel, ZoneId};
 use crate::core::market::{CapacityType, Market};
-use crate::core::money::{MicroUsd, MicroUsdPerHour};
 use crate::core::placement::{PoolLimits, PoolPolicy};
+use crate::core::units::ids::{GpuModel, ZoneId};
+use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
 
 /// The definition that clusters have, so that both refuse the same keys.
 const DEFINITION: &str = include_str!("../../crds/gpunodepools.yaml");

@@ -10,10 +10,10 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
-use crate::engine::ports::ClusterError;
 use crate::kube::api::words;
 use crate::kube::errors::{call, gone_is_done};
 use crate::kube::{connect, names};
+use crate::ports::ClusterError;
 
 /// Requests at once.
 const AT_ONCE: usize = 16;

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use crate::core::time::Millis;
+use crate::core::units::time::Millis;
 use crate::sim::faults::Level;
 use crate::sim::planted::PlantedBug;
 use crate::sim::report::{Outcome, Summary};

@@ -3,15 +3,15 @@
 //! Decides: nothing. [`super::plan`] chooses actions, the engine carries them out.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
-use super::decision::{Baseline, PodIdentity};
-use super::ids::{ClaimName, ClassName, DecisionId, InstanceId, NodeName, PoolName, Region, Uid, ZoneId};
-use super::money::{MicroUsd, MicroUsdPerHour};
-use super::record::LedgerRecord;
-use super::time::{Millis, Timestamp};
-use super::world::{ClaimSpec, ClaimStatus, Ended, InterruptionMark, Lane, LaunchFailure, LetGo, MoveMark, Occupant, Replaces};
-use crate::engine::ports::{Launch, LaunchTemplate};
+use crate::core::fleet::{
+    ClaimSpec, ClaimStatus, ClassStatus, Ended, InterruptionMark, Launch, LaunchFailure, LaunchTemplate, MoveMark, Occupant, PoolStatus,
+};
+use crate::core::record::LedgerRecord;
+use crate::core::snapshot::Lane;
+use crate::core::units::ids::{ClaimName, ClassName, DecisionId, InstanceId, NodeName, PoolName, Region, Uid};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::{Baseline, LetGo, PodIdentity, Replaces};
 
 /// Why a pod is deleted or evicted. The closed list of INV-6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -57,7 +57,7 @@ pub struct ClaimPatch {
     /// Since when it is empty; `Some(None)` when it is not any more.
     pub empty_since: Option<Option<Timestamp>>,
     /// EC2 is about to be asked to terminate it.
-    pub terminate_asked: Option<(Timestamp, DecisionId, super::decision::Trigger)>,
+    pub terminate_asked: Option<(Timestamp, DecisionId, crate::core::fleet::Trigger)>,
     /// The instance has ended.
     pub ended: Option<Ended>,
 }
@@ -142,48 +142,8 @@ pub struct Event {
 impl Event {
     /// The identity of an event: the same words about the same subject are said once.
     pub fn id(&self) -> uuid::Uuid {
-        super::ids::derive_uuid(&["event", &format!("{:?}", self.subject), self.reason, &self.note])
+        crate::core::units::ids::derive_uuid(&["event", &format!("{:?}", self.subject), self.reason, &self.note])
     }
-}
-
-/// What a pool's machines that are gone cost in one calendar month. Machines that are still there are not in it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct MonthBooks {
-    /// When the month began.
-    pub month: Timestamp,
-    /// What machines cost whose claims are gone.
-    pub settled: MicroUsd,
-    /// What machines cost whose claims are about to go, by claim uid: so that a crash between writing this and removing the claim counts
-    /// nothing twice and loses nothing.
-    pub closing: BTreeMap<Uid, MicroUsd>,
-}
-
-/// Status of a node pool.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PoolStatus {
-    /// Machines it has.
-    pub claims: i64,
-    /// GPUs it has.
-    pub gpus: i64,
-    /// What they cost now.
-    pub price_per_hour: MicroUsdPerHour,
-    /// What on-demand of the same types and regions would cost more.
-    pub saved_per_hour: MicroUsdPerHour,
-    /// What its machines that are gone cost this month.
-    pub books: MonthBooks,
-    /// `Ok` when it can buy; else reason (CamelCase) and sentence.
-    pub ready: Result<(), (String, String)>,
-}
-
-/// Status of a node class.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClassStatus {
-    /// Zone id of each subnet.
-    pub zones: BTreeMap<ZoneId, String>,
-    /// The launch template: name and version.
-    pub launch_template: Option<(String, String)>,
-    /// `Ok` when nodes can be made; else reason (CamelCase) and sentence.
-    pub ready: Result<(), (String, String)>,
 }
 
 /// One thing to do in the cluster.
@@ -332,7 +292,7 @@ pub enum Action {
         /// By which decision.
         decision: DecisionId,
         /// Why.
-        trigger: super::decision::Trigger,
+        trigger: crate::core::fleet::Trigger,
         /// The claim's version it was decided on.
         seen: u64,
     },
@@ -364,9 +324,9 @@ pub enum Action {
     /// Leaves a pool of capacity alone for a while.
     CoolDown {
         /// The pool of capacity.
-        pool: super::market::CapacityPool,
+        pool: crate::core::market::CapacityPool,
         /// Why.
-        cause: super::market::CoolDownCause,
+        cause: crate::core::market::CoolDownCause,
         /// vCPUs of the machine it was refused for; 0 is unknown.
         vcpus: i64,
         /// First span.

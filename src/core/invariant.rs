@@ -8,9 +8,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::ids::{ClaimName, InstanceId, Uid};
-use super::world::{Observed, PodPhase, Snapshot};
-use crate::engine::ports::{InstanceState, tags};
+use crate::core::fleet::{InstanceState, tags};
+use crate::core::snapshot::{Observed, Snapshot};
+use crate::core::units::ids::{ClaimName, InstanceId, Uid};
+use crate::core::workload::PodPhase;
 
 /// An invariant. The numbers are those of the design; they never change their meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

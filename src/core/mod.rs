@@ -2,31 +2,30 @@
 //!
 //! Decides: what to buy, where a pod goes, when work moves, when a machine ends, and why.
 //! Does not: read a clock, do I/O, or draw a random number. Time and chance are arguments.
+//!
+//! A map of the house, from the ground up; imports point down only (`tests/layout.rs`):
+//!
+//! - [`units`]: names, money, time, amounts.
+//! - [`market`]: what can be bought, at which price, and what is known of it.
+//! - [`workload`]: pods, what they need, whose they are, how they can be moved.
+//! - [`fleet`]: node pools and classes, claims, nodes, instances, notices.
+//! - [`record`]: what the ledger receives: decisions with their reasons, and facts.
+//! - [`accounting`]: what machines cost and who pays, by AWS's billing rules.
+//! - [`snapshot`]: what one pass may look at. [`invariant`]: what must never be true of it.
+//! - [`placement`]: which offers to buy for which pods, and why every other offer was refused.
+//! - [`policy`]: which capacity to hold for a deadline, or for a service.
+//! - [`action`]: what a pass can do to the world.
+//! - [`plan`]: one pass, from snapshot to steps: the only place where lowtide decides.
 
 pub mod accounting;
 pub mod action;
-pub mod catalog;
-pub mod daemonsets;
-pub mod decision;
-pub mod egress;
-pub mod ids;
+pub mod fleet;
 pub mod invariant;
 pub mod market;
-pub mod market_memory;
-pub mod market_snapshot;
-pub mod money;
-pub mod need;
-pub mod pace;
 pub mod placement;
-pub mod placement_scores;
 pub mod plan;
 pub mod policy;
-pub mod price_changes;
-pub mod quota;
 pub mod record;
-pub mod reservation;
-pub mod service_memory;
-pub mod shared;
-pub mod sharing;
-pub mod time;
-pub mod world;
+pub mod snapshot;
+pub mod units;
+pub mod workload;

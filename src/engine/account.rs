@@ -10,11 +10,11 @@ use tracing::{info, warn};
 
 use super::driver::Engine;
 use super::market::{FIRST_RETRY, later};
-use super::ports::{Clock, Cloud, CloudError, Cluster, Ledger};
-use crate::core::ids::{Region, ReservationId};
-use crate::core::placement_scores::{ScoreQuestion, questions};
-use crate::core::reservation::SeenReservations;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::market::reservation::SeenReservations;
+use crate::core::market::scores::{ScoreQuestion, questions};
+use crate::core::units::ids::{Region, ReservationId};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::ports::{Clock, Cloud, CloudError, Cluster, Ledger};
 
 /// After EC2 has taken its last new question of the day, none is asked for so long. Old ones may be repeated.
 const NEW_QUESTIONS_PAUSE: Millis = Millis::from_hours(24);

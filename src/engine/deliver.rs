@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::driver::Engine;
-use super::ports::{Clock, Cloud, Cluster, Ledger};
 use crate::core::record::LedgerRecord;
+use crate::ports::{Clock, Cloud, Cluster, Ledger};
 
 const BATCH: usize = 200;
 /// Between two tries while Postgres or the API server is away.

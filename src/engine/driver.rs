@@ -11,13 +11,13 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use super::ports::{Clock, Cloud, Cluster, Ledger};
 use super::settled::Settled;
 use super::state::{State, Survey};
-use crate::core::ids::Region;
 use crate::core::plan::{Planner, Settings, plan};
-use crate::core::shared::Mark;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::ids::Region;
+use crate::core::units::shared::Mark;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::ports::{Clock, Cloud, Cluster, Ledger};
 
 /// How often the world outside the cluster is looked at, and what was learnt written down.
 #[derive(Debug, Clone)]

@@ -7,15 +7,15 @@ use std::sync::{Arc, PoisonError};
 use tracing::{debug, info, warn};
 
 use super::driver::Engine;
-use super::ports::{Applied, Clock, Cloud, CloudError, Cluster, ClusterError, Launch, LaunchTemplate, Ledger};
 use super::state::Hold;
-use crate::core::action::{Action, ClaimPatch, ClassStatus, ClusterAction, Step};
-use crate::core::ids::{ClaimName, ClassName};
+use crate::core::action::{Action, ClaimPatch, ClusterAction, Step};
+use crate::core::fleet::{ClassStatus, Launch, LaunchFailure, LaunchTemplate, TOKEN_ENDED};
 use crate::core::market::{CapacityPool, CoolDownCause};
-use crate::core::market_memory::Sighting;
 use crate::core::record::LedgerRecord;
-use crate::core::time::Millis;
-use crate::core::world::{LaunchFailure, TOKEN_ENDED};
+use crate::core::snapshot::memory::Sighting;
+use crate::core::units::ids::{ClaimName, ClassName};
+use crate::core::units::time::Millis;
+use crate::ports::{Applied, Clock, Cloud, CloudError, Cluster, ClusterError, Ledger};
 
 /// A lane whose action failed is left alone this long.
 const AFTER_FAILURE: Millis = Millis::from_secs(1);
@@ -185,7 +185,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     async fn launch(&self, launch: &Launch, seen: u64) -> Result<(), Stopped> {
         let asked = self.clock.now();
         self.patch_claim(&launch.claim, ClaimPatch { launch_asked_at: Some(asked), ..ClaimPatch::default() }, Some(seen)).await?;
-        if let Some(pool) = launch.tags.get(super::ports::tags::POOL) {
+        if let Some(pool) = launch.tags.get(crate::core::fleet::tags::POOL) {
             let mut state = self.state();
             let recent = state.recent_launches.entry(pool.as_str().into()).or_default();
             recent.retain(|at| asked.since(*at) < Millis::from_mins(1));

@@ -12,13 +12,13 @@ use axum::routing::get;
 use tokio::sync::watch;
 
 use super::driver::Engine;
-use super::ports::{Clock, Cloud, Cluster, ClusterView, Ledger};
 use super::state::State;
-use crate::core::ids::Region;
 use crate::core::invariant::SEEN_IN_A_SNAPSHOT;
 use crate::core::market::CapacityType;
-use crate::core::time::Timestamp;
-use crate::core::world::PodPhase;
+use crate::core::units::ids::Region;
+use crate::core::units::time::Timestamp;
+use crate::core::workload::PodPhase;
+use crate::ports::{Clock, Cloud, Cluster, ClusterView, Ledger};
 
 /// What the handlers ask.
 trait Probe: Send + Sync {

@@ -2,7 +2,7 @@
 //!
 //! Decides: nothing; what EC2 says is kept with the time it was asked.
 //!
-//! Each region has its own pace (see [`crate::core::pace`]) and its own token bucket at EC2: a look at spot prices is one call of
+//! Each region has its own pace (see [`crate::core::units::pace`]) and its own token bucket at EC2: a look at spot prices is one call of
 //! 100 a burst and 20 a second. The Price List API is one for all regions, and slow: its own loop, so that no spot price waits for it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,16 +12,16 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::driver::Engine;
-use super::ports::{Clock, Cloud, CloudError, Cluster, Ledger, Quote};
-use crate::core::catalog::MachineType;
-use crate::core::ids::{InstanceType, Region, ZoneId};
-use crate::core::market::{CapacityPool, CapacityType, Market, Offer};
-use crate::core::market_snapshot::{AdvisorBand, snapshot_bands};
-use crate::core::money::MicroUsdPerHour;
-use crate::core::pace::jittered;
-use crate::core::placement_scores::ScoreBoard;
-use crate::core::shared::Shared;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::market::catalog::MachineType;
+use crate::core::market::scores::ScoreBoard;
+use crate::core::market::shipped::{AdvisorBand, snapshot_bands};
+use crate::core::market::{CapacityPool, CapacityType, Market, Offer, Quote};
+use crate::core::units::ids::{InstanceType, Region, ZoneId};
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::pace::jittered;
+use crate::core::units::shared::Shared;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::ports::{Clock, Cloud, CloudError, Cluster, Ledger};
 
 /// After a failed look, the next one comes this soon at first, and at most a minute later in the end.
 pub(super) const FIRST_RETRY: Duration = Duration::from_secs(1);

@@ -1,6 +1,5 @@
-//! The ports, and the driver that observes, records and executes what the core planned.
+//! The driver that observes, records and executes what the core planned.
 //!
-//! - [`ports`]: what a world must be able to do.
 //! - `driver`: one pass after the other; never waits for an action.
 //! - `execute`: carries a step out: records first, then actions in order.
 //! - `market`: the loops that keep offers fresh; `account`: quotas, reservations and placement scores.
@@ -10,8 +9,6 @@
 //! - `health` (feature `live`): probes and metrics.
 //! - `state`: what the operator holds in memory, all of which it can lose.
 //! - `wall_clock`: the clock of the real world.
-
-pub mod ports;
 
 mod account;
 pub mod deliver;

@@ -10,9 +10,10 @@ use tracing::{info, warn};
 
 use super::driver::Engine;
 use super::market::{FIRST_RETRY, later};
-use super::ports::{Clock, Cloud, Cluster, Ledger, NoticeKind};
-use crate::core::ids::Region;
-use crate::core::world::{Observed, PendingNotice};
+use crate::core::fleet::NoticeKind;
+use crate::core::snapshot::{Observed, PendingNotice};
+use crate::core::units::ids::Region;
+use crate::ports::{Clock, Cloud, Cluster, Ledger};
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     /// Keeps what EC2 says of our instances fresh.
@@ -77,7 +78,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         }
     }
 
-    fn take_notice(&self, notice: super::ports::Notice, queue: &str, receipt: String) {
+    fn take_notice(&self, notice: crate::core::fleet::Notice, queue: &str, receipt: String) {
         let received_at = self.clock.now();
         info!(instance = %notice.instance, region = %notice.region, kind = ?notice.kind, "notice");
         if matches!(notice.kind, NoticeKind::StateChange(_)) {

@@ -1,6 +1,6 @@
 //! What outlives the process beside claims and the outbox: the market memory, and prices on their way into the ledger.
 //!
-//! Decides: nothing about their content (see [`crate::core::market_memory`] and [`crate::core::price_changes`]); only when they are written.
+//! Decides: nothing about their content (see [`crate::core::snapshot::memory`] and [`crate::core::market::price_changes`]); only when they are written.
 //! Does not: hold anything up. A purchase, a rescue, a pass never wait for either.
 
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::driver::Engine;
-use super::ports::{Clock, Cloud, Cluster, ClusterError, Ledger};
-use crate::core::market_memory::MarketMemory;
+use crate::core::snapshot::memory::MarketMemory;
+use crate::ports::{Clock, Cloud, Cluster, ClusterError, Ledger};
 
 /// Cool-downs that come in a burst are written once.
 const BURST: Duration = Duration::from_millis(500);

@@ -8,10 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::action::Plan;
-use crate::core::ids::{ClaimName, PoolName};
-use crate::core::shared::{Mark, Shared};
-use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Lane, PendingNotice, Snapshot};
+use crate::core::snapshot::{Lane, PendingNotice, Snapshot};
+use crate::core::units::ids::{ClaimName, PoolName};
+use crate::core::units::shared::{Mark, Shared};
+use crate::core::units::time::{Millis, Timestamp};
 
 /// However long a plan says that it holds, it is made anew after this.
 const TRUSTED_FOR: Millis = Millis::from_mins(1);

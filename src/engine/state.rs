@@ -4,24 +4,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::action::PoolStatus;
-use crate::core::catalog::Catalog;
-use crate::core::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
+use crate::core::fleet::{Claim, ClaimSpec, ClaimStatus, Instance, InstanceState, PoolStatus};
 use crate::core::invariant::Invariant;
+use crate::core::market::catalog::Catalog;
+use crate::core::market::price_changes::PriceChanges;
+use crate::core::market::quota::VcpuQuota;
+use crate::core::market::reservation::SeenReservations;
+use crate::core::market::scores::{PlacementScore, ScoreBoard};
 use crate::core::market::{CapacityPool, CapacityType, Market, Offer};
-use crate::core::market_memory::MarketMemory;
-use crate::core::money::MicroUsd;
-use crate::core::placement_scores::{PlacementScore, ScoreBoard};
 use crate::core::plan::{budget, reserved};
-use crate::core::price_changes::PriceChanges;
-use crate::core::quota::VcpuQuota;
 use crate::core::record::LedgerRecord;
-use crate::core::reservation::SeenReservations;
-use crate::core::shared::{Mark, Shared};
-use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Claim, ClaimSpec, ClaimStatus, Lane, Observed, PendingNotice, Replaces, Snapshot};
+use crate::core::snapshot::memory::MarketMemory;
+use crate::core::snapshot::{Lane, Observed, PendingNotice, Snapshot};
+use crate::core::units::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
+use crate::core::units::money::MicroUsd;
+use crate::core::units::shared::{Mark, Shared};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::Replaces;
 use crate::engine::market::Shop;
-use crate::engine::ports::{ClusterView, Instance, InstanceState};
+use crate::ports::ClusterView;
 
 /// How long a pass waits for the watch to show what an action changed, before it plans on what it sees.
 const OBSERVATION_PATIENCE: Millis = Millis::from_secs(5);
@@ -351,8 +352,8 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::money::MicroUsdPerHour;
     use crate::core::record::HourPriced;
+    use crate::core::units::money::MicroUsdPerHour;
 
     #[test]
     fn hours_that_were_told_out_of_order_are_told_once() {

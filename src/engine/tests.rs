@@ -7,18 +7,19 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::driver::{Engine, Schedule};
-use super::ports::*;
 use crate::core::action::ClusterAction;
-use crate::core::catalog::{Catalog, MachineType};
-use crate::core::ids::*;
-use crate::core::market::{CapacityPool, CapacityType};
-use crate::core::placement_scores::{PlacementScore, ScoreQuestion};
+use crate::core::fleet::{Claim, ClaimStatus, Instance, Launch, LaunchTemplate, NodeClass, Notice, NoticeKind};
+use crate::core::market::catalog::{Catalog, MachineType};
+use crate::core::market::quota::VcpuQuota;
+use crate::core::market::reservation::CapacityReservation;
+use crate::core::market::scores::{PlacementScore, ScoreQuestion};
+use crate::core::market::{CapacityPool, CapacityType, Quote};
 use crate::core::plan::Settings;
-use crate::core::quota::VcpuQuota;
 use crate::core::record::LedgerRecord;
-use crate::core::reservation::CapacityReservation;
-use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Claim, ClaimStatus, Lane, NodeClass};
+use crate::core::snapshot::Lane;
+use crate::core::units::ids::*;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::ports::*;
 
 /// Time since the test began.
 struct TestClock(tokio::time::Instant);
@@ -47,7 +48,7 @@ impl SlowCloud {
             zone: (capacity_type == CapacityType::Spot).then(|| "use1-az4".into()),
             instance_type: "g6.xlarge".into(),
             capacity_type,
-            price_per_hour: crate::core::money::MicroUsdPerHour(300_000),
+            price_per_hour: crate::core::units::money::MicroUsdPerHour(300_000),
             effective_from: Timestamp(0),
             source: crate::core::market::PriceSource::SpotPriceHistory,
         }]
@@ -165,7 +166,7 @@ impl Ledger for NoLedger {
 }
 
 fn claim(name: &str, status: ClaimStatus) -> Claim {
-    let spec = crate::core::world::ClaimSpec {
+    let spec = crate::core::fleet::ClaimSpec {
         node_pool: "gpu".into(),
         node_class: "here".into(),
         capacity: CapacityPool {
@@ -178,7 +179,7 @@ fn claim(name: &str, status: ClaimStatus) -> Claim {
         on_demand_per_hour: None,
         gpus: 1,
         decision: DecisionId(uuid::Uuid::nil()),
-        trigger: crate::core::decision::Trigger::PendingPod,
+        trigger: crate::core::fleet::Trigger::PendingPod,
         attempt: 1,
         launch_template: "t".into(),
         launch_template_version: "1".into(),
@@ -280,11 +281,11 @@ async fn an_unknown_subnet_becomes_a_condition_of_its_class() {
 }
 
 /// Runs an operator whose one launch was refused for lack of capacity; gives the memory it holds at the end.
-async fn refused_once(memory: &Kept, failed: bool) -> crate::core::market_memory::MarketMemory {
+async fn refused_once(memory: &Kept, failed: bool) -> crate::core::snapshot::memory::MarketMemory {
     let started = tokio::time::Instant::now();
     let cloud = SlowCloud { noticed: Mutex::new(true), malformed: false, prices: None, acknowledged: Arc::default(), started };
     let mut view = view();
-    let failure = crate::core::world::LaunchFailure {
+    let failure = crate::core::fleet::LaunchFailure {
         cause: crate::core::market::CoolDownCause::NoCapacity,
         code: "InsufficientInstanceCapacity".into(),
         message: "none".into(),

@@ -4,8 +4,8 @@
 
 use std::time::SystemTime;
 
-use super::ports::Clock;
-use crate::core::time::Timestamp;
+use crate::core::units::time::Timestamp;
+use crate::ports::Clock;
 
 /// The wall clock.
 #[derive(Debug, Clone, Copy)]

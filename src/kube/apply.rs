@@ -19,13 +19,13 @@ use kube::{Resource, ResourceExt};
 use super::cluster::LiveCluster;
 use super::names;
 use crate::core::action::ClusterAction;
-use crate::core::world::Lane;
-use crate::engine::ports::{Applied, ClusterError};
+use crate::core::snapshot::Lane;
+use crate::ports::{Applied, ClusterError};
 
 /// Carries out one action.
 ///
 /// # Errors
-/// As [`crate::engine::ports::Cluster::apply`] says.
+/// As [`crate::ports::Cluster::apply`] says.
 pub async fn apply(cluster: &LiveCluster, action: &ClusterAction) -> Result<Applied, ClusterError> {
     match action {
         ClusterAction::CreateClaim { name, spec } => claims::create(cluster, name, spec).await,

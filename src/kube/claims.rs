@@ -12,13 +12,12 @@ use super::api::{Condition, ConditionStatus, Moment};
 use super::classes;
 use super::pods::timestamp;
 use crate::core::action::ClaimPatch;
-use crate::core::decision::PodIdentity;
-use crate::core::ids::{
+use crate::core::fleet::{Claim, ClaimSpec, ClaimStatus, Ended, InterruptionMark, LaunchFailure, MoveMark, NoticeKind, Occupant};
+use crate::core::market::CapacityPool;
+use crate::core::units::ids::{
     ClaimName, ClassName, DecisionId, InstanceId, InstanceType, NodeName, ObjectRef, PoolName, Region, ReservationId, Uid, ZoneId,
 };
-use crate::core::market::CapacityPool;
-use crate::core::world::{Claim, ClaimSpec, ClaimStatus, Ended, InterruptionMark, LaunchFailure, MoveMark, Occupant};
-use crate::engine::ports::NoticeKind;
+use crate::core::workload::PodIdentity;
 
 /// What in a claim cannot be read. Only hands other than ours could write it so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

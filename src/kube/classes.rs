@@ -14,13 +14,11 @@ use super::daemonsets::labels_in;
 use super::names;
 use super::pools::ready_condition;
 use super::user_data::{self, UserDataError};
-use crate::core::action::ClassStatus;
-use crate::core::catalog::Mebibytes;
-use crate::core::ids::{ClassName, Region, ReservationId, ZoneId, derive_uuid};
-use crate::core::reservation::NamedReservation;
-use crate::core::sharing::{self as core_sharing, Sharing};
-use crate::core::world::NodeClass;
-use crate::engine::ports::LaunchTemplate;
+use crate::core::fleet::{ClassStatus, LaunchTemplate, NodeClass};
+use crate::core::market::reservation::NamedReservation;
+use crate::core::units::Mebibytes;
+use crate::core::units::ids::{ClassName, Region, ReservationId, ZoneId, derive_uuid};
+use crate::core::workload::sharing::{self, Sharing};
 
 /// Reads a class.
 pub fn read(object: &GpuNodeClass) -> NodeClass {

@@ -9,7 +9,7 @@ use super::watch::Watches;
 use super::{apply, memory, outbox};
 use crate::core::action::ClusterAction;
 use crate::core::record::LedgerRecord;
-use crate::engine::ports::{Applied, Clock, Cluster, ClusterError, ClusterView};
+use crate::ports::{Applied, Clock, Cluster, ClusterError, ClusterView};
 
 /// What the adapter must be told.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use k8s_openapi::api::apps::v1 as apps_v1;
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, PodSpec};
 
 use super::api::words;
-use crate::core::catalog::{Mebibytes, Millicores, Resources};
-use crate::core::daemonsets::{DaemonSet, LabelOperator, LabelRequirement};
-use crate::core::need;
+use crate::core::units::{Mebibytes, Millicores, Resources};
+use crate::core::workload::daemonsets::{DaemonSet, LabelOperator, LabelRequirement};
+use crate::core::workload::need;
 
 /// Reads one DaemonSet. One whose requests cannot be read counts with none, and the fault is given beside it.
 pub fn read(object: &apps_v1::DaemonSet) -> (DaemonSet, Option<String>) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use kube::core::Status;
 
-use crate::engine::ports::ClusterError;
+use crate::ports::ClusterError;
 
 /// Longest wait for one answer of the API server.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);

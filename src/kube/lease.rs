@@ -19,8 +19,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::errors::call;
-use crate::core::time::{Millis, Timestamp};
-use crate::engine::ports::{Clock, ClusterError};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::ports::{Clock, ClusterError};
 
 /// How long a Lease holds after its last renewal, unless it says otherwise (client-go's default).
 const DURATION: Millis = Millis::from_secs(15);

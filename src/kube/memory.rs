@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::errors::call;
 use super::names;
-use crate::engine::ports::ClusterError;
+use crate::ports::ClusterError;
 
 /// Its name, in lowtide's namespace. The chart's Role names it too; a test compares.
 pub const CONFIG_MAP: &str = "lowtide-market-memory";

@@ -6,13 +6,13 @@ pub const CLAIM: &str = "lowtide.dev/claim";
 pub const DECISION: &str = "lowtide.dev/decision";
 /// Pod annotation: how often it was bound.
 pub const ATTEMPT: &str = "lowtide.dev/attempt";
-/// Pod annotation: JSON of [`crate::core::decision::Baseline`], frozen when the pod was bound.
+/// Pod annotation: JSON of [`crate::core::workload::Baseline`], frozen when the pod was bound.
 pub const BASELINE: &str = "lowtide.dev/baseline";
-/// Pod annotation: JSON of [`crate::core::world::Replaces`].
+/// Pod annotation: JSON of [`crate::core::workload::Replaces`].
 pub const REPLACES: &str = "lowtide.dev/replaces";
-/// Pod annotation: JSON of [`crate::core::world::LetGo`]; the pod runs on although its controller does not know it any more.
+/// Pod annotation: JSON of [`crate::core::workload::LetGo`]; the pod runs on although its controller does not know it any more.
 pub const LET_GO: &str = "lowtide.dev/let-go";
-/// Pod annotation: JSON of [`crate::core::decision::Workload`], written when the pod is let go, because its controller reference ends.
+/// Pod annotation: JSON of [`crate::core::workload::Workload`], written when the pod is let go, because its controller reference ends.
 pub const WORKLOAD_REF: &str = "lowtide.dev/workload-ref";
 
 /// Pod label by which a ReplicaSet knows its pods.

@@ -8,10 +8,10 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::api::words;
 use super::names;
-use crate::core::catalog::{Mebibytes, Millicores, Resources};
-use crate::core::ids::{InstanceId, NodeName};
-use crate::core::need::milli_units;
-use crate::core::world::Node;
+use crate::core::fleet::Node;
+use crate::core::units::ids::{InstanceId, NodeName};
+use crate::core::units::{Mebibytes, Millicores, Resources};
+use crate::core::workload::need::milli_units;
 
 /// Reads one Node; `None` when nothing on it says which instance it is.
 pub fn read(node: &core_v1::Node) -> Option<Node> {

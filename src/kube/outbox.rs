@@ -11,7 +11,7 @@ use super::api::{GpuDecision, GpuDecisionSpec, Moment};
 use super::errors::{call, gone_is_done};
 use super::names;
 use crate::core::record::LedgerRecord;
-use crate::engine::ports::ClusterError;
+use crate::ports::ClusterError;
 
 /// Requests at once.
 const AT_ONCE: usize = 16;

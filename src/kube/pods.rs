@@ -12,11 +12,11 @@ use super::api::words;
 use super::endpoints::Endpoints;
 use super::names;
 use super::workloads::Owners;
-use crate::core::decision::{Attribution, PodIdentity};
-use crate::core::ids::{ClaimName, DecisionId, NodeName, ObjectRef, Uid};
-use crate::core::need::{self, Need, PodManifest, Schedule, WorkloadKind};
-use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{self, LetGo, PodPhase};
+use crate::core::units::ids::{ClaimName, DecisionId, NodeName, ObjectRef, Uid};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::need::{self, Need, PodManifest, Schedule, WorkloadKind};
+use crate::core::workload::{Attribution, LetGo, PodIdentity, PodPhase};
+use crate::core::world;
 
 /// Which labels of a pod say who pays. Platform teams may have words of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,12 +11,11 @@ use serde_json::{Value, json};
 
 use super::api::node_pool as api;
 use super::api::{Condition, ConditionStatus, GpuNodePool, GpuNodePoolStatus, Moment, POOL_FINALIZER};
-use crate::core::action::{MonthBooks, PoolStatus};
-use crate::core::ids::{ClassName, GpuModel, InstanceType, PoolName, Region, Uid};
+use crate::core::fleet::{MonthBooks, NodePool, PoolStatus};
 use crate::core::market::CapacityType;
-use crate::core::money::MicroUsdPerHour;
-use crate::core::time::Millis;
-use crate::core::world::NodePool;
+use crate::core::units::ids::{ClassName, GpuModel, InstanceType, PoolName, Region, Uid};
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::Millis;
 
 /// A selector that the API server accepted but that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::api::node_class::{BootstrapKind, GpuNodeClassSpec};
 use super::names;
-use crate::core::ids::ClassName;
+use crate::core::units::ids::ClassName;
 
 /// Where k3s reads its configuration.
 pub const K3S_CONFIG: &str = "/etc/rancher/k3s/config.yaml";

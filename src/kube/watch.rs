@@ -28,8 +28,8 @@ use super::names;
 use super::pods::{AttributionKeys, NeedAnswer, PodReader, need_of};
 use super::workloads::Owners;
 use super::{claims, classes, daemonsets, nodes, pools};
-use crate::core::world::Lane;
-use crate::engine::ports::ClusterView;
+use crate::core::snapshot::Lane;
+use crate::ports::ClusterView;
 
 /// An object, or why it cannot be read.
 type Guarded<K> = DeserializeGuard<K>;

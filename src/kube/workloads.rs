@@ -11,9 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::core::PartialObjectMeta;
 
 use super::names;
-use crate::core::decision::Workload;
-use crate::core::ids::{ObjectRef, Uid};
-use crate::core::world::{LetGo, Mobility};
+use crate::core::units::ids::{ObjectRef, Uid};
+use crate::core::workload::{LetGo, Mobility, Workload};
 
 /// A Deployment as far as moving its pods goes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use kube::{Client, ResourceExt};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::time::{Millis, Timestamp};
 
 use super::error::LabError;
 use super::kubeconfig;

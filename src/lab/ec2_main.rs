@@ -1,7 +1,7 @@
 //! `lowtide-ec2`: the EC2 simulator by itself, reached by any AWS client through its endpoint setting.
 
 use clap::Parser;
-use lowtide::core::time::Millis;
+use lowtide::core::units::time::Millis;
 use lowtide::lab::ec2::world::Settings;
 use lowtide::lab::ec2::{SimulatorConfig, SimulatorError, standalone};
 

@@ -13,7 +13,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt};
 use serde::Serialize;
 
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::time::{Millis, Timestamp};
 
 use super::error::LabError;
 use super::kubeconfig;

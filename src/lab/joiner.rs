@@ -18,8 +18,8 @@ use kube::{Client, ResourceExt};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::core::catalog::Catalog;
-use crate::core::ids::InstanceType;
+use crate::core::market::catalog::Catalog;
+use crate::core::units::ids::InstanceType;
 
 use super::control_plane::KUBELET_ON;
 use super::error::LabError;

@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::Node;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::core::catalog::{Architecture, MachineType};
-use crate::core::sharing::GpuSharing;
+use crate::core::market::catalog::{Architecture, MachineType};
+use crate::core::workload::sharing::GpuSharing;
 
 use super::control_plane::KUBELET_ON;
 use super::user_data::Bootstrap;
@@ -128,7 +128,7 @@ pub fn node(instance: &SimulatedInstance, machine: &MachineType, bootstrap: &Boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::catalog::Mebibytes;
+    use crate::core::units::Mebibytes;
 
     fn instance(outcome: &str) -> SimulatedInstance {
         let text = format!(

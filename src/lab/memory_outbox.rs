@@ -10,18 +10,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::core::action::{ClusterAction, Plan, Step};
-use crate::core::catalog::MachineType;
-use crate::core::ids::{InstanceId, InstanceType, Region, ReservationId, ZoneId};
-use crate::core::placement_scores::{PlacementScore, ScoreQuestion};
+use crate::core::fleet::{Instance, Launch, LaunchTemplate};
+use crate::core::market::Quote;
+use crate::core::market::catalog::MachineType;
+use crate::core::market::quota::VcpuQuota;
+use crate::core::market::reservation::CapacityReservation;
+use crate::core::market::scores::{PlacementScore, ScoreQuestion};
 use crate::core::plan::Planner;
-use crate::core::quota::VcpuQuota;
 use crate::core::record::LedgerRecord;
-use crate::core::reservation::CapacityReservation;
-use crate::core::time::Timestamp;
-use crate::core::world::Lane;
-use crate::engine::ports::{
-    Applied, Cloud, CloudError, Cluster, ClusterError, ClusterView, Instance, Launch, LaunchTemplate, QueueMessage, Quote,
-};
+use crate::core::snapshot::Lane;
+use crate::core::units::ids::{InstanceId, InstanceType, Region, ReservationId, ZoneId};
+use crate::core::units::time::Timestamp;
+use crate::ports::{Applied, Cloud, CloudError, Cluster, ClusterError, ClusterView, QueueMessage};
 
 /// A cluster that is an outbox and nothing else. Clones share it.
 #[derive(Debug, Clone, Default)]

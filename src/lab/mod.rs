@@ -46,7 +46,7 @@ pub mod world;
 
 /// The wall clock: the lab lives in real time.
 #[cfg(feature = "live")]
-pub fn wall_clock() -> crate::core::time::Timestamp {
-    use crate::engine::ports::Clock as _;
+pub fn wall_clock() -> crate::core::units::time::Timestamp {
+    use crate::ports::Clock as _;
     crate::engine::wall_clock::WallClock.now()
 }

@@ -19,7 +19,7 @@ use super::rows::Table;
 use super::seal::{Leaf, hex, merkle_of};
 use super::store::{LedgerFault, insert};
 use super::table_file::{Column, Format, Kind, TableFileFault, TableWriter, read_table};
-use crate::core::ids::derive_uuid;
+use crate::core::units::ids::derive_uuid;
 
 const ARCHIVED_MONTH: Table =
     Table { name: "archived_month", columns: "id, at, table_name, until, rows, row_ids, merkle_root, file_name, file_sha256, last_seal" };

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::poster;
 use super::store::LedgerFault;
-use crate::core::time::Timestamp;
+use crate::core::units::time::Timestamp;
 
 /// Every definition of the schema with its digest. Asked by lowtide and not by a function of the schema, which could be replaced as well. Partitions come and
 /// go with the months: their parents stand for them.
@@ -33,7 +33,8 @@ const CURRENT: &str = r#"
     WHERE c.relnamespace = 'ledger'::regnamespace AND NOT c.relispartition AND NOT t.tgisinternal
 "#;
 
-const ON_RECORD: &str = "SELECT DISTINCT ON (kind, object) kind, object, digest FROM ledger.definition ORDER BY kind, object, posted_at DESC";
+const ON_RECORD: &str =
+    "SELECT DISTINCT ON (kind, object) kind, object, digest FROM ledger.definition ORDER BY kind, object, posted_at DESC";
 
 /// A definition that is not what the last migration left.
 #[derive(Debug, Clone, PartialEq, Eq)]

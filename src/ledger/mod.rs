@@ -25,9 +25,9 @@ pub mod verify;
 
 use std::collections::BTreeMap;
 
-use crate::core::ids::ObjectRef;
-use crate::core::need::UsageQuery;
-use crate::engine::ports::ClusterView;
+use crate::core::units::ids::ObjectRef;
+use crate::core::workload::need::UsageQuery;
+use crate::ports::ClusterView;
 
 pub use migrate::{MigrateFault, connect, migrate};
 pub use store::{LedgerFault, PgLedger};

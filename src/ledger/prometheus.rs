@@ -16,9 +16,9 @@ use aws_smithy_types::byte_stream::ByteStream;
 use serde::Deserialize;
 
 use super::import::{UsageHour, micro_units};
-use crate::core::ids::ObjectRef;
-use crate::core::need::UsageQuery;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::ids::ObjectRef;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::need::UsageQuery;
 
 const HOUR: Millis = Millis::from_hours(1);
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 
 use super::report::{Month, Report, cents, dollars, six_decimals};
 use super::store::LedgerFault;
-use crate::core::money::MicroUsd;
+use crate::core::units::money::MicroUsd;
 
 /// One line of the comparison.
 struct Compared {

@@ -12,10 +12,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use self::decision::{CANDIDATES, DECISION, WorkloadColumns, candidates_row, decision_row};
-use crate::core::ids::derive_uuid;
+use crate::core::market::Quote;
 use crate::core::record::{Interruption, IntervalOpened, LedgerRecord, Migration, OccupancyOpened};
-use crate::core::time::Timestamp;
-use crate::engine::ports::Quote;
+use crate::core::units::ids::derive_uuid;
+use crate::core::units::time::Timestamp;
 
 /// What becomes of a row that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

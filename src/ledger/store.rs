@@ -13,8 +13,9 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
 use super::rows::{Row, Rows, Table, Twice, month_of};
+use crate::core::market::Quote;
 use crate::core::record::LedgerRecord;
-use crate::engine::ports::{Ledger, LedgerUnavailable, Quote};
+use crate::ports::{Ledger, LedgerUnavailable};
 
 /// How long one write may take, connecting included.
 const WRITE_LIMIT: Duration = Duration::from_secs(3);

@@ -18,10 +18,10 @@ use super::prometheus::Prometheus;
 use super::rows::month_of;
 use super::seal;
 use super::store::{LedgerFault, ensure_month};
-use crate::core::ids::ObjectRef;
-use crate::core::need::UsageQuery;
-use crate::core::time::{Millis, Timestamp};
-use crate::engine::ports::Clock;
+use crate::core::units::ids::ObjectRef;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::need::UsageQuery;
+use crate::ports::Clock;
 
 /// Rows wait this long for their seal.
 const SEAL_EVERY: Millis = Millis::from_mins(10);

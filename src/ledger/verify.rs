@@ -74,7 +74,10 @@ pub struct Verification {
 /// [`LedgerFault`] when the ledger cannot be read; what is wrong with its content is a [`Finding`].
 pub async fn verify(connection: &mut PgConnection) -> Result<Verification, LedgerFault> {
     let doing = LedgerFault::during;
-    sqlx::raw_sql("SET timezone = 'UTC'; SET search_path = pg_catalog").execute(&mut *connection).await.map_err(doing("prepare the session"))?;
+    sqlx::raw_sql("SET timezone = 'UTC'; SET search_path = pg_catalog")
+        .execute(&mut *connection)
+        .await
+        .map_err(doing("prepare the session"))?;
     let tables = tables(connection).await?;
     let seals = sqlx::query_as!(
         Seal,

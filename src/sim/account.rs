@@ -11,15 +11,15 @@ use std::collections::BTreeMap;
 
 use super::chance::Chance;
 use super::market::{SimMarket, ZONES};
-use crate::core::catalog::Mebibytes;
-use crate::core::ids::{Region, ReservationId, ZoneId};
+use crate::core::market::quota::{QuotaFamily, QuotaKey, VcpuQuota};
+use crate::core::market::reservation::{CapacityReservation, NamedReservation};
+use crate::core::market::scores::{PlacementScore, ScoreQuestion};
 use crate::core::market::{CapacityPool, CapacityType};
-use crate::core::money::MicroUsdPerHour;
-use crate::core::placement_scores::{PlacementScore, ScoreQuestion};
-use crate::core::quota::{QuotaFamily, QuotaKey, VcpuQuota};
-use crate::core::reservation::{CapacityReservation, NamedReservation};
-use crate::core::sharing::{GpuSharing, Sharing};
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::Mebibytes;
+use crate::core::units::ids::{Region, ReservationId, ZoneId};
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::sharing::{GpuSharing, Sharing};
 
 /// Of a thousand histories, so many have tight quotas, a reservation, placement scores, and classes that share GPUs.
 const TIGHT_PER_MILLE: i64 = 300;

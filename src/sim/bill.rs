@@ -10,8 +10,8 @@ use super::account::Account;
 use super::ec2::{Machine, TAKEN_BACK};
 use super::market::SimMarket;
 use crate::core::market::{CapacityPool, CapacityType};
-use crate::core::money::{MicroUsd, MicroUsdMillis, MicroUsdPerHour};
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::money::{MicroUsd, MicroUsdMillis, MicroUsdPerHour};
+use crate::core::units::time::{Millis, Timestamp};
 
 const HOUR: i64 = 3_600_000;
 

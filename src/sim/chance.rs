@@ -3,7 +3,7 @@
 //! Decides: how numbers are drawn from a seed. The same seed and name give the same numbers.
 //! Does not: know what they are for.
 
-use crate::core::time::Millis;
+use crate::core::units::time::Millis;
 
 /// A stream of numbers: SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014).
 #[derive(Debug, Clone)]

@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::account::Account;
 use super::chance::Chance;
 use super::world::Event;
-use crate::core::catalog::Catalog;
-use crate::core::ids::{InstanceId, Region, Uid};
+use crate::core::fleet::{Instance, InstanceState, Launch, Notice, NoticeKind, tags};
+use crate::core::market::catalog::Catalog;
+use crate::core::market::quota::QuotaKey;
 use crate::core::market::{CapacityPool, CapacityType};
-use crate::core::quota::QuotaKey;
-use crate::core::time::{Millis, Timestamp};
-use crate::engine::ports::{CloudError, Instance, InstanceState, Launch, Notice, NoticeKind, tags};
+use crate::core::units::ids::{InstanceId, Region, Uid};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::ports::CloudError;
 
 use super::market::SimMarket;
 

@@ -8,9 +8,10 @@ use super::check;
 use super::ec2::Has;
 use super::world::World;
 use crate::core::action::{ClaimPatch, ClusterAction, EventSubject};
-use crate::core::ids::InstanceId;
+use crate::core::fleet::Launch;
 use crate::core::record::LedgerRecord;
-use crate::engine::ports::{Applied, CloudError, ClusterError, Launch};
+use crate::core::units::ids::InstanceId;
+use crate::ports::{Applied, CloudError, ClusterError};
 
 impl World {
     /// EC2 is asked for a machine.

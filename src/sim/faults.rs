@@ -5,7 +5,7 @@
 //! Does not: carry anything out (see [`super::ports`]).
 
 use super::chance::Chance;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::time::{Millis, Timestamp};
 
 /// How hostile the world is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]

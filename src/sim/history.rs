@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use sha2::{Digest, Sha256};
 
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::time::{Millis, Timestamp};
 
 /// Lines kept for a trace of the last steps.
 const KEPT: usize = 120;

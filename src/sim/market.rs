@@ -16,11 +16,11 @@ use std::sync::OnceLock;
 use serde::Deserialize;
 
 use super::chance::Chance;
-use crate::core::ids::{InstanceType, Region, ZoneId};
+use crate::core::market::shipped::snapshot_market;
 use crate::core::market::{CapacityPool, CapacityType, Market};
-use crate::core::market_snapshot::snapshot_market;
-use crate::core::money::MicroUsdPerHour;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::ids::{InstanceType, Region, ZoneId};
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::{Millis, Timestamp};
 
 const STATS: &str = include_str!("../../data/catalog/spot_availability_stats.csv");
 

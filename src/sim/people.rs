@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 
 use super::chance::Chance;
 use super::kube::{Deployment, Job, Template};
-use crate::core::catalog::{Mebibytes, Millicores};
-use crate::core::ids::{ClassName, PoolName, Region, Uid};
+use crate::core::fleet::NodePool;
 use crate::core::market::CapacityType;
-use crate::core::money::MicroUsdPerHour;
-use crate::core::need::{CapacityPreference, Deadline, Need, Schedule, WorkloadKind};
-use crate::core::time::{Millis, Timestamp};
-use crate::core::world::NodePool;
+use crate::core::units::ids::{ClassName, PoolName, Region, Uid};
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::units::{Mebibytes, Millicores};
+use crate::core::workload::need::{CapacityPreference, Deadline, Need, Schedule, WorkloadKind};
 
 /// What somebody does.
 #[derive(Debug, Clone, PartialEq, Eq)]

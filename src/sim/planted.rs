@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::core::action::{Action, ClusterAction, Plan, RemovalReason, Step};
-use crate::core::catalog::{Mebibytes, Resources};
-use crate::core::decision::Trigger;
+use crate::core::fleet::{Claim, Launch, Trigger};
 use crate::core::invariant::Invariant;
-use crate::core::money::MicroUsdPerHour;
-use crate::core::need::CapacityPreference;
 use crate::core::plan::{Planner, Settings, plan};
 use crate::core::record::LedgerRecord;
-use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Claim, Lane, PodPhase, Snapshot};
-use crate::engine::ports::{Applied, Launch};
+use crate::core::snapshot::{Lane, Snapshot};
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::units::{Mebibytes, Resources};
+use crate::core::workload::PodPhase;
+use crate::core::workload::need::CapacityPreference;
+use crate::ports::Applied;
 
 /// One mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]

@@ -15,19 +15,17 @@ use super::market::PoolMarket;
 use super::planted::PlantedBug;
 use super::world::World;
 use crate::core::action::ClusterAction;
-use crate::core::catalog::MachineType;
-use crate::core::ids::{InstanceId, InstanceType, Region, ReservationId, ZoneId};
-use crate::core::market::{CapacityType, PriceSource};
-use crate::core::money::MicroUsdPerHour;
-use crate::core::placement_scores::{PlacementScore, ScoreQuestion};
-use crate::core::quota::VcpuQuota;
+use crate::core::fleet::{Instance, Launch, LaunchTemplate};
+use crate::core::market::catalog::MachineType;
+use crate::core::market::quota::VcpuQuota;
+use crate::core::market::reservation::CapacityReservation;
+use crate::core::market::scores::{PlacementScore, ScoreQuestion};
+use crate::core::market::{CapacityType, PriceSource, Quote};
 use crate::core::record::LedgerRecord;
-use crate::core::reservation::CapacityReservation;
-use crate::core::time::{Millis, Timestamp};
-use crate::engine::ports::{
-    Applied, Clock, Cloud, CloudError, Cluster, ClusterError, ClusterView, Instance, Launch, LaunchTemplate, Ledger, LedgerUnavailable,
-    QueueMessage, Quote,
-};
+use crate::core::units::ids::{InstanceId, InstanceType, Region, ReservationId, ZoneId};
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::ports::{Applied, Clock, Cloud, CloudError, Cluster, ClusterError, ClusterView, Ledger, LedgerUnavailable, QueueMessage};
 
 /// The world, shared by everybody in it.
 pub type Shared = Arc<Mutex<World>>;

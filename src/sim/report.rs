@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use super::run::Scenario;
 use super::world::World;
-use crate::core::decision::{Outcome as Decided, Trigger};
-use crate::core::ids::Uid;
+use crate::core::fleet::Trigger;
 use crate::core::market::CapacityType;
-use crate::core::money::{MicroUsd, MicroUsdMillis};
-use crate::core::record::LedgerRecord;
-use crate::core::time::Millis;
+use crate::core::record::{LedgerRecord, Outcome as Decided};
+use crate::core::units::ids::Uid;
+use crate::core::units::money::{MicroUsd, MicroUsdMillis};
+use crate::core::units::time::Millis;
 
 /// What a history came to.
 #[derive(Debug, Clone, Serialize)]

@@ -18,7 +18,7 @@ use super::ports::{Hold, Shared, lock};
 use super::report::Outcome;
 use super::world::{CLUSTER, World};
 use crate::core::plan::{Planner, Settings, plan};
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::time::{Millis, Timestamp};
 use crate::engine::driver::{Engine, Schedule};
 
 /// What is played.

@@ -17,14 +17,13 @@ use super::history::History;
 use super::kube::{Kube, Stored};
 use super::market::{SimMarket, Turn, ZONES};
 use super::people::{Deed, People};
-use crate::core::catalog::Catalog;
-use crate::core::ids::{ClassName, InstanceId, NodeName, Region, Uid};
+use crate::core::fleet::{LaunchTemplate, NodeClass};
 use crate::core::invariant::Fault;
 use crate::core::market::CapacityType;
+use crate::core::market::catalog::Catalog;
 use crate::core::record::LedgerRecord;
-use crate::core::time::{Millis, Timestamp};
-use crate::core::world::NodeClass;
-use crate::engine::ports::LaunchTemplate;
+use crate::core::units::ids::{ClassName, InstanceId, NodeName, Region, Uid};
+use crate::core::units::time::{Millis, Timestamp};
 
 /// The cluster's name.
 pub const CLUSTER: &str = "sim";
@@ -258,7 +257,7 @@ impl World {
             Event::MessageComes => self.readers.iter().for_each(|reader| reader.notify_one()),
             Event::Runs(id) => {
                 if let Some(machine) = self.ec2.machines.get_mut(&id).filter(|m| m.alive()) {
-                    machine.instance.state = crate::engine::ports::InstanceState::Running;
+                    machine.instance.state = crate::core::fleet::InstanceState::Running;
                 }
             }
             Event::Joins(id) => {

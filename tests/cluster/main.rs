@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use lowtide::core::time::Millis;
+use lowtide::core::units::time::Millis;
 use lowtide::lab::batch_program::Happening;
 use lowtide::lab::ec2::{image_id, subnet_id};
 use lowtide::lab::world::{World, WorldOptions};

@@ -8,15 +8,15 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, Resource, ResourceExt};
 use lowtide::core::action::{ClusterAction, PodTarget};
-use lowtide::core::catalog::Mebibytes;
-use lowtide::core::decision::{Baseline, PodIdentity, Trigger};
-use lowtide::core::ids::{ClaimName, DecisionId, ObjectRef, Uid};
+use lowtide::core::fleet::{ClaimSpec, Trigger};
 use lowtide::core::market::{CapacityPool, CapacityType};
-use lowtide::core::money::MicroUsdPerHour;
-use lowtide::core::sharing::{GpuSharing, Sharing};
-use lowtide::core::time::Timestamp;
-use lowtide::core::world::{self, ClaimSpec, PodPhase};
-use lowtide::engine::ports::{Clock, Cluster};
+use lowtide::core::units::Mebibytes;
+use lowtide::core::units::ids::{ClaimName, DecisionId, ObjectRef, Uid};
+use lowtide::core::units::money::MicroUsdPerHour;
+use lowtide::core::units::time::Timestamp;
+use lowtide::core::workload::sharing::{GpuSharing, Sharing};
+use lowtide::core::workload::{Baseline, PodIdentity, PodPhase};
+use lowtide::core::world;
 use lowtide::kube::pods::AttributionKeys;
 use lowtide::kube::{ClusterSettings, LiveCluster};
 use lowtide::lab::control_plane::{ControlPlane, KUBELET_ON};
@@ -24,6 +24,7 @@ use lowtide::lab::helm::Helm;
 use lowtide::lab::tools::Tools;
 use lowtide::lab::wall_clock;
 use lowtide::lab::workdir::Workdir;
+use lowtide::ports::{Clock, Cluster};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -185,7 +186,7 @@ impl Fixture {
                     assert!(applied.resource_version.is_some());
                     Some(())
                 }
-                Err(lowtide::engine::ports::ClusterError::Conflict(_)) => None,
+                Err(lowtide::ports::ClusterError::Conflict(_)) => None,
                 Err(error) => panic!("{error}"),
             }
         })

@@ -3,16 +3,18 @@
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use lowtide::core::action::{ClaimPatch, ClassStatus, ClusterAction, MonthBooks, PoolStatus};
-use lowtide::core::decision::{PodIdentity, Trigger};
-use lowtide::core::ids::{ClaimName, ObjectRef};
+use lowtide::core::action::{ClaimPatch, ClusterAction};
+use lowtide::core::fleet::{
+    ClaimStatus, ClassStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MonthBooks, MoveMark, NoticeKind, Occupant, PoolStatus,
+    Trigger,
+};
 use lowtide::core::market::CoolDownCause;
-use lowtide::core::money::{MicroUsd, MicroUsdPerHour};
-use lowtide::core::record::EndedBy;
-use lowtide::core::time::Timestamp;
-use lowtide::core::world::{ClaimStatus, Ended, InterruptionMark, LaunchFailure, MoveMark, Occupant};
-use lowtide::engine::ports::{Cluster, ClusterError, NoticeKind};
+use lowtide::core::units::ids::{ClaimName, ObjectRef};
+use lowtide::core::units::money::{MicroUsd, MicroUsdPerHour};
+use lowtide::core::units::time::Timestamp;
+use lowtide::core::workload::PodIdentity;
 use lowtide::kube::api::{GpuNodeClaim, GpuNodeClass, GpuNodePool};
+use lowtide::ports::{Cluster, ClusterError};
 use serde_json::json;
 
 use crate::fixture::{Fixture, claim_spec, decision};
@@ -67,7 +69,7 @@ pub async fn a_claim_is_written_once_followed_and_removed(fixture: &Fixture) {
     let seen = fixture
         .eventually("the claim at its last version", || {
             let mut view = fixture.cluster.view()?;
-            let lane = lowtide::core::world::Lane::Claim(name.clone());
+            let lane = lowtide::core::snapshot::Lane::Claim(name.clone());
             view.versions.get(&lane).filter(|v| **v >= version)?;
             view.claims.remove(&name)
         })
@@ -125,7 +127,7 @@ pub async fn a_node_is_marked_without_losing_taints_and_deleted(fixture: &Fixtur
     fixture.node("marked", json!([{ "key": "example.com/kept", "value": "x", "effect": "PreferNoSchedule" }])).await;
     let mark = |taint| ClusterAction::MarkNode { node: "marked".into(), claim: "c1".into(), taint };
     fixture.cluster.apply(&mark(false)).await.unwrap();
-    let seen = |fits: fn(&lowtide::core::world::Node) -> bool| move || fixture.cluster.view()?.nodes.remove(&"marked".into()).filter(&fits);
+    let seen = |fits: fn(&lowtide::core::fleet::Node) -> bool| move || fixture.cluster.view()?.nodes.remove(&"marked".into()).filter(&fits);
     let node = fixture.eventually("the label", seen(|n| n.labelled)).await;
     assert!(!node.tainted && node.ready && node.allocatable.gpus == 4 && node.allocatable.cpu.0 == 8_000, "{node:?}");
     fixture.cluster.apply(&mark(true)).await.unwrap();

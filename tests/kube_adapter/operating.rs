@@ -11,12 +11,12 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use lowtide::cli::release_pods::release;
 use lowtide::core::action::{ClusterAction, Event, EventKind, EventSubject};
-use lowtide::core::money::MicroUsdPerHour;
 use lowtide::core::record::{HourPriced, LedgerRecord};
-use lowtide::core::time::Timestamp;
-use lowtide::engine::ports::{Cluster, ClusterError};
+use lowtide::core::units::money::MicroUsdPerHour;
+use lowtide::core::units::time::Timestamp;
 use lowtide::kube::api::GpuDecision;
 use lowtide::kube::lease::{Candidacy, LeaseSettings};
+use lowtide::ports::{Cluster, ClusterError};
 use serde_json::json;
 
 use crate::fixture::{Fixture, WallClock, annotations, claim_spec, pod_spec};

@@ -7,11 +7,13 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Api;
 use kube::api::DeleteParams;
 use lowtide::core::action::{ClusterAction, RemovalReason};
-use lowtide::core::ids::Uid;
-use lowtide::core::need::WorkloadKind;
-use lowtide::core::time::{Millis, Timestamp};
-use lowtide::core::world::{self, Lane, LetGo, Mobility, PodPhase};
-use lowtide::engine::ports::{Cluster, ClusterError};
+use lowtide::core::snapshot::Lane;
+use lowtide::core::units::ids::Uid;
+use lowtide::core::units::time::{Millis, Timestamp};
+use lowtide::core::workload::need::WorkloadKind;
+use lowtide::core::workload::{LetGo, Mobility, PodPhase};
+use lowtide::core::world;
+use lowtide::ports::{Cluster, ClusterError};
 use serde_json::json;
 
 use crate::fixture::{Fixture, bind, decision, deployment, gated, pod_spec, service, target};
@@ -179,7 +181,7 @@ pub async fn a_budget_holds_an_eviction_and_a_deletion_needs_the_right_uid(fixtu
     assert!(matches!(held, Err(ClusterError::HeldByBudget(_))), "{held:?}");
 
     let delete = |uid: Uid| {
-        let pod = lowtide::core::decision::PodIdentity { uid, ..pod.identity.clone() };
+        let pod = lowtide::core::workload::PodIdentity { uid, ..pod.identity.clone() };
         ClusterAction::DeletePod { pod, grace: Millis::from_secs(1), reason: RemovalReason::Interruption }
     };
     let refused = fixture.cluster.apply(&delete("00000000-0000-0000-0000-000000000000".into())).await;

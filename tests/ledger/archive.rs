@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use lowtide::core::fleet::EndedBy;
 use lowtide::core::market::CapacityType;
-use lowtide::core::record::{EndedBy, LedgerRecord};
-use lowtide::core::time::{Millis, Timestamp};
-use lowtide::engine::ports::Ledger;
+use lowtide::core::record::LedgerRecord;
+use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::ledger::archive::{ArchiveFault, Retention, archive};
 use lowtide::ledger::connect;
 use lowtide::ledger::poster::post;
@@ -13,6 +13,7 @@ use lowtide::ledger::report::Month;
 use lowtide::ledger::seal::seal;
 use lowtide::ledger::table_file::Format;
 use lowtide::ledger::verify::{Finding, verify};
+use lowtide::ports::Ledger;
 
 use crate::facts::{Bench, DAY, Machine, bench, decision, stay};
 

@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 
 use lowtide::core::accounting::allocation::{Occupied, lost_from};
 use lowtide::core::accounting::billing::{HourRate, PaidInterval};
-use lowtide::core::decision::{
-    Attribution, CounterfactualRate, Counterfactuals, Decision, JudgedOffer, Judgement, Outcome, PodIdentity, Refusal, Trigger, Workload,
-};
-use lowtide::core::ids::{DecisionId, ObjectRef};
+use lowtide::core::fleet::{EndedBy, Trigger};
 use lowtide::core::market::{CapacityPool, CapacityType, PriceSource};
-use lowtide::core::money::{MicroUsd, MicroUsdPerHour};
-use lowtide::core::need::WorkloadKind;
 use lowtide::core::record::{
-    CarriedData, Checkpoint, EndedBy, HourPriced, Interruption, IntervalClosed, IntervalOpened, LedgerRecord, Migration, OccupancyClosed,
-    OccupancyOpened,
+    CarriedData, Checkpoint, CounterfactualRate, Counterfactuals, Decision, HourPriced, Interruption, IntervalClosed, IntervalOpened,
+    JudgedOffer, Judgement, LedgerRecord, Migration, OccupancyClosed, OccupancyOpened, Outcome, Refusal,
 };
-use lowtide::core::time::{Millis, Timestamp};
+use lowtide::core::units::ids::{DecisionId, ObjectRef};
+use lowtide::core::units::money::{MicroUsd, MicroUsdPerHour};
+use lowtide::core::units::time::{Millis, Timestamp};
+use lowtide::core::workload::need::WorkloadKind;
+use lowtide::core::workload::{Attribution, PodIdentity, Workload};
 use lowtide::lab::postgres::PrivatePostgres;
 use lowtide::ledger::{PgLedger, migrate};
 

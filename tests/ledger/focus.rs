@@ -2,16 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use lowtide::core::fleet::EndedBy;
 use lowtide::core::market::CapacityType;
-use lowtide::core::money::MicroUsd;
-use lowtide::core::record::{CarriedData, EndedBy};
-use lowtide::core::time::Millis;
-use lowtide::engine::ports::Ledger;
+use lowtide::core::record::CarriedData;
+use lowtide::core::units::money::MicroUsd;
+use lowtide::core::units::time::Millis;
 use lowtide::ledger::connect;
 use lowtide::ledger::focus::{export, rules, validate};
 use lowtide::ledger::poster::post;
 use lowtide::ledger::report::Days;
 use lowtide::ledger::table_file::{Format, TableFileFault, read_table};
+use lowtide::ports::Ledger;
 
 use crate::facts::{Bench, DAY, Dice, Machine, bench, stay};
 use crate::rules::random_machine;

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lowtide::core::ids::Uid;
 use lowtide::core::record::LedgerRecord;
-use lowtide::core::time::{Millis, Timestamp};
-use lowtide::engine::ports::Ledger;
+use lowtide::core::units::ids::Uid;
+use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::ledger::{PgLedger, connect, migrate, poster};
+use lowtide::ports::Ledger;
 use lowtide::sim::faults::Level;
 use lowtide::sim::run::{Scenario, play};
 

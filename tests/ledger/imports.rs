@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 
+use lowtide::core::fleet::EndedBy;
 use lowtide::core::market::CapacityType;
-use lowtide::core::money::BilledUsd;
-use lowtide::core::record::EndedBy;
-use lowtide::core::time::{Millis, Timestamp};
-use lowtide::engine::ports::Ledger;
+use lowtide::core::units::money::BilledUsd;
+use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::ledger::import::{Changes, Check, Checks, Format, Imported, Options, import};
 use lowtide::ledger::poster::post;
 use lowtide::ledger::reconcile::reconcile;
 use lowtide::ledger::report::{By, Month, Report};
 use lowtide::ledger::{connect, report};
+use lowtide::ports::Ledger;
 
 use crate::facts::{Bench, DAY, Dice, Machine, bench, stay};
 use crate::rules::random_machine;

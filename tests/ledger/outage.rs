@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use lowtide::core::fleet::EndedBy;
 use lowtide::core::market::CapacityType;
-use lowtide::core::money::MicroUsd;
 use lowtide::core::plan::Settings;
-use lowtide::core::record::{EndedBy, LedgerRecord};
-use lowtide::core::time::Millis;
+use lowtide::core::record::LedgerRecord;
+use lowtide::core::units::money::MicroUsd;
+use lowtide::core::units::time::Millis;
 use lowtide::engine::driver::{Engine, Schedule};
 use lowtide::engine::state::State;
 use lowtide::engine::wall_clock::WallClock;

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use lowtide::core::accounting::allocation::{Line, allocate};
+use lowtide::core::fleet::EndedBy;
 use lowtide::core::market::CapacityType;
-use lowtide::core::record::{EndedBy, LedgerRecord};
-use lowtide::core::time::{Millis, Timestamp};
-use lowtide::engine::ports::Ledger;
+use lowtide::core::record::LedgerRecord;
+use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::ledger::connect;
 use lowtide::ledger::poster::{Posted, post};
+use lowtide::ports::Ledger;
 
 use crate::facts::{Bench, DAY, Dice, Machine, bench, decision, stay};
 use crate::rules::{random_machine, with_moves};
@@ -36,7 +37,7 @@ fn computed_sums(machines: &[Machine]) -> Sums {
     for machine in machines {
         let sum = sums.entry(format!("uid-{}", machine.name)).or_default();
         for share in allocate(machine.gpus, &machine.interval, &machine.occupied()) {
-            let known = |amount: Option<lowtide::core::money::MicroUsd>| amount.unwrap_or_default().0;
+            let known = |amount: Option<lowtide::core::units::money::MicroUsd>| amount.unwrap_or_default().0;
             *sum = (sum.0 + share.cost.0, sum.1 + known(share.b0), sum.2 + known(share.b1), sum.3 + known(share.b2), sum.4 + share.gpu_ms);
         }
     }

@@ -1,11 +1,12 @@
 //! Reports and the documented questions.
 
+use lowtide::core::fleet::EndedBy;
 use lowtide::core::market::CapacityType;
-use lowtide::core::record::{EndedBy, LedgerRecord, Migration};
-use lowtide::core::time::Millis;
-use lowtide::engine::ports::Ledger;
+use lowtide::core::record::{LedgerRecord, Migration};
+use lowtide::core::units::time::Millis;
 use lowtide::ledger::report::{By, Days, ReliabilityBy, View};
 use lowtide::ledger::{connect, explain, report};
+use lowtide::ports::Ledger;
 
 use crate::facts::{Bench, Machine, bench, decision, interruption, moved, stay};
 

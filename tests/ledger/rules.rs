@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use lowtide::core::accounting::allocation::allocate;
 use lowtide::core::accounting::billing::HourRate;
+use lowtide::core::fleet::EndedBy;
 use lowtide::core::market::CapacityType;
-use lowtide::core::money::MicroUsd;
-use lowtide::core::need::WorkloadKind;
-use lowtide::core::record::{CarriedData, EndedBy, LedgerRecord};
-use lowtide::core::time::Millis;
-use lowtide::engine::ports::Ledger;
+use lowtide::core::record::{CarriedData, LedgerRecord};
+use lowtide::core::units::money::MicroUsd;
+use lowtide::core::units::time::Millis;
+use lowtide::core::workload::need::WorkloadKind;
 use lowtide::ledger::connect;
+use lowtide::ports::Ledger;
 use sqlx::Row;
 
 use crate::facts::{Bench, DAY, Dice, Machine, Stay, bench, moved};
@@ -102,7 +103,7 @@ fn expected(machine: &Machine) -> Vec<Line> {
         .into_iter()
         .map(|s| {
             let pod = s.pod.map(|pod| pod.as_str().to_owned());
-            let money = |amount: Option<lowtide::core::money::MicroUsd>| amount.map(|m| m.0);
+            let money = |amount: Option<lowtide::core::units::money::MicroUsd>| amount.map(|m| m.0);
             (i64::from(s.hour), s.day, s.line.as_str().to_owned(), pod, s.gpu_ms, s.cost.0, money(s.b0), money(s.b1), money(s.b2))
         })
         .collect();

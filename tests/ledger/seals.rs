@@ -1,12 +1,13 @@
 //! Seals name what was altered, removed or added.
 
+use lowtide::core::fleet::EndedBy;
 use lowtide::core::market::CapacityType;
-use lowtide::core::record::{EndedBy, LedgerRecord};
-use lowtide::core::time::Millis;
-use lowtide::engine::ports::Ledger;
+use lowtide::core::record::LedgerRecord;
+use lowtide::core::units::time::Millis;
 use lowtide::ledger::connect;
 use lowtide::ledger::seal::seal;
 use lowtide::ledger::verify::{Finding, verify};
+use lowtide::ports::Ledger;
 
 use crate::facts::{Bench, Machine, bench};
 
@@ -129,7 +130,9 @@ async fn verify_finds_what_no_longer_follows_from_the_facts() {
     lowtide::ledger::migrate(&url).await.unwrap();
     server.psql("postgres", "GRANT DELETE ON ledger.posting TO lowtide_writer").unwrap();
     assert_eq!(found().await, of("rights on posting: replaced"));
-    server.psql("postgres", "REVOKE DELETE ON ledger.posting FROM lowtide_writer; ALTER TABLE ledger.posting DISABLE TRIGGER refuse_change").unwrap();
+    server
+        .psql("postgres", "REVOKE DELETE ON ledger.posting FROM lowtide_writer; ALTER TABLE ledger.posting DISABLE TRIGGER refuse_change")
+        .unwrap();
     assert_eq!(found().await, of("trigger posting.refuse_change: replaced"));
     server.psql("postgres", "ALTER TABLE ledger.posting ENABLE TRIGGER refuse_change").unwrap();
     // A row that is well made and has nothing behind it, and one that only changes an amount.

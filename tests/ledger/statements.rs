@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
+use lowtide::core::fleet::EndedBy;
 use lowtide::core::market::CapacityType;
-use lowtide::core::record::EndedBy;
-use lowtide::core::time::{Millis, Timestamp};
-use lowtide::engine::ports::Ledger;
+use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::ledger::connect;
 use lowtide::ledger::import::{Check, Format, Options, dry_run, import, retract};
 use lowtide::ledger::poster::post;
 use lowtide::ledger::reconcile::reconcile;
 use lowtide::ledger::report::{self, By, Month};
+use lowtide::ports::Ledger;
 use sqlx::PgConnection;
 
 use crate::facts::{Bench, DAY, Machine, bench, stay};
@@ -32,7 +32,9 @@ const HEADER: &str = "identity_line_item_id,bill_invoice_id,bill_payer_account_i
 /// A line of the clock hour `hour` of 20 July 2026.
 fn line(id: &str, kind: &str, resource: &str, usage: &str, hour: i64, amount: &str, cost: &str, plan: &str) -> String {
     let (from, to) = (DAY + Millis::from_hours(hour), DAY + Millis::from_hours(hour + 1));
-    format!("{id},,111122223333,2026-07-01T00:00:00Z,444455556666,{kind},{resource},{usage},RunInstances,AmazonEC2,{from},{to},{amount},{cost},USD,{plan}\n")
+    format!(
+        "{id},,111122223333,2026-07-01T00:00:00Z,444455556666,{kind},{resource},{usage},RunInstances,AmazonEC2,{from},{to},{amount},{cost},USD,{plan}\n"
+    )
 }
 
 /// Whole hours of a machine at `cost` an hour.
@@ -67,7 +69,11 @@ async fn files_twice_versions_and_parts_give_the_books_of_the_last_version() {
     assert_eq!(cost(&mut connection).await, "22.00");
 
     // Two versions of one month in one folder, each with its manifest: the newer holds, whatever order they are given in.
-    let manifest = |id: &str| format!(r#"{{"assemblyId": "{id}", "reportKeys": ["p/20260701-20260801/{id}/r-00001.csv", "p/20260701-20260801/{id}/r-00002.csv"]}}"#);
+    let manifest = |id: &str| {
+        format!(
+            r#"{{"assemblyId": "{id}", "reportKeys": ["p/20260701-20260801/{id}/r-00001.csv", "p/20260701-20260801/{id}/r-00002.csv"]}}"#
+        )
+    };
     let parts = |id: &str, price: &str| {
         folder.file(&format!("versions/{id}/r-Manifest.json"), &manifest(id));
         [("r-00001.csv", "i-a"), ("r-00002.csv", "i-b")]
@@ -91,19 +97,24 @@ async fn files_twice_versions_and_parts_give_the_books_of_the_last_version() {
     assert!(fault.contains("say --complete when this is all of the month"), "{fault}");
 
     // Versions side by side in one folder, without a manifest: lines have their identities.
-    let flat = [("v1.csv", "1.20"), ("v2.csv", "1.30")]
-        .map(|(name, price)| folder.file(&format!("flat/{name}"), &format!("{HEADER}{}{}", hours("i-a", 0..10, price), hours("i-b", 0..10, price))));
+    let flat = [("v1.csv", "1.20"), ("v2.csv", "1.30")].map(|(name, price)| {
+        folder.file(&format!("flat/{name}"), &format!("{HEADER}{}{}", hours("i-a", 0..10, price), hours("i-b", 0..10, price)))
+    });
     taken(&mut connection, Format::Cur, &flat).await.unwrap();
     assert_eq!(cost(&mut connection).await, "26.00");
     // Without identities it is seen that no machine runs two hours in one.
-    let bare = |name: &str, text: String| folder.file(name, &text.lines().map(|l| format!("{}\n", l.split_once(',').unwrap().1)).collect::<String>());
-    let nameless = [("bare/v1.csv", "1.20"), ("bare/v2.csv", "1.30")].map(|(name, price)| bare(name, format!("{HEADER}{}", hours("i-a", 0..10, price))));
+    let bare = |name: &str, text: String| {
+        folder.file(name, &text.lines().map(|l| format!("{}\n", l.split_once(',').unwrap().1)).collect::<String>())
+    };
+    let nameless = [("bare/v1.csv", "1.20"), ("bare/v2.csv", "1.30")]
+        .map(|(name, price)| bare(name, format!("{HEADER}{}", hours("i-a", 0..10, price))));
     let fault = taken(&mut connection, Format::Cur, &nameless).await.unwrap_err();
     assert!(fault.contains("i-a is used for 2.00 hours in the span from 2026-07-20 00:00 UTC, and 10 spans are so"), "{fault}");
 
     // A member of a gzip file after the first is damaged, or the file is cut.
     let packed = |name: &str, text: &str| std::fs::read(folder.packed(name, text)).unwrap();
-    let (one, two) = (packed("m1.csv", &format!("{HEADER}{}", hours("i-a", 0..10, "1.30"))), packed("m2.csv", &hours("i-b", 0..10, "1.30")));
+    let (one, two) =
+        (packed("m1.csv", &format!("{HEADER}{}", hours("i-a", 0..10, "1.30"))), packed("m2.csv", &hours("i-b", 0..10, "1.30")));
     let mut damaged = [one.clone(), two.clone()].concat();
     damaged[one.len() + 1] ^= 0x55;
     let cut = [one.clone(), two[..two.len() - 9].to_vec()].concat();
@@ -129,14 +140,19 @@ async fn a_newer_version_replaces_the_older_and_what_stands_beside_is_named() {
     taken(&mut connection, Format::Cur, &[on_demand.clone()]).await.unwrap();
     assert_eq!(cost(&mut connection).await, "40.00");
     let plan = |hour: i64| {
-        [line(&format!("s{hour}"), "SavingsPlanCoveredUsage", "i-a", "BoxUsage:g6.xlarge", hour, "1", "3.00", "2.00"),
-         line(&format!("n{hour}"), "SavingsPlanNegation", "", "BoxUsage:g6.xlarge", hour, "1", "-3.00", "")].concat()
+        [
+            line(&format!("s{hour}"), "SavingsPlanCoveredUsage", "i-a", "BoxUsage:g6.xlarge", hour, "1", "3.00", "2.00"),
+            line(&format!("n{hour}"), "SavingsPlanNegation", "", "BoxUsage:g6.xlarge", hour, "1", "-3.00", ""),
+        ]
+        .concat()
     };
     let covered: String = (0..10).map(plan).collect();
     let last = folder.file("final/cur.csv", &format!("{HEADER}{covered}"));
     taken(&mut connection, Format::Cur, std::slice::from_ref(&last)).await.unwrap();
     assert_eq!(cost(&mut connection).await, "30.00", "not both");
-    let fault = taken(&mut connection, Format::Cur, &[folder.file("old/cur.csv", &format!("{HEADER}{}", hours("i-a", 0..5, "2.00")))]).await.unwrap_err();
+    let fault = taken(&mut connection, Format::Cur, &[folder.file("old/cur.csv", &format!("{HEADER}{}", hours("i-a", 0..5, "2.00")))])
+        .await
+        .unwrap_err();
     assert!(fault.contains("it is older; nothing was taken (when it is right all the same: --accept older-version)"), "{fault}");
 
     // The whole account: ours, others', and everything else each by its name.
@@ -156,7 +172,11 @@ async fn a_newer_version_replaces_the_older_and_what_stands_beside_is_named() {
     assert_eq!((cost(&mut connection).await, of_line(&mut connection, "credit").await), ("5.00".to_owned(), "-25.00".to_owned()));
     let after = report::savings(&mut connection, &july.days(), By::Team).await.unwrap();
     assert_eq!(after.sentence.split(". ").next(), saved.sentence.trim_end_matches('.').split(". ").next(), "a credit is not a saving");
-    assert!(after.sentence.contains("-$25.00 of other costs, credits and charges beside the machines is in no saving."), "{}", after.sentence);
+    assert!(
+        after.sentence.contains("-$25.00 of other costs, credits and charges beside the machines is in no saving."),
+        "{}",
+        after.sentence
+    );
     let told = reconcile(&mut connection, &july).await.unwrap().sentence;
     assert_eq!(
         told,
@@ -196,7 +216,9 @@ async fn hours_across_the_end_of_a_month_are_cut_alike_on_both_sides() {
         .collect();
     let file = folder.file("123456789012.2026-07-31-23.001.x", &format!("{}{lines}", crate::imports::FEED_HEADER));
     taken(&mut connection, Format::Feed, &[file]).await.unwrap();
-    for (month, rows) in [("2026-07", "confirmed feed 2 2.000000 2.000000 0.000000"), ("2026-08", "confirmed feed 1 1.000000 1.000000 0.000000")] {
+    for (month, rows) in
+        [("2026-07", "confirmed feed 2 2.000000 2.000000 0.000000"), ("2026-08", "confirmed feed 1 1.000000 1.000000 0.000000")]
+    {
         let report = reconcile(&mut connection, &month.parse().unwrap()).await.unwrap();
         let found: Vec<String> = report.rows.iter().map(|row| row.iter().flatten().cloned().collect::<Vec<_>>().join(" ")).collect();
         assert_eq!(found, [rows], "{month}");
@@ -211,9 +233,13 @@ async fn costs_revenue_and_usage_are_corrected_and_not_added_up() {
     let mut connection = connect(&url).await.unwrap();
     let folder = Folder::new("statements-entered");
     let file = |name: &str, text: &str| vec![folder.file(name, text)];
-    let of = |team: &'static str| format!("SELECT coalesce(sum(cost_usd), 0)::numeric(12,2)::text FROM ledger.cost_daily WHERE line = 'overhead' AND team = '{team}'");
+    let of = |team: &'static str| {
+        format!("SELECT coalesce(sum(cost_usd), 0)::numeric(12,2)::text FROM ledger.cost_daily WHERE line = 'overhead' AND team = '{team}'")
+    };
     taken(&mut connection, Format::Costs, &file("c.csv", "period,item,cost_usd,team\n2026-07,llm-api,310,serch\n")).await.unwrap();
-    taken(&mut connection, Format::Costs, &file("c.csv", "period,item,cost_usd,team,service\n2026-07,llm-api,310,search,answers\n")).await.unwrap();
+    taken(&mut connection, Format::Costs, &file("c.csv", "period,item,cost_usd,team,service\n2026-07,llm-api,310,search,answers\n"))
+        .await
+        .unwrap();
     let mut sum = async |team| -> String { sqlx::query_scalar(sqlx::AssertSqlSafe(of(team))).fetch_one(&mut connection).await.unwrap() };
     assert_eq!((sum("serch").await, sum("search").await), ("0.00".to_owned(), "310.00".to_owned()));
     for (text, refused) in [
@@ -228,7 +254,8 @@ async fn costs_revenue_and_usage_are_corrected_and_not_added_up() {
         assert!(fault.contains(refused) && fault.contains("nothing was taken"), "{fault}");
     }
     // A currency with its rates.
-    let rates = lowtide::ledger::import::Rates::read(&folder.file("rates.csv", "day,currency,usd_per_unit\n2026-06-01,EUR,1.25\n")).unwrap();
+    let rates =
+        lowtide::ledger::import::Rates::read(&folder.file("rates.csv", "day,currency,usd_per_unit\n2026-06-01,EUR,1.25\n")).unwrap();
     let options = Options { rates, source: Some("euros".into()), ..Options::default() };
     let euros = file("e.csv", "period,item,cost_usd,currency,team\n2026-07-20,eu-api,100,EUR,euro\n");
     import(&mut connection, Format::Costs, &euros, options, LATER).await.unwrap();
@@ -244,9 +271,14 @@ async fn costs_revenue_and_usage_are_corrected_and_not_added_up() {
     let hour = |quantity: i64| format!("hour,workload,requests\n2026-07-20T07:00:00Z,ml/of-search,{quantity}\n");
     let two = [folder.file("u1.csv", &hour(100)), folder.file("u2.csv", &hour(200))];
     let fault = taken(&mut connection, Format::Usage, &two).await.unwrap_err();
-    assert!(fault.contains("ml/of-search has 100.000000 requests in the hour from 2026-07-20T07:00:00.000Z by one file and 200.000000 by"), "{fault}");
+    assert!(
+        fault.contains("ml/of-search has 100.000000 requests in the hour from 2026-07-20T07:00:00.000Z by one file and 200.000000 by"),
+        "{fault}"
+    );
     taken(&mut connection, Format::Usage, &two[..1]).await.unwrap();
-    let fault = taken(&mut connection, Format::Usage, &file("u3.csv", "hour,workload,requests\n2026-07-20T07:00:00Z,ml/of-serch,1\n")).await.unwrap_err();
+    let fault = taken(&mut connection, Format::Usage, &file("u3.csv", "hour,workload,requests\n2026-07-20T07:00:00Z,ml/of-serch,1\n"))
+        .await
+        .unwrap_err();
     assert!(fault.contains("is the name right?"), "{fault}");
 }
 
@@ -269,14 +301,18 @@ async fn a_statement_can_be_tried_and_taken_back() {
     let fault = retract(&mut connection, first.statements[0].id, LATER).await.unwrap_err().to_string();
     assert!(fault.contains("version 1 does not hold: version 2 does"), "{fault}");
     let back = retract(&mut connection, second.statements[0].id, LATER).await.unwrap();
-    assert_eq!((back.holds, back.by_team, cost(&mut connection).await), (Some(1), vec![("search".to_owned(), "-3.000000".to_owned())], "12.00".to_owned()));
+    assert_eq!(
+        (back.holds, back.by_team, cost(&mut connection).await),
+        (Some(1), vec![("search".to_owned(), "-3.000000".to_owned())], "12.00".to_owned())
+    );
     // What was taken back may be taken again, and what holds is there already.
     assert_eq!(changed(&taken(&mut connection, Format::Cur, &file("1.20")).await.unwrap()), None);
     taken(&mut connection, Format::Cur, &file("1.50")).await.unwrap();
     let refused = taken(&mut connection, Format::Cur, &file("4.00")).await.unwrap_err();
     assert!(refused.contains("by version 4 our machines cost $15.00 in 2026-07, by this one $40.00 for the same days"), "{refused}");
     accepted(&mut connection, Format::Cur, &file("4.00"), Check::AmountChanged).await;
-    let states: Vec<String> = report::statements(&mut connection, None, false).await.unwrap().rows.iter().map(|row| row[5].clone().unwrap()).collect();
+    let states: Vec<String> =
+        report::statements(&mut connection, None, false).await.unwrap().rows.iter().map(|row| row[5].clone().unwrap()).collect();
     assert_eq!(states, ["holds (accepted: amount-changed)", "replaced", "takes back", "taken back", "replaced"]);
     // Every posting of a bill names a version that exists, and what was known on a day is the sum of what was posted until then.
     let unnamed = "SELECT count(*) FROM ledger.posting p WHERE kind = 'bill' AND NOT EXISTS (SELECT FROM ledger.statement s WHERE s.id = p.statement)";
@@ -285,15 +321,20 @@ async fn a_statement_can_be_tried_and_taken_back() {
     // An account of which nothing is known.
     let foreign = hours("i-x", 0..3, "1").replace("111122223333", "999900001111");
     let fault = taken(&mut connection, Format::Cur, &[folder.file("foreign/cur.csv", &format!("{HEADER}{foreign}"))]).await.unwrap_err();
-    assert!(fault.contains("is of account 999900001111, and names none of the 1 machines of ours that ran then; bills taken so far are of 111122223333"), "{fault}");
+    assert!(
+        fault.contains(
+            "is of account 999900001111, and names none of the 1 machines of ours that ran then; bills taken so far are of 111122223333"
+        ),
+        "{fault}"
+    );
     let same_hours = hours("i-a", 0..10, "4.00").replace("111122223333", "999900001111");
     let fault = taken(&mut connection, Format::Cur, &[folder.file("twice/cur.csv", &format!("{HEADER}{same_hours}"))]).await.unwrap_err();
     assert!(fault.contains("hours of these machines are on the bill of 111122223333 already"), "{fault}");
-    let unknown = folder.file("columns/cur.csv", &format!("{}{}", HEADER.replace("line_item_operation", "kosten"), hours("i-a", 0..10, "4.00")));
+    let unknown =
+        folder.file("columns/cur.csv", &format!("{}{}", HEADER.replace("line_item_operation", "kosten"), hours("i-a", 0..10, "4.00")));
     let fault = taken(&mut connection, Format::Cur, &[unknown]).await.unwrap_err();
     assert!(fault.contains("no Cost and Usage Report has the columns kosten"), "{fault}");
 }
-
 
 /// Differs by nothing that a person can see: the books of a ledger, machine by machine and line by line.
 async fn books(connection: &mut PgConnection) -> Vec<String> {
@@ -377,7 +418,10 @@ async fn any_split_order_repetition_and_history_gives_the_books_of_the_last_vers
         for n in (1..commands.len()).rev() {
             commands.swap(n, usize::try_from(dice.between(0, i64::try_from(n).unwrap())).unwrap());
         }
-        let options = || Options { checks: lowtide::ledger::import::Checks::accepting([Check::AmountChanged, Check::ForeignAccount]), ..Options::default() };
+        let options = || Options {
+            checks: lowtide::ledger::import::Checks::accepting([Check::AmountChanged, Check::ForeignAccount]),
+            ..Options::default()
+        };
         for files in &commands {
             match import(&mut connections[0], Format::Cur, files, options(), LATER).await {
                 Ok(_) => {}
@@ -386,7 +430,11 @@ async fn any_split_order_repetition_and_history_gives_the_books_of_the_last_vers
         }
         import(&mut connections[1], Format::Cur, &[last], options(), LATER).await.unwrap();
         // Revenue, other costs and usage: the last of several is what holds, however often each is given.
-        for (format, header) in [(Format::Revenue, "period,workload,revenue_usd"), (Format::Costs, "period,item,cost_usd,team"), (Format::Usage, "hour,workload,requests")] {
+        for (format, header) in [
+            (Format::Revenue, "period,workload,revenue_usd"),
+            (Format::Costs, "period,item,cost_usd,team"),
+            (Format::Usage, "hour,workload,requests"),
+        ] {
             let versions: Vec<PathBuf> = (0..dice.between(1, 3))
                 .map(|n| {
                     let amount = dice.between(100, 120);

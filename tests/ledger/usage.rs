@@ -4,17 +4,17 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lowtide::core::ids::ObjectRef;
+use lowtide::core::fleet::EndedBy;
 use lowtide::core::market::CapacityType;
-use lowtide::core::need::{UsageQuery, UsageUnit};
-use lowtide::core::record::EndedBy;
-use lowtide::core::time::{Millis, Timestamp};
-use lowtide::engine::ports::Ledger;
+use lowtide::core::units::ids::ObjectRef;
+use lowtide::core::units::time::{Millis, Timestamp};
+use lowtide::core::workload::need::{UsageQuery, UsageUnit};
 use lowtide::ledger::connect;
 use lowtide::ledger::import::{Format, UsageHour, store_usage};
 use lowtide::ledger::poster::post;
 use lowtide::ledger::prometheus::Prometheus;
 use lowtide::ledger::report::{By, Days, unit_costs};
+use lowtide::ports::Ledger;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::facts::{Bench, DAY, Machine, bench, stay};

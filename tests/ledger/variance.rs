@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use lowtide::core::ids::ObjectRef;
+use lowtide::core::fleet::EndedBy;
 use lowtide::core::market::CapacityType;
-use lowtide::core::need::UsageUnit;
-use lowtide::core::record::{EndedBy, LedgerRecord};
-use lowtide::core::time::{Millis, Timestamp};
-use lowtide::engine::ports::Ledger;
+use lowtide::core::record::LedgerRecord;
+use lowtide::core::units::ids::ObjectRef;
+use lowtide::core::units::time::{Millis, Timestamp};
+use lowtide::core::workload::need::UsageUnit;
 use lowtide::ledger::connect;
 use lowtide::ledger::import::{UsageHour, store_usage};
 use lowtide::ledger::poster::post;
 use lowtide::ledger::report::{Month, Report, VarianceBy, variance};
+use lowtide::ports::Ledger;
 
 use crate::facts::{Bench, DAY, Dice, Machine, bench, decision, stay};
 use crate::rules::random_machine;
@@ -20,7 +21,7 @@ const MONTH: i64 = 31 * 86_400_000;
 const LATER: Timestamp = Timestamp(DAY.0 + 2 * MONTH);
 
 /// Long after every month of these tests.
-const NOW: lowtide::core::time::Timestamp = lowtide::core::time::Timestamp(1_900_000_000_000);
+const NOW: lowtide::core::units::time::Timestamp = lowtide::core::units::time::Timestamp(1_900_000_000_000);
 
 fn month(text: &str) -> Month {
     text.parse().unwrap()

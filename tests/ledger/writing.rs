@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use lowtide::core::fleet::EndedBy;
 use lowtide::core::market::CapacityType;
-use lowtide::core::record::{EndedBy, LedgerRecord};
-use lowtide::core::time::{Millis, Timestamp};
-use lowtide::engine::ports::Ledger;
+use lowtide::core::record::LedgerRecord;
+use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::ledger::report::{By, Days};
 use lowtide::ledger::{PgLedger, connect, explain, migrate, report};
+use lowtide::ports::Ledger;
 
 use crate::facts::{Bench, DAY, Machine, bench, decision, stay};
 

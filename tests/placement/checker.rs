@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lowtide::core::catalog::Resources;
+use lowtide::core::market::quota::QuotaFamily;
 use lowtide::core::market::{CapacityPool, CapacityType, Offer, PriceSource};
-use lowtide::core::need::{CapacityPreference, Need};
 use lowtide::core::placement::{Demand, Placement, PlacementRequest, PlannedMachine, PoolPolicy, Target};
-use lowtide::core::quota::QuotaFamily;
-use lowtide::core::sharing::Sharing;
+use lowtide::core::units::Resources;
+use lowtide::core::workload::need::{CapacityPreference, Need};
+use lowtide::core::workload::sharing::Sharing;
 
 fn glob(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {

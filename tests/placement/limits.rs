@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lowtide::core::catalog::{Mebibytes, Millicores, Resources};
-use lowtide::core::decision::Refusal;
-use lowtide::core::egress::EgressPrices;
-use lowtide::core::ids::{ClaimName, Region};
+use lowtide::core::market::egress::EgressPrices;
+use lowtide::core::market::quota::{QuotaFamily, QuotaKey};
 use lowtide::core::market::{CapacityPool, CapacityType, Market, Offer, PriceSource};
-use lowtide::core::money::{MicroUsd, MicroUsdPerHour};
 use lowtide::core::placement::{Demand, Placement, PoolLimits, PoolPolicy, Room, Settings, Target};
-use lowtide::core::quota::{QuotaFamily, QuotaKey};
-use lowtide::core::sharing::Sharing;
-use lowtide::core::time::{Millis, Timestamp};
+use lowtide::core::record::Refusal;
+use lowtide::core::units::ids::{ClaimName, Region};
+use lowtide::core::units::money::{MicroUsd, MicroUsdPerHour};
+use lowtide::core::units::time::{Millis, Timestamp};
+use lowtide::core::units::{Mebibytes, Millicores, Resources};
+use lowtide::core::workload::sharing::Sharing;
 use proptest::prelude::*;
 
 use crate::{cases, drawn_demands, drawn_market, market, need, offer, open_pool, placed, pods, settings};

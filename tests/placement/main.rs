@@ -7,18 +7,19 @@ mod limits;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lowtide::core::catalog::{Catalog, Mebibytes, Millicores, Resources};
-use lowtide::core::decision::Refusal;
-use lowtide::core::ids::{ClaimName, Region};
+use lowtide::core::market::catalog::Catalog;
+use lowtide::core::market::quota::{QuotaFamily, QuotaKey};
 use lowtide::core::market::{CapacityPool, CapacityType, Market, Offer, PriceSource};
-use lowtide::core::money::{MicroUsd, MicroUsdPerHour};
-use lowtide::core::need::{CapacityPreference, Need, WorkloadKind};
 use lowtide::core::placement::{
     Demand, Gang, OwnerRule, Placement, PlacementRequest, PoolLimits, PoolPolicy, Room, Settings, Target, counterfactuals, judge, place,
 };
-use lowtide::core::quota::{QuotaFamily, QuotaKey};
-use lowtide::core::sharing::Sharing;
-use lowtide::core::time::{Millis, Timestamp};
+use lowtide::core::record::Refusal;
+use lowtide::core::units::ids::{ClaimName, Region};
+use lowtide::core::units::money::{MicroUsd, MicroUsdPerHour};
+use lowtide::core::units::time::{Millis, Timestamp};
+use lowtide::core::units::{Mebibytes, Millicores, Resources};
+use lowtide::core::workload::need::{CapacityPreference, Need, WorkloadKind};
+use lowtide::core::workload::sharing::Sharing;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 

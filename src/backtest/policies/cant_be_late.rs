@@ -4,7 +4,7 @@ use super::super::job::{JobState, Running, Try};
 use super::super::market::{Market, Past};
 use super::super::simulate::BatchPolicy;
 use super::uniform::{Ask, Limits, kind};
-use crate::core::time::Millis;
+use crate::core::units::time::Millis;
 
 /// On-demand from the first tick, at the lowest on-demand price.
 pub struct OnDemand;

@@ -7,7 +7,7 @@
 use super::super::job::{JobState, Running, Try};
 use super::super::market::Past;
 use super::super::simulate::BatchPolicy;
-use crate::core::time::Millis;
+use crate::core::units::time::Millis;
 
 /// What the rules ask for, before a zone is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 
 use super::super::market::Past;
 use super::simulate::{ServePolicy, Yard};
-use crate::core::policy::memory::PoolMemory;
+use crate::core::market::availability::PoolMemory;
 use crate::core::policy::serving::{ErrorBudget, Service, ServingPool, next_launch, next_release, on_demand_wanted};
-use crate::core::policy::shortfall::Shortfall;
-use crate::core::time::Timestamp;
+use crate::core::units::time::Timestamp;
+use crate::core::workload::shortfall::Shortfall;
 
 /// All replicas on on-demand.
 pub struct OnDemand;

@@ -6,7 +6,7 @@
 
 use super::super::bill::{Bill, Charge};
 use super::super::market::{Market, Past};
-use crate::core::time::Millis;
+use crate::core::units::time::Millis;
 
 /// What is asked of a service.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -14,7 +14,7 @@ use args::{DayArgs, FormatArgs, ReportArgs, TrustArgs};
 
 use super::answer::tell;
 use super::explain::ExplainArgs;
-use crate::core::need::UsageUnit;
+use crate::core::workload::need::UsageUnit;
 use crate::ledger::report::{self, By, Month, ReliabilityBy, VarianceBy, View};
 use crate::ledger::table_file::Format;
 use crate::ledger::{connect, focus, migrate, reconcile};

@@ -11,12 +11,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Answer, DatabaseArgs};
-use crate::core::ids::ObjectRef;
-use crate::core::need::UsageQuery;
-use crate::core::time::Timestamp;
-use crate::engine::ports::Clock;
-#[cfg(feature = "live")]
-use crate::engine::ports::Cluster;
+use crate::core::units::ids::ObjectRef;
+use crate::core::units::time::Timestamp;
+use crate::core::workload::need::UsageQuery;
 use crate::engine::wall_clock::WallClock;
 #[cfg(feature = "live")]
 use crate::kube::pods::AttributionKeys;
@@ -28,8 +25,10 @@ use crate::ledger::prometheus::Prometheus;
 use crate::ledger::report::Month;
 use crate::ledger::table_file::Format;
 #[cfg(feature = "live")]
-use crate::ledger::usage_queries;
-use crate::ledger::{connect, poster, seal, verify};
+use crate::ledger::{connect, poster, seal, usage_queries, verify};
+use crate::ports::Clock;
+#[cfg(feature = "live")]
+use crate::ports::Cluster;
 
 /// How long a cluster may take to list.
 #[cfg(feature = "live")]

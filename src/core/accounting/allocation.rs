@@ -8,11 +8,11 @@
 use std::collections::BTreeMap;
 
 use super::billing::{INSTANCE_HOUR, PaidInterval, PriceSegment};
-use crate::core::ids::Uid;
-use crate::core::money::{MicroUsd, MicroUsdPerHour};
-use crate::core::need::WorkloadKind;
-use crate::core::record::EndedBy;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::fleet::EndedBy;
+use crate::core::units::ids::Uid;
+use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::need::WorkloadKind;
 
 const DAY: i64 = 86_400_000;
 

@@ -13,8 +13,8 @@ use std::collections::BTreeSet;
 
 use super::allocation::Line;
 use super::billing::{INSTANCE_HOUR, PaidInterval, PriceSegment};
-use crate::core::money::{BilledUsd, MicroUsd};
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::money::{BilledUsd, MicroUsd};
+use crate::core::units::time::{Millis, Timestamp};
 
 /// The feed dates an hour by its start; the machine's clock and EC2's may differ by this.
 const CLOCK_TOLERANCE: Millis = Millis::from_mins(5);

@@ -10,10 +10,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::core::fleet::EndedBy;
 use crate::core::market::CapacityType;
-use crate::core::money::{MicroUsd, MicroUsdMillis, MicroUsdPerHour};
-use crate::core::record::EndedBy;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::money::{MicroUsd, MicroUsdMillis, MicroUsdPerHour};
+use crate::core::units::time::{Millis, Timestamp};
 
 /// An instance-hour: counted from the launch, not from the clock's full hours.
 pub const INSTANCE_HOUR: Millis = Millis::from_hours(1);

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use crate::core::decision::{Attribution, Workload};
-use crate::core::ids::derive_uuid;
-use crate::core::time::Timestamp;
+use crate::core::units::ids::derive_uuid;
+use crate::core::units::time::Timestamp;
+use crate::core::workload::{Attribution, Workload};
 
 /// A workload with its labels, from a point in time on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Owners {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::ids::ObjectRef;
+    use crate::core::units::ids::ObjectRef;
 
     fn web() -> Workload {
         Workload { kind: "Deployment".into(), object: ObjectRef { namespace: "ml".into(), name: "web".into() } }

@@ -13,9 +13,9 @@ use uuid::Uuid;
 
 use super::bill::{Cause, Source};
 use super::statement::{Entry, ShareKey, Statement};
-use crate::core::ids::{Uid, derive_uuid};
-use crate::core::money::MicroUsd;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::ids::{Uid, derive_uuid};
+use crate::core::units::money::MicroUsd;
+use crate::core::units::time::{Millis, Timestamp};
 
 /// What a posting is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

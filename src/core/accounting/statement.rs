@@ -10,9 +10,9 @@ use uuid::Uuid;
 use super::allocation::{Line, Occupied, Share, allocate, largest_remainder};
 use super::bill::{BilledHour, BilledLine, Cause, Source, beside_hours, billed_hours};
 use super::billing::{INSTANCE_HOUR, PaidInterval};
-use crate::core::ids::Uid;
-use crate::core::money::MicroUsd;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::ids::Uid;
+use crate::core::units::money::MicroUsd;
+use crate::core::units::time::{Millis, Timestamp};
 
 /// Facts of an hour are waited for this long after its end; what comes later is posted as a correction.
 pub const SETTLING: Millis = Millis::from_mins(10);

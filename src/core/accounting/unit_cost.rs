@@ -4,8 +4,8 @@
 //! the margin. Percentiles are of hours: what single requests cost within an hour is not known.
 //! Does not: read usage or cost.
 
-use crate::core::money::MicroUsd;
-use crate::core::time::Timestamp;
+use crate::core::units::money::MicroUsd;
+use crate::core::units::time::Timestamp;
 
 /// Millionths of a micro-dollar: a token may cost less than a micro-dollar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

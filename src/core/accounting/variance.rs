@@ -13,8 +13,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::market::CapacityType;
-use crate::core::money::MicroUsd;
-use crate::core::need::UsageUnit;
+use crate::core::units::money::MicroUsd;
+use crate::core::workload::need::UsageUnit;
 
 /// A step of the bridge, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,11 +3,11 @@
 //! Decides: which on-demand or spot offer each of B0, B1 and B2 is.
 //! Does not: account for it (see the ledger).
 
-use crate::core::catalog::Catalog;
-use crate::core::decision::{CounterfactualRate, Counterfactuals};
-use crate::core::ids::Region;
+use crate::core::market::catalog::Catalog;
 use crate::core::market::{CapacityPool, CapacityType, Market};
-use crate::core::need::Need;
+use crate::core::record::{CounterfactualRate, Counterfactuals};
+use crate::core::units::ids::Region;
+use crate::core::workload::need::Need;
 
 use super::eligibility::replicas_that_fit;
 use super::request::NodeTerms;

@@ -6,14 +6,15 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::catalog::{MachineType, Mebibytes, Millicores, Resources};
-use crate::core::decision::Refusal;
-use crate::core::ids::{Region, ZoneId};
+use crate::core::market::catalog::MachineType;
+use crate::core::market::quota::QuotaKey;
 use crate::core::market::{CapacityPool, CapacityType, CoolDownCause, Offer, PriceSource};
-use crate::core::money::MicroUsdPerHour;
-use crate::core::need::{CapacityPreference, Need};
-use crate::core::quota::QuotaKey;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::record::Refusal;
+use crate::core::units::ids::{Region, ZoneId};
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::units::{Mebibytes, Millicores, Resources};
+use crate::core::workload::need::{CapacityPreference, Need};
 
 use super::request::{NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Settings};
 

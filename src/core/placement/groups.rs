@@ -7,9 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::ids::{PoolName, ZoneId};
 use crate::core::market::CapacityPool;
-use crate::core::need::Need;
+use crate::core::units::ids::{PoolName, ZoneId};
+use crate::core::workload::need::Need;
 
 use super::eligibility::{Correlated, Listing, Wants, correlated_pool, most_in_one_pool};
 use super::judge::score;

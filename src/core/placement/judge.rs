@@ -6,9 +6,9 @@
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-use crate::core::decision::{JudgedOffer, Judgement, Refusal};
 use crate::core::market::{CapacityPool, Offer};
-use crate::core::need::Need;
+use crate::core::record::{JudgedOffer, Judgement, Refusal};
+use crate::core::workload::need::Need;
 
 use super::eligibility::{Listing, Wants, egress_per_replica, list, listings_of, replicas_that_fit};
 use super::request::{Demand, PlacementRequest, PoolPolicy, Settings};

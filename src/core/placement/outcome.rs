@@ -2,10 +2,10 @@
 //!
 //! Decides: nothing; these are the outputs and their units.
 
-use crate::core::decision::Judgement;
-use crate::core::ids::{ClaimName, PoolName};
 use crate::core::market::CapacityPool;
-use crate::core::money::MicroUsdPerHour;
+use crate::core::record::Judgement;
+use crate::core::units::ids::{ClaimName, PoolName};
+use crate::core::units::money::MicroUsdPerHour;
 
 /// Where a pod goes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::decision::Judgement;
-use crate::core::ids::ZoneId;
-use crate::core::money::{MicroUsd, MicroUsdPerHour};
-use crate::core::quota::QuotaKey;
+use crate::core::market::quota::QuotaKey;
+use crate::core::record::Judgement;
+use crate::core::units::ids::ZoneId;
+use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
 
 use super::eligibility::{Listing, commitment_span, list_on_sale, listings};
 use super::groups::{Group, group, restrict};

@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::ids::{Region, ZoneId};
 use crate::core::market::CapacityType;
-use crate::core::need::{CapacityPreference, Need};
+use crate::core::units::ids::{Region, ZoneId};
+use crate::core::workload::need::{CapacityPreference, Need};
 
 use super::eligibility::{Listing, Usable, above_cap, correlated_pool, egress_per_replica, replicas_that_fit};
 use super::groups::Group;

@@ -5,15 +5,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::core::catalog::{Catalog, Mebibytes, Resources};
-use crate::core::egress::EgressPrices;
-use crate::core::ids::{ClaimName, GpuModel, PoolName, ZoneId};
+use crate::core::market::catalog::Catalog;
+use crate::core::market::egress::EgressPrices;
+use crate::core::market::quota::QuotaKey;
 use crate::core::market::{CapacityPool, CapacityType, Market};
-use crate::core::money::{MicroUsd, MicroUsdPerHour};
-use crate::core::need::Need;
-use crate::core::quota::QuotaKey;
-use crate::core::sharing::{GpuSharing, Sharing};
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::ids::{ClaimName, GpuModel, PoolName, ZoneId};
+use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::units::{Mebibytes, Resources};
+use crate::core::workload::need::Need;
+use crate::core::workload::sharing::{GpuSharing, Sharing};
 
 use super::eligibility::Listing;
 

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::catalog::MachineType;
-use crate::core::ids::ClaimName;
 use crate::core::market::CapacityPool;
-use crate::core::money::MicroUsdPerHour;
-use crate::core::need::CapacityPreference;
+use crate::core::market::catalog::MachineType;
+use crate::core::units::ids::ClaimName;
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::workload::need::CapacityPreference;
 
 use super::eligibility::{Usable, correlated_pool, egress_per_replica, replicas_that_fit};
 use super::groups::Group;

@@ -3,7 +3,7 @@
 //! Decides: which of two offers that fit is better.
 
 use crate::core::market::{CapacityPool, Offer};
-use crate::core::money::MicroUsdPerHour;
+use crate::core::units::money::MicroUsdPerHour;
 
 /// The score of an offer for one need: less is better, compared field by field in this order. The order of the fields is the rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,16 +9,16 @@ use std::sync::Arc;
 
 use super::deadline::{self, Verdict};
 use super::{Pass, budget, reserved, serving};
-use crate::core::catalog::Resources;
-use crate::core::daemonsets;
-use crate::core::ids::{PoolName, Uid, ZoneId};
+use crate::core::fleet::{Claim, Instance, InstanceState, NodeClass, NodePool, tags};
 use crate::core::market::CapacityPool;
-use crate::core::need::{CapacityPreference, Schedule};
+use crate::core::market::quota::{QuotaKey, vcpus_left};
 use crate::core::placement::eligibility::{Listing, list_on_sale};
 use crate::core::placement::{self, Demand, Gang, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room};
-use crate::core::quota::{QuotaKey, vcpus_left};
-use crate::core::world::{Claim, NodeClass, NodePool, Observed, Pod, PodPhase};
-use crate::engine::ports::{Instance, InstanceState, tags};
+use crate::core::snapshot::Observed;
+use crate::core::units::Resources;
+use crate::core::units::ids::{PoolName, Uid, ZoneId};
+use crate::core::workload::need::{CapacityPreference, Schedule};
+use crate::core::workload::{Pod, PodPhase, daemonsets};
 
 /// What all placements of a pass are asked under: the same for each, since a purchase is not undone within a pass.
 pub(super) struct Terms<'a> {
@@ -192,7 +192,7 @@ fn pool_policy(pass: &Pass, pool: &NodePool) -> PoolPolicy {
     let nodes = |claims: &[&Claim]| i64::try_from(claims.len()).unwrap_or(i64::MAX);
     let gpus = |claims: &[&Claim]| claims.iter().map(|c| c.spec.gpus).sum::<i64>();
     let left = |most: Option<i64>, held: i64| most.map(|most| (most - held).max(0));
-    let minute_ago = pass.now - crate::core::time::Millis::from_mins(1);
+    let minute_ago = pass.now - crate::core::units::time::Millis::from_mins(1);
     let recent = pass.world.recent_launches.get(&pool.name).map_or(0, |at| at.iter().filter(|t| **t > minute_ago).count());
     let books = pass.world.pool_statuses.get(&pool.name).map(|status| &status.books);
     let spend = budget::month_spend(&pool.name, books, pass.claims.values(), &pass.world.market, pass.now);

@@ -6,12 +6,11 @@
 use std::collections::BTreeMap;
 
 use super::Pass;
-use crate::core::action::MonthBooks;
-use crate::core::ids::{PoolName, Uid};
+use crate::core::fleet::{Claim, MonthBooks, NodePool};
 use crate::core::market::{CapacityType, Market};
-use crate::core::money::MicroUsd;
-use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Claim, NodePool};
+use crate::core::units::ids::{PoolName, Uid};
+use crate::core::units::money::MicroUsd;
+use crate::core::units::time::{Millis, Timestamp};
 
 /// An interrupted spot machine that ran for less costs nothing (EC2 user guide, "Billing for interrupted Spot Instances").
 const FREE_IF_INTERRUPTED_WITHIN: Millis = Millis::from_hours(1);

@@ -10,13 +10,14 @@ use super::deadline::{self, Verdict};
 use super::room::{free_room, kept_for};
 use super::{Pass, policy_hash, reserved, target, wording};
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
-use crate::core::decision::{Baseline, Decision, JudgedOffer, Judgement, Outcome, Trigger};
-use crate::core::ids::{ClaimName, DecisionId, ReservationId, derive_uuid};
+use crate::core::fleet::{Claim, ClaimSpec, NodeClass, NodePool, Trigger};
 use crate::core::market::{CapacityPool, CapacityType, PriceSource};
-use crate::core::need::Need;
 use crate::core::placement::{self, Demand, PlacementRequest, PlannedMachine, Target};
-use crate::core::record::LedgerRecord;
-use crate::core::world::{Claim, ClaimSpec, Lane, Mobility, NodeClass, NodePool, Pod, PodPhase, Replaces};
+use crate::core::record::{Decision, JudgedOffer, Judgement, LedgerRecord, Outcome};
+use crate::core::snapshot::Lane;
+use crate::core::units::ids::{ClaimName, DecisionId, ReservationId, derive_uuid};
+use crate::core::workload::need::Need;
+use crate::core::workload::{Baseline, Mobility, Pod, PodPhase, Replaces};
 
 pub(super) fn buy(pass: &mut Pass) {
     let waiting: Vec<&Pod> = waiting_pods(pass).into_iter().filter(|pod| !bind_where_bought(pass, pod)).collect();
@@ -28,7 +29,7 @@ pub(super) fn buy(pass: &mut Pass) {
     let waiting: Vec<&Pod> = if pass.world.market_surveyed {
         waiting
     } else {
-        pass.wake(pass.now + crate::core::time::Millis::from_secs(1));
+        pass.wake(pass.now + crate::core::units::time::Millis::from_secs(1));
         waiting.into_iter().filter(|pod| is_rescue(pass, pod)).collect()
     };
     if waiting.is_empty() {
@@ -116,7 +117,7 @@ pub(super) fn replaced_pod<'a>(pass: &Pass<'a>, pod: &Pod) -> Option<&'a Pod> {
 }
 
 /// Kubernetes keeps creation times in whole seconds.
-const SAME_SECOND: crate::core::time::Millis = crate::core::time::Millis::from_secs(2);
+const SAME_SECOND: crate::core::units::time::Millis = crate::core::units::time::Millis::from_secs(2);
 
 fn replaces(pass: &mut Pass, pod: &Pod) -> Option<Box<Replaces>> {
     if let Some(known) = &pod.replaces {
@@ -380,7 +381,7 @@ fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Judgement, verdict: Option<&Ve
     let (kind, reason) = if waits.is_some() { (EventKind::Normal, "WaitingForSpot") } else { (EventKind::Warning, "Unplaceable") };
     if waits.is_some() {
         // Time passes, and what a deadline asks for changes with it.
-        pass.wake(pass.now + crate::core::time::Millis::from_mins(1));
+        pass.wake(pass.now + crate::core::units::time::Millis::from_mins(1));
     }
     let note = match verdict {
         Some(verdict) => format!("{}; {}", verdict.text, wording::refused(judgement)),

@@ -10,17 +10,17 @@ use std::sync::Arc;
 
 use super::Pass;
 use super::asking::{is_rescue, pools_for};
-use crate::core::decision::Refusal;
-use crate::core::ids::{PoolName, Region, Uid};
+use crate::core::market::availability::PoolMemory;
 use crate::core::market::{CapacityPool, CapacityType, Offer};
-use crate::core::money::{MicroUsd, MicroUsdPerHour};
-use crate::core::need::{CapacityPreference, Deadline, Need, Schedule, WorkloadKind};
 use crate::core::placement::eligibility::{Listing, Wants, listings, replicas_that_fit};
 use crate::core::placement::{PlacementRequest, Settings};
 use crate::core::policy::batch::{self, EVEN_ODDS, Holding, Job, OnDemandOffer, Pressure, SpotPool, Step};
-use crate::core::policy::memory::PoolMemory;
-use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Mobility, Pod, PodPhase, WorkBefore};
+use crate::core::record::Refusal;
+use crate::core::units::ids::{PoolName, Region, Uid};
+use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::need::{CapacityPreference, Deadline, Need, Schedule, WorkloadKind};
+use crate::core::workload::{Mobility, Pod, PodPhase, WorkBefore};
 
 /// What a deadline, or the spread of a service, makes of the offers of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]

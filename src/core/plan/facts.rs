@@ -5,17 +5,18 @@
 
 use super::Pass;
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
-use crate::core::egress::EgressPrices;
+use crate::core::fleet::{Claim, ClaimSpec, Ended, Instance, NodeClass, NoticeKind, Occupant};
+use crate::core::market::egress::EgressPrices;
 use crate::core::market::{CapacityPool, CapacityType};
-use crate::core::money::MicroUsdPerHour;
-use crate::core::need::{Need, WorkloadKind};
 use crate::core::record::{
     CarriedData, Checkpoint, HourPriced, Interruption, IntervalOpened, LedgerRecord, Migration, OccupancyClosed, OccupancyOpened,
     interval_opened_id, migration_id,
 };
-use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Claim, ClaimSpec, Ended, Lane, NodeClass, Occupant, Pod, PodPhase};
-use crate::engine::ports::{Instance, NoticeKind};
+use crate::core::snapshot::Lane;
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::need::{Need, WorkloadKind};
+use crate::core::workload::{Pod, PodPhase};
 
 pub(super) fn tell_the_ledger(pass: &mut Pass) {
     let claims = pass.world.claims.clone();

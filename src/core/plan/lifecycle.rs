@@ -6,13 +6,13 @@
 use super::notices::{observed_at, observed_instance};
 use super::{Pass, budget, reserved, wording};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject, RemovalReason};
-use crate::core::decision::{Outcome, Trigger};
-use crate::core::ids::{DecisionId, client_token};
+use crate::core::fleet::{Claim, Ended, EndedBy, Instance, InstanceState, Launch, MoveMark, Node, Occupant, Trigger, tags};
 use crate::core::market::CoolDownCause;
-use crate::core::record::{EndedBy, IntervalClosed, LedgerRecord};
-use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Claim, Ended, Lane, MoveMark, Node, Observed, Occupant, PodPhase};
-use crate::engine::ports::{Instance, InstanceState, Launch, tags};
+use crate::core::record::{IntervalClosed, LedgerRecord, Outcome};
+use crate::core::snapshot::{Lane, Observed};
+use crate::core::units::ids::{DecisionId, client_token};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::PodPhase;
 
 /// A machine EC2 interrupts is ended by EC2 (an interrupted first hour is free); by us only this long after its deadline.
 const AFTER_DEADLINE: Millis = Millis::from_secs(60);
@@ -384,9 +384,9 @@ pub(super) fn sweep_unclaimed(pass: &mut Pass) {
     }
 }
 
-fn unclaimed_decision(pass: &Pass, instance: &Instance) -> crate::core::decision::Decision {
+fn unclaimed_decision(pass: &Pass, instance: &Instance) -> crate::core::record::Decision {
     let (trigger, outcome) = (Trigger::Unclaimed, Outcome::Terminate);
-    crate::core::decision::Decision {
+    crate::core::record::Decision {
         id: DecisionId::derive(&pass.world.cluster, "unclaimed", instance.id.as_str(), pass.moment()),
         cluster: pass.world.cluster.clone(),
         decided_at: pass.now,

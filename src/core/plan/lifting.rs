@@ -5,9 +5,10 @@
 
 use super::{Pass, target};
 use crate::core::action::{Action, ClusterAction};
-use crate::core::ids::Uid;
-use crate::core::need::WorkloadKind;
-use crate::core::world::{Lane, Mobility, Pod, PodPhase};
+use crate::core::snapshot::Lane;
+use crate::core::units::ids::Uid;
+use crate::core::workload::need::WorkloadKind;
+use crate::core::workload::{Mobility, Pod, PodPhase};
 
 pub(super) fn lift_gates(pass: &mut Pass) {
     let gated: Vec<&Pod> = pass.world.pods.values().filter(|p| p.phase == PodPhase::Gated && p.deleting_until.is_none()).collect();

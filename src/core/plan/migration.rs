@@ -12,11 +12,12 @@
 
 use super::{Pass, target, wording};
 use crate::core::action::{Action, ClusterAction, EventKind, EventSubject, RemovalReason};
-use crate::core::decision::Trigger;
-use crate::core::ids::Uid;
-use crate::core::need::WorkloadKind;
-use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Claim, Lane, LetGo, Mobility, MoveMark, Pod, PodPhase};
+use crate::core::fleet::{Claim, MoveMark, Trigger};
+use crate::core::snapshot::Lane;
+use crate::core::units::ids::Uid;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::need::WorkloadKind;
+use crate::core::workload::{LetGo, Mobility, Pod, PodPhase};
 
 /// A pod always gets at least this long to end, even when the machine is nearly gone.
 const LEAST_GRACE: Millis = Millis::from_secs(1);

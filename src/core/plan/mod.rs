@@ -43,14 +43,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use self::asking::Terms;
-use super::action::{Action, ClusterAction, Event, EventKind, EventSubject, Plan, PodTarget, Step};
-use super::decision::{Attribution, Counterfactuals, Decision, Judgement, Outcome, Trigger};
-use super::ids::{ClaimName, DecisionId, PoolName, Uid};
-use super::money::MicroUsd;
-use super::record::LedgerRecord;
-use super::shared::Shared;
-use super::time::{Millis, Timestamp};
-use super::world::{Claim, Lane, NodePool, Pod, Snapshot};
+use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject, Plan, PodTarget, Step};
+use crate::core::fleet::{Claim, NodePool, Trigger};
+use crate::core::record::{Counterfactuals, Decision, Judgement, LedgerRecord, Outcome};
+use crate::core::snapshot::{Lane, Snapshot};
+use crate::core::units::ids::{ClaimName, DecisionId, PoolName, Uid};
+use crate::core::units::money::MicroUsd;
+use crate::core::units::shared::Shared;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::{Attribution, Pod};
 
 /// What holds for every pool: the operator's own settings.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,12 +5,11 @@
 
 use super::Pass;
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
-use crate::core::decision::{Outcome, Trigger};
-use crate::core::ids::{ClaimName, InstanceId};
-use crate::core::record::LedgerRecord;
-use crate::core::time::Timestamp;
-use crate::core::world::{Claim, InterruptionMark, Lane, MoveMark, Observed, PendingNotice};
-use crate::engine::ports::{Instance, InstanceState, NoticeKind};
+use crate::core::fleet::{Claim, Instance, InstanceState, InterruptionMark, MoveMark, NoticeKind, Trigger};
+use crate::core::record::{LedgerRecord, Outcome};
+use crate::core::snapshot::{Lane, Observed, PendingNotice};
+use crate::core::units::ids::{ClaimName, InstanceId};
+use crate::core::units::time::Timestamp;
 
 /// Spot request states that mean "this instance will be taken", whatever the instance state says.
 ///
@@ -126,7 +125,7 @@ pub(super) fn observed_instance<'a>(pass: &Pass<'a>, claim: &Claim) -> Option<&'
     let Some(Observed::Known { value, .. }) = pass.world.instances.get(&claim.spec.capacity.region) else { return None };
     match &claim.status.instance {
         Some(id) => value.get(id),
-        None => value.values().find(|i| i.tags.get(crate::engine::ports::tags::CLAIM_UID).map(String::as_str) == Some(claim.uid.as_str())),
+        None => value.values().find(|i| i.tags.get(crate::core::fleet::tags::CLAIM_UID).map(String::as_str) == Some(claim.uid.as_str())),
     }
 }
 

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 
 use super::Pass;
+use crate::core::fleet::Claim;
 use crate::core::market::CapacityPool;
-use crate::core::reservation::{LEAVE_BEFORE_END, NamedReservation, Occupied, ReservedOffer, offers};
-use crate::core::time::Timestamp;
-use crate::core::world::{Claim, Snapshot};
+use crate::core::market::reservation::{LEAVE_BEFORE_END, NamedReservation, Occupied, ReservedOffer, offers};
+use crate::core::snapshot::Snapshot;
+use crate::core::units::time::Timestamp;
 
 /// Every reserved offer of the regions that have been looked at.
 pub fn reserved_offers(world: &Snapshot, now: Timestamp) -> BTreeMap<CapacityPool, ReservedOffer> {

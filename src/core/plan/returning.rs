@@ -16,14 +16,15 @@ use std::collections::BTreeSet;
 use super::asking::Asked;
 use super::{Pass, buying, room, wording};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject};
-use crate::core::decision::{Outcome, Trigger, Workload};
-use crate::core::ids::ClaimName;
+use crate::core::fleet::{Claim, MoveMark, Trigger};
 use crate::core::market::{CapacityType, CoolDownCause};
-use crate::core::money::MicroUsdPerHour;
 use crate::core::placement::{self, Placement, Target};
-use crate::core::record::LedgerRecord;
-use crate::core::time::Timestamp;
-use crate::core::world::{Claim, Lane, Mobility, MoveMark, Pod};
+use crate::core::record::{LedgerRecord, Outcome};
+use crate::core::snapshot::Lane;
+use crate::core::units::ids::ClaimName;
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::Timestamp;
+use crate::core::workload::{Mobility, Pod, Workload};
 
 /// Says whether every machine was considered: not while the ledger is away, and not sooner after the last time than the settings say.
 /// A machine whose successor is Ready is left at once.

@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 
 use super::Pass;
 use super::asking::daemonset_overhead;
-use crate::core::catalog::{Mebibytes, Millicores, Resources};
-use crate::core::ids::ClaimName;
+use crate::core::fleet::Claim;
 use crate::core::placement::Room;
-use crate::core::world::{Claim, Pod, PodPhase};
+use crate::core::units::ids::ClaimName;
+use crate::core::units::{Mebibytes, Millicores, Resources};
+use crate::core::workload::{Pod, PodPhase};
 
 /// Room on machines that take work, ready or on their way, except on those in `without`.
 pub(super) fn free_room(pass: &Pass, without: &BTreeSet<ClaimName>) -> Vec<Room> {

@@ -11,18 +11,18 @@ use std::sync::Arc;
 use super::Pass;
 use super::asking::{is_rescue, pools_for};
 use super::deadline::Verdict;
-use crate::core::decision::{Refusal, Workload};
-use crate::core::ids::{PoolName, Uid};
+use crate::core::market::availability::PoolMemory;
 use crate::core::market::{CapacityPool, CapacityType};
-use crate::core::money::MicroUsdPerHour;
-use crate::core::need::{CapacityPreference, Need, Schedule, WorkloadKind};
 use crate::core::placement::PlacementRequest;
 use crate::core::placement::eligibility::{Correlated, Listing, Wants, correlated_pool, listings, replicas_that_fit};
-use crate::core::policy::memory::PoolMemory;
 use crate::core::policy::serving::{ErrorBudget, Service, ServingPool, next_launch, on_demand_wanted};
-use crate::core::policy::shortfall::Shortfall;
-use crate::core::time::Millis;
-use crate::core::world::{Pod, PodPhase};
+use crate::core::record::Refusal;
+use crate::core::units::ids::{PoolName, Uid};
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::Millis;
+use crate::core::workload::need::{CapacityPreference, Need, Schedule, WorkloadKind};
+use crate::core::workload::shortfall::Shortfall;
+use crate::core::workload::{Pod, PodPhase, Workload};
 
 /// The verdicts on those of `pods` that belong to a service with spares, by uid. They are taken in the order given: each knows of the ones before.
 pub(super) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -> BTreeMap<Uid, Arc<Verdict>> {

@@ -4,9 +4,10 @@
 //! Does not: buy.
 
 use super::{Pass, budget};
-use crate::core::action::{Action, ClassStatus, ClusterAction, PoolStatus};
-use crate::core::money::MicroUsdPerHour;
-use crate::core::world::{Lane, NodeClass, NodePool};
+use crate::core::action::{Action, ClusterAction};
+use crate::core::fleet::{ClassStatus, NodeClass, NodePool, PoolStatus};
+use crate::core::snapshot::Lane;
+use crate::core::units::money::MicroUsdPerHour;
 
 pub(super) fn show(pass: &mut Pass) {
     for class in pass.world.classes.values() {

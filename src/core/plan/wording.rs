@@ -2,9 +2,9 @@
 //!
 //! Decides: how things are said. Nothing else.
 
-use crate::core::decision::{JudgedOffer, Judgement, Trigger};
+use crate::core::fleet::{Claim, Trigger};
 use crate::core::market::CapacityType;
-use crate::core::world::Claim;
+use crate::core::record::{JudgedOffer, Judgement};
 
 /// A trigger in words.
 pub(super) fn trigger(trigger: Trigger) -> &'static str {

@@ -17,9 +17,9 @@
 //! been run on the V100 recordings: `docs/backtest.md` says which.
 //! Does not: know the future, or any market but what [`PoolMemory`] has seen.
 
-use super::memory::PoolMemory;
-use crate::core::money::{MicroUsd, MicroUsdPerHour};
-use crate::core::time::{Millis, Timestamp};
+use crate::core::market::availability::PoolMemory;
+use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::units::time::{Millis, Timestamp};
 
 /// A spot pool as the policy sees it.
 #[derive(Debug, Clone, Copy)]

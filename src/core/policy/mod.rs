@@ -1,9 +1,7 @@
 //! Which capacity to hold: for one deadline job ([`batch`]) and for a service of equal replicas ([`serving`]).
 //!
-//! Decides: from what was observed of each spot pool ([`memory`]), its price now and the state of the work, what to run next.
+//! Decides: from what was observed of each spot capacity, its price now and the state of the work, what to run next.
 //! Does not: know where its inputs come from. The operator and the backtests call the same functions.
 
 pub mod batch;
-pub mod memory;
 pub mod serving;
-pub mod shortfall;

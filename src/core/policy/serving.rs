@@ -23,10 +23,10 @@
 //!
 //! Does not: count replicas, or know when a pool is lost; those are inputs.
 
-use super::memory::PoolMemory;
-use super::shortfall::Shortfall;
-use crate::core::money::MicroUsdPerHour;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::market::availability::PoolMemory;
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::shortfall::Shortfall;
 
 /// A spot pool and what the service runs in it.
 #[derive(Debug, Clone, Copy)]

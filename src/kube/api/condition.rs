@@ -57,7 +57,7 @@ impl Condition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::time::Timestamp;
+    use crate::core::units::time::Timestamp;
 
     #[test]
     fn the_time_changes_only_with_the_status() {

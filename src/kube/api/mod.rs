@@ -36,7 +36,7 @@ pub const CLAIM_FINALIZER: &str = "lowtide.dev/instance";
 pub const POOL_FINALIZER: &str = "lowtide.dev/claims";
 
 /// What the admission policies of the chart put on pods, and what they look at. The chart repeats these words; a test compares.
-/// Which annotations an owner may write is in [`crate::core::need::OWNER_KEYS`].
+/// Which annotations an owner may write is in [`crate::core::workload::need::OWNER_KEYS`].
 pub mod words {
     /// Prefix of every annotation an owner may write.
     pub const PREFIX: &str = "lowtide.dev/";

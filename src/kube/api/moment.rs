@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::core::time::Timestamp;
+use crate::core::units::time::Timestamp;
 
 /// A point in time in an object. Kubernetes' own `Time` has whole seconds only; phases of a migration are milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,10 +9,9 @@ use super::condition::Condition;
 use super::moment::Moment;
 use super::node_class::GpuSharing;
 use super::schema;
-use crate::core::decision::Trigger;
+use crate::core::fleet::{EndedBy, Trigger};
 use crate::core::market::{CapacityType, CoolDownCause};
-use crate::core::money::MicroUsdPerHour;
-use crate::core::record::EndedBy;
+use crate::core::units::money::MicroUsdPerHour;
 
 /// What is bought, and why. Immutable: another machine is another claim.
 #[derive(CustomResource, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
 use super::schema;
-use crate::core::money::MicroUsdPerHour;
+use crate::core::units::money::MicroUsdPerHour;
 
 /// How a node is made in one region.
 #[derive(CustomResource, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]

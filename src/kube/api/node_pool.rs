@@ -8,7 +8,7 @@ use super::condition::Condition;
 use super::moment::Moment;
 use super::schema;
 use crate::core::market::CapacityType;
-use crate::core::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
 
 /// Policy of the platform team.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]

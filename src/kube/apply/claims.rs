@@ -12,9 +12,10 @@ use super::super::errors::{call, gone_is_done};
 use super::super::names;
 use super::{applied, done, ours};
 use crate::core::action::ClaimPatch;
-use crate::core::ids::ClaimName;
-use crate::core::world::{ClaimSpec, Lane};
-use crate::engine::ports::{Applied, ClusterError};
+use crate::core::fleet::ClaimSpec;
+use crate::core::snapshot::Lane;
+use crate::core::units::ids::ClaimName;
+use crate::ports::{Applied, ClusterError};
 
 /// How often lifting the finalizer is tried when somebody changes the claim at the same moment.
 const ATTEMPTS: u32 = 3;

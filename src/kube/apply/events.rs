@@ -16,8 +16,8 @@ use super::super::errors::call;
 use super::super::names;
 use super::done;
 use crate::core::action::{Event, EventKind, EventSubject};
-use crate::core::world::Lane;
-use crate::engine::ports::{Applied, ClusterError};
+use crate::core::snapshot::Lane;
+use crate::ports::{Applied, ClusterError};
 
 /// Longest note the API server takes, in bytes.
 const NOTE_LIMIT: usize = 1024;

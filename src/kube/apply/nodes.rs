@@ -10,9 +10,9 @@ use super::super::cluster::LiveCluster;
 use super::super::errors::{call, gone_is_done};
 use super::super::names;
 use super::{applied, done, ours};
-use crate::core::ids::{ClaimName, NodeName};
-use crate::core::world::Lane;
-use crate::engine::ports::{Applied, ClusterError};
+use crate::core::snapshot::Lane;
+use crate::core::units::ids::{ClaimName, NodeName};
+use crate::ports::{Applied, ClusterError};
 
 /// How often a node is marked when the kubelet or a controller changes it at the same moment.
 const ATTEMPTS: u32 = 5;

@@ -12,11 +12,11 @@ use super::super::errors::{call, gone_is_done};
 use super::super::names;
 use super::{applied, done, ours};
 use crate::core::action::{PodTarget, RemovalReason};
-use crate::core::decision::{Baseline, PodIdentity, Workload};
-use crate::core::ids::{ClaimName, DecisionId, ObjectRef, Uid};
-use crate::core::time::Millis;
-use crate::core::world::{Lane, LetGo, Replaces};
-use crate::engine::ports::{Applied, ClusterError};
+use crate::core::snapshot::Lane;
+use crate::core::units::ids::{ClaimName, DecisionId, ObjectRef, Uid};
+use crate::core::units::time::Millis;
+use crate::core::workload::{Baseline, LetGo, PodIdentity, Replaces, Workload};
+use crate::ports::{Applied, ClusterError};
 
 /// What a pod is bound to, and why.
 pub struct Binding<'a> {

@@ -9,10 +9,10 @@ use super::super::cluster::LiveCluster;
 use super::super::errors::call;
 use super::super::{classes, pools};
 use super::{applied, ours};
-use crate::core::action::{ClassStatus, PoolStatus};
-use crate::core::ids::{ClassName, PoolName};
-use crate::core::world::Lane;
-use crate::engine::ports::{Applied, ClusterError};
+use crate::core::fleet::{ClassStatus, PoolStatus};
+use crate::core::snapshot::Lane;
+use crate::core::units::ids::{ClassName, PoolName};
+use crate::ports::{Applied, ClusterError};
 
 /// Writes a pool's status, then its finalizer where that does not fit the number of claims.
 pub async fn set_pool(cluster: &LiveCluster, name: &PoolName, status: &PoolStatus) -> Result<Applied, ClusterError> {

@@ -1,6 +1,6 @@
 use super::*;
-use crate::core::need::WorkloadKind;
-use crate::core::world::Mobility;
+use crate::core::workload::Mobility;
+use crate::core::workload::need::WorkloadKind;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::PartialObjectMeta;

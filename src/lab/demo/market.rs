@@ -93,8 +93,8 @@ pub async fn prices_move(stage: &mut Stage) -> Result<(), LabError> {
     let pool = ("us-east-2", "use2-az2", "g6.xlarge");
     // Recorded: $0.2599. A little below what runs now: worth following, not worth moving for.
     let now = text(&stage.claim_of("chat")?, "/spec/pricePerHour");
-    let micro = now.parse::<crate::core::money::MicroUsdPerHour>().map_or(91_300, |p| p.0);
-    let little = crate::core::money::MicroUsdPerHour(micro * 93 / 100).to_string();
+    let micro = now.parse::<crate::core::units::money::MicroUsdPerHour>().map_or(91_300, |p| p.0);
+    let little = crate::core::units::money::MicroUsdPerHour(micro * 93 / 100).to_string();
     set_price(stage, pool, &little).await?;
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     let moves = "SELECT count(*) FROM ledger.decision WHERE trigger IN ('cheaper-offer', 'return-to-spot') AND outcome = 'launch'";
@@ -106,7 +106,7 @@ pub async fn prices_move(stage: &mut Stage) -> Result<(), LabError> {
     step.check("the next placement follows the price", text(&followed, "/spec/zone") == pool.1);
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;
     step.check("7 % is within hysteresis: no running work moved", stage.sql(moves)? == before);
-    let much = crate::core::money::MicroUsdPerHour(micro * 60 / 100).to_string();
+    let much = crate::core::units::money::MicroUsdPerHour(micro * 60 / 100).to_string();
     set_price(stage, pool, &much).await?;
     let (asked, since) = (Instant::now(), wall_clock().to_rfc3339());
     let lately = format!("trigger = 'cheaper-offer' AND d.at > '{since}'");

@@ -8,7 +8,7 @@ use super::models::{BOOT, CHECKPOINT, COLD_START, NOTICE, WARM_START};
 use super::pods::Seen;
 use super::report::StepReport;
 use super::stage::{Stage, seconds, text};
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::time::{Millis, Timestamp};
 use crate::lab::batch_program::Happening;
 use crate::lab::endpoint_watch::EndpointWatch;
 use crate::lab::error::LabError;

@@ -9,8 +9,8 @@ use super::models::{BOOT, WARM_START};
 use super::report::StepReport;
 use super::stage::{Stage, seconds, text};
 use super::workloads::{Inference, NAMESPACE, batch};
-use crate::core::market_snapshot::snapshot_market;
-use crate::core::money::MicroUsdPerHour;
+use crate::core::market::shipped::snapshot_market;
+use crate::core::units::money::MicroUsdPerHour;
 use crate::lab::error::LabError;
 use crate::lab::wall_clock;
 

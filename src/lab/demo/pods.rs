@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{Event, watcher};
 use kube::{Api, ResourceExt};
 
-use crate::core::time::Timestamp;
+use crate::core::units::time::Timestamp;
 use crate::lab::error::LabError;
 use crate::lab::{kubeconfig, wall_clock};
 

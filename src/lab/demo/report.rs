@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::core::time::Timestamp;
+use crate::core::units::time::Timestamp;
 use crate::lab::error::LabError;
 use crate::lab::progress::say;
 

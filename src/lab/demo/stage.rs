@@ -9,7 +9,7 @@ use super::models::{BOOT, NOTICE};
 use super::pods::PodWatch;
 use super::report::{Report, StepReport};
 use super::workloads::{NAMESPACE, pool};
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::time::{Millis, Timestamp};
 use crate::lab::error::LabError;
 use crate::lab::progress::say;
 use crate::lab::wall_clock;

@@ -7,9 +7,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-use crate::core::ids::{InstanceId, InstanceType, Region, ZoneId};
-use crate::core::money::{MicroUsd, MicroUsdPerHour};
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::ids::{InstanceId, InstanceType, Region, ZoneId};
+use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::units::time::{Millis, Timestamp};
 
 use super::fault::Fault;
 use super::imds::base64_decoded;

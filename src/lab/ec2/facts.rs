@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::ids::{InstanceType, Region, ZoneId};
-use crate::core::money::MicroUsdPerHour;
+use crate::core::units::ids::{InstanceType, Region, ZoneId};
+use crate::core::units::money::MicroUsdPerHour;
 
 const TYPES: &str = include_str!("../../../data/catalog/gpu_instance_types.csv");
 const OFFERINGS: &str = include_str!("../../../data/catalog/gpu_offerings.csv");

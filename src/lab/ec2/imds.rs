@@ -6,8 +6,8 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::core::ids::InstanceId;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::ids::InstanceId;
+use crate::core::units::time::{Millis, Timestamp};
 
 use super::server::Simulator;
 use super::world::instance::{Instance, InstanceState};

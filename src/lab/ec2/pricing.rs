@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use crate::core::ids::derive_uuid;
-use crate::core::money::MicroUsdPerHour;
+use crate::core::units::ids::derive_uuid;
+use crate::core::units::money::MicroUsdPerHour;
 
 use super::facts::{Facts, TypeFacts};
 use super::fault::Fault;

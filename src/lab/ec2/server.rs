@@ -13,10 +13,10 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 
-use crate::core::ids::{Region, derive_uuid};
-use crate::core::time::{Millis, Timestamp};
-use crate::engine::ports::Clock as _;
+use crate::core::units::ids::{Region, derive_uuid};
+use crate::core::units::time::{Millis, Timestamp};
 use crate::engine::wall_clock::WallClock;
+use crate::ports::Clock as _;
 
 use super::actions::{self, Call};
 use super::control::HttpOrders;

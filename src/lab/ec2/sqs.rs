@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use crate::core::time::Millis;
+use crate::core::units::time::Millis;
 
 use super::fault::Fault;
 use super::server::{SignedRequest, Simulator, json_fault, json_response};

@@ -16,8 +16,8 @@ use super::reading::{ReadFile, each_line, sha256_of};
 use super::staging::{Lines, stage};
 use super::statement::{self, Cell, Changes, Kind, New, Outcome, digest_of, held, id_of, next_version};
 use super::{ImportFault, Options};
-use crate::core::money::BilledUsd;
-use crate::core::time::Timestamp;
+use crate::core::units::money::BilledUsd;
+use crate::core::units::time::Timestamp;
 use crate::ledger::store::{LedgerFault, ensure_month};
 use crate::ledger::turns::{self, Turn};
 
@@ -161,29 +161,28 @@ async fn periods(connection: &mut PgConnection) -> Result<Vec<(String, String)>,
 }
 
 /// Of several versions of one period the newest; the lines of the others are put away.
-async fn newest<'a>(
-    connection: &mut PgConnection,
-    versions: &'a [Version],
-    payer: &str,
-    period: &str,
-) -> Result<&'a Version, ImportFault> {
-    let rows = sqlx::query("SELECT DISTINCT v.version FROM staged_line s JOIN staged_version v USING (file) WHERE payer = $1 AND period = $2::date")
-        .bind(payer)
-        .bind(period)
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(LedgerFault::during("find the versions of a period"))?;
+async fn newest<'a>(connection: &mut PgConnection, versions: &'a [Version], payer: &str, period: &str) -> Result<&'a Version, ImportFault> {
+    let rows = sqlx::query(
+        "SELECT DISTINCT v.version FROM staged_line s JOIN staged_version v USING (file) WHERE payer = $1 AND period = $2::date",
+    )
+    .bind(payer)
+    .bind(period)
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(LedgerFault::during("find the versions of a period"))?;
     let there: BTreeSet<usize> = rows.iter().filter_map(|row| usize::try_from(row.get::<i32, _>("version")).ok()).collect();
     let newest = there.iter().copied().max_by_key(|n| versions.get(*n).map(|version| version.delivery.age()));
     let newest = newest.and_then(|n| Some((n, versions.get(n)?)));
     let (n, version) = newest.ok_or_else(|| ImportFault::Incomplete("no file has lines of the period".into()))?;
-    sqlx::query("DELETE FROM staged_line s USING staged_version v WHERE v.file = s.file AND v.version <> $3 AND payer = $1 AND period = $2::date")
-        .bind(payer)
-        .bind(period)
-        .bind(i32::try_from(n).unwrap_or_default())
-        .execute(connection)
-        .await
-        .map_err(LedgerFault::during("put the older versions away"))?;
+    sqlx::query(
+        "DELETE FROM staged_line s USING staged_version v WHERE v.file = s.file AND v.version <> $3 AND payer = $1 AND period = $2::date",
+    )
+    .bind(payer)
+    .bind(period)
+    .bind(i32::try_from(n).unwrap_or_default())
+    .execute(connection)
+    .await
+    .map_err(LedgerFault::during("put the older versions away"))?;
     Ok(version)
 }
 
@@ -298,9 +297,11 @@ async fn total(connection: &mut PgConnection) -> Result<BilledUsd, ImportFault> 
 
 /// All lines that name a machine of the period belong to an invoice.
 async fn invoiced(connection: &mut PgConnection, payer: &str, period: &str) -> Result<bool, LedgerFault> {
-    let row = sqlx::query("SELECT coalesce(bool_and(invoiced), false) AS invoiced FROM staged_line WHERE payer = $1 AND period = $2::date AND instance <> ''")
-        .bind(payer)
-        .bind(period);
+    let row = sqlx::query(
+        "SELECT coalesce(bool_and(invoiced), false) AS invoiced FROM staged_line WHERE payer = $1 AND period = $2::date AND instance <> ''",
+    )
+    .bind(payer)
+    .bind(period);
     Ok(row.fetch_one(connection).await.map_err(LedgerFault::during("look for the invoice"))?.get("invoiced"))
 }
 

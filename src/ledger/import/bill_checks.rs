@@ -44,11 +44,15 @@ async fn account(connection: &mut PgConnection, cell: &Cell, month: &str, checks
         cell,
     )
     .await?;
-    let (others, known, ours, ran): (Option<String>, bool, bool, i64) = (row.get("others"), row.get("known"), row.get("ours"), row.get("ran"));
+    let (others, known, ours, ran): (Option<String>, bool, bool, i64) =
+        (row.get("others"), row.get("known"), row.get("ours"), row.get("ran"));
     if !known && !ours && (ran > 0 || others.is_some()) {
         let others = others.map(|others| format!("; bills taken so far are of {others}")).unwrap_or_default();
         checks.refuse(Check::ForeignAccount, || {
-            format!("the report for {month} is of account {}, and names none of the {ran} machines of ours that ran then{others}", cell.source)
+            format!(
+                "the report for {month} is of account {}, and names none of the {ran} machines of ours that ran then{others}",
+                cell.source
+            )
         })?;
     }
     Ok(())
@@ -62,8 +66,11 @@ async fn hours_twice(connection: &mut PgConnection, checks: &mut Checks) -> Resu
                GROUP BY instance, at, until) x
          WHERE used > extract(epoch FROM until - at) * 1000 + 1000 * (lines + 1) AND until > at ORDER BY at, instance LIMIT 1",
     );
-    let Some(row) = row.fetch_optional(connection).await.map_err(LedgerFault::during("look for hours that came twice"))? else { return Ok(()) };
-    let (instance, hour, used, hours): (String, String, String, i64) = (row.get("instance"), row.get("hour"), row.get("used"), row.get("hours"));
+    let Some(row) = row.fetch_optional(connection).await.map_err(LedgerFault::during("look for hours that came twice"))? else {
+        return Ok(());
+    };
+    let (instance, hour, used, hours): (String, String, String, i64) =
+        (row.get("instance"), row.get("hour"), row.get("used"), row.get("hours"));
     checks.refuse(Check::HoursTwice, || {
         format!("{instance} is used for {used} hours in the span from {hour} UTC, and {hours} spans are so: hours are in these files twice")
     })
@@ -83,13 +90,21 @@ async fn other_source(connection: &mut PgConnection, cell: &Cell, checks: &mut C
     )
     .await?;
     if let Some(other) = row.get::<Option<String>, _>("other") {
-        checks.refuse(Check::HoursTwice, || format!("hours of these machines are on the bill of {other} already; take that back first (lowtide ledger retract)"))?;
+        checks.refuse(Check::HoursTwice, || {
+            format!("hours of these machines are on the bill of {other} already; take that back first (lowtide ledger retract)")
+        })?;
     }
     Ok(())
 }
 
 /// Signs of age: its own date, an invoice that is gone, a report that reaches less far.
-async fn older(connection: &mut PgConnection, month: &str, made_at: Option<&str>, holds: &Held, checks: &mut Checks) -> Result<(), ImportFault> {
+async fn older(
+    connection: &mut PgConnection,
+    month: &str,
+    made_at: Option<&str>,
+    holds: &Held,
+    checks: &mut Checks,
+) -> Result<(), ImportFault> {
     let held_at = holds.said_version.as_deref().filter(|said| said.parse::<jiff::Timestamp>().is_ok());
     if let (Some(new), Some(held)) = (made_at, held_at) {
         if new >= held {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::core::money::BilledUsd;
+use crate::core::units::money::BilledUsd;
 
 /// A reason to refuse a statement that a person may overrule, by `--accept NAME`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]

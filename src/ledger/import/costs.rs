@@ -20,10 +20,10 @@ use super::table::Line;
 use super::usage::{month_cell, workload_of, write};
 use super::{ImportFault, Options};
 use crate::core::accounting::owners::OwnerVersion;
-use crate::core::decision::{Attribution, Workload};
-use crate::core::ids::{ObjectRef, derive_uuid};
-use crate::core::money::{BilledUsd, MicroUsd};
-use crate::core::time::Timestamp;
+use crate::core::units::ids::{ObjectRef, derive_uuid};
+use crate::core::units::money::{BilledUsd, MicroUsd};
+use crate::core::units::time::Timestamp;
+use crate::core::workload::{Attribution, Workload};
 use crate::ledger::poster::owner_row;
 use crate::ledger::rows::Table;
 use crate::ledger::store::{LedgerFault, insert};
@@ -39,9 +39,8 @@ const WORKLOAD_VERSION: Table = Table {
     columns: "id, at, workload_kind, workload_namespace, workload_name, team, service, environment, cost_center, product_area, component",
 };
 const REQUIRED: [&str; 3] = ["period", "item", "cost_usd"];
-const KNOWN: [&str; 11] = [
-    "period", "item", "cost_usd", "currency", "workload", "team", "service", "environment", "cost_center", "product_area", "component",
-];
+const KNOWN: [&str; 11] =
+    ["period", "item", "cost_usd", "currency", "workload", "team", "service", "environment", "cost_center", "product_area", "component"];
 
 /// Micro-dollars by item, owner and day.
 pub(super) type Days = BTreeMap<(String, Uuid, Timestamp), i128>;
@@ -77,19 +76,24 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
             continue;
         }
         let mut looked_at_header = false;
-        let read = each_line(&path, &REQUIRED, |_| true, |line| {
-            if !std::mem::replace(&mut looked_at_header, true) {
-                line.header.refuse_unknown(&path, &KNOWN, &mut options.checks)?;
-            }
-            let item = line.need("item", "a name for what was paid")?.to_owned();
-            let workload = line.get("workload").map(|_| workload_of(line, "workload")).transpose()?;
-            let owner = owner_of(&item, workload.as_ref(), attribution(line));
-            content.workloads.extend(workload);
-            for (day, amount) in per_day(line, "cost_usd", options)? {
-                content.add(&source, month_cell(day).0, &item, &owner, day, amount);
-            }
-            Ok(())
-        })?;
+        let read = each_line(
+            &path,
+            &REQUIRED,
+            |_| true,
+            |line| {
+                if !std::mem::replace(&mut looked_at_header, true) {
+                    line.header.refuse_unknown(&path, &KNOWN, &mut options.checks)?;
+                }
+                let item = line.need("item", "a name for what was paid")?.to_owned();
+                let workload = line.get("workload").map(|_| workload_of(line, "workload")).transpose()?;
+                let owner = owner_of(&item, workload.as_ref(), attribution(line));
+                content.workloads.extend(workload);
+                for (day, amount) in per_day(line, "cost_usd", options)? {
+                    content.add(&source, month_cell(day).0, &item, &owner, day, amount);
+                }
+                Ok(())
+            },
+        )?;
         content.files.push(read);
     }
     store(connection, content, &mut options.checks).await

@@ -9,17 +9,12 @@ use super::ImportFault;
 use super::checks::{Check, Checks, LARGEST_USD, beyond_reason};
 use super::rates::Rates;
 use super::table::Line;
-use crate::core::money::BilledUsd;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::money::BilledUsd;
+use crate::core::units::time::{Millis, Timestamp};
 
 /// Without these no line can be read.
-pub(super) const REQUIRED: [&str; 5] = [
-    "line_item_line_item_type",
-    "line_item_resource_id",
-    "line_item_usage_type",
-    "line_item_usage_start_date",
-    "line_item_unblended_cost",
-];
+pub(super) const REQUIRED: [&str; 5] =
+    ["line_item_line_item_type", "line_item_resource_id", "line_item_usage_type", "line_item_usage_start_date", "line_item_unblended_cost"];
 
 /// Columns that are read; of a Parquet file only these are.
 pub(super) const READ: [&str; 30] = [
@@ -275,7 +270,9 @@ mod tests {
         lineItem/CurrencyCode,savingsPlan/SavingsPlanEffectiveCost,savingsPlan/TotalCommitmentToDate,savingsPlan/UsedCommitment,resourceTags\n";
 
     fn line(kind: &str, resource: &str, usage: &str, amount: &str, cost: &str, rest: &str) -> String {
-        format!("x1,INV-1,123456789012,{kind},{resource},{usage},2026-07-20T07:00:00.000Z,2026-07-20T08:00:00.000Z,{amount},{cost},{rest}\n")
+        format!(
+            "x1,INV-1,123456789012,{kind},{resource},{usage},2026-07-20T07:00:00.000Z,2026-07-20T08:00:00.000Z,{amount},{cost},{rest}\n"
+        )
     }
 
     fn read(lines: &[String]) -> Result<Vec<CurLine>, String> {

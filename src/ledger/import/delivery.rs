@@ -258,9 +258,7 @@ mod tests {
         fn deliveries(&self, given: &[&str], complete: bool) -> Result<Vec<(Option<String>, Vec<String>)>, String> {
             let paths: Vec<PathBuf> = given.iter().map(|path| self.0.join(path)).collect();
             let found = deliveries(&paths, complete).map_err(|fault| fault.to_string())?;
-            let names = |d: &Delivery| {
-                d.files.iter().map(|f| f.strip_prefix(&self.0).unwrap().display().to_string()).collect::<Vec<_>>()
-            };
+            let names = |d: &Delivery| d.files.iter().map(|f| f.strip_prefix(&self.0).unwrap().display().to_string()).collect::<Vec<_>>();
             Ok(found.iter().map(|d| (d.made_at.clone().or(d.name.clone()), names(d))).collect())
         }
     }
@@ -273,7 +271,8 @@ mod tests {
 
     #[test]
     fn a_part_brings_its_report_or_is_refused() {
-        let manifest = r#"{"assemblyId": "a1", "reportKeys": ["p/r/20260701-20260801/a1/r-00001.csv.gz", "p/r/20260701-20260801/a1/r-00002.csv.gz"]}"#;
+        let manifest =
+            r#"{"assemblyId": "a1", "reportKeys": ["p/r/20260701-20260801/a1/r-00001.csv.gz", "p/r/20260701-20260801/a1/r-00002.csv.gz"]}"#;
         let tree = Tree::new("parts", &[("a1/r-Manifest.json", manifest), ("a1/r-00001.csv.gz", ""), ("a1/r-00002.csv.gz", "")]);
         let both = vec!["a1/r-00001.csv.gz".to_owned(), "a1/r-00002.csv.gz".to_owned()];
         for given in ["a1/r-00001.csv.gz", "a1/r-00002.csv.gz", "a1", ""] {
@@ -290,7 +289,13 @@ mod tests {
         let (one, two) = (manifest("a1"), manifest("a2"));
         let tree = Tree::new(
             "versions",
-            &[("a1/r-Manifest.json", &one), ("a1/r-00001.csv", "x"), ("a2/r-Manifest.json", &two), ("a2/r-00001.csv", "y"), ("r-Manifest.json", &two)],
+            &[
+                ("a1/r-Manifest.json", &one),
+                ("a1/r-00001.csv", "x"),
+                ("a2/r-Manifest.json", &two),
+                ("a2/r-00001.csv", "y"),
+                ("r-Manifest.json", &two),
+            ],
         );
         let found = tree.deliveries(&[""], false).unwrap();
         assert_eq!(found.iter().map(|d| d.0.clone().unwrap()).collect::<Vec<_>>(), ["a1", "a2"]);
@@ -299,8 +304,10 @@ mod tests {
             &[
                 ("e/data/BILLING_PERIOD=2026-07/2026-07-20T01:02:03.000Z-x1/e-00001.csv", "x"),
                 ("e/data/BILLING_PERIOD=2026-07/2026-08-03T01:02:03.000Z-x2/e-00001.csv", "x"),
-                ("e/metadata/BILLING_PERIOD=2026-07/e-Manifest.json",
-                 r#"{"executionId": "x2", "dataFiles": ["s3://b/e/data/BILLING_PERIOD=2026-07/2026-08-03T01:02:03.000Z-x2/e-00001.csv"]}"#),
+                (
+                    "e/metadata/BILLING_PERIOD=2026-07/e-Manifest.json",
+                    r#"{"executionId": "x2", "dataFiles": ["s3://b/e/data/BILLING_PERIOD=2026-07/2026-08-03T01:02:03.000Z-x2/e-00001.csv"]}"#,
+                ),
             ],
         );
         let found = exports.deliveries(&["e/data/BILLING_PERIOD=2026-07/2026-08-03T01:02:03.000Z-x2/e-00001.csv"], false).unwrap();

@@ -10,9 +10,9 @@ use sqlx::PgConnection;
 use super::checks::{Check, Checks, beyond_reason, changed_much};
 use super::statement::Changes;
 use super::{ImportFault, Options};
-use crate::core::ids::ObjectRef;
-use crate::core::money::BilledUsd;
-use crate::core::time::Timestamp;
+use crate::core::units::ids::ObjectRef;
+use crate::core::units::money::BilledUsd;
+use crate::core::units::time::Timestamp;
 use crate::ledger::store::LedgerFault;
 
 /// A difference to the version that holds: the key, the amount, and whether the key came (1), stayed (0) or went (-1).

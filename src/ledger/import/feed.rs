@@ -18,8 +18,8 @@ use super::staging::{Lines, stage};
 use super::statement::{self, Cell, Changes, Kind, New, Outcome, digest_of, id_of, next_version};
 use super::table::{Header, Line};
 use super::{ImportFault, Options};
-use crate::core::money::BilledUsd;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::money::BilledUsd;
+use crate::core::units::time::{Millis, Timestamp};
 use crate::ledger::store::{LedgerFault, ensure_month};
 use crate::ledger::turns::{self, Turn};
 
@@ -44,7 +44,8 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
     run(connection, DIFFERENCE).await?;
     let changes = changes(connection).await?;
     let number = next_version(connection, &cell).await?;
-    let total = sqlx::query("SELECT coalesce(sum(cost), 0)::numeric(24,10)::text AS total FROM staged_line").fetch_one(&mut *connection).await;
+    let total =
+        sqlx::query("SELECT coalesce(sum(cost), 0)::numeric(24,10)::text AS total FROM staged_line").fetch_one(&mut *connection).await;
     let total: String = total.map_err(LedgerFault::during("add up the feed"))?.get("total");
     let new = New {
         cell: &cell,
@@ -89,7 +90,9 @@ async fn run(connection: &mut PgConnection, sql: &'static str) -> Result<(), Led
 async fn cell(connection: &mut PgConnection, files: &[ReadFile]) -> Result<Option<Cell>, LedgerFault> {
     let row = sqlx::query("SELECT ledger.ms(min(at)) AS first, ledger.ms(max(until)) AS last FROM staged_line");
     let row = row.fetch_one(connection).await.map_err(LedgerFault::during("find the span of the feed"))?;
-    let account = |file: &ReadFile| file.name.split('.').next().filter(|name| name.len() == 12 && name.bytes().all(|b| b.is_ascii_digit())).map(str::to_owned);
+    let account = |file: &ReadFile| {
+        file.name.split('.').next().filter(|name| name.len() == 12 && name.bytes().all(|b| b.is_ascii_digit())).map(str::to_owned)
+    };
     let accounts: BTreeSet<String> = files.iter().filter_map(account).collect();
     let source = if accounts.is_empty() { "feed".to_owned() } else { accounts.into_iter().collect::<Vec<_>>().join(" ") };
     let (Some(first), Some(last)) = (row.get::<Option<i64>, _>("first"), row.get::<Option<i64>, _>("last")) else { return Ok(None) };

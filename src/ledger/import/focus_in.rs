@@ -19,14 +19,21 @@ use super::table::Line;
 use super::usage::month_cell;
 use super::{ImportFault, Options};
 use crate::core::accounting::owners::OwnerVersion;
-use crate::core::decision::Attribution;
-use crate::core::ids::ObjectRef;
-use crate::core::money::MicroUsd;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::ids::ObjectRef;
+use crate::core::units::money::MicroUsd;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::Attribution;
 use crate::ledger::store::LedgerFault;
 
-const REQUIRED: [&str; 7] =
-    ["billing_period_start", "charge_period_start", "charge_period_end", "effective_cost", "billing_currency", "service_name", "charge_category"];
+const REQUIRED: [&str; 7] = [
+    "billing_period_start",
+    "charge_period_start",
+    "charge_period_end",
+    "effective_cost",
+    "billing_currency",
+    "service_name",
+    "charge_category",
+];
 const READ: [&str; 17] = [
     "billing_period_start",
     "charge_period_start",
@@ -73,15 +80,20 @@ impl Mapping {
     /// [`ImportFault`].
     pub fn read(path: &Path) -> Result<Mapping, ImportFault> {
         let mut tags: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        each_line(path, &["label", "tag"], |_| true, |line| {
-            let expected = "one of team, service, environment, cost_center, product_area, component, workload";
-            let label = line.need("label", expected)?.replace('-', "_");
-            if !LABELS.contains(&label.as_str()) {
-                return Err(line.fault("label", &label, expected));
-            }
-            tags.entry(label).or_default().push(line.need("tag", "the name of a tag")?.to_owned());
-            Ok(())
-        })?;
+        each_line(
+            path,
+            &["label", "tag"],
+            |_| true,
+            |line| {
+                let expected = "one of team, service, environment, cost_center, product_area, component, workload";
+                let label = line.need("label", expected)?.replace('-', "_");
+                if !LABELS.contains(&label.as_str()) {
+                    return Err(line.fault("label", &label, expected));
+                }
+                tags.entry(label).or_default().push(line.need("tag", "the name of a tag")?.to_owned());
+                Ok(())
+            },
+        )?;
         Ok(Mapping { tags })
     }
 
@@ -119,12 +131,17 @@ pub(super) async fn take(
         if !seen.insert(sha256_of(&path)?) {
             continue;
         }
-        let read = each_line(&path, &REQUIRED, |name| READ.contains(&name), |line| {
-            if line.header.has("x_decision_id") && line.header.has("x_waste_category") {
-                return Err(line.fault("x_DecisionId", "a decision", "the file of another provider: this is lowtide's own export"));
-            }
-            read_line(line, mapping, options, &mut content, &mut of_machines)
-        })?;
+        let read = each_line(
+            &path,
+            &REQUIRED,
+            |name| READ.contains(&name),
+            |line| {
+                if line.header.has("x_decision_id") && line.header.has("x_waste_category") {
+                    return Err(line.fault("x_DecisionId", "a decision", "the file of another provider: this is lowtide's own export"));
+                }
+                read_line(line, mapping, options, &mut content, &mut of_machines)
+            },
+        )?;
         content.files.push(read);
     }
     let instances: BTreeSet<&str> = of_machines.iter().map(|row| row.instance.as_str()).collect();
@@ -152,7 +169,8 @@ fn read_line(
     content: &mut Content,
     of_machines: &mut Vec<OfMachine>,
 ) -> Result<(), ImportFault> {
-    let provider = ["service_provider_name", "provider_name", "invoice_issuer_name"].iter().find_map(|name| line.get(name)).unwrap_or("provider");
+    let provider =
+        ["service_provider_name", "provider_name", "invoice_issuer_name"].iter().find_map(|name| line.get(name)).unwrap_or("provider");
     let account = line.get("billing_account_id").unwrap_or_default();
     let source = options.source.clone().unwrap_or_else(|| format!("focus {provider} {account}").trim_end().to_owned());
     let item = format!("{provider}: {}", line.need("service_name", "a service")?);
@@ -199,7 +217,8 @@ fn read_line(
 fn over_days(from: Timestamp, to: Timestamp, amount: MicroUsd) -> Vec<(Timestamp, MicroUsd)> {
     let (first, last) = (from.0.div_euclid(DAY), (to.0 - 1).max(from.0).div_euclid(DAY));
     let whole = i128::from((to.0 - from.0).max(1));
-    let upto = |at: i64| i64::try_from(i128::from(amount.0) * i128::from(at.clamp(from.0, to.0.max(from.0)) - from.0) / whole).unwrap_or(i64::MAX);
+    let upto =
+        |at: i64| i64::try_from(i128::from(amount.0) * i128::from(at.clamp(from.0, to.0.max(from.0)) - from.0) / whole).unwrap_or(i64::MAX);
     let part = |day: i64| {
         let end = if day == last { amount.0 } else { upto((day + 1) * DAY) };
         (Timestamp(0) + Millis(day * DAY), MicroUsd(end - upto(day * DAY)))

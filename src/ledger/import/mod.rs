@@ -37,7 +37,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::poster::{self, Posted};
 use super::store::LedgerFault;
-use crate::core::time::Timestamp;
+use crate::core::units::time::Timestamp;
 
 /// What files are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use std::path::Path;
 use super::ImportFault;
 use super::reading::each_line;
 use super::table::Line;
-use crate::core::money::BilledUsd;
-use crate::core::time::Timestamp;
+use crate::core::units::money::BilledUsd;
+use crate::core::units::time::Timestamp;
 
 /// Dollars for one unit of other currencies, by day.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,16 +42,21 @@ impl Rates {
     pub fn read(path: &Path) -> Result<Rates, ImportFault> {
         let mut rates = Rates::default();
         let required = ["day", "currency", "usd_per_unit"];
-        each_line(path, &required, |_| true, |line| {
-            let day = line.time("day").or_else(|_| super::usage::day_of(line, "day"))?;
-            let rate = line.usd("usd_per_unit")?;
-            if rate.0 <= 0 {
-                return Err(line.fault("usd_per_unit", &rate.to_string(), "more than 0"));
-            }
-            let currency = line.need("currency", "a currency, as in EUR")?.to_owned();
-            rates.by_currency.entry(currency).or_default().insert(day, rate);
-            Ok(())
-        })?;
+        each_line(
+            path,
+            &required,
+            |_| true,
+            |line| {
+                let day = line.time("day").or_else(|_| super::usage::day_of(line, "day"))?;
+                let rate = line.usd("usd_per_unit")?;
+                if rate.0 <= 0 {
+                    return Err(line.fault("usd_per_unit", &rate.to_string(), "more than 0"));
+                }
+                let currency = line.need("currency", "a currency, as in EUR")?.to_owned();
+                rates.by_currency.entry(currency).or_default().insert(day, rate);
+                Ok(())
+            },
+        )?;
         Ok(rates)
     }
 

@@ -89,11 +89,7 @@ pub(super) fn with_text<T>(path: &Path, read: impl FnOnce(&mut dyn BufRead) -> R
     }
 }
 
-fn in_zip<T>(
-    path: &Path,
-    file: impl Read + Seek,
-    read: impl FnOnce(&mut dyn BufRead) -> Result<T, ImportFault>,
-) -> Result<T, ImportFault> {
+fn in_zip<T>(path: &Path, file: impl Read + Seek, read: impl FnOnce(&mut dyn BufRead) -> Result<T, ImportFault>) -> Result<T, ImportFault> {
     let bad = |cause: zip::result::ZipError| ImportFault::Damaged { path: path.to_path_buf(), cause: cause.to_string() };
     let mut archive = zip::ZipArchive::new(file).map_err(bad)?;
     let files: Vec<usize> = (0..archive.len()).filter(|n| archive.by_index_raw(*n).is_ok_and(|entry| entry.is_file())).collect();
@@ -192,8 +188,7 @@ fn each_parquet_row(
     let bad = |cause: parquet::errors::ParquetError| ImportFault::Damaged { path: path.to_path_buf(), cause: cause.to_string() };
     let reader = SerializedFileReader::new(File::open(path).map_err(unreadable(path))?).map_err(bad)?;
     let schema = reader.metadata().file_metadata().schema_descr().root_schema_ptr();
-    let fields: Vec<_> =
-        schema.get_fields().iter().filter(|field| wanted(&super::table::column_name(field.name()))).cloned().collect();
+    let fields: Vec<_> = schema.get_fields().iter().filter(|field| wanted(&super::table::column_name(field.name()))).cloned().collect();
     let names: Vec<String> = fields.iter().map(|field| field.name().to_owned()).collect();
     let header = Header::new(names.iter().map(String::as_str));
     header.require(path, 1, required)?;
@@ -245,10 +240,15 @@ mod tests {
 
         fn lines(&self) -> Result<Vec<String>, String> {
             let mut lines = Vec::new();
-            let read = each_line(&self.0, &["a"], |_| true, |line| {
-                lines.push(line.values.join("|"));
-                Ok(())
-            });
+            let read = each_line(
+                &self.0,
+                &["a"],
+                |_| true,
+                |line| {
+                    lines.push(line.values.join("|"));
+                    Ok(())
+                },
+            );
             read.map(|read| assert_eq!(read.lines, u64::try_from(lines.len()).unwrap())).map_err(|fault| fault.to_string())?;
             Ok(lines)
         }

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::statement::{self, Cell, Kind, Outcome, held, next_version};
 use super::{ImportFault, by_team};
-use crate::core::ids::derive_uuid;
-use crate::core::time::Timestamp;
+use crate::core::units::ids::derive_uuid;
+use crate::core::units::time::Timestamp;
 use crate::ledger::poster::{self, Posted};
 use crate::ledger::rows::Table;
 use crate::ledger::store::{LedgerFault, insert};
@@ -43,7 +43,10 @@ pub async fn retract(connection: &mut PgConnection, id: Uuid, now: Timestamp) ->
     match held(&mut transaction, &cell).await? {
         Some(holds) if holds.id == id => {}
         Some(holds) => {
-            return Err(ImportFault::Incomplete(format!("version {version} does not hold: version {} does; take that back instead", holds.version)));
+            return Err(ImportFault::Incomplete(format!(
+                "version {version} does not hold: version {} does; take that back instead",
+                holds.version
+            )));
         }
         None => return Err(ImportFault::Incomplete(format!("version {version} was taken back already"))),
     }

@@ -17,9 +17,9 @@ use super::statement::{self, Cell, Kind, New, Outcome, held, id_of, next_version
 use super::table::Line;
 use super::usage::{day_of, month_cell, workload_of, write};
 use super::{ImportFault, Options};
-use crate::core::ids::{ObjectRef, derive_uuid};
-use crate::core::money::{BilledUsd, MicroUsd};
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::ids::{ObjectRef, derive_uuid};
+use crate::core::units::money::{BilledUsd, MicroUsd};
+use crate::core::units::time::{Millis, Timestamp};
 use crate::ledger::rows::Table;
 use crate::ledger::store::LedgerFault;
 use crate::ledger::turns::{self, Turn};
@@ -45,16 +45,21 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
             continue;
         }
         let mut looked_at_header = false;
-        files.push(each_line(&path, &REQUIRED, |_| true, |line| {
-            if !std::mem::replace(&mut looked_at_header, true) {
-                line.header.refuse_unknown(&path, &KNOWN, &mut options.checks)?;
-            }
-            let workload = workload_of(line, "workload")?;
-            for (day, amount) in per_day(line, "revenue_usd", options)? {
-                *days.entry((workload.clone(), day)).or_default() += i128::from(amount.0);
-            }
-            Ok(())
-        })?);
+        files.push(each_line(
+            &path,
+            &REQUIRED,
+            |_| true,
+            |line| {
+                if !std::mem::replace(&mut looked_at_header, true) {
+                    line.header.refuse_unknown(&path, &KNOWN, &mut options.checks)?;
+                }
+                let workload = workload_of(line, "workload")?;
+                for (day, amount) in per_day(line, "revenue_usd", options)? {
+                    *days.entry((workload.clone(), day)).or_default() += i128::from(amount.0);
+                }
+                Ok(())
+            },
+        )?);
     }
     known_workloads(connection, &days.keys().map(|(workload, _)| workload.clone()).collect(), &mut options.checks).await?;
     let mut by_month: BTreeMap<Timestamp, Days> = BTreeMap::new();
@@ -92,12 +97,15 @@ async fn take_month(
     }
     let others = there(connection, &cell, false).await?;
     if let Some(workload) = names(days).intersection(&names(&others)).next() {
-        checks.refuse(Check::HoursTwice, || format!("another source has said what {workload} earned in {month}: take that back first (lowtide ledger retract)"))?;
+        checks.refuse(Check::HoursTwice, || {
+            format!("another source has said what {workload} earned in {month}: take that back first (lowtide ledger retract)")
+        })?;
     }
     let version = next_version(connection, &cell).await?;
     let total = BilledUsd(days.values().sum::<i128>() * 10_000);
     let lines = i64::try_from(days.len()).unwrap_or(i64::MAX);
-    let id = statement::record(connection, &New { cell: &cell, said_version: None, files, lines, total, invoiced: false }, version, checks).await?;
+    let id = statement::record(connection, &New { cell: &cell, said_version: None, files, lines, total, invoiced: false }, version, checks)
+        .await?;
     let row = |((workload, day), micro, lines): &((ObjectRef, Timestamp), i128, i32)| {
         json!({
             "id": derive_uuid(&["revenue", &id.to_string(), &workload.namespace, &workload.name, &day.0.to_string()]), "at": day.to_rfc3339(),

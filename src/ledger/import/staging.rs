@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::ImportFault;
 use super::cur::CurLine;
-use crate::core::money::BilledUsd;
+use crate::core::units::money::BilledUsd;
 use crate::ledger::store::LedgerFault;
 
 /// What is sent to Postgres at once.
@@ -48,7 +48,17 @@ impl Lines {
                 let _ = write!(self.chunk, " {kind}");
             }
         }
-        for text in [&line.payer, &line.period, kind, &line.account, &line.instance, &line.claim_uid, &line.usage_type, &line.operation, &line.service] {
+        for text in [
+            &line.payer,
+            &line.period,
+            kind,
+            &line.account,
+            &line.instance,
+            &line.claim_uid,
+            &line.usage_type,
+            &line.operation,
+            &line.service,
+        ] {
             self.chunk.push('\t');
             escape(&mut self.chunk, text);
         }

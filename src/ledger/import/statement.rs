@@ -12,9 +12,9 @@ use uuid::Uuid;
 
 use super::checks::Checks;
 use super::reading::ReadFile;
-use crate::core::ids::derive_uuid;
-use crate::core::money::BilledUsd;
-use crate::core::time::Timestamp;
+use crate::core::units::ids::derive_uuid;
+use crate::core::units::money::BilledUsd;
+use crate::core::units::time::Timestamp;
 use crate::ledger::rows::Table;
 use crate::ledger::seal::hex;
 use crate::ledger::store::{LedgerFault, insert};
@@ -179,7 +179,12 @@ pub(super) async fn record(connection: &mut PgConnection, new: &New<'_>, version
 }
 
 /// Puts on record that a version is taken back.
-pub(super) async fn record_retraction(connection: &mut PgConnection, cell: &Cell, retracted: Uuid, version: i32) -> Result<Uuid, LedgerFault> {
+pub(super) async fn record_retraction(
+    connection: &mut PgConnection,
+    cell: &Cell,
+    retracted: Uuid,
+    version: i32,
+) -> Result<Uuid, LedgerFault> {
     let id = id_of(cell, version);
     let row = json!({
         "id": id, "at": cell.from.to_rfc3339(), "kind": cell.kind.as_str(), "source": cell.source, "until": cell.until.to_rfc3339(),

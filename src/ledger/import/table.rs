@@ -8,8 +8,8 @@ use std::path::Path;
 
 use super::ImportFault;
 use super::checks::{Check, Checks};
-use crate::core::money::BilledUsd;
-use crate::core::time::Timestamp;
+use crate::core::units::money::BilledUsd;
+use crate::core::units::time::Timestamp;
 
 /// Where each column is.
 pub(super) struct Header {
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn times_are_read_as_aws_writes_them() {
-        let at = Timestamp::from_date(2026, 7, 20) + crate::core::time::Millis(26_027_000);
+        let at = Timestamp::from_date(2026, 7, 20) + crate::core::units::time::Millis(26_027_000);
         for text in [
             "2026-07-20 07:13:47 UTC",
             "2026-07-20T07:13:47Z",

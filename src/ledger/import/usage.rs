@@ -16,18 +16,16 @@ use super::reading::{ReadFile, each_line, sha256_of};
 use super::statement::{self, Cell, Kind, New, Outcome, held, id_of, next_version};
 use super::table::Line;
 use super::{ImportFault, Options, Taken};
-use crate::core::ids::{ObjectRef, derive_uuid};
-use crate::core::money::BilledUsd;
-use crate::core::need::UsageUnit;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::ids::{ObjectRef, derive_uuid};
+use crate::core::units::money::BilledUsd;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::need::UsageUnit;
 use crate::ledger::rows::Table;
 use crate::ledger::store::{LedgerFault, ensure_months_of, insert};
 use crate::ledger::turns::{self, Turn};
 
-const USAGE_HOUR: Table = Table {
-    name: "usage_hour",
-    columns: "id, at, workload_namespace, workload_name, unit, revision, quantity, source, statement, lines",
-};
+const USAGE_HOUR: Table =
+    Table { name: "usage_hour", columns: "id, at, workload_namespace, workload_name, unit, revision, quantity, source, statement, lines" };
 const KNOWN: [&str; 6] = ["hour", "workload", "requests", "transactions", "tokens", "users"];
 const ROWS_AT_ONCE: usize = 2_000;
 const HOUR: i64 = 3_600_000;
@@ -77,16 +75,26 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
 
 fn read_file(path: &Path, hours: &mut Hours, checks: &mut Checks) -> Result<ReadFile, ImportFault> {
     let (mut looked_at_header, mut of_file) = (false, Hours::new());
-    let read = each_line(path, &["hour", "workload"], |_| true, |line| {
-        if !std::mem::replace(&mut looked_at_header, true) {
-            line.header.refuse_unknown(path, &KNOWN, checks)?;
-        }
-        read_line(line, &mut of_file)
-    })?;
+    let read = each_line(
+        path,
+        &["hour", "workload"],
+        |_| true,
+        |line| {
+            if !std::mem::replace(&mut looked_at_header, true) {
+                line.header.refuse_unknown(path, &KNOWN, checks)?;
+            }
+            read_line(line, &mut of_file)
+        },
+    )?;
     for (key, quantity) in of_file {
         if let Some(other) = hours.get(&key).filter(|other| **other != quantity) {
             let (workload, unit, hour) = (&key.0, key.1.as_str(), key.2.to_rfc3339());
-            let said = format!("{workload} has {} {unit} in the hour from {hour} by one file and {} by {}", decimal(*other), decimal(quantity), path.display());
+            let said = format!(
+                "{workload} has {} {unit} in the hour from {hour} by one file and {} by {}",
+                decimal(*other),
+                decimal(quantity),
+                path.display()
+            );
             checks.refuse(Check::HoursTwice, || said)?;
         }
         hours.insert(key, quantity);
@@ -136,14 +144,17 @@ async fn take_day(
         }
     }
     let others = there(connection, &cell, false).await?;
-    if let Some((workload, unit, hour)) = hours.iter().find(|(key, micro)| others.get(*key).is_some_and(|other| other != *micro)).map(|(key, _)| key) {
+    if let Some((workload, unit, hour)) =
+        hours.iter().find(|(key, micro)| others.get(*key).is_some_and(|other| other != *micro)).map(|(key, _)| key)
+    {
         let said = format!("another source says otherwise of {} of {workload} in the hour from {hour}", unit.as_str());
         checks.refuse(Check::HoursTwice, || said)?;
     }
     let version = next_version(connection, &cell).await?;
     let total = BilledUsd(hours.values().sum::<i128>() * 10_000);
     let lines = i64::try_from(hours.len()).unwrap_or(i64::MAX);
-    let id = statement::record(connection, &New { cell: &cell, said_version: None, files, lines, total, invoiced: false }, version, checks).await?;
+    let id = statement::record(connection, &New { cell: &cell, said_version: None, files, lines, total, invoiced: false }, version, checks)
+        .await?;
     let row = |((workload, unit, hour), micro, lines): &((ObjectRef, UsageUnit, Timestamp), i128, i32)| {
         json!({
             "id": derive_uuid(&["usage", &id.to_string(), &workload.namespace, &workload.name, unit.as_str(), &hour.0.to_string()]),
@@ -207,7 +218,7 @@ pub(super) fn month_cell(at: Timestamp) -> (Timestamp, Timestamp) {
 
 /// A decimal of at least 0 in millionths.
 pub(in crate::ledger) fn micro_units(text: &str) -> Option<i128> {
-    let tenths_of_nano: crate::core::money::BilledUsd = text.parse().ok()?;
+    let tenths_of_nano: crate::core::units::money::BilledUsd = text.parse().ok()?;
     (tenths_of_nano.0 >= 0).then(|| (tenths_of_nano.0 + 5_000) / 10_000)
 }
 
@@ -290,7 +301,9 @@ mod tests {
     fn usage_is_read_by_the_hour_and_refused_where_it_is_wrong() {
         let read = |text: &str| {
             let mut usage = Hours::new();
-            let done = each_csv_record(Path::new("usage.csv"), &mut text.as_bytes(), &["hour", "workload"], &mut |line| read_line(line, &mut usage));
+            let done = each_csv_record(Path::new("usage.csv"), &mut text.as_bytes(), &["hour", "workload"], &mut |line| {
+                read_line(line, &mut usage)
+            });
             done.map(|_| usage).map_err(|fault| fault.to_string())
         };
         let good = "hour,workload,requests,tokens\n2026-07-20T07:00:00Z,ml/chat,1200,3.5\n2026-07-20T08:00:00Z,ml/chat,,7\n";

@@ -14,13 +14,13 @@ use crate::core::accounting::bill::{BilledLine, LineKind, Source};
 use crate::core::accounting::billing::{HourRate, PaidInterval};
 use crate::core::accounting::owners::{OwnerVersion, Owners};
 use crate::core::accounting::statement::MachineFacts;
-use crate::core::decision::{Attribution, Workload};
-use crate::core::ids::{ObjectRef, Uid};
+use crate::core::fleet::EndedBy;
 use crate::core::market::CapacityType;
-use crate::core::money::{BilledUsd, MicroUsd, MicroUsdPerHour};
-use crate::core::need::WorkloadKind;
-use crate::core::record::EndedBy;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::ids::{ObjectRef, Uid};
+use crate::core::units::money::{BilledUsd, MicroUsd, MicroUsdPerHour};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::need::WorkloadKind;
+use crate::core::workload::{Attribution, Workload};
 use crate::ledger::store::LedgerFault;
 
 /// Machines to look at, and the entries of the queue that are then done with.

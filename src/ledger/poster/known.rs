@@ -12,9 +12,9 @@ use crate::core::accounting::bill::Source;
 use crate::core::accounting::billing::PaidInterval;
 use crate::core::accounting::posting::{Amounts, Posted};
 use crate::core::accounting::statement::{ShareKey, Statement};
-use crate::core::ids::Uid;
-use crate::core::money::MicroUsd;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::ids::Uid;
+use crate::core::units::money::MicroUsd;
+use crate::core::units::time::{Millis, Timestamp};
 use crate::ledger::store::LedgerFault;
 
 /// How an instance-hour compared with AWS's word when it was looked at last.

@@ -17,8 +17,8 @@ use super::store::LedgerFault;
 use super::turns::{self, Turn};
 use crate::core::accounting::statement::Statement;
 use crate::core::accounting::{posting, statement};
-use crate::core::ids::Uid;
-use crate::core::time::Timestamp;
+use crate::core::units::ids::Uid;
+use crate::core::units::time::Timestamp;
 
 /// Entries of the queue, and machines, that one transaction takes.
 const AT_ONCE: i64 = 500;
@@ -107,7 +107,7 @@ async fn post_some(connection: &mut PgConnection, now: Timestamp) -> Result<(usi
         let posted = there.posted.get(machine).unwrap_or(&nothing);
         let rows = posting::missing(machine, &statement, posted, there.archived_until);
         let (cost, b0) = facts.interval.exact_totals(statement.hours);
-        let next = facts.interval.from + crate::core::time::Millis::from_hours(i64::from(statement.hours) + 1) + statement::SETTLING;
+        let next = facts.interval.from + crate::core::units::time::Millis::from_hours(i64::from(statement.hours) + 1) + statement::SETTLING;
         books.push(Book {
             machine: machine.clone(),
             totals: (cost.0, b0.0),

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Book;
 use crate::core::accounting::owners::OwnerVersion;
 use crate::core::accounting::posting::Posting;
-use crate::core::ids::{Uid, derive_uuid};
+use crate::core::units::ids::{Uid, derive_uuid};
 use crate::ledger::rows::Table;
 use crate::ledger::store::{LedgerFault, ensure_months_of, insert};
 

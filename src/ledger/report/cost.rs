@@ -5,7 +5,7 @@
 use sqlx::PgConnection;
 
 use super::{By, Days, IN_DAYS, Report, ask, dollars};
-use crate::core::money::MicroUsd;
+use crate::core::units::money::MicroUsd;
 use crate::ledger::store::LedgerFault;
 
 /// What was paid, by anything.
@@ -40,5 +40,9 @@ fn sentence(report: &Report) -> String {
     if beside == MicroUsd(0) {
         return format!("Machines cost {machines}.");
     }
-    format!("Machines cost {machines}; with what stands beside them (other costs, credits, taxes and the like: {}) it is {}.", dollars(beside), dollars(total))
+    format!(
+        "Machines cost {machines}; with what stands beside them (other costs, credits, taxes and the like: {}) it is {}.",
+        dollars(beside),
+        dollars(total)
+    )
 }

@@ -24,7 +24,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Column, PgConnection, Row};
 
 use super::store::LedgerFault;
-use crate::core::money::MicroUsd;
+use crate::core::units::money::MicroUsd;
 
 /// What a report is grouped by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]

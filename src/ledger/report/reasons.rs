@@ -9,11 +9,11 @@ use sqlx::PgConnection;
 use super::cents;
 use super::variance::Span;
 use crate::core::accounting::variance::{Drivers, Step};
-use crate::core::decision::Refusal;
-use crate::core::ids::ObjectRef;
 use crate::core::market::CapacityType;
-use crate::core::money::MicroUsd;
-use crate::core::need::UsageUnit;
+use crate::core::record::Refusal;
+use crate::core::units::ids::ObjectRef;
+use crate::core::units::money::MicroUsd;
+use crate::core::workload::need::UsageUnit;
 use crate::ledger::store::LedgerFault;
 
 const HOUR_MS: i64 = 3_600_000;

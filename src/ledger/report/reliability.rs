@@ -66,7 +66,7 @@ pub async fn reliability(connection: &mut PgConnection, days: &Days, by: Reliabi
         days.to.as_deref()
     );
     let moved = moved.fetch_one(connection).await.map_err(LedgerFault::during("read the report"))?;
-    let span = |ms: Option<i64>| ms.map(|ms| crate::core::time::Millis(ms).to_string());
+    let span = |ms: Option<i64>| ms.map(|ms| crate::core::units::time::Millis(ms).to_string());
     let recovery = match (moved.moves, span(moved.p50), span(moved.p95), span(moved.gap)) {
         (0, ..) => "no pod was moved.".into(),
         (moves, Some(p50), Some(p95), gap) => {
@@ -119,11 +119,16 @@ fn trust_sentence(report: &Report) -> String {
         (bill, feed) => {
             let (bill, feed) = (bill.unwrap_or_else(|| "0.0".into()), feed.unwrap_or_else(|| "0.0".into()));
             let entered = percent("spend entered by hand or by others' files").unwrap_or_else(|| "0.0".into());
-            let entered = if entered == "0.0" { String::new() } else { format!(" {entered} % was entered by hand or came from others' files;") };
+            let entered =
+                if entered == "0.0" { String::new() } else { format!(" {entered} % was entered by hand or came from others' files;") };
             if bill == "0.0" && feed == "0.0" {
-                return format!("0.0 % of spend rests on AWS's bill: nothing has been matched to one yet;{entered} the rest is computed from recorded prices.");
+                return format!(
+                    "0.0 % of spend rests on AWS's bill: nothing has been matched to one yet;{entered} the rest is computed from recorded prices."
+                );
             }
-            format!("{bill} % of spend rests on AWS's bill and {feed} % on the spot data feed;{entered} the rest is computed from recorded prices.")
+            format!(
+                "{bill} % of spend rests on AWS's bill and {feed} % on the spot data feed;{entered} the rest is computed from recorded prices."
+            )
         }
     }
 }

@@ -5,7 +5,7 @@
 use sqlx::PgConnection;
 
 use super::{By, Days, IN_DAYS, Report, ask, cents, dollars};
-use crate::core::money::MicroUsd;
+use crate::core::units::money::MicroUsd;
 use crate::ledger::store::LedgerFault;
 
 /// Spend, what it would have cost otherwise, and what was saved, net.
@@ -76,10 +76,8 @@ fn savings_sentence(report: &Report) -> String {
             .push_str(&format!(" For ${} of spend that on-demand price is unknown: it counts as spend and not as saving.", cents(without)));
     }
     if usd("beside_usd") != MicroUsd(0) {
-        sentence.push_str(&format!(
-            " {} of other costs, credits and charges beside the machines is in no saving.",
-            dollars(usd("beside_usd"))
-        ));
+        sentence
+            .push_str(&format!(" {} of other costs, credits and charges beside the machines is in no saving.", dollars(usd("beside_usd"))));
     }
     if text("basis") == Some("running") {
         sentence.push_str(" Machines still running are counted up to now.");

@@ -8,9 +8,9 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::{By, Days, IN_DAYS, Report, dollars};
 use crate::core::accounting::unit_cost::{HourOfUnits, PicoUsd, UnitCost, unit_cost};
-use crate::core::money::MicroUsd;
-use crate::core::need::UsageUnit;
-use crate::core::time::Timestamp;
+use crate::core::units::money::MicroUsd;
+use crate::core::units::time::Timestamp;
+use crate::core::workload::need::UsageUnit;
 use crate::ledger::import::micro_units;
 use crate::ledger::store::LedgerFault;
 

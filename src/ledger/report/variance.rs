@@ -9,11 +9,11 @@ use sqlx::PgConnection;
 use super::reasons::Reasons;
 use super::{Month, Report, dollars, signed_dollars, six_decimals};
 use crate::core::accounting::variance::{Drivers, Step, Use, bridge};
-use crate::core::ids::ObjectRef;
 use crate::core::market::CapacityType;
-use crate::core::money::MicroUsd;
-use crate::core::need::UsageUnit;
-use crate::core::time::Timestamp;
+use crate::core::units::ids::ObjectRef;
+use crate::core::units::money::MicroUsd;
+use crate::core::units::time::Timestamp;
+use crate::core::workload::need::UsageUnit;
 use crate::ledger::import::micro_units;
 use crate::ledger::store::LedgerFault;
 

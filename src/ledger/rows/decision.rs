@@ -10,10 +10,11 @@ use serde::Serialize;
 
 use super::Table;
 use super::copied::CopiedRow;
-use crate::core::decision::{CounterfactualRate, Decision, JudgedOffer, Workload, code_of};
-use crate::core::ids::ObjectRef;
 use crate::core::market::CapacityPool;
-use crate::core::money::MicroUsdPerHour;
+use crate::core::record::{CounterfactualRate, Decision, JudgedOffer, code_of};
+use crate::core::units::ids::ObjectRef;
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::workload::Workload;
 
 pub(super) const DECISION: Table = Table {
     name: "decision",

@@ -3,15 +3,14 @@
 use super::super::ec2::Boot;
 use super::super::world::World;
 use crate::core::action::{ClusterAction, RemovalReason};
-use crate::core::decision::{PodIdentity, Trigger};
-use crate::core::ids::{ClaimName, DecisionId, InstanceId};
+use crate::core::fleet::{Claim, ClaimSpec, Launch, Trigger};
 use crate::core::invariant::Invariant;
 use crate::core::market::CapacityType;
-use crate::core::need::{CapacityPreference, Need};
-use crate::core::reservation::LEAVE_BEFORE_END;
-use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Claim, ClaimSpec, Pod, PodPhase};
-use crate::engine::ports::Launch;
+use crate::core::market::reservation::LEAVE_BEFORE_END;
+use crate::core::units::ids::{ClaimName, DecisionId, InstanceId};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::need::{CapacityPreference, Need};
+use crate::core::workload::{Pod, PodIdentity, PodPhase};
 
 /// By so much a clock may be off, and so long a watch may lag, without a reason being called untrue.
 const TOLERANCE: Millis = Millis::from_secs(150);

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::super::bill;
 use super::super::world::World;
 use crate::core::accounting::billing::{HourRate, PaidInterval};
-use crate::core::ids::{InstanceId, Uid};
 use crate::core::invariant::Invariant;
-use crate::core::money::MicroUsd;
 use crate::core::record::LedgerRecord;
+use crate::core::units::ids::{InstanceId, Uid};
+use crate::core::units::money::MicroUsd;
 
 /// A record that is told again says the same again: its id stands for one thing. Gives what was told.
 pub fn before_record(world: &mut World, id: uuid::Uuid, record: &LedgerRecord) -> Arc<LedgerRecord> {

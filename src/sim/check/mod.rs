@@ -19,11 +19,11 @@ use std::sync::Arc;
 
 use super::kube::Changes;
 use super::world::World;
-use crate::core::ids::Uid;
 use crate::core::invariant::{Fault, Invariant};
-use crate::core::money::MicroUsd;
 use crate::core::record::LedgerRecord;
-use crate::core::time::Timestamp;
+use crate::core::units::ids::Uid;
+use crate::core::units::money::MicroUsd;
+use crate::core::units::time::Timestamp;
 
 /// What the checks must remember.
 #[derive(Debug, Default)]

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::kube::{Changes, Deployment, Job};
 use super::super::world::World;
 use super::books;
-use crate::core::ids::{ClaimName, InstanceId, Uid};
+use crate::core::fleet::Claim;
 use crate::core::invariant::Invariant;
-use crate::core::need::CapacityPreference;
-use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Claim, Mobility, Pod, PodPhase};
+use crate::core::units::ids::{ClaimName, InstanceId, Uid};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::need::CapacityPreference;
+use crate::core::workload::{Mobility, Pod, PodPhase};
 
 /// An instance may be without a claim, or without work, for so long: adoption, grace, sweeping and every trouble take less.
 const BOUND: Millis = Millis::from_mins(75);
@@ -185,7 +186,7 @@ mod tests {
     use super::super::super::people::People;
     use super::super::super::world::Owner;
     use super::*;
-    use crate::core::world::ClaimStatus;
+    use crate::core::fleet::ClaimStatus;
     use serde_json::json;
 
     /// What INV-10 says of the world after `change`, of things whose kind is `kind`.

@@ -5,11 +5,12 @@
 
 use super::{Kube, SimPod, Stored};
 use crate::core::action::{ClusterAction, PodTarget};
-use crate::core::decision::PodIdentity;
-use crate::core::ids::{ClaimName, Uid};
-use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Claim, ClaimStatus, Lane, Mobility, Pod, PodPhase};
-use crate::engine::ports::{Applied, ClusterError};
+use crate::core::fleet::{Claim, ClaimStatus};
+use crate::core::snapshot::Lane;
+use crate::core::units::ids::{ClaimName, Uid};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::{Mobility, Pod, PodIdentity, PodPhase};
+use crate::ports::{Applied, ClusterError};
 use crate::sim::ec2::Later;
 use crate::sim::world::{Event, Owner};
 

@@ -7,10 +7,9 @@ use std::collections::BTreeSet;
 
 use super::apply::whole_second;
 use super::{Job, Kube, SimPod, Template};
-use crate::core::decision::{Attribution, PodIdentity, Workload};
-use crate::core::ids::{ObjectRef, Uid};
-use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Mobility, Pod, PodPhase};
+use crate::core::units::ids::{ObjectRef, Uid};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::{Attribution, Mobility, Pod, PodIdentity, PodPhase, Workload};
 use crate::sim::ec2::Later;
 use crate::sim::world::{Event, Owner};
 

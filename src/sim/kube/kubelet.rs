@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 
 use super::apply::whole_second;
 use super::{Kube, SimNode, SimPod};
-use crate::core::catalog::{Catalog, Resources};
-use crate::core::ids::{InstanceId, NodeName, Uid};
-use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Mobility, Node, PodPhase};
+use crate::core::fleet::Node;
+use crate::core::market::catalog::Catalog;
+use crate::core::units::Resources;
+use crate::core::units::ids::{InstanceId, NodeName, Uid};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::{Mobility, PodPhase};
 use crate::sim::ec2::{Boot, Later, Machine};
 use crate::sim::world::{Event, Owner};
 

@@ -14,14 +14,15 @@ mod kubelet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::core::action::PoolStatus;
-use crate::core::ids::{ClaimName, ClassName, NodeName, PoolName, Uid};
-use crate::core::need::{Need, Schedule};
+use crate::core::fleet::{Claim, LaunchTemplate, Node, NodeClass, NodePool, PoolStatus};
 use crate::core::record::LedgerRecord;
-use crate::core::shared::Shared;
-use crate::core::time::{Millis, Timestamp};
-use crate::core::world::{Claim, Lane, Node, NodeClass, NodePool, Pod};
-use crate::engine::ports::{ClusterView, LaunchTemplate};
+use crate::core::snapshot::Lane;
+use crate::core::units::ids::{ClaimName, ClassName, NodeName, PoolName, Uid};
+use crate::core::units::shared::Shared;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::Pod;
+use crate::core::workload::need::{Need, Schedule};
+use crate::ports::ClusterView;
 
 /// An object with the version of its last change.
 #[derive(Debug, Clone)]

@@ -2,9 +2,9 @@ use std::collections::BTreeMap;
 
 use super::super::billing::HourRate;
 use super::*;
+use crate::core::fleet::EndedBy;
 use crate::core::market::CapacityType;
-use crate::core::money::MicroUsdPerHour;
-use crate::core::record::EndedBy;
+use crate::core::units::money::MicroUsdPerHour;
 
 /// Runs from 07:13:47 for `minutes` at $0.0913 an hour.
 fn interval(minutes: i64) -> PaidInterval {

@@ -3,9 +3,9 @@ use super::super::bill::{BilledLine, LineKind};
 use super::super::billing::{HourRate, PaidInterval};
 use super::super::statement::{MachineFacts, SETTLING, statement};
 use super::*;
+use crate::core::fleet::EndedBy;
 use crate::core::market::CapacityType;
-use crate::core::money::MicroUsdPerHour;
-use crate::core::record::EndedBy;
+use crate::core::units::money::MicroUsdPerHour;
 
 const DAY: Timestamp = Timestamp(1_784_505_600_000);
 

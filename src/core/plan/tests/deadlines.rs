@@ -1,15 +1,15 @@
 //! Pods with a deadline: spot, waiting, or on-demand, by the batch policy.
 
 use super::toy::*;
-use crate::core::decision::{Outcome, Refusal};
-use crate::core::ids::Uid;
+use crate::core::fleet::NoticeKind;
 use crate::core::market::{CapacityPool, CapacityType};
-use crate::core::market_memory::Sighting;
-use crate::core::money::MicroUsdPerHour;
-use crate::core::need::{CapacityPreference, Deadline, Schedule, WorkloadKind};
-use crate::core::time::Millis;
-use crate::core::world::PodPhase;
-use crate::engine::ports::NoticeKind;
+use crate::core::record::{Outcome, Refusal};
+use crate::core::snapshot::memory::Sighting;
+use crate::core::units::ids::Uid;
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::Millis;
+use crate::core::workload::PodPhase;
+use crate::core::workload::need::{CapacityPreference, Deadline, Schedule, WorkloadKind};
 
 fn spot_a() -> CapacityPool {
     capacity(SPOT_A.0, SPOT_A.1, CapacityType::Spot)

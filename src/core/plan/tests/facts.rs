@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use super::toy::*;
-use crate::core::catalog::Mebibytes;
-use crate::core::ids::ReservationId;
+use crate::core::fleet::NoticeKind;
 use crate::core::market::CapacityType;
-use crate::core::money::{MicroUsd, MicroUsdPerHour};
-use crate::core::need::WorkloadKind;
+use crate::core::market::reservation::{CapacityReservation, NamedReservation, SeenReservations};
 use crate::core::plan::plan;
 use crate::core::record::{CarriedData, LedgerRecord};
-use crate::core::reservation::{CapacityReservation, NamedReservation, SeenReservations};
-use crate::core::sharing::Sharing;
-use crate::core::time::Millis;
-use crate::engine::ports::NoticeKind;
+use crate::core::units::Mebibytes;
+use crate::core::units::ids::ReservationId;
+use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::units::time::Millis;
+use crate::core::workload::need::WorkloadKind;
+use crate::core::workload::sharing::Sharing;
 
 fn set_data(toy: &mut Toy, gib: i64) {
     for pod in toy.world.pods.values_mut() {
@@ -41,7 +41,7 @@ fn data_that_follow_a_move_across_regions_are_told_with_the_pairs_price() {
     toy.run(3);
     set_data(&mut toy, 20);
     toy.run(150);
-    let moved_by = toy.decisions().iter().find(|d| d.trigger == crate::core::decision::Trigger::InterruptionNotice).map(|d| d.id);
+    let moved_by = toy.decisions().iter().find(|d| d.trigger == crate::core::fleet::Trigger::InterruptionNotice).map(|d| d.id);
     let data = CarriedData { gib: 20, from_region: "eu-south-2".into(), price_per_gib: MicroUsd(20_000), moved_by };
     assert_eq!(carried(&toy), [None, Some(data)]);
     let gib: Vec<i64> =

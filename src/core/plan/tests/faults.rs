@@ -1,15 +1,14 @@
 //! Bad input: each has a sentence where its author looks, and stops nothing else.
 
 use super::toy::*;
-use crate::core::action::ClusterAction;
-use crate::core::action::{Action, EventSubject};
-use crate::core::decision::Outcome;
-use crate::core::ids::ClassName;
-use crate::core::money::MicroUsdPerHour;
-use crate::core::need::WorkloadKind;
+use crate::core::action::{Action, ClusterAction, EventSubject};
 use crate::core::plan::plan;
-use crate::core::time::Millis;
-use crate::core::world::PodPhase;
+use crate::core::record::Outcome;
+use crate::core::units::ids::ClassName;
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::Millis;
+use crate::core::workload::PodPhase;
+use crate::core::workload::need::WorkloadKind;
 
 /// A second pod without fault is placed all the same.
 fn others_go_on(toy: &mut Toy) {
@@ -102,7 +101,7 @@ fn a_namespace_that_no_pool_allows_is_told_which_pools_there_are() {
 fn an_event_about_a_pod_names_that_pod() {
     let mut toy = Toy::new();
     let pod = toy.add_pod(deployment(), WorkloadKind::Inference);
-    toy.now = toy.now + crate::core::time::Millis::from_secs(1);
+    toy.now = toy.now + crate::core::units::time::Millis::from_secs(1);
     toy.world.market.offers.values_mut().for_each(|o| o.observed_at = toy.now);
     let steps = plan(&toy.settings, &toy.world, toy.now).steps;
     let about = steps.iter().flat_map(|s| &s.actions).find_map(|a| match a {

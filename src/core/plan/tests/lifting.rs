@@ -1,10 +1,10 @@
 //! Gates of Jobs: two pods of one Job never run at once.
 
 use super::toy::*;
-use crate::core::ids::Uid;
-use crate::core::need::WorkloadKind;
-use crate::core::time::Millis;
-use crate::core::world::PodPhase;
+use crate::core::units::ids::Uid;
+use crate::core::units::time::Millis;
+use crate::core::workload::PodPhase;
+use crate::core::workload::need::WorkloadKind;
 
 /// A Job's pod that runs, is then told to stop, and takes ten minutes for it; and the pod that the Job makes meanwhile, which names no
 /// predecessor: nobody moved it.
@@ -33,7 +33,7 @@ fn the_gate_of_a_jobs_next_pod_stays_until_the_one_that_is_told_to_stop_has_stop
 fn pods_of_another_job_do_not_wait_for_it() {
     let mut toy = Toy::new();
     let (_, second) = stopping_and_new(&mut toy);
-    let other = crate::core::world::Mobility::Job { job: "other".into(), job_uid: "job-2".into() };
+    let other = crate::core::workload::Mobility::Job { job: "other".into(), job_uid: "job-2".into() };
     toy.world.pods.get_mut(&second).unwrap().mobility = other;
     toy.run(5 * 60);
     assert_eq!(toy.world.pods[&second].phase, PodPhase::Running);

@@ -3,22 +3,21 @@
 use std::collections::BTreeMap;
 
 use super::toy::*;
-use crate::core::catalog::{Mebibytes, Millicores, Resources};
-use crate::core::daemonsets::DaemonSet;
-use crate::core::decision::{Outcome, Refusal, Trigger};
-use crate::core::ids::{Region, Uid};
+use crate::core::fleet::{NoticeKind, Trigger};
+use crate::core::market::quota::{QuotaFamily, VcpuQuota};
+use crate::core::market::reservation::{CapacityReservation, NamedReservation, SeenReservations};
 use crate::core::market::{CapacityPool, CapacityType, CoolDownCause};
-use crate::core::market_memory::Sighting;
-use crate::core::money::{MicroUsd, MicroUsdPerHour};
-use crate::core::need::WorkloadKind;
 use crate::core::plan::{budget, reserved};
-use crate::core::quota::{QuotaFamily, VcpuQuota};
-use crate::core::record::LedgerRecord;
-use crate::core::reservation::{CapacityReservation, NamedReservation, SeenReservations};
-use crate::core::sharing::{GpuSharing, Sharing};
-use crate::core::time::{Millis, Timestamp};
-use crate::core::world::PodPhase;
-use crate::engine::ports::NoticeKind;
+use crate::core::record::{LedgerRecord, Outcome, Refusal};
+use crate::core::snapshot::memory::Sighting;
+use crate::core::units::ids::{Region, Uid};
+use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::units::{Mebibytes, Millicores, Resources};
+use crate::core::workload::PodPhase;
+use crate::core::workload::daemonsets::DaemonSet;
+use crate::core::workload::need::WorkloadKind;
+use crate::core::workload::sharing::{GpuSharing, Sharing};
 
 /// Ten days before a month ends: a machine at $0.0913/h is bound to cost $21.91 by then.
 const TEN_DAYS_BEFORE: Timestamp = Timestamp(1_785_542_400_000 - 10 * 86_400_000);
@@ -31,7 +30,7 @@ fn toy_with_budget(dollars: i64) -> Toy {
     toy
 }
 
-fn pool_mut(toy: &mut Toy) -> &mut crate::core::world::NodePool {
+fn pool_mut(toy: &mut Toy) -> &mut crate::core::fleet::NodePool {
     toy.world.pools.get_mut(&"gpu".into()).unwrap()
 }
 
@@ -79,7 +78,7 @@ fn a_rescue_takes_the_place_of_its_machine_at_the_limit_and_waits_for_no_launch_
     let pool = pool_mut(&mut toy);
     (pool.max_nodes, pool.max_gpus, pool.launches_per_minute) = (Some(2), Some(2), Some(1));
     let mut other = deployment();
-    if let crate::core::world::Mobility::Surge { replica_set, deployment, .. } = &mut other {
+    if let crate::core::workload::Mobility::Surge { replica_set, deployment, .. } = &mut other {
         (*replica_set, *deployment) = ("rs-2".into(), "api".into());
     }
     toy.add_pod(deployment(), WorkloadKind::Inference);

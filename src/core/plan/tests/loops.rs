@@ -2,13 +2,12 @@
 
 use super::toy::*;
 use crate::core::action::RemovalReason;
-use crate::core::decision::{Outcome, Trigger};
+use crate::core::fleet::{EndedBy, NoticeKind, Trigger};
 use crate::core::market::CapacityType;
-use crate::core::need::WorkloadKind;
-use crate::core::record::{EndedBy, LedgerRecord};
-use crate::core::time::Millis;
-use crate::core::world::PodPhase;
-use crate::engine::ports::NoticeKind;
+use crate::core::record::{LedgerRecord, Outcome};
+use crate::core::units::time::Millis;
+use crate::core::workload::PodPhase;
+use crate::core::workload::need::WorkloadKind;
 
 fn spot_a() -> crate::core::market::CapacityPool {
     capacity(SPOT_A.0, SPOT_A.1, CapacityType::Spot)
@@ -73,7 +72,7 @@ fn without_a_queue_the_spot_request_still_rescues() {
     toy.run(120);
     let now = toy.now;
     for observed in toy.world.instances.values_mut() {
-        if let crate::core::world::Observed::Known { value, .. } = observed {
+        if let crate::core::snapshot::Observed::Known { value, .. } = observed {
             value.values_mut().for_each(|i| i.spot_request_status = Some(("instance-terminated-no-capacity".to_owned(), now)));
         }
     }

@@ -2,16 +2,17 @@
 
 use super::toy::*;
 use crate::core::action::{Action, ClusterAction, Plan};
-use crate::core::decision::{Outcome, PodIdentity, Trigger};
-use crate::core::ids::DecisionId;
+use crate::core::fleet::Trigger;
+use crate::core::market::quota::{QuotaFamily, VcpuQuota};
 use crate::core::market::{CapacityType, CoolDownCause};
-use crate::core::market_memory::Sighting;
-use crate::core::money::MicroUsd;
-use crate::core::need::WorkloadKind;
 use crate::core::plan::{Settings, plan};
-use crate::core::quota::{QuotaFamily, VcpuQuota};
-use crate::core::time::Millis;
-use crate::core::world::{PodPhase, Replaces};
+use crate::core::record::Outcome;
+use crate::core::snapshot::memory::Sighting;
+use crate::core::units::ids::DecisionId;
+use crate::core::units::money::MicroUsd;
+use crate::core::units::time::Millis;
+use crate::core::workload::need::WorkloadKind;
+use crate::core::workload::{PodIdentity, PodPhase, Replaces};
 
 /// A machine that has served for longer than its pool's dwell, and spot elsewhere at a fifth of its price.
 fn tempted() -> Toy {

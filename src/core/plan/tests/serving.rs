@@ -1,14 +1,14 @@
 //! Services with spares: which pool the next replica goes to, by the serving policy.
 
 use super::toy::*;
-use crate::core::decision::Outcome;
-use crate::core::ids::Uid;
+use crate::core::fleet::NoticeKind;
 use crate::core::market::{CapacityPool, CapacityType};
-use crate::core::money::MicroUsdPerHour;
-use crate::core::need::{Schedule, WorkloadKind};
-use crate::core::time::Millis;
-use crate::core::world::PodPhase;
-use crate::engine::ports::NoticeKind;
+use crate::core::record::Outcome;
+use crate::core::units::ids::Uid;
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::Millis;
+use crate::core::workload::PodPhase;
+use crate::core::workload::need::{Schedule, WorkloadKind};
 
 fn spot_a() -> CapacityPool {
     capacity(SPOT_A.0, SPOT_A.1, CapacityType::Spot)
@@ -169,6 +169,6 @@ fn shortfall_is_counted_from_pods_that_were_seen_and_kept_over_a_restart() {
     }
     assert_eq!(look(&mut toy, 1, 7), (true, Some(Millis::from_mins(4))), "one of two is a spare");
     let now = toy.now + Millis::from_mins(8);
-    let kept = crate::core::market_memory::MarketMemory::from_text(&toy.world.memory.to_text(now), now).unwrap();
+    let kept = crate::core::snapshot::memory::MarketMemory::from_text(&toy.world.memory.to_text(now), now).unwrap();
     assert_eq!(kept.services, toy.world.memory.services);
 }

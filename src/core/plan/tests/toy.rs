@@ -3,17 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::action::{Action, ClusterAction, Plan, RemovalReason};
-use crate::core::catalog::{Catalog, Mebibytes, Millicores, Resources};
-use crate::core::decision::{Decision, PodIdentity, Workload};
-use crate::core::ids::{ClassName, InstanceId, NodeName, ObjectRef, PoolName, Region, Uid, ZoneId};
+use crate::core::fleet::*;
+use crate::core::fleet::{Instance, InstanceState, LaunchTemplate, Notice, NoticeKind, tags};
+use crate::core::market::catalog::Catalog;
 use crate::core::market::{CapacityPool, CapacityType, CoolDownCause, Offer, PriceSource};
-use crate::core::market_memory::Sighting;
-use crate::core::need::{CapacityPreference, Need, Schedule, WorkloadKind};
 use crate::core::plan::{Settings, plan};
-use crate::core::record::LedgerRecord;
-use crate::core::time::{Millis, Timestamp};
-use crate::core::world::*;
-use crate::engine::ports::{Instance, InstanceState, LaunchTemplate, Notice, NoticeKind, tags};
+use crate::core::record::{Decision, LedgerRecord};
+use crate::core::snapshot::memory::Sighting;
+use crate::core::snapshot::*;
+use crate::core::units::ids::{ClassName, InstanceId, NodeName, ObjectRef, PoolName, Region, Uid, ZoneId};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::units::{Mebibytes, Millicores, Resources};
+use crate::core::workload::need::{CapacityPreference, Need, Schedule, WorkloadKind};
+use crate::core::workload::*;
+use crate::core::workload::{PodIdentity, Workload};
 
 /// The world, its time, and everything that was told or done.
 pub struct Toy {
@@ -79,7 +82,7 @@ impl Toy {
             world.templates.insert(class.clone(), template_of(&class, region, &template.0));
             for (capacity_type, price) in [(CapacityType::Spot, price), (CapacityType::OnDemand, ON_DEMAND)] {
                 let pool = capacity(region, zone, capacity_type);
-                let price_per_hour = crate::core::money::MicroUsdPerHour(price);
+                let price_per_hour = crate::core::units::money::MicroUsdPerHour(price);
                 let source = PriceSource::SpotPriceHistory;
                 let (observed_at, interruptions_per_million_hours, placement_score) = (Timestamp(0), 0, None);
                 let offer = Offer { pool, price_per_hour, observed_at, source, interruptions_per_million_hours, placement_score };
@@ -309,7 +312,7 @@ impl Toy {
         }
     }
 
-    fn launch(&mut self, launch: &crate::engine::ports::Launch) {
+    fn launch(&mut self, launch: &crate::core::fleet::Launch) {
         let now = self.now;
         let dry = self.dry.contains(&launch.pool);
         let known =

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::ids::{InstanceId, InstanceType, ZoneId};
-use crate::core::money::MicroUsdPerHour;
+use crate::core::units::ids::{InstanceId, InstanceType, ZoneId};
+use crate::core::units::money::MicroUsdPerHour;
 
 use super::super::fault::Fault;
 use super::super::query::Params;

@@ -1,6 +1,6 @@
 //! DescribeInstances, DescribeInstanceStatus, TerminateInstances.
 
-use crate::core::ids::InstanceId;
+use crate::core::units::ids::InstanceId;
 
 use super::super::fault::Fault;
 use super::super::query::{Filter, page};

@@ -13,8 +13,8 @@ mod tags;
 mod templates;
 mod types;
 
-use crate::core::ids::Region;
-use crate::core::time::Timestamp;
+use crate::core::units::ids::Region;
+use crate::core::units::time::Timestamp;
 
 use super::fault::Fault;
 use super::query::Params;

@@ -1,6 +1,6 @@
 //! DescribeRegions, DescribeAvailabilityZones, DescribeSubnets, DescribeImages.
 
-use crate::core::ids::Region;
+use crate::core::units::ids::Region;
 
 use super::super::fault::Fault;
 use super::super::query::page;

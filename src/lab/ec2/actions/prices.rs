@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::ids::{InstanceType, Region, ZoneId};
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::ids::{InstanceType, Region, ZoneId};
+use crate::core::units::time::{Millis, Timestamp};
 
 use super::super::fault::Fault;
 use super::super::query::{Filter, Params, page};

@@ -1,6 +1,6 @@
 //! RunInstances: one type in one zone per call.
 
-use crate::core::ids::{InstanceId, InstanceType, Region, ZoneId};
+use crate::core::units::ids::{InstanceId, InstanceType, Region, ZoneId};
 
 use super::super::fault::Fault;
 use super::super::query::Params;

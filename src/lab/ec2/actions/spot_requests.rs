@@ -1,7 +1,7 @@
 //! DescribeSpotInstanceRequests and CancelSpotInstanceRequests.
 
-use crate::core::ids::InstanceId;
-use crate::core::time::Millis;
+use crate::core::units::ids::InstanceId;
+use crate::core::units::time::Millis;
 
 use super::super::fault::Fault;
 use super::super::query::page;

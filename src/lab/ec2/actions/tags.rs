@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::ids::InstanceId;
+use crate::core::units::ids::InstanceId;
 
 use super::super::fault::Fault;
 use super::super::query::page;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::core::ids::InstanceType;
+use crate::core::units::ids::InstanceType;
 
 use super::super::facts::TypeFacts;
 use super::super::fault::Fault;

@@ -13,9 +13,9 @@
 //!
 //! Written apart from `core::accounting`, which works from what the operator recorded: the demo holds one against the other.
 
-use crate::core::ids::InstanceId;
-use crate::core::money::{MicroUsd, MicroUsdMillis, MicroUsdPerHour};
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::ids::InstanceId;
+use crate::core::units::money::{MicroUsd, MicroUsdMillis, MicroUsdPerHour};
+use crate::core::units::time::{Millis, Timestamp};
 
 use super::World;
 use super::instance::{CapacityType, Instance, SPOT_TERMINATION};

@@ -1,7 +1,7 @@
 //! What a pool can give: orders about capacity and booting, and vCPU quotas. Without an order capacity has no end.
 
-use crate::core::ids::{InstanceType, Region, ZoneId};
-use crate::core::time::Millis;
+use crate::core::units::ids::{InstanceType, Region, ZoneId};
+use crate::core::units::time::Millis;
 
 use super::super::fault::Fault;
 use super::World;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::ids::{InstanceId, InstanceType, Region, ZoneId};
-use crate::core::money::MicroUsdPerHour;
-use crate::core::time::Timestamp;
+use crate::core::units::ids::{InstanceId, InstanceType, Region, ZoneId};
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::Timestamp;
 
 /// How an instance is paid for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,8 +5,8 @@
 
 use serde_json::json;
 
-use crate::core::ids::{InstanceId, Region};
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::ids::{InstanceId, Region};
+use crate::core::units::time::{Millis, Timestamp};
 
 use super::super::fault::Fault;
 use super::World;

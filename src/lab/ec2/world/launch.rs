@@ -1,8 +1,8 @@
 //! Launching one instance into one pool, the rules it may break, and ending instances on the user's word.
 
-use crate::core::ids::{InstanceId, Region};
-use crate::core::money::MicroUsdPerHour;
-use crate::core::time::Timestamp;
+use crate::core::units::ids::{InstanceId, Region};
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::Timestamp;
 
 use super::super::fault::Fault;
 use super::super::query::Params;
@@ -228,7 +228,7 @@ mod tests {
     use super::super::Remembered;
     use super::super::testing::{OPENED, world};
     use super::*;
-    use crate::core::time::Millis;
+    use crate::core::units::time::Millis;
 
     fn order() -> LaunchOrder {
         LaunchOrder {

@@ -16,9 +16,9 @@ pub mod throttle;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::ids::{InstanceId, InstanceType, Region, ZoneId, derive_uuid};
-use crate::core::money::MicroUsdPerHour;
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::ids::{InstanceId, InstanceType, Region, ZoneId, derive_uuid};
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::{Millis, Timestamp};
 
 use super::facts::Facts;
 use super::query::Params;

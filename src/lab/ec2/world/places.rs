@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::ids::{Region, ZoneId};
+use crate::core::units::ids::{Region, ZoneId};
 
 use super::super::facts::Facts;
 use super::{ACCOUNT, resource_id};

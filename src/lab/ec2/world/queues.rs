@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::core::ids::{Region, derive_uuid};
-use crate::core::time::{Millis, Timestamp};
+use crate::core::units::ids::{Region, derive_uuid};
+use crate::core::units::time::{Millis, Timestamp};
 
 use super::places::instance_arn;
 use super::{ACCOUNT, World};

@@ -3,8 +3,8 @@
 //! Source: EC2 user guide, "Reserve compute capacity with EC2 On-Demand Capacity Reservations". What runs on after a reservation's end runs
 //! on as on-demand; here it keeps its reservation's name, so that it can still be told apart.
 
-use crate::core::ids::{InstanceType, Region, ZoneId};
-use crate::core::time::Timestamp;
+use crate::core::units::ids::{InstanceType, Region, ZoneId};
+use crate::core::units::time::Timestamp;
 
 use super::super::fault::Fault;
 use super::World;

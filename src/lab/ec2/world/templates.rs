@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::ids::Region;
-use crate::core::time::Timestamp;
+use crate::core::units::ids::Region;
+use crate::core::units::time::Timestamp;
 
 use super::super::fault::Fault;
 use super::super::query::Params;

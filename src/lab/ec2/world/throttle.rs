@@ -1,7 +1,7 @@
 //! Token buckets per region and API. Source: "Request throttling for the Amazon EC2 API", devguide/ec2-api-throttling.html.
 
-use crate::core::ids::Region;
-use crate::core::time::Timestamp;
+use crate::core::units::ids::Region;
+use crate::core::units::time::Timestamp;
 
 use super::super::fault::Fault;
 use super::World;
@@ -82,7 +82,7 @@ impl World {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{OPENED, world};
-    use crate::core::time::Millis;
+    use crate::core::units::time::Millis;
 
     #[test]
     fn run_instances_has_five_tokens_and_gains_two_a_second_per_region() {

@@ -1,0 +1,223 @@
+//! A node claim: one machine, or the durable intent to have one.
+//!
+//! Decides: whether a claim takes new work, and whether it counts against limits. Does not: change (see `action::ClaimPatch`).
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::notice::NoticeKind;
+use super::trigger::Trigger;
+use crate::core::market::catalog::Catalog;
+use crate::core::market::{CapacityPool, CoolDownCause};
+use crate::core::units::ids::{ClaimName, ClassName, DecisionId, InstanceId, NodeName, PoolName, ReservationId, Uid};
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::Timestamp;
+use crate::core::workload::PodIdentity;
+use crate::core::workload::sharing::GpuSharing;
+
+/// What EC2 said it will do to a claim's instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterruptionMark {
+    /// Interruption or rebalance.
+    pub kind: NoticeKind,
+    /// When we saw it.
+    pub noticed_at: Timestamp,
+    /// When EC2 takes the machine; `None` for a rebalance recommendation.
+    pub deadline: Option<Timestamp>,
+    /// `sqs`, `agent` or `ec2-state`.
+    pub source: String,
+}
+
+/// Why work is being moved off a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveMark {
+    /// The decision.
+    pub decision: DecisionId,
+    /// What made us.
+    pub trigger: Trigger,
+    /// When.
+    pub decided_at: Timestamp,
+}
+
+/// A pod on a claim, as the claim's status keeps it, so that its end is noticed over a restart.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Occupant {
+    /// The pod.
+    #[serde(flatten)]
+    pub pod: PodIdentity,
+    /// Since when.
+    pub from: Timestamp,
+    /// When it was first seen Ready, by the kubelet's time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_at: Option<Timestamp>,
+    /// Until when; written down before the ledger is told, so that it is told the same however often.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Timestamp>,
+}
+
+/// How an instance ended, as far as the bill cares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// When it stopped being paid for.
+    pub at: Timestamp,
+    /// Who ended it.
+    pub by: EndedBy,
+    /// The decision that ended it, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<DecisionId>,
+}
+
+/// The durable progress of a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ClaimStatus {
+    /// EC2 was asked: from here on something may exist.
+    pub launch_asked_at: Option<Timestamp>,
+    /// The instance, once known.
+    pub instance: Option<InstanceId>,
+    /// EC2's launch time.
+    pub launched_at: Option<Timestamp>,
+    /// The node, once it joined.
+    pub node: Option<NodeName>,
+    /// When the node was Ready with its GPUs.
+    pub node_ready_at: Option<Timestamp>,
+    /// Why the launch failed; the claim is over.
+    pub failure: Option<LaunchFailure>,
+    /// EC2 will take the machine.
+    pub interruption: Option<InterruptionMark>,
+    /// Work is being moved off.
+    pub moving: Option<MoveMark>,
+    /// Pods that run here.
+    pub occupants: Vec<Occupant>,
+    /// Since when nothing is bound here.
+    pub empty_since: Option<Timestamp>,
+    /// We asked EC2 to terminate it: when, and by which decision.
+    pub terminate_asked: Option<(Timestamp, DecisionId, Trigger)>,
+    /// The instance has ended; written down before the books are closed.
+    pub ended: Option<Ended>,
+}
+
+/// Why a launch failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchFailure {
+    /// What it means for the pool of capacity.
+    pub cause: CoolDownCause,
+    /// EC2's code.
+    pub code: String,
+    /// EC2's sentence.
+    pub message: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// EC2's code for a launch whose token belongs to an instance that has ended.
+pub const TOKEN_ENDED: &str = "IdempotentInstanceTerminated";
+
+impl LaunchFailure {
+    /// The launch had given a machine, and that has ended.
+    pub fn had_a_machine(&self) -> bool {
+        self.code == TOKEN_ENDED
+    }
+}
+
+/// What a claim buys: immutable, written before any money is spent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimSpec {
+    /// Pool whose policy holds.
+    pub node_pool: PoolName,
+    /// Class that makes the node.
+    pub node_class: ClassName,
+    /// What to buy.
+    pub capacity: CapacityPool,
+    /// The price it was bought at.
+    pub price_per_hour: MicroUsdPerHour,
+    /// On-demand price of the same type and region, where known.
+    pub on_demand_per_hour: Option<MicroUsdPerHour>,
+    /// GPUs of the machine.
+    pub gpus: i64,
+    /// The decision.
+    pub decision: DecisionId,
+    /// What made us.
+    pub trigger: Trigger,
+    /// Attempt of the token; always 1: a new attempt is a new claim.
+    pub attempt: u32,
+    /// Frozen launch parameters.
+    pub launch_template: String,
+    /// Its version.
+    pub launch_template_version: String,
+    /// The subnet.
+    pub subnet: String,
+    /// Tags of the instance, without those derived from the claim's uid.
+    pub tags: BTreeMap<String, String>,
+    /// The pods it was bought for.
+    pub bought_for: Vec<PodIdentity>,
+    /// How its node shares GPUs: as the class said when it was bought.
+    #[serde(default)]
+    pub sharing: GpuSharing,
+    /// The capacity reservation it is launched into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<ReservationId>,
+    /// The claim whose work it is to take over: bought before that claim is left, so that nothing moves for an offer that is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes_over: Option<ClaimName>,
+}
+
+/// One machine of ours, or the intent to have one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Its name.
+    pub name: ClaimName,
+    /// Its uid.
+    pub uid: Uid,
+    /// Its resourceVersion: an act decided on this state must not be carried out on a newer one.
+    pub version: u64,
+    /// When the intent was written.
+    pub created_at: Timestamp,
+    /// Somebody deleted it; the finalizer holds it until the instance is gone.
+    pub deleting: bool,
+    /// What it buys.
+    pub spec: ClaimSpec,
+    /// How far it is.
+    pub status: ClaimStatus,
+}
+
+impl ClaimSpec {
+    /// Schedulable GPU units of the machine: its GPUs, or slots where its class shares them.
+    pub fn gpu_units(&self, catalog: &Catalog) -> i64 {
+        if !self.sharing.is_shared() {
+            return self.gpus;
+        }
+        catalog.types.get(&self.capacity.instance_type).map_or(self.gpus, |machine| self.sharing.units(machine).count)
+    }
+}
+
+impl Claim {
+    /// New work may be put here: not failed, not doomed, not on its way out.
+    pub fn takes_work(&self) -> bool {
+        let s = &self.status;
+        !self.deleting && s.failure.is_none() && s.terminate_asked.is_none() && s.moving.is_none() && !self.interrupted()
+    }
+    /// It has a machine or is about to have one: it counts against limits.
+    pub fn may_run(&self) -> bool {
+        self.status.failure.is_none() && self.status.ended.is_none()
+    }
+    /// The watch has shown it; before that, it counts against limits alone.
+    pub fn is_observed(&self) -> bool {
+        self.version > 0
+    }
+    /// EC2 said it will take the machine (a rebalance recommendation does not say that).
+    pub fn interrupted(&self) -> bool {
+        self.status.interruption.as_ref().is_some_and(|i| i.kind == NoticeKind::Interruption)
+    }
+}
+
+/// Why an instance ended, as far as billing cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndedBy {
+    /// EC2 interrupted it: an interrupted first hour costs nothing.
+    Ec2Interruption,
+    /// We terminated it: seconds used are paid.
+    Lowtide,
+    /// It went away and nobody said why: billed as terminated by us.
+    Unknown,
+}

@@ -1,0 +1,57 @@
+//! An EC2 instance of ours as EC2 describes it, and the tags that say whose it is.
+
+use std::collections::BTreeMap;
+
+use crate::core::market::CapacityPool;
+use crate::core::units::ids::InstanceId;
+use crate::core::units::shared::Shared;
+use crate::core::units::time::Timestamp;
+
+/// A state of an EC2 instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InstanceState {
+    /// Not paid for yet.
+    Pending,
+    /// Paid for.
+    Running,
+    /// On its way out.
+    ShuttingDown,
+    /// Gone.
+    Terminated,
+}
+
+/// An instance of ours as EC2 describes it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Instance {
+    /// Its id.
+    pub id: InstanceId,
+    /// What it is.
+    pub pool: CapacityPool,
+    /// Its state.
+    pub state: InstanceState,
+    /// EC2's launch time.
+    pub launched_at: Timestamp,
+    /// When it ended, where EC2 says.
+    pub ended_at: Option<Timestamp>,
+    /// `StateReason.Code`, as in `Server.SpotInstanceTermination`.
+    pub state_reason: Option<String>,
+    /// EC2 has decided to take it back, as its spot request says (`instance-terminated-no-capacity` and kin), and when it said so.
+    pub spot_request_status: Option<(String, Timestamp)>,
+    /// Its tags.
+    pub tags: Shared<BTreeMap<String, String>>,
+}
+
+/// Tag keys of an instance. Keys carry no `/`, so that they can be read from instance metadata.
+pub mod tags {
+    /// Cluster name: what is ours.
+    pub const CLUSTER: &str = "lowtide-cluster";
+    /// Claim name.
+    pub const CLAIM: &str = "lowtide-claim";
+    /// Claim uid: what the token was made of.
+    pub const CLAIM_UID: &str = "lowtide-claim-uid";
+    /// Decision id.
+    pub const DECISION: &str = "lowtide-decision";
+    /// Node pool name.
+    pub const POOL: &str = "lowtide-pool";
+}

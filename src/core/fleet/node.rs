@@ -1,0 +1,21 @@
+//! A Kubernetes node of ours.
+
+use crate::core::units::Resources;
+use crate::core::units::ids::{InstanceId, NodeName};
+
+/// A node of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// The instance it runs on.
+    pub instance: InstanceId,
+    /// The kubelet says Ready.
+    pub ready: bool,
+    /// What pods can use of it.
+    pub allocatable: Resources,
+    /// The claim label is on it.
+    pub labelled: bool,
+    /// Our NoSchedule taint is on it.
+    pub tainted: bool,
+}

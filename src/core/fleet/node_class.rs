@@ -1,0 +1,45 @@
+//! A node class: how a node is made in one region; and the status it shows.
+
+use std::collections::BTreeMap;
+
+use crate::core::market::reservation::NamedReservation;
+use crate::core::units::ids::{ClassName, Region, ZoneId};
+use crate::core::workload::sharing::GpuSharing;
+
+/// A node class: how a node is made in one region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeClass {
+    /// Its name.
+    pub name: ClassName,
+    /// Its region.
+    pub region: Region,
+    /// Its subnets as configured.
+    pub subnets: Vec<String>,
+    /// Zone id of each subnet, once EC2 has said; empty until then.
+    pub zones: BTreeMap<ZoneId, String>,
+    /// Why it cannot be used, as in an unknown subnet.
+    pub problem: Option<String>,
+    /// The interruption queue's name in its region.
+    pub interruption_queue: Option<String>,
+    /// Launch template, once it exists: name and version.
+    pub launch_template: Option<(String, String)>,
+    /// Tags the class adds to instances.
+    pub tags: BTreeMap<String, String>,
+    /// How its nodes share GPUs.
+    pub sharing: GpuSharing,
+    /// Capacity reservations its nodes may be launched into.
+    pub reservations: Vec<NamedReservation>,
+    /// Labels that every node of the class gets, as far as they are known before it joins.
+    pub node_labels: BTreeMap<String, String>,
+}
+
+/// Status of a node class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassStatus {
+    /// Zone id of each subnet.
+    pub zones: BTreeMap<ZoneId, String>,
+    /// The launch template: name and version.
+    pub launch_template: Option<(String, String)>,
+    /// `Ok` when nodes can be made; else reason (CamelCase) and sentence.
+    pub ready: Result<(), (String, String)>,
+}

@@ -1,0 +1,189 @@
+//! What an instance type is: its GPUs, CPU and memory, and what of them a pod can use.
+//!
+//! Decides: how a fractional GPU is counted, and what kubelet and system keep back.
+//! Does not: know any price (see `market`) or where a type is sold (see `market_snapshot`).
+
+use crate::core::units::ids::{GpuModel, InstanceType};
+use crate::core::units::{Mebibytes, Millicores, Resources};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// DescribeInstanceTypes as it was when this release was made: see `data/catalog/SOURCES.md`.
+const SNAPSHOT: &str = include_str!("../../../data/catalog/gpu_instance_types.csv");
+
+/// A processor architecture, as EC2 and Kubernetes name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// x86_64 in EC2, amd64 in Kubernetes.
+    Amd64,
+    /// arm64 in both.
+    Arm64,
+}
+
+/// An instance type as EC2 describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineType {
+    /// As in `g6.xlarge`.
+    pub instance_type: InstanceType,
+    /// The GPU model, lower case.
+    pub gpu_model: GpuModel,
+    /// Schedulable GPUs: `LogicalGpuCount`, so a fractional type counts one.
+    ///
+    /// Source: DescribeInstanceTypes reports `Count = 0` for g6f and gr6f, with `LogicalGpuCount = 1` and a `GpuPartitionSize`.
+    pub gpus: i64,
+    /// Memory of **each** schedulable GPU, as the API says (an L4 is 22888 MiB, not 24 GB).
+    pub gpu_memory: Mebibytes,
+    /// vCPUs of the machine.
+    pub vcpus: i64,
+    /// Memory of the machine.
+    pub memory: Mebibytes,
+    /// Processor architecture.
+    pub architecture: Architecture,
+    /// The market supports spot for this type (`SupportedUsageClasses`).
+    pub spot_supported: bool,
+}
+
+/// All types known, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Catalog {
+    /// The types.
+    pub types: BTreeMap<InstanceType, MachineType>,
+}
+
+/// Why a catalog could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("catalog row {row}: {fault}; expected the columns of data/catalog/gpu_instance_types.csv")]
+pub struct CatalogError {
+    /// The row, counted from 1 without the header; 0 is the header.
+    pub row: usize,
+    /// What was wrong.
+    pub fault: String,
+}
+
+/// The columns of `gpu_instance_types.csv` that the planner reads.
+#[derive(Deserialize)]
+struct TypeRow {
+    r#type: String,
+    gpu_model: String,
+    vcpu: i64,
+    mem_gib: String,
+    arch: String,
+    gpu_mem_mib_each: Option<i64>,
+    logical_gpu_count: i64,
+    usage_classes: String,
+}
+
+/// `30.5` GiB is 31232 MiB; digits only, no float.
+fn mebibytes_of_gib(text: &str) -> Option<Mebibytes> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let scale = 10_i64.checked_pow(u32::try_from(part.len()).ok()?)?;
+    Some(Mebibytes(whole.parse::<i64>().ok()? * 1_024 + part.parse::<i64>().ok()? * 1_024 / scale))
+}
+
+impl GpuModel {
+    /// The name we use for a model as EC2 spells it: lower case, spaces as dashes (`RTX PRO 4500` is `rtx-pro-4500`).
+    pub fn from_ec2(name: &str) -> GpuModel {
+        GpuModel::from(name.trim().to_ascii_lowercase().replace(' ', "-"))
+    }
+}
+
+impl Catalog {
+    /// The catalog that ships with lowtide: every NVIDIA type that DescribeInstanceTypes described, dated in `SOURCES.md`.
+    ///
+    /// A row without GPU memory (p6e-gb200, sold by Capacity Block only and never seen in the API) is left out: unknown is not guessed.
+    pub fn snapshot() -> Catalog {
+        // The shipped file is part of the program; a test reads it row by row.
+        Catalog::from_csv(SNAPSHOT).unwrap_or_default()
+    }
+
+    /// Reads a catalog with the columns of `gpu_instance_types.csv`.
+    pub fn from_csv(text: &str) -> Result<Catalog, CatalogError> {
+        let mut types = BTreeMap::new();
+        for (index, row) in csv::Reader::from_reader(text.as_bytes()).deserialize::<TypeRow>().enumerate() {
+            let bad = |fault: String| CatalogError { row: index + 1, fault };
+            let row = row.map_err(|e| bad(e.to_string()))?;
+            let Some(gpu_memory) = row.gpu_mem_mib_each else { continue };
+            let architecture = match row.arch.as_str() {
+                "x86_64" => Architecture::Amd64,
+                "arm64" => Architecture::Arm64,
+                other => return Err(bad(format!("architecture {other:?} is neither x86_64 nor arm64"))),
+            };
+            let machine = MachineType {
+                instance_type: InstanceType::from(row.r#type),
+                gpu_model: GpuModel::from_ec2(&row.gpu_model),
+                gpus: row.logical_gpu_count,
+                gpu_memory: Mebibytes(gpu_memory),
+                vcpus: row.vcpu,
+                memory: mebibytes_of_gib(&row.mem_gib).ok_or_else(|| bad(format!("memory {:?} is not a number of GiB", row.mem_gib)))?,
+                architecture,
+                spot_supported: row.usage_classes.split('|').any(|class| class == "spot"),
+            };
+            types.insert(machine.instance_type.clone(), machine);
+        }
+        Ok(Catalog { types })
+    }
+
+    /// The GPU models known, sorted.
+    pub fn models(&self) -> Vec<GpuModel> {
+        let set: std::collections::BTreeSet<_> = self.types.values().map(|m| m.gpu_model.clone()).collect();
+        set.into_iter().collect()
+    }
+}
+
+impl MachineType {
+    /// What pods can use of this machine, before daemonsets.
+    ///
+    /// - CPU: capacity less 6 % of the first core, 1 % of the second, 0.5 % of the third and fourth, 0.25 % of the rest.
+    ///   Source: EKS bootstrap and nodeadm, `kubeReserved.cpu`.
+    /// - Memory: capacity less 7.5 % that firmware and kernel keep (Karpenter's default `VM_MEMORY_OVERHEAD_PERCENT`), less
+    ///   255 MiB + 11 MiB per pod that kubelet and runtime keep (EKS `kubeReserved.memory`; 110 pods up to 30 vCPUs, else 250, the
+    ///   EKS bound for prefix delegation), less 100 MiB eviction threshold (kubelet default `memory.available<100Mi`).
+    /// - GPUs: all of them.
+    ///
+    /// Integer arithmetic, rounded against us.
+    pub fn allocatable(&self) -> Resources {
+        let cores = self.vcpus;
+        // In hundredths of a millicore, so that 2.5 millicores stay whole.
+        let reserved = 6_000 * cores.min(1) + 1_000 * (cores - 1).clamp(0, 1) + 500 * (cores - 2).clamp(0, 2) + 250 * (cores - 4).max(0);
+        let pods = if cores <= 30 { 110 } else { 250 };
+        let overhead = (self.memory.0 * 75 + 999) / 1_000;
+        Resources {
+            cpu: Millicores((cores * 1_000 - (reserved + 99) / 100).max(0)),
+            memory: Mebibytes((self.memory.0 - overhead - 255 - 11 * pods - 100).max(0)),
+            gpus: self.gpus,
+        }
+    }
+
+    /// What the machine has, before anything is kept back.
+    pub fn capacity(&self) -> Resources {
+        Resources { cpu: Millicores(self.vcpus * 1_000), memory: self.memory, gpus: self.gpus }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::core::market::catalog::*;
+
+    #[test]
+    fn the_shipped_catalog_reads_and_counts_fractional_gpus_as_one() {
+        let catalog = Catalog::from_csv(SNAPSHOT).unwrap();
+        assert_eq!(catalog.types.len(), 77, "77 types have GPU memory; p6e-gb200 has none");
+        let part = &catalog.types[&InstanceType::from("g6f.large")];
+        assert_eq!((part.gpus, part.gpu_memory, part.gpu_model.as_str()), (1, Mebibytes(2_861), "l4"));
+        let metal = &catalog.types[&InstanceType::from("g5g.metal")];
+        assert_eq!((metal.gpus, metal.architecture), (2, Architecture::Arm64));
+        assert!(catalog.models().contains(&GpuModel::from("rtx-pro-4500")));
+        assert!(Catalog::from_csv("type,gpu_model\nx,y\n").is_err());
+    }
+
+    #[test]
+    fn allocatable_follows_the_reserve_formula_by_hand() {
+        let catalog = Catalog::snapshot();
+        let of = |name: &str| catalog.types[&InstanceType::from(name)].allocatable();
+        // 4 cores: 60 + 10 + 5 + 5 = 80 m. 16384 - 1229 - 255 - 1210 - 100.
+        assert_eq!(of("g6.xlarge"), Resources { cpu: Millicores(3_920), memory: Mebibytes(13_590), gpus: 1 });
+        // 192 cores: 80 + 188 * 2.5 = 550 m. 786432 - 58983 - 255 - 2750 - 100.
+        assert_eq!(of("g6.48xlarge"), Resources { cpu: Millicores(191_450), memory: Mebibytes(724_344), gpus: 8 });
+    }
+}

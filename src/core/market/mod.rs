@@ -1,0 +1,29 @@
+//! What can be bought: capacity, its offers and prices, and what is known of it.
+//!
+//! - `capacity`, `offer`, `quote`: what is sold, at which price, and who said so.
+//! - [`catalog`]: what a machine type is. [`shipped`]: the market as it was when this release was made.
+//! - `past_prices`, [`price_changes`]: prices over time.
+//! - `cool_down`, [`availability`], [`scores`]: whether capacity is likely to be there.
+//! - [`quota`], [`reservation`], [`egress`]: what the account may run, has reserved, and pays for moved data.
+//!
+//! Does not: choose (see `placement`), or ask anyone for a price (see `aws`).
+
+pub mod availability;
+mod capacity;
+pub mod catalog;
+mod cool_down;
+pub mod egress;
+mod offer;
+mod past_prices;
+pub mod price_changes;
+pub mod quota;
+mod quote;
+pub mod reservation;
+pub mod scores;
+pub mod shipped;
+
+pub use capacity::{CapacityPool, CapacityType};
+pub use cool_down::{CoolDown, CoolDownCause};
+pub use offer::{HIGHEST_PRICE, Market, Offer, PriceSource};
+pub use past_prices::PastPrices;
+pub use quote::Quote;

@@ -1,0 +1,63 @@
+//! Offers, and the market they make together.
+//!
+//! Decides: what a price is known by: its source and its age. Does not: choose (see `placement`), or ask anyone for a price (see `aws`).
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::capacity::CapacityPool;
+use super::cool_down::CoolDown;
+use super::past_prices::PastPrices;
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::shared::Shared;
+use crate::core::units::time::Timestamp;
+
+/// Where a price came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PriceSource {
+    /// DescribeSpotPriceHistory.
+    SpotPriceHistory,
+    /// The Pricing API.
+    PriceList,
+    /// The dated snapshot that ships with lowtide.
+    Snapshot,
+    /// A file the user gave.
+    File,
+    /// A capacity reservation: paid for already, at the price its node class states.
+    Reservation,
+}
+
+/// A pool with a price.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// What is offered.
+    pub pool: CapacityPool,
+    /// Its price, for the whole machine.
+    pub price_per_hour: MicroUsdPerHour,
+    /// When that price was last confirmed.
+    pub observed_at: Timestamp,
+    /// Who said so.
+    pub source: PriceSource,
+    /// Expected interruptions per million instance-hours; zero for on-demand and reserved. Fine enough to tell the advisor's bands apart
+    /// (69 to 1,370), see [`crate::core::market::shipped::AdvisorBand`].
+    pub interruptions_per_million_hours: i64,
+    /// EC2's spot placement score, 1 (unlikely to be given) to 10, where one is known. Says nothing of the price.
+    pub placement_score: Option<u8>,
+}
+
+/// Everything that can be bought, one offer per pool, and what is known of each pool.
+///
+/// A pool without a price is absent: unknown, never a guess.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Market {
+    /// The offers.
+    pub offers: BTreeMap<CapacityPool, Offer>,
+    /// Pools that refused us, and until when they are left alone.
+    pub cool_downs: BTreeMap<CapacityPool, CoolDown>,
+    /// The latest price changes of each spot pool: an instance-hour costs what held at its start.
+    pub past_prices: Shared<BTreeMap<CapacityPool, PastPrices>>,
+}
+
+/// No machine costs more: seventy times the dearest of July 2026. What says so is a mistake, and sums over a million pods stay exact.
+pub const HIGHEST_PRICE: MicroUsdPerHour = MicroUsdPerHour(10_000_000_000);

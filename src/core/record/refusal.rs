@@ -1,0 +1,85 @@
+//! Why an offer was refused: the closed list, and its words for people and for the ledger.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Why an offer was refused: exactly one per offer, the first that holds in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// The owner's or the pool's regions leave it out.
+    Region,
+    /// The pod's zones leave it out.
+    Zone,
+    /// No node class makes nodes in that zone.
+    NoNodeClass,
+    /// The owner's or the pool's GPU models or instance types leave it out.
+    GpuModel,
+    /// Architecture differs.
+    Architecture,
+    /// The machine has too few GPUs.
+    GpuCount,
+    /// Each GPU has too little memory.
+    GpuMemory,
+    /// Too little CPU is allocatable.
+    Cpu,
+    /// Too little memory is allocatable.
+    Memory,
+    /// Spot only or on-demand only.
+    CapacityType,
+    /// The pool of capacity is cooling down after a refusal or an interruption.
+    CoolingDown,
+    /// The account's quota cannot hold it.
+    Quota,
+    /// The capacity reservation has no machine left.
+    ReservationFull,
+    /// The price is too old to buy on.
+    StalePrice,
+    /// Above the owner's cap per GPU-hour.
+    OwnerPriceCap,
+    /// Above the pool's cap per GPU-hour.
+    PoolPriceCap,
+    /// The pool's limits on nodes, GPUs or launches per minute are reached.
+    PoolLimit,
+    /// The pool's monthly budget would be broken.
+    Budget,
+    /// At most a share of replicas may stand in one pool of capacity.
+    Diversity,
+    /// The deadline leaves time to wait for something cheaper or asks for something safer, or the replicas of a service are to be spread.
+    NotForDeadline,
+    /// It fits, but another costs less.
+    Dearer,
+}
+
+/// The word by which JSON and the ledger name a reason or a source of prices, as `dearer`; empty for what is not one word there.
+pub fn code_of(named: &impl Serialize) -> String {
+    serde_json::to_value(named).ok().and_then(|value| value.as_str().map(String::from)).unwrap_or_default()
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Refusal::Region => "region not allowed",
+            Refusal::Zone => "zone not allowed",
+            Refusal::NoNodeClass => "no node class for its zone",
+            Refusal::GpuModel => "GPU model or type not allowed",
+            Refusal::Architecture => "other architecture",
+            Refusal::GpuCount => "too few GPUs",
+            Refusal::GpuMemory => "too little GPU memory",
+            Refusal::Cpu => "too little CPU",
+            Refusal::Memory => "too little memory",
+            Refusal::CapacityType => "capacity type not allowed",
+            Refusal::CoolingDown => "cooling down after a refusal",
+            Refusal::Quota => "vCPU quota cannot hold it",
+            Refusal::ReservationFull => "reservation in full use",
+            Refusal::StalePrice => "price too old",
+            Refusal::OwnerPriceCap => "above the owner's price cap",
+            Refusal::PoolPriceCap => "above the pool's price cap",
+            Refusal::PoolLimit => "pool limit reached",
+            Refusal::Budget => "pool budget used up",
+            Refusal::Diversity => "too many replicas in one pool of capacity",
+            Refusal::NotForDeadline => "not what its deadline or its spread asks for",
+            Refusal::Dearer => "dearer",
+        })
+    }
+}

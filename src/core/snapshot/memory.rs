@@ -1,0 +1,419 @@
+//! What lowtide itself has learnt of each pool of capacity: refusals, launches, interruptions, and machines that ran on.
+//!
+//! Decides: how a sighting changes the memory, how it fades, how often a pool is expected to interrupt, and what of it is kept over a restart.
+//! Does not: read prices (they say nothing of capacity: measured correlation -0.2 to 0.2), or store itself (see the `kube` adapter).
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use crate::core::market::availability::PoolMemory;
+use crate::core::market::quota::QuotaKey;
+use crate::core::market::{CapacityPool, CapacityType, CoolDown, CoolDownCause, Market};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::service_memory::ServiceMemory;
+
+/// Time after which a sighting counts half.
+pub const HALF_LIFE: Millis = Millis::from_hours(336);
+/// The advisor's band counts as much as so many instance-hours of our own: two weeks of one machine.
+pub const ADVISOR_WEIGHT: Millis = Millis::from_hours(336);
+/// At most so many pools are kept over a restart, those of the latest sightings: below 300 kB of text, a ConfigMap holds 1 MiB.
+pub const MOST_POOLS_KEPT: usize = 600;
+/// A pool not seen for so long is forgotten.
+const FORGET_AFTER: Millis = Millis::from_hours(60 * 24);
+/// A cool-down that ends later than this from now was not written by us: a pool's `coolDown.maxSeconds` is at most a day.
+const LONGEST_COOL_DOWN: Millis = Millis::from_hours(24);
+const HOUR: i128 = 3_600_000;
+
+/// Something that was seen of a pool of capacity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sighting {
+    /// EC2 gave a machine.
+    Launched,
+    /// The pool is to be left alone.
+    Refused {
+        /// Why.
+        cause: CoolDownCause,
+        /// vCPUs of the machine that was asked for: after a refusal for quota less than these are left.
+        vcpus: i64,
+        /// First cool-down.
+        base: Millis,
+        /// Longest cool-down.
+        max: Millis,
+    },
+    /// Machines of ours ran there, for so long in all, and none was announced to go.
+    Ran(Millis),
+    /// EC2 announced that it takes a machine of ours.
+    Interrupted,
+}
+
+/// Instance-hours of ours and interruptions among them; both fade by half every [`HALF_LIFE`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Exposure {
+    /// Time that machines of ours ran, summed over machines.
+    pub ran: Millis,
+    /// Interruptions, in thousandths (they fade too).
+    pub interruptions: i64,
+    /// Up to when the sums have faded.
+    faded_to: Timestamp,
+}
+
+impl Exposure {
+    /// As it counts at `at`.
+    fn faded(mut self, at: Timestamp) -> Exposure {
+        let halvings = at.since(self.faded_to).0.max(0) / HALF_LIFE.0;
+        let by = u32::try_from(halvings).unwrap_or(62).min(62);
+        (self.ran, self.interruptions) = (Millis(self.ran.0 >> by), self.interruptions >> by);
+        self.faded_to = self.faded_to + Millis(halvings.saturating_mul(HALF_LIFE.0));
+        self
+    }
+
+    /// Expected interruptions per million instance-hours: what was seen, with `prior` counting as [`ADVISOR_WEIGHT`] of running time.
+    fn per_million_hours(&self, prior: i64) -> i64 {
+        let weight = i128::from(ADVISOR_WEIGHT.0);
+        // A thousandth of an interruption, times a million, is a thousand.
+        let seen = i128::from(self.interruptions) * 1_000 * HOUR;
+        let over = weight + i128::from(self.ran.0);
+        i64::try_from((i128::from(prior) * weight + seen + over - 1) / over).unwrap_or(i64::MAX)
+    }
+}
+
+/// What is known of one pool.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PoolRecord {
+    /// It refused us, and until when it is left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cool_down: Option<CoolDown>,
+    /// Whether it had capacity, and for how long at a time.
+    pub capacity: PoolMemory,
+    /// Machines that ran, and interruptions.
+    pub exposure: Exposure,
+    /// The last sighting.
+    pub seen_at: Timestamp,
+}
+
+/// EC2 refused a machine for want of quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct QuotaRefusal {
+    /// vCPUs of that machine: less are left.
+    vcpus: i64,
+    /// For how long this is believed.
+    until: Timestamp,
+}
+
+/// What was learnt of all pools.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MarketMemory {
+    pools: BTreeMap<CapacityPool, PoolRecord>,
+    quota_refusals: BTreeMap<QuotaKey, QuotaRefusal>,
+    /// How long services were short of ready replicas.
+    pub services: ServiceMemory,
+}
+
+/// Expected interruptions of a spot pool per million instance-hours, where `advised` is the advisor's rate.
+fn seen_or(record: Option<&PoolRecord>, pool: &CapacityPool, advised: i64, now: Timestamp) -> i64 {
+    let seen = record.filter(|_| pool.capacity_type == CapacityType::Spot);
+    seen.map_or(advised, |record| record.exposure.faded(now).per_million_hours(advised))
+}
+
+/// A stored memory that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the stored market memory cannot be read ({fault}); lowtide starts without it, and dry pools may be asked once more")]
+pub struct UnreadableMemory {
+    /// What was wrong.
+    pub fault: String,
+}
+
+/// The form that is stored. Lists, because JSON keys are text.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    version: u32,
+    pools: Vec<(CapacityPool, PoolRecord)>,
+    quota_refusals: Vec<(QuotaKey, QuotaRefusal)>,
+    #[serde(default)]
+    services: ServiceMemory,
+}
+const VERSION: u32 = 1;
+
+impl MarketMemory {
+    /// Takes in what was seen of `pool` at `at`. A refusal that was taken in already changes nothing.
+    pub fn record(&mut self, pool: &CapacityPool, sighting: Sighting, at: Timestamp) {
+        if let Sighting::Refused { cause: CoolDownCause::Quota, vcpus, base, .. } = sighting
+            && let Some(key) = QuotaKey::of(pool).filter(|_| vcpus > 0)
+        {
+            self.quota_refusals.insert(key, QuotaRefusal { vcpus, until: at + base });
+        }
+        let record = self.pools.entry(pool.clone()).or_default();
+        if let (Sighting::Refused { cause, .. }, Some(known)) = (sighting, record.cool_down)
+            && (known.cause, known.since) == (cause, at)
+        {
+            return;
+        }
+        record.seen_at = record.seen_at.max(at);
+        record.exposure = if record.exposure == Exposure::default() {
+            Exposure { faded_to: at, ..Exposure::default() }
+        } else {
+            record.exposure.faded(at)
+        };
+        match sighting {
+            Sighting::Launched => {
+                record.cool_down = None;
+                record.capacity.observe(at, true);
+            }
+            Sighting::Refused { cause, base, max, .. } => {
+                record.cool_down = Some(CoolDown::after(record.cool_down, cause, at, base, max));
+                if cause == CoolDownCause::NoCapacity {
+                    record.capacity.observe(at, false);
+                }
+            }
+            Sighting::Ran(span) => {
+                record.exposure.ran = record.exposure.ran + span;
+                record.capacity.observe(at, true);
+            }
+            Sighting::Interrupted => {
+                record.exposure.interruptions += 1_000;
+                record.capacity.observe(at, false);
+                record.capacity.note_loss(at);
+            }
+        }
+    }
+
+    /// Takes in a look at running machines: their pools and when they were launched. They ran since the look `before`.
+    pub fn saw_running<'a>(&mut self, running: impl IntoIterator<Item = (&'a CapacityPool, Timestamp)>, before: Timestamp, at: Timestamp) {
+        let mut spans: BTreeMap<&CapacityPool, Millis> = BTreeMap::new();
+        for (pool, launched) in running {
+            let span = spans.entry(pool).or_default();
+            *span = *span + at.since(launched.max(before)).max(Millis::ZERO);
+        }
+        for (pool, span) in spans {
+            self.record(pool, Sighting::Ran(span), at);
+        }
+    }
+
+    /// What is known of a pool; `None` when it was never seen.
+    pub fn of(&self, pool: &CapacityPool) -> Option<&PoolRecord> {
+        self.pools.get(pool)
+    }
+
+    /// Every pool that was seen.
+    pub fn pools(&self) -> impl Iterator<Item = (&CapacityPool, &PoolRecord)> {
+        self.pools.iter()
+    }
+
+    /// Expected interruptions of a spot pool per million instance-hours, where `advised` is the advisor's rate.
+    pub fn interruptions_per_million_hours(&self, pool: &CapacityPool, advised: i64, now: Timestamp) -> i64 {
+        seen_or(self.pools.get(pool), pool, advised, now)
+    }
+
+    /// How likely a spot pool has capacity, in parts per million: what was seen, with EC2's placement score as the prior where there is
+    /// one (a score of 7 is taken for 700,000) and even odds where there is none.
+    pub fn availability_ppm(&self, pool: &CapacityPool, placement_score: Option<u8>) -> i64 {
+        let prior = placement_score.map_or(500_000, |score| i64::from(score.clamp(1, 10)) * 100_000);
+        self.pools.get(pool).map_or(prior, |record| record.capacity.availability_ppm_from(prior))
+    }
+
+    /// Puts what was learnt into `market`, whose rates are the advisor's: cool-downs, and interruptions as they were seen.
+    pub fn inform(&self, market: &mut Market, now: Timestamp) {
+        self.cool_down(market);
+        for (pool, offer) in &mut market.offers {
+            offer.interruptions_per_million_hours = self.interruptions_per_million_hours(pool, offer.interruptions_per_million_hours, now);
+        }
+    }
+
+    /// As [`MarketMemory::inform`], for a market that was informed before and has the same offers as `advised`, whose rates are the advisor's.
+    pub fn inform_again(&self, market: &mut Market, advised: &Market, now: Timestamp) {
+        self.cool_down(market);
+        let mut known = self.pools.iter().peekable();
+        for ((pool, offer), advised) in market.offers.iter_mut().zip(advised.offers.values()) {
+            while known.next_if(|(other, _)| *other < pool).is_some() {}
+            let record = known.next_if(|(other, _)| *other == pool).map(|(_, record)| record);
+            offer.interruptions_per_million_hours = seen_or(record, pool, advised.interruptions_per_million_hours, now);
+        }
+    }
+
+    fn cool_down(&self, market: &mut Market) {
+        market.cool_downs = self.pools.iter().filter_map(|(pool, record)| Some((pool.clone(), record.cool_down?))).collect();
+    }
+
+    /// Lowers what is `left` of each quota to what EC2's last refusal says: it knows what others run in the account.
+    pub fn bound_quotas(&self, left: &mut BTreeMap<QuotaKey, i64>, now: Timestamp) {
+        for (key, refusal) in self.quota_refusals.iter().filter(|(_, refusal)| refusal.until > now) {
+            let most = refusal.vcpus - 1;
+            let known = left.entry(key.clone()).or_insert(most);
+            *known = most.min(*known);
+        }
+    }
+
+    /// The memory as text, bounded in size: at most [`MOST_POOLS_KEPT`] pools, those of the latest sightings.
+    pub fn to_text(&self, now: Timestamp) -> String {
+        let mut pools: Vec<(CapacityPool, PoolRecord)> = self.pools.iter().map(|(pool, record)| (pool.clone(), record.clone())).collect();
+        pools.retain(|(_, record)| now.since(record.seen_at) <= FORGET_AFTER);
+        pools.sort_by(|(a, x), (b, y)| y.seen_at.cmp(&x.seen_at).then_with(|| a.cmp(b)));
+        pools.truncate(MOST_POOLS_KEPT);
+        let live = self.quota_refusals.iter().filter(|(_, refusal)| refusal.until > now);
+        let quota_refusals = live.map(|(key, refusal)| (key.clone(), *refusal)).collect();
+        let stored = Stored { version: VERSION, pools, quota_refusals, services: self.services.clone() };
+        serde_json::to_string(&stored).unwrap_or_default()
+    }
+
+    /// Reads what [`MarketMemory::to_text`] wrote. Cool-downs that end further ahead than any can are dropped.
+    ///
+    /// # Errors
+    /// When the text is not a memory of this version.
+    pub fn from_text(text: &str, now: Timestamp) -> Result<MarketMemory, UnreadableMemory> {
+        let unreadable = |fault: String| UnreadableMemory { fault };
+        let stored: Stored = serde_json::from_str(text).map_err(|e| unreadable(e.to_string()))?;
+        if stored.version != VERSION {
+            return Err(unreadable(format!("version {}, expected {VERSION}", stored.version)));
+        }
+        let horizon = now + LONGEST_COOL_DOWN;
+        let possible = |(pool, mut record): (CapacityPool, PoolRecord)| {
+            record.cool_down = record.cool_down.filter(|c| c.until <= horizon);
+            (pool, record)
+        };
+        let refusals = stored.quota_refusals.into_iter().filter(|(_, refusal)| refusal.until <= horizon);
+        let (pools, quota_refusals) = (stored.pools.into_iter().map(possible).collect(), refusals.collect());
+        Ok(MarketMemory { pools, quota_refusals, services: stored.services })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::core::market::{Offer, PriceSource};
+    use crate::core::snapshot::memory::*;
+    use crate::core::units::money::MicroUsdPerHour;
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+    fn pool(zone: &str, capacity_type: CapacityType) -> CapacityPool {
+        CapacityPool { region: "us-east-1".into(), zone: zone.into(), instance_type: "g6.xlarge".into(), capacity_type }
+    }
+
+    fn refused(cause: CoolDownCause) -> Sighting {
+        Sighting::Refused { cause, vcpus: 4, base: Millis::from_mins(3), max: Millis::from_hours(1) }
+    }
+
+    #[test]
+    fn our_own_notices_outweigh_the_advisor_with_running_time_and_fade() {
+        let spot = pool("use1-az4", CapacityType::Spot);
+        let mut memory = MarketMemory::default();
+        assert_eq!(memory.interruptions_per_million_hours(&spot, 69, NOW), 69, "nothing seen: the advisor's rate");
+        memory.record(&spot, Sighting::Ran(Millis::from_hours(336)), NOW);
+        assert_eq!(memory.interruptions_per_million_hours(&spot, 1_370, NOW), 685, "as long without a notice as the advisor counts");
+        memory.record(&spot, Sighting::Interrupted, NOW);
+        // One interruption and half of the advisor's in 672 hours.
+        assert_eq!(memory.interruptions_per_million_hours(&spot, 69, NOW), (69 * 336 + 1_000_000 + 671) / 672);
+        let later = NOW + Millis(HALF_LIFE.0 * 20);
+        assert!(memory.interruptions_per_million_hours(&spot, 69, later) < 75, "what was seen long ago counts little");
+        let on_demand = pool("use1-az4", CapacityType::OnDemand);
+        memory.record(&on_demand, Sighting::Ran(Millis::from_hours(1)), NOW);
+        assert_eq!(memory.interruptions_per_million_hours(&on_demand, 0, NOW), 0);
+    }
+
+    #[test]
+    fn machines_that_run_add_up_since_the_last_look_or_their_launch() {
+        let (spot, other) = (pool("use1-az4", CapacityType::Spot), pool("use1-az6", CapacityType::Spot));
+        let mut memory = MarketMemory::default();
+        let before = NOW - Millis::from_secs(10);
+        let running = [(&spot, NOW - Millis::from_hours(5)), (&spot, NOW - Millis::from_secs(3)), (&other, NOW + Millis::from_secs(1))];
+        memory.saw_running(running, before, NOW);
+        assert_eq!(memory.of(&spot).unwrap().exposure.ran, Millis::from_secs(13));
+        assert_eq!(memory.of(&other).unwrap().exposure.ran, Millis::ZERO);
+    }
+
+    #[test]
+    fn cool_downs_back_off_and_end_with_a_launch() {
+        let spot = pool("use1-az4", CapacityType::Spot);
+        let mut memory = MarketMemory::default();
+        memory.record(&spot, refused(CoolDownCause::NoCapacity), NOW);
+        memory.record(&spot, refused(CoolDownCause::NoCapacity), NOW + Millis::from_mins(4));
+        let cool_down = memory.of(&spot).and_then(|r| r.cool_down).unwrap();
+        assert_eq!((cool_down.refusals, cool_down.until), (2, NOW + Millis::from_mins(10)));
+        memory.record(&spot, refused(CoolDownCause::NoCapacity), NOW + Millis::from_mins(4));
+        assert_eq!(memory.of(&spot).and_then(|r| r.cool_down), Some(cool_down), "told twice, it counts once");
+        let mut market = Market::default();
+        memory.inform(&mut market, NOW);
+        assert_eq!(market.cool_downs, BTreeMap::from([(spot.clone(), cool_down)]));
+        memory.record(&spot, Sighting::Launched, NOW + Millis::from_mins(11));
+        memory.inform(&mut market, NOW);
+        assert!(market.cool_downs.is_empty());
+    }
+
+    #[test]
+    fn offers_carry_what_was_seen_of_their_pool() {
+        let (seen, unseen) = (pool("use1-az4", CapacityType::Spot), pool("use1-az6", CapacityType::Spot));
+        let mut memory = MarketMemory::default();
+        memory.record(&seen, Sighting::Interrupted, NOW);
+        let offer = |pool: &CapacityPool| Offer {
+            pool: pool.clone(),
+            price_per_hour: MicroUsdPerHour(300_000),
+            observed_at: NOW,
+            source: PriceSource::SpotPriceHistory,
+            interruptions_per_million_hours: 69,
+            placement_score: None,
+        };
+        let mut market = Market { offers: [&seen, &unseen].map(|p| (p.clone(), offer(p))).into(), ..Market::default() };
+        memory.inform(&mut market, NOW);
+        assert_eq!(market.offers[&seen].interruptions_per_million_hours, 69 + 1_000_000_i64.div_euclid(336) + 1);
+        assert_eq!(market.offers[&unseen].interruptions_per_million_hours, 69);
+    }
+
+    #[test]
+    fn a_refusal_for_quota_bounds_what_is_left_of_it_for_a_while() {
+        let spot = pool("use1-az4", CapacityType::Spot);
+        let key = QuotaKey::of(&spot).unwrap();
+        let mut memory = MarketMemory::default();
+        memory.record(&spot, refused(CoolDownCause::Quota), NOW);
+        let mut left = BTreeMap::from([(key.clone(), 64)]);
+        memory.bound_quotas(&mut left, NOW + Millis::from_mins(1));
+        assert_eq!(left, BTreeMap::from([(key.clone(), 3)]), "others use it too");
+        let mut later = BTreeMap::from([(key, 64)]);
+        memory.bound_quotas(&mut later, NOW + Millis::from_mins(4));
+        assert_eq!(later.values().copied().collect::<Vec<_>>(), [64]);
+    }
+
+    #[test]
+    fn a_placement_score_is_the_prior_of_availability_and_sightings_move_it() {
+        let spot = pool("use1-az4", CapacityType::Spot);
+        let mut memory = MarketMemory::default();
+        assert_eq!([None, Some(2), Some(9)].map(|score| memory.availability_ppm(&spot, score)), [500_000, 200_000, 900_000]);
+        for minute in 0..600 {
+            memory.record(&spot, Sighting::Ran(Millis::from_mins(1)), NOW + Millis::from_mins(minute));
+        }
+        let seen = memory.availability_ppm(&spot, Some(2));
+        assert!((600_000..750_000).contains(&seen), "{seen}");
+    }
+
+    #[test]
+    fn what_is_stored_comes_back_is_bounded_and_a_corrupt_text_is_named() {
+        let mut memory = MarketMemory::default();
+        for n in 0..MOST_POOLS_KEPT + 200 {
+            let place = CapacityPool {
+                region: "ap-southeast-3".into(),
+                zone: format!("ap-southeast-3-xyz{n}-az1").into(),
+                instance_type: "p6-b200.48xlarge".into(),
+                capacity_type: CapacityType::Spot,
+            };
+            let at = NOW + Millis(n as i64);
+            memory.record(&place, Sighting::Ran(Millis::from_hours(1)), at);
+            memory.record(&place, Sighting::Interrupted, at);
+            memory.record(&place, refused(CoolDownCause::NoCapacity), at);
+        }
+        memory.record(&pool("use1-az4", CapacityType::Spot), refused(CoolDownCause::Quota), NOW);
+        let text = memory.to_text(NOW);
+        assert!(text.len() < 300_000, "{} bytes", text.len());
+        let back = MarketMemory::from_text(&text, NOW).unwrap();
+        assert_eq!((back.pools.len(), back.quota_refusals.len()), (MOST_POOLS_KEPT, 1));
+        assert!(back.pools().all(|(pool, record)| memory.of(pool) == Some(record)));
+        assert_eq!(MarketMemory::from_text(&back.to_text(NOW), NOW).unwrap(), back);
+        let long_ago = NOW - Millis::from_hours(48);
+        let wild = MarketMemory::from_text(&text, long_ago).unwrap();
+        assert!(wild.pools().all(|(_, record)| record.cool_down.is_none()), "a cool-down of two days was never set by lowtide");
+        assert!(memory.to_text(NOW + Millis::from_hours(90 * 24)).len() < 100, "what was not seen for two months is forgotten");
+        for (broken, why) in
+            [("", "EOF"), ("{\"version\":1}", "pools"), ("{\"version\":9,\"pools\":[],\"quota_refusals\":[]}", "version 9")]
+        {
+            let fault = MarketMemory::from_text(broken, NOW).unwrap_err().to_string();
+            assert!(fault.contains(why) && fault.contains("starts without it"), "{fault}");
+        }
+    }
+}

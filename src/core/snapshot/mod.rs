@@ -1,0 +1,125 @@
+//! The snapshot: everything a pass may look at, as plain data.
+//!
+//! Decides: nothing. Adapters fill it, [`super::plan`] reads it.
+//!
+//! - [`memory`]: what lowtide has learnt of each capacity and each service.
+
+pub mod memory;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use self::memory::MarketMemory;
+use crate::core::fleet::{Claim, Instance, LaunchTemplate, Node, NodeClass, NodePool, PoolStatus};
+use crate::core::market::Market;
+use crate::core::market::catalog::Catalog;
+use crate::core::market::quota::VcpuQuota;
+use crate::core::market::reservation::SeenReservations;
+use crate::core::units::ids::{ClaimName, ClassName, InstanceId, NodeName, PoolName, Region, Uid};
+use crate::core::units::shared::Shared;
+use crate::core::units::time::Timestamp;
+use crate::core::workload::Pod;
+use crate::core::workload::daemonsets::DaemonSet;
+
+/// What is known about the instances of a region.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Observed<T> {
+    /// Never looked, or the last look failed.
+    #[default]
+    Unknown,
+    /// As of then.
+    Known {
+        /// When the look began.
+        at: Timestamp,
+        /// What was seen.
+        value: T,
+    },
+}
+
+/// A notice that has arrived and is not acknowledged yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingNotice {
+    /// What it says.
+    pub notice: crate::core::fleet::Notice,
+    /// When we received it.
+    pub received_at: Timestamp,
+    /// The queue, for acknowledging; `None` when it came from the agent.
+    pub queue: Option<String>,
+    /// The receipt.
+    pub receipt: String,
+}
+
+/// Something a pass must leave alone, because an action on it runs or has not been observed yet.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// A pod, by uid.
+    Pod(Uid),
+    /// A claim.
+    Claim(ClaimName),
+    /// A class.
+    Class(ClassName),
+    /// A pool.
+    Pool(PoolName),
+    /// An instance that nobody claims.
+    Instance(InstanceId),
+    /// A message.
+    Message(String),
+    /// A node.
+    Node(NodeName),
+}
+
+/// Everything a pass may look at.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// The cluster's name.
+    pub cluster: String,
+    /// Node pools.
+    pub pools: Shared<BTreeMap<PoolName, NodePool>>,
+    /// Node classes.
+    pub classes: Shared<BTreeMap<ClassName, NodeClass>>,
+    /// Pods that carry our annotation, by uid.
+    pub pods: Shared<BTreeMap<Uid, Pod>>,
+    /// Replicas that each Deployment (by uid) wants now.
+    pub replicas_wanted: Shared<BTreeMap<Uid, i64>>,
+    /// Nodes of ours, by name.
+    pub nodes: Shared<BTreeMap<NodeName, Node>>,
+    /// Claims, by name.
+    pub claims: Shared<BTreeMap<ClaimName, Claim>>,
+    /// Instances tagged as ours, per region.
+    pub instances: Shared<BTreeMap<Region, Observed<BTreeMap<InstanceId, Instance>>>>,
+    /// Offers and cool-downs, with what was learnt of each pool worked in.
+    pub market: Shared<Market>,
+    /// What was learnt of each pool of capacity.
+    pub memory: Shared<MarketMemory>,
+    /// vCPU quotas by region, where they could be read.
+    pub quotas: Shared<BTreeMap<Region, Vec<VcpuQuota>>>,
+    /// Capacity reservations by region, where a class names some.
+    pub reservations: Shared<BTreeMap<Region, SeenReservations>>,
+    /// Regions that this account may not use, and EC2's sentence.
+    pub closed_regions: Shared<BTreeMap<Region, String>>,
+    /// Daemonsets of the cluster.
+    pub daemonsets: Shared<Vec<DaemonSet>>,
+    /// Machine types.
+    pub catalog: Shared<Catalog>,
+    /// The launch template each class wants now.
+    pub templates: Shared<BTreeMap<ClassName, LaunchTemplate>>,
+    /// The status each pool shows now.
+    pub pool_statuses: Shared<BTreeMap<PoolName, PoolStatus>>,
+    /// Notices not acknowledged yet.
+    pub notices: Vec<PendingNotice>,
+    /// What actions run on.
+    pub in_flight: BTreeSet<Lane>,
+    /// Claims that are being removed or whose machines are being ended right now: nothing new goes there.
+    pub ending: BTreeSet<ClaimName>,
+    /// Ids of ledger records and events that were already written: not written again.
+    pub recorded: Shared<crate::core::record::Recorded>,
+    /// How many instance-hours of each claim (by uid) have been told to the ledger, as far as remembered.
+    pub hours_told: Shared<BTreeMap<Uid, u32>>,
+    /// Every region that a class names has been priced once, or has had its time to answer: before that nothing is bought for new pods.
+    pub market_surveyed: bool,
+    /// Postgres takes records. Voluntary moves wait while it does not.
+    pub ledger_available: bool,
+    /// When each pool's recent launches were asked, for launches per minute.
+    pub recent_launches: BTreeMap<PoolName, Vec<Timestamp>>,
+    /// When it was last thought about leaving machines for cheaper ones.
+    pub moves_considered_at: Option<Timestamp>,
+}

@@ -1,0 +1,129 @@
+//! What daemonsets take of every node of ours.
+//!
+//! Decides: whether a daemonset will run on the nodes of a class, from its node selector and required node affinity, and what all of them
+//! request together.
+//! Does not: read taints: a daemonset that would be kept off by one counts nevertheless, so room is never overstated.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::core::units::{Mebibytes, Millicores, Resources};
+
+/// One requirement on a node label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelRequirement {
+    /// The label.
+    pub key: String,
+    /// What it must be like.
+    pub operator: LabelOperator,
+}
+
+/// Kubernetes' node selector operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LabelOperator {
+    /// One of these.
+    In(BTreeSet<String>),
+    /// None of these, or absent.
+    NotIn(BTreeSet<String>),
+    /// There.
+    Exists,
+    /// Absent.
+    DoesNotExist,
+    /// `Gt`, `Lt` and what is new: not judged here, so taken to hold.
+    Other,
+}
+
+/// A daemonset of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DaemonSet {
+    /// Namespace and name.
+    pub name: String,
+    /// What its pod requests.
+    pub requests: Resources,
+    /// Its node selector.
+    pub node_selector: BTreeMap<String, String>,
+    /// Its required node affinity: any term will do, all requirements of a term must hold. Empty asks for nothing.
+    pub affinity: Vec<Vec<LabelRequirement>>,
+}
+
+/// Labels that NVIDIA's own discovery puts on GPU nodes after they joined: lowtide's nodes have them if anything has.
+const DISCOVERED: [&str; 2] = ["nvidia.com/", "feature.node.kubernetes.io/"];
+/// Labels whose value depends on the machine: every value is taken to match, and they are there.
+const OF_THE_MACHINE: [&str; 5] = [
+    "node.kubernetes.io/instance-type",
+    "topology.kubernetes.io/zone",
+    "kubernetes.io/arch",
+    "kubernetes.io/hostname",
+    "lowtide.dev/instance-id",
+];
+
+impl DaemonSet {
+    /// Whether it will run on nodes with these `labels`.
+    pub fn runs_on(&self, labels: &BTreeMap<String, String>) -> bool {
+        let selected = self.node_selector.iter().all(|(key, value)| holds(labels, key, &LabelOperator::In([value.clone()].into())));
+        let term_holds = |term: &Vec<LabelRequirement>| term.iter().all(|r| holds(labels, &r.key, &r.operator));
+        selected && (self.affinity.is_empty() || self.affinity.iter().any(term_holds))
+    }
+}
+
+fn holds(labels: &BTreeMap<String, String>, key: &str, operator: &LabelOperator) -> bool {
+    if *operator == LabelOperator::Other || OF_THE_MACHINE.contains(&key) || DISCOVERED.iter().any(|prefix| key.starts_with(prefix)) {
+        return *operator != LabelOperator::DoesNotExist;
+    }
+    let value = labels.get(key);
+    match operator {
+        LabelOperator::In(any) => value.is_some_and(|v| any.contains(v)),
+        LabelOperator::NotIn(none) => value.is_none_or(|v| !none.contains(v)),
+        LabelOperator::Exists => value.is_some(),
+        LabelOperator::DoesNotExist => value.is_none(),
+        LabelOperator::Other => true,
+    }
+}
+
+/// What all of `daemonsets` that run on nodes with these `labels` request.
+pub fn overhead(daemonsets: &[DaemonSet], labels: &BTreeMap<String, String>) -> Resources {
+    let mut sum = Resources::default();
+    for set in daemonsets.iter().filter(|set| set.runs_on(labels)) {
+        sum.cpu = Millicores(sum.cpu.0 + set.requests.cpu.0);
+        sum.memory = Mebibytes(sum.memory.0 + set.requests.memory.0);
+        sum.gpus += set.requests.gpus;
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::core::workload::daemonsets::*;
+
+    fn set(selector: &[(&str, &str)], affinity: Vec<Vec<(&str, LabelOperator)>>) -> DaemonSet {
+        let requirement = |(key, operator): (&str, LabelOperator)| LabelRequirement { key: key.into(), operator };
+        DaemonSet {
+            name: "kube-system/x".into(),
+            requests: Resources { cpu: Millicores(100), memory: Mebibytes(200), gpus: 0 },
+            node_selector: selector.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+            affinity: affinity.into_iter().map(|term| term.into_iter().map(requirement).collect()).collect(),
+        }
+    }
+
+    #[test]
+    fn what_will_run_on_our_nodes_counts_and_nothing_else() {
+        let labels = BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned()), ("tier".to_owned(), "gpu".to_owned())]);
+        let one_of = |values: &[&str]| LabelOperator::In(values.iter().map(|v| (*v).to_owned()).collect());
+        for (set, runs) in [
+            (set(&[], vec![]), true),
+            (set(&[("kubernetes.io/os", "linux")], vec![]), true),
+            (set(&[("kubernetes.io/os", "windows")], vec![]), false),
+            (set(&[("role", "ingress")], vec![]), false),
+            (set(&[("nvidia.com/gpu.present", "true")], vec![]), true),
+            (set(&[], vec![vec![("tier", one_of(&["gpu"]))], vec![("role", LabelOperator::Exists)]]), true),
+            (set(&[], vec![vec![("tier", one_of(&["cpu"]))]]), false),
+            (set(&[], vec![vec![("eks.amazonaws.com/compute-type", LabelOperator::NotIn(["fargate".to_owned()].into()))]]), true),
+            (set(&[], vec![vec![("tier", LabelOperator::DoesNotExist)]]), false),
+            (set(&[], vec![vec![("kubernetes.io/arch", one_of(&["arm64"])), ("cores", LabelOperator::Other)]]), true),
+            (set(&[], vec![vec![("nvidia.com/gpu.present", LabelOperator::DoesNotExist)]]), false),
+        ] {
+            assert_eq!(set.runs_on(&labels), runs, "{set:?}");
+        }
+        let all = [set(&[], vec![]), set(&[("tier", "gpu")], vec![]), set(&[("role", "ingress")], vec![])];
+        assert_eq!(overhead(&all, &labels), Resources { cpu: Millicores(200), memory: Mebibytes(400), gpus: 0 });
+    }
+}

@@ -1,0 +1,196 @@
+//! What a pod needs, read from its annotations and resources.
+//!
+//! Decides: how each annotation under `lowtide.dev/` is read, and which faults are refused with which sentence.
+//! Does not: look at offers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::market::catalog::Architecture;
+use crate::core::units::ids::{GpuModel, InstanceType, Region, ZoneId};
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::units::{Mebibytes, Millicores};
+
+mod annotations;
+mod constraints;
+mod error;
+mod manifest;
+mod quantity;
+
+pub use annotations::{OWNER_KEYS, Vocabulary, parse, parse_with};
+pub use constraints::zone_max_skew;
+pub use error::NeedError;
+pub use manifest::{
+    Affinity, Amount, Container, ContainerPort, ContainerResources, LabelSelector, LabelSelectorRequirement, Metadata, NodeAffinity,
+    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinity, PodManifest, PodSpec, Toleration, TopologySpreadConstraint,
+    Volume,
+};
+pub use quantity::{milli_units, requested};
+
+/// What kind of work it is: decides how it is moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkloadKind {
+    /// Serves requests: the replacement is Ready before the old one goes.
+    Inference,
+    /// Runs to an end: it is told, checkpoints, and is remade.
+    Batch,
+}
+
+/// Which capacity types an owner accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum CapacityPreference {
+    /// The cheapest; on-demand when no spot can be had.
+    #[default]
+    SpotFirst,
+    /// Spot or nothing.
+    SpotOnly,
+    /// Never interruptible.
+    OnDemand,
+}
+
+/// A deadline: a point in time, or a span from the pod's creation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deadline {
+    /// RFC 3339 in the annotation.
+    At(Timestamp),
+    /// `26h`, `1h30m` in the annotation.
+    After(Millis),
+}
+
+/// What one pod needs of a machine. Equal needs are placed together, so this is the key of a group.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Need {
+    /// What kind of work.
+    pub kind: WorkloadKind,
+    /// GPUs per pod (`nvidia.com/gpu` limit), at least 1.
+    pub gpus: i64,
+    /// Memory needed of each GPU.
+    pub gpu_memory: Mebibytes,
+    /// Models accepted, sorted; empty accepts any.
+    pub gpu_models: Vec<GpuModel>,
+    /// CPU requested by all containers.
+    pub cpu: Millicores,
+    /// Memory requested by all containers.
+    pub memory: Mebibytes,
+    /// Architecture wanted by node selector; `None` accepts any.
+    pub architecture: Option<Architecture>,
+    /// Region patterns (`us-*`, `eu-west-1`), sorted; empty accepts the pool's.
+    pub regions: Vec<String>,
+    /// Zones wanted by node selector, sorted; empty accepts any.
+    pub zones: Vec<ZoneId>,
+    /// Instance types wanted by node selector, sorted; empty accepts any.
+    #[serde(default)]
+    pub instance_types: Vec<InstanceType>,
+    /// Spot, on-demand or both.
+    pub capacity: CapacityPreference,
+    /// The owner's cap, binds when buying.
+    pub max_price_per_gpu_hour: Option<MicroUsdPerHour>,
+    /// GiB that a move across regions must carry.
+    pub data_gib: i64,
+    /// Where those data are; `None` means wherever the pod is.
+    pub data_region: Option<Region>,
+}
+
+/// What the owner said about time and standby: not part of the group key.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Schedule {
+    /// When batch work must be done.
+    pub deadline: Option<Deadline>,
+    /// How long the owner thinks it runs.
+    pub expected_runtime: Option<Millis>,
+    /// How long a checkpoint takes after SIGTERM.
+    pub checkpoint_grace: Option<Millis>,
+    /// Warm slots to keep.
+    pub standby: u32,
+    /// At most this share of replicas, in thousandths, in one correlated pool of capacity.
+    #[serde(default)]
+    pub max_share_per_mille: Option<i64>,
+    /// Of the replicas of a service, so many are spares: the others are what must be ready.
+    #[serde(default)]
+    pub spares: u32,
+    /// The share of time, in parts per million, in which the replicas that are no spares must be ready, over any 24 hours.
+    #[serde(default)]
+    pub availability_goal_ppm: Option<i64>,
+    /// The strictest `maxSkew` over zones of the pod's hard topology spread constraints.
+    #[serde(default)]
+    pub zone_max_skew: Option<i64>,
+    /// The gang the pod belongs to: all or none of it is placed, in one zone.
+    #[serde(default)]
+    pub gang: Option<String>,
+    /// When batch work last wrote a checkpoint, as the running program said: work after it is lost when the machine is.
+    #[serde(default)]
+    pub checkpointed_at: Option<Timestamp>,
+    /// How the workload's usage is asked of Prometheus, as `requests=QUERY`.
+    #[serde(default)]
+    pub usage_query: Option<UsageQuery>,
+}
+
+/// What a workload produces, for costs per unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UsageUnit {
+    /// Requests answered.
+    Requests,
+    /// Transactions done.
+    Transactions,
+    /// Tokens read and written.
+    Tokens,
+    /// Users active in an hour: they do not add up to users of a day.
+    Users,
+}
+
+impl UsageUnit {
+    /// All of them.
+    pub const ALL: [UsageUnit; 4] = [UsageUnit::Requests, UsageUnit::Transactions, UsageUnit::Tokens, UsageUnit::Users];
+
+    /// As annotations, files and tables write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            UsageUnit::Requests => "requests",
+            UsageUnit::Transactions => "transactions",
+            UsageUnit::Tokens => "tokens",
+            UsageUnit::Users => "users",
+        }
+    }
+
+    /// The unit of this name.
+    pub fn of(text: &str) -> Option<UsageUnit> {
+        UsageUnit::ALL.into_iter().find(|unit| unit.as_str() == text)
+    }
+}
+
+/// A question to Prometheus whose answer at the end of an hour is that hour's usage.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct UsageQuery {
+    /// Of what.
+    pub unit: UsageUnit,
+    /// In PromQL, as in `sum(increase(http_requests_total{app="chat"}[1h]))`.
+    pub query: String,
+}
+
+impl UsageQuery {
+    /// Reads `requests=QUERY`.
+    pub fn parse(text: &str) -> Option<UsageQuery> {
+        let (unit, query) = text.split_once('=')?;
+        let query = query.trim();
+        (!query.is_empty()).then_some(UsageQuery { unit: UsageUnit::of(unit.trim())?, query: query.to_owned() })
+    }
+}
+
+impl crate::core::workload::Attribution {
+    /// Who owns the work and who pays, from the pod's labels with their default keys.
+    pub fn from_labels(labels: &std::collections::BTreeMap<String, String>) -> Self {
+        let of = |key: &str| labels.get(key).cloned();
+        crate::core::workload::Attribution {
+            team: of("team"),
+            service: of("service"),
+            environment: of("environment"),
+            cost_center: of("cost-center"),
+            product_area: of("product-area"),
+            component: of("component"),
+        }
+    }
+}
