@@ -14,13 +14,13 @@ use super::{files, pool_file};
 use crate::core::market::catalog::Catalog;
 use crate::core::market::shipped::{SNAPSHOT_DATE, snapshot_bands};
 use crate::core::market::{CapacityPool, CapacityType, Market, PriceSource};
-#[cfg(feature = "live")]
-use crate::core::placement::eligibility::matches_pattern;
 use crate::core::placement::{PlacementRequest, Ranked, Settings, judge, rank};
 use crate::core::record::{Refusal, code_of};
 #[cfg(feature = "live")]
 use crate::core::units::ids::Region;
 use crate::core::units::money::MicroUsdPerHour;
+#[cfg(feature = "live")]
+use crate::core::units::pattern::matches_pattern;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::{Metadata, NeedError, PodManifest, PodSpec, Vocabulary, parse_with};
 use crate::engine::wall_clock::WallClock;

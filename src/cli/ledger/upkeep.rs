@@ -25,7 +25,8 @@ use crate::ledger::prometheus::Prometheus;
 use crate::ledger::report::Month;
 use crate::ledger::table_file::Format;
 #[cfg(feature = "live")]
-use crate::ledger::{connect, poster, seal, usage_queries, verify};
+use crate::ledger::usage_queries;
+use crate::ledger::{connect, poster, seal, verify};
 use crate::ports::Clock;
 #[cfg(feature = "live")]
 use crate::ports::Cluster;

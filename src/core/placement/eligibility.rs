@@ -12,26 +12,12 @@ use crate::core::market::{CapacityPool, CapacityType, CoolDownCause, Offer, Pric
 use crate::core::record::Refusal;
 use crate::core::units::ids::{Region, ZoneId};
 use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::pattern::matches_pattern;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Millicores, Resources};
 use crate::core::workload::need::{CapacityPreference, Need};
 
 use super::request::{NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Settings};
-
-/// Whether `text` matches `pattern`, where `*` stands for any run of characters.
-pub fn matches_pattern(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
-    let mut last = None;
-    for part in parts {
-        if let Some(previous) = last.replace(part) {
-            let previous: &str = previous;
-            let Some(at) = rest.find(previous) else { return false };
-            rest = &rest[at + previous.len()..];
-        }
-    }
-    last.map_or(rest.is_empty(), |end| rest.ends_with(end))
-}
 
 fn allowed(patterns: &[String], text: &str) -> bool {
     patterns.is_empty() || patterns.iter().any(|p| matches_pattern(p, text))

@@ -8,6 +8,7 @@ use crate::core::market::CapacityPool;
 use crate::core::market::catalog::MachineType;
 use crate::core::units::ids::ClaimName;
 use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::pattern::matches_pattern;
 use crate::core::workload::need::CapacityPreference;
 
 use super::eligibility::{Usable, correlated_pool, egress_per_replica, replicas_that_fit};
@@ -94,7 +95,7 @@ fn extra(request: &PlacementRequest, room: &Room, group: &Group) -> Option<Micro
         CapacityPreference::OnDemand => at.capacity_type != crate::core::market::CapacityType::Spot,
     };
     let ok = group.admitted_by(&room.node_pool)
-        && (need.regions.is_empty() || need.regions.iter().any(|p| super::eligibility::matches_pattern(p, at.region.as_str())))
+        && (need.regions.is_empty() || need.regions.iter().any(|p| matches_pattern(p, at.region.as_str())))
         && (need.zones.is_empty() || need.zones.contains(&at.zone))
         && wants.zone.as_ref().is_none_or(|z| *z == at.zone)
         && wants.within.as_ref().is_none_or(|w| *w == correlated_pool(at))

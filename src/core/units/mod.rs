@@ -3,6 +3,7 @@
 pub mod ids;
 pub mod money;
 pub mod pace;
+pub mod pattern;
 mod resources;
 pub mod shared;
 pub mod time;

@@ -7,9 +7,9 @@ use std::sync::LazyLock;
 
 use crate::core::market::catalog::Catalog;
 use crate::core::market::shipped::snapshot_offerings;
-use crate::core::placement::eligibility::matches_pattern;
 use crate::core::units::ids::{GpuModel, Region};
 use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::pattern::matches_pattern;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Millicores};
 
