@@ -28,7 +28,7 @@ const CURRENT: &str = r#"
                FROM aclexplode(p.proacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee), ''), 'UTF8')), 'hex')
     FROM pg_proc p WHERE p.pronamespace = 'ledger'::regnamespace AND p.prokind = 'f'
     UNION ALL
-    SELECT 'trigger', c.relname || '.' || t.tgname, encode(sha256(convert_to(pg_get_triggerdef(t.oid) || ' ' || t.tgenabled, 'UTF8')), 'hex')
+    SELECT 'trigger', c.relname || '.' || t.tgname, encode(sha256(convert_to(pg_get_triggerdef(t.oid) || ' ' || t.tgenabled::text, 'UTF8')), 'hex')
     FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
     WHERE c.relnamespace = 'ledger'::regnamespace AND NOT c.relispartition AND NOT t.tgisinternal
 "#;

@@ -152,7 +152,7 @@ async fn the_feed_confirms_and_trues_up_and_a_second_time_changes_nothing() {
     assert_eq!(count(&trust, unknown).as_deref(), Some("1"));
     let before = report::trust(&mut connection, &"2026-06".parse::<Month>().unwrap().days()).await.unwrap();
     assert_eq!((before.sentence.as_str(), count(&before, unknown).as_deref()), ("No spend is recorded in these days.", Some("0")));
-    let savings = report::savings(&mut connection, &"2026-07".parse::<Month>().unwrap().days(), By::Team).await.unwrap();
+    let savings = report::savings(&mut connection, &"2026-07".parse::<Month>().unwrap().days(), By::Team, &[]).await.unwrap();
     assert_eq!(savings.rows[1][savings.rows[1].len() - 2].as_deref(), Some("mixed"));
 }
 

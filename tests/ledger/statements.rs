@@ -156,7 +156,7 @@ async fn a_newer_version_replaces_the_older_and_what_stands_beside_is_named() {
     assert!(fault.contains("it is older; nothing was taken (when it is right all the same: --accept older-version)"), "{fault}");
 
     // The whole account: ours, others', and everything else each by its name.
-    let saved = report::savings(&mut connection, &july.days(), By::Team).await.unwrap();
+    let saved = report::savings(&mut connection, &july.days(), By::Team, &[]).await.unwrap();
     let account = [
         covered.clone(),
         line("c", "Credit", "i-a", "BoxUsage:g6.xlarge", 0, "0", "-25", ""),
@@ -170,7 +170,7 @@ async fn a_newer_version_replaces_the_older_and_what_stands_beside_is_named() {
     let file = folder.file("account/cur.csv", &format!("{HEADER}{account}"));
     taken(&mut connection, Format::Cur, std::slice::from_ref(&file)).await.unwrap();
     assert_eq!((cost(&mut connection).await, of_line(&mut connection, "credit").await), ("5.00".to_owned(), "-25.00".to_owned()));
-    let after = report::savings(&mut connection, &july.days(), By::Team).await.unwrap();
+    let after = report::savings(&mut connection, &july.days(), By::Team, &[]).await.unwrap();
     assert_eq!(after.sentence.split(". ").next(), saved.sentence.trim_end_matches('.').split(". ").next(), "a credit is not a saving");
     assert!(
         after.sentence.contains("-$25.00 of other costs, credits and charges beside the machines is in no saving."),

@@ -182,11 +182,11 @@ async fn answer(command: LedgerCommand) -> Answer {
         }
         LedgerCommand::Savings(args) => {
             let mut connection = connect(&args.database.database_url).await?;
-            Ok(args.format.print(&report::savings(&mut connection, &args.days.days(), args.by).await?))
+            Ok(args.format.print(&report::savings(&mut connection, &args.days.days(), args.by, &args.only).await?))
         }
         LedgerCommand::Cost(args) => {
             let mut connection = connect(&args.database.database_url).await?;
-            Ok(args.format.print(&report::cost(&mut connection, &args.days.days(), args.by).await?))
+            Ok(args.format.print(&report::cost(&mut connection, &args.days.days(), args.by, &args.only).await?))
         }
         LedgerCommand::Explain(args) => super::explain::answer(args.subject).await,
         LedgerCommand::Variance(args) => {
