@@ -28,7 +28,7 @@ impl Report {
             .chain(self.rows.iter().map(|row| row.iter().map(|v| v.as_deref().unwrap_or("")).collect()));
         for line in lines {
             // Writing to memory cannot fail; a line of another length would be a mistake in this file.
-            let _ = writer.write_record(line.into_iter().map(harmless));
+            let _ = writer.write_record(line.into_iter().map(|value| harmless(value).into_owned()));
         }
         writer.into_inner().ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
     }
@@ -79,7 +79,9 @@ mod tests {
         assert_eq!(report.to_text(), "S.\n\nteam     usd\nsearch  12.5\na,b        -");
         assert_eq!(report.to_csv(), "team,usd\nsearch,12.5\n\"a,b\",\n");
         assert_eq!(report.to_json()["rows"][1]["usd"], Value::Null);
-        for (value, written) in [("=1+1", "'=1+1"), ("@x", "'@x"), ("-5.25", "-5.25"), ("+x", "'+x"), ("-cmd", "'-cmd"), ("a=b", "a=b"), ("-3 %", "-3 %")] {
+        for (value, written) in
+            [("=1+1", "'=1+1"), ("@x", "'@x"), ("-5.25", "-5.25"), ("+x", "'+x"), ("-cmd", "'-cmd"), ("a=b", "a=b"), ("-3 %", "-3 %")]
+        {
             assert_eq!(harmless(value), written);
         }
     }

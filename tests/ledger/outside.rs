@@ -39,7 +39,9 @@ async fn focus_of_others_is_taken_as_other_costs() {
     let first = import(&mut connection, Format::Focus(&mapping), std::slice::from_ref(&file), Options::default(), LATER).await.unwrap();
     assert_eq!((first.left_out, first.statements[0].cell.source.as_str()), (1, "focus AI Vendor acct"));
     for _ in 0..2 {
-        import(&mut connection, Format::Focus(&mapping), &[folder.file("v13.csv", v13), file.clone()], Options::default(), LATER).await.unwrap();
+        import(&mut connection, Format::Focus(&mapping), &[folder.file("v13.csv", v13), file.clone()], Options::default(), LATER)
+            .await
+            .unwrap();
     }
     let costs = "SELECT string_agg(concat_ws(' ', day, coalesce(team, '-'), coalesce(workload_namespace, ''), workload_name, component, cost_usd::numeric(10,2)), '; '
                         ORDER BY day, team) FROM ledger.cost_daily WHERE line = 'overhead'";
@@ -60,17 +62,36 @@ async fn a_report_is_the_same_in_every_form() {
     machine(&ledger, "a", 2).await;
     let mut connection = connect(&url).await.unwrap();
     let folder = Folder::new("outside-forms");
-    let header = ["bill_payer_account_id", "line_item_line_item_type", "line_item_resource_id", "line_item_usage_type", "line_item_usage_start_date",
-        "line_item_usage_end_date", "line_item_usage_amount", "line_item_unblended_cost", "line_item_usage_account_id"];
+    let header = [
+        "bill_payer_account_id",
+        "line_item_line_item_type",
+        "line_item_resource_id",
+        "line_item_usage_type",
+        "line_item_usage_start_date",
+        "line_item_usage_end_date",
+        "line_item_usage_amount",
+        "line_item_unblended_cost",
+        "line_item_usage_account_id",
+    ];
     let rows: Vec<Vec<String>> = (0..2)
         .map(|hour| {
             let (from, to) = (DAY + Millis::from_hours(hour), DAY + Millis::from_hours(hour + 1));
-            ["111122223333", "Usage", "i-a", "SpotUsage:g6.xlarge", &from.to_rfc3339(), &to.to_rfc3339(), "1", "1.25", "111122223333"].map(str::to_owned).to_vec()
+            ["111122223333", "Usage", "i-a", "SpotUsage:g6.xlarge", &from.to_rfc3339(), &to.to_rfc3339(), "1", "1.25", "111122223333"]
+                .map(str::to_owned)
+                .to_vec()
         })
         .collect();
     let text = format!("{}\n{}\n", header.join(","), rows.iter().map(|row| row.join(",")).collect::<Vec<_>>().join("\n"));
     let parquet = folder.0.join("report.snappy.parquet");
-    let kind = |name: &&str| if name.ends_with("_date") { Kind::Time } else if name.ends_with("amount") || name.ends_with("cost") { Kind::Decimal } else { Kind::Text };
+    let kind = |name: &&str| {
+        if name.ends_with("_date") {
+            Kind::Time
+        } else if name.ends_with("amount") || name.ends_with("cost") {
+            Kind::Decimal
+        } else {
+            Kind::Text
+        }
+    };
     let columns = header.iter().map(|name| Column { name: (*name).to_owned(), kind: kind(name) }).collect();
     let mut writer = TableWriter::create(&parquet, columns, lowtide::ledger::table_file::Format::Parquet).unwrap();
     for row in &rows {
@@ -78,7 +99,8 @@ async fn a_report_is_the_same_in_every_form() {
     }
     writer.finish().unwrap();
     let zipped = folder.0.join("report.zip");
-    let script = "import sys, zipfile; zipfile.ZipFile(sys.argv[1], 'w', zipfile.ZIP_DEFLATED).writestr('report.csv', open(sys.argv[2]).read())";
+    let script =
+        "import sys, zipfile; zipfile.ZipFile(sys.argv[1], 'w', zipfile.ZIP_DEFLATED).writestr('report.csv', open(sys.argv[2]).read())";
     let csv = folder.file("csv/report.csv", &text);
     assert!(std::process::Command::new("python3").args(["-c", script]).arg(&zipped).arg(&csv).status().unwrap().success());
     let first = taken(&mut connection, Format::Cur, &[parquet]).await.unwrap();

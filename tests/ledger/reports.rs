@@ -42,8 +42,9 @@ async fn savings_say_what_was_saved_net_and_call_a_loss_a_loss() {
     assert_eq!(by_team.sentence, "Spot saved $7.19 net (76.4 %) against the on-demand you would have bought; moves cost $0.01.");
     assert!(by_team.to_text().lines().nth(2).unwrap().starts_with("team "));
     assert_eq!(by_team.to_json()["rows"][1]["net_saving_usd"], "-0.218000");
-    let nothing =
-        report::savings(&mut connection, &Days { from: Some("2020-01-01".into()), to: Some("2020-01-02".into()) }, By::Day, &[]).await.unwrap();
+    let nothing = report::savings(&mut connection, &Days { from: Some("2020-01-01".into()), to: Some("2020-01-02".into()) }, By::Day, &[])
+        .await
+        .unwrap();
     assert_eq!((nothing.sentence.as_str(), nothing.rows.len()), ("No spend is recorded for these days.", 0));
     for by in [
         By::Workload,

@@ -42,9 +42,13 @@ async fn other_costs_move_no_saving_and_rest_on_no_bill() {
     let costs = folder.file("c.csv", "period,item,cost_usd,team\n2026-07-20,llm-api,30,search\n");
     taken(&mut connection, Format::Costs, &[costs]).await.unwrap();
     let after = report::savings(&mut connection, &july(), By::Team, &[]).await.unwrap();
-    assert_eq!(after.sentence, format!("{} $30.00 of other costs, credits and charges beside the machines is in no saving.", before.sentence));
+    assert_eq!(
+        after.sentence,
+        format!("{} $30.00 of other costs, credits and charges beside the machines is in no saving.", before.sentence)
+    );
     let cost = report::cost(&mut connection, &july(), vec![By::Team, By::Line], &[]).await.unwrap();
-    let rows: Vec<String> = cost.rows.iter().map(|row| row.iter().map(|v| v.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" ")).collect();
+    let rows: Vec<String> =
+        cost.rows.iter().map(|row| row.iter().map(|v| v.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(
         rows,
         [
@@ -53,7 +57,10 @@ async fn other_costs_move_no_saving_and_rest_on_no_bill() {
             "total - 10.000 40.000000 30.000000 0.000000 mixed 30.000000",
         ]
     );
-    assert_eq!(cost.sentence, "Machines cost $10.00; with what stands beside them (other costs, credits, taxes and the like: $30.00) it is $40.00.");
+    assert_eq!(
+        cost.sentence,
+        "Machines cost $10.00; with what stands beside them (other costs, credits, taxes and the like: $30.00) it is $40.00."
+    );
     let only = report::cost(&mut connection, &july(), By::Line, &["line=pod".parse().unwrap()]).await.unwrap();
     assert_eq!((only.rows.len(), only.sentence.as_str()), (2, "Machines cost $10.00."));
     let none = report::cost(&mut connection, &july(), By::Team, &["team=o'neill".parse().unwrap()]).await.unwrap();
@@ -90,7 +97,9 @@ async fn gaps_raise_no_mean_and_revenue_follows_the_work() {
     // $36 for 3,600 requests, and of revenue $60 and half of $40.
     assert_eq!(text(&by_workload.rows[0]), "ml/chat 3600 36.00 0.01 0.01 0.01 0.01 - 0.02222 0.01222 54.9 36 75.0");
     assert!(
-        by_workload.sentence.contains("It rests on 75.0 % of what these workloads cost (36 of 48 hours): hours whose usage is not known are left out."),
+        by_workload
+            .sentence
+            .contains("It rests on 75.0 % of what these workloads cost (36 of 48 hours): hours whose usage is not known are left out."),
         "{}",
         by_workload.sentence
     );
@@ -103,7 +112,10 @@ async fn gaps_raise_no_mean_and_revenue_follows_the_work() {
     taken(&mut connection, Format::Costs, &[costs]).await.unwrap();
     let with_api = report::unit_costs(&mut connection, &july(), UsageUnit::Requests, By::Workload).await.unwrap();
     assert_eq!(with_api.rows[0][2].as_deref(), Some("60.00"));
-    assert!(with_api.sentence.contains("with everything that names its workload") && with_api.sentence.contains("Not in it: $7.00 of other costs that name no workload."));
+    assert!(
+        with_api.sentence.contains("with everything that names its workload")
+            && with_api.sentence.contains("Not in it: $7.00 of other costs that name no workload.")
+    );
 }
 
 /// C42: a month that runs is compared by its full days, with the same days of the other.
@@ -130,8 +142,13 @@ async fn nothing_is_denied_that_the_manual_promises() {
     let Bench { url, ledger, server } = bench().await;
     let manual = include_str!("../../docs/ledger.md");
     let questions = manual.split("```sql").nth(1).unwrap().split("```").next().unwrap();
-    server.psql("postgres", "CREATE ROLE finance LOGIN; GRANT lowtide_reader TO finance; CREATE ROLE auditor LOGIN; GRANT lowtide_sealer TO auditor;
-                             CREATE ROLE operator LOGIN; GRANT lowtide_writer TO operator").unwrap();
+    server
+        .psql(
+            "postgres",
+            "CREATE ROLE finance LOGIN; GRANT lowtide_reader TO finance; CREATE ROLE auditor LOGIN; GRANT lowtide_sealer TO auditor;
+                             CREATE ROLE operator LOGIN; GRANT lowtide_writer TO operator",
+        )
+        .unwrap();
     let views = "SELECT relname FROM pg_class WHERE relnamespace = 'ledger'::regnamespace AND relkind = 'v'";
     let views: Vec<String> = server.psql("postgres", views).unwrap().lines().map(str::to_owned).collect();
     assert!(views.len() > 15);
@@ -143,17 +160,24 @@ async fn nothing_is_denied_that_the_manual_promises() {
             let folder = Folder::new("sentences-roles");
             let costs = folder.file("c.csv", "period,item,cost_usd,team\n2026-07-20,llm-api,30,search\n");
             taken(&mut connection, Format::Costs, &[costs]).await.unwrap();
-            let feed = format!("{}2026-07-20 00:00:00 UTC\tSpotUsage:g6.xlarge\tRunInstances\ti-a\tsir\t9 USD\t1.0 USD\t1.0 USD\t1\n", crate::imports::FEED_HEADER);
+            let feed = format!(
+                "{}2026-07-20 00:00:00 UTC\tSpotUsage:g6.xlarge\tRunInstances\ti-a\tsir\t9 USD\t1.0 USD\t1.0 USD\t1\n",
+                crate::imports::FEED_HEADER
+            );
             let feed = folder.file("123456789012.2026-07-20-00.001.x", &feed);
             let first = taken(&mut connection, Format::Feed, &[feed]).await.unwrap();
             lowtide::ledger::import::retract(&mut connection, first.statements[0].id, LATER).await.unwrap();
         }
         for role in ["finance", "auditor"] {
             for question in questions.split(';').filter(|question| !question.trim().is_empty()) {
-                server.psql("postgres", &format!("SET ROLE {role}; {question}")).unwrap_or_else(|fault| panic!("{role}: {question}: {fault}"));
+                server
+                    .psql("postgres", &format!("SET ROLE {role}; {question}"))
+                    .unwrap_or_else(|fault| panic!("{role}: {question}: {fault}"));
             }
             for view in &views {
-                server.psql("postgres", &format!("SET ROLE {role}; SELECT count(*) FROM ledger.{view}")).unwrap_or_else(|fault| panic!("{role}: {view}: {fault}"));
+                server
+                    .psql("postgres", &format!("SET ROLE {role}; SELECT count(*) FROM ledger.{view}"))
+                    .unwrap_or_else(|fault| panic!("{role}: {view}: {fault}"));
             }
             let mut reader = connect(&as_role(role)).await.unwrap();
             report::savings(&mut reader, &july(), vec![By::Team, By::Day], &[]).await.unwrap();

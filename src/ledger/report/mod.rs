@@ -257,7 +257,8 @@ async fn ask(connection: &mut PgConnection, sql: String, days: &Days) -> Result<
     let mut report = read(query.fetch_all(&mut *connection).await.map_err(LedgerFault::during("read the report"))?);
     if report.rows.is_empty() {
         // A table without rows still has its header.
-        let described = connection.describe(AssertSqlSafe(sql).into_sql_str()).await.map_err(LedgerFault::during("read the report's columns"))?;
+        let described =
+            connection.describe(AssertSqlSafe(sql).into_sql_str()).await.map_err(LedgerFault::during("read the report's columns"))?;
         report.columns = described.columns().iter().map(|column| column.name().to_owned()).collect();
     }
     Ok(report)
