@@ -115,12 +115,13 @@ pub async fn daemonsets_are_seen_with_what_they_request(fixture: &Fixture) {
 
 pub async fn leadership_passes_on_when_it_is_released_or_has_run_out(fixture: &Fixture) {
     let stand = |identity: &str| {
-        let settings = LeaseSettings { namespace: "lowtide-system".into(), name: "test".into(), identity: identity.into() };
+        // The operator has rights to one Lease, by its name.
+        let settings = LeaseSettings { namespace: "lowtide-system".into(), name: "lowtide".into(), identity: identity.into() };
         Candidacy::start(fixture.operator.clone(), settings, Arc::new(WallClock))
     };
     let holder = async || {
         let api: Api<Lease> = Api::namespaced(fixture.admin.clone(), "lowtide-system");
-        api.get("test").await.unwrap().spec.unwrap()
+        api.get("lowtide").await.unwrap().spec.unwrap()
     };
     let (first, second) = (stand("a"), stand("b"));
     let (a, b) = (first.leading(), second.leading());
