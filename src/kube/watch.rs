@@ -173,7 +173,7 @@ impl Watches {
                 Ok(template) => {
                     view.templates.insert(read.name.clone(), template);
                 }
-                Err(fault) => read.problem = Some(fault.to_string()),
+                Err(fault) => read.problem = Some(ClassProblem { reason: "BadUserData".to_owned(), text: fault.to_string() }),
             }
             note_version(view, Lane::Class(read.name.clone()), class);
             view.classes.insert(read.name.clone(), read);
