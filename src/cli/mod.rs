@@ -1,6 +1,8 @@
 //! The subcommands, one file each: its arguments, and the few lines that call the library.
 
 #[cfg(feature = "live")]
+pub mod adopt;
+#[cfg(feature = "live")]
 mod answer;
 pub mod backtest;
 pub mod catalog;

@@ -21,6 +21,7 @@
 //!   status     -> what pools and classes show
 //! ```
 
+pub mod adoption;
 mod asking;
 mod breaker;
 pub mod budget;
