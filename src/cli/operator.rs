@@ -31,8 +31,9 @@ pub struct OperatorArgs {
     /// The namespace lowtide runs in: what it remembers is there.
     #[arg(long, env = "LOWTIDE_NAMESPACE", default_value = "lowtide-system")]
     pub namespace: String,
-    /// Where the Lease is that makes one operator the leader of the cluster. The same for every release: two leaders would buy twice.
-    #[arg(long, env = "LOWTIDE_LEASE_NAMESPACE", default_value = "kube-system", hide = true)]
+    /// Where the Lease is that makes one operator the leader of the cluster; the same for every release, or two would lead. Empty: the
+    /// namespace lowtide runs in, which is enough where the chart lets only one release be (it does).
+    #[arg(long, env = "LOWTIDE_LEASE_NAMESPACE", default_value = "")]
     pub lease_namespace: String,
     /// Seconds that a machine of ours must have been seen without a claim, by one leader, before it is ended.
     #[arg(long, env = "LOWTIDE_ORPHAN_GRACE_SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(60..=86_400))]
@@ -197,8 +198,12 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
         ..Settings::default()
     };
     let engine = Engine::new(cloud, cluster, ledger, WallClock, args.cluster.clone(), settings, schedule);
-    let identity = format!("{}/{}", args.namespace, args.instance);
-    let lease = LeaseSettings { namespace: args.lease_namespace.clone(), name: "lowtide-operator".to_owned(), identity };
+    // The name of a pod is one of its namespace alone.
+    let (namespace, identity) = match args.lease_namespace.as_str() {
+        "" => (args.namespace.clone(), args.instance.clone()),
+        fixed => (fixed.to_owned(), format!("{}/{}", args.namespace, args.instance)),
+    };
+    let lease = LeaseSettings { namespace, name: "lowtide".to_owned(), identity };
     let candidacy = Candidacy::start(client, lease, clock);
     let (stop, stopped) = watch::channel(false);
     let health = tokio::spawn(health::serve(listener, Arc::clone(&engine), candidacy.leading(), stopped.clone()));

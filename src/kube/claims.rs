@@ -370,3 +370,7 @@ fn conditions_of(status: &GpuNodeClaimStatus) -> Vec<Condition> {
     .flatten()
     .collect()
 }
+
+#[cfg(test)]
+#[allow(clippy::panic, reason = "a test that cannot go on ends")]
+mod tests;
