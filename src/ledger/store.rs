@@ -64,7 +64,7 @@ impl PgLedger {
     /// [`LedgerFault::BadUrl`] when `url` cannot be read.
     pub fn connect_lazy(url: &str) -> Result<Self, LedgerFault> {
         let options = PgPoolOptions::new().max_connections(4).acquire_timeout(WRITE_LIMIT);
-        Ok(PgLedger { pool: options.connect_lazy(url).map_err(LedgerFault::BadUrl)?, months: Mutex::default() })
+        Ok(PgLedger { pool: options.connect_lazy_with(super::address::options(url)?), months: Mutex::default() })
     }
 
     async fn in_time(&self, write: impl Future<Output = Result<(), LedgerFault>>) -> Result<(), LedgerUnavailable> {
