@@ -56,10 +56,14 @@ mod tests {
 
     #[test]
     fn plain_http_stays_on_this_machine() {
-        for good in ["https://ec2.example", "HTTPS://x", "http://127.0.0.1:8080", "http://[::1]:1/x", "http://localhost:4566", "http://127.9.9.9"] {
+        for good in
+            ["https://ec2.example", "HTTPS://x", "http://127.0.0.1:8080", "http://[::1]:1/x", "http://localhost:4566", "http://127.9.9.9"]
+        {
             assert_eq!(check("AWS_ENDPOINT_URL", good), Ok(()), "{good}");
         }
-        for bad in ["http://10.0.0.1:8080", "http://ec2.example", "http://localhost.example", "http://127.0.0.1@evil.example", "ec2.example", ""] {
+        for bad in
+            ["http://10.0.0.1:8080", "http://ec2.example", "http://localhost.example", "http://127.0.0.1@evil.example", "ec2.example", ""]
+        {
             assert!(check("AWS_ENDPOINT_URL", bad).is_err(), "{bad}");
         }
         let said = check("AWS_ENDPOINT_URL", "http://user:secret@ec2.example/path").unwrap_err().to_string();

@@ -170,9 +170,7 @@ impl AwsCloud {
             normal.clone().into_builder().retry_config(RetryConfig::disabled()).timeout_config(timeouts).build()
         };
         RegionClients {
-            ec2: aws_sdk_ec2::Client::from_conf(
-                aws_sdk_ec2::config::Builder::from(&normal).interceptor(self.ec2_clock.clone()).build(),
-            ),
+            ec2: aws_sdk_ec2::Client::from_conf(aws_sdk_ec2::config::Builder::from(&normal).interceptor(self.ec2_clock.clone()).build()),
             ec2_once: aws_sdk_ec2::Client::new(&asking_once(times.operation)),
             sqs: aws_sdk_sqs::Client::new(&normal),
             sqs_waiting: aws_sdk_sqs::Client::new(&asking_once(times.receive_wait + times.receive_slack)),

@@ -2,16 +2,16 @@
 
 #[cfg(feature = "live")]
 pub mod adopt;
-#[cfg(feature = "live")]
+#[cfg(feature = "ledger")]
 mod answer;
 pub mod backtest;
 pub mod catalog;
 #[cfg(feature = "live")]
 pub mod crds;
-#[cfg(feature = "live")]
+#[cfg(feature = "ledger")]
 pub mod explain;
 pub mod files;
-#[cfg(feature = "live")]
+#[cfg(feature = "ledger")]
 pub mod ledger;
 #[cfg(feature = "live")]
 pub mod live_market;

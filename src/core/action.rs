@@ -126,6 +126,18 @@ pub enum EventSubject {
     Claim(ClaimName),
 }
 
+impl EventSubject {
+    /// What tells it from every other subject: its kind, and its uid or name.
+    fn key(&self) -> (&'static str, &str) {
+        match self {
+            EventSubject::Pod(pod) => ("pod", pod.uid.as_str()),
+            EventSubject::Pool(name) => ("pool", name.as_str()),
+            EventSubject::Class(name) => ("class", name.as_str()),
+            EventSubject::Claim(name) => ("claim", name.as_str()),
+        }
+    }
+}
+
 /// An event for `kubectl describe`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -135,14 +147,17 @@ pub struct Event {
     pub kind: EventKind,
     /// CamelCase, one of a closed list in `plan`.
     pub reason: &'static str,
+    /// The facts that make it news, as in a decision's id: with subject and reason, the identity of the event.
+    pub key: String,
     /// A sentence or two, below 1,024 bytes.
     pub note: String,
 }
 
 impl Event {
-    /// The identity of an event: the same words about the same subject are said once.
+    /// The identity of an event: the same news of the same subject is reported once, however it is worded.
     pub fn id(&self) -> uuid::Uuid {
-        crate::core::units::ids::derive_uuid(&["event", &format!("{:?}", self.subject), self.reason, &self.note])
+        let (kind, name) = self.subject.key();
+        crate::core::units::ids::derive_uuid(&["event", kind, name, self.reason, &self.key])
     }
 }
 

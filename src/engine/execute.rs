@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 use super::driver::Engine;
 use super::state::Hold;
 use crate::core::action::{Action, ClaimPatch, ClusterAction, Step};
-use crate::core::fleet::{ClassStatus, Launch, LaunchFailure, LaunchTemplate, TOKEN_ENDED};
+use crate::core::fleet::{ClassProblem, ClassStatus, Launch, LaunchFailure, LaunchTemplate, TOKEN_ENDED};
 use crate::core::market::{CapacityPool, CoolDownCause};
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::memory::Sighting;
@@ -108,7 +108,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     async fn carry_out(&self, step: &Step) -> Result<(), Stopped> {
         if !step.records.is_empty() {
             self.cluster.record(&step.records).await?;
-            self.state().note_hours(&step.records);
+            self.state().note_told(&step.records);
             self.outbox_filled.notify_one();
             for record in &step.records {
                 if let LedgerRecord::Decision(d) = record {
@@ -236,7 +236,11 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             Err(error @ (CloudError::Refused { .. } | CloudError::Quota { .. })) => {
                 let code = if let CloudError::Refused { code, .. } = &error { code.clone() } else { "Quota".to_owned() };
                 let reason = if code.starts_with("InvalidSubnet") { "UnknownSubnet".to_owned() } else { "RefusedByEc2".to_owned() };
-                ClassStatus { zones: Default::default(), launch_template: None, ready: Err((reason, error.to_string())) }
+                ClassStatus {
+                    zones: Default::default(),
+                    launch_template: None,
+                    ready: Err(ClassProblem { reason, text: error.to_string() }),
+                }
             }
             Err(error) => return Err(Stopped { why: error.to_string(), hold: AFTER_REFUSAL }),
         };
@@ -244,10 +248,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         self.apply(&ClusterAction::SetClassStatus { class: class.clone(), status }).await?;
         match refused {
             None => Ok(()),
-            Some((reason, message)) => {
-                // Asked again later: somebody may create the subnet or grant the permission.
-                Err(Stopped { why: format!("class {class}: {reason}: {message}"), hold: AFTER_REFUSAL })
-            }
+            // Asked again later: somebody may create the subnet or grant the permission.
+            Some(problem) => Err(Stopped { why: format!("class {class}: {problem}"), hold: AFTER_REFUSAL }),
         }
     }
 }

@@ -13,8 +13,10 @@ use super::api::{Condition, ConditionStatus, Moment};
 use super::classes;
 use super::pods::timestamp;
 use crate::core::action::ClaimPatch;
-use crate::core::fleet::{self, Claim, ClaimSpec, ClaimStatus, ClaimsNow, Ended, InterruptionMark, LaunchFailure, MoveMark, NoticeKind, Occupant};
-use crate::core::market::CapacityPool;
+use crate::core::fleet::{
+    self, Claim, ClaimSpec, ClaimStatus, ClaimsNow, Ended, InterruptionMark, LaunchFailure, MoveMark, NoticeKind, Occupant,
+};
+use crate::core::market::{CapacityPool, PriceOrigin};
 use crate::core::units::ids::{
     ClaimName, ClassName, DecisionId, InstanceId, InstanceType, NodeName, ObjectRef, PoolName, Region, ReservationId, Uid, ZoneId,
 };
@@ -127,6 +129,7 @@ fn read_spec(spec: &GpuNodeClaimSpec, decision: DecisionId) -> ClaimSpec {
         reservation: spec.launch.capacity_reservation.as_deref().map(ReservationId::from),
         bought_for: spec.created_for.iter().map(|p| identity(&p.namespace, &p.name, &p.uid)).collect(),
         takes_over: spec.takes_over.as_deref().map(ClaimName::from),
+        price_origin: spec.price_source.zip(spec.price_observed_at).map(|(source, at)| PriceOrigin { source, observed_at: at.0 }),
         adopted: spec.adopted_instance.as_deref().map(InstanceId::from),
     }
 }
@@ -195,6 +198,8 @@ pub fn write_spec(spec: &ClaimSpec) -> GpuNodeClaimSpec {
         instance_type: spec.capacity.instance_type.to_string(),
         capacity_type: spec.capacity.capacity_type,
         price_per_hour: spec.price_per_hour,
+        price_source: spec.price_origin.map(|origin| origin.source),
+        price_observed_at: spec.price_origin.map(|origin| Moment(origin.observed_at)),
         on_demand_per_hour: spec.on_demand_per_hour,
         saved_per_hour: saved,
         gpus: spec.gpus,

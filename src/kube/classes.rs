@@ -14,11 +14,11 @@ use super::daemonsets::labels_in;
 use super::names;
 use super::pools::ready_condition;
 use super::user_data::{self, UserDataError};
-use crate::core::fleet::{ClassStatus, LaunchTemplate, NodeClass};
+use crate::core::fleet::{ClassProblem, ClassStatus, LaunchTemplate, NodeClass};
 use crate::core::market::reservation::NamedReservation;
 use crate::core::units::Mebibytes;
 use crate::core::units::ids::{ClassName, Region, ReservationId, ZoneId, derive_uuid};
-use crate::core::workload::sharing::{self, Sharing};
+use crate::core::workload::sharing::{self as core_sharing, Sharing};
 
 /// Reads a class.
 pub fn read(object: &GpuNodeClass) -> NodeClass {
@@ -30,7 +30,9 @@ pub fn read(object: &GpuNodeClass) -> NodeClass {
         region: Region::from(spec.region.as_str()),
         subnets: spec.subnets.clone(),
         zones: status.zones.iter().map(|(zone, subnet)| (ZoneId::from(zone.as_str()), subnet.clone())).collect(),
-        problem: ready.filter(|c| c.status == ConditionStatus::False).map(|c| format!("{}: {}", c.reason, c.message)),
+        problem: ready
+            .filter(|c| c.status == ConditionStatus::False)
+            .map(|c| ClassProblem { reason: c.reason.clone(), text: c.message.clone() }),
         interruption_queue: spec.interruption_queue.clone(),
         launch_template: status.launch_template.map(|t| (t.name, t.version)),
         tags: spec.tags.clone(),
@@ -113,9 +115,10 @@ pub fn status_patch(observed: Option<&GpuNodeClassStatus>, generation: Option<i6
     let gone = observed.into_iter().flat_map(|s| s.zones.keys()).map(|zone| (zone.clone(), Value::Null));
     let zones: serde_json::Map<String, Value> =
         gone.chain(status.zones.iter().map(|(zone, subnet)| (zone.to_string(), json!(subnet)))).collect();
+    let ready = status.ready.clone().map_err(|problem| (problem.reason, problem.text));
     let template = status.launch_template.clone().map(|(name, version)| LaunchTemplateRef { name, version });
     json!({ "status": {
-        "conditions": [ready_condition(previous, &status.ready, "NodesCanBeMade", generation, now)],
+        "conditions": [ready_condition(previous, &ready, "NodesCanBeMade", generation, now)],
         "zones": zones,
         "launchTemplate": template,
         "observedGeneration": generation,

@@ -243,7 +243,10 @@ mod tests {
         let document = parsed(&write(&"us".into(), &full).unwrap());
         let join = parsed(document["write_files"][0]["content"].as_str().unwrap());
         assert_eq!(join["discovery"]["bootstrapToken"]["apiServerEndpoint"], "10.0.0.10:6443");
-        assert_eq!(join["nodeRegistration"]["taints"][1], json!({ "key": "lowtide.dev/claim", "value": "none-yet", "effect": "NoSchedule" }));
+        assert_eq!(
+            join["nodeRegistration"]["taints"][1],
+            json!({ "key": "lowtide.dev/claim", "value": "none-yet", "effect": "NoSchedule" })
+        );
         assert_eq!(join["nodeRegistration"]["kubeletExtraArgs"][1]["value"], "lowtide://@REGION@/@ZONE@/lt-@INSTANCE@");
 
         let eks = spec(json!({ "kind": "eks", "serverUrl": "https://x.eks.amazonaws.com",

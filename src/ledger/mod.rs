@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod archive;
+mod derivation;
 pub mod explain;
 pub mod focus;
 pub mod import;

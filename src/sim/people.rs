@@ -117,6 +117,7 @@ impl People {
             regions: Vec::new(),
             classes,
             capacity_types: BTreeSet::from([CapacityType::Spot, CapacityType::OnDemand]),
+            fallback_on_demand: true,
             max_price_per_gpu_hour: None,
             monthly_budget: None,
             max_gpus: None,

@@ -98,15 +98,8 @@ mod tests {
     fn node(name: &str, instance: &str, addresses: &[&str]) -> (NodeName, Node) {
         let addresses = addresses.iter().map(|text| (*text).to_owned()).collect();
         let (ready, labelled, tainted) = (true, false, false);
-        let node = Node {
-            name: name.into(),
-            instance: instance.into(),
-            addresses,
-            ready,
-            allocatable: Resources::default(),
-            labelled,
-            tainted,
-        };
+        let node =
+            Node { name: name.into(), instance: instance.into(), addresses, ready, allocatable: Resources::default(), labelled, tainted };
         (name.into(), node)
     }
 
@@ -135,14 +128,22 @@ mod tests {
         let ec2 = machine("i-1", &["ip-10-0-0-7.ec2.internal", "ip-10-0-0-7", "10.0.0.7"]);
         let none = BTreeMap::new();
         for (name, addresses) in [("ip-10-0-0-7.ec2.internal", &[][..]), ("ip-10-0-0-7", &[]), ("gpu-3", &["10.0.0.7"])] {
-            assert_eq!(doubts(&[node(name, "i-1", addresses)].into(), |id| (*id == ec2.id).then_some(&ec2), &none), BTreeMap::new(), "{name}");
+            assert_eq!(
+                doubts(&[node(name, "i-1", addresses)].into(), |id| (*id == ec2.id).then_some(&ec2), &none),
+                BTreeMap::new(),
+                "{name}"
+            );
         }
         let thief = [node("thief", "i-1", &["10.0.0.99"])].into();
         let expected = [("thief".into(), Doubt::NotThatMachine { instance: "i-1".into() })].into();
         assert_eq!(doubts(&thief, |id| (*id == ec2.id).then_some(&ec2), &none), expected, "it writes another machine's id on itself");
         let known = BTreeMap::from([("thief".into(), "i-1".into())]);
         let known = known.iter().collect();
-        assert_eq!(doubts(&thief, |id| (*id == ec2.id).then_some(&ec2), &known), expected, "a claim that says so does not help against EC2");
+        assert_eq!(
+            doubts(&thief, |id| (*id == ec2.id).then_some(&ec2), &known),
+            expected,
+            "a claim that says so does not help against EC2"
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!
 //! Every end that is to go on asks [`may_end`] first, whoever decides it.
 
-use super::Pass;
+use super::pass::Pass;
 use crate::core::fleet::Ownership;
 use crate::core::snapshot::seen;
 use crate::core::units::time::Millis;

@@ -4,7 +4,8 @@
 //! Does not: choose what to buy (`buying`) or move pods (`migration`).
 
 use super::notices::{observed_at, observed_instance};
-use super::{Pass, breaker, budget, reserved, wording};
+use super::pass::Pass;
+use super::{breaker, budget, reserved, wording};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject, RemovalReason};
 use crate::core::fleet::{Claim, Ended, EndedBy, Instance, InstanceState, Launch, MoveMark, Node, Occupant, Ownership, Trigger, tags};
 use crate::core::market::CoolDownCause;
@@ -50,7 +51,7 @@ fn is_others(pass: &mut Pass, claim: &Claim) -> bool {
          there, delete this claim and its finalizer; if not, correct the tag",
         instance.id
     );
-    pass.emit(EventSubject::Claim(claim.name.clone()), EventKind::Warning, "OtherCluster", note);
+    pass.emit(EventSubject::Claim(claim.name.clone()), (EventKind::Warning, "OtherCluster"), uid, note);
     true
 }
 
@@ -93,7 +94,7 @@ fn give_up(pass: &mut Pass, claim: &Claim) {
     }
     let note = format!("{} could not be launched: {} ({}); trying the next offer", claim.spec.capacity, failure.message, failure.code);
     for pod in pass.pods_on(&claim.name) {
-        pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "LaunchRefused", note.clone());
+        pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "LaunchRefused"), &claim.uid, note.clone());
     }
     let mut actions: Vec<Action> = cool_down(pass, claim, failure.cause, failure.at).into_iter().collect();
     actions.push(remove(claim));
@@ -186,7 +187,7 @@ fn keep(pass: &mut Pass, claim: &Claim) {
         lost(pass, claim, instance.as_ref());
         return;
     }
-    let node = pass.world.nodes.values().find(|n| Some(&n.instance) == claim.status.instance.as_ref());
+    let node = pass.index.node_on(claim.status.instance.as_ref());
     if claim.status.node_ready_at.is_none() && !joined(pass, claim, node) {
         return;
     }
@@ -216,10 +217,11 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
     };
     let text = format!("{} {} within {}: terminated, and the pool is left alone for a while", claim.spec.capacity, what, pool.join_timeout);
     for pod in pass.pods_on(&claim.name) {
-        pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "MachineFailed", text.clone());
+        pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "MachineFailed"), &claim.uid, text.clone());
     }
     let cool = cool_down(pass, claim, cause, launched + pool.join_timeout);
-    terminate(pass, claim, trigger, text, cool);
+    let key = node.map_or_else(|| "no-node".to_owned(), |n| format!("ready-{}-gpus-{}", n.ready, n.allocatable.gpus));
+    terminate(pass, claim, trigger, &key, text, cool);
     false
 }
 
@@ -243,16 +245,16 @@ fn leave_when_unwanted(pass: &mut Pass, claim: &Claim) -> bool {
         (Some(after), Some(launched)) => pass.due(launched, after),
         _ => false,
     };
-    let (trigger, why) = match pool {
-        _ if reserved::is_ending(pass, claim) => (Trigger::ReservationEnding, "its capacity reservation ends"),
-        _ if claim.deleting => (Trigger::Deleted, "its claim was deleted"),
-        None => (Trigger::Deleted, "its node pool is gone"),
-        Some(p) if p.deleting => (Trigger::Deleted, "its node pool was deleted"),
-        _ if expired => (Trigger::Expired, "it is older than its pool allows"),
+    let (trigger, key, why) = match pool {
+        _ if reserved::is_ending(pass, claim) => (Trigger::ReservationEnding, "", "its capacity reservation ends"),
+        _ if claim.deleting => (Trigger::Deleted, "claim-deleted", "its claim was deleted"),
+        None => (Trigger::Deleted, "pool-gone", "its node pool is gone"),
+        Some(p) if p.deleting => (Trigger::Deleted, "pool-deleted", "its node pool was deleted"),
+        _ if expired => (Trigger::Expired, "", "it is older than its pool allows"),
         _ => return false,
     };
     let text = format!("{} is drained: {}", claim.spec.capacity, why);
-    let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, text);
+    let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, key, text);
     let moving = Some(MoveMark { decision: decision.id, trigger, decided_at: pass.now });
     let records = vec![LedgerRecord::Decision(Box::new(decision))];
     pass.step(lane(claim), records, vec![patch(claim, ClaimPatch { moving, ..ClaimPatch::default() })]);
@@ -260,7 +262,7 @@ fn leave_when_unwanted(pass: &mut Pass, claim: &Claim) -> bool {
 }
 
 fn end_when_empty(pass: &mut Pass, claim: &Claim) {
-    let held = pass.taken.contains(&claim.name) || pass.pods_on(&claim.name).into_iter().any(|pod| !pod.finished());
+    let held = pass.taken.contains(&claim.name) || !pass.index.pods_on(&claim.name).is_empty();
     match (held, claim.status.empty_since) {
         (true, Some(_)) => {
             pass.step(lane(claim), Vec::new(), vec![patch(claim, ClaimPatch { empty_since: Some(None), ..ClaimPatch::default() })]);
@@ -281,7 +283,8 @@ fn end_after_grace(pass: &mut Pass, claim: &Claim, empty_since: Timestamp) {
     let interruption = claim.status.interruption.as_ref().and_then(|mark| mark.deadline);
     if let Some(deadline) = interruption {
         if pass.due(deadline, AFTER_DEADLINE) {
-            terminate(pass, claim, Trigger::InterruptionNotice, format!("{} outlived its interruption notice", claim.spec.capacity), None);
+            let text = format!("{} outlived its interruption notice", claim.spec.capacity);
+            terminate(pass, claim, Trigger::InterruptionNotice, "outlived", text, None);
         }
         return;
     }
@@ -295,13 +298,13 @@ fn end_after_grace(pass: &mut Pass, claim: &Claim, empty_since: Timestamp) {
             Trigger::Empty => format!("{} has had no work for {}", claim.spec.capacity, grace),
             other => format!("{} was left ({})", claim.spec.capacity, wording::trigger(other)),
         };
-        terminate(pass, claim, trigger, text, None);
+        terminate(pass, claim, trigger, "empty", text, None);
     }
 }
 
-fn terminate(pass: &mut Pass, claim: &Claim, trigger: Trigger, text: String, before: Option<Action>) {
+fn terminate(pass: &mut Pass, claim: &Claim, trigger: Trigger, key: &str, text: String, before: Option<Action>) {
     let Some(instance) = claim.status.instance.clone() else { return };
-    let decision = pass.machine_decision(claim, trigger, Outcome::Terminate, text);
+    let decision = pass.machine_decision(claim, trigger, Outcome::Terminate, key, text);
     let id: DecisionId = decision.id;
     let mut actions: Vec<Action> = before.into_iter().collect();
     let (claim_name, region) = (claim.name.clone(), claim.spec.capacity.region.clone());
@@ -349,11 +352,11 @@ fn lost(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>) {
             claim.spec.capacity,
             super::sweeping::ALLOW
         );
-        pass.emit(EventSubject::Claim(claim.name.clone()), EventKind::Warning, "EndsHeld", note);
+        pass.emit(EventSubject::Claim(claim.name.clone()), (EventKind::Warning, "EndsHeld"), "lost", note);
         return;
     }
     // Written down first: its pods are removed by that decision.
-    let decision = pass.machine_decision(claim, Trigger::InstanceLost, Outcome::Terminate, text);
+    let decision = pass.machine_decision(claim, Trigger::InstanceLost, Outcome::Terminate, &reason, text);
     let moving = Some(MoveMark { decision: decision.id, trigger: Trigger::InstanceLost, decided_at: pass.now });
     let change = ClaimPatch { moving, ..the_end(pass, claim, instance, Some(decision.id)) };
     let records = vec![LedgerRecord::Decision(Box::new(decision))];
@@ -394,7 +397,7 @@ fn close(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>, decision: 
         let Ended { at: running_to, by: ended_by, decision } = ended;
         records.push(LedgerRecord::IntervalClosed(IntervalClosed { claim_uid: claim.uid.clone(), running_to, ended_by, decision }));
     }
-    let node = pass.world.nodes.values().find(|n| Some(&n.instance) == claim.status.instance.as_ref());
+    let node = pass.index.node_on(claim.status.instance.as_ref());
     let mut actions: Vec<Action> = node.map(|n| cluster(ClusterAction::DeleteNode { node: n.name.clone() })).into_iter().collect();
     actions.push(remove(claim));
     pass.step(lane(claim), records, actions);

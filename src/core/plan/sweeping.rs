@@ -14,7 +14,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Pass, breaker};
+use super::breaker;
+use super::pass::Pass;
 use crate::core::action::{Action, EventKind, EventSubject};
 use crate::core::fleet::{Doubt, Instance, Ownership, Trigger};
 use crate::core::record::{Decision, LedgerRecord, Outcome};
@@ -74,7 +75,8 @@ fn strays<'a>(pass: &Pass<'a>) -> Vec<&'a Instance> {
 fn is_due(pass: &mut Pass, instance: &Instance) -> bool {
     let Some(since) = pass.world.unclaimed_since.get(&instance.id).copied() else { return false };
     // Claims of this pass and of running steps count as well: they are not observed yet.
-    let claimed = pass.claims.values().any(|c| Some(c.uid.as_str()) == instance.claim_uid() || c.status.instance.as_ref() == Some(&instance.id));
+    let claimed =
+        pass.claims.values().any(|c| Some(c.uid.as_str()) == instance.claim_uid() || c.status.instance.as_ref() == Some(&instance.id));
     instance.ownership(&pass.world.cluster_uid) == Ownership::Ours
         && !claimed
         && pass.is_free(&Lane::Instance(instance.id.clone()))
@@ -101,7 +103,7 @@ fn held(pass: &mut Pass, due: &[&Instance]) {
         named.join(", "),
         if count > named.len() { ", ..." } else { "" }
     );
-    tell_a_pool(pass, "EndsHeld", note);
+    tell_a_pool(pass, "EndsHeld", named.join(","), note);
 }
 
 /// Says what is not ours, or cannot be read, once.
@@ -115,13 +117,16 @@ pub(super) fn report(pass: &mut Pass) {
              that wrote it, or correct the field",
             claim.fault
         );
-        pass.emit(EventSubject::Claim(claim.name), EventKind::Warning, "ClaimUnreadable", note);
+        pass.emit(EventSubject::Claim(claim.name), (EventKind::Warning, "ClaimUnreadable"), claim.fault, note);
     }
     let doubtful: Vec<(NodeName, Doubt)> = pass.world.doubtful_nodes.iter().map(|(name, doubt)| (name.clone(), doubt.clone())).collect();
     for (name, doubt) in doubtful.into_iter().filter(|(_, doubt)| doubt.is_alarming()) {
+        let key = format!("{name}/{}", doubt.instance());
         let note = match doubt {
             Doubt::NotThatMachine { instance } => {
-                format!("Node {name} says that it is {instance}, and neither its name nor its address is one that EC2 gives for it: not used")
+                format!(
+                    "Node {name} says that it is {instance}, and neither its name nor its address is one that EC2 gives for it: not used"
+                )
             }
             Doubt::Twice { instance, other } => {
                 let (first, second) = if name < other { (&name, &other) } else { (&other, &name) };
@@ -129,7 +134,7 @@ pub(super) fn report(pass: &mut Pass) {
             }
             Doubt::NotSeen { .. } => continue,
         };
-        tell_a_pool(pass, "NodeIdentity", note);
+        tell_a_pool(pass, "NodeIdentity", key, note);
     }
 }
 
@@ -148,7 +153,7 @@ fn report_foreign(pass: &mut Pass) {
              name of its own; if that cluster is gone, take its machines over with `lowtide adopt`",
             world.cluster
         );
-        tell_a_pool(pass, "OtherCluster", note);
+        tell_a_pool(pass, "OtherCluster", format!("{region}/{uid}"), note);
     }
 }
 
@@ -161,21 +166,22 @@ fn report_strays(pass: &mut Pass) {
                  with `lowtide adopt`, or end it in EC2",
                 instance.id
             );
-            tell_a_pool(pass, "UnmarkedMachine", note);
+            tell_a_pool(pass, "UnmarkedMachine", &instance.id, note);
         } else if let Some(pod) = running_on(pass.world, &instance.id) {
             let note = format!(
                 "{} has no claim, and pods run on it (as {pod}): it is kept, whatever else is true; take it over with `lowtide adopt`",
                 instance.id
             );
-            tell_a_pool(pass, "WorkWithoutClaim", note);
+            tell_a_pool(pass, "WorkWithoutClaim", &instance.id, note);
         }
     }
 }
 
 /// On the first pool: that is where the platform team looks, and nothing else here belongs to one of them.
-fn tell_a_pool(pass: &mut Pass, reason: &'static str, note: String) {
+/// `key` is what makes it news.
+fn tell_a_pool(pass: &mut Pass, reason: &'static str, key: impl ToString, note: String) {
     if let Some(pool) = pass.world.pools.keys().next().cloned() {
-        pass.emit(EventSubject::Pool(pool), EventKind::Warning, reason, note);
+        pass.emit(EventSubject::Pool(pool), (EventKind::Warning, reason), key, note);
     }
 }
 
@@ -187,7 +193,10 @@ fn unclaimed_decision(pass: &Pass, instance: &Instance) -> Decision {
         decided_at: pass.now,
         trigger,
         outcome,
-        text: format!("{} ({}) carries our UID and no claim has stood for it for {}", instance.id, instance.pool, pass.settings.orphan_grace),
+        text: format!(
+            "{} ({}) carries our UID and no claim has stood for it for {}",
+            instance.id, instance.pool, pass.settings.orphan_grace
+        ),
         node_pool: None,
         workload: None,
         attribution: Default::default(),

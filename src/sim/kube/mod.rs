@@ -317,7 +317,8 @@ impl Kube {
                     match self.claims.get(&name).filter(|_| self.unreadable.contains(&name)) {
                         Some(Stored { object, .. }) => {
                             let (uid, instance) = (object.uid.clone(), object.status.instance.clone());
-                            let fault = format!("GpuNodeClaim {name}: status.move.reason is \"tomorrow\", which this version does not know");
+                            let fault =
+                                format!("GpuNodeClaim {name}: status.move.reason is \"tomorrow\", which this version does not know");
                             view.unreadable_claims.insert(name.clone(), UnreadableClaim { name, uid, instance, fault });
                         }
                         // Looked at first: to change nothing is a change to who compares.

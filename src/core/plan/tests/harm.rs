@@ -137,7 +137,8 @@ fn a_claim_that_cannot_be_read_owns_its_machine_and_its_pods_and_stops_every_swe
     let claim = become_unreadable(&mut toy);
     // A stray beside it: the claim that cannot be read might be its own.
     let stray = toy.world.claims.values().next().cloned().unwrap();
-    let pods_of_it: Vec<_> = toy.world.pods.values().filter(|p| p.claim.as_ref() == Some(&stray.name)).map(|p| p.identity.uid.clone()).collect();
+    let pods_of_it: Vec<_> =
+        toy.world.pods.values().filter(|p| p.claim.as_ref() == Some(&stray.name)).map(|p| p.identity.uid.clone()).collect();
     pods_of_it.iter().for_each(|uid| drop(toy.world.pods.remove(uid)));
     toy.world.claims.remove(&stray.name);
     toy.run(1_300);
