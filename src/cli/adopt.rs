@@ -116,7 +116,12 @@ async fn adopt(args: &AdoptArgs) -> Result<(usize, usize), AdoptError> {
     let ours = Ours { cluster: &args.cluster, uid, claims, unreadable, pools, classes, catalog: &catalog };
     let allowed = Allowed { from_uids: args.from_uid.iter().cloned().collect(), unmarked: args.unmarked };
     let regions: std::collections::BTreeSet<&Region> = seen.classes.values().map(|class| &class.region).collect();
-    println!("this cluster: {} ({}); regions of its classes: {}", args.cluster, seen.uid, regions.iter().map(|r| r.as_str()).collect::<Vec<_>>().join(", "));
+    println!(
+        "this cluster: {} ({}); regions of its classes: {}",
+        args.cluster,
+        seen.uid,
+        regions.iter().map(|r| r.as_str()).collect::<Vec<_>>().join(", ")
+    );
     let (mut taken, mut left) = (0, 0);
     for region in regions {
         for machine in cloud.instances(region, &args.cluster).await? {
@@ -128,7 +133,14 @@ async fn adopt(args: &AdoptArgs) -> Result<(usize, usize), AdoptError> {
                 }
                 Some(Proposal::Adopt { name, spec, claimed }) => {
                     taken += 1;
-                    println!("{} {} ({}) as claim {name}, pool {}, ${}/h", if args.yes { "adopt  " } else { "would adopt" }, machine.id, machine.pool, spec.node_pool, spec.price_per_hour);
+                    println!(
+                        "{} {} ({}) as claim {name}, pool {}, ${}/h",
+                        if args.yes { "adopt  " } else { "would adopt" },
+                        machine.id,
+                        machine.pool,
+                        spec.node_pool,
+                        spec.price_per_hour
+                    );
                     if args.yes {
                         let known = seen.claims.get(&name).filter(|_| claimed).map(|claim| claim.uid.clone());
                         let claim_uid = match known {

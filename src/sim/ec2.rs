@@ -264,7 +264,8 @@ impl Ec2 {
     /// Others live in the account: a cluster of the same name, and a machine from before clusters had UIDs.
     pub fn settle_neighbours(&mut self, cluster: &str, pool: &CapacityPool, now: Timestamp) {
         for (id, uid) in [("i-of-another-cluster", Some("another-cluster")), ("i-of-nobody", None)] {
-            let mut all = BTreeMap::from([(tags::CLUSTER.to_owned(), cluster.to_owned()), (tags::CLAIM_UID.to_owned(), format!("claim-of-{id}"))]);
+            let mut all =
+                BTreeMap::from([(tags::CLUSTER.to_owned(), cluster.to_owned()), (tags::CLAIM_UID.to_owned(), format!("claim-of-{id}"))]);
             all.extend(uid.map(|uid| (tags::CLUSTER_UID.to_owned(), uid.to_owned())));
             let instance = Instance {
                 id: id.into(),

@@ -15,8 +15,8 @@ use crate::core::snapshot::{Lane, Snapshot, seen};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Resources};
-use crate::core::workload::{Pod, PodPhase};
 use crate::core::workload::need::CapacityPreference;
+use crate::core::workload::{Pod, PodPhase};
 use crate::ports::Applied;
 
 /// One mistake.

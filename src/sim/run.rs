@@ -93,7 +93,8 @@ async fn history(scenario: &Scenario) -> Outcome {
     let world: Shared = Arc::new(Mutex::new(World::open(scenario.seed, faults, scenario.loud)));
     let stirred = Arc::clone(&lock(&world).stirred);
     let (deaths, mut dead) = mpsc::unbounded_channel();
-    let mut stage = Stage { world: Arc::clone(&world), scenario, deaths, operators: Vec::new(), strangers: Vec::new(), next: 1, due: Vec::new() };
+    let mut stage =
+        Stage { world: Arc::clone(&world), scenario, deaths, operators: Vec::new(), strangers: Vec::new(), next: 1, due: Vec::new() };
     let began = lock(&world).now();
     stage.start();
     let quiet_from = began + scenario.span;
@@ -189,7 +190,8 @@ impl Stage<'_> {
         };
         let (world, deaths) = (Arc::clone(&self.world), self.deaths.clone());
         let planted = self.scenario.planted;
-        let hold = Hold { world, operator: number, deaths, skew: Arc::clone(&skew), watcher: Arc::clone(&watcher), lists_from, planted, stranger };
+        let hold =
+            Hold { world, operator: number, deaths, skew: Arc::clone(&skew), watcher: Arc::clone(&watcher), lists_from, planted, stranger };
         let settings =
             Settings { max_price_age: Millis::from_mins(90), moves_considered_every: Millis::from_mins(15), ..Settings::default() };
         // Some operators are quick to plan and some slow: what comes in between differs.

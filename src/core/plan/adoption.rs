@@ -72,12 +72,18 @@ pub fn propose(ours: &Ours, allowed: &Allowed, machine: &Instance, price: Option
     match &owner {
         Ownership::Ours => {}
         Ownership::Foreign(uid) if allowed.from_uids.contains(uid) => {}
-        Ownership::Foreign(uid) => return leave(format!("it is of the cluster with UID {uid}: name that with --from-uid, if that cluster is gone")),
+        Ownership::Foreign(uid) => {
+            return leave(format!("it is of the cluster with UID {uid}: name that with --from-uid, if that cluster is gone"));
+        }
         Ownership::Unmarked if by_claim.is_some() => return None,
         Ownership::Unmarked if allowed.unmarked => {}
-        Ownership::Unmarked => return leave("it carries no cluster UID: say --unmarked, if no other cluster of this name has it".to_owned()),
+        Ownership::Unmarked => {
+            return leave("it carries no cluster UID: say --unmarked, if no other cluster of this name has it".to_owned());
+        }
     }
-    if let Some(claim) = ours.unreadable.values().find(|c| c.instance.as_ref() == Some(&machine.id) || machine.claim_uid() == Some(c.uid.as_str())) {
+    if let Some(claim) =
+        ours.unreadable.values().find(|c| c.instance.as_ref() == Some(&machine.id) || machine.claim_uid() == Some(c.uid.as_str()))
+    {
         return leave(format!("claim {} stands for it and cannot be read: {}", claim.name, claim.fault));
     }
     if let Some(claim) = by_claim {
@@ -102,10 +108,16 @@ fn spec_for(ours: &Ours, machine: &Instance, price: Option<MicroUsdPerHour>) -> 
     }
     let named = tag(tags::CLASS).and_then(|class| ours.classes.get(&ClassName::from(class)));
     let of_region = || ours.classes.values().find(|class| class.region == machine.pool.region);
-    let class = named.or_else(of_region).ok_or_else(|| format!("no GpuNodeClass makes nodes in {}: create one first", machine.pool.region))?;
-    let kind = ours.catalog.types.get(&machine.pool.instance_type).ok_or_else(|| format!("{} is no type that is known", machine.pool.instance_type))?;
+    let class =
+        named.or_else(of_region).ok_or_else(|| format!("no GpuNodeClass makes nodes in {}: create one first", machine.pool.region))?;
+    let kind = ours
+        .catalog
+        .types
+        .get(&machine.pool.instance_type)
+        .ok_or_else(|| format!("{} is no type that is known", machine.pool.instance_type))?;
     let price_per_hour = price.ok_or("what it cost when it was launched is not known: EC2 gave no price")?;
-    let (launch_template, launch_template_version) = class.launch_template.clone().unwrap_or_else(|| ("adopted".to_owned(), "1".to_owned()));
+    let (launch_template, launch_template_version) =
+        class.launch_template.clone().unwrap_or_else(|| ("adopted".to_owned(), "1".to_owned()));
     let spec = ClaimSpec {
         node_pool: pool,
         node_class: class.name.clone(),

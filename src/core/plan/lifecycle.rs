@@ -176,7 +176,11 @@ fn fate(pass: &Pass, claim: &Claim) -> Fate {
         (Some(i), _, _) => Fate::Ended(Some(i.clone())),
         // EC2 may not show an instance it just gave us; later, not shown is gone.
         (None, _, _) if reports => Fate::Unknown,
-        (None, Some(looked), Some(launched)) if (looked + pass.world.ec2_ahead.unwrap_or(Millis::ZERO)).since(launched) > pass.settings.read_after_write_lag => Fate::Ended(None),
+        (None, Some(looked), Some(launched))
+            if (looked + pass.world.ec2_ahead.unwrap_or(Millis::ZERO)).since(launched) > pass.settings.read_after_write_lag =>
+        {
+            Fate::Ended(None)
+        }
         _ => Fate::Unknown,
     }
 }

@@ -35,7 +35,8 @@ fn ready() -> Value {
 fn every_claim_that_0_1_0_wrote_is_read() {
     let objects = released("0.1.0");
     assert_eq!(objects.len(), 6, "one of each phase");
-    let read: Vec<Claim> = objects.iter().map(|(name, object)| read_guarded(&guarded(object)).unwrap_or_else(|e| panic!("{name}: {e:?}"))).collect();
+    let read: Vec<Claim> =
+        objects.iter().map(|(name, object)| read_guarded(&guarded(object)).unwrap_or_else(|e| panic!("{name}: {e:?}"))).collect();
     assert!(read.iter().all(|claim| claim.spec.capacity.instance_type.as_str() == "g6.xlarge" && claim.spec.adopted.is_none()));
     let draining = read.iter().find(|claim| claim.name.as_str() == "lt-draining").unwrap();
     assert_eq!(draining.status.moving.as_ref().map(|mark| mark.trigger), Some(Trigger::InterruptionNotice));
@@ -47,7 +48,8 @@ fn words_of_a_later_version_do_not_hide_a_claim() {
     let mut object = ready();
     object["spec"]["reason"] = json!("tomorrow");
     object["status"]["phase"] = json!("Hibernating");
-    object["status"]["move"] = json!({ "reason": "tomorrow", "decisionId": "1fe02eb0-2c73-52de-a931-00bcc49225a8", "decidedAt": "2026-11-20T11:00:00Z" });
+    object["status"]["move"] =
+        json!({ "reason": "tomorrow", "decisionId": "1fe02eb0-2c73-52de-a931-00bcc49225a8", "decidedAt": "2026-11-20T11:00:00Z" });
     object["status"]["ended"] = json!({ "at": "2026-11-20T11:00:00Z", "by": "the-sun" });
     object["status"]["somethingNew"] = json!({ "a": 1 });
     let claim = read_guarded(&guarded(&object)).unwrap();

@@ -122,14 +122,22 @@ fn one_pod_per_job(world: &World, broken: &mut Broken) {
 fn lifted_pods_run(world: &mut World, now: Timestamp, broken: &mut Broken) {
     let World { kube, checks, .. } = world;
     let waits = |p: &&Pod| p.phase == PodPhase::Pending && p.node.is_none() && p.deleting_until.is_none() && p.mobility != Mobility::Bare;
-    let waiting: BTreeMap<Uid, &str> =
-        kube.pods.values().map(|p| &p.object.pod).filter(waits).map(|p| (p.identity.uid.clone(), p.identity.object.name.as_str())).collect();
+    let waiting: BTreeMap<Uid, &str> = kube
+        .pods
+        .values()
+        .map(|p| &p.object.pod)
+        .filter(waits)
+        .map(|p| (p.identity.uid.clone(), p.identity.object.name.as_str()))
+        .collect();
     checks.lifted_since.retain(|uid, _| waiting.contains_key(uid));
     for (uid, name) in waiting {
         let since = *checks.lifted_since.entry(uid).or_insert(now);
         checks.oldest_mark = Some(checks.oldest_mark.map_or(since, |at| at.min(since)));
         if now.since(since) > BOUND {
-            broken.push((Invariant::LiftedPodsRun, format!("the gate of {name} was lifted {BOUND} ago, and it neither runs nor is placed again")));
+            broken.push((
+                Invariant::LiftedPodsRun,
+                format!("the gate of {name} was lifted {BOUND} ago, and it neither runs nor is placed again"),
+            ));
         }
     }
 }
