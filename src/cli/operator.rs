@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::aws::{AwsCloud, AwsSettings, endpoint};
 use crate::core::plan::Settings;
@@ -16,7 +16,7 @@ use crate::engine::health;
 use crate::engine::wall_clock::WallClock;
 use crate::kube::lease::{Candidacy, LeaseSettings};
 use crate::kube::pods::AttributionKeys;
-use crate::kube::{ClusterSettings, LiveCluster, connect, read_uid};
+use crate::kube::{ClusterSettings, LiveCluster, connect, crd_check, read_uid};
 use crate::ledger::prometheus::Prometheus;
 use crate::ledger::upkeep::{self, Upkeep};
 use crate::ledger::{PgLedger, usage_queries};
@@ -134,6 +134,28 @@ async fn cluster_uid(client: &kube::Client) -> String {
     }
 }
 
+/// Waits until the API server's definitions know every field that this version writes: it would drop the others without a word. Where they
+/// cannot be read, that is said and nothing waits.
+async fn definitions_will_do(client: &kube::Client) {
+    loop {
+        match crd_check::missing(client).await {
+            Ok(lacking) if lacking.is_empty() => return,
+            Ok(lacking) => {
+                let (count, first) = (lacking.len(), lacking.first().cloned().unwrap_or_default());
+                error!(
+                    "the custom resource definitions in the cluster are older than this lowtide ({count} fields are unknown, first {first}): \
+                     `lowtide crds | kubectl apply --server-side -f -`, or upgrade the chart; looked at again in 10 s"
+                );
+                tokio::time::sleep(Duration::from_secs(10)).await;
+            }
+            Err(fault) => {
+                warn!("the custom resource definitions could not be held against this version's: {fault}");
+                return;
+            }
+        }
+    }
+}
+
 /// Runs until SIGTERM or Ctrl-C, then gives the Lease back.
 pub async fn run(args: OperatorArgs) -> ExitCode {
     set_up_log(args.log_json);
@@ -161,6 +183,7 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
     };
     let clock: Arc<dyn Clock> = Arc::new(WallClock);
     let uid = cluster_uid(&client).await;
+    definitions_will_do(&client).await;
     info!(cluster = args.cluster, uid, "machines of this name and another UID are left alone");
     let cloud_settings = AwsSettings {
         endpoint_url: args.aws_endpoint_url.clone(),

@@ -296,6 +296,7 @@ impl State {
     /// Another leads now, or this operator does again: what was seen before counts no more.
     pub fn leadership_changed(&mut self) {
         self.unclaimed_since = Shared::default();
+        self.identities = None;
         self.unasked_ends.clear();
         self.held_ends = 0;
     }
@@ -430,6 +431,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::fleet::tags;
     use crate::core::record::HourPriced;
     use crate::core::units::money::MicroUsdPerHour;
 
@@ -445,6 +447,63 @@ mod tests {
             state.told.of(&Uid::from("c")).hours
         };
         assert_eq!([told_after(&[1]), told_after(&[3, 2]), told_after(&[0]), told_after(&[0, 4])], [0, 0, 4, 5]);
+    }
+
+    fn machine(uid: &str) -> Instance {
+        let pool = CapacityPool {
+            region: "us-east-1".into(),
+            zone: "use1-az1".into(),
+            instance_type: "g6.xlarge".into(),
+            capacity_type: CapacityType::Spot,
+        };
+        Instance {
+            id: "i-1".into(),
+            pool,
+            state: InstanceState::Running,
+            launched_at: Timestamp(0),
+            ended_at: None,
+            state_reason: None,
+            spot_request_status: None,
+            addresses: ["10.0.0.7".to_owned()].into(),
+            tags: BTreeMap::from([(tags::CLUSTER_UID.to_owned(), uid.to_owned())]).into(),
+        }
+    }
+
+    fn seen_machine(state: &mut State, machine: Instance) {
+        let value = [(machine.id.clone(), machine)].into();
+        state.instances.insert("us-east-1".into(), Observed::Known { at: Timestamp(0), value });
+    }
+
+    #[test]
+    fn a_node_that_names_another_machine_is_no_node_of_the_snapshot() {
+        let node = |name: &str, address: &str| {
+            let addresses = [address.to_owned()].into();
+            let (instance, allocatable) = ("i-1".into(), Default::default());
+            Node { name: name.into(), instance, addresses, ready: true, allocatable, labelled: false, tainted: false }
+        };
+        let mut state = State::default();
+        seen_machine(&mut state, machine("uid"));
+        let nodes = [node("true", "10.0.0.7"), node("thief", "10.0.0.66")].into_iter().map(|n| (n.name.clone(), n)).collect();
+        let view = ClusterView { nodes, ..ClusterView::default() };
+        let seen = state.snapshot(("c", "uid"), view, Timestamp(0));
+        assert_eq!(seen.nodes.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["true"]);
+        assert!(matches!(seen.doubtful_nodes.get(&NodeName::from("thief")), Some(Doubt::NotThatMachine { .. })));
+        assert_eq!(state.doubtful_nodes().len(), 1);
+    }
+
+    #[test]
+    fn a_stray_is_counted_from_its_first_sight_by_one_leader_and_anew_by_the_next() {
+        let mut state = State::default();
+        seen_machine(&mut state, machine("uid"));
+        let since = |state: &mut State, now| {
+            state.snapshot(("c", "uid"), ClusterView::default(), Timestamp(now)).unclaimed_since.values().copied().collect::<Vec<_>>()
+        };
+        assert_eq!([since(&mut state, 5), since(&mut state, 900)], [[Timestamp(5)], [Timestamp(5)]]);
+        state.leadership_changed();
+        seen_machine(&mut state, machine("uid"));
+        assert_eq!(since(&mut state, 1_000), [Timestamp(1_000)]);
+        seen_machine(&mut state, machine("another"));
+        assert_eq!(since(&mut state, 2_000), [], "not ours, and so no stray of ours");
     }
 
     #[test]

@@ -137,6 +137,7 @@ fn spec_for(ours: &Ours, machine: &Instance, price: Option<MicroUsdPerHour>) -> 
         reservation: None,
         takes_over: None,
         adopted: Some(machine.id.clone()),
+        price_origin: None,
     };
     Ok((name, spec))
 }
