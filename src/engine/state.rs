@@ -13,7 +13,7 @@ use crate::core::market::reservation::SeenReservations;
 use crate::core::market::scores::{PlacementScore, ScoreBoard};
 use crate::core::market::{CapacityPool, CapacityType, Market, Offer};
 use crate::core::plan::{budget, reserved};
-use crate::core::record::{LedgerRecord, Told};
+use crate::core::record::{LedgerRecord, OUTBOX_BOUND, Told};
 use crate::core::snapshot::memory::MarketMemory;
 use crate::core::snapshot::{Lane, Observed, PendingNotice, Snapshot, seen};
 use crate::core::units::ids::{ClaimName, InstanceId, NodeName, PoolName, Region, Uid};
@@ -416,6 +416,7 @@ impl State {
             told: self.told.clone(),
             market_surveyed: self.surveyed(now),
             ledger_available: self.ledger_available,
+            outbox_full: self.outbox_size >= OUTBOX_BOUND,
             recent_launches: self.recent_launches.clone(),
             moves_considered_at: self.moves_considered_at,
         };

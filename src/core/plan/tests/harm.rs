@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use super::toy::*;
 use crate::core::fleet::{InstanceState, Trigger, UnreadableClaim, tags};
+use crate::core::market::CapacityType;
+use crate::core::record::Outcome;
 use crate::core::snapshot::Observed;
 use crate::core::units::ids::{ClaimName, InstanceId};
+use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::Millis;
 use crate::core::workload::PodPhase;
 use crate::core::workload::need::WorkloadKind;
@@ -192,4 +195,20 @@ fn a_clock_four_minutes_ahead_ends_no_machine_that_boots() {
         let ended = toy.decisions().iter().filter(|d| d.trigger == Trigger::NeverJoined).count();
         assert_eq!(ended, expected, "EC2's clock {ahead:?} ahead of ours");
     }
+}
+
+#[test]
+fn a_full_outbox_says_so_and_takes_no_more_refusals_but_every_purchase() {
+    let mut toy = Toy::new();
+    toy.world.outbox_full = true;
+    toy.dry.extend([(SPOT_A, CapacityType::Spot), (SPOT_B, CapacityType::Spot)].map(|(at, kind)| capacity(at.0, at.1, kind)));
+    let pod = toy.add_pod(deployment(), WorkloadKind::Inference);
+    if let Ok((need, _)) = &mut toy.world.pods.get_mut(&pod).unwrap().need {
+        need.max_price_per_gpu_hour = Some(MicroUsdPerHour(1_000));
+    }
+    toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(120);
+    assert_eq!((said(&toy, "OutboxFull"), said(&toy, "Unplaceable")), (1, 1), "{:?}", toy.events);
+    let outcomes: Vec<Outcome> = toy.decisions().iter().map(|d| d.outcome).collect();
+    assert!(!outcomes.contains(&Outcome::Refuse) && outcomes.contains(&Outcome::Launch), "{outcomes:?}");
 }
