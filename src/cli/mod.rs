@@ -1,5 +1,7 @@
 //! The subcommands, one file each: its arguments, and the few lines that call the library.
 
+#[cfg(feature = "live")]
+pub mod adopt;
 #[cfg(feature = "ledger")]
 mod answer;
 pub mod backtest;

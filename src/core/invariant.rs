@@ -36,11 +36,15 @@ pub enum Invariant {
     OnePodPerJob,
     /// INV-10.
     WorldSettles,
+    /// INV-11.
+    EndsWereSeen,
+    /// INV-12.
+    LiftedPodsRun,
 }
 
 impl Invariant {
     /// All of them, in order.
-    pub const ALL: [Invariant; 10] = [
+    pub const ALL: [Invariant; 12] = [
         Invariant::EveryInstanceClaimed,
         Invariant::OneInstancePerClaim,
         Invariant::DecisionsDurableOnce,
@@ -51,6 +55,8 @@ impl Invariant {
         Invariant::SameSeedSameHistory,
         Invariant::OnePodPerJob,
         Invariant::WorldSettles,
+        Invariant::EndsWereSeen,
+        Invariant::LiftedPodsRun,
     ];
 
     /// As in `INV-3`.
@@ -70,6 +76,10 @@ impl Invariant {
             Invariant::OneClaimPerPod => "no pod is in two live claims, and no machine holds more than it has",
             Invariant::SameSeedSameHistory => "the same seed gives the same history",
             Invariant::OnePodPerJob => "two pods of one Job never run at once",
+            Invariant::EndsWereSeen => {
+                "no machine with running work, of another cluster or of a claim that cannot be read ends but for a reason seen of that machine"
+            }
+            Invariant::LiftedPodsRun => "a pod whose gate was lifted runs, or is being placed again, within a bound",
             Invariant::WorldSettles => "when nothing goes wrong any more, all work has its place and nothing else is paid for",
         }
     }

@@ -96,13 +96,18 @@ fn process(state: &State, view: &ClusterView, leading: bool, now: Timestamp) -> 
     let outbox_age = state.outbox_oldest.map_or(0, |at| now.since(at).0);
     let gated = view.pods.values().filter(|p| p.phase == PodPhase::Gated).count();
     let since = |at: Option<Timestamp>| at.map_or(0, |at| now.since(at).0);
-    let figures: [(&str, &str, i64); 10] = [
+    let figures: [(&str, &str, i64); 11] = [
         ("lowtide_leading", "1 while this replica leads.", i64::from(leading)),
         ("lowtide_passes_total", "Passes since the start.", i64::try_from(state.passes).unwrap_or(i64::MAX)),
         ("lowtide_claims", "Node claims.", count(view.claims.len())),
         ("lowtide_gated_pods", "Pods that wait for a machine.", count(gated)),
         ("lowtide_steps_in_flight", "Steps being carried out.", count(state.in_flight.len())),
         ("lowtide_outbox_records", "Records that wait for the ledger.", count(state.outbox_size)),
+        (
+            "lowtide_outbox_bound_records",
+            "At so many waiting records refusals are not recorded any more.",
+            count(crate::core::record::OUTBOX_BOUND),
+        ),
         ("lowtide_outbox_age_milliseconds", "Age of the oldest waiting record.", outbox_age),
         (
             "lowtide_posting_age_milliseconds",

@@ -16,6 +16,7 @@ pub mod driver;
 mod execute;
 #[cfg(feature = "live")]
 pub mod health;
+mod identified;
 pub mod market;
 mod observe;
 mod remember;

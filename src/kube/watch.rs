@@ -28,6 +28,7 @@ use super::names;
 use super::pods::{AttributionKeys, NeedAnswer, PodReader, need_of};
 use super::workloads::Owners;
 use super::{claims, classes, daemonsets, nodes, pools};
+use crate::core::fleet::ClassProblem;
 use crate::core::snapshot::Lane;
 use crate::ports::ClusterView;
 
@@ -173,7 +174,7 @@ impl Watches {
                 Ok(template) => {
                     view.templates.insert(read.name.clone(), template);
                 }
-                Err(fault) => read.problem = Some(ClassProblem { reason: "BadUserData".to_owned(), text: fault.to_string() }),
+                Err(fault) => read.problem = Some(ClassProblem { reason: "NoUserData".to_owned(), text: fault.to_string() }),
             }
             note_version(view, Lane::Class(read.name.clone()), class);
             view.classes.insert(read.name.clone(), read);

@@ -96,7 +96,8 @@ async fn make_partitions(connection: &mut PgConnection) -> Result<(), MigrateFau
 /// [`LedgerFault`] when it never did, or refuses us.
 pub async fn connect(url: &str) -> Result<PgConnection, LedgerFault> {
     let lasting = |fault: &sqlx::Error| !matches!(fault, sqlx::Error::Io(_));
-    let mut connection = with_retries(|| PgConnection::connect(url), lasting).await.map_err(|cause| match cause {
+    let address = super::address::options(url)?;
+    let mut connection = with_retries(|| PgConnection::connect_with(&address), lasting).await.map_err(|cause| match cause {
         sqlx::Error::Configuration(_) => LedgerFault::BadUrl(cause),
         cause => LedgerFault::Database { what: "connect to Postgres", cause },
     })?;

@@ -77,7 +77,8 @@ pub async fn keep(upkeep: Upkeep, leading: watch::Receiver<bool>) {
 
 async fn round(upkeep: &Upkeep, figures: &mut UpkeepFigures, asked_usage_for: &mut Option<i64>) -> Result<(), LedgerFault> {
     let now = upkeep.clock.now();
-    let connecting = tokio::time::timeout(CONNECT_LIMIT, PgConnection::connect(&upkeep.url));
+    let address = super::address::options(&upkeep.url)?;
+    let connecting = tokio::time::timeout(CONNECT_LIMIT, PgConnection::connect_with(&address));
     let mut connection =
         connecting.await.map_err(|_| LedgerFault::TimedOut(CONNECT_LIMIT))?.map_err(LedgerFault::during("connect to Postgres"))?;
     let done = poster::post(&mut connection, now).await?;

@@ -224,6 +224,7 @@ pub enum EndedBy {
     Ec2Interruption,
     /// We terminated it: seconds used are paid.
     Lowtide,
-    /// It went away and nobody said why: billed as terminated by us.
+    /// It went away and nobody said why, or a word of another version: billed as terminated by us.
+    #[serde(other)]
     Unknown,
 }

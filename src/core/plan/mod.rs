@@ -24,6 +24,7 @@
 //!   index      -> what belongs together in the world
 //! ```
 
+pub mod adoption;
 mod asking;
 mod breaker;
 pub mod budget;

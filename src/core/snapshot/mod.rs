@@ -135,6 +135,8 @@ pub struct Snapshot {
     pub told: Shared<Told>,
     /// Every region that a class names has been priced once, or has had its time to answer: before that nothing is bought for new pods.
     pub market_surveyed: bool,
+    /// As many records wait for Postgres as may: what can be said again later is not recorded now.
+    pub outbox_full: bool,
     /// Postgres takes records. Voluntary moves wait while it does not.
     pub ledger_available: bool,
     /// When each pool's recent launches were asked, for launches per minute.

@@ -38,6 +38,8 @@ pub struct Checks {
     held: Option<(Changes, u64)>,
     /// Since when the machine that has been longest without claim or work has been so.
     oldest_mark: Option<Timestamp>,
+    /// Since when each pod whose gate is lifted has waited for its node.
+    lifted_since: BTreeMap<Uid, Timestamp>,
 }
 
 impl World {

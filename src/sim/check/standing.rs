@@ -40,6 +40,9 @@ pub fn after_step(world: &mut World, now: Timestamp) {
     if pods {
         one_pod_per_job(world, &mut broken);
     }
+    if pods || overdue {
+        lifted_pods_run(world, now, &mut broken);
+    }
     world.checks.held = if broken.is_empty() { Some(seen) } else { None };
     for (invariant, text) in broken {
         world.broke(invariant, text);
@@ -112,6 +115,30 @@ fn one_pod_per_job(world: &World, broken: &mut Broken) {
     }
     for (job, pods) in running.into_iter().filter(|(_, pods)| pods.len() > 1) {
         broken.push((Invariant::OnePodPerJob, format!("{job} runs as {pods:?}")));
+    }
+}
+
+/// INV-12. A pod that is lifted and not bound to a node waits for something that must come soon, or is removed to be made again.
+fn lifted_pods_run(world: &mut World, now: Timestamp, broken: &mut Broken) {
+    let World { kube, checks, .. } = world;
+    let waits = |p: &&Pod| p.phase == PodPhase::Pending && p.node.is_none() && p.deleting_until.is_none() && p.mobility != Mobility::Bare;
+    let waiting: BTreeMap<Uid, &str> = kube
+        .pods
+        .values()
+        .map(|p| &p.object.pod)
+        .filter(waits)
+        .map(|p| (p.identity.uid.clone(), p.identity.object.name.as_str()))
+        .collect();
+    checks.lifted_since.retain(|uid, _| waiting.contains_key(uid));
+    for (uid, name) in waiting {
+        let since = *checks.lifted_since.entry(uid).or_insert(now);
+        checks.oldest_mark = Some(checks.oldest_mark.map_or(since, |at| at.min(since)));
+        if now.since(since) > BOUND {
+            broken.push((
+                Invariant::LiftedPodsRun,
+                format!("the gate of {name} was lifted {BOUND} ago, and it neither runs nor is placed again"),
+            ));
+        }
     }
 }
 

@@ -203,6 +203,18 @@ impl Kube {
         ClaimsNow { claims, unreadable }
     }
 
+    /// A claim's status cannot be read from now on, or can be again.
+    pub fn make_unreadable(&mut self, name: &ClaimName, unreadable: bool) {
+        if unreadable {
+            self.unreadable.insert(name.clone());
+        } else {
+            self.unreadable.remove(name);
+        }
+        if let Some(Stored { object, .. }) = self.claims.get(name).cloned() {
+            self.put_claim(object);
+        }
+    }
+
     /// Something changed that the watches do not show yet.
     pub fn changed(&self) -> bool {
         !self.unshown.is_empty()
