@@ -311,7 +311,7 @@ pub enum Action {
         /// The claim's version it was decided on.
         seen: u64,
     },
-    /// Ends an instance of ours that nobody claims.
+    /// Ends one of our instances that no claim stands for.
     TerminateUnclaimed {
         /// Where.
         region: Region,
@@ -348,7 +348,7 @@ pub enum Action {
         base: Millis,
         /// Longest span.
         max: Millis,
-        /// When it refused: the same refusal, told twice, counts once.
+        /// When it refused: the same refusal, reported twice, counts once.
         at: Timestamp,
     },
 }
@@ -373,7 +373,7 @@ pub struct Plan {
     pub wake_at: Option<Timestamp>,
     /// What a person reading the log should know of this pass.
     pub notes: Vec<String>,
-    /// Voluntary moves were considered: the next plan is told when.
+    /// Voluntary moves were considered: the next plan gets to know when.
     pub considered_moves: bool,
     /// Before this, an unchanged world gives the same plan: nothing to do. `now` when that is not certain.
     pub holds_until: Timestamp,

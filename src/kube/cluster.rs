@@ -11,7 +11,7 @@ use crate::core::action::ClusterAction;
 use crate::core::record::LedgerRecord;
 use crate::ports::{Applied, Clock, Cluster, ClusterError, ClusterView};
 
-/// What the adapter must be told.
+/// What the adapter must know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterSettings {
     /// The cluster's name, as decisions and instance tags carry it.

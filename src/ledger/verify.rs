@@ -1,4 +1,4 @@
-//! Verifying: every hash, seal and link recomputed, archived months told from missing ones, and derived sums held against their rows.
+//! Verifying: every hash, seal and link recomputed, archived months distinguished from missing ones, and derived sums held against their rows.
 //!
 //! Decides: what is wrong, by row. Does not: repair anything.
 

@@ -32,6 +32,6 @@ pub enum Trigger {
     Expired,
     /// The pool or claim was deleted.
     Deleted,
-    /// An instance of ours that nobody claims.
+    /// One of our instances that no claim stands for.
     Unclaimed,
 }

@@ -112,7 +112,7 @@ pub struct Snapshot {
     pub ending: BTreeSet<ClaimName>,
     /// Ids of ledger records and events that were already written: not written again.
     pub recorded: Shared<crate::core::record::Recorded>,
-    /// How many instance-hours of each claim (by uid) have been told to the ledger, as far as remembered.
+    /// How many instance-hours of each claim (by uid) have been recorded in the ledger, as far as remembered.
     pub hours_told: Shared<BTreeMap<Uid, u32>>,
     /// Every region that a class names has been priced once, or has had its time to answer: before that nothing is bought for new pods.
     pub market_surveyed: bool,

@@ -18,7 +18,7 @@ use crate::core::workload::need::{CapacityPreference, Need, Schedule, WorkloadKi
 use crate::core::workload::*;
 use crate::core::workload::{PodIdentity, Workload};
 
-/// The world, its time, and everything that was told or done.
+/// The world, its time, and everything that was recorded or done.
 pub struct Toy {
     pub world: Snapshot,
     pub now: Timestamp,
