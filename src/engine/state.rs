@@ -13,7 +13,7 @@ use crate::core::market::reservation::SeenReservations;
 use crate::core::market::scores::{PlacementScore, ScoreBoard};
 use crate::core::market::{CapacityPool, CapacityType, Market, Offer};
 use crate::core::plan::{budget, reserved};
-use crate::core::record::LedgerRecord;
+use crate::core::record::{LedgerRecord, Told};
 use crate::core::snapshot::memory::MarketMemory;
 use crate::core::snapshot::{Lane, Observed, PendingNotice, Snapshot};
 use crate::core::units::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
@@ -89,8 +89,8 @@ pub struct State {
     pub holds: BTreeMap<Lane, Hold>,
     /// Records and events already written by this process, and when.
     pub recorded: Shared<Recorded>,
-    /// Instance-hours of each claim that were told to the ledger.
-    pub hours_told: Shared<BTreeMap<Uid, u32>>,
+    /// What the ledger was told of each machine.
+    pub told: Shared<Told>,
     /// Hours that were told before one that comes earlier.
     hours_ahead: BTreeSet<(Uid, u32)>,
     /// The ledger takes records.
@@ -208,17 +208,21 @@ impl State {
         }
     }
 
-    /// Remembers which instance-hours were told, in whatever order.
-    pub fn note_hours(&mut self, records: &[LedgerRecord]) {
+    /// Remembers what was reported of each machine, in whatever order.
+    pub fn note_told(&mut self, records: &[LedgerRecord]) {
         for record in records {
-            if let LedgerRecord::HourPriced(priced) = record {
-                let told = self.hours_told.entry(priced.claim_uid.clone()).or_insert(0);
-                if priced.hour >= *told {
-                    self.hours_ahead.insert((priced.claim_uid.clone(), priced.hour));
+            match record {
+                LedgerRecord::IntervalOpened(opened) => self.told.of(&opened.claim_uid).opened = true,
+                LedgerRecord::HourPriced(priced) => {
+                    let told = &mut self.told.of(&priced.claim_uid).hours;
+                    if priced.hour >= *told {
+                        self.hours_ahead.insert((priced.claim_uid.clone(), priced.hour));
+                    }
+                    while self.hours_ahead.remove(&(priced.claim_uid.clone(), *told)) {
+                        *told += 1;
+                    }
                 }
-                while self.hours_ahead.remove(&(priced.claim_uid.clone(), *told)) {
-                    *told += 1;
-                }
+                _ => {}
             }
         }
     }
@@ -282,9 +286,9 @@ impl State {
                 !seen && now.since(*since) < OBSERVATION_PATIENCE
             }
         });
-        if self.hours_told.len() > view.claims.len() {
+        if self.told.len() > view.claims.len() {
             let living: BTreeSet<&Uid> = view.claims.values().map(|c| &c.uid).collect();
-            self.hours_told.retain(|uid, _| living.contains(uid));
+            self.told.keep(&living);
             self.hours_ahead.retain(|(uid, _)| living.contains(uid));
         }
         let (holds, running, pods) = (&self.holds, &self.in_flight, &mut view.pods);
@@ -334,7 +338,7 @@ impl State {
             in_flight,
             ending: self.ending.clone(),
             recorded: self.recorded.clone(),
-            hours_told: self.hours_told.clone(),
+            told: self.told.clone(),
             market_surveyed: self.surveyed(now),
             ledger_available: self.ledger_available,
             recent_launches: self.recent_launches.clone(),
@@ -363,8 +367,8 @@ mod tests {
         };
         let mut state = State::default();
         let mut told_after = |hours: &[u32]| {
-            state.note_hours(&hours.iter().copied().map(hour).collect::<Vec<_>>());
-            state.hours_told[&Uid::from("c")]
+            state.note_told(&hours.iter().copied().map(hour).collect::<Vec<_>>());
+            state.told.of(&Uid::from("c")).hours
         };
         assert_eq!([told_after(&[1]), told_after(&[3, 2]), told_after(&[0]), told_after(&[0, 4])], [0, 0, 4, 5]);
     }

@@ -4,7 +4,8 @@
 //! Does not: choose what to buy (`buying`) or move pods (`migration`).
 
 use super::notices::{observed_at, observed_instance};
-use super::{Pass, budget, reserved, wording};
+use super::pass::Pass;
+use super::{budget, reserved, wording};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject, RemovalReason};
 use crate::core::fleet::{Claim, Ended, EndedBy, Instance, InstanceState, Launch, MoveMark, Node, Occupant, Trigger, tags};
 use crate::core::market::CoolDownCause;
@@ -154,7 +155,7 @@ fn keep(pass: &mut Pass, claim: &Claim) {
         lost(pass, claim, instance.as_ref());
         return;
     }
-    let node = pass.world.nodes.values().find(|n| Some(&n.instance) == claim.status.instance.as_ref());
+    let node = pass.index.node_on(claim.status.instance.as_ref());
     if claim.status.node_ready_at.is_none() && !joined(pass, claim, node) {
         return;
     }
@@ -219,7 +220,7 @@ fn leave_when_unwanted(pass: &mut Pass, claim: &Claim) -> bool {
 }
 
 fn end_when_empty(pass: &mut Pass, claim: &Claim) {
-    let held = pass.taken.contains(&claim.name) || pass.pods_on(&claim.name).into_iter().any(|pod| !pod.finished());
+    let held = pass.taken.contains(&claim.name) || !pass.index.pods_on(&claim.name).is_empty();
     match (held, claim.status.empty_since) {
         (true, Some(_)) => {
             pass.step(lane(claim), Vec::new(), vec![patch(claim, ClaimPatch { empty_since: Some(None), ..ClaimPatch::default() })]);
@@ -343,7 +344,7 @@ fn close(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>, decision: 
         let Ended { at: running_to, by: ended_by, decision } = ended;
         records.push(LedgerRecord::IntervalClosed(IntervalClosed { claim_uid: claim.uid.clone(), running_to, ended_by, decision }));
     }
-    let node = pass.world.nodes.values().find(|n| Some(&n.instance) == claim.status.instance.as_ref());
+    let node = pass.index.node_on(claim.status.instance.as_ref());
     let mut actions: Vec<Action> = node.map(|n| cluster(ClusterAction::DeleteNode { node: n.name.clone() })).into_iter().collect();
     actions.push(remove(claim));
     pass.step(lane(claim), records, actions);
@@ -374,7 +375,7 @@ pub(super) fn sweep_unclaimed(pass: &mut Pass) {
         let Observed::Known { at, value } = observed else { continue };
         for instance in value.values().filter(|i| matches!(i.state, InstanceState::Pending | InstanceState::Running)) {
             let uid = instance.tags.get(tags::CLAIM_UID).map(String::as_str);
-            let claimed = pass.claims.values().any(|c| Some(c.uid.as_str()) == uid || c.status.instance.as_ref() == Some(&instance.id));
+            let claimed = uid.is_some_and(|uid| pass.index.is_claim(uid)) || pass.index.claim_of(&instance.id).is_some();
             if claimed || at.since(instance.launched_at) < pass.settings.unclaimed_grace {
                 continue;
             }

@@ -10,7 +10,8 @@
 //!   (deleted with all the grace there is) and the replacement stays gated until it is gone.
 //! - Anything else breaks before it makes, and an event says so.
 
-use super::{Pass, target, wording};
+use super::pass::{Pass, target};
+use super::wording;
 use crate::core::action::{Action, ClusterAction, EventKind, EventSubject, RemovalReason};
 use crate::core::fleet::{Claim, MoveMark, Trigger};
 use crate::core::snapshot::Lane;
@@ -37,7 +38,7 @@ pub(super) fn move_pods(pass: &mut Pass) {
 }
 
 fn keep_new_pods_off(pass: &mut Pass, claim: &Claim) {
-    let node = pass.world.nodes.values().find(|n| Some(&n.instance) == claim.status.instance.as_ref());
+    let node = pass.index.node_on(claim.status.instance.as_ref());
     if let Some(node) = node.filter(|n| !n.tainted) {
         let mark = ClusterAction::MarkNode { node: node.name.clone(), claim: claim.name.clone(), taint: true };
         pass.step(vec![Lane::Node(node.name.clone())], Vec::new(), vec![Action::Cluster(mark)]);
@@ -115,8 +116,8 @@ fn surge(
 fn unwanted(pass: &Pass, old: &Pod) -> bool {
     let Mobility::Surge { deployment_uid, .. } = &old.mobility else { return false };
     let Some(wanted) = pass.world.replicas_wanted.get(deployment_uid).filter(|_| pass.replacement_of(old).is_none()) else { return false };
-    let counts = |p: &&Pod| p.workload == old.workload && p.let_go.is_none() && p.deleting_until.is_none() && !p.finished();
-    let others: Vec<&Pod> = pass.world.pods.values().filter(counts).collect();
+    let counts = |p: &&Pod| p.let_go.is_none() && p.deleting_until.is_none() && !p.finished();
+    let others: Vec<&Pod> = pass.index.of_workload(&old.workload).iter().copied().filter(counts).collect();
     i64::try_from(others.len()).is_ok_and(|n| n >= *wanted) && others.iter().all(|p| p.ready_since.is_some() && stays(pass, p))
 }
 
@@ -213,8 +214,8 @@ fn reason_of(trigger: Trigger) -> RemovalReason {
 
 /// A Job's pod that finished after it was let go is given back: the Job counts it and drops the replacement.
 fn give_back_finished(pass: &mut Pass) {
-    let finished = pass.world.pods.values().filter(|p| p.phase == PodPhase::Succeeded && p.let_go.is_some());
-    for pod in finished.collect::<Vec<_>>() {
+    let finished: Vec<&Pod> = pass.index.let_go().iter().copied().filter(|p| p.phase == PodPhase::Succeeded).collect();
+    for pod in finished {
         let batch = pod.need.as_ref().is_ok_and(|(need, _)| need.kind == WorkloadKind::Batch);
         if let (Mobility::Job { job_uid, .. }, true) = (&pod.mobility, batch) {
             let action = ClusterAction::GiveBackToJob { target: target(pod), job_uid: job_uid.clone() };

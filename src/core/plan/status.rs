@@ -3,7 +3,8 @@
 //! Decides: whether a pool can buy and why not, in one sentence.
 //! Does not: buy.
 
-use super::{Pass, budget};
+use super::budget;
+use super::pass::Pass;
 use crate::core::action::{Action, ClusterAction};
 use crate::core::fleet::{ClassProblem, ClassStatus, NodeClass, NodePool, PoolStatus};
 use crate::core::snapshot::Lane;

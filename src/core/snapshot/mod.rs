@@ -14,6 +14,7 @@ use crate::core::market::Market;
 use crate::core::market::catalog::Catalog;
 use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::SeenReservations;
+use crate::core::record::Told;
 use crate::core::units::ids::{ClaimName, ClassName, InstanceId, NodeName, PoolName, Region, Uid};
 use crate::core::units::shared::Shared;
 use crate::core::units::time::Timestamp;
@@ -112,8 +113,8 @@ pub struct Snapshot {
     pub ending: BTreeSet<ClaimName>,
     /// Ids of ledger records and events that were already written: not written again.
     pub recorded: Shared<crate::core::record::Recorded>,
-    /// How many instance-hours of each claim (by uid) have been recorded in the ledger, as far as remembered.
-    pub hours_told: Shared<BTreeMap<Uid, u32>>,
+    /// What the ledger has received of each machine (by its claim's uid), as far as remembered.
+    pub told: Shared<Told>,
     /// Every region that a class names has been priced once, or has had its time to answer: before that nothing is bought for new pods.
     pub market_surveyed: bool,
     /// Postgres takes records. Voluntary moves wait while it does not.

@@ -10,4 +10,5 @@ mod limits;
 mod loops;
 mod returning;
 mod serving;
+#[path = "../../../../tests/toy/mod.rs"]
 pub(crate) mod toy;

@@ -1,22 +1,23 @@
-//! A world of a few lines that does what actions say, at once, so that many passes can be looked at in a test.
+//! A world of a few lines that does what actions say, at once, so that many passes can be looked at in a test or timed by a benchmark.
+//!
+//! The core's own tests and `benches/pass.rs` include this file: one toy world for all.
+#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::action::{Action, ClusterAction, Plan, RemovalReason};
-use crate::core::fleet::*;
-use crate::core::fleet::{Instance, InstanceState, LaunchTemplate, Notice, NoticeKind, tags};
-use crate::core::market::catalog::Catalog;
-use crate::core::market::{CapacityPool, CapacityType, CoolDownCause, Offer, PriceSource};
-use crate::core::plan::{Settings, plan};
-use crate::core::record::{Decision, LedgerRecord};
-use crate::core::snapshot::memory::Sighting;
-use crate::core::snapshot::*;
-use crate::core::units::ids::{ClassName, InstanceId, NodeName, ObjectRef, PoolName, Region, Uid, ZoneId};
-use crate::core::units::time::{Millis, Timestamp};
-use crate::core::units::{Mebibytes, Millicores, Resources};
-use crate::core::workload::need::{CapacityPreference, Need, Schedule, WorkloadKind};
-use crate::core::workload::*;
-use crate::core::workload::{PodIdentity, Workload};
+use lowtide::core::action::{Action, ClusterAction, Plan, RemovalReason};
+use lowtide::core::fleet::*;
+use lowtide::core::market::catalog::Catalog;
+use lowtide::core::market::{CapacityPool, CapacityType, CoolDownCause, Offer, PriceSource};
+use lowtide::core::plan::{Settings, plan};
+use lowtide::core::record::{Decision, LedgerRecord};
+use lowtide::core::snapshot::memory::Sighting;
+use lowtide::core::snapshot::*;
+use lowtide::core::units::ids::{ClassName, InstanceId, NodeName, ObjectRef, PoolName, Region, Uid, ZoneId};
+use lowtide::core::units::time::{Millis, Timestamp};
+use lowtide::core::units::{Mebibytes, Millicores, Resources};
+use lowtide::core::workload::need::{CapacityPreference, Need, Schedule, WorkloadKind};
+use lowtide::core::workload::*;
 
 /// The world, its time, and everything that was recorded or done.
 pub struct Toy {
@@ -38,6 +39,8 @@ pub struct Toy {
     pub prepared: BTreeSet<ClassName>,
     next: u64,
     starts: BTreeMap<Uid, Timestamp>,
+    /// The instance that each claim's token stands for.
+    launched: BTreeMap<Uid, InstanceId>,
 }
 
 pub const SPOT_A: (&str, &str, i64) = ("eu-south-2", "eus2-az3", 91_300);
@@ -82,7 +85,7 @@ impl Toy {
             world.templates.insert(class.clone(), template_of(&class, region, &template.0));
             for (capacity_type, price) in [(CapacityType::Spot, price), (CapacityType::OnDemand, ON_DEMAND)] {
                 let pool = capacity(region, zone, capacity_type);
-                let price_per_hour = crate::core::units::money::MicroUsdPerHour(price);
+                let price_per_hour = lowtide::core::units::money::MicroUsdPerHour(price);
                 let source = PriceSource::SpotPriceHistory;
                 let (observed_at, interruptions_per_million_hours, placement_score) = (Timestamp(0), 0, None);
                 let offer = Offer { pool, price_per_hour, observed_at, source, interruptions_per_million_hours, placement_score };
@@ -107,6 +110,7 @@ impl Toy {
             prepared: BTreeSet::new(),
             next: 0,
             starts: BTreeMap::new(),
+            launched: BTreeMap::new(),
         }
     }
 
@@ -174,20 +178,30 @@ impl Toy {
             let decided = plan(&self.settings, &self.world, self.now);
             assert_eq!(decided, plan(&self.settings, &self.world, self.now), "the same inputs gave two plans");
             self.still_holds(&decided);
-            if decided.considered_moves {
-                self.world.moves_considered_at = Some(self.now);
-            }
-            for step in decided.steps {
-                for record in &step.records {
-                    self.world.recorded.insert(record.id(), self.now);
-                    self.ledger.push(record.clone());
-                }
-                for action in step.actions {
-                    self.carry_out(action);
-                }
-            }
-            let faults = crate::core::invariant::check(&self.world);
+            self.take(decided);
+            let faults = lowtide::core::invariant::check(&self.world);
             assert_eq!(faults, Vec::new());
+        }
+    }
+
+    /// Records and carries out everything that was decided.
+    pub fn take(&mut self, decided: Plan) {
+        if decided.considered_moves {
+            self.world.moves_considered_at = Some(self.now);
+        }
+        for step in decided.steps {
+            for record in &step.records {
+                self.world.recorded.insert(record.id(), self.now);
+                match record {
+                    LedgerRecord::IntervalOpened(opened) => self.world.told.of(&opened.claim_uid).opened = true,
+                    LedgerRecord::HourPriced(priced) => self.world.told.of(&priced.claim_uid).hours = priced.hour + 1,
+                    _ => {}
+                }
+                self.ledger.push(record.clone());
+            }
+            for action in step.actions {
+                self.carry_out(action);
+            }
         }
     }
 
@@ -209,7 +223,7 @@ impl Toy {
     }
 
     /// Machines boot, nodes join, pods start and end.
-    fn live(&mut self) {
+    pub fn live(&mut self) {
         let mut wanted = BTreeMap::new();
         for pod in self.world.pods.values().filter(|p| p.let_go.is_none()) {
             if let Mobility::Surge { deployment_uid, .. } = &pod.mobility {
@@ -230,13 +244,13 @@ impl Toy {
             market.past_prices.entry(pool.clone()).or_default().learn([(now, offer.price_per_hour)], now + Millis(1));
         }
         let instances: Vec<Instance> = self.all_instances();
+        let units: BTreeMap<String, i64> =
+            self.world.claims.values().map(|c| (c.uid.as_str().to_owned(), c.spec.gpu_units(&self.world.catalog))).collect();
         for instance in instances.iter().filter(|i| i.state == InstanceState::Running && !self.duds.contains(&i.pool)) {
             let name = NodeName::from(format!("node-{}", instance.id));
             if self.now >= instance.launched_at + BOOT && !self.world.nodes.contains_key(&name) {
                 let machine = &self.world.catalog.types[&instance.pool.instance_type];
-                let claim =
-                    self.world.claims.values().find(|c| instance.tags.get(tags::CLAIM_UID).map(String::as_str) == Some(c.uid.as_str()));
-                let units = claim.map_or(machine.gpus, |c| c.spec.gpu_units(&self.world.catalog));
+                let units = instance.tags.get(tags::CLAIM_UID).and_then(|uid| units.get(uid)).copied().unwrap_or(machine.gpus);
                 let allocatable = Resources { gpus: units, ..machine.allocatable() };
                 let node =
                     Node { name: name.clone(), instance: instance.id.clone(), ready: true, allocatable, labelled: false, tainted: false };
@@ -312,13 +326,12 @@ impl Toy {
         }
     }
 
-    fn launch(&mut self, launch: &crate::core::fleet::Launch) {
+    fn launch(&mut self, launch: &lowtide::core::fleet::Launch) {
         let now = self.now;
         let dry = self.dry.contains(&launch.pool);
-        let known =
-            self.all_instances().into_iter().find(|i| i.tags.get(tags::CLAIM_UID).map(String::as_str) == Some(launch.claim_uid.as_str()));
         self.next += 1;
-        let id = known.map_or_else(|| InstanceId::from(format!("i-{:03}", self.next)), |i| i.id);
+        let fresh = InstanceId::from(format!("i-{:03}", self.next));
+        let id = self.launched.entry(launch.claim_uid.clone()).or_insert(fresh).clone();
         let claim = self.world.claims.get_mut(&launch.claim).expect("a claim");
         claim.status.launch_asked_at = Some(now);
         let recent = self.world.recent_launches.entry(claim.spec.node_pool.clone()).or_default();
@@ -415,7 +428,7 @@ impl Toy {
     }
 }
 
-fn template_of(class: &ClassName, region: &str, name: &str) -> LaunchTemplate {
+pub fn template_of(class: &ClassName, region: &str, name: &str) -> LaunchTemplate {
     LaunchTemplate {
         region: region.into(),
         class: class.clone(),
