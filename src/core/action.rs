@@ -317,6 +317,8 @@ pub enum Action {
         region: Region,
         /// What.
         instance: InstanceId,
+        /// The claim it was launched for, by its tags: asked for once more before the machine is ended.
+        claim_uid: Option<String>,
     },
     /// Deletes a message whose effect is durable.
     Acknowledge {
@@ -373,6 +375,10 @@ pub struct Plan {
     pub wake_at: Option<Timestamp>,
     /// What a person reading the log should know of this pass.
     pub notes: Vec<String>,
+    /// Machines whose end goes on though nobody asked for it: the breaker counts them.
+    pub unasked_ends: u64,
+    /// Machines that would be ended and are kept by the breaker until a person says so.
+    pub held_ends: u64,
     /// Voluntary moves were considered: the next plan gets to know when.
     pub considered_moves: bool,
     /// Before this, an unchanged world gives the same plan: nothing to do. `now` when that is not certain.

@@ -145,7 +145,14 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 self.look_at_instances.notify_waiters();
                 Ok(())
             }
-            Action::TerminateUnclaimed { region, instance } => Ok(self.cloud.terminate(region, instance).await?),
+            Action::TerminateUnclaimed { region, instance, claim_uid } => {
+                // The watch may be behind, or of an API server that was restored: what stands for it is asked for once more.
+                if let Some(why) = self.cluster.claims_now().await?.keeps(instance, claim_uid.as_deref()) {
+                    return Err(Stopped { why: format!("{instance} is kept: {why}"), hold: AFTER_REFUSAL });
+                }
+                info!(%instance, %region, "ending a machine that nobody claims");
+                Ok(self.cloud.terminate(region, instance).await?)
+            }
             Action::Acknowledge { region, queue, receipt } => {
                 let answer = self.cloud.acknowledge(region, queue, receipt).await;
                 // Its effect is durable already: a message that cannot be deleted comes again and is then known.
@@ -198,7 +205,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 info!(claim = %launch.claim, %instance, "launched");
                 self.look_at_instances.notify_waiters();
                 self.learn(&launch.pool, Sighting::Launched);
-                ClaimPatch { launched: Some((instance, self.clock.now())), ..ClaimPatch::default() }
+                // By EC2's clock, as everything else that EC2 will say of it.
+                let at = self.clock.now() + self.cloud.ahead().unwrap_or(Millis::ZERO);
+                ClaimPatch { launched: Some((instance, at)), ..ClaimPatch::default() }
             }
             Err(error) => match failure_of(&error) {
                 Some((cause, code)) => {

@@ -20,7 +20,9 @@ const TRUSTED_FOR: Millis = Millis::from_mins(1);
 #[derive(Debug)]
 pub struct Settled {
     marks: Vec<Mark>,
-    cluster: String,
+    cluster: (String, String),
+    unasked_ends: Vec<Timestamp>,
+    ec2_ahead: Option<Millis>,
     notices: Vec<PendingNotice>,
     in_flight: BTreeSet<Lane>,
     ending: BTreeSet<ClaimName>,
@@ -45,7 +47,9 @@ impl Settled {
         each_shared(world, |part| marks.push(part.mark()));
         Some(Settled {
             marks,
-            cluster: world.cluster.clone(),
+            cluster: (world.cluster.clone(), world.cluster_uid.clone()),
+            unasked_ends: world.unasked_ends.clone(),
+            ec2_ahead: world.ec2_ahead,
             notices: world.notices.clone(),
             in_flight: world.in_flight.clone(),
             ending: world.ending.clone(),
@@ -69,7 +73,9 @@ impl Settled {
             && self.ending == world.ending
             && self.notices == world.notices
             && self.recent_launches == world.recent_launches
-            && self.cluster == world.cluster;
+            && (self.cluster.0 == world.cluster && self.cluster.1 == world.cluster_uid)
+            && self.unasked_ends == world.unasked_ends
+            && self.ec2_ahead == world.ec2_ahead;
         let (mut marks, mut same) = (self.marks.iter(), unchanged);
         if unchanged {
             each_shared(world, |part| same &= marks.next().is_some_and(|mark| part.is(mark)));
@@ -109,6 +115,9 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         quotas,
         reservations,
         closed_regions,
+        unreadable_claims,
+        doubtful_nodes,
+        unclaimed_since,
         daemonsets,
         catalog,
         templates,
@@ -117,6 +126,9 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         told,
         // These `Settled` keeps and compares by content.
         cluster: _,
+        cluster_uid: _,
+        unasked_ends: _,
+        ec2_ahead: _,
         notices: _,
         in_flight: _,
         ending: _,
@@ -125,7 +137,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         ledger_available: _,
         moves_considered_at: _,
     } = world;
-    let parts: [&dyn Part; 18] = [
+    let parts: [&dyn Part; 21] = [
         pools,
         classes,
         pods,
@@ -138,6 +150,9 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         quotas,
         reservations,
         closed_regions,
+        unreadable_claims,
+        doubtful_nodes,
+        unclaimed_since,
         daemonsets,
         catalog,
         templates,

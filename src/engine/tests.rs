@@ -127,6 +127,12 @@ struct StillCluster {
 }
 
 impl Cluster for StillCluster {
+    fn uid(&self) -> String {
+        "uid".to_owned()
+    }
+    async fn claims_now(&self) -> Result<crate::core::fleet::ClaimsNow, ClusterError> {
+        Ok(Default::default())
+    }
     fn view(&self) -> Option<ClusterView> {
         Some(self.view.clone())
     }
@@ -190,6 +196,7 @@ fn claim(name: &str, status: ClaimStatus) -> Claim {
         reservation: None,
         takes_over: None,
         price_origin: None,
+        adopted: None,
     };
     Claim { name: name.into(), uid: name.into(), version: 1, created_at: Timestamp(1_000_000), deleting: false, spec, status }
 }

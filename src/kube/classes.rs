@@ -86,15 +86,15 @@ fn node_labels(object: &GpuNodeClass) -> BTreeMap<String, String> {
     labels
 }
 
-/// The launch template of a class.
+/// The launch template of a class. The cluster's UID is part of its content, and so of its name: no cluster launches by another's.
 ///
 /// # Errors
 /// When its user data cannot be written.
-pub fn launch_template(object: &GpuNodeClass) -> Result<LaunchTemplate, UserDataError> {
+pub fn launch_template(object: &GpuNodeClass, cluster_uid: &str) -> Result<LaunchTemplate, UserDataError> {
     let spec = &object.spec;
     let class = ClassName::from(object.metadata.name.as_deref().unwrap_or_default());
     let user_data = user_data::write(&class, spec)?;
-    let content = json!([class, spec.region, spec.image, spec.security_groups, spec.instance_profile, user_data]);
+    let content = json!([cluster_uid, class, spec.region, spec.image, spec.security_groups, spec.instance_profile, user_data]);
     let hash: String = Sha256::digest(content.to_string().as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     let name = format!("lowtide-{hash}");
     Ok(LaunchTemplate {

@@ -33,7 +33,16 @@ pub type NamespaceLabels = BTreeMap<String, BTreeMap<String, String>>;
 pub fn read(object: &GpuNodePool, namespaces: &NamespaceLabels) -> Result<NodePool, UnreadablePool> {
     let (spec, name) = (&object.spec.policy, object.metadata.name.as_deref().unwrap_or_default());
     let matched = matching(spec, namespaces).map_err(|fault| UnreadablePool { pool: name.to_owned(), fault })?;
-    Ok(NodePool { deleting: object.metadata.deletion_timestamp.is_some(), ..spec.pool(name, matched) })
+    let (deleting, ends_allowed_until) = (object.metadata.deletion_timestamp.is_some(), ends_allowed_until(object));
+    Ok(NodePool { deleting, ends_allowed_until, ..spec.pool(name, matched) })
+}
+
+/// A person's word on the pool. One that is no time is no word.
+fn ends_allowed_until(object: &GpuNodePool) -> Option<Timestamp> {
+    let text = object.metadata.annotations.as_ref()?.get(names::ENDS_ALLOWED_UNTIL)?;
+    let read = text.parse::<k8s_openapi::jiff::Timestamp>();
+    let fault = |error: &_| tracing::warn!(text, %error, "{} is no RFC 3339 time, as in 2026-11-29T01:30:00Z", names::ENDS_ALLOWED_UNTIL);
+    read.inspect_err(fault).ok().map(|at| Timestamp(at.as_millisecond()))
 }
 
 fn matching(spec: &NodePoolSpec, namespaces: &NamespaceLabels) -> Result<BTreeSet<String>, UnreadableSelector> {

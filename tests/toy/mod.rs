@@ -37,6 +37,8 @@ pub struct Toy {
     pub memory: Mebibytes,
     /// Classes that were prepared in EC2.
     pub prepared: BTreeSet<ClassName>,
+    /// Machines that the breaker kept in the last pass.
+    pub held_ends: u64,
     next: u64,
     starts: BTreeMap<Uid, Timestamp>,
     /// The instance that each claim's token stands for.
@@ -58,6 +60,7 @@ impl Toy {
     pub fn new() -> Self {
         let mut world = Snapshot {
             cluster: "toy".into(),
+            cluster_uid: "toy-uid".into(),
             ledger_available: true,
             market_surveyed: true,
             catalog: Catalog::snapshot().into(),
@@ -108,6 +111,7 @@ impl Toy {
             cpu: Millicores(2_000),
             memory: Mebibytes(8 * 1024),
             prepared: BTreeSet::new(),
+            held_ends: 0,
             next: 0,
             starts: BTreeMap::new(),
             launched: BTreeMap::new(),
@@ -175,9 +179,12 @@ impl Toy {
         for _ in 0..seconds {
             self.now = self.now + Millis::from_secs(1);
             self.live();
+            self.look_for_strays();
             let decided = plan(&self.settings, &self.world, self.now);
             assert_eq!(decided, plan(&self.settings, &self.world, self.now), "the same inputs gave two plans");
             self.still_holds(&decided);
+            self.world.unasked_ends.extend((0..decided.unasked_ends).map(|_| self.now));
+            self.held_ends = decided.held_ends;
             self.take(decided);
             let faults = lowtide::core::invariant::check(&self.world);
             assert_eq!(faults, Vec::new());
@@ -203,6 +210,15 @@ impl Toy {
                 self.carry_out(action);
             }
         }
+    }
+
+    /// Since when machines have had no claim, as the engine keeps it.
+    fn look_for_strays(&mut self) {
+        let (world, now) = (&mut self.world, self.now);
+        let before = world.unclaimed_since.clone();
+        let seen = seen(&world.instances);
+        let after = unclaimed_since(&world.cluster_uid, &world.claims, &world.unreadable_claims, seen, &before, now);
+        world.unclaimed_since = after.into();
     }
 
     /// As long as a plan says that it holds, the same world gives it again.
@@ -252,8 +268,9 @@ impl Toy {
                 let machine = &self.world.catalog.types[&instance.pool.instance_type];
                 let units = instance.tags.get(tags::CLAIM_UID).and_then(|uid| units.get(uid)).copied().unwrap_or(machine.gpus);
                 let allocatable = Resources { gpus: units, ..machine.allocatable() };
-                let node =
-                    Node { name: name.clone(), instance: instance.id.clone(), ready: true, allocatable, labelled: false, tainted: false };
+                let (ready, labelled, tainted) = (true, false, false);
+                let (instance, addresses) = (instance.id.clone(), BTreeSet::new());
+                let node = Node { name: name.clone(), instance, addresses, ready, allocatable, labelled, tainted };
                 self.world.nodes.insert(name, node);
             }
         }
@@ -351,6 +368,7 @@ impl Toy {
             ended_at: None,
             state_reason: None,
             spot_request_status: None,
+            addresses: BTreeSet::from([format!("node-{id}")]),
             tags: launch.tags.clone().into(),
         };
         if let Some(Observed::Known { value, .. }) = self.world.instances.get_mut(&launch.pool.region) {
@@ -466,6 +484,7 @@ pub fn pool(classes: Vec<ClassName>) -> NodePool {
         expire_after: None,
         cool_down_base: Millis::from_mins(3),
         cool_down_max: Millis::from_hours(1),
+        ends_allowed_until: None,
     }
 }
 

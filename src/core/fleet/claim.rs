@@ -162,6 +162,9 @@ pub struct ClaimSpec {
     /// Where its price came from; `None` of claims that were written before this was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_origin: Option<PriceOrigin>,
+    /// The instance that it was made for, with `lowtide adopt`: nothing is ever launched for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<InstanceId>,
 }
 
 /// One of our machines, or the intent to have one.

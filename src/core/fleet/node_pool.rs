@@ -71,6 +71,9 @@ pub struct NodePool {
     pub cool_down_base: Millis,
     /// Longest cool-down.
     pub cool_down_max: Millis,
+    /// Until then machines may be ended without anybody's asking faster than the breaker lets them: a person's word, the annotation
+    /// `lowtide.dev/ends-allowed-until`.
+    pub ends_allowed_until: Option<Timestamp>,
 }
 
 impl NodePool {

@@ -394,6 +394,7 @@ fn spec_of(pass: &Pass, machine: &PlannedMachine, pool: &NodePool, class: &NodeC
         bought_for: Vec::new(),
         takes_over: None,
         price_origin: pass.world.market.offers.get(&machine.pool).map(Offer::origin),
+        adopted: None,
     })
 }
 

@@ -5,12 +5,12 @@
 
 use super::notices::{observed_at, observed_instance};
 use super::pass::Pass;
-use super::{budget, reserved, wording};
+use super::{breaker, budget, reserved, wording};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject, RemovalReason};
-use crate::core::fleet::{Claim, Ended, EndedBy, Instance, InstanceState, Launch, MoveMark, Node, Occupant, Trigger, tags};
+use crate::core::fleet::{Claim, Ended, EndedBy, Instance, InstanceState, Launch, MoveMark, Node, Occupant, Ownership, Trigger, tags};
 use crate::core::market::CoolDownCause;
 use crate::core::record::{IntervalClosed, LedgerRecord, Outcome};
-use crate::core::snapshot::{Lane, Observed};
+use crate::core::snapshot::Lane;
 use crate::core::units::ids::{DecisionId, client_token};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::PodPhase;
@@ -28,6 +28,9 @@ pub(super) fn advance_claims(pass: &mut Pass) {
     let claims = pass.claims.clone();
     let free: Vec<&Claim> = claims.values().filter(|c| pass.is_free(&Lane::Claim(c.name.clone()))).collect();
     for claim in free {
+        if is_others(pass, claim) {
+            continue;
+        }
         match &claim.status {
             status if status.terminate_asked.is_some() => wait_for_end(pass, claim),
             status if status.instance.is_some() => keep(pass, claim),
@@ -37,6 +40,19 @@ pub(super) fn advance_claims(pass: &mut Pass) {
             _ => launch(pass, claim),
         }
     }
+}
+
+/// The claim's machine carries another cluster's UID: that cluster took it over, or somebody forged a mark. Neither is ours to end.
+fn is_others(pass: &mut Pass, claim: &Claim) -> bool {
+    let Some(instance) = observed_instance(pass, claim) else { return false };
+    let Ownership::Foreign(uid) = instance.ownership(&pass.world.cluster_uid) else { return false };
+    let note = format!(
+        "its machine {} carries the UID {uid} of another cluster (lowtide-cluster-uid): nothing is done with it here. If it was taken over \
+         there, delete this claim and its finalizer; if not, correct the tag",
+        instance.id
+    );
+    pass.emit(EventSubject::Claim(claim.name.clone()), (EventKind::Warning, "OtherCluster"), uid, note);
+    true
 }
 
 fn cluster(action: ClusterAction) -> Action {
@@ -86,6 +102,13 @@ fn give_up(pass: &mut Pass, claim: &Claim) {
 }
 
 fn launch(pass: &mut Pass, claim: &Claim) {
+    if claim.spec.adopted.is_some() {
+        // It stands for a machine that is there already, and waits until EC2 shows it as ours.
+        if claim.deleting {
+            pass.step(lane(claim), Vec::new(), vec![remove(claim)]);
+        }
+        return;
+    }
     match claim.status.launch_asked_at {
         None => {
             let unwanted = claim.deleting || pass.pool_of(claim).is_none_or(|p| p.deleting);
@@ -103,15 +126,21 @@ fn launch(pass: &mut Pass, claim: &Claim) {
         Some(asked) if !pass.due(asked, pass.settings.launch_retry) => return,
         Some(_) => pass.notes.push(format!("{} was asked for and not answered: asking again with the same token", claim.name)),
     }
-    let launch = launch_of(&pass.world.cluster, claim);
+    if pass.world.cluster_uid.is_empty() {
+        pass.notes.push("nothing is launched before the cluster's UID is known".to_owned());
+        return;
+    }
+    let launch = launch_of((&pass.world.cluster, &pass.world.cluster_uid), claim);
     pass.step(lane(claim), Vec::new(), vec![Action::Launch { launch: Box::new(launch), seen: claim.version }]);
 }
 
 /// The launch a claim stands for: a function of the claim alone, so that asking twice is asking once.
-pub fn launch_of(cluster_name: &str, claim: &Claim) -> Launch {
+fn launch_of((cluster_name, cluster_uid): (&str, &str), claim: &Claim) -> Launch {
     let mut all_tags = claim.spec.tags.clone();
     for (key, value) in [
         (tags::CLUSTER, cluster_name),
+        (tags::CLUSTER_UID, cluster_uid),
+        (tags::CLASS, claim.spec.node_class.as_str()),
         (tags::CLAIM, claim.name.as_str()),
         (tags::CLAIM_UID, claim.uid.as_str()),
         (tags::POOL, claim.spec.node_pool.as_str()),
@@ -140,10 +169,13 @@ enum Fate {
 }
 
 fn fate(pass: &Pass, claim: &Claim) -> Fate {
+    // A kubelet that reports is a machine that runs, whatever EC2's answer leaves out (a tag that somebody removed hides it).
+    let reports = pass.world.nodes.values().any(|node| node.ready && Some(&node.instance) == claim.status.instance.as_ref());
     match (observed_instance(pass, claim), observed_at(pass, claim), claim.status.launched_at) {
         (Some(i), _, _) if matches!(i.state, InstanceState::Pending | InstanceState::Running) => Fate::Alive,
         (Some(i), _, _) => Fate::Ended(Some(i.clone())),
         // EC2 may not show an instance it just gave us; later, not shown is gone.
+        (None, _, _) if reports => Fate::Unknown,
         (None, Some(looked), Some(launched)) if looked.since(launched) > pass.settings.read_after_write_lag => Fate::Ended(None),
         _ => Fate::Unknown,
     }
@@ -174,7 +206,7 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
         pass.step(lane(claim), Vec::new(), vec![cluster(label), patch(claim, change)]);
         return false;
     }
-    let (Some(pool), Some(launched)) = (pass.pool_of(claim), claim.status.launched_at) else { return true };
+    let (Some(pool), Some(launched)) = (pass.pool_of(claim), joins_from(pass, claim)) else { return true };
     if claim.interrupted() || !pass.due(launched, pool.join_timeout) {
         return claim.interrupted();
     }
@@ -191,6 +223,18 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
     let key = node.map_or_else(|| "no-node".to_owned(), |n| format!("ready-{}-gpus-{}", n.ready, n.allocatable.gpus));
     terminate(pass, claim, trigger, &key, text, cool);
     false
+}
+
+/// The moment, by our clock, from which a machine has its time to join: a span between two readings of EC2's clock, so that a clock of ours
+/// that is wrong ends nothing. A machine that was taken over has it again from then.
+fn joins_from(pass: &Pass, claim: &Claim) -> Option<Timestamp> {
+    let by_ec2 = observed_instance(pass, claim).map(|instance| instance.launched_at);
+    let launched = match (by_ec2, pass.world.ec2_ahead) {
+        (Some(at), Some(ahead)) => at - ahead,
+        _ => claim.status.launched_at?,
+    };
+    let taken_over = claim.spec.adopted.is_some().then_some(claim.created_at);
+    Some(taken_over.map_or(launched, |at| at.max(launched)))
 }
 
 /// Marks a claim as being left when its pool, its class or it itself is deleted, or it has expired. True when it did.
@@ -302,6 +346,17 @@ fn lost(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>) {
         close(pass, claim, instance, Some(mark.decision));
         return;
     }
+    // Not shown is an absence, not an end that somebody saw: many at once mean that the look is wrong.
+    if instance.is_none() && !pass.pods_on(&claim.name).is_empty() && !breaker::may_end(pass, 1) {
+        let note = format!(
+            "EC2 does not show {} any more, and as many other machines went the same way in ten minutes as may: it is kept until then, or until \
+             its pool is annotated with {}",
+            claim.spec.capacity,
+            super::sweeping::ALLOW
+        );
+        pass.emit(EventSubject::Claim(claim.name.clone()), (EventKind::Warning, "EndsHeld"), "lost", note);
+        return;
+    }
     // Written down first: its pods are removed by that decision.
     let decision = pass.machine_decision(claim, Trigger::InstanceLost, Outcome::Terminate, &reason, text);
     let moving = Some(MoveMark { decision: decision.id, trigger: Trigger::InstanceLost, decided_at: pass.now });
@@ -367,46 +422,4 @@ fn the_end(pass: &Pass, claim: &Claim, instance: Option<&Instance>, decision: Op
     let ends = |o: &Occupant| Occupant { to: o.to.or(Some(at.max(o.from))), ..o.clone() };
     let occupants = claim.status.occupants.iter().map(ends).collect();
     ClaimPatch { ended: Some(Ended { at, by, decision }), occupants: Some(occupants), ..ClaimPatch::default() }
-}
-
-/// Ends instances that carry our cluster's tag but no claim: somebody deleted a claim by force, or a finalizer.
-pub(super) fn sweep_unclaimed(pass: &mut Pass) {
-    for (region, observed) in &pass.world.instances {
-        let Observed::Known { at, value } = observed else { continue };
-        for instance in value.values().filter(|i| matches!(i.state, InstanceState::Pending | InstanceState::Running)) {
-            let uid = instance.tags.get(tags::CLAIM_UID).map(String::as_str);
-            let claimed = uid.is_some_and(|uid| pass.index.is_claim(uid)) || pass.index.claim_of(&instance.id).is_some();
-            if claimed || at.since(instance.launched_at) < pass.settings.unclaimed_grace {
-                continue;
-            }
-            pass.notes.push(format!("{} ({}) is tagged as ours and nobody claims it: terminated", instance.id, instance.pool));
-            let decision = unclaimed_decision(pass, instance);
-            let action = Action::TerminateUnclaimed { region: region.clone(), instance: instance.id.clone() };
-            pass.step(vec![Lane::Instance(instance.id.clone())], vec![LedgerRecord::Decision(Box::new(decision))], vec![action]);
-        }
-    }
-}
-
-fn unclaimed_decision(pass: &Pass, instance: &Instance) -> crate::core::record::Decision {
-    let (trigger, outcome) = (Trigger::Unclaimed, Outcome::Terminate);
-    crate::core::record::Decision {
-        id: DecisionId::derive(&pass.world.cluster, "unclaimed", instance.id.as_str(), pass.moment()),
-        cluster: pass.world.cluster.clone(),
-        decided_at: pass.now,
-        trigger,
-        outcome,
-        text: format!("{} ({}) carries our tag but no claim stands for it", instance.id, instance.pool),
-        node_pool: None,
-        workload: None,
-        attribution: Default::default(),
-        pods: Vec::new(),
-        need: None,
-        judgement: Default::default(),
-        counterfactuals: Default::default(),
-        claim: None,
-        from_claim: None,
-        instance: Some(instance.id.clone()),
-        policy_hash: String::new(),
-        code_version: pass.settings.code_version.clone(),
-    }
 }

@@ -17,12 +17,15 @@
 //!   lifting    -> gates of pods whose machine is Ready
 //!   returning  -> voluntary moves, beyond hysteresis only
 //!   facts      -> what the ledger receives of what was observed
+//!   sweeping   -> machines that no claim stands for, and machines of others
+//!   breaker    -> how many machines may end without anybody's asking
 //!   status     -> what pools and classes show
 //!   pass       -> what all of them share: the world, its indexes, what this pass has taken for itself, the steps
 //!   index      -> what belongs together in the world
 //! ```
 
 mod asking;
+mod breaker;
 pub mod budget;
 mod buying;
 mod deadline;
@@ -39,6 +42,7 @@ mod returning;
 mod room;
 mod serving;
 mod status;
+mod sweeping;
 mod wording;
 
 #[cfg(test)]
@@ -58,8 +62,8 @@ pub struct Settings {
     pub max_price_age: Millis,
     /// Prices of the shipped snapshot may be bought on (offline use only).
     pub buy_on_snapshot_prices: bool,
-    /// An instance nobody claims is ended after this: its claim may just not be observed yet.
-    pub unclaimed_grace: Millis,
+    /// A machine of ours that no claim has stood for is ended after this, seen by one leader all the time: `orphanGraceSeconds`.
+    pub orphan_grace: Millis,
     /// How long EC2 may not show an instance it gave us.
     pub read_after_write_lag: Millis,
     /// Kept between the end of a pod's grace and the end of the machine.
@@ -83,7 +87,7 @@ impl Default for Settings {
         Settings {
             max_price_age: Millis::from_mins(5),
             buy_on_snapshot_prices: false,
-            unclaimed_grace: Millis::from_secs(30),
+            orphan_grace: Millis::from_secs(600),
             read_after_write_lag: Millis::from_secs(60),
             deadline_margin: Millis::from_secs(5),
             launch_retry: Millis::from_secs(5),
@@ -106,11 +110,13 @@ pub fn plan(settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {
     buying::buy(&mut pass);
     lifting::lift_gates(&mut pass);
     lifecycle::advance_claims(&mut pass);
-    lifecycle::sweep_unclaimed(&mut pass);
+    sweeping::sweep_unclaimed(&mut pass);
+    sweeping::report(&mut pass);
     // What saves work has been handed out before anything is compared for work that is safe.
     let considered_moves = !pass.hurries && returning::consider_moves(&mut pass);
     facts::tell_the_ledger(&mut pass);
     status::show(&mut pass);
     let holds_until = pass.holds_until();
-    Plan { steps: pass.steps, wake_at: pass.wake_at, notes: pass.notes, considered_moves, holds_until }
+    let (unasked_ends, held_ends) = (pass.unasked_ends, pass.held_ends);
+    Plan { steps: pass.steps, wake_at: pass.wake_at, notes: pass.notes, unasked_ends, held_ends, considered_moves, holds_until }
 }

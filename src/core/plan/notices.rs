@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::pass::Pass;
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
-use crate::core::fleet::{Claim, Instance, InstanceState, InterruptionMark, MoveMark, NoticeKind, Trigger, tags};
+use crate::core::fleet::{Claim, Instance, InstanceState, InterruptionMark, MoveMark, NoticeKind, Ownership, Trigger, tags};
 use crate::core::record::{LedgerRecord, Outcome};
 use crate::core::snapshot::{Lane, Observed, PendingNotice};
 use crate::core::units::ids::ClaimName;
@@ -134,9 +134,15 @@ fn read_ec2_states(pass: &mut Pass) {
 
 /// The claim's instance as EC2 shows it, found by id, or by the claim's uid in its tags.
 pub(super) fn observed_instance<'a>(pass: &Pass<'a>, claim: &Claim) -> Option<&'a Instance> {
-    match &claim.status.instance {
-        Some(id) => pass.index.instance(id),
-        None => pass.index.tagged_with(claim),
+    let uid = &pass.world.cluster_uid;
+    match (&claim.status.instance, &claim.spec.adopted) {
+        // Whoever it belongs to now: the caller looks.
+        (Some(id), _) => pass.index.instance(id),
+        // One that is taken over is ours when its tags say so.
+        (None, Some(id)) => {
+            pass.index.instance(id).filter(|i| i.ownership(uid) == Ownership::Ours && i.claim_uid() == Some(claim.uid.as_str()))
+        }
+        (None, None) => pass.index.tagged_with(claim).filter(|i| !matches!(i.ownership(uid), Ownership::Foreign(_))),
     }
 }
 

@@ -42,6 +42,9 @@ pub(super) struct Pass<'a> {
     pub(super) weighed: bool,
     /// Work is being saved in this pass: what can wait is planned in the next one, at once.
     pub(super) hurries: bool,
+    /// Machines whose end the breaker lets go on in this pass, and those that it keeps.
+    pub(super) unasked_ends: u64,
+    pub(super) held_ends: u64,
     /// Classes that can make nodes now, by node pool and zone.
     ready_classes: RefCell<BTreeMap<PoolName, Rc<BTreeMap<ZoneId, &'a NodeClass>>>>,
     /// What daemonsets request on a node of each class.
@@ -63,13 +66,15 @@ impl<'a> Pass<'a> {
             now,
             claims,
             index,
-            busy: world.in_flight.clone(),
+            busy: super::sweeping::hands_off(world),
             replaced: BTreeSet::new(),
             taken: BTreeSet::new(),
             closing: BTreeMap::new(),
             terms: OnceCell::new(),
             weighed: false,
             hurries: false,
+            unasked_ends: 0,
+            held_ends: 0,
             ready_classes: RefCell::default(),
             daemonsets: RefCell::default(),
             admitting: RefCell::default(),

@@ -103,6 +103,10 @@ pub struct GpuNodeClaimSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub takes_over: Option<String>,
+    /// The instance that it was made for, with `lowtide adopt`: nothing is launched for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub adopted_instance: Option<String>,
 }
 
 /// Launch parameters, frozen in the claim.

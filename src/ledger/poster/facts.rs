@@ -122,7 +122,8 @@ pub(super) async fn load(
             gpus: opened.gpus,
             pods: pods.map(|stay| (stay.occupied, Some(version(stay.owner)))).collect(),
             bought_for,
-            billed: billed.get(&opened.instance).cloned().unwrap_or_default(),
+            billed: billed.get(&opened.instance).map(|said| said.lines.clone()).unwrap_or_default(),
+            said_by: billed.get(&opened.instance).map(|said| said.by.clone()).unwrap_or_default(),
             interval: opened.interval,
         };
         loaded.insert(uid, facts);
@@ -305,31 +306,47 @@ async fn bought_for(connection: &mut PgConnection, intervals: &BTreeMap<Uid, Ope
     Ok(wanted.collect())
 }
 
-/// What AWS said, by instance: of each line the highest revision.
-async fn billed_lines(
-    connection: &mut PgConnection,
-    intervals: &BTreeMap<Uid, Opened>,
-) -> Result<BTreeMap<String, Vec<BilledLine>>, LedgerFault> {
+/// What AWS said of an instance, and the newest version that said something of it.
+#[derive(Default)]
+struct Said {
+    lines: Vec<BilledLine>,
+    by: BTreeMap<Source, Uuid>,
+}
+
+/// What AWS said, by instance: what the versions' differences add up to. A line that is on an invoice is so by the newest version of its period.
+async fn billed_lines(connection: &mut PgConnection, intervals: &BTreeMap<Uid, Opened>) -> Result<BTreeMap<String, Said>, LedgerFault> {
     let instances: Vec<String> = intervals.values().map(|opened| opened.instance.clone()).collect();
     let rows = sqlx::query!(
-        r#"SELECT DISTINCT ON (source, kind, account, instance, usage_type, operation, at, until) instance, source, kind, ledger.ms(at) AS "from_ms!",
-                  ledger.ms(until) AS "to_ms!", cost_usd::text AS "cost!", used_ms, invoice IS NOT NULL AS "invoiced!"
-           FROM ledger.billed_line WHERE instance = ANY($1) AND kind <> 'transfer'
-           ORDER BY source, kind, account, instance, usage_type, operation, at, until, revision DESC"#,
+        r#"WITH holds AS MATERIALIZED (
+             SELECT DISTINCT ON (kind, source, at) kind, source, at, invoiced FROM ledger.statement s
+             WHERE retracts IS NULL AND NOT EXISTS (SELECT FROM ledger.statement r WHERE r.retracts = s.id) ORDER BY kind, source, at, version DESC
+           ), lines AS (
+             SELECT instance, source, kind, account, usage_type, operation, at, until, sum(cost_usd) AS cost, sum(used_ms)::bigint AS used_ms,
+                    sum(lines) AS lines, max(posted_at) AS posted_at, (array_agg(statement ORDER BY posted_at DESC))[1] AS statement
+             FROM ledger.billed_line WHERE instance = ANY($1) AND statement IS NOT NULL
+             GROUP BY instance, source, kind, account, usage_type, operation, at, until
+           )
+           SELECT l.instance, l.source, l.kind, ledger.ms(l.at) AS "from_ms!", ledger.ms(l.until) AS "to_ms!", l.cost::text AS "cost!", l.used_ms,
+                  l.lines > 0 AS "there!", l.statement AS "statement!",
+                  coalesce((SELECT bool_or(h.invoiced) FROM ledger.statement s JOIN holds h ON (h.kind, h.source, h.at) = (s.kind, s.source, s.at)
+                            WHERE s.id = l.statement), false) AS "invoiced!"
+           FROM lines l ORDER BY l.posted_at, l.instance, l.source, l.kind, l.account, l.usage_type, l.operation, l.at, l.until"#,
         &instances
     )
     .fetch_all(connection)
     .await
     .map_err(LedgerFault::during("read what AWS billed"))?;
-    let mut lines: BTreeMap<String, Vec<BilledLine>> = BTreeMap::new();
+    let mut said: BTreeMap<String, Said> = BTreeMap::new();
     for row in rows {
-        let (Some(kind), Ok(cost)) = (LineKind::of(&row.kind), row.cost.parse::<BilledUsd>()) else { continue };
         let source = if row.source == "bill" { Source::Bill } else { Source::Feed };
+        let of = said.entry(row.instance).or_default();
+        // In order of time: the newest is the last.
+        of.by.insert(source, row.statement);
+        let (Some(kind), Ok(cost), true) = (LineKind::of(&row.kind), row.cost.parse::<BilledUsd>(), row.there) else { continue };
         let (from, to) = (Timestamp(row.from_ms), Timestamp(row.to_ms));
-        let line = BilledLine { source, kind, from, to, cost, used: row.used_ms.map(Millis), invoiced: row.invoiced };
-        lines.entry(row.instance).or_default().push(line);
+        of.lines.push(BilledLine { source, kind, from, to, cost, used: row.used_ms.map(Millis), invoiced: row.invoiced });
     }
-    Ok(lines)
+    Ok(said)
 }
 
 /// The stored versions of the workloads that are asked for.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::core::accounting::allocation::Line;
 use crate::core::accounting::bill::Source;
@@ -25,6 +26,8 @@ pub(super) struct TrueUp {
     pub cause: &'static str,
     pub computed: MicroUsd,
     pub billed: MicroUsd,
+    /// The version of the bill or feed that said it.
+    pub said_by: Option<Uuid>,
     /// How many there were before: names the row.
     pub before: i64,
 }
@@ -58,6 +61,7 @@ impl Known {
                 cause: hour.cause.as_str(),
                 computed: *computed,
                 billed: hour.cost,
+                said_by: statement.said_by.get(&hour.source).copied(),
                 before: last.map_or(0, |last| last.4),
             };
             let same = |last: &LastTrueUp| {

@@ -194,6 +194,7 @@ impl NodePoolSpec {
             expire_after: self.expire_after_seconds.map(seconds),
             cool_down_base: seconds(self.cool_down.base_seconds),
             cool_down_max: seconds(self.cool_down.max_seconds),
+            ends_allowed_until: None,
         }
     }
 }

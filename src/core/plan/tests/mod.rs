@@ -4,6 +4,7 @@ mod deadlines;
 mod facts;
 mod fallback;
 mod faults;
+mod harm;
 mod identity;
 mod lifting;
 mod limits;
