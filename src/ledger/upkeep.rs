@@ -41,8 +41,8 @@ pub struct Upkeep {
     pub queries: Arc<dyn Fn() -> BTreeMap<ObjectRef, UsageQuery> + Send + Sync>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Told after each round.
-    pub told: Arc<dyn Fn(UpkeepFigures) + Send + Sync>,
+    /// Called after each round.
+    pub after_round: Arc<dyn Fn(UpkeepFigures) + Send + Sync>,
 }
 
 /// How far the upkeep is.
@@ -71,7 +71,7 @@ pub async fn keep(upkeep: Upkeep, leading: watch::Receiver<bool>) {
             _ => {}
         }
         failing = outcome.is_err();
-        (upkeep.told)(figures);
+        (upkeep.after_round)(figures);
     }
 }
 
