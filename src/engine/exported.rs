@@ -13,7 +13,7 @@ use crate::core::market::quota::vcpus_left;
 use crate::core::units::ids::Region;
 use crate::core::units::time::Timestamp;
 use crate::core::workload::{Pod, PodPhase};
-use crate::metrics::page::Figure::{Micro, Millis, Number};
+use crate::metrics::page::Figure::{Micro, Millis, Nano, Number};
 use crate::metrics::page::{Figure, Page};
 use crate::metrics::register as metric;
 use crate::ports::{Clock, Cloud, Cluster, ClusterView, Ledger};
@@ -266,5 +266,5 @@ fn finance(page: &mut Page, state: &State) {
     let anomalies =
         told.anomalies.iter().map(|((team, service, cause), n)| (vec![team.as_str(), service.as_str(), cause.as_str()], Number(*n)));
     page.each(&metric::ANOMALIES, anomalies);
-    page.each(&metric::UNIT_COST, told.unit_costs.iter().map(|((unit, window), usd)| (vec![unit.as_str(), window.as_str()], Micro(*usd))));
+    page.each(&metric::UNIT_COST, told.unit_costs.iter().map(|((unit, window), usd)| (vec![unit.as_str(), window.as_str()], Nano(*usd))));
 }

@@ -29,6 +29,6 @@ pub struct FinanceFigures {
     pub budgets: BTreeMap<String, BudgetFigures>,
     /// Services out of the ordinary, by team, service and cause.
     pub anomalies: BTreeMap<(String, String, String), i64>,
-    /// Cost of a unit in millionths of a dollar, by unit and window (`day` or `week-before`).
+    /// Cost of a unit in billionths of a dollar, by unit and window (`day` or `week-before`).
     pub unit_costs: BTreeMap<(String, String), i64>,
 }

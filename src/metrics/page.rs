@@ -18,6 +18,8 @@ pub enum Figure {
     Millis(i64),
     /// Micro-dollars, or millionths of anything, written as whole units.
     Micro(i64),
+    /// Billionths, written as whole units.
+    Nano(i64),
 }
 
 impl fmt::Display for Figure {
@@ -26,6 +28,7 @@ impl fmt::Display for Figure {
             Figure::Number(n) => return write!(f, "{n}"),
             Figure::Millis(n) => (n, 1_000_u64, 3),
             Figure::Micro(n) => (n, 1_000_000, 6),
+            Figure::Nano(n) => (n, 1_000_000_000, 9),
         };
         let (sign, value) = (if value < 0 { "-" } else { "" }, value.unsigned_abs());
         write!(f, "{sign}{}", value / unit)?;

@@ -40,6 +40,9 @@ GRANT EXECUTE ON FUNCTION ledger.ms(timestamptz), ledger.micro_usd(numeric), led
 GRANT EXECUTE ON FUNCTION ledger.leaves_between(bigint, bigint),
     ledger.exposure_of(timestamptz, timestamptz), ledger.interruption_rates(numeric, numeric, numeric) TO lowtide_reader, lowtide_sealer;
 GRANT INSERT ON ledger.seal TO lowtide_sealer;
+-- Plans are people's: those who import may enter them.
+GRANT INSERT ON ledger.budget, ledger.anomaly_mark, ledger.forecast TO lowtide_writer;
+GRANT SELECT ON ledger.budget, ledger.anomaly_mark, ledger.forecast TO lowtide_writer;
 DO $$
 DECLARE relation text;
 BEGIN
