@@ -19,8 +19,6 @@ async fn ledger() -> (PrivatePostgres, PgConnection) {
     let fill = "
         INSERT INTO ledger.workload_version (id, at, workload_kind, workload_namespace, workload_name, team, service, component)
         VALUES ('00000000-0000-5000-8000-000000000001', '2026-05-01Z', 'Deployment', 'ml', 'search', 'ml', 'search', 'inference');
-        INSERT INTO ledger.interval_opened (id, at, claim_uid, claim, decision, instance, region, zone, instance_type, capacity_type, gpus, price_usd_h)
-        VALUES (gen_random_uuid(), '2026-05-01Z', 'c', 'c', gen_random_uuid(), 'i-1', 'us-east-1', 'use1-az4', 'g6.xlarge', 'spot', 1, 20);
         INSERT INTO ledger.posting (id, at, workload, gpu_ms, span_ms, hour, claim_uid, line, pod_uid, kind, cause, cost_usd, b0_usd, b1_usd, b2_usd, feed_usd, bill_usd)
         SELECT gen_random_uuid(), h, '00000000-0000-5000-8000-000000000001', 3600000 * f, 3600000, extract(epoch FROM h)::bigint / 3600, 'c', 'pod', 'p', 'estimate', 'settled',
                20 * f, 60 * f, 60 * f, 20 * f, 0, 0

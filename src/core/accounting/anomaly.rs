@@ -154,7 +154,9 @@ mod tests {
                 // 1.5, 2 and 3 times the ordinary, for four hours, somewhere in the last week.
                 let from = end - WEEK + i64::try_from(seed).unwrap() * 5 % (WEEK - 8);
                 let mut spiked = hours.clone();
-                (from..from + 4).for_each(|h| spiked.entry(h).and_modify(|cost| cost.0 = cost.0 * factor / 2).or_default());
+                for hour in from..from + 4 {
+                    spiked.entry(hour).and_modify(|cost| cost.0 = cost.0 * factor / 2);
+                }
                 found[at] += usize::from(anomaly(&spiked, from + 1).is_some());
             }
         }

@@ -35,7 +35,7 @@ GRANT EXECUTE ON FUNCTION ledger.ensure_month(date), ledger.canonical_v2(text), 
 GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO lowtide_reader, lowtide_sealer;
 GRANT EXECUTE ON FUNCTION ledger.ms(timestamptz), ledger.micro_usd(numeric), ledger.shared_ms(bigint, bigint, bigint, bigint), ledger.numbers(bigint, bigint),
     ledger.utc_day(timestamptz), ledger.basis_of(boolean, numeric, numeric, numeric), ledger.machines_of(boolean), ledger.segments_of(boolean),
-    ledger.scaled(numeric, numeric, numeric), ledger.stays_of(boolean), ledger.shares_of(boolean), ledger.hourly_cost(timestamptz, timestamptz), ledger.allocation_of(timestamptz, timestamptz), ledger.focus_of(timestamptz, timestamptz), ledger.unit_cost(timestamptz, timestamptz),
+    ledger.scaled(numeric, numeric, numeric), ledger.stays_of(boolean), ledger.shares_of(boolean), ledger.hourly_cost(timestamptz, timestamptz), ledger.allocation_of(timestamptz, timestamptz), ledger.focus_of(timestamptz, timestamptz), ledger.unit_cost(timestamptz, timestamptz), ledger.trust_of(date, date),
     ledger.canonical_v1(jsonb), ledger.canonical_v2(text), ledger.event_tables() TO lowtide_reader, lowtide_sealer;
 GRANT EXECUTE ON FUNCTION ledger.leaves_between(bigint, bigint),
     ledger.exposure_of(timestamptz, timestamptz), ledger.interruption_rates(numeric, numeric, numeric) TO lowtide_reader, lowtide_sealer;
