@@ -121,6 +121,10 @@ alertmanager() {
     if (cd "$folder" && apt-get download -qq prometheus-alertmanager 2>/dev/null >&2 && dpkg -x prometheus-alertmanager_*.deb unpacked); then
         mv "$folder"/unpacked/usr/bin/amtool "$bin/"
         mv "$folder"/unpacked/usr/bin/prometheus-alertmanager "$bin/alertmanager"
+        # Debian's build reads its messages' templates from there and from nowhere else.
+        local templates=/usr/share/prometheus/alertmanager
+        [[ -e $templates/default.tmpl ]] || { mkdir -p "$templates" && cp "$folder/unpacked$templates/"*.tmpl "$templates/"; } 2>/dev/null ||
+            say "  $templates cannot be written: the test of deliveries is left out"
     else
         say "  Debian's Alertmanager could not be fetched: the test of alert routes is left out"
     fi

@@ -37,3 +37,5 @@ expected=$(grep -c -- '- alert:' "$rules")
 ((count == expected)) || { echo "routes of $count alerts were looked at, there are $expected"; exit 1; }
 goes_to platform-slack alertname=Other severity=critical cluster=c
 echo "$count alerts: each fires, is silent and finds its receiver"
+[[ -x $tools/alertmanager && -e /usr/share/prometheus/alertmanager/default.tmpl ]] || { echo "left out: no alertmanager with its templates"; exit 0; }
+python3 tests/alerts/delivery.py "$tools"
