@@ -59,7 +59,7 @@ impl Drop for Server {
 impl Server {
     /// Scrapes `target` five times a second.
     fn start(target: u16) -> Option<Server> {
-        let bin = lowtide::lab::tools::cache_folder().join("bin");
+        let bin = super::tools();
         if !bin.join("prometheus").is_file() {
             eprintln!("left out: no prometheus in {}; `make tools` fetches it on Debian", bin.display());
             return None;
@@ -117,7 +117,7 @@ fn panels() -> Vec<Dashboard> {
 
 #[test]
 fn promtool_finds_nothing_to_say_of_the_page() {
-    let promtool = lowtide::lab::tools::cache_folder().join("bin/promtool");
+    let promtool = super::tools().join("promtool");
     if !promtool.is_file() {
         eprintln!("left out: no promtool");
         return;
