@@ -189,6 +189,7 @@ fn demands(
                 owner: owner.clone(),
                 gang: gang.clone(),
                 rescue: false,
+                falls_back: false,
                 buy_only: None,
             });
             replicas.push((index, replica));

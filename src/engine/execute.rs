@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 use super::driver::Engine;
 use super::state::Hold;
 use crate::core::action::{Action, ClaimPatch, ClusterAction, Step};
-use crate::core::fleet::{ClassStatus, Launch, LaunchFailure, LaunchTemplate, TOKEN_ENDED};
+use crate::core::fleet::{ClassProblem, ClassStatus, Launch, LaunchFailure, LaunchTemplate, TOKEN_ENDED};
 use crate::core::market::{CapacityPool, CoolDownCause};
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::memory::Sighting;
@@ -109,7 +109,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     async fn carry_out(&self, step: &Step) -> Result<(), Stopped> {
         if !step.records.is_empty() {
             self.cluster.record(&step.records).await?;
-            self.state().note_hours(&step.records);
+            self.state().note_told(&step.records);
             self.count_records(&step.records);
             self.outbox_filled.notify_one();
             for record in &step.records {
@@ -147,7 +147,14 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 self.look_at_instances.notify_waiters();
                 Ok(())
             }
-            Action::TerminateUnclaimed { region, instance } => Ok(self.ask("terminate", self.cloud.terminate(region, instance)).await?),
+            Action::TerminateUnclaimed { region, instance, claim_uid } => {
+                // The watch may be behind, or of an API server that was restored: what stands for it is asked for once more.
+                if let Some(why) = self.cluster.claims_now().await?.keeps(instance, claim_uid.as_deref()) {
+                    return Err(Stopped { why: format!("{instance} is kept: {why}"), hold: AFTER_REFUSAL });
+                }
+                info!(%instance, %region, "ending a machine that nobody claims");
+                Ok(self.ask("terminate", self.cloud.terminate(region, instance)).await?)
+            }
             Action::Acknowledge { region, queue, receipt } => {
                 let answer = self.ask("acknowledge", self.cloud.acknowledge(region, queue, receipt)).await;
                 // Its effect is durable already: a message that cannot be deleted comes again and is then known.
@@ -201,7 +208,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 info!(claim = %launch.claim, %instance, "launched");
                 self.look_at_instances.notify_waiters();
                 self.learn(&launch.pool, Sighting::Launched);
-                ClaimPatch { launched: Some((instance, self.clock.now())), ..ClaimPatch::default() }
+                // By EC2's clock, as everything else that EC2 will say of it.
+                let at = self.clock.now() + self.cloud.ahead().unwrap_or(Millis::ZERO);
+                ClaimPatch { launched: Some((instance, at)), ..ClaimPatch::default() }
             }
             Err(error) => match failure_of(&error) {
                 Some((cause, code)) => {
@@ -230,7 +239,11 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             Err(error @ (CloudError::Refused { .. } | CloudError::Quota { .. })) => {
                 let code = if let CloudError::Refused { code, .. } = &error { code.clone() } else { "Quota".to_owned() };
                 let reason = if code.starts_with("InvalidSubnet") { "UnknownSubnet".to_owned() } else { "RefusedByEc2".to_owned() };
-                ClassStatus { zones: Default::default(), launch_template: None, ready: Err((reason, error.to_string())) }
+                ClassStatus {
+                    zones: Default::default(),
+                    launch_template: None,
+                    ready: Err(ClassProblem { reason, text: error.to_string() }),
+                }
             }
             Err(error) => return Err(Stopped { why: error.to_string(), hold: AFTER_REFUSAL }),
         };
@@ -238,10 +251,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         self.apply(&ClusterAction::SetClassStatus { class: class.clone(), status }).await?;
         match refused {
             None => Ok(()),
-            Some((reason, message)) => {
-                // Asked again later: somebody may create the subnet or grant the permission.
-                Err(Stopped { why: format!("class {class}: {reason}: {message}"), hold: AFTER_REFUSAL })
-            }
+            // Asked again later: somebody may create the subnet or grant the permission.
+            Some(problem) => Err(Stopped { why: format!("class {class}: {problem}"), hold: AFTER_REFUSAL }),
         }
     }
 }

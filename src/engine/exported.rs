@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use super::driver::Engine;
 use super::state::State;
 use crate::core::fleet::Claim;
+use crate::core::fleet::Ownership;
 use crate::core::invariant::SEEN_IN_A_SNAPSHOT;
 use crate::core::market::CapacityType;
 use crate::core::market::quota::vcpus_left;
+use crate::core::snapshot::seen;
 use crate::core::units::ids::Region;
-use crate::core::units::time::Timestamp;
+use crate::core::units::time::{Millis as Span, Timestamp};
 use crate::core::workload::{Pod, PodPhase};
 use crate::metrics::page::Figure::{Micro, Millis, Nano, Number};
 use crate::metrics::page::{Figure, Page};
@@ -31,6 +33,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         let state = self.state();
         let mut page = Page::default();
         process(&mut page, &state, leading);
+        safety(&mut page, &state, &view, (&self.cluster.uid(), self.cluster.ahead()));
         machines(&mut page, &state, &view, now);
         counted(&mut page, &state);
         market(&mut page, &state, now);
@@ -58,6 +61,22 @@ fn process(page: &mut Page, state: &State, leading: bool) {
         (vec![invariant.to_string()], Number(i64::try_from(passes).unwrap_or(i64::MAX)))
     });
     page.each(&metric::FAULTS, broken);
+}
+
+/// What keeps a wrong machine from being ended: whose machines there are, claims that cannot be read, the breaker, clocks.
+fn safety(page: &mut Page, state: &State, view: &ClusterView, (uid, api_ahead): (&str, Option<Span>)) {
+    let owned =
+        |wanted: fn(&Ownership) -> bool| count(seen(&state.instances).filter(|i| i.is_alive() && wanted(&i.ownership(uid))).count());
+    page.one(&metric::FOREIGN, owned(|o| matches!(o, Ownership::Foreign(_))));
+    page.one(&metric::UNMARKED, owned(|o| *o == Ownership::Unmarked));
+    page.one(&metric::UNCLAIMED, count(state.unclaimed_since.len()));
+    page.one(&metric::UNREADABLE, count(view.unreadable_claims.len()));
+    page.one(&metric::HELD_ENDS, Number(i64::try_from(state.held_ends).unwrap_or(i64::MAX)));
+    page.one(&metric::DOUBTFUL, count(state.doubtful_nodes().values().filter(|doubt| doubt.is_alarming()).count()));
+    let clocks = [("ec2", state.ec2_ahead), ("api-server", api_ahead)];
+    let known: Vec<(&str, i64)> = clocks.into_iter().filter_map(|(whose, ahead)| Some((whose, ahead?.0))).collect();
+    page.each(&metric::CLOCK_AHEAD, known.iter().map(|(whose, ahead)| (vec![*whose], Millis(*ahead))));
+    page.each(&metric::OLD_CLOCK_AHEAD, known.iter().map(|(whose, ahead)| (vec![*whose], Number(*ahead))));
 }
 
 /// Where a claim is in its life.

@@ -16,7 +16,6 @@ use crate::core::units::ids::{ClaimName, DecisionId, NodeName, ObjectRef, Uid};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::{self, Need, PodManifest, Schedule, WorkloadKind};
 use crate::core::workload::{Attribution, LetGo, PodIdentity, PodPhase};
-use crate::core::world;
 
 /// Which labels of a pod say who pays. Platform teams may have words of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +76,7 @@ impl PodReader<'_> {
     ///
     /// # Errors
     /// When the object has no name, uid, resourceVersion or creation time.
-    pub fn read(&self, pod: &Pod, need: NeedAnswer) -> Result<world::Pod, IncompletePod> {
+    pub fn read(&self, pod: &Pod, need: NeedAnswer) -> Result<crate::core::workload::Pod, IncompletePod> {
         let meta = &pod.metadata;
         let object = ObjectRef { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() };
         let missing = |field| IncompletePod { pod: object.to_string(), field };
@@ -88,7 +87,7 @@ impl PodReader<'_> {
         let (workload, mobility) = self.owners.of(pod, let_go.as_ref());
         let services = self.endpoints.of(&uid);
         let spec = pod.spec.as_ref();
-        Ok(world::Pod {
+        Ok(crate::core::workload::Pod {
             identity: PodIdentity { object, uid: Uid::from(uid) },
             resource_version,
             created_at: timestamp(created_at),

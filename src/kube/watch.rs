@@ -55,6 +55,8 @@ pub struct Watches {
     pools: Watched<Guarded<GpuNodePool>>,
     classes: Watched<Guarded<GpuNodeClass>>,
     claims: Watched<Guarded<GpuNodeClaim>>,
+    /// The cluster's UID: launch templates of two clusters are never one.
+    cluster_uid: String,
     keys: AttributionKeys,
     /// What each pod asks for, by uid, with the resourceVersion it was read at: a pod is parsed once per version, not once per pass.
     needs: Mutex<BTreeMap<String, (String, NeedAnswer)>>,
@@ -67,7 +69,7 @@ pub struct Watches {
 
 impl Watches {
     /// Starts every watch.
-    pub fn start(client: &Client, keys: AttributionKeys) -> Self {
+    pub fn start(client: &Client, cluster_uid: String, keys: AttributionKeys) -> Self {
         let mut start = Starter { client: client.clone(), changed: Arc::new(Notify::new()), tasks: JoinSet::new() };
         let managed = watcher::Config::default().labels(&format!("{}=true", words::MANAGED_LABEL));
         let by_id = watcher::Config::default().labels(names::INSTANCE_ID);
@@ -84,6 +86,7 @@ impl Watches {
             pools: start.guarded(all(), |_| ()),
             classes: start.guarded(all(), |_| ()),
             claims: start.guarded(all(), |_| ()),
+            cluster_uid,
             keys,
             needs: Mutex::new(BTreeMap::new()),
             told: Mutex::new(BTreeSet::new()),
@@ -166,7 +169,7 @@ impl Watches {
         }
         for class in valid(&self.classes.store.state()) {
             let mut read = classes::read(class);
-            match classes::launch_template(class) {
+            match classes::launch_template(class, &self.cluster_uid) {
                 Ok(template) => {
                     view.templates.insert(read.name.clone(), template);
                 }
@@ -178,13 +181,18 @@ impl Watches {
     }
 
     fn read_machines(&self, view: &mut ClusterView) {
-        for claim in valid(&self.claims.store.state()) {
-            match claims::read(claim) {
+        for object in self.claims.store.state() {
+            match claims::read_guarded(&object) {
                 Ok(read) => {
-                    note_version(view, Lane::Claim(read.name.clone()), claim);
+                    note_version(view, Lane::Claim(read.name.clone()), &*object);
                     view.claims.insert(read.name.clone(), read);
                 }
-                Err(fault) => self.tell_once(&fault),
+                Err(unreadable) => {
+                    if let Some(claim) = unreadable {
+                        self.say_once(claim.fault.clone(), "a claim cannot be read: its machine is kept, and nothing is swept");
+                        view.unreadable_claims.insert(claim.name.clone(), claim);
+                    }
+                }
             }
         }
         for set in valid(&self.daemonsets.store.state()) {

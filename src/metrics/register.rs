@@ -54,6 +54,14 @@ metrics! {
     STEPS_STOPPED: Kind::Counter, "lowtide_steps_stopped_total", [], "Steps that ended early and are decided again.";
     FAULTS: Kind::Counter, "lowtide_invariant_faults_total", ["invariant"], "Passes that saw an invariant broken; anything but 0 is a bug of lowtide.";
 
+    FOREIGN: Kind::Gauge, "lowtide_foreign_instances", [], "Machines that carry this cluster's name and another cluster's UID: left alone.";
+    UNMARKED: Kind::Gauge, "lowtide_unmarked_instances", [], "Machines that carry this cluster's name and no UID: made before lowtide wrote one.";
+    UNCLAIMED: Kind::Gauge, "lowtide_unclaimed_instances", [], "Machines that no claim stands for.";
+    UNREADABLE: Kind::Gauge, "lowtide_unreadable_claims", [], "Claims that this version cannot read: their machines are kept, and nothing is swept.";
+    HELD_ENDS: Kind::Gauge, "lowtide_held_ends", [], "Machines that would be ended and are kept by the breaker until a person says so.";
+    DOUBTFUL: Kind::Gauge, "lowtide_doubtful_nodes", [], "Nodes that pass for a machine and are not used.";
+    CLOCK_AHEAD: Kind::Gauge, "lowtide_clock_ahead_seconds", ["clock"], "How far another clock (ec2, api-server) is ahead of ours.";
+
     CLAIMS: Kind::Gauge, "lowtide_claims", [], "Node claims.";
     MACHINES: Kind::Gauge, "lowtide_machines", ["pool", "region", "zone", "instance_type", "capacity_type", "phase"], "Node claims by where, what and phase: asking, booting, ready, leaving, failed or ended.";
     GPUS: Kind::Gauge, "lowtide_gpus", ["pool", "state"], "GPUs of machines that run: allocated to a pod, or idle.";
@@ -107,6 +115,7 @@ metrics! {
     ANOMALIES: Kind::Gauge, "lowtide_cost_anomalies", ["team", "service", "cause"], "Services whose cost of the last two hours is out of the ordinary, by what moved it most: price, quantity or mix.";
     UNIT_COST: Kind::Gauge, "lowtide_unit_cost_dollars", ["unit", "window"], "Cost of one unit over all workloads that report it: the last 24 hours, and the 7 days before.";
 
+    OLD_CLOCK_AHEAD: Kind::Gauge, "lowtide_clock_ahead_milliseconds", ["clock"], "Old name.", replaced by "lowtide_clock_ahead_seconds";
     OLD_PRICE_AGE: Kind::Gauge, "lowtide_price_age_milliseconds", [], "Old name.", replaced by "lowtide_price_age_seconds";
     OLD_REGION_PRICE_AGE: Kind::Gauge, "lowtide_region_price_age_milliseconds", ["region", "capacity_type"], "Old name.", replaced by "lowtide_region_price_age_seconds";
     OLD_POOL_SPEND: Kind::Gauge, "lowtide_pool_month_spend_micro_usd", ["pool"], "Old name.", replaced by "lowtide_pool_month_spend_dollars";

@@ -57,7 +57,7 @@ fn need(gpus: i64, gpu_gib: i64, cpu: i64, gib: i64) -> Need {
 fn pods(name: &str, count: usize, need: &Need) -> Vec<Demand> {
     let pod = |i| {
         let (key, pools) = (format!("ns/{name}-{i:03}"), BTreeSet::new());
-        Demand { key, need: need.clone(), pools, owner: None, gang: None, rescue: false, buy_only: None }
+        Demand { key, need: need.clone(), pools, owner: None, gang: None, rescue: false, falls_back: false, buy_only: None }
     };
     (0..count).map(pod).collect()
 }

@@ -1,5 +1,7 @@
 //! A Kubernetes node of ours.
 
+use std::collections::BTreeSet;
+
 use crate::core::units::Resources;
 use crate::core::units::ids::{InstanceId, NodeName};
 
@@ -8,8 +10,10 @@ use crate::core::units::ids::{InstanceId, NodeName};
 pub struct Node {
     /// Its name.
     pub name: NodeName,
-    /// The instance it runs on.
+    /// The instance that it says it runs on; believed only when EC2 agrees (see [`super::doubts`]).
     pub instance: InstanceId,
+    /// Its addresses and host names, as its kubelet reports them.
+    pub addresses: BTreeSet<String>,
     /// The kubelet says Ready.
     pub ready: bool,
     /// What pods can use of it.

@@ -94,6 +94,8 @@ pub struct Listing<'a> {
     pub refusal: Option<Refusal>,
     /// The same for a rescue, which no budget holds up and which has limits of its own.
     pub rescue_refusal: Option<Refusal>,
+    /// Its node pool sells on-demand to work that asks `spot-first`.
+    pub fallback_on_demand: bool,
     /// Price with expected interruptions.
     pub cost: MicroUsdPerHour,
 }
@@ -141,7 +143,8 @@ pub fn list_on_sale<'a>(on_sale: &OnSale<'a>, settings: &Settings, pool: &PoolPo
         let unknown_type = Some(if region_ok { Refusal::GpuModel } else { Refusal::Region });
         let known = machine.map(|m| pool_refusals(on_sale, settings, pool, offer, m, (region_ok, terms.is_some()), committed_for));
         let (refusal, rescue_refusal) = known.unwrap_or((unknown_type, unknown_type));
-        listings.push(Listing { offer, machine, usable, refusal, rescue_refusal, cost: cost_with_interruptions(offer, settings) });
+        let (fallback_on_demand, cost) = (pool.fallback_on_demand, cost_with_interruptions(offer, settings));
+        listings.push(Listing { offer, machine, usable, refusal, rescue_refusal, fallback_on_demand, cost });
     }
     listings
 }
@@ -208,6 +211,8 @@ pub struct Wants<'a> {
     pub within: Option<Correlated>,
     /// It is a rescue: no budget, and the limits of rescues.
     pub rescue: bool,
+    /// On-demand is asked for work whose owner asked `spot-first`.
+    pub falls_back: bool,
     /// Only these may be bought.
     pub buy_only: Option<&'a BTreeSet<CapacityPool>>,
 }
@@ -224,12 +229,27 @@ impl<'a> Wants<'a> {
                 regions.insert(pool.region.clone());
             }
         }
-        Wants { need, regions, zone: None, within: None, rescue: false, buy_only: None }
+        Wants { need, regions, zone: None, within: None, rescue: false, falls_back: false, buy_only: None }
     }
 
     /// Whether single pools of capacity are ruled out.
     pub fn looks_at_pools(&self) -> bool {
         self.within.is_some() || self.buy_only.is_some()
+    }
+
+    /// Why capacity of this type is not bought for the need from a node pool that falls back to on-demand, or does not.
+    pub fn capacity_refusal(&self, at: CapacityType, fallback_on_demand: bool) -> Option<Refusal> {
+        let wanted = match self.need.capacity {
+            CapacityPreference::SpotFirst => true,
+            CapacityPreference::SpotOnly => at == CapacityType::Spot,
+            CapacityPreference::OnDemand => at != CapacityType::Spot,
+        };
+        let spot_first = self.falls_back || self.need.capacity == CapacityPreference::SpotFirst;
+        match at {
+            _ if !wanted => Some(Refusal::CapacityType),
+            CapacityType::OnDemand if spot_first && !fallback_on_demand => Some(Refusal::NoFallback),
+            _ => None,
+        }
     }
 
     /// The first refusal of `listing` for this need, or how many replicas one machine holds (at least 1).
@@ -253,11 +273,7 @@ impl<'a> Wants<'a> {
             return Some(Refusal::Zone);
         }
         let machine = listing.machine?;
-        let capacity_ok = match need.capacity {
-            CapacityPreference::SpotFirst => true,
-            CapacityPreference::SpotOnly => at.capacity_type == CapacityType::Spot,
-            CapacityPreference::OnDemand => at.capacity_type != CapacityType::Spot,
-        };
+        let capacity = self.capacity_refusal(at.capacity_type, listing.fallback_on_demand);
         let have = &listing.usable;
         let checks = [
             (!need.gpu_models.is_empty() && !need.gpu_models.contains(&machine.gpu_model), Refusal::GpuModel),
@@ -267,7 +283,8 @@ impl<'a> Wants<'a> {
             (need.gpu_memory > have.unit_memory, Refusal::GpuMemory),
             (need.cpu > have.resources.cpu, Refusal::Cpu),
             (need.memory > have.resources.memory, Refusal::Memory),
-            (!capacity_ok, Refusal::CapacityType),
+            (capacity == Some(Refusal::CapacityType), Refusal::CapacityType),
+            (capacity == Some(Refusal::NoFallback), Refusal::NoFallback),
             (above_cap(listing.offer, machine, need.max_price_per_gpu_hour), Refusal::OwnerPriceCap),
             (self.within.as_ref().is_some_and(|w| *w != correlated_pool(at)), Refusal::Diversity),
             (replicas < 1, Refusal::GpuCount),

@@ -3,7 +3,7 @@
 //! Decides: its machine is Ready with its GPUs, and no older pod of the same Job still runs in its place.
 //! Does not: bind (`buying`).
 
-use super::{Pass, target};
+use super::pass::{Pass, target};
 use crate::core::action::{Action, ClusterAction};
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::Uid;
@@ -11,7 +11,7 @@ use crate::core::workload::need::WorkloadKind;
 use crate::core::workload::{Mobility, Pod, PodPhase};
 
 pub(super) fn lift_gates(pass: &mut Pass) {
-    let gated: Vec<&Pod> = pass.world.pods.values().filter(|p| p.phase == PodPhase::Gated && p.deleting_until.is_none()).collect();
+    let gated = pass.index.gated().to_vec();
     for pod in gated {
         let Some(claim) = pod.claim.as_ref().and_then(|name| pass.claims.get(name)).filter(|c| c.takes_work()) else { continue };
         let labelled = claim.status.node.as_ref().and_then(|node| pass.world.nodes.get(node)).is_some_and(|n| n.ready && n.labelled);
@@ -28,7 +28,7 @@ fn predecessor_runs(pass: &Pass, pod: &Pod) -> bool {
     let batch = pod.need.as_ref().is_ok_and(|(need, _)| need.kind == WorkloadKind::Batch);
     let Mobility::Job { job_uid, .. } = &pod.mobility else { return false };
     let known = pod.replaces.as_ref().and_then(|r| pass.world.pods.get(&r.pod.uid));
-    batch && (known.is_some_and(|old| !old.finished()) || pass.world.pods.values().any(|old| is_left(pass, old, pod, job_uid)))
+    batch && (known.is_some_and(|old| !old.finished()) || pass.index.of_job(job_uid).iter().any(|old| is_left(pass, old, pod, job_uid)))
 }
 
 /// An older pod of the Job that is told to stop and has not stopped, and that no other pod replaces. What was done to it a moment ago may not

@@ -27,6 +27,8 @@ pub enum Refusal {
     Memory,
     /// Spot only or on-demand only.
     CapacityType,
+    /// The work asks for spot first, and the pool does not fall back to on-demand for it.
+    NoFallback,
     /// The pool of capacity is cooling down after a refusal or an interruption.
     CoolingDown,
     /// The account's quota cannot hold it.
@@ -69,6 +71,7 @@ impl fmt::Display for Refusal {
             Refusal::Cpu => "too little CPU",
             Refusal::Memory => "too little memory",
             Refusal::CapacityType => "capacity type not allowed",
+            Refusal::NoFallback => "on-demand, which the pool does not fall back to",
             Refusal::CoolingDown => "cooling down after a refusal",
             Refusal::Quota => "vCPU quota cannot hold it",
             Refusal::ReservationFull => "reservation in full use",

@@ -47,12 +47,12 @@ fn owners(strategy: &str) -> Owners {
     Owners::read([&set].into_iter(), [&deployment].into_iter())
 }
 
-fn read_with(owners: &Owners, endpoints: &Endpoints, pod: &Pod) -> world::Pod {
+fn read_with(owners: &Owners, endpoints: &Endpoints, pod: &Pod) -> crate::core::workload::Pod {
     let keys = AttributionKeys { cost_center: "cost-center".into(), ..AttributionKeys::default() };
     PodReader { owners, endpoints, keys: &keys }.read(pod, need_of(pod)).unwrap()
 }
 
-fn read(changes: Value) -> world::Pod {
+fn read(changes: Value) -> crate::core::workload::Pod {
     read_with(&owners("RollingUpdate"), &Endpoints::default(), &pod(changes))
 }
 

@@ -9,7 +9,7 @@ pub fn dashboard() -> Dashboard {
         title: "lowtide / Fleet",
         description: "What runs, what it costs now, what waits and what the market offers.",
         span: "6h",
-        rows: vec![now(), machines(), market(), decisions(), limits(), health()],
+        rows: vec![now(), machines(), market(), decisions(), limits(), safety(), health()],
     }
 }
 
@@ -202,6 +202,36 @@ fn limits() -> Row {
         panels: vec![
             Panel::prometheus("Quota used", "vCPUs of ours as part of each quota. What others in the account run is not known.", Draw::Lines, "percentunit", &[q("max by (region, family, capacity_type) (lowtide_quota_used_vcpus{@}) / (max by (region, family, capacity_type) (lowtide_quota_vcpus{@}) > 0)", "{{region}} {{family}} {{capacity_type}}")]).line(1),
             Panel::prometheus("Node pools' budgets", "What counts against a pool's budget of this month as part of it. At 1 nothing new is bought.", Draw::Lines, "percentunit", &[q("max by (pool) (lowtide_pool_month_spend_dollars{@}) / max by (pool) (lowtide_pool_month_budget_dollars{@})", "{{pool}}")]).line(1).may_be_empty("no node pool has a budget"),
+        ],
+    }
+}
+
+fn safety() -> Row {
+    Row {
+        title: "Safety",
+        panels: vec![
+            Panel::prometheus(
+                "Kept from being ended",
+                "Machines of another cluster of this name, without a UID, without a claim, and those that the breaker keeps; claims that cannot be read; Nodes that are not used.",
+                Draw::Table,
+                "short",
+                &[
+                    q("max(lowtide_foreign_instances{@})", "another cluster's"),
+                    q("max(lowtide_unmarked_instances{@})", "without a UID"),
+                    q("max(lowtide_unclaimed_instances{@})", "without a claim"),
+                    q("max(lowtide_unreadable_claims{@})", "unreadable claims"),
+                    q("max(lowtide_held_ends{@})", "kept by the breaker"),
+                    q("max(lowtide_doubtful_nodes{@})", "doubtful Nodes"),
+                ],
+            ),
+            Panel::prometheus(
+                "Clocks",
+                "How far EC2's and the API server's clocks are ahead of ours.",
+                Draw::Lines,
+                "s",
+                &[q("max by (clock) (lowtide_clock_ahead_seconds{@})", "{{clock}}")],
+            )
+            .may_be_empty("no answer said its time"),
         ],
     }
 }

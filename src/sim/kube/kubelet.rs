@@ -36,8 +36,16 @@ impl Kube {
         if matches!(machine.boot, Boot::WithoutGpus(_)) {
             allocatable.gpus = 0;
         }
-        let node =
-            Node { name: node_of(&instance.id), instance: instance.id.clone(), ready: true, allocatable, labelled: false, tainted: false };
+        let node = Node {
+            name: node_of(&instance.id),
+            instance: instance.id.clone(),
+            // Its kubelet reports its address; its name is its own.
+            addresses: instance.addresses.iter().filter(|text| !text.starts_with("ip-")).cloned().collect(),
+            ready: true,
+            allocatable,
+            labelled: false,
+            tainted: false,
+        };
         self.put_node(SimNode { node, claim: None, dead: false });
     }
 
