@@ -262,6 +262,9 @@ fn keep_ledger<C: Cloud>(
         after_round: Arc::new(move |figures| {
             let mut state = shown.state();
             (state.ledger_posted_at, state.ledger_sealed_at) = (figures.posted_at, figures.sealed_at);
+            if let Some((_, finance)) = figures.finance {
+                state.finance = (*finance).clone();
+            }
         }),
     };
     tokio::spawn(upkeep::keep(upkeep, leading))

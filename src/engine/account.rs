@@ -27,7 +27,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         let (mut retry, mut round) = (FIRST_RETRY, 0);
         loop {
             round += 1;
-            let pause = match self.cloud.vcpu_quotas(&region).await {
+            let pause = match self.ask("quotas", self.cloud.vcpu_quotas(&region)).await {
                 Ok(quotas) => {
                     retry = FIRST_RETRY;
                     let before = self.state().quotas.insert(region.clone(), quotas.clone());
@@ -80,7 +80,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             return;
         }
         let at = self.clock.now();
-        match self.cloud.capacity_reservations(region, named).await {
+        match self.ask("reservations", self.cloud.capacity_reservations(region, named)).await {
             Ok(seen) => {
                 for lost in named.iter().filter(|id| !seen.iter().any(|r| r.id == **id)) {
                     warn!(%region, reservation = %lost, "a node class names a capacity reservation that EC2 does not show: nothing is launched into it");
@@ -117,7 +117,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 if !known && self.clock.now() < no_new_until {
                     continue;
                 }
-                match self.cloud.placement_scores(&asked_in, &question).await {
+                match self.ask("placement-scores", self.cloud.placement_scores(&asked_in, &question)).await {
                     Ok(answer) => {
                         asked.insert(question);
                         let now = self.clock.now();
