@@ -360,7 +360,7 @@ fn drawn_bill(dice: &mut crate::facts::Dice, machines: &[Machine], invoice: &str
                 1 => line(&id, "SavingsPlanCoveredUsage", &instance, "BoxUsage:g6.xlarge", hour, "1", "3", &cost),
                 2 => line(&id, "Credit", &instance, "SpotUsage:g6.xlarge", hour, "0", &format!("-{cost}"), ""),
                 3 => line(&id, "Usage", &instance, "DataTransfer-Out-Bytes", hour, "9", &cost, ""),
-                4 => line(&id, "Usage", "i-stranger", "BoxUsage:m5.large", hour, "1", &cost, ""),
+                4 => line(&id, "Usage", &format!("i-stranger-{}", machine.name), "BoxUsage:m5.large", hour, "1", &cost, ""),
                 _ => line(&id, "Usage", &instance, "SpotUsage:g6.xlarge", hour, "1", &cost, ""),
             });
         }
