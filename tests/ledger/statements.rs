@@ -30,6 +30,7 @@ const HEADER: &str = "identity_line_item_id,bill_invoice_id,bill_payer_account_i
     line_item_usage_end_date,line_item_usage_amount,line_item_unblended_cost,line_item_currency_code,savings_plan_savings_plan_effective_cost\n";
 
 /// A line of the clock hour `hour` of 20 July 2026.
+#[allow(clippy::too_many_arguments)]
 fn line(id: &str, kind: &str, resource: &str, usage: &str, hour: i64, amount: &str, cost: &str, plan: &str) -> String {
     let (from, to) = (DAY + Millis::from_hours(hour), DAY + Millis::from_hours(hour + 1));
     format!(
