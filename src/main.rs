@@ -19,6 +19,9 @@ enum Command {
     Backtest(cli::backtest::BacktestArgs),
     /// Shows every instance type with what it has and what pods can use of it.
     Catalog(cli::catalog::CatalogArgs),
+    /// Writes the chart's dashboards and docs/metrics.md.
+    #[command(hide = true)]
+    Monitoring(cli::monitoring::MonitoringArgs),
     /// Shows the market for a need, cheapest per packed replica first.
     Offers(cli::offers::OffersArgs),
     /// Says what lowtide would buy for Kubernetes manifests, without a cluster or an account.
@@ -57,6 +60,7 @@ async fn main() -> ExitCode {
         Command::Backtest(args) => cli::backtest::run(args),
         Command::Catalog(args) => cli::catalog::run(args),
         Command::Offers(args) => cli::offers::run_live(args).await,
+        Command::Monitoring(args) => cli::monitoring::run(args),
         Command::Place(args) => cli::place::run(args),
         Command::Simulate(args) => cli::simulate::run(args),
         Command::Explain(args) => cli::explain::run(args).await,
@@ -89,6 +93,7 @@ fn main() -> ExitCode {
         Command::Backtest(args) => cli::backtest::run(args),
         Command::Catalog(args) => cli::catalog::run(args),
         Command::Offers(args) => cli::offers::run(args),
+        Command::Monitoring(args) => cli::monitoring::run(args),
         Command::Place(args) => cli::place::run(args),
         Command::Simulate(args) => cli::simulate::run(args),
     }

@@ -47,7 +47,7 @@ pub struct OperatorArgs {
     /// The ledger's Postgres, as the writer role.
     #[arg(long, env = "LOWTIDE_DATABASE_URL", hide_env_values = true)]
     pub database_url: String,
-    /// Where AWS is, instead of at AWS: for local worlds.
+    /// Address of a simulated AWS, used in place of AWS itself.
     #[arg(long, env = "AWS_ENDPOINT_URL")]
     pub aws_endpoint_url: Option<String>,
     /// Where /livez, /readyz and /metrics are.
@@ -252,16 +252,19 @@ fn keep_ledger<C: Cloud>(
     if args.post_seconds == 0 {
         return tokio::spawn(std::future::pending());
     }
-    let (queried, told) = (Arc::clone(engine), Arc::clone(engine));
+    let (queried, shown) = (Arc::clone(engine), Arc::clone(engine));
     let upkeep = Upkeep {
         url: args.database_url.clone(),
         every: Duration::from_secs(args.post_seconds),
         prometheus: (!args.prometheus_url.is_empty()).then(|| Prometheus::new(&args.prometheus_url)),
         queries: Arc::new(move || usage_queries(&queried.cluster.view().unwrap_or_default())),
         clock: Arc::new(WallClock),
-        told: Arc::new(move |figures| {
-            let mut state = told.state();
+        after_round: Arc::new(move |figures| {
+            let mut state = shown.state();
             (state.ledger_posted_at, state.ledger_sealed_at) = (figures.posted_at, figures.sealed_at);
+            if let Some((_, finance)) = figures.finance {
+                state.finance = (*finance).clone();
+            }
         }),
     };
     tokio::spawn(upkeep::keep(upkeep, leading))

@@ -67,7 +67,7 @@ impl Invariant {
     /// What it says.
     pub fn meaning(self) -> &'static str {
         match self {
-            Invariant::EveryInstanceClaimed => "every running instance of ours has one claim and work, or is being adopted, ended or swept",
+            Invariant::EveryInstanceClaimed => "each of our running instances has one claim and work, or is being adopted, ended or swept",
             Invariant::OneInstancePerClaim => "no claim ever has two instances",
             Invariant::DecisionsDurableOnce => "every decision is durable before it is executed and reaches the ledger exactly once",
             Invariant::NeedsAndPoliciesHold => "no pod is placed on an offer that breaks its need, its cap or its pool's policy",

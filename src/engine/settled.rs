@@ -13,7 +13,7 @@ use crate::core::units::ids::{ClaimName, PoolName};
 use crate::core::units::shared::{Mark, Shared};
 use crate::core::units::time::{Millis, Timestamp};
 
-/// However long a plan says that it holds, it is made anew after this.
+/// However long a plan says that it holds, it is made again after this.
 const TRUSTED_FOR: Millis = Millis::from_mins(1);
 
 /// A world in which nothing was to be done.
@@ -184,6 +184,6 @@ mod tests {
         assert!(!settled.holds(&Snapshot { ledger_available: true, ..world.clone() }, now), "a part of its own has");
         assert!(Settled::of(&world, &Plan { holds_until: now, ..Plan::default() }, now).is_none(), "a plan that is not certain of itself");
         let long = Plan { holds_until: now + Millis::from_hours(9), ..Plan::default() };
-        assert!(!Settled::of(&world, &long, now).unwrap().holds(&world, now + TRUSTED_FOR), "trusted for so long");
+        assert!(!Settled::of(&world, &long, now).unwrap().holds(&world, now + TRUSTED_FOR), "trusted for this long");
     }
 }

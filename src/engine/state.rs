@@ -23,6 +23,8 @@ use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::Replaces;
 use crate::engine::identified::Identified;
 use crate::engine::market::Shop;
+use crate::metrics::counts::Counts;
+use crate::metrics::finance::FinanceFigures;
 use crate::ports::ClusterView;
 
 /// How long a pass waits for the watch to show what an action changed, before it plans on what it sees.
@@ -108,6 +110,12 @@ pub struct State {
     pub ledger_posted_at: Option<Timestamp>,
     /// ... and when it was sealed, if this role may.
     pub ledger_sealed_at: Option<Timestamp>,
+    /// What the ledger says of money, as of the last look.
+    pub finance: FinanceFigures,
+    /// What was counted since the start, for metrics alone.
+    pub counts: Counts,
+    /// Records that were counted, and when.
+    pub counted: BTreeMap<uuid::Uuid, Timestamp>,
     /// Since when each machine of ours has had no claim, in the eyes of this leader.
     pub unclaimed_since: Shared<BTreeMap<InstanceId, Timestamp>>,
     /// When this leader ended machines without anybody's asking, lately.

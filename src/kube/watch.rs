@@ -61,8 +61,8 @@ pub struct Watches {
     keys: AttributionKeys,
     /// What each pod asks for, by uid, with the resourceVersion it was read at: a pod is parsed once per version, not once per pass.
     needs: Mutex<BTreeMap<String, (String, NeedAnswer)>>,
-    /// Faults that were logged already: the view is read many times, a fault is told once.
-    told: Mutex<BTreeSet<String>>,
+    /// Faults that were logged already: the view is read many times, a fault is reported once.
+    reported: Mutex<BTreeSet<String>>,
     changed: Arc<Notify>,
     /// Ends every watch when dropped.
     _tasks: JoinSet<()>,
@@ -90,7 +90,7 @@ impl Watches {
             cluster_uid,
             keys,
             needs: Mutex::new(BTreeMap::new()),
-            told: Mutex::new(BTreeSet::new()),
+            reported: Mutex::new(BTreeSet::new()),
             changed: start.changed,
             _tasks: start.tasks,
         }
@@ -121,7 +121,7 @@ impl Watches {
     }
 
     fn say_once(&self, fault: String, consequence: &str) {
-        if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(fault.clone()) {
+        if self.reported.lock().unwrap_or_else(PoisonError::into_inner).insert(fault.clone()) {
             tracing::error!(fault, "{consequence}");
         }
     }
@@ -174,7 +174,7 @@ impl Watches {
                 Ok(template) => {
                     view.templates.insert(read.name.clone(), template);
                 }
-                Err(fault) => read.problem = Some(ClassProblem { reason: "NoUserData".to_owned(), text: fault.to_string() }),
+                Err(fault) => read.problem = Some(ClassProblem { reason: "UserDataUnwritable".to_owned(), text: fault.to_string() }),
             }
             note_version(view, Lane::Class(read.name.clone()), class);
             view.classes.insert(read.name.clone(), read);

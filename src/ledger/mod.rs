@@ -10,6 +10,7 @@ pub mod explain;
 pub mod focus;
 pub mod import;
 pub mod migrate;
+pub mod plans;
 pub mod poster;
 pub mod prometheus;
 pub mod reconcile;

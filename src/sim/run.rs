@@ -38,6 +38,8 @@ pub struct Scenario {
     pub planted: Option<PlantedBug>,
     /// Print every step.
     pub loud: bool,
+    /// How far apart the operator's metrics are read; never by default.
+    pub metrics_every: Option<Millis>,
 }
 
 impl Scenario {
@@ -51,6 +53,7 @@ impl Scenario {
             planner: Arc::new(plan),
             planted: None,
             loud: false,
+            metrics_every: None,
         }
     }
 
@@ -99,6 +102,7 @@ async fn history(scenario: &Scenario) -> Outcome {
     stage.start();
     let quiet_from = began + scenario.span;
     let ends = quiet_from + QUIET;
+    let (mut metrics, mut read_next) = (Vec::new(), began);
     loop {
         let (now, wake) = {
             let mut world = lock(&world);
@@ -113,6 +117,10 @@ async fn history(scenario: &Scenario) -> Outcome {
             (now, world.instant(next))
         };
         stage.bring_about(now);
+        if let (Some(every), Some(operator), true) = (scenario.metrics_every, stage.operators.first(), now >= read_next) {
+            metrics.push(operator.engine.metrics(true));
+            read_next = now + every;
+        }
         let over = now >= ends || (now > quiet_from && check::unsettled(&lock(&world)).is_empty());
         if over || !lock(&world).broken.is_empty() {
             break;
@@ -130,7 +138,7 @@ async fn history(scenario: &Scenario) -> Outcome {
         world.must_have_settled();
         check::final_books(&mut world);
     }
-    Outcome::of(scenario, &world, stage.next - 1)
+    Outcome { metrics, ..Outcome::of(scenario, &world, stage.next - 1) }
 }
 
 /// One operator's process.

@@ -5,8 +5,8 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use lowtide::core::action::{ClaimPatch, ClusterAction};
 use lowtide::core::fleet::{
-    ClaimStatus, ClassStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MonthBooks, MoveMark, NoticeKind, Occupant, PoolStatus,
-    Trigger,
+    ClaimStatus, ClassProblem, ClassStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MonthBooks, MoveMark, NoticeKind, Occupant,
+    PoolStatus, Trigger,
 };
 use lowtide::core::market::CoolDownCause;
 use lowtide::core::units::ids::{ClaimName, ObjectRef};
@@ -203,11 +203,12 @@ pub async fn statuses_are_read_back_and_a_pool_stays_until_its_last_claim(fixtur
     let class = fixture.eventually("the class's zones", class).await;
     assert_eq!((class.launch_template, class.problem), (Some((template.name, "1".into())), None));
     said.zones.remove(&"use1-az6".into());
-    said.ready = Err(("UnknownSubnet".into(), "subnet-2 is unknown".into()));
+    let problem = ClassProblem { reason: "UnknownSubnet".into(), text: "subnet-2 is unknown".into() };
+    said.ready = Err(problem.clone());
     fixture.cluster.apply(&ClusterAction::SetClassStatus { class: "us".into(), status: said.clone() }).await.unwrap();
     let class = || fixture.cluster.view()?.classes.remove(&"us".into()).filter(|c| c.zones == said.zones);
     let class = fixture.eventually("a zone less", class).await;
-    assert_eq!(class.problem.unwrap(), "UnknownSubnet: subnet-2 is unknown");
+    assert_eq!(class.problem, Some(problem));
 
     // Deleted while it has a claim: it stays, and says so; it goes with its last claim.
     pools.delete("gpu", &DeleteParams::default()).await.unwrap();

@@ -82,7 +82,7 @@ impl fmt::Display for Refusal {
             Refusal::Budget => "pool budget used up",
             Refusal::Diversity => "too many replicas in one pool of capacity",
             Refusal::NotForDeadline => "not what its deadline or its spread asks for",
-            Refusal::Dearer => "dearer",
+            Refusal::Dearer => "more expensive",
         })
     }
 }

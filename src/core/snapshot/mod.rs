@@ -131,7 +131,7 @@ pub struct Snapshot {
     pub ending: BTreeSet<ClaimName>,
     /// Ids of ledger records and events that were already written: not written again.
     pub recorded: Shared<crate::core::record::Recorded>,
-    /// What the ledger has been told of each machine (by its claim's uid), as far as remembered.
+    /// What the ledger has received of each machine (by its claim's uid), as far as remembered.
     pub told: Shared<Told>,
     /// Every region that a class names has been priced once, or has had its time to answer: before that nothing is bought for new pods.
     pub market_surveyed: bool,

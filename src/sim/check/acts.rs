@@ -12,7 +12,7 @@ use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::{CapacityPreference, Need};
 use crate::core::workload::{Pod, PodIdentity, PodPhase};
 
-/// By so much a clock may be off, and so long a watch may lag, without a reason being called untrue.
+/// How far a clock may be off, and how long a watch may lag, before a reason is called untrue.
 const TOLERANCE: Millis = Millis::from_secs(150);
 
 /// By so much the span to join may be misjudged: EC2 says whole seconds.

@@ -12,7 +12,7 @@ use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::CapacityPreference;
 use crate::core::workload::{Mobility, Pod, PodPhase};
 
-/// An instance may be without a claim, or without work, for so long: adoption, grace, sweeping and every trouble take less.
+/// An instance may be without a claim, or without work, for this long: adoption, grace, sweeping and every trouble take less.
 const BOUND: Millis = Millis::from_mins(75);
 
 /// Checks the world after a step.
@@ -226,7 +226,7 @@ mod tests {
         })
     }
 
-    /// ... of a Job with an hour of work whose pod is gated, with a deadline so many minutes ahead.
+    /// ... of a Job with an hour of work whose pod is gated, with a deadline this many minutes ahead.
     fn open_jobs(deadline_in_minutes: Option<i64>, change: impl FnOnce(&mut Pod)) -> Vec<String> {
         open_after("Job ", |world| {
             let now = world.now();
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(open_jobs(Some(600), on_demand).len(), 1, "on-demand does not run out");
     }
 
-    /// INV-10 of a Deployment of three replicas, of which so many are spares and so many are Ready; the others are gated.
+    /// INV-10 of a Deployment of three replicas, of which this many are spares and this many are Ready; the others are gated.
     fn open_deployments(spares: u32, ready: usize) -> Vec<String> {
         open_after("Deployment ", |world| {
             let (name, mut deployment) = People::new(1).deployments(false).remove(0);

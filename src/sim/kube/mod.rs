@@ -124,7 +124,7 @@ pub struct Job {
     pub back_off_until: Timestamp,
 }
 
-/// How many changes there were of each kind of object, told by a version or known to kubelets alone.
+/// How many changes there were of each kind of object, shown by a version or known to kubelets alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Changes {
     /// Of pods.
