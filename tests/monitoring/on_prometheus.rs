@@ -4,20 +4,21 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use lowtide::core::units::time::Millis;
-use lowtide::monitoring::dashboard::{Dashboard, Source, all};
+use lowtide::monitoring::dashboard::{Source, all};
 use lowtide::sim::faults::Level;
 use lowtide::sim::run::{Scenario, play};
 use serde_json::Value;
 
-/// Pages of a history, half an hour apart: what an operator said in two days.
+/// Pages of a history, half an hour apart: what an operator said in two days. Played once for all tests.
 fn pages() -> Vec<String> {
-    let scenario = Scenario { metrics_every: Some(Millis::from_mins(30)), ..Scenario::new(3, 2, Level::Calm) };
-    play(&scenario).unwrap().metrics
+    static PAGES: OnceLock<Vec<String>> = OnceLock::new();
+    let scenario = || Scenario { metrics_every: Some(Millis::from_mins(30)), ..Scenario::new(3, 2, Level::Calm) };
+    PAGES.get_or_init(|| play(&scenario()).unwrap().metrics).clone()
 }
 
 /// Gives one page after the other, one for each scrape, and the last one from then on.
@@ -111,10 +112,6 @@ fn filled_in(query: &str) -> String {
     query.replace("$cluster", "test").replace("$job", "lowtide").replace("$__rate_interval", "2m").replace("$__range", "2m")
 }
 
-fn panels() -> Vec<Dashboard> {
-    all()
-}
-
 #[test]
 fn promtool_finds_nothing_to_say_of_the_page() {
     let promtool = super::tools().join("promtool");
@@ -152,7 +149,7 @@ fn every_panel_on_prometheus_gives_data_or_says_why_not() {
         std::thread::sleep(Duration::from_millis(100));
     }
     let (mut asked, mut empty, mut wrong) = (0, Vec::new(), Vec::new());
-    for dashboard in panels() {
+    for dashboard in all() {
         for panel in dashboard.panels().filter(|panel| panel.source == Source::Prometheus) {
             for query in &panel.queries {
                 asked += 1;
