@@ -9,6 +9,7 @@ pub mod crds;
 #[cfg(feature = "live")]
 pub mod explain;
 pub mod files;
+mod manifests;
 #[cfg(feature = "live")]
 pub mod ledger;
 #[cfg(feature = "live")]

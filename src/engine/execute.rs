@@ -2,6 +2,7 @@
 //!
 //! Decides: nothing. What an answer of EC2 means for a claim is written down as it came.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use tracing::{debug, info, warn};
@@ -153,6 +154,12 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 answer.map_err(|e| Stopped { why: e.to_string(), hold: AFTER_REFUSAL })
             }
             Action::PrepareClass { class, template, subnets } => self.prepare_class(class, template, subnets).await,
+            Action::CloseRegion { region, base, max, at } => {
+                self.state().memory.close_region(region, *at, *base, *max);
+                info!(%region, "the region is left alone: the account may launch nothing there");
+                self.memory_changed.notify_one();
+                Ok(())
+            }
             Action::CoolDown { pool, cause, vcpus, base, max, at } => {
                 let refused = Sighting::Refused { cause: *cause, vcpus: *vcpus, base: *base, max: *max };
                 self.state().memory.record(pool, refused, *at);
@@ -216,10 +223,19 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         let prepared = async {
             let zones = self.cloud.subnet_zones(&template.region, subnets).await?;
             let version = self.cloud.ensure_launch_template(template).await?;
-            Ok::<_, CloudError>((zones, version))
+            // Without the names only pods that select zones by name go without: the class can be used nevertheless.
+            let names = self.cloud.zone_names(&template.region).await.unwrap_or_else(|error| {
+                warn!(%class, "the names of its zones could not be read: {error}");
+                BTreeMap::new()
+            });
+            Ok::<_, CloudError>((zones, names, version))
         };
         let status = match prepared.await {
-            Ok((zones, version)) => ClassStatus {
+            Ok((zones, mut names, version)) => ClassStatus {
+                zone_names: zones
+                    .values()
+                    .map(|zone| (zone.clone(), names.remove(zone).unwrap_or_else(|| zone.to_string())))
+                    .collect(),
                 zones: zones.into_iter().map(|(subnet, zone)| (zone, subnet)).collect(),
                 launch_template: Some((template.name.clone(), version)),
                 ready: Ok(()),
@@ -227,7 +243,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             Err(error @ (CloudError::Refused { .. } | CloudError::Quota { .. })) => {
                 let code = if let CloudError::Refused { code, .. } = &error { code.clone() } else { "Quota".to_owned() };
                 let reason = if code.starts_with("InvalidSubnet") { "UnknownSubnet".to_owned() } else { "RefusedByEc2".to_owned() };
-                ClassStatus { zones: Default::default(), launch_template: None, ready: Err((reason, error.to_string())) }
+                ClassStatus { zones: Default::default(), zone_names: Default::default(), launch_template: None, ready: Err((reason, error.to_string())) }
             }
             Err(error) => return Err(Stopped { why: error.to_string(), hold: AFTER_REFUSAL }),
         };

@@ -72,7 +72,7 @@ fn a_rescue_takes_free_room_first_and_nobody_rides_along_on_its_machine() {
         instance_type: "g6.xlarge".into(),
         capacity_type: CapacityType::Spot,
     };
-    let free = Resources { cpu: Millicores(3_000), memory: Mebibytes(12_000), gpus: 1 };
+    let free = Resources { cpu: Millicores(3_000), memory: Mebibytes(12_000), gpus: 1, ..Resources::default() };
     let room = Room {
         claim: ClaimName::from("c1"),
         pool,
@@ -81,6 +81,7 @@ fn a_rescue_takes_free_room_first_and_nobody_rides_along_on_its_machine() {
         most_units_per_pod: 1,
         node_pool: "pool".into(),
         ready: true,
+        node: Default::default(),
     };
     let placement = placed(&market, &demands, &[room], &[open_pool(&market)], &settings());
     assert_eq!(placement.assignments[1].target, Target::ExistingRoom("c1".into()));
@@ -238,7 +239,7 @@ fn drawn_rules() -> impl Strategy<Value = Drawn> {
             };
             let mut daemons = policy("second", other_mode);
             daemons.nodes.values_mut().for_each(|terms| {
-                terms.daemonsets = Resources { cpu: Millicores(900), memory: Mebibytes(2_000), gpus: 0 };
+                terms.daemonsets = Resources { cpu: Millicores(900), memory: Mebibytes(2_000), ..Resources::default() };
             });
             Drawn { pools: vec![policy("first", mode), daemons], settings, demands, market }
         })

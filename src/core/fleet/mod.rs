@@ -9,10 +9,10 @@ mod node_pool;
 mod notice;
 mod trigger;
 
-pub use claim::{Claim, ClaimSpec, ClaimStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MoveMark, Occupant, TOKEN_ENDED};
+pub use claim::{Claim, ClaimSpec, ClaimStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MoveMark, Occupant, TOKEN_ENDED, Unhealthy};
 pub use instance::{Instance, InstanceState, tags};
 pub use launch::{Launch, LaunchTemplate};
-pub use node::Node;
+pub use node::{Node, NodeState, OtherPod};
 pub use node_class::{ClassStatus, NodeClass};
 pub use node_pool::{MonthBooks, NodePool, PoolStatus};
 pub use notice::{Notice, NoticeKind};

@@ -8,16 +8,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::deadline::{self, Verdict};
+use super::apart::{self, Marks};
 use super::{Pass, budget, reserved, serving};
 use crate::core::fleet::{Claim, Instance, InstanceState, NodeClass, NodePool, tags};
 use crate::core::market::CapacityPool;
 use crate::core::market::quota::{QuotaKey, vcpus_left};
 use crate::core::placement::eligibility::{Listing, list_on_sale};
+use crate::core::placement::node_labels::ClassLabels;
 use crate::core::placement::{self, Demand, Gang, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room};
 use crate::core::snapshot::Observed;
 use crate::core::units::Resources;
 use crate::core::units::ids::{PoolName, Uid, ZoneId};
 use crate::core::workload::need::{CapacityPreference, Schedule};
+use crate::core::workload::company::Domain;
 use crate::core::workload::{Pod, PodPhase, daemonsets};
 
 /// What all placements of a pass are asked under: the same for each, since a purchase is not undone within a pass.
@@ -25,15 +28,17 @@ pub(super) struct Terms<'a> {
     pools: Vec<PoolPolicy>,
     settings: placement::Settings,
     listed: Vec<Vec<Listing<'a>>>,
+    /// What pods avoid on one machine.
+    pub(super) marks: Marks,
 }
 
 impl<'a> Terms<'a> {
-    fn of(pass: &Pass<'a>) -> Rc<Terms<'a>> {
+    pub(super) fn of(pass: &Pass<'a>) -> Rc<Terms<'a>> {
         let terms = pass.terms.get_or_init(|| {
             let (pools, settings) = (pool_policies(pass), placement_settings(pass));
             let on_sale = OnSale { catalog: &pass.world.catalog, market: &pass.world.market, now: pass.now };
             let listed = pools.iter().map(|pool| list_on_sale(&on_sale, &settings, pool)).collect();
-            Rc::new(Terms { pools, settings, listed })
+            Rc::new(Terms { pools, settings, listed, marks: Marks::of(pass) })
         });
         Rc::clone(terms)
     }
@@ -99,7 +104,8 @@ fn demand_of(pass: &Pass, pod: &Pod, verdict: Option<&Verdict>) -> Option<Demand
     let key = pod.identity.uid.as_str().to_owned();
     let (owner, gang, rescue) = (owner_rule(pass, pod, schedule), gang_of(pass, pod, schedule), is_rescue(pass, pod));
     let buy_only = verdict.and_then(|verdict| verdict.buy_only.clone());
-    Some(Demand { key, need, pools: pools_for(pass, pod), owner, gang, rescue, buy_only })
+    let apart = apart::of(pass, &Terms::of(pass).marks, pod);
+    Some(Demand { key, need, pools: pools_for(pass, pod), owner, gang, rescue, apart, buy_only })
 }
 
 /// The pod waits for a place and replaces one whose machine EC2 takes, or says it may take. Once it has its place it is a pod like any other.
@@ -121,17 +127,18 @@ fn owner_rule(pass: &Pass, pod: &Pod, schedule: &Schedule) -> Option<OwnerRule> 
     let pools = pools_for(pass, pod);
     let allowed = pools.iter().filter_map(|name| pass.world.pools.get(name)?.max_share_per_mille);
     let max_share_per_mille = allowed.chain(schedule.max_share_per_mille).min();
-    if schedule.zone_max_skew.is_none() && max_share_per_mille.is_none() {
+    let apart_over_zones = pod.rules.apart.iter().any(|c| c.domain == Domain::Zone);
+    if schedule.zone_max_skew.is_none() && max_share_per_mille.is_none() && !apart_over_zones {
         return None;
     }
     let mut standing: BTreeMap<CapacityPool, i64> = BTreeMap::new();
-    for other in pass.world.pods.values().filter(|p| p.workload == pod.workload && p.let_go.is_none() && !p.finished()) {
+    for other in pass.world.pods.values().filter(|p| apart::counts_with(pod, p) && p.let_go.is_none() && !p.finished()) {
         let claim = other.claim.as_ref().and_then(|name| pass.claims.get(name)).filter(|c| c.takes_work());
         if let (Some(claim), false) = (claim, other.identity.uid == pod.identity.uid) {
             *standing.entry(claim.spec.capacity.clone()).or_default() += 1;
         }
     }
-    let owner = format!("{}/{}", pod.workload.kind, pod.workload.object);
+    let owner = format!("{}/{}{}", pod.workload.kind, pod.workload.object, apart::revision(pod));
     Some(OwnerRule { owner, zone_max_skew: schedule.zone_max_skew, max_share_per_mille, standing })
 }
 
@@ -197,7 +204,12 @@ fn pool_policy(pass: &Pass, pool: &NodePool) -> PoolPolicy {
     let books = pass.world.pool_statuses.get(&pool.name).map(|status| &status.books);
     let spend = budget::month_spend(&pool.name, books, pass.claims.values(), &pass.world.market, pass.now);
     let classes = ready_classes(pass, pool);
-    let terms = |class: &NodeClass| NodeTerms { sharing: class.sharing, daemonsets: daemonset_overhead(pass, Some(class)) };
+    let terms = |zone: &ZoneId, class: &NodeClass| NodeTerms {
+        sharing: class.sharing,
+        daemonsets: daemonset_overhead(pass, Some(class)),
+        root_volume: class.root_volume,
+        class: Arc::new(class_labels(class, zone)),
+    };
     let named = |class: &NodeClass, id| class.reservations.iter().any(|n| n.id == id);
     let reserved = reserved::reserved_offers(pass.world, pass.now).into_iter();
     let reserved = reserved.filter(|(at, r)| classes.get(&at.zone).is_some_and(|class| named(class, r.reservation.clone())));
@@ -218,10 +230,15 @@ fn pool_policy(pass: &Pass, pool: &NodePool) -> PoolPolicy {
             nodes: left(pool.max_nodes, nodes(&kept)),
             launches: None,
         },
-        nodes: classes.iter().map(|(zone, class)| (zone.clone(), terms(class))).collect(),
+        nodes: classes.iter().map(|(zone, class)| (zone.clone(), terms(zone, class))).collect(),
         reserved: reserved.map(|(at, _)| at).collect(),
         ..PoolPolicy::open(pool.name.as_str(), BTreeSet::new())
     }
+}
+
+/// What pods see of the nodes that `class` makes in `zone`.
+pub(super) fn class_labels(class: &NodeClass, zone: &ZoneId) -> ClassLabels {
+    ClassLabels { labels: class.node_labels.clone(), zone_name: class.zone_names.get(zone).cloned(), taints: class.taints.clone() }
 }
 
 /// What the cluster's daemonsets request on a node of `class`.

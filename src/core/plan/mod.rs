@@ -8,22 +8,28 @@
 //!   lifecycle  -> launch, join, empty, terminate, close: one claim at a time
 //!   migration  -> let go, replace, delete: the pods of claims that are being left
 //!   budget     -> what a pool has spent and is bound to spend
+//!   apart      -> rules between pods
 //!   asking     -> what a placement is asked: demands, policies, room
 //!   deadline   -> whether a pod with a deadline takes spot, waits, or takes on-demand
 //!   serving    -> which pool the next replica of a service with spares goes to
 //!   reserved   -> offers of capacity reservations, and when work leaves one that ends
 //!   buying     -> gated pods onto room we have or machines we buy; refusals with reasons
 //!   lifting    -> gates of pods whose machine is Ready
+//!   watching   -> pods that were lifted, until they run
+//!   health     -> nodes that had joined, until they end; guests leave before that
 //!   returning  -> voluntary moves, beyond hysteresis only
 //!   facts      -> what the ledger is told of what was observed
 //!   status     -> what pools and classes show
 //! ```
 
+pub mod apart;
 mod asking;
 pub mod budget;
 mod buying;
 mod deadline;
 mod facts;
+mod guests;
+mod health;
 mod lifecycle;
 mod lifting;
 mod migration;
@@ -33,6 +39,7 @@ mod returning;
 mod room;
 mod serving;
 mod status;
+mod watching;
 mod wording;
 
 #[cfg(test)]
@@ -107,6 +114,7 @@ pub fn plan(settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {
     migration::move_pods(&mut pass);
     buying::buy(&mut pass);
     lifting::lift_gates(&mut pass);
+    watching::watch_lifted(&mut pass);
     lifecycle::advance_claims(&mut pass);
     lifecycle::sweep_unclaimed(&mut pass);
     let considered_moves = returning::consider_moves(&mut pass);

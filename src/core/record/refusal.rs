@@ -25,6 +25,14 @@ pub enum Refusal {
     Cpu,
     /// Too little memory is allocatable.
     Memory,
+    /// Too little disk is allocatable.
+    Disk,
+    /// Its node would not have the labels that the pod selects, or that its volumes are reached from.
+    NodeLabels,
+    /// Its node class has a taint that the pod does not tolerate.
+    Taint,
+    /// Other pods that it must be near to, or away from, leave this zone out.
+    OtherPods,
     /// Spot only or on-demand only.
     CapacityType,
     /// The pool of capacity is cooling down after a refusal or an interruption.
@@ -68,6 +76,10 @@ impl fmt::Display for Refusal {
             Refusal::GpuMemory => "too little GPU memory",
             Refusal::Cpu => "too little CPU",
             Refusal::Memory => "too little memory",
+            Refusal::Disk => "too little disk",
+            Refusal::NodeLabels => "its node would not have the labels asked for",
+            Refusal::Taint => "a taint that the pod does not tolerate",
+            Refusal::OtherPods => "not where other pods let it stand",
             Refusal::CapacityType => "capacity type not allowed",
             Refusal::CoolingDown => "cooling down after a refusal",
             Refusal::Quota => "vCPU quota cannot hold it",
@@ -79,7 +91,7 @@ impl fmt::Display for Refusal {
             Refusal::Budget => "pool budget used up",
             Refusal::Diversity => "too many replicas in one pool of capacity",
             Refusal::NotForDeadline => "not what its deadline or its spread asks for",
-            Refusal::Dearer => "dearer",
+            Refusal::Dearer => "more expensive",
         })
     }
 }

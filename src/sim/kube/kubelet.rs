@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::apply::whole_second;
 use super::{Kube, SimNode, SimPod};
-use crate::core::fleet::Node;
+use crate::core::fleet::{Node, NodeState};
 use crate::core::market::catalog::Catalog;
 use crate::core::units::Resources;
 use crate::core::units::ids::{InstanceId, NodeName, Uid};
@@ -37,7 +37,7 @@ impl Kube {
             allocatable.gpus = 0;
         }
         let node =
-            Node { name: node_of(&instance.id), instance: instance.id.clone(), ready: true, allocatable, labelled: false, tainted: false };
+            Node { name: node_of(&instance.id), instance: instance.id.clone(), ready: true, allocatable, labelled: false, tainted: false, state: NodeState::default() };
         self.put_node(SimNode { node, claim: None, dead: false });
     }
 

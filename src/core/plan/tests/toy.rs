@@ -77,6 +77,9 @@ impl Toy {
                     sharing: Default::default(),
                     reservations: Vec::new(),
                     node_labels: BTreeMap::new(),
+                    zone_names: BTreeMap::new(),
+                    taints: Vec::new(),
+                    root_volume: None,
                 },
             );
             world.templates.insert(class.clone(), template_of(&class, region, &template.0));
@@ -122,6 +125,8 @@ impl Toy {
             architecture: None,
             regions: Vec::new(),
             zones: Vec::new(),
+            node_terms: Vec::new(),
+            disk: Mebibytes(0),
             capacity: CapacityPreference::SpotFirst,
             max_price_per_gpu_hour: None,
             data_gib: 0,
@@ -146,10 +151,12 @@ impl Toy {
             workload: Workload { kind: workload.0.into(), object: object(workload.1) },
             mobility,
             need: Ok((self.need(kind), Schedule { checkpoint_grace: Some(Millis::from_secs(20)), ..Schedule::default() })),
+            rules: Default::default(),
             attribution: Default::default(),
             phase: PodPhase::Gated,
             started_at: None,
             ready_since: None,
+            stuck: None,
             deleting_until: None,
             termination_grace: Millis::from_secs(30),
             claim: None,
@@ -239,7 +246,7 @@ impl Toy {
                 let units = claim.map_or(machine.gpus, |c| c.spec.gpu_units(&self.world.catalog));
                 let allocatable = Resources { gpus: units, ..machine.allocatable() };
                 let node =
-                    Node { name: name.clone(), instance: instance.id.clone(), ready: true, allocatable, labelled: false, tainted: false };
+                    Node { name: name.clone(), instance: instance.id.clone(), ready: true, allocatable, labelled: false, tainted: false, state: Default::default() };
                 self.world.nodes.insert(name, node);
             }
         }
@@ -448,6 +455,7 @@ pub fn pool(classes: Vec<ClassName>) -> NodePool {
         return_min_saving_per_mille: 150,
         return_min_dwell: Millis::from_mins(2),
         empty_grace: Millis::from_secs(30),
+        unhealthy_after: Millis::from_mins(3),
         join_timeout: Millis::from_mins(3),
         expire_after: None,
         cool_down_base: Millis::from_mins(3),
