@@ -12,7 +12,7 @@ use super::api::{Condition, ConditionStatus, Moment};
 use super::classes;
 use super::pods::timestamp;
 use crate::core::action::ClaimPatch;
-use crate::core::fleet::{Claim, ClaimSpec, ClaimStatus, Ended, InterruptionMark, LaunchFailure, MoveMark, NoticeKind, Occupant};
+use crate::core::fleet::{Claim, ClaimSpec, ClaimStatus, Ended, InterruptionMark, LaunchFailure, MoveMark, NoticeKind, Occupant, Unhealthy};
 use crate::core::market::CapacityPool;
 use crate::core::units::ids::{
     ClaimName, ClassName, DecisionId, InstanceId, InstanceType, NodeName, ObjectRef, PoolName, Region, ReservationId, Uid, ZoneId,
@@ -122,6 +122,8 @@ fn read_status<E>(status: &GpuNodeClaimStatus, decision: impl Fn(&'static str, &
         moving: moving.transpose()?,
         occupants: status.occupants.iter().map(read_occupant).collect(),
         empty_since: status.empty_since.map(|m| m.0),
+        unhealthy: status.unhealthy.as_ref().map(|u| Unhealthy { trigger: u.reason, since: u.since.0 }),
+        misfits: status.misfits.clone(),
         terminate_asked: terminate_asked.transpose()?,
         ended: ended.transpose()?,
     })
@@ -182,6 +184,14 @@ pub fn status_patch(observed: &GpuNodeClaimStatus, patch: &ClaimPatch) -> Value 
     if let Some(empty_since) = patch.empty_since {
         status.empty_since = empty_since.map(Moment);
         changed.insert("emptySince", json!(status.empty_since));
+    }
+    if let Some(unhealthy) = &patch.unhealthy {
+        status.unhealthy = unhealthy.as_ref().map(|u| api::Unhealthy { reason: u.trigger, since: Moment(u.since) });
+        changed.insert("unhealthy", json!(status.unhealthy));
+    }
+    if let Some(need) = &patch.misfit {
+        status.misfits.insert(need.clone());
+        changed.insert("misfits", json!(status.misfits));
     }
     let phase = phase_of(&status);
     changed.insert("phase", json!(phase));

@@ -15,7 +15,7 @@ pub use crate::core::workload::pod_reader::{AttributionKeys, NeedAnswer};
 use crate::core::workload::need::PodManifest;
 use crate::core::workload::pod_reader::{PodReader, ReadPod};
 use crate::core::workload::{LetGo, PodIdentity, PodPhase, Stuck};
-use crate::core::workload as world;
+use crate::core::workload as core_workload;
 
 /// Everything beside the pod that its reading needs.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +41,7 @@ impl WatchedPods<'_> {
     ///
     /// # Errors
     /// When the object has no name, uid, resourceVersion or creation time.
-    pub fn read(&self, pod: &Pod, manifest: &PodManifest, need: NeedAnswer) -> Result<world::Pod, IncompletePod> {
+    pub fn read(&self, pod: &Pod, manifest: &PodManifest, need: NeedAnswer) -> Result<core_workload::Pod, IncompletePod> {
         let meta = &pod.metadata;
         let object = ObjectRef { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() };
         let missing = |field| IncompletePod { pod: object.to_string(), field };
@@ -53,7 +53,7 @@ impl WatchedPods<'_> {
             self.reader.read(manifest, need, let_go.as_ref());
         let services = self.endpoints.of(&uid);
         let spec = pod.spec.as_ref();
-        Ok(world::Pod {
+        Ok(core_workload::Pod {
             identity: PodIdentity { object, uid: Uid::from(uid) },
             resource_version,
             created_at: timestamp(created_at),

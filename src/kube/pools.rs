@@ -58,6 +58,7 @@ pub fn read(object: &GpuNodePool, namespaces: &NamespaceLabels) -> Result<NodePo
         return_min_saving_per_mille: i64::from(spec.return_.min_saving_percent) * 10,
         return_min_dwell: seconds(spec.return_.min_dwell_seconds),
         empty_grace: seconds(spec.empty_grace_seconds),
+        unhealthy_after: seconds(spec.unhealthy_after_seconds),
         join_timeout: seconds(spec.join_timeout_seconds),
         expire_after: spec.expire_after_seconds.map(seconds),
         cool_down_base: seconds(spec.cool_down.base_seconds),

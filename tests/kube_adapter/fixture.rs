@@ -16,7 +16,6 @@ use lowtide::core::units::money::MicroUsdPerHour;
 use lowtide::core::units::time::Timestamp;
 use lowtide::core::workload::sharing::{GpuSharing, Sharing};
 use lowtide::core::workload::{Baseline, PodIdentity, PodPhase};
-use lowtide::core::world;
 use lowtide::kube::pods::AttributionKeys;
 use lowtide::kube::{ClusterSettings, LiveCluster};
 use lowtide::lab::control_plane::{ControlPlane, KUBELET_ON};
@@ -163,15 +162,20 @@ impl Fixture {
     }
 
     /// The pods of a namespace in the view.
-    pub fn pods(&self, namespace: &str) -> Vec<world::Pod> {
+    pub fn pods(&self, namespace: &str) -> Vec<lowtide::core::workload::Pod> {
         let view = self.cluster.view().unwrap();
         view.pods.values().filter(|p| p.object().namespace == namespace).cloned().collect()
     }
 
     /// The pod of a namespace that fits, once there is exactly one.
-    pub async fn pod(&self, namespace: &str, what: &str, fits: impl Fn(&world::Pod) -> bool) -> world::Pod {
+    pub async fn pod(
+        &self,
+        namespace: &str,
+        what: &str,
+        fits: impl Fn(&lowtide::core::workload::Pod) -> bool,
+    ) -> lowtide::core::workload::Pod {
         self.eventually(&format!("{namespace}: {what}"), || {
-            let mut found: Vec<world::Pod> = self.pods(namespace).into_iter().filter(&fits).collect();
+            let mut found: Vec<lowtide::core::workload::Pod> = self.pods(namespace).into_iter().filter(&fits).collect();
             if found.len() == 1 { found.pop() } else { None }
         })
         .await
@@ -194,7 +198,7 @@ impl Fixture {
     }
 
     /// Binds the gated pod to a claim on `node`, lifts its gate and waits until it is Ready.
-    pub async fn place(&self, pod: &world::Pod, node: &str) -> world::Pod {
+    pub async fn place(&self, pod: &lowtide::core::workload::Pod, node: &str) -> lowtide::core::workload::Pod {
         let claim = ClaimName::from(node);
         self.cluster.apply(&ClusterAction::MarkNode { node: node.into(), claim: claim.clone(), taint: false }).await.unwrap();
         let uid = pod.identity.uid.clone();
@@ -211,7 +215,7 @@ impl Fixture {
     }
 }
 
-pub fn target(pod: &world::Pod) -> PodTarget {
+pub fn target(pod: &lowtide::core::workload::Pod) -> PodTarget {
     PodTarget { pod: pod.identity.clone(), resource_version: pod.resource_version.clone() }
 }
 
@@ -224,7 +228,7 @@ pub fn bind(target: PodTarget, claim: &ClaimName) -> ClusterAction {
     ClusterAction::Bind { decision: decision(claim.as_str()), claim: claim.clone(), attempt: 1, baseline, replaces: None, target }
 }
 
-pub fn gated(pod: &world::Pod) -> bool {
+pub fn gated(pod: &lowtide::core::workload::Pod) -> bool {
     pod.phase == PodPhase::Gated
 }
 

@@ -12,13 +12,12 @@ use lowtide::core::units::ids::Uid;
 use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::core::workload::need::WorkloadKind;
 use lowtide::core::workload::{LetGo, Mobility, PodPhase};
-use lowtide::core::world;
 use lowtide::ports::{Cluster, ClusterError};
 use serde_json::json;
 
 use crate::fixture::{Fixture, bind, decision, deployment, gated, pod_spec, service, target};
 
-fn surge_owner(pod: &world::Pod) -> (Uid, (String, Uid)) {
+fn surge_owner(pod: &lowtide::core::workload::Pod) -> (Uid, (String, Uid)) {
     match &pod.mobility {
         Mobility::Surge { replica_set, deployment, deployment_uid } => (replica_set.clone(), (deployment.clone(), deployment_uid.clone())),
         other => panic!("expected a pod that can surge, found {other:?}"),
@@ -90,7 +89,7 @@ pub async fn a_deployments_pod_surges_and_is_collected_with_it(fixture: &Fixture
     let evict = ClusterAction::Evict { pod: orphan.identity.clone(), grace: Millis(3_500), reason: RemovalReason::Replaced };
     fixture.cluster.apply(&evict).await.unwrap();
     fixture.cluster.apply(&evict).await.expect("evicting a terminating pod again is harmless");
-    let leaving = |p: &world::Pod| p.identity == orphan.identity && p.deleting_until.is_some();
+    let leaving = |p: &lowtide::core::workload::Pod| p.identity == orphan.identity && p.deleting_until.is_some();
     fixture
         .eventually("the orphan ends", || fixture.pods("surge").iter().all(|p| p.identity != orphan.identity || leaving(p)).then_some(()))
         .await;

@@ -1,6 +1,6 @@
 //! `GpuNodeClaim`: one machine, the durable intent. Its spec is written before any money is spent and never changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -143,6 +143,12 @@ pub enum ClaimPhase {
     Ready,
     /// Work is being moved off.
     Draining,
+    /// What is wrong with its node, and since when; absent while it is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unhealthy: Option<Unhealthy>,
+    /// Fingerprints of needs whose pods were lifted onto its node and that the scheduler did not bind there.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub misfits: BTreeSet<String>,
     /// EC2 was asked to end it.
     Terminating,
     /// EC2 refused it, or it never became a node.
@@ -202,6 +208,17 @@ pub struct GpuNodeClaimStatus {
     /// When `phase` last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transition: Option<Moment>,
+}
+
+/// What is wrong with a node that had joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Unhealthy {
+    /// What it is, as in `node-not-ready`.
+    #[schemars(schema_with = "schema::trigger")]
+    pub reason: Trigger,
+    /// Since when it was seen.
+    pub since: Moment,
 }
 
 /// Why a launch failed.

@@ -88,6 +88,10 @@ pub struct GpuNodePoolSpec {
     #[serde(default = "default_join_timeout_seconds")]
     #[schemars(with = "i32", range(min = 10, max = 3600))]
     pub join_timeout_seconds: u32,
+    /// A node that is silent, cordoned, tainted by others or short of GPUs for this many seconds is replaced.
+    #[serde(default = "default_unhealthy_after_seconds")]
+    #[schemars(with = "i32", range(min = 10, max = 86400))]
+    pub unhealthy_after_seconds: u32,
     /// A node older than this many seconds is drained and terminated. Absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>", range(min = 300))]
@@ -245,6 +249,10 @@ fn yes() -> bool {
 fn default_capacity_types() -> Vec<CapacityType> {
     vec![CapacityType::Spot, CapacityType::OnDemand]
 }
+fn default_unhealthy_after_seconds() -> u32 {
+    180
+}
+
 fn default_empty_grace_seconds() -> u32 {
     60
 }
