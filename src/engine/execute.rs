@@ -9,13 +9,14 @@ use tracing::{debug, info, warn};
 
 use super::driver::Engine;
 use super::state::Hold;
-use crate::core::action::{Action, ClaimPatch, ClusterAction, Step};
+use crate::core::action::{Action, ClaimPatch, ClusterAction, Event, EventKind, EventSubject, Step};
 use crate::core::fleet::{ClassStatus, Launch, LaunchFailure, LaunchTemplate, TOKEN_ENDED};
 use crate::core::market::{CapacityPool, CoolDownCause};
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::memory::Sighting;
 use crate::core::units::ids::{ClaimName, ClassName};
 use crate::core::units::time::Millis;
+use crate::core::workload::PodIdentity;
 use crate::ports::{Applied, Clock, Cloud, CloudError, Cluster, ClusterError, Ledger};
 
 /// A lane whose action failed is left alone this long.
@@ -171,7 +172,14 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 
     async fn apply(&self, action: &ClusterAction) -> Result<(), Stopped> {
-        let Applied { lane, resource_version } = self.cluster.apply(action).await?;
+        let answer = self.cluster.apply(action).await;
+        if let (ClusterAction::Evict { pod, .. }, Err(ClusterError::HeldByBudget(said))) = (action, &answer) {
+            return Err(self.held_by_budget(pod, said).await);
+        }
+        if let (ClusterAction::Evict { pod, .. }, Ok(_)) = (action, &answer) {
+            self.state().held_by_budget.remove(&pod.uid);
+        }
+        let Applied { lane, resource_version } = answer?;
         let now = self.clock.now();
         let hold = match (resource_version, action) {
             (Some(version), _) => Some(Hold::Version(version, now)),
@@ -182,6 +190,23 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             self.state().holds.insert(lane, hold);
         }
         Ok(())
+    }
+
+    /// A budget refuses the eviction: its owner reads which, once, and it is asked less often as long as it refuses. A deadline does not
+    /// ask budgets, so nothing that must be gone in time waits here.
+    async fn held_by_budget(&self, pod: &PodIdentity, said: &str) -> Stopped {
+        let hold = {
+            let mut state = self.state();
+            let times = state.held_by_budget.entry(pod.uid.clone()).or_insert(0);
+            *times = (*times + 1).min(5);
+            Millis::from_secs(5 << *times)
+        };
+        let note = format!("it is to leave its machine, and a PodDisruptionBudget holds it: {said}; it is asked again, less often each time");
+        let event = Event { subject: EventSubject::Pod(pod.clone()), kind: EventKind::Warning, reason: "HeldByBudget", note };
+        if let Err(error) = self.cluster.apply(&ClusterAction::Emit(event)).await {
+            warn!("an event could not be written: {error}");
+        }
+        Stopped { why: format!("a disruption budget holds {}: {said}", pod.object), hold }
     }
 
     async fn patch_claim(&self, claim: &ClaimName, patch: ClaimPatch, seen: Option<u64>) -> Result<(), Stopped> {

@@ -16,8 +16,6 @@ use super::user_data::Bootstrap;
 
 /// The resource name of NVIDIA's device plugin.
 pub const GPU: &str = "nvidia.com/gpu";
-/// The label that carries the instance id: for people.
-pub const INSTANCE_ID: &str = "lowtide.dev/instance-id";
 
 /// What an order to the simulator said about how a machine boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]

@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn a_zone_is_met_by_its_id_and_by_its_name_in_the_account_and_the_node_gets_the_form_that_was_asked() {
         let catalog = Catalog::snapshot();
-        let machine = &catalog.types["g6.xlarge"];
+        let machine = &catalog.types[&crate::core::units::ids::InstanceType::from("g6.xlarge")];
         let pool = CapacityPool {
             region: "us-east-1".into(),
             zone: "use1-az4".into(),

@@ -13,6 +13,7 @@ use crate::core::snapshot::{Lane, Observed};
 use crate::core::units::ids::{DecisionId, client_token};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::PodPhase;
+use crate::core::workload::need::constraints::TYPE;
 
 /// A machine EC2 interrupts is ended by EC2 (an interrupted first hour is free); by us only this long after its deadline.
 const AFTER_DEADLINE: Millis = Millis::from_secs(60);
@@ -226,7 +227,11 @@ fn keep(pass: &mut Pass, claim: &Claim) {
 fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
     let units = claim.spec.gpu_units(&pass.world.catalog);
     if let Some(node) = node.filter(|n| n.ready && n.allocatable.gpus >= units) {
-        let label = ClusterAction::MarkNode { node: node.name.clone(), claim: claim.name.clone(), taint: false, labels: Default::default() };
+        // k3s' own controller writes `k3s` there, whatever the kubelet said.
+        let kind = claim.spec.capacity.instance_type.as_str();
+        let wrong = node.state.labels.get(TYPE).is_some_and(|said| said != kind);
+        let labels = wrong.then(|| (TYPE.to_owned(), kind.to_owned())).into_iter().collect();
+        let label = ClusterAction::MarkNode { node: node.name.clone(), claim: claim.name.clone(), taint: false, labels };
         let change = ClaimPatch { node: Some(node.name.clone()), node_ready_at: Some(pass.now), ..ClaimPatch::default() };
         pass.step(lane(claim), Vec::new(), vec![cluster(label), patch(claim, change)]);
         return false;

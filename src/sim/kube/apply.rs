@@ -113,6 +113,7 @@ impl Kube {
             ClusterAction::SetClassStatus { class, status } => {
                 let mut shown = self.classes.get(class).ok_or_else(|| ClusterError::Gone(format!("class {class}")))?.object.clone();
                 (shown.zones, shown.launch_template) = (status.zones.clone(), status.launch_template.clone());
+                shown.zone_names = status.zone_names.clone();
                 shown.problem = status.ready.clone().err().map(|(_, sentence)| sentence);
                 self.put_class(shown);
                 Ok(self.applied(Lane::Class(class.clone())))

@@ -9,3 +9,4 @@ mod loops;
 mod returning;
 mod serving;
 pub(crate) mod toy;
+mod watching;

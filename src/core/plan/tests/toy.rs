@@ -30,6 +30,8 @@ pub struct Toy {
     pub dry: BTreeSet<CapacityPool>,
     /// Machines from these never join.
     pub duds: BTreeSet<CapacityPool>,
+    /// Nodes that somebody deleted: their kubelets do not register again.
+    pub lost_nodes: BTreeSet<NodeName>,
     /// What the next pods need of a GPU, of CPU and of memory.
     pub gpu_memory: Mebibytes,
     pub cpu: Millicores,
@@ -77,7 +79,7 @@ impl Toy {
                     sharing: Default::default(),
                     reservations: Vec::new(),
                     node_labels: BTreeMap::new(),
-                    zone_names: BTreeMap::new(),
+                    zone_names: BTreeMap::from([(ZoneId::from(zone), format!("{region}a"))]),
                     taints: Vec::new(),
                     root_volume: None,
                 },
@@ -104,6 +106,7 @@ impl Toy {
             removals: Vec::new(),
             dry: BTreeSet::new(),
             duds: BTreeSet::new(),
+            lost_nodes: BTreeSet::new(),
             gpu_memory: Mebibytes(20 * 1024),
             cpu: Millicores(2_000),
             memory: Mebibytes(8 * 1024),
@@ -239,7 +242,7 @@ impl Toy {
         let instances: Vec<Instance> = self.all_instances();
         for instance in instances.iter().filter(|i| i.state == InstanceState::Running && !self.duds.contains(&i.pool)) {
             let name = NodeName::from(format!("node-{}", instance.id));
-            if self.now >= instance.launched_at + BOOT && !self.world.nodes.contains_key(&name) {
+            if self.now >= instance.launched_at + BOOT && !self.world.nodes.contains_key(&name) && !self.lost_nodes.contains(&name) {
                 let machine = &self.world.catalog.types[&instance.pool.instance_type];
                 let claim =
                     self.world.claims.values().find(|c| instance.tags.get(tags::CLAIM_UID).map(String::as_str) == Some(c.uid.as_str()));
@@ -312,6 +315,10 @@ impl Toy {
                 }
                 self.prepared.insert(class);
             }
+            Action::CloseRegion { region, base, max, at } => {
+                self.world.memory.close_region(&region, at, base, max);
+                self.world.memory.inform(&mut self.world.market, self.now);
+            }
             Action::CoolDown { pool, cause, vcpus, base, max, at } => {
                 self.world.memory.record(&pool, Sighting::Refused { cause, vcpus, base, max }, at);
                 self.world.memory.inform(&mut self.world.market, self.now);
@@ -382,9 +389,10 @@ impl Toy {
             ClusterAction::PatchClaim { claim, patch, .. } => {
                 patch.apply_to(&mut self.world.claims.get_mut(&claim).expect("a claim").status)
             }
-            ClusterAction::MarkNode { node, taint, .. } => {
+            ClusterAction::MarkNode { node, taint, labels, .. } => {
                 let node = self.world.nodes.get_mut(&node).expect("a node");
                 (node.labelled, node.tainted) = (true, node.tainted || taint);
+                std::sync::Arc::make_mut(&mut node.state.labels).extend(labels);
             }
             ClusterAction::LetGoOfDeployment { target, mark, .. } | ClusterAction::LetGoOfJob { target, mark, .. } => {
                 let pod = self.world.pods.get_mut(&target.pod.uid).expect("a pod");
