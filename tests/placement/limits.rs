@@ -115,7 +115,7 @@ fn shared_nodes_of_one_zone_stand_beside_exclusive_ones_of_another() {
     let market = market(zones.iter().map(|z| offer("us-east-1", z, "g6.xlarge", CapacityType::Spot, 300_000)));
     let mut pool = open_pool(&market);
     let shared = open_pool(&market).sharing(Sharing::Mps { replicas: 4 }, Mebibytes(500));
-    pool.nodes.insert("use1-az2".into(), shared.nodes[&"use1-az2".into()]);
+    pool.nodes.insert("use1-az2".into(), shared.nodes[&"use1-az2".into()].clone());
     // 5222 MiB a slot hold 5 GiB; 8 GiB need a whole GPU.
     let mut demands = pods("a-small", 4, &need(1, 5, 500, 2));
     demands.extend(pods("b-large", 1, &need(1, 8, 500, 2)));

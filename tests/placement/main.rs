@@ -51,6 +51,8 @@ fn need(gpus: i64, gpu_gib: i64, cpu: i64, gib: i64) -> Need {
         max_price_per_gpu_hour: None,
         data_gib: 0,
         data_region: None,
+        node_terms: Vec::new(),
+        disk: Mebibytes(0),
     }
 }
 
