@@ -9,11 +9,11 @@ pub mod crds;
 #[cfg(feature = "live")]
 pub mod explain;
 pub mod files;
-mod manifests;
 #[cfg(feature = "live")]
 pub mod ledger;
 #[cfg(feature = "live")]
 pub mod live_market;
+mod manifests;
 pub mod offers;
 #[cfg(feature = "live")]
 pub mod operator;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::core::fleet::{
-    ClaimSpec, ClaimStatus, ClassStatus, Ended, InterruptionMark, Launch, LaunchFailure, LaunchTemplate, MoveMark, Occupant, PoolStatus, Unhealthy,
+    ClaimSpec, ClaimStatus, ClassStatus, Ended, InterruptionMark, Launch, LaunchFailure, LaunchTemplate, MoveMark, Occupant, PoolStatus,
+    Unhealthy,
 };
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::Lane;

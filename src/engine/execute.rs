@@ -201,7 +201,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             *times = (*times + 1).min(5);
             Millis::from_secs(5 << *times)
         };
-        let note = format!("it is to leave its machine, and a PodDisruptionBudget holds it: {said}; it is asked again, less often each time");
+        let note =
+            format!("it is to leave its machine, and a PodDisruptionBudget holds it: {said}; it is asked again, less often each time");
         let event = Event { subject: EventSubject::Pod(pod.clone()), kind: EventKind::Warning, reason: "HeldByBudget", note };
         if let Err(error) = self.cluster.apply(&ClusterAction::Emit(event)).await {
             warn!("an event could not be written: {error}");
@@ -257,10 +258,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         };
         let status = match prepared.await {
             Ok((zones, mut names, version)) => ClassStatus {
-                zone_names: zones
-                    .values()
-                    .map(|zone| (zone.clone(), names.remove(zone).unwrap_or_else(|| zone.to_string())))
-                    .collect(),
+                zone_names: zones.values().map(|zone| (zone.clone(), names.remove(zone).unwrap_or_else(|| zone.to_string()))).collect(),
                 zones: zones.into_iter().map(|(subnet, zone)| (zone, subnet)).collect(),
                 launch_template: Some((template.name.clone(), version)),
                 ready: Ok(()),
@@ -268,7 +266,12 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             Err(error @ (CloudError::Refused { .. } | CloudError::Quota { .. })) => {
                 let code = if let CloudError::Refused { code, .. } = &error { code.clone() } else { "Quota".to_owned() };
                 let reason = if code.starts_with("InvalidSubnet") { "UnknownSubnet".to_owned() } else { "RefusedByEc2".to_owned() };
-                ClassStatus { zones: Default::default(), zone_names: Default::default(), launch_template: None, ready: Err((reason, error.to_string())) }
+                ClassStatus {
+                    zones: Default::default(),
+                    zone_names: Default::default(),
+                    launch_template: None,
+                    ready: Err((reason, error.to_string())),
+                }
             }
             Err(error) => return Err(Stopped { why: error.to_string(), hold: AFTER_REFUSAL }),
         };

@@ -12,7 +12,9 @@ use super::api::{Condition, ConditionStatus, Moment};
 use super::classes;
 use super::pods::timestamp;
 use crate::core::action::ClaimPatch;
-use crate::core::fleet::{Claim, ClaimSpec, ClaimStatus, Ended, InterruptionMark, LaunchFailure, MoveMark, NoticeKind, Occupant, Unhealthy};
+use crate::core::fleet::{
+    Claim, ClaimSpec, ClaimStatus, Ended, InterruptionMark, LaunchFailure, MoveMark, NoticeKind, Occupant, Unhealthy,
+};
 use crate::core::market::CapacityPool;
 use crate::core::units::ids::{
     ClaimName, ClassName, DecisionId, InstanceId, InstanceType, NodeName, ObjectRef, PoolName, Region, ReservationId, Uid, ZoneId,
@@ -123,7 +125,7 @@ fn read_status<E>(status: &GpuNodeClaimStatus, decision: impl Fn(&'static str, &
         occupants: status.occupants.iter().map(read_occupant).collect(),
         empty_since: status.empty_since.map(|m| m.0),
         unhealthy: status.unhealthy.as_ref().map(|u| Unhealthy { trigger: u.reason, since: u.since.0 }),
-        misfits: status.misfits.clone(),
+        misfits: status.misfits.iter().cloned().collect(),
         terminate_asked: terminate_asked.transpose()?,
         ended: ended.transpose()?,
     })
@@ -190,7 +192,8 @@ pub fn status_patch(observed: &GpuNodeClaimStatus, patch: &ClaimPatch) -> Value 
         changed.insert("unhealthy", json!(status.unhealthy));
     }
     if let Some(need) = &patch.misfit {
-        status.misfits.insert(need.clone());
+        status.misfits.retain(|known| known != need);
+        status.misfits.push(need.clone());
         changed.insert("misfits", json!(status.misfits));
     }
     let phase = phase_of(&status);

@@ -3,6 +3,8 @@
 //! Decides: which phase a pod is in for us, which Services list it, and what its annotations of ours say.
 //! Does not: decide what its manifest asks for, whose work it is or how it is moved (see `core::workload::pod_reader`).
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use k8s_openapi::jiff;
 
@@ -11,11 +13,11 @@ use super::endpoints::Endpoints;
 use super::names;
 use crate::core::units::ids::{ClaimName, DecisionId, NodeName, ObjectRef, Uid};
 use crate::core::units::time::Timestamp;
-pub use crate::core::workload::pod_reader::{AttributionKeys, NeedAnswer};
-use crate::core::workload::need::PodManifest;
-use crate::core::workload::pod_reader::{PodReader, ReadPod};
-use crate::core::workload::{LetGo, PodIdentity, PodPhase, Stuck};
 use crate::core::workload as core_workload;
+use crate::core::workload::need::PodManifest;
+pub use crate::core::workload::pod_reader::{AttributionKeys, NeedAnswer};
+use crate::core::workload::pod_reader::{PodReader, ReadPod};
+use crate::core::workload::{LetGo, PodIdentity, PodPhase, PodRules, Stuck};
 
 /// Everything beside the pod that its reading needs.
 #[derive(Debug, Clone, Copy)]
@@ -37,11 +39,11 @@ pub struct IncompletePod {
 }
 
 impl WatchedPods<'_> {
-    /// Reads one pod; `manifest` and `need` are what [`manifest_of`] and the reader said about it.
+    /// Reads one pod; `manifest` and `asked` are what [`manifest_of`] and the reader said about it.
     ///
     /// # Errors
     /// When the object has no name, uid, resourceVersion or creation time.
-    pub fn read(&self, pod: &Pod, manifest: &PodManifest, need: NeedAnswer) -> Result<core_workload::Pod, IncompletePod> {
+    pub fn read(&self, pod: &Pod, manifest: &PodManifest, asked: (NeedAnswer, Arc<PodRules>)) -> Result<core_workload::Pod, IncompletePod> {
         let meta = &pod.metadata;
         let object = ObjectRef { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() };
         let missing = |field| IncompletePod { pod: object.to_string(), field };
@@ -50,7 +52,7 @@ impl WatchedPods<'_> {
         let created_at = meta.creation_timestamp.as_ref().ok_or_else(|| missing("metadata.creationTimestamp"))?.0;
         let let_go: Option<LetGo> = mark(pod, names::LET_GO);
         let ReadPod { workload, mobility, need, rules, attribution, termination_grace } =
-            self.reader.read(manifest, need, let_go.as_ref());
+            self.reader.read(manifest, asked, let_go.as_ref());
         let services = self.endpoints.of(&uid);
         let spec = pod.spec.as_ref();
         Ok(core_workload::Pod {

@@ -31,6 +31,7 @@ use super::{claims, classes, daemonsets, nodes, pools, workloads};
 use crate::core::fleet::OtherPod;
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::{ClassName, NodeName};
+use crate::core::workload::PodRules;
 use crate::core::workload::need::{PodManifest, Vocabulary};
 use crate::core::workload::pod_reader::PodReader;
 use crate::core::workload::volumes::{self, VolumeFacts, VolumeObject, Volumes};
@@ -247,6 +248,7 @@ impl Watches {
         view.replicas_wanted = controllers.replicas_wanted().into();
         let volumes = self.read_volumes();
         let vocabulary = vocabulary_of(view);
+        let node_labels = Arc::new(vocabulary.node_labels.clone());
         let endpoints = Endpoints::read(valid(&self.slices.store.state()));
         let reader = PodReader { controllers: &controllers, volumes: &volumes, keys: &self.keys, vocabulary: &vocabulary };
         let pods = WatchedPods { reader, endpoints: &endpoints };
@@ -255,10 +257,10 @@ impl Watches {
         for pod in valid(&self.pods.store.state()) {
             let uid = pod.metadata.uid.clone().unwrap_or_default();
             let version = pod.metadata.resource_version.clone().unwrap_or_default();
-            let around = Around::of(pod, &volumes, &vocabulary);
+            let around = Around::of(pod, &volumes, &node_labels);
             let same = |known: &Known| known.version == version && known.around == around;
             let entry = known.remove(&uid).filter(same).unwrap_or_else(|| Known::read(pod, version, around, &reader));
-            match pods.read(pod, &entry.manifest, entry.need.clone()) {
+            match pods.read(pod, &entry.manifest, (entry.need.clone(), Arc::clone(&entry.rules))) {
                 Ok(read) => {
                     note_version(view, Lane::Pod(read.identity.uid.clone()), pod);
                     view.pods.insert(read.identity.uid.clone(), read);
@@ -277,13 +279,14 @@ struct Known {
     around: Around,
     manifest: PodManifest,
     need: NeedAnswer,
+    rules: Arc<PodRules>,
 }
 
 impl Known {
     fn read(pod: &Pod, version: String, around: Around, reader: &PodReader) -> Known {
         match manifest_of(pod) {
-            Ok(manifest) => Known { version, around, need: reader.need(&manifest), manifest },
-            Err(fault) => Known { version, around, need: Err(vec![fault]), manifest: PodManifest::default() },
+            Ok(manifest) => Known { version, around, need: reader.need(&manifest), rules: PodRules::read(&manifest).0, manifest },
+            Err(fault) => Known { version, around, need: Err(vec![fault]), rules: Arc::default(), manifest: PodManifest::default() },
         }
     }
 }
@@ -292,11 +295,11 @@ impl Known {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Around {
     volumes: Vec<Option<VolumeFacts>>,
-    node_labels: BTreeSet<String>,
+    node_labels: Arc<BTreeSet<String>>,
 }
 
 impl Around {
-    fn of(pod: &Pod, volumes: &Volumes, vocabulary: &Vocabulary) -> Around {
+    fn of(pod: &Pod, volumes: &Volumes, node_labels: &Arc<BTreeSet<String>>) -> Around {
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let mounted = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).filter_map(|v| match &v.persistent_volume_claim {
@@ -304,7 +307,7 @@ impl Around {
             None => v.ephemeral.as_ref().map(|_| format!("{name}-{}", v.name)),
         });
         let volumes = mounted.map(|claim| volumes.get(&(namespace.clone(), claim)).cloned()).collect();
-        Around { volumes, node_labels: vocabulary.node_labels.clone() }
+        Around { volumes, node_labels: Arc::clone(node_labels) }
     }
 }
 

@@ -9,7 +9,9 @@ mod node_pool;
 mod notice;
 mod trigger;
 
-pub use claim::{Claim, ClaimSpec, ClaimStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MoveMark, Occupant, TOKEN_ENDED, Unhealthy};
+pub use claim::{
+    Claim, ClaimSpec, ClaimStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MoveMark, Occupant, TOKEN_ENDED, Unhealthy,
+};
 pub use instance::{Instance, InstanceState, tags};
 pub use launch::{Launch, LaunchTemplate};
 pub use node::{Node, NodeState, OtherPod};

@@ -204,6 +204,9 @@ mod tests {
         // 250 GB are 238,418 MiB; 85 % of them. A type without instance store has the root volume: 20,480 MiB.
         assert_eq!(of("p3.2xlarge").disk, Mebibytes(17_408));
         // 192 cores: 80 + 188 * 2.5 = 550 m. 786432 - 58983 - 255 - 2750 - 100.
-        assert_eq!(of("g6.48xlarge"), Resources { cpu: Millicores(191_450), memory: Mebibytes(724_344), gpus: 8, disk: of("g6.48xlarge").disk });
+        assert_eq!(
+            of("g6.48xlarge"),
+            Resources { cpu: Millicores(191_450), memory: Mebibytes(724_344), gpus: 8, disk: of("g6.48xlarge").disk }
+        );
     }
 }

@@ -113,13 +113,12 @@ fn collect(
     });
     let tainted = request.pools[pool].nodes.values().any(|terms| !terms.class.taints.is_empty());
     // Few groups have caps, a correlated pool or a deadline; only for them each single offer must be looked at.
-    let special: Vec<usize> =
-        (0..groups.len())
-            .filter(|g| {
-                let wants = &groups[*g].wants;
-                wants.need.max_price_per_gpu_hour.is_some() || wants.looks_at_pools() || !wants.need.node_terms.is_empty() || tainted
-            })
-            .collect();
+    let special: Vec<usize> = (0..groups.len())
+        .filter(|g| {
+            let wants = &groups[*g].wants;
+            wants.need.max_price_per_gpu_hour.is_some() || wants.looks_at_pools() || !wants.need.node_terms.is_empty() || tainted
+        })
+        .collect();
     let mut by_type = BTreeMap::new();
     let mut region: Option<(&Region, Mask, usize)> = None;
     let mut zone: Option<(&ZoneId, Mask)> = None;

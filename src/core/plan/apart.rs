@@ -22,6 +22,8 @@ use crate::core::workload::{Pod, PodRules};
 pub(super) struct Marks {
     ports: Vec<String>,
     pods: Vec<PodSelector>,
+    /// Some pod keeps others out of its zone.
+    over_zones: bool,
 }
 
 impl Marks {
@@ -31,7 +33,8 @@ impl Marks {
         let ports: BTreeSet<&String> = pods().flat_map(|p| &p.rules.host_ports).collect();
         let terms: BTreeSet<&PodSelector> =
             pods().flat_map(|p| &p.rules.apart).filter(|c| c.domain == Domain::Machine).map(|c| &c.pods).collect();
-        Marks { ports: ports.into_iter().cloned().collect(), pods: terms.into_iter().cloned().collect() }
+        let over_zones = pods().any(|p| p.rules.apart.iter().any(|c| c.domain == Domain::Zone));
+        Marks { ports: ports.into_iter().cloned().collect(), pods: terms.into_iter().cloned().collect(), over_zones }
     }
 
     fn is_empty(&self) -> bool {
@@ -88,8 +91,7 @@ pub(super) fn of(pass: &Pass, marks: &Marks, pod: &Pod) -> Apart {
     let over_zones = |companies: &[Company]| companies.iter().filter(|c| c.domain == Domain::Zone).cloned().collect::<Vec<_>>();
     let (away, near) = (over_zones(&rules.apart), over_zones(&rules.together));
     apart.most_per_zone = away.iter().any(|c| selects(c, pod)).then_some(1);
-    let others_keep_away = || pass.world.pods.values().any(|p| p.rules.apart.iter().any(|c| c.domain == Domain::Zone));
-    if !away.is_empty() || others_keep_away() {
+    if marks.over_zones {
         let met = |other: &&Pod| away.iter().any(|c| selects(c, other)) || over_zones(&other.rules.apart).iter().any(|c| selects(c, pod));
         apart.not_zones = zones_of(pass, pod, met);
     }
@@ -141,7 +143,7 @@ pub fn among<'p>(rules: impl Iterator<Item = (&'p str, &'p PodRules)> + Clone) -
     let ports: BTreeSet<&String> = rules.clone().flat_map(|(_, r)| &r.host_ports).collect();
     let machine = |c: &&Company| c.domain == Domain::Machine;
     let terms: BTreeSet<&PodSelector> = rules.clone().flat_map(|(_, r)| r.apart.iter().filter(machine)).map(|c| &c.pods).collect();
-    let marks = Marks { ports: ports.into_iter().cloned().collect(), pods: terms.into_iter().cloned().collect() };
+    let marks = Marks { ports: ports.into_iter().cloned().collect(), pods: terms.into_iter().cloned().collect(), over_zones: false };
     let one = |(namespace, rules): (&str, &PodRules)| {
         let (has, avoids) = marks.on(namespace, rules);
         let own = |c: &&Company| c.domain == Domain::Zone && c.pods.selects(namespace, &rules.labels);

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::deadline::{self, Verdict};
 use super::apart::{self, Marks};
+use super::deadline::{self, Verdict};
 use super::{Pass, budget, reserved, serving};
 use crate::core::fleet::{Claim, Instance, InstanceState, NodeClass, NodePool, tags};
 use crate::core::market::CapacityPool;
@@ -19,8 +19,8 @@ use crate::core::placement::{self, Demand, Gang, NodeTerms, OnSale, OwnerRule, P
 use crate::core::snapshot::Observed;
 use crate::core::units::Resources;
 use crate::core::units::ids::{PoolName, Uid, ZoneId};
-use crate::core::workload::need::{CapacityPreference, Schedule};
 use crate::core::workload::company::Domain;
+use crate::core::workload::need::{CapacityPreference, Schedule};
 use crate::core::workload::{Pod, PodPhase, daemonsets};
 
 /// What all placements of a pass are asked under: the same for each, since a purchase is not undone within a pass.

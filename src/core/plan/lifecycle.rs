@@ -6,7 +6,9 @@
 use super::notices::{observed_at, observed_instance};
 use super::{Pass, budget, guests, health, reserved, wording};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject, RemovalReason};
-use crate::core::fleet::{Claim, ClassStatus, Ended, EndedBy, Instance, InstanceState, Launch, LaunchFailure, MoveMark, Node, Occupant, Trigger, Unhealthy, tags};
+use crate::core::fleet::{
+    Claim, ClassStatus, Ended, EndedBy, Instance, InstanceState, Launch, LaunchFailure, MoveMark, Node, Occupant, Trigger, Unhealthy, tags,
+};
 use crate::core::market::CoolDownCause;
 use crate::core::record::{IntervalClosed, LedgerRecord, Outcome};
 use crate::core::snapshot::{Lane, Observed};

@@ -11,8 +11,8 @@ use super::Pass;
 use super::asking::{Terms, class_labels, daemonset_overhead};
 use crate::core::fleet::{Claim, Node, NodeClass};
 use crate::core::placement::{Room, RoomNode};
-use crate::core::units::ids::ClaimName;
 use crate::core::units::Resources;
+use crate::core::units::ids::ClaimName;
 use crate::core::workload::{Pod, PodPhase};
 
 /// Room on machines that take work, ready or on their way, except on those in `without`.

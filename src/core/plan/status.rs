@@ -48,7 +48,12 @@ fn closed(pass: &mut Pass, class: &NodeClass, sentence: &str) {
     let text =
         format!("EC2 does not let this account use {}: {sentence}; enable the region or take the class out of its pools", class.region);
     let ready = Err((REGION_CLOSED.to_owned(), text));
-    let status = ClassStatus { zones: class.zones.clone(), zone_names: class.zone_names.clone(), launch_template: class.launch_template.clone(), ready };
+    let status = ClassStatus {
+        zones: class.zones.clone(),
+        zone_names: class.zone_names.clone(),
+        launch_template: class.launch_template.clone(),
+        ready,
+    };
     let action = Action::Cluster(ClusterAction::SetClassStatus { class: class.name.clone(), status });
     pass.step(vec![Lane::Class(class.name.clone())], Vec::new(), vec![action]);
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use crate::core::market::availability::PoolMemory;
 use crate::core::market::quota::QuotaKey;
-use crate::core::units::ids::Region;
 use crate::core::market::{CapacityPool, CapacityType, CoolDown, CoolDownCause, Market};
+use crate::core::units::ids::Region;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::service_memory::ServiceMemory;
 

@@ -152,7 +152,8 @@ fn namespace_of(manifest: &PodManifest) -> String {
 }
 
 fn selector(selector: &LabelSelector, path: &str, faults: &mut Vec<NeedError>) -> Vec<LabelRequirement> {
-    let equal = |(key, value): (&String, &String)| LabelRequirement { key: key.clone(), operator: LabelOperator::In([value.clone()].into()) };
+    let equal =
+        |(key, value): (&String, &String)| LabelRequirement { key: key.clone(), operator: LabelOperator::In([value.clone()].into()) };
     let mut requirements: Vec<LabelRequirement> = selector.match_labels.iter().map(equal).collect();
     for want in &selector.match_expressions {
         let want = NodeSelectorRequirement { key: want.key.clone(), operator: want.operator.clone(), values: want.values.clone() };

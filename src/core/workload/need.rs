@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::core::market::catalog::Architecture;
-use crate::core::units::ids::{derive_uuid, GpuModel, InstanceType, Region, ZoneId};
+use crate::core::units::ids::{GpuModel, InstanceType, Region, ZoneId, derive_uuid};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Millicores, Resources};

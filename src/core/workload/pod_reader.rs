@@ -87,15 +87,15 @@ impl PodReader<'_> {
         Ok((need, schedule))
     }
 
-    /// Reads a pod; `need` is what [`PodReader::need`] said of it, `let_go` the mark on it.
-    pub fn read(&self, manifest: &PodManifest, need: NeedAnswer, let_go: Option<&LetGo>) -> ReadPod {
+    /// Reads a pod; `need` and `rules` are what [`PodReader::need`] and [`PodRules::read`] said of it, `let_go` the mark on it.
+    pub fn read(&self, manifest: &PodManifest, (need, rules): (NeedAnswer, Arc<PodRules>), let_go: Option<&LetGo>) -> ReadPod {
         let (workload, mobility) = self.controllers.of(manifest, self.volumes, let_go);
         let kind = need.as_ref().ok().map(|(need, _)| need.kind);
         ReadPod {
             workload,
             mobility,
             need,
-            rules: PodRules::read(manifest).0,
+            rules,
             attribution: self.attribution(&manifest.metadata.labels, kind),
             // 30 s is the API server's default; it fills the field in itself.
             termination_grace: Millis::from_secs(manifest.spec.termination_grace_period_seconds.unwrap_or(30)),

@@ -75,10 +75,8 @@ pub fn facts(claims: &[VolumeObject], volumes: &[VolumeObject], classes: &[Volum
     };
     let (volumes, classes) = (named(volumes), named(classes));
     let of = |claim: &VolumeObject| {
-        let key = (
-            claim.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
-            claim.metadata.name.clone().unwrap_or_default(),
-        );
+        let key =
+            (claim.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()), claim.metadata.name.clone().unwrap_or_default());
         let volume = claim.spec.volume_name.as_ref().filter(|n| !n.is_empty()).and_then(|name| volumes.get(name));
         let class = claim.spec.storage_class_name.as_ref().and_then(|name| classes.get(name));
         let reached_from = match (volume, class) {

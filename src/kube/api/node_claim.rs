@@ -1,6 +1,6 @@
 //! `GpuNodeClaim`: one machine, the durable intent. Its spec is written before any money is spent and never changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -143,12 +143,6 @@ pub enum ClaimPhase {
     Ready,
     /// Work is being moved off.
     Draining,
-    /// What is wrong with its node, and since when; absent while it is well.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unhealthy: Option<Unhealthy>,
-    /// Fingerprints of needs whose pods were lifted onto its node and that the scheduler did not bind there.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub misfits: BTreeSet<String>,
     /// EC2 was asked to end it.
     Terminating,
     /// EC2 refused it, or it never became a node.
@@ -195,6 +189,12 @@ pub struct GpuNodeClaimStatus {
     /// Since when nothing is bound here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub empty_since: Option<Moment>,
+    /// What is wrong with its node, and since when; absent while it is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unhealthy: Option<Unhealthy>,
+    /// Fingerprints of needs whose pods were lifted onto its node and that the scheduler did not bind there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub misfits: Vec<String>,
     /// EC2 was asked to end it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub termination: Option<Termination>,

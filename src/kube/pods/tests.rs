@@ -1,6 +1,6 @@
 use super::*;
-use crate::core::workload::Mobility;
 use crate::core::units::time::Millis;
+use crate::core::workload::Mobility;
 use crate::core::workload::controllers::Controllers;
 use crate::core::workload::need::{Vocabulary, WorkloadKind};
 use crate::core::workload::volumes::{self, Volumes};
@@ -56,7 +56,7 @@ fn read_with(owners: &Controllers, endpoints: &Endpoints, pod: &Pod) -> core_wor
     let volumes = volumes();
     let reader = PodReader { controllers: owners, volumes: &volumes, keys: &keys, vocabulary: Vocabulary::snapshot() };
     let manifest = manifest_of(pod).unwrap();
-    WatchedPods { reader, endpoints }.read(pod, &manifest, reader.need(&manifest)).unwrap()
+    WatchedPods { reader, endpoints }.read(pod, &manifest, (reader.need(&manifest), PodRules::read(&manifest).0)).unwrap()
 }
 
 /// A claim that many nodes may mount, and one that one node may, bound to a volume in one zone.

@@ -36,8 +36,15 @@ impl Kube {
         if matches!(machine.boot, Boot::WithoutGpus(_)) {
             allocatable.gpus = 0;
         }
-        let node =
-            Node { name: node_of(&instance.id), instance: instance.id.clone(), ready: true, allocatable, labelled: false, tainted: false, state: NodeState::default() };
+        let node = Node {
+            name: node_of(&instance.id),
+            instance: instance.id.clone(),
+            ready: true,
+            allocatable,
+            labelled: false,
+            tainted: false,
+            state: NodeState::default(),
+        };
         self.put_node(SimNode { node, claim: None, dead: false });
     }
 

@@ -64,7 +64,10 @@ fn entries(problem: &Problem, bin: usize, values: &[i64], most: &[i64]) -> Vec<E
         // Value per share of the scarcest resource puts good fillings first.
         let share = (0..RESOURCES).map(|r| (spec.size[r] << 20) / kind.capacity[r].max(1)).max().unwrap_or(1).max(1);
         let density = spec.size.map(|s| if s > 0 { ((value << BITS) + s - 1) / s } else { i64::MAX });
-        entries.push(((value << 16) / share, Entry { item, value, size: spec.size, most: most[item].min(fits).min(spec.most), has: spec.has, avoids: spec.avoids, density }));
+        entries.push((
+            (value << 16) / share,
+            Entry { item, value, size: spec.size, most: most[item].min(fits).min(spec.most), has: spec.has, avoids: spec.avoids, density },
+        ));
     }
     entries.sort_by(|(a, x), (b, y)| b.cmp(a).then(x.item.cmp(&y.item)));
     let mut entries: Vec<Entry> = entries.into_iter().map(|(_, e)| e).collect();

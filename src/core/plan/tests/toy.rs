@@ -248,8 +248,15 @@ impl Toy {
                     self.world.claims.values().find(|c| instance.tags.get(tags::CLAIM_UID).map(String::as_str) == Some(c.uid.as_str()));
                 let units = claim.map_or(machine.gpus, |c| c.spec.gpu_units(&self.world.catalog));
                 let allocatable = Resources { gpus: units, ..machine.allocatable() };
-                let node =
-                    Node { name: name.clone(), instance: instance.id.clone(), ready: true, allocatable, labelled: false, tainted: false, state: Default::default() };
+                let node = Node {
+                    name: name.clone(),
+                    instance: instance.id.clone(),
+                    ready: true,
+                    allocatable,
+                    labelled: false,
+                    tainted: false,
+                    state: Default::default(),
+                };
                 self.world.nodes.insert(name, node);
             }
         }

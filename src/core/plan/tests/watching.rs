@@ -116,9 +116,9 @@ fn a_pod_that_is_not_bound_in_time_is_made_again_with_the_schedulers_sentence_an
     let (mut toy, pod, _) = running();
     unbound(&mut toy, &pod, "0/1 nodes are available: 1 Insufficient cpu");
     let deleted = |actions: &[Action]| {
-        actions.iter().any(|a| {
-            matches!(a, Action::Cluster(ClusterAction::DeletePod { pod: p, reason: RemovalReason::NotScheduled, .. }) if p.uid == pod)
-        })
+        actions.iter().any(
+            |a| matches!(a, Action::Cluster(ClusterAction::DeletePod { pod: p, reason: RemovalReason::NotScheduled, .. }) if p.uid == pod),
+        )
     };
     assert!(!deleted(&actions(&toy, Millis::from_secs(10))), "the scheduler may be slow");
     let late = actions(&toy, Millis::from_secs(21));
@@ -182,7 +182,9 @@ fn a_denied_region_closes_and_a_deleted_template_is_made_again_and_no_offer_is_b
         let acted = actions(&toy, Millis::from_secs(1));
         assert!(!acted.iter().any(|a| matches!(a, Action::CoolDown { .. })), "{acted:?}");
         let closed = acted.iter().any(|a| matches!(a, Action::CloseRegion { region, .. } if region.as_str() == SPOT_A.0));
-        let remade = acted.iter().any(|a| matches!(a, Action::Cluster(ClusterAction::SetClassStatus { status, .. }) if status.launch_template.is_none()));
+        let remade = acted
+            .iter()
+            .any(|a| matches!(a, Action::Cluster(ClusterAction::SetClassStatus { status, .. }) if status.launch_template.is_none()));
         assert_eq!((closed, remade), (region, !region), "{code}: {acted:?}");
     }
 }
@@ -196,7 +198,9 @@ fn a_bare_pod_on_a_machine_that_is_left_by_choice_ends_after_half_an_hour_with_a
     toy.world.nodes.get_mut(&node).unwrap().state.cordoned = true;
     toy.run(190);
     let ends = |actions: &[Action]| {
-        actions.iter().any(|a| matches!(a, Action::Cluster(ClusterAction::Evict { pod: p, reason: RemovalReason::Unhealthy, .. }) if p.uid == pod))
+        actions
+            .iter()
+            .any(|a| matches!(a, Action::Cluster(ClusterAction::Evict { pod: p, reason: RemovalReason::Unhealthy, .. }) if p.uid == pod))
     };
     assert!(claim(&toy).status.moving.is_some());
     assert!(!ends(&actions(&toy, Millis::from_mins(29))));
