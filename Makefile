@@ -10,7 +10,7 @@ export LOWTIDE_TOOLS ?= $(LOWTIDE_CACHE)/bin
 FEATURES := --features lab
 LAB := $(CARGO_TARGET_DIR)/debug/lowtide-lab
 
-.PHONY: help tools build demo lab test bench bench-ledger lint sqlx crds clean-cache soak
+.PHONY: help tools build demo lab test bench bench-ledger image lint sqlx crds clean-cache soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ soak: ## plays SEEDS simulated weeks at every level of faults, on all cores, and
 	@for level in none calm rough hostile; do echo "faults: $$level"; \
 	  CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/core cargo run --quiet --profile sim --no-default-features --bin lowtide -- \
 	    simulate --seed $(FIRST) --seeds $$(( $(SEEDS) / 4 )) --days 7 --faults $$level || exit 1; done
+
+image: ## builds static binaries for amd64 and arm64 and an OCI image of them in target/image, without Docker (8 GB of memory, most of an hour)
+	scripts/image/build.sh
 
 lint: ## what reviewers would say first
 	cargo fmt --check

@@ -92,6 +92,7 @@ fn demands(pods: usize) -> Vec<Demand> {
             owner: None,
             gang: None,
             rescue: false,
+            falls_back: false,
             buy_only: None,
         });
     }

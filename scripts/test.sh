@@ -24,9 +24,13 @@ step 'core, engine and backtests, without AWS and Kubernetes' env CARGO_TARGET_D
 step 'the control plane and Postgres (built once)' scripts/tools.sh
 step 'everything, on the real control plane' cargo test --features lab
 step "the EC2 simulator against AWS's own Python SDK" tests/fidelity/run.sh
+step "Terraform against the provider's schema, and the rights it gives" tests/terraform/run.sh
+step 'the chart: suites, values and schema' tests/chart/run.sh
 if [[ -x tests/admission/run.sh ]]; then
     step 'the chart: admission and rights' env LOWTIDE="${CARGO_TARGET_DIR:-target}/debug/lowtide" tests/admission/run.sh
 fi
+
+step 'the image, of a small build' tests/image/run.sh
 
 if ((${#failed[@]})); then
     printf '\nfailed: %s\n' "${failed[@]}"

@@ -17,6 +17,10 @@
 //! - `lab` (feature `lab`): the local world: EC2 simulator, control plane, the demo's story.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+// The toy world names the crate as benchmarks do.
+#[cfg(test)]
+extern crate self as lowtide;
+
 pub mod backtest;
 pub mod cli;
 pub mod core;

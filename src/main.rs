@@ -26,10 +26,10 @@ enum Command {
     /// Plays days of a simulated cluster, with faults, and checks every invariant after every step.
     Simulate(cli::simulate::SimulateArgs),
     /// Says why a machine was bought or work moved, from the ledger alone.
-    #[cfg(feature = "live")]
+    #[cfg(feature = "ledger")]
     Explain(cli::explain::ExplainArgs),
     /// Makes the savings ledger and reads its reports.
-    #[cfg(feature = "live")]
+    #[cfg(feature = "ledger")]
     Ledger(cli::ledger::LedgerArgs),
     /// Prints the custom resource definitions, or writes them to a folder.
     #[cfg(feature = "live")]
@@ -64,7 +64,22 @@ async fn main() -> ExitCode {
     }
 }
 
-#[cfg(not(feature = "live"))]
+// Without AWS and Kubernetes, the ledger still has its commands.
+#[cfg(all(feature = "ledger", not(feature = "live")))]
+#[tokio::main]
+async fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Backtest(args) => cli::backtest::run(args),
+        Command::Catalog(args) => cli::catalog::run(args),
+        Command::Offers(args) => cli::offers::run(args),
+        Command::Place(args) => cli::place::run(args),
+        Command::Simulate(args) => cli::simulate::run(args),
+        Command::Explain(args) => cli::explain::run(args).await,
+        Command::Ledger(args) => cli::ledger::run(args).await,
+    }
+}
+
+#[cfg(not(feature = "ledger"))]
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Backtest(args) => cli::backtest::run(args),

@@ -93,3 +93,13 @@ fn imports_point_down_only() {
     up.dedup();
     assert!(up.is_empty(), "imports that do not point down (core/mod.rs has the map of the house):\n{}", up.join("\n"));
 }
+
+/// Where the README sends a newcomer, there is a file.
+#[test]
+fn every_source_file_that_the_readme_names_is_there() {
+    let readme = fs::read_to_string("README.md").unwrap();
+    let named: Vec<&str> = readme.split("](src/").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    assert!(named.len() >= 8, "the eight questions name their files: {named:?}");
+    let absent: Vec<&&str> = named.iter().filter(|file| !Path::new("src").join(file).is_file()).collect();
+    assert!(absent.is_empty(), "README.md names files that are not there: {absent:?}");
+}

@@ -79,6 +79,12 @@ impl Classes {
 }
 
 impl Cluster for Classes {
+    fn uid(&self) -> String {
+        "uid".to_owned()
+    }
+    async fn claims_now(&self) -> Result<lowtide::core::fleet::ClaimsNow, ClusterError> {
+        Ok(Default::default())
+    }
     fn view(&self) -> Option<ClusterView> {
         Some(self.view.clone())
     }

@@ -102,6 +102,27 @@ fn a_pool_keeps_a_workload_from_standing_in_one_place() {
 }
 
 #[test]
+fn a_pool_that_does_not_fall_back_sells_no_on_demand_to_work_that_asks_for_spot_first() {
+    let offers = OFFERS.lines().filter(|row| !row.contains(",spot,")).map(|row| format!("{row}\n")).collect::<String>();
+    let web = MANIFESTS.split("---").next().unwrap().replace("20Gi", "8Gi");
+    let answer = |name: &str, manifests: &str, pool: &str| -> Value {
+        let (manifests, offers) = (file(&format!("{name}.yaml"), manifests), file(&format!("{name}.csv"), &offers));
+        let pool = file(&format!("{name}-pool.yaml"), &format!("kind: GpuNodePool\nmetadata: {{name: p}}\nspec: {{{pool}}}\n"));
+        let arguments =
+            ["place", "-f", manifests.to_str().unwrap(), "--offers", offers.to_str().unwrap(), "--pool", pool.to_str().unwrap(), "--json"];
+        json(&lowtide(&arguments))
+    };
+    let bought = |answer: &Value| answer["nodes"].as_array().unwrap().len();
+    let forbids = "fallback: {onDemand: false}";
+    let spot_first = answer("spot-first", &web, forbids);
+    assert_eq!(bought(&spot_first), 0);
+    assert_eq!(spot_first["unplaced"][0]["reasons"][0]["reason"].as_str(), Some("no-fallback"));
+    let on_demand = web.replace("lowtide.dev/workload", "lowtide.dev/capacity: on-demand, lowtide.dev/workload");
+    assert_eq!(bought(&answer("on-demand", &on_demand, forbids)), 2, "work that asks for on-demand gets it");
+    assert_eq!(bought(&answer("falls-back", &web, "fallback: {onDemand: true}")), 2);
+}
+
+#[test]
 fn faults_are_said_and_fail() {
     let bad = file("bad.yaml", &MANIFESTS.replace("gpu-memory", "gpu-memry"));
     let output = lowtide(&["place", "-f", bad.to_str().unwrap()]);

@@ -67,7 +67,7 @@ pub async fn report(url: &str, server: &PrivatePostgres, rows: i64) -> Result<()
     sqlx::raw_sql("VACUUM (ANALYZE) ledger.cost_rollup, ledger.rollup_queue, ledger.workload_version").execute(&mut connection).await?;
     let month: Month = "2026-07".parse()?;
     for what in ["first", "second", "third"] {
-        let (found, took) = timed("the report", savings(&mut connection, &month.days(), By::Team)).await?;
+        let (found, took) = timed("the report", savings(&mut connection, &month.days(), By::Team, &[])).await?;
         println!("report: July per team ({} rows) in {:.3} s ({what} time)", found.rows.len(), took.as_secs_f64());
     }
     let sql = "SELECT team, sum(spend_usd), sum(net_saving_b1_usd) FROM ledger.savings_daily WHERE day >= '2026-07-01' AND day < '2026-08-01' GROUP BY team";

@@ -15,13 +15,13 @@ use aws_sdk_ec2::types::{
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-use crate::core::fleet::{Launch, LaunchTemplate, tags};
+use crate::core::fleet::{Launch, LaunchTemplate, Ownership, ownership, tags};
 use crate::core::market::CapacityType;
 use crate::core::units::ids::{InstanceId, Region, ReservationId};
 use crate::ports::CloudError;
 
 use super::AwsCloud;
-use super::conversion::{needed, tag_specification};
+use super::conversion::{needed, tag_map, tag_specification};
 use super::errors::{classify_in_fleet, from_sdk};
 
 /// The tag of a launch template that names its node class.
@@ -33,7 +33,11 @@ const ONLY_VERSION: &str = "1";
 impl AwsCloud {
     /// Makes the template, or finds the one of that name.
     pub(super) async fn create_or_find_template(&self, template: &LaunchTemplate) -> Result<String, CloudError> {
-        let own = [(tags::CLUSTER, self.settings.cluster.as_str()), (CLASS_TAG, template.class.as_str())];
+        let own = [
+            (tags::CLUSTER, self.settings.cluster.as_str()),
+            (tags::CLUSTER_UID, self.settings.cluster_uid.as_str()),
+            (CLASS_TAG, template.class.as_str()),
+        ];
         let own: BTreeMap<String, String> = own.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let clients = self.clients(&template.region);
         let made = clients
@@ -61,8 +65,13 @@ impl AwsCloud {
         let region = &template.region;
         let found = self.clients(region).ec2.describe_launch_templates().launch_template_names(&template.name).send().await;
         let found = found.map_err(|error| from_sdk("DescribeLaunchTemplates", region, error))?;
+        let known = needed(found.launch_templates().first(), "DescribeLaunchTemplates", &template.name)?;
+        if let Ownership::Foreign(uid) = ownership(&tag_map(known.tags()), &self.settings.cluster_uid) {
+            let message = format!("launch template {} carries the UID {uid} of another cluster: nothing is launched by it", template.name);
+            return Err(CloudError::Refused { code: "OtherCluster".to_owned(), message });
+        }
         // Somebody else may have added a version; ours stays the first.
-        needed(found.launch_templates().first(), "DescribeLaunchTemplates", &template.name).map(|_| ONLY_VERSION.to_owned())
+        Ok(ONLY_VERSION.to_owned())
     }
 
     /// Buys one machine.

@@ -2,7 +2,7 @@
 //!
 //! Found by tag, never by remembered ids: describe calls may not see a new instance yet, and an id we forgot must still be found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::types::{Instance as SdkInstance, InstanceLifecycleType, InstanceStateName};
 
@@ -115,9 +115,19 @@ impl AwsCloud {
             ended_at: found.state_transition_reason().and_then(transition_time),
             state_reason: found.state_reason().and_then(|reason| reason.code()).map(str::to_owned),
             spot_request_status: taken_back.cloned(),
+            addresses: addresses(found),
             tags: tag_map(found.tags()).into(),
         })
     }
+}
+
+/// By what its Node is known: the private DNS name, whole and as a host name, and the private addresses of all its interfaces.
+fn addresses(found: &SdkInstance) -> BTreeSet<String> {
+    let name = found.private_dns_name().filter(|name| !name.is_empty());
+    let host = name.and_then(|name| name.split('.').next());
+    let interfaces = found.network_interfaces().iter();
+    let more = interfaces.flat_map(|one| one.private_ip_addresses()).filter_map(|one| one.private_ip_address());
+    name.into_iter().chain(host).chain(found.private_ip_address()).chain(more).map(str::to_owned).collect()
 }
 
 /// EC2's state as ours. We never stop an instance; one that is stopped no longer serves, and is not gone.

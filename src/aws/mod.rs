@@ -3,7 +3,9 @@
 //! Decides: how a question of the port is put to EC2, SQS, Pricing and Service Quotas, and how an answer is read.
 //! Does not: choose anything, keep prices, or ask again when money is at stake (the caller does, with the same token).
 
+mod clock;
 pub mod conversion;
+pub mod endpoint;
 pub mod errors;
 pub mod fleet;
 pub mod imds;
@@ -37,7 +39,7 @@ use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::CapacityReservation;
 use crate::core::market::scores::{PlacementScore, ScoreQuestion};
 use crate::core::units::ids::{InstanceId, InstanceType, Region, ReservationId, ZoneId};
-use crate::core::units::time::Timestamp;
+use crate::core::units::time::{Millis, Timestamp};
 use crate::ports::{Clock, Cloud, CloudError, QueueMessage};
 
 /// How long we wait for AWS.
@@ -74,6 +76,8 @@ pub struct AwsSettings {
     pub endpoint_url: Option<String>,
     /// The cluster's name: launch templates carry it as a tag.
     pub cluster: String,
+    /// The cluster's UID: launch templates carry it as a tag, and another cluster's are not used.
+    pub cluster_uid: String,
     /// The one clock: the current price of a pool is the last one before now.
     pub clock: Arc<dyn Clock>,
     /// Keys instead of the default chain: for the simulator, which takes any.
@@ -85,7 +89,8 @@ pub struct AwsSettings {
 impl AwsSettings {
     /// Real AWS, with the waiting times of [`Timeouts::default`].
     pub fn new(cluster: impl Into<String>, clock: Arc<dyn Clock>) -> Self {
-        AwsSettings { endpoint_url: None, cluster: cluster.into(), clock, credentials: None, timeouts: Timeouts::default() }
+        let cluster_uid = String::new();
+        AwsSettings { endpoint_url: None, cluster: cluster.into(), cluster_uid, clock, credentials: None, timeouts: Timeouts::default() }
     }
 }
 
@@ -116,6 +121,8 @@ pub struct AwsCloud {
     pub(crate) settings: AwsSettings,
     base: SdkConfig,
     regions: Mutex<BTreeMap<Region, Arc<RegionClients>>>,
+    /// How far EC2's clock is ahead of ours.
+    ec2_clock: clock::Ec2Clock,
 }
 
 /// An HTTP client on rustls with ring, the one TLS provider of this program.
@@ -145,7 +152,8 @@ impl AwsCloud {
         if let Some(keys) = &settings.credentials {
             loader = loader.credentials_provider(keys.clone());
         }
-        AwsCloud { base: loader.load().await, settings, regions: Mutex::default() }
+        let ec2_clock = clock::Ec2Clock::new(Arc::clone(&settings.clock));
+        AwsCloud { base: loader.load().await, settings, regions: Mutex::default(), ec2_clock }
     }
 
     /// The clients of a region, made when first asked for.
@@ -162,7 +170,7 @@ impl AwsCloud {
             normal.clone().into_builder().retry_config(RetryConfig::disabled()).timeout_config(timeouts).build()
         };
         RegionClients {
-            ec2: aws_sdk_ec2::Client::new(&normal),
+            ec2: aws_sdk_ec2::Client::from_conf(aws_sdk_ec2::config::Builder::from(&normal).interceptor(self.ec2_clock.clone()).build()),
             ec2_once: aws_sdk_ec2::Client::new(&asking_once(times.operation)),
             sqs: aws_sdk_sqs::Client::new(&normal),
             sqs_waiting: aws_sdk_sqs::Client::new(&asking_once(times.receive_wait + times.receive_slack)),
@@ -198,6 +206,9 @@ where
 }
 
 impl Cloud for AwsCloud {
+    fn ahead(&self) -> Option<Millis> {
+        self.ec2_clock.ahead()
+    }
     async fn spot_quotes(&self, region: &Region, types: &[InstanceType], since: Timestamp) -> Result<Vec<Quote>, CloudError> {
         self.spot_prices(region, types, since).await
     }

@@ -53,6 +53,9 @@ impl BatchPolicy for Lowtide {
     fn decide(&mut self, past: &Past<'_>, s: &JobState, wish: &mut Vec<Try>) {
         let now = clock(past);
         let overspent = self.overspent(past, s);
+        if let Some(memory) = s.preempted.and_then(|z| self.memory.get_mut(z)) {
+            memory.note_loss(now);
+        }
         let egress = |z: usize| s.home.map_or(MicroUsd(0), |h| past.egress(h, z) * s.job.checkpoint_gib);
         let pools: Vec<SpotPool<'_>> = self
             .memory

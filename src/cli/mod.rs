@@ -1,15 +1,15 @@
 //! The subcommands, one file each: its arguments, and the few lines that call the library.
 
-#[cfg(feature = "live")]
+#[cfg(feature = "ledger")]
 mod answer;
 pub mod backtest;
 pub mod catalog;
 #[cfg(feature = "live")]
 pub mod crds;
-#[cfg(feature = "live")]
+#[cfg(feature = "ledger")]
 pub mod explain;
 pub mod files;
-#[cfg(feature = "live")]
+#[cfg(feature = "ledger")]
 pub mod ledger;
 #[cfg(feature = "live")]
 pub mod live_market;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{error, info};
 
-use crate::aws::{AwsCloud, AwsSettings};
+use crate::aws::{AwsCloud, AwsSettings, endpoint};
 use crate::core::plan::Settings;
 use crate::core::units::time::Millis;
 use crate::engine::driver::{Engine, Schedule};
@@ -16,7 +16,7 @@ use crate::engine::health;
 use crate::engine::wall_clock::WallClock;
 use crate::kube::lease::{Candidacy, LeaseSettings};
 use crate::kube::pods::AttributionKeys;
-use crate::kube::{ClusterSettings, LiveCluster, connect};
+use crate::kube::{ClusterSettings, LiveCluster, connect, read_uid};
 use crate::ledger::prometheus::Prometheus;
 use crate::ledger::upkeep::{self, Upkeep};
 use crate::ledger::{PgLedger, usage_queries};
@@ -28,9 +28,18 @@ pub struct OperatorArgs {
     /// The cluster's name: instances carry it as a tag, decisions as a column.
     #[arg(long, env = "LOWTIDE_CLUSTER", default_value = "default")]
     pub cluster: String,
-    /// The namespace lowtide runs in: its Lease is there.
+    /// The namespace lowtide runs in: what it remembers is there.
     #[arg(long, env = "LOWTIDE_NAMESPACE", default_value = "lowtide-system")]
     pub namespace: String,
+    /// Where the Lease is that makes one operator the leader of the cluster. The same for every release: two leaders would buy twice.
+    #[arg(long, env = "LOWTIDE_LEASE_NAMESPACE", default_value = "kube-system", hide = true)]
+    pub lease_namespace: String,
+    /// Seconds that a machine of ours must have been seen without a claim, by one leader, before it is ended.
+    #[arg(long, env = "LOWTIDE_ORPHAN_GRACE_SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(60..=86_400))]
+    pub orphan_grace_seconds: u32,
+    /// Let AWS_ENDPOINT_URL and its kin send signed requests over plain http to other machines.
+    #[arg(long, env = "LOWTIDE_ALLOW_INSECURE_ENDPOINT")]
+    pub allow_insecure_endpoint: bool,
     /// Who this process is, for the Lease and for events: the pod's name.
     #[arg(long, env = "LOWTIDE_INSTANCE", default_value = "lowtide")]
     pub instance: String,
@@ -111,9 +120,30 @@ fn set_up_log(json: bool) {
     if json { builder.json().init() } else { builder.with_ansi(false).init() }
 }
 
+/// The cluster's UID: asked for until it is known. Nothing can be said to be ours before.
+async fn cluster_uid(client: &kube::Client) -> String {
+    loop {
+        match read_uid(client).await {
+            Ok(uid) => return uid,
+            Err(fault) => {
+                error!("{fault}; nothing is done before the cluster's UID is known, asked again in 5 s");
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+        }
+    }
+}
+
 /// Runs until SIGTERM or Ctrl-C, then gives the Lease back.
 pub async fn run(args: OperatorArgs) -> ExitCode {
     set_up_log(args.log_json);
+    let overrides = endpoint::VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
+    let named = args.aws_endpoint_url.iter().map(|url| ("--aws-endpoint-url".to_owned(), url.clone()));
+    if !args.allow_insecure_endpoint
+        && let Some(fault) = named.chain(overrides).find_map(|(name, url)| endpoint::check(&name, &url).err())
+    {
+        error!("{fault}");
+        return ExitCode::FAILURE;
+    }
     let client = match connect().await {
         Ok(client) => client,
         Err(fault) => {
@@ -129,11 +159,17 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
         }
     };
     let clock: Arc<dyn Clock> = Arc::new(WallClock);
-    let cloud_settings =
-        AwsSettings { endpoint_url: args.aws_endpoint_url.clone(), ..AwsSettings::new(args.cluster.clone(), Arc::clone(&clock)) };
+    let uid = cluster_uid(&client).await;
+    info!(cluster = args.cluster, uid, "machines of this name and another UID are left alone");
+    let cloud_settings = AwsSettings {
+        endpoint_url: args.aws_endpoint_url.clone(),
+        cluster_uid: uid.clone(),
+        ..AwsSettings::new(args.cluster.clone(), Arc::clone(&clock))
+    };
     let cloud = AwsCloud::new(cloud_settings).await;
     let cluster_settings = ClusterSettings {
         cluster: args.cluster.clone(),
+        uid,
         namespace: args.namespace.clone(),
         instance: args.instance.clone(),
         attribution: args.labels.keys(),
@@ -155,12 +191,14 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
     let settings = Settings {
         max_price_age: Millis::from_secs(i64::from(args.max_price_age_seconds)),
         notice_window,
+        orphan_grace: Millis::from_secs(i64::from(args.orphan_grace_seconds)),
         // Five seconds of the two minutes.
         deadline_margin: Millis(notice_window.0 / 24),
         ..Settings::default()
     };
     let engine = Engine::new(cloud, cluster, ledger, WallClock, args.cluster.clone(), settings, schedule);
-    let lease = LeaseSettings { namespace: args.namespace.clone(), name: "lowtide".to_owned(), identity: args.instance.clone() };
+    let identity = format!("{}/{}", args.namespace, args.instance);
+    let lease = LeaseSettings { namespace: args.lease_namespace.clone(), name: "lowtide-operator".to_owned(), identity };
     let candidacy = Candidacy::start(client, lease, clock);
     let (stop, stopped) = watch::channel(false);
     let health = tokio::spawn(health::serve(listener, Arc::clone(&engine), candidacy.leading(), stopped.clone()));

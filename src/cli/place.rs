@@ -221,6 +221,7 @@ fn asked(manifests: &Manifests, vocabulary: &Vocabulary, pool_share_per_mille: O
                 gang: gang.clone(),
                 rescue: false,
                 apart: aparts[index].clone(),
+                falls_back: false,
                 buy_only: None,
             });
             asked.replicas.push((index, replica));

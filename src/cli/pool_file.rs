@@ -1,18 +1,18 @@
 //! A `GpuNodePool` in a YAML file, for answers without a cluster.
 //!
-//! Decides: what of it may be bought, and that a key which the API server does not know is refused here too: a misspelt budget is no budget.
-//! Does not: ask for what only a cluster needs (namespaces, node classes, a home region).
+//! Decides: that a key which the API server does not know is refused here too: a misspelt budget is no budget.
+//! Does not: read its policy (the operator and this file have one reader, [`NodePoolSpec`]), or ask for what only a cluster needs (namespaces, node classes, a home region).
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::files::{FileError, documents, malformed, without_nulls};
-use crate::core::market::{CapacityType, Market};
-use crate::core::placement::{PoolLimits, PoolPolicy};
-use crate::core::units::ids::{GpuModel, ZoneId};
-use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::fleet::{NodePool, NodePoolSpec};
+use crate::core::market::Market;
+use crate::core::placement::{Held, NodeTerms, PoolPolicy};
+use crate::core::units::ids::ZoneId;
 
 /// The definition that clusters have, so that both refuse the same keys.
 const DEFINITION: &str = include_str!("../../crds/gpunodepools.yaml");
@@ -54,49 +54,32 @@ fn against(schema: &Value, value: &Value, path: &str) -> Option<String> {
     }
 }
 
-/// The part of a `GpuNodePool` that says what may be bought.
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct PoolSpec {
-    regions: Vec<String>,
-    gpu_models: Vec<String>,
-    instance_types: Vec<String>,
-    capacity_types: Vec<CapacityType>,
-    fallback: Fallback,
-    max_price_per_gpu_hour: Option<MicroUsdPerHour>,
-    monthly_budget_usd: Option<MicroUsd>,
-    limits: Limits,
-    max_pool_share_percent: Option<i64>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Fallback {
-    on_demand: bool,
-}
-impl Default for Fallback {
-    fn default() -> Self {
-        Fallback { on_demand: true }
-    }
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Limits {
-    gpus: Option<i64>,
-    nodes: Option<i64>,
-}
-
 #[derive(Deserialize)]
 struct PoolFile {
     metadata: Named,
-    #[serde(default)]
-    spec: PoolSpec,
+    spec: NodePoolSpec,
 }
 
 #[derive(Deserialize)]
 struct Named {
     name: String,
+}
+
+/// What only a cluster needs of a pool, and what stands for it here.
+fn with_what_a_cluster_needs(mut found: Value) -> Value {
+    if let Some(found) = found.as_object_mut() {
+        let spec = found.entry("spec").or_insert_with(|| json!({}));
+        if spec.is_null() {
+            *spec = json!({});
+        }
+        let absent = [("namespaceSelector", json!({})), ("nodeClasses", json!([])), ("homeRegion", json!(""))];
+        if let Some(spec) = spec.as_object_mut() {
+            for (key, value) in absent {
+                spec.entry(key).or_insert(value);
+            }
+        }
+    }
+    found
 }
 
 /// What a pool asks of a purchase.
@@ -121,25 +104,17 @@ pub(super) fn pool(path: Option<&Path>, market: &Market) -> Result<FiledPool, Fi
     if let Some(fault) = spec_schema().as_ref().and_then(|schema| against(schema, spec, "spec")) {
         return Err(malformed(path, fault));
     }
-    let PoolFile { metadata, spec } = serde_json::from_value(found).map_err(|e| malformed(path, e))?;
-    let mut capacity_types: BTreeSet<CapacityType> = spec.capacity_types.into_iter().collect();
-    if capacity_types.is_empty() {
-        capacity_types.extend([CapacityType::Spot, CapacityType::OnDemand]);
-    }
-    if !spec.fallback.on_demand && capacity_types.contains(&CapacityType::Spot) {
-        capacity_types.remove(&CapacityType::OnDemand);
-    }
-    let policy = PoolPolicy {
-        regions: spec.regions,
-        models: spec.gpu_models.iter().map(|m| GpuModel::from_ec2(m)).collect(),
-        instance_types: spec.instance_types,
-        capacity_types,
-        max_price_per_gpu_hour: spec.max_price_per_gpu_hour,
-        budget_left: spec.monthly_budget_usd,
-        limits_left: PoolLimits { gpus: spec.limits.gpus, nodes: spec.limits.nodes, launches: None },
-        ..PoolPolicy::open(&metadata.name, zones)
-    };
-    Ok(FiledPool { policy, max_share_per_mille: spec.max_pool_share_percent.map(|percent| percent * 10) })
+    let PoolFile { metadata, spec } = serde_json::from_value(with_what_a_cluster_needs(found)).map_err(|e| malformed(path, e))?;
+    Ok(filed(&spec.pool(&metadata.name, BTreeSet::new()), zones))
+}
+
+/// What a pool that holds nothing yet asks of a purchase in `zones`.
+pub(super) fn filed(pool: &NodePool, zones: BTreeSet<ZoneId>) -> FiledPool {
+    let nodes = zones.into_iter().map(|zone| (zone, NodeTerms::default())).collect();
+    let mut policy = PoolPolicy::of(pool, nodes, BTreeSet::new(), &Held::default());
+    // What takes several minutes in a cluster is answered at once.
+    policy.limits_left.launches = None;
+    FiledPool { policy, max_share_per_mille: pool.max_share_per_mille }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `lowtide release-pods`: lifts our scheduling gate from every pod, so that nothing waits for an operator that is gone.
 //!
-//! The chart's pre-delete hook runs it. Pods are not pinned: any node with room may take them.
+//! The chart's post-delete hook runs it, when everything else is gone. Pods are not pinned: any node with room may take them.
 
 use std::process::ExitCode;
 

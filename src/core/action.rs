@@ -142,6 +142,18 @@ pub enum EventSubject {
     Claim(ClaimName),
 }
 
+impl EventSubject {
+    /// What tells it from every other subject: its kind, and its uid or name.
+    fn key(&self) -> (&'static str, &str) {
+        match self {
+            EventSubject::Pod(pod) => ("pod", pod.uid.as_str()),
+            EventSubject::Pool(name) => ("pool", name.as_str()),
+            EventSubject::Class(name) => ("class", name.as_str()),
+            EventSubject::Claim(name) => ("claim", name.as_str()),
+        }
+    }
+}
+
 /// An event for `kubectl describe`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -151,14 +163,17 @@ pub struct Event {
     pub kind: EventKind,
     /// CamelCase, one of a closed list in `plan`.
     pub reason: &'static str,
+    /// The facts that make it news, as in a decision's id: with subject and reason, the identity of the event.
+    pub key: String,
     /// A sentence or two, below 1,024 bytes.
     pub note: String,
 }
 
 impl Event {
-    /// The identity of an event: the same words about the same subject are said once.
+    /// The identity of an event: the same news of the same subject is reported once, however it is worded.
     pub fn id(&self) -> uuid::Uuid {
-        crate::core::units::ids::derive_uuid(&["event", &format!("{:?}", self.subject), self.reason, &self.note])
+        let (kind, name) = self.subject.key();
+        crate::core::units::ids::derive_uuid(&["event", kind, name, self.reason, &self.key])
     }
 }
 
@@ -320,6 +335,8 @@ pub enum Action {
         region: Region,
         /// What.
         instance: InstanceId,
+        /// The claim it was launched for, by its tags: asked for once more before the machine is ended.
+        claim_uid: Option<String>,
     },
     /// Deletes a message whose effect is durable.
     Acknowledge {
@@ -387,6 +404,10 @@ pub struct Plan {
     pub wake_at: Option<Timestamp>,
     /// What a person reading the log should know of this pass.
     pub notes: Vec<String>,
+    /// Machines whose end goes on though nobody asked for it: the breaker counts them.
+    pub unasked_ends: u64,
+    /// Machines that would be ended and are kept by the breaker until a person says so.
+    pub held_ends: u64,
     /// Voluntary moves were considered: the next plan is told when.
     pub considered_moves: bool,
     /// Before this, an unchanged world gives the same plan: nothing to do. `now` when that is not certain.

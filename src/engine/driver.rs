@@ -164,7 +164,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 // In this order, not by chance: the same history gives the same passes.
                 biased;
                 _ = stop.changed() => break,
-                _ = leading.changed() => {}
+                _ = leading.changed() => self.state().leadership_changed(),
                 () = self.cluster.changed() => {}
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(Duration::from_millis(u64::try_from(sleep).unwrap_or(1_000))) => {}
@@ -213,7 +213,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         let snapshot = {
             let mut state = self.state();
             state.passes += 1;
-            state.snapshot(&self.cluster_name, view, now)
+            state.note_ec2_clock(self.cloud.ahead());
+            state.snapshot((&self.cluster_name, &self.cluster.uid()), view, now)
         };
         if let Some(known) = settled.as_ref().filter(|known| known.holds(&snapshot, now)) {
             return known.wake_at;
@@ -229,6 +230,11 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         }
         if planned.considered_moves {
             self.state().moves_considered_at = Some(now);
+        }
+        {
+            let mut state = self.state();
+            state.held_ends = planned.held_ends;
+            state.unasked_ends.extend((0..planned.unasked_ends).map(|_| now));
         }
         for note in &planned.notes {
             info!("{note}");

@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 use super::driver::Engine;
 use super::state::Hold;
 use crate::core::action::{Action, ClaimPatch, ClusterAction, Event, EventKind, EventSubject, Step};
-use crate::core::fleet::{ClassStatus, Launch, LaunchFailure, LaunchTemplate, TOKEN_ENDED};
+use crate::core::fleet::{ClassProblem, ClassStatus, Launch, LaunchFailure, LaunchTemplate, TOKEN_ENDED};
 use crate::core::market::{CapacityPool, CoolDownCause};
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::memory::Sighting;
@@ -110,7 +110,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     async fn carry_out(&self, step: &Step) -> Result<(), Stopped> {
         if !step.records.is_empty() {
             self.cluster.record(&step.records).await?;
-            self.state().note_hours(&step.records);
+            self.state().note_told(&step.records);
             self.outbox_filled.notify_one();
             for record in &step.records {
                 if let LedgerRecord::Decision(d) = record {
@@ -147,7 +147,14 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 self.look_at_instances.notify_waiters();
                 Ok(())
             }
-            Action::TerminateUnclaimed { region, instance } => Ok(self.cloud.terminate(region, instance).await?),
+            Action::TerminateUnclaimed { region, instance, claim_uid } => {
+                // The watch may be behind, or of an API server that was restored: what stands for it is asked for once more.
+                if let Some(why) = self.cluster.claims_now().await?.keeps(instance, claim_uid.as_deref()) {
+                    return Err(Stopped { why: format!("{instance} is kept: {why}"), hold: AFTER_REFUSAL });
+                }
+                info!(%instance, %region, "ending a machine that nobody claims");
+                Ok(self.cloud.terminate(region, instance).await?)
+            }
             Action::Acknowledge { region, queue, receipt } => {
                 let answer = self.cloud.acknowledge(region, queue, receipt).await;
                 // Its effect is durable already: a message that cannot be deleted comes again and is then known.
@@ -203,7 +210,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         };
         let note =
             format!("it is to leave its machine, and a PodDisruptionBudget holds it: {said}; it is asked again, less often each time");
-        let event = Event { subject: EventSubject::Pod(pod.clone()), kind: EventKind::Warning, reason: "HeldByBudget", note };
+        let (subject, kind, reason) = (EventSubject::Pod(pod.clone()), EventKind::Warning, "HeldByBudget");
+        let event = Event { subject, kind, reason, key: "budget".to_owned(), note };
         if let Err(error) = self.cluster.apply(&ClusterAction::Emit(event)).await {
             warn!("an event could not be written: {error}");
         }
@@ -231,7 +239,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 info!(claim = %launch.claim, %instance, "launched");
                 self.look_at_instances.notify_waiters();
                 self.learn(&launch.pool, Sighting::Launched);
-                ClaimPatch { launched: Some((instance, self.clock.now())), ..ClaimPatch::default() }
+                // By EC2's clock, as everything else that EC2 will say of it.
+                let at = self.clock.now() + self.cloud.ahead().unwrap_or(Millis::ZERO);
+                ClaimPatch { launched: Some((instance, at)), ..ClaimPatch::default() }
             }
             Err(error) => match failure_of(&error) {
                 Some((cause, code)) => {
@@ -270,7 +280,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     zones: Default::default(),
                     zone_names: Default::default(),
                     launch_template: None,
-                    ready: Err((reason, error.to_string())),
+                    ready: Err(ClassProblem { reason, text: error.to_string() }),
                 }
             }
             Err(error) => return Err(Stopped { why: error.to_string(), hold: AFTER_REFUSAL }),
@@ -279,10 +289,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         self.apply(&ClusterAction::SetClassStatus { class: class.clone(), status }).await?;
         match refused {
             None => Ok(()),
-            Some((reason, message)) => {
-                // Asked again later: somebody may create the subnet or grant the permission.
-                Err(Stopped { why: format!("class {class}: {reason}: {message}"), hold: AFTER_REFUSAL })
-            }
+            // Asked again later: somebody may create the subnet or grant the permission.
+            Some(problem) => Err(Stopped { why: format!("class {class}: {problem}"), hold: AFTER_REFUSAL }),
         }
     }
 }

@@ -13,10 +13,12 @@ use tokio::sync::watch;
 
 use super::driver::Engine;
 use super::state::State;
+use crate::core::fleet::Ownership;
 use crate::core::invariant::SEEN_IN_A_SNAPSHOT;
 use crate::core::market::CapacityType;
+use crate::core::snapshot::seen;
 use crate::core::units::ids::Region;
-use crate::core::units::time::Timestamp;
+use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::PodPhase;
 use crate::ports::{Clock, Cloud, Cluster, ClusterView, Ledger};
 
@@ -69,6 +71,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Probe for Probed<C, K,
         let view = self.engine.cluster.view().unwrap_or_default();
         let state = self.engine.state();
         let mut text = process(&state, &view, *self.leading.borrow(), now);
+        text.push_str(&safety(&state, &view, (&self.engine.cluster.uid(), self.engine.cluster.ahead())));
         text.push_str(&market(&state, now));
         text.push_str(&account(&state, &view, now));
         text
@@ -116,6 +119,43 @@ fn process(state: &State, view: &ClusterView, leading: bool, now: Timestamp) -> 
         (format!("invariant=\"{invariant}\""), i64::try_from(passes).unwrap_or(i64::MAX))
     });
     write(&mut text, "lowtide_invariant_faults_total", "Passes that saw an invariant broken; anything but 0 is a bug of lowtide.", broken);
+    text
+}
+
+/// What is not ours, what cannot be read, what is held back, and clocks.
+fn safety(state: &State, view: &ClusterView, (uid, api_ahead): (&str, Option<Millis>)) -> String {
+    let alive = || seen(&state.instances).filter(|i| i.is_alive());
+    let owned = |wanted: fn(&Ownership) -> bool| count(alive().filter(|i| wanted(&i.ownership(uid))).count());
+    let figures: [(&str, &str, i64); 5] = [
+        (
+            "lowtide_foreign_instances",
+            "Machines that carry this cluster's name and another cluster's UID: left alone.",
+            owned(|o| matches!(o, Ownership::Foreign(_))),
+        ),
+        (
+            "lowtide_unmarked_instances",
+            "Machines that carry this cluster's name and no UID: made before lowtide wrote one.",
+            owned(|o| *o == Ownership::Unmarked),
+        ),
+        ("lowtide_unclaimed_instances", "Machines that no claim stands for.", count(state.unclaimed_since.len())),
+        (
+            "lowtide_unreadable_claims",
+            "Claims that this version cannot read: their machines are kept, and nothing is swept.",
+            count(view.unreadable_claims.len()),
+        ),
+        (
+            "lowtide_held_ends",
+            "Machines that would be ended and are kept by the breaker until a person says so.",
+            i64::try_from(state.held_ends).unwrap_or(i64::MAX),
+        ),
+    ];
+    let mut text = String::new();
+    figures.into_iter().for_each(|(name, help, value)| write(&mut text, name, help, one(value)));
+    let doubtful = count(state.doubtful_nodes().values().filter(|doubt| doubt.is_alarming()).count());
+    write(&mut text, "lowtide_doubtful_nodes", "Nodes that pass for a machine and are not used.", one(doubtful));
+    let clocks = [("ec2", state.ec2_ahead), ("api-server", api_ahead)];
+    let known = clocks.into_iter().filter_map(|(whose, ahead)| Some((format!("clock=\"{whose}\""), ahead?.0)));
+    write(&mut text, "lowtide_clock_ahead_milliseconds", "How far another clock is ahead of ours.", known);
     text
 }
 

@@ -20,7 +20,9 @@ const TRUSTED_FOR: Millis = Millis::from_mins(1);
 #[derive(Debug)]
 pub struct Settled {
     marks: Vec<Mark>,
-    cluster: String,
+    cluster: (String, String),
+    unasked_ends: Vec<Timestamp>,
+    ec2_ahead: Option<Millis>,
     notices: Vec<PendingNotice>,
     in_flight: BTreeSet<Lane>,
     ending: BTreeSet<ClaimName>,
@@ -45,7 +47,9 @@ impl Settled {
         each_shared(world, |part| marks.push(part.mark()));
         Some(Settled {
             marks,
-            cluster: world.cluster.clone(),
+            cluster: (world.cluster.clone(), world.cluster_uid.clone()),
+            unasked_ends: world.unasked_ends.clone(),
+            ec2_ahead: world.ec2_ahead,
             notices: world.notices.clone(),
             in_flight: world.in_flight.clone(),
             ending: world.ending.clone(),
@@ -69,7 +73,9 @@ impl Settled {
             && self.ending == world.ending
             && self.notices == world.notices
             && self.recent_launches == world.recent_launches
-            && self.cluster == world.cluster;
+            && (self.cluster.0 == world.cluster && self.cluster.1 == world.cluster_uid)
+            && self.unasked_ends == world.unasked_ends
+            && self.ec2_ahead == world.ec2_ahead;
         let (mut marks, mut same) = (self.marks.iter(), unchanged);
         if unchanged {
             each_shared(world, |part| same &= marks.next().is_some_and(|mark| part.is(mark)));
@@ -109,14 +115,20 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         quotas,
         reservations,
         closed_regions,
+        unreadable_claims,
+        doubtful_nodes,
+        unclaimed_since,
         daemonsets,
         catalog,
         templates,
         pool_statuses,
         recorded,
-        hours_told,
+        told,
         // These `Settled` keeps and compares by content.
         cluster: _,
+        cluster_uid: _,
+        unasked_ends: _,
+        ec2_ahead: _,
         notices: _,
         in_flight: _,
         ending: _,
@@ -125,7 +137,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         ledger_available: _,
         moves_considered_at: _,
     } = world;
-    let parts: [&dyn Part; 18] = [
+    let parts: [&dyn Part; 21] = [
         pools,
         classes,
         pods,
@@ -138,12 +150,15 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         quotas,
         reservations,
         closed_regions,
+        unreadable_claims,
+        doubtful_nodes,
+        unclaimed_since,
         daemonsets,
         catalog,
         templates,
         pool_statuses,
         recorded,
-        hours_told,
+        told,
     ];
     parts.into_iter().for_each(visit);
 }
@@ -160,7 +175,7 @@ mod tests {
         assert!(settled.holds(&world.clone(), now) && settled.holds(&world, now + Millis(29_999)));
         assert!(!settled.holds(&world, now + Millis::from_secs(30)) && !settled.holds(&world, now - Millis(1)), "too late, and too early");
         let mut touched = world.clone();
-        touched.hours_told.insert("uid".into(), 1);
+        touched.told.of(&"uid".into()).hours = 1;
         assert!(!settled.holds(&touched, now), "a shared part has changed");
         assert!(!settled.holds(&Snapshot { ledger_available: true, ..world.clone() }, now), "a part of its own has");
         assert!(Settled::of(&world, &Plan { holds_until: now, ..Plan::default() }, now).is_none(), "a plan that is not certain of itself");

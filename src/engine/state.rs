@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::fleet::{Claim, ClaimSpec, ClaimStatus, Instance, InstanceState, PoolStatus};
+use crate::core::fleet::{Claim, ClaimSpec, ClaimStatus, Doubt, Instance, InstanceState, Node, PoolStatus, doubts, unclaimed_since};
 use crate::core::invariant::Invariant;
 use crate::core::market::catalog::Catalog;
 use crate::core::market::price_changes::PriceChanges;
@@ -13,10 +13,10 @@ use crate::core::market::reservation::SeenReservations;
 use crate::core::market::scores::{PlacementScore, ScoreBoard};
 use crate::core::market::{CapacityPool, CapacityType, Market, Offer};
 use crate::core::plan::{budget, reserved};
-use crate::core::record::LedgerRecord;
+use crate::core::record::{LedgerRecord, Told};
 use crate::core::snapshot::memory::MarketMemory;
-use crate::core::snapshot::{Lane, Observed, PendingNotice, Snapshot};
-use crate::core::units::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
+use crate::core::snapshot::{Lane, Observed, PendingNotice, Snapshot, seen};
+use crate::core::units::ids::{ClaimName, InstanceId, NodeName, PoolName, Region, Uid};
 use crate::core::units::money::MicroUsd;
 use crate::core::units::shared::{Mark, Shared};
 use crate::core::units::time::{Millis, Timestamp};
@@ -91,8 +91,8 @@ pub struct State {
     pub holds: BTreeMap<Lane, Hold>,
     /// Records and events already written by this process, and when.
     pub recorded: Shared<Recorded>,
-    /// Instance-hours of each claim that were told to the ledger.
-    pub hours_told: Shared<BTreeMap<Uid, u32>>,
+    /// What the ledger was told of each machine.
+    pub told: Shared<Told>,
     /// Hours that were told before one that comes earlier.
     hours_ahead: BTreeSet<(Uid, u32)>,
     /// The ledger takes records.
@@ -109,6 +109,16 @@ pub struct State {
     pub ledger_posted_at: Option<Timestamp>,
     /// ... and when it was sealed, if this role may.
     pub ledger_sealed_at: Option<Timestamp>,
+    /// Since when each machine of ours has had no claim, in the eyes of this leader.
+    pub unclaimed_since: Shared<BTreeMap<InstanceId, Timestamp>>,
+    /// When this leader ended machines without anybody's asking, lately.
+    pub unasked_ends: Vec<Timestamp>,
+    /// Machines that the breaker keeps, as of the last plan.
+    pub held_ends: u64,
+    /// How far EC2's clock is ahead of ours.
+    pub ec2_ahead: Option<Millis>,
+    /// Nodes that are not used, and why; and what that was made of.
+    identities: Option<([Mark; 4], Identified)>,
     /// Passes so far.
     pub passes: u64,
     /// When what was written long ago was last forgotten.
@@ -116,6 +126,13 @@ pub struct State {
     informed: Option<Informed>,
     /// The market with the offers of reservations, and what it was made of.
     reserved: Option<(Mark, BTreeMap<CapacityPool, Offer>, Shared<Market>)>,
+}
+
+/// The Nodes that are used, and those that are not.
+#[derive(Debug, Clone, Default)]
+struct Identified {
+    nodes: Shared<BTreeMap<NodeName, Node>>,
+    doubtful: Shared<BTreeMap<NodeName, Doubt>>,
 }
 
 /// The market with what was learnt worked in, and what it was made of.
@@ -210,17 +227,21 @@ impl State {
         }
     }
 
-    /// Remembers which instance-hours were told, in whatever order.
-    pub fn note_hours(&mut self, records: &[LedgerRecord]) {
+    /// Remembers what was reported of each machine, in whatever order.
+    pub fn note_told(&mut self, records: &[LedgerRecord]) {
         for record in records {
-            if let LedgerRecord::HourPriced(priced) = record {
-                let told = self.hours_told.entry(priced.claim_uid.clone()).or_insert(0);
-                if priced.hour >= *told {
-                    self.hours_ahead.insert((priced.claim_uid.clone(), priced.hour));
+            match record {
+                LedgerRecord::IntervalOpened(opened) => self.told.of(&opened.claim_uid).opened = true,
+                LedgerRecord::HourPriced(priced) => {
+                    let told = &mut self.told.of(&priced.claim_uid).hours;
+                    if priced.hour >= *told {
+                        self.hours_ahead.insert((priced.claim_uid.clone(), priced.hour));
+                    }
+                    while self.hours_ahead.remove(&(priced.claim_uid.clone(), *told)) {
+                        *told += 1;
+                    }
                 }
-                while self.hours_ahead.remove(&(priced.claim_uid.clone(), *told)) {
-                    *told += 1;
-                }
+                _ => {}
             }
         }
     }
@@ -274,8 +295,57 @@ impl State {
         result
     }
 
+    /// Another leads now, or this operator does again: what was seen before counts no more.
+    pub fn leadership_changed(&mut self) {
+        self.unclaimed_since = Shared::default();
+        self.unasked_ends.clear();
+        self.held_ends = 0;
+    }
+
+    /// What an answer of EC2 said of its clock. It says whole seconds, so less than two of change is no news.
+    pub fn note_ec2_clock(&mut self, ahead: Option<Millis>) {
+        let Some(ahead) = ahead else { return };
+        let known = self.ec2_ahead.unwrap_or(Millis::ZERO);
+        if self.ec2_ahead.is_none() || (ahead.0 - known.0).abs() >= 2_000 {
+            self.ec2_ahead = Some(if ahead.0.abs() < 2_000 { Millis::ZERO } else { ahead });
+        }
+    }
+
+    /// Nodes that are not used, and why.
+    pub fn doubtful_nodes(&self) -> Shared<BTreeMap<NodeName, Doubt>> {
+        self.identities.as_ref().map(|(_, known)| known.doubtful.clone()).unwrap_or_default()
+    }
+
+    /// Which Nodes are used, and since when machines have had no claim.
+    fn identify(&mut self, uid: &str, view: &ClusterView, now: Timestamp) -> Identified {
+        if let Some(([nodes, instances, claims, unreadable], known)) = &self.identities
+            && view.nodes.is(nodes)
+            && self.instances.is(instances)
+            && view.claims.is(claims)
+            && view.unreadable_claims.is(unreadable)
+        {
+            return known.clone();
+        }
+        let marks = [view.nodes.mark(), self.instances.mark(), view.claims.mark(), view.unreadable_claims.mark()];
+        let stray = unclaimed_since(uid, &view.claims, &view.unreadable_claims, seen(&self.instances), &self.unclaimed_since, now);
+        // Looked at first: what is the same already is not a change.
+        if *self.unclaimed_since != stray {
+            self.unclaimed_since = stray.into();
+        }
+        let written = view.claims.values().filter_map(|c| Some((c.status.node.as_ref()?, c.status.instance.as_ref()?))).collect();
+        let by_id: BTreeMap<&InstanceId, &Instance> = seen(&self.instances).map(|i| (&i.id, i)).collect();
+        let doubtful = doubts(&view.nodes, |id| by_id.get(id).copied(), &written);
+        let mut nodes = view.nodes.clone();
+        if !doubtful.is_empty() {
+            nodes.retain(|name, _| !doubtful.contains_key(name));
+        }
+        let known = Identified { nodes, doubtful: doubtful.into() };
+        self.identities = Some((marks, known.clone()));
+        known
+    }
+
     /// The snapshot of one pass.
-    pub fn snapshot(&mut self, cluster: &str, mut view: ClusterView, now: Timestamp) -> Snapshot {
+    pub fn snapshot(&mut self, (cluster, uid): (&str, &str), mut view: ClusterView, now: Timestamp) -> Snapshot {
         self.holds.retain(|lane, hold| match hold {
             Hold::Until(at) => *at > now,
             Hold::Gone(since) => view.versions.contains_key(lane) && now.since(*since) < OBSERVATION_PATIENCE,
@@ -284,9 +354,9 @@ impl State {
                 !seen && now.since(*since) < OBSERVATION_PATIENCE
             }
         });
-        if self.hours_told.len() > view.claims.len() {
+        if self.told.len() > view.claims.len() {
             let living: BTreeSet<&Uid> = view.claims.values().map(|c| &c.uid).collect();
-            self.hours_told.retain(|uid, _| living.contains(uid));
+            self.told.keep(&living);
             self.hours_ahead.retain(|(uid, _)| living.contains(uid));
         }
         let (holds, running, pods) = (&self.holds, &self.in_flight, &mut view.pods);
@@ -305,6 +375,7 @@ impl State {
             let lane = Lane::Claim(claim.clone());
             running.contains(&lane) || holds.contains_key(&lane)
         });
+        let Identified { nodes, doubtful } = self.identify(uid, &view, now);
         self.add_pending_claims(&mut view, now);
         if self.leading
             && let Some(after) = self.memory.services.after_look(&view.pods, &view.replicas_wanted, now)
@@ -314,13 +385,20 @@ impl State {
         let mut in_flight = self.in_flight.clone();
         in_flight.extend(self.holds.keys().cloned());
         let market = self.informed_market(now);
+        self.unasked_ends.retain(|at| now.since(*at) < Millis::from_hours(1));
         let mut snapshot = Snapshot {
             cluster: cluster.to_owned(),
+            cluster_uid: uid.to_owned(),
+            unreadable_claims: view.unreadable_claims,
+            doubtful_nodes: doubtful,
+            unclaimed_since: self.unclaimed_since.clone(),
+            unasked_ends: self.unasked_ends.clone(),
+            ec2_ahead: self.ec2_ahead,
             pools: view.pools,
             classes: view.classes,
             pods: view.pods,
             replicas_wanted: view.replicas_wanted,
-            nodes: view.nodes,
+            nodes,
             claims: view.claims,
             templates: view.templates,
             pool_statuses: view.pool_statuses,
@@ -336,7 +414,7 @@ impl State {
             in_flight,
             ending: self.ending.clone(),
             recorded: self.recorded.clone(),
-            hours_told: self.hours_told.clone(),
+            told: self.told.clone(),
             market_surveyed: self.surveyed(now),
             ledger_available: self.ledger_available,
             recent_launches: self.recent_launches.clone(),
@@ -365,8 +443,8 @@ mod tests {
         };
         let mut state = State::default();
         let mut told_after = |hours: &[u32]| {
-            state.note_hours(&hours.iter().copied().map(hour).collect::<Vec<_>>());
-            state.hours_told[&Uid::from("c")]
+            state.note_told(&hours.iter().copied().map(hour).collect::<Vec<_>>());
+            state.told.of(&Uid::from("c")).hours
         };
         assert_eq!([told_after(&[1]), told_after(&[3, 2]), told_after(&[0]), told_after(&[0, 4])], [0, 0, 4, 5]);
     }
@@ -378,14 +456,14 @@ mod tests {
         let mut state = State::default();
         state.pending_binds.insert(uid.clone(), (claim.clone(), None));
         state.in_flight.insert(lane.clone());
-        assert_eq!(state.snapshot("c", ClusterView::default(), Timestamp(0)).in_flight.len(), 1);
+        assert_eq!(state.snapshot(("c", "uid"), ClusterView::default(), Timestamp(0)).in_flight.len(), 1);
         assert_eq!(state.pending_binds.get(&uid), Some(&(claim, None)), "kept while its step runs");
         state.in_flight.clear();
         state.holds.insert(lane.clone(), Hold::Version(7, Timestamp(0)));
-        state.snapshot("c", ClusterView::default(), Timestamp(10));
+        state.snapshot(("c", "uid"), ClusterView::default(), Timestamp(10));
         assert_eq!(state.pending_binds.len(), 1, "kept until the watch shows what the step wrote");
         let seen = ClusterView { versions: BTreeMap::from([(lane, 7)]).into(), ..ClusterView::default() };
-        state.snapshot("c", seen, Timestamp(20));
+        state.snapshot(("c", "uid"), seen, Timestamp(20));
         assert!(state.pending_binds.is_empty());
     }
 }

@@ -130,6 +130,12 @@ struct StillCluster {
 }
 
 impl Cluster for StillCluster {
+    fn uid(&self) -> String {
+        "uid".to_owned()
+    }
+    async fn claims_now(&self) -> Result<crate::core::fleet::ClaimsNow, ClusterError> {
+        Ok(Default::default())
+    }
     fn view(&self) -> Option<ClusterView> {
         Some(self.view.clone())
     }
@@ -192,6 +198,8 @@ fn claim(name: &str, status: ClaimStatus) -> Claim {
         sharing: Default::default(),
         reservation: None,
         takes_over: None,
+        price_origin: None,
+        adopted: None,
     };
     Claim { name: name.into(), uid: name.into(), version: 1, created_at: Timestamp(1_000_000), deleting: false, spec, status }
 }
@@ -281,9 +289,9 @@ async fn an_unknown_subnet_becomes_a_condition_of_its_class() {
         ClusterAction::SetClassStatus { status, .. } => status.ready.clone().err(),
         _ => None,
     });
-    let refusals: Vec<(String, String)> = refusals.collect();
+    let refusals: Vec<crate::core::fleet::ClassProblem> = refusals.collect();
     assert_eq!(refusals.len(), 1, "EC2 is not asked again at once");
-    assert!(refusals[0].0 == "UnknownSubnet" && refusals[0].1.contains("subnet-gone"), "{refusals:?}");
+    assert!(refusals[0].reason == "UnknownSubnet" && refusals[0].text.contains("subnet-gone"), "{refusals:?}");
 }
 
 /// Runs an operator whose one launch was refused for lack of capacity; gives the memory it holds at the end.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use kube::core::{DeserializeGuard, ObjectMeta};
 use serde_json::{Value, json};
 
 use super::api::node_claim::{self as api, ClaimPhase, GpuNodeClaim, GpuNodeClaimSpec, GpuNodeClaimStatus, InterruptionKind};
@@ -13,9 +14,9 @@ use super::classes;
 use super::pods::timestamp;
 use crate::core::action::ClaimPatch;
 use crate::core::fleet::{
-    Claim, ClaimSpec, ClaimStatus, Ended, InterruptionMark, LaunchFailure, MoveMark, NoticeKind, Occupant, Unhealthy,
+    self, Claim, ClaimSpec, ClaimStatus, ClaimsNow, Ended, InterruptionMark, LaunchFailure, MoveMark, NoticeKind, Occupant, Unhealthy,
 };
-use crate::core::market::CapacityPool;
+use crate::core::market::{CapacityPool, PriceOrigin};
 use crate::core::units::ids::{
     ClaimName, ClassName, DecisionId, InstanceId, InstanceType, NodeName, ObjectRef, PoolName, Region, ReservationId, Uid, ZoneId,
 };
@@ -23,7 +24,7 @@ use crate::core::workload::PodIdentity;
 
 /// What in a claim cannot be read. Only hands other than ours could write it so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("GpuNodeClaim {claim}: {field} is {found:?}, expected {expected}; it is left out until that is corrected")]
+#[error("GpuNodeClaim {claim}: {field} is {found:?}, expected {expected}; its machine is kept and left alone until that can be read")]
 pub struct UnreadableClaim {
     /// Its name.
     pub claim: String,
@@ -33,6 +34,50 @@ pub struct UnreadableClaim {
     pub found: String,
     /// What should be there.
     pub expected: &'static str,
+}
+
+impl UnreadableClaim {
+    /// What the core must know of it: it owns its machine all the same.
+    pub fn owner(&self, meta: &ObjectMeta, instance: Option<&str>) -> Option<fleet::UnreadableClaim> {
+        let name = ClaimName::from(meta.name.as_deref()?);
+        let (uid, instance) = (Uid::from(meta.uid.as_deref()?), instance.map(InstanceId::from));
+        Some(fleet::UnreadableClaim { name, uid, instance, fault: self.to_string() })
+    }
+}
+
+/// Reads a claim as it came; one that cannot be read is given by name, uid and, where that much can be read, instance.
+///
+/// # Errors
+/// When a field cannot be read: another version, or hands other than ours, wrote it. `None` for an object without a uid, which the API
+/// server never gives.
+pub fn read_guarded(object: &DeserializeGuard<GpuNodeClaim>) -> Result<Claim, Option<fleet::UnreadableClaim>> {
+    match &object.0 {
+        Ok(claim) => read(claim).map_err(|fault| {
+            let instance = claim.status.as_ref().and_then(|s| s.instance_id.as_deref()).or(claim.spec.adopted_instance.as_deref());
+            fault.owner(&claim.metadata, instance)
+        }),
+        Err(invalid) => {
+            let claim = invalid.metadata.name.clone().unwrap_or_default();
+            let (field, expected) = ("the object", "words and fields that this version knows");
+            Err(UnreadableClaim { claim, field, found: invalid.error.clone(), expected }.owner(&invalid.metadata, None))
+        }
+    }
+}
+
+/// What stands for machines, by these objects.
+pub fn claims_now(objects: &[DeserializeGuard<GpuNodeClaim>]) -> ClaimsNow {
+    let mut now = ClaimsNow::default();
+    for object in objects {
+        match read_guarded(object) {
+            Ok(claim) => drop(now.claims.insert(claim.uid, claim.status.instance.or(claim.spec.adopted))),
+            Err(Some(unreadable)) => {
+                now.claims.insert(unreadable.uid, unreadable.instance);
+                now.unreadable.push(unreadable.name);
+            }
+            Err(None) => {}
+        }
+    }
+    now
 }
 
 /// Reads a claim.
@@ -84,6 +129,8 @@ fn read_spec(spec: &GpuNodeClaimSpec, decision: DecisionId) -> ClaimSpec {
         reservation: spec.launch.capacity_reservation.as_deref().map(ReservationId::from),
         bought_for: spec.created_for.iter().map(|p| identity(&p.namespace, &p.name, &p.uid)).collect(),
         takes_over: spec.takes_over.as_deref().map(ClaimName::from),
+        price_origin: spec.price_source.zip(spec.price_observed_at).map(|(source, at)| PriceOrigin { source, observed_at: at.0 }),
+        adopted: spec.adopted_instance.as_deref().map(InstanceId::from),
     }
 }
 
@@ -153,6 +200,8 @@ pub fn write_spec(spec: &ClaimSpec) -> GpuNodeClaimSpec {
         instance_type: spec.capacity.instance_type.to_string(),
         capacity_type: spec.capacity.capacity_type,
         price_per_hour: spec.price_per_hour,
+        price_source: spec.price_origin.map(|origin| origin.source),
+        price_observed_at: spec.price_origin.map(|origin| Moment(origin.observed_at)),
         on_demand_per_hour: spec.on_demand_per_hour,
         saved_per_hour: saved,
         gpus: spec.gpus,
@@ -169,6 +218,7 @@ pub fn write_spec(spec: &ClaimSpec) -> GpuNodeClaimSpec {
         gpu_sharing: classes::written_sharing(&spec.sharing),
         created_for: spec.bought_for.iter().map(pod_ref).collect(),
         takes_over: spec.takes_over.as_ref().map(ToString::to_string),
+        adopted_instance: spec.adopted.as_ref().map(ToString::to_string),
     }
 }
 

@@ -14,7 +14,7 @@ use super::daemonsets::labels_in;
 use super::names;
 use super::pools::ready_condition;
 use super::user_data::{self, UserDataError};
-use crate::core::fleet::{ClassStatus, LaunchTemplate, NodeClass};
+use crate::core::fleet::{ClassProblem, ClassStatus, LaunchTemplate, NodeClass};
 use crate::core::market::reservation::NamedReservation;
 use crate::core::units::Mebibytes;
 use crate::core::units::ids::{ClassName, Region, ReservationId, ZoneId, derive_uuid};
@@ -30,7 +30,9 @@ pub fn read(object: &GpuNodeClass) -> NodeClass {
         region: Region::from(spec.region.as_str()),
         subnets: spec.subnets.clone(),
         zones: status.zones.iter().map(|(zone, subnet)| (ZoneId::from(zone.as_str()), subnet.clone())).collect(),
-        problem: ready.filter(|c| c.status == ConditionStatus::False).map(|c| format!("{}: {}", c.reason, c.message)),
+        problem: ready
+            .filter(|c| c.status == ConditionStatus::False)
+            .map(|c| ClassProblem { reason: c.reason.clone(), text: c.message.clone() }),
         interruption_queue: spec.interruption_queue.clone(),
         launch_template: status.launch_template.map(|t| (t.name, t.version)),
         tags: spec.tags.clone(),
@@ -97,15 +99,15 @@ fn node_labels(object: &GpuNodeClass) -> BTreeMap<String, String> {
     labels
 }
 
-/// The launch template of a class.
+/// The launch template of a class. The cluster's UID is part of its content, and so of its name: no cluster launches by another's.
 ///
 /// # Errors
 /// When its user data cannot be written.
-pub fn launch_template(object: &GpuNodeClass) -> Result<LaunchTemplate, UserDataError> {
+pub fn launch_template(object: &GpuNodeClass, cluster_uid: &str) -> Result<LaunchTemplate, UserDataError> {
     let spec = &object.spec;
     let class = ClassName::from(object.metadata.name.as_deref().unwrap_or_default());
     let user_data = user_data::write(&class, spec)?;
-    let content = json!([class, spec.region, spec.image, spec.security_groups, spec.instance_profile, user_data]);
+    let content = json!([cluster_uid, class, spec.region, spec.image, spec.security_groups, spec.instance_profile, user_data]);
     let hash: String = Sha256::digest(content.to_string().as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     let name = format!("lowtide-{hash}");
     Ok(LaunchTemplate {
@@ -129,9 +131,10 @@ pub fn status_patch(observed: Option<&GpuNodeClassStatus>, generation: Option<i6
     let gone = observed.into_iter().flat_map(|s| s.zone_names.keys()).map(|zone| (zone.clone(), Value::Null));
     let zone_names: serde_json::Map<String, Value> =
         gone.chain(status.zone_names.iter().map(|(zone, name)| (zone.to_string(), json!(name)))).collect();
+    let ready = status.ready.clone().map_err(|problem| (problem.reason, problem.text));
     let template = status.launch_template.clone().map(|(name, version)| LaunchTemplateRef { name, version });
     json!({ "status": {
-        "conditions": [ready_condition(previous, &status.ready, "NodesCanBeMade", generation, now)],
+        "conditions": [ready_condition(previous, &ready, "NodesCanBeMade", generation, now)],
         "zones": zones,
         "zoneNames": zone_names,
         "launchTemplate": template,

@@ -2,20 +2,33 @@
 
 use std::sync::Arc;
 
-use kube::{Client, Config};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::ListParams;
+use kube::core::DeserializeGuard;
+use kube::{Api, Client, Config};
 
+use super::api::GpuNodeClaim;
+use super::api_clock::ApiClock;
+use super::errors::call;
 use super::pods::AttributionKeys;
 use super::watch::Watches;
-use super::{apply, memory, outbox};
+use super::{apply, claims, memory, outbox};
 use crate::core::action::ClusterAction;
+use crate::core::fleet::ClaimsNow;
 use crate::core::record::LedgerRecord;
+use crate::core::units::time::Millis;
 use crate::ports::{Applied, Clock, Cluster, ClusterError, ClusterView};
+
+/// Claims asked for in one answer.
+const PAGE: u32 = 500;
 
 /// What the adapter must be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterSettings {
     /// The cluster's name, as decisions and instance tags carry it.
     pub cluster: String,
+    /// The cluster's UID: see [`read_uid`].
+    pub uid: String,
     /// The namespace lowtide runs in.
     pub namespace: String,
     /// Who reports events: the name of lowtide's own pod.
@@ -30,6 +43,7 @@ pub struct LiveCluster {
     pub(super) settings: ClusterSettings,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) watches: Watches,
+    api_clock: ApiClock,
 }
 
 /// A client for the cluster of this pod, or of the kubeconfig.
@@ -45,15 +59,51 @@ pub async fn connect() -> Result<Client, ClusterError> {
     Client::try_from(config).map_err(|e| ClusterError::Refused(format!("connect to the cluster: {e}")))
 }
 
+/// The namespace whose UID is the cluster's: every cluster has it from its first moment, and nobody can make it again.
+const UID_OF: &str = "kube-system";
+
+/// The cluster's UID.
+///
+/// # Errors
+/// When the namespace `kube-system` cannot be read.
+pub async fn read_uid(client: &Client) -> Result<String, ClusterError> {
+    let found = call("read the cluster's UID", Api::<Namespace>::all(client.clone()).get_metadata(UID_OF)).await?;
+    let missing = || ClusterError::Refused(format!("namespace {UID_OF} has no uid, and so the cluster has no identity"));
+    found.metadata.uid.filter(|uid| !uid.is_empty()).ok_or_else(missing)
+}
+
 impl LiveCluster {
     /// Starts every watch. Give a client made by [`connect`], or one whose `default_retry` is off.
     pub fn start(client: Client, settings: ClusterSettings, clock: Arc<dyn Clock>) -> Self {
-        let watches = Watches::start(&client, settings.attribution.clone());
-        LiveCluster { client, settings, clock, watches }
+        let watches = Watches::start(&client, settings.uid.clone(), settings.attribution.clone());
+        let api_clock = ApiClock::start(client.clone(), Arc::clone(&clock));
+        LiveCluster { client, settings, clock, watches, api_clock }
     }
 }
 
 impl Cluster for LiveCluster {
+    fn uid(&self) -> String {
+        self.settings.uid.clone()
+    }
+
+    fn ahead(&self) -> Option<Millis> {
+        self.api_clock.ahead()
+    }
+
+    async fn claims_now(&self) -> Result<ClaimsNow, ClusterError> {
+        let api: Api<DeserializeGuard<GpuNodeClaim>> = Api::all(self.client.clone());
+        // Without a resourceVersion the API server asks etcd's quorum, not its cache.
+        let (mut params, mut found) = (ListParams::default().limit(PAGE), Vec::new());
+        loop {
+            let page = call("list the claims", api.list(&params)).await?;
+            found.extend(page.items);
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(claims::claims_now(&found)),
+            }
+        }
+    }
+
     fn view(&self) -> Option<ClusterView> {
         self.watches.view()
     }

@@ -4,6 +4,7 @@
 //! Does not: decide what to do (see `core`), or when (see `engine`).
 
 pub mod api;
+pub mod api_clock;
 pub mod apply;
 pub mod claims;
 pub mod classes;
@@ -22,4 +23,4 @@ pub mod user_data;
 pub mod watch;
 pub mod workloads;
 
-pub use cluster::{ClusterSettings, LiveCluster, connect};
+pub use cluster::{ClusterSettings, LiveCluster, connect, read_uid};

@@ -33,6 +33,15 @@ pub const REGION: &str = "topology.kubernetes.io/region";
 /// Node taint with effect `NoSchedule`: work leaves, none may come.
 pub const LEAVING_TAINT: &str = "lowtide.dev/leaving";
 
+/// Node pool annotation, written by a person: until then machines may be ended without anybody's asking faster than the breaker lets them.
+/// A time as RFC 3339 writes it, at most a day ahead.
+pub const ENDS_ALLOWED_UNTIL: &str = "lowtide.dev/ends-allowed-until";
+/// Node taint with effect `NoSchedule`: whose work may come. A node registers with [`NO_CLAIM`]; the operator puts the claim in its place,
+/// which only the pods bound to that claim tolerate.
+pub const CLAIM_TAINT: &str = "lowtide.dev/claim";
+/// The value of [`CLAIM_TAINT`] on a node that no claim has been found for.
+pub const NO_CLAIM: &str = "none-yet";
+
 /// The label of an EndpointSlice that names its Service.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 

@@ -1,7 +1,9 @@
 //! A Kubernetes Node as the core sees it.
 //!
-//! Decides: which instance a Node is, and what of it pods can use.
-//! Does not: match it with a claim (see `core::plan`: by the instance id).
+//! Decides: which instance a Node says that it is, and what of it pods can use.
+//! Does not: believe it (see `core::fleet::doubts`: EC2 must agree).
+
+use std::collections::BTreeSet;
 
 use std::sync::Arc;
 
@@ -29,6 +31,7 @@ pub fn read(node: &core_v1::Node) -> Option<Node> {
     Some(Node {
         name: NodeName::from(node.metadata.name.as_deref()?),
         instance: InstanceId::from(instance),
+        addresses: addresses(node),
         ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
         allocatable: allocatable(node),
         labelled: labels.is_some_and(|l| l.contains_key(words::CLAIM_NODE_LABEL)),
@@ -110,6 +113,12 @@ pub fn trim_other(pod: &mut core_v1::Pod) {
     }
 }
 
+/// What its kubelet says of its addresses and names.
+fn addresses(node: &core_v1::Node) -> BTreeSet<String> {
+    let said = node.status.as_ref().and_then(|s| s.addresses.as_deref()).unwrap_or_default();
+    said.iter().map(|one| one.address.clone()).collect()
+}
+
 /// The instance id at the end of a provider id: `lowtide://us-east-1/use1-az4/lt-i-0abc`, and `aws:///us-east-1a/i-0abc` on EKS.
 fn instance_in(provider_id: &str) -> Option<&str> {
     let last = provider_id.rsplit('/').next()?;
@@ -147,11 +156,12 @@ mod tests {
         let found = node(json!({
             "metadata": { "name": "n1", "labels": { "lowtide.dev/instance-id": "i-1", "lowtide.node-restriction.kubernetes.io/claim": "c" } },
             "spec": { "taints": [{ "key": "lowtide.dev/leaving", "effect": "NoSchedule" }, { "key": "x", "effect": "NoExecute" }] },
-            "status": { "conditions": [{ "type": "Ready", "status": "True" }],
+            "status": { "addresses": [{ "type": "InternalIP", "address": "10.0.0.7" }], "conditions": [{ "type": "Ready", "status": "True" }],
                         "allocatable": { "cpu": "3920m", "memory": "15Gi", "nvidia.com/gpu": "1" } }
         }))
         .unwrap();
         assert_eq!((found.instance.as_str(), found.ready, found.labelled, found.tainted), ("i-1", true, true, true));
+        assert_eq!(found.addresses, BTreeSet::from(["10.0.0.7".to_owned()]));
         assert_eq!(found.allocatable, Resources { cpu: Millicores(3_920), memory: Mebibytes(15_360), gpus: 1, ..Resources::default() });
         assert_eq!((found.state.cordoned, found.state.foreign_taints), (false, vec!["x".to_owned()]));
 

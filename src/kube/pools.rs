@@ -1,30 +1,26 @@
 //! `GpuNodePool` and the core's node pool.
 //!
-//! Decides: which namespaces a selector matches, and how a pool's status is spelt.
-//! Does not: apply the policy (see `core::placement` and `core::plan`).
+//! Decides: when a pool's finalizer comes and goes, and how its status is spelt.
+//! Does not: read the policy (see [`NodePoolSpec`]) or apply it (see `core::placement` and `core::plan`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::core::{Selector, SelectorExt};
 use serde_json::{Value, json};
 
 use super::api::node_pool as api;
 use super::api::{Condition, ConditionStatus, GpuNodePool, GpuNodePoolStatus, Moment, POOL_FINALIZER};
-use crate::core::fleet::{MonthBooks, NodePool, PoolStatus};
-use crate::core::market::CapacityType;
-use crate::core::units::ids::{ClassName, GpuModel, InstanceType, PoolName, Region, Uid};
+use crate::core::fleet::{MonthBooks, NodePool, NodePoolSpec, PoolStatus, UnreadableSelector};
+use crate::core::units::ids::Uid;
 use crate::core::units::money::MicroUsdPerHour;
-use crate::core::units::time::Millis;
 
 /// A selector that the API server accepted but that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("GpuNodePool {pool}: spec.namespaceSelector cannot be read ({fault}); no namespace may use the pool until it is corrected")]
-pub struct UnreadableSelector {
+pub struct UnreadablePool {
     /// The pool.
     pub pool: String,
     /// What is wrong.
-    pub fault: String,
+    pub fault: UnreadableSelector,
 }
 
 /// Labels of every namespace, by its name.
@@ -34,45 +30,29 @@ pub type NamespaceLabels = BTreeMap<String, BTreeMap<String, String>>;
 ///
 /// # Errors
 /// When its namespace selector cannot be read; such a pool must not be open to all.
-pub fn read(object: &GpuNodePool, namespaces: &NamespaceLabels) -> Result<NodePool, UnreadableSelector> {
-    let spec = &object.spec;
-    let name = object.metadata.name.clone().unwrap_or_default();
-    let matched = matching(&spec.namespace_selector, namespaces).map_err(|fault| UnreadableSelector { pool: name.clone(), fault })?;
-    let seconds = |s: u32| Millis::from_secs(i64::from(s));
-    Ok(NodePool {
-        name: PoolName::from(name),
-        deleting: object.metadata.deletion_timestamp.is_some(),
-        namespaces: matched,
-        gpu_models: spec.gpu_models.iter().map(|m| GpuModel::from(m.as_str())).collect(),
-        instance_types: spec.instance_types.iter().map(|t| InstanceType::from(t.as_str())).collect(),
-        regions: spec.regions.clone(),
-        classes: spec.node_classes.iter().map(|c| ClassName::from(c.as_str())).collect(),
-        capacity_types: capacity_types(object),
-        max_price_per_gpu_hour: spec.max_price_per_gpu_hour,
-        monthly_budget: spec.monthly_budget_usd,
-        max_gpus: spec.limits.gpus.map(i64::from),
-        max_nodes: spec.limits.nodes.map(i64::from),
-        launches_per_minute: spec.limits.launches_per_minute.map(i64::from),
-        max_share_per_mille: spec.max_pool_share_percent.map(|percent| i64::from(percent) * 10),
-        home_region: Region::from(spec.home_region.as_str()),
-        return_min_saving_per_mille: i64::from(spec.return_.min_saving_percent) * 10,
-        return_min_dwell: seconds(spec.return_.min_dwell_seconds),
-        empty_grace: seconds(spec.empty_grace_seconds),
-        unhealthy_after: seconds(spec.unhealthy_after_seconds),
-        join_timeout: seconds(spec.join_timeout_seconds),
-        expire_after: spec.expire_after_seconds.map(seconds),
-        cool_down_base: seconds(spec.cool_down.base_seconds),
-        cool_down_max: seconds(spec.cool_down.max_seconds),
-    })
+pub fn read(object: &GpuNodePool, namespaces: &NamespaceLabels) -> Result<NodePool, UnreadablePool> {
+    let (spec, name) = (&object.spec.policy, object.metadata.name.as_deref().unwrap_or_default());
+    let matched = matching(spec, namespaces).map_err(|fault| UnreadablePool { pool: name.to_owned(), fault })?;
+    let (deleting, ends_allowed_until) = (object.metadata.deletion_timestamp.is_some(), ends_allowed_until(object));
+    Ok(NodePool { deleting, ends_allowed_until, ..spec.pool(name, matched) })
 }
 
-fn capacity_types(object: &GpuNodePool) -> BTreeSet<CapacityType> {
-    object.spec.capacity_types.iter().copied().collect()
+/// A person's word on the pool. One that is no time is no word.
+fn ends_allowed_until(object: &GpuNodePool) -> Option<Timestamp> {
+    let text = object.metadata.annotations.as_ref()?.get(names::ENDS_ALLOWED_UNTIL)?;
+    let read = text.parse::<k8s_openapi::jiff::Timestamp>();
+    let fault = |error: &_| tracing::warn!(text, %error, "{} is no RFC 3339 time, as in 2026-11-29T01:30:00Z", names::ENDS_ALLOWED_UNTIL);
+    read.inspect_err(fault).ok().map(|at| Timestamp(at.as_millisecond()))
 }
 
-fn matching(selector: &LabelSelector, namespaces: &NamespaceLabels) -> Result<BTreeSet<String>, String> {
-    let selector = Selector::try_from(selector.clone()).map_err(|e| e.to_string())?;
-    Ok(namespaces.iter().filter(|(_, labels)| selector.matches(labels)).map(|(name, _)| name.clone()).collect())
+fn matching(spec: &NodePoolSpec, namespaces: &NamespaceLabels) -> Result<BTreeSet<String>, UnreadableSelector> {
+    let mut matched = BTreeSet::new();
+    for (name, labels) in namespaces {
+        if spec.namespace_selector.matches(labels)? {
+            matched.insert(name.clone());
+        }
+    }
+    Ok(matched)
 }
 
 /// The status a pool has now; `None` while it has none, or while its finalizer does not fit, so that it is written again.
@@ -167,6 +147,26 @@ mod tests {
             let read = read(&pool(json!({ "name": "p" }), selector), &namespaces).unwrap();
             assert_eq!(read.namespaces.iter().map(String::as_str).collect::<Vec<_>>(), expected);
         }
+    }
+
+    #[test]
+    fn a_pool_that_forbids_falling_back_is_read_so() {
+        let namespaces = NamespaceLabels::from([("a".into(), BTreeMap::new())]);
+        let with = |fallback: Value| {
+            let mut object = serde_json::to_value(pool(json!({ "name": "p" }), json!({}))).unwrap();
+            object["spec"]["fallback"] = fallback;
+            read(&serde_json::from_value(object).unwrap(), &namespaces).unwrap()
+        };
+        assert!(!with(json!({ "onDemand": false })).may_fall_back());
+        assert!(with(json!({ "onDemand": true })).may_fall_back() && with(json!({})).may_fall_back());
+    }
+
+    #[test]
+    fn a_selector_that_cannot_be_read_opens_the_pool_to_nobody() {
+        let namespaces = NamespaceLabels::from([("a".into(), BTreeMap::new())]);
+        let selector = json!({ "matchExpressions": [{ "key": "team", "operator": "Like", "values": ["ml"] }] });
+        let fault = read(&pool(json!({ "name": "p" }), selector), &namespaces).unwrap_err().to_string();
+        assert!(fault.contains("GpuNodePool p") && fault.contains("\"Like\" on team"), "{fault}");
     }
 
     #[test]

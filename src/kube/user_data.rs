@@ -41,6 +41,10 @@ mkfs.ext4 -q -F \"$DISK\" && mkdir -p /var/lib/kubelet && mount \"$DISK\" /var/l
 fi\n";
 const JOIN_SCRIPT: &str = "/usr/local/sbin/lowtide-join";
 
+/// Taints that every node of ours registers with: nobody's pod comes before the operator has found the claim, and then only that claim's.
+/// Kubelets may not change their taints afterwards (NodeRestriction).
+const TAINTS: [(&str, &str); 2] = [(super::api::words::GPU_RESOURCE, "present"), (names::CLAIM_TAINT, names::NO_CLAIM)];
+
 /// Why no user data can be written for a class.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UserDataError {
@@ -83,6 +87,9 @@ fn k3s(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataErr
     config.insert("server".into(), json!(spec.bootstrap.server_url));
     config.insert("token-file".into(), json!(K3S_TOKEN));
     config.insert("node-label".into(), json!(labels(class, spec).into_iter().chain(own_labels).collect::<Vec<_>>()));
+    let own_taints = spec.bootstrap.extra.get("node-taint").cloned();
+    let taints = TAINTS.map(|(key, value)| format!("{key}={value}:NoSchedule"));
+    config.insert("node-taint".into(), json!(taints.into_iter().chain(own_taints).collect::<Vec<_>>()));
     let config = yaml(class, &Value::Object(config))?;
     let script = format!(
         "{head}umask 077\n{token} > {K3S_TOKEN}\n\
@@ -115,7 +122,7 @@ fn kubeadm(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDat
                 "token": "@TOKEN@",
                 "caCertHashes": [hash],
             } },
-            "nodeRegistration": { "kubeletExtraArgs": [
+            "nodeRegistration": { "taints": TAINTS.map(|(key, value)| json!({ "key": key, "value": value, "effect": "NoSchedule" })), "kubeletExtraArgs": [
                 { "name": "node-labels", "value": format!("{node_labels},{}=@INSTANCE@,{}=@ZONE@,{ZONE_ID}=@ZONE@,{TYPE}=@TYPE@", names::INSTANCE_ID, names::ZONE) },
                 { "name": "provider-id", "value": "lowtide://@REGION@/@ZONE@/lt-@INSTANCE@" },
                 { "name": "node-status-update-frequency", "value": STATUS_EVERY },
@@ -152,6 +159,7 @@ fn eks(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataErr
                 "kubelet": { "flags": [
                     format!("--node-labels={}", eks_labels.join(",")),
                     format!("--node-status-update-frequency={STATUS_EVERY}"),
+                    format!("--register-with-taints={}", TAINTS.map(|(key, value)| format!("{key}={value}:NoSchedule")).join(",")),
                 ] },
                 "instance": { "localStorage": { "strategy": "RAID0" } },
             },
@@ -233,6 +241,7 @@ mod tests {
         let config = parsed(document["write_files"][0]["content"].as_str().unwrap());
         assert_eq!(config["server"], "https://10.0.0.10:6443");
         assert_eq!(config["node-label"], json!(["lowtide.dev/node-class=us", "topology.kubernetes.io/region=us-east-1", "tier=gpu"]));
+        assert_eq!(config["node-taint"], json!(["nvidia.com/gpu=present:NoSchedule", "lowtide.dev/claim=none-yet:NoSchedule"]));
         let script = document["write_files"][1]["content"].as_str().unwrap();
         assert!(script.contains("--name '/lowtide/token'"), "{script}");
         assert!(script.contains("- provider-id=lowtide://$REGION/$ZONE/lt-$INSTANCE\n"), "{script}");
@@ -255,6 +264,10 @@ mod tests {
         let document = parsed(&write(&"us".into(), &full).unwrap());
         let join = parsed(document["write_files"][0]["content"].as_str().unwrap());
         assert_eq!(join["discovery"]["bootstrapToken"]["apiServerEndpoint"], "10.0.0.10:6443");
+        assert_eq!(
+            join["nodeRegistration"]["taints"][1],
+            json!({ "key": "lowtide.dev/claim", "value": "none-yet", "effect": "NoSchedule" })
+        );
         assert_eq!(join["nodeRegistration"]["kubeletExtraArgs"][1]["value"], "lowtide://@REGION@/@ZONE@/lt-@INSTANCE@");
 
         let eks = spec(json!({ "kind": "eks", "serverUrl": "https://x.eks.amazonaws.com",
@@ -262,5 +275,7 @@ mod tests {
         let document = parsed(&write(&"us".into(), &eks).unwrap());
         assert_eq!((&document["kind"], &document["spec"]["cluster"]["name"]), (&json!("NodeConfig"), &json!("prod")));
         assert_eq!(document["spec"]["kubelet"]["flags"][0], "--node-labels=lowtide.dev/node-class=us");
+        let taints = "--register-with-taints=nvidia.com/gpu=present:NoSchedule,lowtide.dev/claim=none-yet:NoSchedule";
+        assert_eq!(document["spec"]["kubelet"]["flags"][1], taints);
     }
 }

@@ -66,6 +66,8 @@ pub struct Watches {
     pools: Watched<Guarded<GpuNodePool>>,
     classes: Watched<Guarded<GpuNodeClass>>,
     claims: Watched<Guarded<GpuNodeClaim>>,
+    /// The cluster's UID: launch templates of two clusters are never one.
+    cluster_uid: String,
     keys: AttributionKeys,
     /// The manifest of each pod, by uid: it is parsed once per version, not once per pass.
     manifests: Mutex<BTreeMap<String, Known>>,
@@ -78,7 +80,7 @@ pub struct Watches {
 
 impl Watches {
     /// Starts every watch.
-    pub fn start(client: &Client, keys: AttributionKeys) -> Self {
+    pub fn start(client: &Client, cluster_uid: String, keys: AttributionKeys) -> Self {
         let mut start = Starter { client: client.clone(), changed: Arc::new(Notify::new()), tasks: JoinSet::new() };
         let managed = watcher::Config::default().labels(&format!("{}=true", words::MANAGED_LABEL));
         let others = watcher::Config::default().labels(&format!("{}!=true", words::MANAGED_LABEL)).fields("spec.nodeName!=");
@@ -100,6 +102,7 @@ impl Watches {
             pools: start.guarded(all(), |_| ()),
             classes: start.guarded(all(), |_| ()),
             claims: start.guarded(all(), |_| ()),
+            cluster_uid,
             keys,
             manifests: Mutex::new(BTreeMap::new()),
             told: Mutex::new(BTreeSet::new()),
@@ -186,7 +189,7 @@ impl Watches {
         }
         for class in valid(&self.classes.store.state()) {
             let mut read = classes::read(class);
-            match classes::launch_template(class) {
+            match classes::launch_template(class, &self.cluster_uid) {
                 Ok(template) => {
                     view.templates.insert(read.name.clone(), template);
                 }
@@ -198,13 +201,18 @@ impl Watches {
     }
 
     fn read_machines(&self, view: &mut ClusterView) {
-        for claim in valid(&self.claims.store.state()) {
-            match claims::read(claim) {
+        for object in self.claims.store.state() {
+            match claims::read_guarded(&object) {
                 Ok(read) => {
-                    note_version(view, Lane::Claim(read.name.clone()), claim);
+                    note_version(view, Lane::Claim(read.name.clone()), &*object);
                     view.claims.insert(read.name.clone(), read);
                 }
-                Err(fault) => self.tell_once(&fault),
+                Err(unreadable) => {
+                    if let Some(claim) = unreadable {
+                        self.say_once(claim.fault.clone(), "a claim cannot be read: its machine is kept, and nothing is swept");
+                        view.unreadable_claims.insert(claim.name.clone(), claim);
+                    }
+                }
             }
         }
         for set in valid(&self.daemonsets.store.state()) {

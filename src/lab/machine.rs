@@ -46,6 +46,9 @@ pub struct SimulatedInstance {
     pub capacity_type: String,
     /// EC2's state name.
     pub state: String,
+    /// Its private address, as EC2 describes it and its kubelet reports it.
+    #[serde(default)]
+    pub private_ip: String,
     /// The user data it was launched with, as EC2 carries it.
     #[serde(default, rename = "user_data_base64")]
     pub user_data: Option<String>,
@@ -115,6 +118,9 @@ pub fn node(instance: &SimulatedInstance, machine: &MachineType, bootstrap: &Boo
         },
         "spec": {"providerID": instance.provider_id(bootstrap), "taints": taints},
         "status": {
+            "addresses": [
+                {"type": "InternalIP", "address": instance.private_ip}, {"type": "Hostname", "address": instance.node_name()},
+            ],
             "capacity": {"cpu": machine.vcpus.to_string(), "memory": format!("{}Mi", machine.memory.0), "pods": pods,
                 "ephemeral-storage": format!("{}Mi", machine.capacity().disk.0), (GPU): gpus.to_string()},
             "allocatable": {"cpu": format!("{}m", free.cpu.0), "memory": format!("{}Mi", free.memory.0), "pods": pods,
@@ -134,7 +140,7 @@ mod tests {
 
     fn instance(outcome: &str) -> SimulatedInstance {
         let text = format!(
-            r#"{{"instance_id":"i-0ABC","region":"eu-west-1","zone":"euw1-az2","instance_type":"g6.xlarge","capacity_type":"spot","state":"running",
+            r#"{{"instance_id":"i-0ABC","region":"eu-west-1","zone":"euw1-az2","instance_type":"g6.xlarge","capacity_type":"spot","state":"running","private_ip":"10.1.0.7",
                 "boot_outcome":"{outcome}","tags":{{"lowtide-claim":"a"}},"launched_at":1}}"#
         );
         serde_json::from_str(&text).unwrap()
@@ -169,6 +175,7 @@ mod tests {
         assert!(node["metadata"]["labels"].get("topology.k8s.aws/zone-id").is_none(), "the user data did not say it");
         assert_eq!(node["metadata"]["labels"]["topology.kubernetes.io/zone"], "euw1-az2");
         assert_eq!(node["metadata"]["labels"]["lowtide.dev/pool"], "gpu");
+        assert_eq!(node["status"]["addresses"][0]["address"], "10.1.0.7", "as EC2 says");
         assert_eq!(node["status"]["capacity"][GPU], "1");
         assert_ne!(node["status"]["allocatable"]["memory"], node["status"]["capacity"]["memory"]);
     }

@@ -75,6 +75,12 @@ impl MemoryOutbox {
 }
 
 impl Cluster for MemoryOutbox {
+    fn uid(&self) -> String {
+        "uid".to_owned()
+    }
+    async fn claims_now(&self) -> Result<crate::core::fleet::ClaimsNow, ClusterError> {
+        Ok(Default::default())
+    }
     fn view(&self) -> Option<ClusterView> {
         Some(ClusterView::default())
     }

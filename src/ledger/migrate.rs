@@ -70,6 +70,12 @@ pub async fn migrate(url: &str) -> Result<(), MigrateFault> {
     for (what, sql) in steps {
         sqlx::raw_sql(sql).execute(&mut *transaction).await.map_err(LedgerFault::during(what))?;
     }
+    // Definitions are written down by their full names.
+    sqlx::raw_sql("SET LOCAL search_path = pg_catalog")
+        .execute(&mut *transaction)
+        .await
+        .map_err(LedgerFault::during("prepare the record"))?;
+    super::derivation::put_on_record(&mut transaction).await?;
     transaction.commit().await.map_err(LedgerFault::during("commit the views and grants"))?;
     make_partitions(&mut connection).await
 }

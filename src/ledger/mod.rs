@@ -4,6 +4,7 @@
 //! Does not: decide anything about machines. The operator only needs [`PgLedger`]; people use the views and `lowtide ledger`.
 
 pub mod archive;
+mod derivation;
 pub mod explain;
 pub mod focus;
 pub mod import;

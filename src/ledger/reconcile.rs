@@ -1,11 +1,13 @@
-//! A month held against what AWS said: what is confirmed, what was trued up and why, and what nothing explains.
+//! A month held against what AWS said: what is confirmed, what was trued up and why, what stands beside the machines, what is others', and what nothing
+//! explains.
 //!
-//! Decides: what counts as unexplained: instance-hours AWS has not spoken of, and lines about instances the ledger does not know.
+//! Decides: what counts as unexplained: instance-hours AWS has not spoken of. Lines about machines that are not ours are told apart: a report holds the
+//! whole account.
 //! Does not: change anything; importing and posting do.
 
 use sqlx::PgConnection;
 
-use super::report::{Month, Report, cents, six_decimals};
+use super::report::{Month, Report, cents, dollars, six_decimals};
 use super::store::LedgerFault;
 use crate::core::units::money::MicroUsd;
 
@@ -16,10 +18,20 @@ struct Compared {
     rows: i64,
     computed: MicroUsd,
     billed: Option<MicroUsd>,
+    belongs: Belongs,
 }
 
-/// Statuses that nothing explains.
-const UNEXPLAINED: [&str; 2] = ["not on the bill or feed yet", "billed, instance unknown"];
+/// Where a line belongs in the sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Belongs {
+    Confirmed,
+    TruedUp,
+    Unexplained,
+    /// Posted on a line of its own.
+    Beside,
+    /// No part of the figures.
+    Others,
+}
 
 /// Compares a month. Instance-hours belong to the month in which they begin.
 ///
@@ -27,7 +39,7 @@ const UNEXPLAINED: [&str; 2] = ["not on the bill or feed yet", "billed, instance
 /// [`LedgerFault`] when Postgres refuses or does not answer.
 pub async fn reconcile(connection: &mut PgConnection, month: &Month) -> Result<Report, LedgerFault> {
     let mut compared = hours(connection, month).await?;
-    compared.extend(lines_of_unknown_instances(connection, month).await?);
+    compared.extend(other_lines(connection, month).await?);
     let mut report = Report {
         sentence: sentence(month, &compared),
         columns: ["status", "source", "rows", "computed_usd", "billed_usd", "difference_usd"].map(String::from).to_vec(),
@@ -56,8 +68,8 @@ async fn hours(connection: &mut PgConnection, month: &Month) -> Result<Vec<Compa
            ), hours AS (
              SELECT p.claim_uid, p.hour, sum(p.cost_usd) FILTER (WHERE p.kind IN ('estimate', 'correction')) AS computed
              FROM ledger.posting p, bounds b
-             WHERE p.at >= b.first - interval '1 hour' AND p.at < b.next AND p.claim_uid IS NOT NULL AND p.line <> 'egress'
-             GROUP BY p.claim_uid, p.hour, b.first HAVING min(p.at) >= b.first
+             WHERE p.at >= b.first - interval '1 hour' AND p.at < b.next + interval '1 hour' AND p.claim_uid IS NOT NULL AND ledger.is_use(p.line) AND p.line <> 'egress'
+             GROUP BY p.claim_uid, p.hour, b.first, b.next HAVING min(p.at) >= b.first AND min(p.at) < b.next
            ), said AS (
              SELECT DISTINCT ON (t.claim_uid, t.hour) t.claim_uid, t.hour, t.source, t.cause, t.billed_usd FROM ledger.true_up t, bounds b
              WHERE t.at >= b.first AND t.at < b.next ORDER BY t.claim_uid, t.hour, t.posted_at DESC
@@ -72,6 +84,11 @@ async fn hours(connection: &mut PgConnection, month: &Month) -> Result<Vec<Compa
     .await
     .map_err(LedgerFault::during("compare the month's hours"))?;
     let compared = rows.into_iter().map(|row| Compared {
+        belongs: match row.status.as_str() {
+            "confirmed" => Belongs::Confirmed,
+            NOT_YET => Belongs::Unexplained,
+            _ => Belongs::TruedUp,
+        },
         status: row.status,
         source: row.source,
         rows: row.rows,
@@ -81,56 +98,102 @@ async fn hours(connection: &mut PgConnection, month: &Month) -> Result<Vec<Compa
     Ok(compared.collect())
 }
 
-async fn lines_of_unknown_instances(connection: &mut PgConnection, month: &Month) -> Result<Vec<Compared>, LedgerFault> {
+/// The status of hours that AWS has not spoken of.
+const NOT_YET: &str = "not on the bill or feed yet";
+
+/// What is billed beside the use of our machines: on lines of its own where it names one, and what is others'.
+async fn other_lines(connection: &mut PgConnection, month: &Month) -> Result<Vec<Compared>, LedgerFault> {
     let rows = sqlx::query!(
         r#"WITH bounds AS (
              SELECT ($1::text::date)::timestamp AT TIME ZONE 'UTC' AS first, ($1::text::date + interval '1 month')::timestamp AT TIME ZONE 'UTC' AS next
            ), lines AS (
-             SELECT DISTINCT ON (l.source, l.kind, l.account, l.instance, l.usage_type, l.operation, l.at, l.until) l.*
-             FROM ledger.billed_line l, bounds b WHERE l.at >= b.first AND l.at < b.next
-             ORDER BY l.source, l.kind, l.account, l.instance, l.usage_type, l.operation, l.at, l.until, l.revision DESC
+             SELECT l.source, l.kind, l.instance, sum(l.cost_usd) AS cost_usd FROM ledger.billed_line l, bounds b
+             WHERE l.at >= b.first AND l.at < b.next AND l.statement IS NOT NULL
+             GROUP BY l.source, l.kind, l.account, l.instance, l.usage_type, l.operation, l.at, l.until, l.service HAVING sum(l.lines) > 0
+           ), told AS (
+             SELECT l.source, l.kind, l.cost_usd, l.instance <> '' AS machine,
+                    l.instance <> '' AND EXISTS (SELECT FROM ledger.interval_opened o WHERE o.instance = l.instance) AS ours
+             FROM lines l
            )
-           SELECT CASE WHEN kind = 'transfer' THEN 'data transfer, kept and not matched' ELSE 'billed, instance unknown' END AS "status!", source AS "source!",
-                  count(*) AS "rows!", (sum(cost_usd) * 1000000)::bigint AS "billed!"
-           FROM lines l
-           WHERE kind = 'transfer' OR NOT EXISTS (SELECT FROM ledger.interval_opened o WHERE o.instance = l.instance)
-           GROUP BY 1, 2 ORDER BY 1, 2"#,
+           SELECT source, kind, machine AS "machine!", ours AS "ours!", count(*) AS "rows!", (sum(cost_usd) * 1000000)::bigint AS "billed!"
+           FROM told WHERE NOT (ours AND kind IN ('usage', 'commitment')) GROUP BY 1, 2, 3, 4 ORDER BY ours DESC, machine DESC, source, kind"#,
         month.first_day()
     )
     .fetch_all(connection)
     .await
     .map_err(LedgerFault::during("compare the month's lines"))?;
-    let compared = rows.into_iter().map(|row| Compared {
-        status: row.status,
-        source: Some(row.source),
-        rows: row.rows,
-        computed: MicroUsd(0),
-        billed: Some(MicroUsd(row.billed)),
+    let compared = rows.into_iter().map(|row| {
+        let (status, belongs) = status_of(&row.kind, row.machine, row.ours);
+        Compared { status, source: Some(row.source), rows: row.rows, computed: MicroUsd(0), billed: Some(MicroUsd(row.billed)), belongs }
     });
-    Ok(compared.collect())
+    // Several kinds may have one name.
+    let mut found: Vec<Compared> = Vec::new();
+    for line in compared {
+        match found.iter_mut().find(|other| (&other.status, &other.source) == (&line.status, &line.source)) {
+            Some(other) => {
+                other.rows += line.rows;
+                other.billed = Some(other.billed.unwrap_or_default() + line.billed.unwrap_or_default());
+            }
+            None => found.push(line),
+        }
+    }
+    Ok(found)
+}
+
+fn status_of(kind: &str, machine: bool, ours: bool) -> (String, Belongs) {
+    let what = match kind {
+        "credit" => "credits",
+        "refund" => "refunds",
+        "discount" => "discounts",
+        "transfer" => "data transfer",
+        "egress" => "data carried across regions",
+        "volume" => "volumes",
+        "tax" => "taxes",
+        "fee" => "fees and addresses",
+        "nat" => "NAT",
+        "unused-commitment" => "commitments left unused",
+        "usage" | "commitment" if machine => "machines",
+        _ => "other services",
+    };
+    match (ours, machine, kind) {
+        // Posted when it is carried, at the price of the time.
+        (true, _, "egress") => (format!("{what}, of our machines (posted as computed)"), Belongs::Others),
+        (true, _, "nat" | "other" | "unused-commitment") => (format!("{what}, of our machines (kept, not posted)"), Belongs::Others),
+        (true, ..) => (format!("{what}, of our machines"), Belongs::Beside),
+        (false, true, _) => (format!("{what}, of others in the account"), Belongs::Others),
+        (false, false, _) => (format!("{what}, of the account"), Belongs::Others),
+    }
 }
 
 fn sentence(month: &Month, compared: &[Compared]) -> String {
     if compared.is_empty() {
         return format!("Nothing is posted for {month}.");
     }
-    let is = |line: &&Compared, status: &str| line.status == status;
-    let unexplained = |line: &&Compared| UNEXPLAINED.contains(&line.status.as_str());
-    let count = |lines: &[&Compared]| lines.iter().map(|line| line.rows).sum::<i64>();
-    let confirmed: Vec<&Compared> = compared.iter().filter(|line| is(line, "confirmed")).collect();
-    let open: Vec<&Compared> = compared.iter().filter(unexplained).collect();
-    let trued: Vec<&Compared> =
-        compared.iter().filter(|line| !is(line, "confirmed") && !unexplained(line) && !line.status.starts_with("data transfer")).collect();
-    let difference: MicroUsd = trued.iter().filter_map(|line| line.billed.map(|billed| billed - line.computed)).sum();
-    let amount_open: MicroUsd = open.iter().map(|line| line.billed.unwrap_or(line.computed)).sum();
-    let said: MicroUsd = confirmed.iter().chain(&trued).filter_map(|line| line.billed).sum();
-    format!(
-        "{month}: AWS confirmed {} instance-hours and {} were trued up by ${}, ${} in all; ${} in {} rows is unexplained.",
-        count(&confirmed),
-        count(&trued),
+    let of = |belongs: Belongs| compared.iter().filter(move |line| line.belongs == belongs);
+    let count = |belongs: Belongs| of(belongs).map(|line| line.rows).sum::<i64>();
+    let difference: MicroUsd = of(Belongs::TruedUp).filter_map(|line| line.billed.map(|billed| billed - line.computed)).sum();
+    let open: MicroUsd = of(Belongs::Unexplained).map(|line| line.billed.unwrap_or(line.computed)).sum();
+    let said: MicroUsd = of(Belongs::Confirmed).chain(of(Belongs::TruedUp)).filter_map(|line| line.billed).sum();
+    let list = |belongs: Belongs| {
+        // The feed's lines are on the bill as well, once there is one.
+        let billed = of(belongs).any(|line| line.source.as_deref() == Some("bill"));
+        let lines = of(belongs).filter(|line| !billed || line.source.as_deref() == Some("bill"));
+        lines.map(|line| format!("{} {}", line.status, dollars(line.billed.unwrap_or_default()))).collect::<Vec<_>>().join("; ")
+    };
+    let mut sentence = format!(
+        "{month}: AWS confirmed {} instance-hours and {} were trued up by ${}, ${} in all; ${} in {} instance-hours is not on a bill or feed yet.",
+        count(Belongs::Confirmed),
+        count(Belongs::TruedUp),
         cents(difference),
         cents(said),
-        cents(amount_open),
-        count(&open)
-    )
+        cents(open),
+        count(Belongs::Unexplained)
+    );
+    for (heading, belongs) in [("Beside them, on lines of their own", Belongs::Beside), ("No part of these figures", Belongs::Others)] {
+        let list = list(belongs);
+        if !list.is_empty() {
+            sentence.push_str(&format!(" {heading}: {list}."));
+        }
+    }
+    sentence
 }

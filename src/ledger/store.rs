@@ -37,6 +37,18 @@ pub enum LedgerFault {
         #[source]
         cause: sqlx::Error,
     },
+    /// A row holds a word of a closed list that this version does not know. It is never read as another.
+    #[error("{table}, row {row}: {column} is {word:?}, which this lowtide does not know; a newer one may have written it: update this one")]
+    UnknownWord {
+        /// The table.
+        table: &'static str,
+        /// The row's id, or what it stands for.
+        row: String,
+        /// The column.
+        column: &'static str,
+        /// What is there.
+        word: String,
+    },
     /// Nothing happened in time.
     #[error("Postgres did not answer within {} s", .0.as_secs())]
     TimedOut(Duration),
@@ -46,6 +58,20 @@ impl LedgerFault {
     /// For `map_err`: names what was tried.
     pub fn during(what: &'static str) -> impl FnOnce(sqlx::Error) -> LedgerFault {
         move |cause| LedgerFault::Database { what, cause }
+    }
+
+    /// Reads a word of a closed list that stands in `column` of `row` in `table`.
+    ///
+    /// # Errors
+    /// [`LedgerFault::UnknownWord`].
+    pub fn read_word<T: serde::de::DeserializeOwned>(
+        word: &str,
+        table: &'static str,
+        column: &'static str,
+        row: impl ToString,
+    ) -> Result<T, LedgerFault> {
+        let read = serde_json::from_value(serde_json::Value::String(word.to_owned()));
+        read.map_err(|_| LedgerFault::UnknownWord { table, row: row.to_string(), column, word: word.to_owned() })
     }
 }
 

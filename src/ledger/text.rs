@@ -21,17 +21,23 @@ impl Report {
         json!({ "sentence": self.sentence, "rows": self.rows.iter().map(object).collect::<Vec<_>>() })
     }
 
-    /// CSV with a header; an unknown value is empty.
+    /// CSV with a header; an unknown value is empty. Text that a spreadsheet would take for a formula is quoted by an apostrophe.
     pub fn to_csv(&self) -> String {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let lines = std::iter::once(self.columns.iter().map(String::as_str).collect::<Vec<_>>())
             .chain(self.rows.iter().map(|row| row.iter().map(|v| v.as_deref().unwrap_or("")).collect()));
         for line in lines {
             // Writing to memory cannot fail; a line of another length would be a mistake in this file.
-            let _ = writer.write_record(line);
+            let _ = writer.write_record(line.into_iter().map(|value| harmless(value).into_owned()));
         }
         writer.into_inner().ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
     }
+}
+
+/// A value that no spreadsheet runs: names come from labels, which anybody who may deploy can write.
+fn harmless(value: &str) -> std::borrow::Cow<'_, str> {
+    let formula = value.starts_with(['=', '+', '-', '@', '\t', '\r']) && value.trim_end_matches(" %").parse::<f64>().is_err();
+    if formula { format!("'{value}").into() } else { value.into() }
 }
 
 /// Columns padded to their widest value; columns of figures to the right.
@@ -73,5 +79,10 @@ mod tests {
         assert_eq!(report.to_text(), "S.\n\nteam     usd\nsearch  12.5\na,b        -");
         assert_eq!(report.to_csv(), "team,usd\nsearch,12.5\n\"a,b\",\n");
         assert_eq!(report.to_json()["rows"][1]["usd"], Value::Null);
+        for (value, written) in
+            [("=1+1", "'=1+1"), ("@x", "'@x"), ("-5.25", "-5.25"), ("+x", "'+x"), ("-cmd", "'-cmd"), ("a=b", "a=b"), ("-3 %", "-3 %")]
+        {
+            assert_eq!(harmless(value), written);
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Verifying: every hash, seal and link recomputed, archived months told from missing ones, and derived sums held against their rows.
+//! Verifying: every hash, seal and link recomputed, archived months told from missing ones, derived sums held against their rows, and the definitions that
+//! derive figures against what the last migration left.
 //!
 //! Decides: what is wrong, by row. Does not: repair anything.
 
@@ -7,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
+use super::derivation;
 use super::seal::{Leaf, Seal, chained, hex, merkle_of, merkle_root, tables};
 use super::store::LedgerFault;
 
@@ -25,6 +27,12 @@ pub enum Finding {
     BrokenArchive(String),
     /// Rolled-up sums of a day differ from the postings they are made of.
     SumsDiffer(String),
+    /// A view, function, trigger or its rights are not what the last migration left.
+    Definition(String),
+    /// A posting names a version, or a machine, that does not exist.
+    NoCause(Uuid),
+    /// The postings of a machine do not follow from what is known of it.
+    NotDerived(String),
 }
 
 impl std::fmt::Display for Finding {
@@ -35,6 +43,9 @@ impl std::fmt::Display for Finding {
             Finding::Added(table, id) => write!(f, "ledger.{table} {id} was added after its time"),
             Finding::BrokenArchive(month) => write!(f, "the archive of {month} is not of the rows that were sealed"),
             Finding::SumsDiffer(day) => write!(f, "the sums of {day} in ledger.cost_rollup are not those of its postings"),
+            Finding::Definition(what) => write!(f, "{what} since the last migration: figures may not follow from rows"),
+            Finding::NoCause(id) => write!(f, "ledger.posting {id} has no cause: no statement or machine that it names exists"),
+            Finding::NotDerived(machine) => write!(f, "the postings of machine {machine} do not follow from its facts and bills"),
             Finding::BrokenSeal(number) => write!(f, "seal {number} was altered, removed or does not follow from the one before"),
         }
     }
@@ -63,7 +74,10 @@ pub struct Verification {
 /// [`LedgerFault`] when the ledger cannot be read; what is wrong with its content is a [`Finding`].
 pub async fn verify(connection: &mut PgConnection) -> Result<Verification, LedgerFault> {
     let doing = LedgerFault::during;
-    sqlx::raw_sql("SET timezone = 'UTC'").execute(&mut *connection).await.map_err(doing("prepare the session"))?;
+    sqlx::raw_sql("SET timezone = 'UTC'; SET search_path = pg_catalog")
+        .execute(&mut *connection)
+        .await
+        .map_err(doing("prepare the session"))?;
     let tables = tables(connection).await?;
     let seals = sqlx::query_as!(
         Seal,
@@ -93,8 +107,19 @@ pub async fn verify(connection: &mut PgConnection) -> Result<Verification, Ledge
     verified.archived_rows = archive.found();
     verified.findings.extend(archive.broken());
     verified.findings.extend(sums_that_differ(connection).await?);
+    let changed = derivation::changed(connection).await?.into_iter();
+    verified.findings.extend(changed.map(|found| Finding::Definition(format!("{} {}: {}", found.kind, found.object, found.how))));
+    verified.findings.extend(derivation::postings_without_cause(connection).await?.into_iter().map(Finding::NoCause));
     verified.last_root = hex(&previous);
     Ok(verified)
+}
+
+/// Recomputes the postings of machines that ended from what is known of them: of one machine in `every`.
+///
+/// # Errors
+/// [`LedgerFault`] when the ledger cannot be read.
+pub async fn recompute(connection: &mut PgConnection, every: u32) -> Result<BTreeSet<Finding>, LedgerFault> {
+    Ok(derivation::machines_that_differ(connection, every).await?.into_iter().map(Finding::NotDerived).collect())
 }
 
 /// Months that were archived, and which of their rows the seals know.

@@ -9,7 +9,7 @@ use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::CapacityReservation;
 use crate::core::market::scores::{PlacementScore, ScoreQuestion};
 use crate::core::units::ids::{InstanceId, InstanceType, Region, ReservationId, ZoneId};
-use crate::core::units::time::Timestamp;
+use crate::core::units::time::{Millis, Timestamp};
 
 /// What EC2 answered to a call that failed, sorted by what we do next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -108,6 +108,10 @@ pub struct MalformedMessage {
 
 /// The market and the machines of one cloud. Every call names its region, and may be slow or fail.
 pub trait Cloud: Send + Sync + 'static {
+    /// How far EC2's clock is ahead of ours, by the time that its last answer carried; `None` before the first.
+    fn ahead(&self) -> Option<Millis> {
+        None
+    }
     /// Spot prices of `types` in `region`: per pool that has one the price that held at `since`, and every change after it. EC2 keeps 90 days.
     fn spot_quotes(
         &self,

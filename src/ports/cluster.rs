@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 
-use crate::core::fleet::LaunchTemplate;
+use crate::core::fleet::{ClaimsNow, LaunchTemplate, UnreadableClaim};
 use crate::core::record::LedgerRecord;
 use crate::core::units::ids::{ClaimName, ClassName, Uid};
 use crate::core::units::shared::Shared;
+use crate::core::units::time::Millis;
 
 /// The cluster refused or could not be reached.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +55,8 @@ pub struct ClusterView {
     pub nodes: Shared<BTreeMap<crate::core::units::ids::NodeName, crate::core::fleet::Node>>,
     /// Claims.
     pub claims: Shared<BTreeMap<ClaimName, crate::core::fleet::Claim>>,
+    /// Claims that are there and cannot be read.
+    pub unreadable_claims: Shared<BTreeMap<ClaimName, UnreadableClaim>>,
     /// Daemonsets: what they take of our nodes.
     pub daemonsets: Shared<Vec<crate::core::workload::daemonsets::DaemonSet>>,
     /// The status each pool has now, to write it only when it differs.
@@ -64,6 +67,14 @@ pub struct ClusterView {
 
 /// The Kubernetes cluster: what is observed, what can be done, and the outbox.
 pub trait Cluster: Send + Sync + 'static {
+    /// The cluster's UID, that of its namespace `kube-system`: read once, before anything is done.
+    fn uid(&self) -> String;
+    /// How far the API server's clock is ahead of ours, where an answer said its time.
+    fn ahead(&self) -> Option<Millis> {
+        None
+    }
+    /// Every claim as the API server says now: a quorum read, not the watch's memory.
+    fn claims_now(&self) -> impl Future<Output = Result<ClaimsNow, ClusterError>> + Send;
     /// What the watches hold now; `None` until every watch has listed once.
     fn view(&self) -> Option<ClusterView>;
     /// Waits until something changed since the last call.

@@ -94,6 +94,11 @@ pub struct Has<'a> {
     pub catalog: &'a Catalog,
 }
 
+/// The private address of the machine of this number.
+fn address_of(number: u64) -> String {
+    format!("10.{}.{}.{}", number >> 16 & 255, number >> 8 & 255, number & 255)
+}
+
 /// What the world must do later because of what EC2 did now.
 pub type Later = Vec<(Timestamp, Event)>;
 
@@ -143,7 +148,7 @@ impl Ec2 {
         }
         self.gives(launch, has, now)?;
         self.changes += 1;
-        let id = InstanceId::from(format!("i-{:017x}", self.next));
+        let (number, id) = (self.next, InstanceId::from(format!("i-{:017x}", self.next)));
         self.next += 1;
         // EC2 says its times in whole seconds.
         let launched_at = Timestamp(now.0 / 1_000 * 1_000);
@@ -156,6 +161,7 @@ impl Ec2 {
                 ended_at: None,
                 state_reason: None,
                 spot_request_status: None,
+                addresses: [address_of(number), format!("ip-{}", address_of(number).replace('.', "-"))].into(),
                 tags: launch.tags.clone().into(),
             },
             claim_uid: launch.tags.get(tags::CLAIM_UID).map_or_else(|| launch.claim_uid.clone(), |uid| Uid::from(uid.as_str())),

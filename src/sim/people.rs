@@ -119,6 +119,7 @@ impl People {
             regions: Vec::new(),
             classes,
             capacity_types: BTreeSet::from([CapacityType::Spot, CapacityType::OnDemand]),
+            fallback_on_demand: true,
             max_price_per_gpu_hour: None,
             monthly_budget: None,
             max_gpus: None,
@@ -134,6 +135,7 @@ impl People {
             expire_after: self.chance.happens(400).then(|| self.chance.span(Millis::from_hours(12), Millis::from_hours(60))),
             cool_down_base: Millis::from_mins(3),
             cool_down_max: Millis::from_hours(1),
+            ends_allowed_until: None,
         }
     }
 

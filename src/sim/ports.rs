@@ -15,7 +15,7 @@ use super::market::PoolMarket;
 use super::planted::PlantedBug;
 use super::world::World;
 use crate::core::action::ClusterAction;
-use crate::core::fleet::{Instance, Launch, LaunchTemplate};
+use crate::core::fleet::{ClaimsNow, Instance, Launch, LaunchTemplate};
 use crate::core::market::catalog::MachineType;
 use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::CapacityReservation;
@@ -144,6 +144,10 @@ impl Clock for Hold {
 }
 
 impl Cloud for Hold {
+    fn ahead(&self) -> Option<Millis> {
+        Some(Millis(-self.skew.load(Ordering::Relaxed)))
+    }
+
     async fn spot_quotes(&self, region: &Region, _: &[InstanceType], since: Timestamp) -> Result<Vec<Quote>, CloudError> {
         self.call(Port::Cloud, false, |world, _| Ok(world.spot_quotes(region, since))).await
     }
@@ -278,6 +282,18 @@ impl Hold {
 }
 
 impl Cluster for Hold {
+    fn uid(&self) -> String {
+        lock(&self.world).kube.uid.clone()
+    }
+
+    fn ahead(&self) -> Option<Millis> {
+        Some(Millis(-self.skew.load(Ordering::Relaxed)))
+    }
+
+    async fn claims_now(&self) -> Result<ClaimsNow, ClusterError> {
+        self.call(Port::Cluster, false, |world, _| Ok(world.kube.claims_now())).await
+    }
+
     fn view(&self) -> Option<ClusterView> {
         let world = lock(&self.world);
         (world.now() >= self.lists_from).then(|| world.kube.shown.clone())

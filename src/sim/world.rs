@@ -136,7 +136,7 @@ impl World {
             market,
             account,
             ec2: Ec2::new(seed),
-            kube: Kube::default(),
+            kube: Kube::of(format!("kube-system-of-{seed}")),
             ledger: SimLedger::default(),
             catalog: Arc::new(Catalog::snapshot()),
             faults,

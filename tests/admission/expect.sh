@@ -4,6 +4,8 @@ CHECKS=0
 FAULTS=()
 CHART=charts/lowtide
 NAMESPACE=lowtide-system
+# The chart has no image of its own; none is pulled here.
+IMAGE=image.repository=registry.example.com/platform/lowtide
 OPERATOR=system:serviceaccount:$NAMESPACE:lowtide
 
 expect() { # what, command...: passes when the command does
@@ -65,6 +67,11 @@ as_owner() {
 
 as_operator() {
   kubectl --as "$OPERATOR" --as-group system:serviceaccounts --as-group system:authenticated "$@"
+}
+
+# The platform team: may change node pools, by the role that the chart adds to `admin`.
+as_platform() {
+  kubectl --as platform --as-group system:authenticated "$@"
 }
 
 # Applies standard input by server dry run, as a workload owner.

@@ -2,7 +2,7 @@
 # Installs the chart with real Helm into a real API server and tries what it admits, refuses, changes and may do.
 #
 #   LOWTIDE_TOOLS=DIR tests/admission/run.sh     DIR holds etcd, kube-apiserver, kube-controller-manager, kubectl and helm
-#   LOWTIDE=FILE                                 the built lowtide binary: tries the pre-delete hook too
+#   LOWTIDE=FILE                                 the built lowtide binary: tries release-pods and Postgres over TLS too
 #   LOWTIDE_KEEP=1                               keeps logs and data of the control plane
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1

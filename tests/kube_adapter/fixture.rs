@@ -9,7 +9,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, Resource, ResourceExt};
 use lowtide::core::action::{ClusterAction, PodTarget};
 use lowtide::core::fleet::{ClaimSpec, Trigger};
-use lowtide::core::market::{CapacityPool, CapacityType};
+use lowtide::core::market::{CapacityPool, CapacityType, PriceOrigin, PriceSource};
 use lowtide::core::units::Mebibytes;
 use lowtide::core::units::ids::{ClaimName, DecisionId, ObjectRef, Uid};
 use lowtide::core::units::money::MicroUsdPerHour;
@@ -292,5 +292,7 @@ pub fn claim_spec(pods: Vec<PodIdentity>) -> ClaimSpec {
         reservation: Some("cr-0123".into()),
         bought_for: pods,
         takes_over: Some("older".into()),
+        price_origin: Some(PriceOrigin { source: PriceSource::SpotPriceHistory, observed_at: Timestamp(1_784_000_000_000) }),
+        adopted: None,
     }
 }

@@ -1,5 +1,5 @@
 //! The ledger on a real Postgres.
-#![cfg(all(feature = "live", feature = "lab"))]
+#![cfg(all(feature = "ledger", feature = "lab"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod archive;
@@ -8,11 +8,14 @@ mod focus;
 mod histories;
 mod imports;
 mod outage;
+mod outside;
 mod postings;
 mod queries;
 mod reports;
 mod rules;
 mod seals;
+mod sentences;
+mod statements;
 mod usage;
 mod variance;
 mod writing;

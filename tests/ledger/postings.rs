@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lowtide::core::accounting::allocation::{Line, allocate};
 use lowtide::core::fleet::EndedBy;
 use lowtide::core::market::CapacityType;
-use lowtide::core::record::LedgerRecord;
+use lowtide::core::record::{LedgerRecord, interval_closed_id, interval_opened_id, occupancy_opened_id};
 use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::ledger::connect;
 use lowtide::ledger::poster::{Posted, post};
@@ -42,6 +42,28 @@ fn computed_sums(machines: &[Machine]) -> Sums {
         }
     }
     sums
+}
+
+#[tokio::test]
+async fn a_word_that_this_version_does_not_know_is_an_error_that_names_the_row() {
+    for (column, table, id) in [
+        ("ended_by", "interval_closed", interval_closed_id(&"uid-m".into())),
+        ("capacity_type", "interval_opened", interval_opened_id(&"uid-m".into())),
+        ("kind", "occupancy_opened", occupancy_opened_id(&"uid-m".into(), &"p".into())),
+    ] {
+        let Bench { url, ledger, server } = bench().await;
+        let mut machine = Machine::new("m", CapacityType::Spot, 302_000, None, Millis::from_hours(2), EndedBy::Lowtide);
+        machine.stays.push(stay("p", "search", &machine, Millis::from_mins(4), None));
+        ledger.write(&machine.records()).await.unwrap();
+        let sql = format!("SET session_replication_role = replica; UPDATE ledger.{table} SET {column} = 'sideways'");
+        server.psql("postgres", &sql).unwrap();
+        let mut connection = connect(&url).await.unwrap();
+        let fault = post(&mut connection, LATER).await.unwrap_err().to_string();
+        let expected = format!("ledger.{table}, row {id}: {column} is \"sideways\"");
+        assert!(fault.starts_with(&expected), "{fault}");
+        let posted: (i64,) = sqlx::query_as("SELECT count(*) FROM ledger.posting").fetch_one(&mut connection).await.unwrap();
+        assert_eq!(posted.0, 0, "nothing is posted by a guess");
+    }
 }
 
 #[tokio::test]

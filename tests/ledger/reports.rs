@@ -30,7 +30,7 @@ async fn savings_say_what_was_saved_net_and_call_a_loss_a_loss() {
 
     let mut connection = connect(&url).await.unwrap();
     let days = Days { from: Some("2026-07-20".into()), to: Some("2026-07-21".into()) };
-    let by_team = report::savings(&mut connection, &days, By::Team).await.unwrap();
+    let by_team = report::savings(&mut connection, &days, By::Team, &[]).await.unwrap();
     let value = |row: usize, name: &str| by_team.rows[row][by_team.columns.iter().position(|c| c == name).unwrap()].clone().unwrap();
     let row = |row: usize| {
         ["team", "spend_usd", "b1_usd", "boot_usd", "moves_usd", "net_saving_usd", "net_saving_percent"].map(|n| value(row, n))
@@ -42,8 +42,9 @@ async fn savings_say_what_was_saved_net_and_call_a_loss_a_loss() {
     assert_eq!(by_team.sentence, "Spot saved $7.19 net (76.4 %) against the on-demand you would have bought; moves cost $0.01.");
     assert!(by_team.to_text().lines().nth(2).unwrap().starts_with("team "));
     assert_eq!(by_team.to_json()["rows"][1]["net_saving_usd"], "-0.218000");
-    let nothing =
-        report::savings(&mut connection, &Days { from: Some("2020-01-01".into()), to: Some("2020-01-02".into()) }, By::Day).await.unwrap();
+    let nothing = report::savings(&mut connection, &Days { from: Some("2020-01-01".into()), to: Some("2020-01-02".into()) }, By::Day, &[])
+        .await
+        .unwrap();
     assert_eq!((nothing.sentence.as_str(), nothing.rows.len()), ("No spend is recorded for these days.", 0));
     for by in [
         By::Workload,
@@ -56,8 +57,8 @@ async fn savings_say_what_was_saved_net_and_call_a_loss_a_loss() {
         By::Environment,
         By::ProductArea,
     ] {
-        assert!(report::cost(&mut connection, &days, by).await.unwrap().sentence.starts_with("Machines cost $2.22"), "{by:?}");
-        report::savings(&mut connection, &days, by).await.unwrap();
+        assert!(report::cost(&mut connection, &days, by, &[]).await.unwrap().sentence.starts_with("Machines cost $2.22"), "{by:?}");
+        report::savings(&mut connection, &days, by, &[]).await.unwrap();
     }
     let focus = report::export(&mut connection, View::Focus12, &days).await.unwrap();
     let column = |name: &str| focus.columns.iter().position(|c| c == name).unwrap();
@@ -174,6 +175,6 @@ async fn every_column_is_described_and_the_documented_questions_can_be_asked() {
         assert!(section.contains(&format!("| `{column}` |")), "{view}.{column} is not in the manual");
     }
     let questions = manual.split("```sql").nth(1).unwrap().split("```").next().unwrap();
-    assert_eq!(questions.matches(';').count(), 10);
+    assert_eq!(questions.matches(';').count(), 20);
     server.psql("postgres", questions).unwrap();
 }

@@ -10,7 +10,7 @@ use lowtide::core::units::ids::ObjectRef;
 use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::core::workload::need::{UsageQuery, UsageUnit};
 use lowtide::ledger::connect;
-use lowtide::ledger::import::{UsageHour, import_revenue, store_usage};
+use lowtide::ledger::import::{Format, UsageHour, store_usage};
 use lowtide::ledger::poster::post;
 use lowtide::ledger::prometheus::Prometheus;
 use lowtide::ledger::report::{By, Days, unit_costs};
@@ -91,7 +91,8 @@ impl Drop for Server {
 
 /// A Prometheus that holds a counter rising by 10 a minute, from `DAY` on for three hours.
 fn real_prometheus() -> Option<(Server, String)> {
-    let bin = lowtide::lab::tools::cache_folder().join("bin");
+    let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+    let bin = std::env::var_os("LOWTIDE_TOOLS").map_or_else(|| home.join(".cache/lowtide/bin"), PathBuf::from);
     if !bin.join("prometheus").is_file() {
         eprintln!("left out: no prometheus in {}; `make tools` fetches it on Debian", bin.display());
         return None;
@@ -183,16 +184,16 @@ async fn a_request_costs_what_the_whole_hour_cost_idle_and_all() {
     // $2 an hour for the half of the machine: 0.2 and 0.0667 cents a request.
     assert_eq!(
         report.rows[0].iter().map(|v| v.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" "),
-        "ml/chat 4000 4.00 0.001 0.0006667 0.002 0.002 - - - - 2"
+        "ml/chat 4000 4.00 0.001 0.0006667 0.002 0.002 - - - - 2 100.0"
     );
     assert_eq!(
         report.sentence,
-        "A request cost $0.001, everything included; half of them at most $0.0006667, 95 % at most $0.002, 99 % at most $0.002, by the hour they fell in."
+        "A request cost $0.001, with everything that is posted; half of them at most $0.0006667, 95 % at most $0.002, 99 % at most $0.002, by the hour they fell in."
     );
     post(&mut connection, DAY + Millis::from_hours(48)).await.unwrap();
     let folder = std::env::temp_dir().join(format!("lowtide-revenue-{}.csv", std::process::id()));
     std::fs::write(&folder, "period,workload,revenue_usd\n2026-07-20,ml/chat,40\n").unwrap();
-    import_revenue(&mut connection, std::slice::from_ref(&folder)).await.unwrap();
+    crate::imports::taken(&mut connection, Format::Revenue, std::slice::from_ref(&folder)).await.unwrap();
     std::fs::remove_file(folder).unwrap();
     for by in [By::Team, By::Workload] {
         let report = unit_costs(&mut connection, &days, UsageUnit::Requests, by).await.unwrap();

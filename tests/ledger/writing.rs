@@ -179,7 +179,7 @@ async fn a_writer_can_only_add_a_reader_only_look_and_the_owner_cannot_change_ro
     refused("op", "SELECT * FROM ledger.decision").await;
     let mut reader = connect(&server.url_as("fin", "fin", "postgres")).await.unwrap();
     let days = Days { from: Some("2026-07-20".into()), to: Some("2026-07-21".into()) };
-    assert_eq!(report::savings(&mut reader, &days, By::Team).await.unwrap().rows.len(), 2);
+    assert_eq!(report::savings(&mut reader, &days, By::Team, &[]).await.unwrap().rows.len(), 2);
     assert!(explain::decision(&mut reader, machine.decision().0).await.unwrap().is_some());
     // Every partition of every table carries the guards.
     let bare = "SELECT c.oid::regclass FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

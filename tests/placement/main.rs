@@ -59,7 +59,8 @@ fn need(gpus: i64, gpu_gib: i64, cpu: i64, gib: i64) -> Need {
 fn pods(name: &str, count: usize, need: &Need) -> Vec<Demand> {
     let pod = |i| {
         let (key, pools) = (format!("ns/{name}-{i:03}"), BTreeSet::new());
-        Demand { key, need: need.clone(), pools, owner: None, gang: None, rescue: false, apart: Default::default(), buy_only: None }
+        let (rescue, falls_back, apart) = (false, false, Default::default());
+        Demand { key, need: need.clone(), pools, owner: None, gang: None, rescue, falls_back, apart, buy_only: None }
     };
     (0..count).map(pod).collect()
 }

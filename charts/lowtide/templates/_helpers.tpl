@@ -26,15 +26,45 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
-{{- define "lowtide.image" -}}
-{{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
-{{- if .Values.image.digest -}}
-{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
-{{- else -}}
-{{- printf "%s:%s" .Values.image.repository $tag -}}
+{{/* The operator as the API server names it. */}}
+{{- define "lowtide.username" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "lowtide.serviceAccount" . }}
 {{- end -}}
+
+{{/*
+The image, whose name must be given and must say where it comes from: a name without a registry is Docker Hub's, where it may be anybody's.
+*/}}
+{{- define "lowtide.image" -}}
+{{- $name := required "image.repository is needed: no image is published, so build one (make image), push it to a registry of yours and name it here, with image.digest" .Values.image.repository -}}
+{{- $host := splitList "/" $name | first -}}
+{{- if or (not (contains "/" $name)) (not (or (contains "." $host) (contains ":" $host) (eq $host "localhost"))) -}}
+{{- fail (printf "image.repository is %q, expected a name with its registry, as in registry.example.com/platform/lowtide: without one it is Docker Hub's, where the name may be anybody's" $name) -}}
+{{- end -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" $name .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* OpenShift chooses user and group itself, and refuses pods that do. */}}
+{{- define "lowtide.onOpenShift" -}}
+{{- if .Capabilities.APIVersions.Has "security.openshift.io/v1" }}yes{{ end -}}
+{{- end -}}
+
+{{/* What every pod of ours is. */}}
+{{- define "lowtide.podSecurityContext" -}}
+runAsNonRoot: true
+{{- if not (include "lowtide.onOpenShift" .) }}
+{{- with .Values.securityContext.fsGroup }}
+fsGroup: {{ . }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{/* What every container of ours may do: nothing but its work. */}}
@@ -42,7 +72,33 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 runAsNonRoot: true
-runAsUser: 65532
+{{- if not (include "lowtide.onOpenShift" .) }}
+{{- with .Values.securityContext.runAsUser }}
+runAsUser: {{ . }}
+{{- end }}
+{{- end }}
 capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
+
+{{/* Never on a node we bought: it may be gone in two minutes. */}}
+{{- define "lowtide.notOnBoughtNodes" -}}
+nodeAffinity:
+  requiredDuringSchedulingIgnoredDuringExecution:
+    nodeSelectorTerms:
+      - matchExpressions: [{key: lowtide.node-restriction.kubernetes.io/claim, operator: DoesNotExist}]
+{{- end -}}
+
+{{/* Namespaces that no policy of ours looks into. */}}
+{{- define "lowtide.notExempt" -}}
+{{- with .Values.admission.exemptNamespaces -}}
+- {key: kubernetes.io/metadata.name, operator: NotIn, values: {{ toJson . }}}
+{{- end -}}
+{{- end -}}
+
+{{/* Annotations of a hook after the uninstall, of the given weight; it leaves nothing behind, however it ends. */}}
+{{- define "lowtide.hook" }}
+    helm.sh/hook: post-delete
+    helm.sh/hook-weight: {{ . | quote }}
+    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
+{{- end }}

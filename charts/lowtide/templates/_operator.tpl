@@ -22,10 +22,29 @@
     secretKeyRef:
       name: {{ required "ledger.secretName is needed: a Secret with the Postgres URL of the operator's role (Postgres itself may come later)" .Values.ledger.secretName }}
       key: {{ .Values.ledger.secretKey }}
+# Read beside the URL, whose own sslmode has the last word.
+- {name: PGSSLMODE, value: {{ .Values.ledger.tls.mode | quote }}}
+{{- if include "lowtide.postgresCa" . }}
+- {name: PGSSLROOTCERT, value: /etc/lowtide/postgres-ca/ca.crt}
+{{- end }}
 {{- with .Values.aws.endpointUrl }}
 - {name: AWS_ENDPOINT_URL, value: {{ . | quote }}}
 {{- end }}
 {{- with .Values.operator.extraEnv }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{/* The volume with Postgres' certificate authority; empty when the system's authorities are meant. */}}
+{{- define "lowtide.postgresCa" -}}
+{{- $ca := .Values.ledger.tls.ca -}}
+{{- if and $ca.secretName $ca.configMapName -}}
+{{- fail "ledger.tls.ca names a Secret and a ConfigMap, expected one of them" -}}
+{{- end -}}
+{{- with $ca.secretName }}
+secret: {secretName: {{ . }}, items: [{key: {{ $ca.key }}, path: ca.crt}]}
+{{- end -}}
+{{- with $ca.configMapName }}
+configMap: {name: {{ . }}, items: [{key: {{ $ca.key }}, path: ca.crt}]}
+{{- end -}}
 {{- end -}}

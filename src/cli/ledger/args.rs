@@ -4,7 +4,7 @@
 
 use clap::Args;
 
-use crate::ledger::report::{By, Days, Report};
+use crate::ledger::report::{By, Days, Month, Only, Report};
 
 /// Where the ledger is.
 #[derive(Debug, Clone, Args)]
@@ -23,12 +23,15 @@ pub struct DayArgs {
     /// Day after the last; default: tomorrow.
     #[arg(long, value_parser = utc_day)]
     to: Option<String>,
+    /// A calendar month instead, as 2026-07.
+    #[arg(long, conflicts_with_all = ["from", "to"])]
+    month: Option<Month>,
 }
 
 impl DayArgs {
     /// As the reports take them.
     pub fn days(&self) -> Days {
-        Days { from: self.from.clone(), to: self.to.clone() }
+        self.month.map_or_else(|| Days { from: self.from.clone(), to: self.to.clone() }, |month| month.days())
     }
 }
 
@@ -65,9 +68,12 @@ pub struct ReportArgs {
     /// Which days.
     #[command(flatten)]
     pub days: DayArgs,
-    /// What to group by.
-    #[arg(long, value_enum, default_value_t = By::Team)]
-    pub by: By,
+    /// What to group by; several, separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [By::Team])]
+    pub by: Vec<By>,
+    /// Only what has this value, as team=search or line=idle; may be given several times.
+    #[arg(long)]
+    pub only: Vec<Only>,
     /// How to print.
     #[command(flatten)]
     pub format: FormatArgs,

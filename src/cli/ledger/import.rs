@@ -1,83 +1,176 @@
-//! `lowtide ledger import`: files of AWS and of others into the ledger.
+//! `lowtide ledger import`, `statements` and `retract`: what comes from outside, into the ledger and out of it again.
 //!
-//! Decides: the words. Each import is followed by posting, so that what it changes is seen at once.
+//! Decides: the words. Each import is posted at once, in the same transaction, so that what it changes is seen by team.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use uuid::Uuid;
 
+use super::args::FormatArgs;
 use super::upkeep::{now, working};
 use super::{Answer, DatabaseArgs};
 use crate::ledger::connect;
-use crate::ledger::import::{BillImport, Taken, import_costs, import_cur, import_feed, import_revenue, import_usage};
-use crate::ledger::poster::{self, Posted};
+use crate::ledger::import::{Check, Checks, Format, Imported, Kind, Mapping, Options, Rates, dry_run, import, retract};
+use crate::ledger::report;
 
 /// Arguments of `lowtide ledger import`.
 #[derive(Debug, Clone, Args)]
 pub struct ImportArgs {
     /// What the files are.
     #[command(subcommand)]
-    kind: Kind,
+    kind: What,
 }
 
 /// Files to take.
 #[derive(Debug, Clone, Args)]
 pub struct FileArgs {
-    /// Files, plain or gzip. A file is taken whole or not at all.
+    /// Files or folders of files: CSV or Parquet, plain or in gzip or zip. A command is taken whole or not at all.
     #[arg(required = true)]
     files: Vec<PathBuf>,
+    /// Say what would change, by team, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Take it although this check refuses it; may be given several times.
+    #[arg(long, value_enum)]
+    accept: Vec<Check>,
+    /// A file of rates for other currencies: day,currency,usd_per_unit.
+    #[arg(long)]
+    rates: Option<PathBuf>,
     #[command(flatten)]
     database: DatabaseArgs,
 }
 
+/// Files whose source is not named in them.
+#[derive(Debug, Clone, Args)]
+pub struct SourceArgs {
+    #[command(flatten)]
+    files: FileArgs,
+    /// What the source is called. A newer version of a period replaces the older of the same source.
+    #[arg(long)]
+    source: Option<String>,
+}
+
 /// What files can be.
 #[derive(Debug, Clone, Subcommand)]
-enum Kind {
+enum What {
     /// The spot data feed: what each instance-hour cost. Differences are posted with their cause.
     Feed(FileArgs),
-    /// A Cost and Usage Report (CUR 2.0) as CSV, all files of a month at once. Differences are posted with their cause.
-    Cur(FileArgs),
-    /// CSV with `hour,workload` and any of `requests,transactions,tokens,users`; workload is namespace/name.
-    Usage(FileArgs),
-    /// CSV with `period,workload,revenue_usd`; period is a day or a month, which is spread over its days.
-    Revenue(FileArgs),
-    /// CSV with `period,item,cost_usd` and any of `team,service,environment,cost_center,product_area,component`: what lowtide itself
-    /// runs on, APIs that are bought. Posted on line `overhead`.
-    Costs(FileArgs),
+    /// A Cost and Usage Report (CUR 2.0 or older, also from Athena). A newer version of a month replaces the older whole.
+    Cur {
+        #[command(flatten)]
+        files: FileArgs,
+        /// The files are all of the month, though no manifest says so.
+        #[arg(long)]
+        complete: bool,
+    },
+    /// CSV with `hour,workload` and any of `requests,transactions,tokens,users`; workload is namespace/name. A version is a UTC day.
+    Usage(SourceArgs),
+    /// CSV with `period,workload,revenue_usd`; period is a day or a month, which is spread over its days. A version is a month.
+    Revenue(SourceArgs),
+    /// CSV with `period,item,cost_usd` and any of `currency,workload,team,service,environment,cost_center,product_area,component`: what lowtide itself
+    /// runs on, APIs that are bought. A version is a month. Posted on line `overhead`.
+    Costs(SourceArgs),
+    /// FOCUS 1.0 to 1.3 of any provider, as other costs. A version is a billing period of a billing account.
+    Focus {
+        #[command(flatten)]
+        files: SourceArgs,
+        /// Which of their tags says which label of ours: CSV with `label,tag`, the more important first. Default: tags with our names.
+        #[arg(long)]
+        mapping: Option<PathBuf>,
+    },
 }
 
 /// Runs one import.
 pub async fn answer(args: ImportArgs) -> Answer {
-    let (Kind::Feed(files) | Kind::Cur(files) | Kind::Usage(files) | Kind::Revenue(files) | Kind::Costs(files)) = &args.kind;
+    let mapping = match &args.kind {
+        What::Focus { mapping: Some(file), .. } => Mapping::read(file)?,
+        _ => Mapping::default(),
+    };
+    let (format, files, source, complete) = match &args.kind {
+        What::Feed(files) => (Format::Feed, files, None, false),
+        What::Cur { files, complete } => (Format::Cur, files, None, *complete),
+        What::Usage(args) => (Format::Usage, &args.files, args.source.clone(), false),
+        What::Revenue(args) => (Format::Revenue, &args.files, args.source.clone(), false),
+        What::Costs(args) => (Format::Costs, &args.files, args.source.clone(), false),
+        What::Focus { files, .. } => (Format::Focus(&mapping), &files.files, files.source.clone(), false),
+    };
+    let rates = files.rates.as_deref().map(Rates::read).transpose()?.unwrap_or_default();
+    let options = Options { checks: Checks::accepting(files.accept.iter().copied()), complete, source, rates };
     let mut connection = connect(&files.database.database_url).await?;
-    let _progress = working("importing");
-    match &args.kind {
-        Kind::Feed(files) => {
-            let (import, taken) = import_feed(&mut connection, &files.files).await?;
-            Ok(billed(&import, taken, poster::post(&mut connection, now()).await?))
-        }
-        Kind::Cur(files) => {
-            let (import, taken) = import_cur(&mut connection, &files.files).await?;
-            Ok(billed(&import, taken, poster::post(&mut connection, now()).await?))
-        }
-        Kind::Usage(files) => Ok(format!("Hours of usage: {}.", import_usage(&mut connection, &files.files).await?)),
-        Kind::Revenue(files) => Ok(format!("Days of revenue: {}.", import_revenue(&mut connection, &files.files).await?)),
-        Kind::Costs(files) => {
-            let taken = import_costs(&mut connection, &files.files).await?;
-            poster::post(&mut connection, now()).await?;
-            Ok(format!("Days of other costs: {taken}."))
-        }
+    let _progress = working(if files.dry_run { "looking at what would change" } else { "importing" });
+    if files.dry_run {
+        let would = dry_run(&mut connection, format, &files.files, options, now()).await?;
+        return Ok(format!("Nothing was written. It would be:\n{}", told(&would)));
     }
+    Ok(told(&import(&mut connection, format, &files.files, options, now()).await?))
 }
 
-fn billed(import: &BillImport, taken: Taken, posted: Posted) -> String {
-    let left_out = match import.left_out {
-        0 => String::new(),
-        n => format!(" {n} lines are not about an instance's use and were left out."),
+fn told(imported: &Imported) -> String {
+    let mut lines: Vec<String> = match imported.statements.as_slice() {
+        [] => vec!["The files have no lines.".into()],
+        some => some.iter().map(|statement| format!("{statement}. ({})", statement.id)).collect(),
     };
-    let posted = match posted.rows {
-        0 => "Nothing had to be posted.".to_owned(),
-        rows => format!("Posted {rows} rows about {} machines.", posted.machines),
-    };
-    format!("Lines about instances: {taken}.{left_out} {posted}")
+    if imported.left_out > 0 {
+        lines.push(format!("{} rows are about machines of ours, whose bill is imported by itself: they were left out.", imported.left_out));
+    }
+    lines.push(changed(&imported.by_team, imported.posted.rows));
+    lines.join("\n")
+}
+
+fn changed(by_team: &[(String, String)], rows: usize) -> String {
+    if by_team.is_empty() {
+        return match rows {
+            0 => "No cost changes.".into(),
+            rows => format!("{rows} rows are posted; no team's cost changes."),
+        };
+    }
+    let width = by_team.iter().map(|(team, _)| team.len()).max().unwrap_or_default();
+    let lines: Vec<String> = by_team.iter().map(|(team, usd)| format!("  {team:width$}  {usd:>16}")).collect();
+    format!("Cost by team changes by, in dollars:\n{}", lines.join("\n"))
+}
+
+/// What to list.
+#[derive(Debug, Clone, Args)]
+pub struct StatementsArgs {
+    /// Only of this kind.
+    #[arg(long, value_enum)]
+    kind: Option<Kind>,
+    /// Only those that hold.
+    #[arg(long)]
+    held: bool,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// `lowtide ledger statements`.
+pub async fn statements(args: StatementsArgs) -> Answer {
+    let mut connection = connect(&args.database.database_url).await?;
+    Ok(args.format.print(&report::statements(&mut connection, args.kind, args.held).await?))
+}
+
+/// What to take back.
+#[derive(Debug, Clone, Args)]
+pub struct RetractArgs {
+    /// Id of the statement, as `lowtide ledger statements` lists it.
+    statement: Uuid,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+/// `lowtide ledger retract`.
+pub async fn take_back(args: RetractArgs) -> Answer {
+    let mut connection = connect(&args.database.database_url).await?;
+    let _progress = working("taking back");
+    let done = retract(&mut connection, args.statement, now()).await?;
+    let holds = done.holds.map_or_else(|| "none holds now".to_owned(), |version| format!("version {version} holds again"));
+    Ok(format!(
+        "Version {} of {} of {} was taken back: {holds}.\n{}",
+        done.version,
+        done.cell.kind.as_str(),
+        done.cell.source,
+        changed(&done.by_team, done.posted.rows)
+    ))
 }

@@ -149,6 +149,10 @@ pub enum LedgerCommand {
     ValidateFocus(ValidateFocusArgs),
     /// Bring in what AWS billed, what workloads produced and earned, and other costs. Harmless to repeat.
     Import(import::ImportArgs),
+    /// What was taken from outside: versions of bills, feeds, usage, revenue and other costs, by whom, and from which files.
+    Statements(import::StatementsArgs),
+    /// Take a statement back: what held before it holds again, and the difference is posted.
+    Retract(import::RetractArgs),
     /// Ask Prometheus what workloads produced in the last hours; the operator does so every hour where it has Prometheus' address.
     CollectUsage(upkeep::CollectUsageArgs),
     /// Hold a month against what AWS said: what is confirmed, what was trued up and why, what is unexplained.
@@ -160,8 +164,9 @@ pub enum LedgerCommand {
     Seal(DatabaseArgs),
     /// Export months that are older than what is kept, with their seals, read the files back, then drop the months. Run as the owner.
     Archive(upkeep::ArchiveArgs),
-    /// Recompute every hash and seal; fails and names the rows when one was altered, is missing or was added.
-    Verify(DatabaseArgs),
+    /// Recompute every hash, seal and posting, and compare views, functions and rights with what the last migration left; fails and names what was altered,
+    /// is missing or was added.
+    Verify(upkeep::VerifyArgs),
 }
 
 /// Runs `lowtide ledger`; prints to standard output, faults to standard error.
@@ -177,17 +182,17 @@ async fn answer(command: LedgerCommand) -> Answer {
         }
         LedgerCommand::Savings(args) => {
             let mut connection = connect(&args.database.database_url).await?;
-            Ok(args.format.print(&report::savings(&mut connection, &args.days.days(), args.by).await?))
+            Ok(args.format.print(&report::savings(&mut connection, &args.days.days(), args.by, &args.only).await?))
         }
         LedgerCommand::Cost(args) => {
             let mut connection = connect(&args.database.database_url).await?;
-            Ok(args.format.print(&report::cost(&mut connection, &args.days.days(), args.by).await?))
+            Ok(args.format.print(&report::cost(&mut connection, &args.days.days(), args.by, &args.only).await?))
         }
         LedgerCommand::Explain(args) => super::explain::answer(args.subject).await,
         LedgerCommand::Variance(args) => {
             let mut connection = connect(&args.database.database_url).await?;
             let from = args.from.unwrap_or_else(|| args.to.previous());
-            Ok(args.format.print(&report::variance(&mut connection, &from, &args.to, args.by).await?))
+            Ok(args.format.print(&report::variance(&mut connection, &from, &args.to, args.by, upkeep::now()).await?))
         }
         LedgerCommand::UnitCost(args) => {
             if !report::groups_unit_costs(args.by) {
@@ -207,6 +212,8 @@ async fn answer(command: LedgerCommand) -> Answer {
         LedgerCommand::Export(args) => export(args).await,
         LedgerCommand::ValidateFocus(args) => validate_focus(&args),
         LedgerCommand::Import(args) => import::answer(args).await,
+        LedgerCommand::Statements(args) => import::statements(args).await,
+        LedgerCommand::Retract(args) => import::take_back(args).await,
         LedgerCommand::CollectUsage(args) => upkeep::collect_usage(args).await,
         LedgerCommand::Reconcile(args) => {
             let mut connection = connect(&args.database.database_url).await?;
@@ -215,7 +222,7 @@ async fn answer(command: LedgerCommand) -> Answer {
         LedgerCommand::Post(database) => upkeep::post(&database).await,
         LedgerCommand::Seal(database) => upkeep::seal(&database).await,
         LedgerCommand::Archive(args) => upkeep::archive(args).await,
-        LedgerCommand::Verify(database) => upkeep::verify(&database).await,
+        LedgerCommand::Verify(args) => upkeep::verify(&args).await,
     }
 }
 

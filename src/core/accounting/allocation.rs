@@ -35,6 +35,20 @@ pub enum Line {
     Egress,
     /// What lowtide itself costs, and other costs its owner entered.
     Overhead,
+    /// A credit that the bill gives for the machine.
+    Credit,
+    /// Money that the bill pays back for it.
+    Refund,
+    /// A negotiated or bundled discount on it.
+    Discount,
+    /// Data that left the machine, but for what is carried across regions, which is [`Line::Egress`].
+    Transfer,
+    /// A volume or snapshot of it.
+    Volume,
+    /// A tax on it.
+    Tax,
+    /// Any other charge that the bill names it for: a public address, a fee.
+    Fee,
 }
 
 impl Line {
@@ -49,13 +63,44 @@ impl Line {
             Line::Drain => "drain",
             Line::Egress => "egress",
             Line::Overhead => "overhead",
+            Line::Credit => "credit",
+            Line::Refund => "refund",
+            Line::Discount => "discount",
+            Line::Transfer => "transfer",
+            Line::Volume => "volume",
+            Line::Tax => "tax",
+            Line::Fee => "fee",
         }
     }
 
     /// The line of this name.
     pub fn of(text: &str) -> Option<Line> {
-        let all = [Line::Pod, Line::DoubleRunning, Line::LostWork, Line::Boot, Line::Idle, Line::Drain, Line::Egress, Line::Overhead];
-        all.into_iter().find(|line| line.as_str() == text)
+        Line::ALL.into_iter().find(|line| line.as_str() == text)
+    }
+
+    /// Every line.
+    pub const ALL: [Line; 15] = [
+        Line::Pod,
+        Line::DoubleRunning,
+        Line::LostWork,
+        Line::Boot,
+        Line::Idle,
+        Line::Drain,
+        Line::Egress,
+        Line::Overhead,
+        Line::Credit,
+        Line::Refund,
+        Line::Discount,
+        Line::Transfer,
+        Line::Volume,
+        Line::Tax,
+        Line::Fee,
+    ];
+
+    /// Whether it is the use of a machine, or of data moved to run there: the only lines that savings are counted from. Everything else stands
+    /// beside them: what was bought elsewhere, and what the bill adds or gives back. `ledger.is_use` says the same in SQL; a test compares both.
+    pub fn is_use(self) -> bool {
+        matches!(self, Line::Pod | Line::DoubleRunning | Line::LostWork | Line::Boot | Line::Idle | Line::Drain | Line::Egress)
     }
 }
 

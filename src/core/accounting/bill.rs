@@ -1,7 +1,8 @@
 //! What AWS said an instance cost, laid over its instance-hours.
 //!
 //! Decides: which line is about which instance-hour, which source holds (the bill before the spot data feed before our own figure), and
-//! in one word why an hour costs other than computed.
+//! in one word why an hour costs other than computed; that credits, refunds, discounts and charges beside the use are never part of what the use
+//! cost.
 //! Does not: read files (see `ledger::import`) or split an hour over pods (see [`super::statement`]).
 //!
 //! Sources: EC2 user guide, "Track your Spot Instance costs using the Spot Instance data feed" (one line per instance-hour, dated by the
@@ -10,6 +11,7 @@
 
 use std::collections::BTreeSet;
 
+use super::allocation::Line;
 use super::billing::{INSTANCE_HOUR, PaidInterval, PriceSegment};
 use crate::core::units::money::{BilledUsd, MicroUsd};
 use crate::core::units::time::{Millis, Timestamp};
@@ -35,8 +37,8 @@ pub enum LineKind {
     Usage,
     /// Use of the machine, paid by a Savings Plan or a reservation at its own rate.
     Commitment,
-    /// A credit, refund or discount.
-    Adjustment,
+    /// What is charged or given back beside the use, on a line of its own.
+    Beside(Line),
 }
 
 impl LineKind {
@@ -45,15 +47,22 @@ impl LineKind {
         match self {
             LineKind::Usage => "usage",
             LineKind::Commitment => "commitment",
-            LineKind::Adjustment => "adjustment",
+            LineKind::Beside(line) => line.as_str(),
         }
     }
 
-    /// The kind of this name.
+    /// The kind of this name; `None` for what is kept and not posted.
     pub fn of(text: &str) -> Option<LineKind> {
-        [LineKind::Usage, LineKind::Commitment, LineKind::Adjustment].into_iter().find(|kind| kind.as_str() == text)
+        match text {
+            "usage" => Some(LineKind::Usage),
+            "commitment" => Some(LineKind::Commitment),
+            other => BESIDE.into_iter().find(|line| line.as_str() == other).map(LineKind::Beside),
+        }
     }
 }
+
+/// The lines that stand beside the use of a machine.
+const BESIDE: [Line; 7] = [Line::Credit, Line::Refund, Line::Discount, Line::Transfer, Line::Volume, Line::Tax, Line::Fee];
 
 /// One line about one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,10 +102,10 @@ pub enum Cause {
     HourNotBilled,
     /// The hour was held to be free (EC2 interrupted it) and was billed.
     BilledThoughFree,
-    /// A credit, refund or discount.
-    CreditOrDiscount,
     /// A Savings Plan or reservation paid.
     Commitment,
+    /// A credit, a refund, a discount, or a charge beside the use: the line says which.
+    Beside,
 }
 
 impl Cause {
@@ -111,8 +120,8 @@ impl Cause {
             Cause::PriceAndSecondsDiffered => "price-and-seconds-differed",
             Cause::HourNotBilled => "hour-not-billed",
             Cause::BilledThoughFree => "billed-though-free",
-            Cause::CreditOrDiscount => "credit-or-discount",
             Cause::Commitment => "commitment",
+            Cause::Beside => "beside-the-use",
         }
     }
 }
@@ -130,11 +139,21 @@ pub struct BilledHour {
     pub cause: Cause,
 }
 
+/// What the bill charges or gives back for an instance-hour beside its use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BesideHour {
+    /// Which instance-hour.
+    pub hour: u32,
+    /// What for.
+    pub line: Line,
+    /// How much. Hours add up to the lines' exact sum rounded once.
+    pub cost: MicroUsd,
+}
+
 /// What the lines add up to for one instance-hour.
 #[derive(Default, Clone)]
 struct Laid {
     usage: i128,
-    adjustment: i128,
     used: Option<i64>,
     spans: Vec<(i64, i64)>,
     commitment: bool,
@@ -147,7 +166,7 @@ struct Laid {
 pub fn billed_hours(interval: &PaidInterval, lines: &[BilledLine]) -> Vec<BilledHour> {
     let segments = interval.segments();
     let mut laid = [vec![Laid::default(); segments.len()], vec![Laid::default(); segments.len()]];
-    for line in lines {
+    for line in lines.iter().filter(|line| matches!(line.kind, LineKind::Usage | LineKind::Commitment)) {
         match line.source {
             Source::Feed => lay_feed(&segments, line, &mut laid[0]),
             Source::Bill => lay_bill(&segments, line, &mut laid[1]),
@@ -168,10 +187,33 @@ pub fn billed_hours(interval: &PaidInterval, lines: &[BilledLine]) -> Vec<Billed
         let rate = if interval.waived() { 0 } else { segment.price.0 };
         let computed_rest = i128::from(rate) * i128::from(open_ms) * 10_000 / i128::from(INSTANCE_HOUR.0);
         let before = total.to_micro_usd();
-        total = total + BilledUsd(laid.usage + laid.adjustment + computed_rest);
+        total = total + BilledUsd(laid.usage + computed_rest);
         let cost = total.to_micro_usd() - before;
         let cause = cause(interval, segment, laid, cost, open_ms);
         hours.push(BilledHour { hour: segment.hour, source, cost, cause });
+    }
+    hours
+}
+
+/// What the bill's lines charge or give back beside the use, hour by hour. Laid as use is: by what was computed for the hours that a line speaks
+/// of; a line whose span is a point belongs to the hour it lies in, and one beside the billed time to the nearest hour.
+pub fn beside_hours(interval: &PaidInterval, lines: &[BilledLine]) -> Vec<BesideHour> {
+    let segments = interval.segments();
+    let mut hours = Vec::new();
+    for beside in BESIDE {
+        let mut laid = vec![Laid::default(); segments.len()];
+        for line in lines.iter().filter(|line| line.kind == LineKind::Beside(beside)) {
+            lay_bill(&segments, line, &mut laid);
+        }
+        let mut total = BilledUsd(0);
+        for (segment, laid) in segments.iter().zip(&laid) {
+            let before = total.to_micro_usd();
+            total = total + BilledUsd(laid.usage);
+            let cost = total.to_micro_usd() - before;
+            if cost != MicroUsd(0) {
+                hours.push(BesideHour { hour: segment.hour, line: beside, cost });
+            }
+        }
     }
     hours
 }
@@ -194,7 +236,8 @@ fn lay_bill(segments: &[PriceSegment], line: &BilledLine, laid: &mut [Laid]) {
     let time: i128 = overlaps.iter().map(|ms| i128::from(*ms)).sum();
     if time == 0 {
         let before = segments.first().is_some_and(|s| line.from < s.from);
-        let at = if before { 0 } else { laid.len().saturating_sub(1) };
+        let within = segments.iter().position(|s| (span(s).0..span(s).1).contains(&line.from.0));
+        let at = within.unwrap_or(if before { 0 } else { laid.len().saturating_sub(1) });
         if let (Some(laid), Some(segment)) = (laid.get_mut(at), segments.get(at)) {
             laid.take(line, line.cost.0, line.used.map(|used| used.0), span(segment));
         }
@@ -232,10 +275,6 @@ fn running_shares(amount: i128, weights: &[i128]) -> Vec<i128> {
 impl Laid {
     fn take(&mut self, line: &BilledLine, amount: i128, used: Option<i64>, span: (i64, i64)) {
         self.any = true;
-        if line.kind == LineKind::Adjustment {
-            self.adjustment += amount;
-            return;
-        }
         self.usage += amount;
         self.commitment |= line.kind == LineKind::Commitment;
         self.spans.push(span);
@@ -257,14 +296,11 @@ fn uncovered(segment: &PriceSegment, laid: &Laid) -> i64 {
 
 fn cause(interval: &PaidInterval, segment: &PriceSegment, laid: &Laid, cost: MicroUsd, open_ms: i64) -> Cause {
     // AWS rounds each line to ten decimals: the same amount may differ by a micro-dollar.
-    if (cost - segment.cost).0.abs() <= 1 && laid.adjustment == 0 {
+    if (cost - segment.cost).0.abs() <= 1 {
         return Cause::Confirmed;
     }
-    if laid.spans.is_empty() && laid.adjustment == 0 {
+    if laid.spans.is_empty() {
         return Cause::HourNotBilled;
-    }
-    if laid.adjustment != 0 {
-        return Cause::CreditOrDiscount;
     }
     if laid.commitment {
         return Cause::Commitment;

@@ -123,6 +123,8 @@ pub struct Posting {
     pub kind: PostingKind,
     /// Why.
     pub cause: Cause,
+    /// The version of a bill or feed that it comes of.
+    pub said_by: Option<Uuid>,
     /// How much.
     pub amounts: Amounts,
 }
@@ -150,7 +152,12 @@ pub fn missing(machine: &Uid, statement: &Statement, posted: &BTreeMap<ShareKey,
         );
         found.extend(differences(entry.and_then(billed), held).into_iter().map(|amounts| (kind, cause, amounts)));
         for (n, (kind, cause, amounts)) in (before.map_or(0, |before| before.rows)..).zip(found) {
-            rows.push(Posting { id: posting_id(machine, key, n), key: key.clone(), from, span, kind, cause, amounts });
+            let said_by = match kind {
+                PostingKind::Feed => statement.said_by.get(&Source::Feed).copied(),
+                PostingKind::Bill => statement.said_by.get(&Source::Bill).copied(),
+                PostingKind::Estimate | PostingKind::Correction => None,
+            };
+            rows.push(Posting { id: posting_id(machine, key, n), key: key.clone(), from, span, kind, cause, said_by, amounts });
         }
     }
     rows

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::allocation::{Line, Occupied, Share, allocate, largest_remainder};
-use super::bill::{BilledHour, BilledLine, Cause, Source, billed_hours};
+use super::bill::{BilledHour, BilledLine, Cause, Source, beside_hours, billed_hours};
 use super::billing::{INSTANCE_HOUR, PaidInterval};
 use crate::core::units::ids::Uid;
 use crate::core::units::money::MicroUsd;
@@ -30,6 +30,8 @@ pub struct MachineFacts {
     pub bought_for: Option<Uuid>,
     /// What AWS said it cost.
     pub billed: Vec<BilledLine>,
+    /// The newest version of a bill or feed that spoke of it, by whose word.
+    pub said_by: BTreeMap<Source, Uuid>,
 }
 
 /// What a share is: a machine has one amount for each.
@@ -80,6 +82,8 @@ pub struct Statement {
     pub entries: Vec<Entry>,
     /// The hours AWS spoke of, with what was computed for each.
     pub billed_hours: Vec<(BilledHour, MicroUsd)>,
+    /// The newest version of a bill or feed that spoke of the machine, by whose word.
+    pub said_by: BTreeMap<Source, Uuid>,
 }
 
 /// How many instance-hours are settled at `now`: all of a machine that ended, else those over for longer than [`SETTLING`].
@@ -105,17 +109,26 @@ pub fn statement(facts: &MachineFacts, now: Timestamp) -> Statement {
         .filter(|truth| truth.hour < hours)
         .map(|truth| (truth.hour, truth))
         .collect();
-    let mut statement = Statement { hours, complete: facts.interval.ended_by.is_some(), ..Statement::default() };
+    let mut beside: BTreeMap<u32, Vec<(Line, MicroUsd)>> = BTreeMap::new();
+    for amount in beside_hours(&facts.interval, &facts.billed) {
+        beside.entry(amount.hour).or_default().push((amount.line, amount.cost));
+    }
+    let complete = facts.interval.ended_by.is_some();
+    let mut statement = Statement { hours, complete, said_by: facts.said_by.clone(), ..Statement::default() };
     for (hour, shares) in by_hour {
         let truth = truths.get(&hour);
         let machine: MicroUsd = shares.iter().filter(|s| s.line != Line::Egress).map(|s| s.cost).sum();
         statement.billed_hours.extend(truth.map(|truth| (*truth, machine)));
         let mut billed = truth.map(|truth| split(truth, &shares)).unwrap_or_default().into_iter();
+        let owner_of = |share: &Share| match &share.pod {
+            Some(pod) => owner_of.get(pod).copied().flatten(),
+            None => facts.bought_for,
+        };
+        for (line, cost) in beside.get(&hour).into_iter().flatten() {
+            statement.entries.extend(beside_the_use(*line, *cost, &shares, owner_of));
+        }
         for share in shares {
-            let owner = match &share.pod {
-                Some(pod) => owner_of.get(pod).copied().flatten(),
-                None => facts.bought_for,
-            };
+            let owner = owner_of(&share);
             let key = ShareKey { hour, day: share.day, line: share.line, pod: share.pod.clone(), owner };
             let billed = if share.line == Line::Egress { None } else { billed.next() };
             statement.entries.push(Entry { key, computed: share, billed });
@@ -131,4 +144,25 @@ fn split(truth: &BilledHour, shares: &[Share]) -> Vec<BilledShare> {
     let keys: Vec<_> = machine.iter().map(|share| (share.day, share.line, share.pod.as_ref())).collect();
     let costs = largest_remainder(truth.cost, &weights, &keys);
     costs.into_iter().map(|cost| BilledShare { source: truth.source, cost, cause: truth.cause }).collect()
+}
+
+/// An amount beside the use, over those who used the machine in that hour: split as the hour is, one entry for each day and pod.
+fn beside_the_use(line: Line, cost: MicroUsd, shares: &[Share], owner_of: impl Fn(&Share) -> Option<Uuid>) -> Vec<Entry> {
+    let machine: Vec<&Share> = shares.iter().filter(|share| share.line != Line::Egress).collect();
+    let weights: Vec<i64> = machine.iter().map(|share| share.gpu_ms).collect();
+    let keys: Vec<_> = machine.iter().map(|share| (share.day, share.line, share.pod.as_ref())).collect();
+    let mut entries: BTreeMap<ShareKey, Entry> = BTreeMap::new();
+    for (share, cost) in machine.iter().zip(largest_remainder(cost, &weights, &keys)) {
+        let key = ShareKey { hour: share.hour, day: share.day, line, pod: share.pod.clone(), owner: owner_of(share) };
+        let zero = MicroUsd(0);
+        let entry = entries.entry(key.clone()).or_insert_with(|| {
+            let nothing = Share { line, gpu_ms: 0, cost: zero, b0: Some(zero), b1: Some(zero), b2: Some(zero), ..(*share).clone() };
+            let billed = BilledShare { source: Source::Bill, cost: zero, cause: Cause::Beside };
+            Entry { key, computed: nothing, billed: Some(billed) }
+        });
+        if let Some(billed) = &mut entry.billed {
+            billed.cost = billed.cost + cost;
+        }
+    }
+    entries.into_values().collect()
 }

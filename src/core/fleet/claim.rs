@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::notice::NoticeKind;
 use super::trigger::Trigger;
 use crate::core::market::catalog::Catalog;
-use crate::core::market::{CapacityPool, CoolDownCause};
+use crate::core::market::{CapacityPool, CoolDownCause, PriceOrigin};
 use crate::core::units::ids::{ClaimName, ClassName, DecisionId, InstanceId, NodeName, PoolName, ReservationId, Uid};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::Timestamp;
@@ -174,6 +174,12 @@ pub struct ClaimSpec {
     /// The claim whose work it is to take over: bought before that claim is left, so that nothing moves for an offer that is not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub takes_over: Option<ClaimName>,
+    /// Where its price came from; `None` of claims that were written before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_origin: Option<PriceOrigin>,
+    /// The instance that it was made for, with `lowtide adopt`: nothing is ever launched for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<InstanceId>,
 }
 
 /// One machine of ours, or the intent to have one.

@@ -1,6 +1,6 @@
 //! An EC2 instance of ours as EC2 describes it, and the tags that say whose it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::market::CapacityPool;
 use crate::core::units::ids::InstanceId;
@@ -38,6 +38,8 @@ pub struct Instance {
     pub state_reason: Option<String>,
     /// EC2 has decided to take it back, as its spot request says (`instance-terminated-no-capacity` and kin), and when it said so.
     pub spot_request_status: Option<(String, Timestamp)>,
+    /// Its private DNS name (whole, and its first label) and private addresses, as EC2 says them: how its Node is told from others.
+    pub addresses: BTreeSet<String>,
     /// Its tags.
     pub tags: Shared<BTreeMap<String, String>>,
 }
@@ -46,6 +48,10 @@ pub struct Instance {
 pub mod tags {
     /// Cluster name: what is ours.
     pub const CLUSTER: &str = "lowtide-cluster";
+    /// The cluster's UID, that of its namespace `kube-system`: whose it is among clusters of one name.
+    pub const CLUSTER_UID: &str = "lowtide-cluster-uid";
+    /// Node class name.
+    pub const CLASS: &str = "lowtide-class";
     /// Claim name.
     pub const CLAIM: &str = "lowtide-claim";
     /// Claim uid: what the token was made of.

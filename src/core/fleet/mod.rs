@@ -1,21 +1,25 @@
 //! The machines: policies and classes they are made by, claims, nodes, instances, and what EC2 announces of them.
 
 mod claim;
+mod identity;
 mod instance;
 mod launch;
 mod node;
 mod node_class;
 mod node_pool;
 mod notice;
+mod ownership;
 mod trigger;
 
 pub use claim::{
     Claim, ClaimSpec, ClaimStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MoveMark, Occupant, TOKEN_ENDED, Unhealthy,
 };
+pub use identity::{Doubt, doubts};
 pub use instance::{Instance, InstanceState, tags};
 pub use launch::{Launch, LaunchTemplate};
 pub use node::{Node, NodeState, OtherPod};
-pub use node_class::{ClassStatus, NodeClass};
-pub use node_pool::{MonthBooks, NodePool, PoolStatus};
+pub use node_class::{ClassProblem, ClassStatus, NodeClass};
+pub use node_pool::{MonthBooks, NodePool, NodePoolSpec, PoolStatus, UnreadableSelector};
 pub use notice::{Notice, NoticeKind};
+pub use ownership::{ClaimsNow, Ownership, UnreadableClaim, ownership, unclaimed_since};
 pub use trigger::Trigger;

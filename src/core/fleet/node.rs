@@ -1,6 +1,6 @@
 //! A Kubernetes node of ours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::core::units::Resources;
@@ -13,8 +13,10 @@ use crate::core::workload::{PodIdentity, PodRules};
 pub struct Node {
     /// Its name.
     pub name: NodeName,
-    /// The instance it runs on.
+    /// The instance that it says it runs on; believed only when EC2 agrees (see [`super::doubts`]).
     pub instance: InstanceId,
+    /// Its addresses and host names, as its kubelet reports them.
+    pub addresses: BTreeSet<String>,
     /// The kubelet says Ready.
     pub ready: bool,
     /// What pods can use of it.

@@ -1,6 +1,7 @@
 //! A node class: how a node is made in one region; and the status it shows.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::core::market::reservation::NamedReservation;
 use crate::core::units::Mebibytes;
@@ -19,7 +20,7 @@ pub struct NodeClass {
     /// Zone id of each subnet, once EC2 has said; empty until then.
     pub zones: BTreeMap<ZoneId, String>,
     /// Why it cannot be used, as in an unknown subnet.
-    pub problem: Option<String>,
+    pub problem: Option<ClassProblem>,
     /// The interruption queue's name in its region.
     pub interruption_queue: Option<String>,
     /// Launch template, once it exists: name and version.
@@ -40,6 +41,26 @@ pub struct NodeClass {
     pub root_volume: Option<Mebibytes>,
 }
 
+/// Why nodes of a class cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassProblem {
+    /// One word in CamelCase, as in `UnknownSubnet`: what decisions go by.
+    pub reason: String,
+    /// A sentence for people: nothing goes by it.
+    pub text: String,
+}
+
+impl ClassProblem {
+    /// Reason of a class whose region is closed to the account.
+    pub const REGION_CLOSED: &'static str = "RegionClosed";
+}
+
+impl fmt::Display for ClassProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason, self.text)
+    }
+}
+
 /// Status of a node class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassStatus {
@@ -49,6 +70,6 @@ pub struct ClassStatus {
     pub zone_names: BTreeMap<ZoneId, String>,
     /// The launch template: name and version.
     pub launch_template: Option<(String, String)>,
-    /// `Ok` when nodes can be made; else reason (CamelCase) and sentence.
-    pub ready: Result<(), (String, String)>,
+    /// `Ok` when nodes can be made.
+    pub ready: Result<(), ClassProblem>,
 }

@@ -1,14 +1,28 @@
 //! A node pool: policy, written by the platform team; and the status it shows.
+//!
+//! - [`spec`]: the policy as it is written, in a cluster or in a file: the one reader of node pools.
+//! - [`selector`]: which namespaces may buy.
+
+#[cfg(feature = "live")]
+mod schema;
+mod selector;
+mod spec;
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use crate::core::market::CapacityType;
 use crate::core::units::ids::{ClassName, GpuModel, InstanceType, PoolName, Region, Uid};
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
 use crate::core::units::time::{Millis, Timestamp};
 
-/// A node pool: policy, written by the platform team.
-#[derive(Debug, Clone, PartialEq, Eq)]
+pub use selector::UnreadableSelector;
+pub use spec::NodePoolSpec;
+
+/// A node pool: policy, written by the platform team. Made of its [`NodePoolSpec`], wherever that is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodePool {
     /// Its name.
     pub name: PoolName,
@@ -26,6 +40,9 @@ pub struct NodePool {
     pub classes: Vec<ClassName>,
     /// Capacity types it may buy.
     pub capacity_types: BTreeSet<CapacityType>,
+    /// On-demand may be bought for work that asks `spot-first`, where `capacity_types` has it. Work that asks for on-demand gets it either
+    /// way. Room on a machine that is paid for already is not bought, so it is free to both.
+    pub fallback_on_demand: bool,
     /// Cap, binds when buying.
     pub max_price_per_gpu_hour: Option<MicroUsdPerHour>,
     /// Spend allowed per calendar month.
@@ -56,6 +73,24 @@ pub struct NodePool {
     pub cool_down_base: Millis,
     /// Longest cool-down.
     pub cool_down_max: Millis,
+    /// Until then machines may be ended without anybody's asking faster than the breaker lets them: a person's word, the annotation
+    /// `lowtide.dev/ends-allowed-until`.
+    pub ends_allowed_until: Option<Timestamp>,
+}
+
+impl NodePool {
+    /// Work that asks `spot-first` may be given on-demand here.
+    pub fn may_fall_back(&self) -> bool {
+        self.fallback_on_demand && self.capacity_types.contains(&CapacityType::OnDemand)
+    }
+
+    /// SHA-256 over the policy, in hex: two decisions with the same hash were taken under the same rules. It goes by the fields as they are
+    /// serialised, so that no wording of a program changes it.
+    pub fn policy_hash(&self) -> String {
+        // A pool is text, figures and lists of both: there is nothing in it that JSON cannot say.
+        let fields = serde_json::to_vec(self).unwrap_or_default();
+        Sha256::digest(fields).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 /// What a pool's machines that are gone cost in one calendar month. Machines that are still there are not in it.

@@ -46,6 +46,11 @@ pub enum Trigger {
     Deleted,
     /// An instance of ours that nobody claims.
     Unclaimed,
+    /// A person took the machine over from a cluster that is gone.
+    Adopted,
+    /// A word of another version. Only objects that somebody else wrote have it; the object keeps the word.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Trigger {

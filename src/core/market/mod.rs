@@ -24,6 +24,6 @@ pub mod shipped;
 
 pub use capacity::{CapacityPool, CapacityType};
 pub use cool_down::{CoolDown, CoolDownCause};
-pub use offer::{HIGHEST_PRICE, Market, Offer, PriceSource};
+pub use offer::{HIGHEST_PRICE, Market, Offer, PriceOrigin, PriceSource};
 pub use past_prices::PastPrices;
 pub use quote::Quote;

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::capacity::CapacityPool;
+use super::capacity::{CapacityPool, CapacityType};
 use super::cool_down::CoolDown;
 use super::past_prices::PastPrices;
 use crate::core::units::money::MicroUsdPerHour;
@@ -26,6 +26,33 @@ pub enum PriceSource {
     File,
     /// A capacity reservation: paid for already, at the price its node class states.
     Reservation,
+}
+
+impl PriceSource {
+    /// Where the operator has prices of this capacity type from.
+    pub fn usual_of(capacity_type: CapacityType) -> PriceSource {
+        match capacity_type {
+            CapacityType::Spot => PriceSource::SpotPriceHistory,
+            CapacityType::OnDemand => PriceSource::PriceList,
+            CapacityType::Reserved => PriceSource::Reservation,
+        }
+    }
+}
+
+/// Who said a price, and when it was last confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriceOrigin {
+    /// Who said so.
+    pub source: PriceSource,
+    /// When it was last confirmed.
+    pub observed_at: Timestamp,
+}
+
+impl Offer {
+    /// Where its price comes from.
+    pub fn origin(&self) -> PriceOrigin {
+        PriceOrigin { source: self.source, observed_at: self.observed_at }
+    }
 }
 
 /// A pool with a price.

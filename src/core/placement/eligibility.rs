@@ -99,6 +99,8 @@ pub struct Listing<'a> {
     pub refusal: Option<Refusal>,
     /// The same for a rescue, which no budget holds up and which has limits of its own.
     pub rescue_refusal: Option<Refusal>,
+    /// Its node pool sells on-demand to work that asks `spot-first`.
+    pub fallback_on_demand: bool,
     /// Price with expected interruptions.
     pub cost: MicroUsdPerHour,
     /// What pods see of the nodes of its class.
@@ -149,7 +151,8 @@ pub fn list_on_sale<'a>(on_sale: &OnSale<'a>, settings: &Settings, pool: &PoolPo
         let known = machine.map(|m| pool_refusals(on_sale, settings, pool, offer, m, (region_ok, terms.is_some()), committed_for));
         let (refusal, rescue_refusal) = known.unwrap_or((unknown_type, unknown_type));
         let class = Arc::clone(&terms.unwrap_or(&no_class).class);
-        listings.push(Listing { offer, machine, usable, refusal, rescue_refusal, cost: cost_with_interruptions(offer, settings), class });
+        let (fallback_on_demand, cost) = (pool.fallback_on_demand, cost_with_interruptions(offer, settings));
+        listings.push(Listing { offer, machine, usable, refusal, rescue_refusal, fallback_on_demand, cost, class });
     }
     listings
 }
@@ -216,6 +219,8 @@ pub struct Wants<'a> {
     pub within: Option<Correlated>,
     /// It is a rescue: no budget, and the limits of rescues.
     pub rescue: bool,
+    /// On-demand is asked for work whose owner asked `spot-first`.
+    pub falls_back: bool,
     /// Only these may be bought.
     pub buy_only: Option<&'a BTreeSet<CapacityPool>>,
     /// What other pods leave of the choice.
@@ -234,7 +239,7 @@ impl<'a> Wants<'a> {
                 regions.insert(pool.region.clone());
             }
         }
-        Wants { need, regions, zone: None, within: None, rescue: false, buy_only: None, apart: None }
+        Wants { need, regions, zone: None, within: None, rescue: false, falls_back: false, buy_only: None, apart: None }
     }
 
     /// Whether single pools of capacity are ruled out.
@@ -271,6 +276,21 @@ impl<'a> Wants<'a> {
         class.taints.iter().all(|(key, value, effect)| !hard(effect) || !counts(key) || tolerates(tolerations, key, value, effect))
     }
 
+    /// Why capacity of this type is not bought for the need from a node pool that falls back to on-demand, or does not.
+    pub fn capacity_refusal(&self, at: CapacityType, fallback_on_demand: bool) -> Option<Refusal> {
+        let wanted = match self.need.capacity {
+            CapacityPreference::SpotFirst => true,
+            CapacityPreference::SpotOnly => at == CapacityType::Spot,
+            CapacityPreference::OnDemand => at != CapacityType::Spot,
+        };
+        let spot_first = self.falls_back || self.need.capacity == CapacityPreference::SpotFirst;
+        match at {
+            _ if !wanted => Some(Refusal::CapacityType),
+            CapacityType::OnDemand if spot_first && !fallback_on_demand => Some(Refusal::NoFallback),
+            _ => None,
+        }
+    }
+
     /// The first refusal of `listing` for this need, or how many replicas one machine holds (at least 1).
     pub fn judge(&self, listing: &Listing) -> Result<i64, Refusal> {
         let replicas = self.replicas_on(&listing.usable);
@@ -292,11 +312,7 @@ impl<'a> Wants<'a> {
             return Some(Refusal::Zone);
         }
         let machine = listing.machine?;
-        let capacity_ok = match need.capacity {
-            CapacityPreference::SpotFirst => true,
-            CapacityPreference::SpotOnly => at.capacity_type == CapacityType::Spot,
-            CapacityPreference::OnDemand => at.capacity_type != CapacityType::Spot,
-        };
+        let capacity = self.capacity_refusal(at.capacity_type, listing.fallback_on_demand);
         let have = &listing.usable;
         let checks = [
             (!need.gpu_models.is_empty() && !need.gpu_models.contains(&machine.gpu_model), Refusal::GpuModel),
@@ -310,7 +326,8 @@ impl<'a> Wants<'a> {
             (!self.labels_ok(at, machine, &listing.class), Refusal::NodeLabels),
             (!self.tolerates(&listing.class), Refusal::Taint),
             (!self.zone_ok(&at.zone), Refusal::OtherPods),
-            (!capacity_ok, Refusal::CapacityType),
+            (capacity == Some(Refusal::CapacityType), Refusal::CapacityType),
+            (capacity == Some(Refusal::NoFallback), Refusal::NoFallback),
             (above_cap(listing.offer, machine, need.max_price_per_gpu_hour), Refusal::OwnerPriceCap),
             (self.within.as_ref().is_some_and(|w| *w != correlated_pool(at)), Refusal::Diversity),
             (replicas < 1, Refusal::GpuCount),

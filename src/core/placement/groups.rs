@@ -48,7 +48,9 @@ impl Group<'_> {
 /// Groups the demands at `order` (ascending by key) that are equal but for their key.
 pub fn group<'a>(request: &PlacementRequest<'a>, order: &[usize]) -> Vec<Group<'a>> {
     type Gang<'k> = (Option<&'k str>, Option<&'k ZoneId>);
-    type Key<'k> = (&'k Need, &'k BTreeSet<PoolName>, &'k Option<OwnerRule>, Gang<'k>, bool, Option<&'k BTreeSet<CapacityPool>>, &'k Apart);
+    /// Whether it is a rescue, and whether it falls back.
+    type Kind = (bool, bool);
+    type Key<'k> = (&'k Need, &'k BTreeSet<PoolName>, &'k Option<OwnerRule>, Gang<'k>, Kind, Option<&'k BTreeSet<CapacityPool>>, &'k Apart);
     let mut members: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
     // Replicas follow each other in the order of keys, so the last group is mostly the right one.
     let mut last: Option<(Key, Vec<usize>)> = None;
@@ -56,7 +58,15 @@ pub fn group<'a>(request: &PlacementRequest<'a>, order: &[usize]) -> Vec<Group<'
         let demand: &Demand = &request.demands[*index];
         let gang = demand.gang.as_ref();
         let gang = (gang.map(|g| g.name.as_str()), gang.and_then(|g| g.zone.as_ref()));
-        let key: Key = (&demand.need, &demand.pools, &demand.owner, gang, demand.rescue, demand.buy_only.as_deref(), &demand.apart);
+        let key: Key = (
+            &demand.need,
+            &demand.pools,
+            &demand.owner,
+            gang,
+            (demand.rescue, demand.falls_back),
+            demand.buy_only.as_deref(),
+            &demand.apart,
+        );
         match &mut last {
             Some((open, list)) if *open == key => list.push(*index),
             _ => {
@@ -69,8 +79,8 @@ pub fn group<'a>(request: &PlacementRequest<'a>, order: &[usize]) -> Vec<Group<'
     if let Some((done, list)) = last {
         members.entry(done).or_default().extend(list);
     }
-    let group = |((need, pools, owner, (gang, zone), rescue, buy_only, apart), members): (Key<'a>, Vec<usize>)| {
-        let wants = Wants { zone: zone.cloned(), rescue, buy_only, apart: Some(apart), ..Wants::new(request, need) };
+    let group = |((need, pools, owner, (gang, zone), (rescue, falls_back), buy_only, apart), members): (Key<'a>, Vec<usize>)| {
+        let wants = Wants { zone: zone.cloned(), rescue, falls_back, buy_only, apart: Some(apart), ..Wants::new(request, need) };
         Group { wants, pools, owner: owner.as_ref(), gang, apart, members }
     };
     members.into_iter().map(group).collect()

@@ -6,6 +6,7 @@ use crate::core::market::CapacityPool;
 use crate::core::record::Judgement;
 use crate::core::units::ids::{ClaimName, PoolName};
 use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::shared::Shared;
 
 /// Where a pod goes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,7 +51,7 @@ pub struct Unplaced {
     /// The demand's key.
     pub key: String,
     /// Every offer with its reason, for the pod's first pool that has the nearest offer.
-    pub judgement: Judgement,
+    pub judgement: Shared<Judgement>,
 }
 
 /// The answer.

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::market::quota::QuotaKey;
 use crate::core::record::Judgement;
-use crate::core::units::ids::ZoneId;
+use crate::core::units::ids::{ClaimName, ZoneId};
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::units::shared::Shared;
 
 use super::eligibility::{Listing, commitment_span, list_on_sale, listings};
 use super::groups::{Group, group, restrict};
@@ -27,7 +28,7 @@ use super::room;
 pub fn place(request: &PlacementRequest) -> Placement {
     let mut order: Vec<usize> = (0..request.demands.len()).collect();
     order.sort_by(|a, b| request.demands[*a].key.cmp(&request.demands[*b].key));
-    let mut left_out: BTreeMap<usize, Judgement> = BTreeMap::new();
+    let mut left_out: BTreeMap<usize, Shared<Judgement>> = BTreeMap::new();
     loop {
         let wanted: Vec<usize> = order.iter().copied().filter(|d| !left_out.contains_key(d)).collect();
         let (mut placement, mut unserved) = Plan::new(request, &wanted).run(false);
@@ -57,16 +58,22 @@ fn overtaken(request: &PlacementRequest, placement: &Placement) -> bool {
 }
 
 /// Every member of a gang of which one has no place, with that one's refusals.
-fn broken_gangs(request: &PlacementRequest, wanted: &[usize], placement: &Placement) -> BTreeMap<usize, Judgement> {
+fn broken_gangs(request: &PlacementRequest, wanted: &[usize], placement: &Placement) -> BTreeMap<usize, Shared<Judgement>> {
     let gang_of = |demand: usize| request.demands[demand].gang.as_ref().map(|g| g.name.as_str());
-    let broken: BTreeMap<&str, &Judgement> = placement.unplaced.iter().filter_map(|u| Some((gang_of(u.demand)?, &u.judgement))).collect();
+    let broken: BTreeMap<&str, &Shared<Judgement>> =
+        placement.unplaced.iter().filter_map(|u| Some((gang_of(u.demand)?, &u.judgement))).collect();
     wanted.iter().filter_map(|d| Some((*d, (*broken.get(gang_of(*d)?)?).clone()))).collect()
 }
 
 /// The last replicas of each owner whose spread came out uneven, as many as had no place.
 ///
 /// A zone counts as empty when replicas that were meant for it had no place; zones that nothing was meant for cannot break a spread.
-fn broken_spreads(request: &PlacementRequest, wanted: &[usize], placement: &Placement, unserved: &Unserved) -> BTreeMap<usize, Judgement> {
+fn broken_spreads(
+    request: &PlacementRequest,
+    wanted: &[usize],
+    placement: &Placement,
+    unserved: &Unserved,
+) -> BTreeMap<usize, Shared<Judgement>> {
     let rule_of = |demand: usize| request.demands[demand].owner.as_ref().filter(|o| o.zone_max_skew.is_some());
     let mut given_up = BTreeMap::new();
     for (owner, short_zones) in unserved {
@@ -205,6 +212,7 @@ impl<'a, 'r> Plan<'a, 'r> {
         }
         let counts: Vec<i64> = groups.iter().map(|g| g.members.len() as i64).collect();
         let values = relax(problem, &counts, Vec::new(), Effort::QUICK);
+        let at: BTreeMap<ClaimName, usize> = self.room.iter().enumerate().map(|(at, room)| (room.claim.clone(), at)).collect();
         for (claim, content) in room::fill_rooms(self.request, &self.room, groups, &values) {
             for (item, count) in content {
                 let (need, apart) = (groups[item].wants.need, groups[item].apart);
@@ -212,7 +220,7 @@ impl<'a, 'r> Plan<'a, 'r> {
                     let key = self.request.demands[demand].key.clone();
                     self.placement.assignments.push(Assignment { demand, key, target: Target::ExistingRoom(claim.clone()) });
                 }
-                for room in self.room.iter_mut().filter(|r| r.claim == claim) {
+                if let Some(room) = at.get(&claim).and_then(|at| self.room.get_mut(*at)) {
                     (0..count).for_each(|_| room.free.take(need.resources()));
                     room.node.has |= apart.has;
                     room.node.avoids |= apart.avoids;
@@ -311,7 +319,7 @@ impl<'a, 'r> Plan<'a, 'r> {
             let admitting = now.pools.iter().zip(listed).filter(|(pool, _)| group.admitted_by(&pool.name));
             let judgements = admitting.map(|(_, listings)| judge_listed(now, &group.wants, listings, None));
             // Of several pools the one that came furthest says most.
-            let judgement = judgements.max_by_key(|j| j.refused.keys().next_back().copied()).unwrap_or_default();
+            let judgement = Shared::from(judgements.max_by_key(|j| j.refused.keys().next_back().copied()).unwrap_or_default());
             for demand in &group.members {
                 let key = self.request.demands[*demand].key.clone();
                 self.placement.unplaced.push(Unplaced { demand: *demand, key, judgement: judgement.clone() });

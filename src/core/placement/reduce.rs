@@ -4,9 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::market::CapacityType;
 use crate::core::units::ids::{Region, ZoneId};
-use crate::core::workload::need::{CapacityPreference, Need};
 
 use super::eligibility::{Listing, Usable, above_cap, correlated_pool, egress_per_replica};
 use super::groups::Group;
@@ -39,14 +37,6 @@ fn mask_of(groups: &[Group], holds: impl Fn(&Group) -> bool) -> Mask {
 
 fn has(mask: &Mask, index: usize) -> bool {
     mask[index / 64] >> (index % 64) & 1 == 1
-}
-
-fn accepts(need: &Need, capacity: CapacityType) -> bool {
-    match need.capacity {
-        CapacityPreference::SpotFirst => true,
-        CapacityPreference::SpotOnly => capacity == CapacityType::Spot,
-        CapacityPreference::OnDemand => capacity != CapacityType::Spot,
-    }
 }
 
 /// The offers of one node pool, by what of them counts: usable room, who may use it, region where that matters.
@@ -145,7 +135,7 @@ fn collect(
                 (need.gpu_models.is_empty() || need.gpu_models.contains(&machine.gpu_model))
                     && (need.instance_types.is_empty() || need.instance_types.contains(&machine.instance_type))
                     && need.architecture.is_none_or(|a| a == machine.architecture)
-                    && accepts(need, at.capacity_type)
+                    && g.wants.capacity_refusal(at.capacity_type, listing.fallback_on_demand).is_none()
                     && g.wants.replicas_on(&listing.usable) > 0
             })
         });

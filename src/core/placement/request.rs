@@ -75,6 +75,8 @@ pub struct Demand {
     pub rescue: bool,
     /// What other pods leave of the choice.
     pub apart: Apart,
+    /// Its owner asked `spot-first`, and on-demand is asked for it now (see `need`): only a pool that falls back may sell it that.
+    pub falls_back: bool,
     /// Only these may be bought for it; `None` leaves all. Room that is paid for already is free to it.
     pub buy_only: Option<Arc<BTreeSet<CapacityPool>>>,
 }
@@ -213,6 +215,8 @@ pub struct PoolPolicy {
     pub instance_types: Vec<String>,
     /// Capacity types allowed; empty allows all.
     pub capacity_types: BTreeSet<CapacityType>,
+    /// On-demand may be bought for work that asks `spot-first`.
+    pub fallback_on_demand: bool,
     /// The pool's cap on a machine's price divided by its GPUs.
     pub max_price_per_gpu_hour: Option<MicroUsdPerHour>,
     /// What may still be committed this month; see [`Settings::commitment`]. `None` is unlimited.
@@ -236,6 +240,7 @@ impl PoolPolicy {
             models: BTreeSet::new(),
             instance_types: Vec::new(),
             capacity_types: BTreeSet::new(),
+            fallback_on_demand: true,
             max_price_per_gpu_hour: None,
             budget_left: None,
             limits_left: PoolLimits::default(),

@@ -9,7 +9,6 @@ use crate::core::market::catalog::MachineType;
 use crate::core::units::ids::ClaimName;
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::pattern::matches_pattern;
-use crate::core::workload::need::CapacityPreference;
 
 use super::eligibility::{Usable, Wants, correlated_pool, egress_per_replica};
 use super::groups::Group;
@@ -99,11 +98,8 @@ fn labels_ok(room: &Room, machine: &MachineType, wants: &Wants) -> bool {
 fn extra(request: &PlacementRequest, room: &Room, group: &Group) -> Option<MicroUsdPerHour> {
     let (need, wants, at) = (group.wants.need, &group.wants, &room.pool);
     let machine: &MachineType = request.catalog.types.get(&at.instance_type)?;
-    let capacity_ok = match need.capacity {
-        CapacityPreference::SpotFirst => true,
-        CapacityPreference::SpotOnly => at.capacity_type == crate::core::market::CapacityType::Spot,
-        CapacityPreference::OnDemand => at.capacity_type != crate::core::market::CapacityType::Spot,
-    };
+    // Nothing is bought here, so whether the pool falls back to on-demand does not matter.
+    let capacity_ok = wants.capacity_refusal(at.capacity_type, true).is_none();
     let ok = group.admitted_by(&room.node_pool)
         && (need.regions.is_empty() || need.regions.iter().any(|p| matches_pattern(p, at.region.as_str())))
         && wants.zone_ok(&at.zone)

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Pass;
+use super::pass::Pass;
 use crate::core::fleet::Node;
 use crate::core::placement::Apart;
 use crate::core::units::ids::ZoneId;
@@ -116,12 +116,14 @@ fn zones_of(pass: &Pass, pod: &Pod, meant: impl Fn(&&Pod) -> bool) -> BTreeSet<Z
     placed.filter(|c| c.may_run()).map(|c| c.spec.capacity.zone.clone()).collect()
 }
 
-/// Whether `other` counts in the spread of `pod` over zones: by the constraint's own selector, so that replicas of an older revision do
-/// not where it says so, else by workload.
-pub(super) fn counts_with(pod: &Pod, other: &Pod) -> bool {
+/// The pods that count in the spread of `pod` over zones: by the constraint's own selector, so that replicas of an older revision do not
+/// where it says so, else those of its workload.
+pub(super) fn counted_with<'a>(pass: &Pass<'a>, pod: &Pod) -> Vec<&'a Pod> {
     match pod.rules.zone_spread().and_then(|s| s.pods.as_ref()) {
-        Some(selector) => selector.selects(&other.object().namespace, &other.rules.labels),
-        None => other.workload == pod.workload,
+        Some(selector) => {
+            pass.world.pods.values().filter(|other| selector.selects(&other.object().namespace, &other.rules.labels)).collect()
+        }
+        None => pass.index.of_workload(&pod.workload).to_vec(),
     }
 }
 

@@ -3,25 +3,24 @@
 //! Decides: which pools a pod may use, which pods are rescues, what is left of a pool's limits and of quotas.
 //! Does not: choose (see [`crate::core::placement`]) or buy (`buying`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::apart::{self, Marks};
 use super::deadline::{self, Verdict};
-use super::{Pass, budget, reserved, serving};
+use super::pass::Pass;
+use super::{budget, reserved, serving};
 use crate::core::fleet::{Claim, Instance, InstanceState, NodeClass, NodePool, tags};
 use crate::core::market::CapacityPool;
 use crate::core::market::quota::{QuotaKey, vcpus_left};
 use crate::core::placement::eligibility::{Listing, list_on_sale};
 use crate::core::placement::node_labels::ClassLabels;
-use crate::core::placement::{self, Demand, Gang, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room};
-use crate::core::snapshot::Observed;
-use crate::core::units::Resources;
-use crate::core::units::ids::{PoolName, Uid, ZoneId};
+use crate::core::placement::{self, Demand, Gang, Held, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolPolicy, Room};
+use crate::core::units::ids::{Uid, ZoneId};
 use crate::core::workload::company::Domain;
 use crate::core::workload::need::{CapacityPreference, Schedule};
-use crate::core::workload::{Pod, PodPhase, daemonsets};
+use crate::core::workload::{Pod, PodPhase};
 
 /// What all placements of a pass are asked under: the same for each, since a purchase is not undone within a pass.
 pub(super) struct Terms<'a> {
@@ -88,24 +87,22 @@ impl<'a> Asked<'a> {
     }
 }
 
-pub(super) fn pools_for(pass: &Pass, pod: &Pod) -> BTreeSet<PoolName> {
-    let allows = |pool: &&NodePool| !pool.deleting && pool.namespaces.contains(&pod.object().namespace);
-    pass.world.pools.values().filter(allows).map(|pool| pool.name.clone()).collect()
-}
-
 fn demand_of(pass: &Pass, pod: &Pod, verdict: Option<&Verdict>) -> Option<Demand> {
     let (need, schedule) = pod.need.as_ref().ok()?;
-    let mut need = need.clone();
+    let (mut need, pools) = (need.clone(), (*pass.pools_for(pod)).clone());
     let refused_often = pod.phase == PodPhase::Gated && pod.attempt >= pass.settings.fall_back_after;
+    let may_fall_back = || pools.iter().filter_map(|name| pass.world.pools.get(name)).any(NodePool::may_fall_back);
     // Pool after pool had nothing: capacity now, and back to spot later. A deadline or a service with spares knows better how long spot may be waited for.
-    if verdict.map_or(refused_often && need.capacity == CapacityPreference::SpotFirst, |verdict| verdict.on_demand_only) {
+    let wanted = need.capacity == CapacityPreference::SpotFirst && verdict.map_or(refused_often, |verdict| verdict.on_demand_only);
+    let falls_back = wanted && may_fall_back();
+    if falls_back {
         need.capacity = CapacityPreference::OnDemand;
     }
     let key = pod.identity.uid.as_str().to_owned();
     let (owner, gang, rescue) = (owner_rule(pass, pod, schedule), gang_of(pass, pod, schedule), is_rescue(pass, pod));
     let buy_only = verdict.and_then(|verdict| verdict.buy_only.clone());
     let apart = apart::of(pass, &Terms::of(pass).marks, pod);
-    Some(Demand { key, need, pools: pools_for(pass, pod), owner, gang, rescue, apart, buy_only })
+    Some(Demand { key, need, pools, owner, gang, rescue, falls_back, apart, buy_only })
 }
 
 /// The pod waits for a place and replaces one whose machine EC2 takes, or says it may take. Once it has its place it is a pod like any other.
@@ -124,7 +121,7 @@ pub(super) fn is_rescue(pass: &Pass, pod: &Pod) -> bool {
 /// What the owner and the pools want of all replicas together, with where those that stay stand already.
 fn owner_rule(pass: &Pass, pod: &Pod, schedule: &Schedule) -> Option<OwnerRule> {
     // Whichever of its pools buys, none of them stands for more than it allows.
-    let pools = pools_for(pass, pod);
+    let pools = pass.pools_for(pod);
     let allowed = pools.iter().filter_map(|name| pass.world.pools.get(name)?.max_share_per_mille);
     let max_share_per_mille = allowed.chain(schedule.max_share_per_mille).min();
     let apart_over_zones = pod.rules.apart.iter().any(|c| c.domain == Domain::Zone);
@@ -132,7 +129,7 @@ fn owner_rule(pass: &Pass, pod: &Pod, schedule: &Schedule) -> Option<OwnerRule> 
         return None;
     }
     let mut standing: BTreeMap<CapacityPool, i64> = BTreeMap::new();
-    for other in pass.world.pods.values().filter(|p| apart::counts_with(pod, p) && p.let_go.is_none() && !p.finished()) {
+    for other in apart::counted_with(pass, pod).into_iter().filter(|p| p.let_go.is_none() && !p.finished()) {
         let claim = other.claim.as_ref().and_then(|name| pass.claims.get(name)).filter(|c| c.takes_work());
         if let (Some(claim), false) = (claim, other.identity.uid == pod.identity.uid) {
             *standing.entry(claim.spec.capacity.clone()).or_default() += 1;
@@ -145,11 +142,14 @@ fn owner_rule(pass: &Pass, pod: &Pod, schedule: &Schedule) -> Option<OwnerRule> 
 /// The gang, and the zone where members of it stand already.
 fn gang_of(pass: &Pass, pod: &Pod, schedule: &Schedule) -> Option<Gang> {
     let name = schedule.gang.as_ref()?;
-    let same = |p: &&Pod| {
-        let of_it = p.need.as_ref().is_ok_and(|(_, s)| s.gang.as_ref() == Some(name));
-        of_it && p.object().namespace == pod.object().namespace && p.let_go.is_none() && !p.finished()
-    };
-    let claims = pass.world.pods.values().filter(same).filter_map(|p| p.claim.as_ref()).filter_map(|c| pass.claims.get(c));
+    let stays = |p: &&&Pod| p.let_go.is_none() && !p.finished();
+    let claims = pass
+        .index
+        .of_gang(&pod.object().namespace, name)
+        .iter()
+        .filter(stays)
+        .filter_map(|p| p.claim.as_ref())
+        .filter_map(|c| pass.claims.get(c));
     let zone = claims.filter(|c| c.takes_work()).map(|c| c.spec.capacity.zone.clone()).next();
     Some(Gang { name: format!("{}/{name}", pod.object().namespace), zone })
 }
@@ -170,22 +170,12 @@ fn placement_settings(pass: &Pass) -> placement::Settings {
 fn quotas_left(pass: &Pass) -> BTreeMap<QuotaKey, i64> {
     let vcpus = |pool: &CapacityPool| pass.world.catalog.types.get(&pool.instance_type).map_or(0, |machine| machine.vcpus);
     let claimed = pass.claims.values().filter(|c| c.may_run()).map(|c| &c.spec.capacity);
-    let seen =
-        pass.world.instances.values().filter_map(|o| if let Observed::Known { value, .. } = o { Some(value.values()) } else { None });
     let alive = |i: &&Instance| matches!(i.state, InstanceState::Pending | InstanceState::Running);
-    let claims: BTreeSet<&str> = pass.claims.values().map(|c| c.uid.as_str()).collect();
-    let by_claim = |i: &Instance| i.tags.get(tags::CLAIM_UID).is_some_and(|uid| claims.contains(uid.as_str()));
-    let unclaimed = seen.flatten().filter(alive).filter(|i| !by_claim(i)).map(|i| &i.pool);
+    let by_claim = |i: &Instance| i.tags.get(tags::CLAIM_UID).is_some_and(|uid| pass.index.is_claim(uid));
+    let unclaimed = pass.index.seen().filter(alive).filter(|i| !by_claim(i)).map(|i| &i.pool);
     let mut left = vcpus_left(&pass.world.quotas, claimed.chain(unclaimed).map(|pool| (pool, vcpus(pool))));
     pass.world.memory.bound_quotas(&mut left, pass.now);
     left
-}
-
-/// Classes of a pool that can make nodes now, by the zones they serve.
-pub(super) fn ready_classes<'a>(pass: &Pass<'a>, pool: &NodePool) -> BTreeMap<ZoneId, &'a NodeClass> {
-    let classes = pool.classes.iter().filter_map(|name| pass.world.classes.get(name));
-    let ready = classes.filter(|c| c.problem.is_none() && c.launch_template.is_some());
-    ready.flat_map(|class| class.zones.keys().map(move |zone| (zone.clone(), class))).collect()
 }
 
 fn pool_policies(pass: &Pass) -> Vec<PoolPolicy> {
@@ -193,47 +183,18 @@ fn pool_policies(pass: &Pass) -> Vec<PoolPolicy> {
 }
 
 fn pool_policy(pass: &Pass, pool: &NodePool) -> PoolPolicy {
-    let held: Vec<&Claim> = pass.claims.values().filter(|c| c.spec.node_pool == pool.name && c.may_run()).collect();
-    // A machine that EC2 takes leaves its place to its replacement, and to nobody else.
-    let (doomed, kept): (Vec<&Claim>, Vec<&Claim>) = held.into_iter().partition(|c| c.status.interruption.is_some());
-    let nodes = |claims: &[&Claim]| i64::try_from(claims.len()).unwrap_or(i64::MAX);
-    let gpus = |claims: &[&Claim]| claims.iter().map(|c| c.spec.gpus).sum::<i64>();
-    let left = |most: Option<i64>, held: i64| most.map(|most| (most - held).max(0));
-    let minute_ago = pass.now - crate::core::units::time::Millis::from_mins(1);
-    let recent = pass.world.recent_launches.get(&pool.name).map_or(0, |at| at.iter().filter(|t| **t > minute_ago).count());
-    let books = pass.world.pool_statuses.get(&pool.name).map(|status| &status.books);
-    let spend = budget::month_spend(&pool.name, books, pass.claims.values(), &pass.world.market, pass.now);
-    let classes = ready_classes(pass, pool);
+    let classes = pass.ready_classes(pool);
     let terms = |zone: &ZoneId, class: &NodeClass| NodeTerms {
         sharing: class.sharing,
-        daemonsets: daemonset_overhead(pass, Some(class)),
+        daemonsets: pass.daemonset_overhead(&class.name),
         root_volume: class.root_volume,
         class: Arc::new(class_labels(class, zone)),
     };
     let named = |class: &NodeClass, id| class.reservations.iter().any(|n| n.id == id);
     let reserved = reserved::reserved_offers(pass.world, pass.now).into_iter();
     let reserved = reserved.filter(|(at, r)| classes.get(&at.zone).is_some_and(|class| named(class, r.reservation.clone())));
-    PoolPolicy {
-        regions: pool.regions.clone(),
-        models: pool.gpu_models.iter().cloned().collect(),
-        instance_types: pool.instance_types.iter().map(ToString::to_string).collect(),
-        capacity_types: pool.capacity_types.clone(),
-        max_price_per_gpu_hour: pool.max_price_per_gpu_hour,
-        budget_left: pool.monthly_budget.map(|budget| budget - spend.total()),
-        limits_left: PoolLimits {
-            gpus: left(pool.max_gpus, gpus(&kept) + gpus(&doomed)),
-            nodes: left(pool.max_nodes, nodes(&kept) + nodes(&doomed)),
-            launches: left(pool.launches_per_minute, i64::try_from(recent).unwrap_or(i64::MAX)),
-        },
-        rescue_limits_left: PoolLimits {
-            gpus: left(pool.max_gpus, gpus(&kept)),
-            nodes: left(pool.max_nodes, nodes(&kept)),
-            launches: None,
-        },
-        nodes: classes.iter().map(|(zone, class)| (zone.clone(), terms(zone, class))).collect(),
-        reserved: reserved.map(|(at, _)| at).collect(),
-        ..PoolPolicy::open(pool.name.as_str(), BTreeSet::new())
-    }
+    let nodes = classes.iter().map(|(zone, class)| (zone.clone(), terms(zone, class))).collect();
+    PoolPolicy::of(pool, nodes, reserved.map(|(at, _)| at).collect(), &held(pass, pool))
 }
 
 /// What pods see of the nodes that `class` makes in `zone`.
@@ -241,7 +202,21 @@ pub(super) fn class_labels(class: &NodeClass, zone: &ZoneId) -> ClassLabels {
     ClassLabels { labels: class.node_labels.clone(), zone_name: class.zone_names.get(zone).cloned(), taints: class.taints.clone() }
 }
 
-/// What the cluster's daemonsets request on a node of `class`.
-pub(super) fn daemonset_overhead(pass: &Pass, class: Option<&NodeClass>) -> Resources {
-    class.map_or_else(Resources::default, |class| daemonsets::overhead(&pass.world.daemonsets, &class.node_labels))
+/// What the pool holds and has spent.
+fn held(pass: &Pass, pool: &NodePool) -> Held {
+    let held: Vec<&Claim> = pass.claims.values().filter(|c| c.spec.node_pool == pool.name && c.may_run()).collect();
+    let (doomed, kept): (Vec<&Claim>, Vec<&Claim>) = held.into_iter().partition(|c| c.status.interruption.is_some());
+    let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    let gpus = |claims: &[&Claim]| claims.iter().map(|c| c.spec.gpus).sum::<i64>();
+    let minute_ago = pass.now - crate::core::units::time::Millis::from_mins(1);
+    let recent = pass.world.recent_launches.get(&pool.name).map_or(0, |at| at.iter().filter(|t| **t > minute_ago).count());
+    let books = pass.world.pool_statuses.get(&pool.name).map(|status| &status.books);
+    Held {
+        nodes: count(kept.len()),
+        gpus: gpus(&kept),
+        doomed_nodes: count(doomed.len()),
+        doomed_gpus: gpus(&doomed),
+        launched_lately: count(recent),
+        spent: budget::month_spend(&pool.name, books, pass.claims.values(), &pass.world.market, pass.now).total(),
+    }
 }

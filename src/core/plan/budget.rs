@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Pass;
+use super::pass::Pass;
 use crate::core::fleet::{Claim, MonthBooks, NodePool};
 use crate::core::market::{CapacityType, Market};
 use crate::core::units::ids::{PoolName, Uid};
@@ -87,7 +87,7 @@ pub(super) fn next_books(pass: &Pass, pool: &NodePool) -> MonthBooks {
     let month = pass.now.month_start();
     let before = pass.world.pool_statuses.get(&pool.name).map(|status| &status.books).filter(|books| books.month == month);
     let mut books = before.cloned().unwrap_or(MonthBooks { month, ..MonthBooks::default() });
-    let there = |uid: &Uid| pass.world.claims.values().any(|c| c.uid == *uid);
+    let there = |uid: &Uid| pass.index.is_claim(uid.as_str());
     let (closing, gone): (BTreeMap<Uid, MicroUsd>, BTreeMap<Uid, MicroUsd>) = books.closing.into_iter().partition(|(uid, _)| there(uid));
     books.settled = books.settled + gone.into_values().sum();
     books.closing = closing;

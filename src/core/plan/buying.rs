@@ -5,20 +5,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::asking::{Asked, is_rescue, pools_for, ready_classes};
+use super::asking::{Asked, is_rescue};
 use super::deadline::{self, Verdict};
+use super::judging::Judged;
+use super::pass::{Pass, target};
 use super::room::{free_room, kept_for};
 use super::watching::is_misfit;
-use super::{Pass, policy_hash, reserved, target, wording};
+use super::{reserved, wording};
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
 use crate::core::fleet::{Claim, ClaimSpec, NodeClass, NodePool, Trigger};
-use crate::core::market::{CapacityPool, CapacityType, PriceSource};
+use crate::core::market::{CapacityPool, CapacityType, Offer, PriceSource};
 use crate::core::placement::{self, Demand, PlacementRequest, PlannedMachine, Target};
-use crate::core::record::{Decision, JudgedOffer, Judgement, LedgerRecord, Outcome};
+use crate::core::record::{Counterfactuals, Decision, JudgedOffer, Judgement, LedgerRecord, Outcome, code_of};
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::{ClaimName, DecisionId, ReservationId, derive_uuid};
+use crate::core::units::shared::Shared;
 use crate::core::workload::need::Need;
-use crate::core::workload::{Baseline, Mobility, Pod, PodPhase, Replaces};
+use crate::core::workload::{Baseline, Mobility, Pod, Replaces};
 
 pub(super) fn buy(pass: &mut Pass) {
     let waiting: Vec<&Pod> = waiting_pods(pass).into_iter().filter(|pod| !bind_where_bought(pass, pod)).collect();
@@ -33,13 +36,28 @@ pub(super) fn buy(pass: &mut Pass) {
         pass.wake(pass.now + crate::core::units::time::Millis::from_secs(1));
         waiting.into_iter().filter(|pod| is_rescue(pass, pod)).collect()
     };
+    let (rescues, others): (Vec<&Pod>, Vec<&Pod>) = waiting.into_iter().partition(|pod| is_rescue(pass, pod));
+    let taken = pass.taken.len();
+    place_all(pass, &rescues);
+    pass.hurries |= pass.taken.len() > taken;
+    if pass.hurries && !others.is_empty() {
+        // What saves work is handed out before anything is weighed for new pods: they have the next pass, which comes at once.
+        pass.wake(pass.now + crate::core::units::time::Millis(1));
+        return;
+    }
+    place_all(pass, &others);
+}
+
+/// Places `waiting`, all of them together: onto room, on machines to buy, or not at all and why.
+fn place_all(pass: &mut Pass, waiting: &[&Pod]) {
     if waiting.is_empty() {
         return;
     }
-    let asked = Asked::for_pods(pass, &waiting, free_room(pass, &BTreeSet::new()));
+    let asked = Asked::for_pods(pass, waiting, free_room(pass, &BTreeSet::new()));
     let request = asked.request(pass);
     let placed = placement::place(&request);
     let by_key: BTreeMap<&str, &Pod> = waiting.iter().map(|pod| (pod.identity.uid.as_str(), *pod)).collect();
+    let mut judged = Judged::default();
     let mut onto_room: BTreeMap<(ClaimName, Need), Vec<&Pod>> = BTreeMap::new();
     for assignment in &placed.assignments {
         if let (Target::ExistingRoom(claim), Some(pod)) = (&assignment.target, by_key.get(assignment.key.as_str()))
@@ -49,12 +67,12 @@ pub(super) fn buy(pass: &mut Pass) {
         }
     }
     for ((claim, need), pods) in onto_room {
-        use_room(pass, &request, &claim, &need, &pods);
+        use_room(pass, &request, &mut judged, &claim, &need, &pods);
     }
     for machine in &placed.machines {
         let demands = machine.demands.iter().filter_map(|i| request.demands.get(*i));
         let pods: Vec<(&Pod, &Demand)> = demands.filter_map(|d| Some((*by_key.get(d.key.as_str())?, d))).collect();
-        buy_machine(pass, &asked, machine, &pods);
+        buy_machine(pass, &asked, &request, &mut judged, machine, &pods);
     }
     for unplaced in &placed.unplaced {
         if let Some(pod) = by_key.get(unplaced.key.as_str()) {
@@ -66,7 +84,7 @@ pub(super) fn buy(pass: &mut Pass) {
 /// Pods that need a place now: gated by us alone, and bound to nothing that will take them.
 fn waiting_pods<'a>(pass: &mut Pass<'a>) -> Vec<&'a Pod> {
     let mut waiting: Vec<&Pod> = Vec::new();
-    for pod in pass.world.pods.values().filter(|p| p.phase == PodPhase::Gated && p.deleting_until.is_none()) {
+    for pod in pass.index.gated().to_vec() {
         let placed = match pod.claim.as_ref().map(|name| pass.claims.get(name)) {
             None | Some(None) => false,
             // A failed claim cools its pool down and goes first; then its pods are placed anew.
@@ -77,16 +95,16 @@ fn waiting_pods<'a>(pass: &mut Pass<'a>) -> Vec<&'a Pod> {
             continue;
         }
         match &pod.need {
-            Ok(_) if pools_for(pass, pod).is_empty() => say_no_pool(pass, pod),
+            Ok(_) if pass.pools_for(pod).is_empty() => say_no_pool(pass, pod),
             Ok(_) => waiting.push(pod),
             Err(faults) => {
                 let note = format!("cannot be placed: {}", faults.join("; "));
-                pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "BadNeed", note);
+                pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "BadNeed"), faults.join("; "), note);
             }
         }
     }
     // Rescues first, then the oldest: the order is the placement's tie-break.
-    waiting.sort_by_key(|p| (replaced_pod(pass, p).is_none(), p.created_at, p.identity.uid.clone()));
+    waiting.sort_by_cached_key(|p| (replaced_pod(pass, p).is_none(), p.created_at, p.identity.uid.clone()));
     waiting
 }
 
@@ -94,7 +112,7 @@ fn say_no_pool(pass: &mut Pass, pod: &Pod) {
     let pools: Vec<&str> = pass.world.pools.keys().map(|name| name.as_str()).collect();
     let known = if pools.is_empty() { "there is none yet".to_owned() } else { format!("known: {}", pools.join(", ")) };
     let note = format!("no GpuNodePool allows namespace {} (spec.namespaceSelector); {known}", pod.object().namespace);
-    pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "NoNodePool", note);
+    pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "NoNodePool"), pools.join(","), note);
 }
 
 /// The pod that this one is the replacement of: let go by the same controller, and not replaced yet. Oldest first.
@@ -107,15 +125,9 @@ pub(super) fn replaced_pod<'a>(pass: &Pass<'a>, pod: &Pod) -> Option<&'a Pod> {
     if let Some(replaces) = &pod.replaces {
         return pass.world.pods.get(&replaces.pod.uid);
     }
-    let mut let_go: Vec<&Pod> = pass
-        .world
-        .pods
-        .values()
-        .filter(|old| old.let_go.as_ref().is_some_and(|mark| mark.controller == *controller && pod.created_at >= mark.at - SAME_SECOND))
-        .filter(|old| pass.replacement_of(old).is_none() && !pass.replaced.contains(&old.identity.uid))
-        .collect();
-    let_go.sort_by_key(|old| (old.let_go.as_ref().map(|mark| mark.at), old.identity.uid.clone()));
-    let_go.first().copied()
+    let mut let_go = pass.index.let_go_by(controller).iter().copied();
+    let in_time = |old: &&Pod| old.let_go.as_ref().is_some_and(|mark| pod.created_at >= mark.at - SAME_SECOND);
+    let_go.find(|old| in_time(old) && pass.replacement_of(old).is_none() && !pass.replaced.contains(&old.identity.uid))
 }
 
 /// Kubernetes keeps creation times in whole seconds.
@@ -151,27 +163,29 @@ fn trigger_of(pass: &Pass, pod: &Pod) -> Trigger {
     }
 }
 
+/// What would have been paid instead of the offer that was chosen.
+fn otherwise(request: &PlacementRequest, need: &Need, judgement: &Judgement, pool: &NodePool) -> Counterfactuals {
+    let chosen = judgement.chosen.as_ref().map(|chosen| &chosen.pool);
+    let of = |chosen| placement::counterfactuals(request.catalog, request.market, need, chosen, &pool.home_region);
+    chosen.map(of).unwrap_or_default()
+}
+
 /// Everything a placement decision proves.
 fn decision(
     pass: &Pass,
-    request: &PlacementRequest,
     outcome: Outcome,
     pool: &NodePool,
     need: &Need,
     pods: &[&Pod],
-    judgement: Judgement,
+    (judgement, counterfactuals): (Shared<Judgement>, Counterfactuals),
 ) -> Option<Decision> {
     let first = pods.first()?;
     let uids: Vec<&str> = pods.iter().map(|pod| pod.identity.uid.as_str()).collect();
     // Two operators that decide at one moment on different offers decide two things.
     let subject = format!("{}@{}#{}", uids.join(","), pass.now.0, judgement.offers_hash);
-    let bought = judgement.chosen.as_ref().map(|c| c.pool.clone());
-    let counterfactuals = bought
-        .map(|chosen| placement::counterfactuals(request.catalog, request.market, need, &chosen, &pool.home_region))
-        .unwrap_or_default();
     let leaving = replaced_pod(pass, first).and_then(|old| old.claim.clone());
     Some(Decision {
-        id: DecisionId::derive(&pass.world.cluster, &format!("{outcome:?}"), &subject, first.attempt),
+        id: DecisionId::derive(&pass.world.cluster, &code_of(&outcome), &subject, first.attempt),
         cluster: pass.world.cluster.clone(),
         decided_at: pass.now,
         trigger: trigger_of(pass, first),
@@ -187,7 +201,7 @@ fn decision(
         claim: None,
         from_claim: leaving,
         instance: None,
-        policy_hash: policy_hash(pool),
+        policy_hash: pass.policy_hash(pool),
         code_version: pass.settings.code_version.clone(),
     })
 }
@@ -214,35 +228,44 @@ fn bind_where_bought(pass: &mut Pass, pod: &Pod) -> bool {
     pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![action])
 }
 
-fn use_room(pass: &mut Pass, request: &PlacementRequest, claim_name: &ClaimName, need: &Need, pods: &[&Pod]) {
+fn use_room<'p>(
+    pass: &mut Pass,
+    request: &PlacementRequest,
+    judged: &mut Judged<'p>,
+    claim_name: &ClaimName,
+    need: &Need,
+    pods: &[&'p Pod],
+) {
     let Some(claim) = pass.claims.get(claim_name).cloned() else { return };
     let Some(pool) = pass.pool_of(&claim) else { return };
     let Some(policy) = request.pools.iter().find(|p| p.name == pool.name) else { return };
-    let mut judgement = placement::judge(request, need, policy);
-    judgement.chosen = Some(room_as_offer(&claim, pods.len()));
-    let Some(mut decision) = decision(pass, request, Outcome::UseRoom, pool, need, pods, judgement) else { return };
+    let Some((own, _)) = pods.first().and_then(|pod| pod.need.as_ref().ok()) else { return };
+    let judgement = judged.onto_room(request, own, policy, room_as_offer(pass, &claim, pods.len()));
+    let otherwise = judged.counterfactuals(request, own, &claim.spec.capacity, &pool.home_region);
+    let Some(mut decision) = decision(pass, Outcome::UseRoom, pool, need, pods, (judgement, otherwise)) else { return };
     decision.claim = Some(claim.name.clone());
     decision.instance = claim.status.instance.clone();
     decision.text = format!("room on {}, which is paid for already at ${}/h", claim.spec.capacity, claim.spec.price_per_hour);
     let actions = pods.iter().map(|pod| bind(pass, pod, &claim.name, decision.id, decision.counterfactuals.per_replica())).collect();
     let note = format!("placed on {} ({}): {}; decision {}", claim.name, claim.spec.capacity, decision.text, decision.id);
-    let lanes = pods.iter().map(|pod| Lane::Pod(pod.identity.uid.clone())).collect();
+    let (id, lanes) = (decision.id, pods.iter().map(|pod| Lane::Pod(pod.identity.uid.clone())).collect());
     if pass.step(lanes, vec![LedgerRecord::Decision(Box::new(decision))], actions) {
         for pod in pods {
-            pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Normal, "Placed", note.clone());
+            pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Normal, "Placed"), id, note.clone());
         }
     }
 }
 
-/// Room that is paid for already, as the offer it is: no price of its own.
-fn room_as_offer(claim: &Claim, replicas: usize) -> JudgedOffer {
+/// Room that is paid for already, as the offer it is: at the price its machine was bought at, which says where that came from.
+fn room_as_offer(pass: &Pass, claim: &Claim, replicas: usize) -> JudgedOffer {
+    let origin = claim.spec.price_origin;
     JudgedOffer {
         pool: claim.spec.capacity.clone(),
         price_per_hour: claim.spec.price_per_hour,
         cost_per_replica_hour: Some(Default::default()),
         replicas: i64::try_from(replicas).unwrap_or(i64::MAX),
-        price_age: Default::default(),
-        source: PriceSource::SpotPriceHistory,
+        price_age: pass.now.since(origin.map_or(claim.created_at, |origin| origin.observed_at)),
+        source: origin.map_or_else(|| PriceSource::usual_of(claim.spec.capacity.capacity_type), |origin| origin.source),
         interruptions_per_million_hours: 0,
         placement_score: None,
         refusal: None,
@@ -262,10 +285,11 @@ pub(super) fn buy_ahead(
     let Some(first) = pods.first() else { return false };
     let Some(pool) = pass.world.pools.get(&machine.node_pool) else { return false };
     let Some(policy) = request.pools.iter().find(|p| p.name == pool.name) else { return false };
-    let Some(class) = ready_classes(pass, pool).get(&machine.pool.zone).copied() else { return false };
+    let Some(class) = pass.ready_classes(pool).get(&machine.pool.zone).copied() else { return false };
     let Ok((need, _)) = &first.need else { return false };
-    let judgement = placement::judge_chosen(request, need, policy, Some(&machine.pool));
-    let Some(mut decision) = decision(pass, request, Outcome::Launch, pool, need, &pods, judgement) else { return false };
+    let judgement = Shared::from(placement::judge_chosen(request, need, policy, Some(&machine.pool)));
+    let otherwise = otherwise(request, need, &judgement, pool);
+    let Some(mut decision) = decision(pass, Outcome::Launch, pool, need, &pods, (judgement, otherwise)) else { return false };
     let id = derive_uuid(&["takes-over", old.uid.as_str(), &pass.now.0.to_string()]).simple().to_string();
     let name = ClaimName::from(format!("lt-{}", &id[..12]));
     decision.trigger = trigger;
@@ -298,16 +322,22 @@ fn claim_name(pass: &Pass, pod: &Pod) -> ClaimName {
 /// Pods of one need and one reason, and the demand of one of them.
 type Alike<'p> = (&'p Demand, Vec<&'p Pod>);
 
-fn buy_machine<'a>(pass: &mut Pass<'a>, asked: &Asked<'a>, machine: &PlannedMachine, pods: &[(&Pod, &Demand)]) {
-    let request = &asked.request(pass);
+fn buy_machine<'a, 'p>(
+    pass: &mut Pass<'a>,
+    asked: &'p Asked<'a>,
+    request: &PlacementRequest<'p>,
+    judged: &mut Judged<'p>,
+    machine: &PlannedMachine,
+    pods: &[(&'p Pod, &'p Demand)],
+) {
     let Some((first, _)) = pods.first() else { return };
     let Some(pool) = pass.world.pools.get(&machine.node_pool) else { return };
     let Some(policy) = request.pools.iter().find(|p| p.name == pool.name) else { return };
-    let Some(class) = ready_classes(pass, pool).get(&machine.pool.zone).copied() else { return };
+    let Some(class) = pass.ready_classes(pool).get(&machine.pool.zone).copied() else { return };
     let name = claim_name(pass, first);
     let (mut records, mut binds, mut notes, mut decisions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     // Pods that share a machine may have come to it for different reasons.
-    let mut by_need: BTreeMap<(&Need, Option<&str>), Alike> = BTreeMap::new();
+    let mut by_need: BTreeMap<(&Need, Option<&str>), Alike<'p>> = BTreeMap::new();
     for (pod, demand) in pods {
         if let Ok((need, _)) = &pod.need {
             let why = asked.verdict(pod).map(|verdict| verdict.text.as_str());
@@ -315,8 +345,8 @@ fn buy_machine<'a>(pass: &mut Pass<'a>, asked: &Asked<'a>, machine: &PlannedMach
         }
     }
     for ((need, why), (demand, group)) in by_need {
-        let judgement = placement::judge_demand(request, demand, policy, Some(&machine.pool));
-        let Some(mut decision) = decision(pass, request, Outcome::Launch, pool, need, &group, judgement) else { return };
+        let (judgement, otherwise) = judged.bought(request, demand, (policy, &pool.home_region), &machine.pool);
+        let Some(mut decision) = decision(pass, Outcome::Launch, pool, need, &group, (judgement, otherwise)) else { return };
         decision.claim = Some(name.clone());
         decision.text = wording::placed(&decision.judgement);
         if let Some(why) = why {
@@ -324,7 +354,7 @@ fn buy_machine<'a>(pass: &mut Pass<'a>, asked: &Asked<'a>, machine: &PlannedMach
         }
         for pod in &group {
             binds.push(bind(pass, pod, &name, decision.id, decision.counterfactuals.per_replica()));
-            notes.push((pod.identity.clone(), format!("{}; claim {name}; decision {}", decision.text, decision.id)));
+            notes.push((pod.identity.clone(), decision.id, format!("{}; claim {name}; decision {}", decision.text, decision.id)));
         }
         decisions.push((decision.id, decision.trigger));
         records.push(LedgerRecord::Decision(Box::new(decision)));
@@ -337,8 +367,8 @@ fn buy_machine<'a>(pass: &mut Pass<'a>, asked: &Asked<'a>, machine: &PlannedMach
     let mut lanes: Vec<Lane> = pods.iter().map(|(pod, _)| Lane::Pod(pod.identity.uid.clone())).collect();
     lanes.push(Lane::Claim(name));
     if pass.step(lanes, records, actions) {
-        for (pod, note) in notes {
-            pass.emit(EventSubject::Pod(pod), EventKind::Normal, "Placed", note);
+        for (pod, id, note) in notes {
+            pass.emit(EventSubject::Pod(pod), (EventKind::Normal, "Placed"), id, note);
         }
     }
 }
@@ -365,6 +395,8 @@ fn spec_of(pass: &Pass, machine: &PlannedMachine, pool: &NodePool, class: &NodeC
         reservation: reservation_for(pass, &machine.pool, class)?,
         bought_for: Vec::new(),
         takes_over: None,
+        price_origin: pass.world.market.offers.get(&machine.pool).map(Offer::origin),
+        adopted: None,
     })
 }
 
@@ -378,7 +410,7 @@ fn reservation_for(pass: &Pass, at: &CapacityPool, class: &NodeClass) -> Option<
 }
 
 /// No offer will do: said once per pod as long as the counts stay the same.
-fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Judgement, verdict: Option<&Verdict>) {
+fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Shared<Judgement>, verdict: Option<&Verdict>) {
     let waits = verdict.filter(|verdict| verdict.waits);
     let (kind, reason) = if waits.is_some() { (EventKind::Normal, "WaitingForSpot") } else { (EventKind::Warning, "Unplaceable") };
     if waits.is_some() {
@@ -394,9 +426,10 @@ fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Judgement, verdict: Option<&Ve
     let seen = format!("{}#{}", pod.identity.uid, judgement.offers_hash);
     let id = DecisionId::derive(&pass.world.cluster, "refuse", &seen, pass.moment());
     let subject = EventSubject::Pod(pod.identity.clone());
-    let event = Event { subject: subject.clone(), kind, reason, note: note.clone() };
+    let key = refusal_key(judgement);
+    let event = Event { subject: subject.clone(), kind, reason, key: key.clone(), note: note.clone() };
     if !pass.world.recorded.contains_key(&event.id()) {
-        let pool = pools_for(pass, pod).first().cloned();
+        let pool = pass.pools_for(pod).first().cloned();
         let decision = Decision {
             id,
             cluster: pass.world.cluster.clone(),
@@ -404,7 +437,7 @@ fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Judgement, verdict: Option<&Ve
             trigger: trigger_of(pass, pod),
             outcome: Outcome::Refuse,
             text: note.clone(),
-            policy_hash: pool.as_ref().and_then(|name| pass.world.pools.get(name)).map_or_else(String::new, policy_hash),
+            policy_hash: pool.as_ref().and_then(|name| pass.world.pools.get(name)).map_or_else(String::new, |pool| pass.policy_hash(pool)),
             node_pool: pool,
             workload: Some(pod.workload.clone()),
             attribution: pod.attribution.clone(),
@@ -418,6 +451,13 @@ fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Judgement, verdict: Option<&Ve
             code_version: pass.settings.code_version.clone(),
         };
         pass.step(vec![Lane::Pod(pod.identity.uid.clone())], vec![LedgerRecord::Decision(Box::new(decision))], Vec::new());
-        pass.emit(subject, kind, reason, note);
+        pass.emit(subject, (kind, reason), key, note);
     }
+}
+
+/// What makes a refusal news: how many offers each reason refused, and which offer came nearest.
+fn refusal_key(judgement: &Judgement) -> String {
+    let counted: Vec<String> = judgement.refused.iter().map(|(reason, count)| format!("{}:{count}", code_of(reason))).collect();
+    let nearest = judgement.best_refused.first().map_or_else(String::new, |best| best.pool.to_string());
+    format!("{}@{nearest}", counted.join(","))
 }

@@ -6,10 +6,11 @@
 //! running pod it says only where moving would pay.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
-use super::Pass;
-use super::asking::{is_rescue, pools_for};
+use super::asking::is_rescue;
+use super::pass::Pass;
 use crate::core::market::availability::PoolMemory;
 use crate::core::market::{CapacityPool, CapacityType, Offer};
 use crate::core::placement::eligibility::{Listing, Wants, listings, replicas_that_fit};
@@ -64,7 +65,7 @@ struct Work {
 }
 
 /// What a verdict goes by: the need, the node pools that admit it, and the work.
-type Asker<'p> = (&'p Need, BTreeSet<PoolName>, Work);
+type Asker<'p> = (&'p Need, Rc<BTreeSet<PoolName>>, Work);
 
 /// The verdicts on those of `pods` that have a deadline, by uid.
 pub(super) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -> BTreeMap<Uid, Arc<Verdict>> {
@@ -76,7 +77,7 @@ pub(super) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -
     let mut known: BTreeMap<Asker, Option<Arc<Verdict>>> = BTreeMap::new();
     let mut by_pod = BTreeMap::new();
     for (pod, need, work) in timed {
-        let key = (need, pools_for(pass, pod), work);
+        let key = (need, pass.pools_for(pod), work);
         let verdict = known.entry(key).or_insert_with_key(|(need, pools, work)| {
             let admitted = request.pools.iter().zip(listed.iter()).filter(|(pool, _)| pools.contains(&pool.name));
             let offers = offers(request, need, work, admitted.flat_map(|(_, listings)| listings));
@@ -122,7 +123,7 @@ fn work_of<'p>(pass: &Pass, pod: &'p Pod, settings: &Settings) -> Option<(&'p Po
         left,
         halfway: Timestamp(begun.0 + deadline.since(begun).0 / 2),
         changeover: settings.boot + lost,
-        noticed_after: pools_for(pass, pod).iter().filter_map(joins).max().unwrap_or(settings.boot),
+        noticed_after: pass.pools_for(pod).iter().filter_map(joins).max().unwrap_or(settings.boot),
         data_in: need.data_region.clone().or_else(|| pod.replaces.as_ref().and_then(|r| r.from_region.clone())),
         rescue: is_rescue(pass, pod),
         overspent,
@@ -157,7 +158,7 @@ fn running_work(pass: &Pass, pod: &Pod, need: &Need, schedule: &Schedule, settin
         halfway: Timestamp(begun.0 + deadline.since(begun).0 / 2),
         // The time it is given to write its checkpoint does no work either.
         changeover: settings.boot + unsaved + schedule.checkpoint_grace.unwrap_or(pod.termination_grace),
-        noticed_after: pools_for(pass, pod).iter().filter_map(joins).max().unwrap_or(settings.boot),
+        noticed_after: pass.pools_for(pod).iter().filter_map(joins).max().unwrap_or(settings.boot),
         data_in: need.data_region.clone().or_else(|| Some(claim.spec.capacity.region.clone())),
         rescue: false,
         overspent: work_before(pass, pod).overspent,
@@ -171,7 +172,7 @@ fn begun(pass: &Pass, pod: &Pod) -> Timestamp {
     let carried = pod.replaces.as_ref().and_then(|r| r.work.as_ref()).map(|work| work.since);
     let Mobility::Job { job_uid, .. } = &pod.mobility else { return carried.unwrap_or(pod.created_at) };
     let of_it = |p: &&Pod| matches!(&p.mobility, Mobility::Job { job_uid: other, .. } if other == job_uid);
-    let seen = pass.world.pods.values().filter(of_it).map(|p| p.created_at).min();
+    let seen = pass.index.of_job(job_uid).iter().copied().filter(of_it).map(|p| p.created_at).min();
     [carried, seen, Some(pod.created_at)].into_iter().flatten().min().unwrap_or(pod.created_at)
 }
 

@@ -3,7 +3,7 @@
 //! Decides: when a fact is complete enough to be written, once.
 //! Does not: compute money.
 
-use super::Pass;
+use super::pass::Pass;
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
 use crate::core::fleet::{Claim, ClaimSpec, Ended, Instance, NodeClass, NoticeKind, Occupant};
 use crate::core::market::egress::EgressPrices;
@@ -13,6 +13,7 @@ use crate::core::record::{
     interval_opened_id, migration_id,
 };
 use crate::core::snapshot::Lane;
+use crate::core::units::ids::Uid;
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::{Need, WorkloadKind};
@@ -38,8 +39,10 @@ fn tell(pass: &mut Pass, record: LedgerRecord) {
 fn intervals(pass: &mut Pass, claim: &Claim) {
     // EC2's own launch time starts the bill, so the interval is told once EC2 shows the instance.
     if let (Some(seen), Some(_)) = (super::notices::observed_instance(pass, claim), &claim.status.instance) {
-        // Asked first: of most machines it was told long ago.
-        if !pass.world.recorded.contains_key(&interval_opened_id(&claim.uid))
+        let told = pass.world.told.get(&claim.uid).copied().unwrap_or_default();
+        // Asked first: of most machines it was reported long ago.
+        if !told.opened
+            && !pass.world.recorded.contains_key(&interval_opened_id(&claim.uid))
             && let Some(opened) = interval_opened(pass, claim, seen, true)
         {
             tell(pass, opened);
@@ -103,7 +106,7 @@ fn last_begun(launched: Timestamp, until: Timestamp) -> u32 {
 /// The hours from `launched` to `until` that were not told yet and whose price is certain, and whether those are all.
 fn untold_hours(pass: &Pass, claim: &Claim, launched: Timestamp, until: Timestamp) -> (Vec<LedgerRecord>, bool) {
     let begun = last_begun(launched, until);
-    let told = pass.world.hours_told.get(&claim.uid).copied().unwrap_or(0);
+    let told = pass.world.told.get(&claim.uid).map_or(0, |told| told.hours);
     let mut records = Vec::new();
     for hour in told..=begun {
         let from = launched + Millis(HOUR.0 * i64::from(hour));
@@ -171,18 +174,24 @@ fn occupancies(pass: &mut Pass, claim: &Claim) {
     let mut occupants = Vec::new();
     // Nothing runs on a machine that has ended, whatever its node still shows.
     let ended = claim.status.ended.as_ref().map(|ended| ended.at);
+    let here = pass.index.pods_on(&claim.name);
+    let pod_of = |uid: &Uid| here.iter().copied().find(|pod| pod.identity.uid == *uid).or_else(|| pass.world.pods.get(uid));
+    if ended.is_none() && same_as_before(claim, here) {
+        return;
+    }
     for occupant in &claim.status.occupants {
-        let runs = ended.is_none() && pass.world.pods.get(&occupant.pod.uid).is_some_and(|pod| pod.phase == PodPhase::Running);
+        let pod = pod_of(&occupant.pod.uid);
+        let runs = ended.is_none() && pod.is_some_and(|pod| pod.phase == PodPhase::Running);
         match occupant.to {
             None if runs => {
-                let ready_since = pass.world.pods.get(&occupant.pod.uid).and_then(|pod| pod.ready_since);
+                let ready_since = pod.and_then(|pod| pod.ready_since);
                 occupants.push(Occupant { ready_at: occupant.ready_at.or(ready_since), ..occupant.clone() });
             }
             None => occupants.push(Occupant { to: Some(ended.unwrap_or(pass.now).max(occupant.from)), ..occupant.clone() }),
             Some(to) => records.push(closed(claim, occupant, to)),
         }
     }
-    for pod in pass.pods_on(&claim.name) {
+    for pod in here {
         let known = claim.status.occupants.iter().any(|o| o.pod.uid == pod.identity.uid);
         if let (false, PodPhase::Running, Some(from)) = (known, pod.phase, pod.started_at)
             && ended.is_none_or(|at| from < at)
@@ -196,6 +205,13 @@ fn occupancies(pass: &mut Pass, claim: &Claim) {
         let action = Action::Cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch, seen: Some(claim.version) });
         pass.step(vec![lane], records, vec![action]);
     }
+}
+
+/// The pods that run here are those that are written down, all of them Ready as written: most machines, most of the time.
+fn same_as_before(claim: &Claim, here: &[&Pod]) -> bool {
+    let running = |pod: &&&Pod| pod.phase == PodPhase::Running && pod.started_at.is_some();
+    let runs = |o: &Occupant| o.to.is_none() && o.ready_at.is_some() && here.iter().any(|p| p.identity.uid == o.pod.uid && running(&p));
+    claim.status.occupants.iter().all(runs) && here.iter().filter(running).count() == claim.status.occupants.len()
 }
 
 fn closed(claim: &Claim, occupant: &Occupant, to: Timestamp) -> LedgerRecord {
@@ -235,7 +251,7 @@ fn carried(claim: &Claim, pod: &Pod, need: &Need) -> Option<CarriedData> {
 
 /// What running batch programs said of their checkpoints: when the machine is taken, work after the last one is lost.
 fn checkpoints(pass: &mut Pass, claim: &Claim) {
-    for pod in pass.pods_on(&claim.name) {
+    for pod in pass.index.pods_on(&claim.name).to_vec() {
         let Ok((need, schedule)) = &pod.need else { continue };
         let running = pod.phase == PodPhase::Running && need.kind == WorkloadKind::Batch;
         let Some(at) = schedule.checkpointed_at.filter(|at| running && *at >= pod.created_at) else { continue };
@@ -250,7 +266,7 @@ fn checkpoints(pass: &mut Pass, claim: &Claim) {
 /// A move is told once its replacement is written down as Ready: from there on, however often, it is told the same. When the old pod was
 /// gone is told by the end of its occupancy.
 fn migrations(pass: &mut Pass) {
-    let replacements: Vec<&Pod> = pass.world.pods.values().filter(|p| p.replaces.is_some()).collect();
+    let replacements = pass.index.replacing().to_vec();
     for new in replacements {
         let (Some(old), Some(to)) = (&new.replaces, new.claim.as_ref().and_then(|name| pass.world.claims.get(name))) else { continue };
         let written = to.status.occupants.iter().find(|o| o.pod.uid == new.identity.uid);

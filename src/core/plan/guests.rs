@@ -3,7 +3,8 @@
 //! Decides: when a guest is evicted, and how long the end of a machine waits for that.
 //! Does not: keep guests off (taints of the node class do), or count what they take (`room`).
 
-use super::{Pass, migration};
+use super::migration;
+use super::pass::Pass;
 use crate::core::action::{Action, ClusterAction, RemovalReason};
 use crate::core::fleet::{Claim, OtherPod};
 use crate::core::snapshot::Lane;
@@ -14,7 +15,7 @@ const PATIENCE: Millis = Millis::from_mins(2);
 
 /// Evicts what others run on the claim's node. True while somebody is there whom the end of the machine waits for, counted from `since`.
 pub(super) fn leave(pass: &mut Pass, claim: &Claim, since: Timestamp) -> bool {
-    let Some(node) = pass.world.nodes.values().find(|n| Some(&n.instance) == claim.status.instance.as_ref()) else { return false };
+    let Some(node) = pass.index.node_on(claim.status.instance.as_ref()) else { return false };
     if node.state.others.is_empty() || !node.ready {
         return false;
     }
@@ -30,7 +31,7 @@ pub(super) fn leave(pass: &mut Pass, claim: &Claim, since: Timestamp) -> bool {
 
 /// The machine ends at `deadline` whatever anybody does: its guests get what time there is.
 pub(super) fn leave_by(pass: &mut Pass, claim: &Claim, deadline: Timestamp) {
-    let Some(node) = pass.world.nodes.values().find(|n| Some(&n.instance) == claim.status.instance.as_ref()) else { return };
+    let Some(node) = pass.index.node_on(claim.status.instance.as_ref()) else { return };
     let left = (deadline.since(pass.now) - pass.settings.deadline_margin).max(Millis::from_secs(1));
     for other in node.state.others.iter().filter(|o| !o.deleting) {
         let last_call = pass.now + other.termination_grace + pass.settings.deadline_margin >= deadline;

@@ -5,9 +5,11 @@
 //!
 //! What was once seen is not believed for ever: every pass looks at the node again. A fault that passes within its bound is forgotten.
 
-use super::{Pass, lifecycle, wording};
+use super::pass::Pass;
+use super::{lifecycle, wording};
 use crate::core::action::{EventKind, EventSubject};
 use crate::core::fleet::{Claim, Node, Trigger, Unhealthy};
+use crate::core::record::code_of;
 use crate::core::units::time::{Millis, Timestamp};
 
 /// A Node object that is gone does not come back by itself: its kubelet registers once, when it starts.
@@ -63,14 +65,15 @@ fn give_up(pass: &mut Pass, claim: &Claim, trigger: Trigger, what: &str, bound: 
     let silent = matches!(trigger, Trigger::NodeGone | Trigger::NodeNotReady);
     let end = if silent { "it is terminated and its work is made again elsewhere" } else { "its work moves and it is replaced" };
     let text = format!("{}: {what} for {bound} ({}); {end}", claim.spec.capacity, wording::trigger(trigger));
+    let key = format!("{}/{}", claim.uid, code_of(&trigger));
     for pod in pass.pods_on(&claim.name) {
-        pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "NodeUnhealthy", text.clone());
+        pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "NodeUnhealthy"), &key, text.clone());
     }
     if silent {
         // Nobody there would hear that it is to leave.
-        lifecycle::terminate(pass, claim, trigger, text, None);
+        lifecycle::terminate(pass, claim, trigger, "unhealthy", text, None);
     } else {
-        lifecycle::leave(pass, claim, trigger, text);
+        lifecycle::leave(pass, claim, trigger, "unhealthy", text);
     }
     true
 }

@@ -4,14 +4,16 @@
 //! Does not: choose what to buy (`buying`) or move pods (`migration`).
 
 use super::notices::{observed_at, observed_instance};
-use super::{Pass, budget, guests, health, reserved, wording};
+use super::pass::Pass;
+use super::{breaker, budget, guests, health, reserved, wording};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject, RemovalReason};
 use crate::core::fleet::{
-    Claim, ClassStatus, Ended, EndedBy, Instance, InstanceState, Launch, LaunchFailure, MoveMark, Node, Occupant, Trigger, Unhealthy, tags,
+    Claim, ClassProblem, ClassStatus, Ended, EndedBy, Instance, InstanceState, Launch, LaunchFailure, MoveMark, Node, Occupant, Ownership,
+    Trigger, Unhealthy, tags,
 };
 use crate::core::market::CoolDownCause;
 use crate::core::record::{IntervalClosed, LedgerRecord, Outcome};
-use crate::core::snapshot::{Lane, Observed};
+use crate::core::snapshot::Lane;
 use crate::core::units::ids::{DecisionId, client_token};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::PodPhase;
@@ -30,6 +32,9 @@ pub(super) fn advance_claims(pass: &mut Pass) {
     let claims = pass.claims.clone();
     let free: Vec<&Claim> = claims.values().filter(|c| pass.is_free(&Lane::Claim(c.name.clone()))).collect();
     for claim in free {
+        if is_others(pass, claim) {
+            continue;
+        }
         match &claim.status {
             status if status.terminate_asked.is_some() => wait_for_end(pass, claim),
             status if status.instance.is_some() => keep(pass, claim),
@@ -39,6 +44,19 @@ pub(super) fn advance_claims(pass: &mut Pass) {
             _ => launch(pass, claim),
         }
     }
+}
+
+/// The claim's machine carries another cluster's UID: that cluster took it over, or somebody forged a mark. Neither is ours to end.
+fn is_others(pass: &mut Pass, claim: &Claim) -> bool {
+    let Some(instance) = observed_instance(pass, claim) else { return false };
+    let Ownership::Foreign(uid) = instance.ownership(&pass.world.cluster_uid) else { return false };
+    let note = format!(
+        "its machine {} carries the UID {uid} of another cluster (lowtide-cluster-uid): nothing is done with it here. If it was taken over \
+         there, delete this claim and its finalizer; if not, correct the tag",
+        instance.id
+    );
+    pass.emit(EventSubject::Claim(claim.name.clone()), (EventKind::Warning, "OtherCluster"), uid, note);
+    true
 }
 
 fn cluster(action: ClusterAction) -> Action {
@@ -80,7 +98,7 @@ fn give_up(pass: &mut Pass, claim: &Claim) {
     }
     let note = format!("{} could not be launched: {} ({}); trying the next offer", claim.spec.capacity, failure.message, failure.code);
     for pod in pass.pods_on(&claim.name) {
-        pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "LaunchRefused", note.clone());
+        pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "LaunchRefused"), &claim.uid, note.clone());
     }
     let (mut lanes, mut actions) = (lane(claim), Vec::new());
     match level_of(&failure) {
@@ -93,7 +111,7 @@ fn give_up(pass: &mut Pass, claim: &Claim) {
                  service control policies and opt-in",
                 failure.code, failure.message
             );
-            pass.emit(EventSubject::Class(claim.spec.node_class.clone()), EventKind::Warning, "RegionDenied", note);
+            pass.emit(EventSubject::Class(claim.spec.node_class.clone()), (EventKind::Warning, "RegionDenied"), &failure.code, note);
         }
         FaultLevel::Template => {
             // No offer is to blame: the class makes its template again before anything more is bought for it.
@@ -140,12 +158,19 @@ fn template_is_gone(pass: &Pass, claim: &Claim, failure: &LaunchFailure) -> Opti
     // A class that uses another template by now needs nothing.
     let same = class.launch_template.as_ref().is_some_and(|(name, _)| *name == claim.spec.launch_template);
     let text = format!("launch template {} is gone from EC2 ({}): it is made again", claim.spec.launch_template, failure.code);
-    let ready = Err(("LaunchTemplateGone".to_owned(), text));
+    let ready = Err(ClassProblem { reason: "LaunchTemplateGone".to_owned(), text });
     let status = ClassStatus { zones: class.zones.clone(), zone_names: class.zone_names.clone(), launch_template: None, ready };
     same.then(|| cluster(ClusterAction::SetClassStatus { class: class.name.clone(), status }))
 }
 
 fn launch(pass: &mut Pass, claim: &Claim) {
+    if claim.spec.adopted.is_some() {
+        // It stands for a machine that is there already, and waits until EC2 shows it as ours.
+        if claim.deleting {
+            pass.step(lane(claim), Vec::new(), vec![remove(claim)]);
+        }
+        return;
+    }
     match claim.status.launch_asked_at {
         None => {
             let unwanted = claim.deleting || pass.pool_of(claim).is_none_or(|p| p.deleting);
@@ -163,15 +188,21 @@ fn launch(pass: &mut Pass, claim: &Claim) {
         Some(asked) if !pass.due(asked, pass.settings.launch_retry) => return,
         Some(_) => pass.notes.push(format!("{} was asked for and not answered: asking again with the same token", claim.name)),
     }
-    let launch = launch_of(&pass.world.cluster, claim);
+    if pass.world.cluster_uid.is_empty() {
+        pass.notes.push("nothing is launched before the cluster's UID is known".to_owned());
+        return;
+    }
+    let launch = launch_of((&pass.world.cluster, &pass.world.cluster_uid), claim);
     pass.step(lane(claim), Vec::new(), vec![Action::Launch { launch: Box::new(launch), seen: claim.version }]);
 }
 
 /// The launch a claim stands for: a function of the claim alone, so that asking twice is asking once.
-pub fn launch_of(cluster_name: &str, claim: &Claim) -> Launch {
+fn launch_of((cluster_name, cluster_uid): (&str, &str), claim: &Claim) -> Launch {
     let mut all_tags = claim.spec.tags.clone();
     for (key, value) in [
         (tags::CLUSTER, cluster_name),
+        (tags::CLUSTER_UID, cluster_uid),
+        (tags::CLASS, claim.spec.node_class.as_str()),
         (tags::CLAIM, claim.name.as_str()),
         (tags::CLAIM_UID, claim.uid.as_str()),
         (tags::POOL, claim.spec.node_pool.as_str()),
@@ -200,10 +231,13 @@ enum Fate {
 }
 
 fn fate(pass: &Pass, claim: &Claim) -> Fate {
+    // A kubelet that reports is a machine that runs, whatever EC2's answer leaves out (a tag that somebody removed hides it).
+    let reports = pass.world.nodes.values().any(|node| node.ready && Some(&node.instance) == claim.status.instance.as_ref());
     match (observed_instance(pass, claim), observed_at(pass, claim), claim.status.launched_at) {
         (Some(i), _, _) if matches!(i.state, InstanceState::Pending | InstanceState::Running) => Fate::Alive,
         (Some(i), _, _) => Fate::Ended(Some(i.clone())),
         // EC2 may not show an instance it just gave us; later, not shown is gone.
+        (None, _, _) if reports => Fate::Unknown,
         (None, Some(looked), Some(launched)) if looked.since(launched) > pass.settings.read_after_write_lag => Fate::Ended(None),
         _ => Fate::Unknown,
     }
@@ -215,7 +249,7 @@ fn keep(pass: &mut Pass, claim: &Claim) {
         lost(pass, claim, instance.as_ref());
         return;
     }
-    let node = pass.world.nodes.values().find(|n| Some(&n.instance) == claim.status.instance.as_ref());
+    let node = pass.index.node_on(claim.status.instance.as_ref());
     if claim.status.node_ready_at.is_none() && !joined(pass, claim, node) {
         return;
     }
@@ -238,7 +272,7 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
         pass.step(lane(claim), Vec::new(), vec![cluster(label), patch(claim, change)]);
         return false;
     }
-    let (Some(pool), Some(launched)) = (pass.pool_of(claim), claim.status.launched_at) else { return true };
+    let (Some(pool), Some(launched)) = (pass.pool_of(claim), joins_from(pass, claim)) else { return true };
     if claim.interrupted() || !pass.due(launched, pool.join_timeout) {
         return claim.interrupted();
     }
@@ -249,11 +283,24 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
     };
     let text = format!("{} {} within {}: terminated, and the pool is left alone for a while", claim.spec.capacity, what, pool.join_timeout);
     for pod in pass.pods_on(&claim.name) {
-        pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "MachineFailed", text.clone());
+        pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "MachineFailed"), &claim.uid, text.clone());
     }
     let cool = cool_down(pass, claim, cause, launched + pool.join_timeout);
-    terminate(pass, claim, trigger, text, cool);
+    let key = node.map_or_else(|| "no-node".to_owned(), |n| format!("ready-{}-gpus-{}", n.ready, n.allocatable.gpus));
+    terminate(pass, claim, trigger, &key, text, cool);
     false
+}
+
+/// The moment, by our clock, from which a machine has its time to join: a span between two readings of EC2's clock, so that a clock of ours
+/// that is wrong ends nothing. A machine that was taken over has it again from then.
+fn joins_from(pass: &Pass, claim: &Claim) -> Option<Timestamp> {
+    let by_ec2 = observed_instance(pass, claim).map(|instance| instance.launched_at);
+    let launched = match (by_ec2, pass.world.ec2_ahead) {
+        (Some(at), Some(ahead)) => at - ahead,
+        _ => claim.status.launched_at?,
+    };
+    let taken_over = claim.spec.adopted.is_some().then_some(claim.created_at);
+    Some(taken_over.map_or(launched, |at| at.max(launched)))
 }
 
 /// Marks a claim as being left when its pool, its class or it itself is deleted, or it has expired. True when it did.
@@ -266,22 +313,22 @@ fn leave_when_unwanted(pass: &mut Pass, claim: &Claim) -> bool {
         (Some(after), Some(launched)) => pass.due(launched, after),
         _ => false,
     };
-    let (trigger, why) = match pool {
-        _ if reserved::is_ending(pass, claim) => (Trigger::ReservationEnding, "its capacity reservation ends"),
-        _ if claim.deleting => (Trigger::Deleted, "its claim was deleted"),
-        None => (Trigger::Deleted, "its node pool is gone"),
-        Some(p) if p.deleting => (Trigger::Deleted, "its node pool was deleted"),
-        _ if expired => (Trigger::Expired, "it is older than its pool allows"),
+    let (trigger, key, why) = match pool {
+        _ if reserved::is_ending(pass, claim) => (Trigger::ReservationEnding, "", "its capacity reservation ends"),
+        _ if claim.deleting => (Trigger::Deleted, "claim-deleted", "its claim was deleted"),
+        None => (Trigger::Deleted, "pool-gone", "its node pool is gone"),
+        Some(p) if p.deleting => (Trigger::Deleted, "pool-deleted", "its node pool was deleted"),
+        _ if expired => (Trigger::Expired, "", "it is older than its pool allows"),
         _ => return false,
     };
     let text = format!("{} is drained: {}", claim.spec.capacity, why);
-    leave(pass, claim, trigger, text);
+    leave(pass, claim, trigger, key, text);
     true
 }
 
 /// Writes down that the machine is left, and by which decision.
-pub(super) fn leave(pass: &mut Pass, claim: &Claim, trigger: Trigger, text: String) {
-    let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, text);
+pub(super) fn leave(pass: &mut Pass, claim: &Claim, trigger: Trigger, key: &str, text: String) {
+    let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, key, text);
     let moving = Some(MoveMark { decision: decision.id, trigger, decided_at: pass.now });
     let records = vec![LedgerRecord::Decision(Box::new(decision))];
     pass.step(lane(claim), records, vec![patch(claim, ClaimPatch { moving, ..ClaimPatch::default() })]);
@@ -299,7 +346,7 @@ pub(super) fn remember_misfit(claim: &Claim, need: String) -> Action {
 }
 
 fn end_when_empty(pass: &mut Pass, claim: &Claim) {
-    let held = pass.taken.contains(&claim.name) || pass.pods_on(&claim.name).into_iter().any(|pod| !pod.finished());
+    let held = pass.taken.contains(&claim.name) || !pass.index.pods_on(&claim.name).is_empty();
     match (held, claim.status.empty_since) {
         (true, Some(_)) => {
             pass.step(lane(claim), Vec::new(), vec![patch(claim, ClaimPatch { empty_since: Some(None), ..ClaimPatch::default() })]);
@@ -320,7 +367,8 @@ fn end_after_grace(pass: &mut Pass, claim: &Claim, empty_since: Timestamp) {
     let interruption = claim.status.interruption.as_ref().and_then(|mark| mark.deadline);
     if let Some(deadline) = interruption {
         if pass.due(deadline, AFTER_DEADLINE) {
-            terminate(pass, claim, Trigger::InterruptionNotice, format!("{} outlived its interruption notice", claim.spec.capacity), None);
+            let text = format!("{} outlived its interruption notice", claim.spec.capacity);
+            terminate(pass, claim, Trigger::InterruptionNotice, "outlived", text, None);
         }
         return;
     }
@@ -334,13 +382,13 @@ fn end_after_grace(pass: &mut Pass, claim: &Claim, empty_since: Timestamp) {
             Trigger::Empty => format!("{} has had no work for {}", claim.spec.capacity, grace),
             other => format!("{} was left ({})", claim.spec.capacity, wording::trigger(other)),
         };
-        terminate(pass, claim, trigger, text, None);
+        terminate(pass, claim, trigger, "empty", text, None);
     }
 }
 
-pub(super) fn terminate(pass: &mut Pass, claim: &Claim, trigger: Trigger, text: String, before: Option<Action>) {
+pub(super) fn terminate(pass: &mut Pass, claim: &Claim, trigger: Trigger, key: &str, text: String, before: Option<Action>) {
     let Some(instance) = claim.status.instance.clone() else { return };
-    let decision = pass.machine_decision(claim, trigger, Outcome::Terminate, text);
+    let decision = pass.machine_decision(claim, trigger, Outcome::Terminate, key, text);
     let id: DecisionId = decision.id;
     let mut actions: Vec<Action> = before.into_iter().collect();
     let (claim_name, region) = (claim.name.clone(), claim.spec.capacity.region.clone());
@@ -380,8 +428,19 @@ fn lost(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>) {
         close(pass, claim, instance, Some(mark.decision));
         return;
     }
+    // Not shown is an absence, not an end that somebody saw: many at once mean that the look is wrong.
+    if instance.is_none() && !pass.pods_on(&claim.name).is_empty() && !breaker::may_end(pass, 1) {
+        let note = format!(
+            "EC2 does not show {} any more, and as many other machines went the same way in ten minutes as may: it is kept until then, or until \
+             its pool is annotated with {}",
+            claim.spec.capacity,
+            super::sweeping::ALLOW
+        );
+        pass.emit(EventSubject::Claim(claim.name.clone()), (EventKind::Warning, "EndsHeld"), "lost", note);
+        return;
+    }
     // Written down first: its pods are removed by that decision.
-    let decision = pass.machine_decision(claim, Trigger::InstanceLost, Outcome::Terminate, text);
+    let decision = pass.machine_decision(claim, Trigger::InstanceLost, Outcome::Terminate, &reason, text);
     let moving = Some(MoveMark { decision: decision.id, trigger: Trigger::InstanceLost, decided_at: pass.now });
     let change = ClaimPatch { moving, ..the_end(pass, claim, instance, Some(decision.id)) };
     let records = vec![LedgerRecord::Decision(Box::new(decision))];
@@ -422,7 +481,7 @@ fn close(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>, decision: 
         let Ended { at: running_to, by: ended_by, decision } = ended;
         records.push(LedgerRecord::IntervalClosed(IntervalClosed { claim_uid: claim.uid.clone(), running_to, ended_by, decision }));
     }
-    let node = pass.world.nodes.values().find(|n| Some(&n.instance) == claim.status.instance.as_ref());
+    let node = pass.index.node_on(claim.status.instance.as_ref());
     let mut actions: Vec<Action> = node.map(|n| cluster(ClusterAction::DeleteNode { node: n.name.clone() })).into_iter().collect();
     actions.push(remove(claim));
     pass.step(lane(claim), records, actions);
@@ -445,46 +504,4 @@ fn the_end(pass: &Pass, claim: &Claim, instance: Option<&Instance>, decision: Op
     let ends = |o: &Occupant| Occupant { to: o.to.or(Some(at.max(o.from))), ..o.clone() };
     let occupants = claim.status.occupants.iter().map(ends).collect();
     ClaimPatch { ended: Some(Ended { at, by, decision }), occupants: Some(occupants), ..ClaimPatch::default() }
-}
-
-/// Ends instances that carry our cluster's tag but no claim: somebody deleted a claim by force, or a finalizer.
-pub(super) fn sweep_unclaimed(pass: &mut Pass) {
-    for (region, observed) in &pass.world.instances {
-        let Observed::Known { at, value } = observed else { continue };
-        for instance in value.values().filter(|i| matches!(i.state, InstanceState::Pending | InstanceState::Running)) {
-            let uid = instance.tags.get(tags::CLAIM_UID).map(String::as_str);
-            let claimed = pass.claims.values().any(|c| Some(c.uid.as_str()) == uid || c.status.instance.as_ref() == Some(&instance.id));
-            if claimed || at.since(instance.launched_at) < pass.settings.unclaimed_grace {
-                continue;
-            }
-            pass.notes.push(format!("{} ({}) is tagged as ours and nobody claims it: terminated", instance.id, instance.pool));
-            let decision = unclaimed_decision(pass, instance);
-            let action = Action::TerminateUnclaimed { region: region.clone(), instance: instance.id.clone() };
-            pass.step(vec![Lane::Instance(instance.id.clone())], vec![LedgerRecord::Decision(Box::new(decision))], vec![action]);
-        }
-    }
-}
-
-fn unclaimed_decision(pass: &Pass, instance: &Instance) -> crate::core::record::Decision {
-    let (trigger, outcome) = (Trigger::Unclaimed, Outcome::Terminate);
-    crate::core::record::Decision {
-        id: DecisionId::derive(&pass.world.cluster, "unclaimed", instance.id.as_str(), pass.moment()),
-        cluster: pass.world.cluster.clone(),
-        decided_at: pass.now,
-        trigger,
-        outcome,
-        text: format!("{} ({}) carries our tag but no claim stands for it", instance.id, instance.pool),
-        node_pool: None,
-        workload: None,
-        attribution: Default::default(),
-        pods: Vec::new(),
-        need: None,
-        judgement: Default::default(),
-        counterfactuals: Default::default(),
-        claim: None,
-        from_claim: None,
-        instance: Some(instance.id.clone()),
-        policy_hash: String::new(),
-        code_version: pass.settings.code_version.clone(),
-    }
 }

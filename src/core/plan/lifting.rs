@@ -4,8 +4,9 @@
 //! Does not: bind (`buying`).
 
 use super::asking::class_labels;
+use super::lifecycle;
+use super::pass::{Pass, target};
 use super::watching::is_misfit;
-use super::{Pass, lifecycle, target};
 use crate::core::action::{Action, ClusterAction, EventKind, EventSubject};
 use crate::core::fleet::{Claim, Node};
 use crate::core::placement::node_labels::ExpectedNode;
@@ -15,7 +16,7 @@ use crate::core::workload::need::WorkloadKind;
 use crate::core::workload::{Mobility, Pod, PodPhase};
 
 pub(super) fn lift_gates(pass: &mut Pass) {
-    let gated: Vec<&Pod> = pass.world.pods.values().filter(|p| p.phase == PodPhase::Gated && p.deleting_until.is_none()).collect();
+    let gated = pass.index.gated().to_vec();
     for pod in gated {
         let Some(claim) = pod.claim.as_ref().and_then(|name| pass.claims.get(name)).filter(|c| c.takes_work()) else { continue };
         let node = claim.status.node.as_ref().and_then(|node| pass.world.nodes.get(node));
@@ -52,7 +53,7 @@ fn has_its_labels(pass: &mut Pass, claim: &Claim, node: &Node, pod: &Pod) -> boo
             let action = lifecycle::remember_misfit(claim, need.fingerprint());
             if pass.step(vec![Lane::Claim(claim.name.clone())], Vec::new(), vec![action]) {
                 let note = format!("node {} has not the labels that it selects: it is placed elsewhere", node.name);
-                pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "NotScheduled", note);
+                pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "NotScheduled"), "labels", note);
             }
         }
     }
@@ -64,7 +65,7 @@ fn predecessor_runs(pass: &Pass, pod: &Pod) -> bool {
     let batch = pod.need.as_ref().is_ok_and(|(need, _)| need.kind == WorkloadKind::Batch);
     let Mobility::Job { job_uid, .. } = &pod.mobility else { return false };
     let known = pod.replaces.as_ref().and_then(|r| pass.world.pods.get(&r.pod.uid));
-    batch && (known.is_some_and(|old| !old.finished()) || pass.world.pods.values().any(|old| is_left(pass, old, pod, job_uid)))
+    batch && (known.is_some_and(|old| !old.finished()) || pass.index.of_job(job_uid).iter().any(|old| is_left(pass, old, pod, job_uid)))
 }
 
 /// An older pod of the Job that is told to stop and has not stopped, and that no other pod replaces. What was done to it a moment ago may not

@@ -10,7 +10,8 @@
 //!   (deleted with all the grace there is) and the replacement stays gated until it is gone.
 //! - Anything else breaks before it makes, and an event says so.
 
-use super::{Pass, guests, target, wording};
+use super::pass::{Pass, target};
+use super::{guests, wording};
 use crate::core::action::{Action, ClusterAction, EventKind, EventSubject, RemovalReason};
 use crate::core::fleet::{Claim, MoveMark, Trigger};
 use crate::core::snapshot::Lane;
@@ -42,7 +43,7 @@ pub(super) fn move_pods(pass: &mut Pass) {
 }
 
 pub(super) fn keep_new_pods_off(pass: &mut Pass, claim: &Claim) {
-    let node = pass.world.nodes.values().find(|n| Some(&n.instance) == claim.status.instance.as_ref());
+    let node = pass.index.node_on(claim.status.instance.as_ref());
     if let Some(node) = node.filter(|n| !n.tainted) {
         let mark = ClusterAction::MarkNode { node: node.name.clone(), claim: claim.name.clone(), taint: true, labels: Default::default() };
         pass.step(vec![Lane::Node(node.name.clone())], Vec::new(), vec![Action::Cluster(mark)]);
@@ -74,7 +75,7 @@ fn remake_unstarted(pass: &mut Pass, pod: &Pod) {
     }
     if pod.mobility == Mobility::Bare {
         let note = "its machine is leaving before it started, and nobody remakes a bare pod: delete and create it again".to_owned();
-        pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "NotRemade", note);
+        pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "NotRemade"), "unstarted", note);
         return;
     }
     remove(pass, pod, LEAST_GRACE, RemovalReason::NodeDied, true);
@@ -98,7 +99,7 @@ fn surge(
         let note =
             format!("{}: its replacement is made first, this pod serves on until that is Ready", wording::leaving(claim, mark.trigger));
         if pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![Action::Cluster(action)]) {
-            pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Normal, "Migrating", note);
+            pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Normal, "Migrating"), mark.decision, note);
         }
         return;
     };
@@ -110,7 +111,7 @@ fn surge(
         pass.wake(last_call);
         if pass.now >= last_call {
             let note = "the machine is about to go and the replacement is not Ready yet: this pod ends now".to_owned();
-            pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "MigratedCold", note);
+            pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "MigratedCold"), mark.decision, note);
             remove(pass, pod, grace_until(pass, deadline).min(pod.termination_grace), reason_of(mark.trigger), false);
         }
     }
@@ -120,8 +121,8 @@ fn surge(
 fn unwanted(pass: &Pass, old: &Pod) -> bool {
     let Mobility::Surge { deployment_uid, .. } = &old.mobility else { return false };
     let Some(wanted) = pass.world.replicas_wanted.get(deployment_uid).filter(|_| pass.replacement_of(old).is_none()) else { return false };
-    let counts = |p: &&Pod| p.workload == old.workload && p.let_go.is_none() && p.deleting_until.is_none() && !p.finished();
-    let others: Vec<&Pod> = pass.world.pods.values().filter(counts).collect();
+    let counts = |p: &&Pod| p.let_go.is_none() && p.deleting_until.is_none() && !p.finished();
+    let others: Vec<&Pod> = pass.index.of_workload(&old.workload).iter().copied().filter(counts).collect();
     i64::try_from(others.len()).is_ok_and(|n| n >= *wanted) && others.iter().all(|p| p.ready_since.is_some() && stays(pass, p))
 }
 
@@ -156,7 +157,7 @@ fn checkpoint_and_remake(pass: &mut Pass, mark: &MoveMark, pod: &Pod, job: (Stri
             wording::trigger(mark.trigger),
             grace
         );
-        pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Normal, "Checkpointing", note);
+        pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Normal, "Checkpointing"), mark.decision, note);
     }
 }
 
@@ -175,7 +176,7 @@ fn break_first(pass: &mut Pass, mark: &MoveMark, pod: &Pod, because: &str, deadl
     }
     let last_call = deadline.is_some_and(|d| pass.now >= d - pod.termination_grace - pass.settings.deadline_margin);
     let note = format!("the machine is being left ({}); no replacement can be made first: {because}", wording::trigger(mark.trigger));
-    pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "BreaksFirst", note);
+    pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "BreaksFirst"), mark.decision, note);
     let grace = deadline.map_or(pod.termination_grace, |d| grace_until(pass, d).min(pod.termination_grace));
     remove(pass, pod, grace, reason_of(mark.trigger), !last_call);
     pass.wake(pass.now + Millis::from_secs(2));
@@ -183,12 +184,12 @@ fn break_first(pass: &mut Pass, mark: &MoveMark, pod: &Pod, because: &str, deadl
 
 fn warn_bare(pass: &mut Pass, mark: &MoveMark, pod: &Pod, deadline: Option<Timestamp>) {
     let note = "its machine is being left and nobody remakes a bare pod: use a Job or a Deployment".to_owned();
-    pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "NotRemade", note);
+    pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "NotRemade"), "running", note);
     let Some(deadline) = deadline else {
         // Nobody takes the machine, and it is paid for: its owner has a while to react, and then it ends.
         if pod.deleting_until.is_none() && pass.due(mark.decided_at, BARE_FOR) {
             let note = format!("its machine is left for {BARE_FOR}: it ends now, and nobody remakes it");
-            pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "BareEnds", note);
+            pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "BareEnds"), "left", note);
             remove(pass, pod, pod.termination_grace, reason_of(mark.trigger), true);
         }
         return;
@@ -227,8 +228,8 @@ fn reason_of(trigger: Trigger) -> RemovalReason {
 
 /// A Job's pod that finished after it was let go is given back: the Job counts it and drops the replacement.
 fn give_back_finished(pass: &mut Pass) {
-    let finished = pass.world.pods.values().filter(|p| p.phase == PodPhase::Succeeded && p.let_go.is_some());
-    for pod in finished.collect::<Vec<_>>() {
+    let finished: Vec<&Pod> = pass.index.let_go().iter().copied().filter(|p| p.phase == PodPhase::Succeeded).collect();
+    for pod in finished {
         let batch = pod.need.as_ref().is_ok_and(|(need, _)| need.kind == WorkloadKind::Batch);
         if let (Mobility::Job { job_uid, .. }, true) = (&pod.mobility, batch) {
             let action = ClusterAction::GiveBackToJob { target: target(pod), job_uid: job_uid.clone() };

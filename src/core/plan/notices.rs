@@ -3,12 +3,14 @@
 //! Decides: what a message or an EC2 state means for a claim, and when a message is done with.
 //! Does not: move anything (see `migration`).
 
-use super::Pass;
+use std::collections::BTreeMap;
+
+use super::pass::Pass;
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
-use crate::core::fleet::{Claim, Instance, InstanceState, InterruptionMark, MoveMark, NoticeKind, Trigger};
+use crate::core::fleet::{Claim, Instance, InstanceState, InterruptionMark, MoveMark, NoticeKind, Ownership, Trigger, tags};
 use crate::core::record::{LedgerRecord, Outcome};
 use crate::core::snapshot::{Lane, Observed, PendingNotice};
-use crate::core::units::ids::{ClaimName, InstanceId};
+use crate::core::units::ids::ClaimName;
 use crate::core::units::time::Timestamp;
 
 /// Spot request states that mean "this instance will be taken", whatever the instance state says.
@@ -31,13 +33,9 @@ pub(super) fn mark_doomed(pass: &mut Pass) {
     read_ec2_states(pass);
 }
 
-fn claim_of_instance(pass: &Pass, instance: &InstanceId) -> Option<ClaimName> {
-    pass.claims.values().find(|c| c.status.instance.as_ref() == Some(instance)).map(|c| c.name.clone())
-}
-
 fn read_notice(pass: &mut Pass, pending: &PendingNotice) {
     let notice = &pending.notice;
-    let Some(name) = claim_of_instance(pass, &notice.instance) else {
+    let Some(name) = pass.index.claim_of(&notice.instance).cloned() else {
         // A launch whose answer is not written down yet may be the one meant: keep the message until it is.
         let unanswered = pass.claims.values().any(|c| c.status.instance.is_none() && c.status.launch_asked_at.is_some());
         let news = !matches!(notice.kind, NoticeKind::StateChange(_));
@@ -91,12 +89,12 @@ fn doom(pass: &mut Pass, claim: &Claim, mark: InterruptionMark) -> (Vec<Lane>, V
     };
     let left = mark.deadline.map_or_else(|| "some time".to_owned(), |d| d.since(pass.now).to_string());
     let text = format!("{} told by {}: {} left, its work moves", claim.spec.capacity, mark.source, left);
-    let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, text);
+    let key = format!("{}@{}", mark.source, mark.deadline.map_or(0, |deadline| deadline.0));
+    let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, &key, text);
     let moving = MoveMark { decision: decision.id, trigger, decided_at: pass.now };
     let records = vec![LedgerRecord::Decision(Box::new(decision))];
-    if let Some(marked) = pass.claims.get_mut(&claim.name) {
-        marked.status.interruption = Some(mark.clone());
-    }
+    pass.claims.mark(&claim.name, |marked| marked.status.interruption = Some(mark.clone()));
+    pass.hurries |= mark.kind == NoticeKind::Interruption;
     let patch = ClaimPatch { interruption: Some(mark), moving: Some(moving), ..ClaimPatch::default() };
     let actions =
         vec![Action::Cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch: Box::new(patch), seen: Some(claim.version) })];
@@ -105,9 +103,23 @@ fn doom(pass: &mut Pass, claim: &Claim, mark: InterruptionMark) -> (Vec<Lane>, V
 
 /// The net below the queue: a doomed spot request is a notice, however we learn of it.
 fn read_ec2_states(pass: &mut Pass) {
-    let claims = pass.claims.clone();
-    for claim in claims.values().filter(|c| !c.interrupted() && c.status.terminate_asked.is_none()) {
-        let Some(instance) = observed_instance(pass, claim) else { continue };
+    // By claim, whatever order EC2 shows them in.
+    let mut doomed: BTreeMap<ClaimName, &Instance> = BTreeMap::new();
+    for instance in pass.index.said_of().iter().copied() {
+        let unanswered = || instance.tags.get(tags::CLAIM).map(|name| ClaimName::from(name.as_str()));
+        if let Some(name) = pass.index.claim_of(&instance.id).cloned().or_else(unanswered) {
+            doomed.insert(name, instance);
+        }
+    }
+    for (name, instance) in doomed {
+        let Some(claim) = pass.claims.get(&name).cloned() else { continue };
+        let claim = &claim;
+        if claim.interrupted()
+            || claim.status.terminate_asked.is_some()
+            || observed_instance(pass, claim).is_none_or(|own| own.id != instance.id)
+        {
+            continue;
+        }
         let Some((code, said_at)) = instance.spot_request_status.clone() else { continue };
         let alive = matches!(instance.state, InstanceState::Pending | InstanceState::Running);
         if !alive || !DOOMED_REQUEST.contains(&code.as_str()) {
@@ -122,10 +134,15 @@ fn read_ec2_states(pass: &mut Pass) {
 
 /// The claim's instance as EC2 shows it, found by id, or by the claim's uid in its tags.
 pub(super) fn observed_instance<'a>(pass: &Pass<'a>, claim: &Claim) -> Option<&'a Instance> {
-    let Some(Observed::Known { value, .. }) = pass.world.instances.get(&claim.spec.capacity.region) else { return None };
-    match &claim.status.instance {
-        Some(id) => value.get(id),
-        None => value.values().find(|i| i.tags.get(crate::core::fleet::tags::CLAIM_UID).map(String::as_str) == Some(claim.uid.as_str())),
+    let uid = &pass.world.cluster_uid;
+    match (&claim.status.instance, &claim.spec.adopted) {
+        // Whoever it belongs to now: the caller looks.
+        (Some(id), _) => pass.index.instance(id),
+        // One that is taken over is ours when its tags say so.
+        (None, Some(id)) => {
+            pass.index.instance(id).filter(|i| i.ownership(uid) == Ownership::Ours && i.claim_uid() == Some(claim.uid.as_str()))
+        }
+        (None, None) => pass.index.tagged_with(claim).filter(|i| !matches!(i.ownership(uid), Ownership::Foreign(_))),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Pass;
+use super::pass::Pass;
 use crate::core::fleet::Claim;
 use crate::core::market::CapacityPool;
 use crate::core::market::reservation::{LEAVE_BEFORE_END, NamedReservation, Occupied, ReservedOffer, offers};

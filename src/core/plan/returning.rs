@@ -11,20 +11,71 @@
 //! The cheaper machine is bought first, and the old one is left only when the new one is Ready: an offer that turns out not to be there
 //! costs nothing and moves nobody.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::asking::Asked;
-use super::{Pass, buying, room, wording};
+use super::pass::Pass;
+use super::{buying, room, wording};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject};
 use crate::core::fleet::{Claim, MoveMark, Trigger};
-use crate::core::market::{CapacityType, CoolDownCause};
-use crate::core::placement::{self, Placement, Target};
+use crate::core::market::{CapacityPool, CapacityType, CoolDownCause};
+use crate::core::placement::{self, Placement, Room, Target};
 use crate::core::record::{LedgerRecord, Outcome};
 use crate::core::snapshot::Lane;
-use crate::core::units::ids::ClaimName;
+use crate::core::units::Resources;
+use crate::core::units::ids::{ClaimName, PoolName};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::Timestamp;
+use crate::core::workload::need::Need;
 use crate::core::workload::{Mobility, Pod, Workload};
+
+/// What one look at all machines knows: found once, asked for each.
+struct Look<'a> {
+    /// Workloads of which something is being moved already.
+    moving: BTreeSet<&'a Workload>,
+    /// When EC2 last refused for lack of capacity.
+    refused_at: Option<Timestamp>,
+    /// Free room on machines that are Ready and have work, by claim, once a machine has asked for it: moving onto one that is ending already
+    /// saves nothing.
+    room: Option<BTreeMap<ClaimName, Room>>,
+    /// Work that nothing cheaper was found for.
+    dismissed: BTreeSet<Alike<'a>>,
+}
+
+/// Machines that are equal in this get one answer: what their work needs, the node pool, what is paid, and the room they have left themselves,
+/// which is no place to go to.
+type Alike<'a> = (Vec<&'a Need>, PoolName, MicroUsdPerHour, Option<(CapacityPool, Resources)>);
+
+impl<'a> Look<'a> {
+    fn of(pass: &Pass<'a>) -> Self {
+        let left = |p: &Pod| p.claim.as_ref().and_then(|name| pass.claims.get(name)).is_some_and(|c| !c.takes_work());
+        let on_the_move = pass.world.pods.values().filter(|p| !p.finished() && (p.let_go.is_some() || left(p)));
+        let refused = pass.world.market.cool_downs.values().filter(|c| c.cause == CoolDownCause::NoCapacity);
+        Look {
+            moving: on_the_move.map(|p| &p.workload).collect(),
+            refused_at: refused.map(|c| c.since).max(),
+            room: None,
+            dismissed: BTreeSet::new(),
+        }
+    }
+
+    fn room(&mut self, pass: &Pass) -> &BTreeMap<ClaimName, Room> {
+        self.room.get_or_insert_with(|| {
+            let useful = |r: &Room| r.ready && !pass.index.pods_on(&r.claim).is_empty();
+            room::free_room(pass, &BTreeSet::new()).into_iter().filter(useful).map(|r| (r.claim.clone(), r)).collect()
+        })
+    }
+
+    /// Where the work of `claim` could go without buying: useful room, and that on the machine which was bought to take it over.
+    fn room_for(&mut self, pass: &Pass, claim: &Claim, successor: Option<&Claim>) -> Vec<Room> {
+        let mut found: Vec<Room> = self.room(pass).values().filter(|r| r.claim != claim.name).cloned().collect();
+        if let Some(new) = successor.filter(|new| !found.iter().any(|r| r.claim == new.name)) {
+            found.extend(room::free_on(pass, new));
+            found.sort_by(|a, b| a.claim.cmp(&b.claim));
+        }
+        found
+    }
+}
 
 /// Says whether every machine was considered: not while the ledger is away, and not sooner after the last time than the settings say.
 /// A machine whose successor is Ready is left at once.
@@ -37,10 +88,14 @@ pub(super) fn consider_moves(pass: &mut Pass) -> bool {
     let claims = pass.world.claims.clone();
     let awaited: BTreeSet<&ClaimName> =
         claims.values().filter(|c| c.status.node_ready_at.is_some()).filter_map(|c| c.spec.takes_over.as_ref()).collect();
+    if !due && awaited.is_empty() {
+        return false;
+    }
+    let mut look = Look::of(pass);
     for claim in claims.values().filter(|c| c.takes_work() && c.status.node_ready_at.is_some()) {
         let awaited = awaited.contains(&claim.name);
         let considered = (due || awaited) && pass.is_free(&Lane::Claim(claim.name.clone()));
-        if considered && may_move(pass, claim, awaited) && move_if_cheaper(pass, claim) {
+        if considered && may_move(pass, &look, claim, awaited) && move_if_cheaper(pass, &mut look, claim) {
             return due;
         }
     }
@@ -53,7 +108,7 @@ pub(super) fn considered_next(pass: &Pass) -> Option<Timestamp> {
     pass.world.ledger_available.then_some(next)
 }
 
-fn may_move(pass: &mut Pass, claim: &Claim, awaited: bool) -> bool {
+fn may_move(pass: &mut Pass, look: &Look, claim: &Claim, awaited: bool) -> bool {
     let (Some(pool), Some(ready)) = (pass.pool_of(claim), claim.status.node_ready_at) else { return false };
     let pods = pass.pods_on(&claim.name);
     let settled = |pod: &&Pod| pod.ready_since.is_some() && pod.let_go.is_none() && pod.deleting_until.is_none();
@@ -63,22 +118,13 @@ fn may_move(pass: &mut Pass, claim: &Claim, awaited: bool) -> bool {
         return false;
     }
     // Whose successor is Ready asks for nothing that could be refused.
-    let refused_lately = !awaited
-        && pass
-            .world
-            .market
-            .cool_downs
-            .values()
-            .any(|c| c.cause == CoolDownCause::NoCapacity && pass.now < c.since + pool.return_min_dwell);
+    let refused_lately = !awaited && look.refused_at.is_some_and(|at| pass.now < at + pool.return_min_dwell);
     if refused_lately {
         pass.weighed = true;
         pass.wake(pass.now + pool.return_min_dwell);
         return false;
     }
-    let left = |p: &&Pod| p.claim.as_ref().and_then(|name| pass.claims.get(name)).is_some_and(|c| !c.takes_work());
-    let on_the_move = pass.world.pods.values().filter(|p| !p.finished() && (p.let_go.is_some() || left(p)));
-    let moving: BTreeSet<&Workload> = on_the_move.map(|p| &p.workload).collect();
-    pods.iter().all(|pod| !moving.contains(&pod.workload) && pass.is_free(&Lane::Pod(pod.identity.uid.clone())))
+    pods.iter().all(|pod| !look.moving.contains(&pod.workload) && pass.is_free(&Lane::Pod(pod.identity.uid.clone())))
 }
 
 fn of_a_job(pods: &[&Pod]) -> bool {
@@ -90,22 +136,44 @@ fn paid_now(pass: &Pass, claim: &Claim) -> MicroUsdPerHour {
     super::facts::current_price(pass, &claim.spec.capacity).unwrap_or(claim.spec.price_per_hour)
 }
 
-fn move_if_cheaper(pass: &mut Pass, claim: &Claim) -> bool {
+/// What the work of `claim` needs, when nothing else bears on where it may go: no deadline, no spread, no gang, no spares. Equal answers then
+/// hold for equal work.
+fn plain_needs<'a>(pass: &Pass<'a>, claim: &ClaimName) -> Option<Vec<&'a Need>> {
+    let plain = |pod: &&'a Pod| {
+        let (need, schedule) = pod.need.as_ref().ok()?;
+        let free = schedule.deadline.is_none()
+            && schedule.gang.is_none()
+            && schedule.spares == 0
+            && schedule.availability_goal_ppm.is_none()
+            && schedule.zone_max_skew.is_none()
+            && schedule.max_share_per_mille.is_none();
+        let shared = pass.pools_for(pod).iter().any(|name| pass.world.pools.get(name).is_some_and(|p| p.max_share_per_mille.is_some()));
+        (free && !shared).then_some(need)
+    };
+    let mut needs: Vec<&Need> = pass.index.pods_on(claim).iter().map(plain).collect::<Option<_>>()?;
+    needs.sort();
+    Some(needs)
+}
+
+fn move_if_cheaper<'a>(pass: &mut Pass<'a>, look: &mut Look<'a>, claim: &Claim) -> bool {
     let Some(pool) = pass.pool_of(claim) else { return false };
-    let mut successors = pass.world.claims.values().filter(|c| c.spec.takes_over.as_ref() == Some(&claim.name));
-    if successors.clone().any(|c| c.status.failure.is_some()) {
-        // Its pool of capacity is about to cool down.
+    let successors = pass.index.successors(&claim.name);
+    if successors.iter().any(|c| c.status.failure.is_some()) {
+        // Its capacity is about to cool down.
         return false;
     }
-    let successor = successors.find(|c| c.takes_work());
+    let successor = successors.iter().copied().find(|c| c.takes_work());
     if successor.is_some_and(|c| c.status.node_ready_at.is_none()) {
         return false;
     }
     pass.weighed = true;
-    // A machine without work is ending already: moving onto it saves nothing, unless it was bought for just that.
-    let mut room = room::free_room(pass, &BTreeSet::from([claim.name.clone()]));
-    let successor_name = successor.map(|c| c.name.clone());
-    room.retain(|r| r.ready && (Some(&r.claim) == successor_name.as_ref() || !pass.pods_on(&r.claim).is_empty()));
+    let now = paid_now(pass, claim);
+    let own = look.room(pass).get(&claim.name).map(|room| (room.pool.clone(), room.free));
+    let alike = plain_needs(pass, &claim.name).filter(|_| successor.is_none()).map(|needs| (needs, pool.name.clone(), now, own));
+    if alike.as_ref().is_some_and(|alike| look.dismissed.contains(alike)) {
+        return false;
+    }
+    let room = look.room_for(pass, claim, successor);
     let pods = pass.pods_on(&claim.name);
     let asked = Asked::for_pods(pass, &pods, room);
     // A Job's pod stops before it is made again: the batch policy says whether that pays.
@@ -115,8 +183,9 @@ fn move_if_cheaper(pass: &mut Pass, claim: &Claim) -> bool {
     }
     let request = asked.request(pass);
     let better = placement::place(&request);
-    let (now, then) = (paid_now(pass, claim), better.price_per_hour);
+    let then = better.price_per_hour;
     if !better.unplaced.is_empty() || !saves_enough(now, then, pool.return_min_saving_per_mille) {
+        look.dismissed.extend(alike);
         return false;
     }
     let trigger = trigger_of(pass, claim, &better);
@@ -131,7 +200,7 @@ fn move_if_cheaper(pass: &mut Pass, claim: &Claim) -> bool {
     // One successor at a time: whatever the placement says of it, a second is never bought beside it.
     let ahead = successor.is_some();
     match better.machines.as_slice() {
-        [] => leave(pass, claim, trigger, why),
+        [] => leave(pass, claim, trigger, &better_key(&better, now), why),
         [machine] if !ahead => buying::buy_ahead(pass, &request, machine, claim, trigger, &why),
         // One machine for several cheaper ones: they are bought one by one, as the replacements wait.
         _ => false,
@@ -159,15 +228,23 @@ fn trigger_of(pass: &Pass, claim: &Claim, better: &Placement) -> Trigger {
     }
 }
 
-fn leave(pass: &mut Pass, claim: &Claim, trigger: Trigger, text: String) -> bool {
-    let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, text.clone());
+/// What a move for a better offer rests on: what is paid now, and what the work would cost where it goes.
+fn better_key(better: &Placement, now: MicroUsdPerHour) -> String {
+    let places =
+        better.assignments.iter().filter_map(|a| if let Target::ExistingRoom(name) = &a.target { Some(name.as_str()) } else { None });
+    format!("{now}>{}@{}", better.price_per_hour, places.collect::<Vec<_>>().join(","))
+}
+
+fn leave(pass: &mut Pass, claim: &Claim, trigger: Trigger, key: &str, text: String) -> bool {
+    let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, key, text.clone());
+    let id = decision.id;
     let moving = Some(MoveMark { decision: decision.id, trigger, decided_at: pass.now });
     let patch = Box::new(ClaimPatch { moving, ..ClaimPatch::default() });
     let actions = vec![Action::Cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch, seen: Some(claim.version) })];
     let moved = pass.step(vec![Lane::Claim(claim.name.clone())], vec![LedgerRecord::Decision(Box::new(decision))], actions);
     if moved {
         for pod in pass.pods_on(&claim.name) {
-            pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Normal, "MovingToCheaper", text.clone());
+            pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Normal, "MovingToCheaper"), id, text.clone());
         }
     }
     moved

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::Pass;
-use super::asking::{Terms, class_labels, daemonset_overhead};
+use super::asking::{Terms, class_labels};
+use super::pass::Pass;
 use crate::core::fleet::{Claim, Node, NodeClass};
 use crate::core::placement::{Room, RoomNode};
 use crate::core::units::Resources;
@@ -18,20 +18,29 @@ use crate::core::workload::{Pod, PodPhase};
 /// Room on machines that take work, ready or on their way, except on those in `without`.
 pub(super) fn free_room(pass: &Pass, without: &BTreeSet<ClaimName>) -> Vec<Room> {
     let usable = pass.claims.values().filter(|claim| is_usable(pass, claim) && !without.contains(&claim.name));
-    let free = |claim: &Claim| {
-        let mut room = room_on(pass, claim)?;
-        for pod in expected_on(pass, claim) {
-            take(&mut room.free, pod);
-        }
-        (room.free.gpus > 0).then_some(room)
-    };
-    usable.filter_map(free).collect()
+    usable.filter_map(|claim| free_of(pass, claim)).collect()
+}
+
+/// Room on one machine, if it takes work and has some.
+pub(super) fn free_on(pass: &Pass, claim: &Claim) -> Option<Room> {
+    if is_usable(pass, claim) { free_of(pass, claim) } else { None }
+}
+
+fn free_of(pass: &Pass, claim: &Claim) -> Option<Room> {
+    let mut room = room_on(pass, claim)?;
+    for pod in expected_on(pass, claim) {
+        take(&mut room.free, pod);
+    }
+    (room.free.gpus > 0).then_some(room)
 }
 
 /// The machine that was bought for a pod that is bound to nothing, if it still has its place there.
 pub(super) fn kept_for<'a>(pass: &'a Pass, pod: &Pod) -> Option<&'a Claim> {
-    let bought = |claim: &&Claim| claim.spec.bought_for.iter().any(|named| named.uid == pod.identity.uid);
-    let claim = pass.claims.values().filter(bought).find(|claim| pod.claim.is_none() && is_usable(pass, claim))?;
+    if pod.claim.is_some() {
+        return None;
+    }
+    let bought = pass.index.bought_for(&pod.identity.uid).iter().filter_map(|name| pass.claims.get(name));
+    let claim = bought.into_iter().find(|claim| is_usable(pass, claim))?;
     let mut room = room_on(pass, claim)?;
     take(&mut room.free, pod);
     let free = room.free;
@@ -56,17 +65,16 @@ fn expected_on<'a>(pass: &'a Pass, claim: &'a Claim) -> impl Iterator<Item = &'a
 /// What is free beside the pods that are bound there; may be none.
 fn room_on(pass: &Pass, claim: &Claim) -> Option<Room> {
     let machine = pass.world.catalog.types.get(&claim.spec.capacity.instance_type)?;
-    let node = claim.status.node.as_ref().and_then(|name| pass.world.nodes.get(name));
+    let node = claim.status.node.as_ref().and_then(|name| pass.index.node(name));
     let units = claim.spec.sharing.units(machine);
     let allocatable = node.map_or(Resources { gpus: units.count, ..machine.allocatable() }, |n| n.allocatable);
-    let daemonsets = daemonset_overhead(pass, pass.world.classes.get(&claim.spec.node_class));
     let mut free = allocatable;
-    free.take(daemonsets);
+    free.take(pass.daemonset_overhead(&claim.spec.node_class));
     let class = pass.world.classes.get(&claim.spec.node_class);
     for other in node.into_iter().flat_map(|n| &n.state.others) {
         free.take(other.requests);
     }
-    for pod in pass.pods_on(&claim.name) {
+    for pod in pass.index.pods_on(&claim.name) {
         take(&mut free, pod);
     }
     Some(Room {

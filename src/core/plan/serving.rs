@@ -6,11 +6,12 @@
 //! (see [`crate::core::placement`]); room that is paid for already is taken wherever it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
-use super::Pass;
-use super::asking::{is_rescue, pools_for};
+use super::asking::is_rescue;
 use super::deadline::Verdict;
+use super::pass::Pass;
 use crate::core::market::availability::PoolMemory;
 use crate::core::market::{CapacityPool, CapacityType};
 use crate::core::placement::PlacementRequest;
@@ -35,13 +36,13 @@ pub(super) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -
     }
     let listed = listings(request);
     // Replicas of a service are mostly equal, and each look goes through the whole market.
-    let mut known: BTreeMap<(&Need, BTreeSet<PoolName>, bool), Places> = BTreeMap::new();
+    let mut known: BTreeMap<(&Need, Rc<BTreeSet<PoolName>>, bool), Places> = BTreeMap::new();
     let mut by_pod = BTreeMap::new();
     for (workload, asking) in services {
         let mut standing = Standing::of(pass, workload, &asking);
         for pod in asking {
             let Some((need, schedule)) = terms(pod) else { continue };
-            let market = known.entry((need, pools_for(pass, pod), is_rescue(pass, pod))).or_insert_with_key(|(need, admitted, rescue)| {
+            let market = known.entry((need, pass.pools_for(pod), is_rescue(pass, pod))).or_insert_with_key(|(need, admitted, rescue)| {
                 let listings = request.pools.iter().zip(listed.iter()).filter(|(pool, _)| admitted.contains(&pool.name));
                 Places::of(request, need, *rescue, listings.flat_map(|(_, listings)| listings))
             });
@@ -74,8 +75,8 @@ impl Standing {
     fn of(pass: &Pass, workload: &Workload, asking: &[&Pod]) -> Standing {
         let mut standing = Standing { total: u32::try_from(asking.len()).unwrap_or(u32::MAX), ..Standing::default() };
         let asked: BTreeSet<&Uid> = asking.iter().map(|pod| &pod.identity.uid).collect();
-        let counts = |p: &&Pod| p.workload == *workload && p.let_go.is_none() && !p.finished() && p.deleting_until.is_none();
-        for pod in pass.world.pods.values().filter(counts).filter(|p| !asked.contains(&p.identity.uid)) {
+        let counts = |p: &&&Pod| p.let_go.is_none() && !p.finished() && p.deleting_until.is_none();
+        for pod in pass.index.of_workload(workload).iter().filter(counts).filter(|p| !asked.contains(&p.identity.uid)) {
             standing.total += 1;
             let claim = pod.claim.as_ref().and_then(|name| pass.claims.get(name)).filter(|c| c.takes_work());
             let ready = u32::from(pod.ready_since.is_some());

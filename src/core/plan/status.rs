@@ -3,9 +3,10 @@
 //! Decides: whether a pool can buy and why not, in one sentence.
 //! Does not: buy.
 
-use super::{Pass, budget};
+use super::budget;
+use super::pass::Pass;
 use crate::core::action::{Action, ClusterAction};
-use crate::core::fleet::{ClassStatus, NodeClass, NodePool, PoolStatus};
+use crate::core::fleet::{ClassProblem, ClassStatus, NodeClass, NodePool, PoolStatus};
 use crate::core::snapshot::Lane;
 use crate::core::units::money::MicroUsdPerHour;
 
@@ -42,12 +43,12 @@ fn prepare(pass: &mut Pass, class: &NodeClass) {
 
 /// The account may not use the class's region: said in its status until the region answers, and EC2 is not asked about it meanwhile.
 fn closed(pass: &mut Pass, class: &NodeClass, sentence: &str) {
-    if class.problem.as_ref().is_some_and(|problem| problem.starts_with(REGION_CLOSED)) {
+    if class.problem.as_ref().is_some_and(|problem| problem.reason == ClassProblem::REGION_CLOSED) {
         return;
     }
     let text =
         format!("EC2 does not let this account use {}: {sentence}; enable the region or take the class out of its pools", class.region);
-    let ready = Err((REGION_CLOSED.to_owned(), text));
+    let ready = Err(ClassProblem { reason: ClassProblem::REGION_CLOSED.to_owned(), text });
     let status = ClassStatus {
         zones: class.zones.clone(),
         zone_names: class.zone_names.clone(),
@@ -57,9 +58,6 @@ fn closed(pass: &mut Pass, class: &NodeClass, sentence: &str) {
     let action = Action::Cluster(ClusterAction::SetClassStatus { class: class.name.clone(), status });
     pass.step(vec![Lane::Class(class.name.clone())], Vec::new(), vec![action]);
 }
-
-/// Reason of a class whose region is closed to the account.
-const REGION_CLOSED: &str = "RegionClosed";
 
 fn pool_status(pass: &Pass, pool: &NodePool) -> PoolStatus {
     let held: Vec<_> =
@@ -95,7 +93,9 @@ fn can_buy(pass: &Pass, pool: &NodePool) -> Result<(), (String, String)> {
     if classes.iter().any(|class| class.problem.is_none() && !class.zones.is_empty()) {
         return Ok(());
     }
-    let problems: Vec<String> =
-        classes.iter().map(|c| format!("{}: {}", c.name, c.problem.as_deref().unwrap_or("not prepared yet"))).collect();
+    let problems: Vec<String> = classes
+        .iter()
+        .map(|c| format!("{}: {}", c.name, c.problem.as_ref().map_or("not prepared yet".to_owned(), |p| p.to_string())))
+        .collect();
     no("NodeClassNotReady", problems.join("; "))
 }

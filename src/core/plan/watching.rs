@@ -6,7 +6,8 @@
 //! A pod cannot be gated again: one that is not bound in time is deleted, its controller makes another, and that is placed anew. What was
 //! tried is remembered on the claim, so that the same need is not tried there again.
 
-use super::{Pass, lifecycle};
+use super::lifecycle;
+use super::pass::Pass;
 use crate::core::action::{Action, ClusterAction, EventKind, EventSubject, RemovalReason};
 use crate::core::fleet::Claim;
 use crate::core::snapshot::Lane;
@@ -44,12 +45,12 @@ fn unbound(pass: &mut Pass, pod: &Pod, stuck: &Stuck) {
     let what = format!("its machine {} is there, and the scheduler does not bind it: {said}", claim.name);
     if pod.mobility == Mobility::Bare {
         let note = format!("{what}; nobody remakes a bare pod: delete and create it again");
-        pass.emit(subject, EventKind::Warning, "NotScheduled", note);
+        pass.emit(subject, (EventKind::Warning, "NotScheduled"), &claim.uid, note);
         return;
     }
     if tried >= MOST_MISFITS {
         let note = format!("{what}; so it was on {tried} machines, and no further one is bought for it: change what the scheduler names");
-        pass.emit(subject, EventKind::Warning, "NotScheduled", note);
+        pass.emit(subject, (EventKind::Warning, "NotScheduled"), "no more", note);
         return;
     }
     let Ok((need, _)) = &pod.need else { return };
@@ -58,7 +59,7 @@ fn unbound(pass: &mut Pass, pod: &Pod, stuck: &Stuck) {
     let delete = Action::Cluster(ClusterAction::DeletePod { pod: identity, grace, reason });
     let lanes = vec![Lane::Pod(pod.identity.uid.clone()), Lane::Claim(claim.name.clone())];
     if pass.step(lanes, Vec::new(), vec![remember, delete]) {
-        pass.emit(subject, EventKind::Warning, "NotScheduled", format!("{what}; it is made again and placed elsewhere"));
+        pass.emit(subject, (EventKind::Warning, "NotScheduled"), &claim.uid, format!("{what}; it is made again and placed elsewhere"));
     }
 }
 
@@ -77,6 +78,6 @@ pub(super) fn is_misfit(claim: &Claim, pod: &Pod) -> bool {
 fn unready(pass: &mut Pass, pod: &Pod, stuck: &Stuck) {
     if pod.ready_since.is_none() && pass.due(stuck.since, READY_WITHIN) {
         let note = format!("it is bound and not Ready for {READY_WITHIN}; the kubelet says: {}", stuck.said);
-        pass.emit(EventSubject::Pod(pod.identity.clone()), EventKind::Warning, "NotReady", note);
+        pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "NotReady"), "bound", note);
     }
 }

@@ -29,6 +29,8 @@ pub(super) fn trigger(trigger: Trigger) -> &'static str {
         Trigger::Expired => "expired",
         Trigger::Deleted => "deleted",
         Trigger::Unclaimed => "nobody claims it",
+        Trigger::Adopted => "taken over by a person",
+        Trigger::Unknown => "for a reason that another version wrote",
     }
 }
 

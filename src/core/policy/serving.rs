@@ -17,8 +17,10 @@
 //!      can fail, and a loss takes as long to mend for three replicas as for one.
 //!    - Once it does not, the service is guarded: a spare (two when the budget is overdrawn), and spot spread until the loss of the fullest
 //!      pool leaves the replicas asked for, up to twice as many. Where a pool whose loss would hurt is not steady, on-demand makes up
-//!      for it; a lone pool that is not steady is left for on-demand until a second one has room. A pool is steady when it is
-//!      expected to last an hour, and longer as the budget is overdrawn.
+//!      for it; a lone pool that is not steady is left for on-demand until a second one has room, and holds no spares: they would be
+//!      lost with the rest. A pool is steady when it is expected to last an hour, and longer as the budget is overdrawn. Time heals: the
+//!      losses that still fit into one and a half budgets cut a day into equal parts, and a pool that has not been lost for half of
+//!      such a part is tried again, whatever came before (the pace at which a deadline job returns to spot, [`super::batch`]).
 //!    - With one and a half budgets gone in a day, or two in two days, spot is left for on-demand until the day looks better.
 //!
 //! Does not: count replicas, or know when a pool is lost; those are inputs.
@@ -71,7 +73,18 @@ impl ErrorBudget {
     }
     /// Whether too much of it is gone to rely on spot at all.
     fn is_spent(&self) -> bool {
-        2 * self.used.0 > 3 * self.allowed.0 || self.used_in_two.0 + self.loss.0 > 2 * self.allowed.0
+        self.left().0 < 0 || self.used_in_two.0 + self.loss.0 > 2 * self.allowed.0
+    }
+    /// What is left until spot is not relied on at all: of one and a half budgets.
+    fn left(&self) -> Millis {
+        Millis(self.allowed.0 * 3 / 2 - self.used.0)
+    }
+    /// For how long a pool must not have been lost to be tried again. The losses that are left cut the span into one part more, and half
+    /// of a part is waited for.
+    fn healed_after(&self) -> Millis {
+        let (span, loss) = (i128::from(Self::SPAN.0), i128::from(self.loss.0));
+        let half_a_part = span * loss / (2 * (i128::from(self.left().0.max(0)) + loss)).max(1);
+        Millis(i64::try_from(half_a_part).unwrap_or(i64::MAX))
     }
     /// Spares that a tight budget asks for.
     fn spares(&self) -> u32 {
@@ -134,9 +147,10 @@ impl ServingPool<'_> {
         self.memory.lost_within(now, SUSPECT)
     }
     /// Whether it lasts long enough to be relied on when the budget is tight.
-    fn steady(&self, budget: &ErrorBudget) -> bool {
+    fn steady(&self, budget: &ErrorBudget, now: Timestamp) -> bool {
         let stay = i128::from(self.memory.expected_stay(Millis::ZERO).0);
-        stay * i128::from(budget.allowed.0) >= i128::from(STEADY.0) * i128::from(budget.used.0.max(1))
+        let lasts = stay * i128::from(budget.allowed.0) >= i128::from(STEADY.0) * i128::from(budget.used.0.max(1));
+        lasts || !self.memory.lost_within(now, budget.healed_after())
     }
 }
 
@@ -199,18 +213,22 @@ pub fn next_launch(service: &Service, pools: &[ServingPool<'_>], now: Timestamp)
         let seen = |p: &ServingPool<'_>| p.memory.last().is_some_and(|(_, up)| up);
         let stay = |p: &ServingPool<'_>| std::cmp::Reverse(p.memory.expected_stay(Millis::ZERO));
         let (at, pool) = open().min_by_key(|(i, p)| (dear(p), seen(p), stay(p), p.price, *i))?;
-        return (open().count() > 1 || pool.steady(&budget)).then_some(at);
+        return (open().count() > 1 || pool.steady(&budget, now)).then_some(at);
+    }
+    if launched.all >= service.replicas && open().all(|(_, p)| p.launched == launched.all) {
+        // It is the only pool there is: a spare there is lost with the rest.
+        return None;
     }
     let (at, pool) = open().filter(|(_, p)| helps(p)).min_by_key(|(i, p)| (p.suspect(now), dear(p), p.launched, p.price, *i))?;
     let alone = open().count() == 1 && pools.iter().enumerate().all(|(i, p)| i == at || p.launched == 0);
-    (!alone || pool.steady(&budget)).then_some(at)
+    (!alone || pool.steady(&budget, now)).then_some(at)
 }
 
 /// The one pool that holds all there is on spot, when it is not steady enough for a tight budget.
 fn lone_risk(budget: &ErrorBudget, pools: &[ServingPool<'_>], now: Timestamp) -> Option<usize> {
     let mut held = pools.iter().enumerate().filter(|(_, p)| p.launched > 0 && !p.suspect(now));
     let (at, pool) = held.next()?;
-    (held.next().is_none() && !pool.steady(budget)).then_some(at)
+    (held.next().is_none() && !pool.steady(budget, now)).then_some(at)
 }
 
 /// How many on-demand replicas to hold, once all launches of this pass have been tried.
@@ -233,7 +251,7 @@ pub fn on_demand_wanted(service: &Service, pools: &[ServingPool<'_>], now: Times
         return service.replicas;
     }
     let hurts = |p: &&ServingPool<'_>| !p.suspect(now) && p.launched > 0 && launched.all - p.launched < service.replicas;
-    if pools.iter().filter(hurts).all(|p| p.steady(&budget)) {
+    if pools.iter().filter(hurts).all(|p| p.steady(&budget, now)) {
         return spot_first;
     }
     let after_loss = service.replicas.saturating_sub(launched.after_loss());

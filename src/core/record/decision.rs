@@ -11,6 +11,7 @@ use crate::core::fleet::Trigger;
 use crate::core::market::{CapacityPool, PriceSource};
 use crate::core::units::ids::{ClaimName, DecisionId, InstanceId, PoolName};
 use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::Need;
 use crate::core::workload::{Attribution, Baseline, PodIdentity, Workload};
@@ -127,7 +128,7 @@ pub struct Decision {
     /// What they need.
     pub need: Option<Need>,
     /// The offers judged.
-    pub judgement: Judgement,
+    pub judgement: Shared<Judgement>,
     /// What it would have cost otherwise.
     pub counterfactuals: Counterfactuals,
     /// The claim bought, used or ended.

@@ -210,6 +210,16 @@ pub fn interval_opened_id(claim: &Uid) -> uuid::Uuid {
     derive_uuid(&["interval-opened", claim.as_str()])
 }
 
+/// The id of the record that says that the machine of `claim` ended.
+pub fn interval_closed_id(claim: &Uid) -> uuid::Uuid {
+    derive_uuid(&["interval-closed", claim.as_str()])
+}
+
+/// The id of the record that says that `pod` began to use GPUs of `claim`.
+pub fn occupancy_opened_id(claim: &Uid, pod: &Uid) -> uuid::Uuid {
+    derive_uuid(&["occupancy-opened", claim.as_str(), pod.as_str()])
+}
+
 /// The id of the record of a move of `pod` by `decision`. Where the first place was taken too, one move is made twice: `to` tells them apart.
 pub fn migration_id(decision: DecisionId, pod: &Uid, to: Option<&ClaimName>) -> uuid::Uuid {
     derive_uuid(&["migration", &decision.to_string(), pod.as_str(), to.map_or("", ClaimName::as_str)])
@@ -222,8 +232,8 @@ impl LedgerRecord {
             LedgerRecord::Decision(d) => d.id.0,
             LedgerRecord::IntervalOpened(r) => interval_opened_id(&r.claim_uid),
             LedgerRecord::HourPriced(r) => derive_uuid(&["hour-priced", r.claim_uid.as_str(), &r.hour.to_string()]),
-            LedgerRecord::IntervalClosed(r) => derive_uuid(&["interval-closed", r.claim_uid.as_str()]),
-            LedgerRecord::OccupancyOpened(r) => derive_uuid(&["occupancy-opened", r.claim_uid.as_str(), r.pod_uid.as_str()]),
+            LedgerRecord::IntervalClosed(r) => interval_closed_id(&r.claim_uid),
+            LedgerRecord::OccupancyOpened(r) => occupancy_opened_id(&r.claim_uid, &r.pod_uid),
             LedgerRecord::OccupancyClosed(r) => derive_uuid(&["occupancy-closed", r.claim_uid.as_str(), r.pod_uid.as_str()]),
             LedgerRecord::Migration(r) => migration_id(r.decision, &r.pod_uid, r.to_claim.as_ref()),
             LedgerRecord::Interruption(r) => derive_uuid(&["interruption", r.claim_uid.as_str()]),

@@ -4,16 +4,60 @@ mod decision;
 mod facts;
 mod refusal;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::BuildHasherDefault;
 
+use rustc_hash::FxHasher;
+
+use crate::core::units::ids::Uid;
 use crate::core::units::time::Timestamp;
 
 pub use decision::{CounterfactualRate, Counterfactuals, Decision, JudgedOffer, Judgement, Outcome};
 pub use facts::{
     CarriedData, Checkpoint, HourPriced, Interruption, IntervalClosed, IntervalOpened, LedgerRecord, Migration, OccupancyClosed,
-    OccupancyOpened, interval_opened_id, migration_id,
+    OccupancyOpened, interval_closed_id, interval_opened_id, migration_id, occupancy_opened_id,
 };
 pub use refusal::{Refusal, code_of};
+
+/// What the ledger has received of one machine, as far as this process remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ToldOf {
+    /// That it was bought.
+    pub opened: bool,
+    /// The instance-hours from the first on, without a gap.
+    pub hours: u32,
+}
+
+/// [`ToldOf`] each machine, by the uid of its claim. Looked up, never walked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Told(HashMap<Uid, ToldOf, BuildHasherDefault<FxHasher>>);
+
+impl Told {
+    /// What is remembered of a machine.
+    pub fn get(&self, claim: &Uid) -> Option<&ToldOf> {
+        self.0.get(claim)
+    }
+
+    /// ... to be changed.
+    pub fn of(&mut self, claim: &Uid) -> &mut ToldOf {
+        self.0.entry(claim.clone()).or_default()
+    }
+
+    /// How many machines are remembered.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Nothing is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Forgets all machines but these.
+    pub fn keep(&mut self, claims: &BTreeSet<&Uid>) {
+        self.0.retain(|uid, _| claims.contains(uid));
+    }
+}
 
 /// What was written lately, and when, so that it is not written again. Writing again is harmless, so this may forget.
 pub type Recorded = BTreeMap<uuid::Uuid, Timestamp>;

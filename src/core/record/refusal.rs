@@ -35,6 +35,8 @@ pub enum Refusal {
     OtherPods,
     /// Spot only or on-demand only.
     CapacityType,
+    /// The work asks for spot first, and the pool does not fall back to on-demand for it.
+    NoFallback,
     /// The pool of capacity is cooling down after a refusal or an interruption.
     CoolingDown,
     /// The account's quota cannot hold it.
@@ -81,6 +83,7 @@ impl fmt::Display for Refusal {
             Refusal::Taint => "a taint that the pod does not tolerate",
             Refusal::OtherPods => "not where other pods let it stand",
             Refusal::CapacityType => "capacity type not allowed",
+            Refusal::NoFallback => "on-demand, which the pool does not fall back to",
             Refusal::CoolingDown => "cooling down after a refusal",
             Refusal::Quota => "vCPU quota cannot hold it",
             Refusal::ReservationFull => "reservation in full use",

@@ -9,14 +9,15 @@ pub mod memory;
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::memory::MarketMemory;
-use crate::core::fleet::{Claim, Instance, LaunchTemplate, Node, NodeClass, NodePool, PoolStatus};
+use crate::core::fleet::{Claim, Doubt, Instance, LaunchTemplate, Node, NodeClass, NodePool, PoolStatus, UnreadableClaim};
 use crate::core::market::Market;
 use crate::core::market::catalog::Catalog;
 use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::SeenReservations;
+use crate::core::record::Told;
 use crate::core::units::ids::{ClaimName, ClassName, InstanceId, NodeName, PoolName, Region, Uid};
 use crate::core::units::shared::Shared;
-use crate::core::units::time::Timestamp;
+use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::Pod;
 use crate::core::workload::daemonsets::DaemonSet;
 
@@ -33,6 +34,12 @@ pub enum Observed<T> {
         /// What was seen.
         value: T,
     },
+}
+
+/// Every instance that was seen at the last look, in every region.
+pub fn seen(instances: &BTreeMap<Region, Observed<BTreeMap<InstanceId, Instance>>>) -> impl Iterator<Item = &Instance> {
+    let looked = instances.values().filter_map(|o| if let Observed::Known { value, .. } = o { Some(value.values()) } else { None });
+    looked.flatten()
 }
 
 /// A notice that has arrived and is not acknowledged yet.
@@ -72,6 +79,8 @@ pub enum Lane {
 pub struct Snapshot {
     /// The cluster's name.
     pub cluster: String,
+    /// The cluster's UID, that of its namespace `kube-system`; empty while it is not known.
+    pub cluster_uid: String,
     /// Node pools.
     pub pools: Shared<BTreeMap<PoolName, NodePool>>,
     /// Node classes.
@@ -84,7 +93,17 @@ pub struct Snapshot {
     pub nodes: Shared<BTreeMap<NodeName, Node>>,
     /// Claims, by name.
     pub claims: Shared<BTreeMap<ClaimName, Claim>>,
-    /// Instances tagged as ours, per region.
+    /// Claims that are there and cannot be read: they own their machines, and are left alone.
+    pub unreadable_claims: Shared<BTreeMap<ClaimName, UnreadableClaim>>,
+    /// Nodes that say they are a machine of ours and are not used, and why.
+    pub doubtful_nodes: Shared<BTreeMap<NodeName, Doubt>>,
+    /// Since when each of our machines that run has had no claim, in the eyes of this leader.
+    pub unclaimed_since: Shared<BTreeMap<InstanceId, Timestamp>>,
+    /// When this leader ended machines without anybody's asking, lately.
+    pub unasked_ends: Vec<Timestamp>,
+    /// How far EC2's clock is ahead of ours, where an answer of EC2 said its time; it may be negative.
+    pub ec2_ahead: Option<Millis>,
+    /// Instances tagged with the cluster's name, per region: ours, and those of others of the same name.
     pub instances: Shared<BTreeMap<Region, Observed<BTreeMap<InstanceId, Instance>>>>,
     /// Offers and cool-downs, with what was learnt of each pool worked in.
     pub market: Shared<Market>,
@@ -112,8 +131,8 @@ pub struct Snapshot {
     pub ending: BTreeSet<ClaimName>,
     /// Ids of ledger records and events that were already written: not written again.
     pub recorded: Shared<crate::core::record::Recorded>,
-    /// How many instance-hours of each claim (by uid) have been told to the ledger, as far as remembered.
-    pub hours_told: Shared<BTreeMap<Uid, u32>>,
+    /// What the ledger has been told of each machine (by its claim's uid), as far as remembered.
+    pub told: Shared<Told>,
     /// Every region that a class names has been priced once, or has had its time to answer: before that nothing is bought for new pods.
     pub market_surveyed: bool,
     /// Postgres takes records. Voluntary moves wait while it does not.

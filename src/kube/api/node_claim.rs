@@ -10,7 +10,7 @@ use super::moment::Moment;
 use super::node_class::GpuSharing;
 use super::schema;
 use crate::core::fleet::{EndedBy, Trigger};
-use crate::core::market::{CapacityType, CoolDownCause};
+use crate::core::market::{CapacityType, CoolDownCause, PriceSource};
 use crate::core::units::money::MicroUsdPerHour;
 
 /// What is bought, and why. Immutable: another machine is another claim.
@@ -63,6 +63,13 @@ pub struct GpuNodeClaimSpec {
     /// The price it was decided at, in US dollars per hour for the machine.
     #[schemars(schema_with = "schema::usd")]
     pub price_per_hour: MicroUsdPerHour,
+    /// Who said that price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional_price_source")]
+    pub price_source: Option<PriceSource>,
+    /// When that price was last confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_observed_at: Option<Moment>,
     /// On-demand price of the same type in the same region, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional_usd")]
@@ -96,6 +103,10 @@ pub struct GpuNodeClaimSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub takes_over: Option<String>,
+    /// The instance that it was made for, with `lowtide adopt`: nothing is launched for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub adopted_instance: Option<String>,
 }
 
 /// Launch parameters, frozen in the claim.

@@ -120,16 +120,17 @@ mod tests {
     }
 
     #[test]
-    fn the_same_words_about_the_same_object_have_the_same_name() {
-        let event = |note: &str| Event {
+    fn the_same_news_of_the_same_object_has_the_same_name_however_it_is_worded() {
+        let event = |key: &str, note: &str| Event {
             subject: EventSubject::Pool("gpu".into()),
             kind: EventKind::Normal,
             reason: "Launched",
+            key: key.into(),
             note: note.into(),
         };
         let about = reference::<GpuNodePool>("gpu");
-        assert_eq!(name(&event("a"), &about), name(&event("a"), &about));
-        assert_ne!(name(&event("a"), &about), name(&event("b"), &about));
-        assert!(name(&event("a"), &about).starts_with("gpu."));
+        assert_eq!(name(&event("a", "said so"), &about), name(&event("a", "said otherwise"), &about));
+        assert_ne!(name(&event("a", "said so"), &about), name(&event("b", "said so"), &about));
+        assert!(name(&event("a", ""), &about).starts_with("gpu."));
     }
 }

@@ -38,9 +38,9 @@ pub async fn mark(
             "resourceVersion": node.metadata.resource_version,
             "labels": all,
         } });
-        let mut taints = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
-        if taint && !taints.iter().any(|t| t.key == names::LEAVING_TAINT) {
-            taints.push(Taint { key: names::LEAVING_TAINT.to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() });
+        let before = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
+        let taints = marked(before.clone(), claim, taint);
+        if taints != before {
             body["spec"] = json!({ "taints": taints });
         }
         let patched = call(format!("mark node {name}"), nodes.patch_metadata(name.as_str(), &ours(), &Patch::Merge(body))).await;
@@ -52,9 +52,40 @@ pub async fn mark(
     }
 }
 
+/// A node's taints with the claim's in the place of "none yet", and the one that keeps new work off when asked. A node that registered
+/// without the claim taint (a machine of an older version, whose pods do not tolerate it) gets none.
+fn marked(mut taints: Vec<Taint>, claim: &ClaimName, leaving: bool) -> Vec<Taint> {
+    for taint in taints.iter_mut().filter(|t| t.key == names::CLAIM_TAINT && t.effect == "NoSchedule") {
+        taint.value = Some(claim.to_string());
+    }
+    if leaving && !taints.iter().any(|t| t.key == names::LEAVING_TAINT) {
+        taints.push(Taint { key: names::LEAVING_TAINT.to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() });
+    }
+    taints
+}
+
 /// Deletes the Node object; one that is gone is fine.
 pub async fn delete(cluster: &LiveCluster, name: &NodeName) -> Result<Applied, ClusterError> {
     let nodes: Api<Node> = Api::all(cluster.client.clone());
     gone_is_done(call(format!("delete node {name}"), nodes.delete(name.as_str(), &DeleteParams::default())).await)?;
     Ok(done(Lane::Node(name.clone())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taint(key: &str, value: Option<&str>) -> Taint {
+        Taint { key: key.to_owned(), value: value.map(str::to_owned), effect: "NoSchedule".to_owned(), ..Taint::default() }
+    }
+
+    #[test]
+    fn the_claim_takes_the_place_of_none_yet_and_nobody_elses_taint_is_lost() {
+        let fresh = vec![taint("nvidia.com/gpu", None), taint(names::CLAIM_TAINT, Some(names::NO_CLAIM)), taint("x", Some("y"))];
+        let ours = marked(fresh.clone(), &"lt-1".into(), false);
+        assert_eq!(ours, [taint("nvidia.com/gpu", None), taint(names::CLAIM_TAINT, Some("lt-1")), taint("x", Some("y"))]);
+        assert_eq!(marked(ours.clone(), &"lt-1".into(), true)[3].key, names::LEAVING_TAINT);
+        let older = vec![taint("x", Some("y"))];
+        assert_eq!(marked(older.clone(), &"lt-1".into(), false), older, "its pods would not tolerate it");
+    }
 }

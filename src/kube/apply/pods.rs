@@ -1,6 +1,6 @@
 //! Pods: binding, lifting the gate, letting go and giving back, evicting and deleting.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Toleration};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PostParams, Preconditions};
 use kube::core::Status;
@@ -45,17 +45,42 @@ pub async fn bind(cluster: &LiveCluster, target: &PodTarget, binding: Binding<'_
     patch(cluster, target, "bind", Patch::Merge(body)).await
 }
 
-/// Pins the pod to the claim's node and lifts our gate, in one request: after it, nothing of the two can be changed. Others' gates
-/// stay, and doing it twice is harmless.
+/// Pins the pod to the claim's node, lets it past the claim's taint, and lifts our gate, in one request: after it, nothing of these can be
+/// changed. Others' gates stay, and doing it twice is harmless.
+///
+/// A patch replaces the list of tolerations, and the API server takes only additions: so the list is read first and written as a whole, at
+/// the version it was read at. Who changes the pod in between makes it a conflict, and it is decided again.
 pub async fn lift(cluster: &LiveCluster, target: &PodTarget, claim: &ClaimName) -> Result<Applied, ClusterError> {
+    let object = &target.pod.object;
+    let found = call(format!("read pod {object}"), api(cluster, object).get(&object.name)).await?;
+    if found.metadata.resource_version.as_deref() != Some(target.resource_version.as_str()) {
+        return Err(ClusterError::Conflict(format!("pod {object} is not at version {} any more", target.resource_version)));
+    }
+    let tolerations = with_claim(found.spec.and_then(|spec| spec.tolerations).unwrap_or_default(), claim);
     let body = json!({
         "metadata": guard(target),
         "spec": {
             "nodeSelector": { words::CLAIM_NODE_LABEL: claim.as_str() },
+            "tolerations": tolerations,
             "schedulingGates": [{ "$patch": "delete", "name": words::GATE }],
         },
     });
     patch(cluster, target, "lift the gate of", Patch::Strategic(body)).await
+}
+
+/// A pod's tolerations and that of its claim's taint.
+fn with_claim(mut tolerations: Vec<Toleration>, claim: &ClaimName) -> Vec<Toleration> {
+    let ours = Toleration {
+        key: Some(names::CLAIM_TAINT.to_owned()),
+        operator: Some("Equal".to_owned()),
+        value: Some(claim.to_string()),
+        effect: Some("NoSchedule".to_owned()),
+        ..Toleration::default()
+    };
+    if !tolerations.contains(&ours) {
+        tolerations.push(ours);
+    }
+    tolerations
 }
 
 /// Strips the label its ReplicaSet knows it by: the ReplicaSet makes a replacement, the pod serves on. The Deployment becomes its
@@ -180,6 +205,15 @@ async fn patch(cluster: &LiveCluster, target: &PodTarget, verb: &str, body: Patc
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_claims_toleration_is_added_once_behind_those_that_are_there() {
+        let others = vec![Toleration { key: Some("nvidia.com/gpu".into()), operator: Some("Exists".into()), ..Toleration::default() }];
+        let once = with_claim(others.clone(), &"lt-1".into());
+        assert_eq!((once.len(), &once[0]), (2, &others[0]));
+        assert_eq!((once[1].key.as_deref(), once[1].value.as_deref()), (Some(names::CLAIM_TAINT), Some("lt-1")));
+        assert_eq!(with_claim(once.clone(), &"lt-1".into()), once);
+    }
 
     #[test]
     fn grace_is_rounded_up_and_never_negative() {

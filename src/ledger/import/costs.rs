@@ -1,20 +1,27 @@
-//! Costs that are not lowtide's machines: what lowtide itself runs on, APIs that are bought.
+//! Costs that are not lowtide's machines: what lowtide itself runs on, and what is bought elsewhere, from a file of ours or as FOCUS.
 //!
-//! Decides: how the file is read, and the posting that a new or changed amount makes. They are posted as billed: nobody estimates them.
+//! Decides: how a file of ours is read; that a source's calendar month is a period, which a newer version replaces whole; and the postings of the
+//! difference. They are posted as entered, on a line that no saving is counted from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde_json::json;
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::table::{Line, each_csv_line};
-use super::usage::{Revisions, per_day};
-use super::{ImportFault, Taken, text_of};
+use super::checks::{Check, Checks};
+use super::delivery::files_of;
+use super::entries::{differences, known_workloads, not_much_changed, nothing_missing, period_in_words, source_of};
+use super::reading::{ReadFile, each_line, sha256_of};
+use super::revenue::per_day;
+use super::statement::{self, Cell, Kind, New, Outcome, held, id_of, next_version};
+use super::table::Line;
+use super::usage::{month_cell, workload_of, write};
+use super::{ImportFault, Options};
 use crate::core::accounting::owners::OwnerVersion;
 use crate::core::units::ids::{ObjectRef, derive_uuid};
-use crate::core::units::money::MicroUsd;
+use crate::core::units::money::{BilledUsd, MicroUsd};
 use crate::core::units::time::Timestamp;
 use crate::core::workload::{Attribution, Workload};
 use crate::ledger::poster::owner_row;
@@ -22,85 +29,169 @@ use crate::ledger::rows::Table;
 use crate::ledger::store::{LedgerFault, insert};
 use crate::ledger::turns::{self, Turn};
 
-const EXTERNAL_COST: Table = Table { name: "external_cost", columns: "id, at, item, workload, revision, cost_usd" };
+const EXTERNAL_COST: Table = Table { name: "external_cost", columns: "id, at, item, workload, revision, cost_usd, statement, lines" };
 const POSTING: Table = Table {
     name: "posting",
-    columns: "id, at, workload, gpu_ms, span_ms, line, kind, cause, cost_usd, b0_usd, b1_usd, b2_usd, feed_usd, bill_usd",
+    columns: "id, at, workload, gpu_ms, span_ms, line, kind, cause, cost_usd, b0_usd, b1_usd, b2_usd, feed_usd, bill_usd, statement",
 };
 const WORKLOAD_VERSION: Table = Table {
     name: "workload_version",
     columns: "id, at, workload_kind, workload_namespace, workload_name, team, service, environment, cost_center, product_area, component",
 };
+const REQUIRED: [&str; 3] = ["period", "item", "cost_usd"];
+const KNOWN: [&str; 11] =
+    ["period", "item", "cost_usd", "currency", "workload", "team", "service", "environment", "cost_center", "product_area", "component"];
 
-/// Takes files of other costs: columns `period` (a day, or a month that is spread evenly over its days), `item`, `cost_usd`, and any of
-/// team, service, environment, cost_center, product_area, component. They are posted on line `overhead`.
-///
-/// # Errors
-/// [`ImportFault`]; then nothing was taken.
-pub async fn import_costs(connection: &mut PgConnection, paths: &[PathBuf]) -> Result<Taken, ImportFault> {
-    let mut days: BTreeMap<(String, Timestamp, Uuid), i64> = BTreeMap::new();
-    let mut owners: BTreeMap<Uuid, OwnerVersion> = BTreeMap::new();
-    for path in paths {
-        each_csv_line(path, &text_of(path)?, &["period", "item", "cost_usd"], |line| {
-            let item = line.need("item", "a name for what was paid")?.to_owned();
-            let owner = owner_of(line, &item);
-            for (day, amount) in per_day(line, "cost_usd")? {
-                *days.entry((item.clone(), day, owner.id)).or_default() += amount;
-            }
-            owners.insert(owner.id, owner);
-            Ok(())
-        })?;
-    }
-    let doing = LedgerFault::during;
-    let mut transaction = connection.begin().await.map_err(doing("begin a transaction"))?;
-    turns::take(&mut transaction, Turn::Import).await?;
-    let items: Vec<String> = days.keys().map(|(item, _, _)| item.clone()).collect();
-    let stored = sqlx::query!(
-        r#"SELECT DISTINCT ON (item, workload, at) item, workload, ledger.ms(at) AS "at_ms!", revision, (cost_usd * 1000000)::bigint AS "micro!"
-           FROM ledger.external_cost WHERE item = ANY($1) ORDER BY item, workload, at, revision DESC"#,
-        &items
-    )
-    .fetch_all(&mut *transaction)
-    .await
-    .map_err(doing("read the costs that are there"))?;
-    let there: BTreeMap<(String, Timestamp, Uuid), (i32, i64)> =
-        stored.into_iter().map(|row| ((row.item, Timestamp(row.at_ms), row.workload), (row.revision, row.micro))).collect();
-    let (mut plan, mut postings) = (Revisions::default(), Revisions::default());
-    for (key, micro) in &days {
-        let before = there.get(key);
-        let Some(revision) = plan.next(before.map(|(n, amount)| (*n, amount == micro))) else { continue };
-        let (item, day, owner) = key;
-        let (at, n, of) = (day.0.to_string(), revision.to_string(), owner.to_string());
-        plan.rows.push(json!({
-            "id": derive_uuid(&["external-cost", item, &at, &of, &n]), "at": day.to_rfc3339(), "item": item, "workload": owner,
-            "revision": revision, "cost_usd": MicroUsd(*micro),
-        }));
-        let difference = MicroUsd(micro - before.map_or(0, |(_, amount)| *amount));
-        postings.rows.push(json!({
-            "id": derive_uuid(&["posting-external", item, &at, &of, &n]), "at": day.to_rfc3339(), "workload": owner, "gpu_ms": 0, "span_ms": 86_400_000,
-            "line": "overhead", "kind": "bill", "cause": "entered", "cost_usd": difference, "b0_usd": "0", "b1_usd": "0", "b2_usd": "0",
-            "feed_usd": "0", "bill_usd": difference,
-        }));
-    }
-    let versions: Vec<_> = owners.values().map(owner_row).collect();
-    insert(&mut transaction, WORKLOAD_VERSION, &versions).await?;
-    plan.write(&mut transaction, EXTERNAL_COST).await?;
-    postings.write(&mut transaction, POSTING).await?;
-    transaction.commit().await.map_err(doing("commit the costs"))?;
-    Ok(plan.taken)
+/// Micro-dollars by item, owner and day.
+pub(super) type Days = BTreeMap<(String, Uuid, Timestamp), i128>;
+
+/// What a file says: by source and month, and who pays.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    pub months: BTreeMap<(String, Timestamp), Days>,
+    pub owners: BTreeMap<Uuid, OwnerVersion>,
+    pub workloads: BTreeSet<ObjectRef>,
+    pub files: Vec<ReadFile>,
 }
 
-/// The item with its labels: one owner for all time, since each line says its labels.
-fn owner_of(line: &Line, item: &str) -> OwnerVersion {
+impl Content {
+    /// Adds an amount of a day.
+    pub(super) fn add(&mut self, source: &str, month: Timestamp, item: &str, owner: &OwnerVersion, day: Timestamp, amount: MicroUsd) {
+        self.owners.entry(owner.id).or_insert_with(|| owner.clone());
+        let days = self.months.entry((source.to_owned(), month)).or_default();
+        *days.entry((item.to_owned(), owner.id, day)).or_default() += i128::from(amount.0);
+    }
+}
+
+/// Takes files of other costs in a transaction of the caller's: columns `period` (a day, or a month that is spread evenly over its days), `item`,
+/// `cost_usd`, and any of currency, workload (whose costs they are), team, service, environment, cost_center, product_area, component.
+///
+/// # Errors
+/// [`ImportFault`]; then the transaction must be rolled back.
+pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], options: &mut Options) -> Result<Vec<Outcome>, ImportFault> {
+    let (mut content, mut seen) = (Content::default(), BTreeSet::new());
+    let source = source_of(options, Kind::Costs);
+    for path in files_of(paths)? {
+        if !seen.insert(sha256_of(&path)?) {
+            continue;
+        }
+        let mut looked_at_header = false;
+        let read = each_line(
+            &path,
+            &REQUIRED,
+            |_| true,
+            |line| {
+                if !std::mem::replace(&mut looked_at_header, true) {
+                    line.header.refuse_unknown(&path, &KNOWN, &mut options.checks)?;
+                }
+                let item = line.need("item", "a name for what was paid")?.to_owned();
+                let workload = line.get("workload").map(|_| workload_of(line, "workload")).transpose()?;
+                let owner = owner_of(&item, workload.as_ref(), attribution(line));
+                content.workloads.extend(workload);
+                for (day, amount) in per_day(line, "cost_usd", options)? {
+                    content.add(&source, month_cell(day).0, &item, &owner, day, amount);
+                }
+                Ok(())
+            },
+        )?;
+        content.files.push(read);
+    }
+    store(connection, content, &mut options.checks).await
+}
+
+fn attribution(line: &Line) -> Attribution {
     let label = |name: &str| line.get(name).map(String::from);
-    let attribution = Attribution {
+    Attribution {
         team: label("team"),
         service: label("service"),
         environment: label("environment"),
         cost_center: label("cost_center"),
         product_area: label("product_area"),
         component: label("component"),
-    };
-    let workload = Workload { kind: "External".into(), object: ObjectRef { namespace: String::new(), name: item.to_owned() } };
-    OwnerVersion::new(workload, attribution, Timestamp(0))
+    }
+}
+
+/// Who pays: the item, or the workload that causes it, with its labels. One owner for all time, since each line says its labels.
+pub(super) fn owner_of(item: &str, workload: Option<&ObjectRef>, attribution: Attribution) -> OwnerVersion {
+    let object = workload.cloned().unwrap_or_else(|| ObjectRef { namespace: String::new(), name: item.to_owned() });
+    OwnerVersion::new(Workload { kind: "External".into(), object }, attribution, Timestamp(0))
+}
+
+/// Takes what was read, month by month.
+pub(super) async fn store(connection: &mut PgConnection, content: Content, checks: &mut Checks) -> Result<Vec<Outcome>, ImportFault> {
+    turns::take(connection, Turn::Import).await?;
+    known_workloads(connection, &content.workloads, checks).await?;
+    let versions: Vec<_> = content.owners.values().map(owner_row).collect();
+    insert(connection, WORKLOAD_VERSION, &versions).await?;
+    let mut outcomes = Vec::new();
+    for ((source, month), days) in &content.months {
+        let (from, until) = month_cell(*month);
+        let cell = Cell { kind: Kind::Costs, source: source.clone(), from, until };
+        outcomes.push(take_month(connection, cell, days, &content.files, checks).await?);
+    }
+    Ok(outcomes)
+}
+
+async fn take_month(
+    connection: &mut PgConnection,
+    cell: Cell,
+    days: &Days,
+    files: &[ReadFile],
+    checks: &mut Checks,
+) -> Result<Outcome, ImportFault> {
+    let before = there(connection, &cell, true).await?;
+    let (found, changes) = differences(&before, days);
+    let holds = held(connection, &cell).await?;
+    if let Some(holds) = holds.as_ref().filter(|_| found.is_empty()) {
+        return Ok(Outcome { cell, id: holds.id, version: holds.version, changes, same: true });
+    }
+    let month = period_in_words(cell.from, 7);
+    let items = |days: &Days| days.keys().map(|(item, ..)| item.clone()).collect::<BTreeSet<_>>();
+    nothing_missing(checks, &month, "the item", &items(&before), &items(days))?;
+    let total = |days: &Days| days.values().sum::<i128>() * 10_000;
+    if holds.is_some() {
+        not_much_changed(checks, &month, "other costs", total(&before), total(days))?;
+    }
+    let others = there(connection, &cell, false).await?;
+    if let Some(item) = items(days).intersection(&items(&others)).next() {
+        checks.refuse(Check::HoursTwice, || {
+            format!("another source has said what {item} cost in {month}: take that back first (lowtide ledger retract)")
+        })?;
+    }
+    let version = next_version(connection, &cell).await?;
+    let lines = i64::try_from(days.len()).unwrap_or(i64::MAX);
+    let new = New { cell: &cell, said_version: None, files, lines, total: BilledUsd(total(days)), invoiced: false };
+    let id = statement::record(connection, &new, version, checks).await?;
+    let (mut rows, mut postings) = (Vec::new(), Vec::new());
+    for ((item, owner, day), micro, lines) in &found {
+        let (at, of) = (day.0.to_string(), owner.to_string());
+        let amount = MicroUsd(i64::try_from(*micro).unwrap_or(i64::MAX));
+        rows.push(json!({
+            "id": derive_uuid(&["external-cost", &id.to_string(), item, &at, &of]), "at": day.to_rfc3339(), "item": item, "workload": owner,
+            "revision": version, "cost_usd": amount, "statement": id, "lines": lines,
+        }));
+        postings.push(json!({
+            "id": derive_uuid(&["posting-external", &id.to_string(), item, &at, &of]), "at": day.to_rfc3339(), "workload": owner, "gpu_ms": 0,
+            "span_ms": 86_400_000, "line": "overhead", "kind": "entered", "cause": "entered", "cost_usd": amount, "b0_usd": "0", "b1_usd": "0",
+            "b2_usd": "0", "feed_usd": "0", "bill_usd": "0", "statement": id,
+        }));
+    }
+    write(connection, EXTERNAL_COST, &rows).await?;
+    write(connection, POSTING, &postings).await?;
+    Ok(Outcome { id: id_of(&cell, version), cell, version, changes, same: false })
+}
+
+/// What holds of a month: of its source, or of all others.
+async fn there(connection: &mut PgConnection, cell: &Cell, own: bool) -> Result<Days, LedgerFault> {
+    let rows = sqlx::query!(
+        r#"SELECT c.item, c.workload, ledger.ms(c.at) AS "at_ms!", (sum(c.cost_usd) * 1000000)::bigint AS "micro!"
+           FROM ledger.external_cost c JOIN ledger.statement s ON s.id = c.statement
+           WHERE s.kind = 'costs' AND s.at = $2::text::timestamptz AND (s.source = $1) = $3
+           GROUP BY c.item, c.workload, c.at HAVING sum(c.lines) > 0"#,
+        cell.source,
+        cell.from.to_rfc3339(),
+        own
+    );
+    let rows = rows.fetch_all(connection).await.map_err(LedgerFault::during("read the costs that hold"))?;
+    Ok(rows.into_iter().map(|row| ((row.item, row.workload, Timestamp(row.at_ms)), i128::from(row.micro))).collect())
 }

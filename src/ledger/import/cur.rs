@@ -1,97 +1,254 @@
-//! The Cost and Usage Report: CUR 2.0 as CSV; older reports with `lineItem/...` names as well.
+//! Lines of the Cost and Usage Report: CUR 2.0, the older report with `lineItem/...` names, and what Athena makes of either.
 //!
-//! Decides: which lines are about instances and of which kind, and which amount holds when a commitment paid.
-//! Sources: AWS Data Exports user guide, "CUR 2.0" and "Line item columns".
-//!
-//! Lines that are not about an EC2 instance are left out and counted: a report holds the whole account.
+//! Decides: what a line is for, which machine it names, and which amount holds: the effective one where a commitment paid, and the net one where the
+//! report has it, the difference being a discount on a line of its own.
+//! Does not: store anything (see [`super::bill`]).
+//! Sources: AWS Data Exports user guide, "CUR 2.0", "Line item columns", "Savings Plans columns", "Reservation columns"; CUR user guide, "Net columns".
 
-use std::path::{Path, PathBuf};
-
-use sqlx::PgConnection;
-
-use super::lines::{BillImport, ImportedLine, LineKey, store};
-use super::table::{Line, each_csv_line};
-use super::{ImportFault, Taken, text_of};
+use super::ImportFault;
+use super::checks::{Check, Checks, LARGEST_USD, beyond_reason};
+use super::rates::Rates;
+use super::table::Line;
 use crate::core::units::money::BilledUsd;
-use crate::core::units::time::Millis;
+use crate::core::units::time::{Millis, Timestamp};
 
-const REQUIRED: [&str; 7] = [
+/// Without these no line can be read.
+pub(super) const REQUIRED: [&str; 5] =
+    ["line_item_line_item_type", "line_item_resource_id", "line_item_usage_type", "line_item_usage_start_date", "line_item_unblended_cost"];
+
+/// Columns that are read; of a Parquet file only these are.
+pub(super) const READ: [&str; 30] = [
+    "identity_line_item_id",
+    "identity_time_interval",
+    "bill_invoice_id",
+    "bill_payer_account_id",
+    "bill_billing_period_start_date",
+    "line_item_usage_account_id",
     "line_item_line_item_type",
-    "line_item_resource_id",
-    "line_item_usage_type",
     "line_item_usage_start_date",
     "line_item_usage_end_date",
+    "line_item_product_code",
+    "line_item_usage_type",
+    "line_item_operation",
+    "line_item_resource_id",
     "line_item_usage_amount",
+    "line_item_currency_code",
     "line_item_unblended_cost",
+    "line_item_net_unblended_cost",
+    "pricing_public_on_demand_cost",
+    "reservation_effective_cost",
+    "reservation_net_effective_cost",
+    "reservation_unused_recurring_fee",
+    "reservation_unused_amortized_upfront_fee_for_billing_period",
+    "savings_plan_savings_plan_effective_cost",
+    "savings_plan_net_savings_plan_effective_cost",
+    "savings_plan_total_commitment_to_date",
+    "savings_plan_used_commitment",
+    "resource_tags",
+    "resource_tags_user_lowtide_claim_uid",
+    "billing_period",
+    "line_item_legal_entity",
 ];
+
+/// What columns of a report begin with.
+const FAMILIES: [&str; 18] = [
+    "identity_",
+    "bill_",
+    "line_item_",
+    "product_",
+    "product",
+    "pricing_",
+    "reservation_",
+    "savings_plan_",
+    "resource_tags",
+    "cost_category",
+    "discount",
+    "split_line_item_",
+    "capacity_reservation_",
+    "billing_period",
+    "tags",
+    "account_tags",
+    "iam_principal",
+    "usage_account_tags",
+];
+
+/// Whether a report may have such a column.
+pub(super) fn is_known_column(name: &str) -> bool {
+    FAMILIES.iter().any(|family| name.starts_with(family)) || matches!(name, "year" | "month")
+}
+
 /// Hours are read as units of 10^-10.
 const HOUR_UNITS: i128 = 10_000_000_000;
 const HOUR_MS: i128 = 3_600_000;
 
-/// Takes the files of a report, all of them at once: lines that belong together may be spread over files.
-///
-/// # Errors
-/// [`ImportFault`]; then nothing was taken.
-pub async fn import_cur(connection: &mut PgConnection, paths: &[PathBuf]) -> Result<(BillImport, Taken), ImportFault> {
-    let mut import = BillImport::default();
-    for path in paths {
-        read(path, &text_of(path)?, &mut import)?;
-    }
-    let taken = store(connection, &import).await?;
-    Ok((import, taken))
+/// A line as it is staged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CurLine {
+    /// Names the line within its version; empty where the report does not.
+    pub line_id: String,
+    /// Who pays.
+    pub payer: String,
+    /// First day of the billing period, as 2026-07-01.
+    pub period: String,
+    /// What for: `usage` and `commitment` of machines, or the line that it is beside them (see [`crate::core::accounting::bill::LineKind`]); `egress`,
+    /// `nat`, `unused-commitment` and `other` are kept and not posted.
+    pub kind: &'static str,
+    /// Whose use.
+    pub account: String,
+    /// The machine; empty for what names none.
+    pub instance: String,
+    /// The claim that the resource is tagged with; empty without.
+    pub claim_uid: String,
+    /// As in `USE1-SpotUsage:g6.xlarge`.
+    pub usage_type: String,
+    /// As in `RunInstances:SV001`.
+    pub operation: String,
+    /// As in `AmazonEC2`.
+    pub service: String,
+    /// Start of what it is about.
+    pub from: Timestamp,
+    /// End of it; the start where the line has no span.
+    pub to: Timestamp,
+    /// The amount before negotiated discounts.
+    pub cost: BilledUsd,
+    /// Negotiated discounts on it, where the report has net columns; else nothing.
+    pub discount: BilledUsd,
+    /// Billed time, of machines.
+    pub used: Option<Millis>,
+    /// What it would have cost on demand, where said.
+    pub public_on_demand: Option<BilledUsd>,
+    /// It belongs to an invoice.
+    pub invoiced: bool,
 }
 
-fn read(path: &Path, text: &str, import: &mut BillImport) -> Result<(), ImportFault> {
-    each_csv_line(path, text, &REQUIRED, |line| {
-        match read_line(line)? {
-            Some((key, line)) => import.add(key, line),
-            None => import.left_out += 1,
-        }
-        Ok(())
-    })
-}
-
-/// `None` for what is not about an instance, and for lines that only move money between others (Savings Plan negations, fees, taxes).
-fn read_line(line: &Line) -> Result<Option<(LineKey, ImportedLine)>, ImportFault> {
-    let Some(instance) = line.get("line_item_resource_id").filter(|id| id.starts_with("i-")) else { return Ok(None) };
-    let usage_type = line.get("line_item_usage_type").unwrap_or_default();
+/// Reads a line. `None` for what only moves a commitment's money between lines that are read: Savings Plan negations.
+pub(super) fn read_line(line: &Line, rates: &Rates, checks: &mut Checks) -> Result<Option<CurLine>, ImportFault> {
     let line_type = line.need("line_item_line_item_type", "a type, as in Usage")?;
-    let machine = ["SpotUsage", "BoxUsage", "DedicatedUsage"].iter().any(|word| usage_type.contains(word));
-    let (kind, amount) = match line_type {
-        "Usage" if usage_type.contains("Bytes") => ("transfer", "line_item_unblended_cost"),
-        "Usage" if machine => ("usage", "line_item_unblended_cost"),
-        "SavingsPlanCoveredUsage" if machine => ("commitment", "savings_plan_savings_plan_effective_cost"),
-        "DiscountedUsage" if machine => ("commitment", "reservation_effective_cost"),
-        "Credit" | "Refund" => ("adjustment", "line_item_unblended_cost"),
-        kind if kind.ends_with("Discount") => ("adjustment", "line_item_unblended_cost"),
-        _ => return Ok(None),
-    };
-    if let Some(currency) = line.get("line_item_currency_code").filter(|currency| *currency != "USD") {
-        return Err(line.fault("line_item_currency_code", currency, "USD: the ledger holds US dollars only"));
+    if line_type == "SavingsPlanNegation" {
+        return Ok(None);
     }
-    let (from, to) = (line.time("line_item_usage_start_date")?, line.time("line_item_usage_end_date")?);
-    if to <= from {
-        return Err(line.fault(
-            "line_item_usage_end_date",
-            line.get("line_item_usage_end_date").unwrap_or_default(),
-            "a time after the start",
-        ));
+    let usage_type = line.get("line_item_usage_type").unwrap_or_default();
+    let resource = line.get("line_item_resource_id").unwrap_or_default();
+    let instance = instance_of(resource);
+    let from = line.time("line_item_usage_start_date")?;
+    let to = line.get("line_item_usage_end_date").map_or(Ok(from), |_| line.time("line_item_usage_end_date"))?.max(from);
+    let kind = kind_of(line_type, usage_type, resource, instance.is_some());
+    let rate = rates.of(line, "line_item_currency_code", from)?;
+    let (cost, net) = amounts(line, line_type)?;
+    let cost = rate.times(cost);
+    let discount = net.map_or(BilledUsd(0), |net| BilledUsd(rate.times(net).0 - cost.0));
+    if beyond_reason(cost) {
+        checks.refuse(Check::BeyondReason, || {
+            line.fault("line_item_unblended_cost", &cost.to_string(), &format!("at most ${LARGEST_USD} on one line")).to_string()
+        })?;
     }
-    let used = if kind == "usage" || kind == "commitment" { Some(hours(line)?) } else { None };
-    let public_on_demand =
-        line.get("pricing_public_on_demand_cost").and_then(|text| text.parse::<BilledUsd>().ok()).filter(|cost| cost.0 > 0);
-    let key = LineKey {
-        source: "bill",
+    let machine = matches!(kind, "usage" | "commitment") && instance.is_some();
+    let text = |name: &str| line.get(name).unwrap_or_default().to_owned();
+    let identity = |id: &str| format!("{id} {} {line_type}", line.get("identity_time_interval").unwrap_or_default());
+    let account = text("line_item_usage_account_id");
+    Ok(Some(CurLine {
+        line_id: line.get("identity_line_item_id").map(identity).unwrap_or_default(),
+        payer: line.get("bill_payer_account_id").map_or_else(|| account.clone(), str::to_owned),
+        period: period_of(line, from)?,
         kind,
-        account: line.get("line_item_usage_account_id").unwrap_or_default().to_owned(),
-        instance: instance.to_owned(),
+        account,
+        instance: instance.unwrap_or_default().to_owned(),
+        claim_uid: claim_of(line),
         usage_type: usage_type.to_owned(),
-        operation: line.get("line_item_operation").unwrap_or_default().to_owned(),
+        operation: text("line_item_operation"),
+        service: text("line_item_product_code"),
         from,
         to,
+        cost,
+        discount,
+        used: if machine { Some(hours(line)?) } else { None },
+        public_on_demand: line
+            .get("pricing_public_on_demand_cost")
+            .and_then(|text| text.parse::<BilledUsd>().ok())
+            .filter(|cost| cost.0 > 0)
+            .map(|cost| rate.times(cost)),
+        invoiced: line.get("bill_invoice_id").is_some(),
+    }))
+}
+
+/// The instance that a resource is: by its id, or at the end of its ARN.
+fn instance_of(resource: &str) -> Option<&str> {
+    let last = resource.rsplit('/').next().unwrap_or_default();
+    let digits = last.strip_prefix("i-")?;
+    (!digits.is_empty()).then_some(last)
+}
+
+/// What a line is for.
+fn kind_of(line_type: &str, usage_type: &str, resource: &str, is_instance: bool) -> &'static str {
+    let has = |words: &[&str]| words.iter().any(|word| usage_type.contains(word));
+    match line_type {
+        "Credit" => "credit",
+        "Refund" => "refund",
+        "Tax" => "tax",
+        "RIFee" | "SavingsPlanRecurringFee" | "SavingsPlanUpfrontFee" => "unused-commitment",
+        "Fee" => "fee",
+        discount if discount.ends_with("Discount") => "discount",
+        _ if has(&["NatGateway"]) => "nat",
+        // What is carried to another region is posted when it is carried, at the price of the time.
+        _ if has(&["AWS-Out-Bytes", "AWS-In-Bytes"]) => "egress",
+        _ if has(&["Bytes"]) && !has(&["NatGateway"]) => "transfer",
+        "SavingsPlanCoveredUsage" | "DiscountedUsage" if is_instance => "commitment",
+        _ if is_instance && has(&["SpotUsage", "BoxUsage", "DedicatedUsage", "HostUsage"]) => "usage",
+        _ if has(&["EBS:Volume", "EBS:Snapshot"]) || resource.contains("vol-") || resource.contains("snap-") => "volume",
+        _ if is_instance || has(&["PublicIPv4", "ElasticIP"]) => "fee",
+        _ => "other",
+    }
+}
+
+/// The amount that holds, and the net one where the report has it.
+fn amounts(line: &Line, line_type: &str) -> Result<(BilledUsd, Option<BilledUsd>), ImportFault> {
+    let net = |name: &str| line.get(name).map(|_| line.usd(name)).transpose();
+    let or_none = |name: &str| line.get(name).map_or(Ok(BilledUsd(0)), |_| line.usd(name));
+    match line_type {
+        "SavingsPlanCoveredUsage" => {
+            Ok((line.usd("savings_plan_savings_plan_effective_cost")?, net("savings_plan_net_savings_plan_effective_cost")?))
+        }
+        "DiscountedUsage" => Ok((line.usd("reservation_effective_cost")?, net("reservation_net_effective_cost")?)),
+        // Of a commitment's fee only what nobody used is a cost: the used part is the effective cost of what used it.
+        "RIFee" => {
+            let unused = or_none("reservation_unused_recurring_fee")?;
+            Ok((unused + or_none("reservation_unused_amortized_upfront_fee_for_billing_period")?, None))
+        }
+        "SavingsPlanRecurringFee" | "SavingsPlanUpfrontFee" => {
+            let committed = or_none("savings_plan_total_commitment_to_date")?;
+            Ok((BilledUsd(committed.0 - or_none("savings_plan_used_commitment")?.0), None))
+        }
+        // Where there are net columns, discounts are in them: the line of its own has nothing left.
+        discount if discount.ends_with("Discount") && line.get("line_item_net_unblended_cost").is_some() => {
+            Ok((line.usd("line_item_net_unblended_cost")?, None))
+        }
+        _ => Ok((line.usd("line_item_unblended_cost")?, net("line_item_net_unblended_cost")?)),
+    }
+}
+
+/// The first day of the billing period; where the report does not say it, of the month in which the use began.
+fn period_of(line: &Line, from: Timestamp) -> Result<String, ImportFault> {
+    let at = match line.get("bill_billing_period_start_date") {
+        Some(_) => line.time("bill_billing_period_start_date")?,
+        None => from,
     };
-    let invoice = line.get("bill_invoice_id").map(String::from);
-    Ok(Some((key, ImportedLine { cost: line.usd(amount)?, used, public_on_demand, invoice })))
+    Ok(format!("{}-01", at.to_rfc3339().get(..7).unwrap_or("1970-01")))
+}
+
+/// The claim in the tags: a column of its own, or among others as JSON or as Athena writes a map.
+fn claim_of(line: &Line) -> String {
+    const KEY: &str = "lowtide_claim_uid";
+    if let Some(uid) = line.get("resource_tags_user_lowtide_claim_uid") {
+        return uid.to_owned();
+    }
+    let Some(tags) = line.get("resource_tags") else { return String::new() };
+    if let Ok(serde_json::Value::Object(tags)) = serde_json::from_str(tags) {
+        let ours = tags.iter().find(|(key, _)| key.replace(['-', ':', '/'], "_").ends_with(KEY));
+        return ours.and_then(|(_, value)| value.as_str()).unwrap_or_default().to_owned();
+    }
+    let pairs = tags.trim_start_matches('{').trim_end_matches('}').split(',').filter_map(|pair| pair.split_once('='));
+    let mut ours = pairs.filter(|(key, _)| key.trim().replace(['-', ':', '/'], "_").ends_with(KEY));
+    ours.next().map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
 }
 
 fn hours(line: &Line) -> Result<Millis, ImportFault> {
@@ -105,68 +262,97 @@ fn hours(line: &Line) -> Result<Millis, ImportFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::import::reading::each_csv_record;
+    use std::path::Path;
 
-    const HEADER: &str = "bill_invoice_id,line_item_usage_account_id,line_item_line_item_type,line_item_resource_id,line_item_usage_type,\
-        line_item_operation,line_item_usage_start_date,line_item_usage_end_date,line_item_usage_amount,line_item_unblended_cost,\
-        line_item_currency_code,savings_plan_savings_plan_effective_cost,pricing_public_on_demand_cost\n";
+    const HEADER: &str = "identity/LineItemId,bill/InvoiceId,lineItem/UsageAccountId,lineItem/LineItemType,lineItem/ResourceId,lineItem/UsageType,\
+        lineItem/UsageStartDate,lineItem/UsageEndDate,lineItem/UsageAmount,lineItem/UnblendedCost,lineItem/NetUnblendedCost,\
+        lineItem/CurrencyCode,savingsPlan/SavingsPlanEffectiveCost,savingsPlan/TotalCommitmentToDate,savingsPlan/UsedCommitment,resourceTags\n";
 
-    fn line(kind: &str, resource: &str, usage: &str, amount: &str, cost: &str, plan: &str) -> String {
+    fn line(kind: &str, resource: &str, usage: &str, amount: &str, cost: &str, rest: &str) -> String {
         format!(
-            "INV-1,123456789012,{kind},{resource},{usage},RunInstances:SV001,2026-07-20T07:00:00.000Z,2026-07-20T08:00:00.000Z,{amount},{cost},USD,{plan},0.0\n"
+            "x1,INV-1,123456789012,{kind},{resource},{usage},2026-07-20T07:00:00.000Z,2026-07-20T08:00:00.000Z,{amount},{cost},{rest}\n"
         )
     }
 
-    fn taken(lines: &[String]) -> Result<BillImport, String> {
-        let mut import = BillImport::default();
-        read(Path::new("cur.csv"), &format!("{HEADER}{}", lines.concat()), &mut import).map_err(|fault| fault.to_string())?;
-        Ok(import)
+    fn read(lines: &[String]) -> Result<Vec<CurLine>, String> {
+        let (mut found, mut checks) = (Vec::new(), Checks::default());
+        let text = format!("{HEADER}{}", lines.concat());
+        each_csv_record(Path::new("cur.csv"), &mut text.as_bytes(), &REQUIRED, &mut |line| {
+            found.extend(read_line(line, &Rates::default(), &mut checks)?);
+            Ok(())
+        })
+        .map_err(|fault| fault.to_string())?;
+        Ok(found)
     }
 
     #[test]
-    fn lines_about_instances_are_kept_by_kind_and_the_others_counted() {
-        let import = taken(&[
-            line("Usage", "i-1", "USE1-SpotUsage:g6.xlarge", "0.5", "0.04565", ""),
-            line("Usage", "i-1", "USE1-SpotUsage:g6.xlarge", "0.25", "0.0228250000", ""),
-            line("Credit", "i-1", "USE1-SpotUsage:g6.xlarge", "0", "-0.01", ""),
-            line("EdpDiscount", "i-1", "USE1-SpotUsage:g6.xlarge", "0", "-0.001", ""),
-            line("SavingsPlanCoveredUsage", "i-2", "USE1-BoxUsage:g6.xlarge", "1", "0.8048", "0.5"),
-            line("SavingsPlanNegation", "i-2", "USE1-BoxUsage:g6.xlarge", "1", "-0.8048", ""),
-            line("Usage", "i-1", "USE1-EUS2-AWS-Out-Bytes", "20", "0.4", ""),
-            line("Usage", "vol-1", "USE1-EBS:VolumeUsage.gp3", "1", "0.1", ""),
-            line("Usage", "i-1", "USE1-EBSOptimized:g6.xlarge", "1", "0", ""),
+    fn every_line_has_its_kind_its_machine_and_the_amount_that_holds() {
+        let spot = "USE1-SpotUsage:g6.xlarge";
+        let found = read(&[
+            line("Usage", "i-1", spot, "0.5", "0.04565", ",USD,,,,"),
+            line("Usage", "i-1", spot, "0.5", "0.05", "0.04,USD,,,,"),
+            line("Credit", "i-1", spot, "0", "-0.01", ",USD,,,,"),
+            line("EdpDiscount", "i-1", spot, "0", "-0.001", ",USD,,,,"),
+            line("EdpDiscount", "i-1", spot, "0", "-0.001", "0,USD,,,,"),
+            line("SavingsPlanCoveredUsage", "i-2", "USE1-BoxUsage:g6.xlarge", "1", "0.8048", ",USD,0.5,,,"),
+            line("SavingsPlanNegation", "", "USE1-BoxUsage:g6.xlarge", "1", "-0.8048", ",USD,,,,"),
+            line("SavingsPlanRecurringFee", "arn:aws:savingsplans::1:savingsplan/x", "ComputeSP", "1", "9", ",USD,,9,7,"),
+            line("Usage", "i-1", "USE1-EUS2-AWS-Out-Bytes", "20", "0.4", ",USD,,,,"),
+            line("Usage", "i-1", "USE1-DataTransfer-Out-Bytes", "20", "1.8", ",USD,,,,"),
+            line("Usage", "vol-1", "EBS:VolumeUsage.gp3", "1", "0.1", ",USD,,,,\"{\"\"user_lowtide_claim_uid\"\":\"\"u-7\"\"}\""),
+            line("Usage", "vol-2", "EBS:VolumeUsage.gp3", "1", "0.1", ",USD,,,,\"{user_team=a, user_lowtide_claim_uid=u-8}\""),
+            line("Usage", "arn:aws:ec2:us-east-1:1:natgateway/nat-1", "NatGateway-Bytes", "1", "0.045", ",USD,,,,"),
+            line("Usage", "arn:aws:ec2:us-east-1:1:instance/i-0a", spot, "1", "0.1", ",USD,,,,"),
+            line("Tax", "", "", "1", "3", ",USD,,,,"),
+            line("Usage", "db-1", "InstanceUsage:db.m5", "1", "0.4", ",USD,,,,"),
         ])
         .unwrap();
-        assert_eq!(import.left_out, 3);
-        let found: Vec<_> = import
-            .lines
+        let said: Vec<_> = found
             .iter()
-            .map(|(key, line)| (key.kind, key.instance.as_str(), line.cost.to_micro_usd().0, line.used.map(|used| used.0)))
+            .map(|l| format!("{} {} {} {} {}", l.kind, l.instance, l.cost.to_micro_usd().0, l.discount.to_micro_usd().0, l.claim_uid))
             .collect();
         assert_eq!(
-            found,
+            said,
             [
-                ("adjustment", "i-1", -11_000, None),
-                ("commitment", "i-2", 500_000, Some(3_600_000)),
-                ("transfer", "i-1", 400_000, None),
-                ("usage", "i-1", 68_475, Some(2_700_000)),
+                "usage i-1 45650 0 ",
+                "usage i-1 50000 -10000 ",
+                "credit i-1 -10000 0 ",
+                "discount i-1 -1000 0 ",
+                "discount i-1 0 0 ",
+                "commitment i-2 500000 0 ",
+                "unused-commitment  2000000 0 ",
+                "egress i-1 400000 0 ",
+                "transfer i-1 1800000 0 ",
+                "volume  100000 0 u-7",
+                "volume  100000 0 u-8",
+                "nat  45000 0 ",
+                "usage i-0a 100000 0 ",
+                "tax  3000000 0 ",
+                "other  400000 0 ",
             ]
         );
+        assert_eq!(found[0].used, Some(Millis(1_800_000)));
+        assert_eq!((found[0].period.as_str(), found[0].invoiced), ("2026-07-01", true));
     }
 
     #[test]
     fn what_cannot_be_read_is_refused_where_it_is() {
-        let good = line("Usage", "i-1", "USE1-SpotUsage:g6.xlarge", "0.5", "0.04565", "");
+        let good = line("Usage", "i-1", "USE1-SpotUsage:g6.xlarge", "0.5", "0.04565", ",USD,,,,");
         for (text, said) in [
             (good.replace("0.04565", "n/a"), "line 2: column line_item_unblended_cost holds \"n/a\""),
-            (good.replace(",USD,", ",CNY,"), "the ledger holds US dollars only"),
-            (good.replace("08:00:00", "07:00:00"), "expected a time after the start"),
-            (good.replace("0.5,", ","), "line_item_usage_amount holds \"nothing\""),
-            (good.replace("INV-1,", ""), "12 values for 13 columns"),
+            (good.replace(",USD,", ",CNY,"), "give a file of rates"),
+            (good.replace("0.5,0", ",0"), "line_item_usage_amount holds \"nothing\""),
+            (good.replace("INV-1,", ""), "15 values for 16 columns"),
+            (good.replace("0.04565", "10000001"), "accept beyond-reason"),
         ] {
-            let fault = taken(&[text]).unwrap_err();
+            let fault = read(&[text]).unwrap_err();
             assert!(fault.contains(said), "{fault}");
         }
-        let fault = read(Path::new("x.csv"), "a,b\n1,2\n", &mut BillImport::default()).unwrap_err().to_string();
-        assert!(fault.contains("line_item_resource_id"), "{fault}");
+        let backwards = read(&[good.replace("08:00:00", "06:00:00")]).unwrap();
+        assert_eq!(backwards[0].from, backwards[0].to, "an end before the start is a point");
+        for (name, known) in [("line_item_blended_rate", true), ("resource_tags_user_team", true), ("kosten", false)] {
+            assert_eq!(is_known_column(name), known, "{name}");
+        }
     }
 }

@@ -1,36 +1,168 @@
 //! The spot data feed: tab-separated, one line per instance-hour.
 //!
-//! Decides: how its lines are read. Source: EC2 user guide, "Track your Spot Instance costs using the Spot Instance data feed". AWS does not
-//! write it for opt-in regions, and some hours after the fact.
+//! Decides: how its lines are read, and that each is a period of its own: AWS writes an hour once, in files of their own and in whatever order, and not again.
+//! Source: EC2 user guide, "Track your Spot Instance costs using the Spot Instance data feed". AWS does not write it for opt-in regions, and
+//! some hours after the fact.
 
+use std::collections::BTreeSet;
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::lines::{BillImport, ImportedLine, LineKey, store};
+use super::checks::{Check, Checks};
+use super::cur::CurLine;
+use super::delivery::files_of;
+use super::reading::{ReadFile, malformed, sha256_of, while_reading, with_text};
+use super::staging::{Lines, stage};
+use super::statement::{self, Cell, Changes, Kind, New, Outcome, digest_of, id_of, next_version};
 use super::table::{Header, Line};
-use super::{ImportFault, Taken, text_of};
+use super::{ImportFault, Options};
 use crate::core::units::money::BilledUsd;
-use crate::core::units::time::Millis;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::ledger::store::{LedgerFault, ensure_month};
+use crate::ledger::turns::{self, Turn};
 
 const HOUR_MS: i128 = 3_600_000;
 
-/// Takes files of the feed; gives what was new and how many lines there were.
+/// Takes files of the feed in a transaction of the caller's. The files of one command are one statement.
 ///
 /// # Errors
-/// [`ImportFault`]; then nothing was taken.
-pub async fn import_feed(connection: &mut PgConnection, paths: &[PathBuf]) -> Result<(BillImport, Taken), ImportFault> {
-    let mut import = BillImport::default();
-    for path in paths {
-        read(path, &text_of(path)?, &mut import)?;
+/// [`ImportFault`]; then the transaction must be rolled back.
+pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], options: &mut Options) -> Result<Vec<Outcome>, ImportFault> {
+    turns::take(connection, Turn::Import).await?;
+    let paths = files_of(paths)?;
+    let files = stage(connection, move |lines| read_all(&paths, lines)).await?;
+    let Some(cell) = cell(connection, &files).await? else {
+        // AWS writes a file without lines for an hour without machines.
+        return Ok(Vec::new());
+    };
+    if let Some((id, version)) = taken_before(connection, &cell, &files).await? {
+        return Ok(vec![Outcome { cell, id, version, changes: Changes::default(), same: true }]);
     }
-    let taken = store(connection, &import).await?;
-    Ok((import, taken))
+    once(connection, &mut options.checks).await?;
+    run(connection, DIFFERENCE).await?;
+    let changes = changes(connection).await?;
+    let number = next_version(connection, &cell).await?;
+    let total =
+        sqlx::query("SELECT coalesce(sum(cost), 0)::numeric(24,10)::text AS total FROM staged_line").fetch_one(&mut *connection).await;
+    let total: String = total.map_err(LedgerFault::during("add up the feed"))?.get("total");
+    let new = New {
+        cell: &cell,
+        said_version: None,
+        files: &files,
+        lines: files.iter().map(|file| i64::try_from(file.lines).unwrap_or(i64::MAX)).sum(),
+        total: total.parse().unwrap_or_default(),
+        invoiced: false,
+    };
+    let months = sqlx::query("SELECT DISTINCT date_trunc('month', at AT TIME ZONE 'UTC')::date::text AS month FROM difference");
+    for month in months.fetch_all(&mut *connection).await.map_err(LedgerFault::during("find the months"))? {
+        ensure_month(connection, &month.get::<String, _>("month")).await?;
+    }
+    statement::record(connection, &new, number, &options.checks).await?;
+    let id = id_of(&cell, number);
+    let added = sqlx::query(ADD).bind(id).bind(number).execute(connection).await;
+    added.map_err(LedgerFault::during("add the differences"))?;
+    Ok(vec![Outcome { cell, id, version: number, changes, same: false }])
 }
 
-fn read(path: &Path, text: &str, import: &mut BillImport) -> Result<(), ImportFault> {
-    let mut header = None;
-    for (number, line) in (1_u64..).zip(text.lines()) {
+const DIFFERENCE: &str = "CREATE TEMPORARY TABLE difference ON COMMIT DROP AS
+    SELECT n.instance, n.usage_type, n.operation, n.at, n.until, n.cost - coalesce(h.cost, 0) AS cost,
+           CASE WHEN n.used_ms IS NOT NULL OR h.used_ms IS NOT NULL THEN coalesce(n.used_ms, 0) - coalesce(h.used_ms, 0) END AS used_ms,
+           1 - coalesce(h.lines, 0) AS lines, h.lines IS NULL AS is_new
+    FROM staged_line n LEFT JOIN LATERAL (
+        SELECT sum(l.cost_usd) AS cost, sum(l.used_ms)::bigint AS used_ms, sum(l.lines)::integer AS lines FROM ledger.billed_line l
+        WHERE l.source = 'feed' AND l.statement IS NOT NULL AND l.instance = n.instance AND l.usage_type = n.usage_type AND l.operation = n.operation
+          AND l.at = n.at AND l.until = n.until HAVING sum(l.lines) > 0) h ON true
+    WHERE (n.cost, n.used_ms, 1) IS DISTINCT FROM (h.cost, h.used_ms, h.lines)";
+
+const ADD: &str = "INSERT INTO ledger.billed_line (id, at, source, kind, account, instance, usage_type, operation, until, revision, cost_usd, used_ms, statement, lines)
+    SELECT md5(concat_ws(E'\\x01', $1::text, instance, usage_type, operation, ledger.ms(at)))::uuid, at, 'feed', 'usage', '', instance, usage_type, operation, until,
+           $2, cost, used_ms, $1::uuid, lines
+    FROM difference";
+
+async fn run(connection: &mut PgConnection, sql: &'static str) -> Result<(), LedgerFault> {
+    sqlx::query(AssertSqlSafe(sql)).execute(connection).await.map_err(LedgerFault::during("compare the feed with what holds"))?;
+    Ok(())
+}
+
+/// The account that the files' names begin with, and the time that their lines span.
+async fn cell(connection: &mut PgConnection, files: &[ReadFile]) -> Result<Option<Cell>, LedgerFault> {
+    let row = sqlx::query("SELECT ledger.ms(min(at)) AS first, ledger.ms(max(until)) AS last FROM staged_line");
+    let row = row.fetch_one(connection).await.map_err(LedgerFault::during("find the span of the feed"))?;
+    let account = |file: &ReadFile| {
+        file.name.split('.').next().filter(|name| name.len() == 12 && name.bytes().all(|b| b.is_ascii_digit())).map(str::to_owned)
+    };
+    let accounts: BTreeSet<String> = files.iter().filter_map(account).collect();
+    let source = if accounts.is_empty() { "feed".to_owned() } else { accounts.into_iter().collect::<Vec<_>>().join(" ") };
+    let (Some(first), Some(last)) = (row.get::<Option<i64>, _>("first"), row.get::<Option<i64>, _>("last")) else { return Ok(None) };
+    Ok(Some(Cell { kind: Kind::Feed, source, from: Timestamp(first), until: Timestamp(last) }))
+}
+
+/// A version of the same files that still holds.
+async fn taken_before(connection: &mut PgConnection, cell: &Cell, files: &[ReadFile]) -> Result<Option<(uuid::Uuid, i32)>, LedgerFault> {
+    let row = sqlx::query(
+        "SELECT id, version FROM ledger.statement s WHERE kind = 'feed' AND source = $1 AND digest = $2
+           AND NOT EXISTS (SELECT FROM ledger.statement r WHERE r.retracts = s.id) LIMIT 1",
+    )
+    .bind(&cell.source)
+    .bind(digest_of(files));
+    let row = row.fetch_optional(connection).await.map_err(LedgerFault::during("look for the same files"))?;
+    Ok(row.map(|row| (row.get("id"), row.get("version"))))
+}
+
+/// An hour that comes twice is one when both say the same, and refused when not.
+async fn once(connection: &mut PgConnection, checks: &mut Checks) -> Result<(), ImportFault> {
+    let row = sqlx::query(
+        "SELECT instance, to_char(min(at) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS hour FROM staged_line
+         GROUP BY instance, usage_type, operation, at HAVING count(DISTINCT cost) > 1 ORDER BY 2, 1 LIMIT 1",
+    );
+    if let Some(row) = row.fetch_optional(&mut *connection).await.map_err(LedgerFault::during("look for hours that came twice"))? {
+        let (instance, hour): (String, String) = (row.get("instance"), row.get("hour"));
+        checks.refuse(Check::HoursTwice, || format!("the hour of {instance} from {hour} UTC comes twice with different charges"))?;
+    }
+    let once = "DELETE FROM staged_line WHERE ctid IN (SELECT ctid FROM (
+                    SELECT ctid, row_number() OVER (PARTITION BY instance, usage_type, operation, at ORDER BY file DESC) AS n FROM staged_line) x WHERE n > 1)";
+    run(connection, once).await?;
+    Ok(())
+}
+
+async fn changes(connection: &mut PgConnection) -> Result<Changes, LedgerFault> {
+    let row = sqlx::query("SELECT count(*) FILTER (WHERE is_new) AS new, count(*) FILTER (WHERE NOT is_new) AS changed FROM difference");
+    let row = row.fetch_one(connection).await.map_err(LedgerFault::during("count the differences"))?;
+    let count = |name: &str| usize::try_from(row.get::<i64, _>(name)).unwrap_or_default();
+    Ok(Changes { new: count("new"), changed: count("changed"), gone: 0 })
+}
+
+fn read_all(paths: &[PathBuf], lines: &mut Lines) -> Result<Vec<ReadFile>, ImportFault> {
+    let (mut files, mut seen) = (Vec::new(), BTreeSet::new());
+    for (n, path) in paths.iter().enumerate() {
+        let sha256 = sha256_of(path)?;
+        if !seen.insert(sha256.clone()) {
+            continue;
+        }
+        let mut count = 0;
+        with_text(path, |text| {
+            read(path, text, |line| {
+                count += 1;
+                lines.add(n, &line);
+            })
+        })?;
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        files.push(ReadFile { name, sha256, lines: count });
+    }
+    Ok(files)
+}
+
+fn read(path: &Path, text: &mut dyn BufRead, mut each: impl FnMut(CurLine)) -> Result<(), ImportFault> {
+    let (mut header, mut buffer, mut number) = (None, String::new(), 0_u64);
+    loop {
+        buffer.clear();
+        number += 1;
+        if text.read_line(&mut buffer).map_err(|cause| while_reading(path, number, &cause))? == 0 {
+            break;
+        }
+        let line = buffer.trim_end_matches(['\n', '\r']);
         if let Some(fields) = line.strip_prefix("#Fields:") {
             let found = Header::new(fields.split_whitespace());
             found.require(path, number, &["timestamp", "usage_type", "operation", "instance_id", "market_price", "charge"])?;
@@ -38,38 +170,45 @@ fn read(path: &Path, text: &str, import: &mut BillImport) -> Result<(), ImportFa
         } else if !line.starts_with('#') && !line.trim().is_empty() {
             let Some(header) = &header else {
                 let fault = "expected a line `#Fields: Timestamp UsageType Operation InstanceID ...` before the first data".into();
-                return Err(ImportFault::Malformed { path: path.to_path_buf(), line: number, fault });
+                return Err(malformed(path, number, fault));
             };
             let values: Vec<&str> = line.split('\t').collect();
-            let (key, line) = read_line(&Line { path, number, header, values: &values })?;
-            import.add(key, line);
+            each(read_line(&Line { path, number, header, values: &values })?);
         }
     }
     if header.is_none() {
-        let fault = "expected a spot data feed, whose header begins with #Version and #Fields".into();
-        return Err(ImportFault::Malformed { path: path.to_path_buf(), line: 1, fault });
+        return Err(malformed(path, 1, "expected a spot data feed, whose header begins with #Version and #Fields".into()));
     }
     Ok(())
 }
 
-fn read_line(line: &Line) -> Result<(LineKey, ImportedLine), ImportFault> {
+fn read_line(line: &Line) -> Result<CurLine, ImportFault> {
     let from = line.time("timestamp")?;
     let (price, charge) = (line.usd("market_price")?, line.usd("charge")?);
-    let instance = line.need("instance_id", "an instance id, as in i-0123456789abcdef0")?;
+    let expected = "an instance id, as in i-0123456789abcdef0";
+    let instance = line.need("instance_id", expected)?;
     if !instance.starts_with("i-") {
-        return Err(line.fault("instance_id", instance, "an instance id, as in i-0123456789abcdef0"));
+        return Err(line.fault("instance_id", instance, expected));
     }
-    let key = LineKey {
-        source: "feed",
+    Ok(CurLine {
+        line_id: String::new(),
+        payer: String::new(),
+        period: "1970-01-01".into(),
         kind: "usage",
         account: String::new(),
         instance: instance.to_owned(),
+        claim_uid: String::new(),
         usage_type: line.get("usage_type").unwrap_or_default().to_owned(),
         operation: line.get("operation").unwrap_or_default().to_owned(),
+        service: String::new(),
         from,
         to: from + Millis::from_hours(1),
-    };
-    Ok((key, ImportedLine { cost: charge, used: used(price, charge), ..ImportedLine::default() }))
+        cost: charge,
+        discount: BilledUsd(0),
+        used: used(price, charge),
+        public_on_demand: None,
+        invoiced: false,
+    })
 }
 
 /// The feed does not say how long; charge and price do.
@@ -86,17 +225,16 @@ mod tests {
         2026-07-20 07:13:47 UTC\tUSE1-SpotUsage:g6.xlarge\tRunInstances:SV001\ti-1\tsir-1\t0.8048 USD\t0.0913 USD\t0.0913 USD\t1\n\
         2026-07-20 08:13:47 UTC\tUSE1-SpotUsage:g6.xlarge\tRunInstances:SV001\ti-1\tsir-1\t0.8048 USD\t0.0913 USD\t0.0304333333 USD\t1\n";
 
-    fn taken(text: &str) -> Result<BillImport, String> {
-        let mut import = BillImport::default();
-        read(Path::new("feed"), text, &mut import).map_err(|fault| fault.to_string())?;
-        Ok(import)
+    fn taken(text: &str) -> Result<Vec<CurLine>, String> {
+        let mut lines = Vec::new();
+        read(Path::new("feed"), &mut text.as_bytes(), |line| lines.push(line)).map_err(|fault| fault.to_string())?;
+        Ok(lines)
     }
 
     #[test]
     fn lines_are_read_with_their_billed_time() {
-        let import = taken(FEED).unwrap();
-        let lines: Vec<_> =
-            import.lines.iter().map(|(key, line)| (key.from.to_rfc3339(), line.cost.to_string(), line.used.unwrap().0)).collect();
+        let lines = taken(FEED).unwrap();
+        let lines: Vec<_> = lines.iter().map(|line| (line.from.to_rfc3339(), line.cost.to_string(), line.used.unwrap().0)).collect();
         assert_eq!(
             lines,
             [

@@ -1,33 +1,92 @@
 //! What comes from outside: the spot data feed, the Cost and Usage Report, usage, revenue and other costs.
 //!
-//! Decides: that a file is taken whole or not at all, and that taking it twice changes nothing.
-//! Does not: edit what is there: a value that changed is a further revision, and posting finds the difference.
+//! Decides: that a command is taken whole or not at all, that taking a file twice changes nothing, and that a newer version of a period replaces the older
+//! whole. What is there is never edited: rows carry the difference.
+//! Does not: post machines' costs (see [`super::poster`]).
 
+mod bill;
+mod bill_checks;
+mod checks;
 mod costs;
 mod cur;
+mod delivery;
+mod entries;
 mod feed;
-mod gzip;
-mod lines;
+mod focus_in;
+mod rates;
+mod reading;
+mod retract;
+mod revenue;
+mod staging;
+mod statement;
 mod table;
 mod usage;
 
-pub use costs::import_costs;
-pub use cur::import_cur;
-pub use feed::import_feed;
-pub use gzip::DamagedGzip;
-pub use lines::{BillImport, ImportedLine};
+pub use checks::{Check, Checks};
+pub use focus_in::Mapping;
+pub use rates::Rates;
+pub use reading::ReadFile;
+pub use retract::{Retraction, retract};
+pub use statement::{Cell, Changes, Kind, Outcome};
 pub(super) use usage::micro_units;
-pub use usage::{UsageHour, import_revenue, import_usage, store_usage};
+pub use usage::{UsageHour, store_usage};
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use sqlx::{Connection, PgConnection};
+
+use super::poster::{self, Posted};
 use super::store::LedgerFault;
+use crate::core::units::time::Timestamp;
 
-/// A file could not be taken.
+/// What files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format<'a> {
+    /// A Cost and Usage Report.
+    Cur,
+    /// The spot data feed.
+    Feed,
+    /// Usage by hour and workload.
+    Usage,
+    /// Revenue by day or month and workload.
+    Revenue,
+    /// Other costs by day or month and item.
+    Costs,
+    /// Other costs as FOCUS, with their tags for our labels.
+    Focus(&'a Mapping),
+}
+
+/// How files are taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// What a person accepts that would be refused.
+    pub checks: Checks,
+    /// The files of a report without a manifest are all there are.
+    pub complete: bool,
+    /// What the source is called, where the files do not say.
+    pub source: Option<String>,
+    /// Dollars for other currencies.
+    pub rates: Rates,
+}
+
+/// What was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    /// The statements, by source and period.
+    pub statements: Vec<Outcome>,
+    /// Rows left out because they are about machines of ours, which the bill has.
+    pub left_out: usize,
+    /// What was posted after it.
+    pub posted: Posted,
+    /// What the statements changed, by team: name and dollars. What they were about is posted.
+    pub by_team: Vec<(String, String)>,
+}
+
+/// A statement could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportFault {
     /// It cannot be read.
-    #[error("{}: {cause}", path.display())]
+    #[error("{}: {cause}; nothing was taken", path.display())]
     Unreadable {
         /// Which.
         path: PathBuf,
@@ -35,12 +94,12 @@ pub enum ImportFault {
         cause: std::io::Error,
     },
     /// It is damaged.
-    #[error("{}: {cause}", path.display())]
+    #[error("{}: the file is damaged or was cut off ({cause}): fetch it again; nothing was taken", path.display())]
     Damaged {
         /// Which.
         path: PathBuf,
         /// How.
-        cause: DamagedGzip,
+        cause: String,
     },
     /// It is not what it should be.
     #[error("{}, line {line}: {fault}; nothing was taken", path.display())]
@@ -51,6 +110,17 @@ pub enum ImportFault {
         line: u64,
         /// Expected and found.
         fault: String,
+    },
+    /// Parts are missing.
+    #[error("{0}; nothing was taken")]
+    Incomplete(String),
+    /// It is most likely wrong.
+    #[error("{sentence}; nothing was taken (when it is right all the same: --accept {})", check.name())]
+    Refused {
+        /// By which check.
+        check: Check,
+        /// What was found.
+        sentence: String,
     },
     /// The ledger could not be used.
     #[error(transparent)]
@@ -74,14 +144,76 @@ impl std::fmt::Display for Taken {
     }
 }
 
-/// The text of a file, unpacked if it is gzip.
-fn text_of(path: &Path) -> Result<String, ImportFault> {
-    let at = || path.to_path_buf();
-    let bytes = std::fs::read(path).map_err(|cause| ImportFault::Unreadable { path: at(), cause })?;
-    let bytes = gzip::unpacked(bytes).map_err(|cause| ImportFault::Damaged { path: at(), cause })?;
-    String::from_utf8(bytes).map_err(|fault| {
-        let before = &fault.as_bytes()[..fault.utf8_error().valid_up_to()];
-        let line = 1 + u64::try_from(before.iter().filter(|byte| **byte == b'\n').count()).unwrap_or(0);
-        ImportFault::Malformed { path: at(), line, fault: "not UTF-8 text".into() }
-    })
+/// Takes files and posts what they change, all or nothing; a folder stands for the files in it.
+///
+/// # Errors
+/// [`ImportFault`]; then nothing was taken.
+pub async fn import(
+    connection: &mut PgConnection,
+    format: Format<'_>,
+    paths: &[PathBuf],
+    options: Options,
+    now: Timestamp,
+) -> Result<Imported, ImportFault> {
+    let mut transaction = connection.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
+    let imported = take(&mut transaction, format, paths, options, now).await?;
+    transaction.commit().await.map_err(LedgerFault::during("commit the statements"))?;
+    Ok(imported)
+}
+
+/// As [`import`], and then leaves everything as it was: what would change.
+///
+/// # Errors
+/// [`ImportFault`].
+pub async fn dry_run(
+    connection: &mut PgConnection,
+    format: Format<'_>,
+    paths: &[PathBuf],
+    options: Options,
+    now: Timestamp,
+) -> Result<Imported, ImportFault> {
+    let mut transaction = connection.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
+    let imported = take(&mut transaction, format, paths, options, now).await;
+    transaction.rollback().await.map_err(LedgerFault::during("leave everything as it was"))?;
+    imported
+}
+
+async fn take(
+    connection: &mut PgConnection,
+    format: Format<'_>,
+    paths: &[PathBuf],
+    mut options: Options,
+    now: Timestamp,
+) -> Result<Imported, ImportFault> {
+    // What waits is posted first: by team, only what the files change is counted.
+    poster::post(connection, now).await?;
+    let mut left_out = 0;
+    let statements = match format {
+        Format::Cur => bill::take(connection, paths, &mut options).await?,
+        Format::Feed => feed::take(connection, paths, &mut options).await?,
+        Format::Usage => usage::take(connection, paths, &mut options).await?,
+        Format::Revenue => revenue::take(connection, paths, &mut options).await?,
+        Format::Costs => costs::take(connection, paths, &mut options).await?,
+        Format::Focus(mapping) => {
+            let (statements, machines) = focus_in::take(connection, paths, mapping, &mut options).await?;
+            left_out = machines;
+            statements
+        }
+    };
+    let posted = poster::post(connection, now).await?;
+    let by_team = by_team(connection, &statements).await?;
+    Ok(Imported { statements, left_out, posted, by_team })
+}
+
+/// What postings changed whose cause is one of the statements.
+pub(super) async fn by_team(connection: &mut PgConnection, statements: &[Outcome]) -> Result<Vec<(String, String)>, LedgerFault> {
+    let ids: Vec<uuid::Uuid> = statements.iter().filter(|statement| !statement.same).map(|statement| statement.id).collect();
+    let rows = sqlx::query!(
+        r#"SELECT coalesce(w.team, '(untagged)') AS "team!", sum(p.cost_usd)::numeric(24,6)::text AS "usd!"
+           FROM ledger.posting p LEFT JOIN ledger.workload_version w ON w.id = p.workload
+           WHERE p.statement = ANY($1) AND p.xid = pg_current_xact_id()::text::bigint GROUP BY 1 HAVING sum(p.cost_usd) <> 0 ORDER BY 1"#,
+        &ids
+    );
+    let rows = rows.fetch_all(connection).await.map_err(LedgerFault::during("add up what changed"))?;
+    Ok(rows.into_iter().map(|row| (row.team, row.usd)).collect())
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::ImportFault;
+use super::checks::{Check, Checks};
 use crate::core::units::money::BilledUsd;
 use crate::core::units::time::Timestamp;
 
@@ -20,6 +21,22 @@ impl Header {
     pub(super) fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let places = names.into_iter().enumerate().map(|(at, name)| (column_name(name), at));
         Header { places: places.collect() }
+    }
+
+    /// Its names, in the form that columns are asked for by.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
+    /// Refuses a file with columns that are not among `known`: mostly a slip of the pen.
+    pub(super) fn refuse_unknown(&self, path: &Path, known: &[&str], checks: &mut Checks) -> Result<(), ImportFault> {
+        let unknown: Vec<&str> = self.names().filter(|name| !known.contains(name)).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        checks.refuse(Check::UnknownColumns, || {
+            format!("{}: the columns {} are not known; expected of {}", path.display(), unknown.join(", "), known.join(", "))
+        })
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -42,7 +59,7 @@ impl Header {
     }
 }
 
-fn column_name(name: &str) -> String {
+pub(super) fn column_name(name: &str) -> String {
     let mut out = String::new();
     let mut lower_before = false;
     for c in name.trim().trim_start_matches('\u{feff}').chars() {
@@ -97,6 +114,13 @@ impl<'a> Line<'a> {
         figure.parse().map_err(|_| self.fault(name, text, expected))
     }
 
+    /// An amount whose currency another column says.
+    pub(super) fn usd_figure(&self, name: &str) -> Result<BilledUsd, ImportFault> {
+        let expected = "an amount, as in 12.50";
+        let text = self.need(name, expected)?;
+        text.parse().map_err(|_| self.fault(name, text, expected))
+    }
+
     /// A point in time.
     pub(super) fn time(&self, name: &str) -> Result<Timestamp, ImportFault> {
         let expected = "a point in time, as in 2026-07-20T07:00:00Z or 2026-07-20 07:13:47 UTC";
@@ -113,33 +137,6 @@ fn time_of(text: &str) -> Option<Timestamp> {
     }
     let at: jiff::civil::DateTime = plain.trim_end_matches('Z').parse().ok()?;
     Some(Timestamp(at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond()))
-}
-
-/// Reads CSV with a header line by line; `each` gets every line.
-pub(super) fn each_csv_line(
-    path: &Path,
-    text: &str,
-    required: &[&str],
-    mut each: impl FnMut(&Line) -> Result<(), ImportFault>,
-) -> Result<(), ImportFault> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
-    let malformed = |line: u64, fault: String| ImportFault::Malformed { path: path.to_path_buf(), line, fault };
-    let names = reader.headers().map_err(|fault| malformed(1, fault.to_string()))?.clone();
-    let header = Header::new(names.iter());
-    header.require(path, 1, required)?;
-    let mut record = csv::StringRecord::new();
-    loop {
-        let read = reader.read_record(&mut record).map_err(|fault| malformed(reader.position().line(), fault.to_string()))?;
-        if !read {
-            return Ok(());
-        }
-        let values: Vec<&str> = record.iter().collect();
-        let number = record.position().map_or(0, csv::Position::line);
-        if values.len() != names.len() {
-            return Err(malformed(number, format!("{} values for {} columns", values.len(), names.len())));
-        }
-        each(&Line { path, number, header: &header, values: &values })?;
-    }
 }
 
 #[cfg(test)]

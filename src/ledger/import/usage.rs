@@ -1,16 +1,23 @@
-//! What workloads produced (requests, transactions, tokens, users) by clock hour, and what they earned by day.
+//! What workloads produced (requests, transactions, tokens, users) by clock hour.
 //!
-//! Decides: how the files are read, and what is a further revision. Whoever gathers usage elsewhere stores it here as well.
+//! Decides: how the files are read: a period is a UTC day, and a newer version of it replaces the older whole. What Prometheus says is revised hour by
+//! hour and holds where no file speaks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
-use super::table::{Line, each_csv_line};
-use super::{ImportFault, Taken, text_of};
+use super::checks::{Check, Checks};
+use super::delivery::files_of;
+use super::entries::{differences, known_workloads, not_much_changed, nothing_missing, period_in_words, source_of};
+use super::reading::{ReadFile, each_line, sha256_of};
+use super::statement::{self, Cell, Kind, New, Outcome, held, id_of, next_version};
+use super::table::Line;
+use super::{ImportFault, Options, Taken};
 use crate::core::units::ids::{ObjectRef, derive_uuid};
+use crate::core::units::money::BilledUsd;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::UsageUnit;
 use crate::ledger::rows::Table;
@@ -18,8 +25,8 @@ use crate::ledger::store::{LedgerFault, ensure_months_of, insert};
 use crate::ledger::turns::{self, Turn};
 
 const USAGE_HOUR: Table =
-    Table { name: "usage_hour", columns: "id, at, workload_namespace, workload_name, unit, revision, quantity, source" };
-const REVENUE_DAY: Table = Table { name: "revenue_day", columns: "id, at, workload_namespace, workload_name, revision, revenue_usd" };
+    Table { name: "usage_hour", columns: "id, at, workload_namespace, workload_name, unit, revision, quantity, source, statement, lines" };
+const KNOWN: [&str; 6] = ["hour", "workload", "requests", "transactions", "tokens", "users"];
 const ROWS_AT_ONCE: usize = 2_000;
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
@@ -37,48 +44,176 @@ pub struct UsageHour {
     pub micro_units: i128,
 }
 
-/// Takes files of usage: columns `hour`, `workload` (namespace/name) and any of requests, transactions, tokens, users.
+/// Quantities in millionths by workload, unit and hour.
+type Hours = BTreeMap<(ObjectRef, UsageUnit, Timestamp), i128>;
+
+/// Takes files of usage in a transaction of the caller's: columns `hour`, `workload` (namespace/name) and any of requests, transactions, tokens, users.
 ///
 /// # Errors
-/// [`ImportFault`]; then nothing was taken.
-pub async fn import_usage(connection: &mut PgConnection, paths: &[PathBuf]) -> Result<Taken, ImportFault> {
-    let mut usage = Vec::new();
-    for path in paths {
-        read_usage(path, &text_of(path)?, &mut usage)?;
+/// [`ImportFault`]; then the transaction must be rolled back.
+pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], options: &mut Options) -> Result<Vec<Outcome>, ImportFault> {
+    turns::take(connection, Turn::Import).await?;
+    let (mut hours, mut files, mut seen) = (Hours::new(), Vec::new(), BTreeSet::new());
+    for path in files_of(paths)? {
+        if seen.insert(sha256_of(&path)?) {
+            files.push(read_file(&path, &mut hours, &mut options.checks)?);
+        }
     }
-    Ok(store_usage(connection, &usage, "file").await?)
+    known_workloads(connection, &hours.keys().map(|(workload, ..)| workload.clone()).collect(), &mut options.checks).await?;
+    let mut by_day: BTreeMap<i64, Hours> = BTreeMap::new();
+    for ((workload, unit, hour), quantity) in hours {
+        by_day.entry(hour.0.div_euclid(DAY)).or_default().insert((workload, unit, hour), quantity);
+    }
+    let mut outcomes = Vec::new();
+    for (day, hours) in by_day {
+        let from = Timestamp(day * DAY);
+        let cell = Cell { kind: Kind::Usage, source: source_of(options, Kind::Usage), from, until: from + Millis(DAY) };
+        outcomes.push(take_day(connection, cell, &hours, &files, &mut options.checks).await?);
+    }
+    Ok(outcomes)
 }
 
-fn read_usage(path: &Path, text: &str, usage: &mut Vec<UsageHour>) -> Result<(), ImportFault> {
-    let mut seen = std::collections::BTreeSet::new();
-    each_csv_line(path, text, &["hour", "workload"], |line| {
-        let hour = line.time("hour")?;
-        if hour.0.rem_euclid(HOUR) != 0 {
-            return Err(line.fault("hour", line.get("hour").unwrap_or_default(), "the start of a clock hour, as in 2026-07-20T07:00:00Z"));
-        }
-        let workload = workload_of(line)?;
-        for unit in UsageUnit::ALL {
-            let Some(text) = line.get(unit.as_str()) else { continue };
-            let micro_units = micro_units(text).ok_or_else(|| line.fault(unit.as_str(), text, "a number of at least 0"))?;
-            if !seen.insert((workload.clone(), hour, unit)) {
-                return Err(line.fault("hour", line.get("hour").unwrap_or_default(), "each workload and hour once"));
+fn read_file(path: &Path, hours: &mut Hours, checks: &mut Checks) -> Result<ReadFile, ImportFault> {
+    let (mut looked_at_header, mut of_file) = (false, Hours::new());
+    let read = each_line(
+        path,
+        &["hour", "workload"],
+        |_| true,
+        |line| {
+            if !std::mem::replace(&mut looked_at_header, true) {
+                line.header.refuse_unknown(path, &KNOWN, checks)?;
             }
-            usage.push(UsageHour { workload: workload.clone(), hour, unit, micro_units });
+            read_line(line, &mut of_file)
+        },
+    )?;
+    for (key, quantity) in of_file {
+        if let Some(other) = hours.get(&key).filter(|other| **other != quantity) {
+            let (workload, unit, hour) = (&key.0, key.1.as_str(), key.2.to_rfc3339());
+            let said = format!(
+                "{workload} has {} {unit} in the hour from {hour} by one file and {} by {}",
+                decimal(*other),
+                decimal(quantity),
+                path.display()
+            );
+            checks.refuse(Check::HoursTwice, || said)?;
         }
-        Ok(())
-    })
+        hours.insert(key, quantity);
+    }
+    Ok(read)
 }
 
-/// A column `workload` with namespace and name.
-pub(super) fn workload_of(line: &Line) -> Result<ObjectRef, ImportFault> {
+fn read_line(line: &Line, hours: &mut Hours) -> Result<(), ImportFault> {
+    let hour = line.time("hour")?;
+    let text = line.get("hour").unwrap_or_default();
+    if hour.0.rem_euclid(HOUR) != 0 {
+        return Err(line.fault("hour", text, "the start of a clock hour, as in 2026-07-20T07:00:00Z"));
+    }
+    let workload = workload_of(line, "workload")?;
+    for unit in UsageUnit::ALL {
+        let Some(quantity) = line.get(unit.as_str()) else { continue };
+        let micro = micro_units(quantity).ok_or_else(|| line.fault(unit.as_str(), quantity, "a number of at least 0"))?;
+        if hours.insert((workload.clone(), unit, hour), micro).is_some() {
+            return Err(line.fault("hour", text, "each workload and hour once"));
+        }
+    }
+    Ok(())
+}
+
+async fn take_day(
+    connection: &mut PgConnection,
+    cell: Cell,
+    hours: &Hours,
+    files: &[ReadFile],
+    checks: &mut Checks,
+) -> Result<Outcome, ImportFault> {
+    let before = there(connection, &cell, true).await?;
+    let (found, changes) = differences(&before, hours);
+    let holds = held(connection, &cell).await?;
+    if let Some(holds) = holds.as_ref().filter(|_| found.is_empty()) {
+        return Ok(Outcome { cell, id: holds.id, version: holds.version, changes, same: true });
+    }
+    let day = period_in_words(cell.from, 10);
+    let names = |hours: &Hours| {
+        hours.keys().map(|(workload, unit, hour)| format!("{workload} {} from {hour}", unit.as_str())).collect::<BTreeSet<_>>()
+    };
+    nothing_missing(checks, &day, "the hour", &names(&before), &names(hours))?;
+    if holds.is_some() {
+        for unit in UsageUnit::ALL {
+            let total = |hours: &Hours| hours.iter().filter(|((_, of, _), _)| *of == unit).map(|(_, micro)| micro).sum::<i128>() * 10_000;
+            not_much_changed(checks, &day, unit.as_str(), total(&before), total(hours))?;
+        }
+    }
+    let others = there(connection, &cell, false).await?;
+    if let Some((workload, unit, hour)) =
+        hours.iter().find(|(key, micro)| others.get(*key).is_some_and(|other| other != *micro)).map(|(key, _)| key)
+    {
+        let said = format!("another source says otherwise of {} of {workload} in the hour from {hour}", unit.as_str());
+        checks.refuse(Check::HoursTwice, || said)?;
+    }
+    let version = next_version(connection, &cell).await?;
+    let total = BilledUsd(hours.values().sum::<i128>() * 10_000);
+    let lines = i64::try_from(hours.len()).unwrap_or(i64::MAX);
+    let id = statement::record(connection, &New { cell: &cell, said_version: None, files, lines, total, invoiced: false }, version, checks)
+        .await?;
+    let row = |((workload, unit, hour), micro, lines): &((ObjectRef, UsageUnit, Timestamp), i128, i32)| {
+        json!({
+            "id": derive_uuid(&["usage", &id.to_string(), &workload.namespace, &workload.name, unit.as_str(), &hour.0.to_string()]),
+            "at": hour.to_rfc3339(), "workload_namespace": workload.namespace, "workload_name": workload.name, "unit": unit.as_str(),
+            "revision": version, "quantity": decimal(*micro), "source": cell.source, "statement": id, "lines": lines,
+        })
+    };
+    write(connection, USAGE_HOUR, &found.iter().map(row).collect::<Vec<_>>()).await?;
+    Ok(Outcome { id: id_of(&cell, version), cell, version, changes, same: false })
+}
+
+/// What files say of a day that holds: of its source, or of all others.
+async fn there(connection: &mut PgConnection, cell: &Cell, own: bool) -> Result<Hours, LedgerFault> {
+    let rows = sqlx::query!(
+        r#"SELECT u.workload_namespace, u.workload_name, u.unit, ledger.ms(u.at) AS "at_ms!", sum(u.quantity)::text AS "quantity!"
+           FROM ledger.usage_hour u JOIN ledger.statement s ON s.id = u.statement
+           WHERE s.kind = 'usage' AND s.at = $2::text::timestamptz AND (s.source = $1) = $3
+           GROUP BY u.workload_namespace, u.workload_name, u.unit, u.at HAVING sum(u.lines) > 0"#,
+        cell.source,
+        cell.from.to_rfc3339(),
+        own
+    );
+    let rows = rows.fetch_all(connection).await.map_err(LedgerFault::during("read the usage that holds"))?;
+    let read = rows.into_iter().filter_map(|row| {
+        let workload = ObjectRef { namespace: row.workload_namespace, name: row.workload_name };
+        Some(((workload, UsageUnit::of(&row.unit)?, Timestamp(row.at_ms)), micro_units(&row.quantity)?))
+    });
+    Ok(read.collect())
+}
+
+/// A column with namespace and name.
+pub(super) fn workload_of(line: &Line, column: &str) -> Result<ObjectRef, ImportFault> {
     let expected = "a workload as namespace/name, as in ml/chat";
-    let text = line.need("workload", expected)?;
+    let text = line.need(column, expected)?;
     match text.split_once('/') {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
             Ok(ObjectRef { namespace: namespace.into(), name: name.into() })
         }
-        _ => Err(line.fault("workload", text, expected)),
+        _ => Err(line.fault(column, text, expected)),
     }
+}
+
+/// A column with a calendar day; its midnight.
+pub(super) fn day_of(line: &Line, column: &str) -> Result<Timestamp, ImportFault> {
+    let expected = "a day as 2026-07-20";
+    let text = line.need(column, expected)?;
+    let day: jiff::civil::Date = text.parse().map_err(|_| line.fault(column, text, expected))?;
+    Ok(midnight(day))
+}
+
+pub(super) fn midnight(day: jiff::civil::Date) -> Timestamp {
+    Timestamp::from_date(i64::from(day.year()), i64::from(day.month()), i64::from(day.day()))
+}
+
+/// The calendar month of a point in time: its first midnight, and that of the next.
+pub(super) fn month_cell(at: Timestamp) -> (Timestamp, Timestamp) {
+    let first: Option<jiff::civil::Date> = at.to_rfc3339().get(..7).and_then(|month| format!("{month}-01").parse().ok());
+    let first = first.unwrap_or(jiff::civil::date(1970, 1, 1));
+    (midnight(first), midnight(first.checked_add(jiff::Span::new().months(1)).unwrap_or(first)))
 }
 
 /// A decimal of at least 0 in millionths.
@@ -89,10 +224,20 @@ pub(in crate::ledger) fn micro_units(text: &str) -> Option<i128> {
 
 /// Millionths as a decimal.
 fn decimal(micro: i128) -> String {
-    format!("{}.{:06}", micro / 1_000_000, micro % 1_000_000)
+    let sign = if micro < 0 { "-" } else { "" };
+    format!("{sign}{}.{:06}", micro.abs() / 1_000_000, micro.abs() % 1_000_000)
 }
 
-/// Stores usage; a value that differs from the stored one is a further revision. `source` says who told.
+/// Adds rows to a table, in portions; months get their partitions first.
+pub(super) async fn write(connection: &mut PgConnection, table: Table, rows: &[Value]) -> Result<(), LedgerFault> {
+    ensure_months_of(connection, rows).await?;
+    for chunk in rows.chunks(ROWS_AT_ONCE) {
+        insert(connection, table, chunk).await?;
+    }
+    Ok(())
+}
+
+/// Stores what Prometheus says: a value that differs from the stored one is a further revision. `source` says who told.
 ///
 /// # Errors
 /// [`LedgerFault`]; then nothing was stored.
@@ -100,12 +245,13 @@ pub async fn store_usage(connection: &mut PgConnection, usage: &[UsageHour], sou
     let doing = LedgerFault::during;
     let mut transaction = connection.begin().await.map_err(doing("begin a transaction"))?;
     turns::take(&mut transaction, Turn::Import).await?;
-    let (namespaces, names) = workloads(usage.iter().map(|hour| &hour.workload));
+    let workloads: BTreeSet<&ObjectRef> = usage.iter().map(|hour| &hour.workload).collect();
+    let (namespaces, names): (Vec<String>, Vec<String>) = workloads.into_iter().map(|w| (w.namespace.clone(), w.name.clone())).unzip();
     let stored = sqlx::query!(
         r#"SELECT DISTINCT ON (u.workload_namespace, u.workload_name, u.unit, u.at) u.workload_namespace, u.workload_name, u.unit, ledger.ms(u.at) AS "at_ms!",
                   u.revision, u.quantity::text AS "quantity!"
            FROM unnest($1::text[], $2::text[]) AS w(namespace, name)
-           JOIN ledger.usage_hour u ON u.workload_namespace = w.namespace AND u.workload_name = w.name
+           JOIN ledger.usage_hour u ON u.workload_namespace = w.namespace AND u.workload_name = w.name AND u.statement IS NULL
            ORDER BY u.workload_namespace, u.workload_name, u.unit, u.at, u.revision DESC"#,
         &namespaces,
         &names
@@ -118,139 +264,50 @@ pub async fn store_usage(connection: &mut PgConnection, usage: &[UsageHour], sou
         .into_iter()
         .map(|row| ((row.workload_namespace, row.workload_name, row.unit, row.at_ms), (row.revision, micro_units(&row.quantity))))
         .collect();
-    let mut plan = Revisions::default();
+    let (mut rows, mut taken) = (Vec::new(), Taken::default());
     for UsageHour { workload, hour, unit, micro_units } in usage {
         let key = (workload.namespace.clone(), workload.name.clone(), unit.as_str().to_owned(), hour.0);
-        let Some(revision) = plan.next(there.get(&key).map(|(n, amount)| (*n, *amount == Some(*micro_units)))) else { continue };
+        let revision = match there.get(&key) {
+            Some((_, amount)) if *amount == Some(*micro_units) => {
+                taken.same += 1;
+                continue;
+            }
+            Some((revision, _)) => {
+                taken.changed += 1;
+                revision + 1
+            }
+            None => {
+                taken.new += 1;
+                0
+            }
+        };
         let parts = ["usage", &workload.namespace, &workload.name, unit.as_str(), &hour.0.to_string(), &revision.to_string()];
-        plan.rows.push(json!({
+        rows.push(json!({
             "id": derive_uuid(&parts), "at": hour.to_rfc3339(), "workload_namespace": workload.namespace, "workload_name": workload.name,
             "unit": unit.as_str(), "revision": revision, "quantity": decimal(*micro_units), "source": source,
         }));
     }
-    plan.write(&mut transaction, USAGE_HOUR).await?;
+    write(&mut transaction, USAGE_HOUR, &rows).await?;
     transaction.commit().await.map_err(doing("commit the usage"))?;
-    Ok(plan.taken)
-}
-
-/// Takes files of revenue: columns `period` (a day, or a month that is spread evenly over its days), `workload`, `revenue_usd`.
-///
-/// # Errors
-/// [`ImportFault`]; then nothing was taken.
-pub async fn import_revenue(connection: &mut PgConnection, paths: &[PathBuf]) -> Result<Taken, ImportFault> {
-    let mut days: BTreeMap<(ObjectRef, Timestamp), i64> = BTreeMap::new();
-    for path in paths {
-        each_csv_line(path, &text_of(path)?, &["period", "workload", "revenue_usd"], |line| {
-            let workload = workload_of(line)?;
-            for (day, amount) in per_day(line, "revenue_usd")? {
-                *days.entry((workload.clone(), day)).or_default() += amount;
-            }
-            Ok(())
-        })?;
-    }
-    let doing = LedgerFault::during;
-    let mut transaction = connection.begin().await.map_err(doing("begin a transaction"))?;
-    turns::take(&mut transaction, Turn::Import).await?;
-    let (namespaces, names) = workloads(days.keys().map(|(workload, _)| workload));
-    let stored = sqlx::query!(
-        r#"SELECT DISTINCT ON (r.workload_namespace, r.workload_name, r.at) r.workload_namespace, r.workload_name, ledger.ms(r.at) AS "at_ms!", r.revision,
-                  (r.revenue_usd * 1000000)::bigint AS "micro!"
-           FROM unnest($1::text[], $2::text[]) AS w(namespace, name)
-           JOIN ledger.revenue_day r ON r.workload_namespace = w.namespace AND r.workload_name = w.name
-           ORDER BY r.workload_namespace, r.workload_name, r.at, r.revision DESC"#,
-        &namespaces,
-        &names
-    )
-    .fetch_all(&mut *transaction)
-    .await
-    .map_err(doing("read the revenue that is there"))?;
-    let there: BTreeMap<(String, String, i64), (i32, i64)> =
-        stored.into_iter().map(|row| ((row.workload_namespace, row.workload_name, row.at_ms), (row.revision, row.micro))).collect();
-    let mut plan = Revisions::default();
-    for ((workload, day), micro) in &days {
-        let key = (workload.namespace.clone(), workload.name.clone(), day.0);
-        let Some(revision) = plan.next(there.get(&key).map(|(n, amount)| (*n, amount == micro))) else { continue };
-        let parts = ["revenue", &workload.namespace, &workload.name, &day.0.to_string(), &revision.to_string()];
-        plan.rows.push(json!({
-            "id": derive_uuid(&parts), "at": day.to_rfc3339(), "workload_namespace": workload.namespace, "workload_name": workload.name,
-            "revision": revision, "revenue_usd": crate::core::units::money::MicroUsd(*micro),
-        }));
-    }
-    plan.write(&mut transaction, REVENUE_DAY).await?;
-    transaction.commit().await.map_err(doing("commit the revenue"))?;
-    Ok(plan.taken)
-}
-
-/// The days of a line's period, each with its part of an amount in micro-dollars; the parts add up.
-pub(super) fn per_day(line: &Line, column: &str) -> Result<Vec<(Timestamp, i64)>, ImportFault> {
-    let expected = "a day as 2026-07-20, or a month as 2026-07";
-    let text = line.need("period", expected)?;
-    let amount = line.usd(column)?.to_micro_usd().0;
-    if let Ok(day) = text.parse::<jiff::civil::Date>() {
-        return Ok(vec![(midnight(day), amount)]);
-    }
-    let first: jiff::civil::Date = format!("{text}-01").parse().map_err(|_| line.fault("period", text, expected))?;
-    let days = i64::from(first.days_in_month());
-    let upto = |n: i64| i64::try_from(i128::from(amount) * i128::from(n) / i128::from(days)).unwrap_or(i64::MAX);
-    Ok((0..days).map(|n| (midnight(first) + Millis(n * DAY), upto(n + 1) - upto(n))).collect())
-}
-
-fn midnight(day: jiff::civil::Date) -> Timestamp {
-    Timestamp::from_date(i64::from(day.year()), i64::from(day.month()), i64::from(day.day()))
-}
-
-fn workloads<'a>(of: impl Iterator<Item = &'a ObjectRef>) -> (Vec<String>, Vec<String>) {
-    let each: std::collections::BTreeSet<&ObjectRef> = of.collect();
-    each.into_iter().map(|workload| (workload.namespace.clone(), workload.name.clone())).unzip()
-}
-
-/// Rows that are new or changed.
-#[derive(Default)]
-pub(super) struct Revisions {
-    pub rows: Vec<Value>,
-    pub taken: Taken,
-}
-
-impl Revisions {
-    /// The number of the revision to write, from the stored one and whether it says the same; `None` when it does.
-    pub(super) fn next(&mut self, stored: Option<(i32, bool)>) -> Option<i32> {
-        match stored {
-            Some((_, true)) => {
-                self.taken.same += 1;
-                None
-            }
-            Some((revision, false)) => {
-                self.taken.changed += 1;
-                Some(revision + 1)
-            }
-            None => {
-                self.taken.new += 1;
-                Some(0)
-            }
-        }
-    }
-
-    pub(super) async fn write(&self, connection: &mut PgConnection, table: Table) -> Result<(), LedgerFault> {
-        ensure_months_of(connection, &self.rows).await?;
-        for chunk in self.rows.chunks(ROWS_AT_ONCE) {
-            insert(connection, table, chunk).await?;
-        }
-        Ok(())
-    }
+    Ok(taken)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::import::reading::each_csv_record;
 
     #[test]
     fn usage_is_read_by_the_hour_and_refused_where_it_is_wrong() {
         let read = |text: &str| {
-            let mut usage = Vec::new();
-            read_usage(Path::new("usage.csv"), text, &mut usage).map(|()| usage).map_err(|fault| fault.to_string())
+            let mut usage = Hours::new();
+            let done = each_csv_record(Path::new("usage.csv"), &mut text.as_bytes(), &["hour", "workload"], &mut |line| {
+                read_line(line, &mut usage)
+            });
+            done.map(|_| usage).map_err(|fault| fault.to_string())
         };
         let good = "hour,workload,requests,tokens\n2026-07-20T07:00:00Z,ml/chat,1200,3.5\n2026-07-20T08:00:00Z,ml/chat,,7\n";
-        let found: Vec<_> = read(good).unwrap().iter().map(|hour| (hour.unit.as_str(), hour.micro_units)).collect();
+        let found: Vec<_> = read(good).unwrap().iter().map(|((_, unit, _), micro)| (unit.as_str(), *micro)).collect();
         assert_eq!(found, [("requests", 1_200_000_000), ("tokens", 3_500_000), ("tokens", 7_000_000)]);
         for (text, said) in [
             (
@@ -265,20 +322,6 @@ mod tests {
             let fault = read(&text).unwrap_err();
             assert!(fault.contains(said), "{fault}");
         }
-        assert_eq!(decimal(3_500_000), "3.500000");
-    }
-
-    #[test]
-    fn a_month_is_spread_over_its_days_to_the_micro_dollar() {
-        let mut days = Vec::new();
-        let text = "period,workload,revenue_usd\n2026-02,ml/chat,100\n2026-03-05,ml/chat,-1.5\n";
-        each_csv_line(Path::new("revenue.csv"), text, &["period"], |line| {
-            days.extend(per_day(line, "revenue_usd")?);
-            Ok(())
-        })
-        .unwrap();
-        assert_eq!(days.len(), 29);
-        assert_eq!(days[..28].iter().map(|(_, micro)| micro).sum::<i64>(), 100_000_000);
-        assert_eq!(days[28], (Timestamp::from_date(2026, 3, 5), -1_500_000));
+        assert_eq!((decimal(3_500_000), decimal(-500_000)), ("3.500000".to_owned(), "-0.500000".to_owned()));
     }
 }

@@ -14,12 +14,10 @@ use crate::core::accounting::bill::{BilledLine, LineKind, Source};
 use crate::core::accounting::billing::{HourRate, PaidInterval};
 use crate::core::accounting::owners::{OwnerVersion, Owners};
 use crate::core::accounting::statement::MachineFacts;
-use crate::core::fleet::EndedBy;
-use crate::core::market::CapacityType;
+use crate::core::record::{interval_closed_id, interval_opened_id, occupancy_opened_id};
 use crate::core::units::ids::{ObjectRef, Uid};
 use crate::core::units::money::{BilledUsd, MicroUsd, MicroUsdPerHour};
 use crate::core::units::time::{Millis, Timestamp};
-use crate::core::workload::need::WorkloadKind;
 use crate::core::workload::{Attribution, Workload};
 use crate::ledger::store::LedgerFault;
 
@@ -124,7 +122,8 @@ pub(super) async fn load(
             gpus: opened.gpus,
             pods: pods.map(|stay| (stay.occupied, Some(version(stay.owner)))).collect(),
             bought_for,
-            billed: billed.get(&opened.instance).cloned().unwrap_or_default(),
+            billed: billed.get(&opened.instance).map(|said| said.lines.clone()).unwrap_or_default(),
+            said_by: billed.get(&opened.instance).map(|said| said.by.clone()).unwrap_or_default(),
             interval: opened.interval,
         };
         loaded.insert(uid, facts);
@@ -138,11 +137,6 @@ struct Opened {
     decision: Uuid,
     gpus: i64,
     interval: PaidInterval,
-}
-
-/// A word of a closed list as the ledger's text has it.
-fn word<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
-    serde_json::from_value(serde_json::Value::String(text.to_owned())).ok()
 }
 
 async fn intervals(connection: &mut PgConnection, machines: &[String], now: Timestamp) -> Result<BTreeMap<Uid, Opened>, LedgerFault> {
@@ -180,20 +174,21 @@ async fn intervals(connection: &mut PgConnection, machines: &[String], now: Time
         hours.entry(row.claim_uid).or_default().insert(u32::try_from(row.hour).unwrap_or(u32::MAX), rate);
     }
     let read = opened.into_iter().map(|row| {
-        let end = ends.get(&row.claim_uid);
+        let (uid, end) = (Uid::from(row.claim_uid.as_str()), ends.get(&row.claim_uid));
+        let ended_by = |by: &String| LedgerFault::read_word(by, "ledger.interval_closed", "ended_by", interval_closed_id(&uid));
         let from = Timestamp(row.from_ms);
         let interval = PaidInterval {
-            capacity_type: word(&row.capacity_type).unwrap_or(CapacityType::OnDemand),
+            capacity_type: LedgerFault::read_word(&row.capacity_type, "ledger.interval_opened", "capacity_type", interval_opened_id(&uid))?,
             from,
             to: end.map_or(now, |(to, _)| Timestamp(*to)).max(from),
-            ended_by: end.map(|(_, by)| word(by).unwrap_or(EndedBy::Unknown)),
+            ended_by: end.map(|(_, by)| ended_by(by)).transpose()?,
             bought_at: HourRate { price: MicroUsdPerHour(row.price), on_demand: row.on_demand.map(MicroUsdPerHour) },
             hours: hours.remove(&row.claim_uid).unwrap_or_default(),
         };
         let opened = Opened { claim: row.claim, instance: row.instance, decision: row.decision, gpus: row.gpus, interval };
-        (Uid::from(row.claim_uid), opened)
+        Ok((uid, opened))
     });
-    Ok(read.collect())
+    read.collect()
 }
 
 async fn stays(
@@ -225,12 +220,13 @@ async fn stays(
         let to = row.to_ms.map_or(machine_to, Timestamp).min(machine_to).max(from);
         let workload =
             Workload { kind: row.workload_kind, object: ObjectRef { namespace: row.workload_namespace, name: row.workload_name } };
-        let kind = word(&row.kind).unwrap_or(WorkloadKind::Inference);
+        let pod = Uid::from(row.pod_uid.as_str());
+        let kind = LedgerFault::read_word(&row.kind, "ledger.occupancy_opened", "kind", occupancy_opened_id(&uid, &pod))?;
         let checkpoints: Vec<Timestamp> = row.checkpoints.into_iter().map(Timestamp).collect();
-        let began = doubled.get(&(row.pod_uid.clone(), machine.claim.clone())).into_iter().flatten();
+        let began = doubled.get(&(row.pod_uid, machine.claim.clone())).into_iter().flatten();
         let replaced = began.filter(|(of, _)| *of == workload).map(|(_, at)| *at).min();
         let occupied = Occupied {
-            pod: Uid::from(row.pod_uid),
+            pod,
             gpus: row.gpus,
             from,
             to,
@@ -310,31 +306,47 @@ async fn bought_for(connection: &mut PgConnection, intervals: &BTreeMap<Uid, Ope
     Ok(wanted.collect())
 }
 
-/// What AWS said, by instance: of each line the highest revision.
-async fn billed_lines(
-    connection: &mut PgConnection,
-    intervals: &BTreeMap<Uid, Opened>,
-) -> Result<BTreeMap<String, Vec<BilledLine>>, LedgerFault> {
+/// What AWS said of an instance, and the newest version that said something of it.
+#[derive(Default)]
+struct Said {
+    lines: Vec<BilledLine>,
+    by: BTreeMap<Source, Uuid>,
+}
+
+/// What AWS said, by instance: what the versions' differences add up to. A line that is on an invoice is so by the newest version of its period.
+async fn billed_lines(connection: &mut PgConnection, intervals: &BTreeMap<Uid, Opened>) -> Result<BTreeMap<String, Said>, LedgerFault> {
     let instances: Vec<String> = intervals.values().map(|opened| opened.instance.clone()).collect();
     let rows = sqlx::query!(
-        r#"SELECT DISTINCT ON (source, kind, account, instance, usage_type, operation, at, until) instance, source, kind, ledger.ms(at) AS "from_ms!",
-                  ledger.ms(until) AS "to_ms!", cost_usd::text AS "cost!", used_ms, invoice IS NOT NULL AS "invoiced!"
-           FROM ledger.billed_line WHERE instance = ANY($1) AND kind <> 'transfer'
-           ORDER BY source, kind, account, instance, usage_type, operation, at, until, revision DESC"#,
+        r#"WITH holds AS MATERIALIZED (
+             SELECT DISTINCT ON (kind, source, at) kind, source, at, invoiced FROM ledger.statement s
+             WHERE retracts IS NULL AND NOT EXISTS (SELECT FROM ledger.statement r WHERE r.retracts = s.id) ORDER BY kind, source, at, version DESC
+           ), lines AS (
+             SELECT instance, source, kind, account, usage_type, operation, at, until, sum(cost_usd) AS cost, sum(used_ms)::bigint AS used_ms,
+                    sum(lines) AS lines, max(posted_at) AS posted_at, (array_agg(statement ORDER BY posted_at DESC))[1] AS statement
+             FROM ledger.billed_line WHERE instance = ANY($1) AND statement IS NOT NULL
+             GROUP BY instance, source, kind, account, usage_type, operation, at, until
+           )
+           SELECT l.instance, l.source, l.kind, ledger.ms(l.at) AS "from_ms!", ledger.ms(l.until) AS "to_ms!", l.cost::text AS "cost!", l.used_ms,
+                  l.lines > 0 AS "there!", l.statement AS "statement!",
+                  coalesce((SELECT bool_or(h.invoiced) FROM ledger.statement s JOIN holds h ON (h.kind, h.source, h.at) = (s.kind, s.source, s.at)
+                            WHERE s.id = l.statement), false) AS "invoiced!"
+           FROM lines l ORDER BY l.posted_at, l.instance, l.source, l.kind, l.account, l.usage_type, l.operation, l.at, l.until"#,
         &instances
     )
     .fetch_all(connection)
     .await
     .map_err(LedgerFault::during("read what AWS billed"))?;
-    let mut lines: BTreeMap<String, Vec<BilledLine>> = BTreeMap::new();
+    let mut said: BTreeMap<String, Said> = BTreeMap::new();
     for row in rows {
-        let (Some(kind), Ok(cost)) = (LineKind::of(&row.kind), row.cost.parse::<BilledUsd>()) else { continue };
         let source = if row.source == "bill" { Source::Bill } else { Source::Feed };
+        let of = said.entry(row.instance).or_default();
+        // In order of time: the newest is the last.
+        of.by.insert(source, row.statement);
+        let (Some(kind), Ok(cost), true) = (LineKind::of(&row.kind), row.cost.parse::<BilledUsd>(), row.there) else { continue };
         let (from, to) = (Timestamp(row.from_ms), Timestamp(row.to_ms));
-        let line = BilledLine { source, kind, from, to, cost, used: row.used_ms.map(Millis), invoiced: row.invoiced };
-        lines.entry(row.instance).or_default().push(line);
+        of.lines.push(BilledLine { source, kind, from, to, cost, used: row.used_ms.map(Millis), invoiced: row.invoiced });
     }
-    Ok(lines)
+    Ok(said)
 }
 
 /// The stored versions of the workloads that are asked for.

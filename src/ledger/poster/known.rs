@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::core::accounting::allocation::Line;
 use crate::core::accounting::bill::Source;
@@ -25,6 +26,8 @@ pub(super) struct TrueUp {
     pub cause: &'static str,
     pub computed: MicroUsd,
     pub billed: MicroUsd,
+    /// The version of the bill or feed that said it.
+    pub said_by: Option<Uuid>,
     /// How many there were before: names the row.
     pub before: i64,
 }
@@ -58,6 +61,7 @@ impl Known {
                 cause: hour.cause.as_str(),
                 computed: *computed,
                 billed: hour.cost,
+                said_by: statement.said_by.get(&hour.source).copied(),
                 before: last.map_or(0, |last| last.4),
             };
             let same = |last: &LastTrueUp| {
@@ -86,7 +90,12 @@ pub(super) async fn load(connection: &mut PgConnection, machines: &[String]) -> 
     .map_err(doing("read what is posted"))?;
     let mut posted: BTreeMap<Uid, BTreeMap<ShareKey, Posted>> = BTreeMap::new();
     for row in rows {
-        let Some(line) = Line::of(&row.line) else { continue };
+        let line = Line::of(&row.line).ok_or_else(|| LedgerFault::UnknownWord {
+            table: "ledger.posting",
+            row: format!("of machine {}, hour {}", row.claim_uid, row.hour),
+            column: "line",
+            word: row.line.clone(),
+        })?;
         let key = ShareKey {
             hour: u32::try_from(row.hour).unwrap_or_default(),
             day: i64::from(row.day),

@@ -74,6 +74,21 @@ pub async fn post(connection: &mut PgConnection, now: Timestamp) -> Result<Poste
     }
 }
 
+/// The machines among these whose postings do not follow from what is known of them at `now`.
+///
+/// # Errors
+/// [`LedgerFault`] when Postgres refuses or does not answer.
+pub(super) async fn that_differ(connection: &mut PgConnection, machines: &[String], now: Timestamp) -> Result<Vec<String>, LedgerFault> {
+    let (loaded, _) = facts::load(connection, machines, now).await?;
+    let there = known::load(connection, machines).await?;
+    let nothing = Default::default();
+    let differs = |(machine, facts): &(&Uid, &statement::MachineFacts)| {
+        let posted = there.posted.get(*machine).unwrap_or(&nothing);
+        !posting::missing(machine, &statement::statement(facts, now), posted, there.archived_until).is_empty()
+    };
+    Ok(loaded.iter().filter(differs).map(|(machine, _)| machine.as_str().to_owned()).collect())
+}
+
 /// One transaction's worth. Says whether there may be more.
 async fn post_some(connection: &mut PgConnection, now: Timestamp) -> Result<(usize, usize, bool), LedgerFault> {
     let doing = LedgerFault::during;

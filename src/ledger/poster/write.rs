@@ -20,9 +20,9 @@ const WORKLOAD_VERSION: Table = Table {
 const POSTING: Table = Table {
     name: "posting",
     columns: "id, at, workload, gpu_ms, span_ms, hour, claim_uid, line, pod_uid, kind, cause, cost_usd, b0_usd, b1_usd, b2_usd, feed_usd, \
-              bill_usd",
+              bill_usd, statement",
 };
-const TRUE_UP: Table = Table { name: "true_up", columns: "id, at, claim_uid, hour, source, cause, computed_usd, billed_usd" };
+const TRUE_UP: Table = Table { name: "true_up", columns: "id, at, claim_uid, hour, source, cause, computed_usd, billed_usd, statement" };
 
 /// Rows of one statement.
 const ROWS_AT_ONCE: usize = 2_000;
@@ -96,7 +96,7 @@ fn posting_row(machine: &Uid, row: &Posting) -> Value {
         "id": row.id, "at": row.from.to_rfc3339(), "workload": key.owner.unwrap_or(Uuid::nil()), "gpu_ms": amounts.gpu_ms,
         "span_ms": row.span, "hour": key.hour, "claim_uid": machine, "line": key.line.as_str(), "pod_uid": key.pod,
         "kind": row.kind.as_str(), "cause": row.cause.as_str(), "cost_usd": amounts.cost, "b0_usd": amounts.b0, "b1_usd": amounts.b1,
-        "b2_usd": amounts.b2, "feed_usd": amounts.feed, "bill_usd": amounts.bill,
+        "b2_usd": amounts.b2, "feed_usd": amounts.feed, "bill_usd": amounts.bill, "statement": row.said_by,
     })
 }
 
@@ -106,7 +106,7 @@ fn true_up_rows(book: &Book) -> Vec<Value> {
         json!({
             "id": derive_uuid(&["true-up", book.machine.as_str(), &hour, &before]), "at": true_up.from.to_rfc3339(),
             "claim_uid": book.machine, "hour": true_up.hour, "source": true_up.source, "cause": true_up.cause,
-            "computed_usd": true_up.computed, "billed_usd": true_up.billed,
+            "computed_usd": true_up.computed, "billed_usd": true_up.billed, "statement": true_up.said_by,
         })
     };
     book.true_ups.iter().map(row).collect()

@@ -8,6 +8,7 @@ mod export;
 mod reasons;
 mod reliability;
 mod savings;
+mod statements;
 mod unit_cost;
 mod variance;
 
@@ -15,11 +16,12 @@ pub use cost::cost;
 pub use export::{View, export};
 pub use reliability::{ReliabilityBy, reliability, trust};
 pub use savings::savings;
+pub use statements::statements;
 pub use unit_cost::{groups_unit_costs, unit_costs};
 pub use variance::{VarianceBy, variance};
 
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, Column, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Column, Executor, PgConnection, Row, SqlSafeStr};
 
 use super::store::LedgerFault;
 use crate::core::units::money::MicroUsd;
@@ -90,6 +92,67 @@ impl By {
     }
 }
 
+/// What a report is grouped by: one or several of [`By`], in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keys(Vec<By>);
+
+impl From<By> for Keys {
+    fn from(by: By) -> Self {
+        Keys(vec![by])
+    }
+}
+
+impl From<Vec<By>> for Keys {
+    /// None is by team.
+    fn from(by: Vec<By>) -> Self {
+        Keys(if by.is_empty() { vec![By::Team] } else { by })
+    }
+}
+
+impl Keys {
+    /// The keys' expressions, each named `key0`, `key1` and so on.
+    fn named(&self) -> String {
+        self.0.iter().enumerate().map(|(n, by)| format!("{} AS key{n}", by.expression())).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Those names.
+    fn names(&self) -> String {
+        (0..self.0.len()).map(|n| format!("key{n}")).collect::<Vec<_>>().join(", ")
+    }
+
+    /// For each key its value under its heading; in the row of totals, where `is_total` is 1, the first says so.
+    fn columns(&self) -> String {
+        let column = |(n, by): (usize, &By)| {
+            let total = if n == 0 { "'total'" } else { "NULL" };
+            format!("CASE WHEN is_total = 1 THEN {total} ELSE key{n} END AS {}", by.heading())
+        };
+        self.0.iter().enumerate().map(column).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Only what has these values, as `--only team=search`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Only {
+    by: By,
+    value: String,
+}
+
+impl std::str::FromStr for Only {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || "expected a key and its value, as in team=search or line=idle".to_owned();
+        let (key, value) = text.split_once('=').ok_or_else(expected)?;
+        let by = <By as clap::ValueEnum>::from_str(key, false).map_err(|_| expected())?;
+        Ok(Only { by, value: value.to_owned() })
+    }
+}
+
+/// The condition of filters: columns come from a closed list, values are quoted by Postgres' own rule.
+fn condition(only: &[Only]) -> String {
+    only.iter().map(|only| format!(" AND {} = '{}'", only.by.expression(), only.value.replace('\'', "''"))).collect()
+}
+
 /// UTC days, `from` included, `to` not. Absent: the last 30 days, up to and with today.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Days {
@@ -158,6 +221,10 @@ pub struct Report {
     pub rows: Vec<Vec<Option<String>>>,
 }
 
+fn with_columns(sentence: String, columns: &[&str], rows: Vec<Vec<Option<String>>>) -> Report {
+    Report { sentence, columns: columns.iter().map(|name| (*name).to_owned()).collect(), rows }
+}
+
 /// Dollars with all six decimals, for tables.
 pub(super) fn six_decimals(amount: MicroUsd) -> String {
     let sign = if amount.0 < 0 { "-" } else { "" };
@@ -165,7 +232,7 @@ pub(super) fn six_decimals(amount: MicroUsd) -> String {
 }
 
 /// Dollars for sentences, the sign before the currency.
-fn dollars(amount: MicroUsd) -> String {
+pub(super) fn dollars(amount: MicroUsd) -> String {
     let sign = if amount.0 < 0 { "-" } else { "" };
     format!("{sign}${}", cents(MicroUsd(amount.0.abs())))
 }
@@ -185,9 +252,16 @@ pub(super) fn cents(amount: MicroUsd) -> String {
 }
 
 async fn ask(connection: &mut PgConnection, sql: String, days: &Days) -> Result<Report, LedgerFault> {
-    // Built from the constants above; what the user typed is bound.
-    let query = sqlx::query(AssertSqlSafe(sql)).bind(&days.from).bind(&days.to);
-    Ok(read(query.fetch_all(connection).await.map_err(LedgerFault::during("read the report"))?))
+    // Built from the constants above; what the user typed is bound, or quoted.
+    let query = sqlx::query(AssertSqlSafe(sql.clone())).bind(&days.from).bind(&days.to);
+    let mut report = read(query.fetch_all(&mut *connection).await.map_err(LedgerFault::during("read the report"))?);
+    if report.rows.is_empty() {
+        // A table without rows still has its header.
+        let described =
+            connection.describe(AssertSqlSafe(sql).into_sql_str()).await.map_err(LedgerFault::during("read the report's columns"))?;
+        report.columns = described.columns().iter().map(|column| column.name().to_owned()).collect();
+    }
+    Ok(report)
 }
 
 fn read(rows: Vec<PgRow>) -> Report {

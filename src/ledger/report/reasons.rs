@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
 
-use super::{Month, cents};
+use super::cents;
+use super::variance::Span;
 use crate::core::accounting::variance::{Drivers, Step};
 use crate::core::market::CapacityType;
 use crate::core::record::Refusal;
@@ -36,20 +37,19 @@ impl Reasons {
     /// Reads what the drivers do not say.
     pub(super) async fn read(
         connection: &mut PgConnection,
-        before: &Month,
-        after: &Month,
+        spans: &[Span; 2],
         months: &BTreeMap<ObjectRef, [Drivers; 2]>,
     ) -> Result<Self, LedgerFault> {
         let mut reasons = Reasons::of_drivers(months);
-        reasons.spot_refusals = spot_refusals(connection, after).await?;
-        for (n, month) in [before, after].into_iter().enumerate() {
+        reasons.spot_refusals = spot_refusals(connection, &spans[1]).await?;
+        for (n, month) in spans.iter().enumerate() {
             let counted = counts(connection, month).await?;
             (reasons.moves[n], reasons.interruptions[n], reasons.egress_gib[n]) = counted.0;
             for (line, gpu_ms, micro) in counted.1 {
                 reasons.lines.entry(line).or_default()[n] = (gpu_ms, micro);
             }
         }
-        reasons.true_ups = true_ups(connection, after).await?;
+        reasons.true_ups = true_ups(connection, &spans[1]).await?;
         Ok(reasons)
     }
 
@@ -210,42 +210,44 @@ fn hours(gpu_ms: i64) -> String {
 }
 
 /// Why spot offers were refused in the decisions that took on-demand, of the offers that are kept.
-async fn spot_refusals(connection: &mut PgConnection, month: &Month) -> Result<BTreeMap<Refusal, i64>, LedgerFault> {
+async fn spot_refusals(connection: &mut PgConnection, month: &Span) -> Result<BTreeMap<Refusal, i64>, LedgerFault> {
     let rows = sqlx::query!(
         r#"SELECT c.refusal AS "refusal!", count(*) AS "n!"
            FROM ledger.decision d JOIN ledger.candidate c ON c.decision = d.id AND c.decided_at = d.at
-           WHERE d.at >= ($1::text::date)::timestamp AT TIME ZONE 'UTC' AND d.at < ($1::text::date + interval '1 month')::timestamp AT TIME ZONE 'UTC'
+           WHERE d.at >= ($1::text::date)::timestamp AT TIME ZONE 'UTC' AND d.at < ($2::text::date)::timestamp AT TIME ZONE 'UTC'
              AND d.outcome = 'launch' AND d.capacity_type = 'on-demand' AND c.capacity_type = 'spot' AND c.refusal IS NOT NULL
            GROUP BY c.refusal"#,
-        month.first_day()
+        month.from,
+        month.to
     )
     .fetch_all(connection)
     .await
     .map_err(LedgerFault::during("read why spot was refused"))?;
-    let read = rows.into_iter().filter_map(|row| Some((serde_json::from_value(serde_json::Value::String(row.refusal)).ok()?, row.n)));
-    Ok(read.collect())
+    rows.into_iter().map(|row| Ok((LedgerFault::read_word(&row.refusal, "ledger.candidate", "refusal", "of a launch")?, row.n))).collect()
 }
 
 /// Moves, interruptions and GiB carried in a month; and each line's GPU time and computed cost.
 type Counts = ((i64, i64, i64), Vec<(String, i64, i64)>);
 
-async fn counts(connection: &mut PgConnection, month: &Month) -> Result<Counts, LedgerFault> {
+async fn counts(connection: &mut PgConnection, month: &Span) -> Result<Counts, LedgerFault> {
     let doing = LedgerFault::during;
     let row = sqlx::query!(
-        r#"WITH b AS (SELECT ($1::text::date)::timestamp AT TIME ZONE 'UTC' AS first, ($1::text::date + interval '1 month')::timestamp AT TIME ZONE 'UTC' AS next)
+        r#"WITH b AS (SELECT ($1::text::date)::timestamp AT TIME ZONE 'UTC' AS first, ($2::text::date)::timestamp AT TIME ZONE 'UTC' AS next)
            SELECT (SELECT count(*) FROM ledger.migration m WHERE m.at >= b.first AND m.at < b.next) AS "moves!",
                   (SELECT count(*) FROM ledger.interruption i WHERE i.at >= b.first AND i.at < b.next) AS "interruptions!",
                   (SELECT coalesce(sum(o.carried_gib), 0)::bigint FROM ledger.occupancy_opened o WHERE o.at >= b.first AND o.at < b.next) AS "gib!"
            FROM b"#,
-        month.first_day()
+        month.from,
+        month.to
     )
     .fetch_one(&mut *connection)
     .await
     .map_err(doing("count the month's moves"))?;
     let lines = sqlx::query!(
         r#"SELECT line AS "line!", sum(gpu_ms)::bigint AS "gpu_ms!", (sum(cost_usd - true_up_usd) * 1000000)::bigint AS "micro!" FROM ledger.share_daily
-           WHERE day >= $1::text::date AND day < $1::text::date + interval '1 month' AND line <> 'pod' GROUP BY line"#,
-        month.first_day()
+           WHERE day >= $1::text::date AND day < $2::text::date AND line <> 'pod' GROUP BY line"#,
+        month.from,
+        month.to
     )
     .fetch_all(connection)
     .await
@@ -254,16 +256,17 @@ async fn counts(connection: &mut PgConnection, month: &Month) -> Result<Counts, 
 }
 
 /// What feed and bill changed in a month, by cause, the largest first.
-async fn true_ups(connection: &mut PgConnection, month: &Month) -> Result<Vec<(String, i64, i64)>, LedgerFault> {
+async fn true_ups(connection: &mut PgConnection, month: &Span) -> Result<Vec<(String, i64, i64)>, LedgerFault> {
     let rows = sqlx::query!(
         r#"WITH latest AS (
              SELECT DISTINCT ON (claim_uid, hour) cause, billed_usd - computed_usd AS difference FROM ledger.true_up
-             WHERE at >= ($1::text::date)::timestamp AT TIME ZONE 'UTC' AND at < ($1::text::date + interval '1 month')::timestamp AT TIME ZONE 'UTC'
+             WHERE at >= ($1::text::date)::timestamp AT TIME ZONE 'UTC' AND at < ($2::text::date)::timestamp AT TIME ZONE 'UTC'
              ORDER BY claim_uid, hour, posted_at DESC
            )
            SELECT cause AS "cause!", count(*) AS "n!", (sum(difference) * 1000000)::bigint AS "micro!" FROM latest WHERE cause <> 'confirmed'
            GROUP BY cause ORDER BY abs(sum(difference)) DESC"#,
-        month.first_day()
+        month.from,
+        month.to
     )
     .fetch_all(connection)
     .await

@@ -118,10 +118,17 @@ fn trust_sentence(report: &Report) -> String {
         (None, None) => "No spend is recorded in these days.".into(),
         (bill, feed) => {
             let (bill, feed) = (bill.unwrap_or_else(|| "0.0".into()), feed.unwrap_or_else(|| "0.0".into()));
+            let entered = percent("spend entered by hand or by others' files").unwrap_or_else(|| "0.0".into());
+            let entered =
+                if entered == "0.0" { String::new() } else { format!(" {entered} % was entered by hand or came from others' files;") };
             if bill == "0.0" && feed == "0.0" {
-                return "No figure has been matched to a bill yet: all are computed from recorded prices.".into();
+                return format!(
+                    "0.0 % of spend rests on AWS's bill: nothing has been matched to one yet;{entered} the rest is computed from recorded prices."
+                );
             }
-            format!("{bill} % of spend rests on AWS's bill and {feed} % on the spot data feed; the rest is computed from recorded prices.")
+            format!(
+                "{bill} % of spend rests on AWS's bill and {feed} % on the spot data feed;{entered} the rest is computed from recorded prices."
+            )
         }
     }
 }

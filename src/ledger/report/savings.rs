@@ -4,7 +4,7 @@
 
 use sqlx::PgConnection;
 
-use super::{By, Days, IN_DAYS, Report, ask, cents};
+use super::{Days, IN_DAYS, Keys, Only, Report, ask, cents, condition, dollars};
 use crate::core::units::money::MicroUsd;
 use crate::ledger::store::LedgerFault;
 
@@ -12,37 +12,40 @@ use crate::ledger::store::LedgerFault;
 ///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
-pub async fn savings(connection: &mut PgConnection, days: &Days, by: By) -> Result<Report, LedgerFault> {
-    let (key, heading) = (by.expression(), by.heading());
+pub async fn savings(connection: &mut PgConnection, days: &Days, by: impl Into<Keys>, only: &[Only]) -> Result<Report, LedgerFault> {
+    let keys = by.into();
+    let (named, names, columns, condition) = (keys.named(), keys.names(), keys.columns(), condition(only));
     // Sums by owner and line first, and what is rolled up apart from the few shares that are not: of both together the planner expects so
     // many groups that it sorts all sums, and by one process.
     let sums_of = |view: &str| {
         format!(
-            "SELECT {key} AS key, line, sum(cost_usd) AS spend, sum(b0_usd) AS b0, sum(b1_usd) AS b1, sum(b2_usd) AS b2, sum(without_b1_usd) AS no_b1,
+            "SELECT {named}, line, sum(cost_usd) AS spend, sum(b0_usd) AS b0, sum(b1_usd) AS b1, sum(b2_usd) AS b2, sum(without_b1_usd) AS no_b1,
                     sum(feed_usd) AS feed, sum(bill_usd) AS bill, bool_or(running) AS running
-             FROM ledger.{view} WHERE {IN_DAYS} GROUP BY 1, 2"
+             FROM ledger.{view} WHERE {IN_DAYS}{condition} GROUP BY {names}, line"
         )
     };
     let (rolled_up, others) = (sums_of("share_rolled_up"), sums_of("share_not_rolled_up"));
     let sql = format!(
         "WITH a AS ({rolled_up} UNION ALL {others}), s AS (
-             SELECT CASE WHEN grouping(key) = 1 THEN 'total' ELSE key END AS key, grouping(key) AS is_total, sum(spend) AS spend, sum(b0) AS b0,
-                    sum(b1) AS b1, sum(b2) AS b2, sum(no_b1) AS no_b1, bool_or(running) AS running, sum(feed) AS feed, sum(bill) AS bill,
+             SELECT {names}, grouping(key0) AS is_total,
+                    coalesce(sum(spend) FILTER (WHERE ledger.is_use(line)), 0) AS spend, sum(b0) AS b0,
+                    sum(b1) AS b1, sum(b2) AS b2, sum(no_b1) AS no_b1, bool_or(running) AS running,
+                    coalesce(sum(feed) FILTER (WHERE ledger.is_use(line)), 0) AS feed, coalesce(sum(bill) FILTER (WHERE ledger.is_use(line)), 0) AS bill,
                     sum(spend) FILTER (WHERE line = 'pod') AS useful, sum(spend) FILTER (WHERE line = 'boot') AS boot,
                     sum(spend) FILTER (WHERE line = 'idle') AS idle, sum(spend) FILTER (WHERE line = 'drain') AS drain,
                     sum(spend) FILTER (WHERE line = 'double-running') AS moves, sum(spend) FILTER (WHERE line = 'lost-work') AS lost,
-                    sum(spend) FILTER (WHERE line = 'egress') AS egress, sum(spend) FILTER (WHERE line = 'overhead') AS overhead
-             FROM a GROUP BY GROUPING SETS ((key), ()) HAVING count(*) > 0
+                    sum(spend) FILTER (WHERE line = 'egress') AS egress, sum(spend) FILTER (WHERE NOT ledger.is_use(line)) AS beside
+             FROM a GROUP BY GROUPING SETS (({names}), ()) HAVING count(*) > 0
          )
-         SELECT key AS {heading}, spend::numeric(24,6)::text AS spend_usd, b0::numeric(24,6)::text AS b0_usd, b1::numeric(24,6)::text AS b1_usd,
+         SELECT {columns}, spend::numeric(24,6)::text AS spend_usd, b0::numeric(24,6)::text AS b0_usd, b1::numeric(24,6)::text AS b1_usd,
                 b2::numeric(24,6)::text AS b2_usd, (b1 - coalesce(useful, 0))::numeric(24,6)::text AS gross_saving_usd,
                 coalesce(boot, 0)::numeric(24,6)::text AS boot_usd, coalesce(idle, 0)::numeric(24,6)::text AS idle_usd,
                 coalesce(drain, 0)::numeric(24,6)::text AS drain_usd, coalesce(moves, 0)::numeric(24,6)::text AS moves_usd,
                 coalesce(lost, 0)::numeric(24,6)::text AS lost_work_usd, coalesce(egress, 0)::numeric(24,6)::text AS egress_usd,
-                coalesce(overhead, 0)::numeric(24,6)::text AS overhead_usd, (b1 - spend)::numeric(24,6)::text AS net_saving_usd,
+                (b1 - spend)::numeric(24,6)::text AS net_saving_usd,
                 round(100 * (b1 - spend) / nullif(b1, 0), 1)::text AS net_saving_percent, no_b1::numeric(24,6)::text AS spend_without_b1_usd,
-                ledger.basis_of(running, spend, feed, bill) AS basis
-         FROM s ORDER BY is_total, spend DESC, key"
+                ledger.basis_of(running, spend, feed, bill, 0) AS basis, coalesce(beside, 0)::numeric(24,6)::text AS beside_usd
+         FROM s ORDER BY is_total, spend DESC, {names}"
     );
     let mut report = ask(connection, sql, days).await?;
     report.sentence = savings_sentence(&report);
@@ -72,6 +75,10 @@ fn savings_sentence(report: &Report) -> String {
     if without.0 > 0 && usd("b1_usd").0 > 0 {
         sentence
             .push_str(&format!(" For ${} of spend that on-demand price is unknown: it counts as spend and not as saving.", cents(without)));
+    }
+    if usd("beside_usd") != MicroUsd(0) {
+        sentence
+            .push_str(&format!(" {} of other costs, credits and charges beside the machines is in no saving.", dollars(usd("beside_usd"))));
     }
     if text("basis") == Some("running") {
         sentence.push_str(" Machines still running are counted up to now.");

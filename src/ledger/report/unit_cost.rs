@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::{By, Days, Report};
+use super::{By, Days, IN_DAYS, Report, dollars};
 use crate::core::accounting::unit_cost::{HourOfUnits, PicoUsd, UnitCost, unit_cost};
 use crate::core::units::money::MicroUsd;
 use crate::core::units::time::Timestamp;
@@ -14,7 +14,7 @@ use crate::core::workload::need::UsageUnit;
 use crate::ledger::import::micro_units;
 use crate::ledger::store::LedgerFault;
 
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "units",
     "cost_usd",
     "usd_per_unit",
@@ -26,6 +26,7 @@ const COLUMNS: [&str; 11] = [
     "margin_per_unit",
     "margin_percent",
     "hours",
+    "coverage_percent",
 ];
 
 /// What a unit is called in a sentence.
@@ -40,33 +41,92 @@ fn word(unit: UsageUnit) -> &'static str {
 
 /// Cost per unit, by workload or another owner, and over all that have usage.
 ///
+/// Only hours whose usage is known count, on both sides: a gap neither raises nor lowers the mean, and what share of the cost it rests on is said.
+///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
 pub async fn unit_costs(connection: &mut PgConnection, days: &Days, unit: UsageUnit, by: By) -> Result<Report, LedgerFault> {
-    let hours = hours(connection, days, unit, by).await?;
-    let revenue = revenue(connection, days, by).await?;
+    let known = hours(connection, days, unit, by).await?;
+    let revenue = revenue(connection, days, unit, by).await?;
     let mut report = Report {
         sentence: String::new(),
         columns: std::iter::once(by.heading()).chain(COLUMNS).map(String::from).collect(),
         rows: Vec::new(),
     };
-    let known = |hours: &[HourOfUnits]| hours.iter().any(|hour| hour.micro_units > 0);
-    let with_units: BTreeMap<&String, &Vec<HourOfUnits>> = hours.iter().filter(|(_, hours)| known(hours)).collect();
-    for (key, hours) in &with_units {
-        if let Some(cost) = unit_cost(hours, revenue.get(*key).copied()) {
-            report.rows.push(row(key, hours.len(), &cost));
+    let with_units: BTreeMap<&String, &Known> =
+        known.iter().filter(|(_, known)| known.hours.iter().any(|hour| hour.micro_units > 0)).collect();
+    let mut earned_by_all: Option<MicroUsd> = None;
+    for (key, known) in &with_units {
+        let earned = revenue.get(*key).map(|days| known.share_of(days));
+        earned_by_all = earned.map(|earned| earned_by_all.unwrap_or_default() + earned).or(earned_by_all);
+        if let Some(cost) = unit_cost(&known.hours, earned) {
+            report.rows.push(row(key, known, &cost));
         }
     }
-    let all: Vec<HourOfUnits> = summed(with_units.values().flat_map(|hours| hours.iter()));
-    let earned: Option<MicroUsd> = with_units.keys().map(|key| revenue.get(*key).copied()).sum();
-    match unit_cost(&all, earned) {
+    // Of some owners revenue is not known: then the sum of the others says nothing of all.
+    let earned = earned_by_all.filter(|_| with_units.keys().all(|key| revenue.contains_key(*key)));
+    let all = Known::of_all(with_units.values().copied());
+    match unit_cost(&all.hours, earned) {
         Some(cost) => {
-            report.sentence = sentence(unit, &cost);
-            report.rows.push(row("total", all.len(), &cost));
+            report.sentence = sentence(unit, &all, &cost, unattributed(connection, days).await?);
+            report.rows.push(row("total", &all, &cost));
         }
         None => report.sentence = format!("No usage in {} is known for these days: import it, or let Prometheus be asked.", unit.as_str()),
     }
     Ok(report)
+}
+
+/// What is known of an owner's hours.
+#[derive(Debug, Default, Clone)]
+struct Known {
+    /// Hours whose usage is known, with the cost of the workloads whose usage is.
+    hours: Vec<HourOfUnits>,
+    /// By UTC day: cost in hours whose usage is known, and of all hours of workloads that have any usage.
+    days: BTreeMap<i64, (i128, i128)>,
+    /// How many hours cost something.
+    all_hours: usize,
+}
+
+const DAY_MS: i64 = 86_400_000;
+
+impl Known {
+    fn of_all<'a>(each: impl Iterator<Item = &'a Known> + Clone) -> Known {
+        let mut all = Known { hours: summed(each.clone().flat_map(|known| known.hours.iter())), ..Known::default() };
+        for known in each {
+            for (day, (covered, whole)) in &known.days {
+                let sum = all.days.entry(*day).or_default();
+                *sum = (sum.0 + covered, sum.1 + whole);
+            }
+            all.all_hours = all.all_hours.max(known.all_hours);
+        }
+        all
+    }
+
+    /// Share of the cost that lies in hours whose usage is known, in per mille.
+    fn coverage(&self) -> i64 {
+        let (covered, whole) = self.days.values().fold((0, 0), |sum: (i128, i128), day| (sum.0 + day.0, sum.1 + day.1));
+        if whole <= 0 { 1_000 } else { i64::try_from(covered * 1_000 / whole).unwrap_or_default().clamp(0, 1_000) }
+    }
+
+    /// What was earned in the hours whose usage is known: of each day by that day's share of the cost.
+    fn share_of(&self, earned: &BTreeMap<i64, MicroUsd>) -> MicroUsd {
+        let part = |(day, amount): (&i64, &MicroUsd)| {
+            let (covered, whole) = self.days.get(day).copied().unwrap_or_default();
+            let part = if whole > 0 { i128::from(amount.0) * covered / whole } else { 0 };
+            MicroUsd(i64::try_from(part).unwrap_or(i64::MAX))
+        };
+        earned.iter().map(part).sum()
+    }
+}
+
+/// Other costs of these days that name no workload.
+async fn unattributed(connection: &mut PgConnection, days: &Days) -> Result<MicroUsd, LedgerFault> {
+    let sql = format!(
+        "SELECT coalesce(round(sum(cost_usd) * 1000000), 0)::bigint AS micro FROM ledger.share_daily
+         WHERE line = 'overhead' AND coalesce(workload_namespace, '') = '' AND {IN_DAYS}"
+    );
+    let row = sqlx::query(AssertSqlSafe(sql)).bind(&days.from).bind(&days.to).fetch_one(connection).await;
+    Ok(MicroUsd(row.map_err(LedgerFault::during("read what names no workload"))?.get("micro")))
 }
 
 /// The same hour of several owners is one.
@@ -83,7 +143,7 @@ fn per_cent(per_mille: i64) -> String {
     format!("{}{}.{}", if per_mille < 0 { "-" } else { "" }, per_mille.abs() / 10, per_mille.abs() % 10)
 }
 
-fn row(key: &str, hours: usize, cost: &UnitCost) -> Vec<Option<String>> {
+fn row(key: &str, known: &Known, cost: &UnitCost) -> Vec<Option<String>> {
     let [p50, p95, p99] = cost.percentiles.map(|p| Some(p.to_string()));
     vec![
         Some(key.to_owned()),
@@ -97,11 +157,12 @@ fn row(key: &str, hours: usize, cost: &UnitCost) -> Vec<Option<String>> {
         cost.revenue.map(|revenue| revenue.to_string()),
         cost.margin().map(|margin| margin.to_string()),
         cost.margin_per_mille().map(per_cent),
-        Some(hours.to_string()),
+        Some(known.hours.len().to_string()),
+        Some(per_cent(known.coverage())),
     ]
 }
 
-fn sentence(unit: UsageUnit, cost: &UnitCost) -> String {
+fn sentence(unit: UsageUnit, known: &Known, cost: &UnitCost, unattributed: MicroUsd) -> String {
     let word = word(unit);
     let [p50, p95, p99] = cost.percentiles;
     let trend = cost.trend_per_mille.map_or_else(String::new, |trend| {
@@ -114,19 +175,28 @@ fn sentence(unit: UsageUnit, cost: &UnitCost) -> String {
         }
         _ => String::new(),
     };
+    let missing = match unattributed {
+        MicroUsd(0) => String::new(),
+        amount => format!(" Not in it: {} of other costs that name no workload.", dollars(amount)),
+    };
+    let coverage = match known.coverage() {
+        1_000 => String::new(),
+        share => format!(
+            " It rests on {} % of what these workloads cost ({} of {} hours): hours whose usage is not known are left out.",
+            per_cent(share),
+            known.hours.len(),
+            known.all_hours
+        ),
+    };
+    let included = if unattributed == MicroUsd(0) { "with everything that is posted" } else { "with everything that names its workload" };
     format!(
-        "A {word} cost ${}, everything included; half of them at most ${p50}, 95 % at most ${p95}, 99 % at most ${p99}, by the hour they fell in.{trend}{margin}",
+        "A {word} cost ${}, {included}; half of them at most ${p50}, 95 % at most ${p95}, 99 % at most ${p99}, by the hour they fell in.{coverage}{missing}{trend}{margin}",
         cost.mean
     )
 }
 
-/// Hours with their cost and units, by owner.
-async fn hours(
-    connection: &mut PgConnection,
-    days: &Days,
-    unit: UsageUnit,
-    by: By,
-) -> Result<BTreeMap<String, Vec<HourOfUnits>>, LedgerFault> {
+/// Hours with their cost and units, by owner. Units of a workload that changed owners within an hour go by what each paid of it.
+async fn hours(connection: &mut PgConnection, days: &Days, unit: UsageUnit, by: By) -> Result<BTreeMap<String, Known>, LedgerFault> {
     let key = key_of(by);
     // The owner's column comes from a closed list; what the user typed is bound.
     let sql = format!(
@@ -136,25 +206,36 @@ async fn hours(
          ), cost AS MATERIALIZED (
              SELECT h.hour, {key} AS key, h.workload_namespace AS namespace, h.workload_name AS name, sum(h.cost_usd) AS cost
              FROM bounds b, ledger.hourly_cost(b.first, b.next) h GROUP BY 1, 2, 3, 4
-         ), units AS (
-             SELECT c.hour, max(c.key) AS key, u.quantity
-             FROM cost c JOIN ledger.usage u ON u.hour = c.hour AND u.workload_namespace = c.namespace AND u.workload_name = c.name AND u.unit = $3
-             GROUP BY c.hour, c.namespace, c.name, u.quantity
+         ), used AS MATERIALIZED (
+             SELECT u.hour, u.workload_namespace AS namespace, u.workload_name AS name, u.quantity FROM ledger.usage u, bounds b
+             WHERE u.unit = $3 AND u.hour >= b.first AND u.hour < b.next
+         ), both_ AS (
+             SELECT c.key, c.hour, c.cost, u.quantity IS NOT NULL AS covered,
+                    u.quantity * CASE WHEN sum(c.cost) OVER w = 0 THEN 1.0 / count(*) OVER w ELSE c.cost / sum(c.cost) OVER w END AS quantity
+             FROM cost c LEFT JOIN used u ON u.hour = c.hour AND u.namespace = c.namespace AND u.name = c.name
+             WHERE EXISTS (SELECT FROM used x WHERE x.namespace = c.namespace AND x.name = c.name)
+             WINDOW w AS (PARTITION BY c.hour, c.namespace, c.name)
          )
-         SELECT key, ledger.ms(hour) AS hour_ms, round(sum(cost), 12)::text AS cost, coalesce(sum(quantity), 0)::text AS quantity FROM (
-             SELECT key, hour, cost, NULL::numeric AS quantity FROM cost UNION ALL SELECT key, hour, 0, quantity FROM units
-         ) x GROUP BY key, hour ORDER BY key, hour"
+         SELECT key, ledger.ms(hour) AS hour_ms, round(coalesce(sum(cost) FILTER (WHERE covered), 0), 12)::text AS cost, round(sum(cost), 12)::text AS all_cost,
+                round(coalesce(sum(quantity), 0), 6)::text AS quantity, bool_or(covered) AS covered
+         FROM both_ GROUP BY key, hour ORDER BY key, hour"
     );
     let query = sqlx::query(AssertSqlSafe(sql)).bind(&days.from).bind(&days.to).bind(unit.as_str());
     let rows = query.fetch_all(connection).await.map_err(LedgerFault::during("read cost and usage by the hour"))?;
-    let mut hours: BTreeMap<String, Vec<HourOfUnits>> = BTreeMap::new();
+    let mut owners: BTreeMap<String, Known> = BTreeMap::new();
     for row in rows {
         let text = |name: &str| row.try_get::<String, _>(name).unwrap_or_default();
         let hour = Timestamp(row.try_get("hour_ms").unwrap_or_default());
-        let of_hour = HourOfUnits { hour, cost: pico(&text("cost")), micro_units: micro_units(&text("quantity")).unwrap_or_default() };
-        hours.entry(text("key")).or_default().push(of_hour);
+        let (cost, whole) = (pico(&text("cost")), pico(&text("all_cost")));
+        let known = owners.entry(text("key")).or_default();
+        let day = known.days.entry(hour.0.div_euclid(DAY_MS)).or_default();
+        *day = (day.0 + cost.0, day.1 + whole.0);
+        known.all_hours += 1;
+        if row.try_get("covered").unwrap_or_default() {
+            known.hours.push(HourOfUnits { hour, cost, micro_units: micro_units(&text("quantity")).unwrap_or_default() });
+        }
     }
-    Ok(hours)
+    Ok(owners)
 }
 
 /// Twelve decimals of dollars.
@@ -165,21 +246,46 @@ fn pico(text: &str) -> PicoUsd {
     PicoUsd(if negative { -figure } else { figure })
 }
 
-async fn revenue(connection: &mut PgConnection, days: &Days, by: By) -> Result<BTreeMap<String, MicroUsd>, LedgerFault> {
+/// What workloads with usage earned, by owner and UTC day: as the labels stood on each day, by whose work it was; on a day without work as over all
+/// the days.
+async fn revenue(
+    connection: &mut PgConnection,
+    days: &Days,
+    unit: UsageUnit,
+    by: By,
+) -> Result<BTreeMap<String, BTreeMap<i64, MicroUsd>>, LedgerFault> {
     let key = key_of(by);
     let sql = format!(
         "WITH bounds AS (
              SELECT coalesce($1::date, (now() AT TIME ZONE 'UTC')::date - 30) AS first, coalesce($2::date, (now() AT TIME ZONE 'UTC')::date + 1) AS next
-         ), owners AS (
-             SELECT workload_namespace, workload_name, max({key}) AS key FROM ledger.share_daily h, bounds b WHERE h.day >= b.first AND h.day < b.next GROUP BY 1, 2
+         ), worked AS MATERIALIZED (
+             SELECT h.day, h.workload_namespace AS namespace, h.workload_name AS name, {key} AS key, sum(h.gpu_ms) AS worked
+             FROM ledger.share_daily h, bounds b WHERE h.day >= b.first AND h.day < b.next AND h.line = 'pod' GROUP BY 1, 2, 3, 4
+         ), earned AS (
+             SELECT r.day, r.workload_namespace AS namespace, r.workload_name AS name, r.revenue_usd FROM ledger.revenue r, bounds b
+             WHERE r.day >= b.first AND r.day < b.next
+               AND EXISTS (SELECT FROM ledger.usage u WHERE u.unit = $3 AND u.workload_namespace = r.workload_namespace AND u.workload_name = r.workload_name
+                           AND u.hour >= b.first::timestamp AT TIME ZONE 'UTC' AND u.hour < b.next::timestamp AT TIME ZONE 'UTC')
+         ), of_day AS (
+             SELECT e.day, w.key, e.revenue_usd * w.worked / sum(w.worked) OVER (PARTITION BY e.day, e.namespace, e.name) AS usd
+             FROM earned e JOIN worked w ON w.day = e.day AND w.namespace = e.namespace AND w.name = e.name AND w.worked > 0
+         ), of_all AS (
+             SELECT e.day, w.key, e.revenue_usd * w.worked / sum(w.worked) OVER (PARTITION BY e.day, e.namespace, e.name) AS usd
+             FROM earned e JOIN (SELECT namespace, name, key, sum(worked) AS worked FROM worked GROUP BY 1, 2, 3) w
+                  ON w.namespace = e.namespace AND w.name = e.name AND w.worked > 0
+             WHERE NOT EXISTS (SELECT FROM worked x WHERE x.day = e.day AND x.namespace = e.namespace AND x.name = e.name AND x.worked > 0)
          )
-         SELECT o.key, (sum(r.revenue_usd) * 1000000)::bigint AS micro FROM bounds b, ledger.revenue r JOIN owners o USING (workload_namespace, workload_name)
-         WHERE r.day >= b.first AND r.day < b.next GROUP BY o.key"
+         SELECT key, day - date '1970-01-01' AS day, round(sum(usd) * 1000000)::bigint AS micro
+         FROM (SELECT * FROM of_day UNION ALL SELECT * FROM of_all) x GROUP BY 1, 2"
     );
-    let query = sqlx::query(AssertSqlSafe(sql)).bind(&days.from).bind(&days.to);
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(&days.from).bind(&days.to).bind(unit.as_str());
     let rows = query.fetch_all(connection).await.map_err(LedgerFault::during("read revenue"))?;
-    let read = rows.iter().filter_map(|row| Some((row.try_get("key").ok()?, MicroUsd(row.try_get("micro").ok()?))));
-    Ok(read.collect())
+    let mut earned: BTreeMap<String, BTreeMap<i64, MicroUsd>> = BTreeMap::new();
+    for row in rows {
+        let (Ok(key), Ok(day), Ok(micro)) = (row.try_get("key"), row.try_get::<i32, _>("day"), row.try_get("micro")) else { continue };
+        earned.entry(key).or_default().insert(i64::from(day), MicroUsd(micro));
+    }
+    Ok(earned)
 }
 
 /// Owners that cost by the hour is kept for; everything else is by workload.

@@ -12,6 +12,7 @@ use crate::core::accounting::variance::{Drivers, Step, Use, bridge};
 use crate::core::market::CapacityType;
 use crate::core::units::ids::ObjectRef;
 use crate::core::units::money::MicroUsd;
+use crate::core::units::time::Timestamp;
 use crate::core::workload::need::UsageUnit;
 use crate::ledger::import::micro_units;
 use crate::ledger::store::LedgerFault;
@@ -33,8 +34,18 @@ type Months = BTreeMap<ObjectRef, [Drivers; 2]>;
 ///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
-pub async fn variance(connection: &mut PgConnection, before: &Month, after: &Month, by: VarianceBy) -> Result<Report, LedgerFault> {
-    let months = months(connection, before, after).await?;
+///
+/// A month that runs at `now` is compared by its full days, with the same days of the other.
+pub async fn variance(
+    connection: &mut PgConnection,
+    before: &Month,
+    after: &Month,
+    by: VarianceBy,
+    now: Timestamp,
+) -> Result<Report, LedgerFault> {
+    let days = running_days(before, after, now);
+    let spans = [before, after].map(|month| Span::of(month, days));
+    let months = months(connection, &spans).await?;
     let mut steps: BTreeMap<Step, MicroUsd> = Step::ALL.map(|step| (step, MicroUsd(0))).into();
     for [was, is] in months.values() {
         for (step, amount) in bridge(was, is) {
@@ -42,10 +53,13 @@ pub async fn variance(connection: &mut PgConnection, before: &Month, after: &Mon
         }
     }
     let total = |n: usize| months.values().map(|pair| pair[n].total()).sum::<MicroUsd>();
-    let sentence = sentence(before, after, total(0), total(1), &steps);
+    let mut sentence = sentence(before, after, total(0), total(1), &steps);
+    if let Some(days) = days {
+        sentence.push_str(&format!(" {} still runs: the first {days} full days of each month are compared.", before.max(after)));
+    }
     match by {
         VarianceBy::Step => {
-            let reasons = Reasons::read(connection, before, after, &months).await?;
+            let reasons = Reasons::read(connection, &spans, &months).await?;
             let columns = ["step", "difference_usd", "why"].map(String::from).to_vec();
             let mut rows = vec![vec![Some(format!("{before}")), Some(six_decimals(total(0))), None]];
             rows.extend(
@@ -100,17 +114,40 @@ fn sentence(before: &Month, after: &Month, was: MicroUsd, is: MicroUsd, steps: &
     format!("{after} cost {}, {} {word} than {before}{percent}{mostly}.", dollars(is), dollars(MicroUsd(difference.0.abs())))
 }
 
-async fn months(connection: &mut PgConnection, before: &Month, after: &Month) -> Result<Months, LedgerFault> {
+/// UTC days of a month that are compared, the last not included.
+pub(super) struct Span {
+    pub from: String,
+    pub to: String,
+}
+
+impl Span {
+    fn of(month: &Month, days: Option<u32>) -> Span {
+        let end = days.map(|days| format!("{month}-{:02}", days + 1)).filter(|day| day.parse::<jiff::civil::Date>().is_ok());
+        Span { from: month.first_day(), to: end.unwrap_or_else(|| month.next().first_day()) }
+    }
+}
+
+/// How many full days the running month has, when one of the two runs.
+fn running_days(before: &Month, after: &Month, now: Timestamp) -> Option<u32> {
+    let today = now.to_rfc3339();
+    let runs = |month: &Month| today.get(..7) == Some(month.to_string().as_str());
+    let day: u32 = today.get(8..10)?.parse().ok()?;
+    (runs(before) || runs(after)).then(|| day - 1)
+}
+
+async fn months(connection: &mut PgConnection, [before, after]: &[Span; 2]) -> Result<Months, LedgerFault> {
     let doing = LedgerFault::during;
     let rows = sqlx::query!(
-        r#"SELECT day >= $2::text::date AND day < $2::text::date + interval '1 month' AS "after!", coalesce(workload_namespace, '') AS "namespace!",
+        r#"SELECT day >= $3::text::date AND day < $4::text::date AS "after!", coalesce(workload_namespace, '') AS "namespace!",
                   coalesce(workload_name, '') AS "name!", line AS "line!", coalesce(region, '') || ' ' || coalesce(instance_type, '') AS "machine!", capacity_type,
                   sum(gpu_ms)::bigint AS "gpu_ms!", (sum(cost_usd - true_up_usd) * 1000000)::bigint AS "computed!", (sum(true_up_usd) * 1000000)::bigint AS "true_up!"
            FROM ledger.share_daily
-           WHERE (day >= $1::text::date AND day < $1::text::date + interval '1 month') OR (day >= $2::text::date AND day < $2::text::date + interval '1 month')
+           WHERE (day >= $1::text::date AND day < $2::text::date) OR (day >= $3::text::date AND day < $4::text::date)
            GROUP BY 1, 2, 3, 4, 5, 6"#,
-        before.first_day(),
-        after.first_day()
+        before.from,
+        before.to,
+        after.from,
+        after.to
     )
     .fetch_all(&mut *connection)
     .await
@@ -134,14 +171,16 @@ async fn months(connection: &mut PgConnection, before: &Month, after: &Month) ->
         }
     }
     let produced = sqlx::query!(
-        r#"SELECT hour >= ($2::text::date)::timestamp AT TIME ZONE 'UTC' AND hour < ($2::text::date + interval '1 month')::timestamp AT TIME ZONE 'UTC' AS "after!",
+        r#"SELECT hour >= ($3::text::date)::timestamp AT TIME ZONE 'UTC' AND hour < ($4::text::date)::timestamp AT TIME ZONE 'UTC' AS "after!",
                   workload_namespace AS "namespace!", workload_name AS "name!", unit AS "unit!", sum(quantity)::text AS "quantity!"
            FROM ledger.usage
-           WHERE (hour >= ($1::text::date)::timestamp AT TIME ZONE 'UTC' AND hour < ($1::text::date + interval '1 month')::timestamp AT TIME ZONE 'UTC')
-              OR (hour >= ($2::text::date)::timestamp AT TIME ZONE 'UTC' AND hour < ($2::text::date + interval '1 month')::timestamp AT TIME ZONE 'UTC')
+           WHERE (hour >= ($1::text::date)::timestamp AT TIME ZONE 'UTC' AND hour < ($2::text::date)::timestamp AT TIME ZONE 'UTC')
+              OR (hour >= ($3::text::date)::timestamp AT TIME ZONE 'UTC' AND hour < ($4::text::date)::timestamp AT TIME ZONE 'UTC')
            GROUP BY 1, 2, 3, 4"#,
-        before.first_day(),
-        after.first_day()
+        before.from,
+        before.to,
+        after.from,
+        after.to
     )
     .fetch_all(connection)
     .await

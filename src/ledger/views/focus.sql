@@ -22,7 +22,7 @@ WITH priced AS (
            date_trunc('second', a.at AT TIME ZONE 'UTC') AS charge_from,
            date_trunc('second', (a.at + greatest(a.span_ms, 1) * interval '1 millisecond' + interval '999 milliseconds') AT TIME ZONE 'UTC') AS charge_to,
            coalesce(b.account, nullif(current_setting('lowtide.billing_account', true), ''), 'unknown') AS account
-    FROM ledger.allocation_of(from_at, to_at) a
+    FROM (SELECT * FROM ledger.allocation_of(from_at, to_at) WHERE ledger.is_use(line)) a
     JOIN LATERAL (SELECT x.gpus, x.on_demand_usd_h, x.price_usd_h, x.capacity_type FROM ledger.interval_opened x WHERE x.claim_uid = a.claim_uid
                   ORDER BY x.posted_at, x.at LIMIT 1) i ON true
     LEFT JOIN LATERAL (SELECT q.on_demand_usd_h FROM ledger.hour_priced q WHERE q.claim_uid = a.claim_uid AND q.hour <= a.hour AND q.on_demand_usd_h IS NOT NULL

@@ -19,35 +19,29 @@ GRANT USAGE ON SCHEMA ledger TO lowtide_writer, lowtide_reader, lowtide_sealer;
 -- Writes go through the parents; nobody but the owner may name a partition.
 GRANT INSERT ON ledger.decision, ledger.candidate_set, ledger.interval_opened, ledger.hour_priced, ledger.interval_closed,
     ledger.occupancy_opened, ledger.occupancy_closed, ledger.migration, ledger.interruption, ledger.price_quote, ledger.checkpoint,
-    ledger.posting, ledger.true_up, ledger.workload_version, ledger.billed_line, ledger.usage_hour, ledger.revenue_day, ledger.external_cost
-    TO lowtide_writer;
+    ledger.posting, ledger.true_up, ledger.workload_version, ledger.billed_line, ledger.usage_hour, ledger.revenue_day, ledger.external_cost,
+    ledger.statement TO lowtide_writer;
 -- Posting reads the facts it posts from, and of decisions no more than whose work they were about.
 GRANT SELECT ON ledger.interval_opened, ledger.hour_priced, ledger.interval_closed, ledger.occupancy_opened, ledger.occupancy_closed, ledger.migration,
     ledger.checkpoint, ledger.posting, ledger.true_up, ledger.workload_version, ledger.billed_line, ledger.usage_hour, ledger.revenue_day,
-    ledger.external_cost, ledger.archived_month TO lowtide_writer;
+    ledger.external_cost, ledger.archived_month, ledger.statement TO lowtide_writer;
 GRANT SELECT (id, at, posted_at, claim, workload_kind, workload_namespace, workload_name, team, service, environment, cost_center, product_area, component)
     ON ledger.decision TO lowtide_writer;
 GRANT SELECT, DELETE ON ledger.posting_queue TO lowtide_writer;
 GRANT SELECT, INSERT, UPDATE ON ledger.posted_machine TO lowtide_writer;
 GRANT SELECT ON ledger.rollup_queue TO lowtide_writer;
 GRANT EXECUTE ON FUNCTION ledger.ensure_month(date), ledger.canonical_v2(text), ledger.plain_text(anyelement), ledger.ms(timestamptz), ledger.utc_day(timestamptz),
-    ledger.rebuild_rollups(integer) TO lowtide_writer;
+    ledger.rebuild_rollups(integer), ledger.queue_instances(text[]) TO lowtide_writer;
 GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO lowtide_reader, lowtide_sealer;
-GRANT EXECUTE ON FUNCTION ledger.ms(timestamptz), ledger.micro_usd(numeric), ledger.shared_ms(bigint, bigint, bigint, bigint), ledger.numbers(bigint, bigint),
-    ledger.utc_day(timestamptz), ledger.basis_of(boolean, numeric, numeric, numeric), ledger.machines_of(boolean), ledger.segments_of(boolean),
-    ledger.scaled(numeric, numeric, numeric), ledger.stays_of(boolean), ledger.shares_of(boolean), ledger.hourly_cost(timestamptz, timestamptz), ledger.allocation_of(timestamptz, timestamptz), ledger.focus_of(timestamptz, timestamptz), ledger.unit_cost(timestamptz, timestamptz),
-    ledger.canonical_v1(jsonb), ledger.canonical_v2(text), ledger.event_tables() TO lowtide_reader, lowtide_sealer;
-GRANT EXECUTE ON FUNCTION ledger.leaves_between(bigint, bigint),
-    ledger.exposure_of(timestamptz, timestamptz), ledger.interruption_rates(numeric, numeric, numeric) TO lowtide_reader, lowtide_sealer;
-GRANT INSERT ON ledger.seal TO lowtide_sealer;
+-- Readers may run everything that only reads. Functions that act with the owner's rights are those that writers, partitions and triggers need.
 DO $$
-DECLARE relation text;
+DECLARE name text;
 BEGIN
-    FOREACH relation IN ARRAY ledger.event_tables() LOOP
-        EXECUTE format('GRANT EXECUTE ON FUNCTION ledger.intact(ledger.%I) TO lowtide_reader, lowtide_sealer', relation);
+    FOR name IN SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.pronamespace = 'ledger'::regnamespace AND NOT p.prosecdef AND p.provolatile <> 'v' LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO lowtide_reader, lowtide_sealer', name);
     END LOOP;
 END $$;
-
+GRANT INSERT ON ledger.seal TO lowtide_sealer;
 -- The views' plans are wide and their inputs small: compiling them takes seconds, running them milliseconds. Needs the database's owner.
 DO $$
 BEGIN

@@ -1,10 +1,14 @@
 -- Who paid what: postings and what is not posted yet, as one. `share` has every row; `allocation` what they add up to for each share;
 -- `share_daily` reads the rollups where they are current (`share_rolled_up`), and is what reports sum.
 
-CREATE OR REPLACE FUNCTION ledger.basis_of(running boolean, cost_usd numeric, feed_usd numeric, bill_usd numeric) RETURNS text
+CREATE OR REPLACE FUNCTION ledger.basis_of(running boolean, cost_usd numeric, feed_usd numeric, bill_usd numeric, entered_usd numeric) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN running THEN 'running' WHEN feed_usd = 0 AND bill_usd = 0 THEN 'estimate' WHEN bill_usd = cost_usd THEN 'bill'
-                WHEN feed_usd = cost_usd THEN 'feed' ELSE 'mixed' END;
+    RETURN CASE WHEN running THEN 'running' WHEN entered_usd <> 0 THEN CASE WHEN entered_usd = cost_usd THEN 'entered' ELSE 'mixed' END
+                WHEN feed_usd = 0 AND bill_usd = 0 THEN 'estimate' WHEN bill_usd = cost_usd THEN 'bill' WHEN feed_usd = cost_usd THEN 'feed' ELSE 'mixed' END;
+
+-- The use of machines and of data moved to run there: the only lines that savings are counted from. src/core/accounting/allocation.rs says the same.
+CREATE OR REPLACE FUNCTION ledger.is_use(line text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN line IN ('pod', 'double-running', 'lost-work', 'boot', 'idle', 'drain', 'egress');
 
 CREATE VIEW ledger.workload_history AS
 SELECT id AS workload, workload_kind, workload_namespace, workload_name, at AS valid_from,
@@ -46,7 +50,7 @@ WITH net AS (
 SELECT n.claim_uid, m.claim, m.instance, m.region, m.zone, m.instance_type, m.capacity_type, n.hour, n.at, n.span_ms, n.day, n.line,
        n.pod_uid, o.pod_namespace, o.pod_name, coalesce(o.decision, m.decision) AS decision, n.workload_kind, n.workload_namespace, n.workload_name,
        n.team, n.service, n.environment, n.cost_center, n.product_area, n.component,
-       ledger.basis_of(n.running, n.cost_usd, n.feed_usd, n.bill_usd) AS basis,
+       CASE n.line WHEN 'overhead' THEN 'entered' ELSE ledger.basis_of(n.running, n.cost_usd, n.feed_usd, n.bill_usd, 0) END AS basis,
        n.gpu_ms, n.cost_usd, n.b0_usd, n.b1_usd, n.b2_usd, n.feed_usd, n.bill_usd
 FROM net n
 LEFT JOIN LATERAL (SELECT * FROM ledger.interval_opened x WHERE x.claim_uid = n.claim_uid ORDER BY x.posted_at, x.at LIMIT 1) m ON true
@@ -93,26 +97,29 @@ SELECT day, team, service, environment, cost_center, product_area, component, wo
        region, instance_type, capacity_type,
        sum(gpu_ms) / 3600000.0 AS gpu_hours, sum(cost_usd) AS cost_usd, sum(b0_usd) AS b0_usd, sum(b1_usd) AS b1_usd, sum(b2_usd) AS b2_usd,
        sum(feed_usd) AS feed_usd, sum(bill_usd) AS bill_usd, sum(true_up_usd) AS true_up_usd,
-       ledger.basis_of(bool_or(running), sum(cost_usd), sum(feed_usd), sum(bill_usd)) AS basis
+       CASE line WHEN 'overhead' THEN 'entered' ELSE ledger.basis_of(bool_or(running), sum(cost_usd), sum(feed_usd), sum(bill_usd), 0) END AS basis
 FROM ledger.share_daily
 GROUP BY day, team, service, environment, cost_center, product_area, component, workload_namespace, workload_kind, workload_name, line, region,
          instance_type, capacity_type;
 
+-- Of machines alone: what stands beside their use (other costs, credits, refunds, discounts, taxes, transfers, volumes) is `beside_usd`, and moves no saving.
 CREATE VIEW ledger.savings_daily AS
 WITH summed AS (
     SELECT day, team, service, environment, cost_center, product_area, component,
-           sum(cost_usd) AS spend, coalesce(sum(cost_usd) FILTER (WHERE line = 'pod'), 0) AS useful,
+           coalesce(sum(cost_usd) FILTER (WHERE ledger.is_use(line)), 0) AS spend, coalesce(sum(cost_usd) FILTER (WHERE line = 'pod'), 0) AS useful,
            coalesce(sum(cost_usd) FILTER (WHERE line = 'boot'), 0) AS boot, coalesce(sum(cost_usd) FILTER (WHERE line = 'idle'), 0) AS idle,
            coalesce(sum(cost_usd) FILTER (WHERE line = 'drain'), 0) AS drain, coalesce(sum(cost_usd) FILTER (WHERE line = 'double-running'), 0) AS moves,
            coalesce(sum(cost_usd) FILTER (WHERE line = 'lost-work'), 0) AS lost, coalesce(sum(cost_usd) FILTER (WHERE line = 'egress'), 0) AS egress,
            coalesce(sum(cost_usd) FILTER (WHERE line = 'overhead'), 0) AS overhead,
-           sum(b0_usd) AS b0, sum(b1_usd) AS b1, sum(b2_usd) AS b2, sum(without_b0_usd) AS without_b0, sum(without_b1_usd) AS without_b1,
-           sum(without_b2_usd) AS without_b2, sum(feed_usd) AS feed, sum(bill_usd) AS bill, bool_or(running) AS running
+           coalesce(sum(cost_usd) FILTER (WHERE NOT ledger.is_use(line)), 0) AS beside,
+           sum(b0_usd) AS b0, sum(b1_usd) AS b1, sum(b2_usd) AS b2, coalesce(sum(without_b0_usd) FILTER (WHERE ledger.is_use(line)), 0) AS without_b0,
+           sum(without_b1_usd) AS without_b1, sum(without_b2_usd) AS without_b2, coalesce(sum(feed_usd) FILTER (WHERE ledger.is_use(line)), 0) AS feed,
+           coalesce(sum(bill_usd) FILTER (WHERE ledger.is_use(line)), 0) AS bill, bool_or(running) AS running
     FROM ledger.share_daily GROUP BY day, team, service, environment, cost_center, product_area, component
 )
 SELECT day, team, service, environment, cost_center, product_area, component, spend AS spend_usd, b0 AS b0_usd, b1 AS b1_usd, b2 AS b2_usd,
        b1 - useful AS gross_saving_b1_usd, boot AS boot_usd, idle AS idle_usd, drain AS drain_usd, moves AS moves_usd, lost AS lost_work_usd,
        egress AS egress_usd, overhead AS overhead_usd, b0 - spend AS net_saving_b0_usd, b1 - spend AS net_saving_b1_usd, b2 - spend AS net_saving_b2_usd,
        without_b0 AS spend_without_b0_usd, without_b1 AS spend_without_b1_usd, without_b2 AS spend_without_b2_usd,
-       ledger.basis_of(running, spend, feed, bill) AS basis
+       ledger.basis_of(running, spend, feed, bill, 0) AS basis, beside AS beside_usd
 FROM summed;

@@ -6,23 +6,26 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
 WITH span AS MATERIALIZED (
     SELECT from_day::timestamp AT TIME ZONE 'UTC' AS from_at, to_day::timestamp AT TIME ZONE 'UTC' AS to_at
 ), spend AS (
-    SELECT sum(cost_usd) AS total, sum(bill_usd) AS bill, sum(feed_usd) AS feed, sum(cost_usd - bill_usd - feed_usd) FILTER (WHERE NOT running) AS estimate,
+    SELECT sum(cost_usd) AS total, sum(bill_usd) FILTER (WHERE line <> 'overhead') AS bill, sum(feed_usd) AS feed,
+           sum(cost_usd) FILTER (WHERE line = 'overhead') AS entered,
+           sum(cost_usd - bill_usd - feed_usd) FILTER (WHERE NOT running AND line <> 'overhead') AS estimate,
            sum(cost_usd) FILTER (WHERE running) AS running, sum(cost_usd) FILTER (WHERE team IS NULL) AS untagged,
            sum(without_b0_usd) AS without_b0, sum(without_b1_usd) AS without_b1
     FROM ledger.share_daily WHERE day >= from_day AND day < to_day
 ), billed AS (
-    SELECT DISTINCT ON (source, kind, account, instance, usage_type, operation, at, until) l.* FROM ledger.billed_line l, span
-    WHERE at >= from_at AND at < to_at
-    ORDER BY source, kind, account, instance, usage_type, operation, at, until, revision DESC
+    SELECT source, kind, instance, sum(cost_usd) AS cost_usd FROM ledger.billed_line l, span
+    WHERE at >= from_at AND at < to_at AND statement IS NOT NULL AND instance <> '' AND kind IN ('usage', 'commitment')
+    GROUP BY source, kind, account, instance, usage_type, operation, at, until HAVING sum(lines) > 0
 )
 SELECT 'spend resting on the bill' AS item, coalesce(bill, 0) AS usd, round(100 * bill / nullif(total, 0), 1) AS share_percent, NULL::bigint AS count FROM spend
 UNION ALL SELECT 'spend resting on the spot data feed', coalesce(feed, 0), round(100 * feed / nullif(total, 0), 1), NULL FROM spend
+UNION ALL SELECT 'spend entered by hand or by others'' files', coalesce(entered, 0), round(100 * entered / nullif(total, 0), 1), NULL FROM spend
 UNION ALL SELECT 'spend computed from recorded prices', coalesce(estimate, 0), round(100 * estimate / nullif(total, 0), 1), NULL FROM spend
 UNION ALL SELECT 'spend of machines still running', coalesce(running, 0), round(100 * running / nullif(total, 0), 1), NULL FROM spend
 UNION ALL SELECT 'spend without a team', coalesce(untagged, 0), round(100 * untagged / nullif(total, 0), 1), NULL FROM spend
 UNION ALL SELECT 'spend, no on-demand price known (B0)', coalesce(without_b0, 0), round(100 * without_b0 / nullif(total, 0), 1), NULL FROM spend
 UNION ALL SELECT 'spend, no on-demand price at home known (B1)', coalesce(without_b1, 0), round(100 * without_b1 / nullif(total, 0), 1), NULL FROM spend
-UNION ALL SELECT 'billed lines of instances the ledger does not know', sum(b.cost_usd), NULL, count(*) FROM billed b
+UNION ALL SELECT 'billed lines of machines that are not ours', sum(b.cost_usd), NULL, count(*) FROM billed b
     WHERE NOT EXISTS (SELECT FROM ledger.interval_opened o WHERE o.instance = b.instance)
 UNION ALL SELECT 'machines with news that is not posted yet', NULL, NULL, count(DISTINCT name)
     FROM ledger.posting_queue q CROSS JOIN LATERAL unnest(coalesce(q.claims, ARRAY[coalesce(q.claim_uid, q.claim, q.instance)])) AS name

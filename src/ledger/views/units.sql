@@ -1,13 +1,29 @@
 -- What workloads produced and earned, and what a unit of it cost.
 
--- A later revision replaces an earlier one.
+-- What the versions of files add up to; where no file speaks, what Prometheus said last.
 CREATE VIEW ledger.usage AS
 SELECT DISTINCT ON (workload_namespace, workload_name, unit, at) at AS hour, workload_namespace, workload_name, unit, quantity, source
-FROM ledger.usage_hour ORDER BY workload_namespace, workload_name, unit, at, revision DESC, posted_at;
+FROM (
+    SELECT at, workload_namespace, workload_name, unit, sum(quantity) AS quantity, source, 0 AS rank, max(posted_at) AS posted_at
+    FROM ledger.usage_hour WHERE statement IS NOT NULL GROUP BY at, workload_namespace, workload_name, unit, source HAVING sum(lines) > 0
+    UNION ALL
+    SELECT at, workload_namespace, workload_name, unit, quantity, source, 1 - revision + 2147483646, posted_at FROM ledger.usage_hour
+    WHERE statement IS NULL AND source <> 'file'
+) u ORDER BY workload_namespace, workload_name, unit, at, rank, posted_at DESC;
 
 CREATE VIEW ledger.revenue AS
-SELECT DISTINCT ON (workload_namespace, workload_name, at) ledger.utc_day(at) AS day, workload_namespace, workload_name, revenue_usd
-FROM ledger.revenue_day ORDER BY workload_namespace, workload_name, at, revision DESC, posted_at;
+SELECT ledger.utc_day(at) AS day, workload_namespace, workload_name, sum(revenue_usd) AS revenue_usd
+FROM ledger.revenue_day WHERE statement IS NOT NULL GROUP BY at, workload_namespace, workload_name HAVING sum(lines) > 0;
+
+-- What came from outside: versions by source and period; one `holds` unless it was taken back.
+CREATE VIEW ledger.statements AS
+SELECT s.id, s.kind, s.source, s.at AS period_from, s.until AS period_to, s.version, s.said_version, s.lines, s.total, s.invoiced, s.accepted, s.taken_by,
+       s.posted_at AS taken_at, s.retracts, s.files,
+       CASE WHEN s.retracts IS NOT NULL THEN 'takes back' WHEN EXISTS (SELECT FROM ledger.statement r WHERE r.retracts = s.id) THEN 'taken back'
+            WHEN s.kind = 'feed' OR s.version = max(s.version) FILTER (WHERE s.retracts IS NULL AND NOT EXISTS (SELECT FROM ledger.statement r WHERE r.retracts = s.id))
+                                    OVER (PARTITION BY s.kind, s.source, s.at) THEN 'holds'
+            ELSE 'replaced' END AS state
+FROM ledger.statement s;
 
 -- Cost by clock hour. An instance-hour lies across two of them: its shares are spread evenly over its time; egress stays at its moment.
 CREATE FUNCTION ledger.hourly_cost(from_at timestamptz, to_at timestamptz)

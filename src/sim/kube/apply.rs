@@ -114,7 +114,7 @@ impl Kube {
                 let mut shown = self.classes.get(class).ok_or_else(|| ClusterError::Gone(format!("class {class}")))?.object.clone();
                 (shown.zones, shown.launch_template) = (status.zones.clone(), status.launch_template.clone());
                 shown.zone_names = status.zone_names.clone();
-                shown.problem = status.ready.clone().err().map(|(_, sentence)| sentence);
+                shown.problem = status.ready.clone().err();
                 self.put_class(shown);
                 Ok(self.applied(Lane::Class(class.clone())))
             }

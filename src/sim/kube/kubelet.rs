@@ -39,6 +39,8 @@ impl Kube {
         let node = Node {
             name: node_of(&instance.id),
             instance: instance.id.clone(),
+            // Its kubelet reports its address; its name is its own.
+            addresses: instance.addresses.iter().filter(|text| !text.starts_with("ip-")).cloned().collect(),
             ready: true,
             allocatable,
             labelled: false,

@@ -14,7 +14,7 @@ mod kubelet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::core::fleet::{Claim, LaunchTemplate, Node, NodeClass, NodePool, PoolStatus};
+use crate::core::fleet::{Claim, ClaimsNow, LaunchTemplate, Node, NodeClass, NodePool, PoolStatus, UnreadableClaim};
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::{ClaimName, ClassName, NodeName, PoolName, Uid};
@@ -138,6 +138,8 @@ pub struct Changes {
 /// The cluster.
 #[derive(Debug, Default)]
 pub struct Kube {
+    /// The UID of its namespace `kube-system`.
+    pub uid: String,
     version: u64,
     changes: Changes,
     next: u64,
@@ -149,6 +151,8 @@ pub struct Kube {
     pub templates: Shared<BTreeMap<ClassName, LaunchTemplate>>,
     /// Claims.
     pub claims: BTreeMap<ClaimName, Stored<Claim>>,
+    /// Claims whose status another version wrote with a word that this one does not know.
+    pub unreadable: BTreeSet<ClaimName>,
     /// Claims that were removed, and when.
     pub removed_claims: BTreeMap<ClaimName, Timestamp>,
     /// Nodes.
@@ -174,6 +178,11 @@ pub struct Kube {
 }
 
 impl Kube {
+    /// An empty cluster of that UID.
+    pub fn of(uid: String) -> Kube {
+        Kube { uid, ..Kube::default() }
+    }
+
     /// The next resourceVersion, for a change of `lane`; the watches will show it later.
     fn bump(&mut self, lane: Lane) -> u64 {
         self.version += 1;
@@ -185,6 +194,13 @@ impl Kube {
         }
         self.unshown.insert(lane);
         self.version
+    }
+
+    /// What a quorum read of the claims gives.
+    pub fn claims_now(&self) -> ClaimsNow {
+        let claims = self.claims.values().map(|c| (c.object.uid.clone(), c.object.status.instance.clone())).collect();
+        let unreadable = self.unreadable.iter().filter(|name| self.claims.contains_key(*name)).cloned().collect();
+        ClaimsNow { claims, unreadable }
     }
 
     /// Something changed that the watches do not show yet.
@@ -283,7 +299,23 @@ impl Kube {
         for lane in std::mem::take(&mut self.unshown) {
             match lane.clone() {
                 Lane::Pod(uid) => set(&mut view.pods, versions, lane, uid.clone(), self.pods.get(&uid), |p| p.pod.clone()),
-                Lane::Claim(name) => set(&mut view.claims, versions, lane, name.clone(), self.claims.get(&name), Clone::clone),
+                Lane::Claim(name) => {
+                    let readable = self.claims.get(&name).filter(|_| !self.unreadable.contains(&name));
+                    set(&mut view.claims, versions, lane, name.clone(), readable, Clone::clone);
+                    match self.claims.get(&name).filter(|_| self.unreadable.contains(&name)) {
+                        Some(Stored { object, .. }) => {
+                            let (uid, instance) = (object.uid.clone(), object.status.instance.clone());
+                            let fault =
+                                format!("GpuNodeClaim {name}: status.move.reason is \"tomorrow\", which this version does not know");
+                            view.unreadable_claims.insert(name.clone(), UnreadableClaim { name, uid, instance, fault });
+                        }
+                        // Looked at first: to change nothing is a change to who compares.
+                        None if view.unreadable_claims.contains_key(&name) => {
+                            view.unreadable_claims.remove(&name);
+                        }
+                        None => {}
+                    }
+                }
                 Lane::Class(name) => set(&mut view.classes, versions, lane, name.clone(), self.classes.get(&name), Clone::clone),
                 Lane::Pool(name) => set(&mut view.pools, versions, lane, name.clone(), self.pools.get(&name), Clone::clone),
                 Lane::Node(name) => set(&mut view.nodes, versions, lane, name.clone(), self.nodes.get(&name), |n| n.node.clone()),

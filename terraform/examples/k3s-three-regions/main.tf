@@ -12,17 +12,27 @@ module "region" {
 
   region               = each.key
   cluster_name         = var.cluster_name
-  subnet_ids           = each.value.subnet_ids
+  subnets              = each.value.subnets
   mesh_cidrs           = var.mesh_cidrs
   join_token_parameter = var.join_token_parameter
+  volume_key_alias     = var.volume_key_alias
   tags                 = var.tags
 }
 
 module "hub" {
   source = "../../modules/hub"
 
-  cluster_name = var.cluster_name
-  targets      = [for target in module.region : target.permissions]
-  identity     = { existing_role_name = var.server_role_name }
-  tags         = var.tags
+  cluster_name     = var.cluster_name
+  regions          = keys(var.regions)
+  namespace        = var.namespace
+  volume_key_alias = var.volume_key_alias
+  # The role of the k3s servers. It reaches the operator's pod alone: hop limit 1, checked here, and operator.hostNetwork in helm_values.
+  identity = {
+    existing_role = {
+      name      = var.server_role_name
+      region    = var.home_region
+      instances = var.servers
+    }
+  }
+  tags = var.tags
 }

@@ -16,3 +16,13 @@ output "node_classes" {
     })
   ])
 }
+
+output "namespace" {
+  description = "Namespace for the chart: helm install lowtide charts/lowtide --namespace THIS."
+  value       = module.hub.namespace
+}
+
+output "helm_values" {
+  description = "Values for the chart: terraform output -raw helm_values > values.yaml"
+  value       = module.hub.helm_values
+}

@@ -4,27 +4,43 @@ variable "cluster_name" {
 }
 
 variable "home_region" {
-  description = "Where the k3s server runs."
+  description = "Where the k3s servers run."
   type        = string
   default     = "us-east-1"
 }
 
+variable "namespace" {
+  description = "Namespace that the chart is installed in."
+  type        = string
+  default     = "lowtide-system"
+}
+
 variable "regions" {
-  description = "Where to buy, and with what: subnets, at most one per zone, and the GPU node image of the region."
+  description = "Where to buy, and with what: subnets by zone, at most one per zone, and the GPU node image of the region."
   type = map(object({
-    subnet_ids = set(string)
-    image      = string
+    subnets = map(string)
+    image   = string
   }))
 }
 
 variable "server_url" {
   description = "The k3s server as nodes of all regions reach it, as in https://203.0.113.10:6443."
   type        = string
+
+  validation {
+    condition     = can(regex("^https://[^/]+:[0-9]+$", var.server_url))
+    error_message = "server_url must be an https address with a port, as in https://203.0.113.10:6443."
+  }
 }
 
 variable "server_role_name" {
   description = "IAM role of the machines the operator's pods run on: it gets the operator's policy."
   type        = string
+}
+
+variable "servers" {
+  description = "Instance ids of those machines, by a name of your own: a plan fails while the hop limit of one is not 1."
+  type        = map(string)
 }
 
 variable "join_token_parameter" {
@@ -33,10 +49,16 @@ variable "join_token_parameter" {
   default     = "/lowtide/k3s-agent-token"
 }
 
+variable "volume_key_alias" {
+  description = "Alias of your own KMS key for volumes, the same in each of the regions, when images are encrypted with one."
+  type        = string
+  default     = null
+}
+
 variable "mesh_cidrs" {
-  description = "Public addresses of the cluster's nodes. GPU nodes come and go with new addresses, so WireGuard is open to all by default; it answers nobody without a key."
-  type        = set(string)
-  default     = ["0.0.0.0/0"]
+  description = "Public addresses of the cluster's nodes, by a name of your own. GPU nodes come and go with new addresses, so WireGuard is open to all by default; it answers nobody without a key."
+  type        = map(string)
+  default     = { anywhere = "0.0.0.0/0" }
 }
 
 variable "tags" {

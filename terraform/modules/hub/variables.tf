@@ -1,5 +1,5 @@
 variable "cluster_name" {
-  description = "The cluster's name, the same as cluster.name of the Helm chart: the tag lowtide-cluster carries it."
+  description = "The cluster's name, the same as cluster.name of the Helm chart: the tag lowtide-cluster carries it. Never the same for two clusters of one account."
   type        = string
 
   validation {
@@ -8,51 +8,139 @@ variable "cluster_name" {
   }
 }
 
-variable "targets" {
-  description = "Output permissions of every region-target."
-  type = list(object({
-    region             = string
-    queue_arn          = string
-    node_role_arn      = string
-    subnet_arns        = list(string)
-    security_group_arn = string
-  }))
+variable "regions" {
+  description = "The regions of every region-target."
+  type        = set(string)
 
   validation {
-    condition     = length(var.targets) > 0 && length(distinct([for target in var.targets : target.region])) == length(var.targets)
-    error_message = "targets must name at least one region, and each region once."
+    condition     = length(var.regions) > 0 && alltrue([for region in var.regions : can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]+$", region))])
+    error_message = "regions must name at least one region, as in us-east-1."
+  }
+}
+
+variable "namespace" {
+  description = "Namespace that the chart is installed in. The role trusts this namespace, and output helm_values belongs to it."
+  type        = string
+  default     = "lowtide-system"
+
+  validation {
+    condition     = can(regex("^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", var.namespace))
+    error_message = "namespace must be the name of a Kubernetes namespace, without wildcards: what is trusted is this one."
+  }
+}
+
+variable "service_account" {
+  description = "The operator's ServiceAccount (serviceAccount.name of the chart)."
+  type        = string
+  default     = "lowtide"
+
+  validation {
+    condition     = can(regex("^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", var.service_account))
+    error_message = "service_account must be the name of a ServiceAccount, without wildcards."
+  }
+}
+
+variable "identity" {
+  description = <<-EOT
+    How the operator, and nobody else, comes to its permissions:
+    oidc (IRSA): a role for the cluster's OIDC provider, and its issuer without https://; EKS, or any cluster whose issuer AWS can reach;
+    pod_identity: a role and its association for EKS Pod Identity; may stand beside oidc, to change from one to the other;
+    existing_role: no new role; the policy goes to the role of the machines the operator runs on. instances names them, so that their
+    hop limit is checked; the operator needs operator.hostNetwork=true.
+  EOT
+  type = object({
+    oidc = optional(object({
+      provider_arn = string
+      issuer       = string
+    }))
+    pod_identity = optional(object({
+      eks_cluster_name = string
+      region           = string
+    }))
+    existing_role = optional(object({
+      name      = string
+      region    = string
+      instances = map(string)
+    }))
+  })
+
+  validation {
+    condition     = (var.identity.oidc != null || var.identity.pod_identity != null) != (var.identity.existing_role != null)
+    error_message = "identity must name oidc, pod_identity or both, or else existing_role alone."
+  }
+
+  validation {
+    condition     = var.identity.oidc == null || !can(regex("^https?://", var.identity.oidc.issuer))
+    error_message = "identity.oidc.issuer is written without https://, as IAM writes it in its conditions."
+  }
+
+  validation {
+    condition     = var.identity.existing_role == null || length(var.identity.existing_role.instances) > 0
+    error_message = "identity.existing_role.instances must name the machines that have the role: their metadata's hop limit is what keeps it from other pods."
+  }
+}
+
+variable "instance_types" {
+  description = "Patterns of instance types that may be launched. The default is every GPU family."
+  type        = set(string)
+  default     = ["g*.*", "p*.*"]
+
+  validation {
+    condition     = length(var.instance_types) > 0 && alltrue([for pattern in var.instance_types : can(regex("^[a-z][a-z0-9*-]*[.][a-z0-9*-]+$", pattern))])
+    error_message = "instance_types must be types or patterns with a family and a size, as in g6.xlarge or g6.*."
   }
 }
 
 variable "image_owners" {
   description = "Accounts whose machine images may be launched, and aliases such as amazon. Empty: any image."
-  type        = list(string)
+  type        = set(string)
   default     = []
-}
-
-variable "identity" {
-  description = <<-EOT
-    How the operator comes to its permissions; exactly one of:
-    oidc (IRSA): a role for the cluster's OIDC provider, its issuer without https://, and the operator's ServiceAccount;
-    pod_identity: a role for EKS Pod Identity;
-    existing_role_name: no new role; the policy is attached to this one, such as that of the machines the operator runs on.
-  EOT
-  type = object({
-    oidc = optional(object({
-      provider_arn    = string
-      issuer          = string
-      namespace       = optional(string, "lowtide")
-      service_account = optional(string, "lowtide")
-    }))
-    pod_identity       = optional(bool, false)
-    existing_role_name = optional(string)
-  })
 
   validation {
-    condition = length([
-      for way in [var.identity.oidc != null, var.identity.pod_identity, var.identity.existing_role_name != null] : way if way
-    ]) == 1
-    error_message = "identity must name exactly one of oidc, pod_identity and existing_role_name."
+    condition     = alltrue([for owner in var.image_owners : can(regex("^([0-9]{12}|[a-z-]+)$", owner))])
+    error_message = "image_owners must be account ids of twelve digits, or aliases such as amazon."
+  }
+}
+
+variable "node_hop_limit" {
+  description = "Highest hop limit of the instance metadata of a node that may be launched: with 1, no ordinary pod reaches the node's role."
+  type        = number
+  default     = 1
+
+  validation {
+    condition     = var.node_hop_limit >= 1 && var.node_hop_limit <= 64 && floor(var.node_hop_limit) == var.node_hop_limit
+    error_message = "node_hop_limit must be a whole number from 1 to 64."
+  }
+}
+
+variable "volume_key_alias" {
+  description = "Alias of your own KMS key for volumes, the same in every region, as in alias/lowtide-gpu. Null: AWS's key, or none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.volume_key_alias == null || can(regex("^alias/[a-zA-Z0-9/_-]+$", var.volume_key_alias))
+    error_message = "volume_key_alias must be an alias, as in alias/lowtide-gpu, not a key's id or ARN."
+  }
+}
+
+variable "bill" {
+  description = "Where AWS writes the bill (CUR, data exports, spot data feed): makes a policy that reads it, for whoever runs `lowtide ledger import`. prefix ends with a slash, or is empty for the whole bucket."
+  type = object({
+    bucket      = string
+    prefix      = optional(string, "")
+    kms_key_arn = optional(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.bill == null || can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.bill.bucket))
+    error_message = "bill.bucket must be a bucket's name, not its ARN or address."
+  }
+
+  validation {
+    condition     = var.bill == null || var.bill.prefix == "" || can(regex("^[^/*?].*/$", var.bill.prefix))
+    error_message = "bill.prefix must end with a slash and begin without one, as in exports/lowtide/: otherwise it is the beginning of other folders too."
   }
 }
 
@@ -60,10 +148,20 @@ variable "permissions_boundary_arn" {
   description = "Permissions boundary of the operator's role, where the account demands one."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.permissions_boundary_arn == null || can(regex("^arn:[a-z-]+:iam::[0-9]*:policy/", var.permissions_boundary_arn))
+    error_message = "permissions_boundary_arn must be the ARN of an IAM policy."
+  }
 }
 
 variable "tags" {
   description = "Tags for everything made here."
   type        = map(string)
   default     = {}
+
+  validation {
+    condition     = !contains(keys(var.tags), "lowtide-cluster")
+    error_message = "The tag lowtide-cluster is set by this module."
+  }
 }

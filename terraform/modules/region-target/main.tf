@@ -1,11 +1,13 @@
-# What lowtide needs in one region to buy there: a way in for nodes, an identity for them, and a queue that tells of interruptions.
+# What lowtide needs in one region to buy there: a way in for nodes, an identity for them, and a queue that reports interruptions.
 # It launches nothing: instances, and the launch templates they are made from, are the operator's.
+#
+# Every for_each walks over keys that are known when a plan is made, so that subnets, groups and policies may come from the same apply.
 
 data "aws_partition" "current" {}
 data "aws_caller_identity" "current" {}
 
 data "aws_subnet" "node" {
-  for_each = var.subnet_ids
+  for_each = var.subnets
 
   region = var.region
   id     = each.value
@@ -27,14 +29,25 @@ resource "aws_security_group" "node" {
   name        = "${local.name}-node"
   description = "GPU nodes of lowtide cluster ${var.cluster_name}"
   vpc_id      = local.vpc_id
-  tags        = merge(local.tags, { Name = "${local.name}-node" })
+  # The operator may launch with security groups that carry its cluster's tag, and with no others (modules/hub).
+  tags = merge(local.tags, { Name = "${local.name}-node" })
 
   lifecycle {
     precondition {
-      condition     = length(distinct([for subnet in data.aws_subnet.node : subnet.availability_zone_id])) == length(var.subnet_ids)
-      error_message = "Two of subnet_ids are in one zone: a launch names one subnet per zone."
+      condition     = length(distinct([for subnet in data.aws_subnet.node : subnet.availability_zone_id])) == length(var.subnets)
+      error_message = "Two of the subnets are in one zone: a launch names one subnet per zone."
     }
   }
+}
+
+# The operator may launch into subnets with this tag, and into no others. The key holds the cluster, so that clusters can share a subnet.
+resource "aws_ec2_tag" "subnet" {
+  for_each = var.tag_subnets ? var.subnets : {}
+
+  region      = var.region
+  resource_id = each.value
+  key         = "lowtide-subnet/${var.cluster_name}"
+  value       = "buy"
 }
 
 resource "aws_vpc_security_group_egress_rule" "all" {
@@ -56,11 +69,11 @@ resource "aws_vpc_security_group_ingress_rule" "among_nodes" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "cluster" {
-  for_each = var.cluster_security_group_ids
+  for_each = var.cluster_security_groups
 
   region                       = var.region
   security_group_id            = aws_security_group.node.id
-  description                  = "Other nodes of the cluster"
+  description                  = "Other nodes of the cluster: ${each.key}"
   ip_protocol                  = "-1"
   referenced_security_group_id = each.value
   tags                         = local.tags
@@ -71,7 +84,7 @@ resource "aws_vpc_security_group_ingress_rule" "mesh" {
 
   region            = var.region
   security_group_id = aws_security_group.node.id
-  description       = "WireGuard from the cluster's nodes in other regions"
+  description       = "WireGuard from the cluster's nodes in other regions: ${each.key}"
   ip_protocol       = "udp"
   from_port         = 51820
   to_port           = 51820
@@ -79,56 +92,82 @@ resource "aws_vpc_security_group_ingress_rule" "mesh" {
   tags              = local.tags
 }
 
-# --- The nodes' identity. IAM knows no regions, so the region is in the name.
-
-data "aws_iam_policy_document" "node_trust" {
-  statement {
-    actions = ["sts:AssumeRole"]
-
-    principals {
-      type        = "Service"
-      identifiers = ["ec2.amazonaws.com"]
-    }
-  }
-}
+# --- The nodes' identity. IAM knows no regions, so the region is in the name. The path holds the cluster: the operator may pass roles below
+# it, and `/lowtide/prod/` is not the beginning of `/lowtide/prod-eu/`, as a name would be.
 
 resource "aws_iam_role" "node" {
-  name                 = "${local.name}-${var.region}"
-  description          = "GPU nodes of lowtide cluster ${var.cluster_name} in ${var.region}"
-  assume_role_policy   = data.aws_iam_policy_document.node_trust.json
+  name        = "${local.name}-${var.region}"
+  path        = "/lowtide/${var.cluster_name}/"
+  description = "GPU nodes of lowtide cluster ${var.cluster_name} in ${var.region}"
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "ec2.amazonaws.com" }
+      Action    = "sts:AssumeRole"
+    }]
+  })
   permissions_boundary = var.permissions_boundary_arn
   tags                 = local.tags
 }
 
 resource "aws_iam_instance_profile" "node" {
   name = aws_iam_role.node.name
+  path = aws_iam_role.node.path
   role = aws_iam_role.node.name
   tags = local.tags
-}
-
-data "aws_iam_policy_document" "join" {
-  count = var.join_token_parameter == null ? 0 : 1
-
-  statement {
-    sid       = "ReadJoinToken"
-    actions   = ["ssm:GetParameter"]
-    resources = ["arn:${local.partition}:ssm:${var.region}:${local.account}:parameter${var.join_token_parameter}"]
-  }
 }
 
 resource "aws_iam_role_policy" "join" {
   count = var.join_token_parameter == null ? 0 : 1
 
-  name   = "join-token"
-  role   = aws_iam_role.node.id
-  policy = data.aws_iam_policy_document.join[0].json
+  name = "join-token"
+  role = aws_iam_role.node.id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid      = "ReadJoinToken"
+      Effect   = "Allow"
+      Action   = "ssm:GetParameter"
+      Resource = "arn:${local.partition}:ssm:${var.region}:${local.account}:parameter${var.join_token_parameter}"
+    }]
+  })
 }
 
 resource "aws_iam_role_policy_attachment" "node" {
-  for_each = var.node_policy_arns
+  for_each = var.node_policies
 
   role       = aws_iam_role.node.name
   policy_arn = each.value
+}
+
+# --- Encrypted volumes. With a key of your own EC2 needs grants for the roles that launch spot machines and fleets, or the machine ends at
+# once with Client.InternalError.
+
+data "aws_kms_alias" "volume" {
+  count = var.volume_key_alias == null ? 0 : 1
+
+  region = var.region
+  name   = var.volume_key_alias
+}
+
+locals {
+  launching_roles = {
+    fleet = "ec2fleet.amazonaws.com/AWSServiceRoleForEC2Fleet"
+    spot  = "spot.amazonaws.com/AWSServiceRoleForEC2Spot"
+  }
+}
+
+resource "aws_kms_grant" "launch" {
+  for_each = var.volume_key_alias == null ? {} : local.launching_roles
+
+  region            = var.region
+  name              = "${local.name}-${each.key}"
+  key_id            = data.aws_kms_alias.volume[0].target_key_arn
+  grantee_principal = "arn:${local.partition}:iam::${local.account}:role/aws-service-role/${each.value}"
+  operations = [
+    "CreateGrant", "Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo",
+  ]
 }
 
 # --- Interruptions. A rule's target must be in the rule's region, so every region has its own queue.
@@ -144,30 +183,37 @@ resource "aws_sqs_queue" "interruption" {
 }
 
 locals {
-  # The events that src/aws/notice.rs reads. Anything else on the queue is reported as a message that cannot be read.
-  events = {
+  instance_events = {
     interruption = "EC2 Spot Instance Interruption Warning"
     rebalance    = "EC2 Instance Rebalance Recommendation"
     state-change = "EC2 Instance State-change Notification"
   }
+  patterns = merge(
+    { for key, type in local.instance_events : key => { source = ["aws.ec2"], "detail-type" = [type] } },
+    # Retirement and maintenance of EC2's hardware, days ahead.
+    var.health_events ? {
+      health = {
+        source        = ["aws.health"]
+        "detail-type" = ["AWS Health Event"]
+        detail        = { service = ["EC2"], eventTypeCategory = ["scheduledChange"] }
+      }
+    } : {},
+  )
 }
 
 # EventBridge cannot select by tag: the rules pass on the events of all instances of the region, and the operator keeps its own.
 resource "aws_cloudwatch_event_rule" "interruption" {
-  for_each = local.events
+  for_each = local.patterns
 
-  region      = var.region
-  name        = "${local.name}-${each.key}"
-  description = "${each.value}, for lowtide cluster ${var.cluster_name}"
-  event_pattern = jsonencode({
-    source        = ["aws.ec2"]
-    "detail-type" = [each.value]
-  })
-  tags = local.tags
+  region        = var.region
+  name          = "${local.name}-${each.key}"
+  description   = "${one(each.value["detail-type"])}, for lowtide cluster ${var.cluster_name}"
+  event_pattern = jsonencode(each.value)
+  tags          = local.tags
 }
 
 resource "aws_cloudwatch_event_target" "interruption" {
-  for_each = local.events
+  for_each = local.patterns
 
   region    = var.region
   rule      = aws_cloudwatch_event_rule.interruption[each.key].name
@@ -175,45 +221,33 @@ resource "aws_cloudwatch_event_target" "interruption" {
   arn       = aws_sqs_queue.interruption.arn
 }
 
-data "aws_iam_policy_document" "queue" {
-  statement {
-    sid       = "EventBridgeSends"
-    actions   = ["sqs:SendMessage"]
-    resources = [aws_sqs_queue.interruption.arn]
-
-    principals {
-      type        = "Service"
-      identifiers = ["events.amazonaws.com"]
-    }
-
-    condition {
-      test     = "ArnEquals"
-      variable = "aws:SourceArn"
-      values   = [for rule in aws_cloudwatch_event_rule.interruption : rule.arn]
-    }
-  }
-
-  statement {
-    sid       = "EncryptedOnly"
-    effect    = "Deny"
-    actions   = ["sqs:*"]
-    resources = [aws_sqs_queue.interruption.arn]
-
-    principals {
-      type        = "*"
-      identifiers = ["*"]
-    }
-
-    condition {
-      test     = "Bool"
-      variable = "aws:SecureTransport"
-      values   = ["false"]
-    }
-  }
-}
-
+# Only the rules above may send: a forged notice would move work.
 resource "aws_sqs_queue_policy" "interruption" {
   region    = var.region
   queue_url = aws_sqs_queue.interruption.url
-  policy    = data.aws_iam_policy_document.queue.json
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid       = "EventBridgeSends"
+        Effect    = "Allow"
+        Principal = { Service = "events.amazonaws.com" }
+        Action    = "sqs:SendMessage"
+        Resource  = "arn:${local.partition}:sqs:${var.region}:${local.account}:${local.name}-interruptions"
+        Condition = {
+          ArnEquals = {
+            "aws:SourceArn" = [for key in keys(local.patterns) : "arn:${local.partition}:events:${var.region}:${local.account}:rule/${local.name}-${key}"]
+          }
+        }
+      },
+      {
+        Sid       = "EncryptedOnly"
+        Effect    = "Deny"
+        Principal = "*"
+        Action    = "sqs:*"
+        Resource  = "arn:${local.partition}:sqs:${var.region}:${local.account}:${local.name}-interruptions"
+        Condition = { Bool = { "aws:SecureTransport" = "false" } }
+      },
+    ]
+  })
 }

@@ -3,15 +3,19 @@ output "region" {
   value       = var.region
 }
 
-output "permissions" {
-  description = "What module hub must let the operator use here."
-  value = {
-    region             = var.region
-    queue_arn          = aws_sqs_queue.interruption.arn
-    node_role_arn      = aws_iam_role.node.arn
-    subnet_arns        = [for subnet in data.aws_subnet.node : subnet.arn]
-    security_group_arn = aws_security_group.node.arn
-  }
+output "node_role_arn" {
+  description = "The nodes' role, as for an EKS access entry of type EC2_LINUX."
+  value       = aws_iam_role.node.arn
+}
+
+output "queue_url" {
+  description = "The interruption queue."
+  value       = aws_sqs_queue.interruption.url
+}
+
+output "security_group_id" {
+  description = "The nodes' security group, for rules of other groups that let them in, such as the API server's."
+  value       = aws_security_group.node.id
 }
 
 output "node_class" {
@@ -26,6 +30,6 @@ output "node_class" {
 }
 
 output "zones" {
-  description = "Subnet id by zone id: the zones in which lowtide can buy."
-  value       = { for subnet in data.aws_subnet.node : subnet.availability_zone_id => subnet.id }
+  description = "Zone id by the name of the subnet: the zones in which lowtide can buy."
+  value       = { for name, subnet in data.aws_subnet.node : name => subnet.availability_zone_id }
 }

@@ -31,7 +31,10 @@ may patch gpunodeclasses.lowtide.dev --subresource=status
 may create,patch,delete,list,watch gpunodeclaims.lowtide.dev
 may patch gpunodeclaims.lowtide.dev --subresource=status
 may create,list,watch,delete gpudecisions.lowtide.dev
-may get,create,update leases.coordination.k8s.io -n lowtide-system
+may create leases.coordination.k8s.io -n lowtide-system
+may get,update leases.coordination.k8s.io/lowtide -n lowtide-system
+not get,update leases.coordination.k8s.io/another -n lowtide-system
+not list,watch,patch,delete leases.coordination.k8s.io -n lowtide-system
 not create,update pods -A
 not create pods --subresource=binding -A
 not create pods --subresource=exec -A

@@ -89,8 +89,11 @@ fn the_bill_holds_before_the_feed() {
 #[test]
 fn credits_commitments_and_hours_billed_though_free_are_named() {
     let machine = interval(46);
-    let credit = BilledLine { kind: LineKind::Adjustment, used: None, ..bill(7, "-0.01", 0) };
-    assert_eq!(said(&billed_hours(&machine, &[bill(7, "0.07", 46), credit])), [(0, 60_000, "credit-or-discount")]);
+    let beside = |line, amount| BilledLine { kind: LineKind::Beside(line), used: None, ..bill(7, amount, 0) };
+    let lines = [bill(7, "0.0699966667", 46), beside(Line::Credit, "-0.01"), beside(Line::Refund, "-0.02"), beside(Line::Tax, "0.0133")];
+    assert_eq!(said(&billed_hours(&machine, &lines)), [(0, 69_997, "confirmed")], "a credit is no part of what the use cost");
+    let found: Vec<_> = beside_hours(&machine, &lines).iter().map(|h| (h.line, h.cost.0)).collect();
+    assert_eq!(found, [(Line::Credit, -10_000), (Line::Refund, -20_000), (Line::Tax, 13_300)]);
     let plan = BilledLine { kind: LineKind::Commitment, ..bill(7, "0.02", 46) };
     assert_eq!(said(&billed_hours(&machine, &[plan])), [(0, 20_000, "commitment")]);
     let mut free = interval(30);
@@ -117,4 +120,23 @@ fn a_clock_hour_with_two_prices_is_confirmed() {
     let lines: Vec<BilledLine> = amounts.iter().map(|(hour, cost)| bill(*hour, &BilledUsd(*cost).to_string(), 60)).collect();
     let causes: Vec<_> = billed_hours(&machine, &lines).iter().map(|hour| hour.cause.as_str()).collect();
     assert_eq!(causes, ["confirmed", "confirmed"]);
+}
+
+/// The feed's own example of a refund: its span is a point.
+#[test]
+fn a_line_whose_span_is_a_point_belongs_to_the_hour_it_lies_in() {
+    let machine = interval(150);
+    let point = |minutes: i64| {
+        let from = machine.from + Millis::from_mins(minutes);
+        BilledLine { kind: LineKind::Beside(Line::Refund), from, to: from, used: None, ..bill(7, "-0.844161", 0) }
+    };
+    for (minutes, hour) in [(-100, 0), (0, 0), (61, 1), (149, 2), (1_000, 2)] {
+        let found = beside_hours(&machine, &[point(minutes)]);
+        assert_eq!((found[0].hour, found[0].cost.0, found.len()), (hour, -844_161, 1), "{minutes}");
+    }
+    // Over the whole life: by what was computed for each hour, to the micro-dollar.
+    let whole = BilledLine { from: machine.from, to: machine.to, ..point(0) };
+    let found = beside_hours(&machine, &[whole]);
+    assert_eq!(found.iter().map(|h| h.cost.0).sum::<i64>(), -844_161);
+    assert_eq!(found.len(), 3);
 }

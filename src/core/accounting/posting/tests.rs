@@ -40,6 +40,7 @@ fn facts(to: Millis, ended: bool) -> MachineFacts {
         pods: vec![(pod, Some(Uuid::from_u128(1)))],
         bought_for: Some(Uuid::from_u128(2)),
         billed: Vec::new(),
+        said_by: BTreeMap::new(),
     }
 }
 
@@ -196,4 +197,23 @@ fn labels_known_late_move_a_share_to_its_owner() {
 fn what_is_archived_is_left_alone() {
     let rows = missing(&"m".into(), &statement(&facts(hours(3), true), DAY + hours(3)), &BTreeMap::new(), DAY + hours(2));
     assert_eq!(rows.iter().map(|row| row.key.hour).collect::<Vec<_>>(), [2]);
+}
+
+/// A credit is a row of its own, split as the hour is; taking it back leaves nothing.
+#[test]
+fn what_stands_beside_the_use_is_posted_on_a_line_of_its_own() {
+    let mut book = Book::default();
+    let mut machine = facts(hours(1), true);
+    book.post(&machine, DAY + hours(2));
+    let version = Uuid::from_u128(9);
+    machine.said_by.insert(Source::Bill, version);
+    let credit = BilledLine { source: Source::Bill, kind: LineKind::Beside(Line::Credit), used: None, ..feed_line(DAY, "-1") };
+    machine.billed.push(credit);
+    let rows = book.post(&machine, DAY + hours(2));
+    // Six minutes of boot and 54 of a pod.
+    assert_eq!(rows, [("bill", "beside-the-use", 0, Line::Credit, -100_000), ("bill", "beside-the-use", 0, Line::Credit, -900_000)]);
+    assert_eq!(book.rows.last().unwrap().said_by, Some(version));
+    machine.billed.clear();
+    let back: i64 = book.post(&machine, DAY + hours(2)).iter().map(|row| row.4).sum();
+    assert_eq!(back, 1_000_000);
 }

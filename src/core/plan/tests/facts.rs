@@ -79,7 +79,7 @@ fn a_checkpoint_is_told_once_and_only_of_running_batch_work() {
 
 /// What `plan` would tell now that it is not remembered what was told.
 fn told_anew(toy: &mut Toy) -> Vec<LedgerRecord> {
-    (toy.world.recorded, toy.world.hours_told) = Default::default();
+    (toy.world.recorded, toy.world.told) = Default::default();
     let planned = plan(&toy.settings, &toy.world, toy.now);
     planned.steps.into_iter().flat_map(|step| step.records).collect()
 }

@@ -2,6 +2,7 @@
 
 use super::toy::*;
 use crate::core::action::{Action, ClusterAction, EventSubject};
+use crate::core::fleet::ClassProblem;
 use crate::core::plan::plan;
 use crate::core::record::Outcome;
 use crate::core::units::ids::ClassName;
@@ -78,7 +79,8 @@ fn a_class_with_an_unknown_subnet_is_prepared_again_and_holds_up_no_other() {
     let mut toy = Toy::new();
     let bad = ClassName::from(format!("class-{}", SPOT_A.0));
     let class = toy.world.classes.get_mut(&bad).unwrap();
-    (class.problem, class.launch_template) = (Some("subnet-x does not exist".into()), None);
+    (class.problem, class.launch_template) =
+        (Some(ClassProblem { reason: "UnknownSubnet".into(), text: "subnet-x does not exist".into() }), None);
     class.zones.clear();
     let steps = plan(&toy.settings, &toy.world, toy.now).steps;
     let asked = |a: &Action| matches!(a, Action::PrepareClass { class, .. } if *class == bad);

@@ -293,10 +293,8 @@ fn a_region_that_is_closed_to_the_account_is_told_in_its_classes_status_and_prep
     toy.run(3);
     let class = toy.world.classes.values().find(|c| c.region.as_str() == SPOT_A.0).unwrap().clone();
     let problem = class.problem.clone().unwrap();
-    assert!(
-        problem.starts_with("RegionClosed: ") && problem.contains("not subscribed") && problem.contains("enable the region"),
-        "{problem}"
-    );
+    assert_eq!(problem.reason, "RegionClosed");
+    assert!(problem.text.contains("not subscribed") && problem.text.contains("enable the region"), "{problem}");
     toy.add_pod(deployment(), WorkloadKind::Inference);
     toy.run(100);
     assert_eq!(toy.running(), vec![capacity(SPOT_B.0, SPOT_B.1, CapacityType::Spot)], "the other region goes on");

@@ -226,18 +226,6 @@ fn a_notice_for_a_stranger_is_dropped_and_said() {
 }
 
 #[test]
-fn an_unclaimed_instance_of_ours_is_swept() {
-    let mut toy = Toy::new();
-    toy.add_pod(deployment(), WorkloadKind::Inference);
-    toy.run(2);
-    toy.world.claims.clear();
-    toy.world.pods.clear();
-    toy.run(60);
-    assert_eq!(toy.running(), vec![]);
-    assert!(toy.decisions().iter().any(|d| d.trigger == Trigger::Unclaimed));
-}
-
-#[test]
 fn an_instance_that_vanishes_without_notice_is_told_and_its_pods_are_remade() {
     let mut toy = Toy::new();
     toy.add_pod(deployment(), WorkloadKind::Inference);

@@ -2,11 +2,15 @@
 
 mod deadlines;
 mod facts;
+mod fallback;
 mod faults;
+mod harm;
+mod identity;
 mod lifting;
 mod limits;
 mod loops;
 mod returning;
 mod serving;
+#[path = "../../../../tests/toy/mod.rs"]
 pub(crate) mod toy;
 mod watching;

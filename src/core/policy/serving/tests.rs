@@ -30,6 +30,9 @@ fn history(hours: i64, losses: i64) -> PoolMemory {
     for minute in 0..=hours * 60 {
         let lost = losses > 0 && minute % (hours * 60 / losses) == 1;
         memory.observe(begun + Millis::from_mins(minute), !lost);
+        if lost {
+            memory.note_loss(begun + Millis::from_mins(minute));
+        }
     }
     memory
 }
@@ -116,6 +119,24 @@ fn a_lone_pool_that_is_not_steady_is_left_for_on_demand_until_there_is_a_second(
     assert_eq!(next_launch(&with_goal(300, 3), &[pool(&flaky, 0, 0, 900_000), other], NOW), Some(1));
     assert_eq!(next_launch(&with_goal(300, 3), &[pool(&flaky, 0, 0, 900_000), pool(unseen, 1, 0, 900_000)], NOW), Some(0));
     assert_eq!(next_launch(&with_goal(0, 3), &[pool(&flaky, 0, 0, 900_000), refused(other)], NOW), Some(0), "with budget left it is taken");
+}
+
+#[test]
+fn a_lone_pool_holds_no_spares_and_is_tried_again_when_it_has_not_been_lost_for_half_a_part_of_the_day() {
+    let steady = history(40, 1);
+    let refused = ServingPool { refused: true, ..pool(&steady, 0, 0, 900_000) };
+    assert_eq!(next_launch(&with_goal(300, 0), &[pool(&steady, 3, 3, 900_000), refused], NOW), None);
+    assert_eq!(next_launch(&with_goal(300, 0), &[pool(&steady, 3, 3, 900_000), pool(&steady, 0, 0, 900_000)], NOW), Some(1));
+    // 348 s of one and a half budgets are left, and a loss takes 150 s: a day in 3.32 parts, half of one is 3 h 36 min 52 s.
+    let flaky = history(10, 20);
+    let last_loss = NOW - Millis::from_mins(29);
+    for (after_minutes, tried) in [(216, None), (217, Some(0))] {
+        let now = last_loss + Millis::from_mins(after_minutes);
+        let budget = with_goal(300, 3).budget;
+        let refused = ServingPool { refused: true, ..pool(&flaky, 0, 0, 900_000) };
+        let service = Service { budget, ..service(3) };
+        assert_eq!(next_launch(&service, &[pool(&flaky, 0, 0, 900_000), refused], now), tried, "{after_minutes} min after the last loss");
+    }
 }
 
 #[test]

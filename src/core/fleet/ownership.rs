@@ -1,0 +1,133 @@
+//! Whose a machine is: by the cluster UID in its tags, and by the claims that stand for it.
+//!
+//! Decides: which machines are ours, which are somebody else's of the same name, and whether a claim stands for one.
+//! Does not: end or adopt anything (see `core::plan::sweeping`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::claim::Claim;
+use super::instance::{Instance, InstanceState, tags};
+use crate::core::units::ids::{ClaimName, InstanceId, Uid};
+use crate::core::units::time::Timestamp;
+
+/// Whose a machine is that carries our cluster's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ownership {
+    /// It carries this cluster's UID.
+    Ours,
+    /// It carries no UID: launched by lowtide 0.1, or by hand. It is ours if a claim of ours stands for it (a claim's uid is given by one
+    /// API server and by no other), and else nobody's that we know: left alone until somebody runs `lowtide adopt`.
+    Unmarked,
+    /// It carries another cluster's UID: never launched into, ended or adopted without a person.
+    Foreign(String),
+}
+
+/// Whose the machine with these tags is. While our own UID is not known (empty), nothing is ours.
+pub fn ownership(tags: &BTreeMap<String, String>, cluster_uid: &str) -> Ownership {
+    match tags.get(tags::CLUSTER_UID).map(String::as_str).filter(|uid| !uid.is_empty()) {
+        Some(uid) if uid == cluster_uid => Ownership::Ours,
+        Some(other) => Ownership::Foreign(other.to_owned()),
+        None => Ownership::Unmarked,
+    }
+}
+
+impl Instance {
+    /// Whose it is.
+    pub fn ownership(&self, cluster_uid: &str) -> Ownership {
+        ownership(&self.tags, cluster_uid)
+    }
+
+    /// It costs money, or soon will.
+    pub fn is_alive(&self) -> bool {
+        matches!(self.state, InstanceState::Pending | InstanceState::Running)
+    }
+
+    /// The uid of the claim it was launched for.
+    pub fn claim_uid(&self) -> Option<&str> {
+        self.tags.get(tags::CLAIM_UID).map(String::as_str)
+    }
+}
+
+/// A claim that is there and cannot be read: another version wrote a word that this one does not know. It still owns its machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadableClaim {
+    /// Its name.
+    pub name: ClaimName,
+    /// Its uid.
+    pub uid: Uid,
+    /// Its instance, where that could be read.
+    pub instance: Option<InstanceId>,
+    /// What could not be read.
+    pub fault: String,
+}
+
+/// What stands for machines, as the API server itself says when it is asked now (a quorum read, not the watch's memory).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClaimsNow {
+    /// Uid and, where it is known, instance of every claim, readable or not.
+    pub claims: BTreeMap<Uid, Option<InstanceId>>,
+    /// Names of the claims that could not be read.
+    pub unreadable: Vec<ClaimName>,
+}
+
+impl ClaimsNow {
+    /// Why a machine must be kept whatever the watch says; `None` when nothing stands for it.
+    pub fn keeps(&self, instance: &InstanceId, claim_uid: Option<&str>) -> Option<String> {
+        if let Some(name) = self.unreadable.first() {
+            return Some(format!("claim {name} cannot be read, and may stand for it"));
+        }
+        let stands = |(uid, of): (&Uid, &Option<InstanceId>)| Some(uid.as_str()) == claim_uid || of.as_ref() == Some(instance);
+        let uid = self.claims.iter().find(|claim| stands(*claim)).map(|(uid, _)| uid);
+        uid.map(|uid| format!("the claim with uid {uid} stands for it, and the watch does not show it"))
+    }
+}
+
+/// Since when each machine of ours that runs has had no claim, in the eyes of one leader: `before` is what the same leader knew at its last
+/// look. A machine that has a claim again, or is gone, is forgotten.
+pub fn unclaimed_since<'a>(
+    cluster_uid: &str,
+    claims: &BTreeMap<ClaimName, Claim>,
+    unreadable: &BTreeMap<ClaimName, UnreadableClaim>,
+    seen: impl Iterator<Item = &'a Instance>,
+    before: &BTreeMap<InstanceId, Timestamp>,
+    now: Timestamp,
+) -> BTreeMap<InstanceId, Timestamp> {
+    let uids: BTreeSet<&str> = claims.values().map(|c| c.uid.as_str()).chain(unreadable.values().map(|c| c.uid.as_str())).collect();
+    let named = claims.values().filter_map(|c| c.status.instance.as_ref().or(c.spec.adopted.as_ref()));
+    let ids: BTreeSet<&InstanceId> = named.chain(unreadable.values().filter_map(|c| c.instance.as_ref())).collect();
+    let stray = |i: &&Instance| i.claim_uid().is_none_or(|uid| !uids.contains(uid)) && !ids.contains(&i.id);
+    let ours = seen.filter(|i| i.is_alive() && !matches!(i.ownership(cluster_uid), Ownership::Foreign(_)));
+    ours.filter(stray).map(|i| (i.id.clone(), before.get(&i.id).copied().unwrap_or(now))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_is_ours_by_the_uid_and_by_nothing_else() {
+        let tagged = |uid: Option<&str>| -> BTreeMap<String, String> {
+            let name = [(tags::CLUSTER.to_owned(), "prod".to_owned())];
+            name.into_iter().chain(uid.map(|uid| (tags::CLUSTER_UID.to_owned(), uid.to_owned()))).collect()
+        };
+        assert_eq!(ownership(&tagged(Some("a")), "a"), Ownership::Ours);
+        assert_eq!(ownership(&tagged(Some("b")), "a"), Ownership::Foreign("b".into()));
+        assert_eq!(ownership(&tagged(None), "a"), Ownership::Unmarked);
+        assert_eq!(ownership(&tagged(Some("")), "a"), Ownership::Unmarked, "an empty tag says nothing");
+        assert_eq!(ownership(&tagged(Some("b")), ""), Ownership::Foreign("b".into()), "not known who we are: nothing is ours");
+    }
+
+    #[test]
+    fn what_the_api_server_says_now_overrules_the_watch() {
+        let id = InstanceId::from("i-1");
+        let mut now = ClaimsNow::default();
+        assert_eq!(now.keeps(&id, Some("uid-1")), None);
+        now.claims.insert("uid-1".into(), None);
+        assert!(now.keeps(&id, Some("uid-1")).unwrap().contains("uid-1"));
+        assert_eq!(now.keeps(&id, Some("uid-2")), None);
+        now.claims.insert("uid-3".into(), Some(id.clone()));
+        assert!(now.keeps(&id, None).unwrap().contains("uid-3"), "found by the instance");
+        now = ClaimsNow { unreadable: vec!["lt-9".into()], ..ClaimsNow::default() };
+        assert!(now.keeps(&id, Some("uid-2")).unwrap().contains("lt-9"), "one that cannot be read may be anybody's");
+    }
+}

@@ -1,0 +1,222 @@
+//! What the rules of one pass share: the world with its indexes, what this pass has taken for itself, and the steps so far.
+//!
+//! Decides: that two steps never touch the same thing, and until when an unchanged world gives the same plan.
+//! Does not: choose anything (see the rules beside it).
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use super::asking::Terms;
+use super::index::{Claims, Index};
+use super::{Settings, returning};
+use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject, PodTarget, Step};
+use crate::core::fleet::{Claim, NodeClass, NodePool, Trigger};
+use crate::core::record::{Counterfactuals, Decision, LedgerRecord, Outcome, code_of};
+use crate::core::snapshot::{Lane, Snapshot};
+use crate::core::units::Resources;
+use crate::core::units::ids::{ClaimName, ClassName, DecisionId, PoolName, Uid, ZoneId};
+use crate::core::units::money::MicroUsd;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::{Attribution, Pod};
+
+/// The state of one pass: the world, what this pass has already claimed for itself, and the steps so far.
+pub(super) struct Pass<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) world: &'a Snapshot,
+    pub(super) now: Timestamp,
+    /// Claims with the marks of this pass applied: a claim doomed in this pass takes no new work in this pass.
+    pub(super) claims: Claims<'a>,
+    /// What belongs together in the world.
+    pub(super) index: Index<'a>,
+    pub(super) busy: BTreeSet<Lane>,
+    /// Old pods that got their replacement in this pass.
+    pub(super) replaced: BTreeSet<Uid>,
+    /// Claims that got a pod in this pass: they are neither untaken nor empty.
+    pub(super) taken: BTreeSet<ClaimName>,
+    /// Claims whose machines have ended, and what they cost this month: they go once their pool's books name them.
+    pub(super) closing: BTreeMap<PoolName, BTreeMap<Uid, MicroUsd>>,
+    /// What every placement of this pass is asked under, once one is: known when the doomed claims are.
+    pub(super) terms: OnceCell<Rc<Terms<'a>>>,
+    /// Offers were weighed, or wait to be: prices age, cool-downs end, deadlines come nearer, so the next moment may give another plan.
+    pub(super) weighed: bool,
+    /// Work is being saved in this pass: what can wait is planned in the next one, at once.
+    pub(super) hurries: bool,
+    /// Machines whose end the breaker lets go on in this pass, and those that it keeps.
+    pub(super) unasked_ends: u64,
+    pub(super) held_ends: u64,
+    /// Classes that can make nodes now, by node pool and zone.
+    ready_classes: RefCell<BTreeMap<PoolName, Rc<BTreeMap<ZoneId, &'a NodeClass>>>>,
+    /// What daemonsets request on a node of each class.
+    daemonsets: RefCell<BTreeMap<ClassName, Resources>>,
+    /// Node pools that admit a namespace.
+    admitting: RefCell<BTreeMap<String, Rc<BTreeSet<PoolName>>>>,
+    policy_hashes: RefCell<BTreeMap<PoolName, Rc<str>>>,
+    pub(super) steps: Vec<Step>,
+    pub(super) wake_at: Option<Timestamp>,
+    pub(super) notes: Vec<String>,
+}
+
+impl<'a> Pass<'a> {
+    pub(super) fn new(settings: &'a Settings, world: &'a Snapshot, now: Timestamp) -> Self {
+        let (index, claims) = Index::of(world);
+        Pass {
+            settings,
+            world,
+            now,
+            claims,
+            index,
+            busy: super::sweeping::hands_off(world),
+            replaced: BTreeSet::new(),
+            taken: BTreeSet::new(),
+            closing: BTreeMap::new(),
+            terms: OnceCell::new(),
+            weighed: false,
+            hurries: false,
+            unasked_ends: 0,
+            held_ends: 0,
+            ready_classes: RefCell::default(),
+            daemonsets: RefCell::default(),
+            admitting: RefCell::default(),
+            policy_hashes: RefCell::default(),
+            steps: Vec::new(),
+            wake_at: None,
+            notes: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_free(&self, lane: &Lane) -> bool {
+        !self.busy.contains(lane)
+    }
+
+    /// Adds a step unless one of its lanes is taken; says whether it was added.
+    pub(super) fn step(&mut self, lanes: Vec<Lane>, records: Vec<LedgerRecord>, actions: Vec<Action>) -> bool {
+        if !lanes.iter().all(|lane| self.is_free(lane)) {
+            return false;
+        }
+        self.busy.extend(lanes.iter().cloned());
+        self.steps.push(Step { lanes, records, actions });
+        true
+    }
+
+    /// Asks for a pass at `at` even if nothing changes.
+    pub(super) fn wake(&mut self, at: Timestamp) {
+        if at > self.now {
+            self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+        }
+    }
+
+    /// Whether `span` has passed since `from`; asks to be woken when it will have.
+    pub(super) fn due(&mut self, from: Timestamp, span: Millis) -> bool {
+        self.wake(from + span);
+        self.now >= from + span
+    }
+
+    /// Until when the same world gives the same plan. What goes by the time asks to be woken, but for the month's end and the next look at
+    /// voluntary moves.
+    pub(super) fn holds_until(&self) -> Timestamp {
+        if self.weighed || !self.steps.is_empty() || !self.notes.is_empty() {
+            return self.now;
+        }
+        let moves = returning::considered_next(self);
+        [self.wake_at, moves].into_iter().flatten().fold(self.now.month_end(), Timestamp::min)
+    }
+
+    pub(super) fn pool_of(&self, claim: &Claim) -> Option<&'a NodePool> {
+        self.world.pools.get(&claim.spec.node_pool)
+    }
+
+    /// Pods that hold a place on a claim, oldest first.
+    pub(super) fn pods_on(&self, claim: &ClaimName) -> Vec<&'a Pod> {
+        self.index.pods_on(claim).to_vec()
+    }
+
+    /// Classes of a pool that can make nodes now, by the zones they serve.
+    pub(super) fn ready_classes(&self, pool: &NodePool) -> Rc<BTreeMap<ZoneId, &'a NodeClass>> {
+        let make = || {
+            let classes = pool.classes.iter().filter_map(|name| self.world.classes.get(name));
+            let ready = classes.filter(|c| c.problem.is_none() && c.launch_template.is_some());
+            Rc::new(ready.flat_map(|class| class.zones.keys().map(move |zone| (zone.clone(), class))).collect())
+        };
+        Rc::clone(self.ready_classes.borrow_mut().entry(pool.name.clone()).or_insert_with(make))
+    }
+
+    /// What the cluster's daemonsets request on a node of this class.
+    pub(super) fn daemonset_overhead(&self, class: &ClassName) -> Resources {
+        let of = |class: &NodeClass| crate::core::workload::daemonsets::overhead(&self.world.daemonsets, &class.node_labels);
+        let make = || self.world.classes.get(class).map_or_else(Resources::default, of);
+        *self.daemonsets.borrow_mut().entry(class.clone()).or_insert_with(make)
+    }
+
+    /// The node pools that admit pods of the pod's namespace.
+    pub(super) fn pools_for(&self, pod: &Pod) -> Rc<BTreeSet<PoolName>> {
+        let namespace = pod.object().namespace.as_str();
+        if let Some(known) = self.admitting.borrow().get(namespace) {
+            return Rc::clone(known);
+        }
+        let allows = |pool: &&NodePool| !pool.deleting && pool.namespaces.contains(namespace);
+        let found: Rc<BTreeSet<PoolName>> = Rc::new(self.world.pools.values().filter(allows).map(|pool| pool.name.clone()).collect());
+        self.admitting.borrow_mut().insert(namespace.to_owned(), Rc::clone(&found));
+        found
+    }
+
+    /// [`policy_hash`] of a pool.
+    pub(super) fn policy_hash(&self, pool: &NodePool) -> String {
+        let make = || Rc::from(policy_hash(pool));
+        self.policy_hashes.borrow_mut().entry(pool.name.clone()).or_insert_with(make).to_string()
+    }
+
+    /// This pass, as a number for ids: an id never stands for decisions of two moments.
+    pub(super) fn moment(&self) -> u64 {
+        self.now.0.unsigned_abs()
+    }
+
+    /// The pod that was bound as the replacement of `old`.
+    pub(super) fn replacement_of(&self, old: &Pod) -> Option<&'a Pod> {
+        self.index.replacement_of(old)
+    }
+
+    /// An event, unless the same news of the same subject was reported before. `key` is what makes it news.
+    pub(super) fn emit(&mut self, subject: EventSubject, (kind, reason): (EventKind, &'static str), key: impl ToString, note: String) {
+        let event = Event { subject, kind, reason, key: key.to_string(), note };
+        if !self.world.recorded.contains_key(&event.id()) {
+            self.step(Vec::new(), Vec::new(), vec![Action::Cluster(ClusterAction::Emit(event))]);
+        }
+    }
+
+    /// A decision about a machine as such, without an offer to choose. `key` holds the facts it rests on, where trigger and outcome do not
+    /// say them: two operators that decide at one moment on different facts decide two things.
+    pub(super) fn machine_decision(&self, claim: &Claim, trigger: Trigger, outcome: Outcome, key: &str, text: String) -> Decision {
+        let (kind, subject) = (format!("{}/{}", code_of(&trigger), code_of(&outcome)), format!("{}#{key}", claim.uid));
+        Decision {
+            id: DecisionId::derive(&self.world.cluster, &kind, &subject, self.moment()),
+            cluster: self.world.cluster.clone(),
+            decided_at: self.now,
+            trigger,
+            outcome,
+            text,
+            node_pool: Some(claim.spec.node_pool.clone()),
+            workload: None,
+            attribution: Attribution::default(),
+            pods: self.pods_on(&claim.name).iter().map(|pod| pod.identity.clone()).collect(),
+            need: None,
+            judgement: Default::default(),
+            counterfactuals: Counterfactuals::default(),
+            claim: None,
+            from_claim: Some(claim.name.clone()),
+            instance: claim.status.instance.clone(),
+            policy_hash: self.pool_of(claim).map_or_else(String::new, |pool| self.policy_hash(pool)),
+            code_version: self.settings.code_version.clone(),
+        }
+    }
+}
+
+/// The patch target of a pod as it was observed.
+pub(super) fn target(pod: &Pod) -> PodTarget {
+    PodTarget { pod: pod.identity.clone(), resource_version: pod.resource_version.clone() }
+}
+
+/// SHA-256 over a pool's policy, in hex: two decisions with the same hash were taken under the same rules.
+pub fn policy_hash(pool: &NodePool) -> String {
+    pool.policy_hash()
+}

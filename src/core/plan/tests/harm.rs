@@ -1,0 +1,195 @@
+//! Accidents and attacks that must end no machine: each was once done on the running system and ended some.
+
+use std::collections::BTreeMap;
+
+use super::toy::*;
+use crate::core::fleet::{InstanceState, Trigger, UnreadableClaim, tags};
+use crate::core::snapshot::Observed;
+use crate::core::units::ids::{ClaimName, InstanceId};
+use crate::core::units::time::Millis;
+use crate::core::workload::PodPhase;
+use crate::core::workload::need::WorkloadKind;
+
+/// So many machines with a running pod each.
+fn working(machines: usize) -> Toy {
+    let mut toy = Toy::new();
+    (0..machines).for_each(|_| drop(toy.add_pod(deployment(), WorkloadKind::Inference)));
+    toy.run(150);
+    assert_eq!(toy.running().len(), machines);
+    assert!(toy.world.pods.values().all(|pod| pod.phase == PodPhase::Running));
+    toy
+}
+
+/// As an API server that was built again, or restored: no claims, no pods, no nodes.
+fn forget_everything(toy: &mut Toy) {
+    (toy.world.claims, toy.world.pods, toy.world.nodes) = Default::default();
+}
+
+/// All machines are tagged so.
+fn tag_all(toy: &mut Toy, key: &str, value: Option<&str>) {
+    for observed in toy.world.instances.values_mut() {
+        if let Observed::Known { value: machines, .. } = observed {
+            for machine in machines.values_mut() {
+                machine.tags.remove(key);
+                machine.tags.extend(value.map(|text| (key.to_owned(), text.to_owned())));
+            }
+        }
+    }
+}
+
+fn said(toy: &Toy, reason: &str) -> usize {
+    toy.events.iter().filter(|(said, _)| *said == reason).count()
+}
+
+/// EC2 shows none of our machines, and their kubelets are silent.
+fn show_none(toy: &mut Toy) {
+    for observed in toy.world.instances.values_mut() {
+        if let Observed::Known { value, .. } = observed {
+            value.clear();
+        }
+    }
+    toy.world.nodes.values_mut().for_each(|node| node.ready = false);
+}
+
+#[test]
+fn an_empty_api_server_of_another_uid_ends_no_machine_and_says_so_once() {
+    let mut toy = working(4);
+    forget_everything(&mut toy);
+    toy.world.cluster_uid = "a cluster built again".into();
+    toy.run(7_200);
+    assert_eq!((toy.running().len(), said(&toy, "OtherCluster")), (4, 1), "{:?}", toy.events);
+    assert!(toy.events.iter().any(|(_, note)| note.contains("toy-uid") && note.contains("lowtide adopt")));
+}
+
+#[test]
+fn a_restored_etcd_ends_nothing_when_more_are_missing_than_may_end_and_a_person_says_otherwise() {
+    let mut toy = working(4);
+    forget_everything(&mut toy);
+    toy.run(7_200);
+    assert_eq!((toy.running().len(), toy.held_ends), (4, 4), "the same UID, and claims of an hour ago");
+    assert_eq!(said(&toy, "EndsHeld"), 1);
+    let allow = |toy: &mut Toy, until| toy.world.pools.values_mut().for_each(|pool| pool.ends_allowed_until = Some(until));
+    let forever = toy.now + Millis::from_hours(24 * 365);
+    allow(&mut toy, forever);
+    toy.run(5);
+    assert_eq!(toy.running().len(), 4, "a word for a year is no word for now");
+    let soon = toy.now + Millis::from_hours(1);
+    allow(&mut toy, soon);
+    toy.run(5);
+    assert_eq!(toy.running().len(), 0);
+}
+
+#[test]
+fn a_machine_that_nobody_claims_is_ended_after_ten_minutes_and_not_before() {
+    let mut toy = working(1);
+    forget_everything(&mut toy);
+    toy.run(600);
+    assert_eq!(toy.running().len(), 1);
+    toy.run(2);
+    assert_eq!(toy.running().len(), 0);
+    assert!(toy.decisions().iter().any(|d| d.trigger == Trigger::Unclaimed));
+}
+
+#[test]
+fn a_machine_with_running_pods_and_no_claim_is_kept() {
+    let mut toy = working(1);
+    toy.world.claims = BTreeMap::new().into();
+    toy.run(3_600);
+    assert_eq!((toy.running().len(), said(&toy, "WorkWithoutClaim")), (1, 1));
+    assert!(toy.removals.is_empty(), "{:?}", toy.removals);
+}
+
+#[test]
+fn a_machine_of_an_older_version_is_kept_and_works_on_while_its_claim_stands() {
+    let mut toy = working(2);
+    tag_all(&mut toy, tags::CLUSTER_UID, None);
+    toy.run(1_800);
+    assert_eq!((toy.running().len(), said(&toy, "UnmarkedMachine")), (2, 0), "launched before this version, with claims");
+    forget_everything(&mut toy);
+    toy.run(7_200);
+    assert_eq!((toy.running().len(), said(&toy, "UnmarkedMachine")), (2, 2), "and without");
+    assert!(!toy.decisions().iter().any(|d| d.trigger == Trigger::Unclaimed));
+}
+
+#[test]
+fn a_machine_that_another_cluster_took_over_is_let_be() {
+    let mut toy = working(1);
+    tag_all(&mut toy, tags::CLUSTER_UID, Some("another"));
+    let uid = toy.world.pods.keys().next().cloned().unwrap();
+    toy.world.pods.remove(&uid);
+    toy.run(1_800);
+    assert_eq!((toy.running().len(), toy.world.claims.len(), said(&toy, "OtherCluster")), (1, 1, 2), "{:?}", toy.events);
+}
+
+/// Another version wrote a word into the claim's status, and this one cannot read it.
+fn become_unreadable(toy: &mut Toy) -> ClaimName {
+    let claim = toy.world.claims.values().next().cloned().unwrap();
+    toy.world.claims.remove(&claim.name);
+    let fault = format!("GpuNodeClaim {}: status.move.reason is \"tomorrow\"", claim.name);
+    let unreadable = UnreadableClaim { name: claim.name.clone(), uid: claim.uid, instance: claim.status.instance, fault };
+    toy.world.unreadable_claims.insert(claim.name.clone(), unreadable);
+    claim.name
+}
+
+#[test]
+fn a_claim_that_cannot_be_read_owns_its_machine_and_its_pods_and_stops_every_sweep() {
+    let mut toy = working(2);
+    let claim = become_unreadable(&mut toy);
+    // A stray beside it: the claim that cannot be read might be its own.
+    let stray = toy.world.claims.values().next().cloned().unwrap();
+    let pods_of_it: Vec<_> =
+        toy.world.pods.values().filter(|p| p.claim.as_ref() == Some(&stray.name)).map(|p| p.identity.uid.clone()).collect();
+    pods_of_it.iter().for_each(|uid| drop(toy.world.pods.remove(uid)));
+    toy.world.claims.remove(&stray.name);
+    toy.run(3_600);
+    assert_eq!((toy.running().len(), said(&toy, "ClaimUnreadable")), (2, 1), "{:?}", toy.events);
+    assert!(toy.removals.is_empty() && toy.world.claims.is_empty(), "its pods stay where they are, and nothing is bought in its place");
+    assert!(toy.world.pods.values().all(|pod| pod.claim.as_ref() == Some(&claim) && pod.phase == PodPhase::Running));
+    toy.world.unreadable_claims.clear();
+    toy.run(1_200);
+    assert!(toy.running().len() <= 1, "once all can be read, the stray goes");
+}
+
+#[test]
+fn a_machine_that_ec2_does_not_show_runs_on_while_its_kubelet_reports() {
+    let mut toy = working(1);
+    show_none(&mut toy);
+    toy.world.nodes.values_mut().for_each(|node| node.ready = true);
+    toy.run(600);
+    assert!(toy.removals.is_empty() && toy.world.claims.len() == 1, "a tag that somebody removed is no end: {:?}", toy.removals);
+}
+
+#[test]
+fn an_answer_of_ec2_that_shows_nothing_takes_no_more_than_two_machines_away() {
+    let mut toy = working(5);
+    show_none(&mut toy);
+    toy.run(60);
+    let lost = toy.decisions().iter().filter(|d| d.trigger == Trigger::InstanceLost).count();
+    assert_eq!((lost, toy.held_ends), (2, 3), "{:?}", toy.events);
+    assert_eq!(said(&toy, "EndsHeld"), 3);
+}
+
+#[test]
+fn a_clock_four_minutes_ahead_ends_no_machine_that_boots() {
+    for (ahead, expected) in [(Some(Millis::from_mins(-4)), 0), (None, 1)] {
+        let mut toy = Toy::new();
+        toy.add_pod(deployment(), WorkloadKind::Inference);
+        toy.run(20);
+        assert_eq!(toy.running().len(), 1);
+        // The clock jumps; EC2's does not, and says so.
+        let machine = toy.all_instances()[0].id.clone();
+        toy.now = toy.now + Millis::from_mins(4);
+        toy.world.ec2_ahead = ahead;
+        let boots_still = |toy: &mut Toy, id: &InstanceId| {
+            for observed in toy.world.instances.values_mut() {
+                if let Observed::Known { value, .. } = observed {
+                    value.values_mut().filter(|i| i.id == *id).for_each(|i| i.state = InstanceState::Pending);
+                }
+            }
+        };
+        boots_still(&mut toy, &machine);
+        toy.run(2);
+        let ended = toy.decisions().iter().filter(|d| d.trigger == Trigger::NeverJoined).count();
+        assert_eq!(ended, expected, "EC2's clock {ahead:?} ahead of ours");
+    }
+}

@@ -1,0 +1,106 @@
+//! Whether figures still follow from facts: the definitions that derive them, and the postings that were derived.
+//!
+//! Decides: what belongs to a definition (text, rights, whether a trigger is on), and that every posting of a machine that ended must follow from its facts.
+//! Does not: check rows themselves (see [`super::verify`]), or change anything but the record of definitions that a migration leaves.
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::poster;
+use super::store::LedgerFault;
+use crate::core::units::time::Timestamp;
+
+/// Every definition of the schema with its digest. Asked by lowtide and not by a function of the schema, which could be replaced as well. Partitions come and
+/// go with the months: their parents stand for them.
+const CURRENT: &str = r#"
+    SELECT 'view' AS kind, c.relname::text AS object, encode(sha256(convert_to(pg_get_viewdef(c.oid), 'UTF8')), 'hex') AS digest
+    FROM pg_class c WHERE c.relnamespace = 'ledger'::regnamespace AND c.relkind = 'v'
+    UNION ALL
+    SELECT 'function', p.oid::regprocedure::text, encode(sha256(convert_to(pg_get_functiondef(p.oid), 'UTF8')), 'hex')
+    FROM pg_proc p WHERE p.pronamespace = 'ledger'::regnamespace AND p.prokind = 'f'
+    UNION ALL
+    SELECT 'rights on', c.relname::text, encode(sha256(convert_to(coalesce((
+               SELECT string_agg(concat_ws(' ', coalesce(r.rolname, 'public'), a.privilege_type, a.is_grantable), ',' ORDER BY r.rolname, a.privilege_type, a.is_grantable)
+               FROM aclexplode(c.relacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee), '') || ' ' || c.relowner::regrole::text, 'UTF8')), 'hex')
+    FROM pg_class c WHERE c.relnamespace = 'ledger'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
+    UNION ALL
+    SELECT 'rights on function', p.oid::regprocedure::text, encode(sha256(convert_to(coalesce((
+               SELECT string_agg(concat_ws(' ', coalesce(r.rolname, 'public'), a.privilege_type, a.is_grantable), ',' ORDER BY r.rolname, a.privilege_type, a.is_grantable)
+               FROM aclexplode(p.proacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee), ''), 'UTF8')), 'hex')
+    FROM pg_proc p WHERE p.pronamespace = 'ledger'::regnamespace AND p.prokind = 'f'
+    UNION ALL
+    SELECT 'trigger', c.relname || '.' || t.tgname, encode(sha256(convert_to(pg_get_triggerdef(t.oid) || ' ' || t.tgenabled::text, 'UTF8')), 'hex')
+    FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+    WHERE c.relnamespace = 'ledger'::regnamespace AND NOT c.relispartition AND NOT t.tgisinternal
+"#;
+
+const ON_RECORD: &str =
+    "SELECT DISTINCT ON (kind, object) kind, object, digest FROM ledger.definition ORDER BY kind, object, posted_at DESC";
+
+/// A definition that is not what the last migration left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Changed {
+    pub kind: String,
+    pub object: String,
+    pub how: &'static str,
+}
+
+/// Puts on record what changed since the last time; for migrations.
+pub(super) async fn put_on_record(connection: &mut PgConnection) -> Result<(), LedgerFault> {
+    let sql = format!(
+        "INSERT INTO ledger.definition (id, at, kind, object, digest, code_version)
+         SELECT gen_random_uuid(), now(), coalesce(c.kind, r.kind), coalesce(c.object, r.object), coalesce(c.digest, ''), $1
+         FROM ({CURRENT}) c FULL JOIN ({ON_RECORD}) r ON r.kind = c.kind AND r.object = c.object
+         WHERE coalesce(c.digest, '') <> coalesce(r.digest, '')"
+    );
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(env!("CARGO_PKG_VERSION"));
+    query.execute(connection).await.map_err(LedgerFault::during("put the definitions on record"))?;
+    Ok(())
+}
+
+/// Definitions that were replaced, dropped or, among triggers, added since the last migration. A view or function of somebody else's is no part of ours.
+pub(super) async fn changed(connection: &mut PgConnection) -> Result<Vec<Changed>, LedgerFault> {
+    let sql = format!(
+        "SELECT coalesce(c.kind, r.kind), coalesce(c.object, r.object), c.digest IS NULL, r.digest IS NULL OR r.digest = ''
+         FROM ({CURRENT}) c FULL JOIN ({ON_RECORD}) r ON r.kind = c.kind AND r.object = c.object
+         WHERE coalesce(c.digest, '') <> coalesce(r.digest, '') AND (coalesce(r.digest, '') <> '' OR c.kind = 'trigger') ORDER BY 1, 2"
+    );
+    let rows: Vec<(String, String, bool, bool)> =
+        sqlx::query_as(AssertSqlSafe(sql)).fetch_all(connection).await.map_err(LedgerFault::during("compare the definitions"))?;
+    let how = |gone, added| match (gone, added) {
+        (true, _) => "dropped",
+        (_, true) => "added",
+        _ => "replaced",
+    };
+    Ok(rows.into_iter().map(|(kind, object, gone, added)| Changed { kind, object, how: how(gone, added) }).collect())
+}
+
+/// Postings that name a cause, or a machine, which does not exist.
+pub(super) async fn postings_without_cause(connection: &mut PgConnection) -> Result<Vec<uuid::Uuid>, LedgerFault> {
+    let rows = sqlx::query_scalar!(
+        r#"SELECT p.id FROM ledger.posting p
+           WHERE (p.statement IS NOT NULL AND NOT EXISTS (SELECT FROM ledger.statement s WHERE s.id = p.statement))
+              OR (p.kind = 'entered' AND p.statement IS NULL)
+              OR (p.claim_uid IS NOT NULL AND p.at >= coalesce((SELECT max(until) FROM ledger.archived_month WHERE table_name = 'interval_opened'), '-infinity')
+                  AND NOT EXISTS (SELECT FROM ledger.interval_opened o WHERE o.claim_uid = p.claim_uid)
+                  AND NOT EXISTS (SELECT FROM ledger.archived_month WHERE table_name = 'interval_opened'))"#
+    );
+    rows.fetch_all(connection).await.map_err(LedgerFault::during("look for postings without a cause"))
+}
+
+/// Machines that ended, whose postings do not follow from what is known of them: one in `every`, and none that is about to be posted.
+pub(super) async fn machines_that_differ(connection: &mut PgConnection, every: u32) -> Result<Vec<String>, LedgerFault> {
+    let machines = sqlx::query_scalar!(
+        "SELECT p.claim_uid FROM ledger.posted_machine p
+         WHERE p.complete AND abs(hashtext(p.claim_uid)) % $1 = 0
+           AND NOT EXISTS (SELECT FROM ledger.posting_queue q LEFT JOIN ledger.interval_opened o ON o.claim_uid = p.claim_uid
+                           WHERE q.claim_uid = p.claim_uid OR q.claim = o.claim OR q.instance = o.instance OR o.claim = ANY(q.claims))
+         ORDER BY 1",
+        i32::try_from(every.max(1)).unwrap_or(i32::MAX)
+    );
+    let machines = machines.fetch_all(&mut *connection).await.map_err(LedgerFault::during("choose machines to recompute"))?;
+    let mut differ = Vec::new();
+    for some in machines.chunks(500) {
+        differ.extend(poster::that_differ(connection, some, Timestamp(i64::MAX / 4)).await?);
+    }
+    Ok(differ)
+}

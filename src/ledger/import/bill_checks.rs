@@ -1,0 +1,146 @@
+//! What is refused of a bill once its lines are added up, before anything is written.
+//!
+//! Decides: the questions and their sentences. Reads the temporary tables of [`super::bill`].
+
+use sqlx::{PgConnection, Row};
+
+use super::ImportFault;
+use super::bill::much;
+use super::checks::{Check, Checks};
+use super::statement::{Cell, Held};
+use crate::ledger::store::LedgerFault;
+
+/// Asks everything there is to ask of the new lines against those that hold.
+pub(super) async fn look(
+    connection: &mut PgConnection,
+    cell: &Cell,
+    made_at: Option<&str>,
+    holds: Option<&Held>,
+    checks: &mut Checks,
+) -> Result<(), ImportFault> {
+    let month: String = cell.from.to_rfc3339().chars().take(7).collect();
+    account(connection, cell, &month, checks).await?;
+    hours_twice(connection, checks).await?;
+    other_source(connection, cell, checks).await?;
+    let Some(holds) = holds else { return Ok(()) };
+    older(connection, &month, made_at, holds, checks).await?;
+    amount(connection, &month, holds, checks).await
+}
+
+async fn one(connection: &mut PgConnection, sql: &'static str, cell: &Cell) -> Result<sqlx::postgres::PgRow, LedgerFault> {
+    let query = sqlx::query(sql).bind(&cell.source).bind(cell.from.to_rfc3339()).bind(cell.until.to_rfc3339());
+    query.fetch_one(connection).await.map_err(LedgerFault::during("look over the report"))
+}
+
+/// A payer of whom nothing is known, or a report without a machine of ours although some ran.
+async fn account(connection: &mut PgConnection, cell: &Cell, month: &str, checks: &mut Checks) -> Result<(), ImportFault> {
+    let row = one(
+        connection,
+        "SELECT (SELECT string_agg(DISTINCT source, ', ') FROM ledger.statement WHERE kind = 'bill' AND source NOT IN ($1, 'unknown')) AS others,
+                EXISTS (SELECT FROM ledger.statement WHERE kind = 'bill' AND source = $1) AS known,
+                EXISTS (SELECT FROM new_line n JOIN ledger.interval_opened o ON o.instance = n.instance) AS ours,
+                (SELECT count(DISTINCT o.claim_uid) FROM ledger.interval_opened o WHERE o.at < $3::timestamptz AND o.at >= $2::timestamptz - interval '31 days'
+                   AND NOT EXISTS (SELECT FROM ledger.interval_closed c WHERE c.claim_uid = o.claim_uid AND c.at < $2::timestamptz)) AS ran",
+        cell,
+    )
+    .await?;
+    let (others, known, ours, ran): (Option<String>, bool, bool, i64) =
+        (row.get("others"), row.get("known"), row.get("ours"), row.get("ran"));
+    if !known && !ours && (ran > 0 || others.is_some()) {
+        let others = others.map(|others| format!("; bills taken so far are of {others}")).unwrap_or_default();
+        checks.refuse(Check::ForeignAccount, || {
+            format!(
+                "the report for {month} is of account {}, and names none of the {ran} machines of ours that ran then{others}",
+                cell.source
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// A machine that was used for more than an hour in an hour.
+async fn hours_twice(connection: &mut PgConnection, checks: &mut Checks) -> Result<(), ImportFault> {
+    let row = sqlx::query(
+        "SELECT instance, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS hour, round(used / 3600000.0, 2)::text AS used, count(*) OVER () AS hours
+         FROM (SELECT instance, at, until, sum(used_ms) AS used, sum(lines) AS lines FROM new_line WHERE kind IN ('usage', 'commitment') AND instance <> ''
+               GROUP BY instance, at, until) x
+         WHERE used > extract(epoch FROM until - at) * 1000 + 1000 * (lines + 1) AND until > at ORDER BY at, instance LIMIT 1",
+    );
+    let Some(row) = row.fetch_optional(connection).await.map_err(LedgerFault::during("look for hours that came twice"))? else {
+        return Ok(());
+    };
+    let (instance, hour, used, hours): (String, String, String, i64) =
+        (row.get("instance"), row.get("hour"), row.get("used"), row.get("hours"));
+    checks.refuse(Check::HoursTwice, || {
+        format!("{instance} is used for {used} hours in the span from {hour} UTC, and {hours} spans are so: hours are in these files twice")
+    })
+}
+
+/// The same use on the bill of another payer.
+async fn other_source(connection: &mut PgConnection, cell: &Cell, checks: &mut Checks) -> Result<(), ImportFault> {
+    let row = one(
+        connection,
+        "SELECT max(other) AS other, count(*) AS instances FROM (
+             SELECT n.instance, max(s.source) AS other
+             FROM (SELECT DISTINCT instance FROM new_line WHERE kind IN ('usage', 'commitment') AND instance <> '') n
+             JOIN ledger.billed_line l ON l.instance = n.instance AND l.source = 'bill' AND l.at >= $2::timestamptz AND l.at < $3::timestamptz
+             JOIN ledger.statement s ON s.id = l.statement AND s.source NOT IN ($1, 'unknown')
+             GROUP BY n.instance, l.kind, l.account, l.usage_type, l.operation, l.at, l.until HAVING sum(l.lines) > 0) x",
+        cell,
+    )
+    .await?;
+    if let Some(other) = row.get::<Option<String>, _>("other") {
+        checks.refuse(Check::HoursTwice, || {
+            format!("hours of these machines are on the bill of {other} already; take that back first (lowtide ledger retract)")
+        })?;
+    }
+    Ok(())
+}
+
+/// Signs of age: its own date, an invoice that is gone, a report that reaches less far.
+async fn older(
+    connection: &mut PgConnection,
+    month: &str,
+    made_at: Option<&str>,
+    holds: &Held,
+    checks: &mut Checks,
+) -> Result<(), ImportFault> {
+    let held_at = holds.said_version.as_deref().filter(|said| said.parse::<jiff::Timestamp>().is_ok());
+    if let (Some(new), Some(held)) = (made_at, held_at) {
+        if new >= held {
+            return Ok(());
+        }
+        return checks.refuse(Check::OlderVersion, || format!("this version of {month} was made at {new}, the one that holds at {held}"));
+    }
+    let row = sqlx::query(
+        "SELECT to_char(n AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS new, to_char(h AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS held, n < h AS earlier
+         FROM (SELECT (SELECT max(until) FROM new_line WHERE instance <> '') AS n, (SELECT max(until) FROM held_line WHERE instance <> '') AS h) x",
+    );
+    let row = row.fetch_one(connection).await.map_err(LedgerFault::during("compare how far reports reach"))?;
+    if row.get::<Option<bool>, _>("earlier") == Some(true) {
+        let (new, held): (String, String) = (row.get("new"), row.get("held"));
+        let what = format!("this version of {month} reaches to {new} UTC, version {} which holds to {held}: it is older", holds.version);
+        return checks.refuse(Check::OlderVersion, || what);
+    }
+    Ok(())
+}
+
+/// The same days in both versions.
+async fn amount(connection: &mut PgConnection, month: &str, holds: &Held, checks: &mut Checks) -> Result<(), ImportFault> {
+    let row = sqlx::query(
+        "WITH upto AS (SELECT max(until) AS until FROM held_line WHERE instance <> ''), both_ AS (
+             SELECT (SELECT coalesce(sum(cost), 0) FROM held_line l WHERE kind IN ('usage', 'commitment')
+                       AND EXISTS (SELECT FROM ledger.interval_opened o WHERE o.instance = l.instance)) AS held,
+                    (SELECT coalesce(sum(cost), 0) FROM new_line l, upto WHERE kind IN ('usage', 'commitment') AND at < upto.until
+                       AND EXISTS (SELECT FROM ledger.interval_opened o WHERE o.instance = l.instance)) AS new)
+         SELECT held::numeric(24,10)::text AS held, new::numeric(24,10)::text AS new, round(held, 2)::text AS held_usd, round(new, 2)::text AS new_usd FROM both_",
+    );
+    let row = row.fetch_one(connection).await.map_err(LedgerFault::during("compare what versions add up to"))?;
+    if much(&row.get::<String, _>("held"), &row.get::<String, _>("new")) {
+        let (held, new): (String, String) = (row.get("held_usd"), row.get("new_usd"));
+        checks.refuse(Check::AmountChanged, || {
+            format!("by version {} our machines cost ${held} in {month}, by this one ${new} for the same days", holds.version)
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,324 @@
+//! Which files belong together: the parts of one version of a report.
+//!
+//! Decides: that a folder stands for the files in it; that parts are complete when they are all that their manifest names, or when a person says so;
+//! and which of several deliveries is the newer.
+//! Does not: read the files.
+//! Sources: AWS Data Exports user guide, "Data Exports manifest file reference" (`dataFiles`, `executionId`) and "Understanding export delivery"; CUR user
+//! guide, "Cost and Usage Reports delivery" (`reportKeys`, `assemblyId`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::ImportFault;
+
+/// The files of one version of a report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Delivery {
+    /// What its source calls it, where it names it.
+    pub name: Option<String>,
+    /// When its source made it, where a folder's name says so: RFC 3339.
+    pub made_at: Option<String>,
+    /// When the newest of its files was written here.
+    pub written_at: SystemTime,
+    /// The files, in order.
+    pub files: Vec<PathBuf>,
+}
+
+impl Delivery {
+    /// Later ones are newer.
+    pub(super) fn age(&self) -> (Option<&str>, SystemTime, Option<&str>) {
+        (self.made_at.as_deref(), self.written_at, self.name.as_deref())
+    }
+}
+
+const MANIFEST: &str = "Manifest.json";
+
+/// The files that `paths` stand for: a folder for those below it, in order of their names.
+pub(super) fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ImportFault> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            below(path, &mut files)?;
+        } else {
+            files.push(path.clone());
+        }
+    }
+    let mut seen = BTreeSet::new();
+    files.retain(|file| seen.insert(std::fs::canonicalize(file).unwrap_or_else(|_| file.clone())));
+    Ok(files)
+}
+
+fn below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), ImportFault> {
+    let fault = |cause| ImportFault::Unreadable { path: folder.to_path_buf(), cause };
+    let mut entries: Vec<PathBuf> =
+        std::fs::read_dir(folder).map_err(fault)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(fault)?;
+    entries.sort();
+    for entry in entries {
+        let hidden = entry.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+        if entry.is_dir() {
+            below(&entry, files)?;
+        } else if !hidden {
+            files.push(entry);
+        }
+    }
+    Ok(())
+}
+
+/// A manifest: which files make one version.
+struct Manifest {
+    path: PathBuf,
+    name: Option<String>,
+    keys: Vec<String>,
+}
+
+impl Manifest {
+    fn read(path: &Path) -> Result<Option<Manifest>, ImportFault> {
+        let text = std::fs::read_to_string(path).map_err(|cause| ImportFault::Unreadable { path: path.to_path_buf(), cause })?;
+        let bad = |fault: String| super::reading::malformed(path, 1, fault);
+        let json: serde_json::Value = serde_json::from_str(&text).map_err(|cause| bad(format!("not a manifest: {cause}")))?;
+        let list = ["dataFiles", "reportKeys"].iter().find_map(|name| json.get(name)?.as_array());
+        let Some(list) = list else { return Ok(None) };
+        let keys = list.iter().filter_map(|key| key.as_str().map(str::to_owned)).collect();
+        let name = ["executionId", "assemblyId"].iter().find_map(|name| json.get(name)?.as_str()).map(str::to_owned);
+        Ok(Some(Manifest { path: path.to_path_buf(), name, keys }))
+    }
+
+    /// How well a key fits a file: the number of last path components that are the same. None without the file's own name.
+    fn fit(&self, file: &Path) -> Option<(usize, bool)> {
+        let same = |key: &String| {
+            let (a, b) = (key.rsplit('/'), file.components().rev().map(|part| part.as_os_str()));
+            a.zip(b).take_while(|(a, b)| OsStr::new(a) == *b).count()
+        };
+        let best = self.keys.iter().map(same).max().filter(|count| *count > 0)?;
+        Some((best, self.path.parent() == file.parent()))
+    }
+}
+
+/// Manifests that are given, or lie where AWS puts them: beside the files, above them, or in `metadata` beside `data`.
+fn manifests(given: &[PathBuf], files: &[PathBuf]) -> Result<Vec<Manifest>, ImportFault> {
+    let mut paths: BTreeSet<PathBuf> = given.iter().cloned().collect();
+    let folders: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
+    for folder in folders {
+        for (height, above) in folder.ancestors().take(4).enumerate() {
+            if height < 2 {
+                paths.extend(manifests_in(above, 0));
+            }
+            if above.file_name().is_some_and(|name| name == "data") {
+                paths.extend(manifests_in(&above.with_file_name("metadata"), 2));
+            }
+        }
+    }
+    let read: Vec<Option<Manifest>> = paths.iter().map(|path| Manifest::read(path)).collect::<Result<_, _>>()?;
+    Ok(read.into_iter().flatten().collect())
+}
+
+fn manifests_in(folder: &Path, depth: usize) -> Vec<PathBuf> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in entries.flatten().map(|entry| entry.path()) {
+        if entry.is_dir() && depth > 0 {
+            found.extend(manifests_in(&entry, depth - 1));
+        } else if is_manifest(&entry) {
+            found.push(entry);
+        }
+    }
+    found
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(MANIFEST))
+}
+
+/// The versions that `paths` hold. Files that a manifest names and that lie beside the given ones are taken with them. Without a manifest a person says
+/// by `complete` that the files of each folder are all there are.
+///
+/// # Errors
+/// [`ImportFault::Incomplete`] when parts are missing or nobody says that none is.
+pub(super) fn deliveries(paths: &[PathBuf], complete: bool) -> Result<Vec<Delivery>, ImportFault> {
+    let (given, files): (Vec<_>, Vec<_>) = files_of(paths)?.into_iter().partition(|path| is_manifest(path));
+    let manifests = manifests(&given, &files)?;
+    let mut by_manifest: BTreeMap<usize, BTreeSet<PathBuf>> = BTreeMap::new();
+    let mut by_folder: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
+    for file in &files {
+        let fits = manifests.iter().enumerate().filter_map(|(n, manifest)| Some((manifest.fit(file)?, n)));
+        match fits.max() {
+            Some((_, n)) => by_manifest.entry(n).or_default().insert(file.clone()),
+            None => by_folder.entry(file.parent().unwrap_or(Path::new("")).to_path_buf()).or_default().insert(file.clone()),
+        };
+    }
+    let mut found = Vec::new();
+    for (n, files) in by_manifest {
+        let Some(manifest) = manifests.get(n) else { continue };
+        found.push(delivery(manifest.name.clone(), all_named(manifest, &files)?)?);
+    }
+    for (folder, files) in by_folder {
+        let files: Vec<PathBuf> = files.into_iter().collect();
+        if !complete {
+            let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+            return Err(ImportFault::Incomplete(format!(
+                "no *-Manifest.json names {}: put the manifest beside, or say --complete when this is all of the month",
+                names.join(", ")
+            )));
+        }
+        missing_parts(&files)?;
+        let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
+        found.push(delivery(name, files)?);
+    }
+    if found.is_empty() {
+        return Err(ImportFault::Incomplete("there is no file to take".into()));
+    }
+    Ok(found)
+}
+
+/// The files of a manifest: given, or beside those that are.
+fn all_named(manifest: &Manifest, given: &BTreeSet<PathBuf>) -> Result<Vec<PathBuf>, ImportFault> {
+    let folders: BTreeSet<&Path> = given.iter().filter_map(|file| file.parent()).collect();
+    let (mut files, mut missing) = (Vec::new(), Vec::new());
+    for key in &manifest.keys {
+        let name = OsStr::new(key.rsplit('/').next().unwrap_or(key));
+        let there = given.iter().find(|file| file.file_name() == Some(name)).cloned();
+        let beside = || folders.iter().map(|folder| folder.join(name)).find(|file| file.is_file());
+        match there.or_else(beside) {
+            Some(file) => files.push(file),
+            None => missing.push(name.to_string_lossy().into_owned()),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(files);
+    }
+    Err(ImportFault::Incomplete(format!(
+        "{} names {} files, and {} of them are missing: {}; fetch them to the folder of the others",
+        manifest.path.display(),
+        manifest.keys.len(),
+        missing.len(),
+        missing.join(", ")
+    )))
+}
+
+/// Refuses `report-00002.csv.gz` without `report-00001.csv.gz`, whatever a person says.
+fn missing_parts(files: &[PathBuf]) -> Result<(), ImportFault> {
+    let mut numbers: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
+    for file in files {
+        let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let stem = name.split('.').next().unwrap_or_default();
+        if let Some((report, number)) = stem.rsplit_once('-')
+            && number.len() == 5
+            && let Ok(number) = number.parse()
+        {
+            numbers.entry(report.to_owned()).or_default().insert(number);
+        }
+    }
+    for (report, there) in numbers {
+        let (first, last) = (there.first().copied().unwrap_or(1).min(1), there.last().copied().unwrap_or(0));
+        if let Some(missing) = (first..=last).find(|number| !there.contains(number)) {
+            return Err(ImportFault::Incomplete(format!("{report}-{missing:05} is missing: give all parts in one command")));
+        }
+    }
+    Ok(())
+}
+
+fn delivery(name: Option<String>, files: Vec<PathBuf>) -> Result<Delivery, ImportFault> {
+    let mut written_at = SystemTime::UNIX_EPOCH;
+    for file in &files {
+        let written = std::fs::metadata(file).and_then(|meta| meta.modified());
+        written_at = written_at.max(written.map_err(|cause| ImportFault::Unreadable { path: file.clone(), cause })?);
+    }
+    let made_at = files.first().and_then(|file| file.parent()).and_then(time_in_name);
+    Ok(Delivery { name, made_at, written_at, files })
+}
+
+/// A folder that Data Exports makes for an execution begins with its time: `2026-08-03T10:15:00.123Z-ID`.
+fn time_in_name(folder: &Path) -> Option<String> {
+    let name = folder.file_name()?.to_string_lossy().into_owned();
+    let upto = name.find('Z')? + 1;
+    name.get(..upto)?.parse::<jiff::Timestamp>().ok().map(|at| at.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Tree(PathBuf);
+
+    impl Tree {
+        fn new(name: &str, files: &[(&str, &str)]) -> Self {
+            let root = std::env::temp_dir().join(format!("lowtide-delivery-{}-{name}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&root);
+            for (path, text) in files {
+                let path = root.join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            }
+            Tree(root)
+        }
+
+        fn deliveries(&self, given: &[&str], complete: bool) -> Result<Vec<(Option<String>, Vec<String>)>, String> {
+            let paths: Vec<PathBuf> = given.iter().map(|path| self.0.join(path)).collect();
+            let found = deliveries(&paths, complete).map_err(|fault| fault.to_string())?;
+            let names = |d: &Delivery| d.files.iter().map(|f| f.strip_prefix(&self.0).unwrap().display().to_string()).collect::<Vec<_>>();
+            Ok(found.iter().map(|d| (d.made_at.clone().or(d.name.clone()), names(d))).collect())
+        }
+    }
+
+    impl Drop for Tree {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_part_brings_its_report_or_is_refused() {
+        let manifest =
+            r#"{"assemblyId": "a1", "reportKeys": ["p/r/20260701-20260801/a1/r-00001.csv.gz", "p/r/20260701-20260801/a1/r-00002.csv.gz"]}"#;
+        let tree = Tree::new("parts", &[("a1/r-Manifest.json", manifest), ("a1/r-00001.csv.gz", ""), ("a1/r-00002.csv.gz", "")]);
+        let both = vec!["a1/r-00001.csv.gz".to_owned(), "a1/r-00002.csv.gz".to_owned()];
+        for given in ["a1/r-00001.csv.gz", "a1/r-00002.csv.gz", "a1", ""] {
+            assert_eq!(tree.deliveries(&[given], false).unwrap(), [(Some("a1".to_owned()), both.clone())], "{given}");
+        }
+        std::fs::remove_file(tree.0.join("a1/r-00002.csv.gz")).unwrap();
+        let fault = tree.deliveries(&["a1/r-00001.csv.gz"], true).unwrap_err();
+        assert!(fault.contains("names 2 files, and 1 of them are missing: r-00002.csv.gz"), "{fault}");
+    }
+
+    #[test]
+    fn versions_are_told_apart_by_manifest_and_by_folder() {
+        let manifest = |id: &str| format!(r#"{{"assemblyId": "{id}", "reportKeys": ["r/{id}/r-00001.csv"]}}"#);
+        let (one, two) = (manifest("a1"), manifest("a2"));
+        let tree = Tree::new(
+            "versions",
+            &[
+                ("a1/r-Manifest.json", &one),
+                ("a1/r-00001.csv", "x"),
+                ("a2/r-Manifest.json", &two),
+                ("a2/r-00001.csv", "y"),
+                ("r-Manifest.json", &two),
+            ],
+        );
+        let found = tree.deliveries(&[""], false).unwrap();
+        assert_eq!(found.iter().map(|d| d.0.clone().unwrap()).collect::<Vec<_>>(), ["a1", "a2"]);
+        let exports = Tree::new(
+            "exports",
+            &[
+                ("e/data/BILLING_PERIOD=2026-07/2026-07-20T01:02:03.000Z-x1/e-00001.csv", "x"),
+                ("e/data/BILLING_PERIOD=2026-07/2026-08-03T01:02:03.000Z-x2/e-00001.csv", "x"),
+                (
+                    "e/metadata/BILLING_PERIOD=2026-07/e-Manifest.json",
+                    r#"{"executionId": "x2", "dataFiles": ["s3://b/e/data/BILLING_PERIOD=2026-07/2026-08-03T01:02:03.000Z-x2/e-00001.csv"]}"#,
+                ),
+            ],
+        );
+        let found = exports.deliveries(&["e/data/BILLING_PERIOD=2026-07/2026-08-03T01:02:03.000Z-x2/e-00001.csv"], false).unwrap();
+        assert_eq!(found[0].0.as_deref(), Some("2026-08-03T01:02:03Z"));
+    }
+
+    #[test]
+    fn without_a_manifest_a_person_says_that_it_is_all() {
+        let tree = Tree::new("none", &[("cur.csv", ""), ("r-00002.csv", "")]);
+        assert!(tree.deliveries(&["cur.csv"], false).unwrap_err().contains("say --complete"));
+        assert_eq!(tree.deliveries(&["cur.csv"], true).unwrap().len(), 1);
+        assert!(tree.deliveries(&["r-00002.csv"], true).unwrap_err().contains("r-00001 is missing"));
+    }
+}

@@ -1,0 +1,138 @@
+//! Statements that fit in memory: usage, revenue and other costs, as amounts by key.
+//!
+//! Decides: what a version changes against the one that holds, and what is refused of it.
+//! Does not: read a file, or know the tables (see [`super::usage`], [`super::revenue`], [`super::costs`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::PgConnection;
+
+use super::checks::{Check, Checks, beyond_reason, changed_much};
+use super::statement::Changes;
+use super::{ImportFault, Options};
+use crate::core::units::ids::ObjectRef;
+use crate::core::units::money::BilledUsd;
+use crate::core::units::time::Timestamp;
+use crate::ledger::store::LedgerFault;
+
+/// A difference to the version that holds: the key, the amount, and whether the key came (1), stayed (0) or went (-1).
+pub(super) type Difference<K> = (K, i128, i32);
+
+/// What brings `held` to `new`.
+pub(super) fn differences<K: Ord + Clone>(held: &BTreeMap<K, i128>, new: &BTreeMap<K, i128>) -> (Vec<Difference<K>>, Changes) {
+    let (mut found, mut changes) = (Vec::new(), Changes::default());
+    for (key, amount) in new {
+        match held.get(key) {
+            None => {
+                changes.new += 1;
+                found.push((key.clone(), *amount, 1));
+            }
+            Some(before) if before != amount => {
+                changes.changed += 1;
+                found.push((key.clone(), amount - before, 0));
+            }
+            Some(_) => {}
+        }
+    }
+    for (key, amount) in held.iter().filter(|(key, _)| !new.contains_key(key)) {
+        changes.gone += 1;
+        found.push((key.clone(), -amount, -1));
+    }
+    (found, changes)
+}
+
+/// The period of a statement in words, for refusals.
+pub(super) fn period_in_words(from: Timestamp, length: usize) -> String {
+    from.to_rfc3339().chars().take(length).collect()
+}
+
+/// Refuses a version that leaves out what the one before had.
+pub(super) fn nothing_missing(
+    checks: &mut Checks,
+    period: &str,
+    what: &str,
+    before: &BTreeSet<String>,
+    now: &BTreeSet<String>,
+) -> Result<(), ImportFault> {
+    let missing: Vec<&str> = before.difference(now).map(String::as_str).collect();
+    let Some(first) = missing.first() else { return Ok(()) };
+    checks.refuse(Check::MissingBefore, || {
+        let others = match missing.len() {
+            1 => String::new(),
+            n => format!(" and {} others", n - 1),
+        };
+        format!(
+            "a new version of {period} replaces the one before whole, and it lacks {what} {first}{others}, which that had; give all of {period}, or another \
+             --source"
+        )
+    })
+}
+
+/// Refuses an amount that changed by half, in units of 10^-10.
+pub(super) fn not_much_changed(checks: &mut Checks, period: &str, what: &str, before: i128, now: i128) -> Result<(), ImportFault> {
+    if !changed_much(BilledUsd(before), BilledUsd(now)) {
+        return Ok(());
+    }
+    let short = |amount: i128| format!("{}.{:02}", amount / 10_000_000_000, (amount.abs() % 10_000_000_000) / 100_000_000);
+    checks.refuse(Check::AmountChanged, || format!("{what} of {period} was {} and would be {}", short(before), short(now)))
+}
+
+/// Refuses an amount of dollars beyond reason.
+pub(super) fn reasonable(checks: &mut Checks, amount: BilledUsd, said: impl FnOnce() -> ImportFault) -> Result<(), ImportFault> {
+    if beyond_reason(amount) { checks.refuse(Check::BeyondReason, || said().to_string()) } else { Ok(()) }
+}
+
+/// Refuses names that no decision, no pod and no posting knows: mostly typos.
+pub(super) async fn known_workloads(
+    connection: &mut PgConnection,
+    workloads: &BTreeSet<ObjectRef>,
+    checks: &mut Checks,
+) -> Result<(), ImportFault> {
+    let (namespaces, names): (Vec<String>, Vec<String>) = workloads.iter().map(|w| (w.namespace.clone(), w.name.clone())).unzip();
+    let unknown = sqlx::query_scalar!(
+        r#"SELECT w.namespace || '/' || w.name AS "workload!" FROM unnest($1::text[], $2::text[]) AS w(namespace, name)
+           WHERE NOT EXISTS (SELECT FROM ledger.workload_version v WHERE v.workload_namespace = w.namespace AND v.workload_name = w.name AND v.workload_kind <> 'External')
+             AND NOT EXISTS (SELECT FROM ledger.decision d WHERE d.workload_namespace = w.namespace AND d.workload_name = w.name)
+             AND (w.namespace, w.name) NOT IN (SELECT o.workload_namespace, o.workload_name FROM ledger.occupancy_opened o)
+           ORDER BY 1"#,
+        &namespaces,
+        &names
+    );
+    let unknown = unknown.fetch_all(connection).await.map_err(LedgerFault::during("look for the workloads"))?;
+    let Some(first) = unknown.first() else { return Ok(()) };
+    checks.refuse(Check::UnknownWorkloads, || {
+        let others = if unknown.len() > 1 { format!(" and {} others", unknown.len() - 1) } else { String::new() };
+        format!("{first}{others} never ran on a machine of lowtide's: is the name right?")
+    })
+}
+
+/// The source that a person gives, or the kind's own name.
+pub(super) fn source_of(options: &Options, kind: super::statement::Kind) -> String {
+    options.source.clone().unwrap_or_else(|| kind.as_str().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever versions there were, their differences add up to the last one.
+        #[test]
+        fn differences_add_up_to_the_last_version(versions in prop::collection::vec(prop::collection::btree_map(0_u8..6, -3_i128..4, 0..6), 1..6)) {
+            let (mut sums, mut held) = (BTreeMap::<u8, (i128, i32)>::new(), BTreeMap::new());
+            for version in &versions {
+                let (found, changes) = differences(&held, version);
+                prop_assert_eq!(found.len(), changes.new + changes.changed + changes.gone);
+                for (key, amount, lines) in found {
+                    let sum = sums.entry(key).or_default();
+                    *sum = (sum.0 + amount, sum.1 + lines);
+                }
+                held.clone_from(version);
+            }
+            let there: BTreeMap<u8, i128> = sums.iter().filter(|(_, (_, lines))| *lines > 0).map(|(key, (sum, _))| (*key, *sum)).collect();
+            prop_assert_eq!(&there, &held);
+            prop_assert!(sums.values().all(|(sum, lines)| *lines > 0 || (*sum == 0 && *lines == 0)), "what is gone leaves nothing");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Amounts in other currencies, by a dated file of rates.
+//!
+//! Decides: which rate holds on a day (the last one before it), and that a currency without one is refused: a guess is no amount.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::ImportFault;
+use super::reading::each_line;
+use super::table::Line;
+use crate::core::units::money::BilledUsd;
+use crate::core::units::time::Timestamp;
+
+/// Dollars for one unit of other currencies, by day.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rates {
+    by_currency: BTreeMap<String, BTreeMap<Timestamp, BilledUsd>>,
+}
+
+/// Dollars for one unit of a currency, in 10^-10.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rate(BilledUsd);
+
+const ONE: i128 = 10_000_000_000;
+
+impl Rate {
+    /// An amount in dollars, rounded half away from zero at the tenth decimal.
+    pub(super) fn times(self, amount: BilledUsd) -> BilledUsd {
+        if self.0.0 == ONE {
+            return amount;
+        }
+        let product = amount.0 * self.0.0;
+        BilledUsd((product + product.signum() * ONE / 2) / ONE)
+    }
+}
+
+impl Rates {
+    /// Reads a file with the columns `day,currency,usd_per_unit`.
+    ///
+    /// # Errors
+    /// [`ImportFault`].
+    pub fn read(path: &Path) -> Result<Rates, ImportFault> {
+        let mut rates = Rates::default();
+        let required = ["day", "currency", "usd_per_unit"];
+        each_line(
+            path,
+            &required,
+            |_| true,
+            |line| {
+                let day = line.time("day").or_else(|_| super::usage::day_of(line, "day"))?;
+                let rate = line.usd("usd_per_unit")?;
+                if rate.0 <= 0 {
+                    return Err(line.fault("usd_per_unit", &rate.to_string(), "more than 0"));
+                }
+                let currency = line.need("currency", "a currency, as in EUR")?.to_owned();
+                rates.by_currency.entry(currency).or_default().insert(day, rate);
+                Ok(())
+            },
+        )?;
+        Ok(rates)
+    }
+
+    /// The rate of a line's currency on a day; dollars when the column is empty.
+    pub(super) fn of(&self, line: &Line, column: &str, at: Timestamp) -> Result<Rate, ImportFault> {
+        let currency = line.get(column).unwrap_or("USD");
+        if currency == "USD" {
+            return Ok(Rate(BilledUsd(ONE)));
+        }
+        let held = self.by_currency.get(currency).and_then(|days| days.range(..=at).next_back());
+        let none = || {
+            let day: String = at.to_rfc3339().chars().take(10).collect();
+            line.fault(column, currency, &format!("USD, or a currency with a rate for {day} or before: give a file of rates by --rates"))
+        };
+        held.map(|(_, rate)| Rate(*rate)).ok_or_else(none)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_rate_before_the_day_holds() {
+        let path = std::env::temp_dir().join(format!("lowtide-rates-{}.csv", std::process::id()));
+        std::fs::write(&path, "day,currency,usd_per_unit\n2026-07-01,EUR,1.1\n2026-07-15,EUR,1.25\n").unwrap();
+        let rates = Rates::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let mut found = Vec::new();
+        let text = "day,currency\n2026-07-14T00:00:00Z,EUR\n2026-07-15T00:00:00Z,EUR\n2026-08-15T00:00:00Z,USD\n2026-06-30T00:00:00Z,EUR\n";
+        let read = super::super::reading::each_csv_record(Path::new("x.csv"), &mut text.as_bytes(), &[], &mut |line| {
+            let rate = rates.of(line, "currency", line.time("day")?)?;
+            found.push(rate.times(BilledUsd(-3 * ONE)).to_string());
+            Ok(())
+        });
+        assert_eq!(found, ["-3.3000000000", "-3.7500000000", "-3.0000000000"]);
+        assert!(read.unwrap_err().to_string().contains("a rate for 2026-06-30 or before"));
+    }
+}

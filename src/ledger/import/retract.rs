@@ -1,0 +1,148 @@
+//! Taking a statement back.
+//!
+//! Decides: that only a version that holds can be taken back, and that what held before it holds again. Rows carry the difference; nothing is removed.
+
+use serde_json::json;
+use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
+
+use super::statement::{self, Cell, Kind, Outcome, held, next_version};
+use super::{ImportFault, by_team};
+use crate::core::units::ids::derive_uuid;
+use crate::core::units::time::Timestamp;
+use crate::ledger::poster::{self, Posted};
+use crate::ledger::rows::Table;
+use crate::ledger::store::{LedgerFault, insert};
+use crate::ledger::turns::{self, Turn};
+
+/// What was taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retraction {
+    /// What it was about.
+    pub cell: Cell,
+    /// The version that was taken back.
+    pub version: i32,
+    /// The version that holds again, if one does.
+    pub holds: Option<i32>,
+    /// What was posted after it.
+    pub posted: Posted,
+    /// What that changed, by team: name and dollars.
+    pub by_team: Vec<(String, String)>,
+}
+
+/// Takes back the statement of this id, and posts what that changes.
+///
+/// # Errors
+/// [`ImportFault::Incomplete`] when it does not exist or does not hold; [`ImportFault::Ledger`].
+pub async fn retract(connection: &mut PgConnection, id: Uuid, now: Timestamp) -> Result<Retraction, ImportFault> {
+    let doing = LedgerFault::during;
+    let mut transaction = connection.begin().await.map_err(doing("begin a transaction"))?;
+    poster::post(&mut transaction, now).await?;
+    turns::take(&mut transaction, Turn::Import).await?;
+    let (cell, version) = cell_of(&mut transaction, id).await?;
+    match held(&mut transaction, &cell).await? {
+        Some(holds) if holds.id == id => {}
+        Some(holds) => {
+            return Err(ImportFault::Incomplete(format!(
+                "version {version} does not hold: version {} does; take that back instead",
+                holds.version
+            )));
+        }
+        None => return Err(ImportFault::Incomplete(format!("version {version} was taken back already"))),
+    }
+    later_feed(&mut transaction, &cell, id).await?;
+    let number = next_version(&mut transaction, &cell).await?;
+    let by = statement::record_retraction(&mut transaction, &cell, id, number).await?;
+    opposite_rows(&mut transaction, cell.kind, id, by, number).await?;
+    if cell.kind == Kind::Costs {
+        opposite_postings(&mut transaction, id, by).await?;
+    }
+    let posted = poster::post(&mut transaction, now).await?;
+    let outcome = Outcome { cell: cell.clone(), id: by, version: number, changes: super::Changes::default(), same: false };
+    let by_team = by_team(&mut transaction, &[outcome]).await?;
+    let holds = held(&mut transaction, &cell).await?.map(|holds| holds.version);
+    transaction.commit().await.map_err(doing("commit the retraction"))?;
+    Ok(Retraction { cell, version, holds, posted, by_team })
+}
+
+async fn cell_of(connection: &mut PgConnection, id: Uuid) -> Result<(Cell, i32), ImportFault> {
+    let row = sqlx::query!(
+        r#"SELECT kind, source, ledger.ms(at) AS "from_ms!", ledger.ms(until) AS "until_ms!", version, retracts FROM ledger.statement WHERE id = $1"#,
+        id
+    );
+    let row = row.fetch_optional(connection).await.map_err(LedgerFault::during("read the statement"))?;
+    let Some(row) = row.filter(|row| row.retracts.is_none()) else {
+        return Err(ImportFault::Incomplete(format!("there is no statement {id}: lowtide ledger statements lists them")));
+    };
+    let kinds = [Kind::Bill, Kind::Feed, Kind::Usage, Kind::Revenue, Kind::Costs];
+    let kind = kinds.into_iter().find(|kind| kind.as_str() == row.kind).unwrap_or(Kind::Bill);
+    Ok((Cell { kind, source: row.source, from: Timestamp(row.from_ms), until: Timestamp(row.until_ms) }, row.version))
+}
+
+/// Lines of the feed are periods of their own: another statement may have spoken of the same ones since.
+async fn later_feed(connection: &mut PgConnection, cell: &Cell, id: Uuid) -> Result<(), ImportFault> {
+    if cell.kind != Kind::Feed {
+        return Ok(());
+    }
+    let later = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM ledger.billed_line a JOIN ledger.billed_line b ON b.instance = a.instance AND b.at = a.at AND b.source = 'feed'
+                          AND b.statement <> a.statement AND b.posted_at > a.posted_at WHERE a.statement = $1) AS "later!""#,
+        id
+    );
+    if later.fetch_one(connection).await.map_err(LedgerFault::during("look for later statements"))? {
+        return Err(ImportFault::Incomplete("a later statement speaks of the same hours: take that back first".into()));
+    }
+    Ok(())
+}
+
+/// For each row of a statement one that takes it back.
+async fn opposite_rows(connection: &mut PgConnection, kind: Kind, id: Uuid, by: Uuid, number: i32) -> Result<(), LedgerFault> {
+    let sql = match kind {
+        Kind::Bill | Kind::Feed => {
+            "INSERT INTO ledger.billed_line (id, at, source, kind, account, instance, usage_type, operation, until, revision, cost_usd, used_ms,
+                                             public_on_demand_usd, statement, lines, service)
+             SELECT md5($2::text || id)::uuid, at, source, kind, account, instance, usage_type, operation, until, $3, -cost_usd, -used_ms, -public_on_demand_usd,
+                    $2::uuid, -lines, service FROM ledger.billed_line WHERE statement = $1"
+        }
+        Kind::Usage => {
+            "INSERT INTO ledger.usage_hour (id, at, workload_namespace, workload_name, unit, revision, quantity, source, statement, lines)
+             SELECT md5($2::text || id)::uuid, at, workload_namespace, workload_name, unit, $3, -quantity, source, $2::uuid, -lines FROM ledger.usage_hour WHERE statement = $1"
+        }
+        Kind::Revenue => {
+            "INSERT INTO ledger.revenue_day (id, at, workload_namespace, workload_name, revision, revenue_usd, statement, lines)
+             SELECT md5($2::text || id)::uuid, at, workload_namespace, workload_name, $3, -revenue_usd, $2::uuid, -lines FROM ledger.revenue_day WHERE statement = $1"
+        }
+        Kind::Costs => {
+            "INSERT INTO ledger.external_cost (id, at, item, workload, revision, cost_usd, statement, lines)
+             SELECT md5($2::text || id)::uuid, at, item, workload, $3, -cost_usd, $2::uuid, -lines FROM ledger.external_cost WHERE statement = $1"
+        }
+    };
+    let done = sqlx::query(sql).bind(id).bind(by).bind(number).execute(connection).await;
+    done.map_err(LedgerFault::during("take the rows back"))?;
+    Ok(())
+}
+
+/// Other costs are posted as they are taken, and taken back so.
+async fn opposite_postings(connection: &mut PgConnection, id: Uuid, by: Uuid) -> Result<(), LedgerFault> {
+    let rows = sqlx::query!(
+        r#"SELECT id, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS "at!", workload, span_ms, (-cost_usd)::text AS "cost!"
+           FROM ledger.posting WHERE statement = $1 AND kind = 'entered'"#,
+        id
+    );
+    let rows = rows.fetch_all(&mut *connection).await.map_err(LedgerFault::during("read the postings"))?;
+    let posting = Table {
+        name: "posting",
+        columns: "id, at, workload, gpu_ms, span_ms, line, kind, cause, cost_usd, b0_usd, b1_usd, b2_usd, feed_usd, bill_usd, statement",
+    };
+    let opposite: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "id": derive_uuid(&["posting-retracted", &by.to_string(), &row.id.to_string()]), "at": row.at, "workload": row.workload, "gpu_ms": 0,
+                "span_ms": row.span_ms, "line": "overhead", "kind": "entered", "cause": "retracted", "cost_usd": row.cost, "b0_usd": "0", "b1_usd": "0",
+                "b2_usd": "0", "feed_usd": "0", "bill_usd": "0", "statement": by,
+            })
+        })
+        .collect();
+    insert(connection, posting, &opposite).await
+}

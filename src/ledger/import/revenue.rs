@@ -1,0 +1,173 @@
+//! What workloads earned, by day.
+//!
+//! Decides: how the files are read: a period is a calendar month, whatever it is told by (the month itself or its invoices' days), and a newer version of
+//! it replaces the older whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde_json::json;
+use sqlx::PgConnection;
+
+use super::checks::{Check, Checks};
+use super::delivery::files_of;
+use super::entries::{differences, known_workloads, not_much_changed, nothing_missing, period_in_words, reasonable, source_of};
+use super::reading::{each_line, sha256_of};
+use super::statement::{self, Cell, Kind, New, Outcome, held, id_of, next_version};
+use super::table::Line;
+use super::usage::{day_of, month_cell, workload_of, write};
+use super::{ImportFault, Options};
+use crate::core::units::ids::{ObjectRef, derive_uuid};
+use crate::core::units::money::{BilledUsd, MicroUsd};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::ledger::rows::Table;
+use crate::ledger::store::LedgerFault;
+use crate::ledger::turns::{self, Turn};
+
+const REVENUE_DAY: Table =
+    Table { name: "revenue_day", columns: "id, at, workload_namespace, workload_name, revision, revenue_usd, statement, lines" };
+const REQUIRED: [&str; 3] = ["period", "workload", "revenue_usd"];
+const KNOWN: [&str; 4] = ["period", "workload", "revenue_usd", "currency"];
+const DAY: i64 = 86_400_000;
+
+type Days = BTreeMap<(ObjectRef, Timestamp), i128>;
+
+/// Takes files of revenue in a transaction of the caller's: columns `period` (a day, or a month that is spread evenly over its days), `workload`,
+/// `revenue_usd` and, for other currencies, `currency`.
+///
+/// # Errors
+/// [`ImportFault`]; then the transaction must be rolled back.
+pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], options: &mut Options) -> Result<Vec<Outcome>, ImportFault> {
+    turns::take(connection, Turn::Import).await?;
+    let (mut days, mut files, mut seen) = (Days::new(), Vec::new(), BTreeSet::new());
+    for path in files_of(paths)? {
+        if !seen.insert(sha256_of(&path)?) {
+            continue;
+        }
+        let mut looked_at_header = false;
+        files.push(each_line(
+            &path,
+            &REQUIRED,
+            |_| true,
+            |line| {
+                if !std::mem::replace(&mut looked_at_header, true) {
+                    line.header.refuse_unknown(&path, &KNOWN, &mut options.checks)?;
+                }
+                let workload = workload_of(line, "workload")?;
+                for (day, amount) in per_day(line, "revenue_usd", options)? {
+                    *days.entry((workload.clone(), day)).or_default() += i128::from(amount.0);
+                }
+                Ok(())
+            },
+        )?);
+    }
+    known_workloads(connection, &days.keys().map(|(workload, _)| workload.clone()).collect(), &mut options.checks).await?;
+    let mut by_month: BTreeMap<Timestamp, Days> = BTreeMap::new();
+    for ((workload, day), amount) in days {
+        by_month.entry(month_cell(day).0).or_default().insert((workload, day), amount);
+    }
+    let mut outcomes = Vec::new();
+    for (month, days) in by_month {
+        let (from, until) = month_cell(month);
+        let cell = Cell { kind: Kind::Revenue, source: source_of(options, Kind::Revenue), from, until };
+        outcomes.push(take_month(connection, cell, &days, &files, &mut options.checks).await?);
+    }
+    Ok(outcomes)
+}
+
+async fn take_month(
+    connection: &mut PgConnection,
+    cell: Cell,
+    days: &Days,
+    files: &[super::reading::ReadFile],
+    checks: &mut Checks,
+) -> Result<Outcome, ImportFault> {
+    let before = there(connection, &cell, true).await?;
+    let (found, changes) = differences(&before, days);
+    let holds = held(connection, &cell).await?;
+    if let Some(holds) = holds.as_ref().filter(|_| found.is_empty()) {
+        return Ok(Outcome { cell, id: holds.id, version: holds.version, changes, same: true });
+    }
+    let month = period_in_words(cell.from, 7);
+    let names = |days: &Days| days.keys().map(|(workload, _)| workload.to_string()).collect::<BTreeSet<_>>();
+    nothing_missing(checks, &month, "the workload", &names(&before), &names(days))?;
+    if holds.is_some() {
+        let total = |days: &Days| days.values().sum::<i128>() * 10_000;
+        not_much_changed(checks, &month, "revenue", total(&before), total(days))?;
+    }
+    let others = there(connection, &cell, false).await?;
+    if let Some(workload) = names(days).intersection(&names(&others)).next() {
+        checks.refuse(Check::HoursTwice, || {
+            format!("another source has said what {workload} earned in {month}: take that back first (lowtide ledger retract)")
+        })?;
+    }
+    let version = next_version(connection, &cell).await?;
+    let total = BilledUsd(days.values().sum::<i128>() * 10_000);
+    let lines = i64::try_from(days.len()).unwrap_or(i64::MAX);
+    let id = statement::record(connection, &New { cell: &cell, said_version: None, files, lines, total, invoiced: false }, version, checks)
+        .await?;
+    let row = |((workload, day), micro, lines): &((ObjectRef, Timestamp), i128, i32)| {
+        json!({
+            "id": derive_uuid(&["revenue", &id.to_string(), &workload.namespace, &workload.name, &day.0.to_string()]), "at": day.to_rfc3339(),
+            "workload_namespace": workload.namespace, "workload_name": workload.name, "revision": version,
+            "revenue_usd": MicroUsd(i64::try_from(*micro).unwrap_or(i64::MAX)), "statement": id, "lines": lines,
+        })
+    };
+    write(connection, REVENUE_DAY, &found.iter().map(row).collect::<Vec<_>>()).await?;
+    Ok(Outcome { id: id_of(&cell, version), cell, version, changes, same: false })
+}
+
+/// What holds of a month: of its source, or of all others.
+async fn there(connection: &mut PgConnection, cell: &Cell, own: bool) -> Result<Days, LedgerFault> {
+    let rows = sqlx::query!(
+        r#"SELECT r.workload_namespace, r.workload_name, ledger.ms(r.at) AS "at_ms!", (sum(r.revenue_usd) * 1000000)::bigint AS "micro!"
+           FROM ledger.revenue_day r JOIN ledger.statement s ON s.id = r.statement
+           WHERE s.kind = 'revenue' AND s.at = $2::text::timestamptz AND (s.source = $1) = $3
+           GROUP BY r.workload_namespace, r.workload_name, r.at HAVING sum(r.lines) > 0"#,
+        cell.source,
+        cell.from.to_rfc3339(),
+        own
+    );
+    let rows = rows.fetch_all(connection).await.map_err(LedgerFault::during("read the revenue that holds"))?;
+    let key = |namespace, name, ms| (ObjectRef { namespace, name }, Timestamp(ms));
+    Ok(rows.into_iter().map(|row| (key(row.workload_namespace, row.workload_name, row.at_ms), i128::from(row.micro))).collect())
+}
+
+/// The days of a line's period, each with its part of an amount in micro-dollars; the parts add up.
+pub(super) fn per_day(line: &Line, column: &str, options: &mut Options) -> Result<Vec<(Timestamp, MicroUsd)>, ImportFault> {
+    let expected = "a day as 2026-07-20, or a month as 2026-07";
+    let text = line.need("period", expected)?;
+    let (first, days) = match day_of(line, "period") {
+        Ok(day) => (day, 1),
+        Err(_) => {
+            let first: jiff::civil::Date = format!("{text}-01").parse().map_err(|_| line.fault("period", text, expected))?;
+            (Timestamp::from_date(i64::from(first.year()), i64::from(first.month()), 1), i64::from(first.days_in_month()))
+        }
+    };
+    let amount = options.rates.of(line, "currency", first)?.times(line.usd(column)?);
+    reasonable(&mut options.checks, amount, || line.fault(column, &amount.to_string(), "at most $10,000,000 on one line"))?;
+    let amount = amount.to_micro_usd().0;
+    let upto = |n: i64| i64::try_from(i128::from(amount) * i128::from(n) / i128::from(days)).unwrap_or(i64::MAX);
+    Ok((0..days).map(|n| (first + Millis(n * DAY), MicroUsd(upto(n + 1) - upto(n)))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::import::reading::each_csv_record;
+    use std::path::Path;
+
+    #[test]
+    fn a_month_is_spread_over_its_days_to_the_micro_dollar() {
+        let mut days = Vec::new();
+        let text = "period,workload,revenue_usd\n2026-02,ml/chat,100\n2026-03-05,ml/chat,-1.5\n";
+        each_csv_record(Path::new("revenue.csv"), &mut text.as_bytes(), &["period"], &mut |line| {
+            days.extend(per_day(line, "revenue_usd", &mut Options::default())?);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(days.len(), 29);
+        assert_eq!(days[..28].iter().map(|(_, micro)| micro.0).sum::<i64>(), 100_000_000);
+        assert_eq!(days[28], (Timestamp::from_date(2026, 3, 5), MicroUsd(-1_500_000)));
+    }
+}

@@ -1,0 +1,204 @@
+//! Statements: what one source says of one period, version by version.
+//!
+//! Decides: which version holds (the newest that was not taken back), that the same files are the same version, and what is on record about one.
+//! Does not: store what a statement says (see [`super::bill`], [`super::feed`], [`super::usage`], [`super::costs`]).
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::checks::Checks;
+use super::reading::ReadFile;
+use crate::core::units::ids::derive_uuid;
+use crate::core::units::money::BilledUsd;
+use crate::core::units::time::Timestamp;
+use crate::ledger::rows::Table;
+use crate::ledger::seal::hex;
+use crate::ledger::store::{LedgerFault, insert};
+
+const STATEMENT: Table = Table {
+    name: "statement",
+    columns: "id, at, kind, source, until, version, retracts, said_version, files, digest, lines, total, invoiced, accepted, taken_by",
+};
+
+/// What a statement is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Kind {
+    /// A Cost and Usage Report.
+    Bill,
+    /// The spot data feed.
+    Feed,
+    /// What workloads produced.
+    Usage,
+    /// What workloads earned.
+    Revenue,
+    /// Other costs.
+    Costs,
+}
+
+impl Kind {
+    /// As the ledger writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Bill => "bill",
+            Kind::Feed => "feed",
+            Kind::Usage => "usage",
+            Kind::Revenue => "revenue",
+            Kind::Costs => "costs",
+        }
+    }
+}
+
+/// Whose word about when: what versions replace one another.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cell {
+    /// About what.
+    pub kind: Kind,
+    /// Whose word: a payer account, a provider, or what the person who imports calls it.
+    pub source: String,
+    /// Start of the period.
+    pub from: Timestamp,
+    /// End of it.
+    pub until: Timestamp,
+}
+
+/// A statement that is about to be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct New<'a> {
+    pub cell: &'a Cell,
+    pub said_version: Option<String>,
+    pub files: &'a [ReadFile],
+    pub lines: i64,
+    pub total: BilledUsd,
+    pub invoiced: bool,
+}
+
+/// A version that holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Held {
+    pub id: Uuid,
+    pub version: i32,
+    pub digest: String,
+    pub said_version: Option<String>,
+    pub invoiced: bool,
+}
+
+/// What became of a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What it is about.
+    pub cell: Cell,
+    /// Its id; of the version that holds when it was there already.
+    pub id: Uuid,
+    /// Its version.
+    pub version: i32,
+    /// Keys that were not there before, that said something else, and that are gone.
+    pub changes: Changes,
+    /// It was there already: nothing was written.
+    pub same: bool,
+}
+
+/// How many keys a version changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// Not there before.
+    pub new: usize,
+    /// Of what was there, other values.
+    pub changed: usize,
+    /// There before and no longer.
+    pub gone: usize,
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let days = |at: Timestamp| at.to_rfc3339().chars().take(10).collect::<String>();
+        let Outcome { cell: Cell { kind, source, from, .. }, version, changes: Changes { new, changed, gone }, same, .. } = self;
+        let what = format!("{} of {source} for {}", kind.as_str(), days(*from));
+        if *same {
+            return write!(f, "{what}: there already as version {version}");
+        }
+        write!(f, "{what}: version {version}, {new} new, {changed} changed, {gone} gone")
+    }
+}
+
+/// One digest for files, in whatever order they came and however often.
+pub(super) fn digest_of(files: &[ReadFile]) -> String {
+    let each: BTreeSet<&str> = files.iter().map(|file| file.sha256.as_str()).collect();
+    let mut digest = Sha256::new();
+    for file in each {
+        digest.update(file.as_bytes());
+    }
+    hex(&digest.finalize())
+}
+
+/// The version of a cell that holds.
+pub(super) async fn held(connection: &mut PgConnection, cell: &Cell) -> Result<Option<Held>, LedgerFault> {
+    let row = sqlx::query!(
+        "SELECT s.id, s.version, s.digest, s.said_version, s.invoiced FROM ledger.statement s
+         WHERE s.kind = $1 AND s.source = $2 AND s.at = $3::text::timestamptz AND s.retracts IS NULL
+           AND NOT EXISTS (SELECT FROM ledger.statement r WHERE r.retracts = s.id)
+         ORDER BY s.version DESC LIMIT 1",
+        cell.kind.as_str(),
+        cell.source,
+        cell.from.to_rfc3339()
+    );
+    let row = row.fetch_optional(connection).await.map_err(LedgerFault::during("read which version holds"))?;
+    Ok(row.map(|row| Held { id: row.id, version: row.version, digest: row.digest, said_version: row.said_version, invoiced: row.invoiced }))
+}
+
+/// The number of a cell's next version.
+pub(super) async fn next_version(connection: &mut PgConnection, cell: &Cell) -> Result<i32, LedgerFault> {
+    let query = sqlx::query_scalar!(
+        r#"SELECT coalesce(max(version), 0) + 1 AS "next!" FROM ledger.statement WHERE kind = $1 AND source = $2 AND at = $3::text::timestamptz"#,
+        cell.kind.as_str(),
+        cell.source,
+        cell.from.to_rfc3339()
+    );
+    query.fetch_one(connection).await.map_err(LedgerFault::during("number the version"))
+}
+
+/// The id of a version.
+pub(super) fn id_of(cell: &Cell, version: i32) -> Uuid {
+    derive_uuid(&["statement", cell.kind.as_str(), &cell.source, &cell.from.0.to_string(), &version.to_string()])
+}
+
+/// Puts a version on record.
+pub(super) async fn record(connection: &mut PgConnection, new: &New<'_>, version: i32, checks: &Checks) -> Result<Uuid, LedgerFault> {
+    let id = id_of(new.cell, version);
+    let files: Vec<_> = new.files.iter().map(|file| json!({"name": file.name, "sha256": file.sha256, "lines": file.lines})).collect();
+    let row = json!({
+        "id": id, "at": new.cell.from.to_rfc3339(), "kind": new.cell.kind.as_str(), "source": new.cell.source, "until": new.cell.until.to_rfc3339(),
+        "version": version, "said_version": new.said_version, "files": files, "digest": digest_of(new.files), "lines": new.lines,
+        "total": new.total.to_string(), "invoiced": new.invoiced, "accepted": checks.overruled(), "taken_by": taken_by(connection).await?,
+    });
+    insert(connection, STATEMENT, &[row]).await?;
+    Ok(id)
+}
+
+/// Puts on record that a version is taken back.
+pub(super) async fn record_retraction(
+    connection: &mut PgConnection,
+    cell: &Cell,
+    retracted: Uuid,
+    version: i32,
+) -> Result<Uuid, LedgerFault> {
+    let id = id_of(cell, version);
+    let row = json!({
+        "id": id, "at": cell.from.to_rfc3339(), "kind": cell.kind.as_str(), "source": cell.source, "until": cell.until.to_rfc3339(),
+        "version": version, "retracts": retracted, "files": [], "digest": "", "lines": 0, "total": "0", "invoiced": false, "accepted": [],
+        "taken_by": taken_by(connection).await?,
+    });
+    insert(connection, STATEMENT, &[row]).await?;
+    Ok(id)
+}
+
+/// Who is asking, as the server and the system know them.
+async fn taken_by(connection: &mut PgConnection) -> Result<String, LedgerFault> {
+    let role = sqlx::query_scalar!(r#"SELECT session_user::text AS "role!""#);
+    let role = role.fetch_one(connection).await.map_err(LedgerFault::during("ask who is connected"))?;
+    let person = std::env::var("USER").ok().filter(|name| !name.is_empty());
+    Ok(person.map_or_else(|| role.clone(), |person| format!("{person} as {role}")))
+}

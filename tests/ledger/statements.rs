@@ -1,0 +1,463 @@
+//! Statements: what a second file, a second version, a part or a damaged file does to the books. Each case is one that went wrong once.
+
+use std::path::PathBuf;
+
+use lowtide::core::fleet::EndedBy;
+use lowtide::core::market::CapacityType;
+use lowtide::core::units::time::{Millis, Timestamp};
+use lowtide::ledger::connect;
+use lowtide::ledger::import::{Check, Format, Options, dry_run, import, retract};
+use lowtide::ledger::poster::post;
+use lowtide::ledger::reconcile::reconcile;
+use lowtide::ledger::report::{self, By, Month};
+use lowtide::ports::Ledger;
+use sqlx::PgConnection;
+
+use crate::facts::{Bench, DAY, Machine, bench, stay};
+use crate::imports::{Folder, LATER, accepted, changed, taken};
+
+/// One machine for ten hours at a dollar, wholly used by team search.
+async fn machine_of(ledger: &lowtide::ledger::PgLedger, name: &str, from: Timestamp, hours: i64) -> Machine {
+    let mut machine = Machine::new(name, CapacityType::Spot, 1_000_000, Some(3_000_000), Millis::from_hours(hours), EndedBy::Lowtide);
+    (machine.interval.from, machine.interval.to) = (from, from + Millis::from_hours(hours));
+    machine.stays.push(stay(&format!("pod-{name}"), "search", &machine, Millis::ZERO, Some(3_000_000)));
+    ledger.write(&machine.records()).await.unwrap();
+    machine
+}
+
+const HEADER: &str = "identity_line_item_id,bill_invoice_id,bill_payer_account_id,bill_billing_period_start_date,line_item_usage_account_id,\
+    line_item_line_item_type,line_item_resource_id,line_item_usage_type,line_item_operation,line_item_product_code,line_item_usage_start_date,\
+    line_item_usage_end_date,line_item_usage_amount,line_item_unblended_cost,line_item_currency_code,savings_plan_savings_plan_effective_cost\n";
+
+/// A line of the clock hour `hour` of 20 July 2026.
+fn line(id: &str, kind: &str, resource: &str, usage: &str, hour: i64, amount: &str, cost: &str, plan: &str) -> String {
+    let (from, to) = (DAY + Millis::from_hours(hour), DAY + Millis::from_hours(hour + 1));
+    format!(
+        "{id},,111122223333,2026-07-01T00:00:00Z,444455556666,{kind},{resource},{usage},RunInstances,AmazonEC2,{from},{to},{amount},{cost},USD,{plan}\n"
+    )
+}
+
+/// Whole hours of a machine at `cost` an hour.
+fn hours(instance: &str, hours: std::ops::Range<i64>, cost: &str) -> String {
+    hours.map(|hour| line(&format!("{instance}-{hour}"), "Usage", instance, "SpotUsage:g6.xlarge", hour, "1", cost, "")).collect()
+}
+
+async fn cost(connection: &mut PgConnection) -> String {
+    sqlx::query_scalar("SELECT coalesce(sum(cost_usd), 0)::numeric(12,2)::text FROM ledger.cost_daily").fetch_one(connection).await.unwrap()
+}
+
+async fn of_line(connection: &mut PgConnection, line: &str) -> String {
+    let sql = "SELECT coalesce(sum(cost_usd), 0)::numeric(12,2)::text FROM ledger.cost_daily WHERE line = $1";
+    sqlx::query_scalar(sql).bind(line).fetch_one(connection).await.unwrap()
+}
+
+/// C02, C03, C04, C26: the same file twice, two versions in a folder, parts one by one, a damaged member.
+#[tokio::test]
+async fn files_twice_versions_and_parts_give_the_books_of_the_last_version() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine_of(&ledger, "a", DAY, 10).await;
+    machine_of(&ledger, "b", DAY, 10).await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("statements-files");
+    let first = folder.file("one/cur.csv", &format!("{HEADER}{}{}", hours("i-a", 0..10, "1.10"), hours("i-b", 0..10, "1.10")));
+    taken(&mut connection, Format::Cur, &[first.clone(), first.clone()]).await.unwrap();
+    assert_eq!(cost(&mut connection).await, "22.00", "the same file twice in one command is once");
+    // The same lines under another name, and a header in the middle of a file put together by `cat`.
+    let text = std::fs::read_to_string(&first).unwrap();
+    let double = folder.file("double/both.csv", &format!("{text}{text}"));
+    assert_eq!(changed(&taken(&mut connection, Format::Cur, &[double]).await.unwrap()), None);
+    assert_eq!(cost(&mut connection).await, "22.00");
+
+    // Two versions of one month in one folder, each with its manifest: the newer holds, whatever order they are given in.
+    let manifest = |id: &str| {
+        format!(
+            r#"{{"assemblyId": "{id}", "reportKeys": ["p/20260701-20260801/{id}/r-00001.csv", "p/20260701-20260801/{id}/r-00002.csv"]}}"#
+        )
+    };
+    let parts = |id: &str, price: &str| {
+        folder.file(&format!("versions/{id}/r-Manifest.json"), &manifest(id));
+        [("r-00001.csv", "i-a"), ("r-00002.csv", "i-b")]
+            .map(|(name, machine)| folder.file(&format!("versions/{id}/{name}"), &format!("{HEADER}{}", hours(machine, 0..10, price))))
+    };
+    parts("2026-07-25T00:00:00Z-x", "1.10");
+    let newer = parts("2026-08-03T00:00:00Z-y", "1.20");
+    taken(&mut connection, Format::Cur, &[folder.0.join("versions")]).await.unwrap();
+    assert_eq!(cost(&mut connection).await, "24.00", "versions are not added up");
+    // The parts of one report, one command each: a part brings the others that its manifest names.
+    for part in &newer {
+        assert_eq!(changed(&taken(&mut connection, Format::Cur, std::slice::from_ref(part)).await.unwrap()), None);
+    }
+    std::fs::remove_file(&newer[1]).unwrap();
+    let fault = taken(&mut connection, Format::Cur, &newer[..1]).await.unwrap_err();
+    assert!(fault.contains("1 of them are missing: r-00002.csv") && fault.ends_with("nothing was taken"), "{fault}");
+    let loose = folder.file("loose/r-00002.csv", &format!("{HEADER}{}", hours("i-b", 0..10, "1.20")));
+    let fault = taken(&mut connection, Format::Cur, &[loose]).await.unwrap_err();
+    assert!(fault.contains("r-00001 is missing"), "{fault}");
+    let fault = import(&mut connection, Format::Cur, &[first], Options::default(), LATER).await.unwrap_err().to_string();
+    assert!(fault.contains("say --complete when this is all of the month"), "{fault}");
+
+    // Versions side by side in one folder, without a manifest: lines have their identities.
+    let flat = [("v1.csv", "1.20"), ("v2.csv", "1.30")].map(|(name, price)| {
+        folder.file(&format!("flat/{name}"), &format!("{HEADER}{}{}", hours("i-a", 0..10, price), hours("i-b", 0..10, price)))
+    });
+    taken(&mut connection, Format::Cur, &flat).await.unwrap();
+    assert_eq!(cost(&mut connection).await, "26.00");
+    // Without identities it is seen that no machine runs two hours in one.
+    let bare = |name: &str, text: String| {
+        folder.file(name, &text.lines().map(|l| format!("{}\n", l.split_once(',').unwrap().1)).collect::<String>())
+    };
+    let nameless = [("bare/v1.csv", "1.20"), ("bare/v2.csv", "1.30")]
+        .map(|(name, price)| bare(name, format!("{HEADER}{}", hours("i-a", 0..10, price))));
+    let fault = taken(&mut connection, Format::Cur, &nameless).await.unwrap_err();
+    assert!(fault.contains("i-a is used for 2.00 hours in the span from 2026-07-20 00:00 UTC, and 10 spans are so"), "{fault}");
+
+    // A member of a gzip file after the first is damaged, or the file is cut.
+    let packed = |name: &str, text: &str| std::fs::read(folder.packed(name, text)).unwrap();
+    let (one, two) =
+        (packed("m1.csv", &format!("{HEADER}{}", hours("i-a", 0..10, "1.30"))), packed("m2.csv", &hours("i-b", 0..10, "1.30")));
+    let mut damaged = [one.clone(), two.clone()].concat();
+    damaged[one.len() + 1] ^= 0x55;
+    let cut = [one.clone(), two[..two.len() - 9].to_vec()].concat();
+    for (name, bytes) in [("damaged.csv.gz", damaged), ("cut.csv.gz", cut)] {
+        let path = folder.0.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let fault = taken(&mut connection, Format::Cur, &[path]).await.unwrap_err();
+        assert!(fault.contains("damaged or was cut off") && fault.ends_with("nothing was taken"), "{fault}");
+    }
+    assert_eq!(cost(&mut connection).await, "26.00");
+}
+
+/// C07, C13, C14, C16: a Savings Plan that comes later, a whole account, a refund whose span is a point, a credit.
+#[tokio::test]
+async fn a_newer_version_replaces_the_older_and_what_stands_beside_is_named() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine_of(&ledger, "a", DAY, 10).await;
+    machine_of(&ledger, "0a1b2c3d4e5f60001", DAY, 10).await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("statements-lines");
+    let july = "2026-07".parse::<Month>().unwrap();
+    let on_demand = folder.file("mid/cur.csv", &format!("{HEADER}{}", hours("i-a", 0..10, "3.00")));
+    taken(&mut connection, Format::Cur, &[on_demand.clone()]).await.unwrap();
+    assert_eq!(cost(&mut connection).await, "40.00");
+    let plan = |hour: i64| {
+        [
+            line(&format!("s{hour}"), "SavingsPlanCoveredUsage", "i-a", "BoxUsage:g6.xlarge", hour, "1", "3.00", "2.00"),
+            line(&format!("n{hour}"), "SavingsPlanNegation", "", "BoxUsage:g6.xlarge", hour, "1", "-3.00", ""),
+        ]
+        .concat()
+    };
+    let covered: String = (0..10).map(plan).collect();
+    let last = folder.file("final/cur.csv", &format!("{HEADER}{covered}"));
+    taken(&mut connection, Format::Cur, std::slice::from_ref(&last)).await.unwrap();
+    assert_eq!(cost(&mut connection).await, "30.00", "not both");
+    let fault = taken(&mut connection, Format::Cur, &[folder.file("old/cur.csv", &format!("{HEADER}{}", hours("i-a", 0..5, "2.00")))])
+        .await
+        .unwrap_err();
+    assert!(fault.contains("it is older; nothing was taken (when it is right all the same: --accept older-version)"), "{fault}");
+
+    // The whole account: ours, others', and everything else each by its name.
+    let saved = report::savings(&mut connection, &july.days(), By::Team, &[]).await.unwrap();
+    let account = [
+        covered.clone(),
+        line("c", "Credit", "i-a", "BoxUsage:g6.xlarge", 0, "0", "-25", ""),
+        line("v", "Usage", "vol-1", "EBS:VolumeUsage.gp3", 0, "1", "7", ""),
+        line("t", "Tax", "", "", 0, "1", "3", ""),
+        line("nat", "Usage", "arn:aws:ec2:us-east-1:1:natgateway/nat-1", "NatGateway-Hours", 0, "1", "4", ""),
+        line("o", "Usage", "i-other", "BoxUsage:m5.large", 0, "1", "85708.80", ""),
+        line("db", "Usage", "db-1", "InstanceUsage:db", 0, "1", "11", "").replace("AmazonEC2", "AmazonRDS"),
+    ]
+    .concat();
+    let file = folder.file("account/cur.csv", &format!("{HEADER}{account}"));
+    taken(&mut connection, Format::Cur, std::slice::from_ref(&file)).await.unwrap();
+    assert_eq!((cost(&mut connection).await, of_line(&mut connection, "credit").await), ("5.00".to_owned(), "-25.00".to_owned()));
+    let after = report::savings(&mut connection, &july.days(), By::Team, &[]).await.unwrap();
+    assert_eq!(after.sentence.split(". ").next(), saved.sentence.trim_end_matches('.').split(". ").next(), "a credit is not a saving");
+    assert!(
+        after.sentence.contains("-$25.00 of other costs, credits and charges beside the machines is in no saving."),
+        "{}",
+        after.sentence
+    );
+    let told = reconcile(&mut connection, &july).await.unwrap().sentence;
+    assert_eq!(
+        told,
+        "2026-07: AWS confirmed 0 instance-hours and 10 were trued up by $10.00, $20.00 in all; $10.00 in 10 instance-hours is not on a bill or feed \
+         yet. Beside them, on lines of their own: credits, of our machines -$25.00. No part of these figures: machines, of others in the account \
+         $85708.80; NAT, of the account $4.00; other services, of the account $11.00; taxes, of the account $3.00; volumes, of the account $7.00."
+    );
+
+    // A refund whose start is its end belongs to the hour it lies in.
+    let refund = "rf1,2022-11-01T00:00:00Z/2022-11-01T00:00:00Z,EUINUA22-1,912480050416,912480050416,Refund,2026-07-20T03:00:00Z,2026-07-20T03:00:00Z,\
+        AmazonEC2,EU-SpotUsage:g6.xlarge,RunInstances:SV001,i-0a1b2c3d4e5f60001,0,USD,-0.844161,COMPANY NAME CREDITS\n";
+    let header = "identity/LineItemId,identity/TimeInterval,bill/InvoiceId,bill/PayerAccountId,lineItem/UsageAccountId,lineItem/LineItemType,\
+        lineItem/UsageStartDate,lineItem/UsageEndDate,lineItem/ProductCode,lineItem/UsageType,lineItem/Operation,lineItem/ResourceId,\
+        lineItem/UsageAmount,lineItem/CurrencyCode,lineItem/UnblendedCost,lineItem/LineItemDescription\n";
+    let tax = "t1,2022-10-25T11:52:54Z/2022-11-01T00:00:00Z,EUINUA22-574609,912480050416,912480050416,Tax,2026-07-12 10:00:00,2026-07-08 12:00:00,\
+        AWSCodeCommit,,,,1.0,USD,0.0,Tax for product code AWSCodeCommit\n";
+    taken(&mut connection, Format::Cur, &[folder.file("point/cur.csv", &format!("{header}{tax}{refund}"))]).await.unwrap();
+    let refunded = "SELECT string_agg(to_char(at AT TIME ZONE 'UTC', 'HH24:MI') || ' ' || cost_usd::numeric(10,6), ', ') FROM ledger.posting WHERE line = 'refund'";
+    let refunded: String = sqlx::query_scalar(refunded).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(refunded, "03:00 -0.844161");
+}
+
+/// C40: an instance-hour across midnight of the first counts whole in the month in which it begins.
+#[tokio::test]
+async fn hours_across_the_end_of_a_month_are_cut_alike_on_both_sides() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    let first = Timestamp::from_date(2026, 8, 1);
+    machine_of(&ledger, "late", first - Millis::from_mins(90), 3).await;
+    let mut connection = connect(&url).await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    let folder = Folder::new("statements-midnight");
+    let lines: String = (0..3)
+        .map(|n| {
+            let at = (first - Millis::from_mins(90) + Millis::from_hours(n)).to_rfc3339().replace('T', " ").replace('Z', " UTC");
+            format!("{at}\tSpotUsage:g6.xlarge\tRunInstances\ti-late\tsir\t9 USD\t1.0 USD\t1.0 USD\t1\n")
+        })
+        .collect();
+    let file = folder.file("123456789012.2026-07-31-23.001.x", &format!("{}{lines}", crate::imports::FEED_HEADER));
+    taken(&mut connection, Format::Feed, &[file]).await.unwrap();
+    for (month, rows) in
+        [("2026-07", "confirmed feed 2 2.000000 2.000000 0.000000"), ("2026-08", "confirmed feed 1 1.000000 1.000000 0.000000")]
+    {
+        let report = reconcile(&mut connection, &month.parse().unwrap()).await.unwrap();
+        let found: Vec<String> = report.rows.iter().map(|row| row.iter().flatten().cloned().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(found, [rows], "{month}");
+    }
+}
+
+/// K01, R01, U01: other costs with a corrected tag, revenue by month and then by invoice, an hour of usage by two files.
+#[tokio::test]
+async fn costs_revenue_and_usage_are_corrected_and_not_added_up() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine_of(&ledger, "a", DAY, 10).await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("statements-entered");
+    let file = |name: &str, text: &str| vec![folder.file(name, text)];
+    let of = |team: &'static str| {
+        format!("SELECT coalesce(sum(cost_usd), 0)::numeric(12,2)::text FROM ledger.cost_daily WHERE line = 'overhead' AND team = '{team}'")
+    };
+    taken(&mut connection, Format::Costs, &file("c.csv", "period,item,cost_usd,team\n2026-07,llm-api,310,serch\n")).await.unwrap();
+    taken(&mut connection, Format::Costs, &file("c.csv", "period,item,cost_usd,team,service\n2026-07,llm-api,310,search,answers\n"))
+        .await
+        .unwrap();
+    let mut sum = async |team| -> String { sqlx::query_scalar(sqlx::AssertSqlSafe(of(team))).fetch_one(&mut connection).await.unwrap() };
+    assert_eq!((sum("serch").await, sum("search").await), ("0.00".to_owned(), "310.00".to_owned()));
+    for (text, refused) in [
+        ("period,item,cost_usd,team\n2026-07,llm-api,900,search\n", "accept amount-changed"),
+        ("period,item,cost_usd,team\n2026-07,other,310,search\n", "lacks the item llm-api"),
+        ("period,item,cost_usd,tean\n2026-07,llm-api,310,search\n", "the columns tean are not known"),
+        ("period,item,cost_usd,currency\n2026-07,llm-api,310,EUR\n", "a currency with a rate for 2026-07-01 or before"),
+        ("period,item,cost_usd\n2026-07,llm-api,20000000\n", "accept beyond-reason"),
+        ("period,item,cost_usd,workload\n2026-07,llm-api,310,ml/of-serch\n", "ml/of-serch never ran on a machine of lowtide's"),
+    ] {
+        let fault = taken(&mut connection, Format::Costs, &file("bad.csv", text)).await.unwrap_err();
+        assert!(fault.contains(refused) && fault.contains("nothing was taken"), "{fault}");
+    }
+    // A currency with its rates.
+    let rates =
+        lowtide::ledger::import::Rates::read(&folder.file("rates.csv", "day,currency,usd_per_unit\n2026-06-01,EUR,1.25\n")).unwrap();
+    let options = Options { rates, source: Some("euros".into()), ..Options::default() };
+    let euros = file("e.csv", "period,item,cost_usd,currency,team\n2026-07-20,eu-api,100,EUR,euro\n");
+    import(&mut connection, Format::Costs, &euros, options, LATER).await.unwrap();
+    let mut sum = async |team| -> String { sqlx::query_scalar(sqlx::AssertSqlSafe(of(team))).fetch_one(&mut connection).await.unwrap() };
+    assert_eq!(sum("euro").await, "125.00");
+
+    let revenue = "SELECT sum(revenue_usd)::numeric(12,2)::text FROM ledger.revenue";
+    taken(&mut connection, Format::Revenue, &file("r.csv", "period,workload,revenue_usd\n2026-07,ml/of-search,26000\n")).await.unwrap();
+    taken(&mut connection, Format::Revenue, &file("r2.csv", "period,workload,revenue_usd\n2026-07-07,ml/of-search,26000\n")).await.unwrap();
+    let earned: String = sqlx::query_scalar(revenue).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(earned, "26000.00");
+
+    let hour = |quantity: i64| format!("hour,workload,requests\n2026-07-20T07:00:00Z,ml/of-search,{quantity}\n");
+    let two = [folder.file("u1.csv", &hour(100)), folder.file("u2.csv", &hour(200))];
+    let fault = taken(&mut connection, Format::Usage, &two).await.unwrap_err();
+    assert!(
+        fault.contains("ml/of-search has 100.000000 requests in the hour from 2026-07-20T07:00:00.000Z by one file and 200.000000 by"),
+        "{fault}"
+    );
+    taken(&mut connection, Format::Usage, &two[..1]).await.unwrap();
+    let fault = taken(&mut connection, Format::Usage, &file("u3.csv", "hour,workload,requests\n2026-07-20T07:00:00Z,ml/of-serch,1\n"))
+        .await
+        .unwrap_err();
+    assert!(fault.contains("is the name right?"), "{fault}");
+}
+
+/// A dry run says by team what would change and leaves nothing; a retraction brings back what held; all of it is on record.
+#[tokio::test]
+async fn a_statement_can_be_tried_and_taken_back() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine_of(&ledger, "a", DAY, 10).await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("statements-back");
+    let file = |price: &str| vec![folder.file(&format!("{price}/cur.csv"), &format!("{HEADER}{}", hours("i-a", 0..10, price)))];
+    let options = || Options { complete: true, ..Options::default() };
+    let would = dry_run(&mut connection, Format::Cur, &file("1.20"), options(), LATER).await.unwrap();
+    assert_eq!(would.by_team, [("search".to_owned(), "2.000000".to_owned())]);
+    let listed = report::statements(&mut connection, None, false).await.unwrap();
+    assert_eq!((listed.sentence.as_str(), cost(&mut connection).await), ("Nothing was taken from outside.", "10.00".to_owned()));
+    let first = taken(&mut connection, Format::Cur, &file("1.20")).await.unwrap();
+    let second = taken(&mut connection, Format::Cur, &file("1.50")).await.unwrap();
+    assert_eq!(cost(&mut connection).await, "15.00");
+    let fault = retract(&mut connection, first.statements[0].id, LATER).await.unwrap_err().to_string();
+    assert!(fault.contains("version 1 does not hold: version 2 does"), "{fault}");
+    let back = retract(&mut connection, second.statements[0].id, LATER).await.unwrap();
+    assert_eq!(
+        (back.holds, back.by_team, cost(&mut connection).await),
+        (Some(1), vec![("search".to_owned(), "-3.000000".to_owned())], "12.00".to_owned())
+    );
+    // What was taken back may be taken again, and what holds is there already.
+    assert_eq!(changed(&taken(&mut connection, Format::Cur, &file("1.20")).await.unwrap()), None);
+    taken(&mut connection, Format::Cur, &file("1.50")).await.unwrap();
+    let refused = taken(&mut connection, Format::Cur, &file("4.00")).await.unwrap_err();
+    assert!(refused.contains("by version 4 our machines cost $15.00 in 2026-07, by this one $40.00 for the same days"), "{refused}");
+    accepted(&mut connection, Format::Cur, &file("4.00"), Check::AmountChanged).await;
+    let states: Vec<String> =
+        report::statements(&mut connection, None, false).await.unwrap().rows.iter().map(|row| row[5].clone().unwrap()).collect();
+    assert_eq!(states, ["holds (accepted: amount-changed)", "replaced", "takes back", "taken back", "replaced"]);
+    // Every posting of a bill names a version that exists, and what was known on a day is the sum of what was posted until then.
+    let unnamed = "SELECT count(*) FROM ledger.posting p WHERE kind = 'bill' AND NOT EXISTS (SELECT FROM ledger.statement s WHERE s.id = p.statement)";
+    assert_eq!(sqlx::query_scalar::<_, i64>(unnamed).fetch_one(&mut connection).await.unwrap(), 0);
+    assert_eq!(cost(&mut connection).await, "40.00");
+    // An account of which nothing is known.
+    let foreign = hours("i-x", 0..3, "1").replace("111122223333", "999900001111");
+    let fault = taken(&mut connection, Format::Cur, &[folder.file("foreign/cur.csv", &format!("{HEADER}{foreign}"))]).await.unwrap_err();
+    assert!(
+        fault.contains(
+            "is of account 999900001111, and names none of the 1 machines of ours that ran then; bills taken so far are of 111122223333"
+        ),
+        "{fault}"
+    );
+    let same_hours = hours("i-a", 0..10, "4.00").replace("111122223333", "999900001111");
+    let fault = taken(&mut connection, Format::Cur, &[folder.file("twice/cur.csv", &format!("{HEADER}{same_hours}"))]).await.unwrap_err();
+    assert!(fault.contains("hours of these machines are on the bill of 111122223333 already"), "{fault}");
+    let unknown =
+        folder.file("columns/cur.csv", &format!("{}{}", HEADER.replace("line_item_operation", "kosten"), hours("i-a", 0..10, "4.00")));
+    let fault = taken(&mut connection, Format::Cur, &[unknown]).await.unwrap_err();
+    assert!(fault.contains("no Cost and Usage Report has the columns kosten"), "{fault}");
+}
+
+/// Differs by nothing that a person can see: the books of a ledger, machine by machine and line by line.
+async fn books(connection: &mut PgConnection) -> Vec<String> {
+    let sql = "SELECT concat_ws(' ', claim_uid, hour, line, (sum(cost_usd) * 1000000)::bigint, (sum(bill_usd) * 1000000)::bigint, (sum(feed_usd) * 1000000)::bigint)
+               FROM ledger.posting GROUP BY claim_uid, hour, line HAVING sum(cost_usd) <> 0 OR sum(bill_usd) <> 0 OR sum(feed_usd) <> 0
+               UNION ALL SELECT concat_ws(' ', 'earned', day, workload_name, (revenue_usd * 1000000)::bigint) FROM ledger.revenue
+               UNION ALL SELECT concat_ws(' ', 'used', hour, workload_name, unit, (quantity * 1000000)::bigint) FROM ledger.usage
+               UNION ALL SELECT concat_ws(' ', 'rolled up', day, team, line, (sum(cost_usd) * 1000000)::bigint) FROM ledger.cost_daily GROUP BY day, team, line
+                         HAVING sum(cost_usd) <> 0
+               ORDER BY 1";
+    sqlx::query_scalar(sql).fetch_all(connection).await.unwrap()
+}
+
+/// A version of July's bill: each hour of each machine at a price of its own, some on a plan, some missing, with credits.
+fn drawn_bill(dice: &mut crate::facts::Dice, machines: &[Machine], invoice: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for machine in machines {
+        let first = machine.interval.from.since(DAY).0 / 3_600_000;
+        for hour in first..first + dice.between(1, 6) {
+            let (instance, id) = (format!("i-{}", machine.name), format!("{}-{hour}", machine.name));
+            let cost = format!("{}.{:04}", dice.between(0, 2), dice.between(0, 9_999));
+            lines.push(match dice.between(1, 8) {
+                1 => line(&id, "SavingsPlanCoveredUsage", &instance, "BoxUsage:g6.xlarge", hour, "1", "3", &cost),
+                2 => line(&id, "Credit", &instance, "SpotUsage:g6.xlarge", hour, "0", &format!("-{cost}"), ""),
+                3 => line(&id, "Usage", &instance, "DataTransfer-Out-Bytes", hour, "9", &cost, ""),
+                4 => line(&id, "Usage", "i-stranger", "BoxUsage:m5.large", hour, "1", &cost, ""),
+                _ => line(&id, "Usage", &instance, "SpotUsage:g6.xlarge", hour, "1", &cost, ""),
+            });
+        }
+    }
+    lines.iter().map(|line| line.replacen(",,", &format!(",{invoice},"), 1)).collect()
+}
+
+/// INV-13: any split, order, repetition and history of versions gives the books of the last version of each period.
+#[tokio::test]
+async fn any_split_order_repetition_and_history_gives_the_books_of_the_last_versions() {
+    let Bench { server, .. } = bench().await;
+    let histories = std::env::var("LOWTIDE_STATEMENT_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(6);
+    for seed in 0..histories {
+        let mut dice = crate::facts::Dice(1_000 + seed);
+        let mut connections = Vec::new();
+        let mut machines = Vec::new();
+        for side in ["any", "last"] {
+            let database = format!("{side}_{seed}");
+            server.psql("template1", &format!("CREATE DATABASE {database}")).unwrap();
+            let url = server.url_of(&database);
+            lowtide::ledger::migrate(&url).await.unwrap();
+            let ledger = lowtide::ledger::PgLedger::connect_lazy(&url).unwrap();
+            machines.clear();
+            for (n, name) in ["a", "b", "c"].iter().enumerate() {
+                let n = i64::try_from(n).unwrap();
+                machines.push(machine_of(&ledger, name, DAY + Millis::from_mins(37 * n), 4 + n).await);
+            }
+            connections.push(connect(&url).await.unwrap());
+        }
+        let folder = Folder::new(&format!("inv-13-{seed}"));
+        // Versions of the bill, each in parts with a manifest, in a folder that says when it was made.
+        let versions = dice.between(2, 4);
+        let mut commands = Vec::new();
+        for version in 0..versions {
+            let at = format!("2026-08-{:02}T00:00:00Z-v", 3 + version);
+            let invoice = if version + 1 == versions && dice.one_in(2) { "INV-1" } else { "" };
+            let lines = drawn_bill(&mut dice, &machines, invoice);
+            let parts = usize::try_from(dice.between(1, 3)).unwrap();
+            let keys: Vec<String> = (1..=parts).map(|part| format!("\"b/{at}/r-{part:05}.csv\"")).collect();
+            folder.file(&format!("{at}/r-Manifest.json"), &format!(r#"{{"assemblyId": "{at}", "reportKeys": [{}]}}"#, keys.join(", ")));
+            for part in 1..=parts {
+                let text: String = lines.iter().enumerate().filter(|(n, _)| n % parts == part - 1).map(|(_, line)| line.as_str()).collect();
+                let file = folder.file(&format!("{at}/r-{part:05}.csv"), &format!("{HEADER}{text}"));
+                commands.push(vec![file.clone()]);
+                if dice.one_in(3) {
+                    commands.push(vec![file.clone(), file]);
+                }
+            }
+            if dice.one_in(2) {
+                commands.push(vec![folder.0.join(&at)]);
+            }
+        }
+        let last = folder.0.join(format!("2026-08-{:02}T00:00:00Z-v", 2 + versions));
+        commands.push(vec![last.clone()]);
+        for n in (1..commands.len()).rev() {
+            commands.swap(n, usize::try_from(dice.between(0, i64::try_from(n).unwrap())).unwrap());
+        }
+        let options = || Options {
+            checks: lowtide::ledger::import::Checks::accepting([Check::AmountChanged, Check::ForeignAccount]),
+            ..Options::default()
+        };
+        for files in &commands {
+            match import(&mut connections[0], Format::Cur, files, options(), LATER).await {
+                Ok(_) => {}
+                Err(fault) => assert!(fault.to_string().contains("accept older-version"), "seed {seed}: {fault}"),
+            }
+        }
+        import(&mut connections[1], Format::Cur, &[last], options(), LATER).await.unwrap();
+        // Revenue, other costs and usage: the last of several is what holds, however often each is given.
+        for (format, header) in [
+            (Format::Revenue, "period,workload,revenue_usd"),
+            (Format::Costs, "period,item,cost_usd,team"),
+            (Format::Usage, "hour,workload,requests"),
+        ] {
+            let versions: Vec<PathBuf> = (0..dice.between(1, 3))
+                .map(|n| {
+                    let amount = dice.between(100, 120);
+                    let text = match format {
+                        Format::Revenue => format!("2026-07,ml/of-search,{amount}\n"),
+                        Format::Costs => format!("2026-07-{:02},api,{amount},t{}\n", dice.between(1, 31), dice.between(1, 2)),
+                        _ => format!("2026-07-20T07:00:00Z,ml/of-search,{amount}\n"),
+                    };
+                    folder.file(&format!("{header}/{n}.csv").replace(',', "-"), &format!("{header}\n{text}"))
+                })
+                .collect();
+            for file in &versions {
+                for _ in 0..dice.between(1, 2) {
+                    taken(&mut connections[0], format, std::slice::from_ref(file)).await.unwrap();
+                }
+            }
+            taken(&mut connections[1], format, &versions[versions.len() - 1..]).await.unwrap();
+        }
+        let mut both = Vec::new();
+        for connection in &mut connections {
+            both.push(books(connection).await);
+        }
+        assert!(both[0].len() > 10, "{:?}", both[0]);
+        assert_eq!(both[0], both[1], "seed {seed}: {commands:?}");
+    }
+}
