@@ -69,10 +69,10 @@ impl Default for Timeouts {
     }
 }
 
-/// What [`AwsCloud`] must be told.
+/// What [`AwsCloud`] must know.
 #[derive(Clone)]
 pub struct AwsSettings {
-    /// Where every service is, instead of at AWS: for the simulator.
+    /// One address for every AWS service, in place of AWS's own: for the simulator.
     pub endpoint_url: Option<String>,
     /// The cluster's name: launch templates carry it as a tag.
     pub cluster: String,

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::files::{self, FileError};
 use super::manifests::{self, ManifestWorkload, Manifests};
-use super::pool_file;
+use super::pool_file::{self, FiledPool};
 use crate::core::market::catalog::Catalog;
 use crate::core::market::shipped::SNAPSHOT_DATE;
 use crate::core::market::{CapacityType, Market};
@@ -122,20 +122,8 @@ fn answer(args: &PlaceArgs) -> Result<(Answer, bool), FileError> {
     let workloads = &manifests.workloads;
     let Asked { demands, replicas, faulty: mut unplaced } = asked(&manifests, &vocabulary(&catalog, &market), pool.max_share_per_mille);
     let faulty = !unplaced.is_empty();
-    // A budget is asked for a whole month, so that the answer does not depend on the day it is asked.
-    let settings = Settings { snapshot_prices_allowed: true, commitment: Some(Millis::from_hours(744)), ..Settings::default() };
-    let request = PlacementRequest {
-        catalog: &catalog,
-        market: &market,
-        demands: &demands,
-        room: &[],
-        pools: std::slice::from_ref(&pool.policy),
-        now: SNAPSHOT_DATE,
-        settings: &settings,
-        listed: None,
-    };
     let started = Instant::now();
-    let placement = place(&request);
+    let placement = placed((&catalog, &market), &pool, &demands, &settings());
     let solve_ms = started.elapsed().as_micros() as f64 / 1_000.0;
     unplaced.extend(refused(&placement, workloads, &replicas));
     let prices = match &args.offers {
@@ -153,6 +141,16 @@ fn answer(args: &PlaceArgs) -> Result<(Answer, bool), FileError> {
         on_notice: on_a_notice(&manifests),
     };
     Ok((answer, faulty))
+}
+
+/// What holds without a cluster. A budget is asked for a whole month, so that the answer does not depend on the day it is asked.
+fn settings() -> Settings {
+    Settings { snapshot_prices_allowed: true, commitment: Some(Millis::from_hours(744)), ..Settings::default() }
+}
+
+fn placed((catalog, market): (&Catalog, &Market), pool: &FiledPool, demands: &[Demand], settings: &Settings) -> Placement {
+    let pools = std::slice::from_ref(&pool.policy);
+    place(&PlacementRequest { catalog, market, demands, room: &[], pools, now: SNAPSHOT_DATE, settings, listed: None })
 }
 
 /// Types without a size cannot be planned with: says so once each, rather than only in the count of refusals.
@@ -340,3 +338,6 @@ fn table(answer: &Answer) -> String {
 fn replicas_of(count: i64) -> String {
     if count == 1 { "1 replica".to_owned() } else { format!("{count} replicas") }
 }
+
+#[cfg(test)]
+mod agreement;

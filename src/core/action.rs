@@ -329,7 +329,7 @@ pub enum Action {
         /// The claim's version it was decided on.
         seen: u64,
     },
-    /// Ends an instance of ours that nobody claims.
+    /// Ends one of our instances that no claim stands for.
     TerminateUnclaimed {
         /// Where.
         region: Region,
@@ -379,7 +379,7 @@ pub enum Action {
         base: Millis,
         /// Longest span.
         max: Millis,
-        /// When it refused: the same refusal, told twice, counts once.
+        /// When it refused: the same refusal, reported twice, counts once.
         at: Timestamp,
     },
 }
@@ -408,7 +408,7 @@ pub struct Plan {
     pub unasked_ends: u64,
     /// Machines that would be ended and are kept by the breaker until a person says so.
     pub held_ends: u64,
-    /// Voluntary moves were considered: the next plan is told when.
+    /// Voluntary moves were considered: the next plan gets to know when.
     pub considered_moves: bool,
     /// Before this, an unchanged world gives the same plan: nothing to do. `now` when that is not certain.
     pub holds_until: Timestamp,

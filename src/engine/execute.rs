@@ -95,6 +95,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     for lane in &step.lanes {
                         state.holds.insert(lane.clone(), Hold::Until(now + stopped.hold));
                     }
+                    state.counts.add(&crate::metrics::register::STEPS_STOPPED, &[], 1);
                     // Not written, or not known to be: it may be said again, under the same id.
                     state.note_not_recorded(&said);
                 }
@@ -111,6 +112,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         if !step.records.is_empty() {
             self.cluster.record(&step.records).await?;
             self.state().note_told(&step.records);
+            self.count_records(&step.records);
             self.outbox_filled.notify_one();
             for record in &step.records {
                 if let LedgerRecord::Decision(d) = record {
@@ -143,7 +145,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 let asked = Some((self.clock.now(), *decision, *trigger));
                 self.patch_claim(claim, ClaimPatch { terminate_asked: asked, ..ClaimPatch::default() }, Some(*seen)).await?;
                 info!(%claim, %instance, decision = %decision, "terminating");
-                self.cloud.terminate(region, instance).await?;
+                self.ask("terminate", self.cloud.terminate(region, instance)).await?;
                 self.look_at_instances.notify_waiters();
                 Ok(())
             }
@@ -153,10 +155,10 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     return Err(Stopped { why: format!("{instance} is kept: {why}"), hold: AFTER_REFUSAL });
                 }
                 info!(%instance, %region, "ending a machine that nobody claims");
-                Ok(self.cloud.terminate(region, instance).await?)
+                Ok(self.ask("terminate", self.cloud.terminate(region, instance)).await?)
             }
             Action::Acknowledge { region, queue, receipt } => {
-                let answer = self.cloud.acknowledge(region, queue, receipt).await;
+                let answer = self.ask("acknowledge", self.cloud.acknowledge(region, queue, receipt)).await;
                 // Its effect is durable already: a message that cannot be deleted comes again and is then known.
                 self.state().notices.remove(receipt);
                 answer.map_err(|e| Stopped { why: e.to_string(), hold: AFTER_REFUSAL })
@@ -233,7 +235,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             recent.push(asked);
         }
         info!(claim = %launch.claim, pool = %launch.pool, token = launch.client_token, "asking EC2");
-        let answer = self.cloud.launch(launch).await;
+        let answer = self.ask("launch", self.cloud.launch(launch)).await;
+        self.count_launch(&launch.pool, &answer);
         let patch = match answer {
             Ok(instance) => {
                 info!(claim = %launch.claim, %instance, "launched");
@@ -257,10 +260,10 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
 
     async fn prepare_class(&self, class: &ClassName, template: &LaunchTemplate, subnets: &[String]) -> Result<(), Stopped> {
         let prepared = async {
-            let zones = self.cloud.subnet_zones(&template.region, subnets).await?;
-            let version = self.cloud.ensure_launch_template(template).await?;
+            let zones = self.ask("subnet-zones", self.cloud.subnet_zones(&template.region, subnets)).await?;
+            let version = self.ask("launch-template", self.cloud.ensure_launch_template(template)).await?;
             // Without the names only pods that select zones by name go without: the class can be used nevertheless.
-            let names = self.cloud.zone_names(&template.region).await.unwrap_or_else(|error| {
+            let names = self.ask("zone-names", self.cloud.zone_names(&template.region)).await.unwrap_or_else(|error| {
                 warn!(%class, "the names of its zones could not be read: {error}");
                 BTreeMap::new()
             });

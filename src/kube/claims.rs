@@ -351,7 +351,7 @@ fn phase_of(status: &GpuNodeClaimStatus) -> ClaimPhase {
 
 fn reached_at(status: &GpuNodeClaimStatus, phase: ClaimPhase) -> Option<Moment> {
     match phase {
-        ClaimPhase::Pending => None,
+        ClaimPhase::Pending | ClaimPhase::Unknown => None,
         ClaimPhase::Launching => status.launch_asked_at,
         ClaimPhase::Launched => status.launched_at,
         ClaimPhase::Ready => status.node_ready_at,
@@ -386,3 +386,7 @@ fn conditions_of(status: &GpuNodeClaimStatus) -> Vec<Condition> {
     .flatten()
     .collect()
 }
+
+#[cfg(test)]
+#[allow(clippy::panic, reason = "a test that cannot go on ends")]
+mod tests;

@@ -28,7 +28,7 @@ use super::endpoints::Endpoints;
 use super::names;
 use super::pods::{AttributionKeys, NeedAnswer, WatchedPods, manifest_of};
 use super::{claims, classes, daemonsets, nodes, pools, workloads};
-use crate::core::fleet::OtherPod;
+use crate::core::fleet::{ClassProblem, OtherPod};
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::{ClassName, NodeName};
 use crate::core::workload::PodRules;
@@ -71,8 +71,8 @@ pub struct Watches {
     keys: AttributionKeys,
     /// The manifest of each pod, by uid: it is parsed once per version, not once per pass.
     manifests: Mutex<BTreeMap<String, Known>>,
-    /// Faults that were logged already: the view is read many times, a fault is told once.
-    told: Mutex<BTreeSet<String>>,
+    /// Faults that were logged already: the view is read many times, a fault is reported once.
+    reported: Mutex<BTreeSet<String>>,
     changed: Arc<Notify>,
     /// Ends every watch when dropped.
     _tasks: JoinSet<()>,
@@ -105,7 +105,7 @@ impl Watches {
             cluster_uid,
             keys,
             manifests: Mutex::new(BTreeMap::new()),
-            told: Mutex::new(BTreeSet::new()),
+            reported: Mutex::new(BTreeSet::new()),
             changed: start.changed,
             _tasks: start.tasks,
         }
@@ -136,7 +136,7 @@ impl Watches {
     }
 
     fn say_once(&self, fault: String, consequence: &str) {
-        if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(fault.clone()) {
+        if self.reported.lock().unwrap_or_else(PoisonError::into_inner).insert(fault.clone()) {
             tracing::error!(fault, "{consequence}");
         }
     }
@@ -193,7 +193,7 @@ impl Watches {
                 Ok(template) => {
                     view.templates.insert(read.name.clone(), template);
                 }
-                Err(fault) => read.problem = Some(fault.to_string()),
+                Err(fault) => read.problem = Some(ClassProblem { reason: "UserDataUnwritable".to_owned(), text: fault.to_string() }),
             }
             note_version(view, Lane::Class(read.name.clone()), class);
             view.classes.insert(read.name.clone(), read);

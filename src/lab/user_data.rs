@@ -1,7 +1,7 @@
 //! Reads the user data that a machine was really launched with, as cloud-init would.
 //!
 //! Understood: `#cloud-config` whose `write_files` carry k3s' `/etc/rancher/k3s/config.yaml`. Anything else is a machine that boots
-//! and never joins, and the reason is told.
+//! and never joins, and the reason is reported.
 
 use std::collections::BTreeMap;
 

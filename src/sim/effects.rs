@@ -1,4 +1,4 @@
-//! What an operator's calls do to the world: told in the history, held against the invariants, and settled.
+//! What an operator's calls do to the world: written to the history, held against the invariants, and settled.
 //!
 //! Decides: nothing.
 
@@ -47,7 +47,7 @@ impl World {
         let mut later = Vec::new();
         let outcome = self.kube.apply(action, now, &mut later);
         let fault = outcome.as_ref().err().map_or_else(String::new, |fault| format!(": {fault}"));
-        self.say(&format!("op{operator} {}{fault}", told(action)));
+        self.say(&format!("op{operator} {}{fault}", described(action)));
         self.settle(now, later);
         outcome
     }
@@ -90,7 +90,7 @@ impl World {
     }
 }
 
-fn told(action: &ClusterAction) -> String {
+fn described(action: &ClusterAction) -> String {
     match action {
         ClusterAction::CreateClaim { name, spec } => {
             format!("claims {name}: {} at ${}/h ({:?})", spec.capacity, spec.price_per_hour, spec.trigger)
@@ -122,7 +122,7 @@ fn told_subject(subject: &EventSubject) -> &str {
     }
 }
 
-/// What the patch sets; what it leaves alone is not told.
+/// What the patch sets; what it leaves alone is not mentioned.
 fn told_patch(patch: &ClaimPatch) -> String {
     // Without `..`: a field that is forgotten here does not compile.
     let ClaimPatch {

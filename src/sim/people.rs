@@ -42,9 +42,9 @@ pub struct People {
 struct Size {
     /// Replicas of a Deployment, at most.
     replicas: i64,
-    /// A Deployment beside the first is there in so many of a thousand clusters.
+    /// A Deployment beside the first is there in this many of a thousand clusters.
     others_per_mille: i64,
-    /// Deeds are so many thousandths as far apart as in a middling cluster.
+    /// How far apart deeds are, in thousandths of what they are in a medium-sized cluster.
     pace_per_mille: i64,
 }
 

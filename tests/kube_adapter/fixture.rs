@@ -72,8 +72,12 @@ impl Fixture {
         let token = plane.kubectl(&["create", "token", "lowtide", "-n", "lowtide-system"]).unwrap();
         let admin = client(&std::fs::read_to_string(plane.admin_kubeconfig()).unwrap()).await;
         let operator = client(&plane.api().kubeconfig("operator", token.trim())).await;
+        let uid = lowtide::kube::read_uid(&operator).await.unwrap();
+        let lacking = lowtide::kube::crd_check::missing(&operator).await.unwrap();
+        assert_eq!(lacking, Vec::<String>::new(), "the chart's definitions are those of this version");
         let settings = ClusterSettings {
             cluster: "test".into(),
+            uid,
             namespace: "lowtide-system".into(),
             instance: "lowtide-0".into(),
             attribution: AttributionKeys::default(),

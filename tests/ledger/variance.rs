@@ -101,7 +101,7 @@ async fn each_step_says_what_stands_behind_it() {
         machine.stays.push(pod);
         machine
     };
-    // July: 10 h of spot. August: 8 h of dearer spot and 4 h on demand, for half as many requests again.
+    // July: 10 h of spot. August: 8 h of more expensive spot and 4 h on demand, for half as many requests again.
     let machines = [
         machine("a", CapacityType::Spot, 100_000, 0, 10),
         machine("b", CapacityType::Spot, 150_000, MONTH, 8),

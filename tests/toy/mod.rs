@@ -19,7 +19,7 @@ use lowtide::core::units::{Mebibytes, Millicores, Resources};
 use lowtide::core::workload::need::{CapacityPreference, Need, Schedule, WorkloadKind};
 use lowtide::core::workload::*;
 
-/// The world, its time, and everything that was told or done.
+/// The world, its time, and everything that was recorded or done.
 pub struct Toy {
     pub world: Snapshot,
     pub now: Timestamp,

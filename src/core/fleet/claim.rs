@@ -50,7 +50,7 @@ pub struct Occupant {
     /// When it was first seen Ready, by the kubelet's time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_at: Option<Timestamp>,
-    /// Until when; written down before the ledger is told, so that it is told the same however often.
+    /// Until when; written down before the ledger receives it, so that it says the same however often it is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Timestamp>,
 }
@@ -182,7 +182,7 @@ pub struct ClaimSpec {
     pub adopted: Option<InstanceId>,
 }
 
-/// One machine of ours, or the intent to have one.
+/// One of our machines, or the intent to have one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// Its name.
@@ -239,6 +239,7 @@ pub enum EndedBy {
     Ec2Interruption,
     /// We terminated it: seconds used are paid.
     Lowtide,
-    /// It went away and nobody said why: billed as terminated by us.
+    /// It went away and nobody said why, or a word of another version: billed as terminated by us.
+    #[serde(other)]
     Unknown,
 }

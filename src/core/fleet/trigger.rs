@@ -44,7 +44,7 @@ pub enum Trigger {
     Expired,
     /// The pool or claim was deleted.
     Deleted,
-    /// An instance of ours that nobody claims.
+    /// One of our instances that no claim stands for.
     Unclaimed,
     /// A person took the machine over from a cluster that is gone.
     Adopted,

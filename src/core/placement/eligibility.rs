@@ -121,8 +121,8 @@ pub fn list<'a>(request: &PlacementRequest<'a>, pool: &PoolPolicy) -> Vec<Listin
 
 /// The offers of each node pool of `request`, in the order of the pools.
 pub fn listings<'r>(request: &PlacementRequest<'r>) -> Cow<'r, [Vec<Listing<'r>>]> {
-    let anew = || request.pools.iter().map(|pool| list(request, pool)).collect();
-    request.listed.map_or_else(|| Cow::Owned(anew()), Cow::Borrowed)
+    let list_all = || request.pools.iter().map(|pool| list(request, pool)).collect();
+    request.listed.map_or_else(|| Cow::Owned(list_all()), Cow::Borrowed)
 }
 
 /// The offers for one node pool of `request`.

@@ -139,8 +139,8 @@ impl<'a, 'r> Plan<'a, 'r> {
 
     /// The offers as of now, to be looked at while machines are bought.
     fn take_listed(&mut self) -> Vec<Vec<Listing<'a>>> {
-        let anew = || self.policies.iter().map(|pool| list_on_sale(&self.request.on_sale(), &self.settings, pool)).collect();
-        self.listed.take().unwrap_or_else(anew)
+        let listed = || self.policies.iter().map(|pool| list_on_sale(&self.request.on_sale(), &self.settings, pool)).collect();
+        self.listed.take().unwrap_or_else(listed)
     }
 
     fn run(mut self, by_priority: bool) -> (Placement, Unserved) {

@@ -278,7 +278,7 @@ pub struct Settings {
     pub commitment: Option<Millis>,
     /// vCPUs left of each quota; a quota that is not here is unknown and does not bind.
     pub quota_vcpus_left: BTreeMap<QuotaKey, i64>,
-    /// Machines left in pools that hold only so many (capacity reservations); a pool that is not here has no end that we know of.
+    /// Machines left in pools that hold a fixed number (capacity reservations); a pool that is not here has no limit that we know of.
     pub machines_left: BTreeMap<CapacityPool, i64>,
     /// The placement also proves how little any purchase could cost. The operator buys without: the proof takes a quarter of the time.
     pub proves_bounds: bool,

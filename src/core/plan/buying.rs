@@ -450,7 +450,10 @@ fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Shared<Judgement>, verdict: Op
             instance: None,
             code_version: pass.settings.code_version.clone(),
         };
-        pass.step(vec![Lane::Pod(pod.identity.uid.clone())], vec![LedgerRecord::Decision(Box::new(decision))], Vec::new());
+        // The bulk of what is decided while nothing can be had, and said again while it holds: it does not fill etcd.
+        if !pass.world.outbox_full {
+            pass.step(vec![Lane::Pod(pod.identity.uid.clone())], vec![LedgerRecord::Decision(Box::new(decision))], Vec::new());
+        }
         pass.emit(subject, (kind, reason), key, note);
     }
 }

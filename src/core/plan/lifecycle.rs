@@ -238,7 +238,11 @@ fn fate(pass: &Pass, claim: &Claim) -> Fate {
         (Some(i), _, _) => Fate::Ended(Some(i.clone())),
         // EC2 may not show an instance it just gave us; later, not shown is gone.
         (None, _, _) if reports => Fate::Unknown,
-        (None, Some(looked), Some(launched)) if looked.since(launched) > pass.settings.read_after_write_lag => Fate::Ended(None),
+        (None, Some(looked), Some(launched))
+            if (looked + pass.world.ec2_ahead.unwrap_or(Millis::ZERO)).since(launched) > pass.settings.read_after_write_lag =>
+        {
+            Fate::Ended(None)
+        }
         _ => Fate::Unknown,
     }
 }
@@ -294,11 +298,9 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
 /// The moment, by our clock, from which a machine has its time to join: a span between two readings of EC2's clock, so that a clock of ours
 /// that is wrong ends nothing. A machine that was taken over has it again from then.
 fn joins_from(pass: &Pass, claim: &Claim) -> Option<Timestamp> {
-    let by_ec2 = observed_instance(pass, claim).map(|instance| instance.launched_at);
-    let launched = match (by_ec2, pass.world.ec2_ahead) {
-        (Some(at), Some(ahead)) => at - ahead,
-        _ => claim.status.launched_at?,
-    };
+    // What a claim wrote down of a launch is by EC2's clock as well.
+    let by_ec2 = observed_instance(pass, claim).map(|instance| instance.launched_at).or(claim.status.launched_at)?;
+    let launched = by_ec2 - pass.world.ec2_ahead.unwrap_or(Millis::ZERO);
     let taken_over = claim.spec.adopted.is_some().then_some(claim.created_at);
     Some(taken_over.map_or(launched, |at| at.max(launched)))
 }

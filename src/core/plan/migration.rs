@@ -6,7 +6,7 @@
 //! The steps, and what was tried on a real control plane:
 //! - Deployment: without `pod-template-hash` its ReplicaSet lets the pod go and makes a replacement within a second, while the old pod
 //!   keeps serving; it goes when the replacement is Ready in every Service that the old one serves.
-//! - Job: without `batch.kubernetes.io/controller-uid` the Job makes a replacement and counts no failure; the old pod is told at once
+//! - Job: without `batch.kubernetes.io/controller-uid` the Job makes a replacement and counts no failure; the old pod is asked to stop at once
 //!   (deleted with all the grace there is) and the replacement stays gated until it is gone.
 //! - Anything else breaks before it makes, and an event says so.
 
@@ -68,7 +68,7 @@ fn move_pod(pass: &mut Pass, claim: &Claim, mark: &MoveMark, pod: &Pod) {
     }
 }
 
-/// Pinned to a machine that is being left, and not started: its controller makes another, which is placed anew.
+/// Pinned to a machine that is being left, and not started: its controller makes another, which is placed again.
 fn remake_unstarted(pass: &mut Pass, pod: &Pod) {
     if pod.deleting_until.is_some() || pod.node.is_some() {
         return;

@@ -27,6 +27,7 @@
 //!   index      -> what belongs together in the world
 //! ```
 
+pub mod adoption;
 pub mod apart;
 mod asking;
 mod breaker;

@@ -15,11 +15,11 @@ use crate::core::workload::service_memory::ServiceMemory;
 
 /// Time after which a sighting counts half.
 pub const HALF_LIFE: Millis = Millis::from_hours(336);
-/// The advisor's band counts as much as so many instance-hours of our own: two weeks of one machine.
+/// The advisor's band counts as much as this many instance-hours of our own: two weeks of one machine.
 pub const ADVISOR_WEIGHT: Millis = Millis::from_hours(336);
-/// At most so many pools are kept over a restart, those of the latest sightings: below 300 kB of text, a ConfigMap holds 1 MiB.
+/// At most this many pools are kept over a restart, those of the latest sightings: below 300 kB of text, a ConfigMap holds 1 MiB.
 pub const MOST_POOLS_KEPT: usize = 600;
-/// A pool not seen for so long is forgotten.
+/// A pool not seen for this long is forgotten.
 const FORGET_AFTER: Millis = Millis::from_hours(60 * 24);
 /// A cool-down that ends later than this from now was not written by us: a pool's `coolDown.maxSeconds` is at most a day.
 const LONGEST_COOL_DOWN: Millis = Millis::from_hours(24);
@@ -41,16 +41,16 @@ pub enum Sighting {
         /// Longest cool-down.
         max: Millis,
     },
-    /// Machines of ours ran there, for so long in all, and none was announced to go.
+    /// Our machines ran there, for this long in all, and none was announced to go.
     Ran(Millis),
-    /// EC2 announced that it takes a machine of ours.
+    /// EC2 announced that it takes one of our machines.
     Interrupted,
 }
 
-/// Instance-hours of ours and interruptions among them; both fade by half every [`HALF_LIFE`].
+/// Our instance-hours and interruptions among them; both fade by half every [`HALF_LIFE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Exposure {
-    /// Time that machines of ours ran, summed over machines.
+    /// Time that our machines ran, summed over machines.
     pub ran: Millis,
     /// Interruptions, in thousandths (they fade too).
     pub interruptions: i64,
@@ -351,7 +351,7 @@ mod tests {
         let cool_down = memory.of(&spot).and_then(|r| r.cool_down).unwrap();
         assert_eq!((cool_down.refusals, cool_down.until), (2, NOW + Millis::from_mins(10)));
         memory.record(&spot, refused(CoolDownCause::NoCapacity), NOW + Millis::from_mins(4));
-        assert_eq!(memory.of(&spot).and_then(|r| r.cool_down), Some(cool_down), "told twice, it counts once");
+        assert_eq!(memory.of(&spot).and_then(|r| r.cool_down), Some(cool_down), "reported twice, it counts once");
         let mut market = Market::default();
         memory.inform(&mut market, NOW);
         assert_eq!(market.cool_downs, BTreeMap::from([(spot.clone(), cool_down)]));

@@ -158,6 +158,10 @@ pub enum ClaimPhase {
     Terminating,
     /// EC2 refused it, or it never became a node.
     Failed,
+    /// A word of another version: shown to people, and decided by nobody.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// How far a claim is. Every field is written before the step it tells of, or when it was seen.

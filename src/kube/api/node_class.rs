@@ -60,7 +60,7 @@ pub struct GpuNodeClassSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 80), regex(pattern = r"^[A-Za-z0-9_-]+(\.fifo)?$"))]
     pub interruption_queue: Option<String>,
-    /// Capacity reservations (ODCR) in this region that nodes may be launched into. Bought before anything dearer by pools whose
+    /// Capacity reservations (ODCR) in this region that nodes may be launched into. Bought before anything more expensive by pools whose
     /// `capacityTypes` have `reserved`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

@@ -15,7 +15,7 @@ use crate::core::workload::{Mobility, PodPhase};
 use crate::sim::ec2::{Boot, Later, Machine};
 use crate::sim::world::{Event, Owner};
 
-/// A node is held unready after so much silence (observed: 43 to 48 s).
+/// A node is held unready after this much silence (observed: 43 to 48 s).
 const SILENCE: Millis = Millis::from_secs(45);
 /// The scheduler looks at a pending pod again.
 const SCHEDULES_AGAIN: Millis = Millis::from_secs(5);

@@ -7,7 +7,7 @@
 //! 1. [`relax`]: the linear relaxation over whole fillings of bins (Gilmore and Gomory's column generation). Its duals price each item,
 //!    and scaled until no filling of any bin is worth more than the bin, they prove the lower bound (Farley).
 //! 2. [`round`]: whole fillings are bought, the rest is relaxed again, until nothing is left.
-//! 3. [`improve`]: the fillings that waste most are taken apart in twos and threes and packed anew, exactly ([`exact`]).
+//! 3. [`improve`]: the fillings that waste most are taken apart in twos and threes and packed again, exactly ([`exact`]).
 //!
 //! The simplex works in 2^-32ths, so the same problem gives the same packing on every machine; its rounding can cost quality, never
 //! truth: bound and costs are computed again in whole micro-dollars.

@@ -1,5 +1,6 @@
 //! The plan on a toy world: what a pass decides, carried out at once, pass after pass.
 
+mod adoption;
 mod deadlines;
 mod facts;
 mod fallback;
