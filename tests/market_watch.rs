@@ -55,6 +55,9 @@ impl Classes {
                 sharing: Default::default(),
                 reservations: Vec::new(),
                 node_labels: BTreeMap::new(),
+                zone_names: BTreeMap::new(),
+                taints: Vec::new(),
+                root_volume: None,
             };
             let (region, class_name, image) = (Region::from(region), name.clone(), String::new());
             let (security_groups, user_data, client_token) = (Vec::new(), String::new(), "t".to_owned());

@@ -230,6 +230,9 @@ impl Cloud for AwsCloud {
     async fn machine_types(&self, region: &Region) -> Result<Vec<MachineType>, CloudError> {
         self.nvidia_types(region).await
     }
+    async fn zone_names(&self, region: &Region) -> Result<BTreeMap<ZoneId, String>, CloudError> {
+        Ok(self.zone_ids(region).await?.into_iter().map(|(name, id)| (id, name)).collect())
+    }
     async fn subnet_zones(&self, region: &Region, subnets: &[String]) -> Result<BTreeMap<String, ZoneId>, CloudError> {
         self.zones_of_subnets(region, subnets).await
     }

@@ -15,6 +15,7 @@ pub mod files;
 pub mod ledger;
 #[cfg(feature = "live")]
 pub mod live_market;
+mod manifests;
 pub mod monitoring;
 pub mod offers;
 #[cfg(feature = "live")]

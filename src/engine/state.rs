@@ -74,6 +74,8 @@ pub struct State {
     pub reservations: Shared<BTreeMap<Region, SeenReservations>>,
     /// Regions that this account may not use, and EC2's sentence.
     pub closed_regions: Shared<BTreeMap<Region, String>>,
+    /// How often a disruption budget has refused the eviction of a pod, by uid.
+    pub held_by_budget: BTreeMap<Uid, u32>,
     /// Prices on their way into the ledger.
     pub price_changes: PriceChanges,
     /// Instances per region.

@@ -98,7 +98,7 @@ fn described(action: &ClusterAction) -> String {
         ClusterAction::Bind { target, claim, .. } => format!("binds {} to {claim}", target.pod.object.name),
         ClusterAction::Lift { target, claim } => format!("lifts the gate of {} for {claim}", target.pod.object.name),
         ClusterAction::PatchClaim { claim, patch, .. } => format!("patches {claim}: {}", told_patch(patch)),
-        ClusterAction::MarkNode { node, claim, taint } => format!("marks {node} for {claim}{}", if *taint { ", tainted" } else { "" }),
+        ClusterAction::MarkNode { node, claim, taint, .. } => format!("marks {node} for {claim}{}", if *taint { ", tainted" } else { "" }),
         ClusterAction::LetGoOfDeployment { target, .. } | ClusterAction::LetGoOfJob { target, .. } => {
             format!("lets {} go", target.pod.object.name)
         }
@@ -135,6 +135,8 @@ fn told_patch(patch: &ClaimPatch) -> String {
         moving,
         occupants,
         empty_since,
+        unhealthy,
+        misfit,
         terminate_asked,
         ended,
     } = patch;
@@ -170,6 +172,14 @@ fn told_patch(patch: &ClaimPatch) -> String {
         Some(Some(at)) => tell(format_args!("empty since {at}")),
         Some(None) => tell(format_args!("not empty any more")),
         None => {}
+    }
+    match unhealthy {
+        Some(Some(mark)) => tell(format_args!("its node is not well since {} ({:?})", mark.since, mark.trigger)),
+        Some(None) => tell(format_args!("its node is well again")),
+        None => {}
+    }
+    if let Some(need) = misfit {
+        tell(format_args!("need {need} does not fit there"));
     }
     if let Some((at, decision, trigger)) = terminate_asked {
         tell(format_args!("its end is asked for at {at} by {decision} ({trigger:?})"));

@@ -114,7 +114,7 @@ impl PlantedBug {
                 }
             }
             PlantedBug::RoomDoubled => {
-                for Resources { cpu, memory, gpus } in world.nodes.values_mut().map(|node| &mut node.allocatable) {
+                for Resources { cpu, memory, gpus, .. } in world.nodes.values_mut().map(|node| &mut node.allocatable) {
                     (cpu.0, memory.0, *gpus) = (cpu.0 * 2, memory.0 * 2, *gpus * 2);
                 }
                 for machine in world.catalog.types.values_mut() {

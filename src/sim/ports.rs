@@ -175,6 +175,10 @@ impl Cloud for Hold {
         .await
     }
 
+    async fn zone_names(&self, region: &Region) -> Result<BTreeMap<ZoneId, String>, CloudError> {
+        let _ = region;
+        Ok(BTreeMap::new())
+    }
     async fn subnet_zones(&self, _: &Region, subnets: &[String]) -> Result<BTreeMap<String, ZoneId>, CloudError> {
         self.call(Port::Cloud, false, |_, _| {
             let zone = |subnet: &String| (subnet.clone(), ZoneId::from(subnet.trim_start_matches("subnet-")));

@@ -184,6 +184,9 @@ impl World {
                 sharing: self.account.sharing(&region),
                 reservations: self.account.named_in(&region),
                 node_labels: BTreeMap::new(),
+                zone_names: BTreeMap::new(),
+                taints: Vec::new(),
+                root_volume: None,
             });
             self.kube.templates.insert(class.clone(), template_of(&class, &region));
             classes.push(class);

@@ -204,7 +204,10 @@ impl Fixture {
     /// Binds the gated pod to a claim on `node`, lifts its gate and waits until it is Ready.
     pub async fn place(&self, pod: &lowtide::core::workload::Pod, node: &str) -> lowtide::core::workload::Pod {
         let claim = ClaimName::from(node);
-        self.cluster.apply(&ClusterAction::MarkNode { node: node.into(), claim: claim.clone(), taint: false }).await.unwrap();
+        self.cluster
+            .apply(&ClusterAction::MarkNode { node: node.into(), claim: claim.clone(), taint: false, labels: Default::default() })
+            .await
+            .unwrap();
         let uid = pod.identity.uid.clone();
         self.apply_to_pod(&uid, |target| bind(target, &claim)).await;
         self.apply_to_pod(&uid, |target| ClusterAction::Lift { target, claim: claim.clone() }).await;

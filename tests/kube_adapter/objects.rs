@@ -129,7 +129,7 @@ pub async fn a_claim_is_written_once_followed_and_removed(fixture: &Fixture) {
 pub async fn a_node_is_marked_without_losing_taints_and_deleted(fixture: &Fixture) {
     let ours = json!({ "key": "lowtide.dev/claim", "value": "none-yet", "effect": "NoSchedule" });
     fixture.node("marked", json!([{ "key": "example.com/kept", "value": "x", "effect": "PreferNoSchedule" }, ours])).await;
-    let mark = |taint| ClusterAction::MarkNode { node: "marked".into(), claim: "c1".into(), taint };
+    let mark = |taint| ClusterAction::MarkNode { node: "marked".into(), claim: "c1".into(), taint, labels: Default::default() };
     fixture.cluster.apply(&mark(false)).await.unwrap();
     let seen = |fits: fn(&lowtide::core::fleet::Node) -> bool| move || fixture.cluster.view()?.nodes.remove(&"marked".into()).filter(&fits);
     let node = fixture.eventually("the label", seen(|n| n.labelled)).await;
@@ -195,6 +195,7 @@ pub async fn statuses_are_read_back_and_a_pool_stays_until_its_last_claim(fixtur
     }
     let mut said = ClassStatus {
         zones: [("use1-az4".into(), "subnet-1".into()), ("use1-az6".into(), "subnet-2".into())].into(),
+        zone_names: [("use1-az4".into(), "us-east-1a".into())].into(),
         launch_template: Some((template.name.clone(), "1".into())),
         ready: Ok(()),
     };

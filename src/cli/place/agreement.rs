@@ -88,6 +88,8 @@ fn workload(index: usize) -> impl Strategy<Value = ManifestWorkload> {
                 kind: if is_job { "Job" } else { "Deployment" }.to_owned(),
                 namespace: "default".to_owned(),
                 name: format!("w{index}"),
+                part: String::new(),
+                strategy: "RollingUpdate".to_owned(),
                 replicas,
                 pod: serde_json::from_value(pod).unwrap(),
             }
@@ -155,7 +157,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
         GpuSharing { sharing: Sharing::TimeSlicing { replicas: 2 }, context_reserve: Mebibytes(500) },
         GpuSharing { sharing: Sharing::Mps { replicas: 4 }, context_reserve: Mebibytes(500) },
     ]);
-    let daemonset = prop::option::of(Just(Resources { cpu: Millicores(300), memory: Mebibytes(700), gpus: 0 }));
+    let daemonset = prop::option::of(Just(Resources { cpu: Millicores(300), memory: Mebibytes(700), ..Resources::default() }));
     let quotas = vec((0..PLACES.len(), 0_i64..64), 0..3);
     (workloads, pool(), offers(), vec(sharing, 3), daemonset, quotas)
         .prop_map(|(workloads, pool, market, sharing, daemonset, quotas)| Drawn { workloads, pool, market, sharing, daemonset, quotas })
@@ -183,6 +185,9 @@ impl Drawn {
                 sharing: *sharing,
                 reservations: Vec::new(),
                 node_labels: BTreeMap::new(),
+                zone_names: PLACES.iter().map(|(_, zone)| (ZoneId::from(*zone), format!("{zone}-name"))).collect(),
+                taints: Vec::new(),
+                root_volume: None,
                 region,
                 name,
             }
@@ -217,7 +222,8 @@ impl Drawn {
             }
         }
         let settings = Settings { quota_vcpus_left: vcpus_left(&self.quotas(), []), ..settings() };
-        let (demands, _, faulty) = demands(&self.workloads, &vocabulary(&catalog, &self.market), pool.max_share_per_mille);
+        let manifests = Manifests { workloads: self.workloads.clone(), ..Manifests::default() };
+        let Asked { demands, faulty, .. } = asked(&manifests, &vocabulary(&catalog, &self.market), pool.max_share_per_mille);
         assert!(faulty.is_empty(), "what is drawn can be read");
         let placement = placed((&catalog, &self.market), &pool, &demands, &settings);
         let mut machines = BTreeMap::new();
@@ -251,6 +257,7 @@ impl Drawn {
                 let object = ObjectRef { namespace: workload.namespace.clone(), name: workload.name.clone() };
                 pod.workload = Workload { kind: workload.kind.clone(), object };
                 pod.need = Ok(parse_with(&workload.pod, &words).unwrap());
+                pod.rules = PodRules::read(&workload.pod).0;
                 toy.world.pods.insert(uid, pod);
             }
         }
@@ -311,7 +318,15 @@ fn a_pool_that_does_not_fall_back_means_the_same_to_both() {
         });
         let (kind, namespace, name) = ("Deployment".to_owned(), "default".to_owned(), "web".to_owned());
         let drawn = Drawn {
-            workloads: vec![ManifestWorkload { kind, namespace, name, replicas: 1, pod: serde_json::from_value(pod).unwrap() }],
+            workloads: vec![ManifestWorkload {
+                kind,
+                namespace,
+                name,
+                part: String::new(),
+                strategy: "RollingUpdate".to_owned(),
+                replicas: 1,
+                pod: serde_json::from_value(pod).unwrap(),
+            }],
             pool: serde_json::from_value(spec).unwrap(),
             market: Market { offers: BTreeMap::from([(at, offer)]), ..Market::default() },
             sharing: vec![GpuSharing::default(); 3],

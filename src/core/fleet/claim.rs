@@ -3,7 +3,7 @@
 //! Decides: whether a claim takes new work, and whether it counts against limits. Does not: change (see `action::ClaimPatch`).
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::notice::NoticeKind;
 use super::trigger::Trigger;
@@ -67,6 +67,15 @@ pub struct Ended {
     pub decision: Option<DecisionId>,
 }
 
+/// What is wrong with a node that had joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unhealthy {
+    /// What it is, as the trigger of the move that it leads to.
+    pub trigger: Trigger,
+    /// Since when it was seen.
+    pub since: Timestamp,
+}
+
 /// The durable progress of a claim.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ClaimStatus {
@@ -90,6 +99,12 @@ pub struct ClaimStatus {
     pub occupants: Vec<Occupant>,
     /// Since when nothing is bound here.
     pub empty_since: Option<Timestamp>,
+    /// What is wrong with its node, and since when; nothing while it is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unhealthy: Option<Unhealthy>,
+    /// Fingerprints of needs whose pods were lifted onto its node and that the scheduler did not bind there.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub misfits: BTreeSet<String>,
     /// We asked EC2 to terminate it: when, and by which decision.
     pub terminate_asked: Option<(Timestamp, DecisionId, Trigger)>,
     /// The instance has ended; written down before the books are closed.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use crate::core::market::availability::PoolMemory;
 use crate::core::market::quota::QuotaKey;
 use crate::core::market::{CapacityPool, CapacityType, CoolDown, CoolDownCause, Market};
+use crate::core::units::ids::Region;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::service_memory::ServiceMemory;
 
@@ -105,6 +106,8 @@ struct QuotaRefusal {
 pub struct MarketMemory {
     pools: BTreeMap<CapacityPool, PoolRecord>,
     quota_refusals: BTreeMap<QuotaKey, QuotaRefusal>,
+    /// Regions in which EC2 lets the account launch nothing.
+    closed_regions: BTreeMap<Region, CoolDown>,
     /// How long services were short of ready replicas.
     pub services: ServiceMemory,
 }
@@ -129,6 +132,8 @@ struct Stored {
     version: u32,
     pools: Vec<(CapacityPool, PoolRecord)>,
     quota_refusals: Vec<(QuotaKey, QuotaRefusal)>,
+    #[serde(default)]
+    closed_regions: Vec<(Region, CoolDown)>,
     #[serde(default)]
     services: ServiceMemory,
 }
@@ -157,6 +162,7 @@ impl MarketMemory {
         match sighting {
             Sighting::Launched => {
                 record.cool_down = None;
+                self.closed_regions.remove(&pool.region);
                 record.capacity.observe(at, true);
             }
             Sighting::Refused { cause, base, max, .. } => {
@@ -232,6 +238,20 @@ impl MarketMemory {
 
     fn cool_down(&self, market: &mut Market) {
         market.cool_downs = self.pools.iter().filter_map(|(pool, record)| Some((pool.clone(), record.cool_down?))).collect();
+        if !self.closed_regions.is_empty() {
+            let closed = |pool: &CapacityPool| Some((pool.clone(), *self.closed_regions.get(&pool.region)?));
+            market.cool_downs.extend(market.offers.keys().filter_map(closed));
+        }
+    }
+
+    /// EC2 said at `at` that the account may launch nothing in `region`: it is left alone, for longer each time. The same answer, told
+    /// twice, counts once.
+    pub fn close_region(&mut self, region: &Region, at: Timestamp, base: Millis, max: Millis) {
+        let known = self.closed_regions.get(region).copied();
+        // Launches that were under way together are refused together.
+        if known.is_none_or(|known| at >= known.until) {
+            self.closed_regions.insert(region.clone(), CoolDown::after(known, CoolDownCause::Refused, at, base, max));
+        }
     }
 
     /// Lowers what is `left` of each quota to what EC2's last refusal says: it knows what others run in the account.
@@ -251,7 +271,8 @@ impl MarketMemory {
         pools.truncate(MOST_POOLS_KEPT);
         let live = self.quota_refusals.iter().filter(|(_, refusal)| refusal.until > now);
         let quota_refusals = live.map(|(key, refusal)| (key.clone(), *refusal)).collect();
-        let stored = Stored { version: VERSION, pools, quota_refusals, services: self.services.clone() };
+        let closed_regions = self.closed_regions.iter().filter(|(_, c)| c.until > now).map(|(region, c)| (region.clone(), *c)).collect();
+        let stored = Stored { version: VERSION, pools, quota_refusals, closed_regions, services: self.services.clone() };
         serde_json::to_string(&stored).unwrap_or_default()
     }
 
@@ -272,7 +293,8 @@ impl MarketMemory {
         };
         let refusals = stored.quota_refusals.into_iter().filter(|(_, refusal)| refusal.until <= horizon);
         let (pools, quota_refusals) = (stored.pools.into_iter().map(possible).collect(), refusals.collect());
-        Ok(MarketMemory { pools, quota_refusals, services: stored.services })
+        let closed_regions = stored.closed_regions.into_iter().filter(|(_, c)| c.until <= horizon).collect();
+        Ok(MarketMemory { pools, quota_refusals, closed_regions, services: stored.services })
     }
 }
 

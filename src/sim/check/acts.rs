@@ -79,6 +79,8 @@ pub fn before_terminate(world: &mut World, instance: &InstanceId, now: Timestamp
         Trigger::NoGpus => !matches!(machine.boot, Boot::WithoutGpus(_)) || age < join_timeout,
         Trigger::InterruptionNotice => machine.doomed_at.is_none() && !rebalanced(&claim),
         Trigger::Unclaimed => true,
+        // The simulated nodes are never ill but by dying with their machine.
+        trigger if trigger.is_of_the_node() => healthy,
         _ => working,
     };
     if no_reason {
@@ -264,6 +266,9 @@ fn removal_has_reason(world: &mut World, identity: &PodIdentity, reason: Removal
         RemovalReason::Deleted => moving == Some(Trigger::Deleted),
         RemovalReason::InstanceLost => on_dead_node || machine.is_none_or(|m| !m.alive()),
         RemovalReason::Replaced => pod.let_go.is_some() && (replacement || unwanted(world, &pod)),
+        RemovalReason::NotScheduled => pod.phase == PodPhase::Pending && pod.node.is_none(),
+        RemovalReason::MachineEnds => false,
+        RemovalReason::Unhealthy => moving.is_some_and(Trigger::is_of_the_node),
         RemovalReason::NodeDied => pod.phase == PodPhase::Pending && (moving.is_some() || claim.is_none()),
     };
     if !ok {

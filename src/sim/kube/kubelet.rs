@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::apply::whole_second;
 use super::{Kube, SimNode, SimPod};
-use crate::core::fleet::Node;
+use crate::core::fleet::{Node, NodeState};
 use crate::core::market::catalog::Catalog;
 use crate::core::units::Resources;
 use crate::core::units::ids::{InstanceId, NodeName, Uid};
@@ -45,6 +45,7 @@ impl Kube {
             allocatable,
             labelled: false,
             tainted: false,
+            state: NodeState::default(),
         };
         self.put_node(SimNode { node, claim: None, dead: false });
     }

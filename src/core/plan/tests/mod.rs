@@ -14,3 +14,4 @@ mod returning;
 mod serving;
 #[path = "../../../../tests/toy/mod.rs"]
 pub(crate) mod toy;
+mod watching;
