@@ -40,6 +40,9 @@ enum Command {
     /// Runs the operator: what the chart's Deployment starts.
     #[cfg(feature = "live")]
     Operator(cli::operator::OperatorArgs),
+    /// Takes machines of this cluster's name over that no claim stands for: after a rebuilt control plane or a restored backup.
+    #[cfg(feature = "live")]
+    Adopt(cli::adopt::AdoptArgs),
     /// Lifts lowtide's scheduling gate from every pod, for when the operator goes away.
     #[cfg(feature = "live")]
     ReleasePods(cli::release_pods::ReleasePodsArgs),
@@ -64,6 +67,7 @@ async fn main() -> ExitCode {
         Command::Ledger(args) => cli::ledger::run(args).await,
         Command::Crds(args) => cli::crds::run(args),
         Command::Operator(args) => cli::operator::run(args).await,
+        Command::Adopt(args) => cli::adopt::run(args).await,
         Command::ReleasePods(args) => cli::release_pods::run(args).await,
     }
 }

@@ -16,7 +16,7 @@ use crate::core::units::ids::{Region, ReservationId};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::ports::{Clock, Cloud, CloudError, Cluster, Ledger};
 
-/// After EC2 has taken its last new question of the day, none is asked for so long. Old ones may be repeated.
+/// After EC2 has taken its last new question of the day, none is asked for this long. Old ones may be repeated.
 const NEW_QUESTIONS_PAUSE: Millis = Millis::from_hours(24);
 /// Scores are first asked for when the market has been surveyed.
 const SURVEY_POLL: Duration = Duration::from_secs(2);

@@ -261,6 +261,7 @@ fn money_now(page: &mut Page, state: &State, view: &ClusterView) {
 fn ledger(page: &mut Page, state: &State, now: Timestamp) {
     let since = |at: Option<Timestamp>| at.map_or(0, |at| now.since(at).0);
     page.one(&metric::OUTBOX, count(state.outbox_size));
+    page.one(&metric::OUTBOX_BOUND, count(crate::core::record::OUTBOX_BOUND));
     for (new, old, age) in [
         (&metric::OUTBOX_AGE, &metric::OLD_OUTBOX_AGE, since(state.outbox_oldest)),
         (&metric::POSTING_AGE, &metric::OLD_POSTING_AGE, since(state.ledger_posted_at)),

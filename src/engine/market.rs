@@ -161,7 +161,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         Ok(count)
     }
 
-    /// The launch of the oldest machine in `region`, within bounds: the price of each of its hours may still have to be told.
+    /// The launch of the oldest machine in `region`, within bounds: the price of each of its hours may still have to be recorded.
     fn prices_needed_since(&self, region: &Region, now: Timestamp) -> Timestamp {
         let claims = self.cluster.view().map(|view| view.claims).unwrap_or_default();
         let launched = claims.values().filter(|c| c.spec.capacity.region == *region).filter_map(|c| c.status.launched_at).min();

@@ -19,6 +19,7 @@ mod execute;
 pub mod exported;
 #[cfg(feature = "live")]
 pub mod health;
+mod identified;
 pub mod market;
 mod observe;
 mod remember;

@@ -3,6 +3,7 @@
 //! Decides: how facts are kept (append-only, hashed, sealed) and what follows from them (cost, savings, reliability).
 //! Does not: decide anything about machines. The operator only needs [`PgLedger`]; people use the views and `lowtide ledger`.
 
+pub mod address;
 pub mod archive;
 mod derivation;
 pub mod explain;

@@ -45,8 +45,8 @@ pub struct Upkeep {
     pub queries: Arc<dyn Fn() -> BTreeMap<ObjectRef, UsageQuery> + Send + Sync>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Told after each round.
-    pub told: Arc<dyn Fn(UpkeepFigures) + Send + Sync>,
+    /// Called after each round.
+    pub after_round: Arc<dyn Fn(UpkeepFigures) + Send + Sync>,
 }
 
 /// How far the upkeep is.
@@ -77,13 +77,14 @@ pub async fn keep(upkeep: Upkeep, leading: watch::Receiver<bool>) {
             _ => {}
         }
         failing = outcome.is_err();
-        (upkeep.told)(figures.clone());
+        (upkeep.after_round)(figures.clone());
     }
 }
 
 async fn round(upkeep: &Upkeep, figures: &mut UpkeepFigures, asked_usage_for: &mut Option<i64>) -> Result<(), LedgerFault> {
     let now = upkeep.clock.now();
-    let connecting = tokio::time::timeout(CONNECT_LIMIT, PgConnection::connect(&upkeep.url));
+    let address = super::address::options(&upkeep.url)?;
+    let connecting = tokio::time::timeout(CONNECT_LIMIT, PgConnection::connect_with(&address));
     let mut connection =
         connecting.await.map_err(|_| LedgerFault::TimedOut(CONNECT_LIMIT))?.map_err(LedgerFault::during("connect to Postgres"))?;
     let done = poster::post(&mut connection, now).await?;

@@ -101,6 +101,7 @@ metrics! {
     SAVING: Kind::Gauge, "lowtide_saving_dollars_per_hour", ["team"], "What pods would cost now on demand at home (B1), less what they cost; below 0 is a loss.";
 
     OUTBOX: Kind::Gauge, "lowtide_outbox_records", [], "Records that wait for the ledger.";
+    OUTBOX_BOUND: Kind::Gauge, "lowtide_outbox_bound_records", [], "At so many waiting records refusals are not recorded any more; purchases, moves and ends always are.";
     OUTBOX_AGE: Kind::Gauge, "lowtide_outbox_age_seconds", [], "Age of the oldest waiting record.";
     POSTING_AGE: Kind::Gauge, "lowtide_posting_age_seconds", [], "Since everything settled was posted; 0 before the first time.";
     SEAL_AGE: Kind::Gauge, "lowtide_seal_age_seconds", [], "Since everything settled was sealed; 0 before the first time.";
