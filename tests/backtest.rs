@@ -6,7 +6,8 @@ use lowtide::backtest::load::{LoadOptions, load};
 use lowtide::backtest::market::{Market, Zone};
 use lowtide::backtest::omniscient::strict_bound;
 use lowtide::backtest::policies::uniform::UniformProgress;
-use lowtide::backtest::run::{BATCH, make};
+use lowtide::backtest::report::summarise;
+use lowtide::backtest::run::{BATCH, batch_bound, batch_rows, make};
 use lowtide::backtest::serve::policies::{SERVE, make as make_service};
 use lowtide::backtest::serve::simulate::{ServeRun, ServiceSpec, simulate as serve};
 use lowtide::backtest::simulate::simulate;
@@ -268,6 +269,23 @@ fn weeks_of_any_market_keep_the_goal_that_on_demand_can_keep() {
         assert!(started <= held, "{name}: {} launches on on-demand for {held:.1} h", ours.on_demand_launches);
     }
     assert!(missed_without > 2, "spares alone keep it on nearly all of these markets, so they prove little");
+}
+
+#[test]
+fn the_printed_bound_is_that_of_the_windows_whichever_policy_sorts_first() {
+    // Two zones that take turns: one alone is never done in time, and what spot there costs is more than the best plan.
+    let turns = |t: usize, z: usize| u16::from((t / 48 + z).is_multiple_of(2));
+    let market = shaped_for(120, 2, 300, 3_000_000, |t| 800_000 + 10_000 * (t as i64 % 7), turns);
+    let job = BatchJob { work: Millis::from_hours(24), deadline: Millis::from_hours(30), ..job() };
+    let starts = [0, 360, 720];
+    let shown = |names: &[&str]| {
+        let known: Vec<_> = BATCH.iter().filter(|k| names.contains(&k.name)).copied().collect();
+        summarise(&batch_rows(&market, job, &starts, &known))
+    };
+    let bound = batch_bound(&market, job, &starts);
+    let (one, all) = (shown(&["spot-only"]), shown(&["omniscient"]));
+    assert!(one[0].bound_usd > 1.5 * all[0].bound_usd, "a bound of one zone: {} and {}", one[0].bound_usd, all[0].bound_usd);
+    assert!((bound - all[0].bound_usd).abs() < 1e-9 && bound <= all[0].cost_usd, "{bound}");
 }
 
 #[test]

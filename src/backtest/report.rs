@@ -99,6 +99,8 @@ pub struct Report {
     pub notes: Vec<String>,
     /// The parameters.
     pub parameters: BTreeMap<String, String>,
+    /// The mean over the windows of the strict lower bound with all zones.
+    pub bound_usd: f64,
     /// One per policy, set of zones and window.
     pub results: Vec<Row>,
     /// One per policy.

@@ -13,6 +13,7 @@ use super::report::Row;
 use super::serve::policies::make as make_service;
 use super::serve::simulate::{ServiceSpec, simulate as serve, strict_bound as service_bound};
 use super::simulate::{BatchPolicy, BatchRun, on_demand_cost, simulate};
+use super::stats::mean;
 use crate::core::units::money::MicroUsdMillis;
 use std::collections::BTreeMap;
 
@@ -129,6 +130,17 @@ fn batch(sets: &Sets<'_>, job: BatchJob, starts: &[usize], policies: &[Known]) -
 
 fn usd(amount: MicroUsdMillis) -> f64 {
     amount.to_micro_usd().0 as f64 / 1e6
+}
+
+/// The mean over windows at `starts` of the cost in dollars below which no policy can come that may use every zone of `market`. It is a
+/// property of the windows, whichever policies are shown: a policy of one zone has a higher bound of its own in its rows.
+pub fn batch_bound(market: &Market, job: BatchJob, starts: &[usize]) -> f64 {
+    mean(&starts.iter().map(|start| strict_bound(market, &job, *start)).collect::<Vec<_>>())
+}
+
+/// The same for a service that is ready `target` of the time.
+pub fn serve_bound(market: &Market, spec: ServiceSpec, target: f64, starts: &[usize]) -> f64 {
+    mean(&starts.iter().map(|start| service_bound(market, &spec, *start, target)).collect::<Vec<_>>())
 }
 
 /// Deadline jobs under `policies` over windows at `starts`, as rows of a report.

@@ -4,7 +4,7 @@ use crate::backtest::job::BatchJob;
 use crate::backtest::load::{LoadOptions, Loaded, Polarity, load, usd_per_hour};
 use crate::backtest::market::Market;
 use crate::backtest::report::{Report, Row, summarise, table};
-use crate::backtest::run::{BATCH, Known, batch_rows, disjoint, serve_rows};
+use crate::backtest::run::{BATCH, Known, batch_bound, batch_rows, disjoint, serve_bound, serve_rows};
 use crate::backtest::serve::policies::SERVE;
 use crate::backtest::serve::simulate::ServiceSpec;
 use crate::core::units::money::MicroUsd;
@@ -173,7 +173,7 @@ impl MarketArgs {
         &self,
         loaded: &Loaded,
         title: &str,
-        rows: Vec<Row>,
+        (rows, bound_usd): (Vec<Row>, f64),
         service: bool,
         parameters: BTreeMap<String, String>,
     ) -> Result<(), String> {
@@ -192,12 +192,11 @@ impl MarketArgs {
             fs::write(file, crate::backtest::chart::svg(title, &summary)).map_err(|e| format!("{}: {e}", file.display()))?;
         }
         let text = if self.json {
-            let report = Report { notes, parameters, results: rows, summary };
+            let report = Report { notes, parameters, bound_usd, results: rows, summary };
             serde_json::to_string_pretty(&report).map_err(|e| e.to_string())? + "\n"
         } else {
-            let bound = summary.first().map_or(0.0, |s| s.bound_usd);
             format!(
-                "{title}\n{}\nstrict lower bound of the first row's zones: ${bound:.2}\n\n{}",
+                "{title}\n{}\nstrict lower bound of these windows, all zones: ${bound_usd:.2}\n\n{}",
                 notes.join("\n"),
                 table(&summary, service)
             )
@@ -228,6 +227,7 @@ fn run_batch(args: &BatchArgs) -> Result<(), String> {
     let names = args.market.wanted(BATCH.iter().map(|k| k.name))?;
     let policies: Vec<Known> = BATCH.iter().filter(|k| names.contains(&k.name)).copied().collect();
     let rows = batch_rows(&loaded.market, job, &starts, &policies);
+    let bound = batch_bound(&loaded.market, job, &starts);
     let title = format!("batch: {} of work, deadline {}, changeover {}, {} windows", job.work, job.deadline, job.changeover, starts.len());
     let parameters = [
         ("work_hours", args.work),
@@ -235,7 +235,7 @@ fn run_batch(args: &BatchArgs) -> Result<(), String> {
         ("changeover_hours", args.changeover),
         ("checkpoint_gib", args.checkpoint as f64),
     ];
-    args.market.show(&loaded, &title, rows, false, parameters.map(|(k, v)| (k.to_owned(), v.to_string())).into())
+    args.market.show(&loaded, &title, (rows, bound), false, parameters.map(|(k, v)| (k.to_owned(), v.to_string())).into())
 }
 
 fn run_serve(args: &ServeArgs) -> Result<(), String> {
@@ -253,6 +253,7 @@ fn run_serve(args: &ServeArgs) -> Result<(), String> {
     let starts = args.market.starts(&loaded.market, spec.window)?;
     let names = args.market.wanted(SERVE.iter().map(|(n, _)| *n))?;
     let rows = serve_rows(&loaded.market, spec, args.target, &starts, &names);
+    let bound = serve_bound(&loaded.market, spec, args.target, &starts);
     let title = format!(
         "serve: {} replicas, {} extra, cold start {}, {} windows of {}",
         spec.replicas,
@@ -267,7 +268,7 @@ fn run_serve(args: &ServeArgs) -> Result<(), String> {
         ("cold_start_seconds", args.cold_start),
         ("tick_seconds", args.tick),
     ];
-    args.market.show(&loaded, &title, rows, true, parameters.map(|(k, v)| (k.to_owned(), v.to_string())).into())
+    args.market.show(&loaded, &title, (rows, bound), true, parameters.map(|(k, v)| (k.to_owned(), v.to_string())).into())
 }
 
 /// Runs the backtest. Exit code 2 when something it needs is missing or wrong.
