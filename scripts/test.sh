@@ -24,6 +24,7 @@ step 'core, engine and backtests, without AWS and Kubernetes' env CARGO_TARGET_D
 step 'the control plane and Postgres (built once)' scripts/tools.sh
 step 'everything, on the real control plane' cargo test --features lab
 step "the EC2 simulator against AWS's own Python SDK" tests/fidelity/run.sh
+step 'alerts: rules, cases and routes' tests/alerts/run.sh
 step "Terraform against the provider's schema, and the rights it gives" tests/terraform/run.sh
 step 'the chart: suites, values and schema' tests/chart/run.sh
 if [[ -x tests/admission/run.sh ]]; then

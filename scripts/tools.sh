@@ -112,6 +112,25 @@ prometheus() {
     rm -rf "$folder"
 }
 
+# amtool says where the example Alertmanager would send an alert. The test of alerts alone needs it.
+alertmanager() {
+    [[ -x $bin/amtool && -x $bin/alertmanager ]] && return
+    command -v apt-get >/dev/null && command -v dpkg >/dev/null || { say "  no amtool on this machine: the test of alert routes is left out"; return; }
+    local folder
+    folder=$(mktemp -d)
+    if (cd "$folder" && apt-get download -qq prometheus-alertmanager 2>/dev/null >&2 && dpkg -x prometheus-alertmanager_*.deb unpacked); then
+        mv "$folder"/unpacked/usr/bin/amtool "$bin/"
+        mv "$folder"/unpacked/usr/bin/prometheus-alertmanager "$bin/alertmanager"
+        # Debian's build reads its messages' templates from there and from nowhere else.
+        local templates=/usr/share/prometheus/alertmanager
+        [[ -e $templates/default.tmpl ]] || { mkdir -p "$templates" && cp "$folder/unpacked$templates/"*.tmpl "$templates/"; } 2>/dev/null ||
+            say "  $templates cannot be written: the test of deliveries is left out"
+    else
+        say "  Debian's Alertmanager could not be fetched: the test of alert routes is left out"
+    fi
+    rm -rf "$folder"
+}
+
 main() {
     if [[ ${1:-} == --check ]]; then
         local missing=0
@@ -130,6 +149,7 @@ main() {
     done < <(tools)
     postgres
     prometheus
+    alertmanager
 }
 
 main "$@"

@@ -25,6 +25,8 @@ pub mod backtest;
 pub mod cli;
 pub mod core;
 pub mod engine;
+pub mod metrics;
+pub mod monitoring;
 pub mod ports;
 pub mod sim;
 

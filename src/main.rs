@@ -19,6 +19,9 @@ enum Command {
     Backtest(cli::backtest::BacktestArgs),
     /// Shows every instance type with what it has and what pods can use of it.
     Catalog(cli::catalog::CatalogArgs),
+    /// Writes the chart's dashboards and docs/metrics.md.
+    #[command(hide = true)]
+    Monitoring(cli::monitoring::MonitoringArgs),
     /// Shows the market for a need, cheapest per packed replica first.
     Offers(cli::offers::OffersArgs),
     /// Says what lowtide would buy for Kubernetes manifests, without a cluster or an account.
@@ -37,6 +40,9 @@ enum Command {
     /// Runs the operator: what the chart's Deployment starts.
     #[cfg(feature = "live")]
     Operator(cli::operator::OperatorArgs),
+    /// Takes machines of this cluster's name over that no claim stands for: after a rebuilt control plane or a restored backup.
+    #[cfg(feature = "live")]
+    Adopt(cli::adopt::AdoptArgs),
     /// Lifts lowtide's scheduling gate from every pod, for when the operator goes away.
     #[cfg(feature = "live")]
     ReleasePods(cli::release_pods::ReleasePodsArgs),
@@ -54,12 +60,14 @@ async fn main() -> ExitCode {
         Command::Backtest(args) => cli::backtest::run(args),
         Command::Catalog(args) => cli::catalog::run(args),
         Command::Offers(args) => cli::offers::run_live(args).await,
+        Command::Monitoring(args) => cli::monitoring::run(args),
         Command::Place(args) => cli::place::run(args),
         Command::Simulate(args) => cli::simulate::run(args),
         Command::Explain(args) => cli::explain::run(args).await,
         Command::Ledger(args) => cli::ledger::run(args).await,
         Command::Crds(args) => cli::crds::run(args),
         Command::Operator(args) => cli::operator::run(args).await,
+        Command::Adopt(args) => cli::adopt::run(args).await,
         Command::ReleasePods(args) => cli::release_pods::run(args).await,
     }
 }
@@ -85,6 +93,7 @@ fn main() -> ExitCode {
         Command::Backtest(args) => cli::backtest::run(args),
         Command::Catalog(args) => cli::catalog::run(args),
         Command::Offers(args) => cli::offers::run(args),
+        Command::Monitoring(args) => cli::monitoring::run(args),
         Command::Place(args) => cli::place::run(args),
         Command::Simulate(args) => cli::simulate::run(args),
     }

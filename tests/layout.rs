@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the ground up. A floor may use itself and what stands before it.
-const FLOORS: [&str; 25] = [
+const FLOORS: [&str; 27] = [
     "core::units",
     "core::market",
     "core::workload",
@@ -22,6 +22,8 @@ const FLOORS: [&str; 25] = [
     "core::policy",
     "core::action",
     "core::plan",
+    "metrics",
+    "monitoring",
     "ports",
     "engine",
     "sim",

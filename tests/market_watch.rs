@@ -55,6 +55,9 @@ impl Classes {
                 sharing: Default::default(),
                 reservations: Vec::new(),
                 node_labels: BTreeMap::new(),
+                zone_names: BTreeMap::new(),
+                taints: Vec::new(),
+                root_volume: None,
             };
             let (region, class_name, image) = (Region::from(region), name.clone(), String::new());
             let (security_groups, user_data, client_token) = (Vec::new(), String::new(), "t".to_owned());
@@ -254,10 +257,10 @@ async fn a_region_that_is_off_is_passed_over_told_and_taken_up_when_it_opens() {
             statuses
                 .get(&"ap-southeast-3".into())
                 .and_then(|status| status.ready.clone().err())
-                .filter(|(reason, _)| reason == "RegionClosed")
+                .filter(|problem| problem.reason == "RegionClosed")
         })
         .await;
-    assert!(status.1.contains("ap-southeast-3") && status.1.contains("enable the region"), "{status:?}");
+    assert!(status.text.contains("ap-southeast-3") && status.text.contains("enable the region"), "{status:?}");
     let offers = |region: &Region| running.engine.state().market.offers.keys().filter(|pool| pool.region == *region).count();
     assert_eq!(offers(&off), 0);
     assert!(offers(&"us-east-1".into()) > 100, "the others go on");

@@ -51,7 +51,7 @@ fn all_hold_and(scenarios: &[Scenario], look: impl Fn(&Outcome) + Sync) {
     assert!(broken.is_empty(), "{} of {} histories broke an invariant; the first:\n{}", broken.len(), scenarios.len(), broken[0]);
 }
 
-/// `LOWTIDE_SIMULATED_SEEDS` histories (500 unless told), a week each, every level of faults in turn. Each holds by itself; and of the machines
+/// `LOWTIDE_SIMULATED_SEEDS` histories (500 unless it is set), a week each, every level of faults in turn. Each holds by itself; and of the machines
 /// that are bought before work moves, few may stay without it (they never join, a notice comes in between).
 #[test]
 fn hundreds_of_weeks_hold_every_invariant() {

@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn the_date_of_an_answer_is_held_against_ours() {
-        let at = |ms| Timestamp(1_795_910_400_000 + ms);
+        let at = |ms: i64| Timestamp(1_795_910_400_000 + ms);
         let date = "Sun, 29 Nov 2026 00:00:10 GMT";
         assert_eq!(difference(date, at(10_500)), Some(Millis(0)));
         assert_eq!(difference(date, at(250_500)), Some(Millis(-240_000)), "ours is four minutes ahead");

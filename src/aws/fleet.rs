@@ -11,7 +11,7 @@ use aws_sdk_ec2::types::{
     FleetLaunchTemplateOverridesRequest, FleetLaunchTemplateSpecificationRequest, FleetType, InstanceType as SdkInstanceType,
     LaunchTemplateHttpTokensState, LaunchTemplateIamInstanceProfileSpecificationRequest, LaunchTemplateInstanceMetadataEndpointState,
     LaunchTemplateInstanceMetadataOptionsRequest, LaunchTemplateInstanceMetadataTagsState, LaunchTemplateSpecification,
-    RequestLaunchTemplateData, ResourceType, ShutdownBehavior, TargetCapacitySpecificationRequest,
+    RequestLaunchTemplateData, ResourceType, ShutdownBehavior, Tag, TargetCapacitySpecificationRequest,
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
@@ -140,6 +140,16 @@ impl AwsCloud {
         let answer = ask.send().await.map_err(|error| from_sdk("RunInstances", region, error))?;
         let id = answer.instances().first().and_then(|instance| instance.instance_id());
         needed(id, "RunInstances", "an instance").map(InstanceId::from)
+    }
+
+    /// Writes tags on an instance; those that are there are replaced.
+    ///
+    /// # Errors
+    /// Every [`CloudError`]: the operator's own role has no right to do it, a person's has.
+    pub async fn mark_instance(&self, region: &Region, instance: &InstanceId, words: &[(&str, &str)]) -> Result<(), CloudError> {
+        let all = words.iter().map(|(key, value)| Tag::builder().key(*key).value(*value).build()).collect();
+        let ask = self.clients(region).ec2.create_tags().resources(instance.as_str()).set_tags(Some(all));
+        ask.send().await.map(drop).map_err(|error| from_sdk("CreateTags", region, error))
     }
 
     /// Ends an instance. EC2 forgets an instance an hour after its end, and then says it does not exist: that is no fault.

@@ -33,7 +33,7 @@ impl AwsCloud {
         Ok(url)
     }
 
-    /// A queue that was deleted and made again may have another URL: ask anew after a refusal.
+    /// A queue that was deleted and made again may have another URL: ask again after a refusal.
     fn forget_queue_url(&self, region: &Region, queue: &str) {
         self.clients(region).queue_urls.lock().unwrap_or_else(PoisonError::into_inner).remove(queue);
     }

@@ -69,10 +69,10 @@ impl Default for Timeouts {
     }
 }
 
-/// What [`AwsCloud`] must be told.
+/// What [`AwsCloud`] must know.
 #[derive(Clone)]
 pub struct AwsSettings {
-    /// Where every service is, instead of at AWS: for the simulator.
+    /// One address for every AWS service, in place of AWS's own: for the simulator.
     pub endpoint_url: Option<String>,
     /// The cluster's name: launch templates carry it as a tag.
     pub cluster: String,
@@ -229,6 +229,9 @@ impl Cloud for AwsCloud {
     }
     async fn machine_types(&self, region: &Region) -> Result<Vec<MachineType>, CloudError> {
         self.nvidia_types(region).await
+    }
+    async fn zone_names(&self, region: &Region) -> Result<BTreeMap<ZoneId, String>, CloudError> {
+        Ok(self.zone_ids(region).await?.into_iter().map(|(name, id)| (id, name)).collect())
     }
     async fn subnet_zones(&self, region: &Region, subnets: &[String]) -> Result<BTreeMap<String, ZoneId>, CloudError> {
         self.zones_of_subnets(region, subnets).await

@@ -68,7 +68,7 @@ impl AwsCloud {
                 continue;
             };
             let change = changes.entry((zone, quote.instance_type.clone(), quote.effective_from)).or_insert_with(|| quote.clone());
-            // Both descriptions of one change carry one price; should they ever differ, the dearer one holds.
+            // Both descriptions of one change carry one price; should they ever differ, the higher one holds.
             if quote.price_per_hour > change.price_per_hour {
                 *change = quote;
             }

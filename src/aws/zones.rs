@@ -12,7 +12,7 @@ use super::errors::from_sdk;
 
 impl AwsCloud {
     /// Zone ids of `region` by zone name in this account, local zones included; asked for once.
-    async fn zone_ids(&self, region: &Region) -> Result<BTreeMap<String, ZoneId>, CloudError> {
+    pub(super) async fn zone_ids(&self, region: &Region) -> Result<BTreeMap<String, ZoneId>, CloudError> {
         let clients = self.clients(region);
         let zones = clients.zones.get_or_try_init(|| async {
             let answer = clients.ec2.describe_availability_zones().all_availability_zones(true).send().await;

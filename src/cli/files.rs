@@ -1,9 +1,9 @@
-//! The files that `place` and `offers` read: offers as CSV and manifests as YAML; and how answers are printed.
+//! The files that `place` and `offers` read: offers as CSV, and YAML as documents; and how answers are printed.
 //!
-//! Decides: what such a file must say, and what of it is refused. Does not: read node pools (see `pool_file`).
+//! Decides: what such a file must say, and what of it is refused. Does not: read node pools (see `pool_file`) or workloads (see `manifests`).
 
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,6 @@ use crate::core::market::shipped::snapshot_market;
 use crate::core::market::{CapacityPool, CapacityType, HIGHEST_PRICE, Market, Offer, PriceSource};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::Timestamp;
-use crate::core::workload::need::PodManifest;
 
 /// Why a file could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -121,24 +120,6 @@ pub fn market(offers: Option<&Path>, now: Timestamp) -> Result<Market, FileError
     offers.map_or_else(|| Ok(snapshot_market()), |path| market_file(path, now))
 }
 
-/// More pods than Kubernetes clusters hold (150,000, its documentation says), and few enough to plan in seconds.
-const MOST_PODS: i64 = 1_000_000;
-
-/// A workload of a manifest file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ManifestWorkload {
-    /// `Deployment`, `StatefulSet`, `Job` or `Pod`.
-    pub kind: String,
-    /// Its namespace; `default` where none is written.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Pods that run at once.
-    pub replicas: i64,
-    /// The pod, or the template.
-    pub pod: PodManifest,
-}
-
 pub(super) fn documents(path: &Path) -> Result<Vec<serde_json::Value>, FileError> {
     let found: Vec<serde_json::Value> = serde_saphyr::from_multiple(&read(path)?).map_err(|e| malformed(path, e))?;
     let mut flat = Vec::new();
@@ -160,50 +141,4 @@ pub(super) fn without_nulls(value: serde_json::Value) -> serde_json::Value {
         serde_json::Value::Array(items) => items.into_iter().map(without_nulls).collect(),
         other => other,
     }
-}
-
-/// The workloads of a manifest file, and the objects in it that run no pods we place.
-pub fn workloads(path: &Path) -> Result<(Vec<ManifestWorkload>, Vec<String>), FileError> {
-    let mut found = Vec::new();
-    let mut skipped = Vec::new();
-    let mut seen: BTreeMap<(String, String, String), usize> = BTreeMap::new();
-    for (index, document) in documents(path)?.into_iter().enumerate() {
-        let text = |pointer: &str| document.pointer(pointer).and_then(|v| v.as_str()).map(str::to_owned);
-        let bad = |fault: String| malformed(path, format!("document {}: {fault}", index + 1));
-        let kind = text("/kind").ok_or_else(|| bad("has no kind; expected a Kubernetes object".to_owned()))?;
-        let name = text("/metadata/name").unwrap_or_default();
-        let namespace = text("/metadata/namespace").unwrap_or_else(|| "default".to_owned());
-        let count = |field: &str| match document.pointer(field) {
-            None | Some(serde_json::Value::Null) => Ok(1),
-            Some(v) => v.as_i64().filter(|n| *n >= 0).ok_or_else(|| bad(format!("{field} is {v}; expected a number of at least 0"))),
-        };
-        let (replicas, pod) = match kind.as_str() {
-            "Pod" => (1, Some(document.clone())),
-            "Deployment" | "StatefulSet" | "ReplicaSet" => (count("/spec/replicas")?, document.pointer("/spec/template").cloned()),
-            "Job" => {
-                let parallel = count("/spec/parallelism")?;
-                let whole = document.pointer("/spec/completions").is_none_or(serde_json::Value::is_null);
-                let at_once = if whole { parallel } else { parallel.min(count("/spec/completions")?) };
-                (at_once, document.pointer("/spec/template").cloned())
-            }
-            _ => {
-                skipped.push(format!("{kind} {namespace}/{name}"));
-                continue;
-            }
-        };
-        let pod = pod.ok_or_else(|| bad(format!("{kind} {namespace}/{name} has no spec.template")))?;
-        let pod: PodManifest = serde_json::from_value(without_nulls(pod)).map_err(|e| bad(format!("{kind} {namespace}/{name}: {e}")))?;
-        if let Some(first) = seen.insert((kind.clone(), namespace.clone(), name.clone()), index + 1) {
-            return Err(bad(format!("{kind} {namespace}/{name} is there twice; document {first} has it too")));
-        }
-        found.push(ManifestWorkload { kind, namespace, name, replicas, pod });
-    }
-    if found.is_empty() {
-        return Err(malformed(path, "holds no Pod, Deployment, StatefulSet, ReplicaSet or Job; there is nothing to place"));
-    }
-    let pods = found.iter().fold(0_i64, |sum, workload| sum.saturating_add(workload.replicas));
-    if pods > MOST_PODS {
-        return Err(malformed(path, format!("asks for {pods} pods at once; expected at most {MOST_PODS}")));
-    }
-    Ok((found, skipped))
 }

@@ -16,7 +16,7 @@ use crate::ports::{Clock, Cloud, CloudError};
 
 use crate::engine::wall_clock::WallClock;
 
-/// After this long the reader is told that something goes on.
+/// After this long a line says what is being waited for.
 const TELL_AFTER: Duration = Duration::from_secs(2);
 
 /// What was read.
@@ -27,7 +27,7 @@ pub struct LiveMarket {
     pub market: Market,
 }
 
-/// Reads `regions`, all at once. A region that cannot be read is told and left out.
+/// Reads `regions`, all at once. A region that cannot be read is reported and left out.
 ///
 /// # Errors
 /// With the reason of each region when none could be read.

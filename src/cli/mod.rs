@@ -1,5 +1,7 @@
 //! The subcommands, one file each: its arguments, and the few lines that call the library.
 
+#[cfg(feature = "live")]
+pub mod adopt;
 #[cfg(feature = "ledger")]
 mod answer;
 pub mod backtest;
@@ -13,6 +15,8 @@ pub mod files;
 pub mod ledger;
 #[cfg(feature = "live")]
 pub mod live_market;
+mod manifests;
+pub mod monitoring;
 pub mod offers;
 #[cfg(feature = "live")]
 pub mod operator;

@@ -56,7 +56,7 @@ pub struct OffersArgs {
     /// Offers as CSV instead of the shipped snapshot.
     #[arg(long, value_name = "FILE")]
     offers: Option<PathBuf>,
-    /// Ask AWS now instead, with the default credentials; a region that cannot be read is told and left out.
+    /// Ask AWS now instead, with the default credentials; a region that cannot be read is reported and left out.
     #[cfg(feature = "live")]
     #[arg(long, conflicts_with = "offers")]
     live: bool,
@@ -64,11 +64,11 @@ pub struct OffersArgs {
     #[cfg(feature = "live")]
     #[arg(long, requires = "live")]
     scores: bool,
-    /// Where AWS is, instead of at AWS: for local worlds.
+    /// Address of a simulated AWS, used in place of AWS itself.
     #[cfg(feature = "live")]
     #[arg(long, env = "AWS_ENDPOINT_URL", hide = true)]
     aws_endpoint_url: Option<String>,
-    /// At most so many rows.
+    /// Print at most this many rows.
     #[arg(long)]
     limit: Option<usize>,
     /// Print JSON instead of a table.
@@ -169,7 +169,7 @@ fn rows(args: &OffersArgs, catalog: &Catalog, market: &Market) -> Result<Answer,
     let request = PlacementRequest { catalog, market, demands: &[], room: &[], pools: &[], now, settings: &settings, listed: None };
     let ranked = rank(&request, &need, &pool);
     let mut refused = judge(&request, &need, &pool).refused;
-    // Beside the chosen offer, what is only dearer is in the table.
+    // Beside the chosen offer, what is only more expensive is in the table.
     refused.remove(&Refusal::Dearer);
     let bands = snapshot_bands();
     let row = |ranked: Ranked| {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::aws::{AwsCloud, AwsSettings, endpoint};
 use crate::core::plan::Settings;
@@ -16,7 +16,7 @@ use crate::engine::health;
 use crate::engine::wall_clock::WallClock;
 use crate::kube::lease::{Candidacy, LeaseSettings};
 use crate::kube::pods::AttributionKeys;
-use crate::kube::{ClusterSettings, LiveCluster, connect, read_uid};
+use crate::kube::{ClusterSettings, LiveCluster, connect, crd_check, read_uid};
 use crate::ledger::prometheus::Prometheus;
 use crate::ledger::upkeep::{self, Upkeep};
 use crate::ledger::{PgLedger, usage_queries};
@@ -31,8 +31,9 @@ pub struct OperatorArgs {
     /// The namespace lowtide runs in: what it remembers is there.
     #[arg(long, env = "LOWTIDE_NAMESPACE", default_value = "lowtide-system")]
     pub namespace: String,
-    /// Where the Lease is that makes one operator the leader of the cluster. The same for every release: two leaders would buy twice.
-    #[arg(long, env = "LOWTIDE_LEASE_NAMESPACE", default_value = "kube-system", hide = true)]
+    /// Where the Lease is that makes one operator the leader of the cluster; the same for every release, or two would lead. Empty: the
+    /// namespace lowtide runs in, which is enough where the chart lets only one release be (it does).
+    #[arg(long, env = "LOWTIDE_LEASE_NAMESPACE", default_value = "")]
     pub lease_namespace: String,
     /// Seconds that a machine of ours must have been seen without a claim, by one leader, before it is ended.
     #[arg(long, env = "LOWTIDE_ORPHAN_GRACE_SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(60..=86_400))]
@@ -46,7 +47,7 @@ pub struct OperatorArgs {
     /// The ledger's Postgres, as the writer role.
     #[arg(long, env = "LOWTIDE_DATABASE_URL", hide_env_values = true)]
     pub database_url: String,
-    /// Where AWS is, instead of at AWS: for local worlds.
+    /// Address of a simulated AWS, used in place of AWS itself.
     #[arg(long, env = "AWS_ENDPOINT_URL")]
     pub aws_endpoint_url: Option<String>,
     /// Where /livez, /readyz and /metrics are.
@@ -133,6 +134,28 @@ async fn cluster_uid(client: &kube::Client) -> String {
     }
 }
 
+/// Waits until the API server's definitions know every field that this version writes: it would drop the others without a word. Where they
+/// cannot be read, that is said and nothing waits.
+async fn definitions_will_do(client: &kube::Client) {
+    loop {
+        match crd_check::missing(client).await {
+            Ok(lacking) if lacking.is_empty() => return,
+            Ok(lacking) => {
+                let (count, first) = (lacking.len(), lacking.first().cloned().unwrap_or_default());
+                error!(
+                    "the custom resource definitions in the cluster are older than this lowtide ({count} fields are unknown, first {first}): \
+                     `lowtide crds | kubectl apply --server-side -f -`, or upgrade the chart; looked at again in 10 s"
+                );
+                tokio::time::sleep(Duration::from_secs(10)).await;
+            }
+            Err(fault) => {
+                warn!("the custom resource definitions could not be held against this version's: {fault}");
+                return;
+            }
+        }
+    }
+}
+
 /// Runs until SIGTERM or Ctrl-C, then gives the Lease back.
 pub async fn run(args: OperatorArgs) -> ExitCode {
     set_up_log(args.log_json);
@@ -160,6 +183,7 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
     };
     let clock: Arc<dyn Clock> = Arc::new(WallClock);
     let uid = cluster_uid(&client).await;
+    definitions_will_do(&client).await;
     info!(cluster = args.cluster, uid, "machines of this name and another UID are left alone");
     let cloud_settings = AwsSettings {
         endpoint_url: args.aws_endpoint_url.clone(),
@@ -197,8 +221,12 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
         ..Settings::default()
     };
     let engine = Engine::new(cloud, cluster, ledger, WallClock, args.cluster.clone(), settings, schedule);
-    let identity = format!("{}/{}", args.namespace, args.instance);
-    let lease = LeaseSettings { namespace: args.lease_namespace.clone(), name: "lowtide-operator".to_owned(), identity };
+    // The name of a pod is one of its namespace alone.
+    let (namespace, identity) = match args.lease_namespace.as_str() {
+        "" => (args.namespace.clone(), args.instance.clone()),
+        fixed => (fixed.to_owned(), format!("{}/{}", args.namespace, args.instance)),
+    };
+    let lease = LeaseSettings { namespace, name: "lowtide".to_owned(), identity };
     let candidacy = Candidacy::start(client, lease, clock);
     let (stop, stopped) = watch::channel(false);
     let health = tokio::spawn(health::serve(listener, Arc::clone(&engine), candidacy.leading(), stopped.clone()));
@@ -224,16 +252,19 @@ fn keep_ledger<C: Cloud>(
     if args.post_seconds == 0 {
         return tokio::spawn(std::future::pending());
     }
-    let (queried, told) = (Arc::clone(engine), Arc::clone(engine));
+    let (queried, shown) = (Arc::clone(engine), Arc::clone(engine));
     let upkeep = Upkeep {
         url: args.database_url.clone(),
         every: Duration::from_secs(args.post_seconds),
         prometheus: (!args.prometheus_url.is_empty()).then(|| Prometheus::new(&args.prometheus_url)),
         queries: Arc::new(move || usage_queries(&queried.cluster.view().unwrap_or_default())),
         clock: Arc::new(WallClock),
-        told: Arc::new(move |figures| {
-            let mut state = told.state();
+        after_round: Arc::new(move |figures| {
+            let mut state = shown.state();
             (state.ledger_posted_at, state.ledger_sealed_at) = (figures.posted_at, figures.sealed_at);
+            if let Some((_, finance)) = figures.finance {
+                state.finance = (*finance).clone();
+            }
         }),
     };
     tokio::spawn(upkeep::keep(upkeep, leading))

@@ -5,23 +5,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::files::{self, FileError, ManifestWorkload};
-use super::pool_file;
+use super::files::{self, FileError};
+use super::manifests::{self, ManifestWorkload, Manifests};
+use super::pool_file::{self, FiledPool};
 use crate::core::market::catalog::Catalog;
 use crate::core::market::shipped::SNAPSHOT_DATE;
 use crate::core::market::{CapacityType, Market};
 use crate::core::placement::{Demand, Gang, OwnerRule, Placement, PlacementRequest, Settings, place};
+use crate::core::plan::apart;
 use crate::core::record::{Judgement, code_of};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::Millis;
-use crate::core::workload::need::{NeedError, Vocabulary, parse_with, zone_max_skew};
+use crate::core::workload::controllers::Controllers;
+use crate::core::workload::need::{NeedError, PodManifest, Vocabulary, parse_with};
+use crate::core::workload::pod_reader::{AttributionKeys, PodReader};
+use crate::core::workload::{PodRules, controllers};
 
 /// Arguments of `lowtide place`.
 #[derive(Debug, clap::Args)]
 pub struct PlaceArgs {
-    /// Manifests in YAML or JSON, any number of documents: Pods, Deployments, StatefulSets, Jobs.
+    /// Manifests in YAML or JSON, any number of documents: Pods and the workloads that run them, with their volumes, LimitRanges and PriorityClasses.
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     file: PathBuf,
     /// Offers as CSV with the header region,zone,instance_type,capacity_type,price_per_hour; without it, the shipped snapshot.
@@ -44,6 +50,15 @@ struct Answer {
     prices: String,
     nodes: Vec<Node>,
     unplaced: Vec<UnplacedWorkload>,
+    on_notice: Vec<OnNotice>,
+}
+
+#[derive(Serialize)]
+struct OnNotice {
+    namespace: String,
+    workload: String,
+    kind: String,
+    what: String,
 }
 
 #[derive(Serialize)]
@@ -99,29 +114,18 @@ fn answer(args: &PlaceArgs) -> Result<(Answer, bool), FileError> {
     let catalog = Catalog::snapshot();
     let market = files::market(args.offers.as_deref(), SNAPSHOT_DATE)?;
     let pool = pool_file::pool(args.pool.as_deref(), &market)?;
-    let (workloads, skipped) = files::workloads(&args.file)?;
-    for object in skipped {
+    let manifests = manifests::read(&args.file)?;
+    for object in &manifests.skipped {
         eprintln!("skipped: {object} runs no pods of its own that lowtide places");
     }
     tell_unknown_types(&market, &catalog);
-    let (demands, replicas, mut unplaced) = demands(&workloads, &vocabulary(&catalog, &market), pool.max_share_per_mille);
+    let workloads = &manifests.workloads;
+    let Asked { demands, replicas, faulty: mut unplaced } = asked(&manifests, &vocabulary(&catalog, &market), pool.max_share_per_mille);
     let faulty = !unplaced.is_empty();
-    // A budget is asked for a whole month, so that the answer does not depend on the day it is asked.
-    let settings = Settings { snapshot_prices_allowed: true, commitment: Some(Millis::from_hours(744)), ..Settings::default() };
-    let request = PlacementRequest {
-        catalog: &catalog,
-        market: &market,
-        demands: &demands,
-        room: &[],
-        pools: std::slice::from_ref(&pool.policy),
-        now: SNAPSHOT_DATE,
-        settings: &settings,
-        listed: None,
-    };
     let started = Instant::now();
-    let placement = place(&request);
+    let placement = placed((&catalog, &market), &pool, &demands, &settings());
     let solve_ms = started.elapsed().as_micros() as f64 / 1_000.0;
-    unplaced.extend(refused(&placement, &workloads, &replicas));
+    unplaced.extend(refused(&placement, workloads, &replicas));
     let prices = match &args.offers {
         Some(path) => path.display().to_string(),
         None => format!("shipped snapshot of {}", &SNAPSHOT_DATE.to_rfc3339()[..10]),
@@ -132,10 +136,21 @@ fn answer(args: &PlaceArgs) -> Result<(Answer, bool), FileError> {
         cost_per_hour: placement.cost_per_hour,
         solve_ms,
         prices,
-        nodes: nodes(&placement, &workloads, &replicas),
+        nodes: nodes(&placement, workloads, &replicas),
         unplaced,
+        on_notice: on_a_notice(&manifests),
     };
     Ok((answer, faulty))
+}
+
+/// What holds without a cluster. A budget is asked for a whole month, so that the answer does not depend on the day it is asked.
+fn settings() -> Settings {
+    Settings { snapshot_prices_allowed: true, commitment: Some(Millis::from_hours(744)), ..Settings::default() }
+}
+
+fn placed((catalog, market): (&Catalog, &Market), pool: &FiledPool, demands: &[Demand], settings: &Settings) -> Placement {
+    let pools = std::slice::from_ref(&pool.policy);
+    place(&PlacementRequest { catalog, market, demands, room: &[], pools, now: SNAPSHOT_DATE, settings, listed: None })
 }
 
 /// Types without a size cannot be planned with: says so once each, rather than only in the count of refusals.
@@ -157,45 +172,77 @@ fn vocabulary(catalog: &Catalog, market: &Market) -> Vocabulary {
     vocabulary
 }
 
-fn demands(
-    workloads: &[ManifestWorkload],
-    vocabulary: &Vocabulary,
-    pool_share_per_mille: Option<i64>,
-) -> (Vec<Demand>, Vec<Replica>, Vec<UnplacedWorkload>) {
-    let (mut demands, mut replicas, mut faulty) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, workload) in workloads.iter().enumerate() {
+/// What the file's workloads ask of a placement.
+#[derive(Default)]
+struct Asked {
+    demands: Vec<Demand>,
+    replicas: Vec<Replica>,
+    faulty: Vec<UnplacedWorkload>,
+}
+
+fn asked(manifests: &Manifests, vocabulary: &Vocabulary, pool_share_per_mille: Option<i64>) -> Asked {
+    let (controllers, keys) = (Controllers::default(), AttributionKeys::default());
+    let reader = PodReader { controllers: &controllers, volumes: &manifests.volumes, keys: &keys, vocabulary };
+    let pod_of = |workload: &ManifestWorkload| {
         let mut pod = workload.pod.clone();
         // Offline, a Job is batch and everything else serves, unless the owner says otherwise.
-        let kind = if workload.kind == "Job" { "batch" } else { "inference" };
-        pod.metadata.annotations.entry("lowtide.dev/workload".to_owned()).or_insert_with(|| kind.to_owned());
-        let (need, schedule) = match parse_with(&pod, vocabulary) {
-            Ok(parsed) => parsed,
-            Err(faults) => {
-                faulty.push(invalid(workload, &faults));
+        pod.metadata.annotations.entry("lowtide.dev/workload".to_owned()).or_insert_with(|| workload.default_work().to_owned());
+        pod
+    };
+    let pods: Vec<PodManifest> = manifests.workloads.iter().map(pod_of).collect();
+    let rules: Vec<Arc<PodRules>> = pods.iter().map(|pod| PodRules::read(pod).0).collect();
+    let named = manifests.workloads.iter().zip(&rules).map(|(w, r)| (w.namespace.as_str(), r.as_ref()));
+    let aparts = apart::among(named);
+    let mut asked = Asked::default();
+    for (index, (workload, pod)) in manifests.workloads.iter().zip(&pods).enumerate() {
+        let (need, schedule) = match reader.need(pod) {
+            Ok(read) => read,
+            Err(_) => {
+                asked.faulty.push(invalid(workload, &parse_with(pod, vocabulary).err().unwrap_or_default()));
                 continue;
             }
         };
-        let name = format!("{}/{}/{}", workload.kind, workload.namespace, workload.name);
-        let (skew, share) = (zone_max_skew(&pod), schedule.max_share_per_mille.into_iter().chain(pool_share_per_mille).min());
+        let name = format!("{}/{}/{}{}", workload.kind, workload.namespace, workload.name, workload.part);
+        let share = schedule.max_share_per_mille.into_iter().chain(pool_share_per_mille).min();
+        let skew = schedule.zone_max_skew;
+        let owned = skew.is_some() || share.is_some() || aparts[index].most_per_zone.is_some();
         let rule = OwnerRule { owner: name.clone(), zone_max_skew: skew, max_share_per_mille: share, standing: BTreeMap::new() };
-        let owner = (skew.is_some() || share.is_some()).then_some(rule);
+        let owner = owned.then_some(rule);
         let gang = schedule.gang.map(|gang| Gang { name: format!("{}/{gang}", workload.namespace), zone: None });
         for replica in 0..workload.replicas {
-            let key = format!("{}/{}-{}-{replica:06}", workload.namespace, workload.name, workload.kind);
-            demands.push(Demand {
+            let key = format!("{}/{}-{}{}-{replica:06}", workload.namespace, workload.name, workload.kind, workload.part);
+            asked.demands.push(Demand {
                 key,
                 need: need.clone(),
                 pools: BTreeSet::new(),
                 owner: owner.clone(),
                 gang: gang.clone(),
                 rescue: false,
+                apart: aparts[index].clone(),
                 falls_back: false,
                 buy_only: None,
             });
-            replicas.push((index, replica));
+            asked.replicas.push((index, replica));
         }
     }
-    (demands, replicas, faulty)
+    asked
+}
+
+/// What a notice does to pods of each workload: the answer of the operator's own reader.
+fn on_a_notice(manifests: &Manifests) -> Vec<OnNotice> {
+    let of = |workload: &ManifestWorkload| {
+        let what = match workload.kind.as_str() {
+            "Deployment" => match controllers::held(&workload.pod, &manifests.volumes, &workload.name, &workload.strategy) {
+                None => "its replacement is Ready before it goes".to_owned(),
+                Some(because) => format!("it goes before it is made again: {because}"),
+            },
+            "Job" | "CronJob" | "JobSet" => "it is told to stop, writes its checkpoint, and is made again".to_owned(),
+            "Pod" => "it goes, and nobody makes it again".to_owned(),
+            kind => format!("it goes before it is made again: a {kind} makes the next pod only when this one is gone"),
+        };
+        OnNotice { namespace: workload.namespace.clone(), workload: workload.name.clone(), kind: workload.kind.clone(), what }
+    };
+    manifests.workloads.iter().map(of).collect()
 }
 
 fn invalid(workload: &ManifestWorkload, faults: &[NeedError]) -> UnplacedWorkload {
@@ -291,3 +338,6 @@ fn table(answer: &Answer) -> String {
 fn replicas_of(count: i64) -> String {
     if count == 1 { "1 replica".to_owned() } else { format!("{count} replicas") }
 }
+
+#[cfg(test)]
+mod agreement;

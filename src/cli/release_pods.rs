@@ -42,7 +42,7 @@ pub struct Released {
 /// Lifts the gate from every pod that carries it, and looks again until none does.
 ///
 /// # Errors
-/// When pods cannot be listed. A pod that cannot be released is told in the result.
+/// When pods cannot be listed. A pod that cannot be released is named in the result.
 pub async fn release(client: &Client, dry_run: bool) -> Result<Released, ClusterError> {
     let mut done = Released::default();
     for _ in 0..ROUNDS {

@@ -119,7 +119,7 @@ fn many(args: &SimulateArgs) -> ExitCode {
     let (summary, _) = summary.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     let _ = match args.json {
         true => writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&summary).unwrap_or_default()),
-        false => writeln!(std::io::stdout(), "{}", told(&summary, began.elapsed().as_secs())),
+        false => writeln!(std::io::stdout(), "{}", described(&summary, began.elapsed().as_secs())),
     };
     if summary.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -136,7 +136,7 @@ fn note(summary: &mut Summary, outcome: &Outcome, args: &SimulateArgs) {
     }
 }
 
-fn told(summary: &Summary, seconds: u64) -> String {
+fn described(summary: &Summary, seconds: u64) -> String {
     let Summary { histories, days, failed, machines, interruptions, changing_calls, cost_usd, on_demand_usd } = summary;
     let verdict = match failed.len() {
         0 => "all invariants held".to_owned(),

@@ -3,9 +3,11 @@
 //! Decides: nothing. [`super::plan`] chooses actions, the engine carries them out.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 use crate::core::fleet::{
     ClaimSpec, ClaimStatus, ClassStatus, Ended, InterruptionMark, Launch, LaunchFailure, LaunchTemplate, MoveMark, Occupant, PoolStatus,
+    Unhealthy,
 };
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::Lane;
@@ -33,6 +35,12 @@ pub enum RemovalReason {
     Replaced,
     /// The machine it was bound to died before it started.
     NodeDied,
+    /// The scheduler does not bind it to the machine it was meant for.
+    NotScheduled,
+    /// The machine it runs on, as a guest, is about to end.
+    MachineEnds,
+    /// Its node is not well: cordoned, silent, tainted by others, or without its GPUs.
+    Unhealthy,
 }
 
 /// A change of a claim's status. Fields left `None` stay as they are.
@@ -56,6 +64,10 @@ pub struct ClaimPatch {
     pub occupants: Option<Vec<Occupant>>,
     /// Since when it is empty; `Some(None)` when it is not any more.
     pub empty_since: Option<Option<Timestamp>>,
+    /// What is wrong with its node; `Some(None)` when it is well again.
+    pub unhealthy: Option<Option<Unhealthy>>,
+    /// A need whose pod the scheduler did not bind there.
+    pub misfit: Option<String>,
     /// EC2 is about to be asked to terminate it.
     pub terminate_asked: Option<(Timestamp, DecisionId, crate::core::fleet::Trigger)>,
     /// The instance has ended.
@@ -76,6 +88,8 @@ impl ClaimPatch {
             moving,
             occupants,
             empty_since,
+            unhealthy,
+            misfit,
             terminate_asked,
             ended,
         } = self;
@@ -90,6 +104,8 @@ impl ClaimPatch {
         status.moving = moving.or(status.moving.take());
         status.occupants = occupants.unwrap_or(std::mem::take(&mut status.occupants));
         status.empty_since = empty_since.unwrap_or(status.empty_since);
+        status.unhealthy = unhealthy.unwrap_or(status.unhealthy.take());
+        status.misfits.extend(misfit);
         status.terminate_asked = terminate_asked.or(status.terminate_asked);
         status.ended = ended.or(status.ended.take());
     }
@@ -210,6 +226,8 @@ pub enum ClusterAction {
         claim: ClaimName,
         /// Keep new pods off.
         taint: bool,
+        /// Labels that lowtide promised and the node has not.
+        labels: BTreeMap<String, String>,
     },
     /// Lets a Deployment's pod go: strips `pod-template-hash`, marks it, makes the Deployment its non-controller owner.
     LetGoOfDeployment {
@@ -311,7 +329,7 @@ pub enum Action {
         /// The claim's version it was decided on.
         seen: u64,
     },
-    /// Ends an instance of ours that nobody claims.
+    /// Ends one of our instances that no claim stands for.
     TerminateUnclaimed {
         /// Where.
         region: Region,
@@ -338,6 +356,17 @@ pub enum Action {
         /// Its subnets.
         subnets: Vec<String>,
     },
+    /// Leaves a whole region alone for a while: the account may launch nothing there.
+    CloseRegion {
+        /// The region.
+        region: Region,
+        /// First span.
+        base: Millis,
+        /// Longest span.
+        max: Millis,
+        /// When it refused: the same refusal, told twice, counts once.
+        at: Timestamp,
+    },
     /// Leaves a pool of capacity alone for a while.
     CoolDown {
         /// The pool of capacity.
@@ -350,7 +379,7 @@ pub enum Action {
         base: Millis,
         /// Longest span.
         max: Millis,
-        /// When it refused: the same refusal, told twice, counts once.
+        /// When it refused: the same refusal, reported twice, counts once.
         at: Timestamp,
     },
 }
@@ -379,7 +408,7 @@ pub struct Plan {
     pub unasked_ends: u64,
     /// Machines that would be ended and are kept by the breaker until a person says so.
     pub held_ends: u64,
-    /// Voluntary moves were considered: the next plan is told when.
+    /// Voluntary moves were considered: the next plan gets to know when.
     pub considered_moves: bool,
     /// Before this, an unchanged world gives the same plan: nothing to do. `now` when that is not certain.
     pub holds_until: Timestamp,

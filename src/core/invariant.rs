@@ -36,11 +36,15 @@ pub enum Invariant {
     OnePodPerJob,
     /// INV-10.
     WorldSettles,
+    /// INV-11.
+    EndsWereSeen,
+    /// INV-12.
+    LiftedPodsRun,
 }
 
 impl Invariant {
     /// All of them, in order.
-    pub const ALL: [Invariant; 10] = [
+    pub const ALL: [Invariant; 12] = [
         Invariant::EveryInstanceClaimed,
         Invariant::OneInstancePerClaim,
         Invariant::DecisionsDurableOnce,
@@ -51,6 +55,8 @@ impl Invariant {
         Invariant::SameSeedSameHistory,
         Invariant::OnePodPerJob,
         Invariant::WorldSettles,
+        Invariant::EndsWereSeen,
+        Invariant::LiftedPodsRun,
     ];
 
     /// As in `INV-3`.
@@ -61,7 +67,7 @@ impl Invariant {
     /// What it says.
     pub fn meaning(self) -> &'static str {
         match self {
-            Invariant::EveryInstanceClaimed => "every running instance of ours has one claim and work, or is being adopted, ended or swept",
+            Invariant::EveryInstanceClaimed => "each of our running instances has one claim and work, or is being adopted, ended or swept",
             Invariant::OneInstancePerClaim => "no claim ever has two instances",
             Invariant::DecisionsDurableOnce => "every decision is durable before it is executed and reaches the ledger exactly once",
             Invariant::NeedsAndPoliciesHold => "no pod is placed on an offer that breaks its need, its cap or its pool's policy",
@@ -70,6 +76,10 @@ impl Invariant {
             Invariant::OneClaimPerPod => "no pod is in two live claims, and no machine holds more than it has",
             Invariant::SameSeedSameHistory => "the same seed gives the same history",
             Invariant::OnePodPerJob => "two pods of one Job never run at once",
+            Invariant::EndsWereSeen => {
+                "no machine with running work, of another cluster or of a claim that cannot be read ends but for a reason seen of that machine"
+            }
+            Invariant::LiftedPodsRun => "a pod whose gate was lifted runs, or is being placed again, within a bound",
             Invariant::WorldSettles => "when nothing goes wrong any more, all work has its place and nothing else is paid for",
         }
     }

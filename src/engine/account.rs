@@ -16,7 +16,7 @@ use crate::core::units::ids::{Region, ReservationId};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::ports::{Clock, Cloud, CloudError, Cluster, Ledger};
 
-/// After EC2 has taken its last new question of the day, none is asked for so long. Old ones may be repeated.
+/// After EC2 has taken its last new question of the day, none is asked for this long. Old ones may be repeated.
 const NEW_QUESTIONS_PAUSE: Millis = Millis::from_hours(24);
 /// Scores are first asked for when the market has been surveyed.
 const SURVEY_POLL: Duration = Duration::from_secs(2);
@@ -27,7 +27,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         let (mut retry, mut round) = (FIRST_RETRY, 0);
         loop {
             round += 1;
-            let pause = match self.cloud.vcpu_quotas(&region).await {
+            let pause = match self.ask("quotas", self.cloud.vcpu_quotas(&region)).await {
                 Ok(quotas) => {
                     retry = FIRST_RETRY;
                     let before = self.state().quotas.insert(region.clone(), quotas.clone());
@@ -80,7 +80,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             return;
         }
         let at = self.clock.now();
-        match self.cloud.capacity_reservations(region, named).await {
+        match self.ask("reservations", self.cloud.capacity_reservations(region, named)).await {
             Ok(seen) => {
                 for lost in named.iter().filter(|id| !seen.iter().any(|r| r.id == **id)) {
                     warn!(%region, reservation = %lost, "a node class names a capacity reservation that EC2 does not show: nothing is launched into it");
@@ -117,7 +117,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 if !known && self.clock.now() < no_new_until {
                     continue;
                 }
-                match self.cloud.placement_scores(&asked_in, &question).await {
+                match self.ask("placement-scores", self.cloud.placement_scores(&asked_in, &question)).await {
                     Ok(answer) => {
                         asked.insert(question);
                         let now = self.clock.now();

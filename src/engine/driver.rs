@@ -220,6 +220,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             return known.wake_at;
         }
         let planned = (self.planner)(&self.settings, &snapshot, now);
+        let took = self.clock.now().since(now);
+        self.state().counts.observe(&crate::metrics::register::PASS_DURATION, &[], took);
         let faults = crate::core::invariant::check(&snapshot);
         *settled = if faults.is_empty() { Settled::of(&snapshot, &planned, now) } else { None };
         // Nobody holds it any more: what the steps change in memory is not copied first.

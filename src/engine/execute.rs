@@ -2,19 +2,21 @@
 //!
 //! Decides: nothing. What an answer of EC2 means for a claim is written down as it came.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use tracing::{debug, info, warn};
 
 use super::driver::Engine;
 use super::state::Hold;
-use crate::core::action::{Action, ClaimPatch, ClusterAction, Step};
+use crate::core::action::{Action, ClaimPatch, ClusterAction, Event, EventKind, EventSubject, Step};
 use crate::core::fleet::{ClassProblem, ClassStatus, Launch, LaunchFailure, LaunchTemplate, TOKEN_ENDED};
 use crate::core::market::{CapacityPool, CoolDownCause};
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::memory::Sighting;
 use crate::core::units::ids::{ClaimName, ClassName};
 use crate::core::units::time::Millis;
+use crate::core::workload::PodIdentity;
 use crate::ports::{Applied, Clock, Cloud, CloudError, Cluster, ClusterError, Ledger};
 
 /// A lane whose action failed is left alone this long.
@@ -93,6 +95,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     for lane in &step.lanes {
                         state.holds.insert(lane.clone(), Hold::Until(now + stopped.hold));
                     }
+                    state.counts.add(&crate::metrics::register::STEPS_STOPPED, &[], 1);
                     // Not written, or not known to be: it may be said again, under the same id.
                     state.note_not_recorded(&said);
                 }
@@ -109,6 +112,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         if !step.records.is_empty() {
             self.cluster.record(&step.records).await?;
             self.state().note_told(&step.records);
+            self.count_records(&step.records);
             self.outbox_filled.notify_one();
             for record in &step.records {
                 if let LedgerRecord::Decision(d) = record {
@@ -141,7 +145,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 let asked = Some((self.clock.now(), *decision, *trigger));
                 self.patch_claim(claim, ClaimPatch { terminate_asked: asked, ..ClaimPatch::default() }, Some(*seen)).await?;
                 info!(%claim, %instance, decision = %decision, "terminating");
-                self.cloud.terminate(region, instance).await?;
+                self.ask("terminate", self.cloud.terminate(region, instance)).await?;
                 self.look_at_instances.notify_waiters();
                 Ok(())
             }
@@ -151,15 +155,21 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     return Err(Stopped { why: format!("{instance} is kept: {why}"), hold: AFTER_REFUSAL });
                 }
                 info!(%instance, %region, "ending a machine that nobody claims");
-                Ok(self.cloud.terminate(region, instance).await?)
+                Ok(self.ask("terminate", self.cloud.terminate(region, instance)).await?)
             }
             Action::Acknowledge { region, queue, receipt } => {
-                let answer = self.cloud.acknowledge(region, queue, receipt).await;
+                let answer = self.ask("acknowledge", self.cloud.acknowledge(region, queue, receipt)).await;
                 // Its effect is durable already: a message that cannot be deleted comes again and is then known.
                 self.state().notices.remove(receipt);
                 answer.map_err(|e| Stopped { why: e.to_string(), hold: AFTER_REFUSAL })
             }
             Action::PrepareClass { class, template, subnets } => self.prepare_class(class, template, subnets).await,
+            Action::CloseRegion { region, base, max, at } => {
+                self.state().memory.close_region(region, *at, *base, *max);
+                info!(%region, "the region is left alone: the account may launch nothing there");
+                self.memory_changed.notify_one();
+                Ok(())
+            }
             Action::CoolDown { pool, cause, vcpus, base, max, at } => {
                 let refused = Sighting::Refused { cause: *cause, vcpus: *vcpus, base: *base, max: *max };
                 self.state().memory.record(pool, refused, *at);
@@ -171,7 +181,14 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 
     async fn apply(&self, action: &ClusterAction) -> Result<(), Stopped> {
-        let Applied { lane, resource_version } = self.cluster.apply(action).await?;
+        let answer = self.cluster.apply(action).await;
+        if let (ClusterAction::Evict { pod, .. }, Err(ClusterError::HeldByBudget(said))) = (action, &answer) {
+            return Err(self.held_by_budget(pod, said).await);
+        }
+        if let (ClusterAction::Evict { pod, .. }, Ok(_)) = (action, &answer) {
+            self.state().held_by_budget.remove(&pod.uid);
+        }
+        let Applied { lane, resource_version } = answer?;
         let now = self.clock.now();
         let hold = match (resource_version, action) {
             (Some(version), _) => Some(Hold::Version(version, now)),
@@ -182,6 +199,25 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             self.state().holds.insert(lane, hold);
         }
         Ok(())
+    }
+
+    /// A budget refuses the eviction: its owner reads which, once, and it is asked less often as long as it refuses. A deadline does not
+    /// ask budgets, so nothing that must be gone in time waits here.
+    async fn held_by_budget(&self, pod: &PodIdentity, said: &str) -> Stopped {
+        let hold = {
+            let mut state = self.state();
+            let times = state.held_by_budget.entry(pod.uid.clone()).or_insert(0);
+            *times = (*times + 1).min(5);
+            Millis::from_secs(5 << *times)
+        };
+        let note =
+            format!("it is to leave its machine, and a PodDisruptionBudget holds it: {said}; it is asked again, less often each time");
+        let (subject, kind, reason) = (EventSubject::Pod(pod.clone()), EventKind::Warning, "HeldByBudget");
+        let event = Event { subject, kind, reason, key: "budget".to_owned(), note };
+        if let Err(error) = self.cluster.apply(&ClusterAction::Emit(event)).await {
+            warn!("an event could not be written: {error}");
+        }
+        Stopped { why: format!("a disruption budget holds {}: {said}", pod.object), hold }
     }
 
     async fn patch_claim(&self, claim: &ClaimName, patch: ClaimPatch, seen: Option<u64>) -> Result<(), Stopped> {
@@ -199,7 +235,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             recent.push(asked);
         }
         info!(claim = %launch.claim, pool = %launch.pool, token = launch.client_token, "asking EC2");
-        let answer = self.cloud.launch(launch).await;
+        let answer = self.ask("launch", self.cloud.launch(launch)).await;
+        self.count_launch(&launch.pool, &answer);
         let patch = match answer {
             Ok(instance) => {
                 info!(claim = %launch.claim, %instance, "launched");
@@ -223,12 +260,18 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
 
     async fn prepare_class(&self, class: &ClassName, template: &LaunchTemplate, subnets: &[String]) -> Result<(), Stopped> {
         let prepared = async {
-            let zones = self.cloud.subnet_zones(&template.region, subnets).await?;
-            let version = self.cloud.ensure_launch_template(template).await?;
-            Ok::<_, CloudError>((zones, version))
+            let zones = self.ask("subnet-zones", self.cloud.subnet_zones(&template.region, subnets)).await?;
+            let version = self.ask("launch-template", self.cloud.ensure_launch_template(template)).await?;
+            // Without the names only pods that select zones by name go without: the class can be used nevertheless.
+            let names = self.ask("zone-names", self.cloud.zone_names(&template.region)).await.unwrap_or_else(|error| {
+                warn!(%class, "the names of its zones could not be read: {error}");
+                BTreeMap::new()
+            });
+            Ok::<_, CloudError>((zones, names, version))
         };
         let status = match prepared.await {
-            Ok((zones, version)) => ClassStatus {
+            Ok((zones, mut names, version)) => ClassStatus {
+                zone_names: zones.values().map(|zone| (zone.clone(), names.remove(zone).unwrap_or_else(|| zone.to_string()))).collect(),
                 zones: zones.into_iter().map(|(subnet, zone)| (zone, subnet)).collect(),
                 launch_template: Some((template.name.clone(), version)),
                 ready: Ok(()),
@@ -238,6 +281,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 let reason = if code.starts_with("InvalidSubnet") { "UnknownSubnet".to_owned() } else { "RefusedByEc2".to_owned() };
                 ClassStatus {
                     zones: Default::default(),
+                    zone_names: Default::default(),
                     launch_template: None,
                     ready: Err(ClassProblem { reason, text: error.to_string() }),
                 }

@@ -100,7 +100,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 continue;
             };
             let began = self.clock.now();
-            let pause = match self.cloud.on_demand_quotes(&region, &shop.types).await {
+            let pause = match self.ask("list-prices", self.cloud.on_demand_quotes(&region, &shop.types)).await {
                 Ok(quotes) => {
                     retry = FIRST_RETRY;
                     self.take_list_prices(&region, &shop, &quotes, began);
@@ -141,7 +141,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         };
         let began = self.clock.now();
         let since = shop.priced_at.unwrap_or_else(|| self.prices_needed_since(region, began));
-        let quotes = self.cloud.spot_quotes(region, &shop.types, since).await?;
+        let quotes = self.ask("spot-prices", self.cloud.spot_quotes(region, &shop.types, since)).await?;
         let mut state = self.state();
         if let Some(shop) = state.shops.get_mut(region) {
             shop.priced_at = Some(began);
@@ -161,7 +161,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         Ok(count)
     }
 
-    /// The launch of the oldest machine in `region`, within bounds: the price of each of its hours may still have to be told.
+    /// The launch of the oldest machine in `region`, within bounds: the price of each of its hours may still have to be recorded.
     fn prices_needed_since(&self, region: &Region, now: Timestamp) -> Timestamp {
         let claims = self.cluster.view().map(|view| view.claims).unwrap_or_default();
         let launched = claims.values().filter(|c| c.spec.capacity.region == *region).filter_map(|c| c.status.launched_at).min();
@@ -169,7 +169,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 
     async fn look_at_shop(&self, region: &Region) -> Result<Shop, CloudError> {
-        let (machines, shop) = read_shop(&*self.cloud, &*self.clock, region).await?;
+        let (machines, shop) = self.ask("types", read_shop(&*self.cloud, &*self.clock, region)).await?;
         let mut state = self.state();
         let priced_at = state.shops.get(region).and_then(|known| known.priced_at);
         let shop = Shop { priced_at, ..shop };

@@ -6,16 +6,20 @@
 //! - `observe`: the loops that keep instances and notices fresh.
 //! - `remember`: the market memory and stored prices.
 //! - `deliver`: from the outbox to the ledger.
-//! - `health` (feature `live`): probes and metrics.
+//! - `counting`: what is counted for `/metrics`; `exported`: its page.
+//! - `health` (feature `live`): probes, and the page served.
 //! - `state`: what the operator holds in memory, all of which it can lose.
 //! - `wall_clock`: the clock of the real world.
 
 mod account;
+mod counting;
 pub mod deliver;
 pub mod driver;
 mod execute;
+pub mod exported;
 #[cfg(feature = "live")]
 pub mod health;
+mod identified;
 pub mod market;
 mod observe;
 mod remember;

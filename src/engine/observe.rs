@@ -21,7 +21,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         let mut retry = FIRST_RETRY;
         loop {
             let began = self.clock.now();
-            match self.cloud.instances(&region, &self.cluster_name).await {
+            match self.ask("instances", self.cloud.instances(&region, &self.cluster_name)).await {
                 Ok(seen) => {
                     retry = FIRST_RETRY;
                     let value: BTreeMap<_, _> = seen.into_iter().map(|i| (i.id.clone(), i)).collect();
@@ -54,7 +54,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     pub(super) async fn watch_queue(self: Arc<Self>, region: Region, queue: String) {
         let mut retry = FIRST_RETRY;
         loop {
-            match self.cloud.receive_notices(&region, &queue).await {
+            match self.ask("receive-notices", self.cloud.receive_notices(&region, &queue)).await {
                 Ok(messages) => {
                     retry = FIRST_RETRY;
                     for message in messages {
@@ -62,7 +62,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                             Ok(notice) => self.take_notice(notice, &queue, message.receipt),
                             Err(fault) => {
                                 warn!(%region, queue, "{fault}; dropped");
-                                if let Err(error) = self.cloud.acknowledge(&region, &queue, &message.receipt).await {
+                                if let Err(error) = self.ask("acknowledge", self.cloud.acknowledge(&region, &queue, &message.receipt)).await
+                                {
                                     warn!(%region, queue, "a malformed message could not be deleted: {error}");
                                 }
                             }
@@ -80,6 +81,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
 
     fn take_notice(&self, notice: crate::core::fleet::Notice, queue: &str, receipt: String) {
         let received_at = self.clock.now();
+        self.count_notice(&notice);
         info!(instance = %notice.instance, region = %notice.region, kind = ?notice.kind, "notice");
         if matches!(notice.kind, NoticeKind::StateChange(_)) {
             self.look_at_instances.notify_waiters();

@@ -87,7 +87,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
 
     /// Writes changed prices to the ledger for as long as the operator lives; only the leader does.
     pub(super) async fn store_prices(self: Arc<Self>, leading: watch::Receiver<bool>) {
-        let mut told = false;
+        let mut reported = false;
         loop {
             let batch = if *leading.borrow() { self.state().price_changes.batch(QUOTES_AT_ONCE) } else { Vec::new() };
             let mut more = false;
@@ -96,11 +96,11 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     Ok(()) => {
                         let mut state = self.state();
                         state.price_changes.written(&batch);
-                        (more, told) = (state.price_changes.waiting() > 0, false);
+                        (more, reported) = (state.price_changes.waiting() > 0, false);
                     }
-                    Err(error) if !told => {
+                    Err(error) if !reported => {
                         warn!(waiting = batch.len(), "prices are not stored: {error}");
-                        told = true;
+                        reported = true;
                     }
                     Err(_) => {}
                 }

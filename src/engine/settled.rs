@@ -13,7 +13,7 @@ use crate::core::units::ids::{ClaimName, PoolName};
 use crate::core::units::shared::{Mark, Shared};
 use crate::core::units::time::{Millis, Timestamp};
 
-/// However long a plan says that it holds, it is made anew after this.
+/// However long a plan says that it holds, it is made again after this.
 const TRUSTED_FOR: Millis = Millis::from_mins(1);
 
 /// A world in which nothing was to be done.
@@ -29,6 +29,7 @@ pub struct Settled {
     recent_launches: BTreeMap<PoolName, Vec<Timestamp>>,
     market_surveyed: bool,
     ledger_available: bool,
+    outbox_full: bool,
     moves_considered_at: Option<Timestamp>,
     from: Timestamp,
     until: Timestamp,
@@ -56,6 +57,7 @@ impl Settled {
             recent_launches: world.recent_launches.clone(),
             market_surveyed: world.market_surveyed,
             ledger_available: world.ledger_available,
+            outbox_full: world.outbox_full,
             moves_considered_at: world.moves_considered_at,
             from: now,
             until,
@@ -74,6 +76,7 @@ impl Settled {
             && self.notices == world.notices
             && self.recent_launches == world.recent_launches
             && (self.cluster.0 == world.cluster && self.cluster.1 == world.cluster_uid)
+            && self.outbox_full == world.outbox_full
             && self.unasked_ends == world.unasked_ends
             && self.ec2_ahead == world.ec2_ahead;
         let (mut marks, mut same) = (self.marks.iter(), unchanged);
@@ -135,6 +138,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         recent_launches: _,
         market_surveyed: _,
         ledger_available: _,
+        outbox_full: _,
         moves_considered_at: _,
     } = world;
     let parts: [&dyn Part; 21] = [
@@ -180,6 +184,6 @@ mod tests {
         assert!(!settled.holds(&Snapshot { ledger_available: true, ..world.clone() }, now), "a part of its own has");
         assert!(Settled::of(&world, &Plan { holds_until: now, ..Plan::default() }, now).is_none(), "a plan that is not certain of itself");
         let long = Plan { holds_until: now + Millis::from_hours(9), ..Plan::default() };
-        assert!(!Settled::of(&world, &long, now).unwrap().holds(&world, now + TRUSTED_FOR), "trusted for so long");
+        assert!(!Settled::of(&world, &long, now).unwrap().holds(&world, now + TRUSTED_FOR), "trusted for this long");
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::fleet::{Claim, ClaimSpec, ClaimStatus, Doubt, Instance, InstanceState, Node, PoolStatus, doubts, unclaimed_since};
+use crate::core::fleet::{Claim, ClaimSpec, ClaimStatus, Instance, InstanceState, PoolStatus};
 use crate::core::invariant::Invariant;
 use crate::core::market::catalog::Catalog;
 use crate::core::market::price_changes::PriceChanges;
@@ -13,15 +13,18 @@ use crate::core::market::reservation::SeenReservations;
 use crate::core::market::scores::{PlacementScore, ScoreBoard};
 use crate::core::market::{CapacityPool, CapacityType, Market, Offer};
 use crate::core::plan::{budget, reserved};
-use crate::core::record::{LedgerRecord, Told};
+use crate::core::record::{LedgerRecord, OUTBOX_BOUND, Told};
 use crate::core::snapshot::memory::MarketMemory;
-use crate::core::snapshot::{Lane, Observed, PendingNotice, Snapshot, seen};
-use crate::core::units::ids::{ClaimName, InstanceId, NodeName, PoolName, Region, Uid};
+use crate::core::snapshot::{Lane, Observed, PendingNotice, Snapshot};
+use crate::core::units::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
 use crate::core::units::money::MicroUsd;
 use crate::core::units::shared::{Mark, Shared};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::Replaces;
+use crate::engine::identified::Identified;
 use crate::engine::market::Shop;
+use crate::metrics::counts::Counts;
+use crate::metrics::finance::FinanceFigures;
 use crate::ports::ClusterView;
 
 /// How long a pass waits for the watch to show what an action changed, before it plans on what it sees.
@@ -71,6 +74,8 @@ pub struct State {
     pub reservations: Shared<BTreeMap<Region, SeenReservations>>,
     /// Regions that this account may not use, and EC2's sentence.
     pub closed_regions: Shared<BTreeMap<Region, String>>,
+    /// How often a disruption budget has refused the eviction of a pod, by uid.
+    pub held_by_budget: BTreeMap<Uid, u32>,
     /// Prices on their way into the ledger.
     pub price_changes: PriceChanges,
     /// Instances per region.
@@ -107,6 +112,12 @@ pub struct State {
     pub ledger_posted_at: Option<Timestamp>,
     /// ... and when it was sealed, if this role may.
     pub ledger_sealed_at: Option<Timestamp>,
+    /// What the ledger says of money, as of the last look.
+    pub finance: FinanceFigures,
+    /// What was counted since the start, for metrics alone.
+    pub counts: Counts,
+    /// Records that were counted, and when.
+    pub counted: BTreeMap<uuid::Uuid, Timestamp>,
     /// Since when each machine of ours has had no claim, in the eyes of this leader.
     pub unclaimed_since: Shared<BTreeMap<InstanceId, Timestamp>>,
     /// When this leader ended machines without anybody's asking, lately.
@@ -116,7 +127,7 @@ pub struct State {
     /// How far EC2's clock is ahead of ours.
     pub ec2_ahead: Option<Millis>,
     /// Nodes that are not used, and why; and what that was made of.
-    identities: Option<([Mark; 4], Identified)>,
+    pub(super) identities: Option<([Mark; 4], Identified)>,
     /// Passes so far.
     pub passes: u64,
     /// When what was written long ago was last forgotten.
@@ -124,13 +135,6 @@ pub struct State {
     informed: Option<Informed>,
     /// The market with the offers of reservations, and what it was made of.
     reserved: Option<(Mark, BTreeMap<CapacityPool, Offer>, Shared<Market>)>,
-}
-
-/// The Nodes that are used, and those that are not.
-#[derive(Debug, Clone, Default)]
-struct Identified {
-    nodes: Shared<BTreeMap<NodeName, Node>>,
-    doubtful: Shared<BTreeMap<NodeName, Doubt>>,
 }
 
 /// The market with what was learnt worked in, and what it was made of.
@@ -293,55 +297,6 @@ impl State {
         result
     }
 
-    /// Another leads now, or this operator does again: what was seen before counts no more.
-    pub fn leadership_changed(&mut self) {
-        self.unclaimed_since = Shared::default();
-        self.unasked_ends.clear();
-        self.held_ends = 0;
-    }
-
-    /// What an answer of EC2 said of its clock. It says whole seconds, so less than two of change is no news.
-    pub fn note_ec2_clock(&mut self, ahead: Option<Millis>) {
-        let Some(ahead) = ahead else { return };
-        let known = self.ec2_ahead.unwrap_or(Millis::ZERO);
-        if self.ec2_ahead.is_none() || (ahead.0 - known.0).abs() >= 2_000 {
-            self.ec2_ahead = Some(if ahead.0.abs() < 2_000 { Millis::ZERO } else { ahead });
-        }
-    }
-
-    /// Nodes that are not used, and why.
-    pub fn doubtful_nodes(&self) -> Shared<BTreeMap<NodeName, Doubt>> {
-        self.identities.as_ref().map(|(_, known)| known.doubtful.clone()).unwrap_or_default()
-    }
-
-    /// Which Nodes are used, and since when machines have had no claim.
-    fn identify(&mut self, uid: &str, view: &ClusterView, now: Timestamp) -> Identified {
-        if let Some(([nodes, instances, claims, unreadable], known)) = &self.identities
-            && view.nodes.is(nodes)
-            && self.instances.is(instances)
-            && view.claims.is(claims)
-            && view.unreadable_claims.is(unreadable)
-        {
-            return known.clone();
-        }
-        let marks = [view.nodes.mark(), self.instances.mark(), view.claims.mark(), view.unreadable_claims.mark()];
-        let stray = unclaimed_since(uid, &view.claims, &view.unreadable_claims, seen(&self.instances), &self.unclaimed_since, now);
-        // Looked at first: what is the same already is not a change.
-        if *self.unclaimed_since != stray {
-            self.unclaimed_since = stray.into();
-        }
-        let written = view.claims.values().filter_map(|c| Some((c.status.node.as_ref()?, c.status.instance.as_ref()?))).collect();
-        let by_id: BTreeMap<&InstanceId, &Instance> = seen(&self.instances).map(|i| (&i.id, i)).collect();
-        let doubtful = doubts(&view.nodes, |id| by_id.get(id).copied(), &written);
-        let mut nodes = view.nodes.clone();
-        if !doubtful.is_empty() {
-            nodes.retain(|name, _| !doubtful.contains_key(name));
-        }
-        let known = Identified { nodes, doubtful: doubtful.into() };
-        self.identities = Some((marks, known.clone()));
-        known
-    }
-
     /// The snapshot of one pass.
     pub fn snapshot(&mut self, (cluster, uid): (&str, &str), mut view: ClusterView, now: Timestamp) -> Snapshot {
         self.holds.retain(|lane, hold| match hold {
@@ -415,6 +370,7 @@ impl State {
             told: self.told.clone(),
             market_surveyed: self.surveyed(now),
             ledger_available: self.ledger_available,
+            outbox_full: self.outbox_size >= OUTBOX_BOUND,
             recent_launches: self.recent_launches.clone(),
             moves_considered_at: self.moves_considered_at,
         };

@@ -77,6 +77,9 @@ impl Cloud for SlowCloud {
     async fn machine_types(&self, _: &Region) -> Result<Vec<MachineType>, CloudError> {
         Ok(Catalog::snapshot().types.into_values().collect())
     }
+    async fn zone_names(&self, _: &Region) -> Result<BTreeMap<ZoneId, String>, CloudError> {
+        Ok(BTreeMap::new())
+    }
     async fn subnet_zones(&self, _: &Region, subnets: &[String]) -> Result<BTreeMap<String, ZoneId>, CloudError> {
         let message = format!("the subnet '{}' does not exist", subnets.join(", "));
         Err(CloudError::Refused { code: "InvalidSubnetID.NotFound".into(), message })
@@ -214,6 +217,9 @@ fn view() -> ClusterView {
         sharing: Default::default(),
         reservations: Vec::new(),
         node_labels: BTreeMap::new(),
+        zone_names: BTreeMap::new(),
+        taints: Vec::new(),
+        root_volume: None,
     };
     let asked = ClaimStatus { launch_asked_at: Some(Timestamp(0)), ..ClaimStatus::default() };
     let running = ClaimStatus { instance: Some("i-old".into()), launched_at: Some(Timestamp(1_000_000)), ..ClaimStatus::default() };

@@ -14,7 +14,7 @@ use super::classes;
 use super::pods::timestamp;
 use crate::core::action::ClaimPatch;
 use crate::core::fleet::{
-    self, Claim, ClaimSpec, ClaimStatus, ClaimsNow, Ended, InterruptionMark, LaunchFailure, MoveMark, NoticeKind, Occupant,
+    self, Claim, ClaimSpec, ClaimStatus, ClaimsNow, Ended, InterruptionMark, LaunchFailure, MoveMark, NoticeKind, Occupant, Unhealthy,
 };
 use crate::core::market::{CapacityPool, PriceOrigin};
 use crate::core::units::ids::{
@@ -171,6 +171,8 @@ fn read_status<E>(status: &GpuNodeClaimStatus, decision: impl Fn(&'static str, &
         moving: moving.transpose()?,
         occupants: status.occupants.iter().map(read_occupant).collect(),
         empty_since: status.empty_since.map(|m| m.0),
+        unhealthy: status.unhealthy.as_ref().map(|u| Unhealthy { trigger: u.reason, since: u.since.0 }),
+        misfits: status.misfits.iter().cloned().collect(),
         terminate_asked: terminate_asked.transpose()?,
         ended: ended.transpose()?,
     })
@@ -234,6 +236,15 @@ pub fn status_patch(observed: &GpuNodeClaimStatus, patch: &ClaimPatch) -> Value 
     if let Some(empty_since) = patch.empty_since {
         status.empty_since = empty_since.map(Moment);
         changed.insert("emptySince", json!(status.empty_since));
+    }
+    if let Some(unhealthy) = &patch.unhealthy {
+        status.unhealthy = unhealthy.as_ref().map(|u| api::Unhealthy { reason: u.trigger, since: Moment(u.since) });
+        changed.insert("unhealthy", json!(status.unhealthy));
+    }
+    if let Some(need) = &patch.misfit {
+        status.misfits.retain(|known| known != need);
+        status.misfits.push(need.clone());
+        changed.insert("misfits", json!(status.misfits));
     }
     let phase = phase_of(&status);
     changed.insert("phase", json!(phase));
@@ -340,7 +351,7 @@ fn phase_of(status: &GpuNodeClaimStatus) -> ClaimPhase {
 
 fn reached_at(status: &GpuNodeClaimStatus, phase: ClaimPhase) -> Option<Moment> {
     match phase {
-        ClaimPhase::Pending => None,
+        ClaimPhase::Pending | ClaimPhase::Unknown => None,
         ClaimPhase::Launching => status.launch_asked_at,
         ClaimPhase::Launched => status.launched_at,
         ClaimPhase::Ready => status.node_ready_at,
@@ -375,3 +386,7 @@ fn conditions_of(status: &GpuNodeClaimStatus) -> Vec<Condition> {
     .flatten()
     .collect()
 }
+
+#[cfg(test)]
+#[allow(clippy::panic, reason = "a test that cannot go on ends")]
+mod tests;

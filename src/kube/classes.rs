@@ -39,6 +39,9 @@ pub fn read(object: &GpuNodeClass) -> NodeClass {
         sharing: sharing(&spec.gpu_sharing),
         reservations: spec.capacity_reservations.iter().map(named_reservation).collect(),
         node_labels: node_labels(object),
+        zone_names: status.zone_names.iter().map(|(zone, name)| (ZoneId::from(zone.as_str()), name.clone())).collect(),
+        taints: spec.bootstrap.extra.get("node-taint").map(|text| taints_in(text)).unwrap_or_default(),
+        root_volume: spec.root_volume_gib.map(|gib| Mebibytes(i64::from(gib) * 1_024)),
     }
 }
 
@@ -68,6 +71,16 @@ pub fn written_sharing(sharing: &core_sharing::GpuSharing) -> Option<GpuSharing>
 
 fn named_reservation(written: &NamedCapacityReservation) -> NamedReservation {
     NamedReservation { id: ReservationId::from(written.id.as_str()), price_per_hour: written.price_per_hour }
+}
+
+/// The taints in `key=value:Effect,key:Effect`, as k3s' `node-taint` is written; what has no effect is none.
+fn taints_in(text: &str) -> Vec<(String, String, String)> {
+    let one = |text: &str| {
+        let (name, effect) = text.trim().rsplit_once(':')?;
+        let (key, value) = name.split_once('=').unwrap_or((name, ""));
+        Some((key.to_owned(), value.to_owned(), effect.to_owned()))
+    };
+    text.split(',').filter_map(one).collect()
 }
 
 /// Labels that every node of the class gets: ours, the operating system, and those the class adds to k3s' configuration.
@@ -115,11 +128,15 @@ pub fn status_patch(observed: Option<&GpuNodeClassStatus>, generation: Option<i6
     let gone = observed.into_iter().flat_map(|s| s.zones.keys()).map(|zone| (zone.clone(), Value::Null));
     let zones: serde_json::Map<String, Value> =
         gone.chain(status.zones.iter().map(|(zone, subnet)| (zone.to_string(), json!(subnet)))).collect();
+    let gone = observed.into_iter().flat_map(|s| s.zone_names.keys()).map(|zone| (zone.clone(), Value::Null));
+    let zone_names: serde_json::Map<String, Value> =
+        gone.chain(status.zone_names.iter().map(|(zone, name)| (zone.to_string(), json!(name)))).collect();
     let ready = status.ready.clone().map_err(|problem| (problem.reason, problem.text));
     let template = status.launch_template.clone().map(|(name, version)| LaunchTemplateRef { name, version });
     json!({ "status": {
         "conditions": [ready_condition(previous, &ready, "NodesCanBeMade", generation, now)],
         "zones": zones,
+        "zoneNames": zone_names,
         "launchTemplate": template,
         "observedGeneration": generation,
     } })

@@ -22,7 +22,7 @@ use crate::ports::{Applied, Clock, Cluster, ClusterError, ClusterView};
 /// Claims asked for in one answer.
 const PAGE: u32 = 500;
 
-/// What the adapter must be told.
+/// What the adapter must know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterSettings {
     /// The cluster's name, as decisions and instance tags carry it.

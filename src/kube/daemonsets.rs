@@ -34,11 +34,14 @@ pub fn read(object: &apps_v1::DaemonSet) -> (DaemonSet, Option<String>) {
 
 fn requirement(found: &NodeSelectorRequirement) -> LabelRequirement {
     let values = || -> BTreeSet<String> { found.values.iter().flatten().cloned().collect() };
+    let number = || found.values.iter().flatten().next().and_then(|v| v.parse().ok());
     let operator = match found.operator.as_str() {
         "In" => LabelOperator::In(values()),
         "NotIn" => LabelOperator::NotIn(values()),
         "Exists" => LabelOperator::Exists,
         "DoesNotExist" => LabelOperator::DoesNotExist,
+        "Gt" => number().map_or(LabelOperator::Other, LabelOperator::Gt),
+        "Lt" => number().map_or(LabelOperator::Other, LabelOperator::Lt),
         _ => LabelOperator::Other,
     };
     LabelRequirement { key: found.key.clone(), operator }
@@ -55,6 +58,7 @@ fn requests(pod: &PodSpec) -> Result<Resources, String> {
         cpu: Millicores(up(milli("cpu"), 1)),
         memory: Mebibytes(up(milli("memory"), 1_000 << 20)),
         gpus: up(milli(words::GPU_RESOURCE), 1_000),
+        disk: Mebibytes(up(milli("ephemeral-storage"), 1_000 << 20)),
     })
 }
 
@@ -96,9 +100,9 @@ mod tests {
         trim(&mut object);
         let (read, fault) = read(&object);
         assert_eq!((read.name.as_str(), fault), ("kube-system/plugin", None));
-        assert_eq!(read.requests, Resources { cpu: Millicores(300), memory: Mebibytes(101), gpus: 0 });
+        assert_eq!(read.requests, Resources { cpu: Millicores(300), memory: Mebibytes(101), ..Resources::default() });
         assert_eq!(read.affinity[0][0].operator, LabelOperator::In(["true".to_owned()].into()));
-        assert_eq!(read.affinity[0][1].operator, LabelOperator::Other);
+        assert_eq!(read.affinity[0][1].operator, LabelOperator::Gt(4));
         assert_eq!(read.node_selector["kubernetes.io/os"], "linux");
     }
 

@@ -49,8 +49,10 @@ fn sort(what: &str, error: kube::Error) -> ClusterError {
 }
 
 fn sort_status(what: &str, status: &Status) -> ClusterError {
-    let text = format!("{what}: {} ({} {})", status.message, status.code, status.reason);
     let causes = status.details.as_ref().map(|d| d.causes.as_slice()).unwrap_or_default();
+    // The message of a refused eviction says only that a budget holds it; its cause says which.
+    let budget: String = causes.iter().filter(|c| c.reason == "DisruptionBudget").map(|c| format!(" {}", c.message)).collect();
+    let text = format!("{what}: {}{budget} ({} {})", status.message, status.code, status.reason);
     match status.code {
         409 => ClusterError::Conflict(text),
         404 | 410 => ClusterError::Gone(text),

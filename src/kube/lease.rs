@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(evaluate_lease(Some(&held_by("me", 15)), "me", at(0), at(99)), LeaseMove::Renew);
         assert_eq!(evaluate_lease(Some(&other), "me", at(10), at(24)), LeaseMove::Wait { until: at(25) });
         assert_eq!(evaluate_lease(Some(&other), "me", at(10), at(25)), LeaseMove::Take);
-        // Seen anew with every renewal: the holder's own clock plays no part.
+        // Seen again with every renewal: the holder's own clock plays no part.
         assert_eq!(evaluate_lease(Some(&other), "me", at(24), at(25)), LeaseMove::Wait { until: at(39) });
     }
 

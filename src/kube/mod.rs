@@ -9,6 +9,7 @@ pub mod apply;
 pub mod claims;
 pub mod classes;
 pub mod cluster;
+pub mod crd_check;
 pub mod daemonsets;
 pub mod endpoints;
 pub mod errors;

@@ -13,10 +13,10 @@ pub const REPLACES: &str = "lowtide.dev/replaces";
 /// Pod annotation: JSON of [`crate::core::workload::LetGo`]; the pod runs on although its controller does not know it any more.
 pub const LET_GO: &str = "lowtide.dev/let-go";
 /// Pod annotation: JSON of [`crate::core::workload::Workload`], written when the pod is let go, because its controller reference ends.
-pub const WORKLOAD_REF: &str = "lowtide.dev/workload-ref";
+pub const WORKLOAD_REF: &str = crate::core::workload::controllers::WORKLOAD_REF;
 
 /// Pod label by which a ReplicaSet knows its pods.
-pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
+pub const POD_TEMPLATE_HASH: &str = crate::core::workload::controllers::POD_TEMPLATE_HASH;
 /// Pod label by which a Job knows its pods.
 pub const JOB_CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
 

@@ -5,15 +5,20 @@
 
 use std::collections::BTreeSet;
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1 as core_v1;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::api::words;
 use super::names;
-use crate::core::fleet::Node;
-use crate::core::units::ids::{InstanceId, NodeName};
+use super::pods::{manifest_of, timestamp};
+use crate::core::fleet::{Node, NodeState, OtherPod};
+use crate::core::units::ids::{InstanceId, NodeName, ObjectRef, Uid};
+use crate::core::units::time::Millis;
 use crate::core::units::{Mebibytes, Millicores, Resources};
-use crate::core::workload::need::milli_units;
+use crate::core::workload::need::{milli_units, requested};
+use crate::core::workload::{PodIdentity, PodRules};
 
 /// Reads one Node; `None` when nothing on it says which instance it is.
 pub fn read(node: &core_v1::Node) -> Option<Node> {
@@ -31,7 +36,81 @@ pub fn read(node: &core_v1::Node) -> Option<Node> {
         allocatable: allocatable(node),
         labelled: labels.is_some_and(|l| l.contains_key(words::CLAIM_NODE_LABEL)),
         tainted: taints.iter().any(|t| t.key == names::LEAVING_TAINT && t.effect == "NoSchedule"),
+        state: NodeState {
+            not_ready_since: conditions
+                .iter()
+                .find(|c| c.type_ == "Ready" && c.status != "True")
+                .and_then(|c| c.last_transition_time.as_ref())
+                .map(|t| timestamp(t.0)),
+            cordoned: spec.and_then(|s| s.unschedulable).unwrap_or(false),
+            foreign_taints: taints.iter().filter(|t| is_foreign(t)).map(|t| t.key.clone()).collect(),
+            gpu_faults: conditions.iter().filter(|c| is_gpu_fault(c)).map(gpu_fault).collect(),
+            labels: Arc::new(labels.cloned().unwrap_or_default()),
+            others: Vec::new(),
+        },
     })
+}
+
+/// A taint that keeps pods off and that neither lowtide, its class, nor Kubernetes itself put there.
+///
+/// Kubernetes' own taints follow conditions that are looked at themselves; those of the class are taken out where the class is known.
+fn is_foreign(taint: &core_v1::Taint) -> bool {
+    let hard = taint.effect == "NoSchedule" || taint.effect == "NoExecute";
+    let ours = taint.key == words::GPU_RESOURCE || taint.key.starts_with("lowtide.");
+    hard && !ours && !taint.key.starts_with("node.kubernetes.io/") && !taint.key.starts_with("node.cloudprovider.kubernetes.io/")
+}
+
+/// Conditions by which watchers of nodes say that a GPU is broken: NVIDIA's health checks and node-problem-detector name them after GPUs,
+/// and such a condition is `True` while the problem lasts.
+fn is_gpu_fault(condition: &core_v1::NodeCondition) -> bool {
+    let name = condition.type_.to_ascii_lowercase();
+    let about_gpus = ["gpu", "xid", "nvlink", "nvidia"].iter().any(|word| name.contains(word));
+    let healthy_when_true = name.contains("healthy") || name.contains("ready");
+    about_gpus && condition.status == if healthy_when_true { "False" } else { "True" }
+}
+
+fn gpu_fault(condition: &core_v1::NodeCondition) -> String {
+    format!("{}: {}", condition.type_, condition.message.as_deref().unwrap_or_default())
+}
+
+/// A pod on a node of ours that carries no annotation of ours; `None` for what needs no room of its own or is counted elsewhere: pods of
+/// daemonsets, mirrors of static pods, and pods that have ended.
+pub fn other_pod(pod: &core_v1::Pod) -> Option<(NodeName, OtherPod)> {
+    let (meta, spec) = (&pod.metadata, pod.spec.as_ref()?);
+    let node = NodeName::from(spec.node_name.as_deref()?);
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
+    let of_daemonset = meta.owner_references.iter().flatten().any(|o| o.kind == "DaemonSet" || o.kind == "Node");
+    if of_daemonset || phase == "Succeeded" || phase == "Failed" {
+        return None;
+    }
+    let manifest = manifest_of(pod).ok()?;
+    let asked = requested(&manifest.spec).unwrap_or_default();
+    let up = |name: &str, unit: i128| saturate((asked.get(name).copied().unwrap_or(0) + unit - 1) / unit);
+    let requests = Resources {
+        cpu: Millicores(up("cpu", 1)),
+        memory: Mebibytes(up("memory", 1_000 << 20)),
+        gpus: up(words::GPU_RESOURCE, 1_000),
+        disk: Mebibytes(up("ephemeral-storage", 1_000 << 20)),
+    };
+    let object = ObjectRef { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() };
+    let identity = PodIdentity { object, uid: Uid::from(meta.uid.clone()?) };
+    let grace = Millis::from_secs(spec.termination_grace_period_seconds.unwrap_or(30));
+    let deleting = meta.deletion_timestamp.is_some();
+    Some((node, OtherPod { pod: identity, requests, rules: PodRules::read(&manifest).0, termination_grace: grace, deleting }))
+}
+
+/// What is kept of a pod that is none of ours: all else is dropped when it arrives.
+pub fn trim_other(pod: &mut core_v1::Pod) {
+    let Some(spec) = pod.spec.as_mut() else { return };
+    for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+        (container.env, container.args, container.command, container.volume_mounts) = (None, None, None, None);
+        (container.liveness_probe, container.readiness_probe, container.startup_probe) = (None, None, None);
+    }
+    (spec.volumes, spec.tolerations) = (None, None);
+    pod.metadata.annotations = None;
+    if let Some(status) = pod.status.as_mut() {
+        (status.container_statuses, status.init_container_statuses, status.conditions) = (None, None, None);
+    }
 }
 
 /// What its kubelet says of its addresses and names.
@@ -55,6 +134,7 @@ fn allocatable(node: &core_v1::Node) -> Resources {
         cpu: Millicores(saturate(milli("cpu"))),
         memory: Mebibytes(saturate(milli("memory") / 1_000 / (1 << 20))),
         gpus: saturate(milli(words::GPU_RESOURCE) / 1_000),
+        disk: Mebibytes(saturate(milli("ephemeral-storage") / 1_000 / (1 << 20))),
     }
 }
 
@@ -82,7 +162,8 @@ mod tests {
         .unwrap();
         assert_eq!((found.instance.as_str(), found.ready, found.labelled, found.tainted), ("i-1", true, true, true));
         assert_eq!(found.addresses, BTreeSet::from(["10.0.0.7".to_owned()]));
-        assert_eq!(found.allocatable, Resources { cpu: Millicores(3_920), memory: Mebibytes(15_360), gpus: 1 });
+        assert_eq!(found.allocatable, Resources { cpu: Millicores(3_920), memory: Mebibytes(15_360), gpus: 1, ..Resources::default() });
+        assert_eq!((found.state.cordoned, found.state.foreign_taints), (false, vec!["x".to_owned()]));
 
         let bare = |provider| node(json!({ "metadata": { "name": "n2" }, "spec": { "providerID": provider } }));
         assert_eq!(bare("aws:///us-east-1a/i-0abc").unwrap().instance.as_str(), "i-0abc");

@@ -1,64 +1,31 @@
 //! A Kubernetes Pod as the core sees it.
 //!
 //! Decides: which phase a pod is in for us, which Services list it, and what its annotations of ours say.
-//! Does not: decide whose work it is (see [`super::workloads`]), or what its annotations ask for (see `core::need`).
+//! Does not: decide what its manifest asks for, whose work it is or how it is moved (see `core::workload::pod_reader`).
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use k8s_openapi::jiff;
 
 use super::api::words;
 use super::endpoints::Endpoints;
 use super::names;
-use super::workloads::Owners;
 use crate::core::units::ids::{ClaimName, DecisionId, NodeName, ObjectRef, Uid};
-use crate::core::units::time::{Millis, Timestamp};
-use crate::core::workload::need::{self, Need, PodManifest, Schedule, WorkloadKind};
-use crate::core::workload::{Attribution, LetGo, PodIdentity, PodPhase};
-
-/// Which labels of a pod say who pays. Platform teams may have words of their own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AttributionKeys {
-    /// Label of the team.
-    pub team: String,
-    /// Label of the service.
-    pub service: String,
-    /// Label of the environment.
-    pub environment: String,
-    /// Label of the cost center.
-    pub cost_center: String,
-    /// Label of the product area.
-    pub product_area: String,
-    /// Label of the component: training, inference, baseline or api.
-    pub component: String,
-}
-
-impl Default for AttributionKeys {
-    fn default() -> Self {
-        AttributionKeys {
-            team: "team".into(),
-            service: "service".into(),
-            environment: "environment".into(),
-            cost_center: "cost-center".into(),
-            product_area: "product-area".into(),
-            component: "component".into(),
-        }
-    }
-}
-
-/// What a pod asks for, or every fault in how it asks.
-pub type NeedAnswer = Result<(Need, Schedule), Vec<String>>;
+use crate::core::units::time::Timestamp;
+use crate::core::workload as core_workload;
+use crate::core::workload::need::PodManifest;
+pub use crate::core::workload::pod_reader::{AttributionKeys, NeedAnswer};
+use crate::core::workload::pod_reader::{PodReader, ReadPod};
+use crate::core::workload::{LetGo, PodIdentity, PodPhase, PodRules, Stuck};
 
 /// Everything beside the pod that its reading needs.
 #[derive(Debug, Clone, Copy)]
-pub struct PodReader<'a> {
-    /// Controllers above pods.
-    pub owners: &'a Owners,
+pub struct WatchedPods<'a> {
+    /// The one reader of manifests.
+    pub reader: PodReader<'a>,
     /// Services of pods.
     pub endpoints: &'a Endpoints,
-    /// Who pays.
-    pub keys: &'a AttributionKeys,
 }
 
 /// What is wrong with a pod that the API server never gives out so.
@@ -71,12 +38,12 @@ pub struct IncompletePod {
     pub field: &'static str,
 }
 
-impl PodReader<'_> {
-    /// Reads one pod; `need` is what [`need_of`] said about it.
+impl WatchedPods<'_> {
+    /// Reads one pod; `manifest` and `asked` are what [`manifest_of`] and the reader said about it.
     ///
     /// # Errors
     /// When the object has no name, uid, resourceVersion or creation time.
-    pub fn read(&self, pod: &Pod, need: NeedAnswer) -> Result<crate::core::workload::Pod, IncompletePod> {
+    pub fn read(&self, pod: &Pod, manifest: &PodManifest, asked: (NeedAnswer, Arc<PodRules>)) -> Result<core_workload::Pod, IncompletePod> {
         let meta = &pod.metadata;
         let object = ObjectRef { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() };
         let missing = |field| IncompletePod { pod: object.to_string(), field };
@@ -84,23 +51,25 @@ impl PodReader<'_> {
         let resource_version = meta.resource_version.clone().ok_or_else(|| missing("metadata.resourceVersion"))?;
         let created_at = meta.creation_timestamp.as_ref().ok_or_else(|| missing("metadata.creationTimestamp"))?.0;
         let let_go: Option<LetGo> = mark(pod, names::LET_GO);
-        let (workload, mobility) = self.owners.of(pod, let_go.as_ref());
+        let ReadPod { workload, mobility, need, rules, attribution, termination_grace } =
+            self.reader.read(manifest, asked, let_go.as_ref());
         let services = self.endpoints.of(&uid);
         let spec = pod.spec.as_ref();
-        Ok(crate::core::workload::Pod {
+        Ok(core_workload::Pod {
             identity: PodIdentity { object, uid: Uid::from(uid) },
             resource_version,
             created_at: timestamp(created_at),
             workload,
             mobility,
-            attribution: attribution(meta.labels.as_ref(), self.keys, need.as_ref().ok().map(|(need, _)| need.kind)),
             need,
+            rules,
+            attribution,
             phase: phase(pod),
             started_at: started_at(pod),
             ready_since: ready_since(pod),
+            stuck: stuck(pod),
             deleting_until: meta.deletion_timestamp.as_ref().map(|t| timestamp(t.0)),
-            // 30 s is the API server's default; it fills the field in itself.
-            termination_grace: Millis::from_secs(spec.and_then(|s| s.termination_grace_period_seconds).unwrap_or(30)),
+            termination_grace,
             claim: annotation(pod, names::CLAIM).map(ClaimName::from),
             placed_by: annotation(pod, names::DECISION).and_then(|t| t.parse().ok()).map(DecisionId),
             baseline: mark(pod, names::BASELINE).unwrap_or_default(),
@@ -114,11 +83,12 @@ impl PodReader<'_> {
     }
 }
 
-/// What the pod asks for.
-pub fn need_of(pod: &Pod) -> NeedAnswer {
-    let manifest: PodManifest =
-        serde_json::to_value(pod).and_then(serde_json::from_value).map_err(|e| vec![format!("the pod's manifest cannot be read: {e}")])?;
-    need::parse(&manifest).map_err(|faults| faults.iter().map(ToString::to_string).collect())
+/// The part of a pod that decides where it may run.
+///
+/// # Errors
+/// A sentence, when a field of it has another form than Kubernetes gives it.
+pub fn manifest_of(pod: &Pod) -> Result<PodManifest, String> {
+    serde_json::to_value(pod).and_then(serde_json::from_value).map_err(|e| format!("the pod's manifest cannot be read: {e}"))
 }
 
 fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
@@ -167,20 +137,24 @@ fn ready_since(pod: &Pod) -> Option<Timestamp> {
     ready.last_transition_time.as_ref().map(|t| timestamp(t.0))
 }
 
-fn attribution(labels: Option<&BTreeMap<String, String>>, keys: &AttributionKeys, kind: Option<WorkloadKind>) -> Attribution {
-    let label = |key: &str| labels.and_then(|l| l.get(key)).cloned();
-    let said = Attribution {
-        team: label(&keys.team),
-        service: label(&keys.service),
-        environment: label(&keys.environment),
-        cost_center: label(&keys.cost_center),
-        product_area: label(&keys.product_area),
-        component: label(&keys.component),
-    };
-    match kind {
-        Some(kind) => said.or_component_of(kind),
-        None => said,
+/// What keeps it from running: the scheduler found no node, or the kubelet waits for something. Since when is the condition's own time.
+fn stuck(pod: &Pod) -> Option<Stuck> {
+    let status = pod.status.as_ref()?;
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let of = |kind: &str| conditions.iter().find(|c| c.type_ == kind && c.status != "True");
+    let at = |c: &PodCondition| c.last_transition_time.as_ref().map(|t| timestamp(t.0));
+    if let Some(unscheduled) = of("PodScheduled").filter(|c| c.reason.as_deref() != Some("SchedulingGated")) {
+        return Some(Stuck { since: at(unscheduled)?, said: unscheduled.message.clone().unwrap_or_default() });
     }
+    let not_ready = of("Ready")?;
+    let statuses = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    let waits = |s: &ContainerStatus| {
+        let waiting = s.state.as_ref()?.waiting.as_ref()?;
+        let (reason, message) = (waiting.reason.as_deref().unwrap_or_default(), waiting.message.as_deref().unwrap_or_default());
+        Some(format!("container {}: {reason} {message}", s.name).trim_end().to_owned())
+    };
+    let said = statuses.filter_map(waits).next().or_else(|| not_ready.message.clone()).unwrap_or_default();
+    Some(Stuck { since: at(not_ready)?, said })
 }
 
 /// A Kubernetes time as the core counts it.

@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 
 use super::api::node_pool as api;
 use super::api::{Condition, ConditionStatus, GpuNodePool, GpuNodePoolStatus, Moment, POOL_FINALIZER};
+use super::names;
 use crate::core::fleet::{MonthBooks, NodePool, NodePoolSpec, PoolStatus, UnreadableSelector};
 use crate::core::units::ids::Uid;
 use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::time::Timestamp;
 
 /// A selector that the API server accepted but that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

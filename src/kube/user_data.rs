@@ -6,7 +6,8 @@
 //!
 //! Forms, all machine-readable:
 //! - k3s: `#cloud-config` that writes `/etc/rancher/k3s/config.yaml`, and a script that adds
-//!   `/etc/rancher/k3s/config.yaml.d/50-instance.yaml` (labels `lowtide.dev/instance-id`, `topology.kubernetes.io/zone`, and
+//!   `/etc/rancher/k3s/config.yaml.d/50-instance.yaml` (labels `lowtide.dev/instance-id`, `topology.kubernetes.io/zone`,
+//!   `topology.k8s.aws/zone-id` and `node.kubernetes.io/instance-type`, and
 //!   `provider-id=lowtide://<region>/<zone id>/lt-<instance id>`) before k3s starts. The last segment must not begin with `i-`: the
 //!   cloud controller manager of AWS deletes nodes of other VPCs that look like its own.
 //! - kubeadm: `#cloud-config` that writes a `JoinConfiguration`, and a script that fills in the same.
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use super::api::node_class::{BootstrapKind, GpuNodeClassSpec};
 use super::names;
 use crate::core::units::ids::ClassName;
+use crate::core::workload::need::constraints::{TYPE, ZONE_ID};
 
 /// Where k3s reads its configuration.
 pub const K3S_CONFIG: &str = "/etc/rancher/k3s/config.yaml";
@@ -26,6 +28,17 @@ const K3S_TOKEN: &str = "/etc/rancher/k3s/lowtide-token";
 /// Keys of k3s' configuration that are lists.
 const LISTS: [&str; 4] = ["kubelet-arg", "kube-proxy-arg", "node-label", "node-taint"];
 const KUBEADM_CONFIG: &str = "/etc/lowtide/join.yaml";
+/// How often the kubelet looks whether its node's status changed. NVIDIA's device plugin registers after the kubelet's first report, and with
+/// the default of 10 s the GPUs, and all that waits for them, are seen up to 10 s late.
+const STATUS_EVERY: &str = "2s";
+/// Puts the kubelet's directory on the machine's instance store, where there is one: disk that pods ask for is counted against it. The
+/// container runtime stays where the image put it, so that images that were baked in are found.
+const INSTANCE_STORE: &str = "set -- $(for D in /dev/disk/by-id/nvme-Amazon_EC2_NVMe_Instance_Storage_*; do [ -e \"$D\" ] && readlink -f \"$D\"; done | sort -u)\n\
+if [ $# -gt 0 ] && ! mountpoint -q /var/lib/kubelet; then\n\
+DISK=$1\n\
+if [ $# -gt 1 ] && command -v mdadm >/dev/null; then mdadm --create /dev/md/lowtide --run --level=0 --raid-devices=$# \"$@\" && DISK=/dev/md/lowtide; fi\n\
+mkfs.ext4 -q -F \"$DISK\" && mkdir -p /var/lib/kubelet && mount \"$DISK\" /var/lib/kubelet\n\
+fi\n";
 const JOIN_SCRIPT: &str = "/usr/local/sbin/lowtide-join";
 
 /// Taints that every node of ours registers with: nobody's pod comes before the operator has found the claim, and then only that claim's.
@@ -82,13 +95,15 @@ fn k3s(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataErr
         "{head}umask 077\n{token} > {K3S_TOKEN}\n\
          mkdir -p /etc/rancher/k3s/config.yaml.d\n\
          cat > /etc/rancher/k3s/config.yaml.d/50-instance.yaml <<EOF\n\
-         node-label+:\n- {instance}=$INSTANCE\n- {zone}=$ZONE\n\
-         kubelet-arg+:\n- provider-id=lowtide://$REGION/$ZONE/lt-$INSTANCE\nEOF\n\
-         systemctl enable --now k3s-agent\n",
+         node-label+:\n- {instance}=$INSTANCE\n- {zone}=$ZONE\n- {zone_id}=$ZONE\n- {kind}=$TYPE\n\
+         kubelet-arg+:\n- provider-id=lowtide://$REGION/$ZONE/lt-$INSTANCE\n- node-status-update-frequency={STATUS_EVERY}\nEOF\n\
+         {INSTANCE_STORE}systemctl enable --now k3s-agent\n",
         head = metadata_script(),
         token = read_token(token),
         instance = names::INSTANCE_ID,
         zone = names::ZONE,
+        zone_id = ZONE_ID,
+        kind = TYPE,
     );
     cloud_config(class, K3S_CONFIG, &config, &script)
 }
@@ -108,15 +123,16 @@ fn kubeadm(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDat
                 "caCertHashes": [hash],
             } },
             "nodeRegistration": { "taints": TAINTS.map(|(key, value)| json!({ "key": key, "value": value, "effect": "NoSchedule" })), "kubeletExtraArgs": [
-                { "name": "node-labels", "value": format!("{node_labels},{}=@INSTANCE@,{}=@ZONE@", names::INSTANCE_ID, names::ZONE) },
+                { "name": "node-labels", "value": format!("{node_labels},{}=@INSTANCE@,{}=@ZONE@,{ZONE_ID}=@ZONE@,{TYPE}=@TYPE@", names::INSTANCE_ID, names::ZONE) },
                 { "name": "provider-id", "value": "lowtide://@REGION@/@ZONE@/lt-@INSTANCE@" },
+                { "name": "node-status-update-frequency", "value": STATUS_EVERY },
             ] },
         }),
     )?;
     let script = format!(
         "{head}umask 077\nTOKEN=$({token})\n\
-         sed -i -e \"s|@TOKEN@|$TOKEN|\" -e \"s|@INSTANCE@|$INSTANCE|g\" -e \"s|@ZONE@|$ZONE|g\" -e \"s|@REGION@|$REGION|g\" {KUBEADM_CONFIG}\n\
-         kubeadm join --config {KUBEADM_CONFIG}\n",
+         sed -i -e \"s|@TOKEN@|$TOKEN|\" -e \"s|@INSTANCE@|$INSTANCE|g\" -e \"s|@ZONE@|$ZONE|g\" -e \"s|@REGION@|$REGION|g\" -e \"s|@TYPE@|$TYPE|g\" {KUBEADM_CONFIG}\n\
+         {INSTANCE_STORE}kubeadm join --config {KUBEADM_CONFIG}\n",
         head = metadata_script(),
         token = read_token(token),
     );
@@ -142,8 +158,10 @@ fn eks(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataErr
                 // Region and zone labels are the cloud provider's there.
                 "kubelet": { "flags": [
                     format!("--node-labels={}", eks_labels.join(",")),
+                    format!("--node-status-update-frequency={STATUS_EVERY}"),
                     format!("--register-with-taints={}", TAINTS.map(|(key, value)| format!("{key}={value}:NoSchedule")).join(",")),
                 ] },
+                "instance": { "localStorage": { "strategy": "RAID0" } },
             },
         }),
     )
@@ -170,7 +188,8 @@ fn metadata_script() -> &'static str {
      ask() { curl -sf -H \"X-aws-ec2-metadata-token: $SESSION\" \"$IMDS/meta-data/$1\"; }\n\
      INSTANCE=$(ask instance-id)\n\
      ZONE=$(ask placement/availability-zone-id)\n\
-     REGION=$(ask placement/region)\n"
+     REGION=$(ask placement/region)\n\
+     TYPE=$(ask instance-type)\n"
 }
 
 fn read_token(parameter: &str) -> String {
@@ -226,7 +245,9 @@ mod tests {
         let script = document["write_files"][1]["content"].as_str().unwrap();
         assert!(script.contains("--name '/lowtide/token'"), "{script}");
         assert!(script.contains("- provider-id=lowtide://$REGION/$ZONE/lt-$INSTANCE\n"), "{script}");
-        assert!(script.contains("- lowtide.dev/instance-id=$INSTANCE\n- topology.kubernetes.io/zone=$ZONE\n"), "{script}");
+        let labels = "- lowtide.dev/instance-id=$INSTANCE\n- topology.kubernetes.io/zone=$ZONE\n- topology.k8s.aws/zone-id=$ZONE\n\
+            - node.kubernetes.io/instance-type=$TYPE\n";
+        assert!(script.contains(labels) && script.contains("- node-status-update-frequency=2s\n"), "{script}");
         assert_eq!(document["runcmd"][0][0], JOIN_SCRIPT);
         let shared = GpuNodeClassSpec { gpu_sharing: serde_json::from_value(json!({ "mode": "mps", "replicas": 4 })).unwrap(), ..spec };
         assert!(write(&"us".into(), &shared).unwrap().contains("lowtide.dev/gpu-sharing=mps-4"));

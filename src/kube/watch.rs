@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -25,10 +26,15 @@ use tokio::task::JoinSet;
 use super::api::{GpuNodeClaim, GpuNodeClass, GpuNodePool, words};
 use super::endpoints::Endpoints;
 use super::names;
-use super::pods::{AttributionKeys, NeedAnswer, PodReader, need_of};
-use super::workloads::Owners;
-use super::{claims, classes, daemonsets, nodes, pools};
+use super::pods::{AttributionKeys, NeedAnswer, WatchedPods, manifest_of};
+use super::{claims, classes, daemonsets, nodes, pools, workloads};
+use crate::core::fleet::{ClassProblem, OtherPod};
 use crate::core::snapshot::Lane;
+use crate::core::units::ids::{ClassName, NodeName};
+use crate::core::workload::PodRules;
+use crate::core::workload::need::{PodManifest, Vocabulary};
+use crate::core::workload::pod_reader::PodReader;
+use crate::core::workload::volumes::{self, VolumeFacts, VolumeObject, Volumes};
 use crate::ports::ClusterView;
 
 /// An object, or why it cannot be read.
@@ -45,6 +51,11 @@ pub struct Watched<K: Resource<DynamicType = ()> + Clone + 'static> {
 /// All watches of lowtide.
 pub struct Watches {
     pods: Watched<Guarded<Pod>>,
+    /// Pods that are none of ours: what they take of our nodes, and that they leave before a machine ends.
+    others: Watched<Guarded<Pod>>,
+    volume_claims: Watched<Guarded<PersistentVolumeClaim>>,
+    volumes: Watched<Guarded<PersistentVolume>>,
+    storage_classes: Watched<Guarded<StorageClass>>,
     /// Nodes that say their instance id, and nodes of a class of ours that do not (EKS: it is in the provider id).
     nodes: [Watched<Guarded<Node>>; 2],
     replica_sets: Watched<Meta<ReplicaSet>>,
@@ -58,10 +69,10 @@ pub struct Watches {
     /// The cluster's UID: launch templates of two clusters are never one.
     cluster_uid: String,
     keys: AttributionKeys,
-    /// What each pod asks for, by uid, with the resourceVersion it was read at: a pod is parsed once per version, not once per pass.
-    needs: Mutex<BTreeMap<String, (String, NeedAnswer)>>,
-    /// Faults that were logged already: the view is read many times, a fault is told once.
-    told: Mutex<BTreeSet<String>>,
+    /// The manifest of each pod, by uid: it is parsed once per version, not once per pass.
+    manifests: Mutex<BTreeMap<String, Known>>,
+    /// Faults that were logged already: the view is read many times, a fault is reported once.
+    reported: Mutex<BTreeSet<String>>,
     changed: Arc<Notify>,
     /// Ends every watch when dropped.
     _tasks: JoinSet<()>,
@@ -72,11 +83,16 @@ impl Watches {
     pub fn start(client: &Client, cluster_uid: String, keys: AttributionKeys) -> Self {
         let mut start = Starter { client: client.clone(), changed: Arc::new(Notify::new()), tasks: JoinSet::new() };
         let managed = watcher::Config::default().labels(&format!("{}=true", words::MANAGED_LABEL));
+        let others = watcher::Config::default().labels(&format!("{}!=true", words::MANAGED_LABEL)).fields("spec.nodeName!=");
         let by_id = watcher::Config::default().labels(names::INSTANCE_ID);
         let by_class = watcher::Config::default().labels(&format!("{},!{}", names::NODE_CLASS, names::INSTANCE_ID));
         let all = watcher::Config::default;
         Watches {
             pods: start.guarded(managed, |_| ()),
+            others: start.guarded(others, nodes::trim_other),
+            volume_claims: start.guarded(all(), |_| ()),
+            volumes: start.guarded(all(), |_| ()),
+            storage_classes: start.guarded(all(), |_| ()),
             nodes: [start.guarded(by_id, |_| ()), start.guarded(by_class, |_| ())],
             replica_sets: start.metadata(all()),
             deployments: start.guarded(all(), keep_strategy),
@@ -88,8 +104,8 @@ impl Watches {
             claims: start.guarded(all(), |_| ()),
             cluster_uid,
             keys,
-            needs: Mutex::new(BTreeMap::new()),
-            told: Mutex::new(BTreeSet::new()),
+            manifests: Mutex::new(BTreeMap::new()),
+            reported: Mutex::new(BTreeSet::new()),
             changed: start.changed,
             _tasks: start.tasks,
         }
@@ -120,7 +136,7 @@ impl Watches {
     }
 
     fn say_once(&self, fault: String, consequence: &str) {
-        if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(fault.clone()) {
+        if self.reported.lock().unwrap_or_else(PoisonError::into_inner).insert(fault.clone()) {
             tracing::error!(fault, "{consequence}");
         }
     }
@@ -128,6 +144,10 @@ impl Watches {
     fn all_listed(&self) -> bool {
         let kept = [
             &self.pods.listed,
+            &self.others.listed,
+            &self.volume_claims.listed,
+            &self.volumes.listed,
+            &self.storage_classes.listed,
             &self.nodes[0].listed,
             &self.nodes[1].listed,
             &self.replica_sets.listed,
@@ -173,7 +193,7 @@ impl Watches {
                 Ok(template) => {
                     view.templates.insert(read.name.clone(), template);
                 }
-                Err(fault) => read.problem = Some(fault.to_string()),
+                Err(fault) => read.problem = Some(ClassProblem { reason: "UserDataUnwritable".to_owned(), text: fault.to_string() }),
             }
             note_version(view, Lane::Class(read.name.clone()), class);
             view.classes.insert(read.name.clone(), read);
@@ -203,27 +223,52 @@ impl Watches {
             view.daemonsets.push(read);
         }
         view.daemonsets.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut others: BTreeMap<NodeName, Vec<OtherPod>> = BTreeMap::new();
+        for pod in valid(&self.others.store.state()) {
+            if let Some((node, read)) = nodes::other_pod(pod) {
+                others.entry(node).or_default().push(read);
+            }
+        }
+        others.values_mut().for_each(|pods| pods.sort_by(|a, b| a.pod.cmp(&b.pod)));
         for node in self.nodes.iter().flat_map(|watched| watched.store.state()) {
-            if let Some((node, read)) = node.0.as_ref().ok().and_then(|node| Some((node, nodes::read(node)?))) {
+            if let Some((node, mut read)) = node.0.as_ref().ok().and_then(|node| Some((node, nodes::read(node)?))) {
+                let class = node.metadata.labels.as_ref().and_then(|l| l.get(names::NODE_CLASS)).map(|c| ClassName::from(c.as_str()));
+                if let Some(class) = class.and_then(|name| view.classes.get(&name)) {
+                    read.state.foreign_taints.retain(|key| !class.taints.iter().any(|(of_class, _, _)| of_class == key));
+                }
+                read.state.others = others.remove(&read.name).unwrap_or_default();
                 note_version(view, Lane::Node(read.name.clone()), node);
                 view.nodes.insert(read.name.clone(), read);
             }
         }
     }
 
+    fn read_volumes(&self) -> Volumes {
+        let claims: Vec<_> = valid(&self.volume_claims.store.state()).filter_map(volume_object).collect();
+        let volumes: Vec<_> = valid(&self.volumes.store.state()).filter_map(volume_object).collect();
+        let classes: Vec<_> = valid(&self.storage_classes.store.state()).filter_map(volume_object).collect();
+        volumes::facts(&claims, &volumes, &classes)
+    }
+
     fn read_pods(&self, view: &mut ClusterView) {
         let (sets, deployments) = (self.replica_sets.store.state(), self.deployments.store.state());
-        let owners = Owners::read(sets.iter().map(AsRef::as_ref), valid(&deployments));
-        view.replicas_wanted = owners.replicas_wanted().into();
+        let controllers = workloads::read(sets.iter().map(AsRef::as_ref), valid(&deployments));
+        view.replicas_wanted = controllers.replicas_wanted().into();
+        let volumes = self.read_volumes();
+        let vocabulary = vocabulary_of(view);
+        let node_labels = Arc::new(vocabulary.node_labels.clone());
         let endpoints = Endpoints::read(valid(&self.slices.store.state()));
-        let reader = PodReader { owners: &owners, endpoints: &endpoints, keys: &self.keys };
-        let mut known = self.needs.lock().unwrap_or_else(PoisonError::into_inner);
+        let reader = PodReader { controllers: &controllers, volumes: &volumes, keys: &self.keys, vocabulary: &vocabulary };
+        let pods = WatchedPods { reader, endpoints: &endpoints };
+        let mut known = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
         let mut still = BTreeMap::new();
         for pod in valid(&self.pods.store.state()) {
             let uid = pod.metadata.uid.clone().unwrap_or_default();
             let version = pod.metadata.resource_version.clone().unwrap_or_default();
-            let entry = known.remove(&uid).filter(|(at, _)| *at == version).unwrap_or_else(|| (version, need_of(pod)));
-            match reader.read(pod, entry.1.clone()) {
+            let around = Around::of(pod, &volumes, &node_labels);
+            let same = |known: &Known| known.version == version && known.around == around;
+            let entry = known.remove(&uid).filter(same).unwrap_or_else(|| Known::read(pod, version, around, &reader));
+            match pods.read(pod, &entry.manifest, (entry.need.clone(), Arc::clone(&entry.rules))) {
                 Ok(read) => {
                     note_version(view, Lane::Pod(read.identity.uid.clone()), pod);
                     view.pods.insert(read.identity.uid.clone(), read);
@@ -234,6 +279,54 @@ impl Watches {
         }
         *known = still;
     }
+}
+
+/// A pod's manifest as it was read, and what its reading rests on.
+struct Known {
+    version: String,
+    around: Around,
+    manifest: PodManifest,
+    need: NeedAnswer,
+    rules: Arc<PodRules>,
+}
+
+impl Known {
+    fn read(pod: &Pod, version: String, around: Around, reader: &PodReader) -> Known {
+        match manifest_of(pod) {
+            Ok(manifest) => Known { version, around, need: reader.need(&manifest), rules: PodRules::read(&manifest).0, manifest },
+            Err(fault) => Known { version, around, need: Err(vec![fault]), rules: Arc::default(), manifest: PodManifest::default() },
+        }
+    }
+}
+
+/// What a pod's need rests on beside the pod: what is known of its volumes, and the labels that may be selected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Around {
+    volumes: Vec<Option<VolumeFacts>>,
+    node_labels: Arc<BTreeSet<String>>,
+}
+
+impl Around {
+    fn of(pod: &Pod, volumes: &Volumes, node_labels: &Arc<BTreeSet<String>>) -> Around {
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let mounted = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).filter_map(|v| match &v.persistent_volume_claim {
+            Some(claim) => Some(claim.claim_name.clone()),
+            None => v.ephemeral.as_ref().map(|_| format!("{name}-{}", v.name)),
+        });
+        let volumes = mounted.map(|claim| volumes.get(&(namespace.clone(), claim)).cloned()).collect();
+        Around { volumes, node_labels: Arc::clone(node_labels) }
+    }
+}
+
+/// The names that pods may use: those of the snapshot, and the labels that node classes add.
+fn vocabulary_of(view: &ClusterView) -> Vocabulary {
+    let node_labels = view.classes.values().flat_map(|c| c.node_labels.keys().cloned()).collect();
+    Vocabulary { node_labels, ..Vocabulary::snapshot().clone() }
+}
+
+fn volume_object(object: &impl serde::Serialize) -> Option<VolumeObject> {
+    serde_json::to_value(object).and_then(serde_json::from_value).ok()
 }
 
 fn note_version<K: Resource>(view: &mut ClusterView, lane: Lane, object: &K) {

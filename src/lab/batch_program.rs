@@ -211,7 +211,7 @@ impl Timeline {
     }
 }
 
-/// Plays all batch programs until dropped. A fault is told once and tried again at the next turn.
+/// Plays all batch programs until dropped. A fault is reported once, and tried again at the next turn.
 pub async fn run(admin_kubeconfig: PathBuf, timeline: Timeline) -> Result<(), LabError> {
     let client = kubeconfig::client(&admin_kubeconfig, None).await?;
     let mut programs = Programs::default();

@@ -19,7 +19,7 @@ use super::error::LabError;
 use super::kubeconfig;
 use super::progress::say;
 
-/// From when on so many endpoints were ready.
+/// From when on this many endpoints were ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Reading {
     /// When it changed to this.

@@ -60,7 +60,7 @@ struct Joiner {
     buried: BTreeSet<String>,
 }
 
-/// Plays all machines until dropped. A fault is told and tried again at the next turn.
+/// Plays all machines until dropped. A fault is reported, and tried again at the next turn.
 pub async fn run(options: JoinerOptions) -> Result<(), LabError> {
     let admin = kubeconfig::client(&options.admin_kubeconfig, None).await?;
     let mut joiner = Joiner {

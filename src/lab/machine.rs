@@ -16,8 +16,6 @@ use super::user_data::Bootstrap;
 
 /// The resource name of NVIDIA's device plugin.
 pub const GPU: &str = "nvidia.com/gpu";
-/// The label that carries the instance id: for people.
-pub const INSTANCE_ID: &str = "lowtide.dev/instance-id";
 
 /// What an order to the simulator said about how a machine boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -68,9 +66,15 @@ impl SimulatedInstance {
     pub fn node_name(&self) -> String {
         format!("lt-{}", self.id.trim_start_matches("i-").to_lowercase())
     }
-    /// As in `lowtide://us-east-1/use1-az4/lt-0123456789abcdef0`.
-    pub fn provider_id(&self) -> String {
-        format!("lowtide://{}/{}/{}", self.region, self.zone, self.node_name())
+    /// What the join script's variables stand for on this machine: it asks the instance metadata service.
+    fn filled(&self, text: &str) -> String {
+        let values = [("$INSTANCE", &self.id), ("$ZONE", &self.zone), ("$REGION", &self.region), ("$TYPE", &self.instance_type)];
+        values.iter().fold(text.to_owned(), |text, (variable, value)| text.replace(variable, value))
+    }
+    /// As in `lowtide://us-east-1/use1-az4/lt-i-0123456789abcdef0`: what the user data gives the kubelet; without that, the node's name.
+    pub fn provider_id(&self, bootstrap: &Bootstrap) -> String {
+        let given = bootstrap.instance_arguments.iter().find_map(|argument| argument.strip_prefix("provider-id="));
+        given.map_or_else(|| format!("k3s://{}", self.node_name()), |text| self.filled(text))
     }
     /// Whether the machine runs.
     pub fn is_up(&self) -> bool {
@@ -92,17 +96,13 @@ pub fn node(instance: &SimulatedInstance, machine: &MachineType, bootstrap: &Boo
     let sharing = bootstrap.labels.get("lowtide.dev/gpu-sharing").and_then(|text| text.parse().ok()).unwrap_or_default();
     let units = GpuSharing { sharing, ..GpuSharing::default() }.units(machine).count;
     let gpus = if instance.boot_outcome == BootOutcome::NoGpus { 0 } else { units };
+    // Besides these a kubelet sets only what follows: everything else a node has is from its user data.
     let mut labels = bootstrap.labels.clone();
+    labels.extend(bootstrap.instance_labels.iter().map(|(key, value)| (key.clone(), instance.filled(value))));
     for (key, value) in [
         ("kubernetes.io/hostname", instance.node_name().as_str()),
         ("kubernetes.io/arch", architecture),
         ("kubernetes.io/os", "linux"),
-        ("node.kubernetes.io/instance-type", &instance.instance_type),
-        ("topology.kubernetes.io/region", &instance.region),
-        // Zone ids: zone names mean other places in other accounts, and a stretched cluster spans accounts and regions.
-        ("topology.kubernetes.io/zone", &instance.zone),
-        ("topology.k8s.aws/zone-id", &instance.zone),
-        (INSTANCE_ID, &instance.id),
         KUBELET_ON,
     ] {
         labels.insert(key.to_owned(), value.to_owned());
@@ -116,13 +116,15 @@ pub fn node(instance: &SimulatedInstance, machine: &MachineType, bootstrap: &Boo
             "name": instance.node_name(),
             "labels": labels,
         },
-        "spec": {"providerID": instance.provider_id(), "taints": taints},
+        "spec": {"providerID": instance.provider_id(bootstrap), "taints": taints},
         "status": {
             "addresses": [
                 {"type": "InternalIP", "address": instance.private_ip}, {"type": "Hostname", "address": instance.node_name()},
             ],
-            "capacity": {"cpu": machine.vcpus.to_string(), "memory": format!("{}Mi", machine.memory.0), "pods": pods, (GPU): gpus.to_string()},
-            "allocatable": {"cpu": format!("{}m", free.cpu.0), "memory": format!("{}Mi", free.memory.0), "pods": pods, (GPU): gpus.to_string()},
+            "capacity": {"cpu": machine.vcpus.to_string(), "memory": format!("{}Mi", machine.memory.0), "pods": pods,
+                "ephemeral-storage": format!("{}Mi", machine.capacity().disk.0), (GPU): gpus.to_string()},
+            "allocatable": {"cpu": format!("{}m", free.cpu.0), "memory": format!("{}Mi", free.memory.0), "pods": pods,
+                "ephemeral-storage": format!("{}Mi", free.disk.0), (GPU): gpus.to_string()},
             "nodeInfo": {
                 "architecture": architecture, "operatingSystem": "linux", "osImage": "simulated", "kernelVersion": "", "machineID": instance.id,
                 "systemUUID": "", "bootID": "", "containerRuntimeVersion": "kwok://0.8.0", "kubeletVersion": "v1.36.3", "kubeProxyVersion": "",
@@ -154,14 +156,23 @@ mod tests {
             memory: Mebibytes(16_384),
             architecture: Architecture::Amd64,
             spot_supported: true,
+            instance_store: Mebibytes(238_418),
         }
     }
 
     #[test]
     fn the_node_carries_place_capacity_and_what_the_user_data_said() {
-        let bootstrap = Bootstrap { labels: BTreeMap::from([("lowtide.dev/pool".into(), "gpu".into())]), ..Bootstrap::default() };
+        let instance_labels = [("topology.kubernetes.io/zone", "$ZONE"), ("node.kubernetes.io/instance-type", "$TYPE")];
+        let bootstrap = Bootstrap {
+            labels: BTreeMap::from([("lowtide.dev/pool".into(), "gpu".into())]),
+            instance_labels: instance_labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            instance_arguments: vec!["provider-id=lowtide://$REGION/$ZONE/lt-$INSTANCE".into()],
+            ..Bootstrap::default()
+        };
         let node = serde_json::to_value(node(&instance("ok"), &g6_xlarge(), &bootstrap).unwrap()).unwrap();
-        assert_eq!(node["spec"]["providerID"], "lowtide://eu-west-1/euw1-az2/lt-0abc");
+        assert_eq!(node["spec"]["providerID"], "lowtide://eu-west-1/euw1-az2/lt-i-0ABC");
+        assert_eq!(node["metadata"]["labels"]["node.kubernetes.io/instance-type"], "g6.xlarge");
+        assert!(node["metadata"]["labels"].get("topology.k8s.aws/zone-id").is_none(), "the user data did not say it");
         assert_eq!(node["metadata"]["labels"]["topology.kubernetes.io/zone"], "euw1-az2");
         assert_eq!(node["metadata"]["labels"]["lowtide.dev/pool"], "gpu");
         assert_eq!(node["status"]["addresses"][0]["address"], "10.1.0.7", "as EC2 says");

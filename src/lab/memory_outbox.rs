@@ -143,6 +143,9 @@ impl Cloud for EmptyCloud {
     async fn machine_types(&self, _: &Region) -> Result<Vec<MachineType>, CloudError> {
         nothing()
     }
+    async fn zone_names(&self, _: &Region) -> Result<BTreeMap<ZoneId, String>, CloudError> {
+        Ok(BTreeMap::new())
+    }
     async fn subnet_zones(&self, _: &Region, _: &[String]) -> Result<BTreeMap<String, ZoneId>, CloudError> {
         nothing()
     }

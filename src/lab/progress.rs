@@ -3,19 +3,19 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-/// Waits for one thing, telling how long it has taken.
+/// Waits for one thing, reporting how long it has taken.
 #[derive(Debug)]
 pub struct Step {
     what: String,
     since: Instant,
-    told: Instant,
+    reported: Instant,
 }
 
 impl Step {
     /// Begins.
     pub fn begin(what: impl Into<String>) -> Step {
         let now = Instant::now();
-        Step { what: what.into(), since: now, told: now }
+        Step { what: what.into(), since: now, reported: now }
     }
     /// Time since it began.
     pub fn elapsed(&self) -> Duration {
@@ -23,8 +23,8 @@ impl Step {
     }
     /// Says every five seconds that it is still waiting, and for what.
     pub fn waiting(&mut self, last: &str) {
-        if self.told.elapsed() >= Duration::from_secs(5) {
-            self.told = Instant::now();
+        if self.reported.elapsed() >= Duration::from_secs(5) {
+            self.reported = Instant::now();
             say(&format!("  {:<28} … {:>5.1} s  {last}", self.what, self.since.elapsed().as_secs_f64()));
         }
     }

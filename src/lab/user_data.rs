@@ -1,7 +1,7 @@
 //! Reads the user data that a machine was really launched with, as cloud-init would.
 //!
 //! Understood: `#cloud-config` whose `write_files` carry k3s' `/etc/rancher/k3s/config.yaml`. Anything else is a machine that boots
-//! and never joins, and the reason is told.
+//! and never joins, and the reason is reported.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +17,10 @@ pub struct Bootstrap {
     pub server: String,
     /// Labels its kubelet registers with.
     pub labels: BTreeMap<String, String>,
+    /// Labels whose values are variables of the join script, as in `$INSTANCE`.
+    pub instance_labels: BTreeMap<String, String>,
+    /// Kubelet arguments with such variables, as `provider-id=...`.
+    pub instance_arguments: Vec<String>,
     /// Taints its kubelet registers with.
     pub taints: Vec<Taint>,
     /// Further kubelet arguments, as in `register-node=true`.
@@ -93,6 +97,21 @@ struct K3sConfig {
     kubelet_arg: Vec<String>,
 }
 
+/// What the join script adds once the machine knows what it is, with the script's variables (`$INSTANCE`, `$ZONE`) as they stand.
+#[derive(Default, Deserialize)]
+struct InstanceConfig {
+    #[serde(default, rename = "node-label+")]
+    node_label: Vec<String>,
+    #[serde(default, rename = "kubelet-arg+")]
+    kubelet_arg: Vec<String>,
+}
+
+/// The document that a script writes to `config.yaml.d` by a here-document.
+fn of_instance(script: &str) -> Option<&str> {
+    let (_, rest) = script.split_once("config.yaml.d/50-instance.yaml <<EOF\n")?;
+    rest.split_once("\nEOF").map(|(document, _)| document)
+}
+
 /// Reads user data, plain or base64 (as EC2 carries it).
 pub fn parse(user_data: &str) -> Result<Bootstrap, UserDataFault> {
     let text = plain(user_data)?;
@@ -103,7 +122,13 @@ pub fn parse(user_data: &str) -> Result<Bootstrap, UserDataFault> {
         _ => file.content.clone(),
     };
     let config: K3sConfig = yaml("k3s' config.yaml", &content)?;
+    let of_instance = match cloud.write_files.iter().find_map(|file| of_instance(&file.content)) {
+        Some(text) => yaml("k3s' 50-instance.yaml", text)?,
+        None => InstanceConfig::default(),
+    };
     Ok(Bootstrap {
+        instance_labels: of_instance.node_label.iter().map(|text| label(text)).collect::<Result<_, _>>()?,
+        instance_arguments: of_instance.kubelet_arg,
         server: config.server,
         labels: config.node_label.iter().map(|text| label(text)).collect::<Result<_, _>>()?,
         taints: config.node_taint.iter().map(|text| taint(text)).collect::<Result<_, _>>()?,

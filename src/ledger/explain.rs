@@ -1,4 +1,4 @@
-//! Why a machine was bought or work moved: one decision, told from the ledger alone.
+//! Why a machine was bought or work moved: one decision, explained from the ledger alone.
 //!
 //! Decides: what of a decision is shown, and in which words.
 //! Does not: look at the cluster or at today's prices.

@@ -1,6 +1,6 @@
 //! Making and updating the ledger's schema, roles and partitions.
 //!
-//! Decides: the order: tables (migrations, each once), then views and grants (anew each time), then partitions of the months to come.
+//! Decides: the order: tables (migrations, each once), then views and grants (again each time), then partitions of the months to come.
 //! Does not: change or drop rows, ever.
 
 use sqlx::migrate::{MigrateError, Migrator};
@@ -11,7 +11,7 @@ use super::store::LedgerFault;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations");
 
-/// Partitions are made for this month and so many after it.
+/// Partitions are made for this month and this many after it.
 const MONTHS_AHEAD: i32 = 3;
 /// The oldest server whose partitioning and `pg_current_xact_id` the schema relies on: `server_version_num`.
 const LEAST_VERSION: i32 = 150_000;
@@ -96,7 +96,8 @@ async fn make_partitions(connection: &mut PgConnection) -> Result<(), MigrateFau
 /// [`LedgerFault`] when it never did, or refuses us.
 pub async fn connect(url: &str) -> Result<PgConnection, LedgerFault> {
     let lasting = |fault: &sqlx::Error| !matches!(fault, sqlx::Error::Io(_));
-    let mut connection = with_retries(|| PgConnection::connect(url), lasting).await.map_err(|cause| match cause {
+    let address = super::address::options(url)?;
+    let mut connection = with_retries(|| PgConnection::connect_with(&address), lasting).await.map_err(|cause| match cause {
         sqlx::Error::Configuration(_) => LedgerFault::BadUrl(cause),
         cause => LedgerFault::Database { what: "connect to Postgres", cause },
     })?;

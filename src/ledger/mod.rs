@@ -3,12 +3,14 @@
 //! Decides: how facts are kept (append-only, hashed, sealed) and what follows from them (cost, savings, reliability).
 //! Does not: decide anything about machines. The operator only needs [`PgLedger`]; people use the views and `lowtide ledger`.
 
+pub mod address;
 pub mod archive;
 mod derivation;
 pub mod explain;
 pub mod focus;
 pub mod import;
 pub mod migrate;
+pub mod plans;
 pub mod poster;
 pub mod prometheus;
 pub mod reconcile;

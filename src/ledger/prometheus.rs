@@ -24,6 +24,15 @@ const HOUR: Millis = Millis::from_hours(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 const MOST_BYTES: usize = 1 << 20;
 
+/// A URL as messages say it: without a user and password, which some write before the host.
+fn shown(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let host = rest[..end].rsplit_once('@').map_or(&rest[..end], |(_, host)| host);
+    let separator = if scheme.is_empty() { "" } else { "://" };
+    format!("{scheme}{separator}{host}{}", &rest[end..])
+}
+
 /// Prometheus could not be asked, or did not say a number.
 #[derive(Debug, thiserror::Error)]
 pub enum PrometheusFault {
@@ -105,7 +114,7 @@ impl Prometheus {
         let url = format!("{}/api/v1/query?query={}&time={}", self.url, percent_encoded(query), at.0.div_euclid(1_000));
         let body = self.get(&url).await?;
         let answer: Answer =
-            serde_json::from_slice(&body).map_err(|fault| PrometheusFault::NotPrometheus { url: url.clone(), fault: fault.to_string() })?;
+            serde_json::from_slice(&body).map_err(|fault| PrometheusFault::NotPrometheus { url: shown(&url), fault: fault.to_string() })?;
         let not_one = |found: String| PrometheusFault::NotOneNumber { query: query.to_owned(), found };
         let text = match answer {
             Answer { status, error, .. } if status != "success" => {
@@ -119,13 +128,13 @@ impl Prometheus {
             },
             Answer { data: Some(Data::Matrix(_)), .. } => return Err(not_one("a range".into())),
             Answer { data: Some(Data::String(_)), .. } => return Err(not_one("a text".into())),
-            Answer { data: None, .. } => return Err(PrometheusFault::NotPrometheus { url, fault: "no data".into() }),
+            Answer { data: None, .. } => return Err(PrometheusFault::NotPrometheus { url: shown(&url), fault: "no data".into() }),
         };
         micro_units(&text).map(Some).ok_or_else(|| not_one(text))
     }
 
     async fn get(&self, url: &str) -> Result<Vec<u8>, PrometheusFault> {
-        let unreachable = |fault: String| PrometheusFault::Unreachable { url: url.to_owned(), fault };
+        let unreachable = |fault: String| PrometheusFault::Unreachable { url: shown(url), fault };
         let request = HttpRequest::get(url).map_err(|fault| unreachable(fault.to_string()))?;
         let exchange = async {
             let response = self.connector.call(request).await.map_err(|fault| unreachable(format!("{fault:?}")))?;
@@ -135,7 +144,7 @@ impl Prometheus {
             let explained = status.is_success() || body.starts_with(b"{");
             if !explained || body.len() > MOST_BYTES {
                 let fault = format!("status {} and {} bytes", status.as_u16(), body.len());
-                return Err(PrometheusFault::NotPrometheus { url: url.to_owned(), fault });
+                return Err(PrometheusFault::NotPrometheus { url: shown(url), fault });
             }
             Ok(body)
         };
@@ -176,6 +185,15 @@ fn percent_encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_message_repeats_a_password() {
+        assert_eq!(shown("http://me:tiger-lily@prom:9090/api?x=1"), "http://prom:9090/api?x=1");
+        assert_eq!(shown("http://me:tiger@lily@prom"), "http://prom");
+        assert_eq!((shown("me:tiger-lily@prom/a@b"), shown("http://prom/a@b")), ("prom/a@b".to_owned(), "http://prom/a@b".to_owned()));
+        let fault = PrometheusFault::Unreachable { url: shown("https://me:tiger-lily@prom"), fault: "x".into() };
+        assert!(!format!("{fault} {fault:?}").contains("tiger"), "{fault}");
+    }
 
     #[test]
     fn queries_survive_the_address() {

@@ -54,7 +54,18 @@ pub enum LedgerFault {
     TimedOut(Duration),
 }
 
+/// What is said before the words of a server whose schema an older version made: records wait in the outbox until it is brought up to date.
+const OLD_SCHEMA: &str = "the ledger's schema is older than this lowtide, run `lowtide ledger migrate` (or the chart's migration job): ";
+/// SQLSTATE: undefined column, undefined function, undefined table, invalid schema name.
+const UNDEFINED: [&str; 4] = ["42703", "42883", "42P01", "3F000"];
+
 impl LedgerFault {
+    /// Postgres does not know what this version writes.
+    pub fn is_old_schema(&self) -> bool {
+        let LedgerFault::Database { cause: sqlx::Error::Database(fault), .. } = self else { return false };
+        fault.code().is_some_and(|code| UNDEFINED.contains(&&*code))
+    }
+
     /// For `map_err`: names what was tried.
     pub fn during(what: &'static str) -> impl FnOnce(sqlx::Error) -> LedgerFault {
         move |cause| LedgerFault::Database { what, cause }
@@ -90,12 +101,12 @@ impl PgLedger {
     /// [`LedgerFault::BadUrl`] when `url` cannot be read.
     pub fn connect_lazy(url: &str) -> Result<Self, LedgerFault> {
         let options = PgPoolOptions::new().max_connections(4).acquire_timeout(WRITE_LIMIT);
-        Ok(PgLedger { pool: options.connect_lazy(url).map_err(LedgerFault::BadUrl)?, months: Mutex::default() })
+        Ok(PgLedger { pool: options.connect_lazy_with(super::address::options(url)?), months: Mutex::default() })
     }
 
     async fn in_time(&self, write: impl Future<Output = Result<(), LedgerFault>>) -> Result<(), LedgerUnavailable> {
         let outcome = tokio::time::timeout(WRITE_LIMIT, write).await.unwrap_or(Err(LedgerFault::TimedOut(WRITE_LIMIT)));
-        outcome.map_err(|fault| LedgerUnavailable { message: fault.to_string() })
+        outcome.map_err(|fault| LedgerUnavailable { message: format!("{}{fault}", if fault.is_old_schema() { OLD_SCHEMA } else { "" }) })
     }
 
     /// Records come twice only after a crash or a lost answer, so that is found out and not asked.

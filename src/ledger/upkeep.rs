@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use super::import::store_usage;
+use super::plans::figures;
 use super::poster;
 use super::prometheus::Prometheus;
 use super::rows::month_of;
@@ -21,12 +22,15 @@ use super::store::{LedgerFault, ensure_month};
 use crate::core::units::ids::ObjectRef;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::UsageQuery;
+use crate::metrics::finance::FinanceFigures;
 use crate::ports::Clock;
 
 /// Rows wait this long for their seal.
 const SEAL_EVERY: Millis = Millis::from_mins(10);
 /// Hours of usage that are asked for each time: an hour of Prometheus away is made up for.
 const USAGE_HOURS: u32 = 3;
+/// The figures of money for metrics are read again after this.
+const FIGURES_EVERY: Millis = Millis::from_mins(5);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// What is to be done, and where.
@@ -41,17 +45,19 @@ pub struct Upkeep {
     pub queries: Arc<dyn Fn() -> BTreeMap<ObjectRef, UsageQuery> + Send + Sync>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Told after each round.
-    pub told: Arc<dyn Fn(UpkeepFigures) + Send + Sync>,
+    /// Called after each round.
+    pub after_round: Arc<dyn Fn(UpkeepFigures) + Send + Sync>,
 }
 
 /// How far the upkeep is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UpkeepFigures {
     /// When everything that had settled was posted.
     pub posted_at: Option<Timestamp>,
     /// When everything that had settled was sealed; never, when the role may not.
     pub sealed_at: Option<Timestamp>,
+    /// What the ledger says of money, and when it was read; never, when the role may not.
+    pub finance: Option<(Timestamp, Arc<FinanceFigures>)>,
 }
 
 /// Runs for as long as the operator lives; works only while it leads.
@@ -71,13 +77,14 @@ pub async fn keep(upkeep: Upkeep, leading: watch::Receiver<bool>) {
             _ => {}
         }
         failing = outcome.is_err();
-        (upkeep.told)(figures);
+        (upkeep.after_round)(figures.clone());
     }
 }
 
 async fn round(upkeep: &Upkeep, figures: &mut UpkeepFigures, asked_usage_for: &mut Option<i64>) -> Result<(), LedgerFault> {
     let now = upkeep.clock.now();
-    let connecting = tokio::time::timeout(CONNECT_LIMIT, PgConnection::connect(&upkeep.url));
+    let address = super::address::options(&upkeep.url)?;
+    let connecting = tokio::time::timeout(CONNECT_LIMIT, PgConnection::connect_with(&address));
     let mut connection =
         connecting.await.map_err(|_| LedgerFault::TimedOut(CONNECT_LIMIT))?.map_err(LedgerFault::during("connect to Postgres"))?;
     let done = poster::post(&mut connection, now).await?;
@@ -96,6 +103,10 @@ async fn round(upkeep: &Upkeep, figures: &mut UpkeepFigures, asked_usage_for: &m
             info!(seal = sealed.number, rows = sealed.rows, root, "sealed; keep this root elsewhere");
         }
         figures.sealed_at = Some(now);
+    }
+    let due = figures.finance.as_ref().is_none_or(|(at, _)| now.since(*at) >= FIGURES_EVERY);
+    if due && figures::may_read(&mut connection).await? {
+        figures.finance = Some((now, Arc::new(figures::read(&mut connection, now).await?)));
     }
     connection.close().await.map_err(LedgerFault::during("close the connection"))
 }

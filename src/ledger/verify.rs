@@ -1,4 +1,4 @@
-//! Verifying: every hash, seal and link recomputed, archived months told from missing ones, derived sums held against their rows, and the definitions that
+//! Verifying: every hash, seal and link recomputed, archived months distinguished from missing ones, derived sums held against their rows, and the definitions that
 //! derive figures against what the last migration left.
 //!
 //! Decides: what is wrong, by row. Does not: repair anything.

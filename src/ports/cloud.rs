@@ -142,6 +142,8 @@ pub trait Cloud: Send + Sync + 'static {
         &self,
         region: &Region,
     ) -> impl Future<Output = Result<Vec<crate::core::market::catalog::MachineType>, CloudError>> + Send;
+    /// The name of each zone of a region in this account: names differ per account, ids do not.
+    fn zone_names(&self, region: &Region) -> impl Future<Output = Result<BTreeMap<ZoneId, String>, CloudError>> + Send;
     /// The zone id of each of these subnets; an unknown subnet is `Refused` and named.
     fn subnet_zones(
         &self,

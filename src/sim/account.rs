@@ -21,7 +21,7 @@ use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::sharing::{GpuSharing, Sharing};
 
-/// Of a thousand histories, so many have tight quotas, a reservation, placement scores, and classes that share GPUs.
+/// Of a thousand histories, this many have tight quotas, a reservation, placement scores, and classes that share GPUs.
 const TIGHT_PER_MILLE: i64 = 300;
 const RESERVED_PER_MILLE: i64 = 250;
 const SCORED_PER_MILLE: i64 = 500;

@@ -71,6 +71,8 @@ struct Message {
 pub struct Ec2 {
     /// All machines there ever were.
     pub machines: BTreeMap<InstanceId, Machine>,
+    /// Machines that carry our name and are none of ours: of another cluster, and of nobody who says so. They must never end.
+    pub neighbours: BTreeMap<InstanceId, Instance>,
     /// Those that EC2 still shows: alive, or ended within the hour.
     present: BTreeSet<InstanceId>,
     tokens: BTreeMap<String, (InstanceId, Launch)>,
@@ -124,6 +126,7 @@ impl Ec2 {
     pub fn new(seed: u64) -> Ec2 {
         Ec2 {
             machines: BTreeMap::new(),
+            neighbours: BTreeMap::new(),
             present: BTreeSet::new(),
             tokens: BTreeMap::new(),
             by_claim: BTreeMap::new(),
@@ -254,7 +257,30 @@ impl Ec2 {
         let machines = &self.machines;
         self.present.retain(|id| machines.get(id).is_some_and(lingers));
         let present = self.present.iter().filter_map(|id| self.machines.get(id));
-        present.filter(|m| m.instance.pool.region == *region && m.shown_from <= now).map(|m| m.instance.clone()).collect()
+        let ours = present.filter(|m| m.instance.pool.region == *region && m.shown_from <= now).map(|m| m.instance.clone());
+        ours.chain(self.neighbours.values().filter(|i| i.pool.region == *region).cloned()).collect()
+    }
+
+    /// Others live in the account: a cluster of the same name, and a machine from before clusters had UIDs.
+    pub fn settle_neighbours(&mut self, cluster: &str, pool: &CapacityPool, now: Timestamp) {
+        for (id, uid) in [("i-of-another-cluster", Some("another-cluster")), ("i-of-nobody", None)] {
+            let mut all =
+                BTreeMap::from([(tags::CLUSTER.to_owned(), cluster.to_owned()), (tags::CLAIM_UID.to_owned(), format!("claim-of-{id}"))]);
+            all.extend(uid.map(|uid| (tags::CLUSTER_UID.to_owned(), uid.to_owned())));
+            let instance = Instance {
+                id: id.into(),
+                // Of a type that the catalog does not know: it takes nothing of the quotas.
+                pool: CapacityPool { capacity_type: CapacityType::OnDemand, instance_type: "g4.neighbour".into(), ..pool.clone() },
+                state: InstanceState::Running,
+                launched_at: now,
+                ended_at: None,
+                state_reason: None,
+                spot_request_status: None,
+                addresses: [format!("address-of-{id}")].into(),
+                tags: all.into(),
+            };
+            self.neighbours.insert(instance.id.clone(), instance);
+        }
     }
 
     /// Ends a machine; one that has ended stays ended.

@@ -1,4 +1,4 @@
-//! What an operator's calls do to the world: told in the history, held against the invariants, and settled.
+//! What an operator's calls do to the world: written to the history, held against the invariants, and settled.
 //!
 //! Decides: nothing.
 
@@ -47,7 +47,7 @@ impl World {
         let mut later = Vec::new();
         let outcome = self.kube.apply(action, now, &mut later);
         let fault = outcome.as_ref().err().map_or_else(String::new, |fault| format!(": {fault}"));
-        self.say(&format!("op{operator} {}{fault}", told(action)));
+        self.say(&format!("op{operator} {}{fault}", described(action)));
         self.settle(now, later);
         outcome
     }
@@ -90,7 +90,7 @@ impl World {
     }
 }
 
-fn told(action: &ClusterAction) -> String {
+fn described(action: &ClusterAction) -> String {
     match action {
         ClusterAction::CreateClaim { name, spec } => {
             format!("claims {name}: {} at ${}/h ({:?})", spec.capacity, spec.price_per_hour, spec.trigger)
@@ -98,7 +98,7 @@ fn told(action: &ClusterAction) -> String {
         ClusterAction::Bind { target, claim, .. } => format!("binds {} to {claim}", target.pod.object.name),
         ClusterAction::Lift { target, claim } => format!("lifts the gate of {} for {claim}", target.pod.object.name),
         ClusterAction::PatchClaim { claim, patch, .. } => format!("patches {claim}: {}", told_patch(patch)),
-        ClusterAction::MarkNode { node, claim, taint } => format!("marks {node} for {claim}{}", if *taint { ", tainted" } else { "" }),
+        ClusterAction::MarkNode { node, claim, taint, .. } => format!("marks {node} for {claim}{}", if *taint { ", tainted" } else { "" }),
         ClusterAction::LetGoOfDeployment { target, .. } | ClusterAction::LetGoOfJob { target, .. } => {
             format!("lets {} go", target.pod.object.name)
         }
@@ -122,7 +122,7 @@ fn told_subject(subject: &EventSubject) -> &str {
     }
 }
 
-/// What the patch sets; what it leaves alone is not told.
+/// What the patch sets; what it leaves alone is not mentioned.
 fn told_patch(patch: &ClaimPatch) -> String {
     // Without `..`: a field that is forgotten here does not compile.
     let ClaimPatch {
@@ -135,6 +135,8 @@ fn told_patch(patch: &ClaimPatch) -> String {
         moving,
         occupants,
         empty_since,
+        unhealthy,
+        misfit,
         terminate_asked,
         ended,
     } = patch;
@@ -170,6 +172,14 @@ fn told_patch(patch: &ClaimPatch) -> String {
         Some(Some(at)) => tell(format_args!("empty since {at}")),
         Some(None) => tell(format_args!("not empty any more")),
         None => {}
+    }
+    match unhealthy {
+        Some(Some(mark)) => tell(format_args!("its node is not well since {} ({:?})", mark.since, mark.trigger)),
+        Some(None) => tell(format_args!("its node is well again")),
+        None => {}
+    }
+    if let Some(need) = misfit {
+        tell(format_args!("need {need} does not fit there"));
     }
     if let Some((at, decision, trigger)) = terminate_asked {
         tell(format_args!("its end is asked for at {at} by {decision} ({trigger:?})"));

@@ -87,6 +87,10 @@ pub enum Trouble {
     Crash,
     /// A second operator believes that it leads.
     SecondOperator(Millis),
+    /// Another version writes a word into a claim that this one cannot read.
+    UnreadableClaim(Millis),
+    /// An operator of the same values runs on an API server that was built again: empty, and of another UID.
+    EmptyApiServer(Millis),
 }
 
 /// All that goes wrong in one history.
@@ -173,7 +177,7 @@ impl Faults {
     pub fn draw_trouble(&mut self) -> Trouble {
         let chance = &mut self.of_troubles;
         let minutes = |chance: &mut Chance, least, most| chance.span(Millis::from_mins(least), Millis::from_mins(most));
-        match chance.below(10) {
+        match chance.below(12) {
             0 | 1 => Trouble::LedgerAway(minutes(chance, 1, 30)),
             2 => Trouble::ApiAway(minutes(chance, 1, 6)),
             3 => Trouble::Stale(chance.span(Millis::from_secs(2), Millis::from_secs(60))),
@@ -181,7 +185,9 @@ impl Faults {
             5 => Trouble::Throttled(minutes(chance, 1, 5)),
             6 => Trouble::ClockJumps(chance.span(Millis::from_secs(-45), Millis::from_secs(45))),
             7 | 8 => Trouble::Crash,
-            _ => Trouble::SecondOperator(minutes(chance, 1, 10)),
+            9 => Trouble::SecondOperator(minutes(chance, 1, 10)),
+            10 => Trouble::UnreadableClaim(minutes(chance, 2, 25)),
+            _ => Trouble::EmptyApiServer(minutes(chance, 12, 30)),
         }
     }
 

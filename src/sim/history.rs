@@ -1,6 +1,6 @@
 //! What happened, line by line, and a fingerprint of all of it.
 //!
-//! Decides: how a step is told. Two runs with the same fingerprint went the same way to the letter.
+//! Decides: how a step is worded. Two runs with the same fingerprint went the same way to the letter.
 
 use std::collections::VecDeque;
 

@@ -39,11 +39,11 @@ const TYPES: [(&str, i64); 5] =
 
 /// Between two moves of a pool's price, on average.
 const PRICE_MOVES_EVERY: Millis = Millis::from_hours(9);
-/// A region is short 38 % of the time: every 147 minutes on average, for a median and a mean of so long. These give the recorded correlation.
+/// A region is short 38 % of the time: every 147 minutes on average, for the median and the mean below. These give the recorded correlation.
 const SHORTAGE_EVERY: Millis = Millis::from_mins(147);
 const SHORTAGE: (Millis, Millis) = (Millis::from_mins(30), Millis::from_mins(90));
 const SHORT_PER_MILLE: i64 = 380;
-/// A pool that is available as often as the recorded mean (620 thousandths) is caught by so many of a thousand shortages; one that is
+/// A pool that is available as often as the recorded mean (620 thousandths) is caught by this many of a thousand shortages; one that is
 /// always available, by none.
 const CAUGHT_PER_MILLE: i64 = 850;
 const MEAN_AVAILABLE_PER_MILLE: i64 = 620;

@@ -42,9 +42,9 @@ pub struct People {
 struct Size {
     /// Replicas of a Deployment, at most.
     replicas: i64,
-    /// A Deployment beside the first is there in so many of a thousand clusters.
+    /// A Deployment beside the first is there in this many of a thousand clusters.
     others_per_mille: i64,
-    /// Deeds are so many thousandths as far apart as in a middling cluster.
+    /// How far apart deeds are, in thousandths of what they are in a medium-sized cluster.
     pace_per_mille: i64,
 }
 
@@ -75,6 +75,8 @@ fn need(kind: WorkloadKind, gpus: i64, gpu_gib: i64) -> Need {
         architecture: None,
         regions: Vec::new(),
         zones: Vec::new(),
+        node_terms: Vec::new(),
+        disk: Mebibytes(0),
         capacity: CapacityPreference::SpotFirst,
         max_price_per_gpu_hour: None,
         data_gib: 0,
@@ -128,6 +130,7 @@ impl People {
             return_min_saving_per_mille: 150,
             return_min_dwell: Millis::from_mins(15),
             empty_grace: Millis::from_mins(2),
+            unhealthy_after: Millis::from_mins(3),
             join_timeout: Millis::from_mins(8),
             expire_after: self.chance.happens(400).then(|| self.chance.span(Millis::from_hours(12), Millis::from_hours(60))),
             cool_down_base: Millis::from_mins(3),

@@ -6,17 +6,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::core::action::{Action, ClusterAction, Plan, RemovalReason, Step};
-use crate::core::fleet::{Claim, Launch, Trigger};
+use crate::core::action::{Action, ClusterAction, Plan, PodTarget, RemovalReason, Step};
+use crate::core::fleet::{Claim, Instance, Launch, Ownership, Trigger};
 use crate::core::invariant::Invariant;
 use crate::core::plan::{Planner, Settings, plan};
 use crate::core::record::LedgerRecord;
-use crate::core::snapshot::{Lane, Snapshot};
+use crate::core::snapshot::{Lane, Snapshot, seen};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Resources};
-use crate::core::workload::PodPhase;
 use crate::core::workload::need::CapacityPreference;
+use crate::core::workload::{Pod, PodPhase};
 use crate::ports::Applied;
 
 /// One mistake.
@@ -52,6 +52,14 @@ pub enum PlantedBug {
     RoomDoubled,
     /// Gates are never lifted.
     GatesKept,
+    /// Machines of our name are swept whoever's UID they carry.
+    OthersSwept,
+    /// Machines of claims that cannot be read are swept.
+    UnreadableSwept,
+    /// Join timeouts are taken by a clock of ours that is four minutes ahead.
+    OwnClockBelieved,
+    /// Gates are lifted as soon as pods are bound, before there is a machine.
+    LiftedEarly,
     /// What is decided depends on how many plans were made before.
     PlansDiffer,
 }
@@ -72,7 +80,15 @@ impl PlantedBug {
             PlantedBug::NeedsIgnored => &[NeedsAndPoliciesHold],
             PlantedBug::RoomDoubled => &[OneClaimPerPod, NeedsAndPoliciesHold],
             PlantedBug::PlansDiffer => &[SameSeedSameHistory],
+            PlantedBug::OthersSwept | PlantedBug::UnreadableSwept => &[EndsWereSeen],
+            PlantedBug::OwnClockBelieved => &[RemovalsHaveReasons],
+            PlantedBug::LiftedEarly => &[LiftedPodsRun, WorldSettles],
         }
+    }
+
+    /// The API server is not asked before a machine is swept.
+    pub fn forgets_to_ask(self) -> bool {
+        matches!(self, PlantedBug::OthersSwept | PlantedBug::UnreadableSwept)
     }
 
     /// The operator's plan with the mistake in it.
@@ -98,13 +114,14 @@ impl PlantedBug {
                 }
             }
             PlantedBug::RoomDoubled => {
-                for Resources { cpu, memory, gpus } in world.nodes.values_mut().map(|node| &mut node.allocatable) {
+                for Resources { cpu, memory, gpus, .. } in world.nodes.values_mut().map(|node| &mut node.allocatable) {
                     (cpu.0, memory.0, *gpus) = (cpu.0 * 2, memory.0 * 2, *gpus * 2);
                 }
                 for machine in world.catalog.types.values_mut() {
                     (machine.vcpus, machine.memory.0, machine.gpus) = (machine.vcpus * 2, machine.memory.0 * 2, machine.gpus * 2);
                 }
             }
+            PlantedBug::OwnClockBelieved => world.ec2_ahead = Some(world.ec2_ahead.unwrap_or(Millis::ZERO) + Millis::from_mins(4)),
             _ => {}
         }
     }
@@ -137,6 +154,15 @@ impl PlantedBug {
                 planned.steps.extend(ends);
             }
             PlantedBug::ClaimRemovedEarly => planned.steps.extend(working(world, now).map(remove)),
+            PlantedBug::OthersSwept => planned.steps.extend(seen(&world.instances).filter(|i| !is_ours(world, i)).map(sweep)),
+            PlantedBug::UnreadableSwept => {
+                let ids: Vec<_> = world.unreadable_claims.values().filter_map(|claim| claim.instance.clone()).collect();
+                planned.steps.extend(seen(&world.instances).filter(|i| i.is_alive() && ids.contains(&i.id)).map(sweep));
+            }
+            PlantedBug::LiftedEarly => {
+                let gated = world.pods.values().filter(|p| p.phase == PodPhase::Gated && p.claim.is_some() && p.deleting_until.is_none());
+                planned.steps.extend(gated.filter_map(lift));
+            }
             PlantedBug::PlansDiffer => {
                 let plans = PLANS.fetch_add(1, Ordering::Relaxed);
                 planned.steps.truncate(if plans % 3 == 1 { 1 } else { usize::MAX });
@@ -210,6 +236,22 @@ fn end(claim: &Claim) -> Option<Step> {
         seen: claim.version,
     };
     Some(Step { lanes: vec![Lane::Claim(claim.name.clone())], records: Vec::new(), actions: vec![terminate] })
+}
+
+fn is_ours(world: &Snapshot, instance: &Instance) -> bool {
+    instance.ownership(&world.cluster_uid) == Ownership::Ours || !instance.is_alive()
+}
+
+fn sweep(instance: &Instance) -> Step {
+    let (region, id, claim_uid) = (instance.pool.region.clone(), instance.id.clone(), instance.claim_uid().map(str::to_owned));
+    let action = Action::TerminateUnclaimed { region, instance: id.clone(), claim_uid };
+    Step { lanes: vec![Lane::Instance(id)], records: Vec::new(), actions: vec![action] }
+}
+
+fn lift(pod: &Pod) -> Option<Step> {
+    let target = PodTarget { pod: pod.identity.clone(), resource_version: pod.resource_version.clone() };
+    let action = Action::Cluster(ClusterAction::Lift { target, claim: pod.claim.clone()? });
+    Some(Step { lanes: vec![Lane::Pod(pod.identity.uid.clone())], records: Vec::new(), actions: vec![action] })
 }
 
 fn remove(claim: &Claim) -> Step {

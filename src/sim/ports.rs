@@ -22,6 +22,7 @@ use crate::core::market::reservation::CapacityReservation;
 use crate::core::market::scores::{PlacementScore, ScoreQuestion};
 use crate::core::market::{CapacityType, PriceSource, Quote};
 use crate::core::record::LedgerRecord;
+use crate::core::snapshot::Lane;
 use crate::core::units::ids::{InstanceId, InstanceType, Region, ReservationId, ZoneId};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::{Millis, Timestamp};
@@ -55,6 +56,8 @@ pub struct Hold {
     pub lists_from: Timestamp,
     /// The mistake its calls make.
     pub planted: Option<PlantedBug>,
+    /// It runs on an API server of its own, which is empty: the account is all that it shares.
+    pub stranger: bool,
 }
 
 fn sleep(span: Millis) -> tokio::time::Sleep {
@@ -172,6 +175,10 @@ impl Cloud for Hold {
         .await
     }
 
+    async fn zone_names(&self, region: &Region) -> Result<BTreeMap<ZoneId, String>, CloudError> {
+        let _ = region;
+        Ok(BTreeMap::new())
+    }
     async fn subnet_zones(&self, _: &Region, subnets: &[String]) -> Result<BTreeMap<String, ZoneId>, CloudError> {
         self.call(Port::Cloud, false, |_, _| {
             let zone = |subnet: &String| (subnet.clone(), ZoneId::from(subnet.trim_start_matches("subnet-")));
@@ -221,6 +228,10 @@ impl Cloud for Hold {
     }
 
     async fn receive_notices(&self, region: &Region, _: &str) -> Result<Vec<QueueMessage>, CloudError> {
+        if self.stranger {
+            // Its own queue, of which nobody sends anything.
+            std::future::pending::<()>().await;
+        }
         let reader = Arc::new(Notify::new());
         let until = {
             let mut world = lock(&self.world);
@@ -279,7 +290,7 @@ impl Hold {
 
 impl Cluster for Hold {
     fn uid(&self) -> String {
-        lock(&self.world).kube.uid.clone()
+        if self.stranger { "built-again".to_owned() } else { lock(&self.world).kube.uid.clone() }
     }
 
     fn ahead(&self) -> Option<Millis> {
@@ -287,12 +298,19 @@ impl Cluster for Hold {
     }
 
     async fn claims_now(&self) -> Result<ClaimsNow, ClusterError> {
+        if self.stranger || self.planted.is_some_and(PlantedBug::forgets_to_ask) {
+            return Ok(ClaimsNow::default());
+        }
         self.call(Port::Cluster, false, |world, _| Ok(world.kube.claims_now())).await
     }
 
     fn view(&self) -> Option<ClusterView> {
         let world = lock(&self.world);
-        (world.now() >= self.lists_from).then(|| world.kube.shown.clone())
+        let shown = || match self.stranger {
+            true => ClusterView { classes: world.kube.shown.classes.clone(), ..ClusterView::default() },
+            false => world.kube.shown.clone(),
+        };
+        (world.now() >= self.lists_from).then(shown)
     }
 
     async fn changed(&self) {
@@ -300,6 +318,9 @@ impl Cluster for Hold {
     }
 
     async fn apply(&self, action: &ClusterAction) -> Result<Applied, ClusterError> {
+        if self.stranger {
+            return Ok(Applied { lane: Lane::Message("elsewhere".into()), resource_version: None });
+        }
         if let Some(believed) = self.planted.and_then(|bug| bug.swallows(action)) {
             return Ok(believed);
         }
@@ -307,6 +328,9 @@ impl Cluster for Hold {
     }
 
     async fn record(&self, records: &[LedgerRecord]) -> Result<(), ClusterError> {
+        if self.stranger {
+            return Ok(());
+        }
         // Each record is an object of its own: some may be written when the process ends.
         for record in records {
             self.change(Port::Cluster, |world, operator| {
@@ -319,6 +343,9 @@ impl Cluster for Hold {
     }
 
     async fn outbox(&self, limit: usize) -> Result<Vec<LedgerRecord>, ClusterError> {
+        if self.stranger {
+            return Ok(Vec::new());
+        }
         self.call(Port::Cluster, false, |world, operator| {
             let mut oldest: Vec<(&uuid::Uuid, &Arc<LedgerRecord>)> = world.kube.outbox.iter().collect();
             oldest.sort_by_key(|(id, record)| (record.happened_at(), **id));
@@ -333,10 +360,16 @@ impl Cluster for Hold {
     }
 
     async fn market_memory(&self) -> Result<Option<String>, ClusterError> {
+        if self.stranger {
+            return Ok(None);
+        }
         self.call(Port::Cluster, false, |world, _| Ok(world.kube.market_memory.clone())).await
     }
 
     async fn keep_market_memory(&self, text: &str) -> Result<(), ClusterError> {
+        if self.stranger {
+            return Ok(());
+        }
         self.change(Port::Cluster, |world, _| {
             world.kube.market_memory = Some(text.to_owned());
             Ok(())

@@ -71,6 +71,9 @@ pub struct Outcome {
     /// What each machine that has ended costs on the bill, by the uid of its claim.
     #[serde(skip)]
     pub bill: BTreeMap<Uid, MicroUsd>,
+    /// The operator's `/metrics`, as often as the scenario asked for.
+    #[serde(skip)]
+    pub metrics: Vec<String>,
     /// The last lines of the history, when something broke.
     pub trace: Vec<String>,
 }
@@ -140,6 +143,7 @@ impl Outcome {
                 .filter(|m| m.instance.ended_at.is_some())
                 .map(|m| (m.claim_uid.clone(), super::bill::cost(m, &world.market, &world.account, now)))
                 .collect(),
+            metrics: Vec::new(),
             trace: if world.broken.is_empty() { Vec::new() } else { world.history.trace() },
         }
     }

@@ -38,6 +38,8 @@ pub struct Scenario {
     pub planted: Option<PlantedBug>,
     /// Print every step.
     pub loud: bool,
+    /// How far apart the operator's metrics are read; never by default.
+    pub metrics_every: Option<Millis>,
 }
 
 impl Scenario {
@@ -51,6 +53,7 @@ impl Scenario {
             planner: Arc::new(plan),
             planted: None,
             loud: false,
+            metrics_every: None,
         }
     }
 
@@ -93,11 +96,13 @@ async fn history(scenario: &Scenario) -> Outcome {
     let world: Shared = Arc::new(Mutex::new(World::open(scenario.seed, faults, scenario.loud)));
     let stirred = Arc::clone(&lock(&world).stirred);
     let (deaths, mut dead) = mpsc::unbounded_channel();
-    let mut stage = Stage { world: Arc::clone(&world), scenario, deaths, operators: Vec::new(), next: 1, due: Vec::new() };
+    let mut stage =
+        Stage { world: Arc::clone(&world), scenario, deaths, operators: Vec::new(), strangers: Vec::new(), next: 1, due: Vec::new() };
     let began = lock(&world).now();
     stage.start();
     let quiet_from = began + scenario.span;
     let ends = quiet_from + QUIET;
+    let (mut metrics, mut read_next) = (Vec::new(), began);
     loop {
         let (now, wake) = {
             let mut world = lock(&world);
@@ -112,6 +117,10 @@ async fn history(scenario: &Scenario) -> Outcome {
             (now, world.instant(next))
         };
         stage.bring_about(now);
+        if let (Some(every), Some(operator), true) = (scenario.metrics_every, stage.operators.first(), now >= read_next) {
+            metrics.push(operator.engine.metrics(true));
+            read_next = now + every;
+        }
         let over = now >= ends || (now > quiet_from && check::unsettled(&lock(&world)).is_empty());
         if over || !lock(&world).broken.is_empty() {
             break;
@@ -123,13 +132,13 @@ async fn history(scenario: &Scenario) -> Outcome {
             () = tokio::time::sleep_until(wake) => {}
         }
     }
-    stage.operators.drain(..).for_each(|operator| operator.end());
+    stage.operators.drain(..).chain(stage.strangers.drain(..)).for_each(|operator| operator.end());
     let mut world = lock(&world);
     if world.broken.is_empty() {
         world.must_have_settled();
         check::final_books(&mut world);
     }
-    Outcome::of(scenario, &world, stage.next - 1)
+    Outcome { metrics, ..Outcome::of(scenario, &world, stage.next - 1) }
 }
 
 /// One operator's process.
@@ -164,24 +173,33 @@ struct Stage<'a> {
     scenario: &'a Scenario,
     deaths: mpsc::UnboundedSender<u32>,
     operators: Vec<Operator>,
+    /// Operators of other API servers that share the account.
+    strangers: Vec<Operator>,
     next: u32,
     due: Vec<(Timestamp, Due)>,
 }
 
 impl Stage<'_> {
     fn start(&mut self) {
+        let operator = self.make(false);
+        self.operators.push(operator);
+    }
+
+    /// An operator of this world's API server, or a stranger of an empty one.
+    fn make(&mut self, stranger: bool) -> Operator {
         let (number, watcher, skew) = (self.next, Arc::new(Notify::new()), Arc::new(AtomicI64::new(0)));
         self.next += 1;
         let lists_from = {
             let mut world = lock(&self.world);
-            world.say(&format!("operator {number} starts"));
+            world.say(&format!("operator {number} starts{}", if stranger { " on an empty API server" } else { "" }));
             world.watchers.push(Arc::clone(&watcher));
             let now = world.now();
             now.max(world.faults.api_away_until) + Millis(250)
         };
         let (world, deaths) = (Arc::clone(&self.world), self.deaths.clone());
         let planted = self.scenario.planted;
-        let hold = Hold { world, operator: number, deaths, skew: Arc::clone(&skew), watcher: Arc::clone(&watcher), lists_from, planted };
+        let hold =
+            Hold { world, operator: number, deaths, skew: Arc::clone(&skew), watcher: Arc::clone(&watcher), lists_from, planted, stranger };
         let settings =
             Settings { max_price_age: Millis::from_mins(90), moves_considered_every: Millis::from_mins(15), ..Settings::default() };
         // Some operators are quick to plan and some slow: what comes in between differs.
@@ -213,11 +231,16 @@ impl Stage<'_> {
         );
         let ((leads, leading), (stops, stop)) = (watch::channel(true), watch::channel(false));
         let task = tokio::spawn(Arc::clone(&engine).run(leading, stop));
-        self.operators.push(Operator { number, engine, task, skew, watcher, _leads: leads, _stops: stops });
+        Operator { number, engine, task, skew, watcher, _leads: leads, _stops: stops }
     }
 
     /// An operator's process has ended; somebody starts another soon.
     fn ended(&mut self, number: u32) {
+        if let Some(at) = self.strangers.iter().position(|o| o.number == number) {
+            let operator = self.strangers.remove(at);
+            lock(&self.world).watchers.retain(|known| !Arc::ptr_eq(known, &operator.watcher));
+            return operator.end();
+        }
         let Some(at) = self.operators.iter().position(|o| o.number == number) else { return };
         let operator = self.operators.remove(at);
         {
@@ -252,6 +275,11 @@ impl Stage<'_> {
                 (Trouble::SecondOperator(span), Some(first)) if self.operators.len() == 1 => {
                     self.start();
                     self.due.push((now + span, Due::End(first)));
+                }
+                (Trouble::EmptyApiServer(span), _) if self.strangers.is_empty() => {
+                    let stranger = self.make(true);
+                    self.due.push((now + span, Due::End(stranger.number)));
+                    self.strangers.push(stranger);
                 }
                 _ => {}
             }

@@ -22,7 +22,7 @@ use crate::core::invariant::Fault;
 use crate::core::market::CapacityType;
 use crate::core::market::catalog::Catalog;
 use crate::core::record::LedgerRecord;
-use crate::core::units::ids::{ClassName, InstanceId, NodeName, Region, Uid};
+use crate::core::units::ids::{ClaimName, ClassName, InstanceId, NodeName, Region, Uid};
 use crate::core::units::time::{Millis, Timestamp};
 
 /// The cluster's name.
@@ -74,6 +74,8 @@ pub enum Event {
     Done(Deed),
     /// A Deployment that was deleted is created again.
     Recreate(String, Box<super::kube::Deployment>),
+    /// What another version wrote can be read again.
+    Readable(ClaimName),
     /// The next trouble.
     Trouble,
 }
@@ -113,6 +115,7 @@ pub struct World {
     pub troubles: Vec<Trouble>,
     people: People,
     of_notices: Chance,
+    of_words: Chance,
     queue: BTreeMap<(Timestamp, u64), Event>,
     put_down: u64,
     watches_will_show: bool,
@@ -146,6 +149,7 @@ impl World {
             troubles: Vec::new(),
             people: People::new(seed),
             of_notices: Chance::new(seed, "rebalance"),
+            of_words: Chance::new(seed, "words of another version"),
             queue: BTreeMap::new(),
             put_down: 0,
             watches_will_show: true,
@@ -155,6 +159,7 @@ impl World {
         };
         turns.into_iter().for_each(|(at, turn)| world.put(at, Event::Market(turn)));
         world.furnish(epoch);
+        world.ec2.settle_neighbours(CLUSTER, &world.market.pools[0].pool, epoch);
         if let Some(at) = world.faults.next_trouble(epoch) {
             world.put(at, Event::Trouble);
         }
@@ -179,6 +184,9 @@ impl World {
                 sharing: self.account.sharing(&region),
                 reservations: self.account.named_in(&region),
                 node_labels: BTreeMap::new(),
+                zone_names: BTreeMap::new(),
+                taints: Vec::new(),
+                root_volume: None,
             });
             self.kube.templates.insert(class.clone(), template_of(&class, &region));
             classes.push(class);
@@ -301,6 +309,7 @@ impl World {
                 self.kube.deployments.insert(name.clone(), *deployment);
                 later.push((now + Millis(300), Event::Reconciles(Owner::Deployment(name))));
             }
+            Event::Readable(name) => self.kube.make_unreadable(&name, false),
             Event::Trouble => self.trouble_comes(now, later),
         }
     }
@@ -393,7 +402,15 @@ impl World {
             Trouble::Stale(span) => self.faults.stale_until = now + span,
             Trouble::QueuesDenied(span) => self.faults.queues_denied_until = now + span,
             Trouble::Throttled(span) => self.faults.throttled_until = now + span,
-            Trouble::ClockJumps(_) | Trouble::Crash | Trouble::SecondOperator(_) => {
+            Trouble::UnreadableClaim(span) => {
+                let claims: Vec<ClaimName> = self.kube.claims.keys().cloned().collect();
+                if let Some(name) = self.of_words.one_of(&claims).cloned() {
+                    self.say(&format!("another version writes into {name} what this one cannot read"));
+                    self.kube.make_unreadable(&name, true);
+                    later.push((now + span, Event::Readable(name)));
+                }
+            }
+            Trouble::ClockJumps(_) | Trouble::Crash | Trouble::SecondOperator(_) | Trouble::EmptyApiServer(_) => {
                 self.troubles.push(trouble);
                 self.stirred.notify_one();
             }

@@ -72,8 +72,12 @@ impl Fixture {
         let token = plane.kubectl(&["create", "token", "lowtide", "-n", "lowtide-system"]).unwrap();
         let admin = client(&std::fs::read_to_string(plane.admin_kubeconfig()).unwrap()).await;
         let operator = client(&plane.api().kubeconfig("operator", token.trim())).await;
+        let uid = lowtide::kube::read_uid(&operator).await.unwrap();
+        let lacking = lowtide::kube::crd_check::missing(&operator).await.unwrap();
+        assert_eq!(lacking, Vec::<String>::new(), "the chart's definitions are those of this version");
         let settings = ClusterSettings {
             cluster: "test".into(),
+            uid,
             namespace: "lowtide-system".into(),
             instance: "lowtide-0".into(),
             attribution: AttributionKeys::default(),
@@ -200,7 +204,10 @@ impl Fixture {
     /// Binds the gated pod to a claim on `node`, lifts its gate and waits until it is Ready.
     pub async fn place(&self, pod: &lowtide::core::workload::Pod, node: &str) -> lowtide::core::workload::Pod {
         let claim = ClaimName::from(node);
-        self.cluster.apply(&ClusterAction::MarkNode { node: node.into(), claim: claim.clone(), taint: false }).await.unwrap();
+        self.cluster
+            .apply(&ClusterAction::MarkNode { node: node.into(), claim: claim.clone(), taint: false, labels: Default::default() })
+            .await
+            .unwrap();
         let uid = pod.identity.uid.clone();
         self.apply_to_pod(&uid, |target| bind(target, &claim)).await;
         self.apply_to_pod(&uid, |target| ClusterAction::Lift { target, claim: claim.clone() }).await;

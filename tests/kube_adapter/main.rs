@@ -39,7 +39,7 @@ async fn all_scenarios() {
         objects::a_node_is_marked_without_losing_taints_and_deleted,
         objects::statuses_are_read_back_and_a_pool_stays_until_its_last_claim,
         objects::one_broken_object_does_not_hide_the_others,
-        operating::an_event_is_told_once,
+        operating::an_event_is_reported_once,
         operating::the_outbox_gives_back_what_was_recorded_oldest_first,
         operating::the_market_memory_outlives_the_operator_in_the_one_object_it_may_change,
         operating::daemonsets_are_seen_with_what_they_request,

@@ -5,8 +5,8 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use lowtide::core::action::{ClaimPatch, ClusterAction};
 use lowtide::core::fleet::{
-    ClaimStatus, ClassStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MonthBooks, MoveMark, NoticeKind, Occupant, PoolStatus,
-    Trigger,
+    ClaimStatus, ClassProblem, ClassStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MonthBooks, MoveMark, NoticeKind, Occupant,
+    PoolStatus, Trigger,
 };
 use lowtide::core::market::CoolDownCause;
 use lowtide::core::units::ids::{ClaimName, ObjectRef};
@@ -114,6 +114,9 @@ pub async fn a_claim_is_written_once_followed_and_removed(fixture: &Fixture) {
     // Removed by us alone, with somebody else's finalizer on it: only ours goes.
     let kept = ClaimName::from("kept");
     fixture.cluster.apply(&ClusterAction::CreateClaim { name: kept.clone(), spec: Box::new(spec) }).await.unwrap();
+    let uid = claims.get("kept").await.unwrap().metadata.uid.unwrap();
+    let now = fixture.cluster.claims_now().await.unwrap();
+    assert!(now.keeps(&"i-x".into(), Some(uid.as_str())).is_some() && now.keeps(&"i-x".into(), Some("another")).is_none(), "{now:?}");
     let both = json!({ "metadata": { "finalizers": ["lowtide.dev/instance", "example.com/audit"] } });
     claims.patch("kept", &PatchParams::default(), &Patch::Merge(both)).await.unwrap();
     fixture.cluster.apply(&ClusterAction::RemoveClaim { claim: kept, seen: None }).await.unwrap();
@@ -124,8 +127,9 @@ pub async fn a_claim_is_written_once_followed_and_removed(fixture: &Fixture) {
 }
 
 pub async fn a_node_is_marked_without_losing_taints_and_deleted(fixture: &Fixture) {
-    fixture.node("marked", json!([{ "key": "example.com/kept", "value": "x", "effect": "PreferNoSchedule" }])).await;
-    let mark = |taint| ClusterAction::MarkNode { node: "marked".into(), claim: "c1".into(), taint };
+    let ours = json!({ "key": "lowtide.dev/claim", "value": "none-yet", "effect": "NoSchedule" });
+    fixture.node("marked", json!([{ "key": "example.com/kept", "value": "x", "effect": "PreferNoSchedule" }, ours])).await;
+    let mark = |taint| ClusterAction::MarkNode { node: "marked".into(), claim: "c1".into(), taint, labels: Default::default() };
     fixture.cluster.apply(&mark(false)).await.unwrap();
     let seen = |fits: fn(&lowtide::core::fleet::Node) -> bool| move || fixture.cluster.view()?.nodes.remove(&"marked".into()).filter(&fits);
     let node = fixture.eventually("the label", seen(|n| n.labelled)).await;
@@ -135,9 +139,10 @@ pub async fn a_node_is_marked_without_losing_taints_and_deleted(fixture: &Fixtur
     fixture.eventually("the taint", seen(|n| n.tainted)).await;
     let nodes: Api<Node> = Api::all(fixture.admin.clone());
     let found = nodes.get("marked").await.unwrap();
-    let mut taints: Vec<String> = found.spec.unwrap().taints.unwrap().into_iter().map(|t| t.key).collect();
+    let mut taints: Vec<String> =
+        found.spec.unwrap().taints.unwrap().into_iter().map(|t| format!("{}={}", t.key, t.value.unwrap_or_default())).collect();
     taints.sort();
-    assert_eq!(taints, ["example.com/kept", "lowtide.dev/leaving"]);
+    assert_eq!(taints, ["example.com/kept=x", "lowtide.dev/claim=c1", "lowtide.dev/leaving="]);
     assert_eq!(found.metadata.labels.unwrap()["lowtide.node-restriction.kubernetes.io/claim"], "c1");
 
     let delete = ClusterAction::DeleteNode { node: "marked".into() };
@@ -190,6 +195,7 @@ pub async fn statuses_are_read_back_and_a_pool_stays_until_its_last_claim(fixtur
     }
     let mut said = ClassStatus {
         zones: [("use1-az4".into(), "subnet-1".into()), ("use1-az6".into(), "subnet-2".into())].into(),
+        zone_names: [("use1-az4".into(), "us-east-1a".into())].into(),
         launch_template: Some((template.name.clone(), "1".into())),
         ready: Ok(()),
     };
@@ -198,11 +204,12 @@ pub async fn statuses_are_read_back_and_a_pool_stays_until_its_last_claim(fixtur
     let class = fixture.eventually("the class's zones", class).await;
     assert_eq!((class.launch_template, class.problem), (Some((template.name, "1".into())), None));
     said.zones.remove(&"use1-az6".into());
-    said.ready = Err(("UnknownSubnet".into(), "subnet-2 is unknown".into()));
+    let problem = ClassProblem { reason: "UnknownSubnet".into(), text: "subnet-2 is unknown".into() };
+    said.ready = Err(problem.clone());
     fixture.cluster.apply(&ClusterAction::SetClassStatus { class: "us".into(), status: said.clone() }).await.unwrap();
     let class = || fixture.cluster.view()?.classes.remove(&"us".into()).filter(|c| c.zones == said.zones);
     let class = fixture.eventually("a zone less", class).await;
-    assert_eq!(class.problem.unwrap(), "UnknownSubnet: subnet-2 is unknown");
+    assert_eq!(class.problem, Some(problem));
 
     // Deleted while it has a claim: it stays, and says so; it goes with its last claim.
     pools.delete("gpu", &DeleteParams::default()).await.unwrap();

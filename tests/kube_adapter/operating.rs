@@ -21,17 +21,19 @@ use serde_json::json;
 
 use crate::fixture::{Fixture, WallClock, annotations, claim_spec, pod_spec};
 
-pub async fn an_event_is_told_once(fixture: &Fixture) {
+pub async fn an_event_is_reported_once(fixture: &Fixture) {
     fixture.namespace("events").await;
     let pod = json!({ "metadata": { "name": "told", "annotations": annotations() }, "spec": pod_spec(json!({})) });
     fixture.make::<Pod>("events", pod).await;
     let told = fixture.pod("events", "the pod", |_| true).await;
     fixture.cluster.apply(&ClusterAction::CreateClaim { name: "told".into(), spec: Box::new(claim_spec(vec![])) }).await.unwrap();
     fixture.eventually("the claim", || fixture.cluster.view()?.claims.remove(&"told".into())).await;
-    let about = |subject, note: String| ClusterAction::Emit(Event { subject, kind: EventKind::Warning, reason: "NoOffer", note });
-    let long = "too dear ".repeat(300);
-    for _ in 0..2 {
-        fixture.cluster.apply(&about(EventSubject::Pod(told.identity.clone()), long.clone())).await.unwrap();
+    let about = |subject, note: String| {
+        ClusterAction::Emit(Event { subject, kind: EventKind::Warning, reason: "NoOffer", key: "gpu-memory:4".into(), note })
+    };
+    // The same news is reported once, however it is worded.
+    for long in ["too expensive ".repeat(300), "above the cap ".repeat(300)] {
+        fixture.cluster.apply(&about(EventSubject::Pod(told.identity.clone()), long)).await.unwrap();
         fixture.cluster.apply(&about(EventSubject::Claim("told".into()), "no capacity".into())).await.unwrap();
     }
     let api: Api<ApiEvent> = Api::namespaced(fixture.admin.clone(), "events");
@@ -42,7 +44,7 @@ pub async fn an_event_is_told_once(fixture: &Fixture) {
     assert_eq!(ours[0].reporting_controller.as_deref(), Some("lowtide.dev/operator"));
     // People find it where they look.
     let described = fixture.plane.kubectl(&["describe", "pod", "told", "-n", "events"]).unwrap();
-    assert!(described.contains("NoOffer") && described.contains("too dear"), "{described}");
+    assert!(described.contains("NoOffer") && described.contains("too expensive"), "{described}");
     let described = fixture.plane.kubectl(&["describe", "gpunodeclaim", "told"]).unwrap();
     assert!(described.contains("no capacity"), "{described}");
     fixture.cluster.apply(&ClusterAction::RemoveClaim { claim: "told".into(), seen: None }).await.unwrap();
@@ -115,12 +117,13 @@ pub async fn daemonsets_are_seen_with_what_they_request(fixture: &Fixture) {
 
 pub async fn leadership_passes_on_when_it_is_released_or_has_run_out(fixture: &Fixture) {
     let stand = |identity: &str| {
-        let settings = LeaseSettings { namespace: "lowtide-system".into(), name: "test".into(), identity: identity.into() };
+        // The operator has rights to one Lease, by its name.
+        let settings = LeaseSettings { namespace: "lowtide-system".into(), name: "lowtide".into(), identity: identity.into() };
         Candidacy::start(fixture.operator.clone(), settings, Arc::new(WallClock))
     };
     let holder = async || {
         let api: Api<Lease> = Api::namespaced(fixture.admin.clone(), "lowtide-system");
-        api.get("test").await.unwrap().spec.unwrap()
+        api.get("lowtide").await.unwrap().spec.unwrap()
     };
     let (first, second) = (stand("a"), stand("b"));
     let (a, b) = (first.leading(), second.leading());

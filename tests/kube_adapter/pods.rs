@@ -26,7 +26,8 @@ fn surge_owner(pod: &lowtide::core::workload::Pod) -> (Uid, (String, Uid)) {
 
 pub async fn a_gated_pod_is_bound_lifted_and_scheduled_and_a_stale_patch_is_refused(fixture: &Fixture) {
     fixture.namespace("gate").await;
-    fixture.node("gate-node", json!([])).await;
+    let taint = json!({ "key": "lowtide.dev/claim", "value": "none-yet", "effect": "NoSchedule" });
+    fixture.node("gate-node", json!([taint])).await;
     fixture.make::<Service>("gate", service("chat")).await;
     let owner: Deployment = fixture.make("gate", deployment("chat", 1, pod_spec(json!({})), "RollingUpdate")).await;
 
@@ -55,6 +56,7 @@ pub async fn a_gated_pod_is_bound_lifted_and_scheduled_and_a_stale_patch_is_refu
     assert_eq!(bound.baseline.b1_per_replica_hour.unwrap().0, 800_000);
     assert!(bound.need.is_ok(), "annotations of ours do not spoil the need: {:?}", bound.need);
 
+    // Its claim's taint is on the node: without the toleration that the lift adds, the scheduler would leave it.
     let placed = fixture.place(&bound, "gate-node").await;
     assert_eq!((placed.phase, placed.node.as_ref().unwrap().as_str()), (PodPhase::Running, "gate-node"));
     let served = fixture.pod("gate", "served", |p| p.ready_in.contains("chat")).await;

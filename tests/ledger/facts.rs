@@ -267,7 +267,8 @@ pub fn decision(machine: &Machine) -> Decision {
             ],
             refused: BTreeMap::from([(Refusal::Dearer, 40), (Refusal::CoolingDown, 1), (Refusal::GpuMemory, 7)]),
             offers_hash: "ab".repeat(32),
-        },
+        }
+        .into(),
         counterfactuals: Counterfactuals {
             b0_on_demand_same: Some(rate(CapacityType::OnDemand, 804_800)),
             b1_on_demand_home: Some(rate(CapacityType::OnDemand, 804_800)),

@@ -30,6 +30,7 @@ const HEADER: &str = "identity_line_item_id,bill_invoice_id,bill_payer_account_i
     line_item_usage_end_date,line_item_usage_amount,line_item_unblended_cost,line_item_currency_code,savings_plan_savings_plan_effective_cost\n";
 
 /// A line of the clock hour `hour` of 20 July 2026.
+#[allow(clippy::too_many_arguments)]
 fn line(id: &str, kind: &str, resource: &str, usage: &str, hour: i64, amount: &str, cost: &str, plan: &str) -> String {
     let (from, to) = (DAY + Millis::from_hours(hour), DAY + Millis::from_hours(hour + 1));
     format!(
@@ -360,7 +361,7 @@ fn drawn_bill(dice: &mut crate::facts::Dice, machines: &[Machine], invoice: &str
                 1 => line(&id, "SavingsPlanCoveredUsage", &instance, "BoxUsage:g6.xlarge", hour, "1", "3", &cost),
                 2 => line(&id, "Credit", &instance, "SpotUsage:g6.xlarge", hour, "0", &format!("-{cost}"), ""),
                 3 => line(&id, "Usage", &instance, "DataTransfer-Out-Bytes", hour, "9", &cost, ""),
-                4 => line(&id, "Usage", "i-stranger", "BoxUsage:m5.large", hour, "1", &cost, ""),
+                4 => line(&id, "Usage", &format!("i-stranger-{}", machine.name), "BoxUsage:m5.large", hour, "1", &cost, ""),
                 _ => line(&id, "Usage", &instance, "SpotUsage:g6.xlarge", hour, "1", &cost, ""),
             });
         }

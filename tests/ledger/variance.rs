@@ -101,7 +101,7 @@ async fn each_step_says_what_stands_behind_it() {
         machine.stays.push(pod);
         machine
     };
-    // July: 10 h of spot. August: 8 h of dearer spot and 4 h on demand, for half as many requests again.
+    // July: 10 h of spot. August: 8 h of more expensive spot and 4 h on demand, for half as many requests again.
     let machines = [
         machine("a", CapacityType::Spot, 100_000, 0, 10),
         machine("b", CapacityType::Spot, 150_000, MONTH, 8),
@@ -130,7 +130,11 @@ async fn each_step_says_what_stands_behind_it() {
         ("efficiency", "-0.300000", "GPU-seconds per request 36.000 -> 28.800"),
         ("instance mix", "0.000000", "the same machines"),
         ("spot price", "0.600000", "spot cost $0.10 -> $0.15 per GPU-hour"),
-        ("market mix", "2.619200", "0.0 -> 4.0 GPU-hours on demand; 2 spot offers refused there: 1 cooling down after a refusal, 1 dearer"),
+        (
+            "market mix",
+            "2.619200",
+            "0.0 -> 4.0 GPU-hours on demand; 2 spot offers refused there: 1 cooling down after a refusal, 1 more expensive",
+        ),
         ("moves and waste", "0.000000", "0 -> 0 moves, 0 -> 0 interruptions"),
         ("coverage", "0.000000", "AWS's bill has not been imported, or says the same"),
     ] {

@@ -72,7 +72,7 @@ fn a_rescue_takes_free_room_first_and_nobody_rides_along_on_its_machine() {
         instance_type: "g6.xlarge".into(),
         capacity_type: CapacityType::Spot,
     };
-    let free = Resources { cpu: Millicores(3_000), memory: Mebibytes(12_000), gpus: 1 };
+    let free = Resources { cpu: Millicores(3_000), memory: Mebibytes(12_000), gpus: 1, ..Resources::default() };
     let room = Room {
         claim: ClaimName::from("c1"),
         pool,
@@ -81,6 +81,7 @@ fn a_rescue_takes_free_room_first_and_nobody_rides_along_on_its_machine() {
         most_units_per_pod: 1,
         node_pool: "pool".into(),
         ready: true,
+        node: Default::default(),
     };
     let placement = placed(&market, &demands, &[room], &[open_pool(&market)], &settings());
     assert_eq!(placement.assignments[1].target, Target::ExistingRoom("c1".into()));
@@ -114,7 +115,7 @@ fn shared_nodes_of_one_zone_stand_beside_exclusive_ones_of_another() {
     let market = market(zones.iter().map(|z| offer("us-east-1", z, "g6.xlarge", CapacityType::Spot, 300_000)));
     let mut pool = open_pool(&market);
     let shared = open_pool(&market).sharing(Sharing::Mps { replicas: 4 }, Mebibytes(500));
-    pool.nodes.insert("use1-az2".into(), shared.nodes[&"use1-az2".into()]);
+    pool.nodes.insert("use1-az2".into(), shared.nodes[&"use1-az2".into()].clone());
     // 5222 MiB a slot hold 5 GiB; 8 GiB need a whole GPU.
     let mut demands = pods("a-small", 4, &need(1, 5, 500, 2));
     demands.extend(pods("b-large", 1, &need(1, 8, 500, 2)));
@@ -238,7 +239,7 @@ fn drawn_rules() -> impl Strategy<Value = Drawn> {
             };
             let mut daemons = policy("second", other_mode);
             daemons.nodes.values_mut().for_each(|terms| {
-                terms.daemonsets = Resources { cpu: Millicores(900), memory: Mebibytes(2_000), gpus: 0 };
+                terms.daemonsets = Resources { cpu: Millicores(900), memory: Mebibytes(2_000), ..Resources::default() };
             });
             Drawn { pools: vec![policy("first", mode), daemons], settings, demands, market }
         })

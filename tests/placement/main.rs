@@ -51,13 +51,16 @@ fn need(gpus: i64, gpu_gib: i64, cpu: i64, gib: i64) -> Need {
         max_price_per_gpu_hour: None,
         data_gib: 0,
         data_region: None,
+        node_terms: Vec::new(),
+        disk: Mebibytes(0),
     }
 }
 
 fn pods(name: &str, count: usize, need: &Need) -> Vec<Demand> {
     let pod = |i| {
         let (key, pools) = (format!("ns/{name}-{i:03}"), BTreeSet::new());
-        Demand { key, need: need.clone(), pools, owner: None, gang: None, rescue: false, falls_back: false, buy_only: None }
+        let (rescue, falls_back, apart) = (false, false, Default::default());
+        Demand { key, need: need.clone(), pools, owner: None, gang: None, rescue, falls_back, apart, buy_only: None }
     };
     (0..count).map(pod).collect()
 }
@@ -194,7 +197,7 @@ fn free_room(zone: &str) -> Room {
         instance_type: "g6e.xlarge".into(),
         capacity_type: CapacityType::Spot,
     };
-    let free = Resources { cpu: Millicores(3_000), memory: Mebibytes(20_000), gpus: 1 };
+    let free = Resources { cpu: Millicores(3_000), memory: Mebibytes(20_000), gpus: 1, ..Resources::default() };
     Room {
         claim: ClaimName::from("c1"),
         pool,
@@ -203,6 +206,7 @@ fn free_room(zone: &str) -> Room {
         most_units_per_pod: 1,
         node_pool: "pool".into(),
         ready: true,
+        node: Default::default(),
     }
 }
 

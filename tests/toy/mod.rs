@@ -19,7 +19,7 @@ use lowtide::core::units::{Mebibytes, Millicores, Resources};
 use lowtide::core::workload::need::{CapacityPreference, Need, Schedule, WorkloadKind};
 use lowtide::core::workload::*;
 
-/// The world, its time, and everything that was told or done.
+/// The world, its time, and everything that was recorded or done.
 pub struct Toy {
     pub world: Snapshot,
     pub now: Timestamp,
@@ -31,6 +31,8 @@ pub struct Toy {
     pub dry: BTreeSet<CapacityPool>,
     /// Machines from these never join.
     pub duds: BTreeSet<CapacityPool>,
+    /// Nodes that somebody deleted: their kubelets do not register again.
+    pub lost_nodes: BTreeSet<NodeName>,
     /// What the next pods need of a GPU, of CPU and of memory.
     pub gpu_memory: Mebibytes,
     pub cpu: Millicores,
@@ -83,6 +85,9 @@ impl Toy {
                     sharing: Default::default(),
                     reservations: Vec::new(),
                     node_labels: BTreeMap::new(),
+                    zone_names: BTreeMap::from([(ZoneId::from(zone), format!("{region}a"))]),
+                    taints: Vec::new(),
+                    root_volume: None,
                 },
             );
             world.templates.insert(class.clone(), template_of(&class, region, &template.0));
@@ -107,6 +112,7 @@ impl Toy {
             removals: Vec::new(),
             dry: BTreeSet::new(),
             duds: BTreeSet::new(),
+            lost_nodes: BTreeSet::new(),
             gpu_memory: Mebibytes(20 * 1024),
             cpu: Millicores(2_000),
             memory: Mebibytes(8 * 1024),
@@ -130,6 +136,8 @@ impl Toy {
             architecture: None,
             regions: Vec::new(),
             zones: Vec::new(),
+            node_terms: Vec::new(),
+            disk: Mebibytes(0),
             capacity: CapacityPreference::SpotFirst,
             max_price_per_gpu_hour: None,
             data_gib: 0,
@@ -154,10 +162,12 @@ impl Toy {
             workload: Workload { kind: workload.0.into(), object: object(workload.1) },
             mobility,
             need: Ok((self.need(kind), Schedule { checkpoint_grace: Some(Millis::from_secs(20)), ..Schedule::default() })),
+            rules: Default::default(),
             attribution: Default::default(),
             phase: PodPhase::Gated,
             started_at: None,
             ready_since: None,
+            stuck: None,
             deleting_until: None,
             termination_grace: Millis::from_secs(30),
             claim: None,
@@ -264,13 +274,14 @@ impl Toy {
             self.world.claims.values().map(|c| (c.uid.as_str().to_owned(), c.spec.gpu_units(&self.world.catalog))).collect();
         for instance in instances.iter().filter(|i| i.state == InstanceState::Running && !self.duds.contains(&i.pool)) {
             let name = NodeName::from(format!("node-{}", instance.id));
-            if self.now >= instance.launched_at + BOOT && !self.world.nodes.contains_key(&name) {
+            if self.now >= instance.launched_at + BOOT && !self.world.nodes.contains_key(&name) && !self.lost_nodes.contains(&name) {
                 let machine = &self.world.catalog.types[&instance.pool.instance_type];
                 let units = instance.tags.get(tags::CLAIM_UID).and_then(|uid| units.get(uid)).copied().unwrap_or(machine.gpus);
                 let allocatable = Resources { gpus: units, ..machine.allocatable() };
                 let (ready, labelled, tainted) = (true, false, false);
                 let (instance, addresses) = (instance.id.clone(), BTreeSet::new());
-                let node = Node { name: name.clone(), instance, addresses, ready, allocatable, labelled, tainted };
+                let node =
+                    Node { name: name.clone(), instance, addresses, ready, allocatable, labelled, tainted, state: Default::default() };
                 self.world.nodes.insert(name, node);
             }
         }
@@ -335,6 +346,10 @@ impl Toy {
                     class.problem = None;
                 }
                 self.prepared.insert(class);
+            }
+            Action::CloseRegion { region, base, max, at } => {
+                self.world.memory.close_region(&region, at, base, max);
+                self.world.memory.inform(&mut self.world.market, self.now);
             }
             Action::CoolDown { pool, cause, vcpus, base, max, at } => {
                 self.world.memory.record(&pool, Sighting::Refused { cause, vcpus, base, max }, at);
@@ -406,9 +421,10 @@ impl Toy {
             ClusterAction::PatchClaim { claim, patch, .. } => {
                 patch.apply_to(&mut self.world.claims.get_mut(&claim).expect("a claim").status)
             }
-            ClusterAction::MarkNode { node, taint, .. } => {
+            ClusterAction::MarkNode { node, taint, labels, .. } => {
                 let node = self.world.nodes.get_mut(&node).expect("a node");
                 (node.labelled, node.tainted) = (true, node.tainted || taint);
+                std::sync::Arc::make_mut(&mut node.state.labels).extend(labels);
             }
             ClusterAction::LetGoOfDeployment { target, mark, .. } | ClusterAction::LetGoOfJob { target, mark, .. } => {
                 let pod = self.world.pods.get_mut(&target.pod.uid).expect("a pod");
@@ -480,6 +496,7 @@ pub fn pool(classes: Vec<ClassName>) -> NodePool {
         return_min_saving_per_mille: 150,
         return_min_dwell: Millis::from_mins(2),
         empty_grace: Millis::from_secs(30),
+        unhealthy_after: Millis::from_mins(3),
         join_timeout: Millis::from_mins(3),
         expire_after: None,
         cool_down_base: Millis::from_mins(3),

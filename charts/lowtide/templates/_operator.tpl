@@ -9,6 +9,7 @@
 - {name: LOWTIDE_PRICE_SECONDS, value: {{ .Values.operator.priceSeconds | quote }}}
 - {name: LOWTIDE_INSTANCE_SECONDS, value: {{ .Values.operator.instanceSeconds | quote }}}
 - {name: LOWTIDE_MAX_PRICE_AGE_SECONDS, value: {{ .Values.operator.maxPriceAgeSeconds | quote }}}
+- {name: LOWTIDE_ORPHAN_GRACE_SECONDS, value: {{ .Values.operator.orphanGraceSeconds | quote }}}
 - {name: LOWTIDE_POST_SECONDS, value: {{ .Values.ledger.postSeconds | quote }}}
 - {name: LOWTIDE_PROMETHEUS_URL, value: {{ .Values.ledger.prometheusUrl | quote }}}
 - {name: LOWTIDE_LABEL_TEAM, value: {{ .Values.ledger.labels.team | quote }}}
@@ -29,6 +30,9 @@
 {{- end }}
 {{- with .Values.aws.endpointUrl }}
 - {name: AWS_ENDPOINT_URL, value: {{ . | quote }}}
+{{- end }}
+{{- if .Values.aws.allowInsecureEndpoint }}
+- {name: LOWTIDE_ALLOW_INSECURE_ENDPOINT, value: "true"}
 {{- end }}
 {{- with .Values.operator.extraEnv }}
 {{ toYaml . }}

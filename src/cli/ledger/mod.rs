@@ -2,6 +2,7 @@
 
 mod args;
 mod import;
+mod plans;
 mod upkeep;
 
 use std::path::PathBuf;
@@ -140,6 +141,12 @@ pub enum LedgerCommand {
     UnitCost(UnitCostArgs),
     /// Interruptions by pool of capacity, and how fast work recovered.
     Reliability(ReliabilityArgs),
+    /// Budgets: enters them, and holds what was spent against them; says when one will be used up.
+    Budget(plans::BudgetArgs),
+    /// What the next months will cost, as ranges by scenario and component, with how often such ranges held.
+    Forecast(plans::ForecastArgs),
+    /// Services whose cost is out of the ordinary, and why; or marks a span as planned.
+    Anomalies(plans::AnomaliesArgs),
     /// How far the figures of these days can be relied on: whose word they rest on, what is not attributed, what is missing.
     Trust(TrustArgs),
     /// Print a view as CSV, FOCUS 1.2 by default.
@@ -205,6 +212,9 @@ async fn answer(command: LedgerCommand) -> Answer {
             let mut connection = connect(&args.database.database_url).await?;
             Ok(args.format.print(&report::reliability(&mut connection, &args.days.days(), args.by).await?))
         }
+        LedgerCommand::Budget(args) => plans::budget(args).await,
+        LedgerCommand::Forecast(args) => plans::forecast(args).await,
+        LedgerCommand::Anomalies(args) => plans::anomalies(args).await,
         LedgerCommand::Trust(args) => {
             let mut connection = connect(&args.database.database_url).await?;
             Ok(args.format.print(&report::trust(&mut connection, &args.days.days()).await?))

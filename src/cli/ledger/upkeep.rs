@@ -131,6 +131,8 @@ async fn annotated() -> Result<BTreeMap<ObjectRef, UsageQuery>, Box<dyn std::err
     let client = crate::kube::connect().await?;
     let settings = ClusterSettings {
         cluster: String::new(),
+        // Nothing is launched, ended or adopted from here.
+        uid: String::new(),
         namespace: "default".into(),
         instance: "lowtide ledger".into(),
         attribution: AttributionKeys::default(),

@@ -6,6 +6,7 @@
 //! - [`statement`]: both together, share by share.
 //! - [`posting`]: the rows that bring the ledger from what is posted to the statement.
 //! - [`owners`]: who pays for a share, as labels stood at the time.
+//! - [`anomaly`], [`forecast`], [`pace`]: whether a cost is ordinary, what is to be expected, whether a budget will hold.
 //! - [`unit_cost`]: what a request or a token cost.
 //! - [`variance`]: why a month cost other than another.
 //!
@@ -14,9 +15,12 @@
 //! Does not: read or write anything.
 
 pub mod allocation;
+pub mod anomaly;
 pub mod bill;
 pub mod billing;
+pub mod forecast;
 pub mod owners;
+pub mod pace;
 pub mod posting;
 pub mod statement;
 pub mod unit_cost;

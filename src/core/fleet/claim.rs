@@ -3,7 +3,7 @@
 //! Decides: whether a claim takes new work, and whether it counts against limits. Does not: change (see `action::ClaimPatch`).
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::notice::NoticeKind;
 use super::trigger::Trigger;
@@ -50,7 +50,7 @@ pub struct Occupant {
     /// When it was first seen Ready, by the kubelet's time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_at: Option<Timestamp>,
-    /// Until when; written down before the ledger is told, so that it is told the same however often.
+    /// Until when; written down before the ledger receives it, so that it says the same however often it is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Timestamp>,
 }
@@ -65,6 +65,15 @@ pub struct Ended {
     /// The decision that ended it, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<DecisionId>,
+}
+
+/// What is wrong with a node that had joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unhealthy {
+    /// What it is, as the trigger of the move that it leads to.
+    pub trigger: Trigger,
+    /// Since when it was seen.
+    pub since: Timestamp,
 }
 
 /// The durable progress of a claim.
@@ -90,6 +99,12 @@ pub struct ClaimStatus {
     pub occupants: Vec<Occupant>,
     /// Since when nothing is bound here.
     pub empty_since: Option<Timestamp>,
+    /// What is wrong with its node, and since when; nothing while it is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unhealthy: Option<Unhealthy>,
+    /// Fingerprints of needs whose pods were lifted onto its node and that the scheduler did not bind there.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub misfits: BTreeSet<String>,
     /// We asked EC2 to terminate it: when, and by which decision.
     pub terminate_asked: Option<(Timestamp, DecisionId, Trigger)>,
     /// The instance has ended; written down before the books are closed.
@@ -167,7 +182,7 @@ pub struct ClaimSpec {
     pub adopted: Option<InstanceId>,
 }
 
-/// One machine of ours, or the intent to have one.
+/// One of our machines, or the intent to have one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// Its name.
@@ -224,6 +239,7 @@ pub enum EndedBy {
     Ec2Interruption,
     /// We terminated it: seconds used are paid.
     Lowtide,
-    /// It went away and nobody said why: billed as terminated by us.
+    /// It went away and nobody said why, or a word of another version: billed as terminated by us.
+    #[serde(other)]
     Unknown,
 }

@@ -1,4 +1,4 @@
-//! An EC2 instance of ours as EC2 describes it, and the tags that say whose it is.
+//! One of our EC2 instances, as EC2 describes it, and the tags that say whose it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ pub enum InstanceState {
     Terminated,
 }
 
-/// An instance of ours as EC2 describes it.
+/// One of our instances, as EC2 describes it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Instance {
     /// Its id.

@@ -11,11 +11,13 @@ mod notice;
 mod ownership;
 mod trigger;
 
-pub use claim::{Claim, ClaimSpec, ClaimStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MoveMark, Occupant, TOKEN_ENDED};
+pub use claim::{
+    Claim, ClaimSpec, ClaimStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MoveMark, Occupant, TOKEN_ENDED, Unhealthy,
+};
 pub use identity::{Doubt, doubts};
 pub use instance::{Instance, InstanceState, tags};
 pub use launch::{Launch, LaunchTemplate};
-pub use node::Node;
+pub use node::{Node, NodeState, OtherPod};
 pub use node_class::{ClassProblem, ClassStatus, NodeClass};
 pub use node_pool::{MonthBooks, NodePool, NodePoolSpec, PoolStatus, UnreadableSelector};
 pub use notice::{Notice, NoticeKind};

@@ -1,9 +1,12 @@
 //! A Kubernetes node of ours.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::core::units::Resources;
 use crate::core::units::ids::{InstanceId, NodeName};
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::{PodIdentity, PodRules};
 
 /// A node of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,4 +25,38 @@ pub struct Node {
     pub labelled: bool,
     /// Our NoSchedule taint is on it.
     pub tainted: bool,
+    /// What else the scheduler and people see of it.
+    pub state: NodeState,
+}
+
+/// What the scheduler and people see of a node, beside what it can hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeState {
+    /// Not Ready since then, by the cluster's clock.
+    pub not_ready_since: Option<Timestamp>,
+    /// Somebody cordoned it (`spec.unschedulable`).
+    pub cordoned: bool,
+    /// Keys of taints with effect NoSchedule or NoExecute that neither lowtide, nor its class, nor Kubernetes itself put there.
+    pub foreign_taints: Vec<String>,
+    /// Conditions that say a GPU is broken, as the node's watchers write them.
+    pub gpu_faults: Vec<String>,
+    /// Its labels.
+    pub labels: Arc<BTreeMap<String, String>>,
+    /// Pods on it that are none of ours and not of a daemonset.
+    pub others: Vec<OtherPod>,
+}
+
+/// A pod on a node of ours that carries no annotation of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherPod {
+    /// Which.
+    pub pod: PodIdentity,
+    /// What it requests.
+    pub requests: Resources,
+    /// With whom it may run, as far as others look at it.
+    pub rules: Arc<PodRules>,
+    /// `terminationGracePeriodSeconds`.
+    pub termination_grace: Millis,
+    /// Deletion was asked.
+    pub deleting: bool,
 }

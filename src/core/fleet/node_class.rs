@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::core::market::reservation::NamedReservation;
+use crate::core::units::Mebibytes;
 use crate::core::units::ids::{ClassName, Region, ZoneId};
 use crate::core::workload::sharing::GpuSharing;
 
@@ -32,6 +33,12 @@ pub struct NodeClass {
     pub reservations: Vec<NamedReservation>,
     /// Labels that every node of the class gets, as far as they are known before it joins.
     pub node_labels: BTreeMap<String, String>,
+    /// The name of each zone in this account, as EC2 says; empty until then.
+    pub zone_names: BTreeMap<ZoneId, String>,
+    /// Taints that the class adds to its nodes: key, value, effect.
+    pub taints: Vec<(String, String, String)>,
+    /// The root volume of its nodes; `None` is the image's own.
+    pub root_volume: Option<Mebibytes>,
 }
 
 /// Why nodes of a class cannot be made.
@@ -59,6 +66,8 @@ impl fmt::Display for ClassProblem {
 pub struct ClassStatus {
     /// Zone id of each subnet.
     pub zones: BTreeMap<ZoneId, String>,
+    /// The name of each of these zones in this account.
+    pub zone_names: BTreeMap<ZoneId, String>,
     /// The launch template: name and version.
     pub launch_template: Option<(String, String)>,
     /// `Ok` when nodes can be made.

@@ -65,6 +65,8 @@ pub struct NodePool {
     pub empty_grace: Millis,
     /// A machine that has not joined with its GPUs by then is terminated.
     pub join_timeout: Millis,
+    /// A node that is silent, cordoned, tainted by others or short of GPUs for this long is replaced.
+    pub unhealthy_after: Millis,
     /// A machine older than this is drained.
     pub expire_after: Option<Millis>,
     /// First cool-down of a pool of capacity that refused us.

@@ -28,15 +28,35 @@ pub enum Trigger {
     NoGpus,
     /// The machine is gone without a notice.
     InstanceLost,
+    /// Its Node object is gone although the machine runs.
+    NodeGone,
+    /// The kubelet has been silent, or not Ready, for too long.
+    NodeNotReady,
+    /// Somebody cordoned the node.
+    Cordoned,
+    /// Somebody tainted the node.
+    NodeTainted,
+    /// Fewer GPUs are there than were bought.
+    GpusLost,
+    /// The node says that a GPU is broken.
+    GpuFault,
     /// The node is older than its pool allows.
     Expired,
     /// The pool or claim was deleted.
     Deleted,
-    /// An instance of ours that nobody claims.
+    /// One of our instances that no claim stands for.
     Unclaimed,
     /// A person took the machine over from a cluster that is gone.
     Adopted,
     /// A word of another version. Only objects that somebody else wrote have it; the object keeps the word.
     #[serde(other)]
     Unknown,
+}
+
+impl Trigger {
+    /// Something is wrong with the node, as Kubernetes or people say, though EC2 runs its machine.
+    pub fn is_of_the_node(self) -> bool {
+        use Trigger::{Cordoned, GpuFault, GpusLost, NodeGone, NodeNotReady, NodeTainted};
+        matches!(self, NodeGone | NodeNotReady | Cordoned | NodeTainted | GpusLost | GpuFault)
+    }
 }

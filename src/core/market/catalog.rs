@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 /// DescribeInstanceTypes as it was when this release was made: see `data/catalog/SOURCES.md`.
 const SNAPSHOT: &str = include_str!("../../../data/catalog/gpu_instance_types.csv");
 
+/// The root volume of a node whose class says nothing: 20 GiB, as EKS' own images have it.
+pub const ROOT_VOLUME: Mebibytes = Mebibytes(20 * 1_024);
+
 /// A processor architecture, as EC2 and Kubernetes name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -42,6 +45,9 @@ pub struct MachineType {
     pub architecture: Architecture,
     /// The market supports spot for this type (`SupportedUsageClasses`).
     pub spot_supported: bool,
+    /// Instance store (NVMe) in all; none where there is none.
+    #[serde(default)]
+    pub instance_store: Mebibytes,
 }
 
 /// All types known, by name.
@@ -70,6 +76,7 @@ struct TypeRow {
     mem_gib: String,
     arch: String,
     gpu_mem_mib_each: Option<i64>,
+    nvme_gb: Option<i64>,
     logical_gpu_count: i64,
     usage_classes: String,
 }
@@ -118,6 +125,8 @@ impl Catalog {
                 memory: mebibytes_of_gib(&row.mem_gib).ok_or_else(|| bad(format!("memory {:?} is not a number of GiB", row.mem_gib)))?,
                 architecture,
                 spot_supported: row.usage_classes.split('|').any(|class| class == "spot"),
+                // EC2 counts instance store in GB of 10^9 bytes.
+                instance_store: Mebibytes(row.nvme_gb.unwrap_or(0) * 1_000_000_000 / (1 << 20)),
             };
             types.insert(machine.instance_type.clone(), machine);
         }
@@ -152,12 +161,21 @@ impl MachineType {
             cpu: Millicores((cores * 1_000 - (reserved + 99) / 100).max(0)),
             memory: Mebibytes((self.memory.0 - overhead - 255 - 11 * pods - 100).max(0)),
             gpus: self.gpus,
+            disk: self.disk(ROOT_VOLUME),
         }
+    }
+
+    /// What pods can use of its disk where the root volume has `root`: of the instance store, on which the user data of our node classes
+    /// puts kubelet and container runtime, or of the root volume, whichever is larger; less 15 %.
+    ///
+    /// The kubelet evicts below 10 % free (`nodefs.available<10%`) and keeps that back; file system and system image take the rest.
+    pub fn disk(&self, root: Mebibytes) -> Mebibytes {
+        Mebibytes(self.instance_store.0.max(root.0) * 85 / 100)
     }
 
     /// What the machine has, before anything is kept back.
     pub fn capacity(&self) -> Resources {
-        Resources { cpu: Millicores(self.vcpus * 1_000), memory: self.memory, gpus: self.gpus }
+        Resources { cpu: Millicores(self.vcpus * 1_000), memory: self.memory, gpus: self.gpus, disk: self.instance_store.max(ROOT_VOLUME) }
     }
 }
 
@@ -182,8 +200,13 @@ mod tests {
         let catalog = Catalog::snapshot();
         let of = |name: &str| catalog.types[&InstanceType::from(name)].allocatable();
         // 4 cores: 60 + 10 + 5 + 5 = 80 m. 16384 - 1229 - 255 - 1210 - 100.
-        assert_eq!(of("g6.xlarge"), Resources { cpu: Millicores(3_920), memory: Mebibytes(13_590), gpus: 1 });
+        assert_eq!(of("g6.xlarge"), Resources { cpu: Millicores(3_920), memory: Mebibytes(13_590), gpus: 1, disk: Mebibytes(202_655) });
+        // 250 GB are 238,418 MiB; 85 % of them. A type without instance store has the root volume: 20,480 MiB.
+        assert_eq!(of("p3.2xlarge").disk, Mebibytes(17_408));
         // 192 cores: 80 + 188 * 2.5 = 550 m. 786432 - 58983 - 255 - 2750 - 100.
-        assert_eq!(of("g6.48xlarge"), Resources { cpu: Millicores(191_450), memory: Mebibytes(724_344), gpus: 8 });
+        assert_eq!(
+            of("g6.48xlarge"),
+            Resources { cpu: Millicores(191_450), memory: Mebibytes(724_344), gpus: 8, disk: of("g6.48xlarge").disk }
+        );
     }
 }

@@ -38,7 +38,7 @@ impl EgressPrices {
         EgressPrices { otherwise: per_gib, ..EgressPrices::default() }
     }
 
-    /// AWS's list prices as shipped. A source that the file does not know costs as much as the dearest that it does, so that carrying is
+    /// AWS's list prices as shipped. A source that the file does not know costs as much as the most expensive that it does, so that carrying is
     /// never thought cheaper than it is.
     pub fn snapshot() -> Arc<Self> {
         static SNAPSHOT: LazyLock<Arc<EgressPrices>> = LazyLock::new(|| Arc::new(EgressPrices::read()));
@@ -87,6 +87,6 @@ mod tests {
         assert_eq!(of("us-east-1", "eu-west-1"), 20_000);
         assert_eq!(of("af-south-1", "us-east-1"), 147_000);
         assert_eq!(of("sa-east-1", "sa-east-1"), 0);
-        assert_eq!(of("moon-1", "us-east-1"), 150_000, "an unknown source costs as much as the dearest known");
+        assert_eq!(of("moon-1", "us-east-1"), 150_000, "an unknown source costs as much as the most expensive known");
     }
 }

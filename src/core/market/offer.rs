@@ -86,5 +86,5 @@ pub struct Market {
     pub past_prices: Shared<BTreeMap<CapacityPool, PastPrices>>,
 }
 
-/// No machine costs more: seventy times the dearest of July 2026. What says so is a mistake, and sums over a million pods stay exact.
+/// No machine costs more: seventy times the most expensive of July 2026. A price above it is a mistake, and sums over a million pods stay exact.
 pub const HIGHEST_PRICE: MicroUsdPerHour = MicroUsdPerHour(10_000_000_000);

@@ -17,10 +17,10 @@ pub struct PastPrices {
 }
 
 impl PastPrices {
-    /// For so long changes are kept.
+    /// How long changes are kept.
     pub const KEPT: Millis = Millis::from_hours(76);
 
-    /// These changes were told by somebody who was asked at `asked_at`: until then nothing is missing.
+    /// These changes answer a question asked at `asked_at`: until then nothing is missing.
     pub fn learn(&mut self, changes: impl IntoIterator<Item = (Timestamp, MicroUsdPerHour)>, asked_at: Timestamp) {
         self.changes.extend(changes);
         self.known_until = self.known_until.max(asked_at);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::core::market::{CapacityType, PriceSource, Quote};
 use crate::core::units::ids::{InstanceType, Region, ZoneId};
 
-/// So many changes wait at most: some days of a busy market, and a few megabytes. When more come, only the last price of each pool is kept.
+/// At most this many changes wait: some days of a busy market, and a few megabytes. When more come, only the last price of each pool is kept.
 pub const MOST_WAITING: usize = 50_000;
 
 /// What a price is of.

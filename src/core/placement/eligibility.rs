@@ -5,8 +5,9 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use crate::core::market::catalog::MachineType;
+use crate::core::market::catalog::{MachineType, ROOT_VOLUME};
 use crate::core::market::quota::QuotaKey;
 use crate::core::market::{CapacityPool, CapacityType, CoolDownCause, Offer, PriceSource};
 use crate::core::record::Refusal;
@@ -15,9 +16,11 @@ use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::pattern::matches_pattern;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Millicores, Resources};
+use crate::core::workload::company::tolerates;
 use crate::core::workload::need::{CapacityPreference, Need};
 
-use super::request::{NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Settings};
+use super::node_labels::{ClassLabels, ExpectedNode};
+use super::request::{Apart, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Settings};
 
 fn allowed(patterns: &[String], text: &str) -> bool {
     patterns.is_empty() || patterns.iter().any(|p| matches_pattern(p, text))
@@ -42,6 +45,7 @@ pub fn usable(machine: &MachineType, terms: &NodeTerms) -> Usable {
             cpu: Millicores((whole.cpu.0 - taken.cpu.0).max(0)),
             memory: Mebibytes((whole.memory.0 - taken.memory.0).max(0)),
             gpus: (units.count - taken.gpus).max(0),
+            disk: Mebibytes((machine.disk(terms.root_volume.unwrap_or(ROOT_VOLUME)).0 - taken.disk.0).max(0)),
         },
         unit_memory: units.memory,
         most_units_per_pod: units.most_per_pod,
@@ -57,6 +61,7 @@ pub fn replicas_that_fit(need: &Need, usable: &Usable) -> i64 {
     share(usable.resources.gpus, need.gpus)
         .min(share(usable.resources.cpu.0, need.cpu.0))
         .min(share(usable.resources.memory.0, need.memory.0))
+        .min(share(usable.resources.disk.0, need.disk.0))
         .max(0)
 }
 
@@ -98,6 +103,8 @@ pub struct Listing<'a> {
     pub fallback_on_demand: bool,
     /// Price with expected interruptions.
     pub cost: MicroUsdPerHour,
+    /// What pods see of the nodes of its class.
+    pub class: Arc<ClassLabels>,
 }
 
 impl Listing<'_> {
@@ -114,8 +121,8 @@ pub fn list<'a>(request: &PlacementRequest<'a>, pool: &PoolPolicy) -> Vec<Listin
 
 /// The offers of each node pool of `request`, in the order of the pools.
 pub fn listings<'r>(request: &PlacementRequest<'r>) -> Cow<'r, [Vec<Listing<'r>>]> {
-    let anew = || request.pools.iter().map(|pool| list(request, pool)).collect();
-    request.listed.map_or_else(|| Cow::Owned(anew()), Cow::Borrowed)
+    let list_all = || request.pools.iter().map(|pool| list(request, pool)).collect();
+    request.listed.map_or_else(|| Cow::Owned(list_all()), Cow::Borrowed)
 }
 
 /// The offers for one node pool of `request`.
@@ -143,8 +150,9 @@ pub fn list_on_sale<'a>(on_sale: &OnSale<'a>, settings: &Settings, pool: &PoolPo
         let unknown_type = Some(if region_ok { Refusal::GpuModel } else { Refusal::Region });
         let known = machine.map(|m| pool_refusals(on_sale, settings, pool, offer, m, (region_ok, terms.is_some()), committed_for));
         let (refusal, rescue_refusal) = known.unwrap_or((unknown_type, unknown_type));
+        let class = Arc::clone(&terms.unwrap_or(&no_class).class);
         let (fallback_on_demand, cost) = (pool.fallback_on_demand, cost_with_interruptions(offer, settings));
-        listings.push(Listing { offer, machine, usable, refusal, rescue_refusal, fallback_on_demand, cost });
+        listings.push(Listing { offer, machine, usable, refusal, rescue_refusal, fallback_on_demand, cost, class });
     }
     listings
 }
@@ -215,6 +223,8 @@ pub struct Wants<'a> {
     pub falls_back: bool,
     /// Only these may be bought.
     pub buy_only: Option<&'a BTreeSet<CapacityPool>>,
+    /// What other pods leave of the choice.
+    pub apart: Option<&'a Apart>,
 }
 
 /// What counts as one for diversity: sizes of one family in one zone draw on the same hosts, so they fall short together.
@@ -229,12 +239,41 @@ impl<'a> Wants<'a> {
                 regions.insert(pool.region.clone());
             }
         }
-        Wants { need, regions, zone: None, within: None, rescue: false, falls_back: false, buy_only: None }
+        Wants { need, regions, zone: None, within: None, rescue: false, falls_back: false, buy_only: None, apart: None }
     }
 
     /// Whether single pools of capacity are ruled out.
     pub fn looks_at_pools(&self) -> bool {
         self.within.is_some() || self.buy_only.is_some()
+    }
+
+    /// How many of it one machine of this room holds.
+    pub fn replicas_on(&self, usable: &Usable) -> i64 {
+        replicas_that_fit(self.need, usable).min(self.apart.map_or(i64::MAX, Apart::most_on_one))
+    }
+
+    /// Whether the rules between pods and the pod's own zones leave `zone`.
+    pub fn zone_ok(&self, zone: &ZoneId) -> bool {
+        let other_pods = self.apart.is_none_or(|a| a.only_zones.as_ref().is_none_or(|z| z.contains(zone)) && !a.not_zones.contains(zone));
+        self.asks_for_zone(zone) && other_pods
+    }
+
+    fn asks_for_zone(&self, zone: &ZoneId) -> bool {
+        (self.need.zones.is_empty() || self.need.zones.contains(zone)) && self.zone.as_ref().is_none_or(|z| z == zone)
+    }
+
+    /// Whether the node of an offer has the labels that the need asks for.
+    pub fn labels_ok(&self, at: &CapacityPool, machine: &MachineType, class: &ClassLabels) -> bool {
+        self.need.node_terms.is_empty() || ExpectedNode { pool: at, machine, class }.meets(&self.need.node_terms)
+    }
+
+    /// Whether every taint of a node class is tolerated.
+    pub fn tolerates(&self, class: &ClassLabels) -> bool {
+        let tolerations = self.apart.map_or(&[][..], |a| a.tolerations.as_slice());
+        let hard = |effect: &str| effect == "NoSchedule" || effect == "NoExecute";
+        // Every GPU pod tolerates the taint of GPU nodes: the admission policy sees to it.
+        let counts = |key: &str| key != "nvidia.com/gpu" && !key.starts_with("lowtide.dev/");
+        class.taints.iter().all(|(key, value, effect)| !hard(effect) || !counts(key) || tolerates(tolerations, key, value, effect))
     }
 
     /// Why capacity of this type is not bought for the need from a node pool that falls back to on-demand, or does not.
@@ -254,7 +293,7 @@ impl<'a> Wants<'a> {
 
     /// The first refusal of `listing` for this need, or how many replicas one machine holds (at least 1).
     pub fn judge(&self, listing: &Listing) -> Result<i64, Refusal> {
-        let replicas = replicas_that_fit(self.need, &listing.usable);
+        let replicas = self.replicas_on(&listing.usable);
         let own = self.refusal(listing, replicas);
         // Reasons are declared in the order in which they are looked for, so the first one is the least.
         match (own, listing.refusal(self.rescue)) {
@@ -269,7 +308,7 @@ impl<'a> Wants<'a> {
         if !self.regions.contains(&at.region) {
             return Some(Refusal::Region);
         }
-        if !(need.zones.is_empty() || need.zones.contains(&at.zone)) || self.zone.as_ref().is_some_and(|z| *z != at.zone) {
+        if !self.asks_for_zone(&at.zone) {
             return Some(Refusal::Zone);
         }
         let machine = listing.machine?;
@@ -283,6 +322,10 @@ impl<'a> Wants<'a> {
             (need.gpu_memory > have.unit_memory, Refusal::GpuMemory),
             (need.cpu > have.resources.cpu, Refusal::Cpu),
             (need.memory > have.resources.memory, Refusal::Memory),
+            (need.disk > have.resources.disk, Refusal::Disk),
+            (!self.labels_ok(at, machine, &listing.class), Refusal::NodeLabels),
+            (!self.tolerates(&listing.class), Refusal::Taint),
+            (!self.zone_ok(&at.zone), Refusal::OtherPods),
             (capacity == Some(Refusal::CapacityType), Refusal::CapacityType),
             (capacity == Some(Refusal::NoFallback), Refusal::NoFallback),
             (above_cap(listing.offer, machine, need.max_price_per_gpu_hour), Refusal::OwnerPriceCap),

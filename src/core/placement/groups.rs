@@ -13,7 +13,7 @@ use crate::core::workload::need::Need;
 
 use super::eligibility::{Correlated, Listing, Wants, correlated_pool, most_in_one_pool};
 use super::judge::score;
-use super::request::{Demand, OwnerRule, PlacementRequest};
+use super::request::{Apart, Demand, OwnerRule, PlacementRequest};
 use super::room;
 
 /// Interchangeable demands.
@@ -27,6 +27,8 @@ pub struct Group<'a> {
     pub owner: Option<&'a OwnerRule>,
     /// Their gang.
     pub gang: Option<&'a str>,
+    /// What other pods leave of the choice.
+    pub apart: &'a Apart,
     /// Indices into the demands, ascending by key.
     pub members: Vec<usize>,
 }
@@ -48,7 +50,7 @@ pub fn group<'a>(request: &PlacementRequest<'a>, order: &[usize]) -> Vec<Group<'
     type Gang<'k> = (Option<&'k str>, Option<&'k ZoneId>);
     /// Whether it is a rescue, and whether it falls back.
     type Kind = (bool, bool);
-    type Key<'k> = (&'k Need, &'k BTreeSet<PoolName>, &'k Option<OwnerRule>, Gang<'k>, Kind, Option<&'k BTreeSet<CapacityPool>>);
+    type Key<'k> = (&'k Need, &'k BTreeSet<PoolName>, &'k Option<OwnerRule>, Gang<'k>, Kind, Option<&'k BTreeSet<CapacityPool>>, &'k Apart);
     let mut members: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
     // Replicas follow each other in the order of keys, so the last group is mostly the right one.
     let mut last: Option<(Key, Vec<usize>)> = None;
@@ -56,7 +58,15 @@ pub fn group<'a>(request: &PlacementRequest<'a>, order: &[usize]) -> Vec<Group<'
         let demand: &Demand = &request.demands[*index];
         let gang = demand.gang.as_ref();
         let gang = (gang.map(|g| g.name.as_str()), gang.and_then(|g| g.zone.as_ref()));
-        let key: Key = (&demand.need, &demand.pools, &demand.owner, gang, (demand.rescue, demand.falls_back), demand.buy_only.as_deref());
+        let key: Key = (
+            &demand.need,
+            &demand.pools,
+            &demand.owner,
+            gang,
+            (demand.rescue, demand.falls_back),
+            demand.buy_only.as_deref(),
+            &demand.apart,
+        );
         match &mut last {
             Some((open, list)) if *open == key => list.push(*index),
             _ => {
@@ -69,9 +79,9 @@ pub fn group<'a>(request: &PlacementRequest<'a>, order: &[usize]) -> Vec<Group<'
     if let Some((done, list)) = last {
         members.entry(done).or_default().extend(list);
     }
-    let group = |((need, pools, owner, (gang, zone), (rescue, falls_back), buy_only), members): (Key<'a>, Vec<usize>)| {
-        let wants = Wants { zone: zone.cloned(), rescue, falls_back, buy_only, ..Wants::new(request, need) };
-        Group { wants, pools, owner: owner.as_ref(), gang, members }
+    let group = |((need, pools, owner, (gang, zone), (rescue, falls_back), buy_only, apart), members): (Key<'a>, Vec<usize>)| {
+        let wants = Wants { zone: zone.cloned(), rescue, falls_back, buy_only, apart: Some(apart), ..Wants::new(request, need) };
+        Group { wants, pools, owner: owner.as_ref(), gang, apart, members }
     };
     members.into_iter().map(group).collect()
 }
@@ -140,10 +150,11 @@ fn places<K: Ord>(
 /// Gives each gang the zone where all of it fits at the least cost; the first of equals.
 fn one_zone_per_gang<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>], mut groups: Vec<Group<'a>>) -> Vec<Group<'a>> {
     // Where members stand already, the zone is known, whatever is on offer there: free room may do.
-    let gangs: BTreeSet<&str> = groups.iter().filter(|g| g.wants.zone.is_none()).filter_map(|g| g.gang).collect();
+    let name = |g: &Group<'a>| g.gang.or(g.apart.same_zone.as_deref());
+    let gangs: BTreeSet<&str> = groups.iter().filter(|g| g.wants.zone.is_none()).filter_map(name).collect();
     for gang in gangs {
         let mut common: Option<BTreeMap<ZoneId, i128>> = None;
-        for group in groups.iter().filter(|g| g.gang == Some(gang)) {
+        for group in groups.iter().filter(|g| name(g) == Some(gang)) {
             let here: BTreeMap<ZoneId, i128> = places(request, listed, group, |pool| pool.zone.clone());
             let size = group.members.len() as i128;
             let sum = |zone: &ZoneId, before: i128| here.get(zone).map(|cost| before + cost * size);
@@ -155,7 +166,7 @@ fn one_zone_per_gang<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'
         let best = common.unwrap_or_default().into_iter().min_by(|(a, x), (b, y)| x.cmp(y).then_with(|| a.cmp(b)));
         // Without a common zone the members keep no place at all: a zone that does not exist.
         let zone = best.map_or_else(|| ZoneId::from("no zone holds the whole gang"), |(zone, _)| zone);
-        groups.iter_mut().filter(|g| g.gang == Some(gang)).for_each(|g| g.wants.zone = Some(zone.clone()));
+        groups.iter_mut().filter(|g| name(g) == Some(gang)).for_each(|g| g.wants.zone = Some(zone.clone()));
     }
     groups
 }
@@ -170,7 +181,14 @@ fn over_zones<'a>(
     owner: &OwnerRule,
     shared_out: &mut BTreeMap<ZoneId, i64>,
 ) -> Vec<Group<'a>> {
-    let (Some(skew), None) = (owner.zone_max_skew, &group.wants.zone) else { return vec![group] };
+    let skew = match (owner.zone_max_skew, group.apart.most_per_zone) {
+        (None, None) => return vec![group],
+        (skew, _) => skew.unwrap_or(i64::MAX).max(1),
+    };
+    let most = group.apart.most_per_zone.unwrap_or(i64::MAX);
+    if group.wants.zone.is_some() {
+        return vec![group];
+    }
     let mut zones: Vec<(i128, ZoneId)> =
         places(request, listed, &group, |pool| pool.zone.clone()).into_iter().map(|(zone, cost)| (cost, zone)).collect();
     zones.sort();
@@ -182,12 +200,17 @@ fn over_zones<'a>(
     }
     let mut counts: Vec<i64> = zones.iter().map(|(_, zone)| shared_out.get(zone).copied().unwrap_or(0)).collect();
     let mut parts: Vec<Vec<usize>> = vec![Vec::new(); zones.len()];
+    let mut left = Vec::new();
     for member in &group.members {
         let has_room = |at: usize| free.get(&zones[at].1).is_some_and(|n| *n > 0);
         let open = || (0..zones.len()).filter(|at| *at < on_offer || has_room(*at));
-        let least = open().map(|at| counts[at]).min().unwrap_or(0);
-        let even = |at: &usize| counts[*at] < least + skew.max(1);
-        let Some(at) = open().filter(even).find(|at| has_room(*at)).or_else(|| open().find(even)) else { break };
+        let enough_zones = i64::try_from(open().count()).is_ok_and(|n| n >= group.apart.min_zones);
+        let least = open().map(|at| counts[at]).min().filter(|_| enough_zones).unwrap_or(0);
+        let even = |at: &usize| counts[*at] < least.saturating_add(skew) && counts[*at] < most;
+        let Some(at) = open().filter(even).find(|at| has_room(*at)).or_else(|| open().find(even)) else {
+            left.push(*member);
+            continue;
+        };
         if let Some(left) = free.get_mut(&zones[at].1) {
             *left -= 1;
         }
@@ -200,7 +223,9 @@ fn over_zones<'a>(
         part.wants.zone = Some(zone);
         part
     };
-    parts.into_iter().zip(zones).filter(|(members, _)| !members.is_empty()).map(part).collect()
+    // No zone may take more: these keep a zone that does not exist, and are refused for it.
+    let none = (left, (0, ZoneId::from("every zone holds its share")));
+    parts.into_iter().zip(zones).chain([none]).filter(|(members, _)| !members.is_empty()).map(part).collect()
 }
 
 /// Shares a group out over correlated pools, at most `most` of the owner's replicas in each, counting what is `held`. Free room comes first, as

@@ -31,7 +31,12 @@ pub fn judge_chosen(request: &PlacementRequest, need: &Need, pool: &PoolPolicy, 
 
 /// As [`judge_chosen`], for a demand and what restricts it.
 pub fn judge_demand(request: &PlacementRequest, demand: &Demand, pool: &PoolPolicy, chosen: Option<&CapacityPool>) -> Judgement {
-    let wants = Wants { falls_back: demand.falls_back, buy_only: demand.buy_only.as_deref(), ..Wants::new(request, &demand.need) };
+    let wants = Wants {
+        falls_back: demand.falls_back,
+        buy_only: demand.buy_only.as_deref(),
+        apart: Some(&demand.apart),
+        ..Wants::new(request, &demand.need)
+    };
     judge_listed(request, &wants, &listings_of(request, pool), chosen)
 }
 

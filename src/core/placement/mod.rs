@@ -7,6 +7,7 @@
 //!
 //! - [`request`]: what is asked; [`outcome`]: what is answered.
 //! - [`eligibility`]: the first refusal of an offer for a need, and what one machine holds of it.
+//! - [`node_labels`]: which labels an offer's node will have.
 //! - [`pool_policy`]: what a node pool allows to be bought, whoever asks.
 //! - [`score`]: the order of offers for one need.
 //! - [`judge`]: all offers judged for one need.
@@ -17,6 +18,7 @@ pub mod counterfactual;
 pub mod eligibility;
 pub mod groups;
 pub mod judge;
+pub mod node_labels;
 pub mod outcome;
 pub mod packing;
 pub mod place;
@@ -31,5 +33,5 @@ pub use judge::{Ranked, judge, judge_chosen, judge_demand, rank};
 pub use outcome::{Assignment, Placement, PlannedMachine, Target, Unplaced};
 pub use place::place;
 pub use pool_policy::Held;
-pub use request::{Demand, Gang, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room, Settings};
+pub use request::{Apart, Demand, Gang, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room, RoomNode, Settings};
 pub use score::Score;

@@ -31,7 +31,10 @@ pub fn place(request: &PlacementRequest) -> Placement {
     let mut left_out: BTreeMap<usize, Shared<Judgement>> = BTreeMap::new();
     loop {
         let wanted: Vec<usize> = order.iter().copied().filter(|d| !left_out.contains_key(d)).collect();
-        let (mut placement, unserved) = Plan::new(request, &wanted).run();
+        let (mut placement, mut unserved) = Plan::new(request, &wanted).run(false);
+        if overtaken(request, &placement) {
+            (placement, unserved) = Plan::new(request, &wanted).run(true);
+        }
         let mut given_up = broken_gangs(request, &wanted, &placement);
         if given_up.is_empty() {
             given_up = broken_spreads(request, &wanted, &placement, &unserved);
@@ -45,6 +48,13 @@ pub fn place(request: &PlacementRequest) -> Placement {
         }
         left_out.extend(given_up);
     }
+}
+
+/// Something has no place although less important pods have one: limits or room were given to whoever packs best.
+fn overtaken(request: &PlacementRequest, placement: &Placement) -> bool {
+    let priority = |demand: usize| request.demands[demand].apart.priority;
+    let waits = placement.unplaced.iter().map(|u| priority(u.demand)).max();
+    waits.is_some_and(|waits| placement.assignments.iter().any(|a| priority(a.demand) < waits))
 }
 
 /// Every member of a gang of which one has no place, with that one's refusals.
@@ -129,24 +139,29 @@ impl<'a, 'r> Plan<'a, 'r> {
 
     /// The offers as of now, to be looked at while machines are bought.
     fn take_listed(&mut self) -> Vec<Vec<Listing<'a>>> {
-        let anew = || self.policies.iter().map(|pool| list_on_sale(&self.request.on_sale(), &self.settings, pool)).collect();
-        self.listed.take().unwrap_or_else(anew)
+        let listed = || self.policies.iter().map(|pool| list_on_sale(&self.request.on_sale(), &self.settings, pool)).collect();
+        self.listed.take().unwrap_or_else(listed)
     }
 
-    fn run(mut self) -> (Placement, Unserved) {
+    fn run(mut self, by_priority: bool) -> (Placement, Unserved) {
         let request = *self.request;
         let mut groups = group(&request, self.wanted);
-        if groups.iter().any(|g| g.gang.is_some() || g.owner.is_some()) {
+        if groups.iter().any(|g| g.gang.is_some() || g.owner.is_some() || g.apart.same_zone.is_some()) {
             let listed = self.take_listed();
             groups = restrict(&request, &listed, groups);
             self.listed = Some(listed);
         }
         // What the packing of all groups together finds, proves the bound as it is, unless something restricted it.
         let (rescues, others): (Vec<Group>, Vec<Group>) = groups.into_iter().partition(|g| g.wants.rescue);
-        let together = rescues.is_empty() || others.is_empty();
+        let mut levels: BTreeMap<std::cmp::Reverse<i64>, Vec<Group>> = BTreeMap::new();
+        for group in others {
+            levels.entry(std::cmp::Reverse(if by_priority { group.apart.priority } else { 0 })).or_default().push(group);
+        }
+        let together = usize::from(!rescues.is_empty()) + levels.len() < 2;
         let mut unserved = Unserved::new();
         // Rescues are placed first and buy machines of their own: what is bought for them no budget holds up, so nobody else rides along.
-        for stage in [rescues, others].into_iter().filter(|stage| !stage.is_empty()) {
+        // Then the more important, one level after the other.
+        for stage in std::iter::once(rescues).chain(levels.into_values()).filter(|stage| !stage.is_empty()) {
             let plain = together && request.room.is_empty() && !stage.iter().any(Group::restricted);
             for group in self.stage(stage, plain) {
                 if let (Some(owner), Some(zone)) = (group.owner, &group.wants.zone) {
@@ -200,15 +215,15 @@ impl<'a, 'r> Plan<'a, 'r> {
         let at: BTreeMap<ClaimName, usize> = self.room.iter().enumerate().map(|(at, room)| (room.claim.clone(), at)).collect();
         for (claim, content) in room::fill_rooms(self.request, &self.room, groups, &values) {
             for (item, count) in content {
-                let need = groups[item].wants.need;
+                let (need, apart) = (groups[item].wants.need, groups[item].apart);
                 for demand in groups[item].members.drain(..count as usize) {
                     let key = self.request.demands[demand].key.clone();
                     self.placement.assignments.push(Assignment { demand, key, target: Target::ExistingRoom(claim.clone()) });
                 }
                 if let Some(room) = at.get(&claim).and_then(|at| self.room.get_mut(*at)) {
-                    room.free.gpus -= need.gpus * count;
-                    room.free.cpu.0 -= need.cpu.0 * count;
-                    room.free.memory.0 -= need.memory.0 * count;
+                    (0..count).for_each(|_| room.free.take(need.resources()));
+                    room.node.has |= apart.has;
+                    room.node.avoids |= apart.avoids;
                 }
             }
         }

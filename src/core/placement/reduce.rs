@@ -5,9 +5,8 @@
 use std::collections::BTreeMap;
 
 use crate::core::units::ids::{Region, ZoneId};
-use crate::core::workload::need::Need;
 
-use super::eligibility::{Listing, Usable, above_cap, correlated_pool, egress_per_replica, replicas_that_fit};
+use super::eligibility::{Listing, Usable, above_cap, correlated_pool, egress_per_replica};
 use super::groups::Group;
 use super::packing::{Bin, Item, NEVER, Problem};
 use super::request::PlacementRequest;
@@ -64,6 +63,7 @@ pub fn reduce(request: &PlacementRequest, groups: &[Group], listed: &[Vec<Listin
             have.gpus >= want.gpus
                 && have.cpu >= want.cpu
                 && have.memory >= want.memory
+                && have.disk >= want.disk
                 && mask.iter().zip(m).all(|(mine, theirs)| mine & !theirs == 0)
                 && (e == extra || extras[*e].iter().zip(&extras[*extra]).all(|(theirs, mine)| theirs <= mine))
         });
@@ -71,9 +71,9 @@ pub fn reduce(request: &PlacementRequest, groups: &[Group], listed: &[Vec<Listin
             kept.push(one);
         }
     }
-    let items = groups.iter().map(|g| item(g.wants.need, g.members.len() as i64)).collect();
+    let items = groups.iter().map(|g| item(g, g.members.len() as i64)).collect();
     let bin = |(candidate, usable, mask, extra): &(Candidate, Usable, Mask, usize)| Bin {
-        capacity: [usable.resources.gpus, usable.resources.cpu.0, usable.resources.memory.0],
+        capacity: [usable.resources.gpus, usable.resources.cpu.0, usable.resources.memory.0, usable.resources.disk.0],
         cost: candidate.0.max(1),
         extra: (0..groups.len()).map(|g| if has(mask, g) { extras[*extra][g] } else { NEVER }).collect(),
     };
@@ -81,9 +81,11 @@ pub fn reduce(request: &PlacementRequest, groups: &[Group], listed: &[Vec<Listin
     (Problem { items, bins: kept.iter().map(bin).collect() }, sources)
 }
 
-/// What `count` pods of `need` take.
-pub fn item(need: &Need, count: i64) -> Item {
-    Item { size: [need.gpus.max(1), need.cpu.0.max(0), need.memory.0.max(0)], count }
+/// What `count` pods of `group` take, and beside whom they may stand.
+pub fn item(group: &Group, count: i64) -> Item {
+    let (need, apart) = (group.wants.need, group.apart);
+    let size = [need.gpus.max(1), need.cpu.0.max(0), need.memory.0.max(0), need.disk.0.max(0)];
+    Item { size, count, most: apart.most_on_one(), has: apart.has, avoids: apart.avoids }
 }
 
 fn collect(
@@ -99,9 +101,14 @@ fn collect(
     let admitted = [(false, false), (false, true), (true, false), (true, true)].map(|(others, rescues)| {
         mask_of(groups, |g| g.admitted_by(&request.pools[pool].name) && if g.wants.rescue { rescues } else { others })
     });
+    let tainted = request.pools[pool].nodes.values().any(|terms| !terms.class.taints.is_empty());
     // Few groups have caps, a correlated pool or a deadline; only for them each single offer must be looked at.
-    let special: Vec<usize> =
-        (0..groups.len()).filter(|g| groups[*g].wants.need.max_price_per_gpu_hour.is_some() || groups[*g].wants.looks_at_pools()).collect();
+    let special: Vec<usize> = (0..groups.len())
+        .filter(|g| {
+            let wants = &groups[*g].wants;
+            wants.need.max_price_per_gpu_hour.is_some() || wants.looks_at_pools() || !wants.need.node_terms.is_empty() || tainted
+        })
+        .collect();
     let mut by_type = BTreeMap::new();
     let mut region: Option<(&Region, Mask, usize)> = None;
     let mut zone: Option<(&ZoneId, Mask)> = None;
@@ -120,11 +127,7 @@ fn collect(
             region = Some((&at.region, mask_of(groups, |g| g.wants.regions.contains(&at.region)), slot));
         }
         if zone.as_ref().is_none_or(|(name, _)| *name != &at.zone) {
-            let here = |g: &Group| {
-                let need = g.wants.need;
-                (need.zones.is_empty() || need.zones.contains(&at.zone)) && g.wants.zone.as_ref().is_none_or(|z| *z == at.zone)
-            };
-            zone = Some((&at.zone, mask_of(groups, here)));
+            zone = Some((&at.zone, mask_of(groups, |g| g.wants.zone_ok(&at.zone))));
         }
         let fits: &Mask = by_type.entry((&at.instance_type, at.capacity_type, listing.usable)).or_insert_with(|| {
             mask_of(groups, |g| {
@@ -133,7 +136,7 @@ fn collect(
                     && (need.instance_types.is_empty() || need.instance_types.contains(&machine.instance_type))
                     && need.architecture.is_none_or(|a| a == machine.architecture)
                     && g.wants.capacity_refusal(at.capacity_type, listing.fallback_on_demand).is_none()
-                    && replicas_that_fit(need, &listing.usable) > 0
+                    && g.wants.replicas_on(&listing.usable) > 0
             })
         });
         let (Some((_, region_mask, slot)), Some((_, zone_mask))) = (&region, &zone) else { continue };
@@ -143,7 +146,8 @@ fn collect(
             let wants = &groups[*g].wants;
             let outside =
                 wants.within.as_ref().is_some_and(|w| *w != correlated_pool(at)) || wants.buy_only.is_some_and(|these| !these.contains(at));
-            if outside || above_cap(listing.offer, machine, wants.need.max_price_per_gpu_hour) {
+            let elsewhere = !wants.labels_ok(at, machine, &listing.class) || !wants.tolerates(&listing.class);
+            if outside || elsewhere || above_cap(listing.offer, machine, wants.need.max_price_per_gpu_hour) {
                 mask[g / 64] &= !(1 << (g % 64));
             }
         }

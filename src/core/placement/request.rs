@@ -13,10 +13,11 @@ use crate::core::units::ids::{ClaimName, GpuModel, PoolName, ZoneId};
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Resources};
-use crate::core::workload::need::Need;
+use crate::core::workload::need::{Need, Toleration};
 use crate::core::workload::sharing::{GpuSharing, Sharing};
 
 use super::eligibility::Listing;
+use super::node_labels::ClassLabels;
 
 /// Everything a placement depends on. The same request gives the same placement.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +73,8 @@ pub struct Demand {
     pub gang: Option<Gang>,
     /// It replaces a pod whose machine EC2 takes: no budget binds for it, limits are those for rescues, and it is placed before all others.
     pub rescue: bool,
+    /// What other pods leave of the choice.
+    pub apart: Apart,
     /// Its owner asked `spot-first`, and on-demand is asked for it now (see `need`): only a pool that falls back may sell it that.
     pub falls_back: bool,
     /// Only these may be bought for it; `None` leaves all. Room that is paid for already is free to it.
@@ -91,6 +94,43 @@ pub struct OwnerRule {
     pub max_share_per_mille: Option<i64>,
     /// Replicas of this owner that stand already and stay, by where they stand.
     pub standing: BTreeMap<CapacityPool, i64>,
+}
+
+/// What rules between pods leave of the choice for one pod. Equal for replicas.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Apart {
+    /// Marks of this pod, one bit each: what others may avoid on one machine, as a port of the host or labels that an anti-affinity names.
+    pub has: u64,
+    /// Marks it avoids on its machine.
+    pub avoids: u64,
+    /// At most this many of equal pods on one machine, by topology spread over machines.
+    pub most_per_machine: Option<i64>,
+    /// At most this many of its owner's pods in one zone, by anti-affinity over zones.
+    pub most_per_zone: Option<i64>,
+    /// With fewer zones than this to choose from, a zone without replicas counts as the emptiest (`minDomains`).
+    pub min_zones: i64,
+    /// Only these zones, because pods it must be near to stand there.
+    pub only_zones: Option<BTreeSet<ZoneId>>,
+    /// None of these zones, because pods it must be away from stand there.
+    pub not_zones: BTreeSet<ZoneId>,
+    /// All pods with this name in one zone, without being all or nothing.
+    pub same_zone: Option<String>,
+    /// Taints it tolerates, beside those that every GPU pod does.
+    pub tolerations: Vec<Toleration>,
+    /// The value of its PriorityClass: where limits leave room for a few, higher goes first.
+    pub priority: i64,
+}
+
+impl Apart {
+    /// Whether a pod with these rules may stand beside pods with these marks.
+    pub fn agrees(&self, has: u64, avoids: u64) -> bool {
+        self.avoids & has == 0 && self.has & avoids == 0
+    }
+
+    /// The most of equal pods on one machine.
+    pub fn most_on_one(&self) -> i64 {
+        if self.has & self.avoids != 0 { 1 } else { self.most_per_machine.unwrap_or(i64::MAX) }
+    }
 }
 
 /// A gang of pods.
@@ -119,15 +159,36 @@ pub struct Room {
     pub node_pool: PoolName,
     /// Ready now; `false` is on its way.
     pub ready: bool,
+    /// What its node is to pods.
+    pub node: RoomNode,
+}
+
+/// What the node of a room is to pods, beside what is free of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RoomNode {
+    /// Marks of the pods on it.
+    pub has: u64,
+    /// Marks that the pods on it avoid.
+    pub avoids: u64,
+    /// Its labels, once it has joined.
+    pub labels: Option<Arc<BTreeMap<String, String>>>,
+    /// What its class adds.
+    pub class: Arc<ClassLabels>,
+    /// Fingerprints of needs that were tried there and that the scheduler did not take.
+    pub misfits: BTreeSet<String>,
 }
 
 /// How the nodes that one class makes are to be packed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct NodeTerms {
     /// How they share GPUs.
     pub sharing: GpuSharing,
     /// What daemonsets request on each.
     pub daemonsets: Resources,
+    /// The root volume of each; `None` is [`crate::core::market::catalog::ROOT_VOLUME`].
+    pub root_volume: Option<Mebibytes>,
+    /// What pods see of them.
+    pub class: Arc<ClassLabels>,
 }
 
 /// What is left of a pool's limits; `None` is unlimited.
@@ -217,7 +278,7 @@ pub struct Settings {
     pub commitment: Option<Millis>,
     /// vCPUs left of each quota; a quota that is not here is unknown and does not bind.
     pub quota_vcpus_left: BTreeMap<QuotaKey, i64>,
-    /// Machines left in pools that hold only so many (capacity reservations); a pool that is not here has no end that we know of.
+    /// Machines left in pools that hold a fixed number (capacity reservations); a pool that is not here has no limit that we know of.
     pub machines_left: BTreeMap<CapacityPool, i64>,
     /// The placement also proves how little any purchase could cost. The operator buys without: the proof takes a quarter of the time.
     pub proves_bounds: bool,

@@ -10,8 +10,9 @@ use crate::core::units::ids::ClaimName;
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::pattern::matches_pattern;
 
-use super::eligibility::{Usable, correlated_pool, egress_per_replica, replicas_that_fit};
+use super::eligibility::{Usable, Wants, correlated_pool, egress_per_replica};
 use super::groups::Group;
+use super::node_labels::ExpectedNode;
 use super::packing::fill::fill;
 use super::packing::relax::Relaxed;
 use super::packing::{Bin, Content, NEVER, Problem};
@@ -52,7 +53,7 @@ pub(super) fn fill_rooms(request: &PlacementRequest, rooms: &[Room], groups: &[G
 pub(super) fn free_for<K: Ord>(request: &PlacementRequest, group: &Group, key: impl Fn(&CapacityPool) -> K) -> BTreeMap<K, i64> {
     let mut free = BTreeMap::new();
     for room in request.room.iter().filter(|room| extra(request, room, group).is_some()) {
-        *free.entry(key(&room.pool)).or_insert(0) += replicas_that_fit(group.wants.need, &usable(room));
+        *free.entry(key(&room.pool)).or_insert(0) += group.wants.replicas_on(&usable(room));
     }
     free
 }
@@ -75,13 +76,22 @@ pub(super) fn bound(request: &PlacementRequest, groups: &[Group], values: &[i64]
 }
 
 fn problem_of(request: &PlacementRequest, rooms: &[Room], groups: &[Group]) -> Problem {
-    let items = groups.iter().map(|g| item(g.wants.need, g.members.len() as i64)).collect();
+    let items = groups.iter().map(|g| item(g, g.members.len() as i64)).collect();
     let bins = rooms.iter().map(|room| Bin {
-        capacity: [room.free.gpus, room.free.cpu.0, room.free.memory.0],
+        capacity: [room.free.gpus, room.free.cpu.0, room.free.memory.0, room.free.disk.0],
         cost: 1,
         extra: groups.iter().map(|g| extra(request, room, g).map_or(NEVER, |e| e.0)).collect(),
     });
     Problem { items, bins: bins.collect() }
+}
+
+/// Whether the node has the labels that the need asks for, or can be given them.
+fn labels_ok(room: &Room, machine: &MachineType, wants: &Wants) -> bool {
+    let node = ExpectedNode { pool: &room.pool, machine, class: &room.node.class };
+    match &room.node.labels {
+        Some(actual) => node.lacking(wants.need, actual).is_some(),
+        None => node.meets(&wants.need.node_terms),
+    }
 }
 
 /// What a pod of `group` costs extra in `room`; `None` when it may not go there. Price caps bind when buying, so not here.
@@ -92,13 +102,16 @@ fn extra(request: &PlacementRequest, room: &Room, group: &Group) -> Option<Micro
     let capacity_ok = wants.capacity_refusal(at.capacity_type, true).is_none();
     let ok = group.admitted_by(&room.node_pool)
         && (need.regions.is_empty() || need.regions.iter().any(|p| matches_pattern(p, at.region.as_str())))
-        && (need.zones.is_empty() || need.zones.contains(&at.zone))
-        && wants.zone.as_ref().is_none_or(|z| *z == at.zone)
+        && wants.zone_ok(&at.zone)
+        && wants.tolerates(&room.node.class)
+        && group.apart.agrees(room.node.has, room.node.avoids)
+        && (room.node.misfits.is_empty() || !room.node.misfits.contains(&need.fingerprint()))
+        && labels_ok(room, machine, wants)
         && wants.within.as_ref().is_none_or(|w| *w == correlated_pool(at))
         && (need.gpu_models.is_empty() || need.gpu_models.contains(&machine.gpu_model))
         && (need.instance_types.is_empty() || need.instance_types.contains(&at.instance_type))
         && need.architecture.is_none_or(|a| a == machine.architecture)
         && capacity_ok
-        && replicas_that_fit(need, &usable(room)) > 0;
+        && wants.replicas_on(&usable(room)) > 0;
     ok.then(|| egress_per_replica(need, &at.region, request.settings))
 }

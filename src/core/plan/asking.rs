@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::apart::{self, Marks};
 use super::deadline::{self, Verdict};
 use super::pass::Pass;
 use super::{budget, reserved, serving};
@@ -14,8 +15,10 @@ use crate::core::fleet::{Claim, Instance, InstanceState, NodeClass, NodePool, ta
 use crate::core::market::CapacityPool;
 use crate::core::market::quota::{QuotaKey, vcpus_left};
 use crate::core::placement::eligibility::{Listing, list_on_sale};
+use crate::core::placement::node_labels::ClassLabels;
 use crate::core::placement::{self, Demand, Gang, Held, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolPolicy, Room};
-use crate::core::units::ids::Uid;
+use crate::core::units::ids::{Uid, ZoneId};
+use crate::core::workload::company::Domain;
 use crate::core::workload::need::{CapacityPreference, Schedule};
 use crate::core::workload::{Pod, PodPhase};
 
@@ -24,15 +27,17 @@ pub(super) struct Terms<'a> {
     pools: Vec<PoolPolicy>,
     settings: placement::Settings,
     listed: Vec<Vec<Listing<'a>>>,
+    /// What pods avoid on one machine.
+    pub(super) marks: Marks,
 }
 
 impl<'a> Terms<'a> {
-    fn of(pass: &Pass<'a>) -> Rc<Terms<'a>> {
+    pub(super) fn of(pass: &Pass<'a>) -> Rc<Terms<'a>> {
         let terms = pass.terms.get_or_init(|| {
             let (pools, settings) = (pool_policies(pass), placement_settings(pass));
             let on_sale = OnSale { catalog: &pass.world.catalog, market: &pass.world.market, now: pass.now };
             let listed = pools.iter().map(|pool| list_on_sale(&on_sale, &settings, pool)).collect();
-            Rc::new(Terms { pools, settings, listed })
+            Rc::new(Terms { pools, settings, listed, marks: Marks::of(pass) })
         });
         Rc::clone(terms)
     }
@@ -96,7 +101,8 @@ fn demand_of(pass: &Pass, pod: &Pod, verdict: Option<&Verdict>) -> Option<Demand
     let key = pod.identity.uid.as_str().to_owned();
     let (owner, gang, rescue) = (owner_rule(pass, pod, schedule), gang_of(pass, pod, schedule), is_rescue(pass, pod));
     let buy_only = verdict.and_then(|verdict| verdict.buy_only.clone());
-    Some(Demand { key, need, pools, owner, gang, rescue, falls_back, buy_only })
+    let apart = apart::of(pass, &Terms::of(pass).marks, pod);
+    Some(Demand { key, need, pools, owner, gang, rescue, falls_back, apart, buy_only })
 }
 
 /// The pod waits for a place and replaces one whose machine EC2 takes, or says it may take. Once it has its place it is a pod like any other.
@@ -118,17 +124,18 @@ fn owner_rule(pass: &Pass, pod: &Pod, schedule: &Schedule) -> Option<OwnerRule> 
     let pools = pass.pools_for(pod);
     let allowed = pools.iter().filter_map(|name| pass.world.pools.get(name)?.max_share_per_mille);
     let max_share_per_mille = allowed.chain(schedule.max_share_per_mille).min();
-    if schedule.zone_max_skew.is_none() && max_share_per_mille.is_none() {
+    let apart_over_zones = pod.rules.apart.iter().any(|c| c.domain == Domain::Zone);
+    if schedule.zone_max_skew.is_none() && max_share_per_mille.is_none() && !apart_over_zones {
         return None;
     }
     let mut standing: BTreeMap<CapacityPool, i64> = BTreeMap::new();
-    for other in pass.index.of_workload(&pod.workload).iter().filter(|p| p.let_go.is_none() && !p.finished()) {
+    for other in apart::counted_with(pass, pod).into_iter().filter(|p| p.let_go.is_none() && !p.finished()) {
         let claim = other.claim.as_ref().and_then(|name| pass.claims.get(name)).filter(|c| c.takes_work());
         if let (Some(claim), false) = (claim, other.identity.uid == pod.identity.uid) {
             *standing.entry(claim.spec.capacity.clone()).or_default() += 1;
         }
     }
-    let owner = format!("{}/{}", pod.workload.kind, pod.workload.object);
+    let owner = format!("{}/{}{}", pod.workload.kind, pod.workload.object, apart::revision(pod));
     Some(OwnerRule { owner, zone_max_skew: schedule.zone_max_skew, max_share_per_mille, standing })
 }
 
@@ -177,12 +184,22 @@ fn pool_policies(pass: &Pass) -> Vec<PoolPolicy> {
 
 fn pool_policy(pass: &Pass, pool: &NodePool) -> PoolPolicy {
     let classes = pass.ready_classes(pool);
-    let terms = |class: &NodeClass| NodeTerms { sharing: class.sharing, daemonsets: pass.daemonset_overhead(&class.name) };
+    let terms = |zone: &ZoneId, class: &NodeClass| NodeTerms {
+        sharing: class.sharing,
+        daemonsets: pass.daemonset_overhead(&class.name),
+        root_volume: class.root_volume,
+        class: Arc::new(class_labels(class, zone)),
+    };
     let named = |class: &NodeClass, id| class.reservations.iter().any(|n| n.id == id);
     let reserved = reserved::reserved_offers(pass.world, pass.now).into_iter();
     let reserved = reserved.filter(|(at, r)| classes.get(&at.zone).is_some_and(|class| named(class, r.reservation.clone())));
-    let nodes = classes.iter().map(|(zone, class)| (zone.clone(), terms(class))).collect();
+    let nodes = classes.iter().map(|(zone, class)| (zone.clone(), terms(zone, class))).collect();
     PoolPolicy::of(pool, nodes, reserved.map(|(at, _)| at).collect(), &held(pass, pool))
+}
+
+/// What pods see of the nodes that `class` makes in `zone`.
+pub(super) fn class_labels(class: &NodeClass, zone: &ZoneId) -> ClassLabels {
+    ClassLabels { labels: class.node_labels.clone(), zone_name: class.zone_names.get(zone).cloned(), taints: class.taints.clone() }
 }
 
 /// What the pool holds and has spent.

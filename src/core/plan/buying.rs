@@ -10,6 +10,7 @@ use super::deadline::{self, Verdict};
 use super::judging::Judged;
 use super::pass::{Pass, target};
 use super::room::{free_room, kept_for};
+use super::watching::is_misfit;
 use super::{reserved, wording};
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
 use crate::core::fleet::{Claim, ClaimSpec, NodeClass, NodePool, Trigger};
@@ -87,6 +88,7 @@ fn waiting_pods<'a>(pass: &mut Pass<'a>) -> Vec<&'a Pod> {
         let placed = match pod.claim.as_ref().map(|name| pass.claims.get(name)) {
             None | Some(None) => false,
             // A failed claim cools its pool down and goes first; then its pods are placed anew.
+            Some(Some(claim)) if is_misfit(claim, pod) => false,
             Some(Some(claim)) => claim.takes_work() || (claim.status.failure.is_some() && claim.status.instance.is_none()),
         };
         if placed || !pass.is_free(&Lane::Pod(pod.identity.uid.clone())) {
@@ -448,7 +450,10 @@ fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Shared<Judgement>, verdict: Op
             instance: None,
             code_version: pass.settings.code_version.clone(),
         };
-        pass.step(vec![Lane::Pod(pod.identity.uid.clone())], vec![LedgerRecord::Decision(Box::new(decision))], Vec::new());
+        // The bulk of what is decided while nothing can be had, and said again while it holds: it does not fill etcd.
+        if !pass.world.outbox_full {
+            pass.step(vec![Lane::Pod(pod.identity.uid.clone())], vec![LedgerRecord::Decision(Box::new(decision))], Vec::new());
+        }
         pass.emit(subject, (kind, reason), key, note);
     }
 }

@@ -36,7 +36,7 @@ pub(super) struct Verdict {
     pub text: String,
 }
 
-/// After so long a pod takes any spot below on-demand instead of waiting for the cheap pools alone: by then each of these was asked three
+/// After this long a pod takes any spot below on-demand instead of waiting for the cheap pools alone: by then each of these was asked three
 /// times (the default cool-downs are 3, 6 and 12 minutes), and the recordings the policy was tried on hold one type in a few zones, not the
 /// dozens of pools a need finds on AWS.
 const PATIENCE: Millis = Millis::from_mins(30);
@@ -285,8 +285,8 @@ fn judge(pass: &Pass, request: &PlacementRequest, work: &Work, offers: &BTreeMap
     }
     let (on_demand_only, waits) = (buy_only.is_empty(), steps.last() == Some(&Step::Wait));
     if waits && work.waited {
-        let dearest = safe.iter().map(|c| c.price).min().unwrap_or_default();
-        buy_only.extend(spot.iter().filter(|c| c.price < dearest).map(|c| c.offer.pool.clone()));
+        let least_on_demand = safe.iter().map(|c| c.price).min().unwrap_or_default();
+        buy_only.extend(spot.iter().filter(|c| c.price < least_on_demand).map(|c| c.offer.pool.clone()));
     }
     let reserved = |c: &&&Candidate| !waits || c.offer.pool.capacity_type == CapacityType::Reserved;
     buy_only.extend(safe.iter().filter(reserved).map(|c| c.offer.pool.clone()));
@@ -307,7 +307,7 @@ fn judge(pass: &Pass, request: &PlacementRequest, work: &Work, offers: &BTreeMap
     Some(Verdict { on_demand_only, buy_only: (!on_demand_only).then(|| Arc::new(buy_only)), waits, text })
 }
 
-/// The minute it is in. While the old pod still works the moment changes with every pass, and the same must not be said anew each time.
+/// The minute it is in. While the old pod still works the moment changes with every pass, and the same must not be said again each time.
 fn whole_minute(at: Timestamp) -> Timestamp {
     Timestamp(at.0 - at.0.rem_euclid(60_000))
 }

@@ -5,15 +5,19 @@
 
 use super::notices::{observed_at, observed_instance};
 use super::pass::Pass;
-use super::{breaker, budget, reserved, wording};
+use super::{breaker, budget, guests, health, reserved, wording};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject, RemovalReason};
-use crate::core::fleet::{Claim, Ended, EndedBy, Instance, InstanceState, Launch, MoveMark, Node, Occupant, Ownership, Trigger, tags};
+use crate::core::fleet::{
+    Claim, ClassProblem, ClassStatus, Ended, EndedBy, Instance, InstanceState, Launch, LaunchFailure, MoveMark, Node, Occupant, Ownership,
+    Trigger, Unhealthy, tags,
+};
 use crate::core::market::CoolDownCause;
 use crate::core::record::{IntervalClosed, LedgerRecord, Outcome};
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::{DecisionId, client_token};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::PodPhase;
+use crate::core::workload::need::constraints::TYPE;
 
 /// A machine EC2 interrupts is ended by EC2 (an interrupted first hour is free); by us only this long after its deadline.
 const AFTER_DEADLINE: Millis = Millis::from_secs(60);
@@ -96,9 +100,67 @@ fn give_up(pass: &mut Pass, claim: &Claim) {
     for pod in pass.pods_on(&claim.name) {
         pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "LaunchRefused"), &claim.uid, note.clone());
     }
-    let mut actions: Vec<Action> = cool_down(pass, claim, failure.cause, failure.at).into_iter().collect();
+    let (mut lanes, mut actions) = (lane(claim), Vec::new());
+    match level_of(&failure) {
+        FaultLevel::Offer => actions.extend(cool_down(pass, claim, failure.cause, failure.at)),
+        FaultLevel::Region => {
+            actions.extend(close_region(pass, claim, &failure));
+            let region = &claim.spec.capacity.region;
+            let note = format!(
+                "EC2 lets this account launch nothing in {region} ({}: {}): nothing more is asked for there for a while; check rights, \
+                 service control policies and opt-in",
+                failure.code, failure.message
+            );
+            pass.emit(EventSubject::Class(claim.spec.node_class.clone()), (EventKind::Warning, "RegionDenied"), &failure.code, note);
+        }
+        FaultLevel::Template => {
+            // No offer is to blame: the class makes its template again before anything more is bought for it.
+            lanes.push(Lane::Class(claim.spec.node_class.clone()));
+            actions.extend(template_is_gone(pass, claim, &failure));
+        }
+    }
     actions.push(remove(claim));
-    pass.step(lane(claim), Vec::new(), actions);
+    pass.step(lanes, Vec::new(), actions);
+}
+
+/// How far a fault of a launch reaches.
+enum FaultLevel {
+    /// The capacity that was asked for.
+    Offer,
+    /// The launch template of its class.
+    Template,
+    /// The region: this account may launch nothing there.
+    Region,
+}
+
+/// Codes by which EC2 says that the account may not launch in a region, whatever it asks for.
+///
+/// Source: "Error codes for the Amazon EC2 API", client errors common to all actions.
+const REGION_WIDE: [&str; 6] =
+    ["UnauthorizedOperation", "AuthFailure", "OptInRequired", "Blocked", "PendingVerification", "InvalidClientTokenId"];
+
+fn level_of(failure: &LaunchFailure) -> FaultLevel {
+    match failure.code.as_str() {
+        code if REGION_WIDE.contains(&code) => FaultLevel::Region,
+        code if code.starts_with("InvalidLaunchTemplate") => FaultLevel::Template,
+        _ => FaultLevel::Offer,
+    }
+}
+
+fn close_region(pass: &Pass, claim: &Claim, failure: &LaunchFailure) -> Option<Action> {
+    let pool = pass.pool_of(claim)?;
+    let region = claim.spec.capacity.region.clone();
+    Some(Action::CloseRegion { region, base: pool.cool_down_base, max: pool.cool_down_max, at: failure.at })
+}
+
+fn template_is_gone(pass: &Pass, claim: &Claim, failure: &LaunchFailure) -> Option<Action> {
+    let class = pass.world.classes.get(&claim.spec.node_class)?;
+    // A class that uses another template by now needs nothing.
+    let same = class.launch_template.as_ref().is_some_and(|(name, _)| *name == claim.spec.launch_template);
+    let text = format!("launch template {} is gone from EC2 ({}): it is made again", claim.spec.launch_template, failure.code);
+    let ready = Err(ClassProblem { reason: "LaunchTemplateGone".to_owned(), text });
+    let status = ClassStatus { zones: class.zones.clone(), zone_names: class.zone_names.clone(), launch_template: None, ready };
+    same.then(|| cluster(ClusterAction::SetClassStatus { class: class.name.clone(), status }))
 }
 
 fn launch(pass: &mut Pass, claim: &Claim) {
@@ -176,7 +238,11 @@ fn fate(pass: &Pass, claim: &Claim) -> Fate {
         (Some(i), _, _) => Fate::Ended(Some(i.clone())),
         // EC2 may not show an instance it just gave us; later, not shown is gone.
         (None, _, _) if reports => Fate::Unknown,
-        (None, Some(looked), Some(launched)) if looked.since(launched) > pass.settings.read_after_write_lag => Fate::Ended(None),
+        (None, Some(looked), Some(launched))
+            if (looked + pass.world.ec2_ahead.unwrap_or(Millis::ZERO)).since(launched) > pass.settings.read_after_write_lag =>
+        {
+            Fate::Ended(None)
+        }
         _ => Fate::Unknown,
     }
 }
@@ -191,7 +257,7 @@ fn keep(pass: &mut Pass, claim: &Claim) {
     if claim.status.node_ready_at.is_none() && !joined(pass, claim, node) {
         return;
     }
-    if leave_when_unwanted(pass, claim) {
+    if leave_when_unwanted(pass, claim) || health::tend(pass, claim, node) {
         return;
     }
     end_when_empty(pass, claim);
@@ -201,7 +267,11 @@ fn keep(pass: &mut Pass, claim: &Claim) {
 fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
     let units = claim.spec.gpu_units(&pass.world.catalog);
     if let Some(node) = node.filter(|n| n.ready && n.allocatable.gpus >= units) {
-        let label = ClusterAction::MarkNode { node: node.name.clone(), claim: claim.name.clone(), taint: false };
+        // k3s' own controller writes `k3s` there, whatever the kubelet said.
+        let kind = claim.spec.capacity.instance_type.as_str();
+        let wrong = node.state.labels.get(TYPE).is_some_and(|said| said != kind);
+        let labels = wrong.then(|| (TYPE.to_owned(), kind.to_owned())).into_iter().collect();
+        let label = ClusterAction::MarkNode { node: node.name.clone(), claim: claim.name.clone(), taint: false, labels };
         let change = ClaimPatch { node: Some(node.name.clone()), node_ready_at: Some(pass.now), ..ClaimPatch::default() };
         pass.step(lane(claim), Vec::new(), vec![cluster(label), patch(claim, change)]);
         return false;
@@ -228,11 +298,9 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
 /// The moment, by our clock, from which a machine has its time to join: a span between two readings of EC2's clock, so that a clock of ours
 /// that is wrong ends nothing. A machine that was taken over has it again from then.
 fn joins_from(pass: &Pass, claim: &Claim) -> Option<Timestamp> {
-    let by_ec2 = observed_instance(pass, claim).map(|instance| instance.launched_at);
-    let launched = match (by_ec2, pass.world.ec2_ahead) {
-        (Some(at), Some(ahead)) => at - ahead,
-        _ => claim.status.launched_at?,
-    };
+    // What a claim wrote down of a launch is by EC2's clock as well.
+    let by_ec2 = observed_instance(pass, claim).map(|instance| instance.launched_at).or(claim.status.launched_at)?;
+    let launched = by_ec2 - pass.world.ec2_ahead.unwrap_or(Millis::ZERO);
     let taken_over = claim.spec.adopted.is_some().then_some(claim.created_at);
     Some(taken_over.map_or(launched, |at| at.max(launched)))
 }
@@ -256,11 +324,27 @@ fn leave_when_unwanted(pass: &mut Pass, claim: &Claim) -> bool {
         _ => return false,
     };
     let text = format!("{} is drained: {}", claim.spec.capacity, why);
+    leave(pass, claim, trigger, key, text);
+    true
+}
+
+/// Writes down that the machine is left, and by which decision.
+pub(super) fn leave(pass: &mut Pass, claim: &Claim, trigger: Trigger, key: &str, text: String) {
     let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, key, text);
     let moving = Some(MoveMark { decision: decision.id, trigger, decided_at: pass.now });
     let records = vec![LedgerRecord::Decision(Box::new(decision))];
     pass.step(lane(claim), records, vec![patch(claim, ClaimPatch { moving, ..ClaimPatch::default() })]);
-    true
+}
+
+/// Writes down what is wrong with the claim's node, or that it is well again. True when the step was taken.
+pub(super) fn mark_health(pass: &mut Pass, claim: &Claim, unhealthy: Option<Unhealthy>) -> bool {
+    let change = ClaimPatch { unhealthy: Some(unhealthy), ..ClaimPatch::default() };
+    pass.step(lane(claim), Vec::new(), vec![patch(claim, change)])
+}
+
+/// Writes down that a need does not fit there.
+pub(super) fn remember_misfit(claim: &Claim, need: String) -> Action {
+    patch(claim, ClaimPatch { misfit: Some(need), ..ClaimPatch::default() })
 }
 
 fn end_when_empty(pass: &mut Pass, claim: &Claim) {
@@ -294,7 +378,7 @@ fn end_after_grace(pass: &mut Pass, claim: &Claim, empty_since: Timestamp) {
         (None, Some(pool)) => pool.empty_grace,
         _ => Millis::ZERO,
     };
-    if pass.due(empty_since, grace) {
+    if pass.due(empty_since, grace) && !guests::leave(pass, claim, empty_since + grace) {
         let trigger = claim.status.moving.as_ref().map_or(Trigger::Empty, |m| m.trigger);
         let text = match trigger {
             Trigger::Empty => format!("{} has had no work for {}", claim.spec.capacity, grace),
@@ -304,7 +388,7 @@ fn end_after_grace(pass: &mut Pass, claim: &Claim, empty_since: Timestamp) {
     }
 }
 
-fn terminate(pass: &mut Pass, claim: &Claim, trigger: Trigger, key: &str, text: String, before: Option<Action>) {
+pub(super) fn terminate(pass: &mut Pass, claim: &Claim, trigger: Trigger, key: &str, text: String, before: Option<Action>) {
     let Some(instance) = claim.status.instance.clone() else { return };
     let decision = pass.machine_decision(claim, trigger, Outcome::Terminate, key, text);
     let id: DecisionId = decision.id;

@@ -1,10 +1,15 @@
 //! When a bound pod's gate is lifted.
 //!
-//! Decides: its machine is Ready with its GPUs, and no older pod of the same Job still runs in its place.
+//! Decides: its machine is Ready with its GPUs and has the labels it selects, and no older pod of the same Job still runs in its place.
 //! Does not: bind (`buying`).
 
+use super::asking::class_labels;
+use super::lifecycle;
 use super::pass::{Pass, target};
-use crate::core::action::{Action, ClusterAction};
+use super::watching::is_misfit;
+use crate::core::action::{Action, ClusterAction, EventKind, EventSubject};
+use crate::core::fleet::{Claim, Node};
+use crate::core::placement::node_labels::ExpectedNode;
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::Uid;
 use crate::core::workload::need::WorkloadKind;
@@ -14,13 +19,45 @@ pub(super) fn lift_gates(pass: &mut Pass) {
     let gated = pass.index.gated().to_vec();
     for pod in gated {
         let Some(claim) = pod.claim.as_ref().and_then(|name| pass.claims.get(name)).filter(|c| c.takes_work()) else { continue };
-        let labelled = claim.status.node.as_ref().and_then(|node| pass.world.nodes.get(node)).is_some_and(|n| n.ready && n.labelled);
-        if claim.status.node_ready_at.is_none() || !labelled || predecessor_runs(pass, pod) {
+        let node = claim.status.node.as_ref().and_then(|node| pass.world.nodes.get(node));
+        let Some(node) = node.filter(|n| n.ready && n.labelled && !n.state.cordoned && n.state.foreign_taints.is_empty()) else { continue };
+        if claim.status.node_ready_at.is_none() || is_misfit(claim, pod) || predecessor_runs(pass, pod) {
             continue;
         }
+        if !has_its_labels(pass, &claim.clone(), node, pod) {
+            continue;
+        }
+        let Some(claim) = pod.claim.as_ref().and_then(|name| pass.claims.get(name)) else { continue };
         let action = ClusterAction::Lift { target: target(pod), claim: claim.name.clone() };
         pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![Action::Cluster(action)]);
     }
+}
+
+/// Whether the node has the labels that the pod selects it by; else it is given what lowtide promised, or remembered as no place for it.
+fn has_its_labels(pass: &mut Pass, claim: &Claim, node: &Node, pod: &Pod) -> bool {
+    let Ok((need, _)) = &pod.need else { return true };
+    if need.node_terms.is_empty() && need.zones.is_empty() && need.instance_types.is_empty() {
+        return true;
+    }
+    let Some(machine) = pass.world.catalog.types.get(&claim.spec.capacity.instance_type) else { return true };
+    let class = pass.world.classes.get(&claim.spec.node_class).map(|c| class_labels(c, &claim.spec.capacity.zone)).unwrap_or_default();
+    let expected = ExpectedNode { pool: &claim.spec.capacity, machine, class: &class };
+    match expected.lacking(need, &node.state.labels) {
+        Some(labels) if labels.is_empty() => return true,
+        Some(labels) => {
+            let (name, claim) = (node.name.clone(), claim.name.clone());
+            let mark = ClusterAction::MarkNode { node: name.clone(), claim, taint: false, labels };
+            pass.step(vec![Lane::Node(name)], Vec::new(), vec![Action::Cluster(mark)]);
+        }
+        None => {
+            let action = lifecycle::remember_misfit(claim, need.fingerprint());
+            if pass.step(vec![Lane::Claim(claim.name.clone())], Vec::new(), vec![action]) {
+                let note = format!("node {} has not the labels that it selects: it is placed elsewhere", node.name);
+                pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "NotScheduled"), "labels", note);
+            }
+        }
+    }
+    false
 }
 
 /// Two pods of one Job never run at once: the checkpoint must be whole before it is read.

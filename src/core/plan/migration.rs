@@ -6,12 +6,12 @@
 //! The steps, and what was tried on a real control plane:
 //! - Deployment: without `pod-template-hash` its ReplicaSet lets the pod go and makes a replacement within a second, while the old pod
 //!   keeps serving; it goes when the replacement is Ready in every Service that the old one serves.
-//! - Job: without `batch.kubernetes.io/controller-uid` the Job makes a replacement and counts no failure; the old pod is told at once
+//! - Job: without `batch.kubernetes.io/controller-uid` the Job makes a replacement and counts no failure; the old pod is asked to stop at once
 //!   (deleted with all the grace there is) and the replacement stays gated until it is gone.
 //! - Anything else breaks before it makes, and an event says so.
 
 use super::pass::{Pass, target};
-use super::wording;
+use super::{guests, wording};
 use crate::core::action::{Action, ClusterAction, EventKind, EventSubject, RemovalReason};
 use crate::core::fleet::{Claim, MoveMark, Trigger};
 use crate::core::snapshot::Lane;
@@ -22,6 +22,8 @@ use crate::core::workload::{LetGo, Mobility, Pod, PodPhase};
 
 /// A pod always gets at least this long to end, even when the machine is nearly gone.
 const LEAST_GRACE: Millis = Millis::from_secs(1);
+/// A bare pod on a machine that is left by choice ends after this: nobody remakes it, and the machine is paid for meanwhile.
+const BARE_FOR: Millis = Millis::from_mins(30);
 
 pub(super) fn move_pods(pass: &mut Pass) {
     // Nothing can be moved off a machine that is gone: `lifecycle` removes its pods.
@@ -30,6 +32,9 @@ pub(super) fn move_pods(pass: &mut Pass) {
     for claim in claims.values().filter(left) {
         let Some(mark) = claim.status.moving.clone() else { continue };
         keep_new_pods_off(pass, claim);
+        if let Some(deadline) = claim.status.interruption.as_ref().and_then(|i| i.deadline) {
+            guests::leave_by(pass, claim, deadline);
+        }
         for pod in pass.pods_on(&claim.name) {
             move_pod(pass, claim, &mark, pod);
         }
@@ -37,10 +42,10 @@ pub(super) fn move_pods(pass: &mut Pass) {
     give_back_finished(pass);
 }
 
-fn keep_new_pods_off(pass: &mut Pass, claim: &Claim) {
+pub(super) fn keep_new_pods_off(pass: &mut Pass, claim: &Claim) {
     let node = pass.index.node_on(claim.status.instance.as_ref());
     if let Some(node) = node.filter(|n| !n.tainted) {
-        let mark = ClusterAction::MarkNode { node: node.name.clone(), claim: claim.name.clone(), taint: true };
+        let mark = ClusterAction::MarkNode { node: node.name.clone(), claim: claim.name.clone(), taint: true, labels: Default::default() };
         pass.step(vec![Lane::Node(node.name.clone())], Vec::new(), vec![Action::Cluster(mark)]);
     }
 }
@@ -58,12 +63,12 @@ fn move_pod(pass: &mut Pass, claim: &Claim, mark: &MoveMark, pod: &Pod) {
             }
             Mobility::Job { job, job_uid } => checkpoint_and_remake(pass, mark, pod, (job.clone(), job_uid.clone()), deadline),
             Mobility::BreakFirst { because } => break_first(pass, mark, pod, because, deadline),
-            Mobility::Bare => warn_bare(pass, pod, deadline),
+            Mobility::Bare => warn_bare(pass, mark, pod, deadline),
         },
     }
 }
 
-/// Pinned to a machine that is being left, and not started: its controller makes another, which is placed anew.
+/// Pinned to a machine that is being left, and not started: its controller makes another, which is placed again.
 fn remake_unstarted(pass: &mut Pass, pod: &Pod) {
     if pod.deleting_until.is_some() || pod.node.is_some() {
         return;
@@ -177,10 +182,18 @@ fn break_first(pass: &mut Pass, mark: &MoveMark, pod: &Pod, because: &str, deadl
     pass.wake(pass.now + Millis::from_secs(2));
 }
 
-fn warn_bare(pass: &mut Pass, pod: &Pod, deadline: Option<Timestamp>) {
+fn warn_bare(pass: &mut Pass, mark: &MoveMark, pod: &Pod, deadline: Option<Timestamp>) {
     let note = "its machine is being left and nobody remakes a bare pod: use a Job or a Deployment".to_owned();
     pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "NotRemade"), "running", note);
-    let Some(deadline) = deadline else { return };
+    let Some(deadline) = deadline else {
+        // Nobody takes the machine, and it is paid for: its owner has a while to react, and then it ends.
+        if pod.deleting_until.is_none() && pass.due(mark.decided_at, BARE_FOR) {
+            let note = format!("its machine is left for {BARE_FOR}: it ends now, and nobody remakes it");
+            pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "BareEnds"), "left", note);
+            remove(pass, pod, pod.termination_grace, reason_of(mark.trigger), true);
+        }
+        return;
+    };
     let last_call = deadline - pod.termination_grace - pass.settings.deadline_margin;
     pass.wake(last_call);
     if pass.now >= last_call && pod.deleting_until.is_none() {
@@ -208,6 +221,7 @@ fn reason_of(trigger: Trigger) -> RemovalReason {
         Trigger::Expired => RemovalReason::Expired,
         Trigger::Deleted => RemovalReason::Deleted,
         Trigger::InstanceLost => RemovalReason::InstanceLost,
+        trigger if trigger.is_of_the_node() => RemovalReason::Unhealthy,
         _ => RemovalReason::Interruption,
     }
 }

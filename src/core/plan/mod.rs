@@ -8,6 +8,7 @@
 //!   lifecycle  -> launch, join, empty, terminate, close: one claim at a time
 //!   migration  -> let go, replace, delete: the pods of claims that are being left
 //!   budget     -> what a pool has spent and is bound to spend
+//!   apart      -> rules between pods
 //!   asking     -> what a placement is asked: demands, policies, room
 //!   deadline   -> whether a pod with a deadline takes spot, waits, or takes on-demand
 //!   serving    -> which pool the next replica of a service with spares goes to
@@ -15,6 +16,8 @@
 //!   buying     -> gated pods onto room we have or machines we buy; refusals with reasons
 //!   judging    -> what decisions of equal pods share
 //!   lifting    -> gates of pods whose machine is Ready
+//!   watching   -> pods that were lifted, until they run
+//!   health     -> nodes that had joined, until they end; guests leave before that
 //!   returning  -> voluntary moves, beyond hysteresis only
 //!   facts      -> what the ledger receives of what was observed
 //!   sweeping   -> machines that no claim stands for, and machines of others
@@ -24,12 +27,16 @@
 //!   index      -> what belongs together in the world
 //! ```
 
+pub mod adoption;
+pub mod apart;
 mod asking;
 mod breaker;
 pub mod budget;
 mod buying;
 mod deadline;
 mod facts;
+mod guests;
+mod health;
 mod index;
 mod judging;
 mod lifecycle;
@@ -43,6 +50,7 @@ mod room;
 mod serving;
 mod status;
 mod sweeping;
+mod watching;
 mod wording;
 
 #[cfg(test)]
@@ -109,6 +117,7 @@ pub fn plan(settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {
     migration::move_pods(&mut pass);
     buying::buy(&mut pass);
     lifting::lift_gates(&mut pass);
+    watching::watch_lifted(&mut pass);
     lifecycle::advance_claims(&mut pass);
     sweeping::sweep_unclaimed(&mut pass);
     sweeping::report(&mut pass);

@@ -40,7 +40,7 @@ fn read_notice(pass: &mut Pass, pending: &PendingNotice) {
         let unanswered = pass.claims.values().any(|c| c.status.instance.is_none() && c.status.launch_asked_at.is_some());
         let news = !matches!(notice.kind, NoticeKind::StateChange(_));
         if !unanswered && acknowledge(pass, pending, Vec::new(), Vec::new(), Vec::new()) && news {
-            pass.notes.push(format!("{:?} for {} in {}: not an instance of ours, ignored", notice.kind, notice.instance, notice.region));
+            pass.notes.push(format!("{:?} for {} in {}: not one of our instances, ignored", notice.kind, notice.instance, notice.region));
         }
         return;
     };
@@ -88,7 +88,7 @@ fn doom(pass: &mut Pass, claim: &Claim, mark: InterruptionMark) -> (Vec<Lane>, V
         _ => Trigger::InterruptionNotice,
     };
     let left = mark.deadline.map_or_else(|| "some time".to_owned(), |d| d.since(pass.now).to_string());
-    let text = format!("{} told by {}: {} left, its work moves", claim.spec.capacity, mark.source, left);
+    let text = format!("{}: notice from {}, {} left; its work moves", claim.spec.capacity, mark.source, left);
     let key = format!("{}@{}", mark.source, mark.deadline.map_or(0, |deadline| deadline.0));
     let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, &key, text);
     let moving = MoveMark { decision: decision.id, trigger, decided_at: pass.now };

@@ -5,12 +5,14 @@
 //! Does not: choose among rooms (see [`crate::core::placement`]).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use super::asking::{Terms, class_labels};
 use super::pass::Pass;
-use crate::core::fleet::Claim;
-use crate::core::placement::Room;
+use crate::core::fleet::{Claim, Node, NodeClass};
+use crate::core::placement::{Room, RoomNode};
+use crate::core::units::Resources;
 use crate::core::units::ids::ClaimName;
-use crate::core::units::{Mebibytes, Millicores, Resources};
 use crate::core::workload::{Pod, PodPhase};
 
 /// Room on machines that take work, ready or on their way, except on those in `without`.
@@ -42,11 +44,16 @@ pub(super) fn kept_for<'a>(pass: &'a Pass, pod: &Pod) -> Option<&'a Claim> {
     let mut room = room_on(pass, claim)?;
     take(&mut room.free, pod);
     let free = room.free;
-    (free.gpus >= 0 && free.cpu.0 >= 0 && free.memory.0 >= 0).then_some(claim)
+    let fits = free.gpus >= 0 && free.cpu.0 >= 0 && free.memory.0 >= 0 && free.disk.0 >= 0;
+    let misfit = pod.need.as_ref().is_ok_and(|(need, _)| room.node.misfits.contains(&need.fingerprint()));
+    (fits && !misfit).then_some(claim)
 }
 
 fn is_usable(pass: &Pass, claim: &Claim) -> bool {
-    claim.takes_work() && claim.is_observed() && !pass.world.ending.contains(&claim.name)
+    let node = claim.status.node.as_ref().map(|name| pass.world.nodes.get(name));
+    // A node that had joined and is not there any more has no room either.
+    let open = node.is_none_or(|found| found.is_some_and(is_open));
+    open && claim.takes_work() && claim.is_observed() && !pass.world.ending.contains(&claim.name)
 }
 
 /// Pods that the machine was bought for and that are bound to nothing yet.
@@ -61,12 +68,12 @@ fn room_on(pass: &Pass, claim: &Claim) -> Option<Room> {
     let node = claim.status.node.as_ref().and_then(|name| pass.index.node(name));
     let units = claim.spec.sharing.units(machine);
     let allocatable = node.map_or(Resources { gpus: units.count, ..machine.allocatable() }, |n| n.allocatable);
-    let daemonsets = pass.daemonset_overhead(&claim.spec.node_class);
-    let mut free = Resources {
-        cpu: Millicores(allocatable.cpu.0 - daemonsets.cpu.0),
-        memory: Mebibytes(allocatable.memory.0 - daemonsets.memory.0),
-        gpus: allocatable.gpus - daemonsets.gpus,
-    };
+    let mut free = allocatable;
+    free.take(pass.daemonset_overhead(&claim.spec.node_class));
+    let class = pass.world.classes.get(&claim.spec.node_class);
+    for other in node.into_iter().flat_map(|n| &n.state.others) {
+        free.take(other.requests);
+    }
     for pod in pass.index.pods_on(&claim.name) {
         take(&mut free, pod);
     }
@@ -78,16 +85,30 @@ fn room_on(pass: &Pass, claim: &Claim) -> Option<Room> {
         most_units_per_pod: units.most_per_pod,
         node_pool: claim.spec.node_pool.clone(),
         ready: claim.status.node_ready_at.is_some(),
+        node: room_node(pass, claim, node, class),
     })
+}
+
+/// What the claim's node is to pods: its labels and who is on it.
+fn room_node(pass: &Pass, claim: &Claim, node: Option<&Node>, class: Option<&NodeClass>) -> RoomNode {
+    let (has, avoids) = Terms::of(pass).marks.on_machine(&pass.pods_on(&claim.name), node);
+    RoomNode {
+        has,
+        avoids,
+        labels: node.map(|n| Arc::clone(&n.state.labels)),
+        class: Arc::new(class.map_or_else(Default::default, |c| class_labels(c, &claim.spec.capacity.zone))),
+        misfits: claim.status.misfits.clone(),
+    }
+}
+
+/// A node that the scheduler would put nothing on has no room: it is cordoned, not Ready, or tainted by others.
+fn is_open(node: &Node) -> bool {
+    node.ready && !node.state.cordoned && node.state.foreign_taints.is_empty()
 }
 
 fn take(free: &mut Resources, pod: &Pod) {
     match &pod.need {
-        Ok((need, _)) => {
-            free.cpu.0 -= need.cpu.0;
-            free.memory.0 -= need.memory.0;
-            free.gpus -= need.gpus;
-        }
+        Ok((need, _)) => free.take(need.resources()),
         // What cannot be read may take all there is.
         Err(_) => free.gpus = 0,
     }

@@ -1,6 +1,6 @@
 //! Which pool of capacity the next replica of a service with spares goes to, and when it goes to on-demand.
 //!
-//! Decides: what [`crate::core::policy::serving`] is told of a service and of the offers that could serve it, and what its answer leaves of
+//! Decides: what [`crate::core::policy::serving`] gets to know of a service and of the offers that could serve it, and what its answer leaves of
 //! them for each replica.
 //! Does not: change how many replicas there are: spares are some of those the owner asks for. Nor choose among the offers that are left
 //! (see [`crate::core::placement`]); room that is paid for already is taken wherever it is.

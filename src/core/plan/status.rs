@@ -31,7 +31,9 @@ fn prepare(pass: &mut Pass, class: &NodeClass) {
         return;
     }
     let current = class.launch_template.as_ref().is_some_and(|(name, _)| *name == template.name);
-    let zoned = !class.zones.is_empty() && class.zones.len() == class.subnets.len();
+    // Without their names, pods that select zones by name could not be placed.
+    let named = class.zones.keys().all(|zone| class.zone_names.contains_key(zone));
+    let zoned = !class.zones.is_empty() && class.zones.len() == class.subnets.len() && named;
     if current && zoned && class.problem.is_none() {
         return;
     }
@@ -47,7 +49,12 @@ fn closed(pass: &mut Pass, class: &NodeClass, sentence: &str) {
     let text =
         format!("EC2 does not let this account use {}: {sentence}; enable the region or take the class out of its pools", class.region);
     let ready = Err(ClassProblem { reason: ClassProblem::REGION_CLOSED.to_owned(), text });
-    let status = ClassStatus { zones: class.zones.clone(), launch_template: class.launch_template.clone(), ready };
+    let status = ClassStatus {
+        zones: class.zones.clone(),
+        zone_names: class.zone_names.clone(),
+        launch_template: class.launch_template.clone(),
+        ready,
+    };
     let action = Action::Cluster(ClusterAction::SetClassStatus { class: class.name.clone(), status });
     pass.step(vec![Lane::Class(class.name.clone())], Vec::new(), vec![action]);
 }

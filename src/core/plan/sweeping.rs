@@ -110,6 +110,14 @@ fn held(pass: &mut Pass, due: &[&Instance]) {
 pub(super) fn report(pass: &mut Pass) {
     report_foreign(pass);
     report_strays(pass);
+    if pass.world.outbox_full {
+        let note = format!(
+            "{} records or more wait for Postgres (kubectl get gpudecisions): refusals are not recorded until fewer do; purchases, moves and \
+             ends still are, each once, and etcd grows by them. Bring Postgres back",
+            crate::core::record::OUTBOX_BOUND
+        );
+        tell_a_pool(pass, "OutboxFull", "", note);
+    }
     let unreadable: Vec<_> = pass.world.unreadable_claims.values().cloned().collect();
     for claim in unreadable {
         let note = format!(

@@ -4,7 +4,7 @@
 
 use crate::core::fleet::{Claim, Trigger};
 use crate::core::market::CapacityType;
-use crate::core::record::{JudgedOffer, Judgement};
+use crate::core::record::{JudgedOffer, Judgement, Refusal};
 
 /// A trigger in words.
 pub(super) fn trigger(trigger: Trigger) -> &'static str {
@@ -20,6 +20,12 @@ pub(super) fn trigger(trigger: Trigger) -> &'static str {
         Trigger::NeverJoined => "never joined",
         Trigger::NoGpus => "joined without its GPUs",
         Trigger::InstanceLost => "the instance is gone",
+        Trigger::NodeGone => "its Node object is gone",
+        Trigger::NodeNotReady => "its kubelet is silent or not Ready",
+        Trigger::Cordoned => "somebody cordoned it",
+        Trigger::NodeTainted => "somebody tainted it",
+        Trigger::GpusLost => "it has fewer GPUs than were bought",
+        Trigger::GpuFault => "it says that a GPU is broken",
         Trigger::Expired => "expired",
         Trigger::Deleted => "deleted",
         Trigger::Unclaimed => "nobody claims it",
@@ -45,7 +51,10 @@ pub(super) fn placed(judgement: &Judgement) -> String {
         chosen.cost_per_replica_hour.unwrap_or(chosen.price_per_hour),
         grounds(chosen)
     );
-    if let Some(next) = judgement.best_refused.first() {
+    // The runner-up is the next best that would have done, not the cheapest that could not.
+    let fits = judgement.best_refused.iter().filter(|o| o.refusal == Some(Refusal::Dearer));
+    let next = fits.min_by_key(|o| o.cost_per_replica_hour).or(judgement.best_refused.first());
+    if let Some(next) = next {
         text.push_str(&format!("; runner-up {}", runner_up(chosen, next)));
     }
     text
@@ -63,11 +72,20 @@ fn grounds(offer: &JudgedOffer) -> String {
 }
 
 fn runner_up(chosen: &JudgedOffer, next: &JudgedOffer) -> String {
-    let why = next.refusal.map_or_else(String::new, |r| r.to_string());
+    let offer = format!("{} at ${}/h", next.pool, next.price_per_hour);
     let cost = |o: &JudgedOffer| o.cost_per_replica_hour.unwrap_or(o.price_per_hour);
     let (here, there) = (cost(chosen), cost(next));
-    let by = if here.0 > 0 && there > here { format!(" by {} %", (there.0 - here.0) * 100 / here.0) } else { String::new() };
-    format!("{} at ${}/h lost: {why}{by}", next.pool, next.price_per_hour)
+    match next.refusal {
+        // What is compared is the cost per replica, interruptions and egress included: a machine's price alone may well be lower.
+        Some(Refusal::Dearer) if there > here => {
+            let by = if here.0 > 0 { format!(", {} % more", (there.0 - here.0) * 100 / here.0) } else { String::new() };
+            format!("{offer} lost: more expensive, ${there}/h per replica against ${here}/h{by}")
+        }
+        Some(Refusal::Dearer) => {
+            format!("{offer} lost: ${there}/h per replica, but not cheaper for all pods that are placed together")
+        }
+        other => format!("{offer} lost: {}", other.map_or_else(String::new, |r| r.to_string())),
+    }
 }
 
 /// Why no offer can be taken: which need ruled out how many offers, and the best of each.
@@ -86,4 +104,42 @@ pub(super) fn refused(judgement: &Judgement) -> String {
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::market::{CapacityPool, PriceSource};
+    use crate::core::units::money::MicroUsdPerHour;
+    use crate::core::units::time::Millis;
+
+    fn offer(price: i64, per_replica: i64, refusal: Option<Refusal>) -> JudgedOffer {
+        let pool = CapacityPool {
+            region: "us-east-1".into(),
+            zone: "use1-az1".into(),
+            instance_type: "g6.xlarge".into(),
+            capacity_type: CapacityType::Spot,
+        };
+        JudgedOffer {
+            pool,
+            price_per_hour: MicroUsdPerHour(price),
+            cost_per_replica_hour: Some(MicroUsdPerHour(per_replica)),
+            replicas: 1,
+            price_age: Millis::from_secs(1),
+            source: PriceSource::SpotPriceHistory,
+            interruptions_per_million_hours: 0,
+            placement_score: None,
+            refusal,
+        }
+    }
+
+    #[test]
+    fn the_runner_up_is_compared_by_what_was_compared() {
+        let text = runner_up(&offer(261_200, 65_300, None), &offer(91_300, 92_000, Some(Refusal::Dearer)));
+        assert!(text.contains("more expensive, $0.0920/h per replica against $0.0653/h, 40 % more"), "{text}");
+        let text = runner_up(&offer(261_200, 261_200, None), &offer(91_300, 92_000, Some(Refusal::Dearer)));
+        assert!(text.contains("lost: $0.0920/h per replica, but not cheaper for all") && !text.contains("more expensive"), "{text}");
+        let text = runner_up(&offer(261_200, 261_200, None), &offer(91_300, 92_000, Some(Refusal::GpuMemory)));
+        assert!(text.ends_with("lost: too little GPU memory"), "{text}");
+    }
 }

@@ -1,4 +1,4 @@
-//! What the ledger is told: decisions and observed facts, each with an id made before it is written.
+//! What the ledger receives: decisions and observed facts, each with an id made before it is written.
 //!
 //! Decides: the shape of a fact and its identity (writing twice is harmless).
 //! Does not: compute money from facts (see `ledger`), or deliver them (see the outbox in `kube`).
@@ -155,7 +155,7 @@ pub struct Migration {
     pub node_ready_at: Option<Timestamp>,
     /// Replacement pod Ready.
     pub pod_ready_at: Option<Timestamp>,
-    /// Old pod gone; mostly told by the end of its occupancy instead, which comes later than this record.
+    /// Old pod gone; mostly known from the end of its occupancy instead, which comes later than this record.
     pub old_gone_at: Option<Timestamp>,
     /// GiB carried across regions.
     pub egress_gib: i64,

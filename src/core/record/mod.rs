@@ -59,5 +59,8 @@ impl Told {
     }
 }
 
+/// From so many records that wait for Postgres on, what can be said again later is not recorded: etcd holds each as an object of a few KB.
+pub const OUTBOX_BOUND: usize = 20_000;
+
 /// What was written lately, and when, so that it is not written again. Writing again is harmless, so this may forget.
 pub type Recorded = BTreeMap<uuid::Uuid, Timestamp>;

@@ -25,6 +25,14 @@ pub enum Refusal {
     Cpu,
     /// Too little memory is allocatable.
     Memory,
+    /// Too little disk is allocatable.
+    Disk,
+    /// Its node would not have the labels that the pod selects, or that its volumes are reached from.
+    NodeLabels,
+    /// Its node class has a taint that the pod does not tolerate.
+    Taint,
+    /// Other pods that it must be near to, or away from, leave this zone out.
+    OtherPods,
     /// Spot only or on-demand only.
     CapacityType,
     /// The work asks for spot first, and the pool does not fall back to on-demand for it.
@@ -70,6 +78,10 @@ impl fmt::Display for Refusal {
             Refusal::GpuMemory => "too little GPU memory",
             Refusal::Cpu => "too little CPU",
             Refusal::Memory => "too little memory",
+            Refusal::Disk => "too little disk",
+            Refusal::NodeLabels => "its node would not have the labels asked for",
+            Refusal::Taint => "a taint that the pod does not tolerate",
+            Refusal::OtherPods => "not where other pods let it stand",
             Refusal::CapacityType => "capacity type not allowed",
             Refusal::NoFallback => "on-demand, which the pool does not fall back to",
             Refusal::CoolingDown => "cooling down after a refusal",
@@ -82,7 +94,7 @@ impl fmt::Display for Refusal {
             Refusal::Budget => "pool budget used up",
             Refusal::Diversity => "too many replicas in one pool of capacity",
             Refusal::NotForDeadline => "not what its deadline or its spread asks for",
-            Refusal::Dearer => "dearer",
+            Refusal::Dearer => "more expensive",
         })
     }
 }

@@ -9,16 +9,17 @@ use std::collections::BTreeMap;
 use crate::core::market::availability::PoolMemory;
 use crate::core::market::quota::QuotaKey;
 use crate::core::market::{CapacityPool, CapacityType, CoolDown, CoolDownCause, Market};
+use crate::core::units::ids::Region;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::service_memory::ServiceMemory;
 
 /// Time after which a sighting counts half.
 pub const HALF_LIFE: Millis = Millis::from_hours(336);
-/// The advisor's band counts as much as so many instance-hours of our own: two weeks of one machine.
+/// The advisor's band counts as much as this many instance-hours of our own: two weeks of one machine.
 pub const ADVISOR_WEIGHT: Millis = Millis::from_hours(336);
-/// At most so many pools are kept over a restart, those of the latest sightings: below 300 kB of text, a ConfigMap holds 1 MiB.
+/// At most this many pools are kept over a restart, those of the latest sightings: below 300 kB of text, a ConfigMap holds 1 MiB.
 pub const MOST_POOLS_KEPT: usize = 600;
-/// A pool not seen for so long is forgotten.
+/// A pool not seen for this long is forgotten.
 const FORGET_AFTER: Millis = Millis::from_hours(60 * 24);
 /// A cool-down that ends later than this from now was not written by us: a pool's `coolDown.maxSeconds` is at most a day.
 const LONGEST_COOL_DOWN: Millis = Millis::from_hours(24);
@@ -40,16 +41,16 @@ pub enum Sighting {
         /// Longest cool-down.
         max: Millis,
     },
-    /// Machines of ours ran there, for so long in all, and none was announced to go.
+    /// Our machines ran there, for this long in all, and none was announced to go.
     Ran(Millis),
-    /// EC2 announced that it takes a machine of ours.
+    /// EC2 announced that it takes one of our machines.
     Interrupted,
 }
 
-/// Instance-hours of ours and interruptions among them; both fade by half every [`HALF_LIFE`].
+/// Our instance-hours and interruptions among them; both fade by half every [`HALF_LIFE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Exposure {
-    /// Time that machines of ours ran, summed over machines.
+    /// Time that our machines ran, summed over machines.
     pub ran: Millis,
     /// Interruptions, in thousandths (they fade too).
     pub interruptions: i64,
@@ -105,6 +106,8 @@ struct QuotaRefusal {
 pub struct MarketMemory {
     pools: BTreeMap<CapacityPool, PoolRecord>,
     quota_refusals: BTreeMap<QuotaKey, QuotaRefusal>,
+    /// Regions in which EC2 lets the account launch nothing.
+    closed_regions: BTreeMap<Region, CoolDown>,
     /// How long services were short of ready replicas.
     pub services: ServiceMemory,
 }
@@ -129,6 +132,8 @@ struct Stored {
     version: u32,
     pools: Vec<(CapacityPool, PoolRecord)>,
     quota_refusals: Vec<(QuotaKey, QuotaRefusal)>,
+    #[serde(default)]
+    closed_regions: Vec<(Region, CoolDown)>,
     #[serde(default)]
     services: ServiceMemory,
 }
@@ -157,6 +162,7 @@ impl MarketMemory {
         match sighting {
             Sighting::Launched => {
                 record.cool_down = None;
+                self.closed_regions.remove(&pool.region);
                 record.capacity.observe(at, true);
             }
             Sighting::Refused { cause, base, max, .. } => {
@@ -232,6 +238,20 @@ impl MarketMemory {
 
     fn cool_down(&self, market: &mut Market) {
         market.cool_downs = self.pools.iter().filter_map(|(pool, record)| Some((pool.clone(), record.cool_down?))).collect();
+        if !self.closed_regions.is_empty() {
+            let closed = |pool: &CapacityPool| Some((pool.clone(), *self.closed_regions.get(&pool.region)?));
+            market.cool_downs.extend(market.offers.keys().filter_map(closed));
+        }
+    }
+
+    /// EC2 said at `at` that the account may launch nothing in `region`: it is left alone, for longer each time. The same answer, told
+    /// twice, counts once.
+    pub fn close_region(&mut self, region: &Region, at: Timestamp, base: Millis, max: Millis) {
+        let known = self.closed_regions.get(region).copied();
+        // Launches that were under way together are refused together.
+        if known.is_none_or(|known| at >= known.until) {
+            self.closed_regions.insert(region.clone(), CoolDown::after(known, CoolDownCause::Refused, at, base, max));
+        }
     }
 
     /// Lowers what is `left` of each quota to what EC2's last refusal says: it knows what others run in the account.
@@ -251,7 +271,8 @@ impl MarketMemory {
         pools.truncate(MOST_POOLS_KEPT);
         let live = self.quota_refusals.iter().filter(|(_, refusal)| refusal.until > now);
         let quota_refusals = live.map(|(key, refusal)| (key.clone(), *refusal)).collect();
-        let stored = Stored { version: VERSION, pools, quota_refusals, services: self.services.clone() };
+        let closed_regions = self.closed_regions.iter().filter(|(_, c)| c.until > now).map(|(region, c)| (region.clone(), *c)).collect();
+        let stored = Stored { version: VERSION, pools, quota_refusals, closed_regions, services: self.services.clone() };
         serde_json::to_string(&stored).unwrap_or_default()
     }
 
@@ -272,7 +293,8 @@ impl MarketMemory {
         };
         let refusals = stored.quota_refusals.into_iter().filter(|(_, refusal)| refusal.until <= horizon);
         let (pools, quota_refusals) = (stored.pools.into_iter().map(possible).collect(), refusals.collect());
-        Ok(MarketMemory { pools, quota_refusals, services: stored.services })
+        let closed_regions = stored.closed_regions.into_iter().filter(|(_, c)| c.until <= horizon).collect();
+        Ok(MarketMemory { pools, quota_refusals, closed_regions, services: stored.services })
     }
 }
 
@@ -329,7 +351,7 @@ mod tests {
         let cool_down = memory.of(&spot).and_then(|r| r.cool_down).unwrap();
         assert_eq!((cool_down.refusals, cool_down.until), (2, NOW + Millis::from_mins(10)));
         memory.record(&spot, refused(CoolDownCause::NoCapacity), NOW + Millis::from_mins(4));
-        assert_eq!(memory.of(&spot).and_then(|r| r.cool_down), Some(cool_down), "told twice, it counts once");
+        assert_eq!(memory.of(&spot).and_then(|r| r.cool_down), Some(cool_down), "reported twice, it counts once");
         let mut market = Market::default();
         memory.inform(&mut market, NOW);
         assert_eq!(market.cool_downs, BTreeMap::from([(spot.clone(), cool_down)]));

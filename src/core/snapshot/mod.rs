@@ -131,10 +131,12 @@ pub struct Snapshot {
     pub ending: BTreeSet<ClaimName>,
     /// Ids of ledger records and events that were already written: not written again.
     pub recorded: Shared<crate::core::record::Recorded>,
-    /// What the ledger has been told of each machine (by its claim's uid), as far as remembered.
+    /// What the ledger has received of each machine (by its claim's uid), as far as remembered.
     pub told: Shared<Told>,
     /// Every region that a class names has been priced once, or has had its time to answer: before that nothing is bought for new pods.
     pub market_surveyed: bool,
+    /// As many records wait for Postgres as may: what can be said again later is not recorded now.
+    pub outbox_full: bool,
     /// Postgres takes records. Voluntary moves wait while it does not.
     pub ledger_available: bool,
     /// When each pool's recent launches were asked, for launches per minute.

@@ -21,4 +21,17 @@ pub struct Resources {
     pub memory: Mebibytes,
     /// `nvidia.com/gpu` units.
     pub gpus: i64,
+    /// Disk for containers' own files, logs and images (`ephemeral-storage`).
+    #[serde(default)]
+    pub disk: Mebibytes,
+}
+
+impl Resources {
+    /// Takes `other` off; may leave less than nothing.
+    pub fn take(&mut self, other: Resources) {
+        self.cpu.0 -= other.cpu.0;
+        self.memory.0 -= other.memory.0;
+        self.gpus -= other.gpus;
+        self.disk.0 -= other.disk.0;
+    }
 }

@@ -4,33 +4,10 @@
 //! request together.
 //! Does not: read taints: a daemonset that would be kept off by one counts nevertheless, so room is never overstated.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+pub use super::labels::{LabelOperator, LabelRequirement};
 use crate::core::units::{Mebibytes, Millicores, Resources};
-
-/// One requirement on a node label.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LabelRequirement {
-    /// The label.
-    pub key: String,
-    /// What it must be like.
-    pub operator: LabelOperator,
-}
-
-/// Kubernetes' node selector operators.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LabelOperator {
-    /// One of these.
-    In(BTreeSet<String>),
-    /// None of these, or absent.
-    NotIn(BTreeSet<String>),
-    /// There.
-    Exists,
-    /// Absent.
-    DoesNotExist,
-    /// `Gt`, `Lt` and what is new: not judged here, so taken to hold.
-    Other,
-}
 
 /// A daemonset of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,14 +46,7 @@ fn holds(labels: &BTreeMap<String, String>, key: &str, operator: &LabelOperator)
     if *operator == LabelOperator::Other || OF_THE_MACHINE.contains(&key) || DISCOVERED.iter().any(|prefix| key.starts_with(prefix)) {
         return *operator != LabelOperator::DoesNotExist;
     }
-    let value = labels.get(key);
-    match operator {
-        LabelOperator::In(any) => value.is_some_and(|v| any.contains(v)),
-        LabelOperator::NotIn(none) => value.is_none_or(|v| !none.contains(v)),
-        LabelOperator::Exists => value.is_some(),
-        LabelOperator::DoesNotExist => value.is_none(),
-        LabelOperator::Other => true,
-    }
+    operator.holds(labels.get(key).map(String::as_str))
 }
 
 /// What all of `daemonsets` that run on nodes with these `labels` request.
@@ -86,6 +56,7 @@ pub fn overhead(daemonsets: &[DaemonSet], labels: &BTreeMap<String, String>) -> 
         sum.cpu = Millicores(sum.cpu.0 + set.requests.cpu.0);
         sum.memory = Mebibytes(sum.memory.0 + set.requests.memory.0);
         sum.gpus += set.requests.gpus;
+        sum.disk = Mebibytes(sum.disk.0 + set.requests.disk.0);
     }
     sum
 }
@@ -98,7 +69,7 @@ mod tests {
         let requirement = |(key, operator): (&str, LabelOperator)| LabelRequirement { key: key.into(), operator };
         DaemonSet {
             name: "kube-system/x".into(),
-            requests: Resources { cpu: Millicores(100), memory: Mebibytes(200), gpus: 0 },
+            requests: Resources { cpu: Millicores(100), memory: Mebibytes(200), ..Resources::default() },
             node_selector: selector.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
             affinity: affinity.into_iter().map(|term| term.into_iter().map(requirement).collect()).collect(),
         }
@@ -124,6 +95,6 @@ mod tests {
             assert_eq!(set.runs_on(&labels), runs, "{set:?}");
         }
         let all = [set(&[], vec![]), set(&[("tier", "gpu")], vec![]), set(&[("role", "ingress")], vec![])];
-        assert_eq!(overhead(&all, &labels), Resources { cpu: Millicores(200), memory: Mebibytes(400), gpus: 0 });
+        assert_eq!(overhead(&all, &labels), Resources { cpu: Millicores(200), memory: Mebibytes(400), ..Resources::default() });
     }
 }

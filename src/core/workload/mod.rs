@@ -1,12 +1,18 @@
 //! The work: what a pod needs, whose it is, how it can be moved, and what runs beside it.
 
+pub mod company;
+pub mod controllers;
 pub mod daemonsets;
+pub mod labels;
 pub mod need;
 mod owner;
 mod pod;
+pub mod pod_reader;
 pub mod service_memory;
 pub mod sharing;
 pub mod shortfall;
+pub mod volumes;
 
+pub use company::PodRules;
 pub use owner::{Attribution, Baseline, PodIdentity, Workload};
-pub use pod::{LetGo, Mobility, Pod, PodPhase, Replaces, WorkBefore};
+pub use pod::{LetGo, Mobility, Pod, PodPhase, Replaces, Stuck, WorkBefore};

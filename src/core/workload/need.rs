@@ -6,24 +6,24 @@
 use serde::{Deserialize, Serialize};
 
 use crate::core::market::catalog::Architecture;
-use crate::core::units::ids::{GpuModel, InstanceType, Region, ZoneId};
+use crate::core::units::ids::{GpuModel, InstanceType, Region, ZoneId, derive_uuid};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::{Millis, Timestamp};
-use crate::core::units::{Mebibytes, Millicores};
+use crate::core::units::{Mebibytes, Millicores, Resources};
+use crate::core::workload::labels::LabelTerm;
 
 mod annotations;
-mod constraints;
+pub mod constraints;
 mod error;
 mod manifest;
 mod quantity;
 
 pub use annotations::{OWNER_KEYS, Vocabulary, parse, parse_with};
-pub use constraints::zone_max_skew;
 pub use error::NeedError;
 pub use manifest::{
-    Affinity, Amount, Container, ContainerPort, ContainerResources, LabelSelector, LabelSelectorRequirement, Metadata, NodeAffinity,
-    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinity, PodManifest, PodSpec, Toleration, TopologySpreadConstraint,
-    Volume,
+    Affinity, Amount, ClaimSource, Container, ContainerPort, ContainerResources, LabelSelector, LabelSelectorRequirement, Metadata,
+    NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, OwnerReference, PodAffinity, PodAffinityTerm, PodManifest,
+    PodSpec, Toleration, TopologySpreadConstraint, Volume,
 };
 pub use quantity::{milli_units, requested};
 
@@ -75,6 +75,9 @@ pub struct Need {
     pub cpu: Millicores,
     /// Memory requested by all containers.
     pub memory: Mebibytes,
+    /// Disk requested by all containers (`ephemeral-storage`).
+    #[serde(default, skip_serializing_if = "no_disk")]
+    pub disk: Mebibytes,
     /// Architecture wanted by node selector; `None` accepts any.
     pub architecture: Option<Architecture>,
     /// Region patterns (`us-*`, `eu-west-1`), sorted; empty accepts the pool's.
@@ -84,6 +87,9 @@ pub struct Need {
     /// Instance types wanted by node selector, sorted; empty accepts any.
     #[serde(default)]
     pub instance_types: Vec<InstanceType>,
+    /// What else the node's labels must be like, by node selector, node affinity and volumes: one of these alternatives. Empty asks nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub node_terms: Vec<LabelTerm>,
     /// Spot, on-demand or both.
     pub capacity: CapacityPreference,
     /// The owner's cap, binds when buying.
@@ -92,6 +98,24 @@ pub struct Need {
     pub data_gib: i64,
     /// Where those data are; `None` means wherever the pod is.
     pub data_region: Option<Region>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn no_disk(disk: &Mebibytes) -> bool {
+    disk.0 == 0
+}
+
+impl Need {
+    /// A short name of the need: equal needs have equal ones.
+    pub fn fingerprint(&self) -> String {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        derive_uuid(&["need", &text]).simple().to_string()[..12].to_owned()
+    }
+
+    /// What one pod takes of a machine.
+    pub fn resources(&self) -> Resources {
+        Resources { cpu: self.cpu, memory: self.memory, gpus: self.gpus, disk: self.disk }
+    }
 }
 
 /// What the owner said about time and standby: not part of the group key.

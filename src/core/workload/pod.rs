@@ -4,7 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use super::company::PodRules;
 use super::need::{Need, Schedule};
 use super::owner::{Attribution, Baseline, PodIdentity, Workload};
 use crate::core::units::ids::{ClaimName, DecisionId, NodeName, ObjectRef, Region, Uid};
@@ -103,6 +105,15 @@ pub enum PodPhase {
     Failed,
 }
 
+/// What keeps a pod that was lifted from running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stuck {
+    /// Since when, by the clock of the API server or the kubelet.
+    pub since: Timestamp,
+    /// The scheduler's or the kubelet's own sentence.
+    pub said: String,
+}
+
 /// A pod that carries our annotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pod {
@@ -118,6 +129,8 @@ pub struct Pod {
     pub mobility: Mobility,
     /// What it needs, or why that cannot be read.
     pub need: Result<(Need, Schedule), Vec<String>>,
+    /// With whom it may run, and who goes first.
+    pub rules: Arc<PodRules>,
     /// Who pays.
     pub attribution: Attribution,
     /// Where it is in its life.
@@ -126,6 +139,8 @@ pub struct Pod {
     pub started_at: Option<Timestamp>,
     /// Ready, and since when.
     pub ready_since: Option<Timestamp>,
+    /// Why it does not run although its gate is lifted, as the scheduler or the kubelet says.
+    pub stuck: Option<Stuck>,
     /// Deletion was asked: by when it is over.
     pub deleting_until: Option<Timestamp>,
     /// `terminationGracePeriodSeconds`.

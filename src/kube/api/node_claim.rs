@@ -158,6 +158,10 @@ pub enum ClaimPhase {
     Terminating,
     /// EC2 refused it, or it never became a node.
     Failed,
+    /// A word of another version: shown to people, and decided by nobody.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// How far a claim is. Every field is written before the step it tells of, or when it was seen.
@@ -200,6 +204,12 @@ pub struct GpuNodeClaimStatus {
     /// Since when nothing is bound here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub empty_since: Option<Moment>,
+    /// What is wrong with its node, and since when; absent while it is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unhealthy: Option<Unhealthy>,
+    /// Fingerprints of needs whose pods were lifted onto its node and that the scheduler did not bind there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub misfits: Vec<String>,
     /// EC2 was asked to end it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub termination: Option<Termination>,
@@ -213,6 +223,17 @@ pub struct GpuNodeClaimStatus {
     /// When `phase` last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transition: Option<Moment>,
+}
+
+/// What is wrong with a node that had joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Unhealthy {
+    /// What it is, as in `node-not-ready`.
+    #[schemars(schema_with = "schema::trigger")]
+    pub reason: Trigger,
+    /// Since when it was seen.
+    pub since: Moment,
 }
 
 /// Why a launch failed.

@@ -60,12 +60,17 @@ pub struct GpuNodeClassSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 80), regex(pattern = r"^[A-Za-z0-9_-]+(\.fifo)?$"))]
     pub interruption_queue: Option<String>,
-    /// Capacity reservations (ODCR) in this region that nodes may be launched into. Bought before anything dearer by pools whose
+    /// Capacity reservations (ODCR) in this region that nodes may be launched into. Bought before anything more expensive by pools whose
     /// `capacityTypes` have `reserved`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
     pub capacity_reservations: Vec<NamedCapacityReservation>,
+    /// The size of the image's root volume, in GiB: pods' `ephemeral-storage` is counted against it where a type has no larger instance
+    /// store. Absent: 20, as EKS' own images have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>", range(min = 8, max = 16384))]
+    pub root_volume_gib: Option<u32>,
     /// Tags added to instances. Keys without `/`, so that instance metadata can show them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 40))]
@@ -165,6 +170,9 @@ pub struct GpuNodeClassStatus {
     /// The zone id of each subnet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub zones: BTreeMap<String, String>,
+    /// The name of each of these zones in this account, by zone id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub zone_names: BTreeMap<String, String>,
     /// The launch template made from this class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launch_template: Option<LaunchTemplateRef>,

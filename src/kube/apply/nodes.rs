@@ -1,5 +1,7 @@
 //! Nodes: the claim label that pins pods, the taint that keeps them off, the end.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{Node, Taint};
 use kube::Api;
 use kube::api::{DeleteParams, Patch};
@@ -17,16 +19,24 @@ use crate::ports::{Applied, ClusterError};
 /// How often a node is marked when the kubelet or a controller changes it at the same moment.
 const ATTEMPTS: u32 = 5;
 
-/// Puts the claim label on the node, and our taint when asked. `spec.taints` has no merge key: the list is written as a whole, at the
+/// Puts the claim label and `labels` on the node, and our taint when asked. `spec.taints` has no merge key: the list is written as a whole, at the
 /// version it was read at, so that nobody's taint is lost.
-pub async fn mark(cluster: &LiveCluster, name: &NodeName, claim: &ClaimName, taint: bool) -> Result<Applied, ClusterError> {
+pub async fn mark(
+    cluster: &LiveCluster,
+    name: &NodeName,
+    claim: &ClaimName,
+    taint: bool,
+    labels: &BTreeMap<String, String>,
+) -> Result<Applied, ClusterError> {
+    let mut all = labels.clone();
+    all.insert(words::CLAIM_NODE_LABEL.to_owned(), claim.to_string());
     let nodes: Api<Node> = Api::all(cluster.client.clone());
     let mut attempt = 1;
     loop {
         let node = call(format!("read node {name}"), nodes.get(name.as_str())).await?;
         let mut body = json!({ "metadata": {
             "resourceVersion": node.metadata.resource_version,
-            "labels": { words::CLAIM_NODE_LABEL: claim.as_str() },
+            "labels": all,
         } });
         let before = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
         let taints = marked(before.clone(), claim, taint);

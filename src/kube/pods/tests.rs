@@ -1,6 +1,10 @@
 use super::*;
+use crate::core::units::time::Millis;
 use crate::core::workload::Mobility;
-use crate::core::workload::need::WorkloadKind;
+use crate::core::workload::controllers::Controllers;
+use crate::core::workload::need::{Vocabulary, WorkloadKind};
+use crate::core::workload::volumes::{self, Volumes};
+use crate::kube::workloads;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::PartialObjectMeta;
@@ -37,22 +41,36 @@ fn merge(into: &mut Value, changes: Value) {
     }
 }
 
-fn owners(strategy: &str) -> Owners {
+fn owners(strategy: &str) -> Controllers {
     let set: PartialObjectMeta<ReplicaSet> = serde_json::from_value(json!({ "metadata": { "name": "chat-7d4b9", "uid": "rs-1",
         "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "Deployment", "name": "chat", "uid": "d-1", "controller": true }] } }))
     .unwrap();
     let deployment: Deployment = serde_json::from_value(json!({ "metadata": { "name": "chat", "uid": "d-1" },
         "spec": { "selector": {}, "template": {}, "strategy": { "type": strategy } } }))
     .unwrap();
-    Owners::read([&set].into_iter(), [&deployment].into_iter())
+    workloads::read([&set].into_iter(), [&deployment].into_iter())
 }
 
-fn read_with(owners: &Owners, endpoints: &Endpoints, pod: &Pod) -> crate::core::workload::Pod {
+fn read_with(owners: &Controllers, endpoints: &Endpoints, pod: &Pod) -> core_workload::Pod {
     let keys = AttributionKeys { cost_center: "cost-center".into(), ..AttributionKeys::default() };
-    PodReader { owners, endpoints, keys: &keys }.read(pod, need_of(pod)).unwrap()
+    let volumes = volumes();
+    let reader = PodReader { controllers: owners, volumes: &volumes, keys: &keys, vocabulary: Vocabulary::snapshot() };
+    let manifest = manifest_of(pod).unwrap();
+    WatchedPods { reader, endpoints }.read(pod, &manifest, (reader.need(&manifest), PodRules::read(&manifest).0)).unwrap()
 }
 
-fn read(changes: Value) -> crate::core::workload::Pod {
+/// A claim that many nodes may mount, and one that one node may, bound to a volume in one zone.
+fn volumes() -> Volumes {
+    let object = |value: Value| serde_json::from_value(value).unwrap();
+    let claim = |name: &str, mode: &str, volume: &str| {
+        object(json!({ "metadata": { "namespace": "ml", "name": name }, "spec": { "accessModes": [mode], "volumeName": volume } }))
+    };
+    let zonal = json!({ "metadata": { "name": "pv-1" }, "spec": { "nodeAffinity": { "required": { "nodeSelectorTerms": [
+        { "matchExpressions": [{ "key": "topology.kubernetes.io/zone", "operator": "In", "values": ["use1-az4"] }] }] } } } });
+    volumes::facts(&[claim("weights", "ReadWriteMany", ""), claim("disk", "ReadWriteOnce", "pv-1")], &[object(zonal)], &[])
+}
+
+fn read(changes: Value) -> core_workload::Pod {
     read_with(&owners("RollingUpdate"), &Endpoints::default(), &pod(changes))
 }
 
@@ -137,7 +155,7 @@ fn a_pod_that_was_let_go_keeps_its_workload() {
 
 #[test]
 fn controllers_that_are_not_seen_never_allow_a_surge() {
-    let nobody = Owners::default();
+    let nobody = Controllers::default();
     let unseen = read_with(&nobody, &Endpoints::default(), &pod(json!({})));
     assert_eq!((unseen.workload.kind.as_str(), unseen.workload.object.name.as_str()), ("Deployment", "chat"));
     assert!(matches!(unseen.mobility, Mobility::BreakFirst { .. }));
@@ -166,4 +184,31 @@ fn services_are_read_from_endpoint_slices() {
     let found = read_with(&owners("RollingUpdate"), &Endpoints::read(slices.iter()), &pod(json!({})));
     assert_eq!(found.services.into_iter().collect::<Vec<_>>(), ["canary", "chat", "old"]);
     assert_eq!(found.ready_in.into_iter().collect::<Vec<_>>(), ["chat", "old"]);
+}
+
+#[test]
+fn volumes_that_many_nodes_may_mount_surge_and_others_break_first_and_bind_the_pod_to_their_zone() {
+    let mounting = |claim: &str| read(json!({ "spec": { "volumes": [{ "name": "w", "persistentVolumeClaim": { "claimName": claim } }] } }));
+    let shared = mounting("weights");
+    assert!(matches!(shared.mobility, Mobility::Surge { .. }), "{:?}", shared.mobility);
+    let disk = mounting("disk");
+    assert!(matches!(&disk.mobility, Mobility::BreakFirst { because } if because.contains("ReadWriteOnce")), "{:?}", disk.mobility);
+    let (need, _) = disk.need.unwrap();
+    assert_eq!(need.node_terms[0][0].to_string(), "topology.kubernetes.io/zone In (use1-az4)");
+}
+
+#[test]
+fn the_scheduler_and_the_kubelet_say_why_a_pod_does_not_run() {
+    let status = |conditions: Value, waiting: Value| {
+        json!({ "status": { "phase": "Pending", "conditions": conditions,
+            "containerStatuses": [{ "name": "server", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": waiting }] } })
+    };
+    let at = "2026-07-20T13:45:00Z";
+    let unscheduled = json!([{ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available", "lastTransitionTime": at }]);
+    assert_eq!(read(status(unscheduled, json!({}))).stuck.unwrap().said, "0/3 nodes are available");
+    let gated = json!([{ "type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "lastTransitionTime": at }]);
+    assert_eq!(read(status(gated, json!({}))).stuck, None);
+    let pulling = json!([{ "type": "PodScheduled", "status": "True" }, { "type": "Ready", "status": "False", "lastTransitionTime": at }]);
+    let waiting = json!({ "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } });
+    assert_eq!(read(status(pulling, waiting)).stuck.unwrap().said, "container server: ImagePullBackOff no such image");
 }

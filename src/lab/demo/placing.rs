@@ -73,7 +73,7 @@ fn says_all(note: &str) -> bool {
     ["at $", "beat ", "runner-up", "lost: "].iter().all(|part| note.contains(part)) || note.contains("room on")
 }
 
-/// Looks for offers that fit and cost less than the dearest machine bought, in the recorded prices of the regions bought in.
+/// Looks for offers that fit and cost less than the most expensive machine bought, in the recorded prices of the regions bought in.
 fn no_cheaper_offer(stage: &Stage, dearest_bought: Option<MicroUsdPerHour>) -> Result<String, LabError> {
     let Some(bought) = dearest_bought else { return Ok("nothing was bought".to_owned()) };
     let plan = stage.world.lowtide(&["offers", "--gpu-memory", "20Gi", "--json"])?;

@@ -17,7 +17,7 @@ use super::server::{Simulator, seconds};
 use super::world::World;
 use super::world::capacity::{BootRule, Pool, PoolMatch};
 use super::world::instance::{CapacityType, Instance};
-use super::world::interruption::{Interruption, Telling};
+use super::world::interruption::{Announcement, Interruption};
 
 /// Orders about the way calls are answered, which the account itself knows nothing of.
 #[derive(Debug, Default)]
@@ -151,18 +151,18 @@ fn millis(value: f64) -> Millis {
 }
 
 fn interrupt(simulator: &Simulator, order: InterruptOrder) -> Result<Value, Fault> {
-    let telling = match order.message.as_deref() {
-        None | Some("sqs") => Telling::Sqs,
-        Some("none") => Telling::None,
-        Some("duplicate") => Telling::Duplicate,
-        Some("late") => Telling::Late,
+    let announcement = match order.message.as_deref() {
+        None | Some("sqs") => Announcement::Sqs,
+        Some("none") => Announcement::None,
+        Some("duplicate") => Announcement::Duplicate,
+        Some("late") => Announcement::Late,
         Some(other) => return Err(Fault::value(other, "message", "Expected sqs, none, duplicate or late.")),
     };
     let (mut world, now) = simulator.world();
     let notice = order.notice_seconds.map_or(world.settings.notice, millis);
     let lead = order.rebalance_lead_seconds.map_or(world.settings.rebalance_lead, millis);
     let rebalance_lead = order.rebalance_first.then_some(lead);
-    world.interrupt(&InstanceId::from(order.instance_id), Interruption { notice, rebalance_lead, telling }, now)?;
+    world.interrupt(&InstanceId::from(order.instance_id), Interruption { notice, rebalance_lead, announcement }, now)?;
     let noticed_at = now + rebalance_lead.unwrap_or(Millis::ZERO);
     Ok(json!({"ok": true, "noticed_at_ms": noticed_at.0, "ends_at_ms": (noticed_at + notice).0}))
 }

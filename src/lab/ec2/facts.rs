@@ -12,7 +12,7 @@ const ADVISOR: &str = include_str!("../../../data/catalog/spot_advisor.csv");
 
 /// A fact file that does not read as it must.
 #[derive(Debug, thiserror::Error)]
-#[error("catalog file {file}, row {row}: expected {expected} in column {column}, found {found:?}; mend the file under data/catalog")]
+#[error("catalog file {file}, row {row}: expected {expected} in column {column}, found {found:?}; correct the file under data/catalog")]
 pub struct BadFact {
     file: &'static str,
     row: usize,

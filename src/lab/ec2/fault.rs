@@ -18,7 +18,7 @@ impl Fault {
         Fault { status, code: code.to_owned(), message: message.into() }
     }
 
-    /// A refusal the caller has to mend: HTTP 400.
+    /// A refusal that the caller has to correct: HTTP 400.
     pub fn bad(code: &str, message: impl Into<String>) -> Self {
         Fault::new(400, code, message)
     }

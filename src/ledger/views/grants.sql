@@ -33,6 +33,8 @@ GRANT SELECT ON ledger.rollup_queue TO lowtide_writer;
 GRANT EXECUTE ON FUNCTION ledger.ensure_month(date), ledger.canonical_v2(text), ledger.plain_text(anyelement), ledger.ms(timestamptz), ledger.utc_day(timestamptz),
     ledger.rebuild_rollups(integer), ledger.queue_instances(text[]) TO lowtide_writer;
 GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO lowtide_reader, lowtide_sealer;
+-- Plans are people's: those who import may enter them.
+GRANT INSERT, SELECT ON ledger.budget, ledger.anomaly_mark, ledger.forecast TO lowtide_writer;
 -- Readers may run everything that only reads. Functions that act with the owner's rights are those that writers, partitions and triggers need.
 DO $$
 DECLARE name text;

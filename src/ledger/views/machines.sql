@@ -1,4 +1,4 @@
--- Machines: candidates they beat, their lives, their hours. The views are made anew by every `lowtide ledger migrate` and hold no data.
+-- Machines: candidates they beat, their lives, their hours. The views are made again by every `lowtide ledger migrate` and hold no data.
 --
 -- The billing rules here are those of src/core/accounting; a test compares both over random intervals.
 -- Inner arithmetic is in whole micro-dollars and milliseconds; columns named `_usd` are dollars.

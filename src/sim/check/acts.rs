@@ -12,8 +12,11 @@ use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::{CapacityPreference, Need};
 use crate::core::workload::{Pod, PodIdentity, PodPhase};
 
-/// By so much a clock may be off, and so long a watch may lag, without a reason being called untrue.
+/// How far a clock may be off, and how long a watch may lag, before a reason is called untrue.
 const TOLERANCE: Millis = Millis::from_secs(150);
+
+/// By so much the span to join may be misjudged: EC2 says whole seconds.
+const JOIN_TOLERANCE: Millis = Millis::from_secs(20);
 
 /// Another operator removed the claim while this call was under way: what comes of it is swept.
 fn removed_lately(world: &World, claim: &ClaimName, now: Timestamp) -> bool {
@@ -46,9 +49,20 @@ fn decided(world: &mut World, decision: DecisionId, what: &str) {
 
 /// A termination is of a machine that nobody claims, or that was given up for a true reason.
 pub fn before_terminate(world: &mut World, instance: &InstanceId, now: Timestamp) {
+    if world.ec2.neighbours.contains_key(instance) {
+        return world.broke(Invariant::EndsWereSeen, format!("{instance} is not ours and is terminated"));
+    }
     let Some(machine) = world.ec2.machines.get(instance).filter(|m| m.alive()).cloned() else { return };
     let claim = world.kube.claims.values().map(|c| &c.object).find(|c| c.uid == machine.claim_uid).cloned();
-    let Some(claim) = claim else { return };
+    let Some(claim) = claim else {
+        if let Some(pod) = runs_on(world, instance) {
+            world.broke(Invariant::EndsWereSeen, format!("{instance} is terminated because no claim is seen, and {pod} runs on it"));
+        }
+        return;
+    };
+    if world.kube.unreadable.contains(&claim.name) && claim.status.terminate_asked.is_none() {
+        return world.broke(Invariant::EndsWereSeen, format!("{instance} is terminated and its claim {} cannot be read", claim.name));
+    }
     let Some((_, decision, trigger)) = claim.status.terminate_asked else {
         let text = format!("{instance} of {} is terminated and nothing says why", claim.name);
         return world.broke(Invariant::RemovalsHaveReasons, text);
@@ -60,15 +74,26 @@ pub fn before_terminate(world: &mut World, instance: &InstanceId, now: Timestamp
         world.kube.nodes.values().any(|n| n.object.node.instance == *instance && n.object.node.allocatable.gpus >= claim.spec.gpus);
     let working = works(world, &claim.name, now);
     let no_reason = match trigger {
-        Trigger::NeverJoined => healthy || age < join_timeout,
+        // By the true clock: what the operator's own says is no reason.
+        Trigger::NeverJoined => healthy || now.since(machine.instance.launched_at) + JOIN_TOLERANCE < join_timeout,
         Trigger::NoGpus => !matches!(machine.boot, Boot::WithoutGpus(_)) || age < join_timeout,
         Trigger::InterruptionNotice => machine.doomed_at.is_none() && !rebalanced(&claim),
         Trigger::Unclaimed => true,
+        // The simulated nodes are never ill but by dying with their machine.
+        trigger if trigger.is_of_the_node() => healthy,
         _ => working,
     };
     if no_reason {
         world.broke(Invariant::RemovalsHaveReasons, format!("{instance} of {} is terminated for {trigger:?}, which is not so", claim.name));
     }
+}
+
+/// A pod that runs on a machine.
+fn runs_on(world: &World, instance: &InstanceId) -> Option<String> {
+    let nodes = world.kube.nodes.values().filter(|n| n.object.node.instance == *instance && !n.object.dead);
+    let names: Vec<_> = nodes.map(|n| &n.object.node.name).collect();
+    let runs = |p: &&Pod| p.phase == PodPhase::Running && p.node.as_ref().is_some_and(|node| names.contains(&node));
+    world.kube.pods.values().map(|p| &p.object.pod).find(runs).map(|p| p.identity.object.name.clone())
 }
 
 fn rebalanced(claim: &Claim) -> bool {
@@ -241,6 +266,9 @@ fn removal_has_reason(world: &mut World, identity: &PodIdentity, reason: Removal
         RemovalReason::Deleted => moving == Some(Trigger::Deleted),
         RemovalReason::InstanceLost => on_dead_node || machine.is_none_or(|m| !m.alive()),
         RemovalReason::Replaced => pod.let_go.is_some() && (replacement || unwanted(world, &pod)),
+        RemovalReason::NotScheduled => pod.phase == PodPhase::Pending && pod.node.is_none(),
+        RemovalReason::MachineEnds => false,
+        RemovalReason::Unhealthy => moving.is_some_and(Trigger::is_of_the_node),
         RemovalReason::NodeDied => pod.phase == PodPhase::Pending && (moving.is_some() || claim.is_none()),
     };
     if !ok {

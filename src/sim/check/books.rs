@@ -1,4 +1,4 @@
-//! Records and rows: durable once, the same whenever they are told, and worth what the bill says.
+//! Records and rows: durable once, the same however often they are written, and worth what the bill says.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::core::record::LedgerRecord;
 use crate::core::units::ids::{InstanceId, Uid};
 use crate::core::units::money::MicroUsd;
 
-/// A record that is told again says the same again: its id stands for one thing. Gives what was told.
+/// A record that is written again says the same again: its id stands for one thing. Gives what was written.
 pub fn before_record(world: &mut World, id: uuid::Uuid, record: &LedgerRecord) -> Arc<LedgerRecord> {
     match world.checks.recorded.get(&id) {
         Some(first) if **first == *record => Arc::clone(first),

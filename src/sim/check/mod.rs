@@ -2,7 +2,7 @@
 //!
 //! - `standing`: what must hold of machines, claims and pods at every moment.
 //! - `acts`: what must hold of an act before it is carried out: it was decided, recorded, and its reason is true.
-//! - `books`: records and rows: durable once, the same whenever they are told, and worth what the bill says.
+//! - `books`: records and rows: durable once, the same however often they are written, and worth what the bill says.
 //!
 //! Decides: whether a step broke an invariant of [`crate::core::invariant`]. Written from the design's words, not from the planner's code.
 
@@ -38,6 +38,8 @@ pub struct Checks {
     held: Option<(Changes, u64)>,
     /// Since when the machine that has been longest without claim or work has been so.
     oldest_mark: Option<Timestamp>,
+    /// Since when each pod whose gate is lifted has waited for its node.
+    lifted_since: BTreeMap<Uid, Timestamp>,
 }
 
 impl World {

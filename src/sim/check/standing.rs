@@ -12,7 +12,7 @@ use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::CapacityPreference;
 use crate::core::workload::{Mobility, Pod, PodPhase};
 
-/// An instance may be without a claim, or without work, for so long: adoption, grace, sweeping and every trouble take less.
+/// An instance may be without a claim, or without work, for this long: adoption, grace, sweeping and every trouble take less.
 const BOUND: Millis = Millis::from_mins(75);
 
 /// Checks the world after a step.
@@ -39,6 +39,9 @@ pub fn after_step(world: &mut World, now: Timestamp) {
     }
     if pods {
         one_pod_per_job(world, &mut broken);
+    }
+    if pods || overdue {
+        lifted_pods_run(world, now, &mut broken);
     }
     world.checks.held = if broken.is_empty() { Some(seen) } else { None };
     for (invariant, text) in broken {
@@ -112,6 +115,30 @@ fn one_pod_per_job(world: &World, broken: &mut Broken) {
     }
     for (job, pods) in running.into_iter().filter(|(_, pods)| pods.len() > 1) {
         broken.push((Invariant::OnePodPerJob, format!("{job} runs as {pods:?}")));
+    }
+}
+
+/// INV-12. A pod that is lifted and not bound to a node waits for something that must come soon, or is removed to be made again.
+fn lifted_pods_run(world: &mut World, now: Timestamp, broken: &mut Broken) {
+    let World { kube, checks, .. } = world;
+    let waits = |p: &&Pod| p.phase == PodPhase::Pending && p.node.is_none() && p.deleting_until.is_none() && p.mobility != Mobility::Bare;
+    let waiting: BTreeMap<Uid, &str> = kube
+        .pods
+        .values()
+        .map(|p| &p.object.pod)
+        .filter(waits)
+        .map(|p| (p.identity.uid.clone(), p.identity.object.name.as_str()))
+        .collect();
+    checks.lifted_since.retain(|uid, _| waiting.contains_key(uid));
+    for (uid, name) in waiting {
+        let since = *checks.lifted_since.entry(uid).or_insert(now);
+        checks.oldest_mark = Some(checks.oldest_mark.map_or(since, |at| at.min(since)));
+        if now.since(since) > BOUND {
+            broken.push((
+                Invariant::LiftedPodsRun,
+                format!("the gate of {name} was lifted {BOUND} ago, and it neither runs nor is placed again"),
+            ));
+        }
     }
 }
 
@@ -199,7 +226,7 @@ mod tests {
         })
     }
 
-    /// ... of a Job with an hour of work whose pod is gated, with a deadline so many minutes ahead.
+    /// ... of a Job with an hour of work whose pod is gated, with a deadline this many minutes ahead.
     fn open_jobs(deadline_in_minutes: Option<i64>, change: impl FnOnce(&mut Pod)) -> Vec<String> {
         open_after("Job ", |world| {
             let now = world.now();
@@ -238,7 +265,7 @@ mod tests {
         assert_eq!(open_jobs(Some(600), on_demand).len(), 1, "on-demand does not run out");
     }
 
-    /// INV-10 of a Deployment of three replicas, of which so many are spares and so many are Ready; the others are gated.
+    /// INV-10 of a Deployment of three replicas, of which this many are spares and this many are Ready; the others are gated.
     fn open_deployments(spares: u32, ready: usize) -> Vec<String> {
         open_after("Deployment ", |world| {
             let (name, mut deployment) = People::new(1).deployments(false).remove(0);

@@ -3,6 +3,8 @@
 //! Decides: as the API server does: a patch on another version is a conflict, a name that exists is one too, a disruption budget may
 //! hold a pod.
 
+use std::sync::Arc;
+
 use super::{Kube, SimPod, Stored};
 use crate::core::action::{ClusterAction, PodTarget};
 use crate::core::fleet::{Claim, ClaimStatus};
@@ -57,9 +59,10 @@ impl Kube {
                 self.put_claim(changed);
                 Ok(self.applied(Lane::Claim(claim.clone())))
             }
-            ClusterAction::MarkNode { node, claim, taint } => {
+            ClusterAction::MarkNode { node, claim, taint, labels } => {
                 let mut marked = self.nodes.get(node).ok_or_else(|| ClusterError::Gone(format!("node {node}")))?.object.clone();
                 (marked.node.labelled, marked.node.tainted, marked.claim) = (true, marked.node.tainted || *taint, Some(claim.clone()));
+                Arc::make_mut(&mut marked.node.state.labels).extend(labels.clone());
                 self.put_node(marked);
                 Ok(self.applied(Lane::Node(node.clone())))
             }
@@ -110,6 +113,7 @@ impl Kube {
             ClusterAction::SetClassStatus { class, status } => {
                 let mut shown = self.classes.get(class).ok_or_else(|| ClusterError::Gone(format!("class {class}")))?.object.clone();
                 (shown.zones, shown.launch_template) = (status.zones.clone(), status.launch_template.clone());
+                shown.zone_names = status.zone_names.clone();
                 shown.problem = status.ready.clone().err();
                 self.put_class(shown);
                 Ok(self.applied(Lane::Class(class.clone())))

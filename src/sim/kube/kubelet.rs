@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::apply::whole_second;
 use super::{Kube, SimNode, SimPod};
-use crate::core::fleet::Node;
+use crate::core::fleet::{Node, NodeState};
 use crate::core::market::catalog::Catalog;
 use crate::core::units::Resources;
 use crate::core::units::ids::{InstanceId, NodeName, Uid};
@@ -15,7 +15,7 @@ use crate::core::workload::{Mobility, PodPhase};
 use crate::sim::ec2::{Boot, Later, Machine};
 use crate::sim::world::{Event, Owner};
 
-/// A node is held unready after so much silence (observed: 43 to 48 s).
+/// A node is held unready after this much silence (observed: 43 to 48 s).
 const SILENCE: Millis = Millis::from_secs(45);
 /// The scheduler looks at a pending pod again.
 const SCHEDULES_AGAIN: Millis = Millis::from_secs(5);
@@ -45,6 +45,7 @@ impl Kube {
             allocatable,
             labelled: false,
             tainted: false,
+            state: NodeState::default(),
         };
         self.put_node(SimNode { node, claim: None, dead: false });
     }

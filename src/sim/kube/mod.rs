@@ -124,7 +124,7 @@ pub struct Job {
     pub back_off_until: Timestamp,
 }
 
-/// How many changes there were of each kind of object, told by a version or known to kubelets alone.
+/// How many changes there were of each kind of object, shown by a version or known to kubelets alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Changes {
     /// Of pods.
@@ -201,6 +201,18 @@ impl Kube {
         let claims = self.claims.values().map(|c| (c.object.uid.clone(), c.object.status.instance.clone())).collect();
         let unreadable = self.unreadable.iter().filter(|name| self.claims.contains_key(*name)).cloned().collect();
         ClaimsNow { claims, unreadable }
+    }
+
+    /// A claim's status cannot be read from now on, or can be again.
+    pub fn make_unreadable(&mut self, name: &ClaimName, unreadable: bool) {
+        if unreadable {
+            self.unreadable.insert(name.clone());
+        } else {
+            self.unreadable.remove(name);
+        }
+        if let Some(Stored { object, .. }) = self.claims.get(name).cloned() {
+            self.put_claim(object);
+        }
     }
 
     /// Something changed that the watches do not show yet.

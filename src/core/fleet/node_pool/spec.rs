@@ -78,6 +78,10 @@ pub struct NodePoolSpec {
     #[serde(default = "default_join_timeout_seconds")]
     #[cfg_attr(feature = "live", schemars(with = "i32", range(min = 10, max = 3600)))]
     pub join_timeout_seconds: u32,
+    /// A node that is silent, cordoned, tainted by others or short of GPUs for this many seconds is replaced.
+    #[serde(default = "default_unhealthy_after_seconds")]
+    #[cfg_attr(feature = "live", schemars(with = "i32", range(min = 10, max = 86400)))]
+    pub unhealthy_after_seconds: u32,
     /// A node older than this many seconds is drained and terminated. Absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "live", schemars(with = "Option<i32>", range(min = 300)))]
@@ -190,6 +194,7 @@ impl NodePoolSpec {
             return_min_saving_per_mille: i64::from(self.return_.min_saving_percent) * 10,
             return_min_dwell: seconds(self.return_.min_dwell_seconds),
             empty_grace: seconds(self.empty_grace_seconds),
+            unhealthy_after: seconds(self.unhealthy_after_seconds),
             join_timeout: seconds(self.join_timeout_seconds),
             expire_after: self.expire_after_seconds.map(seconds),
             cool_down_base: seconds(self.cool_down.base_seconds),
@@ -225,6 +230,9 @@ fn default_capacity_types() -> Vec<CapacityType> {
 }
 fn default_empty_grace_seconds() -> u32 {
     60
+}
+fn default_unhealthy_after_seconds() -> u32 {
+    180
 }
 fn default_join_timeout_seconds() -> u32 {
     300

@@ -64,6 +64,9 @@ impl<'a> Table<'a> {
     fn fill_single(&mut self, problem: &Problem) {
         for state in 1..self.single.len() {
             let content = self.content(state);
+            if !problem.agrees(&content) {
+                continue;
+            }
             let mut size = [0_i64; RESOURCES];
             for (item, n) in &content {
                 for (sum, one) in size.iter_mut().zip(problem.items[*item].size) {

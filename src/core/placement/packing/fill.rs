@@ -1,4 +1,4 @@
-//! The most valuable filling of one bin: a bounded knapsack with three resources, by branch and bound.
+//! The most valuable filling of one bin: a bounded knapsack with four resources and marks, by branch and bound.
 
 use super::{Content, NEVER, Problem, RESOURCES};
 
@@ -21,6 +21,8 @@ struct Entry {
     value: i64,
     size: [i64; RESOURCES],
     most: i64,
+    has: u64,
+    avoids: u64,
     /// The greatest value per unit of each resource, in 2^-BITS, of this entry and those after it.
     density: [i64; RESOURCES],
 }
@@ -38,7 +40,7 @@ pub fn fill(problem: &Problem, bin: usize, values: &[i64], most: &[i64], nodes: 
     let entries = entries(problem, bin, values, most);
     let capacity = problem.bins[bin].capacity;
     let mut search = Search { entries: &entries, best: 0, best_take: vec![0; entries.len()], take: vec![0; entries.len()], nodes };
-    search.descend(0, capacity, 0);
+    search.descend(0, capacity, 0, (0, 0));
     let complete = search.nodes > 0;
     let upper = if complete { search.best } else { search.bound(0, &capacity).max(search.best) };
     let mut content: Content = entries.iter().zip(&search.best_take).filter(|(_, n)| **n > 0).map(|(e, n)| (e.item, *n)).collect();
@@ -62,7 +64,10 @@ fn entries(problem: &Problem, bin: usize, values: &[i64], most: &[i64]) -> Vec<E
         // Value per share of the scarcest resource puts good fillings first.
         let share = (0..RESOURCES).map(|r| (spec.size[r] << 20) / kind.capacity[r].max(1)).max().unwrap_or(1).max(1);
         let density = spec.size.map(|s| if s > 0 { ((value << BITS) + s - 1) / s } else { i64::MAX });
-        entries.push(((value << 16) / share, Entry { item, value, size: spec.size, most: most[item].min(fits), density }));
+        entries.push((
+            (value << 16) / share,
+            Entry { item, value, size: spec.size, most: most[item].min(fits).min(spec.most), has: spec.has, avoids: spec.avoids, density },
+        ));
     }
     entries.sort_by(|(a, x), (b, y)| b.cmp(a).then(x.item.cmp(&y.item)));
     let mut entries: Vec<Entry> = entries.into_iter().map(|(_, e)| e).collect();
@@ -83,7 +88,7 @@ impl Search<'_> {
         (0..RESOURCES).map(worth).min().unwrap_or(0)
     }
 
-    fn descend(&mut self, at: usize, left: [i64; RESOURCES], value: i64) {
+    fn descend(&mut self, at: usize, left: [i64; RESOURCES], value: i64, (has, avoids): (u64, u64)) {
         if value > self.best {
             self.best = value;
             self.best_take.copy_from_slice(&self.take);
@@ -95,9 +100,12 @@ impl Search<'_> {
         let entry = &self.entries[at];
         let (size, worth) = (entry.size, entry.value);
         let fits = (0..RESOURCES).filter(|r| size[*r] > 0).map(|r| left[r] / size[r]).min().unwrap_or(0).min(entry.most);
+        let agrees = entry.avoids & has == 0 && entry.has & avoids == 0;
+        let (mine, fits) = ((has | entry.has, avoids | entry.avoids), if agrees { fits } else { 0 });
         for count in (0..=fits).rev() {
             self.take[at] = count;
-            self.descend(at + 1, std::array::from_fn(|r| left[r] - size[r] * count), value + worth * count);
+            let marks = if count > 0 { mine } else { (has, avoids) };
+            self.descend(at + 1, std::array::from_fn(|r| left[r] - size[r] * count), value + worth * count, marks);
         }
         self.take[at] = 0;
     }

@@ -1,4 +1,4 @@
-//! Taking apart the bins that waste most, in twos and threes, and packing what was in them anew, exactly.
+//! Taking apart the bins that waste most, in twos and threes, and packing what was in them again, exactly.
 
 use std::collections::BTreeMap;
 
@@ -86,7 +86,7 @@ impl Plan {
         false
     }
 
-    /// Packs the contents of `set` anew; keeps the result when it costs less.
+    /// Packs the contents of `set` again; keeps the result when it costs less.
     fn repack(&mut self, problem: &Problem, set: &[&(i64, Bought, i64)], effort: &mut Effort) -> bool {
         let mut wanted: BTreeMap<&Bought, i64> = BTreeMap::new();
         for (_, kind, _) in set {

@@ -7,7 +7,7 @@
 //! 1. [`relax`]: the linear relaxation over whole fillings of bins (Gilmore and Gomory's column generation). Its duals price each item,
 //!    and scaled until no filling of any bin is worth more than the bin, they prove the lower bound (Farley).
 //! 2. [`round`]: whole fillings are bought, the rest is relaxed again, until nothing is left.
-//! 3. [`improve`]: the fillings that waste most are taken apart in twos and threes and packed anew, exactly ([`exact`]).
+//! 3. [`improve`]: the fillings that waste most are taken apart in twos and threes and packed again, exactly ([`exact`]).
 //!
 //! The simplex works in 2^-32ths, so the same problem gives the same packing on every machine; its rounding can cost quality, never
 //! truth: bound and costs are computed again in whole micro-dollars.
@@ -19,8 +19,8 @@ pub mod relax;
 pub mod round;
 mod simplex;
 
-/// How many resources a size has: schedulable GPU units, CPU and memory.
-pub const RESOURCES: usize = 3;
+/// How many resources a size has: schedulable GPU units, CPU, memory and disk.
+pub const RESOURCES: usize = 4;
 
 /// An extra cost that says: this item may not go into this bin.
 pub const NEVER: i64 = i64::MAX;
@@ -32,6 +32,19 @@ pub struct Item {
     pub size: [i64; RESOURCES],
     /// How many there are.
     pub count: i64,
+    /// At most this many in one bin.
+    pub most: i64,
+    /// Marks it carries, one bit each.
+    pub has: u64,
+    /// Marks that nothing else in its bin may carry.
+    pub avoids: u64,
+}
+
+impl Item {
+    /// An item that may stand beside any other.
+    pub fn plain(size: [i64; RESOURCES], count: i64) -> Item {
+        Item { size, count, most: i64::MAX, has: 0, avoids: 0 }
+    }
 }
 
 /// A kind of bin, of which any number can be bought.
@@ -73,9 +86,23 @@ impl Problem {
         bin.cost + content.iter().map(|(item, count)| bin.extra[*item] * count).sum::<i64>()
     }
 
+    /// Whether the items of `content` may stand together: none more often than it may, none beside what it avoids.
+    pub fn agrees(&self, content: &[(usize, i64)]) -> bool {
+        let (mut has, mut avoids) = (0, 0);
+        content.iter().all(|(at, count)| {
+            let item = &self.items[*at];
+            let ok = *count <= item.most && item.avoids & has == 0 && item.has & avoids == 0;
+            (has, avoids) = (has | item.has, avoids | item.avoids);
+            ok
+        })
+    }
+
     /// Whether `content` may go into `bin` and fits.
     pub fn holds(&self, bin: usize, content: &[(usize, i64)]) -> bool {
         let bin = &self.bins[bin];
+        if !self.agrees(content) {
+            return false;
+        }
         let mut left = bin.capacity;
         for (item, count) in content {
             if bin.extra[*item] == NEVER {
@@ -137,13 +164,13 @@ mod tests {
 
     fn drawn(sequence: &mut Sequence, kinds: usize, most: i64) -> Problem {
         let items: Vec<Item> = (0..kinds)
-            .map(|_| Item {
-                size: [1 + sequence.below(4), 1 + sequence.below(40), 1 + sequence.below(60)],
-                count: 1 + sequence.below(most),
+            .map(|_| {
+                let size = [1 + sequence.below(4), 1 + sequence.below(40), 1 + sequence.below(60), sequence.below(2) * 10];
+                Item::plain(size, 1 + sequence.below(most))
             })
             .collect();
         let bin = |units: i64, cost: i64, sequence: &mut Sequence| Bin {
-            capacity: [units, units * 20 + 10, units * 30 + 10],
+            capacity: [units, units * 20 + 10, units * 30 + 10, units * 100],
             cost: cost * units + sequence.below(300),
             extra: (0..kinds).map(|_| if units < 8 && sequence.below(6) == 0 { NEVER } else { sequence.below(3) * 10 }).collect(),
         };
@@ -216,9 +243,21 @@ mod tests {
     }
 
     #[test]
+    fn what_must_stand_apart_does() {
+        let bins = vec![Bin { capacity: [8, 100, 100, 0], cost: 5, extra: vec![0, 0, 0] }];
+        let alone = Item { most: 1, has: 1, avoids: 1, ..Item::plain([1, 1, 1, 0], 3) };
+        let noisy = Item { has: 2, ..Item::plain([1, 1, 1, 0], 4) };
+        let quiet = Item { avoids: 2, ..Item::plain([1, 1, 1, 0], 4) };
+        let problem = Problem { items: vec![alone, noisy, quiet], bins };
+        let packing = pack(&problem);
+        check(&problem, &packing);
+        assert_eq!(packing.bought.len(), 3, "one of the first in each; the others share, but never with each other: {:?}", packing.bought);
+    }
+
+    #[test]
     fn what_fits_nowhere_is_left_and_the_rest_is_packed() {
-        let bin = Bin { capacity: [1, 10, 10], cost: 5, extra: vec![0, 0] };
-        let items = vec![Item { size: [1, 11, 1], count: 2 }, Item { size: [1, 5, 5], count: 3 }];
+        let bin = Bin { capacity: [1, 10, 10, 0], cost: 5, extra: vec![0, 0] };
+        let items = vec![Item::plain([1, 11, 1, 0], 2), Item::plain([1, 5, 5, 0], 3)];
         let packing = pack(&Problem { items, bins: vec![bin] });
         assert_eq!(packing.bought, vec![Bought { bin: 0, content: vec![(1, 1)] }; 3]);
     }

@@ -45,7 +45,13 @@ pub fn alone(problem: &Problem, item: usize, most: i64) -> Option<Column> {
         if kind.extra[item] == NEVER {
             continue;
         }
-        let fits = (0..RESOURCES).filter(|r| size[*r] > 0).map(|r| kind.capacity[r] / size[r]).min().unwrap_or(0).min(most);
+        let fits = (0..RESOURCES)
+            .filter(|r| size[*r] > 0)
+            .map(|r| kind.capacity[r] / size[r])
+            .min()
+            .unwrap_or(0)
+            .min(most)
+            .min(problem.items[item].most);
         if fits < 1 {
             continue;
         }

@@ -1,4 +1,4 @@
-//! What the ledger is told, where money hangs on it.
+//! What the ledger receives, where money depends on it.
 
 use std::collections::BTreeMap;
 

@@ -23,7 +23,7 @@ fn said(toy: &Toy, reason: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_need_that_cannot_be_read_is_told_on_the_pod_once() {
+fn a_need_that_cannot_be_read_is_reported_on_the_pod_once() {
     let mut toy = Toy::new();
     let pod = toy.add_pod(deployment(), WorkloadKind::Inference);
     let fault = "lowtide.dev/gpu-models names l5, which no machine has; known: a10g, l4".to_owned();
@@ -61,7 +61,7 @@ fn a_region_that_no_class_serves_says_so() {
 }
 
 #[test]
-fn a_pool_without_a_usable_class_shows_why_and_its_pods_are_told() {
+fn a_pool_without_a_usable_class_shows_why_and_its_pods_learn_it() {
     let mut toy = Toy::new();
     toy.world.pools.values_mut().for_each(|p| p.classes = vec![ClassName::from("not-there")]);
     toy.add_pod(deployment(), WorkloadKind::Inference);

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use super::toy::*;
 use crate::core::fleet::{InstanceState, Trigger, UnreadableClaim, tags};
+use crate::core::market::CapacityType;
+use crate::core::record::Outcome;
 use crate::core::snapshot::Observed;
 use crate::core::units::ids::{ClaimName, InstanceId};
+use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::Millis;
 use crate::core::workload::PodPhase;
 use crate::core::workload::need::WorkloadKind;
@@ -56,7 +59,7 @@ fn an_empty_api_server_of_another_uid_ends_no_machine_and_says_so_once() {
     let mut toy = working(4);
     forget_everything(&mut toy);
     toy.world.cluster_uid = "a cluster built again".into();
-    toy.run(7_200);
+    toy.run(1_300);
     assert_eq!((toy.running().len(), said(&toy, "OtherCluster")), (4, 1), "{:?}", toy.events);
     assert!(toy.events.iter().any(|(_, note)| note.contains("toy-uid") && note.contains("lowtide adopt")));
 }
@@ -65,7 +68,7 @@ fn an_empty_api_server_of_another_uid_ends_no_machine_and_says_so_once() {
 fn a_restored_etcd_ends_nothing_when_more_are_missing_than_may_end_and_a_person_says_otherwise() {
     let mut toy = working(4);
     forget_everything(&mut toy);
-    toy.run(7_200);
+    toy.run(1_300);
     assert_eq!((toy.running().len(), toy.held_ends), (4, 4), "the same UID, and claims of an hour ago");
     assert_eq!(said(&toy, "EndsHeld"), 1);
     let allow = |toy: &mut Toy, until| toy.world.pools.values_mut().for_each(|pool| pool.ends_allowed_until = Some(until));
@@ -94,7 +97,7 @@ fn a_machine_that_nobody_claims_is_ended_after_ten_minutes_and_not_before() {
 fn a_machine_with_running_pods_and_no_claim_is_kept() {
     let mut toy = working(1);
     toy.world.claims = BTreeMap::new().into();
-    toy.run(3_600);
+    toy.run(1_300);
     assert_eq!((toy.running().len(), said(&toy, "WorkWithoutClaim")), (1, 1));
     assert!(toy.removals.is_empty(), "{:?}", toy.removals);
 }
@@ -103,10 +106,10 @@ fn a_machine_with_running_pods_and_no_claim_is_kept() {
 fn a_machine_of_an_older_version_is_kept_and_works_on_while_its_claim_stands() {
     let mut toy = working(2);
     tag_all(&mut toy, tags::CLUSTER_UID, None);
-    toy.run(1_800);
+    toy.run(900);
     assert_eq!((toy.running().len(), said(&toy, "UnmarkedMachine")), (2, 0), "launched before this version, with claims");
     forget_everything(&mut toy);
-    toy.run(7_200);
+    toy.run(1_300);
     assert_eq!((toy.running().len(), said(&toy, "UnmarkedMachine")), (2, 2), "and without");
     assert!(!toy.decisions().iter().any(|d| d.trigger == Trigger::Unclaimed));
 }
@@ -117,7 +120,7 @@ fn a_machine_that_another_cluster_took_over_is_let_be() {
     tag_all(&mut toy, tags::CLUSTER_UID, Some("another"));
     let uid = toy.world.pods.keys().next().cloned().unwrap();
     toy.world.pods.remove(&uid);
-    toy.run(1_800);
+    toy.run(900);
     assert_eq!((toy.running().len(), toy.world.claims.len(), said(&toy, "OtherCluster")), (1, 1, 2), "{:?}", toy.events);
 }
 
@@ -141,7 +144,7 @@ fn a_claim_that_cannot_be_read_owns_its_machine_and_its_pods_and_stops_every_swe
         toy.world.pods.values().filter(|p| p.claim.as_ref() == Some(&stray.name)).map(|p| p.identity.uid.clone()).collect();
     pods_of_it.iter().for_each(|uid| drop(toy.world.pods.remove(uid)));
     toy.world.claims.remove(&stray.name);
-    toy.run(3_600);
+    toy.run(1_300);
     assert_eq!((toy.running().len(), said(&toy, "ClaimUnreadable")), (2, 1), "{:?}", toy.events);
     assert!(toy.removals.is_empty() && toy.world.claims.is_empty(), "its pods stay where they are, and nothing is bought in its place");
     assert!(toy.world.pods.values().all(|pod| pod.claim.as_ref() == Some(&claim) && pod.phase == PodPhase::Running));
@@ -192,4 +195,20 @@ fn a_clock_four_minutes_ahead_ends_no_machine_that_boots() {
         let ended = toy.decisions().iter().filter(|d| d.trigger == Trigger::NeverJoined).count();
         assert_eq!(ended, expected, "EC2's clock {ahead:?} ahead of ours");
     }
+}
+
+#[test]
+fn a_full_outbox_says_so_and_takes_no_more_refusals_but_every_purchase() {
+    let mut toy = Toy::new();
+    toy.world.outbox_full = true;
+    toy.dry.extend([(SPOT_A, CapacityType::Spot), (SPOT_B, CapacityType::Spot)].map(|(at, kind)| capacity(at.0, at.1, kind)));
+    let pod = toy.add_pod(deployment(), WorkloadKind::Inference);
+    if let Ok((need, _)) = &mut toy.world.pods.get_mut(&pod).unwrap().need {
+        need.max_price_per_gpu_hour = Some(MicroUsdPerHour(1_000));
+    }
+    toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(120);
+    assert!(said(&toy, "OutboxFull") == 1 && said(&toy, "Unplaceable") > 0, "{:?}", toy.events);
+    let outcomes: Vec<Outcome> = toy.decisions().iter().map(|d| d.outcome).collect();
+    assert!(!outcomes.contains(&Outcome::Refuse) && outcomes.contains(&Outcome::Launch), "{outcomes:?}");
 }

@@ -215,7 +215,7 @@ fn a_claim_keeps_the_sharing_it_was_bought_with() {
 #[test]
 fn daemonsets_take_their_part_of_machines_to_buy_and_of_those_that_run() {
     let mut toy = Toy::new();
-    let requests = Resources { cpu: Millicores(2_500), memory: Mebibytes(256), gpus: 0 };
+    let requests = Resources { cpu: Millicores(2_500), memory: Mebibytes(256), ..Resources::default() };
     let (node_selector, affinity) = (BTreeMap::new(), Vec::new());
     toy.world.daemonsets = vec![DaemonSet { name: "kube-system/agent".into(), requests, node_selector, affinity }].into();
     toy.add_pod(deployment(), WorkloadKind::Inference);

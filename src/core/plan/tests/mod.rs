@@ -1,5 +1,6 @@
 //! The plan on a toy world: what a pass decides, carried out at once, pass after pass.
 
+mod adoption;
 mod deadlines;
 mod facts;
 mod fallback;
@@ -13,3 +14,4 @@ mod returning;
 mod serving;
 #[path = "../../../../tests/toy/mod.rs"]
 pub(crate) mod toy;
+mod watching;

@@ -13,10 +13,11 @@ use crate::core::units::pattern::matches_pattern;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Millicores};
 
+use crate::core::workload::PodRules;
 use crate::core::workload::need::constraints::{self, Place};
 use crate::core::workload::need::error::NeedError;
 use crate::core::workload::need::manifest::PodManifest;
-use crate::core::workload::need::quantity::{GPU, milli_units, requested};
+use crate::core::workload::need::quantity::{DISK, GPU, milli_units, requested};
 use crate::core::workload::need::{CapacityPreference, Deadline, Need, Schedule, UsageQuery, WorkloadKind};
 
 const PREFIX: &str = "lowtide.dev/";
@@ -53,11 +54,14 @@ pub struct Vocabulary {
     pub models: BTreeSet<GpuModel>,
     /// Regions.
     pub regions: BTreeSet<Region>,
+    /// Labels that node classes add to their nodes, besides [`super::constraints::KNOWN_LABELS`].
+    pub node_labels: BTreeSet<String>,
 }
 
 static SNAPSHOT: LazyLock<Vocabulary> = LazyLock::new(|| Vocabulary {
     models: Catalog::snapshot().models().into_iter().collect(),
     regions: snapshot_offerings().into_iter().map(|(region, _, _)| region).collect(),
+    node_labels: BTreeSet::new(),
 });
 
 impl Vocabulary {
@@ -86,7 +90,10 @@ pub fn parse_with(manifest: &PodManifest, vocabulary: &Vocabulary) -> Result<(Ne
     let data_region = reader.data_region(vocabulary);
     let schedule = reader.schedule();
     let mut faults = reader.faults;
-    let Place { regions: selected, zones, instance_types, architecture } = constraints::read(&manifest.spec, &mut faults);
+    let Place { regions: selected, zones, instance_types, architecture, terms } =
+        constraints::read(&manifest.spec, &vocabulary.node_labels, &mut faults);
+    let (rules, more) = PodRules::read(manifest);
+    faults.extend(more);
     if let Some(selected) = selected {
         let kept: BTreeSet<String> =
             selected.into_iter().filter(|r| regions.is_empty() || regions.iter().any(|p| matches_pattern(p, r))).collect();
@@ -114,16 +121,18 @@ pub fn parse_with(manifest: &PodManifest, vocabulary: &Vocabulary) -> Result<(Ne
                 gpu_models,
                 cpu: Millicores(whole("cpu", 1)),
                 memory: Mebibytes(whole("memory", 1_000 << 20)),
+                disk: Mebibytes(whole(DISK, 1_000 << 20)),
                 architecture,
                 regions,
                 zones,
                 instance_types,
+                node_terms: terms,
                 capacity,
                 max_price_per_gpu_hour,
                 data_gib,
                 data_region,
             },
-            Schedule { zone_max_skew: crate::core::workload::need::constraints::zone_max_skew(manifest), ..schedule },
+            Schedule { zone_max_skew: rules.zone_spread().map(|spread| spread.max_skew), ..schedule },
         )),
         _ => Err(faults),
     }

@@ -1,28 +1,64 @@
-//! Where a pod's own scheduling constraints let it run.
+//! Where a pod's own node selector and node affinity let it run.
 //!
-//! Decides: which constraints are honoured, and that every other hard one is refused.
-//! Does not: read preferences; they keep no pod off a node.
+//! Decides: which labels of nodes are known, how requirements on them are read, and that every hard constraint that is not honoured is
+//! refused. Does not: read preferences, which keep no pod off a node, or say which label an offer's node has (see
+//! `placement::node_labels`), or read rules between pods (see `workload::company`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::market::catalog::Architecture;
 use crate::core::units::ids::{InstanceType, ZoneId};
-
+use crate::core::workload::labels::{LabelOperator, LabelRequirement, LabelTerm, both};
 use crate::core::workload::need::error::NeedError;
-use crate::core::workload::need::manifest::{NodeSelectorRequirement, PodManifest, PodSpec};
+use crate::core::workload::need::manifest::{NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
 
-const REGION: &str = "topology.kubernetes.io/region";
-const ZONE: &str = "topology.kubernetes.io/zone";
+/// The region.
+pub const REGION: &str = "topology.kubernetes.io/region";
+/// The zone: its id, or on EKS and wherever pods ask for it so its name.
+pub const ZONE: &str = "topology.kubernetes.io/zone";
 /// AWS' own label for the zone id.
-const ZONE_ID: &str = "topology.k8s.aws/zone-id";
-const ARCH: &str = "kubernetes.io/arch";
-const OS: &str = "kubernetes.io/os";
-const TYPE: &str = "node.kubernetes.io/instance-type";
-/// The pin that lowtide itself sets when it binds a pod.
-const PIN: &str = "lowtide.node-restriction.kubernetes.io/claim";
+pub const ZONE_ID: &str = "topology.k8s.aws/zone-id";
+/// The zone as AWS' EBS driver writes it on its volumes.
+pub const EBS_ZONE: &str = "topology.ebs.csi.aws.com/zone";
+/// The processor architecture.
+pub const ARCH: &str = "kubernetes.io/arch";
+/// The operating system.
+pub const OS: &str = "kubernetes.io/os";
+/// The instance type.
+pub const TYPE: &str = "node.kubernetes.io/instance-type";
+/// The node's own name.
+pub const HOSTNAME: &str = "kubernetes.io/hostname";
+/// The pin that lowtide itself sets when it lifts a pod's gate.
+pub const PIN: &str = "lowtide.node-restriction.kubernetes.io/claim";
 
-const HONOURED: &str = "select nodes by region, zone, architecture or instance type only (topology.kubernetes.io/region, \
-     topology.kubernetes.io/zone with a zone id, kubernetes.io/arch, node.kubernetes.io/instance-type)";
+/// Labels whose value is known before a node is bought, besides those that its node class adds.
+pub const KNOWN_LABELS: [&str; 25] = [
+    REGION,
+    ZONE,
+    ZONE_ID,
+    EBS_ZONE,
+    ARCH,
+    OS,
+    TYPE,
+    "lowtide.dev/capacity-type",
+    "lowtide.dev/node-class",
+    "lowtide.dev/gpu-sharing",
+    "nvidia.com/gpu.present",
+    "nvidia.com/gpu.product",
+    "nvidia.com/gpu.memory",
+    "nvidia.com/gpu.count",
+    "karpenter.sh/capacity-type",
+    "karpenter.k8s.aws/instance-category",
+    "karpenter.k8s.aws/instance-family",
+    "karpenter.k8s.aws/instance-generation",
+    "karpenter.k8s.aws/instance-size",
+    "karpenter.k8s.aws/instance-cpu",
+    "karpenter.k8s.aws/instance-memory",
+    "karpenter.k8s.aws/instance-gpu-name",
+    "karpenter.k8s.aws/instance-gpu-manufacturer",
+    "karpenter.k8s.aws/instance-gpu-count",
+    "karpenter.k8s.aws/instance-gpu-memory",
+];
 
 /// Where the pod may run; `None` and empty mean anywhere.
 #[derive(Debug, Default)]
@@ -31,74 +67,131 @@ pub(super) struct Place {
     pub zones: Vec<ZoneId>,
     pub instance_types: Vec<InstanceType>,
     pub architecture: Option<Architecture>,
+    /// Everything else that is asked of the node's labels.
+    pub terms: Vec<LabelTerm>,
 }
 
-/// Reads the constraints of `spec`; adds a fault for each that is not honoured.
-pub(super) fn read(spec: &PodSpec, faults: &mut Vec<NeedError>) -> Place {
-    let mut allowed: BTreeMap<&'static str, BTreeSet<String>> = BTreeMap::new();
-    for (key, value) in &spec.node_selector {
-        select(&mut allowed, key, vec![value.clone()], &format!("spec.nodeSelector[{key}]"), faults);
+/// Reads the constraints of `spec`; adds a fault for each that is not honoured. `own_labels` are those that node classes add.
+pub(super) fn read(spec: &PodSpec, own_labels: &BTreeSet<String>, faults: &mut Vec<NeedError>) -> Place {
+    let mut common: LabelTerm = Vec::new();
+    for (key, value) in spec.node_selector.iter().filter(|(key, _)| *key != PIN) {
+        common.push(LabelRequirement { key: key.clone(), operator: LabelOperator::In([value.clone()].into()) });
     }
-    let affinity = spec.affinity.clone().unwrap_or_default();
-    let terms = affinity
-        .node_affinity
-        .unwrap_or_default()
-        .required_during_scheduling_ignored_during_execution
-        .unwrap_or_default()
-        .node_selector_terms;
-    let path = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution";
-    match terms.as_slice() {
-        [] => {}
-        [term] => {
-            for requirement in &term.match_expressions {
-                require(&mut allowed, requirement, path, faults);
-            }
-            if !term.match_fields.is_empty() {
-                refuse(faults, path, "matches fields of a node", HONOURED);
-            }
-        }
-        _ => refuse(faults, path, "has several alternative terms", "write one term with several values instead"),
+    refuse_unknown("spec.nodeSelector", &common, own_labels, faults);
+    let affinity = spec.affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
+    let required = affinity.and_then(|n| n.required_during_scheduling_ignored_during_execution.as_ref());
+    let mut alternatives = required.map_or_else(Vec::new, |r| alternatives(&r.node_selector_terms, own_labels, faults));
+    if let ([_], true) = (alternatives.as_slice(), required.is_some()) {
+        common.append(&mut alternatives[0]);
+        alternatives.clear();
     }
     refuse_others(spec, faults);
-    place_of(allowed, faults)
+    let (mut place, rest) = folded(common, faults);
+    let rest = if rest.is_empty() { Vec::new() } else { vec![rest] };
+    place.terms = both(rest, alternatives);
+    place
 }
 
-fn require(
-    allowed: &mut BTreeMap<&'static str, BTreeSet<String>>,
+const AFFINITY: &str = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution";
+
+/// The alternatives of a required node affinity that some node can meet.
+fn alternatives(terms: &[NodeSelectorTerm], own_labels: &BTreeSet<String>, faults: &mut Vec<NeedError>) -> Vec<LabelTerm> {
+    let mut kept = Vec::new();
+    let mut impossible = Vec::new();
+    let before = faults.len();
+    for term in terms {
+        if !term.match_fields.is_empty() {
+            refuse(faults, AFFINITY, "matches fields of a node", "select nodes by labels; lowtide chooses the node");
+        }
+        let read: Vec<LabelRequirement> = term.match_expressions.iter().filter_map(|want| requirement(want, AFFINITY, faults)).collect();
+        let mut unknown = Vec::new();
+        refuse_unknown(AFFINITY, &read, own_labels, &mut unknown);
+        // An alternative that no node of ours meets is none; the others stay.
+        if unknown.is_empty() && !read.is_empty() {
+            kept.push(read);
+        }
+        impossible.extend(unknown);
+    }
+    if kept.is_empty() && faults.len() == before {
+        faults.extend(impossible);
+    }
+    kept
+}
+
+/// One requirement, as a node selector writes it.
+pub(in crate::core::workload) fn requirement(
     want: &NodeSelectorRequirement,
     path: &str,
     faults: &mut Vec<NeedError>,
-) {
+) -> Option<LabelRequirement> {
     let path = format!("{path}[{}]", want.key);
-    match want.operator.as_str() {
-        "In" => select(allowed, &want.key, want.values.clone(), &path, faults),
-        "Exists" if key_of(&want.key).is_some() => {}
-        other => refuse(faults, &path, &format!("uses the operator {other}"), "use the operator In with the values allowed"),
-    }
-}
-
-/// The key under which a label's values are kept; `None` when the label is not honoured.
-fn key_of(label: &str) -> Option<&'static str> {
-    [REGION, ZONE, ARCH, OS, TYPE, PIN].into_iter().find(|k| *k == label).or((label == ZONE_ID).then_some(ZONE))
-}
-
-fn select(
-    allowed: &mut BTreeMap<&'static str, BTreeSet<String>>,
-    label: &str,
-    values: Vec<String>,
-    path: &str,
-    faults: &mut Vec<NeedError>,
-) {
-    let Some(key) = key_of(label) else {
-        return refuse(faults, path, &format!("selects nodes by {label}"), HONOURED);
+    let values = || want.values.iter().cloned().collect::<BTreeSet<String>>();
+    let number = || want.values.first().filter(|_| want.values.len() == 1).and_then(|v| v.parse::<i64>().ok());
+    let operator = match want.operator.as_str() {
+        "In" => Some(LabelOperator::In(values())),
+        "NotIn" => Some(LabelOperator::NotIn(values())),
+        "Exists" => Some(LabelOperator::Exists),
+        "DoesNotExist" => Some(LabelOperator::DoesNotExist),
+        "Gt" => number().map(LabelOperator::Gt),
+        "Lt" => number().map(LabelOperator::Lt),
+        _ => None,
     };
-    let values: BTreeSet<String> = values.into_iter().collect();
-    match allowed.get_mut(key) {
-        Some(have) => have.retain(|v| values.contains(v)),
-        None => {
-            allowed.insert(key, values);
+    if operator.is_none() {
+        let what = format!("uses the operator {} with the values {:?}", want.operator, want.values);
+        refuse(faults, &path, &what, "use In, NotIn, Exists, DoesNotExist, or Gt or Lt with one whole number");
+    }
+    Some(LabelRequirement { key: want.key.clone(), operator: operator? })
+}
+
+/// Adds a fault for each requirement that wants a label which no node of ours has.
+fn refuse_unknown(path: &str, wants: &[LabelRequirement], own_labels: &BTreeSet<String>, faults: &mut Vec<NeedError>) {
+    for want in wants.iter().filter(|w| w.operator.wants_the_label()) {
+        if !KNOWN_LABELS.contains(&want.key.as_str()) && !own_labels.contains(&want.key) {
+            let known = KNOWN_LABELS.iter().copied().chain(own_labels.iter().map(String::as_str)).collect::<Vec<_>>().join(", ");
+            faults.push(NeedError::NotHonoured {
+                path: format!("{path}[{}]", want.key),
+                what: format!("selects nodes by {}, a label that no node of lowtide's has", want.key),
+                advice: format!("select by {known}, or let the node class add the label (spec.bootstrap.extra.node-label)"),
+            });
         }
     }
+}
+
+/// Requirements that have a field of their own in a need, and the others.
+fn folded(common: LabelTerm, faults: &mut Vec<NeedError>) -> (Place, LabelTerm) {
+    let mut allowed: BTreeMap<&'static str, BTreeSet<String>> = BTreeMap::new();
+    let mut rest: BTreeSet<LabelRequirement> = BTreeSet::new();
+    for want in common {
+        let key = match (want.key.as_str(), &want.operator) {
+            (ZONE | ZONE_ID, LabelOperator::In(values)) if !values.iter().any(|v| is_zone_name(v)) => ZONE,
+            (REGION, LabelOperator::In(_)) => REGION,
+            (ARCH, LabelOperator::In(_)) => ARCH,
+            (OS, LabelOperator::In(_)) => OS,
+            (TYPE, LabelOperator::In(_)) => TYPE,
+            // The label is on every node of ours.
+            (REGION | ZONE | ZONE_ID | ARCH | OS | TYPE, LabelOperator::Exists) => continue,
+            _ => {
+                rest.insert(want);
+                continue;
+            }
+        };
+        if let LabelOperator::In(values) = want.operator {
+            match allowed.get_mut(key) {
+                Some(have) => have.retain(|v| values.contains(v)),
+                None => {
+                    allowed.insert(key, values);
+                }
+            }
+        }
+    }
+    (place_of(allowed, faults), rest.into_iter().collect())
+}
+
+/// `us-east-1a`, `us-west-2-lax-1a`: a zone's name in an account. Ids (`use1-az4`) end in a number.
+pub fn is_zone_name(text: &str) -> bool {
+    let mut back = text.chars().rev();
+    let (last, before) = (back.next(), back.next());
+    last.is_some_and(|c| c.is_ascii_lowercase()) && before.is_some_and(|c| c.is_ascii_digit()) && text.matches('-').count() >= 2
 }
 
 fn place_of(mut allowed: BTreeMap<&'static str, BTreeSet<String>>, faults: &mut Vec<NeedError>) -> Place {
@@ -131,37 +224,11 @@ fn place_of(mut allowed: BTreeMap<&'static str, BTreeSet<String>>, faults: &mut 
             [one] => Some(*one),
             _ => None,
         },
+        terms: Vec::new(),
     }
 }
 
 fn refuse_others(spec: &PodSpec, faults: &mut Vec<NeedError>) {
-    let affinity = spec.affinity.clone().unwrap_or_default();
-    let between = [("podAffinity", affinity.pod_affinity), ("podAntiAffinity", affinity.pod_anti_affinity)];
-    for (name, rule) in between {
-        if rule.is_some_and(|r| !r.required_during_scheduling_ignored_during_execution.is_empty()) {
-            let path = format!("spec.affinity.{name}.requiredDuringSchedulingIgnoredDuringExecution");
-            refuse(faults, &path, "ties pods to other pods", "make it preferred, or use a topology spread over zones or lowtide.dev/gang");
-        }
-    }
-    for (index, constraint) in spec.topology_spread_constraints.iter().enumerate().filter(|(_, c)| c.when_unsatisfiable != "ScheduleAnyway")
-    {
-        let path = format!("spec.topologySpreadConstraints[{index}]");
-        if constraint.topology_key != ZONE && constraint.topology_key != ZONE_ID {
-            refuse(
-                faults,
-                &path,
-                &format!("spreads over {}", constraint.topology_key),
-                "spread over topology.kubernetes.io/zone, or ScheduleAnyway",
-            );
-        }
-        if constraint.max_skew < 1 {
-            let what = format!("has maxSkew {}", constraint.max_skew);
-            refuse(faults, &path, &what, "set maxSkew to 1 or more: Kubernetes refuses less");
-        }
-        if constraint.min_domains.is_some_and(|d| d > 1) {
-            refuse(faults, &path, "sets minDomains", "take minDomains away; lowtide.dev/max-pool-share limits what stands in one place");
-        }
-    }
     // A pod that lowtide pinned has been given its node by the scheduler since.
     if spec.node_name.as_ref().is_some_and(|n| !n.is_empty()) && !spec.node_selector.contains_key(PIN) {
         refuse(faults, "spec.nodeName", "names a node", "take it away; lowtide chooses the node");
@@ -173,30 +240,27 @@ fn refuse_others(spec: &PodSpec, faults: &mut Vec<NeedError>) {
     if claims || !spec.resource_claims.is_empty() {
         refuse(faults, "spec.resourceClaims", "asks for devices by resource claim", "ask for GPUs with the limit nvidia.com/gpu");
     }
-    if spec.containers.iter().flat_map(|c| &c.ports).any(|p| p.host_port.is_some_and(|n| n > 0)) {
-        refuse(faults, "spec.containers[].ports[].hostPort", "takes a port of the node", "serve through a Service");
-    }
 }
 
 /// Refuses resources that the catalog does not count.
 pub(super) fn refuse_unknown_resources(amounts: &BTreeMap<String, i128>, faults: &mut Vec<NeedError>) {
     for (name, _) in amounts.iter().filter(|(_, amount)| **amount > 0) {
-        if !["cpu", "memory", crate::core::workload::need::quantity::GPU].contains(&name.as_str()) {
-            let path = format!("resources.requests[{name}]");
-            refuse(faults, &path, "asks for a resource that the catalog does not count", "ask for cpu, memory and nvidia.com/gpu only");
+        if ["cpu", "memory", super::quantity::DISK, super::quantity::GPU].contains(&name.as_str()) {
+            continue;
+        }
+        let path = format!("resources.requests[{name}]");
+        if name.starts_with("hugepages-") {
+            let advice = "no node class sets huge pages aside; ask for memory instead";
+            refuse(faults, &path, "asks for huge pages", advice);
+        } else {
+            let advice = "ask for cpu, memory, ephemeral-storage and nvidia.com/gpu only";
+            refuse(faults, &path, "asks for a resource that the catalog does not count", advice);
         }
     }
 }
 
-fn refuse(faults: &mut Vec<NeedError>, path: &str, what: &str, advice: &'static str) {
-    faults.push(NeedError::NotHonoured { path: path.to_owned(), what: what.to_owned(), advice });
-}
-
-/// The strictest `maxSkew` over zones that must hold for a pod, if any.
-pub fn zone_max_skew(manifest: &PodManifest) -> Option<i64> {
-    let over_zones = |key: &str| key == ZONE || key == ZONE_ID;
-    let hard = manifest.spec.topology_spread_constraints.iter().filter(|c| c.when_unsatisfiable != "ScheduleAnyway");
-    hard.filter(|c| over_zones(&c.topology_key)).map(|c| c.max_skew.max(1)).min()
+pub(in crate::core::workload) fn refuse(faults: &mut Vec<NeedError>, path: &str, what: &str, advice: &str) {
+    faults.push(NeedError::NotHonoured { path: path.to_owned(), what: what.to_owned(), advice: advice.to_owned() });
 }
 
 #[cfg(test)]
@@ -209,10 +273,44 @@ mod tests {
             let node_selector = selector.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
             let spec = PodSpec { node_name: Some("n1".into()), node_selector, ..PodSpec::default() };
             let mut faults = Vec::new();
-            read(&spec, &mut faults);
+            read(&spec, &BTreeSet::new(), &mut faults);
             faults.len()
         };
         assert_eq!(faults_of(&[(PIN, "lt-1")]), 0);
         assert_eq!(faults_of(&[]), 1);
+    }
+
+    fn affinity(terms: &str) -> (Place, Vec<NeedError>) {
+        let text = format!(
+            r#"{{"affinity":{{"nodeAffinity":{{"requiredDuringSchedulingIgnoredDuringExecution":{{"nodeSelectorTerms":{terms}}}}}}}}}"#
+        );
+        let (spec, mut faults) = (serde_json::from_str::<PodSpec>(&text).unwrap(), Vec::new());
+        let place = read(&spec, &["tier".to_owned()].into(), &mut faults);
+        (place, faults)
+    }
+
+    #[test]
+    fn one_alternative_that_can_be_met_is_enough_and_unknown_labels_are_named_with_the_known() {
+        let (place, faults) = affinity(
+            r#"[{"matchExpressions":[{"key":"disk","operator":"Exists"}]},{"matchExpressions":[{"key":"tier","operator":"In","values":["gpu"]}]}]"#,
+        );
+        assert!(faults.is_empty() && place.terms.len() == 1, "{faults:?}");
+        let (_, faults) = affinity(r#"[{"matchExpressions":[{"key":"disk","operator":"Exists"}]}]"#);
+        let text = faults[0].to_string();
+        assert!(faults.len() == 1 && text.contains("selects nodes by disk") && text.contains("nvidia.com/gpu.product"), "{text}");
+        let (place, faults) = affinity(r#"[{"matchExpressions":[{"key":"disk","operator":"DoesNotExist"}]}]"#);
+        assert!(faults.is_empty() && place.terms.len() == 1, "a label that nobody has is absent");
+        let (_, faults) = affinity(r#"[{"matchExpressions":[{"key":"nvidia.com/gpu.count","operator":"Gt","values":["many"]}]}]"#);
+        assert!(faults[0].to_string().contains("uses the operator Gt"));
+    }
+
+    #[test]
+    fn zone_names_are_told_from_zone_ids() {
+        assert!(["us-east-1a", "us-west-2-lax-1a", "ap-southeast-3c"].iter().all(|n| is_zone_name(n)));
+        assert!(["use1-az4", "usw2-lax1-az1", "us-east-1", "a"].iter().all(|n| !is_zone_name(n)));
+        let (place, _) = affinity(
+            r#"[{"matchExpressions":[{"key":"topology.kubernetes.io/zone","operator":"In","values":["us-east-1a","us-east-1b"]}]}]"#,
+        );
+        assert!(place.zones.is_empty() && place.terms.len() == 1);
     }
 }

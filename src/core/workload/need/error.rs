@@ -64,7 +64,7 @@ pub enum NeedError {
         /// What it asks.
         what: String,
         /// What to do instead.
-        advice: &'static str,
+        advice: String,
     },
     /// Two constraints that no node can meet together.
     #[error("{what} leave no {of} over; make them agree")]

@@ -27,6 +27,19 @@ pub struct Metadata {
     pub labels: BTreeMap<String, String>,
     /// Annotations.
     pub annotations: BTreeMap<String, String>,
+    /// Who owns it; a template has nobody yet.
+    pub owner_references: Vec<OwnerReference>,
+}
+
+/// An owner of an object.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[expect(missing_docs, reason = "the fields are Kubernetes' own, described in its API reference")]
+pub struct OwnerReference {
+    pub kind: String,
+    pub name: String,
+    pub uid: String,
+    pub controller: bool,
 }
 
 /// The part of a pod's `spec` that decides where it may run.
@@ -46,6 +59,11 @@ pub struct PodSpec {
     pub node_name: Option<String>,
     pub scheduler_name: Option<String>,
     pub resource_claims: Vec<serde_json::Value>,
+    pub host_network: bool,
+    /// Requests and limits of the pod as a whole (stable since Kubernetes 1.34).
+    pub resources: ContainerResources,
+    pub priority: Option<i64>,
+    pub priority_class_name: Option<String>,
 }
 
 /// A quantity: JSON and YAML write `2` as a number and `500m` as a string.
@@ -94,7 +112,9 @@ pub struct ContainerResources {
 #[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "the fields are Kubernetes' own, described in its API reference")]
 pub struct ContainerPort {
+    pub container_port: Option<i64>,
     pub host_port: Option<i64>,
+    pub protocol: Option<String>,
 }
 
 /// Affinity.
@@ -147,11 +167,24 @@ pub struct NodeSelectorRequirement {
 #[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "the fields are Kubernetes' own, described in its API reference")]
 pub struct PodAffinity {
-    pub required_during_scheduling_ignored_during_execution: Vec<serde_json::Value>,
+    pub required_during_scheduling_ignored_during_execution: Vec<PodAffinityTerm>,
+}
+
+/// Pods to be near to, or away from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[expect(missing_docs, reason = "the fields are Kubernetes' own, described in its API reference")]
+pub struct PodAffinityTerm {
+    pub topology_key: String,
+    pub label_selector: Option<LabelSelector>,
+    pub namespaces: Vec<String>,
+    pub namespace_selector: Option<LabelSelector>,
+    pub match_label_keys: Vec<String>,
+    pub mismatch_label_keys: Vec<String>,
 }
 
 /// A toleration.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "the fields are Kubernetes' own, described in its API reference")]
 pub struct Toleration {
@@ -171,6 +204,7 @@ pub struct TopologySpreadConstraint {
     pub when_unsatisfiable: String,
     pub min_domains: Option<i64>,
     pub label_selector: Option<LabelSelector>,
+    pub match_label_keys: Vec<String>,
 }
 
 /// A label selector.
@@ -198,6 +232,17 @@ pub struct LabelSelectorRequirement {
 #[expect(missing_docs, reason = "the fields are Kubernetes' own, described in its API reference")]
 pub struct Volume {
     pub name: String,
-    pub persistent_volume_claim: Option<serde_json::Value>,
+    pub persistent_volume_claim: Option<ClaimSource>,
+    /// A claim made for this pod alone, named `<pod>-<volume>`.
+    pub ephemeral: Option<serde_json::Value>,
     pub host_path: Option<serde_json::Value>,
+}
+
+/// A PersistentVolumeClaim by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[expect(missing_docs, reason = "the fields are Kubernetes' own, described in its API reference")]
+pub struct ClaimSource {
+    pub claim_name: String,
+    pub read_only: bool,
 }

@@ -9,6 +9,8 @@ use crate::core::workload::need::manifest::{Amount, Container, PodSpec};
 
 /// The GPU resource of NVIDIA's device plugin.
 pub(super) const GPU: &str = "nvidia.com/gpu";
+/// Disk for containers' own files, logs and images.
+pub(super) const DISK: &str = "ephemeral-storage";
 
 /// A quantity in thousandths of its unit, rounded up; `None` when `text` is none.
 ///
@@ -56,7 +58,10 @@ fn factor(suffix: &str) -> Option<(i128, i128)> {
 /// What a pod requests of each resource, in thousandths of its unit. A limit without a request is a request.
 ///
 /// As the scheduler adds: containers and sidecars (init containers that always restart) run together; each other init container runs
-/// beside the sidecars started before it; the pod needs the greater of both, plus its overhead.
+/// beside the sidecars started before it; the pod needs the greater of both. What the pod as a whole requests of CPU, memory and huge
+/// pages counts instead; a limit of the pod as a whole counts where neither it nor a container requests any. Overhead comes on top.
+///
+/// Source: Kubernetes 1.34, "Assign Pod-level CPU and memory resources", and `PodRequests` of `k8s.io/component-helpers`.
 pub fn requested(spec: &PodSpec) -> Result<BTreeMap<String, i128>, Vec<NeedError>> {
     let mut faults = Vec::new();
     let mut running: BTreeMap<String, i128> = BTreeMap::new();
@@ -81,6 +86,14 @@ pub fn requested(spec: &PodSpec) -> Result<BTreeMap<String, i128>, Vec<NeedError
     for (name, amount) in starting {
         let held = running.entry(name).or_default();
         *held = (*held).max(amount);
+    }
+    for (name, amount) in &spec.resources.limits {
+        let amount = read(amount, &format!("spec.resources.limits[{name}]"), &mut faults);
+        running.entry(name.clone()).or_insert(amount);
+    }
+    for (name, amount) in &spec.resources.requests {
+        let amount = read(amount, &format!("spec.resources.requests[{name}]"), &mut faults);
+        running.insert(name.clone(), amount);
     }
     for (name, amount) in &spec.overhead {
         *running.entry(name.clone()).or_default() += read(amount, &format!("spec.overhead[{name}]"), &mut faults);

@@ -83,7 +83,7 @@ impl World {
 mod tests {
     use super::super::capacity::Pool;
     use super::super::instance::LaunchDetails;
-    use super::super::interruption::{Interruption, Telling};
+    use super::super::interruption::{Announcement, Interruption};
     use super::super::launch::{LaunchOrder, Launcher};
     use super::super::testing::{OPENED, world};
     use super::*;
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn taken_back_in_the_first_hour_is_free_but_the_users_own_end_is_not() {
         let mut world = world();
-        let no_warning = Interruption { notice: Millis::ZERO, rebalance_lead: None, telling: Telling::None };
+        let no_warning = Interruption { notice: Millis::ZERO, rebalance_lead: None, announcement: Announcement::None };
         let ids: Vec<InstanceId> = (0..3).map(|_| launch(&mut world, CapacityType::Spot, "eu-south-2", "eus2-az3")).collect();
         let early = OPENED + Millis::from_mins(30);
         world.advance(early);
@@ -145,7 +145,7 @@ mod tests {
         world
             .interrupt(
                 &taken,
-                Interruption { notice: Millis::ZERO, rebalance_lead: None, telling: Telling::None },
+                Interruption { notice: Millis::ZERO, rebalance_lead: None, announcement: Announcement::None },
                 OPENED + Millis(121_001),
             )
             .unwrap();

@@ -1,4 +1,4 @@
-//! What happens by itself: booting, the interruption sequence, the end, and what the account's queue is told of it.
+//! What happens by itself: booting, the interruption sequence, the end, and which messages the account's queue gets.
 //!
 //! On a terminate-type interruption the spot request goes at once to `instance-terminated-no-capacity` while the instance
 //! runs on for two minutes. Source: EC2 user guide, spot-request-status.
@@ -14,7 +14,7 @@ use super::instance::{InstanceState, SPOT_TERMINATION};
 
 /// How the queue learns of an interruption. The instance's metadata and the spot request tell it in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Telling {
+pub enum Announcement {
     /// One message, with the notice.
     Sqs,
     /// No message: delivery is best effort.
@@ -33,7 +33,7 @@ pub struct Interruption {
     /// Give a rebalance recommendation this long before the notice.
     pub rebalance_lead: Option<Millis>,
     /// How the queue learns of it.
-    pub telling: Telling,
+    pub announcement: Announcement,
 }
 
 /// Something that is due at a time.
@@ -42,7 +42,7 @@ pub enum Step {
     /// The instance has booted.
     Run(InstanceId),
     /// The interruption notice is given.
-    Notice(InstanceId, Millis, Telling),
+    Notice(InstanceId, Millis, Announcement),
     /// EC2 takes the instance.
     Take(InstanceId),
     /// A shutting-down instance is gone.
@@ -55,7 +55,7 @@ impl World {
     pub(super) fn take_step(&mut self, step: Step, at: Timestamp) {
         match step {
             Step::Run(id) => self.become_running(&id, at),
-            Step::Notice(id, notice, telling) => self.give_notice(&id, notice, telling, at),
+            Step::Notice(id, notice, announcement) => self.give_notice(&id, notice, announcement, at),
             Step::Take(id) => self.shut_down(&id, SPOT_TERMINATION, at),
             Step::Gone(id) => self.become_terminated(&id, at),
             Step::Deliver(region, body) => {
@@ -102,21 +102,21 @@ impl World {
             return Err(Fault::bad("IncorrectInstanceState", format!("'{id}' has its interruption notice already.")));
         }
         let Some(lead) = order.rebalance_lead else {
-            self.give_notice(id, order.notice, order.telling, now);
+            self.give_notice(id, order.notice, order.announcement, now);
             return Ok(());
         };
         instance.rebalance_at = Some(now);
         let region = instance.region.clone();
-        if order.telling != Telling::None {
+        if order.announcement != Announcement::None {
             let detail = json!({"instance-id": id.as_str()});
             let body = self.event(&region, id.as_str(), "EC2 Instance Rebalance Recommendation", &detail, now);
             self.send_message(&region, body, now);
         }
-        self.schedule(now + lead, Step::Notice(id.clone(), order.notice, order.telling));
+        self.schedule(now + lead, Step::Notice(id.clone(), order.notice, order.announcement));
         Ok(())
     }
 
-    fn give_notice(&mut self, id: &InstanceId, notice: Millis, telling: Telling, at: Timestamp) {
+    fn give_notice(&mut self, id: &InstanceId, notice: Millis, announcement: Announcement, at: Timestamp) {
         let ends_at = at + notice;
         let live = |instance: &&mut super::instance::Instance| instance.state.is_live() && instance.noticed_at.is_none();
         let Some(instance) = self.instances.get_mut(id).filter(live) else { return };
@@ -133,14 +133,14 @@ impl World {
         let detail = json!({"instance-id": id.as_str(), "instance-action": "terminate"});
         let body = self.event(&region, id.as_str(), "EC2 Spot Instance Interruption Warning", &detail, at);
         self.schedule(ends_at, Step::Take(id.clone()));
-        match telling {
-            Telling::None => {}
-            Telling::Sqs => self.schedule(at, Step::Deliver(region, body)),
-            Telling::Duplicate => {
+        match announcement {
+            Announcement::None => {}
+            Announcement::Sqs => self.schedule(at, Step::Deliver(region, body)),
+            Announcement::Duplicate => {
                 self.schedule(at, Step::Deliver(region.clone(), body.clone()));
                 self.schedule(at, Step::Deliver(region, body));
             }
-            Telling::Late => self.schedule(ends_at + self.settings.shutdown + Millis::from_secs(1), Step::Deliver(region, body)),
+            Announcement::Late => self.schedule(ends_at + self.settings.shutdown + Millis::from_secs(1), Step::Deliver(region, body)),
         }
         self.advance(at);
     }
@@ -170,7 +170,7 @@ mod tests {
         let id = world.launch(order(CapacityType::Spot), OPENED).unwrap();
         let told = OPENED + Millis::from_secs(60);
         world.advance(told);
-        let sequence = Interruption { notice: world.settings.notice, rebalance_lead: None, telling: Telling::Duplicate };
+        let sequence = Interruption { notice: world.settings.notice, rebalance_lead: None, announcement: Announcement::Duplicate };
         world.interrupt(&id, sequence, told).unwrap();
         let at = |world: &mut World, seconds| {
             world.advance(told + Millis::from_secs(seconds));
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn on_demand_is_never_interrupted_and_no_one_is_noticed_twice() {
         let mut world = world();
-        let sequence = Interruption { notice: Millis::ZERO, rebalance_lead: Some(Millis(1)), telling: Telling::None };
+        let sequence = Interruption { notice: Millis::ZERO, rebalance_lead: Some(Millis(1)), announcement: Announcement::None };
         let kept = world.launch(order(CapacityType::OnDemand), OPENED);
         assert_eq!(world.interrupt(&kept.unwrap(), sequence, OPENED).unwrap_err().code, "IncorrectInstanceState");
         let spot = world.launch(order(CapacityType::Spot), OPENED).unwrap();

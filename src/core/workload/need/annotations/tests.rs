@@ -85,8 +85,9 @@ fn constraints_that_are_not_honoured_are_refused_and_the_others_kept() {
         r#""resourceClaims":[{"name":"gpu"}]"#,
         r#""affinity":{"podAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":[{"topologyKey":"zone"}]}}"#,
         r#""topologySpreadConstraints":[{"maxSkew":0,"topologyKey":"topology.kubernetes.io/zone","whenUnsatisfiable":"DoNotSchedule"}]"#,
-        r#""topologySpreadConstraints":[{"maxSkew":1,"topologyKey":"kubernetes.io/hostname","whenUnsatisfiable":"DoNotSchedule"}]"#,
-        r#""affinity":{"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":{"nodeSelectorTerms":[{"matchExpressions":[{"key":"topology.kubernetes.io/zone","operator":"NotIn","values":["use1-az1"]}]}]}}}"#,
+        r#""topologySpreadConstraints":[{"maxSkew":1,"topologyKey":"rack","whenUnsatisfiable":"DoNotSchedule"}]"#,
+        r#""affinity":{"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":{"nodeSelectorTerms":[{"matchExpressions":[{"key":"rack","operator":"Exists"}]}]}}}"#,
+        r#""resources":{"requests":{"hugepages-2Mi":"64Mi"}}"#,
     ];
     for constraint in refused {
         let faults = parse(&pod(&[("workload", "batch")], &format!("{{{containers},{constraint}}}"))).unwrap_err();

@@ -1,0 +1,177 @@
+//! `lowtide adopt`: takes machines over that carry this cluster's name, after a rebuilt control plane, a restored backup, or an upgrade from
+//! a version that wrote no cluster UID. Without `--yes` it only says what it would do.
+//!
+//! It may be run beside the operator, and again after it was cut short: the claim is written first and says which machine it stands for, so
+//! nothing is ever launched for it; the machine's tags follow.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use kube::api::{ListParams, PostParams};
+use kube::core::{DeserializeGuard, ObjectMeta};
+use kube::{Api, Client, ResourceExt};
+
+use crate::aws::{AwsCloud, AwsSettings};
+use crate::core::fleet::{Claim, Instance, NodeClass, NodePool, UnreadableClaim, tags};
+use crate::core::market::CapacityType;
+use crate::core::market::catalog::Catalog;
+use crate::core::plan::adoption::{Allowed, Ours, Proposal, propose};
+use crate::core::units::ids::{ClaimName, ClassName, InstanceId, PoolName, Region, Uid};
+use crate::core::units::money::MicroUsdPerHour;
+use crate::engine::wall_clock::WallClock;
+use crate::kube::api::{CLAIM_FINALIZER, GpuNodeClaim, GpuNodeClass, GpuNodePool};
+use crate::kube::errors::call;
+use crate::kube::{claims, classes, connect, names, pools, read_uid};
+use crate::ports::Cloud;
+
+/// Takes machines of this cluster's name over that no claim stands for; without --yes it says what it would do.
+#[derive(Debug, clap::Args)]
+pub struct AdoptArgs {
+    /// The cluster's name, as machines carry it.
+    #[arg(long, env = "LOWTIDE_CLUSTER", default_value = "default")]
+    pub cluster: String,
+    /// Take machines that carry this cluster UID: that of a cluster that is gone. May be given more than once.
+    #[arg(long)]
+    pub from_uid: Vec<String>,
+    /// Take machines that carry no cluster UID.
+    #[arg(long)]
+    pub unmarked: bool,
+    /// Do it.
+    #[arg(long)]
+    pub yes: bool,
+    /// Where AWS is, instead of at AWS: for local worlds.
+    #[arg(long, env = "AWS_ENDPOINT_URL")]
+    pub aws_endpoint_url: Option<String>,
+}
+
+/// What stopped an adoption.
+#[derive(Debug, thiserror::Error)]
+enum AdoptError {
+    /// The API server.
+    #[error(transparent)]
+    Cluster(#[from] crate::ports::ClusterError),
+    /// EC2.
+    #[error(transparent)]
+    Cloud(#[from] crate::ports::CloudError),
+}
+
+/// What the cluster has.
+struct Seen {
+    uid: String,
+    claims: BTreeMap<ClaimName, Claim>,
+    unreadable: BTreeMap<ClaimName, UnreadableClaim>,
+    pools: BTreeMap<PoolName, NodePool>,
+    classes: BTreeMap<ClassName, NodeClass>,
+}
+
+async fn look(client: &Client) -> Result<Seen, AdoptError> {
+    let params = ListParams::default();
+    let (mut claims_read, mut unreadable) = (BTreeMap::new(), BTreeMap::new());
+    let all: Api<DeserializeGuard<GpuNodeClaim>> = Api::all(client.clone());
+    for object in call("list the claims", all.list(&params)).await? {
+        match claims::read_guarded(&object) {
+            Ok(claim) => drop(claims_read.insert(claim.name.clone(), claim)),
+            Err(Some(claim)) => drop(unreadable.insert(claim.name.clone(), claim)),
+            Err(None) => {}
+        }
+    }
+    let found = call("list the pools", Api::<GpuNodePool>::all(client.clone()).list(&params)).await?;
+    let read = |pool: &GpuNodePool| pools::read(pool, &BTreeMap::new()).inspect_err(|fault| eprintln!("lowtide adopt: {fault}")).ok();
+    let pools = found.iter().filter_map(read).map(|pool| (pool.name.clone(), pool)).collect();
+    let found = call("list the classes", Api::<GpuNodeClass>::all(client.clone()).list(&params)).await?;
+    let classes = found.iter().map(classes::read).map(|class| (class.name.clone(), class)).collect();
+    Ok(Seen { uid: read_uid(client).await?, claims: claims_read, unreadable, pools, classes })
+}
+
+/// What a machine cost when it was launched.
+async fn price(cloud: &AwsCloud, machine: &Instance) -> Result<Option<MicroUsdPerHour>, AdoptError> {
+    let (pool, types) = (&machine.pool, [machine.pool.instance_type.clone()]);
+    let quotes = match pool.capacity_type {
+        CapacityType::Spot => cloud.spot_quotes(&pool.region, &types, machine.launched_at).await?,
+        CapacityType::OnDemand => cloud.on_demand_quotes(&pool.region, &types).await?,
+        CapacityType::Reserved => return Ok(Some(MicroUsdPerHour(0))),
+    };
+    let here = quotes.iter().filter(|q| q.zone.as_ref().is_none_or(|zone| *zone == pool.zone));
+    Ok(here.min_by_key(|q| q.effective_from).map(|q| q.price_per_hour))
+}
+
+/// Makes the claim; gives its uid.
+async fn make_claim(client: &Client, name: &ClaimName, spec: &crate::core::fleet::ClaimSpec) -> Result<Uid, AdoptError> {
+    let mut claim = GpuNodeClaim::new(name.as_str(), claims::write_spec(spec));
+    claim.metadata = ObjectMeta { finalizers: Some(vec![CLAIM_FINALIZER.to_owned()]), ..claim.metadata };
+    let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let made = call(format!("create claim {name}"), Api::<GpuNodeClaim>::all(client.clone()).create(&params, &claim)).await?;
+    Ok(Uid::from(made.uid().unwrap_or_default()))
+}
+
+async fn adopt(args: &AdoptArgs) -> Result<(usize, usize), AdoptError> {
+    let client = connect().await?;
+    let seen = look(&client).await?;
+    let mut settings = AwsSettings::new(args.cluster.clone(), Arc::new(WallClock));
+    (settings.endpoint_url, settings.cluster_uid) = (args.aws_endpoint_url.clone(), seen.uid.clone());
+    let cloud = AwsCloud::new(settings).await;
+    let catalog = Catalog::snapshot();
+    let Seen { uid, claims, unreadable, pools, classes } = &seen;
+    let ours = Ours { cluster: &args.cluster, uid, claims, unreadable, pools, classes, catalog: &catalog };
+    let allowed = Allowed { from_uids: args.from_uid.iter().cloned().collect(), unmarked: args.unmarked };
+    let regions: std::collections::BTreeSet<&Region> = seen.classes.values().map(|class| &class.region).collect();
+    println!(
+        "this cluster: {} ({}); regions of its classes: {}",
+        args.cluster,
+        seen.uid,
+        regions.iter().map(|r| r.as_str()).collect::<Vec<_>>().join(", ")
+    );
+    let (mut taken, mut left) = (0, 0);
+    for region in regions {
+        for machine in cloud.instances(region, &args.cluster).await? {
+            match propose(&ours, &allowed, &machine, price(&cloud, &machine).await?) {
+                None => {}
+                Some(Proposal::Leave { because }) => {
+                    left += 1;
+                    println!("leave   {} ({}): {because}", machine.id, machine.pool);
+                }
+                Some(Proposal::Adopt { name, spec, claimed }) => {
+                    taken += 1;
+                    println!(
+                        "{} {} ({}) as claim {name}, pool {}, ${}/h",
+                        if args.yes { "adopt  " } else { "would adopt" },
+                        machine.id,
+                        machine.pool,
+                        spec.node_pool,
+                        spec.price_per_hour
+                    );
+                    if args.yes {
+                        let known = seen.claims.get(&name).filter(|_| claimed).map(|claim| claim.uid.clone());
+                        let claim_uid = match known {
+                            Some(uid) => uid,
+                            None => make_claim(&client, &name, &spec).await?,
+                        };
+                        mark(&cloud, region, &machine.id, (&seen.uid, &claim_uid)).await?;
+                    }
+                }
+            }
+        }
+    }
+    Ok((taken, left))
+}
+
+async fn mark(cloud: &AwsCloud, region: &Region, id: &InstanceId, (uid, claim_uid): (&str, &Uid)) -> Result<(), AdoptError> {
+    let words = [(tags::CLUSTER_UID, uid), (tags::CLAIM_UID, claim_uid.as_str())];
+    Ok(cloud.mark_instance(region, id, &words).await?)
+}
+
+/// Runs `lowtide adopt`.
+pub async fn run(args: AdoptArgs) -> ExitCode {
+    match adopt(&args).await {
+        Ok((taken, left)) => {
+            let said = if args.yes { "adopted" } else { "would be adopted; nothing was changed, say --yes to do it" };
+            println!("{taken} machines {said}; {left} left alone");
+            ExitCode::SUCCESS
+        }
+        Err(fault) => {
+            eprintln!("lowtide adopt: {fault}; run it again, what was done stays done");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! `lowtide ledger budget`, `forecast` and `anomalies`.
+//!
+//! Decides: how they are asked. Does not: compute anything (see [`crate::ledger::plans`]).
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::Answer;
+use super::args::{DatabaseArgs, FormatArgs};
+use crate::core::accounting::forecast::Scenario;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::engine::wall_clock::WallClock;
+use crate::ledger::connect;
+use crate::ledger::plans::{anomalies, budget, forecast};
+use crate::ledger::report::Month;
+use crate::ports::Clock;
+
+/// Which budgets.
+#[derive(Debug, Clone, Args)]
+pub struct BudgetArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Calendar month (UTC), as 2026-07; default: this one.
+    #[arg(long)]
+    month: Option<Month>,
+    /// Enters the budgets of a YAML file first (docs/ledger.md, "Budgets"). Run as a member of lowtide_writer.
+    #[arg(long)]
+    enter: Option<PathBuf>,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// What is forecast.
+#[derive(Debug, Clone, Args)]
+pub struct ForecastArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Calendar months after this one.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=24))]
+    months: u8,
+    /// A YAML file of scenarios (docs/ledger.md, "Forecast"); default: base, optimised, growth, new-feature and pessimistic.
+    #[arg(long)]
+    scenario: Option<PathBuf>,
+    /// Keeps the forecast in the ledger, to be held against what comes. Run as a member of lowtide_writer.
+    #[arg(long)]
+    keep: bool,
+    /// Shows how kept forecasts of months that are over came out, and forecasts nothing.
+    #[arg(long, conflicts_with_all = ["keep", "scenario"])]
+    outcome: bool,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// What people say of an anomaly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mark {
+    /// It was or is planned.
+    Planned,
+    /// It was not planned and is all right.
+    Expected,
+    /// It should not have been reported.
+    Wrong,
+}
+
+/// Which anomalies, or what of them.
+#[derive(Debug, Clone, Args)]
+pub struct AnomaliesArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// How many hours back.
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(i64).range(1..=24 * 31))]
+    hours: i64,
+    /// Marks a span instead: it is not reported.
+    #[arg(long, value_enum, requires_all = ["from", "to"])]
+    mark: Option<Mark>,
+    /// Of this team alone.
+    #[arg(long, requires = "mark")]
+    team: Option<String>,
+    /// Of this service alone.
+    #[arg(long, requires = "mark")]
+    service: Option<String>,
+    /// The span's beginning, as 2026-07-20T07:00:00Z.
+    #[arg(long, requires = "mark", value_parser = point_in_time)]
+    from: Option<Timestamp>,
+    /// Its end.
+    #[arg(long, requires = "mark", value_parser = point_in_time)]
+    to: Option<Timestamp>,
+    /// Why.
+    #[arg(long, default_value = "", requires = "mark")]
+    note: String,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+fn point_in_time(text: &str) -> Result<Timestamp, String> {
+    let at: jiff::Timestamp = text.parse().map_err(|_| "expected a point in time as 2026-07-20T07:00:00Z".to_owned())?;
+    Ok(Timestamp(at.as_millisecond()))
+}
+
+fn text_of(path: &PathBuf) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|fault| format!("{} cannot be read: {fault}", path.display()))
+}
+
+/// `lowtide ledger budget`.
+pub(super) async fn budget(args: BudgetArgs) -> Answer {
+    let now = WallClock.now();
+    // A wrong file is refused before anything is asked of Postgres.
+    let entered = match &args.enter {
+        Some(path) => budget::read(&path.display().to_string(), &text_of(path)?)?,
+        None => Vec::new(),
+    };
+    let month = match args.month {
+        Some(month) => month,
+        None => now.to_rfc3339().chars().take(7).collect::<String>().parse()?,
+    };
+    let mut connection = connect(&args.database.database_url).await?;
+    budget::enter(&mut connection, &entered).await?;
+    Ok(args.format.print(&budget::report(&mut connection, &month, now).await?))
+}
+
+/// `lowtide ledger forecast`.
+pub(super) async fn forecast(args: ForecastArgs) -> Answer {
+    let now = WallClock.now();
+    let scenarios = match &args.scenario {
+        Some(path) => forecast::read(&path.display().to_string(), &text_of(path)?)?,
+        None => Scenario::usual(),
+    };
+    let mut connection = connect(&args.database.database_url).await?;
+    if args.outcome {
+        return Ok(args.format.print(&forecast::outcome(&mut connection, now).await?));
+    }
+    let told = forecast::make(&mut connection, now, usize::from(args.months), &scenarios).await?;
+    if args.keep {
+        forecast::keep(&mut connection, &told).await?;
+    }
+    Ok(args.format.print(&forecast::report(&told)))
+}
+
+/// `lowtide ledger anomalies`.
+pub(super) async fn anomalies(args: AnomaliesArgs) -> Answer {
+    let mut connection = connect(&args.database.database_url).await?;
+    let (Some(mark), Some(from), Some(to)) = (args.mark, args.from, args.to) else {
+        let found = anomalies::find(&mut connection, WallClock.now(), args.hours).await?;
+        return Ok(args.format.print(&anomalies::report(&found)));
+    };
+    if to <= from || to.since(from) > Millis::from_hours(24 * 366) {
+        return Err("--to must lie after --from, and at most a year after it".into());
+    }
+    let word = match mark {
+        Mark::Planned => "planned",
+        Mark::Expected => "expected",
+        Mark::Wrong => "wrong",
+    };
+    anomalies::mark(&mut connection, (args.team.as_deref(), args.service.as_deref()), (from, to), (word, &args.note)).await?;
+    Ok(format!("Marked as {word}: from {} to {}.", from.to_rfc3339(), to.to_rfc3339()))
+}

@@ -1,0 +1,143 @@
+//! Taking machines over: from a control plane that was built again, a restored backup, or a version without cluster UIDs.
+//!
+//! Decides: for each machine that carries our name and that no claim of ours stands for, the claim that would stand for it, or why none can.
+//! Does not: do it (`lowtide adopt` does, on a person's word), or judge whether the other cluster is gone: only that person knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::core::fleet::{Claim, ClaimSpec, Instance, NodeClass, NodePool, Ownership, Trigger, UnreadableClaim, tags};
+use crate::core::market::catalog::Catalog;
+use crate::core::units::ids::{ClaimName, ClassName, DecisionId, PoolName};
+use crate::core::units::money::MicroUsdPerHour;
+
+/// What a person lets be taken.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Allowed {
+    /// Machines of the clusters with these UIDs.
+    pub from_uids: BTreeSet<String>,
+    /// Machines without a UID.
+    pub unmarked: bool,
+}
+
+/// What this cluster has.
+#[derive(Debug, Clone, Copy)]
+pub struct Ours<'a> {
+    /// Its name.
+    pub cluster: &'a str,
+    /// Its UID.
+    pub uid: &'a str,
+    /// Its claims.
+    pub claims: &'a BTreeMap<ClaimName, Claim>,
+    /// Claims that cannot be read.
+    pub unreadable: &'a BTreeMap<ClaimName, UnreadableClaim>,
+    /// Its pools.
+    pub pools: &'a BTreeMap<PoolName, NodePool>,
+    /// Its classes.
+    pub classes: &'a BTreeMap<ClassName, NodeClass>,
+    /// Machine types.
+    pub catalog: &'a Catalog,
+}
+
+/// What would be done with one machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proposal {
+    /// A claim is made for it, under its old name, so that the pods that are pinned to it stay.
+    Adopt {
+        /// The claim's name.
+        name: ClaimName,
+        /// What it says.
+        spec: Box<ClaimSpec>,
+        /// The claim is there already, from an adoption that did not come to its end: only the machine's tags are left to write.
+        claimed: bool,
+    },
+    /// It is left alone.
+    Leave {
+        /// Why.
+        because: String,
+    },
+}
+
+/// What would be done with `machine`, which cost `price` when it was launched. `None` for a machine that is ours already, or has ended.
+pub fn propose(ours: &Ours, allowed: &Allowed, machine: &Instance, price: Option<MicroUsdPerHour>) -> Option<Proposal> {
+    if !machine.is_alive() {
+        return None;
+    }
+    let by_claim = ours.claims.values().find(|c| c.status.instance.as_ref().or(c.spec.adopted.as_ref()) == Some(&machine.id));
+    let owner = machine.ownership(ours.uid);
+    let stands = |c: &Claim| !matches!(owner, Ownership::Foreign(_)) && machine.claim_uid() == Some(c.uid.as_str());
+    if by_claim.is_some_and(stands) || ours.claims.values().any(stands) {
+        return None;
+    }
+    let leave = |because: String| Some(Proposal::Leave { because });
+    match &owner {
+        Ownership::Ours => {}
+        Ownership::Foreign(uid) if allowed.from_uids.contains(uid) => {}
+        Ownership::Foreign(uid) => {
+            return leave(format!("it is of the cluster with UID {uid}: name that with --from-uid, if that cluster is gone"));
+        }
+        Ownership::Unmarked if by_claim.is_some() => return None,
+        Ownership::Unmarked if allowed.unmarked => {}
+        Ownership::Unmarked => {
+            return leave("it carries no cluster UID: say --unmarked, if no other cluster of this name has it".to_owned());
+        }
+    }
+    if let Some(claim) =
+        ours.unreadable.values().find(|c| c.instance.as_ref() == Some(&machine.id) || machine.claim_uid() == Some(c.uid.as_str()))
+    {
+        return leave(format!("claim {} stands for it and cannot be read: {}", claim.name, claim.fault));
+    }
+    if let Some(claim) = by_claim {
+        let (name, spec) = (claim.name.clone(), Box::new(claim.spec.clone()));
+        return Some(Proposal::Adopt { name, spec, claimed: true });
+    }
+    match spec_for(ours, machine, price) {
+        Ok((name, spec)) => Some(Proposal::Adopt { name, spec: Box::new(spec), claimed: false }),
+        Err(because) => leave(because),
+    }
+}
+
+fn spec_for(ours: &Ours, machine: &Instance, price: Option<MicroUsdPerHour>) -> Result<(ClaimName, ClaimSpec), String> {
+    let tag = |key: &str| machine.tags.get(key).map(String::as_str).filter(|text| !text.is_empty());
+    let name = ClaimName::from(tag(tags::CLAIM).ok_or_else(|| format!("it has no tag {}: lowtide did not launch it", tags::CLAIM))?);
+    if ours.claims.contains_key(&name) || ours.unreadable.contains_key(&name) {
+        return Err(format!("a claim {name} is there already, for another machine"));
+    }
+    let pool = PoolName::from(tag(tags::POOL).ok_or_else(|| format!("it has no tag {}", tags::POOL))?);
+    if !ours.pools.contains_key(&pool) {
+        return Err(format!("there is no GpuNodePool {pool}: create it first, its policy holds for the machine"));
+    }
+    let named = tag(tags::CLASS).and_then(|class| ours.classes.get(&ClassName::from(class)));
+    let of_region = || ours.classes.values().find(|class| class.region == machine.pool.region);
+    let class =
+        named.or_else(of_region).ok_or_else(|| format!("no GpuNodeClass makes nodes in {}: create one first", machine.pool.region))?;
+    let kind = ours
+        .catalog
+        .types
+        .get(&machine.pool.instance_type)
+        .ok_or_else(|| format!("{} is no type that is known", machine.pool.instance_type))?;
+    let price_per_hour = price.ok_or("what it cost when it was launched is not known: EC2 gave no price")?;
+    let (launch_template, launch_template_version) =
+        class.launch_template.clone().unwrap_or_else(|| ("adopted".to_owned(), "1".to_owned()));
+    let spec = ClaimSpec {
+        node_pool: pool,
+        node_class: class.name.clone(),
+        capacity: machine.pool.clone(),
+        price_per_hour,
+        on_demand_per_hour: None,
+        gpus: kind.gpus,
+        decision: DecisionId::derive(ours.cluster, "adopt", machine.id.as_str(), 0),
+        trigger: Trigger::Adopted,
+        attempt: 1,
+        launch_template,
+        launch_template_version,
+        subnet: class.zones.get(&machine.pool.zone).cloned().unwrap_or_else(|| "adopted".to_owned()),
+        tags: class.tags.clone(),
+        bought_for: Vec::new(),
+        sharing: class.sharing,
+        reservation: None,
+        takes_over: None,
+        adopted: Some(machine.id.clone()),
+        price_origin: None,
+    };
+    Ok((name, spec))
+}

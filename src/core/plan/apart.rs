@@ -1,0 +1,165 @@
+//! Rules between pods, made into what a placement can ask: marks for one machine, zones that are left, zones that are left out.
+//!
+//! Decides: which pods must not share a machine or a zone, and which count together in a spread.
+//! Does not: place them (see [`crate::core::placement`]).
+//!
+//! Marks are one bit each: one for every port of the host and every anti-affinity over machines that some pod has. With more than 64 of
+//! them some share a bit, which keeps pods apart that need not be, and never the other way round.
+
+use std::collections::BTreeSet;
+
+use super::pass::Pass;
+use crate::core::fleet::Node;
+use crate::core::placement::Apart;
+use crate::core::units::ids::ZoneId;
+use crate::core::workload::company::{Company, Domain};
+use crate::core::workload::labels::PodSelector;
+use crate::core::workload::need::Toleration;
+use crate::core::workload::{Pod, PodRules};
+
+/// What pods may avoid on one machine, in a fixed order.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    ports: Vec<String>,
+    pods: Vec<PodSelector>,
+    /// Some pod keeps others out of its zone.
+    over_zones: bool,
+}
+
+impl Marks {
+    /// Of all pods that are there. Mostly none has such a rule, and nothing is to be looked at.
+    pub(super) fn of(pass: &Pass) -> Marks {
+        let pods = || pass.world.pods.values().filter(|p| !p.finished());
+        let ports: BTreeSet<&String> = pods().flat_map(|p| &p.rules.host_ports).collect();
+        let terms: BTreeSet<&PodSelector> =
+            pods().flat_map(|p| &p.rules.apart).filter(|c| c.domain == Domain::Machine).map(|c| &c.pods).collect();
+        let over_zones = pods().any(|p| p.rules.apart.iter().any(|c| c.domain == Domain::Zone));
+        Marks { ports: ports.into_iter().cloned().collect(), pods: terms.into_iter().cloned().collect(), over_zones }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ports.is_empty() && self.pods.is_empty()
+    }
+
+    /// What a pod has, and what it avoids.
+    pub(super) fn on(&self, namespace: &str, rules: &PodRules) -> (u64, u64) {
+        if self.is_empty() {
+            return (0, 0);
+        }
+        let (mut has, mut avoids) = (0, 0);
+        for (bit, _) in self.ports.iter().enumerate().filter(|(_, port)| rules.host_ports.contains(*port)) {
+            has |= 1 << (bit % 64);
+            avoids |= 1 << (bit % 64);
+        }
+        for (at, selector) in self.pods.iter().enumerate() {
+            let bit = (at + self.ports.len()) % 64;
+            if selector.selects(namespace, &rules.labels) {
+                has |= 1 << bit;
+            }
+            if rules.apart.iter().any(|c| c.domain == Domain::Machine && c.pods == *selector) {
+                avoids |= 1 << bit;
+            }
+        }
+        (has, avoids)
+    }
+
+    /// What the pods on a machine have and avoid, ours and others.
+    pub(super) fn on_machine(&self, pods: &[&Pod], node: Option<&Node>) -> (u64, u64) {
+        if self.is_empty() {
+            return (0, 0);
+        }
+        let ours = pods.iter().map(|p| self.on(&p.object().namespace, &p.rules));
+        let others = node.into_iter().flat_map(|n| &n.state.others).map(|o| self.on(&o.pod.object.namespace, &o.rules));
+        ours.chain(others).fold((0, 0), |(has, avoids), (h, a)| (has | h, avoids | a))
+    }
+}
+
+/// What rules between pods leave of the choice for `pod`.
+pub(super) fn of(pass: &Pass, marks: &Marks, pod: &Pod) -> Apart {
+    let rules = &pod.rules;
+    let (has, avoids) = marks.on(&pod.object().namespace, rules);
+    let mut apart = Apart {
+        has,
+        avoids,
+        most_per_machine: rules.most_per_machine(),
+        min_zones: rules.zone_spread().map_or(0, |s| if s.min_domains > 1 { s.min_domains } else { 0 }),
+        tolerations: telling(&rules.tolerations),
+        priority: rules.priority,
+        ..Apart::default()
+    };
+    let selects = |company: &Company, other: &Pod| company.pods.selects(&other.object().namespace, &other.rules.labels);
+    let over_zones = |companies: &[Company]| companies.iter().filter(|c| c.domain == Domain::Zone).cloned().collect::<Vec<_>>();
+    let (away, near) = (over_zones(&rules.apart), over_zones(&rules.together));
+    apart.most_per_zone = away.iter().any(|c| selects(c, pod)).then_some(1);
+    if marks.over_zones {
+        let met = |other: &&Pod| away.iter().any(|c| selects(c, other)) || over_zones(&other.rules.apart).iter().any(|c| selects(c, pod));
+        apart.not_zones = zones_of(pass, pod, met);
+    }
+    for company in &near {
+        let there = zones_of(pass, pod, |other| selects(company, other));
+        if there.is_empty() && selects(company, pod) {
+            apart.same_zone = Some(format!("{}/{:?}", pod.object().namespace, company.pods));
+            continue;
+        }
+        apart.only_zones = Some(match apart.only_zones.take() {
+            Some(before) => before.intersection(&there).cloned().collect(),
+            None => there,
+        });
+    }
+    apart
+}
+
+/// Zones where other pods that `meant` says stand.
+fn zones_of(pass: &Pass, pod: &Pod, meant: impl Fn(&&Pod) -> bool) -> BTreeSet<ZoneId> {
+    let others = pass.world.pods.values().filter(|p| !p.finished() && p.identity.uid != pod.identity.uid);
+    let placed = others.filter(meant).filter_map(|p| pass.claims.get(p.claim.as_ref()?));
+    placed.filter(|c| c.may_run()).map(|c| c.spec.capacity.zone.clone()).collect()
+}
+
+/// The pods that count in the spread of `pod` over zones: by the constraint's own selector, so that replicas of an older revision do not
+/// where it says so, else those of its workload.
+pub(super) fn counted_with<'a>(pass: &Pass<'a>, pod: &Pod) -> Vec<&'a Pod> {
+    match pod.rules.zone_spread().and_then(|s| s.pods.as_ref()) {
+        Some(selector) => {
+            pass.world.pods.values().filter(|other| selector.selects(&other.object().namespace, &other.rules.labels)).collect()
+        }
+        None => pass.index.of_workload(&pod.workload).to_vec(),
+    }
+}
+
+/// The revision that a spread tells apart, as a part of its owner's name.
+pub(super) fn revision(pod: &Pod) -> &str {
+    pod.rules.zone_spread().map_or("", |s| s.revision.as_str())
+}
+
+/// Tolerations that some pods have and others have not: what admission adds to every pod tells none from another.
+fn telling(tolerations: &[Toleration]) -> Vec<Toleration> {
+    let common = |key: &str| key.starts_with("node.kubernetes.io/") || key == "nvidia.com/gpu" || key.starts_with("lowtide.dev/");
+    let mut telling: Vec<Toleration> = tolerations.iter().filter(|t| !t.key.as_deref().is_some_and(common)).cloned().collect();
+    telling.sort();
+    telling
+}
+
+/// What rules between pods leave for pods of files, of which none stands anywhere: marks of all of them, and each one's share.
+pub fn among<'p>(rules: impl Iterator<Item = (&'p str, &'p PodRules)> + Clone) -> Vec<Apart> {
+    let ports: BTreeSet<&String> = rules.clone().flat_map(|(_, r)| &r.host_ports).collect();
+    let machine = |c: &&Company| c.domain == Domain::Machine;
+    let terms: BTreeSet<&PodSelector> = rules.clone().flat_map(|(_, r)| r.apart.iter().filter(machine)).map(|c| &c.pods).collect();
+    let marks = Marks { ports: ports.into_iter().cloned().collect(), pods: terms.into_iter().cloned().collect(), over_zones: false };
+    let one = |(namespace, rules): (&str, &PodRules)| {
+        let (has, avoids) = marks.on(namespace, rules);
+        let own = |c: &&Company| c.domain == Domain::Zone && c.pods.selects(namespace, &rules.labels);
+        Apart {
+            has,
+            avoids,
+            most_per_machine: rules.most_per_machine(),
+            most_per_zone: rules.apart.iter().find(own).map(|_| 1),
+            min_zones: rules.zone_spread().map_or(0, |s| if s.min_domains > 1 { s.min_domains } else { 0 }),
+            same_zone: rules.together.iter().find(own).map(|c| format!("{namespace}/{:?}", c.pods)),
+            tolerations: telling(&rules.tolerations),
+            priority: rules.priority,
+            ..Apart::default()
+        }
+    };
+    rules.map(one).collect()
+}

@@ -1,0 +1,79 @@
+//! Whether the node of a machine is well, and what happens when it is not.
+//!
+//! Decides: what is wrong with a node that had joined, for how long that is borne, and whether its work is moved off or its machine ended.
+//! Does not: move pods (`migration`), or look at what EC2 says of the machine (`lifecycle`, `notices`).
+//!
+//! What was once seen is not believed for ever: every pass looks at the node again. A fault that passes within its bound is forgotten.
+
+use super::pass::Pass;
+use super::{lifecycle, wording};
+use crate::core::action::{EventKind, EventSubject};
+use crate::core::fleet::{Claim, Node, Trigger, Unhealthy};
+use crate::core::record::code_of;
+use crate::core::units::time::{Millis, Timestamp};
+
+/// A Node object that is gone does not come back by itself: its kubelet registers once, when it starts.
+const GONE_FOR: Millis = Millis::from_secs(30);
+
+/// Writes down what is wrong with the node, or gives the machine up when it has been wrong for too long. True when a step was taken.
+pub(super) fn tend(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
+    if claim.status.moving.is_some() || claim.deleting {
+        return false;
+    }
+    let found = fault(pass, claim, node);
+    match (found, &claim.status.unhealthy) {
+        (None, None) => false,
+        (None, Some(_)) => lifecycle::mark_health(pass, claim, None),
+        (Some((trigger, _, what)), Some(known)) if known.trigger == trigger => {
+            let bound = bound(pass, claim, trigger);
+            pass.due(known.since, bound) && give_up(pass, claim, trigger, &what, bound)
+        }
+        (Some((trigger, since, _)), _) => lifecycle::mark_health(pass, claim, Some(Unhealthy { trigger, since })),
+    }
+}
+
+fn bound(pass: &Pass, claim: &Claim, trigger: Trigger) -> Millis {
+    let of_pool = pass.pool_of(claim).map_or(Millis::from_mins(3), |pool| pool.unhealthy_after);
+    if trigger == Trigger::NodeGone { GONE_FOR.min(of_pool) } else { of_pool }
+}
+
+/// The first thing that is wrong, since when, and in words.
+fn fault(pass: &Pass, claim: &Claim, node: Option<&Node>) -> Option<(Trigger, Timestamp, String)> {
+    let Some(node) = node else {
+        return Some((Trigger::NodeGone, pass.now, "its Node object is gone although EC2 runs the machine".to_owned()));
+    };
+    let (state, units) = (&node.state, claim.spec.gpu_units(&pass.world.catalog));
+    if !node.ready {
+        let since = state.not_ready_since.unwrap_or(pass.now).min(pass.now);
+        return Some((Trigger::NodeNotReady, since, format!("node {} is silent or not Ready", node.name)));
+    }
+    let (trigger, what) = if state.cordoned {
+        (Trigger::Cordoned, format!("node {} is cordoned", node.name))
+    } else if !state.foreign_taints.is_empty() {
+        (Trigger::NodeTainted, format!("node {} carries the taint {}", node.name, state.foreign_taints.join(", ")))
+    } else if !state.gpu_faults.is_empty() {
+        (Trigger::GpuFault, format!("node {} says: {}", node.name, state.gpu_faults.join("; ")))
+    } else if node.allocatable.gpus < units {
+        (Trigger::GpusLost, format!("node {} has {} of {units} GPUs left", node.name, node.allocatable.gpus))
+    } else {
+        return None;
+    };
+    Some((trigger, pass.now, what))
+}
+
+fn give_up(pass: &mut Pass, claim: &Claim, trigger: Trigger, what: &str, bound: Millis) -> bool {
+    let silent = matches!(trigger, Trigger::NodeGone | Trigger::NodeNotReady);
+    let end = if silent { "it is terminated and its work is made again elsewhere" } else { "its work moves and it is replaced" };
+    let text = format!("{}: {what} for {bound} ({}); {end}", claim.spec.capacity, wording::trigger(trigger));
+    let key = format!("{}/{}", claim.uid, code_of(&trigger));
+    for pod in pass.pods_on(&claim.name) {
+        pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "NodeUnhealthy"), &key, text.clone());
+    }
+    if silent {
+        // Nobody there would hear that it is to leave.
+        lifecycle::terminate(pass, claim, trigger, "unhealthy", text, None);
+    } else {
+        lifecycle::leave(pass, claim, trigger, "unhealthy", text);
+    }
+    true
+}

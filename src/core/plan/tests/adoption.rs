@@ -1,0 +1,90 @@
+//! Machines of a cluster that is gone, taken over.
+
+use std::collections::BTreeMap;
+
+use super::toy::*;
+use crate::core::fleet::{Claim, ClaimStatus, Instance, tags};
+use crate::core::plan::adoption::{Allowed, Ours, Proposal, propose};
+use crate::core::snapshot::Observed;
+use crate::core::units::money::MicroUsdPerHour;
+use crate::core::workload::PodPhase;
+use crate::core::workload::need::WorkloadKind;
+
+fn proposed(toy: &Toy, allowed: &Allowed) -> Vec<Option<Proposal>> {
+    let world = &toy.world;
+    let ours = Ours {
+        cluster: &world.cluster,
+        uid: &world.cluster_uid,
+        claims: &world.claims,
+        unreadable: &world.unreadable_claims,
+        pools: &world.pools,
+        classes: &world.classes,
+        catalog: &world.catalog,
+    };
+    toy.all_instances().iter().map(|machine| propose(&ours, allowed, machine, Some(MicroUsdPerHour(91_300)))).collect()
+}
+
+/// What `lowtide adopt` does: the claim first, then the machine's tags.
+fn adopt(toy: &mut Toy, allowed: &Allowed) -> usize {
+    let proposals = proposed(toy, allowed);
+    let machines = toy.all_instances();
+    let (uid, now) = (toy.world.cluster_uid.clone(), toy.now);
+    let mut adopted = 0;
+    for (machine, proposal) in machines.into_iter().zip(proposals) {
+        let Some(Proposal::Adopt { name, spec, claimed: false }) = proposal else { continue };
+        adopted += 1;
+        let claim_uid = format!("adopted-{adopted}");
+        let (version, created_at, deleting, status) = (1, now, false, ClaimStatus::default());
+        let claim = Claim { name: name.clone(), uid: claim_uid.as_str().into(), version, created_at, deleting, spec: *spec, status };
+        toy.world.claims.insert(name, claim);
+        toy.run(5);
+        retag(toy, &machine, &[(tags::CLUSTER_UID, &uid), (tags::CLAIM_UID, &claim_uid)]);
+    }
+    adopted
+}
+
+fn retag(toy: &mut Toy, machine: &Instance, words: &[(&str, &str)]) {
+    for observed in toy.world.instances.values_mut() {
+        if let Observed::Known { value, .. } = observed {
+            for found in value.values_mut().filter(|i| i.id == machine.id) {
+                found.tags.extend(words.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+            }
+        }
+    }
+}
+
+#[test]
+fn machines_of_a_rebuilt_control_plane_are_taken_over_with_their_work_and_nothing_is_bought_or_ended() {
+    let mut toy = Toy::new();
+    (0..3).for_each(|_| drop(toy.add_pod(deployment(), WorkloadKind::Inference)));
+    toy.run(150);
+    let before: Vec<_> = toy.all_instances().into_iter().map(|i| i.id).collect();
+    toy.world.claims = BTreeMap::new().into();
+    toy.world.cluster_uid = "built-again".into();
+    toy.run(60);
+    let strict = Allowed::default();
+    assert!(proposed(&toy, &strict).iter().all(|p| matches!(p, Some(Proposal::Leave { because }) if because.contains("--from-uid"))));
+    let allowed = Allowed { from_uids: ["toy-uid".to_owned()].into(), unmarked: false };
+    assert_eq!(adopt(&mut toy, &allowed), 3);
+    toy.run(1_200);
+    assert_eq!(toy.all_instances().iter().map(|i| &i.id).collect::<Vec<_>>(), before.iter().collect::<Vec<_>>());
+    assert_eq!((toy.running().len(), toy.world.claims.len()), (3, 3));
+    assert!(toy.world.pods.values().all(|pod| pod.phase == PodPhase::Running) && toy.removals.is_empty(), "{:?}", toy.removals);
+    assert!(toy.world.claims.values().all(|claim| claim.status.node_ready_at.is_some()), "they are claims like any other");
+    assert_eq!(proposed(&toy, &allowed), [None, None, None], "and nothing is left to do");
+}
+
+#[test]
+fn a_machine_that_cannot_stand_in_this_cluster_says_why() {
+    let mut toy = Toy::new();
+    toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(100);
+    toy.world.claims = BTreeMap::new().into();
+    toy.world.pools = BTreeMap::new().into();
+    let said = proposed(&toy, &Allowed::default());
+    assert!(matches!(&said[0], Some(Proposal::Leave { because }) if because.contains("GpuNodePool gpu")), "{said:?}");
+    let machine = toy.all_instances().remove(0);
+    retag(&mut toy, &machine, &[(tags::CLUSTER_UID, "")]);
+    let said = proposed(&toy, &Allowed::default());
+    assert!(matches!(&said[0], Some(Proposal::Leave { because }) if because.contains("--unmarked")), "{said:?}");
+}

@@ -1,0 +1,277 @@
+//! With whom a pod may run: affinity and anti-affinity between pods, topology spread, ports of the host; and who goes first.
+//!
+//! Decides: which of these rules are honoured, and that every other hard one is refused with a sentence.
+//! Does not: choose machines (see `placement`), or read rules about the node itself (see `need::constraints`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::labels::{LabelOperator, LabelRequirement, PodSelector};
+use super::need::constraints::{HOSTNAME, ZONE, ZONE_ID, refuse, requirement};
+use super::need::{LabelSelector, NeedError, NodeSelectorRequirement, PodAffinityTerm, PodManifest, PodSpec, Toleration};
+
+/// Of what there are many, and a rule speaks of one of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Domain {
+    /// A machine.
+    Machine,
+    /// A zone.
+    Zone,
+}
+
+/// Pods to be near to, or away from, within one machine or zone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Company {
+    /// Within what.
+    pub domain: Domain,
+    /// Which pods.
+    pub pods: PodSelector,
+}
+
+/// A hard topology spread constraint.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Spread {
+    /// Over what.
+    pub domain: Domain,
+    /// `maxSkew`, at least 1.
+    pub max_skew: i64,
+    /// `minDomains`: below this the emptiest domain counts as empty.
+    pub min_domains: i64,
+    /// Which pods count; `None` counts the replicas of the pod's workload.
+    pub pods: Option<PodSelector>,
+    /// The values of `matchLabelKeys`: replicas of another revision do not count.
+    pub revision: String,
+}
+
+/// What a pod's rules are, besides what it needs of the node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PodRules {
+    /// Its labels: what others' rules look at.
+    pub labels: BTreeMap<String, String>,
+    /// Required anti-affinity.
+    pub apart: Vec<Company>,
+    /// Required affinity.
+    pub together: Vec<Company>,
+    /// Hard topology spread.
+    pub spread: Vec<Spread>,
+    /// Ports of the host that it takes, as in `TCP/8080`.
+    pub host_ports: BTreeSet<String>,
+    /// Taints it tolerates.
+    pub tolerations: Vec<Toleration>,
+    /// The value of its PriorityClass; higher goes first.
+    pub priority: i64,
+}
+
+impl PodRules {
+    /// The rules of a pod or pod template, and a fault for each hard one that is not honoured.
+    pub fn read(manifest: &PodManifest) -> (Arc<PodRules>, Vec<NeedError>) {
+        let (spec, mut faults) = (&manifest.spec, Vec::new());
+        let affinity = spec.affinity.clone().unwrap_or_default();
+        let mut between = |name: &str, terms: Vec<PodAffinityTerm>| -> Vec<Company> {
+            let path = format!("spec.affinity.{name}.requiredDuringSchedulingIgnoredDuringExecution");
+            terms.iter().filter_map(|term| company(manifest, term, &path, &mut faults)).collect()
+        };
+        let together = affinity.pod_affinity.unwrap_or_default().required_during_scheduling_ignored_during_execution;
+        let apart = affinity.pod_anti_affinity.unwrap_or_default().required_during_scheduling_ignored_during_execution;
+        let (together, apart) = (between("podAffinity", together), between("podAntiAffinity", apart));
+        if together.iter().any(|with| with.domain == Domain::Machine) {
+            let path = "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution";
+            let advice = "tie them to one zone (topology.kubernetes.io/zone), use lowtide.dev/gang, or make it preferred";
+            refuse(&mut faults, path, "wants to be on one machine with other pods", advice);
+        }
+        let spread = spreads(manifest, &mut faults);
+        let rules = PodRules {
+            labels: manifest.metadata.labels.clone(),
+            apart,
+            together,
+            spread,
+            host_ports: host_ports(spec),
+            tolerations: spec.tolerations.clone(),
+            priority: spec.priority.unwrap_or(0),
+        };
+        (Arc::new(rules), faults)
+    }
+
+    /// The strictest hard spread over zones.
+    pub fn zone_spread(&self) -> Option<&Spread> {
+        self.spread.iter().filter(|s| s.domain == Domain::Zone).min_by_key(|s| s.max_skew)
+    }
+
+    /// At most this many replicas on one machine, by hard spread over machines. A machine that could be bought is always empty, so no other
+    /// machine may hold more than `maxSkew`.
+    pub fn most_per_machine(&self) -> Option<i64> {
+        self.spread.iter().filter(|s| s.domain == Domain::Machine).map(|s| s.max_skew).min()
+    }
+}
+
+/// Ports of the host. With `hostNetwork` every port of a container is one: the API server writes `hostPort` there itself.
+fn host_ports(spec: &PodSpec) -> BTreeSet<String> {
+    let ports = spec.containers.iter().chain(&spec.init_containers).flat_map(|c| &c.ports);
+    let taken = ports.filter_map(|port| {
+        let number = port.host_port.filter(|n| *n > 0).or(port.container_port.filter(|_| spec.host_network))?;
+        Some(format!("{}/{number}", port.protocol.as_deref().unwrap_or("TCP")))
+    });
+    taken.collect()
+}
+
+fn domain(key: &str) -> Option<Domain> {
+    match key {
+        HOSTNAME => Some(Domain::Machine),
+        ZONE | ZONE_ID => Some(Domain::Zone),
+        _ => None,
+    }
+}
+
+const DOMAINS: &str = "use kubernetes.io/hostname or topology.kubernetes.io/zone, or make it preferred";
+
+fn company(manifest: &PodManifest, term: &PodAffinityTerm, path: &str, faults: &mut Vec<NeedError>) -> Option<Company> {
+    let Some(domain) = domain(&term.topology_key) else {
+        refuse(faults, path, &format!("ties pods to other pods by {}", term.topology_key), DOMAINS);
+        return None;
+    };
+    let mut requirements = selector(term.label_selector.as_ref()?, path, faults);
+    let label = |key: &String| Some((key.clone(), manifest.metadata.labels.get(key)?.clone()));
+    for (key, value) in term.match_label_keys.iter().filter_map(label) {
+        requirements.push(LabelRequirement { key, operator: LabelOperator::In([value].into()) });
+    }
+    for (key, value) in term.mismatch_label_keys.iter().filter_map(label) {
+        requirements.push(LabelRequirement { key, operator: LabelOperator::NotIn([value].into()) });
+    }
+    let mut namespaces: BTreeSet<String> = term.namespaces.iter().cloned().collect();
+    match &term.namespace_selector {
+        // Labels of namespaces are not looked at: every namespace is meant, which keeps pods apart from more, never from fewer.
+        Some(_) => namespaces.clear(),
+        None if namespaces.is_empty() => namespaces.extend([namespace_of(manifest)]),
+        None => {}
+    }
+    Some(Company { domain, pods: PodSelector { namespaces, requirements } })
+}
+
+fn namespace_of(manifest: &PodManifest) -> String {
+    manifest.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned())
+}
+
+fn selector(selector: &LabelSelector, path: &str, faults: &mut Vec<NeedError>) -> Vec<LabelRequirement> {
+    let equal =
+        |(key, value): (&String, &String)| LabelRequirement { key: key.clone(), operator: LabelOperator::In([value.clone()].into()) };
+    let mut requirements: Vec<LabelRequirement> = selector.match_labels.iter().map(equal).collect();
+    for want in &selector.match_expressions {
+        let want = NodeSelectorRequirement { key: want.key.clone(), operator: want.operator.clone(), values: want.values.clone() };
+        requirements.extend(requirement(&want, path, faults));
+    }
+    requirements
+}
+
+fn spreads(manifest: &PodManifest, faults: &mut Vec<NeedError>) -> Vec<Spread> {
+    let mut read = Vec::new();
+    let hard = manifest.spec.topology_spread_constraints.iter().enumerate().filter(|(_, c)| c.when_unsatisfiable != "ScheduleAnyway");
+    for (index, constraint) in hard {
+        let path = format!("spec.topologySpreadConstraints[{index}]");
+        let Some(domain) = domain(&constraint.topology_key) else {
+            let advice = "spread over topology.kubernetes.io/zone or kubernetes.io/hostname, or ScheduleAnyway";
+            refuse(faults, &path, &format!("spreads over {}", constraint.topology_key), advice);
+            continue;
+        };
+        if constraint.max_skew < 1 {
+            let what = format!("has maxSkew {}", constraint.max_skew);
+            refuse(faults, &path, &what, "set maxSkew to 1 or more: Kubernetes refuses less");
+            continue;
+        }
+        let values: Vec<(&String, &String)> =
+            constraint.match_label_keys.iter().filter_map(|key| Some((key, manifest.metadata.labels.get(key)?))).collect();
+        let pods = constraint.label_selector.as_ref().map(|wanted| {
+            let mut requirements = selector(wanted, &path, faults);
+            requirements.extend(
+                values
+                    .iter()
+                    .map(|(key, value)| LabelRequirement { key: (*key).clone(), operator: LabelOperator::In([(*value).clone()].into()) }),
+            );
+            PodSelector { namespaces: [namespace_of(manifest)].into(), requirements }
+        });
+        let revision = values.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+        let min_domains = constraint.min_domains.unwrap_or(1).max(1);
+        read.push(Spread { domain, max_skew: constraint.max_skew, min_domains, pods, revision });
+    }
+    read
+}
+
+/// Whether one of `tolerations` tolerates a taint.
+///
+/// Source: Kubernetes, "Taints and Tolerations": an empty key with `Exists` tolerates everything, an empty effect every effect.
+pub fn tolerates(tolerations: &[Toleration], key: &str, value: &str, effect: &str) -> bool {
+    tolerations.iter().any(|t| {
+        let exists = t.operator.as_deref() == Some("Exists");
+        let key_ok = match t.key.as_deref().unwrap_or_default() {
+            "" => exists,
+            named => named == key,
+        };
+        let effect_ok = t.effect.as_deref().is_none_or(|e| e.is_empty() || e == effect);
+        key_ok && effect_ok && (exists || t.value.as_deref().unwrap_or_default() == value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::core::workload::company::*;
+
+    fn read(spec: &str) -> (Arc<PodRules>, Vec<NeedError>) {
+        let manifest = format!(r#"{{"metadata":{{"namespace":"ml","labels":{{"app":"web","pod-template-hash":"7d"}}}},"spec":{spec}}}"#);
+        PodRules::read(&serde_json::from_str(&manifest).unwrap())
+    }
+
+    #[test]
+    fn anti_affinity_and_spread_over_machines_and_zones_are_read() {
+        let (rules, faults) = read(
+            r#"{"affinity":{"podAntiAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":[
+                  {"topologyKey":"kubernetes.io/hostname","labelSelector":{"matchLabels":{"app":"web"}}}]}},
+               "topologySpreadConstraints":[
+                 {"maxSkew":1,"topologyKey":"topology.kubernetes.io/zone","whenUnsatisfiable":"DoNotSchedule","minDomains":2,
+                  "matchLabelKeys":["pod-template-hash"],"labelSelector":{"matchLabels":{"app":"web"}}},
+                 {"maxSkew":2,"topologyKey":"kubernetes.io/hostname","whenUnsatisfiable":"DoNotSchedule"},
+                 {"maxSkew":1,"topologyKey":"rack","whenUnsatisfiable":"ScheduleAnyway"}]}"#,
+        );
+        assert!(faults.is_empty(), "{faults:?}");
+        assert_eq!((rules.apart.len(), rules.apart[0].domain, rules.most_per_machine()), (1, Domain::Machine, Some(2)));
+        assert!(rules.apart[0].pods.selects("ml", &rules.labels) && !rules.apart[0].pods.selects("other", &rules.labels));
+        let zones = rules.zone_spread().unwrap();
+        assert_eq!((zones.max_skew, zones.min_domains, zones.revision.as_str()), (1, 2, "pod-template-hash=7d"));
+        let mut old = rules.labels.clone();
+        old.insert("pod-template-hash".into(), "6c".into());
+        assert!(!zones.pods.as_ref().unwrap().selects("ml", &old), "replicas of the old revision do not count");
+    }
+
+    #[test]
+    fn what_is_not_honoured_is_refused() {
+        for spec in [
+            r#"{"topologySpreadConstraints":[{"maxSkew":1,"topologyKey":"rack","whenUnsatisfiable":"DoNotSchedule"}]}"#,
+            r#"{"topologySpreadConstraints":[{"maxSkew":0,"topologyKey":"topology.kubernetes.io/zone","whenUnsatisfiable":"DoNotSchedule"}]}"#,
+            r#"{"affinity":{"podAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":[{"topologyKey":"kubernetes.io/hostname","labelSelector":{}}]}}}"#,
+        ] {
+            assert_eq!(read(spec).1.len(), 1, "{spec}");
+        }
+    }
+
+    #[test]
+    fn ports_of_the_host_are_those_written_and_with_the_host_network_all() {
+        let ports = |host_network: bool| {
+            let spec = r#"{"hostNetwork":HOST,"containers":[{"ports":[{"containerPort":8000},{"containerPort":1,"hostPort":9000,"protocol":"UDP"}]}]}"#;
+            read(&spec.replace("HOST", &host_network.to_string())).0.host_ports.iter().cloned().collect::<Vec<_>>()
+        };
+        assert_eq!((ports(false), ports(true)), (vec!["UDP/9000".to_owned()], vec!["TCP/8000".to_owned(), "UDP/9000".to_owned()]));
+    }
+
+    #[test]
+    fn tolerations_tolerate_as_kubernetes_says() {
+        let toleration = |text: &str| vec![serde_json::from_str::<Toleration>(text).unwrap()];
+        for (text, holds) in [
+            (r#"{"operator":"Exists"}"#, true),
+            (r#"{"key":"a","operator":"Exists","effect":"NoSchedule"}"#, true),
+            (r#"{"key":"a","operator":"Exists","effect":"NoExecute"}"#, false),
+            (r#"{"key":"a","value":"b"}"#, true),
+            (r#"{"key":"a","value":"c"}"#, false),
+            (r#"{"value":"b"}"#, false),
+        ] {
+            assert_eq!(tolerates(&toleration(text), "a", "b", "NoSchedule"), holds, "{text}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The one reader of pods: from a pod's own JSON to what it needs, with whom it may run, whose it is and how it can be moved.
+//!
+//! Decides: nothing of its own; it asks [`super::need`], [`super::company`], [`super::volumes`] and [`super::controllers`], so that a pod of
+//! the cluster's watch and a template of a file get the same answers.
+//! Does not: read the state of a pod (phase, gates, marks of ours): that is the watch's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::controllers::Controllers;
+use super::labels::both;
+use super::need::{Need, PodManifest, Schedule, Vocabulary, WorkloadKind, parse_with};
+use super::volumes::{self, Volumes};
+use super::{Attribution, LetGo, Mobility, PodRules, Workload};
+use crate::core::units::time::Millis;
+
+/// Which labels of a pod say who pays. Platform teams may have words of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttributionKeys {
+    /// Label of the team.
+    pub team: String,
+    /// Label of the service.
+    pub service: String,
+    /// Label of the environment.
+    pub environment: String,
+    /// Label of the cost center.
+    pub cost_center: String,
+    /// Label of the product area.
+    pub product_area: String,
+    /// Label of the component: training, inference, baseline or api.
+    pub component: String,
+}
+
+impl Default for AttributionKeys {
+    fn default() -> Self {
+        AttributionKeys {
+            team: "team".into(),
+            service: "service".into(),
+            environment: "environment".into(),
+            cost_center: "cost-center".into(),
+            product_area: "product-area".into(),
+            component: "component".into(),
+        }
+    }
+}
+
+/// What a pod asks for, or every fault in how it asks.
+pub type NeedAnswer = Result<(Need, Schedule), Vec<String>>;
+
+/// Everything beside the pod that its reading needs.
+#[derive(Debug, Clone, Copy)]
+pub struct PodReader<'a> {
+    /// Controllers above pods.
+    pub controllers: &'a Controllers,
+    /// PersistentVolumeClaims.
+    pub volumes: &'a Volumes,
+    /// Who pays.
+    pub keys: &'a AttributionKeys,
+    /// Models, regions and labels that may be named.
+    pub vocabulary: &'a Vocabulary,
+}
+
+/// A pod as its manifest says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadPod {
+    /// Whose work it is.
+    pub workload: Workload,
+    /// How it can be moved.
+    pub mobility: Mobility,
+    /// What it needs, or why that cannot be read.
+    pub need: NeedAnswer,
+    /// With whom it may run.
+    pub rules: Arc<PodRules>,
+    /// Who pays.
+    pub attribution: Attribution,
+    /// `terminationGracePeriodSeconds`.
+    pub termination_grace: Millis,
+}
+
+impl PodReader<'_> {
+    /// What the pod asks for, with where its volumes are.
+    pub fn need(&self, manifest: &PodManifest) -> NeedAnswer {
+        let (mut need, schedule) =
+            parse_with(manifest, self.vocabulary).map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let reached = volumes::reached_from(&volumes::of_pod(manifest, self.volumes));
+        need.node_terms = both(std::mem::take(&mut need.node_terms), reached);
+        Ok((need, schedule))
+    }
+
+    /// Reads a pod; `need` and `rules` are what [`PodReader::need`] and [`PodRules::read`] said of it, `let_go` the mark on it.
+    pub fn read(&self, manifest: &PodManifest, (need, rules): (NeedAnswer, Arc<PodRules>), let_go: Option<&LetGo>) -> ReadPod {
+        let (workload, mobility) = self.controllers.of(manifest, self.volumes, let_go);
+        let kind = need.as_ref().ok().map(|(need, _)| need.kind);
+        ReadPod {
+            workload,
+            mobility,
+            need,
+            rules,
+            attribution: self.attribution(&manifest.metadata.labels, kind),
+            // 30 s is the API server's default; it fills the field in itself.
+            termination_grace: Millis::from_secs(manifest.spec.termination_grace_period_seconds.unwrap_or(30)),
+        }
+    }
+
+    fn attribution(&self, labels: &BTreeMap<String, String>, kind: Option<WorkloadKind>) -> Attribution {
+        let label = |key: &str| labels.get(key).cloned();
+        let said = Attribution {
+            team: label(&self.keys.team),
+            service: label(&self.keys.service),
+            environment: label(&self.keys.environment),
+            cost_center: label(&self.keys.cost_center),
+            product_area: label(&self.keys.product_area),
+            component: label(&self.keys.component),
+        };
+        match kind {
+            Some(kind) => said.or_component_of(kind),
+            None => said,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The volumes of a pod, as far as they bind it to a place or to one node at a time.
+//!
+//! Decides: which access modes let a replacement run beside the pod it replaces, and where volumes can be reached from.
+//! Does not: provision anything, or count how many volumes a node can attach.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use super::labels::{LabelOperator, LabelRequirement, LabelTerm, both};
+use super::need::constraints::requirement;
+use super::need::{Metadata, NodeSelector, NodeSelectorRequirement, PodManifest};
+
+/// A PersistentVolumeClaim and the volume or class behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VolumeFacts {
+    /// Access modes, as in `ReadWriteOnce`.
+    pub access_modes: BTreeSet<String>,
+    /// Where it can be reached from: the node affinity of its bound volume, or the allowed topologies of its storage class while it waits
+    /// for its first consumer. Empty is everywhere.
+    pub reached_from: Vec<LabelTerm>,
+    /// A bound volume says where it is: its pods run there and nowhere else.
+    pub bound: bool,
+}
+
+impl VolumeFacts {
+    /// Pods on several nodes may mount it at once.
+    pub fn is_shared(&self) -> bool {
+        self.access_modes.iter().any(|mode| mode == "ReadWriteMany" || mode == "ReadOnlyMany")
+    }
+}
+
+/// A PersistentVolumeClaim, a PersistentVolume or a StorageClass, as far as it binds pods to a place, as its JSON is written.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VolumeObject {
+    metadata: Metadata,
+    spec: VolumeSpec,
+    volume_binding_mode: Option<String>,
+    allowed_topologies: Vec<Topology>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct VolumeSpec {
+    access_modes: Vec<String>,
+    volume_name: Option<String>,
+    storage_class_name: Option<String>,
+    node_affinity: VolumeAffinity,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+struct VolumeAffinity {
+    required: NodeSelector,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Topology {
+    match_label_expressions: Vec<TopologyLabel>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+struct TopologyLabel {
+    key: String,
+    values: BTreeSet<String>,
+}
+
+/// What is known of each of `claims`, from the volumes that they are bound to or the storage classes that will make them.
+pub fn facts(claims: &[VolumeObject], volumes: &[VolumeObject], classes: &[VolumeObject]) -> Volumes {
+    let named = |objects: &[VolumeObject]| -> BTreeMap<String, VolumeObject> {
+        objects.iter().map(|o| (o.metadata.name.clone().unwrap_or_default(), o.clone())).collect()
+    };
+    let (volumes, classes) = (named(volumes), named(classes));
+    let of = |claim: &VolumeObject| {
+        let key =
+            (claim.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()), claim.metadata.name.clone().unwrap_or_default());
+        let volume = claim.spec.volume_name.as_ref().filter(|n| !n.is_empty()).and_then(|name| volumes.get(name));
+        let class = claim.spec.storage_class_name.as_ref().and_then(|name| classes.get(name));
+        let reached_from = match (volume, class) {
+            (Some(volume), _) => terms_of(&volume.spec.node_affinity.required),
+            (None, Some(class)) if class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer") => {
+                class.allowed_topologies.iter().map(topology).collect()
+            }
+            _ => Vec::new(),
+        };
+        let access_modes = claim.spec.access_modes.iter().cloned().collect();
+        (key, VolumeFacts { access_modes, reached_from, bound: volume.is_some() })
+    };
+    claims.iter().map(of).collect()
+}
+
+/// Requirements that cannot be read are taken to be none: a volume never says more than labels in a set.
+fn terms_of(selector: &NodeSelector) -> Vec<LabelTerm> {
+    let read = |want: &NodeSelectorRequirement| requirement(want, "spec.nodeAffinity", &mut Vec::new());
+    selector.node_selector_terms.iter().map(|term| term.match_expressions.iter().filter_map(read).collect()).collect()
+}
+
+fn topology(topology: &Topology) -> LabelTerm {
+    let one = |label: &TopologyLabel| LabelRequirement { key: label.key.clone(), operator: LabelOperator::In(label.values.clone()) };
+    topology.match_label_expressions.iter().map(one).collect()
+}
+
+/// All claims, by namespace and name.
+pub type Volumes = BTreeMap<(String, String), VolumeFacts>;
+
+/// The claims that a pod mounts, by name, with what is known of each.
+pub fn of_pod<'a>(manifest: &PodManifest, volumes: &'a Volumes) -> Vec<(String, Option<&'a VolumeFacts>)> {
+    let namespace = manifest.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    let pod = manifest.metadata.name.clone().unwrap_or_default();
+    let names = manifest.spec.volumes.iter().filter_map(|volume| match &volume.persistent_volume_claim {
+        Some(claim) => Some(claim.claim_name.clone()),
+        None => volume.ephemeral.as_ref().map(|_| format!("{pod}-{}", volume.name)),
+    });
+    names.map(|name| (name.clone(), volumes.get(&(namespace.clone(), name)))).collect()
+}
+
+/// What the volumes of a pod ask of its node's labels.
+pub fn reached_from(of_pod: &[(String, Option<&VolumeFacts>)]) -> Vec<LabelTerm> {
+    of_pod.iter().filter_map(|(_, facts)| *facts).fold(Vec::new(), |terms, facts| both(terms, facts.reached_from.clone()))
+}
+
+/// Why no second pod can mount what this one mounts: the first volume that one node alone may have. One that is not known yet may be such.
+pub fn held_by_one_node(manifest: &PodManifest, volumes: &Volumes) -> Option<String> {
+    let claims = of_pod(manifest, volumes);
+    // A volume made for the pod alone is made again for its replacement.
+    let own = |name: &str| {
+        let pod = manifest.metadata.name.as_deref().unwrap_or_default();
+        manifest.spec.volumes.iter().any(|v| v.ephemeral.is_some() && name == format!("{pod}-{}", v.name))
+    };
+    claims.iter().filter(|(name, _)| !own(name)).find_map(|(name, facts)| match facts {
+        Some(facts) if facts.is_shared() => None,
+        Some(facts) => {
+            let modes = facts.access_modes.iter().cloned().collect::<Vec<_>>().join(", ");
+            Some(format!("PersistentVolumeClaim {name} ({modes}) can be mounted on one node only"))
+        }
+        None => Some(format!("PersistentVolumeClaim {name} is not known, so it may be mounted on one node only")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::core::workload::volumes::*;
+
+    fn pod() -> PodManifest {
+        let text = r#"{"metadata":{"namespace":"ml","name":"web-1"},"spec":{"volumes":[
+            {"name":"w","persistentVolumeClaim":{"claimName":"weights"}},{"name":"scratch","ephemeral":{}},{"name":"e","emptyDir":{}}]}}"#;
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn volumes(mode: &str) -> Volumes {
+        let facts = VolumeFacts { access_modes: [mode.to_owned()].into(), ..VolumeFacts::default() };
+        [(("ml".to_owned(), "weights".to_owned()), facts)].into()
+    }
+
+    #[test]
+    fn only_what_one_node_alone_may_mount_keeps_a_replacement_off() {
+        assert_eq!(held_by_one_node(&pod(), &volumes("ReadWriteMany")), None);
+        assert_eq!(held_by_one_node(&pod(), &volumes("ReadOnlyMany")), None);
+        for mode in ["ReadWriteOnce", "ReadWriteOncePod"] {
+            let because = held_by_one_node(&pod(), &volumes(mode)).unwrap();
+            assert_eq!(because, format!("PersistentVolumeClaim weights ({mode}) can be mounted on one node only"));
+        }
+        assert!(held_by_one_node(&pod(), &Volumes::new()).unwrap().contains("is not known"));
+    }
+}
