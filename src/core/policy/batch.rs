@@ -343,9 +343,9 @@ mod tests {
         };
         // 40 h of work, changeovers of 12 min, ticks of 3 min 15 s. Of slack, 27 min 15 s are for the last call.
         for (slack_min, minutes_ago, hours_up, returns) in [
-            // 24 min pay for one return: two parts of 20 h, and half of one is 10 h.
-            (52, 599, 0, false),
-            (52, 601, 0, true),
+            // 24 min 45 s pay for a little more than one return: half a part is 9 h 50 min 46 s.
+            (52, 590, 0, false),
+            (52, 591, 0, true),
             // 10 h pay for 25: a little more than 46 min.
             (628, 45, 0, false),
             (628, 47, 0, true),
