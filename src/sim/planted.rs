@@ -56,7 +56,7 @@ pub enum PlantedBug {
     OthersSwept,
     /// Machines of claims that cannot be read are swept.
     UnreadableSwept,
-    /// Join timeouts are taken by our own clock.
+    /// Join timeouts are taken by a clock of ours that is four minutes ahead.
     OwnClockBelieved,
     /// Gates are lifted as soon as pods are bound, before there is a machine.
     LiftedEarly,
@@ -121,7 +121,7 @@ impl PlantedBug {
                     (machine.vcpus, machine.memory.0, machine.gpus) = (machine.vcpus * 2, machine.memory.0 * 2, machine.gpus * 2);
                 }
             }
-            PlantedBug::OwnClockBelieved => world.ec2_ahead = None,
+            PlantedBug::OwnClockBelieved => world.ec2_ahead = Some(world.ec2_ahead.unwrap_or(Millis::ZERO) + Millis::from_mins(4)),
             _ => {}
         }
     }

@@ -52,6 +52,8 @@ pub async fn a_claim_is_written_once_followed_and_removed(fixture: &Fixture) {
         empty_since: Some(AT),
         terminate_asked: Some((AT, decision("end"), Trigger::Empty)),
         ended: Some(Ended { at: AT, by: EndedBy::Lowtide, decision: Some(decision("end")) }),
+        unhealthy: Some(lowtide::core::fleet::Unhealthy { trigger: Trigger::NoGpus, since: AT }),
+        misfits: ["0123456789ab".to_owned()].into(),
     };
     let steps = [
         ClaimPatch { launch_asked_at: Some(AT), empty_since: Some(Some(AT)), ..ClaimPatch::default() },
@@ -60,6 +62,7 @@ pub async fn a_claim_is_written_once_followed_and_removed(fixture: &Fixture) {
         ClaimPatch { interruption: Some(interruption), moving: Some(move_), ..ClaimPatch::default() },
         ClaimPatch { occupants: Some(status.occupants.clone()), terminate_asked: status.terminate_asked, ..ClaimPatch::default() },
         ClaimPatch { ended: status.ended.clone(), ..ClaimPatch::default() },
+        ClaimPatch { unhealthy: Some(status.unhealthy.clone()), misfit: status.misfits.first().cloned(), ..ClaimPatch::default() },
     ];
     let mut version = 0;
     for patch in steps {
