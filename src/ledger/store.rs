@@ -94,6 +94,8 @@ pub struct PgLedger {
     pool: PgPool,
     /// Months whose partitions were made or found, as `2026-07-01`.
     months: Mutex<BTreeSet<String>>,
+    /// A write that takes longer is given up: its records stay in the outbox.
+    patience: Duration,
 }
 
 impl PgLedger {
@@ -102,12 +104,20 @@ impl PgLedger {
     /// # Errors
     /// [`LedgerFault::BadUrl`] when `url` cannot be read.
     pub fn connect_lazy(url: &str) -> Result<Self, LedgerFault> {
-        let options = PgPoolOptions::new().max_connections(4).acquire_timeout(WRITE_LIMIT);
-        Ok(PgLedger { pool: options.connect_lazy_with(super::address::options(url)?), months: Mutex::default() })
+        Self::with_patience(url, WRITE_LIMIT)
+    }
+
+    /// As [`PgLedger::connect_lazy`], for writes that may take as long as `patience`: a batch job, or a Postgres that much else is asked of.
+    ///
+    /// # Errors
+    /// [`LedgerFault::BadUrl`] when `url` cannot be read.
+    pub fn with_patience(url: &str, patience: Duration) -> Result<Self, LedgerFault> {
+        let options = PgPoolOptions::new().max_connections(4).acquire_timeout(patience);
+        Ok(PgLedger { pool: options.connect_lazy_with(super::address::options(url)?), months: Mutex::default(), patience })
     }
 
     async fn in_time(&self, write: impl Future<Output = Result<(), LedgerFault>>) -> Result<(), LedgerUnavailable> {
-        let outcome = tokio::time::timeout(WRITE_LIMIT, write).await.unwrap_or(Err(LedgerFault::TimedOut(WRITE_LIMIT)));
+        let outcome = tokio::time::timeout(self.patience, write).await.unwrap_or(Err(LedgerFault::TimedOut(self.patience)));
         outcome.map_err(|fault| LedgerUnavailable { message: format!("{}{fault}", if fault.is_old_schema() { OLD_SCHEMA } else { "" }) })
     }
 

@@ -134,7 +134,7 @@ async fn what_an_earlier_release_took_is_the_first_version() {
         INSERT INTO ledger.revenue_day (id, at, workload_namespace, workload_name, revision, revenue_usd) VALUES (gen_random_uuid(), '2026-07-20', 'ml', 'of-search', 0, 40)";
     server.psql("postgres", &format!("SET timezone = 'UTC'; {rows}")).unwrap();
     migrate(&url).await.unwrap();
-    let ledger = PgLedger::connect_lazy(&url).unwrap();
+    let ledger = PgLedger::with_patience(&url, std::time::Duration::from_secs(60)).unwrap();
     machine(&ledger, "a", 1).await;
     let mut connection = connect(&url).await.unwrap();
     lowtide::ledger::poster::post(&mut connection, LATER).await.unwrap();

@@ -383,7 +383,7 @@ async fn any_split_order_repetition_and_history_gives_the_books_of_the_last_vers
             server.psql("template1", &format!("CREATE DATABASE {database}")).unwrap();
             let url = server.url_of(&database);
             lowtide::ledger::migrate(&url).await.unwrap();
-            let ledger = lowtide::ledger::PgLedger::connect_lazy(&url).unwrap();
+            let ledger = lowtide::ledger::PgLedger::with_patience(&url, std::time::Duration::from_secs(60)).unwrap();
             machines.clear();
             for (n, name) in ["a", "b", "c"].iter().enumerate() {
                 let n = i64::try_from(n).unwrap();

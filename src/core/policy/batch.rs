@@ -346,10 +346,9 @@ mod tests {
             // 24 min 45 s pay for a little more than one return: half a part is 9 h 50 min 46 s.
             (52, 590, 0, false),
             (52, 591, 0, true),
-            // 10 h pay for 25: a little more than 46 min.
-            (628, 45, 0, false),
-            (628, 47, 0, true),
-            // A pool that is expected to last as long is not waited for.
+            // A pool that is expected to last as long is not waited for: 10 h pay for 25 returns, half a part is 46 min, and an unknown pool is
+            // taken to last two hours.
+            (628, 5, 0, true),
             (52, 5, 18, true),
             (52, 5, 17, false),
         ] {
