@@ -108,7 +108,16 @@ mod tests {
         let node = |name: &str, address: &str| {
             let addresses = [address.to_owned()].into();
             let (instance, allocatable) = ("i-1".into(), Default::default());
-            Node { name: name.into(), instance, addresses, ready: true, allocatable, labelled: false, tainted: false }
+            Node {
+                name: name.into(),
+                instance,
+                addresses,
+                ready: true,
+                allocatable,
+                labelled: false,
+                tainted: false,
+                state: Default::default(),
+            }
         };
         let mut state = State::default();
         seen_machine(&mut state, machine("uid"));

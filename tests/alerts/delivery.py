@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -83,17 +84,21 @@ def main() -> int:
                 raise
             finally:
                 process.terminate()
-                process.wait()
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
 
 
 def post(port: int, alerts: list[dict]) -> None:
     data = json.dumps(alerts).encode()
-    for _ in range(100):
+    until = time.time() + 30
+    while time.time() < until:
         try:
             request = urllib.request.Request(f"http://127.0.0.1:{port}/api/v2/alerts", data, {"Content-Type": "application/json"})
-            urllib.request.urlopen(request, timeout=5)
+            urllib.request.urlopen(request, timeout=5).close()
             return
-        except (ConnectionError, urllib.error.URLError):
+        except (OSError, urllib.error.URLError):
             time.sleep(0.2)
     raise RuntimeError("Alertmanager does not answer")
 

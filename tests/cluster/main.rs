@@ -109,7 +109,8 @@ async fn machines_join_serve_work_and_die() {
 async fn machines_join_by_their_user_data(world: &World, first: &str, second: &str) {
     let node = ready_node(world, first).await;
     assert_eq!(node["metadata"]["labels"]["lowtide.dev/pool"], "test");
-    assert_eq!(node["metadata"]["labels"]["topology.kubernetes.io/zone"], "use1-az4");
+    // Only what the user data names is on a node: this one's says nothing of zones, and no real machine would either.
+    assert!(node["metadata"]["labels"]["topology.kubernetes.io/zone"].is_null(), "{node}");
     assert_eq!(node["status"]["allocatable"]["nvidia.com/gpu"], "1");
     assert!(node["spec"]["taints"].as_array().unwrap().iter().any(|taint| taint["key"] == "nvidia.com/gpu"));
     let node = ready_node(world, second).await;

@@ -98,8 +98,16 @@ mod tests {
     fn node(name: &str, instance: &str, addresses: &[&str]) -> (NodeName, Node) {
         let addresses = addresses.iter().map(|text| (*text).to_owned()).collect();
         let (ready, labelled, tainted) = (true, false, false);
-        let node =
-            Node { name: name.into(), instance: instance.into(), addresses, ready, allocatable: Resources::default(), labelled, tainted };
+        let node = Node {
+            name: name.into(),
+            instance: instance.into(),
+            addresses,
+            ready,
+            allocatable: Resources::default(),
+            labelled,
+            tainted,
+            state: Default::default(),
+        };
         (name.into(), node)
     }
 

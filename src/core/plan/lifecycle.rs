@@ -8,8 +8,8 @@ use super::pass::Pass;
 use super::{breaker, budget, guests, health, reserved, wording};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject, RemovalReason};
 use crate::core::fleet::{
-    Claim, ClassProblem, ClassStatus, Ended, EndedBy, Instance, InstanceState, Launch, LaunchFailure, MoveMark, Node, Occupant, Ownership,
-    Trigger, Unhealthy, tags,
+    Claim, ClassProblem, ClassStatus, Doubt, Ended, EndedBy, Instance, InstanceState, Launch, LaunchFailure, MoveMark, Node, Occupant,
+    Ownership, Trigger, Unhealthy, tags,
 };
 use crate::core::market::CoolDownCause;
 use crate::core::record::{IntervalClosed, LedgerRecord, Outcome};
@@ -279,6 +279,11 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
     let (Some(pool), Some(launched)) = (pass.pool_of(claim), joins_from(pass, claim)) else { return true };
     if claim.interrupted() || !pass.due(launched, pool.join_timeout) {
         return claim.interrupted();
+    }
+    // A Node is there that EC2 has not been able to vouch for, as while it throttles us: unknown is not absent.
+    let unseen = |doubt: &Doubt| !doubt.is_alarming() && Some(doubt.instance()) == claim.status.instance.as_ref();
+    if pass.world.doubtful_nodes.values().any(unseen) {
+        return false;
     }
     let (trigger, cause, what) = match node {
         Some(n) if n.ready => (Trigger::NoGpus, CoolDownCause::NoGpus, format!("joined with {} of {units} GPUs", n.allocatable.gpus)),

@@ -200,7 +200,8 @@ fn limits() -> Row {
     Row {
         title: "Limits",
         panels: vec![
-            Panel::prometheus("Quota used", "vCPUs of ours as part of each quota. What others in the account run is not known.", Draw::Lines, "percentunit", &[q("max by (region, family, capacity_type) (lowtide_quota_used_vcpus{@}) / (max by (region, family, capacity_type) (lowtide_quota_vcpus{@}) > 0)", "{{region}} {{family}} {{capacity_type}}")]).line(1),
+            Panel::prometheus("Quota used", "vCPUs of ours as part of each quota. What others in the account run is not known.", Draw::Lines, "percentunit", &[q("max by (region, family, capacity_type) (lowtide_quota_used_vcpus{@}) / (max by (region, family, capacity_type) (lowtide_quota_vcpus{@}) > 0)", "{{region}} {{family}} {{capacity_type}}")]).line(1)
+            .may_be_empty("no quota above 0 could be read"),
             Panel::prometheus("Node pools' budgets", "What counts against a pool's budget of this month as part of it. At 1 nothing new is bought.", Draw::Lines, "percentunit", &[q("max by (pool) (lowtide_pool_month_spend_dollars{@}) / max by (pool) (lowtide_pool_month_budget_dollars{@})", "{{pool}}")]).line(1).may_be_empty("no node pool has a budget"),
         ],
     }

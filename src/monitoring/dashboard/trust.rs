@@ -15,7 +15,7 @@ pub fn dashboard() -> Dashboard {
                 panels: vec![
                     Panel::prometheus("Ledger", "1 while Postgres takes records.", Draw::Stat, "short", &[q("min(lowtide_ledger_available{@})", "available")]),
                     Panel::prometheus("Broken invariants", "Passes that saw one, in the span shown; anything but 0 is a bug.", Draw::Stat, "short", &[q("sum(increase(lowtide_invariant_faults_total{@}[$__range]))", "faults")]),
-                    Panel::prometheus("Outbox", "Records that wait, and the age of the oldest.", Draw::Stat, "short", &[q("max(lowtide_outbox_records{@})", "records"), q("max(lowtide_outbox_age_seconds{@})", "age, s")]),
+                    Panel::prometheus("Outbox", "Records that wait, and the age of the oldest.", Draw::Stat, "short", &[q("max(lowtide_outbox_records{@})", "records"), q("max(lowtide_outbox_age_seconds{@})", "age, s"), q("max(lowtide_outbox_bound_records{@})", "bound")]),
                     Panel::prometheus("Waiting prices", "Price changes on their way into Postgres.", Draw::Stat, "short", &[q("max(lowtide_prices_waiting{@})", "prices")]),
                     Panel::prometheus("Posting and seal", "Seconds since everything settled was posted, and sealed; 0 before the first time.", Draw::Stat, "s", &[q("max(lowtide_posting_age_seconds{@})", "posted"), q("max(lowtide_seal_age_seconds{@})", "sealed")]),
                 ],
