@@ -343,12 +343,15 @@ mod tests {
         };
         // 40 h of work, changeovers of 12 min, ticks of 3 min 15 s. Of slack, 27 min 15 s are for the last call.
         for (slack_min, minutes_ago, hours_up, returns) in [
-            // 24 min 45 s pay for a little more than one return: half a part is 9 h 50 min 46 s.
+            // 24 min 45 s pay for a little more than one return: half of a part is 9 h 50 min 46 s.
             (52, 590, 0, false),
             (52, 591, 0, true),
-            // A pool that is expected to last as long is not waited for: 10 h pay for 25 returns, half a part is 46 min, and an unknown pool is
-            // taken to last two hours.
-            (628, 5, 0, true),
+            // 3 h 29 min 45 s: 2 h 3 min 12 s.
+            (237, 123, 0, false),
+            (237, 124, 0, true),
+            // 3 h 36 min 45 s: less than the 2 h that a stay is taken to last before any was seen.
+            (244, 1, 0, true),
+            // A pool that is expected to last as long is not waited for.
             (52, 5, 18, true),
             (52, 5, 17, false),
         ] {
