@@ -14,7 +14,7 @@ use lowtide::engine::state::State;
 use lowtide::engine::wall_clock::WallClock;
 use lowtide::lab::memory_outbox::{EmptyCloud, MemoryOutbox};
 use lowtide::ledger::verify::verify;
-use lowtide::ledger::{connect, poster, seal};
+use lowtide::ledger::{PgLedger, connect, poster, seal};
 use tokio::sync::watch;
 
 use crate::facts::{Bench, DAY, Machine, bench, decision, stay};
@@ -38,7 +38,8 @@ async fn come(outbox: MemoryOutbox, machines: Range<usize>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_killed_under_load_loses_nothing_and_doubles_nothing() {
-    let Bench { url, ledger, mut server } = bench().await;
+    let Bench { url, mut server, .. } = bench().await;
+    let ledger = PgLedger::connect_lazy(&url).unwrap();
     let outbox = MemoryOutbox::default();
     let ports = (EmptyCloud, outbox.clone(), ledger, WallClock);
     let engine = Engine::with_planner(ports, "test".into(), Settings::default(), Schedule::default(), outbox.planner());
@@ -93,7 +94,8 @@ async fn postgres_killed_under_load_loses_nothing_and_doubles_nothing() {
 /// A batch is 200 records: more than that wait while Postgres is away, and all are counted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_record_that_waits_is_counted() {
-    let Bench { ledger, mut server, .. } = bench().await;
+    let Bench { url, mut server, .. } = bench().await;
+    let ledger = PgLedger::connect_lazy(&url).unwrap();
     server.stop();
     let outbox = MemoryOutbox::default();
     let ports = (EmptyCloud, outbox.clone(), ledger, WallClock);

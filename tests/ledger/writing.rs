@@ -119,7 +119,8 @@ async fn of_a_batch_that_is_there_in_part_the_rest_is_added() {
 
 #[tokio::test]
 async fn postgres_away_is_said_soon_and_being_back_is_enough() {
-    let Bench { ledger, mut server, .. } = bench().await;
+    let Bench { url, mut server, .. } = bench().await;
+    let ledger = PgLedger::connect_lazy(&url).unwrap();
     let machine = Machine::new("m", CapacityType::Spot, 302_000, None, Millis::from_mins(90), EndedBy::Lowtide);
     ledger.write(&[machine.opened()]).await.unwrap();
     server.stop();
