@@ -31,7 +31,7 @@ test: ## everything: format, unit tests, the real control plane, AWS's own SDK a
 	@scripts/test.sh
 
 bench: ## measures planning on the recorded market, and a year of backtests
-	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/core cargo bench --no-default-features --bench placement --bench backtest
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/core cargo bench --no-default-features --bench placement --bench pass --bench backtest
 
 # Fewer rows: make bench-ledger ROWS=1000000
 ROWS ?= 100000000
