@@ -75,8 +75,7 @@ fn strays<'a>(pass: &Pass<'a>) -> Vec<&'a Instance> {
 fn is_due(pass: &mut Pass, instance: &Instance) -> bool {
     let Some(since) = pass.world.unclaimed_since.get(&instance.id).copied() else { return false };
     // Claims of this pass and of running steps count as well: they are not observed yet.
-    let claimed =
-        pass.claims.values().any(|c| Some(c.uid.as_str()) == instance.claim_uid() || c.status.instance.as_ref() == Some(&instance.id));
+    let claimed = instance.claim_uid().is_some_and(|uid| pass.index.is_claim(uid)) || pass.index.claim_of(&instance.id).is_some();
     instance.ownership(&pass.world.cluster_uid) == Ownership::Ours
         && !claimed
         && pass.is_free(&Lane::Instance(instance.id.clone()))
