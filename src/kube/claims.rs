@@ -246,13 +246,27 @@ pub fn status_patch(observed: &GpuNodeClaimStatus, patch: &ClaimPatch) -> Value 
         status.misfits.push(need.clone());
         changed.insert("misfits", json!(status.misfits));
     }
-    let phase = phase_of(&status);
-    changed.insert("phase", json!(phase));
-    changed.insert("conditions", json!(conditions_of(&status)));
-    if let Some(at) = reached_at(&status, phase) {
-        changed.insert("lastTransition", json!(at));
-    }
+    changed.extend(derived(&status));
     json!({ "status": changed })
+}
+
+/// What the status says only for people (phase, conditions, the time of the last transition), derived from the rest.
+fn derived(status: &GpuNodeClaimStatus) -> BTreeMap<&'static str, Value> {
+    let phase = phase_of(status);
+    let mut words = BTreeMap::from([("phase", json!(phase)), ("conditions", json!(conditions_of(status)))]);
+    if let Some(at) = reached_at(status, phase) {
+        words.insert("lastTransition", json!(at));
+    }
+    words
+}
+
+/// The patch that makes phase and conditions of a stored status true again, where they are not: a status patch derives them from what the
+/// watch delivered, and the API server may hold facts that are newer than that.
+pub fn derived_again(stored: &GpuNodeClaimStatus) -> Option<Value> {
+    // By what they state: another version may word a message differently.
+    let stated = |all: &[Condition]| all.iter().map(|c| (c.type_.clone(), c.status, c.last_transition_time)).collect::<Vec<_>>();
+    let holds = phase_of(stored) == stored.phase && stated(&conditions_of(stored)) == stated(&stored.conditions);
+    (!holds).then(|| json!({ "status": derived(stored) }))
 }
 
 /// How the machine came to be, and how its launch failed.

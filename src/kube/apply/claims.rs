@@ -40,8 +40,12 @@ pub async fn patch(cluster: &LiveCluster, name: &ClaimName, patch: &ClaimPatch, 
     if let Some(version) = seen {
         body["metadata"] = json!({ "resourceVersion": version.to_string() });
     }
-    let body = Patch::Merge(body);
-    let changed = call(format!("write the status of claim {name}"), api(cluster).patch_status(name.as_str(), &ours(), &body)).await?;
+    let (what, api) = (format!("write the status of claim {name}"), api(cluster));
+    let mut changed = call(&what, api.patch_status(name.as_str(), &ours(), &Patch::Merge(body))).await?;
+    // The phase was derived from what the watch had delivered, which may be older than what the API server holds.
+    if let Some(derived) = changed.status.as_ref().and_then(claims::derived_again) {
+        changed = call(&what, api.patch_status(name.as_str(), &ours(), &Patch::Merge(derived))).await?;
+    }
     Ok(applied(Lane::Claim(name.clone()), &changed))
 }
 

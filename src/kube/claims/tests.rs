@@ -6,7 +6,8 @@ use kube::core::DeserializeGuard;
 use serde_json::{Value, json};
 
 use super::super::api::GpuNodeClaim;
-use super::{claims_now, read_guarded};
+use super::super::api::node_claim::ClaimPhase;
+use super::{claims_now, conditions_of, derived_again, read_guarded};
 use crate::core::fleet::{Claim, EndedBy, Trigger};
 
 /// The objects of a released version, by file name.
@@ -72,4 +73,17 @@ fn a_claim_that_cannot_be_read_is_given_by_name_uid_and_instance() {
     assert!(said.contains("on-the-moon") && said.contains("its machine is kept"), "{said}");
     let now = claims_now(&[guarded(&unparsed)]);
     assert!(now.keeps(&"i-other".into(), None).unwrap().contains("lt-ready"), "nothing is swept while it is there");
+}
+
+#[test]
+fn a_phase_that_was_derived_from_an_old_status_is_derived_again() {
+    let mut stored = serde_json::from_value::<GpuNodeClaim>(ready()).unwrap().status.unwrap();
+    stored.conditions = conditions_of(&stored);
+    assert_eq!(derived_again(&stored), None, "what is true is not written again");
+    // The watch had not delivered that the machine was launched when somebody recorded that it is empty.
+    stored.phase = ClaimPhase::Pending;
+    stored.conditions.clear();
+    let patch = derived_again(&stored).expect("the phase is wrong");
+    assert_eq!(patch["status"]["phase"], "Ready");
+    assert_eq!(patch["status"]["conditions"].as_array().map(Vec::len), Some(2), "{patch}");
 }

@@ -80,6 +80,11 @@ CALLS = {
     "terminate_instances": [Request("ec2:TerminateInstances", f"{EC2}:instance/i-1", carried("prod"))],
 }
 
+# Calls that only a person's credentials may make; each must be among what the operator is refused.
+OF_PEOPLE = {
+    "create_tags": "the tag on a machine that is there",  # lowtide adopt
+}
+
 # Rights that no call of the SDK shows: AWS asks for them on behalf of one.
 BESIDES = {
     "ec2:CreateTags": "tags in the requests that make something",

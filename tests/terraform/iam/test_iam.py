@@ -59,13 +59,19 @@ def methods_of_the_operator():
 
 
 def test_every_call_of_the_operator_is_known_here():
-    assert methods_of_the_operator() == set(calls.CALLS), "src/aws calls something else than this test evaluates: change tests/terraform/iam/calls.py and the policy together"
+    assert methods_of_the_operator() == set(calls.CALLS) | set(calls.OF_PEOPLE), "src/aws calls something else than this test evaluates: change tests/terraform/iam/calls.py and the policy together"
 
 
 @pytest.mark.parametrize("call", sorted(calls.CALLS))
 def test_allowed(policy, with_everything, call):
     assert refusals(policy, calls.CALLS[call]) == []
     assert refusals(with_everything, calls.CALLS[call]) == []
+
+
+@pytest.mark.parametrize("call", sorted(calls.OF_PEOPLE))
+def test_what_people_do_is_refused_to_the_operator(policy, with_everything, call):
+    asked = calls.REFUSED[calls.OF_PEOPLE[call]]
+    assert refusals(policy, asked) != [] and refusals(with_everything, asked) != []
 
 
 def test_the_first_launch_of_an_account(policy):
