@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::core::fleet::{
-    ClaimSpec, ClaimStatus, ClassStatus, Ended, InterruptionMark, Launch, LaunchFailure, LaunchTemplate, MoveMark, Occupant, PoolStatus,
+    Binding, ClaimSpec, ClaimStatus, ClassStatus, Ended, InterruptionMark, Launch, LaunchFailure, LaunchTemplate, MoveMark, Occupant, PoolStatus,
     Unhealthy,
 };
 use crate::core::record::LedgerRecord;
@@ -62,6 +62,8 @@ pub struct ClaimPatch {
     pub moving: Option<MoveMark>,
     /// The pods that run here, all of them.
     pub occupants: Option<Vec<Occupant>>,
+    /// What was decided about the pods that are bound here, all of them.
+    pub bindings: Option<Vec<Binding>>,
     /// Since when it is empty; `Some(None)` when it is not any more.
     pub empty_since: Option<Option<Timestamp>>,
     /// What is wrong with its node; `Some(None)` when it is well again.
@@ -87,6 +89,7 @@ impl ClaimPatch {
             interruption,
             moving,
             occupants,
+            bindings,
             empty_since,
             unhealthy,
             misfit,
@@ -103,6 +106,7 @@ impl ClaimPatch {
         status.interruption = interruption.or(status.interruption.take());
         status.moving = moving.or(status.moving.take());
         status.occupants = occupants.unwrap_or(std::mem::take(&mut status.occupants));
+        status.bindings = bindings.or(status.bindings.take());
         status.empty_since = empty_since.unwrap_or(status.empty_since);
         status.unhealthy = unhealthy.unwrap_or(status.unhealthy.take());
         status.misfits.extend(misfit);

@@ -21,6 +21,7 @@ use crate::core::units::money::MicroUsd;
 use crate::core::units::shared::{Mark, Shared};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::Replaces;
+use crate::engine::bindings::Bindings;
 use crate::engine::identified::Identified;
 use crate::engine::market::Shop;
 use crate::metrics::counts::Counts;
@@ -86,6 +87,8 @@ pub struct State {
     pub in_flight: BTreeSet<Lane>,
     /// Pods whose binding to a claim is under way or not observed yet: they hold their place already.
     pub pending_binds: BTreeMap<Uid, (ClaimName, Option<Replaces>)>,
+    /// What was kept of pods that wait for a place.
+    bindings: Bindings,
     /// Claims that a running step removes, or whose machine it ends.
     pub ending: BTreeSet<ClaimName>,
     /// Claims that are being written or are not observed yet: they count against limits, budgets and quotas already.
@@ -312,10 +315,13 @@ impl State {
             self.told.keep(&living);
             self.hours_ahead.retain(|(uid, _)| living.contains(uid));
         }
+        self.bindings.hold(&mut view.pods, &view.claims);
         let (holds, running, pods) = (&self.holds, &self.in_flight, &mut view.pods);
         self.pending_binds.retain(|uid, (claim, replaces)| {
             let lane = Lane::Pod(uid.clone());
-            let under_way = running.contains(&lane) || matches!(holds.get(&lane), Some(Hold::Version(..)));
+            // Its claim keeps the binding, and the watch of claims may be behind that of pods.
+            let written = |lane: &Lane| matches!(holds.get(lane), Some(Hold::Version(..)));
+            let under_way = running.contains(&lane) || written(&lane) || written(&Lane::Claim(claim.clone()));
             // Looked at first: what is the same already is not copied.
             let unlike = pods.get(uid).is_some_and(|pod| pod.claim.as_ref() != Some(claim) || pod.replaces != *replaces);
             if let (true, true, Some(pod)) = (under_way, unlike, pods.get_mut(uid)) {

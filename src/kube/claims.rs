@@ -14,7 +14,7 @@ use super::classes;
 use super::pods::timestamp;
 use crate::core::action::ClaimPatch;
 use crate::core::fleet::{
-    self, Claim, ClaimSpec, ClaimStatus, ClaimsNow, Ended, InterruptionMark, LaunchFailure, MoveMark, NoticeKind, Occupant, Unhealthy,
+    self, Binding, Claim, ClaimSpec, ClaimStatus, ClaimsNow, Ended, InterruptionMark, LaunchFailure, MoveMark, NoticeKind, Occupant, Unhealthy,
 };
 use crate::core::market::{CapacityPool, PriceOrigin};
 use crate::core::units::ids::{
@@ -170,11 +170,23 @@ fn read_status<E>(status: &GpuNodeClaimStatus, decision: impl Fn(&'static str, &
         }),
         moving: moving.transpose()?,
         occupants: status.occupants.iter().map(read_occupant).collect(),
+        bindings: status.bindings.as_ref().map(|all| all.iter().map(|b| read_binding(b, &decision)).collect()).transpose()?,
         empty_since: status.empty_since.map(|m| m.0),
         unhealthy: status.unhealthy.as_ref().map(|u| Unhealthy { trigger: u.reason, since: u.since.0 }),
         misfits: status.misfits.iter().cloned().collect(),
         terminate_asked: terminate_asked.transpose()?,
         ended: ended.transpose()?,
+    })
+}
+
+fn read_binding<E>(b: &api::PodBinding, decision: impl Fn(&'static str, &str) -> Result<DecisionId, E>) -> Result<Binding, E> {
+    // A text of another version that cannot be read says nothing: unknown is not zero, and no reason to leave the machine alone.
+    Ok(Binding {
+        pod: Uid::from(b.pod_uid.as_str()),
+        decision: b.decision_id.as_deref().map(|id| decision("status.bindings.decisionId", id)).transpose()?,
+        attempt: b.attempt,
+        baseline: serde_json::from_str(&b.baseline).unwrap_or_default(),
+        replaces: b.replaces.as_deref().and_then(|text| serde_json::from_str(text).ok()),
     })
 }
 
@@ -232,6 +244,10 @@ pub fn status_patch(observed: &GpuNodeClaimStatus, patch: &ClaimPatch) -> Value 
     if let Some(occupants) = &patch.occupants {
         status.occupants = occupants.iter().map(occupant).collect();
         changed.insert("occupants", json!(status.occupants));
+    }
+    if let Some(bindings) = &patch.bindings {
+        status.bindings = Some(bindings.iter().map(binding).collect());
+        changed.insert("bindings", json!(status.bindings));
     }
     if let Some(empty_since) = patch.empty_since {
         status.empty_since = empty_since.map(Moment);
@@ -348,6 +364,16 @@ fn occupant(occupant: &Occupant) -> api::Occupant {
         from: Moment(occupant.from),
         ready_at: occupant.ready_at.map(Moment),
         to: occupant.to.map(Moment),
+    }
+}
+
+fn binding(binding: &Binding) -> api::PodBinding {
+    api::PodBinding {
+        pod_uid: binding.pod.to_string(),
+        decision_id: binding.decision.map(|id| id.to_string()),
+        attempt: binding.attempt,
+        baseline: json!(binding.baseline).to_string(),
+        replaces: binding.replaces.as_ref().map(|replaces| json!(replaces).to_string()),
     }
 }
 

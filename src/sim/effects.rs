@@ -134,6 +134,7 @@ fn told_patch(patch: &ClaimPatch) -> String {
         interruption,
         moving,
         occupants,
+        bindings,
         empty_since,
         unhealthy,
         misfit,
@@ -167,6 +168,10 @@ fn told_patch(patch: &ClaimPatch) -> String {
     }
     if let Some(occupants) = occupants {
         tell(format_args!("its pods are {occupants:?}"));
+    }
+    if let Some(bindings) = bindings {
+        let pods: Vec<String> = bindings.iter().map(|b| format!("{} (attempt {})", b.pod, b.attempt)).collect();
+        tell(format_args!("it keeps the bindings of {}", pods.join(", ")));
     }
     match empty_since {
         Some(Some(at)) => tell(format_args!("empty since {at}")),

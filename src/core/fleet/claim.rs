@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::binding::Binding;
 use super::notice::NoticeKind;
 use super::trigger::Trigger;
 use crate::core::market::catalog::Catalog;
@@ -97,6 +98,9 @@ pub struct ClaimStatus {
     pub moving: Option<MoveMark>,
     /// Pods that run here.
     pub occupants: Vec<Occupant>,
+    /// What was decided about the pods that were bound here; `None` of claims of a version that did not keep it, and of adopted ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bindings: Option<Vec<Binding>>,
     /// Since when nothing is bound here.
     pub empty_since: Option<Timestamp>,
     /// What is wrong with its node, and since when; nothing while it is well.

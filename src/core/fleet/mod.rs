@@ -1,5 +1,6 @@
 //! The machines: policies and classes they are made by, claims, nodes, instances, and what EC2 announces of them.
 
+mod binding;
 mod claim;
 mod identity;
 mod instance;
@@ -11,6 +12,7 @@ mod notice;
 mod ownership;
 mod trigger;
 
+pub use binding::{Binding, Marks, marks_of};
 pub use claim::{
     Claim, ClaimSpec, ClaimStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MoveMark, Occupant, TOKEN_ENDED, Unhealthy,
 };

@@ -12,8 +12,8 @@ use super::pass::{Pass, target};
 use super::room::{free_room, kept_for};
 use super::watching::is_misfit;
 use super::{reserved, wording};
-use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
-use crate::core::fleet::{Claim, ClaimSpec, NodeClass, NodePool, Trigger};
+use crate::core::action::{Action, ClaimPatch, ClusterAction, Event, EventKind, EventSubject};
+use crate::core::fleet::{Binding, Claim, ClaimSpec, NodeClass, NodePool, Trigger};
 use crate::core::market::{CapacityPool, CapacityType, Offer, PriceSource};
 use crate::core::placement::{self, Demand, PlacementRequest, PlannedMachine, Target};
 use crate::core::record::{Counterfactuals, Decision, JudgedOffer, Judgement, LedgerRecord, Outcome, code_of};
@@ -218,14 +218,36 @@ fn bind(pass: &mut Pass, pod: &Pod, claim: &ClaimName, decision: DecisionId, bas
     })
 }
 
+/// Keeps in the claim what `binds` will write on its pods, before they carry it; with what is kept there of pods that are there already.
+fn keep_bindings(pass: &Pass, (name, claim): (&ClaimName, Option<&Claim>), binds: &[Action]) -> Action {
+    let mut bindings: Vec<Binding> = Vec::new();
+    for bind in binds {
+        if let Action::Cluster(ClusterAction::Bind { target, decision, attempt, baseline, replaces, .. }) = bind {
+            let (pod, decision) = (target.pod.uid.clone(), Some(*decision));
+            bindings.push(Binding { pod, decision, attempt: *attempt, baseline: *baseline, replaces: replaces.clone() });
+        }
+    }
+    let kept = claim.and_then(|claim| claim.status.bindings.as_deref()).unwrap_or_default();
+    for pod in pass.index.pods_on(name) {
+        let uid = &pod.identity.uid;
+        if !bindings.iter().any(|binding| binding.pod == *uid) {
+            bindings.push(kept.iter().find(|binding| binding.pod == *uid).cloned().unwrap_or_else(|| Binding::of(pod)));
+        }
+    }
+    let patch = Box::new(ClaimPatch { bindings: Some(bindings), ..ClaimPatch::default() });
+    Action::Cluster(ClusterAction::PatchClaim { claim: name.clone(), patch, seen: claim.map(|claim| claim.version) })
+}
+
 /// A machine was bought for this pod and the pod was not bound, as when the process ended in between. True when it is now.
 fn bind_where_bought(pass: &mut Pass, pod: &Pod) -> bool {
     let Some(claim) = kept_for(pass, pod).cloned() else { return false };
     let (Ok((need, _)), Some(pool)) = (&pod.need, pass.pool_of(&claim)) else { return false };
     let home = &pool.home_region;
     let counterfactuals = placement::counterfactuals(&pass.world.catalog, &pass.world.market, need, &claim.spec.capacity, home);
-    let action = bind(pass, pod, &claim.name, claim.spec.decision, counterfactuals.per_replica());
-    pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![action])
+    let binds = [bind(pass, pod, &claim.name, claim.spec.decision, counterfactuals.per_replica())];
+    let kept = keep_bindings(pass, (&claim.name, Some(&claim)), &binds);
+    let lanes = vec![Lane::Pod(pod.identity.uid.clone()), Lane::Claim(claim.name)];
+    pass.step(lanes, Vec::new(), std::iter::once(kept).chain(binds).collect())
 }
 
 fn use_room<'p>(
@@ -246,9 +268,12 @@ fn use_room<'p>(
     decision.claim = Some(claim.name.clone());
     decision.instance = claim.status.instance.clone();
     decision.text = format!("room on {}, which is paid for already at ${}/h", claim.spec.capacity, claim.spec.price_per_hour);
-    let actions = pods.iter().map(|pod| bind(pass, pod, &claim.name, decision.id, decision.counterfactuals.per_replica())).collect();
+    let binds: Vec<Action> =
+        pods.iter().map(|pod| bind(pass, pod, &claim.name, decision.id, decision.counterfactuals.per_replica())).collect();
+    let actions = std::iter::once(keep_bindings(pass, (&claim.name, Some(&claim)), &binds)).chain(binds).collect();
     let note = format!("placed on {} ({}): {}; decision {}", claim.name, claim.spec.capacity, decision.text, decision.id);
-    let (id, lanes) = (decision.id, pods.iter().map(|pod| Lane::Pod(pod.identity.uid.clone())).collect());
+    let pods_of = pods.iter().map(|pod| Lane::Pod(pod.identity.uid.clone()));
+    let (id, lanes) = (decision.id, pods_of.chain([Lane::Claim(claim.name.clone())]).collect());
     if pass.step(lanes, vec![LedgerRecord::Decision(Box::new(decision))], actions) {
         for pod in pods {
             pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Normal, "Placed"), id, note.clone());
@@ -363,6 +388,7 @@ fn buy_machine<'a, 'p>(
     let bought_for = pods.iter().map(|(pod, _)| pod.identity.clone()).collect();
     let spec = ClaimSpec { decision, trigger, bought_for, ..spec_base };
     let mut actions = vec![Action::Cluster(ClusterAction::CreateClaim { name: name.clone(), spec: Box::new(spec) })];
+    actions.push(keep_bindings(pass, (&name, None), &binds));
     actions.extend(binds);
     let mut lanes: Vec<Lane> = pods.iter().map(|(pod, _)| Lane::Pod(pod.identity.uid.clone())).collect();
     lanes.push(Lane::Claim(name));

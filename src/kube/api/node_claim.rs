@@ -201,6 +201,10 @@ pub struct GpuNodeClaimStatus {
     /// Pods that run here, so that their end is noticed over a restart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub occupants: Vec<Occupant>,
+    /// What was decided about the pods that were bound here. The pods carry a copy; this is what counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub bindings: Option<Vec<PodBinding>>,
     /// Since when nothing is bound here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub empty_since: Option<Moment>,
@@ -308,6 +312,25 @@ pub struct Occupant {
     /// Until when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Moment>,
+}
+
+/// What was decided about a pod that was bound to the claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodBinding {
+    /// The pod's uid.
+    pub pod_uid: String,
+    /// The decision that bound it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision_id: Option<String>,
+    /// How often it has been bound, this time included.
+    #[schemars(with = "i64", range(min = 0))]
+    pub attempt: u64,
+    /// What one replica would have cost otherwise, as in the pod's annotation `lowtide.dev/baseline`.
+    pub baseline: String,
+    /// The pod it replaces, as in the annotation `lowtide.dev/replaces`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
 }
 
 /// How the instance ended, as far as the bill cares.

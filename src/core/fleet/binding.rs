@@ -1,0 +1,107 @@
+//! What lowtide decided about a pod when it bound it to a claim: kept by the claim, and only mirrored on the pod.
+//!
+//! Decides: which of a pod's marks hold. Owners can write on their pods, and where no admission policy keeps them from it a mark may say
+//! anything; nobody but the operator and the platform team writes claims.
+//! Does not: remember (see `engine::bindings`).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::claim::Claim;
+use crate::core::units::ids::{ClaimName, DecisionId, Uid};
+use crate::core::workload::{Baseline, Pod, PodPhase, Replaces};
+
+/// One pod's binding, as its claim keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// The pod.
+    pub pod: Uid,
+    /// The decision that bound it.
+    pub decision: Option<DecisionId>,
+    /// How often it has been bound, this time included: what makes it take on-demand.
+    pub attempt: u64,
+    /// What one replica would have cost otherwise, frozen then.
+    pub baseline: Baseline,
+    /// The pod it replaces, with the work that one had done: what lets it past a budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Box<Replaces>>,
+}
+
+impl Binding {
+    /// Of a pod whose marks hold.
+    pub fn of(pod: &Pod) -> Binding {
+        Binding {
+            pod: pod.identity.uid.clone(),
+            decision: pod.placed_by,
+            attempt: pod.attempt,
+            baseline: pod.baseline,
+            replaces: pod.replaces.clone().map(Box::new),
+        }
+    }
+
+    fn is_mirrored_by(&self, pod: &Pod) -> bool {
+        (self.decision, self.attempt, self.baseline) == (pod.placed_by, pod.attempt, pod.baseline)
+            && self.replaces.as_deref() == pod.replaces.as_ref()
+    }
+}
+
+/// What holds of a pod's marks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marks<'a> {
+    /// What they say: its claim was written by a version that did not keep bindings, or for a machine that was adopted.
+    AsSaid,
+    /// What the claim keeps, whatever the pod says.
+    Kept(&'a Binding),
+    /// Nothing but that it runs on the claim's machine, which its node shows.
+    OnlyItsMachine,
+    /// Nothing, the claim included.
+    None,
+}
+
+/// What holds of the marks of `pod`; `before` is what was kept of it when it was last seen, for a pod whose claim is gone.
+pub fn marks_of<'a>(pod: &Pod, claims: &'a BTreeMap<ClaimName, Claim>, before: Option<&'a Binding>) -> Marks<'a> {
+    let waits = matches!(pod.phase, PodPhase::Gated | PodPhase::GatedByOthers);
+    let Some(name) = &pod.claim else { return before.map_or(Marks::OnlyItsMachine, Marks::Kept) };
+    let Some(claim) = claims.get(name) else { return before.map_or(Marks::OnlyItsMachine, Marks::Kept) };
+    let Some(bindings) = &claim.status.bindings else {
+        // A pod that runs holds its place there whoever says so; one that waits was bought for, or it was not bound.
+        let meant = !waits || !claim.is_observed() || claim.spec.bought_for.iter().any(|p| p.uid == pod.identity.uid);
+        return if meant { Marks::AsSaid } else { Marks::None };
+    };
+    match bindings.iter().find(|binding| binding.pod == pod.identity.uid) {
+        Some(binding) => Marks::Kept(binding),
+        None if pod.node.is_some() && pod.node == claim.status.node => Marks::OnlyItsMachine,
+        None => Marks::None,
+    }
+}
+
+impl Marks<'_> {
+    /// Whether the pod says the same already.
+    pub fn are_those_of(&self, pod: &Pod) -> bool {
+        let says_nothing = || (pod.placed_by, pod.attempt, pod.baseline) == (None, 0, Baseline::default()) && pod.replaces.is_none();
+        match self {
+            Marks::AsSaid => true,
+            Marks::Kept(binding) => binding.is_mirrored_by(pod),
+            Marks::OnlyItsMachine => says_nothing(),
+            Marks::None => pod.claim.is_none() && says_nothing(),
+        }
+    }
+
+    /// Makes `pod` say what holds.
+    pub fn put_on(&self, pod: &mut Pod) {
+        match self {
+            Marks::AsSaid => {}
+            Marks::Kept(binding) => {
+                (pod.placed_by, pod.attempt, pod.baseline) = (binding.decision, binding.attempt, binding.baseline);
+                pod.replaces = binding.replaces.as_deref().cloned();
+            }
+            Marks::OnlyItsMachine | Marks::None => {
+                (pod.placed_by, pod.attempt, pod.baseline, pod.replaces) = (None, 0, Baseline::default(), None);
+                if *self == Marks::None {
+                    pod.claim = None;
+                }
+            }
+        }
+    }
+}
