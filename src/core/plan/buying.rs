@@ -6,15 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::asking::{Asked, is_rescue};
+use super::bindings::keep_bindings;
 use super::deadline::{self, Verdict};
 use super::judging::Judged;
 use super::pass::{Pass, target};
 use super::room::{free_room, kept_for};
 use super::watching::is_misfit;
 use super::{reserved, wording};
-use crate::core::action::{Action, ClaimPatch, ClusterAction, Event, EventKind, EventSubject};
-use crate::core::fleet::{Binding, Claim, ClaimSpec, NodeClass, NodePool, Trigger};
-use crate::core::market::{CapacityPool, CapacityType, Offer, PriceSource};
+use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
+use crate::core::fleet::{Claim, ClaimSpec, NodeClass, NodePool, Trigger};
+use crate::core::market::{Capacity, CapacityType, Offer, PriceSource};
 use crate::core::placement::{self, Demand, PlacementRequest, PlannedMachine, Target};
 use crate::core::record::{Counterfactuals, Decision, JudgedOffer, Judgement, LedgerRecord, Outcome, code_of};
 use crate::core::snapshot::Lane;
@@ -165,7 +166,7 @@ fn trigger_of(pass: &Pass, pod: &Pod) -> Trigger {
 
 /// What would have been paid instead of the offer that was chosen.
 fn otherwise(request: &PlacementRequest, need: &Need, judgement: &Judgement, pool: &NodePool) -> Counterfactuals {
-    let chosen = judgement.chosen.as_ref().map(|chosen| &chosen.pool);
+    let chosen = judgement.chosen.as_ref().map(|chosen| &chosen.capacity);
     let of = |chosen| placement::counterfactuals(request.catalog, request.market, need, chosen, &pool.home_region);
     chosen.map(of).unwrap_or_default()
 }
@@ -218,26 +219,6 @@ fn bind(pass: &mut Pass, pod: &Pod, claim: &ClaimName, decision: DecisionId, bas
     })
 }
 
-/// Keeps in the claim what `binds` will write on its pods, before they carry it; with what is kept there of pods that are there already.
-fn keep_bindings(pass: &Pass, (name, claim): (&ClaimName, Option<&Claim>), binds: &[Action]) -> Action {
-    let mut bindings: Vec<Binding> = Vec::new();
-    for bind in binds {
-        if let Action::Cluster(ClusterAction::Bind { target, decision, attempt, baseline, replaces, .. }) = bind {
-            let (pod, decision) = (target.pod.uid.clone(), Some(*decision));
-            bindings.push(Binding { pod, decision, attempt: *attempt, baseline: *baseline, replaces: replaces.clone() });
-        }
-    }
-    let kept = claim.and_then(|claim| claim.status.bindings.as_deref()).unwrap_or_default();
-    for pod in pass.index.pods_on(name) {
-        let uid = &pod.identity.uid;
-        if !bindings.iter().any(|binding| binding.pod == *uid) {
-            bindings.push(kept.iter().find(|binding| binding.pod == *uid).cloned().unwrap_or_else(|| Binding::of(pod)));
-        }
-    }
-    let patch = Box::new(ClaimPatch { bindings: Some(bindings), ..ClaimPatch::default() });
-    Action::Cluster(ClusterAction::PatchClaim { claim: name.clone(), patch, seen: claim.map(|claim| claim.version) })
-}
-
 /// A machine was bought for this pod and the pod was not bound, as when the process ended in between. True when it is now.
 fn bind_where_bought(pass: &mut Pass, pod: &Pod) -> bool {
     let Some(claim) = kept_for(pass, pod).cloned() else { return false };
@@ -285,7 +266,7 @@ fn use_room<'p>(
 fn room_as_offer(pass: &Pass, claim: &Claim, replicas: usize) -> JudgedOffer {
     let origin = claim.spec.price_origin;
     JudgedOffer {
-        pool: claim.spec.capacity.clone(),
+        capacity: claim.spec.capacity.clone(),
         price_per_hour: claim.spec.price_per_hour,
         cost_per_replica_hour: Some(Default::default()),
         replicas: i64::try_from(replicas).unwrap_or(i64::MAX),
@@ -310,9 +291,9 @@ pub(super) fn buy_ahead(
     let Some(first) = pods.first() else { return false };
     let Some(pool) = pass.world.pools.get(&machine.node_pool) else { return false };
     let Some(policy) = request.pools.iter().find(|p| p.name == pool.name) else { return false };
-    let Some(class) = pass.ready_classes(pool).get(&machine.pool.zone).copied() else { return false };
+    let Some(class) = pass.ready_classes(pool).get(&machine.capacity.zone).copied() else { return false };
     let Ok((need, _)) = &first.need else { return false };
-    let judgement = Shared::from(placement::judge_chosen(request, need, policy, Some(&machine.pool)));
+    let judgement = Shared::from(placement::judge_chosen(request, need, policy, Some(&machine.capacity)));
     let otherwise = otherwise(request, need, &judgement, pool);
     let Some(mut decision) = decision(pass, Outcome::Launch, pool, need, &pods, (judgement, otherwise)) else { return false };
     let id = derive_uuid(&["takes-over", old.uid.as_str(), &pass.now.0.to_string()]).simple().to_string();
@@ -358,7 +339,7 @@ fn buy_machine<'a, 'p>(
     let Some((first, _)) = pods.first() else { return };
     let Some(pool) = pass.world.pools.get(&machine.node_pool) else { return };
     let Some(policy) = request.pools.iter().find(|p| p.name == pool.name) else { return };
-    let Some(class) = pass.ready_classes(pool).get(&machine.pool.zone).copied() else { return };
+    let Some(class) = pass.ready_classes(pool).get(&machine.capacity.zone).copied() else { return };
     let name = claim_name(pass, first);
     let (mut records, mut binds, mut notes, mut decisions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     // Pods that share a machine may have come to it for different reasons.
@@ -370,7 +351,7 @@ fn buy_machine<'a, 'p>(
         }
     }
     for ((need, why), (demand, group)) in by_need {
-        let (judgement, otherwise) = judged.bought(request, demand, (policy, &pool.home_region), &machine.pool);
+        let (judgement, otherwise) = judged.bought(request, demand, (policy, &pool.home_region), &machine.capacity);
         let Some(mut decision) = decision(pass, Outcome::Launch, pool, need, &group, (judgement, otherwise)) else { return };
         decision.claim = Some(name.clone());
         decision.text = wording::placed(&decision.judgement);
@@ -402,32 +383,32 @@ fn buy_machine<'a, 'p>(
 /// The part of a claim that does not depend on the decision.
 fn spec_of(pass: &Pass, machine: &PlannedMachine, pool: &NodePool, class: &NodeClass) -> Option<ClaimSpec> {
     let (launch_template, launch_template_version) = class.launch_template.clone()?;
-    let on_demand = super::facts::on_demand_price(pass, &machine.pool);
+    let on_demand = super::facts::on_demand_price(pass, &machine.capacity);
     Some(ClaimSpec {
         node_pool: pool.name.clone(),
         node_class: class.name.clone(),
-        capacity: machine.pool.clone(),
+        capacity: machine.capacity.clone(),
         price_per_hour: machine.price_per_hour,
-        on_demand_per_hour: on_demand.or((machine.pool.capacity_type == CapacityType::OnDemand).then_some(machine.price_per_hour)),
-        gpus: pass.world.catalog.types.get(&machine.pool.instance_type)?.gpus,
+        on_demand_per_hour: on_demand.or((machine.capacity.capacity_type == CapacityType::OnDemand).then_some(machine.price_per_hour)),
+        gpus: pass.world.catalog.types.get(&machine.capacity.instance_type)?.gpus,
         decision: DecisionId(uuid::Uuid::nil()),
         trigger: Trigger::PendingPod,
         attempt: 1,
         launch_template,
         launch_template_version,
-        subnet: class.zones.get(&machine.pool.zone)?.clone(),
+        subnet: class.zones.get(&machine.capacity.zone)?.clone(),
         tags: class.tags.clone(),
         sharing: class.sharing,
-        reservation: reservation_for(pass, &machine.pool, class)?,
+        reservation: reservation_for(pass, &machine.capacity, class)?,
         bought_for: Vec::new(),
         takes_over: None,
-        price_origin: pass.world.market.offers.get(&machine.pool).map(Offer::origin),
+        price_origin: pass.world.market.offers.get(&machine.capacity).map(Offer::origin),
         adopted: None,
     })
 }
 
 /// The reservation that a machine from `at` is launched into: none for open capacity; `None` altogether when the class names none for it.
-fn reservation_for(pass: &Pass, at: &CapacityPool, class: &NodeClass) -> Option<Option<ReservationId>> {
+fn reservation_for(pass: &Pass, at: &Capacity, class: &NodeClass) -> Option<Option<ReservationId>> {
     if at.capacity_type != CapacityType::Reserved {
         return Some(None);
     }
@@ -487,6 +468,6 @@ fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Shared<Judgement>, verdict: Op
 /// What makes a refusal news: how many offers each reason refused, and which offer came nearest.
 fn refusal_key(judgement: &Judgement) -> String {
     let counted: Vec<String> = judgement.refused.iter().map(|(reason, count)| format!("{}:{count}", code_of(reason))).collect();
-    let nearest = judgement.best_refused.first().map_or_else(String::new, |best| best.pool.to_string());
+    let nearest = judgement.best_refused.first().map_or_else(String::new, |best| best.capacity.to_string());
     format!("{}@{nearest}", counted.join(","))
 }

@@ -30,6 +30,7 @@
 pub mod adoption;
 pub mod apart;
 mod asking;
+mod bindings;
 mod breaker;
 pub mod budget;
 mod buying;
