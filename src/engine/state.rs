@@ -315,7 +315,7 @@ impl State {
             self.told.keep(&living);
             self.hours_ahead.retain(|(uid, _)| living.contains(uid));
         }
-        self.bindings.hold(&mut view.pods, &view.claims);
+        self.bindings.hold(&mut view);
         let (holds, running, pods) = (&self.holds, &self.in_flight, &mut view.pods);
         self.pending_binds.retain(|uid, (claim, replaces)| {
             let lane = Lane::Pod(uid.clone());

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::claim::Claim;
+use super::ownership::UnreadableClaim;
 use crate::core::units::ids::{ClaimName, DecisionId, Uid};
 use crate::core::workload::{Baseline, Pod, PodPhase, Replaces};
 
@@ -40,7 +41,8 @@ impl Binding {
         }
     }
 
-    fn is_mirrored_by(&self, pod: &Pod) -> bool {
+    /// The pod says the same.
+    pub fn is_mirrored_by(&self, pod: &Pod) -> bool {
         (self.decision, self.attempt, self.baseline) == (pod.placed_by, pod.attempt, pod.baseline)
             && self.replaces.as_deref() == pod.replaces.as_ref()
     }
@@ -59,11 +61,19 @@ pub enum Marks<'a> {
     None,
 }
 
-/// What holds of the marks of `pod`; `before` is what was kept of it when it was last seen, for a pod whose claim is gone.
-pub fn marks_of<'a>(pod: &Pod, claims: &'a BTreeMap<ClaimName, Claim>, before: Option<&'a Binding>) -> Marks<'a> {
+/// What holds of the marks of `pod`; `before` is what held when it was last seen, for a pod whose claim is gone or cannot be read.
+pub fn marks_of<'a>(
+    pod: &Pod,
+    claims: &'a BTreeMap<ClaimName, Claim>,
+    unreadable: &BTreeMap<ClaimName, UnreadableClaim>,
+    before: Option<&'a Binding>,
+) -> Marks<'a> {
     let waits = matches!(pod.phase, PodPhase::Gated | PodPhase::GatedByOthers);
-    let Some(name) = &pod.claim else { return before.map_or(Marks::OnlyItsMachine, Marks::Kept) };
-    let Some(claim) = claims.get(name) else { return before.map_or(Marks::OnlyItsMachine, Marks::Kept) };
+    let Some(claim) = pod.claim.as_ref().and_then(|name| claims.get(name)) else {
+        let unread = !waits && pod.claim.as_ref().is_some_and(|name| unreadable.contains_key(name));
+        let unknown = if unread { Marks::AsSaid } else { Marks::OnlyItsMachine };
+        return before.map_or(unknown, Marks::Kept);
+    };
     let Some(bindings) = &claim.status.bindings else {
         // A pod that runs holds its place there whoever says so; one that waits was bought for, or it was not bound.
         let meant = !waits || !claim.is_observed() || claim.spec.bought_for.iter().any(|p| p.uid == pod.identity.uid);

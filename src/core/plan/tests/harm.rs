@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::toy::*;
-use crate::core::fleet::{InstanceState, Trigger, UnreadableClaim, tags};
+use crate::core::fleet::{Doubt, InstanceState, Marks, Trigger, UnreadableClaim, marks_of, tags};
 use crate::core::market::CapacityType;
 use crate::core::record::Outcome;
 use crate::core::snapshot::Observed;
 use crate::core::units::ids::{ClaimName, InstanceId};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::Millis;
-use crate::core::workload::PodPhase;
 use crate::core::workload::need::WorkloadKind;
+use crate::core::workload::{Baseline, Pod, PodPhase, Replaces};
 
 /// So many machines with a running pod each.
 fn working(machines: usize) -> Toy {
@@ -211,4 +211,124 @@ fn a_full_outbox_says_so_and_takes_no_more_refusals_but_every_purchase() {
     assert!(said(&toy, "OutboxFull") == 1 && said(&toy, "Unplaceable") > 0, "{:?}", toy.events);
     let outcomes: Vec<Outcome> = toy.decisions().iter().map(|d| d.outcome).collect();
     assert!(!outcomes.contains(&Outcome::Refuse) && outcomes.contains(&Outcome::Launch), "{outcomes:?}");
+}
+
+#[test]
+fn a_node_that_ec2_could_not_vouch_for_is_not_one_that_never_joined() {
+    // What is known of the only Node that says it is the machine, and how often the machine is given up.
+    let not_seen = |instance: &InstanceId| Doubt::NotSeen { instance: instance.clone() };
+    let another = |_: &InstanceId| Doubt::NotSeen { instance: "i-another".into() };
+    let not_that_machine = |instance: &InstanceId| Doubt::NotThatMachine { instance: instance.clone() };
+    let twice = |instance: &InstanceId| Doubt::Twice { instance: instance.clone(), other: "thief".into() };
+    type Of<'a> = &'a dyn Fn(&InstanceId) -> Doubt;
+    let table: [(&str, Option<Of>, usize); 5] = [
+        ("no Node at all", None, 1),
+        ("one that EC2 was not asked about yet, or throttles us", Some(&not_seen), 0),
+        ("one of another machine", Some(&another), 1),
+        ("one that EC2 says is not that machine", Some(&not_that_machine), 1),
+        ("two that pass for it", Some(&twice), 1),
+    ];
+    for (what, doubt, given_up) in table {
+        let mut toy = Toy::new();
+        toy.duds.insert(capacity(SPOT_A.0, SPOT_A.1, CapacityType::Spot));
+        toy.add_pod(deployment(), WorkloadKind::Inference);
+        toy.run(20);
+        let machine = toy.all_instances()[0].id.clone();
+        toy.world.doubtful_nodes = doubt
+            .map(|doubt| (crate::core::units::ids::NodeName::from("node-1"), doubt(&machine)))
+            .into_iter()
+            .collect::<BTreeMap<_, _>>()
+            .into();
+        toy.run(175);
+        let ended = |toy: &Toy| toy.decisions().iter().filter(|d| d.trigger == Trigger::NeverJoined).count();
+        assert_eq!(ended(&toy), given_up, "{what}: its pool gives it three minutes to join");
+        // Once EC2 answers, and it is no machine's Node, the time that has passed counts.
+        toy.world.doubtful_nodes = BTreeMap::new().into();
+        toy.run(5);
+        assert_eq!(ended(&toy), 1, "{what}");
+    }
+}
+
+/// What an owner might write to make lowtide spend: refused often, and in the place of a pod that EC2 interrupts.
+fn forged(pod: &mut Pod) {
+    pod.attempt = 7;
+    pod.baseline.b1_per_replica_hour = Some(MicroUsdPerHour(9_000_000));
+    pod.replaces = Some(Replaces {
+        pod: pod.identity.clone(),
+        from_claim: "lt-gone".into(),
+        decision: crate::core::units::ids::DecisionId(uuid::Uuid::nil()),
+        noticed_at: pod.created_at,
+        decided_at: pod.created_at,
+        deadline: Some(pod.created_at),
+        from_region: None,
+        work: None,
+    });
+}
+
+#[test]
+fn what_costs_money_is_read_from_the_claim_and_not_from_the_pod() {
+    let toy = working(1);
+    let (claims, none) = ((*toy.world.claims).clone(), BTreeMap::new());
+    let bound = toy.world.pods.values().next().unwrap().clone();
+    let kept = claims.values().next().unwrap().status.bindings.as_ref().unwrap()[0].clone();
+    assert!(kept.is_mirrored_by(&bound) && bound.attempt == 1 && bound.baseline != Baseline::default());
+    assert_eq!(marks_of(&bound, &claims, &none, None), Marks::Kept(&kept));
+
+    let holds = |mut pod: Pod, claims: &BTreeMap<ClaimName, crate::core::fleet::Claim>| {
+        let marks = marks_of(&pod, claims, &none, None);
+        marks.put_on(&mut pod);
+        assert!(marks.are_those_of(&pod));
+        pod
+    };
+    let mut changed = bound.clone();
+    forged(&mut changed);
+    assert_eq!(holds(changed, &claims), bound, "whatever a bound pod says, its claim's word holds");
+
+    let waiting = Pod {
+        claim: None,
+        phase: PodPhase::Gated,
+        node: None,
+        placed_by: None,
+        baseline: Baseline::default(),
+        attempt: 0,
+        ..bound.clone()
+    };
+    let waiting = Pod { identity: crate::core::workload::PodIdentity { uid: "another".into(), ..waiting.identity.clone() }, ..waiting };
+    let mut changed = waiting.clone();
+    forged(&mut changed);
+    assert_eq!(holds(changed.clone(), &claims), waiting, "one that waits was never bound");
+    changed.claim = bound.claim.clone();
+    assert_eq!(holds(changed.clone(), &claims), waiting, "nor is it by naming another's claim");
+    (changed.phase, changed.node) = (PodPhase::Running, bound.node.clone());
+    let on_it = holds(changed.clone(), &claims);
+    assert_eq!((on_it.claim, on_it.attempt, on_it.replaces), (bound.claim.clone(), 0, None), "on the machine, by its node: it holds room");
+    changed.node = Some("node-elsewhere".into());
+    assert_eq!(holds(changed.clone(), &claims).claim, None);
+
+    // A claim of the version before, which kept nothing: what runs there stays, and nobody else comes.
+    let mut older = claims.clone();
+    older.values_mut().for_each(|claim| claim.status.bindings = None);
+    assert_eq!(holds(bound.clone(), &older), bound);
+    changed.phase = PodPhase::Gated;
+    assert_eq!(holds(changed, &older).claim, None);
+}
+
+#[test]
+fn a_claim_keeps_what_is_bound_to_it_in_whatever_order_pods_come() {
+    let mut toy = Toy::new();
+    (toy.cpu, toy.memory) = (crate::core::units::Millicores(900), crate::core::units::Mebibytes(2_048));
+    toy.gpu_memory = crate::core::units::Mebibytes(4_096);
+    for class in toy.world.classes.values_mut() {
+        class.sharing.sharing = crate::core::workload::sharing::Sharing::TimeSlicing { replicas: 4 };
+    }
+    let first = toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(10);
+    let others = [toy.add_pod(deployment(), WorkloadKind::Inference), toy.add_pod(deployment(), WorkloadKind::Inference)];
+    toy.run(120);
+    let claim = toy.world.claims.values().next().unwrap();
+    let kept = claim.status.bindings.as_ref().unwrap();
+    assert_eq!((toy.world.claims.len(), kept.len()), (1, 3), "{kept:?}");
+    for uid in others.iter().chain([&first]) {
+        assert!(kept.iter().any(|binding| binding.pod == *uid && binding.is_mirrored_by(&toy.world.pods[uid])), "{uid}: {kept:?}");
+    }
 }
