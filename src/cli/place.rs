@@ -182,7 +182,8 @@ struct Asked {
 
 fn asked(manifests: &Manifests, vocabulary: &Vocabulary, pool_share_per_mille: Option<i64>) -> Asked {
     let (controllers, keys) = (Controllers::default(), AttributionKeys::default());
-    let reader = PodReader { controllers: &controllers, volumes: &manifests.volumes, keys: &keys, vocabulary };
+    let reader =
+        PodReader { controllers: &controllers, volumes: &manifests.volumes, keys: &keys, namespaces: &Default::default(), vocabulary };
     let pod_of = |workload: &ManifestWorkload| {
         let mut pod = workload.pod.clone();
         // Offline, a Job is batch and everything else serves, unless the owner says otherwise.

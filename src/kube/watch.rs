@@ -33,7 +33,7 @@ use crate::core::snapshot::Lane;
 use crate::core::units::ids::{ClassName, NodeName};
 use crate::core::workload::PodRules;
 use crate::core::workload::need::{PodManifest, Vocabulary};
-use crate::core::workload::pod_reader::PodReader;
+use crate::core::workload::pod_reader::{NamespaceLabels, PodReader};
 use crate::core::workload::volumes::{self, VolumeFacts, VolumeObject, Volumes};
 use crate::ports::ClusterView;
 
@@ -174,8 +174,7 @@ impl Watches {
     }
 
     fn read_policy(&self, view: &mut ClusterView) {
-        let labels = |n: &Arc<Meta<Namespace>>| (n.name_any(), n.metadata.labels.clone().unwrap_or_default());
-        let namespaces = self.namespaces.store.state().iter().map(labels).collect();
+        let namespaces = self.read_namespaces();
         for pool in valid(&self.pools.store.state()) {
             match pools::read(pool, &namespaces) {
                 Ok(read) => {
@@ -243,6 +242,11 @@ impl Watches {
         }
     }
 
+    fn read_namespaces(&self) -> NamespaceLabels {
+        let labels = |n: &Arc<Meta<Namespace>>| (n.name_any(), n.metadata.labels.clone().unwrap_or_default());
+        self.namespaces.store.state().iter().map(labels).collect()
+    }
+
     fn read_volumes(&self) -> Volumes {
         let claims: Vec<_> = valid(&self.volume_claims.store.state()).filter_map(volume_object).collect();
         let volumes: Vec<_> = valid(&self.volumes.store.state()).filter_map(volume_object).collect();
@@ -258,14 +262,16 @@ impl Watches {
         let vocabulary = vocabulary_of(view);
         let node_labels = Arc::new(vocabulary.node_labels.clone());
         let endpoints = Endpoints::read(valid(&self.slices.store.state()));
-        let reader = PodReader { controllers: &controllers, volumes: &volumes, keys: &self.keys, vocabulary: &vocabulary };
+        let namespaces = if self.keys.from_namespace { self.read_namespaces() } else { NamespaceLabels::new() };
+        let (controllers, volumes, vocabulary) = (&controllers, &volumes, &vocabulary);
+        let reader = PodReader { controllers, volumes, keys: &self.keys, namespaces: &namespaces, vocabulary };
         let pods = WatchedPods { reader, endpoints: &endpoints };
         let mut known = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
         let mut still = BTreeMap::new();
         for pod in valid(&self.pods.store.state()) {
             let uid = pod.metadata.uid.clone().unwrap_or_default();
             let version = pod.metadata.resource_version.clone().unwrap_or_default();
-            let around = Around::of(pod, &volumes, &node_labels);
+            let around = Around::of(pod, volumes, &node_labels);
             let same = |known: &Known| known.version == version && known.around == around;
             let entry = known.remove(&uid).filter(same).unwrap_or_else(|| Known::read(pod, version, around, &reader));
             match pods.read(pod, &entry.manifest, (entry.need.clone(), Arc::clone(&entry.rules))) {

@@ -9,10 +9,13 @@ use std::sync::Arc;
 
 use super::controllers::Controllers;
 use super::labels::both;
-use super::need::{Need, PodManifest, Schedule, Vocabulary, WorkloadKind, parse_with};
+use super::need::{Metadata, Need, PodManifest, Schedule, Vocabulary, WorkloadKind, parse_with};
 use super::volumes::{self, Volumes};
 use super::{Attribution, LetGo, Mobility, PodRules, Workload};
 use crate::core::units::time::Millis;
+
+/// Labels of namespaces, by name.
+pub type NamespaceLabels = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Which labels of a pod say who pays. Platform teams may have words of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,9 @@ pub struct AttributionKeys {
     pub product_area: String,
     /// Label of the component: training, inference, baseline or api.
     pub component: String,
+    /// Team, environment, cost center and product area are those of the namespace, whatever the pod says: owners write pods, and not
+    /// their namespace.
+    pub from_namespace: bool,
 }
 
 impl Default for AttributionKeys {
@@ -40,6 +46,7 @@ impl Default for AttributionKeys {
             cost_center: "cost-center".into(),
             product_area: "product-area".into(),
             component: "component".into(),
+            from_namespace: false,
         }
     }
 }
@@ -56,6 +63,8 @@ pub struct PodReader<'a> {
     pub volumes: &'a Volumes,
     /// Who pays.
     pub keys: &'a AttributionKeys,
+    /// Labels of namespaces, for keys that are read from there.
+    pub namespaces: &'a NamespaceLabels,
     /// Models, regions and labels that may be named.
     pub vocabulary: &'a Vocabulary,
 }
@@ -96,20 +105,24 @@ impl PodReader<'_> {
             mobility,
             need,
             rules,
-            attribution: self.attribution(&manifest.metadata.labels, kind),
+            attribution: self.attribution(&manifest.metadata, kind),
             // 30 s is the API server's default; it fills the field in itself.
             termination_grace: Millis::from_secs(manifest.spec.termination_grace_period_seconds.unwrap_or(30)),
         }
     }
 
-    fn attribution(&self, labels: &BTreeMap<String, String>, kind: Option<WorkloadKind>) -> Attribution {
-        let label = |key: &str| labels.get(key).cloned();
+    fn attribution(&self, pod: &Metadata, kind: Option<WorkloadKind>) -> Attribution {
+        let label = |key: &str| pod.labels.get(key).cloned();
+        let payer = |key: &str| {
+            let of_namespace = || self.namespaces.get(pod.namespace.as_ref()?)?.get(key).cloned();
+            if self.keys.from_namespace { of_namespace() } else { label(key) }
+        };
         let said = Attribution {
-            team: label(&self.keys.team),
+            team: payer(&self.keys.team),
             service: label(&self.keys.service),
-            environment: label(&self.keys.environment),
-            cost_center: label(&self.keys.cost_center),
-            product_area: label(&self.keys.product_area),
+            environment: payer(&self.keys.environment),
+            cost_center: payer(&self.keys.cost_center),
+            product_area: payer(&self.keys.product_area),
             component: label(&self.keys.component),
         };
         match kind {

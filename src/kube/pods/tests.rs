@@ -52,9 +52,14 @@ fn owners(strategy: &str) -> Controllers {
 }
 
 fn read_with(owners: &Controllers, endpoints: &Endpoints, pod: &Pod) -> core_workload::Pod {
-    let keys = AttributionKeys { cost_center: "cost-center".into(), ..AttributionKeys::default() };
+    read_by(&AttributionKeys::default(), owners, endpoints, pod)
+}
+
+fn read_by(keys: &AttributionKeys, owners: &Controllers, endpoints: &Endpoints, pod: &Pod) -> core_workload::Pod {
     let volumes = volumes();
-    let reader = PodReader { controllers: owners, volumes: &volumes, keys: &keys, vocabulary: Vocabulary::snapshot() };
+    let labels = [("team", "platform"), ("cost-center", "1200")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let namespaces = std::collections::BTreeMap::from([("ml".to_owned(), labels.into())]);
+    let reader = PodReader { controllers: owners, volumes: &volumes, keys, namespaces: &namespaces, vocabulary: Vocabulary::snapshot() };
     let manifest = manifest_of(pod).unwrap();
     WatchedPods { reader, endpoints }.read(pod, &manifest, (reader.need(&manifest), PodRules::read(&manifest).0)).unwrap()
 }
@@ -72,6 +77,22 @@ fn volumes() -> Volumes {
 
 fn read(changes: Value) -> core_workload::Pod {
     read_with(&owners("RollingUpdate"), &Endpoints::default(), &pod(changes))
+}
+
+#[test]
+fn an_owner_cannot_charge_another_team_where_namespaces_say_who_pays() {
+    let by = |from_namespace, changes: Value| {
+        let keys = AttributionKeys { from_namespace, ..AttributionKeys::default() };
+        read_by(&keys, &owners("RollingUpdate"), &Endpoints::default(), &pod(changes)).attribution
+    };
+    let forged = || json!({ "metadata": { "labels": { "team": "search", "cost-center": "9", "product-area": "ads", "service": "chat" } } });
+    let said = by(false, forged());
+    assert_eq!((said.team.as_deref(), said.cost_center.as_deref(), said.product_area.as_deref()), (Some("search"), Some("9"), Some("ads")));
+    let held = by(true, forged());
+    assert_eq!((held.team.as_deref(), held.cost_center.as_deref(), held.product_area), (Some("platform"), Some("1200"), None));
+    assert_eq!((held.service.as_deref(), held.component.as_deref()), (Some("chat"), Some("inference")), "these are the pod's");
+    let elsewhere = by(true, json!({ "metadata": { "namespace": "unlabelled", "labels": { "team": "search" } } }));
+    assert_eq!(elsewhere.team, None, "a namespace that says nothing: unknown, and never what the pod says");
 }
 
 #[test]
