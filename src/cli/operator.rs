@@ -16,6 +16,7 @@ use crate::engine::health;
 use crate::engine::wall_clock::WallClock;
 use crate::kube::lease::{Candidacy, LeaseSettings};
 use crate::kube::pods::AttributionKeys;
+use crate::kube::validation_check::{Validation, validation};
 use crate::kube::{ClusterSettings, LiveCluster, connect, crd_check, read_uid};
 use crate::ledger::prometheus::Prometheus;
 use crate::ledger::upkeep::{self, Upkeep};
@@ -41,6 +42,12 @@ pub struct OperatorArgs {
     /// Let AWS_ENDPOINT_URL and its kin send signed requests over plain http to other machines.
     #[arg(long, env = "LOWTIDE_ALLOW_INSECURE_ENDPOINT")]
     pub allow_insecure_endpoint: bool,
+    /// The admission policy (and its binding) that keeps owners from what lowtide writes on their pods: the chart's.
+    #[arg(long, env = "LOWTIDE_MARKS_POLICY", default_value = "lowtide-marks")]
+    pub marks_policy: String,
+    /// Serve where that policy is absent: then nothing refuses what owners write over lowtide's marks.
+    #[arg(long, env = "LOWTIDE_SERVE_WITHOUT_VALIDATION")]
+    pub serve_without_validation: bool,
     /// Who this process is, for the Lease and for events: the pod's name.
     #[arg(long, env = "LOWTIDE_INSTANCE", default_value = "lowtide")]
     pub instance: String,
@@ -99,6 +106,9 @@ struct LabelArgs {
     /// Label that names the component (training, inference, baseline, api); without it batch work is training, serving work inference.
     #[arg(long, env = "LOWTIDE_LABEL_COMPONENT", default_value = "component")]
     label_component: String,
+    /// Take team, environment, cost centre and product area from the namespace's labels, and never from the pod's: owners write pods.
+    #[arg(long, env = "LOWTIDE_ATTRIBUTION_FROM_NAMESPACE")]
+    attribution_from_namespace: bool,
 }
 
 impl LabelArgs {
@@ -110,6 +120,7 @@ impl LabelArgs {
             cost_center: self.label_cost_center.clone(),
             product_area: self.label_product_area.clone(),
             component: self.label_component.clone(),
+            from_namespace: self.attribution_from_namespace,
         }
     }
 }
@@ -156,6 +167,49 @@ async fn definitions_will_do(client: &kube::Client) {
     }
 }
 
+/// How often it is looked at whether owners are still kept from our marks.
+const VALIDATION_EVERY: Duration = Duration::from_secs(60);
+
+/// Waits until owners are kept from what lowtide writes on their pods, unless it is told to serve without. Where that cannot be read, it is
+/// said and nothing waits.
+async fn owners_are_kept_out(client: &kube::Client, args: &OperatorArgs) {
+    loop {
+        match validation(client, &args.marks_policy).await {
+            Validation::InForce => return,
+            Validation::Absent(why) if args.serve_without_validation => {
+                warn!("nothing keeps owners from what lowtide writes on their pods ({why}); it serves all the same, as it was told to");
+                return;
+            }
+            Validation::Absent(why) => {
+                error!(
+                    "nothing keeps owners from what lowtide writes on their pods: {why}. Install the chart with \
+                     admission.validating.enabled, or say --serve-without-validation; looked at again in 10 s"
+                );
+                tokio::time::sleep(Duration::from_secs(10)).await;
+            }
+            Validation::Unknown(fault) => {
+                warn!("whether owners are kept from what lowtide writes on their pods could not be read: {fault}");
+                return;
+            }
+        }
+    }
+}
+
+/// Says when the policy goes while the operator runs, and when it is back. What runs is not left for it.
+async fn watch_validation(client: kube::Client, policy: String) {
+    let mut last = Validation::InForce;
+    loop {
+        tokio::time::sleep(VALIDATION_EVERY).await;
+        let now = validation(&client, &policy).await;
+        match &now {
+            Validation::Absent(why) if now != last => error!("nothing keeps owners from what lowtide writes on their pods any more: {why}"),
+            Validation::InForce if now != last => info!("owners are kept from what lowtide writes on their pods"),
+            _ => {}
+        }
+        last = now;
+    }
+}
+
 /// Runs until SIGTERM or Ctrl-C, then gives the Lease back.
 pub async fn run(args: OperatorArgs) -> ExitCode {
     set_up_log(args.log_json);
@@ -184,6 +238,7 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
     let clock: Arc<dyn Clock> = Arc::new(WallClock);
     let uid = cluster_uid(&client).await;
     definitions_will_do(&client).await;
+    owners_are_kept_out(&client, &args).await;
     info!(cluster = args.cluster, uid, "machines of this name and another UID are left alone");
     let cloud_settings = AwsSettings {
         endpoint_url: args.aws_endpoint_url.clone(),
@@ -227,6 +282,7 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
         fixed => (fixed.to_owned(), format!("{}/{}", args.namespace, args.instance)),
     };
     let lease = LeaseSettings { namespace, name: "lowtide".to_owned(), identity };
+    let validation = (!args.serve_without_validation).then(|| tokio::spawn(watch_validation(client.clone(), args.marks_policy.clone())));
     let candidacy = Candidacy::start(client, lease, clock);
     let (stop, stopped) = watch::channel(false);
     let health = tokio::spawn(health::serve(listener, Arc::clone(&engine), candidacy.leading(), stopped.clone()));
@@ -240,6 +296,9 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
     candidacy.release().await;
     health.abort();
     upkeep.abort();
+    if let Some(validation) = validation {
+        validation.abort();
+    }
     if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

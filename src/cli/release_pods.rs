@@ -1,16 +1,20 @@
 //! `lowtide release-pods`: lifts our scheduling gate from every pod, so that nothing waits for an operator that is gone.
 //!
-//! The chart's post-delete hook runs it, when everything else is gone. Pods are not pinned: any node with room may take them.
+//! The chart's post-delete hook runs it, when everything else is gone. Pods are not pinned: any node with room may take them. Machines are
+//! not ended: those that still run are listed, with what they cost.
 
 use std::process::ExitCode;
 
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams};
+use kube::core::DeserializeGuard;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
-use crate::kube::api::words;
+use crate::core::units::money::MicroUsdPerHour;
+use crate::kube::api::{GpuNodeClaim, words};
+use crate::kube::claims;
 use crate::kube::errors::{call, gone_is_done};
 use crate::kube::{connect, names};
 use crate::ports::ClusterError;
@@ -22,7 +26,7 @@ const PAGE: u32 = 500;
 /// Pods made while we work are gated as long as the admission policy is there: we look again this many times.
 const ROUNDS: u32 = 5;
 
-/// Lifts lowtide's scheduling gate from every pod and prints what it did.
+/// Lifts lowtide's scheduling gate from every pod and prints what it did, and which machines still run.
 #[derive(Debug, clap::Args)]
 pub struct ReleasePodsArgs {
     /// Only print which pods are held.
@@ -37,6 +41,64 @@ pub struct Released {
     pub pods: Vec<String>,
     /// Pods that could not be released, and why.
     pub failed: Vec<String>,
+}
+
+/// Machines that still run although nobody looks after them any more.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StillRunning {
+    /// One line each: claim, instance, where, what, and dollars per hour.
+    pub lines: Vec<String>,
+    /// What all of them cost per hour, as bought.
+    pub price_per_hour: MicroUsdPerHour,
+}
+
+/// The machines that claims stand for and that have not ended. Empty where the definitions are gone: then only EC2 knows.
+///
+/// # Errors
+/// When claims cannot be listed.
+pub async fn still_running(client: &Client) -> Result<StillRunning, ClusterError> {
+    let api: Api<DeserializeGuard<GpuNodeClaim>> = Api::all(client.clone());
+    let mut params = ListParams::default().limit(PAGE);
+    let mut found = StillRunning::default();
+    loop {
+        let page = match call("list claims", api.list(&params)).await {
+            Ok(page) => page,
+            Err(ClusterError::Gone(_)) => return Ok(found),
+            Err(fault) => return Err(fault),
+        };
+        for object in &page.items {
+            match claims::read_guarded(object) {
+                Ok(claim) if claim.may_run() && claim.status.launch_asked_at.or(claim.status.launched_at).is_some() => {
+                    let (at, price) = (&claim.spec.capacity, claim.spec.price_per_hour);
+                    let instance = claim.status.instance.as_ref().map_or("asked for, not answered", |id| id.as_str());
+                    found.price_per_hour = MicroUsdPerHour(found.price_per_hour.0.saturating_add(price.0));
+                    found.lines.push(format!("{} ({instance}): {at} at ${price}/h", claim.name));
+                }
+                Ok(_) | Err(None) => {}
+                Err(Some(unread)) => {
+                    let instance = unread.instance.as_ref().map_or("unknown", |id| id.as_str());
+                    found.lines.push(format!("{} ({instance}): cannot be read, so its price is unknown", unread.name));
+                }
+            }
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(found),
+        }
+    }
+}
+
+/// What is said of machines that still run.
+pub fn farewell(machines: &StillRunning) -> Vec<String> {
+    if machines.lines.is_empty() {
+        return vec!["no machine that a claim stands for still runs".to_owned()];
+    }
+    let (count, price) = (machines.lines.len(), machines.price_per_hour);
+    let head = format!(
+        "{count} machines still run and cost ${price}/h: nothing here ends them. Delete their node pools before lowtide goes, or end them in EC2 \
+         (tag lowtide-cluster)"
+    );
+    std::iter::once(head).chain(machines.lines.iter().map(|line| format!("  {line}"))).collect()
 }
 
 /// Lifts the gate from every pod that carries it, and looks again until none does.
@@ -99,7 +161,14 @@ async fn lift(client: &Client, namespace: &str, name: &str) -> Result<Option<Str
 /// Runs `lowtide release-pods`.
 pub async fn run(args: ReleasePodsArgs) -> ExitCode {
     let outcome = match connect().await {
-        Ok(client) => release(&client, args.dry_run).await,
+        Ok(client) => {
+            let released = release(&client, args.dry_run).await;
+            match still_running(&client).await {
+                Ok(machines) => farewell(&machines).iter().for_each(|line| println!("{line}")),
+                Err(fault) => eprintln!("lowtide release-pods: which machines still run is not known: {fault}"),
+            }
+            released
+        }
         Err(error) => Err(error),
     };
     match outcome {

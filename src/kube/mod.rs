@@ -21,6 +21,7 @@ pub mod outbox;
 pub mod pods;
 pub mod pools;
 pub mod user_data;
+pub mod validation_check;
 pub mod watch;
 pub mod workloads;
 

@@ -100,5 +100,7 @@ nodeAffinity:
 {{- define "lowtide.hook" }}
     helm.sh/hook: post-delete
     helm.sh/hook-weight: {{ . | quote }}
+    # Helm prints what the Job says: the machines that still run, and what they cost.
+    helm.sh/hook-output-log-policy: hook-succeeded,hook-failed
     helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
 {{- end }}

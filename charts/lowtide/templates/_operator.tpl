@@ -10,6 +10,10 @@
 - {name: LOWTIDE_INSTANCE_SECONDS, value: {{ .Values.operator.instanceSeconds | quote }}}
 - {name: LOWTIDE_MAX_PRICE_AGE_SECONDS, value: {{ .Values.operator.maxPriceAgeSeconds | quote }}}
 - {name: LOWTIDE_ORPHAN_GRACE_SECONDS, value: {{ .Values.operator.orphanGraceSeconds | quote }}}
+- {name: LOWTIDE_MARKS_POLICY, value: "{{ include "lowtide.fullname" . }}-marks"}
+{{- if not .Values.admission.validating.enabled }}
+- {name: LOWTIDE_SERVE_WITHOUT_VALIDATION, value: "true"}
+{{- end }}
 - {name: LOWTIDE_POST_SECONDS, value: {{ .Values.ledger.postSeconds | quote }}}
 - {name: LOWTIDE_PROMETHEUS_URL, value: {{ .Values.ledger.prometheusUrl | quote }}}
 - {name: LOWTIDE_LABEL_TEAM, value: {{ .Values.ledger.labels.team | quote }}}
@@ -18,6 +22,7 @@
 - {name: LOWTIDE_LABEL_COST_CENTER, value: {{ .Values.ledger.labels.costCenter | quote }}}
 - {name: LOWTIDE_LABEL_PRODUCT_AREA, value: {{ .Values.ledger.labels.productArea | quote }}}
 - {name: LOWTIDE_LABEL_COMPONENT, value: {{ .Values.ledger.labels.component | quote }}}
+- {name: LOWTIDE_ATTRIBUTION_FROM_NAMESPACE, value: {{ .Values.ledger.labels.fromNamespace | quote }}}
 - name: LOWTIDE_DATABASE_URL
   valueFrom:
     secretKeyRef:

@@ -9,7 +9,7 @@ lift_as_hook() {
   local namespace name
   if [ -n "${LOWTIDE:-}" ]; then
     sed "s/token: test-admin-token/token: $(kubectl create token lowtide-release-pods -n "$NAMESPACE")/" "$KUBECONFIG" >"$CLUSTER_DIR/hook-kubeconfig"
-    KUBECONFIG="$CLUSTER_DIR/hook-kubeconfig" "$LOWTIDE" release-pods >/dev/null
+    KUBECONFIG="$CLUSTER_DIR/hook-kubeconfig" "$LOWTIDE" release-pods >"$CLUSTER_DIR/farewell" 2>&1
     return
   fi
   while read -r namespace name; do
@@ -40,6 +40,9 @@ player=$!
 expect_ok "uninstall" helm uninstall lowtide -n "$NAMESPACE"
 wait "$player"
 expect_equal "policies when the gates are lifted" 0 "$(cat "$CLUSTER_DIR/policies-at-hook")"
+if [ -n "${LOWTIDE:-}" ]; then
+  expect "the hook may list the machines that still run: $(cat "$CLUSTER_DIR/farewell")" grep -Eq "machines? .*still runs?" "$CLUSTER_DIR/farewell"
+fi
 expect_equal "policies left" 0 "$(policies)"
 expect_equal "gates left" "" "$(gates)"
 expect_equal "left of the hook" "" "$(left_of_the_hook)"
