@@ -21,6 +21,16 @@
 #[cfg(test)]
 extern crate self as lowtide;
 
+/// What comes from outside, changed at random.
+#[cfg(test)]
+#[path = "../tests/mutation/mod.rs"]
+pub(crate) mod mutation;
+
+/// What released versions wrote.
+#[cfg(all(test, feature = "live"))]
+#[path = "../tests/released/mod.rs"]
+pub(crate) mod released;
+
 pub mod backtest;
 pub mod cli;
 pub mod core;

@@ -169,4 +169,22 @@ mod tests {
         }
         assert!(rebalance_sent_at(r#"{"time":"2026-07-20T13:46:30Z"}"#).is_err());
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_metadata_answers_is_a_time_or_an_error_that_names_the_document(
+            text in crate::mutation::text(&[
+                r#"{"action":"terminate","time":"2026-07-20T13:46:30Z"}"#,
+                r#"{"noticeTime":"2026-07-20T13:44:30Z"}"#,
+            ])
+        ) {
+            for (read, path) in [(interruption_sent_at(&text), INSTANCE_ACTION), (rebalance_sent_at(&text), REBALANCE)] {
+                if let Err(fault) = read {
+                    assert!(fault.to_string().contains(path), "{fault}");
+                }
+            }
+        }
+    }
 }

@@ -168,4 +168,17 @@ mod tests {
         assert_eq!(instance_state(&InstanceStateName::Stopped), Some(InstanceState::ShuttingDown));
         assert_eq!(instance_state(&InstanceStateName::from("dreaming")), None);
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_ec2_says_of_an_end_is_a_time_or_nothing(
+            reason in crate::mutation::text(&["User initiated (2026-07-20 13:44:30 GMT)", "Service initiated (2026-11-23 22:48:48 GMT)"])
+        ) {
+            if let Some(at) = transition_time(&reason) {
+                assert!(reason.contains(" GMT)"), "{reason}: {at}");
+            }
+        }
+    }
 }

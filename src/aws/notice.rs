@@ -128,4 +128,22 @@ mod tests {
         }
         assert!(parse("not json", &"us-east-1".into()).is_err());
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_comes_by_the_queue_is_a_notice_of_this_region_or_kept_with_its_fault(
+            message in crate::mutation::text(&[
+                &warning().to_string(),
+                &event("EC2 Instance Rebalance Recommendation", json!({"instance-id": "i-0123456789abcdef0"})).to_string(),
+                &event("EC2 Instance State-change Notification", json!({"instance-id": "i-0", "state": "stopping"})).to_string(),
+            ])
+        ) {
+            match parse(&message, &"us-east-1".into()) {
+                Ok(notice) => assert!(notice.instance.as_str().starts_with("i-") && notice.region.as_str() == "us-east-1"),
+                Err(malformed) => assert!(malformed.text == message && !malformed.fault.is_empty()),
+            }
+        }
+    }
 }

@@ -155,4 +155,20 @@ mod tests {
         assert!(read(&other).unwrap_err().fault.contains("g6.xlarge"));
         assert!(quote("{}", &"us-east-1".into()).is_err());
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_comes_is_a_price_above_zero_and_below_the_highest_or_none(
+            text in crate::mutation::text(&[&product().to_string()]),
+            changed in crate::mutation::json(vec![product()]),
+        ) {
+            for text in [text, changed.to_string()] {
+                if let Ok(Some(quote)) = quote(&text, &"us-east-1".into()) {
+                    assert!(quote.price_per_hour.0 > 0 && quote.price_per_hour <= HIGHEST_PRICE, "{quote:?}");
+                }
+            }
+        }
+    }
 }

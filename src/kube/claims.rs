@@ -14,7 +14,8 @@ use super::classes;
 use super::pods::timestamp;
 use crate::core::action::ClaimPatch;
 use crate::core::fleet::{
-    self, Binding, Claim, ClaimSpec, ClaimStatus, ClaimsNow, Ended, InterruptionMark, LaunchFailure, MoveMark, NoticeKind, Occupant, Unhealthy,
+    self, Binding, Claim, ClaimSpec, ClaimStatus, ClaimsNow, Ended, InterruptionMark, LaunchFailure, MoveMark, NoticeKind, Occupant,
+    Unhealthy,
 };
 use crate::core::market::{Capacity, PriceOrigin};
 use crate::core::units::ids::{

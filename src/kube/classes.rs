@@ -141,3 +141,36 @@ pub fn status_patch(observed: Option<&GpuNodeClassStatus>, generation: Option<i6
         "observedGeneration": generation,
     } })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn released() -> Value {
+        crate::released::objects("0.1.0", "class-").remove(0).1
+    }
+
+    #[test]
+    fn a_class_that_0_1_0_held_is_read_and_makes_a_template() {
+        let object: GpuNodeClass = serde_json::from_value(released()).unwrap();
+        let class = read(&object);
+        assert_eq!((class.zones.len(), class.problem, class.reservations.len()), (2, None, 1));
+        assert_eq!(class.sharing.sharing, Sharing::TimeSlicing { replicas: 4 });
+        assert_eq!(class.launch_template, Some(("lowtide-0a1b2c3d4e5f".to_owned(), "1".to_owned())));
+        assert!(launch_template(&object, "a-cluster").unwrap().name.starts_with("lowtide-"));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_a_class_holds_makes_a_template_of_our_name_or_a_sentence(object in crate::mutation::json(vec![released()])) {
+            if let Ok(object) = serde_json::from_value::<GpuNodeClass>(object) {
+                read(&object);
+                if let Ok(template) = launch_template(&object, "a-cluster") {
+                    assert!(template.name.starts_with("lowtide-") && template.name.len() == 20, "{}", template.name);
+                }
+            }
+        }
+    }
+}

@@ -130,3 +130,35 @@ fn read(object: &DeserializeGuard<GpuDecision>) -> Option<LedgerRecord> {
         .inspect_err(|error| tracing::error!(name, %error, "the record of a GpuDecision cannot be read"))
         .ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::released;
+
+    #[test]
+    fn every_record_that_0_1_0_wrote_is_read_and_loses_nothing() {
+        let objects = released::objects("0.1.0", "record-");
+        assert_eq!(objects.len(), 9, "one of each kind");
+        for (name, object) in objects {
+            let guarded: DeserializeGuard<GpuDecision> = serde_json::from_value(object.clone()).unwrap();
+            let record = read(&guarded).unwrap_or_else(|| panic!("{name} cannot be read"));
+            assert_eq!(serde_json::to_value(&record).unwrap(), object["spec"]["record"], "{name}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_a_decision_object_holds_is_a_record_or_left_waiting(
+            object in crate::mutation::json(released::objects("0.1.0", "record-").into_iter().map(|(_, object)| object).collect())
+        ) {
+            if let Ok(guarded) = serde_json::from_value::<DeserializeGuard<GpuDecision>>(object)
+                && let Some(record) = read(&guarded)
+            {
+                assert!(!record.id().is_nil() || matches!(record, LedgerRecord::Decision(_)));
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@
 //! Decides: when a pool's finalizer comes and goes, and how its status is spelt.
 //! Does not: read the policy (see [`NodePoolSpec`]) or apply it (see `core::placement` and `core::plan`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ pub struct UnreadablePool {
 }
 
 /// Labels of every namespace, by its name.
-pub type NamespaceLabels = BTreeMap<String, BTreeMap<String, String>>;
+pub use crate::core::workload::pod_reader::NamespaceLabels;
 
 /// Reads a pool.
 ///
@@ -129,6 +129,7 @@ pub fn ready_condition(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn pool(metadata: Value, selector: Value) -> GpuNodePool {
         let spec = json!({ "namespaceSelector": selector, "nodeClasses": ["us"], "homeRegion": "us-east-1" });
@@ -180,5 +181,37 @@ mod tests {
         let deleting = pool(json!({ "name": "p", "finalizers": held, "deletionTimestamp": "2026-07-20T13:44:30Z" }), json!({}));
         assert_eq!(finalizers(&deleting, 2), None);
         assert_eq!(finalizers(&deleting, 0).unwrap(), ["example.com/x"]);
+    }
+
+    fn released() -> Value {
+        crate::released::objects("0.1.0", "pool-").remove(0).1
+    }
+
+    #[test]
+    fn a_pool_that_0_1_0_held_is_read_with_its_policy_and_its_books() {
+        let object: GpuNodePool = serde_json::from_value(released()).unwrap();
+        let labels = BTreeMap::from([("lowtide.dev/may-buy".to_owned(), "true".to_owned())]);
+        let pool = read(&object, &NamespaceLabels::from([("ml".into(), labels)])).unwrap();
+        assert_eq!((pool.max_gpus, pool.max_nodes, pool.monthly_budget.map(|b| b.0)), (Some(64), Some(48), Some(25_000_000_000)));
+        assert!(pool.may_fall_back() && pool.namespaces.contains("ml") && !pool.deleting);
+        let status = read_status(&object).unwrap();
+        assert_eq!((status.claims, status.books.settled.0, status.books.closing.len(), status.ready), (1, 12_345_678, 1, Ok(())));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_a_pool_holds_a_namespace_may_buy_only_if_the_selector_says_so(object in crate::mutation::json(vec![released()])) {
+            // What the API server's schema would not let in is no object of this type.
+            if let Ok(object) = serde_json::from_value::<GpuNodePool>(object) {
+                let namespaces = NamespaceLabels::from([("others".into(), BTreeMap::new())]);
+                let open = json!(object.spec.policy.namespace_selector);
+                if let Ok(pool) = read(&object, &namespaces) {
+                    assert!(pool.namespaces.is_empty() || open != json!({ "matchLabels": { "lowtide.dev/may-buy": "true" } }), "{open}");
+                }
+                read_status(&object);
+            }
+        }
     }
 }

@@ -1,7 +1,5 @@
 //! What a released version wrote is read; what a later one wrote owns its machine all the same.
 
-use std::path::Path;
-
 use kube::core::DeserializeGuard;
 use serde_json::{Value, json};
 
@@ -9,32 +7,19 @@ use super::super::api::GpuNodeClaim;
 use super::super::api::node_claim::ClaimPhase;
 use super::{claims_now, conditions_of, derived_again, read_guarded};
 use crate::core::fleet::{Claim, EndedBy, Trigger};
-
-/// The objects of a released version, by file name.
-fn released(version: &str) -> Vec<(String, Value)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/released").join(version);
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut objects: Vec<(String, Value)> = files
-        .map(|path| {
-            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-            (name, serde_saphyr::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap())
-        })
-        .collect();
-    objects.sort_by(|a, b| a.0.cmp(&b.0));
-    objects
-}
+use crate::released;
 
 fn guarded(value: &Value) -> DeserializeGuard<GpuNodeClaim> {
     serde_json::from_value(value.clone()).unwrap()
 }
 
 fn ready() -> Value {
-    released("0.1.0").into_iter().find(|(name, _)| name == "claim-ready").unwrap().1
+    released::objects("0.1.0", "claim-ready").remove(0).1
 }
 
 #[test]
 fn every_claim_that_0_1_0_wrote_is_read() {
-    let objects = released("0.1.0");
+    let objects = released::objects("0.1.0", "claim-");
     assert_eq!(objects.len(), 6, "one of each phase");
     let read: Vec<Claim> =
         objects.iter().map(|(name, object)| read_guarded(&guarded(object)).unwrap_or_else(|e| panic!("{name}: {e:?}"))).collect();
@@ -86,4 +71,42 @@ fn a_phase_that_was_derived_from_an_old_status_is_derived_again() {
     let patch = derived_again(&stored).expect("the phase is wrong");
     assert_eq!(patch["status"]["phase"], "Ready");
     assert_eq!(patch["status"]["conditions"].as_array().map(Vec::len), Some(2), "{patch}");
+}
+
+#[test]
+fn bindings_are_kept_to_the_letter_and_a_text_that_cannot_be_read_hides_no_claim() {
+    let mut object = ready();
+    let replaces = r#"{"namespace":"ml","name":"old","uid":"u-0","from_claim":"lt-0","decision":"1fe02eb0-2c73-52de-a931-00bcc49225a7","noticed_at":1,"decided_at":2,"deadline":3}"#;
+    object["status"]["bindings"] = json!([
+        { "podUid": "u-1", "decisionId": "1fe02eb0-2c73-52de-a931-00bcc49225a7", "attempt": 3, "baseline": r#"{"b1_per_replica_hour":"0.8048","b2_per_replica_hour":null}"#, "replaces": replaces },
+        { "podUid": "u-2", "attempt": 1, "baseline": "of another version", "replaces": "neither" },
+    ]);
+    let claim = read_guarded(&guarded(&object)).unwrap();
+    let bindings = claim.status.bindings.unwrap();
+    assert_eq!((bindings[0].attempt, bindings[0].replaces.as_ref().unwrap().deadline.map(|at| at.0)), (3, Some(3)));
+    assert_eq!(bindings[0].baseline.b1_per_replica_hour.map(|price| price.0), Some(804_800));
+    assert_eq!((bindings[1].attempt, &bindings[1].replaces, bindings[1].baseline), (1, &None, Default::default()));
+    let patch = crate::core::action::ClaimPatch { bindings: Some(bindings.clone()), ..Default::default() };
+    object["status"]["bindings"] = super::status_patch(&Default::default(), &patch)["status"]["bindings"].clone();
+    assert_eq!(read_guarded(&guarded(&object)).unwrap().status.bindings, Some(bindings), "written and read again");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+    #[test]
+    fn whatever_a_claim_holds_it_is_read_or_owns_its_machine_under_its_name(
+        object in crate::mutation::json(released::objects("0.1.0", "claim-").into_iter().map(|(_, object)| object).collect())
+    ) {
+        // The API server gives no object without a name and a uid that are texts.
+        let named = |field: &str| object["metadata"][field].as_str().is_some();
+        if let (true, true, Ok(guarded)) = (named("name"), named("uid"), serde_json::from_value::<DeserializeGuard<GpuNodeClaim>>(object.clone())) {
+            match read_guarded(&guarded) {
+                Ok(claim) => assert_eq!(claim.name.as_str(), object["metadata"]["name"]),
+                Err(Some(unread)) => assert!(unread.uid.as_str() == object["metadata"]["uid"] && !unread.fault.is_empty()),
+                Err(None) => panic!("a claim without an owner: {object}"),
+            }
+            assert_eq!(claims_now(std::slice::from_ref(&guarded)).claims.len(), 1, "it stands for its machine either way");
+        }
+    }
 }

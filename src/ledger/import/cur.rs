@@ -355,4 +355,23 @@ mod tests {
             assert_eq!(is_known_column(name), known, "{name}");
         }
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_a_bill_holds_is_read_or_refused_with_a_sentence(
+            changed in crate::mutation::text(&[
+                &line("Usage", "i-1", "USE1-SpotUsage:g6.xlarge", "0.5", "0.04565", ",USD,,,,"),
+                &line("SavingsPlanCoveredUsage", "i-2", "USE1-BoxUsage:g6.xlarge", "1", "0.8048", ",USD,0.5,,,"),
+                &line("SavingsPlanRecurringFee", "arn:aws:savingsplans::1:savingsplan/x", "ComputeSP", "1", "9", ",USD,,9,7,"),
+                &line("Refund", "", "", "", "-9.5", ",USD,,,,"),
+            ])
+        ) {
+            match read(&[changed]) {
+                Ok(lines) => assert!(lines.iter().all(|line| line.to >= line.from), "{lines:?}"),
+                Err(fault) => assert!(fault.contains("nothing was taken"), "{fault}"),
+            }
+        }
+    }
 }

@@ -261,4 +261,16 @@ mod tests {
             assert!(fault.contains(said), "{fault}");
         }
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_a_feed_holds_is_read_or_refused_with_a_sentence(text in crate::mutation::text(&[FEED])) {
+            match taken(&text) {
+                Ok(lines) => assert!(lines.iter().all(|line| line.to >= line.from && line.used.is_none_or(|used| used.0 >= 0)), "{lines:?}"),
+                Err(fault) => assert!(fault.contains("nothing was taken"), "{fault}"),
+            }
+        }
+    }
 }

@@ -324,4 +324,22 @@ mod tests {
         }
         assert_eq!((decimal(3_500_000), decimal(-500_000)), ("3.500000".to_owned(), "-0.500000".to_owned()));
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_a_usage_file_holds_is_read_or_refused_with_a_sentence(
+            text in crate::mutation::text(&["hour,workload,requests,tokens\n2026-07-20T07:00:00Z,ml/chat,1200,3.5\n2026-07-20T08:00:00Z,ml/chat,,7\n"])
+        ) {
+            let mut usage = Hours::new();
+            let done = each_csv_record(Path::new("usage.csv"), &mut text.as_bytes(), &["hour", "workload"], &mut |line| {
+                read_line(line, &mut usage)
+            });
+            match done {
+                Ok(_) => assert!(usage.values().all(|micro| *micro >= 0), "{usage:?}"),
+                Err(fault) => assert!(fault.to_string().contains("nothing was taken"), "{fault}"),
+            }
+        }
+    }
 }

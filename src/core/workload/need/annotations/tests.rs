@@ -142,3 +142,64 @@ fn a_goal_is_a_percentage_below_a_hundred() {
         assert!(fault.contains("lowtide.dev/availability-goal is") && fault.contains("as in 99.5%"), "{text}: {fault}");
     }
 }
+
+/// A pod with something of everything that is read.
+fn whole_pod() -> serde_json::Value {
+    serde_json::json!({
+        "metadata": { "name": "a", "namespace": "ml", "labels": { "app": "a" }, "annotations": {
+            "lowtide.dev/workload": "batch", "lowtide.dev/gpu-memory": "20Gi", "lowtide.dev/gpu-models": "l4,a10g", "lowtide.dev/regions": "us-*",
+            "lowtide.dev/max-price-per-gpu-hour": "1.20", "lowtide.dev/deadline": "26h", "lowtide.dev/expected-runtime": "1h30m",
+            "lowtide.dev/checkpoint-grace": "90s", "lowtide.dev/data-gib": "40", "lowtide.dev/data-region": "us-east-1",
+            "lowtide.dev/max-pool-share": "50%", "lowtide.dev/availability-goal": "99.95%", "lowtide.dev/checkpointed-at": "2026-07-20T13:44:30Z",
+        } },
+        "spec": {
+            "nodeSelector": { "kubernetes.io/arch": "amd64" },
+            "terminationGracePeriodSeconds": 30,
+            "overhead": { "cpu": "100m" },
+            "resources": { "requests": { "cpu": "3" } },
+            "affinity": {
+                "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [
+                    { "matchExpressions": [{ "key": "topology.kubernetes.io/region", "operator": "In", "values": ["us-east-1"] },
+                                           { "key": "nvidia.com/gpu.memory", "operator": "Gt", "values": ["20000"] }] }] } },
+                "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [
+                    { "topologyKey": "kubernetes.io/hostname", "labelSelector": { "matchLabels": { "app": "a" } } }] },
+            },
+            "topologySpreadConstraints": [{ "maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule",
+                                            "labelSelector": { "matchLabels": { "app": "a" } }, "matchLabelKeys": ["pod-template-hash"] }],
+            "tolerations": [{ "key": "nvidia.com/gpu", "operator": "Exists" }],
+            "initContainers": [{ "name": "side", "restartPolicy": "Always", "resources": { "requests": { "cpu": "250m", "memory": "1Gi" } } }],
+            "containers": [{ "name": "a", "ports": [{ "containerPort": 80 }],
+                             "resources": { "requests": { "ephemeral-storage": "10Gi" }, "limits": { "nvidia.com/gpu": 1, "cpu": "2", "memory": "8Gi" } } }],
+        },
+    })
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2 * crate::mutation::CASES))]
+
+    #[test]
+    fn whatever_an_owner_writes_is_a_need_that_makes_sense_or_refused_with_sentences(found in crate::mutation::json(vec![whole_pod()])) {
+        // What Kubernetes' own types would not let in is not a pod.
+        if let Ok(manifest) = serde_json::from_value::<PodManifest>(found) {
+            match parse(&manifest) {
+                Ok((need, schedule)) => {
+                    assert!(need.gpus > 0 && need.gpu_memory.0 > 0 && need.cpu.0 >= 0 && need.memory.0 >= 0 && need.disk.0 >= 0, "{need:?}");
+                    assert!(need.max_price_per_gpu_hour.is_none_or(|price| price.0 > 0) && need.data_gib >= 0, "{need:?}");
+                    assert!(schedule.expected_runtime.is_none_or(|span| span.0 > 0), "{schedule:?}");
+                }
+                Err(faults) => assert!(!faults.is_empty() && faults.iter().all(|fault| !fault.to_string().is_empty())),
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_an_annotation_holds_is_read_or_refused(
+        value in crate::mutation::text(&["20Gi", "1h30m", "2026-12-31T18:00:00Z", "1.20", "us-*,eu-west-1", "99.95%", "50%", "40", "l4,a10g"]),
+        key in 0..OWNER_KEYS.len(),
+    ) {
+        let manifest = pod(&[("workload", "batch"), ("gpu-memory", "20Gi"), (OWNER_KEYS[key], value.as_str())], ONE_GPU);
+        if let Err(faults) = parse(&manifest) {
+            assert!(!faults.is_empty());
+        }
+    }
+}
