@@ -4,9 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod fixture;
+mod nodes;
 mod objects;
 mod operating;
 mod pods;
+#[path = "../released/mod.rs"]
+mod released;
 
 use fixture::Fixture;
 
@@ -38,7 +41,10 @@ async fn all_scenarios() {
         objects::a_claim_is_written_once_followed_and_removed,
         objects::a_node_is_marked_without_losing_taints_and_deleted,
         objects::statuses_are_read_back_and_a_pool_stays_until_its_last_claim,
-        objects::one_broken_object_does_not_hide_the_others,
+        nodes::a_node_that_names_anothers_machine_is_not_it,
+        nodes::pods_do_not_come_onto_a_bought_machine_by_themselves,
+        operating::owners_are_seen_to_be_kept_out_or_not,
+        operating::what_still_runs_is_listed_with_what_it_costs,
         operating::an_event_is_reported_once,
         operating::the_outbox_gives_back_what_was_recorded_oldest_first,
         operating::the_market_memory_outlives_the_operator_in_the_one_object_it_may_change,
@@ -53,6 +59,10 @@ async fn all_scenarios() {
         }
     }
     assert!(faults.is_empty(), "failed (see above): {faults:#?}");
+    // While a claim cannot be read nothing on the control plane may be swept: alone, one after the other.
+    objects::a_claim_that_cannot_be_read_keeps_every_machine_until_it_can(&fixture).await;
+    objects::one_broken_object_does_not_hide_the_others(&fixture).await;
+    objects::what_0_1_0_left_in_the_cluster_is_kept_by_its_definitions_and_read(&fixture).await;
     // Touches every gated pod of the cluster, so it comes last.
     operating::every_gate_of_ours_is_lifted_and_no_other(&fixture).await;
 }

@@ -3,19 +3,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::events::v1::Event as ApiEvent;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use lowtide::cli::release_pods::release;
-use lowtide::core::action::{ClusterAction, Event, EventKind, EventSubject};
+use lowtide::cli::release_pods::{farewell, release, still_running};
+use lowtide::core::action::{ClaimPatch, ClusterAction, Event, EventKind, EventSubject};
 use lowtide::core::record::{HourPriced, LedgerRecord};
+use lowtide::core::units::ids::ClaimName;
 use lowtide::core::units::money::MicroUsdPerHour;
 use lowtide::core::units::time::Timestamp;
 use lowtide::kube::api::GpuDecision;
 use lowtide::kube::lease::{Candidacy, LeaseSettings};
+use lowtide::kube::validation_check::{Validation, validation};
 use lowtide::ports::{Cluster, ClusterError};
 use serde_json::json;
 
@@ -149,6 +152,44 @@ pub async fn leadership_passes_on_when_it_is_released_or_has_run_out(fixture: &F
     assert!(begun.elapsed() >= Duration::from_secs(13), "took only {:?}", begun.elapsed());
     assert_eq!(holder().await.holder_identity.as_deref(), Some("c"));
     third.release().await;
+}
+
+pub async fn owners_are_seen_to_be_kept_out_or_not(fixture: &Fixture) {
+    // The chart's policy, by its own name and with the operator's own rights.
+    assert_eq!(validation(&fixture.operator, "lowtide-marks").await, Validation::InForce);
+    let absent = |found: Validation| matches!(found, Validation::Absent(_));
+    assert!(absent(validation(&fixture.admin, "no-such-policy").await));
+    // The operator may read no other policy: that is not known, and is not taken for absent.
+    assert!(matches!(validation(&fixture.operator, "no-such-policy").await, Validation::Unknown(_)));
+    let policy = json!({ "metadata": { "name": "audited" }, "spec": { "failurePolicy": "Ignore",
+        "matchConstraints": { "resourceRules": [{ "apiGroups": ["example.com"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["nothing"] }] },
+        "validations": [{ "expression": "true" }] } });
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(fixture.admin.clone());
+    policies.create(&PostParams::default(), &serde_json::from_value(policy).unwrap()).await.unwrap();
+    assert!(absent(validation(&fixture.admin, "audited").await), "bound by nothing");
+    let binding = json!({ "metadata": { "name": "audited" }, "spec": { "policyName": "audited", "validationActions": ["Audit"] } });
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(fixture.admin.clone());
+    bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
+    let found = validation(&fixture.admin, "audited").await;
+    assert!(matches!(&found, Validation::Absent(why) if why.contains("does not deny")), "{found:?}");
+}
+
+pub async fn what_still_runs_is_listed_with_what_it_costs(fixture: &Fixture) {
+    let (running, wanted) = (ClaimName::from("left-behind"), ClaimName::from("never-asked-for"));
+    for name in [&running, &wanted] {
+        fixture.cluster.apply(&ClusterAction::CreateClaim { name: name.clone(), spec: Box::new(claim_spec(vec![])) }).await.unwrap();
+    }
+    let patch = ClaimPatch { launched: Some(("i-left-behind".into(), Timestamp(1_784_555_070_000))), ..ClaimPatch::default() };
+    fixture.cluster.apply(&ClusterAction::PatchClaim { claim: running.clone(), patch: Box::new(patch), seen: None }).await.unwrap();
+    let found = still_running(&fixture.admin).await.unwrap();
+    let line = "left-behind (i-left-behind): g6.xlarge spot in use1-az4 at $0.3020/h";
+    assert!(found.lines.iter().any(|said| said == line), "{found:?}");
+    assert!(found.price_per_hour.0 >= 302_000 && !found.lines.iter().any(|said| said.contains("never-asked-for")), "{found:?}");
+    let said = farewell(&found).join("\n");
+    assert!(said.contains("machines still run and cost $") && said.contains(line), "{said}");
+    for claim in [running, wanted] {
+        fixture.cluster.apply(&ClusterAction::RemoveClaim { claim, seen: None }).await.unwrap();
+    }
 }
 
 pub async fn every_gate_of_ours_is_lifted_and_no_other(fixture: &Fixture) {
