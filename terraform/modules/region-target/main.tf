@@ -16,7 +16,11 @@ data "aws_subnet" "node" {
 locals {
   name   = "lowtide-${var.cluster_name}"
   vpc_id = one(distinct([for subnet in data.aws_subnet.node : subnet.vpc_id]))
-  tags   = merge(var.tags, { "lowtide-cluster" = var.cluster_name })
+  tags = merge(
+    var.tags,
+    { "lowtide-cluster" = var.cluster_name },
+    var.cluster_uid == null ? {} : { "lowtide-cluster-uid" = var.cluster_uid },
+  )
 
   account   = data.aws_caller_identity.current.account_id
   partition = data.aws_partition.current.partition

@@ -18,6 +18,17 @@ variable "cluster_name" {
   }
 }
 
+variable "cluster_uid" {
+  description = "The cluster's UID (kubectl get namespace kube-system -o jsonpath={.metadata.uid}): everything made here carries it in the tag lowtide-cluster-uid, as the machines do. Null before the cluster is there; it may be set later."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.cluster_uid == null || can(regex("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", var.cluster_uid))
+    error_message = "cluster_uid must be the UID of the namespace kube-system, as in 01234567-89ab-cdef-0123-456789abcdef."
+  }
+}
+
 variable "subnets" {
   description = "Subnets for GPU nodes, at most one per zone, all of one VPC: id by a name of your own, such as the zone. Names are known when a plan is made, so the ids may come from the same apply. Nodes in them must reach the cluster's API server, AWS and the registries."
   type        = map(string)
@@ -102,7 +113,7 @@ variable "tags" {
   default     = {}
 
   validation {
-    condition     = !contains(keys(var.tags), "lowtide-cluster")
-    error_message = "The tag lowtide-cluster is set by this module: the operator's rights hang on it."
+    condition     = length(setintersection(keys(var.tags), ["lowtide-cluster", "lowtide-cluster-uid"])) == 0
+    error_message = "The tags lowtide-cluster and lowtide-cluster-uid are set by this module: the operator's rights hang on the first."
   }
 }

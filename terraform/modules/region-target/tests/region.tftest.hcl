@@ -102,6 +102,7 @@ run "every_option" {
   command = plan
 
   variables {
+    cluster_uid              = "01234567-89ab-cdef-0123-456789abcdef"
     join_token_parameter     = "/lowtide/token"
     volume_key_alias         = "alias/lowtide-gpu"
     tag_subnets              = false
@@ -120,6 +121,10 @@ run "every_option" {
       "arn:aws:iam::123456789012:role/aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot",
     ])
     error_message = "The key is granted to others than those who launch."
+  }
+  assert {
+    condition     = aws_sqs_queue.interruption.tags["lowtide-cluster-uid"] == "01234567-89ab-cdef-0123-456789abcdef" && aws_sqs_queue.interruption.tags["lowtide-cluster"] == "prod"
+    error_message = "The queue does not say whose it is."
   }
   assert {
     condition     = length(aws_ec2_tag.subnet) == 0
