@@ -28,9 +28,20 @@ pub enum MigrateFault {
         /// Its version.
         found: String,
     },
+    /// A newer lowtide has been here.
+    #[error(
+        "the ledger is newer than this lowtide: migration {version} was applied, and the newest known here is {newest}. Use that lowtide; this \
+         one goes on writing to it, and changes nothing of it"
+    )]
+    Newer {
+        /// The migration that is not known.
+        version: i64,
+        /// The newest that is.
+        newest: i64,
+    },
     /// A migration failed.
     #[error("migrate the ledger's tables: {0}")]
-    Migration(#[from] MigrateError),
+    Migration(#[source] MigrateError),
 }
 
 /// Brings the database at `url` to this version's schema; harmless when it is there. The user owns the schema from then on, must be
@@ -49,7 +60,10 @@ pub async fn migrate(url: &str) -> Result<(), MigrateFault> {
     let mut migrator = Migrator { migrations: MIGRATIONS.migrations.clone(), ..Migrator::DEFAULT };
     migrator.dangerous_set_table_name("ledger.applied_migration");
     migrator.create_schema("ledger");
-    migrator.run(&mut connection).await?;
+    migrator.run(&mut connection).await.map_err(|fault| match fault {
+        MigrateError::VersionMissing(version) => MigrateFault::Newer { version, newest: newest() },
+        fault => MigrateFault::Migration(fault),
+    })?;
 
     let mut transaction = connection.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
     let steps = [
@@ -78,6 +92,10 @@ pub async fn migrate(url: &str) -> Result<(), MigrateFault> {
     super::derivation::put_on_record(&mut transaction).await?;
     transaction.commit().await.map_err(LedgerFault::during("commit the views and grants"))?;
     make_partitions(&mut connection).await
+}
+
+fn newest() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
 async fn make_partitions(connection: &mut PgConnection) -> Result<(), MigrateFault> {
