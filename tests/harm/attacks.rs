@@ -1,0 +1,161 @@
+//! S1, S2, S3, S4 and S11 of the attacks, and what uninstalling says.
+
+use lowtide::lab::control_plane::ControlPlane;
+use lowtide::lab::helm::Helm;
+use lowtide::lab::workdir::Workdir;
+use lowtide::lab::world::CLUSTER;
+use serde_json::json;
+
+use crate::stage::{Stage, deployment, policy};
+
+/// S3: what somebody who has the operator's token can do beyond lowtide's own work: nothing.
+pub fn a_stolen_token_changes_nothing_that_is_not_lowtides(stage: &Stage) {
+    let node = "apiVersion: v1\nkind: Node\nmetadata: {name: control-plane, labels: {node-role.kubernetes.io/control-plane: \"\"}}\n";
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: proxy, namespace: kube-system}\nspec: {hostNetwork: true, nodeName: control-plane, containers: [{name: c, image: proxy:1}]}\n";
+    stage.world.apply(&format!("{node}---\n{pod}")).unwrap();
+    let chat = stage.items(&["pods", "-n", "work", "-l", "app=chat"])[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    let image = r#"{"spec":{"containers":[{"name":"c","image":"evil:1"}]}}"#;
+    let attempts: [(&[&str], &str); 9] = [
+        (&["patch", "pod", "proxy", "-n", "kube-system", "-p", image], "lowtide-guard"),
+        (&["patch", "pod", &chat, "-n", "work", "-p", image], "lowtide-guard"),
+        (&["delete", "pod", "proxy", "-n", "kube-system", "--wait=false"], "lowtide-guard"),
+        (&["delete", "node", "control-plane", "--wait=false"], "lowtide-guard"),
+        (&["label", "node", "control-plane", "lowtide.dev/instance-id=i-1"], "lowtide-guard"),
+        (&["patch", "gpunodepool", "gpus", "--type", "merge", "-p", r#"{"spec":{"monthlyBudgetUsd":"999999"}}"#], "lowtide-guard"),
+        (&["get", "secrets", "-A"], "forbidden"),
+        (&["create", "deployment", "mine", "-n", "work", "--image", "evil:1"], "forbidden"),
+        (&["delete", "validatingadmissionpolicy", "lowtide-guard"], "forbidden"),
+    ];
+    for (arguments, said) in attempts {
+        let refused = stage.as_operator(arguments).expect_err(&format!("{arguments:?} was let through"));
+        assert!(refused.contains(said), "{arguments:?}: expected {said}, found {refused}");
+    }
+    stage.world.kubectl(&["delete", "node/control-plane", "--wait=false"]).unwrap();
+    stage.world.kubectl(&["delete", "pod/proxy", "-n", "kube-system", "--force", "--grace-period=0"]).unwrap();
+}
+
+/// S2: a claim whose status holds what this version cannot read.
+pub async fn a_claim_that_cannot_be_read_keeps_its_machine_and_its_pods(stage: &mut Stage) {
+    let name = stage.claims()[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    let patch = |termination: serde_json::Value| json!({ "status": { "termination": termination } }).to_string();
+    let odd = patch(json!({ "askedAt": "2026-11-20T11:00:00.000Z", "decisionId": "of-tomorrow", "reason": "empty" }));
+    let write = |stage: &Stage, text: &str| {
+        stage.world.kubectl(&["patch", "gpunodeclaim", &name, "--subresource", "status", "--type", "merge", "-p", text]).unwrap()
+    };
+    write(stage, &odd);
+    stage.until("it is said", async |s| s.events("ClaimUnreadable").first().filter(|note| note.contains("of-tomorrow")).map(drop)).await;
+    assert_eq!(stage.gauge("lowtide_unreadable_claims").await, Some(1.0));
+    stage.steady(8).await;
+    // Over a restart as well: this process has never seen it otherwise.
+    stage.stop_operator();
+    stage.start_operator(&[]).await;
+    stage.steady(8).await;
+    write(stage, &patch(serde_json::Value::Null));
+    stage.until("it is read again", async |s| (s.gauge("lowtide_unreadable_claims").await == Some(0.0)).then_some(())).await;
+    stage.steady(3).await;
+}
+
+/// S4: a Node that says it is another's machine.
+pub async fn a_node_that_names_anothers_machine_is_an_alarm_and_is_not_used(stage: &mut Stage) {
+    let instance = stage.claims()[0]["status"]["instanceId"].as_str().unwrap().to_owned();
+    let thief = format!(
+        "apiVersion: v1\nkind: Node\nmetadata:\n  name: thief\n  labels: {{lowtide.dev/instance-id: {instance}, lowtide.dev/node-class: us-east-1}}\nspec: {{providerID: lowtide://x/y/lt-{instance}}}\n"
+    );
+    stage.world.apply(&thief).unwrap();
+    stage.until("the alarm", async |s| s.gauge("lowtide_doubtful_nodes").await.filter(|nodes| *nodes >= 1.0)).await;
+    stage.steady(8).await;
+    let thief = stage.items(&["nodes", "-l", "kubernetes.io/hostname!=x"]).into_iter().find(|n| n["metadata"]["name"] == "thief").unwrap();
+    assert!(
+        thief["metadata"]["labels"]["lowtide.node-restriction.kubernetes.io/claim"].is_null(),
+        "it is labelled as the machine: {thief}"
+    );
+    stage.world.kubectl(&["delete", "node", "thief", "--wait=false"]).unwrap();
+    stage.until("no alarm", async |s| s.gauge("lowtide_doubtful_nodes").await.filter(|nodes| *nodes == 0.0)).await;
+}
+
+/// S1: the same values on an API server that was built again, or a staging copy of them: every machine is nobody's there.
+pub async fn an_operator_of_the_same_name_on_an_empty_api_server_ends_nothing(stage: &mut Stage) {
+    let (tools, workdir) = (stage.world.tools().clone(), Workdir::create().unwrap());
+    let other = ControlPlane::start(&tools, &workdir).await.unwrap();
+    let helm = Helm::new(tools.path("helm"), other.admin_kubeconfig(), workdir.folder("helm").unwrap());
+    let values = [format!("cluster.name={CLUSTER}"), "operator.enabled=false".to_owned(), "hooks.enabled=false".to_owned()];
+    helm.install("lowtide", "lowtide-system", std::path::Path::new("charts/lowtide"), &values).unwrap();
+    for plural in ["gpunodepools", "gpunodeclasses", "gpunodeclaims", "gpudecisions"] {
+        other.kubectl(&["wait", "--for=condition=Established", &format!("crd/{plural}.lowtide.dev"), "--timeout=60s"]).unwrap();
+    }
+    let policy = workdir.write("policy.yaml", &policy()).unwrap();
+    other.kubectl(&["apply", "-f", policy.to_str().unwrap()]).unwrap();
+    let token = other.kubectl(&["create", "token", "lowtide", "-n", "lowtide-system", "--duration=24h"]).unwrap();
+    let kubeconfig = workdir.write("operator.kubeconfig", &other.api().kubeconfig("operator", token.trim())).unwrap();
+
+    let count = stage.machines().await.len() as f64;
+    stage.stop_operator();
+    stage.start_operator(&[("KUBECONFIG", kubeconfig.to_str().unwrap())]).await;
+    stage
+        .until("it says that they are another's", async |s| (s.gauge("lowtide_foreign_instances").await == Some(count)).then_some(()))
+        .await;
+    // Longer than a machine may be unclaimed.
+    stage.steady(70).await;
+    let events = other.kubectl(&["get", "events.v1.events.k8s.io", "-A", "-o", "json"]).unwrap();
+    assert!(events.contains("OtherCluster") && events.contains("lowtide adopt"), "{events}");
+    stage.stop_operator();
+    stage.start_operator(&[]).await;
+    stage.steady(5).await;
+}
+
+/// S11: where nothing refuses what owners write, lowtide says so and serves only if told to; and then their marks buy nothing.
+pub async fn without_validation_it_serves_only_if_told_and_forged_marks_buy_nothing(stage: &mut Stage) {
+    stage.stop_operator();
+    stage.world.install_chart(&["admission.validating.enabled=false".to_owned()]).unwrap();
+    stage.spawn_operator(&[]);
+    stage.until("it says so", async |s| s.log().contains("there is no ValidatingAdmissionPolicy lowtide-marks").then_some(())).await;
+    let lease = stage.world.kubectl(&["get", "lease", "lowtide", "-n", "lowtide-system", "-o", "jsonpath={.spec.holderIdentity}"]).unwrap();
+    assert_eq!(lease.trim(), "", "it leads");
+    stage.world.kill_operator();
+    stage.start_operator(&[("LOWTIDE_SERVE_WITHOUT_VALIDATION", "true")]).await;
+
+    let other = stage.claims()[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    let replaces = r#"{"namespace":"work","name":"x","uid":"u","from_claim":"lt-x","decision":"1fe02eb0-2c73-52de-a931-00bcc49225a7","noticed_at":1,"decided_at":1,"deadline":2}"#;
+    // Often refused, and in the place of a pod that EC2 takes; on a pool whose budget is used up.
+    let marks = format!("        lowtide.dev/attempt: \"7\"\n        lowtide.dev/replaces: '{replaces}'");
+    stage.world.apply(&deployment("forger", 1, &marks)).unwrap();
+    let spec = stage
+        .until("a machine is bought", async |s| {
+            let bought = s
+                .claims()
+                .into_iter()
+                .find(|claim| claim["spec"]["createdFor"][0]["name"].as_str().is_some_and(|n| n.starts_with("forger")))?;
+            Some(bought["spec"].clone())
+        })
+        .await;
+    assert_eq!((&spec["capacityType"], &spec["reason"]), (&json!("spot"), &json!("pending-pod")), "{spec}");
+    stage.until("it runs", async |s| (s.ready_pods("forger").len() == 1).then_some(())).await;
+    stage.world.kubectl(&["patch", "gpunodepool", "gpus", "--type", "merge", "-p", r#"{"spec":{"monthlyBudgetUsd":"0.01"}}"#]).unwrap();
+    let machines = stage.machines().await;
+    // The third says that it is bound to a machine that others pay for.
+    stage.world.apply(&deployment("rescuer", 1, &marks)).unwrap();
+    stage.world.apply(&deployment("rider", 1, &format!("{marks}\n        lowtide.dev/claim: {other}"))).unwrap();
+    for app in ["rescuer", "rider"] {
+        let refused = async |s: &mut Stage| {
+            let about =
+                |e: &serde_json::Value| e["reason"] == "Unplaceable" && e["regarding"]["name"].as_str().is_some_and(|n| n.starts_with(app));
+            s.items(&["events.v1.events.k8s.io", "-n", "work"]).iter().any(about).then_some(())
+        };
+        stage.until(&format!("{app} is refused"), refused).await;
+    }
+    assert_eq!(stage.machines().await, machines, "a forged rescue went past the budget");
+    assert!(stage.ready_pods("rescuer").is_empty() && stage.ready_pods("rider").is_empty());
+    for app in ["forger", "rescuer", "rider"] {
+        stage.world.kubectl(&["delete", "deployment", app, "-n", "work"]).unwrap();
+    }
+}
+
+/// What somebody reads who takes lowtide away.
+pub fn what_runs_when_lowtide_goes_is_listed_with_what_it_costs(stage: &Stage) {
+    let said = stage.world.lowtide(&["release-pods", "--dry-run"]).unwrap();
+    assert!(said.contains("machines still run and cost $"), "{said}");
+    for claim in stage.claims().iter().filter(|claim| claim["status"]["phase"] == "Ready") {
+        let (instance, price) = (claim["status"]["instanceId"].as_str().unwrap(), claim["spec"]["pricePerHour"].as_str().unwrap());
+        assert!(said.lines().any(|line| line.contains(instance) && line.contains(&format!("${price}/h"))), "{said}");
+    }
+}

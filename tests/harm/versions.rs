@@ -1,0 +1,71 @@
+//! Upgrade and rollback with work running: objects as another version left them, and a ledger of another version.
+
+use serde_json::{Value, json};
+
+use crate::stage::Stage;
+
+fn write_status(stage: &Stage, claim: &str, status: &Value) {
+    let patch = json!({ "status": status }).to_string();
+    stage.world.kubectl(&["patch", "gpunodeclaim", claim, "--subresource", "status", "--type", "merge", "-p", &patch]).unwrap();
+}
+
+/// A claim of 0.1.0 has no bindings (`tests/released/0.1.0`), one of tomorrow has words that this version does not know. The operator is
+/// stopped, finds them so, and goes on: nothing ends, and new work is placed.
+pub async fn objects_of_0_1_0_and_words_of_tomorrow_end_nothing(stage: &mut Stage) {
+    let names: Vec<String> = stage.claims().iter().map(|claim| claim["metadata"]["name"].as_str().unwrap().to_owned()).collect();
+    assert!(
+        stage.claims().iter().all(|claim| claim["status"]["bindings"].as_array().is_some_and(|all| !all.is_empty())),
+        "{:?}",
+        stage.claims()
+    );
+
+    // Upgrade.
+    stage.stop_operator();
+    names.iter().for_each(|name| write_status(stage, name, &json!({ "bindings": null })));
+    stage.start_operator(&[]).await;
+    stage.steady(10).await;
+    assert!(stage.claims().iter().all(|claim| claim["status"]["phase"] == "Ready"));
+
+    // Rollback: a later version found the nodes unwell in a way of its own, and named a phase that is none here.
+    stage.stop_operator();
+    let odd = json!({ "unhealthy": { "reason": "melting", "since": "2026-11-20T11:00:00.000Z" }, "misfits": ["of-tomorrow"] });
+    names.iter().for_each(|name| write_status(stage, name, &odd));
+    stage.start_operator(&[]).await;
+    stage.steady(10).await;
+    let well = async |s: &mut Stage| s.claims().iter().all(|claim| claim["status"]["unhealthy"].is_null()).then_some(());
+    stage.until("what this version sees itself is what holds", well).await;
+
+    // And it works on: a third replica gets a machine, the first two keep theirs.
+    let (before, machines) = (stage.ready_pods("chat"), stage.machines().await);
+    stage.world.kubectl(&["scale", "deployment", "chat", "-n", "work", "--replicas=3"]).unwrap();
+    stage.until("a third pod runs", async |s| (s.ready_pods("chat").len() == 3).then_some(())).await;
+    assert!(stage.ready_pods("chat").is_superset(&before) && stage.machines().await.is_superset(&machines));
+}
+
+/// A newer ledger takes what this version writes; an older one is named, and what is decided waits.
+pub async fn a_ledger_of_another_version_holds_nothing_up(stage: &mut Stage) {
+    let sql = |stage: &Stage, text: &str| stage.world.postgres.psql("postgres", text).unwrap().trim().to_owned();
+    let decisions = |stage: &Stage| sql(stage, "SELECT count(*) FROM ledger.decision").parse::<i64>().unwrap();
+    sql(stage, "ALTER TABLE ledger.decision ADD COLUMN of_tomorrow text; CREATE TABLE ledger.of_tomorrow (id uuid)");
+    sql(
+        stage,
+        "INSERT INTO ledger.applied_migration (version, description, success, checksum, execution_time) VALUES (9999, 'of tomorrow', true, '', 0)",
+    );
+    let before = decisions(stage);
+    stage.world.kubectl(&["scale", "deployment", "chat", "-n", "work", "--replicas=4"]).unwrap();
+    stage.until("its decision is in the newer ledger", async |s| (decisions(s) > before).then_some(())).await;
+    stage.until("a fourth pod runs", async |s| (s.ready_pods("chat").len() == 4).then_some(())).await;
+    let refused = stage.world.lowtide(&["ledger", "migrate"]).expect_err("an older version migrates a newer ledger").to_string();
+    assert!(refused.contains("newer") && refused.contains("9999"), "{refused}");
+    sql(stage, "DELETE FROM ledger.applied_migration WHERE version = 9999; DROP TABLE ledger.of_tomorrow");
+
+    sql(stage, "ALTER TABLE ledger.decision RENAME COLUMN outcome TO outcome_of_yesterday");
+    let before = decisions(stage);
+    stage.world.kubectl(&["scale", "deployment", "chat", "-n", "work", "--replicas=5"]).unwrap();
+    stage.until("it says so", async |s| s.log().contains("the ledger's schema is older than this lowtide").then_some(())).await;
+    stage.until("the fifth pod runs all the same", async |s| (s.ready_pods("chat").len() == 5).then_some(())).await;
+    assert_eq!(decisions(stage), before, "its decision waits");
+    sql(stage, "ALTER TABLE ledger.decision RENAME COLUMN outcome_of_yesterday TO outcome");
+    stage.until("what waited is delivered", async |s| (decisions(s) > before && s.items(&["gpudecisions"]).len() < 5).then_some(())).await;
+    stage.steady(3).await;
+}
