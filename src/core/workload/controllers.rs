@@ -112,8 +112,10 @@ fn unseen_deployment(meta: &Metadata, set: &OwnerReference) -> Workload {
 /// A pod that was let go has no controller: who will remake it is in the mark, whose work it is in the annotation.
 fn of_let_go(meta: &Metadata, mark: &LetGo) -> (Workload, Mobility) {
     let owner = meta.owner_references.iter().find(|o| o.kind == "Deployment" || o.kind == "Job");
-    let kept = meta.annotations.get(WORKLOAD_REF).and_then(|t| serde_json::from_str(t).ok());
-    let work: Workload = kept.unwrap_or_else(|| match owner {
+    let kept = meta.annotations.get(WORKLOAD_REF).and_then(|t| serde_json::from_str::<Workload>(t).ok());
+    // Work of another namespace is never its own, whoever wrote that: others would pay for it.
+    let own = kept.filter(|work| Some(&work.object.namespace) == meta.namespace.as_ref());
+    let work = own.unwrap_or_else(|| match owner {
         Some(o) => workload(meta, &o.kind, &o.name),
         None => workload(meta, "Pod", meta.name.as_deref().unwrap_or_default()),
     });

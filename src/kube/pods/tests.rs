@@ -165,7 +165,10 @@ fn a_pod_that_was_let_go_keeps_its_workload() {
     };
     let deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "name": "chat", "uid": "d-1" });
     let surge = Mobility::Surge { replica_set: "rs-1".into(), deployment: "chat".into(), deployment_uid: "d-1".into() };
-    for workload in [None, Some(json!({ "kind": "Deployment", "namespace": "ml", "name": "chat" }))] {
+    let own = json!({ "kind": "Deployment", "namespace": "ml", "name": "chat" });
+    // Forged where nothing validates: another namespace would pay.
+    let others = json!({ "kind": "Deployment", "namespace": "search", "name": "ranker" });
+    for workload in [None, Some(own), Some(others)] {
         let found = orphan(workload, deployment.clone());
         assert_eq!((found.workload.kind.as_str(), found.workload.object.name.as_str()), ("Deployment", "chat"));
         assert_eq!((found.mobility, found.let_go.unwrap().at), (surge.clone(), Timestamp(5)));
