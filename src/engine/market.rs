@@ -21,7 +21,7 @@ use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::pace::jittered;
 use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
-use crate::ports::{Clock, Cloud, CloudError, Cluster, Ledger};
+use crate::ports::{Clock, Cloud, CloudError, Cluster, ClusterView, Ledger};
 
 /// After a failed look, the next one comes this soon at first, and at most a minute later in the end.
 pub(super) const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -161,11 +161,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         Ok(count)
     }
 
-    /// The launch of the oldest machine in `region`, within bounds: the price of each of its hours may still have to be recorded.
+    /// Since when the prices of `region` are needed at the first look.
     fn prices_needed_since(&self, region: &Region, now: Timestamp) -> Timestamp {
-        let claims = self.cluster.view().map(|view| view.claims).unwrap_or_default();
-        let launched = claims.values().filter(|c| c.spec.capacity.region == *region).filter_map(|c| c.status.launched_at).min();
-        launched.map_or(now, |at| (at - Millis::from_mins(1)).max(now - LOOKS_BACK))
+        prices_needed_since(&self.cluster.view().unwrap_or_default(), region, now)
     }
 
     async fn look_at_shop(&self, region: &Region) -> Result<Shop, CloudError> {
@@ -193,6 +191,16 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         state.market_to_change().offers.extend(offers.into_iter().map(|offer| (offer.capacity.clone(), offer)));
         state.price_changes.see(quotes);
     }
+}
+
+/// The launch of the oldest machine in `region`, within bounds: the price of each of its hours may still have to be recorded. A claim that
+/// cannot be read may be older than all others, wherever its machine is; once it can be read nobody looks back again.
+fn prices_needed_since(view: &ClusterView, region: &Region, now: Timestamp) -> Timestamp {
+    if !view.unreadable_claims.is_empty() {
+        return now - LOOKS_BACK;
+    }
+    let launched = view.claims.values().filter(|c| c.spec.capacity.region == *region).filter_map(|c| c.status.launched_at).min();
+    launched.map_or(now, |at| (at - Millis::from_mins(1)).max(now - LOOKS_BACK))
 }
 
 /// Keeps the changes of each pool.
@@ -320,5 +328,16 @@ mod tests {
         assert_eq!(zones(offers), ["use1-atl2-az1", "use1-az4"]);
         let listed = [quote(None, CapacityType::OnDemand)];
         assert_eq!(zones(on_demand_offers(&"us-east-1".into(), &shop, &listed, Timestamp(7))), ["use1-az4"]);
+    }
+
+    #[test]
+    fn a_claim_that_cannot_be_read_may_be_older_than_all_that_can() {
+        let (now, region) = (Timestamp(1_784_555_070_000), Region::from("us-east-1"));
+        let mut view = ClusterView::default();
+        assert_eq!(prices_needed_since(&view, &region, now), now, "without machines nothing past is needed");
+        let (name, uid) = (crate::core::units::ids::ClaimName::from("lt-1"), "uid-1".into());
+        let unread = crate::core::fleet::UnreadableClaim { name: name.clone(), uid, instance: None, fault: "of tomorrow".into() };
+        view.unreadable_claims.insert(name, unread);
+        assert_eq!(prices_needed_since(&view, &region, now), now - LOOKS_BACK);
     }
 }
