@@ -15,7 +15,7 @@ use crate::core::market::catalog::Catalog;
 use crate::core::market::shipped::SNAPSHOT_DATE;
 use crate::core::market::{CapacityType, Market};
 use crate::core::placement::{Demand, Gang, OwnerRule, Placement, PlacementRequest, Settings, place};
-use crate::core::plan::apart;
+use crate::core::plan::placing::apart;
 use crate::core::record::{Judgement, code_of};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::Millis;

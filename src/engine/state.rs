@@ -12,7 +12,7 @@ use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::SeenReservations;
 use crate::core::market::scores::{PlacementScore, ScoreBoard};
 use crate::core::market::{Capacity, CapacityType, Market, Offer};
-use crate::core::plan::{budget, reserved};
+use crate::core::plan::placing::{budget, reserved};
 use crate::core::record::{LedgerRecord, OUTBOX_BOUND, Told};
 use crate::core::snapshot::memory::MarketMemory;
 use crate::core::snapshot::{Lane, Observed, PendingNotice, Snapshot};

@@ -19,22 +19,12 @@ use crate::core::units::{Mebibytes, Millicores, Resources};
 use crate::core::workload::company::tolerates;
 use crate::core::workload::need::{CapacityPreference, Need};
 
+use super::listing::{Listing, Usable};
 use super::node_labels::{ClassLabels, ExpectedNode};
 use super::request::{Apart, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Settings};
 
 fn allowed(patterns: &[String], text: &str) -> bool {
     patterns.is_empty() || patterns.iter().any(|p| matches_pattern(p, text))
-}
-
-/// What pods can use of one machine of a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Usable {
-    /// Allocatable less daemonsets; `gpus` in schedulable units.
-    pub resources: Resources,
-    /// Memory a pod can use of each unit.
-    pub unit_memory: Mebibytes,
-    /// The most units one pod may ask for: all when exclusive, one when shared (two slots may be the same GPU).
-    pub most_units_per_pod: i64,
 }
 
 /// What pods can use of `machine` as a node of a class with these `terms`; no unit when its model cannot be shared so.
@@ -84,34 +74,6 @@ pub fn egress_per_replica(need: &Need, region: &Region, settings: &Settings) -> 
     let total = i128::from(need.data_gib) * i128::from(settings.egress.per_gib(from, region).0) * 3_600_000;
     let span = i128::from(settings.data_amortisation.0.max(1));
     MicroUsdPerHour(i64::try_from((total + span - 1) / span).unwrap_or(i64::MAX))
-}
-
-/// A pool as offered by the market and seen by one node pool, with everything that does not depend on the need.
-#[derive(Debug, Clone)]
-pub struct Listing<'a> {
-    /// The offer.
-    pub offer: &'a Offer,
-    /// What it is; `None` when the catalog does not know the type.
-    pub machine: Option<&'a MachineType>,
-    /// What pods can use of it.
-    pub usable: Usable,
-    /// The first refusal for which the need does not matter.
-    pub refusal: Option<Refusal>,
-    /// The same for a rescue, which no budget holds up and which has limits of its own.
-    pub rescue_refusal: Option<Refusal>,
-    /// Its node pool sells on-demand to work that asks `spot-first`.
-    pub fallback_on_demand: bool,
-    /// Price with expected interruptions.
-    pub cost: MicroUsdPerHour,
-    /// What pods see of the nodes of its class.
-    pub class: Arc<ClassLabels>,
-}
-
-impl Listing<'_> {
-    /// The first refusal for which the need does not matter.
-    pub fn refusal(&self, rescue: bool) -> Option<Refusal> {
-        if rescue { self.rescue_refusal } else { self.refusal }
-    }
 }
 
 /// Lists every offer for `pool`, in the order of the market.

@@ -10,7 +10,8 @@ use crate::core::market::{Capacity, Offer};
 use crate::core::record::{JudgedOffer, Judgement, Refusal};
 use crate::core::workload::need::Need;
 
-use super::eligibility::{Listing, Wants, egress_per_replica, list, listings_of, replicas_that_fit};
+use super::eligibility::{Wants, egress_per_replica, list, listings_of, replicas_that_fit};
+use super::listing::Listing;
 use super::request::{Demand, PlacementRequest, PoolPolicy, Settings};
 use super::score::{Score, unavailability};
 

@@ -18,6 +18,7 @@ pub mod counterfactual;
 pub mod eligibility;
 pub mod groups;
 pub mod judge;
+pub mod listing;
 pub mod node_labels;
 pub mod outcome;
 pub mod packing;
@@ -27,6 +28,7 @@ pub mod reduce;
 pub mod request;
 mod room;
 pub mod score;
+mod sharing_out;
 
 pub use counterfactual::counterfactuals;
 pub use judge::{Ranked, judge, judge_chosen, judge_demand, rank};

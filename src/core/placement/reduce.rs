@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use crate::core::units::ids::{Region, ZoneId};
 
-use super::eligibility::{Listing, Usable, above_cap, correlated_pool, egress_per_replica};
+use super::eligibility::{above_cap, correlated_pool, egress_per_replica};
 use super::groups::Group;
+use super::listing::{Listing, Usable};
 use super::packing::{Bin, Item, NEVER, Problem};
 use super::request::PlacementRequest;
 use super::score::unavailability;

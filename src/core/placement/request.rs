@@ -16,7 +16,7 @@ use crate::core::units::{Mebibytes, Resources};
 use crate::core::workload::need::{Need, Toleration};
 use crate::core::workload::sharing::{GpuSharing, Sharing};
 
-use super::eligibility::Listing;
+use super::listing::Listing;
 use super::node_labels::ClassLabels;
 
 /// Everything a placement depends on. The same request gives the same placement.

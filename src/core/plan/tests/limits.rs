@@ -7,7 +7,7 @@ use crate::core::fleet::{NoticeKind, Trigger};
 use crate::core::market::quota::{QuotaFamily, VcpuQuota};
 use crate::core::market::reservation::{CapacityReservation, NamedReservation, SeenReservations};
 use crate::core::market::{Capacity, CapacityType, CoolDownCause};
-use crate::core::plan::{budget, reserved};
+use crate::core::plan::placing::{budget, reserved};
 use crate::core::record::{LedgerRecord, Outcome, Refusal};
 use crate::core::snapshot::memory::Sighting;
 use crate::core::units::ids::{Region, Uid};
