@@ -12,7 +12,7 @@ use lowtide::core::market::catalog::Catalog;
 use lowtide::core::market::shipped::{SNAPSHOT_DATE, snapshot_market};
 use lowtide::core::placement::packing::relax::{Effort, relax};
 use lowtide::core::placement::packing::{Bin, Item, NEVER, Problem, RESOURCES};
-use lowtide::core::placement::{Apart, Demand, PlacementRequest, PoolPolicy, Settings, judge, place};
+use lowtide::core::placement::{Apart, Demand, Learnt, PlacementRequest, PoolPolicy, Settings, judge, place};
 use lowtide::core::units::money::MicroUsdPerHour;
 use lowtide::core::units::{Mebibytes, Millicores};
 use lowtide::core::workload::need::{CapacityPreference, Need, WorkloadKind};
@@ -346,6 +346,7 @@ fn main() {
             let request = PlacementRequest {
                 catalog: &catalog,
                 market: &market,
+                learnt: Learnt::default(),
                 demands: &demands,
                 room: &[],
                 pools: std::slice::from_ref(&pool),
@@ -389,6 +390,7 @@ fn main() {
         let request = PlacementRequest {
             catalog: &catalog,
             market: &market,
+            learnt: Learnt::default(),
             demands: &[],
             room: &[],
             pools: std::slice::from_ref(&pool),

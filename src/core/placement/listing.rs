@@ -38,6 +38,10 @@ pub struct Listing<'a> {
     pub rescue_refusal: Option<Refusal>,
     /// Its node pool sells on-demand to work that asks `spot-first`.
     pub fallback_on_demand: bool,
+    /// Expected interruptions per million instance-hours, by the advisor and by what we saw.
+    pub interruptions_per_million_hours: i64,
+    /// EC2's spot placement score, 1 (unlikely to be given) to 10, where one is known.
+    pub placement_score: Option<u8>,
     /// Price with expected interruptions.
     pub cost: MicroUsdPerHour,
     /// What pods see of the nodes of its class.

@@ -35,5 +35,7 @@ pub use judge::{Ranked, judge, judge_chosen, judge_demand, rank};
 pub use outcome::{Assignment, Placement, PlannedMachine, Target, Unplaced};
 pub use place::place;
 pub use pool_policy::Held;
-pub use request::{Apart, Demand, Gang, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room, RoomNode, Settings};
+pub use request::{
+    Apart, Demand, Gang, Learnt, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room, RoomNode, Settings,
+};
 pub use score::Score;

@@ -26,7 +26,7 @@ pub(crate) mod tests;
 use self::claims::{lifecycle, sweeping};
 use self::moving::{lifting, migration, notices, returning, watching};
 use self::pass::Pass;
-use self::placing::buying;
+use self::placing::{buying, reserved};
 use self::reporting::{facts, status};
 use super::action::Plan;
 use super::snapshot::Snapshot;
@@ -83,7 +83,8 @@ pub type Planner = std::sync::Arc<dyn Fn(&Settings, &Snapshot, Timestamp) -> Pla
 
 /// Decides everything there is to decide now.
 pub fn plan(settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {
-    let mut pass = Pass::new(settings, world, now);
+    let reserved = reserved::reserved_offers(world, now);
+    let mut pass = Pass::new(settings, world, &reserved, now);
     notices::mark_doomed(&mut pass);
     migration::move_pods(&mut pass);
     buying::buy(&mut pass);

@@ -12,6 +12,9 @@ use super::index::{Claims, Index};
 use super::terms::Terms;
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject, PodTarget, Step};
 use crate::core::fleet::{Claim, NodeClass, NodePool, Trigger};
+use crate::core::market::reservation::ReservedOffer;
+use crate::core::market::{Capacity, Offer};
+use crate::core::placement::Learnt;
 use crate::core::record::{Counterfactuals, Decision, LedgerRecord, Outcome, code_of};
 use crate::core::snapshot::{Lane, Snapshot};
 use crate::core::units::Resources;
@@ -25,6 +28,8 @@ pub(super) struct Pass<'a> {
     pub(super) settings: &'a Settings,
     pub(super) world: &'a Snapshot,
     pub(super) now: Timestamp,
+    /// Offers of capacity reservations, as the classes name them.
+    pub(super) reserved: &'a BTreeMap<Capacity, ReservedOffer>,
     /// Claims with the marks of this pass applied: a claim doomed in this pass takes no new work in this pass.
     pub(super) claims: Claims<'a>,
     /// What belongs together in the world.
@@ -58,12 +63,18 @@ pub(super) struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    pub(super) fn new(settings: &'a Settings, world: &'a Snapshot, now: Timestamp) -> Self {
+    pub(super) fn new(
+        settings: &'a Settings,
+        world: &'a Snapshot,
+        reserved: &'a BTreeMap<Capacity, ReservedOffer>,
+        now: Timestamp,
+    ) -> Self {
         let (index, claims) = Index::of(world);
         Pass {
             settings,
             world,
             now,
+            reserved,
             claims,
             index,
             busy: hands_off(world),
@@ -130,6 +141,16 @@ impl<'a> Pass<'a> {
 
     pub(super) fn pool_of(&self, claim: &Claim) -> Option<&'a NodePool> {
         self.world.pools.get(&claim.spec.node_pool)
+    }
+
+    /// What was learnt of the market, and what of it is reserved for us.
+    pub(super) fn learnt(&self) -> Learnt<'a> {
+        Learnt { memory: Some(&self.world.memory), scores: Some(&self.world.scores), reserved: Some(self.reserved) }
+    }
+
+    /// What is sold of this capacity, open or reserved.
+    pub(super) fn offer(&self, capacity: &Capacity) -> Option<&'a Offer> {
+        self.world.market.offers.get(capacity).or_else(|| self.reserved.get(capacity).map(|reserved| &reserved.offer))
     }
 
     /// Pods that hold a place on a claim, oldest first.

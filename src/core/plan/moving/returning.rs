@@ -52,7 +52,8 @@ impl<'a> Look<'a> {
     fn of(pass: &Pass<'a>) -> Self {
         let left = |p: &Pod| p.claim.as_ref().and_then(|name| pass.claims.get(name)).is_some_and(|c| !c.takes_work());
         let on_the_move = pass.world.pods.values().filter(|p| !p.finished() && (p.let_go.is_some() || left(p)));
-        let refused = pass.world.market.cool_downs.values().filter(|c| c.cause == CoolDownCause::NoCapacity);
+        let refused =
+            pass.world.memory.capacities().filter_map(|(_, seen)| seen.cool_down).filter(|c| c.cause == CoolDownCause::NoCapacity);
         Look {
             moving: on_the_move.map(|p| &p.workload).collect(),
             refused_at: refused.map(|c| c.since).max(),

@@ -13,7 +13,6 @@ use super::apart;
 use super::budget;
 use super::deadline::{self, Verdict};
 use super::replacing::is_rescue;
-use super::reserved;
 use super::serving;
 use crate::core::fleet::{Claim, Instance, InstanceState, NodeClass, NodePool, tags};
 use crate::core::market::Capacity;
@@ -30,7 +29,8 @@ use crate::core::workload::{Pod, PodPhase};
 pub(in crate::core::plan) fn terms<'a>(pass: &Pass<'a>) -> Rc<Terms<'a>> {
     let terms = pass.terms.get_or_init(|| {
         let (pools, settings) = (pool_policies(pass), placement_settings(pass));
-        let on_sale = OnSale { catalog: &pass.world.catalog, market: &pass.world.market, now: pass.now };
+        let (catalog, market) = (&pass.world.catalog, &pass.world.market);
+        let on_sale = OnSale { catalog, market, learnt: pass.learnt(), now: pass.now };
         let listed = pools.iter().map(|pool| list_on_sale(&on_sale, &settings, pool)).collect();
         Rc::new(Terms { pools, settings, listed, marks: apart::marks(pass) })
     });
@@ -71,6 +71,7 @@ impl<'a> Asked<'a> {
         PlacementRequest {
             catalog: &pass.world.catalog,
             market: &pass.world.market,
+            learnt: pass.learnt(),
             demands: &self.demands,
             room: &self.room,
             pools: &self.terms.pools,
@@ -140,7 +141,7 @@ fn placement_settings(pass: &Pass) -> placement::Settings {
         max_price_age: pass.settings.max_price_age,
         snapshot_prices_allowed: pass.settings.buy_on_snapshot_prices,
         quota_vcpus_left: quotas_left(pass),
-        machines_left: reserved::reserved_offers(pass.world, pass.now).into_iter().map(|(pool, r)| (pool, r.machines_left)).collect(),
+        machines_left: pass.reserved.iter().map(|(capacity, r)| (capacity.clone(), r.machines_left)).collect(),
         proves_bounds: false,
         ..placement::Settings::default()
     }
@@ -172,10 +173,10 @@ fn pool_policy(pass: &Pass, pool: &NodePool) -> PoolPolicy {
         class: Arc::new(class_labels(class, zone)),
     };
     let named = |class: &NodeClass, id| class.reservations.iter().any(|n| n.id == id);
-    let reserved = reserved::reserved_offers(pass.world, pass.now).into_iter();
+    let reserved = pass.reserved.iter();
     let reserved = reserved.filter(|(at, r)| classes.get(&at.zone).is_some_and(|class| named(class, r.reservation.clone())));
     let nodes = classes.iter().map(|(zone, class)| (zone.clone(), terms(zone, class))).collect();
-    PoolPolicy::of(pool, nodes, reserved.map(|(at, _)| at).collect(), &held(pass, pool))
+    PoolPolicy::of(pool, nodes, reserved.map(|(at, _)| at.clone()).collect(), &held(pass, pool))
 }
 
 /// What pods see of the nodes that `class` makes in `zone`.

@@ -12,7 +12,6 @@ use super::asking::Asked;
 use super::deadline::{self, Verdict};
 use super::judging::Judged;
 use super::replacing::{is_rescue, replaced_pod};
-use super::reserved;
 use super::room::{free_room, kept_for};
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
 use crate::core::fleet::{Claim, ClaimSpec, NodeClass, NodePool, Trigger};
@@ -379,7 +378,7 @@ fn spec_of(pass: &Pass, machine: &PlannedMachine, pool: &NodePool, class: &NodeC
         reservation: reservation_for(pass, &machine.capacity, class)?,
         bought_for: Vec::new(),
         takes_over: None,
-        price_origin: pass.world.market.offers.get(&machine.capacity).map(Offer::origin),
+        price_origin: pass.offer(&machine.capacity).map(Offer::origin),
         adopted: None,
     })
 }
@@ -389,8 +388,8 @@ fn reservation_for(pass: &Pass, at: &Capacity, class: &NodeClass) -> Option<Opti
     if at.capacity_type != CapacityType::Reserved {
         return Some(None);
     }
-    let offer = reserved::reserved_offers(pass.world, pass.now).remove(at)?;
-    class.reservations.iter().any(|named| named.id == offer.reservation).then_some(Some(offer.reservation))
+    let offer = pass.reserved.get(at)?;
+    class.reservations.iter().any(|named| named.id == offer.reservation).then_some(Some(offer.reservation.clone()))
 }
 
 /// No offer will do: said once per pod as long as the counts stay the same.

@@ -208,6 +208,8 @@ fn overspent(pass: &Pass, pod: &Pod, saved: Millis) -> MicroUsd {
 /// An offer that could serve a need, unless its pool of capacity is cooling down.
 struct Candidate<'a> {
     offer: &'a Offer,
+    /// EC2's spot placement score, where one is known.
+    placement_score: Option<u8>,
     /// Of one packed replica.
     price: MicroUsdPerHour,
     /// What carrying the data there costs.
@@ -241,7 +243,7 @@ fn offers<'a>(
         let from = work.data_in.as_ref().filter(|_| need.data_gib > 0);
         let egress = from.map_or(MicroUsd(0), |from| request.settings.egress.per_gib(from, &at.region) * need.data_gib);
         let price = MicroUsdPerHour(offer.price_per_hour.0 / replicas);
-        found.insert(at, Candidate { offer, price, egress });
+        found.insert(at, Candidate { offer, placement_score: listing.placement_score, price, egress });
     }
     found
 }
@@ -270,7 +272,7 @@ fn judge(pass: &Pass, request: &PlacementRequest, work: &Work, offers: &BTreeMap
             price: c.price,
             egress: c.egress,
             memory: pass.world.memory.of(&c.offer.capacity).map_or(&unseen, |record| &record.capacity),
-            prior_ppm: c.offer.placement_score.map_or(EVEN_ODDS, |score| i64::from(score.clamp(1, 10)) * 100_000),
+            prior_ppm: c.placement_score.map_or(EVEN_ODDS, |score| i64::from(score.clamp(1, 10)) * 100_000),
         })
         .collect();
     let on_demand: Vec<OnDemandOffer> = safe.iter().map(|c| OnDemandOffer { price: c.price, egress: c.egress }).collect();

@@ -161,7 +161,7 @@ fn interruption(claim: &Claim) -> Option<LedgerRecord> {
 
 /// The market's price of a pool of capacity now, if it is known.
 pub(in crate::core::plan) fn current_price(pass: &Pass, capacity: &Capacity) -> Option<MicroUsdPerHour> {
-    pass.world.market.offers.get(capacity).map(|offer| offer.price_per_hour)
+    pass.offer(capacity).map(|offer| offer.price_per_hour)
 }
 
 /// On-demand price of the same type in the same zone's region, if it is known.
