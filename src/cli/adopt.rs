@@ -16,7 +16,7 @@ use crate::aws::{AwsCloud, AwsSettings};
 use crate::core::fleet::{Claim, Instance, NodeClass, NodePool, UnreadableClaim, tags};
 use crate::core::market::CapacityType;
 use crate::core::market::catalog::Catalog;
-use crate::core::plan::adoption::{Allowed, Ours, Proposal, propose};
+use crate::core::plan::claims::adoption::{Allowed, Ours, Proposal, propose};
 use crate::core::units::ids::{ClaimName, ClassName, InstanceId, PoolName, Region, Uid};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::engine::wall_clock::WallClock;

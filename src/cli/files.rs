@@ -103,9 +103,8 @@ fn market_file(path: &Path, now: Timestamp) -> Result<Market, FileError> {
             return Err(bad(format!("price {price_per_hour} is not between 0 and {HIGHEST_PRICE} dollars an hour")));
         }
         let pool = Capacity { region: row.region.into(), zone: row.zone.into(), instance_type: row.instance_type.into(), capacity_type };
-        let (source, interruptions_per_million_hours, placement_score) = (PriceSource::File, 0, None);
-        let offer =
-            Offer { capacity: pool.clone(), price_per_hour, observed_at: now, source, interruptions_per_million_hours, placement_score };
+        let (source, interruptions_per_million_hours) = (PriceSource::File, 0);
+        let offer = Offer { capacity: pool.clone(), price_per_hour, observed_at: now, source, interruptions_per_million_hours };
         market.offers.insert(pool, offer);
     }
     if market.offers.is_empty() {

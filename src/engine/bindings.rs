@@ -11,16 +11,19 @@ use crate::core::units::ids::Uid;
 use crate::core::workload::Pod;
 use crate::ports::ClusterView;
 
-/// What held, by the pod's uid.
+/// What held, by the pod's uid, and the pods that said something else at the last look.
 #[derive(Debug, Default)]
-pub struct Bindings(BTreeMap<Uid, Binding>);
+pub struct Bindings {
+    kept: BTreeMap<Uid, Binding>,
+    corrected: Vec<Pod>,
+}
 
 impl Bindings {
-    /// Makes every pod of the view say what holds of its marks.
-    pub fn hold(&mut self, view: &mut ClusterView) {
-        let mut corrected: Vec<Pod> = Vec::new();
+    /// Learns what holds of the marks of every pod.
+    pub fn take_in(&mut self, view: &ClusterView) {
+        self.corrected.clear();
         for (uid, pod) in view.pods.iter() {
-            let before = self.0.get(uid);
+            let before = self.kept.get(uid);
             let marks = marks_of(pod, &view.claims, &view.unreadable_claims, before);
             let mut held = None;
             if !marks.are_those_of(pod) {
@@ -30,16 +33,22 @@ impl Bindings {
             }
             let says = held.as_ref().unwrap_or(pod);
             if says.attempt > 0 && !before.is_some_and(|known| known.is_mirrored_by(says)) {
-                self.0.insert(uid.clone(), Binding::of(says));
+                self.kept.insert(uid.clone(), Binding::of(says));
             }
-            corrected.extend(held);
+            self.corrected.extend(held);
         }
-        // What is the same already is not copied.
-        for pod in corrected {
-            view.pods.insert(pod.identity.uid.clone(), pod);
+        if self.kept.len() > view.pods.len() {
+            self.kept.retain(|uid, _| view.pods.contains_key(uid));
         }
-        if self.0.len() > view.pods.len() {
-            self.0.retain(|uid, _| view.pods.contains_key(uid));
+    }
+
+    /// Makes every pod of the view that was taken in say what holds. What is the same already is not copied.
+    pub fn hold(&self, view: &mut ClusterView) {
+        for pod in &self.corrected {
+            let uid = &pod.identity.uid;
+            if view.pods.get(uid).is_some_and(|seen| seen.resource_version == pod.resource_version) {
+                view.pods.insert(uid.clone(), pod.clone());
+            }
         }
     }
 }

@@ -115,7 +115,6 @@ fn offers() -> impl Strategy<Value = Market> {
                 observed_at: SNAPSHOT_DATE,
                 source: PriceSource::File,
                 interruptions_per_million_hours: 0,
-                placement_score: None,
             };
             market.offers.insert(capacity, offer);
         }
@@ -311,7 +310,6 @@ fn a_pool_that_does_not_fall_back_means_the_same_to_both() {
             observed_at: SNAPSHOT_DATE,
             source: PriceSource::File,
             interruptions_per_million_hours: 0,
-            placement_score: None,
         };
         let spec = json!({
             "namespaceSelector": {}, "nodeClasses": ["class-us-east-1"], "homeRegion": "us-east-1", "fallback": { "onDemand": false },

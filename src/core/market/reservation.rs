@@ -101,7 +101,6 @@ pub fn offers(
             observed_at: seen.at,
             source: PriceSource::Reservation,
             interruptions_per_million_hours: 0,
-            placement_score: None,
         };
         found.push(ReservedOffer { offer, reservation: reservation.id.clone(), machines_left: (reservation.available - since).max(0) });
     }

@@ -145,7 +145,6 @@ fn insert(market: &mut Market, capacity: Capacity, price_per_hour: MicroUsdPerHo
         observed_at: SNAPSHOT_DATE,
         source: PriceSource::Snapshot,
         interruptions_per_million_hours,
-        placement_score: None,
     };
     market.offers.insert(capacity, offer);
 }

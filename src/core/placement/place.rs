@@ -11,15 +11,17 @@ use crate::core::units::ids::{ClaimName, ZoneId};
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
 use crate::core::units::shared::Shared;
 
-use super::eligibility::{Listing, commitment_span, list_on_sale, listings};
-use super::groups::{Group, group, restrict};
+use super::eligibility::{commitment_span, list_on_sale, listings};
+use super::groups::{Group, group};
 use super::judge::judge_listed;
+use super::listing::Listing;
 use super::outcome::{Assignment, Placement, PlannedMachine, Target, Unplaced};
 use super::packing::relax::{Effort, feasible_values, relax};
 use super::packing::{Bought, Problem, pack};
 use super::reduce::{Measure, Source, reduce};
 use super::request::{PlacementRequest, PoolPolicy, Room, Settings};
 use super::room;
+use super::sharing_out::restrict;
 
 /// Places all demands of `request`: into free room where there is some, and on machines to buy.
 ///

@@ -3,7 +3,7 @@
 //! Decides: that it is written before the pods carry it, in the same step, and that what is there already stays.
 //! Does not: bind (`buying`), or judge what pods say of themselves (see [`crate::core::fleet::marks_of`]).
 
-use super::pass::Pass;
+use super::super::pass::Pass;
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
 use crate::core::fleet::{Binding, Claim};
 use crate::core::units::ids::ClaimName;
