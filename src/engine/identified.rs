@@ -127,6 +127,7 @@ mod tests {
         seen_machine(&mut state, machine("uid"));
         let nodes = [node("true", "10.0.0.7"), node("thief", "10.0.0.66")].into_iter().map(|n| (n.name.clone(), n)).collect();
         let view = ClusterView { nodes, ..ClusterView::default() };
+        state.take_in("uid", &view, Timestamp(0));
         let seen = state.snapshot(("c", "uid"), view, Timestamp(0));
         assert_eq!(seen.nodes.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["true"]);
         assert!(matches!(seen.doubtful_nodes.get(&NodeName::from("thief")), Some(Doubt::NotThatMachine { .. })));
@@ -138,6 +139,7 @@ mod tests {
         let mut state = State::default();
         seen_machine(&mut state, machine("uid"));
         let since = |state: &mut State, now| {
+            state.take_in("uid", &ClusterView::default(), Timestamp(now));
             state.snapshot(("c", "uid"), ClusterView::default(), Timestamp(now)).unclaimed_since.values().copied().collect::<Vec<_>>()
         };
         assert_eq!([since(&mut state, 5), since(&mut state, 900)], [[Timestamp(5)], [Timestamp(5)]]);

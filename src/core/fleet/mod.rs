@@ -5,6 +5,7 @@ mod claim;
 mod identity;
 mod instance;
 mod launch;
+mod marks;
 mod node;
 mod node_class;
 mod node_pool;
@@ -12,13 +13,14 @@ mod notice;
 mod ownership;
 mod trigger;
 
-pub use binding::{Binding, Marks, marks_of};
+pub use binding::Binding;
 pub use claim::{
     Claim, ClaimSpec, ClaimStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MoveMark, Occupant, TOKEN_ENDED, Unhealthy,
 };
 pub use identity::{Doubt, doubts};
 pub use instance::{Instance, InstanceState, tags};
 pub use launch::{Launch, LaunchTemplate};
+pub use marks::{Marks, marks_of};
 pub use node::{Node, NodeState, OtherPod};
 pub use node_class::{ClassProblem, ClassStatus, NodeClass};
 pub use node_pool::{MonthBooks, NodePool, NodePoolSpec, PoolStatus, UnreadableSelector};

@@ -202,9 +202,13 @@ fn bind(pass: &mut Pass, pod: &Pod, claim: &ClaimName, decision: DecisionId, bas
     })
 }
 
-/// A machine was bought for this pod and the pod was not bound, as when the process ended in between. True when it is now.
+/// A machine was bought for this pod and the pod was not bound, as when the process ended in between. True when it is now, or will be.
 fn bind_where_bought(pass: &mut Pass, pod: &Pod) -> bool {
     let Some(claim) = kept_for(pass, pod).cloned() else { return false };
+    if !pass.is_free(&Lane::Claim(claim.name.clone())) {
+        // Another pod is bound there in this pass, or EC2 is being asked: it has its place, and nothing else is bought for it.
+        return true;
+    }
     let (Ok((need, _)), Some(pool)) = (&pod.need, pass.pool_of(&claim)) else { return false };
     let home = &pool.home_region;
     let counterfactuals = placement::counterfactuals(&pass.world.catalog, &pass.world.market, need, &claim.spec.capacity, home);
