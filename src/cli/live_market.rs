@@ -23,8 +23,10 @@ const TELL_AFTER: Duration = Duration::from_secs(2);
 pub struct LiveMarket {
     /// Types, as EC2 describes them.
     pub catalog: Catalog,
-    /// Offers with their prices and, when asked for, their placement scores.
+    /// Offers with their prices.
     pub market: Market,
+    /// Placement scores, when they were asked for.
+    pub scores: ScoreBoard,
 }
 
 /// Reads `regions`, all at once. A region that cannot be read is reported and left out.
@@ -43,7 +45,7 @@ pub async fn read(regions: BTreeSet<Region>, with_scores: bool, endpoint_url: Op
             (region, read)
         });
     }
-    let mut live = LiveMarket { catalog: Catalog::default(), market: Market::default() };
+    let mut live = LiveMarket { catalog: Catalog::default(), market: Market::default(), scores: ScoreBoard::default() };
     let (mut faults, mut open) = (Vec::new(), BTreeSet::new());
     loop {
         let ended = match tokio::time::timeout(TELL_AFTER, reading.join_next()).await {
@@ -61,7 +63,7 @@ pub async fn read(regions: BTreeSet<Region>, with_scores: bool, endpoint_url: Op
         match ended {
             (region, Ok(read)) => {
                 live.catalog.types.extend(read.machines.into_iter().map(|m| (m.instance_type.clone(), m)));
-                live.market.offers.extend(read.offers.into_iter().map(|offer| (offer.pool.clone(), offer)));
+                live.market.offers.extend(read.offers.into_iter().map(|offer| (offer.capacity.clone(), offer)));
                 open.insert(region);
             }
             (region, Err(error)) => faults.push(format!("{region} is passed over: {error}")),
@@ -90,6 +92,5 @@ async fn ask_scores(cloud: &AwsCloud, live: &mut LiveMarket, regions: &BTreeSet<
             Err(error) => eprintln!("no placement score for family {family}: {error}"),
         }
     }
-    let now = WallClock.now();
-    live.market.offers.values_mut().for_each(|offer| offer.placement_score = board.of(&offer.pool, now));
+    live.scores = board;
 }

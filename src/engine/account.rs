@@ -121,7 +121,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     Ok(answer) => {
                         asked.insert(question);
                         let now = self.clock.now();
-                        self.state().take_scores(&family, &answer, now);
+                        self.state().scores.keep(&family, &answer, now);
                     }
                     Err(error) if error.ends_new_questions() => {
                         info!(family, "EC2 takes no new question about placement scores today: the scores known are kept");

@@ -115,6 +115,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         instances,
         market,
         memory,
+        scores,
         quotas,
         reservations,
         closed_regions,
@@ -141,7 +142,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         outbox_full: _,
         moves_considered_at: _,
     } = world;
-    let parts: [&dyn Part; 21] = [
+    let parts: [&dyn Part; 22] = [
         pools,
         classes,
         pods,
@@ -151,6 +152,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         instances,
         market,
         memory,
+        scores,
         quotas,
         reservations,
         closed_regions,

@@ -1,7 +1,7 @@
 //! Whose a machine is: by the cluster UID in its tags, and by the claims that stand for it.
 //!
 //! Decides: which machines are ours, which are somebody else's of the same name, and whether a claim stands for one.
-//! Does not: end or adopt anything (see `core::plan::sweeping`).
+//! Does not: end or adopt anything (see `core::plan::claims::sweeping`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

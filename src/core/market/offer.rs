@@ -5,8 +5,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::capacity::{CapacityPool, CapacityType};
-use super::cool_down::CoolDown;
+use super::capacity::{Capacity, CapacityType};
 use super::past_prices::PastPrices;
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::shared::Shared;
@@ -55,35 +54,33 @@ impl Offer {
     }
 }
 
-/// A pool with a price.
+/// Capacity with a price.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
     /// What is offered.
-    pub pool: CapacityPool,
+    #[serde(rename = "pool")]
+    pub capacity: Capacity,
     /// Its price, for the whole machine.
     pub price_per_hour: MicroUsdPerHour,
     /// When that price was last confirmed.
     pub observed_at: Timestamp,
     /// Who said so.
     pub source: PriceSource,
-    /// Expected interruptions per million instance-hours; zero for on-demand and reserved. Fine enough to tell the advisor's bands apart
+    /// Expected interruptions per million instance-hours as EC2's advisor rates them; zero for on-demand and reserved. What we saw ourselves is
+    /// looked up where offers are listed (`core::placement`). Fine enough to tell the advisor's bands apart
     /// (69 to 1,370), see [`crate::core::market::shipped::AdvisorBand`].
     pub interruptions_per_million_hours: i64,
-    /// EC2's spot placement score, 1 (unlikely to be given) to 10, where one is known. Says nothing of the price.
-    pub placement_score: Option<u8>,
 }
 
-/// Everything that can be bought, one offer per pool, and what is known of each pool.
+/// Everything that can be bought: one offer for each capacity. What was learnt of it is elsewhere: `core::snapshot::memory`, [`super::scores`].
 ///
-/// A pool without a price is absent: unknown, never a guess.
+/// Capacity without a price is absent: unknown, never a guess.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Market {
     /// The offers.
-    pub offers: BTreeMap<CapacityPool, Offer>,
-    /// Pools that refused us, and until when they are left alone.
-    pub cool_downs: BTreeMap<CapacityPool, CoolDown>,
+    pub offers: BTreeMap<Capacity, Offer>,
     /// The latest price changes of each spot pool: an instance-hour costs what held at its start.
-    pub past_prices: Shared<BTreeMap<CapacityPool, PastPrices>>,
+    pub past_prices: Shared<BTreeMap<Capacity, PastPrices>>,
 }
 
 /// No machine costs more: seventy times the most expensive of July 2026. A price above it is a mistake, and sums over a million pods stay exact.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::core::market::catalog::{MachineType, ROOT_VOLUME};
 use crate::core::market::quota::QuotaKey;
-use crate::core::market::{CapacityPool, CapacityType, CoolDownCause, Offer, PriceSource};
+use crate::core::market::{Capacity, CapacityType, CoolDownCause, Offer, PriceSource};
 use crate::core::record::Refusal;
 use crate::core::units::ids::{Region, ZoneId};
 use crate::core::units::money::MicroUsdPerHour;
@@ -19,22 +19,12 @@ use crate::core::units::{Mebibytes, Millicores, Resources};
 use crate::core::workload::company::tolerates;
 use crate::core::workload::need::{CapacityPreference, Need};
 
+use super::listing::{Listing, Usable};
 use super::node_labels::{ClassLabels, ExpectedNode};
 use super::request::{Apart, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Settings};
 
 fn allowed(patterns: &[String], text: &str) -> bool {
     patterns.is_empty() || patterns.iter().any(|p| matches_pattern(p, text))
-}
-
-/// What pods can use of one machine of a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Usable {
-    /// Allocatable less daemonsets; `gpus` in schedulable units.
-    pub resources: Resources,
-    /// Memory a pod can use of each unit.
-    pub unit_memory: Mebibytes,
-    /// The most units one pod may ask for: all when exclusive, one when shared (two slots may be the same GPU).
-    pub most_units_per_pod: i64,
 }
 
 /// What pods can use of `machine` as a node of a class with these `terms`; no unit when its model cannot be shared so.
@@ -71,9 +61,9 @@ pub fn commitment_span(settings: &Settings, now: Timestamp) -> Millis {
 }
 
 /// A machine's price with the expected cost of interruptions: rate x (boot + lost work), both paid for and of no use.
-pub fn cost_with_interruptions(offer: &Offer, settings: &Settings) -> MicroUsdPerHour {
+pub fn cost_with_interruptions(offer: &Offer, interruptions_per_million_hours: i64, settings: &Settings) -> MicroUsdPerHour {
     let lost = i128::from((settings.boot + settings.lost_work).0);
-    let extra = i128::from(offer.price_per_hour.0) * i128::from(offer.interruptions_per_million_hours) * lost;
+    let extra = i128::from(offer.price_per_hour.0) * i128::from(interruptions_per_million_hours) * lost;
     let per = 1_000_000_i128 * 3_600_000;
     MicroUsdPerHour(offer.price_per_hour.0 + i64::try_from((extra + per - 1) / per).unwrap_or(0))
 }
@@ -84,34 +74,6 @@ pub fn egress_per_replica(need: &Need, region: &Region, settings: &Settings) -> 
     let total = i128::from(need.data_gib) * i128::from(settings.egress.per_gib(from, region).0) * 3_600_000;
     let span = i128::from(settings.data_amortisation.0.max(1));
     MicroUsdPerHour(i64::try_from((total + span - 1) / span).unwrap_or(i64::MAX))
-}
-
-/// A pool as offered by the market and seen by one node pool, with everything that does not depend on the need.
-#[derive(Debug, Clone)]
-pub struct Listing<'a> {
-    /// The offer.
-    pub offer: &'a Offer,
-    /// What it is; `None` when the catalog does not know the type.
-    pub machine: Option<&'a MachineType>,
-    /// What pods can use of it.
-    pub usable: Usable,
-    /// The first refusal for which the need does not matter.
-    pub refusal: Option<Refusal>,
-    /// The same for a rescue, which no budget holds up and which has limits of its own.
-    pub rescue_refusal: Option<Refusal>,
-    /// Its node pool sells on-demand to work that asks `spot-first`.
-    pub fallback_on_demand: bool,
-    /// Price with expected interruptions.
-    pub cost: MicroUsdPerHour,
-    /// What pods see of the nodes of its class.
-    pub class: Arc<ClassLabels>,
-}
-
-impl Listing<'_> {
-    /// The first refusal for which the need does not matter.
-    pub fn refusal(&self, rescue: bool) -> Option<Refusal> {
-        if rescue { self.rescue_refusal } else { self.refusal }
-    }
 }
 
 /// Lists every offer for `pool`, in the order of the market.
@@ -133,33 +95,44 @@ pub fn listings_of<'r>(request: &PlacementRequest<'r>, pool: &PoolPolicy) -> Cow
 
 /// As [`list`], under settings of its own.
 pub fn list_on_sale<'a>(on_sale: &OnSale<'a>, settings: &Settings, pool: &PoolPolicy) -> Vec<Listing<'a>> {
-    let OnSale { catalog, market, now } = *on_sale;
+    let OnSale { catalog, market, learnt, now } = *on_sale;
     let committed_for = commitment_span(settings, now);
     let mut usable_by_type = BTreeMap::new();
     let mut regions: BTreeMap<&Region, bool> = BTreeMap::new();
     let mut listings = Vec::with_capacity(market.offers.len());
     let no_class = NodeTerms::default();
-    for offer in market.offers.values() {
-        let terms = pool.nodes.get(&offer.pool.zone);
-        let (machine, usable) = *usable_by_type.entry((&offer.pool.instance_type, terms)).or_insert_with(|| {
-            let machine = catalog.types.get(&offer.pool.instance_type);
+    for offer in on_sale.offers() {
+        let terms = pool.nodes.get(&offer.capacity.zone);
+        let (machine, usable) = *usable_by_type.entry((&offer.capacity.instance_type, terms)).or_insert_with(|| {
+            let machine = catalog.types.get(&offer.capacity.instance_type);
             let nothing = Usable { resources: Resources::default(), unit_memory: Mebibytes(0), most_units_per_pod: 0 };
             (machine, machine.map_or(nothing, |m| usable(m, terms.unwrap_or(&no_class))))
         });
-        let region_ok = *regions.entry(&offer.pool.region).or_insert_with(|| allowed(&pool.regions, offer.pool.region.as_str()));
+        let region_ok = *regions.entry(&offer.capacity.region).or_insert_with(|| allowed(&pool.regions, offer.capacity.region.as_str()));
         let unknown_type = Some(if region_ok { Refusal::GpuModel } else { Refusal::Region });
         let known = machine.map(|m| pool_refusals(on_sale, settings, pool, offer, m, (region_ok, terms.is_some()), committed_for));
         let (refusal, rescue_refusal) = known.unwrap_or((unknown_type, unknown_type));
         let class = Arc::clone(&terms.unwrap_or(&no_class).class);
-        let (fallback_on_demand, cost) = (pool.fallback_on_demand, cost_with_interruptions(offer, settings));
-        listings.push(Listing { offer, machine, usable, refusal, rescue_refusal, fallback_on_demand, cost, class });
+        let interruptions_per_million_hours = learnt.interruptions_per_million_hours(offer, now);
+        listings.push(Listing {
+            offer,
+            machine,
+            usable,
+            refusal,
+            rescue_refusal,
+            fallback_on_demand: pool.fallback_on_demand,
+            interruptions_per_million_hours,
+            placement_score: learnt.placement_score(&offer.capacity, now),
+            cost: cost_with_interruptions(offer, interruptions_per_million_hours, settings),
+            class,
+        });
     }
     listings
 }
 
 /// The first refusal of `offer` that does not depend on a need: for everybody, and for a rescue.
 fn pool_refusals(
-    &OnSale { market, now, .. }: &OnSale,
+    &OnSale { learnt, now, .. }: &OnSale,
     settings: &Settings,
     pool: &PoolPolicy,
     offer: &Offer,
@@ -167,8 +140,8 @@ fn pool_refusals(
     (region_ok, has_class): (bool, bool),
     committed_for: Millis,
 ) -> (Option<Refusal>, Option<Refusal>) {
-    let at = &offer.pool;
-    let cool_down = market.cool_downs.get(at).filter(|c| c.until > now);
+    let at = &offer.capacity;
+    let cool_down = learnt.cool_down(at, now);
     let quota = QuotaKey::of(at).and_then(|key| settings.quota_vcpus_left.get(&key).copied());
     let stale = match offer.source {
         PriceSource::File => false,
@@ -222,7 +195,7 @@ pub struct Wants<'a> {
     /// On-demand is asked for work whose owner asked `spot-first`.
     pub falls_back: bool,
     /// Only these may be bought.
-    pub buy_only: Option<&'a BTreeSet<CapacityPool>>,
+    pub buy_only: Option<&'a BTreeSet<Capacity>>,
     /// What other pods leave of the choice.
     pub apart: Option<&'a Apart>,
 }
@@ -234,9 +207,9 @@ impl<'a> Wants<'a> {
     /// `need` against the market of `request`.
     pub fn new(request: &PlacementRequest, need: &'a Need) -> Self {
         let mut regions = BTreeSet::new();
-        for pool in request.market.offers.keys() {
-            if !regions.contains(&pool.region) && allowed(&need.regions, pool.region.as_str()) {
-                regions.insert(pool.region.clone());
+        for capacity in request.on_sale().offers().map(|offer| &offer.capacity) {
+            if !regions.contains(&capacity.region) && allowed(&need.regions, capacity.region.as_str()) {
+                regions.insert(capacity.region.clone());
             }
         }
         Wants { need, regions, zone: None, within: None, rescue: false, falls_back: false, buy_only: None, apart: None }
@@ -263,8 +236,8 @@ impl<'a> Wants<'a> {
     }
 
     /// Whether the node of an offer has the labels that the need asks for.
-    pub fn labels_ok(&self, at: &CapacityPool, machine: &MachineType, class: &ClassLabels) -> bool {
-        self.need.node_terms.is_empty() || ExpectedNode { pool: at, machine, class }.meets(&self.need.node_terms)
+    pub fn labels_ok(&self, at: &Capacity, machine: &MachineType, class: &ClassLabels) -> bool {
+        self.need.node_terms.is_empty() || ExpectedNode { capacity: at, machine, class }.meets(&self.need.node_terms)
     }
 
     /// Whether every taint of a node class is tolerated.
@@ -304,7 +277,7 @@ impl<'a> Wants<'a> {
     }
 
     fn refusal(&self, listing: &Listing, replicas: i64) -> Option<Refusal> {
-        let (need, at) = (self.need, &listing.offer.pool);
+        let (need, at) = (self.need, &listing.offer.capacity);
         if !self.regions.contains(&at.region) {
             return Some(Refusal::Region);
         }
@@ -338,8 +311,8 @@ impl<'a> Wants<'a> {
 }
 
 /// The correlated pool that `pool` belongs to.
-pub fn correlated_pool(pool: &crate::core::market::CapacityPool) -> Correlated {
-    (pool.zone.clone(), pool.instance_type.family().to_owned(), pool.capacity_type)
+pub fn correlated_pool(capacity: &crate::core::market::Capacity) -> Correlated {
+    (capacity.zone.clone(), capacity.instance_type.family().to_owned(), capacity.capacity_type)
 }
 
 /// How many replicas of an owner with `total` may stand in one correlated pool.

@@ -18,6 +18,7 @@ pub mod counterfactual;
 pub mod eligibility;
 pub mod groups;
 pub mod judge;
+pub mod listing;
 pub mod node_labels;
 pub mod outcome;
 pub mod packing;
@@ -27,11 +28,14 @@ pub mod reduce;
 pub mod request;
 mod room;
 pub mod score;
+mod sharing_out;
 
 pub use counterfactual::counterfactuals;
 pub use judge::{Ranked, judge, judge_chosen, judge_demand, rank};
 pub use outcome::{Assignment, Placement, PlannedMachine, Target, Unplaced};
 pub use place::place;
 pub use pool_policy::Held;
-pub use request::{Apart, Demand, Gang, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room, RoomNode, Settings};
+pub use request::{
+    Apart, Demand, Gang, Learnt, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room, RoomNode, Settings,
+};
 pub use score::Score;

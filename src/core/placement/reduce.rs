@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use crate::core::units::ids::{Region, ZoneId};
 
-use super::eligibility::{Listing, Usable, above_cap, correlated_pool, egress_per_replica};
+use super::eligibility::{above_cap, correlated_pool, egress_per_replica};
 use super::groups::Group;
+use super::listing::{Listing, Usable};
 use super::packing::{Bin, Item, NEVER, Problem};
 use super::request::PlacementRequest;
 use super::score::unavailability;
@@ -113,7 +114,7 @@ fn collect(
     let mut region: Option<(&Region, Mask, usize)> = None;
     let mut zone: Option<(&ZoneId, Mask)> = None;
     for (index, listing) in listed[pool].iter().enumerate() {
-        let (at, Some(machine)) = (&listing.offer.pool, listing.machine) else { continue };
+        let (at, Some(machine)) = (&listing.offer.capacity, listing.machine) else { continue };
         let admitted = match (listing.refusal(false), listing.refusal(true)) {
             (Some(_), Some(_)) => continue,
             (others, rescues) => &admitted[usize::from(others.is_none()) * 2 + usize::from(rescues.is_none())],
@@ -156,7 +157,8 @@ fn collect(
         }
         let cost = if measure == Measure::Price { listing.offer.price_per_hour.0 } else { listing.cost.0 };
         let offer = listing.offer;
-        let candidate = (cost, offer.interruptions_per_million_hours, unavailability(offer), offer.price_per_hour.0, pool, index);
+        let candidate =
+            (cost, listing.interruptions_per_million_hours, unavailability(listing.placement_score), offer.price_per_hour.0, pool, index);
         let best = classes.entry((listing.usable, mask, *slot)).or_insert(candidate);
         *best = candidate.min(*best);
     }

@@ -5,15 +5,15 @@
 
 use std::collections::BTreeMap;
 
-use super::pass::Pass;
+use super::super::pass::Pass;
 use crate::core::fleet::Claim;
-use crate::core::market::CapacityPool;
+use crate::core::market::Capacity;
 use crate::core::market::reservation::{LEAVE_BEFORE_END, NamedReservation, Occupied, ReservedOffer, offers};
 use crate::core::snapshot::Snapshot;
 use crate::core::units::time::Timestamp;
 
 /// Every reserved offer of the regions that have been looked at.
-pub fn reserved_offers(world: &Snapshot, now: Timestamp) -> BTreeMap<CapacityPool, ReservedOffer> {
+pub fn reserved_offers(world: &Snapshot, now: Timestamp) -> BTreeMap<Capacity, ReservedOffer> {
     let holds = |claim: &Claim| claim.may_run();
     let occupied: Vec<Occupied> = world
         .claims
@@ -31,7 +31,7 @@ pub fn reserved_offers(world: &Snapshot, now: Timestamp) -> BTreeMap<CapacityPoo
 }
 
 /// The machine's reservation is over or about to be: what runs on after its end is billed as on-demand, or ended by EC2.
-pub(super) fn is_ending(pass: &mut Pass, claim: &Claim) -> bool {
+pub(in crate::core::plan) fn is_ending(pass: &mut Pass, claim: &Claim) -> bool {
     let Some(id) = &claim.spec.reservation else { return false };
     let seen = pass.world.reservations.get(&claim.spec.capacity.region).and_then(|r| r.seen.iter().find(|r| r.id == *id));
     let Some(reservation) = seen else { return false };

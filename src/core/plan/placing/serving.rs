@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::asking::is_rescue;
+use super::super::pass::Pass;
 use super::deadline::Verdict;
-use super::pass::Pass;
-use crate::core::market::availability::PoolMemory;
-use crate::core::market::{CapacityPool, CapacityType};
+use super::replacing::is_rescue;
+use crate::core::market::availability::CapacityMemory;
+use crate::core::market::{Capacity, CapacityType};
 use crate::core::placement::PlacementRequest;
-use crate::core::placement::eligibility::{Correlated, Listing, Wants, correlated_pool, listings, replicas_that_fit};
+use crate::core::placement::eligibility::{Correlated, Wants, correlated_pool, listings, replicas_that_fit};
+use crate::core::placement::listing::Listing;
 use crate::core::policy::serving::{ErrorBudget, Service, ServingPool, next_launch, on_demand_wanted};
 use crate::core::record::Refusal;
 use crate::core::units::ids::{PoolName, Uid};
@@ -26,7 +27,7 @@ use crate::core::workload::shortfall::Shortfall;
 use crate::core::workload::{Pod, PodPhase, Workload};
 
 /// The verdicts on those of `pods` that belong to a service with spares, by uid. They are taken in the order given: each knows of the ones before.
-pub(super) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -> BTreeMap<Uid, Arc<Verdict>> {
+pub(in crate::core::plan) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -> BTreeMap<Uid, Arc<Verdict>> {
     let mut services: BTreeMap<&Workload, Vec<&Pod>> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| terms(pod).is_some()) {
         services.entry(&pod.workload).or_default().push(pod);
@@ -99,15 +100,15 @@ struct Place {
     /// The least of a replica on any of its offers that can be had; of those that cannot, when there is none.
     price: MicroUsdPerHour,
     /// The offers, without those that cool down.
-    open: BTreeSet<CapacityPool>,
-    cheapest: CapacityPool,
+    open: BTreeSet<Capacity>,
+    cheapest: Capacity,
 }
 
 /// The offers that could serve a replica.
 struct Places {
     spot: Vec<Place>,
     /// On-demand and reserved.
-    safe: BTreeSet<CapacityPool>,
+    safe: BTreeSet<Capacity>,
     safe_price: Option<MicroUsdPerHour>,
 }
 
@@ -125,7 +126,7 @@ impl Places {
             if replicas < 1 {
                 continue;
             }
-            let (at, price) = (&listing.offer.pool, MicroUsdPerHour(listing.offer.price_per_hour.0 / replicas));
+            let (at, price) = (&listing.offer.capacity, MicroUsdPerHour(listing.offer.price_per_hour.0 / replicas));
             if at.capacity_type != CapacityType::Spot {
                 if open {
                     safe.insert(at.clone());
@@ -148,7 +149,7 @@ impl Places {
 
 /// What the serving policy says of one replica; `None` leaves it to the cheapest offer. A loss is taken to last as long as a `boot`.
 fn judge(pass: &Pass, pod: &Pod, (schedule, boot): (&Schedule, Millis), market: &Places, standing: &mut Standing) -> Option<Verdict> {
-    let unseen = PoolMemory::default();
+    let unseen = CapacityMemory::default();
     let pools: Vec<ServingPool> = market
         .spot
         .iter()

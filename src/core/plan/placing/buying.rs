@@ -5,16 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::asking::{Asked, is_rescue};
+use super::super::moving::watching::is_misfit;
+use super::super::pass::{Pass, target};
+use super::super::reporting::wording;
+use super::asking::Asked;
 use super::deadline::{self, Verdict};
 use super::judging::Judged;
-use super::pass::{Pass, target};
+use super::replacing::{is_rescue, replaced_pod};
 use super::room::{free_room, kept_for};
-use super::watching::is_misfit;
-use super::{reserved, wording};
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
 use crate::core::fleet::{Claim, ClaimSpec, NodeClass, NodePool, Trigger};
-use crate::core::market::{CapacityPool, CapacityType, Offer, PriceSource};
+use crate::core::market::{Capacity, CapacityType, Offer, PriceSource};
 use crate::core::placement::{self, Demand, PlacementRequest, PlannedMachine, Target};
 use crate::core::record::{Counterfactuals, Decision, JudgedOffer, Judgement, LedgerRecord, Outcome, code_of};
 use crate::core::snapshot::Lane;
@@ -23,7 +24,7 @@ use crate::core::units::shared::Shared;
 use crate::core::workload::need::Need;
 use crate::core::workload::{Baseline, Mobility, Pod, Replaces};
 
-pub(super) fn buy(pass: &mut Pass) {
+pub(in crate::core::plan) fn buy(pass: &mut Pass) {
     let waiting: Vec<&Pod> = waiting_pods(pass).into_iter().filter(|pod| !bind_where_bought(pass, pod)).collect();
     if waiting.is_empty() {
         return;
@@ -115,24 +116,6 @@ fn say_no_pool(pass: &mut Pass, pod: &Pod) {
     pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "NoNodePool"), pools.join(","), note);
 }
 
-/// The pod that this one is the replacement of: let go by the same controller, and not replaced yet. Oldest first.
-pub(super) fn replaced_pod<'a>(pass: &Pass<'a>, pod: &Pod) -> Option<&'a Pod> {
-    let controller = match &pod.mobility {
-        Mobility::Surge { replica_set, .. } => replica_set,
-        Mobility::Job { job_uid, .. } => job_uid,
-        Mobility::BreakFirst { .. } | Mobility::Bare => return None,
-    };
-    if let Some(replaces) = &pod.replaces {
-        return pass.world.pods.get(&replaces.pod.uid);
-    }
-    let mut let_go = pass.index.let_go_by(controller).iter().copied();
-    let in_time = |old: &&Pod| old.let_go.as_ref().is_some_and(|mark| pod.created_at >= mark.at - SAME_SECOND);
-    let_go.find(|old| in_time(old) && pass.replacement_of(old).is_none() && !pass.replaced.contains(&old.identity.uid))
-}
-
-/// Kubernetes keeps creation times in whole seconds.
-const SAME_SECOND: crate::core::units::time::Millis = crate::core::units::time::Millis::from_secs(2);
-
 fn replaces(pass: &mut Pass, pod: &Pod) -> Option<Box<Replaces>> {
     if let Some(known) = &pod.replaces {
         return Some(Box::new(known.clone()));
@@ -165,7 +148,7 @@ fn trigger_of(pass: &Pass, pod: &Pod) -> Trigger {
 
 /// What would have been paid instead of the offer that was chosen.
 fn otherwise(request: &PlacementRequest, need: &Need, judgement: &Judgement, pool: &NodePool) -> Counterfactuals {
-    let chosen = judgement.chosen.as_ref().map(|chosen| &chosen.pool);
+    let chosen = judgement.chosen.as_ref().map(|chosen| &chosen.capacity);
     let of = |chosen| placement::counterfactuals(request.catalog, request.market, need, chosen, &pool.home_region);
     chosen.map(of).unwrap_or_default()
 }
@@ -260,7 +243,7 @@ fn use_room<'p>(
 fn room_as_offer(pass: &Pass, claim: &Claim, replicas: usize) -> JudgedOffer {
     let origin = claim.spec.price_origin;
     JudgedOffer {
-        pool: claim.spec.capacity.clone(),
+        capacity: claim.spec.capacity.clone(),
         price_per_hour: claim.spec.price_per_hour,
         cost_per_replica_hour: Some(Default::default()),
         replicas: i64::try_from(replicas).unwrap_or(i64::MAX),
@@ -273,7 +256,7 @@ fn room_as_offer(pass: &Pass, claim: &Claim, replicas: usize) -> JudgedOffer {
 }
 
 /// Buys a machine that is to take over the work of `old`, before anything is moved. True when the step was taken.
-pub(super) fn buy_ahead(
+pub(in crate::core::plan) fn buy_ahead(
     pass: &mut Pass,
     request: &PlacementRequest,
     machine: &PlannedMachine,
@@ -285,9 +268,9 @@ pub(super) fn buy_ahead(
     let Some(first) = pods.first() else { return false };
     let Some(pool) = pass.world.pools.get(&machine.node_pool) else { return false };
     let Some(policy) = request.pools.iter().find(|p| p.name == pool.name) else { return false };
-    let Some(class) = pass.ready_classes(pool).get(&machine.pool.zone).copied() else { return false };
+    let Some(class) = pass.ready_classes(pool).get(&machine.capacity.zone).copied() else { return false };
     let Ok((need, _)) = &first.need else { return false };
-    let judgement = Shared::from(placement::judge_chosen(request, need, policy, Some(&machine.pool)));
+    let judgement = Shared::from(placement::judge_chosen(request, need, policy, Some(&machine.capacity)));
     let otherwise = otherwise(request, need, &judgement, pool);
     let Some(mut decision) = decision(pass, Outcome::Launch, pool, need, &pods, (judgement, otherwise)) else { return false };
     let id = derive_uuid(&["takes-over", old.uid.as_str(), &pass.now.0.to_string()]).simple().to_string();
@@ -333,7 +316,7 @@ fn buy_machine<'a, 'p>(
     let Some((first, _)) = pods.first() else { return };
     let Some(pool) = pass.world.pools.get(&machine.node_pool) else { return };
     let Some(policy) = request.pools.iter().find(|p| p.name == pool.name) else { return };
-    let Some(class) = pass.ready_classes(pool).get(&machine.pool.zone).copied() else { return };
+    let Some(class) = pass.ready_classes(pool).get(&machine.capacity.zone).copied() else { return };
     let name = claim_name(pass, first);
     let (mut records, mut binds, mut notes, mut decisions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     // Pods that share a machine may have come to it for different reasons.
@@ -345,7 +328,7 @@ fn buy_machine<'a, 'p>(
         }
     }
     for ((need, why), (demand, group)) in by_need {
-        let (judgement, otherwise) = judged.bought(request, demand, (policy, &pool.home_region), &machine.pool);
+        let (judgement, otherwise) = judged.bought(request, demand, (policy, &pool.home_region), &machine.capacity);
         let Some(mut decision) = decision(pass, Outcome::Launch, pool, need, &group, (judgement, otherwise)) else { return };
         decision.claim = Some(name.clone());
         decision.text = wording::placed(&decision.judgement);
@@ -376,37 +359,37 @@ fn buy_machine<'a, 'p>(
 /// The part of a claim that does not depend on the decision.
 fn spec_of(pass: &Pass, machine: &PlannedMachine, pool: &NodePool, class: &NodeClass) -> Option<ClaimSpec> {
     let (launch_template, launch_template_version) = class.launch_template.clone()?;
-    let on_demand = super::facts::on_demand_price(pass, &machine.pool);
+    let on_demand = super::super::reporting::facts::on_demand_price(pass, &machine.capacity);
     Some(ClaimSpec {
         node_pool: pool.name.clone(),
         node_class: class.name.clone(),
-        capacity: machine.pool.clone(),
+        capacity: machine.capacity.clone(),
         price_per_hour: machine.price_per_hour,
-        on_demand_per_hour: on_demand.or((machine.pool.capacity_type == CapacityType::OnDemand).then_some(machine.price_per_hour)),
-        gpus: pass.world.catalog.types.get(&machine.pool.instance_type)?.gpus,
+        on_demand_per_hour: on_demand.or((machine.capacity.capacity_type == CapacityType::OnDemand).then_some(machine.price_per_hour)),
+        gpus: pass.world.catalog.types.get(&machine.capacity.instance_type)?.gpus,
         decision: DecisionId(uuid::Uuid::nil()),
         trigger: Trigger::PendingPod,
         attempt: 1,
         launch_template,
         launch_template_version,
-        subnet: class.zones.get(&machine.pool.zone)?.clone(),
+        subnet: class.zones.get(&machine.capacity.zone)?.clone(),
         tags: class.tags.clone(),
         sharing: class.sharing,
-        reservation: reservation_for(pass, &machine.pool, class)?,
+        reservation: reservation_for(pass, &machine.capacity, class)?,
         bought_for: Vec::new(),
         takes_over: None,
-        price_origin: pass.world.market.offers.get(&machine.pool).map(Offer::origin),
+        price_origin: pass.offer(&machine.capacity).map(Offer::origin),
         adopted: None,
     })
 }
 
 /// The reservation that a machine from `at` is launched into: none for open capacity; `None` altogether when the class names none for it.
-fn reservation_for(pass: &Pass, at: &CapacityPool, class: &NodeClass) -> Option<Option<ReservationId>> {
+fn reservation_for(pass: &Pass, at: &Capacity, class: &NodeClass) -> Option<Option<ReservationId>> {
     if at.capacity_type != CapacityType::Reserved {
         return Some(None);
     }
-    let offer = reserved::reserved_offers(pass.world, pass.now).remove(at)?;
-    class.reservations.iter().any(|named| named.id == offer.reservation).then_some(Some(offer.reservation))
+    let offer = pass.reserved.get(at)?;
+    class.reservations.iter().any(|named| named.id == offer.reservation).then_some(Some(offer.reservation.clone()))
 }
 
 /// No offer will do: said once per pod as long as the counts stay the same.
@@ -461,6 +444,6 @@ fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Shared<Judgement>, verdict: Op
 /// What makes a refusal news: how many offers each reason refused, and which offer came nearest.
 fn refusal_key(judgement: &Judgement) -> String {
     let counted: Vec<String> = judgement.refused.iter().map(|(reason, count)| format!("{}:{count}", code_of(reason))).collect();
-    let nearest = judgement.best_refused.first().map_or_else(String::new, |best| best.pool.to_string());
+    let nearest = judgement.best_refused.first().map_or_else(String::new, |best| best.capacity.to_string());
     format!("{}@{nearest}", counted.join(","))
 }

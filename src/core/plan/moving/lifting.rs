@@ -3,9 +3,9 @@
 //! Decides: its machine is Ready with its GPUs and has the labels it selects, and no older pod of the same Job still runs in its place.
 //! Does not: bind (`buying`).
 
-use super::asking::class_labels;
-use super::lifecycle;
-use super::pass::{Pass, target};
+use super::super::claims::steps;
+use super::super::pass::{Pass, target};
+use super::super::placing::asking::class_labels;
 use super::watching::is_misfit;
 use crate::core::action::{Action, ClusterAction, EventKind, EventSubject};
 use crate::core::fleet::{Claim, Node};
@@ -15,7 +15,7 @@ use crate::core::units::ids::Uid;
 use crate::core::workload::need::WorkloadKind;
 use crate::core::workload::{Mobility, Pod, PodPhase};
 
-pub(super) fn lift_gates(pass: &mut Pass) {
+pub(in crate::core::plan) fn lift_gates(pass: &mut Pass) {
     let gated = pass.index.gated().to_vec();
     for pod in gated {
         let Some(claim) = pod.claim.as_ref().and_then(|name| pass.claims.get(name)).filter(|c| c.takes_work()) else { continue };
@@ -41,7 +41,7 @@ fn has_its_labels(pass: &mut Pass, claim: &Claim, node: &Node, pod: &Pod) -> boo
     }
     let Some(machine) = pass.world.catalog.types.get(&claim.spec.capacity.instance_type) else { return true };
     let class = pass.world.classes.get(&claim.spec.node_class).map(|c| class_labels(c, &claim.spec.capacity.zone)).unwrap_or_default();
-    let expected = ExpectedNode { pool: &claim.spec.capacity, machine, class: &class };
+    let expected = ExpectedNode { capacity: &claim.spec.capacity, machine, class: &class };
     match expected.lacking(need, &node.state.labels) {
         Some(labels) if labels.is_empty() => return true,
         Some(labels) => {
@@ -50,7 +50,7 @@ fn has_its_labels(pass: &mut Pass, claim: &Claim, node: &Node, pod: &Pod) -> boo
             pass.step(vec![Lane::Node(name)], Vec::new(), vec![Action::Cluster(mark)]);
         }
         None => {
-            let action = lifecycle::remember_misfit(claim, need.fingerprint());
+            let action = steps::remember_misfit(claim, need.fingerprint());
             if pass.step(vec![Lane::Claim(claim.name.clone())], Vec::new(), vec![action]) {
                 let note = format!("node {} has not the labels that it selects: it is placed elsewhere", node.name);
                 pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "NotScheduled"), "labels", note);

@@ -3,11 +3,11 @@
 //! Decides: when a fact is complete enough to be written, once.
 //! Does not: compute money.
 
-use super::pass::Pass;
+use super::super::pass::Pass;
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
 use crate::core::fleet::{Claim, ClaimSpec, Ended, Instance, NodeClass, NoticeKind, Occupant};
 use crate::core::market::egress::EgressPrices;
-use crate::core::market::{CapacityPool, CapacityType};
+use crate::core::market::{Capacity, CapacityType};
 use crate::core::record::{
     CarriedData, Checkpoint, HourPriced, Interruption, IntervalOpened, LedgerRecord, Migration, OccupancyClosed, OccupancyOpened,
     interval_opened_id, migration_id,
@@ -19,7 +19,7 @@ use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::{Need, WorkloadKind};
 use crate::core::workload::{Pod, PodPhase};
 
-pub(super) fn tell_the_ledger(pass: &mut Pass) {
+pub(in crate::core::plan) fn tell_the_ledger(pass: &mut Pass) {
     let claims = pass.world.claims.clone();
     for claim in claims.values() {
         intervals(pass, claim);
@@ -38,7 +38,7 @@ fn tell(pass: &mut Pass, record: LedgerRecord) {
 /// The interval, the price of each instance-hour at its start, and the interruption, once each is certain.
 fn intervals(pass: &mut Pass, claim: &Claim) {
     // EC2's own launch time starts the bill, so the interval is told once EC2 shows the instance.
-    if let (Some(seen), Some(_)) = (super::notices::observed_instance(pass, claim), &claim.status.instance) {
+    if let (Some(seen), Some(_)) = (super::super::claims::observed::observed_instance(pass, claim), &claim.status.instance) {
         let told = pass.world.told.get(&claim.uid).copied().unwrap_or_default();
         // Asked first: of most machines it was reported long ago.
         if !told.opened
@@ -59,7 +59,13 @@ fn intervals(pass: &mut Pass, claim: &Claim) {
 
 /// All that is still to be told of a machine that has ended, so that its books can be closed; `None` while something is not certain.
 /// What was told before is told again: nobody can know that it is durable.
-pub(super) fn last_words(pass: &Pass, claim: &Claim, seen: Option<&Instance>, ended: &Ended, patient: bool) -> Option<Vec<LedgerRecord>> {
+pub(in crate::core::plan) fn last_words(
+    pass: &Pass,
+    claim: &Claim,
+    seen: Option<&Instance>,
+    ended: &Ended,
+    patient: bool,
+) -> Option<Vec<LedgerRecord>> {
     let mut records: Vec<LedgerRecord> = interruption(claim).into_iter().collect();
     if let Some(seen) = seen {
         let (certain, complete) = untold_hours(pass, claim, seen.launched_at, ended.at);
@@ -87,7 +93,7 @@ fn interval_opened(pass: &Pass, claim: &Claim, seen: &Instance, patient: bool) -
         claim_uid: claim.uid.clone(),
         decision: spec.decision,
         instance: seen.id.clone(),
-        pool: spec.capacity.clone(),
+        capacity: spec.capacity.clone(),
         // Shares of the cost go by the units that pods hold, so the machine counts in the same units.
         gpus: spec.gpu_units(&pass.world.catalog),
         price_per_hour: spec.price_per_hour,
@@ -145,7 +151,7 @@ fn interruption(claim: &Claim) -> Option<LedgerRecord> {
     Some(LedgerRecord::Interruption(Interruption {
         claim_uid: claim.uid.clone(),
         instance: claim.status.instance.clone()?,
-        pool: claim.spec.capacity.clone(),
+        capacity: claim.spec.capacity.clone(),
         noticed_at: mark.noticed_at,
         deadline: mark.deadline?,
         source: mark.source.clone(),
@@ -154,13 +160,13 @@ fn interruption(claim: &Claim) -> Option<LedgerRecord> {
 }
 
 /// The market's price of a pool of capacity now, if it is known.
-pub(super) fn current_price(pass: &Pass, pool: &CapacityPool) -> Option<MicroUsdPerHour> {
-    pass.world.market.offers.get(pool).map(|offer| offer.price_per_hour)
+pub(in crate::core::plan) fn current_price(pass: &Pass, capacity: &Capacity) -> Option<MicroUsdPerHour> {
+    pass.offer(capacity).map(|offer| offer.price_per_hour)
 }
 
 /// On-demand price of the same type in the same zone's region, if it is known.
-pub(super) fn on_demand_price(pass: &Pass, pool: &CapacityPool) -> Option<MicroUsdPerHour> {
-    current_price(pass, &CapacityPool { capacity_type: CapacityType::OnDemand, ..pool.clone() })
+pub(in crate::core::plan) fn on_demand_price(pass: &Pass, capacity: &Capacity) -> Option<MicroUsdPerHour> {
+    current_price(pass, &Capacity { capacity_type: CapacityType::OnDemand, ..capacity.clone() })
 }
 
 /// Who uses the machine. A time is written into the claim before the ledger is told of it, or comes from the kubelet: a record that is
