@@ -58,7 +58,7 @@ COMMENT ON COLUMN ledger.unit_cost_hourly.service IS 'label service, as for team
 COMMENT ON COLUMN ledger.unit_cost_hourly.component IS 'label component, else training for batch and inference for serving work; empty is untagged';
 COMMENT ON COLUMN ledger.unit_cost_hourly.workload_namespace IS 'namespace of the workload';
 COMMENT ON COLUMN ledger.unit_cost_hourly.workload_name IS 'name of the workload';
-COMMENT ON COLUMN ledger.unit_cost_hourly.unit IS 'requests, transactions, tokens or users; empty when no usage is known';
+COMMENT ON COLUMN ledger.unit_cost_hourly.unit IS 'requests, transactions, tokens, tokens_in, tokens_out, users or monthly_users; empty when no usage is known';
 COMMENT ON COLUMN ledger.unit_cost_hourly.units IS 'how many that hour';
 COMMENT ON COLUMN ledger.unit_cost_hourly.cost_usd IS 'everything paid for the workload that hour; instance-hours are spread evenly over their time';
 COMMENT ON COLUMN ledger.unit_cost_hourly.usd_per_unit IS 'cost divided by units';
