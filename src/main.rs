@@ -80,6 +80,7 @@ async fn main() -> ExitCode {
         Command::Backtest(args) => cli::backtest::run(args),
         Command::Catalog(args) => cli::catalog::run(args),
         Command::Offers(args) => cli::offers::run(args),
+        Command::Monitoring(args) => cli::monitoring::run(args),
         Command::Place(args) => cli::place::run(args),
         Command::Simulate(args) => cli::simulate::run(args),
         Command::Explain(args) => cli::explain::run(args).await,

@@ -78,7 +78,8 @@ pub(super) async fn changed(connection: &mut PgConnection) -> Result<Vec<Changed
 pub(super) async fn postings_without_cause(connection: &mut PgConnection) -> Result<Vec<uuid::Uuid>, LedgerFault> {
     let rows = sqlx::query_scalar!(
         r#"SELECT p.id FROM ledger.posting p
-           WHERE (p.statement IS NOT NULL AND NOT EXISTS (SELECT FROM ledger.statement s WHERE s.id = p.statement))
+           WHERE (p.statement IS NOT NULL AND NOT EXISTS (SELECT FROM ledger.statement s WHERE s.id = p.statement)
+                 AND NOT EXISTS (SELECT FROM ledger.retag r WHERE r.id = p.statement))
               OR (p.kind = 'entered' AND p.statement IS NULL)
               OR (p.claim_uid IS NOT NULL AND p.at >= coalesce((SELECT max(until) FROM ledger.archived_month WHERE table_name = 'interval_opened'), '-infinity')
                   AND NOT EXISTS (SELECT FROM ledger.interval_opened o WHERE o.claim_uid = p.claim_uid)

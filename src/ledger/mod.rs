@@ -15,6 +15,7 @@ pub mod poster;
 pub mod prometheus;
 pub mod reconcile;
 pub mod report;
+pub mod retag;
 mod retry;
 pub mod rows;
 pub mod seal;

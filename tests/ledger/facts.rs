@@ -39,6 +39,13 @@ pub async fn bench() -> Bench {
     Bench { server, url, ledger }
 }
 
+/// A connection that may do what `role` may, and no more.
+pub async fn as_role(url: &str, role: &str) -> sqlx::PgConnection {
+    let mut connection = lowtide::ledger::connect(url).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("SET ROLE {role}"))).execute(&mut connection).await.unwrap();
+    connection
+}
+
 /// One pod on a machine.
 #[derive(Debug, Clone)]
 pub struct Stay {

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod archive;
+mod calculator;
+mod corrections;
 mod facts;
 mod focus;
 mod histories;
@@ -18,4 +20,5 @@ mod sentences;
 mod statements;
 mod usage;
 mod variance;
+mod vendors;
 mod writing;

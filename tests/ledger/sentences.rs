@@ -11,7 +11,7 @@ use lowtide::ledger::poster::post;
 use lowtide::ledger::report::{self, By, Days, Month, VarianceBy};
 use lowtide::ports::Ledger;
 
-use crate::facts::{Bench, DAY, Machine, bench, stay};
+use crate::facts::{Bench, DAY, Machine, as_role, bench, stay};
 use crate::imports::{Folder, LATER, taken};
 
 /// A machine of its own for each name, at a dollar an hour, where on-demand costs three.
@@ -152,11 +152,10 @@ async fn nothing_is_denied_that_the_manual_promises() {
     let views = "SELECT relname FROM pg_class WHERE relnamespace = 'ledger'::regnamespace AND relkind = 'v'";
     let views: Vec<String> = server.psql("postgres", views).unwrap().lines().map(str::to_owned).collect();
     assert!(views.len() > 15);
-    let as_role = |role: &str| url.replace("postgres@", &format!("{role}@"));
     for full in [false, true] {
         if full {
             machine(&ledger, "a", "search", DAY, 10).await;
-            let mut connection = connect(&as_role("operator")).await.unwrap();
+            let mut connection = as_role(&url, "operator").await;
             let folder = Folder::new("sentences-roles");
             let costs = folder.file("c.csv", "period,item,cost_usd,team\n2026-07-20,llm-api,30,search\n");
             taken(&mut connection, Format::Costs, &[costs]).await.unwrap();
@@ -179,15 +178,22 @@ async fn nothing_is_denied_that_the_manual_promises() {
                     .psql("postgres", &format!("SET ROLE {role}; SELECT count(*) FROM ledger.{view}"))
                     .unwrap_or_else(|fault| panic!("{role}: {view}: {fault}"));
             }
-            let mut reader = connect(&as_role(role)).await.unwrap();
+            let mut reader = as_role(&url, role).await;
             report::savings(&mut reader, &july(), vec![By::Team, By::Day], &[]).await.unwrap();
             report::cost(&mut reader, &july(), By::Line, &[]).await.unwrap();
             report::trust(&mut reader, &july()).await.unwrap();
             report::statements(&mut reader, None, false).await.unwrap();
             report::reliability(&mut reader, &july(), report::ReliabilityBy::Pool).await.unwrap();
             report::unit_costs(&mut reader, &july(), UsageUnit::Requests, By::Team).await.unwrap();
+            for by in
+                [report::EconomicsBy::Endpoint, report::EconomicsBy::Model, report::EconomicsBy::Month, report::EconomicsBy::Percentiles]
+            {
+                report::unit_economics(&mut reader, &july(), by).await.unwrap();
+            }
+            report::retags(&mut reader).await.unwrap();
             let (from, to) = ("2026-06".parse::<Month>().unwrap(), "2026-07".parse::<Month>().unwrap());
             report::variance(&mut reader, &from, &to, VarianceBy::Step, LATER).await.unwrap();
+            report::variance(&mut reader, &from, &to, VarianceBy::Workload, LATER).await.unwrap();
             report::export(&mut reader, report::View::Focus12, &july()).await.unwrap();
             lowtide::ledger::reconcile::reconcile(&mut reader, &to).await.unwrap();
             assert_eq!(lowtide::ledger::verify::verify(&mut reader).await.unwrap().findings.len(), 0);

@@ -25,13 +25,13 @@ async fn machine_of(ledger: &lowtide::ledger::PgLedger, name: &str, from: Timest
     machine
 }
 
-const HEADER: &str = "identity_line_item_id,bill_invoice_id,bill_payer_account_id,bill_billing_period_start_date,line_item_usage_account_id,\
+pub const HEADER: &str = "identity_line_item_id,bill_invoice_id,bill_payer_account_id,bill_billing_period_start_date,line_item_usage_account_id,\
     line_item_line_item_type,line_item_resource_id,line_item_usage_type,line_item_operation,line_item_product_code,line_item_usage_start_date,\
     line_item_usage_end_date,line_item_usage_amount,line_item_unblended_cost,line_item_currency_code,savings_plan_savings_plan_effective_cost\n";
 
 /// A line of the clock hour `hour` of 20 July 2026.
 #[allow(clippy::too_many_arguments)]
-fn line(id: &str, kind: &str, resource: &str, usage: &str, hour: i64, amount: &str, cost: &str, plan: &str) -> String {
+pub fn line(id: &str, kind: &str, resource: &str, usage: &str, hour: i64, amount: &str, cost: &str, plan: &str) -> String {
     let (from, to) = (DAY + Millis::from_hours(hour), DAY + Millis::from_hours(hour + 1));
     format!(
         "{id},,111122223333,2026-07-01T00:00:00Z,444455556666,{kind},{resource},{usage},RunInstances,AmazonEC2,{from},{to},{amount},{cost},USD,{plan}\n"

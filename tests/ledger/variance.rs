@@ -143,7 +143,14 @@ async fn each_step_says_what_stands_behind_it() {
     let by_workload = variance(&mut connection, &month("2026-07"), &month("2026-08"), VarianceBy::Workload, NOW).await.unwrap();
     assert_eq!(
         by_workload.rows[0].iter().flatten().map(String::as_str).collect::<Vec<_>>(),
-        ["ml/chat", "1.000000", "4.419200", "3.419200", "market mix +$2.62"]
+        [
+            "ml/chat",
+            "1.000000",
+            "4.419200",
+            "3.419200",
+            "market mix +$2.62",
+            "0.0 -> 4.0 GPU-hours on demand; 2 spot offers refused there: 1 cooling down after a refusal, 1 more expensive"
+        ]
     );
     let nothing = variance(&mut connection, &month("2020-01"), &month("2020-02"), VarianceBy::Step, NOW).await.unwrap();
     assert_eq!(nothing.sentence, "Neither 2020-01 nor 2020-02 has any spend.");

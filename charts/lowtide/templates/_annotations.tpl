@@ -49,8 +49,8 @@ Spans are days, hours, minutes and seconds in that order, as in 1h30m; a test on
   test: "!format.datetime().validate(v).hasValue()"
   expected: a point in time, as in 2026-12-31T18:00:00Z
 - key: usage-query
-  test: v.size() <= 2048 && v.matches("^(requests|transactions|tokens|users)=.*[^ ].*$")
-  expected: requests, transactions, tokens or users, then = and a PromQL query for one hour's amount
+  test: v.size() <= 2048 && v.matches("^(requests|transactions|tokens|tokens_in|tokens_out|users)=.*[^ ].*$")
+  expected: requests, transactions, tokens, tokens_in, tokens_out or users, then = and a PromQL query for one hour's amount
 - key: spares
   test: v.matches("^(1000|[1-9]?[0-9]{1,2})$") && (v == "0" || !v.startsWith("0"))
   expected: a whole number of replicas from 0 to 1000

@@ -35,6 +35,24 @@ impl DayArgs {
     }
 }
 
+/// Whose knowledge.
+#[derive(Debug, Clone, Args)]
+pub struct AsOfArgs {
+    /// By what was known at the end of this UTC day, as 2026-08-10: statements, corrections and late facts that came after it are left out, and so
+    /// are machines that are not posted yet.
+    #[arg(long, value_parser = utc_day)]
+    pub as_of: Option<String>,
+}
+
+impl AsOfArgs {
+    /// A connection that sees what was known then.
+    pub async fn connect(&self, database: &DatabaseArgs) -> Result<sqlx::PgConnection, crate::ledger::LedgerFault> {
+        let mut connection = crate::ledger::connect(&database.database_url).await?;
+        crate::ledger::report::as_of(&mut connection, self.as_of.as_deref()).await?;
+        Ok(connection)
+    }
+}
+
 /// How to print.
 #[derive(Debug, Clone, Args)]
 pub struct FormatArgs {
@@ -74,6 +92,9 @@ pub struct ReportArgs {
     /// Only what has this value, as team=search or line=idle; may be given several times.
     #[arg(long)]
     pub only: Vec<Only>,
+    /// Whose knowledge.
+    #[command(flatten)]
+    pub as_of: AsOfArgs,
     /// How to print.
     #[command(flatten)]
     pub format: FormatArgs,

@@ -11,7 +11,7 @@ use super::args::FormatArgs;
 use super::upkeep::{now, working};
 use super::{Answer, DatabaseArgs};
 use crate::ledger::connect;
-use crate::ledger::import::{Check, Checks, Format, Imported, Kind, Mapping, Options, Rates, dry_run, import, retract};
+use crate::ledger::import::{Check, Checks, Format, Imported, Kind, Mapping, Options, Projects, Rates, dry_run, import, retract};
 use crate::ledger::report;
 
 /// Arguments of `lowtide ledger import`.
@@ -64,8 +64,19 @@ enum What {
         #[arg(long)]
         complete: bool,
     },
-    /// CSV with `hour,workload` and any of `requests,transactions,tokens,users`; workload is namespace/name. A version is a UTC day.
+    /// CSV with `hour,workload` and any of `model,requests,transactions,tokens,tokens_in,tokens_out,users,monthly_users`; workload is namespace/name;
+    /// monthly_users stands in the first hour of a month. A version is a UTC day.
     Usage(SourceArgs),
+    /// Usage of AI vendors by model: OpenAI's (pages of its usage API, or the CSV of its dashboard) and Anthropic's (pages of its usage report, or the CSV of
+    /// its console). Requests, and tokens in and out. A version is a UTC day.
+    VendorUsage {
+        #[command(flatten)]
+        files: SourceArgs,
+        /// Whose usage it is: CSV with `field,value,workload`, where field is project, workspace, api_key, user or model; the first line that fits holds.
+        /// What fits none is of the workload VENDOR/PROJECT, as in openai/proj_a1.
+        #[arg(long)]
+        projects: Option<PathBuf>,
+    },
     /// CSV with `period,workload,revenue_usd`; period is a day or a month, which is spread over its days. A version is a month.
     Revenue(SourceArgs),
     /// CSV with `period,item,cost_usd` and any of `currency,workload,team,service,environment,cost_center,product_area,component`: what lowtide itself
@@ -87,10 +98,15 @@ pub async fn answer(args: ImportArgs) -> Answer {
         What::Focus { mapping: Some(file), .. } => Mapping::read(file)?,
         _ => Mapping::default(),
     };
+    let projects = match &args.kind {
+        What::VendorUsage { projects: Some(file), .. } => Projects::read(file)?,
+        _ => Projects::default(),
+    };
     let (format, files, source, complete) = match &args.kind {
         What::Feed(files) => (Format::Feed, files, None, false),
         What::Cur { files, complete } => (Format::Cur, files, None, *complete),
         What::Usage(args) => (Format::Usage, &args.files, args.source.clone(), false),
+        What::VendorUsage { files, .. } => (Format::VendorUsage(&projects), &files.files, files.source.clone(), false),
         What::Revenue(args) => (Format::Revenue, &args.files, args.source.clone(), false),
         What::Costs(args) => (Format::Costs, &args.files, args.source.clone(), false),
         What::Focus { files, .. } => (Format::Focus(&mapping), &files.files, files.source.clone(), false),
@@ -118,7 +134,7 @@ fn told(imported: &Imported) -> String {
     lines.join("\n")
 }
 
-fn changed(by_team: &[(String, String)], rows: usize) -> String {
+pub(super) fn changed(by_team: &[(String, String)], rows: usize) -> String {
     if by_team.is_empty() {
         return match rows {
             0 => "No cost changes.".into(),

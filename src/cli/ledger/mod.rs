@@ -3,6 +3,7 @@
 mod args;
 mod import;
 mod plans;
+mod retag;
 mod upkeep;
 
 use std::path::PathBuf;
@@ -11,12 +12,12 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 pub use args::DatabaseArgs;
-use args::{DayArgs, FormatArgs, ReportArgs, TrustArgs};
+use args::{AsOfArgs, DayArgs, FormatArgs, ReportArgs, TrustArgs};
 
 use super::answer::tell;
 use super::explain::ExplainArgs;
 use crate::core::workload::need::UsageUnit;
-use crate::ledger::report::{self, By, Month, ReliabilityBy, VarianceBy, View};
+use crate::ledger::report::{self, By, EconomicsBy, Month, ReliabilityBy, VarianceBy, View};
 use crate::ledger::table_file::Format;
 use crate::ledger::{connect, focus, migrate, reconcile};
 
@@ -78,18 +79,39 @@ pub struct UnitCostArgs {
     database: DatabaseArgs,
     #[command(flatten)]
     days: DayArgs,
-    /// Of what: requests, transactions, tokens or users (user-hours).
+    /// Of what: requests, transactions, tokens, tokens_in, tokens_out or users (user-hours).
     #[arg(long, default_value = "requests", value_parser = unit_of)]
     unit: UsageUnit,
     /// By workload, team, service or component.
     #[arg(long, value_enum, default_value_t = By::Workload)]
     by: By,
     #[command(flatten)]
+    as_of: AsOfArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// Of which days, by what.
+#[derive(Debug, Clone, Args)]
+pub struct UnitEconomicsArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    days: DayArgs,
+    /// By endpoint, model or month; or percentiles over endpoints and hours.
+    #[arg(long, value_enum, default_value_t = EconomicsBy::Endpoint)]
+    by: EconomicsBy,
+    #[command(flatten)]
+    as_of: AsOfArgs,
+    #[command(flatten)]
     format: FormatArgs,
 }
 
 fn unit_of(text: &str) -> Result<UsageUnit, String> {
-    UsageUnit::of(text).ok_or_else(|| "expected requests, transactions, tokens or users".to_owned())
+    let unit = UsageUnit::of(text).filter(|unit| *unit != UsageUnit::MonthlyUsers);
+    unit.ok_or_else(|| {
+        "expected requests, transactions, tokens, tokens_in, tokens_out or users (users of a month: unit-economics)".to_owned()
+    })
 }
 
 /// Which days, and how machines are put together.
@@ -121,6 +143,8 @@ pub struct VarianceArgs {
     #[arg(long, value_enum, default_value_t = VarianceBy::Step)]
     by: VarianceBy,
     #[command(flatten)]
+    as_of: AsOfArgs,
+    #[command(flatten)]
     format: FormatArgs,
 }
 
@@ -139,6 +163,9 @@ pub enum LedgerCommand {
     Variance(VarianceArgs),
     /// What a request, transaction, token or user-hour cost: mean, percentiles by units, trend, and margin where revenue is known.
     UnitCost(UnitCostArgs),
+    /// What AI costs by endpoint, model or month: per request, per 1,000 tokens in and out, per active user; machines, vendors' APIs, transfer and storage
+    /// apart; as a share of revenue, and what is left.
+    UnitEconomics(UnitEconomicsArgs),
     /// Interruptions by pool of capacity, and how fast work recovered.
     Reliability(ReliabilityArgs),
     /// Budgets: enters them, and holds what was spent against them; says when one will be used up.
@@ -160,6 +187,8 @@ pub enum LedgerCommand {
     Statements(import::StatementsArgs),
     /// Take a statement back: what held before it holds again, and the difference is posted.
     Retract(import::RetractArgs),
+    /// Correct labels of past days: cost, savings and revenue of a workload move to the team that should have had them, by postings that say why.
+    Retag(retag::RetagArgs),
     /// Ask Prometheus what workloads produced in the last hours; the operator does so every hour where it has Prometheus' address.
     CollectUsage(upkeep::CollectUsageArgs),
     /// Hold a month against what AWS said: what is confirmed, what was trued up and why, what is unexplained.
@@ -188,16 +217,16 @@ async fn answer(command: LedgerCommand) -> Answer {
             Ok("The ledger's schema, roles and partitions are up to date.".into())
         }
         LedgerCommand::Savings(args) => {
-            let mut connection = connect(&args.database.database_url).await?;
+            let mut connection = args.as_of.connect(&args.database).await?;
             Ok(args.format.print(&report::savings(&mut connection, &args.days.days(), args.by, &args.only).await?))
         }
         LedgerCommand::Cost(args) => {
-            let mut connection = connect(&args.database.database_url).await?;
+            let mut connection = args.as_of.connect(&args.database).await?;
             Ok(args.format.print(&report::cost(&mut connection, &args.days.days(), args.by, &args.only).await?))
         }
         LedgerCommand::Explain(args) => super::explain::answer(args.subject).await,
         LedgerCommand::Variance(args) => {
-            let mut connection = connect(&args.database.database_url).await?;
+            let mut connection = args.as_of.connect(&args.database).await?;
             let from = args.from.unwrap_or_else(|| args.to.previous());
             Ok(args.format.print(&report::variance(&mut connection, &from, &args.to, args.by, upkeep::now()).await?))
         }
@@ -205,8 +234,12 @@ async fn answer(command: LedgerCommand) -> Answer {
             if !report::groups_unit_costs(args.by) {
                 return Err("cost per unit is known by workload, team, service or component: choose one of these for --by".into());
             }
-            let mut connection = connect(&args.database.database_url).await?;
+            let mut connection = args.as_of.connect(&args.database).await?;
             Ok(args.format.print(&report::unit_costs(&mut connection, &args.days.days(), args.unit, args.by).await?))
+        }
+        LedgerCommand::UnitEconomics(args) => {
+            let mut connection = args.as_of.connect(&args.database).await?;
+            Ok(args.format.print(&report::unit_economics(&mut connection, &args.days.days(), args.by).await?))
         }
         LedgerCommand::Reliability(args) => {
             let mut connection = connect(&args.database.database_url).await?;
@@ -224,6 +257,7 @@ async fn answer(command: LedgerCommand) -> Answer {
         LedgerCommand::Import(args) => import::answer(args).await,
         LedgerCommand::Statements(args) => import::statements(args).await,
         LedgerCommand::Retract(args) => import::take_back(args).await,
+        LedgerCommand::Retag(args) => retag::answer(args).await,
         LedgerCommand::CollectUsage(args) => upkeep::collect_usage(args).await,
         LedgerCommand::Reconcile(args) => {
             let mut connection = connect(&args.database.database_url).await?;

@@ -94,7 +94,9 @@ fn workload_query(text: &str) -> Result<(ObjectRef, UsageQuery), String> {
         let (namespace, name) = workload.split_once('/')?;
         Some((ObjectRef { namespace: namespace.into(), name: name.into() }, UsageQuery::parse(query)?))
     };
-    read().ok_or_else(|| "expected NAMESPACE/NAME=UNIT=QUERY, where UNIT is requests, transactions, tokens or users".to_owned())
+    read().ok_or_else(|| {
+        "expected NAMESPACE/NAME=UNIT=QUERY, where UNIT is requests, transactions, tokens, tokens_in, tokens_out or users".to_owned()
+    })
 }
 
 /// `lowtide ledger collect-usage`.

@@ -106,6 +106,8 @@ pub enum Cause {
     Commitment,
     /// A credit, a refund, a discount, or a charge beside the use: the line says which.
     Beside,
+    /// The attribution of its day was corrected.
+    Retagged,
 }
 
 impl Cause {
@@ -122,6 +124,7 @@ impl Cause {
             Cause::BilledThoughFree => "billed-though-free",
             Cause::Commitment => "commitment",
             Cause::Beside => "beside-the-use",
+            Cause::Retagged => "re-tagged",
         }
     }
 }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::bill::{Cause, Source};
-use super::statement::{Entry, ShareKey, Statement};
+use super::statement::{Entry, Place, ShareKey, Statement};
 use crate::core::units::ids::{Uid, derive_uuid};
 use crate::core::units::money::MicroUsd;
 use crate::core::units::time::{Millis, Timestamp};
@@ -108,6 +108,13 @@ pub struct Posted {
     pub rows: u32,
 }
 
+impl Posted {
+    /// Its rows do not add up to nothing.
+    fn is_there(&self) -> bool {
+        self.computed.values().chain(self.billed.values()).any(|amounts| !amounts.is_nothing())
+    }
+}
+
 /// A row to be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Posting {
@@ -123,7 +130,7 @@ pub struct Posting {
     pub kind: PostingKind,
     /// Why.
     pub cause: Cause,
-    /// The version of a bill or feed that it comes of.
+    /// The version of a bill or feed, or the correction of labels, that it comes of.
     pub said_by: Option<Uuid>,
     /// How much.
     pub amounts: Amounts,
@@ -135,6 +142,8 @@ pub fn missing(machine: &Uid, statement: &Statement, posted: &BTreeMap<ShareKey,
     let hours_posted: BTreeSet<u32> = posted.keys().map(|key| key.hour).collect();
     let entries: BTreeMap<&ShareKey, &Entry> = statement.entries.iter().map(|entry| (&entry.key, entry)).collect();
     let keys: BTreeSet<&ShareKey> = entries.keys().copied().chain(posted.keys()).collect();
+    let wanted: BTreeSet<Place> = entries.keys().map(|key| key.place()).collect();
+    let held_somewhere: BTreeSet<Place> = posted.iter().filter(|(_, share)| share.is_there()).map(|(key, _)| key.place()).collect();
     let mut rows = Vec::new();
     for key in keys {
         let (entry, before) = (entries.get(key).copied(), posted.get(key));
@@ -151,8 +160,15 @@ pub fn missing(machine: &Uid, statement: &Statement, posted: &BTreeMap<ShareKey,
             |billed| (kind_of(billed.source), billed.cause),
         );
         found.extend(differences(entry.and_then(billed), held).into_iter().map(|amounts| (kind, cause, amounts)));
+        // The share is wanted and held, by one owner and by another: a correction moved it, if one speaks of it.
+        let moved = entry.is_some() != before.is_some_and(Posted::is_there)
+            && wanted.contains(&key.place())
+            && held_somewhere.contains(&key.place());
+        let retag = statement.corrected.get(&key.place()).filter(|_| moved).copied();
         for (n, (kind, cause, amounts)) in (before.map_or(0, |before| before.rows)..).zip(found) {
+            let cause = if retag.is_some() { Cause::Retagged } else { cause };
             let said_by = match kind {
+                _ if retag.is_some() => retag,
                 PostingKind::Feed => statement.said_by.get(&Source::Feed).copied(),
                 PostingKind::Bill => statement.said_by.get(&Source::Bill).copied(),
                 PostingKind::Estimate | PostingKind::Correction => None,

@@ -28,11 +28,31 @@ pub struct MachineFacts {
     pub pods: Vec<(Occupied, Option<Uuid>)>,
     /// Who pays for what no pod used: the work the machine was bought for.
     pub bought_for: Option<Uuid>,
+    /// Days whose attribution people corrected, by whom it is paid usually.
+    pub corrected: Vec<CorrectedOwner>,
     /// What AWS said it cost.
     pub billed: Vec<BilledLine>,
     /// The newest version of a bill or feed that spoke of it, by whose word.
     pub said_by: BTreeMap<Source, Uuid>,
 }
+
+/// Who pays for some days of work whose labels were corrected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CorrectedOwner {
+    /// Whose work it is by its own labels.
+    pub usual: Uuid,
+    /// The first UTC day, counted from 1970-01-01.
+    pub from_day: i64,
+    /// The day after the last.
+    pub to_day: i64,
+    /// Who pays.
+    pub owner: Uuid,
+    /// By which correction.
+    pub by: Uuid,
+}
+
+/// A share apart from who pays for it: hour, day, line and pod.
+pub type Place = (u32, i64, Line, Option<Uid>);
 
 /// What a share is: a machine has one amount for each.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +67,13 @@ pub struct ShareKey {
     pub pod: Option<Uid>,
     /// Who pays: an owner version.
     pub owner: Option<Uuid>,
+}
+
+impl ShareKey {
+    /// The share apart from who pays for it.
+    pub fn place(&self) -> Place {
+        (self.hour, self.day, self.line, self.pod.clone())
+    }
 }
 
 /// What a share of an hour costs by AWS's word.
@@ -84,6 +111,8 @@ pub struct Statement {
     pub billed_hours: Vec<(BilledHour, MicroUsd)>,
     /// The newest version of a bill or feed that spoke of the machine, by whose word.
     pub said_by: BTreeMap<Source, Uuid>,
+    /// Shares whose attribution a correction speaks of, and which.
+    pub corrected: BTreeMap<Place, Uuid>,
 }
 
 /// How many instance-hours are settled at `now`: all of a machine that ended, else those over for longer than [`SETTLING`].
@@ -120,13 +149,23 @@ pub fn statement(facts: &MachineFacts, now: Timestamp) -> Statement {
         let machine: MicroUsd = shares.iter().filter(|s| s.line != Line::Egress).map(|s| s.cost).sum();
         statement.billed_hours.extend(truth.map(|truth| (*truth, machine)));
         let mut billed = truth.map(|truth| split(truth, &shares)).unwrap_or_default().into_iter();
-        let owner_of = |share: &Share| match &share.pod {
-            Some(pod) => owner_of.get(pod).copied().flatten(),
-            None => facts.bought_for,
+        let owner_of = |share: &Share| {
+            let usual = match &share.pod {
+                Some(pod) => owner_of.get(pod).copied().flatten(),
+                None => facts.bought_for,
+            };
+            correction(facts, usual, share.day).map_or(usual, |corrected| Some(corrected.owner))
+        };
+        let by = |share: &Share| {
+            let usual =
+                share.pod.as_ref().map_or(facts.bought_for, |pod| facts.pods.iter().find(|(of, _)| of.pod == *pod).and_then(|of| of.1));
+            correction(facts, usual, share.day).map(|corrected| corrected.by)
         };
         for (line, cost) in beside.get(&hour).into_iter().flatten() {
             statement.entries.extend(beside_the_use(*line, *cost, &shares, owner_of));
+            statement.corrected.extend(shares.iter().filter_map(|share| Some(((hour, share.day, *line, share.pod.clone()), by(share)?))));
         }
+        statement.corrected.extend(shares.iter().filter_map(|share| Some(((hour, share.day, share.line, share.pod.clone()), by(share)?))));
         for share in shares {
             let owner = owner_of(&share);
             let key = ShareKey { hour, day: share.day, line: share.line, pod: share.pod.clone(), owner };
@@ -135,6 +174,12 @@ pub fn statement(facts: &MachineFacts, now: Timestamp) -> Statement {
         }
     }
     statement
+}
+
+/// The correction that speaks of a day of work whose owner is `usual`.
+fn correction(facts: &MachineFacts, usual: Option<Uuid>, day: i64) -> Option<&CorrectedOwner> {
+    let usual = usual?;
+    facts.corrected.iter().find(|of| of.usual == usual && (of.from_day..of.to_day).contains(&day))
 }
 
 /// A billed hour over its shares, as the computed cost was: by GPU time, largest remainder.

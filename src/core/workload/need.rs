@@ -164,11 +164,28 @@ pub enum UsageUnit {
     Tokens,
     /// Users active in an hour: they do not add up to users of a day.
     Users,
+    /// Tokens read.
+    #[serde(rename = "tokens_in")]
+    TokensIn,
+    /// Tokens written.
+    #[serde(rename = "tokens_out")]
+    TokensOut,
+    /// Different users of a calendar month, said of its first hour.
+    #[serde(rename = "monthly_users")]
+    MonthlyUsers,
 }
 
 impl UsageUnit {
     /// All of them.
-    pub const ALL: [UsageUnit; 4] = [UsageUnit::Requests, UsageUnit::Transactions, UsageUnit::Tokens, UsageUnit::Users];
+    pub const ALL: [UsageUnit; 7] = [
+        UsageUnit::Requests,
+        UsageUnit::Transactions,
+        UsageUnit::Tokens,
+        UsageUnit::Users,
+        UsageUnit::TokensIn,
+        UsageUnit::TokensOut,
+        UsageUnit::MonthlyUsers,
+    ];
 
     /// As annotations, files and tables write it.
     pub fn as_str(self) -> &'static str {
@@ -177,6 +194,9 @@ impl UsageUnit {
             UsageUnit::Transactions => "transactions",
             UsageUnit::Tokens => "tokens",
             UsageUnit::Users => "users",
+            UsageUnit::TokensIn => "tokens_in",
+            UsageUnit::TokensOut => "tokens_out",
+            UsageUnit::MonthlyUsers => "monthly_users",
         }
     }
 
@@ -200,7 +220,9 @@ impl UsageQuery {
     pub fn parse(text: &str) -> Option<UsageQuery> {
         let (unit, query) = text.split_once('=')?;
         let query = query.trim();
-        (!query.is_empty()).then_some(UsageQuery { unit: UsageUnit::of(unit.trim())?, query: query.to_owned() })
+        // Users of a month cannot be asked hour by hour.
+        let unit = UsageUnit::of(unit.trim()).filter(|unit| *unit != UsageUnit::MonthlyUsers)?;
+        (!query.is_empty()).then_some(UsageQuery { unit, query: query.to_owned() })
     }
 }
 

@@ -41,6 +41,10 @@ pub fn columns() -> Vec<Column> {
         | "ListCost"
         | "ListUnitPrice"
         | "PricingQuantity"
+        | "CommitmentDiscountQuantity"
+        | "PricingCurrencyContractedUnitPrice"
+        | "PricingCurrencyEffectiveCost"
+        | "PricingCurrencyListUnitPrice"
         | "x_BaselineCost"
         | "x_NetSavings" => Kind::Decimal,
         "BillingPeriodEnd" | "BillingPeriodStart" | "ChargePeriodEnd" | "ChargePeriodStart" => Kind::Time,

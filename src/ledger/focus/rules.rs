@@ -3,7 +3,7 @@
 //! Decides: nothing at run time; closed lists. Source: FOCUS specification 1.2 (FinOps Foundation, 2025-05-29), chapters "Columns" and "Attributes".
 
 /// Columns of our export, in order: FOCUS' own first.
-pub const OURS: [&str; 47] = [
+pub const OURS: [&str; 62] = [
     "AvailabilityZone",
     "BilledCost",
     "BillingAccountId",
@@ -11,12 +11,21 @@ pub const OURS: [&str; 47] = [
     "BillingCurrency",
     "BillingPeriodEnd",
     "BillingPeriodStart",
+    "CapacityReservationId",
+    "CapacityReservationStatus",
     "ChargeCategory",
     "ChargeClass",
     "ChargeDescription",
     "ChargeFrequency",
     "ChargePeriodEnd",
     "ChargePeriodStart",
+    "CommitmentDiscountCategory",
+    "CommitmentDiscountId",
+    "CommitmentDiscountName",
+    "CommitmentDiscountQuantity",
+    "CommitmentDiscountStatus",
+    "CommitmentDiscountType",
+    "CommitmentDiscountUnit",
     "ConsumedQuantity",
     "ConsumedUnit",
     "ContractedCost",
@@ -27,6 +36,10 @@ pub const OURS: [&str; 47] = [
     "ListCost",
     "ListUnitPrice",
     "PricingCategory",
+    "PricingCurrency",
+    "PricingCurrencyContractedUnitPrice",
+    "PricingCurrencyEffectiveCost",
+    "PricingCurrencyListUnitPrice",
     "PricingQuantity",
     "PricingUnit",
     "ProviderName",
@@ -43,6 +56,8 @@ pub const OURS: [&str; 47] = [
     "SkuMeter",
     "SkuPriceDetails",
     "SkuPriceId",
+    "SubAccountId",
+    "SubAccountName",
     "Tags",
     "x_DecisionId",
     "x_Basis",
@@ -54,25 +69,7 @@ pub const OURS: [&str; 47] = [
 ];
 
 /// FOCUS 1.2 columns that we do not write.
-pub const OTHERS: [&str; 17] = [
-    "BillingAccountType",
-    "CapacityReservationId",
-    "CapacityReservationStatus",
-    "CommitmentDiscountCategory",
-    "CommitmentDiscountId",
-    "CommitmentDiscountName",
-    "CommitmentDiscountQuantity",
-    "CommitmentDiscountStatus",
-    "CommitmentDiscountType",
-    "CommitmentDiscountUnit",
-    "PricingCurrency",
-    "PricingCurrencyContractedUnitPrice",
-    "PricingCurrencyEffectiveCost",
-    "PricingCurrencyListUnitPrice",
-    "SubAccountId",
-    "SubAccountName",
-    "SubAccountType",
-];
+pub const OTHERS: [&str; 2] = ["BillingAccountType", "SubAccountType"];
 
 /// Columns that must be there: FOCUS' mandatory ones, and the conditional ones whose condition AWS meets.
 pub const REQUIRED: [&str; 37] = [

@@ -24,7 +24,7 @@ use crate::core::units::ids::{ObjectRef, derive_uuid};
 use crate::core::units::money::{BilledUsd, MicroUsd};
 use crate::core::units::time::Timestamp;
 use crate::core::workload::{Attribution, Workload};
-use crate::ledger::poster::owner_row;
+use crate::ledger::poster::{WORKLOAD_VERSION, owner_row};
 use crate::ledger::rows::Table;
 use crate::ledger::store::{LedgerFault, insert};
 use crate::ledger::turns::{self, Turn};
@@ -33,10 +33,6 @@ const EXTERNAL_COST: Table = Table { name: "external_cost", columns: "id, at, it
 const POSTING: Table = Table {
     name: "posting",
     columns: "id, at, workload, gpu_ms, span_ms, line, kind, cause, cost_usd, b0_usd, b1_usd, b2_usd, feed_usd, bill_usd, statement",
-};
-const WORKLOAD_VERSION: Table = Table {
-    name: "workload_version",
-    columns: "id, at, workload_kind, workload_namespace, workload_name, team, service, environment, cost_center, product_area, component",
 };
 const REQUIRED: [&str; 3] = ["period", "item", "cost_usd"];
 const KNOWN: [&str; 11] =

@@ -93,6 +93,7 @@ pub(super) async fn known_workloads(
         r#"SELECT w.namespace || '/' || w.name AS "workload!" FROM unnest($1::text[], $2::text[]) AS w(namespace, name)
            WHERE NOT EXISTS (SELECT FROM ledger.workload_version v WHERE v.workload_namespace = w.namespace AND v.workload_name = w.name AND v.workload_kind <> 'External')
              AND NOT EXISTS (SELECT FROM ledger.decision d WHERE d.workload_namespace = w.namespace AND d.workload_name = w.name)
+             AND NOT EXISTS (SELECT FROM ledger.usage_hour u WHERE u.workload_namespace = w.namespace AND u.workload_name = w.name AND u.statement IS NOT NULL)
              AND (w.namespace, w.name) NOT IN (SELECT o.workload_namespace, o.workload_name FROM ledger.occupancy_opened o)
            ORDER BY 1"#,
         &namespaces,

@@ -21,15 +21,18 @@ mod staging;
 mod statement;
 mod table;
 mod usage;
+mod vendor_usage;
 
 pub use checks::{Check, Checks};
 pub use focus_in::Mapping;
 pub use rates::Rates;
 pub use reading::ReadFile;
 pub use retract::{Retraction, retract};
+pub(super) use statement::taken_by;
 pub use statement::{Cell, Changes, Kind, Outcome};
 pub(super) use usage::micro_units;
 pub use usage::{UsageHour, store_usage};
+pub use vendor_usage::Projects;
 
 use std::path::PathBuf;
 
@@ -48,6 +51,8 @@ pub enum Format<'a> {
     Feed,
     /// Usage by hour and workload.
     Usage,
+    /// Usage of AI vendors by model, with whose it is.
+    VendorUsage(&'a Projects),
     /// Revenue by day or month and workload.
     Revenue,
     /// Other costs by day or month and item.
@@ -192,6 +197,7 @@ async fn take(
         Format::Cur => bill::take(connection, paths, &mut options).await?,
         Format::Feed => feed::take(connection, paths, &mut options).await?,
         Format::Usage => usage::take(connection, paths, &mut options).await?,
+        Format::VendorUsage(projects) => vendor_usage::take(connection, paths, projects, &mut options).await?,
         Format::Revenue => revenue::take(connection, paths, &mut options).await?,
         Format::Costs => costs::take(connection, paths, &mut options).await?,
         Format::Focus(mapping) => {
@@ -208,11 +214,16 @@ async fn take(
 /// What postings changed whose cause is one of the statements.
 pub(super) async fn by_team(connection: &mut PgConnection, statements: &[Outcome]) -> Result<Vec<(String, String)>, LedgerFault> {
     let ids: Vec<uuid::Uuid> = statements.iter().filter(|statement| !statement.same).map(|statement| statement.id).collect();
+    by_team_of(connection, &ids).await
+}
+
+/// What postings of this transaction changed whose cause is one of these.
+pub(super) async fn by_team_of(connection: &mut PgConnection, ids: &[uuid::Uuid]) -> Result<Vec<(String, String)>, LedgerFault> {
     let rows = sqlx::query!(
         r#"SELECT coalesce(w.team, '(untagged)') AS "team!", sum(p.cost_usd)::numeric(24,6)::text AS "usd!"
            FROM ledger.posting p LEFT JOIN ledger.workload_version w ON w.id = p.workload
            WHERE p.statement = ANY($1) AND p.xid = pg_current_xact_id()::text::bigint GROUP BY 1 HAVING sum(p.cost_usd) <> 0 ORDER BY 1"#,
-        &ids
+        ids
     );
     let rows = rows.fetch_all(connection).await.map_err(LedgerFault::during("add up what changed"))?;
     Ok(rows.into_iter().map(|row| (row.team, row.usd)).collect())

@@ -105,8 +105,8 @@ async fn opposite_rows(connection: &mut PgConnection, kind: Kind, id: Uuid, by: 
                     $2::uuid, -lines, service FROM ledger.billed_line WHERE statement = $1"
         }
         Kind::Usage => {
-            "INSERT INTO ledger.usage_hour (id, at, workload_namespace, workload_name, unit, revision, quantity, source, statement, lines)
-             SELECT md5($2::text || id)::uuid, at, workload_namespace, workload_name, unit, $3, -quantity, source, $2::uuid, -lines FROM ledger.usage_hour WHERE statement = $1"
+            "INSERT INTO ledger.usage_hour (id, at, workload_namespace, workload_name, unit, revision, quantity, source, statement, lines, model)
+             SELECT md5($2::text || id)::uuid, at, workload_namespace, workload_name, unit, $3, -quantity, source, $2::uuid, -lines, model FROM ledger.usage_hour WHERE statement = $1"
         }
         Kind::Revenue => {
             "INSERT INTO ledger.revenue_day (id, at, workload_namespace, workload_name, revision, revenue_usd, statement, lines)

@@ -196,7 +196,7 @@ pub(super) async fn record_retraction(
 }
 
 /// Who is asking, as the server and the system know them.
-async fn taken_by(connection: &mut PgConnection) -> Result<String, LedgerFault> {
+pub(in crate::ledger) async fn taken_by(connection: &mut PgConnection) -> Result<String, LedgerFault> {
     let role = sqlx::query_scalar!(r#"SELECT session_user::text AS "role!""#);
     let role = role.fetch_one(connection).await.map_err(LedgerFault::during("ask who is connected"))?;
     let person = std::env::var("USER").ok().filter(|name| !name.is_empty());

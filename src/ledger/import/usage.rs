@@ -24,9 +24,12 @@ use crate::ledger::rows::Table;
 use crate::ledger::store::{LedgerFault, ensure_months_of, insert};
 use crate::ledger::turns::{self, Turn};
 
-const USAGE_HOUR: Table =
-    Table { name: "usage_hour", columns: "id, at, workload_namespace, workload_name, unit, revision, quantity, source, statement, lines" };
-const KNOWN: [&str; 6] = ["hour", "workload", "requests", "transactions", "tokens", "users"];
+const USAGE_HOUR: Table = Table {
+    name: "usage_hour",
+    columns: "id, at, workload_namespace, workload_name, unit, revision, quantity, source, statement, lines, model",
+};
+const KNOWN: [&str; 10] =
+    ["hour", "workload", "model", "requests", "transactions", "tokens", "tokens_in", "tokens_out", "users", "monthly_users"];
 const ROWS_AT_ONCE: usize = 2_000;
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
@@ -44,10 +47,14 @@ pub struct UsageHour {
     pub micro_units: i128,
 }
 
-/// Quantities in millionths by workload, unit and hour.
-type Hours = BTreeMap<(ObjectRef, UsageUnit, Timestamp), i128>;
+/// Whose usage of what, when: workload, unit, hour and model; an empty model is none.
+pub(super) type HourKey = (ObjectRef, UsageUnit, Timestamp, String);
 
-/// Takes files of usage in a transaction of the caller's: columns `hour`, `workload` (namespace/name) and any of requests, transactions, tokens, users.
+/// Quantities in millionths.
+pub(super) type Hours = BTreeMap<HourKey, i128>;
+
+/// Takes files of usage in a transaction of the caller's: columns `hour`, `workload` (namespace/name), `model` if there are several, and any of
+/// requests, transactions, tokens, tokens_in, tokens_out, users, monthly_users.
 ///
 /// # Errors
 /// [`ImportFault`]; then the transaction must be rolled back.
@@ -60,15 +67,27 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
         }
     }
     known_workloads(connection, &hours.keys().map(|(workload, ..)| workload.clone()).collect(), &mut options.checks).await?;
+    let source = source_of(options, Kind::Usage);
+    take_days(connection, &source, hours, &files, options).await
+}
+
+/// Takes what was read, day by day.
+pub(super) async fn take_days(
+    connection: &mut PgConnection,
+    source: &str,
+    hours: Hours,
+    files: &[ReadFile],
+    options: &mut Options,
+) -> Result<Vec<Outcome>, ImportFault> {
     let mut by_day: BTreeMap<i64, Hours> = BTreeMap::new();
-    for ((workload, unit, hour), quantity) in hours {
-        by_day.entry(hour.0.div_euclid(DAY)).or_default().insert((workload, unit, hour), quantity);
+    for (key, quantity) in hours {
+        by_day.entry(key.2.0.div_euclid(DAY)).or_default().insert(key, quantity);
     }
     let mut outcomes = Vec::new();
     for (day, hours) in by_day {
         let from = Timestamp(day * DAY);
-        let cell = Cell { kind: Kind::Usage, source: source_of(options, Kind::Usage), from, until: from + Millis(DAY) };
-        outcomes.push(take_day(connection, cell, &hours, &files, &mut options.checks).await?);
+        let cell = Cell { kind: Kind::Usage, source: source.to_owned(), from, until: from + Millis(DAY) };
+        outcomes.push(take_day(connection, cell, &hours, files, &mut options.checks).await?);
     }
     Ok(outcomes)
 }
@@ -109,11 +128,15 @@ fn read_line(line: &Line, hours: &mut Hours) -> Result<(), ImportFault> {
         return Err(line.fault("hour", text, "the start of a clock hour, as in 2026-07-20T07:00:00Z"));
     }
     let workload = workload_of(line, "workload")?;
+    let model = line.get("model").unwrap_or_default();
     for unit in UsageUnit::ALL {
         let Some(quantity) = line.get(unit.as_str()) else { continue };
         let micro = micro_units(quantity).ok_or_else(|| line.fault(unit.as_str(), quantity, "a number of at least 0"))?;
-        if hours.insert((workload.clone(), unit, hour), micro).is_some() {
-            return Err(line.fault("hour", text, "each workload and hour once"));
+        if unit == UsageUnit::MonthlyUsers && hour != month_cell(hour).0 {
+            return Err(line.fault("hour", text, "the first hour of a month: monthly_users is how many were active in it"));
+        }
+        if hours.insert((workload.clone(), unit, hour, model.to_owned()), micro).is_some() {
+            return Err(line.fault("hour", text, "each workload, model and hour once"));
         }
     }
     Ok(())
@@ -134,17 +157,18 @@ async fn take_day(
     }
     let day = period_in_words(cell.from, 10);
     let names = |hours: &Hours| {
-        hours.keys().map(|(workload, unit, hour)| format!("{workload} {} from {hour}", unit.as_str())).collect::<BTreeSet<_>>()
+        let name = |(workload, unit, hour, model): &HourKey| format!("{workload} {} {model} from {hour}", unit.as_str()).replace("  ", " ");
+        hours.keys().map(name).collect::<BTreeSet<_>>()
     };
     nothing_missing(checks, &day, "the hour", &names(&before), &names(hours))?;
     if holds.is_some() {
         for unit in UsageUnit::ALL {
-            let total = |hours: &Hours| hours.iter().filter(|((_, of, _), _)| *of == unit).map(|(_, micro)| micro).sum::<i128>() * 10_000;
+            let total = |hours: &Hours| hours.iter().filter(|((_, of, ..), _)| *of == unit).map(|(_, micro)| micro).sum::<i128>() * 10_000;
             not_much_changed(checks, &day, unit.as_str(), total(&before), total(hours))?;
         }
     }
     let others = there(connection, &cell, false).await?;
-    if let Some((workload, unit, hour)) =
+    if let Some((workload, unit, hour, _)) =
         hours.iter().find(|(key, micro)| others.get(*key).is_some_and(|other| other != *micro)).map(|(key, _)| key)
     {
         let said = format!("another source says otherwise of {} of {workload} in the hour from {hour}", unit.as_str());
@@ -155,9 +179,12 @@ async fn take_day(
     let lines = i64::try_from(hours.len()).unwrap_or(i64::MAX);
     let id = statement::record(connection, &New { cell: &cell, said_version: None, files, lines, total, invoiced: false }, version, checks)
         .await?;
-    let row = |((workload, unit, hour), micro, lines): &((ObjectRef, UsageUnit, Timestamp), i128, i32)| {
+    let row = |((workload, unit, hour, model), micro, lines): &(HourKey, i128, i32)| {
+        let (id_of, hour_of) = (id.to_string(), hour.0.to_string());
+        let mut parts = vec!["usage", id_of.as_str(), &workload.namespace, &workload.name, unit.as_str(), hour_of.as_str()];
+        parts.extend(Some(model.as_str()).filter(|model| !model.is_empty()));
         json!({
-            "id": derive_uuid(&["usage", &id.to_string(), &workload.namespace, &workload.name, unit.as_str(), &hour.0.to_string()]),
+            "id": derive_uuid(&parts), "model": Some(model).filter(|model| !model.is_empty()),
             "at": hour.to_rfc3339(), "workload_namespace": workload.namespace, "workload_name": workload.name, "unit": unit.as_str(),
             "revision": version, "quantity": decimal(*micro), "source": cell.source, "statement": id, "lines": lines,
         })
@@ -169,10 +196,11 @@ async fn take_day(
 /// What files say of a day that holds: of its source, or of all others.
 async fn there(connection: &mut PgConnection, cell: &Cell, own: bool) -> Result<Hours, LedgerFault> {
     let rows = sqlx::query!(
-        r#"SELECT u.workload_namespace, u.workload_name, u.unit, ledger.ms(u.at) AS "at_ms!", sum(u.quantity)::text AS "quantity!"
+        r#"SELECT u.workload_namespace, u.workload_name, u.unit, ledger.ms(u.at) AS "at_ms!", coalesce(u.model, '') AS "model!",
+                  sum(u.quantity)::text AS "quantity!"
            FROM ledger.usage_hour u JOIN ledger.statement s ON s.id = u.statement
            WHERE s.kind = 'usage' AND s.at = $2::text::timestamptz AND (s.source = $1) = $3
-           GROUP BY u.workload_namespace, u.workload_name, u.unit, u.at HAVING sum(u.lines) > 0"#,
+           GROUP BY u.workload_namespace, u.workload_name, u.unit, u.at, u.model HAVING sum(u.lines) > 0"#,
         cell.source,
         cell.from.to_rfc3339(),
         own
@@ -180,7 +208,7 @@ async fn there(connection: &mut PgConnection, cell: &Cell, own: bool) -> Result<
     let rows = rows.fetch_all(connection).await.map_err(LedgerFault::during("read the usage that holds"))?;
     let read = rows.into_iter().filter_map(|row| {
         let workload = ObjectRef { namespace: row.workload_namespace, name: row.workload_name };
-        Some(((workload, UsageUnit::of(&row.unit)?, Timestamp(row.at_ms)), micro_units(&row.quantity)?))
+        Some(((workload, UsageUnit::of(&row.unit)?, Timestamp(row.at_ms), row.model), micro_units(&row.quantity)?))
     });
     Ok(read.collect())
 }
@@ -307,7 +335,7 @@ mod tests {
             done.map(|_| usage).map_err(|fault| fault.to_string())
         };
         let good = "hour,workload,requests,tokens\n2026-07-20T07:00:00Z,ml/chat,1200,3.5\n2026-07-20T08:00:00Z,ml/chat,,7\n";
-        let found: Vec<_> = read(good).unwrap().iter().map(|((_, unit, _), micro)| (unit.as_str(), *micro)).collect();
+        let found: Vec<_> = read(good).unwrap().iter().map(|((_, unit, ..), micro)| (unit.as_str(), *micro)).collect();
         assert_eq!(found, [("requests", 1_200_000_000), ("tokens", 3_500_000), ("tokens", 7_000_000)]);
         for (text, said) in [
             (
@@ -316,7 +344,7 @@ mod tests {
             ),
             (good.replace("ml/chat", "chat"), "expected a workload as namespace/name"),
             (good.replace("1200", "-1"), "column requests holds \"-1\"; expected a number of at least 0"),
-            (good.replace("08:00:00Z", "07:00:00Z"), "expected each workload and hour once"),
+            (good.replace("08:00:00Z", "07:00:00Z"), "expected each workload, model and hour once"),
             (good.replace("hour,", "when,"), "missing: hour"),
         ] {
             let fault = read(&text).unwrap_err();

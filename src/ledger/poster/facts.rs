@@ -12,8 +12,8 @@ use uuid::Uuid;
 use crate::core::accounting::allocation::{Occupied, lost_from};
 use crate::core::accounting::bill::{BilledLine, LineKind, Source};
 use crate::core::accounting::billing::{HourRate, PaidInterval};
-use crate::core::accounting::owners::{OwnerVersion, Owners};
-use crate::core::accounting::statement::MachineFacts;
+use crate::core::accounting::owners::{OwnerVersion, Owners, Retag, corrected};
+use crate::core::accounting::statement::{CorrectedOwner, MachineFacts};
 use crate::core::record::{interval_closed_id, interval_opened_id, occupancy_opened_id};
 use crate::core::units::ids::{ObjectRef, Uid};
 use crate::core::units::money::{BilledUsd, MicroUsd, MicroUsdPerHour};
@@ -113,9 +113,15 @@ pub(super) async fn load(
     for wanted in all {
         owners.at(&wanted.workload, &wanted.attribution, wanted.at);
     }
+    let retags = retags(connection, stays.values().flatten().map(|stay| &stay.owner).chain(bought.values())).await?;
     let mut loaded = BTreeMap::new();
     for (uid, opened) in std::mem::take(&mut intervals) {
-        let mut version = |wanted: Wanted| owners.at(&wanted.workload, &wanted.attribution, wanted.at);
+        let mut of_machine = Vec::new();
+        let mut version = |wanted: Wanted| {
+            let usual = owners.at(&wanted.workload, &wanted.attribution, wanted.at);
+            of_machine.extend(corrections(&mut owners, usual, &wanted, &retags));
+            usual
+        };
         let bought_for = bought.remove(&uid).map(&mut version);
         let pods = stays.remove(&uid).unwrap_or_default().into_iter();
         let facts = MachineFacts {
@@ -125,10 +131,31 @@ pub(super) async fn load(
             billed: billed.get(&opened.instance).map(|said| said.lines.clone()).unwrap_or_default(),
             said_by: billed.get(&opened.instance).map(|said| said.by.clone()).unwrap_or_default(),
             interval: opened.interval,
+            corrected: of_machine,
         };
         loaded.insert(uid, facts);
     }
     Ok((loaded, owners))
+}
+
+/// Corrections of labels by workload, in the order they were made.
+type Retags = BTreeMap<ObjectRef, Vec<Retag>>;
+
+/// The days for which somebody else pays for work that is usually `usual`'s.
+fn corrections(owners: &mut Owners, usual: Uuid, wanted: &Wanted, retags: &Retags) -> Vec<CorrectedOwner> {
+    let of = retags.get(&wanted.workload.object).map_or(&[][..], Vec::as_slice);
+    let spans = corrected(&wanted.attribution, of).into_iter();
+    let owner = |span: crate::core::accounting::owners::Corrected| {
+        let owner = if span.attribution == wanted.attribution { usual } else { owners.of_correction(&wanted.workload, &span) };
+        CorrectedOwner { usual, from_day: span.from_day, to_day: span.to_day, owner, by: span.by }
+    };
+    spans.map(owner).collect()
+}
+
+async fn retags<'a>(connection: &mut PgConnection, wanted: impl Iterator<Item = &'a Wanted>) -> Result<Retags, LedgerFault> {
+    let workloads: BTreeSet<&ObjectRef> = wanted.map(|wanted| &wanted.workload.object).collect();
+    let workloads: Vec<ObjectRef> = workloads.into_iter().cloned().collect();
+    crate::ledger::retag::of_workloads(connection, &workloads).await
 }
 
 struct Opened {
@@ -357,7 +384,8 @@ async fn known_owners<'a>(connection: &mut PgConnection, wanted: impl Iterator<I
         r#"SELECT v.id, ledger.ms(v.at) AS "at_ms!", v.workload_kind, v.workload_namespace, v.workload_name, v.team, v.service, v.environment,
                   v.cost_center, v.product_area, v.component
            FROM unnest($1::text[], $2::text[]) AS w(namespace, name)
-           JOIN ledger.workload_version v ON v.workload_namespace = w.namespace AND v.workload_name = w.name"#,
+           JOIN ledger.workload_version v ON v.workload_namespace = w.namespace AND v.workload_name = w.name
+           WHERE v.retag IS NULL"#,
         &namespaces,
         &names
     )
@@ -376,5 +404,6 @@ async fn known_owners<'a>(connection: &mut PgConnection, wanted: impl Iterator<I
             component: row.component,
         },
         valid_from: Timestamp(row.at_ms),
+        retag: None,
     })))
 }

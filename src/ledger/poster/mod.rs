@@ -9,7 +9,7 @@ mod facts;
 mod known;
 mod write;
 
-pub(super) use write::owner_row;
+pub(super) use write::{WORKLOAD_VERSION, owner_row};
 
 use sqlx::{Connection, PgConnection};
 

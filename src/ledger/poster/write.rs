@@ -13,9 +13,10 @@ use crate::core::units::ids::{Uid, derive_uuid};
 use crate::ledger::rows::Table;
 use crate::ledger::store::{LedgerFault, ensure_months_of, insert};
 
-const WORKLOAD_VERSION: Table = Table {
+/// Owner versions; see [`owner_row`].
+pub(in crate::ledger) const WORKLOAD_VERSION: Table = Table {
     name: "workload_version",
-    columns: "id, at, workload_kind, workload_namespace, workload_name, team, service, environment, cost_center, product_area, component",
+    columns: "id, at, workload_kind, workload_namespace, workload_name, team, service, environment, cost_center, product_area, component, retag",
 };
 const POSTING: Table = Table {
     name: "posting",
@@ -39,7 +40,7 @@ pub(in crate::ledger) fn owner_row(version: &OwnerVersion) -> Value {
         "id": version.id, "at": version.valid_from.to_rfc3339(), "workload_kind": version.workload.kind,
         "workload_namespace": version.workload.object.namespace, "workload_name": version.workload.object.name,
         "team": a.team, "service": a.service, "environment": a.environment, "cost_center": a.cost_center, "product_area": a.product_area,
-        "component": a.component,
+        "component": a.component, "retag": version.retag,
     })
 }
 

@@ -4,7 +4,7 @@
 
 use sqlx::PgConnection;
 
-use super::{Days, IN_DAYS, Keys, Only, Report, ask, condition, dollars};
+use super::{Days, IN_DAYS, Keys, Only, Report, ask, condition, dollars, with_day_of_knowledge};
 use crate::core::units::money::MicroUsd;
 use crate::ledger::store::LedgerFault;
 
@@ -32,7 +32,7 @@ pub async fn cost(connection: &mut PgConnection, days: &Days, by: impl Into<Keys
     );
     let mut report = ask(connection, sql, days).await?;
     report.sentence = sentence(&report);
-    Ok(report)
+    with_day_of_knowledge(connection, report).await
 }
 
 /// What machines cost, and what stands beside them.

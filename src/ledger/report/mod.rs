@@ -7,17 +7,21 @@ mod cost;
 mod export;
 mod reasons;
 mod reliability;
+mod retags;
 mod savings;
 mod statements;
 mod unit_cost;
+mod unit_economics;
 mod variance;
 
 pub use cost::cost;
 pub use export::{View, export};
 pub use reliability::{ReliabilityBy, reliability, trust};
+pub use retags::retags;
 pub use savings::savings;
 pub use statements::statements;
 pub use unit_cost::{groups_unit_costs, unit_costs};
+pub use unit_economics::{EconomicsBy, unit_economics};
 pub use variance::{VarianceBy, variance};
 
 use sqlx::postgres::PgRow;
@@ -46,6 +50,8 @@ pub enum By {
     Workload,
     /// UTC day.
     Day,
+    /// Calendar month, UTC.
+    Month,
     /// What was paid for: pod, double-running, lost-work, boot, idle, drain, egress, overhead.
     Line,
     /// AWS region.
@@ -67,6 +73,7 @@ impl By {
             By::Component => "coalesce(component, '(untagged)')",
             By::Workload => "coalesce(workload_namespace || '/' || workload_name, '(none)')",
             By::Day => "day::text",
+            By::Month => "to_char(day, 'YYYY-MM')",
             By::Line => "line",
             By::Region => "coalesce(region, '(none)')",
             By::InstanceType => "coalesce(instance_type, '(none)')",
@@ -84,6 +91,7 @@ impl By {
             By::Component => "component",
             By::Workload => "workload",
             By::Day => "day",
+            By::Month => "month",
             By::Line => "line",
             By::Region => "region",
             By::InstanceType => "instance_type",
@@ -249,6 +257,30 @@ pub(super) fn cents(amount: MicroUsd) -> String {
     }
     let rounded = (amount.0 + 5_000 * amount.0.signum()) / 10_000;
     format!("{}.{:02}", rounded / 100, (rounded % 100).abs())
+}
+
+/// From now on this connection sees what was known by the end of a UTC day, as `2026-08-10`; `None` is everything.
+///
+/// # Errors
+/// [`LedgerFault`] when Postgres refuses or does not answer.
+pub async fn as_of(connection: &mut PgConnection, day: Option<&str>) -> Result<(), LedgerFault> {
+    let sql = "SELECT set_config('lowtide.as_of', coalesce(($1::text::date + 1)::text, ''), false)";
+    sqlx::query(sql).bind(day).execute(connection).await.map_err(LedgerFault::during("go back to what was known"))?;
+    Ok(())
+}
+
+/// What a sentence says of it.
+async fn known_by(connection: &mut PgConnection) -> Result<Option<String>, LedgerFault> {
+    let sql = "SELECT (nullif(current_setting('lowtide.as_of', true), '')::date - 1)::text";
+    sqlx::query_scalar(sql).fetch_one(connection).await.map_err(LedgerFault::during("ask which day's knowledge is asked for"))
+}
+
+/// Adds to a sentence whose knowledge it rests on.
+async fn with_day_of_knowledge(connection: &mut PgConnection, mut report: Report) -> Result<Report, LedgerFault> {
+    if let Some(day) = known_by(connection).await? {
+        report.sentence.push_str(&format!(" So it was known at the end of {day}."));
+    }
+    Ok(report)
 }
 
 async fn ask(connection: &mut PgConnection, sql: String, days: &Days) -> Result<Report, LedgerFault> {

@@ -30,26 +30,33 @@ pub(super) struct Reasons {
     moves: [i64; 2],
     interruptions: [i64; 2],
     egress_gib: [i64; 2],
-    true_ups: Vec<(String, i64, i64)>,
+    /// What feed and bill changed by cause, and what stands beside the use by line: dollars of both months, the largest difference first.
+    covered: Vec<(String, [i64; 2])>,
 }
 
 impl Reasons {
-    /// Reads what the drivers do not say.
+    /// Reads what the drivers do not say: of all workloads, or of one alone.
     pub(super) async fn read(
         connection: &mut PgConnection,
         spans: &[Span; 2],
         months: &BTreeMap<ObjectRef, [Drivers; 2]>,
+        of: Option<&ObjectRef>,
     ) -> Result<Self, LedgerFault> {
-        let mut reasons = Reasons::of_drivers(months);
-        reasons.spot_refusals = spot_refusals(connection, &spans[1]).await?;
+        let mut reasons = match of.and_then(|of| Some((of.clone(), months.get(of)?.clone()))) {
+            Some(one) => Reasons::of_drivers(&BTreeMap::from([one])),
+            None => Reasons::of_drivers(months),
+        };
+        reasons.spot_refusals = spot_refusals(connection, &spans[1], of).await?;
         for (n, month) in spans.iter().enumerate() {
-            let counted = counts(connection, month).await?;
+            let counted = counts(connection, month, of).await?;
             (reasons.moves[n], reasons.interruptions[n], reasons.egress_gib[n]) = counted.0;
             for (line, gpu_ms, micro) in counted.1 {
                 reasons.lines.entry(line).or_default()[n] = (gpu_ms, micro);
             }
         }
-        reasons.true_ups = true_ups(connection, &spans[1]).await?;
+        let coverage =
+            months.iter().filter(|(name, _)| of.is_none_or(|of| of == *name)).map(|(_, pair)| pair[1].coverage - pair[0].coverage).sum();
+        reasons.covered = covered(connection, spans, of, coverage).await?;
         Ok(reasons)
     }
 
@@ -65,7 +72,7 @@ impl Reasons {
             moves: [0; 2],
             interruptions: [0; 2],
             egress_gib: [0; 2],
-            true_ups: Vec::new(),
+            covered: Vec::new(),
         };
         for (workload, pair) in months {
             let used = [0, 1].map(|n: usize| pair[n].useful.values().map(|u| u.gpu_ms).sum::<i64>());
@@ -192,15 +199,16 @@ impl Reasons {
     }
 
     fn coverage(&self) -> String {
-        if self.true_ups.is_empty() {
+        if self.covered.is_empty() {
             return "AWS's bill has not been imported, or says the same".into();
         }
-        let words: Vec<String> = self
-            .true_ups
-            .iter()
-            .take(3)
-            .map(|(cause, n, micro)| format!("{cause} {n} hours ({})", super::signed_dollars(MicroUsd(*micro))))
-            .collect();
+        let difference = |pair: &[i64; 2]| MicroUsd(pair[1] - pair[0]);
+        let shown = self.covered.iter().take(3);
+        let mut words: Vec<String> = shown.map(|(what, pair)| format!("{what} {}", super::signed_dollars(difference(pair)))).collect();
+        let rest: MicroUsd = self.covered.iter().skip(3).map(|(_, pair)| difference(pair)).sum();
+        if self.covered.len() > 3 {
+            words.push(format!("others {}", super::signed_dollars(rest)));
+        }
         words.join(", ")
     }
 }
@@ -209,16 +217,25 @@ fn hours(gpu_ms: i64) -> String {
     format!("{:.1}", gpu_ms as f64 / HOUR_MS as f64)
 }
 
+/// The namespace and name that queries are narrowed to; nothing is all.
+fn narrowed(of: Option<&ObjectRef>) -> (Option<&str>, Option<&str>) {
+    (of.map(|of| of.namespace.as_str()), of.map(|of| of.name.as_str()))
+}
+
 /// Why spot offers were refused in the decisions that took on-demand, of the offers that are kept.
-async fn spot_refusals(connection: &mut PgConnection, month: &Span) -> Result<BTreeMap<Refusal, i64>, LedgerFault> {
+async fn spot_refusals(connection: &mut PgConnection, month: &Span, of: Option<&ObjectRef>) -> Result<BTreeMap<Refusal, i64>, LedgerFault> {
+    let (namespace, name) = narrowed(of);
     let rows = sqlx::query!(
         r#"SELECT c.refusal AS "refusal!", count(*) AS "n!"
            FROM ledger.decision d JOIN ledger.candidate c ON c.decision = d.id AND c.decided_at = d.at
            WHERE d.at >= ($1::text::date)::timestamp AT TIME ZONE 'UTC' AND d.at < ($2::text::date)::timestamp AT TIME ZONE 'UTC'
+             AND ($3::text IS NULL OR (d.workload_namespace = $3 AND d.workload_name = $4::text))
              AND d.outcome = 'launch' AND d.capacity_type = 'on-demand' AND c.capacity_type = 'spot' AND c.refusal IS NOT NULL
            GROUP BY c.refusal"#,
         month.from,
-        month.to
+        month.to,
+        namespace,
+        name
     )
     .fetch_all(connection)
     .await
@@ -229,25 +246,36 @@ async fn spot_refusals(connection: &mut PgConnection, month: &Span) -> Result<BT
 /// Moves, interruptions and GiB carried in a month; and each line's GPU time and computed cost.
 type Counts = ((i64, i64, i64), Vec<(String, i64, i64)>);
 
-async fn counts(connection: &mut PgConnection, month: &Span) -> Result<Counts, LedgerFault> {
+async fn counts(connection: &mut PgConnection, month: &Span, of: Option<&ObjectRef>) -> Result<Counts, LedgerFault> {
     let doing = LedgerFault::during;
+    let (namespace, name) = narrowed(of);
     let row = sqlx::query!(
         r#"WITH b AS (SELECT ($1::text::date)::timestamp AT TIME ZONE 'UTC' AS first, ($2::text::date)::timestamp AT TIME ZONE 'UTC' AS next)
-           SELECT (SELECT count(*) FROM ledger.migration m WHERE m.at >= b.first AND m.at < b.next) AS "moves!",
-                  (SELECT count(*) FROM ledger.interruption i WHERE i.at >= b.first AND i.at < b.next) AS "interruptions!",
-                  (SELECT coalesce(sum(o.carried_gib), 0)::bigint FROM ledger.occupancy_opened o WHERE o.at >= b.first AND o.at < b.next) AS "gib!"
+           SELECT (SELECT count(*) FROM ledger.migration m WHERE m.at >= b.first AND m.at < b.next AND ($3::text IS NULL OR EXISTS (
+                       SELECT FROM ledger.occupancy_opened o WHERE o.pod_uid = m.pod_uid AND o.pod_namespace = m.pod_namespace AND o.pod_name = m.pod_name
+                         AND o.workload_namespace = $3 AND o.workload_name = $4::text))) AS "moves!",
+                  (SELECT count(*) FROM ledger.interruption i WHERE i.at >= b.first AND i.at < b.next AND ($3::text IS NULL OR EXISTS (
+                       SELECT FROM ledger.occupancy_opened o WHERE o.claim_uid = i.claim_uid AND o.workload_namespace = $3 AND o.workload_name = $4::text)))
+                      AS "interruptions!",
+                  (SELECT coalesce(sum(o.carried_gib), 0)::bigint FROM ledger.occupancy_opened o WHERE o.at >= b.first AND o.at < b.next
+                     AND ($3::text IS NULL OR (o.workload_namespace = $3 AND o.workload_name = $4::text))) AS "gib!"
            FROM b"#,
         month.from,
-        month.to
+        month.to,
+        namespace,
+        name
     )
     .fetch_one(&mut *connection)
     .await
     .map_err(doing("count the month's moves"))?;
     let lines = sqlx::query!(
         r#"SELECT line AS "line!", sum(gpu_ms)::bigint AS "gpu_ms!", (sum(cost_usd - true_up_usd) * 1000000)::bigint AS "micro!" FROM ledger.share_daily
-           WHERE day >= $1::text::date AND day < $2::text::date AND line <> 'pod' GROUP BY line"#,
+           WHERE day >= $1::text::date AND day < $2::text::date AND line <> 'pod'
+             AND ($3::text IS NULL OR (coalesce(workload_namespace, '') = $3 AND coalesce(workload_name, '') = $4::text)) GROUP BY line"#,
         month.from,
-        month.to
+        month.to,
+        namespace,
+        name
     )
     .fetch_all(connection)
     .await
@@ -255,21 +283,41 @@ async fn counts(connection: &mut PgConnection, month: &Span) -> Result<Counts, L
     Ok(((row.moves, row.interruptions, row.gib), lines.into_iter().map(|line| (line.line, line.gpu_ms, line.micro)).collect()))
 }
 
-/// What feed and bill changed in a month, by cause, the largest first.
-async fn true_ups(connection: &mut PgConnection, month: &Span) -> Result<Vec<(String, i64, i64)>, LedgerFault> {
+/// What feed and bill changed in both months: of the use of machines by cause, beside it by line. The parts add
+/// up to `coverage`.
+async fn covered(
+    connection: &mut PgConnection,
+    [before, after]: &[Span; 2],
+    of: Option<&ObjectRef>,
+    coverage: MicroUsd,
+) -> Result<Vec<(String, [i64; 2])>, LedgerFault> {
+    let (namespace, name) = narrowed(of);
     let rows = sqlx::query!(
-        r#"WITH latest AS (
-             SELECT DISTINCT ON (claim_uid, hour) cause, billed_usd - computed_usd AS difference FROM ledger.true_up
-             WHERE at >= ($1::text::date)::timestamp AT TIME ZONE 'UTC' AND at < ($2::text::date)::timestamp AT TIME ZONE 'UTC'
-             ORDER BY claim_uid, hour, posted_at DESC
-           )
-           SELECT cause AS "cause!", count(*) AS "n!", (sum(difference) * 1000000)::bigint AS "micro!" FROM latest WHERE cause <> 'confirmed'
-           GROUP BY cause ORDER BY abs(sum(difference)) DESC"#,
-        month.from,
-        month.to
-    )
-    .fetch_all(connection)
-    .await
-    .map_err(LedgerFault::during("read what AWS changed"))?;
-    Ok(rows.into_iter().map(|row| (row.cause, row.n, row.micro)).collect())
+        r#"SELECT CASE WHEN ledger.is_use(p.line) THEN p.cause ELSE p.line END AS "what!", p.at >= ($3::text::date)::timestamp AT TIME ZONE 'UTC' AS "after!",
+                  (sum(p.cost_usd) * 1000000)::bigint AS "micro!"
+           FROM ledger.posting p LEFT JOIN ledger.workload_version w ON w.id = p.workload
+           WHERE p.kind IN ('feed', 'bill') AND p.claim_uid IS NOT NULL AND p.posted_at < (SELECT ledger.known_before())
+             AND ((p.at >= ($1::text::date)::timestamp AT TIME ZONE 'UTC' AND p.at < ($2::text::date)::timestamp AT TIME ZONE 'UTC')
+               OR (p.at >= ($3::text::date)::timestamp AT TIME ZONE 'UTC' AND p.at < ($4::text::date)::timestamp AT TIME ZONE 'UTC'))
+             AND ($5::text IS NULL OR (coalesce(w.workload_namespace, '') = $5 AND coalesce(w.workload_name, '') = $6::text))
+           GROUP BY 1, 2 HAVING sum(p.cost_usd) <> 0"#,
+        before.from,
+        before.to,
+        after.from,
+        after.to,
+        namespace,
+        name
+    );
+    let rows = rows.fetch_all(connection).await.map_err(LedgerFault::during("read what AWS changed"))?;
+    let mut found: BTreeMap<String, [i64; 2]> = BTreeMap::new();
+    for row in rows {
+        found.entry(row.what).or_default()[usize::from(row.after)] += row.micro;
+    }
+    let said: i64 = found.values().map(|pair| pair[1] - pair[0]).sum();
+    if said != coverage.0 {
+        found.insert("not posted yet".into(), [0, coverage.0 - said]);
+    }
+    let mut found: Vec<_> = found.into_iter().filter(|(_, pair)| pair[0] != pair[1]).collect();
+    found.sort_by_key(|(what, pair)| (std::cmp::Reverse((pair[1] - pair[0]).abs()), what.clone()));
+    Ok(found)
 }

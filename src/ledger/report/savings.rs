@@ -4,7 +4,7 @@
 
 use sqlx::PgConnection;
 
-use super::{Days, IN_DAYS, Keys, Only, Report, ask, cents, condition, dollars};
+use super::{Days, IN_DAYS, Keys, Only, Report, ask, cents, condition, dollars, known_by, with_day_of_knowledge};
 use crate::core::units::money::MicroUsd;
 use crate::ledger::store::LedgerFault;
 
@@ -24,9 +24,12 @@ pub async fn savings(connection: &mut PgConnection, days: &Days, by: impl Into<K
              FROM ledger.{view} WHERE {IN_DAYS}{condition} GROUP BY {names}, line"
         )
     };
-    let (rolled_up, others) = (sums_of("share_rolled_up"), sums_of("share_not_rolled_up"));
+    let sums = match known_by(connection).await? {
+        None => format!("{} UNION ALL {}", sums_of("share_rolled_up"), sums_of("share_not_rolled_up")),
+        Some(_) => sums_of("share_as_of"),
+    };
     let sql = format!(
-        "WITH a AS ({rolled_up} UNION ALL {others}), s AS (
+        "WITH a AS ({sums}), s AS (
              SELECT {names}, grouping(key0) AS is_total,
                     coalesce(sum(spend) FILTER (WHERE ledger.is_use(line)), 0) AS spend, sum(b0) AS b0,
                     sum(b1) AS b1, sum(b2) AS b2, sum(no_b1) AS no_b1, bool_or(running) AS running,
@@ -49,7 +52,7 @@ pub async fn savings(connection: &mut PgConnection, days: &Days, by: impl Into<K
     );
     let mut report = ask(connection, sql, days).await?;
     report.sentence = savings_sentence(&report);
-    Ok(report)
+    with_day_of_knowledge(connection, report).await
 }
 
 /// The headline, from the row of totals.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::{By, Days, IN_DAYS, Report, dollars};
+use super::{By, Days, IN_DAYS, Report, dollars, with_day_of_knowledge};
 use crate::core::accounting::unit_cost::{HourOfUnits, PicoUsd, UnitCost, unit_cost};
 use crate::core::units::money::MicroUsd;
 use crate::core::units::time::Timestamp;
@@ -36,6 +36,9 @@ fn word(unit: UsageUnit) -> &'static str {
         UsageUnit::Transactions => "transaction",
         UsageUnit::Tokens => "token",
         UsageUnit::Users => "user-hour",
+        UsageUnit::TokensIn => "token read",
+        UsageUnit::TokensOut => "token written",
+        UsageUnit::MonthlyUsers => "user of a month",
     }
 }
 
@@ -73,7 +76,7 @@ pub async fn unit_costs(connection: &mut PgConnection, days: &Days, unit: UsageU
         }
         None => report.sentence = format!("No usage in {} is known for these days: import it, or let Prometheus be asked.", unit.as_str()),
     }
-    Ok(report)
+    with_day_of_knowledge(connection, report).await
 }
 
 /// What is known of an owner's hours.

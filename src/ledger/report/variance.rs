@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use sqlx::PgConnection;
 
 use super::reasons::Reasons;
-use super::{Month, Report, dollars, signed_dollars, six_decimals};
+use super::{Month, Report, dollars, known_by, signed_dollars, six_decimals};
 use crate::core::accounting::variance::{Drivers, Step, Use, bridge};
 use crate::core::market::CapacityType;
 use crate::core::units::ids::ObjectRef;
@@ -57,9 +57,12 @@ pub async fn variance(
     if let Some(days) = days {
         sentence.push_str(&format!(" {} still runs: the first {days} full days of each month are compared.", before.max(after)));
     }
+    if let Some(day) = known_by(connection).await? {
+        sentence.push_str(&format!(" So it was known at the end of {day}."));
+    }
     match by {
         VarianceBy::Step => {
-            let reasons = Reasons::read(connection, &spans, &months).await?;
+            let reasons = Reasons::read(connection, &spans, &months, None).await?;
             let columns = ["step", "difference_usd", "why"].map(String::from).to_vec();
             let mut rows = vec![vec![Some(format!("{before}")), Some(six_decimals(total(0))), None]];
             rows.extend(
@@ -70,31 +73,48 @@ pub async fn variance(
             rows.push(vec![Some(format!("{after}")), Some(six_decimals(total(1))), None]);
             Ok(Report { sentence, columns, rows })
         }
-        VarianceBy::Workload => Ok(Report { sentence, columns: WORKLOAD_COLUMNS.map(String::from).to_vec(), rows: by_workload(&months) }),
+        VarianceBy::Workload => {
+            let rows = by_workload(connection, &spans, &months).await?;
+            Ok(Report { sentence, columns: WORKLOAD_COLUMNS.map(String::from).to_vec(), rows })
+        }
     }
 }
 
-const WORKLOAD_COLUMNS: [&str; 5] = ["workload", "before_usd", "after_usd", "difference_usd", "mostly"];
+const WORKLOAD_COLUMNS: [&str; 6] = ["workload", "before_usd", "after_usd", "difference_usd", "mostly", "why"];
+/// For how many workloads, those that changed most, it is said why.
+const EXPLAINED: usize = 20;
 
-fn by_workload(months: &Months) -> Vec<Vec<Option<String>>> {
-    let mut found: Vec<(MicroUsd, Vec<Option<String>>)> = Vec::new();
+/// Workloads, those that changed most first, each with its largest step and what stands behind that step in this workload alone.
+async fn by_workload(connection: &mut PgConnection, spans: &[Span; 2], months: &Months) -> Result<Vec<Vec<Option<String>>>, LedgerFault> {
+    let mut found: Vec<(MicroUsd, &ObjectRef, Option<(Step, MicroUsd)>)> = Vec::new();
     for (workload, [was, is]) in months {
-        let difference = is.total() - was.total();
         let largest = bridge(was, is).into_iter().max_by_key(|(step, amount)| (amount.0.abs(), std::cmp::Reverse(*step)));
-        let mostly =
-            largest.filter(|(_, amount)| amount.0 != 0).map(|(step, amount)| format!("{} {}", step.as_str(), signed_dollars(amount)));
+        found.push((is.total() - was.total(), workload, largest.filter(|(_, amount)| amount.0 != 0)));
+    }
+    found.sort_by_key(|(difference, workload, _)| (std::cmp::Reverse(difference.0.abs()), *workload));
+    let mut rows = Vec::new();
+    for (n, (difference, workload, largest)) in found.into_iter().enumerate() {
         let name = match (workload.namespace.as_str(), workload.name.as_str()) {
             ("", "") => "(none)".to_owned(),
             ("", item) => item.to_owned(),
             _ => workload.to_string(),
         };
-        found.push((
-            difference,
-            vec![Some(name), Some(six_decimals(was.total())), Some(six_decimals(is.total())), Some(six_decimals(difference)), mostly],
-        ));
+        let why = match largest {
+            Some((step, amount)) if n < EXPLAINED => Some(Reasons::read(connection, spans, months, Some(workload)).await?.of(step, amount)),
+            _ => None,
+        };
+        let totals = months.get(workload).map(|pair| [pair[0].total(), pair[1].total()]).unwrap_or_default();
+        let mostly = largest.map(|(step, amount)| format!("{} {}", step.as_str(), signed_dollars(amount)));
+        rows.push(vec![
+            Some(name),
+            Some(six_decimals(totals[0])),
+            Some(six_decimals(totals[1])),
+            Some(six_decimals(difference)),
+            mostly,
+            why,
+        ]);
     }
-    found.sort_by_key(|(difference, row)| (std::cmp::Reverse(difference.0.abs()), row.first().cloned()));
-    found.into_iter().map(|(_, row)| row).collect()
+    Ok(rows)
 }
 
 fn sentence(before: &Month, after: &Month, was: MicroUsd, is: MicroUsd, steps: &BTreeMap<Step, MicroUsd>) -> String {

@@ -14,19 +14,28 @@ CREATE VIEW ledger.workload_history AS
 SELECT id AS workload, workload_kind, workload_namespace, workload_name, at AS valid_from,
        lead(at) OVER (PARTITION BY workload_kind, workload_namespace, workload_name ORDER BY at) AS valid_to,
        team, service, environment, cost_center, product_area, component
-FROM ledger.workload_version;
+FROM ledger.workload_version WHERE retag IS NULL;
+
+-- Corrections of the labels of past days; of one label the last that was not taken back holds.
+CREATE VIEW ledger.retags AS
+SELECT r.id, r.workload_namespace, r.workload_name, ledger.utc_day(r.at) AS from_day, ledger.utc_day(r.until) - 1 AS last_day, r.labels, r.reason, r.taken_by,
+       r.posted_at AS taken_at, r.withdraws,
+       CASE WHEN r.withdraws IS NOT NULL THEN 'takes back' WHEN EXISTS (SELECT FROM ledger.retag w WHERE w.withdraws = r.id) THEN 'taken back'
+            ELSE 'holds' END AS state
+FROM ledger.retag r ORDER BY r.n;
 
 CREATE VIEW ledger.share AS
 SELECT p.at, ledger.utc_day(p.at) AS day, p.span_ms, p.claim_uid, p.hour::bigint AS hour, p.line, p.pod_uid, p.workload,
        w.workload_kind, w.workload_namespace, w.workload_name, w.team, w.service, w.environment, w.cost_center, w.product_area, w.component,
        p.kind, p.cause, p.posted_at, p.gpu_ms, p.cost_usd, p.b0_usd, p.b1_usd, p.b2_usd, p.feed_usd, p.bill_usd
 FROM ledger.posting p LEFT JOIN ledger.workload_version w ON w.id = p.workload
+WHERE p.posted_at < (SELECT ledger.known_before())
 UNION ALL
 SELECT u.at, u.day, u.span_ms, u.claim_uid, u.hour, u.line, u.pod_uid, NULL,
        u.workload_kind, u.workload_namespace, u.workload_name, u.team, u.service, u.environment, u.cost_center, u.product_area, u.component,
        CASE u.basis WHEN 'running' THEN 'running' ELSE 'estimate' END, 'not-posted', NULL, u.gpu_ms,
        u.cost_micro * 0.000001, u.b0_micro * 0.000001, u.b1_micro * 0.000001, u.b2_micro * 0.000001, 0, 0
-FROM ledger.unposted_share u;
+FROM ledger.unposted_share u WHERE ledger.known_before() = 'infinity';
 
 -- What shares that begin in a span of time add up to. Partitions beside it are not read.
 CREATE FUNCTION ledger.allocation_of(from_at timestamptz, to_at timestamptz)
@@ -66,7 +75,7 @@ SELECT r.day, w.workload_kind, w.workload_namespace, w.workload_name, w.team, w.
        r.gpu_ms, r.cost_usd, r.b0_usd, r.b1_usd, r.b2_usd, r.without_b0_usd, r.without_b1_usd, r.without_b2_usd, r.feed_usd, r.bill_usd, r.true_up_usd
 FROM ledger.cost_rollup r LEFT JOIN ledger.workload_version w ON w.id = r.workload
 -- Hashed once. NOT EXISTS reads as well and ends as a loop over the queue for every sum: it is mostly empty, so the planner thinks it cheap.
-WHERE (r.day, r.workload) NOT IN (SELECT q.day, q.workload FROM ledger.rollup_queue q);
+WHERE (r.day, r.workload) NOT IN (SELECT q.day, q.workload FROM ledger.rollup_queue q) AND ledger.known_before() = 'infinity';
 
 CREATE VIEW ledger.share_not_rolled_up AS
 -- Keys whose rollup is about to be rebuilt.
@@ -82,15 +91,32 @@ JOIN ledger.posting p ON p.workload = q.workload AND p.at >= q.day::timestamp AT
 LEFT JOIN ledger.workload_version w ON w.id = p.workload
 LEFT JOIN LATERAL (SELECT x.region, x.instance_type, x.capacity_type FROM ledger.interval_opened x WHERE x.claim_uid = p.claim_uid
                    ORDER BY x.posted_at, x.at LIMIT 1) m ON true
+WHERE ledger.known_before() = 'infinity'
 UNION ALL
 SELECT u.day, u.workload_kind, u.workload_namespace, u.workload_name, u.team, u.service, u.environment, u.cost_center, u.product_area, u.component,
        u.line, u.region, u.instance_type, u.capacity_type, u.basis = 'running',
        u.gpu_ms, u.cost_micro * 0.000001, coalesce(u.b0_micro, 0) * 0.000001, coalesce(u.b1_micro, 0) * 0.000001, coalesce(u.b2_micro, 0) * 0.000001,
        CASE WHEN u.b0_micro IS NULL THEN u.cost_micro ELSE 0 END * 0.000001, CASE WHEN u.line = 'pod' AND u.b1_micro IS NULL THEN u.cost_micro ELSE 0 END * 0.000001,
        CASE WHEN u.line = 'pod' AND u.b2_micro IS NULL THEN u.cost_micro ELSE 0 END * 0.000001, 0, 0, 0
-FROM ledger.unposted_share u;
+FROM ledger.unposted_share u WHERE ledger.known_before() = 'infinity';
 
-CREATE VIEW ledger.share_daily AS SELECT * FROM ledger.share_rolled_up UNION ALL SELECT * FROM ledger.share_not_rolled_up;
+-- What was known on a day, from the postings themselves; nothing unless lowtide.as_of says a day.
+CREATE VIEW ledger.share_as_of AS
+SELECT ledger.utc_day(p.at) AS day, w.workload_kind, w.workload_namespace, w.workload_name, w.team, w.service, w.environment, w.cost_center, w.product_area,
+       w.component, p.line, m.region, m.instance_type, m.capacity_type, false AS running,
+       p.gpu_ms, p.cost_usd, coalesce(p.b0_usd, 0) AS b0_usd, coalesce(p.b1_usd, 0) AS b1_usd, coalesce(p.b2_usd, 0) AS b2_usd,
+       CASE WHEN p.b0_usd IS NULL THEN p.cost_usd ELSE 0 END AS without_b0_usd,
+       CASE WHEN p.line = 'pod' AND p.b1_usd IS NULL THEN p.cost_usd ELSE 0 END AS without_b1_usd,
+       CASE WHEN p.line = 'pod' AND p.b2_usd IS NULL THEN p.cost_usd ELSE 0 END AS without_b2_usd, p.feed_usd, p.bill_usd,
+       CASE WHEN p.kind IN ('feed', 'bill') AND p.claim_uid IS NOT NULL THEN p.cost_usd ELSE 0 END AS true_up_usd
+FROM ledger.posting p
+LEFT JOIN ledger.workload_version w ON w.id = p.workload
+LEFT JOIN LATERAL (SELECT x.region, x.instance_type, x.capacity_type FROM ledger.interval_opened x WHERE x.claim_uid = p.claim_uid
+                   ORDER BY x.posted_at, x.at LIMIT 1) m ON true
+WHERE ledger.known_before() <> 'infinity' AND p.posted_at < (SELECT ledger.known_before());
+
+CREATE VIEW ledger.share_daily AS
+SELECT * FROM ledger.share_rolled_up UNION ALL SELECT * FROM ledger.share_not_rolled_up UNION ALL SELECT * FROM ledger.share_as_of;
 
 CREATE VIEW ledger.cost_daily AS
 SELECT day, team, service, environment, cost_center, product_area, component, workload_namespace, workload_kind, workload_name, line,

@@ -5,25 +5,27 @@ CREATE VIEW ledger.usage AS
 SELECT DISTINCT ON (workload_namespace, workload_name, unit, at) at AS hour, workload_namespace, workload_name, unit, quantity, source
 FROM (
     SELECT at, workload_namespace, workload_name, unit, sum(quantity) AS quantity, source, 0 AS rank, max(posted_at) AS posted_at
-    FROM ledger.usage_hour WHERE statement IS NOT NULL GROUP BY at, workload_namespace, workload_name, unit, source HAVING sum(lines) > 0
+    FROM ledger.usage_hour WHERE statement IS NOT NULL AND posted_at < (SELECT ledger.known_before())
+    GROUP BY at, workload_namespace, workload_name, unit, source HAVING sum(lines) > 0
     UNION ALL
     SELECT at, workload_namespace, workload_name, unit, quantity, source, 1 - revision + 2147483646, posted_at FROM ledger.usage_hour
-    WHERE statement IS NULL AND source <> 'file'
+    WHERE statement IS NULL AND source <> 'file' AND posted_at < (SELECT ledger.known_before())
 ) u ORDER BY workload_namespace, workload_name, unit, at, rank, posted_at DESC;
 
 CREATE VIEW ledger.revenue AS
 SELECT ledger.utc_day(at) AS day, workload_namespace, workload_name, sum(revenue_usd) AS revenue_usd
-FROM ledger.revenue_day WHERE statement IS NOT NULL GROUP BY at, workload_namespace, workload_name HAVING sum(lines) > 0;
+FROM ledger.revenue_day WHERE statement IS NOT NULL AND posted_at < (SELECT ledger.known_before()) GROUP BY at, workload_namespace, workload_name HAVING sum(lines) > 0;
 
 -- What came from outside: versions by source and period; one `holds` unless it was taken back.
 CREATE VIEW ledger.statements AS
+WITH known AS (SELECT * FROM ledger.statement WHERE posted_at < (SELECT ledger.known_before()))
 SELECT s.id, s.kind, s.source, s.at AS period_from, s.until AS period_to, s.version, s.said_version, s.lines, s.total, s.invoiced, s.accepted, s.taken_by,
        s.posted_at AS taken_at, s.retracts, s.files,
-       CASE WHEN s.retracts IS NOT NULL THEN 'takes back' WHEN EXISTS (SELECT FROM ledger.statement r WHERE r.retracts = s.id) THEN 'taken back'
-            WHEN s.kind = 'feed' OR s.version = max(s.version) FILTER (WHERE s.retracts IS NULL AND NOT EXISTS (SELECT FROM ledger.statement r WHERE r.retracts = s.id))
+       CASE WHEN s.retracts IS NOT NULL THEN 'takes back' WHEN EXISTS (SELECT FROM known r WHERE r.retracts = s.id) THEN 'taken back'
+            WHEN s.kind = 'feed' OR s.version = max(s.version) FILTER (WHERE s.retracts IS NULL AND NOT EXISTS (SELECT FROM known r WHERE r.retracts = s.id))
                                     OVER (PARTITION BY s.kind, s.source, s.at) THEN 'holds'
             ELSE 'replaced' END AS state
-FROM ledger.statement s;
+FROM known s;
 
 -- Cost by clock hour. An instance-hour lies across two of them: its shares are spread evenly over its time; egress stays at its moment.
 CREATE FUNCTION ledger.hourly_cost(from_at timestamptz, to_at timestamptz)
@@ -40,6 +42,8 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     ) h
     WHERE s.at >= from_at - interval '1 hour' AND s.at < to_at AND h.hour >= from_at AND h.hour < to_at
     GROUP BY h.hour, s.workload_namespace, s.workload_name, s.team, s.service, s.component
+    -- What was taken back, or moved to another owner, leaves rows that add up to nothing.
+    HAVING sum(s.cost_usd * h.part) <> 0 OR sum(s.gpu_ms * h.part) <> 0
 $$;
 
 CREATE FUNCTION ledger.unit_cost(from_at timestamptz, to_at timestamptz)
@@ -59,3 +63,150 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
 $$;
 
 CREATE VIEW ledger.unit_cost_hourly AS SELECT * FROM ledger.unit_cost('-infinity', 'infinity');
+
+-- Usage with its model, as files have it; `usage` sums it over models.
+CREATE VIEW ledger.usage_by_model AS
+SELECT at AS hour, workload_namespace, workload_name, model, unit, sum(quantity) AS quantity, source
+FROM ledger.usage_hour WHERE statement IS NOT NULL AND posted_at < (SELECT ledger.known_before())
+GROUP BY at, workload_namespace, workload_name, model, unit, source HAVING sum(lines) > 0;
+
+-- What AI cost, by month and endpoint (a workload; an empty one is costs that name none), and what for. What a bill gives back on a machine counts with
+-- machines. Other costs are vendors' APIs unless their component says otherwise.
+CREATE FUNCTION ledger.ai_cost_of(from_day date, to_day date)
+RETURNS TABLE (month date, workload_namespace text, workload_name text, machines_usd numeric, vendor_api_usd numeric, transfer_usd numeric,
+               storage_usd numeric, other_usd numeric, cost_usd numeric)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT date_trunc('month', day)::date, coalesce(workload_namespace, ''), CASE WHEN coalesce(workload_namespace, '') = '' THEN '' ELSE workload_name END,
+           sum(cost_usd) FILTER (WHERE part = 'machines'), sum(cost_usd) FILTER (WHERE part = 'api'), sum(cost_usd) FILTER (WHERE part = 'transfer'),
+           sum(cost_usd) FILTER (WHERE part = 'storage'), sum(cost_usd) FILTER (WHERE part = 'other'), sum(cost_usd)
+    FROM (SELECT day, workload_namespace, workload_name, cost_usd,
+                 CASE WHEN line IN ('egress', 'transfer') THEN 'transfer' WHEN line = 'volume' THEN 'storage' WHEN line IN ('tax', 'fee') THEN 'other'
+                      WHEN line <> 'overhead' THEN 'machines' WHEN coalesce(component, 'api') IN ('api', 'transfer', 'storage') THEN coalesce(component, 'api')
+                      ELSE 'other' END AS part
+          FROM ledger.share_daily WHERE day >= from_day AND day < to_day) s
+    GROUP BY 1, 2, 3
+$$;
+
+-- Hours of endpoints with what they cost and produced, by unit; tokens are those in and out where no total is known.
+CREATE FUNCTION ledger.hourly_units(from_day date, to_day date)
+RETURNS TABLE (hour timestamptz, workload_namespace text, workload_name text, unit text, cost_usd numeric, quantity numeric)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    WITH bounds AS (
+        SELECT from_day::timestamp AT TIME ZONE 'UTC' AS first, to_day::timestamp AT TIME ZONE 'UTC' AS next
+    ), used AS MATERIALIZED (
+        SELECT u.hour, u.workload_namespace, u.workload_name, u.unit, u.quantity FROM ledger.usage u, bounds b WHERE u.hour >= b.first AND u.hour < b.next
+    ), all_units AS (
+        SELECT * FROM used
+        UNION ALL
+        SELECT u.hour, u.workload_namespace, u.workload_name, 'tokens', sum(u.quantity) FROM used u
+        WHERE u.unit IN ('tokens_in', 'tokens_out') AND NOT EXISTS (
+            SELECT FROM used t WHERE t.unit = 'tokens' AND (t.hour, t.workload_namespace, t.workload_name) = (u.hour, u.workload_namespace, u.workload_name))
+        GROUP BY 1, 2, 3
+    ), cost AS MATERIALIZED (
+        SELECT h.hour, h.workload_namespace, h.workload_name, sum(h.cost_usd) AS cost_usd FROM bounds b, ledger.hourly_cost(b.first, b.next) h GROUP BY 1, 2, 3
+    )
+    SELECT u.hour, u.workload_namespace, u.workload_name, u.unit, c.cost_usd, u.quantity
+    FROM all_units u JOIN cost c USING (hour, workload_namespace, workload_name)
+$$;
+
+-- What an endpoint's requests, tokens and users cost, over the hours whose usage is known, and what it left of what it earned. What a vendor has no bill for
+-- yet, and what names no workload, is in none of it.
+CREATE FUNCTION ledger.unit_economics_of(from_day date, to_day date)
+RETURNS TABLE (workload_namespace text, workload_name text, machines_usd numeric, vendor_api_usd numeric, transfer_usd numeric, storage_usd numeric,
+               other_usd numeric, cost_usd numeric, requests numeric, tokens_in numeric, tokens_out numeric, monthly_users numeric, usd_per_request numeric,
+               usd_per_1000_tokens_in numeric, usd_per_1000_tokens_out numeric, usd_per_1000_tokens numeric, usd_per_user numeric, coverage_percent numeric,
+               revenue_usd numeric, margin_usd numeric, cost_percent_of_revenue numeric)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    WITH cost AS (
+        SELECT workload_namespace AS ns, workload_name AS name, sum(machines_usd) AS machines, sum(vendor_api_usd) AS api, sum(transfer_usd) AS transfer,
+               sum(storage_usd) AS storage, sum(other_usd) AS other, sum(cost_usd) AS total
+        FROM ledger.ai_cost_of(from_day, to_day) GROUP BY 1, 2
+    ), units AS (
+        SELECT workload_namespace AS ns, workload_name AS name,
+               sum(quantity) FILTER (WHERE unit = 'requests') AS requests, sum(cost_usd) FILTER (WHERE unit = 'requests') AS of_requests,
+               sum(quantity) FILTER (WHERE unit = 'tokens_in') AS tokens_in, sum(cost_usd) FILTER (WHERE unit = 'tokens_in') AS of_in,
+               sum(quantity) FILTER (WHERE unit = 'tokens_out') AS tokens_out, sum(cost_usd) FILTER (WHERE unit = 'tokens_out') AS of_out,
+               sum(quantity) FILTER (WHERE unit = 'tokens') AS tokens, sum(cost_usd) FILTER (WHERE unit = 'tokens') AS of_tokens
+        FROM ledger.hourly_units(from_day, to_day) GROUP BY 1, 2
+    ), people AS (
+        SELECT workload_namespace AS ns, workload_name AS name, sum(quantity) AS users FROM ledger.usage
+        WHERE unit = 'monthly_users' AND hour >= from_day::timestamp AT TIME ZONE 'UTC' AND hour < to_day::timestamp AT TIME ZONE 'UTC' GROUP BY 1, 2
+    ), earned AS (
+        SELECT workload_namespace AS ns, workload_name AS name, sum(revenue_usd) AS revenue FROM ledger.revenue
+        WHERE day >= from_day AND day < to_day GROUP BY 1, 2
+    )
+    SELECT nullif(ns, ''), nullif(name, ''), coalesce(c.machines, 0), coalesce(c.api, 0), coalesce(c.transfer, 0), coalesce(c.storage, 0), coalesce(c.other, 0),
+           coalesce(c.total, 0), u.requests, u.tokens_in, u.tokens_out, p.users, round(u.of_requests / nullif(u.requests, 0), 12),
+           round(1000 * u.of_in / nullif(u.tokens_in, 0), 12), round(1000 * u.of_out / nullif(u.tokens_out, 0), 12),
+           round(1000 * u.of_tokens / nullif(u.tokens, 0), 12), round(c.total / nullif(p.users, 0), 6),
+           round(100 * greatest(u.of_requests, u.of_tokens) / nullif(c.total, 0), 1), e.revenue, e.revenue - coalesce(c.total, 0),
+           round(100 * c.total / nullif(e.revenue, 0), 1)
+    FROM cost c FULL JOIN units u USING (ns, name) FULL JOIN people p USING (ns, name) FULL JOIN earned e USING (ns, name)
+$$;
+
+-- The same by model: an hour's cost of an endpoint goes to its models by their tokens, where no tokens are known by requests.
+CREATE FUNCTION ledger.unit_economics_by_model_of(from_day date, to_day date)
+RETURNS TABLE (model text, endpoints bigint, cost_usd numeric, requests numeric, tokens_in numeric, tokens_out numeric, usd_per_request numeric,
+               usd_per_1000_tokens_in numeric, usd_per_1000_tokens_out numeric, usd_per_1000_tokens numeric)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    WITH bounds AS (
+        SELECT from_day::timestamp AT TIME ZONE 'UTC' AS first, to_day::timestamp AT TIME ZONE 'UTC' AS next
+    ), cost AS MATERIALIZED (
+        SELECT h.hour, h.workload_namespace, h.workload_name, sum(h.cost_usd) AS cost FROM bounds b, ledger.hourly_cost(b.first, b.next) h GROUP BY 1, 2, 3
+    ), used AS (
+        SELECT u.hour, u.workload_namespace, u.workload_name, u.model, sum(u.quantity) FILTER (WHERE u.unit = 'requests') AS requests,
+               sum(u.quantity) FILTER (WHERE u.unit = 'tokens_in') AS tokens_in, sum(u.quantity) FILTER (WHERE u.unit = 'tokens_out') AS tokens_out,
+               coalesce(sum(u.quantity) FILTER (WHERE u.unit = 'tokens'), sum(u.quantity) FILTER (WHERE u.unit IN ('tokens_in', 'tokens_out'))) AS tokens
+        FROM ledger.usage_by_model u, bounds b WHERE u.hour >= b.first AND u.hour < b.next AND u.unit NOT IN ('users', 'monthly_users') GROUP BY 1, 2, 3, 4
+    ), shared AS (
+        SELECT u.*, c.cost * CASE WHEN sum(u.tokens) OVER w > 0 THEN coalesce(u.tokens, 0) / sum(u.tokens) OVER w
+                                  WHEN sum(u.requests) OVER w > 0 THEN coalesce(u.requests, 0) / sum(u.requests) OVER w
+                                  ELSE 1.0 / count(*) OVER w END AS cost
+        FROM used u JOIN cost c USING (hour, workload_namespace, workload_name) WINDOW w AS (PARTITION BY u.hour, u.workload_namespace, u.workload_name)
+    )
+    SELECT coalesce(model, '(no model named)'), count(DISTINCT (workload_namespace, workload_name)), round(sum(cost), 10), sum(requests), sum(tokens_in),
+           sum(tokens_out), round(sum(cost) FILTER (WHERE requests IS NOT NULL) / nullif(sum(requests), 0), 12),
+           round(1000 * sum(cost) FILTER (WHERE tokens_in IS NOT NULL) / nullif(sum(tokens_in), 0), 12),
+           round(1000 * sum(cost) FILTER (WHERE tokens_out IS NOT NULL) / nullif(sum(tokens_out), 0), 12),
+           round(1000 * sum(cost) FILTER (WHERE tokens IS NOT NULL) / nullif(sum(tokens), 0), 12)
+    FROM shared GROUP BY 1
+$$;
+
+-- What a unit cost over endpoints and hours, weighted by units: half of all requests came in hours of endpoints in which one cost at most P50.
+CREATE FUNCTION ledger.unit_cost_percentiles_of(from_day date, to_day date)
+RETURNS TABLE (unit text, units numeric, endpoint_hours bigint, mean numeric, p50 numeric, p95 numeric, p99 numeric)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    WITH rated AS (
+        SELECT unit, quantity, cost_usd, cost_usd / quantity AS rate, sum(quantity) OVER (PARTITION BY unit ORDER BY cost_usd / quantity, hour, workload_namespace,
+               workload_name) AS upto, sum(quantity) OVER (PARTITION BY unit) AS total
+        FROM ledger.hourly_units(from_day, to_day) WHERE quantity > 0 AND unit <> 'monthly_users'
+    )
+    SELECT unit, sum(quantity), count(*), round(sum(cost_usd) / sum(quantity), 12), round(min(rate) FILTER (WHERE upto >= 0.5 * total), 12),
+           round(min(rate) FILTER (WHERE upto >= 0.95 * total), 12), round(min(rate) FILTER (WHERE upto >= 0.99 * total), 12)
+    FROM rated GROUP BY unit
+$$;
+
+CREATE VIEW ledger.ai_cost_month AS
+WITH cost AS (
+    SELECT month, sum(machines_usd) AS machines, sum(vendor_api_usd) AS api, sum(transfer_usd) AS transfer, sum(storage_usd) AS storage, sum(other_usd) AS other,
+           sum(cost_usd) AS total
+    FROM ledger.ai_cost_of('-infinity', 'infinity') GROUP BY month
+), earned AS (
+    SELECT date_trunc('month', day)::date AS month, sum(revenue_usd) AS revenue FROM ledger.revenue GROUP BY 1
+)
+SELECT month, coalesce(machines, 0) AS machines_usd, coalesce(api, 0) AS vendor_api_usd, coalesce(transfer, 0) AS transfer_usd, coalesce(storage, 0) AS storage_usd,
+       coalesce(other, 0) AS other_usd, coalesce(total, 0) AS cost_usd, revenue AS revenue_usd, round(100 * total / nullif(revenue, 0), 1) AS cost_percent_of_revenue,
+       revenue - coalesce(total, 0) AS margin_usd, round(100 * (revenue - coalesce(total, 0)) / nullif(revenue, 0), 1) AS margin_percent
+FROM cost FULL JOIN earned USING (month);
+
+CREATE VIEW ledger.unit_economics AS
+SELECT m.month, e.* FROM (SELECT month FROM ledger.ai_cost_month) m
+CROSS JOIN LATERAL ledger.unit_economics_of(m.month, (m.month + interval '1 month')::date) e;
+
+CREATE VIEW ledger.unit_economics_by_model AS
+SELECT m.month, e.* FROM (SELECT month FROM ledger.ai_cost_month) m
+CROSS JOIN LATERAL ledger.unit_economics_by_model_of(m.month, (m.month + interval '1 month')::date) e;
+
+CREATE VIEW ledger.unit_cost_percentiles AS
+SELECT m.month, e.* FROM (SELECT month FROM ledger.ai_cost_month) m
+CROSS JOIN LATERAL ledger.unit_cost_percentiles_of(m.month, (m.month + interval '1 month')::date) e;

@@ -5,20 +5,24 @@
 CREATE OR REPLACE FUNCTION ledger.scaled(amount numeric, part numeric, whole numeric) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN div(2 * amount * part + whole, 2 * whole);
 
+-- A month that still runs is compared by its full days, with the same days of the other.
 CREATE VIEW ledger.variance_month AS
-WITH costs AS (
-    SELECT date_trunc('month', day)::date AS month, coalesce(workload_namespace, '') AS namespace, coalesce(workload_name, '') AS name, line,
+WITH today AS (
+    SELECT ledger.utc_day(now()) AS day, date_trunc('month', ledger.utc_day(now()))::date AS month
+), costs AS (
+    SELECT date_trunc('month', day)::date AS month, extract(day FROM day) < extract(day FROM (SELECT day FROM today)) AS early, coalesce(workload_namespace, '') AS namespace, coalesce(workload_name, '') AS name, line,
            coalesce(region, '') || ' ' || coalesce(instance_type, '') AS machine, capacity_type,
            sum(gpu_ms) AS gpu_ms, sum(cost_usd - true_up_usd) * 1000000 AS computed, sum(true_up_usd) * 1000000 AS true_up
-    FROM ledger.share_daily GROUP BY 1, 2, 3, 4, 5, 6
+    FROM ledger.share_daily GROUP BY 1, 2, 3, 4, 5, 6, 7
 ), pairs AS (
-    SELECT DISTINCT (m.month + n.after * interval '1 month')::date AS month, (m.month + (n.after - 1) * interval '1 month')::date AS before
-    FROM (SELECT DISTINCT month FROM costs) m CROSS JOIN (VALUES (0), (1)) AS n(after)
+    SELECT p.month, p.before, t.month IN (p.month, p.before) AS running
+    FROM (SELECT DISTINCT (m.month + n.after * interval '1 month')::date AS month, (m.month + (n.after - 1) * interval '1 month')::date AS before
+          FROM (SELECT DISTINCT month FROM costs) m CROSS JOIN (VALUES (0), (1)) AS n(after)) p CROSS JOIN today t
 ), used AS (
     SELECT p.month, c.namespace, c.name, c.machine, c.capacity_type,
            coalesce(sum(c.gpu_ms) FILTER (WHERE c.month = p.before), 0) AS g0, coalesce(sum(c.computed) FILTER (WHERE c.month = p.before), 0) AS c0,
            coalesce(sum(c.gpu_ms) FILTER (WHERE c.month = p.month), 0) AS g1, coalesce(sum(c.computed) FILTER (WHERE c.month = p.month), 0) AS c1
-    FROM pairs p JOIN costs c ON c.month IN (p.month, p.before) WHERE c.line = 'pod' GROUP BY 1, 2, 3, 4, 5
+    FROM pairs p JOIN costs c ON c.month IN (p.month, p.before) AND (c.early OR NOT p.running) WHERE c.line = 'pod' GROUP BY 1, 2, 3, 4, 5
 ), machines AS (
     SELECT month, namespace, name, machine, sum(g0) AS g0_t, sum(c0) AS c0_t, sum(g1) AS g1_t, sum(c1) AS c1_t FROM used GROUP BY 1, 2, 3, 4
 ), priced AS (
@@ -33,13 +37,17 @@ WITH costs AS (
            sum(CASE WHEN g0_t = 0 THEN c1_t ELSE ledger.scaled(c0_t, g1_t, g0_t) END) AS mix
     FROM machines GROUP BY 1, 2, 3
 ), produced AS (
-    SELECT date_trunc('month', hour AT TIME ZONE 'UTC')::date AS month, workload_namespace AS namespace, workload_name AS name, unit, sum(quantity) AS units
-    FROM ledger.usage GROUP BY 1, 2, 3, 4
+    SELECT date_trunc('month', hour AT TIME ZONE 'UTC')::date AS month,
+           extract(day FROM hour AT TIME ZONE 'UTC') < extract(day FROM (SELECT day FROM today)) AS early,
+           workload_namespace AS namespace, workload_name AS name, unit, sum(quantity) AS units
+    FROM ledger.usage GROUP BY 1, 2, 3, 4, 5
+), of_pairs AS (
+    SELECT p.month, u.namespace, u.name, u.unit, sum(u.units) FILTER (WHERE u.month = p.before) AS u0, sum(u.units) FILTER (WHERE u.month = p.month) AS u1
+    FROM pairs p JOIN produced u ON u.month IN (p.month, p.before) AND (u.early OR NOT p.running) GROUP BY 1, 2, 3, 4
 ), both_units AS (
-    SELECT DISTINCT ON (p.month, a.namespace, a.name) p.month, a.namespace, a.name, b.units AS u0, a.units AS u1
-    FROM pairs p JOIN produced a ON a.month = p.month JOIN produced b ON b.month = p.before AND (b.namespace, b.name, b.unit) = (a.namespace, a.name, a.unit)
-    WHERE a.units > 0 AND b.units > 0
-    ORDER BY p.month, a.namespace, a.name, array_position(ARRAY['requests', 'transactions', 'tokens', 'users'], a.unit)
+    SELECT DISTINCT ON (month, namespace, name) month, namespace, name, u0, u1
+    FROM of_pairs WHERE u0 > 0 AND u1 > 0
+    ORDER BY month, namespace, name, array_position(ARRAY['requests', 'transactions', 'tokens', 'users', 'tokens_in', 'tokens_out', 'monthly_users'], unit)
 ), useful AS (
     SELECT m.month, m.namespace, m.name, m.c0 AS start, m.c1 AS until,
            CASE WHEN m.g0 = 0 OR m.g1 = 0 THEN m.c1 ELSE ledger.scaled(m.c0, coalesce(b.u1 * 1000000, m.g1), coalesce(b.u0 * 1000000, m.g0)) END AS volume,
@@ -50,7 +58,7 @@ WITH costs AS (
     FROM mixed m JOIN priced p USING (month, namespace, name) LEFT JOIN both_units b USING (month, namespace, name)
 ), rest AS (
     SELECT p.month, c.namespace, c.name, CASE WHEN c.month = p.month THEN 1 ELSE -1 END AS sign, c.line, c.computed, c.true_up
-    FROM pairs p JOIN costs c ON c.month IN (p.month, p.before)
+    FROM pairs p JOIN costs c ON c.month IN (p.month, p.before) AND (c.early OR NOT p.running)
 ), steps AS (
     SELECT u.month, u.namespace, u.name, s.step_order, s.step, s.micro
     FROM useful u CROSS JOIN LATERAL (VALUES (1, 'volume', volume - start), (2, 'efficiency', efficiency - volume), (3, 'instance mix', mix - efficiency),

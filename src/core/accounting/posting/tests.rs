@@ -1,7 +1,7 @@
 use super::super::allocation::{Line, Occupied};
 use super::super::bill::{BilledLine, LineKind};
 use super::super::billing::{HourRate, PaidInterval};
-use super::super::statement::{MachineFacts, SETTLING, statement};
+use super::super::statement::{CorrectedOwner, MachineFacts, SETTLING, statement};
 use super::*;
 use crate::core::fleet::EndedBy;
 use crate::core::market::CapacityType;
@@ -39,6 +39,7 @@ fn facts(to: Millis, ended: bool) -> MachineFacts {
         interval,
         pods: vec![(pod, Some(Uuid::from_u128(1)))],
         bought_for: Some(Uuid::from_u128(2)),
+        corrected: Vec::new(),
         billed: Vec::new(),
         said_by: BTreeMap::new(),
     }
@@ -216,4 +217,40 @@ fn what_stands_beside_the_use_is_posted_on_a_line_of_its_own() {
     machine.billed.clear();
     let back: i64 = book.post(&machine, DAY + hours(2)).iter().map(|row| row.4).sum();
     assert_eq!(back, 1_000_000);
+}
+
+/// A correction moves a share from one owner to the other, with itself as the cause; taking it back moves it back. Nothing is left behind.
+#[test]
+fn a_correction_of_labels_moves_shares_and_nothing_else() {
+    let now = DAY + hours(30);
+    let machine = Uid::from("m");
+    let mut book = Book::default();
+    let mut facts = facts(hours(2), true);
+    let mut post = |facts: &MachineFacts| {
+        let rows = missing(&machine, &statement(facts, now), &book.posted(), Timestamp(0));
+        book.rows.extend(rows.clone());
+        rows
+    };
+    post(&facts);
+    let (usual, owner, by, back) = (Uuid::from_u128(1), Uuid::from_u128(3), Uuid::from_u128(4), Uuid::from_u128(5));
+    let day = DAY.0 / 86_400_000;
+    facts.corrected = vec![CorrectedOwner { usual, from_day: day, to_day: day + 1, owner, by }];
+    let rows = post(&facts);
+    let said: Vec<_> = rows.iter().map(|row| (row.key.owner, row.cause, row.said_by, row.amounts.cost.0)).collect();
+    // Both hours of the pod; what no pod used is somebody else's.
+    assert_eq!(
+        said,
+        [
+            (Some(usual), Cause::Retagged, Some(by), -270_000),
+            (Some(owner), Cause::Retagged, Some(by), 270_000),
+            (Some(usual), Cause::Retagged, Some(by), -300_000),
+            (Some(owner), Cause::Retagged, Some(by), 300_000)
+        ]
+    );
+    assert_eq!(post(&facts), [], "once");
+    facts.corrected = vec![CorrectedOwner { usual, from_day: day, to_day: day + 1, owner: usual, by: back }];
+    let rows = post(&facts);
+    assert!(rows.len() == 4 && rows.iter().all(|row| (row.cause, row.said_by) == (Cause::Retagged, Some(back))), "{rows:?}");
+    facts.corrected.clear();
+    assert_eq!(post(&facts), [], "as if it had never been");
 }

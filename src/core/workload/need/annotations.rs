@@ -289,7 +289,7 @@ impl<'a> Reader<'a> {
             checkpointed_at: self.read("checkpointed-at", "a point in time, as in 2026-12-24T18:00:00Z", instant),
             usage_query: self.read(
                 "usage-query",
-                "requests, transactions, tokens or users, then = and a PromQL query for one hour's amount, as in requests=sum(increase(x[1h]))",
+                "requests, transactions, tokens, tokens_in, tokens_out or users, then = and a PromQL query for one hour's amount, as in requests=sum(increase(x[1h]))",
                 UsageQuery::parse,
             ),
         }

@@ -1,0 +1,425 @@
+//! Usage that AI vendors report, by model: requests, and tokens in and out.
+//!
+//! Decides: how their files are read, and whose usage a row is. Tokens in are all that the model read, from a cache or not. A bucket of a day is spread
+//! evenly over its hours, as costs of a day are; shorter ones belong to the clock hour they lie in.
+//! Does not: price tokens: what they cost comes from the vendor's bill (see [`super::focus_in`] and [`super::costs`]).
+//! Sources: OpenAI API reference, "Usage", "Completions usage object", and the dashboard's CSV; Anthropic API reference, "Get Messages Usage Report",
+//! and the console's CSV.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use sqlx::PgConnection;
+
+use super::delivery::files_of;
+use super::entries::known_workloads;
+use super::reading::{ReadFile, each_line, malformed, sha256_of, with_text};
+use super::statement::Outcome;
+use super::table::Line;
+use super::usage::{Hours, take_days, workload_of};
+use super::{ImportFault, Options};
+use crate::core::units::ids::ObjectRef;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::need::UsageUnit;
+use crate::ledger::turns::{self, Turn};
+
+const HOUR: i64 = 3_600_000;
+const MILLION: i128 = 1_000_000;
+const FIELDS: [&str; 5] = ["project", "workspace", "api_key", "user", "model"];
+
+/// Whose usage it is: by field and value of a row, the workload.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Projects(Vec<(String, String, ObjectRef)>);
+
+impl Projects {
+    /// Reads a file with the columns `field,value,workload`, the more important line first.
+    ///
+    /// # Errors
+    /// [`ImportFault`].
+    pub fn read(path: &Path) -> Result<Projects, ImportFault> {
+        let mut found = Vec::new();
+        each_line(
+            path,
+            &["field", "value", "workload"],
+            |_| true,
+            |line| {
+                let expected = "one of project, workspace, api_key, user, model";
+                let field = line.need("field", expected)?;
+                if !FIELDS.contains(&field) {
+                    return Err(line.fault("field", field, expected));
+                }
+                found.push((field.to_owned(), line.need("value", "a value of that field")?.to_owned(), workload_of(line, "workload")?));
+                Ok(())
+            },
+        )?;
+        Ok(Projects(found))
+    }
+
+    fn of(&self, row: &Row) -> Option<&ObjectRef> {
+        let is = |(field, value, _): &&(String, String, ObjectRef)| row.fields.get(field.as_str()).is_some_and(|of| of == value);
+        self.0.iter().find(is).map(|(.., workload)| workload)
+    }
+}
+
+/// The vendors whose files are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Vendor {
+    OpenAi,
+    Anthropic,
+}
+
+impl Vendor {
+    fn as_str(self) -> &'static str {
+        match self {
+            Vendor::OpenAi => "openai",
+            Vendor::Anthropic => "anthropic",
+        }
+    }
+}
+
+/// One row of a report.
+struct Row {
+    vendor: Vendor,
+    from: Timestamp,
+    to: Timestamp,
+    model: String,
+    /// What a mapping may go by.
+    fields: BTreeMap<&'static str, String>,
+    /// Only OpenAI counts them.
+    requests: Option<i128>,
+    tokens_in: i128,
+    tokens_out: i128,
+}
+
+/// A page of either vendor's API.
+#[derive(Deserialize)]
+struct Page {
+    data: Vec<Bucket>,
+    #[serde(default)]
+    has_more: bool,
+}
+
+#[derive(Deserialize)]
+struct Bucket {
+    start_time: Option<i64>,
+    end_time: Option<i64>,
+    starting_at: Option<String>,
+    ending_at: Option<String>,
+    results: Vec<Counted>,
+}
+
+#[derive(Deserialize)]
+struct Counted {
+    // OpenAI: cached tokens are part of `input_tokens`.
+    input_tokens: Option<i64>,
+    num_model_requests: Option<i64>,
+    project_id: Option<String>,
+    user_id: Option<String>,
+    // Anthropic: they stand beside `uncached_input_tokens`.
+    uncached_input_tokens: Option<i64>,
+    cache_read_input_tokens: Option<i64>,
+    cache_creation: Option<CacheCreation>,
+    workspace_id: Option<String>,
+    // Both.
+    output_tokens: Option<i64>,
+    api_key_id: Option<String>,
+    model: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct CacheCreation {
+    #[serde(default)]
+    ephemeral_5m_input_tokens: i64,
+    #[serde(default)]
+    ephemeral_1h_input_tokens: i64,
+}
+
+/// Takes reports in a transaction of the caller's. Rows of one vendor are one source, unless a person names another.
+///
+/// # Errors
+/// [`ImportFault`]; then the transaction must be rolled back.
+pub(super) async fn take(
+    connection: &mut PgConnection,
+    paths: &[PathBuf],
+    projects: &Projects,
+    options: &mut Options,
+) -> Result<Vec<Outcome>, ImportFault> {
+    turns::take(connection, Turn::Import).await?;
+    let (mut of_vendors, mut files, mut seen) = (BTreeMap::<Vendor, Hours>::new(), Vec::new(), BTreeSet::new());
+    let (mut mapped, mut open_page, mut last_page) = (BTreeSet::new(), None, false);
+    for path in files_of(paths)? {
+        if !seen.insert(sha256_of(&path)?) {
+            continue;
+        }
+        let (file, rows, more) = read(&path)?;
+        last_page |= !more;
+        open_page = open_page.or(more.then(|| path.clone()));
+        for row in rows {
+            let workload = match projects.of(&row) {
+                Some(workload) => {
+                    mapped.insert(workload.clone());
+                    workload.clone()
+                }
+                None => of_nobody(&row),
+            };
+            add(of_vendors.entry(row.vendor).or_default(), &row, &workload);
+        }
+        files.push(file);
+    }
+    if let Some(path) = open_page.filter(|_| !last_page) {
+        return Err(ImportFault::Incomplete(format!(
+            "{} says that there is another page (has_more): fetch it and give all of them",
+            path.display()
+        )));
+    }
+    known_workloads(connection, &mapped, &mut options.checks).await?;
+    let mut outcomes = Vec::new();
+    for (vendor, hours) in of_vendors {
+        let source = options.source.clone().unwrap_or_else(|| vendor.as_str().to_owned());
+        outcomes.extend(take_days(connection, &source, hours, &files, options).await?);
+    }
+    Ok(outcomes)
+}
+
+/// The workload of usage that the mapping does not know: the vendor, and its project or workspace.
+fn of_nobody(row: &Row) -> ObjectRef {
+    let project = row.fields.get("project").or(row.fields.get("workspace")).map_or("default", String::as_str);
+    ObjectRef { namespace: row.vendor.as_str().into(), name: project.replace('/', "-") }
+}
+
+/// Adds a row to the hours it lies in.
+fn add(hours: &mut Hours, row: &Row, workload: &ObjectRef) {
+    let first = row.from.0.div_euclid(HOUR);
+    let count = i128::from((row.to.0 - 1).max(row.from.0).div_euclid(HOUR) - first + 1);
+    let amounts =
+        [(UsageUnit::Requests, row.requests), (UsageUnit::TokensIn, Some(row.tokens_in)), (UsageUnit::TokensOut, Some(row.tokens_out))];
+    for (unit, amount) in amounts.into_iter().filter_map(|(unit, amount)| Some((unit, amount?))) {
+        let upto = |n: i128| amount * MILLION * n / count;
+        for (n, hour) in (0..count).zip(first..) {
+            let key = (workload.clone(), unit, Timestamp(hour * HOUR), row.model.clone());
+            *hours.entry(key).or_default() += upto(n + 1) - upto(n);
+        }
+    }
+}
+
+/// A file's rows, and whether the vendor has more.
+fn read(path: &Path) -> Result<(ReadFile, Vec<Row>, bool), ImportFault> {
+    let is_json = with_text(path, |text| {
+        let start =
+            text.fill_buf().map(|bytes| bytes.iter().copied().find(|b| !b.is_ascii_whitespace() && !matches!(b, 0xef | 0xbb | 0xbf)));
+        Ok(start.is_ok_and(|byte| matches!(byte, Some(b'{' | b'['))))
+    })?;
+    if !is_json {
+        let mut rows = Vec::new();
+        let file = each_line(
+            path,
+            &[],
+            |_| true,
+            |line| {
+                rows.extend(csv_row(line)?);
+                Ok(())
+            },
+        )?;
+        return Ok((file, rows, false));
+    }
+    let pages = with_text(path, |text| pages_of(path, text))?;
+    let mut rows = Vec::new();
+    for bucket in pages.iter().flat_map(|page| &page.data) {
+        for counted in &bucket.results {
+            rows.push(page_row(path, bucket, counted)?);
+        }
+    }
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let file = ReadFile { name, sha256: sha256_of(path)?, lines: u64::try_from(rows.len()).unwrap_or(u64::MAX) };
+    Ok((file, rows, pages.last().is_some_and(|page| page.has_more)))
+}
+
+/// One page, an array of pages, or pages one after the other.
+fn pages_of(path: &Path, text: &mut dyn std::io::BufRead) -> Result<Vec<Page>, ImportFault> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Pages {
+        One(Page),
+        Several(Vec<Page>),
+    }
+    let mut pages = Vec::new();
+    for read in serde_json::Deserializer::from_reader(text).into_iter::<Pages>() {
+        let expected = "expected pages of a usage report: {\"data\": [{\"results\": [...]}]}";
+        let read = read.map_err(|fault| malformed(path, u64::try_from(fault.line()).unwrap_or(1), format!("{expected}; {fault}")))?;
+        match read {
+            Pages::One(page) => pages.push(page),
+            Pages::Several(several) => pages.extend(several),
+        }
+    }
+    Ok(pages)
+}
+
+fn page_row(path: &Path, bucket: &Bucket, counted: &Counted) -> Result<Row, ImportFault> {
+    let at = |text: &Option<String>| text.as_ref()?.parse::<jiff::Timestamp>().ok().map(|at| Timestamp(at.as_millisecond()));
+    let seconds = |at: Option<i64>| at.map(|at| Timestamp(at * 1_000));
+    let span = seconds(bucket.start_time).zip(seconds(bucket.end_time)).or(at(&bucket.starting_at).zip(at(&bucket.ending_at)));
+    let Some((from, to)) = span else {
+        return Err(malformed(path, 1, "a bucket has neither start_time and end_time nor starting_at and ending_at".into()));
+    };
+    let anthropic = counted.uncached_input_tokens.is_some();
+    if !anthropic && counted.input_tokens.is_none() {
+        return Err(malformed(path, 1, "a result has neither input_tokens (OpenAI) nor uncached_input_tokens (Anthropic)".into()));
+    }
+    let cached = counted.cache_creation.as_ref().map_or(0, |made| made.ephemeral_5m_input_tokens + made.ephemeral_1h_input_tokens);
+    let tokens_in = if anthropic {
+        counted.uncached_input_tokens.unwrap_or(0) + counted.cache_read_input_tokens.unwrap_or(0) + cached
+    } else {
+        counted.input_tokens.unwrap_or(0)
+    };
+    let fields = [
+        ("project", &counted.project_id),
+        ("workspace", &counted.workspace_id),
+        ("api_key", &counted.api_key_id),
+        ("user", &counted.user_id),
+        ("model", &counted.model),
+    ];
+    checked(
+        path,
+        1,
+        Row {
+            vendor: if anthropic { Vendor::Anthropic } else { Vendor::OpenAi },
+            from,
+            to,
+            model: counted.model.clone().unwrap_or_default(),
+            fields: fields.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect(),
+            requests: counted.num_model_requests.map(i128::from),
+            tokens_in: tokens_in.into(),
+            tokens_out: counted.output_tokens.unwrap_or(0).into(),
+        },
+    )
+}
+
+/// A row of a dashboard's CSV; `None` for a bucket without usage.
+fn csv_row(line: &Line) -> Result<Option<Row>, ImportFault> {
+    let anthropic = line.header.has("usage_date_utc");
+    let (names, date): (&[&str], _) = if anthropic {
+        let names = &[
+            "usage_input_tokens_no_cache",
+            "usage_input_tokens_cache_read",
+            "usage_input_tokens_cache_write_5m",
+            "usage_input_tokens_cache_write_1h",
+        ];
+        (names, "usage_date_utc")
+    } else {
+        (&["input_tokens"], "start_time_iso")
+    };
+    let output = if anthropic { "usage_output_tokens" } else { "output_tokens" };
+    line.header.require(line.path, 1, &[date, names[0], output])?;
+    let number = |name: &str| -> Result<i128, ImportFault> {
+        let Some(text) = line.get(name) else { return Ok(0) };
+        text.parse().map_err(|_| line.fault(name, text, "a whole number of tokens or requests"))
+    };
+    let from = line.time(date).or_else(|fault| super::usage::day_of(line, date).map_err(|_| fault))?;
+    let to = if anthropic { from + Millis(24 * HOUR) } else { line.time("end_time_iso")? };
+    let mut tokens_in = 0;
+    for name in names {
+        tokens_in += number(name)?;
+    }
+    let row = Row {
+        vendor: if anthropic { Vendor::Anthropic } else { Vendor::OpenAi },
+        from,
+        to,
+        model: line.get("model").or(line.get("model_version")).unwrap_or_default().to_owned(),
+        fields: [
+            ("project", line.get("project_id")),
+            ("workspace", line.get("workspace").or(line.get("workspace_id"))),
+            ("api_key", line.get("api_key").or(line.get("api_key_id"))),
+            ("user", line.get("user_id")),
+            ("model", line.get("model").or(line.get("model_version"))),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?.to_owned())))
+        .collect(),
+        requests: line.get("num_model_requests").map(|_| number("num_model_requests")).transpose()?,
+        tokens_in,
+        tokens_out: number(output)?,
+    };
+    let nothing = row.requests.unwrap_or(0) == 0 && row.tokens_in == 0 && row.tokens_out == 0;
+    if nothing { Ok(None) } else { checked(line.path, line.number, row).map(Some) }
+}
+
+/// Refuses spans and amounts that no report has.
+fn checked(path: &Path, line: u64, row: Row) -> Result<Row, ImportFault> {
+    let length = row.to.since(row.from).0;
+    if !(1..=24 * HOUR).contains(&length) || (length > HOUR && (row.from.0 % HOUR != 0 || row.to.0 % HOUR != 0)) {
+        let said = format!("a bucket from {} to {}; expected minutes, hours or UTC days", row.from.to_rfc3339(), row.to.to_rfc3339());
+        return Err(malformed(path, line, said));
+    }
+    if [row.requests.unwrap_or(0), row.tokens_in, row.tokens_out].iter().any(|amount| *amount < 0) {
+        return Err(malformed(path, line, "a negative number of tokens or requests".into()));
+    }
+    Ok(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(name: &str, text: &str) -> Result<(Vec<Row>, bool), String> {
+        let path = std::env::temp_dir().join(format!("lowtide-vendor-{}-{name}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        let found = read(&path).map(|(_, rows, more)| (rows, more)).map_err(|fault| fault.to_string());
+        std::fs::remove_file(path).unwrap();
+        found
+    }
+
+    /// The four forms, each as its vendor documents or writes it.
+    #[test]
+    fn tokens_in_are_all_that_was_read_in_every_form() {
+        let openai = r#"{"object": "page", "data": [{"object": "bucket", "start_time": 1784505600, "end_time": 1784592000, "results": [
+            {"object": "organization.usage.completions.result", "input_tokens": 1000, "output_tokens": 500, "input_cached_tokens": 800,
+             "num_model_requests": 5, "project_id": "proj_a", "user_id": null, "api_key_id": null, "model": "gpt-x", "batch": null}]}],
+            "has_more": true, "next_page": "p2"}"#;
+        let openai_csv = "start_time,end_time,start_time_iso,end_time_iso,project_id,num_model_requests,user_id,api_key_id,model,batch,input_tokens,output_tokens,input_cached_tokens\n\
+            1784505600,1784505660,2026-07-20T00:00:00+00:00,2026-07-20T00:01:00+00:00,proj_a,5,,,gpt-x,,1000,500,800\n\
+            1784505660,1784505720,2026-07-20T00:01:00+00:00,2026-07-20T00:02:00+00:00,,,,,,,,,\n";
+        let anthropic = r#"{"data": [{"starting_at": "2026-07-20T00:00:00Z", "ending_at": "2026-07-20T01:00:00Z", "results": [
+            {"uncached_input_tokens": 100, "cache_creation": {"ephemeral_1h_input_tokens": 200, "ephemeral_5m_input_tokens": 300},
+             "cache_read_input_tokens": 400, "output_tokens": 500, "server_tool_use": {"web_search_requests": 1}, "api_key_id": "k",
+             "workspace_id": "w", "model": "claude-x", "service_tier": "standard", "context_window": "0-200k"}]}], "has_more": false, "next_page": null}"#;
+        let anthropic_csv = "usage_date_utc,model_version,api_key,workspace,usage_type,context_window,usage_input_tokens_no_cache,usage_input_tokens_cache_write_5m,\
+            usage_input_tokens_cache_write_1h,usage_input_tokens_cache_read,usage_output_tokens,web_search_count\n\
+            2026-07-20,claude-x,k,w,standard,200k,100,300,200,400,500,0\n";
+        for (name, text, model, requests, hours, more) in [
+            ("o.json", openai, "gpt-x", Some(5), 24, true),
+            ("o.csv", openai_csv, "gpt-x", Some(5), 1, false),
+            ("a.json", anthropic, "claude-x", None, 1, false),
+            ("a.csv", anthropic_csv, "claude-x", None, 24, false),
+        ] {
+            let (found, has_more) = rows(name, text).unwrap();
+            let [row] = found.as_slice() else { panic!("{name}: {} rows", found.len()) };
+            assert_eq!(
+                (row.model.as_str(), row.requests, row.tokens_in, row.tokens_out, has_more),
+                (model, requests, 1_000, 500, more),
+                "{name}"
+            );
+            let mut spread = Hours::new();
+            add(&mut spread, row, &of_nobody(row));
+            let of = |unit: UsageUnit| spread.iter().filter(|(key, _)| key.1 == unit).map(|(_, micro)| *micro).collect::<Vec<_>>();
+            assert_eq!((of(UsageUnit::TokensIn).len(), of(UsageUnit::TokensIn).iter().sum::<i128>()), (hours, 1_000 * MILLION), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_report_is_refused() {
+        for (text, said) in [
+            (r#"{"data": [{"results": [{"input_tokens": 1}]}]}"#, "neither start_time"),
+            (r#"{"data": [{"start_time": 0, "end_time": 3600, "results": [{"tokens": 1}]}]}"#, "neither input_tokens"),
+            (r#"{"usage": []}"#, "expected pages of a usage report"),
+            (
+                r#"{"data": [{"start_time": 0, "end_time": 999999, "results": [{"input_tokens": 1}]}]}"#,
+                "expected minutes, hours or UTC days",
+            ),
+            ("a,b\n1,2\n", "expected the columns start_time_iso"),
+        ] {
+            let fault = rows("bad", text).map(|(rows, _)| rows.len()).unwrap_err();
+            assert!(fault.contains(said), "{fault}");
+        }
+    }
+}

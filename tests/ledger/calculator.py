@@ -1,0 +1,387 @@
+"""Every figure of the books, computed from what went in: facts about machines (JSON) and the very files that were imported.
+
+Written from docs/ledger.md ("How an instance is billed", "What comes from outside"), in exact fractions and with nothing but Python's own library: no
+line of it is shared with the ledger. `calculator.rs` beside it holds the ledger's postings, views and reports against it, to the micro-dollar.
+
+    calculator.py HISTORY.json > FIGURES.json
+"""
+import csv
+import json
+import sys
+from calendar import monthrange
+from collections import defaultdict
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+
+HOUR, DAY, MINUTE = 3_600_000, 86_400_000, 60_000
+USE = ["pod", "double-running", "lost-work", "boot", "idle", "drain"]
+TEN_DECIMALS = 10**10
+
+
+def half_even(amount):
+    """A fraction of micro-dollars as whole ones."""
+    return round(Fraction(amount))  # Python's own rounding is half to even
+
+
+def floor(amount):
+    return amount.numerator // amount.denominator
+
+
+def overlap(a, b, c, d):
+    return max(min(b, d) - max(a, c), 0)
+
+
+def ms(text):
+    text = text.replace(" UTC", "").replace("Z", "").replace(" ", "T")
+    at = datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
+    return (at - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(milliseconds=1)
+
+
+def day_of(at):
+    return at // DAY
+
+
+def parted(amount, weights):
+    """Whole parts of an amount by weight: what is left goes to the largest remainders, in the order given. Of a negative one, as of its opposite."""
+    if amount < 0:
+        return [-part for part in parted(-amount, weights)]
+    total = max(sum(weights), 1)
+    exact = [Fraction(amount * weight, total) for weight in weights]
+    parts = [floor(part) for part in exact]
+    order = sorted(range(len(weights)), key=lambda n: (parts[n] - exact[n], n))
+    for n in order[: amount - sum(parts)]:
+        parts[n] += 1
+    return parts
+
+
+def rounded_sums(amounts):
+    """Each amount as the difference of the rounded running total, so that nothing is lost."""
+    total, parts = Fraction(0), []
+    for amount in amounts:
+        before = half_even(total)
+        total += amount
+        parts.append(half_even(total) - before)
+    return parts
+
+
+class Machine:
+    def __init__(self, facts, others):
+        self.facts = facts
+        self.start = facts["from_ms"]
+        self.end = max(facts["to_ms"], self.start)
+        self.ran = self.end - self.start
+        self.billed = max(self.ran, MINUTE)
+        spot = facts["capacity_type"] == "spot"
+        self.waived = spot and facts["ended_by"] == "ec2-interruption" and self.ran < HOUR
+        self.hours = range((self.billed + HOUR - 1) // HOUR)
+        self.pods = [self.pod(pod, others) for pod in facts["pods"]]
+
+    def span(self, hour):
+        start = self.start + hour * HOUR
+        return start, min(start + HOUR, self.start + self.billed)
+
+    def price(self, hour):
+        seen = [h for h in self.facts["hours"] if h["hour"] <= hour]
+        return max(seen, key=lambda h: h["hour"])["price"] if seen else self.facts["price"]
+
+    def on_demand(self, hour):
+        seen = [h for h in self.facts["hours"] if h["hour"] <= hour and h["on_demand"] is not None]
+        known = max(seen, key=lambda h: h["hour"])["on_demand"] if seen else self.facts["on_demand"]
+        return self.price(hour) if known is None and self.facts["capacity_type"] == "on-demand" else known
+
+    def length(self, hour):
+        start, end = self.span(hour)
+        return 0 if self.waived else end - start
+
+    def pod(self, pod, others):
+        """A pod's time here: useful until its replacement ran as well, or until its work was lost with the machine."""
+        start = max(pod["from_ms"], self.start)
+        end = max(min(self.end if pod["to_ms"] is None else pod["to_ms"], self.end), start)
+        lost = end
+        if pod["kind"] == "batch" and self.facts["ended_by"] in ("ec2-interruption", "unknown") and end >= self.end:
+            lost = max([at for at in pod["checkpoints"] if start <= at <= end], default=start)
+        doubled = []
+        for move in others["moves"]:
+            if move["pod"] != pod["uid"] or move["from_claim"] != self.facts["claim"]:
+                continue
+            for target in others["machines"]:
+                if target["claim"] != move["to_claim"]:
+                    continue
+                for new in target["pods"]:
+                    began = max(new["from_ms"], target["from_ms"])
+                    if new["workload"] == pod["workload"] and new["uid"] != pod["uid"] and began >= move["decided_ms"]:
+                        doubled.append(began)
+        both = min([at for at in doubled if at < end], default=end)
+        both = min(max(both, start), lost)
+        return {**pod, "start": start, "both": both, "lost": lost, "end": end}
+
+    def shares(self, hour):
+        """Who used the hour: (day, line, pod, GPU milliseconds, milliseconds), in the order in which left-over micro-dollars are given."""
+        start, end = self.span(hour)
+        gpus = max(self.facts["gpus"], 1)
+        first = min((pod["start"] for pod in self.pods), default=None)
+        last = max((pod["end"] for pod in self.pods), default=None)
+        found = []
+        for day in range(day_of(start), day_of(end - 1) + 1):
+            a, b = max(start, day * DAY), min(end, (day + 1) * DAY)
+            used = 0
+            for pod in self.pods:
+                for line, p, q in (("pod", "start", "both"), ("double-running", "both", "lost"), ("lost-work", "lost", "end")):
+                    held = overlap(a, b, pod[p], pod[q])
+                    used += held * pod["gpus"]
+                    found.append((day, line, pod["uid"], held * pod["gpus"], held))
+            if first is None:
+                rest = [("boot", b - a), ("idle", 0), ("drain", 0)]
+            else:
+                rest = [("boot", overlap(a, b, a, first)), ("idle", overlap(a, b, first, last)), ("drain", overlap(a, b, last, b))]
+            for line, held in rest:
+                weight = gpus * held - (used if line == "idle" else 0)
+                found.append((day, line, "", max(weight, 0), 0))
+        found = [share for share in found if share[3] > 0]
+        return sorted(found, key=lambda share: (share[0], USE.index(share[1]), share[2]))
+
+    def computed(self):
+        costs = rounded_sums([Fraction(self.price(h) * self.length(h), HOUR) for h in self.hours])
+        known = [h for h in self.hours if self.on_demand(h) is not None]
+        b0 = dict(zip(known, rounded_sums([Fraction(self.on_demand(h) * self.length(h), HOUR) for h in known])))
+        return costs, b0
+
+    def laid(self, line):
+        """A line of the bill over the hours it speaks of: by what was computed for them, by time where nothing was; ten decimals, half up."""
+        parts = {h: overlap(*self.span(h), line["from"], line["to"]) for h in self.hours}
+        parts = {h: held for h, held in parts.items() if held > 0}
+        if not parts:
+            within = [h for h in self.hours if self.span(h)[0] <= line["from"] < self.span(h)[1]]
+            hour = within[0] if within else (self.hours[0] if line["from"] < self.start else self.hours[-1])
+            return {hour: (line["units"], self.span(hour))}
+        weight = {h: self.price(h) * held for h, held in parts.items()}
+        if sum(weight.values()) == 0:
+            weight = parts
+        whole, given, so_far, laid = sum(weight.values()), 0, 0, {}
+        for h in sorted(parts):
+            so_far += weight[h]
+            share = Fraction(line["units"] * so_far, whole)
+            up_to = floor(share + Fraction(1, 2)) if share >= 0 else -floor(-share + Fraction(1, 2))
+            span = self.span(h)
+            laid[h] = (up_to - given, (max(span[0], line["from"]), min(span[1], line["to"])))
+            given = up_to
+        return laid
+
+    def said(self, lines):
+        """Hours that feed or bill speak of: {hour: (source, micro-dollars)}, and what stands beside: [(hour, line, micro-dollars)]."""
+        feed, bill, spans = defaultdict(int), defaultdict(int), defaultdict(list)
+        on_feed, on_bill, beside = set(), set(), defaultdict(lambda: defaultdict(int))
+        for line in lines:
+            if line["source"] == "feed":
+                hour = min(max((line["from"] + 5 * MINUTE - self.start) // HOUR, 0), self.hours[-1])
+                feed[hour] += line["units"]
+                on_feed.add(hour)
+                continue
+            for hour, (units, span) in self.laid(line).items():
+                if line["line"] == "use":
+                    bill[hour] += units
+                    on_bill.add(hour)
+                    spans[hour].append(span)
+                else:
+                    beside[line["line"]][hour] += units
+        closed = {month(line["from"]) for line in lines if line["source"] == "bill" and line["invoiced"]}
+        hours, amounts = [], []
+        for hour in self.hours:
+            start, end = self.span(hour)
+            is_closed = month(start) in closed
+            if hour in on_bill or is_closed:
+                covered = sum(b - a for a, b in merged(spans[hour]))
+                open_ms = 0 if is_closed else max(end - start - covered, 0)
+                rest = 0 if self.waived else self.price(hour) * open_ms * 10_000 // HOUR
+                hours.append((hour, "bill"))
+                amounts.append(Fraction(bill[hour] + rest, 10_000))
+            elif hour in on_feed:
+                hours.append((hour, "feed"))
+                amounts.append(Fraction(feed[hour], 10_000))
+        truths = {hour: (source, micro) for (hour, source), micro in zip(hours, rounded_sums(amounts))}
+        others = []
+        for line, units in beside.items():
+            micro = rounded_sums([Fraction(units[h], 10_000) for h in self.hours])
+            others += [(h, line, amount) for h, amount in zip(self.hours, micro) if amount]
+        return truths, others
+
+    def figures(self, lines):
+        """Rows of (hour, day, line, pod): GPU milliseconds, cost, B0, B1, B2, by the feed, by the bill."""
+        costs, b0s = self.computed()
+        truths, beside = self.said(lines)
+        pods = {pod["uid"]: pod for pod in self.pods}
+        rows = defaultdict(lambda: [0] * 7)
+        for hour in self.hours:
+            shares = self.shares(hour)
+            weights = [share[3] for share in shares]
+            b0 = parted(b0s[hour], weights) if hour in b0s else [None] * len(shares)
+            source, amount = truths.get(hour, ("computed", costs[hour]))
+            for n, ((day, line, pod, weight, held), cost) in enumerate(zip(shares, parted(amount, weights))):
+                row = rows[hour, day, line, pod]
+                rate = lambda name: half_even(Fraction((pods[pod][name] or 0) * held, HOUR)) if line == "pod" else 0
+                add = [weight, cost, b0[n] or 0, rate("b1"), rate("b2"), cost if source == "feed" else 0, cost if source == "bill" else 0]
+                rows[hour, day, line, pod] = [old + new for old, new in zip(row, add)]
+            for _, line, amount in [entry for entry in beside if entry[0] == hour]:
+                for (day, _, pod, *_), cost in zip(shares, parted(amount, weights)):
+                    row = rows[hour, day, line, pod]
+                    rows[hour, day, line, pod] = [row[0], row[1] + cost, *row[2:6], row[6] + cost]
+        for pod in self.pods:
+            if pod["carried_gib"]:
+                hour = (pod["start"] - self.start) // HOUR
+                rows[hour, day_of(pod["start"]), "egress", pod["uid"]][1] += pod["carried_gib"] * pod["carried_price"]
+        return {key: row for key, row in rows.items() if any(row)}
+
+
+def merged(spans):
+    found = []
+    for a, b in sorted(spans):
+        if found and a <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], b))
+        else:
+            found.append((a, b))
+    return found
+
+
+def month(at):
+    return (datetime(1970, 1, 1) + timedelta(milliseconds=at)).strftime("%Y-%m")
+
+
+def units(text):
+    return int(Decimal(text.replace(" USD", "")) * TEN_DECIMALS)
+
+
+def bill_lines(files):
+    """The last version's lines, each once by its identity; lines of one kind about one span are one."""
+    seen, added, invoiced = {}, defaultdict(int), []
+    for name in files:
+        for row in csv.DictReader(open(name, newline="")):
+            seen[row["identity_line_item_id"], row["line_item_line_item_type"]] = row
+    for row in seen.values():
+        kind, usage = row["line_item_line_item_type"], row["line_item_usage_type"]
+        if not row["line_item_resource_id"].startswith("i-"):
+            continue
+        invoiced.append(row["bill_invoice_id"] != "")
+        cost, line = row["line_item_unblended_cost"], "use"
+        if kind in ("Credit", "Refund", "Tax"):
+            line = kind.lower()
+        elif kind == "SavingsPlanCoveredUsage":
+            cost = row["savings_plan_savings_plan_effective_cost"]
+        elif "Bytes" in usage:
+            line = "transfer"
+        a, b = ms(row["line_item_usage_start_date"]), ms(row["line_item_usage_end_date"])
+        covered = kind == "SavingsPlanCoveredUsage"
+        added[row["line_item_resource_id"], line, covered, usage, row["line_item_operation"], a, max(a, b)] += units(cost)
+    closed = bool(invoiced) and all(invoiced)
+    lines = defaultdict(list)
+    for (instance, line, _, _, _, a, b), amount in added.items():
+        lines[instance].append({"source": "bill", "line": line, "from": a, "to": b, "units": amount, "invoiced": closed})
+    return lines
+
+
+def feed_lines(files):
+    lines = defaultdict(list)
+    for name in files:
+        for text in open(name):
+            if not text.startswith("#"):
+                at, _, _, instance, _, _, _, charge, _ = text.rstrip("\n").split("\t")
+                lines[instance].append({"source": "feed", "line": "use", "from": ms(at), "units": units(charge), "invoiced": False})
+    return lines
+
+
+def over_days(period, micro):
+    """A day's amount, or a month's over its days: differences of the running part, cut down towards nothing."""
+    if len(period) == 10:
+        return {day_of(ms(period)): micro}
+    year, number = map(int, period.split("-"))
+    days = monthrange(year, number)[1]
+    up_to = [int(Fraction(micro * n, days)) for n in range(days + 1)]
+    first = day_of(ms(f"{period}-01"))
+    return {first + n: up_to[n + 1] - up_to[n] for n in range(days)}
+
+
+def entered(files, column):
+    for name in files:
+        for row in csv.DictReader(open(name, newline="")):
+            micro = half_even(Fraction(Decimal(row[column])) * 10**6)
+            for day, part in over_days(row["period"], micro).items():
+                yield day, row, part
+
+
+def retagged(facts, workload, team, day):
+    """The team that pays for a workload's day: what people said of it last, else its own label."""
+    for retag in facts["retags"]:
+        if retag["workload"] == workload and retag["from_day"] <= day < retag["to_day"]:
+            team = retag["team"]
+    return team
+
+
+def clock_hours(start, length, amount):
+    """An amount over the clock hours that its time lies in."""
+    if length == 0:
+        yield start // HOUR, Fraction(amount)
+        return
+    for hour in range(start // HOUR, (start + length - 1) // HOUR + 1):
+        yield hour, Fraction(amount * overlap(start, start + length, hour * HOUR, (hour + 1) * HOUR), length)
+
+
+def books(facts):
+    lines = bill_lines(facts["bill"])
+    for instance, more in feed_lines(facts["feed"]).items():
+        lines[instance] += more
+    shares, daily, hourly = {}, defaultdict(lambda: [0] * 5), defaultdict(Fraction)
+    for machine_facts in facts["machines"]:
+        machine = Machine(machine_facts, facts)
+        pods = {pod["uid"]: pod for pod in machine.pods}
+        bought = machine_facts["bought_for"]
+        for (hour, day, line, pod), row in machine.figures(lines[machine_facts["instance"]]).items():
+            shares["/".join([machine_facts["claim_uid"], str(hour), str(day), line, pod])] = row
+            owner = pods[pod] if pod else bought
+            team = retagged(facts, owner["workload"], owner["team"], day) if owner else None
+            sums = daily[f"{day}/{team or '-'}/{line}"]
+            daily[f"{day}/{team or '-'}/{line}"] = [old + new for old, new in zip(sums, row[:5])]
+            start, end = machine.span(hour)
+            a, b = (pods[pod]["start"],) * 2 if line == "egress" else (max(start, day * DAY), min(end, (day + 1) * DAY))
+            if owner:
+                for at, part in clock_hours(a, b - a, row[1]):
+                    hourly[owner["workload"], at] += part
+    for day, row, micro in entered(facts["costs"], "cost_usd"):
+        sums = daily[f"{day}/{row['team'] or '-'}/overhead"]
+        daily[f"{day}/{row['team'] or '-'}/overhead"] = [sums[0], sums[1] + micro, *sums[2:]]
+        if row["workload"]:
+            for at, part in clock_hours(day * DAY, DAY, micro):
+                hourly[row["workload"], at] += part
+    revenue = defaultdict(int)
+    for day, row, micro in entered(facts["revenue"], "revenue_usd"):
+        revenue[f"{day}/{row['workload']}"] += micro
+    per_unit = {}
+    for name in facts["usage"]:
+        for row in csv.DictReader(open(name, newline="")):
+            cost, count = per_unit.get(row["workload"], (Fraction(0), 0))
+            at = ms(row["hour"]) // HOUR
+            # An hour that cost nothing is in no report.
+            if (row["workload"], at) in hourly:
+                per_unit[row["workload"]] = (cost + hourly[row["workload"], at], count + int(row["requests"]))
+    return {
+        "shares": shares,
+        "daily": {key: sums for key, sums in daily.items() if any(sums)},
+        "savings": savings(daily),
+        "revenue": {key: micro for key, micro in revenue.items() if micro},
+        "per_unit": {workload: [str(float(cost / 10**6)), str(float(cost / count / 10**6)) if count else None] for workload, (cost, count) in per_unit.items()},
+    }
+
+
+def savings(daily):
+    """By day and team, of machines alone: spend, and what it is less than B0, B1 and B2."""
+    found = defaultdict(lambda: [0] * 4)
+    for key, (_, cost, b0, b1, b2) in daily.items():
+        day, team, line = key.split("/")
+        if line in USE or line == "egress":
+            sums = found[f"{day}/{team}"]
+            found[f"{day}/{team}"] = [old + new for old, new in zip(sums, [cost, b0 - cost, b1 - cost, b2 - cost])]
+    return {key: sums for key, sums in found.items() if any(sums)}
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1]) as history:
+        json.dump(books(json.load(history)), sys.stdout)

@@ -1,0 +1,121 @@
+//! Usage of AI vendors, and what AI costs by endpoint, model and month.
+
+use lowtide::core::fleet::EndedBy;
+use lowtide::core::market::CapacityType;
+use lowtide::core::units::time::Millis;
+use lowtide::ledger::connect;
+use lowtide::ledger::import::{Format, Options, Projects, import, retract};
+use lowtide::ledger::poster::post;
+use lowtide::ledger::report::{EconomicsBy, Month, Report, unit_economics};
+use lowtide::ports::Ledger;
+
+use crate::facts::{Bench, DAY, Machine, bench, stay};
+use crate::imports::{Folder, LATER, taken};
+
+/// A page of OpenAI's usage API for 20 July 2026.
+fn openai(rows: &[(&str, &str, i64, i64, i64)], more: bool) -> String {
+    let day = DAY.0 / 1_000;
+    let results: Vec<String> = rows
+        .iter()
+        .map(|(project, model, requests, read, written)| {
+            format!(
+                r#"{{"object": "organization.usage.completions.result", "input_tokens": {read}, "output_tokens": {written}, "input_cached_tokens": 0,
+                     "num_model_requests": {requests}, "project_id": "{project}", "user_id": null, "api_key_id": null, "model": "{model}", "batch": null}}"#
+            )
+        })
+        .collect();
+    format!(
+        r#"{{"object": "page", "data": [{{"object": "bucket", "start_time": {day}, "end_time": {}, "results": [{}]}}], "has_more": {more}, "next_page": null}}"#,
+        day + 86_400,
+        results.join(", ")
+    )
+}
+
+fn text(report: &Report) -> Vec<String> {
+    report.rows.iter().map(|row| row.iter().map(|value| value.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[tokio::test]
+async fn unit_economics_are_those_of_machines_and_vendors_together() {
+    let Bench { url, ledger, server } = bench().await;
+    let mut connection = connect(&url).await.unwrap();
+    // `chat` on a machine of ours for a day at $1 an hour; it also asks a vendor.
+    let mut machine = Machine::new("m", CapacityType::Spot, 1_000_000, Some(3_000_000), Millis::from_hours(24), EndedBy::Lowtide);
+    let mut pod = stay("p", "search", &machine, Millis::ZERO, Some(3_000_000));
+    pod.workload = "chat".into();
+    machine.stays.push(pod);
+    ledger.write(&machine.records()).await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    let folder = Folder::new("vendors");
+    let projects = Projects::read(&folder.file("p.csv", "field,value,workload\nproject,proj_chat,ml/chat\n")).unwrap();
+    let vendor = Format::VendorUsage(&projects);
+    let rows = [("proj_chat", "gpt-a", 300, 9_000, 3_000), ("proj_chat", "gpt-b", 100, 3_000, 1_000), ("proj_else", "gpt-a", 7, 70, 7)];
+    // A page that says there are others is not all of it.
+    let part = folder.file("part.json", &openai(&rows, true));
+    let fault = import(&mut connection, vendor, &[part], Options::default(), LATER).await.unwrap_err().to_string();
+    assert!(fault.contains("another page") && fault.ends_with("nothing was taken"), "{fault}");
+    let first = folder.file("v1.json", &openai(&[("proj_chat", "gpt-a", 1, 10, 10)], false));
+    import(&mut connection, vendor, &[first], Options::default(), LATER).await.unwrap();
+    let accept = lowtide::ledger::import::Checks::accepting([lowtide::ledger::import::Check::AmountChanged]);
+    let second = folder.file("v2.json", &openai(&rows, false));
+    for _ in 0..2 {
+        let options = Options { checks: accept.clone(), ..Options::default() };
+        import(&mut connection, vendor, std::slice::from_ref(&second), options, LATER).await.unwrap();
+    }
+    let usage = "SELECT string_agg(u, ', ' ORDER BY u) FROM (SELECT workload_namespace || '/' || workload_name || ' ' || model || ' ' || unit || ' ' || sum(quantity)::bigint AS u
+                 FROM ledger.usage_by_model GROUP BY workload_namespace, workload_name, model, unit) x";
+    assert_eq!(
+        server.psql("postgres", usage).unwrap().trim(),
+        "ml/chat gpt-a requests 300, ml/chat gpt-a tokens_in 9000, ml/chat gpt-a tokens_out 3000, ml/chat gpt-b requests 100, ml/chat gpt-b tokens_in 3000, \
+         ml/chat gpt-b tokens_out 1000, openai/proj_else gpt-a requests 7, openai/proj_else gpt-a tokens_in 70, openai/proj_else gpt-a tokens_out 7",
+        "a newer version of a day replaces the older, and a day is spread over its hours without losing any"
+    );
+    // What the vendor billed, people of the month, and what it earned. $24 of machines, $16 of the vendor, $2 of storage.
+    let costs = "period,item,cost_usd,workload,component\n2026-07-20,gpt,16,ml/chat,\n2026-07-20,disks,2,ml/chat,storage\n2026-07-20,tooling,5,,baseline\n";
+    taken(&mut connection, Format::Costs, &[folder.file("c.csv", costs)]).await.unwrap();
+    let users = folder.file("u.csv", "hour,workload,monthly_users\n2026-07-01T00:00:00Z,ml/chat,21\n");
+    taken(&mut connection, Format::Usage, &[users]).await.unwrap();
+    let wrong = folder.file("u2.csv", "hour,workload,monthly_users\n2026-07-02T00:00:00Z,ml/chat,21\n");
+    let fault = taken(&mut connection, Format::Usage, &[wrong]).await.unwrap_err();
+    assert!(fault.contains("the first hour of a month"), "{fault}");
+    taken(&mut connection, Format::Revenue, &[folder.file("r.csv", "period,workload,revenue_usd\n2026-07-20,ml/chat,100\n")])
+        .await
+        .unwrap();
+    let july = "2026-07".parse::<Month>().unwrap().days();
+    let by_endpoint = unit_economics(&mut connection, &july, EconomicsBy::Endpoint).await.unwrap();
+    // $42 for 400 requests, 12,000 tokens in, 4,000 out and 21 people.
+    assert_eq!(
+        text(&by_endpoint)[0],
+        "ml/chat 24.000000 16.000000 0.000000 2.000000 0.000000 42.000000 400 12000 4000 21 0.105 3.5 10.5 2.625 2 100 100.000000 58.000000 42.0"
+    );
+    assert_eq!(
+        by_endpoint.sentence,
+        "AI cost $47.00: machines $24.00, vendors' APIs $16.00, data transfer $0.00, storage $2.00, other $5.00. That is 47.0 % of the $100.00 earned, and \
+         leaves $53.00. $5.00 of it names no endpoint and is in no cost per unit."
+    );
+    let by_model = unit_economics(&mut connection, &july, EconomicsBy::Model).await.unwrap();
+    // Three quarters of the tokens.
+    assert_eq!(
+        text(&by_model),
+        ["gpt-a 1 31.500000 300 9000 3000 0.105 3.5 10.5 2.625", "gpt-b 1 10.500000 100 3000 1000 0.105 3.5 10.5 2.625"]
+    );
+    let by_month = unit_economics(&mut connection, &july, EconomicsBy::Month).await.unwrap();
+    assert_eq!(text(&by_month), ["2026-07 24.000000 16.000000 0.000000 2.000000 5.000000 47.000000 100.000000 53.000000 47.0 53.0"]);
+    let percentiles = unit_economics(&mut connection, &july, EconomicsBy::Percentiles).await.unwrap();
+    let requests = percentiles.rows.iter().find(|row| row[0].as_deref() == Some("requests")).unwrap();
+    assert_eq!((requests[1].as_deref(), requests[2].as_deref(), requests[6].as_deref()), (Some("400"), Some("0.105"), Some("24")));
+    // A day's 400 requests are spread over 24 hours in millionths.
+    for percentile in &requests[3..6] {
+        assert!((percentile.as_deref().unwrap().parse::<f64>().unwrap() - 0.105).abs() < 1e-6, "{requests:?}");
+    }
+    let view = "SELECT usd_per_1000_tokens_in::numeric(10,4), usd_per_user::numeric(10,4), cost_percent_of_revenue FROM ledger.unit_economics WHERE workload_name = 'chat'";
+    assert_eq!(server.psql("postgres", view).unwrap().trim(), "3.5000|2.0000|42.0");
+    // Taken back, usage is gone, by model too.
+    let id = "SELECT id FROM ledger.statements WHERE source = 'openai' AND state = 'holds'";
+    let id = server.psql("postgres", id).unwrap().trim().parse().unwrap();
+    retract(&mut connection, id, LATER).await.unwrap();
+    let left = server
+        .psql("postgres", "SELECT count(DISTINCT model), sum(quantity) FILTER (WHERE unit = 'requests')::bigint FROM ledger.usage_by_model")
+        .unwrap();
+    assert_eq!(left.trim(), "1|1", "the version before holds again");
+}
