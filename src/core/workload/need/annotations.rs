@@ -199,7 +199,7 @@ impl<'a> Reader<'a> {
             let mib = milli_units(text)?.div_ceil_of(1_000 << 20);
             i64::try_from(mib).ok().filter(|m| *m > 0)
         };
-        Mebibytes(self.read("gpu-memory", "memory per GPU above 0, as in 20Gi", read).unwrap_or(0))
+        Mebibytes(self.read("gpu-memory", "memory per GPU above 0, e.g. 20Gi", read).unwrap_or(0))
     }
 
     fn models(&mut self, vocabulary: &Vocabulary) -> Vec<GpuModel> {
