@@ -164,7 +164,7 @@ fn rows(pods: usize, gpus_per_machine: i64) -> Vec<Row> {
     let running: Vec<_> = toy
         .all_instances()
         .into_iter()
-        .filter(|i| i.state == InstanceState::Running && i.pool.capacity_type == CapacityType::Spot)
+        .filter(|i| i.state == InstanceState::Running && i.capacity.capacity_type == CapacityType::Spot)
         .map(|i| i.id)
         .collect();
     toy.notify(&running[running.len() / 2], NoticeKind::Interruption);

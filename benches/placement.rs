@@ -11,8 +11,8 @@ use lowtide::core::market::Market;
 use lowtide::core::market::catalog::Catalog;
 use lowtide::core::market::shipped::{SNAPSHOT_DATE, snapshot_market};
 use lowtide::core::placement::packing::relax::{Effort, relax};
-use lowtide::core::placement::packing::{Bin, Item, NEVER, Problem};
-use lowtide::core::placement::{Demand, PlacementRequest, PoolPolicy, Settings, judge, place};
+use lowtide::core::placement::packing::{Bin, Item, NEVER, Problem, RESOURCES};
+use lowtide::core::placement::{Apart, Demand, PlacementRequest, PoolPolicy, Settings, judge, place};
 use lowtide::core::units::money::MicroUsdPerHour;
 use lowtide::core::units::{Mebibytes, Millicores};
 use lowtide::core::workload::need::{CapacityPreference, Need, WorkloadKind};
@@ -54,10 +54,12 @@ fn need(index: usize) -> Need {
         gpu_models: models.iter().map(|m| (*m).into()).collect(),
         cpu: Millicores(cpu),
         memory: Mebibytes(gib * 1_024),
+        disk: Mebibytes(0),
         architecture: None,
         regions: Vec::new(),
         zones: Vec::new(),
         instance_types: Vec::new(),
+        node_terms: Vec::new(),
         capacity: CapacityPreference::SpotFirst,
         max_price_per_gpu_hour: None,
         data_gib: 0,
@@ -94,6 +96,7 @@ fn demands(pods: usize) -> Vec<Demand> {
             rescue: false,
             falls_back: false,
             buy_only: None,
+            apart: Apart::default(),
         });
     }
     out
@@ -101,14 +104,14 @@ fn demands(pods: usize) -> Vec<Demand> {
 
 fn only(market: &Market, region: Option<&str>) -> Market {
     let mut market = market.clone();
-    market.offers.retain(|pool, _| region.is_none_or(|r| pool.region.as_str() == r));
+    market.offers.retain(|capacity, _| region.is_none_or(|r| capacity.region.as_str() == r));
     market
 }
 
 /// An offer as the peers see it: price, GPUs, CPU, memory, GPU memory, model.
 struct Kind {
     price: i64,
-    room: [i64; 3],
+    room: [i64; RESOURCES],
     gpu_memory: i64,
     model: String,
 }
@@ -118,11 +121,11 @@ fn kinds(catalog: &Catalog, market: &Market) -> Vec<Kind> {
         .offers
         .values()
         .filter_map(|o| {
-            let m = catalog.types.get(&o.pool.instance_type)?;
+            let m = catalog.types.get(&o.capacity.instance_type)?;
             let a = m.allocatable();
             Some(Kind {
                 price: o.price_per_hour.0,
-                room: [a.gpus, a.cpu.0, a.memory.0],
+                room: [a.gpus, a.cpu.0, a.memory.0, a.disk.0],
                 gpu_memory: m.gpu_memory.0,
                 model: m.gpu_model.to_string(),
             })
@@ -136,8 +139,8 @@ fn takes(kind: &Kind, need: &Need) -> bool {
     need.gpu_memory.0 <= kind.gpu_memory && (need.gpu_models.is_empty() || need.gpu_models.iter().any(|m| m.as_str() == kind.model))
 }
 
-fn size(need: &Need) -> [i64; 3] {
-    [need.gpus, need.cpu.0, need.memory.0]
+fn size(need: &Need) -> [i64; RESOURCES] {
+    [need.gpus, need.cpu.0, need.memory.0, need.disk.0]
 }
 
 /// First-fit-decreasing by CPU then memory; a node keeps every type that still holds it, and the cheapest is taken at the end.
@@ -147,11 +150,11 @@ fn packing_before_pricing(kinds: &[Kind], demands: &[Demand]) -> i64 {
     // Types with the same room, model and GPU memory differ in price only: the first is the cheapest.
     let mut seen = BTreeSet::new();
     let kinds: Vec<&Kind> = kinds.iter().filter(|k| seen.insert((k.room, k.gpu_memory, k.model.clone()))).collect();
-    let mut nodes: Vec<([i64; 3], Vec<usize>)> = Vec::new();
+    let mut nodes: Vec<([i64; RESOURCES], Vec<usize>)> = Vec::new();
     let mut full: BTreeMap<[i64; 5], usize> = BTreeMap::new();
     for demand in order {
         let want = size(&demand.need);
-        let holds = |used: &[i64; 3], k: usize| takes(kinds[k], &demand.need) && (0..3).all(|r| used[r] + want[r] <= kinds[k].room[r]);
+        let holds = |used: &[i64; RESOURCES], k: usize| takes(kinds[k], &demand.need) && (0..RESOURCES).all(|r| used[r] + want[r] <= kinds[k].room[r]);
         // Equal pods never fit where the one before did not.
         let models = demand.need.gpu_models.len() as i64;
         let start = full.entry([want[0], want[1], want[2], demand.need.gpu_memory.0, models]).or_default();
@@ -161,11 +164,11 @@ fn packing_before_pricing(kinds: &[Kind], demands: &[Demand]) -> i64 {
                 *start = n;
                 let used = nodes[n].0;
                 nodes[n].1.retain(|k| holds(&used, *k));
-                (0..3).for_each(|r| nodes[n].0[r] += want[r]);
+                (0..RESOURCES).for_each(|r| nodes[n].0[r] += want[r]);
             }
             None => {
                 *start = nodes.len();
-                nodes.push((want, (0..kinds.len()).filter(|k| holds(&[0; 3], *k)).collect()));
+                nodes.push((want, (0..kinds.len()).filter(|k| holds(&[0; RESOURCES], *k)).collect()));
             }
         }
     }
@@ -176,7 +179,7 @@ fn cheapest_single_offer(kinds: &[Kind], demands: &[Demand]) -> i64 {
     let mut counts: BTreeMap<&Need, i64> = BTreeMap::new();
     demands.iter().for_each(|d| *counts.entry(&d.need).or_insert(0) += 1);
     let price = |need: &Need, count: i64| {
-        let fit = |k: &Kind| (0..3).filter(|r| size(need)[*r] > 0).map(|r| k.room[r] / size(need)[r]).min().unwrap_or(0);
+        let fit = |k: &Kind| (0..RESOURCES).filter(|r| size(need)[*r] > 0).map(|r| k.room[r] / size(need)[r]).min().unwrap_or(0);
         let best =
             kinds.iter().filter(|k| takes(k, need) && fit(k) > 0).min_by(|a, b| (a.price * fit(b)).cmp(&(b.price * fit(a)))).unwrap();
         best.price * ((count + fit(best) - 1) / fit(best))
@@ -199,7 +202,7 @@ fn contents_worth_trying(problem: &Problem, values: &[i64], gap: i64, most: usiz
         found: &mut BTreeMap<Vec<i64>, i64>,
     ) {
         let kind = &problem.bins[bin];
-        let left: [i64; 3] =
+        let left: [i64; RESOURCES] =
             std::array::from_fn(|r| kind.capacity[r] - take.iter().zip(&problem.items).map(|(t, i)| t * i.size[r]).sum::<i64>());
         let waste = kind.cost - take.iter().zip(values).map(|(t, v)| t * v).sum::<i64>();
         assert!(waste >= 0, "the bound does not hold: a filling is worth more than its machine");
@@ -215,7 +218,7 @@ fn contents_worth_trying(problem: &Problem, values: &[i64], gap: i64, most: usiz
             return;
         }
         let allowed = kind.extra[at] == 0;
-        let fits = (0..3).filter(|r| problem.items[at].size[*r] > 0).map(|r| left[r] / problem.items[at].size[r]).min().unwrap_or(0);
+        let fits = (0..RESOURCES).filter(|r| problem.items[at].size[*r] > 0).map(|r| left[r] / problem.items[at].size[r]).min().unwrap_or(0);
         for count in 0..=if allowed { fits.min(problem.items[at].count) } else { 0 } {
             take[at] = count;
             descend(problem, bin, values, gap, at + 1, take, found);
@@ -268,7 +271,7 @@ fn exact_optimum(kinds: &[Kind], demands: &[Demand], ours: i64) -> String {
     let kinds = kinds.iter().filter(|k| seen.insert((k.room, k.gpu_memory, k.model.clone())));
     let extra = |k: &Kind| groups.iter().map(|(n, _)| if takes(k, n) { 0 } else { NEVER }).collect();
     let problem = Problem {
-        items: groups.iter().map(|(n, count)| Item { size: size(n), count: *count }).collect(),
+        items: groups.iter().map(|(n, count)| Item::plain(size(n), *count)).collect(),
         bins: kinds.map(|k| Bin { capacity: k.room, cost: k.price, extra: extra(k) }).collect(),
     };
     let counts: Vec<i64> = groups.iter().map(|g| g.1).collect();

@@ -13,7 +13,7 @@ use lowtide::aws::{AwsCloud, AwsSettings, Timeouts};
 use lowtide::core::fleet::{Instance, InstanceState, Launch, LaunchTemplate, NoticeKind, tags};
 use lowtide::core::market::quota::QuotaFamily;
 use lowtide::core::market::scores::ScoreQuestion;
-use lowtide::core::market::{CapacityPool, CapacityType};
+use lowtide::core::market::{Capacity, CapacityType};
 use lowtide::core::units::ids::{InstanceId, InstanceType, Region, ReservationId, ZoneId};
 use lowtide::core::units::money::MicroUsdPerHour;
 use lowtide::core::units::time::Millis;
@@ -119,7 +119,7 @@ fn launch(token: &str, capacity_type: CapacityType) -> Launch {
     Launch {
         claim: "claim-1".into(),
         claim_uid: "uid-1".into(),
-        pool: CapacityPool { region: HOME.into(), zone: ZONE.into(), instance_type: "g6.xlarge".into(), capacity_type },
+        capacity: Capacity { region: HOME.into(), zone: ZONE.into(), instance_type: "g6.xlarge".into(), capacity_type },
         client_token: token.into(),
         launch_template: "lowtide-0123".into(),
         launch_template_version: "1".into(),
@@ -190,11 +190,11 @@ async fn a_token_buys_one_instance_however_often_it_is_sent() {
     let spot = launch("token-1", CapacityType::Spot);
     let id = lab.cloud.launch(&spot).await.unwrap();
     assert_eq!(lab.cloud.launch(&spot).await.unwrap(), id);
-    let other = Launch { pool: CapacityPool { instance_type: "g6.2xlarge".into(), ..spot.pool.clone() }, ..spot.clone() };
+    let other = Launch { capacity: Capacity { instance_type: "g6.2xlarge".into(), ..spot.capacity.clone() }, ..spot.clone() };
     assert!(matches!(lab.cloud.launch(&other).await, Err(CloudError::TokenUsed { .. })));
 
     let found = lab.instance("running", |it| it.state == InstanceState::Running).await;
-    assert_eq!((&found.id, &found.pool), (&id, &spot.pool));
+    assert_eq!((&found.id, &found.capacity), (&id, &spot.capacity));
     assert_eq!((found.tags[tags::CLAIM_UID].as_str(), found.spot_request_status), ("uid-1", None));
     assert!((0..5_000).contains(&WallClock.now().since(found.launched_at).0), "{}", found.launched_at);
     assert_eq!((found.launched_at, found.ended_at), (found.launched_at.floor_to_second(), None));
@@ -215,7 +215,7 @@ async fn on_demand_is_on_demand_and_reserved_without_a_reservation_is_refused_be
     let lab = Lab::start().await;
     lab.template().await;
     lab.cloud.launch(&launch("token-1", CapacityType::OnDemand)).await.unwrap();
-    assert_eq!(lab.instance("there", |_| true).await.pool.capacity_type, CapacityType::OnDemand);
+    assert_eq!(lab.instance("there", |_| true).await.capacity.capacity_type, CapacityType::OnDemand);
     assert!(matches!(lab.cloud.launch(&launch("token-2", CapacityType::Reserved)).await, Err(CloudError::Refused { .. })));
     assert_eq!(lab.state().await["create_fleet_calls"], 1);
 }
@@ -241,7 +241,7 @@ async fn a_reservation_is_read_launched_into_as_far_as_it_goes_and_counts_in_no_
     let instance = lab.cloud.launch(&into("token-1")).await.unwrap();
     assert_eq!(lab.cloud.launch(&into("token-1")).await.unwrap(), instance, "the token holds for RunInstances too");
     let found = lab.instance("there", |it| it.id == instance).await;
-    assert_eq!((found.pool.capacity_type, found.tags[tags::CLAIM_UID].as_str()), (CapacityType::Reserved, "uid-1"));
+    assert_eq!((found.capacity.capacity_type, found.tags[tags::CLAIM_UID].as_str()), (CapacityType::Reserved, "uid-1"));
     assert_eq!(lab.cloud.capacity_reservations(&HOME.into(), &ids).await.unwrap()[0].available, 0);
     let error = lab.cloud.launch(&into("token-2")).await.unwrap_err();
     assert!(matches!(&error, CloudError::NoCapacity { code, .. } if code == "ReservationCapacityExceeded"), "{error}");
@@ -305,7 +305,7 @@ async fn missing_capacity_quota_and_support_are_told_apart_and_asked_once() {
     let error = lab.cloud.launch(&launch("token-2", CapacityType::OnDemand)).await.unwrap_err();
     assert!(matches!(&error, CloudError::Quota { code, .. } if code == "VcpuLimitExceeded"), "{error}");
     let mut unsold = launch("token-3", CapacityType::Spot);
-    unsold.pool.instance_type = "zz9.bogus".into();
+    unsold.capacity.instance_type = "zz9.bogus".into();
     assert!(matches!(lab.cloud.launch(&unsold).await, Err(CloudError::Refused { .. })));
     assert_eq!(lab.state().await["create_fleet_calls"], 3);
     assert_eq!(lab.state().await["instances"], json!([]));

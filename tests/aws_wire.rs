@@ -16,7 +16,7 @@ use lowtide::aws::imds::ImdsReader;
 use lowtide::aws::{AwsCloud, AwsSettings, Timeouts};
 use lowtide::core::fleet::{Launch, LaunchTemplate, NoticeKind};
 use lowtide::core::market::quota::QuotaFamily;
-use lowtide::core::market::{CapacityPool, CapacityType};
+use lowtide::core::market::{Capacity, CapacityType};
 use lowtide::core::units::ids::InstanceType;
 use lowtide::core::units::time::Timestamp;
 use lowtide::ports::{Clock, Cloud, CloudError};
@@ -102,7 +102,7 @@ fn launch() -> Launch {
     Launch {
         claim: "claim-1".into(),
         claim_uid: "uid-1".into(),
-        pool: CapacityPool {
+        capacity: Capacity {
             region: "us-east-1".into(),
             zone: "use1-az4".into(),
             instance_type: "g6.xlarge".into(),

@@ -229,10 +229,10 @@ async fn prices_are_confirmed_over_and_over_and_regions_do_not_ask_in_step() {
         tokio::time::sleep(Duration::from_millis(25)).await;
         let state = running.engine.state();
         let now = WallClock.now();
-        for (pool, offer) in &state.market.offers {
+        for (capacity, offer) in &state.market.offers {
             oldest = oldest.max(now.since(offer.observed_at).0);
-            if pool.capacity_type == CapacityType::Spot {
-                seen.entry(pool.region.clone()).or_default().insert(offer.observed_at.0);
+            if capacity.capacity_type == CapacityType::Spot {
+                seen.entry(capacity.region.clone()).or_default().insert(offer.observed_at.0);
             }
         }
     }
@@ -261,7 +261,7 @@ async fn a_region_that_is_off_is_passed_over_told_and_taken_up_when_it_opens() {
         })
         .await;
     assert!(status.text.contains("ap-southeast-3") && status.text.contains("enable the region"), "{status:?}");
-    let offers = |region: &Region| running.engine.state().market.offers.keys().filter(|pool| pool.region == *region).count();
+    let offers = |region: &Region| running.engine.state().market.offers.keys().filter(|capacity| capacity.region == *region).count();
     assert_eq!(offers(&off), 0);
     assert!(offers(&"us-east-1".into()) > 100, "the others go on");
     account.order("region", json!({"region": off, "on": true})).await;
@@ -299,7 +299,7 @@ async fn placement_scores_are_few_questions_kept_when_ec2_takes_no_new_ones() {
         .offers
         .values()
         .filter(|offer| offer.placement_score.is_some())
-        .map(|offer| offer.pool.instance_type.family().to_owned())
+        .map(|offer| offer.capacity.instance_type.family().to_owned())
         .collect();
     assert_eq!(scored.len(), 2, "{scored:?}");
     let asked = account.calls("GetSpotPlacementScores").await;

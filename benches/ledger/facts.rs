@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lowtide::core::fleet::Trigger;
-use lowtide::core::market::{CapacityPool, CapacityType, PriceSource};
+use lowtide::core::market::{Capacity, CapacityType, PriceSource};
 use lowtide::core::record::{
     CounterfactualRate, Counterfactuals, Decision, JudgedOffer, Judgement, LedgerRecord, OccupancyClosed, Outcome, Refusal,
 };
@@ -15,9 +15,9 @@ use lowtide::core::workload::{Attribution, PodIdentity, Workload};
 /// 2026-07-01.
 pub const MONTH: Timestamp = Timestamp(1_782_864_000_000);
 
-fn pool(n: usize, capacity_type: CapacityType) -> CapacityPool {
+fn capacity(n: usize, capacity_type: CapacityType) -> Capacity {
     let region = ["us-east-1", "us-east-2", "eu-south-2", "eu-west-1", "ap-northeast-1"][n % 5];
-    CapacityPool {
+    Capacity {
         region: region.into(),
         zone: format!("zone-{}", n % 17).into(),
         instance_type: ["g6.xlarge", "g6.2xlarge", "g5.xlarge", "g6e.xlarge", "p4d.24xlarge", "g4dn.xlarge"][n % 6].into(),
@@ -27,7 +27,7 @@ fn pool(n: usize, capacity_type: CapacityType) -> CapacityPool {
 
 fn judged(n: usize, refusal: Option<Refusal>) -> JudgedOffer {
     JudgedOffer {
-        pool: pool(n, CapacityType::Spot),
+        capacity: capacity(n, CapacityType::Spot),
         price_per_hour: MicroUsdPerHour(91_300 + i64::try_from(n % 1_000).unwrap_or(0) * 100),
         cost_per_replica_hour: Some(MicroUsdPerHour(92_000)),
         replicas: 1,
@@ -41,7 +41,8 @@ fn judged(n: usize, refusal: Option<Refusal>) -> JudgedOffer {
 
 /// A launch that beat twenty offers that are kept, of some hundred.
 pub fn decision(n: usize) -> Decision {
-    let rate = |capacity_type| CounterfactualRate { pool: pool(n, capacity_type), price_per_hour: MicroUsdPerHour(804_800), replicas: 1 };
+    let rate =
+        |capacity_type| CounterfactualRate { capacity: capacity(n, capacity_type), price_per_hour: MicroUsdPerHour(804_800), replicas: 1 };
     let object = |name: String| ObjectRef { namespace: "ml".into(), name };
     Decision {
         id: DecisionId::derive("bench", "launch", &n.to_string(), 0),
@@ -49,7 +50,7 @@ pub fn decision(n: usize) -> Decision {
         decided_at: MONTH + Millis(i64::try_from(n).unwrap_or(0) * 60),
         trigger: Trigger::PendingPod,
         outcome: Outcome::Launch,
-        text: format!("g6.xlarge spot in zone-{} at $0.0913/h; beat 668 offers; runner-up lost: dearer by 4 %", n % 17),
+        text: format!("g6.xlarge spot in zone-{} at $0.0913/h; beat 668 offers; runner-up lost: 4 % more expensive", n % 17),
         node_pool: Some("gpu".into()),
         workload: Some(Workload { kind: "Deployment".into(), object: object(format!("web-{}", n % 2_000)) }),
         attribution: Attribution { team: Some(format!("team-{}", n % 50)), ..Attribution::default() },
@@ -60,7 +61,8 @@ pub fn decision(n: usize) -> Decision {
             best_refused: (0..20).map(|k| judged(n + k, Some(Refusal::Dearer))).collect(),
             refused: BTreeMap::from([(Refusal::Dearer, 400), (Refusal::CoolingDown, 3), (Refusal::GpuMemory, 265)]),
             offers_hash: "ab".repeat(32),
-        },
+        }
+        .into(),
         counterfactuals: Counterfactuals {
             b0_on_demand_same: Some(rate(CapacityType::OnDemand)),
             b1_on_demand_home: Some(rate(CapacityType::OnDemand)),

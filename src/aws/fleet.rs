@@ -76,19 +76,19 @@ impl AwsCloud {
 
     /// Buys one machine.
     pub(super) async fn create_fleet_of_one(&self, launch: &Launch) -> Result<InstanceId, CloudError> {
-        let region = &launch.pool.region;
-        let target = match launch.pool.capacity_type {
+        let region = &launch.capacity.region;
+        let target = match launch.capacity.capacity_type {
             CapacityType::Spot => DefaultTargetCapacityType::Spot,
             CapacityType::OnDemand => DefaultTargetCapacityType::OnDemand,
             CapacityType::Reserved => {
                 return Err(CloudError::Refused {
                     code: "NotSent".to_owned(),
-                    message: format!("{} is prepaid capacity, and its launch names no reservation", launch.pool),
+                    message: format!("{} is prepaid capacity, and its launch names no reservation", launch.capacity),
                 });
             }
         };
         let override_ = FleetLaunchTemplateOverridesRequest::builder()
-            .instance_type(SdkInstanceType::from(launch.pool.instance_type.as_str()))
+            .instance_type(SdkInstanceType::from(launch.capacity.instance_type.as_str()))
             .subnet_id(&launch.subnet)
             .build();
         let template = FleetLaunchTemplateSpecificationRequest::builder()
@@ -116,7 +116,7 @@ impl AwsCloud {
     /// Launches one machine into a capacity reservation, or not at all. A fleet cannot name a reservation but in a launch template of its
     /// own; RunInstances can, and honours the token alike.
     pub(super) async fn run_in_reservation(&self, launch: &Launch, reservation: &ReservationId) -> Result<InstanceId, CloudError> {
-        let region = &launch.pool.region;
+        let region = &launch.capacity.region;
         let template = LaunchTemplateSpecification::builder()
             .launch_template_name(&launch.launch_template)
             .version(&launch.launch_template_version)
@@ -129,7 +129,7 @@ impl AwsCloud {
             .run_instances()
             .client_token(&launch.client_token)
             .launch_template(template)
-            .instance_type(SdkInstanceType::from(launch.pool.instance_type.as_str()))
+            .instance_type(SdkInstanceType::from(launch.capacity.instance_type.as_str()))
             .subnet_id(&launch.subnet)
             .capacity_reservation_specification(into)
             .min_count(1)

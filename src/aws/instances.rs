@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_sdk_ec2::types::{Instance as SdkInstance, InstanceLifecycleType, InstanceStateName};
 
 use crate::core::fleet::{Instance, InstanceState, tags};
-use crate::core::market::{CapacityPool, CapacityType};
+use crate::core::market::{Capacity, CapacityType};
 use crate::core::units::ids::Region;
 use crate::core::units::time::Timestamp;
 use crate::ports::CloudError;
@@ -109,7 +109,7 @@ impl AwsCloud {
         let taken_back = found.spot_instance_request_id().and_then(|id| statuses.get(id)).filter(|it| TAKING_BACK.contains(&it.0.as_str()));
         Ok(Instance {
             id: needed(found.instance_id(), CALL, "InstanceId")?.into(),
-            pool: CapacityPool { region: region.clone(), zone, instance_type, capacity_type },
+            capacity: Capacity { region: region.clone(), zone, instance_type, capacity_type },
             state: needed(found.state().and_then(|state| state.name()).and_then(instance_state), CALL, "a known instance state")?,
             launched_at: needed(found.launch_time().and_then(timestamp), CALL, "LaunchTime")?,
             ended_at: found.state_transition_reason().and_then(transition_time),

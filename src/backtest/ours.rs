@@ -3,14 +3,14 @@
 use super::job::{JobState, Running, Try};
 use super::market::Past;
 use super::simulate::BatchPolicy;
-use crate::core::market::availability::PoolMemory;
-use crate::core::policy::batch::{self, EVEN_ODDS, Holding, Job, OnDemandOffer, SpotPool, Step};
+use crate::core::market::availability::CapacityMemory;
+use crate::core::policy::batch::{self, EVEN_ODDS, Holding, Job, OnDemandOffer, SpotCapacity, Step};
 use crate::core::units::money::{MicroUsd, MicroUsdMillis};
 use crate::core::units::time::{Millis, Timestamp};
 
 /// `lowtide` for a deadline job: sees prices, its own launches, refusals and interruptions, and nothing else of the market.
 pub struct Lowtide {
-    memory: Vec<PoolMemory>,
+    memory: Vec<CapacityMemory>,
     steps: Vec<Step>,
     on_demand: Vec<OnDemandOffer>,
     /// Paid so far, and where the checkpoint lay then.
@@ -21,7 +21,7 @@ pub struct Lowtide {
 impl Lowtide {
     /// A fresh policy for `zones` zones that knows nothing yet.
     pub fn new(zones: usize) -> Self {
-        let memory = vec![PoolMemory::default(); zones];
+        let memory = vec![CapacityMemory::default(); zones];
         Lowtide { memory, steps: Vec::new(), on_demand: Vec::new(), paid: MicroUsdMillis(0), home: None }
     }
 }
@@ -57,11 +57,11 @@ impl BatchPolicy for Lowtide {
             memory.note_loss(now);
         }
         let egress = |z: usize| s.home.map_or(MicroUsd(0), |h| past.egress(h, z) * s.job.checkpoint_gib);
-        let pools: Vec<SpotPool<'_>> = self
+        let pools: Vec<SpotCapacity<'_>> = self
             .memory
             .iter()
             .enumerate()
-            .map(|(z, memory)| SpotPool { price: past.price(z), egress: egress(z), memory, prior_ppm: EVEN_ODDS })
+            .map(|(z, memory)| SpotCapacity { price: past.price(z), egress: egress(z), memory, prior_ppm: EVEN_ODDS })
             .collect();
         self.on_demand.clear();
         self.on_demand.extend((0..past.zones()).map(|z| OnDemandOffer { price: past.on_demand(z), egress: egress(z) }));

@@ -86,13 +86,13 @@ async fn look(client: &Client) -> Result<Seen, AdoptError> {
 
 /// What a machine cost when it was launched.
 async fn price(cloud: &AwsCloud, machine: &Instance) -> Result<Option<MicroUsdPerHour>, AdoptError> {
-    let (pool, types) = (&machine.pool, [machine.pool.instance_type.clone()]);
-    let quotes = match pool.capacity_type {
-        CapacityType::Spot => cloud.spot_quotes(&pool.region, &types, machine.launched_at).await?,
-        CapacityType::OnDemand => cloud.on_demand_quotes(&pool.region, &types).await?,
+    let (capacity, types) = (&machine.capacity, [machine.capacity.instance_type.clone()]);
+    let quotes = match capacity.capacity_type {
+        CapacityType::Spot => cloud.spot_quotes(&capacity.region, &types, machine.launched_at).await?,
+        CapacityType::OnDemand => cloud.on_demand_quotes(&capacity.region, &types).await?,
         CapacityType::Reserved => return Ok(Some(MicroUsdPerHour(0))),
     };
-    let here = quotes.iter().filter(|q| q.zone.as_ref().is_none_or(|zone| *zone == pool.zone));
+    let here = quotes.iter().filter(|q| q.zone.as_ref().is_none_or(|zone| *zone == capacity.zone));
     Ok(here.min_by_key(|q| q.effective_from).map(|q| q.price_per_hour))
 }
 
@@ -129,7 +129,7 @@ async fn adopt(args: &AdoptArgs) -> Result<(usize, usize), AdoptError> {
                 None => {}
                 Some(Proposal::Leave { because }) => {
                     left += 1;
-                    println!("leave   {} ({}): {because}", machine.id, machine.pool);
+                    println!("leave   {} ({}): {because}", machine.id, machine.capacity);
                 }
                 Some(Proposal::Adopt { name, spec, claimed }) => {
                     taken += 1;
@@ -137,7 +137,7 @@ async fn adopt(args: &AdoptArgs) -> Result<(usize, usize), AdoptError> {
                         "{} {} ({}) as claim {name}, pool {}, ${}/h",
                         if args.yes { "adopt  " } else { "would adopt" },
                         machine.id,
-                        machine.pool,
+                        machine.capacity,
                         spec.node_pool,
                         spec.price_per_hour
                     );

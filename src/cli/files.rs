@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::core::market::shipped::snapshot_market;
-use crate::core::market::{CapacityPool, CapacityType, HIGHEST_PRICE, Market, Offer, PriceSource};
+use crate::core::market::{Capacity, CapacityType, HIGHEST_PRICE, Market, Offer, PriceSource};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::Timestamp;
 
@@ -102,11 +102,10 @@ fn market_file(path: &Path, now: Timestamp) -> Result<Market, FileError> {
         if !(MicroUsdPerHour(0)..=HIGHEST_PRICE).contains(&price_per_hour) {
             return Err(bad(format!("price {price_per_hour} is not between 0 and {HIGHEST_PRICE} dollars an hour")));
         }
-        let pool =
-            CapacityPool { region: row.region.into(), zone: row.zone.into(), instance_type: row.instance_type.into(), capacity_type };
+        let pool = Capacity { region: row.region.into(), zone: row.zone.into(), instance_type: row.instance_type.into(), capacity_type };
         let (source, interruptions_per_million_hours, placement_score) = (PriceSource::File, 0, None);
         let offer =
-            Offer { pool: pool.clone(), price_per_hour, observed_at: now, source, interruptions_per_million_hours, placement_score };
+            Offer { capacity: pool.clone(), price_per_hour, observed_at: now, source, interruptions_per_million_hours, placement_score };
         market.offers.insert(pool, offer);
     }
     if market.offers.is_empty() {

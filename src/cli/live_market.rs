@@ -61,7 +61,7 @@ pub async fn read(regions: BTreeSet<Region>, with_scores: bool, endpoint_url: Op
         match ended {
             (region, Ok(read)) => {
                 live.catalog.types.extend(read.machines.into_iter().map(|m| (m.instance_type.clone(), m)));
-                live.market.offers.extend(read.offers.into_iter().map(|offer| (offer.pool.clone(), offer)));
+                live.market.offers.extend(read.offers.into_iter().map(|offer| (offer.capacity.clone(), offer)));
                 open.insert(region);
             }
             (region, Err(error)) => faults.push(format!("{region} is passed over: {error}")),
@@ -91,5 +91,5 @@ async fn ask_scores(cloud: &AwsCloud, live: &mut LiveMarket, regions: &BTreeSet<
         }
     }
     let now = WallClock.now();
-    live.market.offers.values_mut().for_each(|offer| offer.placement_score = board.of(&offer.pool, now));
+    live.market.offers.values_mut().for_each(|offer| offer.placement_score = board.of(&offer.capacity, now));
 }

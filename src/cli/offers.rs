@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use super::{files, pool_file};
 use crate::core::market::catalog::Catalog;
 use crate::core::market::shipped::{SNAPSHOT_DATE, snapshot_bands};
-use crate::core::market::{CapacityPool, CapacityType, Market, PriceSource};
+use crate::core::market::{Capacity, CapacityType, Market, PriceSource};
 use crate::core::placement::{PlacementRequest, Ranked, Settings, judge, rank};
 use crate::core::record::{Refusal, code_of};
 #[cfg(feature = "live")]
@@ -173,7 +173,7 @@ fn rows(args: &OffersArgs, catalog: &Catalog, market: &Market) -> Result<Answer,
     refused.remove(&Refusal::Dearer);
     let bands = snapshot_bands();
     let row = |ranked: Ranked| {
-        let (at, price) = (&ranked.offer.pool, ranked.offer.price_per_hour);
+        let (at, price) = (&ranked.offer.capacity, ranked.offer.price_per_hour);
         let machine = catalog.types.get(&at.instance_type)?;
         let spot = at.capacity_type == CapacityType::Spot;
         // A file says nothing of interruptions, and none are counted.
@@ -204,9 +204,11 @@ fn rows(args: &OffersArgs, catalog: &Catalog, market: &Market) -> Result<Answer,
 }
 
 /// The on-demand price of the same type in the same region, where it is known; zones of a region share it.
-fn on_demand(market: &Market, pool: &CapacityPool) -> Option<MicroUsdPerHour> {
+fn on_demand(market: &Market, capacity: &Capacity) -> Option<MicroUsdPerHour> {
     let same = |o: &&crate::core::market::Offer| {
-        o.pool.capacity_type == CapacityType::OnDemand && o.pool.region == pool.region && o.pool.instance_type == pool.instance_type
+        o.capacity.capacity_type == CapacityType::OnDemand
+            && o.capacity.region == capacity.region
+            && o.capacity.instance_type == capacity.instance_type
     };
     market.offers.values().filter(same).map(|o| o.price_per_hour).min()
 }

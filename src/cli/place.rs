@@ -156,8 +156,8 @@ fn placed((catalog, market): (&Catalog, &Market), pool: &FiledPool, demands: &[D
 /// Types without a size cannot be planned with: says so once each, rather than only in the count of refusals.
 fn tell_unknown_types(market: &Market, catalog: &Catalog) {
     let mut unknown: BTreeMap<&str, usize> = BTreeMap::new();
-    for pool in market.offers.keys().filter(|pool| !catalog.types.contains_key(&pool.instance_type)) {
-        *unknown.entry(pool.instance_type.as_str()).or_default() += 1;
+    for capacity in market.offers.keys().filter(|capacity| !catalog.types.contains_key(&capacity.instance_type)) {
+        *unknown.entry(capacity.instance_type.as_str()).or_default() += 1;
     }
     for (instance_type, offers) in unknown {
         eprintln!("{instance_type} is not in the catalog (lowtide catalog lists it): its offers ({offers}) serve nobody");
@@ -265,10 +265,10 @@ fn nodes(placement: &Placement, workloads: &[ManifestWorkload], replicas: &[Repl
         PodRow { namespace: workloads[workload].namespace.clone(), workload: workloads[workload].name.clone(), replica }
     };
     let node = |machine: &crate::core::placement::PlannedMachine| Node {
-        region: machine.pool.region.to_string(),
-        zone: machine.pool.zone.to_string(),
-        instance_type: machine.pool.instance_type.to_string(),
-        capacity_type: machine.pool.capacity_type,
+        region: machine.capacity.region.to_string(),
+        zone: machine.capacity.zone.to_string(),
+        instance_type: machine.capacity.instance_type.to_string(),
+        capacity_type: machine.capacity.capacity_type,
         price_per_hour: machine.price_per_hour,
         pods: machine.demands.iter().map(pod).collect(),
     };
@@ -294,7 +294,7 @@ fn refused(placement: &Placement, workloads: &[ManifestWorkload], replicas: &[Re
 fn reasons(judgement: &Judgement) -> Vec<Reason> {
     let reason = |(refusal, offers): (&crate::core::record::Refusal, &u32)| {
         let best = judgement.best_refused.iter().find(|o| o.refusal == Some(*refusal));
-        Reason { reason: code_of(refusal), offers: *offers, example: best.map(|o| format!("{} at ${}/h", o.pool, o.price_per_hour)) }
+        Reason { reason: code_of(refusal), offers: *offers, example: best.map(|o| format!("{} at ${}/h", o.capacity, o.price_per_hour)) }
     };
     judgement.refused.iter().map(reason).collect()
 }

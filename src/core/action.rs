@@ -370,7 +370,7 @@ pub enum Action {
     /// Leaves a pool of capacity alone for a while.
     CoolDown {
         /// The pool of capacity.
-        pool: crate::core::market::CapacityPool,
+        pool: crate::core::market::Capacity,
         /// Why.
         cause: crate::core::market::CoolDownCause,
         /// vCPUs of the machine it was refused for; 0 is unknown.

@@ -7,7 +7,7 @@ use std::future::Future;
 
 use super::driver::Engine;
 use crate::core::fleet::NoticeKind;
-use crate::core::market::CapacityPool;
+use crate::core::market::Capacity;
 use crate::core::record::{Decision, LedgerRecord, Migration, Outcome, code_of};
 use crate::core::units::ids::Uid;
 use crate::core::units::time::Timestamp;
@@ -68,8 +68,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 
     /// Counts what became of a launch.
-    pub(super) fn count_launch<R>(&self, pool: &CapacityPool, answer: &Result<R, CloudError>) {
-        let labels = [pool.region.as_str(), &pool.capacity_type.to_string(), launch_outcome(answer)];
+    pub(super) fn count_launch<R>(&self, capacity: &Capacity, answer: &Result<R, CloudError>) {
+        let labels = [capacity.region.as_str(), &capacity.capacity_type.to_string(), launch_outcome(answer)];
         self.state().counts.add(&metric::LAUNCHES, &labels, 1);
     }
 
@@ -119,7 +119,7 @@ fn count(counts: &mut Counts, view: &ClusterView, record: &LedgerRecord) {
         LedgerRecord::Decision(decision) => count_decision(counts, decision),
         LedgerRecord::Migration(migration) => count_move(counts, kind_of(view, &migration.pod_uid), migration),
         LedgerRecord::Interruption(told) => {
-            counts.add(&metric::INTERRUPTIONS, &[told.pool.region.as_str(), &told.pool.capacity_type.to_string()], 1);
+            counts.add(&metric::INTERRUPTIONS, &[told.capacity.region.as_str(), &told.capacity.capacity_type.to_string()], 1);
         }
         LedgerRecord::OccupancyOpened(stay) => {
             if let Some(pod) = view.pods.get(&stay.pod_uid) {

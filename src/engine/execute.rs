@@ -11,7 +11,7 @@ use super::driver::Engine;
 use super::state::Hold;
 use crate::core::action::{Action, ClaimPatch, ClusterAction, Event, EventKind, EventSubject, Step};
 use crate::core::fleet::{ClassProblem, ClassStatus, Launch, LaunchFailure, LaunchTemplate, TOKEN_ENDED};
-use crate::core::market::{CapacityPool, CoolDownCause};
+use crate::core::market::{Capacity, CoolDownCause};
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::memory::Sighting;
 use crate::core::units::ids::{ClaimName, ClassName};
@@ -126,15 +126,15 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         }
         for record in &step.records {
             if let LedgerRecord::Interruption(told) = record {
-                self.learn(&told.pool, Sighting::Interrupted);
+                self.learn(&told.capacity, Sighting::Interrupted);
             }
         }
         Ok(())
     }
 
-    fn learn(&self, pool: &CapacityPool, sighting: Sighting) {
+    fn learn(&self, capacity: &Capacity, sighting: Sighting) {
         let now = self.clock.now();
-        self.state().memory.record(pool, sighting, now);
+        self.state().memory.record(capacity, sighting, now);
     }
 
     async fn carry_out_one(&self, action: &Action) -> Result<(), Stopped> {
@@ -234,14 +234,14 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             recent.retain(|at| asked.since(*at) < Millis::from_mins(1));
             recent.push(asked);
         }
-        info!(claim = %launch.claim, pool = %launch.pool, token = launch.client_token, "asking EC2");
+        info!(claim = %launch.claim, pool = %launch.capacity, token = launch.client_token, "asking EC2");
         let answer = self.ask("launch", self.cloud.launch(launch)).await;
-        self.count_launch(&launch.pool, &answer);
+        self.count_launch(&launch.capacity, &answer);
         let patch = match answer {
             Ok(instance) => {
                 info!(claim = %launch.claim, %instance, "launched");
                 self.look_at_instances.notify_waiters();
-                self.learn(&launch.pool, Sighting::Launched);
+                self.learn(&launch.capacity, Sighting::Launched);
                 // By EC2's clock, as everything else that EC2 will say of it.
                 let at = self.clock.now() + self.cloud.ahead().unwrap_or(Millis::ZERO);
                 ClaimPatch { launched: Some((instance, at)), ..ClaimPatch::default() }

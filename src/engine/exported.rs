@@ -179,16 +179,21 @@ fn counted(page: &mut Page, state: &State) {
 fn market(page: &mut Page, state: &State, now: Timestamp) {
     let mut oldest: BTreeMap<(&Region, CapacityType), i64> = BTreeMap::new();
     let mut offers: BTreeMap<&Region, i64> = state.surveys.keys().map(|region| (region, 0)).collect();
-    for (pool, offer) in &state.market.offers {
-        let age = oldest.entry((&pool.region, pool.capacity_type)).or_default();
+    for (capacity, offer) in &state.market.offers {
+        let age = oldest.entry((&capacity.region, capacity.capacity_type)).or_default();
         *age = (*age).max(now.since(offer.observed_at).0);
-        *offers.entry(&pool.region).or_default() += 1;
+        *offers.entry(&capacity.region).or_default() += 1;
     }
     let spot = oldest.iter().filter(|((_, market), _)| *market == CapacityType::Spot).map(|(_, age)| *age).max().unwrap_or(0);
-    let cooling = state.memory.pools().filter(|(_, record)| record.cool_down.is_some_and(|c| c.until > now)).count();
+    let cooling = state.memory.capacities().filter(|(_, record)| record.cool_down.is_some_and(|c| c.until > now)).count();
     page.one(&metric::OFFERS, count(state.market.offers.len()));
-    let prices = state.market.offers.iter().map(|(pool, offer)| {
-        let labels = vec![pool.region.to_string(), pool.zone.to_string(), pool.instance_type.to_string(), pool.capacity_type.to_string()];
+    let prices = state.market.offers.iter().map(|(capacity, offer)| {
+        let labels = vec![
+            capacity.region.to_string(),
+            capacity.zone.to_string(),
+            capacity.instance_type.to_string(),
+            capacity.capacity_type.to_string(),
+        ];
         (labels, Micro(offer.price_per_hour.0))
     });
     page.each(&metric::OFFER_PRICE, prices);
@@ -201,7 +206,7 @@ fn market(page: &mut Page, state: &State, now: Timestamp) {
     let closed = |region| Number(i64::from(state.closed_regions.contains_key(region)));
     page.each(&metric::REGION_CLOSED, state.surveys.keys().map(|region| (vec![region.as_str()], closed(region))));
     page.one(&metric::COOL_DOWNS, count(cooling));
-    page.one(&metric::REMEMBERED, count(state.memory.pools().count()));
+    page.one(&metric::REMEMBERED, count(state.memory.capacities().count()));
     page.one(&metric::SCORES, count(state.scores.len()));
     page.one(&metric::PRICES_WAITING, count(state.price_changes.waiting()));
 }

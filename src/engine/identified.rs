@@ -75,11 +75,11 @@ impl State {
 mod tests {
     use super::*;
     use crate::core::fleet::{InstanceState, tags};
-    use crate::core::market::{CapacityPool, CapacityType};
+    use crate::core::market::{Capacity, CapacityType};
     use crate::core::snapshot::Observed;
 
     fn machine(uid: &str) -> Instance {
-        let pool = CapacityPool {
+        let capacity = Capacity {
             region: "us-east-1".into(),
             zone: "use1-az1".into(),
             instance_type: "g6.xlarge".into(),
@@ -87,7 +87,7 @@ mod tests {
         };
         Instance {
             id: "i-1".into(),
-            pool,
+            capacity,
             state: InstanceState::Running,
             launched_at: Timestamp(0),
             ended_at: None,

@@ -15,7 +15,7 @@ use super::driver::Engine;
 use crate::core::market::catalog::MachineType;
 use crate::core::market::scores::ScoreBoard;
 use crate::core::market::shipped::{AdvisorBand, snapshot_bands};
-use crate::core::market::{CapacityPool, CapacityType, Market, Offer, Quote};
+use crate::core::market::{Capacity, CapacityType, Market, Offer, Quote};
 use crate::core::units::ids::{InstanceType, Region, ZoneId};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::pace::jittered;
@@ -123,7 +123,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         if state.closed_regions.insert(region.clone(), sentence.to_owned()).is_none() {
             warn!(%region, "this account may not use the region, it is passed over and asked again every {:?}: {sentence}", self.schedule.closed_regions);
         }
-        state.market_to_change().offers.retain(|pool, _| pool.region != *region);
+        state.market_to_change().offers.retain(|capacity, _| capacity.region != *region);
         if let Some(survey) = state.surveys.get_mut(region) {
             (survey.spot, survey.list) = (true, true);
         }
@@ -154,9 +154,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             survey.spot = true;
         }
         let offers = spot_offers(region, &shop, &quotes, &state.scores, began);
-        state.market_to_change().offers.retain(|pool, _| pool.region != *region || pool.capacity_type != CapacityType::Spot);
+        state.market_to_change().offers.retain(|capacity, _| capacity.region != *region || capacity.capacity_type != CapacityType::Spot);
         let count = offers.len();
-        state.market_to_change().offers.extend(offers.into_iter().map(|offer| (offer.pool.clone(), offer)));
+        state.market_to_change().offers.extend(offers.into_iter().map(|offer| (offer.capacity.clone(), offer)));
         state.price_changes.see(&quotes);
         Ok(count)
     }
@@ -186,22 +186,22 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         }
         let offers = on_demand_offers(region, shop, quotes, began);
         let sold: BTreeSet<&(InstanceType, ZoneId)> = shop.offerings.iter().collect();
-        state.market_to_change().offers.retain(|pool, _| {
-            let other = pool.region != *region || pool.capacity_type != CapacityType::OnDemand;
-            other || sold.contains(&(pool.instance_type.clone(), pool.zone.clone()))
+        state.market_to_change().offers.retain(|capacity, _| {
+            let other = capacity.region != *region || capacity.capacity_type != CapacityType::OnDemand;
+            other || sold.contains(&(capacity.instance_type.clone(), capacity.zone.clone()))
         });
-        state.market_to_change().offers.extend(offers.into_iter().map(|offer| (offer.pool.clone(), offer)));
+        state.market_to_change().offers.extend(offers.into_iter().map(|offer| (offer.capacity.clone(), offer)));
         state.price_changes.see(quotes);
     }
 }
 
 /// Keeps the changes of each pool.
 fn learn_prices(market: &mut Market, spot: &[Quote], asked_at: Timestamp) {
-    let mut by_pool: BTreeMap<CapacityPool, Vec<(Timestamp, MicroUsdPerHour)>> = BTreeMap::new();
+    let mut by_pool: BTreeMap<Capacity, Vec<(Timestamp, MicroUsdPerHour)>> = BTreeMap::new();
     for quote in spot {
         let Some(zone) = quote.zone.clone() else { continue };
         let (region, instance_type, capacity_type) = (quote.region.clone(), quote.instance_type.clone(), quote.capacity_type);
-        let changes = by_pool.entry(CapacityPool { region, zone, instance_type, capacity_type }).or_default();
+        let changes = by_pool.entry(Capacity { region, zone, instance_type, capacity_type }).or_default();
         changes.push((quote.effective_from, quote.price_per_hour));
     }
     for (pool, changes) in by_pool {
@@ -244,7 +244,7 @@ async fn read_shop<C: Cloud>(cloud: &C, clock: &impl Clock, region: &Region) -> 
 
 fn offer(region: &Region, quote: &Quote, zone: &ZoneId, observed_at: Timestamp) -> Offer {
     Offer {
-        pool: CapacityPool {
+        capacity: Capacity {
             region: region.clone(),
             zone: zone.clone(),
             instance_type: quote.instance_type.clone(),
@@ -266,7 +266,7 @@ fn spot_offers(region: &Region, shop: &Shop, quotes: &[Quote], scores: &ScoreBoa
         let zone = quote.zone.as_ref().filter(|zone| sold.contains(&(quote.instance_type.clone(), (*zone).clone())))?;
         let plain = offer(region, quote, zone, now);
         let interruptions_per_million_hours = shop.advised.get(&quote.instance_type).copied().unwrap_or(worst);
-        Some(Offer { interruptions_per_million_hours, placement_score: scores.of(&plain.pool, now), ..plain })
+        Some(Offer { interruptions_per_million_hours, placement_score: scores.of(&plain.capacity, now), ..plain })
     };
     // Of several changes of a pool the last one holds.
     let mut latest: BTreeMap<(&InstanceType, Option<&ZoneId>), &Quote> = BTreeMap::new();
@@ -313,7 +313,7 @@ mod tests {
         let offerings = vec![sold("use1-az4"), sold("use1-atl2-az1")].into();
         let types = vec!["p5.48xlarge".into()].into();
         let shop = Shop { offerings, types, advised: Shared::default(), read_at: Timestamp(0), priced_at: None };
-        let zones = |offers: Vec<Offer>| offers.iter().map(|o| o.pool.zone.to_string()).collect::<Vec<_>>();
+        let zones = |offers: Vec<Offer>| offers.iter().map(|o| o.capacity.zone.to_string()).collect::<Vec<_>>();
         let spot = [Some("use1-az4"), Some("use1-atl2-az1"), Some("use1-az9")].map(|zone| quote(zone, CapacityType::Spot));
         let offers = spot_offers(&"us-east-1".into(), &shop, &spot, &ScoreBoard::default(), Timestamp(7));
         assert_eq!(offers[0].interruptions_per_million_hours, 1_370, "unknown to the advisor is the worst band");

@@ -72,7 +72,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             let mut state = self.state();
             match text.as_deref().map(|text| MarketMemory::from_text(text, now)) {
                 Some(Ok(memory)) => {
-                    info!(pools = memory.pools().count(), "the market memory is read");
+                    info!(pools = memory.capacities().count(), "the market memory is read");
                     state.memory = memory.into();
                 }
                 Some(Err(fault)) => warn!("{fault}"),

@@ -11,7 +11,7 @@ use crate::core::market::price_changes::PriceChanges;
 use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::SeenReservations;
 use crate::core::market::scores::{PlacementScore, ScoreBoard};
-use crate::core::market::{CapacityPool, CapacityType, Market, Offer};
+use crate::core::market::{Capacity, CapacityType, Market, Offer};
 use crate::core::plan::{budget, reserved};
 use crate::core::record::{LedgerRecord, OUTBOX_BOUND, Told};
 use crate::core::snapshot::memory::MarketMemory;
@@ -134,7 +134,7 @@ pub struct State {
     swept: Timestamp,
     informed: Option<Informed>,
     /// The market with the offers of reservations, and what it was made of.
-    reserved: Option<(Mark, BTreeMap<CapacityPool, Offer>, Shared<Market>)>,
+    reserved: Option<(Mark, BTreeMap<Capacity, Offer>, Shared<Market>)>,
 }
 
 /// The market with what was learnt worked in, and what it was made of.
@@ -181,9 +181,9 @@ impl State {
     pub fn take_scores(&mut self, family: &str, answer: &[PlacementScore], now: Timestamp) {
         self.scores.keep(family, answer, now);
         self.forget_what_was_made_of_the_market();
-        for (pool, offer) in self.market.offers.iter_mut().filter(|(pool, _)| pool.capacity_type == CapacityType::Spot) {
-            if pool.instance_type.family() == family {
-                offer.placement_score = self.scores.of(pool, now);
+        for (capacity, offer) in self.market.offers.iter_mut().filter(|(capacity, _)| capacity.capacity_type == CapacityType::Spot) {
+            if capacity.instance_type.family() == family {
+                offer.placement_score = self.scores.of(capacity, now);
             }
         }
     }
@@ -193,7 +193,7 @@ impl State {
         let Some(Observed::Known { at: before, .. }) = self.instances.get(region) else { return };
         if self.leading {
             let running = seen.values().filter(|i| i.state == InstanceState::Running && i.spot_request_status.is_none());
-            self.memory.saw_running(running.map(|i| (&i.pool, i.launched_at)), *before, at);
+            self.memory.saw_running(running.map(|i| (&i.capacity, i.launched_at)), *before, at);
         }
     }
 
@@ -284,7 +284,7 @@ impl State {
     }
 
     /// `market` with the offers of reservations; the same one as long as neither changes.
-    fn with_reserved(&mut self, market: Shared<Market>, offers: BTreeMap<CapacityPool, Offer>) -> Shared<Market> {
+    fn with_reserved(&mut self, market: Shared<Market>, offers: BTreeMap<Capacity, Offer>) -> Shared<Market> {
         if let Some((made_of, known, result)) = &self.reserved
             && market.is(made_of)
             && *known == offers

@@ -13,7 +13,7 @@ use crate::core::market::catalog::{Catalog, MachineType};
 use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::CapacityReservation;
 use crate::core::market::scores::{PlacementScore, ScoreQuestion};
-use crate::core::market::{CapacityPool, CapacityType, Quote};
+use crate::core::market::{Capacity, CapacityType, Quote};
 use crate::core::plan::Settings;
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::Lane;
@@ -178,7 +178,7 @@ fn claim(name: &str, status: ClaimStatus) -> Claim {
     let spec = crate::core::fleet::ClaimSpec {
         node_pool: "gpu".into(),
         node_class: "here".into(),
-        capacity: CapacityPool {
+        capacity: Capacity {
             region: "us-east-1".into(),
             zone: "use1-az4".into(),
             instance_type: "g6.xlarge".into(),
@@ -335,7 +335,7 @@ async fn a_cool_down_is_kept_at_once_and_read_by_the_next_operator() {
 async fn a_memory_that_cannot_be_read_is_passed_over() {
     let memory: Kept = Arc::new(Mutex::new(Some("{ broken".into())));
     let learnt = refused_once(&memory, false).await;
-    assert_eq!(learnt.pools().count(), 0);
+    assert_eq!(learnt.capacities().count(), 0);
     refused_once(&memory, true).await;
     assert!(memory.lock().unwrap().as_ref().unwrap().contains("no-capacity"), "and is written over");
 }

@@ -16,7 +16,7 @@ use crate::core::action::ClaimPatch;
 use crate::core::fleet::{
     self, Claim, ClaimSpec, ClaimStatus, ClaimsNow, Ended, InterruptionMark, LaunchFailure, MoveMark, NoticeKind, Occupant, Unhealthy,
 };
-use crate::core::market::{CapacityPool, PriceOrigin};
+use crate::core::market::{Capacity, PriceOrigin};
 use crate::core::units::ids::{
     ClaimName, ClassName, DecisionId, InstanceId, InstanceType, NodeName, ObjectRef, PoolName, Region, ReservationId, Uid, ZoneId,
 };
@@ -109,7 +109,7 @@ fn read_spec(spec: &GpuNodeClaimSpec, decision: DecisionId) -> ClaimSpec {
     ClaimSpec {
         node_pool: PoolName::from(spec.node_pool.as_str()),
         node_class: ClassName::from(spec.node_class.as_str()),
-        capacity: CapacityPool {
+        capacity: Capacity {
             region: Region::from(spec.region.as_str()),
             zone: ZoneId::from(spec.zone.as_str()),
             instance_type: InstanceType::from(spec.instance_type.as_str()),

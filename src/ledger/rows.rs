@@ -240,7 +240,7 @@ fn interval_opened(r: &IntervalOpened) -> Value {
         "claim_uid": r.claim_uid, "claim": r.claim, "decision": r.decision, "instance": r.instance, "gpus": r.gpus,
         "price_usd_h": r.price_per_hour, "on_demand_usd_h": r.on_demand_per_hour,
     });
-    merge([json!(r.pool), own])
+    merge([json!(r.capacity), own])
 }
 
 fn occupancy_opened(r: &OccupancyOpened) -> Value {
@@ -270,5 +270,5 @@ fn interruption(r: &Interruption) -> Value {
     let own = json!({
         "claim_uid": r.claim_uid, "instance": r.instance, "deadline": r.deadline.to_rfc3339(), "source": r.source, "ran_for_ms": r.ran_for,
     });
-    merge([json!(r.pool), own])
+    merge([json!(r.capacity), own])
 }

@@ -14,7 +14,7 @@ use super::market::{SimMarket, ZONES};
 use crate::core::market::quota::{QuotaFamily, QuotaKey, VcpuQuota};
 use crate::core::market::reservation::{CapacityReservation, NamedReservation};
 use crate::core::market::scores::{PlacementScore, ScoreQuestion};
-use crate::core::market::{CapacityPool, CapacityType};
+use crate::core::market::{Capacity, CapacityType};
 use crate::core::units::Mebibytes;
 use crate::core::units::ids::{Region, ReservationId, ZoneId};
 use crate::core::units::money::MicroUsdPerHour;
@@ -35,7 +35,7 @@ pub struct Reservation {
     /// Its id.
     pub id: ReservationId,
     /// What its machines are.
-    pub pool: CapacityPool,
+    pub capacity: Capacity,
     /// How many it holds.
     pub machines: i64,
     /// What an hour of one counts: stated by the node class, and on the bill.
@@ -82,13 +82,13 @@ impl Account {
     }
 
     /// vCPUs that may still be launched from `pool` while ours run `used` of its quota; `None` where no quota binds.
-    pub fn vcpus_left(&self, pool: &CapacityPool, used: i64) -> Option<i64> {
-        self.quotas.get(&QuotaKey::of(pool)?).map(|quota| quota.vcpus - quota.others - used)
+    pub fn vcpus_left(&self, capacity: &Capacity, used: i64) -> Option<i64> {
+        self.quotas.get(&QuotaKey::of(capacity)?).map(|quota| quota.vcpus - quota.others - used)
     }
 
     /// What the class of `region` names.
     pub fn named_in(&self, region: &Region) -> Vec<NamedReservation> {
-        let here = self.reservation.iter().filter(|r| r.pool.region == *region);
+        let here = self.reservation.iter().filter(|r| r.capacity.region == *region);
         here.map(|r| NamedReservation { id: r.id.clone(), price_per_hour: r.price_per_hour }).collect()
     }
 
@@ -98,8 +98,8 @@ impl Account {
         asked
             .map(|r| CapacityReservation {
                 id: r.id.clone(),
-                instance_type: r.pool.instance_type.clone(),
-                zone: r.pool.zone.clone(),
+                instance_type: r.capacity.instance_type.clone(),
+                zone: r.capacity.zone.clone(),
                 available: (r.machines - used).max(0),
                 active: now < r.ends_at,
                 ends_at: Some(r.ends_at),
@@ -123,10 +123,10 @@ impl Account {
             return Vec::new();
         }
         let mut by_zone: BTreeMap<(&Region, &ZoneId), (i64, i64)> = BTreeMap::new();
-        for (index, pool) in market.pools.iter().map(|p| &p.pool).enumerate() {
-            let asked = question.types.contains(&pool.instance_type) && question.regions.contains(&pool.region);
-            if asked && pool.capacity_type == CapacityType::Spot {
-                let (up, all) = by_zone.entry((&pool.region, &pool.zone)).or_default();
+        for (index, capacity) in market.pools.iter().map(|p| &p.capacity).enumerate() {
+            let asked = question.types.contains(&capacity.instance_type) && question.regions.contains(&capacity.region);
+            if asked && capacity.capacity_type == CapacityType::Spot {
+                let (up, all) = by_zone.entry((&capacity.region, &capacity.zone)).or_default();
                 (*up, *all) = (*up + i64::from(market.size(index) > 0), *all + 1);
             }
         }
@@ -165,11 +165,11 @@ fn draw_reservation(seed: u64, market: &SimMarket, now: Timestamp) -> Option<Res
     }
     let (region, zone) = *chance.one_of(&ZONES)?;
     let instance_type = chance.one_of(&["g6.xlarge", "g6.2xlarge", "g6e.xlarge"])?;
-    let of_it = |pool: &CapacityPool| pool.zone.as_str() == zone && pool.instance_type.as_str() == *instance_type;
-    let sold = market.pools.iter().map(|p| &p.pool).find(|pool| pool.region.as_str() == region && of_it(pool))?;
+    let of_it = |capacity: &Capacity| capacity.zone.as_str() == zone && capacity.instance_type.as_str() == *instance_type;
+    let sold = market.pools.iter().map(|p| &p.capacity).find(|capacity| capacity.region.as_str() == region && of_it(capacity))?;
     Some(Reservation {
         id: ReservationId::from("cr-00000000000000001"),
-        pool: CapacityPool { capacity_type: CapacityType::Reserved, ..sold.clone() },
+        capacity: Capacity { capacity_type: CapacityType::Reserved, ..sold.clone() },
         machines: chance.between(1, 3),
         price_per_hour: MicroUsdPerHour(100_000 * chance.between(0, 4)),
         ends_at: now + chance.span(Millis::from_hours(36), Millis::from_hours(132)),
@@ -225,8 +225,9 @@ mod tests {
             let types = ["g6.12xlarge", "g6.2xlarge", "g6.xlarge"].map(Into::into).to_vec();
             let question = ScoreQuestion { types, instances: 1, regions: market.regions().to_vec(), by_zone: true };
             for score in account.scores(&question, &market) {
-                let of_it = |p: &CapacityPool| Some(&p.zone) == score.zone.as_ref() && question.types.contains(&p.instance_type);
-                let spot = market.pools.iter().enumerate().filter(|(_, p)| of_it(&p.pool) && p.pool.capacity_type == CapacityType::Spot);
+                let of_it = |p: &Capacity| Some(&p.zone) == score.zone.as_ref() && question.types.contains(&p.instance_type);
+                let spot =
+                    market.pools.iter().enumerate().filter(|(_, p)| of_it(&p.capacity) && p.capacity.capacity_type == CapacityType::Spot);
                 let have = spot.filter(|(index, _)| market.size(*index) > 0).count();
                 if have == 3 {
                     up.push(i64::from(score.score))

@@ -9,7 +9,7 @@
 use super::account::Account;
 use super::ec2::{Machine, TAKEN_BACK};
 use super::market::SimMarket;
-use crate::core::market::{CapacityPool, CapacityType};
+use crate::core::market::{Capacity, CapacityType};
 use crate::core::units::money::{MicroUsd, MicroUsdMillis, MicroUsdPerHour};
 use crate::core::units::time::{Millis, Timestamp};
 
@@ -19,7 +19,7 @@ const HOUR: i64 = 3_600_000;
 pub fn cost(machine: &Machine, market: &SimMarket, account: &Account, now: Timestamp) -> MicroUsd {
     let instance = &machine.instance;
     let ran = instance.ended_at.unwrap_or(now).since(instance.launched_at).0.max(0);
-    let taken_back = instance.state_reason.as_deref() == Some(TAKEN_BACK) && instance.pool.capacity_type == CapacityType::Spot;
+    let taken_back = instance.state_reason.as_deref() == Some(TAKEN_BACK) && instance.capacity.capacity_type == CapacityType::Spot;
     if taken_back && ran < HOUR {
         return MicroUsd(0);
     }
@@ -28,7 +28,7 @@ pub fn cost(machine: &Machine, market: &SimMarket, account: &Account, now: Times
     let mut sum = MicroUsdMillis(0);
     while left > 0 {
         let paid = left.min(HOUR);
-        sum = sum + price_at(&instance.pool, market, account, hour_began).over(Millis(paid));
+        sum = sum + price_at(&instance.capacity, market, account, hour_began).over(Millis(paid));
         left -= paid;
         hour_began = hour_began + Millis(HOUR);
     }
@@ -36,18 +36,18 @@ pub fn cost(machine: &Machine, market: &SimMarket, account: &Account, now: Times
 }
 
 /// What an instance-hour from `pool` costs that begins at `at`: in a reservation what that is paid at, and on-demand once it has ended.
-fn price_at(pool: &CapacityPool, market: &SimMarket, account: &Account, at: Timestamp) -> MicroUsdPerHour {
-    if let Some(reserved) = account.reservation.as_ref().filter(|r| r.pool == *pool && at < r.ends_at) {
+fn price_at(capacity: &Capacity, market: &SimMarket, account: &Account, at: Timestamp) -> MicroUsdPerHour {
+    if let Some(reserved) = account.reservation.as_ref().filter(|r| r.capacity == *capacity && at < r.ends_at) {
         return reserved.price_per_hour;
     }
-    match pool.capacity_type {
-        CapacityType::Reserved => on_demand(pool, market),
-        _ => market.index_of(pool).map_or(MicroUsdPerHour(0), |index| market.pools[index].price_at(at)),
+    match capacity.capacity_type {
+        CapacityType::Reserved => on_demand(capacity, market),
+        _ => market.index_of(capacity).map_or(MicroUsdPerHour(0), |index| market.pools[index].price_at(at)),
     }
 }
 
 /// What on-demand of the same type costs there.
-pub fn on_demand(pool: &CapacityPool, market: &SimMarket) -> MicroUsdPerHour {
-    let listed = CapacityPool { capacity_type: CapacityType::OnDemand, ..pool.clone() };
+pub fn on_demand(capacity: &Capacity, market: &SimMarket) -> MicroUsdPerHour {
+    let listed = Capacity { capacity_type: CapacityType::OnDemand, ..capacity.clone() };
     market.index_of(&listed).map_or(MicroUsdPerHour(0), |index| market.pools[index].on_demand)
 }

@@ -12,7 +12,7 @@ use super::world::Event;
 use crate::core::fleet::{Instance, InstanceState, Launch, Notice, NoticeKind, tags};
 use crate::core::market::catalog::Catalog;
 use crate::core::market::quota::QuotaKey;
-use crate::core::market::{CapacityPool, CapacityType};
+use crate::core::market::{Capacity, CapacityType};
 use crate::core::units::ids::{InstanceId, Region, Uid};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::ports::CloudError;
@@ -158,7 +158,7 @@ impl Ec2 {
         let machine = Machine {
             instance: Instance {
                 id: id.clone(),
-                pool: launch.pool.clone(),
+                capacity: launch.capacity.clone(),
                 state: InstanceState::Pending,
                 launched_at,
                 ended_at: None,
@@ -188,43 +188,44 @@ impl Ec2 {
 
     /// Whether a machine of that pool is to be had: within the quota, within the pool, within the reservation.
     fn gives(&self, launch: &Launch, has: &Has, now: Timestamp) -> Result<(), CloudError> {
-        let pool = &launch.pool;
-        if pool.capacity_type == CapacityType::Reserved {
-            let reservation = has.account.reservation.as_ref().filter(|r| Some(&r.id) == launch.reservation.as_ref() && r.pool == *pool);
+        let capacity = &launch.capacity;
+        if capacity.capacity_type == CapacityType::Reserved {
+            let reservation =
+                has.account.reservation.as_ref().filter(|r| Some(&r.id) == launch.reservation.as_ref() && r.capacity == *capacity);
             return match reservation {
-                Some(r) if now < r.ends_at && self.used_of(pool) < r.machines => Ok(()),
+                Some(r) if now < r.ends_at && self.used_of(capacity) < r.machines => Ok(()),
                 Some(r) => {
                     let message = format!("The requested reservation {} does not have sufficient compatible capacity", r.id);
                     Err(CloudError::NoCapacity { code: "ReservationCapacityExceeded".into(), message })
                 }
                 None => {
-                    let message = format!("no reservation of {pool} is called {:?}", launch.reservation);
+                    let message = format!("no reservation of {capacity} is called {:?}", launch.reservation);
                     Err(CloudError::Refused { code: "InvalidCapacityReservationId.NotFound".into(), message })
                 }
             };
         }
-        let Some(index) = has.market.index_of(pool) else {
-            return Err(CloudError::Refused { code: "Unsupported".into(), message: format!("{pool} is not sold") });
+        let Some(index) = has.market.index_of(capacity) else {
+            return Err(CloudError::Refused { code: "Unsupported".into(), message: format!("{capacity} is not sold") });
         };
-        let vcpus = |pool: &CapacityPool| has.catalog.types.get(&pool.instance_type).map_or(0, |machine| machine.vcpus);
-        let key = QuotaKey::of(pool);
-        let ours = self.alive().map(|m| &m.instance.pool).filter(|other| key.is_some() && QuotaKey::of(other) == key);
-        if has.account.vcpus_left(pool, ours.map(vcpus).sum()).is_some_and(|left| left < vcpus(pool)) {
-            let spot = pool.capacity_type == CapacityType::Spot;
+        let vcpus = |capacity: &Capacity| has.catalog.types.get(&capacity.instance_type).map_or(0, |machine| machine.vcpus);
+        let key = QuotaKey::of(capacity);
+        let ours = self.alive().map(|m| &m.instance.capacity).filter(|other| key.is_some() && QuotaKey::of(other) == key);
+        if has.account.vcpus_left(capacity, ours.map(vcpus).sum()).is_some_and(|left| left < vcpus(capacity)) {
+            let spot = capacity.capacity_type == CapacityType::Spot;
             let code = if spot { "MaxSpotInstanceCountExceeded" } else { "VcpuLimitExceeded" };
-            let message = format!("You have requested more vCPU capacity than your current limit allows for {pool}");
+            let message = format!("You have requested more vCPU capacity than your current limit allows for {capacity}");
             return Err(CloudError::Quota { code: code.into(), message });
         }
-        if self.used_of(pool) >= i64::from(has.market.size(index)) {
-            let message = format!("There is no Spot capacity available for {pool}");
+        if self.used_of(capacity) >= i64::from(has.market.size(index)) {
+            let message = format!("There is no Spot capacity available for {capacity}");
             return Err(CloudError::NoCapacity { code: "InsufficientInstanceCapacity".into(), message });
         }
         Ok(())
     }
 
     /// How many machines of a pool are alive.
-    pub fn used_of(&self, pool: &CapacityPool) -> i64 {
-        i64::try_from(self.alive().filter(|m| m.instance.pool == *pool).count()).unwrap_or(i64::MAX)
+    pub fn used_of(&self, capacity: &Capacity) -> i64 {
+        i64::try_from(self.alive().filter(|m| m.instance.capacity == *capacity).count()).unwrap_or(i64::MAX)
     }
 
     /// Boot takes 60 to 90 s mostly (published for GPU nodes: 60 to 120 s); 2 % never join, 1 % without their GPUs.
@@ -257,12 +258,12 @@ impl Ec2 {
         let machines = &self.machines;
         self.present.retain(|id| machines.get(id).is_some_and(lingers));
         let present = self.present.iter().filter_map(|id| self.machines.get(id));
-        let ours = present.filter(|m| m.instance.pool.region == *region && m.shown_from <= now).map(|m| m.instance.clone());
-        ours.chain(self.neighbours.values().filter(|i| i.pool.region == *region).cloned()).collect()
+        let ours = present.filter(|m| m.instance.capacity.region == *region && m.shown_from <= now).map(|m| m.instance.clone());
+        ours.chain(self.neighbours.values().filter(|i| i.capacity.region == *region).cloned()).collect()
     }
 
     /// Others live in the account: a cluster of the same name, and a machine from before clusters had UIDs.
-    pub fn settle_neighbours(&mut self, cluster: &str, pool: &CapacityPool, now: Timestamp) {
+    pub fn settle_neighbours(&mut self, cluster: &str, capacity: &Capacity, now: Timestamp) {
         for (id, uid) in [("i-of-another-cluster", Some("another-cluster")), ("i-of-nobody", None)] {
             let mut all =
                 BTreeMap::from([(tags::CLUSTER.to_owned(), cluster.to_owned()), (tags::CLAIM_UID.to_owned(), format!("claim-of-{id}"))]);
@@ -270,7 +271,7 @@ impl Ec2 {
             let instance = Instance {
                 id: id.into(),
                 // Of a type that the catalog does not know: it takes nothing of the quotas.
-                pool: CapacityPool { capacity_type: CapacityType::OnDemand, instance_type: "g4.neighbour".into(), ..pool.clone() },
+                capacity: Capacity { capacity_type: CapacityType::OnDemand, instance_type: "g4.neighbour".into(), ..capacity.clone() },
                 state: InstanceState::Running,
                 launched_at: now,
                 ended_at: None,
@@ -291,7 +292,7 @@ impl Ec2 {
         (instance.state, instance.ended_at) = (InstanceState::Terminated, Some(Timestamp(now.0 / 1_000 * 1_000).max(instance.launched_at)));
         instance.state_reason = Some(reason.to_owned());
         let kind = NoticeKind::StateChange(InstanceState::Terminated);
-        let notice = Notice { instance: id.clone(), region: instance.pool.region.clone(), kind, sent_at: now };
+        let notice = Notice { instance: id.clone(), region: instance.capacity.region.clone(), kind, sent_at: now };
         self.send(notice, now + Millis::from_secs(1), later);
         later.push((now, Event::MachineGone(id.clone())));
     }
@@ -302,7 +303,7 @@ impl Ec2 {
         machine.doomed_at = Some(now);
         machine.instance.spot_request_status = Some(("instance-terminated-no-capacity".to_owned(), now));
         later.push((now + NOTICE, Event::TakenBack(id.clone())));
-        let region = machine.instance.pool.region.clone();
+        let region = machine.instance.capacity.region.clone();
         let notice = |kind| Notice { instance: id.clone(), region: region.clone(), kind, sent_at: now };
         let soon = now + self.of_notices.span(Millis(500), Millis::from_secs(3));
         let fate = self.of_notices.below(100);
@@ -325,7 +326,7 @@ impl Ec2 {
     /// EC2 says that a machine is at risk.
     pub fn recommend_rebalance(&mut self, id: &InstanceId, now: Timestamp, later: &mut Later) {
         let Some(machine) = self.machines.get(id).filter(|m| m.alive()) else { return };
-        let region = machine.instance.pool.region.clone();
+        let region = machine.instance.capacity.region.clone();
         self.send(Notice { instance: id.clone(), region, kind: NoticeKind::Rebalance, sent_at: now }, now + Millis::from_secs(1), later);
     }
 
@@ -363,8 +364,8 @@ impl Ec2 {
     /// Spot machines that run beyond what their pools have, by pool in the order of the market, the youngest first.
     pub fn beyond(&self, market: &SimMarket) -> Vec<(usize, Vec<InstanceId>)> {
         let mut held: BTreeMap<usize, Vec<&Machine>> = BTreeMap::new();
-        for machine in self.alive().filter(|m| m.doomed_at.is_none() && m.instance.pool.capacity_type == CapacityType::Spot) {
-            if let Some(index) = market.index_of(&machine.instance.pool) {
+        for machine in self.alive().filter(|m| m.doomed_at.is_none() && m.instance.capacity.capacity_type == CapacityType::Spot) {
+            if let Some(index) = market.index_of(&machine.instance.capacity) {
                 held.entry(index).or_default().push(machine);
             }
         }

@@ -25,7 +25,7 @@ impl World {
             Ok(id) => id.to_string(),
             Err(fault) => fault.to_string(),
         };
-        self.say(&format!("op{operator} launches {} for {}: {told}", launch.pool, launch.claim));
+        self.say(&format!("op{operator} launches {} for {}: {told}", launch.capacity, launch.claim));
         self.settle(now, later);
         answer
     }

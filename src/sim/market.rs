@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::chance::Chance;
 use crate::core::market::shipped::snapshot_market;
-use crate::core::market::{CapacityPool, CapacityType, Market};
+use crate::core::market::{Capacity, CapacityType, Market};
 use crate::core::units::ids::{InstanceType, Region, ZoneId};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::{Millis, Timestamp};
@@ -97,9 +97,9 @@ fn recorded() -> Vec<Renewal> {
 
 /// One pool's past and what moves it next.
 #[derive(Debug, Clone)]
-pub struct PoolMarket {
+pub struct CapacityMarket {
     /// The pool.
-    pub pool: CapacityPool,
+    pub capacity: Capacity,
     /// On-demand price of the same type and region.
     pub on_demand: MicroUsdPerHour,
     /// Every price so far with the moment it began; never empty.
@@ -127,7 +127,7 @@ pub enum Turn {
 #[derive(Debug, Clone)]
 pub struct SimMarket {
     /// Every pool, spot and on-demand, in order.
-    pub pools: Vec<PoolMarket>,
+    pub pools: Vec<CapacityMarket>,
     regions: Vec<Region>,
     /// For each region, the pools that its present shortage caught.
     short: BTreeMap<usize, Vec<usize>>,
@@ -152,9 +152,8 @@ impl SimMarket {
             let zone = ZoneId::from(zone);
             for (instance_type, otherwise) in &types {
                 for capacity_type in [CapacityType::Spot, CapacityType::OnDemand] {
-                    let pool =
-                        CapacityPool { region: here.clone(), zone: zone.clone(), instance_type: instance_type.clone(), capacity_type };
-                    let listed = known.offers.get(&CapacityPool { capacity_type: CapacityType::OnDemand, ..pool.clone() });
+                    let pool = Capacity { region: here.clone(), zone: zone.clone(), instance_type: instance_type.clone(), capacity_type };
+                    let listed = known.offers.get(&Capacity { capacity_type: CapacityType::OnDemand, ..pool.clone() });
                     let on_demand = listed.map_or(MicroUsdPerHour(*otherwise), |o| o.price_per_hour);
                     let recorded_price = known.offers.get(&pool).map(|o| o.price_per_hour);
                     let price = match capacity_type {
@@ -165,8 +164,8 @@ impl SimMarket {
                     let otherwise =
                         Renewal::recorded((Millis::from_hours(1), Millis::from_hours(3)), (Millis::from_mins(30), Millis::from_hours(2)));
                     let renewal = draw.one_of(recorded).copied().unwrap_or(otherwise);
-                    let mut one = PoolMarket {
-                        pool,
+                    let mut one = CapacityMarket {
+                        capacity: pool,
                         on_demand,
                         prices: vec![(now, price)],
                         size: u32::try_from(draw.between(1, 6)).unwrap_or(1),
@@ -186,7 +185,7 @@ impl SimMarket {
                 }
             }
         }
-        let mut regions: Vec<Region> = pools.iter().map(|p| p.pool.region.clone()).collect();
+        let mut regions: Vec<Region> = pools.iter().map(|p| p.capacity.region.clone()).collect();
         regions.dedup();
         let mut of_shortage: Vec<Chance> = regions.iter().map(|r| Chance::new(seed, &format!("shortage of {r}"))).collect();
         turns.extend(of_shortage.iter_mut().enumerate().map(|(i, chance)| (now + chance.waiting(SHORTAGE_EVERY), Turn::Shortage(i))));
@@ -208,8 +207,11 @@ impl SimMarket {
                     return now + chance.waiting(SHORTAGE_EVERY);
                 }
                 let name = &self.regions[region];
-                let here =
-                    self.pools.iter().enumerate().filter(|(_, p)| p.pool.region == *name && p.pool.capacity_type == CapacityType::Spot);
+                let here = self
+                    .pools
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, p)| p.capacity.region == *name && p.capacity.capacity_type == CapacityType::Spot);
                 let caught = here.filter(|(_, p)| chance.happens(p.renewal.caught_per_mille)).map(|(index, _)| index).collect();
                 self.short.insert(region, caught);
                 now + chance.heavy_tailed(SHORTAGE.0, SHORTAGE.1)
@@ -220,7 +222,7 @@ impl SimMarket {
     /// How many machines the pool has in all; on-demand never runs out here.
     pub fn size(&self, index: usize) -> u32 {
         let pool = &self.pools[index];
-        match pool.pool.capacity_type {
+        match pool.capacity.capacity_type {
             CapacityType::Spot if !pool.up || self.short.values().any(|caught| caught.contains(&index)) => 0,
             CapacityType::Spot => pool.size,
             CapacityType::OnDemand | CapacityType::Reserved => u32::MAX,
@@ -228,8 +230,8 @@ impl SimMarket {
     }
 
     /// The index of a pool.
-    pub fn index_of(&self, pool: &CapacityPool) -> Option<usize> {
-        self.pools.iter().position(|p| p.pool == *pool)
+    pub fn index_of(&self, capacity: &Capacity) -> Option<usize> {
+        self.pools.iter().position(|p| p.capacity == *capacity)
     }
 
     /// The regions, in order.
@@ -238,7 +240,7 @@ impl SimMarket {
     }
 }
 
-impl PoolMarket {
+impl CapacityMarket {
     fn next_span(&mut self) -> Millis {
         let (median, mean) = if self.up { self.renewal.up } else { self.renewal.down };
         // The probes behind the statistics were minutes apart: nothing shorter was seen.
@@ -278,7 +280,7 @@ mod tests {
         let start = Timestamp(0);
         let (mut market, mut turns) = SimMarket::open(seed, start);
         let spot: Vec<usize> =
-            market.pools.iter().enumerate().filter(|(_, p)| p.pool.capacity_type == CapacityType::Spot).map(|(i, _)| i).collect();
+            market.pools.iter().enumerate().filter(|(_, p)| p.capacity.capacity_type == CapacityType::Spot).map(|(i, _)| i).collect();
         let mut series: Vec<(usize, Vec<bool>)> = spot.into_iter().map(|i| (i, Vec::new())).collect();
         for sample in 0..days * 144 {
             let now = start + Millis::from_mins(sample * 10);
@@ -306,7 +308,7 @@ mod tests {
         for seed in 0..20 {
             let (market, _) = sampled(seed, 7);
             for pool in &market.pools {
-                assert!(pool.prices.iter().all(|(_, p)| p.0 * 10 >= pool.on_demand.0 - 10 && p.0 <= pool.on_demand.0), "{}", pool.pool);
+                assert!(pool.prices.iter().all(|(_, p)| p.0 * 10 >= pool.on_demand.0 - 10 && p.0 <= pool.on_demand.0), "{}", pool.capacity);
                 assert_eq!(pool.price_at(pool.prices[0].0), pool.prices[0].1);
             }
             let moves: usize = market.pools.iter().map(|p| p.prices.len() - 1).sum();
@@ -322,7 +324,7 @@ mod tests {
             available.extend(series.iter().map(|(_, s)| s.iter().filter(|u| **u).count() as f64 / s.len() as f64));
             for (a, one) in &series {
                 for (b, other) in series.iter().filter(|(b, _)| b > a) {
-                    let same = market.pools[*a].pool.region == market.pools[*b].pool.region;
+                    let same = market.pools[*a].capacity.region == market.pools[*b].capacity.region;
                     if same { &mut within } else { &mut across }.push(correlation(one, other));
                 }
             }

@@ -243,7 +243,7 @@ fn is_ours(world: &Snapshot, instance: &Instance) -> bool {
 }
 
 fn sweep(instance: &Instance) -> Step {
-    let (region, id, claim_uid) = (instance.pool.region.clone(), instance.id.clone(), instance.claim_uid().map(str::to_owned));
+    let (region, id, claim_uid) = (instance.capacity.region.clone(), instance.id.clone(), instance.claim_uid().map(str::to_owned));
     let action = Action::TerminateUnclaimed { region, instance: id.clone(), claim_uid };
     Step { lanes: vec![Lane::Instance(id)], records: Vec::new(), actions: vec![action] }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 use super::faults::{Fate, Port};
-use super::market::PoolMarket;
+use super::market::CapacityMarket;
 use super::planted::PlantedBug;
 use super::world::World;
 use crate::core::action::ClusterAction;
@@ -161,15 +161,16 @@ impl Cloud for Hold {
 
     async fn offerings(&self, region: &Region) -> Result<Vec<(InstanceType, ZoneId)>, CloudError> {
         self.call(Port::Cloud, false, |world, _| {
-            let here = world.market.pools.iter().filter(|p| p.pool.region == *region && p.pool.capacity_type == CapacityType::OnDemand);
-            Ok(here.map(|p| (p.pool.instance_type.clone(), p.pool.zone.clone())).collect())
+            let here =
+                world.market.pools.iter().filter(|p| p.capacity.region == *region && p.capacity.capacity_type == CapacityType::OnDemand);
+            Ok(here.map(|p| (p.capacity.instance_type.clone(), p.capacity.zone.clone())).collect())
         })
         .await
     }
 
     async fn machine_types(&self, _: &Region) -> Result<Vec<MachineType>, CloudError> {
         self.call(Port::Cloud, false, |world, _| {
-            let sold = |m: &&MachineType| world.market.pools.iter().any(|p| p.pool.instance_type == m.instance_type);
+            let sold = |m: &&MachineType| world.market.pools.iter().any(|p| p.capacity.instance_type == m.instance_type);
             Ok(world.catalog.types.values().filter(sold).cloned().collect())
         })
         .await
@@ -197,7 +198,7 @@ impl Cloud for Hold {
 
     async fn capacity_reservations(&self, _: &Region, ids: &[ReservationId]) -> Result<Vec<CapacityReservation>, CloudError> {
         self.call(Port::Cloud, false, |world, _| {
-            let used = world.account.reservation.as_ref().map_or(0, |r| world.ec2.used_of(&r.pool));
+            let used = world.account.reservation.as_ref().map_or(0, |r| world.ec2.used_of(&r.capacity));
             Ok(world.account.describe(ids, used, world.now()))
         })
         .await
@@ -409,13 +410,13 @@ impl Ledger for Hold {
 impl World {
     /// DescribeSpotPriceHistory: what held at `since` and every change after it.
     fn spot_quotes(&self, region: &Region, since: Timestamp) -> Vec<Quote> {
-        let here = self.market.pools.iter().filter(|p| p.pool.region == *region && p.pool.capacity_type == CapacityType::Spot);
-        let quotes = |p: &PoolMarket| {
+        let here = self.market.pools.iter().filter(|p| p.capacity.region == *region && p.capacity.capacity_type == CapacityType::Spot);
+        let quotes = |p: &CapacityMarket| {
             let first = p.prices.partition_point(|(from, _)| *from <= since).saturating_sub(1);
             let quote = |(from, price): &(Timestamp, MicroUsdPerHour)| Quote {
-                region: p.pool.region.clone(),
-                zone: Some(p.pool.zone.clone()),
-                instance_type: p.pool.instance_type.clone(),
+                region: p.capacity.region.clone(),
+                zone: Some(p.capacity.zone.clone()),
+                instance_type: p.capacity.instance_type.clone(),
                 capacity_type: CapacityType::Spot,
                 price_per_hour: *price,
                 effective_from: *from,
@@ -428,17 +429,17 @@ impl World {
 
     /// On-demand prices hold in the whole region: one quote per type.
     fn on_demand_quotes(&self, region: &Region) -> Vec<Quote> {
-        let here = self.market.pools.iter().filter(|p| p.pool.region == *region && p.pool.capacity_type == CapacityType::OnDemand);
-        let first_zone = here.clone().map(|p| p.pool.zone.clone()).next();
-        let quote = |p: &PoolMarket| Quote {
+        let here = self.market.pools.iter().filter(|p| p.capacity.region == *region && p.capacity.capacity_type == CapacityType::OnDemand);
+        let first_zone = here.clone().map(|p| p.capacity.zone.clone()).next();
+        let quote = |p: &CapacityMarket| Quote {
             region: region.clone(),
             zone: None,
-            instance_type: p.pool.instance_type.clone(),
+            instance_type: p.capacity.instance_type.clone(),
             capacity_type: CapacityType::OnDemand,
             price_per_hour: p.on_demand,
             effective_from: Timestamp(0),
             source: PriceSource::PriceList,
         };
-        here.filter(|p| Some(&p.pool.zone) == first_zone.as_ref()).map(quote).collect()
+        here.filter(|p| Some(&p.capacity.zone) == first_zone.as_ref()).map(quote).collect()
     }
 }

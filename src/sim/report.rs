@@ -86,7 +86,7 @@ impl Outcome {
         for machine in world.ec2.machines.values() {
             cost = cost + super::bill::cost(machine, &world.market, &world.account, now);
             let ran = machine.instance.ended_at.unwrap_or(now).since(machine.instance.launched_at);
-            on_demand = on_demand + super::bill::on_demand(&machine.instance.pool, &world.market).over(ran);
+            on_demand = on_demand + super::bill::on_demand(&machine.instance.capacity, &world.market).over(ran);
         }
         let on_demand = on_demand.to_micro_usd();
         let mut recoveries: Vec<Millis> = Vec::new();
@@ -123,7 +123,7 @@ impl Outcome {
                 .machines
                 .values()
                 .filter(taken)
-                .filter(|m| m.instance.pool.capacity_type == CapacityType::Spot)
+                .filter(|m| m.instance.capacity.capacity_type == CapacityType::Spot)
                 .count(),
             moves,
             bought_ahead,

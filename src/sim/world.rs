@@ -159,7 +159,7 @@ impl World {
         };
         turns.into_iter().for_each(|(at, turn)| world.put(at, Event::Market(turn)));
         world.furnish(epoch);
-        world.ec2.settle_neighbours(CLUSTER, &world.market.pools[0].pool, epoch);
+        world.ec2.settle_neighbours(CLUSTER, &world.market.pools[0].capacity, epoch);
         if let Some(at) = world.faults.next_trouble(epoch) {
             world.put(at, Event::Trouble);
         }
@@ -324,7 +324,7 @@ impl World {
             return;
         }
         for (index, ids) in self.ec2.beyond(&self.market) {
-            let pool = self.market.pools[index].pool.clone();
+            let pool = self.market.pools[index].capacity.clone();
             for id in ids {
                 self.say(&format!("EC2 will take {id} ({pool})"));
                 // One in four was said to be at risk before; here that comes with the notice.

@@ -9,7 +9,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, Resource, ResourceExt};
 use lowtide::core::action::{ClusterAction, PodTarget};
 use lowtide::core::fleet::{ClaimSpec, Trigger};
-use lowtide::core::market::{CapacityPool, CapacityType, PriceOrigin, PriceSource};
+use lowtide::core::market::{Capacity, CapacityType, PriceOrigin, PriceSource};
 use lowtide::core::units::Mebibytes;
 use lowtide::core::units::ids::{ClaimName, DecisionId, ObjectRef, Uid};
 use lowtide::core::units::money::MicroUsdPerHour;
@@ -276,7 +276,7 @@ pub fn claim_spec(pods: Vec<PodIdentity>) -> ClaimSpec {
     ClaimSpec {
         node_pool: "gpu".into(),
         node_class: "us".into(),
-        capacity: CapacityPool {
+        capacity: Capacity {
             region: "us-east-1".into(),
             zone: "use1-az4".into(),
             instance_type: "g6.xlarge".into(),

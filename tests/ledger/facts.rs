@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lowtide::core::accounting::allocation::{Occupied, lost_from};
 use lowtide::core::accounting::billing::{HourRate, PaidInterval};
 use lowtide::core::fleet::{EndedBy, Trigger};
-use lowtide::core::market::{CapacityPool, CapacityType, PriceSource};
+use lowtide::core::market::{Capacity, CapacityType, PriceSource};
 use lowtide::core::record::{
     CarriedData, Checkpoint, CounterfactualRate, Counterfactuals, Decision, HourPriced, Interruption, IntervalClosed, IntervalOpened,
     JudgedOffer, Judgement, LedgerRecord, Migration, OccupancyClosed, OccupancyOpened, Outcome, Refusal,
@@ -68,8 +68,8 @@ pub struct Machine {
     pub stays: Vec<Stay>,
 }
 
-pub fn pool(instance_type: &str, zone: &str, region: &str, capacity_type: CapacityType) -> CapacityPool {
-    CapacityPool { region: region.into(), zone: zone.into(), instance_type: instance_type.into(), capacity_type }
+pub fn pool(instance_type: &str, zone: &str, region: &str, capacity_type: CapacityType) -> Capacity {
+    Capacity { region: region.into(), zone: zone.into(), instance_type: instance_type.into(), capacity_type }
 }
 
 impl Machine {
@@ -90,7 +90,7 @@ impl Machine {
             claim_uid: format!("uid-{}", self.name).into(),
             decision: self.decision(),
             instance: format!("i-{}", self.name).into(),
-            pool: pool("g6.xlarge", "use1-az4", "us-east-1", self.interval.capacity_type),
+            capacity: pool("g6.xlarge", "use1-az4", "us-east-1", self.interval.capacity_type),
             gpus: self.gpus,
             price_per_hour: self.interval.bought_at.price,
             on_demand_per_hour: self.interval.bought_at.on_demand,
@@ -217,7 +217,7 @@ pub fn interruption(machine: &Machine, noticed_at: Timestamp) -> Interruption {
     Interruption {
         claim_uid: format!("uid-{}", machine.name).into(),
         instance: format!("i-{}", machine.name).into(),
-        pool: pool("g6.xlarge", "use1-az4", "us-east-1", machine.interval.capacity_type),
+        capacity: pool("g6.xlarge", "use1-az4", "us-east-1", machine.interval.capacity_type),
         noticed_at,
         deadline: noticed_at + Millis::from_secs(120),
         source: "sqs".into(),
@@ -228,7 +228,7 @@ pub fn interruption(machine: &Machine, noticed_at: Timestamp) -> Interruption {
 /// The decision that bought `machine` for the first pod on it, with two offers it beat.
 pub fn decision(machine: &Machine) -> Decision {
     let judged = |zone: &str, price: i64, refusal: Option<Refusal>| JudgedOffer {
-        pool: pool("g6.xlarge", zone, "us-east-1", machine.interval.capacity_type),
+        capacity: pool("g6.xlarge", zone, "us-east-1", machine.interval.capacity_type),
         price_per_hour: MicroUsdPerHour(price),
         cost_per_replica_hour: Some(MicroUsdPerHour(price + 1_000)),
         replicas: 1,
@@ -240,7 +240,7 @@ pub fn decision(machine: &Machine) -> Decision {
     };
     let price = machine.interval.bought_at.price.0;
     let rate = |capacity_type, micros| CounterfactualRate {
-        pool: pool("g6.xlarge", "use1-az1", "us-east-1", capacity_type),
+        capacity: pool("g6.xlarge", "use1-az1", "us-east-1", capacity_type),
         price_per_hour: MicroUsdPerHour(micros),
         replicas: 1,
     };

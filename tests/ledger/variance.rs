@@ -110,10 +110,10 @@ async fn each_step_says_what_stands_behind_it() {
     for machine in &machines {
         let mut bought = decision(machine);
         for offer in &mut bought.judgement.best_refused {
-            offer.pool.capacity_type = CapacityType::Spot;
+            offer.capacity.capacity_type = CapacityType::Spot;
         }
         if let Some(chosen) = &mut bought.judgement.chosen {
-            chosen.pool.capacity_type = machine.interval.capacity_type;
+            chosen.capacity.capacity_type = machine.interval.capacity_type;
         }
         let mut records = machine.records();
         records.push(LedgerRecord::Decision(Box::new(bought)));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lowtide::core::market::quota::QuotaFamily;
-use lowtide::core::market::{CapacityPool, CapacityType, Offer, PriceSource};
+use lowtide::core::market::{Capacity, CapacityType, Offer, PriceSource};
 use lowtide::core::placement::{Demand, Placement, PlacementRequest, PlannedMachine, PoolPolicy, Target};
 use lowtide::core::units::Resources;
 use lowtide::core::workload::need::{CapacityPreference, Need};
@@ -35,7 +35,7 @@ pub fn faults(request: &PlacementRequest, placement: &Placement) -> Vec<String> 
         if named != pods.iter().map(|d| d.key.as_str()).collect() || pods.is_empty() {
             faults.push(format!("machine {index} names other pods than are assigned to it, or none"));
         }
-        machine_faults(request, policy, &machine.pool, machine.price_per_hour.0, &pods, &mut faults);
+        machine_faults(request, policy, &machine.capacity, machine.price_per_hour.0, &pods, &mut faults);
     }
     rooms(request, placement, &mut faults);
     limits(request, placement, &mut faults);
@@ -62,15 +62,15 @@ fn each_pod_once(request: &PlacementRequest, placement: &Placement, faults: &mut
     }
 }
 
-fn need_faults(request: &PlacementRequest, need: &Need, pool: &CapacityPool) -> Vec<&'static str> {
-    let machine = &request.catalog.types[&pool.instance_type];
+fn need_faults(request: &PlacementRequest, need: &Need, capacity: &Capacity) -> Vec<&'static str> {
+    let machine = &request.catalog.types[&capacity.instance_type];
     let checks = [
-        (any(&need.regions, pool.region.as_str()), "region"),
-        (need.zones.is_empty() || need.zones.contains(&pool.zone), "zone"),
+        (any(&need.regions, capacity.region.as_str()), "region"),
+        (need.zones.is_empty() || need.zones.contains(&capacity.zone), "zone"),
         (need.gpu_models.is_empty() || need.gpu_models.contains(&machine.gpu_model), "model"),
         (need.architecture.is_none_or(|a| a == machine.architecture), "architecture"),
-        (need.capacity != CapacityPreference::SpotOnly || pool.capacity_type == CapacityType::Spot, "spot only"),
-        (need.capacity != CapacityPreference::OnDemand || pool.capacity_type != CapacityType::Spot, "never spot"),
+        (need.capacity != CapacityPreference::SpotOnly || capacity.capacity_type == CapacityType::Spot, "spot only"),
+        (need.capacity != CapacityPreference::OnDemand || capacity.capacity_type != CapacityType::Spot, "never spot"),
     ];
     checks.into_iter().filter(|(ok, _)| !ok).map(|(_, what)| what).collect()
 }
@@ -78,19 +78,19 @@ fn need_faults(request: &PlacementRequest, need: &Need, pool: &CapacityPool) -> 
 fn machine_faults(
     request: &PlacementRequest,
     policy: &PoolPolicy,
-    pool: &CapacityPool,
+    capacity: &Capacity,
     price: i64,
     pods: &[&Demand],
     faults: &mut Vec<String>,
 ) {
-    let Some(offer) = request.market.offers.get(pool) else {
-        faults.push(format!("{pool} is not on the market"));
+    let Some(offer) = request.market.offers.get(capacity) else {
+        faults.push(format!("{capacity} is not on the market"));
         return;
     };
-    let machine = &request.catalog.types[&pool.instance_type];
+    let machine = &request.catalog.types[&capacity.instance_type];
     let whole = machine.allocatable();
-    let Some(terms) = policy.nodes.get(&pool.zone) else {
-        faults.push(format!("{pool}: no class of {} makes nodes there", policy.name));
+    let Some(terms) = policy.nodes.get(&capacity.zone) else {
+        faults.push(format!("{capacity}: no class of {} makes nodes there", policy.name));
         return;
     };
     let (per_gpu, most) = match terms.sharing.sharing {
@@ -106,29 +106,29 @@ fn machine_faults(
     for pod in pods {
         let need = &pod.need;
         left = [left[0] - need.gpus, left[1] - need.cpu.0, left[2] - need.memory.0];
-        for what in need_faults(request, need, pool) {
-            faults.push(format!("{} breaks its {what} on {pool}", pod.key));
+        for what in need_faults(request, need, capacity) {
+            faults.push(format!("{} breaks its {what} on {capacity}", pod.key));
         }
         if need.gpu_memory.0 > memory || need.gpus > most {
-            faults.push(format!("{} does not fit the GPUs of {pool}", pod.key));
+            faults.push(format!("{} does not fit the GPUs of {capacity}", pod.key));
         }
         if need.max_price_per_gpu_hour.is_some_and(|cap| price > cap.0 * machine.gpus) {
-            faults.push(format!("{} is above its owner's cap on {pool}", pod.key));
+            faults.push(format!("{} is above its owner's cap on {capacity}", pod.key));
         }
         if !pod.pools.is_empty() && !pod.pools.contains(&policy.name) {
-            faults.push(format!("{} may not use the pool {}", pod.key, policy.name));
+            faults.push(format!("{} may not use the capacity {}", pod.key, policy.name));
         }
     }
-    let pool_ok = any(&policy.regions, pool.region.as_str())
-        && (offer.source != PriceSource::Reservation || policy.reserved.contains(pool))
+    let pool_ok = any(&policy.regions, capacity.region.as_str())
+        && (offer.source != PriceSource::Reservation || policy.reserved.contains(capacity))
         && age_is_fine(request, offer)
         && (policy.models.is_empty() || policy.models.contains(&machine.gpu_model))
-        && any(&policy.instance_types, pool.instance_type.as_str())
-        && (policy.capacity_types.is_empty() || policy.capacity_types.contains(&pool.capacity_type))
+        && any(&policy.instance_types, capacity.instance_type.as_str())
+        && (policy.capacity_types.is_empty() || policy.capacity_types.contains(&capacity.capacity_type))
         && policy.max_price_per_gpu_hour.is_none_or(|cap| price <= cap.0 * machine.gpus)
-        && request.market.cool_downs.get(pool).is_none_or(|c| c.until <= request.now);
+        && request.market.cool_downs.get(capacity).is_none_or(|c| c.until <= request.now);
     if left.iter().any(|l| *l < 0) || !pool_ok || offer.price_per_hour.0 != price {
-        faults.push(format!("{pool}: left {left:?}, pool allows {pool_ok}, price {price}"));
+        faults.push(format!("{capacity}: left {left:?}, capacity allows {pool_ok}, price {price}"));
     }
 }
 
@@ -151,7 +151,7 @@ fn rooms(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<Str
             used.cpu.0 += need.cpu.0;
             used.memory.0 += need.memory.0;
             let too_much = need.gpu_memory > room.gpu_memory || need.gpus > room.most_units_per_pod;
-            if !need_faults(request, need, &room.pool).is_empty() || too_much {
+            if !need_faults(request, need, &room.capacity).is_empty() || too_much {
                 faults.push(format!("{} may not be in the room of {}", assignment.key, room.claim));
             }
         }
@@ -165,7 +165,7 @@ fn rooms(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<Str
 fn is_rescue(request: &PlacementRequest, machine: &PlannedMachine, faults: &mut Vec<String>) -> bool {
     let rescues = machine.demands.iter().filter(|d| request.demands[**d].rescue).count();
     if rescues != 0 && rescues != machine.demands.len() {
-        faults.push(format!("{} is bought for rescues and others ride along", machine.pool));
+        faults.push(format!("{} is bought for rescues and others ride along", machine.capacity));
     }
     rescues != 0
 }
@@ -173,14 +173,14 @@ fn is_rescue(request: &PlacementRequest, machine: &PlannedMachine, faults: &mut 
 fn limits(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<String>) {
     for policy in request.pools {
         let mine: Vec<_> = placement.machines.iter().filter(|m| m.node_pool == policy.name).collect();
-        let gpus: i64 = mine.iter().map(|m| request.catalog.types[&m.pool.instance_type].gpus).sum();
+        let gpus: i64 = mine.iter().map(|m| request.catalog.types[&m.capacity.instance_type].gpus).sum();
         let hours = request.settings.commitment.map(|c| c.0 / 3_600_000);
         let spend: Option<i64> = hours.map(|h| mine.iter().map(|m| m.price_per_hour.0 * h).sum());
         let over = |limit: Option<i64>, have: i64| limit.is_some_and(|l| have > l);
         let nodes = mine.len() as i64;
         // What rescues take counts for all; each kind has a limit of its own.
         let rescued: Vec<_> = mine.iter().filter(|m| is_rescue(request, m, faults)).collect();
-        let rescued_gpus: i64 = rescued.iter().map(|m| request.catalog.types[&m.pool.instance_type].gpus).sum();
+        let rescued_gpus: i64 = rescued.iter().map(|m| request.catalog.types[&m.capacity.instance_type].gpus).sum();
         let (own, all) = (policy.rescue_limits_left, policy.limits_left);
         let taken = rescued.len() as i64;
         if over(own.gpus, rescued_gpus) || over(own.nodes, taken) || over(own.launches, taken) {
@@ -204,26 +204,28 @@ fn limits(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<St
 fn account_limits(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<String>) {
     for (key, left) in &request.settings.quota_vcpus_left {
         let letter = if key.family == QuotaFamily::P { "p" } else { "g" };
-        let mine = placement.machines.iter().map(|m| &m.pool).filter(|pool| {
-            pool.region == key.region && pool.capacity_type == key.capacity_type && pool.instance_type.as_str().starts_with(letter)
+        let mine = placement.machines.iter().map(|m| &m.capacity).filter(|capacity| {
+            capacity.region == key.region
+                && capacity.capacity_type == key.capacity_type
+                && capacity.instance_type.as_str().starts_with(letter)
         });
-        let used: i64 = mine.map(|pool| request.catalog.types[&pool.instance_type].vcpus).sum();
+        let used: i64 = mine.map(|capacity| request.catalog.types[&capacity.instance_type].vcpus).sum();
         if used > (*left).max(0) {
             faults.push(format!("{used} vCPUs are bought on a quota of which {left} are left: {key:?}"));
         }
     }
-    for (pool, left) in &request.settings.machines_left {
-        let bought = placement.machines.iter().filter(|m| m.pool == *pool).count() as i64;
+    for (capacity, left) in &request.settings.machines_left {
+        let bought = placement.machines.iter().filter(|m| m.capacity == *capacity).count() as i64;
         if bought > (*left).max(0) {
-            faults.push(format!("{bought} machines from {pool}, which has {left}"));
+            faults.push(format!("{bought} machines from {capacity}, which has {left}"));
         }
     }
 }
 
-fn place_of<'a>(request: &'a PlacementRequest, placement: &'a Placement, target: &Target) -> &'a CapacityPool {
+fn place_of<'a>(request: &'a PlacementRequest, placement: &'a Placement, target: &Target) -> &'a Capacity {
     match target {
-        Target::NewMachine(index) => &placement.machines[*index].pool,
-        Target::ExistingRoom(claim) => &request.room.iter().find(|r| r.claim == *claim).expect("a room that exists").pool,
+        Target::NewMachine(index) => &placement.machines[*index].capacity,
+        Target::ExistingRoom(claim) => &request.room.iter().find(|r| r.claim == *claim).expect("a room that exists").capacity,
     }
 }
 
@@ -234,15 +236,15 @@ fn zones_that_could_serve<'a>(request: &'a PlacementRequest, demand: &Demand) ->
         let limits = if demand.rescue { policy.rescue_limits_left } else { policy.limits_left };
         for offer in request.market.offers.values() {
             let mut faults = Vec::new();
-            machine_faults(request, policy, &offer.pool, offer.price_per_hour.0, &[demand], &mut faults);
-            let gpus = request.catalog.types[&offer.pool.instance_type].gpus;
+            machine_faults(request, policy, &offer.capacity, offer.price_per_hour.0, &[demand], &mut faults);
+            let gpus = request.catalog.types[&offer.capacity.instance_type].gpus;
             let hours = request.settings.commitment.map_or(0, |c| c.0 / 3_600_000);
             let enough = |left: Option<i64>, want: i64| left.is_none_or(|l| l >= want);
             let affordable =
                 demand.rescue || (policy.budget_left.is_none_or(|b| offer.price_per_hour.0 * hours <= b.0) && enough(limits.launches, 1));
             let mut alone = Vec::new();
             let machine = PlannedMachine {
-                pool: offer.pool.clone(),
+                capacity: offer.capacity.clone(),
                 price_per_hour: offer.price_per_hour,
                 cost_per_hour: offer.price_per_hour,
                 node_pool: policy.name.clone(),
@@ -252,7 +254,7 @@ fn zones_that_could_serve<'a>(request: &'a PlacementRequest, demand: &Demand) ->
             let within = enough(limits.gpus, gpus) && enough(limits.nodes, 1) && enough(limits.launches, 1);
             let affordable = affordable && alone.is_empty() && within;
             if faults.is_empty() && affordable {
-                zones.insert(offer.pool.zone.as_str());
+                zones.insert(offer.capacity.zone.as_str());
             }
         }
     }

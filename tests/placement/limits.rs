@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lowtide::core::market::egress::EgressPrices;
 use lowtide::core::market::quota::{QuotaFamily, QuotaKey};
-use lowtide::core::market::{CapacityPool, CapacityType, Market, Offer, PriceSource};
+use lowtide::core::market::{Capacity, CapacityType, Market, Offer, PriceSource};
 use lowtide::core::placement::{Demand, Placement, PoolLimits, PoolPolicy, Room, Settings, Target};
 use lowtide::core::record::Refusal;
 use lowtide::core::units::ids::{ClaimName, Region};
@@ -66,7 +66,7 @@ fn a_rescue_takes_free_room_first_and_nobody_rides_along_on_its_machine() {
     let small = need(1, 8, 1_000, 4);
     let mut demands = pods("a-other", 1, &small);
     demands.extend(rescues(pods("b-rescue", 1, &small)));
-    let pool = CapacityPool {
+    let capacity = Capacity {
         region: "us-east-1".into(),
         zone: "use1-az1".into(),
         instance_type: "g6.xlarge".into(),
@@ -75,11 +75,11 @@ fn a_rescue_takes_free_room_first_and_nobody_rides_along_on_its_machine() {
     let free = Resources { cpu: Millicores(3_000), memory: Mebibytes(12_000), gpus: 1, ..Resources::default() };
     let room = Room {
         claim: ClaimName::from("c1"),
-        pool,
+        capacity,
         free,
         gpu_memory: Mebibytes(22_888),
         most_units_per_pod: 1,
-        node_pool: "pool".into(),
+        node_pool: "capacity".into(),
         ready: true,
         node: Default::default(),
     };
@@ -93,7 +93,7 @@ fn a_rescue_takes_free_room_first_and_nobody_rides_along_on_its_machine() {
 fn a_reservation_is_free_until_it_is_full_and_belongs_to_the_pools_whose_classes_name_it() {
     let spot = offer("us-east-1", "use1-az1", "g6.xlarge", CapacityType::Spot, 300_000);
     let reserved = Offer { source: PriceSource::Reservation, ..offer("us-east-1", "use1-az1", "g6.xlarge", CapacityType::Reserved, 0) };
-    let at = reserved.pool.clone();
+    let at = reserved.capacity.clone();
     let market = market([spot, reserved]);
     let demands = pods("a", 3, &need(1, 8, 1_000, 4));
     let limited = Settings { machines_left: BTreeMap::from([(at.clone(), 2)]), ..settings() };
@@ -120,7 +120,7 @@ fn shared_nodes_of_one_zone_stand_beside_exclusive_ones_of_another() {
     let mut demands = pods("a-small", 4, &need(1, 5, 500, 2));
     demands.extend(pods("b-large", 1, &need(1, 8, 500, 2)));
     let placement = placed(&market, &demands, &[], &[pool], &settings());
-    let machines: Vec<(&str, usize)> = placement.machines.iter().map(|m| (m.pool.zone.as_str(), m.demands.len())).collect();
+    let machines: Vec<(&str, usize)> = placement.machines.iter().map(|m| (m.capacity.zone.as_str(), m.demands.len())).collect();
     assert_eq!(BTreeSet::from_iter(machines), BTreeSet::from([("use1-az1", 1), ("use1-az2", 4)]));
 }
 
@@ -132,7 +132,7 @@ fn of_equal_offers_the_likelier_to_be_given_is_taken_and_a_score_never_outweighs
     };
     let bought = |offers: Vec<Offer>| {
         let market = market(offers);
-        placed(&market, &pods("a", 1, &need(1, 8, 1_000, 4)), &[], &[open_pool(&market)], &settings()).machines[0].pool.zone.to_string()
+        placed(&market, &pods("a", 1, &need(1, 8, 1_000, 4)), &[], &[open_pool(&market)], &settings()).machines[0].capacity.zone.to_string()
     };
     assert_eq!(bought(vec![scored("use1-az1", 300_000, Some(3)), scored("use1-az2", 300_000, Some(8))]), "use1-az2");
     assert_eq!(bought(vec![scored("use1-az1", 300_000, None), scored("use1-az2", 300_000, Some(8))]), "use1-az2");
@@ -168,7 +168,7 @@ fn carrying_data_costs_what_the_pair_of_regions_costs() {
     (heavy.data_gib, heavy.data_region) = (24, Some("us-east-1".into()));
     let region = |settings: &Settings| {
         let placement = placed(&market, &pods("a", 1, &heavy), &[], &[open_pool(&market)], settings);
-        placement.machines[0].pool.region.clone()
+        placement.machines[0].capacity.region.clone()
     };
     // From us-east-1, 24 GiB over a day: $0.01/h to us-east-2, $0.02/h to eu-west-1.
     assert_eq!(region(&settings()), Region::from("us-east-2"));
@@ -226,9 +226,9 @@ fn drawn_rules() -> impl Strategy<Value = Drawn> {
             if let Some((kind, left)) = reservation {
                 let instance_type = ["g6.xlarge", "g6.12xlarge", "p5.48xlarge"][usize::from(kind)];
                 let free = offer("us-east-1", "use1-az1", instance_type, CapacityType::Reserved, 0);
-                settings.machines_left.insert(free.pool.clone(), left);
-                reserved.insert(free.pool.clone());
-                market.offers.insert(free.pool.clone(), Offer { source: PriceSource::Reservation, observed_at: crate::NOW, ..free });
+                settings.machines_left.insert(free.capacity.clone(), left);
+                reserved.insert(free.capacity.clone());
+                market.offers.insert(free.capacity.clone(), Offer { source: PriceSource::Reservation, observed_at: crate::NOW, ..free });
             }
             let policy = |name: &str, mode: u8| PoolPolicy {
                 limits_left: limits(all),

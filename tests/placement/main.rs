@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lowtide::core::market::catalog::Catalog;
 use lowtide::core::market::quota::{QuotaFamily, QuotaKey};
-use lowtide::core::market::{CapacityPool, CapacityType, Market, Offer, PriceSource};
+use lowtide::core::market::{Capacity, CapacityType, Market, Offer, PriceSource};
 use lowtide::core::placement::{
     Demand, Gang, OwnerRule, Placement, PlacementRequest, PoolLimits, PoolPolicy, Room, Settings, Target, counterfactuals, judge, place,
 };
@@ -26,13 +26,13 @@ use proptest::test_runner::RngSeed;
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 fn offer(region: &str, zone: &str, instance_type: &str, capacity_type: CapacityType, micros: i64) -> Offer {
-    let pool = CapacityPool { region: region.into(), zone: zone.into(), instance_type: instance_type.into(), capacity_type };
+    let capacity = Capacity { region: region.into(), zone: zone.into(), instance_type: instance_type.into(), capacity_type };
     let (source, interruptions_per_million_hours, placement_score) = (PriceSource::File, 0, None);
-    Offer { pool, price_per_hour: MicroUsdPerHour(micros), observed_at: NOW, source, interruptions_per_million_hours, placement_score }
+    Offer { capacity, price_per_hour: MicroUsdPerHour(micros), observed_at: NOW, source, interruptions_per_million_hours, placement_score }
 }
 
 fn market(offers: impl IntoIterator<Item = Offer>) -> Market {
-    Market { offers: offers.into_iter().map(|o| (o.pool.clone(), o)).collect(), ..Market::default() }
+    Market { offers: offers.into_iter().map(|o| (o.capacity.clone(), o)).collect(), ..Market::default() }
 }
 
 fn need(gpus: i64, gpu_gib: i64, cpu: i64, gib: i64) -> Need {
@@ -191,20 +191,16 @@ fn spreads_and_shares_hold_where_one_place_is_cheapest() {
 
 /// A machine of ours with a free GPU.
 fn free_room(zone: &str) -> Room {
-    let pool = CapacityPool {
-        region: "us-east-1".into(),
-        zone: zone.into(),
-        instance_type: "g6e.xlarge".into(),
-        capacity_type: CapacityType::Spot,
-    };
+    let capacity =
+        Capacity { region: "us-east-1".into(), zone: zone.into(), instance_type: "g6e.xlarge".into(), capacity_type: CapacityType::Spot };
     let free = Resources { cpu: Millicores(3_000), memory: Mebibytes(20_000), gpus: 1, ..Resources::default() };
     Room {
         claim: ClaimName::from("c1"),
-        pool,
+        capacity,
         free,
         gpu_memory: Mebibytes(45_776),
         most_units_per_pod: 1,
-        node_pool: "pool".into(),
+        node_pool: "capacity".into(),
         ready: true,
         node: Default::default(),
     }
@@ -256,10 +252,10 @@ fn egress_and_interruptions_are_part_of_the_cost() {
     let far = offer("eu-south-2", "eus2-az1", "g6.xlarge", CapacityType::Spot, 100_000);
     let market = market([near, far]);
     let mut heavy = need(1, 8, 1_000, 4);
-    assert_eq!(simple(&market, &pods("a", 1, &heavy)).machines[0].pool.region, Region::from("eu-south-2"));
+    assert_eq!(simple(&market, &pods("a", 1, &heavy)).machines[0].capacity.region, Region::from("eu-south-2"));
     // 480 GiB at $0.02 over 24 h are $0.40/h.
     (heavy.data_gib, heavy.data_region) = (480, Some("us-east-1".into()));
-    assert_eq!(simple(&market, &pods("a", 1, &heavy)).machines[0].pool.region, Region::from("us-east-1"));
+    assert_eq!(simple(&market, &pods("a", 1, &heavy)).machines[0].capacity.region, Region::from("us-east-1"));
 }
 
 #[test]
@@ -276,7 +272,7 @@ fn every_offer_is_refused_for_one_reason_and_the_first_in_order() {
         observed_at: Timestamp(0),
         ..offer("us-east-1", "use1-az2", "g6.xlarge", CapacityType::Spot, 1)
     };
-    market.offers.insert(stale.pool.clone(), stale);
+    market.offers.insert(stale.capacity.clone(), stale);
     let mut want = need(1, 20, 1_000, 4);
     (want.regions, want.max_price_per_gpu_hour) = (vec!["us-*".into()], Some(MicroUsdPerHour(1_000_000)));
     let (catalog, settings, pool) = (Catalog::snapshot(), settings(), open_pool(&market));
@@ -295,7 +291,7 @@ fn every_offer_is_refused_for_one_reason_and_the_first_in_order() {
     let expected = [Refusal::Region, Refusal::GpuMemory, Refusal::StalePrice, Refusal::OwnerPriceCap, Refusal::Dearer].map(|r| (r, 1));
     assert_eq!(judgement.refused, BTreeMap::from(expected));
     assert_eq!((judgement.best_refused.len(), judgement.offers_hash.len()), (5, 64));
-    let chosen = judgement.chosen.unwrap().pool;
+    let chosen = judgement.chosen.unwrap().capacity;
     let otherwise = counterfactuals(&catalog, &market, &want, &chosen, &"us-east-1".into());
     assert_eq!(otherwise.b0_on_demand_same.unwrap().price_per_hour, MicroUsdPerHour(804_800));
     assert_eq!(otherwise.b1_on_demand_home.unwrap().price_per_hour, MicroUsdPerHour(804_800));
@@ -379,8 +375,8 @@ proptest! {
         turned.reverse();
         turned.rotate_left(turn % demands.len());
         let (one, other) = (simple(&market, &demands), simple(&market, &turned));
-        let named = |p: &Placement, d: &[Demand]| -> Vec<(CapacityPool, Vec<String>)> {
-            p.machines.iter().map(|m| (m.pool.clone(), m.demands.iter().map(|i| d[*i].key.clone()).collect())).collect()
+        let named = |p: &Placement, d: &[Demand]| -> Vec<(Capacity, Vec<String>)> {
+            p.machines.iter().map(|m| (m.capacity.clone(), m.demands.iter().map(|i| d[*i].key.clone()).collect())).collect()
         };
         prop_assert_eq!(named(&one, &demands), named(&other, &turned));
     }
@@ -394,7 +390,7 @@ proptest! {
             offer.price_per_hour = MicroUsdPerHour(offer.price_per_hour.0 * share / 1_000);
         }
         let extra = offer("us-east-1", "use1-az1", SOLD[at % SOLD.len()].0, CapacityType::Reserved, SOLD[at % SOLD.len()].1 * share / 1_000);
-        better.offers.insert(extra.pool.clone(), extra);
+        better.offers.insert(extra.capacity.clone(), extra);
         let (before, after) = (simple(&market, &plain), simple(&better, &plain));
         prop_assert!(after.unplaced.len() <= before.unplaced.len());
         if after.unplaced.len() == before.unplaced.len() {

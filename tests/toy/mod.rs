@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lowtide::core::action::{Action, ClusterAction, Plan, RemovalReason};
 use lowtide::core::fleet::*;
 use lowtide::core::market::catalog::Catalog;
-use lowtide::core::market::{CapacityPool, CapacityType, CoolDownCause, Offer, PriceSource};
+use lowtide::core::market::{Capacity, CapacityType, CoolDownCause, Offer, PriceSource};
 use lowtide::core::plan::{Settings, plan};
 use lowtide::core::record::{Decision, LedgerRecord};
 use lowtide::core::snapshot::memory::Sighting;
@@ -28,9 +28,9 @@ pub struct Toy {
     pub events: Vec<(&'static str, String)>,
     pub removals: Vec<(String, RemovalReason)>,
     /// Pools of capacity that have nothing to give.
-    pub dry: BTreeSet<CapacityPool>,
+    pub dry: BTreeSet<Capacity>,
     /// Machines from these never join.
-    pub duds: BTreeSet<CapacityPool>,
+    pub duds: BTreeSet<Capacity>,
     /// Nodes that somebody deleted: their kubelets do not register again.
     pub lost_nodes: BTreeSet<NodeName>,
     /// What the next pods need of a GPU, of CPU and of memory.
@@ -54,8 +54,8 @@ pub const ON_DEMAND: i64 = 804_800;
 pub const BOOT: Millis = Millis(40_000);
 pub const START: Millis = Millis(30_000);
 
-pub fn capacity(region: &str, zone: &str, capacity_type: CapacityType) -> CapacityPool {
-    CapacityPool { region: region.into(), zone: zone.into(), instance_type: "g6.xlarge".into(), capacity_type }
+pub fn capacity(region: &str, zone: &str, capacity_type: CapacityType) -> Capacity {
+    Capacity { region: region.into(), zone: zone.into(), instance_type: "g6.xlarge".into(), capacity_type }
 }
 
 impl Toy {
@@ -96,8 +96,8 @@ impl Toy {
                 let price_per_hour = lowtide::core::units::money::MicroUsdPerHour(price);
                 let source = PriceSource::SpotPriceHistory;
                 let (observed_at, interruptions_per_million_hours, placement_score) = (Timestamp(0), 0, None);
-                let offer = Offer { pool, price_per_hour, observed_at, source, interruptions_per_million_hours, placement_score };
-                world.market.offers.insert(offer.pool.clone(), offer);
+                let offer = Offer { capacity: pool, price_per_hour, observed_at, source, interruptions_per_million_hours, placement_score };
+                world.market.offers.insert(offer.capacity.clone(), offer);
             }
             world.instances.insert(Region::from(region), Observed::Known { at: Timestamp(0), value: BTreeMap::new() });
         }
@@ -272,10 +272,10 @@ impl Toy {
         let instances: Vec<Instance> = self.all_instances();
         let units: BTreeMap<String, i64> =
             self.world.claims.values().map(|c| (c.uid.as_str().to_owned(), c.spec.gpu_units(&self.world.catalog))).collect();
-        for instance in instances.iter().filter(|i| i.state == InstanceState::Running && !self.duds.contains(&i.pool)) {
+        for instance in instances.iter().filter(|i| i.state == InstanceState::Running && !self.duds.contains(&i.capacity)) {
             let name = NodeName::from(format!("node-{}", instance.id));
             if self.now >= instance.launched_at + BOOT && !self.world.nodes.contains_key(&name) && !self.lost_nodes.contains(&name) {
-                let machine = &self.world.catalog.types[&instance.pool.instance_type];
+                let machine = &self.world.catalog.types[&instance.capacity.instance_type];
                 let units = instance.tags.get(tags::CLAIM_UID).and_then(|uid| units.get(uid)).copied().unwrap_or(machine.gpus);
                 let allocatable = Resources { gpus: units, ..machine.allocatable() };
                 let (ready, labelled, tainted) = (true, false, false);
@@ -303,8 +303,8 @@ impl Toy {
         known.flat_map(|v| v.values().cloned()).collect()
     }
 
-    pub fn running(&self) -> Vec<CapacityPool> {
-        self.all_instances().into_iter().filter(|i| i.state == InstanceState::Running).map(|i| i.pool).collect()
+    pub fn running(&self) -> Vec<Capacity> {
+        self.all_instances().into_iter().filter(|i| i.state == InstanceState::Running).map(|i| i.capacity).collect()
     }
 
     pub fn decisions(&self) -> Vec<&Decision> {
@@ -324,7 +324,7 @@ impl Toy {
     }
 
     pub fn notify(&mut self, id: &InstanceId, kind: NoticeKind) {
-        let region = self.instance_mut(id).pool.region.clone();
+        let region = self.instance_mut(id).capacity.region.clone();
         let notice = Notice { instance: id.clone(), region, kind, sent_at: self.now };
         self.next += 1;
         let pending = PendingNotice { notice, received_at: self.now, queue: Some("q".into()), receipt: format!("r{}", self.next) };
@@ -360,7 +360,7 @@ impl Toy {
 
     fn launch(&mut self, launch: &lowtide::core::fleet::Launch) {
         let now = self.now;
-        let dry = self.dry.contains(&launch.pool);
+        let dry = self.dry.contains(&launch.capacity);
         self.next += 1;
         let fresh = InstanceId::from(format!("i-{:03}", self.next));
         let id = self.launched.entry(launch.claim_uid.clone()).or_insert(fresh).clone();
@@ -377,7 +377,7 @@ impl Toy {
         claim.status.launched_at = Some(now);
         let instance = Instance {
             id: id.clone(),
-            pool: launch.pool.clone(),
+            capacity: launch.capacity.clone(),
             state: InstanceState::Running,
             launched_at: now,
             ended_at: None,
@@ -386,7 +386,7 @@ impl Toy {
             addresses: BTreeSet::from([format!("node-{id}")]),
             tags: launch.tags.clone().into(),
         };
-        if let Some(Observed::Known { value, .. }) = self.world.instances.get_mut(&launch.pool.region) {
+        if let Some(Observed::Known { value, .. }) = self.world.instances.get_mut(&launch.capacity.region) {
             value.insert(id, instance);
         }
     }

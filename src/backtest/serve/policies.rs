@@ -2,7 +2,7 @@
 
 use super::super::market::Past;
 use super::simulate::{ServePolicy, Yard};
-use crate::core::market::availability::PoolMemory;
+use crate::core::market::availability::CapacityMemory;
 use crate::core::policy::serving::{ErrorBudget, Service, ServingPool, next_launch, next_release, on_demand_wanted};
 use crate::core::units::time::Timestamp;
 use crate::core::workload::shortfall::Shortfall;
@@ -123,7 +123,7 @@ impl ServePolicy for KarpenterLike {
 
 /// `lowtide` for a service: the functions of [`crate::core::policy::serving`], fed with what the operator would know.
 pub struct Lowtide {
-    memory: Vec<PoolMemory>,
+    memory: Vec<CapacityMemory>,
     /// The availability goal, in parts per million; `None` holds the spares always.
     goal_ppm: Option<i64>,
     shortfall: Shortfall,
@@ -132,7 +132,7 @@ pub struct Lowtide {
 impl Lowtide {
     /// A fresh policy for so many zones.
     pub fn new(zones: usize, goal_ppm: Option<i64>) -> Self {
-        Lowtide { memory: vec![PoolMemory::default(); zones], goal_ppm, shortfall: Shortfall::default() }
+        Lowtide { memory: vec![CapacityMemory::default(); zones], goal_ppm, shortfall: Shortfall::default() }
     }
 
     fn learn(&mut self, yard: &Yard<'_>, now: Timestamp) {
@@ -186,15 +186,15 @@ impl ServePolicy for Lowtide {
     }
 }
 
-fn pools<'m>(memory: &'m [PoolMemory], past: &Past<'_>, yard: &Yard<'_>, refused: &[bool]) -> Vec<ServingPool<'m>> {
-    let pool = |(z, memory): (usize, &'m PoolMemory)| ServingPool {
+fn pools<'m>(memory: &'m [CapacityMemory], past: &Past<'_>, yard: &Yard<'_>, refused: &[bool]) -> Vec<ServingPool<'m>> {
+    let capacity = |(z, memory): (usize, &'m CapacityMemory)| ServingPool {
         price: past.price(z),
         launched: yard.launched(z),
         ready: yard.ready(z),
         memory,
         refused: refused[z],
     };
-    memory.iter().enumerate().map(pool).collect()
+    memory.iter().enumerate().map(capacity).collect()
 }
 
 /// Every serving policy: name and one line for people.

@@ -15,7 +15,7 @@ use crate::cli::pool_file::filed;
 use crate::core::action::{Action, ClusterAction};
 use crate::core::fleet::{NodeClass, NodePoolSpec};
 use crate::core::market::quota::{QuotaFamily, VcpuQuota, vcpus_left};
-use crate::core::market::{CapacityPool, Offer, PriceSource};
+use crate::core::market::{Capacity, Offer, PriceSource};
 use crate::core::plan::plan;
 use crate::core::plan::tests::toy::{Toy, deployment, job};
 use crate::core::units::ids::{ClassName, ObjectRef, Region, Uid, ZoneId};
@@ -103,21 +103,21 @@ fn offers() -> impl Strategy<Value = Market> {
         let kinds = PLACES.iter().flat_map(|place| TYPES.iter().flat_map(move |t| KINDS.iter().map(move |kind| (place, t, kind))));
         for (((region, zone), instance_type, capacity_type), price) in kinds.zip(prices) {
             let Some(price) = price else { continue };
-            let pool = CapacityPool {
+            let capacity = Capacity {
                 region: (*region).into(),
                 zone: (*zone).into(),
                 instance_type: (*instance_type).into(),
                 capacity_type: *capacity_type,
             };
             let offer = Offer {
-                pool: pool.clone(),
+                capacity: capacity.clone(),
                 price_per_hour: MicroUsdPerHour(price),
                 observed_at: SNAPSHOT_DATE,
                 source: PriceSource::File,
                 interruptions_per_million_hours: 0,
                 placement_score: None,
             };
-            market.offers.insert(pool, offer);
+            market.offers.insert(capacity, offer);
         }
         market
     })
@@ -164,7 +164,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
 }
 
 /// Machines with the pods they are bought for, and the pods that get nothing.
-type Purchase = (BTreeMap<(CapacityPool, BTreeSet<String>), usize>, BTreeSet<String>);
+type Purchase = (BTreeMap<(Capacity, BTreeSet<String>), usize>, BTreeSet<String>);
 
 impl Drawn {
     fn regions(&self) -> Vec<Region> {
@@ -229,7 +229,7 @@ impl Drawn {
         let mut machines = BTreeMap::new();
         for machine in &placement.machines {
             let pods: BTreeSet<String> = machine.demands.iter().map(|at| demands[*at].key.clone()).collect();
-            *machines.entry((machine.pool.clone(), pods)).or_insert(0) += 1;
+            *machines.entry((machine.capacity.clone(), pods)).or_insert(0) += 1;
         }
         (machines, placement.unplaced.iter().map(|u| u.key.clone()).collect())
     }
@@ -299,14 +299,14 @@ fn a_pool_that_does_not_fall_back_means_the_same_to_both() {
             "metadata": { "annotations": { "lowtide.dev/workload": "inference", "lowtide.dev/capacity": capacity } },
             "spec": { "containers": [{ "name": "c", "resources": { "requests": { "cpu": "1", "memory": "2Gi" }, "limits": { "nvidia.com/gpu": 1 } } }] },
         });
-        let at = CapacityPool {
+        let at = Capacity {
             region: "us-east-1".into(),
             zone: "use1-az1".into(),
             instance_type: "g6.xlarge".into(),
             capacity_type: CapacityType::OnDemand,
         };
         let offer = Offer {
-            pool: at.clone(),
+            capacity: at.clone(),
             price_per_hour: MicroUsdPerHour(804_800),
             observed_at: SNAPSHOT_DATE,
             source: PriceSource::File,

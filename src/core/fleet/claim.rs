@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::notice::NoticeKind;
 use super::trigger::Trigger;
 use crate::core::market::catalog::Catalog;
-use crate::core::market::{CapacityPool, CoolDownCause, PriceOrigin};
+use crate::core::market::{Capacity, CoolDownCause, PriceOrigin};
 use crate::core::units::ids::{ClaimName, ClassName, DecisionId, InstanceId, NodeName, PoolName, ReservationId, Uid};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::Timestamp;
@@ -142,7 +142,7 @@ pub struct ClaimSpec {
     /// Class that makes the node.
     pub node_class: ClassName,
     /// What to buy.
-    pub capacity: CapacityPool,
+    pub capacity: Capacity,
     /// The price it was bought at.
     pub price_per_hour: MicroUsdPerHour,
     /// On-demand price of the same type and region, where known.

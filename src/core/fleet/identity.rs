@@ -91,7 +91,7 @@ impl Node {
 mod tests {
     use super::*;
     use crate::core::fleet::InstanceState;
-    use crate::core::market::{CapacityPool, CapacityType};
+    use crate::core::market::{Capacity, CapacityType};
     use crate::core::units::Resources;
     use crate::core::units::time::Timestamp;
 
@@ -112,7 +112,7 @@ mod tests {
     }
 
     fn machine(id: &str, addresses: &[&str]) -> Instance {
-        let pool = CapacityPool {
+        let capacity = Capacity {
             region: "us-east-1".into(),
             zone: "use1-az1".into(),
             instance_type: "g6.xlarge".into(),
@@ -120,7 +120,7 @@ mod tests {
         };
         Instance {
             id: id.into(),
-            pool,
+            capacity,
             state: InstanceState::Running,
             launched_at: Timestamp(0),
             ended_at: None,

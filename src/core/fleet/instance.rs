@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::market::CapacityPool;
+use crate::core::market::Capacity;
 use crate::core::units::ids::InstanceId;
 use crate::core::units::shared::Shared;
 use crate::core::units::time::Timestamp;
@@ -27,7 +27,8 @@ pub struct Instance {
     /// Its id.
     pub id: InstanceId,
     /// What it is.
-    pub pool: CapacityPool,
+    #[serde(rename = "pool")]
+    pub capacity: Capacity,
     /// Its state.
     pub state: InstanceState,
     /// EC2's launch time.

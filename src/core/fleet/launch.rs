@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::market::CapacityPool;
+use crate::core::market::Capacity;
 use crate::core::units::ids::{ClaimName, ClassName, Region, ReservationId, Uid};
 
 /// One launch, frozen in the claim before any money is spent. The same launch gives the same instance.
@@ -13,7 +13,8 @@ pub struct Launch {
     /// The claim's uid: the instance carries it as a tag.
     pub claim_uid: Uid,
     /// What to buy.
-    pub pool: CapacityPool,
+    #[serde(rename = "pool")]
+    pub capacity: Capacity,
     /// EC2's idempotency token.
     pub client_token: String,
     /// Launch template name, made once per node class hash.

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Two sightings further apart than this say nothing about the time between them.
 const CONTINUITY: Millis = Millis::from_mins(60);
 
-/// The memory of one pool. Sums halve every [`PoolMemory::HALF_LIFE`] of observed time, so a market may change.
+/// The memory of one pool. Sums halve every [`CapacityMemory::HALF_LIFE`] of observed time, so a market may change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct PoolMemory {
+pub struct CapacityMemory {
     /// The last sighting: when, and whether there was capacity.
     last: Option<(Timestamp, bool)>,
     /// Since when every sighting has said the same.
@@ -28,7 +28,7 @@ pub struct PoolMemory {
     last_loss: Option<Timestamp>,
 }
 
-impl PoolMemory {
+impl CapacityMemory {
     /// Observed time after which an observation counts half.
     pub const HALF_LIFE: Millis = Millis::from_hours(168);
 
@@ -80,7 +80,7 @@ impl PoolMemory {
     pub fn availability_ppm(&self) -> i64 {
         self.availability_ppm_from(500_000)
     }
-    /// As [`PoolMemory::availability_ppm`], beginning at `prior_ppm`.
+    /// As [`CapacityMemory::availability_ppm`], beginning at `prior_ppm`.
     pub fn availability_ppm_from(&self, prior_ppm: i64) -> i64 {
         const PRIOR: i64 = Millis::from_hours(6).0;
         (self.up * 1_000_000 + PRIOR * prior_ppm) / (self.up + self.down + PRIOR)

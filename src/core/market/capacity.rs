@@ -31,7 +31,7 @@ impl fmt::Display for CapacityType {
 
 /// One pool of capacity: what EC2 can run out of, and what has one price.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct CapacityPool {
+pub struct Capacity {
     /// The region.
     pub region: Region,
     /// The zone id.
@@ -42,7 +42,7 @@ pub struct CapacityPool {
     pub capacity_type: CapacityType,
 }
 
-impl fmt::Display for CapacityPool {
+impl fmt::Display for Capacity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} in {}", self.instance_type, self.capacity_type, self.zone)
     }

@@ -22,7 +22,7 @@ pub mod reservation;
 pub mod scores;
 pub mod shipped;
 
-pub use capacity::{CapacityPool, CapacityType};
+pub use capacity::{Capacity, CapacityType};
 pub use cool_down::{CoolDown, CoolDownCause};
 pub use offer::{HIGHEST_PRICE, Market, Offer, PriceOrigin, PriceSource};
 pub use past_prices::PastPrices;

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::capacity::{CapacityPool, CapacityType};
+use super::capacity::{Capacity, CapacityType};
 use super::cool_down::CoolDown;
 use super::past_prices::PastPrices;
 use crate::core::units::money::MicroUsdPerHour;
@@ -59,7 +59,8 @@ impl Offer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
     /// What is offered.
-    pub pool: CapacityPool,
+    #[serde(rename = "pool")]
+    pub capacity: Capacity,
     /// Its price, for the whole machine.
     pub price_per_hour: MicroUsdPerHour,
     /// When that price was last confirmed.
@@ -79,11 +80,11 @@ pub struct Offer {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Market {
     /// The offers.
-    pub offers: BTreeMap<CapacityPool, Offer>,
+    pub offers: BTreeMap<Capacity, Offer>,
     /// Pools that refused us, and until when they are left alone.
-    pub cool_downs: BTreeMap<CapacityPool, CoolDown>,
+    pub cool_downs: BTreeMap<Capacity, CoolDown>,
     /// The latest price changes of each spot pool: an instance-hour costs what held at its start.
-    pub past_prices: Shared<BTreeMap<CapacityPool, PastPrices>>,
+    pub past_prices: Shared<BTreeMap<Capacity, PastPrices>>,
 }
 
 /// No machine costs more: seventy times the most expensive of July 2026. A price above it is a mistake, and sums over a million pods stay exact.

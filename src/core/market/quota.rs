@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use crate::core::market::{CapacityPool, CapacityType};
+use crate::core::market::{Capacity, CapacityType};
 use crate::core::units::ids::{InstanceType, Region};
 
 /// The families that EC2 counts vCPU quotas for. Source: Service Quotas, "Running On-Demand/Spot G and VT", "... P".
@@ -55,12 +55,12 @@ pub struct QuotaKey {
 impl QuotaKey {
     /// The quota that a machine from `pool` counts in. None for reserved capacity: the reservation itself was counted when it was made
     /// (EC2 user guide, "Capacity Reservations": unused ones count towards the on-demand limit too).
-    pub fn of(pool: &CapacityPool) -> Option<QuotaKey> {
-        let family = QuotaFamily::of(&pool.instance_type)?;
-        (pool.capacity_type != CapacityType::Reserved).then(|| QuotaKey {
-            region: pool.region.clone(),
+    pub fn of(capacity: &Capacity) -> Option<QuotaKey> {
+        let family = QuotaFamily::of(&capacity.instance_type)?;
+        (capacity.capacity_type != CapacityType::Reserved).then(|| QuotaKey {
+            region: capacity.region.clone(),
             family,
-            capacity_type: pool.capacity_type,
+            capacity_type: capacity.capacity_type,
         })
     }
 }
@@ -81,7 +81,7 @@ pub struct VcpuQuota {
 /// A quota that was not read is absent: unknown, it does not bind.
 pub fn vcpus_left<'a>(
     limits: &BTreeMap<Region, Vec<VcpuQuota>>,
-    ours: impl IntoIterator<Item = (&'a CapacityPool, i64)>,
+    ours: impl IntoIterator<Item = (&'a Capacity, i64)>,
 ) -> BTreeMap<QuotaKey, i64> {
     let mut left = BTreeMap::new();
     for (region, quotas) in limits {
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn our_machines_come_off_the_quota_of_their_region_family_and_market() {
-        let pool = |region: &str, instance_type: &str, capacity_type| CapacityPool {
+        let capacity = |region: &str, instance_type: &str, capacity_type| Capacity {
             region: region.into(),
             zone: "z".into(),
             instance_type: instance_type.into(),
@@ -131,14 +131,14 @@ mod tests {
             vec![quota(QuotaFamily::GAndVt, CapacityType::Spot, 64), quota(QuotaFamily::P, CapacityType::Spot, 0)],
         )]);
         let ours = [
-            (pool("us-east-1", "g6.xlarge", CapacityType::Spot), 4),
-            (pool("us-east-1", "gr6.4xlarge", CapacityType::Spot), 16),
-            (pool("us-east-1", "g6.xlarge", CapacityType::OnDemand), 4),
-            (pool("us-east-1", "g6.xlarge", CapacityType::Reserved), 4),
-            (pool("eu-west-1", "g6.xlarge", CapacityType::Spot), 4),
+            (capacity("us-east-1", "g6.xlarge", CapacityType::Spot), 4),
+            (capacity("us-east-1", "gr6.4xlarge", CapacityType::Spot), 16),
+            (capacity("us-east-1", "g6.xlarge", CapacityType::OnDemand), 4),
+            (capacity("us-east-1", "g6.xlarge", CapacityType::Reserved), 4),
+            (capacity("eu-west-1", "g6.xlarge", CapacityType::Spot), 4),
         ];
-        let left = vcpus_left(&limits, ours.iter().map(|(pool, vcpus)| (pool, *vcpus)));
-        let of = |instance_type, capacity_type| QuotaKey::of(&pool("us-east-1", instance_type, capacity_type));
+        let left = vcpus_left(&limits, ours.iter().map(|(capacity, vcpus)| (capacity, *vcpus)));
+        let of = |instance_type, capacity_type| QuotaKey::of(&capacity("us-east-1", instance_type, capacity_type));
         assert_eq!(of("g6.xlarge", CapacityType::Spot).and_then(|key| left.get(&key).copied()), Some(44));
         assert_eq!(of("p5.48xlarge", CapacityType::Spot).and_then(|key| left.get(&key).copied()), Some(0));
         assert_eq!((of("g6.xlarge", CapacityType::OnDemand).and_then(|key| left.get(&key).copied()), left.len()), (None, 2));

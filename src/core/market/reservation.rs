@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use crate::core::market::{CapacityPool, CapacityType, Offer, PriceSource};
+use crate::core::market::{Capacity, CapacityType, Offer, PriceSource};
 use crate::core::units::ids::{InstanceType, Region, ReservationId, ZoneId};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::{Millis, Timestamp};
@@ -82,21 +82,21 @@ pub fn offers(
     seen: &SeenReservations,
     occupied: &[Occupied],
     now: Timestamp,
-) -> BTreeMap<CapacityPool, ReservedOffer> {
+) -> BTreeMap<Capacity, ReservedOffer> {
     let mut found: Vec<ReservedOffer> = Vec::new();
     let far = |r: &CapacityReservation| r.ends_at.is_none_or(|end| end - LEAVE_BEFORE_END - LEAST_REMAINDER >= now);
     for reservation in seen.seen.iter().filter(|r| r.active && far(r)) {
         let Some(terms) = named.iter().find(|n| n.id == reservation.id) else { continue };
         let unseen = |o: &&Occupied| *o.reservation == reservation.id && o.asked_at.is_none_or(|at| at >= seen.at);
         let since = i64::try_from(occupied.iter().filter(unseen).count()).unwrap_or(i64::MAX);
-        let pool = CapacityPool {
+        let capacity = Capacity {
             region: region.clone(),
             zone: reservation.zone.clone(),
             instance_type: reservation.instance_type.clone(),
             capacity_type: CapacityType::Reserved,
         };
         let offer = Offer {
-            pool,
+            capacity,
             price_per_hour: terms.price_per_hour,
             observed_at: seen.at,
             source: PriceSource::Reservation,
@@ -113,7 +113,7 @@ pub fn offers(
     });
     let mut by_pool = BTreeMap::new();
     for one in found {
-        by_pool.entry(one.offer.pool.clone()).or_insert(one);
+        by_pool.entry(one.offer.capacity.clone()).or_insert(one);
     }
     by_pool
 }

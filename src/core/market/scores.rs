@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::market::catalog::Catalog;
-use crate::core::market::{CapacityPool, CapacityType, Market};
+use crate::core::market::{Capacity, CapacityType, Market};
 use crate::core::units::ids::{InstanceType, Region, ZoneId};
 use crate::core::units::time::{Millis, Timestamp};
 
@@ -46,8 +46,8 @@ pub struct PlacementScore {
 /// The questions for `regions`: one per family of `catalog` that `market` offers on spot and that has spot types enough, about one machine in
 /// one zone.
 pub fn questions(catalog: &Catalog, market: &Market, regions: &BTreeSet<Region>) -> BTreeMap<String, ScoreQuestion> {
-    let spot = market.offers.keys().filter(|pool| pool.capacity_type == CapacityType::Spot);
-    let offered: BTreeSet<&str> = spot.map(|pool| pool.instance_type.family()).collect();
+    let spot = market.offers.keys().filter(|capacity| capacity.capacity_type == CapacityType::Spot);
+    let offered: BTreeSet<&str> = spot.map(|capacity| capacity.instance_type.family()).collect();
     let mut families: BTreeMap<String, Vec<InstanceType>> = BTreeMap::new();
     for machine in catalog.types.values().filter(|m| m.spot_supported && offered.contains(m.instance_type.family())) {
         families.entry(machine.instance_type.family().to_owned()).or_default().push(machine.instance_type.clone());
@@ -73,11 +73,11 @@ impl ScoreBoard {
     }
 
     /// The score of a spot pool's family in its zone, while it is young enough to mean anything.
-    pub fn of(&self, pool: &CapacityPool, now: Timestamp) -> Option<u8> {
-        if pool.capacity_type != CapacityType::Spot {
+    pub fn of(&self, capacity: &Capacity, now: Timestamp) -> Option<u8> {
+        if capacity.capacity_type != CapacityType::Spot {
             return None;
         }
-        let (score, at) = self.scores.get(&(pool.instance_type.family().to_owned(), pool.zone.clone()))?;
+        let (score, at) = self.scores.get(&(capacity.instance_type.family().to_owned(), capacity.zone.clone()))?;
         (now.since(*at) <= SCORE_LIFETIME).then_some(*score)
     }
 
@@ -116,18 +116,18 @@ mod tests {
         let at = Timestamp(1_000_000_000);
         let answer = PlacementScore { region: "us-east-1".into(), zone: Some("use1-az4".into()), score: 7 };
         board.keep("g6", std::slice::from_ref(&answer), at);
-        let pool = |instance_type: &str, zone: &str, capacity_type| CapacityPool {
+        let capacity = |instance_type: &str, zone: &str, capacity_type| Capacity {
             region: "us-east-1".into(),
             zone: zone.into(),
             instance_type: instance_type.into(),
             capacity_type,
         };
-        assert_eq!(board.of(&pool("g6.xlarge", "use1-az4", CapacityType::Spot), at), Some(7));
-        assert_eq!(board.of(&pool("g6.xlarge", "use1-az4", CapacityType::OnDemand), at), None);
-        assert_eq!(board.of(&pool("g6e.xlarge", "use1-az4", CapacityType::Spot), at), None);
-        assert_eq!(board.of(&pool("g6.xlarge", "use1-az6", CapacityType::Spot), at), None);
-        assert_eq!(board.of(&pool("g6.xlarge", "use1-az4", CapacityType::Spot), at + Millis::from_hours(4)), None);
+        assert_eq!(board.of(&capacity("g6.xlarge", "use1-az4", CapacityType::Spot), at), Some(7));
+        assert_eq!(board.of(&capacity("g6.xlarge", "use1-az4", CapacityType::OnDemand), at), None);
+        assert_eq!(board.of(&capacity("g6e.xlarge", "use1-az4", CapacityType::Spot), at), None);
+        assert_eq!(board.of(&capacity("g6.xlarge", "use1-az6", CapacityType::Spot), at), None);
+        assert_eq!(board.of(&capacity("g6.xlarge", "use1-az4", CapacityType::Spot), at + Millis::from_hours(4)), None);
         board.keep("g6", &[PlacementScore { zone: Some("use1-az6".into()), ..answer }], at);
-        assert_eq!(board.of(&pool("g6.xlarge", "use1-az4", CapacityType::Spot), at), None, "the last answer counts");
+        assert_eq!(board.of(&capacity("g6.xlarge", "use1-az4", CapacityType::Spot), at), None, "the last answer counts");
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
-use crate::core::market::{CapacityPool, CapacityType, Market, Offer, PriceSource};
+use crate::core::market::{Capacity, CapacityType, Market, Offer, PriceSource};
 use crate::core::units::ids::{InstanceType, Region, ZoneId};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::Timestamp;
@@ -126,28 +126,28 @@ pub fn snapshot_market() -> Market {
         }
         if let Ok(price) = row.spot_usd_h.parse() {
             let band = bands.get(&(region.clone(), instance_type.clone())).copied().unwrap_or(AdvisorBand::Over20);
-            let pool = CapacityPool { region, zone: row.az_id.into(), instance_type, capacity_type: CapacityType::Spot };
-            insert(&mut market, pool, price, band.interruptions_per_million_hours());
+            let capacity = Capacity { region, zone: row.az_id.into(), instance_type, capacity_type: CapacityType::Spot };
+            insert(&mut market, capacity, price, band.interruptions_per_million_hours());
         }
     }
     for (region, zone, instance_type) in offerings {
         if let Some(price) = on_demand.get(&(region.clone(), instance_type.clone())) {
-            insert(&mut market, CapacityPool { region, zone, instance_type, capacity_type: CapacityType::OnDemand }, *price, 0);
+            insert(&mut market, Capacity { region, zone, instance_type, capacity_type: CapacityType::OnDemand }, *price, 0);
         }
     }
     market
 }
 
-fn insert(market: &mut Market, pool: CapacityPool, price_per_hour: MicroUsdPerHour, interruptions_per_million_hours: i64) {
+fn insert(market: &mut Market, capacity: Capacity, price_per_hour: MicroUsdPerHour, interruptions_per_million_hours: i64) {
     let offer = Offer {
-        pool: pool.clone(),
+        capacity: capacity.clone(),
         price_per_hour,
         observed_at: SNAPSHOT_DATE,
         source: PriceSource::Snapshot,
         interruptions_per_million_hours,
         placement_score: None,
     };
-    market.offers.insert(pool, offer);
+    market.offers.insert(capacity, offer);
 }
 
 #[cfg(test)]
@@ -165,11 +165,11 @@ mod tests {
     #[test]
     fn every_price_in_the_file_becomes_an_offer_and_nothing_else_does() {
         let market = snapshot_market();
-        let spot = market.offers.values().filter(|o| o.pool.capacity_type == CapacityType::Spot).count();
+        let spot = market.offers.values().filter(|o| o.capacity.capacity_type == CapacityType::Spot).count();
         let priced: BTreeSet<_> =
             rows::<PriceRow>(PRICES).into_iter().filter(|r| !r.spot_usd_h.is_empty()).map(|r| (r.az_id, r.r#type)).collect();
         assert_eq!(spot, priced.len());
-        let best = &market.offers[&CapacityPool {
+        let best = &market.offers[&Capacity {
             region: "eu-south-2".into(),
             zone: "eus2-az3".into(),
             instance_type: "g6.xlarge".into(),

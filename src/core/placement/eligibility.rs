@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::core::market::catalog::{MachineType, ROOT_VOLUME};
 use crate::core::market::quota::QuotaKey;
-use crate::core::market::{CapacityPool, CapacityType, CoolDownCause, Offer, PriceSource};
+use crate::core::market::{Capacity, CapacityType, CoolDownCause, Offer, PriceSource};
 use crate::core::record::Refusal;
 use crate::core::units::ids::{Region, ZoneId};
 use crate::core::units::money::MicroUsdPerHour;
@@ -140,13 +140,13 @@ pub fn list_on_sale<'a>(on_sale: &OnSale<'a>, settings: &Settings, pool: &PoolPo
     let mut listings = Vec::with_capacity(market.offers.len());
     let no_class = NodeTerms::default();
     for offer in market.offers.values() {
-        let terms = pool.nodes.get(&offer.pool.zone);
-        let (machine, usable) = *usable_by_type.entry((&offer.pool.instance_type, terms)).or_insert_with(|| {
-            let machine = catalog.types.get(&offer.pool.instance_type);
+        let terms = pool.nodes.get(&offer.capacity.zone);
+        let (machine, usable) = *usable_by_type.entry((&offer.capacity.instance_type, terms)).or_insert_with(|| {
+            let machine = catalog.types.get(&offer.capacity.instance_type);
             let nothing = Usable { resources: Resources::default(), unit_memory: Mebibytes(0), most_units_per_pod: 0 };
             (machine, machine.map_or(nothing, |m| usable(m, terms.unwrap_or(&no_class))))
         });
-        let region_ok = *regions.entry(&offer.pool.region).or_insert_with(|| allowed(&pool.regions, offer.pool.region.as_str()));
+        let region_ok = *regions.entry(&offer.capacity.region).or_insert_with(|| allowed(&pool.regions, offer.capacity.region.as_str()));
         let unknown_type = Some(if region_ok { Refusal::GpuModel } else { Refusal::Region });
         let known = machine.map(|m| pool_refusals(on_sale, settings, pool, offer, m, (region_ok, terms.is_some()), committed_for));
         let (refusal, rescue_refusal) = known.unwrap_or((unknown_type, unknown_type));
@@ -167,7 +167,7 @@ fn pool_refusals(
     (region_ok, has_class): (bool, bool),
     committed_for: Millis,
 ) -> (Option<Refusal>, Option<Refusal>) {
-    let at = &offer.pool;
+    let at = &offer.capacity;
     let cool_down = market.cool_downs.get(at).filter(|c| c.until > now);
     let quota = QuotaKey::of(at).and_then(|key| settings.quota_vcpus_left.get(&key).copied());
     let stale = match offer.source {
@@ -222,7 +222,7 @@ pub struct Wants<'a> {
     /// On-demand is asked for work whose owner asked `spot-first`.
     pub falls_back: bool,
     /// Only these may be bought.
-    pub buy_only: Option<&'a BTreeSet<CapacityPool>>,
+    pub buy_only: Option<&'a BTreeSet<Capacity>>,
     /// What other pods leave of the choice.
     pub apart: Option<&'a Apart>,
 }
@@ -234,9 +234,9 @@ impl<'a> Wants<'a> {
     /// `need` against the market of `request`.
     pub fn new(request: &PlacementRequest, need: &'a Need) -> Self {
         let mut regions = BTreeSet::new();
-        for pool in request.market.offers.keys() {
-            if !regions.contains(&pool.region) && allowed(&need.regions, pool.region.as_str()) {
-                regions.insert(pool.region.clone());
+        for capacity in request.market.offers.keys() {
+            if !regions.contains(&capacity.region) && allowed(&need.regions, capacity.region.as_str()) {
+                regions.insert(capacity.region.clone());
             }
         }
         Wants { need, regions, zone: None, within: None, rescue: false, falls_back: false, buy_only: None, apart: None }
@@ -263,8 +263,8 @@ impl<'a> Wants<'a> {
     }
 
     /// Whether the node of an offer has the labels that the need asks for.
-    pub fn labels_ok(&self, at: &CapacityPool, machine: &MachineType, class: &ClassLabels) -> bool {
-        self.need.node_terms.is_empty() || ExpectedNode { pool: at, machine, class }.meets(&self.need.node_terms)
+    pub fn labels_ok(&self, at: &Capacity, machine: &MachineType, class: &ClassLabels) -> bool {
+        self.need.node_terms.is_empty() || ExpectedNode { capacity: at, machine, class }.meets(&self.need.node_terms)
     }
 
     /// Whether every taint of a node class is tolerated.
@@ -304,7 +304,7 @@ impl<'a> Wants<'a> {
     }
 
     fn refusal(&self, listing: &Listing, replicas: i64) -> Option<Refusal> {
-        let (need, at) = (self.need, &listing.offer.pool);
+        let (need, at) = (self.need, &listing.offer.capacity);
         if !self.regions.contains(&at.region) {
             return Some(Refusal::Region);
         }
@@ -338,8 +338,8 @@ impl<'a> Wants<'a> {
 }
 
 /// The correlated pool that `pool` belongs to.
-pub fn correlated_pool(pool: &crate::core::market::CapacityPool) -> Correlated {
-    (pool.zone.clone(), pool.instance_type.family().to_owned(), pool.capacity_type)
+pub fn correlated_pool(capacity: &crate::core::market::Capacity) -> Correlated {
+    (capacity.zone.clone(), capacity.instance_type.family().to_owned(), capacity.capacity_type)
 }
 
 /// How many replicas of an owner with `total` may stand in one correlated pool.

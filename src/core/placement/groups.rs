@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::market::CapacityPool;
+use crate::core::market::Capacity;
 use crate::core::units::ids::{PoolName, ZoneId};
 use crate::core::workload::need::Need;
 
@@ -50,7 +50,7 @@ pub fn group<'a>(request: &PlacementRequest<'a>, order: &[usize]) -> Vec<Group<'
     type Gang<'k> = (Option<&'k str>, Option<&'k ZoneId>);
     /// Whether it is a rescue, and whether it falls back.
     type Kind = (bool, bool);
-    type Key<'k> = (&'k Need, &'k BTreeSet<PoolName>, &'k Option<OwnerRule>, Gang<'k>, Kind, Option<&'k BTreeSet<CapacityPool>>, &'k Apart);
+    type Key<'k> = (&'k Need, &'k BTreeSet<PoolName>, &'k Option<OwnerRule>, Gang<'k>, Kind, Option<&'k BTreeSet<Capacity>>, &'k Apart);
     let mut members: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
     // Replicas follow each other in the order of keys, so the last group is mostly the right one.
     let mut last: Option<(Key, Vec<usize>)> = None;
@@ -96,7 +96,7 @@ pub fn restrict<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>],
         *totals.entry(&owner.owner).or_default() += group.members.len() as i64;
         standing.entry(&owner.owner).or_insert_with(|| {
             let mut held = BTreeMap::new();
-            owner.standing.iter().for_each(|(pool, n)| *held.entry(correlated_pool(pool)).or_insert(0) += n);
+            owner.standing.iter().for_each(|(capacity, n)| *held.entry(correlated_pool(capacity)).or_insert(0) += n);
             held
         });
     }
@@ -110,7 +110,7 @@ pub fn restrict<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>],
         };
         let shared_out = by_zone.entry(&owner.owner).or_insert_with(|| {
             let mut counts = BTreeMap::new();
-            owner.standing.iter().for_each(|(pool, n)| *counts.entry(pool.zone.clone()).or_insert(0) += n);
+            owner.standing.iter().for_each(|(capacity, n)| *counts.entry(capacity.zone.clone()).or_insert(0) += n);
             counts
         });
         let total = totals.get(owner.owner.as_str()).copied().unwrap_or(0) + owner.standing.values().sum::<i64>();
@@ -129,7 +129,7 @@ fn places<K: Ord>(
     request: &PlacementRequest,
     listed: &[Vec<Listing>],
     group: &Group,
-    key: impl Fn(&crate::core::market::CapacityPool) -> K,
+    key: impl Fn(&crate::core::market::Capacity) -> K,
 ) -> BTreeMap<K, i128> {
     let mut best = BTreeMap::new();
     for (pool, listings) in request.pools.iter().zip(listed) {
@@ -139,7 +139,7 @@ fn places<K: Ord>(
         for listing in listings {
             if let Ok(replicas) = group.wants.judge(listing) {
                 let cost = score(listing, group.wants.need, replicas, request.settings).nano_usd_per_replica_hour;
-                let least = best.entry(key(&listing.offer.pool)).or_insert(cost);
+                let least = best.entry(key(&listing.offer.capacity)).or_insert(cost);
                 *least = cost.min(*least);
             }
         }
@@ -155,7 +155,7 @@ fn one_zone_per_gang<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'
     for gang in gangs {
         let mut common: Option<BTreeMap<ZoneId, i128>> = None;
         for group in groups.iter().filter(|g| name(g) == Some(gang)) {
-            let here: BTreeMap<ZoneId, i128> = places(request, listed, group, |pool| pool.zone.clone());
+            let here: BTreeMap<ZoneId, i128> = places(request, listed, group, |capacity| capacity.zone.clone());
             let size = group.members.len() as i128;
             let sum = |zone: &ZoneId, before: i128| here.get(zone).map(|cost| before + cost * size);
             common = Some(match common {
@@ -190,10 +190,10 @@ fn over_zones<'a>(
         return vec![group];
     }
     let mut zones: Vec<(i128, ZoneId)> =
-        places(request, listed, &group, |pool| pool.zone.clone()).into_iter().map(|(zone, cost)| (cost, zone)).collect();
+        places(request, listed, &group, |capacity| capacity.zone.clone()).into_iter().map(|(zone, cost)| (cost, zone)).collect();
     zones.sort();
     let on_offer = zones.len();
-    let mut free = room::free_for(request, &group, |pool| pool.zone.clone());
+    let mut free = room::free_for(request, &group, |capacity| capacity.zone.clone());
     zones.extend(free.keys().filter(|zone| !zones.iter().any(|(_, z)| z == *zone)).map(|zone| (0, zone.clone())).collect::<Vec<_>>());
     if zones.is_empty() {
         return vec![group];

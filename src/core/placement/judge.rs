@@ -6,7 +6,7 @@
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-use crate::core::market::{CapacityPool, Offer};
+use crate::core::market::{Capacity, Offer};
 use crate::core::record::{JudgedOffer, Judgement, Refusal};
 use crate::core::workload::need::Need;
 
@@ -25,12 +25,12 @@ pub fn judge(request: &PlacementRequest, need: &Need, pool: &PoolPolicy) -> Judg
 /// As [`judge`], with `chosen` as the offer taken: the one that is best for all demands together may not be the best for this need alone.
 ///
 /// A `chosen` that may not be bought for this need is not taken; then the best is.
-pub fn judge_chosen(request: &PlacementRequest, need: &Need, pool: &PoolPolicy, chosen: Option<&CapacityPool>) -> Judgement {
+pub fn judge_chosen(request: &PlacementRequest, need: &Need, pool: &PoolPolicy, chosen: Option<&Capacity>) -> Judgement {
     judge_listed(request, &Wants::new(request, need), &listings_of(request, pool), chosen)
 }
 
 /// As [`judge_chosen`], for a demand and what restricts it.
-pub fn judge_demand(request: &PlacementRequest, demand: &Demand, pool: &PoolPolicy, chosen: Option<&CapacityPool>) -> Judgement {
+pub fn judge_demand(request: &PlacementRequest, demand: &Demand, pool: &PoolPolicy, chosen: Option<&Capacity>) -> Judgement {
     let wants = Wants {
         falls_back: demand.falls_back,
         buy_only: demand.buy_only.as_deref(),
@@ -65,19 +65,19 @@ pub fn rank<'a>(request: &PlacementRequest<'a>, need: &Need, pool: &PoolPolicy) 
 
 /// The score of `listing` for `need`, of which `replicas` fit.
 pub(super) fn score(listing: &Listing, need: &Need, replicas: i64, settings: &Settings) -> Score {
-    let egress = egress_per_replica(need, &listing.offer.pool.region, settings);
+    let egress = egress_per_replica(need, &listing.offer.capacity.region, settings);
     let machine = i128::from(listing.cost.0) * 1_000;
     Score {
         nano_usd_per_replica_hour: machine / i128::from(replicas.max(1)) + i128::from(egress.0) * 1_000,
         interruptions_per_million_hours: listing.offer.interruptions_per_million_hours,
         unavailability: unavailability(listing.offer),
         price_per_hour: listing.offer.price_per_hour,
-        pool: listing.offer.pool.clone(),
+        capacity: listing.offer.capacity.clone(),
     }
 }
 
 /// Judges listed offers; `wants` may carry restrictions that the plan added.
-pub(super) fn judge_listed(request: &PlacementRequest, wants: &Wants, listings: &[Listing], chosen: Option<&CapacityPool>) -> Judgement {
+pub(super) fn judge_listed(request: &PlacementRequest, wants: &Wants, listings: &[Listing], chosen: Option<&Capacity>) -> Judgement {
     let need = wants.need;
     let mut hasher = Sha256::new();
     let mut refused: BTreeMap<Refusal, u32> = BTreeMap::new();
@@ -95,7 +95,7 @@ pub(super) fn judge_listed(request: &PlacementRequest, wants: &Wants, listings: 
         }
     }
     fitting.sort();
-    let taken = chosen.and_then(|pool| fitting.iter().position(|(s, _)| s.pool == *pool)).unwrap_or(0);
+    let taken = chosen.and_then(|pool| fitting.iter().position(|(s, _)| s.capacity == *pool)).unwrap_or(0);
     let chosen = (!fitting.is_empty()).then(|| fitting.remove(taken));
     if !fitting.is_empty() {
         refused.insert(Refusal::Dearer, u32::try_from(fitting.len()).unwrap_or(u32::MAX));
@@ -103,7 +103,7 @@ pub(super) fn judge_listed(request: &PlacementRequest, wants: &Wants, listings: 
     let describe = |index: usize, refusal: Option<Refusal>| described(request, need, &listings[index], refusal);
     let mut best: Vec<JudgedOffer> = fitting.iter().take(BEST_REFUSED).map(|(_, i)| describe(*i, Some(Refusal::Dearer))).collect();
     best.extend(cheapest_of_each_reason(listings, others, BEST_REFUSED - best.len()).into_iter().map(|(i, r)| describe(i, Some(r))));
-    best.sort_by(|a, b| (a.price_per_hour, &a.pool).cmp(&(b.price_per_hour, &b.pool)));
+    best.sort_by(|a, b| (a.price_per_hour, &a.capacity).cmp(&(b.price_per_hour, &b.capacity)));
     Judgement { chosen: chosen.map(|(_, index)| describe(index, None)), best_refused: best, refused, offers_hash: hex(&hasher.finalize()) }
 }
 
@@ -130,7 +130,7 @@ fn cheapest_of_each_reason(listings: &[Listing], refused: Vec<(usize, Refusal)>,
 fn described(request: &PlacementRequest, need: &Need, listing: &Listing, refusal: Option<Refusal>) -> JudgedOffer {
     let replicas = replicas_that_fit(need, &listing.usable);
     JudgedOffer {
-        pool: listing.offer.pool.clone(),
+        capacity: listing.offer.capacity.clone(),
         price_per_hour: listing.offer.price_per_hour,
         cost_per_replica_hour: (replicas > 0).then(|| score(listing, need, replicas, request.settings).cost_per_replica_hour()),
         replicas,
@@ -145,12 +145,12 @@ fn described(request: &PlacementRequest, need: &Need, listing: &Listing, refusal
 /// One offer's line in the hash: what it is, its price, when that was observed, and the verdict. Fields end in a byte no name has.
 fn hash_offer(hasher: &mut Sha256, listing: &Listing, verdict: Result<i64, Refusal>) {
     let offer = listing.offer;
-    for name in [offer.pool.region.as_str(), offer.pool.zone.as_str(), offer.pool.instance_type.as_str()] {
+    for name in [offer.capacity.region.as_str(), offer.capacity.zone.as_str(), offer.capacity.instance_type.as_str()] {
         hasher.update(name.as_bytes());
         hasher.update([0xff]);
     }
     let mut line = [0_u8; 26];
-    line[0] = offer.pool.capacity_type as u8;
+    line[0] = offer.capacity.capacity_type as u8;
     line[1..9].copy_from_slice(&offer.price_per_hour.0.to_be_bytes());
     line[9..17].copy_from_slice(&offer.observed_at.0.to_be_bytes());
     let (code, replicas) = match verdict {

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::core::market::catalog::{Architecture, MachineType};
-use crate::core::market::{CapacityPool, CapacityType};
+use crate::core::market::{Capacity, CapacityType};
 use crate::core::workload::labels::{LabelOperator, LabelRequirement, LabelTerm};
 use crate::core::workload::need::Need;
 use crate::core::workload::need::constraints::{self, EBS_ZONE, KNOWN_LABELS, REGION, TYPE, ZONE, ZONE_ID};
@@ -31,7 +31,7 @@ pub struct ClassLabels {
 #[derive(Debug, Clone, Copy)]
 pub struct ExpectedNode<'a> {
     /// What is bought, and where.
-    pub pool: &'a CapacityPool,
+    pub capacity: &'a Capacity,
     /// What it is.
     pub machine: &'a MachineType,
     /// What its class adds.
@@ -56,11 +56,11 @@ impl<'a> ExpectedNode<'a> {
     }
 
     fn zone_holds(&self, operator: &LabelOperator) -> bool {
-        let id = self.pool.zone.as_str();
+        let id = self.capacity.zone.as_str();
         match (&self.class.zone_name, operator) {
             // Which zone a name means is the account's own affair; without an account, that of any zone of the region may be meant.
             (None, LabelOperator::In(any)) => {
-                any.contains(id) || any.iter().any(|n| constraints::is_zone_name(n) && n.starts_with(self.pool.region.as_str()))
+                any.contains(id) || any.iter().any(|n| constraints::is_zone_name(n) && n.starts_with(self.capacity.region.as_str()))
             }
             (None, other) => other.holds(Some(id)),
             (Some(name), LabelOperator::NotIn(_)) => operator.holds(Some(id)) && operator.holds(Some(name)),
@@ -70,7 +70,7 @@ impl<'a> ExpectedNode<'a> {
 
     /// The value of a label; `None` when the node will not have it.
     pub fn value(&self, key: &str) -> Option<Cow<'a, str>> {
-        let (at, machine) = (self.pool, self.machine);
+        let (at, machine) = (self.capacity, self.machine);
         let said = |text: &'a str| Some(Cow::Borrowed(text));
         let number = |n: i64| Some(Cow::Owned(n.to_string()));
         let type_name = at.instance_type.as_str();
@@ -114,12 +114,12 @@ impl<'a> ExpectedNode<'a> {
     pub fn lacking(&self, need: &Need, actual: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
         let mut lacking = BTreeMap::new();
         let has = |key: &str| actual.get(key).map(String::as_str);
-        if !need.instance_types.is_empty() && has(TYPE) != Some(self.pool.instance_type.as_str()) {
-            lacking.insert(TYPE.to_owned(), self.pool.instance_type.to_string());
+        if !need.instance_types.is_empty() && has(TYPE) != Some(self.capacity.instance_type.as_str()) {
+            lacking.insert(TYPE.to_owned(), self.capacity.instance_type.to_string());
         }
         let zone_is = |key: &str| has(key).is_some_and(|v| need.zones.iter().any(|z| z.as_str() == v));
         if !need.zones.is_empty() && !zone_is(ZONE) && !zone_is(ZONE_ID) {
-            lacking.insert(ZONE.to_owned(), self.pool.zone.to_string());
+            lacking.insert(ZONE.to_owned(), self.capacity.zone.to_string());
         }
         if need.node_terms.is_empty() {
             return Some(lacking);
@@ -138,7 +138,7 @@ impl<'a> ExpectedNode<'a> {
             }
             let free = now.is_none() || OURS_TO_CORRECT.contains(&want.key.as_str());
             let may = free && (KNOWN_LABELS.contains(&want.key.as_str()) || self.class.labels.contains_key(&want.key));
-            let zone = || [Some(self.pool.zone.as_str()), self.class.zone_name.as_deref()].into_iter().flatten().map(Cow::Borrowed);
+            let zone = || [Some(self.capacity.zone.as_str()), self.class.zone_name.as_deref()].into_iter().flatten().map(Cow::Borrowed);
             let values: Vec<Cow<str>> =
                 if matches!(want.key.as_str(), ZONE | EBS_ZONE) { zone().collect() } else { self.value(&want.key).into_iter().collect() };
             let value = values.into_iter().find(|v| may && want.operator.holds(Some(v)))?;
@@ -189,13 +189,13 @@ mod tests {
 
     fn types(spec: &str) -> Vec<String> {
         let (catalog, class, need) = (Catalog::snapshot(), ClassLabels::default(), need(spec));
-        let pool = |t: &MachineType| CapacityPool {
+        let capacity = |t: &MachineType| Capacity {
             region: "us-east-1".into(),
             zone: "use1-az4".into(),
             instance_type: t.instance_type.clone(),
             capacity_type: CapacityType::Spot,
         };
-        let meets = |t: &&MachineType| ExpectedNode { pool: &pool(t), machine: t, class: &class }.meets(&need.node_terms);
+        let meets = |t: &&MachineType| ExpectedNode { capacity: &capacity(t), machine: t, class: &class }.meets(&need.node_terms);
         catalog.types.values().filter(meets).map(|t| t.instance_type.to_string()).collect()
     }
 
@@ -226,14 +226,14 @@ mod tests {
     fn a_zone_is_met_by_its_id_and_by_its_name_in_the_account_and_the_node_gets_the_form_that_was_asked() {
         let catalog = Catalog::snapshot();
         let machine = &catalog.types[&crate::core::units::ids::InstanceType::from("g6.xlarge")];
-        let pool = CapacityPool {
+        let capacity = Capacity {
             region: "us-east-1".into(),
             zone: "use1-az4".into(),
             instance_type: machine.instance_type.clone(),
             capacity_type: CapacityType::Spot,
         };
         let class = ClassLabels { zone_name: Some("us-east-1a".into()), ..ClassLabels::default() };
-        let node = ExpectedNode { pool: &pool, machine, class: &class };
+        let node = ExpectedNode { capacity: &capacity, machine, class: &class };
         let zone = |value: &str| need(&format!(r#""nodeSelector":{{"topology.kubernetes.io/zone":"{value}"}}"#));
         assert!(node.meets(&zone("us-east-1a").node_terms) && !node.meets(&zone("us-east-1b").node_terms));
         let actual = BTreeMap::from([(ZONE.to_owned(), "use1-az4".to_owned()), (TYPE.to_owned(), "k3s".to_owned())]);

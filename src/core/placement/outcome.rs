@@ -2,7 +2,7 @@
 //!
 //! Decides: nothing; these are the outputs and their units.
 
-use crate::core::market::CapacityPool;
+use crate::core::market::Capacity;
 use crate::core::record::Judgement;
 use crate::core::units::ids::{ClaimName, PoolName};
 use crate::core::units::money::MicroUsdPerHour;
@@ -32,7 +32,7 @@ pub struct Assignment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedMachine {
     /// What to buy.
-    pub pool: CapacityPool,
+    pub capacity: Capacity,
     /// Its price.
     pub price_per_hour: MicroUsdPerHour,
     /// Its price with expected interruption cost and the egress of its pods.

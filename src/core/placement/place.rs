@@ -80,13 +80,13 @@ fn broken_spreads(
         let mine = |demand: usize| rule_of(demand).filter(|o| o.owner == *owner);
         let Some(rule) = wanted.iter().find_map(|d| mine(*d)) else { continue };
         let mut counts: BTreeMap<&ZoneId, i64> = short_zones.iter().map(|zone| (zone, 0)).collect();
-        rule.standing.iter().for_each(|(pool, n)| *counts.entry(&pool.zone).or_default() += n);
+        rule.standing.iter().for_each(|(capacity, n)| *counts.entry(&capacity.zone).or_default() += n);
         let (mut placed, mut grown) = (0, BTreeSet::new());
         for assignment in placement.assignments.iter().filter(|a| mine(a.demand).is_some()) {
             placed += 1;
             let zone = match &assignment.target {
-                Target::NewMachine(index) => placement.machines.get(*index).map(|m| &m.pool.zone),
-                Target::ExistingRoom(claim) => request.room.iter().find(|r| r.claim == *claim).map(|r| &r.pool.zone),
+                Target::NewMachine(index) => placement.machines.get(*index).map(|m| &m.capacity.zone),
+                Target::ExistingRoom(claim) => request.room.iter().find(|r| r.claim == *claim).map(|r| &r.capacity.zone),
             };
             if let Some(zone) = zone {
                 *counts.entry(zone).or_default() += 1;
@@ -259,7 +259,7 @@ impl<'a, 'r> Plan<'a, 'r> {
     /// its own, is bought whatever the budget says, and counts in both.
     fn commit(&mut self, pool: usize, listing: &Listing, rescue: bool) -> bool {
         let Some(machine) = listing.machine else { return false };
-        let at = &listing.offer.pool;
+        let at = &listing.offer.capacity;
         let committed = listing.offer.price_per_hour.over(commitment_span(self.request.settings, self.request.now)).to_micro_usd();
         let quota = QuotaKey::of(at);
         let quota_left = quota.as_ref().and_then(|key| self.settings.quota_vcpus_left.get(key).copied());
@@ -305,7 +305,7 @@ impl<'a, 'r> Plan<'a, 'r> {
             self.placement.assignments.push(Assignment { demand: *demand, key: self.request.demands[*demand].key.clone(), target });
         }
         self.placement.machines.push(PlannedMachine {
-            pool: listing.offer.pool.clone(),
+            capacity: listing.offer.capacity.clone(),
             price_per_hour: listing.offer.price_per_hour,
             cost_per_hour: MicroUsdPerHour(cost),
             node_pool: self.policies[pool].name.clone(),

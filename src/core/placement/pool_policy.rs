@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::request::{NodeTerms, PoolLimits, PoolPolicy};
 use crate::core::fleet::NodePool;
-use crate::core::market::CapacityPool;
+use crate::core::market::Capacity;
 use crate::core::units::ids::ZoneId;
 use crate::core::units::money::MicroUsd;
 
@@ -30,7 +30,7 @@ pub struct Held {
 
 impl PoolPolicy {
     /// The policy of `pool`, whose classes make `nodes` and name `reserved` capacity, less what it has `held` and spent.
-    pub fn of(pool: &NodePool, nodes: BTreeMap<ZoneId, NodeTerms>, reserved: BTreeSet<CapacityPool>, held: &Held) -> Self {
+    pub fn of(pool: &NodePool, nodes: BTreeMap<ZoneId, NodeTerms>, reserved: BTreeSet<Capacity>, held: &Held) -> Self {
         let left = |most: Option<i64>, held: i64| most.map(|most| (most - held).max(0));
         PoolPolicy {
             name: pool.name.clone(),

@@ -113,7 +113,7 @@ fn collect(
     let mut region: Option<(&Region, Mask, usize)> = None;
     let mut zone: Option<(&ZoneId, Mask)> = None;
     for (index, listing) in listed[pool].iter().enumerate() {
-        let (at, Some(machine)) = (&listing.offer.pool, listing.machine) else { continue };
+        let (at, Some(machine)) = (&listing.offer.capacity, listing.machine) else { continue };
         let admitted = match (listing.refusal(false), listing.refusal(true)) {
             (Some(_), Some(_)) => continue,
             (others, rescues) => &admitted[usize::from(others.is_none()) * 2 + usize::from(rescues.is_none())],

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::core::market::catalog::Catalog;
 use crate::core::market::egress::EgressPrices;
 use crate::core::market::quota::QuotaKey;
-use crate::core::market::{CapacityPool, CapacityType, Market};
+use crate::core::market::{Capacity, CapacityType, Market};
 use crate::core::units::ids::{ClaimName, GpuModel, PoolName, ZoneId};
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
 use crate::core::units::time::{Millis, Timestamp};
@@ -78,7 +78,7 @@ pub struct Demand {
     /// Its owner asked `spot-first`, and on-demand is asked for it now (see `need`): only a pool that falls back may sell it that.
     pub falls_back: bool,
     /// Only these may be bought for it; `None` leaves all. Room that is paid for already is free to it.
-    pub buy_only: Option<Arc<BTreeSet<CapacityPool>>>,
+    pub buy_only: Option<Arc<BTreeSet<Capacity>>>,
 }
 
 /// What an owner wants of replicas together. Equal for all replicas of one owner.
@@ -93,7 +93,7 @@ pub struct OwnerRule {
     /// At least one replica is always allowed in each.
     pub max_share_per_mille: Option<i64>,
     /// Replicas of this owner that stand already and stay, by where they stand.
-    pub standing: BTreeMap<CapacityPool, i64>,
+    pub standing: BTreeMap<Capacity, i64>,
 }
 
 /// What rules between pods leave of the choice for one pod. Equal for replicas.
@@ -148,7 +148,7 @@ pub struct Room {
     /// The claim.
     pub claim: ClaimName,
     /// What it is.
-    pub pool: CapacityPool,
+    pub capacity: Capacity,
     /// What is free of it: allocatable less pods and daemonsets. GPUs in schedulable units (slots, when shared).
     pub free: Resources,
     /// Memory a pod can use of each schedulable unit.
@@ -228,7 +228,7 @@ pub struct PoolPolicy {
     /// Zones where a node class makes nodes for this pool, and how those are to be packed.
     pub nodes: BTreeMap<ZoneId, NodeTerms>,
     /// Reserved capacity that its node classes name.
-    pub reserved: BTreeSet<CapacityPool>,
+    pub reserved: BTreeSet<Capacity>,
 }
 
 impl PoolPolicy {
@@ -279,7 +279,7 @@ pub struct Settings {
     /// vCPUs left of each quota; a quota that is not here is unknown and does not bind.
     pub quota_vcpus_left: BTreeMap<QuotaKey, i64>,
     /// Machines left in pools that hold a fixed number (capacity reservations); a pool that is not here has no limit that we know of.
-    pub machines_left: BTreeMap<CapacityPool, i64>,
+    pub machines_left: BTreeMap<Capacity, i64>,
     /// The placement also proves how little any purchase could cost. The operator buys without: the proof takes a quarter of the time.
     pub proves_bounds: bool,
 }

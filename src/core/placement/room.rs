@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::market::CapacityPool;
+use crate::core::market::Capacity;
 use crate::core::market::catalog::MachineType;
 use crate::core::units::ids::ClaimName;
 use crate::core::units::money::MicroUsdPerHour;
@@ -50,10 +50,10 @@ pub(super) fn fill_rooms(request: &PlacementRequest, rooms: &[Room], groups: &[G
 }
 
 /// How many replicas of `group` free room holds, by what `key` makes of where it is.
-pub(super) fn free_for<K: Ord>(request: &PlacementRequest, group: &Group, key: impl Fn(&CapacityPool) -> K) -> BTreeMap<K, i64> {
+pub(super) fn free_for<K: Ord>(request: &PlacementRequest, group: &Group, key: impl Fn(&Capacity) -> K) -> BTreeMap<K, i64> {
     let mut free = BTreeMap::new();
     for room in request.room.iter().filter(|room| extra(request, room, group).is_some()) {
-        *free.entry(key(&room.pool)).or_insert(0) += group.wants.replicas_on(&usable(room));
+        *free.entry(key(&room.capacity)).or_insert(0) += group.wants.replicas_on(&usable(room));
     }
     free
 }
@@ -87,7 +87,7 @@ fn problem_of(request: &PlacementRequest, rooms: &[Room], groups: &[Group]) -> P
 
 /// Whether the node has the labels that the need asks for, or can be given them.
 fn labels_ok(room: &Room, machine: &MachineType, wants: &Wants) -> bool {
-    let node = ExpectedNode { pool: &room.pool, machine, class: &room.node.class };
+    let node = ExpectedNode { capacity: &room.capacity, machine, class: &room.node.class };
     match &room.node.labels {
         Some(actual) => node.lacking(wants.need, actual).is_some(),
         None => node.meets(&wants.need.node_terms),
@@ -96,7 +96,7 @@ fn labels_ok(room: &Room, machine: &MachineType, wants: &Wants) -> bool {
 
 /// What a pod of `group` costs extra in `room`; `None` when it may not go there. Price caps bind when buying, so not here.
 fn extra(request: &PlacementRequest, room: &Room, group: &Group) -> Option<MicroUsdPerHour> {
-    let (need, wants, at) = (group.wants.need, &group.wants, &room.pool);
+    let (need, wants, at) = (group.wants.need, &group.wants, &room.capacity);
     let machine: &MachineType = request.catalog.types.get(&at.instance_type)?;
     // Nothing is bought here, so whether the pool falls back to on-demand does not matter.
     let capacity_ok = wants.capacity_refusal(at.capacity_type, true).is_none();

@@ -2,7 +2,7 @@
 //!
 //! Decides: which of two offers that fit is better.
 
-use crate::core::market::{CapacityPool, Offer};
+use crate::core::market::{Capacity, Offer};
 use crate::core::units::money::MicroUsdPerHour;
 
 /// The score of an offer for one need: less is better, compared field by field in this order. The order of the fields is the rule.
@@ -18,7 +18,7 @@ pub struct Score {
     /// Of those, the smaller bill for a machine that stays part empty.
     pub price_per_hour: MicroUsdPerHour,
     /// Of those, by region, zone id, type and capacity type, so that no tie is left.
-    pub pool: CapacityPool,
+    pub capacity: Capacity,
 }
 
 /// An offer without a placement score ranks as one of even odds.

@@ -107,21 +107,21 @@ fn spec_for(ours: &Ours, machine: &Instance, price: Option<MicroUsdPerHour>) -> 
         return Err(format!("there is no GpuNodePool {pool}: create it first, its policy holds for the machine"));
     }
     let named = tag(tags::CLASS).and_then(|class| ours.classes.get(&ClassName::from(class)));
-    let of_region = || ours.classes.values().find(|class| class.region == machine.pool.region);
+    let of_region = || ours.classes.values().find(|class| class.region == machine.capacity.region);
     let class =
-        named.or_else(of_region).ok_or_else(|| format!("no GpuNodeClass makes nodes in {}: create one first", machine.pool.region))?;
+        named.or_else(of_region).ok_or_else(|| format!("no GpuNodeClass makes nodes in {}: create one first", machine.capacity.region))?;
     let kind = ours
         .catalog
         .types
-        .get(&machine.pool.instance_type)
-        .ok_or_else(|| format!("{} is no type that is known", machine.pool.instance_type))?;
+        .get(&machine.capacity.instance_type)
+        .ok_or_else(|| format!("{} is no type that is known", machine.capacity.instance_type))?;
     let price_per_hour = price.ok_or("what it cost when it was launched is not known: EC2 gave no price")?;
     let (launch_template, launch_template_version) =
         class.launch_template.clone().unwrap_or_else(|| ("adopted".to_owned(), "1".to_owned()));
     let spec = ClaimSpec {
         node_pool: pool,
         node_class: class.name.clone(),
-        capacity: machine.pool.clone(),
+        capacity: machine.capacity.clone(),
         price_per_hour,
         on_demand_per_hour: None,
         gpus: kind.gpus,
@@ -130,7 +130,7 @@ fn spec_for(ours: &Ours, machine: &Instance, price: Option<MicroUsdPerHour>) -> 
         attempt: 1,
         launch_template,
         launch_template_version,
-        subnet: class.zones.get(&machine.pool.zone).cloned().unwrap_or_else(|| "adopted".to_owned()),
+        subnet: class.zones.get(&machine.capacity.zone).cloned().unwrap_or_else(|| "adopted".to_owned()),
         tags: class.tags.clone(),
         bought_for: Vec::new(),
         sharing: class.sharing,

@@ -12,7 +12,7 @@ use super::deadline::{self, Verdict};
 use super::pass::Pass;
 use super::{budget, reserved, serving};
 use crate::core::fleet::{Claim, Instance, InstanceState, NodeClass, NodePool, tags};
-use crate::core::market::CapacityPool;
+use crate::core::market::Capacity;
 use crate::core::market::quota::{QuotaKey, vcpus_left};
 use crate::core::placement::eligibility::{Listing, list_on_sale};
 use crate::core::placement::node_labels::ClassLabels;
@@ -128,7 +128,7 @@ fn owner_rule(pass: &Pass, pod: &Pod, schedule: &Schedule) -> Option<OwnerRule> 
     if schedule.zone_max_skew.is_none() && max_share_per_mille.is_none() && !apart_over_zones {
         return None;
     }
-    let mut standing: BTreeMap<CapacityPool, i64> = BTreeMap::new();
+    let mut standing: BTreeMap<Capacity, i64> = BTreeMap::new();
     for other in apart::counted_with(pass, pod).into_iter().filter(|p| p.let_go.is_none() && !p.finished()) {
         let claim = other.claim.as_ref().and_then(|name| pass.claims.get(name)).filter(|c| c.takes_work());
         if let (Some(claim), false) = (claim, other.identity.uid == pod.identity.uid) {
@@ -168,12 +168,12 @@ fn placement_settings(pass: &Pass) -> placement::Settings {
 /// vCPUs left of each quota: what Service Quotas says, less every machine that we have or have asked for, and not more than EC2's last
 /// refusal leaves. What others run in the account is not known.
 fn quotas_left(pass: &Pass) -> BTreeMap<QuotaKey, i64> {
-    let vcpus = |pool: &CapacityPool| pass.world.catalog.types.get(&pool.instance_type).map_or(0, |machine| machine.vcpus);
+    let vcpus = |capacity: &Capacity| pass.world.catalog.types.get(&capacity.instance_type).map_or(0, |machine| machine.vcpus);
     let claimed = pass.claims.values().filter(|c| c.may_run()).map(|c| &c.spec.capacity);
     let alive = |i: &&Instance| matches!(i.state, InstanceState::Pending | InstanceState::Running);
     let by_claim = |i: &Instance| i.tags.get(tags::CLAIM_UID).is_some_and(|uid| pass.index.is_claim(uid));
-    let unclaimed = pass.index.seen().filter(alive).filter(|i| !by_claim(i)).map(|i| &i.pool);
-    let mut left = vcpus_left(&pass.world.quotas, claimed.chain(unclaimed).map(|pool| (pool, vcpus(pool))));
+    let unclaimed = pass.index.seen().filter(alive).filter(|i| !by_claim(i)).map(|i| &i.capacity);
+    let mut left = vcpus_left(&pass.world.quotas, claimed.chain(unclaimed).map(|capacity| (capacity, vcpus(capacity))));
     pass.world.memory.bound_quotas(&mut left, pass.now);
     left
 }

@@ -14,7 +14,7 @@ use super::watching::is_misfit;
 use super::{reserved, wording};
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
 use crate::core::fleet::{Claim, ClaimSpec, NodeClass, NodePool, Trigger};
-use crate::core::market::{CapacityPool, CapacityType, Offer, PriceSource};
+use crate::core::market::{Capacity, CapacityType, Offer, PriceSource};
 use crate::core::placement::{self, Demand, PlacementRequest, PlannedMachine, Target};
 use crate::core::record::{Counterfactuals, Decision, JudgedOffer, Judgement, LedgerRecord, Outcome, code_of};
 use crate::core::snapshot::Lane;
@@ -165,7 +165,7 @@ fn trigger_of(pass: &Pass, pod: &Pod) -> Trigger {
 
 /// What would have been paid instead of the offer that was chosen.
 fn otherwise(request: &PlacementRequest, need: &Need, judgement: &Judgement, pool: &NodePool) -> Counterfactuals {
-    let chosen = judgement.chosen.as_ref().map(|chosen| &chosen.pool);
+    let chosen = judgement.chosen.as_ref().map(|chosen| &chosen.capacity);
     let of = |chosen| placement::counterfactuals(request.catalog, request.market, need, chosen, &pool.home_region);
     chosen.map(of).unwrap_or_default()
 }
@@ -260,7 +260,7 @@ fn use_room<'p>(
 fn room_as_offer(pass: &Pass, claim: &Claim, replicas: usize) -> JudgedOffer {
     let origin = claim.spec.price_origin;
     JudgedOffer {
-        pool: claim.spec.capacity.clone(),
+        capacity: claim.spec.capacity.clone(),
         price_per_hour: claim.spec.price_per_hour,
         cost_per_replica_hour: Some(Default::default()),
         replicas: i64::try_from(replicas).unwrap_or(i64::MAX),
@@ -285,9 +285,9 @@ pub(super) fn buy_ahead(
     let Some(first) = pods.first() else { return false };
     let Some(pool) = pass.world.pools.get(&machine.node_pool) else { return false };
     let Some(policy) = request.pools.iter().find(|p| p.name == pool.name) else { return false };
-    let Some(class) = pass.ready_classes(pool).get(&machine.pool.zone).copied() else { return false };
+    let Some(class) = pass.ready_classes(pool).get(&machine.capacity.zone).copied() else { return false };
     let Ok((need, _)) = &first.need else { return false };
-    let judgement = Shared::from(placement::judge_chosen(request, need, policy, Some(&machine.pool)));
+    let judgement = Shared::from(placement::judge_chosen(request, need, policy, Some(&machine.capacity)));
     let otherwise = otherwise(request, need, &judgement, pool);
     let Some(mut decision) = decision(pass, Outcome::Launch, pool, need, &pods, (judgement, otherwise)) else { return false };
     let id = derive_uuid(&["takes-over", old.uid.as_str(), &pass.now.0.to_string()]).simple().to_string();
@@ -333,7 +333,7 @@ fn buy_machine<'a, 'p>(
     let Some((first, _)) = pods.first() else { return };
     let Some(pool) = pass.world.pools.get(&machine.node_pool) else { return };
     let Some(policy) = request.pools.iter().find(|p| p.name == pool.name) else { return };
-    let Some(class) = pass.ready_classes(pool).get(&machine.pool.zone).copied() else { return };
+    let Some(class) = pass.ready_classes(pool).get(&machine.capacity.zone).copied() else { return };
     let name = claim_name(pass, first);
     let (mut records, mut binds, mut notes, mut decisions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     // Pods that share a machine may have come to it for different reasons.
@@ -345,7 +345,7 @@ fn buy_machine<'a, 'p>(
         }
     }
     for ((need, why), (demand, group)) in by_need {
-        let (judgement, otherwise) = judged.bought(request, demand, (policy, &pool.home_region), &machine.pool);
+        let (judgement, otherwise) = judged.bought(request, demand, (policy, &pool.home_region), &machine.capacity);
         let Some(mut decision) = decision(pass, Outcome::Launch, pool, need, &group, (judgement, otherwise)) else { return };
         decision.claim = Some(name.clone());
         decision.text = wording::placed(&decision.judgement);
@@ -376,32 +376,32 @@ fn buy_machine<'a, 'p>(
 /// The part of a claim that does not depend on the decision.
 fn spec_of(pass: &Pass, machine: &PlannedMachine, pool: &NodePool, class: &NodeClass) -> Option<ClaimSpec> {
     let (launch_template, launch_template_version) = class.launch_template.clone()?;
-    let on_demand = super::facts::on_demand_price(pass, &machine.pool);
+    let on_demand = super::facts::on_demand_price(pass, &machine.capacity);
     Some(ClaimSpec {
         node_pool: pool.name.clone(),
         node_class: class.name.clone(),
-        capacity: machine.pool.clone(),
+        capacity: machine.capacity.clone(),
         price_per_hour: machine.price_per_hour,
-        on_demand_per_hour: on_demand.or((machine.pool.capacity_type == CapacityType::OnDemand).then_some(machine.price_per_hour)),
-        gpus: pass.world.catalog.types.get(&machine.pool.instance_type)?.gpus,
+        on_demand_per_hour: on_demand.or((machine.capacity.capacity_type == CapacityType::OnDemand).then_some(machine.price_per_hour)),
+        gpus: pass.world.catalog.types.get(&machine.capacity.instance_type)?.gpus,
         decision: DecisionId(uuid::Uuid::nil()),
         trigger: Trigger::PendingPod,
         attempt: 1,
         launch_template,
         launch_template_version,
-        subnet: class.zones.get(&machine.pool.zone)?.clone(),
+        subnet: class.zones.get(&machine.capacity.zone)?.clone(),
         tags: class.tags.clone(),
         sharing: class.sharing,
-        reservation: reservation_for(pass, &machine.pool, class)?,
+        reservation: reservation_for(pass, &machine.capacity, class)?,
         bought_for: Vec::new(),
         takes_over: None,
-        price_origin: pass.world.market.offers.get(&machine.pool).map(Offer::origin),
+        price_origin: pass.world.market.offers.get(&machine.capacity).map(Offer::origin),
         adopted: None,
     })
 }
 
 /// The reservation that a machine from `at` is launched into: none for open capacity; `None` altogether when the class names none for it.
-fn reservation_for(pass: &Pass, at: &CapacityPool, class: &NodeClass) -> Option<Option<ReservationId>> {
+fn reservation_for(pass: &Pass, at: &Capacity, class: &NodeClass) -> Option<Option<ReservationId>> {
     if at.capacity_type != CapacityType::Reserved {
         return Some(None);
     }
@@ -461,6 +461,6 @@ fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Shared<Judgement>, verdict: Op
 /// What makes a refusal news: how many offers each reason refused, and which offer came nearest.
 fn refusal_key(judgement: &Judgement) -> String {
     let counted: Vec<String> = judgement.refused.iter().map(|(reason, count)| format!("{}:{count}", code_of(reason))).collect();
-    let nearest = judgement.best_refused.first().map_or_else(String::new, |best| best.pool.to_string());
+    let nearest = judgement.best_refused.first().map_or_else(String::new, |best| best.capacity.to_string());
     format!("{}@{nearest}", counted.join(","))
 }

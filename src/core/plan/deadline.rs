@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use super::asking::is_rescue;
 use super::pass::Pass;
-use crate::core::market::availability::PoolMemory;
-use crate::core::market::{CapacityPool, CapacityType, Offer};
+use crate::core::market::availability::CapacityMemory;
+use crate::core::market::{Capacity, CapacityType, Offer};
 use crate::core::placement::eligibility::{Listing, Wants, listings, replicas_that_fit};
 use crate::core::placement::{PlacementRequest, Settings};
-use crate::core::policy::batch::{self, EVEN_ODDS, Holding, Job, OnDemandOffer, Pressure, SpotPool, Step};
+use crate::core::policy::batch::{self, EVEN_ODDS, Holding, Job, OnDemandOffer, Pressure, SpotCapacity, Step};
 use crate::core::record::Refusal;
 use crate::core::units::ids::{PoolName, Region, Uid};
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
@@ -29,7 +29,7 @@ pub(super) struct Verdict {
     /// No spot, whatever it costs.
     pub on_demand_only: bool,
     /// Only these may be bought; `None` leaves all.
-    pub buy_only: Option<Arc<BTreeSet<CapacityPool>>>,
+    pub buy_only: Option<Arc<BTreeSet<Capacity>>>,
     /// When none of these can be had, the pod waits for them.
     pub waits: bool,
     /// Why, for events and decisions.
@@ -61,7 +61,7 @@ struct Work {
     /// It has waited for longer than [`PATIENCE`].
     waited: bool,
     /// Where it runs now.
-    held: Option<CapacityPool>,
+    held: Option<Capacity>,
 }
 
 /// What a verdict goes by: the need, the node pools that admit it, and the work.
@@ -220,15 +220,15 @@ fn offers<'a>(
     need: &Need,
     work: &Work,
     listings: impl Iterator<Item = &'a Listing<'a>>,
-) -> BTreeMap<&'a CapacityPool, Candidate<'a>> {
+) -> BTreeMap<&'a Capacity, Candidate<'a>> {
     let wants = Wants { rescue: work.rescue, ..Wants::new(request, need) };
-    let ours = |at: &CapacityPool| work.held.as_ref() == Some(at) || request.room.iter().any(|room| room.ready && room.pool == *at);
+    let ours = |at: &Capacity| work.held.as_ref() == Some(at) || request.room.iter().any(|room| room.ready && room.capacity == *at);
     let mut found = BTreeMap::new();
     for listing in listings {
         let replicas = match wants.judge(listing) {
             Ok(replicas) => replicas,
             Err(Refusal::CoolingDown) => replicas_that_fit(need, &listing.usable),
-            Err(Refusal::Quota | Refusal::PoolLimit | Refusal::Budget | Refusal::ReservationFull) if ours(&listing.offer.pool) => {
+            Err(Refusal::Quota | Refusal::PoolLimit | Refusal::Budget | Refusal::ReservationFull) if ours(&listing.offer.capacity) => {
                 replicas_that_fit(need, &listing.usable)
             }
             Err(_) => 0,
@@ -236,7 +236,7 @@ fn offers<'a>(
         if replicas < 1 {
             continue;
         }
-        let (offer, at) = (listing.offer, &listing.offer.pool);
+        let (offer, at) = (listing.offer, &listing.offer.capacity);
         let from = work.data_in.as_ref().filter(|_| need.data_gib > 0);
         let egress = from.map_or(MicroUsd(0), |from| request.settings.egress.per_gib(from, &at.region) * need.data_gib);
         let price = MicroUsdPerHour(offer.price_per_hour.0 / replicas);
@@ -246,14 +246,15 @@ fn offers<'a>(
 }
 
 /// What the batch policy says of a job; `None` when there is nothing to choose between, or when one that runs should stay.
-fn judge(pass: &Pass, request: &PlacementRequest, work: &Work, offers: &BTreeMap<&CapacityPool, Candidate>) -> Option<Verdict> {
-    let (spot, safe): (Vec<&Candidate>, Vec<&Candidate>) = offers.values().partition(|c| c.offer.pool.capacity_type == CapacityType::Spot);
+fn judge(pass: &Pass, request: &PlacementRequest, work: &Work, offers: &BTreeMap<&Capacity, Candidate>) -> Option<Verdict> {
+    let (spot, safe): (Vec<&Candidate>, Vec<&Candidate>) =
+        offers.values().partition(|c| c.offer.capacity.capacity_type == CapacityType::Spot);
     if spot.is_empty() || safe.is_empty() {
         return None;
     }
     let (now, deadline) = (request.now, work.deadline);
     let Some(left) = work.left else { return unknown_work(now, work) };
-    let place = |list: &[&Candidate]| list.iter().position(|c| Some(&c.offer.pool) == work.held.as_ref());
+    let place = |list: &[&Candidate]| list.iter().position(|c| Some(&c.offer.capacity) == work.held.as_ref());
     let holding = match (&work.held, place(&spot), place(&safe)) {
         (None, ..) => Holding::Nothing,
         (Some(_), Some(at), _) => Holding::Spot(at),
@@ -261,13 +262,13 @@ fn judge(pass: &Pass, request: &PlacementRequest, work: &Work, offers: &BTreeMap
         // What it runs on is not offered any more, so nothing can be compared with it.
         (Some(_), None, None) => return None,
     };
-    let unseen = PoolMemory::default();
-    let pools: Vec<SpotPool> = spot
+    let unseen = CapacityMemory::default();
+    let pools: Vec<SpotCapacity> = spot
         .iter()
-        .map(|c| SpotPool {
+        .map(|c| SpotCapacity {
             price: c.price,
             egress: c.egress,
-            memory: pass.world.memory.of(&c.offer.pool).map_or(&unseen, |record| &record.capacity),
+            memory: pass.world.memory.of(&c.offer.capacity).map_or(&unseen, |record| &record.capacity),
             prior_ppm: c.offer.placement_score.map_or(EVEN_ODDS, |score| i64::from(score.clamp(1, 10)) * 100_000),
         })
         .collect();
@@ -277,7 +278,7 @@ fn judge(pass: &Pass, request: &PlacementRequest, work: &Work, offers: &BTreeMap
     let mut steps = Vec::new();
     let pressure = batch::decide(work.noticed_after, &job, &pools, &on_demand, now, &mut steps);
     let chosen = steps.iter().filter_map(|step| if let Step::Spot(i) = step { spot.get(*i) } else { None });
-    let mut buy_only: BTreeSet<CapacityPool> = chosen.map(|c| c.offer.pool.clone()).collect();
+    let mut buy_only: BTreeSet<Capacity> = chosen.map(|c| c.offer.capacity.clone()).collect();
     if let Some(held) = work.held.as_ref().and_then(|at| offers.get(at)) {
         buy_only.retain(|at| offers.get(at).is_some_and(|there| pays(work.changeover, left, held, there)));
         let text = format!("deadline {deadline}, {left} of work left: going there costs less than staying, with changeover and data");
@@ -286,10 +287,10 @@ fn judge(pass: &Pass, request: &PlacementRequest, work: &Work, offers: &BTreeMap
     let (on_demand_only, waits) = (buy_only.is_empty(), steps.last() == Some(&Step::Wait));
     if waits && work.waited {
         let least_on_demand = safe.iter().map(|c| c.price).min().unwrap_or_default();
-        buy_only.extend(spot.iter().filter(|c| c.price < least_on_demand).map(|c| c.offer.pool.clone()));
+        buy_only.extend(spot.iter().filter(|c| c.price < least_on_demand).map(|c| c.offer.capacity.clone()));
     }
-    let reserved = |c: &&&Candidate| !waits || c.offer.pool.capacity_type == CapacityType::Reserved;
-    buy_only.extend(safe.iter().filter(reserved).map(|c| c.offer.pool.clone()));
+    let reserved = |c: &&&Candidate| !waits || c.offer.capacity.capacity_type == CapacityType::Reserved;
+    buy_only.extend(safe.iter().filter(reserved).map(|c| c.offer.capacity.clone()));
     let head = format!("deadline {deadline}, {left} of work left");
     let latest = whole_minute(deadline - left - batch::last_call(work.noticed_after, work.changeover));
     let text = match pressure {

@@ -7,7 +7,7 @@ use super::pass::Pass;
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
 use crate::core::fleet::{Claim, ClaimSpec, Ended, Instance, NodeClass, NoticeKind, Occupant};
 use crate::core::market::egress::EgressPrices;
-use crate::core::market::{CapacityPool, CapacityType};
+use crate::core::market::{Capacity, CapacityType};
 use crate::core::record::{
     CarriedData, Checkpoint, HourPriced, Interruption, IntervalOpened, LedgerRecord, Migration, OccupancyClosed, OccupancyOpened,
     interval_opened_id, migration_id,
@@ -87,7 +87,7 @@ fn interval_opened(pass: &Pass, claim: &Claim, seen: &Instance, patient: bool) -
         claim_uid: claim.uid.clone(),
         decision: spec.decision,
         instance: seen.id.clone(),
-        pool: spec.capacity.clone(),
+        capacity: spec.capacity.clone(),
         // Shares of the cost go by the units that pods hold, so the machine counts in the same units.
         gpus: spec.gpu_units(&pass.world.catalog),
         price_per_hour: spec.price_per_hour,
@@ -145,7 +145,7 @@ fn interruption(claim: &Claim) -> Option<LedgerRecord> {
     Some(LedgerRecord::Interruption(Interruption {
         claim_uid: claim.uid.clone(),
         instance: claim.status.instance.clone()?,
-        pool: claim.spec.capacity.clone(),
+        capacity: claim.spec.capacity.clone(),
         noticed_at: mark.noticed_at,
         deadline: mark.deadline?,
         source: mark.source.clone(),
@@ -154,13 +154,13 @@ fn interruption(claim: &Claim) -> Option<LedgerRecord> {
 }
 
 /// The market's price of a pool of capacity now, if it is known.
-pub(super) fn current_price(pass: &Pass, pool: &CapacityPool) -> Option<MicroUsdPerHour> {
-    pass.world.market.offers.get(pool).map(|offer| offer.price_per_hour)
+pub(super) fn current_price(pass: &Pass, capacity: &Capacity) -> Option<MicroUsdPerHour> {
+    pass.world.market.offers.get(capacity).map(|offer| offer.price_per_hour)
 }
 
 /// On-demand price of the same type in the same zone's region, if it is known.
-pub(super) fn on_demand_price(pass: &Pass, pool: &CapacityPool) -> Option<MicroUsdPerHour> {
-    current_price(pass, &CapacityPool { capacity_type: CapacityType::OnDemand, ..pool.clone() })
+pub(super) fn on_demand_price(pass: &Pass, capacity: &Capacity) -> Option<MicroUsdPerHour> {
+    current_price(pass, &Capacity { capacity_type: CapacityType::OnDemand, ..capacity.clone() })
 }
 
 /// Who uses the machine. A time is written into the claim before the ledger is told of it, or comes from the kubelet: a record that is

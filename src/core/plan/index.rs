@@ -312,7 +312,7 @@ impl<'a> Index<'a> {
             found
         });
         let found = made.get(claim.uid.as_str()).copied();
-        found.filter(|instance| instance.pool.region == claim.spec.capacity.region)
+        found.filter(|instance| instance.capacity.region == claim.spec.capacity.region)
     }
 
     /// Whether a claim with this uid is there.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::market::CapacityPool;
+use crate::core::market::Capacity;
 use crate::core::placement::{self, Demand, PlacementRequest, PoolPolicy};
 use crate::core::record::{Counterfactuals, JudgedOffer, Judgement};
 use crate::core::units::ids::{PoolName, Region};
@@ -13,14 +13,14 @@ use crate::core::workload::need::Need;
 
 /// A need, the node pool whose policy holds, what was chosen, and where the set of offers that a deadline or a spread leaves stands in memory:
 /// pods of one verdict share it.
-type Question<'p> = (&'p Need, PoolName, CapacityPool, usize);
+type Question<'p> = (&'p Need, PoolName, Capacity, usize);
 
 /// What has been judged in this pass.
 #[derive(Default)]
 pub(super) struct Judged<'p> {
     bought: BTreeMap<Question<'p>, (Shared<Judgement>, Counterfactuals)>,
     best: BTreeMap<(&'p Need, PoolName), Judgement>,
-    otherwise: BTreeMap<(&'p Need, CapacityPool, Region), Counterfactuals>,
+    otherwise: BTreeMap<(&'p Need, Capacity, Region), Counterfactuals>,
 }
 
 impl<'p> Judged<'p> {
@@ -30,7 +30,7 @@ impl<'p> Judged<'p> {
         request: &PlacementRequest,
         demand: &'p Demand,
         (policy, home): (&PoolPolicy, &Region),
-        chosen: &CapacityPool,
+        chosen: &Capacity,
     ) -> (Shared<Judgement>, Counterfactuals) {
         let left = demand.buy_only.as_ref().map_or(0, |offers| std::sync::Arc::as_ptr(offers) as usize);
         let key = (&demand.need, policy.name.clone(), chosen.clone(), left);
@@ -38,7 +38,7 @@ impl<'p> Judged<'p> {
             return known.clone();
         }
         let judgement = placement::judge_demand(request, demand, policy, Some(chosen));
-        let taken = judgement.chosen.as_ref().map(|chosen| chosen.pool.clone());
+        let taken = judgement.chosen.as_ref().map(|chosen| chosen.capacity.clone());
         let otherwise = taken.map(|chosen| self.counterfactuals(request, &demand.need, &chosen, home)).unwrap_or_default();
         let made = (Shared::from(judgement), otherwise);
         self.bought.insert(key, made.clone());
@@ -62,7 +62,7 @@ impl<'p> Judged<'p> {
         &mut self,
         request: &PlacementRequest,
         need: &'p Need,
-        chosen: &CapacityPool,
+        chosen: &Capacity,
         home: &Region,
     ) -> Counterfactuals {
         let make = || placement::counterfactuals(request.catalog, request.market, need, chosen, home);

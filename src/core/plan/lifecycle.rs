@@ -213,7 +213,7 @@ fn launch_of((cluster_name, cluster_uid): (&str, &str), claim: &Claim) -> Launch
     Launch {
         claim: claim.name.clone(),
         claim_uid: claim.uid.clone(),
-        pool: claim.spec.capacity.clone(),
+        capacity: claim.spec.capacity.clone(),
         client_token: client_token(&claim.uid, claim.spec.attempt),
         launch_template: claim.spec.launch_template.clone(),
         launch_template_version: claim.spec.launch_template_version.clone(),

@@ -41,7 +41,7 @@ fn has_its_labels(pass: &mut Pass, claim: &Claim, node: &Node, pod: &Pod) -> boo
     }
     let Some(machine) = pass.world.catalog.types.get(&claim.spec.capacity.instance_type) else { return true };
     let class = pass.world.classes.get(&claim.spec.node_class).map(|c| class_labels(c, &claim.spec.capacity.zone)).unwrap_or_default();
-    let expected = ExpectedNode { pool: &claim.spec.capacity, machine, class: &class };
+    let expected = ExpectedNode { capacity: &claim.spec.capacity, machine, class: &class };
     match expected.lacking(need, &node.state.labels) {
         Some(labels) if labels.is_empty() => return true,
         Some(labels) => {

@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 
 use super::pass::Pass;
 use crate::core::fleet::Claim;
-use crate::core::market::CapacityPool;
+use crate::core::market::Capacity;
 use crate::core::market::reservation::{LEAVE_BEFORE_END, NamedReservation, Occupied, ReservedOffer, offers};
 use crate::core::snapshot::Snapshot;
 use crate::core::units::time::Timestamp;
 
 /// Every reserved offer of the regions that have been looked at.
-pub fn reserved_offers(world: &Snapshot, now: Timestamp) -> BTreeMap<CapacityPool, ReservedOffer> {
+pub fn reserved_offers(world: &Snapshot, now: Timestamp) -> BTreeMap<Capacity, ReservedOffer> {
     let holds = |claim: &Claim| claim.may_run();
     let occupied: Vec<Occupied> = world
         .claims

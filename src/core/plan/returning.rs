@@ -18,7 +18,7 @@ use super::pass::Pass;
 use super::{buying, room, wording};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject};
 use crate::core::fleet::{Claim, MoveMark, Trigger};
-use crate::core::market::{CapacityPool, CapacityType, CoolDownCause};
+use crate::core::market::{Capacity, CapacityType, CoolDownCause};
 use crate::core::placement::{self, Placement, Room, Target};
 use crate::core::record::{LedgerRecord, Outcome};
 use crate::core::snapshot::Lane;
@@ -44,7 +44,7 @@ struct Look<'a> {
 
 /// Machines that are equal in this get one answer: what their work needs, the node pool, what is paid, and the room they have left themselves,
 /// which is no place to go to.
-type Alike<'a> = (Vec<&'a Need>, PoolName, MicroUsdPerHour, Option<(CapacityPool, Resources)>);
+type Alike<'a> = (Vec<&'a Need>, PoolName, MicroUsdPerHour, Option<(Capacity, Resources)>);
 
 impl<'a> Look<'a> {
     fn of(pass: &Pass<'a>) -> Self {
@@ -168,7 +168,7 @@ fn move_if_cheaper<'a>(pass: &mut Pass<'a>, look: &mut Look<'a>, claim: &Claim) 
     }
     pass.weighed = true;
     let now = paid_now(pass, claim);
-    let own = look.room(pass).get(&claim.name).map(|room| (room.pool.clone(), room.free));
+    let own = look.room(pass).get(&claim.name).map(|room| (room.capacity.clone(), room.free));
     let alike = plain_needs(pass, &claim.name).filter(|_| successor.is_none()).map(|needs| (needs, pool.name.clone(), now, own));
     if alike.as_ref().is_some_and(|alike| look.dismissed.contains(alike)) {
         return false;
@@ -213,13 +213,13 @@ fn saves_enough(now: MicroUsdPerHour, then: MicroUsdPerHour, per_mille: i64) -> 
 }
 
 fn names(placement: &Placement) -> String {
-    placement.machines.iter().map(|m| m.pool.to_string()).collect::<Vec<_>>().join(" and ")
+    placement.machines.iter().map(|m| m.capacity.to_string()).collect::<Vec<_>>().join(" and ")
 }
 
 fn trigger_of(pass: &Pass, claim: &Claim, better: &Placement) -> Trigger {
     let rooms = better.assignments.iter().filter_map(|a| match &a.target {
         Target::ExistingRoom(name) => pass.claims.get(name).map(|c| c.spec.capacity.capacity_type),
-        Target::NewMachine(index) => better.machines.get(*index).map(|m| m.pool.capacity_type),
+        Target::NewMachine(index) => better.machines.get(*index).map(|m| m.capacity.capacity_type),
     });
     let to_spot = rooms.into_iter().all(|capacity_type| capacity_type == CapacityType::Spot);
     match claim.spec.capacity.capacity_type {

@@ -79,7 +79,7 @@ fn room_on(pass: &Pass, claim: &Claim) -> Option<Room> {
     }
     Some(Room {
         claim: claim.name.clone(),
-        pool: claim.spec.capacity.clone(),
+        capacity: claim.spec.capacity.clone(),
         free,
         gpu_memory: units.memory,
         most_units_per_pod: units.most_per_pod,

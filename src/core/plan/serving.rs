@@ -12,8 +12,8 @@ use std::sync::Arc;
 use super::asking::is_rescue;
 use super::deadline::Verdict;
 use super::pass::Pass;
-use crate::core::market::availability::PoolMemory;
-use crate::core::market::{CapacityPool, CapacityType};
+use crate::core::market::availability::CapacityMemory;
+use crate::core::market::{Capacity, CapacityType};
 use crate::core::placement::PlacementRequest;
 use crate::core::placement::eligibility::{Correlated, Listing, Wants, correlated_pool, listings, replicas_that_fit};
 use crate::core::policy::serving::{ErrorBudget, Service, ServingPool, next_launch, on_demand_wanted};
@@ -99,15 +99,15 @@ struct Place {
     /// The least of a replica on any of its offers that can be had; of those that cannot, when there is none.
     price: MicroUsdPerHour,
     /// The offers, without those that cool down.
-    open: BTreeSet<CapacityPool>,
-    cheapest: CapacityPool,
+    open: BTreeSet<Capacity>,
+    cheapest: Capacity,
 }
 
 /// The offers that could serve a replica.
 struct Places {
     spot: Vec<Place>,
     /// On-demand and reserved.
-    safe: BTreeSet<CapacityPool>,
+    safe: BTreeSet<Capacity>,
     safe_price: Option<MicroUsdPerHour>,
 }
 
@@ -125,7 +125,7 @@ impl Places {
             if replicas < 1 {
                 continue;
             }
-            let (at, price) = (&listing.offer.pool, MicroUsdPerHour(listing.offer.price_per_hour.0 / replicas));
+            let (at, price) = (&listing.offer.capacity, MicroUsdPerHour(listing.offer.price_per_hour.0 / replicas));
             if at.capacity_type != CapacityType::Spot {
                 if open {
                     safe.insert(at.clone());
@@ -148,7 +148,7 @@ impl Places {
 
 /// What the serving policy says of one replica; `None` leaves it to the cheapest offer. A loss is taken to last as long as a `boot`.
 fn judge(pass: &Pass, pod: &Pod, (schedule, boot): (&Schedule, Millis), market: &Places, standing: &mut Standing) -> Option<Verdict> {
-    let unseen = PoolMemory::default();
+    let unseen = CapacityMemory::default();
     let pools: Vec<ServingPool> = market
         .spot
         .iter()

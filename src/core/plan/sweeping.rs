@@ -55,9 +55,9 @@ pub(super) fn sweep_unclaimed(pass: &mut Pass) {
         return;
     }
     for instance in due {
-        pass.notes.push(format!("{} ({}) carries our UID and nobody claims it: ended", instance.id, instance.pool));
+        pass.notes.push(format!("{} ({}) carries our UID and nobody claims it: ended", instance.id, instance.capacity));
         let decision = unclaimed_decision(pass, instance);
-        let (region, id, claim_uid) = (instance.pool.region.clone(), instance.id.clone(), instance.claim_uid().map(str::to_owned));
+        let (region, id, claim_uid) = (instance.capacity.region.clone(), instance.id.clone(), instance.claim_uid().map(str::to_owned));
         let action = Action::TerminateUnclaimed { region, instance: id.clone(), claim_uid };
         pass.step(vec![Lane::Instance(id)], vec![LedgerRecord::Decision(Box::new(decision))], vec![action]);
     }
@@ -151,7 +151,7 @@ fn report_foreign(pass: &mut Pass) {
     let mut others: BTreeMap<(&Region, String), &InstanceId> = BTreeMap::new();
     for instance in seen(&world.instances).filter(|i| i.is_alive()) {
         if let Ownership::Foreign(uid) = instance.ownership(&world.cluster_uid) {
-            others.entry((&instance.pool.region, uid)).or_insert(&instance.id);
+            others.entry((&instance.capacity.region, uid)).or_insert(&instance.id);
         }
     }
     for ((region, uid), _) in others {
@@ -202,7 +202,7 @@ fn unclaimed_decision(pass: &Pass, instance: &Instance) -> Decision {
         outcome,
         text: format!(
             "{} ({}) carries our UID and no claim has stood for it for {}",
-            instance.id, instance.pool, pass.settings.orphan_grace
+            instance.id, instance.capacity, pass.settings.orphan_grace
         ),
         node_pool: None,
         workload: None,

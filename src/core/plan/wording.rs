@@ -45,8 +45,8 @@ pub(super) fn placed(judgement: &Judgement) -> String {
     let others: u32 = judgement.refused.values().sum();
     let mut text = format!(
         "{} ({}) at ${}/h, ${}/h per replica{}; beat {others} offers",
-        chosen.pool,
-        chosen.pool.region,
+        chosen.capacity,
+        chosen.capacity.region,
         chosen.price_per_hour,
         chosen.cost_per_replica_hour.unwrap_or(chosen.price_per_hour),
         grounds(chosen)
@@ -63,7 +63,7 @@ pub(super) fn placed(judgement: &Judgement) -> String {
 /// What the cost of an offer rests on: how old its price is, how often it is expected to be interrupted, how likely EC2 gives it.
 fn grounds(offer: &JudgedOffer) -> String {
     let mut grounds = vec![format!("price {} old", offer.price_age)];
-    if offer.pool.capacity_type == CapacityType::Spot {
+    if offer.capacity.capacity_type == CapacityType::Spot {
         let rate = offer.interruptions_per_million_hours;
         grounds.push(format!("{}.{:03} interruptions expected per 1,000 h", rate / 1_000, rate % 1_000));
     }
@@ -72,7 +72,7 @@ fn grounds(offer: &JudgedOffer) -> String {
 }
 
 fn runner_up(chosen: &JudgedOffer, next: &JudgedOffer) -> String {
-    let offer = format!("{} at ${}/h", next.pool, next.price_per_hour);
+    let offer = format!("{} at ${}/h", next.capacity, next.price_per_hour);
     let cost = |o: &JudgedOffer| o.cost_per_replica_hour.unwrap_or(o.price_per_hour);
     let (here, there) = (cost(chosen), cost(next));
     match next.refusal {
@@ -98,7 +98,7 @@ pub(super) fn refused(judgement: &Judgement) -> String {
     if let Some(best) = judgement.best_refused.first() {
         text.push_str(&format!(
             "; nearest: {} at ${}/h ({})",
-            best.pool,
+            best.capacity,
             best.price_per_hour,
             best.refusal.map_or_else(String::new, |r| r.to_string())
         ));
@@ -109,19 +109,19 @@ pub(super) fn refused(judgement: &Judgement) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::market::{CapacityPool, PriceSource};
+    use crate::core::market::{Capacity, PriceSource};
     use crate::core::units::money::MicroUsdPerHour;
     use crate::core::units::time::Millis;
 
     fn offer(price: i64, per_replica: i64, refusal: Option<Refusal>) -> JudgedOffer {
-        let pool = CapacityPool {
+        let capacity = Capacity {
             region: "us-east-1".into(),
             zone: "use1-az1".into(),
             instance_type: "g6.xlarge".into(),
             capacity_type: CapacityType::Spot,
         };
         JudgedOffer {
-            pool,
+            capacity,
             price_per_hour: MicroUsdPerHour(price),
             cost_per_replica_hour: Some(MicroUsdPerHour(per_replica)),
             replicas: 1,

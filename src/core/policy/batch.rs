@@ -22,21 +22,21 @@
 //!
 //! The rules are from Can't Be Late (1, and for 4 the idea of a pace; NSDI'24), SpotHedge (the figures in 4; EuroSys'25) and reasoning.
 //! `docs/backtest.md` says which constants were settled after seeing which data.
-//! Does not: know the future, or any market but what [`PoolMemory`] has seen.
+//! Does not: know the future, or any market but what [`CapacityMemory`] has seen.
 
-use crate::core::market::availability::PoolMemory;
+use crate::core::market::availability::CapacityMemory;
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
 use crate::core::units::time::{Millis, Timestamp};
 
 /// A spot pool as the policy sees it.
 #[derive(Debug, Clone, Copy)]
-pub struct SpotPool<'a> {
+pub struct SpotCapacity<'a> {
     /// The price now.
     pub price: MicroUsdPerHour,
     /// What carrying the checkpoint there from where it lies now costs.
     pub egress: MicroUsd,
     /// What has been learnt about it.
-    pub memory: &'a PoolMemory,
+    pub memory: &'a CapacityMemory,
     /// The share of time with capacity to begin with, in parts per million, where nothing was learnt.
     pub prior_ppm: i64,
 }
@@ -123,7 +123,7 @@ const HOUR: i128 = 3_600_000;
 pub fn decide(
     period: Millis,
     job: &Job,
-    pools: &[SpotPool<'_>],
+    pools: &[SpotCapacity<'_>],
     on_demand: &[OnDemandOffer],
     now: Timestamp,
     steps: &mut Vec<Step>,
@@ -193,7 +193,7 @@ fn at_last_call(period: Millis, job: &Job, slack: i64, fallback: Option<usize>) 
 
 /// How many pools of `order` are needed so that together they are expected to have room for the work within `time`.
 /// Pools are taken to come and go independently (measured correlation 0.43 within a region, 0.14 across).
-fn enough(job: &Job, pools: &[SpotPool<'_>], order: &[(i64, usize)], time: i64) -> usize {
+fn enough(job: &Job, pools: &[SpotCapacity<'_>], order: &[(i64, usize)], time: i64) -> usize {
     let mut none_ppm = 1_000_000_i64;
     for (n, (_, i)) in order.iter().enumerate() {
         none_ppm = none_ppm * (1_000_000 - pools[*i].memory.availability_ppm_from(pools[*i].prior_ppm)) / 1_000_000;
@@ -208,7 +208,7 @@ fn enough(job: &Job, pools: &[SpotPool<'_>], order: &[(i64, usize)], time: i64) 
 }
 
 /// Whether going to `pool`, where an hour of work costs `price`, beats what is held.
-fn worth_going(job: &Job, pools: &[SpotPool<'_>], on_demand: &[OnDemandOffer], pool: usize, price: i64) -> bool {
+fn worth_going(job: &Job, pools: &[SpotCapacity<'_>], on_demand: &[OnDemandOffer], pool: usize, price: i64) -> bool {
     match job.holding {
         Holding::Nothing => true,
         Holding::Spot(held) => i128::from(price) * 1_000 < i128::from(pools[held].price.0) * i128::from(WORTH_MOVING),
@@ -223,7 +223,7 @@ fn worth_going(job: &Job, pools: &[SpotPool<'_>], on_demand: &[OnDemandOffer], p
 }
 
 /// Whether it is time to return from on-demand to `pool`, with so much slack `to_spend` on returns.
-fn is_due(job: &Job, pool: &SpotPool<'_>, to_spend: i64, now: Timestamp) -> bool {
+fn is_due(job: &Job, pool: &SpotCapacity<'_>, to_spend: i64, now: Timestamp) -> bool {
     // A return costs two changeovers. So many of them cut the work into one part more, and half a part is spent on on-demand.
     let d = i128::from(job.changeover.0);
     let half_a_part = i128::from(job.remaining.0) * d / (i128::from(to_spend.max(0)) + 2 * d).max(1);
@@ -232,18 +232,18 @@ fn is_due(job: &Job, pool: &SpotPool<'_>, to_spend: i64, now: Timestamp) -> bool
 }
 
 /// How long a stay in any pool has lasted on average.
-fn mean_stay(pools: &[SpotPool<'_>]) -> Millis {
+fn mean_stay(pools: &[SpotCapacity<'_>]) -> Millis {
     let (up, ended) = pools.iter().map(|p| p.memory.stays()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
     Millis(((up + UNSEEN_STAY.0) * 1_000 / (ended + 1_000)).max(1))
 }
 
 /// How long a stay that begins now is expected to last, as far as the job needs it.
-fn stay_in(job: &Job, pool: &SpotPool<'_>) -> i64 {
+fn stay_in(job: &Job, pool: &SpotCapacity<'_>) -> i64 {
     pool.memory.expected_stay(Millis::ZERO).0.min(job.remaining.0 + job.changeover.0)
 }
 
 /// The price of an hour of work in a pool, in micro-dollars, with changeover and move spread over the expected stay.
-fn hour_of_work(job: &Job, pool: &SpotPool<'_>, index: usize) -> i64 {
+fn hour_of_work(job: &Job, pool: &SpotCapacity<'_>, index: usize) -> i64 {
     if job.holding == Holding::Spot(index) {
         return pool.price.0;
     }
@@ -254,17 +254,17 @@ fn hour_of_work(job: &Job, pool: &SpotPool<'_>, index: usize) -> i64 {
 }
 
 /// Whether spot that is held has become so dear that finishing on on-demand costs less, with the changeover and move to it.
-fn dearer_than(job: &Job, held: &SpotPool<'_>, on_demand: &OnDemandOffer) -> bool {
+fn dearer_than(job: &Job, held: &SpotCapacity<'_>, on_demand: &OnDemandOffer) -> bool {
     held.price.0 > hour_on_demand(job, on_demand)
 }
 
 /// What a launch in `pool` may lose, in micro-dollar-milliseconds.
-fn launch_cost(job: &Job, pool: &SpotPool<'_>) -> i128 {
+fn launch_cost(job: &Job, pool: &SpotCapacity<'_>) -> i128 {
     i128::from(pool.price.0) * i128::from(job.changeover.0) + i128::from(pool.egress.0) * HOUR
 }
 
 /// What a launch may lose at most: what was saved, a share of what on-demand costs for the rest, one changeover of it, and one move.
-fn stake(job: &Job, pools: &[SpotPool<'_>], fallback: Option<&OnDemandOffer>) -> i128 {
+fn stake(job: &Job, pools: &[SpotCapacity<'_>], fallback: Option<&OnDemandOffer>) -> i128 {
     let Some(fallback) = fallback else { return i128::MAX };
     let farthest = pools.iter().map(|p| p.egress.0).max().unwrap_or(0);
     let rest = i128::from(job.remaining.0) * i128::from(STAKE) / 1_000 + i128::from(job.changeover.0);
@@ -287,9 +287,9 @@ mod tests {
         let (changeover, changeover_left, overspent) = (Millis(H / 5), Millis(0), MicroUsd(0));
         Job { remaining: Millis(remaining), deadline: Timestamp(deadline), changeover, changeover_left, holding, overspent }
     }
-    fn steps(job: &Job, prices: &[i64], memory: &PoolMemory, egress: i64) -> Vec<Step> {
-        let pool = |p: &i64| SpotPool { price: MicroUsdPerHour(*p), egress: MicroUsd(egress), memory, prior_ppm: EVEN_ODDS };
-        let pools: Vec<SpotPool<'_>> = prices.iter().map(pool).collect();
+    fn steps(job: &Job, prices: &[i64], memory: &CapacityMemory, egress: i64) -> Vec<Step> {
+        let capacity = |p: &i64| SpotCapacity { price: MicroUsdPerHour(*p), egress: MicroUsd(egress), memory, prior_ppm: EVEN_ODDS };
+        let pools: Vec<SpotCapacity<'_>> = prices.iter().map(capacity).collect();
         let od = [OnDemandOffer { price: MicroUsdPerHour(3_000_000), egress: MicroUsd(0) }];
         let mut out = Vec::new();
         decide(Millis::from_secs(195), job, &pools, &od, Timestamp(0), &mut out);
@@ -298,14 +298,14 @@ mod tests {
 
     #[test]
     fn without_slack_nothing_but_on_demand_is_tried() {
-        let memory = PoolMemory::default();
+        let memory = CapacityMemory::default();
         assert_eq!(steps(&job(10 * H, 10 * H + H / 4, Holding::Nothing), &[1], &memory, 0), [Step::OnDemand(0)]);
         assert_eq!(steps(&job(10 * H, 10 * H + H / 4, Holding::Spot(0)), &[1], &memory, 0), [Step::Keep]);
     }
 
     #[test]
     fn a_dear_pool_is_passed_over_while_cheap_ones_are_expected_to_do() {
-        let memory = PoolMemory::default();
+        let memory = CapacityMemory::default();
         // Half the time is expected in the cheap pool, and the work needs a tenth of it.
         assert_eq!(steps(&job(H, 20 * H, Holding::Nothing), &[900_000, 1_300_000], &memory, 0), [Step::Spot(0), Step::Wait]);
         // Now it needs nearly all: every pool is tried, and on-demand follows because the slack is in reserve.
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn spot_is_left_alone_once_it_has_lost_what_it_saved_and_its_stake() {
-        let memory = PoolMemory::default();
+        let memory = CapacityMemory::default();
         // A changeover on on-demand is $0.60, one in the pool $0.18, and 3 % of the ten hours left $0.90, of one hour $0.09.
         for (left, overspent, expected) in [
             (10, 0, Step::Spot(0)),
@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn a_pool_that_was_lost_is_returned_to_from_on_demand_after_half_of_its_part_of_the_work() {
         let lost = |minutes_ago: i64, hours_up: i64| {
-            let mut memory = PoolMemory::default();
+            let mut memory = CapacityMemory::default();
             for hour in 0..=hours_up {
                 memory.observe(Timestamp((hour - hours_up) * H - minutes_ago * 60_000), hour < hours_up);
             }
@@ -360,13 +360,13 @@ mod tests {
             let expected: &[Step] = if returns { &[Step::Spot(0), Step::Keep] } else { &[Step::Keep] };
             assert_eq!(steps(&on_demand, &[900_000], &memory, 0), expected, "{slack_min} min of slack, lost {minutes_ago} min ago");
         }
-        let never_lost = PoolMemory::default();
+        let never_lost = CapacityMemory::default();
         assert_eq!(steps(&job(40 * H, 41 * H, Holding::OnDemand(0)), &[900_000], &never_lost, 0), [Step::Spot(0), Step::Keep]);
     }
 
     #[test]
     fn the_reserve_is_not_spent_on_a_lower_price() {
-        let memory = PoolMemory::default();
+        let memory = CapacityMemory::default();
         // Ten hours of work are expected to be interrupted five times, and five changeovers more: 2 h and a tick.
         for (deadline, expected) in [(12 * H, &[Step::Keep][..]), (12 * H + 200_000, &[Step::Spot(0), Step::Keep][..])] {
             assert_eq!(steps(&job(10 * H, deadline, Holding::Spot(1)), &[900_000, 2_000_000], &memory, 0), expected, "{deadline}");
@@ -375,7 +375,7 @@ mod tests {
 
     #[test]
     fn what_is_a_tenth_dearer_is_not_waited_for_and_what_is_dearer_than_on_demand_not_taken() {
-        let memory = PoolMemory::default();
+        let memory = CapacityMemory::default();
         let waiting = job(H, 20 * H, Holding::Nothing);
         assert_eq!(steps(&waiting, &[900_000, 990_000, 1_010_000], &memory, 0), [Step::Spot(0), Step::Spot(1), Step::Wait]);
         assert_eq!(steps(&waiting, &[3_100_000], &memory, 0), [Step::OnDemand(0)]);
@@ -384,7 +384,7 @@ mod tests {
 
     #[test]
     fn running_spot_moves_only_for_more_than_the_move_costs() {
-        let memory = PoolMemory::default();
+        let memory = CapacityMemory::default();
         let running = job(10 * H, 40 * H, Holding::Spot(1));
         assert_eq!(steps(&running, &[900_000, 2_000_000], &memory, 0), [Step::Spot(0), Step::Keep]);
         assert_eq!(steps(&running, &[1_800_000, 2_000_000], &memory, 0), [Step::Keep]);

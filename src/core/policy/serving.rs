@@ -25,7 +25,7 @@
 //!
 //! Does not: count replicas, or know when a pool is lost; those are inputs.
 
-use crate::core::market::availability::PoolMemory;
+use crate::core::market::availability::CapacityMemory;
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::shortfall::Shortfall;
@@ -40,7 +40,7 @@ pub struct ServingPool<'a> {
     /// Replicas ready there.
     pub ready: u32,
     /// What has been learnt about it.
-    pub memory: &'a PoolMemory,
+    pub memory: &'a CapacityMemory,
     /// A launch there was refused in this pass.
     pub refused: bool,
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::refusal::Refusal;
 use crate::core::fleet::Trigger;
-use crate::core::market::{CapacityPool, PriceSource};
+use crate::core::market::{Capacity, PriceSource};
 use crate::core::units::ids::{ClaimName, DecisionId, InstanceId, PoolName};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::shared::Shared;
@@ -36,7 +36,8 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CounterfactualRate {
     /// What would have been bought.
-    pub pool: CapacityPool,
+    #[serde(rename = "pool")]
+    pub capacity: Capacity,
     /// Its price for the machine.
     pub price_per_hour: MicroUsdPerHour,
     /// How many of this need fit on it, so that a rate per replica can be had.
@@ -68,7 +69,8 @@ impl Counterfactuals {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JudgedOffer {
     /// What was offered.
-    pub pool: CapacityPool,
+    #[serde(rename = "pool")]
+    pub capacity: Capacity,
     /// Its price for the machine.
     pub price_per_hour: MicroUsdPerHour,
     /// What one replica costs on it, with expected interruption and egress; `None` when none fits.

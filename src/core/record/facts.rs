@@ -4,7 +4,7 @@
 //! Does not: compute money from facts (see `ledger`), or deliver them (see the outbox in `kube`).
 
 use crate::core::fleet::EndedBy;
-use crate::core::market::CapacityPool;
+use crate::core::market::Capacity;
 use crate::core::record::Decision;
 use crate::core::units::ids::{ClaimName, DecisionId, InstanceId, ObjectRef, Region, Uid, derive_uuid};
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
@@ -25,7 +25,8 @@ pub struct IntervalOpened {
     /// The instance.
     pub instance: InstanceId,
     /// What was bought.
-    pub pool: CapacityPool,
+    #[serde(rename = "pool")]
+    pub capacity: Capacity,
     /// Schedulable GPU units of the machine: GPUs, or slots where its class shares them.
     pub gpus: i64,
     /// Price of the first instance-hour.
@@ -169,7 +170,8 @@ pub struct Interruption {
     /// The instance.
     pub instance: InstanceId,
     /// The pool it was in.
-    pub pool: CapacityPool,
+    #[serde(rename = "pool")]
+    pub capacity: Capacity,
     /// When we saw it.
     pub noticed_at: Timestamp,
     /// When EC2 takes the machine.

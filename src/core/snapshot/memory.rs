@@ -6,9 +6,9 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use crate::core::market::availability::PoolMemory;
+use crate::core::market::availability::CapacityMemory;
 use crate::core::market::quota::QuotaKey;
-use crate::core::market::{CapacityPool, CapacityType, CoolDown, CoolDownCause, Market};
+use crate::core::market::{Capacity, CapacityType, CoolDown, CoolDownCause, Market};
 use crate::core::units::ids::Region;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::service_memory::ServiceMemory;
@@ -18,7 +18,7 @@ pub const HALF_LIFE: Millis = Millis::from_hours(336);
 /// The advisor's band counts as much as this many instance-hours of our own: two weeks of one machine.
 pub const ADVISOR_WEIGHT: Millis = Millis::from_hours(336);
 /// At most this many pools are kept over a restart, those of the latest sightings: below 300 kB of text, a ConfigMap holds 1 MiB.
-pub const MOST_POOLS_KEPT: usize = 600;
+pub const MOST_CAPACITIES_KEPT: usize = 600;
 /// A pool not seen for this long is forgotten.
 const FORGET_AFTER: Millis = Millis::from_hours(60 * 24);
 /// A cool-down that ends later than this from now was not written by us: a pool's `coolDown.maxSeconds` is at most a day.
@@ -78,14 +78,14 @@ impl Exposure {
     }
 }
 
-/// What is known of one pool.
+/// What is known of one capacity.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct PoolRecord {
+pub struct CapacityRecord {
     /// It refused us, and until when it is left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cool_down: Option<CoolDown>,
     /// Whether it had capacity, and for how long at a time.
-    pub capacity: PoolMemory,
+    pub capacity: CapacityMemory,
     /// Machines that ran, and interruptions.
     pub exposure: Exposure,
     /// The last sighting.
@@ -104,7 +104,7 @@ struct QuotaRefusal {
 /// What was learnt of all pools.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MarketMemory {
-    pools: BTreeMap<CapacityPool, PoolRecord>,
+    capacities: BTreeMap<Capacity, CapacityRecord>,
     quota_refusals: BTreeMap<QuotaKey, QuotaRefusal>,
     /// Regions in which EC2 lets the account launch nothing.
     closed_regions: BTreeMap<Region, CoolDown>,
@@ -113,8 +113,8 @@ pub struct MarketMemory {
 }
 
 /// Expected interruptions of a spot pool per million instance-hours, where `advised` is the advisor's rate.
-fn seen_or(record: Option<&PoolRecord>, pool: &CapacityPool, advised: i64, now: Timestamp) -> i64 {
-    let seen = record.filter(|_| pool.capacity_type == CapacityType::Spot);
+fn seen_or(record: Option<&CapacityRecord>, capacity: &Capacity, advised: i64, now: Timestamp) -> i64 {
+    let seen = record.filter(|_| capacity.capacity_type == CapacityType::Spot);
     seen.map_or(advised, |record| record.exposure.faded(now).per_million_hours(advised))
 }
 
@@ -130,7 +130,8 @@ pub struct UnreadableMemory {
 #[derive(Serialize, Deserialize)]
 struct Stored {
     version: u32,
-    pools: Vec<(CapacityPool, PoolRecord)>,
+    #[serde(rename = "pools")]
+    capacities: Vec<(Capacity, CapacityRecord)>,
     quota_refusals: Vec<(QuotaKey, QuotaRefusal)>,
     #[serde(default)]
     closed_regions: Vec<(Region, CoolDown)>,
@@ -141,13 +142,13 @@ const VERSION: u32 = 1;
 
 impl MarketMemory {
     /// Takes in what was seen of `pool` at `at`. A refusal that was taken in already changes nothing.
-    pub fn record(&mut self, pool: &CapacityPool, sighting: Sighting, at: Timestamp) {
+    pub fn record(&mut self, capacity: &Capacity, sighting: Sighting, at: Timestamp) {
         if let Sighting::Refused { cause: CoolDownCause::Quota, vcpus, base, .. } = sighting
-            && let Some(key) = QuotaKey::of(pool).filter(|_| vcpus > 0)
+            && let Some(key) = QuotaKey::of(capacity).filter(|_| vcpus > 0)
         {
             self.quota_refusals.insert(key, QuotaRefusal { vcpus, until: at + base });
         }
-        let record = self.pools.entry(pool.clone()).or_default();
+        let record = self.capacities.entry(capacity.clone()).or_default();
         if let (Sighting::Refused { cause, .. }, Some(known)) = (sighting, record.cool_down)
             && (known.cause, known.since) == (cause, at)
         {
@@ -162,7 +163,7 @@ impl MarketMemory {
         match sighting {
             Sighting::Launched => {
                 record.cool_down = None;
-                self.closed_regions.remove(&pool.region);
+                self.closed_regions.remove(&capacity.region);
                 record.capacity.observe(at, true);
             }
             Sighting::Refused { cause, base, max, .. } => {
@@ -184,62 +185,63 @@ impl MarketMemory {
     }
 
     /// Takes in a look at running machines: their pools and when they were launched. They ran since the look `before`.
-    pub fn saw_running<'a>(&mut self, running: impl IntoIterator<Item = (&'a CapacityPool, Timestamp)>, before: Timestamp, at: Timestamp) {
-        let mut spans: BTreeMap<&CapacityPool, Millis> = BTreeMap::new();
-        for (pool, launched) in running {
-            let span = spans.entry(pool).or_default();
+    pub fn saw_running<'a>(&mut self, running: impl IntoIterator<Item = (&'a Capacity, Timestamp)>, before: Timestamp, at: Timestamp) {
+        let mut spans: BTreeMap<&Capacity, Millis> = BTreeMap::new();
+        for (capacity, launched) in running {
+            let span = spans.entry(capacity).or_default();
             *span = *span + at.since(launched.max(before)).max(Millis::ZERO);
         }
-        for (pool, span) in spans {
-            self.record(pool, Sighting::Ran(span), at);
+        for (capacity, span) in spans {
+            self.record(capacity, Sighting::Ran(span), at);
         }
     }
 
     /// What is known of a pool; `None` when it was never seen.
-    pub fn of(&self, pool: &CapacityPool) -> Option<&PoolRecord> {
-        self.pools.get(pool)
+    pub fn of(&self, capacity: &Capacity) -> Option<&CapacityRecord> {
+        self.capacities.get(capacity)
     }
 
     /// Every pool that was seen.
-    pub fn pools(&self) -> impl Iterator<Item = (&CapacityPool, &PoolRecord)> {
-        self.pools.iter()
+    pub fn capacities(&self) -> impl Iterator<Item = (&Capacity, &CapacityRecord)> {
+        self.capacities.iter()
     }
 
     /// Expected interruptions of a spot pool per million instance-hours, where `advised` is the advisor's rate.
-    pub fn interruptions_per_million_hours(&self, pool: &CapacityPool, advised: i64, now: Timestamp) -> i64 {
-        seen_or(self.pools.get(pool), pool, advised, now)
+    pub fn interruptions_per_million_hours(&self, capacity: &Capacity, advised: i64, now: Timestamp) -> i64 {
+        seen_or(self.capacities.get(capacity), capacity, advised, now)
     }
 
     /// How likely a spot pool has capacity, in parts per million: what was seen, with EC2's placement score as the prior where there is
     /// one (a score of 7 is taken for 700,000) and even odds where there is none.
-    pub fn availability_ppm(&self, pool: &CapacityPool, placement_score: Option<u8>) -> i64 {
+    pub fn availability_ppm(&self, capacity: &Capacity, placement_score: Option<u8>) -> i64 {
         let prior = placement_score.map_or(500_000, |score| i64::from(score.clamp(1, 10)) * 100_000);
-        self.pools.get(pool).map_or(prior, |record| record.capacity.availability_ppm_from(prior))
+        self.capacities.get(capacity).map_or(prior, |record| record.capacity.availability_ppm_from(prior))
     }
 
     /// Puts what was learnt into `market`, whose rates are the advisor's: cool-downs, and interruptions as they were seen.
     pub fn inform(&self, market: &mut Market, now: Timestamp) {
         self.cool_down(market);
-        for (pool, offer) in &mut market.offers {
-            offer.interruptions_per_million_hours = self.interruptions_per_million_hours(pool, offer.interruptions_per_million_hours, now);
+        for (capacity, offer) in &mut market.offers {
+            offer.interruptions_per_million_hours =
+                self.interruptions_per_million_hours(capacity, offer.interruptions_per_million_hours, now);
         }
     }
 
     /// As [`MarketMemory::inform`], for a market that was informed before and has the same offers as `advised`, whose rates are the advisor's.
     pub fn inform_again(&self, market: &mut Market, advised: &Market, now: Timestamp) {
         self.cool_down(market);
-        let mut known = self.pools.iter().peekable();
-        for ((pool, offer), advised) in market.offers.iter_mut().zip(advised.offers.values()) {
-            while known.next_if(|(other, _)| *other < pool).is_some() {}
-            let record = known.next_if(|(other, _)| *other == pool).map(|(_, record)| record);
-            offer.interruptions_per_million_hours = seen_or(record, pool, advised.interruptions_per_million_hours, now);
+        let mut known = self.capacities.iter().peekable();
+        for ((capacity, offer), advised) in market.offers.iter_mut().zip(advised.offers.values()) {
+            while known.next_if(|(other, _)| *other < capacity).is_some() {}
+            let record = known.next_if(|(other, _)| *other == capacity).map(|(_, record)| record);
+            offer.interruptions_per_million_hours = seen_or(record, capacity, advised.interruptions_per_million_hours, now);
         }
     }
 
     fn cool_down(&self, market: &mut Market) {
-        market.cool_downs = self.pools.iter().filter_map(|(pool, record)| Some((pool.clone(), record.cool_down?))).collect();
+        market.cool_downs = self.capacities.iter().filter_map(|(capacity, record)| Some((capacity.clone(), record.cool_down?))).collect();
         if !self.closed_regions.is_empty() {
-            let closed = |pool: &CapacityPool| Some((pool.clone(), *self.closed_regions.get(&pool.region)?));
+            let closed = |capacity: &Capacity| Some((capacity.clone(), *self.closed_regions.get(&capacity.region)?));
             market.cool_downs.extend(market.offers.keys().filter_map(closed));
         }
     }
@@ -263,16 +265,17 @@ impl MarketMemory {
         }
     }
 
-    /// The memory as text, bounded in size: at most [`MOST_POOLS_KEPT`] pools, those of the latest sightings.
+    /// The memory as text, bounded in size: at most [`MOST_CAPACITIES_KEPT`] pools, those of the latest sightings.
     pub fn to_text(&self, now: Timestamp) -> String {
-        let mut pools: Vec<(CapacityPool, PoolRecord)> = self.pools.iter().map(|(pool, record)| (pool.clone(), record.clone())).collect();
-        pools.retain(|(_, record)| now.since(record.seen_at) <= FORGET_AFTER);
-        pools.sort_by(|(a, x), (b, y)| y.seen_at.cmp(&x.seen_at).then_with(|| a.cmp(b)));
-        pools.truncate(MOST_POOLS_KEPT);
+        let mut capacities: Vec<(Capacity, CapacityRecord)> =
+            self.capacities.iter().map(|(capacity, record)| (capacity.clone(), record.clone())).collect();
+        capacities.retain(|(_, record)| now.since(record.seen_at) <= FORGET_AFTER);
+        capacities.sort_by(|(a, x), (b, y)| y.seen_at.cmp(&x.seen_at).then_with(|| a.cmp(b)));
+        capacities.truncate(MOST_CAPACITIES_KEPT);
         let live = self.quota_refusals.iter().filter(|(_, refusal)| refusal.until > now);
         let quota_refusals = live.map(|(key, refusal)| (key.clone(), *refusal)).collect();
         let closed_regions = self.closed_regions.iter().filter(|(_, c)| c.until > now).map(|(region, c)| (region.clone(), *c)).collect();
-        let stored = Stored { version: VERSION, pools, quota_refusals, closed_regions, services: self.services.clone() };
+        let stored = Stored { version: VERSION, capacities, quota_refusals, closed_regions, services: self.services.clone() };
         serde_json::to_string(&stored).unwrap_or_default()
     }
 
@@ -287,14 +290,14 @@ impl MarketMemory {
             return Err(unreadable(format!("version {}, expected {VERSION}", stored.version)));
         }
         let horizon = now + LONGEST_COOL_DOWN;
-        let possible = |(pool, mut record): (CapacityPool, PoolRecord)| {
+        let possible = |(capacity, mut record): (Capacity, CapacityRecord)| {
             record.cool_down = record.cool_down.filter(|c| c.until <= horizon);
-            (pool, record)
+            (capacity, record)
         };
         let refusals = stored.quota_refusals.into_iter().filter(|(_, refusal)| refusal.until <= horizon);
-        let (pools, quota_refusals) = (stored.pools.into_iter().map(possible).collect(), refusals.collect());
+        let (capacities, quota_refusals) = (stored.capacities.into_iter().map(possible).collect(), refusals.collect());
         let closed_regions = stored.closed_regions.into_iter().filter(|(_, c)| c.until <= horizon).collect();
-        Ok(MarketMemory { pools, quota_refusals, closed_regions, services: stored.services })
+        Ok(MarketMemory { capacities, quota_refusals, closed_regions, services: stored.services })
     }
 }
 
@@ -306,8 +309,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
-    fn pool(zone: &str, capacity_type: CapacityType) -> CapacityPool {
-        CapacityPool { region: "us-east-1".into(), zone: zone.into(), instance_type: "g6.xlarge".into(), capacity_type }
+    fn capacity(zone: &str, capacity_type: CapacityType) -> Capacity {
+        Capacity { region: "us-east-1".into(), zone: zone.into(), instance_type: "g6.xlarge".into(), capacity_type }
     }
 
     fn refused(cause: CoolDownCause) -> Sighting {
@@ -316,7 +319,7 @@ mod tests {
 
     #[test]
     fn our_own_notices_outweigh_the_advisor_with_running_time_and_fade() {
-        let spot = pool("use1-az4", CapacityType::Spot);
+        let spot = capacity("use1-az4", CapacityType::Spot);
         let mut memory = MarketMemory::default();
         assert_eq!(memory.interruptions_per_million_hours(&spot, 69, NOW), 69, "nothing seen: the advisor's rate");
         memory.record(&spot, Sighting::Ran(Millis::from_hours(336)), NOW);
@@ -326,14 +329,14 @@ mod tests {
         assert_eq!(memory.interruptions_per_million_hours(&spot, 69, NOW), (69 * 336 + 1_000_000 + 671) / 672);
         let later = NOW + Millis(HALF_LIFE.0 * 20);
         assert!(memory.interruptions_per_million_hours(&spot, 69, later) < 75, "what was seen long ago counts little");
-        let on_demand = pool("use1-az4", CapacityType::OnDemand);
+        let on_demand = capacity("use1-az4", CapacityType::OnDemand);
         memory.record(&on_demand, Sighting::Ran(Millis::from_hours(1)), NOW);
         assert_eq!(memory.interruptions_per_million_hours(&on_demand, 0, NOW), 0);
     }
 
     #[test]
     fn machines_that_run_add_up_since_the_last_look_or_their_launch() {
-        let (spot, other) = (pool("use1-az4", CapacityType::Spot), pool("use1-az6", CapacityType::Spot));
+        let (spot, other) = (capacity("use1-az4", CapacityType::Spot), capacity("use1-az6", CapacityType::Spot));
         let mut memory = MarketMemory::default();
         let before = NOW - Millis::from_secs(10);
         let running = [(&spot, NOW - Millis::from_hours(5)), (&spot, NOW - Millis::from_secs(3)), (&other, NOW + Millis::from_secs(1))];
@@ -344,7 +347,7 @@ mod tests {
 
     #[test]
     fn cool_downs_back_off_and_end_with_a_launch() {
-        let spot = pool("use1-az4", CapacityType::Spot);
+        let spot = capacity("use1-az4", CapacityType::Spot);
         let mut memory = MarketMemory::default();
         memory.record(&spot, refused(CoolDownCause::NoCapacity), NOW);
         memory.record(&spot, refused(CoolDownCause::NoCapacity), NOW + Millis::from_mins(4));
@@ -362,11 +365,11 @@ mod tests {
 
     #[test]
     fn offers_carry_what_was_seen_of_their_pool() {
-        let (seen, unseen) = (pool("use1-az4", CapacityType::Spot), pool("use1-az6", CapacityType::Spot));
+        let (seen, unseen) = (capacity("use1-az4", CapacityType::Spot), capacity("use1-az6", CapacityType::Spot));
         let mut memory = MarketMemory::default();
         memory.record(&seen, Sighting::Interrupted, NOW);
-        let offer = |pool: &CapacityPool| Offer {
-            pool: pool.clone(),
+        let offer = |capacity: &Capacity| Offer {
+            capacity: capacity.clone(),
             price_per_hour: MicroUsdPerHour(300_000),
             observed_at: NOW,
             source: PriceSource::SpotPriceHistory,
@@ -381,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_refusal_for_quota_bounds_what_is_left_of_it_for_a_while() {
-        let spot = pool("use1-az4", CapacityType::Spot);
+        let spot = capacity("use1-az4", CapacityType::Spot);
         let key = QuotaKey::of(&spot).unwrap();
         let mut memory = MarketMemory::default();
         memory.record(&spot, refused(CoolDownCause::Quota), NOW);
@@ -395,7 +398,7 @@ mod tests {
 
     #[test]
     fn a_placement_score_is_the_prior_of_availability_and_sightings_move_it() {
-        let spot = pool("use1-az4", CapacityType::Spot);
+        let spot = capacity("use1-az4", CapacityType::Spot);
         let mut memory = MarketMemory::default();
         assert_eq!([None, Some(2), Some(9)].map(|score| memory.availability_ppm(&spot, score)), [500_000, 200_000, 900_000]);
         for minute in 0..600 {
@@ -408,8 +411,8 @@ mod tests {
     #[test]
     fn what_is_stored_comes_back_is_bounded_and_a_corrupt_text_is_named() {
         let mut memory = MarketMemory::default();
-        for n in 0..MOST_POOLS_KEPT + 200 {
-            let place = CapacityPool {
+        for n in 0..MOST_CAPACITIES_KEPT + 200 {
+            let place = Capacity {
                 region: "ap-southeast-3".into(),
                 zone: format!("ap-southeast-3-xyz{n}-az1").into(),
                 instance_type: "p6-b200.48xlarge".into(),
@@ -420,16 +423,16 @@ mod tests {
             memory.record(&place, Sighting::Interrupted, at);
             memory.record(&place, refused(CoolDownCause::NoCapacity), at);
         }
-        memory.record(&pool("use1-az4", CapacityType::Spot), refused(CoolDownCause::Quota), NOW);
+        memory.record(&capacity("use1-az4", CapacityType::Spot), refused(CoolDownCause::Quota), NOW);
         let text = memory.to_text(NOW);
         assert!(text.len() < 300_000, "{} bytes", text.len());
         let back = MarketMemory::from_text(&text, NOW).unwrap();
-        assert_eq!((back.pools.len(), back.quota_refusals.len()), (MOST_POOLS_KEPT, 1));
-        assert!(back.pools().all(|(pool, record)| memory.of(pool) == Some(record)));
+        assert_eq!((back.capacities.len(), back.quota_refusals.len()), (MOST_CAPACITIES_KEPT, 1));
+        assert!(back.capacities().all(|(capacity, record)| memory.of(capacity) == Some(record)));
         assert_eq!(MarketMemory::from_text(&back.to_text(NOW), NOW).unwrap(), back);
         let long_ago = NOW - Millis::from_hours(48);
         let wild = MarketMemory::from_text(&text, long_ago).unwrap();
-        assert!(wild.pools().all(|(_, record)| record.cool_down.is_none()), "a cool-down of two days was never set by lowtide");
+        assert!(wild.capacities().all(|(_, record)| record.cool_down.is_none()), "a cool-down of two days was never set by lowtide");
         assert!(memory.to_text(NOW + Millis::from_hours(90 * 24)).len() < 100, "what was not seen for two months is forgotten");
         for (broken, why) in
             [("", "EOF"), ("{\"version\":1}", "pools"), ("{\"version\":9,\"pools\":[],\"quota_refusals\":[]}", "version 9")]

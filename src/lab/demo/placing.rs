@@ -19,7 +19,7 @@ const BATCH_WORK_SECONDS: u32 = 120;
 
 /// Every region that the shipped prices know: the whole market of the local world.
 fn priced_regions() -> BTreeSet<String> {
-    snapshot_market().offers.keys().map(|pool| pool.region.to_string()).collect()
+    snapshot_market().offers.keys().map(|capacity| capacity.region.to_string()).collect()
 }
 
 fn price(claim: &Value) -> Option<MicroUsdPerHour> {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::Table;
 use super::copied::CopiedRow;
-use crate::core::market::CapacityPool;
+use crate::core::market::Capacity;
 use crate::core::record::{CounterfactualRate, Decision, JudgedOffer, code_of};
 use crate::core::units::ids::ObjectRef;
 use crate::core::units::money::MicroUsdPerHour;
@@ -43,14 +43,15 @@ impl<'a> WorkloadColumns<'a> {
 #[derive(Debug, Serialize)]
 struct Otherwise<'a> {
     #[serde(flatten)]
-    pool: &'a CapacityPool,
+    #[serde(rename = "pool")]
+    capacity: &'a Capacity,
     price_usd_h: MicroUsdPerHour,
     replicas: i64,
 }
 
 impl<'a> Otherwise<'a> {
     fn of(rate: &'a CounterfactualRate) -> Self {
-        Otherwise { pool: &rate.pool, price_usd_h: rate.price_per_hour, replicas: rate.replicas }
+        Otherwise { capacity: &rate.capacity, price_usd_h: rate.price_per_hour, replicas: rate.replicas }
     }
 }
 
@@ -100,10 +101,10 @@ fn write_owner(row: &mut CopiedRow, d: &Decision) {
 }
 
 fn write_chosen(row: &mut CopiedRow, chosen: Option<&JudgedOffer>) {
-    row.text("region", chosen.map(|offer| offer.pool.region.as_str()));
-    row.text("zone", chosen.map(|offer| offer.pool.zone.as_str()));
-    row.text("instance_type", chosen.map(|offer| offer.pool.instance_type.as_str()));
-    row.plain("capacity_type", chosen.map(|offer| offer.pool.capacity_type));
+    row.text("region", chosen.map(|offer| offer.capacity.region.as_str()));
+    row.text("zone", chosen.map(|offer| offer.capacity.zone.as_str()));
+    row.text("instance_type", chosen.map(|offer| offer.capacity.instance_type.as_str()));
+    row.plain("capacity_type", chosen.map(|offer| offer.capacity.capacity_type));
     row.plain("price_usd_h", chosen.map(|offer| offer.price_per_hour));
     row.plain("per_replica_usd_h", chosen.and_then(|offer| offer.cost_per_replica_hour));
     row.plain("replicas", chosen.map(|offer| offer.replicas));
@@ -132,7 +133,7 @@ pub(super) fn candidates_row(d: &Decision, at: &str) -> String {
 /// A refused offer by position, as the view `candidate` reads it: names twenty times over would be most of what a decision weighs, and
 /// JSON most of the work of storing it.
 fn write_offer(line: &mut String, o: &JudgedOffer) {
-    let at = &o.pool;
+    let at = &o.capacity;
     let (region, zone, instance_type) = (name(at.region.as_str()), name(at.zone.as_str()), name(at.instance_type.as_str()));
     let (age, source, refusal) = (o.price_age.0, code_of(&o.source), o.refusal.as_ref().map_or_else(String::new, code_of));
     // Writing to a String cannot fail.

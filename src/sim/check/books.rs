@@ -51,7 +51,7 @@ pub fn intervals(world: &World) -> BTreeMap<Uid, (InstanceId, PaidInterval)> {
     for record in world.ledger.rows.values() {
         if let LedgerRecord::IntervalOpened(opened) = &**record {
             let interval = PaidInterval {
-                capacity_type: opened.pool.capacity_type,
+                capacity_type: opened.capacity.capacity_type,
                 from: opened.running_from,
                 to: now,
                 ended_by: None,
@@ -99,7 +99,7 @@ pub fn final_books(world: &mut World) {
                 if ended && interval.ended_by.is_none() {
                     format!("{} has ended and its interval is open", machine.instance.id)
                 } else if ended && ledger != cost {
-                    format!("{} ({}): ${ledger} in the ledger, ${cost} on the bill", machine.instance.id, machine.instance.pool)
+                    format!("{} ({}): ${ledger} in the ledger, ${cost} on the bill", machine.instance.id, machine.instance.capacity)
                 } else {
                     continue;
                 }

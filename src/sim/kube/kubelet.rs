@@ -29,8 +29,8 @@ impl Kube {
     /// The machine's kubelet registers its node.
     pub fn joins(&mut self, machine: &Machine, catalog: &Catalog) {
         let instance = &machine.instance;
-        let Some(kind) = catalog.types.get(&instance.pool.instance_type).filter(|_| machine.alive()) else { return };
-        let class = self.classes.values().map(|c| &c.object).find(|class| class.region == instance.pool.region);
+        let Some(kind) = catalog.types.get(&instance.capacity.instance_type).filter(|_| machine.alive()) else { return };
+        let class = self.classes.values().map(|c| &c.object).find(|class| class.region == instance.capacity.region);
         let sharing = class.map_or_else(Default::default, |class| class.sharing);
         let mut allocatable = Resources { gpus: sharing.units(kind).count, ..kind.allocatable() };
         if matches!(machine.boot, Boot::WithoutGpus(_)) {

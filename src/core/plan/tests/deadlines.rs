@@ -2,7 +2,7 @@
 
 use super::toy::*;
 use crate::core::fleet::NoticeKind;
-use crate::core::market::{CapacityPool, CapacityType};
+use crate::core::market::{Capacity, CapacityType};
 use crate::core::record::{Outcome, Refusal};
 use crate::core::snapshot::memory::Sighting;
 use crate::core::units::ids::Uid;
@@ -11,11 +11,11 @@ use crate::core::units::time::Millis;
 use crate::core::workload::PodPhase;
 use crate::core::workload::need::{CapacityPreference, Deadline, Schedule, WorkloadKind};
 
-fn spot_a() -> CapacityPool {
+fn spot_a() -> Capacity {
     capacity(SPOT_A.0, SPOT_A.1, CapacityType::Spot)
 }
 
-fn spot_b() -> CapacityPool {
+fn spot_b() -> Capacity {
     capacity(SPOT_B.0, SPOT_B.1, CapacityType::Spot)
 }
 
@@ -170,7 +170,7 @@ fn an_owner_who_takes_spot_only_or_serves_is_left_alone() {
 #[test]
 fn spot_that_is_dearer_than_on_demand_is_not_spot_to_take() {
     let mut toy = Toy::new();
-    for offer in toy.world.market.offers.values_mut().filter(|o| o.pool.capacity_type == CapacityType::Spot) {
+    for offer in toy.world.market.offers.values_mut().filter(|o| o.capacity.capacity_type == CapacityType::Spot) {
         offer.price_per_hour = MicroUsdPerHour(ON_DEMAND + 1);
     }
     timed(&mut toy, Some(60), 600);
@@ -217,7 +217,7 @@ fn on_demand_job(change: impl Fn(&mut Schedule)) -> (Toy, Uid) {
     toy.run(100);
     assert_eq!(toy.running(), [capacity(SPOT_A.0, SPOT_A.1, CapacityType::OnDemand)]);
     assert_eq!(phase(&toy, &pod), PodPhase::Running);
-    let offer = |toy: &mut Toy, at: CapacityPool, price: i64| toy.world.market.offers.get_mut(&at).unwrap().price_per_hour.0 = price;
+    let offer = |toy: &mut Toy, at: Capacity, price: i64| toy.world.market.offers.get_mut(&at).unwrap().price_per_hour.0 = price;
     offer(&mut toy, spot_a(), SPOT_A.2);
     offer(&mut toy, spot_b(), SPOT_B.2);
     (toy, pod)

@@ -2,7 +2,7 @@
 
 use super::toy::*;
 use crate::core::fleet::NodePool;
-use crate::core::market::{CapacityPool, CapacityType};
+use crate::core::market::{Capacity, CapacityType};
 use crate::core::record::{Outcome, Refusal};
 use crate::core::units::time::Millis;
 use crate::core::workload::PodPhase;
@@ -16,7 +16,7 @@ fn without_spot(change: impl Fn(&mut NodePool)) -> Toy {
     toy
 }
 
-fn all_spot() -> std::collections::BTreeSet<CapacityPool> {
+fn all_spot() -> std::collections::BTreeSet<Capacity> {
     [SPOT_A, SPOT_B].map(|(region, zone, _)| capacity(region, zone, CapacityType::Spot)).into()
 }
 

@@ -38,13 +38,13 @@ fn an_event_is_the_same_news_however_it_is_worded() {
     let event = |subject: EventSubject, reason, key: &str, note: &str| {
         Event { subject, kind: EventKind::Normal, reason, key: key.into(), note: note.into() }.id()
     };
-    let pool = || EventSubject::Pool("gpu".into());
-    let first = event(pool(), "Placed", "d-1", "placed on g6.xlarge");
-    assert_eq!(event(pool(), "Placed", "d-1", "it runs on g6.xlarge now"), first);
+    let capacity = || EventSubject::Pool("gpu".into());
+    let first = event(capacity(), "Placed", "d-1", "placed on g6.xlarge");
+    assert_eq!(event(capacity(), "Placed", "d-1", "it runs on g6.xlarge now"), first);
     for other in [
         event(EventSubject::Class("gpu".into()), "Placed", "d-1", ""),
-        event(pool(), "Unplaceable", "d-1", ""),
-        event(pool(), "Placed", "d-2", ""),
+        event(capacity(), "Unplaceable", "d-1", ""),
+        event(capacity(), "Placed", "d-2", ""),
     ] {
         assert_ne!(other, first);
     }
@@ -88,7 +88,7 @@ fn room_is_recorded_with_where_the_price_of_its_machine_came_from() {
         class.sharing.sharing = crate::core::workload::sharing::Sharing::TimeSlicing { replicas: 4 };
     }
     for offer in toy.world.market.offers.values_mut() {
-        offer.source = PriceSource::usual_of(offer.pool.capacity_type);
+        offer.source = PriceSource::usual_of(offer.capacity.capacity_type);
     }
     let on_demand = |toy: &mut Toy| {
         let pod = toy.add_pod(deployment(), WorkloadKind::Inference);
@@ -101,7 +101,7 @@ fn room_is_recorded_with_where_the_price_of_its_machine_came_from() {
     toy.run(5);
     let into_room = toy.decisions().into_iter().find(|d| d.outcome == Outcome::UseRoom).unwrap();
     let chosen = into_room.judgement.chosen.as_ref().unwrap();
-    assert_eq!((chosen.pool.capacity_type, chosen.source), (CapacityType::OnDemand, PriceSource::PriceList));
+    assert_eq!((chosen.capacity.capacity_type, chosen.source), (CapacityType::OnDemand, PriceSource::PriceList));
     assert_eq!(chosen.price_age, into_room.decided_at.since(bought_at.observed_at));
     assert!(chosen.price_age > Millis::from_secs(100), "{}", chosen.price_age);
     assert!(toy.ledger.iter().any(|r| matches!(r, LedgerRecord::Decision(d) if d.outcome == Outcome::UseRoom)));

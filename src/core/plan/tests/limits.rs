@@ -6,7 +6,7 @@ use super::toy::*;
 use crate::core::fleet::{NoticeKind, Trigger};
 use crate::core::market::quota::{QuotaFamily, VcpuQuota};
 use crate::core::market::reservation::{CapacityReservation, NamedReservation, SeenReservations};
-use crate::core::market::{CapacityPool, CapacityType, CoolDownCause};
+use crate::core::market::{Capacity, CapacityType, CoolDownCause};
 use crate::core::plan::{budget, reserved};
 use crate::core::record::{LedgerRecord, Outcome, Refusal};
 use crate::core::snapshot::memory::Sighting;
@@ -146,7 +146,7 @@ fn quota(vcpus: i64) -> BTreeMap<Region, Vec<VcpuQuota>> {
 fn a_quota_is_planned_with_and_our_own_machines_come_off_it() {
     let mut toy = Toy::new();
     toy.world.quotas = quota(4).into();
-    toy.world.market.offers.retain(|pool, _| pool.region.as_str() == SPOT_A.0);
+    toy.world.market.offers.retain(|capacity, _| capacity.region.as_str() == SPOT_A.0);
     let first = toy.add_pod(deployment(), WorkloadKind::Inference);
     let second = toy.add_pod(job(), WorkloadKind::Batch);
     toy.run(120);
@@ -165,7 +165,7 @@ fn ec2s_word_on_a_quota_holds_for_the_whole_family_of_the_region() {
     let spot = capacity(SPOT_A.0, SPOT_A.1, CapacityType::Spot);
     let (base, max) = (Millis::from_mins(3), Millis::from_hours(1));
     let refused = Sighting::Refused { cause: CoolDownCause::Quota, vcpus: 4, base, max };
-    toy.world.memory.record(&CapacityPool { zone: "eus2-az1".into(), ..spot.clone() }, refused, toy.now);
+    toy.world.memory.record(&Capacity { zone: "eus2-az1".into(), ..spot.clone() }, refused, toy.now);
     toy.add_pod(deployment(), WorkloadKind::Inference);
     toy.run(5);
     assert_eq!(toy.running(), vec![capacity(SPOT_B.0, SPOT_B.1, CapacityType::Spot)], "another zone of the region has the same quota");
@@ -277,7 +277,7 @@ fn work_leaves_a_reservation_before_it_ends() {
     let old = toy.add_pod(deployment(), WorkloadKind::Inference);
     toy.run(60 * 60);
     assert_eq!(toy.running(), vec![capacity(SPOT_B.0, SPOT_B.1, CapacityType::Reserved)]);
-    toy.world.market.offers.retain(|pool, _| pool.capacity_type != CapacityType::Reserved);
+    toy.world.market.offers.retain(|capacity, _| capacity.capacity_type != CapacityType::Reserved);
     toy.run(15 * 60);
     assert!(toy.now < end && !toy.world.pods.contains_key(&old));
     assert_eq!(toy.running(), vec![capacity(SPOT_A.0, SPOT_A.1, CapacityType::Spot)]);

@@ -9,11 +9,11 @@ use crate::core::units::time::Millis;
 use crate::core::workload::PodPhase;
 use crate::core::workload::need::WorkloadKind;
 
-fn spot_a() -> crate::core::market::CapacityPool {
+fn spot_a() -> crate::core::market::Capacity {
     capacity(SPOT_A.0, SPOT_A.1, CapacityType::Spot)
 }
 
-fn spot_b() -> crate::core::market::CapacityPool {
+fn spot_b() -> crate::core::market::Capacity {
     capacity(SPOT_B.0, SPOT_B.1, CapacityType::Spot)
 }
 
@@ -31,7 +31,7 @@ fn a_gated_pod_lands_on_the_cheapest_offer_and_the_reason_is_recorded() {
     let decisions = toy.decisions();
     assert_eq!(decisions.len(), 1, "{decisions:#?}");
     assert_eq!((decisions[0].outcome, decisions[0].trigger), (Outcome::Launch, Trigger::PendingPod));
-    assert_eq!(decisions[0].judgement.chosen.as_ref().map(|c| c.pool.clone()), Some(spot_a()));
+    assert_eq!(decisions[0].judgement.chosen.as_ref().map(|c| c.capacity.clone()), Some(spot_a()));
     let b1 = decisions[0].counterfactuals.b1_on_demand_home.as_ref().map(|b| b.price_per_hour.0);
     assert_eq!(b1, Some(ON_DEMAND));
     assert!(toy.events.iter().any(|(reason, note)| *reason == "Placed" && note.contains("beat")), "{:?}", toy.events);

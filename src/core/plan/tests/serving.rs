@@ -2,7 +2,7 @@
 
 use super::toy::*;
 use crate::core::fleet::NoticeKind;
-use crate::core::market::{CapacityPool, CapacityType};
+use crate::core::market::{Capacity, CapacityType};
 use crate::core::record::Outcome;
 use crate::core::units::ids::Uid;
 use crate::core::units::money::MicroUsdPerHour;
@@ -10,11 +10,11 @@ use crate::core::units::time::Millis;
 use crate::core::workload::PodPhase;
 use crate::core::workload::need::{Schedule, WorkloadKind};
 
-fn spot_a() -> CapacityPool {
+fn spot_a() -> Capacity {
     capacity(SPOT_A.0, SPOT_A.1, CapacityType::Spot)
 }
 
-fn spot_b() -> CapacityPool {
+fn spot_b() -> Capacity {
     capacity(SPOT_B.0, SPOT_B.1, CapacityType::Spot)
 }
 
@@ -46,7 +46,7 @@ fn one_spare(schedule: &mut Schedule) {
 /// Machines in the first pool, in the second, and on on-demand.
 fn held(toy: &Toy) -> (usize, usize, usize) {
     let running = toy.running();
-    let count = |wanted: &dyn Fn(&CapacityPool) -> bool| running.iter().filter(|p| wanted(p)).count();
+    let count = |wanted: &dyn Fn(&Capacity) -> bool| running.iter().filter(|p| wanted(p)).count();
     (count(&|p| *p == spot_a()), count(&|p| *p == spot_b()), count(&|p| p.capacity_type == CapacityType::OnDemand))
 }
 
@@ -116,7 +116,7 @@ fn where_spot_is_dearer_than_on_demand_a_spare_does_not_wait_for_it() {
 fn the_replacement_of_a_replica_that_ec2_takes_goes_where_the_fewest_are() {
     let mut toy = service(4, one_spare);
     toy.run(120);
-    let doomed = toy.all_instances().into_iter().find(|i| i.pool == spot_a()).unwrap().id;
+    let doomed = toy.all_instances().into_iter().find(|i| i.capacity == spot_a()).unwrap().id;
     toy.notify(&doomed, NoticeKind::Interruption);
     toy.run(2);
     let second = toy.world.pods.values().find(|p| p.created_at > toy.now - Millis::from_secs(3)).unwrap().identity.uid.clone();

@@ -19,13 +19,13 @@ fn with_goal(used_seconds: i64, on_demand: u32) -> Service {
     Service { budget: Some(ErrorBudget::of_goal(995_000, &seen, NOW, Millis::from_secs(150))), ..service(on_demand) }
 }
 
-fn pool(memory: &PoolMemory, launched: u32, ready: u32, price: i64) -> ServingPool<'_> {
+fn pool(memory: &CapacityMemory, launched: u32, ready: u32, price: i64) -> ServingPool<'_> {
     ServingPool { price: MicroUsdPerHour(price), launched, ready, memory, refused: false }
 }
 
 /// A pool that has had capacity all the time for so many hours, and lost it so often in between.
-fn history(hours: i64, losses: i64) -> PoolMemory {
-    let mut memory = PoolMemory::default();
+fn history(hours: i64, losses: i64) -> CapacityMemory {
+    let mut memory = CapacityMemory::default();
     let begun = NOW - Millis::from_hours(hours);
     for minute in 0..=hours * 60 {
         let lost = losses > 0 && minute % (hours * 60 / losses) == 1;
@@ -39,7 +39,7 @@ fn history(hours: i64, losses: i64) -> PoolMemory {
 
 #[test]
 fn replicas_spread_before_they_look_at_price_unless_a_pool_is_dear() {
-    let m = PoolMemory::default();
+    let m = CapacityMemory::default();
     assert_eq!(next_launch(&service(0), &[pool(&m, 1, 1, 900_000), pool(&m, 0, 0, 1_000_000)], NOW), Some(1));
     assert_eq!(next_launch(&service(0), &[pool(&m, 1, 1, 900_000), pool(&m, 0, 0, 2_000_000)], NOW), Some(0));
     assert_eq!(next_launch(&service(0), &[pool(&m, 2, 2, 900_000), pool(&m, 2, 2, 1_000_000)], NOW), None);
@@ -47,7 +47,7 @@ fn replicas_spread_before_they_look_at_price_unless_a_pool_is_dear() {
 
 #[test]
 fn on_demand_covers_only_what_spot_could_not_launch_and_stays_until_spot_is_ready() {
-    let m = PoolMemory::default();
+    let m = CapacityMemory::default();
     assert_eq!(on_demand_wanted(&service(0), &[pool(&m, 4, 0, 1)], NOW), 0);
     assert_eq!(on_demand_wanted(&service(0), &[pool(&m, 1, 1, 1); 3], NOW), 1, "there is no room for the spare");
     assert_eq!(on_demand_wanted(&service(0), &[pool(&m, 3, 3, 1)], NOW), 0, "one spare would not cover the loss of that pool");
@@ -59,7 +59,7 @@ fn on_demand_covers_only_what_spot_could_not_launch_and_stays_until_spot_is_read
 
 #[test]
 fn what_is_left_in_a_pool_after_a_loss_is_replaced_elsewhere_before_it_goes() {
-    let (good, mut lossy) = (PoolMemory::default(), PoolMemory::default());
+    let (good, mut lossy) = (CapacityMemory::default(), CapacityMemory::default());
     lossy.note_loss(NOW);
     // Two that are about to go are spares as long as they are there.
     let pools = [pool(&lossy, 2, 2, 900_000), pool(&good, 2, 2, 900_000)];
@@ -70,7 +70,7 @@ fn what_is_left_in_a_pool_after_a_loss_is_replaced_elsewhere_before_it_goes() {
 
 #[test]
 fn while_the_budget_has_room_for_a_loss_no_spare_is_held_and_replicas_stay_together() {
-    let m = PoolMemory::default();
+    let m = CapacityMemory::default();
     let at = |used, pools: &[ServingPool<'_>]| next_launch(&with_goal(used, 0), pools, NOW);
     let two = [pool(&m, 2, 2, 900_000), pool(&m, 0, 0, 900_000)];
     assert_eq!(at(0, &two), Some(0), "a second pool is a second one that can fail");
@@ -96,9 +96,9 @@ fn a_tight_budget_is_guarded_until_the_loss_of_the_fullest_pool_leaves_enough() 
 
 #[test]
 fn a_pool_is_relied_on_for_as_long_as_it_is_expected_to_last_and_the_budget_to_bear() {
-    let (steady, flaky, unseen) = (history(40, 1), history(10, 20), PoolMemory::default());
+    let (steady, flaky, unseen) = (history(40, 1), history(10, 20), CapacityMemory::default());
     // The loss of three of five leaves two: one is missing.
-    let wanted = |used, m: &PoolMemory| on_demand_wanted(&with_goal(used, 0), &[pool(m, 3, 3, 1), pool(m, 2, 2, 1)], NOW);
+    let wanted = |used, m: &CapacityMemory| on_demand_wanted(&with_goal(used, 0), &[pool(m, 3, 3, 1), pool(m, 2, 2, 1)], NOW);
     for (used, expected) in [(0, [0, 0, 0]), (300, [0, 1, 0]), (648, [0, 1, 0]), (649, [3, 3, 3])] {
         assert_eq!([&steady, &flaky, &unseen].map(|m| wanted(used, m)), expected, "{used} s used");
     }
@@ -108,7 +108,7 @@ fn a_pool_is_relied_on_for_as_long_as_it_is_expected_to_last_and_the_budget_to_b
 fn a_lone_pool_that_is_not_steady_is_left_for_on_demand_until_there_is_a_second() {
     let flaky = history(10, 20);
     let refused = |p: ServingPool<'static>| ServingPool { refused: true, ..p };
-    let unseen: &'static PoolMemory = Box::leak(Box::default());
+    let unseen: &'static CapacityMemory = Box::leak(Box::default());
     let other = pool(unseen, 0, 0, 900_000);
     // Three on on-demand are ready: the three on spot are given back, and the pool is not gone to again.
     assert_eq!(on_demand_wanted(&with_goal(300, 0), &[pool(&flaky, 3, 3, 900_000), other], NOW), 3);
