@@ -19,7 +19,7 @@ use crate::core::units::shared::Mark;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::ports::{Clock, Cloud, Cluster, Ledger};
 
-/// How often the world outside the cluster is looked at, and what was learnt written down.
+/// How often the world outside the cluster is looked at, and what was learned written down.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     /// Spot prices of a region, at most this long apart.

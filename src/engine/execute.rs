@@ -173,7 +173,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             Action::CoolDown { pool, cause, vcpus, base, max, at } => {
                 let refused = Sighting::Refused { cause: *cause, vcpus: *vcpus, base: *base, max: *max };
                 self.state().memory.record(pool, refused, *at);
-                info!(%pool, ?cause, "pool of capacity is left alone");
+                info!(%pool, ?cause, "capacity pool is left alone");
                 self.memory_changed.notify_one();
                 Ok(())
             }
@@ -298,7 +298,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 }
 
-/// What a refusal means for the pool of capacity; `None` when the launch may have happened and must be asked again with the same token.
+/// What a refusal means for the capacity pool; `None` when the launch may have happened and must be asked again with the same token.
 fn failure_of(error: &CloudError) -> Option<(CoolDownCause, String)> {
     match error {
         CloudError::NoCapacity { code, .. } => Some((CoolDownCause::NoCapacity, code.clone())),

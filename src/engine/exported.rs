@@ -175,7 +175,7 @@ fn counted(page: &mut Page, state: &State) {
     }
 }
 
-/// Prices, their age by region and market, and what was learnt of pools.
+/// Prices, their age by region and market, and what was learned of pools.
 fn market(page: &mut Page, state: &State, now: Timestamp) {
     let mut oldest: BTreeMap<(&Region, CapacityType), i64> = BTreeMap::new();
     let mut offers: BTreeMap<&Region, i64> = state.surveys.keys().map(|region| (region, 0)).collect();

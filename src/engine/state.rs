@@ -52,11 +52,11 @@ const REMEMBERED: Millis = Millis::from_hours(24);
 pub struct State {
     /// Machine types, as EC2 describes them.
     pub catalog: Shared<Catalog>,
-    /// Offers as EC2 gave them, with the advisor's interruption rates; what was learnt is in `memory`.
+    /// Offers as EC2 gave them, with the advisor's interruption rates; what was learned is in `memory`.
     pub market: Shared<Market>,
     /// What is sold in each region.
     pub shops: BTreeMap<Region, Shop>,
-    /// What was learnt of each pool of capacity.
+    /// What was learned of each capacity pool.
     pub memory: Shared<MarketMemory>,
     /// The memory of the process before has been read, or cannot be.
     pub memory_read: bool,
@@ -137,7 +137,7 @@ pub struct State {
     reserved: Option<(Mark, BTreeMap<Capacity, Offer>, Shared<Market>)>,
 }
 
-/// The market with what was learnt worked in, and what it was made of.
+/// The market with what was learned worked in, and what it was made of.
 #[derive(Debug)]
 struct Informed {
     market: Mark,
@@ -146,7 +146,7 @@ struct Informed {
     result: Shared<Market>,
 }
 
-/// What was learnt fades with time; it is worked into the market again at least this often.
+/// What was learned fades with time; it is worked into the market again at least this often.
 const INFORMED_FOR: Millis = Millis::from_secs(60);
 
 /// Whether the market of a region has been read once.
@@ -267,7 +267,7 @@ impl State {
         (self.informed, self.reserved) = (None, None);
     }
 
-    /// The market with what was learnt worked in.
+    /// The market with what was learned worked in.
     fn informed_market(&mut self, now: Timestamp) -> Shared<Market> {
         if let Some(known) = self.informed.as_mut().filter(|known| self.market.is(&known.market)) {
             if !self.memory.is(&known.memory) || now.since(known.at) >= INFORMED_FOR {

@@ -294,7 +294,7 @@ async fn an_unknown_subnet_becomes_a_condition_of_its_class() {
     assert!(refusals[0].reason == "UnknownSubnet" && refusals[0].text.contains("subnet-gone"), "{refusals:?}");
 }
 
-/// Runs an operator whose one launch was refused for lack of capacity; gives the memory it holds at the end.
+/// Runs an operator whose one launch was refused for lack of capacity; returns the memory it holds at the end.
 async fn refused_once(memory: &Kept, failed: bool) -> crate::core::snapshot::memory::MarketMemory {
     let started = tokio::time::Instant::now();
     let cloud = SlowCloud { noticed: Mutex::new(true), malformed: false, prices: None, acknowledged: Arc::default(), started };

@@ -114,7 +114,7 @@ pub struct ClaimStatus {
 /// Why a launch failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchFailure {
-    /// What it means for the pool of capacity.
+    /// What it means for the capacity pool.
     pub cause: CoolDownCause,
     /// EC2's code.
     pub code: String,

@@ -35,7 +35,7 @@ pub struct Instance {
     pub launched_at: Timestamp,
     /// When it ended, where EC2 says.
     pub ended_at: Option<Timestamp>,
-    /// `StateReason.Code`, as in `Server.SpotInstanceTermination`.
+    /// `StateReason.Code`, e.g. `Server.SpotInstanceTermination`.
     pub state_reason: Option<String>,
     /// EC2 has decided to take it back, as its spot request says (`instance-terminated-no-capacity` and kin), and when it said so.
     pub spot_request_status: Option<(String, Timestamp)>,

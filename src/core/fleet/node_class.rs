@@ -44,7 +44,7 @@ pub struct NodeClass {
 /// Why nodes of a class cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassProblem {
-    /// One word in CamelCase, as in `UnknownSubnet`: what decisions go by.
+    /// One word in CamelCase, e.g. `UnknownSubnet`: what decisions go by.
     pub reason: String,
     /// A sentence for people: nothing goes by it.
     pub text: String,

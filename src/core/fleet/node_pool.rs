@@ -69,7 +69,7 @@ pub struct NodePool {
     pub unhealthy_after: Millis,
     /// A machine older than this is drained.
     pub expire_after: Option<Millis>,
-    /// First cool-down of a pool of capacity that refused us.
+    /// First cool-down of a capacity pool that refused us.
     pub cool_down_base: Millis,
     /// Longest cool-down.
     pub cool_down_max: Millis,

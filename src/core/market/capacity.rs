@@ -29,7 +29,7 @@ impl fmt::Display for CapacityType {
     }
 }
 
-/// One pool of capacity: what EC2 can run out of, and what has one price.
+/// One capacity pool: what EC2 can run out of, and what has one price.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Capacity {
     /// The region.

@@ -242,7 +242,7 @@ impl<'a> Wants<'a> {
         Wants { need, regions, zone: None, within: None, rescue: false, falls_back: false, buy_only: None, apart: None }
     }
 
-    /// Whether single pools of capacity are ruled out.
+    /// Whether single capacity pools are ruled out.
     pub fn looks_at_pools(&self) -> bool {
         self.within.is_some() || self.buy_only.is_some()
     }

@@ -175,7 +175,7 @@ impl<'a, 'r> Plan<'a, 'r> {
         (self.finish(), unserved)
     }
 
-    /// Places `groups` and says why what is left of them cannot be; gives the groups that are not empty.
+    /// Places `groups` and says why what is left of them cannot be; returns the groups that are not empty.
     fn stage(&mut self, mut groups: Vec<Group<'a>>, plain: bool) -> Vec<Group<'a>> {
         let request = *self.request;
         let mut first = true;

@@ -84,11 +84,11 @@ pub struct Demand {
 /// What an owner wants of replicas together. Equal for all replicas of one owner.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OwnerRule {
-    /// Whose replicas count together, as in `Deployment/default/web`.
+    /// Whose replicas count together, e.g. `Deployment/default/web`.
     pub owner: String,
     /// `maxSkew` of a topology spread constraint over zones, at least 1.
     pub zone_max_skew: Option<i64>,
-    /// At most this share of replicas (in thousandths) stands in one correlated pool of capacity: one zone, family and capacity type.
+    /// At most this share of replicas (in thousandths) stands in one correlated capacity pool: one zone, family and capacity type.
     ///
     /// At least one replica is always allowed in each.
     pub max_share_per_mille: Option<i64>,

@@ -35,9 +35,9 @@ pub struct SpotCapacity<'a> {
     pub price: MicroUsdPerHour,
     /// What carrying the checkpoint there from where it lies now costs.
     pub egress: MicroUsd,
-    /// What has been learnt about it.
+    /// What has been learned about it.
     pub memory: &'a CapacityMemory,
-    /// The share of time with capacity to begin with, in parts per million, where nothing was learnt.
+    /// The share of time with capacity to begin with, in parts per million, where nothing was learned.
     pub prior_ppm: i64,
 }
 

@@ -39,7 +39,7 @@ pub struct ServingPool<'a> {
     pub launched: u32,
     /// Replicas ready there.
     pub ready: u32,
-    /// What has been learnt about it.
+    /// What has been learned about it.
     pub memory: &'a CapacityMemory,
     /// A launch there was refused in this pass.
     pub refused: bool,

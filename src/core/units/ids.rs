@@ -46,11 +46,11 @@ macro_rules! name_type {
     };
 }
 
-name_type!(/// An AWS region, as in `us-east-1`.
+name_type!(/// An AWS region, e.g. `us-east-1`.
     Region);
-name_type!(/// An availability or local zone **id**, as in `use1-az4`. Zone names differ per account; ids do not.
+name_type!(/// An availability or local zone **id**, e.g. `use1-az4`. Zone names differ per account; ids do not.
     ZoneId);
-name_type!(/// An EC2 instance type, as in `g6.xlarge`.
+name_type!(/// An EC2 instance type, e.g. `g6.xlarge`.
     InstanceType);
 impl InstanceType {
     /// What stands before the point: `g6` of `g6.xlarge`.
@@ -64,11 +64,11 @@ impl ZoneId {
         self.as_str().matches('-').count() > 1
     }
 }
-name_type!(/// A GPU model in lower case without the maker, as in `l4`, `a10g`, `h100`.
+name_type!(/// A GPU model in lower case without the maker, e.g. `l4`, `a10g`, `h100`.
     GpuModel);
-name_type!(/// An EC2 instance id, as in `i-0123456789abcdef0`.
+name_type!(/// An EC2 instance id, e.g. `i-0123456789abcdef0`.
     InstanceId);
-name_type!(/// An EC2 capacity reservation's id, as in `cr-0123456789abcdef0`.
+name_type!(/// An EC2 capacity reservation's id, e.g. `cr-0123456789abcdef0`.
     ReservationId);
 name_type!(/// The name of a `GpuNodePool`.
     PoolName);

@@ -12,7 +12,7 @@ const MICROS: i64 = 1_000_000;
 
 /// What was wrong with a decimal amount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not an amount of dollars: expected digits with at most six decimals, as in 0.3020")]
+#[error("{text:?} is not an amount of dollars: expected digits with at most six decimals, e.g. 0.3020")]
 pub struct BadMoney {
     /// The text as it came.
     pub text: String,

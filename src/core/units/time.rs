@@ -44,7 +44,7 @@ impl Timestamp {
     pub const fn floor_to_second(self) -> Self {
         Timestamp(self.0 - self.0.rem_euclid(1_000))
     }
-    /// RFC 3339 in UTC with milliseconds, as in `2026-07-20T13:44:30.000Z`.
+    /// RFC 3339 in UTC with milliseconds, e.g. `2026-07-20T13:44:30.000Z`.
     pub fn to_rfc3339(self) -> String {
         let (days, ms) = (self.0.div_euclid(86_400_000), self.0.rem_euclid(86_400_000));
         let (y, m, d) = civil_from_days(days);

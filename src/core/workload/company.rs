@@ -54,7 +54,7 @@ pub struct PodRules {
     pub together: Vec<Company>,
     /// Hard topology spread.
     pub spread: Vec<Spread>,
-    /// Ports of the host that it takes, as in `TCP/8080`.
+    /// Ports of the host that it takes, e.g. `TCP/8080`.
     pub host_ports: BTreeSet<String>,
     /// Taints it tolerates.
     pub tolerations: Vec<Toleration>,

@@ -55,7 +55,7 @@ impl Controllers {
             "Job" => {
                 (workload(meta, "Job", &owner.name), Mobility::Job { job: owner.name.clone(), job_uid: Uid::from(owner.uid.as_str()) })
             }
-            kind => (workload(meta, kind, &owner.name), break_first(format!("a {kind} makes the next pod only when this one is gone"))),
+            kind => (workload(meta, kind, &owner.name), break_first(format!("a {kind} creates the next pod only when this one is gone"))),
         }
     }
 

@@ -129,7 +129,7 @@ pub struct Schedule {
     pub checkpoint_grace: Option<Millis>,
     /// Warm slots to keep.
     pub standby: u32,
-    /// At most this share of replicas, in thousandths, in one correlated pool of capacity.
+    /// At most this share of replicas, in thousandths, in one correlated capacity pool.
     #[serde(default)]
     pub max_share_per_mille: Option<i64>,
     /// Of the replicas of a service, so many are spares: the others are what must be ready.
@@ -191,7 +191,7 @@ impl UsageUnit {
 pub struct UsageQuery {
     /// Of what.
     pub unit: UsageUnit,
-    /// In PromQL, as in `sum(increase(http_requests_total{app="chat"}[1h]))`.
+    /// In PromQL, e.g. `sum(increase(http_requests_total{app="chat"}[1h]))`.
     pub query: String,
 }
 

@@ -27,7 +27,7 @@ pub enum Sharing {
     },
     /// MIG: each GPU is cut into `replicas` instances of the largest profile of which that many fit. Models without MIG are refused.
     Mig {
-        /// Instances per GPU, as in 7 for `1g.10gb` on an H100.
+        /// Instances per GPU, e.g. 7 for `1g.10gb` on an H100.
         replicas: i64,
     },
 }
@@ -120,7 +120,7 @@ impl std::fmt::Display for Sharing {
 impl std::str::FromStr for Sharing {
     type Err = ();
 
-    /// The reverse of `Display`, as in `mps-4`.
+    /// The reverse of `Display`, e.g. `mps-4`.
     fn from_str(text: &str) -> Result<Sharing, ()> {
         if text == "exclusive" {
             return Ok(Sharing::Exclusive);

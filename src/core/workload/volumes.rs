@@ -14,7 +14,7 @@ use super::need::{Metadata, NodeSelector, NodeSelectorRequirement, PodManifest};
 /// A PersistentVolumeClaim and the volume or class behind it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VolumeFacts {
-    /// Access modes, as in `ReadWriteOnce`.
+    /// Access modes, e.g. `ReadWriteOnce`.
     pub access_modes: BTreeSet<String>,
     /// Where it can be reached from: the node affinity of its bound volume, or the allowed topologies of its storage class while it waits
     /// for its first consumer. Empty is everywhere.

@@ -241,7 +241,13 @@ fn health() -> Row {
     Row {
         title: "Operator",
         panels: vec![
-            Panel::prometheus("Leader", "Replicas that lead; should be 1.", Draw::Stat, "short", &[q("sum(lowtide_leading{@})", "leading")]),
+            Panel::prometheus(
+                "Leader",
+                "Replicas that lead; should be 1.",
+                Draw::Stat,
+                "short",
+                &[q("sum(lowtide_leading{@})", "leading")],
+            ),
             Panel::prometheus(
                 "Version",
                 "What runs.",

@@ -26,15 +26,15 @@ pub struct NodePoolSpec {
     /// annotate a pod there may spend.
     #[cfg_attr(feature = "live", schemars(schema_with = "schema::label_selector"))]
     pub namespace_selector: NamespaceSelector,
-    /// GPU models that may be bought, as in `l4`. Empty: any.
+    /// GPU models that may be bought, e.g. `l4`. Empty: any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "live", schemars(schema_with = "schema::gpu_models"))]
     pub gpu_models: Vec<String>,
-    /// Instance types that may be bought, as in `g6.xlarge`. Empty: any.
+    /// Instance types that may be bought, e.g. `g6.xlarge`. Empty: any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "live", schemars(schema_with = "schema::instance_types"))]
     pub instance_types: Vec<String>,
-    /// Regions that may be bought in, as in `us-*`. Empty: every region a node class serves.
+    /// Regions that may be bought in, e.g. `us-*`. Empty: every region a node class serves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "live", schemars(schema_with = "schema::regions"))]
     pub regions: Vec<String>,
@@ -45,7 +45,7 @@ pub struct NodePoolSpec {
     #[serde(default = "default_capacity_types")]
     #[cfg_attr(feature = "live", schemars(schema_with = "schema::capacity_types"))]
     pub capacity_types: Vec<CapacityType>,
-    /// Cap on the price in US dollars per GPU-hour, as in `"1.20"`. Binds when buying.
+    /// Cap on the price in US dollars per GPU-hour, e.g. `"1.20"`. Binds when buying.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "live", schemars(schema_with = "schema::optional_price_cap"))]
     pub max_price_per_gpu_hour: Option<MicroUsdPerHour>,
@@ -56,7 +56,7 @@ pub struct NodePoolSpec {
     /// How much it may hold at once, and how fast it may grow.
     #[serde(default)]
     pub limits: Limits,
-    /// At most this percentage of a workload's replicas stands in one pool of capacity (one zone, instance family and capacity type),
+    /// At most this percentage of a workload's replicas stands in one capacity pool (one zone, instance family and capacity type),
     /// though always one. Where an owner asks for less, less holds; of several pools that a namespace may use, the least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "live", schemars(with = "Option<i32>", range(min = 1, max = 100)))]
@@ -74,7 +74,7 @@ pub struct NodePoolSpec {
     #[serde(default = "default_empty_grace_seconds")]
     #[cfg_attr(feature = "live", schemars(with = "i32", range(min = 0, max = 86400)))]
     pub empty_grace_seconds: u32,
-    /// A node that has not joined with its GPUs this many seconds after its launch is terminated, and its pool of capacity left alone.
+    /// A node that has not joined with its GPUs this many seconds after its launch is terminated, and its capacity pool left alone.
     #[serde(default = "default_join_timeout_seconds")]
     #[cfg_attr(feature = "live", schemars(with = "i32", range(min = 10, max = 3600)))]
     pub join_timeout_seconds: u32,
@@ -86,7 +86,7 @@ pub struct NodePoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "live", schemars(with = "Option<i32>", range(min = 300)))]
     pub expire_after_seconds: Option<u32>,
-    /// How long a pool of capacity that refused a launch is left alone.
+    /// How long a capacity pool that refused a launch is left alone.
     #[serde(default)]
     pub cool_down: CoolDown,
     /// Warm nodes kept for inference.
@@ -138,7 +138,7 @@ pub struct Return {
     pub min_dwell_seconds: u32,
 }
 
-/// How long a pool of capacity that refused a launch is left alone: doubled with each refusal in a row.
+/// How long a capacity pool that refused a launch is left alone: doubled with each refusal in a row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "live", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]

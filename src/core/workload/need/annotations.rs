@@ -248,7 +248,7 @@ impl<'a> Reader<'a> {
 
     fn price(&mut self, key: &str) -> Option<MicroUsdPerHour> {
         let read = |text: &str| text.parse::<MicroUsdPerHour>().ok().filter(|p| p.0 > 0);
-        self.read(key, "US dollars per GPU-hour above 0, as in \"1.20\"", read)
+        self.read(key, "US dollars per GPU-hour above 0, e.g. \"1.20\"", read)
     }
 
     fn whole(&mut self, key: &str) -> Option<i64> {
@@ -265,7 +265,7 @@ impl<'a> Reader<'a> {
     }
 
     fn schedule(&mut self) -> Schedule {
-        let span = "a span, as in 90s, 45m, 26h, 1h30m or 2d";
+        let span = "a span, e.g. 90s, 45m, 26h, 1h30m or 2d";
         let deadline = |text: &str| instant(text).map(Deadline::At).or_else(|| parse_span(text).map(Deadline::After));
         let share = |text: &str| {
             let percent: i64 = text.strip_suffix('%')?.parse().ok()?;
@@ -273,23 +273,23 @@ impl<'a> Reader<'a> {
         };
         let name = |text: &str| (!text.is_empty() && text.len() <= 63).then(|| text.to_owned());
         Schedule {
-            deadline: self.read("deadline", "a point in time as in 2026-12-24T18:00:00Z, or a span from creation as in 26h", deadline),
+            deadline: self.read("deadline", "a point in time, e.g. 2026-12-24T18:00:00Z, or a span from creation, e.g. 26h", deadline),
             expected_runtime: self.read("expected-runtime", span, parse_span),
             checkpoint_grace: self.read("checkpoint-grace", span, parse_span),
             standby: self
                 .read("standby", "a whole number of warm slots, 0 to 1000", |t| t.parse().ok().filter(|n| *n <= 1_000))
                 .unwrap_or(0),
-            max_share_per_mille: self.read("max-pool-share", "a whole percentage, as in 50%", share),
+            max_share_per_mille: self.read("max-pool-share", "a whole percentage, e.g. 50%", share),
             spares: self
                 .read("spares", "a whole number of replicas, 0 to 1000", |t| t.parse().ok().filter(|n| *n <= 1_000))
                 .unwrap_or(0),
-            availability_goal_ppm: self.read("availability-goal", "a percentage from 50 to below 100, as in 99.5%", goal),
+            availability_goal_ppm: self.read("availability-goal", "a percentage from 50 to below 100, e.g. 99.5%", goal),
             zone_max_skew: None,
             gang: self.read("gang", "a name of 1 to 63 characters", name),
-            checkpointed_at: self.read("checkpointed-at", "a point in time, as in 2026-12-24T18:00:00Z", instant),
+            checkpointed_at: self.read("checkpointed-at", "a point in time, e.g. 2026-12-24T18:00:00Z", instant),
             usage_query: self.read(
                 "usage-query",
-                "requests, transactions, tokens or users, then = and a PromQL query for one hour's amount, as in requests=sum(increase(x[1h]))",
+                "requests, transactions, tokens or users, then = and a PromQL query for one hour's amount, e.g. requests=sum(increase(x[1h]))",
                 UsageQuery::parse,
             ),
         }

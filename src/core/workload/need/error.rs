@@ -49,7 +49,7 @@ pub enum NeedError {
     #[error("no container has the limit nvidia.com/gpu; set it to the number of GPUs the pod needs")]
     NoGpu,
     /// A resource quantity that cannot be read.
-    #[error("{path} is {value:?}; expected a Kubernetes quantity of at least 0, as in 500m or 16Gi")]
+    #[error("{path} is {value:?}; expected a Kubernetes quantity of at least 0, e.g. 500m or 16Gi")]
     BadQuantity {
         /// Where.
         path: String,
