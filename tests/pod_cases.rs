@@ -86,7 +86,7 @@ fn volumes_say_where_a_pod_runs_and_how_it_is_replaced() {
 fn the_host_network_is_placed_and_breaks_first() {
     let answer = placed("p26-hostnetwork");
     assert!(on_notice(&answer).contains("host network"), "{}", on_notice(&answer));
-    assert!(on_notice(&placed("l18-bare")).contains("nobody makes it again"));
+    assert!(on_notice(&placed("l18-bare")).contains("no controller recreates it"));
     assert!(on_notice(&placed("l23-rollout-rs")).contains("a ReplicaSet creates the next pod only when this one is gone"));
 }
 

@@ -33,7 +33,7 @@ impl Clock for TestClock {
 struct SlowCloud {
     noticed: Mutex<bool>,
     malformed: bool,
-    /// Prices there are, each question taking as long as this.
+    /// It has prices, and each request takes this long.
     prices: Option<Duration>,
     acknowledged: Arc<Mutex<Vec<String>>>,
     started: tokio::time::Instant,
@@ -119,10 +119,10 @@ impl Cloud for SlowCloud {
 
 type Applied2 = Arc<Mutex<Vec<(tokio::time::Instant, ClusterAction)>>>;
 
-/// The text of the market memory, as it outlives an operator.
+/// The text of the market memory, which outlives an operator.
 type Kept = Arc<Mutex<Option<String>>>;
 
-/// A cluster that never changes and writes down what was asked of it.
+/// A cluster that never changes and records what was requested.
 struct StillCluster {
     view: ClusterView,
     applied: Applied2,
