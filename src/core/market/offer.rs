@@ -1,6 +1,5 @@
-//! Offers, and the market they make together.
-//!
-//! Decides: what a price is known by: its source and its age. Does not: choose (see `placement`), or ask anyone for a price (see `aws`).
+//! Offers, and the market they form.
+//! Decides: what is recorded about a price: its source and its age. Does not: choose (see `placement`), or fetch prices (see `aws`).
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,12 +23,12 @@ pub enum PriceSource {
     Snapshot,
     /// A file the user gave.
     File,
-    /// A capacity reservation: paid for already, at the price its node class states.
+    /// A capacity reservation: already paid for, at the price in its node class.
     Reservation,
 }
 
 impl PriceSource {
-    /// Where the operator has prices of this capacity type from.
+    /// Where the operator gets prices of this capacity type.
     pub fn usual_of(capacity_type: CapacityType) -> PriceSource {
         match capacity_type {
             CapacityType::Spot => PriceSource::SpotPriceHistory,
@@ -39,10 +38,10 @@ impl PriceSource {
     }
 }
 
-/// Who said a price, and when it was last confirmed.
+/// A price's source, and when it was last confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PriceOrigin {
-    /// Who said so.
+    /// The source.
     pub source: PriceSource,
     /// When it was last confirmed.
     pub observed_at: Timestamp,
@@ -65,12 +64,12 @@ pub struct Offer {
     pub price_per_hour: MicroUsdPerHour,
     /// When that price was last confirmed.
     pub observed_at: Timestamp,
-    /// Who said so.
+    /// The source.
     pub source: PriceSource,
-    /// Expected interruptions per million instance-hours; zero for on-demand and reserved. Fine enough to tell the advisor's bands apart
-    /// (69 to 1,370), see [`crate::core::market::shipped::AdvisorBand`].
+    /// Expected interruptions per million instance-hours; zero for on-demand and reserved. Precise enough to distinguish the advisor's
+    /// bands (69 to 1,370), see [`crate::core::market::shipped::AdvisorBand`].
     pub interruptions_per_million_hours: i64,
-    /// EC2's spot placement score, 1 (unlikely to be given) to 10, where one is known. Says nothing of the price.
+    /// EC2's spot placement score, 1 (unlikely to be granted) to 10, if known. Says nothing about the price.
     pub placement_score: Option<u8>,
 }
 
@@ -83,9 +82,10 @@ pub struct Market {
     pub offers: BTreeMap<Capacity, Offer>,
     /// Pools that refused us, and until when they are left alone.
     pub cool_downs: BTreeMap<Capacity, CoolDown>,
-    /// The latest price changes of each spot pool: an instance-hour costs what held at its start.
+    /// The latest price changes of each spot pool: an instance-hour costs the price at its start.
     pub past_prices: Shared<BTreeMap<Capacity, PastPrices>>,
 }
 
-/// No machine costs more: seventy times the most expensive of July 2026. A price above it is a mistake, and sums over a million pods stay exact.
+/// No machine costs more: seventy times the most expensive one of July 2026. A price above it is a mistake, and sums over a million pods
+/// stay exact.
 pub const HIGHEST_PRICE: MicroUsdPerHour = MicroUsdPerHour(10_000_000_000);

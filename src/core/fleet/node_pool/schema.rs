@@ -52,7 +52,7 @@ pub(super) fn region(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "maxLength": 32, "pattern": "^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$" })
 }
 
-/// A label selector, as Kubernetes writes it.
+/// A label selector in Kubernetes' form.
 pub(super) fn label_selector(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "x-kubernetes-map-type": "atomic",
         "properties": {
