@@ -1,9 +1,8 @@
-//! Equal demands as one group, and what gangs, spreads and diversity leave of it.
-//!
-//! Decides: which pods are interchangeable, the zone of a gang, how replicas are shared out over zones and correlated pools.
+//! Equal demands as one group, and the choices that gangs, spreads and diversity leave it.
+//! Decides: which pods are interchangeable, the zone of a gang, how replicas are divided over zones and correlated pools.
 //! Does not: pack (see `packing`).
 //!
-//! Shares are fixed before packing, cheapest places first, so that they hold whatever is packed together with them.
+//! Shares are fixed before packing, cheapest places first, so that they hold however pods are packed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,7 +51,7 @@ pub fn group<'a>(request: &PlacementRequest<'a>, order: &[usize]) -> Vec<Group<'
     type Kind = (bool, bool);
     type Key<'k> = (&'k Need, &'k BTreeSet<PoolName>, &'k Option<OwnerRule>, Gang<'k>, Kind, Option<&'k BTreeSet<Capacity>>, &'k Apart);
     let mut members: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
-    // Replicas follow each other in the order of keys, so the last group is mostly the right one.
+    // Replicas follow each other in key order, so the last group is usually the right one.
     let mut last: Option<(Key, Vec<usize>)> = None;
     for index in order {
         let demand: &Demand = &request.demands[*index];
@@ -86,7 +85,8 @@ pub fn group<'a>(request: &PlacementRequest<'a>, order: &[usize]) -> Vec<Group<'
     members.into_iter().map(group).collect()
 }
 
-/// Adds to each group what its gang, spread and diversity ask. `listed` are the offers per node pool, in the order of the request's.
+/// Adds to each group the constraints of its gang, spread and diversity. `listed` are the offers per node pool, in the order of the
+/// request's.
 pub fn restrict<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>], groups: Vec<Group<'a>>) -> Vec<Group<'a>> {
     let groups = one_zone_per_gang(request, listed, groups);
     let mut standing: BTreeMap<&str, BTreeMap<Correlated, i64>> = BTreeMap::new();
@@ -101,7 +101,7 @@ pub fn restrict<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>],
         });
     }
     let mut out = Vec::new();
-    // Replicas of one owner may form several groups: the later ones are shared out beside the earlier.
+    // Replicas of one owner may form several groups: later ones are divided taking earlier ones into account.
     let mut by_zone: BTreeMap<&str, BTreeMap<ZoneId, i64>> = BTreeMap::new();
     for group in groups {
         let Some(owner) = group.owner else {
@@ -124,7 +124,7 @@ pub fn restrict<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>],
     out
 }
 
-/// The least cost per replica, in thousandths of a micro-dollar, of each place that `key` makes of the offers that fit.
+/// The lowest cost per replica, in thousandths of a micro-dollar, of each place that `key` derives from the offers that fit.
 fn places<K: Ord>(
     request: &PlacementRequest,
     listed: &[Vec<Listing>],
@@ -147,9 +147,9 @@ fn places<K: Ord>(
     best
 }
 
-/// Returns each gang the zone where all of it fits at the least cost; the first of equals.
+/// Assigns each gang the zone where all of it fits at the lowest cost; the first of equals.
 fn one_zone_per_gang<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>], mut groups: Vec<Group<'a>>) -> Vec<Group<'a>> {
-    // Where members stand already, the zone is known, whatever is on offer there: free room may do.
+    // Where members already run, the zone is known, whatever is on offer there: free room may suffice.
     let name = |g: &Group<'a>| g.gang.or(g.apart.same_zone.as_deref());
     let gangs: BTreeSet<&str> = groups.iter().filter(|g| g.wants.zone.is_none()).filter_map(name).collect();
     for gang in gangs {
@@ -164,16 +164,16 @@ fn one_zone_per_gang<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'
             });
         }
         let best = common.unwrap_or_default().into_iter().min_by(|(a, x), (b, y)| x.cmp(y).then_with(|| a.cmp(b)));
-        // Without a common zone the members keep no place at all: a zone that does not exist.
+        // Without a common zone the members get none at all: a zone that does not exist.
         let zone = best.map_or_else(|| ZoneId::from("no zone holds the whole gang"), |(zone, _)| zone);
         groups.iter_mut().filter(|g| name(g) == Some(gang)).for_each(|g| g.wants.zone = Some(zone.clone()));
     }
     groups
 }
 
-/// Shares a group out over zones so that no zone has more than `maxSkew` above the emptiest zone that could serve it, beside the owner's
-/// replicas that were shared out before; adds its own to them. Free room comes before what is on offer: its price is sunk, and a machine that
-/// was bought for a replica is where that replica goes.
+/// Divides a group over zones so that no zone has more than `maxSkew` above the emptiest zone that could serve it, counting the owner's
+/// replicas that were already divided; adds its own to them. Free room comes before offers: its price is sunk, and a machine that was
+/// bought for a replica is where that replica goes.
 fn over_zones<'a>(
     request: &PlacementRequest<'a>,
     listed: &[Vec<Listing<'a>>],
@@ -223,13 +223,13 @@ fn over_zones<'a>(
         part.wants.zone = Some(zone);
         part
     };
-    // No zone may take more: these keep a zone that does not exist, and are refused for it.
+    // No zone may take more: these get a zone that does not exist, and are refused for it.
     let none = (left, (0, ZoneId::from("every zone holds its share")));
     parts.into_iter().zip(zones).chain([none]).filter(|(members, _)| !members.is_empty()).map(part).collect()
 }
 
-/// Shares a group out over correlated pools, at most `most` of the owner's replicas in each, counting what is `held`. Free room comes first, as
-/// with zones.
+/// Divides a group over correlated pools, at most `most` of the owner's replicas in each, counting what is `held`. Free room comes first,
+/// as with zones.
 fn over_pools<'a>(
     request: &PlacementRequest<'a>,
     listed: &[Vec<Listing<'a>>],
@@ -257,7 +257,7 @@ fn over_pools<'a>(
         }
     }
     if !rest.is_empty() {
-        // No pool is left that may take more: these keep a pool that does not exist, and are refused for diversity.
+        // No pool may take more: these get a pool that does not exist, and are refused for diversity.
         let mut part = Group { members: rest.to_vec(), ..group.clone() };
         let nowhere = crate::core::market::CapacityType::Reserved;
         part.wants.within = Some((ZoneId::from("every pool holds its share"), String::new(), nowhere));

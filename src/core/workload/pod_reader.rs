@@ -1,8 +1,8 @@
-//! The one reader of pods: from a pod's own JSON to what it needs, with whom it may run, whose it is and how it can be moved.
+//! The one reader of pods: from a pod's own JSON to what it needs, which pods it may run with, who owns it and how it can be moved.
 //!
 //! Decides: nothing of its own; it asks [`super::need`], [`super::company`], [`super::volumes`] and [`super::controllers`], so that a pod of
 //! the cluster's watch and a template of a file get the same answers.
-//! Does not: read the state of a pod (phase, gates, marks of ours): that is the watch's.
+//! Does not: read the state of a pod (phase, gates, our marks): the watch does.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::volumes::{self, Volumes};
 use super::{Attribution, LetGo, Mobility, PodRules, Workload};
 use crate::core::units::time::Millis;
 
-/// Which labels of a pod say who pays. Platform teams may have words of their own.
+/// Which pod labels say who pays. Platform teams may use their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttributionKeys {
     /// Label of the team.
@@ -44,10 +44,10 @@ impl Default for AttributionKeys {
     }
 }
 
-/// What a pod asks for, or every fault in how it asks.
+/// What a pod requests, or every fault in its request.
 pub type NeedAnswer = Result<(Need, Schedule), Vec<String>>;
 
-/// Everything beside the pod that its reading needs.
+/// Everything besides the pod that reading it needs.
 #[derive(Debug, Clone, Copy)]
 pub struct PodReader<'a> {
     /// Controllers above pods.
@@ -56,11 +56,11 @@ pub struct PodReader<'a> {
     pub volumes: &'a Volumes,
     /// Who pays.
     pub keys: &'a AttributionKeys,
-    /// Models, regions and labels that may be named.
+    /// Models, regions and labels that may be used.
     pub vocabulary: &'a Vocabulary,
 }
 
-/// A pod as its manifest says.
+/// A pod according to its manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadPod {
     /// Whose work it is.
@@ -69,7 +69,7 @@ pub struct ReadPod {
     pub mobility: Mobility,
     /// What it needs, or why that cannot be read.
     pub need: NeedAnswer,
-    /// With whom it may run.
+    /// Which pods it may run with.
     pub rules: Arc<PodRules>,
     /// Who pays.
     pub attribution: Attribution,
@@ -78,7 +78,7 @@ pub struct ReadPod {
 }
 
 impl PodReader<'_> {
-    /// What the pod asks for, with where its volumes are.
+    /// What the pod requests, including where its volumes are.
     pub fn need(&self, manifest: &PodManifest) -> NeedAnswer {
         let (mut need, schedule) =
             parse_with(manifest, self.vocabulary).map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
@@ -97,7 +97,7 @@ impl PodReader<'_> {
             need,
             rules,
             attribution: self.attribution(&manifest.metadata.labels, kind),
-            // 30 s is the API server's default; it fills the field in itself.
+            // 30 s is the API server's default; it fills in the field itself.
             termination_grace: Millis::from_secs(manifest.spec.termination_grace_period_seconds.unwrap_or(30)),
         }
     }

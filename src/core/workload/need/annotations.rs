@@ -76,7 +76,7 @@ pub fn parse(manifest: &PodManifest) -> Result<(Need, Schedule), Vec<NeedError>>
     parse_with(manifest, Vocabulary::snapshot())
 }
 
-/// As [`parse`], with the models and regions of `vocabulary`.
+/// Like [`parse`], with the models and regions of `vocabulary`.
 pub fn parse_with(manifest: &PodManifest, vocabulary: &Vocabulary) -> Result<(Need, Schedule), Vec<NeedError>> {
     let mut reader = Reader { annotations: &manifest.metadata.annotations, faults: Vec::new() };
     reader.refuse_unknown_keys();
@@ -162,7 +162,7 @@ impl<'a> Reader<'a> {
         self.faults.push(NeedError::BadAnnotation { key: format!("{PREFIX}{key}"), value: value.to_owned(), expected });
     }
 
-    /// The value of `key` read by `read`; a fault when it is there and cannot be read.
+    /// The value of `key` read by `read`; a fault if it is present and cannot be read.
     fn read<T>(&mut self, key: &str, expected: &'static str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
         let value = self.get(key)?;
         let result = read(value.trim());
@@ -229,10 +229,10 @@ impl<'a> Reader<'a> {
         patterns.into_iter().collect()
     }
 
-    /// A list that is there but names nothing would otherwise mean "any".
+    /// An existing but empty list would otherwise mean "any".
     fn refuse_empty_list(&mut self, key: &str) {
         if let Some(value) = self.get(key).filter(|v| words(v).next().is_none()) {
-            self.bad(key, value, "at least one name, separated by commas; take the annotation away for any");
+            self.bad(key, value, "at least one name, separated by commas; remove the annotation to accept any");
         }
     }
 
@@ -265,7 +265,7 @@ impl<'a> Reader<'a> {
     }
 
     fn schedule(&mut self) -> Schedule {
-        let span = "a span, e.g. 90s, 45m, 26h, 1h30m or 2d";
+        let span = "a duration, e.g. 90s, 45m, 26h, 1h30m or 2d";
         let deadline = |text: &str| instant(text).map(Deadline::At).or_else(|| parse_span(text).map(Deadline::After));
         let share = |text: &str| {
             let percent: i64 = text.strip_suffix('%')?.parse().ok()?;
@@ -273,7 +273,7 @@ impl<'a> Reader<'a> {
         };
         let name = |text: &str| (!text.is_empty() && text.len() <= 63).then(|| text.to_owned());
         Schedule {
-            deadline: self.read("deadline", "a point in time, e.g. 2026-12-24T18:00:00Z, or a span from creation, e.g. 26h", deadline),
+            deadline: self.read("deadline", "a point in time, e.g. 2026-12-24T18:00:00Z, or a duration from creation, e.g. 26h", deadline),
             expected_runtime: self.read("expected-runtime", span, parse_span),
             checkpoint_grace: self.read("checkpoint-grace", span, parse_span),
             standby: self

@@ -139,6 +139,6 @@ fn a_goal_is_a_percentage_below_a_hundred() {
     }
     for text in ["99.5", "100%", "49.9%", "99.99999%", "99.%", ".5%", "-99%", "99,5%", "+99%"] {
         let fault = read(text).unwrap_err();
-        assert!(fault.contains("lowtide.dev/availability-goal is") && fault.contains("as in 99.5%"), "{text}: {fault}");
+        assert!(fault.contains("lowtide.dev/availability-goal is") && fault.contains("e.g. 99.5%"), "{text}: {fault}");
     }
 }
