@@ -59,10 +59,12 @@ fn world(pods: usize, gpus_per_machine: i64) -> Toy {
             name: name.clone(),
             region: at.region.clone(),
             zones: BTreeMap::new(),
+            zone_names: BTreeMap::new(),
             subnets: Vec::new(),
             ..template.clone()
         });
         class.zones.insert(at.zone.clone(), format!("subnet-{}", at.zone));
+        class.zone_names.insert(at.zone.clone(), format!("{}a", at.zone));
     }
     for class in classes.values_mut() {
         class.subnets = class.zones.values().cloned().collect();
@@ -100,6 +102,7 @@ fn world(pods: usize, gpus_per_machine: i64) -> Toy {
 /// Lives until everything runs and a pass has nothing to do.
 fn settle(toy: &mut Toy) {
     let pods = toy.world.pods.len();
+    let mut last = None;
     for _ in 0..60 {
         toy.now = toy.now + Millis::from_secs(20);
         toy.live();
@@ -107,6 +110,7 @@ fn settle(toy: &mut Toy) {
         toy.world.moves_considered_at = Some(toy.now);
         let decided = plan(&toy.settings, &toy.world, toy.now);
         let quiet = decided.steps.is_empty();
+        last = decided.steps.first().map(|step| step.actions.clone());
         toy.take(decided);
         toy.ledger.clear();
         toy.events.truncate(1);
@@ -116,7 +120,7 @@ fn settle(toy: &mut Toy) {
         }
     }
     let running = toy.world.pods.values().filter(|p| p.phase == PodPhase::Running).count();
-    panic!("{running} of {pods} pods run after twenty minutes; last: {:?}", toy.events.last());
+    panic!("{running} of {pods} pods run after twenty minutes; the last pass still wanted {last:?}");
 }
 
 /// Forgets the process's peak of memory; the kernel counts from now on.

@@ -12,7 +12,7 @@ use lowtide::core::market::catalog::Catalog;
 use lowtide::core::market::shipped::{SNAPSHOT_DATE, snapshot_market};
 use lowtide::core::placement::packing::relax::{Effort, relax};
 use lowtide::core::placement::packing::{Bin, Item, NEVER, Problem, RESOURCES};
-use lowtide::core::placement::{Apart, Demand, PlacementRequest, PoolPolicy, Settings, judge, place};
+use lowtide::core::placement::{Apart, Demand, Learnt, PlacementRequest, PoolPolicy, Settings, judge, place};
 use lowtide::core::units::money::MicroUsdPerHour;
 use lowtide::core::units::{Mebibytes, Millicores};
 use lowtide::core::workload::need::{CapacityPreference, Need, WorkloadKind};
@@ -154,7 +154,9 @@ fn packing_before_pricing(kinds: &[Kind], demands: &[Demand]) -> i64 {
     let mut full: BTreeMap<[i64; 5], usize> = BTreeMap::new();
     for demand in order {
         let want = size(&demand.need);
-        let holds = |used: &[i64; RESOURCES], k: usize| takes(kinds[k], &demand.need) && (0..RESOURCES).all(|r| used[r] + want[r] <= kinds[k].room[r]);
+        let holds = |used: &[i64; RESOURCES], k: usize| {
+            takes(kinds[k], &demand.need) && (0..RESOURCES).all(|r| used[r] + want[r] <= kinds[k].room[r])
+        };
         // Equal pods never fit where the one before did not.
         let models = demand.need.gpu_models.len() as i64;
         let start = full.entry([want[0], want[1], want[2], demand.need.gpu_memory.0, models]).or_default();
@@ -218,7 +220,8 @@ fn contents_worth_trying(problem: &Problem, values: &[i64], gap: i64, most: usiz
             return;
         }
         let allowed = kind.extra[at] == 0;
-        let fits = (0..RESOURCES).filter(|r| problem.items[at].size[*r] > 0).map(|r| left[r] / problem.items[at].size[r]).min().unwrap_or(0);
+        let fits =
+            (0..RESOURCES).filter(|r| problem.items[at].size[*r] > 0).map(|r| left[r] / problem.items[at].size[r]).min().unwrap_or(0);
         for count in 0..=if allowed { fits.min(problem.items[at].count) } else { 0 } {
             take[at] = count;
             descend(problem, bin, values, gap, at + 1, take, found);
@@ -343,6 +346,7 @@ fn main() {
             let request = PlacementRequest {
                 catalog: &catalog,
                 market: &market,
+                learnt: Learnt::default(),
                 demands: &demands,
                 room: &[],
                 pools: std::slice::from_ref(&pool),
@@ -386,6 +390,7 @@ fn main() {
         let request = PlacementRequest {
             catalog: &catalog,
             market: &market,
+            learnt: Learnt::default(),
             demands: &[],
             room: &[],
             pools: std::slice::from_ref(&pool),

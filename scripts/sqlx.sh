@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Checks the ledger's queries against a freshly migrated Postgres and renews .sqlx; `scripts/sqlx.sh --check` only says whether it is up to
-# date. The schema is created by psql, not by lowtide:
-# lowtide itself does not compile while .sqlx is behind.
+# date.
+#
+# The schema is created by psql, not by lowtide: lowtide itself does not compile while .sqlx is behind.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -1,5 +1,6 @@
 //! lowtide buys the cheapest GPU capacity the AWS market has, moves work before the machine dies,
 //! and accounts for every cent.
+//!
 //! Every pass of the operator has the same four steps, and only the second one decides anything:
 //!
 //! ```text

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -52,7 +53,7 @@ fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The floor of a module path as `core::plan::buying`.
+/// The floor of a module path as `core::plan::placing::buying`.
 fn floor_of(module: &str) -> Option<usize> {
     FLOORS.iter().position(|floor| module == *floor || module.strip_prefix(floor).is_some_and(|rest| rest.starts_with("::")))
 }
@@ -104,4 +105,89 @@ fn every_source_file_that_the_readme_names_is_there() {
     assert!(named.len() >= 8, "the eight questions name their files: {named:?}");
     let absent: Vec<&&str> = named.iter().filter(|file| !Path::new("src").join(file).is_file()).collect();
     assert!(absent.is_empty(), "README.md names files that are not there: {absent:?}");
+}
+
+/// The paths that a `use` tree names: `{a, b::c}` below `prefix`.
+fn paths_of(prefix: &[String], tree: &str, found: &mut Vec<Vec<String>>) {
+    let tree = tree.trim();
+    let names = |text: &str| -> Vec<String> { text.split("::").map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()).collect() };
+    let Some(open) = tree.find('{') else {
+        let alone = tree.split(" as ").next().unwrap_or_default();
+        found.push([prefix.to_vec(), names(alone)].concat());
+        return;
+    };
+    let inner = tree[open + 1..].trim_end().strip_suffix('}').unwrap_or_default();
+    let (mut depth, mut from) = (0, 0);
+    for (at, c) in inner.char_indices().chain([(inner.len(), ',')]) {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                if !inner[from..at].trim().is_empty() {
+                    paths_of(&[prefix.to_vec(), names(&tree[..open])].concat(), &inner[from..at], found);
+                }
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The modules that the code of `text`, module `here`, names: by `use`, and by paths that begin with `crate`, `self` or `super`.
+fn named_modules(text: &str, here: &[String], modules: &BTreeSet<Vec<String>>) -> BTreeSet<Vec<String>> {
+    let code: Vec<&str> =
+        text.lines().take_while(|line| *line != "#[cfg(test)]").filter(|line| !line.trim_start().starts_with("//")).collect();
+    let code = code.join("\n");
+    let mut paths = Vec::new();
+    for (at, _) in code.match_indices("use ").filter(|(at, _)| *at == 0 || code[..*at].ends_with([' ', '\n'])) {
+        paths_of(&[], code[at + 4..].split(';').next().unwrap_or_default(), &mut paths);
+    }
+    for word in code.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')) {
+        if ["crate::", "self::", "super::"].iter().any(|start| word.starts_with(start)) {
+            paths_of(&[], word.trim_end_matches(':'), &mut paths);
+        }
+    }
+    let absolute = |path: Vec<String>| {
+        let mut base = match path.first()?.as_str() {
+            "crate" => Vec::new(),
+            "self" | "super" => here.to_vec(),
+            _ => return None,
+        };
+        let ups = path.iter().take_while(|name| *name == "super").count();
+        base.truncate(base.len().checked_sub(ups)?);
+        let rest = path.into_iter().skip_while(|name| ["crate", "self", "super"].contains(&name.as_str()));
+        base.extend(rest);
+        (1..=base.len()).rev().map(|n| base[..n].to_vec()).find(|module| modules.contains(module))
+    };
+    // A folder that lists its own files does not use them.
+    paths.into_iter().filter_map(absolute).filter(|module| !module.starts_with(here)).collect()
+}
+
+/// No file of the core imports one that imports it, however far round: what it needs is below it or beside it, never above.
+#[test]
+fn no_files_of_the_core_import_each_other() {
+    let mut files = Vec::new();
+    rust_files(Path::new("src/core"), &mut files);
+    files.retain(|file| !file.iter().any(|part| part == "tests" || part == "tests.rs"));
+    let name = |file: &PathBuf| module_of(file).split("::").map(str::to_owned).collect::<Vec<_>>();
+    let modules: BTreeSet<Vec<String>> = files.iter().map(name).collect();
+    let read = |file: &PathBuf| (name(file), named_modules(&fs::read_to_string(file).unwrap(), &name(file), &modules));
+    let mut left: BTreeMap<Vec<String>, BTreeSet<Vec<String>>> = files.iter().map(read).collect();
+    let imports: usize = left.values().map(BTreeSet::len).sum();
+    assert!(imports > files.len(), "hardly any import was found ({imports} in {} files): the reader is at fault", files.len());
+    // Whatever imports nothing that is left can be taken away; what remains at the end goes round in a circle.
+    loop {
+        let done: Vec<_> =
+            left.iter().filter(|(_, uses)| uses.iter().all(|used| !left.contains_key(used))).map(|(m, _)| m.clone()).collect();
+        if done.is_empty() {
+            break;
+        }
+        done.iter().for_each(|module| drop(left.remove(module)));
+    }
+    let circle = |(module, uses): (&Vec<String>, &BTreeSet<Vec<String>>)| {
+        let inside: Vec<String> = uses.iter().filter(|used| left.contains_key(*used)).map(|used| used.join("::")).collect();
+        format!("{} uses {}", module.join("::"), inside.join(", "))
+    };
+    let text: Vec<String> = left.iter().map(circle).collect();
+    assert!(left.is_empty(), "these import each other, or what does:\n{}", text.join("\n"));
 }

@@ -292,15 +292,16 @@ async fn placement_scores_are_few_questions_kept_when_ec2_takes_no_new_ones() {
     let account = Account::open(settings).await;
     let running = Running::start(&account, Away, schedule()).await;
     running.until("two families are scored", |engine| (engine.state().scores.len() == 20).then_some(())).await;
-    let scored: BTreeSet<String> = running
-        .engine
-        .state()
+    let now = running.engine.clock.now();
+    let state = running.engine.state();
+    let scored: BTreeSet<String> = state
         .market
         .offers
-        .values()
-        .filter(|offer| offer.placement_score.is_some())
-        .map(|offer| offer.capacity.instance_type.family().to_owned())
+        .keys()
+        .filter(|capacity| state.scores.of(capacity, now).is_some())
+        .map(|capacity| capacity.instance_type.family().to_owned())
         .collect();
+    drop(state);
     assert_eq!(scored.len(), 2, "{scored:?}");
     let asked = account.calls("GetSpotPlacementScores").await;
     let mut again = asked;

@@ -1,4 +1,5 @@
 //! Buying and terminating machines: launch templates, CreateFleet of one, RunInstances into a reservation, TerminateInstances.
+//!
 //! Decides: how a frozen [`Launch`] becomes a request, so that the same launch is the same request, byte for byte.
 //! Does not: choose what to buy, or retry.
 

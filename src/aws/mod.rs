@@ -1,4 +1,5 @@
 //! AWS behind the [`Cloud`] port: the real SDK, one set of clients per region, created when first needed.
+//!
 //! Decides: how a port's request is sent to EC2, SQS, Pricing and Service Quotas, and how an answer is read.
 //! Does not: choose anything, keep prices, or retry when money is at stake (the caller does, with the same token).
 
@@ -131,6 +132,7 @@ pub(crate) fn http_client() -> SharedHttpClient {
 
 impl AwsCloud {
     /// Sets up AWS with the default credential chain (environment, web identity, Pod Identity, instance profile).
+    ///
     /// Makes no call yet: credentials are looked up with the first call, and fail that call if missing.
     pub async fn new(settings: AwsSettings) -> Self {
         let timeouts = TimeoutConfig::builder()

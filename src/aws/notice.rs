@@ -1,4 +1,5 @@
 //! Reading EventBridge's envelopes: which events are notices, and which texts are not.
+//!
 //! Deliberately strict: a message we only half understand must be reported, not guessed at.
 
 use aws_sdk_ec2::types::InstanceStateName;

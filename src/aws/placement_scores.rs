@@ -1,4 +1,5 @@
 //! GetSpotPlacementScores.
+//!
 //! Does not: choose what to ask (see
 //! [`crate::core::market::scores`]).
 

@@ -1,4 +1,5 @@
 //! DescribeCapacityReservations: what is left of the reservations listed in node classes.
+//!
 //! Does not: create, change or cancel any.
 
 use aws_sdk_ec2::types::{CapacityReservation as SdkReservation, CapacityReservationState};

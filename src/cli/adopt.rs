@@ -1,5 +1,6 @@
 //! `lowtide adopt`: takes over machines that carry this cluster's name, after a rebuilt control plane, a restored backup, or an upgrade
 //! from a version that wrote no cluster UID. Without `--yes` it only says what it would do.
+//!
 //! It may run alongside the operator, and again if it was interrupted: the claim is written first and says which machine it is for, so
 //! nothing is ever launched for it; the machine's tags follow.
 
@@ -15,7 +16,7 @@ use crate::aws::{AwsCloud, AwsSettings};
 use crate::core::fleet::{Claim, Instance, NodeClass, NodePool, UnreadableClaim, tags};
 use crate::core::market::CapacityType;
 use crate::core::market::catalog::Catalog;
-use crate::core::plan::adoption::{Allowed, Ours, Proposal, propose};
+use crate::core::plan::claims::adoption::{Allowed, Ours, Proposal, propose};
 use crate::core::units::ids::{ClaimName, ClassName, InstanceId, PoolName, Region, Uid};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::engine::wall_clock::WallClock;

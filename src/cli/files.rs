@@ -1,4 +1,5 @@
 //! The files that `place` and `offers` read: offers as CSV, and YAML as documents; and how answers are printed.
+//!
 //! Decides: what such a file must contain, and what is refused.
 //! Does not: read node pools (see `pool_file`) or workloads (see `manifests`).
 
@@ -73,6 +74,7 @@ struct OfferRow {
 }
 
 /// The market of a CSV file with the header `region,zone,instance_type,capacity_type,price_per_hour`.
+///
 /// The file says nothing about interruptions, so none are expected; if an offer is listed twice, the last price counts.
 fn market_file(path: &Path, now: Timestamp) -> Result<Market, FileError> {
     let text = read(path)?;
@@ -102,9 +104,8 @@ fn market_file(path: &Path, now: Timestamp) -> Result<Market, FileError> {
             return Err(bad(format!("price {price_per_hour} is not between 0 and {HIGHEST_PRICE} dollars an hour")));
         }
         let pool = Capacity { region: row.region.into(), zone: row.zone.into(), instance_type: row.instance_type.into(), capacity_type };
-        let (source, interruptions_per_million_hours, placement_score) = (PriceSource::File, 0, None);
-        let offer =
-            Offer { capacity: pool.clone(), price_per_hour, observed_at: now, source, interruptions_per_million_hours, placement_score };
+        let (source, interruptions_per_million_hours) = (PriceSource::File, 0);
+        let offer = Offer { capacity: pool.clone(), price_per_hour, observed_at: now, source, interruptions_per_million_hours };
         market.offers.insert(pool, offer);
     }
     if market.offers.is_empty() {

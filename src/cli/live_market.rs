@@ -1,4 +1,5 @@
 //! AWS's current market, for `lowtide offers --live`.
+//!
 //! Does not: buy, or need a cluster: a role with EC2 describe permissions and `pricing:GetProducts` is enough.
 
 use std::collections::BTreeSet;
@@ -22,8 +23,10 @@ const TELL_AFTER: Duration = Duration::from_secs(2);
 pub struct LiveMarket {
     /// Types, as EC2 describes them.
     pub catalog: Catalog,
-    /// Offers with their prices and, if requested, their placement scores.
+    /// Offers with their prices.
     pub market: Market,
+    /// Placement scores, when they were asked for.
+    pub scores: ScoreBoard,
 }
 
 /// Reads `regions`, all at once. A region that cannot be read is reported and left out.
@@ -42,7 +45,7 @@ pub async fn read(regions: BTreeSet<Region>, with_scores: bool, endpoint_url: Op
             (region, read)
         });
     }
-    let mut live = LiveMarket { catalog: Catalog::default(), market: Market::default() };
+    let mut live = LiveMarket { catalog: Catalog::default(), market: Market::default(), scores: ScoreBoard::default() };
     let (mut faults, mut open) = (Vec::new(), BTreeSet::new());
     loop {
         let ended = match tokio::time::timeout(TELL_AFTER, reading.join_next()).await {
@@ -89,6 +92,5 @@ async fn ask_scores(cloud: &AwsCloud, live: &mut LiveMarket, regions: &BTreeSet<
             Err(error) => eprintln!("no placement score for family {family}: {error}"),
         }
     }
-    let now = WallClock.now();
-    live.market.offers.values_mut().for_each(|offer| offer.placement_score = board.of(&offer.capacity, now));
+    live.scores = board;
 }

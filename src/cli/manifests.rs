@@ -1,4 +1,5 @@
 //! The workloads of a manifest file: which kinds run pods, where their pod templates are, and how many of each run at once.
+//!
 //! Decides: which pods a workload of each kind creates, as its controller would; what the API server would fill in (LimitRange,
 //! PriorityClass).
 //! Does not: read what a pod asks for (see `core::workload::pod_reader`).

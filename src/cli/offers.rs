@@ -1,4 +1,5 @@
 //! `lowtide offers`: the market for a need, cheapest per packed replica first.
+//!
 //! Decides: nothing; offers are ranked and refused by the planner's rules.
 
 use serde::Serialize;
@@ -13,7 +14,7 @@ use super::{files, pool_file};
 use crate::core::market::catalog::Catalog;
 use crate::core::market::shipped::{SNAPSHOT_DATE, snapshot_bands};
 use crate::core::market::{Capacity, CapacityType, Market, PriceSource};
-use crate::core::placement::{PlacementRequest, Ranked, Settings, judge, rank};
+use crate::core::placement::{Learnt, PlacementRequest, Ranked, Settings, judge, rank};
 use crate::core::record::{Refusal, code_of};
 #[cfg(feature = "live")]
 use crate::core::units::ids::Region;
@@ -104,7 +105,7 @@ struct Answer {
 /// Prints the market of the shipped snapshot, or of a file.
 pub fn run(args: OffersArgs) -> ExitCode {
     let market = files::market(args.offers.as_deref(), now()).map_err(|fault| vec![fault.to_string()]);
-    print(&args, market.and_then(|market| rows(&args, &Catalog::snapshot(), &market)))
+    print(&args, market.and_then(|market| rows(&args, &Catalog::snapshot(), &market, Learnt::default())))
 }
 
 /// Prints the market, queried from AWS if the arguments say so.
@@ -121,7 +122,7 @@ pub async fn run_live(args: OffersArgs) -> ExitCode {
         return print(&args, Err(vec![format!("no region matches {}; known: {}", patterns.join(","), known.join(", "))]));
     }
     let live = super::live_market::read(regions, args.scores, args.aws_endpoint_url.clone()).await;
-    print(&args, live.and_then(|live| rows(&args, &live.catalog, &live.market)))
+    print(&args, live.and_then(|live| rows(&args, &live.catalog, &live.market, Learnt { scores: Some(&live.scores), ..Learnt::default() })))
 }
 
 fn print(args: &OffersArgs, answer: Result<Answer, Vec<String>>) -> ExitCode {
@@ -157,7 +158,7 @@ fn manifest(args: &OffersArgs) -> PodManifest {
     PodManifest { metadata, spec: PodSpec { containers: vec![container], ..PodSpec::default() } }
 }
 
-fn rows(args: &OffersArgs, catalog: &Catalog, market: &Market) -> Result<Answer, Vec<String>> {
+fn rows(args: &OffersArgs, catalog: &Catalog, market: &Market, learnt: Learnt) -> Result<Answer, Vec<String>> {
     let now = now();
     let pool = pool_file::pool(None, market).map_err(|fault| vec![fault.to_string()])?.policy;
     let mut vocabulary = Vocabulary::snapshot().clone();
@@ -165,7 +166,7 @@ fn rows(args: &OffersArgs, catalog: &Catalog, market: &Market) -> Result<Answer,
     let (need, _) = parse_with(&manifest(args), &vocabulary)
         .map_err(|faults: Vec<NeedError>| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let settings = Settings { snapshot_prices_allowed: true, commitment: Some(Millis::from_hours(1)), ..Settings::default() };
-    let request = PlacementRequest { catalog, market, demands: &[], room: &[], pools: &[], now, settings: &settings, listed: None };
+    let request = PlacementRequest { catalog, market, learnt, demands: &[], room: &[], pools: &[], now, settings: &settings, listed: None };
     let ranked = rank(&request, &need, &pool);
     let mut refused = judge(&request, &need, &pool).refused;
     // Besides the chosen offer, the table shows those that are merely more expensive.
@@ -194,7 +195,7 @@ fn rows(args: &OffersArgs, catalog: &Catalog, market: &Market) -> Result<Answer,
             interruptions_per_1000h: advised
                 .then_some(ranked.offer.interruptions_per_million_hours)
                 .map(|rate| format!("{}.{:03}", rate / 1_000, rate % 1_000)),
-            placement_score: ranked.offer.placement_score,
+            placement_score: ranked.placement_score,
             price_age_seconds: (ranked.offer.source != PriceSource::File).then(|| now.since(ranked.offer.observed_at).as_secs()),
             source: ranked.offer.source,
         })

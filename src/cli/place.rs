@@ -14,8 +14,8 @@ use super::pool_file::{self, FiledPool};
 use crate::core::market::catalog::Catalog;
 use crate::core::market::shipped::SNAPSHOT_DATE;
 use crate::core::market::{CapacityType, Market};
-use crate::core::placement::{Demand, Gang, OwnerRule, Placement, PlacementRequest, Settings, place};
-use crate::core::plan::apart;
+use crate::core::placement::{Demand, Gang, Learnt, OwnerRule, Placement, PlacementRequest, Settings, place};
+use crate::core::plan::placing::apart;
 use crate::core::record::{Judgement, code_of};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::Millis;
@@ -150,7 +150,8 @@ fn settings() -> Settings {
 
 fn placed((catalog, market): (&Catalog, &Market), pool: &FiledPool, demands: &[Demand], settings: &Settings) -> Placement {
     let pools = std::slice::from_ref(&pool.policy);
-    place(&PlacementRequest { catalog, market, demands, room: &[], pools, now: SNAPSHOT_DATE, settings, listed: None })
+    let learnt = Learnt::default();
+    place(&PlacementRequest { catalog, market, learnt, demands, room: &[], pools, now: SNAPSHOT_DATE, settings, listed: None })
 }
 
 /// Types missing from the catalog cannot be planned with: reports each once, rather than only in the count of refusals.

@@ -1,4 +1,5 @@
 //! A `GpuNodePool` in a YAML file, for answers without a cluster.
+//!
 //! Decides: that a key unknown to the API server is refused here too: a misspelt budget would be no budget.
 //! Does not: read its policy (the operator and this file have one reader, [`NodePoolSpec`]), or require what only a cluster needs
 //! (namespaces, node classes, a home region).

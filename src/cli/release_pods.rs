@@ -1,4 +1,5 @@
 //! `lowtide release-pods`: lifts our scheduling gate from every pod, so that nothing waits for an operator that no longer runs.
+//!
 //! The chart's post-delete hook runs it after everything else is gone.
 //! Pods are not pinned: any node with room may take them.
 

@@ -2,6 +2,7 @@
 //!
 //! Decides: what to buy, where a pod goes, when work moves, when a machine ends, and why.
 //! Does not: read a clock, do I/O, or draw a random number. Time and chance are arguments.
+//!
 //! A map of the modules, bottom up; imports only point down (`tests/layout.rs`):
 //!
 //! - [`units`]: names, money, time, amounts.

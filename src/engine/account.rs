@@ -1,4 +1,5 @@
 //! The loops that keep the account's limits fresh: vCPU quotas, capacity reservations, spot placement scores.
+//!
 //! Decides: nothing; each is read on its own slow schedule, and what cannot be read keeps its last value.
 
 use std::collections::BTreeSet;
@@ -120,7 +121,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     Ok(answer) => {
                         asked.insert(question);
                         let now = self.clock.now();
-                        self.state().take_scores(&family, &answer, now);
+                        self.state().scores.keep(&family, &answer, now);
                     }
                     Err(error) if error.ends_new_questions() => {
                         info!(family, "EC2 accepts no new placement score requests today: known scores are kept");

@@ -214,7 +214,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             let mut state = self.state();
             state.passes += 1;
             state.note_ec2_clock(self.cloud.ahead());
-            state.snapshot((&self.cluster_name, &self.cluster.uid()), view, now)
+            let uid = self.cluster.uid();
+            state.take_in(&uid, &view, now);
+            state.snapshot((&self.cluster_name, &uid), view, now)
         };
         if let Some(known) = settled.as_ref().filter(|known| known.holds(&snapshot, now)) {
             return known.wake_at;

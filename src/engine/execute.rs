@@ -1,4 +1,5 @@
 //! Executing a step: its records first, then its actions in order; the first failure ends it, and a later pass decides again.
+//!
 //! Decides: nothing. EC2's answers are written to the claim as they are.
 
 use std::collections::BTreeMap;

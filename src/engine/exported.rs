@@ -145,7 +145,7 @@ fn machines(page: &mut Page, state: &State, view: &ClusterView, now: Timestamp) 
         let held = pods.iter().map(|pod| gpus_of(pod)).sum::<i64>().clamp(0, units);
         *gpus.entry(vec![pool.clone(), "allocated".to_owned()]).or_default() += held;
         *gpus.entry(vec![pool.clone(), "idle".to_owned()]).or_default() += units - held;
-        let expected = state.market.offers.get(&claim.spec.capacity).map_or(0, |offer| offer.interruptions_per_million_hours);
+        let expected = state.expected_interruptions(&claim.spec.capacity, now);
         *risk.entry(pool).or_default() += expected;
     }
     page.each(&metric::GPUS, gpus.into_iter().map(|(labels, n)| (labels, Number(n))));

@@ -42,15 +42,20 @@ impl State {
         self.identities.as_ref().map(|(_, known)| known.doubtful.clone()).unwrap_or_default()
     }
 
+    /// Which Nodes are used, as of the last [`State::take_in`].
+    pub(super) fn identified(&self) -> Identified {
+        self.identities.as_ref().map(|(_, known)| known.clone()).unwrap_or_default()
+    }
+
     /// Which Nodes are used, and since when machines have had no claim.
-    pub(super) fn identify(&mut self, uid: &str, view: &ClusterView, now: Timestamp) -> Identified {
-        if let Some(([nodes, instances, claims, unreadable], known)) = &self.identities
+    pub(super) fn identify(&mut self, uid: &str, view: &ClusterView, now: Timestamp) {
+        if let Some(([nodes, instances, claims, unreadable], _)) = &self.identities
             && view.nodes.is(nodes)
             && self.instances.is(instances)
             && view.claims.is(claims)
             && view.unreadable_claims.is(unreadable)
         {
-            return known.clone();
+            return;
         }
         let marks = [view.nodes.mark(), self.instances.mark(), view.claims.mark(), view.unreadable_claims.mark()];
         let stray = unclaimed_since(uid, &view.claims, &view.unreadable_claims, seen(&self.instances), &self.unclaimed_since, now);
@@ -66,8 +71,7 @@ impl State {
             nodes.retain(|name, _| !doubtful.contains_key(name));
         }
         let known = Identified { nodes, doubtful: doubtful.into() };
-        self.identities = Some((marks, known.clone()));
-        known
+        self.identities = Some((marks, known));
     }
 }
 

@@ -15,7 +15,6 @@ use tracing::{info, warn};
 
 use super::driver::Engine;
 use crate::core::market::catalog::MachineType;
-use crate::core::market::scores::ScoreBoard;
 use crate::core::market::shipped::{AdvisorBand, snapshot_bands};
 use crate::core::market::{Capacity, CapacityType, Market, Offer, Quote};
 use crate::core::units::ids::{InstanceType, Region, ZoneId};
@@ -125,7 +124,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         if state.closed_regions.insert(region.clone(), sentence.to_owned()).is_none() {
             warn!(%region, "this account may not use the region, it is skipped and retried every {:?}: {sentence}", self.schedule.closed_regions);
         }
-        state.market_to_change().offers.retain(|capacity, _| capacity.region != *region);
+        state.market.offers.retain(|capacity, _| capacity.region != *region);
         if let Some(survey) = state.surveys.get_mut(region) {
             (survey.spot, survey.list) = (true, true);
         }
@@ -148,17 +147,17 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         if let Some(shop) = state.shops.get_mut(region) {
             shop.priced_at = Some(began);
         }
-        learn_prices(state.market_to_change(), &quotes, began);
+        learn_prices(&mut state.market, &quotes, began);
         if state.closed_regions.remove(region).is_some() {
             info!(%region, "the region is usable again");
         }
         if let Some(survey) = state.surveys.get_mut(region) {
             survey.spot = true;
         }
-        let offers = spot_offers(region, &shop, &quotes, &state.scores, began);
-        state.market_to_change().offers.retain(|capacity, _| capacity.region != *region || capacity.capacity_type != CapacityType::Spot);
+        let offers = spot_offers(region, &shop, &quotes, began);
+        state.market.offers.retain(|capacity, _| capacity.region != *region || capacity.capacity_type != CapacityType::Spot);
         let count = offers.len();
-        state.market_to_change().offers.extend(offers.into_iter().map(|offer| (offer.capacity.clone(), offer)));
+        state.market.offers.extend(offers.into_iter().map(|offer| (offer.capacity.clone(), offer)));
         state.price_changes.see(&quotes);
         Ok(count)
     }
@@ -188,11 +187,11 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         }
         let offers = on_demand_offers(region, shop, quotes, began);
         let sold: BTreeSet<&(InstanceType, ZoneId)> = shop.offerings.iter().collect();
-        state.market_to_change().offers.retain(|capacity, _| {
+        state.market.offers.retain(|capacity, _| {
             let other = capacity.region != *region || capacity.capacity_type != CapacityType::OnDemand;
             other || sold.contains(&(capacity.instance_type.clone(), capacity.zone.clone()))
         });
-        state.market_to_change().offers.extend(offers.into_iter().map(|offer| (offer.capacity.clone(), offer)));
+        state.market.offers.extend(offers.into_iter().map(|offer| (offer.capacity.clone(), offer)));
         state.price_changes.see(quotes);
     }
 }
@@ -229,7 +228,7 @@ pub async fn read_market<C: Cloud>(cloud: &C, clock: &impl Clock, region: &Regio
     let began = clock.now();
     let spot = cloud.spot_quotes(region, &shop.types, began).await?;
     let listed = cloud.on_demand_quotes(region, &shop.types).await?;
-    let mut offers = spot_offers(region, &shop, &spot, &ScoreBoard::default(), began);
+    let mut offers = spot_offers(region, &shop, &spot, began);
     offers.extend(on_demand_offers(region, &shop, &listed, began));
     Ok(RegionMarket { machines, offers })
 }
@@ -256,19 +255,18 @@ fn offer(region: &Region, quote: &Quote, zone: &ZoneId, observed_at: Timestamp) 
         observed_at,
         source: quote.source,
         interruptions_per_million_hours: 0,
-        placement_score: None,
     }
 }
 
 /// One offer per pool that has a spot price, where its type is sold.
-fn spot_offers(region: &Region, shop: &Shop, quotes: &[Quote], scores: &ScoreBoard, now: Timestamp) -> Vec<Offer> {
+fn spot_offers(region: &Region, shop: &Shop, quotes: &[Quote], now: Timestamp) -> Vec<Offer> {
     let sold: BTreeSet<&(InstanceType, ZoneId)> = shop.offerings.iter().collect();
     let worst = AdvisorBand::Over20.interruptions_per_million_hours();
     let of = |quote: &Quote| {
         let zone = quote.zone.as_ref().filter(|zone| sold.contains(&(quote.instance_type.clone(), (*zone).clone())))?;
         let plain = offer(region, quote, zone, now);
         let interruptions_per_million_hours = shop.advised.get(&quote.instance_type).copied().unwrap_or(worst);
-        Some(Offer { interruptions_per_million_hours, placement_score: scores.of(&plain.capacity, now), ..plain })
+        Some(Offer { interruptions_per_million_hours, ..plain })
     };
     // Of several changes of a pool the last one counts.
     let mut latest: BTreeMap<(&InstanceType, Option<&ZoneId>), &Quote> = BTreeMap::new();
@@ -317,7 +315,7 @@ mod tests {
         let shop = Shop { offerings, types, advised: Shared::default(), read_at: Timestamp(0), priced_at: None };
         let zones = |offers: Vec<Offer>| offers.iter().map(|o| o.capacity.zone.to_string()).collect::<Vec<_>>();
         let spot = [Some("use1-az4"), Some("use1-atl2-az1"), Some("use1-az9")].map(|zone| quote(zone, CapacityType::Spot));
-        let offers = spot_offers(&"us-east-1".into(), &shop, &spot, &ScoreBoard::default(), Timestamp(7));
+        let offers = spot_offers(&"us-east-1".into(), &shop, &spot, Timestamp(7));
         assert_eq!(offers[0].interruptions_per_million_hours, 1_370, "unknown to the advisor is the worst band");
         assert_eq!(zones(offers), ["use1-atl2-az1", "use1-az4"]);
         let listed = [quote(None, CapacityType::OnDemand)];

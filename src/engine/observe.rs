@@ -1,4 +1,5 @@
 //! The loops that keep our instances and their notices fresh, one region each, so that one slow region delays no other.
+//!
 //! Decides: nothing; what EC2 reports is kept with its time.
 
 use std::collections::BTreeMap;

@@ -1,6 +1,8 @@
 //! Skips a pass that would plan what the last one planned: nothing.
+//!
 //! Decides: whether the world is still the one in which the last plan found nothing to do, and whether that plan still holds.
 //! Does not: say for how long a plan holds (see [`crate::core::action::Plan::holds_until`]).
+//!
 //! Half of all wake-ups bring no news: a step has ended and the watch has yet to show it, prices were read and have not changed.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -113,6 +115,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         instances,
         market,
         memory,
+        scores,
         quotas,
         reservations,
         closed_regions,
@@ -139,7 +142,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         outbox_full: _,
         moves_considered_at: _,
     } = world;
-    let parts: [&dyn Part; 21] = [
+    let parts: [&dyn Part; 22] = [
         pools,
         classes,
         pods,
@@ -149,6 +152,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         instances,
         market,
         memory,
+        scores,
         quotas,
         reservations,
         closed_regions,

@@ -1,4 +1,5 @@
 //! What the operator holds in memory. It may lose all of it at any moment: claims, pods and the outbox are the durable truth.
+//!
 //! Decides: nothing; only joins memory and the cluster's view into the snapshot that a pass reads.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,9 +10,10 @@ use crate::core::market::catalog::Catalog;
 use crate::core::market::price_changes::PriceChanges;
 use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::SeenReservations;
-use crate::core::market::scores::{PlacementScore, ScoreBoard};
-use crate::core::market::{Capacity, CapacityType, Market, Offer};
-use crate::core::plan::{budget, reserved};
+use crate::core::market::scores::ScoreBoard;
+use crate::core::market::{Capacity, Market};
+use crate::core::placement::Learnt;
+use crate::core::plan::placing::budget;
 use crate::core::record::{LedgerRecord, OUTBOX_BOUND, Told};
 use crate::core::snapshot::memory::MarketMemory;
 use crate::core::snapshot::{Lane, Observed, PendingNotice, Snapshot};
@@ -66,7 +68,7 @@ pub struct State {
     /// This operator leads: only then does it learn and write.
     pub leading: bool,
     /// Spot placement scores.
-    pub scores: ScoreBoard,
+    pub scores: Shared<ScoreBoard>,
     /// vCPU quotas per region.
     pub quotas: Shared<BTreeMap<Region, Vec<VcpuQuota>>>,
     /// Capacity reservations per region.
@@ -131,22 +133,7 @@ pub struct State {
     pub passes: u64,
     /// When old entries of what was written were last dropped.
     swept: Timestamp,
-    informed: Option<Informed>,
-    /// The market with the offers of reservations, and its inputs.
-    reserved: Option<(Mark, BTreeMap<Capacity, Offer>, Shared<Market>)>,
 }
-
-/// The market adjusted by what was learned, and its inputs.
-#[derive(Debug)]
-struct Informed {
-    market: Mark,
-    memory: Mark,
-    at: Timestamp,
-    result: Shared<Market>,
-}
-
-/// What was learned fades with time; the market is adjusted again at least this often.
-const INFORMED_FOR: Millis = Millis::from_secs(60);
 
 /// Whether the market of a region has been read once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,17 +163,6 @@ impl State {
         self.surveys.values().all(|s| (s.spot && s.list && self.memory_read) || late(s.since))
     }
 
-    /// Keeps placement scores, and sets them on their offers.
-    pub fn take_scores(&mut self, family: &str, answer: &[PlacementScore], now: Timestamp) {
-        self.scores.keep(family, answer, now);
-        self.forget_what_was_made_of_the_market();
-        for (capacity, offer) in self.market.offers.iter_mut().filter(|(capacity, _)| capacity.capacity_type == CapacityType::Spot) {
-            if capacity.instance_type.family() == family {
-                offer.placement_score = self.scores.of(capacity, now);
-            }
-        }
-    }
-
     /// Machines that run without an interruption notice show that their capacity pools have capacity.
     pub fn learn_from_instances(&mut self, region: &Region, seen: &BTreeMap<InstanceId, Instance>, at: Timestamp) {
         let Some(Observed::Known { at: before, .. }) = self.instances.get(region) else { return };
@@ -196,26 +172,17 @@ impl State {
         }
     }
 
+    /// Expected interruptions of a machine in `capacity` per million instance-hours; 0 where it is not offered.
+    pub fn expected_interruptions(&self, capacity: &Capacity, now: Timestamp) -> i64 {
+        let learnt = Learnt { memory: Some(&self.memory), ..Learnt::default() };
+        self.market.offers.get(capacity).map_or(0, |offer| learnt.interruptions_per_million_hours(offer, now))
+    }
+
     /// What counts towards each pool's budget of this month.
     pub fn month_spend(&self, view: &ClusterView, now: Timestamp) -> BTreeMap<PoolName, MicroUsd> {
         let books = |name: &PoolName| view.pool_statuses.get(name).map(|status: &PoolStatus| &status.books);
         let of = |name: &PoolName| budget::month_spend(name, books(name), view.claims.values(), &self.market, now).total();
         view.pools.keys().map(|name| (name.clone(), of(name))).collect()
-    }
-
-    /// Adds the claims being written to the observed ones.
-    fn add_pending_claims(&mut self, view: &mut ClusterView, now: Timestamp) {
-        let (holds, running, claims) = (&self.holds, &self.in_flight, &mut view.claims);
-        self.pending_claims.retain(|name, spec| {
-            let lane = Lane::Claim(name.clone());
-            let under_way = running.contains(&lane) || matches!(holds.get(&lane), Some(Hold::Version(..)));
-            if under_way && !claims.contains_key(name) {
-                let (uid, status) = (Uid::from(name.as_str()), ClaimStatus::default());
-                let claim = Claim { name: name.clone(), uid, version: 0, created_at: now, deleting: false, spec: spec.clone(), status };
-                claims.insert(name.clone(), claim);
-            }
-            under_way
-        });
     }
 
     /// Remembers that these records and events have been written.
@@ -255,49 +222,9 @@ impl State {
         }
     }
 
-    /// The market, to be changed.
-    pub fn market_to_change(&mut self) -> &mut Market {
-        self.forget_what_was_made_of_the_market();
-        &mut self.market
-    }
-
-    /// Called before the market changes, so that nothing shared with it is copied.
-    fn forget_what_was_made_of_the_market(&mut self) {
-        (self.informed, self.reserved) = (None, None);
-    }
-
-    /// The market adjusted by what was learned.
-    fn informed_market(&mut self, now: Timestamp) -> Shared<Market> {
-        if let Some(known) = self.informed.as_mut().filter(|known| self.market.is(&known.market)) {
-            if !self.memory.is(&known.memory) || now.since(known.at) >= INFORMED_FOR {
-                // Between two passes nothing else references it, so nothing is copied.
-                self.memory.inform_again(&mut known.result, &self.market, now);
-                (known.memory, known.at) = (self.memory.mark(), now);
-            }
-            return known.result.clone();
-        }
-        let mut result = self.market.clone();
-        self.memory.inform(&mut result, now);
-        self.informed = Some(Informed { market: self.market.mark(), memory: self.memory.mark(), at: now, result: result.clone() });
-        result
-    }
-
-    /// `market` with the offers of reservations; the same one as long as neither changes.
-    fn with_reserved(&mut self, market: Shared<Market>, offers: BTreeMap<Capacity, Offer>) -> Shared<Market> {
-        if let Some((made_of, known, result)) = &self.reserved
-            && market.is(made_of)
-            && *known == offers
-        {
-            return result.clone();
-        }
-        let mut result = market.clone();
-        result.offers.extend(offers.iter().map(|(pool, offer)| (pool.clone(), offer.clone())));
-        self.reserved = Some((market.mark(), offers, result.clone()));
-        result
-    }
-
-    /// The snapshot of one pass.
-    pub fn snapshot(&mut self, (cluster, uid): (&str, &str), mut view: ClusterView, now: Timestamp) -> Snapshot {
+    /// Takes in what the watch shows: what it has caught up with is forgotten, and what goes by two looks is brought up to date. Everything a pass
+    /// changes in memory before it plans is changed here.
+    pub fn take_in(&mut self, cluster_uid: &str, view: &ClusterView, now: Timestamp) {
         self.holds.retain(|lane, hold| match hold {
             Hold::Until(at) => *at > now,
             Hold::Gone(since) => view.versions.contains_key(lane) && now.since(*since) < OBSERVATION_PATIENCE,
@@ -311,36 +238,51 @@ impl State {
             self.told.keep(&living);
             self.hours_ahead.retain(|(uid, _)| living.contains(uid));
         }
-        let (holds, running, pods) = (&self.holds, &self.in_flight, &mut view.pods);
-        self.pending_binds.retain(|uid, (claim, replaces)| {
-            let lane = Lane::Pod(uid.clone());
-            let under_way = running.contains(&lane) || matches!(holds.get(&lane), Some(Hold::Version(..)));
-            // Compared first: what is unchanged is not copied.
-            let unlike = pods.get(uid).is_some_and(|pod| pod.claim.as_ref() != Some(claim) || pod.replaces != *replaces);
-            if let (true, true, Some(pod)) = (under_way, unlike, pods.get_mut(uid)) {
-                (pod.claim, pod.replaces) = (Some(claim.clone()), replaces.clone());
-            }
-            under_way
-        });
-        let (running, holds) = (&self.in_flight, &self.holds);
+        let (holds, running) = (&self.holds, &self.in_flight);
+        // Under way, or written and not shown by the watch yet.
+        let under_way = |lane: Lane| running.contains(&lane) || matches!(holds.get(&lane), Some(Hold::Version(..)));
+        self.pending_binds.retain(|uid, _| under_way(Lane::Pod(uid.clone())));
+        self.pending_claims.retain(|name, _| under_way(Lane::Claim(name.clone())));
         self.ending.retain(|claim| {
             let lane = Lane::Claim(claim.clone());
             running.contains(&lane) || holds.contains_key(&lane)
         });
-        let Identified { nodes, doubtful } = self.identify(uid, &view, now);
-        self.add_pending_claims(&mut view, now);
+        self.identify(cluster_uid, view, now);
         if self.leading
             && let Some(after) = self.memory.services.after_look(&view.pods, &view.replicas_wanted, now)
         {
             self.memory.services = after;
         }
+        self.unasked_ends.retain(|at| now.since(*at) < Millis::from_hours(1));
+    }
+
+    /// Adds what is being written and not shown yet: claims count against limits, and pods hold their place, already.
+    fn add_pending(&self, view: &mut ClusterView, now: Timestamp) {
+        for (name, spec) in &self.pending_claims {
+            // Compared first: what is unchanged is not copied.
+            if !view.claims.contains_key(name) {
+                let (uid, status) = (Uid::from(name.as_str()), ClaimStatus::default());
+                let claim = Claim { name: name.clone(), uid, version: 0, created_at: now, deleting: false, spec: spec.clone(), status };
+                view.claims.insert(name.clone(), claim);
+            }
+        }
+        for (uid, (claim, replaces)) in &self.pending_binds {
+            let unlike = view.pods.get(uid).is_some_and(|pod| pod.claim.as_ref() != Some(claim) || pod.replaces != *replaces);
+            if let (true, Some(pod)) = (unlike, view.pods.get_mut(uid)) {
+                (pod.claim, pod.replaces) = (Some(claim.clone()), replaces.clone());
+            }
+        }
+    }
+
+    /// The snapshot of one pass: memory and view put side by side. Changes nothing, decides nothing.
+    pub fn snapshot(&self, (cluster, cluster_uid): (&str, &str), mut view: ClusterView, now: Timestamp) -> Snapshot {
+        let Identified { nodes, doubtful } = self.identified();
+        self.add_pending(&mut view, now);
         let mut in_flight = self.in_flight.clone();
         in_flight.extend(self.holds.keys().cloned());
-        let market = self.informed_market(now);
-        self.unasked_ends.retain(|at| now.since(*at) < Millis::from_hours(1));
-        let mut snapshot = Snapshot {
+        Snapshot {
             cluster: cluster.to_owned(),
-            cluster_uid: uid.to_owned(),
+            cluster_uid: cluster_uid.to_owned(),
             unreadable_claims: view.unreadable_claims,
             doubtful_nodes: doubtful,
             unclaimed_since: self.unclaimed_since.clone(),
@@ -355,8 +297,9 @@ impl State {
             templates: view.templates,
             pool_statuses: view.pool_statuses,
             instances: self.instances.clone(),
-            market,
+            market: self.market.clone(),
             memory: self.memory.clone(),
+            scores: self.scores.clone(),
             quotas: self.quotas.clone(),
             reservations: self.reservations.clone(),
             closed_regions: self.closed_regions.clone(),
@@ -372,13 +315,7 @@ impl State {
             outbox_full: self.outbox_size >= OUTBOX_BOUND,
             recent_launches: self.recent_launches.clone(),
             moves_considered_at: self.moves_considered_at,
-        };
-        let reserved = reserved::reserved_offers(&snapshot, now);
-        if !reserved.is_empty() {
-            let offers = reserved.into_iter().map(|(pool, reserved)| (pool, reserved.offer)).collect();
-            snapshot.market = self.with_reserved(snapshot.market, offers);
         }
-        snapshot
     }
 }
 
@@ -409,14 +346,15 @@ mod tests {
         let mut state = State::default();
         state.pending_binds.insert(uid.clone(), (claim.clone(), None));
         state.in_flight.insert(lane.clone());
+        state.take_in("uid", &ClusterView::default(), Timestamp(0));
         assert_eq!(state.snapshot(("c", "uid"), ClusterView::default(), Timestamp(0)).in_flight.len(), 1);
         assert_eq!(state.pending_binds.get(&uid), Some(&(claim, None)), "kept while its step runs");
         state.in_flight.clear();
         state.holds.insert(lane.clone(), Hold::Version(7, Timestamp(0)));
-        state.snapshot(("c", "uid"), ClusterView::default(), Timestamp(10));
+        state.take_in("uid", &ClusterView::default(), Timestamp(10));
         assert_eq!(state.pending_binds.len(), 1, "kept until the watch shows what the step wrote");
         let seen = ClusterView { versions: BTreeMap::from([(lane, 7)]).into(), ..ClusterView::default() };
-        state.snapshot(("c", "uid"), seen, Timestamp(20));
+        state.take_in("uid", &seen, Timestamp(20));
         assert!(state.pending_binds.is_empty());
     }
 }

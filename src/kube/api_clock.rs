@@ -1,4 +1,5 @@
 //! How far the API server's clock is ahead of ours, from the time in its answers.
+//!
 //! Decides: nothing. Its version is requested once a minute; a clock that is far off is logged and exported, but stops nothing.
 
 use std::sync::Arc;

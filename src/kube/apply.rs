@@ -2,6 +2,7 @@
 //!
 //! Decides: the form of each request: which patch, which precondition, which answer counts as done.
 //! Does not: choose actions, or retry them: a pass that finds the work not done plans it again.
+//!
 //! Source of every form: tested on a 1.36.3 API server. The important ones:
 //! a strategic merge patch with `$patch: delete` lifts our gate and keeps all others;
 //! `resourceVersion` in a patch makes a stale one a conflict; list fields without a merge key

@@ -1,4 +1,5 @@
 //! `GpuNodeClaim` and the core's claim: both ways, without loss.
+//!
 //! Decides: how a claim's fields are written in the object, and which phase and conditions people see.
 //! Does not: decide anything from the phase; the timestamps do.
 

@@ -1,4 +1,5 @@
 //! `GpuNodeClass`, the core's node class, and the launch template created from it.
+//!
 //! Decides: the content of a launch template, and its name: a hash of all of it, so that a changed class is a new template.
 //! Does not: write user data (see [`super::user_data`]) or call EC2.
 

@@ -1,4 +1,5 @@
 //! The CRDs that the API server serves, compared with those of this version.
+//!
 //! Decides: which fields that this version writes the API server would silently drop, because its CRDs are older.
 //! Does not: install or change a CRD (the chart does), or object to fields that it does not know (a newer version's).
 //!

@@ -1,4 +1,5 @@
 //! The ConfigMap that keeps the market memory across restarts.
+//!
 //! The chart creates it, empty, so that the operator only needs permission to read and change this one object and none to create any.
 
 use k8s_openapi::api::core::v1::ConfigMap;

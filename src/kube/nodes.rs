@@ -1,4 +1,5 @@
 //! A Kubernetes Node as the core sees it.
+//!
 //! Decides: which instance a Node claims to be, and what pods can use of it.
 //! Does not: believe it (see `core::fleet::doubts`: EC2 must agree).
 
@@ -51,6 +52,7 @@ pub fn read(node: &core_v1::Node) -> Option<Node> {
 }
 
 /// A taint that keeps pods off and that neither lowtide, its class, nor Kubernetes itself put there.
+///
 /// Kubernetes' own taints follow conditions that are checked directly; those of the class are removed where the class is known.
 fn is_foreign(taint: &core_v1::Taint) -> bool {
     let hard = taint.effect == "NoSchedule" || taint.effect == "NoExecute";

@@ -1,4 +1,5 @@
 //! A Kubernetes Pod as the core sees it.
+//!
 //! Decides: which phase a pod is in for us, which Services list it, and what our annotations on it say.
 //! Does not: decide what its manifest needs, whose work it is or how it is moved (see `core::workload::pod_reader`).
 

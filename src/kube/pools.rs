@@ -1,4 +1,5 @@
 //! `GpuNodePool` and the core's node pool.
+//!
 //! Decides: when a pool's finalizer is added and removed, and how its status is written.
 //! Does not: read the policy (see [`NodePoolSpec`]) or apply it (see `core::placement` and `core::plan`).
 

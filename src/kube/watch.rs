@@ -1,4 +1,5 @@
 //! The watches, and the view that a pass reads from them.
+//!
 //! Decides: what is watched, and which parts are kept.
 //! Does not: read objects field by field (see the module of each subject), or do anything (see [`super::apply`]).
 //!

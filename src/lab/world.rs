@@ -243,7 +243,7 @@ impl World {
     pub fn timeline(&self) -> &Timeline {
         &self.timeline
     }
-    /// Returns the EC2 simulator an order, e.g. `("interrupt", {"instance_id": "i-0"})`; returns its answer.
+    /// Sends the EC2 simulator an order, e.g. `("interrupt", {"instance_id": "i-0"})`; returns its answer.
     pub async fn order(&self, order: &str, body: &serde_json::Value) -> Result<serde_json::Value, LabError> {
         let answer = sim_client::post(&self.ec2_url, &format!("/_sim/{order}"), body).await?;
         serde_json::from_str(&answer).map_err(|fault| LabError::Unreadable {

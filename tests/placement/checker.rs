@@ -126,7 +126,7 @@ fn machine_faults(
         && any(&policy.instance_types, capacity.instance_type.as_str())
         && (policy.capacity_types.is_empty() || policy.capacity_types.contains(&capacity.capacity_type))
         && policy.max_price_per_gpu_hour.is_none_or(|cap| price <= cap.0 * machine.gpus)
-        && request.market.cool_downs.get(capacity).is_none_or(|c| c.until <= request.now);
+        && request.learnt.cool_down(capacity, request.now).is_none();
     if left.iter().any(|l| *l < 0) || !pool_ok || offer.price_per_hour.0 != price {
         faults.push(format!("{capacity}: left {left:?}, capacity allows {pool_ok}, price {price}"));
     }

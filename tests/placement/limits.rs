@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lowtide::core::market::egress::EgressPrices;
 use lowtide::core::market::quota::{QuotaFamily, QuotaKey};
+use lowtide::core::market::scores::{PlacementScore, ScoreBoard};
 use lowtide::core::market::{Capacity, CapacityType, Market, Offer, PriceSource};
-use lowtide::core::placement::{Demand, Placement, PoolLimits, PoolPolicy, Room, Settings, Target};
+use lowtide::core::placement::{Demand, Learnt, Placement, PoolLimits, PoolPolicy, Room, Settings, Target};
 use lowtide::core::record::Refusal;
 use lowtide::core::units::ids::{ClaimName, Region};
 use lowtide::core::units::money::{MicroUsd, MicroUsdPerHour};
@@ -14,7 +15,7 @@ use lowtide::core::units::{Mebibytes, Millicores, Resources};
 use lowtide::core::workload::sharing::Sharing;
 use proptest::prelude::*;
 
-use crate::{cases, drawn_demands, drawn_market, market, need, offer, open_pool, placed, pods, settings};
+use crate::{cases, drawn_demands, drawn_market, market, need, offer, open_pool, placed, placed_knowing, pods, settings};
 
 fn rescues(mut demands: Vec<Demand>) -> Vec<Demand> {
     demands.iter_mut().for_each(|d| d.rescue = true);
@@ -126,13 +127,18 @@ fn shared_nodes_of_one_zone_stand_beside_exclusive_ones_of_another() {
 
 #[test]
 fn of_equal_offers_the_likelier_to_be_given_is_taken_and_a_score_never_outweighs_a_cent() {
-    let scored = |zone: &str, price: i64, score| Offer {
-        placement_score: score,
-        ..offer("us-east-1", zone, "g6.xlarge", CapacityType::Spot, price)
-    };
-    let bought = |offers: Vec<Offer>| {
-        let market = market(offers);
-        placed(&market, &pods("a", 1, &need(1, 8, 1_000, 4)), &[], &[open_pool(&market)], &settings()).machines[0].capacity.zone.to_string()
+    let scored =
+        |zone: &'static str, price: i64, score: Option<u8>| (offer("us-east-1", zone, "g6.xlarge", CapacityType::Spot, price), score);
+    let bought = |offers: Vec<(Offer, Option<u8>)>| {
+        let known = |(offer, score): &(Offer, Option<u8>)| {
+            Some(PlacementScore { region: offer.capacity.region.clone(), zone: Some(offer.capacity.zone.clone()), score: (*score)? })
+        };
+        let answer: Vec<PlacementScore> = offers.iter().filter_map(known).collect();
+        let mut scores = ScoreBoard::default();
+        scores.keep("g6", &answer, crate::NOW);
+        let market = market(offers.into_iter().map(|(offer, _)| offer));
+        let (demands, learnt) = (pods("a", 1, &need(1, 8, 1_000, 4)), Learnt { scores: Some(&scores), ..Learnt::default() });
+        placed_knowing(learnt, &market, &demands, &[], &[open_pool(&market)], &settings()).machines[0].capacity.zone.to_string()
     };
     assert_eq!(bought(vec![scored("use1-az1", 300_000, Some(3)), scored("use1-az2", 300_000, Some(8))]), "use1-az2");
     assert_eq!(bought(vec![scored("use1-az1", 300_000, None), scored("use1-az2", 300_000, Some(8))]), "use1-az2");

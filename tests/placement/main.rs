@@ -11,7 +11,8 @@ use lowtide::core::market::catalog::Catalog;
 use lowtide::core::market::quota::{QuotaFamily, QuotaKey};
 use lowtide::core::market::{Capacity, CapacityType, Market, Offer, PriceSource};
 use lowtide::core::placement::{
-    Demand, Gang, OwnerRule, Placement, PlacementRequest, PoolLimits, PoolPolicy, Room, Settings, Target, counterfactuals, judge, place,
+    Demand, Gang, Learnt, OwnerRule, Placement, PlacementRequest, PoolLimits, PoolPolicy, Room, Settings, Target, counterfactuals, judge,
+    place,
 };
 use lowtide::core::record::Refusal;
 use lowtide::core::units::ids::{ClaimName, Region};
@@ -27,8 +28,8 @@ const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 fn offer(region: &str, zone: &str, instance_type: &str, capacity_type: CapacityType, micros: i64) -> Offer {
     let capacity = Capacity { region: region.into(), zone: zone.into(), instance_type: instance_type.into(), capacity_type };
-    let (source, interruptions_per_million_hours, placement_score) = (PriceSource::File, 0, None);
-    Offer { capacity, price_per_hour: MicroUsdPerHour(micros), observed_at: NOW, source, interruptions_per_million_hours, placement_score }
+    let (source, interruptions_per_million_hours) = (PriceSource::File, 0);
+    Offer { capacity, price_per_hour: MicroUsdPerHour(micros), observed_at: NOW, source, interruptions_per_million_hours }
 }
 
 fn market(offers: impl IntoIterator<Item = Offer>) -> Market {
@@ -75,8 +76,20 @@ fn open_pool(market: &Market) -> PoolPolicy {
 
 /// Places and checks.
 fn placed(market: &Market, demands: &[Demand], room: &[Room], pools: &[PoolPolicy], settings: &Settings) -> Placement {
+    placed_knowing(Learnt::default(), market, demands, room, pools, settings)
+}
+
+/// As [`placed`], with what was learnt.
+fn placed_knowing(
+    learnt: Learnt,
+    market: &Market,
+    demands: &[Demand],
+    room: &[Room],
+    pools: &[PoolPolicy],
+    settings: &Settings,
+) -> Placement {
     let catalog = Catalog::snapshot();
-    let request = PlacementRequest { catalog: &catalog, market, demands, room, pools, now: NOW, settings, listed: None };
+    let request = PlacementRequest { catalog: &catalog, market, learnt, demands, room, pools, now: NOW, settings, listed: None };
     let placement = place(&request);
     assert_eq!(checker::faults(&request, &placement), Vec::<String>::new());
     placement
@@ -279,6 +292,7 @@ fn every_offer_is_refused_for_one_reason_and_the_first_in_order() {
     let request = PlacementRequest {
         catalog: &catalog,
         market: &market,
+        learnt: Learnt::default(),
         demands: &[],
         room: &[],
         pools: &[],

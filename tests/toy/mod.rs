@@ -95,8 +95,8 @@ impl Toy {
                 let pool = capacity(region, zone, capacity_type);
                 let price_per_hour = lowtide::core::units::money::MicroUsdPerHour(price);
                 let source = PriceSource::SpotPriceHistory;
-                let (observed_at, interruptions_per_million_hours, placement_score) = (Timestamp(0), 0, None);
-                let offer = Offer { capacity: pool, price_per_hour, observed_at, source, interruptions_per_million_hours, placement_score };
+                let (observed_at, interruptions_per_million_hours) = (Timestamp(0), 0);
+                let offer = Offer { capacity: pool, price_per_hour, observed_at, source, interruptions_per_million_hours };
                 world.market.offers.insert(offer.capacity.clone(), offer);
             }
             world.instances.insert(Region::from(region), Observed::Known { at: Timestamp(0), value: BTreeMap::new() });
@@ -349,11 +349,9 @@ impl Toy {
             }
             Action::CloseRegion { region, base, max, at } => {
                 self.world.memory.close_region(&region, at, base, max);
-                self.world.memory.inform(&mut self.world.market, self.now);
             }
             Action::CoolDown { pool, cause, vcpus, base, max, at } => {
                 self.world.memory.record(&pool, Sighting::Refused { cause, vcpus, base, max }, at);
-                self.world.memory.inform(&mut self.world.market, self.now);
             }
         }
     }

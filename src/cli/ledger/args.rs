@@ -1,4 +1,5 @@
 //! Arguments of the subcommands of `lowtide ledger`: where the ledger is, which days, how to print.
+//!
 //! Decides: their syntax, and what is refused.
 
 use clap::Args;

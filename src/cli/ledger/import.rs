@@ -1,4 +1,5 @@
 //! `lowtide ledger import`, `statements` and `retract`: external statements, into the ledger and out of it again.
+//!
 //! Decides: the wording. Each import is posted at once, in the same transaction, so that its effect is shown by team.
 
 use std::path::PathBuf;

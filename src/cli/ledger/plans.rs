@@ -1,4 +1,5 @@
 //! `lowtide ledger budget`, `forecast` and `anomalies`.
+//!
 //! Decides: their arguments. Does not:
 //! compute anything (see [`crate::ledger::plans`]).
 

@@ -1,4 +1,5 @@
 //! Maintenance of the ledger: posting, sealing, verifying.
+//!
 //! Decides: the wording, and that progress is shown after two seconds.
 
 use std::collections::BTreeMap;

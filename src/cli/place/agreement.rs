@@ -1,5 +1,6 @@
 //! `lowtide place` and the operator agree: for any pods, pool, classes and market, both buy the same machines for the same pods and refuse
 //! the same ones.
+//!
 //! What a file cannot express for `place` (DaemonSets, quotas, how classes share GPUs) is given to both. Only deadlines that leave the
 //! purchase open are drawn; pods that could still wait, and spares of a service, are only the operator's concern.
 
@@ -114,7 +115,6 @@ fn offers() -> impl Strategy<Value = Market> {
                 observed_at: SNAPSHOT_DATE,
                 source: PriceSource::File,
                 interruptions_per_million_hours: 0,
-                placement_score: None,
             };
             market.offers.insert(capacity, offer);
         }
@@ -310,7 +310,6 @@ fn a_pool_that_does_not_fall_back_means_the_same_to_both() {
             observed_at: SNAPSHOT_DATE,
             source: PriceSource::File,
             interruptions_per_million_hours: 0,
-            placement_score: None,
         };
         let spec = json!({
             "namespaceSelector": {}, "nodeClasses": ["class-us-east-1"], "homeRegion": "us-east-1", "fallback": { "onDemand": false },

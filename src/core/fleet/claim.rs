@@ -1,4 +1,5 @@
 //! A node claim: one machine, or the durable intent to have one.
+//!
 //! Decides: whether a claim takes new work, and whether it counts towards limits.
 //! Does not: change (see `action::ClaimPatch`).
 

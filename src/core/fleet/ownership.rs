@@ -1,6 +1,7 @@
 //! Who owns a machine: from the cluster UID in its tags, and from claims for it.
+//!
 //! Decides: which machines are ours, which belong to another cluster of the same name, and whether there is a claim for one.
-//! Does not: terminate or adopt anything (see `core::plan::sweeping`).
+//! Does not: terminate or adopt anything (see `core::plan::claims::sweeping`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

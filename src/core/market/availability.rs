@@ -1,4 +1,5 @@
 //! What has been learned about one spot pool from launches, refusals, interruptions and machines that ran on.
+//!
 //! Decides: how observations become an availability and an expected stay. Does not: read prices; a price says nothing about capacity
 //! (measured correlation -0.2 to 0.2).
 

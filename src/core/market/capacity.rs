@@ -1,4 +1,5 @@
 //! What one zone sells of one instance type in one way: what EC2 can run out of, and what has one price.
+//!
 //! Decides: nothing; these are the keys of the whole market.
 
 use serde::{Deserialize, Serialize};

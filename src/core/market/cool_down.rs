@@ -1,4 +1,5 @@
 //! Capacity that refused us is avoided for a while.
+//!
 //! Decides: how long, and when past refusals are forgotten.
 
 use serde::{Deserialize, Serialize};

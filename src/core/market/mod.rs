@@ -5,6 +5,7 @@
 //! - `past_prices`, [`price_changes`]: prices over time.
 //! - `cool_down`, [`availability`], [`scores`]: whether capacity is likely to be there.
 //! - [`quota`], [`reservation`], [`egress`]: what the account may run, has reserved, and pays for moving data.
+//!
 //! Does not: choose (see `placement`), or fetch prices (see `aws`).
 
 pub mod availability;

@@ -1,11 +1,11 @@
 //! Offers, and the market they form.
+//!
 //! Decides: what is recorded about a price: its source and its age. Does not: choose (see `placement`), or fetch prices (see `aws`).
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use super::capacity::{Capacity, CapacityType};
-use super::cool_down::CoolDown;
 use super::past_prices::PastPrices;
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::shared::Shared;
@@ -54,7 +54,7 @@ impl Offer {
     }
 }
 
-/// A pool with a price.
+/// Capacity with a price.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
     /// What is offered.
@@ -66,22 +66,19 @@ pub struct Offer {
     pub observed_at: Timestamp,
     /// The source.
     pub source: PriceSource,
-    /// Expected interruptions per million instance-hours; zero for on-demand and reserved. Precise enough to distinguish the advisor's
-    /// bands (69 to 1,370), see [`crate::core::market::shipped::AdvisorBand`].
+    /// Expected interruptions per million instance-hours as EC2's advisor rates them; zero for on-demand and reserved. What we saw ourselves is
+    /// looked up where offers are listed (`core::placement`). Precise enough to distinguish the advisor's bands
+    /// (69 to 1,370), see [`crate::core::market::shipped::AdvisorBand`].
     pub interruptions_per_million_hours: i64,
-    /// EC2's spot placement score, 1 (unlikely to be granted) to 10, if known. Says nothing about the price.
-    pub placement_score: Option<u8>,
 }
 
-/// Everything that can be bought, one offer per pool, and what is known of each pool.
+/// Everything that can be bought: one offer for each capacity. What was learned of it is elsewhere: `core::snapshot::memory`, [`super::scores`].
 ///
-/// A pool without a price is absent: unknown, never a guess.
+/// Capacity without a price is absent: unknown, never a guess.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Market {
     /// The offers.
     pub offers: BTreeMap<Capacity, Offer>,
-    /// Pools that refused us, and until when they are left alone.
-    pub cool_downs: BTreeMap<Capacity, CoolDown>,
     /// The latest price changes of each spot pool: an instance-hour costs the price at its start.
     pub past_prices: Shared<BTreeMap<Capacity, PastPrices>>,
 }

@@ -1,4 +1,5 @@
 //! The price changes of one capacity over the last days: an instance-hour costs the price at its start.
+//!
 //! Decides: for which moments the price is known for certain.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,5 @@
 //! Prices on their way into the ledger: only changes, and never more than a bounded number of them.
+//!
 //! Decides: which observed quotes are news, and what is dropped during a long ledger outage: intermediate prices, never the latest.
 //! Does not: write them (see the engine and the `ledger`).
 
@@ -27,6 +28,7 @@ fn subject(quote: &Quote) -> Subject {
 
 impl PriceChanges {
     /// Takes in quotes as they were seen: those whose price differs from the last one of their pool wait to be written.
+    ///
     /// Each read of the spot price history overlaps the previous one, so what it says about earlier times has already been seen.
     pub fn see(&mut self, quotes: &[Quote]) {
         for quote in quotes {

@@ -1,4 +1,5 @@
 //! vCPU quotas: how much of a family a region lets the account run, per market, and what is left for us to buy.
+//!
 //! Decides: which quota a type counts towards, and what our own machines leave of it.
 //! Does not: read quotas (see the `aws` adapter), or know what others in the account run: EC2 has the final say, and its refusal is
 //! remembered (see [`crate::core::snapshot::memory`]).
@@ -76,6 +77,7 @@ pub struct VcpuQuota {
 }
 
 /// What is left of each quota: `limits` by region, less the vCPUs of `ours`: every machine that we have or have requested.
+///
 /// A quota that was not read is absent: it is unknown and does not apply.
 pub fn vcpus_left<'a>(
     limits: &BTreeMap<Region, Vec<VcpuQuota>>,

@@ -1,4 +1,5 @@
 //! Capacity reservations: capacity that is already paid for, and what is left of it.
+//!
 //! Decides: which offers a reservation provides, at what price, how many machines it still has room for, and when it is too near its end.
 //! Does not: create or pay for reservations; the platform team does that, and lists them in a node class.
 
@@ -73,6 +74,7 @@ pub struct Occupied<'a> {
 
 /// The offers of the reservations that `named` names in `region`, by pool. Of several reservations in one pool, the first with room: the
 /// cheapest, then the one that ends last, then by id.
+///
 /// What is left is what EC2 reported as available, less what was `occupied` since the request.
 pub fn offers(
     region: &Region,
@@ -99,7 +101,6 @@ pub fn offers(
             observed_at: seen.at,
             source: PriceSource::Reservation,
             interruptions_per_million_hours: 0,
-            placement_score: None,
         };
         found.push(ReservedOffer { offer, reservation: reservation.id.clone(), machines_left: (reservation.available - since).max(0) });
     }

@@ -1,6 +1,8 @@
 //! Spot placement scores: EC2's estimate of how likely a spot request is to succeed now, 1 to 10.
+//!
 //! Decides: the few, fixed requests that are made, and which score an offer gets.
 //! Does not: send them (see the `aws` adapter), or turn a score into money: it is a prior for availability, never a price.
+//!
 //! EC2 limits **new** requests per day and allows old ones to be repeated. So the requests are few (one per GPU family) and change only
 //! when
 //! the regions of the node classes or the types of a family change. EC2 gives requests with fewer than three types low scores, whatever

@@ -111,6 +111,7 @@ pub fn snapshot_bands() -> &'static BTreeMap<(Region, InstanceType), AdvisorBand
 }
 
 /// The market of the shipped facts.
+///
 /// On-demand prices apply to a region and are offered in each zone that sells the type there. Spot prices apply to their zone. What has no
 /// price is absent. A spot pool without an advisor band counts as the worst band.
 pub fn snapshot_market() -> Market {
@@ -144,7 +145,6 @@ fn insert(market: &mut Market, capacity: Capacity, price_per_hour: MicroUsdPerHo
         observed_at: SNAPSHOT_DATE,
         source: PriceSource::Snapshot,
         interruptions_per_million_hours,
-        placement_score: None,
     };
     market.offers.insert(capacity, offer);
 }

@@ -19,22 +19,12 @@ use crate::core::units::{Mebibytes, Millicores, Resources};
 use crate::core::workload::company::tolerates;
 use crate::core::workload::need::{CapacityPreference, Need};
 
+use super::listing::{Listing, Usable};
 use super::node_labels::{ClassLabels, ExpectedNode};
 use super::request::{Apart, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Settings};
 
 fn allowed(patterns: &[String], text: &str) -> bool {
     patterns.is_empty() || patterns.iter().any(|p| matches_pattern(p, text))
-}
-
-/// What pods can use of one machine of a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Usable {
-    /// Allocatable less DaemonSets; `gpus` in schedulable units.
-    pub resources: Resources,
-    /// Memory a pod can use of each unit.
-    pub unit_memory: Mebibytes,
-    /// The most units one pod may ask for: all when exclusive, one when shared (two slots may be the same GPU).
-    pub most_units_per_pod: i64,
 }
 
 /// What pods can use of `machine` as a node of a class with these `terms`; no units if its model cannot be shared that way.
@@ -71,9 +61,9 @@ pub fn commitment_span(settings: &Settings, now: Timestamp) -> Millis {
 }
 
 /// A machine's price with the expected cost of interruptions: rate x (boot + lost work), both paid for but useless.
-pub fn cost_with_interruptions(offer: &Offer, settings: &Settings) -> MicroUsdPerHour {
+pub fn cost_with_interruptions(offer: &Offer, interruptions_per_million_hours: i64, settings: &Settings) -> MicroUsdPerHour {
     let lost = i128::from((settings.boot + settings.lost_work).0);
-    let extra = i128::from(offer.price_per_hour.0) * i128::from(offer.interruptions_per_million_hours) * lost;
+    let extra = i128::from(offer.price_per_hour.0) * i128::from(interruptions_per_million_hours) * lost;
     let per = 1_000_000_i128 * 3_600_000;
     MicroUsdPerHour(offer.price_per_hour.0 + i64::try_from((extra + per - 1) / per).unwrap_or(0))
 }
@@ -84,34 +74,6 @@ pub fn egress_per_replica(need: &Need, region: &Region, settings: &Settings) -> 
     let total = i128::from(need.data_gib) * i128::from(settings.egress.per_gib(from, region).0) * 3_600_000;
     let span = i128::from(settings.data_amortisation.0.max(1));
     MicroUsdPerHour(i64::try_from((total + span - 1) / span).unwrap_or(i64::MAX))
-}
-
-/// An offer of the market as seen by one node pool, with everything that does not depend on the need.
-#[derive(Debug, Clone)]
-pub struct Listing<'a> {
-    /// The offer.
-    pub offer: &'a Offer,
-    /// Its machine type; `None` if the catalog does not know it.
-    pub machine: Option<&'a MachineType>,
-    /// What pods can use of it.
-    pub usable: Usable,
-    /// The first refusal that does not depend on the need.
-    pub refusal: Option<Refusal>,
-    /// The same for a rescue, which is exempt from budgets and has limits of its own.
-    pub rescue_refusal: Option<Refusal>,
-    /// Its node pool allows on-demand for `spot-first` work.
-    pub fallback_on_demand: bool,
-    /// Price with expected interruptions.
-    pub cost: MicroUsdPerHour,
-    /// What pods see of the nodes of its class.
-    pub class: Arc<ClassLabels>,
-}
-
-impl Listing<'_> {
-    /// The first refusal that does not depend on the need.
-    pub fn refusal(&self, rescue: bool) -> Option<Refusal> {
-        if rescue { self.rescue_refusal } else { self.refusal }
-    }
 }
 
 /// Lists every offer for `pool`, in market order.
@@ -133,13 +95,13 @@ pub fn listings_of<'r>(request: &PlacementRequest<'r>, pool: &PoolPolicy) -> Cow
 
 /// Like [`list`], with its own settings.
 pub fn list_on_sale<'a>(on_sale: &OnSale<'a>, settings: &Settings, pool: &PoolPolicy) -> Vec<Listing<'a>> {
-    let OnSale { catalog, market, now } = *on_sale;
+    let OnSale { catalog, market, learnt, now } = *on_sale;
     let committed_for = commitment_span(settings, now);
     let mut usable_by_type = BTreeMap::new();
     let mut regions: BTreeMap<&Region, bool> = BTreeMap::new();
     let mut listings = Vec::with_capacity(market.offers.len());
     let no_class = NodeTerms::default();
-    for offer in market.offers.values() {
+    for offer in on_sale.offers() {
         let terms = pool.nodes.get(&offer.capacity.zone);
         let (machine, usable) = *usable_by_type.entry((&offer.capacity.instance_type, terms)).or_insert_with(|| {
             let machine = catalog.types.get(&offer.capacity.instance_type);
@@ -151,15 +113,26 @@ pub fn list_on_sale<'a>(on_sale: &OnSale<'a>, settings: &Settings, pool: &PoolPo
         let known = machine.map(|m| pool_refusals(on_sale, settings, pool, offer, m, (region_ok, terms.is_some()), committed_for));
         let (refusal, rescue_refusal) = known.unwrap_or((unknown_type, unknown_type));
         let class = Arc::clone(&terms.unwrap_or(&no_class).class);
-        let (fallback_on_demand, cost) = (pool.fallback_on_demand, cost_with_interruptions(offer, settings));
-        listings.push(Listing { offer, machine, usable, refusal, rescue_refusal, fallback_on_demand, cost, class });
+        let interruptions_per_million_hours = learnt.interruptions_per_million_hours(offer, now);
+        listings.push(Listing {
+            offer,
+            machine,
+            usable,
+            refusal,
+            rescue_refusal,
+            fallback_on_demand: pool.fallback_on_demand,
+            interruptions_per_million_hours,
+            placement_score: learnt.placement_score(&offer.capacity, now),
+            cost: cost_with_interruptions(offer, interruptions_per_million_hours, settings),
+            class,
+        });
     }
     listings
 }
 
 /// The first refusal of `offer` that does not depend on a need: in general, and for a rescue.
 fn pool_refusals(
-    &OnSale { market, now, .. }: &OnSale,
+    &OnSale { learnt, now, .. }: &OnSale,
     settings: &Settings,
     pool: &PoolPolicy,
     offer: &Offer,
@@ -168,7 +141,7 @@ fn pool_refusals(
     committed_for: Millis,
 ) -> (Option<Refusal>, Option<Refusal>) {
     let at = &offer.capacity;
-    let cool_down = market.cool_downs.get(at).filter(|c| c.until > now);
+    let cool_down = learnt.cool_down(at, now);
     let quota = QuotaKey::of(at).and_then(|key| settings.quota_vcpus_left.get(&key).copied());
     let stale = match offer.source {
         PriceSource::File => false,
@@ -234,7 +207,7 @@ impl<'a> Wants<'a> {
     /// `need` against the market of `request`.
     pub fn new(request: &PlacementRequest, need: &'a Need) -> Self {
         let mut regions = BTreeSet::new();
-        for capacity in request.market.offers.keys() {
+        for capacity in request.on_sale().offers().map(|offer| &offer.capacity) {
             if !regions.contains(&capacity.region) && allowed(&need.regions, capacity.region.as_str()) {
                 regions.insert(capacity.region.clone());
             }

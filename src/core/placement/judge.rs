@@ -10,7 +10,8 @@ use crate::core::market::{Capacity, Offer};
 use crate::core::record::{JudgedOffer, Judgement, Refusal};
 use crate::core::workload::need::Need;
 
-use super::eligibility::{Listing, Wants, egress_per_replica, list, listings_of, replicas_that_fit};
+use super::eligibility::{Wants, egress_per_replica, list, listings_of, replicas_that_fit};
+use super::listing::Listing;
 use super::request::{Demand, PlacementRequest, PoolPolicy, Settings};
 use super::score::{Score, unavailability};
 
@@ -49,6 +50,8 @@ pub struct Ranked<'a> {
     pub replicas: i64,
     /// The offer.
     pub offer: &'a Offer,
+    /// EC2's spot placement score, where one is known.
+    pub placement_score: Option<u8>,
 }
 
 /// Every offer that may serve `need` under `pool`, best first.
@@ -56,7 +59,8 @@ pub fn rank<'a>(request: &PlacementRequest<'a>, need: &Need, pool: &PoolPolicy) 
     let wants = Wants::new(request, need);
     let fits = |listing: Listing<'a>| {
         let replicas = wants.judge(&listing).ok()?;
-        Some(Ranked { score: score(&listing, need, replicas, request.settings), replicas, offer: listing.offer })
+        let score = score(&listing, need, replicas, request.settings);
+        Some(Ranked { score, replicas, offer: listing.offer, placement_score: listing.placement_score })
     };
     let mut ranked: Vec<Ranked> = list(request, pool).into_iter().filter_map(fits).collect();
     ranked.sort_by(|a, b| a.score.cmp(&b.score));
@@ -69,8 +73,8 @@ pub(super) fn score(listing: &Listing, need: &Need, replicas: i64, settings: &Se
     let machine = i128::from(listing.cost.0) * 1_000;
     Score {
         nano_usd_per_replica_hour: machine / i128::from(replicas.max(1)) + i128::from(egress.0) * 1_000,
-        interruptions_per_million_hours: listing.offer.interruptions_per_million_hours,
-        unavailability: unavailability(listing.offer),
+        interruptions_per_million_hours: listing.interruptions_per_million_hours,
+        unavailability: unavailability(listing.placement_score),
         price_per_hour: listing.offer.price_per_hour,
         capacity: listing.offer.capacity.clone(),
     }
@@ -136,8 +140,8 @@ fn described(request: &PlacementRequest, need: &Need, listing: &Listing, refusal
         replicas,
         price_age: request.now.since(listing.offer.observed_at),
         source: listing.offer.source,
-        interruptions_per_million_hours: listing.offer.interruptions_per_million_hours,
-        placement_score: listing.offer.placement_score,
+        interruptions_per_million_hours: listing.interruptions_per_million_hours,
+        placement_score: listing.placement_score,
         refusal,
     }
 }

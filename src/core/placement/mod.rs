@@ -4,6 +4,7 @@
 //! Does not: fetch prices, create anything, or choose what moves (see `migration`).
 //!
 //! Everything is integer arithmetic over ordered collections: the same request gives the same bytes.
+//!
 //! - [`request`]: the input; [`outcome`]: the output.
 //! - [`eligibility`]: the first refusal of an offer for a need, and how many such pods one machine holds.
 //! - [`node_labels`]: which labels an offer's node will have.
@@ -17,6 +18,7 @@ pub mod counterfactual;
 pub mod eligibility;
 pub mod groups;
 pub mod judge;
+pub mod listing;
 pub mod node_labels;
 pub mod outcome;
 pub mod packing;
@@ -26,11 +28,14 @@ pub mod reduce;
 pub mod request;
 mod room;
 pub mod score;
+mod sharing_out;
 
 pub use counterfactual::counterfactuals;
 pub use judge::{Ranked, judge, judge_chosen, judge_demand, rank};
 pub use outcome::{Assignment, Placement, PlannedMachine, Target, Unplaced};
 pub use place::place;
 pub use pool_policy::Held;
-pub use request::{Apart, Demand, Gang, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room, RoomNode, Settings};
+pub use request::{
+    Apart, Demand, Gang, Learnt, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Room, RoomNode, Settings,
+};
 pub use score::Score;

@@ -11,17 +11,20 @@ use crate::core::units::ids::{ClaimName, ZoneId};
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
 use crate::core::units::shared::Shared;
 
-use super::eligibility::{Listing, commitment_span, list_on_sale, listings};
-use super::groups::{Group, group, restrict};
+use super::eligibility::{commitment_span, list_on_sale, listings};
+use super::groups::{Group, group};
 use super::judge::judge_listed;
+use super::listing::Listing;
 use super::outcome::{Assignment, Placement, PlannedMachine, Target, Unplaced};
 use super::packing::relax::{Effort, feasible_values, relax};
 use super::packing::{Bought, Problem, pack};
 use super::reduce::{Measure, Source, reduce};
 use super::request::{PlacementRequest, PoolPolicy, Room, Settings};
 use super::room;
+use super::sharing_out::restrict;
 
 /// Places all demands of `request`: into free room where there is some, and on machines to buy.
+///
 /// If a rule can only be kept for some of an owner's pods, fewer are tried: an incomplete gang is left out, a spread that limits have made
 /// uneven is divided again among as many replicas as there was room for.
 pub fn place(request: &PlacementRequest) -> Placement {
@@ -65,6 +68,7 @@ fn broken_gangs(request: &PlacementRequest, wanted: &[usize], placement: &Placem
 }
 
 /// The last replicas of each owner whose spread came out uneven, as many as were unplaced.
+///
 /// A zone counts as empty if replicas intended for it were not placed; zones that nothing was intended for cannot break a spread.
 fn broken_spreads(
     request: &PlacementRequest,

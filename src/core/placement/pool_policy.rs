@@ -1,4 +1,5 @@
 //! What a node pool allows a placement to buy: its policy, less what it holds and has spent.
+//!
 //! Decides: how each field of a node pool constrains a purchase. The operator and `lowtide place` both use it.
 //! Does not: know what is held (see `plan`), or read a node pool (see [`crate::core::fleet::NodePoolSpec`]).
 

@@ -1,12 +1,14 @@
 //! From offers to a packing problem: offers that are equivalent for packing are reduced to the cheapest of them.
+//!
 //! Decides: which offers a packing needs to consider.
 
 use std::collections::BTreeMap;
 
 use crate::core::units::ids::{Region, ZoneId};
 
-use super::eligibility::{Listing, Usable, above_cap, correlated_pool, egress_per_replica};
+use super::eligibility::{above_cap, correlated_pool, egress_per_replica};
 use super::groups::Group;
+use super::listing::{Listing, Usable};
 use super::packing::{Bin, Item, NEVER, Problem};
 use super::request::PlacementRequest;
 use super::score::unavailability;
@@ -155,7 +157,8 @@ fn collect(
         }
         let cost = if measure == Measure::Price { listing.offer.price_per_hour.0 } else { listing.cost.0 };
         let offer = listing.offer;
-        let candidate = (cost, offer.interruptions_per_million_hours, unavailability(offer), offer.price_per_hour.0, pool, index);
+        let candidate =
+            (cost, listing.interruptions_per_million_hours, unavailability(listing.placement_score), offer.price_per_hour.0, pool, index);
         let best = classes.entry((listing.usable, mask, *slot)).or_insert(candidate);
         *best = candidate.min(*best);
     }

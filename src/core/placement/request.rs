@@ -8,7 +8,10 @@ use std::sync::Arc;
 use crate::core::market::catalog::Catalog;
 use crate::core::market::egress::EgressPrices;
 use crate::core::market::quota::QuotaKey;
-use crate::core::market::{Capacity, CapacityType, Market};
+use crate::core::market::reservation::ReservedOffer;
+use crate::core::market::scores::ScoreBoard;
+use crate::core::market::{Capacity, CapacityType, CoolDown, Market, Offer};
+use crate::core::snapshot::memory::MarketMemory;
 use crate::core::units::ids::{ClaimName, GpuModel, PoolName, ZoneId};
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
 use crate::core::units::time::{Millis, Timestamp};
@@ -16,7 +19,7 @@ use crate::core::units::{Mebibytes, Resources};
 use crate::core::workload::need::{Need, Toleration};
 use crate::core::workload::sharing::{GpuSharing, Sharing};
 
-use super::eligibility::Listing;
+use super::listing::Listing;
 use super::node_labels::ClassLabels;
 
 /// Everything a placement depends on. The same request gives the same placement.
@@ -26,6 +29,8 @@ pub struct PlacementRequest<'a> {
     pub catalog: &'a Catalog,
     /// What can be bought.
     pub market: &'a Market,
+    /// What was learned of it, and what of it is reserved for us.
+    pub learnt: Learnt<'a>,
     /// The pods to place, in any order.
     pub demands: &'a [Demand],
     /// Free room on machines we pay for anyway.
@@ -43,7 +48,7 @@ pub struct PlacementRequest<'a> {
 impl<'a> PlacementRequest<'a> {
     /// What can be bought.
     pub fn on_sale(&self) -> OnSale<'a> {
-        OnSale { catalog: self.catalog, market: self.market, now: self.now }
+        OnSale { catalog: self.catalog, market: self.market, learnt: self.learnt, now: self.now }
     }
 }
 
@@ -54,8 +59,47 @@ pub struct OnSale<'a> {
     pub catalog: &'a Catalog,
     /// The offers.
     pub market: &'a Market,
+    /// What was learned of it, and what of it is reserved for us.
+    pub learnt: Learnt<'a>,
     /// The moment.
     pub now: Timestamp,
+}
+
+impl<'a> OnSale<'a> {
+    /// Every offer: the market's in its order, then those of reservations.
+    pub fn offers(&self) -> impl Iterator<Item = &'a Offer> + use<'a> {
+        self.market.offers.values().chain(self.learnt.reserved.into_iter().flat_map(|reserved| reserved.values().map(|r| &r.offer)))
+    }
+}
+
+/// What lowtide knows of capacity beside its price. It is looked up where offers are listed, so nothing that was learned is ever copied into
+/// an offer and grows old there. Each part may be unknown, as for a market from a file.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Learnt<'a> {
+    /// Refusals, launches, interruptions.
+    pub memory: Option<&'a MarketMemory>,
+    /// EC2's spot placement scores.
+    pub scores: Option<&'a ScoreBoard>,
+    /// Offers of capacity reservations.
+    pub reserved: Option<&'a BTreeMap<Capacity, ReservedOffer>>,
+}
+
+impl Learnt<'_> {
+    /// Until when capacity is left alone, and why.
+    pub fn cool_down(&self, capacity: &Capacity, now: Timestamp) -> Option<CoolDown> {
+        self.memory?.cool_down(capacity).filter(|cool_down| cool_down.until > now)
+    }
+
+    /// Expected interruptions of an offer per million instance-hours: as the advisor rates it, moved by what we saw.
+    pub fn interruptions_per_million_hours(&self, offer: &Offer, now: Timestamp) -> i64 {
+        let advised = offer.interruptions_per_million_hours;
+        self.memory.map_or(advised, |memory| memory.interruptions_per_million_hours(&offer.capacity, advised, now))
+    }
+
+    /// EC2's spot placement score, 1 (unlikely to be given) to 10, where a fresh one is known. Says nothing of the price.
+    pub fn placement_score(&self, capacity: &Capacity, now: Timestamp) -> Option<u8> {
+        self.scores?.of(capacity, now)
+    }
 }
 
 /// One pod to place.

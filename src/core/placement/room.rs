@@ -10,8 +10,9 @@ use crate::core::units::ids::ClaimName;
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::pattern::matches_pattern;
 
-use super::eligibility::{Usable, Wants, correlated_pool, egress_per_replica};
+use super::eligibility::{Wants, correlated_pool, egress_per_replica};
 use super::groups::Group;
+use super::listing::Usable;
 use super::node_labels::ExpectedNode;
 use super::packing::fill::fill;
 use super::packing::relax::Relaxed;

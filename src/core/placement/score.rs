@@ -2,7 +2,7 @@
 //!
 //! Decides: which of two offers that fit is better.
 
-use crate::core::market::{Capacity, Offer};
+use crate::core::market::Capacity;
 use crate::core::units::money::MicroUsdPerHour;
 
 /// The score of an offer for one need: less is better, compared field by field in this order. The order of the fields is the rule.
@@ -24,9 +24,9 @@ pub struct Score {
 /// An offer without a placement score ranks as one of even odds.
 const UNKNOWN_SCORE: u8 = 5;
 
-/// 10 less the placement score of `offer`: lower is more likely to be granted.
-pub(super) fn unavailability(offer: &Offer) -> u8 {
-    10 - offer.placement_score.unwrap_or(UNKNOWN_SCORE).min(10)
+/// 10 less a placement score: less is likelier to be given.
+pub(super) fn unavailability(placement_score: Option<u8>) -> u8 {
+    10 - placement_score.unwrap_or(UNKNOWN_SCORE).min(10)
 }
 
 impl Score {

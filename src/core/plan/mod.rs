@@ -3,60 +3,31 @@
 //! Decides: the order in which questions are asked, so that a rescue is never behind a purchase.
 //! Does not: any I/O. The same inputs give the same plan.
 //!
-//! ```text
-//!   notices    -> which claims are doomed, and until when
-//!   lifecycle  -> launch, join, empty, terminate, close: one claim at a time
-//!   migration  -> let go, replace, delete: the pods of claims that are being left
-//!   budget     -> what a pool has spent and is bound to spend
-//!   apart      -> rules between pods
-//!   asking     -> what a placement is asked: demands, policies, room
-//!   deadline   -> whether a pod with a deadline takes spot, waits, or takes on-demand
-//!   serving    -> which pool the next replica of a service with spares goes to
-//!   reserved   -> offers of capacity reservations, and when work leaves one that ends
-//!   buying     -> gated pods onto room we have or machines we buy; refusals with reasons
-//!   judging    -> what decisions of equal pods share
-//!   lifting    -> gates of pods whose machine is Ready
-//!   watching   -> pods that were lifted, until they run
-//!   health     -> nodes that had joined, until they end; guests leave before that
-//!   returning  -> voluntary moves, beyond hysteresis only
-//!   facts      -> what the ledger receives of what was observed
-//!   sweeping   -> machines that no claim stands for, and machines of others
-//!   breaker    -> how many machines may end without anybody's asking
-//!   status     -> what pools and classes show
-//!   pass       -> what all of them share: the world, its indexes, what this pass has taken for itself, the steps
-//!   index      -> what belongs together in the world
-//! ```
+//! A map of its rooms, and what each asks of the others, from the ground up; no file imports one that imports it (`tests/layout.rs`):
+//!
+//! - `index`: what belongs together in the world, found once a pass; `terms`: what all placements of a pass are asked under; `pass`: what the
+//!   rules of one pass share.
+//! - [`placing`]: pods that need a place, onto room or onto machines to buy.
+//! - [`moving`]: notices, pods on machines that are being left, gates, and moves by choice.
+//! - [`claims`]: machines, from the launch to the end.
+//! - [`reporting`]: what the ledger, the statuses and people are given to read.
 
-pub mod adoption;
-pub mod apart;
-mod asking;
-mod breaker;
-pub mod budget;
-mod buying;
-mod deadline;
-mod facts;
-mod guests;
-mod health;
+pub mod claims;
 mod index;
-mod judging;
-mod lifecycle;
-mod lifting;
-mod migration;
-mod notices;
+mod moving;
 mod pass;
-pub mod reserved;
-mod returning;
-mod room;
-mod serving;
-mod status;
-mod sweeping;
-mod watching;
-mod wording;
+pub mod placing;
+mod reporting;
+mod terms;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
+use self::claims::{lifecycle, sweeping};
+use self::moving::{lifting, migration, notices, returning, watching};
 use self::pass::Pass;
+use self::placing::{buying, reserved};
+use self::reporting::{facts, status};
 use super::action::Plan;
 use super::snapshot::Snapshot;
 use super::units::time::{Millis, Timestamp};
@@ -112,7 +83,8 @@ pub type Planner = std::sync::Arc<dyn Fn(&Settings, &Snapshot, Timestamp) -> Pla
 
 /// Decides everything there is to decide now.
 pub fn plan(settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {
-    let mut pass = Pass::new(settings, world, now);
+    let reserved = reserved::reserved_offers(world, now);
+    let mut pass = Pass::new(settings, world, &reserved, now);
     notices::mark_doomed(&mut pass);
     migration::move_pods(&mut pass);
     buying::buy(&mut pass);

@@ -7,11 +7,14 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::asking::Terms;
+use super::Settings;
 use super::index::{Claims, Index};
-use super::{Settings, returning};
+use super::terms::Terms;
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject, PodTarget, Step};
 use crate::core::fleet::{Claim, NodeClass, NodePool, Trigger};
+use crate::core::market::reservation::ReservedOffer;
+use crate::core::market::{Capacity, Offer};
+use crate::core::placement::Learnt;
 use crate::core::record::{Counterfactuals, Decision, LedgerRecord, Outcome, code_of};
 use crate::core::snapshot::{Lane, Snapshot};
 use crate::core::units::Resources;
@@ -25,6 +28,8 @@ pub(super) struct Pass<'a> {
     pub(super) settings: &'a Settings,
     pub(super) world: &'a Snapshot,
     pub(super) now: Timestamp,
+    /// Offers of capacity reservations, as the classes name them.
+    pub(super) reserved: &'a BTreeMap<Capacity, ReservedOffer>,
     /// Claims with the marks of this pass applied: a claim doomed in this pass takes no new work in this pass.
     pub(super) claims: Claims<'a>,
     /// What belongs together in the world.
@@ -58,15 +63,21 @@ pub(super) struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    pub(super) fn new(settings: &'a Settings, world: &'a Snapshot, now: Timestamp) -> Self {
+    pub(super) fn new(
+        settings: &'a Settings,
+        world: &'a Snapshot,
+        reserved: &'a BTreeMap<Capacity, ReservedOffer>,
+        now: Timestamp,
+    ) -> Self {
         let (index, claims) = Index::of(world);
         Pass {
             settings,
             world,
             now,
+            reserved,
             claims,
             index,
-            busy: super::sweeping::hands_off(world),
+            busy: hands_off(world),
             replaced: BTreeSet::new(),
             taken: BTreeSet::new(),
             closing: BTreeMap::new(),
@@ -118,12 +129,28 @@ impl<'a> Pass<'a> {
         if self.weighed || !self.steps.is_empty() || !self.notes.is_empty() {
             return self.now;
         }
-        let moves = returning::considered_next(self);
+        let moves = self.moves_considered_next();
         [self.wake_at, moves].into_iter().flatten().fold(self.now.month_end(), Timestamp::min)
+    }
+
+    /// When voluntary moves are considered next; `None` while the ledger is away.
+    pub(super) fn moves_considered_next(&self) -> Option<Timestamp> {
+        let next = self.world.moves_considered_at.map_or(self.now, |last| last + self.settings.moves_considered_every);
+        self.world.ledger_available.then_some(next)
     }
 
     pub(super) fn pool_of(&self, claim: &Claim) -> Option<&'a NodePool> {
         self.world.pools.get(&claim.spec.node_pool)
+    }
+
+    /// What was learnt of the market, and what of it is reserved for us.
+    pub(super) fn learnt(&self) -> Learnt<'a> {
+        Learnt { memory: Some(&self.world.memory), scores: Some(&self.world.scores), reserved: Some(self.reserved) }
+    }
+
+    /// What is sold of this capacity, open or reserved.
+    pub(super) fn offer(&self, capacity: &Capacity) -> Option<&'a Offer> {
+        self.world.market.offers.get(capacity).or_else(|| self.reserved.get(capacity).map(|reserved| &reserved.offer))
     }
 
     /// Pods that hold a place on a claim, oldest first.
@@ -209,6 +236,22 @@ impl<'a> Pass<'a> {
             code_version: self.settings.code_version.clone(),
         }
     }
+}
+
+/// The lanes that a pass must not touch: what is under way, and everything of claims that cannot be read. Their pods are neither placed
+/// again nor removed, their machines neither ended nor replaced, until somebody can read what was written.
+fn hands_off(world: &Snapshot) -> BTreeSet<Lane> {
+    let mut busy = world.in_flight.clone();
+    if world.unreadable_claims.is_empty() {
+        return busy;
+    }
+    for claim in world.unreadable_claims.values() {
+        busy.insert(Lane::Claim(claim.name.clone()));
+        busy.extend(claim.instance.clone().map(Lane::Instance));
+    }
+    let theirs = world.pods.values().filter(|pod| pod.claim.as_ref().is_some_and(|name| world.unreadable_claims.contains_key(name)));
+    busy.extend(theirs.map(|pod| Lane::Pod(pod.identity.uid.clone())));
+    busy
 }
 
 /// The patch target of a pod as it was observed.

@@ -1,4 +1,5 @@
 //! What one deadline job runs on next: nothing, spot in one pool, or on-demand.
+//!
 //! Slack is the time to the deadline beyond the work left. It never grows: every launch uses up a changeover, every hour of waiting an
 //! hour. Decides, in this order:
 //! 1. *Never late.* Spot is launched only if losing it at once would still leave time for on-demand.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::core::market::availability::CapacityMemory;
 use crate::core::market::quota::QuotaKey;
-use crate::core::market::{Capacity, CapacityType, CoolDown, CoolDownCause, Market};
+use crate::core::market::{Capacity, CapacityType, CoolDown, CoolDownCause};
 use crate::core::units::ids::Region;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::service_memory::ServiceMemory;
@@ -218,32 +218,11 @@ impl MarketMemory {
         self.capacities.get(capacity).map_or(prior, |record| record.capacity.availability_ppm_from(prior))
     }
 
-    /// Puts what was learnt into `market`, whose rates are the advisor's: cool-downs, and interruptions as they were seen.
-    pub fn inform(&self, market: &mut Market, now: Timestamp) {
-        self.cool_down(market);
-        for (capacity, offer) in &mut market.offers {
-            offer.interruptions_per_million_hours =
-                self.interruptions_per_million_hours(capacity, offer.interruptions_per_million_hours, now);
-        }
-    }
-
-    /// As [`MarketMemory::inform`], for a market that was informed before and has the same offers as `advised`, whose rates are the advisor's.
-    pub fn inform_again(&self, market: &mut Market, advised: &Market, now: Timestamp) {
-        self.cool_down(market);
-        let mut known = self.capacities.iter().peekable();
-        for ((capacity, offer), advised) in market.offers.iter_mut().zip(advised.offers.values()) {
-            while known.next_if(|(other, _)| *other < capacity).is_some() {}
-            let record = known.next_if(|(other, _)| *other == capacity).map(|(_, record)| record);
-            offer.interruptions_per_million_hours = seen_or(record, capacity, advised.interruptions_per_million_hours, now);
-        }
-    }
-
-    fn cool_down(&self, market: &mut Market) {
-        market.cool_downs = self.capacities.iter().filter_map(|(capacity, record)| Some((capacity.clone(), record.cool_down?))).collect();
-        if !self.closed_regions.is_empty() {
-            let closed = |capacity: &Capacity| Some((capacity.clone(), *self.closed_regions.get(&capacity.region)?));
-            market.cool_downs.extend(market.offers.keys().filter_map(closed));
-        }
+    /// Until when capacity is left alone, and why; over or not. A region that is closed to the account closes all of its capacity.
+    pub fn cool_down(&self, capacity: &Capacity) -> Option<CoolDown> {
+        let closed = self.closed_regions.get(&capacity.region).copied();
+        let own = self.capacities.get(capacity).and_then(|record| record.cool_down);
+        closed.into_iter().chain(own).max_by_key(|cool_down| cool_down.until)
     }
 
     /// EC2 said at `at` that the account may launch nothing in `region`: it is left alone, for longer each time. The same answer, told
@@ -303,9 +282,7 @@ impl MarketMemory {
 
 #[cfg(test)]
 mod tests {
-    use crate::core::market::{Offer, PriceSource};
     use crate::core::snapshot::memory::*;
-    use crate::core::units::money::MicroUsdPerHour;
 
     const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
@@ -355,31 +332,12 @@ mod tests {
         assert_eq!((cool_down.refusals, cool_down.until), (2, NOW + Millis::from_mins(10)));
         memory.record(&spot, refused(CoolDownCause::NoCapacity), NOW + Millis::from_mins(4));
         assert_eq!(memory.of(&spot).and_then(|r| r.cool_down), Some(cool_down), "reported twice, it counts once");
-        let mut market = Market::default();
-        memory.inform(&mut market, NOW);
-        assert_eq!(market.cool_downs, BTreeMap::from([(spot.clone(), cool_down)]));
+        assert_eq!(memory.cool_down(&spot), Some(cool_down));
         memory.record(&spot, Sighting::Launched, NOW + Millis::from_mins(11));
-        memory.inform(&mut market, NOW);
-        assert!(market.cool_downs.is_empty());
-    }
-
-    #[test]
-    fn offers_carry_what_was_seen_of_their_pool() {
-        let (seen, unseen) = (capacity("use1-az4", CapacityType::Spot), capacity("use1-az6", CapacityType::Spot));
-        let mut memory = MarketMemory::default();
-        memory.record(&seen, Sighting::Interrupted, NOW);
-        let offer = |capacity: &Capacity| Offer {
-            capacity: capacity.clone(),
-            price_per_hour: MicroUsdPerHour(300_000),
-            observed_at: NOW,
-            source: PriceSource::SpotPriceHistory,
-            interruptions_per_million_hours: 69,
-            placement_score: None,
-        };
-        let mut market = Market { offers: [&seen, &unseen].map(|p| (p.clone(), offer(p))).into(), ..Market::default() };
-        memory.inform(&mut market, NOW);
-        assert_eq!(market.offers[&seen].interruptions_per_million_hours, 69 + 1_000_000_i64.div_euclid(336) + 1);
-        assert_eq!(market.offers[&unseen].interruptions_per_million_hours, 69);
+        assert_eq!(memory.cool_down(&spot), None);
+        memory.close_region(&spot.region, NOW, Millis::from_mins(5), Millis::from_hours(1));
+        let never_seen = capacity("use1-az9", CapacityType::Spot);
+        assert_eq!(memory.cool_down(&never_seen).map(|c| c.until), Some(NOW + Millis::from_mins(5)), "all of a closed region");
     }
 
     #[test]

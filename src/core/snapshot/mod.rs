@@ -14,6 +14,7 @@ use crate::core::market::Market;
 use crate::core::market::catalog::Catalog;
 use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::SeenReservations;
+use crate::core::market::scores::ScoreBoard;
 use crate::core::record::Told;
 use crate::core::units::ids::{ClaimName, ClassName, InstanceId, NodeName, PoolName, Region, Uid};
 use crate::core::units::shared::Shared;
@@ -105,10 +106,12 @@ pub struct Snapshot {
     pub ec2_ahead: Option<Millis>,
     /// Instances tagged with the cluster's name, per region: ours, and those of others of the same name.
     pub instances: Shared<BTreeMap<Region, Observed<BTreeMap<InstanceId, Instance>>>>,
-    /// Offers and cool-downs, with what was learnt of each pool worked in.
+    /// Offers as EC2 gives them. What was learnt of them is in `memory` and `scores`, and looked up where offers are listed.
     pub market: Shared<Market>,
     /// What was learnt of each pool of capacity.
     pub memory: Shared<MarketMemory>,
+    /// Spot placement scores.
+    pub scores: Shared<ScoreBoard>,
     /// vCPU quotas by region, where they could be read.
     pub quotas: Shared<BTreeMap<Region, Vec<VcpuQuota>>>,
     /// Capacity reservations by region, where a class names some.

@@ -105,6 +105,7 @@ pub struct DecisionId(pub uuid::Uuid);
 const LOWTIDE_NAMESPACE: uuid::Uuid = uuid::Uuid::from_u128(0x6c6f_7774_6964_6500_8000_6465_7600_0001);
 
 /// A UUIDv5 over `parts`, separated so that ("ab","c") and ("a","bc") differ.
+///
 /// Like `Uuid::new_v5`, with a SHA-1 that uses the processor's instructions: ids are derived so often that it matters.
 pub fn derive_uuid(parts: &[&str]) -> uuid::Uuid {
     let mut hash = Sha1::new_with_prefix(LOWTIDE_NAMESPACE.as_bytes());

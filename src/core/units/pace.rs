@@ -1,4 +1,5 @@
 //! When something is read again, so that many regions and many clusters do not poll in step.
+//!
 //! Decides: the pause before the next read. No randomness: the same cluster, subject and round give the same pause.
 
 use crate::core::units::ids::derive_uuid;

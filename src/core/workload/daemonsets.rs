@@ -1,4 +1,5 @@
 //! What DaemonSets take from each of our nodes.
+//!
 //! Decides: whether a DaemonSet will run
 //! on the nodes of a class, from its node selector and required node affinity, and what all of them
 //! request together.

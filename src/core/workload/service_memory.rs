@@ -32,6 +32,7 @@ impl ServiceMemory {
     }
 
     /// The memory after observing all pods at `at`, with the Deployments' desired replicas (by uid); `None` if it does not change.
+    ///
     /// A released pod keeps serving until its replacement does, so it counts. Between observations, the last one is assumed to continue.
     pub fn after_look(&self, pods: &BTreeMap<Uid, Pod>, wanted: &BTreeMap<Uid, i64>, at: Timestamp) -> Option<ServiceMemory> {
         let mut looks: BTreeMap<&Workload, Look> = BTreeMap::new();

@@ -1,4 +1,5 @@
 //! How long a service had fewer ready replicas than requested.
+//!
 //! Decides: how observations of a service become periods of shortfall, and how long they are remembered. Does not: observe, or know a goal.
 
 use crate::core::units::time::{Millis, Timestamp};

@@ -103,6 +103,7 @@ pub async fn let_go_of_deployment(
 }
 
 /// Removes the label its Job selects it by: the Job creates a replacement at once and counts no failure.
+///
 /// The Job is the pod's controller under the same uid that it will own it by, and owner references merge by uid:
 /// so the reference
 /// is turned into a plain owner in the same patch, and the Job controller has none of its own left to remove.

@@ -1,4 +1,5 @@
 //! Which namespaces may buy from a node pool: a label selector in Kubernetes' form.
+//!
 //! Decides: what a selector means. Does not: know which namespaces exist.
 
 use std::collections::BTreeMap;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::toy::*;
 use crate::core::fleet::{Claim, ClaimStatus, Instance, tags};
-use crate::core::plan::adoption::{Allowed, Ours, Proposal, propose};
+use crate::core::plan::claims::adoption::{Allowed, Ours, Proposal, propose};
 use crate::core::snapshot::Observed;
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::workload::PodPhase;

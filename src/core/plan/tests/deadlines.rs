@@ -118,7 +118,6 @@ fn what_was_learnt_of_a_pool_is_what_a_job_goes_by() {
         let refused = Sighting::Refused { cause: crate::core::market::CoolDownCause::NoCapacity, vcpus: 4, base, max };
         toy.world.memory.record(&spot_a(), refused, at);
     }
-    toy.world.memory.inform(&mut toy.world.market, toy.now);
     toy.dry.insert(spot_a());
     timed(&mut toy, Some(60), 240);
     toy.run(5);

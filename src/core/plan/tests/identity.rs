@@ -14,7 +14,8 @@ fn a_decision_about_a_machine_is_the_same_however_it_is_worded() {
     let mut toy = Toy::new();
     toy.add_pod(deployment(), WorkloadKind::Inference);
     toy.run(120);
-    let pass = Pass::new(&toy.settings, &toy.world, toy.now);
+    let reserved = Default::default();
+    let pass = Pass::new(&toy.settings, &toy.world, &reserved, toy.now);
     let claim = toy.world.claims.values().next().unwrap();
     let decided = |trigger, outcome, key: &str, text: &str| pass.machine_decision(claim, trigger, outcome, key, text.to_owned()).id;
     let first = decided(Trigger::Empty, Outcome::Terminate, "empty", "it has had no work for a minute");

@@ -7,7 +7,7 @@ use crate::core::fleet::{NoticeKind, Trigger};
 use crate::core::market::quota::{QuotaFamily, VcpuQuota};
 use crate::core::market::reservation::{CapacityReservation, NamedReservation, SeenReservations};
 use crate::core::market::{Capacity, CapacityType, CoolDownCause};
-use crate::core::plan::{budget, reserved};
+use crate::core::plan::placing::budget;
 use crate::core::record::{LedgerRecord, Outcome, Refusal};
 use crate::core::snapshot::memory::Sighting;
 use crate::core::units::ids::{Region, Uid};
@@ -238,13 +238,6 @@ fn reserve(toy: &mut Toy, available: i64, ends_at: Option<Timestamp>) {
         ends_at,
     };
     toy.world.reservations = BTreeMap::from([(SPOT_B.0.into(), SeenReservations { at: toy.now, seen: vec![seen] })]).into();
-    show_reserved(toy);
-}
-
-/// As the engine does with every snapshot.
-fn show_reserved(toy: &mut Toy) {
-    let offers = reserved::reserved_offers(&toy.world, toy.now);
-    toy.world.market.offers.extend(offers.into_iter().map(|(pool, reserved)| (pool, reserved.offer)));
 }
 
 #[test]
@@ -277,7 +270,6 @@ fn work_leaves_a_reservation_before_it_ends() {
     let old = toy.add_pod(deployment(), WorkloadKind::Inference);
     toy.run(60 * 60);
     assert_eq!(toy.running(), vec![capacity(SPOT_B.0, SPOT_B.1, CapacityType::Reserved)]);
-    toy.world.market.offers.retain(|capacity, _| capacity.capacity_type != CapacityType::Reserved);
     toy.run(15 * 60);
     assert!(toy.now < end && !toy.world.pods.contains_key(&old));
     assert_eq!(toy.running(), vec![capacity(SPOT_A.0, SPOT_A.1, CapacityType::Spot)]);

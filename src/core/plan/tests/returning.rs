@@ -65,7 +65,6 @@ fn a_machine_whose_successor_is_ready_is_left_whenever_moves_were_considered() {
     let (cause, minute) = (CoolDownCause::NoCapacity, Millis::from_mins(1));
     let elsewhere = Sighting::Refused { cause, vcpus: 4, base: minute, max: minute };
     toy.world.memory.record(&capacity(SPOT_A.0, SPOT_A.1, CapacityType::OnDemand), elsewhere, toy.now);
-    toy.world.memory.inform(&mut toy.world.market, toy.now);
     toy.run(90);
     assert!(
         toy.world.claims.values().any(|c| c.status.moving.is_some()),

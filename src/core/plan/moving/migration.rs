@@ -10,8 +10,9 @@
 //!   (deleted with all the grace there is) and the replacement stays gated until it is gone.
 //! - Anything else breaks before it makes, and an event says so.
 
-use super::pass::{Pass, target};
-use super::{guests, wording};
+use super::super::pass::{Pass, target};
+use super::super::reporting::wording;
+use super::guests;
 use crate::core::action::{Action, ClusterAction, EventKind, EventSubject, RemovalReason};
 use crate::core::fleet::{Claim, MoveMark, Trigger};
 use crate::core::snapshot::Lane;
@@ -25,13 +26,13 @@ const LEAST_GRACE: Millis = Millis::from_secs(1);
 /// A bare pod on a machine that is left by choice ends after this: nobody remakes it, and the machine is paid for meanwhile.
 const BARE_FOR: Millis = Millis::from_mins(30);
 
-pub(super) fn move_pods(pass: &mut Pass) {
+pub(in crate::core::plan) fn move_pods(pass: &mut Pass) {
     // Nothing can be moved off a machine that is gone: `lifecycle` removes its pods.
     let left = |c: &&Claim| c.status.moving.as_ref().is_some_and(|mark| mark.trigger != Trigger::InstanceLost);
     let claims = pass.world.claims.clone();
     for claim in claims.values().filter(left) {
         let Some(mark) = claim.status.moving.clone() else { continue };
-        keep_new_pods_off(pass, claim);
+        guests::keep_new_pods_off(pass, claim);
         if let Some(deadline) = claim.status.interruption.as_ref().and_then(|i| i.deadline) {
             guests::leave_by(pass, claim, deadline);
         }
@@ -40,14 +41,6 @@ pub(super) fn move_pods(pass: &mut Pass) {
         }
     }
     give_back_finished(pass);
-}
-
-pub(super) fn keep_new_pods_off(pass: &mut Pass, claim: &Claim) {
-    let node = pass.index.node_on(claim.status.instance.as_ref());
-    if let Some(node) = node.filter(|n| !n.tainted) {
-        let mark = ClusterAction::MarkNode { node: node.name.clone(), claim: claim.name.clone(), taint: true, labels: Default::default() };
-        pass.step(vec![Lane::Node(node.name.clone())], Vec::new(), vec![Action::Cluster(mark)]);
-    }
 }
 
 fn move_pod(pass: &mut Pass, claim: &Claim, mark: &MoveMark, pod: &Pod) {

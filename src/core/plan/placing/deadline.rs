@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::asking::is_rescue;
-use super::pass::Pass;
+use super::super::pass::Pass;
+use super::replacing::{is_rescue, replaced_pod};
 use crate::core::market::availability::CapacityMemory;
 use crate::core::market::{Capacity, CapacityType, Offer};
-use crate::core::placement::eligibility::{Listing, Wants, listings, replicas_that_fit};
+use crate::core::placement::eligibility::{Wants, listings, replicas_that_fit};
+use crate::core::placement::listing::Listing;
 use crate::core::placement::{PlacementRequest, Settings};
 use crate::core::policy::batch::{self, EVEN_ODDS, Holding, Job, OnDemandOffer, Pressure, SpotCapacity, Step};
 use crate::core::record::Refusal;
@@ -25,7 +26,7 @@ use crate::core::workload::{Mobility, Pod, PodPhase, WorkBefore};
 
 /// What a deadline, or the spread of a service, makes of the offers of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(in crate::core::plan) struct Verdict {
     /// No spot, whatever it costs.
     pub on_demand_only: bool,
     /// Only these may be bought; `None` leaves all.
@@ -68,7 +69,7 @@ struct Work {
 type Asker<'p> = (&'p Need, Rc<BTreeSet<PoolName>>, Work);
 
 /// The verdicts on those of `pods` that have a deadline, by uid.
-pub(super) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -> BTreeMap<Uid, Arc<Verdict>> {
+pub(in crate::core::plan) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -> BTreeMap<Uid, Arc<Verdict>> {
     let timed: Vec<(&Pod, &Need, Work)> = pods.iter().filter_map(|pod| work_of(pass, pod, request.settings)).collect();
     if timed.is_empty() {
         return BTreeMap::new();
@@ -107,7 +108,7 @@ fn work_of<'p>(pass: &Pass, pod: &'p Pod, settings: &Settings) -> Option<(&'p Po
         Deadline::At(at) => at,
         Deadline::After(span) => begun + span,
     };
-    let before = super::buying::replaced_pod(pass, pod).map(|old| work_before(pass, old));
+    let before = replaced_pod(pass, pod).map(|old| work_before(pass, old));
     let before = before.or_else(|| pod.replaces.as_ref().and_then(|r| r.work.as_deref().cloned()));
     let (saved, overspent) = before.map_or((Millis::ZERO, MicroUsd(0)), |work| (work.saved, work.overspent));
     let left = schedule.expected_runtime.map(|runtime| Millis((runtime.0 - saved.0).max(Millis::from_mins(1).0)));
@@ -183,7 +184,7 @@ fn saves_when_told(pass: &Pass, schedule: &Schedule) -> bool {
 }
 
 /// What a replacement of `old` should know of the work it takes over.
-pub(super) fn work_before(pass: &Pass, old: &Pod) -> WorkBefore {
+pub(in crate::core::plan) fn work_before(pass: &Pass, old: &Pod) -> WorkBefore {
     let before = old.replaces.as_ref().and_then(|r| r.work.as_ref()).map_or(Millis::ZERO, |work| work.saved);
     let own = old.need.as_ref().ok().zip(old.started_at).and_then(|((_, schedule), started)| {
         let until = if saves_when_told(pass, schedule) { Some(pass.now) } else { schedule.checkpointed_at.filter(|at| *at <= pass.now) };
@@ -207,6 +208,8 @@ fn overspent(pass: &Pass, pod: &Pod, saved: Millis) -> MicroUsd {
 /// An offer that could serve a need, unless its pool of capacity is cooling down.
 struct Candidate<'a> {
     offer: &'a Offer,
+    /// EC2's spot placement score, where one is known.
+    placement_score: Option<u8>,
     /// Of one packed replica.
     price: MicroUsdPerHour,
     /// What carrying the data there costs.
@@ -240,7 +243,7 @@ fn offers<'a>(
         let from = work.data_in.as_ref().filter(|_| need.data_gib > 0);
         let egress = from.map_or(MicroUsd(0), |from| request.settings.egress.per_gib(from, &at.region) * need.data_gib);
         let price = MicroUsdPerHour(offer.price_per_hour.0 / replicas);
-        found.insert(at, Candidate { offer, price, egress });
+        found.insert(at, Candidate { offer, placement_score: listing.placement_score, price, egress });
     }
     found
 }
@@ -269,7 +272,7 @@ fn judge(pass: &Pass, request: &PlacementRequest, work: &Work, offers: &BTreeMap
             price: c.price,
             egress: c.egress,
             memory: pass.world.memory.of(&c.offer.capacity).map_or(&unseen, |record| &record.capacity),
-            prior_ppm: c.offer.placement_score.map_or(EVEN_ODDS, |score| i64::from(score.clamp(1, 10)) * 100_000),
+            prior_ppm: c.placement_score.map_or(EVEN_ODDS, |score| i64::from(score.clamp(1, 10)) * 100_000),
         })
         .collect();
     let on_demand: Vec<OnDemandOffer> = safe.iter().map(|c| OnDemandOffer { price: c.price, egress: c.egress }).collect();

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::asking::{Terms, class_labels};
-use super::pass::Pass;
+use super::super::pass::Pass;
+use super::asking::{self, class_labels};
 use crate::core::fleet::{Claim, Node, NodeClass};
 use crate::core::placement::{Room, RoomNode};
 use crate::core::units::Resources;
@@ -16,13 +16,13 @@ use crate::core::units::ids::ClaimName;
 use crate::core::workload::{Pod, PodPhase};
 
 /// Room on machines that take work, ready or on their way, except on those in `without`.
-pub(super) fn free_room(pass: &Pass, without: &BTreeSet<ClaimName>) -> Vec<Room> {
+pub(in crate::core::plan) fn free_room(pass: &Pass, without: &BTreeSet<ClaimName>) -> Vec<Room> {
     let usable = pass.claims.values().filter(|claim| is_usable(pass, claim) && !without.contains(&claim.name));
     usable.filter_map(|claim| free_of(pass, claim)).collect()
 }
 
 /// Room on one machine, if it takes work and has some.
-pub(super) fn free_on(pass: &Pass, claim: &Claim) -> Option<Room> {
+pub(in crate::core::plan) fn free_on(pass: &Pass, claim: &Claim) -> Option<Room> {
     if is_usable(pass, claim) { free_of(pass, claim) } else { None }
 }
 
@@ -35,7 +35,7 @@ fn free_of(pass: &Pass, claim: &Claim) -> Option<Room> {
 }
 
 /// The machine that was bought for a pod that is bound to nothing, if it still has its place there.
-pub(super) fn kept_for<'a>(pass: &'a Pass, pod: &Pod) -> Option<&'a Claim> {
+pub(in crate::core::plan) fn kept_for<'a>(pass: &'a Pass, pod: &Pod) -> Option<&'a Claim> {
     if pod.claim.is_some() {
         return None;
     }
@@ -91,7 +91,7 @@ fn room_on(pass: &Pass, claim: &Claim) -> Option<Room> {
 
 /// What the claim's node is to pods: its labels and who is on it.
 fn room_node(pass: &Pass, claim: &Claim, node: Option<&Node>, class: Option<&NodeClass>) -> RoomNode {
-    let (has, avoids) = Terms::of(pass).marks.on_machine(&pass.pods_on(&claim.name), node);
+    let (has, avoids) = asking::terms(pass).marks.on_machine(&pass.pods_on(&claim.name), node);
     RoomNode {
         has,
         avoids,

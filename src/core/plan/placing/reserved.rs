@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::pass::Pass;
+use super::super::pass::Pass;
 use crate::core::fleet::Claim;
 use crate::core::market::Capacity;
 use crate::core::market::reservation::{LEAVE_BEFORE_END, NamedReservation, Occupied, ReservedOffer, offers};
@@ -31,7 +31,7 @@ pub fn reserved_offers(world: &Snapshot, now: Timestamp) -> BTreeMap<Capacity, R
 }
 
 /// The machine's reservation is over or about to be: what runs on after its end is billed as on-demand, or ended by EC2.
-pub(super) fn is_ending(pass: &mut Pass, claim: &Claim) -> bool {
+pub(in crate::core::plan) fn is_ending(pass: &mut Pass, claim: &Claim) -> bool {
     let Some(id) = &claim.spec.reservation else { return false };
     let seen = pass.world.reservations.get(&claim.spec.capacity.region).and_then(|r| r.seen.iter().find(|r| r.id == *id));
     let Some(reservation) = seen else { return false };

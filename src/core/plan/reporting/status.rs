@@ -3,14 +3,14 @@
 //! Decides: whether a pool can buy and why not, in one sentence.
 //! Does not: buy.
 
-use super::budget;
-use super::pass::Pass;
+use super::super::pass::Pass;
+use super::super::placing::budget;
 use crate::core::action::{Action, ClusterAction};
 use crate::core::fleet::{ClassProblem, ClassStatus, NodeClass, NodePool, PoolStatus};
 use crate::core::snapshot::Lane;
 use crate::core::units::money::MicroUsdPerHour;
 
-pub(super) fn show(pass: &mut Pass) {
+pub(in crate::core::plan) fn show(pass: &mut Pass) {
     for class in pass.world.classes.values() {
         prepare(pass, class);
     }

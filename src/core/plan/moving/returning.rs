@@ -13,9 +13,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::asking::Asked;
-use super::pass::Pass;
-use super::{buying, room, wording};
+use super::super::pass::Pass;
+use super::super::placing::asking::Asked;
+use super::super::placing::buying;
+use super::super::placing::room;
+use super::super::reporting::wording;
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject};
 use crate::core::fleet::{Claim, MoveMark, Trigger};
 use crate::core::market::{Capacity, CapacityType, CoolDownCause};
@@ -50,7 +52,8 @@ impl<'a> Look<'a> {
     fn of(pass: &Pass<'a>) -> Self {
         let left = |p: &Pod| p.claim.as_ref().and_then(|name| pass.claims.get(name)).is_some_and(|c| !c.takes_work());
         let on_the_move = pass.world.pods.values().filter(|p| !p.finished() && (p.let_go.is_some() || left(p)));
-        let refused = pass.world.market.cool_downs.values().filter(|c| c.cause == CoolDownCause::NoCapacity);
+        let refused =
+            pass.world.memory.capacities().filter_map(|(_, seen)| seen.cool_down).filter(|c| c.cause == CoolDownCause::NoCapacity);
         Look {
             moving: on_the_move.map(|p| &p.workload).collect(),
             refused_at: refused.map(|c| c.since).max(),
@@ -79,11 +82,11 @@ impl<'a> Look<'a> {
 
 /// Says whether every machine was considered: not while the ledger is away, and not sooner after the last time than the settings say.
 /// A machine whose successor is Ready is left at once.
-pub(super) fn consider_moves(pass: &mut Pass) -> bool {
+pub(in crate::core::plan) fn consider_moves(pass: &mut Pass) -> bool {
     if !pass.world.ledger_available {
         return false;
     }
-    let next = considered_next(pass).unwrap_or(pass.now);
+    let next = pass.moves_considered_next().unwrap_or(pass.now);
     let due = pass.now >= next || pass.world.moves_considered_at.is_some_and(|last| pass.now < last);
     let claims = pass.world.claims.clone();
     let awaited: BTreeSet<&ClaimName> =
@@ -100,12 +103,6 @@ pub(super) fn consider_moves(pass: &mut Pass) -> bool {
         }
     }
     due
-}
-
-/// When moves are considered next; `None` while the ledger is away.
-pub(super) fn considered_next(pass: &Pass) -> Option<Timestamp> {
-    let next = pass.world.moves_considered_at.map_or(pass.now, |last| last + pass.settings.moves_considered_every);
-    pass.world.ledger_available.then_some(next)
 }
 
 fn may_move(pass: &mut Pass, look: &Look, claim: &Claim, awaited: bool) -> bool {
@@ -133,7 +130,7 @@ fn of_a_job(pods: &[&Pod]) -> bool {
 
 /// What is paid for the machine now: a spot price moves, an on-demand price is what was bought.
 fn paid_now(pass: &Pass, claim: &Claim) -> MicroUsdPerHour {
-    super::facts::current_price(pass, &claim.spec.capacity).unwrap_or(claim.spec.price_per_hour)
+    super::super::reporting::facts::current_price(pass, &claim.spec.capacity).unwrap_or(claim.spec.price_per_hour)
 }
 
 /// What the work of `claim` needs, when nothing else bears on where it may go: no deadline, no spread, no gang, no spares. Equal answers then

@@ -5,8 +5,10 @@
 //!
 //! What was once seen is not believed for ever: every pass looks at the node again. A fault that passes within its bound is forgotten.
 
-use super::pass::Pass;
-use super::{lifecycle, wording};
+use super::super::pass::Pass;
+use super::super::reporting::wording;
+use super::ending;
+use super::steps;
 use crate::core::action::{EventKind, EventSubject};
 use crate::core::fleet::{Claim, Node, Trigger, Unhealthy};
 use crate::core::record::code_of;
@@ -16,19 +18,19 @@ use crate::core::units::time::{Millis, Timestamp};
 const GONE_FOR: Millis = Millis::from_secs(30);
 
 /// Writes down what is wrong with the node, or gives the machine up when it has been wrong for too long. True when a step was taken.
-pub(super) fn tend(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
+pub(in crate::core::plan) fn tend(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
     if claim.status.moving.is_some() || claim.deleting {
         return false;
     }
     let found = fault(pass, claim, node);
     match (found, &claim.status.unhealthy) {
         (None, None) => false,
-        (None, Some(_)) => lifecycle::mark_health(pass, claim, None),
+        (None, Some(_)) => steps::mark_health(pass, claim, None),
         (Some((trigger, _, what)), Some(known)) if known.trigger == trigger => {
             let bound = bound(pass, claim, trigger);
             pass.due(known.since, bound) && give_up(pass, claim, trigger, &what, bound)
         }
-        (Some((trigger, since, _)), _) => lifecycle::mark_health(pass, claim, Some(Unhealthy { trigger, since })),
+        (Some((trigger, since, _)), _) => steps::mark_health(pass, claim, Some(Unhealthy { trigger, since })),
     }
 }
 
@@ -71,9 +73,9 @@ fn give_up(pass: &mut Pass, claim: &Claim, trigger: Trigger, what: &str, bound: 
     }
     if silent {
         // Nobody there would hear that it is to leave.
-        lifecycle::terminate(pass, claim, trigger, "unhealthy", text, None);
+        ending::terminate(pass, claim, trigger, "unhealthy", text, None);
     } else {
-        lifecycle::leave(pass, claim, trigger, "unhealthy", text);
+        ending::leave(pass, claim, trigger, "unhealthy", text);
     }
     true
 }

@@ -6,8 +6,8 @@
 //! A pod cannot be gated again: one that is not bound in time is deleted, its controller makes another, and that is placed anew. What was
 //! tried is remembered on the claim, so that the same need is not tried there again.
 
-use super::lifecycle;
-use super::pass::Pass;
+use super::super::claims::steps;
+use super::super::pass::Pass;
 use crate::core::action::{Action, ClusterAction, EventKind, EventSubject, RemovalReason};
 use crate::core::fleet::Claim;
 use crate::core::snapshot::Lane;
@@ -21,7 +21,7 @@ const READY_WITHIN: Millis = Millis::from_mins(15);
 /// After this many machines on which the same need was not bound, the machine is not what is wrong.
 const MOST_MISFITS: usize = 3;
 
-pub(super) fn watch_lifted(pass: &mut Pass) {
+pub(in crate::core::plan) fn watch_lifted(pass: &mut Pass) {
     let stuck = pass.world.pods.values().filter(|p| p.claim.is_some() && p.deleting_until.is_none() && !p.finished() && p.let_go.is_none());
     let stuck: Vec<(&Pod, &Stuck)> = stuck.filter_map(|pod| Some((pod, pod.stuck.as_ref()?))).collect();
     for (pod, stuck) in stuck {
@@ -54,7 +54,7 @@ fn unbound(pass: &mut Pass, pod: &Pod, stuck: &Stuck) {
         return;
     }
     let Ok((need, _)) = &pod.need else { return };
-    let remember = lifecycle::remember_misfit(&claim, need.fingerprint());
+    let remember = steps::remember_misfit(&claim, need.fingerprint());
     let (identity, grace, reason) = (pod.identity.clone(), Millis::from_secs(1), RemovalReason::NotScheduled);
     let delete = Action::Cluster(ClusterAction::DeletePod { pod: identity, grace, reason });
     let lanes = vec![Lane::Pod(pod.identity.uid.clone()), Lane::Claim(claim.name.clone())];
@@ -71,7 +71,7 @@ fn tried_on(pass: &Pass, pod: &Pod) -> usize {
 }
 
 /// Whether a pod of this need was tried on the claim's node and not bound.
-pub(super) fn is_misfit(claim: &Claim, pod: &Pod) -> bool {
+pub(in crate::core::plan) fn is_misfit(claim: &Claim, pod: &Pod) -> bool {
     !claim.status.misfits.is_empty() && pod.need.as_ref().is_ok_and(|(need, _)| claim.status.misfits.contains(&need.fingerprint()))
 }
 

@@ -3,8 +3,7 @@
 //! Decides: when a guest is evicted, and how long the end of a machine waits for that.
 //! Does not: keep guests off (taints of the node class do), or count what they take (`room`).
 
-use super::migration;
-use super::pass::Pass;
+use super::super::pass::Pass;
 use crate::core::action::{Action, ClusterAction, RemovalReason};
 use crate::core::fleet::{Claim, OtherPod};
 use crate::core::snapshot::Lane;
@@ -14,12 +13,12 @@ use crate::core::units::time::{Millis, Timestamp};
 const PATIENCE: Millis = Millis::from_mins(2);
 
 /// Evicts what others run on the claim's node. True while somebody is there whom the end of the machine waits for, counted from `since`.
-pub(super) fn leave(pass: &mut Pass, claim: &Claim, since: Timestamp) -> bool {
+pub(in crate::core::plan) fn leave(pass: &mut Pass, claim: &Claim, since: Timestamp) -> bool {
     let Some(node) = pass.index.node_on(claim.status.instance.as_ref()) else { return false };
     if node.state.others.is_empty() || !node.ready {
         return false;
     }
-    migration::keep_new_pods_off(pass, claim);
+    keep_new_pods_off(pass, claim);
     let slowest = node.state.others.iter().map(|o| o.termination_grace).max().unwrap_or_default();
     if pass.due(since, slowest + PATIENCE) {
         return false;
@@ -30,7 +29,7 @@ pub(super) fn leave(pass: &mut Pass, claim: &Claim, since: Timestamp) -> bool {
 }
 
 /// The machine ends at `deadline` whatever anybody does: its guests get what time there is.
-pub(super) fn leave_by(pass: &mut Pass, claim: &Claim, deadline: Timestamp) {
+pub(in crate::core::plan) fn leave_by(pass: &mut Pass, claim: &Claim, deadline: Timestamp) {
     let Some(node) = pass.index.node_on(claim.status.instance.as_ref()) else { return };
     let left = (deadline.since(pass.now) - pass.settings.deadline_margin).max(Millis::from_secs(1));
     for other in node.state.others.iter().filter(|o| !o.deleting) {
@@ -46,4 +45,13 @@ fn evict(pass: &mut Pass, other: &OtherPod, grace: Millis, ask_budgets: bool) {
         false => ClusterAction::DeletePod { pod, grace, reason },
     };
     pass.step(vec![Lane::Pod(other.pod.uid.clone())], Vec::new(), vec![Action::Cluster(action)]);
+}
+
+/// Keeps new pods off the claim's node.
+pub(in crate::core::plan) fn keep_new_pods_off(pass: &mut Pass, claim: &Claim) {
+    let node = pass.index.node_on(claim.status.instance.as_ref());
+    if let Some(node) = node.filter(|n| !n.tainted) {
+        let mark = ClusterAction::MarkNode { node: node.name.clone(), claim: claim.name.clone(), taint: true, labels: Default::default() };
+        pass.step(vec![Lane::Node(node.name.clone())], Vec::new(), vec![Action::Cluster(mark)]);
+    }
 }

@@ -7,7 +7,7 @@ use crate::core::market::CapacityType;
 use crate::core::record::{JudgedOffer, Judgement, Refusal};
 
 /// A trigger in words.
-pub(super) fn trigger(trigger: Trigger) -> &'static str {
+pub(in crate::core::plan) fn trigger(trigger: Trigger) -> &'static str {
     match trigger {
         Trigger::PendingPod => "a pod waits",
         Trigger::InterruptionNotice => "EC2 takes it back",
@@ -35,12 +35,12 @@ pub(super) fn trigger(trigger: Trigger) -> &'static str {
 }
 
 /// Why work leaves a claim.
-pub(super) fn leaving(claim: &Claim, why: Trigger) -> String {
+pub(in crate::core::plan) fn leaving(claim: &Claim, why: Trigger) -> String {
     format!("leaving {} ({})", claim.spec.capacity, trigger(why))
 }
 
 /// What was chosen, at what price, what it beat, and why the runner-up lost.
-pub(super) fn placed(judgement: &Judgement) -> String {
+pub(in crate::core::plan) fn placed(judgement: &Judgement) -> String {
     let Some(chosen) = &judgement.chosen else { return "placed on room we have".to_owned() };
     let others: u32 = judgement.refused.values().sum();
     let mut text = format!(
@@ -89,7 +89,7 @@ fn runner_up(chosen: &JudgedOffer, next: &JudgedOffer) -> String {
 }
 
 /// Why no offer can be taken: which need ruled out how many offers, and the best of each.
-pub(super) fn refused(judgement: &Judgement) -> String {
+pub(in crate::core::plan) fn refused(judgement: &Judgement) -> String {
     let all: u32 = judgement.refused.values().sum();
     let mut reasons: Vec<_> = judgement.refused.iter().collect();
     reasons.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));

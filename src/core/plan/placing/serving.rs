@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::asking::is_rescue;
+use super::super::pass::Pass;
 use super::deadline::Verdict;
-use super::pass::Pass;
+use super::replacing::is_rescue;
 use crate::core::market::availability::CapacityMemory;
 use crate::core::market::{Capacity, CapacityType};
 use crate::core::placement::PlacementRequest;
-use crate::core::placement::eligibility::{Correlated, Listing, Wants, correlated_pool, listings, replicas_that_fit};
+use crate::core::placement::eligibility::{Correlated, Wants, correlated_pool, listings, replicas_that_fit};
+use crate::core::placement::listing::Listing;
 use crate::core::policy::serving::{ErrorBudget, Service, ServingPool, next_launch, on_demand_wanted};
 use crate::core::record::Refusal;
 use crate::core::units::ids::{PoolName, Uid};
@@ -26,7 +27,7 @@ use crate::core::workload::shortfall::Shortfall;
 use crate::core::workload::{Pod, PodPhase, Workload};
 
 /// The verdicts on those of `pods` that belong to a service with spares, by uid. They are taken in the order given: each knows of the ones before.
-pub(super) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -> BTreeMap<Uid, Arc<Verdict>> {
+pub(in crate::core::plan) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -> BTreeMap<Uid, Arc<Verdict>> {
     let mut services: BTreeMap<&Workload, Vec<&Pod>> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| terms(pod).is_some()) {
         services.entry(&pod.workload).or_default().push(pod);

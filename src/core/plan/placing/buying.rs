@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::asking::{Asked, is_rescue};
+use super::super::moving::watching::is_misfit;
+use super::super::pass::{Pass, target};
+use super::super::reporting::wording;
+use super::asking::Asked;
 use super::deadline::{self, Verdict};
 use super::judging::Judged;
-use super::pass::{Pass, target};
+use super::replacing::{is_rescue, replaced_pod};
 use super::room::{free_room, kept_for};
-use super::watching::is_misfit;
-use super::{reserved, wording};
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
 use crate::core::fleet::{Claim, ClaimSpec, NodeClass, NodePool, Trigger};
 use crate::core::market::{Capacity, CapacityType, Offer, PriceSource};
@@ -23,7 +24,7 @@ use crate::core::units::shared::Shared;
 use crate::core::workload::need::Need;
 use crate::core::workload::{Baseline, Mobility, Pod, Replaces};
 
-pub(super) fn buy(pass: &mut Pass) {
+pub(in crate::core::plan) fn buy(pass: &mut Pass) {
     let waiting: Vec<&Pod> = waiting_pods(pass).into_iter().filter(|pod| !bind_where_bought(pass, pod)).collect();
     if waiting.is_empty() {
         return;
@@ -114,24 +115,6 @@ fn say_no_pool(pass: &mut Pass, pod: &Pod) {
     let note = format!("no GpuNodePool allows namespace {} (spec.namespaceSelector); {known}", pod.object().namespace);
     pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "NoNodePool"), pools.join(","), note);
 }
-
-/// The pod that this one is the replacement of: let go by the same controller, and not replaced yet. Oldest first.
-pub(super) fn replaced_pod<'a>(pass: &Pass<'a>, pod: &Pod) -> Option<&'a Pod> {
-    let controller = match &pod.mobility {
-        Mobility::Surge { replica_set, .. } => replica_set,
-        Mobility::Job { job_uid, .. } => job_uid,
-        Mobility::BreakFirst { .. } | Mobility::Bare => return None,
-    };
-    if let Some(replaces) = &pod.replaces {
-        return pass.world.pods.get(&replaces.pod.uid);
-    }
-    let mut let_go = pass.index.let_go_by(controller).iter().copied();
-    let in_time = |old: &&Pod| old.let_go.as_ref().is_some_and(|mark| pod.created_at >= mark.at - SAME_SECOND);
-    let_go.find(|old| in_time(old) && pass.replacement_of(old).is_none() && !pass.replaced.contains(&old.identity.uid))
-}
-
-/// Kubernetes keeps creation times in whole seconds.
-const SAME_SECOND: crate::core::units::time::Millis = crate::core::units::time::Millis::from_secs(2);
 
 fn replaces(pass: &mut Pass, pod: &Pod) -> Option<Box<Replaces>> {
     if let Some(known) = &pod.replaces {
@@ -273,7 +256,7 @@ fn room_as_offer(pass: &Pass, claim: &Claim, replicas: usize) -> JudgedOffer {
 }
 
 /// Buys a machine that is to take over the work of `old`, before anything is moved. True when the step was taken.
-pub(super) fn buy_ahead(
+pub(in crate::core::plan) fn buy_ahead(
     pass: &mut Pass,
     request: &PlacementRequest,
     machine: &PlannedMachine,
@@ -376,7 +359,7 @@ fn buy_machine<'a, 'p>(
 /// The part of a claim that does not depend on the decision.
 fn spec_of(pass: &Pass, machine: &PlannedMachine, pool: &NodePool, class: &NodeClass) -> Option<ClaimSpec> {
     let (launch_template, launch_template_version) = class.launch_template.clone()?;
-    let on_demand = super::facts::on_demand_price(pass, &machine.capacity);
+    let on_demand = super::super::reporting::facts::on_demand_price(pass, &machine.capacity);
     Some(ClaimSpec {
         node_pool: pool.name.clone(),
         node_class: class.name.clone(),
@@ -395,7 +378,7 @@ fn spec_of(pass: &Pass, machine: &PlannedMachine, pool: &NodePool, class: &NodeC
         reservation: reservation_for(pass, &machine.capacity, class)?,
         bought_for: Vec::new(),
         takes_over: None,
-        price_origin: pass.world.market.offers.get(&machine.capacity).map(Offer::origin),
+        price_origin: pass.offer(&machine.capacity).map(Offer::origin),
         adopted: None,
     })
 }
@@ -405,8 +388,8 @@ fn reservation_for(pass: &Pass, at: &Capacity, class: &NodeClass) -> Option<Opti
     if at.capacity_type != CapacityType::Reserved {
         return Some(None);
     }
-    let offer = reserved::reserved_offers(pass.world, pass.now).remove(at)?;
-    class.reservations.iter().any(|named| named.id == offer.reservation).then_some(Some(offer.reservation))
+    let offer = pass.reserved.get(at)?;
+    class.reservations.iter().any(|named| named.id == offer.reservation).then_some(Some(offer.reservation.clone()))
 }
 
 /// No offer will do: said once per pod as long as the counts stay the same.

@@ -6,13 +6,15 @@
 //!
 //! Every end that is to go on asks [`may_end`] first, whoever decides it.
 
-use super::pass::Pass;
+use super::super::pass::Pass;
 use crate::core::fleet::Ownership;
 use crate::core::snapshot::seen;
 use crate::core::units::time::Millis;
 
+/// What a person writes on a node pool to let machines be ended faster for a while.
+pub(in crate::core::plan) const ALLOW: &str = "lowtide.dev/ends-allowed-until";
 /// The ends of so long are counted together.
-pub(super) const WINDOW: Millis = Millis::from_mins(10);
+pub(in crate::core::plan) const WINDOW: Millis = Millis::from_mins(10);
 /// So many may always end within it...
 const AT_LEAST: u64 = 2;
 /// ... or this share of all machines, in per cent.
@@ -21,14 +23,14 @@ const SHARE_PER_CENT: u64 = 5;
 const LONGEST_WORD: Millis = Millis::from_hours(24);
 
 /// How many machines may end in [`WINDOW`] unasked.
-pub(super) fn limit(pass: &Pass) -> u64 {
+pub(in crate::core::plan) fn limit(pass: &Pass) -> u64 {
     let alive = seen(&pass.world.instances).filter(|i| i.is_alive());
     let ours = alive.filter(|i| !matches!(i.ownership(&pass.world.cluster_uid), Ownership::Foreign(_))).count();
     AT_LEAST.max(u64::try_from(ours).unwrap_or(u64::MAX) * SHARE_PER_CENT / 100)
 }
 
 /// A person lets machines be ended faster for now.
-pub(super) fn is_lifted(pass: &mut Pass) -> bool {
+pub(in crate::core::plan) fn is_lifted(pass: &mut Pass) -> bool {
     let said = pass.world.pools.values().filter_map(|pool| pool.ends_allowed_until).max();
     match said.filter(|until| until.since(pass.now) <= LONGEST_WORD && *until > pass.now) {
         Some(until) => {
@@ -40,7 +42,7 @@ pub(super) fn is_lifted(pass: &mut Pass) -> bool {
 }
 
 /// Whether `count` more machines may end now without anybody's asking: all of them or none. Counts them when they may.
-pub(super) fn may_end(pass: &mut Pass, count: u64) -> bool {
+pub(in crate::core::plan) fn may_end(pass: &mut Pass, count: u64) -> bool {
     let lately = pass.world.unasked_ends.iter().filter(|at| pass.now.since(**at) < WINDOW).count();
     let spent = u64::try_from(lately).unwrap_or(u64::MAX) + pass.unasked_ends;
     if spent + count <= limit(pass) || is_lifted(pass) {

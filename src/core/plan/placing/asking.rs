@@ -7,14 +7,17 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::apart::{self, Marks};
+use super::super::pass::Pass;
+use super::super::terms::Terms;
+use super::apart;
+use super::budget;
 use super::deadline::{self, Verdict};
-use super::pass::Pass;
-use super::{budget, reserved, serving};
+use super::replacing::is_rescue;
+use super::serving;
 use crate::core::fleet::{Claim, Instance, InstanceState, NodeClass, NodePool, tags};
 use crate::core::market::Capacity;
 use crate::core::market::quota::{QuotaKey, vcpus_left};
-use crate::core::placement::eligibility::{Listing, list_on_sale};
+use crate::core::placement::eligibility::list_on_sale;
 use crate::core::placement::node_labels::ClassLabels;
 use crate::core::placement::{self, Demand, Gang, Held, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolPolicy, Room};
 use crate::core::units::ids::{Uid, ZoneId};
@@ -22,29 +25,20 @@ use crate::core::workload::company::Domain;
 use crate::core::workload::need::{CapacityPreference, Schedule};
 use crate::core::workload::{Pod, PodPhase};
 
-/// What all placements of a pass are asked under: the same for each, since a purchase is not undone within a pass.
-pub(super) struct Terms<'a> {
-    pools: Vec<PoolPolicy>,
-    settings: placement::Settings,
-    listed: Vec<Vec<Listing<'a>>>,
-    /// What pods avoid on one machine.
-    pub(super) marks: Marks,
-}
-
-impl<'a> Terms<'a> {
-    pub(super) fn of(pass: &Pass<'a>) -> Rc<Terms<'a>> {
-        let terms = pass.terms.get_or_init(|| {
-            let (pools, settings) = (pool_policies(pass), placement_settings(pass));
-            let on_sale = OnSale { catalog: &pass.world.catalog, market: &pass.world.market, now: pass.now };
-            let listed = pools.iter().map(|pool| list_on_sale(&on_sale, &settings, pool)).collect();
-            Rc::new(Terms { pools, settings, listed, marks: Marks::of(pass) })
-        });
-        Rc::clone(terms)
-    }
+/// The terms of this pass, made once: when the doomed claims are known.
+pub(in crate::core::plan) fn terms<'a>(pass: &Pass<'a>) -> Rc<Terms<'a>> {
+    let terms = pass.terms.get_or_init(|| {
+        let (pools, settings) = (pool_policies(pass), placement_settings(pass));
+        let (catalog, market) = (&pass.world.catalog, &pass.world.market);
+        let on_sale = OnSale { catalog, market, learnt: pass.learnt(), now: pass.now };
+        let listed = pools.iter().map(|pool| list_on_sale(&on_sale, &settings, pool)).collect();
+        Rc::new(Terms { pools, settings, listed, marks: apart::marks(pass) })
+    });
+    Rc::clone(terms)
 }
 
 /// What one placement is asked.
-pub(super) struct Asked<'a> {
+pub(in crate::core::plan) struct Asked<'a> {
     demands: Vec<Demand>,
     room: Vec<Room>,
     terms: Rc<Terms<'a>>,
@@ -53,8 +47,8 @@ pub(super) struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     /// `pods` onto `room` or machines to buy, under the pools as they are now.
-    pub(super) fn for_pods(pass: &Pass<'a>, pods: &[&Pod], room: Vec<Room>) -> Self {
-        let mut asked = Asked { demands: Vec::new(), room, terms: Terms::of(pass), verdicts: BTreeMap::new() };
+    pub(in crate::core::plan) fn for_pods(pass: &Pass<'a>, pods: &[&Pod], room: Vec<Room>) -> Self {
+        let mut asked = Asked { demands: Vec::new(), room, terms: terms(pass), verdicts: BTreeMap::new() };
         asked.verdicts = deadline::verdicts(pass, pods, &asked.request(pass));
         let spread = serving::verdicts(pass, pods, &asked.request(pass));
         asked.verdicts.extend(spread);
@@ -63,20 +57,21 @@ impl<'a> Asked<'a> {
     }
 
     /// What the pod's deadline or the spread of its service asks for.
-    pub(super) fn verdict(&self, pod: &Pod) -> Option<&Verdict> {
+    pub(in crate::core::plan) fn verdict(&self, pod: &Pod) -> Option<&Verdict> {
         self.verdicts.get(&pod.identity.uid).map(Arc::as_ref)
     }
 
     /// How many pods are asked for: those whose need can be read.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::core::plan) fn len(&self) -> usize {
         self.demands.len()
     }
 
     /// The request, over this pass's catalog and market.
-    pub(super) fn request<'r>(&'r self, pass: &Pass<'a>) -> PlacementRequest<'r> {
+    pub(in crate::core::plan) fn request<'r>(&'r self, pass: &Pass<'a>) -> PlacementRequest<'r> {
         PlacementRequest {
             catalog: &pass.world.catalog,
             market: &pass.world.market,
+            learnt: pass.learnt(),
             demands: &self.demands,
             room: &self.room,
             pools: &self.terms.pools,
@@ -101,21 +96,8 @@ fn demand_of(pass: &Pass, pod: &Pod, verdict: Option<&Verdict>) -> Option<Demand
     let key = pod.identity.uid.as_str().to_owned();
     let (owner, gang, rescue) = (owner_rule(pass, pod, schedule), gang_of(pass, pod, schedule), is_rescue(pass, pod));
     let buy_only = verdict.and_then(|verdict| verdict.buy_only.clone());
-    let apart = apart::of(pass, &Terms::of(pass).marks, pod);
+    let apart = apart::of(pass, &terms(pass).marks, pod);
     Some(Demand { key, need, pools, owner, gang, rescue, falls_back, apart, buy_only })
-}
-
-/// The pod waits for a place and replaces one whose machine EC2 takes, or says it may take. Once it has its place it is a pod like any other.
-pub(super) fn is_rescue(pass: &Pass, pod: &Pod) -> bool {
-    if pod.phase != PodPhase::Gated {
-        return false;
-    }
-    // The old pod and its claim may be gone already; what the replacement carries of them is not.
-    if pod.replaces.as_ref().is_some_and(|r| r.deadline.is_some()) {
-        return true;
-    }
-    let left = super::buying::replaced_pod(pass, pod).and_then(|old| old.claim.as_ref()).and_then(|name| pass.world.claims.get(name));
-    left.is_some_and(|claim| claim.status.interruption.is_some())
 }
 
 /// What the owner and the pools want of all replicas together, with where those that stay stand already.
@@ -159,7 +141,7 @@ fn placement_settings(pass: &Pass) -> placement::Settings {
         max_price_age: pass.settings.max_price_age,
         snapshot_prices_allowed: pass.settings.buy_on_snapshot_prices,
         quota_vcpus_left: quotas_left(pass),
-        machines_left: reserved::reserved_offers(pass.world, pass.now).into_iter().map(|(pool, r)| (pool, r.machines_left)).collect(),
+        machines_left: pass.reserved.iter().map(|(capacity, r)| (capacity.clone(), r.machines_left)).collect(),
         proves_bounds: false,
         ..placement::Settings::default()
     }
@@ -191,14 +173,14 @@ fn pool_policy(pass: &Pass, pool: &NodePool) -> PoolPolicy {
         class: Arc::new(class_labels(class, zone)),
     };
     let named = |class: &NodeClass, id| class.reservations.iter().any(|n| n.id == id);
-    let reserved = reserved::reserved_offers(pass.world, pass.now).into_iter();
+    let reserved = pass.reserved.iter();
     let reserved = reserved.filter(|(at, r)| classes.get(&at.zone).is_some_and(|class| named(class, r.reservation.clone())));
     let nodes = classes.iter().map(|(zone, class)| (zone.clone(), terms(zone, class))).collect();
-    PoolPolicy::of(pool, nodes, reserved.map(|(at, _)| at).collect(), &held(pass, pool))
+    PoolPolicy::of(pool, nodes, reserved.map(|(at, _)| at.clone()).collect(), &held(pass, pool))
 }
 
 /// What pods see of the nodes that `class` makes in `zone`.
-pub(super) fn class_labels(class: &NodeClass, zone: &ZoneId) -> ClassLabels {
+pub(in crate::core::plan) fn class_labels(class: &NodeClass, zone: &ZoneId) -> ClassLabels {
     ClassLabels { labels: class.node_labels.clone(), zone_name: class.zone_names.get(zone).cloned(), taints: class.taints.clone() }
 }
 

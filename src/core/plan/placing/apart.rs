@@ -8,8 +8,8 @@
 
 use std::collections::BTreeSet;
 
-use super::pass::Pass;
-use crate::core::fleet::Node;
+use super::super::pass::Pass;
+use super::super::terms::Marks;
 use crate::core::placement::Apart;
 use crate::core::units::ids::ZoneId;
 use crate::core::workload::company::{Company, Domain};
@@ -17,65 +17,18 @@ use crate::core::workload::labels::PodSelector;
 use crate::core::workload::need::Toleration;
 use crate::core::workload::{Pod, PodRules};
 
-/// What pods may avoid on one machine, in a fixed order.
-#[derive(Debug, Default)]
-pub(super) struct Marks {
-    ports: Vec<String>,
-    pods: Vec<PodSelector>,
-    /// Some pod keeps others out of its zone.
-    over_zones: bool,
-}
-
-impl Marks {
-    /// Of all pods that are there. Mostly none has such a rule, and nothing is to be looked at.
-    pub(super) fn of(pass: &Pass) -> Marks {
-        let pods = || pass.world.pods.values().filter(|p| !p.finished());
-        let ports: BTreeSet<&String> = pods().flat_map(|p| &p.rules.host_ports).collect();
-        let terms: BTreeSet<&PodSelector> =
-            pods().flat_map(|p| &p.rules.apart).filter(|c| c.domain == Domain::Machine).map(|c| &c.pods).collect();
-        let over_zones = pods().any(|p| p.rules.apart.iter().any(|c| c.domain == Domain::Zone));
-        Marks { ports: ports.into_iter().cloned().collect(), pods: terms.into_iter().cloned().collect(), over_zones }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.ports.is_empty() && self.pods.is_empty()
-    }
-
-    /// What a pod has, and what it avoids.
-    pub(super) fn on(&self, namespace: &str, rules: &PodRules) -> (u64, u64) {
-        if self.is_empty() {
-            return (0, 0);
-        }
-        let (mut has, mut avoids) = (0, 0);
-        for (bit, _) in self.ports.iter().enumerate().filter(|(_, port)| rules.host_ports.contains(*port)) {
-            has |= 1 << (bit % 64);
-            avoids |= 1 << (bit % 64);
-        }
-        for (at, selector) in self.pods.iter().enumerate() {
-            let bit = (at + self.ports.len()) % 64;
-            if selector.selects(namespace, &rules.labels) {
-                has |= 1 << bit;
-            }
-            if rules.apart.iter().any(|c| c.domain == Domain::Machine && c.pods == *selector) {
-                avoids |= 1 << bit;
-            }
-        }
-        (has, avoids)
-    }
-
-    /// What the pods on a machine have and avoid, ours and others.
-    pub(super) fn on_machine(&self, pods: &[&Pod], node: Option<&Node>) -> (u64, u64) {
-        if self.is_empty() {
-            return (0, 0);
-        }
-        let ours = pods.iter().map(|p| self.on(&p.object().namespace, &p.rules));
-        let others = node.into_iter().flat_map(|n| &n.state.others).map(|o| self.on(&o.pod.object.namespace, &o.rules));
-        ours.chain(others).fold((0, 0), |(has, avoids), (h, a)| (has | h, avoids | a))
-    }
+/// The marks of all pods that are there. Mostly none has such a rule, and nothing is to be looked at.
+pub(in crate::core::plan) fn marks(pass: &Pass) -> Marks {
+    let pods = || pass.world.pods.values().filter(|p| !p.finished());
+    let ports: BTreeSet<&String> = pods().flat_map(|p| &p.rules.host_ports).collect();
+    let terms: BTreeSet<&PodSelector> =
+        pods().flat_map(|p| &p.rules.apart).filter(|c| c.domain == Domain::Machine).map(|c| &c.pods).collect();
+    let over_zones = pods().any(|p| p.rules.apart.iter().any(|c| c.domain == Domain::Zone));
+    Marks { ports: ports.into_iter().cloned().collect(), pods: terms.into_iter().cloned().collect(), over_zones }
 }
 
 /// What rules between pods leave of the choice for `pod`.
-pub(super) fn of(pass: &Pass, marks: &Marks, pod: &Pod) -> Apart {
+pub(in crate::core::plan) fn of(pass: &Pass, marks: &Marks, pod: &Pod) -> Apart {
     let rules = &pod.rules;
     let (has, avoids) = marks.on(&pod.object().namespace, rules);
     let mut apart = Apart {
@@ -118,7 +71,7 @@ fn zones_of(pass: &Pass, pod: &Pod, meant: impl Fn(&&Pod) -> bool) -> BTreeSet<Z
 
 /// The pods that count in the spread of `pod` over zones: by the constraint's own selector, so that replicas of an older revision do not
 /// where it says so, else those of its workload.
-pub(super) fn counted_with<'a>(pass: &Pass<'a>, pod: &Pod) -> Vec<&'a Pod> {
+pub(in crate::core::plan) fn counted_with<'a>(pass: &Pass<'a>, pod: &Pod) -> Vec<&'a Pod> {
     match pod.rules.zone_spread().and_then(|s| s.pods.as_ref()) {
         Some(selector) => {
             pass.world.pods.values().filter(|other| selector.selects(&other.object().namespace, &other.rules.labels)).collect()
@@ -128,7 +81,7 @@ pub(super) fn counted_with<'a>(pass: &Pass<'a>, pod: &Pod) -> Vec<&'a Pod> {
 }
 
 /// The revision that a spread tells apart, as a part of its owner's name.
-pub(super) fn revision(pod: &Pod) -> &str {
+pub(in crate::core::plan) fn revision(pod: &Pod) -> &str {
     pod.rules.zone_spread().map_or("", |s| s.revision.as_str())
 }
 

@@ -6,7 +6,7 @@
 //!
 //! A machine is ended only for a reason that was seen, and "nobody claims it" is an absence. So all of these must hold:
 //! - it carries this cluster's UID;
-//! - one leader has seen it without a claim for [`super::Settings::orphan_grace`];
+//! - one leader has seen it without a claim for [`super::super::Settings::orphan_grace`];
 //! - no claim is there that cannot be read: it might be its own;
 //! - no pod runs on it;
 //! - a live read of the API server finds no claim for it;
@@ -14,35 +14,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::breaker;
-use super::pass::Pass;
+use super::super::pass::Pass;
+use super::breaker::{self, ALLOW};
 use crate::core::action::{Action, EventKind, EventSubject};
 use crate::core::fleet::{Doubt, Instance, Ownership, Trigger};
 use crate::core::record::{Decision, LedgerRecord, Outcome};
 use crate::core::snapshot::{Lane, Snapshot, seen};
 use crate::core::units::ids::{DecisionId, InstanceId, NodeName, Region};
 
-/// What a person writes on a node pool to let machines be ended faster for a while.
-pub(super) const ALLOW: &str = "lowtide.dev/ends-allowed-until";
-
-/// The lanes that a pass must not touch: what is under way, and everything of claims that cannot be read. Their pods are neither placed
-/// again nor removed, their machines neither ended nor replaced, until somebody can read what was written.
-pub(super) fn hands_off(world: &Snapshot) -> BTreeSet<Lane> {
-    let mut busy = world.in_flight.clone();
-    if world.unreadable_claims.is_empty() {
-        return busy;
-    }
-    for claim in world.unreadable_claims.values() {
-        busy.insert(Lane::Claim(claim.name.clone()));
-        busy.extend(claim.instance.clone().map(Lane::Instance));
-    }
-    let theirs = world.pods.values().filter(|pod| pod.claim.as_ref().is_some_and(|name| world.unreadable_claims.contains_key(name)));
-    busy.extend(theirs.map(|pod| Lane::Pod(pod.identity.uid.clone())));
-    busy
-}
-
 /// Ends machines of ours that nobody claims.
-pub(super) fn sweep_unclaimed(pass: &mut Pass) {
+pub(in crate::core::plan) fn sweep_unclaimed(pass: &mut Pass) {
     if !pass.world.unreadable_claims.is_empty() || pass.world.cluster_uid.is_empty() {
         return;
     }
@@ -106,7 +87,7 @@ fn held(pass: &mut Pass, due: &[&Instance]) {
 }
 
 /// Says what is not ours, or cannot be read, once.
-pub(super) fn report(pass: &mut Pass) {
+pub(in crate::core::plan) fn report(pass: &mut Pass) {
     report_foreign(pass);
     report_strays(pass);
     if pass.world.outbox_full {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::pass::Pass;
+use super::super::pass::Pass;
 use crate::core::fleet::{Claim, MonthBooks, NodePool};
 use crate::core::market::{CapacityType, Market};
 use crate::core::units::ids::{PoolName, Uid};
@@ -61,7 +61,7 @@ fn settled(books: &MonthBooks) -> MicroUsd {
 }
 
 /// What `claim` cost of the month that holds `now`, if it ran until `until`.
-pub(super) fn cost_this_month(claim: &Claim, until: Timestamp, now: Timestamp, interrupted: bool) -> MicroUsd {
+pub(in crate::core::plan) fn cost_this_month(claim: &Claim, until: Timestamp, now: Timestamp, interrupted: bool) -> MicroUsd {
     let Some(launched) = claim.status.launched_at else { return MicroUsd(0) };
     let ended = claim.status.terminate_asked.as_ref().map_or(until, |(asked, _, _)| until.min(*asked));
     let spot = claim.spec.capacity.capacity_type == CapacityType::Spot;
@@ -73,7 +73,7 @@ pub(super) fn cost_this_month(claim: &Claim, until: Timestamp, now: Timestamp, i
 }
 
 /// Whether the books of a claim's pool hold it already, so that the claim may go. A pool that is gone keeps no books.
-pub(super) fn is_settled(pass: &Pass, claim: &Claim) -> bool {
+pub(in crate::core::plan) fn is_settled(pass: &Pass, claim: &Claim) -> bool {
     let pool = &claim.spec.node_pool;
     if !pass.world.pools.contains_key(pool) {
         return true;
@@ -83,7 +83,7 @@ pub(super) fn is_settled(pass: &Pass, claim: &Claim) -> bool {
 }
 
 /// The books of `pool` after this pass: claims that are gone are added up, those that are about to go are named.
-pub(super) fn next_books(pass: &Pass, pool: &NodePool) -> MonthBooks {
+pub(in crate::core::plan) fn next_books(pass: &Pass, pool: &NodePool) -> MonthBooks {
     let month = pass.now.month_start();
     let before = pass.world.pool_statuses.get(&pool.name).map(|status| &status.books).filter(|books| books.month == month);
     let mut books = before.cloned().unwrap_or(MonthBooks { month, ..MonthBooks::default() });

@@ -3,9 +3,9 @@
 //! Decides: its machine is Ready with its GPUs and has the labels it selects, and no older pod of the same Job still runs in its place.
 //! Does not: bind (`buying`).
 
-use super::asking::class_labels;
-use super::lifecycle;
-use super::pass::{Pass, target};
+use super::super::claims::steps;
+use super::super::pass::{Pass, target};
+use super::super::placing::asking::class_labels;
 use super::watching::is_misfit;
 use crate::core::action::{Action, ClusterAction, EventKind, EventSubject};
 use crate::core::fleet::{Claim, Node};
@@ -15,7 +15,7 @@ use crate::core::units::ids::Uid;
 use crate::core::workload::need::WorkloadKind;
 use crate::core::workload::{Mobility, Pod, PodPhase};
 
-pub(super) fn lift_gates(pass: &mut Pass) {
+pub(in crate::core::plan) fn lift_gates(pass: &mut Pass) {
     let gated = pass.index.gated().to_vec();
     for pod in gated {
         let Some(claim) = pod.claim.as_ref().and_then(|name| pass.claims.get(name)).filter(|c| c.takes_work()) else { continue };
@@ -50,7 +50,7 @@ fn has_its_labels(pass: &mut Pass, claim: &Claim, node: &Node, pod: &Pod) -> boo
             pass.step(vec![Lane::Node(name)], Vec::new(), vec![Action::Cluster(mark)]);
         }
         None => {
-            let action = lifecycle::remember_misfit(claim, need.fingerprint());
+            let action = steps::remember_misfit(claim, need.fingerprint());
             if pass.step(vec![Lane::Claim(claim.name.clone())], Vec::new(), vec![action]) {
                 let note = format!("node {} has not the labels that it selects: it is placed elsewhere", node.name);
                 pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "NotScheduled"), "labels", note);

@@ -3,7 +3,7 @@
 //! Decides: when a fact is complete enough to be written, once.
 //! Does not: compute money.
 
-use super::pass::Pass;
+use super::super::pass::Pass;
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
 use crate::core::fleet::{Claim, ClaimSpec, Ended, Instance, NodeClass, NoticeKind, Occupant};
 use crate::core::market::egress::EgressPrices;
@@ -19,7 +19,7 @@ use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::{Need, WorkloadKind};
 use crate::core::workload::{Pod, PodPhase};
 
-pub(super) fn tell_the_ledger(pass: &mut Pass) {
+pub(in crate::core::plan) fn tell_the_ledger(pass: &mut Pass) {
     let claims = pass.world.claims.clone();
     for claim in claims.values() {
         intervals(pass, claim);
@@ -38,7 +38,7 @@ fn tell(pass: &mut Pass, record: LedgerRecord) {
 /// The interval, the price of each instance-hour at its start, and the interruption, once each is certain.
 fn intervals(pass: &mut Pass, claim: &Claim) {
     // EC2's own launch time starts the bill, so the interval is told once EC2 shows the instance.
-    if let (Some(seen), Some(_)) = (super::notices::observed_instance(pass, claim), &claim.status.instance) {
+    if let (Some(seen), Some(_)) = (super::super::claims::observed::observed_instance(pass, claim), &claim.status.instance) {
         let told = pass.world.told.get(&claim.uid).copied().unwrap_or_default();
         // Asked first: of most machines it was reported long ago.
         if !told.opened
@@ -59,7 +59,13 @@ fn intervals(pass: &mut Pass, claim: &Claim) {
 
 /// All that is still to be told of a machine that has ended, so that its books can be closed; `None` while something is not certain.
 /// What was told before is told again: nobody can know that it is durable.
-pub(super) fn last_words(pass: &Pass, claim: &Claim, seen: Option<&Instance>, ended: &Ended, patient: bool) -> Option<Vec<LedgerRecord>> {
+pub(in crate::core::plan) fn last_words(
+    pass: &Pass,
+    claim: &Claim,
+    seen: Option<&Instance>,
+    ended: &Ended,
+    patient: bool,
+) -> Option<Vec<LedgerRecord>> {
     let mut records: Vec<LedgerRecord> = interruption(claim).into_iter().collect();
     if let Some(seen) = seen {
         let (certain, complete) = untold_hours(pass, claim, seen.launched_at, ended.at);
@@ -154,12 +160,12 @@ fn interruption(claim: &Claim) -> Option<LedgerRecord> {
 }
 
 /// The market's price of a pool of capacity now, if it is known.
-pub(super) fn current_price(pass: &Pass, capacity: &Capacity) -> Option<MicroUsdPerHour> {
-    pass.world.market.offers.get(capacity).map(|offer| offer.price_per_hour)
+pub(in crate::core::plan) fn current_price(pass: &Pass, capacity: &Capacity) -> Option<MicroUsdPerHour> {
+    pass.offer(capacity).map(|offer| offer.price_per_hour)
 }
 
 /// On-demand price of the same type in the same zone's region, if it is known.
-pub(super) fn on_demand_price(pass: &Pass, capacity: &Capacity) -> Option<MicroUsdPerHour> {
+pub(in crate::core::plan) fn on_demand_price(pass: &Pass, capacity: &Capacity) -> Option<MicroUsdPerHour> {
     current_price(pass, &Capacity { capacity_type: CapacityType::OnDemand, ..capacity.clone() })
 }
 

@@ -17,7 +17,7 @@ type Question<'p> = (&'p Need, PoolName, Capacity, usize);
 
 /// What has been judged in this pass.
 #[derive(Default)]
-pub(super) struct Judged<'p> {
+pub(in crate::core::plan) struct Judged<'p> {
     bought: BTreeMap<Question<'p>, (Shared<Judgement>, Counterfactuals)>,
     best: BTreeMap<(&'p Need, PoolName), Judgement>,
     otherwise: BTreeMap<(&'p Need, Capacity, Region), Counterfactuals>,
@@ -25,7 +25,7 @@ pub(super) struct Judged<'p> {
 
 impl<'p> Judged<'p> {
     /// A machine in `chosen` is bought for `demand`: the offers it beat, and what would have been paid otherwise.
-    pub(super) fn bought(
+    pub(in crate::core::plan) fn bought(
         &mut self,
         request: &PlacementRequest,
         demand: &'p Demand,
@@ -46,7 +46,7 @@ impl<'p> Judged<'p> {
     }
 
     /// Room that is paid for is used: the offers that would have been bought.
-    pub(super) fn onto_room(
+    pub(in crate::core::plan) fn onto_room(
         &mut self,
         request: &PlacementRequest,
         need: &'p Need,
@@ -58,7 +58,7 @@ impl<'p> Judged<'p> {
     }
 
     /// B0, B1 and B2 of a need on `chosen`.
-    pub(super) fn counterfactuals(
+    pub(in crate::core::plan) fn counterfactuals(
         &mut self,
         request: &PlacementRequest,
         need: &'p Need,

@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use super::pass::Pass;
+use super::super::claims::observed::observed_instance;
+use super::super::pass::Pass;
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
-use crate::core::fleet::{Claim, Instance, InstanceState, InterruptionMark, MoveMark, NoticeKind, Ownership, Trigger, tags};
+use crate::core::fleet::{Claim, Instance, InstanceState, InterruptionMark, MoveMark, NoticeKind, Trigger, tags};
 use crate::core::record::{LedgerRecord, Outcome};
-use crate::core::snapshot::{Lane, Observed, PendingNotice};
+use crate::core::snapshot::{Lane, PendingNotice};
 use crate::core::units::ids::ClaimName;
-use crate::core::units::time::Timestamp;
 
 /// Spot request states that mean "this instance will be taken", whatever the instance state says.
 ///
@@ -26,7 +26,7 @@ const DOOMED_REQUEST: [&str; 6] = [
     "marked-for-termination",
 ];
 
-pub(super) fn mark_doomed(pass: &mut Pass) {
+pub(in crate::core::plan) fn mark_doomed(pass: &mut Pass) {
     for pending in &pass.world.notices {
         read_notice(pass, pending);
     }
@@ -129,27 +129,5 @@ fn read_ec2_states(pass: &mut Pass) {
         let mark = InterruptionMark { kind: NoticeKind::Interruption, noticed_at: pass.now, deadline, source: "ec2-state".to_owned() };
         let (lanes, records, actions) = doom(pass, claim, mark);
         pass.step(lanes, records, actions);
-    }
-}
-
-/// The claim's instance as EC2 shows it, found by id, or by the claim's uid in its tags.
-pub(super) fn observed_instance<'a>(pass: &Pass<'a>, claim: &Claim) -> Option<&'a Instance> {
-    let uid = &pass.world.cluster_uid;
-    match (&claim.status.instance, &claim.spec.adopted) {
-        // Whoever it belongs to now: the caller looks.
-        (Some(id), _) => pass.index.instance(id),
-        // One that is taken over is ours when its tags say so.
-        (None, Some(id)) => {
-            pass.index.instance(id).filter(|i| i.ownership(uid) == Ownership::Ours && i.claim_uid() == Some(claim.uid.as_str()))
-        }
-        (None, None) => pass.index.tagged_with(claim).filter(|i| !matches!(i.ownership(uid), Ownership::Foreign(_))),
-    }
-}
-
-/// When the claim's region was last looked at.
-pub(super) fn observed_at(pass: &Pass, claim: &Claim) -> Option<Timestamp> {
-    match pass.world.instances.get(&claim.spec.capacity.region) {
-        Some(Observed::Known { at, .. }) => Some(*at),
-        _ => None,
     }
 }

@@ -1,0 +1,135 @@
+//! The life of a claim: asked, launched, joined, left, empty, ended, closed.
+//!
+//! Decides: which of these a claim is in for, and when its machine counts as joined or as never going to.
+//! Does not: choose what to buy (`placing::buying`), move pods (`moving::migration`), or write what an end takes (`ending`).
+
+use super::super::pass::Pass;
+use super::super::placing::reserved;
+use super::ending::{self, end_when_empty, leave, terminate};
+use super::health;
+use super::launching::{adopt, cool_down, give_up, launch};
+use super::observed::{Fate, fate, observed_instance};
+use super::steps::{cluster, lane, patch};
+use crate::core::action::{ClaimPatch, ClusterAction, EventKind, EventSubject};
+use crate::core::fleet::{Claim, Doubt, Node, Ownership, Trigger};
+use crate::core::market::CoolDownCause;
+use crate::core::snapshot::Lane;
+use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::need::constraints::TYPE;
+
+pub(in crate::core::plan) fn advance_claims(pass: &mut Pass) {
+    let claims = pass.claims.clone();
+    let free: Vec<&Claim> = claims.values().filter(|c| pass.is_free(&Lane::Claim(c.name.clone()))).collect();
+    for claim in free {
+        if is_others(pass, claim) {
+            continue;
+        }
+        match &claim.status {
+            status if status.terminate_asked.is_some() => ending::wait_for_end(pass, claim),
+            status if status.instance.is_some() => keep(pass, claim),
+            // A machine whose launch was not reported: it is ours, even if it has ended meanwhile, and it is billed.
+            _ if observed_instance(pass, claim).is_some() => adopt(pass, claim),
+            status if status.failure.is_some() => give_up(pass, claim),
+            _ => launch(pass, claim),
+        }
+    }
+}
+
+/// The claim's machine carries another cluster's UID: that cluster took it over, or somebody forged a mark. Neither is ours to end.
+fn is_others(pass: &mut Pass, claim: &Claim) -> bool {
+    let Some(instance) = observed_instance(pass, claim) else { return false };
+    let Ownership::Foreign(uid) = instance.ownership(&pass.world.cluster_uid) else { return false };
+    let note = format!(
+        "its machine {} carries the UID {uid} of another cluster (lowtide-cluster-uid): nothing is done with it here. If it was taken over \
+         there, delete this claim and its finalizer; if not, correct the tag",
+        instance.id
+    );
+    pass.emit(EventSubject::Claim(claim.name.clone()), (EventKind::Warning, "OtherCluster"), uid, note);
+    true
+}
+
+/// A machine that was launched: has it joined, is it lost, wanted, empty?
+fn keep(pass: &mut Pass, claim: &Claim) {
+    if let Fate::Ended(instance) = fate(pass, claim) {
+        ending::lost(pass, claim, instance.as_ref());
+        return;
+    }
+    let node = pass.index.node_on(claim.status.instance.as_ref());
+    if claim.status.node_ready_at.is_none() && !joined(pass, claim, node) {
+        return;
+    }
+    if leave_when_unwanted(pass, claim) || health::tend(pass, claim, node) {
+        return;
+    }
+    end_when_empty(pass, claim);
+}
+
+/// Writes down that the node is there, or gives the machine up when its time to join is over. True once it has joined.
+fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
+    let units = claim.spec.gpu_units(&pass.world.catalog);
+    if let Some(node) = node.filter(|n| n.ready && n.allocatable.gpus >= units) {
+        // k3s' own controller writes `k3s` there, whatever the kubelet said.
+        let kind = claim.spec.capacity.instance_type.as_str();
+        let wrong = node.state.labels.get(TYPE).is_some_and(|said| said != kind);
+        let labels = wrong.then(|| (TYPE.to_owned(), kind.to_owned())).into_iter().collect();
+        let label = ClusterAction::MarkNode { node: node.name.clone(), claim: claim.name.clone(), taint: false, labels };
+        let change = ClaimPatch { node: Some(node.name.clone()), node_ready_at: Some(pass.now), ..ClaimPatch::default() };
+        pass.step(lane(claim), Vec::new(), vec![cluster(label), patch(claim, change)]);
+        return false;
+    }
+    let (Some(pool), Some(launched)) = (pass.pool_of(claim), joins_from(pass, claim)) else { return true };
+    if claim.interrupted() || !pass.due(launched, pool.join_timeout) {
+        return claim.interrupted();
+    }
+    // A Node is there that EC2 has not been able to vouch for, as while it throttles us: unknown is not absent.
+    let unseen = |doubt: &Doubt| !doubt.is_alarming() && Some(doubt.instance()) == claim.status.instance.as_ref();
+    if pass.world.doubtful_nodes.values().any(unseen) {
+        return false;
+    }
+    let (trigger, cause, what) = match node {
+        Some(n) if n.ready => (Trigger::NoGpus, CoolDownCause::NoGpus, format!("joined with {} of {units} GPUs", n.allocatable.gpus)),
+        Some(_) => (Trigger::NeverJoined, CoolDownCause::NeverJoined, "joined but was never Ready".to_owned()),
+        None => (Trigger::NeverJoined, CoolDownCause::NeverJoined, "never joined".to_owned()),
+    };
+    let text = format!("{} {} within {}: terminated, and the pool is left alone for a while", claim.spec.capacity, what, pool.join_timeout);
+    for pod in pass.pods_on(&claim.name) {
+        pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "MachineFailed"), &claim.uid, text.clone());
+    }
+    let cool = cool_down(pass, claim, cause, launched + pool.join_timeout);
+    let key = node.map_or_else(|| "no-node".to_owned(), |n| format!("ready-{}-gpus-{}", n.ready, n.allocatable.gpus));
+    terminate(pass, claim, trigger, &key, text, cool);
+    false
+}
+
+/// The moment, by our clock, from which a machine has its time to join: a span between two readings of EC2's clock, so that a clock of ours
+/// that is wrong ends nothing. A machine that was taken over has it again from then.
+fn joins_from(pass: &Pass, claim: &Claim) -> Option<Timestamp> {
+    // What a claim wrote down of a launch is by EC2's clock as well.
+    let by_ec2 = observed_instance(pass, claim).map(|instance| instance.launched_at).or(claim.status.launched_at)?;
+    let launched = by_ec2 - pass.world.ec2_ahead.unwrap_or(Millis::ZERO);
+    let taken_over = claim.spec.adopted.is_some().then_some(claim.created_at);
+    Some(taken_over.map_or(launched, |at| at.max(launched)))
+}
+
+/// Marks a claim as being left when its pool, its class or it itself is deleted, or it has expired. True when it did.
+fn leave_when_unwanted(pass: &mut Pass, claim: &Claim) -> bool {
+    if claim.status.moving.is_some() {
+        return false;
+    }
+    let pool = pass.pool_of(claim);
+    let expired = match (pool.and_then(|p| p.expire_after), claim.status.launched_at) {
+        (Some(after), Some(launched)) => pass.due(launched, after),
+        _ => false,
+    };
+    let (trigger, key, why) = match pool {
+        _ if reserved::is_ending(pass, claim) => (Trigger::ReservationEnding, "", "its capacity reservation ends"),
+        _ if claim.deleting => (Trigger::Deleted, "claim-deleted", "its claim was deleted"),
+        None => (Trigger::Deleted, "pool-gone", "its node pool is gone"),
+        Some(p) if p.deleting => (Trigger::Deleted, "pool-deleted", "its node pool was deleted"),
+        _ if expired => (Trigger::Expired, "", "it is older than its pool allows"),
+        _ => return false,
+    };
+    let text = format!("{} is drained: {}", claim.spec.capacity, why);
+    leave(pass, claim, trigger, key, text);
+    true
+}

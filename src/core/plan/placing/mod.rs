@@ -1,0 +1,23 @@
+//! Pods that need a place: what is asked of a placement, and what its answer makes happen.
+//!
+//! - [`apart`]: rules between pods.
+//! - [`asking`]: what a placement is asked: demands, policies, room.
+//! - [`budget`]: what a pool has spent and is bound to spend.
+//! - [`buying`]: gated pods onto room we have or machines we buy; refusals with reasons.
+//! - [`deadline`]: whether a pod with a deadline takes spot, waits, or takes on-demand.
+//! - [`judging`]: what decisions of equal pods share.
+//! - [`replacing`]: which pod a waiting pod replaces.
+//! - [`reserved`]: offers of capacity reservations, and when work leaves one that ends.
+//! - [`room`]: what is free on a machine, and for whom it is kept.
+//! - [`serving`]: which pool the next replica of a service with spares goes to.
+
+pub mod apart;
+pub(super) mod asking;
+pub mod budget;
+pub(super) mod buying;
+pub(super) mod deadline;
+pub(super) mod judging;
+pub(super) mod replacing;
+pub mod reserved;
+pub(super) mod room;
+pub(super) mod serving;

@@ -1,0 +1,66 @@
+//! What all placements of one pass are asked under, and the marks that keep pods apart on one machine.
+//!
+//! Decides: nothing; `placing::asking` fills in the terms, `placing::apart` the marks.
+
+use crate::core::fleet::Node;
+use crate::core::placement::listing::Listing;
+use crate::core::placement::{self, PoolPolicy};
+use crate::core::workload::company::Domain;
+use crate::core::workload::labels::PodSelector;
+use crate::core::workload::{Pod, PodRules};
+
+/// What all placements of a pass are asked under: the same for each, since a purchase is not undone within a pass.
+pub(super) struct Terms<'a> {
+    pub(super) pools: Vec<PoolPolicy>,
+    pub(super) settings: placement::Settings,
+    pub(super) listed: Vec<Vec<Listing<'a>>>,
+    /// What pods avoid on one machine.
+    pub(super) marks: Marks,
+}
+
+/// What pods may avoid on one machine, in a fixed order.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    pub(super) ports: Vec<String>,
+    pub(super) pods: Vec<PodSelector>,
+    /// Some pod keeps others out of its zone.
+    pub(super) over_zones: bool,
+}
+
+impl Marks {
+    fn is_empty(&self) -> bool {
+        self.ports.is_empty() && self.pods.is_empty()
+    }
+
+    /// What a pod has, and what it avoids.
+    pub(super) fn on(&self, namespace: &str, rules: &PodRules) -> (u64, u64) {
+        if self.is_empty() {
+            return (0, 0);
+        }
+        let (mut has, mut avoids) = (0, 0);
+        for (bit, _) in self.ports.iter().enumerate().filter(|(_, port)| rules.host_ports.contains(*port)) {
+            has |= 1 << (bit % 64);
+            avoids |= 1 << (bit % 64);
+        }
+        for (at, selector) in self.pods.iter().enumerate() {
+            let bit = (at + self.ports.len()) % 64;
+            if selector.selects(namespace, &rules.labels) {
+                has |= 1 << bit;
+            }
+            if rules.apart.iter().any(|c| c.domain == Domain::Machine && c.pods == *selector) {
+                avoids |= 1 << bit;
+            }
+        }
+        (has, avoids)
+    }
+
+    /// What the pods on a machine have and avoid, ours and others.
+    pub(super) fn on_machine(&self, pods: &[&Pod], node: Option<&Node>) -> (u64, u64) {
+        if self.is_empty() {
+            return (0, 0);
+        }
+        let ours = pods.iter().map(|p| self.on(&p.object().namespace, &p.rules));
+        let others = node.into_iter().flat_map(|n| &n.state.others).map(|o| self.on(&o.pod.object.namespace, &o.rules));
+        ours.chain(others).fold((0, 0), |(has, avoids), (h, a)| (has | h, avoids | a))
+    }
+}
