@@ -1,6 +1,6 @@
-# What a developer types. `make` alone lists it.
+# Developer commands. `make` alone lists them.
 LOWTIDE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lowtide
-# A lasting folder: the AWS SDK alone takes minutes to compile.
+# A persistent folder: the AWS SDK alone takes minutes to compile.
 CARGO_TARGET_DIR ?= $(LOWTIDE_CACHE)/target
 export LOWTIDE_CACHE CARGO_TARGET_DIR
 # Where tests/admission finds etcd, kube-apiserver and the rest.
@@ -21,7 +21,7 @@ tools: ## builds the real control plane (etcd, Kubernetes, kwok, Helm) once, and
 build: ## builds lowtide and the lab
 	cargo build $(FEATURES) --bins
 
-demo: tools build ## plays the whole story on a local world and writes target/demo/report.json
+demo: tools build ## runs the whole demo in a local world and writes target/demo/report.json
 	$(LAB) demo
 
 lab: tools build ## starts the local world with the operator and stays up until Ctrl-C
@@ -35,7 +35,7 @@ bench: ## measures planning on the recorded market, and a year of backtests
 
 # Fewer rows: make bench-ledger ROWS=1000000
 ROWS ?= 100000000
-bench-ledger: tools ## measures the ledger on a plain Postgres; a hundred million shares take 40 GB below TMPDIR and half an hour
+bench-ledger: tools ## measures the ledger on a plain Postgres; a hundred million shares take 40 GB in TMPDIR and half an hour
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/ledger cargo bench --no-default-features --features ledger,lab --bench ledger -- --rows $(ROWS)
 
 # make soak SEEDS=10000 FIRST=500000
@@ -49,7 +49,7 @@ soak: ## plays SEEDS simulated weeks at every level of faults, on all cores, and
 image: ## builds static binaries for amd64 and arm64 and an OCI image of them in target/image, without Docker (8 GB of memory, most of an hour)
 	scripts/image/build.sh
 
-lint: ## what reviewers would say first
+lint: ## formatting and clippy, before a review
 	cargo fmt --check
 	cargo clippy $(FEATURES) --all-targets -- -D warnings
 

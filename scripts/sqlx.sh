@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Checks the ledger's queries against a freshly migrated Postgres and renews .sqlx; `scripts/sqlx.sh --check` only tells whether it is up to date.
+# Checks the ledger's queries against a freshly migrated Postgres and renews .sqlx; `scripts/sqlx.sh --check` only says whether it is up to
+# date.
 #
-# The schema is made by psql and not by lowtide: lowtide itself does not compile while .sqlx is behind.
+# The schema is created by psql, not by lowtide: lowtide itself does not compile while .sqlx is behind.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -17,7 +18,7 @@ fi
 server=
 trap '[[ -z $server ]] || { "${as[@]}" "$programs/pg_ctl" stop -D "$dir/data" -m immediate >/dev/null 2>&1 || true; }; rm -rf "$dir"' EXIT
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-# The folder is the server's: it must not have to enter this one.
+# The folder belongs to the server's user, which must not need access to this one.
 (cd "$dir" && "${as[@]}" "$programs/initdb" -D "$dir/data" -U postgres --auth=trust >/dev/null)
 (cd "$dir" && "${as[@]}" "$programs/pg_ctl" start -w -D "$dir/data" -l "$dir/log" \
     -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c timezone=UTC" >/dev/null)
@@ -30,7 +31,7 @@ for file in src/ledger/migrations/*.sql "${views[@]}"; do
 done
 
 mkdir "$dir/found"
-# The macros look at the database when they are expanded anew. All queries are the ledger's: AWS and Kubernetes need not be compiled.
+# The macros query the database when they are expanded again. All queries are in the ledger: AWS and Kubernetes need not be compiled.
 touch src/lib.rs
 SQLX_OFFLINE=false SQLX_OFFLINE_DIR="$dir/found" DATABASE_URL="$url" cargo check --quiet --lib --no-default-features --features ledger
 if diff -r "$dir/found" .sqlx >/dev/null; then

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that is tested, step by step; goes on after a failure and ends with `N passed, N failed`, counted in steps.
+# Runs all tests, step by step; continues after a failure and ends with `N passed, N failed`, counted in steps.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

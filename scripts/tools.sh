@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the real control plane's programs (etcd, Kubernetes, kwok, Helm) from pinned Go modules into a folder that lasts, and
-# finds or installs a Postgres server. What is there and current is skipped; two runs at once wait for each other.
-#   scripts/tools.sh             all of it
+# Builds the real control plane's programs (etcd, Kubernetes, kwok, Helm) from pinned Go modules into a persistent folder, and finds or
+# installs a Postgres server. What is already there and current is skipped; concurrent runs wait for each other.
+#   scripts/tools.sh             everything
 #   scripts/tools.sh --check     says what is missing, builds nothing
 set -euo pipefail
 
@@ -25,10 +25,10 @@ EOF
 
 say() { printf '%s\n' "$*" >&2; }
 
-# The version that a module's go.mod pins, as in v1.36.3.
+# The version that a module's go.mod pins, e.g. v1.36.3.
 pinned() { awk -v module="$2" '$1 == module { print $2; exit }' "$modules/$1/go.mod"; }
 
-# Without these the Kubernetes programs call themselves v0.0.0, and clients believe them.
+# Without these the Kubernetes programs report v0.0.0, and clients believe them.
 linker_flags() {
     case $1 in
         kubernetes)
@@ -49,7 +49,7 @@ stamp_of() {
 
 current() { [[ -x $bin/$1 && -f $bin/.$1.stamp && $(<"$bin/.$1.stamp") == "$(stamp_of "$2")" ]]; }
 
-# Binaries from before there were stamps are taken when they say the pinned version.
+# Binaries from before there were stamps are accepted if they report the pinned version.
 adopt() {
     local name=$1 module=$2 says wanted
     [[ -x $bin/$name && ! -f $bin/.$name.stamp ]] || return 1
@@ -83,7 +83,7 @@ build() {
 
 postgres_there() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || { command -v initdb && command -v postgres; } >/dev/null; }
 
-# Debian's package would start a cluster of its own; the lab wants only the programs.
+# Debian's package would start a cluster of its own; the lab needs only the programs.
 postgres() {
     postgres_there && return
     if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
@@ -98,7 +98,7 @@ postgres() {
     exit 1
 }
 
-# For the test of usage queries against a real Prometheus: Debian's programs, unpacked and not installed. That test alone needs them.
+# For the test of usage queries against a real Prometheus: Debian's programs, unpacked but not installed. Only that test needs them.
 prometheus() {
     [[ -x $bin/prometheus && -x $bin/promtool ]] && return
     command -v apt-get >/dev/null && command -v dpkg >/dev/null || { say "  no Prometheus on this machine: its test is left out"; return; }
@@ -112,7 +112,7 @@ prometheus() {
     rm -rf "$folder"
 }
 
-# amtool says where the example Alertmanager would send an alert. The test of alerts alone needs it.
+# amtool says where the example Alertmanager would send an alert. Only the alert tests need it.
 alertmanager() {
     [[ -x $bin/amtool && -x $bin/alertmanager ]] && return
     command -v apt-get >/dev/null && command -v dpkg >/dev/null || { say "  no amtool on this machine: the test of alert routes is left out"; return; }
@@ -121,7 +121,7 @@ alertmanager() {
     if (cd "$folder" && apt-get download -qq prometheus-alertmanager 2>/dev/null >&2 && dpkg -x prometheus-alertmanager_*.deb unpacked); then
         mv "$folder"/unpacked/usr/bin/amtool "$bin/"
         mv "$folder"/unpacked/usr/bin/prometheus-alertmanager "$bin/alertmanager"
-        # Debian's build reads its messages' templates from there and from nowhere else.
+        # Debian's build reads its message templates only from there.
         local templates=/usr/share/prometheus/alertmanager
         [[ -e $templates/default.tmpl ]] || { mkdir -p "$templates" && cp "$folder/unpacked$templates/"*.tmpl "$templates/"; } 2>/dev/null ||
             say "  $templates cannot be written: the test of deliveries is left out"

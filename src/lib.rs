@@ -1,7 +1,7 @@
 //! lowtide buys the cheapest GPU capacity the AWS market has, moves work before the machine dies,
-//! and proves every cent of it.
+//! and accounts for every cent.
 //!
-//! Every pass of the operator is the same four steps, and only the second one decides anything:
+//! Every pass of the operator has the same four steps, and only the second one decides anything:
 //!
 //! ```text
 //!   observe  ->  plan(policy, snapshot, now) -> Plan  ->  record  ->  execute
@@ -10,11 +10,11 @@
 //!
 //! Where to look:
 //! - [`core`]: every rule. No clock, no I/O, no randomness, no hash-map iteration.
-//! - [`ports`]: what a world must be able to do.
+//! - [`ports`]: what a world must provide.
 //! - [`engine`]: the driver that observes, records and executes what the core planned.
 //! - [`backtest`]: the policies on recorded spot markets.
 //! - `aws`, `kube` (feature `live`), `ledger` (feature `ledger`): adapters; they do I/O and decide nothing.
-//! - `lab` (feature `lab`): the local world: EC2 simulator, control plane, the demo's story.
+//! - `lab` (feature `lab`): the local world: EC2 simulator, control plane, the demo.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 // The toy world names the crate as benchmarks do.

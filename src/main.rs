@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use lowtide::cli;
 
-/// Buys the cheapest GPU capacity the AWS market has, moves work before the machine dies, and proves every cent.
+/// Buys the cheapest GPU capacity the AWS market has, moves work before the machine dies, and accounts for every cent.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -17,7 +17,7 @@ struct Arguments {
 enum Command {
     /// Runs the policies on recorded spot markets.
     Backtest(cli::backtest::BacktestArgs),
-    /// Shows every instance type with what it has and what pods can use of it.
+    /// Shows every instance type with what it has and how much of it pods can use.
     Catalog(cli::catalog::CatalogArgs),
     /// Writes the chart's dashboards and docs/metrics.md.
     #[command(hide = true)]
@@ -26,24 +26,24 @@ enum Command {
     Offers(cli::offers::OffersArgs),
     /// Says what lowtide would buy for Kubernetes manifests, without a cluster or an account.
     Place(cli::place::PlaceArgs),
-    /// Plays days of a simulated cluster, with faults, and checks every invariant after every step.
+    /// Simulates days of a cluster, with faults, and checks every invariant after every step.
     Simulate(cli::simulate::SimulateArgs),
     /// Says why a machine was bought or work moved, from the ledger alone.
     #[cfg(feature = "ledger")]
     Explain(cli::explain::ExplainArgs),
-    /// Makes the savings ledger and reads its reports.
+    /// Creates the savings ledger and reads its reports.
     #[cfg(feature = "ledger")]
     Ledger(cli::ledger::LedgerArgs),
     /// Prints the custom resource definitions, or writes them to a folder.
     #[cfg(feature = "live")]
     Crds(cli::crds::CrdsArgs),
-    /// Runs the operator: what the chart's Deployment starts.
+    /// Runs the operator; the chart's Deployment starts this.
     #[cfg(feature = "live")]
     Operator(cli::operator::OperatorArgs),
-    /// Takes machines of this cluster's name over that no claim stands for: after a rebuilt control plane or a restored backup.
+    /// Takes over machines with this cluster's name that have no claim, after a rebuilt control plane or a restored backup.
     #[cfg(feature = "live")]
     Adopt(cli::adopt::AdoptArgs),
-    /// Lifts lowtide's scheduling gate from every pod, for when the operator goes away.
+    /// Lifts lowtide's scheduling gate from every pod, for when the operator is removed.
     #[cfg(feature = "live")]
     ReleasePods(cli::release_pods::ReleasePodsArgs),
 }

@@ -176,7 +176,7 @@ fn files_that_say_nothing_or_the_impossible_are_refused_with_a_sentence() {
 fn offers_say_how_many_do_not_serve_and_why() {
     let output = lowtide(&["offers", "--gpu-memory", "9000Gi"]);
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.starts_with("no offer serves this need\nrefused: ") && text.contains("(too little GPU memory)"), "{text}");
+    assert!(text.starts_with("no offer meets this need\nrefused: ") && text.contains("(too little GPU memory)"), "{text}");
     let unknown = file("unknown.csv", &OFFERS.replace("g4dn.xlarge", "zz9.bogus"));
     let output = lowtide(&["place", "-f", file("m3.yaml", MANIFESTS).to_str().unwrap(), "--offers", unknown.to_str().unwrap()]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("zz9.bogus is not in the catalog"));

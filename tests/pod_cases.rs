@@ -78,7 +78,7 @@ fn a_spread_over_zones_by_revision_uses_three_zones() {
 #[test]
 fn volumes_say_where_a_pod_runs_and_how_it_is_replaced() {
     let shared = placed("l02-rwx");
-    assert_eq!(on_notice(&shared), "its replacement is Ready before it goes");
+    assert_eq!(on_notice(&shared), "its replacement is Ready before it ends");
     assert_eq!(all(&placed("l03-zonalpv"), "zone"), ["use1-az4"].into());
 }
 
@@ -86,8 +86,8 @@ fn volumes_say_where_a_pod_runs_and_how_it_is_replaced() {
 fn the_host_network_is_placed_and_breaks_first() {
     let answer = placed("p26-hostnetwork");
     assert!(on_notice(&answer).contains("host network"), "{}", on_notice(&answer));
-    assert!(on_notice(&placed("l18-bare")).contains("nobody makes it again"));
-    assert!(on_notice(&placed("l23-rollout-rs")).contains("a ReplicaSet makes the next pod only when this one is gone"));
+    assert!(on_notice(&placed("l18-bare")).contains("no controller recreates it"));
+    assert!(on_notice(&placed("l23-rollout-rs")).contains("a ReplicaSet creates the next pod only when this one is gone"));
 }
 
 #[test]

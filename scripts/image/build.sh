@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds static binaries of lowtide for amd64 and arm64 and puts them into an OCI image index. No Docker.
 #   scripts/image/build.sh [OUT]        OUT is target/image, or another folder that is not there yet
-#   ARCHITECTURES="amd64"               one of them
+#   ARCHITECTURES="amd64"               only one of them
 #   PROFILE=dev FEATURES=""             smaller and faster, to try the script: no AWS, no Kubernetes
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -18,7 +18,7 @@ declare -A compilers=([x86_64]=x86_64-linux-gnu-gcc [aarch64]=aarch64-linux-gnu-
 
 say() { printf '%s\n' "$*" >&2; }
 
-# ring is the only C in it; a compiler for the machine is enough, musl itself comes with Rust.
+# ring is the only C code in it; a compiler for the architecture is enough, musl itself comes with Rust.
 compiler() {
     local machine=$1
     if [[ $machine == "$(uname -m)" ]]; then

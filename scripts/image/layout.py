@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes an OCI image index from static binaries, without Docker and without a base image: the program, certificate authorities, time
+"""Writes an OCI image index from static binaries, without Docker and without a base image: the program, CA certificates, time
 zones, and a user that is not root. The same inputs give the same bytes.
 
     layout.py --out FOLDER --version V --revision COMMIT --epoch SECONDS --wheels FOLDER --lock Cargo.lock --binary ARCH=FILE...
@@ -30,14 +30,14 @@ LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
 def static_binary(architecture, path):
-    """The program's bytes; refuses what would not run from scratch on that machine."""
+    """The program's bytes; rejects what would not run in an empty image on that architecture."""
     data = path.read_bytes()
     if data[:5] != b"\x7fELF\x02" or int.from_bytes(data[18:20], "little") != ARCHITECTURES[architecture]:
         raise SystemExit(f"{path}: expected a 64-bit ELF program for {architecture}")
-    # A program header of type PT_INTERP names a loader, and the image has none.
+    # A program header of type PT_INTERP requires a loader, and the image has none.
     offset, size, count = (int.from_bytes(data[at:at + width], "little") for at, width in ((32, 8), (54, 2), (56, 2)))
     if any(int.from_bytes(data[offset + n * size:offset + n * size + 4], "little") == 3 for n in range(count)):
-        raise SystemExit(f"{path}: expected a static program, this one wants a loader (build it for a musl target)")
+        raise SystemExit(f"{path}: expected a static program, this one needs a loader (build it for a musl target)")
     return data
 
 
@@ -66,7 +66,7 @@ def contents(program, wheels):
 
 
 def layer(files, epoch):
-    """A compressed tar and the digest of the plain one: sorted, owned by root, one time, no header that depends on the machine."""
+    """A compressed tar and the digest of the uncompressed one: sorted, owned by root, one timestamp, no header that depends on the machine."""
     folders = {str(parent) for name in files for parent in pathlib.PurePosixPath(name).parents if str(parent) != "."} | {"tmp"}
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as tar:
@@ -134,7 +134,7 @@ class Layout:
 
 
 def bill_of_materials(lock, wheels, version, created):
-    """CycloneDX 1.5: every crate of the lock file, and the two packages whose data are in the image."""
+    """CycloneDX 1.5: every crate in the lock file, and the two packages whose data is in the image."""
     packages = tomllib.loads(lock.read_text())["package"]
     components = []
     for package in sorted(packages, key=lambda one: (one["name"], one["version"])):
@@ -162,7 +162,7 @@ def bill_of_materials(lock, wheels, version, created):
 
 
 def provenance(top, arguments, lock, wheels):
-    """What it was made of, as an in-toto statement; whoever signs it vouches for it."""
+    """What it was built from, as an in-toto statement; whoever signs it vouches for it."""
     materials = [{"uri": f"git+revision:{arguments.revision}", "digest": {"gitCommit": arguments.revision}}]
     materials.append({"uri": "Cargo.lock", "digest": {"sha256": digest(lock.read_bytes()).removeprefix("sha256:")}})
     for name in ("certifi", "tzdata"):

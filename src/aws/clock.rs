@@ -1,6 +1,6 @@
-//! How far EC2's clock is ahead of ours, by the `Date` of its answers.
+//! How far EC2's clock is ahead of ours, from the `Date` of its answers.
 //!
-//! Decides: nothing. Join timeouts are spans between two readings of EC2's clock, so a clock of ours that is wrong ends no machine.
+//! Decides: nothing. Join timeouts are spans between two readings of EC2's clock, so a wrong clock of ours terminates no machine.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -16,7 +16,7 @@ use aws_smithy_types::date_time::Format;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::ports::Clock;
 
-/// What is said out loud.
+/// Differences from here on are logged.
 const FAR: i64 = 5_000;
 /// Not known yet.
 const UNKNOWN: i64 = i64::MIN;
@@ -39,7 +39,7 @@ impl Ec2Clock {
         Ec2Clock { clock, ahead: Arc::new(AtomicI64::new(UNKNOWN)) }
     }
 
-    /// The difference, once an answer has said it.
+    /// The difference, once an answer has been received.
     pub(super) fn ahead(&self) -> Option<Millis> {
         Some(self.ahead.load(Ordering::Relaxed)).filter(|at| *at != UNKNOWN).map(Millis)
     }
@@ -48,12 +48,12 @@ impl Ec2Clock {
         let Some(seen) = difference(date, self.clock.now()) else { return };
         let before = self.ahead.swap(seen.0, Ordering::Relaxed);
         if seen.0.abs() > FAR && (before == UNKNOWN || (before - seen.0).abs() > FAR) {
-            tracing::warn!(ahead_milliseconds = seen.0, "EC2's clock and ours differ: set ours by NTP");
+            tracing::warn!(ahead_milliseconds = seen.0, "EC2's clock and ours differ: synchronise ours with NTP");
         }
     }
 }
 
-/// The time in a `Date` header less ours. The header is cut to whole seconds: half of one is added.
+/// The time in a `Date` header less ours. The header is truncated to whole seconds, so half a second is added.
 fn difference(date: &str, answered: Timestamp) -> Option<Millis> {
     let theirs = DateTime::from_str(date, Format::HttpDate).ok()?.to_millis().ok()?;
     Some(Millis(theirs + 500 - answered.0))

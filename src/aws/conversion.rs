@@ -8,7 +8,7 @@ use aws_smithy_types::DateTime;
 use crate::core::units::time::Timestamp;
 use crate::ports::CloudError;
 
-/// A point in time as AWS gave it, in milliseconds; `None` beyond what those can hold.
+/// A point in time from AWS, in milliseconds; `None` if out of range.
 pub fn timestamp(time: &DateTime) -> Option<Timestamp> {
     time.to_millis().ok().map(Timestamp)
 }
@@ -18,12 +18,12 @@ pub fn date_time(time: Timestamp) -> DateTime {
     DateTime::from_millis(time.0)
 }
 
-/// A point in time from RFC 3339 text, as EventBridge and instance metadata write it.
+/// A point in time from RFC 3339 text, the format of EventBridge and instance metadata.
 pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     text.parse::<jiff::Timestamp>().ok().map(|time| Timestamp(time.as_millisecond()))
 }
 
-/// A field EC2 always sends; its absence is an answer we cannot use.
+/// A field that EC2 always sends; an answer without it is unusable.
 ///
 /// # Errors
 /// [`CloudError::Unknown`], naming the call and the field.
@@ -41,7 +41,7 @@ pub fn tag_map(tags: &[Tag]) -> BTreeMap<String, String> {
     tags.iter().filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()))).collect()
 }
 
-/// The same tags on a resource to be made.
+/// The same tags for a resource to be created.
 pub fn tag_specification(kind: ResourceType, tags: &BTreeMap<String, String>) -> TagSpecification {
     let tags = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
     TagSpecification::builder().resource_type(kind).set_tags(Some(tags)).build()

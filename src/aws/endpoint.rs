@@ -1,11 +1,11 @@
-//! Where AWS is, when it is said to be elsewhere.
+//! Endpoints other than AWS's own.
 //!
-//! Decides: which endpoint overrides are refused. An override sends signed requests, and with them the right to buy and end machines for
-//! fifteen minutes, wherever it points: over plain http that is anybody on the way.
+//! Decides: which endpoint overrides are refused. An override sends signed requests, and with them fifteen minutes of permission to buy and
+//! terminate machines, wherever it points: over plain http, to anyone on the network path.
 
 use std::net::IpAddr;
 
-/// Variables by which the SDK lets itself be sent elsewhere, for all services and for each that lowtide calls.
+/// Variables that override the SDK's endpoint, for all services and for each that lowtide calls.
 pub const VARIABLES: [&str; 6] = [
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_EC2",
@@ -22,13 +22,13 @@ pub const VARIABLES: [&str; 6] = [
      --allow-insecure-endpoint (LOWTIDE_ALLOW_INSECURE_ENDPOINT=true)"
 )]
 pub struct InsecureEndpoint {
-    /// Which variable or argument says it.
+    /// Which variable or argument sets it.
     pub variable: String,
-    /// Scheme and host; no more of it is repeated.
+    /// Scheme and host only; the rest is not repeated.
     pub found: String,
 }
 
-/// Refuses plain http to anywhere but this machine.
+/// Refuses plain http to anywhere except this machine.
 ///
 /// # Errors
 /// When `url` is not https and its host is not a loopback address.

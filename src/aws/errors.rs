@@ -1,7 +1,7 @@
 //! What an AWS error code means to us: one table, each row with its source.
 //!
 //! Decides: whether a fault is about capacity, quota, pace, a used token or configuration.
-//! Does not: act on it (see the core), or ask again (see the SDK's retries, off for launches).
+//! Does not: act on it (see the core), or retry (see the SDK's retries, off for launches).
 
 use std::error::Error;
 
@@ -38,7 +38,7 @@ const SQS: &str = "SQS API reference";
 /// "Service Quotas API reference" and "Pricing API reference".
 const OTHERS: &str = "Service Quotas and Pricing API references";
 
-/// Code, what it means to us, and who says so. A code that is not here is judged by its HTTP status.
+/// Code, what it means to us, and the source. A code that is not listed is judged by its HTTP status.
 const TABLE: &[(&str, Kind, &str)] = &[
     ("InsufficientInstanceCapacity", Kind::NoCapacity, EC2_CODES),
     ("InsufficientHostCapacity", Kind::NoCapacity, EC2_CODES),
@@ -76,7 +76,7 @@ const TABLE: &[(&str, Kind, &str)] = &[
     ("OptInRequired", Kind::Refused, EC2_CODES),
     ("Blocked", Kind::Refused, EC2_CODES),
     ("PendingVerification", Kind::Refused, EC2_CODES),
-    // What CreateFleet says of a type that a zone never sold on spot: karpenter-provider-aws issues 2243 and 6483.
+    // CreateFleet's answer for a type that a zone never sold on spot: karpenter-provider-aws issues 2243 and 6483.
     ("InvalidFleetConfiguration", Kind::Refused, KARPENTER),
     ("MaxConfigLimitExceeded", Kind::Refused, EC2_CODES),
     ("InvalidSubnetID.NotFound", Kind::Refused, EC2_CODES),
@@ -100,8 +100,8 @@ const TABLE: &[(&str, Kind, &str)] = &[
     ("Unavailable", Kind::Unknown, EC2_CODES),
 ];
 
-/// What a service's own code and sentence mean. `status` is the HTTP status, where there was one, and decides for codes we do not know:
-/// what the caller did wrong (4xx) stays wrong, anything else may have been carried out.
+/// What a service's error code and message mean. `status` is the HTTP status, if any, and decides for unknown codes: a client error (4xx)
+/// stays wrong, anything else may have been executed.
 pub fn classify(code: &str, message: &str, status: Option<u16>) -> CloudError {
     let known = TABLE.iter().find(|row| row.0 == code).map(|row| row.1);
     let kind = known.unwrap_or(match status {
@@ -109,7 +109,7 @@ pub fn classify(code: &str, message: &str, status: Option<u16>) -> CloudError {
         Some(400..=499) => Kind::Refused,
         _ => Kind::Unknown,
     });
-    let message = if message.is_empty() { "AWS gave no sentence".to_owned() } else { message.to_owned() };
+    let message = if message.is_empty() { "AWS gave no message".to_owned() } else { message.to_owned() };
     let code = code.to_owned();
     match kind {
         Kind::NoCapacity => CloudError::NoCapacity { code, message },
@@ -122,12 +122,12 @@ pub fn classify(code: &str, message: &str, status: Option<u16>) -> CloudError {
     }
 }
 
-/// What an error inside a CreateFleet answer means. The call itself was carried out, so a code we do not know is a refusal of this offer.
+/// What an error inside a CreateFleet answer means. The call itself was executed, so an unknown code is a refusal of this offer.
 pub fn classify_in_fleet(code: &str, message: &str) -> CloudError {
     classify(code, message, Some(400))
 }
 
-/// What a failed call means. `call` and `region` name it where the service itself said nothing.
+/// What a failed call means. `call` and `region` identify it if the service itself said nothing.
 pub fn from_sdk<E>(call: &'static str, region: &Region, error: SdkError<E, HttpResponse>) -> CloudError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
@@ -165,7 +165,7 @@ mod tests {
         }
     }
 
-    /// Written out a second time on purpose: a row that is changed or lost must be noticed.
+    /// Deliberately repeated: a row that is changed or lost must be noticed.
     #[test]
     fn every_code_that_steers_a_purchase_means_what_it_must() {
         for (code, status, kind) in [

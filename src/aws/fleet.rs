@@ -1,7 +1,7 @@
-//! Buying and ending machines: launch templates, CreateFleet of one, RunInstances into a reservation, TerminateInstances.
+//! Buying and terminating machines: launch templates, CreateFleet of one, RunInstances into a reservation, TerminateInstances.
 //!
-//! Decides: how a frozen [`Launch`] is worded, so that the same launch is the same request, byte for byte.
-//! Does not: choose what to buy, or try again.
+//! Decides: how a frozen [`Launch`] becomes a request, so that the same launch is the same request, byte for byte.
+//! Does not: choose what to buy, or retry.
 
 use std::collections::BTreeMap;
 
@@ -24,14 +24,14 @@ use super::AwsCloud;
 use super::conversion::{needed, tag_map, tag_specification};
 use super::errors::{classify_in_fleet, from_sdk};
 
-/// The tag of a launch template that names its node class.
+/// The tag of a launch template that holds its node class.
 pub const CLASS_TAG: &str = "lowtide-class";
 
-/// Templates are never changed, only made: the content is in the name.
+/// Templates are never changed, only created: the name is derived from the content.
 const ONLY_VERSION: &str = "1";
 
 impl AwsCloud {
-    /// Makes the template, or finds the one of that name.
+    /// Creates the template, or finds the one with that name.
     pub(super) async fn create_or_find_template(&self, template: &LaunchTemplate) -> Result<String, CloudError> {
         let own = [
             (tags::CLUSTER, self.settings.cluster.as_str()),
@@ -67,10 +67,11 @@ impl AwsCloud {
         let found = found.map_err(|error| from_sdk("DescribeLaunchTemplates", region, error))?;
         let known = needed(found.launch_templates().first(), "DescribeLaunchTemplates", &template.name)?;
         if let Ownership::Foreign(uid) = ownership(&tag_map(known.tags()), &self.settings.cluster_uid) {
-            let message = format!("launch template {} carries the UID {uid} of another cluster: nothing is launched by it", template.name);
+            let message =
+                format!("launch template {} carries the UID {uid} of another cluster: nothing is launched from it", template.name);
             return Err(CloudError::Refused { code: "OtherCluster".to_owned(), message });
         }
-        // Somebody else may have added a version; ours stays the first.
+        // Someone else may have added a version; ours is the first.
         Ok(ONLY_VERSION.to_owned())
     }
 
@@ -83,7 +84,7 @@ impl AwsCloud {
             CapacityType::Reserved => {
                 return Err(CloudError::Refused {
                     code: "NotSent".to_owned(),
-                    message: format!("{} is prepaid capacity, and its launch names no reservation", launch.capacity),
+                    message: format!("{} is prepaid capacity, but its launch has no reservation", launch.capacity),
                 });
             }
         };
@@ -113,8 +114,8 @@ impl AwsCloud {
         instance_of(&answer)
     }
 
-    /// Launches one machine into a capacity reservation, or not at all. A fleet cannot name a reservation but in a launch template of its
-    /// own; RunInstances can, and honours the token alike.
+    /// Launches one machine into a capacity reservation, or not at all. A fleet can only use a reservation through a launch template of its
+    /// own; RunInstances takes one directly, and honours the token as well.
     pub(super) async fn run_in_reservation(&self, launch: &Launch, reservation: &ReservationId) -> Result<InstanceId, CloudError> {
         let region = &launch.capacity.region;
         let template = LaunchTemplateSpecification::builder()
@@ -142,18 +143,18 @@ impl AwsCloud {
         needed(id, "RunInstances", "an instance").map(InstanceId::from)
     }
 
-    /// Writes tags on an instance; those that are there are replaced.
+    /// Writes tags on an instance; existing values are replaced.
     ///
     /// # Errors
-    /// Every [`CloudError`]: the operator's own role has no right to do it, a person's has.
+    /// Every [`CloudError`]: the operator's own role lacks the permission, a person's has it.
     pub async fn mark_instance(&self, region: &Region, instance: &InstanceId, words: &[(&str, &str)]) -> Result<(), CloudError> {
         let all = words.iter().map(|(key, value)| Tag::builder().key(*key).value(*value).build()).collect();
         let ask = self.clients(region).ec2.create_tags().resources(instance.as_str()).set_tags(Some(all));
         ask.send().await.map(drop).map_err(|error| from_sdk("CreateTags", region, error))
     }
 
-    /// Ends an instance. EC2 forgets an instance an hour after its end, and then says it does not exist: that is no fault.
-    /// It says the same for a moment after a launch; whoever wants to be sure looks at [`crate::ports::Cloud::instances`].
+    /// Terminates an instance. EC2 forgets an instance an hour after its end, and then says it does not exist: that is not an error. It
+    /// says the same for a moment after a launch; to be sure, check [`crate::ports::Cloud::instances`].
     pub(super) async fn end_instance(&self, region: &Region, instance: &InstanceId) -> Result<(), CloudError> {
         let answer = self.clients(region).ec2.terminate_instances().instance_ids(instance.as_str()).send().await;
         match answer {
@@ -168,7 +169,7 @@ fn template_data(template: &LaunchTemplate) -> RequestLaunchTemplateData {
     let metadata = LaunchTemplateInstanceMetadataOptionsRequest::builder()
         .http_endpoint(LaunchTemplateInstanceMetadataEndpointState::Enabled)
         .http_tokens(LaunchTemplateHttpTokensState::Required)
-        // Pods must not reach the node's credentials; the node agent runs in the host's network.
+        // Pods must not reach the node's credentials; the node agent runs in the host network.
         .http_put_response_hop_limit(1)
         .instance_metadata_tags(LaunchTemplateInstanceMetadataTagsState::Enabled)
         .build();
@@ -184,7 +185,7 @@ fn template_data(template: &LaunchTemplate) -> RequestLaunchTemplateData {
         .build()
 }
 
-/// What a fleet of one came to. HTTP 200 without an instance is normal: the reason is among the errors.
+/// The outcome of a fleet of one. HTTP 200 without an instance is normal: the reason is among the errors.
 fn instance_of(answer: &CreateFleetOutput) -> Result<InstanceId, CloudError> {
     if let Some(id) = answer.instances().iter().flat_map(|set| set.instance_ids()).next() {
         return Ok(id.as_str().into());

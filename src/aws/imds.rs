@@ -1,6 +1,6 @@
-//! Instance metadata, read on the node itself: the fastest way to learn of an interruption.
+//! Instance metadata, read on the node itself: the fastest way to learn about an interruption.
 //!
-//! Decides: what a metadata document means. Does not: act on it, or choose how often to look (every 5 s, says EC2).
+//! Decides: what a metadata document means. Does not: act on it, or choose how often to poll (EC2 recommends every 5 s).
 
 use std::time::Duration;
 
@@ -27,25 +27,25 @@ const REGION: &str = "/latest/meta-data/placement/region";
 #[derive(Debug, thiserror::Error)]
 pub enum ImdsUnreadable {
     /// The endpoint is not a URL.
-    #[error("{endpoint:?} is not an address of instance metadata: {fault}; expected a URL such as http://169.254.169.254")]
+    #[error("{endpoint:?} is not a valid instance metadata endpoint: {fault}; expected a URL such as http://169.254.169.254")]
     Endpoint {
-        /// As given.
+        /// The given value.
         endpoint: String,
         /// What is wrong with it.
         fault: String,
     },
     /// No answer, or a refusal.
-    #[error("instance metadata gave no {path}: {fault}; the agent needs the host's network and IMDSv2 enabled on the instance")]
+    #[error("instance metadata returned no {path}: {fault}; the agent needs the host network and IMDSv2 enabled on the instance")]
     NoAnswer {
-        /// What was asked for.
+        /// What was requested.
         path: &'static str,
         /// What happened.
         fault: String,
     },
     /// An answer that is not as documented.
-    #[error("instance metadata gave a {path} that is not as documented: {fault}")]
+    #[error("instance metadata returned an unexpected {path}: {fault}")]
     Document {
-        /// What was asked for.
+        /// What was requested.
         path: &'static str,
         /// Expected and found.
         fault: String,
@@ -75,10 +75,10 @@ struct Rebalance {
 }
 
 impl ImdsReader {
-    /// Connects to instance metadata, at `endpoint` instead of `http://169.254.169.254` where given, and asks it who we are.
+    /// Connects to instance metadata, at `endpoint` instead of `http://169.254.169.254` if given, and asks it for our identity.
     ///
     /// # Errors
-    /// [`ImdsUnreadable`], when there is none.
+    /// [`ImdsUnreadable`], if there is none.
     pub async fn connect(endpoint: Option<&str>) -> Result<Self, ImdsUnreadable> {
         let config = ProviderConfig::without_region().with_http_client(super::http_client());
         let mut builder = Client::builder()
@@ -100,7 +100,7 @@ impl ImdsReader {
     /// The worst that metadata says now: an interruption, else a rebalance recommendation, else nothing.
     ///
     /// # Errors
-    /// [`ImdsUnreadable`]: nothing is known then, which is not the same as nothing to fear.
+    /// [`ImdsUnreadable`]: the state is then unknown, which does not mean that nothing threatens.
     pub async fn poll(&self) -> Result<Option<Notice>, ImdsUnreadable> {
         let found = match document(&self.client, INSTANCE_ACTION).await? {
             Some(text) => Some((NoticeKind::Interruption, interruption_sent_at(&text)?)),
@@ -113,7 +113,7 @@ impl ImdsReader {
     }
 }
 
-/// A document; `None` when metadata has none (404), as long as nothing threatens the machine.
+/// A document; `None` if metadata has none (404), as long as nothing threatens the machine.
 async fn document(client: &Client, path: &'static str) -> Result<Option<String>, ImdsUnreadable> {
     match client.get(path).await {
         Ok(text) => Ok(Some(text.into())),
@@ -135,7 +135,7 @@ fn time(path: &'static str, text: &str) -> Result<Timestamp, ImdsUnreadable> {
     parse_rfc3339(text).ok_or_else(|| ImdsUnreadable::Document { path, fault: format!("expected an RFC 3339 time, found {text:?}") })
 }
 
-/// When an interruption was sent: metadata tells when the machine goes, two minutes later.
+/// When an interruption was sent: metadata says when the machine goes, two minutes later.
 fn interruption_sent_at(text: &str) -> Result<Timestamp, ImdsUnreadable> {
     let bad = |fault: String| ImdsUnreadable::Document { path: INSTANCE_ACTION, fault };
     let action: InstanceAction = serde_json::from_str(text).map_err(|error| bad(format!("{error} in {text:?}")))?;

@@ -1,6 +1,6 @@
-//! Our instances as EC2 describes them, with what their spot requests say.
+//! Our instances as EC2 describes them, with the state of their spot requests.
 //!
-//! Found by tag, never by remembered ids: describe calls may not see a new instance yet, and an id we forgot must still be found.
+//! Found by tag, never by remembered ids: describe calls may not show a new instance yet, and an id we forgot must still be found.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ const PAGE: i32 = 1_000;
 /// A filter takes at most 200 values (EC2 API reference, "Filtering").
 const FILTER_VALUES: usize = 200;
 
-/// Statuses of a spot request by which EC2 takes an instance back, or has.
+/// Spot request statuses meaning that EC2 is taking an instance back, or has.
 ///
 /// Source: EC2 user guide, "Get the status of a Spot Instance request". On a terminate-type interruption the request goes to
 /// `instance-terminated-no-capacity` at once, while the instance runs on for two minutes.
@@ -42,7 +42,7 @@ const TAKING_BACK: [&str; 10] = [
 type SpotStatus = (String, Timestamp);
 
 impl AwsCloud {
-    /// All instances of `cluster`, in order of their ids.
+    /// All instances of `cluster`, ordered by id.
     pub(super) async fn tagged_instances(&self, region: &Region, cluster: &str) -> Result<Vec<Instance>, CloudError> {
         let clients = self.clients(region);
         let ask =
@@ -65,8 +65,8 @@ impl AwsCloud {
         Ok(instances)
     }
 
-    /// The statuses of the spot requests behind `instances`. Asked for by filter: EC2 forgets a request four hours after its end,
-    /// and asking by id for a forgotten one would fail as a whole.
+    /// The statuses of the spot requests behind `instances`. Requested by filter: EC2 forgets a request four hours after its end, and
+    /// asking by id for a forgotten one would fail the whole call.
     async fn spot_statuses(&self, region: &Region, instances: &[SdkInstance]) -> Result<BTreeMap<String, SpotStatus>, CloudError> {
         let clients = self.clients(region);
         let requests: Vec<String> = instances.iter().filter_map(|it| it.spot_instance_request_id()).map(str::to_owned).collect();
@@ -121,7 +121,7 @@ impl AwsCloud {
     }
 }
 
-/// By what its Node is known: the private DNS name, whole and as a host name, and the private addresses of all its interfaces.
+/// What identifies its Node: the private DNS name, in full and as a host name, and the private addresses of all its interfaces.
 fn addresses(found: &SdkInstance) -> BTreeSet<String> {
     let name = found.private_dns_name().filter(|name| !name.is_empty());
     let host = name.and_then(|name| name.split('.').next());
@@ -130,7 +130,7 @@ fn addresses(found: &SdkInstance) -> BTreeSet<String> {
     name.into_iter().chain(host).chain(found.private_ip_address()).chain(more).map(str::to_owned).collect()
 }
 
-/// EC2's state as ours. We never stop an instance; one that is stopped no longer serves, and is not gone.
+/// EC2's state in our terms. We never stop an instance; a stopped one no longer serves, but is not gone.
 pub(super) fn instance_state(name: &InstanceStateName) -> Option<InstanceState> {
     match name {
         InstanceStateName::Pending => Some(InstanceState::Pending),
@@ -142,7 +142,7 @@ pub(super) fn instance_state(name: &InstanceStateName) -> Option<InstanceState> 
 }
 
 /// The time in a `StateTransitionReason` such as `User initiated (2026-11-23 22:48:48 GMT)`, `Service initiated (...)` when EC2 took it:
-/// EC2 says it nowhere else, and not always.
+/// EC2 provides it nowhere else, and not always.
 fn transition_time(reason: &str) -> Option<Timestamp> {
     let (_, inside) = reason.rsplit_once('(')?;
     let (text, _) = inside.split_once(" GMT)")?;

@@ -1,6 +1,6 @@
 //! The interruption queue of a region: receiving and deleting messages.
 //!
-//! A message is deleted only when its effect is durable: SQS gives it again until then, and a second time now and then anyway.
+//! A message is deleted only when its effect is durable: SQS delivers it again until then, and occasionally twice anyway.
 
 use std::sync::PoisonError;
 
@@ -17,7 +17,7 @@ const MOST_MESSAGES: i32 = 10;
 const HIDDEN_SECONDS: i32 = 20;
 
 impl AwsCloud {
-    /// The URL of a queue given by name; a URL stands for itself.
+    /// The URL of a queue given by name; a URL is used as it is.
     async fn queue_url(&self, region: &Region, queue: &str) -> Result<String, CloudError> {
         if queue.starts_with("https://") || queue.starts_with("http://") {
             return Ok(queue.to_owned());
@@ -33,7 +33,7 @@ impl AwsCloud {
         Ok(url)
     }
 
-    /// A queue that was deleted and made again may have another URL: ask again after a refusal.
+    /// A queue that was deleted and recreated may have another URL: it is looked up again after a refusal.
     fn forget_queue_url(&self, region: &Region, queue: &str) {
         self.clients(region).queue_urls.lock().unwrap_or_else(PoisonError::into_inner).remove(queue);
     }

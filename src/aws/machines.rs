@@ -51,12 +51,12 @@ impl AwsCloud {
     }
 }
 
-/// A GPU's name as lowtide writes it: lower case, words joined by `-` (`L4` is `l4`, `RTX PRO 4500` is `rtx-pro-4500`).
+/// A GPU's name in lowtide's notation: lower case, words joined by `-` (`L4` is `l4`, `RTX PRO 4500` is `rtx-pro-4500`).
 pub fn gpu_model(name: &str) -> GpuModel {
     name.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join("-").into()
 }
 
-/// A type as EC2 describes it; `None` when it has no NVIDIA GPU, or EC2 leaves out how much memory that has.
+/// A type as EC2 describes it; `None` if it has no NVIDIA GPU, or EC2 does not say how much memory the GPU has.
 pub fn machine_type(info: &InstanceTypeInfo) -> Option<MachineType> {
     let gpus = info.gpu_info()?.gpus();
     let gpu = gpus.iter().find(|gpu| gpu.manufacturer().is_some_and(|maker| maker.eq_ignore_ascii_case("nvidia")))?;

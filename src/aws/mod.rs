@@ -1,7 +1,7 @@
-//! AWS behind the [`Cloud`] port: the real SDK, one set of clients per region, made when first asked for.
+//! AWS behind the [`Cloud`] port: the real SDK, one set of clients per region, created when first needed.
 //!
-//! Decides: how a question of the port is put to EC2, SQS, Pricing and Service Quotas, and how an answer is read.
-//! Does not: choose anything, keep prices, or ask again when money is at stake (the caller does, with the same token).
+//! Decides: how a port's request is sent to EC2, SQS, Pricing and Service Quotas, and how an answer is read.
+//! Does not: choose anything, keep prices, or retry when money is at stake (the caller does, with the same token).
 
 mod clock;
 pub mod conversion;
@@ -47,13 +47,13 @@ use crate::ports::{Clock, Cloud, CloudError, QueueMessage};
 pub struct Timeouts {
     /// For a connection; 5 s.
     pub connect: Duration,
-    /// For one try of a call that may be tried again; 12 s.
+    /// For one attempt of a call that may be retried; 12 s.
     pub attempt: Duration,
-    /// For a call with all its tries; 30 s. Launches are tried once, so this is all they have.
+    /// For a call with all its attempts; 30 s. Launches are attempted once, so this is all they have.
     pub operation: Duration,
-    /// How long SQS may hold a question open until a message comes, at most 20 s (SQS' own limit); 20 s.
+    /// How long SQS may hold a receive call open until a message arrives, at most 20 s (SQS's own limit); 20 s.
     pub receive_wait: Duration,
-    /// How much longer than `receive_wait` we wait for SQS' answer; 10 s.
+    /// How much longer than `receive_wait` we wait for SQS's answer; 10 s.
     pub receive_slack: Duration,
 }
 
@@ -72,7 +72,7 @@ impl Default for Timeouts {
 /// What [`AwsCloud`] must know.
 #[derive(Clone)]
 pub struct AwsSettings {
-    /// One address for every AWS service, in place of AWS's own: for the simulator.
+    /// One endpoint for every AWS service instead of AWS's own: for the simulator.
     pub endpoint_url: Option<String>,
     /// The cluster's name: launch templates carry it as a tag.
     pub cluster: String,
@@ -80,14 +80,14 @@ pub struct AwsSettings {
     pub cluster_uid: String,
     /// The one clock: the current price of a pool is the last one before now.
     pub clock: Arc<dyn Clock>,
-    /// Keys instead of the default chain: for the simulator, which takes any.
+    /// Keys instead of the default chain: for the simulator, which accepts any.
     pub credentials: Option<Credentials>,
     /// How long we wait.
     pub timeouts: Timeouts,
 }
 
 impl AwsSettings {
-    /// Real AWS, with the waiting times of [`Timeouts::default`].
+    /// Real AWS, with [`Timeouts::default`].
     pub fn new(cluster: impl Into<String>, clock: Arc<dyn Clock>) -> Self {
         let cluster_uid = String::new();
         AwsSettings { endpoint_url: None, cluster: cluster.into(), cluster_uid, clock, credentials: None, timeouts: Timeouts::default() }
@@ -97,14 +97,14 @@ impl AwsSettings {
 /// The clients of one region.
 #[derive(Debug)]
 pub(crate) struct RegionClients {
-    /// Asks again when throttled or cut off: for questions that change nothing, and for changes that may be repeated.
+    /// Retries when throttled or disconnected: for reads, and for changes that may be repeated.
     pub(crate) ec2: aws_sdk_ec2::Client,
-    /// Asks once: for launches.
+    /// Does not retry: for launches.
     ///
-    /// EC2 answers `InsufficientInstanceCapacity` with HTTP 500, which the SDK takes for a passing fault and would ask again for seconds.
+    /// EC2 answers `InsufficientInstanceCapacity` with HTTP 500, which the SDK considers a transient error and would retry for seconds.
     pub(crate) ec2_once: aws_sdk_ec2::Client,
     pub(crate) sqs: aws_sdk_sqs::Client,
-    /// Waits as long as SQS holds the question open; asks once, as the caller comes back at once anyway.
+    /// Waits as long as SQS holds the call open; does not retry, as the caller calls again at once anyway.
     pub(crate) sqs_waiting: aws_sdk_sqs::Client,
     pub(crate) pricing: aws_sdk_pricing::Client,
     pub(crate) quotas: aws_sdk_servicequotas::Client,
@@ -133,7 +133,7 @@ pub(crate) fn http_client() -> SharedHttpClient {
 impl AwsCloud {
     /// Sets up AWS with the default credential chain (environment, web identity, Pod Identity, instance profile).
     ///
-    /// Calls nothing yet: credentials are looked for with the first call, and their absence is its error.
+    /// Makes no call yet: credentials are looked up with the first call, and fail that call if missing.
     pub async fn new(settings: AwsSettings) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(settings.timeouts.connect)
@@ -142,7 +142,7 @@ impl AwsCloud {
             .build();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http_client())
-            // Every call names its region; this one only keeps the loader from asking instance metadata for it.
+            // Every call sets its region; this one only keeps the loader from asking instance metadata for it.
             .region(aws_config::Region::new(prices::PRICING_REGION))
             .timeout_config(timeouts)
             .retry_config(RetryConfig::standard().with_max_attempts(3));
@@ -156,7 +156,7 @@ impl AwsCloud {
         AwsCloud { base: loader.load().await, settings, regions: Mutex::default(), ec2_clock }
     }
 
-    /// The clients of a region, made when first asked for.
+    /// The clients of a region, created when first needed.
     pub(crate) fn clients(&self, region: &Region) -> Arc<RegionClients> {
         let mut regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
         regions.entry(region.clone()).or_insert_with(|| Arc::new(self.make_clients(region))).clone()
@@ -183,9 +183,9 @@ impl AwsCloud {
     }
 }
 
-/// Gathers all pages of a listing: `page` is given the token to continue from.
+/// Collects all pages of a listing: `page` gets the token to continue from.
 ///
-/// EC2 marks the last page with an empty token, other services with none. A token that comes twice would never end.
+/// EC2 marks the last page with an empty token, other services with none. A repeated token would never end.
 pub(crate) async fn all_pages<T, P, F>(call: &'static str, mut page: P) -> Result<Vec<T>, CloudError>
 where
     P: FnMut(Option<String>) -> F,
@@ -198,7 +198,9 @@ where
         match next.filter(|text| !text.is_empty()) {
             None => return Ok(rows),
             Some(next) if token.as_ref() == Some(&next) => {
-                return Err(CloudError::Unknown { message: format!("{call} gave the same page token twice, so its listing has no end") });
+                return Err(CloudError::Unknown {
+                    message: format!("{call} returned the same page token twice, so its listing would never end"),
+                });
             }
             Some(next) => token = Some(next),
         }

@@ -1,6 +1,6 @@
 //! Reading EventBridge's envelopes: which events are notices, and which texts are not.
 //!
-//! Strict on purpose: a message we only half understand must be seen by somebody, not guessed at.
+//! Deliberately strict: a message we only half understand must be reported, not guessed at.
 
 use aws_sdk_ec2::types::InstanceStateName;
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use crate::ports::MalformedMessage;
 use super::conversion::parse_rfc3339;
 use super::instances::instance_state;
 
-/// EventBridge's envelope; more fields than these are allowed, as AWS adds some now and then.
+/// EventBridge's envelope; additional fields are allowed, as AWS adds some occasionally.
 #[derive(Deserialize)]
 struct Envelope {
     version: String,
@@ -35,7 +35,7 @@ struct Detail {
 /// The notice in a message from the queue of `region`.
 ///
 /// # Errors
-/// [`MalformedMessage`] with the text and the fault when it is not one of the events we know, or comes from another region.
+/// [`MalformedMessage`] with the text and the fault if it is not one of the events we know, or comes from another region.
 pub fn parse(text: &str, region: &Region) -> Result<Notice, MalformedMessage> {
     read(text, region).map_err(|fault| MalformedMessage { fault, text: text.to_owned() })
 }

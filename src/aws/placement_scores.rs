@@ -1,6 +1,7 @@
 //! GetSpotPlacementScores.
 //!
-//! Does not: choose what is asked (see [`crate::core::market::scores`]).
+//! Does not: choose what to ask (see
+//! [`crate::core::market::scores`]).
 
 use crate::core::market::scores::{PlacementScore, ScoreQuestion};
 use crate::core::units::ids::{Region, ZoneId};
@@ -10,9 +11,9 @@ use super::errors::from_sdk;
 use super::{AwsCloud, all_pages};
 
 impl AwsCloud {
-    /// The ten best places for a spot request, best first, as the endpoint of `asked_in` says.
+    /// The ten best places for a spot request, best first, according to the endpoint in `asked_in`.
     ///
-    /// As every call: [`CloudError::Refused`] when the day's new questions are used up (`MaxConfigLimitExceeded`).
+    /// As every call: [`CloudError::Refused`] when the day's new requests are used up (`MaxConfigLimitExceeded`).
     pub(super) async fn spot_placement_scores(
         &self,
         asked_in: &Region,

@@ -12,9 +12,9 @@ use crate::core::units::money::MicroUsdPerHour;
 
 use super::conversion::parse_rfc3339;
 
-/// A product that does not read as the price list's documentation says.
+/// A product that does not match the price list's documentation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a product of the AWS price list is not as documented: {fault}; the price of its type stays unknown")]
+#[error("a product in the AWS price list does not match its documentation: {fault}; the price of its type stays unknown")]
 pub struct BadProduct {
     /// What was expected and what came.
     pub fault: String,
@@ -52,7 +52,7 @@ struct Dimension {
     price_per_unit: BTreeMap<String, String>,
 }
 
-/// Attributes that a plain on-demand Linux product has. One that is absent is no objection: not every product carries all of them.
+/// Attributes that a plain on-demand Linux product has. A missing one does not disqualify a product: not all have all of them.
 const PLAIN: [(&str, &[&str]); 7] = [
     ("operatingSystem", &["Linux"]),
     ("tenancy", &["Shared"]),
@@ -63,10 +63,10 @@ const PLAIN: [(&str, &[&str]); 7] = [
     ("licenseModel", &["No License required"]),
 ];
 
-/// The on-demand quote of a product; `None` when it is some other product (a dedicated host, Windows, a free placeholder).
+/// The on-demand quote of a product; `None` if it is some other product (a dedicated host, Windows, a free placeholder).
 ///
 /// # Errors
-/// When the text is not a product as documented, or its price is no amount of dollars.
+/// When the text is not a product as documented, or its price is not an amount of dollars.
 pub fn quote(text: &str, region: &Region) -> Result<Option<Quote>, BadProduct> {
     let bad = |fault: String| BadProduct { fault };
     let listing: Listing = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
@@ -79,7 +79,7 @@ pub fn quote(text: &str, region: &Region) -> Result<Option<Quote>, BadProduct> {
         return Ok(None);
     };
     let price: MicroUsdPerHour = dollars.parse().map_err(|error| bad(format!("{instance_type}: {error}")))?;
-    // A zero stands for "billed elsewhere" (reservations, hosts), never for a free machine.
+    // Zero means "billed elsewhere" (reservations, hosts), never a free machine.
     if price.0 <= 0 || price > HIGHEST_PRICE {
         return Ok(None);
     }

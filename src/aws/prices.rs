@@ -1,4 +1,4 @@
-//! What machines cost, now and lately: DescribeSpotPriceHistory and the Pricing API.
+//! What machines cost, now and recently: DescribeSpotPriceHistory and the Pricing API.
 //!
 //! A pool without a row has no price here, and nobody makes one up.
 
@@ -18,19 +18,19 @@ use super::conversion::{date_time, timestamp};
 use super::errors::from_sdk;
 use super::{AwsCloud, all_pages, price_list};
 
-/// Where the Pricing API is; it knows the prices of all commercial regions.
+/// The Pricing API's region; it has the prices of all commercial regions.
 pub const PRICING_REGION: &str = "us-east-1";
 
-/// Linux is sold under two descriptions: the second is what every account of today has, the first what old rows say.
+/// Linux is sold under two descriptions: the second is what every current account has, the first appears in old rows.
 const LINUX: [&str; 2] = ["Linux/UNIX", "Linux/UNIX (Amazon VPC)"];
 
-/// Rows per page: EC2 documents no cap, and gives fewer when it likes.
+/// Rows per page: EC2 documents no limit, and may return fewer.
 const SPOT_PAGE: i32 = 1_000;
 
 /// The price list's name for the family of machines with GPUs.
 const GPU_FAMILY: &str = "GPU instance";
 
-/// How often types that the GPU family does not have are looked for among all products of a region.
+/// How often types missing from the GPU family are searched for among all products of a region.
 const FULL_LISTING_EVERY: Millis = Millis::from_hours(6);
 
 /// Products per page: `MaxResults` of GetProducts goes to 100.
@@ -39,7 +39,7 @@ const PRODUCTS_PAGE: i32 = 100;
 impl AwsCloud {
     /// Per pool of `types` that has a spot price the one that held at `since`, and every change after it.
     pub(super) async fn spot_prices(&self, region: &Region, types: &[InstanceType], since: Timestamp) -> Result<Vec<Quote>, CloudError> {
-        // Asking for no type would mean all of them.
+        // An empty list of types would mean all of them.
         if types.is_empty() {
             return Ok(Vec::new());
         }
@@ -68,7 +68,7 @@ impl AwsCloud {
                 continue;
             };
             let change = changes.entry((zone, quote.instance_type.clone(), quote.effective_from)).or_insert_with(|| quote.clone());
-            // Both descriptions of one change carry one price; should they ever differ, the higher one holds.
+            // Both descriptions of one change carry one price; should they ever differ, the higher one counts.
             if quote.price_per_hour > change.price_per_hour {
                 *change = quote;
             }
@@ -78,8 +78,8 @@ impl AwsCloud {
 
     /// List prices of `types`: Linux, shared tenancy, nothing preinstalled.
     ///
-    /// The GPU family of the region is one page, so it can be asked for every minute. Types that are not in it are looked for among all
-    /// products of the region, a dozen pages, rarely; a price found only there is given only then.
+    /// The GPU family of the region is one page, so it can be read every minute. Types that are not in it are searched for among all
+    /// products of the region, a dozen pages, rarely; a price found only there is returned only then.
     pub(super) async fn list_prices(&self, region: &Region, types: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
         if types.is_empty() {
             return Ok(Vec::new());
@@ -118,7 +118,7 @@ impl AwsCloud {
                 Ok(Some(quote)) if wanted.contains(&quote.instance_type) => quote,
                 Ok(_) => continue,
                 Err(fault) => {
-                    tracing::warn!(%region, %fault, "a product of the price list could not be read");
+                    tracing::warn!(%region, %fault, "a product in the price list could not be read");
                     continue;
                 }
             };
@@ -137,7 +137,7 @@ fn spot_quote(region: &Region, zone: ZoneId, row: &SpotPrice) -> Option<Quote> {
         zone: Some(zone),
         instance_type: row.instance_type()?.as_str().into(),
         capacity_type: CapacityType::Spot,
-        // What no machine costs is a mistake, and no price.
+        // An implausible price is a mistake and is ignored.
         price_per_hour: row.spot_price()?.parse().ok().filter(|price| (MicroUsdPerHour(1)..=HIGHEST_PRICE).contains(price))?,
         effective_from: timestamp(row.timestamp()?)?,
         source: PriceSource::SpotPriceHistory,
@@ -156,6 +156,6 @@ fn product_filters(region: &Region, family: Option<&str>) -> Result<Vec<Filter>,
     ];
     let wanted = plain.into_iter().chain(family.map(|family| ("instanceFamily", family)));
     let filters = wanted.map(|(field, value)| Filter::builder().r#type(FilterType::TermMatch).field(field).value(value).build());
-    let not_built = |error| CloudError::Refused { code: "NotSent".to_owned(), message: format!("GetProducts could not be put: {error}") };
+    let not_built = |error| CloudError::Refused { code: "NotSent".to_owned(), message: format!("GetProducts could not be built: {error}") };
     filters.collect::<Result<_, _>>().map_err(not_built)
 }

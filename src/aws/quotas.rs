@@ -25,7 +25,7 @@ const CODES: [(QuotaFamily, CapacityType, &str); 4] = [
 ];
 
 impl AwsCloud {
-    /// The vCPU quotas of a region for GPU families, spot and on-demand. A quota nobody changed is at AWS' default.
+    /// The vCPU quotas of a region for GPU families, spot and on-demand. A quota that was never changed is at AWS's default.
     ///
     /// As every call: [`CloudError::Refused`] without `servicequotas:GetServiceQuota`.
     pub(super) async fn service_quotas(&self, region: &Region) -> Result<Vec<VcpuQuota>, CloudError> {

@@ -1,6 +1,6 @@
-//! DescribeCapacityReservations: what is left of the reservations that node classes name.
+//! DescribeCapacityReservations: what is left of the reservations listed in node classes.
 //!
-//! Does not: make, change or cancel any.
+//! Does not: create, change or cancel any.
 
 use aws_sdk_ec2::types::{CapacityReservation as SdkReservation, CapacityReservationState};
 
@@ -16,7 +16,7 @@ use super::{AwsCloud, all_pages};
 const FILTER_VALUES: usize = 200;
 
 impl AwsCloud {
-    /// These reservations, in order of their ids. Asked for by filter: by id, one that does not exist would fail the whole call.
+    /// These reservations, ordered by id. Requested by filter: by id, one that does not exist would fail the whole call.
     pub(super) async fn named_reservations(&self, region: &Region, ids: &[ReservationId]) -> Result<Vec<CapacityReservation>, CloudError> {
         let clients = self.clients(region);
         let mut found = Vec::new();

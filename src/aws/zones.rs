@@ -1,4 +1,4 @@
-//! Where things are: zone ids of zone names and of subnets.
+//! Locations: zone ids of zone names and of subnets.
 //!
 //! Zone names differ per account, ids do not; all of lowtide uses ids. Newer answers carry the id, older ones only the name.
 
@@ -11,7 +11,7 @@ use super::AwsCloud;
 use super::errors::from_sdk;
 
 impl AwsCloud {
-    /// Zone ids of `region` by zone name in this account, local zones included; asked for once.
+    /// Zone ids of `region` by zone name in this account, local zones included; read once.
     pub(super) async fn zone_ids(&self, region: &Region) -> Result<BTreeMap<String, ZoneId>, CloudError> {
         let clients = self.clients(region);
         let zones = clients.zones.get_or_try_init(|| async {
@@ -32,7 +32,7 @@ impl AwsCloud {
             return Ok(id.into());
         }
         let unknown = || CloudError::Unknown {
-            message: format!("EC2 in {region} named a zone {name:?} that DescribeAvailabilityZones does not list"),
+            message: format!("EC2 in {region} returned a zone {name:?} that DescribeAvailabilityZones does not list"),
         };
         self.zone_ids(region).await?.get(name.unwrap_or_default()).cloned().ok_or_else(unknown)
     }

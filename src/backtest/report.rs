@@ -175,7 +175,7 @@ pub fn table(summary: &[Summary], service: bool) -> String {
         "od h",
         "egress $",
         "ours - it, $ (95 % CI)",
-        "dearer in",
+        "costlier in",
     ];
     let mut lines = vec![head.map(str::to_owned).to_vec()];
     for s in summary {

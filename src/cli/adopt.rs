@@ -1,7 +1,7 @@
-//! `lowtide adopt`: takes machines over that carry this cluster's name, after a rebuilt control plane, a restored backup, or an upgrade from
-//! a version that wrote no cluster UID. Without `--yes` it only says what it would do.
+//! `lowtide adopt`: takes over machines that carry this cluster's name, after a rebuilt control plane, a restored backup, or an upgrade
+//! from a version that wrote no cluster UID. Without `--yes` it only says what it would do.
 //!
-//! It may be run beside the operator, and again after it was cut short: the claim is written first and says which machine it stands for, so
+//! It may run alongside the operator, and again if it was interrupted: the claim is written first and says which machine it is for, so
 //! nothing is ever launched for it; the machine's tags follow.
 
 use std::collections::BTreeMap;
@@ -25,22 +25,22 @@ use crate::kube::errors::call;
 use crate::kube::{claims, classes, connect, names, pools, read_uid};
 use crate::ports::Cloud;
 
-/// Takes machines of this cluster's name over that no claim stands for; without --yes it says what it would do.
+/// Takes over machines with this cluster's name that have no claim; without --yes it only says what it would do.
 #[derive(Debug, clap::Args)]
 pub struct AdoptArgs {
-    /// The cluster's name, as machines carry it.
+    /// The cluster's name, as in the machines' tags.
     #[arg(long, env = "LOWTIDE_CLUSTER", default_value = "default")]
     pub cluster: String,
-    /// Take machines that carry this cluster UID: that of a cluster that is gone. May be given more than once.
+    /// Take over machines with this cluster UID, that of a cluster that is gone. May be repeated.
     #[arg(long)]
     pub from_uid: Vec<String>,
-    /// Take machines that carry no cluster UID.
+    /// Take over machines without a cluster UID.
     #[arg(long)]
     pub unmarked: bool,
-    /// Do it.
+    /// Make the changes.
     #[arg(long)]
     pub yes: bool,
-    /// Where AWS is, instead of at AWS: for local worlds.
+    /// Endpoint to use instead of AWS, for local worlds.
     #[arg(long, env = "AWS_ENDPOINT_URL")]
     pub aws_endpoint_url: Option<String>,
 }
@@ -84,7 +84,7 @@ async fn look(client: &Client) -> Result<Seen, AdoptError> {
     Ok(Seen { uid: read_uid(client).await?, claims: claims_read, unreadable, pools, classes })
 }
 
-/// What a machine cost when it was launched.
+/// The machine's price when it was launched.
 async fn price(cloud: &AwsCloud, machine: &Instance) -> Result<Option<MicroUsdPerHour>, AdoptError> {
     let (capacity, types) = (&machine.capacity, [machine.capacity.instance_type.clone()]);
     let quotes = match capacity.capacity_type {
@@ -96,7 +96,7 @@ async fn price(cloud: &AwsCloud, machine: &Instance) -> Result<Option<MicroUsdPe
     Ok(here.min_by_key(|q| q.effective_from).map(|q| q.price_per_hour))
 }
 
-/// Makes the claim; gives its uid.
+/// Creates the claim; returns its uid.
 async fn make_claim(client: &Client, name: &ClaimName, spec: &crate::core::fleet::ClaimSpec) -> Result<Uid, AdoptError> {
     let mut claim = GpuNodeClaim::new(name.as_str(), claims::write_spec(spec));
     claim.metadata = ObjectMeta { finalizers: Some(vec![CLAIM_FINALIZER.to_owned()]), ..claim.metadata };
@@ -165,12 +165,12 @@ async fn mark(cloud: &AwsCloud, region: &Region, id: &InstanceId, (uid, claim_ui
 pub async fn run(args: AdoptArgs) -> ExitCode {
     match adopt(&args).await {
         Ok((taken, left)) => {
-            let said = if args.yes { "adopted" } else { "would be adopted; nothing was changed, say --yes to do it" };
+            let said = if args.yes { "adopted" } else { "would be adopted; nothing was changed, run with --yes to do it" };
             println!("{taken} machines {said}; {left} left alone");
             ExitCode::SUCCESS
         }
         Err(fault) => {
-            eprintln!("lowtide adopt: {fault}; run it again, what was done stays done");
+            eprintln!("lowtide adopt: {fault}; run it again, what was done is kept");
             ExitCode::FAILURE
         }
     }

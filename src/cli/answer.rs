@@ -1,4 +1,4 @@
-//! How a report reaches the person who asked.
+//! How a report is printed.
 //!
 //! Decides: text to standard output and success, or the fault to standard error and failure.
 
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 pub fn tell(answer: Result<String, Box<dyn Error>>) -> ExitCode {
     match answer {
         Ok(text) => {
-            // A reader that left early (`| head`) is no fault of ours.
+            // A reader that stopped early (`| head`) is not an error.
             let _ = writeln!(std::io::stdout(), "{text}");
             ExitCode::SUCCESS
         }

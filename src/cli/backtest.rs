@@ -23,9 +23,9 @@ pub struct BacktestArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum Kind {
-    /// One deadline job per window, and how cheaply each policy gets it done.
+    /// One deadline job per window: how cheaply each policy gets it done.
     Batch(BatchArgs),
-    /// A service of equal replicas per window: cost and availability.
+    /// A service of identical replicas per window: cost and availability.
     Serve(ServeArgs),
 }
 
@@ -34,7 +34,7 @@ struct MarketArgs {
     /// A folder of recorded zones (JSON or CSV, one file each), or a folder of such folders.
     #[arg(long, default_value = "../shared/data/traces")]
     traces: PathBuf,
-    /// What 1 means in the recordings.
+    /// What a 1 means in the recordings.
     #[arg(long, value_enum, default_value_t = Polarity::Available)]
     polarity: Polarity,
     /// Only these zones.
@@ -49,16 +49,16 @@ struct MarketArgs {
     /// At most this many windows.
     #[arg(long)]
     windows: Option<usize>,
-    /// On-demand price in $/h, instead of what the recordings say.
+    /// On-demand price in $/h, overriding the recordings.
     #[arg(long)]
     on_demand_price: Option<f64>,
-    /// Spot price in $/h of zones that state none.
+    /// Spot price in $/h for zones without one.
     #[arg(long)]
     spot_price: Option<f64>,
-    /// On-demand price over spot price, for zones that state no spot price.
+    /// Ratio of on-demand to spot price, for zones without a spot price.
     #[arg(long)]
     on_demand_ratio: Option<f64>,
-    /// Price of carrying a GiB to another region, in $ (default: AWS's list).
+    /// Price of moving a GiB to another region, in $ (default: AWS's list).
     #[arg(long)]
     egress_per_gib: Option<f64>,
     /// `common`: cut all zones to the shortest; `longest`: shorter zones have no capacity after their end.
@@ -85,10 +85,10 @@ struct BatchArgs {
     /// The deadline as a multiple of the work.
     #[arg(long, default_value_t = 1.5)]
     deadline_ratio: f64,
-    /// What a launch loses, in hours.
+    /// Time lost per launch, in hours.
     #[arg(long, default_value_t = 0.2)]
     changeover: f64,
-    /// What a move to another region carries, in GiB.
+    /// Data moved to another region, in GiB.
     #[arg(long, default_value_t = 50)]
     checkpoint: i64,
 }
@@ -100,7 +100,7 @@ struct ServeArgs {
     /// Replicas that must be ready.
     #[arg(long, default_value_t = 3)]
     replicas: u32,
-    /// Replicas on top.
+    /// Extra replicas.
     #[arg(long, default_value_t = 1)]
     extra: u32,
     /// Seconds from launch to ready.
@@ -109,10 +109,10 @@ struct ServeArgs {
     /// Seconds between decisions.
     #[arg(long, default_value_t = 30.0)]
     tick: f64,
-    /// Hours a window lasts.
+    /// Length of a window in hours.
     #[arg(long, default_value_t = 24.0)]
     window_hours: f64,
-    /// The availability asked for: ours spends what is left of it over 24 hours, and the lower bound may use it up.
+    /// The availability goal: ours spends what is left of its error budget over 24 hours, and the lower bound may use it up.
     #[arg(long, default_value_t = 0.995)]
     target: f64,
 }
@@ -122,7 +122,7 @@ fn millis(name: &str, value: f64, unit: f64) -> Result<Millis, String> {
     if value.is_finite() && (0.0..1.0e13).contains(&ms) {
         Ok(Millis(ms as i64))
     } else {
-        Err(format!("--{name} {value} is not a span of time"))
+        Err(format!("--{name} {value} is not a duration"))
     }
 }
 
@@ -165,7 +165,7 @@ impl MarketArgs {
     }
     fn wanted<'n>(&self, known: impl Iterator<Item = &'n str> + Clone) -> Result<Vec<&'n str>, String> {
         if let Some(bad) = self.policies.iter().find(|p| !known.clone().any(|k| k == p.as_str())) {
-            return Err(format!("no policy {bad:?}; there are: {}", known.collect::<Vec<_>>().join(", ")));
+            return Err(format!("unknown policy {bad:?}; known: {}", known.collect::<Vec<_>>().join(", ")));
         }
         Ok(known.filter(|k| self.policies.is_empty() || self.policies.iter().any(|p| p == k)).collect())
     }
@@ -202,7 +202,7 @@ impl MarketArgs {
             )
         };
         use std::io::Write;
-        // A reader that has seen enough closes the pipe: no error.
+        // A reader that has seen enough closes the pipe: not an error.
         let _closed = std::io::stdout().write_all(text.as_bytes());
         Ok(())
     }
@@ -248,7 +248,7 @@ fn run_serve(args: &ServeArgs) -> Result<(), String> {
         window: millis("window-hours", args.window_hours, HOUR)?,
     };
     if spec.tick.0 == 0 || spec.replicas == 0 {
-        return Err("--tick and --replicas must be more than zero".to_owned());
+        return Err("--tick and --replicas must be greater than zero".to_owned());
     }
     let starts = args.market.starts(&loaded.market, spec.window)?;
     let names = args.market.wanted(SERVE.iter().map(|(n, _)| *n))?;

@@ -1,4 +1,4 @@
-//! `lowtide catalog`: the types with what they have and what pods can use of them, as the planner sees them.
+//! `lowtide catalog`: the types with what they have and how much of it pods can use, as the planner sees them.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! `lowtide crds`: prints the custom resource definitions, or writes one file for each.
+//! `lowtide crds`: prints the custom resource definitions, or writes one file per definition.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ pub struct CrdsArgs {
     pub write: Option<PathBuf>,
 }
 
-/// Why the definitions could not be given.
+/// Why the definitions could not be printed or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CrdsError {
     /// A definition could not be written as YAML.
@@ -25,7 +25,7 @@ pub enum CrdsError {
         message: String,
     },
     /// A file could not be written.
-    #[error("{path} could not be written: {source}; give a folder that you may write to")]
+    #[error("{path} could not be written: {source}; choose a folder you may write to")]
     Write {
         /// The file.
         path: PathBuf,
@@ -46,7 +46,7 @@ pub fn rendered() -> Result<Vec<(&'static str, String)>, CrdsError> {
     api::definitions().into_iter().map(render).collect()
 }
 
-/// Writes every definition into `folder`, which is made when it is missing.
+/// Writes every definition into `folder`, which is created if missing.
 ///
 /// # Errors
 /// When a definition cannot be written as YAML, or a file cannot be written.

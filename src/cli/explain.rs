@@ -21,9 +21,9 @@ pub struct ExplainArgs {
 pub enum Subject {
     /// One decision.
     Decision {
-        /// Its id, as in the pod's event, the claim and the logs.
+        /// Its id, from the pod's event, the claim or the logs.
         id: uuid::Uuid,
-        /// Where the ledger is.
+        /// The ledger's database.
         #[command(flatten)]
         database: DatabaseArgs,
         /// Print JSON.
@@ -37,10 +37,10 @@ pub enum Subject {
         /// Its namespace.
         #[arg(short, long, default_value = "default")]
         namespace: String,
-        /// How many decisions at most.
+        /// Maximum number of decisions.
         #[arg(long, default_value_t = 3)]
         limit: i64,
-        /// Where the ledger is.
+        /// The ledger's database.
         #[command(flatten)]
         database: DatabaseArgs,
         /// Print JSON.
@@ -54,7 +54,7 @@ pub async fn run(args: ExplainArgs) -> ExitCode {
     tell(answer(args.subject).await)
 }
 
-/// The explanation asked for.
+/// The requested explanation.
 ///
 /// # Errors
 /// When the ledger cannot be read, or has no such decision.
@@ -64,10 +64,9 @@ pub async fn answer(subject: Subject) -> Result<String, Box<dyn std::error::Erro
     };
     let mut connection = connect(&database_url).await?;
     let (ids, missing) = match subject {
-        Subject::Decision { id, .. } => (
-            vec![id],
-            format!("the ledger has no decision {id}; one of the last seconds may still be in the outbox (kubectl get gpudecisions)"),
-        ),
+        Subject::Decision { id, .. } => {
+            (vec![id], format!("the ledger has no decision {id}; a very recent one may still be in the outbox (kubectl get gpudecisions)"))
+        }
         Subject::Pod { name, namespace, limit, .. } => (
             explain::decisions_of_pod(&mut connection, &namespace, &name, limit).await?,
             format!("the ledger has no decision about pod {namespace}/{name}; is the namespace right (-n)?"),

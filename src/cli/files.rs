@@ -1,6 +1,7 @@
 //! The files that `place` and `offers` read: offers as CSV, and YAML as documents; and how answers are printed.
 //!
-//! Decides: what such a file must say, and what of it is refused. Does not: read node pools (see `pool_file`) or workloads (see `manifests`).
+//! Decides: what such a file must contain, and what is refused.
+//! Does not: read node pools (see `pool_file`) or workloads (see `manifests`).
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -25,7 +26,7 @@ pub enum FileError {
         /// What the system said.
         cause: std::io::Error,
     },
-    /// It does not say what it should.
+    /// Its content is not what was expected.
     #[error("{path}: {fault}")]
     Malformed {
         /// Which.
@@ -45,7 +46,7 @@ pub(super) fn malformed(path: &Path, fault: impl ToString) -> FileError {
 
 /// Prints `text` on standard output.
 pub fn print(text: &str) -> ExitCode {
-    // A reader that left early (`| head`) is no fault of ours.
+    // A reader that stopped early (`| head`) is not an error.
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }
@@ -74,7 +75,7 @@ struct OfferRow {
 
 /// The market of a CSV file with the header `region,zone,instance_type,capacity_type,price_per_hour`.
 ///
-/// The file says nothing of interruptions, so none are expected; of a pool named twice the last price counts.
+/// The file says nothing about interruptions, so none are expected; if an offer is listed twice, the last price counts.
 fn market_file(path: &Path, now: Timestamp) -> Result<Market, FileError> {
     let text = read(path)?;
     let mut market = Market::default();
@@ -108,7 +109,7 @@ fn market_file(path: &Path, now: Timestamp) -> Result<Market, FileError> {
         market.offers.insert(pool, offer);
     }
     if market.offers.is_empty() {
-        return Err(malformed(path, format!("holds no offer; expected {HEADER}, and one line for each offer")));
+        return Err(malformed(path, format!("contains no offers; expected {HEADER}, and one line per offer")));
     }
     Ok(market)
 }
@@ -132,7 +133,7 @@ pub(super) fn documents(path: &Path) -> Result<Vec<serde_json::Value>, FileError
     Ok(flat)
 }
 
-/// A field that is null is not there, as the API server reads it.
+/// A null field counts as absent, as for the API server.
 pub(super) fn without_nulls(value: serde_json::Value) -> serde_json::Value {
     match value {
         serde_json::Value::Object(fields) => fields.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_nulls(v))).collect(),

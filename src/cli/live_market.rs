@@ -1,6 +1,6 @@
-//! The market as AWS sells it now, for `lowtide offers --live`.
+//! AWS's current market, for `lowtide offers --live`.
 //!
-//! Does not: buy, or need a cluster: a role that may describe, and `pricing:GetProducts`, will do.
+//! Does not: buy, or need a cluster: a role with EC2 describe permissions and `pricing:GetProducts` is enough.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::ports::{Clock, Cloud, CloudError};
 
 use crate::engine::wall_clock::WallClock;
 
-/// After this long a line says what is being waited for.
+/// After this long a line reports progress.
 const TELL_AFTER: Duration = Duration::from_secs(2);
 
 /// What was read.
@@ -66,7 +66,7 @@ pub async fn read(regions: BTreeSet<Region>, with_scores: bool, endpoint_url: Op
                 live.market.offers.extend(read.offers.into_iter().map(|offer| (offer.capacity.clone(), offer)));
                 open.insert(region);
             }
-            (region, Err(error)) => faults.push(format!("{region} is passed over: {error}")),
+            (region, Err(error)) => faults.push(format!("{region} is skipped: {error}")),
         }
     }
     if open.is_empty() {
@@ -86,7 +86,7 @@ async fn ask_scores(cloud: &AwsCloud, live: &mut LiveMarket, regions: &BTreeSet<
         match cloud.placement_scores(asked_in, &question).await {
             Ok(answer) => board.keep(&family, &answer, WallClock.now()),
             Err(error) if CloudError::ends_new_questions(&error) => {
-                eprintln!("EC2 takes no new question about placement scores today: offers go without from family {family} on");
+                eprintln!("EC2 accepts no new placement score requests today: from family {family} on, offers have no score");
                 break;
             }
             Err(error) => eprintln!("no placement score for family {family}: {error}"),

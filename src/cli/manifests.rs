@@ -1,6 +1,7 @@
 //! The workloads of a manifest file: which kinds run pods, where their pod templates are, and how many of each run at once.
 //!
-//! Decides: what a workload of each kind makes, as its controller would; what the API server would fill in (LimitRange, PriorityClass).
+//! Decides: which pods a workload of each kind creates, as its controller would; what the API server would fill in (LimitRange,
+//! PriorityClass).
 //! Does not: read what a pod asks for (see `core::workload::pod_reader`).
 
 use serde_json::{Map, Value, json};
@@ -11,7 +12,7 @@ use super::files::{FileError, documents, malformed, without_nulls};
 use crate::core::workload::need::PodManifest;
 use crate::core::workload::volumes::{self, VolumeObject, Volumes};
 
-/// More pods than Kubernetes clusters hold (150,000, its documentation says), and few enough to plan in seconds.
+/// More pods than a Kubernetes cluster holds (150,000, according to its documentation), and few enough to plan in seconds.
 const MOST_PODS: i64 = 1_000_000;
 
 /// Kinds whose pods run to an end, unless the owner says otherwise.
@@ -20,13 +21,13 @@ const BATCH: [&str; 8] = ["Job", "CronJob", "JobSet", "RayJob", "PyTorchJob", "T
 /// Pods of one template that a workload of a file runs at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestWorkload {
-    /// As in `Deployment`.
+    /// E.g. `Deployment`.
     pub kind: String,
-    /// Its namespace; `default` where none is written.
+    /// Its namespace; `default` if none is given.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Which of its templates, where it has several, as in `workers`.
+    /// Which of its templates, if it has several, e.g. `workers`.
     pub part: String,
     /// Pods that run at once.
     pub replicas: i64,
@@ -37,18 +38,18 @@ pub struct ManifestWorkload {
 }
 
 impl ManifestWorkload {
-    /// What kind of work it is where no annotation says.
+    /// What kind of work it is, if no annotation says so.
     pub fn default_work(&self) -> &'static str {
         if BATCH.contains(&self.kind.as_str()) { "batch" } else { "inference" }
     }
 }
 
-/// What a manifest file says.
+/// The content of a manifest file.
 #[derive(Debug, Clone, Default)]
 pub struct Manifests {
     /// Its workloads.
     pub workloads: Vec<ManifestWorkload>,
-    /// Objects in it that run no pods we place.
+    /// Objects in it that run no pods for us to place.
     pub skipped: Vec<String>,
     /// PersistentVolumeClaims in it, with the volumes and classes in it.
     pub volumes: Volumes,
@@ -60,7 +61,7 @@ type Template = (String, i64, Value);
 /// Reads a file.
 ///
 /// # Errors
-/// When it cannot be read, says nothing to place, or asks for the impossible.
+/// When it cannot be read, contains nothing to place, or asks for the impossible.
 pub fn read(path: &Path) -> Result<Manifests, FileError> {
     let documents = documents(path)?;
     let mut manifests = Manifests { volumes: volumes_of(path, &documents)?, ..Manifests::default() };
@@ -86,7 +87,7 @@ pub fn read(path: &Path) -> Result<Manifests, FileError> {
             let pod: PodManifest =
                 serde_json::from_value(without_nulls(template)).map_err(|e| bad(format!("{kind} {namespace}/{name}: {e}")))?;
             let pod = filled.fill(pod, &namespace);
-            // The head of a cluster of workers may run without a GPU: that is not for us to place.
+            // The head of a cluster of workers may run without a GPU: we do not place that one.
             if several && !asks_for_gpus(&pod) {
                 continue;
             }
@@ -96,13 +97,13 @@ pub fn read(path: &Path) -> Result<Manifests, FileError> {
             manifests.workloads.push(ManifestWorkload { kind, namespace, name, part, replicas, strategy, pod });
         }
         if let Some(first) = seen.insert((kind.clone(), namespace.clone(), name.clone()), index + 1) {
-            return Err(bad(format!("{kind} {namespace}/{name} is there twice; document {first} has it too")));
+            return Err(bad(format!("{kind} {namespace}/{name} occurs twice; document {first} has it too")));
         }
     }
     if manifests.workloads.is_empty() {
         let kinds = "Pod, Deployment, StatefulSet, ReplicaSet, Job, CronJob, JobSet, LeaderWorkerSet, RayCluster, Rollout, \
                      InferenceService or PyTorchJob";
-        return Err(malformed(path, format!("holds no {kinds}; there is nothing to place")));
+        return Err(malformed(path, format!("contains no {kinds}; there is nothing to place")));
     }
     let pods = manifests.workloads.iter().fold(0_i64, |sum, workload| sum.saturating_add(workload.replicas));
     if pods > MOST_PODS {
@@ -111,7 +112,7 @@ pub fn read(path: &Path) -> Result<Manifests, FileError> {
     Ok(manifests)
 }
 
-/// Kinds that run no pods and are read for what they say of those that do.
+/// Kinds that run no pods and are read for what they say about those that do.
 const READ_BESIDE: [&str; 5] = ["PersistentVolumeClaim", "PersistentVolume", "StorageClass", "LimitRange", "PriorityClass"];
 
 fn asks_for_gpus(pod: &PodManifest) -> bool {
@@ -125,7 +126,7 @@ fn count(object: &Value, field: &str) -> Result<i64, String> {
     }
 }
 
-/// The templates of an object; `None` when its kind runs no pods that lowtide knows of.
+/// The templates of an object; `None` if lowtide knows no pods that its kind runs.
 fn templates(kind: &str, object: &Value) -> Result<Option<Vec<Template>>, String> {
     let at = |pointer: &str| object.pointer(pointer).cloned();
     let one = |replicas: i64, template: Option<Value>| template.map(|t| vec![(String::new(), replicas, t)]).unwrap_or_default();
@@ -180,7 +181,7 @@ fn name_of(object: &Value) -> String {
     name.unwrap_or_default().to_owned()
 }
 
-/// One group has `size` pods: a leader and its workers; without a template of its own the leader is made as a worker.
+/// One group has `size` pods: a leader and its workers; without a template of its own the leader is created like a worker.
 fn leader_and_workers(object: &Value) -> Result<Vec<Template>, String> {
     let (groups, size) = (count(object, "/spec/replicas")?, count(object, "/spec/leaderWorkerTemplate/size")?);
     let template = |which: &str| object.pointer(&format!("/spec/leaderWorkerTemplate/{which}")).filter(|t| !t.is_null()).cloned();
@@ -271,7 +272,7 @@ impl Filled {
         let Some((limits, requests)) = self.limits.get(namespace) else { return pod };
         let amount = |value: &Value| serde_json::from_value(value.clone()).ok();
         for container in pod.spec.containers.iter_mut().chain(&mut pod.spec.init_containers) {
-            // A limit that the owner wrote is the request where no request is written, before any default is.
+            // If the owner set a limit but no request, the limit is the request; defaults come after that.
             let own: BTreeSet<String> = container.resources.limits.keys().cloned().collect();
             for (name, value) in requests.iter().filter(|(name, _)| !own.contains(*name)) {
                 if let (false, Some(value)) = (container.resources.requests.contains_key(name), amount(value)) {

@@ -1,4 +1,4 @@
-//! `lowtide monitoring`: writes the dashboards of the chart and the page of metrics, or says which are behind.
+//! `lowtide monitoring`: writes the chart's dashboards and the metrics page, or says which are out of date.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ pub struct MonitoringArgs {
     /// The repository's folder.
     #[arg(long, default_value = ".")]
     folder: PathBuf,
-    /// Writes nothing; fails when a file is not what would be written.
+    /// Write nothing; fail if a file is out of date.
     #[arg(long)]
     check: bool,
 }
@@ -23,7 +23,7 @@ pub fn run(args: MonitoringArgs) -> ExitCode {
             continue;
         }
         if args.check {
-            eprintln!("{} is behind: run lowtide monitoring", path.display());
+            eprintln!("{} is out of date: run lowtide monitoring", path.display());
             behind = true;
             continue;
         }

@@ -1,6 +1,6 @@
 //! `lowtide offers`: the market for a need, cheapest per packed replica first.
 //!
-//! Decides: nothing; offers are ranked and refused as the planner does it.
+//! Decides: nothing; offers are ranked and refused by the planner's rules.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -26,19 +26,19 @@ use crate::core::workload::need::{Metadata, NeedError, PodManifest, PodSpec, Voc
 use crate::engine::wall_clock::WallClock;
 use crate::ports::Clock as _;
 
-/// Arguments of `lowtide offers`. They read as the annotations do.
+/// Arguments of `lowtide offers`. They have the syntax of the annotations.
 #[derive(Debug, clap::Args)]
 pub struct OffersArgs {
     /// GPUs per replica.
     #[arg(long, default_value_t = 1)]
     gpus: i64,
-    /// GPU memory per GPU, as in 20Gi.
+    /// Memory per GPU, e.g. 20Gi.
     #[arg(long)]
     gpu_memory: Option<String>,
-    /// GPU models, as in l4,a10g.
+    /// GPU models, e.g. l4,a10g.
     #[arg(long)]
     models: Option<String>,
-    /// Regions, as in 'us-*,eu-west-1'.
+    /// Regions, e.g. 'us-*,eu-west-1'.
     #[arg(long)]
     regions: Option<String>,
     /// spot-first, spot-only or on-demand.
@@ -47,24 +47,24 @@ pub struct OffersArgs {
     /// Cap in US dollars per GPU-hour.
     #[arg(long)]
     max_price_per_gpu_hour: Option<String>,
-    /// CPU per replica, as in 4 or 500m.
+    /// CPU per replica, e.g. 4 or 500m.
     #[arg(long)]
     cpu: Option<String>,
-    /// Memory per replica, as in 16Gi.
+    /// Memory per replica, e.g. 16Gi.
     #[arg(long)]
     memory: Option<String>,
     /// Offers as CSV instead of the shipped snapshot.
     #[arg(long, value_name = "FILE")]
     offers: Option<PathBuf>,
-    /// Ask AWS now instead, with the default credentials; a region that cannot be read is reported and left out.
+    /// Query AWS now instead, with the default credentials; a region that cannot be read is reported and left out.
     #[cfg(feature = "live")]
     #[arg(long, conflicts_with = "offers")]
     live: bool,
-    /// With --live: ask EC2 for spot placement scores too. EC2 limits new questions per day, and other regions are new questions.
+    /// With --live: ask EC2 for spot placement scores too. EC2 limits new requests per day, and other regions count as new requests.
     #[cfg(feature = "live")]
     #[arg(long, requires = "live")]
     scores: bool,
-    /// Address of a simulated AWS, used in place of AWS itself.
+    /// Endpoint of a simulated AWS to use instead of AWS.
     #[cfg(feature = "live")]
     #[arg(long, env = "AWS_ENDPOINT_URL", hide = true)]
     aws_endpoint_url: Option<String>,
@@ -96,7 +96,7 @@ struct Row {
     source: PriceSource,
 }
 
-/// The offers that serve the need, and how many do not, by reason.
+/// The offers that meet the need, and how many do not, by reason.
 struct Answer {
     rows: Vec<Row>,
     refused: BTreeMap<Refusal, u32>,
@@ -108,7 +108,7 @@ pub fn run(args: OffersArgs) -> ExitCode {
     print(&args, market.and_then(|market| rows(&args, &Catalog::snapshot(), &market, Learnt::default())))
 }
 
-/// Prints the market, asking AWS for it when the arguments say so.
+/// Prints the market, queried from AWS if the arguments say so.
 #[cfg(feature = "live")]
 pub async fn run_live(args: OffersArgs) -> ExitCode {
     if !args.live {
@@ -119,7 +119,7 @@ pub async fn run_live(args: OffersArgs) -> ExitCode {
     let regions: BTreeSet<Region> = Vocabulary::snapshot().regions.iter().filter(wanted).cloned().collect();
     if regions.is_empty() {
         let known: Vec<String> = Vocabulary::snapshot().regions.iter().map(ToString::to_string).collect();
-        return print(&args, Err(vec![format!("no region is like {}; known: {}", patterns.join(","), known.join(", "))]));
+        return print(&args, Err(vec![format!("no region matches {}; known: {}", patterns.join(","), known.join(", "))]));
     }
     let live = super::live_market::read(regions, args.scores, args.aws_endpoint_url.clone()).await;
     print(&args, live.and_then(|live| rows(&args, &live.catalog, &live.market, Learnt { scores: Some(&live.scores), ..Learnt::default() })))
@@ -169,14 +169,14 @@ fn rows(args: &OffersArgs, catalog: &Catalog, market: &Market, learnt: Learnt) -
     let request = PlacementRequest { catalog, market, learnt, demands: &[], room: &[], pools: &[], now, settings: &settings, listed: None };
     let ranked = rank(&request, &need, &pool);
     let mut refused = judge(&request, &need, &pool).refused;
-    // Beside the chosen offer, what is only more expensive is in the table.
+    // Besides the chosen offer, the table shows those that are merely more expensive.
     refused.remove(&Refusal::Dearer);
     let bands = snapshot_bands();
     let row = |ranked: Ranked| {
         let (at, price) = (&ranked.offer.capacity, ranked.offer.price_per_hour);
         let machine = catalog.types.get(&at.instance_type)?;
         let spot = at.capacity_type == CapacityType::Spot;
-        // A file says nothing of interruptions, and none are counted.
+        // A file says nothing about interruptions, and none are counted.
         let advised = spot && ranked.offer.source != PriceSource::File;
         let band = bands.get(&(at.region.clone(), at.instance_type.clone())).filter(|_| advised);
         Some(Row {
@@ -203,7 +203,7 @@ fn rows(args: &OffersArgs, catalog: &Catalog, market: &Market, learnt: Learnt) -
     Ok(Answer { rows: ranked.into_iter().filter_map(row).take(args.limit.unwrap_or(usize::MAX)).collect(), refused })
 }
 
-/// The on-demand price of the same type in the same region, where it is known; zones of a region share it.
+/// The on-demand price of the same type in the same region, if known; zones of a region share it.
 fn on_demand(market: &Market, capacity: &Capacity) -> Option<MicroUsdPerHour> {
     let same = |o: &&crate::core::market::Offer| {
         o.capacity.capacity_type == CapacityType::OnDemand
@@ -265,7 +265,7 @@ fn table(answer: &Answer) -> String {
         );
     }
     if answer.rows.is_empty() {
-        out = "no offer serves this need\n".to_owned();
+        out = "no offer meets this need\n".to_owned();
     }
     if !answer.refused.is_empty() {
         let counts: Vec<String> = answer.refused.iter().map(|(refusal, offers)| format!("{offers} ({refusal})")).collect();

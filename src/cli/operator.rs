@@ -23,23 +23,23 @@ use crate::ledger::upkeep::{self, Upkeep};
 use crate::ledger::{PgLedger, usage_queries};
 use crate::ports::{Clock, Cloud, Cluster};
 
-/// Runs the operator. It starts without Postgres and without EC2 answering; both are asked again until they do.
+/// Runs the operator. It starts even if Postgres or EC2 does not answer; both are retried until they do.
 #[derive(Debug, clap::Args)]
 pub struct OperatorArgs {
-    /// The cluster's name: instances carry it as a tag, decisions as a column.
+    /// The cluster's name: a tag on instances, a column of decisions.
     #[arg(long, env = "LOWTIDE_CLUSTER", default_value = "default")]
     pub cluster: String,
-    /// The namespace lowtide runs in: what it remembers is there.
+    /// The namespace lowtide runs in, where it keeps its market memory.
     #[arg(long, env = "LOWTIDE_NAMESPACE", default_value = "lowtide-system")]
     pub namespace: String,
-    /// Where the Lease is that makes one operator the leader of the cluster; the same for every release, or two would lead. Empty: the
-    /// namespace lowtide runs in, which is enough where the chart lets only one release be (it does).
+    /// Namespace of the leader election Lease; must be the same for every release, or two would lead. Empty: the namespace lowtide runs in,
+    /// which is enough because the chart allows only one release.
     #[arg(long, env = "LOWTIDE_LEASE_NAMESPACE", default_value = "")]
     pub lease_namespace: String,
-    /// Seconds that a machine of ours must have been seen without a claim, by one leader, before it is ended.
+    /// Seconds for which one leader must have seen a machine of ours without a claim before it is terminated.
     #[arg(long, env = "LOWTIDE_ORPHAN_GRACE_SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(60..=86_400))]
     pub orphan_grace_seconds: u32,
-    /// Let AWS_ENDPOINT_URL and its kin send signed requests over plain http to other machines.
+    /// Allow AWS_ENDPOINT_URL and similar variables to send signed requests over plain http to other machines.
     #[arg(long, env = "LOWTIDE_ALLOW_INSECURE_ENDPOINT")]
     pub allow_insecure_endpoint: bool,
     /// The admission policy (and its binding) that keeps owners from what lowtide writes on their pods: the chart's.
@@ -51,31 +51,31 @@ pub struct OperatorArgs {
     /// Who this process is, for the Lease and for events: the pod's name.
     #[arg(long, env = "LOWTIDE_INSTANCE", default_value = "lowtide")]
     pub instance: String,
-    /// The ledger's Postgres, as the writer role.
+    /// URL of the ledger's Postgres, with the writer role.
     #[arg(long, env = "LOWTIDE_DATABASE_URL", hide_env_values = true)]
     pub database_url: String,
-    /// Address of a simulated AWS, used in place of AWS itself.
+    /// Endpoint of a simulated AWS to use instead of AWS.
     #[arg(long, env = "AWS_ENDPOINT_URL")]
     pub aws_endpoint_url: Option<String>,
-    /// Where /livez, /readyz and /metrics are.
+    /// Address on which /livez, /readyz and /metrics are served.
     #[arg(long, env = "LOWTIDE_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
-    /// Seconds between two looks at a region's spot prices.
+    /// Seconds between reads of a region's spot prices.
     #[arg(long, env = "LOWTIDE_PRICE_SECONDS", default_value_t = 30)]
     pub price_seconds: u64,
-    /// Seconds between two looks at a region's instances: the net below the interruption queue.
+    /// Seconds between reads of a region's instances: the fallback for the interruption queue.
     #[arg(long, env = "LOWTIDE_INSTANCE_SECONDS", default_value_t = 10)]
     pub instance_seconds: u64,
-    /// A price older than this many seconds is not bought on.
+    /// Nothing is bought at a price older than this many seconds.
     #[arg(long, env = "LOWTIDE_MAX_PRICE_AGE_SECONDS", default_value_t = 300)]
     pub max_price_age_seconds: u32,
-    /// Seconds between EC2's interruption notice and the end of the machine; other than 120 only in a world whose time runs faster.
+    /// Seconds between EC2's interruption notice and the end of the machine; different from 120 only in a world whose time runs faster.
     #[arg(long, env = "LOWTIDE_NOTICE_WINDOW_SECONDS", default_value_t = 120, hide = true)]
     pub notice_window_seconds: u32,
-    /// Seconds between two postings of what settled; 0 leaves posting to `lowtide ledger post`.
+    /// Seconds between postings of settled hours; 0 leaves posting to `lowtide ledger post`.
     #[arg(long, env = "LOWTIDE_POST_SECONDS", default_value_t = 60)]
     pub post_seconds: u64,
-    /// Prometheus, for usage of workloads that have the annotation lowtide.dev/usage-query; empty: usage is imported or not known.
+    /// Prometheus, for usage of workloads that have the annotation lowtide.dev/usage-query; empty: usage is imported or unknown.
     #[arg(long, env = "LOWTIDE_PROMETHEUS_URL", default_value = "")]
     pub prometheus_url: String,
     #[command(flatten)]
@@ -85,25 +85,25 @@ pub struct OperatorArgs {
     pub log_json: bool,
 }
 
-/// Which labels of pods say who pays.
+/// Which pod labels say who pays.
 #[derive(Debug, clap::Args)]
 struct LabelArgs {
-    /// Label that names the team.
+    /// Label with the team.
     #[arg(long, env = "LOWTIDE_LABEL_TEAM", default_value = "team")]
     label_team: String,
-    /// Label that names the service.
+    /// Label with the service.
     #[arg(long, env = "LOWTIDE_LABEL_SERVICE", default_value = "service")]
     label_service: String,
-    /// Label that names the environment.
+    /// Label with the environment.
     #[arg(long, env = "LOWTIDE_LABEL_ENVIRONMENT", default_value = "environment")]
     label_environment: String,
-    /// Label that names the cost centre.
+    /// Label with the cost centre.
     #[arg(long, env = "LOWTIDE_LABEL_COST_CENTER", default_value = "cost-center")]
     label_cost_center: String,
-    /// Label that names the product area.
+    /// Label with the product area.
     #[arg(long, env = "LOWTIDE_LABEL_PRODUCT_AREA", default_value = "product-area")]
     label_product_area: String,
-    /// Label that names the component (training, inference, baseline, api); without it batch work is training, serving work inference.
+    /// Label with the component (training, inference, baseline, api); without it batch work counts as training, serving work as inference.
     #[arg(long, env = "LOWTIDE_LABEL_COMPONENT", default_value = "component")]
     label_component: String,
     /// Take team, environment, cost centre and product area from the namespace's labels, and never from the pod's: owners write pods.
@@ -132,21 +132,21 @@ fn set_up_log(json: bool) {
     if json { builder.json().init() } else { builder.with_ansi(false).init() }
 }
 
-/// The cluster's UID: asked for until it is known. Nothing can be said to be ours before.
+/// The cluster's UID: queried until it is known. Before that, nothing can be identified as ours.
 async fn cluster_uid(client: &kube::Client) -> String {
     loop {
         match read_uid(client).await {
             Ok(uid) => return uid,
             Err(fault) => {
-                error!("{fault}; nothing is done before the cluster's UID is known, asked again in 5 s");
+                error!("{fault}; nothing is done until the cluster's UID is known; retrying in 5 s");
                 tokio::time::sleep(Duration::from_secs(5)).await;
             }
         }
     }
 }
 
-/// Waits until the API server's definitions know every field that this version writes: it would drop the others without a word. Where they
-/// cannot be read, that is said and nothing waits.
+/// Waits until the API server's CRDs have every field that this version writes: it would silently drop the others. If they cannot be read,
+/// that is logged and nothing waits.
 async fn definitions_will_do(client: &kube::Client) {
     loop {
         match crd_check::missing(client).await {
@@ -160,7 +160,7 @@ async fn definitions_will_do(client: &kube::Client) {
                 tokio::time::sleep(Duration::from_secs(10)).await;
             }
             Err(fault) => {
-                warn!("the custom resource definitions could not be held against this version's: {fault}");
+                warn!("the custom resource definitions could not be compared with this version's: {fault}");
                 return;
             }
         }
@@ -276,7 +276,7 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
         ..Settings::default()
     };
     let engine = Engine::new(cloud, cluster, ledger, WallClock, args.cluster.clone(), settings, schedule);
-    // The name of a pod is one of its namespace alone.
+    // A pod's name is unique only within its namespace.
     let (namespace, identity) = match args.lease_namespace.as_str() {
         "" => (args.namespace.clone(), args.instance.clone()),
         fixed => (fixed.to_owned(), format!("{}/{}", args.namespace, args.instance)),

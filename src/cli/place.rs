@@ -33,7 +33,7 @@ pub struct PlaceArgs {
     /// Offers as CSV with the header region,zone,instance_type,capacity_type,price_per_hour; without it, the shipped snapshot.
     #[arg(long, value_name = "FILE")]
     offers: Option<PathBuf>,
-    /// A GpuNodePool in YAML whose caps, budget and limits hold; without it, everything may be bought.
+    /// A GpuNodePool in YAML whose caps, budget and limits apply; without it, everything may be bought.
     #[arg(long, value_name = "FILE")]
     pool: Option<PathBuf>,
     /// Print JSON instead of a table.
@@ -93,7 +93,7 @@ struct Reason {
     example: Option<String>,
 }
 
-/// One pod that the manifests ask for: which workload, which replica.
+/// One pod from the manifests: which workload, which replica.
 type Replica = (usize, i64);
 
 /// Plans and prints.
@@ -116,7 +116,7 @@ fn answer(args: &PlaceArgs) -> Result<(Answer, bool), FileError> {
     let pool = pool_file::pool(args.pool.as_deref(), &market)?;
     let manifests = manifests::read(&args.file)?;
     for object in &manifests.skipped {
-        eprintln!("skipped: {object} runs no pods of its own that lowtide places");
+        eprintln!("skipped: {object} runs no pods that lowtide would place");
     }
     tell_unknown_types(&market, &catalog);
     let workloads = &manifests.workloads;
@@ -143,7 +143,7 @@ fn answer(args: &PlaceArgs) -> Result<(Answer, bool), FileError> {
     Ok((answer, faulty))
 }
 
-/// What holds without a cluster. A budget is asked for a whole month, so that the answer does not depend on the day it is asked.
+/// The assumptions without a cluster. A budget counts for a whole month, so that the answer does not depend on the day.
 fn settings() -> Settings {
     Settings { snapshot_prices_allowed: true, commitment: Some(Millis::from_hours(744)), ..Settings::default() }
 }
@@ -154,18 +154,18 @@ fn placed((catalog, market): (&Catalog, &Market), pool: &FiledPool, demands: &[D
     place(&PlacementRequest { catalog, market, learnt, demands, room: &[], pools, now: SNAPSHOT_DATE, settings, listed: None })
 }
 
-/// Types without a size cannot be planned with: says so once each, rather than only in the count of refusals.
+/// Types missing from the catalog cannot be planned with: reports each once, rather than only in the count of refusals.
 fn tell_unknown_types(market: &Market, catalog: &Catalog) {
     let mut unknown: BTreeMap<&str, usize> = BTreeMap::new();
     for capacity in market.offers.keys().filter(|capacity| !catalog.types.contains_key(&capacity.instance_type)) {
         *unknown.entry(capacity.instance_type.as_str()).or_default() += 1;
     }
     for (instance_type, offers) in unknown {
-        eprintln!("{instance_type} is not in the catalog (lowtide catalog lists it): its offers ({offers}) serve nobody");
+        eprintln!("{instance_type} is not in the catalog (lowtide catalog lists it): its offers ({offers}) are not used");
     }
 }
 
-/// The names annotations may use: those of the snapshot and of the offers given.
+/// The names annotations may use: those in the snapshot and in the given offers.
 fn vocabulary(catalog: &Catalog, market: &Market) -> Vocabulary {
     let mut vocabulary = Vocabulary::snapshot().clone();
     vocabulary.models.extend(catalog.models());
@@ -173,7 +173,7 @@ fn vocabulary(catalog: &Catalog, market: &Market) -> Vocabulary {
     vocabulary
 }
 
-/// What the file's workloads ask of a placement.
+/// What the file's workloads need from a placement.
 #[derive(Default)]
 struct Asked {
     demands: Vec<Demand>,
@@ -230,17 +230,17 @@ fn asked(manifests: &Manifests, vocabulary: &Vocabulary, pool_share_per_mille: O
     asked
 }
 
-/// What a notice does to pods of each workload: the answer of the operator's own reader.
+/// What an interruption notice does to each workload's pods, according to the operator's own reader.
 fn on_a_notice(manifests: &Manifests) -> Vec<OnNotice> {
     let of = |workload: &ManifestWorkload| {
         let what = match workload.kind.as_str() {
             "Deployment" => match controllers::held(&workload.pod, &manifests.volumes, &workload.name, &workload.strategy) {
-                None => "its replacement is Ready before it goes".to_owned(),
-                Some(because) => format!("it goes before it is made again: {because}"),
+                None => "its replacement is Ready before it ends".to_owned(),
+                Some(because) => format!("it ends before it is recreated: {because}"),
             },
-            "Job" | "CronJob" | "JobSet" => "it is told to stop, writes its checkpoint, and is made again".to_owned(),
-            "Pod" => "it goes, and nobody makes it again".to_owned(),
-            kind => format!("it goes before it is made again: a {kind} makes the next pod only when this one is gone"),
+            "Job" | "CronJob" | "JobSet" => "it is asked to stop, writes its checkpoint, and is recreated".to_owned(),
+            "Pod" => "it ends, and no controller recreates it".to_owned(),
+            kind => format!("it ends before it is recreated: a {kind} creates the next pod only when this one is gone"),
         };
         OnNotice { namespace: workload.namespace.clone(), workload: workload.name.clone(), kind: workload.kind.clone(), what }
     };
@@ -277,7 +277,7 @@ fn nodes(placement: &Placement, workloads: &[ManifestWorkload], replicas: &[Repl
     placement.machines.iter().map(node).collect()
 }
 
-/// The refused replicas, by workload and by why.
+/// The refused replicas, by workload and reason.
 fn refused(placement: &Placement, workloads: &[ManifestWorkload], replicas: &[Replica]) -> Vec<UnplacedWorkload> {
     let mut by_workload: BTreeMap<(usize, &str), (i64, &Judgement)> = BTreeMap::new();
     for unplaced in &placement.unplaced {

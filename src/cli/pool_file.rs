@@ -1,7 +1,8 @@
 //! A `GpuNodePool` in a YAML file, for answers without a cluster.
 //!
-//! Decides: that a key which the API server does not know is refused here too: a misspelt budget is no budget.
-//! Does not: read its policy (the operator and this file have one reader, [`NodePoolSpec`]), or ask for what only a cluster needs (namespaces, node classes, a home region).
+//! Decides: that a key unknown to the API server is refused here too: a misspelt budget would be no budget.
+//! Does not: read its policy (the operator and this file have one reader, [`NodePoolSpec`]), or require what only a cluster needs
+//! (namespaces, node classes, a home region).
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,16 +15,16 @@ use crate::core::market::Market;
 use crate::core::placement::{Held, NodeTerms, PoolPolicy};
 use crate::core::units::ids::ZoneId;
 
-/// The definition that clusters have, so that both refuse the same keys.
+/// The CRD that clusters have, so that both refuse the same keys.
 const DEFINITION: &str = include_str!("../../crds/gpunodepools.yaml");
 
-/// The schema of a pool's `spec`. A test reads it, so it is there.
+/// The schema of a pool's `spec`. A test reads it, so it exists.
 fn spec_schema() -> Option<Value> {
     let definition: Value = serde_saphyr::from_str(DEFINITION).ok()?;
     definition.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").cloned()
 }
 
-/// The first thing in `value` that is not as `schema` says: a key that it does not know, or a value of another type.
+/// The first thing in `value` that does not match `schema`: an unknown key, or a value of another type.
 fn against(schema: &Value, value: &Value, path: &str) -> Option<String> {
     let expected = schema.get("type").and_then(Value::as_str).unwrap_or("any");
     match (expected, value) {
@@ -49,7 +50,7 @@ fn against(schema: &Value, value: &Value, path: &str) -> Option<String> {
             let fits = number.as_i64().is_some() && number.as_f64().is_some_and(|n| (least..=most).contains(&n));
             (!fits).then(|| format!("{path} is {number}; expected a whole number from {least} to {most}"))
         }
-        ("string", Value::Number(number)) => Some(format!("{path} is {number}; expected text, as in \"{number}\"")),
+        ("string", Value::Number(number)) => Some(format!("{path} is {number}; expected text, e.g. \"{number}\"")),
         (_, other) => Some(format!("{path} is {other}; expected a value of type {expected}")),
     }
 }
@@ -65,7 +66,7 @@ struct Named {
     name: String,
 }
 
-/// What only a cluster needs of a pool, and what stands for it here.
+/// What only a cluster needs from a pool, and its placeholder here.
 fn with_what_a_cluster_needs(mut found: Value) -> Value {
     if let Some(found) = found.as_object_mut() {
         let spec = found.entry("spec").or_insert_with(|| json!({}));
@@ -82,18 +83,18 @@ fn with_what_a_cluster_needs(mut found: Value) -> Value {
     found
 }
 
-/// What a pool asks of a purchase.
+/// A pool's constraints on a purchase.
 #[derive(Debug)]
 pub(super) struct FiledPool {
     /// What may be bought.
     pub policy: PoolPolicy,
-    /// At most this share (in thousandths) of a workload's replicas in one pool of capacity.
+    /// At most this share (in thousandths) of a workload's replicas in one capacity pool.
     pub max_share_per_mille: Option<i64>,
 }
 
 /// The policy of a `GpuNodePool` in a YAML file (the first one there); without a file, everything is allowed.
 ///
-/// Node classes are not known here, so every zone of the market counts as served. Launches per minute do not bind an offline answer.
+/// Node classes are not known here, so every zone of the market counts as served. Launches per minute do not limit an offline answer.
 pub(super) fn pool(path: Option<&Path>, market: &Market) -> Result<FiledPool, FileError> {
     let zones: BTreeSet<ZoneId> = market.offers.keys().map(|p| p.zone.clone()).collect();
     let Some(path) = path else { return Ok(FiledPool { policy: PoolPolicy::open("default", zones), max_share_per_mille: None }) };
@@ -108,11 +109,11 @@ pub(super) fn pool(path: Option<&Path>, market: &Market) -> Result<FiledPool, Fi
     Ok(filed(&spec.pool(&metadata.name, BTreeSet::new()), zones))
 }
 
-/// What a pool that holds nothing yet asks of a purchase in `zones`.
+/// The constraints of a still empty pool on a purchase in `zones`.
 pub(super) fn filed(pool: &NodePool, zones: BTreeSet<ZoneId>) -> FiledPool {
     let nodes = zones.into_iter().map(|zone| (zone, NodeTerms::default())).collect();
     let mut policy = PoolPolicy::of(pool, nodes, BTreeSet::new(), &Held::default());
-    // What takes several minutes in a cluster is answered at once.
+    // What takes several minutes in a cluster is answered at once here.
     policy.limits_left.launches = None;
     FiledPool { policy, max_share_per_mille: pool.max_share_per_mille }
 }
@@ -130,7 +131,7 @@ mod tests {
         for (spec, said) in [
             (serde_json::json!({ "monthlyBudget": "3" }), "spec.monthlyBudget is not known; known are capacityTypes,"),
             (serde_json::json!({ "limits": { "node": 2 } }), "spec.limits.node is not known; known are gpus, launchesPerMinute, nodes"),
-            (serde_json::json!({ "monthlyBudgetUsd": 200 }), "spec.monthlyBudgetUsd is 200; expected text, as in \"200\""),
+            (serde_json::json!({ "monthlyBudgetUsd": 200 }), "spec.monthlyBudgetUsd is 200; expected text, e.g. \"200\""),
             (serde_json::json!({ "limits": { "nodes": -1 } }), "spec.limits.nodes is -1; expected a whole number from 0 to"),
             (serde_json::json!({ "regions": "us-*" }), "spec.regions is \"us-*\"; expected a value of type array"),
             (serde_json::json!({ "fallback": { "onDemand": "no" } }), "spec.fallback.onDemand is \"no\"; expected a value of type boolean"),

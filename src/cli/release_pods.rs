@@ -1,4 +1,4 @@
-//! `lowtide release-pods`: lifts our scheduling gate from every pod, so that nothing waits for an operator that is gone.
+//! `lowtide release-pods`: lifts our scheduling gate from every pod, so that nothing waits for an operator that no longer runs.
 //!
 //! The chart's post-delete hook runs it, when everything else is gone. Pods are not pinned: any node with room may take them. Machines are
 //! not ended: those that still run are listed, with what they cost.
@@ -19,17 +19,17 @@ use crate::kube::errors::{call, gone_is_done};
 use crate::kube::{connect, names};
 use crate::ports::ClusterError;
 
-/// Requests at once.
+/// Concurrent requests.
 const AT_ONCE: usize = 16;
-/// Pods asked for in one answer.
+/// Pods per page.
 const PAGE: u32 = 500;
-/// Pods made while we work are gated as long as the admission policy is there: we look again this many times.
+/// Pods created meanwhile are gated as long as the admission policy exists: the list is read again this many times.
 const ROUNDS: u32 = 5;
 
 /// Lifts lowtide's scheduling gate from every pod and prints what it did, and which machines still run.
 #[derive(Debug, clap::Args)]
 pub struct ReleasePodsArgs {
-    /// Only print which pods are held.
+    /// Only print which pods are gated.
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -104,7 +104,7 @@ pub fn farewell(machines: &StillRunning) -> Vec<String> {
 /// Lifts the gate from every pod that carries it, and looks again until none does.
 ///
 /// # Errors
-/// When pods cannot be listed. A pod that cannot be released is named in the result.
+/// When pods cannot be listed. A pod that cannot be released is listed in the result.
 pub async fn release(client: &Client, dry_run: bool) -> Result<Released, ClusterError> {
     let mut done = Released::default();
     for _ in 0..ROUNDS {
@@ -148,7 +148,7 @@ async fn held(client: &Client) -> Result<Vec<(String, String)>, ClusterError> {
     }
 }
 
-/// Lifts our gate and nobody else's; `None` when the pod is gone.
+/// Lifts only our gate; `None` if the pod is gone.
 async fn lift(client: &Client, namespace: &str, name: &str) -> Result<Option<String>, ClusterError> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let body = json!({ "spec": { "schedulingGates": [{ "$patch": "delete", "name": words::GATE }] } });

@@ -12,32 +12,32 @@ use crate::sim::planted::PlantedBug;
 use crate::sim::report::{Outcome, Summary};
 use crate::sim::run::{Scenario, play};
 
-/// Plays what happens to a cluster over days: a market that moves, machines that EC2 takes back, people who deploy and scale, and faults at
-/// every call; the operator is the real one. Every invariant is checked after every step. The same seed gives the same history.
+/// Simulates days of a cluster: a moving market, machines that EC2 takes back, people who deploy and scale, and faults at every call; the
+/// operator is the real one. Every invariant is checked after every step. The same seed gives the same history.
 #[derive(Debug, clap::Args)]
 pub struct SimulateArgs {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many seeds, from the first on; more than one prints a summary.
+    /// Number of seeds, starting with the first; more than one prints a summary.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
-    /// Simulated days of each.
+    /// Simulated days per seed.
     #[arg(long, default_value_t = 7)]
     days: u32,
-    /// Simulated hours of each, instead of days.
+    /// Simulated hours per seed, instead of days.
     #[arg(long, conflicts_with = "days")]
     hours: Option<u32>,
     /// How hostile the world is.
     #[arg(long, value_enum, default_value_t = Level::Rough)]
     faults: Level,
-    /// End the operator at this changing call, counted from 0.
+    /// Kill the operator at this mutating call, counted from 0.
     #[arg(long)]
     crash_at: Option<u64>,
-    /// With --crash-at: before the call takes effect, rather than after.
+    /// With --crash-at: before the call takes effect instead of after.
     #[arg(long, requires = "crash_at")]
     before: bool,
-    /// Plant this mistake in the operator and see it caught.
+    /// Plant this bug in the operator and see it caught.
     #[arg(long, value_enum, hide_possible_values = true)]
     plant: Option<PlantedBug>,
     /// Print every step as it happens, to standard error.
@@ -60,9 +60,9 @@ impl SimulateArgs {
     }
 }
 
-/// Runs `lowtide simulate`; fails when an invariant was broken.
+/// Runs `lowtide simulate`; fails if an invariant was broken.
 pub fn run(args: SimulateArgs) -> ExitCode {
-    // The operator's own log would tell each step a second time, with the wall clock's times.
+    // The operator's own log would repeat each step, with wall-clock times.
     if args.seeds > 1 { many(&args) } else { one(&args) }
 }
 
@@ -81,7 +81,7 @@ fn one(args: &SimulateArgs) -> ExitCode {
             ExitCode::FAILURE
         }
         Err(_) => {
-            eprintln!("lowtide: the operator panicked; see it again: {}", args.scenario(args.seed).command());
+            eprintln!("lowtide: the operator panicked; to reproduce: {}", args.scenario(args.seed).command());
             ExitCode::FAILURE
         }
     }
@@ -128,7 +128,7 @@ fn note(summary: &mut Summary, outcome: &Outcome, args: &SimulateArgs) {
     summary.add(outcome);
     if let Some(fault) = outcome.broken.first() {
         eprintln!(
-            "seed {}: {}\n  see it again: {}",
+            "seed {}: {}\n  to reproduce: {}",
             outcome.seed,
             fault.chars().take(300).collect::<String>(),
             args.scenario(outcome.seed).command()

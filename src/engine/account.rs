@@ -1,6 +1,6 @@
 //! The loops that keep the account's limits fresh: vCPU quotas, capacity reservations, spot placement scores.
 //!
-//! Decides: nothing; each is asked on its own slow schedule, and what cannot be read stays as it was last.
+//! Decides: nothing; each is read on its own slow schedule, and what cannot be read keeps its last value.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use crate::core::units::ids::{Region, ReservationId};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::ports::{Clock, Cloud, CloudError, Cluster, Ledger};
 
-/// After EC2 has taken its last new question of the day, none is asked for this long. Old ones may be repeated.
+/// After EC2 has accepted its last new request of the day, none is sent for this long. Old ones may be repeated.
 const NEW_QUESTIONS_PAUSE: Millis = Millis::from_hours(24);
-/// Scores are first asked for when the market has been surveyed.
+/// Scores are first requested when the market has been surveyed.
 const SURVEY_POLL: Duration = Duration::from_secs(2);
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
@@ -40,7 +40,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     self.pace(self.schedule.quotas, &format!("quotas {region}"), round)
                 }
                 Err(error) => {
-                    warn!(%region, "vCPU quotas could not be read; they bind as they were last read, and EC2's refusals do: {error}");
+                    warn!(%region, "vCPU quotas could not be read; the last known ones and EC2's refusals apply: {error}");
                     let refused = matches!(error, CloudError::Refused { .. });
                     let pause = if refused { self.schedule.closed_regions } else { retry };
                     retry = later(retry);
@@ -51,7 +51,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         }
     }
 
-    /// Keeps what is left of the reservations that classes of a region name.
+    /// Keeps what is left of the reservations listed in the region's classes.
     pub(super) async fn watch_reservations(self: Arc<Self>, region: Region) {
         let mut round = 0;
         loop {
@@ -73,7 +73,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     async fn look_at_reservations(&self, region: &Region, named: &[ReservationId]) {
         if named.is_empty() {
             let mut state = self.state();
-            // Looked at first: to change nothing is a change to who compares.
+            // Checked first: even a write that changes nothing counts as a change.
             if state.reservations.contains_key(region) {
                 state.reservations.remove(region);
             }
@@ -83,18 +83,18 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         match self.ask("reservations", self.cloud.capacity_reservations(region, named)).await {
             Ok(seen) => {
                 for lost in named.iter().filter(|id| !seen.iter().any(|r| r.id == **id)) {
-                    warn!(%region, reservation = %lost, "a node class names a capacity reservation that EC2 does not show: nothing is launched into it");
+                    warn!(%region, reservation = %lost, "a node class lists a capacity reservation that EC2 does not show: nothing is launched into it");
                 }
                 let before = self.state().reservations.insert(region.clone(), SeenReservations { at, seen: seen.clone() });
                 if before.is_none_or(|old| old.seen != seen) {
                     self.wake.notify_one();
                 }
             }
-            Err(error) => warn!(%region, "capacity reservations could not be read, what was seen of them ages: {error}"),
+            Err(error) => warn!(%region, "capacity reservations could not be read, the last values are kept: {error}"),
         }
     }
 
-    /// Keeps spot placement scores: few fixed questions for all regions, on a slow schedule.
+    /// Keeps spot placement scores: a few fixed requests for all regions, on a slow schedule.
     pub(super) async fn watch_scores(self: Arc<Self>) {
         let mut asked: BTreeSet<ScoreQuestion> = BTreeSet::new();
         let mut no_new_until = Timestamp(i64::MIN);
@@ -124,10 +124,10 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                         self.state().scores.keep(&family, &answer, now);
                     }
                     Err(error) if error.ends_new_questions() => {
-                        info!(family, "EC2 takes no new question about placement scores today: the scores known are kept");
+                        info!(family, "EC2 accepts no new placement score requests today: known scores are kept");
                         no_new_until = self.clock.now() + NEW_QUESTIONS_PAUSE;
                     }
-                    Err(error) => warn!(family, "a placement score could not be read; offers go without: {error}"),
+                    Err(error) => warn!(family, "a placement score could not be read; offers have none: {error}"),
                 }
             }
             tokio::time::sleep(self.pace(self.schedule.scores, "scores", round)).await;

@@ -1,4 +1,4 @@
-//! What is counted while the operator runs: calls to AWS, and what records tell.
+//! What is counted while the operator runs: calls to AWS, and what records say.
 //!
 //! Decides: which record counts as what; each record once, however often it is written.
 //! Does not: influence anything. Nothing reads these counters but `/metrics`.
@@ -17,7 +17,7 @@ use crate::metrics::counts::Counts;
 use crate::metrics::register as metric;
 use crate::ports::{Clock, Cloud, CloudError, Cluster, ClusterView, Ledger};
 
-/// How metrics name a kind of work; empty when nobody knows any more.
+/// A kind of work as a metric label; empty if no longer known.
 fn kind_label(kind: Option<WorkloadKind>) -> &'static str {
     match kind {
         Some(WorkloadKind::Inference) => "inference",
@@ -26,7 +26,7 @@ fn kind_label(kind: Option<WorkloadKind>) -> &'static str {
     }
 }
 
-/// What an answer of AWS is called: `ok`, or AWS's code.
+/// The label of an answer from AWS: `ok`, or AWS's error code.
 fn code<R>(answer: &Result<R, CloudError>) -> &str {
     match answer {
         Ok(_) => "ok",
@@ -42,7 +42,7 @@ fn code<R>(answer: &Result<R, CloudError>) -> &str {
     }
 }
 
-/// What became of a launch.
+/// The outcome of a launch.
 fn launch_outcome<R>(answer: &Result<R, CloudError>) -> &'static str {
     match answer {
         Ok(_) => "launched",
@@ -67,7 +67,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         answer
     }
 
-    /// Counts what became of a launch.
+    /// Counts the outcome of a launch.
     pub(super) fn count_launch<R>(&self, capacity: &Capacity, answer: &Result<R, CloudError>) {
         let labels = [capacity.region.as_str(), &capacity.capacity_type.to_string(), launch_outcome(answer)];
         self.state().counts.add(&metric::LAUNCHES, &labels, 1);
@@ -83,7 +83,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         self.state().counts.add(&metric::NOTICES, &[notice.region.as_str(), kind], 1);
     }
 
-    /// Counts what durable records tell. A record that was counted before is not counted again.
+    /// Counts what durable records say. A record that was already counted is not counted again.
     pub(super) fn count_records(&self, records: &[LedgerRecord]) {
         let told = |r: &LedgerRecord| {
             matches!(
@@ -141,7 +141,7 @@ fn count_decision(counts: &mut Counts, decision: &Decision) {
     }
 }
 
-/// The kind of a pod that was moved: it may be gone, but its replacement names it.
+/// The kind of a pod that was moved: it may be gone, but its replacement refers to it.
 fn kind_of(view: &ClusterView, moved: &Uid) -> Option<WorkloadKind> {
     let kind = |pod: &Pod| pod.need.as_ref().ok().map(|(need, _)| need.kind);
     let replaces = |pod: &&Pod| pod.replaces.as_ref().is_some_and(|old| old.pod.uid == *moved);
@@ -150,7 +150,7 @@ fn kind_of(view: &ClusterView, moved: &Uid) -> Option<WorkloadKind> {
 
 fn count_move(counts: &mut Counts, kind: Option<WorkloadKind>, told: &Migration) {
     let kind = kind_label(kind);
-    // A phase that did not happen (room was there) is no phase; the next one counts from the one before.
+    // A phase that did not happen (there was free room) is skipped; the next one counts from the one before.
     let mut before = Some(told.noticed_at);
     let phases = [
         ("decision", Some(told.decided_at)),

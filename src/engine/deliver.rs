@@ -13,7 +13,7 @@ use crate::core::record::LedgerRecord;
 use crate::ports::{Clock, Cloud, Cluster, Ledger};
 
 const BATCH: usize = 200;
-/// Between two tries while Postgres or the API server is away.
+/// Interval between attempts while Postgres or the API server is down.
 const AWAY: Duration = Duration::from_secs(1);
 
 /// How a delivery went.
@@ -50,7 +50,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 return Delivered::Away;
             }
         };
-        // A batch that is not full is all there is.
+        // A batch that is not full is the last.
         let waiting = match records.len() {
             BATCH => self.cluster.outbox_size().await.unwrap_or(BATCH),
             all => all,
@@ -60,7 +60,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             state.outbox_size = waiting;
             state.outbox_oldest = records.iter().map(LedgerRecord::happened_at).min();
         }
-        // An empty write asks Postgres whether it is there.
+        // An empty write checks whether Postgres is reachable.
         let written = self.ledger.write(&records).await;
         let available = written.is_ok();
         let before = std::mem::replace(&mut self.state().ledger_available, available);
@@ -73,7 +73,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             }
             Ok(()) => {
                 if !before {
-                    info!(delivered = records.len(), "the ledger takes records");
+                    info!(delivered = records.len(), "the ledger accepts records");
                     self.wake.notify_one();
                 }
                 if records.is_empty() {
@@ -81,7 +81,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 }
                 let ids: Vec<uuid::Uuid> = records.iter().map(LedgerRecord::id).collect();
                 if let Err(error) = self.cluster.forget(&ids).await {
-                    warn!("delivered records could not be taken out of the outbox, they will be written again: {error}");
+                    warn!("delivered records could not be removed from the outbox, they will be delivered again: {error}");
                     return Delivered::Away;
                 }
                 Delivered::Some

@@ -1,4 +1,4 @@
-//! One pass after the other: observe, plan, hand the steps out, sleep until something changes.
+//! One pass after the other: observe, plan, hand out the steps, sleep until something changes.
 //!
 //! Decides: nothing about the world; only when a pass runs.
 //! Does not: wait for an action. A notice overtakes a launch that EC2 keeps waiting.
@@ -19,7 +19,7 @@ use crate::core::units::shared::Mark;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::ports::{Clock, Cloud, Cluster, Ledger};
 
-/// How often the world outside the cluster is looked at, and what was learnt written down.
+/// How often the world outside the cluster is read, and what was learned is saved.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     /// Spot prices of a region, at most this long apart.
@@ -28,27 +28,27 @@ pub struct Schedule {
     pub list_prices: Duration,
     /// Types and offerings of a region.
     pub catalog: Duration,
-    /// Instances of a region: the net below the queues.
+    /// Instances of a region: the fallback for the queues.
     pub instances: Duration,
     /// The outbox, for records that another process left there, and whether Postgres answers.
     pub outbox: Duration,
-    /// Changes that come within this are planned once.
+    /// Changes that arrive within this time are planned together.
     pub burst: Duration,
-    /// Records that come within this are delivered together.
+    /// Records that arrive within this time are delivered together.
     pub gathering: Duration,
-    /// The world is looked at at least this often, whatever is or is not heard.
+    /// The world is observed at least this often, with or without events.
     pub heartbeat: Millis,
     /// vCPU quotas of a region.
     pub quotas: Duration,
-    /// Capacity reservations of a region, where a class names some.
+    /// Capacity reservations of a region, if a class lists any.
     pub reservations: Duration,
     /// Spot placement scores of all regions.
     pub scores: Duration,
     /// A region that is closed to the account.
     pub closed_regions: Duration,
-    /// How far apart the market memory is kept at most; a cool-down is kept at once.
+    /// Longest interval between saves of the market memory; a cool-down is saved at once.
     pub memory: Duration,
-    /// How far apart price changes are stored.
+    /// Interval at which price changes are stored.
     pub stored_prices: Duration,
 }
 
@@ -73,11 +73,11 @@ impl Default for Schedule {
     }
 }
 
-/// The regions and queues that have their loops.
+/// The regions and queues whose loops run.
 #[derive(Default)]
 struct LookedAfter {
     loops: BTreeSet<(Region, Option<String>)>,
-    /// The classes as they were looked at.
+    /// The classes as last read.
     classes: Option<Mark>,
 }
 
@@ -93,9 +93,9 @@ pub struct Engine<C, K, L, T> {
     pub clock: Arc<T>,
     /// The cluster's name.
     pub cluster_name: String,
-    /// What holds for every pool.
+    /// What applies to every pool.
     pub settings: Settings,
-    /// How often the world is looked at.
+    /// How often the world is read.
     pub schedule: Schedule,
     planner: Planner,
     pub(super) state: Mutex<State>,
@@ -103,7 +103,7 @@ pub struct Engine<C, K, L, T> {
     pub(super) look_at_instances: Notify,
     /// Woken when a record was written to the outbox.
     pub(super) outbox_filled: Notify,
-    /// The steps being carried out.
+    /// The steps being executed.
     pub(super) steps: Mutex<JoinSet<()>>,
     pub(super) memory_changed: Notify,
 }
@@ -114,7 +114,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         Self::with_planner((cloud, cluster, ledger, clock), cluster_name, settings, schedule, Arc::new(plan))
     }
 
-    /// An engine that asks `planner` instead of [`plan`].
+    /// An engine that uses `planner` instead of [`plan`].
     pub fn with_planner(
         (cloud, cluster, ledger, clock): (C, K, L, T),
         cluster_name: String,
@@ -161,7 +161,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             let heartbeat = now + self.schedule.heartbeat;
             let sleep = next.unwrap_or(heartbeat).min(heartbeat).since(now).0.max(10);
             tokio::select! {
-                // In this order, not by chance: the same history gives the same passes.
+                // In a fixed order: the same history gives the same passes.
                 biased;
                 _ = stop.changed() => break,
                 _ = leading.changed() => self.state().leadership_changed(),
@@ -171,16 +171,16 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             }
             tokio::time::sleep(self.schedule.burst).await;
         }
-        // Running actions are all safe to cut: what they asked for is written in the claims.
+        // All running actions are safe to cancel: what they requested is written in the claims.
         self.cut_steps();
     }
 
-    /// Ends the steps being carried out wherever they are, as the end of the process would.
+    /// Stops the running steps wherever they are, as the end of the process would.
     pub fn cut_steps(&self) {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
     }
 
-    /// Starts the loops of regions and queues that classes have come to name.
+    /// Starts the loops of regions and queues that have appeared in classes.
     fn look_after_regions(self: &Arc<Self>, looked_after: &mut LookedAfter, loops: &mut JoinSet<()>) {
         let Some(view) = self.cluster.view() else { return };
         if looked_after.classes.replace(view.classes.mark()).is_some_and(|before| view.classes.is(&before)) {
@@ -206,7 +206,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         }
     }
 
-    /// One pass. Says when the next one is due. A world that is still `settled` is not planned again.
+    /// One pass; returns when the next one is due. A world that is still `settled` is not planned again.
     fn pass(self: &Arc<Self>, settled: &mut Option<Settled>) -> Option<Timestamp> {
         let view = self.cluster.view()?;
         let now = self.clock.now();
@@ -226,7 +226,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         self.state().counts.observe(&crate::metrics::register::PASS_DURATION, &[], took);
         let faults = crate::core::invariant::check(&snapshot);
         *settled = if faults.is_empty() { Settled::of(&snapshot, &planned, now) } else { None };
-        // Nobody holds it any more: what the steps change in memory is not copied first.
+        // No longer referenced elsewhere: what the steps change in memory is not copied first.
         drop(snapshot);
         for fault in faults {
             warn!(invariant = %fault.invariant, "{}", fault.text);

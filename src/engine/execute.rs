@@ -1,6 +1,6 @@
-//! Carrying a step out: its records first, then its actions in order; the first failure ends it, and a later pass decides again.
+//! Executing a step: its records first, then its actions in order; the first failure ends it, and a later pass decides again.
 //!
-//! Decides: nothing. What an answer of EC2 means for a claim is written down as it came.
+//! Decides: nothing. EC2's answers are written to the claim as they are.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -48,7 +48,7 @@ impl From<CloudError> for Stopped {
 }
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
-    /// Starts a step beside the passes.
+    /// Starts a step concurrently with the passes.
     pub(super) fn dispatch(self: &Arc<Self>, step: Step) {
         let said: Vec<uuid::Uuid> = step
             .records
@@ -96,7 +96,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                         state.holds.insert(lane.clone(), Hold::Until(now + stopped.hold));
                     }
                     state.counts.add(&crate::metrics::register::STEPS_STOPPED, &[], 1);
-                    // Not written, or not known to be: it may be said again, under the same id.
+                    // Not written, or not known to be: it may be written again, under the same id.
                     state.note_not_recorded(&said);
                 }
             }
@@ -150,16 +150,16 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 Ok(())
             }
             Action::TerminateUnclaimed { region, instance, claim_uid } => {
-                // The watch may be behind, or of an API server that was restored: what stands for it is asked for once more.
+                // The watch may lag, or the API server may have been restored: the claim is read once more.
                 if let Some(why) = self.cluster.claims_now().await?.keeps(instance, claim_uid.as_deref()) {
                     return Err(Stopped { why: format!("{instance} is kept: {why}"), hold: AFTER_REFUSAL });
                 }
-                info!(%instance, %region, "ending a machine that nobody claims");
+                info!(%instance, %region, "terminating a machine without a claim");
                 Ok(self.ask("terminate", self.cloud.terminate(region, instance)).await?)
             }
             Action::Acknowledge { region, queue, receipt } => {
                 let answer = self.ask("acknowledge", self.cloud.acknowledge(region, queue, receipt)).await;
-                // Its effect is durable already: a message that cannot be deleted comes again and is then known.
+                // Its effect is already durable: a message that cannot be deleted arrives again and is then known.
                 self.state().notices.remove(receipt);
                 answer.map_err(|e| Stopped { why: e.to_string(), hold: AFTER_REFUSAL })
             }
@@ -173,7 +173,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             Action::CoolDown { pool, cause, vcpus, base, max, at } => {
                 let refused = Sighting::Refused { cause: *cause, vcpus: *vcpus, base: *base, max: *max };
                 self.state().memory.record(pool, refused, *at);
-                info!(%pool, ?cause, "pool of capacity is left alone");
+                info!(%pool, ?cause, "capacity pool is left alone");
                 self.memory_changed.notify_one();
                 Ok(())
             }
@@ -201,8 +201,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         Ok(())
     }
 
-    /// A budget refuses the eviction: its owner reads which, once, and it is asked less often as long as it refuses. A deadline does not
-    /// ask budgets, so nothing that must be gone in time waits here.
+    /// A budget refuses the eviction: its owner is notified once, and the eviction is retried less often as long as it is refused.
+    /// Deadlines bypass budgets, so nothing that must be gone in time waits here.
     async fn held_by_budget(&self, pod: &PodIdentity, said: &str) -> Stopped {
         let hold = {
             let mut state = self.state();
@@ -210,21 +210,22 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             *times = (*times + 1).min(5);
             Millis::from_secs(5 << *times)
         };
-        let note =
-            format!("it is to leave its machine, and a PodDisruptionBudget holds it: {said}; it is asked again, less often each time");
+        let note = format!(
+            "it should leave its machine, but a PodDisruptionBudget refuses: {said}; the eviction is retried, less often each time"
+        );
         let (subject, kind, reason) = (EventSubject::Pod(pod.clone()), EventKind::Warning, "HeldByBudget");
         let event = Event { subject, kind, reason, key: "budget".to_owned(), note };
         if let Err(error) = self.cluster.apply(&ClusterAction::Emit(event)).await {
             warn!("an event could not be written: {error}");
         }
-        Stopped { why: format!("a disruption budget holds {}: {said}", pod.object), hold }
+        Stopped { why: format!("a disruption budget blocks {}: {said}", pod.object), hold }
     }
 
     async fn patch_claim(&self, claim: &ClaimName, patch: ClaimPatch, seen: Option<u64>) -> Result<(), Stopped> {
         self.apply(&ClusterAction::PatchClaim { claim: claim.clone(), patch: Box::new(patch), seen }).await
     }
 
-    /// "Asked" is durable before EC2 is asked; what came is written down; without an answer the claim stays "asked".
+    /// "Asked" is durable before EC2 is asked; the outcome is written down; without an answer the claim stays "asked".
     async fn launch(&self, launch: &Launch, seen: u64) -> Result<(), Stopped> {
         let asked = self.clock.now();
         self.patch_claim(&launch.claim, ClaimPatch { launch_asked_at: Some(asked), ..ClaimPatch::default() }, Some(seen)).await?;
@@ -242,7 +243,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 info!(claim = %launch.claim, %instance, "launched");
                 self.look_at_instances.notify_waiters();
                 self.learn(&launch.capacity, Sighting::Launched);
-                // By EC2's clock, as everything else that EC2 will say of it.
+                // By EC2's clock, like everything else that EC2 will report about it.
                 let at = self.clock.now() + self.cloud.ahead().unwrap_or(Millis::ZERO);
                 ClaimPatch { launched: Some((instance, at)), ..ClaimPatch::default() }
             }
@@ -254,7 +255,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 None => return Err(error.into()),
             },
         };
-        // So it is, whatever became of the claim meanwhile.
+        // This is true whatever has become of the claim in the meantime.
         self.patch_claim(&launch.claim, patch, None).await
     }
 
@@ -262,7 +263,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         let prepared = async {
             let zones = self.ask("subnet-zones", self.cloud.subnet_zones(&template.region, subnets)).await?;
             let version = self.ask("launch-template", self.cloud.ensure_launch_template(template)).await?;
-            // Without the names only pods that select zones by name go without: the class can be used nevertheless.
+            // Without the names only pods that select zones by name cannot be placed: the class is usable nevertheless.
             let names = self.ask("zone-names", self.cloud.zone_names(&template.region)).await.unwrap_or_else(|error| {
                 warn!(%class, "the names of its zones could not be read: {error}");
                 BTreeMap::new()
@@ -292,13 +293,13 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         self.apply(&ClusterAction::SetClassStatus { class: class.clone(), status }).await?;
         match refused {
             None => Ok(()),
-            // Asked again later: somebody may create the subnet or grant the permission.
+            // Retried later: someone may create the subnet or grant the permission.
             Some(problem) => Err(Stopped { why: format!("class {class}: {problem}"), hold: AFTER_REFUSAL }),
         }
     }
 }
 
-/// What a refusal means for the pool of capacity; `None` when the launch may have happened and must be asked again with the same token.
+/// What a refusal means for the capacity pool; `None` if the launch may have happened and must be retried with the same token.
 fn failure_of(error: &CloudError) -> Option<(CoolDownCause, String)> {
     match error {
         CloudError::NoCapacity { code, .. } => Some((CoolDownCause::NoCapacity, code.clone())),

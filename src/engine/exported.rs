@@ -63,7 +63,7 @@ fn process(page: &mut Page, state: &State, leading: bool) {
     page.each(&metric::FAULTS, broken);
 }
 
-/// What keeps a wrong machine from being ended: whose machines there are, claims that cannot be read, the breaker, clocks.
+/// The safeguards against terminating a wrong machine: whose machines there are, claims that cannot be read, the breaker, clocks.
 fn safety(page: &mut Page, state: &State, view: &ClusterView, (uid, api_ahead): (&str, Option<Span>)) {
     let owned =
         |wanted: fn(&Ownership) -> bool| count(seen(&state.instances).filter(|i| i.is_alive() && wanted(&i.ownership(uid))).count());
@@ -79,7 +79,7 @@ fn safety(page: &mut Page, state: &State, view: &ClusterView, (uid, api_ahead): 
     page.each(&metric::OLD_CLOCK_AHEAD, known.iter().map(|(whose, ahead)| (vec![*whose], Number(*ahead))));
 }
 
-/// Where a claim is in its life.
+/// Where a claim is in its life cycle.
 fn phase(claim: &Claim) -> &'static str {
     let status = &claim.status;
     if status.failure.is_some() {
@@ -175,7 +175,7 @@ fn counted(page: &mut Page, state: &State) {
     }
 }
 
-/// Prices, their age by region and market, and what was learnt of pools.
+/// Prices, their age by region and market, and what was learned of pools.
 fn market(page: &mut Page, state: &State, now: Timestamp) {
     let mut oldest: BTreeMap<(&Region, CapacityType), i64> = BTreeMap::new();
     let mut offers: BTreeMap<&Region, i64> = state.surveys.keys().map(|region| (region, 0)).collect();
@@ -237,7 +237,7 @@ fn account(page: &mut Page, state: &State, view: &ClusterView, now: Timestamp) {
     page.each(&metric::POOL_BUDGET, budgets);
 }
 
-/// What machines cost at this moment by team, and what their pods save against B1. A machine's price is split by GPUs.
+/// What machines cost at this moment by team, and what their pods save compared with B1. A machine's price is split by GPUs.
 fn money_now(page: &mut Page, state: &State, view: &ClusterView) {
     let (mut spend, mut saving): (BTreeMap<Vec<String>, i64>, BTreeMap<String, i64>) = Default::default();
     for (claim, pods) in running(view) {
@@ -250,7 +250,7 @@ fn money_now(page: &mut Page, state: &State, view: &ClusterView) {
             rest -= cost;
             let team = pod.attribution.team.clone().unwrap_or_else(|| UNTAGGED.to_owned());
             *spend.entry(vec![team.clone(), market.clone()]).or_default() += cost;
-            // What the pod would have cost is unknown without a rate: it saves nothing then.
+            // Without a rate, what the pod would have cost is unknown: it then counts as saving nothing.
             let otherwise = pod.baseline.b1_per_replica_hour.map_or(cost, |rate| rate.0);
             *saving.entry(team).or_default() += otherwise - cost;
         }
@@ -278,7 +278,7 @@ fn ledger(page: &mut Page, state: &State, now: Timestamp) {
     page.one(&metric::LEDGER, Number(i64::from(state.ledger_available)));
 }
 
-/// What the ledger says of money, as of the last look.
+/// The ledger's money figures, as of the last read.
 fn finance(page: &mut Page, state: &State) {
     let told = &state.finance;
     page.each(&metric::MONTH_SPEND, told.months.iter().map(|(team, (spend, _))| (vec![team.as_str()], Micro(spend.0))));

@@ -42,7 +42,7 @@ pub async fn serve<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static>(
         let _ = stop.changed().await;
     };
     if let Err(fault) = axum::serve(listener, routes).with_graceful_shutdown(ended).await {
-        tracing::warn!("health and metrics are not served any more: {fault}");
+        tracing::warn!("health and metrics are no longer served: {fault}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which Nodes are used, which machines have no claim, and whose clock says what: kept between passes by one leader.
+//! Which Nodes are used, which machines have no claim, and the clocks' differences: kept between passes by one leader.
 //!
 //! Decides: nothing; [`crate::core::fleet::doubts`] and [`crate::core::fleet::unclaimed_since`] do, from what the cluster and EC2 show.
 
@@ -20,7 +20,7 @@ pub(super) struct Identified {
 }
 
 impl State {
-    /// Another leads now, or this operator does again: what was seen before counts no more.
+    /// Another operator leads now, or this one does again: earlier observations no longer count.
     pub fn leadership_changed(&mut self) {
         self.unclaimed_since = Shared::default();
         self.identities = None;
@@ -28,7 +28,7 @@ impl State {
         self.held_ends = 0;
     }
 
-    /// What an answer of EC2 said of its clock. It says whole seconds, so less than two of change is no news.
+    /// What an answer from EC2 said about its clock. It has whole seconds, so a change of less than two is no news.
     pub fn note_ec2_clock(&mut self, ahead: Option<Millis>) {
         let Some(ahead) = ahead else { return };
         let known = self.ec2_ahead.unwrap_or(Millis::ZERO);
@@ -59,7 +59,7 @@ impl State {
         }
         let marks = [view.nodes.mark(), self.instances.mark(), view.claims.mark(), view.unreadable_claims.mark()];
         let stray = unclaimed_since(uid, &view.claims, &view.unreadable_claims, seen(&self.instances), &self.unclaimed_since, now);
-        // Looked at first: what is the same already is not a change.
+        // Compared first: an equal value is not a change.
         if *self.unclaimed_since != stray {
             self.unclaimed_since = stray.into();
         }

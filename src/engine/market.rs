@@ -1,9 +1,11 @@
-//! The loops that keep offers fresh: types and zones, spot prices and list prices, one region each, so that one slow region holds up no other.
+//! The loops that keep offers fresh: types and zones, spot prices and list prices, one region each, so that one slow region delays no
+//! other.
 //!
-//! Decides: nothing; what EC2 says is kept with the time it was asked.
+//! Decides: nothing; EC2's answers are kept with the time of the request.
 //!
-//! Each region has its own pace (see [`crate::core::units::pace`]) and its own token bucket at EC2: a look at spot prices is one call of
-//! 100 a burst and 20 a second. The Price List API is one for all regions, and slow: its own loop, so that no spot price waits for it.
+//! Each region has its own pace (see [`crate::core::units::pace`]) and its own token bucket at EC2: a read of spot prices is one call out
+//! of a burst of 100 and 20 per second. The Price List API is one for all regions, and slow: its own loop, so that no spot price waits for
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,7 +24,7 @@ use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::ports::{Clock, Cloud, CloudError, Cluster, ClusterView, Ledger};
 
-/// After a failed look, the next one comes this soon at first, and at most a minute later in the end.
+/// After a failed read, the next one follows this soon at first, and eventually a minute later.
 pub(super) const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 pub(super) fn later(retry: Duration) -> Duration {
@@ -34,24 +36,24 @@ pub(super) fn later(retry: Duration) -> Duration {
 pub struct Shop {
     offerings: Shared<Vec<(InstanceType, ZoneId)>>,
     types: Shared<Vec<InstanceType>>,
-    /// Expected interruptions per million instance-hours, from the advisor's bands; a type it does not know counts as the worst.
+    /// Expected interruptions per million instance-hours, from the advisor's bands; an unknown type counts as the worst.
     advised: Shared<BTreeMap<InstanceType, i64>>,
     read_at: Timestamp,
-    /// When spot prices were last asked for and answered: the next question begins there, so that no change is missed.
+    /// When spot prices were last read successfully: the next request starts there, so that no change is missed.
     priced_at: Option<Timestamp>,
 }
 
-/// After a start, prices are asked for as far back as machines may still wait for the price of an hour.
+/// After a start, prices are read as far back as machines may still wait for the price of an hour.
 const LOOKS_BACK: Millis = Millis::from_hours(72);
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
-    /// The pause before the next look at `what`.
+    /// The pause before the next read of `what`.
     pub(super) fn pace(&self, period: Duration, what: &str, round: u64) -> Duration {
         let period = Millis(i64::try_from(period.as_millis()).unwrap_or(i64::MAX / 1_000));
         Duration::from_millis(u64::try_from(jittered(period, &self.cluster_name, what, round).0).unwrap_or(1_000))
     }
 
-    /// What is left of a pause that counts from when the look `began`: a slow answer makes no price older.
+    /// What is left of a pause that counts from when the read `began`: a slow answer makes no price older.
     fn rest_of(&self, pause: Duration, began: Timestamp) -> Duration {
         let took = u64::try_from(self.clock.now().since(began).0).unwrap_or(0);
         pause.saturating_sub(Duration::from_millis(took))
@@ -78,7 +80,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                         self.schedule.closed_regions
                     }
                     None => {
-                        warn!(%region, "spot prices could not be read, the last ones age: {error}");
+                        warn!(%region, "spot prices could not be read, the last ones are kept: {error}");
                         let pause = retry;
                         retry = later(retry);
                         pause
@@ -89,7 +91,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         }
     }
 
-    /// Keeps list prices of a region fresh, once it is known what is sold there.
+    /// Keeps list prices of a region fresh, once what is sold there is known.
     pub(super) async fn watch_list_prices(self: Arc<Self>, region: Region) {
         let (mut retry, mut round) = (FIRST_RETRY, 0);
         loop {
@@ -107,7 +109,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     self.rest_of(self.pace(self.schedule.list_prices, &format!("list {region}"), round), began)
                 }
                 Err(error) => {
-                    warn!(%region, "list prices could not be read, the last ones age: {error}");
+                    warn!(%region, "list prices could not be read, the last ones are kept: {error}");
                     let pause = retry;
                     retry = later(retry);
                     pause
@@ -120,7 +122,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     fn close_region(&self, region: &Region, sentence: &str) {
         let mut state = self.state();
         if state.closed_regions.insert(region.clone(), sentence.to_owned()).is_none() {
-            warn!(%region, "this account may not use the region, it is passed over and asked again every {:?}: {sentence}", self.schedule.closed_regions);
+            warn!(%region, "this account may not use the region, it is skipped and retried every {:?}: {sentence}", self.schedule.closed_regions);
         }
         state.market.offers.retain(|capacity, _| capacity.region != *region);
         if let Some(survey) = state.surveys.get_mut(region) {
@@ -147,7 +149,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         }
         learn_prices(&mut state.market, &quotes, began);
         if state.closed_regions.remove(region).is_some() {
-            info!(%region, "the region answers again");
+            info!(%region, "the region is usable again");
         }
         if let Some(survey) = state.surveys.get_mut(region) {
             survey.spot = true;
@@ -175,7 +177,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         Ok(shop)
     }
 
-    /// A price that this look did not confirm stays with its age, until it is too old to buy on.
+    /// A price that this read did not confirm keeps its age, until it is too old to buy at.
     fn take_list_prices(&self, region: &Region, shop: &Shop, quotes: &[Quote], began: Timestamp) {
         let mut state = self.state();
         if let Some(survey) = state.surveys.get_mut(region) {
@@ -228,7 +230,7 @@ pub struct RegionMarket {
 /// Reads the market of `region` once, as the loops do over and over.
 ///
 /// # Errors
-/// The first question that EC2 or the price list did not answer.
+/// The first request that EC2 or the price list did not answer.
 pub async fn read_market<C: Cloud>(cloud: &C, clock: &impl Clock, region: &Region) -> Result<RegionMarket, CloudError> {
     let (machines, shop) = read_shop(cloud, clock, region).await?;
     let began = clock.now();
@@ -274,7 +276,7 @@ fn spot_offers(region: &Region, shop: &Shop, quotes: &[Quote], now: Timestamp) -
         let interruptions_per_million_hours = shop.advised.get(&quote.instance_type).copied().unwrap_or(worst);
         Some(Offer { interruptions_per_million_hours, ..plain })
     };
-    // Of several changes of a pool the last one holds.
+    // Of several changes of a pool the last one counts.
     let mut latest: BTreeMap<(&InstanceType, Option<&ZoneId>), &Quote> = BTreeMap::new();
     for quote in quotes.iter().filter(|q| q.capacity_type == CapacityType::Spot) {
         let newest = latest.entry((&quote.instance_type, quote.zone.as_ref())).or_insert(quote);
@@ -285,8 +287,8 @@ fn spot_offers(region: &Region, shop: &Shop, quotes: &[Quote], now: Timestamp) -
     latest.into_values().filter_map(of).collect()
 }
 
-/// A list price holds in a whole region: each zone that sells the type has it. Local Zones have prices of their own, which the region's
-/// price list does not say: there on-demand stays unknown.
+/// A list price applies to a whole region: each zone that sells the type has it. Local Zones have prices of their own, which the region's
+/// price list does not contain: there on-demand stays unknown.
 fn on_demand_offers(region: &Region, shop: &Shop, quotes: &[Quote], now: Timestamp) -> Vec<Offer> {
     let mut offers = Vec::new();
     for quote in quotes.iter().filter(|q| q.capacity_type == CapacityType::OnDemand) {

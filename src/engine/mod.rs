@@ -1,7 +1,7 @@
 //! The driver that observes, records and executes what the core planned.
 //!
 //! - `driver`: one pass after the other; never waits for an action.
-//! - `execute`: carries a step out: records first, then actions in order.
+//! - `execute`: executes a step: records first, then actions in order.
 //! - `market`: the loops that keep offers fresh; `account`: quotas, reservations and placement scores.
 //! - `observe`: the loops that keep instances and notices fresh.
 //! - `bindings`: what holds of the marks on pods.

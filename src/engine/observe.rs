@@ -1,6 +1,6 @@
-//! The loops that keep our instances and their notices fresh, one region each, so that one slow region holds up no other.
+//! The loops that keep our instances and their notices fresh, one region each, so that one slow region delays no other.
 //!
-//! Decides: nothing; what EC2 says is kept with the time it was said.
+//! Decides: nothing; what EC2 reports is kept with its time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::core::units::ids::Region;
 use crate::ports::{Clock, Cloud, Cluster, Ledger};
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
-    /// Keeps what EC2 says of our instances fresh.
+    /// Keeps our instances fresh, as EC2 reports them.
     pub(super) async fn watch_instances(self: Arc<Self>, region: Region) {
         let mut retry = FIRST_RETRY;
         loop {
@@ -71,7 +71,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     }
                 }
                 Err(error) => {
-                    warn!(%region, queue, "the interruption queue cannot be read, EC2's states are the net: {error}");
+                    warn!(%region, queue, "the interruption queue cannot be read, falling back to EC2's states: {error}");
                     tokio::time::sleep(retry).await;
                     retry = later(retry);
                 }

@@ -1,7 +1,7 @@
-//! What outlives the process beside claims and the outbox: the market memory, and prices on their way into the ledger.
+//! What outlives the process besides claims and the outbox: the market memory, and prices on their way into the ledger.
 //!
 //! Decides: nothing about their content (see [`crate::core::snapshot::memory`] and [`crate::core::market::price_changes`]); only when they are written.
-//! Does not: hold anything up. A purchase, a rescue, a pass never wait for either.
+//! Does not: delay anything. A purchase, a rescue or a pass never waits for either.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +13,15 @@ use super::driver::Engine;
 use crate::core::snapshot::memory::MarketMemory;
 use crate::ports::{Clock, Cloud, Cluster, ClusterError, Ledger};
 
-/// Cool-downs that come in a burst are written once.
+/// Cool-downs that arrive in a burst are written once.
 const BURST: Duration = Duration::from_millis(500);
-/// Reading the memory at the start is tried again this soon.
+/// Reading the memory at the start is retried this soon.
 const READ_RETRY: Duration = Duration::from_secs(1);
 /// Quotes of one write.
 const QUOTES_AT_ONCE: usize = 2_000;
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
-    /// Reads the market memory whenever this operator comes to lead, and keeps it while it leads.
+    /// Reads the market memory whenever this operator becomes the leader, and saves it while it leads.
     pub(super) async fn keep_memory(self: Arc<Self>, mut leading: watch::Receiver<bool>) {
         loop {
             while !*leading.borrow() {
@@ -46,7 +46,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 }
                 match self.cluster.keep_market_memory(&text).await {
                     Ok(()) => kept = text,
-                    Err(error) => warn!("the market memory could not be kept, it would be lost with this process: {error}"),
+                    Err(error) => warn!("the market memory could not be saved, it would be lost with this process: {error}"),
                 }
             }
         }
@@ -57,7 +57,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         loop {
             let text = match self.cluster.market_memory().await {
                 Ok(text) => text,
-                // Nobody may read it, or it is not there: asking again does not help.
+                // It may not be read, or does not exist: retrying does not help.
                 Err(error @ (ClusterError::Refused(_) | ClusterError::Gone(_))) => {
                     warn!("the market memory cannot be read, lowtide starts without it: {error}");
                     None
@@ -72,7 +72,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             let mut state = self.state();
             match text.as_deref().map(|text| MarketMemory::from_text(text, now)) {
                 Some(Ok(memory)) => {
-                    info!(pools = memory.capacities().count(), "the market memory is read");
+                    info!(pools = memory.capacities().count(), "the market memory has been read");
                     state.memory = memory.into();
                 }
                 Some(Err(fault)) => warn!("{fault}"),

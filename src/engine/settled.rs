@@ -1,9 +1,9 @@
-//! A pass that would plan what the last one planned: nothing.
+//! Skips a pass that would plan what the last one planned: nothing.
 //!
-//! Decides: whether the world of a pass is the one that the last plan found nothing to do in, and whether that plan still holds.
+//! Decides: whether the world is still the one in which the last plan found nothing to do, and whether that plan still holds.
 //! Does not: say for how long a plan holds (see [`crate::core::action::Plan::holds_until`]).
 //!
-//! Half of all wakes bring no news: a step has ended and the watch has yet to show it, prices were read and are what they were.
+//! Half of all wake-ups bring no news: a step has ended and the watch has yet to show it, prices were read and have not changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::core::units::ids::{ClaimName, PoolName};
 use crate::core::units::shared::{Mark, Shared};
 use crate::core::units::time::{Millis, Timestamp};
 
-/// However long a plan says that it holds, it is made again after this.
+/// However long a plan says it holds, it is made again after this time.
 const TRUSTED_FOR: Millis = Millis::from_mins(1);
 
 /// A world in which nothing was to be done.
@@ -38,7 +38,7 @@ pub struct Settled {
 }
 
 impl Settled {
-    /// Of a plan made at `now`; `None` when it has something to do, or may be another one at once.
+    /// From a plan made at `now`; `None` if it has something to do, or may be outdated at once.
     pub fn of(world: &Snapshot, planned: &Plan, now: Timestamp) -> Option<Settled> {
         let until = planned.holds_until.min(now + TRUSTED_FOR);
         if !planned.steps.is_empty() || until <= now {
@@ -87,7 +87,7 @@ impl Settled {
     }
 }
 
-/// A part of the world that is handed on without copying.
+/// A part of the world that is passed on without copying.
 trait Part {
     fn mark(&self) -> Mark;
     fn is(&self, mark: &Mark) -> bool;
@@ -102,8 +102,8 @@ impl<T: Send + Sync + 'static> Part for Shared<T> {
     }
 }
 
-/// Visits every shared part of the world in one order. All fields are named, so that a new one does not compile until it has its place here or
-/// in [`Settled`].
+/// Visits every shared part of the world in one order. All fields are listed, so that a new one does not compile until it has its place
+/// here or in [`Settled`].
 fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
     let Snapshot {
         pools,
@@ -128,7 +128,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         pool_statuses,
         recorded,
         told,
-        // These `Settled` keeps and compares by content.
+        // `Settled` keeps these and compares them by content.
         cluster: _,
         cluster_uid: _,
         unasked_ends: _,

@@ -1,6 +1,6 @@
 //! What the operator holds in memory. It may lose all of it at any moment: claims, pods and the outbox are the durable truth.
 //!
-//! Decides: nothing; how memory and the cluster's view are joined into the snapshot a pass reads.
+//! Decides: nothing; only joins memory and the cluster's view into the snapshot that a pass reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,24 +29,24 @@ use crate::metrics::counts::Counts;
 use crate::metrics::finance::FinanceFigures;
 use crate::ports::ClusterView;
 
-/// How long a pass waits for the watch to show what an action changed, before it plans on what it sees.
+/// How long a pass waits for the watch to show what an action changed, before it plans with what it sees.
 const OBSERVATION_PATIENCE: Millis = Millis::from_secs(5);
 
-/// Why a lane is left alone.
+/// Why a lane is paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
     /// An action changed it: wait until the watch shows at least this version.
     Version(u64, Timestamp),
-    /// An action removed it: wait until the watch shows it no more.
+    /// An action removed it: wait until the watch no longer shows it.
     Gone(Timestamp),
     /// An action failed: wait until then.
     Until(Timestamp),
 }
 
-/// What was written lately, so that it is not written again. Writing again is harmless, so this may forget.
+/// What was written recently, so that it is not written again. Writing again is harmless, so this may forget.
 pub type Recorded = BTreeMap<uuid::Uuid, Timestamp>;
 
-/// For so long what was written is remembered.
+/// How long written items are remembered.
 const REMEMBERED: Millis = Millis::from_hours(24);
 
 /// The operator's memory.
@@ -54,19 +54,19 @@ const REMEMBERED: Millis = Millis::from_hours(24);
 pub struct State {
     /// Machine types, as EC2 describes them.
     pub catalog: Shared<Catalog>,
-    /// Offers as EC2 gave them, with the advisor's interruption rates; what was learnt is in `memory`.
+    /// Offers from EC2, with the advisor's interruption rates; what was learned is in `memory`.
     pub market: Shared<Market>,
     /// What is sold in each region.
     pub shops: BTreeMap<Region, Shop>,
-    /// What was learnt of each pool of capacity.
+    /// What was learned about each capacity pool.
     pub memory: Shared<MarketMemory>,
-    /// The memory of the process before has been read, or cannot be.
+    /// The previous process's memory has been read, or cannot be.
     pub memory_read: bool,
     /// Passes that saw each invariant broken, since the start.
     pub invariant_faults: BTreeMap<Invariant, u64>,
     /// When a plan last considered voluntary moves.
     pub moves_considered_at: Option<Timestamp>,
-    /// This operator leads: only then it learns and writes.
+    /// This operator leads: only then does it learn and write.
     pub leading: bool,
     /// Spot placement scores.
     pub scores: Shared<ScoreBoard>,
@@ -74,7 +74,7 @@ pub struct State {
     pub quotas: Shared<BTreeMap<Region, Vec<VcpuQuota>>>,
     /// Capacity reservations per region.
     pub reservations: Shared<BTreeMap<Region, SeenReservations>>,
-    /// Regions that this account may not use, and EC2's sentence.
+    /// Regions that this account may not use, with EC2's message.
     pub closed_regions: Shared<BTreeMap<Region, String>>,
     /// How often a disruption budget has refused the eviction of a pod, by uid.
     pub held_by_budget: BTreeMap<Uid, u32>,
@@ -86,45 +86,45 @@ pub struct State {
     pub notices: BTreeMap<String, PendingNotice>,
     /// Lanes with a running step.
     pub in_flight: BTreeSet<Lane>,
-    /// Pods whose binding to a claim is under way or not observed yet: they hold their place already.
+    /// Pods whose binding to a claim is in progress or not observed yet: they already hold their place.
     pub pending_binds: BTreeMap<Uid, (ClaimName, Option<Replaces>)>,
     /// What was kept of pods that wait for a place.
     bindings: Bindings,
     /// Claims that a running step removes, or whose machine it ends.
     pub ending: BTreeSet<ClaimName>,
-    /// Claims that are being written or are not observed yet: they count against limits, budgets and quotas already.
+    /// Claims that are being written or are not observed yet: they already count towards limits, budgets and quotas.
     pub pending_claims: BTreeMap<ClaimName, ClaimSpec>,
     /// Lanes to leave alone for a moment.
     pub holds: BTreeMap<Lane, Hold>,
     /// Records and events already written by this process, and when.
     pub recorded: Shared<Recorded>,
-    /// What the ledger was told of each machine.
+    /// What was reported to the ledger about each machine.
     pub told: Shared<Told>,
-    /// Hours that were told before one that comes earlier.
+    /// Hours that were reported before an earlier one.
     hours_ahead: BTreeSet<(Uid, u32)>,
-    /// The ledger takes records.
+    /// The ledger accepts records.
     pub ledger_available: bool,
     /// Regions being watched, and whether their market has been read once.
     pub surveys: BTreeMap<Region, Survey>,
     /// Recent launches per pool.
     pub recent_launches: BTreeMap<PoolName, Vec<Timestamp>>,
-    /// Records waiting in the outbox, as of the last look, and since when the ledger has been away.
+    /// Records waiting in the outbox, as of the last read, and since when the ledger has been unavailable.
     pub outbox_size: usize,
     /// When the oldest waiting record happened.
     pub outbox_oldest: Option<Timestamp>,
-    /// When all that had settled was posted in the ledger, by this process.
+    /// When this process last posted everything settled to the ledger.
     pub ledger_posted_at: Option<Timestamp>,
     /// ... and when it was sealed, if this role may.
     pub ledger_sealed_at: Option<Timestamp>,
-    /// What the ledger says of money, as of the last look.
+    /// The ledger's money figures, as of the last read.
     pub finance: FinanceFigures,
-    /// What was counted since the start, for metrics alone.
+    /// What was counted since the start, only for metrics.
     pub counts: Counts,
     /// Records that were counted, and when.
     pub counted: BTreeMap<uuid::Uuid, Timestamp>,
-    /// Since when each machine of ours has had no claim, in the eyes of this leader.
+    /// Since when each machine of ours has had no claim, as seen by this leader.
     pub unclaimed_since: Shared<BTreeMap<InstanceId, Timestamp>>,
-    /// When this leader ended machines without anybody's asking, lately.
+    /// When this leader recently terminated machines that nobody had asked to terminate.
     pub unasked_ends: Vec<Timestamp>,
     /// Machines that the breaker keeps, as of the last plan.
     pub held_ends: u64,
@@ -134,14 +134,14 @@ pub struct State {
     pub(super) identities: Option<([Mark; 4], Identified)>,
     /// Passes so far.
     pub passes: u64,
-    /// When what was written long ago was last forgotten.
+    /// When old entries of what was written were last dropped.
     swept: Timestamp,
 }
 
 /// Whether the market of a region has been read once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Survey {
-    /// When the first look began.
+    /// When the first read began.
     pub since: Timestamp,
     /// Spot prices were read.
     pub spot: bool,
@@ -156,17 +156,17 @@ impl Survey {
     }
 }
 
-/// How long a region may take to name its prices before purchases go on without it.
+/// How long a region may take to deliver its prices before purchases continue without it.
 const SURVEY_PATIENCE: Millis = Millis::from_secs(20);
 
 impl State {
-    /// Every region has named its prices or had its time to, and the memory has been read or had its time to be.
+    /// Every region has delivered its prices or timed out, and so has the memory.
     pub fn surveyed(&self, now: Timestamp) -> bool {
         let late = |since: Timestamp| now.since(since) > SURVEY_PATIENCE;
         self.surveys.values().all(|s| (s.spot && s.list && self.memory_read) || late(s.since))
     }
 
-    /// Machines that run and are not announced to go show that their pools have capacity.
+    /// Machines that run without an interruption notice show that their capacity pools have capacity.
     pub fn learn_from_instances(&mut self, region: &Region, seen: &BTreeMap<InstanceId, Instance>, at: Timestamp) {
         let Some(Observed::Known { at: before, .. }) = self.instances.get(region) else { return };
         if self.leading {
@@ -181,14 +181,14 @@ impl State {
         self.market.offers.get(capacity).map_or(0, |offer| learnt.interruptions_per_million_hours(offer, now))
     }
 
-    /// What counts against each pool's budget of this month.
+    /// What counts towards each pool's budget of this month.
     pub fn month_spend(&self, view: &ClusterView, now: Timestamp) -> BTreeMap<PoolName, MicroUsd> {
         let books = |name: &PoolName| view.pool_statuses.get(name).map(|status: &PoolStatus| &status.books);
         let of = |name: &PoolName| budget::month_spend(name, books(name), view.claims.values(), &self.market, now).total();
         view.pools.keys().map(|name| (name.clone(), of(name))).collect()
     }
 
-    /// Remembers that these records and events are written.
+    /// Remembers that these records and events have been written.
     pub fn note_recorded(&mut self, ids: &[uuid::Uuid], now: Timestamp) {
         let recorded = &mut *self.recorded;
         recorded.extend(ids.iter().map(|id| (*id, now)));
@@ -265,7 +265,7 @@ impl State {
     /// Adds what is being written and not shown yet: claims count against limits, and pods hold their place, already.
     fn add_pending(&self, view: &mut ClusterView, now: Timestamp) {
         for (name, spec) in &self.pending_claims {
-            // Looked at first: what is the same already is not copied.
+            // Compared first: what is unchanged is not copied.
             if !view.claims.contains_key(name) {
                 let (uid, status) = (Uid::from(name.as_str()), ClaimStatus::default());
                 let claim = Claim { name: name.clone(), uid, version: 0, created_at: now, deleting: false, spec: spec.clone(), status };

@@ -33,7 +33,7 @@ impl Clock for TestClock {
 struct SlowCloud {
     noticed: Mutex<bool>,
     malformed: bool,
-    /// Prices there are, each question taking as long as this.
+    /// It has prices, and each request takes this long.
     prices: Option<Duration>,
     acknowledged: Arc<Mutex<Vec<String>>>,
     started: tokio::time::Instant,
@@ -119,10 +119,10 @@ impl Cloud for SlowCloud {
 
 type Applied2 = Arc<Mutex<Vec<(tokio::time::Instant, ClusterAction)>>>;
 
-/// The text of the market memory, as it outlives an operator.
+/// The text of the market memory, which outlives an operator.
 type Kept = Arc<Mutex<Option<String>>>;
 
-/// A cluster that never changes and writes down what was asked of it.
+/// A cluster that never changes and records what was requested.
 struct StillCluster {
     view: ClusterView,
     applied: Applied2,
@@ -294,7 +294,7 @@ async fn an_unknown_subnet_becomes_a_condition_of_its_class() {
     assert!(refusals[0].reason == "UnknownSubnet" && refusals[0].text.contains("subnet-gone"), "{refusals:?}");
 }
 
-/// Runs an operator whose one launch was refused for lack of capacity; gives the memory it holds at the end.
+/// Runs an operator whose one launch was refused for lack of capacity; returns the memory it holds at the end.
 async fn refused_once(memory: &Kept, failed: bool) -> crate::core::snapshot::memory::MarketMemory {
     let started = tokio::time::Instant::now();
     let cloud = SlowCloud { noticed: Mutex::new(true), malformed: false, prices: None, acknowledged: Arc::default(), started };

@@ -12,7 +12,7 @@ use crate::ports::Clock;
 pub struct WallClock;
 
 impl Clock for WallClock {
-    #[allow(clippy::disallowed_methods, reason = "everybody else asks this clock")]
+    #[allow(clippy::disallowed_methods, reason = "everything else uses this clock")]
     fn now(&self) -> Timestamp {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Timestamp(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))

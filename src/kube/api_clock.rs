@@ -1,6 +1,6 @@
-//! How far the API server's clock is ahead of ours, by the time that its answers carry.
+//! How far the API server's clock is ahead of ours, from the time in its answers.
 //!
-//! Decides: nothing. It is asked once a minute for its version; a clock that is far off is logged, exported, and ends nothing.
+//! Decides: nothing. Its version is requested once a minute; a clock that is far off is logged and exported, but stops nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -14,14 +14,14 @@ use tokio::task::AbortHandle;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::ports::Clock;
 
-/// Between two looks.
+/// Interval between two checks.
 const EVERY: Duration = Duration::from_secs(60);
-/// What is said out loud: leases, deadlines and prices stand for seconds.
+/// Differences from here on are logged: leases, deadlines and prices are good for seconds.
 const FAR: Millis = Millis::from_secs(5);
 /// Not known yet.
 const UNKNOWN: i64 = i64::MIN;
 
-/// Keeps the difference until dropped.
+/// Keeps measuring the difference until dropped.
 #[derive(Debug)]
 pub struct ApiClock {
     ahead: Arc<AtomicI64>,
@@ -29,7 +29,7 @@ pub struct ApiClock {
 }
 
 impl ApiClock {
-    /// Starts to look.
+    /// Starts measuring.
     pub fn start(client: Client, clock: Arc<dyn Clock>) -> Self {
         let ahead = Arc::new(AtomicI64::new(UNKNOWN));
         let kept = Arc::clone(&ahead);
@@ -38,7 +38,7 @@ impl ApiClock {
                 if let Some(seen) = look(&client, &*clock).await {
                     kept.store(seen.0, Ordering::Relaxed);
                     if seen.0.abs() > FAR.0 {
-                        tracing::warn!(ahead_milliseconds = seen.0, "the API server's clock and ours differ: set both by NTP");
+                        tracing::warn!(ahead_milliseconds = seen.0, "the API server's clock and ours differ: synchronise both with NTP");
                     }
                 }
                 tokio::time::sleep(EVERY).await;
@@ -67,7 +67,7 @@ async fn look(client: &Client, clock: &dyn Clock) -> Option<Millis> {
     difference(answer.headers().get(axum::http::header::DATE)?.to_str().ok()?, asked, answered)
 }
 
-/// The time in a `Date` header less the middle of the call. The header is cut to whole seconds: half of one is added.
+/// The time in a `Date` header less the middle of the call. The header is truncated to whole seconds, so half a second is added.
 fn difference(date: &str, asked: Timestamp, answered: Timestamp) -> Option<Millis> {
     let theirs = rfc2822::parse(date).ok()?.timestamp().as_millisecond();
     Some(Millis(theirs + 500 - (asked.0 + answered.0) / 2))

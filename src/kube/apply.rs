@@ -1,10 +1,11 @@
-//! Every action on the cluster, as one request (or as few as can be).
+//! Every action on the cluster, as one request (or as few as possible).
 //!
 //! Decides: the form of each request: which patch, which precondition, which answer counts as done.
-//! Does not: choose actions, or retry them: a pass that finds the work undone plans it again.
+//! Does not: choose actions, or retry them: a pass that finds the work not done plans it again.
 //!
-//! Source of every form: tried on a 1.36.3 API server. The important ones: a strategic merge patch with `$patch: delete` lifts our
-//! gate and keeps everybody else's; `resourceVersion` in a patch makes a stale one a conflict; list fields without a merge key
+//! Source of every form: tested on a 1.36.3 API server. The important ones:
+//! a strategic merge patch with `$patch: delete` lifts our gate and keeps all others;
+//! `resourceVersion` in a patch makes a stale one a conflict; list fields without a merge key
 //! (taints) are read, changed and written with their version.
 
 mod claims;
@@ -25,7 +26,7 @@ use crate::ports::{Applied, ClusterError};
 /// Carries out one action.
 ///
 /// # Errors
-/// As [`crate::ports::Cluster::apply`] says.
+/// See [`crate::ports::Cluster::apply`].
 pub async fn apply(cluster: &LiveCluster, action: &ClusterAction) -> Result<Applied, ClusterError> {
     match action {
         ClusterAction::CreateClaim { name, spec } => claims::create(cluster, name, spec).await,
@@ -51,17 +52,17 @@ pub async fn apply(cluster: &LiveCluster, action: &ClusterAction) -> Result<Appl
     }
 }
 
-/// What was changed, at the version the answer carries.
+/// What was changed, at the version in the answer.
 fn applied<K: Resource>(lane: Lane, object: &K) -> Applied {
     Applied { lane, resource_version: object.resource_version().and_then(|v| v.parse().ok()) }
 }
 
-/// What was changed and is gone, or whose version makes no difference.
+/// What was changed and is gone, or whose version does not matter.
 fn done(lane: Lane) -> Applied {
     Applied { lane, resource_version: None }
 }
 
-/// Parameters of a patch of ours. Strict: a field that the API server does not know is a fault, not a loss in silence.
+/// Parameters of a patch of ours. Strict: a field that the API server does not know is an error, not silently dropped.
 fn ours() -> PatchParams {
     PatchParams {
         field_manager: Some(names::FIELD_MANAGER.to_owned()),

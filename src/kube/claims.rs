@@ -1,7 +1,7 @@
 //! `GpuNodeClaim` and the core's claim: both ways, without loss.
 //!
-//! Decides: how a claim's fields are spelt in the object, and which phase and conditions people are shown.
-//! Does not: decide anything by the phase; the timestamps do.
+//! Decides: how a claim's fields are written in the object, and which phase and conditions people see.
+//! Does not: decide anything from the phase; the timestamps do.
 
 use std::collections::BTreeMap;
 
@@ -23,22 +23,22 @@ use crate::core::units::ids::{
 };
 use crate::core::workload::PodIdentity;
 
-/// What in a claim cannot be read. Only hands other than ours could write it so.
+/// What in a claim cannot be read. lowtide itself does not write it like this.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("GpuNodeClaim {claim}: {field} is {found:?}, expected {expected}; its machine is kept and left alone until that can be read")]
+#[error("GpuNodeClaim {claim}: {field} is {found:?}, expected {expected}; its machine is kept and left alone until this can be read")]
 pub struct UnreadableClaim {
     /// Its name.
     pub claim: String,
     /// Where.
     pub field: &'static str,
-    /// What is there.
+    /// What was found.
     pub found: String,
-    /// What should be there.
+    /// What was expected.
     pub expected: &'static str,
 }
 
 impl UnreadableClaim {
-    /// What the core must know of it: it owns its machine all the same.
+    /// What the core must know about it: it owns its machine all the same.
     pub fn owner(&self, meta: &ObjectMeta, instance: Option<&str>) -> Option<fleet::UnreadableClaim> {
         let name = ClaimName::from(meta.name.as_deref()?);
         let (uid, instance) = (Uid::from(meta.uid.as_deref()?), instance.map(InstanceId::from));
@@ -46,11 +46,11 @@ impl UnreadableClaim {
     }
 }
 
-/// Reads a claim as it came; one that cannot be read is given by name, uid and, where that much can be read, instance.
+/// Reads a claim as received; one that cannot be read is reported by name, uid and, if that can be read, instance.
 ///
 /// # Errors
-/// When a field cannot be read: another version, or hands other than ours, wrote it. `None` for an object without a uid, which the API
-/// server never gives.
+/// When a field cannot be read: another version, or someone by hand, wrote it. `None` for an object without a uid, which the API server
+/// never returns.
 pub fn read_guarded(object: &DeserializeGuard<GpuNodeClaim>) -> Result<Claim, Option<fleet::UnreadableClaim>> {
     match &object.0 {
         Ok(claim) => read(claim).map_err(|fault| {
@@ -59,13 +59,13 @@ pub fn read_guarded(object: &DeserializeGuard<GpuNodeClaim>) -> Result<Claim, Op
         }),
         Err(invalid) => {
             let claim = invalid.metadata.name.clone().unwrap_or_default();
-            let (field, expected) = ("the object", "words and fields that this version knows");
+            let (field, expected) = ("the object", "values and fields that this version knows");
             Err(UnreadableClaim { claim, field, found: invalid.error.clone(), expected }.owner(&invalid.metadata, None))
         }
     }
 }
 
-/// What stands for machines, by these objects.
+/// The claims in these objects.
 pub fn claims_now(objects: &[DeserializeGuard<GpuNodeClaim>]) -> ClaimsNow {
     let mut now = ClaimsNow::default();
     for object in objects {
@@ -84,7 +84,7 @@ pub fn claims_now(objects: &[DeserializeGuard<GpuNodeClaim>]) -> ClaimsNow {
 /// Reads a claim.
 ///
 /// # Errors
-/// When it has no uid or creation time, or a decision id is no UUID.
+/// When it has no uid or creation time, or a decision id is not a UUID.
 pub fn read(object: &GpuNodeClaim) -> Result<Claim, UnreadableClaim> {
     let meta = &object.metadata;
     let name = meta.name.clone().unwrap_or_default();
@@ -200,7 +200,7 @@ fn identity(namespace: &str, name: &str, uid: &str) -> PodIdentity {
     PodIdentity { object: ObjectRef { namespace: namespace.to_owned(), name: name.to_owned() }, uid: Uid::from(uid) }
 }
 
-/// The spec of the object that keeps this intent.
+/// The spec of the object that stores this intent.
 pub fn write_spec(spec: &ClaimSpec) -> GpuNodeClaimSpec {
     let saved = spec.on_demand_per_hour.map(|on_demand| on_demand - spec.price_per_hour);
     let pod_ref =
@@ -235,8 +235,8 @@ pub fn write_spec(spec: &ClaimSpec) -> GpuNodeClaimSpec {
     }
 }
 
-/// The merge patch of the status subresource for `patch`. `observed` is the status as the watch holds it: it only shapes what people
-/// are shown (phase and conditions), so that a watch that lags loses nothing.
+/// The merge patch of the status subresource for `patch`. `observed` is the status as the watch holds it: it only affects what people are
+/// shown (phase and conditions), so that a lagging watch loses nothing.
 pub fn status_patch(observed: &GpuNodeClaimStatus, patch: &ClaimPatch) -> Value {
     let mut status = observed.clone();
     let mut changed = BTreeMap::new();
@@ -267,7 +267,7 @@ pub fn status_patch(observed: &GpuNodeClaimStatus, patch: &ClaimPatch) -> Value 
     json!({ "status": changed })
 }
 
-/// What the status says only for people (phase, conditions, the time of the last transition), derived from the rest.
+/// The part of the status meant only for people (phase, conditions, time of the last transition), derived from the rest.
 fn derived(status: &GpuNodeClaimStatus) -> BTreeMap<&'static str, Value> {
     let phase = phase_of(status);
     let mut words = BTreeMap::from([("phase", json!(phase)), ("conditions", json!(conditions_of(status)))]);
@@ -277,16 +277,16 @@ fn derived(status: &GpuNodeClaimStatus) -> BTreeMap<&'static str, Value> {
     words
 }
 
-/// The patch that makes phase and conditions of a stored status true again, where they are not: a status patch derives them from what the
-/// watch delivered, and the API server may hold facts that are newer than that.
+/// The patch that corrects phase and conditions of a stored status, if needed: a status patch derives them from what the watch delivered,
+/// and the API server may hold newer facts.
 pub fn derived_again(stored: &GpuNodeClaimStatus) -> Option<Value> {
-    // By what they state: another version may word a message differently.
+    // Compared by status: another version may word a message differently.
     let stated = |all: &[Condition]| all.iter().map(|c| (c.type_.clone(), c.status, c.last_transition_time)).collect::<Vec<_>>();
     let holds = phase_of(stored) == stored.phase && stated(&conditions_of(stored)) == stated(&stored.conditions);
     (!holds).then(|| json!({ "status": derived(stored) }))
 }
 
-/// How the machine came to be, and how its launch failed.
+/// How the machine was launched, or how its launch failed.
 fn set_life(status: &mut GpuNodeClaimStatus, changed: &mut BTreeMap<&'static str, Value>, patch: &ClaimPatch) {
     if let Some(at) = patch.launch_asked_at {
         status.launch_asked_at = Some(Moment(at));
@@ -321,7 +321,7 @@ fn set_life(status: &mut GpuNodeClaimStatus, changed: &mut BTreeMap<&'static str
 fn set_marks(status: &mut GpuNodeClaimStatus, changed: &mut BTreeMap<&'static str, Value>, patch: &ClaimPatch) {
     if let Some(mark) = &patch.interruption {
         status.interruption = Some(api::InterruptionMark {
-            // A state change is the net under lost notices: EC2 has begun to take the machine.
+            // A state change is the fallback for lost notices: EC2 has begun to take the machine.
             kind: match mark.kind {
                 NoticeKind::Rebalance => InterruptionKind::Rebalance,
                 NoticeKind::Interruption | NoticeKind::StateChange(_) => InterruptionKind::Interruption,
@@ -330,7 +330,7 @@ fn set_marks(status: &mut GpuNodeClaimStatus, changed: &mut BTreeMap<&'static st
             deadline: mark.deadline.map(Moment),
             source: mark.source.clone(),
         });
-        // A merge patch keeps what it does not name: a deadline that is not known any more must be named.
+        // A merge patch keeps what it does not mention: a deadline that is no longer known must be set to null.
         let mut value = json!(status.interruption);
         if mark.deadline.is_none() {
             value["deadline"] = Value::Null;
@@ -402,7 +402,7 @@ fn reached_at(status: &GpuNodeClaimStatus, phase: ClaimPhase) -> Option<Moment> 
     }
 }
 
-/// Conditions for `kubectl wait`: each is true since the moment its timestamp says; one that has not come is left out.
+/// Conditions for `kubectl wait`: each is true since its timestamp; one not yet reached is left out.
 fn conditions_of(status: &GpuNodeClaimStatus) -> Vec<Condition> {
     let reached = |type_: &str, at: Option<Moment>, reason: &str, message: String| {
         at.map(|at| Condition {
@@ -417,7 +417,7 @@ fn conditions_of(status: &GpuNodeClaimStatus) -> Vec<Condition> {
     let instance = status.instance_id.clone().unwrap_or_default();
     let node = status.node_name.clone().unwrap_or_default();
     let interruption = status.interruption.as_ref().filter(|i| i.kind == InterruptionKind::Interruption);
-    let source = interruption.map(|i| format!("EC2 takes the machine, said {}", i.source)).unwrap_or_default();
+    let source = interruption.map(|i| format!("EC2 takes the machine, reported by {}", i.source)).unwrap_or_default();
     [
         reached("Launched", status.launched_at, "InstanceKnown", format!("instance {instance}")),
         reached("Ready", status.node_ready_at, "NodeReady", format!("node {node} is Ready with its GPUs")),

@@ -1,6 +1,6 @@
-//! `GpuNodeClass`, the core's node class, and the launch template made of it.
+//! `GpuNodeClass`, the core's node class, and the launch template created from it.
 //!
-//! Decides: what a launch template is made of, and its name: a hash of all of it, so that a changed class is a new template.
+//! Decides: the content of a launch template, and its name: a hash of all of it, so that a changed class is a new template.
 //! Does not: write user data (see [`super::user_data`]) or call EC2.
 
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ pub fn read(object: &GpuNodeClass) -> NodeClass {
     }
 }
 
-/// How GPUs are shared, as the core says it.
+/// How GPUs are shared, in the core's terms.
 pub fn sharing(written: &GpuSharing) -> core_sharing::GpuSharing {
     let replicas = i64::from(written.replicas);
     let (sharing, context_reserve) = match written.mode {
@@ -73,7 +73,7 @@ fn named_reservation(written: &NamedCapacityReservation) -> NamedReservation {
     NamedReservation { id: ReservationId::from(written.id.as_str()), price_per_hour: written.price_per_hour }
 }
 
-/// The taints in `key=value:Effect,key:Effect`, as k3s' `node-taint` is written; what has no effect is none.
+/// The taints in `key=value:Effect,key:Effect`, the form of k3s' `node-taint`; entries without an effect are ignored.
 fn taints_in(text: &str) -> Vec<(String, String, String)> {
     let one = |text: &str| {
         let (name, effect) = text.trim().rsplit_once(':')?;
@@ -99,7 +99,8 @@ fn node_labels(object: &GpuNodeClass) -> BTreeMap<String, String> {
     labels
 }
 
-/// The launch template of a class. The cluster's UID is part of its content, and so of its name: no cluster launches by another's.
+/// The launch template of a class. The cluster's UID is part of its content, and so of its name: no cluster launches from another's
+/// template.
 ///
 /// # Errors
 /// When its user data cannot be written.
@@ -122,7 +123,7 @@ pub fn launch_template(object: &GpuNodeClass, cluster_uid: &str) -> Result<Launc
     })
 }
 
-/// The merge patch of the status subresource. Zones that are gone are named, because a merge patch keeps what it does not name.
+/// The merge patch of the status subresource. Zones that are gone are set to null, because a merge patch keeps what it does not mention.
 pub fn status_patch(observed: Option<&GpuNodeClassStatus>, generation: Option<i64>, status: &ClassStatus, now: Moment) -> Value {
     let previous = observed.map(|s| s.conditions.as_slice()).unwrap_or_default();
     let gone = observed.into_iter().flat_map(|s| s.zones.keys()).map(|zone| (zone.clone(), Value::Null));

@@ -19,13 +19,13 @@ use crate::core::record::LedgerRecord;
 use crate::core::units::time::Millis;
 use crate::ports::{Applied, Clock, Cluster, ClusterError, ClusterView};
 
-/// Claims asked for in one answer.
+/// Claims per page.
 const PAGE: u32 = 500;
 
 /// What the adapter must know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterSettings {
-    /// The cluster's name, as decisions and instance tags carry it.
+    /// The cluster's name, as in decisions and instance tags.
     pub cluster: String,
     /// The cluster's UID: see [`read_uid`].
     pub uid: String,
@@ -48,8 +48,8 @@ pub struct LiveCluster {
 
 /// A client for the cluster of this pod, or of the kubeconfig.
 ///
-/// The client's own retries are off: they repeat a 429 for minutes, and that is how a PodDisruptionBudget refuses an eviction. The
-/// next pass asks again.
+/// The client's own retries are off: they repeat a 429 for minutes, and that is how a PodDisruptionBudget refuses an eviction. The next
+/// pass tries again.
 ///
 /// # Errors
 /// When there is no configuration, or it cannot be used.
@@ -59,7 +59,7 @@ pub async fn connect() -> Result<Client, ClusterError> {
     Client::try_from(config).map_err(|e| ClusterError::Refused(format!("connect to the cluster: {e}")))
 }
 
-/// The namespace whose UID is the cluster's: every cluster has it from its first moment, and nobody can make it again.
+/// The namespace whose UID is the cluster's: every cluster has it from the start, and nobody can recreate it.
 const UID_OF: &str = "kube-system";
 
 /// The cluster's UID.
@@ -73,7 +73,7 @@ pub async fn read_uid(client: &Client) -> Result<String, ClusterError> {
 }
 
 impl LiveCluster {
-    /// Starts every watch. Give a client made by [`connect`], or one whose `default_retry` is off.
+    /// Starts every watch. Pass a client created by [`connect`], or one with `default_retry` off.
     pub fn start(client: Client, settings: ClusterSettings, clock: Arc<dyn Clock>) -> Self {
         let watches = Watches::start(&client, settings.uid.clone(), settings.attribution.clone());
         let api_clock = ApiClock::start(client.clone(), Arc::clone(&clock));
@@ -92,7 +92,7 @@ impl Cluster for LiveCluster {
 
     async fn claims_now(&self) -> Result<ClaimsNow, ClusterError> {
         let api: Api<DeserializeGuard<GpuNodeClaim>> = Api::all(self.client.clone());
-        // Without a resourceVersion the API server asks etcd's quorum, not its cache.
+        // Without a resourceVersion the API server reads from etcd's quorum, not from its cache.
         let (mut params, mut found) = (ListParams::default().limit(PAGE), Vec::new());
         loop {
             let page = call("list the claims", api.list(&params)).await?;

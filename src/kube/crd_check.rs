@@ -1,9 +1,9 @@
-//! The definitions that the API server serves, held against those of this version.
+//! The CRDs that the API server serves, compared with those of this version.
 //!
-//! Decides: which fields that this version writes the API server would drop without a word, because its definitions are older.
-//! Does not: install or change a definition (the chart does), or mind fields that it does not know (a newer version's).
+//! Decides: which fields that this version writes the API server would silently drop, because its CRDs are older.
+//! Does not: install or change a CRD (the chart does), or object to fields that it does not know (a newer version's).
 //!
-//! Read from the published OpenAPI, which every authenticated client may read: no right to read definitions is needed.
+//! Read from the published OpenAPI, which every authenticated client may read: no permission to read CRDs is needed.
 
 use kube::Client;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use super::api::{self, GROUP, VERSION};
 use super::errors::call;
 use crate::ports::ClusterError;
 
-/// The fields that the served definitions lack, as in `GpuNodeClaim: spec.adoptedInstance`; empty when they will do.
+/// The fields that the served CRDs lack, e.g. `GpuNodeClaim: spec.adoptedInstance`; empty if they are sufficient.
 ///
 /// # Errors
 /// When the API server does not answer, or refuses.
@@ -34,7 +34,7 @@ pub async fn missing(client: &Client) -> Result<Vec<String>, ClusterError> {
     Ok(lacking)
 }
 
-/// Adds every property of `wanted` that `found` has not.
+/// Adds every property of `wanted` that `found` lacks.
 fn compare(wanted: &Value, found: &Value, path: &str, lacking: &mut Vec<String>) {
     for (name, schema) in wanted["properties"].as_object().into_iter().flatten() {
         let here = format!("{path}.{name}");

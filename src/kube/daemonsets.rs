@@ -12,7 +12,7 @@ use crate::core::units::{Mebibytes, Millicores, Resources};
 use crate::core::workload::daemonsets::{DaemonSet, LabelOperator, LabelRequirement};
 use crate::core::workload::need;
 
-/// Reads one DaemonSet. One whose requests cannot be read counts with none, and the fault is given beside it.
+/// Reads one DaemonSet. One whose requests cannot be read counts as requesting nothing, and the fault is returned with it.
 pub fn read(object: &apps_v1::DaemonSet) -> (DaemonSet, Option<String>) {
     let meta = &object.metadata;
     let name = format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
@@ -62,7 +62,7 @@ fn requests(pod: &PodSpec) -> Result<Resources, String> {
     })
 }
 
-/// Names of what is kept of a DaemonSet's pod: all else, as its environment, is dropped when it arrives.
+/// The fields that are kept of a DaemonSet's pod: everything else, such as its environment, is dropped on arrival.
 pub fn trim(object: &mut apps_v1::DaemonSet) {
     object.status = None;
     let Some(pod) = object.spec.as_mut().and_then(|spec| spec.template.spec.as_mut()) else { return };
@@ -72,7 +72,7 @@ pub fn trim(object: &mut apps_v1::DaemonSet) {
     pod.volumes = None;
 }
 
-/// The labels in `key=value,key=value`, as k3s' `node-label` is written.
+/// The labels in `key=value,key=value`, the form of k3s' `node-label`.
 pub fn labels_in(text: &str) -> BTreeMap<String, String> {
     text.split(',').filter_map(|pair| pair.trim().split_once('=')).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }

@@ -22,7 +22,7 @@ pub struct PodServices {
 }
 
 impl Endpoints {
-    /// Reads EndpointSlices; those without a Service and endpoints that are no pods are left out.
+    /// Reads EndpointSlices; slices without a Service and endpoints that are not pods are left out.
     pub fn read<'a>(slices: impl Iterator<Item = &'a EndpointSlice>) -> Self {
         let mut endpoints = Endpoints::default();
         for slice in slices {

@@ -1,6 +1,6 @@
-//! What an answer of the API server means to the engine.
+//! What the API server's answers mean to the engine.
 //!
-//! Decides: which answers mean "decide again", "gone", "held by a budget", "refused for good" and "ask again".
+//! Decides: which answers mean "decide again", "gone", "held by a budget", "refused for good" and "try again".
 //! Source: every case was provoked on a 1.36.3 API server. A `uid` in a patch that differs is a 422, not a 409; two
 //! PodDisruptionBudgets on one pod answer 500; a refused eviction is a 429 with cause `DisruptionBudget`.
 
@@ -15,7 +15,7 @@ use crate::ports::ClusterError;
 /// Longest wait for one answer of the API server.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Waits for `request`, at most [`CALL_TIMEOUT`], and sorts its failure. `what` says what was tried, as in `bind pod ml/chat-0`.
+/// Waits for `request`, at most [`CALL_TIMEOUT`], and classifies its failure. `what` says what was tried, e.g. `bind pod ml/chat-0`.
 ///
 /// # Errors
 /// Every [`ClusterError`].
@@ -27,7 +27,7 @@ pub async fn call<T>(what: impl Display, request: impl Future<Output = kube::Res
     }
 }
 
-/// Takes "it is gone" for success: what was to be deleted is not there.
+/// Treats "it is gone" as success: what was to be deleted does not exist.
 ///
 /// # Errors
 /// Every other [`ClusterError`].
@@ -43,7 +43,7 @@ fn sort(what: &str, error: kube::Error) -> ClusterError {
     match error {
         kube::Error::Api(status) => sort_status(what, &status),
         kube::Error::SerdeError(e) => ClusterError::Refused(format!("{what}: the answer could not be read: {e}")),
-        kube::Error::BuildRequest(e) => ClusterError::Refused(format!("{what}: the request could not be made: {e}")),
+        kube::Error::BuildRequest(e) => ClusterError::Refused(format!("{what}: the request could not be built: {e}")),
         other => ClusterError::Unreachable(format!("{what}: {other}")),
     }
 }
@@ -58,7 +58,7 @@ fn sort_status(what: &str, status: &Status) -> ClusterError {
         404 | 410 => ClusterError::Gone(text),
         422 if causes.iter().any(|c| c.field == "metadata.uid") => ClusterError::Conflict(text),
         429 if causes.iter().any(|c| c.reason == "DisruptionBudget") => ClusterError::HeldByBudget(text),
-        // The eviction subresource does not support two budgets on one pod; time decides, as with one that refuses.
+        // The eviction subresource does not support two budgets on one pod; it is retried, as with one that refuses.
         500 if status.message.contains("more than one PodDisruptionBudget") => ClusterError::HeldByBudget(text),
         408 | 429 => ClusterError::Unreachable(text),
         400..=499 => ClusterError::Refused(text),

@@ -1,9 +1,9 @@
-//! Leadership by a Lease: one operator acts, others stand by with warm watches.
+//! Leader election with a Lease: one operator acts, others stand by with warm watches.
 //!
 //! Decides: who may take the Lease and when (pure, [`evaluate_lease`]), and when a holder must stop believing that it leads.
-//! Does not: make anything correct. Names and resourceVersions collide and tokens are stable; two leaders would only waste calls.
+//! Does not: ensure correctness. Names and resourceVersions collide and tokens are stable; two leaders would only waste calls.
 //!
-//! A holder's clock is never compared with ours: a Lease has run out when it stayed the same for its duration *by our clock*, as in
+//! A holder's clock is never compared with ours: a Lease has expired when it has not changed for its duration *by our clock*, as in
 //! client-go. Every write is a PUT with the resourceVersion that was read (a merge patch without it lets the last writer win).
 
 use std::sync::Arc;
@@ -22,13 +22,13 @@ use super::errors::call;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::ports::{Clock, ClusterError};
 
-/// How long a Lease holds after its last renewal, unless it says otherwise (client-go's default).
+/// How long a Lease is valid after its last renewal, unless it says otherwise (client-go's default).
 const DURATION: Millis = Millis::from_secs(15);
 /// A holder that could not renew for this long stops leading, well before others may take over.
 const RENEW_DEADLINE: Millis = Millis::from_secs(10);
-/// Between two looks at the Lease.
+/// Interval between reads of the Lease.
 const PAUSE: Duration = Duration::from_secs(2);
-/// Longest wait for one answer: less than what lies between the deadline and the duration.
+/// Longest wait for one answer: less than the time between the deadline and the duration.
 const ANSWER: Duration = Duration::from_secs(3);
 
 /// Which Lease, and who we are.
@@ -38,25 +38,25 @@ pub struct LeaseSettings {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Our identity: unique per process, as in the pod's name.
+    /// Our identity: unique per process, such as the pod's name.
     pub identity: String,
 }
 
 /// What to do about a Lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseMove {
-    /// Nobody holds it, or its holder is silent: write ourselves in.
+    /// Nobody holds it, or its holder is silent: take it.
     Take,
     /// It is ours: renew it.
     Renew,
-    /// Somebody holds it, at least until then.
+    /// Someone else holds it, at least until then.
     Wait {
-        /// When it will have run out if it is not renewed.
+        /// When it expires if it is not renewed.
         until: Timestamp,
     },
 }
 
-/// What to do about a Lease that is as `spec` says, and was first seen so at `seen_at`.
+/// What to do about a Lease with this `spec`, first seen in this state at `seen_at`.
 pub fn evaluate_lease(spec: Option<&LeaseSpec>, me: &str, seen_at: Timestamp, now: Timestamp) -> LeaseMove {
     let holder = spec.and_then(|s| s.holder_identity.as_deref()).unwrap_or_default();
     if holder == me {
@@ -67,7 +67,7 @@ pub fn evaluate_lease(spec: Option<&LeaseSpec>, me: &str, seen_at: Timestamp, no
     if holder.is_empty() || until <= now { LeaseMove::Take } else { LeaseMove::Wait { until } }
 }
 
-/// The Lease as we want it after a move of ours.
+/// The Lease as we want it after our next action.
 fn next_spec(previous: Option<&LeaseSpec>, me: &str, chosen: LeaseMove, now: Timestamp) -> LeaseSpec {
     let micro = |at: Timestamp| MicroTime(jiff::Timestamp::from_millisecond(at.0).unwrap_or_default());
     let transitions = previous.and_then(|s| s.lease_transitions);
@@ -85,7 +85,7 @@ fn next_spec(previous: Option<&LeaseSpec>, me: &str, chosen: LeaseMove, now: Tim
     }
 }
 
-/// A running candidacy. Dropping it ends it without giving the Lease back; [`Candidacy::release`] gives it back.
+/// A running candidacy. Dropping it ends it without releasing the Lease; [`Candidacy::release`] releases it.
 pub struct Candidacy {
     leading: watch::Receiver<bool>,
     stop: watch::Sender<bool>,
@@ -93,7 +93,7 @@ pub struct Candidacy {
 }
 
 impl Candidacy {
-    /// Stands for leadership until released.
+    /// Runs for leadership until released.
     pub fn start(client: Client, settings: LeaseSettings, clock: Arc<dyn Clock>) -> Self {
         let (leading_now, leading) = watch::channel(false);
         let (stop, stopped) = watch::channel(false);
@@ -113,11 +113,11 @@ impl Candidacy {
         self.leading.clone()
     }
 
-    /// Stops leading and gives the Lease back, so that another need not wait for it to run out.
+    /// Stops leading and releases the Lease, so that others need not wait for it to expire.
     pub async fn release(mut self) {
         self.stop.send_replace(true);
         if let Err(error) = (&mut self.task).await {
-            tracing::warn!(%error, "the candidacy ended by itself");
+            tracing::warn!(%error, "the leader election task ended unexpectedly");
         }
     }
 }
@@ -132,7 +132,7 @@ struct Candidate {
     api: Api<Lease>,
     settings: LeaseSettings,
     clock: Arc<dyn Clock>,
-    /// The version the Lease was last seen at, and when it was first seen so.
+    /// The Lease's last seen version, and when that was first seen.
     seen: Option<(String, Timestamp)>,
     /// When we last knew it to be ours; taken before the request, so never too late.
     renewed_at: Option<Timestamp>,
@@ -154,7 +154,7 @@ impl Candidate {
         self.give_back().await;
     }
 
-    /// One look at the Lease, and one move.
+    /// One read of the Lease, and one action.
     async fn look(&mut self) -> Result<(), ClusterError> {
         let asked_at = self.clock.now();
         let name = self.settings.name.clone();
@@ -181,7 +181,7 @@ impl Candidate {
                 self.set_leading(true);
                 Ok(())
             }
-            // Another candidate was quicker, or somebody edited it: the next look tells who holds it.
+            // Another candidate was faster, or someone edited it: the next read shows who holds it.
             Err(ClusterError::Conflict(_)) => {
                 self.step_down_when_late();
                 Ok(())
@@ -190,7 +190,7 @@ impl Candidate {
         }
     }
 
-    /// Creates the Lease, or replaces the version that was read. A PUT to a Lease that is gone would make it again, unguarded.
+    /// Creates the Lease, or replaces the version that was read. A PUT to a Lease that is gone would recreate it, unguarded.
     async fn write(&self, lease: Lease) -> Result<(), ClusterError> {
         let (name, params) = (&self.settings.name, PostParams::default());
         let what = format!("write lease {name}");
@@ -207,7 +207,7 @@ impl Candidate {
 
     fn step_down_when_late(&mut self) {
         let now = self.clock.now();
-        // The next look comes after a pause and may take two answers: it must not begin too late.
+        // The next read comes after a pause and may take two requests: it must not start too late.
         let margin = Millis::from_secs(2);
         if self.renewed_at.is_none_or(|at| now.since(at) + margin >= RENEW_DEADLINE) {
             self.renewed_at = None;
@@ -243,7 +243,7 @@ impl Candidate {
             Err(error) => Err(error),
         };
         if let Err(error) = given {
-            tracing::warn!(%error, "the lease could not be given back; others take it when it has run out");
+            tracing::warn!(%error, "the lease could not be released; others take it when it expires");
         }
     }
 }
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(evaluate_lease(Some(&held_by("me", 15)), "me", at(0), at(99)), LeaseMove::Renew);
         assert_eq!(evaluate_lease(Some(&other), "me", at(10), at(24)), LeaseMove::Wait { until: at(25) });
         assert_eq!(evaluate_lease(Some(&other), "me", at(10), at(25)), LeaseMove::Take);
-        // Seen again with every renewal: the holder's own clock plays no part.
+        // The time is reset with every renewal: the holder's own clock plays no part.
         assert_eq!(evaluate_lease(Some(&other), "me", at(24), at(25)), LeaseMove::Wait { until: at(39) });
     }
 

@@ -1,6 +1,6 @@
 //! Kubernetes: the custom resources, and the adapter that makes a cluster one of the four ports.
 //!
-//! Decides: how an observation is read, how an action is spelt as a request, and what an answer means.
+//! Decides: how an observation is read, how an action becomes a request, and what an answer means.
 //! Does not: decide what to do (see `core`), or when (see `engine`).
 
 pub mod api;

@@ -1,6 +1,6 @@
 //! A Kubernetes Node as the core sees it.
 //!
-//! Decides: which instance a Node says that it is, and what of it pods can use.
+//! Decides: which instance a Node claims to be, and what pods can use of it.
 //! Does not: believe it (see `core::fleet::doubts`: EC2 must agree).
 
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ use crate::core::units::{Mebibytes, Millicores, Resources};
 use crate::core::workload::need::{milli_units, requested};
 use crate::core::workload::{PodIdentity, PodRules};
 
-/// Reads one Node; `None` when nothing on it says which instance it is.
+/// Reads one Node; `None` if nothing on it says which instance it is.
 pub fn read(node: &core_v1::Node) -> Option<Node> {
     let labels = node.metadata.labels.as_ref();
     let spec = node.spec.as_ref();
@@ -53,14 +53,14 @@ pub fn read(node: &core_v1::Node) -> Option<Node> {
 
 /// A taint that keeps pods off and that neither lowtide, its class, nor Kubernetes itself put there.
 ///
-/// Kubernetes' own taints follow conditions that are looked at themselves; those of the class are taken out where the class is known.
+/// Kubernetes' own taints follow conditions that are checked directly; those of the class are removed where the class is known.
 fn is_foreign(taint: &core_v1::Taint) -> bool {
     let hard = taint.effect == "NoSchedule" || taint.effect == "NoExecute";
     let ours = taint.key == words::GPU_RESOURCE || taint.key.starts_with("lowtide.");
     hard && !ours && !taint.key.starts_with("node.kubernetes.io/") && !taint.key.starts_with("node.cloudprovider.kubernetes.io/")
 }
 
-/// Conditions by which watchers of nodes say that a GPU is broken: NVIDIA's health checks and node-problem-detector name them after GPUs,
+/// Conditions by which node monitors report a broken GPU: NVIDIA's health checks and node-problem-detector name them after GPUs,
 /// and such a condition is `True` while the problem lasts.
 fn is_gpu_fault(condition: &core_v1::NodeCondition) -> bool {
     let name = condition.type_.to_ascii_lowercase();
@@ -73,8 +73,8 @@ fn gpu_fault(condition: &core_v1::NodeCondition) -> String {
     format!("{}: {}", condition.type_, condition.message.as_deref().unwrap_or_default())
 }
 
-/// A pod on a node of ours that carries no annotation of ours; `None` for what needs no room of its own or is counted elsewhere: pods of
-/// daemonsets, mirrors of static pods, and pods that have ended.
+/// A pod on a node of ours without our annotations; `None` if it needs no room of its own or is counted elsewhere: DaemonSet pods, mirror
+/// pods, and pods that have ended.
 pub fn other_pod(pod: &core_v1::Pod) -> Option<(NodeName, OtherPod)> {
     let (meta, spec) = (&pod.metadata, pod.spec.as_ref()?);
     let node = NodeName::from(spec.node_name.as_deref()?);
@@ -99,7 +99,7 @@ pub fn other_pod(pod: &core_v1::Pod) -> Option<(NodeName, OtherPod)> {
     Some((node, OtherPod { pod: identity, requests, rules: PodRules::read(&manifest).0, termination_grace: grace, deleting }))
 }
 
-/// What is kept of a pod that is none of ours: all else is dropped when it arrives.
+/// What is kept of a pod that is not ours: everything else is dropped on arrival.
 pub fn trim_other(pod: &mut core_v1::Pod) {
     let Some(spec) = pod.spec.as_mut() else { return };
     for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
@@ -113,7 +113,7 @@ pub fn trim_other(pod: &mut core_v1::Pod) {
     }
 }
 
-/// What its kubelet says of its addresses and names.
+/// The addresses and names that its kubelet reports.
 fn addresses(node: &core_v1::Node) -> BTreeSet<String> {
     let said = node.status.as_ref().and_then(|s| s.addresses.as_deref()).unwrap_or_default();
     said.iter().map(|one| one.address.clone()).collect()
@@ -126,7 +126,7 @@ fn instance_in(provider_id: &str) -> Option<&str> {
     id.starts_with("i-").then_some(id)
 }
 
-/// What pods can use; what is not said, or cannot be read, counts as nothing.
+/// What pods can use; values that are missing or unreadable count as nothing.
 fn allocatable(node: &core_v1::Node) -> Resources {
     let said = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
     let milli = |key: &str| said.and_then(|a| a.get(key)).and_then(|Quantity(text)| milli_units(text)).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! The outbox: `GpuDecision` objects, durable before the decision is carried out, deleted once the ledger has them.
+//! The outbox: `GpuDecision` objects, durable before the decision is executed, deleted once the ledger has them.
 //!
 //! An object's name is the record's id, so writing it twice is harmless.
 
@@ -13,12 +13,12 @@ use super::names;
 use crate::core::record::LedgerRecord;
 use crate::ports::ClusterError;
 
-/// Requests at once.
+/// Concurrent requests.
 const AT_ONCE: usize = 16;
-/// Objects asked for in one answer.
+/// Objects per page.
 const PAGE: u32 = 500;
 
-/// Writes records. One that is there already is fine.
+/// Writes records. One that already exists is fine.
 ///
 /// # Errors
 /// The first failure; the others may have been written, and writing them again is harmless.
@@ -39,7 +39,7 @@ pub async fn record(client: &Client, records: &[LedgerRecord]) -> Result<(), Clu
         .await
 }
 
-/// The records that wait, oldest first, at most `limit`. One that cannot be read is logged and left out: it must not hold up others.
+/// The waiting records, oldest first, at most `limit`. One that cannot be read is logged and left out: it must not block others.
 ///
 /// # Errors
 /// When the API server does not answer, or refuses.
@@ -60,7 +60,7 @@ pub async fn waiting(client: &Client, limit: usize) -> Result<Vec<LedgerRecord>,
     Ok(found)
 }
 
-/// How many records wait: one object is read, and the API server says how many come after it.
+/// Number of waiting records: one object is read, and the API server says how many remain.
 ///
 /// # Errors
 /// When the API server does not answer, or refuses.
@@ -70,7 +70,7 @@ pub async fn size(client: &Client) -> Result<usize, ClusterError> {
     Ok(page.items.len() + page.metadata.remaining_item_count.and_then(|rest| usize::try_from(rest).ok()).unwrap_or(0))
 }
 
-/// Deletes records that the ledger has. One that is gone is fine.
+/// Deletes records that the ledger has. One that is already gone is fine.
 ///
 /// # Errors
 /// The first failure; the others may have been deleted.

@@ -1,7 +1,7 @@
 //! A Kubernetes Pod as the core sees it.
 //!
-//! Decides: which phase a pod is in for us, which Services list it, and what its annotations of ours say.
-//! Does not: decide what its manifest asks for, whose work it is or how it is moved (see `core::workload::pod_reader`).
+//! Decides: which phase a pod is in for us, which Services list it, and what our annotations on it say.
+//! Does not: decide what its manifest needs, whose work it is or how it is moved (see `core::workload::pod_reader`).
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub use crate::core::workload::pod_reader::{AttributionKeys, NeedAnswer};
 use crate::core::workload::pod_reader::{PodReader, ReadPod};
 use crate::core::workload::{LetGo, PodIdentity, PodPhase, PodRules, Stuck};
 
-/// Everything beside the pod that its reading needs.
+/// Everything besides the pod that reading it needs.
 #[derive(Debug, Clone, Copy)]
 pub struct WatchedPods<'a> {
     /// The one reader of manifests.
@@ -28,9 +28,9 @@ pub struct WatchedPods<'a> {
     pub endpoints: &'a Endpoints,
 }
 
-/// What is wrong with a pod that the API server never gives out so.
+/// What is wrong with a pod that the API server would never return.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("pod {pod} has no {field}: expected one from every object of the API server; it is left out")]
+#[error("pod {pod} has no {field}: every object from the API server should have one; the pod is left out")]
 pub struct IncompletePod {
     /// Namespace and name, as far as known.
     pub pod: String,
@@ -86,7 +86,7 @@ impl WatchedPods<'_> {
 /// The part of a pod that decides where it may run.
 ///
 /// # Errors
-/// A sentence, when a field of it has another form than Kubernetes gives it.
+/// A message, if a field does not have the form that Kubernetes gives it.
 pub fn manifest_of(pod: &Pod) -> Result<PodManifest, String> {
     serde_json::to_value(pod).and_then(serde_json::from_value).map_err(|e| format!("the pod's manifest cannot be read: {e}"))
 }
@@ -95,11 +95,11 @@ fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
     pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
-/// A mark of ours; one that cannot be read counts as absent, and is told.
+/// One of our marks; one that cannot be read counts as absent, and is logged.
 fn mark<T: serde::de::DeserializeOwned>(pod: &Pod, key: &str) -> Option<T> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     serde_json::from_str(annotation(pod, key)?)
-        .inspect_err(|error| tracing::warn!(pod = name, key, %error, "an annotation of ours cannot be read and counts as absent"))
+        .inspect_err(|error| tracing::warn!(pod = name, key, %error, "one of our annotations cannot be read and counts as absent"))
         .ok()
 }
 
@@ -116,7 +116,7 @@ fn phase(pod: &Pod) -> PodPhase {
     }
 }
 
-/// When the first of its containers that run began to; before the kubelet says so of any, nothing.
+/// When the first of its running containers started; `None` before the kubelet reports one.
 fn started_at(pod: &Pod) -> Option<Timestamp> {
     let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
     let began = |s: &ContainerStatus| {
@@ -125,7 +125,7 @@ fn started_at(pod: &Pod) -> Option<Timestamp> {
         let ended = state.terminated.as_ref().and_then(|t| t.started_at.as_ref());
         running.or(ended).map(|t| timestamp(t.0))
     };
-    // A container that was restarted began later; the pod holds its GPUs since the kubelet took it.
+    // A restarted container started later; the pod has held its GPUs since the kubelet accepted it.
     let restarted = statuses.iter().any(|s| s.restart_count > 0);
     let taken = || pod.status.as_ref()?.start_time.as_ref().map(|t| timestamp(t.0));
     if restarted { taken() } else { statuses.iter().filter_map(began).min().or_else(taken) }
@@ -137,7 +137,7 @@ fn ready_since(pod: &Pod) -> Option<Timestamp> {
     ready.last_transition_time.as_ref().map(|t| timestamp(t.0))
 }
 
-/// What keeps it from running: the scheduler found no node, or the kubelet waits for something. Since when is the condition's own time.
+/// What keeps it from running: the scheduler found no node, or the kubelet waits for something. The time is the condition's own.
 fn stuck(pod: &Pod) -> Option<Stuck> {
     let status = pod.status.as_ref()?;
     let conditions = status.conditions.as_deref().unwrap_or_default();
@@ -157,7 +157,7 @@ fn stuck(pod: &Pod) -> Option<Stuck> {
     Some(Stuck { since: at(not_ready)?, said })
 }
 
-/// A Kubernetes time as the core counts it.
+/// A Kubernetes time in the core's type.
 pub fn timestamp(at: jiff::Timestamp) -> Timestamp {
     Timestamp(at.as_millisecond())
 }

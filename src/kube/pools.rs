@@ -1,6 +1,6 @@
 //! `GpuNodePool` and the core's node pool.
 //!
-//! Decides: when a pool's finalizer comes and goes, and how its status is spelt.
+//! Decides: when a pool's finalizer is added and removed, and how its status is written.
 //! Does not: read the policy (see [`NodePoolSpec`]) or apply it (see `core::placement` and `core::plan`).
 
 use std::collections::BTreeSet;
@@ -39,11 +39,12 @@ pub fn read(object: &GpuNodePool, namespaces: &NamespaceLabels) -> Result<NodePo
     Ok(NodePool { deleting, ends_allowed_until, ..spec.pool(name, matched) })
 }
 
-/// A person's word on the pool. One that is no time is no word.
+/// A person's permission on the pool. A value that is not a time does not count.
 fn ends_allowed_until(object: &GpuNodePool) -> Option<Timestamp> {
     let text = object.metadata.annotations.as_ref()?.get(names::ENDS_ALLOWED_UNTIL)?;
     let read = text.parse::<k8s_openapi::jiff::Timestamp>();
-    let fault = |error: &_| tracing::warn!(text, %error, "{} is no RFC 3339 time, as in 2026-11-29T01:30:00Z", names::ENDS_ALLOWED_UNTIL);
+    let fault =
+        |error: &_| tracing::warn!(text, %error, "{} is not an RFC 3339 time, e.g. 2026-11-29T01:30:00Z", names::ENDS_ALLOWED_UNTIL);
     read.inspect_err(fault).ok().map(|at| Timestamp(at.as_millisecond()))
 }
 
@@ -57,7 +58,7 @@ fn matching(spec: &NodePoolSpec, namespaces: &NamespaceLabels) -> Result<BTreeSe
     Ok(matched)
 }
 
-/// The status a pool has now; `None` while it has none, or while its finalizer does not fit, so that it is written again.
+/// The pool's current status; `None` if it has none, or if its finalizer does not match, so that it is written again.
 pub fn read_status(object: &GpuNodePool) -> Option<PoolStatus> {
     let status = object.status.as_ref().filter(|_| finalizers(object, object.status.as_ref().map_or(0, |s| s.claims)).is_none())?;
     let ready = status.conditions.iter().find(|c| c.type_ == "Ready")?;
@@ -75,7 +76,7 @@ pub fn read_status(object: &GpuNodePool) -> Option<PoolStatus> {
 }
 
 /// The finalizers the pool should have with this many claims; `None` when it has them. A pool stays until its last claim is gone,
-/// because its policy says how that one ends.
+/// because its policy determines how that one ends.
 pub fn finalizers(object: &GpuNodePool, claims: i64) -> Option<Vec<String>> {
     let now = object.metadata.finalizers.clone().unwrap_or_default();
     let held = now.iter().any(|f| f == POOL_FINALIZER);
@@ -111,7 +112,7 @@ fn write_books(books: &MonthBooks) -> api::MonthBooks {
     api::MonthBooks { month: Moment(books.month), settled_usd: books.settled, closing: closing.collect() }
 }
 
-/// The condition `Ready`, keeping its time while it does not change.
+/// The condition `Ready`, keeping its time as long as it does not change.
 pub fn ready_condition(
     previous: &[Condition],
     ready: &Result<(), (String, String)>,

@@ -1,8 +1,8 @@
 //! The user data of a node class: how a machine becomes a node of this cluster.
 //!
 //! Decides: which files a machine finds at boot, and which labels its node gets.
-//! Does not: know any claim. Nothing here differs between machines of a class, so one launch template serves all of them; what a
-//! machine is (instance id, zone) it asks the instance metadata service (IMDSv2) when it boots.
+//! Does not: know any claim. Nothing here differs between machines of a class, so one launch template serves all of them; a machine learns
+//! what it is (instance id, zone) from the instance metadata service (IMDSv2) when it boots.
 //!
 //! Forms, all machine-readable:
 //! - k3s: `#cloud-config` that writes `/etc/rancher/k3s/config.yaml`, and a script that adds
@@ -28,11 +28,11 @@ const K3S_TOKEN: &str = "/etc/rancher/k3s/lowtide-token";
 /// Keys of k3s' configuration that are lists.
 const LISTS: [&str; 4] = ["kubelet-arg", "kube-proxy-arg", "node-label", "node-taint"];
 const KUBEADM_CONFIG: &str = "/etc/lowtide/join.yaml";
-/// How often the kubelet looks whether its node's status changed. NVIDIA's device plugin registers after the kubelet's first report, and with
-/// the default of 10 s the GPUs, and all that waits for them, are seen up to 10 s late.
+/// How often the kubelet checks whether its node's status changed. NVIDIA's device plugin registers after the kubelet's first report, and
+/// with the default of 10 s the GPUs, and all that waits for them, are seen up to 10 s late.
 const STATUS_EVERY: &str = "2s";
-/// Puts the kubelet's directory on the machine's instance store, where there is one: disk that pods ask for is counted against it. The
-/// container runtime stays where the image put it, so that images that were baked in are found.
+/// Puts the kubelet's directory on the machine's instance store, if there is one: disk that pods request is counted against it. The
+/// container runtime stays where the image put it, so that baked-in images are found.
 const INSTANCE_STORE: &str = "set -- $(for D in /dev/disk/by-id/nvme-Amazon_EC2_NVMe_Instance_Storage_*; do [ -e \"$D\" ] && readlink -f \"$D\"; done | sort -u)\n\
 if [ $# -gt 0 ] && ! mountpoint -q /var/lib/kubelet; then\n\
 DISK=$1\n\
@@ -41,15 +41,15 @@ mkfs.ext4 -q -F \"$DISK\" && mkdir -p /var/lib/kubelet && mount \"$DISK\" /var/l
 fi\n";
 const JOIN_SCRIPT: &str = "/usr/local/sbin/lowtide-join";
 
-/// Taints that every node of ours registers with: nobody's pod comes before the operator has found the claim, and then only that claim's.
-/// Kubelets may not change their taints afterwards (NodeRestriction).
+/// Taints that every node of ours registers with: no pod is scheduled there before the operator has found the claim, and then only that
+/// claim's pods. Kubelets may not change their taints afterwards (NodeRestriction).
 const TAINTS: [(&str, &str); 2] = [(super::api::words::GPU_RESOURCE, "present"), (names::CLAIM_TAINT, names::NO_CLAIM)];
 
 /// Why no user data can be written for a class.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UserDataError {
-    /// A field that the bootstrap kind needs is not set.
-    #[error("GpuNodeClass {class}: spec.bootstrap.{field} is needed for this bootstrap kind; set it")]
+    /// A field that the bootstrap kind requires is not set.
+    #[error("GpuNodeClass {class}: spec.bootstrap.{field} is required for this bootstrap kind; set it")]
     Missing {
         /// The class.
         class: ClassName,
@@ -80,7 +80,7 @@ pub fn write(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserD
 
 fn k3s(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataError> {
     let token = needed(class, "tokenParameter", spec.bootstrap.token_parameter.as_deref())?;
-    // What the class says besides comes first: it must not take the place of what makes the node ours.
+    // The class's own settings come first: they must not override what makes the node ours.
     let extra = |(key, value): (&String, &String)| (key.clone(), if LISTS.contains(&key.as_str()) { json!([value]) } else { json!(value) });
     let mut config: serde_json::Map<String, Value> = spec.bootstrap.extra.iter().map(extra).collect();
     let own_labels = spec.bootstrap.extra.get("node-label").cloned();
@@ -155,7 +155,7 @@ fn eks(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataErr
                     "certificateAuthority": extra("certificateAuthority", "extra.certificateAuthority")?,
                     "cidr": extra("serviceCidr", "extra.serviceCidr")?,
                 },
-                // Region and zone labels are the cloud provider's there.
+                // There the cloud provider sets region and zone labels.
                 "kubelet": { "flags": [
                     format!("--node-labels={}", eks_labels.join(",")),
                     format!("--node-status-update-frequency={STATUS_EVERY}"),
@@ -167,7 +167,7 @@ fn eks(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataErr
     )
 }
 
-/// Labels that hold for every machine of the class.
+/// Labels common to all machines of the class.
 fn labels(class: &ClassName, spec: &GpuNodeClassSpec) -> Vec<String> {
     let mut labels = vec![format!("{}={class}", names::NODE_CLASS), format!("{}={}", names::REGION, spec.region)];
     labels.extend(sharing_label(spec).map(|(key, value)| format!("{key}={value}")));
@@ -180,7 +180,7 @@ pub fn sharing_label(spec: &GpuNodeClassSpec) -> Option<(&'static str, String)> 
     sharing.is_shared().then(|| (names::GPU_SHARING, sharing.sharing.to_string()))
 }
 
-/// Asks IMDSv2 what this machine is.
+/// Asks IMDSv2 for this machine's identity.
 fn metadata_script() -> &'static str {
     "#!/bin/sh\nset -eu\n\
      IMDS=http://169.254.169.254/latest\n\
@@ -257,7 +257,7 @@ mod tests {
     fn kubeadm_and_eks_say_what_is_missing_or_write_their_documents() {
         let short = spec(json!({ "kind": "kubeadm", "serverUrl": "https://10.0.0.10:6443", "tokenParameter": "/t" }));
         let fault = write(&"us".into(), &short).unwrap_err().to_string();
-        assert_eq!(fault, "GpuNodeClass us: spec.bootstrap.extra.caCertHash is needed for this bootstrap kind; set it");
+        assert_eq!(fault, "GpuNodeClass us: spec.bootstrap.extra.caCertHash is required for this bootstrap kind; set it");
 
         let full = spec(json!({ "kind": "kubeadm", "serverUrl": "https://10.0.0.10:6443", "tokenParameter": "/t",
                                 "extra": { "caCertHash": "sha256:ab" } }));

@@ -1,6 +1,6 @@
 //! The watches, and the view that a pass reads from them.
 //!
-//! Decides: what is watched, and what of it is kept.
+//! Decides: what is watched, and which parts are kept.
 //! Does not: read objects field by field (see the module of each subject), or do anything (see [`super::apply`]).
 //!
 //! A broken object never stops a watch: it is logged with its name when it arrives and left out of the view.
@@ -39,10 +39,10 @@ use crate::ports::ClusterView;
 
 /// An object, or why it cannot be read.
 type Guarded<K> = DeserializeGuard<K>;
-/// An object of which only the metadata is asked for.
+/// An object of which only the metadata is requested.
 type Meta<K> = PartialObjectMeta<K>;
 
-/// One watch: what it holds, and whether it has listed once.
+/// One watch: its objects, and whether it has listed once.
 pub struct Watched<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<K>,
     listed: Arc<AtomicBool>,
@@ -51,12 +51,12 @@ pub struct Watched<K: Resource<DynamicType = ()> + Clone + 'static> {
 /// All watches of lowtide.
 pub struct Watches {
     pods: Watched<Guarded<Pod>>,
-    /// Pods that are none of ours: what they take of our nodes, and that they leave before a machine ends.
+    /// Pods that are not ours: what they take from our nodes, and to drain them before a machine ends.
     others: Watched<Guarded<Pod>>,
     volume_claims: Watched<Guarded<PersistentVolumeClaim>>,
     volumes: Watched<Guarded<PersistentVolume>>,
     storage_classes: Watched<Guarded<StorageClass>>,
-    /// Nodes that say their instance id, and nodes of a class of ours that do not (EKS: it is in the provider id).
+    /// Nodes that carry their instance id, and nodes of our classes that do not (EKS: it is in the provider id).
     nodes: [Watched<Guarded<Node>>; 2],
     replica_sets: Watched<Meta<ReplicaSet>>,
     deployments: Watched<Guarded<Deployment>>,
@@ -66,12 +66,12 @@ pub struct Watches {
     pools: Watched<Guarded<GpuNodePool>>,
     classes: Watched<Guarded<GpuNodeClass>>,
     claims: Watched<Guarded<GpuNodeClaim>>,
-    /// The cluster's UID: launch templates of two clusters are never one.
+    /// The cluster's UID: two clusters never share a launch template.
     cluster_uid: String,
     keys: AttributionKeys,
     /// The manifest of each pod, by uid: it is parsed once per version, not once per pass.
     manifests: Mutex<BTreeMap<String, Known>>,
-    /// Faults that were logged already: the view is read many times, a fault is reported once.
+    /// Faults already logged: the view is read many times, a fault is reported once.
     reported: Mutex<BTreeSet<String>>,
     changed: Arc<Notify>,
     /// Ends every watch when dropped.
@@ -111,22 +111,22 @@ impl Watches {
         }
     }
 
-    /// Waits until something changed since the last call; many changes count as one.
+    /// Waits until something has changed since the last call; many changes count as one.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// The pool of this name, as the watch holds it.
+    /// The pool of this name, as held by the watch.
     pub fn pool(&self, name: &str) -> Option<GpuNodePool> {
         self.pools.named(name)
     }
 
-    /// The class of this name, as the watch holds it.
+    /// The class of this name, as held by the watch.
     pub fn class(&self, name: &str) -> Option<GpuNodeClass> {
         self.classes.named(name)
     }
 
-    /// The claim of this name, as the watch holds it.
+    /// The claim of this name, as held by the watch.
     pub fn claim(&self, name: &str) -> Option<GpuNodeClaim> {
         self.claims.named(name)
     }
@@ -162,7 +162,7 @@ impl Watches {
         kept.iter().all(|listed| listed.load(Ordering::Acquire))
     }
 
-    /// What the watches hold; `None` until every watch has listed once.
+    /// What the watches hold; `None` until each has listed once.
     pub fn view(&self) -> Option<ClusterView> {
         self.all_listed().then(|| {
             let mut view = ClusterView::default();
@@ -217,7 +217,7 @@ impl Watches {
         for set in valid(&self.daemonsets.store.state()) {
             let (read, fault) = daemonsets::read(set);
             if let Some(fault) = fault {
-                self.say_once(format!("DaemonSet {}: {fault}", read.name), "what it requests is not counted");
+                self.say_once(format!("DaemonSet {}: {fault}", read.name), "its requests are not counted");
             }
             view.daemonsets.push(read);
         }
@@ -287,7 +287,7 @@ impl Watches {
     }
 }
 
-/// A pod's manifest as it was read, and what its reading rests on.
+/// A pod's manifest as it was read, and what it was read with.
 struct Known {
     version: String,
     around: Around,
@@ -305,7 +305,7 @@ impl Known {
     }
 }
 
-/// What a pod's need rests on beside the pod: what is known of its volumes, and the labels that may be selected.
+/// What a pod's need depends on besides the pod: what is known about its volumes, and the labels that may be selected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Around {
     volumes: Vec<Option<VolumeFacts>>,
@@ -325,7 +325,7 @@ impl Around {
     }
 }
 
-/// The names that pods may use: those of the snapshot, and the labels that node classes add.
+/// The names that pods may use: those in the snapshot, and the labels that node classes add.
 fn vocabulary_of(view: &ClusterView) -> Vocabulary {
     let node_labels = view.classes.values().flat_map(|c| c.node_labels.keys().cloned()).collect();
     Vocabulary { node_labels, ..Vocabulary::snapshot().clone() }
@@ -349,7 +349,7 @@ fn keep_strategy(deployment: &mut Deployment) {
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Watched<Guarded<K>> {
-    /// The object of this name, if it can be read. For kinds without a namespace.
+    /// The object of this name, if it can be read; for cluster-scoped kinds.
     fn named(&self, name: &str) -> Option<K> {
         self.store.find(|o| o.name_any() == name)?.0.as_ref().ok().cloned()
     }
@@ -387,7 +387,7 @@ impl Starter {
         self.start(config, |_| None)
     }
 
-    /// Starts one watch. `keep` drops what is not needed of an object and tells its fault, if it has one.
+    /// Starts one watch. `keep` drops the unneeded parts of an object and returns its fault, if it has one.
     fn start<K>(&mut self, config: watcher::Config, keep: impl Fn(&mut K) -> Option<String> + Send + 'static) -> Watched<K>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
@@ -413,7 +413,7 @@ impl Starter {
                         changed.notify_one();
                     }
                     Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_)) => changed.notify_one(),
-                    Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "a watch failed and is started again"),
+                    Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "a watch failed and is restarted"),
                 }
             }
         });

@@ -23,7 +23,7 @@ pub fn read<'a>(
         let facts = DeploymentFacts {
             name: deployment.metadata.name.clone().unwrap_or_default(),
             strategy: strategy.unwrap_or_else(|| "RollingUpdate".to_owned()),
-            // One is the API server's default; it fills the field in itself.
+            // One is the API server's default; it fills in the field itself.
             replicas: deployment.spec.as_ref().and_then(|s| s.replicas).map_or(1, i64::from),
         };
         controllers.deployments.insert(deployment.metadata.uid.clone().unwrap_or_default(), facts);
@@ -31,7 +31,7 @@ pub fn read<'a>(
     controllers
 }
 
-/// The owner reference that says `controller`.
+/// The owner reference with `controller: true`.
 pub fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
     meta.owner_references.iter().flatten().find(|o| o.controller == Some(true))
 }

@@ -72,7 +72,7 @@ impl ControlPlane {
     pub fn admin_kubeconfig(&self) -> &Path {
         &self.admin_kubeconfig
     }
-    /// Runs kubectl as administrator; gives what it printed.
+    /// Runs kubectl as administrator; returns what it printed.
     pub fn kubectl(&self, args: &[&str]) -> Result<String, LabError> {
         let mut command = std::process::Command::new(&self.kubectl);
         command.env("KUBECONFIG", &self.admin_kubeconfig).args(args);

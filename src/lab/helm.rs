@@ -20,7 +20,7 @@ impl Helm {
         Helm { program, kubeconfig: kubeconfig.to_owned(), home }
     }
 
-    /// Runs Helm; gives what it printed.
+    /// Runs Helm; returns what it printed.
     pub fn run(&self, args: &[&str]) -> Result<String, LabError> {
         let mut command = Command::new(&self.program);
         command.args(args).env("KUBECONFIG", &self.kubeconfig);

@@ -32,7 +32,7 @@ use super::user_data;
 /// How the joiner plays.
 #[derive(Debug, Clone)]
 pub struct JoinerOptions {
-    /// The EC2 simulator, as in `http://127.0.0.1:8080`.
+    /// The EC2 simulator, e.g. `http://127.0.0.1:8080`.
     pub simulator: String,
     /// A cluster administrator's kubeconfig: the joiner speaks as each node by impersonation.
     pub admin_kubeconfig: PathBuf,

@@ -172,7 +172,7 @@ fn tail(path: &Path, bytes: u64) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Runs a command to its end; gives what it printed on standard output.
+/// Runs a command to its end; returns what it printed on standard output.
 pub fn run(command: &mut Command) -> Result<String, LabError> {
     let shown = shown(command);
     let output = command.stdin(Stdio::null()).output().map_err(LabError::io(format!("running `{shown}`")))?;

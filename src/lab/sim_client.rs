@@ -12,7 +12,7 @@ use super::error::LabError;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// GETs `path` of `base` (as in `http://127.0.0.1:8080`); gives the body of a 2xx answer.
+/// GETs `path` of `base` (as in `http://127.0.0.1:8080`); returns the body of a 2xx answer.
 pub async fn get(base: &str, path: &str) -> Result<String, LabError> {
     send(base, "GET", path, &[], "").await
 }
@@ -27,12 +27,12 @@ pub async fn get_json<T: DeserializeOwned>(base: &str, path: &str) -> Result<T, 
     })
 }
 
-/// POSTs a JSON body to `path`; gives the body of a 2xx answer.
+/// POSTs a JSON body to `path`; returns the body of a 2xx answer.
 pub async fn post(base: &str, path: &str, body: &serde_json::Value) -> Result<String, LabError> {
     send(base, "POST", path, &[("Content-Type", "application/json")], &body.to_string()).await
 }
 
-/// Sends any request; gives the body of a 2xx answer.
+/// Sends any request; returns the body of a 2xx answer.
 pub async fn send(base: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Result<String, LabError> {
     let what = format!("{method} {base}{path}");
     let answer = tokio::time::timeout(ANSWER_WITHIN, exchange(base, method, path, headers, body)).await;

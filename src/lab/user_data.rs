@@ -17,13 +17,13 @@ pub struct Bootstrap {
     pub server: String,
     /// Labels its kubelet registers with.
     pub labels: BTreeMap<String, String>,
-    /// Labels whose values are variables of the join script, as in `$INSTANCE`.
+    /// Labels whose values are variables of the join script, e.g. `$INSTANCE`.
     pub instance_labels: BTreeMap<String, String>,
     /// Kubelet arguments with such variables, as `provider-id=...`.
     pub instance_arguments: Vec<String>,
     /// Taints its kubelet registers with.
     pub taints: Vec<Taint>,
-    /// Further kubelet arguments, as in `register-node=true`.
+    /// Further kubelet arguments, e.g. `register-node=true`.
     pub kubelet_arguments: Vec<String>,
 }
 

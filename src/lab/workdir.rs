@@ -46,7 +46,7 @@ impl Workdir {
         std::fs::create_dir_all(&path).map_err(LabError::io(format!("making {}", path.display())))?;
         Ok(path)
     }
-    /// Writes a file inside it; gives its path.
+    /// Writes a file inside it; returns its path.
     pub fn write(&self, name: &str, content: &str) -> Result<PathBuf, LabError> {
         let path = self.path.join(name);
         std::fs::write(&path, content).map_err(LabError::io(format!("writing {}", path.display())))?;

@@ -219,7 +219,7 @@ impl World {
         pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 
-    /// Runs kubectl as administrator; gives what it printed.
+    /// Runs kubectl as administrator; returns what it printed.
     pub fn kubectl(&self, args: &[&str]) -> Result<String, LabError> {
         self.control_plane.kubectl(args)
     }
@@ -228,7 +228,7 @@ impl World {
         let path = self.workdir.write("apply.yaml", manifest)?;
         self.kubectl(&["apply", "-f", &path.display().to_string()])
     }
-    /// Runs a `lowtide` subcommand with the operator's credentials and the ledger's address; gives what it printed.
+    /// Runs a `lowtide` subcommand with the operator's credentials and the ledger's address; returns what it printed.
     pub fn lowtide(&self, args: &[&str]) -> Result<String, LabError> {
         let mut command = Command::new(sibling_binary("lowtide")?);
         command.args(args).envs(self.aws_environment());
@@ -243,7 +243,7 @@ impl World {
     pub fn timeline(&self) -> &Timeline {
         &self.timeline
     }
-    /// Gives the EC2 simulator an order, as in `("interrupt", {"instance_id": "i-0"})`; gives its answer.
+    /// Sends the EC2 simulator an order, e.g. `("interrupt", {"instance_id": "i-0"})`; returns its answer.
     pub async fn order(&self, order: &str, body: &serde_json::Value) -> Result<serde_json::Value, LabError> {
         let answer = sim_client::post(&self.ec2_url, &format!("/_sim/{order}"), body).await?;
         serde_json::from_str(&answer).map_err(|fault| LabError::Unreadable {
@@ -252,11 +252,11 @@ impl World {
             found: answer,
         })
     }
-    /// What the EC2 simulator tells of itself, as in `state` or `bill`.
+    /// What the EC2 simulator tells of itself, e.g. `state` or `bill`.
     pub async fn ec2(&self, what: &str) -> Result<serde_json::Value, LabError> {
         sim_client::get_json(&self.ec2_url, &format!("/_sim/{what}")).await
     }
-    /// The EC2 simulator, as in `http://127.0.0.1:8080`.
+    /// The EC2 simulator, e.g. `http://127.0.0.1:8080`.
     pub fn ec2_url(&self) -> &str {
         &self.ec2_url
     }

@@ -1,17 +1,17 @@
-//! Dashboards for Grafana and the page of metrics, made from one source; alerts are held to the same list.
+//! Dashboards for Grafana and the metrics page, generated from one source; alerts are checked against the same list.
 //!
 //! - [`dashboard`]: the dashboards: panels, their queries, and which may be empty and why.
 //! - [`metrics_page`]: `docs/metrics.md`.
 //!
-//! Decides: what is asked of Prometheus and of the ledger, and how it is drawn.
-//! Does not: run a query: tests do, on a real Prometheus and a real Postgres.
+//! Decides: what to query from Prometheus and the ledger, and how to draw it.
+//! Does not: run queries: tests do, on a real Prometheus and a real Postgres.
 
 pub mod dashboard;
 pub mod metrics_page;
 
 use std::path::PathBuf;
 
-/// Every generated file, by its path below the repository, with its content.
+/// Every generated file, by its path in the repository, with its content.
 pub fn files() -> Vec<(PathBuf, String)> {
     let mut files: Vec<(PathBuf, String)> = dashboard::all()
         .iter()

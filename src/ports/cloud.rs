@@ -150,7 +150,7 @@ pub trait Cloud: Send + Sync + 'static {
         region: &Region,
         subnets: &[String],
     ) -> impl Future<Output = Result<BTreeMap<String, ZoneId>, CloudError>> + Send;
-    /// Makes sure that a launch template of this name exists; gives its version.
+    /// Makes sure that a launch template of this name exists; returns its version.
     fn ensure_launch_template(&self, template: &LaunchTemplate) -> impl Future<Output = Result<String, CloudError>> + Send;
     /// Buys one machine with the claim's token: CreateFleet `instant` with one override; RunInstances for one that goes into a reservation.
     fn launch(&self, launch: &Launch) -> impl Future<Output = Result<InstanceId, CloudError>> + Send;

@@ -97,7 +97,7 @@ pub async fn the_market_memory_outlives_the_operator_in_the_one_object_it_may_ch
     let as_admin: Api<ConfigMap> = Api::namespaced(fixture.admin.clone(), "lowtide-system");
     as_admin.delete("lowtide-market-memory", &DeleteParams::default()).await.unwrap();
     let error = fixture.cluster.keep_market_memory("third").await.unwrap_err();
-    assert!(matches!(&error, ClusterError::Gone(text) if text.contains("helm upgrade makes it")), "{error}");
+    assert!(matches!(&error, ClusterError::Gone(text) if text.contains("helm upgrade creates it")), "{error}");
 }
 
 pub async fn daemonsets_are_seen_with_what_they_request(fixture: &Fixture) {

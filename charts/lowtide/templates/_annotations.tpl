@@ -1,6 +1,6 @@
 {{/*
-Every annotation an owner may write: its key below lowtide.dev/, the CEL test of its value `v`, and what is expected, in words.
-Spans are days, hours, minutes and seconds in that order, as in 1h30m; a test on "[1-9]" keeps 0h out.
+Every annotation an owner may write: its key under lowtide.dev/, the CEL test of its value `v`, and what is expected, in words. Durations
+are days, hours, minutes and seconds in that order, e.g. 1h30m; a test on "[1-9]" keeps 0h out.
 */}}
 {{- define "lowtide.annotations" -}}
 - key: workload
@@ -8,46 +8,46 @@ Spans are days, hours, minutes and seconds in that order, as in 1h30m; a test on
   expected: inference or batch
 - key: gpu-memory
   test: v.matches("^[0-9]{1,6}([.][0-9]{1,3})?(Mi|Gi)$") && quantity(v).isGreaterThan(quantity("0"))
-  expected: memory per GPU in Mi or Gi, above 0, as in 20Gi
+  expected: memory per GPU in Mi or Gi, above 0, e.g. 20Gi
 - key: gpu-models
   test: v.size() <= 512 && v.matches("^[a-z0-9]+(-[a-z0-9]+)*(,[a-z0-9]+(-[a-z0-9]+)*)*$")
-  expected: GPU models in lower case, separated by commas without spaces, as in l4,a10g
+  expected: GPU models in lower case, separated by commas without spaces, e.g. l4,a10g
 - key: regions
   test: v.size() <= 512 && v.matches("^[a-z0-9*]+(-[a-z0-9*]+)*(,[a-z0-9*]+(-[a-z0-9*]+)*)*$")
-  expected: AWS regions or patterns, separated by commas without spaces, as in us-*,eu-west-1
+  expected: AWS regions or patterns, separated by commas without spaces, e.g. us-*,eu-west-1
 - key: capacity
   test: v in ["spot-first", "spot-only", "on-demand"]
   expected: spot-first, spot-only or on-demand
 - key: max-price-per-gpu-hour
   test: v.matches("^[0-9]{1,4}([.][0-9]{1,6})?$") && v.matches("[1-9]")
-  expected: US dollars per GPU-hour above 0, with at most six decimals and no currency sign, as in 1.20
+  expected: US dollars per GPU-hour above 0, with at most six decimals and no currency sign, e.g. 1.20
 - key: deadline
   test: v.matches("[1-9]") && (v.matches("^([0-9]{1,4}d)?([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$") || !format.datetime().validate(v).hasValue())
-  expected: a span from the pod's creation, as in 26h, 1h30m or 2d, or a point in time, as in 2026-12-31T18:00:00Z
+  expected: a duration from the pod's creation, e.g. 26h, 1h30m or 2d, or a point in time, e.g. 2026-12-31T18:00:00Z
 - key: expected-runtime
   test: v.matches("[1-9]") && v.matches("^([0-9]{1,4}d)?([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$")
-  expected: a span of days, hours, minutes and seconds, as in 6h or 1h30m
+  expected: a duration in days, hours, minutes and seconds, e.g. 6h or 1h30m
 - key: checkpoint-grace
   test: v.matches("[1-9]") && v.matches("^([0-9]{1,4}d)?([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$")
-  expected: a span of days, hours, minutes and seconds, as in 60s
+  expected: a duration in days, hours, minutes and seconds, e.g. 60s
 - key: standby
   test: v.matches("^(1000|[1-9]?[0-9]{1,2})$") && (v == "0" || !v.startsWith("0"))
   expected: a whole number of warm slots from 0 to 1000
 - key: data-gib
   test: v.matches("^[0-9]{1,6}$")
-  expected: a whole number of GiB, as in 40
+  expected: a whole number of GiB, e.g. 40
 - key: data-region
   test: v.matches("^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$")
-  expected: one AWS region, as in us-east-1
+  expected: one AWS region, e.g. us-east-1
 - key: max-pool-share
   test: v.matches("^(100|[1-9][0-9]?)%$")
-  expected: a whole percentage from 1% to 100%, as in 50%
+  expected: a whole percentage from 1% to 100%, e.g. 50%
 - key: gang
   test: v.matches("^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
   expected: a name of 1 to 63 lower-case letters, digits, dots and hyphens
 - key: checkpointed-at
   test: "!format.datetime().validate(v).hasValue()"
-  expected: a point in time, as in 2026-12-31T18:00:00Z
+  expected: a point in time, e.g. 2026-12-31T18:00:00Z
 - key: usage-query
   test: v.size() <= 2048 && v.matches("^(requests|transactions|tokens|tokens_in|tokens_out|users)=.*[^ ].*$")
   expected: requests, transactions, tokens, tokens_in, tokens_out or users, then = and a PromQL query for one hour's amount
@@ -56,7 +56,7 @@ Spans are days, hours, minutes and seconds in that order, as in 1h30m; a test on
   expected: a whole number of replicas from 0 to 1000
 - key: availability-goal
   test: v.matches("^[5-9][0-9]([.][0-9]{1,4})?%$")
-  expected: a percentage from 50% to below 100%, as in 99.5%
+  expected: a percentage from 50% to below 100%, e.g. 99.5%
 {{- end -}}
 
 {{/* Annotations only lowtide writes, on pods. */}}

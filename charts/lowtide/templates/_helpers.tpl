@@ -31,7 +31,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end -}}
 
-{{/* The operator as the API server names it. */}}
+{{/* The operator's user name at the API server. */}}
 {{- define "lowtide.username" -}}
 system:serviceaccount:{{ .Release.Namespace }}:{{ include "lowtide.serviceAccount" . }}
 {{- end -}}
@@ -43,7 +43,7 @@ The image, whose name must be given and must say where it comes from: a name wit
 {{- $name := required "image.repository is needed: no image is published, so build one (make image), push it to a registry of yours and name it here, with image.digest" .Values.image.repository -}}
 {{- $host := splitList "/" $name | first -}}
 {{- if or (not (contains "/" $name)) (not (or (contains "." $host) (contains ":" $host) (eq $host "localhost"))) -}}
-{{- fail (printf "image.repository is %q, expected a name with its registry, as in registry.example.com/platform/lowtide: without one it is Docker Hub's, where the name may be anybody's" $name) -}}
+{{- fail (printf "image.repository is %q, expected a name with its registry, e.g. registry.example.com/platform/lowtide: without one it means Docker Hub, where anyone may own the name" $name) -}}
 {{- end -}}
 {{- if .Values.image.digest -}}
 {{- printf "%s@%s" $name .Values.image.digest -}}
@@ -57,7 +57,7 @@ The image, whose name must be given and must say where it comes from: a name wit
 {{- if .Capabilities.APIVersions.Has "security.openshift.io/v1" }}yes{{ end -}}
 {{- end -}}
 
-{{/* What every pod of ours is. */}}
+{{/* The security context of all our pods. */}}
 {{- define "lowtide.podSecurityContext" -}}
 runAsNonRoot: true
 {{- if not (include "lowtide.onOpenShift" .) }}
@@ -67,7 +67,7 @@ fsGroup: {{ . }}
 {{- end }}
 {{- end -}}
 
-{{/* What every container of ours may do: nothing but its work. */}}
+{{/* The security context of all our containers: no privileges. */}}
 {{- define "lowtide.securityContext" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
@@ -89,14 +89,14 @@ nodeAffinity:
       - matchExpressions: [{key: lowtide.node-restriction.kubernetes.io/claim, operator: DoesNotExist}]
 {{- end -}}
 
-{{/* Namespaces that no policy of ours looks into. */}}
+{{/* Namespaces that none of our policies applies to. */}}
 {{- define "lowtide.notExempt" -}}
 {{- with .Values.admission.exemptNamespaces -}}
 - {key: kubernetes.io/metadata.name, operator: NotIn, values: {{ toJson . }}}
 {{- end -}}
 {{- end -}}
 
-{{/* Annotations of a hook after the uninstall, of the given weight; it leaves nothing behind, however it ends. */}}
+{{/* Annotations of a post-delete hook with the given weight; it leaves nothing behind, however it ends. */}}
 {{- define "lowtide.hook" }}
     helm.sh/hook: post-delete
     helm.sh/hook-weight: {{ . | quote }}

@@ -28,7 +28,7 @@
     secretKeyRef:
       name: {{ required "ledger.secretName is needed: a Secret with the Postgres URL of the operator's role (Postgres itself may come later)" .Values.ledger.secretName }}
       key: {{ .Values.ledger.secretKey }}
-# Read beside the URL, whose own sslmode has the last word.
+# Used together with the URL, whose own sslmode takes precedence.
 - {name: PGSSLMODE, value: {{ .Values.ledger.tls.mode | quote }}}
 {{- if include "lowtide.postgresCa" . }}
 - {name: PGSSLROOTCERT, value: /etc/lowtide/postgres-ca/ca.crt}
@@ -44,11 +44,11 @@
 {{- end }}
 {{- end -}}
 
-{{/* The volume with Postgres' certificate authority; empty when the system's authorities are meant. */}}
+{{/* The volume with Postgres' CA certificate; empty if the system's CAs are used. */}}
 {{- define "lowtide.postgresCa" -}}
 {{- $ca := .Values.ledger.tls.ca -}}
 {{- if and $ca.secretName $ca.configMapName -}}
-{{- fail "ledger.tls.ca names a Secret and a ConfigMap, expected one of them" -}}
+{{- fail "ledger.tls.ca has both a Secret and a ConfigMap, expected one of them" -}}
 {{- end -}}
 {{- with $ca.secretName }}
 secret: {secretName: {{ . }}, items: [{key: {{ $ca.key }}, path: ca.crt}]}

@@ -1,15 +1,15 @@
-//! What the subcommands of `lowtide ledger` are asked: where the ledger is, which days, how to print.
+//! Arguments of the subcommands of `lowtide ledger`: where the ledger is, which days, how to print.
 //!
-//! Decides: how these are written and refused.
+//! Decides: their syntax, and what is refused.
 
 use clap::Args;
 
 use crate::ledger::report::{By, Days, Month, Only, Report};
 
-/// Where the ledger is.
+/// The ledger's database.
 #[derive(Debug, Clone, Args)]
 pub struct DatabaseArgs {
-    /// Address of the ledger's database, as postgres://user:password@host:5432/database.
+    /// URL of the ledger's database, e.g. postgres://user:password@host:5432/database.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: String,
 }
@@ -17,19 +17,19 @@ pub struct DatabaseArgs {
 /// Which days.
 #[derive(Debug, Clone, Args)]
 pub struct DayArgs {
-    /// First UTC day, as 2026-07-01; default: 30 days ago.
+    /// First UTC day, e.g. 2026-07-01; default: 30 days ago.
     #[arg(long, value_parser = utc_day)]
     from: Option<String>,
     /// Day after the last; default: tomorrow.
     #[arg(long, value_parser = utc_day)]
     to: Option<String>,
-    /// A calendar month instead, as 2026-07.
+    /// A calendar month instead, e.g. 2026-07.
     #[arg(long, conflicts_with_all = ["from", "to"])]
     month: Option<Month>,
 }
 
 impl DayArgs {
-    /// As the reports take them.
+    /// In the form the reports take.
     pub fn days(&self) -> Days {
         self.month.map_or_else(|| Days { from: self.from.clone(), to: self.to.clone() }, |month| month.days())
     }
@@ -65,7 +65,7 @@ pub struct FormatArgs {
 }
 
 impl FormatArgs {
-    /// A report as asked.
+    /// A report.
     pub fn print(&self, report: &Report) -> String {
         if self.json {
             format!("{:#}", report.to_json())
@@ -80,7 +80,7 @@ impl FormatArgs {
 /// A report over days, grouped.
 #[derive(Debug, Clone, Args)]
 pub struct ReportArgs {
-    /// Where the ledger is.
+    /// The ledger's database.
     #[command(flatten)]
     pub database: DatabaseArgs,
     /// Which days.
@@ -89,7 +89,7 @@ pub struct ReportArgs {
     /// What to group by; several, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [By::Team])]
     pub by: Vec<By>,
-    /// Only what has this value, as team=search or line=idle; may be given several times.
+    /// Only rows with this value, e.g. team=search or line=idle; may be repeated.
     #[arg(long)]
     pub only: Vec<Only>,
     /// Whose knowledge.
@@ -103,7 +103,7 @@ pub struct ReportArgs {
 /// A report over days.
 #[derive(Debug, Clone, Args)]
 pub struct TrustArgs {
-    /// Where the ledger is.
+    /// The ledger's database.
     #[command(flatten)]
     pub database: DatabaseArgs,
     /// Which days.
@@ -114,9 +114,9 @@ pub struct TrustArgs {
     pub format: FormatArgs,
 }
 
-/// Refuses what is no calendar day before Postgres has to.
+/// Rejects anything that is not a calendar day before Postgres has to.
 fn utc_day(text: &str) -> Result<String, String> {
-    let day: jiff::civil::Date = text.parse().map_err(|_| "expected a calendar day as 2026-07-01".to_owned())?;
+    let day: jiff::civil::Date = text.parse().map_err(|_| "expected a calendar day, e.g. 2026-07-01".to_owned())?;
     Ok(day.to_string())
 }
 

@@ -1,6 +1,6 @@
-//! `lowtide ledger import`, `statements` and `retract`: what comes from outside, into the ledger and out of it again.
+//! `lowtide ledger import`, `statements` and `retract`: external statements, into the ledger and out of it again.
 //!
-//! Decides: the words. Each import is posted at once, in the same transaction, so that what it changes is seen by team.
+//! Decides: the wording. Each import is posted at once, in the same transaction, so that its effect is shown by team.
 
 use std::path::PathBuf;
 
@@ -22,16 +22,16 @@ pub struct ImportArgs {
     kind: What,
 }
 
-/// Files to take.
+/// Files to import.
 #[derive(Debug, Clone, Args)]
 pub struct FileArgs {
-    /// Files or folders of files: CSV or Parquet, plain or in gzip or zip. A command is taken whole or not at all.
+    /// Files or folders of files: CSV or Parquet, plain or in gzip or zip. A command imports everything or nothing.
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// Say what would change, by team, and change nothing.
+    /// Say what would change, by team, without changing anything.
     #[arg(long)]
     dry_run: bool,
-    /// Take it although this check refuses it; may be given several times.
+    /// Import despite this failed check; may be repeated.
     #[arg(long, value_enum)]
     accept: Vec<Check>,
     /// A file of rates for other currencies: day,currency,usd_per_unit.
@@ -41,12 +41,12 @@ pub struct FileArgs {
     database: DatabaseArgs,
 }
 
-/// Files whose source is not named in them.
+/// Files that do not name their source.
 #[derive(Debug, Clone, Args)]
 pub struct SourceArgs {
     #[command(flatten)]
     files: FileArgs,
-    /// What the source is called. A newer version of a period replaces the older of the same source.
+    /// Name of the source. A newer version of a period replaces the older one from the same source.
     #[arg(long)]
     source: Option<String>,
 }
@@ -56,11 +56,11 @@ pub struct SourceArgs {
 enum What {
     /// The spot data feed: what each instance-hour cost. Differences are posted with their cause.
     Feed(FileArgs),
-    /// A Cost and Usage Report (CUR 2.0 or older, also from Athena). A newer version of a month replaces the older whole.
+    /// A Cost and Usage Report (CUR 2.0 or older, also from Athena). A newer version of a month replaces the whole older one.
     Cur {
         #[command(flatten)]
         files: FileArgs,
-        /// The files are all of the month, though no manifest says so.
+        /// The files are the complete month, although no manifest says so.
         #[arg(long)]
         complete: bool,
     },
@@ -79,14 +79,15 @@ enum What {
     },
     /// CSV with `period,workload,revenue_usd`; period is a day or a month, which is spread over its days. A version is a month.
     Revenue(SourceArgs),
-    /// CSV with `period,item,cost_usd` and any of `currency,workload,team,service,environment,cost_center,product_area,component`: what lowtide itself
-    /// runs on, APIs that are bought. A version is a month. Posted on line `overhead`.
+    /// CSV with `period,item,cost_usd` and any of `currency,workload,team,service,environment,cost_center,product_area,component`: what
+    /// lowtide itself runs on, purchased APIs. A version is a month. Posted on line `overhead`.
     Costs(SourceArgs),
-    /// FOCUS 1.0 to 1.3 of any provider, as other costs. A version is a billing period of a billing account.
+    /// FOCUS 1.0 to 1.3 from any provider, as other costs. A version is a billing period of a billing account.
     Focus {
         #[command(flatten)]
         files: SourceArgs,
-        /// Which of their tags says which label of ours: CSV with `label,tag`, the more important first. Default: tags with our names.
+        /// Which of their tags corresponds to which of our labels: CSV with `label,tag`, the more important first. Default: tags with our
+        /// names.
         #[arg(long)]
         mapping: Option<PathBuf>,
     },
@@ -114,10 +115,10 @@ pub async fn answer(args: ImportArgs) -> Answer {
     let rates = files.rates.as_deref().map(Rates::read).transpose()?.unwrap_or_default();
     let options = Options { checks: Checks::accepting(files.accept.iter().copied()), complete, source, rates };
     let mut connection = connect(&files.database.database_url).await?;
-    let _progress = working(if files.dry_run { "looking at what would change" } else { "importing" });
+    let _progress = working(if files.dry_run { "computing what would change" } else { "importing" });
     if files.dry_run {
         let would = dry_run(&mut connection, format, &files.files, options, now()).await?;
-        return Ok(format!("Nothing was written. It would be:\n{}", told(&would)));
+        return Ok(format!("Nothing was written. This would happen:\n{}", told(&would)));
     }
     Ok(told(&import(&mut connection, format, &files.files, options, now()).await?))
 }
@@ -128,7 +129,8 @@ fn told(imported: &Imported) -> String {
         some => some.iter().map(|statement| format!("{statement}. ({})", statement.id)).collect(),
     };
     if imported.left_out > 0 {
-        lines.push(format!("{} rows are about machines of ours, whose bill is imported by itself: they were left out.", imported.left_out));
+        lines
+            .push(format!("{} rows are about our own machines, whose bill is imported separately: they were left out.", imported.left_out));
     }
     lines.push(changed(&imported.by_team, imported.posted.rows));
     lines.join("\n")
@@ -152,7 +154,7 @@ pub struct StatementsArgs {
     /// Only of this kind.
     #[arg(long, value_enum)]
     kind: Option<Kind>,
-    /// Only those that hold.
+    /// Only those in force.
     #[arg(long)]
     held: bool,
     #[command(flatten)]
@@ -167,7 +169,7 @@ pub async fn statements(args: StatementsArgs) -> Answer {
     Ok(args.format.print(&report::statements(&mut connection, args.kind, args.held).await?))
 }
 
-/// What to take back.
+/// What to retract.
 #[derive(Debug, Clone, Args)]
 pub struct RetractArgs {
     /// Id of the statement, as `lowtide ledger statements` lists it.
@@ -179,11 +181,11 @@ pub struct RetractArgs {
 /// `lowtide ledger retract`.
 pub async fn take_back(args: RetractArgs) -> Answer {
     let mut connection = connect(&args.database.database_url).await?;
-    let _progress = working("taking back");
+    let _progress = working("retracting");
     let done = retract(&mut connection, args.statement, now()).await?;
-    let holds = done.holds.map_or_else(|| "none holds now".to_owned(), |version| format!("version {version} holds again"));
+    let holds = done.holds.map_or_else(|| "none is in force now".to_owned(), |version| format!("version {version} is in force again"));
     Ok(format!(
-        "Version {} of {} of {} was taken back: {holds}.\n{}",
+        "Version {} of {} of {} was retracted: {holds}.\n{}",
         done.version,
         done.cell.kind.as_str(),
         done.cell.source,

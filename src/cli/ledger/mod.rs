@@ -1,4 +1,4 @@
-//! `lowtide ledger`: make the ledger's schema, bring in what AWS and others say, and read its reports.
+//! `lowtide ledger`: create the ledger's schema, import what AWS and others report, and read its reports.
 
 mod args;
 mod import;
@@ -21,7 +21,7 @@ use crate::ledger::report::{self, By, EconomicsBy, Month, ReliabilityBy, Varianc
 use crate::ledger::table_file::Format;
 use crate::ledger::{connect, focus, migrate, reconcile};
 
-/// What a subcommand answers: text for people or machines, or why there is none.
+/// A subcommand's answer: text for people or machines, or why there is none.
 type Answer = Result<String, Box<dyn std::error::Error>>;
 
 /// Arguments of `lowtide ledger`.
@@ -42,10 +42,10 @@ pub struct ExportArgs {
     view: View,
     #[command(flatten)]
     days: DayArgs,
-    /// A new file to write instead of printing: needed for Parquet. Only for focus-1-2.
+    /// New file to write to instead of printing: required for Parquet. Only for focus-1-2.
     #[arg(long)]
     output: Option<PathBuf>,
-    /// How the file is written.
+    /// Format of the file.
     #[arg(long, value_enum, default_value_t = Format::Csv, requires = "output")]
     format: Format,
     /// The AWS account of rows whose bill is not imported, for FOCUS' BillingAccountId.
@@ -60,19 +60,19 @@ pub struct ValidateFocusArgs {
     file: PathBuf,
 }
 
-/// Which month to hold against the bill.
+/// Which month to reconcile with the bill.
 #[derive(Debug, Clone, Args)]
 pub struct ReconcileArgs {
     #[command(flatten)]
     database: DatabaseArgs,
-    /// Calendar month (UTC), as 2026-07.
+    /// Calendar month (UTC), e.g. 2026-07.
     #[arg(long)]
     month: Month,
     #[command(flatten)]
     format: FormatArgs,
 }
 
-/// What of, and by whom.
+/// Cost of what, and for whom.
 #[derive(Debug, Clone, Args)]
 pub struct UnitCostArgs {
     #[command(flatten)]
@@ -114,14 +114,14 @@ fn unit_of(text: &str) -> Result<UsageUnit, String> {
     })
 }
 
-/// Which days, and how machines are put together.
+/// Which days, and how machines are grouped.
 #[derive(Debug, Clone, Args)]
 pub struct ReliabilityArgs {
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
     days: DayArgs,
-    /// By pool of capacity (zone, type and market), or by one of these.
+    /// By capacity pool (zone, type and market), or by one of these.
     #[arg(long, value_enum, default_value_t = ReliabilityBy::Pool)]
     by: ReliabilityBy,
     #[command(flatten)]
@@ -133,13 +133,13 @@ pub struct ReliabilityArgs {
 pub struct VarianceArgs {
     #[command(flatten)]
     database: DatabaseArgs,
-    /// The month that is explained (UTC), as 2026-07.
+    /// The month to explain (UTC), e.g. 2026-07.
     #[arg(long)]
     to: Month,
-    /// The month it is compared with; default: the month before.
+    /// The month to compare it with; default: the month before.
     #[arg(long)]
     from: Option<Month>,
-    /// Steps over all workloads, or workloads.
+    /// Steps across all workloads, or by workload.
     #[arg(long, value_enum, default_value_t = VarianceBy::Step)]
     by: VarianceBy,
     #[command(flatten)]
@@ -151,15 +151,15 @@ pub struct VarianceArgs {
 /// The subcommands of `lowtide ledger`.
 #[derive(Debug, Subcommand)]
 pub enum LedgerCommand {
-    /// Make or update the schema, the roles and the partitions; harmless to repeat. Run as the role that shall own the ledger.
+    /// Create or update the schema, the roles and the partitions; safe to repeat. Run as the role that will own the ledger.
     Migrate(DatabaseArgs),
     /// Spend, what it would have cost otherwise, and what was saved net of boot, idle, drain, moves, lost work and egress.
     Savings(ReportArgs),
-    /// What was paid, by anything.
+    /// What was paid, by any grouping.
     Cost(ReportArgs),
-    /// Why a machine was bought or work moved, as `lowtide explain`.
+    /// Why a machine was bought or work moved, like `lowtide explain`.
     Explain(ExplainArgs),
-    /// Why a month cost other than another, in ten steps that add up, each with its reasons.
+    /// Why a month's cost differs from another's, in ten steps that add up, each with its reasons.
     Variance(VarianceArgs),
     /// What a request, transaction, token or user-hour cost: mean, percentiles by units, trend, and margin where revenue is known.
     UnitCost(UnitCostArgs),
@@ -168,40 +168,39 @@ pub enum LedgerCommand {
     UnitEconomics(UnitEconomicsArgs),
     /// Interruptions by pool of capacity, and how fast work recovered.
     Reliability(ReliabilityArgs),
-    /// Budgets: enters them, and holds what was spent against them; says when one will be used up.
+    /// Budgets: enter them, compare spend with them, and see when one will be used up.
     Budget(plans::BudgetArgs),
-    /// What the next months will cost, as ranges by scenario and component, with how often such ranges held.
+    /// What the next months will cost, as ranges by scenario and component, with how often such ranges were right.
     Forecast(plans::ForecastArgs),
-    /// Services whose cost is out of the ordinary, and why; or marks a span as planned.
+    /// Services whose cost is unusual, and why; or mark a time range as planned.
     Anomalies(plans::AnomaliesArgs),
-    /// How far the figures of these days can be relied on: whose word they rest on, what is not attributed, what is missing.
+    /// How far the figures of these days can be trusted: what they rest on, what is not attributed, what is missing.
     Trust(TrustArgs),
     /// Print a view as CSV, FOCUS 1.2 by default.
     Export(ExportArgs),
     /// Check a FOCUS 1.2 file (CSV or Parquet): columns, nulls, formats, closed lists, exact products, and what our columns promise. Needs
     /// no database.
     ValidateFocus(ValidateFocusArgs),
-    /// Bring in what AWS billed, what workloads produced and earned, and other costs. Harmless to repeat.
+    /// Import what AWS billed, what workloads produced and earned, and other costs. Safe to repeat.
     Import(import::ImportArgs),
-    /// What was taken from outside: versions of bills, feeds, usage, revenue and other costs, by whom, and from which files.
+    /// What was imported: versions of bills, feeds, usage, revenue and other costs, by whom, and from which files.
     Statements(import::StatementsArgs),
-    /// Take a statement back: what held before it holds again, and the difference is posted.
+    /// Retract a statement: the previous one is in force again, and the difference is posted.
     Retract(import::RetractArgs),
     /// Correct labels of past days: cost, savings and revenue of a workload move to the team that should have had them, by postings that say why.
     Retag(retag::RetagArgs),
     /// Ask Prometheus what workloads produced in the last hours; the operator does so every hour where it has Prometheus' address.
     CollectUsage(upkeep::CollectUsageArgs),
-    /// Hold a month against what AWS said: what is confirmed, what was trued up and why, what is unexplained.
+    /// Reconcile a month with what AWS reported: what is confirmed, what was trued up and why, what is unexplained.
     Reconcile(ReconcileArgs),
-    /// Post what settled since the last time; the operator does so every minute. Run as a member of lowtide_writer.
+    /// Post what has settled since the last time; the operator does so every minute. Run as a member of lowtide_writer.
     Post(DatabaseArgs),
-    /// Seal the rows that settled since the last seal, and print the root, which is worth keeping elsewhere. Run as a member of
-    /// lowtide_sealer.
+    /// Seal the rows that have settled since the last seal, and print the root: keep it somewhere else. Run as a member of lowtide_sealer.
     Seal(DatabaseArgs),
-    /// Export months that are older than what is kept, with their seals, read the files back, then drop the months. Run as the owner.
+    /// Export months older than the retention, with their seals, read the files back, then drop the months. Run as the owner.
     Archive(upkeep::ArchiveArgs),
-    /// Recompute every hash, seal and posting, and compare views, functions and rights with what the last migration left; fails and names what was altered,
-    /// is missing or was added.
+    /// Recompute every hash, seal and posting, and compare views, functions and privileges with the state after the last migration; fails
+    /// and lists what was altered, is missing or was added.
     Verify(upkeep::VerifyArgs),
 }
 
@@ -286,7 +285,7 @@ async fn export(args: ExportArgs) -> Answer {
 fn validate_focus(args: &ValidateFocusArgs) -> Answer {
     let (rows, findings) = focus::validate(&args.file)?;
     if findings.is_empty() {
-        return Ok(format!("{}: {rows} rows, all as FOCUS 1.2 and lowtide's own columns ask.", args.file.display()));
+        return Ok(format!("{}: {rows} rows, all valid FOCUS 1.2 and valid in lowtide's own columns.", args.file.display()));
     }
     let line = |finding: &focus::Finding| match finding.rows {
         0 => finding.what.clone(),

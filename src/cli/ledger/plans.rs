@@ -1,6 +1,7 @@
 //! `lowtide ledger budget`, `forecast` and `anomalies`.
 //!
-//! Decides: how they are asked. Does not: compute anything (see [`crate::ledger::plans`]).
+//! Decides: their arguments. Does not:
+//! compute anything (see [`crate::ledger::plans`]).
 
 use std::path::PathBuf;
 
@@ -21,49 +22,49 @@ use crate::ports::Clock;
 pub struct BudgetArgs {
     #[command(flatten)]
     database: DatabaseArgs,
-    /// Calendar month (UTC), as 2026-07; default: this one.
+    /// Calendar month (UTC), e.g. 2026-07; default: this one.
     #[arg(long)]
     month: Option<Month>,
-    /// Enters the budgets of a YAML file first (docs/ledger.md, "Budgets"). Run as a member of lowtide_writer.
+    /// First enter the budgets from a YAML file (docs/ledger.md, "Budgets"). Run as a member of lowtide_writer.
     #[arg(long)]
     enter: Option<PathBuf>,
     #[command(flatten)]
     format: FormatArgs,
 }
 
-/// What is forecast.
+/// What to forecast.
 #[derive(Debug, Clone, Args)]
 pub struct ForecastArgs {
     #[command(flatten)]
     database: DatabaseArgs,
-    /// Calendar months after this one.
+    /// Number of calendar months after this one.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=24))]
     months: u8,
     /// A YAML file of scenarios (docs/ledger.md, "Forecast"); default: base, optimised, growth, new-feature and pessimistic.
     #[arg(long)]
     scenario: Option<PathBuf>,
-    /// Keeps the forecast in the ledger, to be held against what comes. Run as a member of lowtide_writer.
+    /// Store the forecast in the ledger, to compare it with the outcome later. Run as a member of lowtide_writer.
     #[arg(long)]
     keep: bool,
-    /// Shows how kept forecasts of months that are over came out, and forecasts nothing.
+    /// Show how stored forecasts of past months came out, instead of forecasting.
     #[arg(long, conflicts_with_all = ["keep", "scenario"])]
     outcome: bool,
     #[command(flatten)]
     format: FormatArgs,
 }
 
-/// What people say of an anomaly.
+/// A person's verdict on an anomaly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Mark {
     /// It was or is planned.
     Planned,
-    /// It was not planned and is all right.
+    /// It was not planned but is acceptable.
     Expected,
     /// It should not have been reported.
     Wrong,
 }
 
-/// Which anomalies, or what of them.
+/// Which anomalies, or a mark for some of them.
 #[derive(Debug, Clone, Args)]
 pub struct AnomaliesArgs {
     #[command(flatten)]
@@ -71,16 +72,16 @@ pub struct AnomaliesArgs {
     /// How many hours back.
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(i64).range(1..=24 * 31))]
     hours: i64,
-    /// Marks a span instead: it is not reported.
+    /// Mark a time range instead, so that it is not reported.
     #[arg(long, value_enum, requires_all = ["from", "to"])]
     mark: Option<Mark>,
-    /// Of this team alone.
+    /// Only this team.
     #[arg(long, requires = "mark")]
     team: Option<String>,
-    /// Of this service alone.
+    /// Only this service.
     #[arg(long, requires = "mark")]
     service: Option<String>,
-    /// The span's beginning, as 2026-07-20T07:00:00Z.
+    /// Start of the time range, e.g. 2026-07-20T07:00:00Z.
     #[arg(long, requires = "mark", value_parser = point_in_time)]
     from: Option<Timestamp>,
     /// Its end.
@@ -94,7 +95,7 @@ pub struct AnomaliesArgs {
 }
 
 fn point_in_time(text: &str) -> Result<Timestamp, String> {
-    let at: jiff::Timestamp = text.parse().map_err(|_| "expected a point in time as 2026-07-20T07:00:00Z".to_owned())?;
+    let at: jiff::Timestamp = text.parse().map_err(|_| "expected a point in time, e.g. 2026-07-20T07:00:00Z".to_owned())?;
     Ok(Timestamp(at.as_millisecond()))
 }
 
@@ -105,7 +106,7 @@ fn text_of(path: &PathBuf) -> Result<String, String> {
 /// `lowtide ledger budget`.
 pub(super) async fn budget(args: BudgetArgs) -> Answer {
     let now = WallClock.now();
-    // A wrong file is refused before anything is asked of Postgres.
+    // A wrong file is rejected before Postgres is contacted.
     let entered = match &args.enter {
         Some(path) => budget::read(&path.display().to_string(), &text_of(path)?)?,
         None => Vec::new(),
@@ -145,7 +146,7 @@ pub(super) async fn anomalies(args: AnomaliesArgs) -> Answer {
         return Ok(args.format.print(&anomalies::report(&found)));
     };
     if to <= from || to.since(from) > Millis::from_hours(24 * 366) {
-        return Err("--to must lie after --from, and at most a year after it".into());
+        return Err("--to must be after --from, and at most a year after it".into());
     }
     let word = match mark {
         Mark::Planned => "planned",

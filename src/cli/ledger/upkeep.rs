@@ -1,6 +1,6 @@
-//! What keeps the ledger: posting, sealing, verifying.
+//! Maintenance of the ledger: posting, sealing, verifying.
 //!
-//! Decides: the words, and that whoever waits for more than two seconds is told what for.
+//! Decides: the wording, and that progress is shown after two seconds.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ use crate::ports::Clock;
 #[cfg(feature = "live")]
 use crate::ports::Cluster;
 
-/// How long a cluster may take to list.
+/// How long a cluster may take to list its pods.
 #[cfg(feature = "live")]
 const LIST_LIMIT: Duration = Duration::from_secs(30);
 
@@ -40,7 +40,7 @@ pub(super) fn now() -> Timestamp {
     WallClock.now()
 }
 
-/// Tells the person who waits, every two seconds, until dropped.
+/// Reports progress every two seconds, until dropped.
 pub(super) struct Working(tokio::task::JoinHandle<()>);
 
 impl Drop for Working {
@@ -49,7 +49,7 @@ impl Drop for Working {
     }
 }
 
-/// Begins to tell what is being done.
+/// Starts reporting what is being done.
 pub(super) fn working(what: &'static str) -> Working {
     Working(tokio::spawn(async move {
         let begun = tokio::time::Instant::now();
@@ -71,17 +71,17 @@ pub(super) async fn post(database: &DatabaseArgs) -> Answer {
     Ok(format!("Posted {} rows for {} machines; {} daily sums rebuilt.", done.rows, done.machines, done.rollups))
 }
 
-/// Whose usage to ask Prometheus for.
+/// Which workloads' usage to query from Prometheus.
 #[derive(Debug, Clone, Args)]
 pub struct CollectUsageArgs {
-    /// Prometheus, as http://prometheus.monitoring:9090.
+    /// Prometheus, e.g. http://prometheus.monitoring:9090.
     #[arg(long, env = "LOWTIDE_PROMETHEUS_URL")]
     prometheus_url: String,
-    /// A workload and its query, as ml/chat=requests=sum(increase(http_requests_total{app="chat"}[1h])); may be given several times.
-    /// Without any, the workloads of the cluster that kubectl talks to are asked for by their annotation lowtide.dev/usage-query.
+    /// A workload and its query, e.g. ml/chat=requests=sum(increase(http_requests_total{app="chat"}[1h])); may be repeated. Without any,
+    /// the queries come from the annotation lowtide.dev/usage-query of the workloads in kubectl's current cluster.
     #[arg(long = "query", value_parser = workload_query)]
     queries: Vec<(ObjectRef, UsageQuery)>,
-    /// How many full hours back.
+    /// Number of full hours back.
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=24 * 366))]
     hours: u32,
     #[command(flatten)]
@@ -104,7 +104,7 @@ pub(super) async fn collect_usage(args: CollectUsageArgs) -> Answer {
     let _progress = working("asking Prometheus");
     let queries = if args.queries.is_empty() { annotated().await? } else { args.queries.into_iter().collect() };
     if queries.is_empty() {
-        return Err("no pod has the annotation lowtide.dev/usage-query; give queries by --query".into());
+        return Err("no pod has the annotation lowtide.dev/usage-query; pass queries with --query".into());
     }
     let prometheus = Prometheus::new(&args.prometheus_url);
     let (mut usage, mut silent) = (Vec::new(), Vec::new());
@@ -133,7 +133,7 @@ async fn annotated() -> Result<BTreeMap<ObjectRef, UsageQuery>, Box<dyn std::err
     let client = crate::kube::connect().await?;
     let settings = ClusterSettings {
         cluster: String::new(),
-        // Nothing is launched, ended or adopted from here.
+        // Nothing is launched, terminated or adopted from here.
         uid: String::new(),
         namespace: "default".into(),
         instance: "lowtide ledger".into(),
@@ -149,7 +149,7 @@ async fn annotated() -> Result<BTreeMap<ObjectRef, UsageQuery>, Box<dyn std::err
         }
     };
     let view = tokio::time::timeout(LIST_LIMIT, listing).await;
-    Ok(usage_queries(&view.map_err(|_| "the cluster did not list its pods within 30 s; does kubectl get pods -A work?")?))
+    Ok(usage_queries(&view.map_err(|_| "the cluster did not list its pods within 30 s; does `kubectl get pods -A` work?")?))
 }
 
 /// `lowtide ledger seal`.
@@ -163,22 +163,22 @@ pub(super) async fn seal(database: &DatabaseArgs) -> Answer {
     })
 }
 
-/// What leaves the database, and where to.
+/// What to move out of the database, and where to.
 #[derive(Debug, Clone, Args)]
 pub struct ArchiveArgs {
-    /// Months before this one, as 2026-01; and only those older than what is kept.
+    /// Months before this one, e.g. 2026-01, and only those older than the retention.
     #[arg(long)]
     before: Month,
-    /// Folder for the files; made when it is not there. A file that is there is never written over.
+    /// Folder for the files; created if missing. Existing files are never overwritten.
     #[arg(long)]
     to: PathBuf,
-    /// How files are written.
+    /// File format.
     #[arg(long, value_enum, default_value_t = Format::Parquet)]
     format: Format,
-    /// Full months before this one that are kept.
+    /// Number of full months before this one to keep.
     #[arg(long, default_value_t = Retention::default().months)]
     keep_months: u32,
-    /// Full months for which refused offers are kept.
+    /// Number of full months for which refused offers are kept.
     #[arg(long, default_value_t = Retention::default().candidate_months)]
     keep_candidate_months: u32,
     #[command(flatten)]
@@ -199,7 +199,7 @@ pub(super) async fn archive(args: ArchiveArgs) -> Answer {
     let files: Vec<String> =
         archived.iter().map(|month| format!("{} {}: {} rows, {}", month.table, month.month, month.rows, month.file.display())).collect();
     Ok(format!(
-        "Archived {} months with {rows} rows, each read back and found the same before it was dropped:\n{}",
+        "Archived {} months with {rows} rows, each read back and verified before it was dropped:\n{}",
         archived.len(),
         files.join("\n")
     ))
@@ -208,7 +208,7 @@ pub(super) async fn archive(args: ArchiveArgs) -> Answer {
 /// What to verify.
 #[derive(Debug, Clone, Args)]
 pub struct VerifyArgs {
-    /// Recompute the postings of one ended machine in so many from its facts and bills; 1 is all, 0 none.
+    /// Recompute the postings of one in N ended machines from their facts and bills; 1 is all, 0 none.
     #[arg(long, default_value_t = 1)]
     recompute_every: u32,
     #[command(flatten)]

@@ -1,8 +1,8 @@
 //! `lowtide place` and the operator agree: for any pods, pool, classes and market, both buy the same machines for the same pods and refuse
 //! the same ones.
 //!
-//! What `place` cannot be told of in a file (daemonsets, quotas, how classes share GPUs) is given to both. Of deadlines those are drawn that
-//! leave the purchase open; a pod that could still wait, or spares of a service, are asked of the operator alone.
+//! What a file cannot express for `place` (DaemonSets, quotas, how classes share GPUs) is given to both. Only deadlines that leave the
+//! purchase open are drawn; pods that could still wait, and spares of a service, are only the operator's concern.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,7 +36,7 @@ const PLACES: [(&str, &str); 5] = [
 const TYPES: [&str; 6] = ["g4dn.xlarge", "g5.xlarge", "g6.xlarge", "g6.2xlarge", "g6.12xlarge", "g5.12xlarge"];
 const KINDS: [CapacityType; 2] = [CapacityType::Spot, CapacityType::OnDemand];
 
-/// What is drawn, as its owners write it.
+/// What is drawn, in its owners' notation.
 #[derive(Debug, Clone)]
 struct Drawn {
     workloads: Vec<ManifestWorkload>,
@@ -162,7 +162,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
         .prop_map(|(workloads, pool, market, sharing, daemonset, quotas)| Drawn { workloads, pool, market, sharing, daemonset, quotas })
 }
 
-/// Machines with the pods they are bought for, and the pods that get nothing.
+/// Machines with the pods they are bought for, and the pods that get none.
 type Purchase = (BTreeMap<(Capacity, BTreeSet<String>), usize>, BTreeSet<String>);
 
 impl Drawn {
@@ -236,7 +236,7 @@ impl Drawn {
     /// What one pass of the operator buys in an empty cluster.
     fn by_operator(&self) -> Purchase {
         let mut toy = Toy::new();
-        // As the file's answer is for a whole month.
+        // Because the file's answer is for a whole month.
         toy.now = Timestamp::from_date(2026, 8, 1);
         toy.world.market = self.market.clone().into();
         toy.world.classes = self.classes().into_iter().map(|class| (class.name.clone(), class)).collect::<BTreeMap<_, _>>().into();
@@ -290,7 +290,7 @@ proptest! {
     }
 }
 
-/// What the property found, or would have, in the words of a file: a pool that does not fall back.
+/// A case that the property found, or would have, as a file: a pool that does not fall back.
 #[test]
 fn a_pool_that_does_not_fall_back_means_the_same_to_both() {
     let only_on_demand = |capacity: &str| {

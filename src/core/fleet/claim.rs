@@ -1,6 +1,7 @@
 //! A node claim: one machine, or the durable intent to have one.
 //!
-//! Decides: whether a claim takes new work, and whether it counts against limits. Does not: change (see `action::ClaimPatch`).
+//! Decides: whether a claim takes new work, and whether it counts towards limits.
+//! Does not: change (see `action::ClaimPatch`).
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,7 @@ use crate::core::units::time::Timestamp;
 use crate::core::workload::PodIdentity;
 use crate::core::workload::sharing::GpuSharing;
 
-/// What EC2 said it will do to a claim's instance.
+/// What EC2 announced for a claim's instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterruptionMark {
     /// Interruption or rebalance.
@@ -34,13 +35,13 @@ pub struct InterruptionMark {
 pub struct MoveMark {
     /// The decision.
     pub decision: DecisionId,
-    /// What made us.
+    /// What triggered it.
     pub trigger: Trigger,
     /// When.
     pub decided_at: Timestamp,
 }
 
-/// A pod on a claim, as the claim's status keeps it, so that its end is noticed over a restart.
+/// A pod on a claim, as stored in the claim's status, so that its end is noticed across a restart.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Occupant {
     /// The pod.
@@ -51,27 +52,27 @@ pub struct Occupant {
     /// When it was first seen Ready, by the kubelet's time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_at: Option<Timestamp>,
-    /// Until when; written down before the ledger receives it, so that it says the same however often it is written.
+    /// Until when; written down before the ledger receives it, so that it is the same however often it is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Timestamp>,
 }
 
-/// How an instance ended, as far as the bill cares.
+/// How an instance ended, as far as billing is concerned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
-    /// When it stopped being paid for.
+    /// When billing stopped.
     pub at: Timestamp,
     /// Who ended it.
     pub by: EndedBy,
-    /// The decision that ended it, where one did.
+    /// The decision that ended it, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<DecisionId>,
 }
 
-/// What is wrong with a node that had joined.
+/// What is wrong with a node after it joined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unhealthy {
-    /// What it is, as the trigger of the move that it leads to.
+    /// The problem, as the trigger of the resulting move.
     pub trigger: Trigger,
     /// Since when it was seen.
     pub since: Timestamp,
@@ -103,26 +104,26 @@ pub struct ClaimStatus {
     pub bindings: Option<Vec<Binding>>,
     /// Since when nothing is bound here.
     pub empty_since: Option<Timestamp>,
-    /// What is wrong with its node, and since when; nothing while it is well.
+    /// What is wrong with its node, and since when; `None` while it is healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unhealthy: Option<Unhealthy>,
-    /// Fingerprints of needs whose pods were lifted onto its node and that the scheduler did not bind there.
+    /// Fingerprints of needs whose pods were released to its node but that the scheduler did not bind there.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub misfits: BTreeSet<String>,
     /// We asked EC2 to terminate it: when, and by which decision.
     pub terminate_asked: Option<(Timestamp, DecisionId, Trigger)>,
-    /// The instance has ended; written down before the books are closed.
+    /// The instance has ended; written down before the accounts are closed.
     pub ended: Option<Ended>,
 }
 
 /// Why a launch failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchFailure {
-    /// What it means for the pool of capacity.
+    /// What it means for the capacity pool.
     pub cause: CoolDownCause,
     /// EC2's code.
     pub code: String,
-    /// EC2's sentence.
+    /// EC2's message.
     pub message: String,
     /// When.
     pub at: Timestamp,
@@ -132,7 +133,7 @@ pub struct LaunchFailure {
 pub const TOKEN_ENDED: &str = "IdempotentInstanceTerminated";
 
 impl LaunchFailure {
-    /// The launch had given a machine, and that has ended.
+    /// The launch had produced a machine, which has ended.
     pub fn had_a_machine(&self) -> bool {
         self.code == TOKEN_ENDED
     }
@@ -141,21 +142,21 @@ impl LaunchFailure {
 /// What a claim buys: immutable, written before any money is spent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimSpec {
-    /// Pool whose policy holds.
+    /// Pool whose policy applies.
     pub node_pool: PoolName,
-    /// Class that makes the node.
+    /// Class that configures the node.
     pub node_class: ClassName,
     /// What to buy.
     pub capacity: Capacity,
     /// The price it was bought at.
     pub price_per_hour: MicroUsdPerHour,
-    /// On-demand price of the same type and region, where known.
+    /// On-demand price of the same type and region, if known.
     pub on_demand_per_hour: Option<MicroUsdPerHour>,
     /// GPUs of the machine.
     pub gpus: i64,
     /// The decision.
     pub decision: DecisionId,
-    /// What made us.
+    /// What triggered it.
     pub trigger: Trigger,
     /// Attempt of the token; always 1: a new attempt is a new claim.
     pub attempt: u32,
@@ -169,19 +170,20 @@ pub struct ClaimSpec {
     pub tags: BTreeMap<String, String>,
     /// The pods it was bought for.
     pub bought_for: Vec<PodIdentity>,
-    /// How its node shares GPUs: as the class said when it was bought.
+    /// How its node shares GPUs, as specified by the class when it was bought.
     #[serde(default)]
     pub sharing: GpuSharing,
     /// The capacity reservation it is launched into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<ReservationId>,
-    /// The claim whose work it is to take over: bought before that claim is left, so that nothing moves for an offer that is not there.
+    /// The claim whose work it will take over: bought before that claim is left, so that nothing moves for an offer that turns out to be
+    /// gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub takes_over: Option<ClaimName>,
-    /// Where its price came from; `None` of claims that were written before this was kept.
+    /// Source of its price; `None` for claims written before this was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_origin: Option<PriceOrigin>,
-    /// The instance that it was made for, with `lowtide adopt`: nothing is ever launched for it.
+    /// The existing instance it was created for by `lowtide adopt`: nothing is ever launched for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted: Option<InstanceId>,
 }
@@ -193,15 +195,15 @@ pub struct Claim {
     pub name: ClaimName,
     /// Its uid.
     pub uid: Uid,
-    /// Its resourceVersion: an act decided on this state must not be carried out on a newer one.
+    /// Its resourceVersion: an action decided on this state must not be executed on a newer one.
     pub version: u64,
     /// When the intent was written.
     pub created_at: Timestamp,
-    /// Somebody deleted it; the finalizer holds it until the instance is gone.
+    /// It was deleted; the finalizer keeps it until the instance is gone.
     pub deleting: bool,
     /// What it buys.
     pub spec: ClaimSpec,
-    /// How far it is.
+    /// Its progress.
     pub status: ClaimStatus,
 }
 
@@ -221,11 +223,11 @@ impl Claim {
         let s = &self.status;
         !self.deleting && s.failure.is_none() && s.terminate_asked.is_none() && s.moving.is_none() && !self.interrupted()
     }
-    /// It has a machine or is about to have one: it counts against limits.
+    /// It has a machine or is about to have one: it counts towards limits.
     pub fn may_run(&self) -> bool {
         self.status.failure.is_none() && self.status.ended.is_none()
     }
-    /// The watch has shown it; before that, it counts against limits alone.
+    /// The watch has shown it; before that, it only counts towards limits.
     pub fn is_observed(&self) -> bool {
         self.version > 0
     }
@@ -243,7 +245,7 @@ pub enum EndedBy {
     Ec2Interruption,
     /// We terminated it: seconds used are paid.
     Lowtide,
-    /// It went away and nobody said why, or a word of another version: billed as terminated by us.
+    /// It disappeared without a known reason, or the value is from another version: billed as terminated by us.
     #[serde(other)]
     Unknown,
 }

@@ -1,10 +1,10 @@
-//! Which Node is which machine: what EC2 says of the machine's names and addresses, never what the node says of itself.
+//! Which Node is which machine: according to EC2's names and addresses of the machine, never to what the node claims.
 //!
 //! Decides: whether a Node object may be used as a machine of ours. Does not: remove Nodes, or judge their health.
 //!
-//! A node writes its own labels and provider id when it registers, and can name any instance. Its name is bound to its credentials, its
-//! address to the network: one of them must be what EC2 describes of that instance. Two Nodes that both pass for one machine are a fault
-//! that nobody can resolve from here, so neither is used.
+//! A node writes its own labels and provider id when it registers, and can claim to be any instance. Its name is bound to its credentials,
+//! its address to the network: one of them must be what EC2 describes for that instance. If two Nodes both pass for one machine, that
+//! cannot be resolved here, so neither is used.
 
 use std::collections::BTreeMap;
 
@@ -15,21 +15,21 @@ use crate::core::units::ids::{InstanceId, NodeName};
 /// Why a Node is not used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Doubt {
-    /// It names an instance whose private DNS name and addresses, as EC2 describes them, are none of its own.
+    /// It claims an instance whose private DNS name and addresses, as EC2 describes them, are not its own.
     NotThatMachine {
-        /// The instance it names.
+        /// The claimed instance.
         instance: InstanceId,
     },
     /// Another Node passes for the same machine.
     Twice {
-        /// The instance both name.
+        /// The instance both claim.
         instance: InstanceId,
         /// The other.
         other: NodeName,
     },
-    /// EC2 shows no machine of ours with that id yet.
+    /// EC2 does not show a machine of ours with that id yet.
     NotSeen {
-        /// The instance it names.
+        /// The claimed instance.
         instance: InstanceId,
     },
 }
@@ -42,14 +42,14 @@ impl Doubt {
         }
     }
 
-    /// Somebody should look: it is not just that EC2 has not been asked yet.
+    /// It needs attention: more than EC2 not having been asked yet.
     pub fn is_alarming(&self) -> bool {
         !matches!(self, Doubt::NotSeen { .. })
     }
 }
 
-/// The Nodes that are not to be used, and why. `known` are the pairs of Node and instance that claims have written down: EC2 said so when
-/// they joined, so they stand while EC2 has not been asked again after a start.
+/// The Nodes that must not be used, and why. `known` are the pairs of Node and instance recorded in claims: EC2 confirmed them when they
+/// joined, so they stay valid until EC2 has been read again after a start.
 pub fn doubts<'a>(
     nodes: &BTreeMap<NodeName, Node>,
     shown: impl Fn(&InstanceId) -> Option<&'a Instance>,
@@ -81,7 +81,7 @@ pub fn doubts<'a>(
 }
 
 impl Node {
-    /// Its name, or an address of its own, is one that EC2 gives for the machine.
+    /// Its name, or one of its addresses, is one that EC2 reports for the machine.
     pub fn is_at(&self, machine: &Instance) -> bool {
         machine.addresses.contains(self.name.as_str()) || self.addresses.iter().any(|own| machine.addresses.contains(own))
     }

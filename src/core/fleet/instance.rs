@@ -1,4 +1,4 @@
-//! One of our EC2 instances, as EC2 describes it, and the tags that say whose it is.
+//! One of our EC2 instances, as EC2 describes it, and the tags that identify its owner.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,13 +33,13 @@ pub struct Instance {
     pub state: InstanceState,
     /// EC2's launch time.
     pub launched_at: Timestamp,
-    /// When it ended, where EC2 says.
+    /// When it ended, if EC2 says so.
     pub ended_at: Option<Timestamp>,
-    /// `StateReason.Code`, as in `Server.SpotInstanceTermination`.
+    /// `StateReason.Code`, e.g. `Server.SpotInstanceTermination`.
     pub state_reason: Option<String>,
-    /// EC2 has decided to take it back, as its spot request says (`instance-terminated-no-capacity` and kin), and when it said so.
+    /// When EC2 decided to take it back, according to its spot request (`instance-terminated-no-capacity` and similar).
     pub spot_request_status: Option<(String, Timestamp)>,
-    /// Its private DNS name (whole, and its first label) and private addresses, as EC2 says them: how its Node is told from others.
+    /// Its private DNS name (whole, and its first label) and private addresses according to EC2: they identify its Node.
     pub addresses: BTreeSet<String>,
     /// Its tags.
     pub tags: Shared<BTreeMap<String, String>>,
@@ -49,13 +49,13 @@ pub struct Instance {
 pub mod tags {
     /// Cluster name: what is ours.
     pub const CLUSTER: &str = "lowtide-cluster";
-    /// The cluster's UID, that of its namespace `kube-system`: whose it is among clusters of one name.
+    /// The cluster's UID, that of its namespace `kube-system`: distinguishes clusters with the same name.
     pub const CLUSTER_UID: &str = "lowtide-cluster-uid";
     /// Node class name.
     pub const CLASS: &str = "lowtide-class";
     /// Claim name.
     pub const CLAIM: &str = "lowtide-claim";
-    /// Claim uid: what the token was made of.
+    /// Claim uid, from which the token is derived.
     pub const CLAIM_UID: &str = "lowtide-claim-uid";
     /// Decision id.
     pub const DECISION: &str = "lowtide-decision";

@@ -1,4 +1,4 @@
-//! What EC2 is asked for: a launch, frozen in its claim, and the launch template of a node class.
+//! What is requested from EC2: a launch, frozen in its claim, and the launch template of a node class.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub struct Launch {
     pub capacity: Capacity,
     /// EC2's idempotency token.
     pub client_token: String,
-    /// Launch template name, made once per node class hash.
+    /// Launch template name, created once per node class hash.
     pub launch_template: String,
     /// Its version.
     pub launch_template_version: String,
@@ -29,7 +29,7 @@ pub struct Launch {
     pub tags: BTreeMap<String, String>,
 }
 
-/// What a launch template is made of; its name is a hash of it.
+/// The content of a launch template; its name is a hash of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchTemplate {
     /// The region.

@@ -1,4 +1,4 @@
-//! The machines: policies and classes they are made by, claims, nodes, instances, and what EC2 announces of them.
+//! The machines: their policies and classes, claims, nodes, instances, and what EC2 announces about them.
 
 mod binding;
 mod claim;

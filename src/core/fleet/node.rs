@@ -13,50 +13,50 @@ use crate::core::workload::{PodIdentity, PodRules};
 pub struct Node {
     /// Its name.
     pub name: NodeName,
-    /// The instance that it says it runs on; believed only when EC2 agrees (see [`super::doubts`]).
+    /// The instance it claims to run on; believed only if EC2 agrees (see [`super::doubts`]).
     pub instance: InstanceId,
     /// Its addresses and host names, as its kubelet reports them.
     pub addresses: BTreeSet<String>,
     /// The kubelet says Ready.
     pub ready: bool,
-    /// What pods can use of it.
+    /// What pods can use.
     pub allocatable: Resources,
     /// The claim label is on it.
     pub labelled: bool,
     /// Our NoSchedule taint is on it.
     pub tainted: bool,
-    /// What else the scheduler and people see of it.
+    /// What else the scheduler and people see.
     pub state: NodeState,
 }
 
-/// What the scheduler and people see of a node, beside what it can hold.
+/// What the scheduler and people see of a node, besides its capacity.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeState {
     /// Not Ready since then, by the cluster's clock.
     pub not_ready_since: Option<Timestamp>,
-    /// Somebody cordoned it (`spec.unschedulable`).
+    /// It was cordoned (`spec.unschedulable`).
     pub cordoned: bool,
     /// Keys of taints with effect NoSchedule or NoExecute that neither lowtide, nor its class, nor Kubernetes itself put there.
     pub foreign_taints: Vec<String>,
-    /// Conditions that say a GPU is broken, as the node's watchers write them.
+    /// Conditions that report a broken GPU, as node monitors write them.
     pub gpu_faults: Vec<String>,
     /// Its labels.
     pub labels: Arc<BTreeMap<String, String>>,
-    /// Pods on it that are none of ours and not of a daemonset.
+    /// Pods on it that are not ours and not from a DaemonSet.
     pub others: Vec<OtherPod>,
 }
 
-/// A pod on a node of ours that carries no annotation of ours.
+/// A pod on a node of ours without our annotations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherPod {
     /// Which.
     pub pod: PodIdentity,
     /// What it requests.
     pub requests: Resources,
-    /// With whom it may run, as far as others look at it.
+    /// With which pods it may run, as far as others depend on it.
     pub rules: Arc<PodRules>,
     /// `terminationGracePeriodSeconds`.
     pub termination_grace: Millis,
-    /// Deletion was asked.
+    /// Deletion was requested.
     pub deleting: bool,
 }

@@ -1,4 +1,4 @@
-//! A node class: how a node is made in one region; and the status it shows.
+//! A node class: how a node is set up in one region; and its status.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use crate::core::units::Mebibytes;
 use crate::core::units::ids::{ClassName, Region, ZoneId};
 use crate::core::workload::sharing::GpuSharing;
 
-/// A node class: how a node is made in one region.
+/// A node class: how a node is set up in one region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeClass {
     /// Its name.
@@ -17,9 +17,9 @@ pub struct NodeClass {
     pub region: Region,
     /// Its subnets as configured.
     pub subnets: Vec<String>,
-    /// Zone id of each subnet, once EC2 has said; empty until then.
+    /// Zone id of each subnet, once known from EC2; empty until then.
     pub zones: BTreeMap<ZoneId, String>,
-    /// Why it cannot be used, as in an unknown subnet.
+    /// Why it cannot be used, for example an unknown subnet.
     pub problem: Option<ClassProblem>,
     /// The interruption queue's name in its region.
     pub interruption_queue: Option<String>,
@@ -33,7 +33,7 @@ pub struct NodeClass {
     pub reservations: Vec<NamedReservation>,
     /// Labels that every node of the class gets, as far as they are known before it joins.
     pub node_labels: BTreeMap<String, String>,
-    /// The name of each zone in this account, as EC2 says; empty until then.
+    /// The name of each zone in this account, once known from EC2; empty until then.
     pub zone_names: BTreeMap<ZoneId, String>,
     /// Taints that the class adds to its nodes: key, value, effect.
     pub taints: Vec<(String, String, String)>,
@@ -41,12 +41,12 @@ pub struct NodeClass {
     pub root_volume: Option<Mebibytes>,
 }
 
-/// Why nodes of a class cannot be made.
+/// Why nodes of a class cannot be launched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassProblem {
-    /// One word in CamelCase, as in `UnknownSubnet`: what decisions go by.
+    /// One word in CamelCase, e.g. `UnknownSubnet`: decisions use this.
     pub reason: String,
-    /// A sentence for people: nothing goes by it.
+    /// A sentence for people: no decision uses it.
     pub text: String,
 }
 
@@ -70,6 +70,6 @@ pub struct ClassStatus {
     pub zone_names: BTreeMap<ZoneId, String>,
     /// The launch template: name and version.
     pub launch_template: Option<(String, String)>,
-    /// `Ok` when nodes can be made.
+    /// `Ok` if nodes can be launched.
     pub ready: Result<(), ClassProblem>,
 }

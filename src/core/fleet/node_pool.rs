@@ -1,4 +1,4 @@
-//! A node pool: policy, written by the platform team; and the status it shows.
+//! A node pool: policy, written by the platform team; and its status.
 //!
 //! - [`spec`]: the policy as it is written, in a cluster or in a file: the one reader of node pools.
 //! - [`selector`]: which namespaces may buy.
@@ -21,7 +21,7 @@ use crate::core::units::time::{Millis, Timestamp};
 pub use selector::UnreadableSelector;
 pub use spec::NodePoolSpec;
 
-/// A node pool: policy, written by the platform team. Made of its [`NodePoolSpec`], wherever that is written.
+/// A node pool: policy, written by the platform team. Built from its [`NodePoolSpec`], wherever that comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodePool {
     /// Its name.
@@ -36,14 +36,14 @@ pub struct NodePool {
     pub instance_types: Vec<InstanceType>,
     /// Region patterns allowed; empty allows any that a class serves.
     pub regions: Vec<String>,
-    /// Classes that make its nodes.
+    /// Classes that configure its nodes.
     pub classes: Vec<ClassName>,
     /// Capacity types it may buy.
     pub capacity_types: BTreeSet<CapacityType>,
-    /// On-demand may be bought for work that asks `spot-first`, where `capacity_types` has it. Work that asks for on-demand gets it either
-    /// way. Room on a machine that is paid for already is not bought, so it is free to both.
+    /// On-demand may be bought for `spot-first` work, if `capacity_types` includes it. Work that asks for on-demand gets it either way.
+    /// Room on a machine that is already paid for is no purchase, so both may use it.
     pub fallback_on_demand: bool,
-    /// Cap, binds when buying.
+    /// Cap, applies when buying.
     pub max_price_per_gpu_hour: Option<MicroUsdPerHour>,
     /// Spend allowed per calendar month.
     pub monthly_budget: Option<MicroUsd>,
@@ -51,13 +51,13 @@ pub struct NodePool {
     pub max_gpus: Option<i64>,
     /// Nodes it may hold at once.
     pub max_nodes: Option<i64>,
-    /// Machines it may ask for per minute.
+    /// Machines it may request per minute.
     pub launches_per_minute: Option<i64>,
-    /// At most this share (in thousandths) of a workload's replicas may stand in one zone, instance family and capacity type.
+    /// At most this share (in thousandths) of a workload's replicas may be in one zone, instance family and capacity type.
     pub max_share_per_mille: Option<i64>,
-    /// The region counterfactuals B1 and B2 are taken in.
+    /// The region of the counterfactuals B1 and B2.
     pub home_region: Region,
-    /// Running work moves only when it saves at least this, in thousandths of what it costs now.
+    /// Running work moves only if that saves at least this, in thousandths of its current cost.
     pub return_min_saving_per_mille: i64,
     /// ... and only after the machine has run this long.
     pub return_min_dwell: Millis,
@@ -69,39 +69,39 @@ pub struct NodePool {
     pub unhealthy_after: Millis,
     /// A machine older than this is drained.
     pub expire_after: Option<Millis>,
-    /// First cool-down of a pool of capacity that refused us.
+    /// First cool-down of a capacity pool that refused us.
     pub cool_down_base: Millis,
     /// Longest cool-down.
     pub cool_down_max: Millis,
-    /// Until then machines may be ended without anybody's asking faster than the breaker lets them: a person's word, the annotation
+    /// Until then, machines that nobody asked to terminate may go faster than the breaker allows: a person's permission, the annotation
     /// `lowtide.dev/ends-allowed-until`.
     pub ends_allowed_until: Option<Timestamp>,
 }
 
 impl NodePool {
-    /// Work that asks `spot-first` may be given on-demand here.
+    /// `spot-first` work may get on-demand here.
     pub fn may_fall_back(&self) -> bool {
         self.fallback_on_demand && self.capacity_types.contains(&CapacityType::OnDemand)
     }
 
-    /// SHA-256 over the policy, in hex: two decisions with the same hash were taken under the same rules. It goes by the fields as they are
-    /// serialised, so that no wording of a program changes it.
+    /// SHA-256 over the policy, in hex: two decisions with the same hash were made under the same rules. It covers the serialised fields,
+    /// so that no rewording in a program changes it.
     pub fn policy_hash(&self) -> String {
-        // A pool is text, figures and lists of both: there is nothing in it that JSON cannot say.
+        // A pool is text, numbers and lists of both: JSON can express all of it.
         let fields = serde_json::to_vec(self).unwrap_or_default();
         Sha256::digest(fields).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-/// What a pool's machines that are gone cost in one calendar month. Machines that are still there are not in it.
+/// What a pool's machines that are gone cost in one calendar month. Existing machines are not included.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MonthBooks {
     /// When the month began.
     pub month: Timestamp,
     /// What machines cost whose claims are gone.
     pub settled: MicroUsd,
-    /// What machines cost whose claims are about to go, by claim uid: so that a crash between writing this and removing the claim counts
-    /// nothing twice and loses nothing.
+    /// What machines cost whose claims are about to go, by claim uid: so that a crash between writing this and removing the claim neither
+    /// counts anything twice nor loses anything.
     pub closing: BTreeMap<Uid, MicroUsd>,
 }
 
@@ -114,10 +114,10 @@ pub struct PoolStatus {
     pub gpus: i64,
     /// What they cost now.
     pub price_per_hour: MicroUsdPerHour,
-    /// What on-demand of the same types and regions would cost more.
+    /// How much more on-demand of the same types and regions would cost.
     pub saved_per_hour: MicroUsdPerHour,
     /// What its machines that are gone cost this month.
     pub books: MonthBooks,
-    /// `Ok` when it can buy; else reason (CamelCase) and sentence.
+    /// `Ok` if it can buy; otherwise reason (CamelCase) and message.
     pub ready: Result<(), (String, String)>,
 }

@@ -1,10 +1,10 @@
-//! What EC2 announces of an instance: interruption, rebalance recommendation, a change of state.
+//! What EC2 announces for an instance: interruption, rebalance recommendation, a change of state.
 
 use super::instance::InstanceState;
 use crate::core::units::ids::{InstanceId, Region};
 use crate::core::units::time::Timestamp;
 
-/// What kind of interruption message came.
+/// The kind of interruption message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoticeKind {
@@ -12,7 +12,7 @@ pub enum NoticeKind {
     Interruption,
     /// At risk.
     Rebalance,
-    /// EC2 says the instance has this state now.
+    /// EC2 reports this state for the instance.
     StateChange(InstanceState),
 }
 

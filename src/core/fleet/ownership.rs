@@ -1,7 +1,7 @@
-//! Whose a machine is: by the cluster UID in its tags, and by the claims that stand for it.
+//! Who owns a machine: from the cluster UID in its tags, and from claims for it.
 //!
-//! Decides: which machines are ours, which are somebody else's of the same name, and whether a claim stands for one.
-//! Does not: end or adopt anything (see `core::plan::claims::sweeping`).
+//! Decides: which machines are ours, which belong to another cluster of the same name, and whether there is a claim for one.
+//! Does not: terminate or adopt anything (see `core::plan::claims::sweeping`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,19 +10,19 @@ use super::instance::{Instance, InstanceState, tags};
 use crate::core::units::ids::{ClaimName, InstanceId, Uid};
 use crate::core::units::time::Timestamp;
 
-/// Whose a machine is that carries our cluster's name.
+/// Owner of a machine that carries our cluster's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ownership {
     /// It carries this cluster's UID.
     Ours,
-    /// It carries no UID: launched by lowtide 0.1, or by hand. It is ours if a claim of ours stands for it (a claim's uid is given by one
-    /// API server and by no other), and else nobody's that we know: left alone until somebody runs `lowtide adopt`.
+    /// It carries no UID: launched by lowtide 0.1, or by hand. It is ours if there is a claim of ours for it (a claim's uid comes from one
+    /// API server only), otherwise its owner is unknown: left alone until someone runs `lowtide adopt`.
     Unmarked,
-    /// It carries another cluster's UID: never launched into, ended or adopted without a person.
+    /// It carries another cluster's UID: never used, terminated or adopted without a person.
     Foreign(String),
 }
 
-/// Whose the machine with these tags is. While our own UID is not known (empty), nothing is ours.
+/// The owner of the machine with these tags. While our own UID is not known (empty), nothing is ours.
 pub fn ownership(tags: &BTreeMap<String, String>, cluster_uid: &str) -> Ownership {
     match tags.get(tags::CLUSTER_UID).map(String::as_str).filter(|uid| !uid.is_empty()) {
         Some(uid) if uid == cluster_uid => Ownership::Ours,
@@ -32,7 +32,7 @@ pub fn ownership(tags: &BTreeMap<String, String>, cluster_uid: &str) -> Ownershi
 }
 
 impl Instance {
-    /// Whose it is.
+    /// Its owner.
     pub fn ownership(&self, cluster_uid: &str) -> Ownership {
         ownership(&self.tags, cluster_uid)
     }
@@ -48,42 +48,42 @@ impl Instance {
     }
 }
 
-/// A claim that is there and cannot be read: another version wrote a word that this one does not know. It still owns its machine.
+/// An existing claim that cannot be read: another version wrote a value that this one does not know. It still owns its machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnreadableClaim {
     /// Its name.
     pub name: ClaimName,
     /// Its uid.
     pub uid: Uid,
-    /// Its instance, where that could be read.
+    /// Its instance, if that could be read.
     pub instance: Option<InstanceId>,
     /// What could not be read.
     pub fault: String,
 }
 
-/// What stands for machines, as the API server itself says when it is asked now (a quorum read, not the watch's memory).
+/// The claims for machines according to the API server right now (a quorum read, not the watch's cache).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClaimsNow {
-    /// Uid and, where it is known, instance of every claim, readable or not.
+    /// Uid and, if known, instance of every claim, readable or not.
     pub claims: BTreeMap<Uid, Option<InstanceId>>,
     /// Names of the claims that could not be read.
     pub unreadable: Vec<ClaimName>,
 }
 
 impl ClaimsNow {
-    /// Why a machine must be kept whatever the watch says; `None` when nothing stands for it.
+    /// Why a machine must be kept whatever the watch says; `None` if there is no claim for it.
     pub fn keeps(&self, instance: &InstanceId, claim_uid: Option<&str>) -> Option<String> {
         if let Some(name) = self.unreadable.first() {
-            return Some(format!("claim {name} cannot be read, and may stand for it"));
+            return Some(format!("claim {name} cannot be read, and may be for it"));
         }
         let stands = |(uid, of): (&Uid, &Option<InstanceId>)| Some(uid.as_str()) == claim_uid || of.as_ref() == Some(instance);
         let uid = self.claims.iter().find(|claim| stands(*claim)).map(|(uid, _)| uid);
-        uid.map(|uid| format!("the claim with uid {uid} stands for it, and the watch does not show it"))
+        uid.map(|uid| format!("there is a claim for it with uid {uid} that the watch does not show"))
     }
 }
 
-/// Since when each machine of ours that runs has had no claim, in the eyes of one leader: `before` is what the same leader knew at its last
-/// look. A machine that has a claim again, or is gone, is forgotten.
+/// Since when each running machine of ours has had no claim, as seen by one leader: `before` is what the same leader knew at its last pass.
+/// A machine that has a claim again, or is gone, is dropped.
 pub fn unclaimed_since<'a>(
     cluster_uid: &str,
     claims: &BTreeMap<ClaimName, Claim>,

@@ -1,12 +1,12 @@
-//! What made lowtide decide: the closed list that claims, decisions and the ledger share.
+//! What triggers a decision: the closed list that claims, decisions and the ledger share.
 
 use serde::{Deserialize, Serialize};
 
-/// What made lowtide decide.
+/// What triggered a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trigger {
-    /// A gated pod waits.
+    /// A gated pod is waiting.
     PendingPod,
     /// EC2 will take the machine back.
     InterruptionNotice,
@@ -28,27 +28,27 @@ pub enum Trigger {
     NoGpus,
     /// The machine is gone without a notice.
     InstanceLost,
-    /// Its Node object is gone although the machine runs.
+    /// Its Node object is gone although the machine is running.
     NodeGone,
     /// The kubelet has been silent, or not Ready, for too long.
     NodeNotReady,
-    /// Somebody cordoned the node.
+    /// The node was cordoned.
     Cordoned,
-    /// Somebody tainted the node.
+    /// The node was tainted by others.
     NodeTainted,
-    /// Fewer GPUs are there than were bought.
+    /// The node has fewer GPUs than were bought.
     GpusLost,
-    /// The node says that a GPU is broken.
+    /// The node reports a broken GPU.
     GpuFault,
     /// The node is older than its pool allows.
     Expired,
     /// The pool or claim was deleted.
     Deleted,
-    /// One of our instances that no claim stands for.
+    /// One of our instances without a claim.
     Unclaimed,
     /// A person took the machine over from a cluster that is gone.
     Adopted,
-    /// A word of another version. Only objects that somebody else wrote have it; the object keeps the word.
+    /// A value from another version. Only objects written by others have it; the object keeps the value.
     #[serde(other)]
     Unknown,
 }

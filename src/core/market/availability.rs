@@ -1,20 +1,20 @@
-//! What has been learnt about one spot pool from launches, refusals, interruptions and machines that ran on.
+//! What has been learned about one spot pool from launches, refusals, interruptions and machines that ran on.
 //!
-//! Decides: how sightings become an availability and an expected stay. Does not: read prices; a price says nothing about capacity
+//! Decides: how observations become an availability and an expected stay. Does not: read prices; a price says nothing about capacity
 //! (measured correlation -0.2 to 0.2).
 
 use crate::core::units::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// Two sightings further apart than this say nothing about the time between them.
+/// Two observations further apart than this say nothing about the time between them.
 const CONTINUITY: Millis = Millis::from_mins(60);
 
 /// The memory of one pool. Sums halve every [`CapacityMemory::HALF_LIFE`] of observed time, so a market may change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct CapacityMemory {
-    /// The last sighting: when, and whether there was capacity.
+    /// The last observation: when, and whether there was capacity.
     last: Option<(Timestamp, bool)>,
-    /// Since when every sighting has said the same.
+    /// Since when all observations have agreed.
     since: Option<Timestamp>,
     /// Observed time with capacity.
     up: i64,
@@ -29,7 +29,7 @@ pub struct CapacityMemory {
 }
 
 impl CapacityMemory {
-    /// Observed time after which an observation counts half.
+    /// Observed time after which an observation's weight halves.
     pub const HALF_LIFE: Millis = Millis::from_hours(168);
 
     /// At `at`, a launch, a refusal, an interruption or a running machine showed whether there was capacity.
@@ -68,19 +68,19 @@ impl CapacityMemory {
     pub fn lost_within(&self, now: Timestamp, span: Millis) -> bool {
         self.last_loss.is_some_and(|at| now.since(at).0 < span.0)
     }
-    /// The last sighting.
+    /// The last observation.
     pub fn last(&self) -> Option<(Timestamp, bool)> {
         self.last
     }
-    /// For how long every sighting has said the same as the last one.
+    /// For how long all observations have agreed with the last one.
     pub fn age(&self, now: Timestamp) -> Millis {
         self.since.map_or(Millis::ZERO, |s| Millis(now.since(s).0.max(0)))
     }
-    /// The share of time with capacity, in parts per million. Begins at one half, worth six hours of observation.
+    /// The share of time with capacity, in parts per million. Starts at one half, with a weight of six hours of observation.
     pub fn availability_ppm(&self) -> i64 {
         self.availability_ppm_from(500_000)
     }
-    /// As [`CapacityMemory::availability_ppm`], beginning at `prior_ppm`.
+    /// Like [`CapacityMemory::availability_ppm`], starting at `prior_ppm`.
     pub fn availability_ppm_from(&self, prior_ppm: i64) -> i64 {
         const PRIOR: i64 = Millis::from_hours(6).0;
         (self.up * 1_000_000 + PRIOR * prior_ppm) / (self.up + self.down + PRIOR)
@@ -90,7 +90,7 @@ impl CapacityMemory {
         (self.up, self.ups_ended)
     }
     /// How long capacity that is there now can be expected to last, having lasted `age`. Runs are heavy-tailed (median 0.3 to 1.4 h,
-    /// mean 0.7 to 10.4 h), so what has lasted is expected to last as long again.
+    /// mean 0.7 to 10.4 h), so what has lasted a while is expected to last as long again.
     pub fn expected_stay(&self, age: Millis) -> Millis {
         const PRIOR: i64 = Millis::from_hours(2).0;
         let mean = (self.up + PRIOR) * 1_000 / (self.ups_ended + 1_000);

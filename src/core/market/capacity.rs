@@ -1,6 +1,6 @@
 //! What one zone sells of one instance type in one way: what EC2 can run out of, and what has one price.
 //!
-//! Decides: nothing; these are names that the whole market goes by.
+//! Decides: nothing; these are the keys of the whole market.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -29,7 +29,7 @@ impl fmt::Display for CapacityType {
     }
 }
 
-/// One pool of capacity: what EC2 can run out of, and what has one price.
+/// One capacity pool: what EC2 can run out of, and what has one price.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Capacity {
     /// The region.

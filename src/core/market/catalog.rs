@@ -1,6 +1,6 @@
-//! What an instance type is: its GPUs, CPU and memory, and what of them a pod can use.
+//! What an instance type is: its GPUs, CPU and memory, and how much of them pods can use.
 //!
-//! Decides: how a fractional GPU is counted, and what kubelet and system keep back.
+//! Decides: how a fractional GPU is counted, and what the kubelet and system reserve.
 //! Does not: know any price (see `market`) or where a type is sold (see `market_snapshot`).
 
 use crate::core::units::ids::{GpuModel, InstanceType};
@@ -8,13 +8,13 @@ use crate::core::units::{Mebibytes, Millicores, Resources};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// DescribeInstanceTypes as it was when this release was made: see `data/catalog/SOURCES.md`.
+/// DescribeInstanceTypes at the time of this release: see `data/catalog/SOURCES.md`.
 const SNAPSHOT: &str = include_str!("../../../data/catalog/gpu_instance_types.csv");
 
-/// The root volume of a node whose class says nothing: 20 GiB, as EKS' own images have it.
+/// The root volume of a node whose class sets none: 20 GiB, as in EKS's own images.
 pub const ROOT_VOLUME: Mebibytes = Mebibytes(20 * 1_024);
 
-/// A processor architecture, as EC2 and Kubernetes name it.
+/// A processor architecture, by EC2's and Kubernetes' names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
@@ -27,7 +27,7 @@ pub enum Architecture {
 /// An instance type as EC2 describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineType {
-    /// As in `g6.xlarge`.
+    /// E.g. `g6.xlarge`.
     pub instance_type: InstanceType,
     /// The GPU model, lower case.
     pub gpu_model: GpuModel,
@@ -45,7 +45,7 @@ pub struct MachineType {
     pub architecture: Architecture,
     /// The market supports spot for this type (`SupportedUsageClasses`).
     pub spot_supported: bool,
-    /// Instance store (NVMe) in all; none where there is none.
+    /// Total instance store (NVMe), if any.
     #[serde(default)]
     pub instance_store: Mebibytes,
 }
@@ -89,7 +89,7 @@ fn mebibytes_of_gib(text: &str) -> Option<Mebibytes> {
 }
 
 impl GpuModel {
-    /// The name we use for a model as EC2 spells it: lower case, spaces as dashes (`RTX PRO 4500` is `rtx-pro-4500`).
+    /// Our name for a model from EC2's spelling: lower case, spaces as dashes (`RTX PRO 4500` is `rtx-pro-4500`).
     pub fn from_ec2(name: &str) -> GpuModel {
         GpuModel::from(name.trim().to_ascii_lowercase().replace(' ', "-"))
     }
@@ -98,9 +98,10 @@ impl GpuModel {
 impl Catalog {
     /// The catalog that ships with lowtide: every NVIDIA type that DescribeInstanceTypes described, dated in `SOURCES.md`.
     ///
-    /// A row without GPU memory (p6e-gb200, sold by Capacity Block only and never seen in the API) is left out: unknown is not guessed.
+    /// A row without GPU memory (p6e-gb200, sold by Capacity Block only and never seen in the API) is left out: unknown values are not
+    /// guessed.
     pub fn snapshot() -> Catalog {
-        // The shipped file is part of the program; a test reads it row by row.
+        // The shipped file is part of the program; a test reads every row.
         Catalog::from_csv(SNAPSHOT).unwrap_or_default()
     }
 
@@ -165,15 +166,15 @@ impl MachineType {
         }
     }
 
-    /// What pods can use of its disk where the root volume has `root`: of the instance store, on which the user data of our node classes
+    /// What pods can use of its disk if the root volume has `root`: of the instance store, on which the user data of our node classes
     /// puts kubelet and container runtime, or of the root volume, whichever is larger; less 15 %.
     ///
-    /// The kubelet evicts below 10 % free (`nodefs.available<10%`) and keeps that back; file system and system image take the rest.
+    /// The kubelet evicts below 10 % free (`nodefs.available<10%`) and reserves that; file system and system image take the rest.
     pub fn disk(&self, root: Mebibytes) -> Mebibytes {
         Mebibytes(self.instance_store.0.max(root.0) * 85 / 100)
     }
 
-    /// What the machine has, before anything is kept back.
+    /// What the machine has, before anything is reserved.
     pub fn capacity(&self) -> Resources {
         Resources { cpu: Millicores(self.vcpus * 1_000), memory: self.memory, gpus: self.gpus, disk: self.instance_store.max(ROOT_VOLUME) }
     }

@@ -1,19 +1,19 @@
-//! Capacity that refused us is left alone for a while.
+//! Capacity that refused us is avoided for a while.
 //!
-//! Decides: how long, and when refusals of the past are forgotten.
+//! Decides: how long, and when past refusals are forgotten.
 
 use serde::{Deserialize, Serialize};
 
 use crate::core::units::time::{Millis, Timestamp};
 
-/// A pool that answered "no capacity" is left alone, longer each time.
+/// A pool that answered "no capacity" is avoided, longer each time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CoolDown {
     /// How many refusals in a row.
     pub refusals: u32,
     /// When it refused last.
     pub since: Timestamp,
-    /// When it may be asked again.
+    /// When it may be tried again.
     pub until: Timestamp,
     /// Why it was refused.
     pub cause: CoolDownCause,
@@ -33,7 +33,7 @@ pub enum CoolDownCause {
     NoGpus,
     /// The account's quota is used up.
     Quota,
-    /// EC2 refused for a reason of configuration (unsupported type, unknown subnet, permission).
+    /// EC2 refused because of the configuration (unsupported type, unknown subnet, permission).
     Refused,
 }
 

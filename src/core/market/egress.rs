@@ -1,7 +1,7 @@
-//! What data cost to carry from one region to another.
+//! What moving data from one region to another costs.
 //!
 //! Decides: the price per GiB of each pair of regions, from AWS's list prices as shipped.
-//! Does not: know what must be carried (see `need`), or spread it over time (see `placement`).
+//! Does not: know what must be moved (see `need`), or spread the cost over time (see `placement`).
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -10,14 +10,14 @@ use std::sync::{Arc, LazyLock};
 use crate::core::units::ids::Region;
 use crate::core::units::money::MicroUsd;
 
-/// Prices per pair, dated in `data/catalog/SOURCES.md`. A row `FROM,*` holds for every destination that has no row of its own.
+/// Prices per pair, dated in `data/catalog/SOURCES.md`. A row `FROM,*` applies to every destination without a row of its own.
 const PRICES: &str = include_str!("../../../data/catalog/egress_prices.csv");
 const ANYWHERE: &str = "*";
 
-/// What data cost to carry out of a region, per GiB. Nothing within a region.
+/// What moving data out of a region costs, per GiB. Free within a region.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EgressPrices {
-    /// By source, then by destination, where that differs from what the source charges for most.
+    /// By source, then by destination, if that differs from the source's usual price.
     between: BTreeMap<Region, BTreeMap<Region, MicroUsd>>,
     /// By source, for all other destinations.
     from: BTreeMap<Region, MicroUsd>,
@@ -38,8 +38,8 @@ impl EgressPrices {
         EgressPrices { otherwise: per_gib, ..EgressPrices::default() }
     }
 
-    /// AWS's list prices as shipped. A source that the file does not know costs as much as the most expensive that it does, so that carrying is
-    /// never thought cheaper than it is.
+    /// AWS's list prices as shipped. An unknown source costs as much as the most expensive known one, so that moving data is never assumed
+    /// cheaper than it is.
     pub fn snapshot() -> Arc<Self> {
         static SNAPSHOT: LazyLock<Arc<EgressPrices>> = LazyLock::new(|| Arc::new(EgressPrices::read()));
         Arc::clone(&SNAPSHOT)

@@ -1,12 +1,12 @@
-//! What can be bought: capacity, its offers and prices, and what is known of it.
+//! What can be bought: capacity, its offers and prices, and what is known about it.
 //!
-//! - `capacity`, `offer`, `quote`: what is sold, at which price, and who said so.
-//! - [`catalog`]: what a machine type is. [`shipped`]: the market as it was when this release was made.
+//! - `capacity`, `offer`, `quote`: what is sold, at what price, and the price's source.
+//! - [`catalog`]: what a machine type is. [`shipped`]: the market at the time of this release.
 //! - `past_prices`, [`price_changes`]: prices over time.
 //! - `cool_down`, [`availability`], [`scores`]: whether capacity is likely to be there.
-//! - [`quota`], [`reservation`], [`egress`]: what the account may run, has reserved, and pays for moved data.
+//! - [`quota`], [`reservation`], [`egress`]: what the account may run, has reserved, and pays for moving data.
 //!
-//! Does not: choose (see `placement`), or ask anyone for a price (see `aws`).
+//! Does not: choose (see `placement`), or fetch prices (see `aws`).
 
 pub mod availability;
 mod capacity;

@@ -1,6 +1,6 @@
-//! Offers, and the market they make together.
+//! Offers, and the market they form.
 //!
-//! Decides: what a price is known by: its source and its age. Does not: choose (see `placement`), or ask anyone for a price (see `aws`).
+//! Decides: what is recorded about a price: its source and its age. Does not: choose (see `placement`), or fetch prices (see `aws`).
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,12 +23,12 @@ pub enum PriceSource {
     Snapshot,
     /// A file the user gave.
     File,
-    /// A capacity reservation: paid for already, at the price its node class states.
+    /// A capacity reservation: already paid for, at the price in its node class.
     Reservation,
 }
 
 impl PriceSource {
-    /// Where the operator has prices of this capacity type from.
+    /// Where the operator gets prices of this capacity type.
     pub fn usual_of(capacity_type: CapacityType) -> PriceSource {
         match capacity_type {
             CapacityType::Spot => PriceSource::SpotPriceHistory,
@@ -38,10 +38,10 @@ impl PriceSource {
     }
 }
 
-/// Who said a price, and when it was last confirmed.
+/// A price's source, and when it was last confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PriceOrigin {
-    /// Who said so.
+    /// The source.
     pub source: PriceSource,
     /// When it was last confirmed.
     pub observed_at: Timestamp,
@@ -64,24 +64,25 @@ pub struct Offer {
     pub price_per_hour: MicroUsdPerHour,
     /// When that price was last confirmed.
     pub observed_at: Timestamp,
-    /// Who said so.
+    /// The source.
     pub source: PriceSource,
     /// Expected interruptions per million instance-hours as EC2's advisor rates them; zero for on-demand and reserved. What we saw ourselves is
-    /// looked up where offers are listed (`core::placement`). Fine enough to tell the advisor's bands apart
+    /// looked up where offers are listed (`core::placement`). Precise enough to distinguish the advisor's bands
     /// (69 to 1,370), see [`crate::core::market::shipped::AdvisorBand`].
     pub interruptions_per_million_hours: i64,
 }
 
-/// Everything that can be bought: one offer for each capacity. What was learnt of it is elsewhere: `core::snapshot::memory`, [`super::scores`].
+/// Everything that can be bought: one offer for each capacity. What was learned of it is elsewhere: `core::snapshot::memory`, [`super::scores`].
 ///
 /// Capacity without a price is absent: unknown, never a guess.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Market {
     /// The offers.
     pub offers: BTreeMap<Capacity, Offer>,
-    /// The latest price changes of each spot pool: an instance-hour costs what held at its start.
+    /// The latest price changes of each spot pool: an instance-hour costs the price at its start.
     pub past_prices: Shared<BTreeMap<Capacity, PastPrices>>,
 }
 
-/// No machine costs more: seventy times the most expensive of July 2026. A price above it is a mistake, and sums over a million pods stay exact.
+/// No machine costs more: seventy times the most expensive one of July 2026. A price above it is a mistake, and sums over a million pods
+/// stay exact.
 pub const HIGHEST_PRICE: MicroUsdPerHour = MicroUsdPerHour(10_000_000_000);

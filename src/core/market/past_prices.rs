@@ -1,6 +1,6 @@
-//! The price changes of one capacity over the last days: an instance-hour costs what held at its start.
+//! The price changes of one capacity over the last days: an instance-hour costs the price at its start.
 //!
-//! Decides: at which moments the price is known for certain.
+//! Decides: for which moments the price is known for certain.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::core::units::time::{Millis, Timestamp};
 /// The price changes of one pool over the last days, and how far they are known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PastPrices {
-    /// Each price with the moment it began.
+    /// Each price with the time from which it applied.
     changes: BTreeMap<Timestamp, MicroUsdPerHour>,
     /// No change before this moment is missing.
     known_until: Timestamp,
@@ -20,11 +20,11 @@ impl PastPrices {
     /// How long changes are kept.
     pub const KEPT: Millis = Millis::from_hours(76);
 
-    /// These changes answer a question asked at `asked_at`: until then nothing is missing.
+    /// These changes answer a request made at `asked_at`: until then nothing is missing.
     pub fn learn(&mut self, changes: impl IntoIterator<Item = (Timestamp, MicroUsdPerHour)>, asked_at: Timestamp) {
         self.changes.extend(changes);
         self.known_until = self.known_until.max(asked_at);
-        // The last change before the horizon holds beyond it.
+        // The last change before the horizon still applies after it.
         if let Some((last, _)) = self.changes.range(..asked_at - Self::KEPT).next_back() {
             let kept = self.changes.split_off(&{ *last });
             self.changes = kept;

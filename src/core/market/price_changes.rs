@@ -1,6 +1,6 @@
 //! Prices on their way into the ledger: only changes, and never more than a bounded number of them.
 //!
-//! Decides: which of the quotes that were seen are news, and what is given up when the ledger is away for long: the way, never the end.
+//! Decides: which observed quotes are news, and what is dropped during a long ledger outage: intermediate prices, never the latest.
 //! Does not: write them (see the engine and the `ledger`).
 
 use std::collections::BTreeMap;
@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use crate::core::market::{CapacityType, PriceSource, Quote};
 use crate::core::units::ids::{InstanceType, Region, ZoneId};
 
-/// At most this many changes wait: some days of a busy market, and a few megabytes. When more come, only the last price of each pool is kept.
+/// At most this many changes wait: some days of a busy market, and a few megabytes. If there are more, only the last price of each pool is
+/// kept.
 pub const MOST_WAITING: usize = 50_000;
 
-/// What a price is of.
+/// What a price is for.
 type Subject = (Region, Option<ZoneId>, InstanceType, CapacityType);
 
 /// The last price seen of each pool, and the changes that are not written yet.
@@ -28,7 +29,7 @@ fn subject(quote: &Quote) -> Subject {
 impl PriceChanges {
     /// Takes in quotes as they were seen: those whose price differs from the last one of their pool wait to be written.
     ///
-    /// One look at the spot price history overlaps the look before, so what it says of earlier times was seen already.
+    /// Each read of the spot price history overlaps the previous one, so what it says about earlier times has already been seen.
     pub fn see(&mut self, quotes: &[Quote]) {
         for quote in quotes {
             let before = self.last.get(&subject(quote));
@@ -45,7 +46,7 @@ impl PriceChanges {
         }
     }
 
-    /// The oldest changes that wait, at most `most`.
+    /// The oldest waiting changes, at most `most`.
     pub fn batch(&self, most: usize) -> Vec<Quote> {
         self.waiting.iter().take(most).cloned().collect()
     }
@@ -62,7 +63,7 @@ impl PriceChanges {
         });
     }
 
-    /// How many changes wait.
+    /// Number of waiting changes.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }

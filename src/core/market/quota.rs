@@ -1,8 +1,8 @@
 //! vCPU quotas: how much of a family a region lets the account run, per market, and what is left for us to buy.
 //!
-//! Decides: which quota a type counts in, and what our own machines leave of it.
-//! Does not: read quotas (see the `aws` adapter), or know what others in the account run: EC2 has the last word, and its refusal is kept
-//! (see [`crate::core::snapshot::memory`]).
+//! Decides: which quota a type counts towards, and what our own machines leave of it.
+//! Does not: read quotas (see the `aws` adapter), or know what others in the account run: EC2 has the final say, and its refusal is
+//! remembered (see [`crate::core::snapshot::memory`]).
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ pub enum QuotaFamily {
 }
 
 impl QuotaFamily {
-    /// The family a type counts in; `None` for families that no quota of ours covers.
+    /// The family a type counts towards; `None` for families that no quota of ours covers.
     pub fn of(instance_type: &InstanceType) -> Option<QuotaFamily> {
         let text = instance_type.as_str();
         let letters = text.find(|c: char| !c.is_ascii_alphabetic()).map_or(text, |end| &text[..end]);
@@ -32,7 +32,7 @@ impl QuotaFamily {
         }
     }
 
-    /// As metrics and sentences write it.
+    /// Its name in metrics and messages.
     pub fn label(self) -> &'static str {
         match self {
             QuotaFamily::GAndVt => "g-and-vt",
@@ -65,7 +65,7 @@ impl QuotaKey {
     }
 }
 
-/// A quota as Service Quotas says it.
+/// A quota from Service Quotas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VcpuQuota {
     /// Which types share it.
@@ -76,9 +76,9 @@ pub struct VcpuQuota {
     pub vcpus: i64,
 }
 
-/// What is left of each quota: `limits` by region, less the vCPUs of `ours`: every machine that we have or have asked for.
+/// What is left of each quota: `limits` by region, less the vCPUs of `ours`: every machine that we have or have requested.
 ///
-/// A quota that was not read is absent: unknown, it does not bind.
+/// A quota that was not read is absent: it is unknown and does not apply.
 pub fn vcpus_left<'a>(
     limits: &BTreeMap<Region, Vec<VcpuQuota>>,
     ours: impl IntoIterator<Item = (&'a Capacity, i64)>,

@@ -1,4 +1,4 @@
-//! One price as a price source gave it, before it is known where the type is sold.
+//! One price from a price source, before it is known where the type is sold.
 
 use super::capacity::CapacityType;
 use super::offer::PriceSource;
@@ -6,12 +6,12 @@ use crate::core::units::ids::{InstanceType, Region, ZoneId};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::Timestamp;
 
-/// One price as a price source gave it.
+/// One price from a price source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quote {
     /// The region.
     pub region: Region,
-    /// The zone id; `None` when the price holds in the whole region (on-demand).
+    /// The zone id; `None` if the price applies to the whole region (on-demand).
     pub zone: Option<ZoneId>,
     /// The type.
     pub instance_type: InstanceType,
@@ -19,8 +19,8 @@ pub struct Quote {
     pub capacity_type: CapacityType,
     /// The price of the machine.
     pub price_per_hour: MicroUsdPerHour,
-    /// Since when EC2 says it holds.
+    /// Since when it applies, according to EC2.
     pub effective_from: Timestamp,
-    /// Who said so.
+    /// The source.
     pub source: PriceSource,
 }

@@ -1,7 +1,7 @@
-//! Capacity reservations: capacity that is paid for already, and what is left of it.
+//! Capacity reservations: capacity that is already paid for, and what is left of it.
 //!
-//! Decides: which offers a reservation makes, at which price, how many machines it still holds, and when it is too near its end.
-//! Does not: make or pay for reservations; it is the platform team that does, and names them in a node class.
+//! Decides: which offers a reservation provides, at what price, how many machines it still has room for, and when it is too near its end.
+//! Does not: create or pay for reservations; the platform team does that, and lists them in a node class.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -11,18 +11,18 @@ use crate::core::units::ids::{InstanceType, Region, ReservationId, ZoneId};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::{Millis, Timestamp};
 
-/// Work leaves a reserved machine this long before its reservation ends; nothing new is put on one that is nearer to it than
+/// Work leaves a reserved machine this long before its reservation ends; nothing new is put on one closer to its end than
 /// [`LEAST_REMAINDER`].
 pub const LEAVE_BEFORE_END: Millis = Millis::from_mins(15);
 /// A machine that would have to be left sooner than this is not worth booting.
 const LEAST_REMAINDER: Millis = Millis::from_mins(60);
 
-/// A reservation that a node class names.
+/// A reservation listed in a node class.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NamedReservation {
     /// Its id.
     pub id: ReservationId,
-    /// What an hour of one of its machines counts: its sunk price. Zero unless the class states one.
+    /// The price counted for an hour of one of its machines. Zero unless the class sets one.
     pub price_per_hour: MicroUsdPerHour,
 }
 
@@ -31,28 +31,28 @@ pub struct NamedReservation {
 pub struct CapacityReservation {
     /// Its id.
     pub id: ReservationId,
-    /// The type it holds.
+    /// The type it reserves.
     pub instance_type: InstanceType,
     /// The zone it is in.
     pub zone: ZoneId,
     /// Machines not in use.
     pub available: i64,
-    /// EC2 says it can be used now.
+    /// Whether it can be used now, according to EC2.
     pub active: bool,
     /// When it ends; `None` until it is cancelled.
     pub ends_at: Option<Timestamp>,
 }
 
-/// What EC2 said of the reservations of a region, and when it was asked.
+/// EC2's answer about the reservations of a region, and when it was requested.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SeenReservations {
-    /// When the look began.
+    /// When the request was made.
     pub at: Timestamp,
     /// The reservations.
     pub seen: Vec<CapacityReservation>,
 }
 
-/// A reserved offer: the reservation to launch into, and how many machines it still holds.
+/// A reserved offer: the reservation to launch into, and how many machines still fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReservedOffer {
     /// The offer.
@@ -68,14 +68,14 @@ pub struct ReservedOffer {
 pub struct Occupied<'a> {
     /// The reservation.
     pub reservation: &'a ReservationId,
-    /// When EC2 was asked for it; `None` is not yet.
+    /// When EC2 was asked for it; `None` if not yet.
     pub asked_at: Option<Timestamp>,
 }
 
 /// The offers of the reservations that `named` names in `region`, by pool. Of several reservations in one pool, the first with room: the
 /// cheapest, then the one that ends last, then by id.
 ///
-/// What is left is what EC2 said is available, less what was `occupied` since it was asked.
+/// What is left is what EC2 reported as available, less what was `occupied` since the request.
 pub fn offers(
     region: &Region,
     named: &[NamedReservation],

@@ -1,11 +1,13 @@
-//! Spot placement scores: how likely EC2 holds a spot request to succeed now, 1 to 10.
+//! Spot placement scores: EC2's estimate of how likely a spot request is to succeed now, 1 to 10.
 //!
-//! Decides: the few, fixed questions that are asked, and which score an offer carries.
-//! Does not: ask (see the `aws` adapter), or turn a score into money: it is a prior of availability, never a price.
+//! Decides: the few, fixed requests that are made, and which score an offer gets.
+//! Does not: send them (see the `aws` adapter), or turn a score into money: it is a prior for availability, never a price.
 //!
-//! EC2 limits **new** questions per day and lets old ones be repeated. So the questions are few (one per GPU family) and change only when
-//! the regions of the node classes or the types of a family change. EC2 scores fewer than three types low, whatever they are: a family with
-//! fewer is not asked about. It names the ten best zones; a zone that is not among them has no score, which is not a bad one.
+//! EC2 limits **new** requests per day and allows old ones to be repeated. So the requests are few (one per GPU family) and change only
+//! when
+//! the regions of the node classes or the types of a family change. EC2 gives requests with fewer than three types low scores, whatever
+//! they are: a family with fewer is not requested. It returns the ten best zones; a zone that is not among them has no score, which is not
+//! the same as a bad one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,12 +16,12 @@ use crate::core::market::{Capacity, CapacityType, Market};
 use crate::core::units::ids::{InstanceType, Region, ZoneId};
 use crate::core::units::time::{Millis, Timestamp};
 
-/// EC2 scores questions about fewer types low. Source: EC2 user guide, "Spot placement score", limitations.
+/// EC2 gives low scores for fewer types. Source: EC2 user guide, "Spot placement score", limitations.
 const LEAST_TYPES: usize = 3;
-/// A score says how a request would fare at once: an older one than this is forgotten.
+/// A score is about an immediate request: one older than this is dropped.
 pub const SCORE_LIFETIME: Millis = Millis::from_hours(3);
 
-/// One question.
+/// One request.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ScoreQuestion {
     /// Any of these types would do; sorted.
@@ -28,7 +30,7 @@ pub struct ScoreQuestion {
     pub instances: i32,
     /// Where to look, sorted; one region's endpoint answers for all of them.
     pub regions: Vec<Region>,
-    /// Score single zones rather than regions.
+    /// Score individual zones instead of regions.
     pub by_zone: bool,
 }
 
@@ -37,13 +39,13 @@ pub struct ScoreQuestion {
 pub struct PlacementScore {
     /// The region.
     pub region: Region,
-    /// The zone, when zones were asked for.
+    /// The zone, if zones were requested.
     pub zone: Option<ZoneId>,
     /// 1 (unlikely) to 10 (likely).
     pub score: u8,
 }
 
-/// The questions for `regions`: one per family of `catalog` that `market` offers on spot and that has spot types enough, about one machine in
+/// The requests for `regions`: one per family of `catalog` that `market` offers on spot and that has enough spot types, for one machine in
 /// one zone.
 pub fn questions(catalog: &Catalog, market: &Market, regions: &BTreeSet<Region>) -> BTreeMap<String, ScoreQuestion> {
     let spot = market.offers.keys().filter(|capacity| capacity.capacity_type == CapacityType::Spot);
@@ -65,14 +67,14 @@ pub struct ScoreBoard {
 }
 
 impl ScoreBoard {
-    /// Keeps the answer to the question about `family`; what was known of it before is replaced.
+    /// Keeps the answer for `family`, replacing what was known about it.
     pub fn keep(&mut self, family: &str, answer: &[PlacementScore], at: Timestamp) {
         self.scores.retain(|(of, _), _| of != family);
         let known = answer.iter().filter_map(|s| Some(((family.to_owned(), s.zone.clone()?), (s.score, at))));
         self.scores.extend(known);
     }
 
-    /// The score of a spot pool's family in its zone, while it is young enough to mean anything.
+    /// The score of a spot pool's family in its zone, while it is recent enough to be meaningful.
     pub fn of(&self, capacity: &Capacity, now: Timestamp) -> Option<u8> {
         if capacity.capacity_type != CapacityType::Spot {
             return None;
@@ -81,7 +83,7 @@ impl ScoreBoard {
         (now.since(*at) <= SCORE_LIFETIME).then_some(*score)
     }
 
-    /// How many scores are known.
+    /// Number of known scores.
     pub fn len(&self) -> usize {
         self.scores.len()
     }

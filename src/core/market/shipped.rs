@@ -1,7 +1,7 @@
 //! The dated snapshot of prices, zones and interruption bands that ships with lowtide.
 //!
 //! Decides: how the shipped facts become offers, and how an advisor band becomes an interruption rate.
-//! Does not: vouch for today's price. Every offer from here says [`PriceSource::Snapshot`] wherever it is shown.
+//! Does not: vouch for today's price. Every offer from here shows [`PriceSource::Snapshot`] as its source.
 
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,7 +41,7 @@ impl AdvisorBand {
         [Under5, From5To10, From10To15, From15To20, Over20].get(usize::from(index)).copied()
     }
 
-    /// As the advisor writes it.
+    /// In the advisor's notation.
     pub fn label(self) -> &'static str {
         match self {
             AdvisorBand::Under5 => "<5%",
@@ -101,7 +101,7 @@ pub fn snapshot_offerings() -> BTreeSet<(Region, ZoneId, InstanceType)> {
     rows::<OfferingRow>(OFFERINGS).into_iter().map(|r| (r.region.into(), r.az_id.into(), r.r#type.into())).collect()
 }
 
-/// The advisor's band of each type in each region. A type that is not here is unknown.
+/// The advisor's band of each type in each region. A type that is not listed is unknown.
 pub fn snapshot_bands() -> &'static BTreeMap<(Region, InstanceType), AdvisorBand> {
     static BANDS: OnceLock<BTreeMap<(Region, InstanceType), AdvisorBand>> = OnceLock::new();
     BANDS.get_or_init(|| {
@@ -112,7 +112,7 @@ pub fn snapshot_bands() -> &'static BTreeMap<(Region, InstanceType), AdvisorBand
 
 /// The market of the shipped facts.
 ///
-/// On-demand prices hold for a region and are offered in each zone that sells the type there. Spot prices hold for their zone. What has no
+/// On-demand prices apply to a region and are offered in each zone that sells the type there. Spot prices apply to their zone. What has no
 /// price is absent. A spot pool without an advisor band counts as the worst band.
 pub fn snapshot_market() -> Market {
     let offerings = snapshot_offerings();

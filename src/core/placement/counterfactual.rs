@@ -1,7 +1,7 @@
 //! What would have been paid otherwise, frozen when decided.
 //!
 //! Decides: which on-demand or spot offer each of B0, B1 and B2 is.
-//! Does not: account for it (see the ledger).
+//! Does not: do the accounting (see the ledger).
 
 use crate::core::market::catalog::Catalog;
 use crate::core::market::{Capacity, CapacityType, Market};
@@ -12,8 +12,8 @@ use crate::core::workload::need::Need;
 use super::eligibility::replicas_that_fit;
 use super::request::NodeTerms;
 
-/// B0, B1 and B2 for `need`, of which `chosen` was bought. The owner's caps, models and regions do not bind what might have been bought
-/// at home: B1 and B2 ask what the same GPUs, memory and architecture cost there, with each GPU held by one pod.
+/// B0, B1 and B2 for `need`, for which `chosen` was bought. The owner's caps, models and regions do not apply to what might have been
+/// bought at home: B1 and B2 are what the same GPUs, memory and architecture cost there, with one pod per GPU.
 ///
 /// A price that is not known leaves its field `None`.
 pub fn counterfactuals(catalog: &Catalog, market: &Market, need: &Need, chosen: &Capacity, home_region: &Region) -> Counterfactuals {

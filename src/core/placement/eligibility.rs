@@ -1,4 +1,4 @@
-//! Whether an offer may serve a need, and how much of it one machine holds.
+//! Whether an offer may serve a need, and how many such pods one machine holds.
 //!
 //! Decides: the first refusal in the order of [`Refusal`], the usable slots of a machine under a sharing mode, and an offer's cost.
 //! Does not: compare offers (see `score`) or pack mixed needs (see `place`).
@@ -27,7 +27,7 @@ fn allowed(patterns: &[String], text: &str) -> bool {
     patterns.is_empty() || patterns.iter().any(|p| matches_pattern(p, text))
 }
 
-/// What pods can use of `machine` as a node of a class with these `terms`; no unit when its model cannot be shared so.
+/// What pods can use of `machine` as a node of a class with these `terms`; no units if its model cannot be shared that way.
 pub fn usable(machine: &MachineType, terms: &NodeTerms) -> Usable {
     let (whole, units, taken) = (machine.allocatable(), terms.sharing.units(machine), &terms.daemonsets);
     Usable {
@@ -55,12 +55,12 @@ pub fn replicas_that_fit(need: &Need, usable: &Usable) -> i64 {
         .max(0)
 }
 
-/// For how long a machine bought now is committed.
+/// How long a machine bought now is committed.
 pub fn commitment_span(settings: &Settings, now: Timestamp) -> Millis {
     settings.commitment.unwrap_or_else(|| now.month_end().since(now))
 }
 
-/// A machine's price with the expected cost of interruptions: rate x (boot + lost work), both paid for and of no use.
+/// A machine's price with the expected cost of interruptions: rate x (boot + lost work), both paid for but useless.
 pub fn cost_with_interruptions(offer: &Offer, interruptions_per_million_hours: i64, settings: &Settings) -> MicroUsdPerHour {
     let lost = i128::from((settings.boot + settings.lost_work).0);
     let extra = i128::from(offer.price_per_hour.0) * i128::from(interruptions_per_million_hours) * lost;
@@ -68,7 +68,7 @@ pub fn cost_with_interruptions(offer: &Offer, interruptions_per_million_hours: i
     MicroUsdPerHour(offer.price_per_hour.0 + i64::try_from((extra + per - 1) / per).unwrap_or(0))
 }
 
-/// What carrying a need's data to `region` costs per hour and replica, spread over the amortisation span.
+/// What moving a need's data to `region` costs per hour and replica, spread over the amortisation span.
 pub fn egress_per_replica(need: &Need, region: &Region, settings: &Settings) -> MicroUsdPerHour {
     let Some(from) = need.data_region.as_ref().filter(|_| need.data_gib > 0) else { return MicroUsdPerHour(0) };
     let total = i128::from(need.data_gib) * i128::from(settings.egress.per_gib(from, region).0) * 3_600_000;
@@ -76,7 +76,7 @@ pub fn egress_per_replica(need: &Need, region: &Region, settings: &Settings) -> 
     MicroUsdPerHour(i64::try_from((total + span - 1) / span).unwrap_or(i64::MAX))
 }
 
-/// Lists every offer for `pool`, in the order of the market.
+/// Lists every offer for `pool`, in market order.
 pub fn list<'a>(request: &PlacementRequest<'a>, pool: &PoolPolicy) -> Vec<Listing<'a>> {
     list_on_sale(&request.on_sale(), request.settings, pool)
 }
@@ -93,7 +93,7 @@ pub fn listings_of<'r>(request: &PlacementRequest<'r>, pool: &PoolPolicy) -> Cow
     known.map_or_else(|| Cow::Owned(list(request, pool)), |(_, listed)| Cow::Borrowed(listed.as_slice()))
 }
 
-/// As [`list`], under settings of its own.
+/// Like [`list`], with its own settings.
 pub fn list_on_sale<'a>(on_sale: &OnSale<'a>, settings: &Settings, pool: &PoolPolicy) -> Vec<Listing<'a>> {
     let OnSale { catalog, market, learnt, now } = *on_sale;
     let committed_for = commitment_span(settings, now);
@@ -130,7 +130,7 @@ pub fn list_on_sale<'a>(on_sale: &OnSale<'a>, settings: &Settings, pool: &PoolPo
     listings
 }
 
-/// The first refusal of `offer` that does not depend on a need: for everybody, and for a rescue.
+/// The first refusal of `offer` that does not depend on a need: in general, and for a rescue.
 fn pool_refusals(
     &OnSale { learnt, now, .. }: &OnSale,
     settings: &Settings,
@@ -192,7 +192,7 @@ pub struct Wants<'a> {
     pub within: Option<Correlated>,
     /// It is a rescue: no budget, and the limits of rescues.
     pub rescue: bool,
-    /// On-demand is asked for work whose owner asked `spot-first`.
+    /// On-demand is requested for work whose owner chose `spot-first`.
     pub falls_back: bool,
     /// Only these may be bought.
     pub buy_only: Option<&'a BTreeSet<Capacity>>,
@@ -200,7 +200,7 @@ pub struct Wants<'a> {
     pub apart: Option<&'a Apart>,
 }
 
-/// What counts as one for diversity: sizes of one family in one zone draw on the same hosts, so they fall short together.
+/// What counts as one for diversity: sizes of one family in one zone share the same hosts, so they run out together.
 pub type Correlated = (ZoneId, String, CapacityType);
 
 impl<'a> Wants<'a> {
@@ -215,12 +215,12 @@ impl<'a> Wants<'a> {
         Wants { need, regions, zone: None, within: None, rescue: false, falls_back: false, buy_only: None, apart: None }
     }
 
-    /// Whether single pools of capacity are ruled out.
+    /// Whether single capacity pools are ruled out.
     pub fn looks_at_pools(&self) -> bool {
         self.within.is_some() || self.buy_only.is_some()
     }
 
-    /// How many of it one machine of this room holds.
+    /// How many such pods one machine of this room holds.
     pub fn replicas_on(&self, usable: &Usable) -> i64 {
         replicas_that_fit(self.need, usable).min(self.apart.map_or(i64::MAX, Apart::most_on_one))
     }
@@ -244,7 +244,7 @@ impl<'a> Wants<'a> {
     pub fn tolerates(&self, class: &ClassLabels) -> bool {
         let tolerations = self.apart.map_or(&[][..], |a| a.tolerations.as_slice());
         let hard = |effect: &str| effect == "NoSchedule" || effect == "NoExecute";
-        // Every GPU pod tolerates the taint of GPU nodes: the admission policy sees to it.
+        // Every GPU pod tolerates the taint of GPU nodes: the admission policy ensures it.
         let counts = |key: &str| key != "nvidia.com/gpu" && !key.starts_with("lowtide.dev/");
         class.taints.iter().all(|(key, value, effect)| !hard(effect) || !counts(key) || tolerates(tolerations, key, value, effect))
     }
@@ -268,7 +268,7 @@ impl<'a> Wants<'a> {
     pub fn judge(&self, listing: &Listing) -> Result<i64, Refusal> {
         let replicas = self.replicas_on(&listing.usable);
         let own = self.refusal(listing, replicas);
-        // Reasons are declared in the order in which they are looked for, so the first one is the least.
+        // Reasons are declared in the order in which they are checked, so the first one is the smallest.
         match (own, listing.refusal(self.rescue)) {
             (None, None) => Ok(replicas),
             (Some(one), Some(other)) => Err(one.min(other)),
@@ -315,7 +315,7 @@ pub fn correlated_pool(capacity: &crate::core::market::Capacity) -> Correlated {
     (capacity.zone.clone(), capacity.instance_type.family().to_owned(), capacity.capacity_type)
 }
 
-/// How many replicas of an owner with `total` may stand in one correlated pool.
+/// How many replicas of an owner with `total` may be in one correlated pool.
 pub fn most_in_one_pool(rule: &OwnerRule, total: i64) -> Option<i64> {
     rule.max_share_per_mille.map(|share| (total * share / 1_000).max(1))
 }

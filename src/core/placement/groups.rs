@@ -48,7 +48,7 @@ pub fn group<'a>(request: &PlacementRequest<'a>, order: &[usize]) -> Vec<Group<'
     type Kind = (bool, bool);
     type Key<'k> = (&'k Need, &'k BTreeSet<PoolName>, &'k Option<OwnerRule>, Gang<'k>, Kind, Option<&'k BTreeSet<Capacity>>, &'k Apart);
     let mut members: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
-    // Replicas follow each other in the order of keys, so the last group is mostly the right one.
+    // Replicas follow each other in key order, so the last group is usually the right one.
     let mut last: Option<(Key, Vec<usize>)> = None;
     for index in order {
         let demand: &Demand = &request.demands[*index];

@@ -1,4 +1,4 @@
-//! All offers judged for one need: the chosen one, and one reason for every other.
+//! All offers evaluated for one need: the chosen one, and one reason for every other.
 //!
 //! Decides: what a decision records about the offers it beat.
 //! Does not: pack several needs together (see `place`).
@@ -15,7 +15,7 @@ use super::listing::Listing;
 use super::request::{Demand, PlacementRequest, PoolPolicy, Settings};
 use super::score::{Score, unavailability};
 
-/// How many refused offers a judgement names.
+/// How many refused offers a judgement lists.
 pub const BEST_REFUSED: usize = 20;
 
 /// Judges every offer for one replica of `need` under `pool`: the best by [`Score`] is chosen.
@@ -23,14 +23,14 @@ pub fn judge(request: &PlacementRequest, need: &Need, pool: &PoolPolicy) -> Judg
     judge_chosen(request, need, pool, None)
 }
 
-/// As [`judge`], with `chosen` as the offer taken: the one that is best for all demands together may not be the best for this need alone.
+/// Like [`judge`], with `chosen` as the offer taken: the one that is best for all demands together may not be the best for this need alone.
 ///
-/// A `chosen` that may not be bought for this need is not taken; then the best is.
+/// A `chosen` that may not be bought for this need is not taken; the best one is taken instead.
 pub fn judge_chosen(request: &PlacementRequest, need: &Need, pool: &PoolPolicy, chosen: Option<&Capacity>) -> Judgement {
     judge_listed(request, &Wants::new(request, need), &listings_of(request, pool), chosen)
 }
 
-/// As [`judge_chosen`], for a demand and what restricts it.
+/// Like [`judge_chosen`], for a demand and its restrictions.
 pub fn judge_demand(request: &PlacementRequest, demand: &Demand, pool: &PoolPolicy, chosen: Option<&Capacity>) -> Judgement {
     let wants = Wants {
         falls_back: demand.falls_back,
@@ -111,7 +111,7 @@ pub(super) fn judge_listed(request: &PlacementRequest, wants: &Wants, listings: 
     Judgement { chosen: chosen.map(|(_, index)| describe(index, None)), best_refused: best, refused, offers_hash: hex(&hasher.finalize()) }
 }
 
-/// The cheapest offers among `refused`, taking the best of each reason in turn so that no reason goes unnamed.
+/// The cheapest offers among `refused`, taking the best of each reason in turn so that no reason is missing.
 fn cheapest_of_each_reason(listings: &[Listing], refused: Vec<(usize, Refusal)>, most: usize) -> Vec<(usize, Refusal)> {
     let mut by_reason: BTreeMap<Refusal, Vec<usize>> = BTreeMap::new();
     for (index, reason) in refused {
@@ -146,7 +146,8 @@ fn described(request: &PlacementRequest, need: &Need, listing: &Listing, refusal
     }
 }
 
-/// One offer's line in the hash: what it is, its price, when that was observed, and the verdict. Fields end in a byte no name has.
+/// One offer's line in the hash: what it is, its price, when that was observed, and the verdict. Fields end in a byte that no name
+/// contains.
 fn hash_offer(hasher: &mut Sha256, listing: &Listing, verdict: Result<i64, Refusal>) {
     let offer = listing.offer;
     for name in [offer.capacity.region.as_str(), offer.capacity.zone.as_str(), offer.capacity.instance_type.as_str()] {

@@ -1,17 +1,17 @@
 //! Placement: which offers to buy for which pods, for all of them together, and why every other offer was refused.
 //!
 //! Decides: eligibility (one reason per offer), the packing and the purchase, the lower bound, and the counterfactuals.
-//! Does not: ask for prices, create anything, or choose what moves (see `migration`).
+//! Does not: fetch prices, create anything, or choose what moves (see `migration`).
 //!
 //! Everything is integer arithmetic over ordered collections: the same request gives the same bytes.
 //!
-//! - [`request`]: what is asked; [`outcome`]: what is answered.
-//! - [`eligibility`]: the first refusal of an offer for a need, and what one machine holds of it.
+//! - [`request`]: the input; [`outcome`]: the output.
+//! - [`eligibility`]: the first refusal of an offer for a need, and how many such pods one machine holds.
 //! - [`node_labels`]: which labels an offer's node will have.
-//! - [`pool_policy`]: what a node pool allows to be bought, whoever asks.
+//! - [`pool_policy`]: what a node pool allows to be bought, for every caller.
 //! - [`score`]: the order of offers for one need.
-//! - [`judge`]: all offers judged for one need.
-//! - [`mod@place`]: the purchase for all demands, by way of [`groups`], [`reduce`] and [`packing`].
+//! - [`judge`]: all offers evaluated for one need.
+//! - [`mod@place`]: the purchase for all demands, via [`groups`], [`reduce`] and [`packing`].
 //! - [`counterfactual`]: what it would have cost otherwise.
 
 pub mod counterfactual;

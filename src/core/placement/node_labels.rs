@@ -1,11 +1,11 @@
-//! Which labels the node of an offer will have, and whether they meet what a pod asks.
+//! Which labels the node of an offer will have, and whether they meet a pod's requirements.
 //!
-//! Decides: the value of every label of [`KNOWN_LABELS`] before a machine is bought, and which of them are still to be put on a node that
+//! Decides: the value of every label of [`KNOWN_LABELS`] before a machine is bought, and which of them still have to be set on a node that
 //! has joined. Does not: write anything.
 //!
-//! A zone has an id that means the same everywhere and a name that differs per account, and pods ask for it by either: both are the
-//! zone here, and the node gets the form that its pods ask for. Karpenter's labels are there for pods that ask for them, and absent for
-//! pods that ask for their absence: nothing else looks at them.
+//! A zone has an id that means the same everywhere and a name that differs per account, and pods use either: both are the zone here, and
+//! the node gets the form that its pods use. Karpenter's labels are present for pods that require them, and absent for pods that require
+//! their absence: nothing else looks at them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,18 +16,18 @@ use crate::core::workload::labels::{LabelOperator, LabelRequirement, LabelTerm};
 use crate::core::workload::need::Need;
 use crate::core::workload::need::constraints::{self, EBS_ZONE, KNOWN_LABELS, REGION, TYPE, ZONE, ZONE_ID};
 
-/// What a node class says of the nodes it makes in one zone, as far as pods can see it.
+/// What a node class determines about its nodes in one zone, as far as pods can see it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct ClassLabels {
     /// Labels that every node of the class gets.
     pub labels: BTreeMap<String, String>,
-    /// The zone's name in this account; `None` where EC2 was not asked.
+    /// The zone's name in this account; `None` if EC2 was not asked.
     pub zone_name: Option<String>,
     /// Taints that the class adds: key, value, effect.
     pub taints: Vec<(String, String, String)>,
 }
 
-/// The node of an offer, before it is there.
+/// The node of an offer, before it exists.
 #[derive(Debug, Clone, Copy)]
 pub struct ExpectedNode<'a> {
     /// What is bought, and where.
@@ -58,7 +58,7 @@ impl<'a> ExpectedNode<'a> {
     fn zone_holds(&self, operator: &LabelOperator) -> bool {
         let id = self.capacity.zone.as_str();
         match (&self.class.zone_name, operator) {
-            // Which zone a name means is the account's own affair; without an account, that of any zone of the region may be meant.
+            // Which zone a name means depends on the account; without an account, it may mean any zone of the region.
             (None, LabelOperator::In(any)) => {
                 any.contains(id) || any.iter().any(|n| constraints::is_zone_name(n) && n.starts_with(self.capacity.region.as_str()))
             }
@@ -148,7 +148,7 @@ impl<'a> ExpectedNode<'a> {
     }
 }
 
-/// The name of the GPU as NVIDIA's GPU feature discovery writes it; `None` for parts of a GPU, whose names are not known beforehand.
+/// The GPU's name in NVIDIA's GPU feature discovery; `None` for fractional GPUs, whose names are not known in advance.
 ///
 /// Source: NVML's product names with spaces as dashes, as GPU feature discovery publishes them (`nvidia.com/gpu.product`).
 pub fn product(machine: &MachineType) -> Option<&'static str> {

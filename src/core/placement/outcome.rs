@@ -1,4 +1,4 @@
-//! What a placement answers: where each pod goes, what is bought for it, and what could not be placed.
+//! The result of a placement: where each pod goes, what is bought for it, and what could not be placed.
 //!
 //! Decides: nothing; these are the outputs and their units.
 
@@ -11,7 +11,7 @@ use crate::core::units::shared::Shared;
 /// Where a pod goes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
-    /// Room on a machine that is ours.
+    /// Room on a machine of ours.
     ExistingRoom(ClaimName),
     /// A machine to buy: index into [`Placement::machines`].
     NewMachine(usize),
@@ -50,24 +50,25 @@ pub struct Unplaced {
     pub demand: usize,
     /// The demand's key.
     pub key: String,
-    /// Every offer with its reason, for the pod's first pool that has the nearest offer.
+    /// Every offer with its reason, for the first of the pod's pools that has the closest offer.
     pub judgement: Shared<Judgement>,
 }
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Placement {
-    /// Pods that have a place, ascending by key.
+    /// Placed pods, ascending by key.
     pub assignments: Vec<Assignment>,
     /// Machines to buy.
     pub machines: Vec<PlannedMachine>,
-    /// Pods without a place, ascending by key.
+    /// Unplaced pods, ascending by key.
     pub unplaced: Vec<Unplaced>,
     /// What all machines cost at their prices.
     pub price_per_hour: MicroUsdPerHour,
     /// What all machines cost with expected interruptions and egress: what was minimised.
     pub cost_per_hour: MicroUsdPerHour,
-    /// No purchase that places the same pods has lower prices in total. Zero, like the next, unless [`super::request::Settings::proves_bounds`].
+    /// No purchase that places the same pods has lower prices in total. Zero, like the next field, unless
+    /// [`super::request::Settings::proves_bounds`].
     pub lower_bound_per_hour: MicroUsdPerHour,
     /// No purchase that places the same pods costs less with expected interruptions and egress.
     pub cost_lower_bound_per_hour: MicroUsdPerHour,

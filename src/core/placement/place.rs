@@ -1,7 +1,7 @@
 //! The purchase for all demands.
 //!
-//! Decides: which machines to buy and which pod goes where, within limits, budgets and quotas, gangs whole or not at all.
-//! Does not: pack (see `packing`) or say what an offer is refused for (see `eligibility`).
+//! Decides: which machines to buy and which pod goes where, within limits, budgets and quotas, gangs completely or not at all.
+//! Does not: pack (see `packing`) or say why an offer is refused (see `eligibility`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,8 +25,8 @@ use super::sharing_out::restrict;
 
 /// Places all demands of `request`: into free room where there is some, and on machines to buy.
 ///
-/// What can only be kept for some of an owner's pods is tried again for fewer: a gang that is not whole is left out, a spread that limits
-/// have made uneven is shared out again among as many replicas as there was room for.
+/// If a rule can only be kept for some of an owner's pods, fewer are tried: an incomplete gang is left out, a spread that limits have made
+/// uneven is divided again among as many replicas as there was room for.
 pub fn place(request: &PlacementRequest) -> Placement {
     let mut order: Vec<usize> = (0..request.demands.len()).collect();
     order.sort_by(|a, b| request.demands[*a].key.cmp(&request.demands[*b].key));
@@ -52,14 +52,14 @@ pub fn place(request: &PlacementRequest) -> Placement {
     }
 }
 
-/// Something has no place although less important pods have one: limits or room were given to whoever packs best.
+/// Something is unplaced although less important pods are placed: limits or room went to whatever packs best.
 fn overtaken(request: &PlacementRequest, placement: &Placement) -> bool {
     let priority = |demand: usize| request.demands[demand].apart.priority;
     let waits = placement.unplaced.iter().map(|u| priority(u.demand)).max();
     waits.is_some_and(|waits| placement.assignments.iter().any(|a| priority(a.demand) < waits))
 }
 
-/// Every member of a gang of which one has no place, with that one's refusals.
+/// Every member of a gang with an unplaced member, with that member's refusals.
 fn broken_gangs(request: &PlacementRequest, wanted: &[usize], placement: &Placement) -> BTreeMap<usize, Shared<Judgement>> {
     let gang_of = |demand: usize| request.demands[demand].gang.as_ref().map(|g| g.name.as_str());
     let broken: BTreeMap<&str, &Shared<Judgement>> =
@@ -67,9 +67,9 @@ fn broken_gangs(request: &PlacementRequest, wanted: &[usize], placement: &Placem
     wanted.iter().filter_map(|d| Some((*d, (*broken.get(gang_of(*d)?)?).clone()))).collect()
 }
 
-/// The last replicas of each owner whose spread came out uneven, as many as had no place.
+/// The last replicas of each owner whose spread came out uneven, as many as were unplaced.
 ///
-/// A zone counts as empty when replicas that were meant for it had no place; zones that nothing was meant for cannot break a spread.
+/// A zone counts as empty if replicas intended for it were not placed; zones that nothing was intended for cannot break a spread.
 fn broken_spreads(
     request: &PlacementRequest,
     wanted: &[usize],
@@ -107,7 +107,7 @@ fn broken_spreads(
     given_up
 }
 
-/// Zones that replicas of an owner were meant for and that had no place for them.
+/// Zones that replicas of an owner were intended for but that had no room for them.
 type Unserved = BTreeMap<String, BTreeSet<ZoneId>>;
 
 /// A placement in the making.
@@ -117,10 +117,10 @@ struct Plan<'a, 'r> {
     policies: Vec<PoolPolicy>,
     settings: Settings,
     room: Vec<Room>,
-    /// The offers of each node pool under what is left of limits, budgets and quotas; `None` when less is left than when they were listed.
+    /// The offers of each node pool under what is left of limits, budgets and quotas; `None` if less is left than when they were listed.
     listed: Option<Vec<Vec<Listing<'a>>>>,
     placement: Placement,
-    /// What the packing found each group to be worth, when nothing was restricted: then it proves the bound as it is.
+    /// The packing's value of each group, if nothing was restricted: then it proves the bound directly.
     proof: Option<(Problem, Vec<i64>)>,
 }
 
@@ -139,7 +139,7 @@ impl<'a, 'r> Plan<'a, 'r> {
         }
     }
 
-    /// The offers as of now, to be looked at while machines are bought.
+    /// The current offers, consulted while machines are bought.
     fn take_listed(&mut self) -> Vec<Vec<Listing<'a>>> {
         let listed = || self.policies.iter().map(|pool| list_on_sale(&self.request.on_sale(), &self.settings, pool)).collect();
         self.listed.take().unwrap_or_else(listed)
@@ -161,8 +161,8 @@ impl<'a, 'r> Plan<'a, 'r> {
         }
         let together = usize::from(!rescues.is_empty()) + levels.len() < 2;
         let mut unserved = Unserved::new();
-        // Rescues are placed first and buy machines of their own: what is bought for them no budget holds up, so nobody else rides along.
-        // Then the more important, one level after the other.
+        // Rescues are placed first and buy machines of their own: their purchases are exempt from budgets, so other pods must not share
+        // them. Then the more important, one level after the other.
         for stage in std::iter::once(rescues).chain(levels.into_values()).filter(|stage| !stage.is_empty()) {
             let plain = together && request.room.is_empty() && !stage.iter().any(Group::restricted);
             for group in self.stage(stage, plain) {
@@ -177,7 +177,7 @@ impl<'a, 'r> Plan<'a, 'r> {
         (self.finish(), unserved)
     }
 
-    /// Places `groups` and says why what is left of them cannot be; gives the groups that are not empty.
+    /// Places `groups` and says why what is left of them cannot be; returns the groups that are not empty.
     fn stage(&mut self, mut groups: Vec<Group<'a>>, plain: bool) -> Vec<Group<'a>> {
         let request = *self.request;
         let mut first = true;
@@ -231,7 +231,7 @@ impl<'a, 'r> Plan<'a, 'r> {
         }
     }
 
-    /// Buys what limits, budgets and quotas allow, the least wasteful first; says whether something had to be left.
+    /// Buys what limits, budgets and quotas allow, the least wasteful first; returns whether something was left over.
     fn buy(
         &mut self,
         groups: &mut [Group],
@@ -257,8 +257,8 @@ impl<'a, 'r> Plan<'a, 'r> {
         rejected
     }
 
-    /// Takes one machine off limits, budget, quota and reservation of its pool; `false` when they do not allow it. A rescue has limits of
-    /// its own, is bought whatever the budget says, and counts in both.
+    /// Takes one machine off limits, budget, quota and reservation of its pool; `false` if they do not allow it. A rescue has limits of its
+    /// own, is bought whatever the budget says, and counts towards both.
     fn commit(&mut self, pool: usize, listing: &Listing, rescue: bool) -> bool {
         let Some(machine) = listing.machine else { return false };
         let at = &listing.offer.capacity;
@@ -298,7 +298,7 @@ impl<'a, 'r> Plan<'a, 'r> {
         let mut demands = Vec::new();
         for (item, count) in bought.content {
             let members = &mut groups[item].members;
-            // Members were given out in the order of their keys; the rest keeps it.
+            // Members were assigned in key order; the rest keeps it.
             demands.extend(members.drain(..(count as usize).min(members.len())));
         }
         demands.sort_by(|a, b| self.request.demands[*a].key.cmp(&self.request.demands[*b].key));
@@ -315,12 +315,12 @@ impl<'a, 'r> Plan<'a, 'r> {
         });
     }
 
-    /// What is left has no offer: says why, once per group.
+    /// The rest has no offer: says why, once per group.
     fn refuse(&mut self, now: &PlacementRequest, groups: &[Group], listed: &[Vec<Listing>]) {
         for group in groups.iter().filter(|g| !g.members.is_empty()) {
             let admitting = now.pools.iter().zip(listed).filter(|(pool, _)| group.admitted_by(&pool.name));
             let judgements = admitting.map(|(_, listings)| judge_listed(now, &group.wants, listings, None));
-            // Of several pools the one that came furthest says most.
+            // Of several pools, the one that came closest is the most informative.
             let judgement = Shared::from(judgements.max_by_key(|j| j.refused.keys().next_back().copied()).unwrap_or_default());
             for demand in &group.members {
                 let key = self.request.demands[*demand].key.clone();

@@ -1,6 +1,6 @@
 //! What a node pool allows a placement to buy: its policy, less what it holds and has spent.
 //!
-//! Decides: how each field of a node pool binds a purchase. The operator and `lowtide place` both ask here.
+//! Decides: how each field of a node pool constrains a purchase. The operator and `lowtide place` both use it.
 //! Does not: know what is held (see `plan`), or read a node pool (see [`crate::core::fleet::NodePoolSpec`]).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,18 +11,18 @@ use crate::core::market::Capacity;
 use crate::core::units::ids::ZoneId;
 use crate::core::units::money::MicroUsd;
 
-/// What a node pool holds already. Nothing, where nothing runs yet.
+/// What a node pool already holds. Nothing, if nothing runs yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Held {
     /// Machines that stay.
     pub nodes: i64,
     /// Their GPUs.
     pub gpus: i64,
-    /// Machines that EC2 takes: each leaves its place to its replacement, and to nobody else.
+    /// Machines that EC2 takes: each frees its slot for its replacement, and for nothing else.
     pub doomed_nodes: i64,
     /// Their GPUs.
     pub doomed_gpus: i64,
-    /// Launches that were asked within the last minute.
+    /// Launches requested within the last minute.
     pub launched_lately: i64,
     /// Accrued and committed in this calendar month.
     pub spent: MicroUsd,

@@ -1,6 +1,6 @@
-//! From offers to a packing problem: offers that differ in nothing a packing can use become the cheapest of them.
+//! From offers to a packing problem: offers that are equivalent for packing are reduced to the cheapest of them.
 //!
-//! Decides: which offers a packing needs to look at.
+//! Decides: which offers a packing needs to consider.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ fn has(mask: &Mask, index: usize) -> bool {
     mask[index / 64] >> (index % 64) & 1 == 1
 }
 
-/// The offers of one node pool, by what of them counts: usable room, who may use it, region where that matters.
+/// The offers of one node pool, by what matters: usable room, who may use it, and region if relevant.
 type Classes = BTreeMap<(Usable, Mask, usize), Candidate>;
 /// Cost, interruptions, unavailability and price decide, as in [`super::score::Score`]; then the order of node pools and of the market.
 type Candidate = (i64, i64, u8, i64, usize, usize);
@@ -82,7 +82,7 @@ pub fn reduce(request: &PlacementRequest, groups: &[Group], listed: &[Vec<Listin
     (Problem { items, bins: kept.iter().map(bin).collect() }, sources)
 }
 
-/// What `count` pods of `group` take, and beside whom they may stand.
+/// What `count` pods of `group` take, and which pods they may share a machine with.
 pub fn item(group: &Group, count: i64) -> Item {
     let (need, apart) = (group.wants.need, group.apart);
     let size = [need.gpus.max(1), need.cpu.0.max(0), need.memory.0.max(0), need.disk.0.max(0)];
@@ -103,7 +103,7 @@ fn collect(
         mask_of(groups, |g| g.admitted_by(&request.pools[pool].name) && if g.wants.rescue { rescues } else { others })
     });
     let tainted = request.pools[pool].nodes.values().any(|terms| !terms.class.taints.is_empty());
-    // Few groups have caps, a correlated pool or a deadline; only for them each single offer must be looked at.
+    // Few groups have caps, a correlated pool or a deadline; only for them must every single offer be considered.
     let special: Vec<usize> = (0..groups.len())
         .filter(|g| {
             let wants = &groups[*g].wants;

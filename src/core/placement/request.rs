@@ -1,4 +1,4 @@
-//! What a placement is asked: the demands, the room there is, the policies that bind, and the settings.
+//! The input of a placement: the demands, the free room, the policies, and the settings.
 //!
 //! Decides: nothing; these are the inputs and their units.
 
@@ -25,11 +25,11 @@ use super::node_labels::ClassLabels;
 /// Everything a placement depends on. The same request gives the same placement.
 #[derive(Debug, Clone, Copy)]
 pub struct PlacementRequest<'a> {
-    /// What machines are.
+    /// The machine types.
     pub catalog: &'a Catalog,
     /// What can be bought.
     pub market: &'a Market,
-    /// What was learnt of it, and what of it is reserved for us.
+    /// What was learned of it, and what of it is reserved for us.
     pub learnt: Learnt<'a>,
     /// The pods to place, in any order.
     pub demands: &'a [Demand],
@@ -39,27 +39,27 @@ pub struct PlacementRequest<'a> {
     pub pools: &'a [PoolPolicy],
     /// The time now.
     pub now: Timestamp,
-    /// What holds for every pool.
+    /// What applies to every pool.
     pub settings: &'a Settings,
-    /// The offers of each of `pools` as [`super::eligibility::list`] gives them, where somebody has listed them before; `None` lists them.
+    /// The offers of each of `pools` from [`super::eligibility::list`], if already listed; `None` lists them.
     pub listed: Option<&'a [Vec<Listing<'a>>]>,
 }
 
 impl<'a> PlacementRequest<'a> {
-    /// What there is to buy.
+    /// What can be bought.
     pub fn on_sale(&self) -> OnSale<'a> {
         OnSale { catalog: self.catalog, market: self.market, learnt: self.learnt, now: self.now }
     }
 }
 
-/// What there is to buy at a moment.
+/// What can be bought at a moment.
 #[derive(Debug, Clone, Copy)]
 pub struct OnSale<'a> {
-    /// What machines are.
+    /// The machine types.
     pub catalog: &'a Catalog,
     /// The offers.
     pub market: &'a Market,
-    /// What was learnt of it, and what of it is reserved for us.
+    /// What was learned of it, and what of it is reserved for us.
     pub learnt: Learnt<'a>,
     /// The moment.
     pub now: Timestamp,
@@ -72,7 +72,7 @@ impl<'a> OnSale<'a> {
     }
 }
 
-/// What lowtide knows of capacity beside its price. It is looked up where offers are listed, so nothing that was learnt is ever copied into
+/// What lowtide knows of capacity beside its price. It is looked up where offers are listed, so nothing that was learned is ever copied into
 /// an offer and grows old there. Each part may be unknown, as for a market from a file.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Learnt<'a> {
@@ -105,73 +105,73 @@ impl Learnt<'_> {
 /// One pod to place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Demand {
-    /// The stable name of the pod, `namespace/name`. Unique in a request; ties go by it.
+    /// The stable name of the pod, `namespace/name`. Unique in a request; it breaks ties.
     pub key: String,
     /// What it needs.
     pub need: Need,
     /// The node pools that admit it; empty means any.
     pub pools: BTreeSet<PoolName>,
-    /// What its owner wants of the replicas together.
+    /// Its owner's rule for the replicas together.
     pub owner: Option<OwnerRule>,
     /// The gang it belongs to: all or none of it is placed, in one zone.
     pub gang: Option<Gang>,
-    /// It replaces a pod whose machine EC2 takes: no budget binds for it, limits are those for rescues, and it is placed before all others.
+    /// It replaces a pod whose machine EC2 takes: it is exempt from budgets, has the limits for rescues, and is placed before all others.
     pub rescue: bool,
     /// What other pods leave of the choice.
     pub apart: Apart,
-    /// Its owner asked `spot-first`, and on-demand is asked for it now (see `need`): only a pool that falls back may sell it that.
+    /// Its owner chose `spot-first`, and on-demand is now requested for it (see `need`): only a pool that falls back allows that.
     pub falls_back: bool,
-    /// Only these may be bought for it; `None` leaves all. Room that is paid for already is free to it.
+    /// Only these may be bought for it; `None` allows all. It may use any room that is already paid for.
     pub buy_only: Option<Arc<BTreeSet<Capacity>>>,
 }
 
-/// What an owner wants of replicas together. Equal for all replicas of one owner.
+/// An owner's rule for its replicas together. Equal for all replicas of one owner.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OwnerRule {
-    /// Whose replicas count together, as in `Deployment/default/web`.
+    /// Whose replicas count together, e.g. `Deployment/default/web`.
     pub owner: String,
     /// `maxSkew` of a topology spread constraint over zones, at least 1.
     pub zone_max_skew: Option<i64>,
-    /// At most this share of replicas (in thousandths) stands in one correlated pool of capacity: one zone, family and capacity type.
+    /// At most this share of replicas (in thousandths) is in one correlated capacity pool: one zone, family and capacity type.
     ///
     /// At least one replica is always allowed in each.
     pub max_share_per_mille: Option<i64>,
-    /// Replicas of this owner that stand already and stay, by where they stand.
+    /// Replicas of this owner that already run and stay, by location.
     pub standing: BTreeMap<Capacity, i64>,
 }
 
 /// What rules between pods leave of the choice for one pod. Equal for replicas.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Apart {
-    /// Marks of this pod, one bit each: what others may avoid on one machine, as a port of the host or labels that an anti-affinity names.
+    /// Marks of this pod, one bit each: what others may avoid on one machine, such as a host port or labels that an anti-affinity selects.
     pub has: u64,
     /// Marks it avoids on its machine.
     pub avoids: u64,
-    /// At most this many of equal pods on one machine, by topology spread over machines.
+    /// At most this many equal pods on one machine, by topology spread over machines.
     pub most_per_machine: Option<i64>,
     /// At most this many of its owner's pods in one zone, by anti-affinity over zones.
     pub most_per_zone: Option<i64>,
     /// With fewer zones than this to choose from, a zone without replicas counts as the emptiest (`minDomains`).
     pub min_zones: i64,
-    /// Only these zones, because pods it must be near to stand there.
+    /// Only these zones, because pods it must be near run there.
     pub only_zones: Option<BTreeSet<ZoneId>>,
-    /// None of these zones, because pods it must be away from stand there.
+    /// None of these zones, because pods it must be away from run there.
     pub not_zones: BTreeSet<ZoneId>,
     /// All pods with this name in one zone, without being all or nothing.
     pub same_zone: Option<String>,
-    /// Taints it tolerates, beside those that every GPU pod does.
+    /// Taints it tolerates, besides those that every GPU pod does.
     pub tolerations: Vec<Toleration>,
-    /// The value of its PriorityClass: where limits leave room for a few, higher goes first.
+    /// The value of its PriorityClass: if limits leave room for only a few, higher goes first.
     pub priority: i64,
 }
 
 impl Apart {
-    /// Whether a pod with these rules may stand beside pods with these marks.
+    /// Whether a pod with these rules may share a machine with pods with these marks.
     pub fn agrees(&self, has: u64, avoids: u64) -> bool {
         self.avoids & has == 0 && self.has & avoids == 0
     }
 
-    /// The most of equal pods on one machine.
+    /// The maximum number of equal pods on one machine.
     pub fn most_on_one(&self) -> i64 {
         if self.has & self.avoids != 0 { 1 } else { self.most_per_machine.unwrap_or(i64::MAX) }
     }
@@ -182,18 +182,18 @@ impl Apart {
 pub struct Gang {
     /// Its name, unique in the cluster.
     pub name: String,
-    /// The zone where members stand already; `None` leaves the choice free.
+    /// The zone where members already run; `None` leaves the choice open.
     pub zone: Option<ZoneId>,
 }
 
-/// Free room on a machine that is ours: Ready, or bought and on its way. Its price is sunk.
+/// Free room on a machine that is ours: Ready, or bought and booting. Its price is sunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Room {
     /// The claim.
     pub claim: ClaimName,
     /// What it is.
     pub capacity: Capacity,
-    /// What is free of it: allocatable less pods and daemonsets. GPUs in schedulable units (slots, when shared).
+    /// What is free on it: allocatable less pods and DaemonSets. GPUs in schedulable units (slots, when shared).
     pub free: Resources,
     /// Memory a pod can use of each schedulable unit.
     pub gpu_memory: Mebibytes,
@@ -201,13 +201,13 @@ pub struct Room {
     pub most_units_per_pod: i64,
     /// The node pool it belongs to.
     pub node_pool: PoolName,
-    /// Ready now; `false` is on its way.
+    /// Ready now; `false` if still booting.
     pub ready: bool,
-    /// What its node is to pods.
+    /// What pods see of its node.
     pub node: RoomNode,
 }
 
-/// What the node of a room is to pods, beside what is free of it.
+/// What pods see of a room's node, besides its free resources.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RoomNode {
     /// Marks of the pods on it.
@@ -218,16 +218,16 @@ pub struct RoomNode {
     pub labels: Option<Arc<BTreeMap<String, String>>>,
     /// What its class adds.
     pub class: Arc<ClassLabels>,
-    /// Fingerprints of needs that were tried there and that the scheduler did not take.
+    /// Fingerprints of needs that were tried there and that the scheduler did not bind.
     pub misfits: BTreeSet<String>,
 }
 
-/// How the nodes that one class makes are to be packed.
+/// How the nodes of one class are packed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct NodeTerms {
     /// How they share GPUs.
     pub sharing: GpuSharing,
-    /// What daemonsets request on each.
+    /// What DaemonSets request on each.
     pub daemonsets: Resources,
     /// The root volume of each; `None` is [`crate::core::market::catalog::ROOT_VOLUME`].
     pub root_volume: Option<Mebibytes>,
@@ -259,7 +259,7 @@ pub struct PoolPolicy {
     pub instance_types: Vec<String>,
     /// Capacity types allowed; empty allows all.
     pub capacity_types: BTreeSet<CapacityType>,
-    /// On-demand may be bought for work that asks `spot-first`.
+    /// On-demand may be bought for `spot-first` work.
     pub fallback_on_demand: bool,
     /// The pool's cap on a machine's price divided by its GPUs.
     pub max_price_per_gpu_hour: Option<MicroUsdPerHour>,
@@ -267,11 +267,11 @@ pub struct PoolPolicy {
     pub budget_left: Option<MicroUsd>,
     /// What is left of its limits.
     pub limits_left: PoolLimits,
-    /// What is left of them for rescues: the machines that EC2 takes do not count, so that each leaves its place to its replacement.
+    /// What is left of them for rescues: the machines that EC2 takes do not count, so that each frees its slot for its replacement.
     pub rescue_limits_left: PoolLimits,
-    /// Zones where a node class makes nodes for this pool, and how those are to be packed.
+    /// Zones where a node class launches nodes for this pool, and how those are packed.
     pub nodes: BTreeMap<ZoneId, NodeTerms>,
-    /// Reserved capacity that its node classes name.
+    /// Reserved capacity listed in its node classes.
     pub reserved: BTreeSet<Capacity>,
 }
 
@@ -294,43 +294,45 @@ impl PoolPolicy {
         }
     }
 
-    /// The same pool with nodes that share GPUs so in every zone.
+    /// The same pool with nodes that share GPUs like this in every zone.
     pub fn sharing(mut self, sharing: Sharing, context_reserve: Mebibytes) -> Self {
         self.nodes.values_mut().for_each(|terms| terms.sharing = GpuSharing { sharing, context_reserve });
         self
     }
 }
 
-/// What holds for every pool.
+/// What applies to every pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Spot prices older than this are not bought on. Prices of a file the user gave have no age.
+    /// Nothing is bought at spot prices older than this. Prices from a user's file have no age.
     pub max_price_age: Millis,
-    /// List prices (on-demand) older than this are not bought on: they change by announcement, and the price list is often slow to answer.
+    /// Nothing is bought at list prices (on-demand) older than this: they change by announcement, and the price list is often slow to
+    /// answer.
     pub max_list_price_age: Millis,
-    /// The shipped snapshot's prices may be planned on (offline use).
+    /// The shipped snapshot's prices may be used for planning (offline use).
     pub snapshot_prices_allowed: bool,
     /// From launch to Ready: paid for and lost at each interruption.
     pub boot: Millis,
-    /// Work lost at each interruption, beside the boot.
+    /// Work lost at each interruption, besides the boot.
     pub lost_work: Millis,
-    /// Over how long the cost of carrying data is spread.
+    /// The time over which the cost of moving data is spread.
     pub data_amortisation: Millis,
-    /// What data cost to carry.
+    /// What moving data costs.
     pub egress: Arc<EgressPrices>,
-    /// How long a machine is committed for when a budget is looked at; `None` is until the calendar month ends.
+    /// How long a machine counts as committed in a budget; `None` means until the calendar month ends.
     pub commitment: Option<Millis>,
-    /// vCPUs left of each quota; a quota that is not here is unknown and does not bind.
+    /// vCPUs left of each quota; a quota that is not listed is unknown and does not apply.
     pub quota_vcpus_left: BTreeMap<QuotaKey, i64>,
-    /// Machines left in pools that hold a fixed number (capacity reservations); a pool that is not here has no limit that we know of.
+    /// Machines left in pools that hold a fixed number (capacity reservations); a pool that is not listed has no known limit.
     pub machines_left: BTreeMap<Capacity, i64>,
-    /// The placement also proves how little any purchase could cost. The operator buys without: the proof takes a quarter of the time.
+    /// The placement also proves how little any purchase could cost. The operator buys without the proof, which takes a quarter of the
+    /// time.
     pub proves_bounds: bool,
 }
 
 impl Default for Settings {
-    /// The operator's defaults: spot prices up to 5 minutes and list prices up to a day old, 4 minutes of boot (research: 3 to 5 for an LLM node), 15 minutes of lost
-    /// work (half a 30-minute checkpoint interval), data spread over a day at AWS's list prices between regions.
+    /// The operator's defaults: spot prices up to 5 minutes and list prices up to a day old, 4 minutes of boot (research: 3 to 5 for an LLM
+    /// node), 15 minutes of lost work (half a 30-minute checkpoint interval), data spread over a day at AWS's list prices between regions.
     fn default() -> Self {
         Settings {
             max_price_age: Millis::from_mins(5),

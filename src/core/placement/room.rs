@@ -1,6 +1,6 @@
-//! Free room on machines that are ours: who goes there, and what it takes off the lower bound.
+//! Free room on our machines: which pods go there, and how it lowers the lower bound.
 //!
-//! Decides: which room serves which pods. Its price is sunk, so it is used wherever it saves buying.
+//! Decides: which room serves which pods. Its price is sunk, so it is used wherever it saves a purchase.
 
 use std::collections::BTreeMap;
 
@@ -23,12 +23,12 @@ use super::request::{PlacementRequest, Room};
 /// A room that is used, and what goes there: group and how many.
 type RoomUse = (ClaimName, Content);
 
-/// A pod that nothing on the market can hold is worth this much to free room (micro-dollars per hour): more than any machine.
+/// The value for free room of a pod that fits no offer (micro-dollars per hour): more than any machine.
 const PRICELESS: i64 = 10_000_000_000;
 /// Nodes of each room's search.
 const NODES: u32 = 4_000;
 
-/// Fills `rooms`, Ready ones first, then by claim; gives each room that is used with its content.
+/// Fills `rooms`, Ready ones first, then by claim; returns each used room with its content.
 pub(super) fn fill_rooms(request: &PlacementRequest, rooms: &[Room], groups: &[Group], relaxed: &Relaxed) -> Vec<RoomUse> {
     let problem = problem_of(request, rooms, groups);
     let value = |(item, value): (usize, &i64)| if relaxed.packable[item] { *value } else { PRICELESS };
@@ -50,7 +50,7 @@ pub(super) fn fill_rooms(request: &PlacementRequest, rooms: &[Room], groups: &[G
     used
 }
 
-/// How many replicas of `group` free room holds, by what `key` makes of where it is.
+/// How many replicas of `group` free room holds, by `key` of its location.
 pub(super) fn free_for<K: Ord>(request: &PlacementRequest, group: &Group, key: impl Fn(&Capacity) -> K) -> BTreeMap<K, i64> {
     let mut free = BTreeMap::new();
     for room in request.room.iter().filter(|room| extra(request, room, group).is_some()) {
@@ -95,7 +95,7 @@ fn labels_ok(room: &Room, machine: &MachineType, wants: &Wants) -> bool {
     }
 }
 
-/// What a pod of `group` costs extra in `room`; `None` when it may not go there. Price caps bind when buying, so not here.
+/// What a pod of `group` costs extra in `room`; `None` when it may not go there. Price caps apply when buying, so not here.
 fn extra(request: &PlacementRequest, room: &Room, group: &Group) -> Option<MicroUsdPerHour> {
     let (need, wants, at) = (group.wants.need, &group.wants, &room.capacity);
     let machine: &MachineType = request.catalog.types.get(&at.instance_type)?;

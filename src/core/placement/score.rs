@@ -8,14 +8,14 @@ use crate::core::units::money::MicroUsdPerHour;
 /// The score of an offer for one need: less is better, compared field by field in this order. The order of the fields is the rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Score {
-    /// What one replica costs per hour in thousandths of a micro-dollar, when the machine is filled with this need: price, expected
+    /// What one replica costs per hour in thousandths of a micro-dollar, if the machine is filled with this need: price, expected
     /// interruptions and egress.
     pub nano_usd_per_replica_hour: i128,
-    /// Of equal costs, the less interrupted.
+    /// At equal cost, the one with fewer interruptions.
     pub interruptions_per_million_hours: i64,
-    /// Of those, the likelier to be given: 10 less EC2's placement score; even odds where there is none.
+    /// Of those, the one more likely to be granted: 10 less EC2's placement score; even odds if there is none.
     pub unavailability: u8,
-    /// Of those, the smaller bill for a machine that stays part empty.
+    /// Of those, the cheaper machine, in case it stays partly empty.
     pub price_per_hour: MicroUsdPerHour,
     /// Of those, by region, zone id, type and capacity type, so that no tie is left.
     pub capacity: Capacity,

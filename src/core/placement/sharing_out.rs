@@ -77,7 +77,7 @@ fn places<K: Ord>(
     best
 }
 
-/// Gives each gang the zone where all of it fits at the least cost; the first of equals.
+/// Returns each gang the zone where all of it fits at the least cost; the first of equals.
 fn one_zone_per_gang<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>], mut groups: Vec<Group<'a>>) -> Vec<Group<'a>> {
     // Where members stand already, the zone is known, whatever is on offer there: free room may do.
     let name = |g: &Group<'a>| g.gang.or(g.apart.same_zone.as_deref());

@@ -1,28 +1,28 @@
 //! What one deadline job runs on next: nothing, spot in one pool, or on-demand.
 //!
-//! Slack is the time to the deadline beyond the work left. It never grows: every launch uses up a changeover of it, every hour of waiting an
+//! Slack is the time to the deadline beyond the work left. It never grows: every launch uses up a changeover, every hour of waiting an
 //! hour. Decides, in this order:
-//! 1. *Never late.* Spot is launched only while losing it at once still leaves time for on-demand.
+//! 1. *Never late.* Spot is launched only if losing it at once would still leave time for on-demand.
 //! 2. *Slack is kept for changeovers first, and spent on waiting only beyond that.* An hour of waiting saves at most the
-//!    difference of two prices; an hour of slack kept pays for several returns from on-demand to spot. The reserve is one
-//!    changeover per interruption still to be expected, and five more: two returns to spot and back, and the last way to on-demand.
-//! 3. *Wait for cheap pools as long as they are expected to do.* Pools are ordered by what an hour of work costs there, with
+//!    difference of two prices; an hour of slack kept pays for several returns from on-demand to spot. The reserve is one changeover per
+//!    interruption still expected, and five more: two round trips to spot and back, and the final move to on-demand.
+//! 3. *Wait for cheap pools as long as they are expected to suffice.* Pools are ordered by what an hour of work costs there, with
 //!    changeover and egress spread over the expected stay; the list is cut where the pools so far are expected to have room
-//!    for as many hours as there is work, within the time beyond the reserve. What is more expensive by less than a tenth is not waited for,
-//!    and a pool where an hour of work costs more than on on-demand is no pool to go to.
-//! 4. *Returns from on-demand are spread over the work.* A return and the way back use up two changeovers of slack. Losses come in clusters
-//!    (a second one follows within five minutes 83 to 97 % of the time; stays are heavy-tailed, median 0.3 to 1.4 h against a mean of 0.7 to
-//!    10.4 h), so returns made one right after the other meet the same bad hour. The returns that the slack pays for cut the work left
-//!    into equal parts; to a pool that was lost the job returns once half of such a part has passed since (the other half is for the
-//!    stay), or when the pool's stays are expected to last that long. With ample slack the part is minutes, and so is the delay.
-//! 5. *Bounded regret.* Spot stakes what it has saved, 3 % of what the work left costs on on-demand, one changeover and one move. However a
-//!    market behaves, the job therefore costs at most 3 % more than on on-demand, and a changeover and a move.
-//! 6. *Move for a tenth.* Running spot is left for a pool whose hour of work, with everything it costs to go there, is 10 % cheaper, but
-//!    not at the expense of the reserve: a changeover of that is worth a stay on spot, which is more than a tenth of a price.
+//!    for as many hours as there is work, within the time beyond the reserve. Spot that is less than a tenth more expensive is taken rather
+//!    than waited out, and a pool where an hour of work costs more than on on-demand is not used.
+//! 4. *Returns from on-demand are spread over the work.* A return and the move back use up two changeovers of slack. Losses come in
+//!    clusters (a second one follows within five minutes 83 to 97 % of the time; stays are heavy-tailed, median 0.3 to 1.4 h against a mean
+//!    of 0.7 to 10.4 h), so returns made one right after the other meet the same bad hour. The returns that the slack pays for cut the work
+//!    left into equal parts; the job returns to a lost pool once half of such a part has passed since (the other half is for the stay), or
+//!    when the pool's stays are expected to last that long. With ample slack the part is minutes, and so is the delay.
+//! 5. *Bounded regret.* Spot stakes what it has saved, 3 % of what the work left costs on on-demand, one changeover and one move. However
+//!    the market behaves, the job therefore costs at most 3 % more than on on-demand, plus a changeover and a move.
+//! 6. *Move for a tenth.* Running spot is left for a pool whose hour of work, including everything it costs to go there, is 10 % cheaper,
+//!    but not at the expense of the reserve: one of its changeovers is worth a stay on spot, which is more than a tenth of a price.
 //!
 //! The rules are from Can't Be Late (1, and for 4 the idea of a pace; NSDI'24), SpotHedge (the figures in 4; EuroSys'25) and reasoning.
 //! `docs/backtest.md` says which constants were settled after seeing which data.
-//! Does not: know the future, or any market but what [`CapacityMemory`] has seen.
+//! Does not: know the future, or more about the market than [`CapacityMemory`] has seen.
 
 use crate::core::market::availability::CapacityMemory;
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
@@ -33,11 +33,11 @@ use crate::core::units::time::{Millis, Timestamp};
 pub struct SpotCapacity<'a> {
     /// The price now.
     pub price: MicroUsdPerHour,
-    /// What carrying the checkpoint there from where it lies now costs.
+    /// Cost of moving the checkpoint there from where it is now.
     pub egress: MicroUsd,
-    /// What has been learnt about it.
+    /// What has been learned about it.
     pub memory: &'a CapacityMemory,
-    /// The share of time with capacity to begin with, in parts per million, where nothing was learnt.
+    /// The initial share of time with capacity, in parts per million, before anything is learned.
     pub prior_ppm: i64,
 }
 
@@ -46,7 +46,7 @@ pub struct SpotCapacity<'a> {
 pub struct OnDemandOffer {
     /// The price.
     pub price: MicroUsdPerHour,
-    /// What carrying the checkpoint there costs.
+    /// Cost of moving the checkpoint there.
     pub egress: MicroUsd,
 }
 
@@ -68,28 +68,28 @@ pub struct Job {
     pub remaining: Millis,
     /// When it must be done.
     pub deadline: Timestamp,
-    /// What a launch loses before work goes on.
+    /// Time a launch loses before work continues.
     pub changeover: Millis,
-    /// Changeover still to serve on what is held.
+    /// Remaining changeover on what is held.
     pub changeover_left: Millis,
     /// What is held.
     pub holding: Holding,
-    /// What was paid so far beyond what on-demand costs for the work done; negative is saved.
+    /// What was paid so far beyond the on-demand cost of the work done; negative if saved.
     pub overspent: MicroUsd,
 }
 
-/// How pressing a deadline is.
+/// How urgent a deadline is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pressure {
     /// There is time to wait for cheap pools.
     Ample,
-    /// What is left beyond the work is kept for interruptions: where no pool has room, on-demand follows at once.
+    /// The remaining slack is kept for interruptions: if no pool has room, on-demand follows at once.
     Reserve,
     /// One more interruption would be one too many: on-demand only.
     LastCall,
 }
 
-/// The time beyond the work, below which only on-demand is safe: a lost launch, another one, and what it takes to notice.
+/// The slack below which only on-demand is safe: a lost launch, another one, and the time to notice.
 pub fn last_call(period: Millis, changeover: Millis) -> Millis {
     Millis(2 * changeover.0 + period.0)
 }
@@ -107,19 +107,19 @@ pub enum Step {
     OnDemand(usize),
 }
 
-/// Availability of a pool of which nothing is known, in parts per million.
+/// Availability of a pool about which nothing is known, in parts per million.
 pub const EVEN_ODDS: i64 = 500_000;
 /// A pool must be this much cheaper, in thousandths, for running work to move.
 const WORTH_MOVING: i64 = 900;
-/// Changeovers kept in reserve beside one per expected interruption: two returns to spot and back, and the last way to on-demand.
+/// Changeovers kept in reserve besides one per expected interruption: two round trips to spot and back, and the final move to on-demand.
 const SPARE_CHANGEOVERS: i64 = 5;
 /// What spot may lose beyond what it has saved, in thousandths of what the work left costs on on-demand.
 const STAKE: i64 = 30;
-/// What a stay is taken to last before any was seen.
+/// Assumed length of a stay before any was seen.
 const UNSEEN_STAY: Millis = Millis::from_hours(2);
 const HOUR: i128 = 3_600_000;
 
-/// The steps to try, best first, appended to `steps`. Decisions are made every `period`: nothing is noticed sooner.
+/// The steps to try, best first, appended to `steps`. Decisions are made every `period`: nothing is noticed sooner than that.
 pub fn decide(
     period: Millis,
     job: &Job,
@@ -133,7 +133,7 @@ pub fn decide(
     let slack = left - job.remaining.0;
     let fallback = cheapest_on_demand(job, on_demand);
     if slack < last_call(period, job.changeover).0 {
-        // There is time for one more launch, if not for two: what has become too dear is left all the same.
+        // There is time for one more launch, if not for two: what has become too expensive is left all the same.
         let leave = |held: usize, od: usize| slack >= d + period.0 && dearer_than(job, &pools[held], &on_demand[od]);
         steps.push(match (job.holding, fallback) {
             (Holding::Spot(held), Some(od)) if leave(held, od) => Step::OnDemand(od),
@@ -173,13 +173,13 @@ pub fn decide(
     pressure
 }
 
-/// The on-demand offer that finishes the job for the least.
+/// The on-demand offer that finishes the job at the lowest cost.
 fn cheapest_on_demand(job: &Job, on_demand: &[OnDemandOffer]) -> Option<usize> {
     let total = |o: &OnDemandOffer| i128::from(o.price.0) * i128::from(job.remaining.0 + job.changeover.0) + i128::from(o.egress.0) * HOUR;
     on_demand.iter().enumerate().min_by_key(|(i, o)| (total(o), *i)).map(|(i, _)| i)
 }
 
-/// No time for another loss: what runs and works goes on, anything else becomes on-demand.
+/// No time for another loss: what runs productively continues, anything else becomes on-demand.
 fn at_last_call(period: Millis, job: &Job, slack: i64, fallback: Option<usize>) -> Step {
     let safe = job.changeover_left.0 == 0 || slack - job.changeover_left.0 >= job.changeover.0 + period.0;
     match (job.holding, fallback) {
@@ -191,8 +191,8 @@ fn at_last_call(period: Millis, job: &Job, slack: i64, fallback: Option<usize>) 
     }
 }
 
-/// How many pools of `order` are needed so that together they are expected to have room for the work within `time`.
-/// Pools are taken to come and go independently (measured correlation 0.43 within a region, 0.14 across).
+/// How many pools of `order` are needed so that together they are expected to have room for the work within `time`. Pools are assumed to
+/// come and go independently (measured correlation 0.43 within a region, 0.14 across).
 fn enough(job: &Job, pools: &[SpotCapacity<'_>], order: &[(i64, usize)], time: i64) -> usize {
     let mut none_ppm = 1_000_000_i64;
     for (n, (_, i)) in order.iter().enumerate() {
@@ -213,7 +213,7 @@ fn worth_going(job: &Job, pools: &[SpotCapacity<'_>], on_demand: &[OnDemandOffer
         Holding::Nothing => true,
         Holding::Spot(held) => i128::from(price) * 1_000 < i128::from(pools[held].price.0) * i128::from(WORTH_MOVING),
         Holding::OnDemand(held) => {
-            // There and back: a changeover at each price and the data both ways, against what the stay saves.
+            // There and back: a changeover at each price and the data transfer both ways, against what the stay saves.
             let (k, p) = (on_demand.get(held).map_or(0, |o| o.price.0), pools[pool].price.0);
             let stay = stay_in(job, &pools[pool]);
             let costs = i128::from(k + p) * i128::from(job.changeover.0) + 2 * HOUR * i128::from(pools[pool].egress.0);
@@ -222,9 +222,9 @@ fn worth_going(job: &Job, pools: &[SpotCapacity<'_>], on_demand: &[OnDemandOffer
     }
 }
 
-/// Whether it is time to return from on-demand to `pool`, with so much slack `to_spend` on returns.
+/// Whether it is time to return from on-demand to `pool`, with slack `to_spend` on returns.
 fn is_due(job: &Job, pool: &SpotCapacity<'_>, to_spend: i64, now: Timestamp) -> bool {
-    // A return costs two changeovers. So many of them cut the work into one part more, and half a part is spent on on-demand.
+    // A return costs two changeovers. N returns cut the work into N + 1 parts, and half a part is spent on on-demand.
     let d = i128::from(job.changeover.0);
     let half_a_part = i128::from(job.remaining.0) * d / (i128::from(to_spend.max(0)) + 2 * d).max(1);
     let half_a_part = Millis(i64::try_from(half_a_part).unwrap_or(i64::MAX));
@@ -253,7 +253,7 @@ fn hour_of_work(job: &Job, pool: &SpotCapacity<'_>, index: usize) -> i64 {
     i64::try_from(paid / i128::from(stay - d)).unwrap_or(i64::MAX)
 }
 
-/// Whether spot that is held has become so dear that finishing on on-demand costs less, with the changeover and move to it.
+/// Whether the held spot has become so expensive that finishing on on-demand costs less, with the changeover and move to it.
 fn dearer_than(job: &Job, held: &SpotCapacity<'_>, on_demand: &OnDemandOffer) -> bool {
     held.price.0 > hour_on_demand(job, on_demand)
 }
@@ -308,7 +308,7 @@ mod tests {
         let memory = CapacityMemory::default();
         // Half the time is expected in the cheap pool, and the work needs a tenth of it.
         assert_eq!(steps(&job(H, 20 * H, Holding::Nothing), &[900_000, 1_300_000], &memory, 0), [Step::Spot(0), Step::Wait]);
-        // Now it needs nearly all: every pool is tried, and on-demand follows because the slack is in reserve.
+        // Now it needs nearly all: every pool is tried, and on-demand follows because the slack is reserved.
         assert_eq!(
             steps(&job(19 * H, 20 * H, Holding::Nothing), &[900_000, 1_300_000], &memory, 0),
             [Step::Spot(0), Step::Spot(1), Step::OnDemand(0)]
@@ -349,7 +349,7 @@ mod tests {
             // 3 h 29 min 45 s: 2 h 3 min 12 s.
             (237, 123, 0, false),
             (237, 124, 0, true),
-            // 3 h 36 min 45 s: less than the 2 h that a stay is taken to last before any was seen.
+            // 3 h 36 min 45 s: less than the 2 h assumed for a stay before any was seen.
             (244, 1, 0, true),
             // A pool that is expected to last as long is not waited for.
             (52, 5, 18, true),

@@ -92,7 +92,7 @@ impl fmt::Display for Refusal {
             Refusal::PoolPriceCap => "above the pool's price cap",
             Refusal::PoolLimit => "pool limit reached",
             Refusal::Budget => "pool budget used up",
-            Refusal::Diversity => "too many replicas in one pool of capacity",
+            Refusal::Diversity => "too many replicas in one capacity pool",
             Refusal::NotForDeadline => "not what its deadline or its spread asks for",
             Refusal::Dearer => "more expensive",
         })

@@ -1,4 +1,4 @@
-//! Names of things, each its own type, so that a zone can never be passed for a region.
+//! Names of things, each its own type, so that a zone can never be mistaken for a region.
 
 use serde::{Deserialize, Serialize};
 use sha1::{Digest as _, Sha1};
@@ -46,29 +46,29 @@ macro_rules! name_type {
     };
 }
 
-name_type!(/// An AWS region, as in `us-east-1`.
+name_type!(/// An AWS region, e.g. `us-east-1`.
     Region);
-name_type!(/// An availability or local zone **id**, as in `use1-az4`. Zone names differ per account; ids do not.
+name_type!(/// An availability or local zone **id**, e.g. `use1-az4`. Zone names differ per account; ids do not.
     ZoneId);
-name_type!(/// An EC2 instance type, as in `g6.xlarge`.
+name_type!(/// An EC2 instance type, e.g. `g6.xlarge`.
     InstanceType);
 impl InstanceType {
-    /// What stands before the point: `g6` of `g6.xlarge`.
+    /// The part before the dot: `g6` of `g6.xlarge`.
     pub fn family(&self) -> &str {
         self.as_str().split('.').next().unwrap_or_default()
     }
 }
 impl ZoneId {
-    /// A Local Zone or Wavelength Zone, as `use1-atl2-az1`: its id names a place between region and zone.
+    /// A Local Zone or Wavelength Zone, e.g. `use1-atl2-az1`: its id has a location between region and zone.
     pub fn is_local(&self) -> bool {
         self.as_str().matches('-').count() > 1
     }
 }
-name_type!(/// A GPU model in lower case without the maker, as in `l4`, `a10g`, `h100`.
+name_type!(/// A GPU model in lower case without the maker, e.g. `l4`, `a10g`, `h100`.
     GpuModel);
-name_type!(/// An EC2 instance id, as in `i-0123456789abcdef0`.
+name_type!(/// An EC2 instance id, e.g. `i-0123456789abcdef0`.
     InstanceId);
-name_type!(/// An EC2 capacity reservation's id, as in `cr-0123456789abcdef0`.
+name_type!(/// An EC2 capacity reservation's id, e.g. `cr-0123456789abcdef0`.
     ReservationId);
 name_type!(/// The name of a `GpuNodePool`.
     PoolName);
@@ -106,7 +106,7 @@ const LOWTIDE_NAMESPACE: uuid::Uuid = uuid::Uuid::from_u128(0x6c6f_7774_6964_650
 
 /// A UUIDv5 over `parts`, separated so that ("ab","c") and ("a","bc") differ.
 ///
-/// As `Uuid::new_v5`, with a SHA-1 that uses the processor's own instructions: ids are derived so often that it shows.
+/// Like `Uuid::new_v5`, with a SHA-1 that uses the processor's instructions: ids are derived so often that it matters.
 pub fn derive_uuid(parts: &[&str]) -> uuid::Uuid {
     let mut hash = Sha1::new_with_prefix(LOWTIDE_NAMESPACE.as_bytes());
     for (at, part) in parts.iter().enumerate() {
@@ -133,7 +133,7 @@ impl fmt::Display for DecisionId {
     }
 }
 
-/// The idempotency token of one launch attempt of one claim: EC2 gives the same instance for the same token.
+/// The idempotency token of one launch attempt of one claim: EC2 returns the same instance for the same token.
 ///
 /// Source: "Ensuring idempotency in Amazon EC2 API requests"; at most 64 ASCII characters.
 pub fn client_token(claim: &Uid, attempt: u32) -> String {

@@ -1,4 +1,4 @@
-//! Names, money, time and amounts: what everything else is counted in.
+//! Names, money, time and amounts: the units of everything else.
 
 pub mod ids;
 pub mod money;

@@ -12,9 +12,9 @@ const MICROS: i64 = 1_000_000;
 
 /// What was wrong with a decimal amount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not an amount of dollars: expected digits with at most six decimals, as in 0.3020")]
+#[error("{text:?} is not an amount of dollars: expected digits with at most six decimals, e.g. 0.3020")]
 pub struct BadMoney {
-    /// The text as it came.
+    /// The given text.
     pub text: String,
 }
 
@@ -72,7 +72,7 @@ fn parse_decimal(text: &str) -> Result<i64, BadMoney> {
     if whole.is_empty() || !all_digits(whole) || !all_digits(part) || (digits.contains('.') && part.is_empty()) {
         return Err(bad());
     }
-    // AWS prints ten decimals; anything below a micro-dollar per hour must be zero, or it would be lost in silence.
+    // AWS prints ten decimals; anything below a micro-dollar per hour must be zero, or it would be lost silently.
     if part.len() > 6 && part[6..].bytes().any(|b| b != b'0') {
         return Err(bad());
     }
@@ -140,7 +140,7 @@ macro_rules! decimal {
 decimal!(MicroUsd, 2);
 decimal!(MicroUsdPerHour, 4);
 
-/// An amount as AWS prints it in bills: units of 10^-10 US dollars. Rounded once, when a share of it is posted.
+/// An amount in the precision of AWS's bills: units of 10^-10 US dollars. Rounded once, when a share of it is posted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct BilledUsd(pub i128);
 
@@ -173,7 +173,7 @@ impl fmt::Display for BilledUsd {
 impl FromStr for BilledUsd {
     type Err = BadMoney;
 
-    /// Reads `0.0913000000`, `-1.5` and, as some exports write, `9.13E-2`. Digits beyond the tenth decimal are rounded half to even.
+    /// Reads `0.0913000000`, `-1.5` and, as in some exports, `9.13E-2`. Digits beyond the tenth decimal are rounded half to even.
     fn from_str(text: &str) -> Result<Self, BadMoney> {
         let bad = || BadMoney { text: text.chars().take(40).collect() };
         let (mantissa, exponent) = match text.split_once(['e', 'E']) {

@@ -1,12 +1,12 @@
-//! When something is looked at again, so that many regions and many clusters do not ask in step.
+//! When something is read again, so that many regions and many clusters do not poll in step.
 //!
-//! Decides: the pause before the next look. No chance: the same cluster, subject and round give the same pause.
+//! Decides: the pause before the next read. No randomness: the same cluster, subject and round give the same pause.
 
 use crate::core::units::ids::derive_uuid;
 use crate::core::units::time::Millis;
 
-/// The pause before round `round` of looks at `what` by `cluster`: between three quarters of `period` and all of it, so that nothing is ever
-/// looked at more rarely than asked.
+/// The pause before round `round` of reading `what` by `cluster`: between three quarters of `period` and all of it, so that nothing is ever
+/// read less often than requested.
 pub fn jittered(period: Millis, cluster: &str, what: &str, round: u64) -> Millis {
     let drawn = derive_uuid(&["pace", cluster, what, &round.to_string()]).as_u128() % 1_000;
     let share = 750 + i64::try_from(drawn).unwrap_or(0) / 4;

@@ -1,4 +1,4 @@
-//! Patterns with `*`, as owners and pools name regions and instance types by.
+//! Patterns with `*`, by which owners and pools select regions and instance types.
 
 /// Whether `text` matches `pattern`, where `*` stands for any run of characters.
 pub fn matches_pattern(pattern: &str, text: &str) -> bool {

@@ -27,7 +27,7 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Takes `other` off; may leave less than nothing.
+    /// Subtracts `other`; the result may be negative.
     pub fn take(&mut self, other: Resources) {
         self.cpu.0 -= other.cpu.0;
         self.memory.0 -= other.memory.0;

@@ -1,4 +1,4 @@
-//! A value that is handed on for nothing and copied only when a holder changes its own.
+//! A value that is cheap to pass on and copied only when a holder changes its own.
 //!
 //! Decides: nothing. A pass reads the world without copying it, and a test changes it as if it were its own.
 
@@ -25,7 +25,8 @@ impl<T> From<T> for Shared<T> {
     }
 }
 
-/// A value as it was at some moment, to tell later whether it is still that. Unlike a copy it makes nobody who changes the value copy it.
+/// A value as it was at some moment, to tell later whether it is unchanged. Unlike a copy, it does not force whoever changes the value to
+/// copy it.
 #[derive(Debug)]
 pub struct Mark(Weak<dyn Any + Send + Sync>);
 
@@ -36,14 +37,14 @@ impl<T: Send + Sync + 'static> Shared<T> {
         Mark(weak)
     }
 
-    /// Whether this is the value of `mark`, unchanged: a change moves it, and its place is not used again while the mark stands.
+    /// Whether this is the value of `mark`, unchanged: a change moves it, and its address is not reused while the mark exists.
     pub fn is(&self, mark: &Mark) -> bool {
         std::ptr::addr_eq(Arc::as_ptr(&self.0), mark.0.as_ptr())
     }
 }
 
 impl<T: Clone> Shared<T> {
-    /// The value itself; copied when others hold it too.
+    /// The value itself; copied if others hold it too.
     pub fn into_inner(self) -> T {
         Arc::unwrap_or_clone(self.0)
     }

@@ -1,4 +1,4 @@
-//! Points in time and spans, in whole milliseconds. The core never asks what time it is.
+//! Points in time and durations, in whole milliseconds. The core never reads a clock.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -40,23 +40,23 @@ impl Timestamp {
     pub const fn since(self, earlier: Timestamp) -> Millis {
         Millis(self.0 - earlier.0)
     }
-    /// The whole second that holds this point begins here.
+    /// The start of the second that contains this point.
     pub const fn floor_to_second(self) -> Self {
         Timestamp(self.0 - self.0.rem_euclid(1_000))
     }
-    /// RFC 3339 in UTC with milliseconds, as in `2026-07-20T13:44:30.000Z`.
+    /// RFC 3339 in UTC with milliseconds, e.g. `2026-07-20T13:44:30.000Z`.
     pub fn to_rfc3339(self) -> String {
         let (days, ms) = (self.0.div_euclid(86_400_000), self.0.rem_euclid(86_400_000));
         let (y, m, d) = civil_from_days(days);
         let (h, mi, s, f) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000);
         format!("{y:04}-{m:02}-{d:02}T{h:02}:{mi:02}:{s:02}.{f:03}Z")
     }
-    /// When the calendar month (UTC) that holds this point began.
+    /// When the calendar month (UTC) that contains this point began.
     pub fn month_start(self) -> Self {
         let (year, month, _) = civil_from_days(self.0.div_euclid(86_400_000));
         Timestamp::from_date(year, month, 1)
     }
-    /// When the calendar month (UTC) that holds this point ends.
+    /// When the calendar month (UTC) that contains this point ends.
     pub fn month_end(self) -> Self {
         let (year, month, _) = civil_from_days(self.0.div_euclid(86_400_000));
         if month == 12 { Timestamp::from_date(year + 1, 1, 1) } else { Timestamp::from_date(year, month + 1, 1) }

@@ -1,6 +1,6 @@
-//! With whom a pod may run: affinity and anti-affinity between pods, topology spread, ports of the host; and who goes first.
+//! Which pods may run together: affinity and anti-affinity between pods, topology spread, host ports; and who goes first.
 //!
-//! Decides: which of these rules are honoured, and that every other hard one is refused with a sentence.
+//! Decides: which of these rules are honoured, and that every other hard one is refused with a message.
 //! Does not: choose machines (see `placement`), or read rules about the node itself (see `need::constraints`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,7 @@ use super::labels::{LabelOperator, LabelRequirement, PodSelector};
 use super::need::constraints::{HOSTNAME, ZONE, ZONE_ID, refuse, requirement};
 use super::need::{LabelSelector, NeedError, NodeSelectorRequirement, PodAffinityTerm, PodManifest, PodSpec, Toleration};
 
-/// Of what there are many, and a rule speaks of one of.
+/// The topology domain of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Domain {
     /// A machine.
@@ -19,10 +19,10 @@ pub enum Domain {
     Zone,
 }
 
-/// Pods to be near to, or away from, within one machine or zone.
+/// Pods to be near, or away from, within one machine or zone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Company {
-    /// Within what.
+    /// The domain.
     pub domain: Domain,
     /// Which pods.
     pub pods: PodSelector,
@@ -31,7 +31,7 @@ pub struct Company {
 /// A hard topology spread constraint.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Spread {
-    /// Over what.
+    /// The domain.
     pub domain: Domain,
     /// `maxSkew`, at least 1.
     pub max_skew: i64,
@@ -43,7 +43,7 @@ pub struct Spread {
     pub revision: String,
 }
 
-/// What a pod's rules are, besides what it needs of the node.
+/// A pod's rules, besides what it needs from the node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PodRules {
     /// Its labels: what others' rules look at.
@@ -54,7 +54,7 @@ pub struct PodRules {
     pub together: Vec<Company>,
     /// Hard topology spread.
     pub spread: Vec<Spread>,
-    /// Ports of the host that it takes, as in `TCP/8080`.
+    /// Host ports that it takes, e.g. `TCP/8080`.
     pub host_ports: BTreeSet<String>,
     /// Taints it tolerates.
     pub tolerations: Vec<Toleration>,
@@ -77,7 +77,7 @@ impl PodRules {
         if together.iter().any(|with| with.domain == Domain::Machine) {
             let path = "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution";
             let advice = "tie them to one zone (topology.kubernetes.io/zone), use lowtide.dev/gang, or make it preferred";
-            refuse(&mut faults, path, "wants to be on one machine with other pods", advice);
+            refuse(&mut faults, path, "requires other pods on the same machine", advice);
         }
         let spread = spreads(manifest, &mut faults);
         let rules = PodRules {
@@ -104,7 +104,7 @@ impl PodRules {
     }
 }
 
-/// Ports of the host. With `hostNetwork` every port of a container is one: the API server writes `hostPort` there itself.
+/// Host ports. With `hostNetwork` every port of a container is one: the API server writes `hostPort` there itself.
 fn host_ports(spec: &PodSpec) -> BTreeSet<String> {
     let ports = spec.containers.iter().chain(&spec.init_containers).flat_map(|c| &c.ports);
     let taken = ports.filter_map(|port| {
@@ -139,7 +139,7 @@ fn company(manifest: &PodManifest, term: &PodAffinityTerm, path: &str, faults: &
     }
     let mut namespaces: BTreeSet<String> = term.namespaces.iter().cloned().collect();
     match &term.namespace_selector {
-        // Labels of namespaces are not looked at: every namespace is meant, which keeps pods apart from more, never from fewer.
+        // Namespace labels are not evaluated: the rule applies to every namespace, which keeps pods apart from more pods, never from fewer.
         Some(_) => namespaces.clear(),
         None if namespaces.is_empty() => namespaces.extend([namespace_of(manifest)]),
         None => {}
@@ -174,7 +174,7 @@ fn spreads(manifest: &PodManifest, faults: &mut Vec<NeedError>) -> Vec<Spread> {
         };
         if constraint.max_skew < 1 {
             let what = format!("has maxSkew {}", constraint.max_skew);
-            refuse(faults, &path, &what, "set maxSkew to 1 or more: Kubernetes refuses less");
+            refuse(faults, &path, &what, "set maxSkew to at least 1, as Kubernetes requires");
             continue;
         }
         let values: Vec<(&String, &String)> =

@@ -1,4 +1,4 @@
-//! The controllers above a pod: whose work it is, and what becomes of it when it goes.
+//! The controllers above a pod: which workload it belongs to, and what happens when it goes.
 //!
 //! Decides: which controller counts as the workload, and which pods may surge.
 //! Does not: move anything, or decide when (see `plan::migration`).
@@ -10,33 +10,33 @@ use super::volumes::{Volumes, held_by_one_node};
 use super::{LetGo, Mobility, Workload};
 use crate::core::units::ids::{ObjectRef, Uid};
 
-/// Pod label by which a ReplicaSet of a Deployment knows its pods.
+/// Pod label by which a Deployment's ReplicaSet selects its pods.
 pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
-/// Pod annotation: JSON of [`Workload`], written when the pod is let go, because its controller reference ends.
+/// Pod annotation: JSON of [`Workload`], written when the pod is released, because it loses its controller reference.
 pub const WORKLOAD_REF: &str = "lowtide.dev/workload-ref";
 
-/// A Deployment as far as moving its pods goes.
+/// A Deployment, as far as it matters for moving its pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeploymentFacts {
     /// Its name.
     pub name: String,
     /// `RollingUpdate` or `Recreate`.
     pub strategy: String,
-    /// Pods it wants.
+    /// Desired replicas.
     pub replicas: i64,
 }
 
 /// Controllers between a pod and its workload, by uid.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Controllers {
-    /// ReplicaSet uid to the Deployment that controls it (name and uid); `None` where no Deployment does.
+    /// ReplicaSet uid to the Deployment that controls it (name and uid); `None` if no Deployment does.
     pub replica_sets: BTreeMap<String, Option<(String, String)>>,
     /// Deployments by uid.
     pub deployments: BTreeMap<String, DeploymentFacts>,
 }
 
 impl Controllers {
-    /// Replicas that each Deployment (by uid) wants.
+    /// Desired replicas of each Deployment (by uid).
     pub fn replicas_wanted(&self) -> BTreeMap<Uid, i64> {
         self.deployments.iter().map(|(uid, facts)| (Uid::from(uid.as_str()), facts.replicas)).collect()
     }
@@ -55,7 +55,7 @@ impl Controllers {
             "Job" => {
                 (workload(meta, "Job", &owner.name), Mobility::Job { job: owner.name.clone(), job_uid: Uid::from(owner.uid.as_str()) })
             }
-            kind => (workload(meta, kind, &owner.name), break_first(format!("a {kind} makes the next pod only when this one is gone"))),
+            kind => (workload(meta, kind, &owner.name), break_first(format!("a {kind} creates the next pod only when this one is gone"))),
         }
     }
 
@@ -90,17 +90,17 @@ pub fn held(pod: &PodManifest, volumes: &Volumes, deployment: &str, strategy: &s
     held_by_one_node(pod, volumes).or_else(|| held_by_port(&pod.spec))
 }
 
-/// A port of the host that two pods of one template could not have on one node.
+/// A host port that two pods of one template could not both have on one node.
 fn held_by_port(spec: &PodSpec) -> Option<String> {
     let containers = spec.containers.iter().chain(&spec.init_containers);
     let port = containers.flat_map(|c| &c.ports).find_map(|p| p.host_port.filter(|n| *n > 0));
     if spec.host_network {
-        return Some("it uses the host network, whose ports can be held once per node".to_owned());
+        return Some("it uses the host network, whose ports can be used only once per node".to_owned());
     }
-    port.map(|p| format!("hostPort {p} can be held once per node"))
+    port.map(|p| format!("hostPort {p} can be used only once per node"))
 }
 
-/// The ReplicaSet is not in the watch (yet, or any more): a Deployment names its sets `<name>-<hash>`.
+/// The ReplicaSet is not (or no longer) in the watch: a Deployment names its sets `<name>-<hash>`.
 fn unseen_deployment(meta: &Metadata, set: &OwnerReference) -> Workload {
     let hash = meta.labels.get(POD_TEMPLATE_HASH);
     match hash.and_then(|h| set.name.strip_suffix(h.as_str())).and_then(|n| n.strip_suffix('-')) {
@@ -109,7 +109,7 @@ fn unseen_deployment(meta: &Metadata, set: &OwnerReference) -> Workload {
     }
 }
 
-/// A pod that was let go has no controller: who will remake it is in the mark, whose work it is in the annotation.
+/// A released pod has no controller: the mark says which one will recreate it, the annotation which workload it belongs to.
 fn of_let_go(meta: &Metadata, mark: &LetGo) -> (Workload, Mobility) {
     let owner = meta.owner_references.iter().find(|o| o.kind == "Deployment" || o.kind == "Job");
     let kept = meta.annotations.get(WORKLOAD_REF).and_then(|t| serde_json::from_str::<Workload>(t).ok());

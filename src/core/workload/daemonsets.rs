@@ -1,15 +1,16 @@
-//! What daemonsets take of every node of ours.
+//! What DaemonSets take from each of our nodes.
 //!
-//! Decides: whether a daemonset will run on the nodes of a class, from its node selector and required node affinity, and what all of them
+//! Decides: whether a DaemonSet will run
+//! on the nodes of a class, from its node selector and required node affinity, and what all of them
 //! request together.
-//! Does not: read taints: a daemonset that would be kept off by one counts nevertheless, so room is never overstated.
+//! Does not: read taints: a DaemonSet that one would keep off still counts, so room is never overestimated.
 
 use std::collections::BTreeMap;
 
 pub use super::labels::{LabelOperator, LabelRequirement};
 use crate::core::units::{Mebibytes, Millicores, Resources};
 
-/// A daemonset of the cluster.
+/// A DaemonSet in the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DaemonSet {
     /// Namespace and name.
@@ -18,13 +19,13 @@ pub struct DaemonSet {
     pub requests: Resources,
     /// Its node selector.
     pub node_selector: BTreeMap<String, String>,
-    /// Its required node affinity: any term will do, all requirements of a term must hold. Empty asks for nothing.
+    /// Its required node affinity: any term suffices, all requirements of a term must hold. Empty requires nothing.
     pub affinity: Vec<Vec<LabelRequirement>>,
 }
 
-/// Labels that NVIDIA's own discovery puts on GPU nodes after they joined: lowtide's nodes have them if anything has.
+/// Labels that NVIDIA's own discovery puts on GPU nodes after they joined: if any nodes have them, lowtide's do.
 const DISCOVERED: [&str; 2] = ["nvidia.com/", "feature.node.kubernetes.io/"];
-/// Labels whose value depends on the machine: every value is taken to match, and they are there.
+/// Labels whose value depends on the machine: they are assumed present, and every value to match.
 const OF_THE_MACHINE: [&str; 5] = [
     "node.kubernetes.io/instance-type",
     "topology.kubernetes.io/zone",
@@ -49,7 +50,7 @@ fn holds(labels: &BTreeMap<String, String>, key: &str, operator: &LabelOperator)
     operator.holds(labels.get(key).map(String::as_str))
 }
 
-/// What all of `daemonsets` that run on nodes with these `labels` request.
+/// What all `daemonsets` that run on nodes with these `labels` request.
 pub fn overhead(daemonsets: &[DaemonSet], labels: &BTreeMap<String, String>) -> Resources {
     let mut sum = Resources::default();
     for set in daemonsets.iter().filter(|set| set.runs_on(labels)) {

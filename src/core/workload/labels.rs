@@ -1,4 +1,4 @@
-//! Requirements on labels: of nodes, as selectors and affinities ask, and of pods, as spreads and affinities between pods ask.
+//! Requirements on labels: of nodes, from selectors and affinities, and of pods, from spreads and affinities between pods.
 //!
 //! Decides: whether a requirement holds for a value, by Kubernetes' rules (an absent label meets `NotIn` and `DoesNotExist`).
 //! Does not: know which labels a node will have (see `placement::node_labels`).
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct LabelRequirement {
     /// The label.
     pub key: String,
-    /// What it must be like.
+    /// The condition.
     #[serde(flatten)]
     pub operator: LabelOperator,
 }
@@ -24,7 +24,7 @@ pub enum LabelOperator {
     In(BTreeSet<String>),
     /// None of these, or absent.
     NotIn(BTreeSet<String>),
-    /// There.
+    /// Present.
     Exists,
     /// Absent.
     DoesNotExist,
@@ -32,7 +32,7 @@ pub enum LabelOperator {
     Gt(i64),
     /// A whole number below this.
     Lt(i64),
-    /// Not known to this version: not judged, so taken to hold. Only of daemonsets; of pods such a requirement is refused.
+    /// Unknown to this version: not evaluated, so assumed to hold. Only for DaemonSets; for pods such a requirement is refused.
     Other,
 }
 
@@ -51,7 +51,7 @@ impl LabelOperator {
         }
     }
 
-    /// Only a label that is there meets it.
+    /// Only a label that is present meets it.
     pub fn wants_the_label(&self) -> bool {
         matches!(self, LabelOperator::In(_) | LabelOperator::Exists | LabelOperator::Gt(_) | LabelOperator::Lt(_))
     }
@@ -76,13 +76,13 @@ impl std::fmt::Display for LabelRequirement {
 /// Requirements that hold together.
 pub type LabelTerm = Vec<LabelRequirement>;
 
-/// Whether one of `terms` holds as a whole; without terms everything does. `value_of` says what a label is.
+/// Whether all of one of `terms` holds; without terms everything does. `value_of` returns a label's value.
 pub fn any_term_holds<'v>(terms: &[LabelTerm], value_of: impl Fn(&str) -> Option<std::borrow::Cow<'v, str>>) -> bool {
     let holds = |r: &LabelRequirement| r.operator.holds(value_of(&r.key).as_deref());
     terms.is_empty() || terms.iter().any(|term| term.iter().all(holds))
 }
 
-/// Both sets of alternatives at once: each of the one with each of the other.
+/// The conjunction of two sets of alternatives: each of one combined with each of the other.
 pub fn both(one: Vec<LabelTerm>, other: Vec<LabelTerm>) -> Vec<LabelTerm> {
     if one.is_empty() || other.is_empty() {
         return if one.is_empty() { other } else { one };
@@ -95,17 +95,17 @@ pub fn both(one: Vec<LabelTerm>, other: Vec<LabelTerm>) -> Vec<LabelTerm> {
     terms.into_iter().collect()
 }
 
-/// Which pods are meant: those in these namespaces whose labels meet all requirements.
+/// Which pods are selected: those in these namespaces whose labels meet all requirements.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodSelector {
-    /// Namespaces looked at; empty is every namespace.
+    /// The namespaces; empty means every namespace.
     pub namespaces: BTreeSet<String>,
     /// Requirements on labels. No requirement means every pod.
     pub requirements: Vec<LabelRequirement>,
 }
 
 impl PodSelector {
-    /// Whether a pod in `namespace` with these `labels` is meant.
+    /// Whether a pod in `namespace` with these `labels` is selected.
     pub fn selects(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
         (self.namespaces.is_empty() || self.namespaces.contains(namespace))
             && self.requirements.iter().all(|r| r.operator.holds(labels.get(&r.key).map(String::as_str)))

@@ -1,4 +1,4 @@
-//! The work: what a pod needs, whose it is, how it can be moved, and what runs beside it.
+//! The work: what a pod needs, who owns it, how it can be moved, and what runs next to it.
 
 pub mod company;
 pub mod controllers;

@@ -1,6 +1,6 @@
 //! What a pod needs, read from its annotations and resources.
 //!
-//! Decides: how each annotation under `lowtide.dev/` is read, and which faults are refused with which sentence.
+//! Decides: how each annotation under `lowtide.dev/` is read, and which faults are refused with which message.
 //! Does not: look at offers.
 
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ pub use quantity::{milli_units, requested};
 pub enum WorkloadKind {
     /// Serves requests: the replacement is Ready before the old one goes.
     Inference,
-    /// Runs to an end: it is told, checkpoints, and is remade.
+    /// Runs to completion: it is asked to stop, checkpoints, and is recreated.
     Batch,
 }
 
@@ -41,7 +41,7 @@ pub enum WorkloadKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum CapacityPreference {
-    /// The cheapest; on-demand when no spot can be had.
+    /// The cheapest; on-demand if no spot is available.
     #[default]
     SpotFirst,
     /// Spot or nothing.
@@ -50,7 +50,7 @@ pub enum CapacityPreference {
     OnDemand,
 }
 
-/// A deadline: a point in time, or a span from the pod's creation.
+/// A deadline: a point in time, or a duration from the pod's creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Deadline {
@@ -60,16 +60,16 @@ pub enum Deadline {
     After(Millis),
 }
 
-/// What one pod needs of a machine. Equal needs are placed together, so this is the key of a group.
+/// What one pod needs from a machine. Equal needs are placed together, so this is the key of a group.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Need {
     /// What kind of work.
     pub kind: WorkloadKind,
     /// GPUs per pod (`nvidia.com/gpu` limit), at least 1.
     pub gpus: i64,
-    /// Memory needed of each GPU.
+    /// Memory needed on each GPU.
     pub gpu_memory: Mebibytes,
-    /// Models accepted, sorted; empty accepts any.
+    /// Accepted models, sorted; empty accepts any.
     pub gpu_models: Vec<GpuModel>,
     /// CPU requested by all containers.
     pub cpu: Millicores,
@@ -87,32 +87,33 @@ pub struct Need {
     /// Instance types wanted by node selector, sorted; empty accepts any.
     #[serde(default)]
     pub instance_types: Vec<InstanceType>,
-    /// What else the node's labels must be like, by node selector, node affinity and volumes: one of these alternatives. Empty asks nothing.
+    /// Further requirements on the node's labels, from node selector, node affinity and volumes: one of these alternatives. Empty requires
+    /// nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub node_terms: Vec<LabelTerm>,
     /// Spot, on-demand or both.
     pub capacity: CapacityPreference,
-    /// The owner's cap, binds when buying.
+    /// The owner's cap, applies when buying.
     pub max_price_per_gpu_hour: Option<MicroUsdPerHour>,
-    /// GiB that a move across regions must carry.
+    /// GiB that a move across regions must transfer.
     pub data_gib: i64,
-    /// Where those data are; `None` means wherever the pod is.
+    /// Where that data is; `None` means wherever the pod is.
     pub data_region: Option<Region>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn no_disk(disk: &Mebibytes) -> bool {
     disk.0 == 0
 }
 
 impl Need {
-    /// A short name of the need: equal needs have equal ones.
+    /// A short fingerprint of the need: equal needs have equal ones.
     pub fn fingerprint(&self) -> String {
         let text = serde_json::to_string(self).unwrap_or_default();
         derive_uuid(&["need", &text]).simple().to_string()[..12].to_owned()
     }
 
-    /// What one pod takes of a machine.
+    /// What one pod takes from a machine.
     pub fn resources(&self) -> Resources {
         Resources { cpu: self.cpu, memory: self.memory, gpus: self.gpus, disk: self.disk }
     }
@@ -123,19 +124,19 @@ impl Need {
 pub struct Schedule {
     /// When batch work must be done.
     pub deadline: Option<Deadline>,
-    /// How long the owner thinks it runs.
+    /// How long the owner expects it to run.
     pub expected_runtime: Option<Millis>,
     /// How long a checkpoint takes after SIGTERM.
     pub checkpoint_grace: Option<Millis>,
     /// Warm slots to keep.
     pub standby: u32,
-    /// At most this share of replicas, in thousandths, in one correlated pool of capacity.
+    /// At most this share of replicas, in thousandths, in one correlated capacity pool.
     #[serde(default)]
     pub max_share_per_mille: Option<i64>,
-    /// Of the replicas of a service, so many are spares: the others are what must be ready.
+    /// How many of a service's replicas are spares: the others must be ready.
     #[serde(default)]
     pub spares: u32,
-    /// The share of time, in parts per million, in which the replicas that are no spares must be ready, over any 24 hours.
+    /// The share of time, in parts per million, in which the non-spare replicas must be ready, over any 24 hours.
     #[serde(default)]
     pub availability_goal_ppm: Option<i64>,
     /// The strictest `maxSkew` over zones of the pod's hard topology spread constraints.
@@ -144,10 +145,10 @@ pub struct Schedule {
     /// The gang the pod belongs to: all or none of it is placed, in one zone.
     #[serde(default)]
     pub gang: Option<String>,
-    /// When batch work last wrote a checkpoint, as the running program said: work after it is lost when the machine is.
+    /// When batch work last wrote a checkpoint, as reported by the running program: work after it is lost with the machine.
     #[serde(default)]
     pub checkpointed_at: Option<Timestamp>,
-    /// How the workload's usage is asked of Prometheus, as `requests=QUERY`.
+    /// How to query the workload's usage from Prometheus, in the form `requests=QUERY`.
     #[serde(default)]
     pub usage_query: Option<UsageQuery>,
 }
@@ -187,7 +188,7 @@ impl UsageUnit {
         UsageUnit::MonthlyUsers,
     ];
 
-    /// As annotations, files and tables write it.
+    /// Its name in annotations, files and tables.
     pub fn as_str(self) -> &'static str {
         match self {
             UsageUnit::Requests => "requests",
@@ -206,12 +207,12 @@ impl UsageUnit {
     }
 }
 
-/// A question to Prometheus whose answer at the end of an hour is that hour's usage.
+/// A Prometheus query whose result at the end of an hour is that hour's usage.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UsageQuery {
-    /// Of what.
+    /// The unit.
     pub unit: UsageUnit,
-    /// In PromQL, as in `sum(increase(http_requests_total{app="chat"}[1h]))`.
+    /// In PromQL, e.g. `sum(increase(http_requests_total{app="chat"}[1h]))`.
     pub query: String,
 }
 

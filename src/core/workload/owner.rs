@@ -1,4 +1,4 @@
-//! Whose work a pod is: its workload, its identity, who pays, and what it would have cost otherwise.
+//! Who owns a pod: its workload, its identity, who pays, and what it would have cost otherwise.
 //!
 //! Decides: which labels say who pays.
 
@@ -30,13 +30,13 @@ pub struct Attribution {
     pub cost_center: Option<String>,
     /// Label `product-area`.
     pub product_area: Option<String>,
-    /// What kind of spend it is: label `component`, else `training` for batch and `inference` for serving work.
+    /// The kind of spend: label `component`, otherwise `training` for batch and `inference` for serving work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub component: Option<String>,
 }
 
 impl Attribution {
-    /// The same, with the component of `kind` where no label says one.
+    /// The same, with the component of `kind` if there is no label.
     pub fn or_component_of(self, kind: WorkloadKind) -> Self {
         let of_kind = match kind {
             WorkloadKind::Inference => "inference",
@@ -56,7 +56,7 @@ pub struct Workload {
     pub object: ObjectRef,
 }
 
-/// A pod as a decision names it.
+/// A pod as identified in a decision.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PodIdentity {
     /// Where and what.

@@ -1,4 +1,4 @@
-//! A pod that carries our annotation: what it needs, how it can be moved, where it is in its life.
+//! A pod with our annotation: what it needs, how it can be moved, where it is in its life cycle.
 //!
 //! Decides: which pods hold a place.
 
@@ -16,7 +16,7 @@ use crate::core::units::time::{Millis, Timestamp};
 /// How a pod can be moved.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mobility {
-    /// A ReplicaSet of a Deployment with RollingUpdate: the replacement is made first.
+    /// A ReplicaSet of a Deployment with RollingUpdate: the replacement is created first.
     Surge {
         /// The ReplicaSet's uid: replacements carry it too.
         replica_set: Uid,
@@ -25,34 +25,34 @@ pub enum Mobility {
         /// Its uid.
         deployment_uid: Uid,
     },
-    /// A Job: let go by its label, the replacement stays gated until the old pod is gone.
+    /// A Job: released by its label, the replacement stays gated until the old pod is gone.
     Job {
         /// The Job's name.
         job: String,
         /// Its uid: replacements carry it too.
         job_uid: Uid,
     },
-    /// It breaks before it makes, and this is why (StatefulSet, Recreate, ReadWriteOnce volume, hostPort).
+    /// It must end before its replacement starts, and this is why (StatefulSet, Recreate, ReadWriteOnce volume, hostPort).
     BreakFirst {
         /// For the event.
         because: String,
     },
-    /// Nobody remakes it.
+    /// No controller recreates it.
     Bare,
 }
 
-/// A mark on a pod that was let go by its controller while it still runs.
+/// A mark on a pod that was released from its controller while it still runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LetGo {
     /// The decision to move it.
     pub decision: DecisionId,
-    /// The uid of the controller that will remake it.
+    /// The uid of the controller that will recreate it.
     pub controller: Uid,
     /// When.
     pub at: Timestamp,
 }
 
-/// What a replacement carries of the pod it replaces, so that the move can be told after the old pod and its claim are gone.
+/// What a replacement records about the pod it replaces, so that the move can be reported after the old pod and its claim are gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replaces {
     /// The old pod.
@@ -71,55 +71,55 @@ pub struct Replaces {
     /// The region it leaves: its data may have to follow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_region: Option<Region>,
-    /// What was done of its work before.
+    /// How much of its work was done before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<Box<WorkBefore>>,
 }
 
-/// What the pods before have done of a job, as far as it is known to be saved.
+/// How much of a job earlier pods have done, as far as it is known to be saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkBefore {
-    /// When the first of them was made: a deadline that is a span counts from there.
+    /// When the first of them was created: a deadline given as a duration counts from there.
     pub since: Timestamp,
-    /// Work that need not be done again.
+    /// Work that need not be repeated.
     pub saved: Millis,
-    /// What their machines cost beyond on-demand for that work; negative is saved.
+    /// What their machines cost beyond on-demand for that work; negative if saved.
     #[serde(default)]
     pub overspent: MicroUsd,
 }
 
-/// Where a pod is in its life.
+/// Where a pod is in its life cycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PodPhase {
     /// Our gate is the only one left.
     Gated,
-    /// Others' gates hold it as well: not ours to place yet.
+    /// It has other gates as well: not ours to place yet.
     GatedByOthers,
     /// The scheduler or the kubelet has it.
     Pending,
     /// Running.
     Running,
-    /// Ended well.
+    /// Succeeded.
     Succeeded,
-    /// Ended badly.
+    /// Failed.
     Failed,
 }
 
-/// What keeps a pod that was lifted from running.
+/// What keeps a pod from running after its gate was lifted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stuck {
     /// Since when, by the clock of the API server or the kubelet.
     pub since: Timestamp,
-    /// The scheduler's or the kubelet's own sentence.
+    /// The scheduler's or the kubelet's own message.
     pub said: String,
 }
 
-/// A pod that carries our annotation.
+/// A pod with our annotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pod {
-    /// Where, what, and which.
+    /// Namespace, name and uid.
     pub identity: PodIdentity,
-    /// For patches that must not win over a newer state.
+    /// For patches that must not overwrite a newer state.
     pub resource_version: String,
     /// When it was created.
     pub created_at: Timestamp,
@@ -129,19 +129,19 @@ pub struct Pod {
     pub mobility: Mobility,
     /// What it needs, or why that cannot be read.
     pub need: Result<(Need, Schedule), Vec<String>>,
-    /// With whom it may run, and who goes first.
+    /// Which pods it may run with, and who goes first.
     pub rules: Arc<PodRules>,
     /// Who pays.
     pub attribution: Attribution,
     /// Where it is in its life.
     pub phase: PodPhase,
-    /// When its containers began to run, as the kubelet says.
+    /// When its containers started running, according to the kubelet.
     pub started_at: Option<Timestamp>,
     /// Ready, and since when.
     pub ready_since: Option<Timestamp>,
     /// Why it does not run although its gate is lifted, as the scheduler or the kubelet says.
     pub stuck: Option<Stuck>,
-    /// Deletion was asked: by when it is over.
+    /// Deletion was requested: by when it will be gone.
     pub deleting_until: Option<Timestamp>,
     /// `terminationGracePeriodSeconds`.
     pub termination_grace: Millis,
@@ -151,13 +151,13 @@ pub struct Pod {
     pub placed_by: Option<DecisionId>,
     /// What one replica would have cost otherwise, frozen when it was bound.
     pub baseline: Baseline,
-    /// How often it was bound before: makes claim names.
+    /// How often it was bound before: part of claim names.
     pub attempt: u64,
     /// The node it runs on.
     pub node: Option<NodeName>,
     /// The pod it replaces.
     pub replaces: Option<Replaces>,
-    /// It was let go by its controller and runs on until its replacement is there.
+    /// It was released from its controller and keeps running until its replacement is there.
     pub let_go: Option<LetGo>,
     /// EndpointSlices' services that list it at all.
     pub services: BTreeSet<String>,
@@ -166,7 +166,7 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// It will not use its GPUs any more.
+    /// It will no longer use its GPUs.
     pub fn finished(&self) -> bool {
         matches!(self.phase, PodPhase::Succeeded | PodPhase::Failed)
     }

@@ -1,8 +1,8 @@
-//! The one reader of pods: from a pod's own JSON to what it needs, with whom it may run, whose it is and how it can be moved.
+//! The one reader of pods: from a pod's own JSON to what it needs, which pods it may run with, who owns it and how it can be moved.
 //!
 //! Decides: nothing of its own; it asks [`super::need`], [`super::company`], [`super::volumes`] and [`super::controllers`], so that a pod of
 //! the cluster's watch and a template of a file get the same answers.
-//! Does not: read the state of a pod (phase, gates, marks of ours): that is the watch's.
+//! Does not: read the state of a pod (phase, gates, our marks): the watch does.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,10 +51,10 @@ impl Default for AttributionKeys {
     }
 }
 
-/// What a pod asks for, or every fault in how it asks.
+/// What a pod requests, or every fault in its request.
 pub type NeedAnswer = Result<(Need, Schedule), Vec<String>>;
 
-/// Everything beside the pod that its reading needs.
+/// Everything besides the pod that reading it needs.
 #[derive(Debug, Clone, Copy)]
 pub struct PodReader<'a> {
     /// Controllers above pods.
@@ -69,7 +69,7 @@ pub struct PodReader<'a> {
     pub vocabulary: &'a Vocabulary,
 }
 
-/// A pod as its manifest says.
+/// A pod according to its manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadPod {
     /// Whose work it is.
@@ -78,7 +78,7 @@ pub struct ReadPod {
     pub mobility: Mobility,
     /// What it needs, or why that cannot be read.
     pub need: NeedAnswer,
-    /// With whom it may run.
+    /// Which pods it may run with.
     pub rules: Arc<PodRules>,
     /// Who pays.
     pub attribution: Attribution,
@@ -87,7 +87,7 @@ pub struct ReadPod {
 }
 
 impl PodReader<'_> {
-    /// What the pod asks for, with where its volumes are.
+    /// What the pod requests, including where its volumes are.
     pub fn need(&self, manifest: &PodManifest) -> NeedAnswer {
         let (mut need, schedule) =
             parse_with(manifest, self.vocabulary).map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;

@@ -1,4 +1,4 @@
-//! How long each service that has an availability goal was short of ready replicas.
+//! How long each service with an availability goal was short of ready replicas.
 //!
 //! Decides: which pods count, and which services are remembered. Does not: act on it (see [`crate::core::policy::serving`]), or store
 //! itself: it is kept with the market memory.
@@ -19,7 +19,7 @@ pub struct ServiceMemory {
     shortfalls: BTreeMap<Workload, Shortfall>,
 }
 
-/// What one look at a service says.
+/// One observation of a service.
 struct Look {
     ready: i64,
     asked: i64,
@@ -31,9 +31,9 @@ impl ServiceMemory {
         self.shortfalls.get(service)
     }
 
-    /// The memory after a look at all pods at `at`, where Deployments (by uid) want so many replicas; `None` when it stays as it is.
+    /// The memory after observing all pods at `at`, with the Deployments' desired replicas (by uid); `None` if it does not change.
     ///
-    /// A pod that was let go serves on until its replacement does, so it counts. While nobody looks, what was seen last is taken to go on.
+    /// A released pod keeps serving until its replacement does, so it counts. Between observations, the last one is assumed to continue.
     pub fn after_look(&self, pods: &BTreeMap<Uid, Pod>, wanted: &BTreeMap<Uid, i64>, at: Timestamp) -> Option<ServiceMemory> {
         let mut looks: BTreeMap<&Workload, Look> = BTreeMap::new();
         for pod in pods.values().filter(|pod| !pod.finished()) {

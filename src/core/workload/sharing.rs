@@ -25,9 +25,10 @@ pub enum Sharing {
         /// Pods per GPU, at least 1.
         replicas: i64,
     },
-    /// MIG: each GPU is cut into `replicas` instances of the largest profile of which that many fit. Models without MIG are refused.
+    /// MIG: each GPU is partitioned into `replicas` instances of the largest profile that fits that many times. Models without MIG are
+    /// refused.
     Mig {
-        /// Instances per GPU, as in 7 for `1g.10gb` on an H100.
+        /// Instances per GPU, e.g. 7 for `1g.10gb` on an H100.
         replicas: i64,
     },
 }
@@ -38,8 +39,8 @@ pub struct GpuSharing {
     /// How.
     #[serde(flatten)]
     pub sharing: Sharing,
-    /// GPU memory that each process takes for its context, beside what its pod asks for; nothing where GPUs are exclusive, because the
-    /// pod's own figure counts it.
+    /// GPU memory that each process takes for its context, in addition to what its pod requests; zero if GPUs are exclusive, because the
+    /// pod's own figure includes it.
     #[serde(default)]
     pub context_reserve: Mebibytes,
 }
@@ -78,7 +79,7 @@ const MIG_PROFILES: &[(&str, i64, i64, i64)] = &[
 ];
 
 impl GpuSharing {
-    /// The units of `machine`; none when its model cannot be shared so.
+    /// The units of `machine`; none if its model cannot be shared that way.
     pub fn units(&self, machine: &MachineType) -> GpuUnits {
         let shared = |per_gpu: i64, memory: i64| GpuUnits {
             count: machine.gpus * per_gpu,
@@ -120,7 +121,7 @@ impl std::fmt::Display for Sharing {
 impl std::str::FromStr for Sharing {
     type Err = ();
 
-    /// The reverse of `Display`, as in `mps-4`.
+    /// The reverse of `Display`, e.g. `mps-4`.
     fn from_str(text: &str) -> Result<Sharing, ()> {
         if text == "exclusive" {
             return Ok(Sharing::Exclusive);

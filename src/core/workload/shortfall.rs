@@ -1,13 +1,14 @@
-//! How long a service had fewer replicas ready than it asks for.
+//! How long a service had fewer ready replicas than requested.
 //!
-//! Decides: how looks at a service become spans of shortfall, and how long they are remembered. Does not: look, or know a goal.
+//! Decides: how observations of a service become periods of shortfall, and how long they are remembered. Does not: observe, or know a goal.
 
 use crate::core::units::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// Spans remembered at most: a shortfall every five minutes of a day. Older ones are joined into their successor, which counts more, not less.
+/// Spans remembered at most: a shortfall every five minutes of a day. Older ones are merged into their successor, which overcounts rather
+/// than undercounts.
 const MOST_SPANS: usize = 288;
-/// Nothing further back is asked for.
+/// Nothing further back is needed.
 const REMEMBERED: Millis = Millis::from_hours(48);
 
 /// Spans of shortfall of one service, the oldest first.
@@ -15,14 +16,14 @@ const REMEMBERED: Millis = Millis::from_hours(48);
 pub struct Shortfall {
     /// From when to when, both in Unix milliseconds.
     spans: Vec<(Timestamp, Timestamp)>,
-    /// It is short since then.
+    /// It has been short since then.
     since: Option<Timestamp>,
-    /// Enough were ready once: what was never up cannot be down.
+    /// Enough were ready at some time: what was never up cannot be down.
     begun: bool,
 }
 
 impl Shortfall {
-    /// At `at`, enough replicas were ready or not. Says whether anything changed that is worth keeping.
+    /// At `at`, enough replicas were ready or not. Returns whether anything changed that is worth saving.
     pub fn observe(&mut self, at: Timestamp, enough: bool) -> bool {
         match (self.since, enough) {
             (None, false) if self.begun => self.since = Some(at),

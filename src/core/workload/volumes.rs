@@ -1,6 +1,6 @@
-//! The volumes of a pod, as far as they bind it to a place or to one node at a time.
+//! The volumes of a pod, as far as they tie it to a location or to one node at a time.
 //!
-//! Decides: which access modes let a replacement run beside the pod it replaces, and where volumes can be reached from.
+//! Decides: which access modes allow a replacement to run alongside the pod it replaces, and where volumes can be reached from.
 //! Does not: provision anything, or count how many volumes a node can attach.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,12 +14,12 @@ use super::need::{Metadata, NodeSelector, NodeSelectorRequirement, PodManifest};
 /// A PersistentVolumeClaim and the volume or class behind it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VolumeFacts {
-    /// Access modes, as in `ReadWriteOnce`.
+    /// Access modes, e.g. `ReadWriteOnce`.
     pub access_modes: BTreeSet<String>,
-    /// Where it can be reached from: the node affinity of its bound volume, or the allowed topologies of its storage class while it waits
-    /// for its first consumer. Empty is everywhere.
+    /// Where it is reachable: the node affinity of its bound volume, or the allowed topologies of its storage class while it waits
+    /// for its first consumer. Empty means everywhere.
     pub reached_from: Vec<LabelTerm>,
-    /// A bound volume says where it is: its pods run there and nowhere else.
+    /// A bound volume has a location: its pods run there and nowhere else.
     pub bound: bool,
 }
 
@@ -30,7 +30,7 @@ impl VolumeFacts {
     }
 }
 
-/// A PersistentVolumeClaim, a PersistentVolume or a StorageClass, as far as it binds pods to a place, as its JSON is written.
+/// A PersistentVolumeClaim, a PersistentVolume or a StorageClass, as far as it ties pods to a location, in the form of its JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct VolumeObject {
@@ -68,7 +68,7 @@ struct TopologyLabel {
     values: BTreeSet<String>,
 }
 
-/// What is known of each of `claims`, from the volumes that they are bound to or the storage classes that will make them.
+/// What is known about each of `claims`, from the volumes they are bound to or the storage classes that will create them.
 pub fn facts(claims: &[VolumeObject], volumes: &[VolumeObject], classes: &[VolumeObject]) -> Volumes {
     let named = |objects: &[VolumeObject]| -> BTreeMap<String, VolumeObject> {
         objects.iter().map(|o| (o.metadata.name.clone().unwrap_or_default(), o.clone())).collect()
@@ -92,7 +92,7 @@ pub fn facts(claims: &[VolumeObject], volumes: &[VolumeObject], classes: &[Volum
     claims.iter().map(of).collect()
 }
 
-/// Requirements that cannot be read are taken to be none: a volume never says more than labels in a set.
+/// Requirements that cannot be read count as none: volumes only use labels in a set.
 fn terms_of(selector: &NodeSelector) -> Vec<LabelTerm> {
     let read = |want: &NodeSelectorRequirement| requirement(want, "spec.nodeAffinity", &mut Vec::new());
     selector.node_selector_terms.iter().map(|term| term.match_expressions.iter().filter_map(read).collect()).collect()
@@ -106,7 +106,7 @@ fn topology(topology: &Topology) -> LabelTerm {
 /// All claims, by namespace and name.
 pub type Volumes = BTreeMap<(String, String), VolumeFacts>;
 
-/// The claims that a pod mounts, by name, with what is known of each.
+/// The claims that a pod mounts, by name, with what is known about each.
 pub fn of_pod<'a>(manifest: &PodManifest, volumes: &'a Volumes) -> Vec<(String, Option<&'a VolumeFacts>)> {
     let namespace = manifest.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let pod = manifest.metadata.name.clone().unwrap_or_default();
@@ -117,15 +117,15 @@ pub fn of_pod<'a>(manifest: &PodManifest, volumes: &'a Volumes) -> Vec<(String, 
     names.map(|name| (name.clone(), volumes.get(&(namespace.clone(), name)))).collect()
 }
 
-/// What the volumes of a pod ask of its node's labels.
+/// What a pod's volumes require of its node's labels.
 pub fn reached_from(of_pod: &[(String, Option<&VolumeFacts>)]) -> Vec<LabelTerm> {
     of_pod.iter().filter_map(|(_, facts)| *facts).fold(Vec::new(), |terms, facts| both(terms, facts.reached_from.clone()))
 }
 
-/// Why no second pod can mount what this one mounts: the first volume that one node alone may have. One that is not known yet may be such.
+/// Why no second pod can mount what this one mounts: the first volume that only one node may have. An unknown one may be such a volume.
 pub fn held_by_one_node(manifest: &PodManifest, volumes: &Volumes) -> Option<String> {
     let claims = of_pod(manifest, volumes);
-    // A volume made for the pod alone is made again for its replacement.
+    // A volume created only for the pod is created again for its replacement.
     let own = |name: &str| {
         let pod = manifest.metadata.name.as_deref().unwrap_or_default();
         manifest.spec.volumes.iter().any(|v| v.ephemeral.is_some() && name == format!("{pod}-{}", v.name))

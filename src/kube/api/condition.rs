@@ -1,4 +1,4 @@
-//! Conditions, shaped as Kubernetes' own (`metav1.Condition`), so that `kubectl wait --for=condition=Ready` works.
+//! Conditions, in the form of Kubernetes' own (`metav1.Condition`), so that `kubectl wait --for=condition=Ready` works.
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
@@ -12,21 +12,21 @@ pub enum ConditionStatus {
     True,
     /// It does not.
     False,
-    /// Nobody knows yet.
+    /// Not known yet.
     Unknown,
 }
 
-/// One thing that is observed about an object.
+/// One observation about an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// What is observed, as in `Ready`.
+    /// What is observed, e.g. `Ready`.
     #[serde(rename = "type")]
     #[schemars(length(min = 1, max = 64))]
     pub type_: String,
     /// Whether it holds.
     pub status: ConditionStatus,
-    /// Why, in one CamelCase word, as in `UnknownSubnet`.
+    /// Why, in one CamelCase word, e.g. `UnknownSubnet`.
     #[schemars(length(min = 1, max = 128))]
     pub reason: String,
     /// Why, in a sentence for people.
@@ -34,7 +34,7 @@ pub struct Condition {
     pub message: String,
     /// When `status` last changed.
     pub last_transition_time: Moment,
-    /// The `metadata.generation` this was said about.
+    /// The `metadata.generation` this refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }

@@ -27,7 +27,7 @@ use super::schema;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.recordId == oldSelf.recordId && self.kind == oldSelf.kind && self.happenedAt == oldSelf.happenedAt").message("a GpuDecision cannot change: it says what was decided"))]
+#[x_kube(validation = Rule::new("self.recordId == oldSelf.recordId && self.kind == oldSelf.kind && self.happenedAt == oldSelf.happenedAt").message("a GpuDecision is immutable: it records what was decided"))]
 pub struct GpuDecisionSpec {
     /// Identity of the record in the ledger: writing it twice is harmless.
     #[schemars(length(min = 36, max = 36))]
@@ -35,9 +35,9 @@ pub struct GpuDecisionSpec {
     /// What it is: `decision`, `interval-opened`, ...
     #[schemars(schema_with = "schema::trigger")]
     pub kind: String,
-    /// When what it tells of happened.
+    /// When the recorded event happened.
     pub happened_at: Moment,
-    /// What made lowtide decide, for a decision.
+    /// What triggered it, for a decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub trigger: Option<String>,
@@ -53,7 +53,7 @@ pub struct GpuDecisionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub text: Option<String>,
-    /// The full record as the ledger takes it.
+    /// The full record in the ledger's format.
     #[schemars(schema_with = "schema::raw_object")]
     pub record: serde_json::Value,
 }

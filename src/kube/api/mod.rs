@@ -1,11 +1,11 @@
-//! The custom resources of group `lowtide.dev`, as Rust types. `crds/` is written from them (`lowtide crds --write`).
+//! The custom resources of group `lowtide.dev`, as Rust types. `crds/` is generated from them (`lowtide crds --write`).
 //!
 //! Decides: field names, defaults, which values the API server refuses, and what `kubectl get` prints.
-//! Does not: turn objects into what the core reads (see the adapter next to this module).
+//! Does not: convert objects into what the core reads (see the adapter next to this module).
 //!
 //! Conventions: units are in field names, money is a decimal string (a number would lose its last zero in a printer column),
 //! and points in time are RFC 3339 with milliseconds, because phases of a migration are measured in milliseconds.
-// One `printcolumn(...)` per column is how kube spells printer columns.
+// kube wants one `printcolumn(...)` per printer column.
 #![allow(clippy::duplicated_attributes)]
 
 pub mod condition;
@@ -32,10 +32,10 @@ pub const GROUP: &str = "lowtide.dev";
 pub const VERSION: &str = "v1";
 /// The finalizer of a claim: it guards the instance, nothing else.
 pub const CLAIM_FINALIZER: &str = "lowtide.dev/instance";
-/// The finalizer of a node pool: it goes when its last claim is gone.
+/// The finalizer of a node pool: it is removed with the pool's last claim.
 pub const POOL_FINALIZER: &str = "lowtide.dev/claims";
 
-/// What the admission policies of the chart put on pods, and what they look at. The chart repeats these words; a test compares.
+/// What the chart's admission policies put on pods, and what they look at. The chart repeats these strings; a test compares them.
 /// Which annotations an owner may write is in [`crate::core::workload::need::OWNER_KEYS`].
 pub mod words {
     /// Prefix of every annotation an owner may write.
@@ -48,7 +48,7 @@ pub mod words {
     pub const GATE: &str = "lowtide.dev/placement";
     /// The extended resource that counts GPUs, and the key of the taint on GPU nodes.
     pub const GPU_RESOURCE: &str = "nvidia.com/gpu";
-    /// The node label that pins a pod to a claim. Kubelets may not set labels below this prefix themselves (NodeRestriction).
+    /// The node label that pins a pod to a claim. Kubelets may not set labels under this prefix themselves (NodeRestriction).
     pub const CLAIM_NODE_LABEL: &str = "lowtide.node-restriction.kubernetes.io/claim";
 }
 

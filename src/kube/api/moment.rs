@@ -1,4 +1,4 @@
-//! A point in time as the API writes it: RFC 3339 in UTC with milliseconds.
+//! A point in time in the API's format: RFC 3339 in UTC with milliseconds.
 
 use std::borrow::Cow;
 
@@ -33,7 +33,7 @@ impl<'de> Deserialize<'de> for Moment {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = String::deserialize(d)?;
         let at: jiff::Timestamp =
-            text.parse().map_err(|e| de::Error::custom(format!("{text:?} is not a point in time as in 2026-07-20T13:44:30.000Z: {e}")))?;
+            text.parse().map_err(|e| de::Error::custom(format!("{text:?} is not a point in time, e.g. 2026-07-20T13:44:30.000Z: {e}")))?;
         Ok(Moment(Timestamp(at.as_millisecond())))
     }
 }

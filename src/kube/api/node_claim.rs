@@ -24,7 +24,7 @@ use crate::core::units::money::MicroUsdPerHour;
     category = "lowtide",
     status = "GpuNodeClaimStatus",
     derive = "PartialEq",
-    doc = "One GPU machine: what was bought, why, at which price, and how far it is. Written by lowtide.",
+    doc = "One GPU machine: what was bought, why, at what price, and its progress. Written by lowtide.",
     selectable = ".spec.nodePool",
     selectable = ".spec.region",
     printcolumn(name = "Type", type_ = "string", json_path = ".spec.instanceType"),
@@ -40,21 +40,21 @@ use crate::core::units::money::MicroUsdPerHour;
     printcolumn(name = "Reason", type_ = "string", json_path = ".spec.reason", priority = "1")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self == oldSelf").message("the spec of a GpuNodeClaim cannot change: it says what was bought"))]
+#[x_kube(validation = Rule::new("self == oldSelf").message("the spec of a GpuNodeClaim is immutable: it records what was bought"))]
 pub struct GpuNodeClaimSpec {
-    /// The `GpuNodePool` whose policy holds.
+    /// The `GpuNodePool` whose policy applies.
     #[schemars(length(min = 1, max = 253))]
     pub node_pool: String,
-    /// The `GpuNodeClass` that makes the node.
+    /// The `GpuNodeClass` that configures the node.
     #[schemars(length(min = 1, max = 253))]
     pub node_class: String,
     /// The region.
     #[schemars(schema_with = "schema::region")]
     pub region: String,
-    /// The zone id, as in `use1-az4`.
+    /// The zone id, e.g. `use1-az4`.
     #[schemars(length(min = 1, max = 64))]
     pub zone: String,
-    /// The instance type, as in `g6.xlarge`.
+    /// The instance type, e.g. `g6.xlarge`.
     #[schemars(length(min = 1, max = 64))]
     pub instance_type: String,
     /// How it is bought.
@@ -63,14 +63,14 @@ pub struct GpuNodeClaimSpec {
     /// The price it was decided at, in US dollars per hour for the machine.
     #[schemars(schema_with = "schema::usd")]
     pub price_per_hour: MicroUsdPerHour,
-    /// Who said that price.
+    /// Source of that price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional_price_source")]
     pub price_source: Option<PriceSource>,
     /// When that price was last confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_observed_at: Option<Moment>,
-    /// On-demand price of the same type in the same region, where known.
+    /// On-demand price of the same type in the same region, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional_usd")]
     pub on_demand_per_hour: Option<MicroUsdPerHour>,
@@ -84,26 +84,26 @@ pub struct GpuNodeClaimSpec {
     /// The decision that bought it.
     #[schemars(length(min = 1, max = 64))]
     pub decision_id: String,
-    /// What made lowtide decide.
+    /// What triggered the decision.
     #[schemars(schema_with = "schema::trigger")]
     pub reason: Trigger,
-    /// Attempt of EC2's idempotency token, which is derived from the claim's uid and this.
+    /// Attempt number; EC2's idempotency token is derived from it and the claim's uid.
     #[schemars(with = "i32", range(min = 1))]
     pub attempt: u32,
     /// Launch parameters, frozen: a new image or template cannot make a second token.
     pub launch: FrozenLaunch,
-    /// How its node shares GPUs, as its class said when it was bought. Absent: exclusive.
+    /// How its node shares GPUs, as specified by its class when it was bought. Absent: exclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_sharing: Option<GpuSharing>,
     /// The pods it was bought for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     pub created_for: Vec<PodRef>,
-    /// The claim whose work it is to take over, bought before that claim is left.
+    /// The claim whose work it will take over, bought before that claim is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub takes_over: Option<String>,
-    /// The instance that it was made for, with `lowtide adopt`: nothing is launched for it.
+    /// The existing instance it was created for by `lowtide adopt`: nothing is launched for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub adopted_instance: Option<String>,
@@ -140,10 +140,10 @@ pub struct PodRef {
     pub uid: String,
 }
 
-/// Where a claim is in its life, for people; the timestamps decide.
+/// Where a claim is in its life cycle, for people; the timestamps decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum ClaimPhase {
-    /// Written; EC2 was not asked yet.
+    /// Written; EC2 has not been asked yet.
     #[default]
     Pending,
     /// EC2 was asked: something may exist.
@@ -154,21 +154,21 @@ pub enum ClaimPhase {
     Ready,
     /// Work is being moved off.
     Draining,
-    /// EC2 was asked to end it.
+    /// EC2 was asked to terminate it.
     Terminating,
     /// EC2 refused it, or it never became a node.
     Failed,
-    /// A word of another version: shown to people, and decided by nobody.
+    /// A phase from another version: shown to people, used for no decision.
     #[serde(other)]
     #[schemars(skip)]
     Unknown,
 }
 
-/// How far a claim is. Every field is written before the step it tells of, or when it was seen.
+/// A claim's progress. Every field is written before the step it refers to, or when the step was observed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GpuNodeClaimStatus {
-    /// Where it is in its life.
+    /// Where it is in its life cycle.
     #[serde(default)]
     pub phase: ClaimPhase,
     /// EC2 was asked: from here on something may exist.
@@ -198,7 +198,7 @@ pub struct GpuNodeClaimStatus {
     /// Since when work is being moved off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draining_since: Option<Moment>,
-    /// Pods that run here, so that their end is noticed over a restart.
+    /// Pods that run here, so that their end is noticed across a restart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub occupants: Vec<Occupant>,
     /// What was decided about the pods that were bound here. The pods carry a copy; this is what counts.
@@ -208,13 +208,13 @@ pub struct GpuNodeClaimStatus {
     /// Since when nothing is bound here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub empty_since: Option<Moment>,
-    /// What is wrong with its node, and since when; absent while it is well.
+    /// What is wrong with its node, and since when; absent while it is healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unhealthy: Option<Unhealthy>,
-    /// Fingerprints of needs whose pods were lifted onto its node and that the scheduler did not bind there.
+    /// Fingerprints of needs whose pods were released to its node but that the scheduler did not bind there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub misfits: Vec<String>,
-    /// EC2 was asked to end it.
+    /// EC2 was asked to terminate it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub termination: Option<Termination>,
     /// The instance has ended.
@@ -229,11 +229,11 @@ pub struct GpuNodeClaimStatus {
     pub last_transition: Option<Moment>,
 }
 
-/// What is wrong with a node that had joined.
+/// What is wrong with a node after it joined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Unhealthy {
-    /// What it is, as in `node-not-ready`.
+    /// What it is, e.g. `node-not-ready`.
     #[schemars(schema_with = "schema::trigger")]
     pub reason: Trigger,
     /// Since when it was seen.
@@ -244,19 +244,19 @@ pub struct Unhealthy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
-    /// What it means for the pool of capacity, as in `no-capacity`.
+    /// What it means for the capacity pool, e.g. `no-capacity`.
     #[schemars(schema_with = "schema::trigger")]
     pub cause: CoolDownCause,
-    /// EC2's code, as in `InsufficientInstanceCapacity`.
+    /// EC2's code, e.g. `InsufficientInstanceCapacity`.
     #[serde(default)]
     pub code: String,
-    /// EC2's sentence.
+    /// EC2's message.
     pub message: String,
     /// When.
     pub at: Moment,
 }
 
-/// What EC2 said it will do to the instance.
+/// What EC2 announced for the instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InterruptionMark {
@@ -271,7 +271,7 @@ pub struct InterruptionMark {
     pub source: String,
 }
 
-/// What kind of warning came.
+/// The kind of warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum InterruptionKind {
@@ -285,7 +285,7 @@ pub enum InterruptionKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MoveMark {
-    /// What made lowtide decide.
+    /// What triggered the decision.
     #[schemars(schema_with = "schema::trigger")]
     pub reason: Trigger,
     /// The decision.
@@ -337,17 +337,17 @@ pub struct PodBinding {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Ended {
-    /// When it stopped being paid for.
+    /// When billing stopped.
     pub at: Moment,
     /// Who ended it.
     #[schemars(schema_with = "schema::ended_by")]
     pub by: EndedBy,
-    /// The decision that ended it, where one did.
+    /// The decision that ended it, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision_id: Option<String>,
 }
 
-/// EC2 was asked to end the instance.
+/// EC2 was asked to terminate the instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Termination {

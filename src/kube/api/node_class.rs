@@ -1,4 +1,4 @@
-//! `GpuNodeClass`: how a node is made in one region.
+//! `GpuNodeClass`: how a node is set up in one region.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::condition::Condition;
 use super::schema;
 use crate::core::units::money::MicroUsdPerHour;
 
-/// How a node is made in one region.
+/// How a node is set up in one region.
 #[derive(CustomResource, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "lowtide.dev",
@@ -20,7 +20,7 @@ use crate::core::units::money::MicroUsdPerHour;
     category = "lowtide",
     status = "GpuNodeClassStatus",
     derive = "PartialEq",
-    doc = "How a GPU node is made in one region: subnets, image, security groups, bootstrap and GPU sharing.",
+    doc = "How a GPU node is set up in one region: subnets, image, security groups, bootstrap and GPU sharing.",
     printcolumn(name = "Region", type_ = "string", json_path = ".spec.region"),
     printcolumn(name = "Bootstrap", type_ = "string", json_path = ".spec.bootstrap.kind"),
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image"),
@@ -31,15 +31,15 @@ use crate::core::units::money::MicroUsdPerHour;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct GpuNodeClassSpec {
-    /// The region. A class never changes its region: make another class.
+    /// The region. It cannot change: create another class.
     #[schemars(schema_with = "schema::region")]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.region cannot change: make another GpuNodeClass"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.region cannot change: create another GpuNodeClass"))]
     pub region: String,
-    /// Subnets, at most one per zone. Their zone ids are asked of EC2 and shown in the status.
+    /// Subnets, at most one per zone. Their zone ids are read from EC2 and shown in the status.
     #[schemars(length(min = 1, max = 16), inner(length(max = 64), regex(pattern = r"^subnet-[a-z0-9-]+$")))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub subnets: Vec<String>,
-    /// The machine image, as in `ami-0123456789abcdef0`.
+    /// The machine image, e.g. `ami-0123456789abcdef0`.
     #[schemars(length(max = 64), regex(pattern = r"^ami-[a-z0-9-]+$"))]
     pub image: String,
     /// Security groups.
@@ -55,37 +55,37 @@ pub struct GpuNodeClassSpec {
     /// How pods share a GPU.
     #[serde(default)]
     pub gpu_sharing: GpuSharing,
-    /// Name of the SQS queue in this region that EventBridge sends interruption notices to. Absent: only the node agent and EC2's own
-    /// state tell of interruptions.
+    /// Name of the SQS queue in this region that EventBridge sends interruption notices to. Absent: interruptions are only seen by the node
+    /// agent and in EC2's own state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 80), regex(pattern = r"^[A-Za-z0-9_-]+(\.fifo)?$"))]
     pub interruption_queue: Option<String>,
-    /// Capacity reservations (ODCR) in this region that nodes may be launched into. Bought before anything more expensive by pools whose
-    /// `capacityTypes` have `reserved`.
+    /// Capacity reservations (ODCR) in this region that nodes may be launched into. Used before anything more expensive by pools whose
+    /// `capacityTypes` include `reserved`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
     pub capacity_reservations: Vec<NamedCapacityReservation>,
-    /// The size of the image's root volume, in GiB: pods' `ephemeral-storage` is counted against it where a type has no larger instance
-    /// store. Absent: 20, as EKS' own images have it.
+    /// The size of the image's root volume, in GiB: pods' `ephemeral-storage` is counted against it if a type has no larger instance store.
+    /// Absent: 20, as in EKS's own images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>", range(min = 8, max = 16384))]
     pub root_volume_gib: Option<u32>,
     /// Tags added to instances. Keys without `/`, so that instance metadata can show them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 40))]
-    #[x_kube(validation = Rule::new("self.all(key, !key.contains('/') && !key.startsWith('lowtide-') && !key.startsWith('aws:'))").message("a tag key must not contain / and must not begin with lowtide- or aws:"))]
+    #[x_kube(validation = Rule::new("self.all(key, !key.contains('/') && !key.startsWith('lowtide-') && !key.startsWith('aws:'))").message("a tag key must not contain / and must not start with lowtide- or aws:"))]
     pub tags: BTreeMap<String, String>,
 }
 
-/// A capacity reservation. Its type and zone are asked of EC2.
+/// A capacity reservation. Its type and zone are read from EC2.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NamedCapacityReservation {
-    /// Its id, as in `cr-0123456789abcdef0`.
+    /// Its id, e.g. `cr-0123456789abcdef0`.
     #[schemars(length(max = 64), regex(pattern = r"^cr-[a-z0-9-]+$"))]
     pub id: String,
-    /// What an hour of one of its machines counts, in US dollars. Zero, the default, says that it is paid for whether it is used or not.
+    /// Cost of one of its machines per hour, in US dollars. Zero, the default, means that it is paid for whether it is used or not.
     #[serde(default)]
     #[schemars(schema_with = "schema::sunk_price")]
     pub price_per_hour: MicroUsdPerHour,
@@ -94,27 +94,27 @@ pub struct NamedCapacityReservation {
 /// How a machine becomes a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.kind == 'eks' || (has(self.tokenParameter) && self.tokenParameter != '')").message("bootstrap.tokenParameter is needed for k3s and kubeadm: the name of an SSM parameter, never the token itself"))]
-#[x_kube(validation = Rule::new("self.kind != 'eks' || (has(self.extra) && ['clusterName', 'certificateAuthority', 'serviceCidr'].all(k, k in self.extra))").message("bootstrap.extra needs clusterName, certificateAuthority and serviceCidr for eks"))]
-#[x_kube(validation = Rule::new("self.kind != 'kubeadm' || (has(self.extra) && 'caCertHash' in self.extra)").message("bootstrap.extra needs caCertHash for kubeadm, as in sha256:..."))]
+#[x_kube(validation = Rule::new("self.kind == 'eks' || (has(self.tokenParameter) && self.tokenParameter != '')").message("bootstrap.tokenParameter is required for k3s and kubeadm: the name of an SSM parameter, never the token itself"))]
+#[x_kube(validation = Rule::new("self.kind != 'eks' || (has(self.extra) && ['clusterName', 'certificateAuthority', 'serviceCidr'].all(k, k in self.extra))").message("bootstrap.extra requires clusterName, certificateAuthority and serviceCidr for eks"))]
+#[x_kube(validation = Rule::new("self.kind != 'kubeadm' || (has(self.extra) && 'caCertHash' in self.extra)").message("bootstrap.extra requires caCertHash for kubeadm, e.g. sha256:..."))]
 pub struct Bootstrap {
-    /// What is on the image.
+    /// The bootstrap software on the image.
     pub kind: BootstrapKind,
-    /// The API server as nodes reach it, as in `https://10.0.0.10:6443`.
+    /// The API server's address as nodes reach it, e.g. `https://10.0.0.10:6443`.
     #[schemars(length(max = 256), regex(pattern = r"^https://[^ ]+$"))]
     pub server_url: String,
-    /// Name of the SSM parameter (SecureString) that holds the join token, as in `/lowtide/k3s-token`. Never the token itself.
+    /// Name of the SSM parameter (SecureString) that holds the join token, e.g. `/lowtide/k3s-token`. Never the token itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = r"^/[a-zA-Z0-9_./-]+$"))]
     pub token_parameter: Option<String>,
-    /// What the kind needs besides: k3s: further keys of its `config.yaml`; kubeadm: `caCertHash`; eks: `clusterName`,
+    /// What else the kind needs: k3s: additional keys for its `config.yaml`; kubeadm: `caCertHash`; eks: `clusterName`,
     /// `certificateAuthority`, `serviceCidr`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub extra: BTreeMap<String, String>,
 }
 
-/// What is on the image, and so which user data it reads.
+/// The bootstrap software on the image, which determines the user data it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BootstrapKind {
@@ -122,7 +122,7 @@ pub enum BootstrapKind {
     K3s,
     /// kubeadm, reading a JoinConfiguration.
     Kubeadm,
-    /// EKS' nodeadm, reading a NodeConfig.
+    /// EKS's nodeadm, reading a NodeConfig.
     Eks,
 }
 
@@ -138,7 +138,7 @@ pub struct GpuSharing {
     #[serde(default = "one")]
     #[schemars(with = "i32", range(min = 1, max = 48))]
     pub replicas: u32,
-    /// GPU memory that each pod's context takes beside what the pod asks for, in MiB; not counted for `exclusive`.
+    /// GPU memory that each pod's context takes in addition to what the pod asks for, in MiB; not counted for `exclusive`.
     #[serde(default = "default_context_reserve_mib")]
     #[schemars(with = "i32", range(min = 0, max = 16384))]
     pub context_reserve_mib: u32,
@@ -148,22 +148,22 @@ pub struct GpuSharing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SharingMode {
-    /// One pod has the GPU.
+    /// One pod has the whole GPU.
     #[default]
     Exclusive,
-    /// Pods take turns; nothing keeps them from each other's memory.
+    /// Pods take turns; their memory is not isolated.
     TimeSlicing,
-    /// Multi-Process Service: pods run at once, memory is limited.
+    /// Multi-Process Service: pods run concurrently, memory is limited.
     Mps,
-    /// Multi-Instance GPU: the GPU is cut in parts.
+    /// Multi-Instance GPU: the GPU is partitioned.
     Mig,
 }
 
-/// What EC2 said about the class.
+/// What EC2 reported about the class.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GpuNodeClassStatus {
-    /// `Ready`: nodes can be made; else why not, as in `UnknownSubnet`.
+    /// `Ready`: nodes can be launched; otherwise why not, e.g. `UnknownSubnet`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -173,10 +173,10 @@ pub struct GpuNodeClassStatus {
     /// The name of each of these zones in this account, by zone id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub zone_names: BTreeMap<String, String>,
-    /// The launch template made from this class.
+    /// The launch template created from this class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launch_template: Option<LaunchTemplateRef>,
-    /// The generation this was said about.
+    /// The generation this refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }
@@ -195,7 +195,7 @@ fn one() -> u32 {
     1
 }
 
-/// What a CUDA context takes on the cards of today, rounded up; measure your own.
+/// What a CUDA context takes on current GPUs, rounded up; measure your own.
 fn default_context_reserve_mib() -> u32 {
     500
 }

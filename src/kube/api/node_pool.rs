@@ -1,4 +1,4 @@
-//! `GpuNodePool`: policy. Who may spend, on what, up to which price, and when work is moved.
+//! `GpuNodePool`: policy. Who may spend, on what, up to what price, and when work is moved.
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
     category = "lowtide",
     status = "GpuNodePoolStatus",
     derive = "PartialEq",
-    doc = "Policy: which namespaces may buy GPU capacity, what of it, up to which price, and when work is moved.",
+    doc = "Policy: which namespaces may buy GPU capacity, which kinds, up to what price, and when work is moved.",
     printcolumn(name = "Claims", type_ = "integer", json_path = ".status.claims"),
     printcolumn(name = "GPUs", type_ = "integer", json_path = ".status.gpus"),
     printcolumn(name = "$/h", type_ = "string", json_path = ".status.pricePerHour"),
@@ -31,7 +31,7 @@ use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
 )]
 #[serde(transparent)]
 pub struct GpuNodePoolSpec {
-    /// The policy, as the core reads it wherever it is written.
+    /// The policy, in the form the core reads everywhere.
     pub policy: NodePoolSpec,
 }
 
@@ -39,7 +39,7 @@ pub struct GpuNodePoolSpec {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GpuNodePoolStatus {
-    /// `Ready`: it can buy; else why not.
+    /// `Ready`: it can buy; otherwise why not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -53,14 +53,14 @@ pub struct GpuNodePoolStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional_usd")]
     pub price_per_hour: Option<MicroUsdPerHour>,
-    /// What on-demand of the same types and regions would cost more, in US dollars per hour.
+    /// How much more on-demand of the same types and regions would cost, in US dollars per hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional_usd")]
     pub saved_per_hour: Option<MicroUsdPerHour>,
-    /// What machines that are gone cost this calendar month: counts against `monthlyBudgetUsd`, beside what runs.
+    /// What machines that are gone cost this calendar month: counts towards `monthlyBudgetUsd`, in addition to what runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub month: Option<MonthBooks>,
-    /// The generation this was said about.
+    /// The generation this refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }

@@ -1,4 +1,4 @@
-//! Schemas of fields whose Rust type belongs to the core, which knows nothing of Kubernetes.
+//! Schemas of fields whose Rust type belongs to the core, which knows nothing about Kubernetes.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
@@ -22,22 +22,22 @@ pub fn capacity_type(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "enum": ["reserved", "spot", "on-demand"] })
 }
 
-/// Where a price came from, as `core::market::PriceSource` writes it, or absent.
+/// Source of a price, in `core::market::PriceSource`'s notation, or absent.
 pub fn optional_price_source(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "nullable": true, "maxLength": 40, "pattern": "^[a-z]+(-[a-z]+)*$" })
 }
 
-/// A region, as in `us-east-1`.
+/// A region, e.g. `us-east-1`.
 pub fn region(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "maxLength": 32, "pattern": "^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$" })
 }
 
-/// A trigger, as `core::fleet::Trigger` writes it.
+/// A trigger, in `core::fleet::Trigger`'s notation.
 pub fn trigger(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "maxLength": 40, "pattern": "^[a-z]+(-[a-z]+)*$" })
 }
 
-/// Who ended an instance, as `core::fleet::EndedBy` writes it.
+/// Who ended an instance, in `core::fleet::EndedBy`'s notation.
 pub fn ended_by(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "enum": ["ec2-interruption", "lowtide", "unknown"] })
 }

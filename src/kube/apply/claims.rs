@@ -17,14 +17,14 @@ use crate::core::snapshot::Lane;
 use crate::core::units::ids::ClaimName;
 use crate::ports::{Applied, ClusterError};
 
-/// How often lifting the finalizer is tried when somebody changes the claim at the same moment.
+/// How often removing the finalizer is tried when the claim changes at the same moment.
 const ATTEMPTS: u32 = 3;
 
 fn api(cluster: &LiveCluster) -> Api<GpuNodeClaim> {
     Api::all(cluster.client.clone())
 }
 
-/// Writes the intent. A name that exists is a conflict: another pass was first.
+/// Writes the intent. An existing name is a conflict: another pass was first.
 pub async fn create(cluster: &LiveCluster, name: &ClaimName, spec: &ClaimSpec) -> Result<Applied, ClusterError> {
     let mut claim = GpuNodeClaim::new(name.as_str(), claims::write_spec(spec));
     claim.metadata = ObjectMeta { finalizers: Some(vec![CLAIM_FINALIZER.to_owned()]), ..claim.metadata };
@@ -33,7 +33,7 @@ pub async fn create(cluster: &LiveCluster, name: &ClaimName, spec: &ClaimSpec) -
     Ok(applied(Lane::Claim(name.clone()), &made))
 }
 
-/// Changes the status; fields that `patch` leaves out stay. A claim that is not at the version `seen` any more is a conflict.
+/// Changes the status; fields that `patch` leaves out stay. A claim that is no longer at the version `seen` is a conflict.
 pub async fn patch(cluster: &LiveCluster, name: &ClaimName, patch: &ClaimPatch, seen: Option<u64>) -> Result<Applied, ClusterError> {
     let observed = cluster.watches.claim(name.as_str()).and_then(|c| c.status).unwrap_or_default();
     let mut body = claims::status_patch(&observed, patch);
@@ -49,8 +49,8 @@ pub async fn patch(cluster: &LiveCluster, name: &ClaimName, patch: &ClaimPatch, 
     Ok(applied(Lane::Claim(name.clone()), &changed))
 }
 
-/// Deletes the claim and lifts our finalizer; others' stay. Works on a claim that somebody deleted already, or that is gone; one that is
-/// not at the version `seen` any more is a conflict.
+/// Deletes the claim and removes our finalizer; others' stay. Works on a claim that is already deleted or gone; one that is no longer at
+/// the version `seen` is a conflict.
 pub async fn remove(cluster: &LiveCluster, name: &ClaimName, seen: Option<u64>) -> Result<Applied, ClusterError> {
     let (claims, gone) = (api(cluster), done(Lane::Claim(name.clone())));
     let preconditions = seen.map(|version| Preconditions { uid: None, resource_version: Some(version.to_string()) });

@@ -1,6 +1,6 @@
 //! Events: what owners read with `kubectl describe`.
 //!
-//! An event's name is its identity in the core, so that saying it again while it is there changes nothing.
+//! An event's name is its identity in the core, so that writing it again while it exists changes nothing.
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use k8s_openapi::api::events::v1::Event as ApiEvent;
@@ -19,14 +19,14 @@ use crate::core::action::{Event, EventKind, EventSubject};
 use crate::core::snapshot::Lane;
 use crate::ports::{Applied, ClusterError};
 
-/// Longest note the API server takes, in bytes.
+/// Longest note the API server accepts, in bytes.
 const NOTE_LIMIT: usize = 1024;
 /// Longest part of the subject's name that goes into the event's name (at most 253 with the identity).
 const NAME_LIMIT: usize = 200;
-/// Events about objects without a namespace live there.
+/// Namespace of events about objects without a namespace.
 const CLUSTER_SCOPE: &str = "default";
 
-/// Writes an event; one that is there already is fine.
+/// Writes an event; one that already exists is fine.
 pub async fn emit(cluster: &LiveCluster, event: &Event) -> Result<Applied, ClusterError> {
     let regarding = regarding(cluster, &event.subject);
     let namespace = regarding.namespace.clone().unwrap_or_else(|| CLUSTER_SCOPE.to_owned());
@@ -63,7 +63,7 @@ fn lane(subject: &EventSubject) -> Lane {
     }
 }
 
-/// What the event is about. `kubectl describe` looks events up by uid, so it is taken from the watch for objects named only by name.
+/// What the event is about. `kubectl describe` looks events up by uid, so for objects known only by name it is taken from the watch.
 fn regarding(cluster: &LiveCluster, subject: &EventSubject) -> ObjectReference {
     match subject {
         EventSubject::Pod(pod) => ObjectReference {

@@ -19,8 +19,8 @@ use crate::ports::{Applied, ClusterError};
 /// How often a node is marked when the kubelet or a controller changes it at the same moment.
 const ATTEMPTS: u32 = 5;
 
-/// Puts the claim label and `labels` on the node, and our taint when asked. `spec.taints` has no merge key: the list is written as a whole, at the
-/// version it was read at, so that nobody's taint is lost.
+/// Puts the claim label and `labels` on the node, and our taint if requested. `spec.taints` has no merge key: the list is written as a
+/// whole, at the version it was read at, so that no taint is lost.
 pub async fn mark(
     cluster: &LiveCluster,
     name: &NodeName,
@@ -52,7 +52,7 @@ pub async fn mark(
     }
 }
 
-/// A node's taints with the claim's in the place of "none yet", and the one that keeps new work off when asked. A node that registered
+/// A node's taints with the claim's instead of "none yet", and the one that keeps new work off if requested. A node that registered
 /// without the claim taint (a machine of an older version, whose pods do not tolerate it) gets none.
 fn marked(mut taints: Vec<Taint>, claim: &ClaimName, leaving: bool) -> Vec<Taint> {
     for taint in taints.iter_mut().filter(|t| t.key == names::CLAIM_TAINT && t.effect == "NoSchedule") {
@@ -64,7 +64,7 @@ fn marked(mut taints: Vec<Taint>, claim: &ClaimName, leaving: bool) -> Vec<Taint
     taints
 }
 
-/// Deletes the Node object; one that is gone is fine.
+/// Deletes the Node object; one that is already gone is fine.
 pub async fn delete(cluster: &LiveCluster, name: &NodeName) -> Result<Applied, ClusterError> {
     let nodes: Api<Node> = Api::all(cluster.client.clone());
     gone_is_done(call(format!("delete node {name}"), nodes.delete(name.as_str(), &DeleteParams::default())).await)?;

@@ -1,4 +1,4 @@
-//! Pods: binding, lifting the gate, letting go and giving back, evicting and deleting.
+//! Pods: binding, lifting the gate, releasing and handing back, evicting and deleting.
 
 use k8s_openapi::api::core::v1::{Pod, Toleration};
 use kube::Api;
@@ -24,7 +24,7 @@ pub struct Binding<'a> {
     pub claim: &'a ClaimName,
     /// The decision.
     pub decision: &'a DecisionId,
-    /// The attempt this is.
+    /// The attempt number.
     pub attempt: u64,
     /// What one replica would cost otherwise, frozen now.
     pub baseline: &'a Baseline,
@@ -45,16 +45,16 @@ pub async fn bind(cluster: &LiveCluster, target: &PodTarget, binding: Binding<'_
     patch(cluster, target, "bind", Patch::Merge(body)).await
 }
 
-/// Pins the pod to the claim's node, lets it past the claim's taint, and lifts our gate, in one request: after it, nothing of these can be
-/// changed. Others' gates stay, and doing it twice is harmless.
+/// Pins the pod to the claim's node, lets it past the claim's taint, and lifts our gate, in one request: none of these can be changed
+/// afterwards. Others' gates stay, and doing it twice is harmless.
 ///
-/// A patch replaces the list of tolerations, and the API server takes only additions: so the list is read first and written as a whole, at
-/// the version it was read at. Who changes the pod in between makes it a conflict, and it is decided again.
+/// A patch replaces the list of tolerations, and the API server accepts only additions: so the list is read first and written as a whole,
+/// at the version it was read at. If the pod changes in between, that is a conflict, and it is decided again.
 pub async fn lift(cluster: &LiveCluster, target: &PodTarget, claim: &ClaimName) -> Result<Applied, ClusterError> {
     let object = &target.pod.object;
     let found = call(format!("read pod {object}"), api(cluster, object).get(&object.name)).await?;
     if found.metadata.resource_version.as_deref() != Some(target.resource_version.as_str()) {
-        return Err(ClusterError::Conflict(format!("pod {object} is not at version {} any more", target.resource_version)));
+        return Err(ClusterError::Conflict(format!("pod {object} is no longer at version {}", target.resource_version)));
     }
     let tolerations = with_claim(found.spec.and_then(|spec| spec.tolerations).unwrap_or_default(), claim);
     let body = json!({
@@ -68,7 +68,7 @@ pub async fn lift(cluster: &LiveCluster, target: &PodTarget, claim: &ClaimName) 
     patch(cluster, target, "lift the gate of", Patch::Strategic(body)).await
 }
 
-/// A pod's tolerations and that of its claim's taint.
+/// A pod's tolerations plus one for its claim's taint.
 fn with_claim(mut tolerations: Vec<Toleration>, claim: &ClaimName) -> Vec<Toleration> {
     let ours = Toleration {
         key: Some(names::CLAIM_TAINT.to_owned()),
@@ -83,11 +83,11 @@ fn with_claim(mut tolerations: Vec<Toleration>, claim: &ClaimName) -> Vec<Tolera
     tolerations
 }
 
-/// Strips the label its ReplicaSet knows it by: the ReplicaSet makes a replacement, the pod serves on. The Deployment becomes its
+/// Removes the label its ReplicaSet selects it by: the ReplicaSet creates a replacement, the pod keeps serving. The Deployment becomes its
 /// owner (not its controller), so that it is collected with the Deployment.
 ///
 /// The reference to the ReplicaSet goes in the same patch. Left to the ReplicaSet, there would be a moment with both owners; a
-/// Deployment deleted in that moment makes the garbage collector strike its reference and keep the pod, for ever.
+/// Deployment deleted in that moment makes the garbage collector remove its reference and keep the pod forever.
 pub async fn let_go_of_deployment(
     cluster: &LiveCluster,
     target: &PodTarget,
@@ -102,9 +102,10 @@ pub async fn let_go_of_deployment(
     patch(cluster, target, "let go", Patch::Strategic(body)).await
 }
 
-/// Strips the label its Job knows it by: the Job makes a replacement at once and counts no failure.
+/// Removes the label its Job selects it by: the Job creates a replacement at once and counts no failure.
 ///
-/// The Job is the pod's controller under the same uid that it will be owner by, and owner references merge by uid: so the reference
+/// The Job is the pod's controller under the same uid that it will own it by, and owner references merge by uid:
+/// so the reference
 /// is turned into a plain owner in the same patch, and the Job controller has none of its own left to remove.
 pub async fn let_go_of_job(
     cluster: &LiveCluster,
@@ -145,7 +146,7 @@ pub async fn give_back_to_job(cluster: &LiveCluster, target: &PodTarget, job_uid
     patch(cluster, target, "give back", Patch::Strategic(body)).await
 }
 
-/// Evicts: a PodDisruptionBudget may refuse.
+/// Evicts the pod: a PodDisruptionBudget may refuse.
 ///
 /// The body is written here because the client's own `evict` sends `delete_options`, which the API server does not know.
 pub async fn evict(cluster: &LiveCluster, pod: &PodIdentity, grace: Millis, reason: RemovalReason) -> Result<Applied, ClusterError> {
@@ -163,7 +164,7 @@ pub async fn evict(cluster: &LiveCluster, pod: &PodIdentity, grace: Millis, reas
     Ok(done(Lane::Pod(uid.clone())))
 }
 
-/// Deletes: nothing can refuse. A grace of zero removes the object at once, whatever the kubelet does.
+/// Deletes the pod: nothing can refuse. A grace period of zero removes the object at once, whatever the kubelet does.
 pub async fn delete(cluster: &LiveCluster, pod: &PodIdentity, grace: Millis, reason: RemovalReason) -> Result<Applied, ClusterError> {
     let PodIdentity { object, uid } = pod;
     let params = DeleteParams {
@@ -174,19 +175,19 @@ pub async fn delete(cluster: &LiveCluster, pod: &PodIdentity, grace: Millis, rea
     let answer = gone_is_done(call(format!("delete pod {object}"), api(cluster, object).delete(&object.name, &params)).await)?;
     tracing::info!(pod = %object, %uid, ?reason, grace_seconds = seconds(grace), "deleted");
     let lane = Lane::Pod(uid.clone());
-    // With no grace the object is gone, and will never be seen at the version of the answer.
+    // Without a grace period the object is gone, and will never be seen at the version of the answer.
     Ok(match answer.and_then(|a| a.left()).filter(|_| seconds(grace) > 0) {
         Some(terminating) => applied(lane, &terminating),
         None => done(lane),
     })
 }
 
-/// Whole seconds, rounded up: half a second of grace must not become none.
+/// Whole seconds, rounded up: half a second of grace must not become zero.
 fn seconds(grace: Millis) -> u32 {
     u32::try_from((grace.0.max(0) + 999) / 1_000).unwrap_or(u32::MAX)
 }
 
-/// A patch on another pod of this name, or on a newer state, is refused.
+/// A patch on another pod with this name, or on a newer version, is refused.
 fn guard(target: &PodTarget) -> Value {
     json!({ "uid": target.pod.uid, "resourceVersion": target.resource_version })
 }

@@ -14,7 +14,7 @@ use crate::core::snapshot::Lane;
 use crate::core::units::ids::{ClassName, PoolName};
 use crate::ports::{Applied, ClusterError};
 
-/// Writes a pool's status, then its finalizer where that does not fit the number of claims.
+/// Writes a pool's status, then its finalizer if it does not match the number of claims.
 pub async fn set_pool(cluster: &LiveCluster, name: &PoolName, status: &PoolStatus) -> Result<Applied, ClusterError> {
     let api: Api<GpuNodePool> = Api::all(cluster.client.clone());
     let observed = cluster.watches.pool(name.as_str());

@@ -106,7 +106,7 @@ fn phases(stage: &Stage, step: &mut StepReport, victim: &Victim) -> Result<(), L
         ("  notice -> machine launched", since(time(&claim, "/status/launchedAt").filter(|_| bought))),
         ("  notice -> node Ready with its GPUs", since(time(&claim, "/status/nodeReadyAt").filter(|_| bought))),
         ("  notice -> replacement pod Ready", since(new.ready_at)),
-        ("  notice -> old pod told to end", since(old.deleting_at)),
+        ("  notice -> old pod asked to stop", since(old.deleting_at)),
         ("  notice -> old pod gone", since(old.gone_at)),
     ];
     for (phase, value) in rows {
@@ -162,7 +162,7 @@ fn serving(
     for victim in victims.iter().filter(|v| v.app == "chat") {
         let old = stage.pods.all().get(&victim.pod).cloned().unwrap_or_default();
         let in_order = replacement(stage, victim).and_then(|(_, new)| Some(new.ready_at? <= old.deleting_at?));
-        step.check("warm start: the replacement was Ready before the old pod was told to end", in_order == Some(true));
+        step.check("warm start: the replacement was Ready before the old pod was asked to stop", in_order == Some(true));
     }
     Ok(())
 }
@@ -181,11 +181,11 @@ async fn computing(stage: &mut Stage, step: &mut StepReport, victims: &[Victim])
         _ => None,
     });
     if let (Some(told), Some(saved)) = (told, saved) {
-        step.measured("train  notice -> program told", seconds(told.since(victim.noticed_at)));
+        step.measured("train  notice -> program signalled", seconds(told.since(victim.noticed_at)));
         step.measured("train  notice -> checkpoint written", seconds(saved.since(victim.noticed_at)));
         step.modelled("train  of which writing the checkpoint", CHECKPOINT.seconds / stage.scale, CHECKPOINT.source);
     }
-    step.check("the Job's program was told and wrote its checkpoint", told.is_some() && saved.is_some());
+    step.check("the Job's program got SIGTERM and wrote its checkpoint", told.is_some() && saved.is_some());
     if let Some((work, _)) = resumed {
         step.happened(format!("its replacement resumed with {:.1} s of work done", seconds(work)));
     }

@@ -55,11 +55,11 @@ pub async fn run(arguments: DemoArguments) -> ExitCode {
             say(&format!("\nreport: {}", arguments.report.display()));
             match failed.as_slice() {
                 [] => {
-                    say("every step happened as asked");
+                    say("every step passed");
                     ExitCode::SUCCESS
                 }
                 faults => {
-                    say("not as asked:");
+                    say("failed:");
                     faults.iter().for_each(|fault| say(&format!("  {fault}")));
                     ExitCode::FAILURE
                 }

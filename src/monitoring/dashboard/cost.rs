@@ -1,4 +1,4 @@
-//! Cost and savings: who pays, what was saved net, what a request costs, budgets, and why a month differs from the one before.
+//! Cost and savings: who pays, net savings, the cost of a request, budgets, and why a month differs from the one before.
 
 use super::{Dashboard, Draw, Panel, Row, q};
 
@@ -7,7 +7,7 @@ pub fn dashboard() -> Dashboard {
     Dashboard {
         uid: "lowtide-cost",
         title: "lowtide / Cost and savings",
-        description: "Spend, net savings against on demand, cost per request, budgets and the reasons of change.",
+        description: "Spend, net savings against on-demand, cost per request, budgets and reasons for changes.",
         span: "30d",
         rows: vec![now(), money(), units(), why(), budgets()],
     }
@@ -15,42 +15,42 @@ pub fn dashboard() -> Dashboard {
 
 fn now() -> Row {
     Row {
-        title: "Now, by the operator",
+        title: "Now, according to the operator",
         panels: vec![
             Panel::prometheus(
                 "Spend by team",
-                "Dollars per hour of machines, by whose pods are on them.",
+                "Dollars per hour of machines, by the team whose pods are on them.",
                 Draw::Stacked,
                 "currencyUSD",
                 &[q("sum by (team) (lowtide_spend_dollars_per_hour{@})", "{{team}}")],
             ),
             Panel::prometheus(
                 "Saving by team",
-                "Dollars per hour against on demand at home (B1). Below 0 is a loss.",
+                "Dollars per hour against on-demand at home (B1). Below 0 is a loss.",
                 Draw::Lines,
                 "currencyUSD",
                 &[q("sum by (team) (lowtide_saving_dollars_per_hour{@})", "{{team}}")],
             )
             .line(0),
             Panel::prometheus(
-                "Out of the ordinary",
-                "Services whose cost of the last two hours is an anomaly, and what moved it.",
+                "Anomalies",
+                "Services whose cost in the last two hours is anomalous, and the cause.",
                 Draw::Table,
                 "short",
                 &[q("sum by (team, service, cause) (lowtide_cost_anomalies{@}) > 0", "")],
             )
-            .may_be_empty("nothing is out of the ordinary"),
+            .may_be_empty("there are no anomalies"),
         ],
     }
 }
 
 fn money() -> Row {
     Row {
-        title: "Spend and savings, by the ledger",
+        title: "Spend and savings, according to the ledger",
         panels: vec![
             Panel::ledger(
                 "Net saving",
-                "B1, what the cheapest on-demand at home would have cost for the useful time, less all spend.",
+                "B1 (what the cheapest on-demand at home would have cost for the useful time) less all spend.",
                 Draw::Stat,
                 "currencyUSD",
                 &[q(
@@ -60,7 +60,7 @@ fn money() -> Row {
             ),
             Panel::ledger(
                 "Spend by team, 30 days",
-                "Dollars by day.",
+                "Dollars per day.",
                 Draw::Stacked,
                 "currencyUSD",
                 &[q(
@@ -80,7 +80,7 @@ fn money() -> Row {
             ),
             Panel::ledger(
                 "Breakdown",
-                "What was paid for: useful pods, and everything that served nobody.",
+                "What was paid for: useful pods, and everything that was of no use.",
                 Draw::Bars,
                 "currencyUSD",
                 &[q(
@@ -90,7 +90,7 @@ fn money() -> Row {
             ),
             Panel::ledger(
                 "Saving by deduction",
-                "The gross saving and everything that is taken off it.",
+                "The gross saving and everything that is deducted from it.",
                 Draw::Bars,
                 "currencyUSD",
                 &[q(
@@ -108,7 +108,7 @@ fn units() -> Row {
         panels: vec![
             Panel::ledger("Cost per unit by day", "Cost (all lines) divided by units, a ratio of sums.", Draw::Lines, "currencyUSD", &[q(
                 "SELECT date_trunc('day', hour) AS time, unit || ' ' || coalesce(service, workload_name) AS metric, sum(cost_usd) / nullif(sum(units), 0) AS value\nFROM ledger.unit_cost($__timeFrom(), $__timeTo()) WHERE unit IS NOT NULL GROUP BY 1, 2 ORDER BY 1", "")]).may_be_empty("no workload reports what it produced"),
-            Panel::ledger("Percentiles", "P50, P95 and P99 of hours weighted by units: half of all requests came in hours that cost less than P50.", Draw::Table, "currencyUSD", &[q(
+            Panel::ledger("Percentiles", "P50, P95 and P99 of hours weighted by units: half of all requests fell in hours that cost less than P50.", Draw::Table, "currencyUSD", &[q(
                 "WITH hours AS (SELECT coalesce(service, workload_name) AS service, unit, usd_per_unit, sum(units) OVER w AS upto, sum(units) OVER (PARTITION BY coalesce(service, workload_name), unit) AS total\n  FROM ledger.unit_cost($__timeFrom(), $__timeTo()) WHERE units > 0 WINDOW w AS (PARTITION BY coalesce(service, workload_name), unit ORDER BY usd_per_unit, hour))\nSELECT service, unit, min(usd_per_unit) FILTER (WHERE upto >= 0.5 * total) AS p50, min(usd_per_unit) FILTER (WHERE upto >= 0.95 * total) AS p95, min(usd_per_unit) FILTER (WHERE upto >= 0.99 * total) AS p99\nFROM hours GROUP BY 1, 2 ORDER BY 1, 2", "")]).may_be_empty("no workload reports what it produced"),
             Panel::prometheus("Unit cost against the week before", "Over all workloads that report units.", Draw::Table, "currencyUSD", &[q("max by (unit, window) (lowtide_unit_cost_dollars{@})", "")]).may_be_empty("no workload reports what it produced"),
         ],
@@ -121,7 +121,7 @@ fn why() -> Row {
         panels: vec![
             Panel::ledger(
                 "Bridge",
-                "Why each month cost other than the one before, in steps that add up exactly.",
+                "Why each month's cost differs from the month before, in steps that add up exactly.",
                 Draw::Table,
                 "currencyUSD",
                 &[q(
@@ -131,7 +131,7 @@ fn why() -> Row {
             ),
             Panel::ledger(
                 "Largest decisions",
-                "The most expensive machines bought, each with its sentence.",
+                "The most expensive machines bought, each with its reason.",
                 Draw::Table,
                 "currencyUSD",
                 &[q(
@@ -148,8 +148,8 @@ fn budgets() -> Row {
         title: "Budgets",
         panels: vec![
             Panel::prometheus(
-                "Spent of budgets",
-                "This month, as part of the plan; expected by its end at the pace of the last seven days.",
+                "Budgets spent",
+                "This month, as a share of the plan; expected by its end at the pace of the last seven days.",
                 Draw::Lines,
                 "percentunit",
                 &[
@@ -172,10 +172,10 @@ fn budgets() -> Row {
                 "dateTimeFromNow",
                 &[q("max by (budget) (lowtide_budget_exhausted_timestamp_seconds{@}) * 1000", "{{budget}}")],
             )
-            .may_be_empty("no budget will be used up in this month"),
+            .may_be_empty("no budget will be used up this month"),
             Panel::prometheus(
                 "This month by team",
-                "Spend and net saving against B1, by the ledger.",
+                "Spend and net saving against B1, according to the ledger.",
                 Draw::Table,
                 "currencyUSD",
                 &[

@@ -7,7 +7,7 @@ pub fn dashboard() -> Dashboard {
     Dashboard {
         uid: "lowtide-fleet",
         title: "lowtide / Fleet",
-        description: "What runs, what it costs now, what waits and what the market offers.",
+        description: "What is running, what it costs now, what is waiting and what the market offers.",
         span: "6h",
         rows: vec![now(), machines(), market(), decisions(), limits(), safety(), health()],
     }
@@ -33,28 +33,28 @@ fn now() -> Row {
             ),
             Panel::prometheus(
                 "Saved per hour",
-                "Against on demand at home (B1), idle GPUs taken off. Below 0 is a loss.",
+                "Against on-demand at home (B1), net of idle GPUs. Below 0 is a loss.",
                 Draw::Stat,
                 "currencyUSD",
                 &[q("sum(lowtide_saving_dollars_per_hour{@})", "$/h")],
             ),
             Panel::prometheus(
                 "Waiting pods",
-                "Pods that wait for a machine.",
+                "Pods waiting for a machine.",
                 Draw::Stat,
                 "short",
                 &[q("sum(lowtide_gated_pods{@})", "pods")],
             ),
             Panel::prometheus(
                 "Longest wait",
-                "For how long the pod that waits longest has waited.",
+                "How long the longest-waiting pod has waited.",
                 Draw::Stat,
                 "s",
                 &[q("max(lowtide_gated_pod_oldest_seconds{@})", "wait")],
             ),
             Panel::prometheus(
                 "Price age",
-                "Age of the oldest spot price. Above the operator's limit (300 s by default) nothing is bought on it.",
+                "Age of the oldest spot price. Above the operator's limit (300 s by default) nothing is bought at it.",
                 Draw::Stat,
                 "s",
                 &[q("max(lowtide_price_age_seconds{@})", "age")],
@@ -87,7 +87,7 @@ fn machines() -> Row {
             ),
             Panel::prometheus(
                 "Spend by market",
-                "Dollars per hour on spot, on demand and in reservations.",
+                "Dollars per hour on spot, on on-demand and in reservations.",
                 Draw::Stacked,
                 "currencyUSD",
                 &[q("sum by (capacity_type) (lowtide_spend_dollars_per_hour{@})", "{{capacity_type}}")],
@@ -132,7 +132,7 @@ fn market() -> Row {
             ),
             Panel::prometheus(
                 "Age of prices",
-                "By region and market. One region's rises: EC2 or the price list does not answer for it.",
+                "By region and market. If one region's rises, EC2 or the price list is not answering for it.",
                 Draw::Lines,
                 "s",
                 &[q("max by (region, capacity_type) (lowtide_region_price_age_seconds{@})", "{{region}} {{capacity_type}}")],
@@ -140,7 +140,7 @@ fn market() -> Row {
             .line(300),
             Panel::prometheus(
                 "Offers by region",
-                "Offers with a price; 1 under closed: EC2 does not let the account use the region.",
+                "Offers with a price; closed = 1 means that EC2 does not let the account use the region.",
                 Draw::Table,
                 "short",
                 &[
@@ -149,8 +149,8 @@ fn market() -> Row {
                 ],
             ),
             Panel::prometheus(
-                "What is known of capacity",
-                "Offers, pools of capacity left alone after a refusal, pools remembered, placement scores.",
+                "What is known about capacity",
+                "Offers, capacity pools cooling down after a refusal, capacity pools remembered, placement scores.",
                 Draw::Lines,
                 "short",
                 &[
@@ -177,7 +177,7 @@ fn decisions() -> Row {
             ),
             Panel::prometheus(
                 "Launches by answer",
-                "What EC2 answered to launches.",
+                "EC2's answers to launch requests.",
                 Draw::Stacked,
                 "ops",
                 &[q(
@@ -187,7 +187,7 @@ fn decisions() -> Row {
             ),
             Panel::prometheus(
                 "Refused offers by reason",
-                "Why offers were passed over; most are only more expensive (dearer).",
+                "Why offers were not taken; most are merely more expensive (reason `dearer`).",
                 Draw::Stacked,
                 "ops",
                 &[q("sum by (reason) (rate(lowtide_offers_refused_total{@}[$__rate_interval]))", "{{reason}}")],
@@ -212,8 +212,8 @@ fn safety() -> Row {
         title: "Safety",
         panels: vec![
             Panel::prometheus(
-                "Kept from being ended",
-                "Machines of another cluster of this name, without a UID, without a claim, and those that the breaker keeps; claims that cannot be read; Nodes that are not used.",
+                "Kept from termination",
+                "Machines of another cluster with this name, without a UID, without a claim, and those the breaker keeps; claims that cannot be read; Nodes that are not used.",
                 Draw::Table,
                 "short",
                 &[
@@ -232,7 +232,7 @@ fn safety() -> Row {
                 "s",
                 &[q("max by (clock) (lowtide_clock_ahead_seconds{@})", "{{clock}}")],
             )
-            .may_be_empty("no answer said its time"),
+            .may_be_empty("no answer carried its time"),
         ],
     }
 }
@@ -241,7 +241,13 @@ fn health() -> Row {
     Row {
         title: "Operator",
         panels: vec![
-            Panel::prometheus("Leader", "Replicas that lead; 1.", Draw::Stat, "short", &[q("sum(lowtide_leading{@})", "leading")]),
+            Panel::prometheus(
+                "Leader",
+                "Replicas that lead; should be 1.",
+                Draw::Stat,
+                "short",
+                &[q("sum(lowtide_leading{@})", "leading")],
+            ),
             Panel::prometheus(
                 "Version",
                 "What runs.",
@@ -278,7 +284,7 @@ fn health() -> Row {
             ),
             Panel::prometheus(
                 "Steps",
-                "Steps being carried out, and steps that ended early and were decided again.",
+                "Steps being executed, and steps that ended early and were decided again.",
                 Draw::Lines,
                 "short",
                 &[

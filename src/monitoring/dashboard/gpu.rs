@@ -1,4 +1,4 @@
-//! GPU use and waste, as far as lowtide knows it: which GPUs a pod holds. Whether a pod uses what it holds is not measured here.
+//! GPU use and waste as far as lowtide knows: which GPUs a pod holds. Whether the pod uses them is not measured here.
 
 use super::{Dashboard, Draw, Panel, Row, q};
 
@@ -7,7 +7,7 @@ pub fn dashboard() -> Dashboard {
     Dashboard {
         uid: "lowtide-gpu",
         title: "lowtide / GPU use and waste",
-        description: "GPUs that pods hold and GPUs that nobody holds, in dollars. How busy a held GPU is, is not measured.",
+        description: "GPUs held by pods and GPUs held by nobody, in dollars. GPU utilisation is not measured.",
         span: "7d",
         rows: vec![
             Row {
@@ -22,14 +22,14 @@ pub fn dashboard() -> Dashboard {
                     ),
                     Panel::prometheus(
                         "Allocated share by node pool",
-                        "GPUs that a pod holds, as part of all that are paid for.",
+                        "GPUs held by a pod, as a share of all that are paid for.",
                         Draw::Lines,
                         "percentunit",
                         &[q("sum by (pool) (lowtide_gpus{@,state=\"allocated\"}) / (sum by (pool) (lowtide_gpus{@}) > 0)", "{{pool}}")],
                     ),
                     Panel::prometheus(
                         "Idle spend",
-                        "Dollars per hour for GPUs that no pod holds: boots, gaps and drains as well.",
+                        "Dollars per hour for GPUs that no pod holds, including boots, gaps and drains.",
                         Draw::Lines,
                         "currencyUSD",
                         &[q(
@@ -40,11 +40,11 @@ pub fn dashboard() -> Dashboard {
                 ],
             },
             Row {
-                title: "By the ledger",
+                title: "According to the ledger",
                 panels: vec![
                     Panel::ledger(
                         "GPU-hours by line",
-                        "Useful time and all other time that was paid for.",
+                        "Useful time, and all other time that was paid for.",
                         Draw::Stacked,
                         "h",
                         &[q(
@@ -54,7 +54,7 @@ pub fn dashboard() -> Dashboard {
                     ),
                     Panel::ledger(
                         "Waste by owner",
-                        "Dollars for boot, idle and drain, paid by whom the machine was bought for.",
+                        "Dollars for boot, idle and drain, charged to whoever the machine was bought for.",
                         Draw::Table,
                         "currencyUSD",
                         &[q(
@@ -64,7 +64,7 @@ pub fn dashboard() -> Dashboard {
                     ),
                     Panel::ledger(
                         "Useful share by type",
-                        "Part of the cost of each machine type that served or computed.",
+                        "Share of each machine type's cost during which it served or computed.",
                         Draw::Bars,
                         "percentunit",
                         &[q(

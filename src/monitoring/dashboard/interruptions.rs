@@ -1,4 +1,4 @@
-//! Interruptions: from notice to Ready by phase against the deadline, what was lost, and where capacity is taken back.
+//! Interruptions: from notice to Ready by phase compared with the deadline, what was lost, and where capacity is reclaimed.
 
 use super::{Dashboard, Draw, Panel, Row, q};
 
@@ -26,7 +26,7 @@ fn counts() -> Row {
             ),
             Panel::prometheus(
                 "Machines taken",
-                "Machines of ours that EC2 gave notice of.",
+                "Machines of ours for which EC2 sent an interruption notice.",
                 Draw::Stacked,
                 "ops",
                 &[q(
@@ -43,7 +43,7 @@ fn counts() -> Row {
             ),
             Panel::prometheus(
                 "Expected interruptions",
-                "In an hour, of the machines that run now, by what was learnt of their pools of capacity and AWS's advisor.",
+                "Per hour, for the machines running now, from what was learned about their capacity pools and from AWS's advisor.",
                 Draw::Lines,
                 "short",
                 &[q("sum by (pool) (lowtide_expected_interruptions_per_hour{@})", "{{pool}}")],
@@ -75,7 +75,7 @@ fn phases() -> Row {
             .line(120),
             Panel::prometheus(
                 "Mean of each phase",
-                "Where the time goes: a boot is hidden when the next machine is there already.",
+                "Where the time goes: there is no boot if the next machine is already there.",
                 Draw::Stacked,
                 "s",
                 &[q(
@@ -95,14 +95,14 @@ fn phases() -> Row {
             ),
             Panel::prometheus(
                 "Distribution",
-                "Moves by how long they took.",
+                "Moves by duration.",
                 Draw::Heatmap,
                 "s",
                 &[q("sum by (le) (increase(lowtide_move_duration_seconds_bucket{@}[$__rate_interval]))", "{{le}}")],
             ),
             Panel::prometheus(
                 "Too late",
-                "Moves whose replacement was Ready only after EC2's deadline, in the span shown.",
+                "Moves whose replacement became Ready only after EC2's deadline, in the time range shown.",
                 Draw::Stat,
                 "short",
                 &[q("sum(increase(lowtide_moves_late_total{@}[$__range])) or vector(0)", "late")],
@@ -113,13 +113,13 @@ fn phases() -> Row {
 
 fn recorded() -> Row {
     Row {
-        title: "By the ledger",
+        title: "According to the ledger",
         panels: vec![
-            Panel::ledger("Recovery percentiles", "Seconds by phase over all moves of the span. A phase that did not happen is left out.", Draw::Table, "s", &[q(
+            Panel::ledger("Recovery percentiles", "Seconds by phase over all moves in the time range. Phases that did not happen are left out.", Draw::Table, "s", &[q(
                 "SELECT phase, count(ms) AS moves, percentile_disc(0.5) WITHIN GROUP (ORDER BY ms) / 1000.0 AS p50, percentile_disc(0.95) WITHIN GROUP (ORDER BY ms) / 1000.0 AS p95, max(ms) / 1000.0 AS longest\nFROM ledger.migration_timing m CROSS JOIN LATERAL (VALUES (1, 'notice to decision', notice_to_decision_ms), (2, 'decision to launched', decision_to_launched_ms), (3, 'launched to node Ready', launched_to_node_ready_ms), (4, 'node Ready to pod Ready', node_ready_to_pod_ready_ms), (5, 'all', recovery_ms), (6, 'without a Ready pod', gap_ms)) AS p(n, phase, ms)\nWHERE noticed_at BETWEEN $__timeFrom() AND $__timeTo() AND ms IS NOT NULL GROUP BY n, phase ORDER BY n", "")]),
-            Panel::ledger("Work lost", "Dollars for work after the last checkpoint on machines that were taken, by day and team.", Draw::Bars, "currencyUSD", &[q(
+            Panel::ledger("Work lost", "Dollars for work after the last checkpoint on machines that were reclaimed, by day and team.", Draw::Bars, "currencyUSD", &[q(
                 "SELECT day, coalesce(team, '(untagged)') AS team, sum(cost_usd) AS usd FROM ledger.cost_daily\nWHERE line = 'lost-work' AND day BETWEEN ($__timeFrom())::date AND ($__timeTo())::date GROUP BY 1, 2 ORDER BY 1", "")]).may_be_empty("no batch work was lost"),
-            Panel::ledger("Where capacity is taken back", "Interruptions per 1,000 instance-hours with their 95 % interval, by pool of capacity, over the span.", Draw::Table, "short", &[q(
+            Panel::ledger("Where capacity is reclaimed", "Interruptions per 1,000 instance-hours with their 95 % interval, by capacity pool, over the time range.", Draw::Table, "short", &[q(
                 "SELECT e.region, e.zone, e.instance_type, e.capacity_type, e.launches, e.interruptions, r.per_1000_hours, r.per_1000_hours_low, r.per_1000_hours_high\nFROM ledger.exposure_of($__timeFrom(), $__timeTo()) e CROSS JOIN LATERAL ledger.interruption_rates(e.launches, e.ran_ms, e.interruptions) r\nORDER BY r.per_1000_hours DESC NULLS LAST LIMIT 50", "")]),
         ],
     }

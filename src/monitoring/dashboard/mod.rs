@@ -1,9 +1,9 @@
 //! Grafana dashboards as data.
 //!
 //! Decides: the form of a dashboard (schema 41: rows, a grid of 24 columns, datasource and cluster variables) and the ids of panels.
-//! Does not: choose panels: one file for each dashboard does.
+//! Does not: choose panels: one file per dashboard does.
 //!
-//! Source: Grafana documentation, "Dashboard JSON model". The rules of Grafana's dashboard linter are our tests.
+//! Source: Grafana documentation, "Dashboard JSON model". Our tests are the rules of Grafana's dashboard linter.
 
 mod cost;
 mod fleet;
@@ -29,7 +29,7 @@ pub enum Draw {
     Stat,
     /// Lines over time.
     Lines,
-    /// Areas over time, one upon the other.
+    /// Stacked areas over time.
     Stacked,
     /// A table.
     Table,
@@ -44,7 +44,7 @@ pub enum Draw {
 pub struct Query {
     /// PromQL, in which `@` stands for the selectors of cluster and job, or SQL.
     pub text: &'static str,
-    /// Legend, as `{{region}}`; empty for SQL.
+    /// Legend, e.g. `{{region}}`; empty for SQL.
     pub legend: &'static str,
 }
 
@@ -54,7 +54,7 @@ const fn q(text: &'static str, legend: &'static str) -> Query {
 }
 
 impl Query {
-    /// The query as Grafana gets it.
+    /// The query as given to Grafana.
     pub fn expression(&self) -> String {
         self.text.replace('@', "cluster=~\"$cluster\",job=~\"$job\"")
     }
@@ -65,19 +65,19 @@ impl Query {
 pub struct Panel {
     /// Its title.
     pub title: &'static str,
-    /// What it shows and what to make of it.
+    /// What it shows and how to read it.
     pub description: &'static str,
     /// Where its queries go.
     pub source: Source,
     /// How it is drawn.
     pub draw: Draw,
-    /// Grafana's name of the unit, as `s` or `currencyUSD`.
+    /// Grafana's name for the unit, e.g. `s` or `currencyUSD`.
     pub unit: &'static str,
     /// The queries.
     pub queries: Vec<Query>,
-    /// Why it may well show nothing, where that is so.
+    /// Why it may legitimately be empty, if so.
     pub may_be_empty: Option<&'static str>,
-    /// A line to be held against: its value in the panel's unit.
+    /// A reference line: its value in the panel's unit.
     pub line: Option<i64>,
 }
 
@@ -90,7 +90,7 @@ impl Panel {
     pub fn ledger(title: &'static str, description: &'static str, draw: Draw, unit: &'static str, queries: &[Query]) -> Panel {
         Panel { title, description, source: Source::Ledger, draw, unit, queries: queries.to_vec(), may_be_empty: None, line: None }
     }
-    /// It may show nothing, and why.
+    /// It may be empty, and why.
     pub fn may_be_empty(mut self, reason: &'static str) -> Panel {
         self.may_be_empty = Some(reason);
         self
@@ -122,7 +122,7 @@ pub struct Dashboard {
     pub description: &'static str,
     /// Its rows.
     pub rows: Vec<Row>,
-    /// How far back it looks, as `6h`.
+    /// How far back it looks, e.g. `6h`.
     pub span: &'static str,
 }
 

@@ -33,7 +33,7 @@ resource "aws_eks_cluster" "this" {
     public_access_cidrs     = length(var.public_access_cidrs) > 0 ? var.public_access_cidrs : null
   }
 
-  # nodeadm must be given it (output node_classes), so it is chosen here.
+  # nodeadm needs it (output node_classes), so it is chosen here.
   kubernetes_network_config {
     service_ipv4_cidr = var.service_cidr
   }
@@ -47,15 +47,15 @@ resource "aws_eks_addon" "this" {
   region       = var.region
   cluster_name = aws_eks_cluster.this.name
   addon_name   = each.key
-  # The chart's NetworkPolicy binds only where somebody enforces it.
+  # The chart's NetworkPolicy only has an effect where something enforces it.
   configuration_values = each.key == "vpc-cni" ? jsonencode({ enableNetworkPolicy = "true" }) : null
   tags                 = var.tags
 
-  # coredns counts as ready with a node to run on.
+  # coredns only becomes ready with a node to run on.
   depends_on = [aws_eks_node_group.own]
 }
 
-# Its certificate is not pinned: AWS knows EKS' issuers.
+# Its certificate is not pinned: AWS knows EKS's issuers.
 resource "aws_iam_openid_connect_provider" "cluster" {
   count = var.identity == "irsa" ? 1 : 0
 
@@ -80,7 +80,7 @@ resource "aws_iam_role_policy_attachment" "own" {
   policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/${each.key}"
 }
 
-# Pods do not reach these nodes' role: hop limit 1.
+# Pods cannot reach these nodes' role: hop limit 1.
 resource "aws_launch_template" "own" {
   region      = var.region
   name_prefix = "${var.cluster_name}-own-"

@@ -1,4 +1,4 @@
-# Postgres for the savings ledger. Clients must use TLS; the operator verifies the certificate against RDS' own authority
+# Postgres for the savings ledger. Clients must use TLS; the operator verifies the certificate against RDS's own CA
 # (docs/install-aws.md says how the chart gets it).
 
 resource "aws_db_subnet_group" "ledger" {

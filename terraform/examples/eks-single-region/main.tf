@@ -1,5 +1,5 @@
 # EKS from nothing: a VPC, a cluster with nodes of its own for the operator, everything that lowtide needs, and Postgres for the ledger.
-# EKS takes nodes only in its own VPC, so the market is the zones of one region.
+# EKS accepts nodes only in its own VPC, so the market is the zones of one region.
 
 provider "aws" {
   region = var.region
@@ -11,7 +11,7 @@ module "region" {
   region       = var.region
   cluster_name = var.cluster_name
   subnets      = { for zone, subnet in aws_subnet.private : zone => subnet.id }
-  # network.tf puts it on.
+  # network.tf sets it.
   tag_subnets = false
   # The control plane and the other nodes.
   cluster_security_groups = { cluster = aws_eks_cluster.this.vpc_config[0].cluster_security_group_id }
@@ -58,7 +58,7 @@ resource "aws_eks_access_entry" "gpu_nodes" {
   tags          = var.tags
 }
 
-# GPU nodes' own group lets the cluster in; the cluster's group lets GPU nodes in.
+# The GPU nodes' group admits the cluster; the cluster's group admits the GPU nodes.
 resource "aws_vpc_security_group_ingress_rule" "from_gpu_nodes" {
   region                       = var.region
   security_group_id            = aws_eks_cluster.this.vpc_config[0].cluster_security_group_id
@@ -68,7 +68,7 @@ resource "aws_vpc_security_group_ingress_rule" "from_gpu_nodes" {
   tags                         = var.tags
 }
 
-# EKS' image for NVIDIA GPUs, by architecture.
+# EKS's image for NVIDIA GPUs, by architecture.
 data "aws_ssm_parameter" "image" {
   region = var.region
   name   = "/aws/service/eks/optimized-ami/${var.kubernetes_version}/amazon-linux-2023/x86_64/nvidia/recommended/image_id"

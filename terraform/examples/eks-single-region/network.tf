@@ -1,4 +1,4 @@
-# One private subnet per zone for nodes, with a way out; one public subnet for the NAT gateway.
+# One private subnet per zone for nodes, with internet egress; one public subnet for the NAT gateway.
 
 resource "aws_vpc" "this" {
   region               = var.region

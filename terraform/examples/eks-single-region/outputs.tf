@@ -35,6 +35,6 @@ output "ledger_address" {
 }
 
 output "ledger_owner_secret" {
-  description = "Secrets Manager's secret with the password of Postgres' owner, for `lowtide ledger migrate`."
+  description = "Secrets Manager secret with the password of the Postgres owner, for `lowtide ledger migrate`."
   value       = aws_db_instance.ledger.master_user_secret[0].secret_arn
 }

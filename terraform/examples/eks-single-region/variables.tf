@@ -5,24 +5,24 @@ variable "cluster_name" {
 }
 
 variable "region" {
-  description = "The region of the cluster, and so of all its machines."
+  description = "The region of the cluster and therefore of all its machines."
   type        = string
   default     = "us-east-1"
 }
 
 variable "zones" {
-  description = "Zones to buy in, by their names in this account, at least two: all of them are a larger market. A zone's place in the list is its place among the addresses: add new ones at the end."
+  description = "Zones to buy in, by their names in this account, at least two; more zones are a larger market. A zone's position in the list determines its address range: append new ones at the end."
   type        = list(string)
   default     = ["us-east-1a", "us-east-1b", "us-east-1c", "us-east-1d", "us-east-1f"]
 
   validation {
     condition     = length(var.zones) >= 2 && length(var.zones) <= 15 && length(distinct(var.zones)) == length(var.zones)
-    error_message = "zones must name 2 to 15 zones, each once: EKS wants two, and the VPC has room for fifteen."
+    error_message = "zones must contain 2 to 15 different zones: EKS needs two, and the VPC has room for fifteen."
   }
 }
 
 variable "vpc_cidr" {
-  description = "Addresses of the VPC."
+  description = "Address range of the VPC."
   type        = string
   default     = "10.0.0.0/16"
 
@@ -33,41 +33,41 @@ variable "vpc_cidr" {
 }
 
 variable "service_cidr" {
-  description = "Addresses of the cluster's Services."
+  description = "Address range of the cluster's Services."
   type        = string
   default     = "172.20.0.0/16"
 
   validation {
     condition     = can(cidrhost(var.service_cidr, 0))
-    error_message = "service_cidr must be an address range, as in 172.20.0.0/16."
+    error_message = "service_cidr must be an address range, e.g. 172.20.0.0/16."
   }
 }
 
 variable "kubernetes_version" {
-  description = "Kubernetes of the cluster; 1.36 or later for the admission policies."
+  description = "The cluster's Kubernetes version; 1.36 or later for the admission policies."
   type        = string
   default     = "1.36"
 
   validation {
     condition     = can(regex("^1[.][0-9]{2}$", var.kubernetes_version))
-    error_message = "kubernetes_version must be a minor version, as in 1.36."
+    error_message = "kubernetes_version must be a minor version, e.g. 1.36."
   }
 }
 
 variable "public_access_cidrs" {
-  description = "Addresses from which the API server may be reached over the internet. Empty: from inside the VPC alone."
+  description = "Address ranges from which the API server may be reached over the internet. Empty: only from inside the VPC."
   type        = set(string)
   default     = []
 }
 
 variable "namespace" {
-  description = "Namespace that the chart is installed in."
+  description = "Namespace the chart is installed in."
   type        = string
   default     = "lowtide-system"
 }
 
 variable "identity" {
-  description = "How the operator comes to its permissions: pod-identity or irsa."
+  description = "How the operator gets its permissions: pod-identity or irsa."
   type        = string
   default     = "pod-identity"
 
@@ -78,13 +78,13 @@ variable "identity" {
 }
 
 variable "volume_key_alias" {
-  description = "Alias of your own KMS key for volumes, when images are encrypted with one."
+  description = "Alias of your own KMS key for volumes, if images are encrypted with one."
   type        = string
   default     = null
 }
 
 variable "bill" {
-  description = "Bucket and prefix of the bill's files, to make a policy that reads them."
+  description = "Bucket and prefix of the bill's files, to create a policy that reads them."
   type = object({
     bucket      = string
     prefix      = optional(string, "")
@@ -94,7 +94,7 @@ variable "bill" {
 }
 
 variable "tags" {
-  description = "Tags for everything made here."
+  description = "Tags for everything created here."
   type        = map(string)
   default     = {}
 }

@@ -2,7 +2,7 @@
 # The cluster, its VPCs and the machine images exist already; see docs/install-aws.md.
 
 provider "aws" {
-  # The operator's home. Everything in other regions names its region itself.
+  # The operator's home region. Everything in other regions sets its region explicitly.
   region = var.home_region
 }
 
@@ -26,7 +26,7 @@ module "hub" {
   regions          = keys(var.regions)
   namespace        = var.namespace
   volume_key_alias = var.volume_key_alias
-  # The role of the k3s servers. It reaches the operator's pod alone: hop limit 1, checked here, and operator.hostNetwork in helm_values.
+  # The role of the k3s servers. Only the operator's pod can reach it: hop limit 1, checked here, and operator.hostNetwork in helm_values.
   identity = {
     existing_role = {
       name      = var.server_role_name

@@ -10,7 +10,7 @@ variable "home_region" {
 }
 
 variable "namespace" {
-  description = "Namespace that the chart is installed in."
+  description = "Namespace the chart is installed in."
   type        = string
   default     = "lowtide-system"
 }
@@ -24,12 +24,12 @@ variable "regions" {
 }
 
 variable "server_url" {
-  description = "The k3s server as nodes of all regions reach it, as in https://203.0.113.10:6443."
+  description = "The k3s server's address as nodes in all regions reach it, e.g. https://203.0.113.10:6443."
   type        = string
 
   validation {
     condition     = can(regex("^https://[^/]+:[0-9]+$", var.server_url))
-    error_message = "server_url must be an https address with a port, as in https://203.0.113.10:6443."
+    error_message = "server_url must be an https address with a port, e.g. https://203.0.113.10:6443."
   }
 }
 
@@ -39,7 +39,7 @@ variable "server_role_name" {
 }
 
 variable "servers" {
-  description = "Instance ids of those machines, by a name of your own: a plan fails while the hop limit of one is not 1."
+  description = "Instance ids of those machines, by names you choose: the plan fails unless each has a hop limit of 1."
   type        = map(string)
 }
 
@@ -50,19 +50,19 @@ variable "join_token_parameter" {
 }
 
 variable "volume_key_alias" {
-  description = "Alias of your own KMS key for volumes, the same in each of the regions, when images are encrypted with one."
+  description = "Alias of your own KMS key for volumes, the same in every region, if images are encrypted with one."
   type        = string
   default     = null
 }
 
 variable "mesh_cidrs" {
-  description = "Public addresses of the cluster's nodes, by a name of your own. GPU nodes come and go with new addresses, so WireGuard is open to all by default; it answers nobody without a key."
+  description = "Public address ranges of the cluster's nodes, by names you choose. GPU nodes come and go with new addresses, so WireGuard is open to all by default; it answers nobody without a key."
   type        = map(string)
   default     = { anywhere = "0.0.0.0/0" }
 }
 
 variable "tags" {
-  description = "Tags for everything made here."
+  description = "Tags for everything created here."
   type        = map(string)
   default     = {}
 }

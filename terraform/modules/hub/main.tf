@@ -1,4 +1,4 @@
-# The operator's identity: who may become it. What it may do is in policy.tf.
+# The operator's identity: who may assume it. What it may do is in policy.tf.
 
 data "aws_partition" "current" {}
 data "aws_caller_identity" "current" {}
@@ -15,7 +15,7 @@ locals {
   new_role     = local.machines == null
   role_name    = local.new_role ? aws_iam_role.operator[0].name : local.machines.name
 
-  # One namespace and one ServiceAccount for the trust and for the chart (output helm_values).
+  # One namespace and one ServiceAccount for both the trust policy and the chart (output helm_values).
   subject = "system:serviceaccount:${var.namespace}:${var.service_account}"
 
   trust_irsa = local.irsa == null ? null : {
@@ -69,7 +69,7 @@ resource "aws_eks_pod_identity_association" "operator" {
   tags            = local.tags
 }
 
-# A role of machines is everybody's who reaches their instance metadata. With a hop limit of 1 that is what runs in the host's network:
+# A machine's role belongs to everyone who can reach its instance metadata. With a hop limit of 1 that is what runs in the host network:
 # the operator (operator.hostNetwork of the chart), and no ordinary pod.
 data "aws_instance" "operator" {
   for_each = local.machines == null ? {} : local.machines.instances
@@ -80,7 +80,7 @@ data "aws_instance" "operator" {
   lifecycle {
     postcondition {
       condition     = alltrue([for options in self.metadata_options : options.http_put_response_hop_limit == 1 && options.http_tokens == "required"])
-      error_message = "Instance ${each.key} gives its role to every pod: set its metadata options to http_tokens = \"required\" and http_put_response_hop_limit = 1. The operator still reaches them, with operator.hostNetwork=true of the chart."
+      error_message = "Instance ${each.key} gives its role to every pod: set its metadata options to http_tokens = \"required\" and http_put_response_hop_limit = 1. The operator can still reach them with the chart's operator.hostNetwork=true."
     }
   }
 }
@@ -95,7 +95,7 @@ resource "aws_iam_policy" "operator" {
     precondition {
       # The quota "Managed policy length"; jsonencode writes no white space, which AWS does not count.
       condition     = length(local.operator_policy) <= 6144
-      error_message = "The operator's policy would have ${length(local.operator_policy)} characters, and AWS takes 6144: shorten instance_types, image_owners or the cluster's name."
+      error_message = "The operator's policy would have ${length(local.operator_policy)} characters, but AWS allows 6144: shorten instance_types, image_owners or the cluster's name."
     }
   }
 }

@@ -4,12 +4,12 @@ output "operator_role_arn" {
 }
 
 output "operator_policy_arn" {
-  description = "The operator's policy, for those who attach it to an identity of their own."
+  description = "The operator's policy, if you attach it to an identity of your own."
   value       = aws_iam_policy.operator.arn
 }
 
 output "operator_policy" {
-  description = "The operator's policy as JSON, for whoever reviews it."
+  description = "The operator's policy as JSON, for review."
   value       = local.operator_policy
 }
 
@@ -24,12 +24,12 @@ output "bill_policy" {
 }
 
 output "namespace" {
-  description = "Where the chart goes: helm install lowtide charts/lowtide --namespace THIS."
+  description = "Namespace for the chart: helm install lowtide charts/lowtide --namespace THIS."
   value       = var.namespace
 }
 
 output "helm_values" {
-  description = "What the chart must be given to be the identity that is trusted here: terraform output -raw helm_values > values.yaml."
+  description = "Chart values for the identity that is trusted here: terraform output -raw helm_values > values.yaml."
   value = yamlencode({
     cluster = { name = var.cluster_name }
     serviceAccount = {

@@ -1,8 +1,8 @@
-# What the operator may do: look at the market, launch machines of allowed types that carry its cluster's tag into networks that carry it
-# too, and end machines with that tag. Nothing else.
+# What the operator may do: read the market, launch machines of allowed types that carry its cluster's tag into networks that carry it
+# too, and terminate machines with that tag. Nothing else.
 #
 # Regions are wildcards. A launch needs a subnet, a security group and a template with the cluster's tag, and those exist in the target
-# regions alone; so the policy is as long for thirty regions as for one, but for their names, which stand in it once.
+# regions only; so the policy for thirty regions is as long as for one, except for their names, which appear once.
 
 locals {
   tag       = "lowtide-cluster"
@@ -15,7 +15,7 @@ locals {
 
   operator_statements = concat(
     [
-      # These actions know no resources.
+      # These actions do not support resource-level permissions.
       {
         Sid    = "SeeTheMarketAndMachines"
         Effect = "Allow"
@@ -36,7 +36,7 @@ locals {
         Resource  = "*"
         Condition = { StringEquals = { "aws:RequestedRegion" = sort(tolist(var.regions)) } }
       },
-      # The price list is served from us-east-1 whatever is bought.
+      # The price list is served from us-east-1 whatever the target region.
       {
         Sid      = "SeeListPrices"
         Effect   = "Allow"
@@ -77,14 +77,14 @@ locals {
         Resource  = "${local.ec2}subnet/*"
         Condition = { StringEquals = { "aws:ResourceTag/lowtide-subnet/${var.cluster_name}" = "buy" } }
       },
-      # What a launch makes besides, and cannot be tagged by CreateFleet; and the reservations it may go into.
+      # What else a launch creates that CreateFleet cannot tag; and the reservations it may use.
       {
         Sid      = "LaunchWithTheRest"
         Effect   = "Allow"
         Action   = local.launch
         Resource = [for kind in ["capacity-reservation", "network-interface", "spot-instances-request"] : "${local.ec2}${kind}/*"]
       },
-      # Images and snapshots have no account in their ARN; whose a snapshot is follows from its image.
+      # Images and snapshots have no account in their ARN; a snapshot's owner follows from its image.
       merge(
         {
           Sid      = "LaunchImages"
@@ -116,7 +116,7 @@ locals {
         Resource  = "${local.ec2}instance/*"
         Condition = { StringEquals = local.carried }
       },
-      # The roles that module region-target makes, and no others: a path cannot be the beginning of another cluster's.
+      # The roles that module region-target creates, and no others: a path cannot be a prefix of another cluster's.
       {
         Sid       = "GiveNodesTheirRole"
         Effect    = "Allow"
@@ -124,7 +124,7 @@ locals {
         Resource  = "${local.iam}role/lowtide/${var.cluster_name}/*"
         Condition = { StringEquals = { "iam:PassedToService" = "ec2.amazonaws.com" } }
       },
-      # An account that never used spot or fleets has no such role yet, and its first launch would fail.
+      # An account that has never used spot or fleets has no such role yet, and its first launch would fail.
       {
         Sid       = "MakeServiceLinkedRoles"
         Effect    = "Allow"
@@ -139,7 +139,7 @@ locals {
         Resource = "arn:${local.partition}:sqs:*:${local.account}:lowtide-${var.cluster_name}-interruptions"
       },
     ],
-    # For on-demand machines EC2 uses the key in the caller's name. Only for EC2, and only the key with that alias.
+    # For on-demand machines EC2 uses the key on the caller's behalf. Only through EC2, and only the key with that alias.
     [
       for alias in var.volume_key_alias == null ? [] : [var.volume_key_alias] : {
         Sid      = "EncryptVolumes"

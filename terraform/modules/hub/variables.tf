@@ -1,31 +1,31 @@
 variable "cluster_name" {
-  description = "The cluster's name, the same as cluster.name of the Helm chart: the tag lowtide-cluster carries it. Never the same for two clusters of one account."
+  description = "The cluster's name, the same as cluster.name of the Helm chart; the tag lowtide-cluster carries it. Must be unique within the AWS account."
   type        = string
 
   validation {
     condition     = can(regex("^[a-zA-Z0-9][a-zA-Z0-9-]{0,31}$", var.cluster_name))
-    error_message = "cluster_name must be 1 to 32 letters, digits and hyphens: the role's name is made of it."
+    error_message = "cluster_name must be 1 to 32 letters, digits and hyphens: the role's name is derived from it."
   }
 }
 
 variable "regions" {
-  description = "The regions of every region-target."
+  description = "The regions of all region-target modules."
   type        = set(string)
 
   validation {
     condition     = length(var.regions) > 0 && alltrue([for region in var.regions : can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]+$", region))])
-    error_message = "regions must name at least one region, as in us-east-1."
+    error_message = "regions must contain at least one region, e.g. us-east-1."
   }
 }
 
 variable "namespace" {
-  description = "Namespace that the chart is installed in. The role trusts this namespace, and output helm_values belongs to it."
+  description = "Namespace the chart is installed in. The role trusts this namespace, and output helm_values is for it."
   type        = string
   default     = "lowtide-system"
 
   validation {
     condition     = can(regex("^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", var.namespace))
-    error_message = "namespace must be the name of a Kubernetes namespace, without wildcards: what is trusted is this one."
+    error_message = "namespace must be the name of a Kubernetes namespace, without wildcards: only this one is trusted."
   }
 }
 
@@ -42,10 +42,10 @@ variable "service_account" {
 
 variable "identity" {
   description = <<-EOT
-    How the operator, and nobody else, comes to its permissions:
+    How the operator, and nobody else, gets its permissions:
     oidc (IRSA): a role for the cluster's OIDC provider, and its issuer without https://; EKS, or any cluster whose issuer AWS can reach;
-    pod_identity: a role and its association for EKS Pod Identity; may stand beside oidc, to change from one to the other;
-    existing_role: no new role; the policy goes to the role of the machines the operator runs on. instances names them, so that their
+    pod_identity: a role and its association for EKS Pod Identity; may be combined with oidc, to migrate from one to the other;
+    existing_role: no new role; the policy goes to the role of the machines the operator runs on. instances lists them, so that their
     hop limit is checked; the operator needs operator.hostNetwork=true.
   EOT
   type = object({
@@ -66,17 +66,17 @@ variable "identity" {
 
   validation {
     condition     = (var.identity.oidc != null || var.identity.pod_identity != null) != (var.identity.existing_role != null)
-    error_message = "identity must name oidc, pod_identity or both, or else existing_role alone."
+    error_message = "identity must set oidc, pod_identity or both, or existing_role alone."
   }
 
   validation {
     condition     = var.identity.oidc == null || !can(regex("^https?://", var.identity.oidc.issuer))
-    error_message = "identity.oidc.issuer is written without https://, as IAM writes it in its conditions."
+    error_message = "identity.oidc.issuer must be given without https://, as in IAM's condition keys."
   }
 
   validation {
     condition     = var.identity.existing_role == null || length(var.identity.existing_role.instances) > 0
-    error_message = "identity.existing_role.instances must name the machines that have the role: their metadata's hop limit is what keeps it from other pods."
+    error_message = "identity.existing_role.instances must list the machines that have the role: their metadata hop limit is what keeps the role from other pods."
   }
 }
 
@@ -87,7 +87,7 @@ variable "instance_types" {
 
   validation {
     condition     = length(var.instance_types) > 0 && alltrue([for pattern in var.instance_types : can(regex("^[a-z][a-z0-9*-]*[.][a-z0-9*-]+$", pattern))])
-    error_message = "instance_types must be types or patterns with a family and a size, as in g6.xlarge or g6.*."
+    error_message = "instance_types must be types or patterns with a family and a size, e.g. g6.xlarge or g6.*."
   }
 }
 
@@ -103,7 +103,7 @@ variable "image_owners" {
 }
 
 variable "node_hop_limit" {
-  description = "Highest hop limit of the instance metadata of a node that may be launched: with 1, no ordinary pod reaches the node's role."
+  description = "Highest metadata hop limit with which a node may be launched: with 1, no ordinary pod can reach the node's role."
   type        = number
   default     = 1
 
@@ -114,18 +114,18 @@ variable "node_hop_limit" {
 }
 
 variable "volume_key_alias" {
-  description = "Alias of your own KMS key for volumes, the same in every region, as in alias/lowtide-gpu. Null: AWS's key, or none."
+  description = "Alias of your own KMS key for volumes, the same in every region, e.g. alias/lowtide-gpu. Null: AWS's key, or none."
   type        = string
   default     = null
 
   validation {
     condition     = var.volume_key_alias == null || can(regex("^alias/[a-zA-Z0-9/_-]+$", var.volume_key_alias))
-    error_message = "volume_key_alias must be an alias, as in alias/lowtide-gpu, not a key's id or ARN."
+    error_message = "volume_key_alias must be an alias, e.g. alias/lowtide-gpu, not a key's id or ARN."
   }
 }
 
 variable "bill" {
-  description = "Where AWS writes the bill (CUR, data exports, spot data feed): makes a policy that reads it, for whoever runs `lowtide ledger import`. prefix ends with a slash, or is empty for the whole bucket."
+  description = "Where AWS writes the bill (CUR, data exports, spot data feed): creates a policy to read it, for whoever runs `lowtide ledger import`. prefix ends with a slash, or is empty for the whole bucket."
   type = object({
     bucket      = string
     prefix      = optional(string, "")
@@ -140,12 +140,12 @@ variable "bill" {
 
   validation {
     condition     = var.bill == null || var.bill.prefix == "" || can(regex("^[^/*?].*/$", var.bill.prefix))
-    error_message = "bill.prefix must end with a slash and begin without one, as in exports/lowtide/: otherwise it is the beginning of other folders too."
+    error_message = "bill.prefix must end with a slash and not start with one, e.g. exports/lowtide/: otherwise it would match other folders too."
   }
 }
 
 variable "permissions_boundary_arn" {
-  description = "Permissions boundary of the operator's role, where the account demands one."
+  description = "Permissions boundary for the operator's role, if the account requires one."
   type        = string
   default     = null
 
@@ -156,7 +156,7 @@ variable "permissions_boundary_arn" {
 }
 
 variable "tags" {
-  description = "Tags for everything made here."
+  description = "Tags for everything created here."
   type        = map(string)
   default     = {}
 

@@ -1,7 +1,7 @@
-# What lowtide needs in one region to buy there: a way in for nodes, an identity for them, and a queue that reports interruptions.
-# It launches nothing: instances, and the launch templates they are made from, are the operator's.
+# What lowtide needs in one region to buy there: network access for nodes, an identity for them, and a queue that reports interruptions.
+# It launches nothing: instances and their launch templates are created by the operator.
 #
-# Every for_each walks over keys that are known when a plan is made, so that subnets, groups and policies may come from the same apply.
+# Every for_each iterates over keys that are known at plan time, so that subnets, groups and policies may come from the same apply.
 
 data "aws_partition" "current" {}
 data "aws_caller_identity" "current" {}
@@ -39,12 +39,12 @@ resource "aws_security_group" "node" {
   lifecycle {
     precondition {
       condition     = length(distinct([for subnet in data.aws_subnet.node : subnet.availability_zone_id])) == length(var.subnets)
-      error_message = "Two of the subnets are in one zone: a launch names one subnet per zone."
+      error_message = "Two of the subnets are in the same zone: a launch uses one subnet per zone."
     }
   }
 }
 
-# The operator may launch into subnets with this tag, and into no others. The key holds the cluster, so that clusters can share a subnet.
+# The operator may launch into subnets with this tag, and into no others. The key contains the cluster's name, so that clusters can share a subnet.
 resource "aws_ec2_tag" "subnet" {
   for_each = var.tag_subnets ? var.subnets : {}
 
@@ -96,8 +96,8 @@ resource "aws_vpc_security_group_ingress_rule" "mesh" {
   tags              = local.tags
 }
 
-# --- The nodes' identity. IAM knows no regions, so the region is in the name. The path holds the cluster: the operator may pass roles below
-# it, and `/lowtide/prod/` is not the beginning of `/lowtide/prod-eu/`, as a name would be.
+# --- The nodes' identity. IAM has no regions, so the region is in the name. The path contains the cluster: the operator may pass roles below
+# it, and `/lowtide/prod/` is not a prefix of `/lowtide/prod-eu/`, as a name would be.
 
 resource "aws_iam_role" "node" {
   name        = "${local.name}-${var.region}"
@@ -145,7 +145,7 @@ resource "aws_iam_role_policy_attachment" "node" {
   policy_arn = each.value
 }
 
-# --- Encrypted volumes. With a key of your own EC2 needs grants for the roles that launch spot machines and fleets, or the machine ends at
+# --- Encrypted volumes. With a key of your own EC2 needs grants for the roles that launch spot machines and fleets, or the machine terminates at
 # once with Client.InternalError.
 
 data "aws_kms_alias" "volume" {
@@ -181,7 +181,7 @@ resource "aws_sqs_queue" "interruption" {
   name                      = "${local.name}-interruptions"
   sqs_managed_sse_enabled   = true
   receive_wait_time_seconds = 20
-  # A notice is worth something for two minutes; five minutes outlast a restart of the operator.
+  # A notice is useful for two minutes; five minutes outlast a restart of the operator.
   message_retention_seconds = 300
   tags                      = local.tags
 }
@@ -205,7 +205,7 @@ locals {
   )
 }
 
-# EventBridge cannot select by tag: the rules pass on the events of all instances of the region, and the operator keeps its own.
+# EventBridge cannot filter by tag: the rules forward the events of all instances in the region, and the operator keeps its own.
 resource "aws_cloudwatch_event_rule" "interruption" {
   for_each = local.patterns
 

@@ -4,7 +4,7 @@ output "region" {
 }
 
 output "node_role_arn" {
-  description = "The nodes' role, as for an EKS access entry of type EC2_LINUX."
+  description = "The nodes' role, e.g. for an EKS access entry of type EC2_LINUX."
   value       = aws_iam_role.node.arn
 }
 
@@ -14,12 +14,12 @@ output "queue_url" {
 }
 
 output "security_group_id" {
-  description = "The nodes' security group, for rules of other groups that let them in, such as the API server's."
+  description = "The nodes' security group, for rules in other groups that admit it, such as the API server's."
   value       = aws_security_group.node.id
 }
 
 output "node_class" {
-  description = "The part of a GpuNodeClass' spec that is known here; image and bootstrap are yours to add."
+  description = "The part of a GpuNodeClass spec that is known here; add image and bootstrap yourself."
   value = {
     region            = var.region
     subnets           = sort([for subnet in data.aws_subnet.node : subnet.id])
@@ -30,6 +30,6 @@ output "node_class" {
 }
 
 output "zones" {
-  description = "Zone id by the name of the subnet: the zones in which lowtide can buy."
+  description = "Zone ids by subnet name: the zones in which lowtide can buy."
   value       = { for name, subnet in data.aws_subnet.node : name => subnet.availability_zone_id }
 }

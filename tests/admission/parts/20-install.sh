@@ -23,9 +23,9 @@ expect_ok "install" helm install lowtide "$CHART" -n "$NAMESPACE" --create-names
 expect_ok "upgrade with the operator" helm upgrade lowtide "$CHART" -n "$NAMESPACE" \
   --set "cluster.name=test,$IMAGE,ledger.secretName=ledger,ledger.tls.ca.secretName=rds-ca,aws.credentialsSecretName=aws" \
   --set hooks.timeoutSeconds=10,aws.endpointUrl=http://127.0.0.1:4566
-expect_refused "a second release" "lowtide is in this cluster already, as release lowtide in namespace $NAMESPACE, expected one release per cluster" \
+expect_refused "a second release" "lowtide is already installed in this cluster, as release lowtide in namespace $NAMESPACE, expected one release per cluster" \
   helm install other "$CHART" -n elsewhere --create-namespace --set cluster.name=other,operator.enabled=false
-expect_refused "a second release that takes over the definitions" "lowtide is in this cluster already" \
+expect_refused "a second release that takes over the definitions" "lowtide is already installed in this cluster" \
   helm install other "$CHART" -n elsewhere --create-namespace --set cluster.name=other,operator.enabled=false --take-ownership
 expect_ok "the same release again" helm upgrade lowtide "$CHART" -n "$NAMESPACE" --reuse-values
 expect_equal "operator replicas" 2 "$(kubectl -n "$NAMESPACE" get deployment lowtide-operator -o 'jsonpath={.spec.replicas}')"

@@ -20,7 +20,7 @@ expect_refused "a value of 7 kB" 'lowtide.dev/gpu-memory is "xxxxxxxxxx' \
   try_as_owner "$(pod probe "{\"lowtide.dev/workload\":\"batch\",\"lowtide.dev/gpu-memory\":\"$long\"}")"
 expect_refused "a key of 63 characters" 'is not known, expected one of workload' \
   try_as_owner "$(pod probe "{\"lowtide.dev/workload\":\"batch\",\"lowtide.dev/${long:0:63}\":\"1\"}")"
-expect_refused "no workload" "lowtide.dev/workload is missing, expected inference or batch beside lowtide.dev/gpu-memory" \
+expect_refused "no workload" "lowtide.dev/workload is missing, expected inference or batch together with lowtide.dev/gpu-memory" \
   try_as_owner "$(pod probe '{"lowtide.dev/gpu-memory":"20Gi"}')"
 
 all='{"lowtide.dev/workload":"x","lowtide.dev/gpu-memory":"x","lowtide.dev/capacity":"x","lowtide.dev/standby":"x","lowtide.dev/wish":"x","lowtide.dev/attempt":"1"}'
@@ -32,7 +32,7 @@ done
 no_gpu='{"containers":[{"name":"c","image":"example/model:1"}]}'
 zero_gpu='{"containers":[{"name":"c","image":"example/model:1","resources":{"limits":{"nvidia.com/gpu":0}}}]}'
 init_gpu="{\"initContainers\":[$GPU_CONTAINER],\"containers\":[{\"name\":\"d\",\"image\":\"example/model:1\"}]}"
-sentence="no container has a limit nvidia.com/gpu, expected at least 1 beside lowtide.dev/workload"
+sentence="no container has a limit nvidia.com/gpu, expected at least 1 with lowtide.dev/workload"
 expect_refused "no GPU limit" "$sentence" try_as_owner "$(pod probe '{"lowtide.dev/workload":"batch"}' "$no_gpu")"
 expect_refused "a GPU limit of 0" "$sentence" try_as_owner "$(pod probe '{"lowtide.dev/workload":"batch"}' "$zero_gpu")"
 expect_ok "a GPU limit in an init container" try_as_owner "$(pod probe '{"lowtide.dev/workload":"batch"}' "$init_gpu")"

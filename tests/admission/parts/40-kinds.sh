@@ -7,7 +7,7 @@ for kind in Deployment StatefulSet Job CronJob; do
     try_as_owner "$(workload "$kind" probe '{"lowtide.dev/workload":"batch","lowtide.dev/gpu-memory":"20GB"}')"
   expect_refused "$kind without a GPU limit" "no container has a limit nvidia.com/gpu" \
     try_as_owner "$(workload "$kind" probe '{"lowtide.dev/workload":"batch"}' | sed 's/,"resources":{"limits":{"nvidia.com\/gpu":1}}//')"
-  expect_refused "$kind that claims a machine" "lowtide.dev/claim is written by lowtide alone" \
+  expect_refused "$kind that claims a machine" "lowtide.dev/claim is written only by lowtide" \
     try_as_owner "$(workload "$kind" probe '{"lowtide.dev/workload":"batch","lowtide.dev/claim":"c"}')"
 done
 expect_ok "an ignored namespace" kubectl --user owner -n ignored create --dry-run=server -f - \

@@ -10,14 +10,14 @@ expect_ok "old pod is deleted" as_owner -n work delete pod old --wait=false
 
 expect_ok "new pod" as_owner create -f - <<<"$(pod new '{"lowtide.dev/workload":"inference"}')"
 expect_refused "a good pod becomes bad" 'lowtide.dev/standby is "many"' as_owner -n work annotate pod new lowtide.dev/standby=many
-expect_refused "an owner claims a machine" "lowtide.dev/claim is written by lowtide alone" \
+expect_refused "an owner claims a machine" "lowtide.dev/claim is written only by lowtide" \
   as_owner -n work annotate pod new lowtide.dev/claim=mine
 expect_refused "a Deployment loses its GPUs" "no container has a limit nvidia.com/gpu" as_owner -n work patch deployment made-by-deployment \
   --type json -p '[{"op":"remove","path":"/spec/template/spec/containers/0/resources/limits"}]'
 
 expect_ok "the operator binds" as_operator -n work patch pod new --type merge -p '{"metadata":{"annotations":{"lowtide.dev/claim":"c1","lowtide.dev/attempt":"1"}}}'
 expect_ok "an owner relabels a bound pod" as_owner -n work label pod new touched=yes
-expect_refused "an owner moves a bound pod" "lowtide.dev/claim is written by lowtide alone" \
+expect_refused "an owner moves a bound pod" "lowtide.dev/claim is written only by lowtide" \
   as_owner -n work annotate --overwrite pod new lowtide.dev/claim=c2
 pin='{"spec":{"nodeSelector":{"lowtide.node-restriction.kubernetes.io/claim":"c1"},"schedulingGates":[{"$patch":"delete","name":"lowtide.dev/placement"}]}}'
 expect_ok "the operator pins and lifts" as_operator -n work patch pod new --type strategic -p "$pin"

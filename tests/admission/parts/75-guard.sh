@@ -9,8 +9,8 @@ node() { # name, labels
 }
 expect_ok "a control-plane node" kubectl create -f - <<<"$(node control-plane '"node-role.kubernetes.io/control-plane":""')"
 expect_ok "a machine's node" kubectl create -f - <<<"$(node machine '"lowtide.dev/instance-id":"i-1","lowtide.dev/node-class":"us-east-1"')"
-expect_refused "deleting a control-plane node" "$guard lowtide may change and delete only nodes of its own machines" as_operator delete node control-plane
-expect_refused "labelling it as a machine" "$guard lowtide may change and delete only nodes" \
+expect_refused "deleting a control-plane node" "$guard lowtide may only change and delete nodes of its own machines" as_operator delete node control-plane
+expect_refused "labelling it as a machine" "$guard lowtide may only change and delete nodes" \
   as_operator patch node control-plane --type merge -p '{"metadata":{"labels":{"lowtide.dev/instance-id":"i-1"}}}'
 expect_refused "tainting it" "$guard" as_operator patch node control-plane --type merge -p '{"spec":{"taints":[{"key":"a","effect":"NoExecute"}]}}'
 expect_ok "marking a machine's node" as_operator patch node machine --type merge -p '{"metadata":{"labels":{"lowtide.node-restriction.kubernetes.io/claim":"c1"}}}'
@@ -19,7 +19,7 @@ expect_ok "deleting a machine's node" as_operator delete node machine
 system='{"apiVersion":"v1","kind":"Pod","metadata":{"name":"system","namespace":"kube-system"},"spec":{"hostNetwork":true,"containers":[{"name":"c","image":"example/system:1"}]}}'
 kubectl -n kube-system get serviceaccount default >/dev/null 2>&1 || eventually 20 kubectl -n kube-system get serviceaccount default
 expect_ok "a pod of the system" kubectl create -f - <<<"$system"
-expect_refused "changing its image" "$guard lowtide may change and delete only pods that it manages" \
+expect_refused "changing its image" "$guard lowtide may only change and delete pods that it manages" \
   as_operator -n kube-system patch pod system --type json -p '[{"op":"replace","path":"/spec/containers/0/image","value":"example/evil:1"}]'
 expect_refused "calling it managed" "$guard" as_operator -n kube-system label pod system lowtide.dev/managed=true
 expect_refused "deleting it" "$guard" as_operator -n kube-system delete pod system --wait=false
@@ -27,24 +27,24 @@ expect_refused "its status" "$guard" as_operator -n kube-system patch pod system
 evict() { # namespace, pod
   as_operator create --raw "/api/v1/namespaces/$1/pods/$2/eviction" -f - <<<"{\"apiVersion\":\"policy/v1\",\"kind\":\"Eviction\",\"metadata\":{\"name\":\"$2\",\"namespace\":\"$1\"}}"
 }
-expect_refused "evicting it" "$guard lowtide may evict nothing in this namespace" evict kube-system system
+expect_refused "evicting it" "$guard lowtide may not evict anything in this namespace" evict kube-system system
 expect_ok "it is still there" kubectl -n kube-system get pod system
 
 expect_ok "a managed pod" as_owner create -f - <<<"$(pod guarded '{"lowtide.dev/workload":"inference"}')"
-expect_refused "its image" "$guard lowtide may not change containers, images, volumes or the service account of a pod" \
+expect_refused "its image" "$guard lowtide may not change the containers, images, volumes or service account of a pod" \
   as_operator -n work patch pod guarded --type json -p '[{"op":"replace","path":"/spec/containers/0/image","value":"example/evil:1"}]'
 expect_ok "its annotations" as_operator -n work annotate pod guarded lowtide.dev/claim=c1
 expect_ok "its status" as_operator -n work patch pod guarded --subresource status --type merge -p '{"status":{"reason":"x"}}'
 expect_ok "its controller's label" as_operator -n work label pod guarded pod-template-hash-
 expect_ok "evicting it" evict work guarded
-expect_refused "an unmanaged pod" "$guard lowtide may change and delete only pods that it manages" as_operator -n work delete pod plain --wait=false
+expect_refused "an unmanaged pod" "$guard lowtide may only change and delete pods that it manages" as_operator -n work delete pod plain --wait=false
 
 expect_ok "a pool and its finalizer" eval 'kubectl apply -f examples/nodepool.yaml >/dev/null && name=$(kubectl get gpunodepools -o "jsonpath={.items[0].metadata.name}") &&
   as_operator patch gpunodepool "$name" --type merge -p "{\"metadata\":{\"finalizers\":[\"lowtide.dev/claims\"]}}" &&
   as_operator patch gpunodepool "$name" --type merge -p "{\"metadata\":{\"finalizers\":null}}"'
 pool=$(kubectl get gpunodepools -o 'jsonpath={.items[0].metadata.name}')
-expect_refused "a pool's budget" "$guard policy is the platform team's" as_operator patch gpunodepool "$pool" --type merge -p '{"spec":{"monthlyBudgetUsd":"999999"}}'
-expect_refused "a pool's labels" "$guard policy is the platform team's" as_operator label gpunodepool "$pool" a=b
+expect_refused "a pool's budget" "$guard policy belongs to the platform team" as_operator patch gpunodepool "$pool" --type merge -p '{"spec":{"monthlyBudgetUsd":"999999"}}'
+expect_refused "a pool's labels" "$guard policy belongs to the platform team" as_operator label gpunodepool "$pool" a=b
 class=$(kubectl get gpunodeclasses -o 'jsonpath={.items[0].metadata.name}')
-expect_refused "a class' image" "$guard policy is the platform team's" as_operator patch gpunodeclass "$class" --type merge -p '{"spec":{"image":"ami-evil"}}'
+expect_refused "a class' image" "$guard policy belongs to the platform team" as_operator patch gpunodeclass "$class" --type merge -p '{"spec":{"image":"ami-evil"}}'
 expect_ok "a class' status" as_operator patch gpunodeclass "$class" --subresource status --type merge -p '{"status":{"observedGeneration":1}}'

@@ -25,7 +25,7 @@ class() { # bootstrap, more fields
 }
 k3s='{"kind":"k3s","serverUrl":"https://10.0.0.10:6443","tokenParameter":"/lowtide/token"}'
 expect_ok "class" try "$(class "$k3s")"
-expect_refused "k3s without a token parameter" "bootstrap.tokenParameter is needed for k3s and kubeadm" \
+expect_refused "k3s without a token parameter" "bootstrap.tokenParameter is required for k3s and kubeadm" \
   try "$(class '{"kind":"k3s","serverUrl":"https://10.0.0.10:6443"}')"
 expect_refused "a token for its parameter's name" "spec.bootstrap.tokenParameter" \
   try "$(class '{"kind":"k3s","serverUrl":"https://10.0.0.10:6443","tokenParameter":"K10abc::server:def"}')"
@@ -42,7 +42,7 @@ claim=$(object GpuNodeClaim probe '{"nodePool":"gpus","nodeClass":"us-east-1","r
   "capacityType":"spot","pricePerHour":"0.3020","onDemandPerHour":"0.8048","savedPerHour":"0.5028","gpus":1,"decisionId":"d1","reason":"pending-pod","attempt":1,
   "launch":{"launchTemplate":"lowtide-1","launchTemplateVersion":"1","subnet":"subnet-1"}}')
 expect_ok "claim is created" as_operator create -f - <<<"$claim"
-expect_refused "claim changes" "the spec of a GpuNodeClaim cannot change" as_operator patch gpunodeclaim probe --type merge -p '{"spec":{"gpus":2}}'
+expect_refused "claim changes" "the spec of a GpuNodeClaim is immutable" as_operator patch gpunodeclaim probe --type merge -p '{"spec":{"gpus":2}}'
 expect_refused "claim loses its spec" "spec: Required value" as_operator patch gpunodeclaim probe --type merge -p '{"spec":null}'
 expect_ok "claim is launched" as_operator patch gpunodeclaim probe --subresource status --type merge \
   -p '{"status":{"phase":"Launched","instanceId":"i-1","launchedAt":"2026-11-23T20:00:00.123Z"}}'
@@ -54,4 +54,4 @@ decision=$(object GpuDecision probe '{"recordId":"6c6f7774-6964-5500-8000-646576
 expect_ok "decision is written" as_operator create -f - <<<"$decision"
 expect_refused "the same decision again" "already exists" as_operator create -f - <<<"$decision"
 expect_equal "the record is kept as it is" '{"deep":{"kept":[1,"0.30"]},"record":"decision"}' "$(kubectl get gpudecision probe -o 'jsonpath={.spec.record}')"
-expect_refused "decision changes" "a GpuDecision cannot change" as_operator patch gpudecision probe --type merge -p '{"spec":{"kind":"migration"}}'
+expect_refused "decision changes" "a GpuDecision is immutable" as_operator patch gpudecision probe --type merge -p '{"spec":{"kind":"migration"}}'

@@ -6,7 +6,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 pub(super) fn optional_price_cap(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "nullable": true, "maxLength": 24, "pattern": r"^[0-9]{1,6}(\.[0-9]{1,6})?$",
         "x-kubernetes-validations": [
-            { "rule": "self.matches('[1-9]')", "message": "a price cap must be above 0, in US dollars per GPU-hour, as in \"1.20\"" }
+            { "rule": "self.matches('[1-9]')", "message": "a price cap must be above 0, in US dollars per GPU-hour, e.g. \"1.20\"" }
         ] })
 }
 
@@ -26,17 +26,17 @@ fn names(pattern: &str, max_items: u32) -> Schema {
         "items": { "type": "string", "maxLength": 64, "pattern": pattern } })
 }
 
-/// GPU models in lower case without the maker, as in `l4`.
+/// GPU models in lower case without the maker, e.g. `l4`.
 pub(super) fn gpu_models(_: &mut SchemaGenerator) -> Schema {
     names("^[a-z0-9]+(-[a-z0-9]+)*$", 64)
 }
 
-/// EC2 instance types, as in `g6.xlarge`.
+/// EC2 instance types, e.g. `g6.xlarge`.
 pub(super) fn instance_types(_: &mut SchemaGenerator) -> Schema {
     names(r"^[a-z0-9-]+\.[a-z0-9-]+$", 128)
 }
 
-/// Region patterns, as in `us-*`.
+/// Region patterns, e.g. `us-*`.
 pub(super) fn regions(_: &mut SchemaGenerator) -> Schema {
     names("^[a-z0-9*]+(-[a-z0-9*]+)*$", 64)
 }
@@ -47,12 +47,12 @@ pub(super) fn class_names(_: &mut SchemaGenerator) -> Schema {
         "items": { "type": "string", "maxLength": 63, "pattern": "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$" } })
 }
 
-/// A region, as in `us-east-1`.
+/// A region, e.g. `us-east-1`.
 pub(super) fn region(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "maxLength": 32, "pattern": "^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$" })
 }
 
-/// A label selector, as Kubernetes writes it.
+/// A label selector in Kubernetes' form.
 pub(super) fn label_selector(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "x-kubernetes-map-type": "atomic",
         "properties": {

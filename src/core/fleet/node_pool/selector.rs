@@ -1,6 +1,6 @@
-//! Which namespaces may buy from a node pool: a label selector, as Kubernetes writes it.
+//! Which namespaces may buy from a node pool: a label selector in Kubernetes' form.
 //!
-//! Decides: what a selector means. Does not: know which namespaces there are.
+//! Decides: what a selector means. Does not: know which namespaces exist.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NamespaceSelector {
-    /// Labels that must have just these values.
+    /// Labels that must have exactly these values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub match_labels: Option<BTreeMap<String, String>>,
     /// Requirements that must all hold.
@@ -33,15 +33,15 @@ pub struct Requirement {
 /// A selector that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnreadableSelector {
-    /// The operator is none of Kubernetes'.
-    #[error("operator {operator:?} on {key} is none of In, NotIn, Exists, DoesNotExist")]
+    /// The operator is not one of Kubernetes'.
+    #[error("operator {operator:?} on {key} is not one of In, NotIn, Exists, DoesNotExist")]
     Operator {
         /// The label.
         key: String,
         /// What was written.
         operator: String,
     },
-    /// There is nothing to compare with.
+    /// There are no values to compare with.
     #[error("operator {operator} on {key} needs at least one value")]
     NoValues {
         /// The label.
@@ -55,11 +55,11 @@ impl NamespaceSelector {
     /// Whether a namespace with these `labels` may buy. A label that is absent meets `NotIn` and `DoesNotExist`, as in Kubernetes.
     ///
     /// # Errors
-    /// When a requirement cannot be read: then nobody knows whom the pool is for, and it must not be open to all.
+    /// When a requirement cannot be read: then it is unknown whom the pool is for, and it must not be open to all.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> Result<bool, UnreadableSelector> {
         let mut holds = self.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
         for requirement in self.match_expressions.iter().flatten() {
-            // Each is read, whatever the others say: a fault shows whichever namespaces there are.
+            // Each is read, whatever the others say: a fault shows up whichever namespaces exist.
             holds &= requirement.holds(labels.get(&requirement.key).map(String::as_str))?;
         }
         Ok(holds)

@@ -1,7 +1,7 @@
-//! `spec` of a `GpuNodePool` as it is written: the one reader of node pools.
+//! The `spec` of a `GpuNodePool`: the one reader of node pools.
 //!
 //! Decides: field names, defaults, and what each field means to the core. The operator reads it from the API server, `lowtide place` from a
-//! file, and the definition in `crds/` is written from it, so that none of them can mean something else by a field.
+//! file, and the CRD in `crds/` is generated from it, so that a field means the same everywhere.
 //! Does not: apply the policy (see `placement` and `plan`).
 
 use std::collections::BTreeSet;
@@ -22,49 +22,49 @@ use crate::core::units::time::Millis;
 #[cfg_attr(feature = "live", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NodePoolSpec {
-    /// Namespaces whose pods may buy from this pool. `{}` matches every namespace; leaving it out is refused, because whoever may
-    /// annotate a pod there may spend.
+    /// Namespaces whose pods may buy from this pool. `{}` matches every namespace; it is required, because whoever may annotate a pod there
+    /// may spend.
     #[cfg_attr(feature = "live", schemars(schema_with = "schema::label_selector"))]
     pub namespace_selector: NamespaceSelector,
-    /// GPU models that may be bought, as in `l4`. Empty: any.
+    /// GPU models that may be bought, e.g. `l4`. Empty: any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "live", schemars(schema_with = "schema::gpu_models"))]
     pub gpu_models: Vec<String>,
-    /// Instance types that may be bought, as in `g6.xlarge`. Empty: any.
+    /// Instance types that may be bought, e.g. `g6.xlarge`. Empty: any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "live", schemars(schema_with = "schema::instance_types"))]
     pub instance_types: Vec<String>,
-    /// Regions that may be bought in, as in `us-*`. Empty: every region a node class serves.
+    /// Regions that may be bought in, e.g. `us-*`. Empty: every region with a node class.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "live", schemars(schema_with = "schema::regions"))]
     pub regions: Vec<String>,
-    /// Names of the `GpuNodeClass` objects that make its nodes: at most one per region.
+    /// Names of the `GpuNodeClass` objects that configure its nodes: at most one per region.
     #[cfg_attr(feature = "live", schemars(schema_with = "schema::class_names"))]
     pub node_classes: Vec<String>,
     /// What may be bought.
     #[serde(default = "default_capacity_types")]
     #[cfg_attr(feature = "live", schemars(schema_with = "schema::capacity_types"))]
     pub capacity_types: Vec<CapacityType>,
-    /// Cap on the price in US dollars per GPU-hour, as in `"1.20"`. Binds when buying.
+    /// Cap on the price in US dollars per GPU-hour, e.g. `"1.20"`. Applies when buying.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "live", schemars(schema_with = "schema::optional_price_cap"))]
     pub max_price_per_gpu_hour: Option<MicroUsdPerHour>,
-    /// Spend allowed per calendar month (UTC) in US dollars, accrued and committed. Stops new buying, never a rescue.
+    /// Spend allowed per calendar month (UTC) in US dollars, accrued and committed. Stops new purchases, never a rescue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "live", schemars(schema_with = "schema::optional_budget"))]
     pub monthly_budget_usd: Option<MicroUsd>,
     /// How much it may hold at once, and how fast it may grow.
     #[serde(default)]
     pub limits: Limits,
-    /// At most this percentage of a workload's replicas stands in one pool of capacity (one zone, instance family and capacity type),
-    /// though always one. Where an owner asks for less, less holds; of several pools that a namespace may use, the least.
+    /// At most this percentage of a workload's replicas is in one capacity pool (one zone, instance family and capacity type), but always
+    /// at least one replica. An owner's lower value takes precedence; if a namespace may use several node pools, the lowest applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "live", schemars(with = "Option<i32>", range(min = 1, max = 100)))]
     pub max_pool_share_percent: Option<u32>,
-    /// The region where the work would run without lowtide: the savings B1 and B2 are measured against its prices.
+    /// The region where the work would run without lowtide: savings B1 and B2 are measured against its prices.
     #[cfg_attr(feature = "live", schemars(schema_with = "schema::region"))]
     pub home_region: String,
-    /// What happens when no spot capacity can be had.
+    /// What happens when no spot capacity is available.
     #[serde(default)]
     pub fallback: Fallback,
     /// When running work is moved to a better offer.
@@ -74,7 +74,8 @@ pub struct NodePoolSpec {
     #[serde(default = "default_empty_grace_seconds")]
     #[cfg_attr(feature = "live", schemars(with = "i32", range(min = 0, max = 86400)))]
     pub empty_grace_seconds: u32,
-    /// A node that has not joined with its GPUs this many seconds after its launch is terminated, and its pool of capacity left alone.
+    /// A node that has not joined with its GPUs this many seconds after its launch is terminated, and its capacity pool is avoided for a
+    /// while.
     #[serde(default = "default_join_timeout_seconds")]
     #[cfg_attr(feature = "live", schemars(with = "i32", range(min = 10, max = 3600)))]
     pub join_timeout_seconds: u32,
@@ -86,7 +87,7 @@ pub struct NodePoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "live", schemars(with = "Option<i32>", range(min = 300)))]
     pub expire_after_seconds: Option<u32>,
-    /// How long a pool of capacity that refused a launch is left alone.
+    /// How long a capacity pool that refused a launch is avoided.
     #[serde(default)]
     pub cool_down: CoolDown,
     /// Warm nodes kept for inference.
@@ -107,23 +108,23 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "live", schemars(with = "Option<i32>", range(min = 0)))]
     pub nodes: Option<u32>,
-    /// Launches asked per minute.
+    /// Launches per minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "live", schemars(with = "Option<i32>", range(min = 1)))]
     pub launches_per_minute: Option<u32>,
 }
 
-/// What happens when no spot capacity can be had.
+/// What happens when no spot capacity is available.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "live", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Fallback {
-    /// Work that asks `spot-first` may go to on-demand, when `capacityTypes` allows on-demand at all.
+    /// `spot-first` work may use on-demand, if `capacityTypes` includes on-demand at all.
     #[serde(default = "yes")]
     pub on_demand: bool,
 }
 
-/// When running work is moved to a better offer: both bounds must be met.
+/// When running work is moved to a better offer: both conditions must be met.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "live", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -138,7 +139,7 @@ pub struct Return {
     pub min_dwell_seconds: u32,
 }
 
-/// How long a pool of capacity that refused a launch is left alone: doubled with each refusal in a row.
+/// How long a capacity pool that refused a launch is avoided: doubled with each refusal in a row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "live", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -164,14 +165,14 @@ pub struct CoolDown {
 #[cfg_attr(feature = "live", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Standby {
-    /// Warm slots that owners may ask for in all, with the annotation `lowtide.dev/standby`.
+    /// Total number of warm slots that owners may request with the annotation `lowtide.dev/standby`.
     #[serde(default)]
     #[cfg_attr(feature = "live", schemars(with = "i32", range(min = 0, max = 1000)))]
     pub max_slots: u32,
 }
 
 impl NodePoolSpec {
-    /// The node pool `name` that is written so, which `namespaces` may use.
+    /// The node pool `name` with this spec, which `namespaces` may use.
     pub fn pool(&self, name: &str, namespaces: BTreeSet<String>) -> NodePool {
         let seconds = |s: u32| Millis::from_secs(i64::from(s));
         NodePool {

@@ -1,4 +1,4 @@
-//! The exact optimum for few items, by dynamic programming over what is still to be packed.
+//! The exact optimum for a few items, by dynamic programming over what is still to be packed.
 
 use super::{Bought, Content, NEVER, Problem, RESOURCES};
 
@@ -7,7 +7,7 @@ pub const WHOLE: u64 = 3_000_000;
 /// The most work for a part of one.
 pub const PART: u64 = 60_000;
 
-/// How much work [`exact`] is for `counts` items: steps of the table and looks at bins. `None` when that is beyond counting.
+/// How much work [`exact`] is for `counts` items: steps of the table and looks at bins. `None` if that overflows.
 pub fn work(problem: &Problem, counts: &[i64]) -> Option<u64> {
     // Each state is a vector below `counts`; each step takes one bin's content out of a state.
     let (mut states, mut steps) = (1_u64, 1_u64);
@@ -19,7 +19,7 @@ pub fn work(problem: &Problem, counts: &[i64]) -> Option<u64> {
     steps.checked_add(states.checked_mul(problem.bins.len() as u64)?)
 }
 
-/// The cheapest purchase for `counts` items; `None` when that is more than `most` work or an item fits nowhere.
+/// The cheapest purchase for `counts` items; `None` if that takes more than `most` work or an item fits nowhere.
 pub fn exact(problem: &Problem, counts: &[i64], most: u64) -> Option<Vec<Bought>> {
     work(problem, counts).filter(|w| *w <= most)?;
     let kinds: Vec<usize> = (0..counts.len()).filter(|i| counts[*i] > 0).collect();

@@ -1,4 +1,4 @@
-//! Taking apart the bins that waste most, in twos and threes, and packing what was in them again, exactly.
+//! Unpacking the most wasteful bins, in twos and threes, and repacking their content exactly.
 
 use std::collections::BTreeMap;
 

@@ -39,7 +39,7 @@ pub fn round(problem: &Problem, mut left: Vec<i64>, mut relaxed: Relaxed) -> Vec
         }
         relaxed = relax(problem, &left, relaxed.columns, Effort::QUICK);
     }
-    // Only when the simplex gave up for want of precision: whatever is left is bought for kind by kind.
+    // Only if the simplex gave up for lack of precision: the rest is bought for kind by kind.
     for item in 0..left.len() {
         while let Some(column) = (left[item] > 0).then(|| alone(problem, item, left[item])).flatten() {
             if !buy(problem, &mut left, &column.covers, &mut bought) {

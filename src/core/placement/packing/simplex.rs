@@ -8,7 +8,7 @@ use super::Content;
 const ONE: i64 = 1 << 32;
 /// Below this a pivot is numerically worthless: 2^-20.
 const PIVOT: i64 = 1 << 12;
-/// A reduced cost above minus this (a millionth of a dollar) is none.
+/// A reduced cost above minus this (a millionth of a dollar) counts as zero.
 const OPTIMAL: i64 = ONE / 1_000_000;
 
 fn mul(a: i64, b: i64) -> i64 {
@@ -121,7 +121,7 @@ impl Simplex {
                 Entering::Surplus(r) => -line[r],
             };
         }
-        // Among the least ratios the greatest pivot is the safest.
+        // Among the smallest ratios the largest pivot is the safest.
         let mut leaving: Option<(i64, i64, usize)> = None;
         for (row, d) in direction.iter().enumerate().filter(|(_, d)| **d > PIVOT) {
             let key = (div(self.levels[row].max(0), *d), -*d, row);
@@ -169,7 +169,7 @@ impl Simplex {
     }
 }
 
-/// A level's whole part and its fraction in 2^-32ths; a level a hair below a whole number is that number.
+/// A level's whole part and its fraction in 2^-32ths; a level just below a whole number counts as that number.
 pub fn parts(level: i64) -> (i64, i64) {
     let level = level + PIVOT;
     (level >> 32, level & (ONE - 1))

@@ -76,7 +76,7 @@ pub fn parse(manifest: &PodManifest) -> Result<(Need, Schedule), Vec<NeedError>>
     parse_with(manifest, Vocabulary::snapshot())
 }
 
-/// As [`parse`], with the models and regions of `vocabulary`.
+/// Like [`parse`], with the models and regions of `vocabulary`.
 pub fn parse_with(manifest: &PodManifest, vocabulary: &Vocabulary) -> Result<(Need, Schedule), Vec<NeedError>> {
     let mut reader = Reader { annotations: &manifest.metadata.annotations, faults: Vec::new() };
     reader.refuse_unknown_keys();
@@ -162,7 +162,7 @@ impl<'a> Reader<'a> {
         self.faults.push(NeedError::BadAnnotation { key: format!("{PREFIX}{key}"), value: value.to_owned(), expected });
     }
 
-    /// The value of `key` read by `read`; a fault when it is there and cannot be read.
+    /// The value of `key` read by `read`; a fault if it is present and cannot be read.
     fn read<T>(&mut self, key: &str, expected: &'static str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
         let value = self.get(key)?;
         let result = read(value.trim());
@@ -199,7 +199,7 @@ impl<'a> Reader<'a> {
             let mib = milli_units(text)?.div_ceil_of(1_000 << 20);
             i64::try_from(mib).ok().filter(|m| *m > 0)
         };
-        Mebibytes(self.read("gpu-memory", "memory per GPU above 0, as in 20Gi", read).unwrap_or(0))
+        Mebibytes(self.read("gpu-memory", "memory per GPU above 0, e.g. 20Gi", read).unwrap_or(0))
     }
 
     fn models(&mut self, vocabulary: &Vocabulary) -> Vec<GpuModel> {
@@ -229,10 +229,10 @@ impl<'a> Reader<'a> {
         patterns.into_iter().collect()
     }
 
-    /// A list that is there but names nothing would otherwise mean "any".
+    /// An existing but empty list would otherwise mean "any".
     fn refuse_empty_list(&mut self, key: &str) {
         if let Some(value) = self.get(key).filter(|v| words(v).next().is_none()) {
-            self.bad(key, value, "at least one name, separated by commas; take the annotation away for any");
+            self.bad(key, value, "at least one name, separated by commas; remove the annotation to accept any");
         }
     }
 
@@ -248,7 +248,7 @@ impl<'a> Reader<'a> {
 
     fn price(&mut self, key: &str) -> Option<MicroUsdPerHour> {
         let read = |text: &str| text.parse::<MicroUsdPerHour>().ok().filter(|p| p.0 > 0);
-        self.read(key, "US dollars per GPU-hour above 0, as in \"1.20\"", read)
+        self.read(key, "US dollars per GPU-hour above 0, e.g. \"1.20\"", read)
     }
 
     fn whole(&mut self, key: &str) -> Option<i64> {
@@ -265,7 +265,7 @@ impl<'a> Reader<'a> {
     }
 
     fn schedule(&mut self) -> Schedule {
-        let span = "a span, as in 90s, 45m, 26h, 1h30m or 2d";
+        let span = "a duration, e.g. 90s, 45m, 26h, 1h30m or 2d";
         let deadline = |text: &str| instant(text).map(Deadline::At).or_else(|| parse_span(text).map(Deadline::After));
         let share = |text: &str| {
             let percent: i64 = text.strip_suffix('%')?.parse().ok()?;
@@ -273,20 +273,20 @@ impl<'a> Reader<'a> {
         };
         let name = |text: &str| (!text.is_empty() && text.len() <= 63).then(|| text.to_owned());
         Schedule {
-            deadline: self.read("deadline", "a point in time as in 2026-12-24T18:00:00Z, or a span from creation as in 26h", deadline),
+            deadline: self.read("deadline", "a point in time, e.g. 2026-12-24T18:00:00Z, or a duration from creation, e.g. 26h", deadline),
             expected_runtime: self.read("expected-runtime", span, parse_span),
             checkpoint_grace: self.read("checkpoint-grace", span, parse_span),
             standby: self
                 .read("standby", "a whole number of warm slots, 0 to 1000", |t| t.parse().ok().filter(|n| *n <= 1_000))
                 .unwrap_or(0),
-            max_share_per_mille: self.read("max-pool-share", "a whole percentage, as in 50%", share),
+            max_share_per_mille: self.read("max-pool-share", "a whole percentage, e.g. 50%", share),
             spares: self
                 .read("spares", "a whole number of replicas, 0 to 1000", |t| t.parse().ok().filter(|n| *n <= 1_000))
                 .unwrap_or(0),
-            availability_goal_ppm: self.read("availability-goal", "a percentage from 50 to below 100, as in 99.5%", goal),
+            availability_goal_ppm: self.read("availability-goal", "a percentage from 50 to below 100, e.g. 99.5%", goal),
             zone_max_skew: None,
             gang: self.read("gang", "a name of 1 to 63 characters", name),
-            checkpointed_at: self.read("checkpointed-at", "a point in time, as in 2026-12-24T18:00:00Z", instant),
+            checkpointed_at: self.read("checkpointed-at", "a point in time, e.g. 2026-12-24T18:00:00Z", instant),
             usage_query: self.read(
                 "usage-query",
                 "requests, transactions, tokens, tokens_in, tokens_out or users, then = and a PromQL query for one hour's amount, as in requests=sum(increase(x[1h]))",

@@ -1,7 +1,7 @@
-//! Where a pod's own node selector and node affinity let it run.
+//! Where a pod's own node selector and node affinity allow it to run.
 //!
 //! Decides: which labels of nodes are known, how requirements on them are read, and that every hard constraint that is not honoured is
-//! refused. Does not: read preferences, which keep no pod off a node, or say which label an offer's node has (see
+//! refused. Does not: read preferences, which keep no pod off a node, say which labels an offer's node has (see
 //! `placement::node_labels`), or read rules between pods (see `workload::company`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,11 +14,11 @@ use crate::core::workload::need::manifest::{NodeSelectorRequirement, NodeSelecto
 
 /// The region.
 pub const REGION: &str = "topology.kubernetes.io/region";
-/// The zone: its id, or on EKS and wherever pods ask for it so its name.
+/// The zone: its id, or its name on EKS and wherever pods use the name.
 pub const ZONE: &str = "topology.kubernetes.io/zone";
-/// AWS' own label for the zone id.
+/// AWS's own label for the zone id.
 pub const ZONE_ID: &str = "topology.k8s.aws/zone-id";
-/// The zone as AWS' EBS driver writes it on its volumes.
+/// The zone as AWS's EBS driver writes it on its volumes.
 pub const EBS_ZONE: &str = "topology.ebs.csi.aws.com/zone";
 /// The processor architecture.
 pub const ARCH: &str = "kubernetes.io/arch";
@@ -67,7 +67,7 @@ pub(super) struct Place {
     pub zones: Vec<ZoneId>,
     pub instance_types: Vec<InstanceType>,
     pub architecture: Option<Architecture>,
-    /// Everything else that is asked of the node's labels.
+    /// All other requirements on the node's labels.
     pub terms: Vec<LabelTerm>,
 }
 
@@ -101,12 +101,12 @@ fn alternatives(terms: &[NodeSelectorTerm], own_labels: &BTreeSet<String>, fault
     let before = faults.len();
     for term in terms {
         if !term.match_fields.is_empty() {
-            refuse(faults, AFFINITY, "matches fields of a node", "select nodes by labels; lowtide chooses the node");
+            refuse(faults, AFFINITY, "matches node fields", "select nodes by labels; lowtide chooses the node");
         }
         let read: Vec<LabelRequirement> = term.match_expressions.iter().filter_map(|want| requirement(want, AFFINITY, faults)).collect();
         let mut unknown = Vec::new();
         refuse_unknown(AFFINITY, &read, own_labels, &mut unknown);
-        // An alternative that no node of ours meets is none; the others stay.
+        // An alternative that none of our nodes meets is dropped; the others stay.
         if unknown.is_empty() && !read.is_empty() {
             kept.push(read);
         }
@@ -118,7 +118,7 @@ fn alternatives(terms: &[NodeSelectorTerm], own_labels: &BTreeSet<String>, fault
     kept
 }
 
-/// One requirement, as a node selector writes it.
+/// One requirement of a node selector.
 pub(in crate::core::workload) fn requirement(
     want: &NodeSelectorRequirement,
     path: &str,
@@ -143,21 +143,21 @@ pub(in crate::core::workload) fn requirement(
     Some(LabelRequirement { key: want.key.clone(), operator: operator? })
 }
 
-/// Adds a fault for each requirement that wants a label which no node of ours has.
+/// Adds a fault for each requirement on a label that none of our nodes has.
 fn refuse_unknown(path: &str, wants: &[LabelRequirement], own_labels: &BTreeSet<String>, faults: &mut Vec<NeedError>) {
     for want in wants.iter().filter(|w| w.operator.wants_the_label()) {
         if !KNOWN_LABELS.contains(&want.key.as_str()) && !own_labels.contains(&want.key) {
             let known = KNOWN_LABELS.iter().copied().chain(own_labels.iter().map(String::as_str)).collect::<Vec<_>>().join(", ");
             faults.push(NeedError::NotHonoured {
                 path: format!("{path}[{}]", want.key),
-                what: format!("selects nodes by {}, a label that no node of lowtide's has", want.key),
-                advice: format!("select by {known}, or let the node class add the label (spec.bootstrap.extra.node-label)"),
+                what: format!("selects nodes by {}, a label that no lowtide node has", want.key),
+                advice: format!("select by {known}, or have the node class add the label (spec.bootstrap.extra.node-label)"),
             });
         }
     }
 }
 
-/// Requirements that have a field of their own in a need, and the others.
+/// Requirements with their own field in a need, and the others.
 fn folded(common: LabelTerm, faults: &mut Vec<NeedError>) -> (Place, LabelTerm) {
     let mut allowed: BTreeMap<&'static str, BTreeSet<String>> = BTreeMap::new();
     let mut rest: BTreeSet<LabelRequirement> = BTreeSet::new();
@@ -168,7 +168,7 @@ fn folded(common: LabelTerm, faults: &mut Vec<NeedError>) -> (Place, LabelTerm) 
             (ARCH, LabelOperator::In(_)) => ARCH,
             (OS, LabelOperator::In(_)) => OS,
             (TYPE, LabelOperator::In(_)) => TYPE,
-            // The label is on every node of ours.
+            // The label is on all our nodes.
             (REGION | ZONE | ZONE_ID | ARCH | OS | TYPE, LabelOperator::Exists) => continue,
             _ => {
                 rest.insert(want);
@@ -202,7 +202,7 @@ fn place_of(mut allowed: BTreeMap<&'static str, BTreeSet<String>>, faults: &mut 
         }
     }
     if allowed.get(OS).is_some_and(|v| !v.contains("linux")) {
-        refuse(faults, "spec.nodeSelector[kubernetes.io/os]", "wants another system than linux", "lowtide's nodes run linux");
+        refuse(faults, "spec.nodeSelector[kubernetes.io/os]", "requires an operating system other than linux", "lowtide's nodes run linux");
     }
     let architectures = allowed.remove(ARCH).unwrap_or_default();
     let known: Vec<Architecture> = architectures
@@ -214,7 +214,7 @@ fn place_of(mut allowed: BTreeMap<&'static str, BTreeSet<String>>, faults: &mut 
         })
         .collect();
     if !architectures.is_empty() && known.is_empty() {
-        refuse(faults, "kubernetes.io/arch", "wants an architecture that no NVIDIA type has", "use amd64 or arm64");
+        refuse(faults, "kubernetes.io/arch", "requires an architecture that no NVIDIA type has", "use amd64 or arm64");
     }
     Place {
         regions: allowed.remove(REGION),
@@ -229,16 +229,16 @@ fn place_of(mut allowed: BTreeMap<&'static str, BTreeSet<String>>, faults: &mut 
 }
 
 fn refuse_others(spec: &PodSpec, faults: &mut Vec<NeedError>) {
-    // A pod that lowtide pinned has been given its node by the scheduler since.
+    // The scheduler has since bound a pod that lowtide pinned.
     if spec.node_name.as_ref().is_some_and(|n| !n.is_empty()) && !spec.node_selector.contains_key(PIN) {
-        refuse(faults, "spec.nodeName", "names a node", "take it away; lowtide chooses the node");
+        refuse(faults, "spec.nodeName", "is set", "remove it; lowtide chooses the node");
     }
     if spec.scheduler_name.as_ref().is_some_and(|n| !n.is_empty() && n != "default-scheduler") {
-        refuse(faults, "spec.schedulerName", "names another scheduler", "use the default scheduler");
+        refuse(faults, "spec.schedulerName", "is another scheduler", "use the default scheduler");
     }
     let claims = spec.containers.iter().chain(&spec.init_containers).any(|c| !c.resources.claims.is_empty());
     if claims || !spec.resource_claims.is_empty() {
-        refuse(faults, "spec.resourceClaims", "asks for devices by resource claim", "ask for GPUs with the limit nvidia.com/gpu");
+        refuse(faults, "spec.resourceClaims", "requests devices by resource claim", "request GPUs with the limit nvidia.com/gpu");
     }
 }
 
@@ -250,11 +250,11 @@ pub(super) fn refuse_unknown_resources(amounts: &BTreeMap<String, i128>, faults:
         }
         let path = format!("resources.requests[{name}]");
         if name.starts_with("hugepages-") {
-            let advice = "no node class sets huge pages aside; ask for memory instead";
-            refuse(faults, &path, "asks for huge pages", advice);
+            let advice = "no node class reserves huge pages; request memory instead";
+            refuse(faults, &path, "requests huge pages", advice);
         } else {
-            let advice = "ask for cpu, memory, ephemeral-storage and nvidia.com/gpu only";
-            refuse(faults, &path, "asks for a resource that the catalog does not count", advice);
+            let advice = "request only cpu, memory, ephemeral-storage and nvidia.com/gpu";
+            refuse(faults, &path, "requests a resource that the catalog does not count", advice);
         }
     }
 }

@@ -1,22 +1,22 @@
-//! What can be wrong with a pod that asks for lowtide's capacity, and what its owner should do.
+//! What can be wrong with a pod that requests lowtide's capacity, and what its owner should do.
 
-/// One fault. Its sentence says what was expected, what came and what to do.
+/// One fault. Its message says what was expected, what was found and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NeedError {
     /// An annotation under our prefix that we do not know: most likely a spelling mistake.
-    #[error("annotation {key} is not known; known are {known}; correct it or take it away")]
+    #[error("annotation {key} is not known; known are {known}; correct it or remove it")]
     UnknownAnnotation {
-        /// As it came.
+        /// As given.
         key: String,
         /// The keys an owner may write.
         known: String,
     },
-    /// An annotation that must be there.
+    /// A required annotation.
     #[error("annotation {key} is missing; expected {expected}")]
     MissingAnnotation {
         /// Its key.
         key: String,
-        /// What it should say.
+        /// The expected value.
         expected: &'static str,
     },
     /// A value that cannot be read.
@@ -32,7 +32,7 @@ pub enum NeedError {
     /// A GPU model that no EC2 type has.
     #[error("GPU model {model:?} is not in the catalog; known are {known}")]
     UnknownModel {
-        /// As it came.
+        /// As given.
         model: String,
         /// The models of the catalog.
         known: String,
@@ -40,7 +40,7 @@ pub enum NeedError {
     /// A region, or a pattern that matches none.
     #[error("region {pattern:?} matches no region with NVIDIA types; known are {known}")]
     UnknownRegion {
-        /// As it came.
+        /// As given.
         pattern: String,
         /// The regions known.
         known: String,
@@ -49,29 +49,29 @@ pub enum NeedError {
     #[error("no container has the limit nvidia.com/gpu; set it to the number of GPUs the pod needs")]
     NoGpu,
     /// A resource quantity that cannot be read.
-    #[error("{path} is {value:?}; expected a Kubernetes quantity of at least 0, as in 500m or 16Gi")]
+    #[error("{path} is {value:?}; expected a Kubernetes quantity of at least 0, e.g. 500m or 16Gi")]
     BadQuantity {
         /// Where.
         path: String,
-        /// As it came.
+        /// As given.
         value: String,
     },
-    /// A scheduling constraint that lowtide would break if it took the pod.
+    /// A scheduling constraint that lowtide would violate if it accepted the pod.
     #[error("{path} {what}, which lowtide does not honour; {advice}")]
     NotHonoured {
         /// Where in the pod.
         path: String,
-        /// What it asks.
+        /// What it requires.
         what: String,
         /// What to do instead.
         advice: String,
     },
     /// Two constraints that no node can meet together.
-    #[error("{what} leave no {of} over; make them agree")]
+    #[error("{what} leave no possible {of}; make them agree")]
     Contradiction {
         /// Which constraints.
         what: &'static str,
-        /// Of what nothing is left.
+        /// What has no possible value left.
         of: &'static str,
     },
 }

@@ -1,4 +1,4 @@
-//! The part of a Kubernetes Pod (or pod template) that decides where it may run, as its JSON is written.
+//! The part of a Kubernetes Pod (or pod template) that decides where it may run, in the form of its JSON.
 //!
 //! Decides: nothing. Fields that cannot keep a pod off a node are not read.
 
@@ -27,7 +27,7 @@ pub struct Metadata {
     pub labels: BTreeMap<String, String>,
     /// Annotations.
     pub annotations: BTreeMap<String, String>,
-    /// Who owns it; a template has nobody yet.
+    /// Its owners; a template has none yet.
     pub owner_references: Vec<OwnerReference>,
 }
 
@@ -170,7 +170,7 @@ pub struct PodAffinity {
     pub required_during_scheduling_ignored_during_execution: Vec<PodAffinityTerm>,
 }
 
-/// Pods to be near to, or away from.
+/// Pods to be near, or away from.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "the fields are Kubernetes' own, described in its API reference")]
@@ -226,14 +226,14 @@ pub struct LabelSelectorRequirement {
     pub values: Vec<String>,
 }
 
-/// A volume, as far as it binds a pod to a place.
+/// A volume, as far as it ties a pod to a location.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "the fields are Kubernetes' own, described in its API reference")]
 pub struct Volume {
     pub name: String,
     pub persistent_volume_claim: Option<ClaimSource>,
-    /// A claim made for this pod alone, named `<pod>-<volume>`.
+    /// A claim created only for this pod, named `<pod>-<volume>`.
     pub ephemeral: Option<serde_json::Value>,
     pub host_path: Option<serde_json::Value>,
 }

@@ -1,4 +1,4 @@
-//! Kubernetes quantities and what a pod requests in all.
+//! Kubernetes quantities and a pod's total requests.
 //!
 //! Decides: how requests of containers, init containers and sidecars add up (as the scheduler adds them), rounded up.
 
@@ -12,7 +12,7 @@ pub(super) const GPU: &str = "nvidia.com/gpu";
 /// Disk for containers' own files, logs and images.
 pub(super) const DISK: &str = "ephemeral-storage";
 
-/// A quantity in thousandths of its unit, rounded up; `None` when `text` is none.
+/// A quantity in thousandths of its unit, rounded up; `None` if `text` is not one.
 ///
 /// Source: Kubernetes, "Quantity": decimal, binary and exponent suffixes.
 pub fn milli_units(text: &str) -> Option<i128> {
@@ -57,9 +57,9 @@ fn factor(suffix: &str) -> Option<(i128, i128)> {
 
 /// What a pod requests of each resource, in thousandths of its unit. A limit without a request is a request.
 ///
-/// As the scheduler adds: containers and sidecars (init containers that always restart) run together; each other init container runs
-/// beside the sidecars started before it; the pod needs the greater of both. What the pod as a whole requests of CPU, memory and huge
-/// pages counts instead; a limit of the pod as a whole counts where neither it nor a container requests any. Overhead comes on top.
+/// As the scheduler adds: containers and sidecars (init containers that always restart) run together; every other init container runs
+/// alongside the sidecars started before it; the pod needs the greater of both. What the pod as a whole requests of CPU, memory and huge
+/// pages counts instead; a limit of the pod as a whole counts if neither it nor a container requests any. Overhead comes on top.
 ///
 /// Source: Kubernetes 1.34, "Assign Pod-level CPU and memory resources", and `PodRequests` of `k8s.io/component-helpers`.
 pub fn requested(spec: &PodSpec) -> Result<BTreeMap<String, i128>, Vec<NeedError>> {
@@ -105,7 +105,7 @@ fn of_container(container: &Container, path: &str, faults: &mut Vec<NeedError>) 
     let mut wants = BTreeMap::new();
     for (kind, amounts) in [("limits", &container.resources.limits), ("requests", &container.resources.requests)] {
         for (name, amount) in amounts {
-            // An extended resource cannot be overcommitted, so its limit counts; of CPU and memory the request does.
+            // An extended resource cannot be overcommitted, so its limit counts; for CPU and memory the request does.
             wants.insert(name.clone(), read(amount, &format!("{path}.{kind}[{name}]"), faults));
         }
     }

@@ -187,7 +187,7 @@ impl Instance {
         self.shutting_down_at.map(Timestamp::floor_to_second)
     }
 
-    /// `StateTransitionReason`, as in `User initiated (2026-07-20 13:44:30 GMT)`.
+    /// `StateTransitionReason`, e.g. `User initiated (2026-07-20 13:44:30 GMT)`.
     pub fn transition_reason(&self) -> Option<String> {
         let (reason, at) = self.state_reason.zip(self.end_time())?;
         let at = at.to_rfc3339().replacen('T', " ", 1).replacen(".000Z", " GMT", 1);

@@ -15,7 +15,7 @@ pub struct Zone {
     pub region: Region,
     /// Its id, the same in every account.
     pub id: ZoneId,
-    /// Its name in this account, as in `us-east-1b` or `us-east-1-atl-2a`.
+    /// Its name in this account, e.g. `us-east-1b` or `us-east-1-atl-2a`.
     pub name: String,
     /// Whether it is a local zone.
     pub is_local: bool,

@@ -1,4 +1,4 @@
-# The example, planned whole with each identity; nothing of it exists when the plan is made.
+# The complete example, planned with each identity; none of it exists at plan time.
 
 mock_provider "aws" {
   mock_data "aws_caller_identity" {
@@ -38,7 +38,7 @@ run "pod_identity" {
   }
   assert {
     condition     = aws_eks_cluster.this.vpc_config[0].endpoint_public_access == false
-    error_message = "The API server is open to the internet without being asked to."
+    error_message = "The API server is open to the internet without having been configured so."
   }
 }
 

@@ -1,4 +1,4 @@
-# All of it, with the modules as they are.
+# The whole example, with the real modules.
 
 mock_provider "aws" {
   mock_data "aws_caller_identity" {

@@ -1,4 +1,4 @@
-# Who may become the operator: its ServiceAccount in the namespace of the chart, or machines whose role no pod reaches.
+# Who may assume the operator's role: its ServiceAccount in the chart's namespace, or machines whose role no pod can reach.
 
 mock_provider "aws" {
   mock_data "aws_caller_identity" {
@@ -38,7 +38,7 @@ run "irsa_trusts_the_namespace_of_the_chart" {
   }
   assert {
     condition     = output.namespace == "lowtide-system"
-    error_message = "The chart goes somewhere else than what is trusted."
+    error_message = "The chart goes into a namespace that is not trusted."
   }
 }
 
@@ -106,11 +106,11 @@ run "machines_with_hop_limit_1" {
 
   assert {
     condition     = length(aws_iam_role.operator) == 0 && aws_iam_role_policy_attachment.operator.role == "k3s-server"
-    error_message = "The policy should go to the role that is there."
+    error_message = "The policy should be attached to the existing role."
   }
   assert {
     condition     = yamldecode(output.helm_values).operator.hostNetwork == true
-    error_message = "Behind a hop limit of 1 the operator needs the host's network."
+    error_message = "Behind a hop limit of 1 the operator needs the host network."
   }
 }
 

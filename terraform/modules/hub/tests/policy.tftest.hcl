@@ -32,7 +32,7 @@ run "one_region" {
   }
 }
 
-# Every region that AWS has or has announced by name, the longest name a cluster may have, and every option.
+# Every region that AWS has or has announced, the longest allowed cluster name, and every option.
 run "every_region_and_every_option" {
   command = plan
 
@@ -55,7 +55,7 @@ run "every_region_and_every_option" {
 
   assert {
     condition     = length(output.operator_policy) <= 6144
-    error_message = "AWS takes 6144 characters, the policy has ${length(output.operator_policy)}."
+    error_message = "AWS allows 6144 characters, the policy has ${length(output.operator_policy)}."
   }
 }
 
@@ -86,7 +86,7 @@ run "the_bill_has_a_policy_of_its_own" {
   }
 }
 
-# What tests/terraform/iam evaluates besides: the cluster of the other runs, with every option.
+# What tests/terraform/iam also evaluates: the cluster of the other runs, with every option.
 run "for_evaluation" {
   command = plan
 

@@ -1,4 +1,4 @@
-# What is made in one region, and that it holds together.
+# What is created in one region, and that the parts fit together.
 
 mock_provider "aws" {
   mock_data "aws_caller_identity" {
@@ -33,7 +33,7 @@ run "everything_is_in_the_region_and_carries_the_tag" {
 
   assert {
     condition     = aws_security_group.node.region == "eu-south-2" && aws_sqs_queue.interruption.region == "eu-south-2" && alltrue([for rule in aws_cloudwatch_event_rule.interruption : rule.region == "eu-south-2"])
-    error_message = "Something is made in another region."
+    error_message = "Something is created in another region."
   }
   assert {
     condition     = aws_security_group.node.tags["lowtide-cluster"] == "prod"
@@ -63,16 +63,16 @@ run "what_feeds_the_queue" {
       state-change = { source = ["aws.ec2"], "detail-type" = ["EC2 Instance State-change Notification"] }
       health       = { source = ["aws.health"], "detail-type" = ["AWS Health Event"], detail = { service = ["EC2"], eventTypeCategory = ["scheduledChange"] } }
     }
-    error_message = "Other events than those the operator reads."
+    error_message = "Events other than those the operator reads."
   }
   assert {
-    # The names in the queue's policy are written, not taken from the rules: they must be the rules' own.
+    # The names in the queue's policy are literals, not taken from the rules: they must match the rules.
     condition     = jsondecode(aws_sqs_queue_policy.interruption.policy).Statement[0].Condition.ArnEquals["aws:SourceArn"] == [for rule in aws_cloudwatch_event_rule.interruption : "arn:aws:events:eu-south-2:123456789012:rule/${rule.name}"]
-    error_message = "The queue takes messages of other senders than the rules."
+    error_message = "The queue accepts messages from senders other than the rules."
   }
   assert {
     condition     = jsondecode(aws_sqs_queue_policy.interruption.policy).Statement[0].Resource == "arn:aws:sqs:eu-south-2:123456789012:${aws_sqs_queue.interruption.name}"
-    error_message = "The queue's policy names another queue."
+    error_message = "The queue's policy refers to another queue."
   }
 }
 
@@ -94,7 +94,7 @@ run "nothing_that_was_not_asked_for" {
 
   assert {
     condition     = length(aws_kms_grant.launch) == 0 && length(aws_iam_role_policy.join) == 0 && length(aws_vpc_security_group_ingress_rule.mesh) == 0 && length(aws_vpc_security_group_ingress_rule.cluster) == 0
-    error_message = "Something was made without being asked for."
+    error_message = "Something was created without being requested."
   }
 }
 
@@ -113,14 +113,14 @@ run "every_option" {
 
   assert {
     condition     = jsondecode(aws_iam_role_policy.join[0].policy).Statement[0].Resource == "arn:aws:ssm:eu-south-2:123456789012:parameter/lowtide/token"
-    error_message = "Nodes may read another parameter than the join token."
+    error_message = "Nodes may read a parameter other than the join token."
   }
   assert {
     condition = toset([for grant in aws_kms_grant.launch : grant.grantee_principal]) == toset([
       "arn:aws:iam::123456789012:role/aws-service-role/ec2fleet.amazonaws.com/AWSServiceRoleForEC2Fleet",
       "arn:aws:iam::123456789012:role/aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot",
     ])
-    error_message = "The key is granted to others than those who launch."
+    error_message = "The key is granted to principals other than those that launch."
   }
   assert {
     condition     = aws_sqs_queue.interruption.tags["lowtide-cluster-uid"] == "01234567-89ab-cdef-0123-456789abcdef" && aws_sqs_queue.interruption.tags["lowtide-cluster"] == "prod"

@@ -66,7 +66,7 @@ fn every_fault_is_named_at_once_with_what_was_expected() {
         "\"mars-*\" matches no region",
         "expected spot-first, spot-only or on-demand",
         "lowtide.dev/deadline is \"2026-02-30T00:00:00Z\"",
-        "above 0, as in \"1.20\"",
+        "above 0, e.g. \"1.20\"",
         "spec.containers[0].resources.limits[cpu] is \"two\"",
         "nvidia.com/gpu",
     ] {
@@ -139,7 +139,7 @@ fn a_goal_is_a_percentage_below_a_hundred() {
     }
     for text in ["99.5", "100%", "49.9%", "99.99999%", "99.%", ".5%", "-99%", "99,5%", "+99%"] {
         let fault = read(text).unwrap_err();
-        assert!(fault.contains("lowtide.dev/availability-goal is") && fault.contains("as in 99.5%"), "{text}: {fault}");
+        assert!(fault.contains("lowtide.dev/availability-goal is") && fault.contains("e.g. 99.5%"), "{text}: {fault}");
     }
 }
 
