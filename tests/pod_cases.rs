@@ -1,5 +1,7 @@
 //! Pods of public bug reports, each with its right value: `lowtide place` on the manifests of `tests/cases/pods`, from the shipped snapshot.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
 

@@ -230,11 +230,14 @@ fn volumes_of(path: &Path, documents: &[Value]) -> Result<Volumes, FileError> {
     Ok(volumes::facts(&of_kind("PersistentVolumeClaim")?, &of_kind("PersistentVolume")?, &of_kind("StorageClass")?))
 }
 
+/// Default limits and requests of a container.
+type Defaults = (Map<String, Value>, Map<String, Value>);
+
 /// What the API server fills in when a pod is created.
 #[derive(Default)]
 struct Filled {
     /// By namespace: default limits and requests of containers.
-    limits: BTreeMap<String, (Map<String, Value>, Map<String, Value>)>,
+    limits: BTreeMap<String, Defaults>,
     /// By name: the value of a PriorityClass.
     priorities: BTreeMap<String, i64>,
 }

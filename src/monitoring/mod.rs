@@ -1,7 +1,7 @@
 //! Dashboards for Grafana and the metrics page, generated from one source; alerts are checked against the same list.
 //!
 //! - [`dashboard`]: the dashboards: panels, their queries, and which may be empty and why.
-//! - [`metrics_page`]: `docs/metrics.md`.
+//! - [`metrics_page`] writes `docs/metrics.md`.
 //!
 //! Decides: what to query from Prometheus and the ledger, and how to draw it.
 //! Does not: run queries: tests do, on a real Prometheus and a real Postgres.
