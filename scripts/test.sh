@@ -21,7 +21,7 @@ step() {
 
 step 'format' cargo fmt --check
 step 'licences, bans and sources of all crates' scripts/supply-chain.sh
-step 'core, engine and backtests, without AWS and Kubernetes' env CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/core" cargo test --profile sim --no-default-features
+step 'core, engine and backtests, without AWS and Kubernetes' env CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/core" cargo test --profile sim --no-default-features --no-fail-fast
 step 'the control plane and Postgres (built once)' scripts/tools.sh
 step 'the public FOCUS validator (installed once)' tests/focus/install.sh
 step 'everything, on the real control plane' cargo test --features lab --no-fail-fast

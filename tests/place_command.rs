@@ -147,7 +147,7 @@ fn files_that_say_nothing_or_the_impossible_are_refused_with_a_sentence() {
     for (at, (offers, said)) in [
         (String::new(), "the first line is \"\"; expected region,zone,"),
         (row("").replace("_per_hour", ""), "region,zone,instance_type,capacity_type,price\"; expected region,zone,"),
-        (row(""), "holds no offer"),
+        (row(""), "contains no offers"),
         (row(",use1-az1,g6.xlarge,spot,0.3"), "offer 1: region is empty"),
         (row("us-east-1,use1-az1,g6.xlarge,spot,9223372036854.775807"), "is not between 0 and 10000.0000 dollars an hour"),
         (row("us-east-1,use1-az1,g6.xlarge,spot,-0.1"), "is not between 0 and"),

@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_said_even_where_no_label_could_meet_it() {
-        for (operator, values, said) in [("in", "[\"a\"]", "none of In, NotIn"), ("In", "[]", "needs at least one value")] {
+        for (operator, values, said) in [("in", "[\"a\"]", "not one of In, NotIn"), ("In", "[]", "needs at least one value")] {
             let text = format!(
                 r#"{{"matchLabels": {{"never": "there"}}, "matchExpressions": [{{"key": "k", "operator": "{operator}", "values": {values}}}]}}"#
             );
