@@ -95,7 +95,7 @@ pub async fn pods_do_not_come_onto_a_bought_machine_by_themselves(fixture: &Fixt
     assert!(refused.contains("a pod cannot choose its machine"), "{refused}");
     let ours = json!({ "tolerations": [{ "key": "lowtide.dev/claim", "operator": "Exists" }] });
     let refused = create_as(fixture, &owner, &pod("tolerant", ours)).expect_err("a toleration of ours");
-    assert!(refused.contains("lowtide.dev/ is added by lowtide alone"), "{refused}");
+    assert!(refused.contains("lowtide.dev/ is added only by lowtide"), "{refused}");
     let api: Api<Pod> = Api::namespaced(fixture.admin.clone(), "riders");
     for name in ["plain", "gpu"] {
         let said = fixture
