@@ -4,7 +4,6 @@
 //! - `execute`: executes a step: records first, then actions in order.
 //! - `market`: the loops that keep offers fresh; `account`: quotas, reservations and placement scores.
 //! - `observe`: the loops that keep instances and notices fresh.
-//! - `bindings`: what holds of the marks on pods.
 //! - `remember`: the market memory and stored prices.
 //! - `deliver`: from the outbox to the ledger.
 //! - `counting`: what is counted for `/metrics`; `exported`: its page.
@@ -13,7 +12,6 @@
 //! - `wall_clock`: the clock of the real world.
 
 mod account;
-mod bindings;
 mod counting;
 pub mod deliver;
 pub mod driver;

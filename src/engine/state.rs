@@ -22,7 +22,6 @@ use crate::core::units::money::MicroUsd;
 use crate::core::units::shared::{Mark, Shared};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::Replaces;
-use crate::engine::bindings::Bindings;
 use crate::engine::identified::Identified;
 use crate::engine::market::Shop;
 use crate::metrics::counts::Counts;
@@ -88,8 +87,6 @@ pub struct State {
     pub in_flight: BTreeSet<Lane>,
     /// Pods whose binding to a claim is in progress or not observed yet: they already hold their place.
     pub pending_binds: BTreeMap<Uid, (ClaimName, Option<Replaces>)>,
-    /// What was kept of pods that wait for a place.
-    bindings: Bindings,
     /// Claims that a running step removes, or whose machine it ends.
     pub ending: BTreeSet<ClaimName>,
     /// Claims that are being written or are not observed yet: they already count towards limits, budgets and quotas.
@@ -241,7 +238,6 @@ impl State {
             self.told.keep(&living);
             self.hours_ahead.retain(|(uid, _)| living.contains(uid));
         }
-        self.bindings.take_in(view);
         let (holds, running) = (&self.holds, &self.in_flight);
         // Under way, or written and not shown by the watch yet.
         let written = |lane: &Lane| matches!(holds.get(lane), Some(Hold::Version(..)));
@@ -283,7 +279,6 @@ impl State {
     /// The snapshot of one pass: memory and view put side by side. Changes nothing, decides nothing.
     pub fn snapshot(&self, (cluster, cluster_uid): (&str, &str), mut view: ClusterView, now: Timestamp) -> Snapshot {
         let Identified { nodes, doubtful } = self.identified();
-        self.bindings.hold(&mut view);
         self.add_pending(&mut view, now);
         let mut in_flight = self.in_flight.clone();
         in_flight.extend(self.holds.keys().cloned());

@@ -13,12 +13,6 @@ fn write_status(stage: &Stage, claim: &str, status: &Value) {
 /// stopped, finds them so, and goes on: nothing ends, and new work is placed.
 pub async fn objects_of_0_1_0_and_words_of_tomorrow_end_nothing(stage: &mut Stage) {
     let names: Vec<String> = stage.claims().iter().map(|claim| claim["metadata"]["name"].as_str().unwrap().to_owned()).collect();
-    assert!(
-        stage.claims().iter().all(|claim| claim["status"]["bindings"].as_array().is_some_and(|all| !all.is_empty())),
-        "{:?}",
-        stage.claims()
-    );
-
     // Upgrade.
     stage.stop_operator();
     names.iter().for_each(|name| write_status(stage, name, &json!({ "bindings": null })));

@@ -25,7 +25,7 @@ expect_refused "no workload" "lowtide.dev/workload is missing, expected inferenc
 
 all='{"lowtide.dev/workload":"x","lowtide.dev/gpu-memory":"x","lowtide.dev/capacity":"x","lowtide.dev/standby":"x","lowtide.dev/wish":"x","lowtide.dev/attempt":"1"}'
 answer_of try_as_owner "$(pod probe "$all")"
-for part in 'workload is "x"' 'gpu-memory is "x"' 'capacity is "x"' 'standby is "x"' 'lowtide.dev/wish is not known' 'lowtide.dev/attempt is written by'; do
+for part in 'workload is "x"' 'gpu-memory is "x"' 'capacity is "x"' 'standby is "x"' 'lowtide.dev/wish is not known' 'lowtide.dev/attempt is written only by'; do
   expect "all faults at once: $part in: $ANSWER" eval '[[ "$ANSWER" == *"$part"* ]]'
 done
 

@@ -29,7 +29,7 @@ expect_refused "k3s without a token parameter" "bootstrap.tokenParameter is requ
   try "$(class '{"kind":"k3s","serverUrl":"https://10.0.0.10:6443"}')"
 expect_refused "a token for its parameter's name" "spec.bootstrap.tokenParameter" \
   try "$(class '{"kind":"k3s","serverUrl":"https://10.0.0.10:6443","tokenParameter":"K10abc::server:def"}')"
-expect_refused "eks without its cluster" "bootstrap.extra needs clusterName, certificateAuthority and serviceCidr" \
+expect_refused "eks without its cluster" "bootstrap.extra requires clusterName, certificateAuthority and serviceCidr" \
   try "$(class '{"kind":"eks","serverUrl":"https://a.example"}')"
 expect_ok "eks" try "$(class '{"kind":"eks","serverUrl":"https://a.example","extra":{"clusterName":"a","certificateAuthority":"b","serviceCidr":"10.0.0.0/16"}}')"
 expect_refused "sharing without replicas" "gpuSharing.replicas must be 1 for exclusive and at least 2 otherwise" try "$(class "$k3s" ',"gpuSharing":{"mode":"mps"}')"

@@ -9,7 +9,6 @@ use super::super::moving::watching::is_misfit;
 use super::super::pass::{Pass, target};
 use super::super::reporting::wording;
 use super::asking::Asked;
-use super::bindings::keep_bindings;
 use super::deadline::{self, Verdict};
 use super::judging::Judged;
 use super::replacing::{is_rescue, replaced_pod};
@@ -205,17 +204,11 @@ fn bind(pass: &mut Pass, pod: &Pod, claim: &ClaimName, decision: DecisionId, bas
 /// A machine was bought for this pod and the pod was not bound, as when the process ended in between. True when it is now, or will be.
 fn bind_where_bought(pass: &mut Pass, pod: &Pod) -> bool {
     let Some(claim) = kept_for(pass, pod).cloned() else { return false };
-    if !pass.is_free(&Lane::Claim(claim.name.clone())) {
-        // Another pod is bound there in this pass, or EC2 is being asked: it has its place, and nothing else is bought for it.
-        return true;
-    }
     let (Ok((need, _)), Some(pool)) = (&pod.need, pass.pool_of(&claim)) else { return false };
     let home = &pool.home_region;
     let counterfactuals = placement::counterfactuals(&pass.world.catalog, &pass.world.market, need, &claim.spec.capacity, home);
-    let binds = [bind(pass, pod, &claim.name, claim.spec.decision, counterfactuals.per_replica())];
-    let kept = keep_bindings(pass, (&claim.name, Some(&claim)), &binds);
-    let lanes = vec![Lane::Pod(pod.identity.uid.clone()), Lane::Claim(claim.name)];
-    pass.step(lanes, Vec::new(), std::iter::once(kept).chain(binds).collect())
+    let action = bind(pass, pod, &claim.name, claim.spec.decision, counterfactuals.per_replica());
+    pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![action])
 }
 
 fn use_room<'p>(
@@ -236,12 +229,9 @@ fn use_room<'p>(
     decision.claim = Some(claim.name.clone());
     decision.instance = claim.status.instance.clone();
     decision.text = format!("room on {}, which is paid for already at ${}/h", claim.spec.capacity, claim.spec.price_per_hour);
-    let binds: Vec<Action> =
-        pods.iter().map(|pod| bind(pass, pod, &claim.name, decision.id, decision.counterfactuals.per_replica())).collect();
-    let actions = std::iter::once(keep_bindings(pass, (&claim.name, Some(&claim)), &binds)).chain(binds).collect();
+    let actions = pods.iter().map(|pod| bind(pass, pod, &claim.name, decision.id, decision.counterfactuals.per_replica())).collect();
     let note = format!("placed on {} ({}): {}; decision {}", claim.name, claim.spec.capacity, decision.text, decision.id);
-    let pods_of = pods.iter().map(|pod| Lane::Pod(pod.identity.uid.clone()));
-    let (id, lanes) = (decision.id, pods_of.chain([Lane::Claim(claim.name.clone())]).collect());
+    let (id, lanes) = (decision.id, pods.iter().map(|pod| Lane::Pod(pod.identity.uid.clone())).collect());
     if pass.step(lanes, vec![LedgerRecord::Decision(Box::new(decision))], actions) {
         for pod in pods {
             pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Normal, "Placed"), id, note.clone());
@@ -356,7 +346,6 @@ fn buy_machine<'a, 'p>(
     let bought_for = pods.iter().map(|(pod, _)| pod.identity.clone()).collect();
     let spec = ClaimSpec { decision, trigger, bought_for, ..spec_base };
     let mut actions = vec![Action::Cluster(ClusterAction::CreateClaim { name: name.clone(), spec: Box::new(spec) })];
-    actions.push(keep_bindings(pass, (&name, None), &binds));
     actions.extend(binds);
     let mut lanes: Vec<Lane> = pods.iter().map(|(pod, _)| Lane::Pod(pod.identity.uid.clone())).collect();
     lanes.push(Lane::Claim(name));

@@ -2,7 +2,6 @@
 //!
 //! - [`apart`]: rules between pods.
 //! - [`asking`]: what a placement is asked: demands, policies, room.
-//! - [`bindings`]: what a claim keeps of the pods that are bound to it.
 //! - [`budget`]: what a pool has spent and is bound to spend.
 //! - [`buying`]: gated pods onto room we have or machines we buy; refusals with reasons.
 //! - [`deadline`]: whether a pod with a deadline takes spot, waits, or takes on-demand.
@@ -14,7 +13,6 @@
 
 pub mod apart;
 pub(super) mod asking;
-pub(super) mod bindings;
 pub mod budget;
 pub(super) mod buying;
 pub(super) mod deadline;
