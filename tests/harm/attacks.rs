@@ -6,7 +6,7 @@ use lowtide::lab::workdir::Workdir;
 use lowtide::lab::world::CLUSTER;
 use serde_json::json;
 
-use crate::stage::{Stage, deployment, policy};
+use crate::stage::{Stage, policy};
 
 /// S3: what somebody who has the operator's token can do beyond lowtide's own work: nothing.
 pub fn a_stolen_token_changes_nothing_that_is_not_lowtides(stage: &Stage) {

@@ -1,11 +1,11 @@
-//! What lowtide decided about a pod when it bound it to a claim: kept by the claim, and only mirrored on the pod.
+//! What lowtide decided about a pod when it bound it to a claim, as a claim's status can keep it.
 //!
-//! Decides: nothing (see `marks`).
+//! Decides: nothing. Nothing writes it yet: what holds is read from the pods, which owners may not write.
 
 use serde::{Deserialize, Serialize};
 
 use crate::core::units::ids::{DecisionId, Uid};
-use crate::core::workload::{Baseline, Pod, Replaces};
+use crate::core::workload::{Baseline, Replaces};
 
 /// One pod's binding, as its claim keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,23 +21,4 @@ pub struct Binding {
     /// The pod it replaces, with the work that one had done: what lets it past a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<Box<Replaces>>,
-}
-
-impl Binding {
-    /// Of a pod whose marks hold.
-    pub fn of(pod: &Pod) -> Binding {
-        Binding {
-            pod: pod.identity.uid.clone(),
-            decision: pod.placed_by,
-            attempt: pod.attempt,
-            baseline: pod.baseline,
-            replaces: pod.replaces.clone().map(Box::new),
-        }
-    }
-
-    /// The pod says the same.
-    pub fn is_mirrored_by(&self, pod: &Pod) -> bool {
-        (self.decision, self.attempt, self.baseline) == (pod.placed_by, pod.attempt, pod.baseline)
-            && self.replaces.as_deref() == pod.replaces.as_ref()
-    }
 }

@@ -5,7 +5,6 @@ mod claim;
 mod identity;
 mod instance;
 mod launch;
-mod marks;
 mod node;
 mod node_class;
 mod node_pool;
@@ -20,7 +19,6 @@ pub use claim::{
 pub use identity::{Doubt, doubts};
 pub use instance::{Instance, InstanceState, tags};
 pub use launch::{Launch, LaunchTemplate};
-pub use marks::{Marks, marks_of};
 pub use node::{Node, NodeState, OtherPod};
 pub use node_class::{ClassProblem, ClassStatus, NodeClass};
 pub use node_pool::{MonthBooks, NodePool, NodePoolSpec, PoolStatus, UnreadableSelector};

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::toy::*;
-use crate::core::fleet::{Doubt, InstanceState, Marks, Trigger, UnreadableClaim, marks_of, tags};
+use crate::core::fleet::{Doubt, InstanceState, Trigger, UnreadableClaim, tags};
 use crate::core::market::CapacityType;
 use crate::core::record::Outcome;
 use crate::core::snapshot::Observed;
 use crate::core::units::ids::{ClaimName, InstanceId};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::Millis;
+use crate::core::workload::PodPhase;
 use crate::core::workload::need::WorkloadKind;
-use crate::core::workload::{Baseline, Pod, PodPhase, Replaces};
 
 /// So many machines with a running pod each.
 fn working(machines: usize) -> Toy {
@@ -246,89 +246,5 @@ fn a_node_that_ec2_could_not_vouch_for_is_not_one_that_never_joined() {
         toy.world.doubtful_nodes = BTreeMap::new().into();
         toy.run(5);
         assert_eq!(ended(&toy), 1, "{what}");
-    }
-}
-
-/// What an owner might write to make lowtide spend: refused often, and in the place of a pod that EC2 interrupts.
-fn forged(pod: &mut Pod) {
-    pod.attempt = 7;
-    pod.baseline.b1_per_replica_hour = Some(MicroUsdPerHour(9_000_000));
-    pod.replaces = Some(Replaces {
-        pod: pod.identity.clone(),
-        from_claim: "lt-gone".into(),
-        decision: crate::core::units::ids::DecisionId(uuid::Uuid::nil()),
-        noticed_at: pod.created_at,
-        decided_at: pod.created_at,
-        deadline: Some(pod.created_at),
-        from_region: None,
-        work: None,
-    });
-}
-
-#[test]
-fn what_costs_money_is_read_from_the_claim_and_not_from_the_pod() {
-    let toy = working(1);
-    let (claims, none) = ((*toy.world.claims).clone(), BTreeMap::new());
-    let bound = toy.world.pods.values().next().unwrap().clone();
-    let kept = claims.values().next().unwrap().status.bindings.as_ref().unwrap()[0].clone();
-    assert!(kept.is_mirrored_by(&bound) && bound.attempt == 1 && bound.baseline != Baseline::default());
-    assert_eq!(marks_of(&bound, &claims, &none, None), Marks::Kept(&kept));
-
-    let holds = |mut pod: Pod, claims: &BTreeMap<ClaimName, crate::core::fleet::Claim>| {
-        let marks = marks_of(&pod, claims, &none, None);
-        marks.put_on(&mut pod);
-        assert!(marks.are_those_of(&pod));
-        pod
-    };
-    let mut changed = bound.clone();
-    forged(&mut changed);
-    assert_eq!(holds(changed, &claims), bound, "whatever a bound pod says, its claim's word holds");
-
-    let waiting = Pod {
-        claim: None,
-        phase: PodPhase::Gated,
-        node: None,
-        placed_by: None,
-        baseline: Baseline::default(),
-        attempt: 0,
-        ..bound.clone()
-    };
-    let waiting = Pod { identity: crate::core::workload::PodIdentity { uid: "another".into(), ..waiting.identity.clone() }, ..waiting };
-    let mut changed = waiting.clone();
-    forged(&mut changed);
-    assert_eq!(holds(changed.clone(), &claims), waiting, "one that waits was never bound");
-    changed.claim = bound.claim.clone();
-    assert_eq!(holds(changed.clone(), &claims), waiting, "nor is it by naming another's claim");
-    (changed.phase, changed.node) = (PodPhase::Running, bound.node.clone());
-    let on_it = holds(changed.clone(), &claims);
-    assert_eq!((on_it.claim, on_it.attempt, on_it.replaces), (bound.claim.clone(), 0, None), "on the machine, by its node: it holds room");
-    changed.node = Some("node-elsewhere".into());
-    assert_eq!(holds(changed.clone(), &claims).claim, None);
-
-    // A claim of the version before, which kept nothing: what runs there stays, and nobody else comes.
-    let mut older = claims.clone();
-    older.values_mut().for_each(|claim| claim.status.bindings = None);
-    assert_eq!(holds(bound.clone(), &older), bound);
-    changed.phase = PodPhase::Gated;
-    assert_eq!(holds(changed, &older).claim, None);
-}
-
-#[test]
-fn a_claim_keeps_what_is_bound_to_it_in_whatever_order_pods_come() {
-    let mut toy = Toy::new();
-    (toy.cpu, toy.memory) = (crate::core::units::Millicores(900), crate::core::units::Mebibytes(2_048));
-    toy.gpu_memory = crate::core::units::Mebibytes(4_096);
-    for class in toy.world.classes.values_mut() {
-        class.sharing.sharing = crate::core::workload::sharing::Sharing::TimeSlicing { replicas: 4 };
-    }
-    let first = toy.add_pod(deployment(), WorkloadKind::Inference);
-    toy.run(10);
-    let others = [toy.add_pod(deployment(), WorkloadKind::Inference), toy.add_pod(deployment(), WorkloadKind::Inference)];
-    toy.run(120);
-    let claim = toy.world.claims.values().next().unwrap();
-    let kept = claim.status.bindings.as_ref().unwrap();
-    assert_eq!((toy.world.claims.len(), kept.len()), (1, 3), "{kept:?}");
-    for uid in others.iter().chain([&first]) {
-        assert!(kept.iter().any(|binding| binding.pod == *uid && binding.is_mirrored_by(&toy.world.pods[uid])), "{uid}: {kept:?}");
     }
 }
