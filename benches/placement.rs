@@ -89,8 +89,8 @@ fn demands(pods: usize) -> Vec<Demand> {
             .unwrap();
         out.push(Demand {
             key: format!("bench/w{index:02}-{pod:06}"),
-            need: need(index),
-            pools: BTreeSet::new(),
+            need: need(index).into(),
+            pools: Default::default(),
             owner: None,
             gang: None,
             rescue: false,

@@ -1,7 +1,7 @@
 //! `lowtide place`: what lowtide would buy for Kubernetes manifests, without a cluster or an account.
 
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -210,13 +210,13 @@ fn asked(manifests: &Manifests, vocabulary: &Vocabulary, pool_share_per_mille: O
         let owned = skew.is_some() || share.is_some() || aparts[index].most_per_zone.is_some();
         let rule = OwnerRule { owner: name.clone(), zone_max_skew: skew, max_share_per_mille: share, standing: BTreeMap::new() };
         let owner = owned.then_some(rule);
-        let gang = schedule.gang.map(|gang| Gang { name: format!("{}/{gang}", workload.namespace), zone: None });
+        let gang = schedule.gang.as_ref().map(|gang| Gang { name: format!("{}/{gang}", workload.namespace), zone: None });
         for replica in 0..workload.replicas {
             let key = format!("{}/{}-{}{}-{replica:06}", workload.namespace, workload.name, workload.kind, workload.part);
             asked.demands.push(Demand {
                 key,
                 need: need.clone(),
-                pools: BTreeSet::new(),
+                pools: Default::default(),
                 owner: owner.clone(),
                 gang: gang.clone(),
                 rescue: false,

@@ -1,4 +1,4 @@
-//! One pass after the other: observe, plan, hand out the steps, sleep until something changes.
+//! One pass after the other, and sleep until something changes.
 //!
 //! Decides: nothing about the world; only when a pass runs.
 //! Does not: wait for an action. A notice overtakes a launch that EC2 keeps waiting.
@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::info;
 
-use super::settled::Settled;
 use super::state::{State, Survey};
 use crate::core::plan::{Planner, Settings, plan};
 use crate::core::units::ids::Region;
 use crate::core::units::shared::Mark;
-use crate::core::units::time::{Millis, Timestamp};
+use crate::core::units::time::Millis;
 use crate::ports::{Clock, Cloud, Cluster, Ledger};
 
 /// How often the world outside the cluster is read, and what was learned is saved.
@@ -97,7 +96,7 @@ pub struct Engine<C, K, L, T> {
     pub settings: Settings,
     /// How often the world is read.
     pub schedule: Schedule,
-    planner: Planner,
+    pub(super) planner: Planner,
     pub(super) state: Mutex<State>,
     pub(super) wake: Notify,
     pub(super) look_at_instances: Notify,
@@ -204,48 +203,5 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 loops.spawn(Arc::clone(self).watch_queue(class.region.clone(), queue.clone()));
             }
         }
-    }
-
-    /// One pass; returns when the next one is due. A world that is still `settled` is not planned again.
-    fn pass(self: &Arc<Self>, settled: &mut Option<Settled>) -> Option<Timestamp> {
-        let view = self.cluster.view()?;
-        let now = self.clock.now();
-        let snapshot = {
-            let mut state = self.state();
-            state.passes += 1;
-            state.note_ec2_clock(self.cloud.ahead());
-            let uid = self.cluster.uid();
-            state.take_in(&uid, &view, now);
-            state.snapshot((&self.cluster_name, &uid), view, now)
-        };
-        if let Some(known) = settled.as_ref().filter(|known| known.holds(&snapshot, now)) {
-            return known.wake_at;
-        }
-        let planned = (self.planner)(&self.settings, &snapshot, now);
-        let took = self.clock.now().since(now);
-        self.state().counts.observe(&crate::metrics::register::PASS_DURATION, &[], took);
-        let faults = crate::core::invariant::check(&snapshot);
-        *settled = if faults.is_empty() { Settled::of(&snapshot, &planned, now) } else { None };
-        // No longer referenced elsewhere: what the steps change in memory is not copied first.
-        drop(snapshot);
-        for fault in faults {
-            warn!(invariant = %fault.invariant, "{}", fault.text);
-            *self.state().invariant_faults.entry(fault.invariant).or_default() += 1;
-        }
-        if planned.considered_moves {
-            self.state().moves_considered_at = Some(now);
-        }
-        {
-            let mut state = self.state();
-            state.held_ends = planned.held_ends;
-            state.unasked_ends.extend((0..planned.unasked_ends).map(|_| now));
-        }
-        for note in &planned.notes {
-            info!("{note}");
-        }
-        for step in planned.steps {
-            self.dispatch(step);
-        }
-        planned.wake_at
     }
 }

@@ -22,8 +22,8 @@ use crate::core::units::money::MicroUsd;
 use crate::core::units::shared::{Mark, Shared};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::Replaces;
-use crate::engine::identified::Identified;
-use crate::engine::market::Shop;
+use crate::engine::observe::Identified;
+use crate::engine::observe::market::Shop;
 use crate::metrics::counts::Counts;
 use crate::metrics::finance::FinanceFigures;
 use crate::ports::ClusterView;
@@ -86,7 +86,7 @@ pub struct State {
     /// Lanes with a running step.
     pub in_flight: BTreeSet<Lane>,
     /// Pods whose binding to a claim is in progress or not observed yet: they already hold their place.
-    pub pending_binds: BTreeMap<Uid, (ClaimName, Option<Replaces>)>,
+    pub pending_binds: BTreeMap<Uid, (ClaimName, Option<Box<Replaces>>)>,
     /// Claims that a running step removes, or whose machine it ends.
     pub ending: BTreeSet<ClaimName>,
     /// Claims that are being written or are not observed yet: they already count towards limits, budgets and quotas.

@@ -5,7 +5,7 @@
 mod checker;
 mod limits;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use lowtide::core::market::catalog::Catalog;
 use lowtide::core::market::quota::{QuotaFamily, QuotaKey};
@@ -59,9 +59,9 @@ fn need(gpus: i64, gpu_gib: i64, cpu: i64, gib: i64) -> Need {
 
 fn pods(name: &str, count: usize, need: &Need) -> Vec<Demand> {
     let pod = |i| {
-        let (key, pools) = (format!("ns/{name}-{i:03}"), BTreeSet::new());
+        let (key, pools) = (format!("ns/{name}-{i:03}"), Default::default());
         let (rescue, falls_back, apart) = (false, false, Default::default());
-        Demand { key, need: need.clone(), pools, owner: None, gang: None, rescue, falls_back, apart, buy_only: None }
+        Demand { key, need: need.clone().into(), pools, owner: None, gang: None, rescue, falls_back, apart, buy_only: None }
     };
     (0..count).map(pod).collect()
 }

@@ -254,8 +254,9 @@ impl Drawn {
                 let mut pod = toy.world.pods.remove(&drawn).unwrap();
                 pod.identity.uid = uid.clone();
                 let object = ObjectRef { namespace: workload.namespace.clone(), name: workload.name.clone() };
-                pod.workload = Workload { kind: workload.kind.clone(), object };
-                pod.need = Ok(parse_with(&workload.pod, &words).unwrap());
+                pod.workload = Workload { kind: workload.kind.clone(), object }.into();
+                let (need, schedule) = parse_with(&workload.pod, &words).unwrap();
+                pod.need = Ok((need.into(), schedule.into()));
                 pod.rules = PodRules::read(&workload.pod).0;
                 toy.world.pods.insert(uid, pod);
             }

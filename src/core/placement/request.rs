@@ -16,6 +16,7 @@ use crate::core::units::ids::{ClaimName, GpuModel, PoolName, ZoneId};
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Resources};
+use crate::core::units::shared::Shared;
 use crate::core::workload::need::{Need, Toleration};
 use crate::core::workload::sharing::{GpuSharing, Sharing};
 
@@ -108,9 +109,9 @@ pub struct Demand {
     /// The stable name of the pod, `namespace/name`. Unique in a request; it breaks ties.
     pub key: String,
     /// What it needs.
-    pub need: Need,
+    pub need: Shared<Need>,
     /// The node pools that admit it; empty means any.
-    pub pools: BTreeSet<PoolName>,
+    pub pools: Shared<BTreeSet<PoolName>>,
     /// Its owner's rule for the replicas together.
     pub owner: Option<OwnerRule>,
     /// The gang it belongs to: all or none of it is placed, in one zone.

@@ -23,7 +23,7 @@ mod terms;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use self::claims::{lifecycle, sweeping};
+use self::claims::{lifecycle, resting, sweeping};
 use self::moving::{lifting, migration, notices, returning, watching};
 use self::pass::Pass;
 use self::placing::{buying, reserved};
@@ -83,6 +83,15 @@ pub type Planner = std::sync::Arc<dyn Fn(&Settings, &Snapshot, Timestamp) -> Pla
 
 /// Decides everything there is to decide now.
 pub fn plan(settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {
+    decide(settings, world, now, resting::look)
+}
+
+/// The same plan by asking every rule about every machine, those at rest included: what [`plan`] is held against.
+pub fn plan_asking_about_each(settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {
+    decide(settings, world, now, |_| {})
+}
+
+fn decide(settings: &Settings, world: &Snapshot, now: Timestamp, look_for_rest: impl FnOnce(&mut Pass)) -> Plan {
     let reserved = reserved::reserved_offers(world, now);
     let mut pass = Pass::new(settings, world, &reserved, now);
     notices::mark_doomed(&mut pass);
@@ -90,6 +99,7 @@ pub fn plan(settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {
     buying::buy(&mut pass);
     lifting::lift_gates(&mut pass);
     watching::watch_lifted(&mut pass);
+    look_for_rest(&mut pass);
     lifecycle::advance_claims(&mut pass);
     sweeping::sweep_unclaimed(&mut pass);
     sweeping::report(&mut pass);

@@ -130,7 +130,7 @@ pub(in crate::core::plan) fn report(pass: &mut Pass) {
 fn report_foreign(pass: &mut Pass) {
     let world = pass.world;
     let mut others: BTreeMap<(&Region, String), &InstanceId> = BTreeMap::new();
-    for instance in seen(&world.instances).filter(|i| i.is_alive()) {
+    for instance in pass.index.foreign().iter().filter(|i| i.is_alive()) {
         if let Ownership::Foreign(uid) = instance.ownership(&world.cluster_uid) {
             others.entry((&instance.capacity.region, uid)).or_insert(&instance.id);
         }

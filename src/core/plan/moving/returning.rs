@@ -55,7 +55,7 @@ impl<'a> Look<'a> {
         let refused =
             pass.world.memory.capacities().filter_map(|(_, seen)| seen.cool_down).filter(|c| c.cause == CoolDownCause::NoCapacity);
         Look {
-            moving: on_the_move.map(|p| &p.workload).collect(),
+            moving: on_the_move.map(|p| &*p.workload).collect(),
             refused_at: refused.map(|c| c.since).max(),
             room: None,
             dismissed: BTreeSet::new(),
@@ -121,7 +121,7 @@ fn may_move(pass: &mut Pass, look: &Look, claim: &Claim, awaited: bool) -> bool 
         pass.wake(pass.now + pool.return_min_dwell);
         return false;
     }
-    pods.iter().all(|pod| !look.moving.contains(&pod.workload) && pass.is_free(&Lane::Pod(pod.identity.uid.clone())))
+    pods.iter().all(|pod| !look.moving.contains(&*pod.workload) && pass.is_free(&Lane::Pod(pod.identity.uid.clone())))
 }
 
 fn of_a_job(pods: &[&Pod]) -> bool {
@@ -145,7 +145,7 @@ fn plain_needs<'a>(pass: &Pass<'a>, claim: &ClaimName) -> Option<Vec<&'a Need>> 
             && schedule.zone_max_skew.is_none()
             && schedule.max_share_per_mille.is_none();
         let shared = pass.pools_for(pod).iter().any(|name| pass.world.pools.get(name).is_some_and(|p| p.max_share_per_mille.is_some()));
-        (free && !shared).then_some(need)
+        (free && !shared).then_some(&**need)
     };
     let mut needs: Vec<&Need> = pass.index.pods_on(claim).iter().map(plain).collect::<Option<_>>()?;
     needs.sort();

@@ -22,7 +22,7 @@ const READY_WITHIN: Millis = Millis::from_mins(15);
 const MOST_MISFITS: usize = 3;
 
 pub(in crate::core::plan) fn watch_lifted(pass: &mut Pass) {
-    let stuck = pass.world.pods.values().filter(|p| p.claim.is_some() && p.deleting_until.is_none() && !p.finished() && p.let_go.is_none());
+    let stuck = pass.index.stuck().iter().copied().filter(|p| p.claim.is_some() && p.deleting_until.is_none() && !p.finished() && p.let_go.is_none());
     let stuck: Vec<(&Pod, &Stuck)> = stuck.filter_map(|pod| Some((pod, pod.stuck.as_ref()?))).collect();
     for (pod, stuck) in stuck {
         match (pod.phase, &pod.node) {

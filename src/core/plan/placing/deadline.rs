@@ -6,7 +6,6 @@
 //! running pod it says only where moving would pay.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::super::pass::Pass;
@@ -20,6 +19,7 @@ use crate::core::policy::batch::{self, EVEN_ODDS, Holding, Job, OnDemandOffer, P
 use crate::core::record::Refusal;
 use crate::core::units::ids::{PoolName, Region, Uid};
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::{CapacityPreference, Deadline, Need, Schedule, WorkloadKind};
 use crate::core::workload::{Mobility, Pod, PodPhase, WorkBefore};
@@ -66,7 +66,7 @@ struct Work {
 }
 
 /// What a verdict goes by: the need, the node pools that admit it, and the work.
-type Asker<'p> = (&'p Need, Rc<BTreeSet<PoolName>>, Work);
+type Asker<'p> = (&'p Need, Shared<BTreeSet<PoolName>>, Work);
 
 /// The verdicts on those of `pods` that have a deadline, by uid.
 pub(in crate::core::plan) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -> BTreeMap<Uid, Arc<Verdict>> {
@@ -100,7 +100,7 @@ fn work_of<'p>(pass: &Pass, pod: &'p Pod, settings: &Settings) -> Option<(&'p Po
     }
     match pod.phase {
         PodPhase::Gated => {}
-        PodPhase::Running => return running_work(pass, pod, need, schedule, settings).map(|work| (pod, need, work)),
+        PodPhase::Running => return running_work(pass, pod, need, schedule, settings).map(|work| (pod, &**need, work)),
         _ => return None,
     }
     let begun = begun(pass, pod);

@@ -21,7 +21,10 @@ use crate::core::workload::{Pod, PodPhase};
 
 pub(in crate::core::plan) fn tell_the_ledger(pass: &mut Pass) {
     let claims = pass.world.claims.clone();
-    for claim in claims.values() {
+    for (position, claim) in claims.values().enumerate() {
+        if pass.is_resting(position) {
+            continue;
+        }
         intervals(pass, claim);
         occupancies(pass, claim);
         checkpoints(pass, claim);
@@ -50,7 +53,7 @@ fn intervals(pass: &mut Pass, claim: &Claim) {
         let until = claim.status.ended.as_ref().map_or(pass.now, |ended| ended.at);
         let (certain, _) = untold_hours(pass, claim, seen.launched_at, until);
         certain.into_iter().for_each(|record| tell(pass, record));
-        pass.wake(seen.launched_at + Millis(HOUR.0 * i64::from(last_begun(seen.launched_at, until) + 1) + 1));
+        pass.wake(next_hour(seen.launched_at, last_begun(seen.launched_at, until)));
     }
     if let Some(record) = interruption(claim) {
         tell(pass, record);
@@ -105,8 +108,13 @@ fn interval_opened(pass: &Pass, claim: &Claim, seen: &Instance, patient: bool) -
 const HOUR: Millis = Millis::from_hours(1);
 
 /// The last instance-hour that has begun by `until`: a machine that ends on the hour has not begun the next.
-fn last_begun(launched: Timestamp, until: Timestamp) -> u32 {
+pub(in crate::core::plan) fn last_begun(launched: Timestamp, until: Timestamp) -> u32 {
     u32::try_from((until.since(launched).0 - 1).max(0) / HOUR.0).unwrap_or(0)
+}
+
+/// When the hour after the one of this number begins, and a moment: then it has begun.
+pub(in crate::core::plan) fn next_hour(launched: Timestamp, begun: u32) -> Timestamp {
+    launched + Millis(HOUR.0 * i64::from(begun + 1) + 1)
 }
 
 /// The hours from `launched` to `until` that were not told yet and whose price is certain, and whether those are all.
@@ -214,7 +222,7 @@ fn occupancies(pass: &mut Pass, claim: &Claim) {
 }
 
 /// The pods that run here are those that are written down, all of them Ready as written: most machines, most of the time.
-fn same_as_before(claim: &Claim, here: &[&Pod]) -> bool {
+pub(in crate::core::plan) fn same_as_before(claim: &Claim, here: &[&Pod]) -> bool {
     let running = |pod: &&&Pod| pod.phase == PodPhase::Running && pod.started_at.is_some();
     let runs = |o: &Occupant| o.to.is_none() && o.ready_at.is_some() && here.iter().any(|p| p.identity.uid == o.pod.uid && running(&p));
     claim.status.occupants.iter().all(runs) && here.iter().filter(running).count() == claim.status.occupants.len()

@@ -33,8 +33,7 @@ fn tag_all(toy: &mut Toy, key: &str, value: Option<&str>) {
     for observed in toy.world.instances.values_mut() {
         if let Observed::Known { value: machines, .. } = observed {
             for machine in machines.values_mut() {
-                machine.tags.remove(key);
-                machine.tags.extend(value.map(|text| (key.to_owned(), text.to_owned())));
+                machine.tags = machine.tags.with(key, value);
             }
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::driver::Engine;
+use crate::engine::driver::Engine;
 use super::market::{FIRST_RETRY, later};
 use crate::core::market::reservation::SeenReservations;
 use crate::core::market::scores::{ScoreQuestion, questions};
@@ -23,7 +23,7 @@ const SURVEY_POLL: Duration = Duration::from_secs(2);
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     /// Keeps the vCPU quotas of a region.
-    pub(super) async fn watch_quotas(self: Arc<Self>, region: Region) {
+    pub(in crate::engine) async fn watch_quotas(self: Arc<Self>, region: Region) {
         let (mut retry, mut round) = (FIRST_RETRY, 0);
         loop {
             round += 1;
@@ -52,7 +52,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 
     /// Keeps what is left of the reservations listed in the region's classes.
-    pub(super) async fn watch_reservations(self: Arc<Self>, region: Region) {
+    pub(in crate::engine) async fn watch_reservations(self: Arc<Self>, region: Region) {
         let mut round = 0;
         loop {
             round += 1;
@@ -95,7 +95,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 
     /// Keeps spot placement scores: a few fixed requests for all regions, on a slow schedule.
-    pub(super) async fn watch_scores(self: Arc<Self>) {
+    pub(in crate::engine) async fn watch_scores(self: Arc<Self>) {
         let mut asked: BTreeSet<ScoreQuestion> = BTreeSet::new();
         let mut no_new_until = Timestamp(i64::MIN);
         let mut round = 0;

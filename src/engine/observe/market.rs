@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::driver::Engine;
+use crate::engine::driver::Engine;
 use crate::core::market::catalog::MachineType;
 use crate::core::market::shipped::{AdvisorBand, snapshot_bands};
 use crate::core::market::{Capacity, CapacityType, Market, Offer, Quote};
@@ -25,9 +25,9 @@ use crate::core::units::time::{Millis, Timestamp};
 use crate::ports::{Clock, Cloud, CloudError, Cluster, ClusterView, Ledger};
 
 /// After a failed read, the next one follows this soon at first, and eventually a minute later.
-pub(super) const FIRST_RETRY: Duration = Duration::from_secs(1);
+pub(in crate::engine) const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
-pub(super) fn later(retry: Duration) -> Duration {
+pub(in crate::engine) fn later(retry: Duration) -> Duration {
     (retry * 2).min(LAST_RETRY)
 }
 
@@ -48,7 +48,7 @@ const LOOKS_BACK: Millis = Millis::from_hours(72);
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     /// The pause before the next read of `what`.
-    pub(super) fn pace(&self, period: Duration, what: &str, round: u64) -> Duration {
+    pub(in crate::engine) fn pace(&self, period: Duration, what: &str, round: u64) -> Duration {
         let period = Millis(i64::try_from(period.as_millis()).unwrap_or(i64::MAX / 1_000));
         Duration::from_millis(u64::try_from(jittered(period, &self.cluster_name, what, round).0).unwrap_or(1_000))
     }
@@ -60,7 +60,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 
     /// Keeps types, zones and spot prices of a region fresh.
-    pub(super) async fn watch_spot_prices(self: Arc<Self>, region: Region) {
+    pub(in crate::engine) async fn watch_spot_prices(self: Arc<Self>, region: Region) {
         let (mut retry, mut round) = (FIRST_RETRY, 0);
         loop {
             round += 1;
@@ -92,7 +92,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 
     /// Keeps list prices of a region fresh, once what is sold there is known.
-    pub(super) async fn watch_list_prices(self: Arc<Self>, region: Region) {
+    pub(in crate::engine) async fn watch_list_prices(self: Arc<Self>, region: Region) {
         let (mut retry, mut round) = (FIRST_RETRY, 0);
         loop {
             round += 1;
