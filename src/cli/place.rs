@@ -14,7 +14,7 @@ use super::pool_file::{self, FiledPool};
 use crate::core::market::catalog::Catalog;
 use crate::core::market::shipped::SNAPSHOT_DATE;
 use crate::core::market::{CapacityType, Market};
-use crate::core::placement::{Demand, Gang, Learnt, OwnerRule, Placement, PlacementRequest, Settings, place};
+use crate::core::placement::{Demand, Gang, Learnt, OwnerRule, Placement, PlacementRequest, PlacementSettings, place};
 use crate::core::plan::placing::apart;
 use crate::core::record::{Judgement, code_of};
 use crate::core::units::money::MicroUsdPerHour;
@@ -144,11 +144,11 @@ fn answer(args: &PlaceArgs) -> Result<(Answer, bool), FileError> {
 }
 
 /// The assumptions without a cluster. A budget counts for a whole month, so that the answer does not depend on the day.
-fn settings() -> Settings {
-    Settings { snapshot_prices_allowed: true, commitment: Some(Millis::from_hours(744)), ..Settings::default() }
+fn settings() -> PlacementSettings {
+    PlacementSettings { snapshot_prices_allowed: true, commitment: Some(Millis::from_hours(744)), ..PlacementSettings::default() }
 }
 
-fn placed((catalog, market): (&Catalog, &Market), pool: &FiledPool, demands: &[Demand], settings: &Settings) -> Placement {
+fn placed((catalog, market): (&Catalog, &Market), pool: &FiledPool, demands: &[Demand], settings: &PlacementSettings) -> Placement {
     let pools = std::slice::from_ref(&pool.policy);
     let learnt = Learnt::default();
     place(&PlacementRequest { catalog, market, learnt, demands, room: &[], pools, now: SNAPSHOT_DATE, settings, listed: None })

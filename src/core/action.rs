@@ -368,7 +368,7 @@ pub enum Action {
         base: Millis,
         /// Longest span.
         max: Millis,
-        /// When it refused: the same refusal, told twice, counts once.
+        /// When it refused: the same refusal, reported twice, counts once.
         at: Timestamp,
     },
     /// Leaves a pool of capacity alone for a while.

@@ -20,7 +20,7 @@ use crate::ports::{Clock, Cloud, Cluster, Ledger};
 
 /// How often the world outside the cluster is read, and what was learned is saved.
 #[derive(Debug, Clone)]
-pub struct Schedule {
+pub struct Intervals {
     /// Spot prices of a region, at most this long apart.
     pub spot_prices: Duration,
     /// List prices of a region, at most this long apart.
@@ -51,9 +51,9 @@ pub struct Schedule {
     pub stored_prices: Duration,
 }
 
-impl Default for Schedule {
+impl Default for Intervals {
     fn default() -> Self {
-        Schedule {
+        Intervals {
             spot_prices: Duration::from_secs(30),
             list_prices: Duration::from_secs(45),
             catalog: Duration::from_secs(6 * 3600),
@@ -95,7 +95,7 @@ pub struct Engine<C, K, L, T> {
     /// What applies to every pool.
     pub settings: Settings,
     /// How often the world is read.
-    pub schedule: Schedule,
+    pub intervals: Intervals,
     pub(super) planner: Planner,
     pub(super) state: Mutex<State>,
     pub(super) wake: Notify,
@@ -109,8 +109,8 @@ pub struct Engine<C, K, L, T> {
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     /// An engine that has seen nothing yet.
-    pub fn new(cloud: C, cluster: K, ledger: L, clock: T, cluster_name: String, settings: Settings, schedule: Schedule) -> Arc<Self> {
-        Self::with_planner((cloud, cluster, ledger, clock), cluster_name, settings, schedule, Arc::new(plan))
+    pub fn new(cloud: C, cluster: K, ledger: L, clock: T, cluster_name: String, settings: Settings, intervals: Intervals) -> Arc<Self> {
+        Self::with_planner((cloud, cluster, ledger, clock), cluster_name, settings, intervals, Arc::new(plan))
     }
 
     /// An engine that uses `planner` instead of [`plan`].
@@ -118,7 +118,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         (cloud, cluster, ledger, clock): (C, K, L, T),
         cluster_name: String,
         settings: Settings,
-        schedule: Schedule,
+        intervals: Intervals,
         planner: Planner,
     ) -> Arc<Self> {
         Arc::new(Engine {
@@ -128,7 +128,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             clock: Arc::new(clock),
             cluster_name,
             settings,
-            schedule,
+            intervals,
             planner,
             state: Mutex::new(State::default()),
             wake: Notify::new(),
@@ -157,7 +157,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             self.look_after_regions(&mut looked_after, &mut loops);
             let next = if *leading.borrow() { self.pass(&mut settled) } else { None };
             let now = self.clock.now();
-            let heartbeat = now + self.schedule.heartbeat;
+            let heartbeat = now + self.intervals.heartbeat;
             let sleep = next.unwrap_or(heartbeat).min(heartbeat).since(now).0.max(10);
             tokio::select! {
                 // In a fixed order: the same history gives the same passes.
@@ -168,7 +168,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(Duration::from_millis(u64::try_from(sleep).unwrap_or(1_000))) => {}
             }
-            tokio::time::sleep(self.schedule.burst).await;
+            tokio::time::sleep(self.intervals.burst).await;
         }
         // All running actions are safe to cancel: what they requested is written in the claims.
         self.cut_steps();

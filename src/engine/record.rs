@@ -16,7 +16,8 @@ pub struct Recorded(());
 
 /// Everything a step writes that has an id of its own: records and events.
 pub(super) fn ids_of(step: &Step) -> Vec<uuid::Uuid> {
-    let events = step.actions.iter().filter_map(|a| if let Action::Cluster(ClusterAction::Emit(event)) = a { Some(event.id()) } else { None });
+    let events =
+        step.actions.iter().filter_map(|a| if let Action::Cluster(ClusterAction::Emit(event)) = a { Some(event.id()) } else { None });
     step.records.iter().map(LedgerRecord::id).chain(events).collect()
 }
 
@@ -25,7 +26,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     pub(super) async fn record(&self, step: Step) -> Result<Step<Recorded>, Stopped> {
         if !step.records.is_empty() {
             self.cluster.record(&step.records).await?;
-            self.state().note_told(&step.records);
+            self.state().note_reported(&step.records);
             self.count_records(&step.records);
             self.outbox_filled.notify_one();
             for record in &step.records {

@@ -235,8 +235,13 @@ impl People {
         let gpu_gib = if self.chance.happens(500) { 14 } else { 22 };
         let small = shared && self.of_parts.happens(300);
         let need = if small { part_of_a_gpu(need(WorkloadKind::Batch, 1, 5)) } else { need(WorkloadKind::Batch, 1, gpu_gib) };
-        let template =
-            Template { need: Ok((need.into(), schedule.into())), start: Millis::from_secs(40), ending, grace: Millis::from_secs(120), team: self.team() };
+        let template = Template {
+            need: Ok((need.into(), schedule.into())),
+            start: Millis::from_secs(40),
+            ending,
+            grace: Millis::from_secs(120),
+            team: self.team(),
+        };
         let job = Job {
             uid: Uid::from(format!("job-{}", self.jobs)),
             template,

@@ -225,8 +225,8 @@ impl Toy {
             for record in &step.records {
                 self.world.recorded.insert(record.id(), self.now);
                 match record {
-                    LedgerRecord::IntervalOpened(opened) => self.world.told.of(&opened.claim_uid).opened = true,
-                    LedgerRecord::HourPriced(priced) => self.world.told.of(&priced.claim_uid).hours = priced.hour + 1,
+                    LedgerRecord::IntervalOpened(opened) => self.world.reported.of(&opened.claim_uid).opened = true,
+                    LedgerRecord::HourPriced(priced) => self.world.reported.of(&priced.claim_uid).hours = priced.hour + 1,
                     _ => {}
                 }
                 self.ledger.push(record.clone());

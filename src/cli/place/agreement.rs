@@ -220,7 +220,7 @@ impl Drawn {
                 terms.daemonsets = daemonsets::overhead(&self.daemonsets(), &class.node_labels);
             }
         }
-        let settings = Settings { quota_vcpus_left: vcpus_left(&self.quotas(), []), ..settings() };
+        let settings = PlacementSettings { quota_vcpus_left: vcpus_left(&self.quotas(), []), ..settings() };
         let manifests = Manifests { workloads: self.workloads.clone(), ..Manifests::default() };
         let Asked { demands, faulty, .. } = asked(&manifests, &vocabulary(&catalog, &self.market), pool.max_share_per_mille);
         assert!(faulty.is_empty(), "what is drawn can be read");

@@ -138,7 +138,6 @@ fn lookup<K, V>(room: usize) -> Lookup<K, V> {
     Lookup::with_capacity_and_hasher(room, BuildHasherDefault::default())
 }
 
-
 /// Fewer objects are walked sooner than a second thread has started.
 const WORTH_A_THREAD: usize = 4_000;
 
@@ -275,7 +274,8 @@ impl<'a> Index<'a> {
         let (instances, nodes) = (std::mem::take(&mut of_ec2.instances), std::mem::take(&mut of_ec2.nodes));
         let belongs = instances.into_iter().zip(nodes).zip(of_pods.from.windows(2));
         let joined = world.claims.values().zip(belongs);
-        let machines = joined.map(|(claim, ((instance, node), pods))| Machine { claim, instance, node, pods: (pods[0], pods[1]) }).collect();
+        let machines =
+            joined.map(|(claim, ((instance, node), pods))| Machine { claim, instance, node, pods: (pods[0], pods[1]) }).collect();
         let index = Index {
             world,
             machines,

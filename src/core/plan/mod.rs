@@ -55,7 +55,7 @@ pub struct Settings {
     pub notice_window: Millis,
     /// A pod whose launches were refused this often in a row takes on-demand, if its owner and pool allow it.
     pub fall_back_after: u64,
-    /// How far apart voluntary moves are considered at least: each time the work of every machine is placed anew.
+    /// How far apart voluntary moves are considered at least: each time the work of every machine is placed again.
     pub moves_considered_every: Millis,
     /// lowtide's version, for decisions.
     pub code_version: String,
@@ -105,7 +105,7 @@ fn decide(settings: &Settings, world: &Snapshot, now: Timestamp, look_for_rest: 
     sweeping::report(&mut pass);
     // What saves work has been handed out before anything is compared for work that is safe.
     let considered_moves = !pass.hurries && returning::consider_moves(&mut pass);
-    facts::tell_the_ledger(&mut pass);
+    facts::report_to_the_ledger(&mut pass);
     status::show(&mut pass);
     let holds_until = pass.holds_until();
     let (unasked_ends, held_ends) = (pass.unasked_ends, pass.held_ends);

@@ -4,12 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::state::State;
 use crate::core::fleet::{Doubt, Instance, Node, doubts, unclaimed_since};
 use crate::core::snapshot::seen;
 use crate::core::units::ids::{InstanceId, NodeName};
 use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
+use crate::engine::state::State;
 use crate::ports::ClusterView;
 
 /// The Nodes that are used, and those that are not.

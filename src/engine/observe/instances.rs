@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::engine::driver::Engine;
 use super::market::{FIRST_RETRY, later};
 use crate::core::fleet::NoticeKind;
 use crate::core::snapshot::{Observed, PendingNotice};
 use crate::core::units::ids::Region;
+use crate::engine::driver::Engine;
 use crate::ports::{Clock, Cloud, Cluster, Ledger};
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
@@ -37,7 +37,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     }
                     tokio::select! {
                         biased;
-                        () = tokio::time::sleep(self.schedule.instances) => {}
+                        () = tokio::time::sleep(self.intervals.instances) => {}
                         () = self.look_at_instances.notified() => tokio::time::sleep(Duration::from_millis(200)).await,
                     }
                 }

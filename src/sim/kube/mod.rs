@@ -21,7 +21,7 @@ use crate::core::units::ids::{ClaimName, ClassName, NodeName, PoolName, Uid};
 use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::Pod;
-use crate::core::workload::need::{NeedAnswer};
+use crate::core::workload::need::NeedAnswer;
 use crate::ports::ClusterView;
 
 /// An object with the version of its last change.

@@ -11,7 +11,7 @@ use super::super::pass::Pass;
 use super::super::reporting::facts;
 use crate::core::fleet::{Claim, InstanceState, Node};
 use crate::core::market::CapacityType;
-use crate::core::record::Told;
+use crate::core::record::Reported;
 use crate::core::snapshot::Snapshot;
 use crate::core::units::time::Timestamp;
 use crate::core::workload::Pod;
@@ -83,7 +83,7 @@ impl Look<'_> {
             (Some(after), Some(launched)) => Some(launched + after),
             _ => None,
         };
-        let next_hour = hours_told_until(&self.world.told, claim, instance.launched_at, self.now)?;
+        let next_hour = hours_reported_until(&self.world.reported, claim, instance.launched_at, self.now)?;
         Some(expires.map_or(next_hour, |at| at.min(next_hour))).filter(|at| *at > self.now)
     }
 }
@@ -106,14 +106,14 @@ fn whole(node: &Node) -> bool {
     node.ready && !node.state.cordoned && node.state.foreign_taints.is_empty() && node.state.gpu_faults.is_empty()
 }
 
-/// The ledger is told more of this pod than that it is there: of its checkpoints.
+/// More is reported of this pod than that it is there: its checkpoints.
 fn says_more(pod: &Pod) -> bool {
     pod.need.as_ref().is_ok_and(|(_, schedule)| schedule.checkpointed_at.is_some())
 }
 
 /// When the next instance-hour begins, if the ledger knows that the machine was bought and every hour that has begun.
-fn hours_told_until(told: &Told, claim: &Claim, launched: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    let told = told.get(&claim.uid).filter(|told| told.opened)?;
+fn hours_reported_until(reported: &Reported, claim: &Claim, launched: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    let reported = reported.get(&claim.uid).filter(|reported| reported.opened)?;
     let begun = facts::last_begun(launched, now);
-    (told.hours > begun).then(|| facts::next_hour(launched, begun))
+    (reported.hours > begun).then(|| facts::next_hour(launched, begun))
 }

@@ -1,6 +1,6 @@
 //! Machines that carry our cluster's name and no claim of ours stands for, and claims that cannot be read.
 //!
-//! Decides: which of them is ended, which is left alone, and who is told.
+//! Decides: which of them is ended, which is left alone, and who is informed.
 //! Does not: adopt (`lowtide adopt` does, on a person's word), or believe the watch alone: the engine asks the API server once more
 //! before it ends one ([`crate::core::fleet::ClaimsNow`]).
 //!

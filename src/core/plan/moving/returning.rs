@@ -204,7 +204,7 @@ fn move_if_cheaper<'a>(pass: &mut Pass<'a>, look: &mut Look<'a>, claim: &Claim) 
     }
 }
 
-/// Whether paying `then` instead of `now` saves at least so many thousandths of it. What is free already cannot be had for less.
+/// Whether paying `then` instead of `now` saves at least this share of it, in thousandths. What is free already cannot be had for less.
 fn saves_enough(now: MicroUsdPerHour, then: MicroUsdPerHour, per_mille: i64) -> bool {
     then < now && i128::from(then.0) * 1_000 <= i128::from(now.0) * i128::from(1_000 - per_mille)
 }

@@ -137,14 +137,14 @@ fn gang_of(pass: &Pass, pod: &Pod, schedule: &Schedule) -> Option<Gang> {
     Some(Gang { name: format!("{}/{name}", pod.object().namespace), zone })
 }
 
-fn placement_settings(pass: &Pass) -> placement::Settings {
-    placement::Settings {
+fn placement_settings(pass: &Pass) -> placement::PlacementSettings {
+    placement::PlacementSettings {
         max_price_age: pass.settings.max_price_age,
         snapshot_prices_allowed: pass.settings.buy_on_snapshot_prices,
         quota_vcpus_left: quotas_left(pass),
         machines_left: pass.reserved.iter().map(|(capacity, r)| (capacity.clone(), r.machines_left)).collect(),
         proves_bounds: false,
-        ..placement::Settings::default()
+        ..placement::PlacementSettings::default()
     }
 }
 

@@ -88,7 +88,7 @@ fn waiting_pods<'a>(pass: &mut Pass<'a>) -> Vec<&'a Pod> {
     for pod in pass.index.gated().to_vec() {
         let placed = match pod.claim.as_ref().map(|name| pass.claims.get(name)) {
             None | Some(None) => false,
-            // A failed claim cools its pool down and goes first; then its pods are placed anew.
+            // A failed claim cools its pool down and goes first; then its pods are placed again.
             Some(Some(claim)) if is_misfit(claim, pod) => false,
             Some(Some(claim)) => claim.takes_work() || (claim.status.failure.is_some() && claim.status.instance.is_none()),
         };

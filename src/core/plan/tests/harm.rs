@@ -13,7 +13,7 @@ use crate::core::units::time::Millis;
 use crate::core::workload::PodPhase;
 use crate::core::workload::need::WorkloadKind;
 
-/// So many machines with a running pod each.
+/// This number of machines, each with a running pod.
 fn working(machines: usize) -> Toy {
     let mut toy = Toy::new();
     (0..machines).for_each(|_| drop(toy.add_pod(deployment(), WorkloadKind::Inference)));
