@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 use super::driver::Engine;
 use super::state::Hold;
 use crate::core::action::{Action, ClaimPatch, ClusterAction, Event, EventKind, EventSubject, Step};
-use crate::core::fleet::{ClassProblem, ClassStatus, Launch, LaunchFailure, LaunchTemplate, TOKEN_ENDED};
+use crate::core::fleet::{Binding, Bound, ClassProblem, ClassStatus, Launch, LaunchFailure, LaunchTemplate, TOKEN_ENDED};
 use crate::core::market::{Capacity, CoolDownCause};
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::memory::Sighting;
@@ -66,9 +66,10 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             state.note_recorded(&said, self.clock.now());
             for action in &step.actions {
                 match action {
-                    Action::Cluster(ClusterAction::Bind { target, claim, replaces, .. }) => {
-                        let replaced = replaces.as_deref().cloned();
-                        state.pending_binds.insert(target.pod.uid.clone(), (claim.clone(), replaced));
+                    Action::Cluster(ClusterAction::Bind { target, claim, decision, attempt, baseline, replaces }) => {
+                        let (pod, decision, replaces) = (target.pod.uid.clone(), Some(*decision), replaces.clone());
+                        let binding = Binding { pod: pod.clone(), decision, attempt: *attempt, baseline: *baseline, replaces };
+                        state.pending_binds.insert(pod, Bound { claim: claim.clone(), binding });
                     }
                     Action::Cluster(ClusterAction::RemoveClaim { claim, .. }) | Action::Terminate { claim, .. } => {
                         state.ending.insert(claim.clone());
@@ -111,7 +112,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     async fn carry_out(&self, step: &Step) -> Result<(), Stopped> {
         if !step.records.is_empty() {
             self.cluster.record(&step.records).await?;
-            self.state().note_told(&step.records);
+            self.state().note_told(&step.records, self.clock.now());
             self.count_records(&step.records);
             self.outbox_filled.notify_one();
             for record in &step.records {

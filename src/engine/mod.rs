@@ -8,6 +8,7 @@
 //! - `deliver`: from the outbox to the ledger.
 //! - `counting`: what is counted for `/metrics`; `exported`: its page.
 //! - `health` (feature `live`): probes, and the page served.
+//! - `links`: pods that name claims which do not know them.
 //! - `state`: what the operator holds in memory, all of which it can lose.
 //! - `wall_clock`: the clock of the real world.
 
@@ -20,6 +21,7 @@ pub mod exported;
 #[cfg(feature = "live")]
 pub mod health;
 mod identified;
+mod links;
 pub mod market;
 mod observe;
 mod remember;

@@ -15,7 +15,6 @@ pub async fn objects_of_0_1_0_and_words_of_tomorrow_end_nothing(stage: &mut Stag
     let names: Vec<String> = stage.claims().iter().map(|claim| claim["metadata"]["name"].as_str().unwrap().to_owned()).collect();
     // Upgrade.
     stage.stop_operator();
-    names.iter().for_each(|name| write_status(stage, name, &json!({ "bindings": null })));
     stage.start_operator(&[]).await;
     stage.steady(10).await;
     assert!(stage.claims().iter().all(|claim| claim["status"]["phase"] == "Ready"));

@@ -295,6 +295,7 @@ pub fn claim_spec(pods: Vec<PodIdentity>) -> ClaimSpec {
         sharing: GpuSharing { sharing: Sharing::Mps { replicas: 4 }, context_reserve: Mebibytes(500) },
         reservation: Some("cr-0123".into()),
         bought_for: pods,
+        bindings: Some(Vec::new()),
         takes_over: Some("older".into()),
         price_origin: Some(PriceOrigin { source: PriceSource::SpotPriceHistory, observed_at: Timestamp(1_784_000_000_000) }),
         adopted: None,

@@ -12,7 +12,7 @@ mod notice;
 mod ownership;
 mod trigger;
 
-pub use binding::Binding;
+pub use binding::{Binding, Bindings, Bound};
 pub use claim::{
     Claim, ClaimSpec, ClaimStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MoveMark, Occupant, TOKEN_ENDED, Unhealthy,
 };

@@ -134,7 +134,8 @@ impl<'a> Index<'a> {
         if pod.phase == PodPhase::Gated && pod.deleting_until.is_none() {
             self.gated.push(pod);
         }
-        if let Some(replaced) = &pod.replaces {
+        // The mark says where to look; what counts is what its claim keeps.
+        if let Some(replaced) = pod.replaces.as_ref().and_then(|_| self.world.held(pod).replaces) {
             self.replacing.push(pod);
             self.replacements.entry(replaced.pod.uid.as_str()).or_insert(pod);
         }

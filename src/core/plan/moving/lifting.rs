@@ -64,7 +64,7 @@ fn has_its_labels(pass: &mut Pass, claim: &Claim, node: &Node, pod: &Pod) -> boo
 fn predecessor_runs(pass: &Pass, pod: &Pod) -> bool {
     let batch = pod.need.as_ref().is_ok_and(|(need, _)| need.kind == WorkloadKind::Batch);
     let Mobility::Job { job_uid, .. } = &pod.mobility else { return false };
-    let known = pod.replaces.as_ref().and_then(|r| pass.world.pods.get(&r.pod.uid));
+    let known = pass.world.held(pod).replaces.and_then(|r| pass.world.pods.get(&r.pod.uid));
     batch && (known.is_some_and(|old| !old.finished()) || pass.index.of_job(job_uid).iter().any(|old| is_left(pass, old, pod, job_uid)))
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::toy::*;
 use crate::core::fleet::NoticeKind;
-use crate::core::market::CapacityType;
+use crate::core::market::{CapacityType, PastPrices};
 use crate::core::market::reservation::{CapacityReservation, NamedReservation, SeenReservations};
 use crate::core::plan::plan;
 use crate::core::record::{CarriedData, LedgerRecord};
@@ -100,6 +100,25 @@ fn a_machine_that_shares_its_gpus_is_told_the_same_by_a_process_that_does_not_kn
     toy.world.catalog = catalog;
     let again: Vec<LedgerRecord> = opened(&told_anew(&mut toy));
     assert_eq!(again, first);
+}
+
+/// A process that starts beside a machine of ten days, or adopts it, knows the prices of three: it reports the hours of those.
+#[test]
+fn the_hours_of_a_machine_that_is_older_than_all_known_prices_are_told_from_where_they_are_known() {
+    let mut toy = Toy::new();
+    toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(100);
+    let launched = toy.all_instances()[0].launched_at;
+    toy.now = launched + Millis::from_hours(240) + Millis::from_mins(30);
+    let known_from = toy.now - PastPrices::KEPT;
+    let (pool, now) = (capacity(SPOT_A.0, SPOT_A.1, CapacityType::Spot), toy.now);
+    let mut past = PastPrices::default();
+    past.learn([(known_from, MicroUsdPerHour(5))], now);
+    toy.world.market.past_prices.insert(pool, past);
+    let mut hours = || -> Vec<u32> {
+        told_anew(&mut toy).iter().filter_map(|r| if let LedgerRecord::HourPriced(hour) = r { Some(hour.hour) } else { None }).collect()
+    };
+    assert_eq!(hours(), (165..=240).collect::<Vec<u32>>());
 }
 
 #[test]

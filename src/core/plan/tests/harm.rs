@@ -6,12 +6,13 @@ use super::toy::*;
 use crate::core::fleet::{Doubt, InstanceState, Trigger, UnreadableClaim, tags};
 use crate::core::market::CapacityType;
 use crate::core::record::Outcome;
-use crate::core::snapshot::Observed;
+use crate::core::snapshot::memory::MarketMemory;
+use crate::core::snapshot::{Held, Observed};
 use crate::core::units::ids::{ClaimName, InstanceId};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::Millis;
-use crate::core::workload::PodPhase;
 use crate::core::workload::need::WorkloadKind;
+use crate::core::workload::{Baseline, Pod, PodIdentity, PodPhase, Replaces};
 
 /// So many machines with a running pod each.
 fn working(machines: usize) -> Toy {
@@ -247,4 +248,134 @@ fn a_node_that_ec2_could_not_vouch_for_is_not_one_that_never_joined() {
         toy.run(5);
         assert_eq!(ended(&toy), 1, "{what}");
     }
+}
+
+/// What an owner might write to make lowtide spend: refused often, and in the place of a pod that EC2 interrupts, with much work saved.
+fn forge(pod: &mut Pod) {
+    pod.attempt = 7;
+    pod.baseline.b1_per_replica_hour = Some(MicroUsdPerHour(9_000_000));
+    pod.replaces = Some(Replaces {
+        pod: pod.identity.clone(),
+        from_claim: "lt-gone".into(),
+        decision: crate::core::units::ids::DecisionId(uuid::Uuid::nil()),
+        noticed_at: pod.created_at,
+        decided_at: pod.created_at,
+        deadline: Some(pod.created_at),
+        from_region: None,
+        work: None,
+    });
+}
+
+#[test]
+fn what_costs_money_is_read_from_the_claim_and_not_from_the_pod() {
+    let mut toy = working(1);
+    let bound = toy.world.pods.values().next().unwrap().clone();
+    let kept = toy.world.held(&bound).decision;
+    assert!(bound.attempt == 1 && bound.baseline != Baseline::default() && kept == bound.placed_by && kept.is_some());
+    let mut forged = bound.clone();
+    forge(&mut forged);
+    assert_eq!(toy.world.held(&forged), toy.world.held(&bound), "whatever a bound pod says, its claim's word holds");
+
+    let another = PodIdentity { uid: "another".into(), ..bound.identity.clone() };
+    let mut waiting = Pod { identity: another, phase: PodPhase::Gated, claim: None, node: None, ..bound.clone() };
+    forge(&mut waiting);
+    assert_eq!(toy.world.held(&waiting), Held::default(), "one that was never bound");
+    for claim in [bound.claim.clone(), Some("lt-never".into())] {
+        waiting.claim = claim;
+        assert_eq!(toy.world.held(&waiting), Held::default(), "nor is it by naming {:?}", waiting.claim);
+        let running = Pod { phase: PodPhase::Running, ..waiting.clone() };
+        assert_eq!(toy.world.held(&running), Held::default());
+    }
+
+    // A machine of the version before, which kept nothing, or one that was adopted: what runs there is believed, and nothing that waits.
+    toy.world.claims.values_mut().for_each(|claim| claim.spec.bindings = None);
+    assert_eq!(toy.world.held(&forged).attempt, 7);
+    waiting.claim = bound.claim;
+    assert_eq!(toy.world.held(&waiting), Held::default());
+}
+
+#[test]
+fn forged_marks_buy_no_on_demand_and_get_past_no_budget() {
+    let mut toy = Toy::new();
+    let uid = toy.add_pod(deployment(), WorkloadKind::Inference);
+    forge(toy.world.pods.get_mut(&uid).unwrap());
+    toy.run(150);
+    assert_eq!(toy.running().iter().map(|c| c.capacity_type).collect::<Vec<_>>(), [CapacityType::Spot]);
+    assert_eq!(toy.world.pods[&uid].attempt, 1, "and the first binding is the first");
+
+    let mut toy = Toy::new();
+    toy.world.pools.values_mut().for_each(|pool| pool.monthly_budget = Some(crate::core::units::money::MicroUsd(0)));
+    let uid = toy.add_pod(deployment(), WorkloadKind::Inference);
+    forge(toy.world.pods.get_mut(&uid).unwrap());
+    toy.run(60);
+    assert_eq!((toy.running().len(), said(&toy, "Unplaceable")), (0, 1), "{:?}", toy.events);
+}
+
+/// The claim of a launch that EC2 refused is gone before its pod is placed again, and the process may be too.
+#[test]
+fn how_often_a_pod_was_refused_outlives_its_claims_and_the_process() {
+    let mut toy = Toy::new();
+    toy.dry.extend([SPOT_A, SPOT_B].map(|(region, zone, _)| capacity(region, zone, CapacityType::Spot)));
+    let uid = toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(8);
+    let waiting = toy.world.pods[&uid].clone();
+    let refused = toy.world.held(&waiting).attempt;
+    assert!(refused > 0 && waiting.attempt == refused, "{waiting:?}");
+    toy.world.claims = BTreeMap::new().into();
+    let text = toy.world.memory.to_text(toy.now);
+    toy.world.memory = MarketMemory::from_text(&text, toy.now).unwrap().into();
+    assert_eq!(toy.world.held(&waiting).attempt, refused);
+    let mut forged = waiting.clone();
+    forge(&mut forged);
+    assert_eq!(toy.world.held(&forged).attempt, refused);
+    toy.world.memory = MarketMemory::default().into();
+    assert_eq!(toy.world.held(&forged), Held::default(), "what nobody remembers is not believed");
+}
+
+#[test]
+fn a_claim_keeps_the_bindings_of_pods_that_come_later_and_drops_those_of_pods_that_are_gone() {
+    let mut toy = Toy::new();
+    (toy.cpu, toy.memory) = (crate::core::units::Millicores(900), crate::core::units::Mebibytes(2_048));
+    toy.gpu_memory = crate::core::units::Mebibytes(4_096);
+    for class in toy.world.classes.values_mut() {
+        class.sharing.sharing = crate::core::workload::sharing::Sharing::TimeSlicing { replicas: 4 };
+    }
+    let first = toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(10);
+    let second = toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(120);
+    let kept = |toy: &Toy| {
+        let claim = toy.world.claims.values().next().unwrap();
+        let bought_with = claim.spec.bindings.iter().flatten().map(|b| b.pod.clone()).collect::<Vec<_>>();
+        (bought_with, claim.status.bindings.keys().cloned().collect::<Vec<_>>())
+    };
+    assert_eq!(kept(&toy), (vec![first.clone()], vec![second.clone()]));
+    for uid in [&first, &second] {
+        let pod = &toy.world.pods[uid];
+        let (held, said) = (toy.world.held(pod), (pod.placed_by, pod.attempt, pod.baseline));
+        assert_eq!((held.decision, held.attempt, held.baseline), said, "the pod carries a copy");
+    }
+    toy.world.pods.remove(&second);
+    let third = toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(20);
+    assert_eq!(kept(&toy), (vec![first], vec![third]));
+}
+
+/// A Node that says it is a machine which has joined long ago, under that machine's address: neither is used, and work that runs is not ended.
+#[test]
+fn a_second_node_of_a_machine_ends_no_work_and_gets_none() {
+    let mut toy = working(2);
+    let node = toy.world.nodes.values().next().unwrap().clone();
+    let twice = |other: &str| Doubt::Twice { instance: node.instance.clone(), other: other.into() };
+    toy.world.nodes.remove(&node.name);
+    toy.lost_nodes.insert(node.name.clone());
+    toy.world.doubtful_nodes = BTreeMap::from([(node.name.clone(), twice("thief")), ("thief".into(), twice(node.name.as_str()))]).into();
+    toy.run(900);
+    assert_eq!((toy.running().len(), toy.removals.len()), (2, 0), "{:?}", toy.events);
+    assert!(toy.world.pods.values().all(|pod| pod.phase == PodPhase::Running));
+    assert!(toy.world.claims.values().all(|claim| claim.status.unhealthy.is_none() && claim.status.moving.is_none()));
+    // A Node that is gone is another matter.
+    toy.world.doubtful_nodes = BTreeMap::new().into();
+    toy.run(60);
+    assert!(toy.decisions().iter().any(|d| d.trigger == Trigger::NodeGone));
 }
