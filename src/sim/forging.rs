@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 use super::chance::Chance;
 use super::ec2::Later;
 use super::faults::Level;
-use super::kube::SimNode;
+use super::kube::{SimNode, node_of};
 use super::world::{Event, World};
-use crate::core::fleet::{Node, NodeState};
+use crate::core::fleet::{Instance, Node, NodeState};
 use crate::core::units::Resources;
-use crate::core::units::ids::{ClaimName, DecisionId, InstanceId, NodeName};
+use crate::core::units::ids::{ClaimName, DecisionId, NodeName};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::{Pod, Replaces};
 use crate::ports::ClusterView;
@@ -94,14 +94,16 @@ impl World {
             return;
         }
         later.push((self.forgers.next(now), Event::NodeForged));
-        let alive: Vec<(InstanceId, BTreeSet<String>)> = self.ec2.alive().map(|m| (m.instance.id.clone(), m.instance.addresses.clone())).collect();
-        let Some((instance, addresses)) = self.forgers.of_nodes.one_of(&alive).cloned() else { return };
-        let bold = self.forgers.of_nodes.happens(500);
+        let alive: Vec<Instance> = self.ec2.alive().map(|machine| machine.instance.clone()).collect();
+        let Some(Instance { id: instance, addresses, .. }) = self.forgers.of_nodes.one_of(&alive).cloned() else { return };
+        // Before the machine itself has joined, nobody could tell: docs/security.md names that as open.
+        let bold = self.forgers.of_nodes.happens(500) && self.kube.nodes.contains_key(&node_of(&instance));
         let name = NodeName::from(format!("{THIEF}{instance}"));
         let allocatable = Resources { gpus: 8, ..self.catalog.types.values().next().map(|kind| kind.allocatable()).unwrap_or_default() };
-        let addresses = if bold { addresses.into_iter().filter(|text| !text.starts_with("ip-")).collect() } else { BTreeSet::from(["192.0.2.1".to_owned()]) };
-        let (node, state) = (name.clone(), NodeState::default());
-        let node = Node { name: node, instance, addresses, ready: true, allocatable, labelled: false, tainted: false, state };
+        let of_the_machine = addresses.into_iter().filter(|text| !text.starts_with("ip-")).collect();
+        let addresses = if bold { of_the_machine } else { BTreeSet::from(["192.0.2.1".to_owned()]) };
+        let (forged, state) = (name.clone(), NodeState::default());
+        let node = Node { name: forged, instance, addresses, ready: true, allocatable, labelled: false, tainted: false, state };
         self.say(&format!("somebody registers {name}{}", if bold { " under the machine's own address" } else { "" }));
         self.kube.put_node(SimNode { node, claim: None, dead: false });
         later.push((now + self.forgers.of_nodes.span(Millis::from_mins(2), Millis::from_mins(25)), Event::ForgedNodeGoes(name)));

@@ -20,6 +20,7 @@ pub mod check;
 pub mod ec2;
 mod effects;
 pub mod faults;
+pub mod forging;
 pub mod history;
 pub mod kube;
 pub mod market;

@@ -10,6 +10,7 @@
 mod apply;
 mod controllers;
 mod kubelet;
+pub use kubelet::node_of;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -255,6 +256,13 @@ impl Kube {
     pub fn put_node(&mut self, node: SimNode) {
         let version = self.bump(Lane::Node(node.node.name.clone()));
         self.nodes.insert(node.node.name.clone(), Stored { version, object: node });
+    }
+
+    /// Takes a node away.
+    pub fn take_node(&mut self, name: &NodeName) {
+        if self.nodes.remove(name).is_some() {
+            self.bump(Lane::Node(name.clone()));
+        }
     }
 
     /// Stores a claim under a new version.
