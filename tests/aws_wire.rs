@@ -459,7 +459,7 @@ fn whatever_aws_answers_is_read_or_an_error() {
         ("DescribeInstanceTypes", TYPES),
         ("DescribeAvailabilityZones", ZONES),
         ("CreateFleet", BOUGHT),
-        ("GetProducts", &products),
+        ("GetProducts", products.as_str()),
     ]
     .map(|(action, text)| (action, text.to_owned()))
     .into();
