@@ -210,6 +210,31 @@ mod tests {
         assert!(pack(&[]).unwrap().is_none());
     }
 
+    /// Ten decisions a second while Postgres is away for three days: 2,592,000 records. The ordinary run packs and unpacks a part of them and
+    /// reckons up the rest; with `LOWTIDE_WHOLE_OUTAGE` set all of them go through (half an hour without optimisation).
+    #[test]
+    fn three_days_without_postgres_fit_and_come_back_whole() {
+        const WAITING: u64 = 3 * 86_400 * 10;
+        /// What etcd holds unless it is told otherwise.
+        const ETCD: u64 = 2 << 30;
+        let tried = if std::env::var("LOWTIDE_WHOLE_OUTAGE").is_ok() { WAITING } else { 4_000 };
+        let (mut bytes, mut back, mut name) = (0, 0, String::new());
+        for from in (0..tried).step_by(RECORDS) {
+            let records: Vec<LedgerRecord> = (from..from + RECORDS as u64).map(decision).collect();
+            let object = pack(&records).unwrap().unwrap();
+            assert!(name < object.name_any(), "in the order of their records");
+            (name, bytes) = (object.name_any(), bytes + json!(object).to_string().len() as u64);
+            let unpacked = unpacked(&object.spec.record).unwrap();
+            assert!(unpacked == records, "pack {from}");
+            back += unpacked.len() as u64;
+        }
+        assert_eq!(back, tried);
+        let whole = bytes * WAITING / tried;
+        println!("{tried} of {WAITING} records: {} bytes each, {} MiB in all", bytes / tried, whole >> 20);
+        assert!(whole < ETCD * 3 / 4, "{whole} bytes");
+        assert!((WAITING as usize) < crate::core::record::OUTBOX_BOUND, "the bound is not reached");
+    }
+
     #[test]
     fn what_is_no_pack_says_so() {
         for wrong in [json!({}), json!({ "records": "bm8gZ3ppcA==" }), json!({ "records": 7 }), Value::Null] {

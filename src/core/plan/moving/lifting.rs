@@ -6,7 +6,7 @@
 use super::super::claims::steps;
 use super::super::pass::{Pass, target};
 use super::super::placing::asking::class_labels;
-use super::watching::is_misfit;
+use super::watching::{has_outgrown, is_misfit};
 use crate::core::action::{Action, ClusterAction, EventKind, EventSubject};
 use crate::core::fleet::{Claim, Node};
 use crate::core::placement::node_labels::ExpectedNode;
@@ -21,7 +21,7 @@ pub(in crate::core::plan) fn lift_gates(pass: &mut Pass) {
         let Some(claim) = pod.claim.as_ref().and_then(|name| pass.claims.get(name)).filter(|c| c.takes_work()) else { continue };
         let node = claim.status.node.as_ref().and_then(|node| pass.world.nodes.get(node));
         let Some(node) = node.filter(|n| n.ready && n.labelled && !n.state.cordoned && n.state.foreign_taints.is_empty()) else { continue };
-        if claim.status.node_ready_at.is_none() || is_misfit(claim, pod) || predecessor_runs(pass, pod) {
+        if claim.status.node_ready_at.is_none() || is_misfit(claim, pod) || has_outgrown(pass, claim, pod) || predecessor_runs(pass, pod) {
             continue;
         }
         if !has_its_labels(pass, &claim.clone(), node, pod) {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::moving::watching::is_misfit;
+use super::super::moving::watching::{has_outgrown, is_misfit};
 use super::super::pass::{Pass, target};
 use super::super::reporting::wording;
 use super::asking::Asked;
@@ -90,7 +90,7 @@ fn waiting_pods<'a>(pass: &mut Pass<'a>) -> Vec<&'a Pod> {
         let placed = match pod.claim.as_ref().map(|name| pass.claims.get(name)) {
             None | Some(None) => false,
             // A failed claim cools its pool down and goes first; then its pods are placed anew.
-            Some(Some(claim)) if is_misfit(claim, pod) => false,
+            Some(Some(claim)) if is_misfit(claim, pod) || has_outgrown(pass, claim, pod) => false,
             Some(Some(claim)) => claim.takes_work() || (claim.status.failure.is_some() && claim.status.instance.is_none()),
         };
         if placed || !pass.is_free(&Lane::Pod(pod.identity.uid.clone())) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::toy::*;
-use crate::core::fleet::{Doubt, InstanceState, Trigger, UnreadableClaim, tags};
+use crate::core::fleet::{Doubt, InstanceState, NoticeKind, Trigger, UnreadableClaim, tags};
 use crate::core::market::CapacityType;
 use crate::core::record::Outcome;
 use crate::core::snapshot::memory::MarketMemory;
@@ -378,4 +378,48 @@ fn a_second_node_of_a_machine_ends_no_work_and_gets_none() {
     toy.world.doubtful_nodes = BTreeMap::new().into();
     toy.run(60);
     assert!(toy.decisions().iter().any(|d| d.trigger == Trigger::NodeGone));
+}
+
+/// Messages that whoever may send to the queue could write, or that are delivered again after days: none ends a machine that EC2 runs on.
+#[test]
+fn notices_that_ec2_cannot_have_sent_end_nothing() {
+    let mut toy = working(1);
+    let machine = toy.all_instances()[0].clone();
+    let say = |toy: &mut Toy, sent_at| {
+        toy.notify(&machine.id, NoticeKind::Interruption);
+        toy.world.notices.last_mut().unwrap().notice.sent_at = sent_at;
+        toy.run(30);
+    };
+    let steady = |toy: &Toy| {
+        let marked = toy.world.claims.values().any(|claim| claim.status.interruption.is_some() || claim.status.moving.is_some());
+        (marked, toy.world.notices.len(), toy.removals.len())
+    };
+    let long_ago = toy.now - Millis::from_hours(24);
+    say(&mut toy, long_ago);
+    assert_eq!(steady(&toy), (false, 0, 0), "of yesterday: EC2 takes a machine after two minutes, and runs this one on");
+    toy.world.claims.values_mut().for_each(|claim| claim.spec.capacity.capacity_type = CapacityType::OnDemand);
+    let now = toy.now;
+    say(&mut toy, now);
+    assert_eq!(steady(&toy), (false, 0, 0), "on-demand is not interrupted");
+    toy.world.claims.values_mut().for_each(|claim| claim.spec.capacity.capacity_type = CapacityType::Spot);
+    let to_come = toy.now + Millis::from_hours(24 * 365);
+    say(&mut toy, to_come);
+    let deadline = toy.world.claims.values().find_map(|claim| claim.status.interruption.as_ref()?.deadline);
+    assert!(deadline.is_some_and(|at| at < toy.now + toy.settings.notice_window), "two minutes from when it came, and no year: {deadline:?}");
+}
+
+/// An owner may change requests while the pod waits (the subresource `resize`, or gates that still hold): it is not pinned where it cannot run.
+#[test]
+fn a_pod_that_outgrows_its_machine_while_it_waits_is_placed_anew() {
+    let mut toy = Toy::new();
+    let uid = toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(10);
+    let first = toy.world.pods[&uid].claim.clone().unwrap();
+    if let Ok((need, _)) = &mut toy.world.pods.get_mut(&uid).unwrap().need {
+        need.cpu = crate::core::units::Millicores(64_000);
+    }
+    toy.run(120);
+    let pod = &toy.world.pods[&uid];
+    assert!(pod.phase == PodPhase::Gated && said(&toy, "Unplaceable") == 1, "{:?}: {:?}", pod.phase, toy.events);
+    assert!(!toy.world.claims.contains_key(&first), "and the machine that is of no use goes");
 }
