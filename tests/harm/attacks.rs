@@ -16,6 +16,11 @@ pub fn a_stolen_token_changes_nothing_that_is_not_lowtides(stage: &Stage) {
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: proxy, namespace: kube-system}\nspec: {hostNetwork: true, nodeName: control-plane, containers: [{name: c, image: proxy:1}]}\n";
     stage.world.apply(&format!("{node}---\n{pod}")).unwrap();
     let chat = stage.items(&["pods", "-n", "work", "-l", "app=chat"])[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    // kubectl reads before it patches, and lowtide does not.
+    let reads = ["create", "clusterrole", "reads-pools", "--verb=get", "--resource=gpunodepools.lowtide.dev"];
+    stage.world.kubectl(&reads).unwrap();
+    let bound = ["create", "clusterrolebinding", "reads-pools", "--clusterrole=reads-pools", "--serviceaccount=lowtide-system:lowtide"];
+    stage.world.kubectl(&bound).unwrap();
     let image = r#"{"spec":{"containers":[{"name":"c","image":"evil:1"}]}}"#;
     let attempts: [(&[&str], &str); 9] = [
         (&["patch", "pod", "proxy", "-n", "kube-system", "-p", image], "lowtide-guard"),

@@ -35,6 +35,8 @@ not get,update leases.coordination.k8s.io/another -n lowtide-system
 not list,watch,patch,delete leases.coordination.k8s.io -n lowtide-system
 not create,update pods -A
 not update,patch pods --subresource=status -A
+not update,patch pods --subresource=ephemeralcontainers -A
+not update,patch pods --subresource=resize -A
 not patch gpunodeclasses.lowtide.dev
 not update gpunodeclaims.lowtide.dev
 not update,patch gpudecisions.lowtide.dev
