@@ -14,15 +14,15 @@ use crate::core::market::scores::ScoreBoard;
 use crate::core::market::{Capacity, Market, PastPrices};
 use crate::core::placement::Learnt;
 use crate::core::plan::placing::budget;
-use crate::core::record::{LedgerRecord, OUTBOX_BOUND, Told};
+use crate::core::record::{LedgerRecord, OUTBOX_BOUND, Reported};
 use crate::core::snapshot::memory::MarketMemory;
 use crate::core::snapshot::{Lane, Observed, PendingNotice, Snapshot};
 use crate::core::units::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
 use crate::core::units::money::MicroUsd;
 use crate::core::units::shared::{Mark, Shared};
 use crate::core::units::time::{Millis, Timestamp};
-use crate::engine::identified::Identified;
-use crate::engine::market::Shop;
+use crate::engine::observe::Identified;
+use crate::engine::observe::market::Shop;
 use crate::metrics::counts::Counts;
 use crate::metrics::finance::FinanceFigures;
 use crate::ports::ClusterView;
@@ -97,7 +97,7 @@ pub struct State {
     /// Records and events already written by this process, and when.
     pub recorded: Shared<Recorded>,
     /// What was reported to the ledger about each machine.
-    pub told: Shared<Told>,
+    pub reported: Shared<Reported>,
     /// Hours that were reported before an earlier one.
     hours_ahead: BTreeSet<(Uid, u32)>,
     /// The ledger accepts records.
@@ -197,19 +197,19 @@ impl State {
     }
 
     /// Remembers what was reported of each machine, in whatever order. Hours that are older than prices are kept are not reported any more.
-    pub fn note_told(&mut self, records: &[LedgerRecord], now: Timestamp) {
+    pub fn note_reported(&mut self, records: &[LedgerRecord], now: Timestamp) {
         for record in records {
             match record {
-                LedgerRecord::IntervalOpened(opened) => self.told.of(&opened.claim_uid).opened = true,
+                LedgerRecord::IntervalOpened(opened) => self.reported.of(&opened.claim_uid).opened = true,
                 LedgerRecord::HourPriced(priced) => {
-                    let told = &mut self.told.of(&priced.claim_uid).hours;
+                    let reported = &mut self.reported.of(&priced.claim_uid).hours;
                     let back = (priced.from.since(now - PastPrices::KEPT).0 / Millis::from_hours(1).0).max(0);
-                    *told = (*told).max(priced.hour.saturating_sub(u32::try_from(back).unwrap_or(u32::MAX)));
-                    if priced.hour >= *told {
+                    *reported = (*reported).max(priced.hour.saturating_sub(u32::try_from(back).unwrap_or(u32::MAX)));
+                    if priced.hour >= *reported {
                         self.hours_ahead.insert((priced.claim_uid.clone(), priced.hour));
                     }
-                    while self.hours_ahead.remove(&(priced.claim_uid.clone(), *told)) {
-                        *told += 1;
+                    while self.hours_ahead.remove(&(priced.claim_uid.clone(), *reported)) {
+                        *reported += 1;
                     }
                 }
                 _ => {}
@@ -236,9 +236,9 @@ impl State {
                 !seen && now.since(*since) < OBSERVATION_PATIENCE
             }
         });
-        if self.told.len() > view.claims.len() {
+        if self.reported.len() > view.claims.len() {
             let living: BTreeSet<&Uid> = view.claims.values().map(|c| &c.uid).collect();
-            self.told.keep(&living);
+            self.reported.keep(&living);
             self.hours_ahead.retain(|(uid, _)| living.contains(uid));
         }
         let (holds, running) = (&self.holds, &self.in_flight);
@@ -278,10 +278,10 @@ impl State {
             }
         }
         for (uid, Bound { claim, binding }) in &self.pending_binds {
-            let replaces = binding.replaces.as_deref();
-            let unlike = view.pods.get(uid).is_some_and(|pod| pod.claim.as_ref() != Some(claim) || pod.replaces.as_ref() != replaces);
+            let replaces = &binding.replaces;
+            let unlike = view.pods.get(uid).is_some_and(|pod| pod.claim.as_ref() != Some(claim) || pod.replaces != *replaces);
             if let (true, Some(pod)) = (unlike, view.pods.get_mut(uid)) {
-                (pod.claim, pod.replaces) = (Some(claim.clone()), replaces.cloned());
+                (pod.claim, pod.replaces) = (Some(claim.clone()), replaces.clone());
             }
         }
     }
@@ -323,7 +323,7 @@ impl State {
             pending_bindings: self.pending_binds.clone(),
             ending: self.ending.clone(),
             recorded: self.recorded.clone(),
-            told: self.told.clone(),
+            reported: self.reported.clone(),
             market_surveyed: self.surveyed(now),
             ledger_available: self.ledger_available,
             outbox_full: self.outbox_size >= OUTBOX_BOUND,
@@ -348,8 +348,8 @@ mod tests {
         };
         let mut state = State::default();
         let mut told_after = |hours: &[u32]| {
-            state.note_told(&hours.iter().copied().map(hour).collect::<Vec<_>>(), Timestamp(0));
-            state.told.of(&Uid::from("c")).hours
+            state.note_reported(&hours.iter().copied().map(hour).collect::<Vec<_>>(), Timestamp(0));
+            state.reported.of(&Uid::from("c")).hours
         };
         assert_eq!([told_after(&[1]), told_after(&[3, 2]), told_after(&[0]), told_after(&[0, 4])], [0, 0, 4, 5]);
     }
@@ -361,8 +361,8 @@ mod tests {
             let (from, price_per_hour) = (Timestamp(0) + Millis::from_hours(i64::from(hour)), MicroUsdPerHour(1));
             LedgerRecord::HourPriced(HourPriced { claim_uid: "c".into(), hour, from, price_per_hour, on_demand_per_hour: None })
         };
-        state.note_told(&(424..500).map(hour).collect::<Vec<_>>(), now);
-        assert_eq!((state.told.of(&Uid::from("c")).hours, state.hours_ahead.len()), (500, 0), "a process that began after 424 hours");
+        state.note_reported(&(424..500).map(hour).collect::<Vec<_>>(), now);
+        assert_eq!((state.reported.of(&Uid::from("c")).hours, state.hours_ahead.len()), (500, 0), "a process that began after 424 hours");
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Forgers {
 
 fn forge(pod: &mut Pod, chosen: Option<&ClaimName>) {
     pod.attempt = 7;
-    pod.replaces = Some(Replaces {
+    pod.replaces = Some(Box::new(Replaces {
         pod: pod.identity.clone(),
         from_claim: "lt-forged".into(),
         decision: DecisionId(uuid::Uuid::nil()),
@@ -76,7 +76,7 @@ fn forge(pod: &mut Pod, chosen: Option<&ClaimName>) {
         deadline: Some(pod.created_at),
         from_region: None,
         work: None,
-    });
+    }));
     if pod.waits() && pod.claim.is_none() {
         pod.claim = chosen.cloned();
     }

@@ -29,7 +29,7 @@ impl<'a> Held<'a> {
     }
 
     fn as_said(pod: &'a Pod) -> Self {
-        Held { decision: pod.placed_by, attempt: pod.attempt, baseline: pod.baseline, replaces: pod.replaces.as_ref() }
+        Held { decision: pod.placed_by, attempt: pod.attempt, baseline: pod.baseline, replaces: pod.replaces.as_deref() }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::core::units::time::Millis;
 use crate::core::workload::need::WorkloadKind;
 use crate::core::workload::{Baseline, Pod, PodIdentity, PodPhase, Replaces};
 
-/// So many machines with a running pod each.
+/// This number of machines, each with a running pod.
 fn working(machines: usize) -> Toy {
     let mut toy = Toy::new();
     (0..machines).for_each(|_| drop(toy.add_pod(deployment(), WorkloadKind::Inference)));
@@ -34,8 +34,7 @@ fn tag_all(toy: &mut Toy, key: &str, value: Option<&str>) {
     for observed in toy.world.instances.values_mut() {
         if let Observed::Known { value: machines, .. } = observed {
             for machine in machines.values_mut() {
-                machine.tags.remove(key);
-                machine.tags.extend(value.map(|text| (key.to_owned(), text.to_owned())));
+                machine.tags = machine.tags.with(key, value);
             }
         }
     }
@@ -254,7 +253,7 @@ fn a_node_that_ec2_could_not_vouch_for_is_not_one_that_never_joined() {
 fn forge(pod: &mut Pod) {
     pod.attempt = 7;
     pod.baseline.b1_per_replica_hour = Some(MicroUsdPerHour(9_000_000));
-    pod.replaces = Some(Replaces {
+    pod.replaces = Some(Box::new(Replaces {
         pod: pod.identity.clone(),
         from_claim: "lt-gone".into(),
         decision: crate::core::units::ids::DecisionId(uuid::Uuid::nil()),
@@ -263,7 +262,7 @@ fn forge(pod: &mut Pod) {
         deadline: Some(pod.created_at),
         from_region: None,
         work: None,
-    });
+    }));
 }
 
 #[test]
