@@ -415,7 +415,8 @@ async fn ask_all(cloud: &AwsCloud, answers: &Answers) {
     let region = "us-east-1".into();
     if let Ok(machines) = cloud.machine_types(&region).await {
         for machine in machines {
-            let sane = [machine.gpus, machine.gpu_memory.0, machine.vcpus, machine.memory.0].into_iter().all(|n| n > 0) && machine.instance_store.0 >= 0;
+            let sane = [machine.gpus, machine.gpu_memory.0, machine.vcpus, machine.memory.0].into_iter().all(|n| n > 0)
+                && machine.instance_store.0 >= 0;
             assert!(sane, "{machine:?} of {}", answers["DescribeInstanceTypes"]);
             let _ = machine.allocatable();
         }
@@ -451,7 +452,9 @@ fn whatever_aws_answers_is_read_or_an_error() {
         let cloud = server.cloud().await;
         (server, cloud)
     });
-    let products = json!({"FormatVersion": "aws_v1", "PriceList": [product("g6.xlarge", "0.8048000000", "Linux").replace("eu-west-1", "us-east-1")]}).to_string();
+    let products =
+        json!({"FormatVersion": "aws_v1", "PriceList": [product("g6.xlarge", "0.8048000000", "Linux").replace("eu-west-1", "us-east-1")]})
+            .to_string();
     let whole: Answers = [
         ("DescribeInstances", INSTANCES),
         ("DescribeSpotInstanceRequests", REQUESTS),

@@ -84,7 +84,9 @@ pub fn machine_type(info: &InstanceTypeInfo) -> Option<MachineType> {
         architecture,
         spot_supported: info.supported_usage_classes().contains(&UsageClassType::Spot),
         // In GB of 10^9 bytes; a type without instance store has none.
-        instance_store: Mebibytes(info.instance_storage_info().and_then(|s| s.total_size_in_gb()).unwrap_or(0).clamp(0, MOST) * 1_000_000_000 / (1 << 20)),
+        instance_store: Mebibytes(
+            info.instance_storage_info().and_then(|s| s.total_size_in_gb()).unwrap_or(0).clamp(0, MOST) * 1_000_000_000 / (1 << 20),
+        ),
     })
 }
 

@@ -222,7 +222,8 @@ fn believe_marks(world: &mut Snapshot) {
 }
 
 fn believe_nodes(world: &mut Snapshot) {
-    let doubtful: Vec<(NodeName, InstanceId)> = world.doubtful_nodes.iter().map(|(name, doubt)| (name.clone(), doubt.instance().clone())).collect();
+    let doubtful: Vec<(NodeName, InstanceId)> =
+        world.doubtful_nodes.iter().map(|(name, doubt)| (name.clone(), doubt.instance().clone())).collect();
     for (name, instance) in doubtful {
         let machine = seen(&world.instances).find(|i| i.id == instance).and_then(|i| world.catalog.types.get(&i.capacity.instance_type));
         let Some(allocatable) = machine.map(|machine| Resources { gpus: machine.gpus, ..machine.allocatable() }) else { continue };

@@ -8,9 +8,9 @@ mod nodes;
 mod objects;
 mod operating;
 mod pods;
-mod rights;
 #[path = "../released/mod.rs"]
 mod released;
+mod rights;
 
 use fixture::Fixture;
 

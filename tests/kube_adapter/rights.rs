@@ -21,8 +21,10 @@ fn calls(fixture: &Fixture) -> BTreeSet<Call> {
     let call = |line: &str| -> Option<Call> {
         let event: Value = serde_json::from_str(line).ok()?;
         let (at, allowed) = (&event["objectRef"], event["responseStatus"]["code"] != 403);
-        let kind = [text(&at["resource"]), text(&at["subresource"])].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
-        (allowed && event["user"]["username"] == "system:serviceaccount:lowtide-system:lowtide").then(|| (text(&event["verb"]), text(&at["apiGroup"]), kind, text(&at["name"])))
+        let kind =
+            [text(&at["resource"]), text(&at["subresource"])].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
+        (allowed && event["user"]["username"] == "system:serviceaccount:lowtide-system:lowtide")
+            .then(|| (text(&event["verb"]), text(&at["apiGroup"]), kind, text(&at["name"])))
     };
     log.lines().filter_map(call).collect()
 }
@@ -34,7 +36,9 @@ fn rights(fixture: &Fixture) -> Vec<(String, Call)> {
         list["items"].as_array().unwrap().clone()
     };
     let ours = "app.kubernetes.io/name=lowtide";
-    let roles = [of(&["get", "clusterroles", "-l", ours, "-o", "json"]), of(&["get", "roles", "-n", "lowtide-system", "-l", ours, "-o", "json"])].concat();
+    let roles =
+        [of(&["get", "clusterroles", "-l", ours, "-o", "json"]), of(&["get", "roles", "-n", "lowtide-system", "-l", ours, "-o", "json"])]
+            .concat();
     // For people, by aggregation; the operator is not bound to them.
     let of_people = |role: &Value| role["metadata"]["labels"].as_object().unwrap().keys().any(|key| key.contains("aggregate-to"));
     let mut rights = Vec::new();
@@ -42,7 +46,9 @@ fn rights(fixture: &Fixture) -> Vec<(String, Call)> {
         for rule in role["rules"].as_array().unwrap() {
             let all = |field: &str| rule[field].as_array().into_iter().flatten().map(text).collect::<Vec<String>>();
             let names = if all("resourceNames").is_empty() { vec![String::new()] } else { all("resourceNames") };
-            for (group, resource) in all("apiGroups").iter().flat_map(|group| all("resources").into_iter().map(move |resource| (group.clone(), resource))) {
+            for (group, resource) in
+                all("apiGroups").iter().flat_map(|group| all("resources").into_iter().map(move |resource| (group.clone(), resource)))
+            {
                 for (verb, name) in all("verbs").iter().flat_map(|verb| names.iter().map(move |name| (verb.clone(), name.clone()))) {
                     rights.push((text(&role["metadata"]["name"]), (verb, group.clone(), resource.clone(), name)));
                 }

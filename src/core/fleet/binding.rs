@@ -60,7 +60,8 @@ impl Bindings {
             Some((name.clone(), kept))
         };
         let seen: Vec<(ClaimName, &Binding)> = pods.values().filter(matters).filter_map(last).collect();
-        let same = seen.len() == self.0.len() && seen.iter().zip(&self.0).all(|((claim, binding), was)| *claim == was.claim && **binding == was.binding);
+        let same = seen.len() == self.0.len()
+            && seen.iter().zip(&self.0).all(|((claim, binding), was)| *claim == was.claim && **binding == was.binding);
         (!same).then(|| Bindings(seen.into_iter().map(|(claim, binding)| Bound { claim, binding: binding.clone() }).collect()))
     }
 

@@ -235,7 +235,11 @@ mod tests {
         let on_eks = BTreeMap::from([label(ZONE, "us-east-1a"), label(ZONE_ID, "use1-az4")]);
         let selects = |key: &str, id: &str| need(&format!(r#""nodeSelector":{{"{key}":"{id}"}}"#));
         assert_eq!(node.lacking(&selects(ZONE_ID, "use1-az4"), &on_eks), Some(BTreeMap::new()));
-        assert_eq!(node.lacking(&selects(ZONE, "use1-az4"), &on_eks), Some([label(ZONE, "use1-az4")].into()), "the scheduler reads that label");
+        assert_eq!(
+            node.lacking(&selects(ZONE, "use1-az4"), &on_eks),
+            Some([label(ZONE, "use1-az4")].into()),
+            "the scheduler reads that label"
+        );
         let only_zone = BTreeMap::from([label(ZONE, "use1-az4")]);
         assert_eq!(node.lacking(&selects(ZONE_ID, "use1-az4"), &only_zone), Some([label(ZONE_ID, "use1-az4")].into()));
         assert!(node.meets(&selects(ZONE_ID, "use1-az4").node_terms) && !node.meets(&selects(ZONE_ID, "use1-az6").node_terms));

@@ -261,7 +261,14 @@ impl MarketMemory {
         let live = self.quota_refusals.iter().filter(|(_, refusal)| refusal.until > now);
         let quota_refusals = live.map(|(key, refusal)| (key.clone(), *refusal)).collect();
         let closed_regions = self.closed_regions.iter().filter(|(_, c)| c.until > now).map(|(region, c)| (region.clone(), *c)).collect();
-        let stored = Stored { version: VERSION, capacities, quota_refusals, closed_regions, services: self.services.clone(), bindings: self.bindings.bounded(MOST_BINDINGS_KEPT) };
+        let stored = Stored {
+            version: VERSION,
+            capacities,
+            quota_refusals,
+            closed_regions,
+            services: self.services.clone(),
+            bindings: self.bindings.bounded(MOST_BINDINGS_KEPT),
+        };
         serde_json::to_string(&stored).unwrap_or_default()
     }
 

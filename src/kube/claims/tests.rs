@@ -93,7 +93,11 @@ fn bindings_are_kept_to_the_letter_and_a_text_that_cannot_be_read_hides_no_claim
     let changes = [("u-1", Some(bindings[0].clone())), ("u-3", None)].map(|(pod, kept)| (pod.into(), kept));
     let patch = crate::core::action::ClaimPatch { bindings: changes.into(), ..Default::default() };
     let written = super::status_patch(&Default::default(), &patch)["status"]["bindings"].clone();
-    assert_eq!((written.as_object().unwrap().len(), &written["u-3"]), (2, &json!(null)), "one is taken away, and no other touched: {written}");
+    assert_eq!(
+        (written.as_object().unwrap().len(), &written["u-3"]),
+        (2, &json!(null)),
+        "one is taken away, and no other touched: {written}"
+    );
     object["status"]["bindings"] = json!({ "u-1": written["u-1"] });
     let again = read_guarded(&guarded(&object)).unwrap().status.bindings;
     assert_eq!(again.values().collect::<Vec<_>>(), [&bindings[0]], "written and read again");

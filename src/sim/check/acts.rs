@@ -72,8 +72,7 @@ pub fn before_terminate(world: &mut World, instance: &InstanceId, now: Timestamp
     decided(world, decision, &format!("the termination of {instance}"));
     let age = now.since(machine.instance.launched_at) + TOLERANCE;
     let join_timeout = world.kube.pools.get(&claim.spec.node_pool).map_or(Millis::ZERO, |p| p.object.join_timeout);
-    let healthy =
-        own_nodes(world, instance).any(|node| node.allocatable.gpus >= claim.spec.gpus);
+    let healthy = own_nodes(world, instance).any(|node| node.allocatable.gpus >= claim.spec.gpus);
     let working = works(world, &claim.name, now);
     let no_reason = match trigger {
         // By the true clock: what the operator's own says is no reason.

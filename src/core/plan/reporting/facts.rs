@@ -287,7 +287,9 @@ fn checkpoints(pass: &mut Pass, claim: &Claim) {
 fn migrations(pass: &mut Pass) {
     let replacements = pass.index.replacing().to_vec();
     for new in replacements {
-        let (Some(old), Some(to)) = (pass.world.held(new).replaces, new.claim.as_ref().and_then(|name| pass.world.claims.get(name))) else { continue };
+        let (Some(old), Some(to)) = (pass.world.held(new).replaces, new.claim.as_ref().and_then(|name| pass.world.claims.get(name))) else {
+            continue;
+        };
         let written = to.status.occupants.iter().find(|o| o.pod.uid == new.identity.uid);
         let Some(ready_at) = written.and_then(|o| o.ready_at) else { continue };
         if pass.world.recorded.contains_key(&migration_id(old.decision, &old.pod.uid, new.claim.as_ref())) {

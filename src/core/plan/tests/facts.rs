@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::toy::*;
 use crate::core::fleet::NoticeKind;
-use crate::core::market::{CapacityType, PastPrices};
 use crate::core::market::reservation::{CapacityReservation, NamedReservation, SeenReservations};
+use crate::core::market::{CapacityType, PastPrices};
 use crate::core::plan::plan;
 use crate::core::record::{CarriedData, LedgerRecord};
 use crate::core::units::Mebibytes;
@@ -117,7 +117,10 @@ fn the_hours_of_a_machine_that_is_older_than_all_known_prices_are_told_from_wher
     past.learn([(known_from, MicroUsdPerHour(5))], now);
     toy.world.market.past_prices.insert(pool, past);
     let mut hours = || -> Vec<u32> {
-        reported_again(&mut toy).iter().filter_map(|r| if let LedgerRecord::HourPriced(hour) = r { Some(hour.hour) } else { None }).collect()
+        reported_again(&mut toy)
+            .iter()
+            .filter_map(|r| if let LedgerRecord::HourPriced(hour) = r { Some(hour.hour) } else { None })
+            .collect()
     };
     assert_eq!(hours(), (165..=240).collect::<Vec<u32>>());
 }

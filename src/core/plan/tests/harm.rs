@@ -404,7 +404,10 @@ fn notices_that_ec2_cannot_have_sent_end_nothing() {
     let to_come = toy.now + Millis::from_hours(24 * 365);
     say(&mut toy, to_come);
     let deadline = toy.world.claims.values().find_map(|claim| claim.status.interruption.as_ref()?.deadline);
-    assert!(deadline.is_some_and(|at| at < toy.now + toy.settings.notice_window), "two minutes from when it came, and no year: {deadline:?}");
+    assert!(
+        deadline.is_some_and(|at| at < toy.now + toy.settings.notice_window),
+        "two minutes from when it came, and no year: {deadline:?}"
+    );
 }
 
 /// An owner may change requests while the pod waits (the subresource `resize`, or gates that still hold): it is not pinned where it cannot run.
