@@ -420,7 +420,7 @@ fn a_pod_that_outgrows_its_machine_while_it_waits_is_placed_anew() {
     if let Ok((need, _)) = &mut toy.world.pods.get_mut(&uid).unwrap().need {
         need.cpu = crate::core::units::Millicores(64_000);
     }
-    toy.run(120);
+    toy.run(300);
     let pod = &toy.world.pods[&uid];
     assert!(pod.phase == PodPhase::Gated && said(&toy, "Unplaceable") == 1, "{:?}: {:?}", pod.phase, toy.events);
     assert!(!toy.world.claims.contains_key(&first), "and the machine that is of no use goes");
