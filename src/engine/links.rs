@@ -2,7 +2,8 @@
 //!
 //! Decides: from when on such a word does not count. A claim keeps the binding before the pod carries it, so one that does not know its pod
 //! after a while is named by somebody else: an owner who chooses a machine.
-//! Does not: doubt a pod whose gate is lifted and that no node has yet. It holds its place whoever lifted it, and is watched until it runs.
+//! Does not: look at pods whose gate is lifted. They hold their place whoever lifted it, and are watched until they run; one that runs elsewhere
+//! keeps no machine from ending as empty ([`crate::core::plan`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,11 +18,10 @@ use crate::ports::ClusterView;
 /// The watch of claims may be behind that of pods: until then such a pod is left alone.
 const PATIENCE: Millis = Millis::from_secs(10);
 
-/// The pod waits, or runs on another machine, and names a claim that keeps bindings and has none of it.
+/// The pod waits, and names a claim that keeps bindings and has none of it.
 fn is_unknown(pod: &Pod, claims: &BTreeMap<ClaimName, Claim>) -> bool {
-    let Some(claim) = pod.claim.as_ref().and_then(|name| claims.get(name)) else { return false };
-    let elsewhere = || pod.node.is_some() && claim.status.node.is_some() && pod.node != claim.status.node;
-    (pod.waits() || elsewhere()) && claim.spec.bindings.is_some() && claim.binding_of(&pod.identity.uid).is_none()
+    let claim = pod.claim.as_ref().filter(|_| pod.waits()).and_then(|name| claims.get(name));
+    claim.is_some_and(|claim| !claim.knows(&pod.identity.uid))
 }
 
 impl State {
@@ -80,8 +80,7 @@ mod tests {
         };
         set(&mut toy, PodPhase::Pending, None);
         assert_eq!(seen(&toy, &forger, 60), (claim.clone(), false), "its gate is lifted: it is watched until it runs");
-        set(&mut toy, PodPhase::Running, Some("another"));
-        assert_eq!(seen(&toy, &forger, 60), (None, false), "it runs elsewhere, and keeps no machine from being empty");
+        set(&mut toy, PodPhase::Gated, None);
         // A claim of the version before kept nothing.
         toy.world.claims.values_mut().for_each(|claim| claim.spec.bindings = None);
         assert_eq!(seen(&toy, &forger, 60), (claim, false));

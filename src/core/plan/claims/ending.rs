@@ -55,7 +55,12 @@ pub(in crate::core::plan) fn end_when_empty(pass: &mut Pass, claim: &Claim) {
 /// A pod that waits holds a machine only while it can still come there: of one that is left, or that it cannot run on, nobody would ever lift its
 /// gate, and the machine would be paid until somewhere else has room for it.
 fn is_held_by(pass: &Pass, claim: &Claim, pod: &Pod) -> bool {
-    !pod.waits() || (claim.takes_work() && !is_misfit(claim, pod) && !has_outgrown(pass, claim, pod))
+    let elsewhere = || pod.node.is_some() && claim.status.node.is_some() && pod.node != claim.status.node;
+    if !pod.waits() {
+        // An owner may name any claim on a pod of its own.
+        return claim.knows(&pod.identity.uid) || !elsewhere();
+    }
+    claim.takes_work() && !is_misfit(claim, pod) && !has_outgrown(pass, claim, pod)
 }
 
 fn end_after_grace(pass: &mut Pass, claim: &Claim, empty_since: Timestamp) {

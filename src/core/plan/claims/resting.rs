@@ -76,7 +76,10 @@ impl Look<'_> {
             return None;
         }
         // Pods that only wait may hold it or not (`ending` decides).
-        if pods.iter().all(|pod| pod.waits()) || !facts::same_as_before(claim, pods) || pods.iter().any(|pod| says_more(pod)) {
+        if pods.iter().all(|pod| pod.waits() || pod.node != claim.status.node)
+            || !facts::same_as_before(claim, pods)
+            || pods.iter().any(|pod| says_more(pod))
+        {
             return None;
         }
         let pool = self.world.pools.get(&claim.spec.node_pool).filter(|pool| !pool.deleting)?;

@@ -425,3 +425,15 @@ fn a_pod_that_outgrows_its_machine_while_it_waits_is_placed_anew() {
     assert!(pod.phase == PodPhase::Gated && said(&toy, "Unplaceable") == 1, "{:?}: {:?}", pod.phase, toy.events);
     assert!(!toy.world.claims.contains_key(&first), "and the machine that is of no use goes");
 }
+
+/// An owner writes the name of a claim on a pod that runs somewhere else, so that the machine is never empty.
+#[test]
+fn a_pod_that_runs_elsewhere_keeps_no_machine_from_ending() {
+    let mut toy = working(1);
+    let (uid, pod) = toy.world.pods.iter().next().map(|(uid, pod)| (uid.clone(), pod.clone())).unwrap();
+    let forger = Pod { identity: PodIdentity { uid: "forger".into(), ..pod.identity.clone() }, node: Some("elsewhere".into()), ..pod };
+    toy.world.pods.remove(&uid);
+    toy.world.pods.insert("forger".into(), forger);
+    toy.run(120);
+    assert_eq!((toy.running().len(), toy.removals.len()), (0, 0), "{:?}", toy.events);
+}
