@@ -187,7 +187,7 @@ fn template_data(template: &LaunchTemplate) -> RequestLaunchTemplateData {
 
 /// The outcome of a fleet of one. HTTP 200 without an instance is normal: the reason is among the errors.
 fn instance_of(answer: &CreateFleetOutput) -> Result<InstanceId, CloudError> {
-    if let Some(id) = answer.instances().iter().flat_map(|set| set.instance_ids()).next() {
+    if let Some(id) = answer.instances().iter().flat_map(|set| set.instance_ids()).find(|id| !id.is_empty()) {
         return Ok(id.as_str().into());
     }
     match answer.errors().first() {

@@ -108,7 +108,7 @@ impl AwsCloud {
         let instance_type = needed(found.instance_type(), CALL, "InstanceType")?.as_str().into();
         let taken_back = found.spot_instance_request_id().and_then(|id| statuses.get(id)).filter(|it| TAKING_BACK.contains(&it.0.as_str()));
         Ok(Instance {
-            id: needed(found.instance_id(), CALL, "InstanceId")?.into(),
+            id: needed(found.instance_id().filter(|id| !id.is_empty()), CALL, "InstanceId")?.into(),
             capacity: Capacity { region: region.clone(), zone, instance_type, capacity_type },
             state: needed(found.state().and_then(|state| state.name()).and_then(instance_state), CALL, "a known instance state")?,
             launched_at: needed(found.launch_time().and_then(timestamp), CALL, "LaunchTime")?,

@@ -62,8 +62,8 @@ pub struct ClaimPatch {
     pub moving: Option<MoveMark>,
     /// The pods that run here, all of them.
     pub occupants: Option<Vec<Occupant>>,
-    /// What was decided about the pods that are bound here, all of them.
-    pub bindings: Option<Vec<Binding>>,
+    /// What was decided about pods that are bound here, by uid; `None` of pods that are gone. The others' stay: no other writer is in the way.
+    pub bindings: BTreeMap<Uid, Option<Binding>>,
     /// Since when it is empty; `Some(None)` when it is not any more.
     pub empty_since: Option<Option<Timestamp>>,
     /// What is wrong with its node; `Some(None)` when it is well again.
@@ -106,7 +106,12 @@ impl ClaimPatch {
         status.interruption = interruption.or(status.interruption.take());
         status.moving = moving.or(status.moving.take());
         status.occupants = occupants.unwrap_or(std::mem::take(&mut status.occupants));
-        status.bindings = bindings.or(status.bindings.take());
+        for (pod, binding) in bindings {
+            match binding {
+                Some(binding) => drop(status.bindings.insert(pod, binding)),
+                None => drop(status.bindings.remove(&pod)),
+            }
+        }
         status.empty_since = empty_since.unwrap_or(status.empty_since);
         status.unhealthy = unhealthy.unwrap_or(status.unhealthy.take());
         status.misfits.extend(misfit);

@@ -11,6 +11,7 @@
 //! - `remember`: the market memory and stored prices.
 //! - `counting`: what is counted for `/metrics`; `exported`: its page.
 //! - `health` (feature `live`): probes, and the page served.
+//! - `links`: pods that name claims which do not know them.
 //! - `state`: what the operator holds in memory, all of which it can lose.
 //! - `wall_clock`: the clock of the real world.
 //!
@@ -25,6 +26,7 @@ mod execute;
 pub mod exported;
 #[cfg(feature = "live")]
 pub mod health;
+mod links;
 pub mod observe;
 mod pass;
 mod record;

@@ -12,6 +12,7 @@ use super::record;
 use super::settled::Settled;
 use super::state::Hold;
 use crate::core::action::{Action, ClusterAction, Step};
+use crate::core::fleet::{Binding, Bound};
 use crate::core::units::time::Timestamp;
 use crate::ports::{Clock, Cloud, Cluster, Ledger};
 
@@ -66,8 +67,10 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         state.note_recorded(ids, self.clock.now());
         for action in &step.actions {
             match action {
-                Action::Cluster(ClusterAction::Bind { target, claim, replaces, .. }) => {
-                    state.pending_binds.insert(target.pod.uid.clone(), (claim.clone(), replaces.clone()));
+                Action::Cluster(ClusterAction::Bind { target, claim, decision, attempt, baseline, replaces }) => {
+                    let (pod, decision, replaces) = (target.pod.uid.clone(), Some(*decision), replaces.clone());
+                    let binding = Binding { pod: pod.clone(), decision, attempt: *attempt, baseline: *baseline, replaces };
+                    state.pending_binds.insert(pod, Bound { claim: claim.clone(), binding });
                 }
                 Action::Cluster(ClusterAction::RemoveClaim { claim, .. }) | Action::Terminate { claim, .. } => {
                     state.ending.insert(claim.clone());

@@ -26,7 +26,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     pub(super) async fn record(&self, step: Step) -> Result<Step<Recorded>, Stopped> {
         if !step.records.is_empty() {
             self.cluster.record(&step.records).await?;
-            self.state().note_reported(&step.records);
+            self.state().note_reported(&step.records, self.clock.now());
             self.count_records(&step.records);
             self.outbox_filled.notify_one();
             for record in &step.records {

@@ -195,6 +195,7 @@ fn claim(name: &str, status: ClaimStatus) -> Claim {
         subnet: "s".into(),
         tags: BTreeMap::new(),
         bought_for: Vec::new(),
+        bindings: Some(Vec::new()),
         sharing: Default::default(),
         reservation: None,
         takes_over: None,

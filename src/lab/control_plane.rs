@@ -23,6 +23,18 @@ const NODE_LEASE_SECONDS: u32 = 40;
 /// How often a start is tried when somebody took the port between asking and listening.
 const START_ATTEMPTS: u32 = 3;
 
+/// In the folder of logs: every call of the operator's ServiceAccount, one JSON object a line.
+pub const AUDIT_LOG: &str = "audit.log";
+
+/// Which calls the API server writes down: those of the operator, so that a test can compare them with its rights.
+const AUDITED: &str = "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - {level: Metadata, userGroups: ['system:serviceaccounts:lowtide-system']}
+  - {level: None}
+";
+
 const STAGES: [&str; 2] = [include_str!("stages/node.yaml"), include_str!("stages/pod.yaml")];
 
 /// A running control plane. Dropping it ends its processes.
@@ -182,6 +194,7 @@ async fn start_api_server(
     let tokens = workdir.write("tokens.csv", &format!("{admin_token},admin,admin,system:masters\n"))?;
     let certificates = workdir.folder("certificates")?;
     let (certificate, key) = (certificates.join("apiserver.crt"), certificates.join("apiserver.key"));
+    let (audited, audit_log) = (workdir.write("audit.yaml", AUDITED)?, logs.join(AUDIT_LOG));
     let spec = || {
         let port = free_port()?;
         let spec = ProcessSpec::new("kube-apiserver", tools.path("kube-apiserver"), logs).args([
@@ -199,6 +212,8 @@ async fn start_api_server(
             "--enable-admission-plugins=NodeRestriction".into(),
             "--service-cluster-ip-range=10.96.0.0/16".into(),
             "--endpoint-reconciler-type=none".into(),
+            format!("--audit-policy-file={}", audited.display()),
+            format!("--audit-log-path={}", audit_log.display()),
             "--v=1".into(),
         ]);
         Ok((spec, ApiServer { url: format!("https://127.0.0.1:{port}"), certificate: certificate.clone() }))

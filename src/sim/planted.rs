@@ -3,15 +3,17 @@
 //! Decides: what each mistake does to what the operator sees, plans or asks for.
 //! Does not: exist outside simulated histories.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::core::action::{Action, ClusterAction, Plan, PodTarget, RemovalReason, Step};
-use crate::core::fleet::{Claim, Instance, Launch, Ownership, Trigger};
+use crate::core::fleet::{Binding, Bound, Claim, Instance, Launch, Node, NodeState, Ownership, Trigger};
 use crate::core::invariant::Invariant;
 use crate::core::plan::{Planner, Settings, plan};
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::{Lane, Snapshot, seen};
+use crate::core::units::ids::{InstanceId, NodeName};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Resources};
@@ -54,12 +56,20 @@ pub enum PlantedBug {
     GatesKept,
     /// Machines of our name are swept whoever's UID they carry.
     OthersSwept,
+    /// Machines that no claim stands for are swept at once, whatever runs on them.
+    StraysSwept,
     /// Machines of claims that cannot be read are swept.
     UnreadableSwept,
     /// Join timeouts are taken by a clock of ours that is four minutes ahead.
     OwnClockBelieved,
     /// Gates are lifted as soon as pods are bound, before there is a machine.
     LiftedEarly,
+    /// What owners write on their pods is believed.
+    MarksBelieved,
+    /// Nodes are the machines that they say they are.
+    ForgedNodesUsed,
+    /// A machine whose Node is doubtful has no Node.
+    TwinsTakenForGone,
     /// What is decided depends on how many plans were made before.
     PlansDiffer,
 }
@@ -80,15 +90,18 @@ impl PlantedBug {
             PlantedBug::NeedsIgnored => &[NeedsAndPoliciesHold],
             PlantedBug::RoomDoubled => &[OneClaimPerPod, NeedsAndPoliciesHold],
             PlantedBug::PlansDiffer => &[SameSeedSameHistory],
-            PlantedBug::OthersSwept | PlantedBug::UnreadableSwept => &[EndsWereSeen],
+            PlantedBug::OthersSwept | PlantedBug::UnreadableSwept | PlantedBug::StraysSwept => &[EndsWereSeen],
             PlantedBug::OwnClockBelieved => &[RemovalsHaveReasons],
             PlantedBug::LiftedEarly => &[LiftedPodsRun, WorldSettles],
+            PlantedBug::MarksBelieved => &[NeedsAndPoliciesHold],
+            PlantedBug::ForgedNodesUsed => &[LiftedPodsRun],
+            PlantedBug::TwinsTakenForGone => &[EndsWereSeen],
         }
     }
 
     /// The API server is not asked before a machine is swept.
     pub fn forgets_to_ask(self) -> bool {
-        matches!(self, PlantedBug::OthersSwept | PlantedBug::UnreadableSwept)
+        matches!(self, PlantedBug::OthersSwept | PlantedBug::UnreadableSwept | PlantedBug::StraysSwept)
     }
 
     /// The operator's plan with the mistake in it.
@@ -121,6 +134,9 @@ impl PlantedBug {
                     (machine.vcpus, machine.memory.0, machine.gpus) = (machine.vcpus * 2, machine.memory.0 * 2, machine.gpus * 2);
                 }
             }
+            PlantedBug::MarksBelieved => believe_marks(world),
+            PlantedBug::ForgedNodesUsed => believe_nodes(world),
+            PlantedBug::TwinsTakenForGone => world.doubtful_nodes = BTreeMap::new().into(),
             PlantedBug::OwnClockBelieved => world.ec2_ahead = Some(world.ec2_ahead.unwrap_or(Millis::ZERO) + Millis::from_mins(4)),
             _ => {}
         }
@@ -155,6 +171,11 @@ impl PlantedBug {
             }
             PlantedBug::ClaimRemovedEarly => planned.steps.extend(working(world, now).map(remove)),
             PlantedBug::OthersSwept => planned.steps.extend(seen(&world.instances).filter(|i| !is_ours(world, i)).map(sweep)),
+            PlantedBug::StraysSwept => {
+                let claimed = |i: &&Instance| i.claim_uid().is_some_and(|uid| world.claims.values().any(|claim| claim.uid.as_str() == uid));
+                let strays = seen(&world.instances).filter(|i| i.is_alive() && is_ours(world, i) && !claimed(i));
+                planned.steps.extend(strays.filter(|i| now.since(i.launched_at) > Millis::from_mins(15)).map(sweep));
+            }
             PlantedBug::UnreadableSwept => {
                 let ids: Vec<_> = world.unreadable_claims.values().filter_map(|claim| claim.instance.clone()).collect();
                 planned.steps.extend(seen(&world.instances).filter(|i| i.is_alive() && ids.contains(&i.id)).map(sweep));
@@ -194,6 +215,28 @@ impl PlantedBug {
     /// The ledger never hears of this record, and the operator believes that it did.
     pub fn loses(self, record: &LedgerRecord) -> bool {
         self == PlantedBug::LedgerRowDropped && record.id().as_bytes().first().is_some_and(|byte| byte % 10 == 0)
+    }
+}
+
+fn believe_marks(world: &mut Snapshot) {
+    let believed = world.pods.values_mut().filter(|pod| pod.attempt > 0).map(|pod| {
+        let claim = pod.claim.get_or_insert_with(|| "lt-forged".into()).clone();
+        let (uid, replaces) = (pod.identity.uid.clone(), pod.replaces.clone());
+        let binding = Binding { pod: uid.clone(), decision: pod.placed_by, attempt: pod.attempt, baseline: pod.baseline, replaces };
+        (uid, Bound { claim, binding })
+    });
+    world.pending_bindings = believed.collect();
+}
+
+fn believe_nodes(world: &mut Snapshot) {
+    let doubtful: Vec<(NodeName, InstanceId)> =
+        world.doubtful_nodes.iter().map(|(name, doubt)| (name.clone(), doubt.instance().clone())).collect();
+    for (name, instance) in doubtful {
+        let machine = seen(&world.instances).find(|i| i.id == instance).and_then(|i| world.catalog.types.get(&i.capacity.instance_type));
+        let Some(allocatable) = machine.map(|machine| Resources { gpus: machine.gpus, ..machine.allocatable() }) else { continue };
+        let (addresses, ready, labelled, tainted, state) = (BTreeSet::new(), true, false, false, NodeState::default());
+        let node = Node { name: name.clone(), instance, addresses, ready, allocatable, labelled, tainted, state };
+        world.nodes.insert(name, node);
     }
 }
 

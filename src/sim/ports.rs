@@ -309,7 +309,11 @@ impl Cluster for Hold {
         let world = lock(&self.world);
         let shown = || match self.stranger {
             true => ClusterView { classes: world.kube.shown.classes.clone(), ..ClusterView::default() },
-            false => world.kube.shown.clone(),
+            false => {
+                let mut view = world.kube.shown.clone();
+                world.forgers.show(&mut view);
+                view
+            }
         };
         (world.now() >= self.lists_from).then(shown)
     }

@@ -13,10 +13,12 @@ use super::chance::Chance;
 use super::check::Checks;
 use super::ec2::{Ec2, Later, TAKEN_BACK};
 use super::faults::{Faults, Trouble};
+use super::forging::Forgers;
 use super::history::History;
 use super::kube::{Kube, Stored};
 use super::market::{SimMarket, Turn, ZONES};
 use super::people::{Deed, People};
+use super::restoring::Restorers;
 use crate::core::fleet::{LaunchTemplate, NodeClass};
 use crate::core::invariant::Fault;
 use crate::core::market::CapacityType;
@@ -78,6 +80,14 @@ pub enum Event {
     Readable(ClaimName),
     /// The next trouble.
     Trouble,
+    /// Somebody registers a Node that says it is a machine of ours.
+    NodeForged,
+    /// Somebody finds it and takes it away.
+    ForgedNodeGoes(NodeName),
+    /// Somebody puts an old backup in the place of etcd.
+    EtcdRestored,
+    /// Somebody has the machines taken over that no claim stands for.
+    MachinesAdopted,
 }
 
 /// Postgres, as far as the operator can tell.
@@ -105,6 +115,10 @@ pub struct World {
     pub catalog: Arc<Catalog>,
     /// What goes wrong.
     pub faults: Faults,
+    /// Who forges what.
+    pub forgers: Forgers,
+    /// Who restores etcd.
+    pub restorers: Restorers,
     /// What happened.
     pub history: History,
     /// The invariants and what they must remember.
@@ -142,6 +156,8 @@ impl World {
             kube: Kube::of(format!("kube-system-of-{seed}")),
             ledger: SimLedger::default(),
             catalog: Arc::new(Catalog::snapshot()),
+            forgers: Forgers::new(seed, faults.level()),
+            restorers: Restorers::new(seed, faults.level()),
             faults,
             history: History::new(epoch, loud),
             checks: Checks::default(),
@@ -162,6 +178,14 @@ impl World {
         world.ec2.settle_neighbours(CLUSTER, &world.market.pools[0].capacity, epoch);
         if let Some(at) = world.faults.next_trouble(epoch) {
             world.put(at, Event::Trouble);
+        }
+        if world.forgers.nodes() {
+            let at = world.forgers.next(epoch);
+            world.put(at, Event::NodeForged);
+        }
+        if world.restorers.any {
+            let at = world.restorers.first(epoch);
+            world.put(at, Event::EtcdRestored);
         }
         world
     }
@@ -311,6 +335,10 @@ impl World {
             }
             Event::Readable(name) => self.kube.make_unreadable(&name, false),
             Event::Trouble => self.trouble_comes(now, later),
+            Event::NodeForged => self.somebody_forges_a_node(now, later),
+            Event::ForgedNodeGoes(name) => self.kube.take_node(&name),
+            Event::EtcdRestored => self.etcd_is_restored(now, later),
+            Event::MachinesAdopted => self.somebody_adopts(now),
         }
     }
 

@@ -237,13 +237,16 @@ impl Toy {
         }
     }
 
-    /// Since when machines have had no claim, as the engine keeps it.
+    /// Since when machines have had no claim, and what pods were bound by, as the engine keeps it.
     fn look_for_strays(&mut self) {
         let (world, now) = (&mut self.world, self.now);
         let before = world.unclaimed_since.clone();
         let seen = seen(&world.instances);
         let after = unclaimed_since(&world.cluster_uid, &world.claims, &world.unreadable_claims, seen, &before, now);
         world.unclaimed_since = after.into();
+        if let Some(after) = world.memory.bindings.after_look(&world.pods, &world.claims) {
+            world.memory.bindings = after;
+        }
     }
 
     /// As long as a plan says that it holds, the same world gives it again.

@@ -13,7 +13,7 @@ mod ownership;
 mod tag_list;
 mod trigger;
 
-pub use binding::Binding;
+pub use binding::{Binding, Bindings, Bound};
 pub use claim::{
     Claim, ClaimSpec, ClaimStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MoveMark, Occupant, TOKEN_ENDED, Unhealthy,
 };

@@ -167,7 +167,7 @@ impl<'a> OfPods<'a> {
                     None => found.astray.entry(claim.as_str()).or_default().push(pod),
                 }
             }
-            found.note(pod);
+            found.note(world, pod);
         }
         // Counted, then laid out: by claim, and by uid within one.
         for (at, _) in &placed {
@@ -196,11 +196,12 @@ impl<'a> OfPods<'a> {
         found
     }
 
-    fn note(&mut self, pod: &'a Pod) {
+    fn note(&mut self, world: &'a Snapshot, pod: &'a Pod) {
         if pod.phase == PodPhase::Gated && pod.deleting_until.is_none() {
             self.gated.push(pod);
         }
-        if let Some(replaced) = &pod.replaces {
+        // The mark says where to look; what counts is what its claim keeps.
+        if let Some(replaced) = pod.replaces.as_ref().and_then(|_| world.held(pod).replaces) {
             self.replacing.push(pod);
             self.replacements.entry(replaced.pod.uid.as_str()).or_insert(pod);
         }

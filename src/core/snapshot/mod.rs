@@ -3,13 +3,16 @@
 //! Decides: nothing. Adapters fill it, [`super::plan`] reads it.
 //!
 //! - [`memory`]: what lowtide has learnt of each capacity and each service.
+//! - `held`: what holds of a pod's marks.
 
+mod held;
 pub mod memory;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use self::held::Held;
 use self::memory::MarketMemory;
-use crate::core::fleet::{Claim, Doubt, Instance, LaunchTemplate, Node, NodeClass, NodePool, PoolStatus, UnreadableClaim};
+use crate::core::fleet::{Bound, Claim, Doubt, Instance, LaunchTemplate, Node, NodeClass, NodePool, PoolStatus, UnreadableClaim};
 use crate::core::market::Market;
 use crate::core::market::catalog::Catalog;
 use crate::core::market::quota::VcpuQuota;
@@ -130,6 +133,8 @@ pub struct Snapshot {
     pub notices: Vec<PendingNotice>,
     /// What actions run on.
     pub in_flight: BTreeSet<Lane>,
+    /// Bindings that are being written, or that the watch has not shown yet, by the pod's uid.
+    pub pending_bindings: BTreeMap<Uid, Bound>,
     /// Claims that are being removed or whose machines are being ended right now: nothing new goes there.
     pub ending: BTreeSet<ClaimName>,
     /// Ids of ledger records and events that were already written: not written again.

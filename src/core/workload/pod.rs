@@ -171,6 +171,10 @@ impl Pod {
     pub fn finished(&self) -> bool {
         matches!(self.phase, PodPhase::Succeeded | PodPhase::Failed)
     }
+    /// A gate holds it, ours or another's.
+    pub fn waits(&self) -> bool {
+        matches!(self.phase, PodPhase::Gated | PodPhase::GatedByOthers)
+    }
     /// It holds a place on a claim.
     pub fn holds(&self, claim: &ClaimName) -> bool {
         !self.finished() && self.claim.as_ref() == Some(claim)

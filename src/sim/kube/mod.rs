@@ -10,6 +10,7 @@
 mod apply;
 mod controllers;
 mod kubelet;
+pub use kubelet::node_of;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -255,6 +256,23 @@ impl Kube {
     pub fn put_node(&mut self, node: SimNode) {
         let version = self.bump(Lane::Node(node.node.name.clone()));
         self.nodes.insert(node.node.name.clone(), Stored { version, object: node });
+    }
+
+    /// An object has changed in a way of its own.
+    pub(super) fn touch(&mut self, lane: Lane) {
+        self.bump(lane);
+    }
+
+    /// A uid that nobody had before.
+    pub(super) fn new_uid(&mut self, kind: &str) -> Uid {
+        Uid::from(format!("{kind}-{:06}", self.number()))
+    }
+
+    /// Takes a node away.
+    pub fn take_node(&mut self, name: &NodeName) {
+        if self.nodes.remove(name).is_some() {
+            self.bump(Lane::Node(name.clone()));
+        }
     }
 
     /// Stores a claim under a new version.

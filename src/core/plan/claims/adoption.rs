@@ -133,6 +133,7 @@ fn spec_for(ours: &Ours, machine: &Instance, price: Option<MicroUsdPerHour>) -> 
         subnet: class.zones.get(&machine.capacity.zone).cloned().unwrap_or_else(|| "adopted".to_owned()),
         tags: class.tags.clone(),
         bought_for: Vec::new(),
+        bindings: None,
         sharing: class.sharing,
         reservation: None,
         takes_over: None,

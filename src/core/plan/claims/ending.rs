@@ -4,6 +4,7 @@
 //! Does not: judge a node's health (`health`) or count ends that nobody asked for (`breaker`).
 
 use super::super::moving::guests;
+use super::super::moving::watching::{has_outgrown, is_misfit};
 use super::super::pass::Pass;
 use super::super::placing::budget;
 use super::super::reporting::facts;
@@ -17,7 +18,7 @@ use crate::core::record::{IntervalClosed, LedgerRecord, Outcome};
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::DecisionId;
 use crate::core::units::time::{Millis, Timestamp};
-use crate::core::workload::PodPhase;
+use crate::core::workload::{Pod, PodPhase};
 
 /// A terminate whose effect does not show is asked again after this.
 const TERMINATE_RETRY: Millis = Millis::from_secs(20);
@@ -34,7 +35,7 @@ pub(in crate::core::plan) fn leave(pass: &mut Pass, claim: &Claim, trigger: Trig
 }
 
 pub(in crate::core::plan) fn end_when_empty(pass: &mut Pass, claim: &Claim) {
-    let held = pass.taken.contains(&claim.name) || !pass.index.pods_on(&claim.name).is_empty();
+    let held = pass.taken.contains(&claim.name) || pass.index.pods_on(&claim.name).iter().any(|pod| is_held_by(pass, claim, pod));
     match (held, claim.status.empty_since) {
         (true, Some(_)) => {
             pass.step(lane(claim), Vec::new(), vec![patch(claim, ClaimPatch { empty_since: Some(None), ..ClaimPatch::default() })]);
@@ -49,6 +50,17 @@ pub(in crate::core::plan) fn end_when_empty(pass: &mut Pass, claim: &Claim) {
         }
         (false, Some(since)) => end_after_grace(pass, claim, since),
     }
+}
+
+/// A pod that waits holds a machine only while it can still come there: of one that is left, or that it cannot run on, nobody would ever lift its
+/// gate, and the machine would be paid until somewhere else has room for it.
+fn is_held_by(pass: &Pass, claim: &Claim, pod: &Pod) -> bool {
+    let elsewhere = || pod.node.is_some() && claim.status.node.is_some() && pod.node != claim.status.node;
+    if !pod.waits() {
+        // An owner may name any claim on a pod of its own.
+        return claim.knows(&pod.identity.uid) || !elsewhere();
+    }
+    claim.takes_work() && !is_misfit(claim, pod) && !has_outgrown(pass, claim, pod)
 }
 
 fn end_after_grace(pass: &mut Pass, claim: &Claim, empty_since: Timestamp) {

@@ -75,7 +75,11 @@ impl Look<'_> {
         if !settled(claim) || !runs || !ours || !whole(node) || node.allocatable.gpus < claim.spec.gpu_units(&self.world.catalog) {
             return None;
         }
-        if pods.is_empty() || !facts::same_as_before(claim, pods) || pods.iter().any(|pod| says_more(pod)) {
+        // Pods that only wait may hold it or not (`ending` decides).
+        if pods.iter().all(|pod| pod.waits() || pod.node != claim.status.node)
+            || !facts::same_as_before(claim, pods)
+            || pods.iter().any(|pod| says_more(pod))
+        {
             return None;
         }
         let pool = self.world.pools.get(&claim.spec.node_pool).filter(|pool| !pool.deleting)?;

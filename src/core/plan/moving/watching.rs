@@ -80,6 +80,16 @@ pub(in crate::core::plan) fn is_misfit(claim: &Claim, pod: &Pod) -> bool {
     !claim.status.misfits.is_empty() && pod.need.as_ref().is_ok_and(|(need, _)| claim.status.misfits.contains(&need.fingerprint()))
 }
 
+/// Whether the pod has grown beyond the claim's whole machine since it was bound: its owner may change what it requests while it waits.
+pub(in crate::core::plan) fn has_outgrown(pass: &Pass, claim: &Claim, pod: &Pod) -> bool {
+    let (Ok((need, _)), Some(machine)) = (&pod.need, pass.world.catalog.types.get(&claim.spec.capacity.instance_type)) else {
+        return false;
+    };
+    let node = claim.status.node.as_ref().and_then(|name| pass.world.nodes.get(name));
+    let has = node.map_or_else(|| machine.allocatable(), |node| node.allocatable);
+    need.cpu > has.cpu || need.memory > has.memory
+}
+
 fn unready(pass: &mut Pass, pod: &Pod, stuck: &Stuck) {
     if pod.ready_since.is_none() && pass.due(stuck.since, READY_WITHIN) {
         let note = format!("it is bound and not Ready for {READY_WITHIN}; the kubelet says: {}", stuck.said);

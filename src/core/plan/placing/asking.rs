@@ -86,7 +86,7 @@ impl<'a> Asked<'a> {
 fn demand_of(pass: &Pass, pod: &Pod, verdict: Option<&Verdict>) -> Option<Demand> {
     let (need, schedule) = pod.need.as_ref().ok()?;
     let (mut need, pools) = (need.clone(), pass.pools_for(pod));
-    let refused_often = pod.phase == PodPhase::Gated && pod.attempt >= pass.settings.fall_back_after;
+    let refused_often = pod.phase == PodPhase::Gated && pass.world.held(pod).attempt >= pass.settings.fall_back_after;
     let may_fall_back = || pools.iter().filter_map(|name| pass.world.pools.get(name)).any(NodePool::may_fall_back);
     // Pool after pool had nothing: capacity now, and back to spot later. A deadline or a service with spares knows better how long spot may be waited for.
     let wanted = need.capacity == CapacityPreference::SpotFirst && verdict.map_or(refused_often, |verdict| verdict.on_demand_only);

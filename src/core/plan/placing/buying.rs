@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::moving::watching::is_misfit;
+use super::super::moving::watching::{has_outgrown, is_misfit};
 use super::super::pass::{Pass, target};
 use super::super::reporting::wording;
 use super::asking::Asked;
+use super::bindings::{bindings_of, keep_bindings};
 use super::deadline::{self, Verdict};
 use super::judging::Judged;
 use super::replacing::{is_rescue, replaced_pod};
@@ -89,7 +90,7 @@ fn waiting_pods<'a>(pass: &mut Pass<'a>) -> Vec<&'a Pod> {
         let placed = match pod.claim.as_ref().map(|name| pass.claims.get(name)) {
             None | Some(None) => false,
             // A failed claim cools its pool down and goes first; then its pods are placed again.
-            Some(Some(claim)) if is_misfit(claim, pod) => false,
+            Some(Some(claim)) if is_misfit(claim, pod) || has_outgrown(pass, claim, pod) => false,
             Some(Some(claim)) => claim.takes_work() || (claim.status.failure.is_some() && claim.status.instance.is_none()),
         };
         if placed || !pass.is_free(&Lane::Pod(pod.identity.uid.clone())) {
@@ -117,8 +118,8 @@ fn say_no_pool(pass: &mut Pass, pod: &Pod) {
 }
 
 fn replaces(pass: &mut Pass, pod: &Pod) -> Option<Box<Replaces>> {
-    if let Some(known) = &pod.replaces {
-        return Some(known.clone());
+    if let Some(known) = pass.world.held(pod).replaces {
+        return Some(Box::new(known.clone()));
     }
     let old = replaced_pod(pass, pod)?;
     pass.replaced.insert(old.identity.uid.clone());
@@ -141,7 +142,7 @@ fn trigger_of(pass: &Pass, pod: &Pod) -> Trigger {
     let leaving = replaced_pod(pass, pod).and_then(|old| old.claim.as_ref()).and_then(|name| pass.world.claims.get(name));
     match leaving.and_then(|claim| claim.status.moving.as_ref()) {
         Some(mark) => mark.trigger,
-        None if pod.attempt > 0 => Trigger::LaunchRefused,
+        None if pass.world.held(pod).attempt > 0 => Trigger::LaunchRefused,
         None => Trigger::PendingPod,
     }
 }
@@ -168,7 +169,7 @@ fn decision(
     let subject = format!("{}@{}#{}", uids.join(","), pass.now.0, judgement.offers_hash);
     let leaving = replaced_pod(pass, first).and_then(|old| old.claim.clone());
     Some(Decision {
-        id: DecisionId::derive(&pass.world.cluster, &code_of(&outcome), &subject, first.attempt),
+        id: DecisionId::derive(&pass.world.cluster, &code_of(&outcome), &subject, pass.world.held(first).attempt),
         cluster: pass.world.cluster.clone(),
         decided_at: pass.now,
         trigger: trigger_of(pass, first),
@@ -195,7 +196,7 @@ fn bind(pass: &mut Pass, pod: &Pod, claim: &ClaimName, decision: DecisionId, bas
         target: target(pod),
         claim: claim.clone(),
         decision,
-        attempt: pod.attempt + 1,
+        attempt: pass.world.held(pod).attempt + 1,
         baseline,
         replaces: replaces(pass, pod),
     })
@@ -207,8 +208,10 @@ fn bind_where_bought(pass: &mut Pass, pod: &Pod) -> bool {
     let (Ok((need, _)), Some(pool)) = (&pod.need, pass.pool_of(&claim)) else { return false };
     let home = &pool.home_region;
     let counterfactuals = placement::counterfactuals(&pass.world.catalog, &pass.world.market, need, &claim.spec.capacity, home);
-    let action = bind(pass, pod, &claim.name, claim.spec.decision, counterfactuals.per_replica());
-    pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![action])
+    let binds = vec![bind(pass, pod, &claim.name, claim.spec.decision, counterfactuals.per_replica())];
+    // What it was bought with is kept there already.
+    let kept = claim.binding_of(&pod.identity.uid).is_none().then(|| keep_bindings(pass, &claim, &binds));
+    pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), kept.into_iter().chain(binds).collect())
 }
 
 fn use_room<'p>(
@@ -229,7 +232,9 @@ fn use_room<'p>(
     decision.claim = Some(claim.name.clone());
     decision.instance = claim.status.instance.clone();
     decision.text = format!("room on {}, which is paid for already at ${}/h", claim.spec.capacity, claim.spec.price_per_hour);
-    let actions = pods.iter().map(|pod| bind(pass, pod, &claim.name, decision.id, decision.counterfactuals.per_replica())).collect();
+    let per_replica = decision.counterfactuals.per_replica();
+    let binds: Vec<Action> = pods.iter().map(|pod| bind(pass, pod, &claim.name, decision.id, per_replica)).collect();
+    let actions = std::iter::once(keep_bindings(pass, &claim, &binds)).chain(binds).collect();
     let note = format!("placed on {} ({}): {}; decision {}", claim.name, claim.spec.capacity, decision.text, decision.id);
     let (id, lanes) = (decision.id, pods.iter().map(|pod| Lane::Pod(pod.identity.uid.clone())).collect());
     if pass.step(lanes, vec![LedgerRecord::Decision(Box::new(decision))], actions) {
@@ -290,9 +295,9 @@ pub(in crate::core::plan) fn buy_ahead(
 /// Claim names are made of the first pod and its attempt: two operators that decide the same collide on the name, and only one buys.
 /// Where another pod has taken the place that was bought for this one, the next name follows from that claim.
 fn claim_name(pass: &Pass, pod: &Pod) -> ClaimName {
-    let (mut name, mut after) = (String::new(), String::new());
+    let (mut name, mut after, attempt) = (String::new(), String::new(), pass.world.held(pod).attempt.to_string());
     for _ in 0..=pass.claims.len() {
-        let id = derive_uuid(&["claim", pod.identity.uid.as_str(), &pod.attempt.to_string(), &after]).simple().to_string();
+        let id = derive_uuid(&["claim", pod.identity.uid.as_str(), &attempt, &after]).simple().to_string();
         name = format!("lt-{}", &id[..12]);
         match pass.claims.get(&ClaimName::from(name.as_str())) {
             Some(taken) => after = taken.uid.to_string(),
@@ -344,7 +349,8 @@ fn buy_machine<'a, 'p>(
     }
     let (Some((decision, trigger)), Some(spec_base)) = (decisions.first().copied(), spec_of(pass, machine, pool, class)) else { return };
     let bought_for = pods.iter().map(|(pod, _)| pod.identity.clone()).collect();
-    let spec = ClaimSpec { decision, trigger, bought_for, ..spec_base };
+    let bindings = Some(bindings_of(&binds));
+    let spec = ClaimSpec { decision, trigger, bought_for, bindings, ..spec_base };
     let mut actions = vec![Action::Cluster(ClusterAction::CreateClaim { name: name.clone(), spec: Box::new(spec) })];
     actions.extend(binds);
     let mut lanes: Vec<Lane> = pods.iter().map(|(pod, _)| Lane::Pod(pod.identity.uid.clone())).collect();
@@ -377,6 +383,7 @@ fn spec_of(pass: &Pass, machine: &PlannedMachine, pool: &NodePool, class: &NodeC
         sharing: class.sharing,
         reservation: reservation_for(pass, &machine.capacity, class)?,
         bought_for: Vec::new(),
+        bindings: Some(Vec::new()),
         takes_over: None,
         price_origin: pass.offer(&machine.capacity).map(Offer::origin),
         adopted: None,

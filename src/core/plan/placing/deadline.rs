@@ -109,7 +109,7 @@ fn work_of<'p>(pass: &Pass, pod: &'p Pod, settings: &PlacementSettings) -> Optio
         Deadline::After(span) => begun + span,
     };
     let before = replaced_pod(pass, pod).map(|old| work_before(pass, old));
-    let before = before.or_else(|| pod.replaces.as_ref().and_then(|r| r.work.as_deref().cloned()));
+    let before = before.or_else(|| pass.world.held(pod).replaces.and_then(|r| r.work.as_deref().cloned()));
     let (saved, overspent) = before.map_or((Millis::ZERO, MicroUsd(0)), |work| (work.saved, work.overspent));
     let left = schedule.expected_runtime.map(|runtime| Millis((runtime.0 - saved.0).max(Millis::from_mins(1).0)));
     let lost = match (saves_when_asked(pass, schedule), schedule.checkpointed_at) {
@@ -125,7 +125,7 @@ fn work_of<'p>(pass: &Pass, pod: &'p Pod, settings: &PlacementSettings) -> Optio
         halfway: Timestamp(begun.0 + deadline.since(begun).0 / 2),
         changeover: settings.boot + lost,
         noticed_after: pass.pools_for(pod).iter().filter_map(joins).max().unwrap_or(settings.boot),
-        data_in: need.data_region.clone().or_else(|| pod.replaces.as_ref().and_then(|r| r.from_region.clone())),
+        data_in: need.data_region.clone().or_else(|| pass.world.held(pod).replaces.and_then(|r| r.from_region.clone())),
         rescue: is_rescue(pass, pod),
         overspent,
         waited: pass.now.since(pod.created_at) >= PATIENCE,
@@ -149,7 +149,7 @@ fn running_work(pass: &Pass, pod: &Pod, need: &Need, schedule: &Schedule, settin
     if !matches!(pod.mobility, Mobility::Job { .. }) || unsaved > settings.boot {
         return None;
     }
-    let before = pod.replaces.as_ref().and_then(|r| r.work.as_ref()).map_or(Millis::ZERO, |work| work.saved);
+    let before = pass.world.held(pod).replaces.and_then(|r| r.work.as_ref()).map_or(Millis::ZERO, |work| work.saved);
     let done = before + pass.now.since(started).max(Millis::ZERO);
     let joins = |name: &PoolName| pass.world.pools.get(name).map(|pool| pool.join_timeout);
     let begun = begun(pass, pod);
@@ -170,7 +170,7 @@ fn running_work(pass: &Pass, pod: &Pod, need: &Need, schedule: &Schedule, settin
 
 /// When the job began: a pod that is made again is younger than its job.
 fn begun(pass: &Pass, pod: &Pod) -> Timestamp {
-    let carried = pod.replaces.as_ref().and_then(|r| r.work.as_ref()).map(|work| work.since);
+    let carried = pass.world.held(pod).replaces.and_then(|r| r.work.as_ref()).map(|work| work.since);
     let Mobility::Job { job_uid, .. } = &pod.mobility else { return carried.unwrap_or(pod.created_at) };
     let of_it = |p: &&Pod| matches!(&p.mobility, Mobility::Job { job_uid: other, .. } if other == job_uid);
     let seen = pass.index.of_job(job_uid).iter().copied().filter(of_it).map(|p| p.created_at).min();
@@ -185,13 +185,14 @@ fn saves_when_asked(pass: &Pass, schedule: &Schedule) -> bool {
 
 /// What a replacement of `old` should know of the work it takes over.
 pub(in crate::core::plan) fn work_before(pass: &Pass, old: &Pod) -> WorkBefore {
-    let before = old.replaces.as_ref().and_then(|r| r.work.as_ref()).map_or(Millis::ZERO, |work| work.saved);
+    let carried = pass.world.held(old).replaces.and_then(|r| r.work.as_ref());
+    let before = carried.map_or(Millis::ZERO, |work| work.saved);
     let own = old.need.as_ref().ok().zip(old.started_at).and_then(|((_, schedule), started)| {
         let until = if saves_when_asked(pass, schedule) { Some(pass.now) } else { schedule.checkpointed_at.filter(|at| *at <= pass.now) };
         until.map(|until| until.since(started).max(Millis::ZERO))
     });
     let own = own.unwrap_or(Millis::ZERO);
-    let spent_before = old.replaces.as_ref().and_then(|r| r.work.as_ref()).map_or(MicroUsd(0), |work| work.overspent);
+    let spent_before = carried.map_or(MicroUsd(0), |work| work.overspent);
     WorkBefore { since: begun(pass, old), saved: before + own, overspent: spent_before + overspent(pass, old, own) }
 }
 

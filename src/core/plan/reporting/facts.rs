@@ -7,7 +7,7 @@ use super::super::pass::Pass;
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
 use crate::core::fleet::{Claim, ClaimSpec, Ended, Instance, NodeClass, NoticeKind, Occupant};
 use crate::core::market::egress::EgressPrices;
-use crate::core::market::{Capacity, CapacityType};
+use crate::core::market::{Capacity, CapacityType, PastPrices};
 use crate::core::record::{
     CarriedData, Checkpoint, HourPriced, Interruption, IntervalOpened, LedgerRecord, Migration, OccupancyClosed, OccupancyOpened,
     interval_opened_id, migration_id,
@@ -17,7 +17,7 @@ use crate::core::units::ids::Uid;
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::{Need, WorkloadKind};
-use crate::core::workload::{Pod, PodPhase};
+use crate::core::workload::{Pod, PodPhase, Replaces};
 
 pub(in crate::core::plan) fn report_to_the_ledger(pass: &mut Pass) {
     let claims = pass.world.claims.clone();
@@ -117,12 +117,16 @@ pub(in crate::core::plan) fn next_hour(launched: Timestamp, begun: u32) -> Times
     launched + Millis(HOUR.0 * i64::from(begun + 1) + 1)
 }
 
-/// The hours from `launched` to `until` that were not reported yet and whose price is certain, and whether those are all.
+/// The hours from `launched` to `until` that were not reported yet and whose price is certain, and whether those are all. Hours that are older
+/// than prices are kept were reported by an earlier process, or nobody can learn their price any more: the ledger carries on the price before
+/// them.
 fn unreported_hours(pass: &Pass, claim: &Claim, launched: Timestamp, until: Timestamp) -> (Vec<LedgerRecord>, bool) {
     let begun = last_begun(launched, until);
     let reported = pass.world.reported.get(&claim.uid).map_or(0, |reported| reported.hours);
+    let horizon = pass.now - PastPrices::KEPT;
+    let forgotten = if launched < horizon { last_begun(launched, horizon) + 1 } else { 0 };
     let mut records = Vec::new();
-    for hour in reported..=begun {
+    for hour in reported.max(forgotten)..=begun {
         let from = launched + Millis(HOUR.0 * i64::from(hour));
         let Some(price_per_hour) = price_at(pass, &claim.spec, from) else { return (records, false) };
         // As it was when the machine was chosen: reported again by another process, which may not know it yet, it is the same.
@@ -211,7 +215,7 @@ fn occupancies(pass: &mut Pass, claim: &Claim) {
             && ended.is_none_or(|at| from < at)
         {
             occupants.push(Occupant { pod: pod.identity.clone(), from, ready_at: pod.ready_since, to: None });
-            records.extend(opened(claim, pod, from));
+            records.extend(opened(pass, claim, pod, from));
         }
     }
     if occupants != claim.status.occupants {
@@ -232,8 +236,9 @@ fn closed(claim: &Claim, occupant: &Occupant, to: Timestamp) -> LedgerRecord {
     LedgerRecord::OccupancyClosed(OccupancyClosed { claim_uid: claim.uid.clone(), pod_uid: occupant.pod.uid.clone(), to })
 }
 
-fn opened(claim: &Claim, pod: &Pod, from: Timestamp) -> Option<LedgerRecord> {
+fn opened(pass: &Pass, claim: &Claim, pod: &Pod, from: Timestamp) -> Option<LedgerRecord> {
     let (need, _) = pod.need.as_ref().ok()?;
+    let held = pass.world.held(pod);
     Some(LedgerRecord::OccupancyOpened(OccupancyOpened {
         claim_uid: claim.uid.clone(),
         pod: pod.identity.object.clone(),
@@ -242,24 +247,24 @@ fn opened(claim: &Claim, pod: &Pod, from: Timestamp) -> Option<LedgerRecord> {
         kind: need.kind,
         attribution: pod.attribution.clone(),
         gpus: need.gpus,
-        decision: pod.placed_by.unwrap_or(claim.spec.decision),
-        b1_per_replica_hour: pod.baseline.b1_per_replica_hour,
-        b2_per_replica_hour: pod.baseline.b2_per_replica_hour,
+        decision: held.decision.unwrap_or(claim.spec.decision),
+        b1_per_replica_hour: held.baseline.b1_per_replica_hour,
+        b2_per_replica_hour: held.baseline.b2_per_replica_hour,
         from,
-        carried: carried(claim, pod, need),
+        carried: carried(claim, held.replaces, need),
     }))
 }
 
 /// Data that had to come from another region: from where the owner keeps them, else from where the pod ran before.
-fn carried(claim: &Claim, pod: &Pod, need: &Need) -> Option<CarriedData> {
+fn carried(claim: &Claim, replaces: Option<&Replaces>, need: &Need) -> Option<CarriedData> {
     let to = &claim.spec.capacity.region;
-    let left = pod.replaces.as_ref().and_then(|old| old.from_region.as_ref());
+    let left = replaces.and_then(|old| old.from_region.as_ref());
     let from = need.data_region.as_ref().or(left).filter(|from| need.data_gib > 0 && *from != to)?;
     Some(CarriedData {
         gib: need.data_gib,
         from_region: from.clone(),
         price_per_gib: EgressPrices::snapshot().per_gib(from, to),
-        moved_by: pod.replaces.as_ref().map(|old| old.decision),
+        moved_by: replaces.map(|old| old.decision),
     })
 }
 
@@ -282,14 +287,16 @@ fn checkpoints(pass: &mut Pass, claim: &Claim) {
 fn migrations(pass: &mut Pass) {
     let replacements = pass.index.replacing().to_vec();
     for new in replacements {
-        let (Some(old), Some(to)) = (&new.replaces, new.claim.as_ref().and_then(|name| pass.world.claims.get(name))) else { continue };
+        let (Some(old), Some(to)) = (pass.world.held(new).replaces, new.claim.as_ref().and_then(|name| pass.world.claims.get(name))) else {
+            continue;
+        };
         let written = to.status.occupants.iter().find(|o| o.pod.uid == new.identity.uid);
         let Some(ready_at) = written.and_then(|o| o.ready_at) else { continue };
         if pass.world.recorded.contains_key(&migration_id(old.decision, &old.pod.uid, new.claim.as_ref())) {
             continue;
         }
         let bought = Some(to).filter(|c| c.spec.bought_for.iter().any(|p| p.uid == new.identity.uid));
-        let egress_gib = new.need.as_ref().ok().and_then(|(need, _)| carried(to, new, need)).map_or(0, |data| data.gib);
+        let egress_gib = new.need.as_ref().ok().and_then(|(need, _)| carried(to, Some(old), need)).map_or(0, |data| data.gib);
         let record = Migration {
             decision: old.decision,
             pod: old.pod.object.clone(),
