@@ -113,6 +113,15 @@ pub fn trim_other(pod: &mut core_v1::Pod) {
     }
 }
 
+/// What is kept of a Node of ours: the list of its images alone would be most of it.
+pub fn trim(node: &mut core_v1::Node) {
+    node.metadata.annotations = None;
+    if let Some(status) = node.status.as_mut() {
+        (status.images, status.volumes_in_use, status.volumes_attached) = (None, None, None);
+        (status.capacity, status.node_info, status.runtime_handlers) = (None, None, None);
+    }
+}
+
 /// The addresses and names that its kubelet reports.
 fn addresses(node: &core_v1::Node) -> BTreeSet<String> {
     let said = node.status.as_ref().and_then(|s| s.addresses.as_deref()).unwrap_or_default();

@@ -91,6 +91,31 @@ pub fn manifest_of(pod: &Pod) -> Result<PodManifest, String> {
     serde_json::to_value(pod).and_then(serde_json::from_value).map_err(|e| format!("the pod's manifest cannot be read: {e}"))
 }
 
+/// What is kept of a pod of ours: everything that is not read is dropped on arrival.
+pub fn trim(pod: &mut Pod) {
+    if let Some(annotations) = &mut pod.metadata.annotations {
+        annotations.retain(|key, _| key.starts_with(OURS));
+    }
+    if let Some(spec) = pod.spec.as_mut() {
+        for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+            (container.env, container.env_from, container.args, container.command) = (None, None, None, None);
+            (container.image, container.image_pull_policy, container.volume_mounts) = (None, None, None);
+            (container.liveness_probe, container.readiness_probe, container.startup_probe) = (None, None, None);
+            (container.lifecycle, container.security_context) = (None, None);
+            (container.termination_message_path, container.termination_message_policy) = (None, None);
+        }
+    }
+    let Some(status) = pod.status.as_mut() else { return };
+    for container in status.container_statuses.iter_mut().chain(status.init_container_statuses.iter_mut()).flatten() {
+        (container.image, container.image_id) = (String::new(), String::new());
+        (container.container_id, container.last_state, container.volume_mounts, container.resources) = (None, None, None, None);
+    }
+    (status.pod_ip, status.pod_ips, status.host_ip, status.host_ips) = (None, None, None, None);
+}
+
+/// What annotations that count begin with.
+const OURS: &str = "lowtide.dev/";
+
 fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
     pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
