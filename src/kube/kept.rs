@@ -14,8 +14,8 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use kube::core::DeserializeGuard;
 use kube::Resource;
+use kube::core::DeserializeGuard;
 
 use self::nodes::KeptNodes;
 use self::pods::KeptPods;
