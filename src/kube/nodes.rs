@@ -174,6 +174,16 @@ mod tests {
         assert_eq!(found.allocatable, Resources { cpu: Millicores(3_920), memory: Mebibytes(15_360), gpus: 1, ..Resources::default() });
         assert_eq!((found.state.cordoned, found.state.foreign_taints), (false, vec!["x".to_owned()]));
 
+        let images: Vec<_> = (0..50).map(|n| json!({ "names": [format!("image-{n}")], "sizeBytes": n })).collect();
+        let whole: core_v1::Node = serde_json::from_value(json!({
+            "metadata": { "name": "n1", "annotations": { "x": "y" }, "labels": { "lowtide.dev/instance-id": "i-1" } },
+            "status": { "images": images, "capacity": { "cpu": "4" }, "allocatable": { "cpu": "3920m" } }
+        }))
+        .unwrap();
+        let mut held = whole.clone();
+        trim(&mut held);
+        assert!(held != whole && read(&held) == read(&whole), "nothing that is read is dropped on arrival");
+
         let bare = |provider| node(json!({ "metadata": { "name": "n2" }, "spec": { "providerID": provider } }));
         assert_eq!(bare("aws:///us-east-1a/i-0abc").unwrap().instance.as_str(), "i-0abc");
         let stretched = bare("lowtide://us-east-1/use1-az4/lt-i-0abc").unwrap();

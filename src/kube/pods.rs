@@ -105,7 +105,12 @@ pub fn trim(pod: &mut Pod) {
             (container.termination_message_path, container.termination_message_policy) = (None, None);
         }
     }
+    if let Some(volumes) = pod.spec.as_mut().and_then(|spec| spec.volumes.as_mut()) {
+        // Those that tie it to a place: not what every pod has, the token of its account.
+        volumes.retain(|v| v.persistent_volume_claim.is_some() || v.ephemeral.is_some() || v.host_path.is_some());
+    }
     let Some(status) = pod.status.as_mut() else { return };
+    status.conditions.iter_mut().for_each(|all| all.retain(|c| c.type_ == "Ready" || c.type_ == "PodScheduled"));
     for container in status.container_statuses.iter_mut().chain(status.init_container_statuses.iter_mut()).flatten() {
         (container.image, container.image_id) = (String::new(), String::new());
         (container.container_id, container.last_state, container.volume_mounts, container.resources) = (None, None, None, None);
