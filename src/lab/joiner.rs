@@ -102,13 +102,16 @@ impl Joiner {
             } else if instance.is_up() && !self.played.contains(&instance.id) {
                 let since = *self.up_since.entry(instance.id.clone()).or_insert_with(Instant::now);
                 if since.elapsed() >= self.options.boot {
-                    due.push(instance);
+                    due.push(instance.clone());
                 }
             }
         }
         // Machines boot beside each other.
         let joiner = &*self;
-        let joins = stream::iter(due).map(|instance| async move { (instance.id.clone(), joiner.join(instance).await) });
+        let joins = stream::iter(due).map(|instance: SimulatedInstance| async move {
+            let joined = joiner.join(&instance).await;
+            (instance.id, joined)
+        });
         let mut outcome = Ok(());
         for (id, joined) in joins.buffer_unordered(BOOTS_AT_ONCE).collect::<Vec<_>>().await {
             match joined {

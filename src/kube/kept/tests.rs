@@ -33,6 +33,8 @@ fn happening() -> impl Strategy<Value = Happening> {
 }
 
 const KINDS: usize = 13;
+/// Histories that are tried: a second or two in a build without optimisation.
+const CASES: u32 = 64;
 
 fn tell<K: Resource<DynamicType = ()> + DeserializeOwned>(held: &Held<K>, object: Value, there: bool) {
     let object = serde_json::from_value(object).unwrap();
@@ -160,7 +162,7 @@ fn happen(watches: &Watches, happening: &Happening, version: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(crate::mutation::CASES.max(64)))]
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
 
     #[test]
     fn the_kept_view_is_the_one_read_from_nothing(history in prop::collection::vec(happening(), 1..60), from_namespace: bool) {
