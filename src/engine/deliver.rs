@@ -35,8 +35,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 Delivered::Away => tokio::time::sleep(AWAY).await,
                 Delivered::All => tokio::select! {
                     biased;
-                    () = self.outbox_filled.notified() => tokio::time::sleep(self.schedule.gathering).await,
-                    () = tokio::time::sleep(self.schedule.outbox) => {}
+                    () = self.outbox_filled.notified() => tokio::time::sleep(self.intervals.gathering).await,
+                    () = tokio::time::sleep(self.intervals.outbox) => {}
                 },
             }
         }

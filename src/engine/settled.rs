@@ -127,7 +127,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         templates,
         pool_statuses,
         recorded,
-        told,
+        reported,
         // `Settled` keeps these and compares them by content.
         cluster: _,
         cluster_uid: _,
@@ -164,7 +164,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         templates,
         pool_statuses,
         recorded,
-        told,
+        reported,
     ];
     parts.into_iter().for_each(visit);
 }
@@ -181,7 +181,7 @@ mod tests {
         assert!(settled.holds(&world.clone(), now) && settled.holds(&world, now + Millis(29_999)));
         assert!(!settled.holds(&world, now + Millis::from_secs(30)) && !settled.holds(&world, now - Millis(1)), "too late, and too early");
         let mut touched = world.clone();
-        touched.told.of(&"uid".into()).hours = 1;
+        touched.reported.of(&"uid".into()).hours = 1;
         assert!(!settled.holds(&touched, now), "a shared part has changed");
         assert!(!settled.holds(&Snapshot { ledger_available: true, ..world.clone() }, now), "a part of its own has");
         assert!(Settled::of(&world, &Plan { holds_until: now, ..Plan::default() }, now).is_none(), "a plan that is not certain of itself");

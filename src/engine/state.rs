@@ -14,7 +14,7 @@ use crate::core::market::scores::ScoreBoard;
 use crate::core::market::{Capacity, Market};
 use crate::core::placement::Learnt;
 use crate::core::plan::placing::budget;
-use crate::core::record::{LedgerRecord, OUTBOX_BOUND, Told};
+use crate::core::record::{LedgerRecord, OUTBOX_BOUND, Reported};
 use crate::core::snapshot::memory::MarketMemory;
 use crate::core::snapshot::{Lane, Observed, PendingNotice, Snapshot};
 use crate::core::units::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
@@ -22,8 +22,8 @@ use crate::core::units::money::MicroUsd;
 use crate::core::units::shared::{Mark, Shared};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::Replaces;
-use crate::engine::identified::Identified;
-use crate::engine::market::Shop;
+use crate::engine::observe::Identified;
+use crate::engine::observe::market::Shop;
 use crate::metrics::counts::Counts;
 use crate::metrics::finance::FinanceFigures;
 use crate::ports::ClusterView;
@@ -86,7 +86,7 @@ pub struct State {
     /// Lanes with a running step.
     pub in_flight: BTreeSet<Lane>,
     /// Pods whose binding to a claim is in progress or not observed yet: they already hold their place.
-    pub pending_binds: BTreeMap<Uid, (ClaimName, Option<Replaces>)>,
+    pub pending_binds: BTreeMap<Uid, (ClaimName, Option<Box<Replaces>>)>,
     /// Claims that a running step removes, or whose machine it ends.
     pub ending: BTreeSet<ClaimName>,
     /// Claims that are being written or are not observed yet: they already count towards limits, budgets and quotas.
@@ -96,7 +96,7 @@ pub struct State {
     /// Records and events already written by this process, and when.
     pub recorded: Shared<Recorded>,
     /// What was reported to the ledger about each machine.
-    pub told: Shared<Told>,
+    pub reported: Shared<Reported>,
     /// Hours that were reported before an earlier one.
     hours_ahead: BTreeSet<(Uid, u32)>,
     /// The ledger accepts records.
@@ -196,17 +196,17 @@ impl State {
     }
 
     /// Remembers what was reported of each machine, in whatever order.
-    pub fn note_told(&mut self, records: &[LedgerRecord]) {
+    pub fn note_reported(&mut self, records: &[LedgerRecord]) {
         for record in records {
             match record {
-                LedgerRecord::IntervalOpened(opened) => self.told.of(&opened.claim_uid).opened = true,
+                LedgerRecord::IntervalOpened(opened) => self.reported.of(&opened.claim_uid).opened = true,
                 LedgerRecord::HourPriced(priced) => {
-                    let told = &mut self.told.of(&priced.claim_uid).hours;
-                    if priced.hour >= *told {
+                    let reported = &mut self.reported.of(&priced.claim_uid).hours;
+                    if priced.hour >= *reported {
                         self.hours_ahead.insert((priced.claim_uid.clone(), priced.hour));
                     }
-                    while self.hours_ahead.remove(&(priced.claim_uid.clone(), *told)) {
-                        *told += 1;
+                    while self.hours_ahead.remove(&(priced.claim_uid.clone(), *reported)) {
+                        *reported += 1;
                     }
                 }
                 _ => {}
@@ -233,9 +233,9 @@ impl State {
                 !seen && now.since(*since) < OBSERVATION_PATIENCE
             }
         });
-        if self.told.len() > view.claims.len() {
+        if self.reported.len() > view.claims.len() {
             let living: BTreeSet<&Uid> = view.claims.values().map(|c| &c.uid).collect();
-            self.told.keep(&living);
+            self.reported.keep(&living);
             self.hours_ahead.retain(|(uid, _)| living.contains(uid));
         }
         let (holds, running) = (&self.holds, &self.in_flight);
@@ -311,7 +311,7 @@ impl State {
             in_flight,
             ending: self.ending.clone(),
             recorded: self.recorded.clone(),
-            told: self.told.clone(),
+            reported: self.reported.clone(),
             market_surveyed: self.surveyed(now),
             ledger_available: self.ledger_available,
             outbox_full: self.outbox_size >= OUTBOX_BOUND,
@@ -335,8 +335,8 @@ mod tests {
         };
         let mut state = State::default();
         let mut told_after = |hours: &[u32]| {
-            state.note_told(&hours.iter().copied().map(hour).collect::<Vec<_>>());
-            state.told.of(&Uid::from("c")).hours
+            state.note_reported(&hours.iter().copied().map(hour).collect::<Vec<_>>());
+            state.reported.of(&Uid::from("c")).hours
         };
         assert_eq!([told_after(&[1]), told_after(&[3, 2]), told_after(&[0]), told_after(&[0, 4])], [0, 0, 4, 5]);
     }

@@ -52,8 +52,7 @@ impl MemoryOutbox {
         let undecided = Arc::clone(&self.undecided);
         Arc::new(move |_, _, _| {
             let asked = std::mem::take(&mut *undecided.lock().unwrap_or_else(PoisonError::into_inner));
-            let step =
-                |record: LedgerRecord| Step { lanes: vec![Lane::Message(record.id().to_string())], records: vec![record], actions: vec![] };
+            let step = |record: LedgerRecord| Step::planned(vec![Lane::Message(record.id().to_string())], vec![record], vec![]);
             Plan { steps: asked.into_iter().map(step).collect(), ..Plan::default() }
         })
     }

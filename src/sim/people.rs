@@ -10,6 +10,7 @@ use crate::core::fleet::NodePool;
 use crate::core::market::CapacityType;
 use crate::core::units::ids::{ClassName, PoolName, Region, Uid};
 use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Millicores};
 use crate::core::workload::need::{CapacityPreference, Deadline, Need, Schedule, WorkloadKind};
@@ -164,7 +165,7 @@ impl People {
             let availability_goal_ppm = (spares > 0 && self.chance.happens(500)).then_some(995_000);
             let schedule = Schedule { zone_max_skew, spares, availability_goal_ppm, ..Schedule::default() };
             let template = Template {
-                need: Ok((wants, schedule)),
+                need: Ok((wants.into(), schedule.into())),
                 start: if warm { Millis::from_secs(25) } else { Millis::from_secs(175) },
                 ending: self.chance.span(Millis::from_secs(1), Millis::from_secs(20)),
                 grace: Millis::from_secs(30),
@@ -190,7 +191,7 @@ impl People {
         let replicas = usize::try_from(self.of_parts.between(1, self.size.replicas)).unwrap_or(1);
         let ending = self.of_parts.span(Millis::from_secs(1), Millis::from_secs(10));
         let need = part_of_a_gpu(need(WorkloadKind::Inference, 1, 4));
-        let (need, start, grace) = (Ok((need, Schedule::default())), Millis::from_secs(15), Millis::from_secs(30));
+        let (need, start, grace) = (Ok((need.into(), Shared::default())), Millis::from_secs(15), Millis::from_secs(30));
         let deployment = Deployment {
             uid: Uid::from("deployment-embed"),
             replica_set: Uid::from("replica-set-embed"),
@@ -234,8 +235,13 @@ impl People {
         let gpu_gib = if self.chance.happens(500) { 14 } else { 22 };
         let small = shared && self.of_parts.happens(300);
         let need = if small { part_of_a_gpu(need(WorkloadKind::Batch, 1, 5)) } else { need(WorkloadKind::Batch, 1, gpu_gib) };
-        let template =
-            Template { need: Ok((need, schedule)), start: Millis::from_secs(40), ending, grace: Millis::from_secs(120), team: self.team() };
+        let template = Template {
+            need: Ok((need.into(), schedule.into())),
+            start: Millis::from_secs(40),
+            ending,
+            grace: Millis::from_secs(120),
+            team: self.team(),
+        };
         let job = Job {
             uid: Uid::from(format!("job-{}", self.jobs)),
             template,

@@ -223,7 +223,7 @@ fn drain(world: &Snapshot, claim: &Claim) -> Option<Step> {
     let pod = world.pods.values().find(|p| p.holds(&claim.name) && p.phase == PodPhase::Running)?.identity.clone();
     let lanes = vec![Lane::Pod(pod.uid.clone())];
     let evict = ClusterAction::Evict { pod, grace: Millis::from_secs(30), reason: RemovalReason::Interruption };
-    Some(Step { lanes, records: Vec::new(), actions: vec![Action::Cluster(evict)] })
+    Some(Step::planned(lanes, Vec::new(), vec![Action::Cluster(evict)]))
 }
 
 fn end(claim: &Claim) -> Option<Step> {
@@ -235,7 +235,7 @@ fn end(claim: &Claim) -> Option<Step> {
         trigger: Trigger::Empty,
         seen: claim.version,
     };
-    Some(Step { lanes: vec![Lane::Claim(claim.name.clone())], records: Vec::new(), actions: vec![terminate] })
+    Some(Step::planned(vec![Lane::Claim(claim.name.clone())], Vec::new(), vec![terminate]))
 }
 
 fn is_ours(world: &Snapshot, instance: &Instance) -> bool {
@@ -245,16 +245,16 @@ fn is_ours(world: &Snapshot, instance: &Instance) -> bool {
 fn sweep(instance: &Instance) -> Step {
     let (region, id, claim_uid) = (instance.capacity.region.clone(), instance.id.clone(), instance.claim_uid().map(str::to_owned));
     let action = Action::TerminateUnclaimed { region, instance: id.clone(), claim_uid };
-    Step { lanes: vec![Lane::Instance(id)], records: Vec::new(), actions: vec![action] }
+    Step::planned(vec![Lane::Instance(id)], Vec::new(), vec![action])
 }
 
 fn lift(pod: &Pod) -> Option<Step> {
     let target = PodTarget { pod: pod.identity.clone(), resource_version: pod.resource_version.clone() };
     let action = Action::Cluster(ClusterAction::Lift { target, claim: pod.claim.clone()? });
-    Some(Step { lanes: vec![Lane::Pod(pod.identity.uid.clone())], records: Vec::new(), actions: vec![action] })
+    Some(Step::planned(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![action]))
 }
 
 fn remove(claim: &Claim) -> Step {
     let remove = ClusterAction::RemoveClaim { claim: claim.name.clone(), seen: Some(claim.version) };
-    Step { lanes: vec![Lane::Claim(claim.name.clone())], records: Vec::new(), actions: vec![Action::Cluster(remove)] }
+    Step::planned(vec![Lane::Claim(claim.name.clone())], Vec::new(), vec![Action::Cluster(remove)])
 }

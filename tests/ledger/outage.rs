@@ -9,7 +9,7 @@ use lowtide::core::plan::Settings;
 use lowtide::core::record::LedgerRecord;
 use lowtide::core::units::money::MicroUsd;
 use lowtide::core::units::time::Millis;
-use lowtide::engine::driver::{Engine, Schedule};
+use lowtide::engine::driver::{Engine, Intervals};
 use lowtide::engine::state::State;
 use lowtide::engine::wall_clock::WallClock;
 use lowtide::lab::memory_outbox::{EmptyCloud, MemoryOutbox};
@@ -42,7 +42,7 @@ async fn postgres_killed_under_load_loses_nothing_and_doubles_nothing() {
     let ledger = PgLedger::connect_lazy(&url).unwrap();
     let outbox = MemoryOutbox::default();
     let ports = (EmptyCloud, outbox.clone(), ledger, WallClock);
-    let engine = Engine::with_planner(ports, "test".into(), Settings::default(), Schedule::default(), outbox.planner());
+    let engine = Engine::with_planner(ports, "test".into(), Settings::default(), Intervals::default(), outbox.planner());
     let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
     let running = tokio::spawn(std::sync::Arc::clone(&engine).run(leading, stopped));
 
@@ -99,7 +99,7 @@ async fn every_record_that_waits_is_counted() {
     server.stop();
     let outbox = MemoryOutbox::default();
     let ports = (EmptyCloud, outbox.clone(), ledger, WallClock);
-    let engine = Engine::with_planner(ports, "test".into(), Settings::default(), Schedule::default(), outbox.planner());
+    let engine = Engine::with_planner(ports, "test".into(), Settings::default(), Intervals::default(), outbox.planner());
     let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
     let running = tokio::spawn(std::sync::Arc::clone(&engine).run(leading, stopped));
     (0..100).for_each(|n| outbox.decide(machine(n).records()));

@@ -127,7 +127,7 @@ mod tests {
             state_reason: None,
             spot_request_status: None,
             addresses: addresses.iter().map(|text| (*text).to_owned()).collect(),
-            tags: BTreeMap::new().into(),
+            tags: Default::default(),
         }
     }
 

@@ -10,6 +10,7 @@ mod node_class;
 mod node_pool;
 mod notice;
 mod ownership;
+mod tag_list;
 mod trigger;
 
 pub use binding::Binding;
@@ -24,4 +25,5 @@ pub use node_class::{ClassProblem, ClassStatus, NodeClass};
 pub use node_pool::{MonthBooks, NodePool, NodePoolSpec, PoolStatus, UnreadableSelector};
 pub use notice::{Notice, NoticeKind};
 pub use ownership::{ClaimsNow, Ownership, UnreadableClaim, ownership, unclaimed_since};
+pub use tag_list::TagList;
 pub use trigger::Trigger;

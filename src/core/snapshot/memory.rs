@@ -225,7 +225,7 @@ impl MarketMemory {
         closed.into_iter().chain(own).max_by_key(|cool_down| cool_down.until)
     }
 
-    /// EC2 said at `at` that the account may launch nothing in `region`: it is left alone, for longer each time. The same answer, told
+    /// EC2 said at `at` that the account may launch nothing in `region`: it is left alone, for longer each time. The same answer, reported
     /// twice, counts once.
     pub fn close_region(&mut self, region: &Region, at: Timestamp, base: Millis, max: Millis) {
         let known = self.closed_regions.get(region).copied();

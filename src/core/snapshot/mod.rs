@@ -15,7 +15,7 @@ use crate::core::market::catalog::Catalog;
 use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::SeenReservations;
 use crate::core::market::scores::ScoreBoard;
-use crate::core::record::Told;
+use crate::core::record::Reported;
 use crate::core::units::ids::{ClaimName, ClassName, InstanceId, NodeName, PoolName, Region, Uid};
 use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
@@ -135,7 +135,7 @@ pub struct Snapshot {
     /// Ids of ledger records and events that were already written: not written again.
     pub recorded: Shared<crate::core::record::Recorded>,
     /// What the ledger has received of each machine (by its claim's uid), as far as remembered.
-    pub told: Shared<Told>,
+    pub reported: Shared<Reported>,
     /// Every region that a class names has been priced once, or has had its time to answer: before that nothing is bought for new pods.
     pub market_surveyed: bool,
     /// As many records wait for Postgres as may: what can be said again later is not recorded now.

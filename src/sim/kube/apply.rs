@@ -42,7 +42,7 @@ impl Kube {
             }
             ClusterAction::Bind { target, claim, decision, attempt, baseline, replaces } => self.patch(target, |pod| {
                 (pod.claim, pod.placed_by, pod.attempt, pod.baseline) = (Some(claim.clone()), Some(*decision), *attempt, *baseline);
-                pod.replaces = replaces.as_deref().cloned();
+                pod.replaces = replaces.clone();
             }),
             ClusterAction::Lift { target, claim } => {
                 let lifted = self.patch(target, |pod| {

@@ -144,11 +144,11 @@ impl Kube {
             identity: PodIdentity { object: object(name), uid },
             resource_version: String::new(),
             created_at: whole_second(now),
-            workload: Workload { kind: kind.into(), object: object(owner.to_owned()) },
+            workload: Workload { kind: kind.into(), object: object(owner.to_owned()) }.into(),
             mobility,
             need: template.need.clone(),
             rules: Default::default(),
-            attribution: Attribution { team: Some(template.team.clone()), ..Attribution::default() },
+            attribution: Attribution { team: Some(template.team.clone()), ..Attribution::default() }.into(),
             phase: PodPhase::Gated,
             started_at: None,
             ready_since: None,
@@ -162,8 +162,8 @@ impl Kube {
             node: None,
             replaces: None,
             let_go: None,
-            services,
-            ready_in: BTreeSet::new(),
+            services: services.into(),
+            ready_in: Default::default(),
         };
         self.put_pod(SimPod { pod, start: template.start, ending: template.ending, running_since: None, ends_at: None, told_at: None });
     }

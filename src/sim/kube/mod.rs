@@ -21,7 +21,7 @@ use crate::core::units::ids::{ClaimName, ClassName, NodeName, PoolName, Uid};
 use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::Pod;
-use crate::core::workload::need::{Need, Schedule};
+use crate::core::workload::need::NeedAnswer;
 use crate::ports::ClusterView;
 
 /// An object with the version of its last change.
@@ -65,7 +65,7 @@ pub struct SimNode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     /// What each pod needs, or why that cannot be read.
-    pub need: Result<(Need, Schedule), Vec<String>>,
+    pub need: NeedAnswer,
     /// From being bound to a node to Ready.
     pub start: Millis,
     /// From being told to end to ended.

@@ -21,7 +21,7 @@ use crate::core::workload::PodPhase;
 
 /// A terminate whose effect does not show is asked again after this.
 const TERMINATE_RETRY: Millis = Millis::from_secs(20);
-/// A claim whose machine has ended waits so long for the price of its last hour: it holds nothing up.
+/// A claim whose machine has ended waits this long for the price of its last hour: it holds nothing up.
 const PRICES_PATIENCE: Millis = Millis::from_hours(24);
 /// A machine EC2 interrupts is ended by EC2 (an interrupted first hour is free); by us only this long after its deadline.
 const AFTER_DEADLINE: Millis = Millis::from_secs(60);
@@ -175,7 +175,7 @@ fn close(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>, decision: 
     pass.step(lane(claim), records, actions);
 }
 
-/// When the instance ended, who ended it, and that nobody runs there any more: before the ledger is told, so that it is told but once.
+/// When the instance ended, who ended it, and that nobody runs there any more: before it is reported to the ledger, so that it is reported once.
 fn the_end(pass: &Pass, claim: &Claim, instance: Option<&Instance>, decision: Option<DecisionId>) -> ClaimPatch {
     if claim.status.ended.is_some() {
         return ClaimPatch::default();

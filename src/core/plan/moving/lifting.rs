@@ -68,7 +68,7 @@ fn predecessor_runs(pass: &Pass, pod: &Pod) -> bool {
     batch && (known.is_some_and(|old| !old.finished()) || pass.index.of_job(job_uid).iter().any(|old| is_left(pass, old, pod, job_uid)))
 }
 
-/// An older pod of the Job that is told to stop and has not stopped, and that no other pod replaces. What was done to it a moment ago may not
+/// An older pod of the Job that is asked to stop and has not stopped, and that no other pod replaces. What was done to it a moment ago may not
 /// be seen yet: then a step about it is still under way.
 fn is_left(pass: &Pass, old: &Pod, pod: &Pod, job: &Uid) -> bool {
     let of_it = match &old.let_go {

@@ -106,7 +106,7 @@ fn read_ec2_states(pass: &mut Pass) {
     // By claim, whatever order EC2 shows them in.
     let mut doomed: BTreeMap<ClaimName, &Instance> = BTreeMap::new();
     for instance in pass.index.said_of().iter().copied() {
-        let unanswered = || instance.tags.get(tags::CLAIM).map(|name| ClaimName::from(name.as_str()));
+        let unanswered = || instance.tags.get(tags::CLAIM).map(ClaimName::from);
         if let Some(name) = pass.index.claim_of(&instance.id).cloned().or_else(unanswered) {
             doomed.insert(name, instance);
         }

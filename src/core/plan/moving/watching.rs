@@ -3,7 +3,7 @@
 //! Decides: when a pod that the scheduler does not bind is placed elsewhere, and what its owner reads meanwhile.
 //! Does not: place it (`buying` does, when its controller has made it again), or judge the node (`health`).
 //!
-//! A pod cannot be gated again: one that is not bound in time is deleted, its controller makes another, and that is placed anew. What was
+//! A pod cannot be gated again: one that is not bound in time is deleted, its controller makes another, and that is placed again. What was
 //! tried is remembered on the claim, so that the same need is not tried there again.
 
 use super::super::claims::steps;
@@ -22,7 +22,12 @@ const READY_WITHIN: Millis = Millis::from_mins(15);
 const MOST_MISFITS: usize = 3;
 
 pub(in crate::core::plan) fn watch_lifted(pass: &mut Pass) {
-    let stuck = pass.world.pods.values().filter(|p| p.claim.is_some() && p.deleting_until.is_none() && !p.finished() && p.let_go.is_none());
+    let stuck = pass
+        .index
+        .stuck()
+        .iter()
+        .copied()
+        .filter(|p| p.claim.is_some() && p.deleting_until.is_none() && !p.finished() && p.let_go.is_none());
     let stuck: Vec<(&Pod, &Stuck)> = stuck.filter_map(|pod| Some((pod, pod.stuck.as_ref()?))).collect();
     for (pod, stuck) in stuck {
         match (pod.phase, &pod.node) {

@@ -59,7 +59,7 @@ fn place_all(pass: &mut Pass, waiting: &[&Pod]) {
     let placed = placement::place(&request);
     let by_key: BTreeMap<&str, &Pod> = waiting.iter().map(|pod| (pod.identity.uid.as_str(), *pod)).collect();
     let mut judged = Judged::default();
-    let mut onto_room: BTreeMap<(ClaimName, Need), Vec<&Pod>> = BTreeMap::new();
+    let mut onto_room: BTreeMap<(ClaimName, Shared<Need>), Vec<&Pod>> = BTreeMap::new();
     for assignment in &placed.assignments {
         if let (Target::ExistingRoom(claim), Some(pod)) = (&assignment.target, by_key.get(assignment.key.as_str()))
             && let Ok((need, _)) = &pod.need
@@ -88,7 +88,7 @@ fn waiting_pods<'a>(pass: &mut Pass<'a>) -> Vec<&'a Pod> {
     for pod in pass.index.gated().to_vec() {
         let placed = match pod.claim.as_ref().map(|name| pass.claims.get(name)) {
             None | Some(None) => false,
-            // A failed claim cools its pool down and goes first; then its pods are placed anew.
+            // A failed claim cools its pool down and goes first; then its pods are placed again.
             Some(Some(claim)) if is_misfit(claim, pod) => false,
             Some(Some(claim)) => claim.takes_work() || (claim.status.failure.is_some() && claim.status.instance.is_none()),
         };
@@ -118,7 +118,7 @@ fn say_no_pool(pass: &mut Pass, pod: &Pod) {
 
 fn replaces(pass: &mut Pass, pod: &Pod) -> Option<Box<Replaces>> {
     if let Some(known) = &pod.replaces {
-        return Some(Box::new(known.clone()));
+        return Some(known.clone());
     }
     let old = replaced_pod(pass, pod)?;
     pass.replaced.insert(old.identity.uid.clone());
@@ -158,7 +158,7 @@ fn decision(
     pass: &Pass,
     outcome: Outcome,
     pool: &NodePool,
-    need: &Need,
+    need: &Shared<Need>,
     pods: &[&Pod],
     (judgement, counterfactuals): (Shared<Judgement>, Counterfactuals),
 ) -> Option<Decision> {
@@ -216,7 +216,7 @@ fn use_room<'p>(
     request: &PlacementRequest,
     judged: &mut Judged<'p>,
     claim_name: &ClaimName,
-    need: &Need,
+    need: &Shared<Need>,
     pods: &[&'p Pod],
 ) {
     let Some(claim) = pass.claims.get(claim_name).cloned() else { return };
@@ -320,7 +320,7 @@ fn buy_machine<'a, 'p>(
     let name = claim_name(pass, first);
     let (mut records, mut binds, mut notes, mut decisions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     // Pods that share a machine may have come to it for different reasons.
-    let mut by_need: BTreeMap<(&Need, Option<&str>), Alike<'p>> = BTreeMap::new();
+    let mut by_need: BTreeMap<(&Shared<Need>, Option<&str>), Alike<'p>> = BTreeMap::new();
     for (pod, demand) in pods {
         if let Ok((need, _)) = &pod.need {
             let why = asked.verdict(pod).map(|verdict| verdict.text.as_str());

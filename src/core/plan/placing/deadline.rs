@@ -6,7 +6,6 @@
 //! running pod it says only where moving would pay.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::super::pass::Pass;
@@ -15,11 +14,12 @@ use crate::core::market::availability::CapacityMemory;
 use crate::core::market::{Capacity, CapacityType, Offer};
 use crate::core::placement::eligibility::{Wants, listings, replicas_that_fit};
 use crate::core::placement::listing::Listing;
-use crate::core::placement::{PlacementRequest, Settings};
-use crate::core::policy::batch::{self, EVEN_ODDS, Holding, Job, OnDemandOffer, Pressure, SpotCapacity, Step};
+use crate::core::placement::{PlacementRequest, PlacementSettings};
+use crate::core::policy::batch::{self, Choice, EVEN_ODDS, Holding, Job, OnDemandOffer, Pressure, SpotCapacity};
 use crate::core::record::Refusal;
 use crate::core::units::ids::{PoolName, Region, Uid};
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::{CapacityPreference, Deadline, Need, Schedule, WorkloadKind};
 use crate::core::workload::{Mobility, Pod, PodPhase, WorkBefore};
@@ -66,7 +66,7 @@ struct Work {
 }
 
 /// What a verdict goes by: the need, the node pools that admit it, and the work.
-type Asker<'p> = (&'p Need, Rc<BTreeSet<PoolName>>, Work);
+type Asker<'p> = (&'p Need, Shared<BTreeSet<PoolName>>, Work);
 
 /// The verdicts on those of `pods` that have a deadline, by uid.
 pub(in crate::core::plan) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -> BTreeMap<Uid, Arc<Verdict>> {
@@ -93,14 +93,14 @@ pub(in crate::core::plan) fn verdicts(pass: &Pass, pods: &[&Pod], request: &Plac
 
 /// The work of a pod that waits for a machine, or of a Job's pod that runs and could stop now without losing much, if its deadline is
 /// lowtide's to keep: batch, and its owner takes spot and on-demand.
-fn work_of<'p>(pass: &Pass, pod: &'p Pod, settings: &Settings) -> Option<(&'p Pod, &'p Need, Work)> {
+fn work_of<'p>(pass: &Pass, pod: &'p Pod, settings: &PlacementSettings) -> Option<(&'p Pod, &'p Need, Work)> {
     let (need, schedule) = pod.need.as_ref().ok()?;
     if need.kind != WorkloadKind::Batch || need.capacity != CapacityPreference::SpotFirst {
         return None;
     }
     match pod.phase {
         PodPhase::Gated => {}
-        PodPhase::Running => return running_work(pass, pod, need, schedule, settings).map(|work| (pod, need, work)),
+        PodPhase::Running => return running_work(pass, pod, need, schedule, settings).map(|work| (pod, &**need, work)),
         _ => return None,
     }
     let begun = begun(pass, pod);
@@ -112,7 +112,7 @@ fn work_of<'p>(pass: &Pass, pod: &'p Pod, settings: &Settings) -> Option<(&'p Po
     let before = before.or_else(|| pod.replaces.as_ref().and_then(|r| r.work.as_deref().cloned()));
     let (saved, overspent) = before.map_or((Millis::ZERO, MicroUsd(0)), |work| (work.saved, work.overspent));
     let left = schedule.expected_runtime.map(|runtime| Millis((runtime.0 - saved.0).max(Millis::from_mins(1).0)));
-    let lost = match (saves_when_told(pass, schedule), schedule.checkpointed_at) {
+    let lost = match (saves_when_asked(pass, schedule), schedule.checkpointed_at) {
         (true, _) => Millis::ZERO,
         (false, Some(_)) => settings.lost_work,
         // Nothing is known to be saved: an interruption loses all of it, on average half.
@@ -134,14 +134,14 @@ fn work_of<'p>(pass: &Pass, pod: &'p Pod, settings: &Settings) -> Option<(&'p Po
     Some((pod, need, work))
 }
 
-/// What a running pod of a Job has left, when stopping it now loses no more than a boot does: it saves when told to stop, or has just saved.
-fn running_work(pass: &Pass, pod: &Pod, need: &Need, schedule: &Schedule, settings: &Settings) -> Option<Work> {
+/// What a running pod of a Job has left, when stopping it now loses no more than a boot does: it saves when asked to stop, or has just saved.
+fn running_work(pass: &Pass, pod: &Pod, need: &Need, schedule: &Schedule, settings: &PlacementSettings) -> Option<Work> {
     let (started, claim) = (pod.started_at?, pass.claims.get(pod.claim.as_ref()?)?);
     let deadline = match schedule.deadline? {
         Deadline::At(at) => at,
         Deadline::After(span) => begun(pass, pod) + span,
     };
-    let unsaved = match (saves_when_told(pass, schedule), schedule.checkpointed_at.filter(|at| *at <= pass.now)) {
+    let unsaved = match (saves_when_asked(pass, schedule), schedule.checkpointed_at.filter(|at| *at <= pass.now)) {
         (true, _) => Millis::ZERO,
         (false, Some(saved_at)) => pass.now.since(saved_at.max(started)),
         (false, None) => return None,
@@ -177,8 +177,8 @@ fn begun(pass: &Pass, pod: &Pod) -> Timestamp {
     [carried, seen, Some(pod.created_at)].into_iter().flatten().min().unwrap_or(pod.created_at)
 }
 
-/// The program writes a checkpoint when it is told to stop, and EC2's notice leaves it the time.
-fn saves_when_told(pass: &Pass, schedule: &Schedule) -> bool {
+/// The program writes a checkpoint when it is asked to stop, and EC2's notice leaves it the time.
+fn saves_when_asked(pass: &Pass, schedule: &Schedule) -> bool {
     let least = pass.settings.notice_window - pass.settings.deadline_margin;
     schedule.checkpoint_grace.is_some_and(|grace| grace <= least)
 }
@@ -187,7 +187,7 @@ fn saves_when_told(pass: &Pass, schedule: &Schedule) -> bool {
 pub(in crate::core::plan) fn work_before(pass: &Pass, old: &Pod) -> WorkBefore {
     let before = old.replaces.as_ref().and_then(|r| r.work.as_ref()).map_or(Millis::ZERO, |work| work.saved);
     let own = old.need.as_ref().ok().zip(old.started_at).and_then(|((_, schedule), started)| {
-        let until = if saves_when_told(pass, schedule) { Some(pass.now) } else { schedule.checkpointed_at.filter(|at| *at <= pass.now) };
+        let until = if saves_when_asked(pass, schedule) { Some(pass.now) } else { schedule.checkpointed_at.filter(|at| *at <= pass.now) };
         until.map(|until| until.since(started).max(Millis::ZERO))
     });
     let own = own.unwrap_or(Millis::ZERO);
@@ -280,14 +280,14 @@ fn judge(pass: &Pass, request: &PlacementRequest, work: &Work, offers: &BTreeMap
         Job { overspent: work.overspent, remaining: left, deadline, changeover: work.changeover, changeover_left: Millis::ZERO, holding };
     let mut steps = Vec::new();
     let pressure = batch::decide(work.noticed_after, &job, &pools, &on_demand, now, &mut steps);
-    let chosen = steps.iter().filter_map(|step| if let Step::Spot(i) = step { spot.get(*i) } else { None });
+    let chosen = steps.iter().filter_map(|step| if let Choice::Spot(i) = step { spot.get(*i) } else { None });
     let mut buy_only: BTreeSet<Capacity> = chosen.map(|c| c.offer.capacity.clone()).collect();
     if let Some(held) = work.held.as_ref().and_then(|at| offers.get(at)) {
         buy_only.retain(|at| offers.get(at).is_some_and(|there| pays(work.changeover, left, held, there)));
         let text = format!("deadline {deadline}, {left} of work left: going there costs less than staying, with changeover and data");
         return (!buy_only.is_empty()).then(|| Verdict { on_demand_only: false, buy_only: Some(Arc::new(buy_only)), waits: false, text });
     }
-    let (on_demand_only, waits) = (buy_only.is_empty(), steps.last() == Some(&Step::Wait));
+    let (on_demand_only, waits) = (buy_only.is_empty(), steps.last() == Some(&Choice::Wait));
     if waits && work.waited {
         let least_on_demand = safe.iter().map(|c| c.price).min().unwrap_or_default();
         buy_only.extend(spot.iter().filter(|c| c.price < least_on_demand).map(|c| c.offer.capacity.clone()));

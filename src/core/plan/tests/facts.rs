@@ -72,14 +72,15 @@ fn a_checkpoint_is_told_once_and_only_of_running_batch_work() {
         schedule.checkpointed_at = Some(at);
     }
     toy.run(10);
-    let told: Vec<_> = toy.ledger.iter().filter_map(|r| if let LedgerRecord::Checkpoint(c) = r { Some(c.clone()) } else { None }).collect();
-    assert_eq!(told.len(), 1);
-    assert_eq!((told[0].at, &told[0].pod_uid), (at, &batch));
+    let reported: Vec<_> =
+        toy.ledger.iter().filter_map(|r| if let LedgerRecord::Checkpoint(c) = r { Some(c.clone()) } else { None }).collect();
+    assert_eq!(reported.len(), 1);
+    assert_eq!((reported[0].at, &reported[0].pod_uid), (at, &batch));
 }
 
-/// What `plan` would tell now that it is not remembered what was told.
+/// What `plan` would report now that it is not remembered what was reported.
 fn told_anew(toy: &mut Toy) -> Vec<LedgerRecord> {
-    (toy.world.recorded, toy.world.told) = Default::default();
+    (toy.world.recorded, toy.world.reported) = Default::default();
     let planned = plan(&toy.settings, &toy.world, toy.now);
     planned.steps.into_iter().flat_map(|step| step.records).collect()
 }

@@ -13,7 +13,7 @@ use crate::core::units::time::Millis;
 use crate::core::workload::PodPhase;
 use crate::core::workload::need::WorkloadKind;
 
-/// So many machines with a running pod each.
+/// This number of machines, each with a running pod.
 fn working(machines: usize) -> Toy {
     let mut toy = Toy::new();
     (0..machines).for_each(|_| drop(toy.add_pod(deployment(), WorkloadKind::Inference)));
@@ -33,8 +33,7 @@ fn tag_all(toy: &mut Toy, key: &str, value: Option<&str>) {
     for observed in toy.world.instances.values_mut() {
         if let Observed::Known { value: machines, .. } = observed {
             for machine in machines.values_mut() {
-                machine.tags.remove(key);
-                machine.tags.extend(value.map(|text| (key.to_owned(), text.to_owned())));
+                machine.tags = machine.tags.with(key, value);
             }
         }
     }

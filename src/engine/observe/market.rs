@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::driver::Engine;
 use crate::core::market::catalog::MachineType;
 use crate::core::market::shipped::{AdvisorBand, snapshot_bands};
 use crate::core::market::{Capacity, CapacityType, Market, Offer, Quote};
@@ -22,12 +21,13 @@ use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::pace::jittered;
 use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
+use crate::engine::driver::Engine;
 use crate::ports::{Clock, Cloud, CloudError, Cluster, ClusterView, Ledger};
 
 /// After a failed read, the next one follows this soon at first, and eventually a minute later.
-pub(super) const FIRST_RETRY: Duration = Duration::from_secs(1);
+pub(in crate::engine) const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
-pub(super) fn later(retry: Duration) -> Duration {
+pub(in crate::engine) fn later(retry: Duration) -> Duration {
     (retry * 2).min(LAST_RETRY)
 }
 
@@ -48,7 +48,7 @@ const LOOKS_BACK: Millis = Millis::from_hours(72);
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     /// The pause before the next read of `what`.
-    pub(super) fn pace(&self, period: Duration, what: &str, round: u64) -> Duration {
+    pub(in crate::engine) fn pace(&self, period: Duration, what: &str, round: u64) -> Duration {
         let period = Millis(i64::try_from(period.as_millis()).unwrap_or(i64::MAX / 1_000));
         Duration::from_millis(u64::try_from(jittered(period, &self.cluster_name, what, round).0).unwrap_or(1_000))
     }
@@ -60,7 +60,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 
     /// Keeps types, zones and spot prices of a region fresh.
-    pub(super) async fn watch_spot_prices(self: Arc<Self>, region: Region) {
+    pub(in crate::engine) async fn watch_spot_prices(self: Arc<Self>, region: Region) {
         let (mut retry, mut round) = (FIRST_RETRY, 0);
         loop {
             round += 1;
@@ -72,12 +72,12 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     }
                     retry = FIRST_RETRY;
                     self.wake.notify_one();
-                    self.rest_of(self.pace(self.schedule.spot_prices, region.as_str(), round), began)
+                    self.rest_of(self.pace(self.intervals.spot_prices, region.as_str(), round), began)
                 }
                 Err(error) => match error.closes_region() {
                     Some(sentence) => {
                         self.close_region(&region, sentence);
-                        self.schedule.closed_regions
+                        self.intervals.closed_regions
                     }
                     None => {
                         warn!(%region, "spot prices could not be read, the last ones are kept: {error}");
@@ -92,7 +92,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 
     /// Keeps list prices of a region fresh, once what is sold there is known.
-    pub(super) async fn watch_list_prices(self: Arc<Self>, region: Region) {
+    pub(in crate::engine) async fn watch_list_prices(self: Arc<Self>, region: Region) {
         let (mut retry, mut round) = (FIRST_RETRY, 0);
         loop {
             round += 1;
@@ -106,7 +106,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     retry = FIRST_RETRY;
                     self.take_list_prices(&region, &shop, &quotes, began);
                     self.wake.notify_one();
-                    self.rest_of(self.pace(self.schedule.list_prices, &format!("list {region}"), round), began)
+                    self.rest_of(self.pace(self.intervals.list_prices, &format!("list {region}"), round), began)
                 }
                 Err(error) => {
                     warn!(%region, "list prices could not be read, the last ones are kept: {error}");
@@ -122,7 +122,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     fn close_region(&self, region: &Region, sentence: &str) {
         let mut state = self.state();
         if state.closed_regions.insert(region.clone(), sentence.to_owned()).is_none() {
-            warn!(%region, "this account may not use the region, it is skipped and retried every {:?}: {sentence}", self.schedule.closed_regions);
+            warn!(%region, "this account may not use the region, it is skipped and retried every {:?}: {sentence}", self.intervals.closed_regions);
         }
         state.market.offers.retain(|capacity, _| capacity.region != *region);
         if let Some(survey) = state.surveys.get_mut(region) {
@@ -135,7 +135,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     async fn look_at_spot_prices(&self, region: &Region) -> Result<usize, CloudError> {
         let now = self.clock.now();
         let known = self.state().shops.get(region).cloned();
-        let fresh = |s: &Shop| now.since(s.read_at).0 <= i64::try_from(self.schedule.catalog.as_millis()).unwrap_or(i64::MAX);
+        let fresh = |s: &Shop| now.since(s.read_at).0 <= i64::try_from(self.intervals.catalog.as_millis()).unwrap_or(i64::MAX);
         let shop = match known.filter(fresh) {
             Some(shop) => shop,
             None => self.look_at_shop(region).await?,
