@@ -41,7 +41,7 @@ bench-ledger: tools ## measures the ledger on a plain Postgres; a hundred millio
 # Smaller: make scale MACHINES=200 PODS=1000
 MACHINES ?= 1000
 PODS ?= 5000
-scale: tools ## measures the operator on MACHINES machines and PODS pods of the local world, and writes target/scale.json; the first build takes a quarter of an hour
+scale: tools ## measures the operator on MACHINES machines and PODS pods of the local world, and writes target/scale.json; the first time it compiles the AWS SDK once more
 	cargo build --profile scale $(FEATURES) --bins
 	$(CARGO_TARGET_DIR)/scale/lowtide-lab scale --machines $(MACHINES) --pods $(PODS)
 

@@ -104,6 +104,7 @@ async fn measure(arguments: &ScaleArguments) -> Result<Report, LabError> {
 async fn phases(stage: &mut Stage, arguments: &ScaleArguments, report: &mut Report) -> Result<(), LabError> {
     let rest = Duration::from_secs(arguments.rest_seconds);
     say(&format!("\n1. nothing to do, {} regions, for {} s", stage.regions, rest.as_secs()));
+    stage.settle().await?;
     report.idle = Some(stage.watch_rest(rest).await?);
 
     let (services, replicas) = (arguments.pods.div_ceil(10), 10);

@@ -214,9 +214,9 @@ impl Stage {
             if made && asked == wanted && ready == wanted && victims.peek().is_none() && latency.undecided == 0 {
                 break;
             }
-            let told =
+            let notices_sent =
                 if noticed.is_empty() { String::new() } else { format!(", {} notices, {} undecided", noticed.len(), latency.undecided) };
-            self.pause(&mut step, &format!("{ready} ready of {asked}{told}")).await?;
+            self.pause(&mut step, &format!("{ready} ready of {asked}{notices_sent}")).await?;
         }
         let growth = self.growth(step, since, (&meter, &requests)).await?;
         let latency = (!noticed.is_empty()).then(|| self.decisions.about(&noticed));
