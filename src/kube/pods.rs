@@ -14,8 +14,8 @@ use super::names;
 use crate::core::units::ids::{ClaimName, DecisionId, NodeName, ObjectRef, Uid};
 use crate::core::units::time::Timestamp;
 use crate::core::workload as core_workload;
-use crate::core::workload::need::PodManifest;
-pub use crate::core::workload::pod_reader::{AttributionKeys, NeedAnswer};
+use crate::core::workload::need::{NeedAnswer, PodManifest};
+pub use crate::core::workload::pod_reader::AttributionKeys;
 use crate::core::workload::pod_reader::{PodReader, ReadPod};
 use crate::core::workload::{LetGo, PodIdentity, PodPhase, PodRules, Stuck};
 

@@ -27,7 +27,12 @@ pub struct KeptPods {
     known: BTreeMap<Key, Known>,
     /// By uid.
     keys: BTreeMap<String, Key>,
+    /// By the uid of a controller: a pod of it that was read last, whose parts the others share where they are equal.
+    alike: BTreeMap<String, core_workload::Pod>,
 }
+
+/// More controllers than this, and than there are pods: those without pods are forgotten.
+const FEW_CONTROLLERS: usize = 64;
 
 /// What one pod was read with.
 struct Known {
@@ -128,7 +133,8 @@ impl KeptPods {
         };
         let known = Known::of(pod, volumes);
         match read {
-            Ok(read) => {
+            Ok(mut read) => {
+                self.share(&known, &mut read);
                 let uid = read.identity.uid.clone();
                 note_version(view, Lane::Pod(uid.clone()), pod);
                 super::put(&mut view.pods, uid, read);
@@ -140,6 +146,30 @@ impl KeptPods {
         }
         self.keys.insert(known.uid.clone(), key.clone());
         self.known.insert(key, known);
+    }
+
+    /// Replicas need the same, and belong to the same: they hold it once.
+    fn share(&mut self, known: &Known, pod: &mut core_workload::Pod) {
+        let Some(controller) = &known.controller else { return };
+        if let Some(other) = self.alike.get(controller) {
+            if pod.need == other.need {
+                pod.need = other.need.clone();
+            }
+            if pod.rules == other.rules {
+                pod.rules = Arc::clone(&other.rules);
+            }
+            if pod.workload == other.workload {
+                pod.workload = other.workload.clone();
+            }
+            if pod.attribution == other.attribution {
+                pod.attribution = other.attribution.clone();
+            }
+        }
+        if self.alike.len() > FEW_CONTROLLERS.max(self.known.len()) {
+            let with_pods: BTreeSet<&String> = self.known.values().filter_map(|known| known.controller.as_ref()).collect();
+            self.alike.retain(|controller, _| with_pods.contains(controller));
+        }
+        self.alike.insert(controller.clone(), pod.clone());
     }
 
     /// Services change more often than anything else about a pod, and concern nothing else of it.

@@ -210,3 +210,16 @@ fn a_list_that_lacks_an_object_takes_it_out_of_the_view() {
     assert_eq!(left, ["pod-1-1-uid"], "the other of the same name is gone too");
     assert_eq!(kept.catch_up(&watches).versions.len(), 1);
 }
+
+#[test]
+fn replicas_hold_what_they_need_once_however_often_they_are_read() {
+    let (watches, mut kept) = (Watches::new("uid".to_owned(), AttributionKeys::default()), Kept::default());
+    for (which, version) in [(0, 1), (1, 2), (0, 3), (2, 4)] {
+        tell(&watches.pods, pod(which, 0, version), true);
+        kept.catch_up(&watches);
+    }
+    let pods: Vec<_> = kept.catch_up(&watches).pods.values().cloned().collect();
+    let need = |of: usize| pods[of].need.as_ref().unwrap().0.mark();
+    assert_eq!(pods.len(), 3);
+    assert!(pods.iter().all(|pod| pod.need.as_ref().unwrap().0.is(&need(0)) && pod.workload.is(&pods[0].workload.mark())));
+}
