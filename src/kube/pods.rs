@@ -77,8 +77,8 @@ impl WatchedPods<'_> {
             node: spec.and_then(|s| s.node_name.as_deref()).map(NodeName::from),
             replaces: mark(pod, names::REPLACES),
             let_go,
-            services: services.listed,
-            ready_in: services.ready,
+            services: services.listed.into(),
+            ready_in: services.ready.into(),
         })
     }
 }

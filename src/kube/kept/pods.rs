@@ -164,6 +164,12 @@ impl KeptPods {
             if pod.attribution == other.attribution {
                 pod.attribution = other.attribution.clone();
             }
+            if pod.services == other.services {
+                pod.services = other.services.clone();
+            }
+            if pod.ready_in == other.ready_in {
+                pod.ready_in = other.ready_in.clone();
+            }
         }
         if self.alike.len() > FEW_CONTROLLERS.max(self.known.len()) {
             let with_pods: BTreeSet<&String> = self.known.values().filter_map(|known| known.controller.as_ref()).collect();
@@ -176,11 +182,11 @@ impl KeptPods {
     fn read_services(&self, pods: &mut Shared<BTreeMap<Uid, core_workload::Pod>>, uid: &str) {
         let services = self.around.endpoints.of(uid);
         let uid = Uid::from(uid);
-        if pods.get(&uid).is_none_or(|pod| pod.services == services.listed && pod.ready_in == services.ready) {
+        if pods.get(&uid).is_none_or(|pod| *pod.services == services.listed && *pod.ready_in == services.ready) {
             return;
         }
         if let Some(pod) = pods.get_mut(&uid) {
-            (pod.services, pod.ready_in) = (services.listed, services.ready);
+            (pod.services, pod.ready_in) = (services.listed.into(), services.ready.into());
         }
     }
 }
