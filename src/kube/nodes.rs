@@ -113,6 +113,15 @@ pub fn trim_other(pod: &mut core_v1::Pod) {
     }
 }
 
+/// What is kept of a Node of ours: the list of its images alone would be most of it.
+pub fn trim(node: &mut core_v1::Node) {
+    node.metadata.annotations = None;
+    if let Some(status) = node.status.as_mut() {
+        (status.images, status.volumes_in_use, status.volumes_attached) = (None, None, None);
+        (status.capacity, status.node_info, status.runtime_handlers) = (None, None, None);
+    }
+}
+
 /// The addresses and names that its kubelet reports.
 fn addresses(node: &core_v1::Node) -> BTreeSet<String> {
     let said = node.status.as_ref().and_then(|s| s.addresses.as_deref()).unwrap_or_default();
@@ -164,6 +173,16 @@ mod tests {
         assert_eq!(found.addresses, BTreeSet::from(["10.0.0.7".to_owned()]));
         assert_eq!(found.allocatable, Resources { cpu: Millicores(3_920), memory: Mebibytes(15_360), gpus: 1, ..Resources::default() });
         assert_eq!((found.state.cordoned, found.state.foreign_taints), (false, vec!["x".to_owned()]));
+
+        let images: Vec<_> = (0..50).map(|n| json!({ "names": [format!("image-{n}")], "sizeBytes": n })).collect();
+        let whole: core_v1::Node = serde_json::from_value(json!({
+            "metadata": { "name": "n1", "annotations": { "x": "y" }, "labels": { "lowtide.dev/instance-id": "i-1" } },
+            "status": { "images": images, "capacity": { "cpu": "4" }, "allocatable": { "cpu": "3920m" } }
+        }))
+        .unwrap();
+        let mut held = whole.clone();
+        trim(&mut held);
+        assert!(held != whole && read(&held) == read(&whole), "nothing that is read is dropped on arrival");
 
         let bare = |provider| node(json!({ "metadata": { "name": "n2" }, "spec": { "providerID": provider } }));
         assert_eq!(bare("aws:///us-east-1a/i-0abc").unwrap().instance.as_str(), "i-0abc");

@@ -20,6 +20,10 @@ pub const KUBELET_ON: (&str, &str) = ("lab.lowtide.dev/kubelet", "on");
 /// How long a kubelet's Lease holds, in seconds (the kubelet's default).
 const NODE_LEASE_SECONDS: u32 = 40;
 
+/// Requests per second that controllers and scheduler may send, and in a burst: a lab of thousands of pods must not wait for their defaults (20 and
+/// 50), which are those of a cluster with many nodes of its own.
+const CLIENT_LIMITS: [&str; 2] = ["--kube-api-qps=500", "--kube-api-burst=1000"];
+
 /// How often a start is tried when somebody took the port between asking and listening.
 const START_ATTEMPTS: u32 = 3;
 
@@ -46,6 +50,7 @@ pub struct ControlPlane {
     _controller_manager: Process,
     _api_server: Process,
     _etcd: Process,
+    etcd_url: String,
     api: ApiServer,
     admin_kubeconfig: PathBuf,
     kubectl: PathBuf,
@@ -68,6 +73,7 @@ impl ControlPlane {
             _controller_manager: controller_manager,
             _api_server: api_server,
             _etcd: etcd,
+            etcd_url,
             api,
             admin_kubeconfig,
             kubectl: tools.path("kubectl"),
@@ -79,6 +85,10 @@ impl ControlPlane {
     /// Where the API server is.
     pub fn api(&self) -> &ApiServer {
         &self.api
+    }
+    /// Where etcd is, and counts what it holds.
+    pub fn etcd_url(&self) -> &str {
+        &self.etcd_url
     }
     /// The kubeconfig of a cluster administrator.
     pub fn admin_kubeconfig(&self) -> &Path {
@@ -241,7 +251,7 @@ fn start_controller_manager(tools: &Tools, logs: &Path, api: &ApiServer, kubecon
         "--secure-port=0".into(),
         "--v=1".into(),
     ]);
-    Process::spawn(&spec)
+    Process::spawn(&spec.args(CLIENT_LIMITS))
 }
 
 fn start_scheduler(tools: &Tools, logs: &Path, kubeconfig: &Path) -> Result<Process, LabError> {
@@ -251,7 +261,7 @@ fn start_scheduler(tools: &Tools, logs: &Path, kubeconfig: &Path) -> Result<Proc
         "--secure-port=0".into(),
         "--v=1".into(),
     ]);
-    Process::spawn(&spec)
+    Process::spawn(&spec.args(CLIENT_LIMITS))
 }
 
 fn start_kwok(tools: &Tools, workdir: &Workdir, logs: &Path, kubeconfig: &Path) -> Result<Process, LabError> {
