@@ -139,7 +139,8 @@ impl Constraints {
                 keep_apart(&mut work.template, ZONE, name);
                 few(work);
             }
-            7 | 8 => {
+            // Replicas of the other may be in every zone of two regions.
+            7 | 8 if work.template.asks().regions.is_empty() => {
                 let other = if name == "chat" { "vision" } else { "chat" };
                 keep_apart(&mut work.template, ZONE, other);
                 few(work);
