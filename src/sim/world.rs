@@ -363,7 +363,9 @@ impl World {
         let names: Vec<String> = self.kube.replicated.keys().cloned().collect();
         match deed {
             Deed::Scale => {
-                let Some((name, work)) = self.people.choose(&names).and_then(|name| self.kube.replicated.get_key_value(name)) else { return };
+                let Some((name, work)) = self.people.choose(&names).and_then(|name| self.kube.replicated.get_key_value(name)) else {
+                    return;
+                };
                 let (name, replicas) = (name.clone(), self.people.replicas(work));
                 self.kube.scale(&name, replicas);
                 self.say(&format!("somebody scales {name} to {replicas}"));

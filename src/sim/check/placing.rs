@@ -41,7 +41,12 @@ pub fn before_binding(world: &mut World, identity: &PodIdentity, claim: &ClaimNa
 /// The labels that the claim's node has, or will have.
 fn labels_of(claim: &Claim) -> BTreeMap<String, String> {
     let at = &claim.spec.capacity;
-    let labels = [(HOSTNAME, claim.name.to_string()), (REGION, at.region.to_string()), (ZONE, at.zone.to_string()), (TYPE, at.instance_type.to_string())];
+    let labels = [
+        (HOSTNAME, claim.name.to_string()),
+        (REGION, at.region.to_string()),
+        (ZONE, at.zone.to_string()),
+        (TYPE, at.instance_type.to_string()),
+    ];
     let all = labels.map(|(key, value)| (key.to_owned(), value)).into_iter();
     all.chain([("kubernetes.io/arch".to_owned(), "amd64".to_owned()), ("kubernetes.io/os".to_owned(), "linux".to_owned())]).collect()
 }
@@ -118,7 +123,9 @@ fn against_others(world: &World, pod: &SimPod, claim: &Claim, now: Timestamp) ->
             faults.push(format!("a port of the host that {name} has"));
         }
     }
-    faults.extend(asks.spread.iter().filter(|spread| exceeds(world, pod, spread, &here, now)).map(|s| format!("its spread over {}", s.domain)));
+    faults.extend(
+        asks.spread.iter().filter(|spread| exceeds(world, pod, spread, &here, now)).map(|s| format!("its spread over {}", s.domain)),
+    );
     faults
 }
 
@@ -126,7 +133,11 @@ fn against_others(world: &World, pod: &SimPod, claim: &Claim, now: Timestamp) ->
 /// what it may not know is left out here and counted there.
 fn exceeds(world: &World, pod: &SimPod, spread: &Others, here: &BTreeMap<String, String>, now: Timestamp) -> bool {
     let stays = |p: &SimPod, on: &Claim| {
-        p.pod.let_go.is_none() && p.pod.deleting_until.is_none() && on.status.moving.is_none() && !on.deleting && spread.selects(&p.asks.labels)
+        p.pod.let_go.is_none()
+            && p.pod.deleting_until.is_none()
+            && on.status.moving.is_none()
+            && !on.deleting
+            && spread.selects(&p.asks.labels)
     };
     let Some(place) = here.get(&spread.domain) else { return true };
     let same = |(p, on): &(&SimPod, &Claim)| stays(p, on) && labels_of(on).get(&spread.domain) == Some(place);
@@ -135,7 +146,8 @@ fn exceeds(world: &World, pod: &SimPod, spread: &Others, here: &BTreeMap<String,
         return beside + 1 > spread.max_skew;
     }
     // Which zones can be had is plain only where nothing but the market rules them out: on-demand never runs out.
-    let plain = !world.account.is_tight() && !world.account.shares() && pod.asks.cap.is_none() && pod.asks.is_spot_first() && pod.asks.spares == 0;
+    let plain =
+        !world.account.is_tight() && !world.account.shares() && pod.asks.cap.is_none() && pod.asks.is_spot_first() && pod.asks.spares == 0;
     if spread.domain != ZONE || !plain {
         return false;
     }

@@ -211,8 +211,8 @@ pub fn unsettled(world: &World) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::super::super::faults::{Faults, Level};
-    use super::super::super::people::People;
     use super::super::super::kube::{Keeper, Template};
+    use super::super::super::people::People;
     use super::*;
     use crate::core::fleet::ClaimStatus;
     use serde_json::json;

@@ -205,9 +205,14 @@ mod tests {
             },
         }));
         let resources = Resources { cpu: Millicores(2_500), memory: Mebibytes(10_240), gpus: 1, disk: Mebibytes(30_720) };
-        assert_eq!((asks.resources, asks.gpu_memory, &*asks.ports, &*asks.claims), (resources, Mebibytes(20_480), &[8_080][..], &["weights".to_owned()][..]));
+        assert_eq!(
+            (asks.resources, asks.gpu_memory, &*asks.ports, &*asks.claims),
+            (resources, Mebibytes(20_480), &[8_080][..], &["weights".to_owned()][..])
+        );
         let node = |zone: &str, kind: &str| {
-            [("topology.kubernetes.io/zone", zone), ("node.kubernetes.io/instance-type", kind)].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+            [("topology.kubernetes.io/zone", zone), ("node.kubernetes.io/instance-type", kind)]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into()
         };
         assert!(asks.takes_node(&node("use1-az2", "g6.xlarge")) && !asks.takes_node(&node("use1-az2", "g5.xlarge")));
         assert!(!asks.takes_node(&node("use1-az4", "g6.xlarge")) && asks.is_spot_first());

@@ -63,7 +63,8 @@ impl Kube {
 
     /// The pods have names of their own: the next of a name is made when the last is gone; in order, when those before it are Ready.
     fn reconcile_stateful_set(&mut self, name: &str, work: &Replicated, parallel: bool, now: Timestamp, later: &mut Later) {
-        let named = |kube: &Kube, name: &str| kube.pods.values().find(|p| p.object.pod.identity.object.name == name).map(|p| p.object.clone());
+        let named =
+            |kube: &Kube, name: &str| kube.pods.values().find(|p| p.object.pod.identity.object.name == name).map(|p| p.object.clone());
         for ordinal in 0..work.replicas {
             let of_it = format!("{name}-{ordinal}");
             match named(self, &of_it) {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize as _;
 
-use super::work::{Keeper, Replicated, SimPod};
 use super::Kube;
+use super::work::{Keeper, Replicated, SimPod};
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::Uid;
 use crate::core::workload::controllers::{Controllers, DeploymentFacts};
@@ -41,7 +41,8 @@ impl Around {
             }
             Err(fault) => (PodManifest::default(), (Err(vec![format!("the pod's manifest cannot be read: {fault}")]), Default::default())),
         };
-        let ReadPod { workload, mobility, need, rules, attribution, termination_grace } = reader.read(&manifest, asked, pod.let_go.as_ref());
+        let ReadPod { workload, mobility, need, rules, attribution, termination_grace } =
+            reader.read(&manifest, asked, pod.let_go.as_ref());
         (pod.workload, pod.mobility, pod.need, pod.rules) = (workload, mobility, need, rules);
         (pod.attribution, pod.termination_grace) = (attribution, termination_grace);
         pod
@@ -133,9 +134,9 @@ impl Kube {
 mod tests {
     use serde_json::json;
 
-    use super::super::{NAMESPACE, manifests};
     use super::super::volumes::Volume;
     use super::super::work::Template;
+    use super::super::{NAMESPACE, manifests};
     use super::*;
     use crate::core::units::time::{Millis, Timestamp};
     use crate::core::workload::Mobility;

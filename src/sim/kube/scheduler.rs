@@ -87,9 +87,8 @@ impl Kube {
     fn refuses(&self, node: &SimNode, pod: &SimPod) -> Option<&'static str> {
         let (asks, labels) = (&pod.asks, &node.node.state.labels);
         let used = self.used_on(&node.node.name);
-        let tolerates = |key: &str, value: Option<&str>| {
-            asks.tolerates.iter().any(|(k, v)| k == key && v.as_deref().is_none_or(|v| Some(v) == value))
-        };
+        let tolerates =
+            |key: &str, value: Option<&str>| asks.tolerates.iter().any(|(k, v)| k == key && v.as_deref().is_none_or(|v| Some(v) == value));
         let claim = node.claim.as_ref().map_or("none-yet", |claim| claim.as_str());
         let tainted = !tolerates("lowtide.dev/claim", Some(claim)) || (node.node.tainted && !tolerates(LEAVING, None));
         let zone = labels.get(ZONE).map_or("", String::as_str);

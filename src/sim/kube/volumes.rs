@@ -128,6 +128,8 @@ mod tests {
         assert!(store.consume("data", "use1-az4") && !store.consume("data", "use1-az2"));
         assert!(store.get("data").unwrap().reached_from("use1-az4") && !store.get("data").unwrap().reached_from("use1-az2"));
         assert!(format!("{:?}", terms(&store)).contains("use1-az4") && !format!("{:?}", terms(&store)).contains("use1-az2"));
-        assert!(store.facts(true).into_values().next().unwrap().is_shared() && !store.facts(false).into_values().next().unwrap().is_shared());
+        assert!(
+            store.facts(true).into_values().next().unwrap().is_shared() && !store.facts(false).into_values().next().unwrap().is_shared()
+        );
     }
 }
