@@ -17,6 +17,7 @@ pub mod account;
 pub mod bill;
 pub mod chance;
 pub mod check;
+mod constraints;
 pub mod ec2;
 mod effects;
 pub mod faults;

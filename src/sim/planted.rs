@@ -72,6 +72,12 @@ pub enum PlantedBug {
     TwinsTakenForGone,
     /// What is decided depends on how many plans were made before.
     PlansDiffer,
+    /// Zones that pods select, and those of their volumes, are not looked at.
+    ZonesIgnored,
+    /// Which pods may run together is not looked at: anti-affinity, spread, ports of the host.
+    CompanyIgnored,
+    /// Every volume is taken for one that many nodes may mount: pods surge that must end before they are made again.
+    VolumesTakenForShared,
 }
 
 impl PlantedBug {
@@ -87,7 +93,8 @@ impl PlantedBug {
             PlantedBug::HourMispriced | PlantedBug::IntervalCutShort => &[LedgerIsTheBill],
             PlantedBug::DrainWithoutNotice | PlantedBug::WorkingMachineEnded => &[RemovalsHaveReasons],
             PlantedBug::EmptyMachinesKept | PlantedBug::ClaimRemovedEarly => &[EveryInstanceClaimed],
-            PlantedBug::NeedsIgnored => &[NeedsAndPoliciesHold],
+            PlantedBug::NeedsIgnored | PlantedBug::ZonesIgnored | PlantedBug::CompanyIgnored => &[NeedsAndPoliciesHold],
+            PlantedBug::VolumesTakenForShared => &[NeedsAndPoliciesHold],
             PlantedBug::RoomDoubled => &[OneClaimPerPod, NeedsAndPoliciesHold],
             PlantedBug::PlansDiffer => &[SameSeedSameHistory],
             PlantedBug::OthersSwept | PlantedBug::UnreadableSwept | PlantedBug::StraysSwept => &[EndsWereSeen],
@@ -102,6 +109,11 @@ impl PlantedBug {
     /// The API server is not asked before a machine is swept.
     pub fn forgets_to_ask(self) -> bool {
         matches!(self, PlantedBug::OthersSwept | PlantedBug::UnreadableSwept | PlantedBug::StraysSwept)
+    }
+
+    /// Pods are read with volumes that are none of theirs.
+    pub fn misreads_volumes(self) -> bool {
+        self == PlantedBug::VolumesTakenForShared
     }
 
     /// The operator's plan with the mistake in it.
@@ -137,6 +149,18 @@ impl PlantedBug {
             PlantedBug::MarksBelieved => believe_marks(world),
             PlantedBug::ForgedNodesUsed => believe_nodes(world),
             PlantedBug::TwinsTakenForGone => world.doubtful_nodes = BTreeMap::new().into(),
+            PlantedBug::ZonesIgnored => {
+                for (need, _) in world.pods.values_mut().filter_map(|pod| pod.need.as_mut().ok()) {
+                    need.zones.clear();
+                    need.node_terms.clear();
+                }
+            }
+            PlantedBug::CompanyIgnored => {
+                for pod in world.pods.values_mut() {
+                    pod.rules = Arc::default();
+                    pod.need.iter_mut().for_each(|(_, schedule)| schedule.zone_max_skew = None);
+                }
+            }
             PlantedBug::OwnClockBelieved => world.ec2_ahead = Some(world.ec2_ahead.unwrap_or(Millis::ZERO) + Millis::from_mins(4)),
             _ => {}
         }

@@ -311,6 +311,9 @@ impl Cluster for Hold {
             true => ClusterView { classes: world.kube.shown.classes.clone(), ..ClusterView::default() },
             false => {
                 let mut view = world.kube.shown.clone();
+                if self.planted.is_some_and(PlantedBug::misreads_volumes) {
+                    view.pods = world.kube.pods_with_shared_volumes().into();
+                }
                 world.forgers.show(&mut view);
                 view
             }

@@ -38,6 +38,8 @@ pub(super) struct Pass<'a> {
     pub(super) busy: BTreeSet<Lane>,
     /// Old pods that got their replacement in this pass.
     pub(super) replaced: BTreeSet<Uid>,
+    /// Pods that got their place in this pass, and the zone of each: rules between pods over zones count them.
+    pub(super) placed: Vec<(&'a Pod, ZoneId)>,
     /// Claims that got a pod in this pass: they are neither untaken nor empty.
     pub(super) taken: BTreeSet<ClaimName>,
     /// Claims whose machines have ended, and what they cost this month: they go once their pool's books name them.
@@ -82,6 +84,7 @@ impl<'a> Pass<'a> {
             index,
             busy: hands_off(world),
             replaced: BTreeSet::new(),
+            placed: Vec::new(),
             taken: BTreeSet::new(),
             closing: BTreeMap::new(),
             terms: OnceCell::new(),

@@ -5,7 +5,6 @@
 use crate::core::fleet::Node;
 use crate::core::placement::listing::Listing;
 use crate::core::placement::{self, PoolPolicy};
-use crate::core::workload::company::Domain;
 use crate::core::workload::labels::PodSelector;
 use crate::core::workload::{Pod, PodRules};
 
@@ -47,7 +46,7 @@ impl Marks {
             if selector.selects(namespace, &rules.labels) {
                 has |= 1 << bit;
             }
-            if rules.apart.iter().any(|c| c.domain == Domain::Machine && c.pods == *selector) {
+            if rules.alone_on_machine().any(|pods| pods == selector) {
                 avoids |= 1 << bit;
             }
         }

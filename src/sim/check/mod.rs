@@ -3,6 +3,7 @@
 //! - `standing`: what must hold of machines, claims and pods at every moment.
 //! - `acts`: what must hold of an act before it is carried out: it was decided, recorded, and its reason is true.
 //! - `bindings`: what must hold of a pod's binding: it was earned, and nothing that anybody wrote on a pod or a Node decided it.
+//! - `placing`: what must hold of a binding: what the owner asks, and what the scheduler would allow.
 //! - `books`: records and rows: durable once, the same however often they are written, and worth what the bill says.
 //!
 //! Decides: whether a step broke an invariant of [`crate::core::invariant`]. Written from the design's words, not from the planner's code.
@@ -10,6 +11,7 @@
 mod acts;
 mod bindings;
 mod books;
+mod placing;
 mod standing;
 
 pub use acts::{before_action, before_launch, before_terminate};
@@ -25,7 +27,10 @@ use crate::core::invariant::{Fault, Invariant};
 use crate::core::record::LedgerRecord;
 use crate::core::units::ids::Uid;
 use crate::core::units::money::MicroUsd;
-use crate::core::units::time::Timestamp;
+use crate::core::units::time::{Millis, Timestamp};
+
+/// How far a clock may be off, and how long a watch may lag, before a reason is called untrue.
+const TOLERANCE: Millis = Millis::from_secs(150);
 
 /// What the checks must remember.
 #[derive(Debug, Default)]

@@ -50,8 +50,8 @@ impl<'a> Asked<'a> {
     /// `pods` onto `room` or machines to buy, under the pools as they are now.
     pub(in crate::core::plan) fn for_pods(pass: &Pass<'a>, pods: &[&Pod], room: Vec<Room>) -> Self {
         let mut asked = Asked { demands: Vec::new(), room, terms: terms(pass), verdicts: BTreeMap::new() };
-        asked.verdicts = deadline::verdicts(pass, pods, &asked.request(pass));
-        let spread = serving::verdicts(pass, pods, &asked.request(pass));
+        asked.verdicts = deadline::verdicts(pass, pods, &asked.request(pass), &asked.terms.marks);
+        let spread = serving::verdicts(pass, pods, &asked.request(pass), &asked.terms.marks);
         asked.verdicts.extend(spread);
         asked.demands = pods.iter().filter_map(|pod| demand_of(pass, pod, asked.verdict(pod))).collect();
         asked

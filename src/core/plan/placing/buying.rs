@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::moving::watching::{has_outgrown, is_misfit};
 use super::super::pass::{Pass, target};
 use super::super::reporting::wording;
+use super::apart;
 use super::asking::Asked;
 use super::bindings::{bindings_of, keep_bindings};
 use super::deadline::{self, Verdict};
@@ -20,13 +21,13 @@ use crate::core::market::{Capacity, CapacityType, Offer, PriceSource};
 use crate::core::placement::{self, Demand, PlacementRequest, PlannedMachine, Target};
 use crate::core::record::{Counterfactuals, Decision, JudgedOffer, Judgement, LedgerRecord, Outcome, code_of};
 use crate::core::snapshot::Lane;
-use crate::core::units::ids::{ClaimName, DecisionId, ReservationId, derive_uuid};
+use crate::core::units::ids::{ClaimName, DecisionId, ReservationId, ZoneId, derive_uuid};
 use crate::core::units::shared::Shared;
 use crate::core::workload::need::Need;
 use crate::core::workload::{Baseline, Mobility, Pod, Replaces};
 
-pub(in crate::core::plan) fn buy(pass: &mut Pass) {
-    let waiting: Vec<&Pod> = waiting_pods(pass).into_iter().filter(|pod| !bind_where_bought(pass, pod)).collect();
+pub(in crate::core::plan) fn buy<'a>(pass: &mut Pass<'a>) {
+    let waiting: Vec<&'a Pod> = waiting_pods(pass).into_iter().filter(|pod| !bind_where_bought(pass, *pod)).collect();
     if waiting.is_empty() {
         return;
     }
@@ -51,7 +52,7 @@ pub(in crate::core::plan) fn buy(pass: &mut Pass) {
 }
 
 /// Places `waiting`, all of them together: onto room, on machines to buy, or not at all and why.
-fn place_all(pass: &mut Pass, waiting: &[&Pod]) {
+fn place_all<'a>(pass: &mut Pass<'a>, waiting: &[&'a Pod]) {
     if waiting.is_empty() {
         return;
     }
@@ -69,11 +70,19 @@ fn place_all(pass: &mut Pass, waiting: &[&Pod]) {
         }
     }
     for ((claim, need), pods) in onto_room {
+        let zone = pass.claims.get(&claim).map(|c| c.spec.capacity.zone.clone());
+        if !goes_together(pass, &pods, zone) {
+            continue;
+        }
         use_room(pass, &request, &mut judged, &claim, &need, &pods);
     }
     for machine in &placed.machines {
         let demands = machine.demands.iter().filter_map(|i| request.demands.get(*i));
         let pods: Vec<(&Pod, &Demand)> = demands.filter_map(|d| Some((*by_key.get(d.key.as_str())?, d))).collect();
+        let only_pods: Vec<&Pod> = pods.iter().map(|(pod, _)| *pod).collect();
+        if !goes_together(pass, &only_pods, Some(machine.capacity.zone.clone())) {
+            continue;
+        }
         buy_machine(pass, &asked, &request, &mut judged, machine, &pods);
     }
     for unplaced in &placed.unplaced {
@@ -81,6 +90,18 @@ fn place_all(pass: &mut Pass, waiting: &[&Pod]) {
             refuse(pass, pod, &unplaced.judgement, asked.verdict(pod));
         }
     }
+}
+
+/// Whether rules between pods let all of `pods` go to `zone` beside those that this pass has placed there. If so they count as placed; if not
+/// they have the next pass, which sees where the others are.
+fn goes_together<'a>(pass: &mut Pass<'a>, pods: &[&'a Pod], zone: Option<ZoneId>) -> bool {
+    let Some(zone) = zone.filter(|_| super::asking::terms(pass).marks.over_zones) else { return true };
+    if pods.iter().any(|pod| apart::clashes(pass, pod, &zone)) {
+        pass.wake(pass.now + crate::core::units::time::Millis(1));
+        return false;
+    }
+    pass.placed.extend(pods.iter().map(|pod| (*pod, zone.clone())));
+    true
 }
 
 /// Pods that need a place now: gated by us alone, and bound to nothing that will take them.
@@ -203,8 +224,11 @@ fn bind(pass: &mut Pass, pod: &Pod, claim: &ClaimName, decision: DecisionId, bas
 }
 
 /// A machine was bought for this pod and the pod was not bound, as when the process ended in between. True when it is now, or will be.
-fn bind_where_bought(pass: &mut Pass, pod: &Pod) -> bool {
+fn bind_where_bought<'a>(pass: &mut Pass<'a>, pod: &'a Pod) -> bool {
     let Some(claim) = kept_for(pass, pod).cloned() else { return false };
+    if !goes_together(pass, &[pod], Some(claim.spec.capacity.zone.clone())) {
+        return false;
+    }
     let (Ok((need, _)), Some(pool)) = (&pod.need, pass.pool_of(&claim)) else { return false };
     let home = &pool.home_region;
     let counterfactuals = placement::counterfactuals(&pass.world.catalog, &pass.world.market, need, &claim.spec.capacity, home);

@@ -9,12 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::pass::Pass;
+use super::super::terms::Marks;
+use super::apart;
 use super::replacing::{is_rescue, replaced_pod};
 use crate::core::market::availability::CapacityMemory;
 use crate::core::market::{Capacity, CapacityType, Offer};
-use crate::core::placement::eligibility::{Wants, listings, replicas_that_fit};
+use crate::core::placement::eligibility::{Wants, listings};
 use crate::core::placement::listing::Listing;
-use crate::core::placement::{PlacementRequest, PlacementSettings};
+use crate::core::placement::{Apart, PlacementRequest, PlacementSettings};
 use crate::core::policy::batch::{self, Choice, EVEN_ODDS, Holding, Job, OnDemandOffer, Pressure, SpotCapacity};
 use crate::core::record::Refusal;
 use crate::core::units::ids::{PoolName, Region, Uid};
@@ -65,11 +67,16 @@ struct Work {
     held: Option<Capacity>,
 }
 
-/// What a verdict goes by: the need, the node pools that admit it, and the work.
-type Asker<'p> = (&'p Need, Shared<BTreeSet<PoolName>>, Work);
+/// What a verdict goes by: the need, the node pools that admit it, the work, and what other pods leave of the choice.
+type Asker<'p> = (&'p Need, Shared<BTreeSet<PoolName>>, Work, Apart);
 
 /// The verdicts on those of `pods` that have a deadline, by uid.
-pub(in crate::core::plan) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -> BTreeMap<Uid, Arc<Verdict>> {
+pub(in crate::core::plan) fn verdicts(
+    pass: &Pass,
+    pods: &[&Pod],
+    request: &PlacementRequest,
+    marks: &Marks,
+) -> BTreeMap<Uid, Arc<Verdict>> {
     let timed: Vec<(&Pod, &Need, Work)> = pods.iter().filter_map(|pod| work_of(pass, pod, request.settings)).collect();
     if timed.is_empty() {
         return BTreeMap::new();
@@ -78,10 +85,11 @@ pub(in crate::core::plan) fn verdicts(pass: &Pass, pods: &[&Pod], request: &Plac
     let mut known: BTreeMap<Asker, Option<Arc<Verdict>>> = BTreeMap::new();
     let mut by_pod = BTreeMap::new();
     for (pod, need, work) in timed {
-        let key = (need, pass.pools_for(pod), work);
-        let verdict = known.entry(key).or_insert_with_key(|(need, pools, work)| {
+        let key = (need, pass.pools_for(pod), work, apart::of(pass, marks, pod));
+        let verdict = known.entry(key).or_insert_with_key(|(need, pools, work, apart)| {
             let admitted = request.pools.iter().zip(listed.iter()).filter(|(pool, _)| pools.contains(&pool.name));
-            let offers = offers(request, need, work, admitted.flat_map(|(_, listings)| listings));
+            let wants = Wants { rescue: work.rescue, apart: Some(apart), ..Wants::new(request, need) };
+            let offers = offers(request, &wants, work, admitted.flat_map(|(_, listings)| listings));
             judge(pass, request, work, &offers).map(Arc::new)
         });
         if let Some(verdict) = verdict {
@@ -217,23 +225,23 @@ struct Candidate<'a> {
     egress: MicroUsd,
 }
 
-/// Candidates for `need`, one for each pool of capacity, in the order of the market. What is paid for already, the machine it runs on or free
+/// Candidates for a need, one for each pool of capacity, in the order of the market. What is paid for already, the machine it runs on or free
 /// room, takes no more of quotas, limits and budgets.
 fn offers<'a>(
     request: &PlacementRequest,
-    need: &Need,
+    wants: &Wants,
     work: &Work,
     listings: impl Iterator<Item = &'a Listing<'a>>,
 ) -> BTreeMap<&'a Capacity, Candidate<'a>> {
-    let wants = Wants { rescue: work.rescue, ..Wants::new(request, need) };
+    let need = wants.need;
     let ours = |at: &Capacity| work.held.as_ref() == Some(at) || request.room.iter().any(|room| room.ready && room.capacity == *at);
     let mut found = BTreeMap::new();
     for listing in listings {
         let replicas = match wants.judge(listing) {
             Ok(replicas) => replicas,
-            Err(Refusal::CoolingDown) => replicas_that_fit(need, &listing.usable),
+            Err(Refusal::CoolingDown) => wants.replicas_on(&listing.usable),
             Err(Refusal::Quota | Refusal::PoolLimit | Refusal::Budget | Refusal::ReservationFull) if ours(&listing.offer.capacity) => {
-                replicas_that_fit(need, &listing.usable)
+                wants.replicas_on(&listing.usable)
             }
             Err(_) => 0,
         };
