@@ -45,7 +45,7 @@ pub struct Toy {
     next: u64,
     /// What pods share, as the reader of real pods lets them.
     alike: Sharing,
-    starts: BTreeMap<Uid, Timestamp>,
+    pub starts: BTreeMap<Uid, Timestamp>,
     /// The instance that each claim's token stands for.
     launched: BTreeMap<Uid, InstanceId>,
 }

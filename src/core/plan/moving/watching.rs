@@ -16,6 +16,8 @@ use crate::core::workload::{Mobility, Pod, PodPhase, Stuck};
 
 /// The scheduler has this long to bind a pod whose machine is there.
 const BOUND_WITHIN: Millis = Millis::from_secs(20);
+/// A claim that is gone may come back: a person has `lowtide adopt` take its machine over. After this its pod is placed elsewhere.
+const CLAIM_BACK_WITHIN: Millis = Millis::from_mins(15);
 /// A pod that is bound has this long to be Ready before its owner reads what the kubelet says: images of models are large.
 const READY_WITHIN: Millis = Millis::from_mins(15);
 /// After this many machines on which the same need was not bound, the machine is not what is wrong.
@@ -39,7 +41,9 @@ pub(in crate::core::plan) fn watch_lifted(pass: &mut Pass) {
 }
 
 fn unbound(pass: &mut Pass, pod: &Pod, stuck: &Stuck) {
-    let Some(claim) = pod.claim.as_ref().and_then(|name| pass.claims.get(name)).cloned() else { return };
+    let Some(claim) = pod.claim.as_ref().and_then(|name| pass.claims.get(name)).cloned() else {
+        return without_claim(pass, pod, stuck);
+    };
     // Not before its machine was there and it was made: the scheduler looks at it since its gate was lifted.
     let lifted = claim.status.node_ready_at.map_or(stuck.since, |ready| ready.max(stuck.since)).max(pod.created_at);
     if !claim.takes_work() || !pass.due(lifted, BOUND_WITHIN) {
@@ -65,6 +69,26 @@ fn unbound(pass: &mut Pass, pod: &Pod, stuck: &Stuck) {
     let lanes = vec![Lane::Pod(pod.identity.uid.clone()), Lane::Claim(claim.name.clone())];
     if pass.step(lanes, Vec::new(), vec![remember, delete]) {
         pass.emit(subject, (EventKind::Warning, "NotScheduled"), &claim.uid, format!("{what}; it is made again and placed elsewhere"));
+    }
+}
+
+/// Its claim is gone and nobody removed it through lowtide: etcd was restored, or somebody took the finalizer away. No machine will have its pin.
+fn without_claim(pass: &mut Pass, pod: &Pod, stuck: &Stuck) {
+    let unread = pod.claim.as_ref().is_some_and(|name| pass.world.unreadable_claims.contains_key(name));
+    if unread || !pass.due(stuck.since.max(pod.created_at), CLAIM_BACK_WITHIN) {
+        return;
+    }
+    let (subject, name) = (EventSubject::Pod(pod.identity.clone()), pod.claim.as_ref().map_or("", |name| name.as_str()));
+    let what = format!("its gate was lifted for claim {name}, which is gone for {CLAIM_BACK_WITHIN}");
+    if pod.mobility == Mobility::Bare {
+        let note = format!("{what}; nobody remakes a bare pod: delete and create it again");
+        pass.emit(subject, (EventKind::Warning, "NotScheduled"), "no claim", note);
+        return;
+    }
+    let (identity, grace, reason) = (pod.identity.clone(), Millis::from_secs(1), RemovalReason::NotScheduled);
+    let delete = Action::Cluster(ClusterAction::DeletePod { pod: identity, grace, reason });
+    if pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![delete]) {
+        pass.emit(subject, (EventKind::Warning, "NotScheduled"), "no claim", format!("{what}; it is made again and placed elsewhere"));
     }
 }
 

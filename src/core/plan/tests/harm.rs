@@ -437,3 +437,21 @@ fn a_pod_that_runs_elsewhere_keeps_no_machine_from_ending() {
     toy.run(120);
     assert_eq!((toy.running().len(), toy.removals.len()), (0, 0), "{:?}", toy.events);
 }
+
+/// etcd is restored, or somebody takes a claim's finalizer away, between the lifting of a gate and the scheduler: nothing has the pod's pin, and
+/// no claim is there to watch it from.
+#[test]
+fn a_lifted_pod_whose_claim_is_gone_is_placed_again() {
+    let mut toy = working(1);
+    let uid = toy.world.pods.keys().next().unwrap().clone();
+    let now = toy.now;
+    let pod = toy.world.pods.get_mut(&uid).unwrap();
+    (pod.phase, pod.node, pod.ready_since, pod.started_at) = (PodPhase::Pending, None, None, None);
+    pod.stuck = Some(crate::core::workload::Stuck { since: now, said: "0/1 nodes match".into() });
+    toy.starts.insert(uid.clone(), now + Millis::from_hours(24));
+    toy.world.claims = BTreeMap::new().into();
+    toy.run(14 * 60);
+    assert_eq!((toy.removals.len(), toy.world.pods.contains_key(&uid)), (0, true), "its claim may come back");
+    toy.run(2 * 60);
+    assert_eq!(toy.removals.first().map(|(_, reason)| *reason), Some(crate::core::action::RemovalReason::NotScheduled));
+}
