@@ -101,7 +101,7 @@ impl World {
         let name = NodeName::from(format!("{THIEF}{instance}"));
         let allocatable = Resources { gpus: 8, ..self.catalog.types.values().next().map(|kind| kind.allocatable()).unwrap_or_default() };
         let of_the_machine = addresses.into_iter().filter(|text| !text.starts_with("ip-")).collect();
-        let addresses = if bold { of_the_machine } else { BTreeSet::from(["192.0.2.1".to_owned()]) };
+        let addresses = if bold { of_the_machine } else { vec!["192.0.2.1".to_owned()] };
         let (forged, state) = (name.clone(), NodeState::default());
         let node = Node { name: forged, instance, addresses, ready: true, allocatable, labelled: false, tainted: false, state };
         self.say(&format!("somebody registers {name}{}", if bold { " under the machine's own address" } else { "" }));
