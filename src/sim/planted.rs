@@ -3,7 +3,7 @@
 //! Decides: what each mistake does to what the operator sees, plans or asks for.
 //! Does not: exist outside simulated histories.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
