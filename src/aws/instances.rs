@@ -118,12 +118,13 @@ impl AwsCloud {
 }
 
 /// What identifies its Node: the private DNS name, in full and as a host name, and the private addresses of all its interfaces.
-fn addresses(found: &SdkInstance) -> BTreeSet<String> {
+fn addresses(found: &SdkInstance) -> Vec<String> {
     let name = found.private_dns_name().filter(|name| !name.is_empty());
     let host = name.and_then(|name| name.split('.').next());
     let interfaces = found.network_interfaces().iter();
     let more = interfaces.flat_map(|one| one.private_ip_addresses()).filter_map(|one| one.private_ip_address());
-    name.into_iter().chain(host).chain(found.private_ip_address()).chain(more).map(str::to_owned).collect()
+    let each: BTreeSet<&str> = name.into_iter().chain(host).chain(found.private_ip_address()).chain(more).collect();
+    each.into_iter().map(str::to_owned).collect()
 }
 
 /// EC2's state in our terms. We never stop an instance; a stopped one no longer serves, but is not gone.

@@ -123,9 +123,10 @@ pub fn trim(node: &mut core_v1::Node) {
 }
 
 /// The addresses and names that its kubelet reports.
-fn addresses(node: &core_v1::Node) -> BTreeSet<String> {
+fn addresses(node: &core_v1::Node) -> Vec<String> {
     let said = node.status.as_ref().and_then(|s| s.addresses.as_deref()).unwrap_or_default();
-    said.iter().map(|one| one.address.clone()).collect()
+    let each: BTreeSet<&str> = said.iter().map(|one| one.address.as_str()).collect();
+    each.into_iter().map(str::to_owned).collect()
 }
 
 /// The instance id at the end of a provider id: `lowtide://us-east-1/use1-az4/lt-i-0abc`, and `aws:///us-east-1a/i-0abc` on EKS.
@@ -170,7 +171,7 @@ mod tests {
         }))
         .unwrap();
         assert_eq!((found.instance.as_str(), found.ready, found.labelled, found.tainted), ("i-1", true, true, true));
-        assert_eq!(found.addresses, BTreeSet::from(["10.0.0.7".to_owned()]));
+        assert_eq!(found.addresses, ["10.0.0.7"]);
         assert_eq!(found.allocatable, Resources { cpu: Millicores(3_920), memory: Mebibytes(15_360), gpus: 1, ..Resources::default() });
         assert_eq!((found.state.cordoned, found.state.foreign_taints), (false, vec!["x".to_owned()]));
 

@@ -4,7 +4,6 @@
 //! decided about a pod is what the world keeps. A forged Node is an object like any other, on which nothing ever runs.
 //! Does not: judge what the operator makes of it (see [`super::check`]).
 
-use std::collections::BTreeSet;
 
 use super::chance::Chance;
 use super::ec2::Later;
@@ -101,7 +100,7 @@ impl World {
         let name = NodeName::from(format!("{THIEF}{instance}"));
         let allocatable = Resources { gpus: 8, ..self.catalog.types.values().next().map(|kind| kind.allocatable()).unwrap_or_default() };
         let of_the_machine = addresses.into_iter().filter(|text| !text.starts_with("ip-")).collect();
-        let addresses = if bold { of_the_machine } else { BTreeSet::from(["192.0.2.1".to_owned()]) };
+        let addresses = if bold { of_the_machine } else { vec!["192.0.2.1".to_owned()] };
         let (forged, state) = (name.clone(), NodeState::default());
         let node = Node { name: forged, instance, addresses, ready: true, allocatable, labelled: false, tainted: false, state };
         self.say(&format!("somebody registers {name}{}", if bold { " under the machine's own address" } else { "" }));

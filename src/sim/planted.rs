@@ -3,7 +3,7 @@
 //! Decides: what each mistake does to what the operator sees, plans or asks for.
 //! Does not: exist outside simulated histories.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -258,7 +258,7 @@ fn believe_nodes(world: &mut Snapshot) {
     for (name, instance) in doubtful {
         let machine = seen(&world.instances).find(|i| i.id == instance).and_then(|i| world.catalog.types.get(&i.capacity.instance_type));
         let Some(allocatable) = machine.map(|machine| Resources { gpus: machine.gpus, ..machine.allocatable() }) else { continue };
-        let (addresses, ready, labelled, tainted, state) = (BTreeSet::new(), true, false, false, NodeState::default());
+        let (addresses, ready, labelled, tainted, state) = (Vec::new(), true, false, false, NodeState::default());
         let node = Node { name: name.clone(), instance, addresses, ready, allocatable, labelled, tainted, state };
         world.nodes.insert(name, node);
     }

@@ -68,6 +68,7 @@ struct Sharing {
     workloads: Alike<Workload>,
     attributions: Alike<Attribution>,
     services: Alike<BTreeSet<String>>,
+    rules: std::sync::Arc<PodRules>,
 }
 
 impl Toy {
@@ -176,7 +177,7 @@ impl Toy {
             workload: self.alike.workloads.share(Workload { kind: workload.0.into(), object: object(workload.1) }),
             mobility,
             need: Ok((self.alike.needs.share(need), self.alike.schedules.share(schedule))),
-            rules: Default::default(),
+            rules: std::sync::Arc::clone(&self.alike.rules),
             attribution: self.alike.attributions.share(Attribution::default()),
             phase: PodPhase::Gated,
             started_at: None,
@@ -297,7 +298,7 @@ impl Toy {
                 let units = instance.tags.get(tags::CLAIM_UID).and_then(|uid| units.get(uid)).copied().unwrap_or(machine.gpus);
                 let allocatable = Resources { gpus: units, ..machine.allocatable() };
                 let (ready, labelled, tainted) = (true, false, false);
-                let (instance, addresses) = (instance.id.clone(), BTreeSet::new());
+                let (instance, addresses) = (instance.id.clone(), Vec::new());
                 let node =
                     Node { name: name.clone(), instance, addresses, ready, allocatable, labelled, tainted, state: Default::default() };
                 self.world.nodes.insert(name, node);
@@ -399,7 +400,7 @@ impl Toy {
             ended_at: None,
             state_reason: None,
             spot_request_status: None,
-            addresses: BTreeSet::from([format!("node-{id}")]),
+            addresses: vec![format!("node-{id}")],
             tags: launch.tags.clone().into(),
         };
         if let Some(Observed::Known { value, .. }) = self.world.instances.get_mut(&launch.capacity.region) {

@@ -89,7 +89,7 @@ fn an_owner_cannot_charge_another_team_where_namespaces_say_who_pays() {
     let said = by(false, forged());
     assert_eq!((said.team.as_deref(), said.cost_center.as_deref(), said.product_area.as_deref()), (Some("search"), Some("9"), Some("ads")));
     let held = by(true, forged());
-    assert_eq!((held.team.as_deref(), held.cost_center.as_deref(), held.product_area), (Some("platform"), Some("1200"), None));
+    assert_eq!((held.team.as_deref(), held.cost_center.as_deref(), held.product_area.as_deref()), (Some("platform"), Some("1200"), None));
     assert_eq!((held.service.as_deref(), held.component.as_deref()), (Some("chat"), Some("inference")), "these are the pod's");
     let elsewhere = by(true, json!({ "metadata": { "namespace": "unlabelled", "labels": { "team": "search" } } }));
     assert_eq!(elsewhere.team, None, "a namespace that says nothing: unknown, and never what the pod says");
@@ -206,8 +206,8 @@ fn services_are_read_from_endpoint_slices() {
     };
     let slices = [slice("chat", json!(true)), slice("canary", json!(false)), slice("old", json!(null))];
     let found = read_with(&owners("RollingUpdate"), &Endpoints::read(slices.iter()), &pod(json!({})));
-    assert_eq!(found.services.into_iter().collect::<Vec<_>>(), ["canary", "chat", "old"]);
-    assert_eq!(found.ready_in.into_iter().collect::<Vec<_>>(), ["chat", "old"]);
+    assert_eq!(found.services.iter().cloned().collect::<Vec<_>>(), ["canary", "chat", "old"]);
+    assert_eq!(found.ready_in.iter().cloned().collect::<Vec<_>>(), ["chat", "old"]);
 }
 
 #[test]

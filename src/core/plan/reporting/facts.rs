@@ -219,6 +219,8 @@ fn occupancies(pass: &mut Pass, claim: &Claim) {
         }
     }
     if occupants != claim.status.occupants {
+        // As many claims keep theirs as there are machines.
+        occupants.shrink_to_fit();
         let patch = Box::new(ClaimPatch { occupants: Some(occupants), ..ClaimPatch::default() });
         let action = Action::Cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch, seen: Some(claim.version) });
         pass.step(vec![lane], records, vec![action]);
