@@ -43,7 +43,7 @@ fn rights(fixture: &Fixture) -> Vec<(String, Call)> {
     let of_people = |role: &Value| role["metadata"]["labels"].as_object().unwrap().keys().any(|key| key.contains("aggregate-to"));
     let mut rights = Vec::new();
     for role in roles.iter().filter(|role| !of_people(role)) {
-        for rule in role["rules"].as_array().unwrap() {
+        for rule in role["rules"].as_array().into_iter().flatten() {
             let all = |field: &str| rule[field].as_array().into_iter().flatten().map(text).collect::<Vec<String>>();
             let names = if all("resourceNames").is_empty() { vec![String::new()] } else { all("resourceNames") };
             for (group, resource) in
