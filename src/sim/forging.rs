@@ -4,7 +4,6 @@
 //! decided about a pod is what the world keeps. A forged Node is an object like any other, on which nothing ever runs.
 //! Does not: judge what the operator makes of it (see [`super::check`]).
 
-
 use super::chance::Chance;
 use super::ec2::Later;
 use super::faults::Level;

@@ -56,8 +56,6 @@ pub enum PlantedBug {
     GatesKept,
     /// Machines of our name are swept whoever's UID they carry.
     OthersSwept,
-    /// Machines that no claim stands for are swept at once, whatever runs on them.
-    StraysSwept,
     /// Machines of claims that cannot be read are swept.
     UnreadableSwept,
     /// Join timeouts are taken by a clock of ours that is four minutes ahead.
@@ -97,7 +95,7 @@ impl PlantedBug {
             PlantedBug::VolumesTakenForShared => &[NeedsAndPoliciesHold],
             PlantedBug::RoomDoubled => &[OneClaimPerPod, NeedsAndPoliciesHold],
             PlantedBug::PlansDiffer => &[SameSeedSameHistory],
-            PlantedBug::OthersSwept | PlantedBug::UnreadableSwept | PlantedBug::StraysSwept => &[EndsWereSeen],
+            PlantedBug::OthersSwept | PlantedBug::UnreadableSwept => &[EndsWereSeen],
             PlantedBug::OwnClockBelieved => &[RemovalsHaveReasons],
             PlantedBug::LiftedEarly => &[LiftedPodsRun, WorldSettles],
             PlantedBug::MarksBelieved => &[NeedsAndPoliciesHold],
@@ -108,7 +106,7 @@ impl PlantedBug {
 
     /// The API server is not asked before a machine is swept.
     pub fn forgets_to_ask(self) -> bool {
-        matches!(self, PlantedBug::OthersSwept | PlantedBug::UnreadableSwept | PlantedBug::StraysSwept)
+        matches!(self, PlantedBug::OthersSwept | PlantedBug::UnreadableSwept)
     }
 
     /// Pods are read with volumes that are none of theirs.
@@ -195,11 +193,6 @@ impl PlantedBug {
             }
             PlantedBug::ClaimRemovedEarly => planned.steps.extend(working(world, now).map(remove)),
             PlantedBug::OthersSwept => planned.steps.extend(seen(&world.instances).filter(|i| !is_ours(world, i)).map(sweep)),
-            PlantedBug::StraysSwept => {
-                let claimed = |i: &&Instance| i.claim_uid().is_some_and(|uid| world.claims.values().any(|claim| claim.uid.as_str() == uid));
-                let strays = seen(&world.instances).filter(|i| i.is_alive() && is_ours(world, i) && !claimed(i));
-                planned.steps.extend(strays.filter(|i| now.since(i.launched_at) > Millis::from_mins(15)).map(sweep));
-            }
             PlantedBug::UnreadableSwept => {
                 let ids: Vec<_> = world.unreadable_claims.values().filter_map(|claim| claim.instance.clone()).collect();
                 planned.steps.extend(seen(&world.instances).filter(|i| i.is_alive() && ids.contains(&i.id)).map(sweep));

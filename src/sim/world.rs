@@ -18,7 +18,6 @@ use super::history::History;
 use super::kube::{Kube, Replicated, Stored};
 use super::market::{SimMarket, Turn, ZONES};
 use super::people::{Deed, People};
-use super::restoring::Restorers;
 use crate::core::fleet::{LaunchTemplate, NodeClass};
 use crate::core::invariant::Fault;
 use crate::core::market::CapacityType;
@@ -92,10 +91,6 @@ pub enum Event {
     NodeForged,
     /// Somebody finds it and takes it away.
     ForgedNodeGoes(NodeName),
-    /// Somebody puts an old backup in the place of etcd.
-    EtcdRestored,
-    /// Somebody has the machines taken over that no claim stands for.
-    MachinesAdopted,
 }
 
 /// Postgres, as far as the operator can tell.
@@ -125,8 +120,6 @@ pub struct World {
     pub faults: Faults,
     /// Who forges what.
     pub forgers: Forgers,
-    /// Who restores etcd.
-    pub restorers: Restorers,
     /// What happened.
     pub history: History,
     /// The invariants and what they must remember.
@@ -166,7 +159,6 @@ impl World {
             ledger: SimLedger::default(),
             catalog: Arc::new(Catalog::snapshot()),
             forgers: Forgers::new(seed, faults.level()),
-            restorers: Restorers::new(seed, faults.level()),
             faults,
             history: History::new(epoch, loud),
             checks: Checks::default(),
@@ -192,10 +184,6 @@ impl World {
         if world.forgers.nodes() {
             let at = world.forgers.next(epoch);
             world.put(at, Event::NodeForged);
-        }
-        if world.restorers.any {
-            let at = world.restorers.first(epoch);
-            world.put(at, Event::EtcdRestored);
         }
         world
     }
@@ -349,8 +337,6 @@ impl World {
             Event::Trouble => self.trouble_comes(now, later),
             Event::NodeForged => self.somebody_forges_a_node(now, later),
             Event::ForgedNodeGoes(name) => self.kube.take_node(&name),
-            Event::EtcdRestored => self.etcd_is_restored(now, later),
-            Event::MachinesAdopted => self.somebody_adopts(now),
         }
     }
 

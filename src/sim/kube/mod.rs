@@ -197,16 +197,6 @@ impl Kube {
         self.nodes.insert(node.node.name.clone(), Stored { version, object: node });
     }
 
-    /// An object has changed in a way of its own.
-    pub(super) fn touch(&mut self, lane: Lane) {
-        self.bump(lane);
-    }
-
-    /// A uid that nobody had before.
-    pub(super) fn new_uid(&mut self, kind: &str) -> Uid {
-        Uid::from(format!("{kind}-{:06}", self.number()))
-    }
-
     /// Takes a node away.
     pub fn take_node(&mut self, name: &NodeName) {
         if self.nodes.remove(name).is_some() {
