@@ -11,7 +11,8 @@ use std::collections::BTreeSet;
 use super::super::pass::Pass;
 use super::super::terms::Marks;
 use super::replacing::replaced_pod;
-use crate::core::fleet::Claim;
+use crate::core::fleet::{Claim, Instance, tags};
+use crate::core::market::Capacity;
 use crate::core::placement::Apart;
 use crate::core::units::ids::ZoneId;
 use crate::core::workload::company::{Company, Domain};
@@ -80,7 +81,17 @@ fn zones_for(pass: &Pass, pod: &Pod, left: bool) -> Vec<ZoneId> {
         }
         None => pass.index.bought_for(&pod.identity.uid).iter().filter_map(|name| pass.claims.get(name)).collect(),
     };
-    claims.into_iter().filter(|c| c.may_run()).map(|c| c.spec.capacity.zone.clone()).collect()
+    let unread = unread_capacity(pass, pod).map(|at| at.zone.clone());
+    claims.into_iter().filter(|c| c.may_run()).map(|c| c.spec.capacity.zone.clone()).chain(unread).collect()
+}
+
+/// What a pod stands on whose claim cannot be read: its machine is there all the same, and EC2 says what and where it is.
+pub(in crate::core::plan) fn unread_capacity<'a>(pass: &Pass<'a>, pod: &Pod) -> Option<&'a Capacity> {
+    let claim = pass.world.unreadable_claims.get(pod.claim.as_ref()?)?;
+    let tagged = |i: &&Instance| i.tags.get(tags::CLAIM_UID).is_some_and(|uid| uid == claim.uid.as_str());
+    let named = claim.instance.as_ref().and_then(|id| pass.index.instance(id));
+    let instance = named.or_else(|| pass.index.seen().find(tagged))?;
+    instance.is_alive().then_some(&instance.capacity)
 }
 
 /// Whether a pod must not be placed in `zone` because of one that was placed there in this pass: what one placement puts side by side was not

@@ -114,8 +114,9 @@ fn owner_rule(pass: &Pass, pod: &Pod, schedule: &Schedule) -> Option<OwnerRule> 
     let mut standing: BTreeMap<Capacity, i64> = BTreeMap::new();
     for other in apart::counted_with(pass, pod).into_iter().filter(|p| p.let_go.is_none() && !p.finished()) {
         let claim = other.claim.as_ref().and_then(|name| pass.claims.get(name)).filter(|c| c.takes_work());
-        if let (Some(claim), false) = (claim, other.identity.uid == pod.identity.uid) {
-            *standing.entry(claim.spec.capacity.clone()).or_default() += 1;
+        let at = claim.map(|c| &c.spec.capacity).or_else(|| apart::unread_capacity(pass, other));
+        if let (Some(at), false) = (at, other.identity.uid == pod.identity.uid) {
+            *standing.entry(at.clone()).or_default() += 1;
         }
     }
     let owner = format!("{}/{}{}", pod.workload.kind, pod.workload.object, apart::revision(pod));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::toy::*;
-use crate::core::fleet::Claim;
+use crate::core::fleet::{Claim, UnreadableClaim};
 use crate::core::market::CapacityType;
 use crate::core::units::ids::{ClaimName, Uid, ZoneId};
 use crate::core::workload::need::WorkloadKind;
@@ -93,6 +93,34 @@ fn a_zone_is_taken_by_work_that_a_machine_was_bought_ahead_for() {
     // The work itself goes where its machine was bought.
     toy.run(200);
     assert_eq!(toy.world.claims[&ahead].status.failure, None);
+}
+
+#[test]
+fn a_pod_whose_claim_cannot_be_read_stands_where_its_machine_is() {
+    for spread in [false, true] {
+        let mut toy = Toy::new();
+        let manifest = serde_json::json!({
+            "metadata": { "namespace": "default", "labels": { "app": "chat" } },
+            "spec": { "topologySpreadConstraints": [{ "maxSkew": 1, "topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule",
+                "labelSelector": { "matchLabels": { "app": "chat" } } }] },
+        });
+        let spread_rules = PodRules::read(&serde_json::from_value(manifest).unwrap()).0;
+        let chat = add(&mut toy, "chat", if spread { Arc::clone(&spread_rules) } else { plain("chat") });
+        toy.run(100);
+        assert_eq!(zone_of(&toy, &chat).as_ref().map(ZoneId::as_str), Some(SPOT_A.1));
+        let Claim { name, uid, status, .. } = claim_of(&toy, &chat).unwrap().clone();
+        toy.world.claims.remove(&name);
+        let unreadable = UnreadableClaim { name: name.clone(), uid, instance: status.instance, fault: "of another version".into() };
+        toy.world.unreadable_claims.insert(name, unreadable);
+        let other = match spread {
+            true => add(&mut toy, "chat", spread_rules),
+            false => add(&mut toy, "index", apart("index", ZONE, "chat")),
+        };
+        let (_, schedule) = toy.world.pods.get_mut(&other).unwrap().need.as_mut().unwrap();
+        schedule.zone_max_skew = spread.then_some(1);
+        toy.run(5);
+        assert_eq!(zone_of(&toy, &other).as_ref().map(ZoneId::as_str), Some(SPOT_B.1), "spread: {spread}");
+    }
 }
 
 #[test]
