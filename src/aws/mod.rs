@@ -193,19 +193,19 @@ impl AwsCloud {
 
 /// Collects all pages of a listing: `page` gets the token to continue from.
 ///
-/// EC2 marks the last page with an empty token, other services with none. A repeated token would never end.
+/// EC2 marks the last page with an empty token, other services with none. A token that came before would never end.
 pub(crate) async fn all_pages<T, P, F>(call: &'static str, mut page: P) -> Result<Vec<T>, CloudError>
 where
     P: FnMut(Option<String>) -> F,
     F: Future<Output = Result<(Vec<T>, Option<String>), CloudError>>,
 {
-    let (mut rows, mut token) = (Vec::new(), None);
+    let (mut rows, mut token, mut before) = (Vec::new(), None, std::collections::BTreeSet::new());
     loop {
         let (more, next) = page(token.clone()).await?;
         rows.extend(more);
         match next.filter(|text| !text.is_empty()) {
             None => return Ok(rows),
-            Some(next) if token.as_ref() == Some(&next) => {
+            Some(next) if !before.insert(next.clone()) => {
                 return Err(CloudError::Unknown {
                     message: format!("{call} returned the same page token twice, so its listing would never end"),
                 });

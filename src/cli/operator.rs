@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 use crate::aws::{AwsCloud, AwsSettings};
 use crate::core::plan::Settings;
 use crate::core::units::time::Millis;
-use crate::engine::driver::{Engine, Schedule};
+use crate::engine::driver::{Engine, Intervals};
 use crate::engine::health;
 use crate::engine::wall_clock::WallClock;
 use crate::kube::lease::{Candidacy, LeaseSettings};
@@ -278,10 +278,10 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let schedule = Schedule {
+    let intervals = Intervals {
         spot_prices: Duration::from_secs(args.price_seconds.max(1)),
         instances: Duration::from_secs(args.instance_seconds.max(1)),
-        ..Schedule::default()
+        ..Intervals::default()
     };
     let notice_window = Millis::from_secs(i64::from(args.notice_window_seconds));
     let settings = Settings {
@@ -292,7 +292,7 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
         deadline_margin: Millis(notice_window.0 / 24),
         ..Settings::default()
     };
-    let engine = Engine::new(cloud, cluster, ledger, WallClock, args.cluster.clone(), settings, schedule);
+    let engine = Engine::new(cloud, cluster, ledger, WallClock, args.cluster.clone(), settings, intervals);
     // A pod's name is unique only within its namespace.
     let (namespace, identity) = match args.lease_namespace.as_str() {
         "" => (args.namespace.clone(), args.instance.clone()),

@@ -112,6 +112,11 @@ impl Account {
         self.sharing.get(region).copied().unwrap_or_default()
     }
 
+    /// Whether quotas leave some region with less than all it sells.
+    pub fn is_tight(&self) -> bool {
+        !self.quotas.is_empty()
+    }
+
     /// Whether any node shares its GPUs.
     pub fn shares(&self) -> bool {
         !self.sharing.is_empty()

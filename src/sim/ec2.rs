@@ -117,6 +117,16 @@ impl Ec2 {
         self.by_claim.get(claim_uid).and_then(|id| self.machines.get(id))
     }
 
+    /// A machine's tag names another claim from here on.
+    pub fn retag(&mut self, id: &InstanceId, claim_uid: &Uid) {
+        if let Some(machine) = self.machines.get_mut(id) {
+            machine.instance.tags = machine.instance.tags.with(tags::CLAIM_UID, Some(claim_uid.as_str()));
+            machine.claim_uid = claim_uid.clone();
+            self.by_claim.insert(claim_uid.clone(), id.clone());
+            self.changes += 1;
+        }
+    }
+
     /// How many launches and ends there were: while it stays the same, the same machines are alive.
     pub fn changes(&self) -> u64 {
         self.changes

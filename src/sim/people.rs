@@ -4,27 +4,32 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::{Value, json};
+
+use super::account::Account;
 use super::chance::Chance;
-use super::kube::{Deployment, Job, Template};
+use super::constraints::{self, Constraints};
+use super::kube::scheduler::ZONE;
+use super::kube::volumes::Store;
+use super::kube::{Job, Keeper, Replicated, Template};
 use crate::core::fleet::NodePool;
 use crate::core::market::CapacityType;
 use crate::core::units::ids::{ClassName, PoolName, Region, Uid};
-use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::{Millis, Timestamp};
-use crate::core::units::{Mebibytes, Millicores};
-use crate::core::workload::need::{CapacityPreference, Deadline, Need, Schedule, WorkloadKind};
 
 /// What somebody does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deed {
-    /// Wants another number of replicas of one of the Deployments.
+    /// Wants another number of replicas of one of the workloads.
     Scale,
     /// Submits a Job.
     Submit,
     /// Deletes a claim by hand.
     DeleteClaim,
-    /// Deletes a Deployment and creates it again later.
+    /// Deletes a workload with replicas and creates it again later.
     Redeploy,
+    /// Starts a bare pod.
+    StartNotebook,
 }
 
 /// Everybody.
@@ -33,7 +38,13 @@ pub struct People {
     chance: Chance,
     /// Of work that asks for a part of a GPU.
     of_parts: Chance,
+    /// Of StatefulSets.
+    of_sets: Chance,
+    /// Of bare pods.
+    of_notebooks: Chance,
+    constraints: Constraints,
     jobs: u64,
+    notebooks: u64,
     size: Size,
 }
 
@@ -56,37 +67,21 @@ const SIZES: [Size; 4] = [
 ];
 
 /// How often each deed is done, on average.
-const EVERY: [(Deed, Millis); 4] = [
+const EVERY: [(Deed, Millis); 5] = [
     (Deed::Scale, Millis::from_hours(9)),
     (Deed::Submit, Millis::from_hours(14)),
     (Deed::DeleteClaim, Millis::from_hours(80)),
     (Deed::Redeploy, Millis::from_hours(50)),
+    (Deed::StartNotebook, Millis::from_hours(70)),
 ];
 
-fn need(kind: WorkloadKind, gpus: i64, gpu_gib: i64) -> Need {
-    Need {
-        kind,
-        gpus,
-        gpu_memory: Mebibytes(gpu_gib * 1_024),
-        gpu_models: Vec::new(),
-        instance_types: Vec::new(),
-        cpu: Millicores(2_500 * gpus),
-        memory: Mebibytes(10 * 1_024 * gpus),
-        architecture: None,
-        regions: Vec::new(),
-        zones: Vec::new(),
-        node_terms: Vec::new(),
-        disk: Mebibytes(0),
-        capacity: CapacityPreference::SpotFirst,
-        max_price_per_gpu_hour: None,
-        data_gib: 0,
-        data_region: None,
-    }
-}
-
-/// The same with so little CPU and memory that four fit on the smallest machine.
-fn part_of_a_gpu(need: Need) -> Need {
-    Need { cpu: Millicores(900), memory: Mebibytes(3 * 1_024), ..need }
+/// What a pod with one container asks for, before anything is added.
+struct Container {
+    workload: &'static str,
+    gpus: i64,
+    gpu_gib: i64,
+    /// So little CPU and memory that four fit on the smallest machine.
+    small: bool,
 }
 
 impl People {
@@ -94,7 +89,16 @@ impl People {
     pub fn new(seed: u64) -> People {
         let mut chance = Chance::new(seed, "people");
         let size = chance.one_of(&SIZES).copied().unwrap_or(SIZES[2]);
-        People { chance, of_parts: Chance::new(seed, "parts of GPUs"), jobs: 0, size }
+        People {
+            chance,
+            of_parts: Chance::new(seed, "parts of GPUs"),
+            of_sets: Chance::new(seed, "stateful sets"),
+            of_notebooks: Chance::new(seed, "notebooks"),
+            constraints: Constraints::new(seed),
+            jobs: 0,
+            notebooks: 0,
+            size,
+        }
     }
 
     /// Everybody's first deed.
@@ -139,78 +143,89 @@ impl People {
         }
     }
 
-    /// The Deployments there are from the start; where GPUs are `shared`, one more that asks for a part of one.
-    pub fn deployments(&mut self, shared: bool) -> Vec<(String, Deployment)> {
+    /// The workloads with replicas there are from the start, and the volumes that they mount.
+    pub fn replicated(&mut self, account: &Account, volumes: &mut Store) -> Vec<(String, Replicated)> {
         let mut all = Vec::new();
-        let third = self.chance.one_of(&[("large", 1, 40), ("four", 4, 20), ("legacy", 1, 14)]).copied();
+        let third = self.chance.one_of(&[("large", 1, 40), ("four", 4, 20), ("legacy", 1, 14), ("store", 1, 14)]).copied();
         for (name, gpus, gpu_gib) in [Some(("chat", 1, 20)), Some(("vision", 1, 8)), third].into_iter().flatten() {
             if name != "chat" && !self.chance.happens(self.size.others_per_mille) {
                 continue;
             }
-            let mut wants = need(WorkloadKind::Inference, gpus, gpu_gib);
-            if name == "vision" && self.chance.happens(500) {
-                wants.regions = vec!["us-*".to_owned()];
-            }
-            if name == "large" && self.chance.happens(300) {
-                wants.capacity = CapacityPreference::OnDemand;
-            }
-            if name == "chat" && self.chance.happens(300) {
-                wants.max_price_per_gpu_hour = Some(MicroUsdPerHour(900_000));
-            }
-            let replicas = usize::try_from(self.chance.between(0, self.size.replicas)).unwrap_or(1);
-            let warm = self.chance.happens(700);
-            let zone_max_skew = (name == "chat" && self.chance.happens(250)).then_some(1);
-            let spares = u32::from(name == "vision" && self.chance.happens(500));
-            let availability_goal_ppm = (spares > 0 && self.chance.happens(500)).then_some(995_000);
-            let schedule = Schedule { zone_max_skew, spares, availability_goal_ppm, ..Schedule::default() };
-            let template = Template {
-                need: Ok((wants, schedule)),
-                start: if warm { Millis::from_secs(25) } else { Millis::from_secs(175) },
-                ending: self.chance.span(Millis::from_secs(1), Millis::from_secs(20)),
-                grace: Millis::from_secs(30),
-                team: self.team(),
-            };
-            let deployment = Deployment {
-                uid: Uid::from(format!("deployment-{name}")),
-                replica_set: Uid::from(format!("replica-set-{name}")),
-                replicas,
-                template,
-                breaks: (name == "legacy").then(|| "its Deployment recreates (strategy Recreate)".to_owned()),
-                least_available: (name != "legacy" && self.chance.happens(400)).then_some(replicas.saturating_sub(1)),
-                made: 0,
-            };
-            all.push((name.to_owned(), deployment));
+            let mut work = self.serving(name, &Container { workload: "inference", gpus, gpu_gib, small: false });
+            self.constraints.of_replicated(name, &mut work, account, volumes);
+            all.push((name.to_owned(), work));
         }
-        all.extend(shared.then(|| self.embedder()));
+        all.extend(account.shares().then(|| self.embedder()));
         all
     }
 
+    fn serving(&mut self, name: &str, container: &Container) -> Replicated {
+        let regional = name == "vision" && self.chance.happens(500);
+        let on_demand = name == "large" && self.chance.happens(300);
+        let capped = name == "chat" && self.chance.happens(300);
+        let replicas = usize::try_from(self.chance.between(0, self.size.replicas)).unwrap_or(1);
+        let warm = self.chance.happens(700);
+        let is_spread = name == "chat" && self.chance.happens(250);
+        let spares = i64::from(name == "vision" && self.chance.happens(500));
+        let has_goal = spares > 0 && self.chance.happens(500);
+        let ending = self.chance.span(Millis::from_secs(1), Millis::from_secs(20));
+        let start = if warm { Millis::from_secs(25) } else { Millis::from_secs(175) };
+        let mut template = Template { manifest: written(container, name, &self.team(), 30), start, ending };
+        let notes = [
+            (regional, "regions", "us-*"),
+            (on_demand, "capacity", "on-demand"),
+            (capped, "max-price-per-gpu-hour", "0.90"),
+            (spares > 0, "spares", "1"),
+            (has_goal, "availability-goal", "99.5%"),
+        ];
+        notes.into_iter().filter(|(holds, ..)| *holds).for_each(|(_, key, value)| template.annotate(key, value));
+        if is_spread {
+            constraints::spread(&mut template, ZONE, name);
+        }
+        let keeper = match name {
+            "legacy" => Keeper::Deployment("Recreate"),
+            "store" => Keeper::StatefulSet { parallel: self.of_sets.happens(500) },
+            _ => Keeper::Deployment("RollingUpdate"),
+        };
+        let surges = keeper == Keeper::Deployment("RollingUpdate");
+        let least_available = (name != "legacy" && self.chance.happens(400)).then_some(replicas.saturating_sub(1));
+        let uid = Uid::from(format!("{}-{name}", keeper.kind().to_lowercase()));
+        let controller = if matches!(keeper, Keeper::Deployment(_)) { Uid::from(format!("replica-set-{name}")) } else { uid.clone() };
+        let most_replicas = usize::try_from(self.size.replicas).unwrap_or(1);
+        let (of_each_pod, honoured, made) = (None, true, 0);
+        Replicated { keeper, uid, controller, replicas, most_replicas, template, of_each_pod, surges, honoured, least_available, made }
+    }
+
     /// A small model: several of its replicas fit on one GPU that is shared.
-    fn embedder(&mut self) -> (String, Deployment) {
+    fn embedder(&mut self) -> (String, Replicated) {
         let replicas = usize::try_from(self.of_parts.between(1, self.size.replicas)).unwrap_or(1);
         let ending = self.of_parts.span(Millis::from_secs(1), Millis::from_secs(10));
-        let need = part_of_a_gpu(need(WorkloadKind::Inference, 1, 4));
-        let (need, start, grace) = (Ok((need, Schedule::default())), Millis::from_secs(15), Millis::from_secs(30));
-        let deployment = Deployment {
+        let container = Container { workload: "inference", gpus: 1, gpu_gib: 4, small: true };
+        let work = Replicated {
+            keeper: Keeper::Deployment("RollingUpdate"),
             uid: Uid::from("deployment-embed"),
-            replica_set: Uid::from("replica-set-embed"),
+            controller: Uid::from("replica-set-embed"),
             replicas,
-            template: Template { need, start, ending, grace, team: "search".to_owned() },
-            breaks: None,
+            most_replicas: usize::try_from(self.size.replicas).unwrap_or(1),
+            template: Template { manifest: written(&container, "embed", "search", 30), start: Millis::from_secs(15), ending },
+            of_each_pod: None,
+            surges: true,
+            honoured: true,
             least_available: None,
             made: 0,
         };
-        ("embed".to_owned(), deployment)
+        ("embed".to_owned(), work)
     }
 
     fn team(&mut self) -> String {
         self.chance.one_of(&["search", "assistants", "research"]).map_or_else(String::new, |team| (*team).to_owned())
     }
 
-    /// How many replicas are wanted from now on.
-    pub fn replicas(&mut self, now_wanted: usize) -> usize {
+    /// How many replicas of it are wanted from now on.
+    pub fn replicas(&mut self, work: &Replicated) -> usize {
         let change = self.chance.between(-2, 2);
-        usize::try_from((i64::try_from(now_wanted).unwrap_or(0) + change).clamp(0, self.size.replicas)).unwrap_or(0)
+        let wanted = (i64::try_from(work.replicas).unwrap_or(0) + change).clamp(0, self.size.replicas);
+        usize::try_from(wanted).unwrap_or(0).min(work.most_replicas)
     }
 
     /// One of them.
@@ -218,24 +233,24 @@ impl People {
         self.chance.one_of(options)
     }
 
-    /// A new Job: half an hour to some hours of work, mostly with a deadline; where GPUs are `shared`, some ask for a part of one.
-    pub fn job(&mut self, now: Timestamp, shared: bool) -> (String, Job) {
+    /// A new Job: half an hour to some hours of work, mostly with a deadline; where GPUs are shared, some ask for a part of one.
+    pub fn job(&mut self, now: Timestamp, account: &Account, volumes: &mut Store) -> (String, Job) {
         self.jobs += 1;
+        let name = format!("train-{}", self.jobs);
         let work = Millis(self.chance.heavy_tailed(Millis::from_mins(90), Millis::from_mins(150)).0.clamp(600_000, 12 * 3_600_000));
         let slack = self.chance.between(1_300, 3_000);
         let deadline = self.chance.happens(700).then(|| Millis(work.0 * slack / 1_000 + Millis::from_mins(20).0));
         let ending = self.chance.span(Millis::from_secs(5), Millis::from_secs(60));
-        let schedule = Schedule {
-            deadline: deadline.map(Deadline::After),
-            expected_runtime: Some(work),
-            checkpoint_grace: Some(ending + Millis::from_secs(5)),
-            ..Schedule::default()
-        };
         let gpu_gib = if self.chance.happens(500) { 14 } else { 22 };
-        let small = shared && self.of_parts.happens(300);
-        let need = if small { part_of_a_gpu(need(WorkloadKind::Batch, 1, 5)) } else { need(WorkloadKind::Batch, 1, gpu_gib) };
-        let template =
-            Template { need: Ok((need, schedule)), start: Millis::from_secs(40), ending, grace: Millis::from_secs(120), team: self.team() };
+        let small = account.shares() && self.of_parts.happens(300);
+        let container = Container { workload: "batch", gpus: 1, gpu_gib: if small { 5 } else { gpu_gib }, small };
+        let mut template = Template { manifest: written(&container, "train", &self.team(), 120), start: Millis::from_secs(40), ending };
+        template.annotate("expected-runtime", seconds(work));
+        template.annotate("checkpoint-grace", seconds(ending + Millis::from_secs(5)));
+        if let Some(deadline) = deadline {
+            template.annotate("deadline", seconds(deadline));
+        }
+        self.constraints.of_job(&name, &mut template, account, volumes);
         let job = Job {
             uid: Uid::from(format!("job-{}", self.jobs)),
             template,
@@ -250,6 +265,43 @@ impl People {
             made: 0,
             back_off_until: now,
         };
-        (format!("train-{}", self.jobs), job)
+        (name, job)
     }
+
+    /// A bare pod: somebody's notebook, for one to four hours.
+    pub fn notebook(&mut self, account: &Account, volumes: &mut Store) -> (String, Template, Millis) {
+        self.notebooks += 1;
+        let name = format!("notebook-{}", self.notebooks);
+        let work = self.of_notebooks.span(Millis::from_hours(1), Millis::from_hours(4));
+        let ending = self.of_notebooks.span(Millis::from_secs(1), Millis::from_secs(20));
+        let container = Container { workload: "inference", gpus: 1, gpu_gib: 14, small: false };
+        let mut template = Template { manifest: written(&container, "notebook", "research", 30), start: Millis::from_secs(20), ending };
+        self.constraints.of_job(&name, &mut template, account, volumes);
+        (name, template, work)
+    }
+}
+
+/// The template of a pod with one container.
+fn written(container: &Container, app: &str, team: &str, grace_seconds: i64) -> Value {
+    let Container { workload, gpus, gpu_gib, small } = container;
+    let (cpu, memory) = if *small { (900, 3 * 1_024) } else { (2_500 * gpus, 10 * 1_024 * gpus) };
+    let resources = json!({
+        "limits": { "nvidia.com/gpu": gpus.to_string() },
+        "requests": { "cpu": format!("{cpu}m"), "memory": format!("{memory}Mi") },
+    });
+    json!({
+        "metadata": {
+            "labels": { "app": app, "team": team },
+            "annotations": { "lowtide.dev/workload": workload, "lowtide.dev/gpu-memory": format!("{gpu_gib}Gi") },
+        },
+        "spec": {
+            "containers": [{ "name": "main", "resources": resources }],
+            "terminationGracePeriodSeconds": grace_seconds,
+        },
+    })
+}
+
+/// As in an annotation, in whole seconds.
+fn seconds(span: Millis) -> String {
+    format!("{}s", (span.0 + 999) / 1_000)
 }

@@ -3,15 +3,17 @@
 //! Decides: what each mistake does to what the operator sees, plans or asks for.
 //! Does not: exist outside simulated histories.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::core::action::{Action, ClusterAction, Plan, PodTarget, RemovalReason, Step};
-use crate::core::fleet::{Claim, Instance, Launch, Ownership, Trigger};
+use crate::core::fleet::{Binding, Bound, Claim, Instance, Launch, Node, NodeState, Ownership, Trigger};
 use crate::core::invariant::Invariant;
 use crate::core::plan::{Planner, Settings, plan};
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::{Lane, Snapshot, seen};
+use crate::core::units::ids::{InstanceId, NodeName};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Resources};
@@ -54,14 +56,28 @@ pub enum PlantedBug {
     GatesKept,
     /// Machines of our name are swept whoever's UID they carry.
     OthersSwept,
+    /// Machines that no claim stands for are swept at once, whatever runs on them.
+    StraysSwept,
     /// Machines of claims that cannot be read are swept.
     UnreadableSwept,
     /// Join timeouts are taken by a clock of ours that is four minutes ahead.
     OwnClockBelieved,
     /// Gates are lifted as soon as pods are bound, before there is a machine.
     LiftedEarly,
+    /// What owners write on their pods is believed.
+    MarksBelieved,
+    /// Nodes are the machines that they say they are.
+    ForgedNodesUsed,
+    /// A machine whose Node is doubtful has no Node.
+    TwinsTakenForGone,
     /// What is decided depends on how many plans were made before.
     PlansDiffer,
+    /// Zones that pods select, and those of their volumes, are not looked at.
+    ZonesIgnored,
+    /// Which pods may run together is not looked at: anti-affinity, spread, ports of the host.
+    CompanyIgnored,
+    /// Every volume is taken for one that many nodes may mount: pods surge that must end before they are made again.
+    VolumesTakenForShared,
 }
 
 impl PlantedBug {
@@ -77,18 +93,27 @@ impl PlantedBug {
             PlantedBug::HourMispriced | PlantedBug::IntervalCutShort => &[LedgerIsTheBill],
             PlantedBug::DrainWithoutNotice | PlantedBug::WorkingMachineEnded => &[RemovalsHaveReasons],
             PlantedBug::EmptyMachinesKept | PlantedBug::ClaimRemovedEarly => &[EveryInstanceClaimed],
-            PlantedBug::NeedsIgnored => &[NeedsAndPoliciesHold],
+            PlantedBug::NeedsIgnored | PlantedBug::ZonesIgnored | PlantedBug::CompanyIgnored => &[NeedsAndPoliciesHold],
+            PlantedBug::VolumesTakenForShared => &[NeedsAndPoliciesHold],
             PlantedBug::RoomDoubled => &[OneClaimPerPod, NeedsAndPoliciesHold],
             PlantedBug::PlansDiffer => &[SameSeedSameHistory],
-            PlantedBug::OthersSwept | PlantedBug::UnreadableSwept => &[EndsWereSeen],
+            PlantedBug::OthersSwept | PlantedBug::UnreadableSwept | PlantedBug::StraysSwept => &[EndsWereSeen],
             PlantedBug::OwnClockBelieved => &[RemovalsHaveReasons],
             PlantedBug::LiftedEarly => &[LiftedPodsRun, WorldSettles],
+            PlantedBug::MarksBelieved => &[NeedsAndPoliciesHold],
+            PlantedBug::ForgedNodesUsed => &[LiftedPodsRun],
+            PlantedBug::TwinsTakenForGone => &[EndsWereSeen],
         }
     }
 
     /// The API server is not asked before a machine is swept.
     pub fn forgets_to_ask(self) -> bool {
-        matches!(self, PlantedBug::OthersSwept | PlantedBug::UnreadableSwept)
+        matches!(self, PlantedBug::OthersSwept | PlantedBug::UnreadableSwept | PlantedBug::StraysSwept)
+    }
+
+    /// Pods are read with volumes that are none of theirs.
+    pub fn misreads_volumes(self) -> bool {
+        self == PlantedBug::VolumesTakenForShared
     }
 
     /// The operator's plan with the mistake in it.
@@ -119,6 +144,21 @@ impl PlantedBug {
                 }
                 for machine in world.catalog.types.values_mut() {
                     (machine.vcpus, machine.memory.0, machine.gpus) = (machine.vcpus * 2, machine.memory.0 * 2, machine.gpus * 2);
+                }
+            }
+            PlantedBug::MarksBelieved => believe_marks(world),
+            PlantedBug::ForgedNodesUsed => believe_nodes(world),
+            PlantedBug::TwinsTakenForGone => world.doubtful_nodes = BTreeMap::new().into(),
+            PlantedBug::ZonesIgnored => {
+                for (need, _) in world.pods.values_mut().filter_map(|pod| pod.need.as_mut().ok()) {
+                    need.zones.clear();
+                    need.node_terms.clear();
+                }
+            }
+            PlantedBug::CompanyIgnored => {
+                for pod in world.pods.values_mut() {
+                    pod.rules = Arc::default();
+                    pod.need.iter_mut().for_each(|(_, schedule)| schedule.zone_max_skew = None);
                 }
             }
             PlantedBug::OwnClockBelieved => world.ec2_ahead = Some(world.ec2_ahead.unwrap_or(Millis::ZERO) + Millis::from_mins(4)),
@@ -155,6 +195,11 @@ impl PlantedBug {
             }
             PlantedBug::ClaimRemovedEarly => planned.steps.extend(working(world, now).map(remove)),
             PlantedBug::OthersSwept => planned.steps.extend(seen(&world.instances).filter(|i| !is_ours(world, i)).map(sweep)),
+            PlantedBug::StraysSwept => {
+                let claimed = |i: &&Instance| i.claim_uid().is_some_and(|uid| world.claims.values().any(|claim| claim.uid.as_str() == uid));
+                let strays = seen(&world.instances).filter(|i| i.is_alive() && is_ours(world, i) && !claimed(i));
+                planned.steps.extend(strays.filter(|i| now.since(i.launched_at) > Millis::from_mins(15)).map(sweep));
+            }
             PlantedBug::UnreadableSwept => {
                 let ids: Vec<_> = world.unreadable_claims.values().filter_map(|claim| claim.instance.clone()).collect();
                 planned.steps.extend(seen(&world.instances).filter(|i| i.is_alive() && ids.contains(&i.id)).map(sweep));
@@ -197,6 +242,28 @@ impl PlantedBug {
     }
 }
 
+fn believe_marks(world: &mut Snapshot) {
+    let believed = world.pods.values_mut().filter(|pod| pod.attempt > 0).map(|pod| {
+        let claim = pod.claim.get_or_insert_with(|| "lt-forged".into()).clone();
+        let (uid, replaces) = (pod.identity.uid.clone(), pod.replaces.clone());
+        let binding = Binding { pod: uid.clone(), decision: pod.placed_by, attempt: pod.attempt, baseline: pod.baseline, replaces };
+        (uid, Bound { claim, binding })
+    });
+    world.pending_bindings = believed.collect();
+}
+
+fn believe_nodes(world: &mut Snapshot) {
+    let doubtful: Vec<(NodeName, InstanceId)> =
+        world.doubtful_nodes.iter().map(|(name, doubt)| (name.clone(), doubt.instance().clone())).collect();
+    for (name, instance) in doubtful {
+        let machine = seen(&world.instances).find(|i| i.id == instance).and_then(|i| world.catalog.types.get(&i.capacity.instance_type));
+        let Some(allocatable) = machine.map(|machine| Resources { gpus: machine.gpus, ..machine.allocatable() }) else { continue };
+        let (addresses, ready, labelled, tainted, state) = (Vec::new(), true, false, false, NodeState::default());
+        let node = Node { name: name.clone(), instance, addresses, ready, allocatable, labelled, tainted, state };
+        world.nodes.insert(name, node);
+    }
+}
+
 /// Plans of every history of the process.
 static PLANS: AtomicU64 = AtomicU64::new(0);
 
@@ -223,7 +290,7 @@ fn drain(world: &Snapshot, claim: &Claim) -> Option<Step> {
     let pod = world.pods.values().find(|p| p.holds(&claim.name) && p.phase == PodPhase::Running)?.identity.clone();
     let lanes = vec![Lane::Pod(pod.uid.clone())];
     let evict = ClusterAction::Evict { pod, grace: Millis::from_secs(30), reason: RemovalReason::Interruption };
-    Some(Step { lanes, records: Vec::new(), actions: vec![Action::Cluster(evict)] })
+    Some(Step::planned(lanes, Vec::new(), vec![Action::Cluster(evict)]))
 }
 
 fn end(claim: &Claim) -> Option<Step> {
@@ -235,7 +302,7 @@ fn end(claim: &Claim) -> Option<Step> {
         trigger: Trigger::Empty,
         seen: claim.version,
     };
-    Some(Step { lanes: vec![Lane::Claim(claim.name.clone())], records: Vec::new(), actions: vec![terminate] })
+    Some(Step::planned(vec![Lane::Claim(claim.name.clone())], Vec::new(), vec![terminate]))
 }
 
 fn is_ours(world: &Snapshot, instance: &Instance) -> bool {
@@ -245,16 +312,16 @@ fn is_ours(world: &Snapshot, instance: &Instance) -> bool {
 fn sweep(instance: &Instance) -> Step {
     let (region, id, claim_uid) = (instance.capacity.region.clone(), instance.id.clone(), instance.claim_uid().map(str::to_owned));
     let action = Action::TerminateUnclaimed { region, instance: id.clone(), claim_uid };
-    Step { lanes: vec![Lane::Instance(id)], records: Vec::new(), actions: vec![action] }
+    Step::planned(vec![Lane::Instance(id)], Vec::new(), vec![action])
 }
 
 fn lift(pod: &Pod) -> Option<Step> {
     let target = PodTarget { pod: pod.identity.clone(), resource_version: pod.resource_version.clone() };
     let action = Action::Cluster(ClusterAction::Lift { target, claim: pod.claim.clone()? });
-    Some(Step { lanes: vec![Lane::Pod(pod.identity.uid.clone())], records: Vec::new(), actions: vec![action] })
+    Some(Step::planned(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![action]))
 }
 
 fn remove(claim: &Claim) -> Step {
     let remove = ClusterAction::RemoveClaim { claim: claim.name.clone(), seen: Some(claim.version) };
-    Step { lanes: vec![Lane::Claim(claim.name.clone())], records: Vec::new(), actions: vec![Action::Cluster(remove)] }
+    Step::planned(vec![Lane::Claim(claim.name.clone())], Vec::new(), vec![Action::Cluster(remove)])
 }

@@ -13,10 +13,12 @@ use super::chance::Chance;
 use super::check::Checks;
 use super::ec2::{Ec2, Later, TAKEN_BACK};
 use super::faults::{Faults, Trouble};
+use super::forging::Forgers;
 use super::history::History;
-use super::kube::{Kube, Stored};
+use super::kube::{Kube, Replicated, Stored};
 use super::market::{SimMarket, Turn, ZONES};
 use super::people::{Deed, People};
+use super::restoring::Restorers;
 use crate::core::fleet::{LaunchTemplate, NodeClass};
 use crate::core::invariant::Fault;
 use crate::core::market::CapacityType;
@@ -24,17 +26,23 @@ use crate::core::market::catalog::Catalog;
 use crate::core::record::LedgerRecord;
 use crate::core::units::ids::{ClaimName, ClassName, InstanceId, NodeName, Region, Uid};
 use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::PodPhase;
+
+/// The owner of a bare pod looks after it this often.
+const OWNER_LOOKS_EVERY: Millis = Millis::from_mins(20);
 
 /// The cluster's name.
 pub const CLUSTER: &str = "sim";
 
-/// Whose pods are made again.
+/// Who makes a pod, and makes it again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Owner {
-    /// A Deployment, by name.
-    Deployment(String),
+    /// A Deployment or a StatefulSet, by name.
+    Replicated(String),
     /// A Job, by name.
     Job(String),
+    /// Nobody's: a bare pod, by its own name.
+    Nobody(String),
 }
 
 /// What happens at a moment that was set before.
@@ -72,12 +80,22 @@ pub enum Event {
     WatchesShow,
     /// Somebody does something.
     Done(Deed),
-    /// A Deployment that was deleted is created again.
-    Recreate(String, Box<super::kube::Deployment>),
+    /// A workload that was deleted is created again.
+    Recreate(String, Box<Replicated>),
+    /// The owner of a bare pod looks whether it runs.
+    OwnerLooks(Uid),
     /// What another version wrote can be read again.
     Readable(ClaimName),
     /// The next trouble.
     Trouble,
+    /// Somebody registers a Node that says it is a machine of ours.
+    NodeForged,
+    /// Somebody finds it and takes it away.
+    ForgedNodeGoes(NodeName),
+    /// Somebody puts an old backup in the place of etcd.
+    EtcdRestored,
+    /// Somebody has the machines taken over that no claim stands for.
+    MachinesAdopted,
 }
 
 /// Postgres, as far as the operator can tell.
@@ -105,6 +123,10 @@ pub struct World {
     pub catalog: Arc<Catalog>,
     /// What goes wrong.
     pub faults: Faults,
+    /// Who forges what.
+    pub forgers: Forgers,
+    /// Who restores etcd.
+    pub restorers: Restorers,
     /// What happened.
     pub history: History,
     /// The invariants and what they must remember.
@@ -116,6 +138,7 @@ pub struct World {
     people: People,
     of_notices: Chance,
     of_words: Chance,
+    of_labels: Chance,
     queue: BTreeMap<(Timestamp, u64), Event>,
     put_down: u64,
     watches_will_show: bool,
@@ -142,6 +165,8 @@ impl World {
             kube: Kube::of(format!("kube-system-of-{seed}")),
             ledger: SimLedger::default(),
             catalog: Arc::new(Catalog::snapshot()),
+            forgers: Forgers::new(seed, faults.level()),
+            restorers: Restorers::new(seed, faults.level()),
             faults,
             history: History::new(epoch, loud),
             checks: Checks::default(),
@@ -150,6 +175,7 @@ impl World {
             people: People::new(seed),
             of_notices: Chance::new(seed, "rebalance"),
             of_words: Chance::new(seed, "words of another version"),
+            of_labels: Chance::new(seed, "labels of nodes"),
             queue: BTreeMap::new(),
             put_down: 0,
             watches_will_show: true,
@@ -162,6 +188,14 @@ impl World {
         world.ec2.settle_neighbours(CLUSTER, &world.market.pools[0].capacity, epoch);
         if let Some(at) = world.faults.next_trouble(epoch) {
             world.put(at, Event::Trouble);
+        }
+        if world.forgers.nodes() {
+            let at = world.forgers.next(epoch);
+            world.put(at, Event::NodeForged);
+        }
+        if world.restorers.any {
+            let at = world.restorers.first(epoch);
+            world.put(at, Event::EtcdRestored);
         }
         world
     }
@@ -191,14 +225,15 @@ impl World {
             self.kube.templates.insert(class.clone(), template_of(&class, &region));
             classes.push(class);
         }
+        self.kube.mislabels = self.of_labels.happens(300);
         let mut pool = self.people.pool(classes);
         if self.account.reservation.is_some() {
             pool.capacity_types.insert(CapacityType::Reserved);
         }
         self.kube.put_pool(pool);
-        for (name, deployment) in self.people.deployments(self.account.shares()) {
-            self.kube.deployments.insert(name.clone(), deployment);
-            self.put(now + Millis::from_secs(20), Event::Reconciles(Owner::Deployment(name)));
+        for (name, work) in self.people.replicated(&self.account, &mut self.kube.volumes) {
+            self.kube.put_replicated(&name, work);
+            self.put(now + Millis::from_secs(20), Event::Reconciles(Owner::Replicated(name)));
         }
         for (at, deed) in self.people.first_deeds(now) {
             self.put(at, Event::Done(deed));
@@ -304,13 +339,18 @@ impl World {
                 }
             }
             Event::Done(deed) => self.somebody_does(deed, now, later),
-            Event::Recreate(name, deployment) => {
-                self.say(&format!("somebody creates Deployment {name} again"));
-                self.kube.deployments.insert(name.clone(), *deployment);
-                later.push((now + Millis(300), Event::Reconciles(Owner::Deployment(name))));
+            Event::Recreate(name, work) => {
+                self.say(&format!("somebody creates {} {name} again", work.keeper.kind()));
+                self.kube.put_replicated(&name, *work);
+                later.push((now + Millis(300), Event::Reconciles(Owner::Replicated(name))));
             }
+            Event::OwnerLooks(uid) => self.owner_looks(&uid, now, later),
             Event::Readable(name) => self.kube.make_unreadable(&name, false),
             Event::Trouble => self.trouble_comes(now, later),
+            Event::NodeForged => self.somebody_forges_a_node(now, later),
+            Event::ForgedNodeGoes(name) => self.kube.take_node(&name),
+            Event::EtcdRestored => self.etcd_is_restored(now, later),
+            Event::MachinesAdopted => self.somebody_adopts(now),
         }
     }
 
@@ -348,24 +388,28 @@ impl World {
             return;
         }
         later.push((self.people.again(&deed, now), Event::Done(deed.clone())));
-        let names: Vec<String> = self.kube.deployments.keys().cloned().collect();
+        let names: Vec<String> = self.kube.replicated.keys().cloned().collect();
         match deed {
             Deed::Scale => {
-                let Some(name) = self.people.choose(&names).cloned() else { return };
-                let wanted = self.kube.deployments.get(&name).map_or(0, |d| d.replicas);
-                let replicas = self.people.replicas(wanted);
-                if let Some(deployment) = self.kube.deployments.get_mut(&name) {
-                    deployment.replicas = replicas;
-                    deployment.least_available = deployment.least_available.map(|_| replicas.saturating_sub(1));
-                }
+                let Some((name, work)) = self.people.choose(&names).and_then(|name| self.kube.replicated.get_key_value(name)) else {
+                    return;
+                };
+                let (name, replicas) = (name.clone(), self.people.replicas(work));
+                self.kube.scale(&name, replicas);
                 self.say(&format!("somebody scales {name} to {replicas}"));
-                later.push((now + Millis(200), Event::Reconciles(Owner::Deployment(name))));
+                later.push((now + Millis(200), Event::Reconciles(Owner::Replicated(name))));
             }
             Deed::Submit => {
-                let (name, job) = self.people.job(now, self.account.shares());
+                let (name, job) = self.people.job(now, &self.account, &mut self.kube.volumes);
                 self.say(&format!("somebody submits Job {name}: {} of work", job.work));
-                self.kube.jobs.insert(name.clone(), job);
+                self.kube.put_job(&name, job);
                 later.push((now + Millis(200), Event::Reconciles(Owner::Job(name))));
+            }
+            Deed::StartNotebook => {
+                let (name, template, work) = self.people.notebook(&self.account, &mut self.kube.volumes);
+                self.say(&format!("somebody starts the bare pod {name} for {work}"));
+                let uid = self.kube.make_bare_pod(&template, &name, work, now);
+                later.push((now + OWNER_LOOKS_EVERY, Event::OwnerLooks(uid)));
             }
             Deed::DeleteClaim => {
                 let claims: Vec<_> = self.kube.claims.values().map(|Stored { object, .. }| object.clone()).collect();
@@ -376,15 +420,26 @@ impl World {
             }
             Deed::Redeploy => {
                 let Some(name) = self.people.choose(&names).cloned() else { return };
-                let Some(mut deployment) = self.kube.deployments.remove(&name) else { return };
-                self.say(&format!("somebody deletes Deployment {name}"));
-                later.push((now + Millis(200), Event::Reconciles(Owner::Deployment(name.clone()))));
-                let stamp = now.0;
-                (deployment.uid, deployment.replica_set) =
-                    (Uid::from(format!("deployment-{name}-{stamp}")), Uid::from(format!("replica-set-{name}-{stamp}")));
-                later.push((now + Millis::from_mins(10), Event::Recreate(name, Box::new(deployment))));
+                let Some(mut work) = self.kube.remove_replicated(&name) else { return };
+                self.say(&format!("somebody deletes {} {name}", work.keeper.kind()));
+                later.push((now + Millis(200), Event::Reconciles(Owner::Replicated(name.clone()))));
+                let own = work.controller == work.uid;
+                work.uid = Uid::from(format!("{}-{name}-{}", work.keeper.kind().to_lowercase(), now.0));
+                work.controller = if own { work.uid.clone() } else { Uid::from(format!("replica-set-{name}-{}", now.0)) };
+                later.push((now + Millis::from_mins(10), Event::Recreate(name, Box::new(work))));
             }
         }
+    }
+
+    /// Nobody makes a bare pod again: its owner, who reads that it does not start, deletes it.
+    fn owner_looks(&mut self, uid: &Uid, now: Timestamp, later: &mut Later) {
+        let Some(pod) = self.kube.pods.get(uid).map(|p| p.object.clone()).filter(|p| !p.pod.finished()) else { return };
+        let stuck = pod.pod.phase == PodPhase::Pending && pod.pod.node.is_none() && pod.pod.deleting_until.is_none();
+        if stuck && pod.pod.stuck.as_ref().is_some_and(|stuck| now.since(stuck.since) > OWNER_LOOKS_EVERY) {
+            self.say(&format!("the owner of {} gives it up", pod.pod.identity.object.name));
+            self.kube.end_pod(&pod, now, later);
+        }
+        later.push((now + OWNER_LOOKS_EVERY, Event::OwnerLooks(uid.clone())));
     }
 
     fn trouble_comes(&mut self, now: Timestamp, later: &mut Later) {

@@ -5,14 +5,13 @@
 use crate::core::fleet::Node;
 use crate::core::placement::listing::Listing;
 use crate::core::placement::{self, PoolPolicy};
-use crate::core::workload::company::Domain;
 use crate::core::workload::labels::PodSelector;
 use crate::core::workload::{Pod, PodRules};
 
 /// What all placements of a pass are asked under: the same for each, since a purchase is not undone within a pass.
 pub(super) struct Terms<'a> {
     pub(super) pools: Vec<PoolPolicy>,
-    pub(super) settings: placement::Settings,
+    pub(super) settings: placement::PlacementSettings,
     pub(super) listed: Vec<Vec<Listing<'a>>>,
     /// What pods avoid on one machine.
     pub(super) marks: Marks,
@@ -47,7 +46,7 @@ impl Marks {
             if selector.selects(namespace, &rules.labels) {
                 has |= 1 << bit;
             }
-            if rules.apart.iter().any(|c| c.domain == Domain::Machine && c.pods == *selector) {
+            if rules.alone_on_machine().any(|pods| pods == selector) {
                 avoids |= 1 << bit;
             }
         }

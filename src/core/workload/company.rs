@@ -92,6 +92,13 @@ impl PodRules {
         (Arc::new(rules), faults)
     }
 
+    /// Pods that it does not share a machine with: by anti-affinity, or by a spread over machines that allows one of them on each.
+    pub fn alone_on_machine(&self) -> impl Iterator<Item = &PodSelector> {
+        let apart = self.apart.iter().filter(|c| c.domain == Domain::Machine).map(|c| &c.pods);
+        let spread = self.spread.iter().filter(|s| s.domain == Domain::Machine && s.max_skew == 1);
+        apart.chain(spread.filter_map(|s| s.pods.as_ref()))
+    }
+
     /// The strictest hard spread over zones.
     pub fn zone_spread(&self) -> Option<&Spread> {
         self.spread.iter().filter(|s| s.domain == Domain::Zone).min_by_key(|s| s.max_skew)

@@ -1,25 +1,24 @@
 //! What must hold of an act before it is carried out: it was decided and recorded, and its reason is true.
 
 use super::super::ec2::Boot;
-use super::super::world::World;
+use super::super::forging;
+use super::super::kube::SimPod;
+use super::super::world::{Owner, World};
+use super::{TOLERANCE, bindings, placing};
 use crate::core::action::{ClusterAction, RemovalReason};
-use crate::core::fleet::{Claim, ClaimSpec, Launch, Trigger};
+use crate::core::fleet::{Claim, ClaimSpec, Launch, Node, Trigger};
 use crate::core::invariant::Invariant;
 use crate::core::market::CapacityType;
 use crate::core::market::reservation::LEAVE_BEFORE_END;
 use crate::core::units::ids::{ClaimName, DecisionId, InstanceId};
 use crate::core::units::time::{Millis, Timestamp};
-use crate::core::workload::need::{CapacityPreference, Need};
 use crate::core::workload::{Pod, PodIdentity, PodPhase};
-
-/// How far a clock may be off, and how long a watch may lag, before a reason is called untrue.
-const TOLERANCE: Millis = Millis::from_secs(150);
 
 /// By so much the span to join may be misjudged: EC2 says whole seconds.
 const JOIN_TOLERANCE: Millis = Millis::from_secs(20);
 
 /// Another operator removed the claim while this call was under way: what comes of it is swept.
-fn removed_lately(world: &World, claim: &ClaimName, now: Timestamp) -> bool {
+pub(super) fn removed_lately(world: &World, claim: &ClaimName, now: Timestamp) -> bool {
     world.kube.removed_claims.get(claim).is_some_and(|at| now.since(*at) < TOLERANCE)
 }
 
@@ -70,8 +69,7 @@ pub fn before_terminate(world: &mut World, instance: &InstanceId, now: Timestamp
     decided(world, decision, &format!("the termination of {instance}"));
     let age = now.since(machine.instance.launched_at) + TOLERANCE;
     let join_timeout = world.kube.pools.get(&claim.spec.node_pool).map_or(Millis::ZERO, |p| p.object.join_timeout);
-    let healthy =
-        world.kube.nodes.values().any(|n| n.object.node.instance == *instance && n.object.node.allocatable.gpus >= claim.spec.gpus);
+    let healthy = own_nodes(world, instance).any(|node| node.allocatable.gpus >= claim.spec.gpus);
     let working = works(world, &claim.name, now);
     let no_reason = match trigger {
         // By the true clock: what the operator's own says is no reason.
@@ -84,8 +82,17 @@ pub fn before_terminate(world: &mut World, instance: &InstanceId, now: Timestamp
         _ => working,
     };
     if no_reason {
-        world.broke(Invariant::RemovalsHaveReasons, format!("{instance} of {} is terminated for {trigger:?}, which is not so", claim.name));
+        // Ended for its Node, which is well and on which work runs.
+        let unseen = trigger.is_of_the_node() && runs_on(world, instance).is_some();
+        let invariant = if unseen { Invariant::EndsWereSeen } else { Invariant::RemovalsHaveReasons };
+        world.broke(invariant, format!("{instance} of {} is terminated for {trigger:?}, which is not so", claim.name));
     }
+}
+
+/// The Nodes that are this machine's, and not only say so.
+fn own_nodes<'a>(world: &'a World, instance: &'a InstanceId) -> impl Iterator<Item = &'a Node> {
+    let nodes = world.kube.nodes.values().map(|n| &n.object.node);
+    nodes.filter(move |node| node.instance == *instance && !forging::is_forged(&node.name))
 }
 
 /// A pod that runs on a machine.
@@ -116,7 +123,8 @@ pub fn before_action(world: &mut World, action: &ClusterAction, now: Timestamp) 
         }
         ClusterAction::Bind { target, claim, decision, .. } => {
             decided(world, *decision, &format!("the binding of {}", target.pod.object.name));
-            need_holds(world, &target.pod, claim, now);
+            placing::before_binding(world, &target.pod, claim, now);
+            bindings::is_earned(world, action);
         }
         ClusterAction::PatchClaim { claim, patch, .. } => {
             if let Some(mark) = &patch.moving {
@@ -129,6 +137,11 @@ pub fn before_action(world: &mut World, action: &ClusterAction, now: Timestamp) 
         }
         ClusterAction::Evict { pod, reason, .. } | ClusterAction::DeletePod { pod, reason, .. } => removal_has_reason(world, pod, *reason),
         ClusterAction::RemoveClaim { claim, .. } => claim_is_over(world, claim),
+        ClusterAction::Lift { target, claim } => bindings::is_lifted_where_bound(world, &target.pod, claim),
+        ClusterAction::LetGoOfDeployment { target, .. } | ClusterAction::LetGoOfJob { target, .. } => {
+            world.checks.let_go.insert(target.pod.uid.clone());
+        }
+        ClusterAction::MarkNode { node, claim, .. } => bindings::is_its_node(world, node, claim),
         _ => {}
     }
 }
@@ -167,53 +180,6 @@ fn policy_holds(world: &mut World, name: &ClaimName, spec: &ClaimSpec) {
     }
 }
 
-fn need_holds(world: &mut World, identity: &PodIdentity, claim: &ClaimName, now: Timestamp) {
-    if removed_lately(world, claim, now) {
-        return;
-    }
-    let Some(pod) = world.kube.pods.get(&identity.uid).map(|p| p.object.pod.clone()) else { return };
-    let name = &identity.object.name;
-    let Some(claim) = world.kube.claims.get(claim).map(|c| c.object.clone()) else {
-        return world.broke(Invariant::NeedsAndPoliciesHold, format!("{name} is bound to {claim}, which is no claim"));
-    };
-    let Ok((need, _)) = &pod.need else {
-        return world.broke(Invariant::NeedsAndPoliciesHold, format!("{name} is bound and its need cannot be read"));
-    };
-    let Some(machine) = world.catalog.types.get(&claim.spec.capacity.instance_type) else { return };
-    let at = &claim.spec.capacity;
-    let region_ok = need.regions.is_empty() || need.regions.iter().any(|pattern| in_pattern(pattern, at.region.as_str()));
-    let capacity_ok = match need.capacity {
-        CapacityPreference::SpotFirst => true,
-        CapacityPreference::SpotOnly => at.capacity_type == CapacityType::Spot,
-        CapacityPreference::OnDemand => at.capacity_type != CapacityType::Spot,
-    };
-    let units = claim.spec.sharing.units(machine);
-    let bought_for = claim.spec.bought_for.iter().any(|p| p.uid == identity.uid);
-    let checks = [
-        (region_ok, "its regions"),
-        (need.zones.is_empty() || need.zones.contains(&at.zone), "its zones"),
-        (need.gpu_models.is_empty() || need.gpu_models.contains(&machine.gpu_model), "its models"),
-        (need.gpus <= units.most_per_pod.min(units.count), "its number of GPUs"),
-        (need.gpu_memory <= units.memory, "its GPU memory"),
-        (need.cpu <= machine.allocatable().cpu && need.memory <= machine.allocatable().memory, "its CPU and memory"),
-        (capacity_ok, "its capacity preference"),
-        (!bought_for || cap_holds(need, &claim), "its price cap"),
-    ];
-    let faults: Vec<&str> = checks.into_iter().filter(|(holds, _)| !holds).map(|(_, text)| text).collect();
-    if !faults.is_empty() {
-        world
-            .broke(Invariant::NeedsAndPoliciesHold, format!("{name} is bound to {} against {}", claim.spec.capacity, faults.join(" and ")));
-    }
-}
-
-fn cap_holds(need: &Need, claim: &Claim) -> bool {
-    need.max_price_per_gpu_hour.is_none_or(|cap| claim.spec.price_per_hour.0 <= cap.0 * claim.spec.gpus)
-}
-
-fn in_pattern(pattern: &str, region: &str) -> bool {
-    pattern.strip_suffix('*').map_or(pattern == region, |head| region.starts_with(head))
-}
-
 /// INV-6: a machine is left only for what is so.
 fn move_has_reason(world: &mut World, name: &ClaimName, trigger: Trigger, now: Timestamp) {
     let Some(claim) = world.kube.claims.get(name).map(|c| c.object.clone()) else { return };
@@ -245,7 +211,8 @@ fn move_has_reason(world: &mut World, name: &ClaimName, trigger: Trigger, now: T
 }
 
 fn removal_has_reason(world: &mut World, identity: &PodIdentity, reason: RemovalReason) {
-    let Some(pod) = world.kube.pods.get(&identity.uid).map(|p| p.object.pod.clone()) else { return };
+    let Some(sim_pod) = world.kube.pods.get(&identity.uid).map(|p| p.object.clone()) else { return };
+    let pod = &sim_pod.pod;
     let claim = pod.claim.as_ref().and_then(|name| world.kube.claims.get(name)).map(|c| c.object.clone());
     let machine = claim.as_ref().and_then(|c| world.ec2.machine_of(&c.uid)).cloned();
     let moving = claim.as_ref().and_then(|c| c.status.moving.as_ref()).map(|mark| mark.trigger);
@@ -265,7 +232,7 @@ fn removal_has_reason(world: &mut World, identity: &PodIdentity, reason: Removal
         RemovalReason::ReservationEnding => moving == Some(Trigger::ReservationEnding),
         RemovalReason::Deleted => moving == Some(Trigger::Deleted),
         RemovalReason::InstanceLost => on_dead_node || machine.is_none_or(|m| !m.alive()),
-        RemovalReason::Replaced => pod.let_go.is_some() && (replacement || unwanted(world, &pod)),
+        RemovalReason::Replaced => pod.let_go.is_some() && (replacement || unwanted(world, &sim_pod)),
         RemovalReason::NotScheduled => pod.phase == PodPhase::Pending && pod.node.is_none(),
         RemovalReason::MachineEnds => false,
         RemovalReason::Unhealthy => moving.is_some_and(Trigger::is_of_the_node),
@@ -277,8 +244,11 @@ fn removal_has_reason(world: &mut World, identity: &PodIdentity, reason: Removal
 }
 
 /// Its Deployment has all the pods it wants without it.
-fn unwanted(world: &World, pod: &Pod) -> bool {
-    let wanted = world.kube.deployments.get(&pod.workload.object.name).map_or(0, |d| d.replicas);
-    let others = world.kube.pods.values().map(|p| &p.object.pod).filter(|p| p.workload == pod.workload && p.let_go.is_none());
-    others.filter(|p| p.ready_since.is_some() && p.deleting_until.is_none()).count() >= wanted
+fn unwanted(world: &World, pod: &SimPod) -> bool {
+    let wanted = match &pod.made_by {
+        Owner::Replicated(name) => world.kube.replicated.get(name).map_or(0, |work| work.replicas),
+        Owner::Job(_) | Owner::Nobody(_) => 0,
+    };
+    let others = world.kube.pods.values().map(|p| &p.object).filter(|p| p.made_by == pod.made_by && p.is_counted());
+    others.filter(|p| p.pod.ready_since.is_some()).count() >= wanted
 }

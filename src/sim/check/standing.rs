@@ -2,15 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::kube::{Changes, Deployment, Job};
-use super::super::world::World;
+use super::super::kube::{Changes, Job, Replicated, SimPod};
+use super::super::world::{Owner, World};
 use super::books;
 use crate::core::fleet::Claim;
 use crate::core::invariant::Invariant;
 use crate::core::units::ids::{ClaimName, InstanceId, Uid};
 use crate::core::units::time::{Millis, Timestamp};
-use crate::core::workload::need::CapacityPreference;
-use crate::core::workload::{Mobility, Pod, PodPhase};
+use crate::core::workload::{Pod, PodPhase};
 
 /// An instance may be without a claim, or without work, for this long: adoption, grace, sweeping and every trouble take less.
 const BOUND: Millis = Millis::from_mins(75);
@@ -100,7 +99,7 @@ fn nodes_hold_their_pods(world: &World, broken: &mut Broken) {
         let (used, has) = (used_on.get(&node.name).copied().unwrap_or_default(), node.allocatable);
         if used.gpus > has.gpus {
             broken.push((Invariant::OneClaimPerPod, format!("{} has {} GPUs and its pods hold {}", node.name, has.gpus, used.gpus)));
-        } else if used.cpu > has.cpu || used.memory > has.memory {
+        } else if used.cpu > has.cpu || used.memory > has.memory || used.disk > has.disk {
             broken.push((Invariant::OneClaimPerPod, format!("{} has {has:?} and its pods hold {used:?}", node.name)));
         }
     }
@@ -109,7 +108,7 @@ fn nodes_hold_their_pods(world: &World, broken: &mut Broken) {
 fn one_pod_per_job(world: &World, broken: &mut Broken) {
     let mut running: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for pod in world.kube.pods.values().map(|p| &p.object).filter(|p| p.pod.phase == PodPhase::Running && p.running_since.is_some()) {
-        if let Mobility::Job { job, .. } = &pod.pod.mobility {
+        if let Some(job) = pod.job() {
             running.entry(job).or_default().push(&pod.pod.identity.object.name);
         }
     }
@@ -121,10 +120,12 @@ fn one_pod_per_job(world: &World, broken: &mut Broken) {
 /// INV-12. A pod that is lifted and not bound to a node waits for something that must come soon, or is removed to be made again.
 fn lifted_pods_run(world: &mut World, now: Timestamp, broken: &mut Broken) {
     let World { kube, checks, .. } = world;
-    let waits = |p: &&Pod| p.phase == PodPhase::Pending && p.node.is_none() && p.deleting_until.is_none() && p.mobility != Mobility::Bare;
+    let waits = |p: &&Pod| p.phase == PodPhase::Pending && p.node.is_none() && p.deleting_until.is_none();
     let waiting: BTreeMap<Uid, &str> = kube
         .pods
         .values()
+        // Nobody makes a bare pod again but its owner.
+        .filter(|p| !matches!(p.object.made_by, Owner::Nobody(_)))
         .map(|p| &p.object.pod)
         .filter(waits)
         .map(|p| (p.identity.uid.clone(), p.identity.object.name.as_str()))
@@ -147,8 +148,8 @@ const LONGEST_BOOT: Millis = Millis::from_mins(10);
 
 /// A Job that holds no machine and whose deadline leaves time may wait for cheap spot, which a market at rest may never have.
 fn waits_lawfully(world: &World, name: &str, job: &Job) -> bool {
-    let gated = |p: &&Pod| matches!(&p.mobility, Mobility::Job { job, .. } if job == name) && p.phase == PodPhase::Gated;
-    let waiting = world.kube.pods.values().map(|p| &p.object.pod).filter(gated).any(|p| !holds(world, p) && takes_spot(p));
+    let gated = |p: &&SimPod| p.job() == Some(name) && p.pod.phase == PodPhase::Gated;
+    let waiting = world.kube.pods.values().map(|p| &p.object).filter(gated).any(|p| !holds(world, &p.pod) && p.asks.is_spot_first());
     waiting && job.deadline.is_some_and(|deadline| world.now() + (job.work - job.saved) + LONGEST_BOOT < deadline)
 }
 
@@ -157,32 +158,32 @@ fn holds(world: &World, pod: &Pod) -> bool {
     pod.claim.as_ref().is_some_and(|name| world.kube.claims.contains_key(name))
 }
 
-fn takes_spot(pod: &Pod) -> bool {
-    pod.need.as_ref().is_ok_and(|(need, _)| need.capacity == CapacityPreference::SpotFirst)
-}
-
 /// Replicas that may wait for spot as well: the others serve.
-fn spares_of(deployment: &Deployment) -> usize {
-    let spares = deployment.template.need.as_ref().map_or(0, |(_, schedule)| schedule.spares);
-    usize::try_from(spares).unwrap_or(usize::MAX).min(deployment.replicas.saturating_sub(1))
+fn spares_of(work: &Replicated) -> usize {
+    work.template.asks().spares.min(work.replicas.saturating_sub(1))
 }
 
 /// What is still out of place: work without a machine, machines without work, ends that are not in the books yet.
 pub fn unsettled(world: &World) -> Vec<String> {
     let mut open = Vec::new();
-    let pods = || world.kube.pods.values().map(|p| &p.object.pod);
-    for (name, deployment) in world.kube.deployments.iter().filter(|(_, d)| d.template.need.is_ok()) {
-        let of_it = |p: &&Pod| p.workload.kind == "Deployment" && p.workload.object.name == *name && p.let_go.is_none();
-        let ready = pods().filter(of_it).filter(|p| p.ready_since.is_some() && p.deleting_until.is_none()).count();
-        let waiting = pods().filter(of_it).filter(|p| p.phase == PodPhase::Gated && !holds(world, p) && takes_spot(p)).count();
-        if ready + waiting.min(spares_of(deployment)) != deployment.replicas {
-            open.push(format!("Deployment {name} has {ready} of {} replicas Ready, and {waiting} wait", deployment.replicas));
+    let pods = || world.kube.pods.values().map(|p| &p.object);
+    for (name, work) in world.kube.replicated.iter().filter(|(_, work)| work.honoured) {
+        let of_it = |p: &&SimPod| p.maker == work.controller && p.pod.let_go.is_none();
+        let ready = pods().filter(of_it).filter(|p| p.pod.ready_since.is_some() && p.pod.deleting_until.is_none()).count();
+        let waits = |p: &&SimPod| p.pod.phase == PodPhase::Gated && !holds(world, &p.pod) && p.asks.is_spot_first();
+        let waiting = pods().filter(of_it).filter(waits).count();
+        if ready + waiting.min(spares_of(work)) != work.replicas {
+            let kind = work.keeper.kind();
+            open.push(format!("{kind} {name} has {ready} of {} replicas Ready, and {waiting} wait", work.replicas));
         }
     }
     for (name, job) in world.kube.jobs.iter().filter(|(_, j)| j.finished_at.is_none()) {
-        if !pods().any(|p| p.workload.object.name == *name && p.phase == PodPhase::Running) && !waits_lawfully(world, name, job) {
+        if !pods().any(|p| p.job() == Some(name) && p.pod.phase == PodPhase::Running) && !waits_lawfully(world, name, job) {
             open.push(format!("Job {name} neither runs nor has ended; {} failures", job.failures));
         }
+    }
+    for pod in pods().filter(|p| matches!(p.made_by, Owner::Nobody(_)) && p.pod.phase == PodPhase::Gated) {
+        open.push(format!("bare pod {} waits for a machine", pod.pod.identity.object.name));
     }
     for machine in world.ec2.alive() {
         let claimed = world.kube.claims.values().any(|c| c.object.uid == machine.claim_uid);
@@ -210,8 +211,8 @@ pub fn unsettled(world: &World) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::super::super::faults::{Faults, Level};
+    use super::super::super::kube::{Keeper, Template};
     use super::super::super::people::People;
-    use super::super::super::world::Owner;
     use super::*;
     use crate::core::fleet::ClaimStatus;
     use serde_json::json;
@@ -228,9 +229,18 @@ mod tests {
 
     /// ... of a Job with an hour of work whose pod is gated, with a deadline this many minutes ahead.
     fn open_jobs(deadline_in_minutes: Option<i64>, change: impl FnOnce(&mut Pod)) -> Vec<String> {
+        open_jobs_of(|_| {}, deadline_in_minutes, change)
+    }
+
+    fn open_jobs_of(
+        change_template: impl FnOnce(&mut Template),
+        deadline_in_minutes: Option<i64>,
+        change: impl FnOnce(&mut Pod),
+    ) -> Vec<String> {
         open_after("Job ", |world| {
             let now = world.now();
-            let (name, mut job) = People::new(1).job(now, false);
+            let (name, mut job) = People::new(1).job(now, &world.account, &mut world.kube.volumes);
+            change_template(&mut job.template);
             (job.work, job.deadline) = (Millis::from_hours(1), deadline_in_minutes.map(|minutes| now + Millis::from_mins(minutes)));
             world.kube.jobs.insert(name.clone(), job);
             world.kube.reconcile(&Owner::Job(name), now, &mut Vec::new());
@@ -259,22 +269,20 @@ mod tests {
         assert_eq!(open_jobs(None, |_| {}).len(), 1, "nothing to wait for");
         assert_eq!(open_jobs(Some(600), |pod| pod.claim = Some("lt-1".into())).len(), 1, "it has a machine and does not run");
         assert_eq!(open_jobs(Some(600), |pod| pod.phase = PodPhase::Pending).len(), 1, "its gate is lifted and it does not run");
-        let on_demand = |pod: &mut Pod| {
-            pod.need.as_mut().unwrap().0.capacity = CapacityPreference::OnDemand;
-        };
-        assert_eq!(open_jobs(Some(600), on_demand).len(), 1, "on-demand does not run out");
+        let on_demand = |template: &mut Template| template.annotate("capacity", "on-demand");
+        assert_eq!(open_jobs_of(on_demand, Some(600), |_| {}).len(), 1, "on-demand does not run out");
     }
 
     /// INV-10 of a Deployment of three replicas, of which this many are spares and this many are Ready; the others are gated.
     fn open_deployments(spares: u32, ready: usize) -> Vec<String> {
         open_after("Deployment ", |world| {
-            let (name, mut deployment) = People::new(1).deployments(false).remove(0);
-            deployment.replicas = 3;
-            deployment.template.need.as_mut().unwrap().1.spares = spares;
+            let (name, mut work) = People::new(1).replicated(&world.account, &mut world.kube.volumes).remove(0);
+            (work.replicas, work.keeper) = (3, Keeper::Deployment("RollingUpdate"));
+            work.template.annotate("spares", spares);
             let now = world.now();
-            world.kube.deployments.clear();
-            world.kube.deployments.insert(name.clone(), deployment);
-            world.kube.reconcile(&Owner::Deployment(name), now, &mut Vec::new());
+            world.kube.replicated.clear();
+            world.kube.put_replicated(&name, work);
+            world.kube.reconcile(&Owner::Replicated(name), now, &mut Vec::new());
             let uids: Vec<Uid> = world.kube.pods.keys().take(ready).cloned().collect();
             assert_eq!(world.kube.pods.len(), 3);
             for uid in uids {

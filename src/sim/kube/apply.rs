@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
-use super::{Kube, SimPod, Stored};
+use super::asks::PIN;
+use super::{Kube, SimPod, Stored, manifests};
 use crate::core::action::{ClusterAction, PodTarget};
 use crate::core::fleet::{Claim, ClaimStatus};
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::{ClaimName, Uid};
 use crate::core::units::time::{Millis, Timestamp};
-use crate::core::workload::{Mobility, Pod, PodIdentity, PodPhase};
+use crate::core::workload::{PodIdentity, PodPhase};
 use crate::ports::{Applied, ClusterError};
 use crate::sim::ec2::Later;
 use crate::sim::world::{Event, Owner};
@@ -40,14 +41,18 @@ impl Kube {
                 });
                 Ok(self.applied(Lane::Claim(name.clone())))
             }
-            ClusterAction::Bind { target, claim, decision, attempt, baseline, replaces } => self.patch(target, |pod| {
+            ClusterAction::Bind { target, claim, decision, attempt, baseline, replaces } => self.patch(target, |changed| {
+                let pod = &mut changed.pod;
                 (pod.claim, pod.placed_by, pod.attempt, pod.baseline) = (Some(claim.clone()), Some(*decision), *attempt, *baseline);
-                pod.replaces = replaces.as_deref().cloned();
+                pod.replaces = replaces.clone();
+                changed.placed_at = now;
+                changed.rewrite(|manifest| manifests::bind(manifest, claim, *decision, *attempt));
             }),
             ClusterAction::Lift { target, claim } => {
-                let lifted = self.patch(target, |pod| {
-                    if pod.phase == PodPhase::Gated {
-                        (pod.phase, pod.claim) = (PodPhase::Pending, Some(claim.clone()));
+                let lifted = self.patch(target, |changed| {
+                    if changed.pod.phase == PodPhase::Gated {
+                        (changed.pod.phase, changed.pod.claim) = (PodPhase::Pending, Some(claim.clone()));
+                        changed.rewrite(|manifest| manifests::lift(manifest, claim));
                     }
                 })?;
                 later.push((now + Millis(100), Event::Schedules(target.pod.uid.clone())));
@@ -62,24 +67,34 @@ impl Kube {
             ClusterAction::MarkNode { node, claim, taint, labels } => {
                 let mut marked = self.nodes.get(node).ok_or_else(|| ClusterError::Gone(format!("node {node}")))?.object.clone();
                 (marked.node.labelled, marked.node.tainted, marked.claim) = (true, marked.node.tainted || *taint, Some(claim.clone()));
-                Arc::make_mut(&mut marked.node.state.labels).extend(labels.clone());
+                let claimed = (PIN.to_owned(), claim.to_string());
+                Arc::make_mut(&mut marked.node.state.labels).extend(labels.clone().into_iter().chain([claimed]));
                 self.put_node(marked);
                 Ok(self.applied(Lane::Node(node.clone())))
             }
             ClusterAction::LetGoOfDeployment { target, mark, deployment } => {
-                let applied = self.patch(target, |pod| pod.let_go = Some(mark.clone()))?;
-                later.push((now + Millis(300), Event::Reconciles(Owner::Deployment(deployment.0.clone()))));
+                let applied = self.patch(target, |changed| {
+                    changed.pod.let_go = Some(mark.clone());
+                    changed.rewrite(|manifest| manifests::let_go_of_deployment(manifest, mark, deployment));
+                })?;
+                later.push((now + Millis(300), Event::Reconciles(Owner::Replicated(deployment.0.clone()))));
                 Ok(applied)
             }
             ClusterAction::LetGoOfJob { target, mark, job } => {
-                let applied = self.patch(target, |pod| pod.let_go = Some(mark.clone()))?;
+                let applied = self.patch(target, |changed| {
+                    changed.pod.let_go = Some(mark.clone());
+                    changed.rewrite(|manifest| manifests::let_go_of_job(manifest, mark, job));
+                })?;
                 later.push((now + Millis(1_300), Event::Reconciles(Owner::Job(job.0.clone()))));
                 Ok(applied)
             }
-            ClusterAction::GiveBackToJob { target, .. } => {
-                let applied = self.patch(target, |pod| pod.let_go = None)?;
-                if let Some(Mobility::Job { job, .. }) = self.pods.get(&target.pod.uid).map(|p| p.object.pod.mobility.clone()) {
-                    later.push((now + Millis(300), Event::Reconciles(Owner::Job(job))));
+            ClusterAction::GiveBackToJob { target, job_uid } => {
+                let applied = self.patch(target, |changed| {
+                    changed.pod.let_go = None;
+                    changed.rewrite(|manifest| manifests::give_back_to_job(manifest, job_uid));
+                })?;
+                if let Some(owner) = self.pods.get(&target.pod.uid).map(|p| p.object.made_by.clone()) {
+                    later.push((now + Millis(300), Event::Reconciles(owner)));
                 }
                 Ok(applied)
             }
@@ -136,7 +151,7 @@ impl Kube {
     }
 
     /// A patch meant for one pod at one version.
-    fn patch(&mut self, target: &PodTarget, change: impl FnOnce(&mut Pod)) -> Result<Applied, ClusterError> {
+    fn patch(&mut self, target: &PodTarget, change: impl FnOnce(&mut SimPod)) -> Result<Applied, ClusterError> {
         let uid = &target.pod.uid;
         let Some(Stored { version, .. }) = self.pods.get(uid) else {
             return Err(ClusterError::Gone(format!("pod {}", target.pod.object)));
@@ -147,16 +162,16 @@ impl Kube {
                 target.pod.object, target.resource_version
             )));
         }
-        self.change_pod(uid, |pod| change(&mut pod.pod));
+        self.change_pod(uid, change);
         Ok(self.applied(Lane::Pod(uid.clone())))
     }
 
     /// A PodDisruptionBudget lets a Ready pod go only while enough others are Ready; pods that were let go count as healthy.
     fn ask_budget(&self, identity: &PodIdentity) -> Result<(), ClusterError> {
-        let Some(pod) = self.pods.get(&identity.uid).map(|p| &p.object.pod) else { return Ok(()) };
-        let Mobility::Surge { deployment, .. } = &pod.mobility else { return Ok(()) };
-        let Some(least) = self.deployments.get(deployment).and_then(|d| d.least_available) else { return Ok(()) };
-        let of_it = |p: &&Stored<SimPod>| p.object.pod.workload == pod.workload && p.object.pod.ready_since.is_some();
+        let Some(SimPod { pod, made_by, .. }) = self.pods.get(&identity.uid).map(|p| &p.object) else { return Ok(()) };
+        let Owner::Replicated(deployment) = made_by else { return Ok(()) };
+        let Some(least) = self.replicated.get(deployment).and_then(|d| d.least_available) else { return Ok(()) };
+        let of_it = |p: &&Stored<SimPod>| p.object.made_by == *made_by && p.object.pod.ready_since.is_some();
         let healthy = self.pods.values().filter(of_it).filter(|p| p.object.pod.deleting_until.is_none()).count();
         let counts = pod.ready_since.is_some() && pod.deleting_until.is_none();
         if counts && healthy <= least {
@@ -180,6 +195,10 @@ impl Kube {
         let ends_at = (told + pod.ending).min(until);
         self.change_pod(uid, |p| (p.pod.deleting_until, p.told_at, p.ends_at) = (Some(until), Some(told), Some(ends_at)));
         later.push((ends_at, Event::PodEnds(uid.clone())));
+        // A ReplicaSet does not count it any more; others wait until it is gone.
+        if matches!(pod.made_by, Owner::Replicated(_)) {
+            later.push((now + Millis(300), Event::Reconciles(pod.made_by)));
+        }
         self.applied(lane)
     }
 }

@@ -1,106 +1,134 @@
-//! ReplicaSets and Jobs: who makes a pod again, and what is counted as failed.
+//! ReplicaSets, StatefulSets and Jobs: who makes a pod again, and what is counted as failed.
 //!
 //! Decides: as observed on Kubernetes 1.36: a pod that lost its controller's label is replaced at once and nothing is counted; a Job's
 //! pod that is deleted counts as failed and comes again after 10, 20, 40 s.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::apply::whole_second;
-use super::{Job, Kube, SimPod, Template};
+use super::asks::Asks;
+use super::{Job, Keeper, Kube, NAMESPACE, Replicated, SimPod, Template, manifests};
 use crate::core::units::ids::{ObjectRef, Uid};
 use crate::core::units::time::{Millis, Timestamp};
-use crate::core::workload::{Attribution, Mobility, Pod, PodIdentity, PodPhase, Workload};
+use crate::core::workload::{Mobility, Pod, PodIdentity, PodPhase, Workload};
+use crate::sim::constraints::mount;
 use crate::sim::ec2::Later;
 use crate::sim::world::{Event, Owner};
 
 /// First wait before a failed pod of a Job is made again; doubled each time.
 const BACK_OFF: Millis = Millis::from_secs(10);
-/// Where all workloads are.
-pub(in crate::sim) const NAMESPACE: &str = "gpu-work";
 
 impl Kube {
     /// Brings an owner's pods to what it asks for.
     pub fn reconcile(&mut self, owner: &Owner, now: Timestamp, later: &mut Later) {
         match owner {
-            Owner::Deployment(name) => self.reconcile_deployment(name, now, later),
+            Owner::Replicated(name) => self.reconcile_replicated(name, now, later),
             Owner::Job(name) => self.reconcile_job(name, now, later),
+            Owner::Nobody(_) => {}
         }
     }
 
-    /// Pods that the owner counts as its own: not let go, not ended, not on their way out.
-    fn owned(&self, mobility_of: impl Fn(&Mobility) -> bool) -> Vec<SimPod> {
-        let counts =
-            |p: &SimPod| mobility_of(&p.pod.mobility) && p.pod.let_go.is_none() && !p.pod.finished() && p.pod.deleting_until.is_none();
-        self.pods.values().map(|stored| &stored.object).filter(|p| counts(p)).cloned().collect()
+    /// Pods that the controller of this uid counts as its own.
+    fn owned(&self, controller: &Uid) -> Vec<SimPod> {
+        let counts = |p: &&SimPod| p.maker == *controller && p.is_counted();
+        self.pods.values().map(|stored| &stored.object).filter(counts).cloned().collect()
     }
 
-    fn reconcile_deployment(&mut self, name: &str, now: Timestamp, later: &mut Later) {
-        let Some(deployment) = self.deployments.get(name).cloned() else {
+    fn reconcile_replicated(&mut self, name: &str, now: Timestamp, later: &mut Later) {
+        let owner = Owner::Replicated(name.to_owned());
+        let Some(work) = self.replicated.get(name).cloned() else {
             // Deleted: the garbage collector takes the pods, also those it had let go of.
-            let of_it = |p: &SimPod| p.pod.workload.kind == "Deployment" && p.pod.workload.object.name == name;
-            let gone: Vec<SimPod> = self.pods.values().map(|s| &s.object).filter(|p| of_it(p)).cloned().collect();
+            let gone: Vec<SimPod> = self.pods.values().map(|s| &s.object).filter(|p| p.made_by == owner).cloned().collect();
             gone.iter().filter(|p| p.pod.deleting_until.is_none()).for_each(|p| self.end_pod(p, now, later));
             return;
         };
-        let mine = |m: &Mobility| match m {
-            Mobility::Surge { replica_set, .. } => *replica_set == deployment.replica_set,
-            _ => false,
-        };
-        let breaking = deployment.breaks.is_some();
-        let mut pods = match breaking {
-            false => self.owned(mine),
-            true => self
-                .owned(|m| matches!(m, Mobility::BreakFirst { .. }))
-                .into_iter()
-                .filter(|p| p.pod.workload.object.name == name)
-                .collect(),
-        };
-        // A pod that broke is made again only when it is gone.
-        let leaving = |p: &SimPod| breaking && p.pod.workload.object.name == name && p.pod.deleting_until.is_some();
-        let in_the_way = self.pods.values().filter(|p| leaving(&p.object)).count();
-        for _ in pods.len() + in_the_way..deployment.replicas {
-            self.make_pod_of_deployment(name, now);
+        if let Keeper::StatefulSet { parallel } = work.keeper {
+            return self.reconcile_stateful_set(name, &work, parallel, now, later);
+        }
+        let mut pods = self.owned(&work.controller);
+        // A pod that is on its way out does not count: another is made at once, whatever the strategy, which is about new templates.
+        for _ in pods.len()..work.replicas {
+            let made = self.replicated.get_mut(name).map_or(0, |work| {
+                work.made += 1;
+                work.made
+            });
+            self.make_pod_of(name, &work, format!("{name}-{made:04}"), now);
         }
         // Scaled down: not started first, then not Ready, then the youngest.
         pods.sort_by_key(|p| (p.pod.phase == PodPhase::Running, p.pod.ready_since.is_some(), std::cmp::Reverse(p.pod.created_at)));
-        let surplus = pods.len().saturating_sub(deployment.replicas);
+        let surplus = pods.len().saturating_sub(work.replicas);
         pods.iter().take(surplus).for_each(|p| self.end_pod(p, now, later));
     }
 
-    fn make_pod_of_deployment(&mut self, name: &str, now: Timestamp) {
-        let Some(deployment) = self.deployments.get_mut(name) else { return };
-        deployment.made += 1;
-        let mobility = match &deployment.breaks {
-            Some(because) => Mobility::BreakFirst { because: because.clone() },
-            None => Mobility::Surge {
-                replica_set: deployment.replica_set.clone(),
-                deployment: name.to_owned(),
-                deployment_uid: deployment.uid.clone(),
-            },
+    /// The pods have names of their own: the next of a name is made when the last is gone; in order, when those before it are Ready.
+    fn reconcile_stateful_set(&mut self, name: &str, work: &Replicated, parallel: bool, now: Timestamp, later: &mut Later) {
+        let named =
+            |kube: &Kube, name: &str| kube.pods.values().find(|p| p.object.pod.identity.object.name == name).map(|p| p.object.clone());
+        for ordinal in 0..work.replicas {
+            let of_it = format!("{name}-{ordinal}");
+            match named(self, &of_it) {
+                None => self.make_pod_of(name, work, of_it.clone(), now),
+                // Of a StatefulSet that was deleted before.
+                Some(old) if old.maker != work.controller && old.pod.deleting_until.is_none() => self.end_pod(&old, now, later),
+                Some(_) => {}
+            }
+            let ready = named(self, &of_it).is_some_and(|p| p.pod.ready_since.is_some() && p.pod.deleting_until.is_none());
+            if !parallel && !ready {
+                return;
+            }
+        }
+        let beyond = |p: &SimPod| {
+            let ordinal = p.pod.identity.object.name.rsplit('-').next().and_then(|n| n.parse::<usize>().ok());
+            ordinal.is_some_and(|n| n >= work.replicas)
         };
-        let (template, pod_name) = (deployment.template.clone(), format!("{name}-{:04}", deployment.made));
-        let services = if deployment.breaks.is_some() { BTreeSet::new() } else { BTreeSet::from([name.to_owned()]) };
-        self.make_pod(&template, "Deployment", name, pod_name, mobility, services, now);
+        self.owned(&work.controller).iter().filter(|p| beyond(p)).for_each(|p| self.end_pod(p, now, later));
+    }
+
+    fn make_pod_of(&mut self, name: &str, work: &Replicated, pod: String, now: Timestamp) {
+        let set = format!("{name}-5d9c");
+        let (kind, owner) = match work.keeper {
+            Keeper::Deployment(_) => ("ReplicaSet", set.as_str()),
+            Keeper::StatefulSet { .. } => ("StatefulSet", name),
+        };
+        let (made_by, mut template) = (Owner::Replicated(name.to_owned()), work.template.clone());
+        if let Some(volume) = &work.of_each_pod {
+            let claim = format!("data-{pod}");
+            mount(&mut template.manifest, &claim);
+            self.around.changed |= self.volumes.add(&claim, volume.clone());
+        }
+        self.make_pod(&template, pod, (made_by, Some((kind, owner, &work.controller))), None, now);
+    }
+
+    /// A pod that nothing makes again, with so much work.
+    pub fn make_bare_pod(&mut self, template: &Template, name: &str, work: Millis, now: Timestamp) -> Uid {
+        self.around.changed = true;
+        self.make_pod(template, name.to_owned(), (Owner::Nobody(name.to_owned()), None), Some(work), now)
+    }
+
+    /// A Job is submitted, with the claims that its pods mount.
+    pub fn put_job(&mut self, name: &str, job: Job) {
+        self.around.changed = true;
+        self.jobs.insert(name.to_owned(), job);
     }
 
     fn reconcile_job(&mut self, name: &str, now: Timestamp, later: &mut Later) {
         let Some(job) = self.jobs.get(name).cloned().filter(|j| j.finished_at.is_none()) else {
-            let of_it = |p: &SimPod| p.pod.workload.kind == "Job" && p.pod.workload.object.name == name && !p.pod.finished();
+            let of_it = |p: &SimPod| p.job() == Some(name) && !p.pod.finished();
             let rest: Vec<SimPod> = self.pods.values().map(|s| &s.object).filter(|p| of_it(p)).cloned().collect();
             rest.iter().filter(|p| p.pod.deleting_until.is_none()).for_each(|p| self.end_pod(p, now, later));
             return;
         };
-        let mine = |m: &Mobility| matches!(m, Mobility::Job { job, .. } if job == name);
-        let succeeded = |p: &SimPod| mine(&p.pod.mobility) && p.pod.phase == PodPhase::Succeeded && p.pod.let_go.is_none();
-        if self.pods.values().any(|p| succeeded(&p.object)) {
+        let mine = |p: &SimPod| p.maker == job.uid && p.pod.let_go.is_none();
+        if self.pods.values().any(|p| mine(&p.object) && p.object.pod.phase == PodPhase::Succeeded) {
             if let Some(job) = self.jobs.get_mut(name) {
                 job.finished_at = Some(now);
             }
             later.push((now, Event::Reconciles(Owner::Job(name.to_owned()))));
             return;
         }
-        let leaving = |p: &SimPod| mine(&p.pod.mobility) && p.pod.let_go.is_none() && p.pod.deleting_until.is_some();
-        if !self.owned(mine).is_empty() || self.pods.values().any(|p| leaving(&p.object)) {
+        let leaving = |p: &SimPod| mine(p) && p.pod.deleting_until.is_some();
+        if !self.owned(&job.uid).is_empty() || self.pods.values().any(|p| leaving(&p.object)) {
             return;
         }
         if now < job.back_off_until {
@@ -114,8 +142,8 @@ impl Kube {
         if let Some(job) = self.jobs.get_mut(name) {
             job.made += 1;
         }
-        let mobility = Mobility::Job { job: name.to_owned(), job_uid: job.uid.clone() };
-        self.make_pod(&job.template, "Job", name, format!("{name}-{}", job.made + 1), mobility, BTreeSet::new(), now);
+        let (made_by, pod) = (Owner::Job(name.to_owned()), format!("{name}-{}", job.made + 1));
+        self.make_pod(&job.template, pod, (made_by, Some(("Job", name, &job.uid))), None, now);
     }
 
     /// The Job controller counts a pod of its own that ended badly.
@@ -127,34 +155,34 @@ impl Kube {
     }
 
     /// Creates a pod; admission has given it our gate.
-    #[allow(clippy::too_many_arguments)]
     fn make_pod(
         &mut self,
         template: &Template,
-        kind: &str,
-        owner: &str,
         name: String,
-        mobility: Mobility,
-        services: BTreeSet<String>,
+        (made_by, controller): (Owner, Option<(&str, &str, &Uid)>),
+        work: Option<Millis>,
         now: Timestamp,
-    ) {
+    ) -> Uid {
         let uid = Uid::from(format!("pod-{:06}", self.number()));
-        let object = |name: String| ObjectRef { namespace: NAMESPACE.into(), name };
+        let services = if let Owner::Replicated(of) = &made_by { BTreeSet::from([of.clone()]) } else { BTreeSet::new() };
+        let manifest = Arc::new(manifests::pod(&template.manifest, &name, controller));
+        let object = ObjectRef { namespace: NAMESPACE.into(), name };
         let pod = Pod {
-            identity: PodIdentity { object: object(name), uid },
+            identity: PodIdentity { object: object.clone(), uid: uid.clone() },
             resource_version: String::new(),
             created_at: whole_second(now),
-            workload: Workload { kind: kind.into(), object: object(owner.to_owned()) },
-            mobility,
-            need: template.need.clone(),
+            // These and their kind are read from the manifest before anybody sees the pod.
+            workload: Workload { kind: String::new(), object }.into(),
+            mobility: Mobility::Bare,
+            need: Err(Vec::new()),
             rules: Default::default(),
-            attribution: Attribution { team: Some(template.team.clone()), ..Attribution::default() },
+            attribution: Default::default(),
             phase: PodPhase::Gated,
             started_at: None,
             ready_since: None,
             stuck: None,
             deleting_until: None,
-            termination_grace: template.grace,
+            termination_grace: Millis::ZERO,
             claim: None,
             placed_by: None,
             baseline: Default::default(),
@@ -162,14 +190,29 @@ impl Kube {
             node: None,
             replaces: None,
             let_go: None,
-            services,
-            ready_in: BTreeSet::new(),
+            services: services.into(),
+            ready_in: Default::default(),
         };
-        self.put_pod(SimPod { pod, start: template.start, ending: template.ending, running_since: None, ends_at: None, told_at: None });
+        self.put_pod(SimPod {
+            pod,
+            asks: Arc::new(Asks::of(&manifest)),
+            manifest,
+            unread: true,
+            made_by,
+            maker: controller.map_or_else(|| Uid::from(""), |(_, _, uid)| uid.clone()),
+            placed_at: now,
+            start: template.start,
+            ending: template.ending,
+            work,
+            running_since: None,
+            ends_at: None,
+            told_at: None,
+        });
+        uid
     }
 
     /// A controller deletes one of its pods with the pod's own grace.
-    fn end_pod(&mut self, pod: &SimPod, now: Timestamp, later: &mut Later) {
+    pub(in crate::sim) fn end_pod(&mut self, pod: &SimPod, now: Timestamp, later: &mut Later) {
         let grace = pod.pod.termination_grace;
         let action = crate::core::action::ClusterAction::DeletePod {
             pod: pod.pod.identity.clone(),

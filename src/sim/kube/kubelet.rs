@@ -1,24 +1,26 @@
-//! Nodes and what runs on them: joining, scheduling, starting, ending, and silence when the machine is gone.
+//! Nodes and what runs on them: joining, starting, ending, and silence when the machine is gone.
 //!
-//! Decides: as a scheduler and kubelets do. A pod whose machine is gone stays in the API until somebody removes it.
+//! Decides: as kubelets do. A pod whose machine is gone stays in the API until somebody removes it.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::apply::whole_second;
+use super::scheduler::{HOSTNAME, REGION, TYPE, ZONE};
+use super::work::Keeper;
 use super::{Kube, SimNode, SimPod};
 use crate::core::fleet::{Node, NodeState};
 use crate::core::market::catalog::Catalog;
 use crate::core::units::Resources;
 use crate::core::units::ids::{InstanceId, NodeName, Uid};
 use crate::core::units::time::{Millis, Timestamp};
-use crate::core::workload::{Mobility, PodPhase};
+use crate::core::workload::PodPhase;
 use crate::sim::ec2::{Boot, Later, Machine};
 use crate::sim::world::{Event, Owner};
 
 /// A node is held unready after this much silence (observed: 43 to 48 s).
 const SILENCE: Millis = Millis::from_secs(45);
-/// The scheduler looks at a pending pod again.
-const SCHEDULES_AGAIN: Millis = Millis::from_secs(5);
+/// A volume that another node still has is asked for again.
+const ATTACHES_AGAIN: Millis = Millis::from_secs(10);
 
 /// The node of an instance.
 pub fn node_of(instance: &InstanceId) -> NodeName {
@@ -36,6 +38,16 @@ impl Kube {
         if matches!(machine.boot, Boot::WithoutGpus(_)) {
             allocatable.gpus = 0;
         }
+        // Region and zone are in the user data; the type is the cloud controller's to say, and k3s' own says its name.
+        let (at, kind) = (&instance.capacity, if self.mislabels { "k3s".to_owned() } else { instance.capacity.instance_type.to_string() });
+        let labels = [
+            (HOSTNAME, node_of(&instance.id).to_string()),
+            (REGION, at.region.to_string()),
+            (ZONE, at.zone.to_string()),
+            (TYPE, kind),
+            ("kubernetes.io/arch", "amd64".to_owned()),
+            ("kubernetes.io/os", "linux".to_owned()),
+        ];
         let node = Node {
             name: node_of(&instance.id),
             instance: instance.id.clone(),
@@ -45,51 +57,9 @@ impl Kube {
             allocatable,
             labelled: false,
             tainted: false,
-            state: NodeState::default(),
+            state: NodeState { labels: Arc::new(labels.map(|(key, value)| (key.to_owned(), value)).into()), ..NodeState::default() },
         };
         self.put_node(SimNode { node, claim: None, dead: false });
-    }
-
-    /// The scheduler binds a pod that is pinned to a claim's node, when there is such a node with room.
-    pub fn schedule(&mut self, uid: &Uid, now: Timestamp, later: &mut Later) {
-        let Some(pod) = self.pods.get(uid).map(|p| &p.object) else { return };
-        if pod.pod.phase != PodPhase::Pending || pod.pod.node.is_some() || pod.pod.deleting_until.is_some() {
-            return;
-        }
-        let gpus = pod.pod.need.as_ref().map_or(0, |(need, _)| need.gpus);
-        let fits = |n: &&SimNode| n.claim.is_some() && n.claim == pod.pod.claim && n.node.ready && !n.node.tainted;
-        let room = |n: &&SimNode| n.node.allocatable.gpus - self.gpus_used(&n.node.name) >= gpus;
-        let found = self.nodes.values().map(|n| &n.object).filter(fits).find(room).map(|n| (n.node.name.clone(), n.dead));
-        match found {
-            Some((node, dead)) => {
-                let starts = now + pod.start;
-                self.change_pod(uid, |p| p.pod.node = Some(node));
-                if !dead {
-                    later.push((starts, Event::PodStarts(uid.clone())));
-                }
-            }
-            None => later.push((now + SCHEDULES_AGAIN, Event::Schedules(uid.clone()))),
-        }
-    }
-
-    /// GPUs that pods hold on a node.
-    pub fn gpus_used(&self, node: &NodeName) -> i64 {
-        let on_it = self.pods.values().map(|p| &p.object.pod).filter(|p| p.node.as_ref() == Some(node) && !p.finished());
-        on_it.filter_map(|p| p.need.as_ref().ok()).map(|(need, _)| need.gpus).sum()
-    }
-
-    /// What pods hold of each node.
-    pub fn used_on_nodes(&self) -> BTreeMap<&NodeName, Resources> {
-        let mut used: BTreeMap<&NodeName, Resources> = BTreeMap::new();
-        for pod in self.pods.values().map(|p| &p.object.pod).filter(|p| !p.finished()) {
-            if let (Some(node), Ok((need, _))) = (&pod.node, &pod.need) {
-                let held = used.entry(node).or_default();
-                held.gpus += need.gpus;
-                held.cpu.0 += need.cpu.0;
-                held.memory.0 += need.memory.0;
-            }
-        }
-        used
     }
 
     fn host_is_dead(&self, pod: &SimPod) -> bool {
@@ -102,19 +72,25 @@ impl Kube {
         if pod.pod.phase != PodPhase::Pending || self.host_is_dead(&pod) || pod.pod.deleting_until.is_some() {
             return;
         }
+        if self.waits_for_volume(&pod) {
+            later.push((now + ATTACHES_AGAIN, Event::PodStarts(uid.clone())));
+            return;
+        }
         self.change_pod(uid, |p| {
             (p.pod.phase, p.pod.ready_since, p.running_since) = (PodPhase::Running, Some(now), Some(now));
             p.pod.started_at = Some(whole_second(now));
             p.pod.ready_in = p.pod.services.clone();
         });
-        if let Mobility::Job { job, .. } = &pod.pod.mobility
-            && let Some(job) = self.jobs.get(job)
+        let work = pod.job().and_then(|job| self.jobs.get(job)).map(|job| job.work - job.saved).or(pod.work);
+        later.extend(work.map(|work| (now + work, Event::WorkDone(uid.clone()))));
+        // The next of a StatefulSet in order is made when this one is Ready.
+        if matches!(&pod.made_by, Owner::Replicated(name) if self.replicated.get(name).is_some_and(|w| matches!(w.keeper, Keeper::StatefulSet { .. })))
         {
-            later.push((now + (job.work - job.saved), Event::WorkDone(uid.clone())));
+            later.push((now + Millis(300), Event::Reconciles(pod.made_by.clone())));
         }
     }
 
-    /// A Job's pod has done its work.
+    /// The pod of a Job, or a bare one, has done its work.
     pub fn work_done(&mut self, uid: &Uid, now: Timestamp, later: &mut Later) {
         let Some(pod) = self.pods.get(uid).map(|p| p.object.clone()) else { return };
         let ended_before = pod.ends_at.is_some_and(|at| at <= now);
@@ -122,8 +98,8 @@ impl Kube {
             return;
         }
         self.change_pod(uid, |p| (p.pod.phase, p.pod.ready_since) = (PodPhase::Succeeded, None));
-        if let Mobility::Job { job, .. } = &pod.pod.mobility {
-            later.push((now + Millis(200), Event::Reconciles(Owner::Job(job.clone()))));
+        if pod.job().is_some() {
+            later.push((now + Millis(200), Event::Reconciles(pod.made_by.clone())));
         }
         // Its object is kept for a while (ttlSecondsAfterFinished).
         later.push((now + Millis::from_mins(5), Event::PodRemoved(uid.clone())));
@@ -142,7 +118,7 @@ impl Kube {
 
     /// What a Job keeps of the work of a pod that ends at `now`: all of it with a checkpoint, else up to the last one it wrote on its own.
     fn keep_work(&mut self, pod: &SimPod, now: Timestamp, checkpointed: bool) {
-        let (Mobility::Job { job, .. }, Some(since)) = (&pod.pod.mobility, pod.running_since) else { return };
+        let (Some(job), Some(since)) = (pod.job(), pod.running_since) else { return };
         let Some(job) = self.jobs.get_mut(job).filter(|_| pod.pod.phase == PodPhase::Running) else { return };
         let told = pod.told_at.filter(|_| checkpointed).unwrap_or(now);
         let done = Millis(told.since(since).0.clamp(0, (job.work - job.saved).0));
@@ -154,17 +130,10 @@ impl Kube {
     /// The pod object goes; its controller notices.
     pub fn removed(&mut self, uid: &Uid, now: Timestamp, later: &mut Later) {
         let Some(pod) = self.remove_pod(uid) else { return };
-        let owner = match &pod.pod.mobility {
-            Mobility::Surge { deployment, .. } => Owner::Deployment(deployment.clone()),
-            Mobility::BreakFirst { .. } => Owner::Deployment(pod.pod.workload.object.name.clone()),
-            Mobility::Job { job, .. } => {
-                if pod.pod.let_go.is_none() && !pod.pod.finished() {
-                    self.count_failure(job, now);
-                }
-                Owner::Job(job.clone())
-            }
-            Mobility::Bare => return,
-        };
+        if let (Some(job), true) = (pod.job(), pod.pod.let_go.is_none() && !pod.pod.finished()) {
+            self.count_failure(job, now);
+        }
+        let owner = pod.made_by;
         later.push((now + Millis(300), Event::Reconciles(owner)));
     }
 

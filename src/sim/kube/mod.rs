@@ -1,15 +1,27 @@
 //! The simulated cluster: objects with versions, controllers and kubelets, as far as lowtide can tell them from the real ones.
 //!
+//! - `work`: what is held of workloads and their pods; `manifests`: how pods are written down; `volumes`: claims and what is behind them.
+//! - `reading`: what the operator's watch makes of a manifest, by the core's one reader; `asks`: what the scheduler makes of it.
 //! - `apply`: what each action of the operator does to objects, and what it is refused for.
-//! - `controllers`: ReplicaSets and Jobs make and count pods.
-//! - `kubelet`: nodes join, pods are scheduled, start, end, and fall silent with their machine.
+//! - `controllers`: ReplicaSets, StatefulSets and Jobs make and count pods.
+//! - `scheduler`: whether a pod may run on a node.
+//! - `kubelet`: nodes join, pods start, end, and fall silent with their machine.
 //!
 //! Decides: nothing on lowtide's behalf; it behaves as was observed on a real control plane.
 //! Does not: fail on purpose (see [`super::faults`]).
 
 mod apply;
+pub mod asks;
 mod controllers;
 mod kubelet;
+mod manifests;
+mod reading;
+pub mod scheduler;
+pub mod volumes;
+mod work;
+
+pub use kubelet::node_of;
+pub use work::{Job, Keeper, Replicated, SimPod, Template};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,10 +31,11 @@ use crate::core::record::LedgerRecord;
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::{ClaimName, ClassName, NodeName, PoolName, Uid};
 use crate::core::units::shared::Shared;
-use crate::core::units::time::{Millis, Timestamp};
-use crate::core::workload::Pod;
-use crate::core::workload::need::{Need, Schedule};
+use crate::core::units::time::Timestamp;
 use crate::ports::ClusterView;
+
+/// Where all workloads are.
+pub(in crate::sim) const NAMESPACE: &str = "gpu-work";
 
 /// An object with the version of its last change.
 #[derive(Debug, Clone)]
@@ -31,23 +44,6 @@ pub struct Stored<T> {
     pub version: u64,
     /// The object.
     pub object: T,
-}
-
-/// A pod and what only its kubelet knows.
-#[derive(Debug, Clone)]
-pub struct SimPod {
-    /// As the operator sees it.
-    pub pod: Pod,
-    /// From being bound to a node to Ready.
-    pub start: Millis,
-    /// From being told to end to ended: draining, or writing a checkpoint.
-    pub ending: Millis,
-    /// Since when it runs.
-    pub running_since: Option<Timestamp>,
-    /// When its kubelet will have ended it.
-    pub ends_at: Option<Timestamp>,
-    /// When the deletion was asked for.
-    pub told_at: Option<Timestamp>,
 }
 
 /// A node and the claim its label names.
@@ -59,69 +55,6 @@ pub struct SimNode {
     pub claim: Option<ClaimName>,
     /// Its machine is gone: nothing on it runs any more, whatever the objects say.
     pub dead: bool,
-}
-
-/// What a workload's pods are like.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template {
-    /// What each pod needs, or why that cannot be read.
-    pub need: Result<(Need, Schedule), Vec<String>>,
-    /// From being bound to a node to Ready.
-    pub start: Millis,
-    /// From being told to end to ended.
-    pub ending: Millis,
-    /// `terminationGracePeriodSeconds`.
-    pub grace: Millis,
-    /// The team that pays.
-    pub team: String,
-}
-
-/// A Deployment with RollingUpdate, or with Recreate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deployment {
-    /// Its uid.
-    pub uid: Uid,
-    /// The uid of its ReplicaSet.
-    pub replica_set: Uid,
-    /// Replicas wanted.
-    pub replicas: usize,
-    /// Its pods.
-    pub template: Template,
-    /// Why its pods break before they are made again; `None` when they can surge.
-    pub breaks: Option<String>,
-    /// `minAvailable` of its PodDisruptionBudget.
-    pub least_available: Option<usize>,
-    /// Its pods so far, for names.
-    pub made: u64,
-}
-
-/// A Job with one completion.
-#[derive(Debug, Clone)]
-pub struct Job {
-    /// Its uid.
-    pub uid: Uid,
-    /// Its pods.
-    pub template: Template,
-    /// When it was created.
-    pub created_at: Timestamp,
-    /// Work of one pod from start to end.
-    pub work: Millis,
-    /// Work that a checkpoint holds.
-    pub saved: Millis,
-    /// It writes a checkpoint on its own this often.
-    pub saves_every: Millis,
-    /// When it should be done.
-    pub deadline: Option<Timestamp>,
-    /// Pods that the Job controller counted as failed.
-    pub failures: u32,
-    /// When it ended.
-    pub finished_at: Option<Timestamp>,
-    /// Work that was done and lost.
-    pub lost: Millis,
-    /// Its pods so far, for names.
-    pub made: u64,
-    /// Not before this is a failed pod made again (10, 20, 40 s).
-    pub back_off_until: Timestamp,
 }
 
 /// How many changes there were of each kind of object, shown by a version or known to kubelets alone.
@@ -167,8 +100,14 @@ pub struct Kube {
     pub market_memory: Option<String>,
     /// Every record that was ever in the outbox.
     pub durable: BTreeSet<uuid::Uuid>,
-    /// Deployments.
-    pub deployments: BTreeMap<String, Deployment>,
+    /// Deployments and StatefulSets: changed by `put_replicated` and its kind, because pods are read by them.
+    pub replicated: BTreeMap<String, Replicated>,
+    /// PersistentVolumeClaims.
+    pub volumes: volumes::Store,
+    /// k3s' own controller writes its name where the instance type belongs.
+    pub mislabels: bool,
+    /// What manifests are read with.
+    around: reading::Around,
     /// Jobs.
     pub jobs: BTreeMap<String, Job>,
     /// What the watches show.
@@ -217,7 +156,7 @@ impl Kube {
 
     /// Something changed that the watches do not show yet.
     pub fn changed(&self) -> bool {
-        !self.unshown.is_empty()
+        !self.unshown.is_empty() || self.around.changed
     }
 
     /// How many changes there were.
@@ -239,6 +178,7 @@ impl Kube {
     /// Stores a pod under a new version.
     pub fn put_pod(&mut self, mut pod: SimPod) {
         let version = self.bump(Lane::Pod(pod.pod.identity.uid.clone()));
+        self.read(&mut pod);
         pod.pod.resource_version = version.to_string();
         self.pods.insert(pod.pod.identity.uid.clone(), Stored { version, object: pod });
     }
@@ -255,6 +195,23 @@ impl Kube {
     pub fn put_node(&mut self, node: SimNode) {
         let version = self.bump(Lane::Node(node.node.name.clone()));
         self.nodes.insert(node.node.name.clone(), Stored { version, object: node });
+    }
+
+    /// An object has changed in a way of its own.
+    pub(super) fn touch(&mut self, lane: Lane) {
+        self.bump(lane);
+    }
+
+    /// A uid that nobody had before.
+    pub(super) fn new_uid(&mut self, kind: &str) -> Uid {
+        Uid::from(format!("{kind}-{:06}", self.number()))
+    }
+
+    /// Takes a node away.
+    pub fn take_node(&mut self, name: &NodeName) {
+        if self.nodes.remove(name).is_some() {
+            self.bump(Lane::Node(name.clone()));
+        }
     }
 
     /// Stores a claim under a new version.
@@ -303,10 +260,10 @@ impl Kube {
                 }
             }
         }
+        self.look_around();
+        self.show_replicas();
         let view = &mut self.shown;
         (view.templates, view.pool_statuses) = (self.templates.clone(), self.pool_statuses.clone());
-        let wanted = |d: &Deployment| (d.uid.clone(), i64::try_from(d.replicas).unwrap_or(0));
-        view.replicas_wanted = self.deployments.values().map(wanted).collect();
         let versions = &mut *view.versions;
         for lane in std::mem::take(&mut self.unshown) {
             match lane.clone() {

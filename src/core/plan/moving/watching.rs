@@ -3,7 +3,7 @@
 //! Decides: when a pod that the scheduler does not bind is placed elsewhere, and what its owner reads meanwhile.
 //! Does not: place it (`buying` does, when its controller has made it again), or judge the node (`health`).
 //!
-//! A pod cannot be gated again: one that is not bound in time is deleted, its controller makes another, and that is placed anew. What was
+//! A pod cannot be gated again: one that is not bound in time is deleted, its controller makes another, and that is placed again. What was
 //! tried is remembered on the claim, so that the same need is not tried there again.
 
 use super::super::claims::steps;
@@ -22,7 +22,12 @@ const READY_WITHIN: Millis = Millis::from_mins(15);
 const MOST_MISFITS: usize = 3;
 
 pub(in crate::core::plan) fn watch_lifted(pass: &mut Pass) {
-    let stuck = pass.world.pods.values().filter(|p| p.claim.is_some() && p.deleting_until.is_none() && !p.finished() && p.let_go.is_none());
+    let stuck = pass
+        .index
+        .stuck()
+        .iter()
+        .copied()
+        .filter(|p| p.claim.is_some() && p.deleting_until.is_none() && !p.finished() && p.let_go.is_none());
     let stuck: Vec<(&Pod, &Stuck)> = stuck.filter_map(|pod| Some((pod, pod.stuck.as_ref()?))).collect();
     for (pod, stuck) in stuck {
         match (pod.phase, &pod.node) {
@@ -73,6 +78,16 @@ fn tried_on(pass: &Pass, pod: &Pod) -> usize {
 /// Whether a pod of this need was tried on the claim's node and not bound.
 pub(in crate::core::plan) fn is_misfit(claim: &Claim, pod: &Pod) -> bool {
     !claim.status.misfits.is_empty() && pod.need.as_ref().is_ok_and(|(need, _)| claim.status.misfits.contains(&need.fingerprint()))
+}
+
+/// Whether the pod has grown beyond the claim's whole machine since it was bound: its owner may change what it requests while it waits.
+pub(in crate::core::plan) fn has_outgrown(pass: &Pass, claim: &Claim, pod: &Pod) -> bool {
+    let (Ok((need, _)), Some(machine)) = (&pod.need, pass.world.catalog.types.get(&claim.spec.capacity.instance_type)) else {
+        return false;
+    };
+    let node = claim.status.node.as_ref().and_then(|name| pass.world.nodes.get(name));
+    let has = node.map_or_else(|| machine.allocatable(), |node| node.allocatable);
+    need.cpu > has.cpu || need.memory > has.memory
 }
 
 fn unready(pass: &mut Pass, pod: &Pod, stuck: &Stuck) {

@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 
 use super::super::pass::Pass;
 use super::super::terms::Marks;
+use super::replacing::replaced_pod;
+use crate::core::fleet::Claim;
 use crate::core::placement::Apart;
 use crate::core::units::ids::ZoneId;
 use crate::core::workload::company::{Company, Domain};
@@ -21,8 +23,7 @@ use crate::core::workload::{Pod, PodRules};
 pub(in crate::core::plan) fn marks(pass: &Pass) -> Marks {
     let pods = || pass.world.pods.values().filter(|p| !p.finished());
     let ports: BTreeSet<&String> = pods().flat_map(|p| &p.rules.host_ports).collect();
-    let terms: BTreeSet<&PodSelector> =
-        pods().flat_map(|p| &p.rules.apart).filter(|c| c.domain == Domain::Machine).map(|c| &c.pods).collect();
+    let terms: BTreeSet<&PodSelector> = pods().flat_map(|p| p.rules.alone_on_machine()).collect();
     let over_zones = pods().any(|p| p.rules.apart.iter().any(|c| c.domain == Domain::Zone));
     Marks { ports: ports.into_iter().cloned().collect(), pods: terms.into_iter().cloned().collect(), over_zones }
 }
@@ -62,11 +63,39 @@ pub(in crate::core::plan) fn of(pass: &Pass, marks: &Marks, pod: &Pod) -> Apart 
     apart
 }
 
-/// Zones where other pods that `meant` says stand.
+/// Zones where other pods that `meant` says stand, or are about to.
 fn zones_of(pass: &Pass, pod: &Pod, meant: impl Fn(&&Pod) -> bool) -> BTreeSet<ZoneId> {
-    let others = pass.world.pods.values().filter(|p| !p.finished() && p.identity.uid != pod.identity.uid);
-    let placed = others.filter(meant).filter_map(|p| pass.claims.get(p.claim.as_ref()?));
-    placed.filter(|c| c.may_run()).map(|c| c.spec.capacity.zone.clone()).collect()
+    let others = pass.world.pods.values().filter(|p| !p.finished() && p.identity.uid != pod.identity.uid).filter(meant);
+    let left = replaced_pod(pass, pod).map(|old| &old.identity.uid);
+    others.flat_map(|other| zones_for(pass, other, left == Some(&other.identity.uid))).collect()
+}
+
+/// Where a pod stands; where its machine was bought when it is bound to none; and, unless it is `left` for the pod in question, where its
+/// work is about to go, because a machine was bought ahead.
+fn zones_for(pass: &Pass, pod: &Pod, left: bool) -> Vec<ZoneId> {
+    let claims: Vec<&Claim> = match &pod.claim {
+        Some(name) => {
+            let ahead = pass.index.successors(name).iter().filter(|_| !left).filter_map(|c| pass.claims.get(&c.name));
+            pass.claims.get(name).into_iter().chain(ahead.filter(|c| c.takes_work())).collect()
+        }
+        None => pass.index.bought_for(&pod.identity.uid).iter().filter_map(|name| pass.claims.get(name)).collect(),
+    };
+    claims.into_iter().filter(|c| c.may_run()).map(|c| c.spec.capacity.zone.clone()).collect()
+}
+
+/// Whether a pod must not be placed in `zone` because of one that was placed there in this pass: what one placement puts side by side was not
+/// there when rules between pods were made into zones.
+pub(in crate::core::plan) fn clashes(pass: &Pass, pod: &Pod, zone: &ZoneId) -> bool {
+    pass.placed.iter().any(|(other, at)| at == zone && other.identity.uid != pod.identity.uid && keep_apart(pod, other))
+}
+
+/// One of two pods keeps the other out of its zone.
+fn keep_apart(one: &Pod, other: &Pod) -> bool {
+    let keeps = |of: &Pod, out: &Pod| {
+        let over_zones = of.rules.apart.iter().filter(|c| c.domain == Domain::Zone);
+        over_zones.clone().any(|c| c.pods.selects(&out.object().namespace, &out.rules.labels))
+    };
+    keeps(one, other) || keeps(other, one)
 }
 
 /// The pods that count in the spread of `pod` over zones: by the constraint's own selector, so that replicas of an older revision do not
@@ -96,8 +125,7 @@ fn telling(tolerations: &[Toleration]) -> Vec<Toleration> {
 /// What rules between pods leave for pods of files, of which none stands anywhere: marks of all of them, and each one's share.
 pub fn among<'p>(rules: impl Iterator<Item = (&'p str, &'p PodRules)> + Clone) -> Vec<Apart> {
     let ports: BTreeSet<&String> = rules.clone().flat_map(|(_, r)| &r.host_ports).collect();
-    let machine = |c: &&Company| c.domain == Domain::Machine;
-    let terms: BTreeSet<&PodSelector> = rules.clone().flat_map(|(_, r)| r.apart.iter().filter(machine)).map(|c| &c.pods).collect();
+    let terms: BTreeSet<&PodSelector> = rules.clone().flat_map(|(_, r)| r.alone_on_machine()).collect();
     let marks = Marks { ports: ports.into_iter().cloned().collect(), pods: terms.into_iter().cloned().collect(), over_zones: false };
     let one = |(namespace, rules): (&str, &PodRules)| {
         let (has, avoids) = marks.on(namespace, rules);

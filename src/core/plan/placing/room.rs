@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::pass::Pass;
+use super::apart;
 use super::asking::{self, class_labels};
 use crate::core::fleet::{Claim, Node, NodeClass};
 use crate::core::placement::{Room, RoomNode};
@@ -30,6 +31,8 @@ fn free_of(pass: &Pass, claim: &Claim) -> Option<Room> {
     let mut room = room_on(pass, claim)?;
     for pod in expected_on(pass, claim) {
         take(&mut room.free, pod);
+        let (has, avoids) = asking::terms(pass).marks.on(&pod.object().namespace, &pod.rules);
+        (room.node.has, room.node.avoids) = (room.node.has | has, room.node.avoids | avoids);
     }
     (room.free.gpus > 0).then_some(room)
 }
@@ -46,7 +49,9 @@ pub(in crate::core::plan) fn kept_for<'a>(pass: &'a Pass, pod: &Pod) -> Option<&
     let free = room.free;
     let fits = free.gpus >= 0 && free.cpu.0 >= 0 && free.memory.0 >= 0 && free.disk.0 >= 0;
     let misfit = pod.need.as_ref().is_ok_and(|(need, _)| room.node.misfits.contains(&need.fingerprint()));
-    (fits && !misfit).then_some(claim)
+    let apart = apart::of(pass, &asking::terms(pass).marks, pod);
+    let alone = !apart.agrees(room.node.has, room.node.avoids) || apart.not_zones.contains(&claim.spec.capacity.zone);
+    (fits && !misfit && !alone).then_some(claim)
 }
 
 fn is_usable(pass: &Pass, claim: &Claim) -> bool {

@@ -6,28 +6,35 @@
 //! (see [`crate::core::placement`]); room that is paid for already is taken wherever it is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::super::pass::Pass;
+use super::super::terms::Marks;
+use super::apart;
 use super::deadline::Verdict;
 use super::replacing::is_rescue;
 use crate::core::market::availability::CapacityMemory;
 use crate::core::market::{Capacity, CapacityType};
-use crate::core::placement::PlacementRequest;
-use crate::core::placement::eligibility::{Correlated, Wants, correlated_pool, listings, replicas_that_fit};
+use crate::core::placement::eligibility::{Correlated, Wants, correlated_pool, listings};
 use crate::core::placement::listing::Listing;
+use crate::core::placement::{Apart, PlacementRequest};
 use crate::core::policy::serving::{ErrorBudget, Service, ServingPool, next_launch, on_demand_wanted};
 use crate::core::record::Refusal;
 use crate::core::units::ids::{PoolName, Uid};
 use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::shared::Shared;
 use crate::core::units::time::Millis;
 use crate::core::workload::need::{CapacityPreference, Need, Schedule, WorkloadKind};
 use crate::core::workload::shortfall::Shortfall;
 use crate::core::workload::{Pod, PodPhase, Workload};
 
 /// The verdicts on those of `pods` that belong to a service with spares, by uid. They are taken in the order given: each knows of the ones before.
-pub(in crate::core::plan) fn verdicts(pass: &Pass, pods: &[&Pod], request: &PlacementRequest) -> BTreeMap<Uid, Arc<Verdict>> {
+pub(in crate::core::plan) fn verdicts(
+    pass: &Pass,
+    pods: &[&Pod],
+    request: &PlacementRequest,
+    marks: &Marks,
+) -> BTreeMap<Uid, Arc<Verdict>> {
     let mut services: BTreeMap<&Workload, Vec<&Pod>> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| terms(pod).is_some()) {
         services.entry(&pod.workload).or_default().push(pod);
@@ -37,15 +44,17 @@ pub(in crate::core::plan) fn verdicts(pass: &Pass, pods: &[&Pod], request: &Plac
     }
     let listed = listings(request);
     // Replicas of a service are mostly equal, and each look goes through the whole market.
-    let mut known: BTreeMap<(&Need, Rc<BTreeSet<PoolName>>, bool), Places> = BTreeMap::new();
+    let mut known: BTreeMap<(&Need, Shared<BTreeSet<PoolName>>, bool, Apart), Places> = BTreeMap::new();
     let mut by_pod = BTreeMap::new();
     for (workload, asking) in services {
         let mut standing = Standing::of(pass, workload, &asking);
         for pod in asking {
             let Some((need, schedule)) = terms(pod) else { continue };
-            let market = known.entry((need, pass.pools_for(pod), is_rescue(pass, pod))).or_insert_with_key(|(need, admitted, rescue)| {
+            let key = (need, pass.pools_for(pod), is_rescue(pass, pod), apart::of(pass, marks, pod));
+            let market = known.entry(key).or_insert_with_key(|(need, admitted, rescue, apart)| {
                 let listings = request.pools.iter().zip(listed.iter()).filter(|(pool, _)| admitted.contains(&pool.name));
-                Places::of(request, need, *rescue, listings.flat_map(|(_, listings)| listings))
+                let wants = Wants { rescue: *rescue, apart: Some(apart), ..Wants::new(request, need) };
+                Places::of(&wants, listings.flat_map(|(_, listings)| listings))
             });
             if let Some(verdict) = judge(pass, pod, (schedule, request.settings.boot), market, &mut standing) {
                 by_pod.insert(pod.identity.uid.clone(), Arc::new(verdict));
@@ -113,14 +122,13 @@ struct Places {
 }
 
 impl Places {
-    fn of<'a>(request: &PlacementRequest, need: &Need, rescue: bool, listings: impl Iterator<Item = &'a Listing<'a>>) -> Places {
-        let wants = Wants { rescue, ..Wants::new(request, need) };
+    fn of<'a>(wants: &Wants, listings: impl Iterator<Item = &'a Listing<'a>>) -> Places {
         let mut spot: BTreeMap<Correlated, Place> = BTreeMap::new();
         let (mut safe, mut safe_price) = (BTreeSet::new(), None);
         for listing in listings {
             let (replicas, open) = match wants.judge(listing) {
                 Ok(replicas) => (replicas, true),
-                Err(Refusal::CoolingDown) => (replicas_that_fit(need, &listing.usable), false),
+                Err(Refusal::CoolingDown) => (wants.replicas_on(&listing.usable), false),
                 Err(_) => (0, false),
             };
             if replicas < 1 {

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::driver::Engine;
 use crate::core::market::catalog::MachineType;
 use crate::core::market::shipped::{AdvisorBand, snapshot_bands};
 use crate::core::market::{Capacity, CapacityType, Market, Offer, Quote};
@@ -22,12 +21,13 @@ use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::pace::jittered;
 use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
+use crate::engine::driver::Engine;
 use crate::ports::{Clock, Cloud, CloudError, Cluster, ClusterView, Ledger};
 
 /// After a failed read, the next one follows this soon at first, and eventually a minute later.
-pub(super) const FIRST_RETRY: Duration = Duration::from_secs(1);
+pub(in crate::engine) const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
-pub(super) fn later(retry: Duration) -> Duration {
+pub(in crate::engine) fn later(retry: Duration) -> Duration {
     (retry * 2).min(LAST_RETRY)
 }
 
@@ -41,6 +41,25 @@ pub struct Shop {
     read_at: Timestamp,
     /// When spot prices were last read successfully: the next request starts there, so that no change is missed.
     priced_at: Option<Timestamp>,
+    /// Since when they are known without a gap.
+    priced_from: Option<Timestamp>,
+}
+
+impl Shop {
+    /// From when on prices are asked for, if they are needed since `needed`: a machine may be adopted that is older than the first look.
+    fn asks_from(&self, needed: Timestamp) -> Timestamp {
+        match (self.priced_at, self.priced_from) {
+            (Some(at), Some(from)) if from <= needed => at,
+            (Some(at), _) => needed.min(at),
+            (None, _) => needed,
+        }
+    }
+
+    /// Prices were read at `at`, from `since` on.
+    fn was_priced(&mut self, since: Timestamp, at: Timestamp) {
+        self.priced_at = Some(at);
+        self.priced_from = Some(self.priced_from.map_or(since, |from| from.min(since)));
+    }
 }
 
 /// After a start, prices are read as far back as machines may still wait for the price of an hour.
@@ -48,7 +67,7 @@ const LOOKS_BACK: Millis = Millis::from_hours(72);
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     /// The pause before the next read of `what`.
-    pub(super) fn pace(&self, period: Duration, what: &str, round: u64) -> Duration {
+    pub(in crate::engine) fn pace(&self, period: Duration, what: &str, round: u64) -> Duration {
         let period = Millis(i64::try_from(period.as_millis()).unwrap_or(i64::MAX / 1_000));
         Duration::from_millis(u64::try_from(jittered(period, &self.cluster_name, what, round).0).unwrap_or(1_000))
     }
@@ -60,7 +79,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 
     /// Keeps types, zones and spot prices of a region fresh.
-    pub(super) async fn watch_spot_prices(self: Arc<Self>, region: Region) {
+    pub(in crate::engine) async fn watch_spot_prices(self: Arc<Self>, region: Region) {
         let (mut retry, mut round) = (FIRST_RETRY, 0);
         loop {
             round += 1;
@@ -72,12 +91,12 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     }
                     retry = FIRST_RETRY;
                     self.wake.notify_one();
-                    self.rest_of(self.pace(self.schedule.spot_prices, region.as_str(), round), began)
+                    self.rest_of(self.pace(self.intervals.spot_prices, region.as_str(), round), began)
                 }
                 Err(error) => match error.closes_region() {
                     Some(sentence) => {
                         self.close_region(&region, sentence);
-                        self.schedule.closed_regions
+                        self.intervals.closed_regions
                     }
                     None => {
                         warn!(%region, "spot prices could not be read, the last ones are kept: {error}");
@@ -92,7 +111,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 
     /// Keeps list prices of a region fresh, once what is sold there is known.
-    pub(super) async fn watch_list_prices(self: Arc<Self>, region: Region) {
+    pub(in crate::engine) async fn watch_list_prices(self: Arc<Self>, region: Region) {
         let (mut retry, mut round) = (FIRST_RETRY, 0);
         loop {
             round += 1;
@@ -106,7 +125,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     retry = FIRST_RETRY;
                     self.take_list_prices(&region, &shop, &quotes, began);
                     self.wake.notify_one();
-                    self.rest_of(self.pace(self.schedule.list_prices, &format!("list {region}"), round), began)
+                    self.rest_of(self.pace(self.intervals.list_prices, &format!("list {region}"), round), began)
                 }
                 Err(error) => {
                     warn!(%region, "list prices could not be read, the last ones are kept: {error}");
@@ -122,7 +141,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     fn close_region(&self, region: &Region, sentence: &str) {
         let mut state = self.state();
         if state.closed_regions.insert(region.clone(), sentence.to_owned()).is_none() {
-            warn!(%region, "this account may not use the region, it is skipped and retried every {:?}: {sentence}", self.schedule.closed_regions);
+            warn!(%region, "this account may not use the region, it is skipped and retried every {:?}: {sentence}", self.intervals.closed_regions);
         }
         state.market.offers.retain(|capacity, _| capacity.region != *region);
         if let Some(survey) = state.surveys.get_mut(region) {
@@ -135,17 +154,17 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     async fn look_at_spot_prices(&self, region: &Region) -> Result<usize, CloudError> {
         let now = self.clock.now();
         let known = self.state().shops.get(region).cloned();
-        let fresh = |s: &Shop| now.since(s.read_at).0 <= i64::try_from(self.schedule.catalog.as_millis()).unwrap_or(i64::MAX);
+        let fresh = |s: &Shop| now.since(s.read_at).0 <= i64::try_from(self.intervals.catalog.as_millis()).unwrap_or(i64::MAX);
         let shop = match known.filter(fresh) {
             Some(shop) => shop,
             None => self.look_at_shop(region).await?,
         };
         let began = self.clock.now();
-        let since = shop.priced_at.unwrap_or_else(|| self.prices_needed_since(region, began));
+        let since = shop.asks_from(self.prices_needed_since(region, began));
         let quotes = self.ask("spot-prices", self.cloud.spot_quotes(region, &shop.types, since)).await?;
         let mut state = self.state();
         if let Some(shop) = state.shops.get_mut(region) {
-            shop.priced_at = Some(began);
+            shop.was_priced(since, began);
         }
         learn_prices(&mut state.market, &quotes, began);
         if state.closed_regions.remove(region).is_some() {
@@ -162,7 +181,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         Ok(count)
     }
 
-    /// Since when the prices of `region` are needed at the first look.
+    /// Since when the prices of `region` are needed.
     fn prices_needed_since(&self, region: &Region, now: Timestamp) -> Timestamp {
         prices_needed_since(&self.cluster.view().unwrap_or_default(), region, now)
     }
@@ -170,8 +189,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     async fn look_at_shop(&self, region: &Region) -> Result<Shop, CloudError> {
         let (machines, shop) = self.ask("types", read_shop(&*self.cloud, &*self.clock, region)).await?;
         let mut state = self.state();
-        let priced_at = state.shops.get(region).and_then(|known| known.priced_at);
-        let shop = Shop { priced_at, ..shop };
+        let (priced_at, priced_from) = state.shops.get(region).map_or((None, None), |known| (known.priced_at, known.priced_from));
+        let shop = Shop { priced_at, priced_from, ..shop };
         state.catalog.types.extend(machines.into_iter().map(|m| (m.instance_type.clone(), m)));
         state.shops.insert(region.clone(), shop.clone());
         Ok(shop)
@@ -248,7 +267,7 @@ async fn read_shop<C: Cloud>(cloud: &C, clock: &impl Clock, region: &Region) -> 
     let bands = snapshot_bands().iter().filter(|((of, _), _)| of == region);
     let advised = bands.map(|((_, instance_type), band)| (instance_type.clone(), band.interruptions_per_million_hours())).collect();
     let types = machines.iter().map(|m| m.instance_type.clone()).collect();
-    Ok((machines, Shop { offerings: offerings.into(), types, advised, read_at, priced_at: None }))
+    Ok((machines, Shop { offerings: offerings.into(), types, advised, read_at, priced_at: None, priced_from: None }))
 }
 
 fn offer(region: &Region, quote: &Quote, zone: &ZoneId, observed_at: Timestamp) -> Offer {
@@ -320,7 +339,7 @@ mod tests {
         let sold = |zone: &str| (InstanceType::from("p5.48xlarge"), ZoneId::from(zone));
         let offerings = vec![sold("use1-az4"), sold("use1-atl2-az1")].into();
         let types = vec!["p5.48xlarge".into()].into();
-        let shop = Shop { offerings, types, advised: Shared::default(), read_at: Timestamp(0), priced_at: None };
+        let shop = Shop { offerings, types, advised: Shared::default(), read_at: Timestamp(0), priced_at: None, priced_from: None };
         let zones = |offers: Vec<Offer>| offers.iter().map(|o| o.capacity.zone.to_string()).collect::<Vec<_>>();
         let spot = [Some("use1-az4"), Some("use1-atl2-az1"), Some("use1-az9")].map(|zone| quote(zone, CapacityType::Spot));
         let offers = spot_offers(&"us-east-1".into(), &shop, &spot, Timestamp(7));
@@ -328,6 +347,20 @@ mod tests {
         assert_eq!(zones(offers), ["use1-atl2-az1", "use1-az4"]);
         let listed = [quote(None, CapacityType::OnDemand)];
         assert_eq!(zones(on_demand_offers(&"us-east-1".into(), &shop, &listed, Timestamp(7))), ["use1-az4"]);
+    }
+
+    #[test]
+    fn an_adopted_machine_brings_the_prices_from_before_the_first_look() {
+        let (types, offerings, advised) = (Vec::new().into(), Vec::new().into(), Shared::default());
+        let mut shop = Shop { offerings, types, advised, read_at: Timestamp(0), priced_at: None, priced_from: None };
+        let at = |hours: i64| Timestamp(0) + Millis::from_hours(hours);
+        assert_eq!(shop.asks_from(at(100)), at(100), "the first look, without machines");
+        shop.was_priced(at(100), at(100));
+        assert_eq!(shop.asks_from(at(101)), at(100), "and what changed since");
+        shop.was_priced(at(100), at(101));
+        assert_eq!(shop.asks_from(at(60)), at(60), "a machine of 60 was adopted");
+        shop.was_priced(at(60), at(102));
+        assert_eq!(shop.asks_from(at(60)), at(102), "once is enough");
     }
 
     #[test]

@@ -4,19 +4,19 @@
 
 use std::collections::BTreeMap;
 
-use super::state::State;
 use crate::core::fleet::{Doubt, Instance, Node, doubts, unclaimed_since};
 use crate::core::snapshot::seen;
 use crate::core::units::ids::{InstanceId, NodeName};
 use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
+use crate::engine::state::State;
 use crate::ports::ClusterView;
 
 /// The Nodes that are used, and those that are not.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Identified {
-    pub(super) nodes: Shared<BTreeMap<NodeName, Node>>,
-    pub(super) doubtful: Shared<BTreeMap<NodeName, Doubt>>,
+pub(in crate::engine) struct Identified {
+    pub(in crate::engine) nodes: Shared<BTreeMap<NodeName, Node>>,
+    pub(in crate::engine) doubtful: Shared<BTreeMap<NodeName, Doubt>>,
 }
 
 impl State {
@@ -43,12 +43,12 @@ impl State {
     }
 
     /// Which Nodes are used, as of the last [`State::take_in`].
-    pub(super) fn identified(&self) -> Identified {
+    pub(in crate::engine) fn identified(&self) -> Identified {
         self.identities.as_ref().map(|(_, known)| known.clone()).unwrap_or_default()
     }
 
     /// Which Nodes are used, and since when machines have had no claim.
-    pub(super) fn identify(&mut self, uid: &str, view: &ClusterView, now: Timestamp) {
+    pub(in crate::engine) fn identify(&mut self, uid: &str, view: &ClusterView, now: Timestamp) {
         if let Some(([nodes, instances, claims, unreadable], _)) = &self.identities
             && view.nodes.is(nodes)
             && self.instances.is(instances)
@@ -78,7 +78,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::fleet::{InstanceState, tags};
+    use crate::core::fleet::{InstanceState, TagList, tags};
     use crate::core::market::{Capacity, CapacityType};
     use crate::core::snapshot::Observed;
 
@@ -98,7 +98,7 @@ mod tests {
             state_reason: None,
             spot_request_status: None,
             addresses: ["10.0.0.7".to_owned()].into(),
-            tags: BTreeMap::from([(tags::CLUSTER_UID.to_owned(), uid.to_owned())]).into(),
+            tags: TagList::default().with(tags::CLUSTER_UID, Some(uid)),
         }
     }
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::driver::Engine;
 use super::market::{FIRST_RETRY, later};
 use crate::core::market::reservation::SeenReservations;
 use crate::core::market::scores::{ScoreQuestion, questions};
 use crate::core::units::ids::{Region, ReservationId};
 use crate::core::units::time::{Millis, Timestamp};
+use crate::engine::driver::Engine;
 use crate::ports::{Clock, Cloud, CloudError, Cluster, Ledger};
 
 /// After EC2 has accepted its last new request of the day, none is sent for this long. Old ones may be repeated.
@@ -23,7 +23,7 @@ const SURVEY_POLL: Duration = Duration::from_secs(2);
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     /// Keeps the vCPU quotas of a region.
-    pub(super) async fn watch_quotas(self: Arc<Self>, region: Region) {
+    pub(in crate::engine) async fn watch_quotas(self: Arc<Self>, region: Region) {
         let (mut retry, mut round) = (FIRST_RETRY, 0);
         loop {
             round += 1;
@@ -37,12 +37,12 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                         info!(%region, "vCPU quotas: {}", said.join(", "));
                         self.wake.notify_one();
                     }
-                    self.pace(self.schedule.quotas, &format!("quotas {region}"), round)
+                    self.pace(self.intervals.quotas, &format!("quotas {region}"), round)
                 }
                 Err(error) => {
                     warn!(%region, "vCPU quotas could not be read; the last known ones and EC2's refusals apply: {error}");
                     let refused = matches!(error, CloudError::Refused { .. });
-                    let pause = if refused { self.schedule.closed_regions } else { retry };
+                    let pause = if refused { self.intervals.closed_regions } else { retry };
                     retry = later(retry);
                     pause
                 }
@@ -52,7 +52,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 
     /// Keeps what is left of the reservations listed in the region's classes.
-    pub(super) async fn watch_reservations(self: Arc<Self>, region: Region) {
+    pub(in crate::engine) async fn watch_reservations(self: Arc<Self>, region: Region) {
         let mut round = 0;
         loop {
             round += 1;
@@ -66,7 +66,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 None => Vec::new(),
             };
             self.look_at_reservations(&region, &named).await;
-            tokio::time::sleep(self.pace(self.schedule.reservations, &format!("reservations {region}"), round)).await;
+            tokio::time::sleep(self.pace(self.intervals.reservations, &format!("reservations {region}"), round)).await;
         }
     }
 
@@ -95,7 +95,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 
     /// Keeps spot placement scores: a few fixed requests for all regions, on a slow schedule.
-    pub(super) async fn watch_scores(self: Arc<Self>) {
+    pub(in crate::engine) async fn watch_scores(self: Arc<Self>) {
         let mut asked: BTreeSet<ScoreQuestion> = BTreeSet::new();
         let mut no_new_until = Timestamp(i64::MIN);
         let mut round = 0;
@@ -130,7 +130,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     Err(error) => warn!(family, "a placement score could not be read; offers have none: {error}"),
                 }
             }
-            tokio::time::sleep(self.pace(self.schedule.scores, "scores", round)).await;
+            tokio::time::sleep(self.pace(self.intervals.scores, "scores", round)).await;
         }
     }
 }

@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::driver::Engine;
 use super::market::{FIRST_RETRY, later};
 use crate::core::fleet::NoticeKind;
 use crate::core::snapshot::{Observed, PendingNotice};
 use crate::core::units::ids::Region;
+use crate::engine::driver::Engine;
 use crate::ports::{Clock, Cloud, Cluster, Ledger};
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     /// Keeps our instances fresh, as EC2 reports them.
-    pub(super) async fn watch_instances(self: Arc<Self>, region: Region) {
+    pub(in crate::engine) async fn watch_instances(self: Arc<Self>, region: Region) {
         let mut retry = FIRST_RETRY;
         loop {
             let began = self.clock.now();
@@ -37,7 +37,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     }
                     tokio::select! {
                         biased;
-                        () = tokio::time::sleep(self.schedule.instances) => {}
+                        () = tokio::time::sleep(self.intervals.instances) => {}
                         () = self.look_at_instances.notified() => tokio::time::sleep(Duration::from_millis(200)).await,
                     }
                 }
@@ -51,7 +51,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     }
 
     /// Takes messages off one interruption queue.
-    pub(super) async fn watch_queue(self: Arc<Self>, region: Region, queue: String) {
+    pub(in crate::engine) async fn watch_queue(self: Arc<Self>, region: Region, queue: String) {
         let mut retry = FIRST_RETRY;
         loop {
             match self.ask("receive-notices", self.cloud.receive_notices(&region, &queue)).await {

@@ -1,0 +1,171 @@
+//! INV-4: a pod is bound only to what its owner allows and the scheduler would: its own needs, its volumes, and the pods that are there.
+//!
+//! Decides: from the simulated scheduler's reading of manifests ([`super::super::kube::asks`]), never from lowtide's.
+//! Does not: hold against a binding what its operator could not know: a pod that was placed within [`TOLERANCE`], or a claim removed meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::kube::asks::{Asks, Others};
+use super::super::kube::scheduler::{HOSTNAME, REGION, TYPE, ZONE};
+use super::super::kube::{SimPod, Stored};
+use super::super::market::ZONES;
+use super::super::world::World;
+use super::TOLERANCE;
+use super::acts::removed_lately;
+use crate::core::fleet::Claim;
+use crate::core::invariant::Invariant;
+use crate::core::market::CapacityType;
+use crate::core::units::ids::ClaimName;
+use crate::core::units::time::Timestamp;
+use crate::core::workload::PodIdentity;
+
+/// A pod is about to be bound to a claim.
+pub fn before_binding(world: &mut World, identity: &PodIdentity, claim: &ClaimName, now: Timestamp) {
+    if removed_lately(world, claim, now) {
+        return;
+    }
+    let Some(pod) = world.kube.pods.get(&identity.uid).map(|p| p.object.clone()) else { return };
+    let name = &identity.object.name;
+    let Some(claim) = world.kube.claims.get(claim).map(|c| c.object.clone()) else {
+        return world.broke(Invariant::NeedsAndPoliciesHold, format!("{name} is bound to {claim}, which is no claim"));
+    };
+    let mut faults = against_its_needs(world, &pod, &claim);
+    faults.extend(against_its_volumes(world, &pod, &claim, now));
+    faults.extend(against_others(world, &pod, &claim, now));
+    if !faults.is_empty() {
+        let text = format!("{name} is bound to {} ({}) against {}", claim.name, claim.spec.capacity, faults.join(" and "));
+        world.broke(Invariant::NeedsAndPoliciesHold, text);
+    }
+}
+
+/// The labels that the claim's node has, or will have.
+fn labels_of(claim: &Claim) -> BTreeMap<String, String> {
+    let at = &claim.spec.capacity;
+    let labels = [
+        (HOSTNAME, claim.name.to_string()),
+        (REGION, at.region.to_string()),
+        (ZONE, at.zone.to_string()),
+        (TYPE, at.instance_type.to_string()),
+    ];
+    let all = labels.map(|(key, value)| (key.to_owned(), value)).into_iter();
+    all.chain([("kubernetes.io/arch".to_owned(), "amd64".to_owned()), ("kubernetes.io/os".to_owned(), "linux".to_owned())]).collect()
+}
+
+fn against_its_needs(world: &World, pod: &SimPod, claim: &Claim) -> Vec<String> {
+    let (asks, at) = (pod.asks.without_pin(), &claim.spec.capacity);
+    let Some(machine) = world.catalog.types.get(&at.instance_type) else { return Vec::new() };
+    let (units, has, wants) = (claim.spec.sharing.units(machine), machine.allocatable(), asks.resources);
+    let capacity_ok = match asks.capacity.as_str() {
+        "spot-only" => at.capacity_type == CapacityType::Spot,
+        "on-demand" => at.capacity_type != CapacityType::Spot,
+        _ => true,
+    };
+    let bought_for = claim.spec.bought_for.iter().any(|p| p.uid == pod.pod.identity.uid);
+    let honoured = match &pod.made_by {
+        super::super::world::Owner::Replicated(name) => world.kube.replicated.get(name).is_none_or(|work| work.honoured),
+        _ => true,
+    };
+    let checks = [
+        (honoured, "what lowtide does not honour"),
+        (asks.allows_region(at.region.as_str()), "its regions"),
+        (asks.takes_node(&labels_of(claim)), "its node selector"),
+        (wants.gpus <= units.most_per_pod.min(units.count), "its number of GPUs"),
+        (asks.gpu_memory <= units.memory, "its GPU memory"),
+        (wants.cpu <= has.cpu && wants.memory <= has.memory, "its CPU and memory"),
+        (wants.disk <= has.disk, "its disk"),
+        (capacity_ok, "its capacity preference"),
+        (!bought_for || asks.cap.is_none_or(|cap| claim.spec.price_per_hour.0 <= cap.0 * claim.spec.gpus), "its price cap"),
+    ];
+    checks.into_iter().filter(|(holds, _)| !holds).map(|(_, text)| text.to_owned()).collect()
+}
+
+/// Its volumes can be reached from the claim's zone, and none that one node has is in use on another.
+fn against_its_volumes(world: &World, pod: &SimPod, claim: &Claim, now: Timestamp) -> Vec<String> {
+    let mut faults = Vec::new();
+    for name in &pod.asks.claims {
+        let Some(volume) = world.kube.volumes.get(name) else { continue };
+        if !volume.reached_from(claim.spec.capacity.zone.as_str()) {
+            faults.push(format!("the place of its volume {name} ({volume:?})"));
+        }
+        // One that has been asked to end leaves it soon; one of a Job is waited for.
+        let uses = |other: &&SimPod| {
+            other.asks.claims.contains(name) && other.pod.deleting_until.is_none() && other.job().is_none() && other.pod.node.is_some()
+        };
+        let held = standing(world, pod, now).filter(|(other, _)| uses(other)).find(|(_, on)| on.name != claim.name);
+        if let Some((other, on)) = held.filter(|_| volume.is_of_one_node()) {
+            faults.push(format!("its volume {name}, which {} uses on {}", other.pod.identity.object.name, on.name));
+        }
+    }
+    faults
+}
+
+/// Other pods that have had their place for longer than an operator may not know of it, and the claims that they have it on.
+fn standing<'a>(world: &'a World, pod: &'a SimPod, now: Timestamp) -> impl Iterator<Item = (&'a SimPod, &'a Claim)> {
+    let others = world.kube.pods.values().map(|p: &Stored<SimPod>| &p.object).filter(|p| p.pod.identity.uid != pod.pod.identity.uid);
+    let known = others.filter(move |p| !p.pod.finished() && now.since(p.placed_at) > TOLERANCE);
+    known.filter_map(|p| {
+        let claim = &world.kube.claims.get(p.pod.claim.as_ref()?)?.object;
+        let alive = claim.status.instance.is_none() || world.ec2.machine_of(&claim.uid).is_some_and(super::super::ec2::Machine::alive);
+        alive.then_some((p, claim))
+    })
+}
+
+fn against_others(world: &World, pod: &SimPod, claim: &Claim, now: Timestamp) -> Vec<String> {
+    let (asks, here) = (&pod.asks, labels_of(claim));
+    let mut faults = Vec::new();
+    for (other, on) in standing(world, pod, now) {
+        let (name, there) = (&other.pod.identity.object.name, labels_of(on));
+        let keeps = |term: &Others, of: &Asks| term.selects(&of.labels) && here.get(&term.domain) == there.get(&term.domain);
+        if asks.apart.iter().any(|term| keeps(term, &other.asks)) || other.asks.apart.iter().any(|term| keeps(term, asks)) {
+            faults.push(format!("its anti-affinity with {name} on {} ({})", on.name, on.spec.capacity));
+        }
+        if on.name == claim.name && other.asks.ports.iter().any(|port| asks.ports.contains(port)) {
+            faults.push(format!("a port of the host that {name} has"));
+        }
+    }
+    faults.extend(
+        asks.spread.iter().filter(|spread| exceeds(world, pod, spread, &here, now)).map(|s| format!("its spread over {}", s.domain)),
+    );
+    faults
+}
+
+/// A hard spread is exceeded: on one machine, or in a zone while another that can be had holds less. Counted in favour of the operator:
+/// what it may not know is left out here and counted there.
+fn exceeds(world: &World, pod: &SimPod, spread: &Others, here: &BTreeMap<String, String>, now: Timestamp) -> bool {
+    let stays = |p: &SimPod, on: &Claim| {
+        p.pod.let_go.is_none()
+            && p.pod.deleting_until.is_none()
+            && on.status.moving.is_none()
+            && !on.deleting
+            && spread.selects(&p.asks.labels)
+    };
+    let Some(place) = here.get(&spread.domain) else { return true };
+    let same = |(p, on): &(&SimPod, &Claim)| stays(p, on) && labels_of(on).get(&spread.domain) == Some(place);
+    let beside = i64::try_from(standing(world, pod, now).filter(same).count()).unwrap_or(i64::MAX);
+    if spread.domain == HOSTNAME {
+        return beside + 1 > spread.max_skew;
+    }
+    // Which zones can be had is plain only where nothing but the market rules them out: on-demand never runs out.
+    let plain =
+        !world.account.is_tight() && !world.account.shares() && pod.asks.cap.is_none() && pod.asks.is_spot_first() && pod.asks.spares == 0;
+    if spread.domain != ZONE || !plain {
+        return false;
+    }
+    let served: BTreeSet<&str> = world.kube.classes.values().flat_map(|c| c.object.zones.keys().map(|zone| zone.as_str())).collect();
+    let mut held: BTreeMap<&str, i64> = BTreeMap::new();
+    for (region, zone) in ZONES.iter().filter(|(_, zone)| served.contains(zone)) {
+        let mut labels = here.clone();
+        labels.extend([(ZONE.to_owned(), (*zone).to_owned()), (REGION.to_owned(), (*region).to_owned())]);
+        if pod.asks.without_pin().takes_node(&labels) && pod.asks.allows_region(region) {
+            held.insert(zone, 0);
+        }
+    }
+    for other in world.kube.pods.values().map(|p| &p.object).filter(|p| spread.selects(&p.asks.labels)) {
+        let on = other.pod.claim.as_ref().and_then(|name| world.kube.claims.get(name));
+        if let Some(count) = on.and_then(|on| held.get_mut(on.object.spec.capacity.zone.as_str())) {
+            *count += 1;
+        }
+    }
+    let least = held.values().min().copied().unwrap_or(0);
+    beside + 1 - least > spread.max_skew
+}
