@@ -5,7 +5,6 @@
 
 mod clock;
 pub mod conversion;
-pub mod endpoint;
 pub mod errors;
 pub mod fleet;
 pub mod imds;
@@ -27,6 +26,7 @@ use std::time::Duration;
 
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
@@ -128,6 +128,14 @@ pub struct AwsCloud {
 /// An HTTP client on rustls with ring, the one TLS provider of this program.
 pub(crate) fn http_client() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https()
+}
+
+/// The default credential chain (environment, profile, web identity, Pod Identity, instance profile), for calls that the SDK does not make. Asks nothing yet.
+pub async fn credentials(region: &str) -> SharedCredentialsProvider {
+    let region = aws_config::Region::new(region.to_owned());
+    let loaded = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client()).region(region).load().await;
+    // The default chain is always there; it is its answer that may be missing.
+    loaded.credentials_provider().unwrap_or_else(|| SharedCredentialsProvider::new(Credentials::new("", "", None, None, "none")))
 }
 
 impl AwsCloud {

@@ -275,6 +275,8 @@ fn ledger(page: &mut Page, state: &State, now: Timestamp) {
         page.one(new, Millis(age));
         page.one(old, Number(age));
     }
+    page.one(&metric::BILLS_AGE, Millis(since(state.bills_complete_at)));
+    page.one(&metric::BILLS_REFUSED, count(state.bills_refused));
     page.one(&metric::LEDGER, Number(i64::from(state.ledger_available)));
 }
 

@@ -114,6 +114,10 @@ pub struct State {
     pub ledger_posted_at: Option<Timestamp>,
     /// ... and when it was sealed, if this role may.
     pub ledger_sealed_at: Option<Timestamp>,
+    /// When every bill that AWS had written was last fetched and taken, or else when this process began to look; never, where nothing is fetched.
+    pub bills_complete_at: Option<Timestamp>,
+    /// How many bills were fetched and refused.
+    pub bills_refused: usize,
     /// The ledger's money figures, as of the last read.
     pub finance: FinanceFigures,
     /// What was counted since the start, only for metrics.
