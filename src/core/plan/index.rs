@@ -473,6 +473,11 @@ impl<'a> Index<'a> {
 
     /// The instance that carries this claim's uid in its tags: of a launch whose answer was not written down.
     pub(super) fn tagged_with(&self, claim: &Claim) -> Option<&'a Instance> {
+        self.tagged_with_uid(&claim.uid).filter(|instance| instance.capacity.region == claim.spec.capacity.region)
+    }
+
+    /// The instance that carries the uid of a claim in its tags, whether that claim can be read or not.
+    pub(super) fn tagged_with_uid(&self, claim: &Uid) -> Option<&'a Instance> {
         let made = self.by_claim_uid.get_or_init(|| {
             let mut found = lookup(self.machines.len());
             for instance in shown(self.world) {
@@ -482,8 +487,7 @@ impl<'a> Index<'a> {
             }
             found
         });
-        let found = made.get(claim.uid.as_str()).copied();
-        found.filter(|instance| instance.capacity.region == claim.spec.capacity.region)
+        made.get(claim.as_str()).copied()
     }
 
     /// Whether a claim with this uid is there.
