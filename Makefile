@@ -10,7 +10,7 @@ export LOWTIDE_TOOLS ?= $(LOWTIDE_CACHE)/bin
 FEATURES := --features lab
 LAB := $(CARGO_TARGET_DIR)/debug/lowtide-lab
 
-.PHONY: help tools build demo lab test bench bench-ledger image lint sqlx crds clean-cache soak
+.PHONY: help tools build demo lab test bench bench-ledger scale image lint sqlx crds clean-cache soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,13 @@ bench: ## measures planning on the recorded market, and a year of backtests
 ROWS ?= 100000000
 bench-ledger: tools ## measures the ledger on a plain Postgres; a hundred million shares take 40 GB in TMPDIR and half an hour
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/ledger cargo bench --no-default-features --features ledger,lab --bench ledger -- --rows $(ROWS)
+
+# Smaller: make scale MACHINES=200 PODS=1000
+MACHINES ?= 1000
+PODS ?= 5000
+scale: tools ## measures the operator on MACHINES machines and PODS pods of the local world, and writes target/scale.json; the first time it compiles the AWS SDK once more
+	cargo build --profile scale $(FEATURES) --bins
+	$(CARGO_TARGET_DIR)/scale/lowtide-lab scale --machines $(MACHINES) --pods $(PODS)
 
 # make soak SEEDS=10000 FIRST=500000
 SEEDS ?= 1000

@@ -116,11 +116,26 @@ fn settle(toy: &mut Toy) {
         toy.events.truncate(1);
         let running = toy.world.pods.values().filter(|p| p.phase == PodPhase::Running).count();
         if quiet && running == pods {
+            as_adapters_make_them(toy);
             return;
         }
     }
     let running = toy.world.pods.values().filter(|p| p.phase == PodPhase::Running).count();
     panic!("{running} of {pods} pods run after twenty minutes; the last pass still wanted {last:?}");
+}
+
+/// The maps as adapters make them, all at once, and not as a world grows them: half of each node is room for more.
+fn as_adapters_make_them(toy: &mut Toy) {
+    let world = &mut toy.world;
+    world.pods = std::mem::take(&mut *world.pods).into_iter().collect();
+    world.claims = std::mem::take(&mut *world.claims).into_iter().collect();
+    world.nodes = std::mem::take(&mut *world.nodes).into_iter().collect();
+    world.recorded = std::mem::take(&mut *world.recorded).into_iter().collect();
+    for observed in world.instances.values_mut() {
+        if let Observed::Known { value, .. } = observed {
+            *value = std::mem::take(value).into_iter().collect();
+        }
+    }
 }
 
 /// Forgets the process's peak of memory; the kernel counts from now on.

@@ -12,7 +12,7 @@ use lowtide::core::market::catalog::Catalog;
 use lowtide::core::market::shipped::{SNAPSHOT_DATE, snapshot_market};
 use lowtide::core::placement::packing::relax::{Effort, relax};
 use lowtide::core::placement::packing::{Bin, Item, NEVER, Problem, RESOURCES};
-use lowtide::core::placement::{Apart, Demand, Learnt, PlacementRequest, PoolPolicy, Settings, judge, place};
+use lowtide::core::placement::{Apart, Demand, Learnt, PlacementRequest, PlacementSettings, PoolPolicy, judge, place};
 use lowtide::core::units::money::MicroUsdPerHour;
 use lowtide::core::units::{Mebibytes, Millicores};
 use lowtide::core::workload::need::{CapacityPreference, Need, WorkloadKind};
@@ -89,8 +89,8 @@ fn demands(pods: usize) -> Vec<Demand> {
             .unwrap();
         out.push(Demand {
             key: format!("bench/w{index:02}-{pod:06}"),
-            need: need(index),
-            pools: BTreeSet::new(),
+            need: need(index).into(),
+            pools: Default::default(),
             owner: None,
             gang: None,
             rescue: false,
@@ -320,11 +320,11 @@ fn median(mut times: Vec<f64>) -> f64 {
 fn main() {
     let catalog = Catalog::snapshot();
     let whole = snapshot_market();
-    let settings = Settings {
+    let settings = PlacementSettings {
         snapshot_prices_allowed: true,
         boot: lowtide::core::units::time::Millis(0),
         lost_work: lowtide::core::units::time::Millis(0),
-        ..Settings::default()
+        ..PlacementSettings::default()
     };
     println!(
         "market: shipped snapshot of {}, {} offers; $/h of prices alone (interruption cost set to 0)",

@@ -24,6 +24,7 @@ step 'licences, bans and sources of all crates' scripts/supply-chain.sh
 step 'core, engine and backtests, without AWS and Kubernetes' env CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/core" cargo test --profile sim --no-default-features --no-fail-fast
 step 'the control plane and Postgres (built once)' scripts/tools.sh
 step 'the public FOCUS validator (installed once)' tests/focus/install.sh
+step 'an S3 to fetch bills from (installed once)' tests/s3/install.sh
 step 'everything, on the real control plane' cargo test --features lab --no-fail-fast
 step "the EC2 simulator against AWS's own Python SDK" tests/fidelity/run.sh
 step 'alerts: rules, cases and routes' tests/alerts/run.sh

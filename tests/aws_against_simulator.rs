@@ -195,7 +195,7 @@ async fn a_token_buys_one_instance_however_often_it_is_sent() {
 
     let found = lab.instance("running", |it| it.state == InstanceState::Running).await;
     assert_eq!((&found.id, &found.capacity), (&id, &spot.capacity));
-    assert_eq!((found.tags[tags::CLAIM_UID].as_str(), found.spot_request_status), ("uid-1", None));
+    assert_eq!((found.tags.get(tags::CLAIM_UID), found.spot_request_status), (Some("uid-1"), None));
     assert!((0..5_000).contains(&WallClock.now().since(found.launched_at).0), "{}", found.launched_at);
     assert_eq!((found.launched_at, found.ended_at), (found.launched_at.floor_to_second(), None));
     assert_eq!(lab.cloud.instances(&HOME.into(), "another-cluster").await.unwrap(), []);
@@ -241,7 +241,7 @@ async fn a_reservation_is_read_launched_into_as_far_as_it_goes_and_counts_in_no_
     let instance = lab.cloud.launch(&into("token-1")).await.unwrap();
     assert_eq!(lab.cloud.launch(&into("token-1")).await.unwrap(), instance, "the token holds for RunInstances too");
     let found = lab.instance("there", |it| it.id == instance).await;
-    assert_eq!((found.capacity.capacity_type, found.tags[tags::CLAIM_UID].as_str()), (CapacityType::Reserved, "uid-1"));
+    assert_eq!((found.capacity.capacity_type, found.tags.get(tags::CLAIM_UID)), (CapacityType::Reserved, Some("uid-1")));
     assert_eq!(lab.cloud.capacity_reservations(&HOME.into(), &ids).await.unwrap()[0].available, 0);
     let error = lab.cloud.launch(&into("token-2")).await.unwrap_err();
     assert!(matches!(&error, CloudError::NoCapacity { code, .. } if code == "ReservationCapacityExceeded"), "{error}");

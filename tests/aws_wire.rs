@@ -2,6 +2,7 @@
 #![cfg(feature = "live")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -21,6 +22,9 @@ use lowtide::core::units::ids::InstanceType;
 use lowtide::core::units::time::Timestamp;
 use lowtide::ports::{Clock, Cloud, CloudError};
 use serde_json::json;
+
+#[path = "mutation/mod.rs"]
+mod mutation;
 
 struct At(Timestamp);
 impl Clock for At {
@@ -367,4 +371,128 @@ async fn metadata_that_is_not_there_is_an_error_and_not_silence() {
     let error = ImdsReader::connect(Some("http://127.0.0.1:1")).await.unwrap_err();
     assert!(error.to_string().contains("instance-id"), "{error}");
     assert!(ImdsReader::connect(Some("not a url")).await.is_err());
+}
+
+#[tokio::test]
+async fn a_listing_whose_tokens_go_in_a_circle_ends() {
+    let server = Server::start(|before, _| async move {
+        let body = format!("<DescribeInstanceTypesResponse><nextToken>{}</nextToken></DescribeInstanceTypesResponse>", before % 3);
+        (StatusCode::OK, body)
+    })
+    .await;
+    let error = server.cloud().await.machine_types(&"us-east-1".into()).await.unwrap_err();
+    assert!(error.to_string().contains("same page token"), "{error}");
+}
+
+const INSTANCES: &str = "<DescribeInstancesResponse><reservationSet><item><reservationId>r-1</reservationId><instancesSet><item>\
+    <instanceId>i-0123456789abcdef0</instanceId><instanceType>g6.xlarge</instanceType><instanceState><code>16</code><name>running</name></instanceState>\
+    <privateDnsName>ip-10-0-0-7.ec2.internal</privateDnsName><privateIpAddress>10.0.0.7</privateIpAddress><launchTime>2026-07-20T11:00:00.000Z</launchTime>\
+    <placement><availabilityZone>us-east-1a</availabilityZone><availabilityZoneId>use1-az4</availabilityZoneId></placement>\
+    <instanceLifecycle>spot</instanceLifecycle><spotInstanceRequestId>sir-1</spotInstanceRequestId>\
+    <reason>Server.SpotInstanceTermination (2026-07-20 12:00:00 GMT)</reason>\
+    <tagSet><item><key>lowtide-cluster</key><value>test</value></item></tagSet></item></instancesSet></item></reservationSet></DescribeInstancesResponse>";
+const REQUESTS: &str = "<DescribeSpotInstanceRequestsResponse><spotInstanceRequestSet><item><spotInstanceRequestId>sir-1</spotInstanceRequestId>\
+    <status><code>marked-for-termination</code><updateTime>2026-07-20T11:30:00.000Z</updateTime></status></item></spotInstanceRequestSet>\
+    </DescribeSpotInstanceRequestsResponse>";
+const PRICES: &str = "<DescribeSpotPriceHistoryResponse><spotPriceHistorySet><item><instanceType>g6.xlarge</instanceType>\
+    <productDescription>Linux/UNIX</productDescription><spotPrice>0.301000</spotPrice><timestamp>2026-07-20T11:00:00.000Z</timestamp>\
+    <availabilityZone>us-east-1a</availabilityZone><availabilityZoneId>use1-az4</availabilityZoneId></item></spotPriceHistorySet><nextToken></nextToken>\
+    </DescribeSpotPriceHistoryResponse>";
+const TYPES: &str = "<DescribeInstanceTypesResponse><instanceTypeSet><item><instanceType>g6.xlarge</instanceType><supportedUsageClasses>\
+    <item>spot</item></supportedUsageClasses><processorInfo><supportedArchitectures><item>x86_64</item></supportedArchitectures></processorInfo>\
+    <vCpuInfo><defaultVCpus>4</defaultVCpus></vCpuInfo><memoryInfo><sizeInMiB>16384</sizeInMiB></memoryInfo>\
+    <instanceStorageInfo><totalSizeInGB>250</totalSizeInGB></instanceStorageInfo><gpuInfo><gpus><item><name>L4</name><manufacturer>NVIDIA</manufacturer>\
+    <count>1</count><memoryInfo><sizeInMiB>22888</sizeInMiB></memoryInfo></item></gpus></gpuInfo></item></instanceTypeSet></DescribeInstanceTypesResponse>";
+const ZONES: &str = "<DescribeAvailabilityZonesResponse><availabilityZoneInfo><item><zoneName>us-east-1a</zoneName><zoneId>use1-az4</zoneId></item>\
+    </availabilityZoneInfo></DescribeAvailabilityZonesResponse>";
+const BOUGHT: &str = "<CreateFleetResponse><fleetId>fleet-1</fleetId><fleetInstanceSet><item><instanceIds><item>i-1</item></instanceIds></item>\
+    </fleetInstanceSet></CreateFleetResponse>";
+
+type Answers = BTreeMap<&'static str, String>;
+
+/// Everything that the operator asks, of answers that may be anything: what is read of them can be, and the rest is an error.
+async fn ask_all(cloud: &AwsCloud, answers: &Answers) {
+    let region = "us-east-1".into();
+    if let Ok(machines) = cloud.machine_types(&region).await {
+        for machine in machines {
+            let sane = [machine.gpus, machine.gpu_memory.0, machine.vcpus, machine.memory.0].into_iter().all(|n| n > 0)
+                && machine.instance_store.0 >= 0;
+            assert!(sane, "{machine:?} of {}", answers["DescribeInstanceTypes"]);
+            let _ = machine.allocatable();
+        }
+    }
+    if let Ok(quotes) = cloud.spot_quotes(&region, &["g6.xlarge".into()], Timestamp(0)).await {
+        assert!(quotes.iter().all(|quote| quote.price_per_hour.0 > 0), "{quotes:?} of {}", answers["DescribeSpotPriceHistory"]);
+    }
+    let listed = cloud.on_demand_quotes(&region, &["g6.xlarge".into()]).await.unwrap_or_default();
+    assert!(listed.iter().all(|quote| quote.price_per_hour.0 > 0), "{listed:?} of {}", answers["GetProducts"]);
+    if let Ok(instances) = cloud.instances(&region, "test").await {
+        assert!(instances.iter().all(|one| !one.id.as_str().is_empty()), "{instances:?} of {}", answers["DescribeInstances"]);
+    }
+    if let Ok(id) = cloud.launch(&launch()).await {
+        assert!(!id.as_str().is_empty(), "a machine without a name, of {}", answers["CreateFleet"]);
+    }
+    let _ = (cloud.zone_names(&region).await, cloud.vcpu_quotas(&region).await, cloud.offerings(&region).await);
+}
+
+/// Answers as AWS gives them, cut, doubled, and with what breaks readers spliced in: none brings the operator down, none is a price of
+/// nothing, a type of nothing, or a machine without a name.
+#[test]
+fn whatever_aws_answers_is_read_or_an_error() {
+    use proptest::prelude::*;
+    let answers: Arc<Mutex<Answers>> = Arc::default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let said = answers.clone();
+    // The SDK asks again when it cannot read an answer: here it has little time for that.
+    let hurried = Timeouts { attempt: Duration::from_millis(100), operation: Duration::from_millis(150), ..Timeouts::default() };
+    let (_server, patient, cloud) = runtime.block_on(async {
+        let server = Server::start(move |_, call| {
+            let body = said.lock().unwrap().get(call.action.as_str()).cloned().unwrap_or_default();
+            async move { (StatusCode::OK, body) }
+        })
+        .await;
+        let (patient, hurried) = (server.cloud().await, cloud_at(&server.url, hurried).await);
+        (server, patient, hurried)
+    });
+    let products =
+        json!({"FormatVersion": "aws_v1", "PriceList": [product("g6.xlarge", "0.8048000000", "Linux").replace("eu-west-1", "us-east-1")]})
+            .to_string();
+    let whole: Answers = [
+        ("DescribeInstances", INSTANCES),
+        ("DescribeSpotInstanceRequests", REQUESTS),
+        ("DescribeSpotPriceHistory", PRICES),
+        ("DescribeInstanceTypes", TYPES),
+        ("DescribeAvailabilityZones", ZONES),
+        ("CreateFleet", BOUGHT),
+        ("GetProducts", products.as_str()),
+    ]
+    .map(|(action, text)| (action, text.to_owned()))
+    .into();
+    *answers.lock().unwrap() = whole.clone();
+    runtime.block_on(async {
+        let region = "us-east-1".into();
+        assert_eq!(patient.machine_types(&region).await.unwrap().len(), 1);
+        assert_eq!(patient.spot_quotes(&region, &["g6.xlarge".into()], Timestamp(0)).await.unwrap().len(), 1);
+        assert_eq!(patient.instances(&region, "test").await.unwrap()[0].id.as_str(), "i-0123456789abcdef0");
+        ask_all(&patient, &whole).await;
+    });
+    let changed = |action: &'static str| {
+        let text = mutation::text(&[whole[action].as_str()]);
+        text.prop_map(move |text| (action, text))
+    };
+    let any = (
+        changed("DescribeInstances"),
+        changed("DescribeSpotInstanceRequests"),
+        changed("DescribeSpotPriceHistory"),
+        changed("DescribeInstanceTypes"),
+        changed("DescribeAvailabilityZones"),
+        changed("CreateFleet"),
+        changed("GetProducts"),
+    );
+    let config = ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |((a, b, c, d, e, f, g) in any)| {
+        let now: Answers = [a, b, c, d, e, f, g].into();
+        *answers.lock().unwrap() = now.clone();
+        runtime.block_on(ask_all(&cloud, &now));
+    });
 }

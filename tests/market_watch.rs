@@ -18,7 +18,7 @@ use lowtide::core::plan::Settings;
 use lowtide::core::record::LedgerRecord;
 use lowtide::core::snapshot::Lane;
 use lowtide::core::units::ids::{ClassName, Region};
-use lowtide::engine::driver::{Engine, Schedule};
+use lowtide::engine::driver::{Engine, Intervals};
 use lowtide::engine::wall_clock::WallClock;
 use lowtide::lab::ec2::{Settings as AccountSettings, SimulatorConfig, serve, subnet_id};
 use lowtide::lab::postgres::PrivatePostgres;
@@ -172,8 +172,8 @@ struct Running<L: Ledger> {
 }
 
 impl<L: Ledger> Running<L> {
-    async fn start(account: &Account, ledger: L, schedule: Schedule) -> Running<L> {
-        let engine = Engine::new(account.cloud().await, Classes::named(), ledger, WallClock, "lab".into(), Settings::default(), schedule);
+    async fn start(account: &Account, ledger: L, intervals: Intervals) -> Running<L> {
+        let engine = Engine::new(account.cloud().await, Classes::named(), ledger, WallClock, "lab".into(), Settings::default(), intervals);
         let ((lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
         tokio::spawn(Arc::clone(&engine).run(leading, stopped));
         Running { engine, stop, _lead: lead }
@@ -206,8 +206,8 @@ impl<L: Ledger> Drop for Running<L> {
 }
 
 /// A hundred times faster than in earnest.
-fn schedule() -> Schedule {
-    Schedule {
+fn intervals() -> Intervals {
+    Intervals {
         spot_prices: Duration::from_millis(300),
         list_prices: Duration::from_millis(450),
         instances: Duration::from_millis(200),
@@ -215,14 +215,14 @@ fn schedule() -> Schedule {
         scores: Duration::from_millis(300),
         closed_regions: Duration::from_millis(300),
         stored_prices: Duration::from_millis(100),
-        ..Schedule::default()
+        ..Intervals::default()
     }
 }
 
 #[tokio::test]
 async fn prices_are_confirmed_over_and_over_and_regions_do_not_ask_in_step() {
     let account = Account::open(AccountSettings::default()).await;
-    let running = Running::start(&account, Away, schedule()).await;
+    let running = Running::start(&account, Away, intervals()).await;
     running.surveyed().await;
     let (mut oldest, mut seen): (i64, BTreeMap<Region, BTreeSet<i64>>) = (0, BTreeMap::new());
     for _ in 0..160 {
@@ -249,7 +249,7 @@ async fn a_region_that_is_off_is_passed_over_told_and_taken_up_when_it_opens() {
     let account = Account::open(AccountSettings::default()).await;
     let off: Region = "ap-southeast-3".into();
     account.order("region", json!({"region": off, "on": false})).await;
-    let running = Running::start(&account, Away, schedule()).await;
+    let running = Running::start(&account, Away, intervals()).await;
     running.surveyed().await;
     let status = running
         .until("the class says so", |engine| {
@@ -273,7 +273,7 @@ async fn a_region_that_is_off_is_passed_over_told_and_taken_up_when_it_opens() {
 async fn quotas_and_reservations_are_read_and_local_zones_have_no_list_price() {
     let account = Account::open(AccountSettings::default()).await;
     account.order("quota", json!({"region": "us-east-1", "code": "L-7212CCBC", "vcpus": 192})).await;
-    let running = Running::start(&account, Away, schedule()).await;
+    let running = Running::start(&account, Away, intervals()).await;
     running.surveyed().await;
     let quotas = running.until("quotas are read", |engine| engine.state().quotas.get(&"us-east-1".into()).cloned()).await;
     let spot_p = quotas.iter().find(|q| q.family == QuotaFamily::P && q.capacity_type == CapacityType::Spot).unwrap();
@@ -290,7 +290,7 @@ async fn quotas_and_reservations_are_read_and_local_zones_have_no_list_price() {
 async fn placement_scores_are_few_questions_kept_when_ec2_takes_no_new_ones() {
     let settings = AccountSettings { placement_score_configurations: 2, ..AccountSettings::default() };
     let account = Account::open(settings).await;
-    let running = Running::start(&account, Away, schedule()).await;
+    let running = Running::start(&account, Away, intervals()).await;
     running.until("two families are scored", |engine| (engine.state().scores.len() == 20).then_some(())).await;
     let now = running.engine.clock.now();
     let state = running.engine.state();
@@ -330,7 +330,7 @@ async fn prices_are_stored_as_they_change_once_each_and_wait_while_postgres_is_a
     let of_pool = "SELECT trim_scale(price_usd_h)::text FROM ledger.price_quote WHERE zone = 'use1-az4' AND instance_type = 'g6.xlarge'
                    AND capacity_type = 'spot' ORDER BY at";
     {
-        let running = Running::start(&account, PgLedger::connect_lazy(&server.url()).unwrap(), schedule()).await;
+        let running = Running::start(&account, PgLedger::connect_lazy(&server.url()).unwrap(), intervals()).await;
         running.surveyed().await;
         running.until("all prices are stored", |engine| (waiting(engine) == 0).then_some(())).await;
         let all = count(&server);
@@ -360,7 +360,7 @@ async fn prices_are_stored_as_they_change_once_each_and_wait_while_postgres_is_a
         assert!(stored.trim().ends_with("0.111\n0.222\n0.333"), "{stored}");
     }
     let before = count(&server);
-    let again = Running::start(&account, PgLedger::connect_lazy(&server.url()).unwrap(), schedule()).await;
+    let again = Running::start(&account, PgLedger::connect_lazy(&server.url()).unwrap(), intervals()).await;
     again.surveyed().await;
     again.until("all prices are stored", |engine| (waiting(engine) == 0).then_some(())).await;
     assert_eq!(count(&server), before, "a restart writes the same rows under the same ids");

@@ -5,11 +5,12 @@
 #![cfg(not(feature = "live"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use clap::ValueEnum as _;
 use lowtide::core::invariant::Invariant;
+use lowtide::core::plan::{Planner, plan, plan_asking_about_each};
 use lowtide::core::units::time::Millis;
 use lowtide::sim::faults::Level;
 use lowtide::sim::planted::PlantedBug;
@@ -65,6 +66,18 @@ fn hundreds_of_weeks_hold_every_invariant() {
     let (ahead, in_vain) = (ahead.into_inner(), in_vain.into_inner());
     println!("{ahead} machines bought ahead, {in_vain} in vain");
     assert!(in_vain * 10 < ahead, "{in_vain} of {ahead} machines that were bought before work moved never got work");
+}
+
+/// A pass leaves out machines at rest; asking the rules about each of them gives the same plan, in whatever world.
+#[test]
+fn machines_at_rest_have_nothing_to_say() {
+    let both: Planner = Arc::new(|settings, world, now| {
+        let planned = plan(settings, world, now);
+        assert_eq!(planned, plan_asking_about_each(settings, world, now), "a machine at rest had something to say");
+        planned
+    });
+    let weeks = (300..312).zip(LEVELS.into_iter().cycle());
+    all_hold(&weeks.map(|(seed, level)| Scenario { planner: Arc::clone(&both), ..Scenario::new(seed, 2, level) }).collect::<Vec<_>>());
 }
 
 /// INV-8.

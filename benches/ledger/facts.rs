@@ -58,8 +58,8 @@ pub fn decision(n: usize) -> Decision {
         need: None,
         judgement: Judgement {
             chosen: Some(judged(n, None)),
-            best_refused: (0..20).map(|k| judged(n + k, Some(Refusal::Dearer))).collect(),
-            refused: BTreeMap::from([(Refusal::Dearer, 400), (Refusal::CoolingDown, 3), (Refusal::GpuMemory, 265)]),
+            best_refused: (0..20).map(|k| judged(n + k, Some(Refusal::MoreExpensive))).collect(),
+            refused: BTreeMap::from([(Refusal::MoreExpensive, 400), (Refusal::CoolingDown, 3), (Refusal::GpuMemory, 265)]),
             offers_hash: "ab".repeat(32),
         }
         .into(),

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use lowtide::core::plan::Settings;
 use lowtide::core::record::LedgerRecord;
-use lowtide::engine::driver::{Engine, Schedule};
+use lowtide::engine::driver::{Engine, Intervals};
 use lowtide::engine::wall_clock::WallClock;
 use lowtide::lab::memory_outbox::{EmptyCloud, MemoryOutbox};
 use lowtide::lab::postgres::PrivatePostgres;
@@ -181,7 +181,7 @@ async fn visibility(url: &str) -> Result<(), Box<dyn std::error::Error>> {
     let outbox = MemoryOutbox::default();
     let ledger = PgLedger::connect_lazy(url)?;
     let ports = (EmptyCloud, outbox.clone(), ledger, WallClock);
-    let engine = Engine::with_planner(ports, "bench".into(), Settings::default(), Schedule::default(), outbox.planner());
+    let engine = Engine::with_planner(ports, "bench".into(), Settings::default(), Intervals::default(), outbox.planner());
     let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
     let running = tokio::spawn(engine.run(leading, stopped));
     let mut waits = Vec::new();

@@ -66,7 +66,7 @@ impl AwsCloud {
         let found = self.clients(region).ec2.describe_launch_templates().launch_template_names(&template.name).send().await;
         let found = found.map_err(|error| from_sdk("DescribeLaunchTemplates", region, error))?;
         let known = needed(found.launch_templates().first(), "DescribeLaunchTemplates", &template.name)?;
-        if let Ownership::Foreign(uid) = ownership(&tag_map(known.tags()), &self.settings.cluster_uid) {
+        if let Ownership::Foreign(uid) = ownership(&tag_map(known.tags()).into(), &self.settings.cluster_uid) {
             let message =
                 format!("launch template {} carries the UID {uid} of another cluster: nothing is launched from it", template.name);
             return Err(CloudError::Refused { code: "OtherCluster".to_owned(), message });
@@ -187,7 +187,7 @@ fn template_data(template: &LaunchTemplate) -> RequestLaunchTemplateData {
 
 /// The outcome of a fleet of one. HTTP 200 without an instance is normal: the reason is among the errors.
 fn instance_of(answer: &CreateFleetOutput) -> Result<InstanceId, CloudError> {
-    if let Some(id) = answer.instances().iter().flat_map(|set| set.instance_ids()).next() {
+    if let Some(id) = answer.instances().iter().flat_map(|set| set.instance_ids()).find(|id| !id.is_empty()) {
         return Ok(id.as_str().into());
     }
     match answer.errors().first() {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_sdk_ec2::types::{Instance as SdkInstance, InstanceLifecycleType, InstanceStateName};
+use aws_sdk_ec2::types::{Instance as SdkInstance, InstanceLifecycleType, InstanceStateName, SpotInstanceRequest};
 
 use crate::core::fleet::{Instance, InstanceState, tags};
 use crate::core::market::{Capacity, CapacityType};
@@ -18,9 +18,6 @@ use super::{AwsCloud, all_pages};
 
 /// `MaxResults` of both describe calls goes to 1,000 (EC2 API reference).
 const PAGE: i32 = 1_000;
-/// A filter takes at most 200 values (EC2 API reference, "Filtering").
-const FILTER_VALUES: usize = 200;
-
 /// Spot request statuses meaning that EC2 is taking an instance back, or has.
 ///
 /// Source: EC2 user guide, "Get the status of a Spot Instance request". On a terminate-type interruption the request goes to
@@ -65,29 +62,28 @@ impl AwsCloud {
         Ok(instances)
     }
 
-    /// The statuses of the spot requests behind `instances`. Requested by filter: EC2 forgets a request four hours after its end, and
-    /// asking by id for a forgotten one would fail the whole call.
+    /// The statuses of the spot requests behind `instances` that EC2 is taking back. Requested by status: of a thousand machines these are few, and
+    /// EC2 forgets a request four hours after its end, so that asking by id for a forgotten one would fail the whole call.
     async fn spot_statuses(&self, region: &Region, instances: &[SdkInstance]) -> Result<BTreeMap<String, SpotStatus>, CloudError> {
-        let clients = self.clients(region);
-        let requests: Vec<String> = instances.iter().filter_map(|it| it.spot_instance_request_id()).map(str::to_owned).collect();
-        let mut statuses = BTreeMap::new();
-        for some in requests.chunks(FILTER_VALUES) {
-            let ask =
-                clients.ec2.describe_spot_instance_requests().filters(filter("spot-instance-request-id", some.to_vec())).max_results(PAGE);
-            let rows = all_pages("DescribeSpotInstanceRequests", |token| {
-                let ask = ask.clone().set_next_token(token);
-                async move {
-                    let page = ask.send().await.map_err(|error| from_sdk("DescribeSpotInstanceRequests", region, error))?;
-                    Ok((page.spot_instance_requests.unwrap_or_default(), page.next_token))
-                }
-            })
-            .await?;
-            statuses.extend(rows.into_iter().filter_map(|row| {
-                let status = row.status?;
-                Some((row.spot_instance_request_id?, (status.code?, timestamp(&status.update_time?)?)))
-            }));
+        let requests: BTreeSet<&str> = instances.iter().filter_map(SdkInstance::spot_instance_request_id).collect();
+        if requests.is_empty() {
+            return Ok(BTreeMap::new());
         }
-        Ok(statuses)
+        let taking_back = filter("status-code", TAKING_BACK.map(str::to_owned).to_vec());
+        let ask = self.clients(region).ec2.describe_spot_instance_requests().filters(taking_back).max_results(PAGE);
+        let rows = all_pages("DescribeSpotInstanceRequests", |token| {
+            let ask = ask.clone().set_next_token(token);
+            async move {
+                let page = ask.send().await.map_err(|error| from_sdk("DescribeSpotInstanceRequests", region, error))?;
+                Ok((page.spot_instance_requests.unwrap_or_default(), page.next_token))
+            }
+        })
+        .await?;
+        let read = |row: SpotInstanceRequest| {
+            let status = row.status?;
+            Some((row.spot_instance_request_id?, (status.code?, timestamp(&status.update_time?)?)))
+        };
+        Ok(rows.into_iter().filter_map(read).filter(|(id, _)| requests.contains(id.as_str())).collect())
     }
 
     async fn read_instance(
@@ -108,7 +104,7 @@ impl AwsCloud {
         let instance_type = needed(found.instance_type(), CALL, "InstanceType")?.as_str().into();
         let taken_back = found.spot_instance_request_id().and_then(|id| statuses.get(id)).filter(|it| TAKING_BACK.contains(&it.0.as_str()));
         Ok(Instance {
-            id: needed(found.instance_id(), CALL, "InstanceId")?.into(),
+            id: needed(found.instance_id().filter(|id| !id.is_empty()), CALL, "InstanceId")?.into(),
             capacity: Capacity { region: region.clone(), zone, instance_type, capacity_type },
             state: needed(found.state().and_then(|state| state.name()).and_then(instance_state), CALL, "a known instance state")?,
             launched_at: needed(found.launch_time().and_then(timestamp), CALL, "LaunchTime")?,
@@ -122,12 +118,13 @@ impl AwsCloud {
 }
 
 /// What identifies its Node: the private DNS name, in full and as a host name, and the private addresses of all its interfaces.
-fn addresses(found: &SdkInstance) -> BTreeSet<String> {
+fn addresses(found: &SdkInstance) -> Vec<String> {
     let name = found.private_dns_name().filter(|name| !name.is_empty());
     let host = name.and_then(|name| name.split('.').next());
     let interfaces = found.network_interfaces().iter();
     let more = interfaces.flat_map(|one| one.private_ip_addresses()).filter_map(|one| one.private_ip_address());
-    name.into_iter().chain(host).chain(found.private_ip_address()).chain(more).map(str::to_owned).collect()
+    let each: BTreeSet<&str> = name.into_iter().chain(host).chain(found.private_ip_address()).chain(more).collect();
+    each.into_iter().map(str::to_owned).collect()
 }
 
 /// EC2's state in our terms. We never stop an instance; a stopped one no longer serves, but is not gone.

@@ -56,7 +56,14 @@ pub fn gpu_model(name: &str) -> GpuModel {
     name.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join("-").into()
 }
 
-/// A type as EC2 describes it; `None` if it has no NVIDIA GPU, or EC2 does not say how much memory the GPU has.
+/// No machine has more of anything than this, in MiB or pieces: a larger number is a mistake, and sums of it would overflow.
+const MOST: i64 = 1 << 32;
+
+fn plausible(number: i64) -> Option<i64> {
+    (1..=MOST).contains(&number).then_some(number)
+}
+
+/// A type as EC2 describes it; `None` if it has no NVIDIA GPU, EC2 does not say how much memory the GPU has, or a number of it cannot be.
 pub fn machine_type(info: &InstanceTypeInfo) -> Option<MachineType> {
     let gpus = info.gpu_info()?.gpus();
     let gpu = gpus.iter().find(|gpu| gpu.manufacturer().is_some_and(|maker| maker.eq_ignore_ascii_case("nvidia")))?;
@@ -70,14 +77,16 @@ pub fn machine_type(info: &InstanceTypeInfo) -> Option<MachineType> {
     Some(MachineType {
         instance_type: info.instance_type()?.as_str().into(),
         gpu_model: gpu_model(gpu.name()?),
-        gpus: i64::from(count),
-        gpu_memory: Mebibytes(i64::from(gpu.memory_info()?.size_in_mib()?)),
-        vcpus: i64::from(info.v_cpu_info()?.default_v_cpus()?),
-        memory: Mebibytes(info.memory_info()?.size_in_mib()?),
+        gpus: plausible(i64::from(count))?,
+        gpu_memory: Mebibytes(plausible(i64::from(gpu.memory_info()?.size_in_mib()?))?),
+        vcpus: plausible(i64::from(info.v_cpu_info()?.default_v_cpus()?))?,
+        memory: Mebibytes(plausible(info.memory_info()?.size_in_mib()?)?),
         architecture,
         spot_supported: info.supported_usage_classes().contains(&UsageClassType::Spot),
         // In GB of 10^9 bytes; a type without instance store has none.
-        instance_store: Mebibytes(info.instance_storage_info().and_then(|s| s.total_size_in_gb()).unwrap_or(0) * 1_000_000_000 / (1 << 20)),
+        instance_store: Mebibytes(
+            info.instance_storage_info().and_then(|s| s.total_size_in_gb()).unwrap_or(0).clamp(0, MOST) * 1_000_000_000 / (1 << 20),
+        ),
     })
 }
 

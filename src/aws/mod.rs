@@ -5,7 +5,6 @@
 
 mod clock;
 pub mod conversion;
-pub mod endpoint;
 pub mod errors;
 pub mod fleet;
 pub mod imds;
@@ -27,6 +26,7 @@ use std::time::Duration;
 
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
@@ -130,6 +130,14 @@ pub(crate) fn http_client() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
+/// The default credential chain (environment, profile, web identity, Pod Identity, instance profile), for calls that the SDK does not make. Asks nothing yet.
+pub async fn credentials(region: &str) -> SharedCredentialsProvider {
+    let region = aws_config::Region::new(region.to_owned());
+    let loaded = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client()).region(region).load().await;
+    // The default chain is always there; it is its answer that may be missing.
+    loaded.credentials_provider().unwrap_or_else(|| SharedCredentialsProvider::new(Credentials::new("", "", None, None, "none")))
+}
+
 impl AwsCloud {
     /// Sets up AWS with the default credential chain (environment, web identity, Pod Identity, instance profile).
     ///
@@ -185,19 +193,19 @@ impl AwsCloud {
 
 /// Collects all pages of a listing: `page` gets the token to continue from.
 ///
-/// EC2 marks the last page with an empty token, other services with none. A repeated token would never end.
+/// EC2 marks the last page with an empty token, other services with none. A token that came before would never end.
 pub(crate) async fn all_pages<T, P, F>(call: &'static str, mut page: P) -> Result<Vec<T>, CloudError>
 where
     P: FnMut(Option<String>) -> F,
     F: Future<Output = Result<(Vec<T>, Option<String>), CloudError>>,
 {
-    let (mut rows, mut token) = (Vec::new(), None);
+    let (mut rows, mut token, mut before) = (Vec::new(), None, std::collections::BTreeSet::new());
     loop {
         let (more, next) = page(token.clone()).await?;
         rows.extend(more);
         match next.filter(|text| !text.is_empty()) {
             None => return Ok(rows),
-            Some(next) if token.as_ref() == Some(&next) => {
+            Some(next) if !before.insert(next.clone()) => {
                 return Err(CloudError::Unknown {
                     message: format!("{call} returned the same page token twice, so its listing would never end"),
                 });

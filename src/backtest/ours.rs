@@ -4,14 +4,14 @@ use super::job::{JobState, Running, Try};
 use super::market::Past;
 use super::simulate::BatchPolicy;
 use crate::core::market::availability::CapacityMemory;
-use crate::core::policy::batch::{self, EVEN_ODDS, Holding, Job, OnDemandOffer, SpotCapacity, Step};
+use crate::core::policy::batch::{self, Choice, EVEN_ODDS, Holding, Job, OnDemandOffer, SpotCapacity};
 use crate::core::units::money::{MicroUsd, MicroUsdMillis};
 use crate::core::units::time::{Millis, Timestamp};
 
 /// `lowtide` for a deadline job: sees prices, its own launches, refusals and interruptions, and nothing else of the market.
 pub struct Lowtide {
     memory: Vec<CapacityMemory>,
-    steps: Vec<Step>,
+    steps: Vec<Choice>,
     on_demand: Vec<OnDemandOffer>,
     /// Paid so far, and where the checkpoint lay then.
     paid: MicroUsdMillis,
@@ -81,10 +81,10 @@ impl BatchPolicy for Lowtide {
         self.steps.clear();
         batch::decide(past.tick(), &job, &pools, &self.on_demand, now, &mut self.steps);
         wish.extend(self.steps.iter().map(|step| match *step {
-            Step::Keep => Try::Keep,
-            Step::Wait => Try::Idle,
-            Step::Spot(z) => Try::Spot(z),
-            Step::OnDemand(z) => Try::OnDemand(z),
+            Choice::Keep => Try::Keep,
+            Choice::Wait => Try::Idle,
+            Choice::Spot(z) => Try::Spot(z),
+            Choice::OnDemand(z) => Try::OnDemand(z),
         }));
     }
     fn saw(&mut self, past: &Past<'_>, zone: usize, up: bool) {

@@ -11,7 +11,7 @@ use crate::core::market::Market;
 use crate::core::market::catalog::Catalog;
 use crate::core::market::scores::{ScoreBoard, questions};
 use crate::core::units::ids::Region;
-use crate::engine::market::read_market;
+use crate::engine::observe::market::read_market;
 use crate::ports::{Clock, Cloud, CloudError};
 
 use crate::engine::wall_clock::WallClock;

@@ -14,7 +14,7 @@ use super::{files, pool_file};
 use crate::core::market::catalog::Catalog;
 use crate::core::market::shipped::{SNAPSHOT_DATE, snapshot_bands};
 use crate::core::market::{Capacity, CapacityType, Market, PriceSource};
-use crate::core::placement::{Learnt, PlacementRequest, Ranked, Settings, judge, rank};
+use crate::core::placement::{Learnt, PlacementRequest, PlacementSettings, Ranked, judge, rank};
 use crate::core::record::{Refusal, code_of};
 #[cfg(feature = "live")]
 use crate::core::units::ids::Region;
@@ -165,12 +165,13 @@ fn rows(args: &OffersArgs, catalog: &Catalog, market: &Market, learnt: Learnt) -
     vocabulary.regions.extend(market.offers.keys().map(|p| p.region.clone()));
     let (need, _) = parse_with(&manifest(args), &vocabulary)
         .map_err(|faults: Vec<NeedError>| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    let settings = Settings { snapshot_prices_allowed: true, commitment: Some(Millis::from_hours(1)), ..Settings::default() };
+    let settings =
+        PlacementSettings { snapshot_prices_allowed: true, commitment: Some(Millis::from_hours(1)), ..PlacementSettings::default() };
     let request = PlacementRequest { catalog, market, learnt, demands: &[], room: &[], pools: &[], now, settings: &settings, listed: None };
     let ranked = rank(&request, &need, &pool);
     let mut refused = judge(&request, &need, &pool).refused;
     // Besides the chosen offer, the table shows those that are merely more expensive.
-    refused.remove(&Refusal::Dearer);
+    refused.remove(&Refusal::MoreExpensive);
     let bands = snapshot_bands();
     let row = |ranked: Ranked| {
         let (at, price) = (&ranked.offer.capacity, ranked.offer.price_per_hour);

@@ -8,20 +8,21 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::aws::{AwsCloud, AwsSettings, endpoint};
+use crate::aws::{AwsCloud, AwsSettings};
 use crate::core::plan::Settings;
 use crate::core::units::time::Millis;
-use crate::engine::driver::{Engine, Schedule};
+use crate::engine::driver::{Engine, Intervals};
 use crate::engine::health;
 use crate::engine::wall_clock::WallClock;
 use crate::kube::lease::{Candidacy, LeaseSettings};
 use crate::kube::pods::AttributionKeys;
 use crate::kube::validation_check::{Validation, validation};
 use crate::kube::{ClusterSettings, LiveCluster, connect, crd_check, read_uid};
+use crate::ledger::fetch::{self, Hourly, Location, What};
 use crate::ledger::prometheus::Prometheus;
 use crate::ledger::upkeep::{self, Upkeep};
 use crate::ledger::{PgLedger, usage_queries};
-use crate::ports::{Clock, Cloud, Cluster};
+use crate::ports::{Clock, Cloud, Cluster, endpoint};
 
 /// Runs the operator. It starts even if Postgres or EC2 does not answer; both are retried until they do.
 #[derive(Debug, clap::Args)]
@@ -78,6 +79,15 @@ pub struct OperatorArgs {
     /// Prometheus, for usage of workloads that have the annotation lowtide.dev/usage-query; empty: usage is imported or unknown.
     #[arg(long, env = "LOWTIDE_PROMETHEUS_URL", default_value = "")]
     pub prometheus_url: String,
+    /// A Cost and Usage Report to fetch new versions of, e.g. s3://company-billing/exports/lowtide/; empty: it is imported by hand.
+    #[arg(long, env = "LOWTIDE_FETCH_CUR", default_value = "")]
+    pub fetch_cur: String,
+    /// The spot data feed to fetch new files of, e.g. s3://company-billing/spot/; empty: it is imported by hand, or there is none.
+    #[arg(long, env = "LOWTIDE_FETCH_FEED", default_value = "")]
+    pub fetch_feed: String,
+    /// Seconds between two looks at what there is to fetch.
+    #[arg(long, env = "LOWTIDE_FETCH_SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u32).range(60..))]
+    pub fetch_seconds: u32,
     #[command(flatten)]
     labels: LabelArgs,
     /// Log lines as JSON.
@@ -221,6 +231,13 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
         error!("{fault}");
         return ExitCode::FAILURE;
     }
+    let sources = match sources(&args) {
+        Ok(sources) => sources,
+        Err(fault) => {
+            error!("{fault}");
+            return ExitCode::FAILURE;
+        }
+    };
     let client = match connect().await {
         Ok(client) => client,
         Err(fault) => {
@@ -261,10 +278,10 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let schedule = Schedule {
+    let intervals = Intervals {
         spot_prices: Duration::from_secs(args.price_seconds.max(1)),
         instances: Duration::from_secs(args.instance_seconds.max(1)),
-        ..Schedule::default()
+        ..Intervals::default()
     };
     let notice_window = Millis::from_secs(i64::from(args.notice_window_seconds));
     let settings = Settings {
@@ -275,7 +292,7 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
         deadline_margin: Millis(notice_window.0 / 24),
         ..Settings::default()
     };
-    let engine = Engine::new(cloud, cluster, ledger, WallClock, args.cluster.clone(), settings, schedule);
+    let engine = Engine::new(cloud, cluster, ledger, WallClock, args.cluster.clone(), settings, intervals);
     // A pod's name is unique only within its namespace.
     let (namespace, identity) = match args.lease_namespace.as_str() {
         "" => (args.namespace.clone(), args.instance.clone()),
@@ -288,6 +305,7 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
     let health = tokio::spawn(health::serve(listener, Arc::clone(&engine), candidacy.leading(), stopped.clone()));
     info!(cluster = args.cluster, instance = args.instance, listen = %args.listen, "lowtide {} starts", env!("CARGO_PKG_VERSION"));
     let upkeep = keep_ledger(&args, &engine, candidacy.leading());
+    let fetching = fetch_bills(&args, sources, &engine, candidacy.leading()).await;
     let running = tokio::spawn(engine.run(candidacy.leading(), stopped));
     wait_for_end().await;
     info!("stopping");
@@ -296,6 +314,7 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
     candidacy.release().await;
     health.abort();
     upkeep.abort();
+    fetching.abort();
     if let Some(validation) = validation {
         validation.abort();
     }
@@ -327,6 +346,38 @@ fn keep_ledger<C: Cloud>(
         }),
     };
     tokio::spawn(upkeep::keep(upkeep, leading))
+}
+
+/// What is fetched hourly, and from where.
+fn sources(args: &OperatorArgs) -> Result<Vec<(What, Location)>, String> {
+    let said = [("LOWTIDE_FETCH_CUR", What::Cur, &args.fetch_cur), ("LOWTIDE_FETCH_FEED", What::Feed, &args.fetch_feed)];
+    let wanted = said.into_iter().filter(|(.., location)| !location.is_empty());
+    wanted.map(|(name, what, location)| Ok((what, location.parse().map_err(|fault| format!("{name}: {fault}"))?))).collect()
+}
+
+/// Fetches bills in the background, while this replica leads.
+async fn fetch_bills<C: Cloud>(
+    args: &OperatorArgs,
+    sources: Vec<(What, Location)>,
+    engine: &Arc<Engine<C, LiveCluster, PgLedger, WallClock>>,
+    leading: watch::Receiver<bool>,
+) -> tokio::task::JoinHandle<()> {
+    if sources.is_empty() {
+        return tokio::spawn(std::future::pending());
+    }
+    let shown = Arc::clone(engine);
+    let hourly = Hourly {
+        url: args.database_url.clone(),
+        sources,
+        access: super::ledger::fetch::access(args.aws_endpoint_url.clone()).await,
+        every: Duration::from_secs(u64::from(args.fetch_seconds)),
+        clock: Arc::new(WallClock),
+        after_round: Arc::new(move |found| {
+            let mut state = shown.state();
+            (state.bills_complete_at, state.bills_refused) = (found.complete_at, found.refused);
+        }),
+    };
+    tokio::spawn(fetch::keep(hourly, leading))
 }
 
 async fn wait_for_end() {

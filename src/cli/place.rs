@@ -1,7 +1,7 @@
 //! `lowtide place`: what lowtide would buy for Kubernetes manifests, without a cluster or an account.
 
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use super::pool_file::{self, FiledPool};
 use crate::core::market::catalog::Catalog;
 use crate::core::market::shipped::SNAPSHOT_DATE;
 use crate::core::market::{CapacityType, Market};
-use crate::core::placement::{Demand, Gang, Learnt, OwnerRule, Placement, PlacementRequest, Settings, place};
+use crate::core::placement::{Demand, Gang, Learnt, OwnerRule, Placement, PlacementRequest, PlacementSettings, place};
 use crate::core::plan::placing::apart;
 use crate::core::record::{Judgement, code_of};
 use crate::core::units::money::MicroUsdPerHour;
@@ -144,11 +144,11 @@ fn answer(args: &PlaceArgs) -> Result<(Answer, bool), FileError> {
 }
 
 /// The assumptions without a cluster. A budget counts for a whole month, so that the answer does not depend on the day.
-fn settings() -> Settings {
-    Settings { snapshot_prices_allowed: true, commitment: Some(Millis::from_hours(744)), ..Settings::default() }
+fn settings() -> PlacementSettings {
+    PlacementSettings { snapshot_prices_allowed: true, commitment: Some(Millis::from_hours(744)), ..PlacementSettings::default() }
 }
 
-fn placed((catalog, market): (&Catalog, &Market), pool: &FiledPool, demands: &[Demand], settings: &Settings) -> Placement {
+fn placed((catalog, market): (&Catalog, &Market), pool: &FiledPool, demands: &[Demand], settings: &PlacementSettings) -> Placement {
     let pools = std::slice::from_ref(&pool.policy);
     let learnt = Learnt::default();
     place(&PlacementRequest { catalog, market, learnt, demands, room: &[], pools, now: SNAPSHOT_DATE, settings, listed: None })
@@ -210,13 +210,13 @@ fn asked(manifests: &Manifests, vocabulary: &Vocabulary, pool_share_per_mille: O
         let owned = skew.is_some() || share.is_some() || aparts[index].most_per_zone.is_some();
         let rule = OwnerRule { owner: name.clone(), zone_max_skew: skew, max_share_per_mille: share, standing: BTreeMap::new() };
         let owner = owned.then_some(rule);
-        let gang = schedule.gang.map(|gang| Gang { name: format!("{}/{gang}", workload.namespace), zone: None });
+        let gang = schedule.gang.as_ref().map(|gang| Gang { name: format!("{}/{gang}", workload.namespace), zone: None });
         for replica in 0..workload.replicas {
             let key = format!("{}/{}-{}{}-{replica:06}", workload.namespace, workload.name, workload.kind, workload.part);
             asked.demands.push(Demand {
                 key,
                 need: need.clone(),
-                pools: BTreeSet::new(),
+                pools: Default::default(),
                 owner: owner.clone(),
                 gang: gang.clone(),
                 rescue: false,

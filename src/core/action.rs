@@ -62,8 +62,8 @@ pub struct ClaimPatch {
     pub moving: Option<MoveMark>,
     /// The pods that run here, all of them.
     pub occupants: Option<Vec<Occupant>>,
-    /// What was decided about the pods that are bound here, all of them.
-    pub bindings: Option<Vec<Binding>>,
+    /// What was decided about pods that are bound here, by uid; `None` of pods that are gone. The others' stay: no other writer is in the way.
+    pub bindings: BTreeMap<Uid, Option<Binding>>,
     /// Since when it is empty; `Some(None)` when it is not any more.
     pub empty_since: Option<Option<Timestamp>>,
     /// What is wrong with its node; `Some(None)` when it is well again.
@@ -106,7 +106,12 @@ impl ClaimPatch {
         status.interruption = interruption.or(status.interruption.take());
         status.moving = moving.or(status.moving.take());
         status.occupants = occupants.unwrap_or(std::mem::take(&mut status.occupants));
-        status.bindings = bindings.or(status.bindings.take());
+        for (pod, binding) in bindings {
+            match binding {
+                Some(binding) => drop(status.bindings.insert(pod, binding)),
+                None => drop(status.bindings.remove(&pod)),
+            }
+        }
         status.empty_since = empty_since.unwrap_or(status.empty_since);
         status.unhealthy = unhealthy.unwrap_or(status.unhealthy.take());
         status.misfits.extend(misfit);
@@ -368,7 +373,7 @@ pub enum Action {
         base: Millis,
         /// Longest span.
         max: Millis,
-        /// When it refused: the same refusal, told twice, counts once.
+        /// When it refused: the same refusal, reported twice, counts once.
         at: Timestamp,
     },
     /// Leaves a pool of capacity alone for a while.
@@ -388,15 +393,36 @@ pub enum Action {
     },
 }
 
+/// A step as it was planned: it must be recorded before anything is done. The next state has no constructor here: whoever writes records
+/// makes it (`engine::record`), so that what was not recorded cannot be executed, by type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Planned;
+
 /// Actions that belong together, in order; the first failure ends the step and a later pass decides again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub struct Step<S = Planned> {
     /// What nobody else may touch meanwhile.
     pub lanes: Vec<Lane>,
     /// Records that must be durable in the outbox before the first action runs.
     pub records: Vec<LedgerRecord>,
     /// The actions.
     pub actions: Vec<Action>,
+    /// How far it has come.
+    pub state: S,
+}
+
+impl Step {
+    /// A step that the plan asks for.
+    pub fn planned(lanes: Vec<Lane>, records: Vec<LedgerRecord>, actions: Vec<Action>) -> Step {
+        Step { lanes, records, actions, state: Planned }
+    }
+}
+
+impl<S> Step<S> {
+    /// The same step, further on.
+    pub fn now<N>(self, state: N) -> Step<N> {
+        Step { lanes: self.lanes, records: self.records, actions: self.actions, state }
+    }
 }
 
 /// What a pass decided.

@@ -85,19 +85,19 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
 
     /// Counts what durable records say. A record that was already counted is not counted again.
     pub(super) fn count_records(&self, records: &[LedgerRecord]) {
-        let told = |r: &LedgerRecord| {
+        let reported = |r: &LedgerRecord| {
             matches!(
                 r,
                 LedgerRecord::Decision(_) | LedgerRecord::Migration(_) | LedgerRecord::Interruption(_) | LedgerRecord::OccupancyOpened(_)
             )
         };
-        if !records.iter().any(told) {
+        if !records.iter().any(reported) {
             return;
         }
         let view = self.cluster.view().unwrap_or_default();
         let now = self.clock.now();
         let mut state = self.state();
-        for record in records.iter().filter(|record| told(record)) {
+        for record in records.iter().filter(|record| reported(record)) {
             if state.counted.insert(record.id(), now).is_none() {
                 count(&mut state.counts, &view, record);
             }
@@ -118,8 +118,8 @@ fn count(counts: &mut Counts, view: &ClusterView, record: &LedgerRecord) {
     match record {
         LedgerRecord::Decision(decision) => count_decision(counts, decision),
         LedgerRecord::Migration(migration) => count_move(counts, kind_of(view, &migration.pod_uid), migration),
-        LedgerRecord::Interruption(told) => {
-            counts.add(&metric::INTERRUPTIONS, &[told.capacity.region.as_str(), &told.capacity.capacity_type.to_string()], 1);
+        LedgerRecord::Interruption(reported) => {
+            counts.add(&metric::INTERRUPTIONS, &[reported.capacity.region.as_str(), &reported.capacity.capacity_type.to_string()], 1);
         }
         LedgerRecord::OccupancyOpened(stay) => {
             if let Some(pod) = view.pods.get(&stay.pod_uid) {
@@ -148,15 +148,15 @@ fn kind_of(view: &ClusterView, moved: &Uid) -> Option<WorkloadKind> {
     view.pods.get(moved).and_then(kind).or_else(|| view.pods.values().find(replaces).and_then(kind))
 }
 
-fn count_move(counts: &mut Counts, kind: Option<WorkloadKind>, told: &Migration) {
+fn count_move(counts: &mut Counts, kind: Option<WorkloadKind>, reported: &Migration) {
     let kind = kind_label(kind);
     // A phase that did not happen (there was free room) is skipped; the next one counts from the one before.
-    let mut before = Some(told.noticed_at);
+    let mut before = Some(reported.noticed_at);
     let phases = [
-        ("decision", Some(told.decided_at)),
-        ("launched", told.launched_at),
-        ("node-ready", told.node_ready_at),
-        ("pod-ready", told.pod_ready_at),
+        ("decision", Some(reported.decided_at)),
+        ("launched", reported.launched_at),
+        ("node-ready", reported.node_ready_at),
+        ("pod-ready", reported.pod_ready_at),
     ];
     for (phase, at) in phases {
         if let (Some(from), Some(to)) = (before, at) {
@@ -164,9 +164,9 @@ fn count_move(counts: &mut Counts, kind: Option<WorkloadKind>, told: &Migration)
         }
         before = at.or(before);
     }
-    if let Some(ready) = told.pod_ready_at {
-        counts.observe(&metric::MOVE_DURATION, &[kind], ready.since(told.noticed_at));
-        if told.deadline.is_some_and(|deadline| ready > deadline) {
+    if let Some(ready) = reported.pod_ready_at {
+        counts.observe(&metric::MOVE_DURATION, &[kind], ready.since(reported.noticed_at));
+        if reported.deadline.is_some_and(|deadline| ready > deadline) {
             counts.add(&metric::MOVES_LATE, &[kind], 1);
         }
     }
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn a_move_is_counted_phase_by_phase_and_late_when_it_is() {
         let at = |seconds: i64| Timestamp(seconds * 1_000);
-        let mut told = Migration {
+        let mut reported = Migration {
             decision: DecisionId::derive("c", "move", "p", 1),
             pod: ObjectRef { namespace: "ml".into(), name: "p".into() },
             pod_uid: "p".into(),
@@ -196,15 +196,15 @@ mod tests {
             egress_gib: 0,
         };
         let mut counts = Counts::default();
-        count_move(&mut counts, Some(WorkloadKind::Inference), &told);
+        count_move(&mut counts, Some(WorkloadKind::Inference), &reported);
         let sums = |counts: &Counts| -> Vec<(String, i64)> {
             counts.histograms(&metric::MOVE_PHASES).map(|(labels, h)| (labels.join(" "), h.sum.0 / 1_000)).collect()
         };
         let phases = [("decision", 1), ("launched", 3), ("node-ready", 60), ("pod-ready", 55)];
         assert_eq!(sums(&counts), phases.map(|(phase, s)| (format!("inference {phase}"), s)));
         assert_eq!(counts.totals(&metric::MOVES_LATE).count(), 0);
-        (told.launched_at, told.node_ready_at, told.pod_ready_at) = (None, None, Some(at(121)));
-        count_move(&mut counts, None, &told);
+        (reported.launched_at, reported.node_ready_at, reported.pod_ready_at) = (None, None, Some(at(121)));
+        count_move(&mut counts, None, &reported);
         assert_eq!(sums(&counts)[..2], [(" decision".to_owned(), 1), (" pod-ready".to_owned(), 120)], "room was there");
         assert_eq!(counts.totals(&metric::MOVES_LATE).map(|(_, n)| n).sum::<u64>(), 1);
     }

@@ -13,6 +13,8 @@ use crate::core::record::LedgerRecord;
 use crate::ports::{Clock, Cloud, Cluster, Ledger};
 
 const BATCH: usize = 200;
+/// While the ledger is away, records are put together once more than this many wait one by one.
+const PACKED_ABOVE: usize = 2_000;
 /// Interval between attempts while Postgres or the API server is down.
 const AWAY: Duration = Duration::from_secs(1);
 
@@ -35,8 +37,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 Delivered::Away => tokio::time::sleep(AWAY).await,
                 Delivered::All => tokio::select! {
                     biased;
-                    () = self.outbox_filled.notified() => tokio::time::sleep(self.schedule.gathering).await,
-                    () = tokio::time::sleep(self.schedule.outbox) => {}
+                    () = self.outbox_filled.notified() => tokio::time::sleep(self.intervals.gathering).await,
+                    () = tokio::time::sleep(self.intervals.outbox) => {}
                 },
             }
         }
@@ -68,6 +70,11 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             Err(error) => {
                 if before {
                     warn!(waiting, "{error}");
+                }
+                if waiting > PACKED_ABOVE
+                    && let Err(error) = self.cluster.pack_outbox(PACKED_ABOVE).await
+                {
+                    warn!(waiting, "waiting records could not be put together, they stay as they are: {error}");
                 }
                 Delivered::Away
             }

@@ -1,4 +1,4 @@
-//! One pass after the other: observe, plan, hand out the steps, sleep until something changes.
+//! One pass after the other, and sleep until something changes.
 //!
 //! Decides: nothing about the world; only when a pass runs.
 //! Does not: wait for an action. A notice overtakes a launch that EC2 keeps waiting.
@@ -9,19 +9,18 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::info;
 
-use super::settled::Settled;
 use super::state::{State, Survey};
 use crate::core::plan::{Planner, Settings, plan};
 use crate::core::units::ids::Region;
 use crate::core::units::shared::Mark;
-use crate::core::units::time::{Millis, Timestamp};
+use crate::core::units::time::Millis;
 use crate::ports::{Clock, Cloud, Cluster, Ledger};
 
 /// How often the world outside the cluster is read, and what was learned is saved.
 #[derive(Debug, Clone)]
-pub struct Schedule {
+pub struct Intervals {
     /// Spot prices of a region, at most this long apart.
     pub spot_prices: Duration,
     /// List prices of a region, at most this long apart.
@@ -52,9 +51,9 @@ pub struct Schedule {
     pub stored_prices: Duration,
 }
 
-impl Default for Schedule {
+impl Default for Intervals {
     fn default() -> Self {
-        Schedule {
+        Intervals {
             spot_prices: Duration::from_secs(30),
             list_prices: Duration::from_secs(45),
             catalog: Duration::from_secs(6 * 3600),
@@ -96,8 +95,8 @@ pub struct Engine<C, K, L, T> {
     /// What applies to every pool.
     pub settings: Settings,
     /// How often the world is read.
-    pub schedule: Schedule,
-    planner: Planner,
+    pub intervals: Intervals,
+    pub(super) planner: Planner,
     pub(super) state: Mutex<State>,
     pub(super) wake: Notify,
     pub(super) look_at_instances: Notify,
@@ -110,8 +109,8 @@ pub struct Engine<C, K, L, T> {
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     /// An engine that has seen nothing yet.
-    pub fn new(cloud: C, cluster: K, ledger: L, clock: T, cluster_name: String, settings: Settings, schedule: Schedule) -> Arc<Self> {
-        Self::with_planner((cloud, cluster, ledger, clock), cluster_name, settings, schedule, Arc::new(plan))
+    pub fn new(cloud: C, cluster: K, ledger: L, clock: T, cluster_name: String, settings: Settings, intervals: Intervals) -> Arc<Self> {
+        Self::with_planner((cloud, cluster, ledger, clock), cluster_name, settings, intervals, Arc::new(plan))
     }
 
     /// An engine that uses `planner` instead of [`plan`].
@@ -119,7 +118,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         (cloud, cluster, ledger, clock): (C, K, L, T),
         cluster_name: String,
         settings: Settings,
-        schedule: Schedule,
+        intervals: Intervals,
         planner: Planner,
     ) -> Arc<Self> {
         Arc::new(Engine {
@@ -129,7 +128,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             clock: Arc::new(clock),
             cluster_name,
             settings,
-            schedule,
+            intervals,
             planner,
             state: Mutex::new(State::default()),
             wake: Notify::new(),
@@ -158,7 +157,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             self.look_after_regions(&mut looked_after, &mut loops);
             let next = if *leading.borrow() { self.pass(&mut settled) } else { None };
             let now = self.clock.now();
-            let heartbeat = now + self.schedule.heartbeat;
+            let heartbeat = now + self.intervals.heartbeat;
             let sleep = next.unwrap_or(heartbeat).min(heartbeat).since(now).0.max(10);
             tokio::select! {
                 // In a fixed order: the same history gives the same passes.
@@ -169,7 +168,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(Duration::from_millis(u64::try_from(sleep).unwrap_or(1_000))) => {}
             }
-            tokio::time::sleep(self.schedule.burst).await;
+            tokio::time::sleep(self.intervals.burst).await;
         }
         // All running actions are safe to cancel: what they requested is written in the claims.
         self.cut_steps();
@@ -204,48 +203,5 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 loops.spawn(Arc::clone(self).watch_queue(class.region.clone(), queue.clone()));
             }
         }
-    }
-
-    /// One pass; returns when the next one is due. A world that is still `settled` is not planned again.
-    fn pass(self: &Arc<Self>, settled: &mut Option<Settled>) -> Option<Timestamp> {
-        let view = self.cluster.view()?;
-        let now = self.clock.now();
-        let snapshot = {
-            let mut state = self.state();
-            state.passes += 1;
-            state.note_ec2_clock(self.cloud.ahead());
-            let uid = self.cluster.uid();
-            state.take_in(&uid, &view, now);
-            state.snapshot((&self.cluster_name, &uid), view, now)
-        };
-        if let Some(known) = settled.as_ref().filter(|known| known.holds(&snapshot, now)) {
-            return known.wake_at;
-        }
-        let planned = (self.planner)(&self.settings, &snapshot, now);
-        let took = self.clock.now().since(now);
-        self.state().counts.observe(&crate::metrics::register::PASS_DURATION, &[], took);
-        let faults = crate::core::invariant::check(&snapshot);
-        *settled = if faults.is_empty() { Settled::of(&snapshot, &planned, now) } else { None };
-        // No longer referenced elsewhere: what the steps change in memory is not copied first.
-        drop(snapshot);
-        for fault in faults {
-            warn!(invariant = %fault.invariant, "{}", fault.text);
-            *self.state().invariant_faults.entry(fault.invariant).or_default() += 1;
-        }
-        if planned.considered_moves {
-            self.state().moves_considered_at = Some(now);
-        }
-        {
-            let mut state = self.state();
-            state.held_ends = planned.held_ends;
-            state.unasked_ends.extend((0..planned.unasked_ends).map(|_| now));
-        }
-        for note in &planned.notes {
-            info!("{note}");
-        }
-        for step in planned.steps {
-            self.dispatch(step);
-        }
-        planned.wake_at
     }
 }

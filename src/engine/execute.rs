@@ -1,13 +1,14 @@
-//! Executing a step: its records first, then its actions in order; the first failure ends it, and a later pass decides again.
+//! Execute: the actions of a recorded step, in order; the first failure ends it, and a later pass decides again.
 //!
 //! Decides: nothing. EC2's answers are written to the claim as they are.
+//! Does not: accept a step that was only planned: what is not recorded has no [`Recorded`].
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
 
 use tracing::{debug, info, warn};
 
 use super::driver::Engine;
+use super::record::Recorded;
 use super::state::Hold;
 use crate::core::action::{Action, ClaimPatch, ClusterAction, Event, EventKind, EventSubject, Step};
 use crate::core::fleet::{ClassProblem, ClassStatus, Launch, LaunchFailure, LaunchTemplate, TOKEN_ENDED};
@@ -25,9 +26,9 @@ const AFTER_FAILURE: Millis = Millis::from_secs(1);
 const AFTER_REFUSAL: Millis = Millis::from_secs(10);
 
 /// Why a step ended early, and for how long its lanes are left alone.
-struct Stopped {
-    why: String,
-    hold: Millis,
+pub(super) struct Stopped {
+    pub(super) why: String,
+    pub(super) hold: Millis,
 }
 
 impl From<ClusterError> for Stopped {
@@ -48,85 +49,15 @@ impl From<CloudError> for Stopped {
 }
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
-    /// Starts a step concurrently with the passes.
-    pub(super) fn dispatch(self: &Arc<Self>, step: Step) {
-        let said: Vec<uuid::Uuid> = step
-            .records
-            .iter()
-            .map(LedgerRecord::id)
-            .chain(
-                step.actions
-                    .iter()
-                    .filter_map(|a| if let Action::Cluster(ClusterAction::Emit(event)) = a { Some(event.id()) } else { None }),
-            )
-            .collect();
-        {
-            let mut state = self.state();
-            state.in_flight.extend(step.lanes.iter().cloned());
-            state.note_recorded(&said, self.clock.now());
-            for action in &step.actions {
-                match action {
-                    Action::Cluster(ClusterAction::Bind { target, claim, replaces, .. }) => {
-                        let replaced = replaces.as_deref().cloned();
-                        state.pending_binds.insert(target.pod.uid.clone(), (claim.clone(), replaced));
-                    }
-                    Action::Cluster(ClusterAction::RemoveClaim { claim, .. }) | Action::Terminate { claim, .. } => {
-                        state.ending.insert(claim.clone());
-                    }
-                    Action::Cluster(ClusterAction::CreateClaim { name, spec }) => {
-                        state.pending_claims.insert(name.clone(), (**spec).clone());
-                    }
-                    _ => {}
-                }
-            }
-        }
-        let engine = Arc::clone(self);
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        while steps.try_join_next().is_some() {}
-        steps.spawn(async move {
-            let outcome = engine.carry_out(&step).await;
-            {
-                let now = engine.clock.now();
-                let mut state = engine.state();
-                for lane in &step.lanes {
-                    state.in_flight.remove(lane);
-                }
-                if let Err(stopped) = &outcome {
-                    for lane in &step.lanes {
-                        state.holds.insert(lane.clone(), Hold::Until(now + stopped.hold));
-                    }
-                    state.counts.add(&crate::metrics::register::STEPS_STOPPED, &[], 1);
-                    // Not written, or not known to be: it may be written again, under the same id.
-                    state.note_not_recorded(&said);
-                }
-            }
-            if let Err(stopped) = outcome {
-                warn!(lanes = ?step.lanes, "a step stopped and will be decided again: {}", stopped.why);
-                tokio::time::sleep(std::time::Duration::from_millis(u64::try_from(stopped.hold.0).unwrap_or(1_000))).await;
-            }
-            engine.wake.notify_one();
-        });
-    }
-
-    async fn carry_out(&self, step: &Step) -> Result<(), Stopped> {
-        if !step.records.is_empty() {
-            self.cluster.record(&step.records).await?;
-            self.state().note_told(&step.records);
-            self.count_records(&step.records);
-            self.outbox_filled.notify_one();
-            for record in &step.records {
-                if let LedgerRecord::Decision(d) = record {
-                    info!(decision = %d.id, trigger = ?d.trigger, outcome = ?d.outcome, claim = ?d.claim, "{}", d.text);
-                }
-            }
-        }
+    /// Carries out what was recorded, in order; the first failure ends it.
+    pub(super) async fn execute(&self, step: &Step<Recorded>) -> Result<(), Stopped> {
         for action in &step.actions {
             debug!(?action, "carrying out");
-            self.carry_out_one(action).await?;
+            self.carry_out(action).await?;
         }
         for record in &step.records {
-            if let LedgerRecord::Interruption(told) = record {
-                self.learn(&told.capacity, Sighting::Interrupted);
+            if let LedgerRecord::Interruption(seen) = record {
+                self.learn(&seen.capacity, Sighting::Interrupted);
             }
         }
         Ok(())
@@ -137,7 +68,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         self.state().memory.record(capacity, sighting, now);
     }
 
-    async fn carry_out_one(&self, action: &Action) -> Result<(), Stopped> {
+    async fn carry_out(&self, action: &Action) -> Result<(), Stopped> {
         match action {
             Action::Cluster(action) => self.apply(action).await,
             Action::Launch { launch, seen } => self.launch(launch, *seen).await,

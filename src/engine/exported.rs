@@ -275,21 +275,26 @@ fn ledger(page: &mut Page, state: &State, now: Timestamp) {
         page.one(new, Millis(age));
         page.one(old, Number(age));
     }
+    page.one(&metric::BILLS_AGE, Millis(since(state.bills_complete_at)));
+    page.one(&metric::BILLS_REFUSED, count(state.bills_refused));
     page.one(&metric::LEDGER, Number(i64::from(state.ledger_available)));
 }
 
 /// The ledger's money figures, as of the last read.
 fn finance(page: &mut Page, state: &State) {
-    let told = &state.finance;
-    page.each(&metric::MONTH_SPEND, told.months.iter().map(|(team, (spend, _))| (vec![team.as_str()], Micro(spend.0))));
-    page.each(&metric::MONTH_SAVING, told.months.iter().map(|(team, (_, saving))| (vec![team.as_str()], Micro(saving.0))));
-    page.each(&metric::BUDGET, told.budgets.iter().map(|(name, b)| (vec![name.as_str()], Micro(b.plan.0))));
-    page.each(&metric::BUDGET_SPENT, told.budgets.iter().map(|(name, b)| (vec![name.as_str()], Micro(b.spent.0))));
-    page.each(&metric::BUDGET_EXPECTED, told.budgets.iter().map(|(name, b)| (vec![name.as_str()], Micro(b.expected.0))));
-    let exhausted = told.budgets.iter().filter_map(|(name, b)| Some((vec![name.as_str()], Millis(b.exhausted_at?.0))));
+    let reported = &state.finance;
+    page.each(&metric::MONTH_SPEND, reported.months.iter().map(|(team, (spend, _))| (vec![team.as_str()], Micro(spend.0))));
+    page.each(&metric::MONTH_SAVING, reported.months.iter().map(|(team, (_, saving))| (vec![team.as_str()], Micro(saving.0))));
+    page.each(&metric::BUDGET, reported.budgets.iter().map(|(name, b)| (vec![name.as_str()], Micro(b.plan.0))));
+    page.each(&metric::BUDGET_SPENT, reported.budgets.iter().map(|(name, b)| (vec![name.as_str()], Micro(b.spent.0))));
+    page.each(&metric::BUDGET_EXPECTED, reported.budgets.iter().map(|(name, b)| (vec![name.as_str()], Micro(b.expected.0))));
+    let exhausted = reported.budgets.iter().filter_map(|(name, b)| Some((vec![name.as_str()], Millis(b.exhausted_at?.0))));
     page.each(&metric::BUDGET_EXHAUSTED, exhausted);
     let anomalies =
-        told.anomalies.iter().map(|((team, service, cause), n)| (vec![team.as_str(), service.as_str(), cause.as_str()], Number(*n)));
+        reported.anomalies.iter().map(|((team, service, cause), n)| (vec![team.as_str(), service.as_str(), cause.as_str()], Number(*n)));
     page.each(&metric::ANOMALIES, anomalies);
-    page.each(&metric::UNIT_COST, told.unit_costs.iter().map(|((unit, window), usd)| (vec![unit.as_str(), window.as_str()], Nano(*usd))));
+    page.each(
+        &metric::UNIT_COST,
+        reported.unit_costs.iter().map(|((unit, window), usd)| (vec![unit.as_str(), window.as_str()], Nano(*usd))),
+    );
 }

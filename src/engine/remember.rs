@@ -36,7 +36,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 tokio::select! {
                     biased;
                     () = self.memory_changed.notified() => tokio::time::sleep(BURST).await,
-                    () = tokio::time::sleep(self.schedule.memory) => {}
+                    () = tokio::time::sleep(self.intervals.memory) => {}
                     _ = leading.changed() => continue,
                 }
                 let now = self.clock.now();
@@ -106,7 +106,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 }
             }
             if !more {
-                tokio::time::sleep(self.schedule.stored_prices).await;
+                tokio::time::sleep(self.intervals.stored_prices).await;
             }
         }
     }

@@ -8,8 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::action::Plan;
+use crate::core::fleet::Bound;
 use crate::core::snapshot::{Lane, PendingNotice, Snapshot};
-use crate::core::units::ids::{ClaimName, PoolName};
+use crate::core::units::ids::{ClaimName, PoolName, Uid};
 use crate::core::units::shared::{Mark, Shared};
 use crate::core::units::time::{Millis, Timestamp};
 
@@ -25,6 +26,7 @@ pub struct Settled {
     ec2_ahead: Option<Millis>,
     notices: Vec<PendingNotice>,
     in_flight: BTreeSet<Lane>,
+    pending_bindings: BTreeMap<Uid, Bound>,
     ending: BTreeSet<ClaimName>,
     recent_launches: BTreeMap<PoolName, Vec<Timestamp>>,
     market_surveyed: bool,
@@ -53,6 +55,7 @@ impl Settled {
             ec2_ahead: world.ec2_ahead,
             notices: world.notices.clone(),
             in_flight: world.in_flight.clone(),
+            pending_bindings: world.pending_bindings.clone(),
             ending: world.ending.clone(),
             recent_launches: world.recent_launches.clone(),
             market_surveyed: world.market_surveyed,
@@ -72,6 +75,7 @@ impl Settled {
             && now < self.until
             && (self.market_surveyed, self.ledger_available, self.moves_considered_at) == flags(world)
             && self.in_flight == world.in_flight
+            && self.pending_bindings == world.pending_bindings
             && self.ending == world.ending
             && self.notices == world.notices
             && self.recent_launches == world.recent_launches
@@ -127,7 +131,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         templates,
         pool_statuses,
         recorded,
-        told,
+        reported,
         // `Settled` keeps these and compares them by content.
         cluster: _,
         cluster_uid: _,
@@ -135,6 +139,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         ec2_ahead: _,
         notices: _,
         in_flight: _,
+        pending_bindings: _,
         ending: _,
         recent_launches: _,
         market_surveyed: _,
@@ -164,7 +169,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         templates,
         pool_statuses,
         recorded,
-        told,
+        reported,
     ];
     parts.into_iter().for_each(visit);
 }
@@ -181,7 +186,7 @@ mod tests {
         assert!(settled.holds(&world.clone(), now) && settled.holds(&world, now + Millis(29_999)));
         assert!(!settled.holds(&world, now + Millis::from_secs(30)) && !settled.holds(&world, now - Millis(1)), "too late, and too early");
         let mut touched = world.clone();
-        touched.told.of(&"uid".into()).hours = 1;
+        touched.reported.of(&"uid".into()).hours = 1;
         assert!(!settled.holds(&touched, now), "a shared part has changed");
         assert!(!settled.holds(&Snapshot { ledger_available: true, ..world.clone() }, now), "a part of its own has");
         assert!(Settled::of(&world, &Plan { holds_until: now, ..Plan::default() }, now).is_none(), "a plan that is not certain of itself");

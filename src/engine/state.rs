@@ -4,26 +4,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::fleet::{Claim, ClaimSpec, ClaimStatus, Instance, InstanceState, PoolStatus};
+use crate::core::fleet::{Bound, Claim, ClaimSpec, ClaimStatus, Instance, InstanceState, PoolStatus};
 use crate::core::invariant::Invariant;
 use crate::core::market::catalog::Catalog;
 use crate::core::market::price_changes::PriceChanges;
 use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::SeenReservations;
 use crate::core::market::scores::ScoreBoard;
-use crate::core::market::{Capacity, Market};
+use crate::core::market::{Capacity, Market, PastPrices};
 use crate::core::placement::Learnt;
 use crate::core::plan::placing::budget;
-use crate::core::record::{LedgerRecord, OUTBOX_BOUND, Told};
+use crate::core::record::{LedgerRecord, OUTBOX_BOUND, Reported};
 use crate::core::snapshot::memory::MarketMemory;
 use crate::core::snapshot::{Lane, Observed, PendingNotice, Snapshot};
 use crate::core::units::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
 use crate::core::units::money::MicroUsd;
 use crate::core::units::shared::{Mark, Shared};
 use crate::core::units::time::{Millis, Timestamp};
-use crate::core::workload::Replaces;
-use crate::engine::identified::Identified;
-use crate::engine::market::Shop;
+use crate::engine::observe::Identified;
+use crate::engine::observe::market::Shop;
 use crate::metrics::counts::Counts;
 use crate::metrics::finance::FinanceFigures;
 use crate::ports::ClusterView;
@@ -86,7 +85,9 @@ pub struct State {
     /// Lanes with a running step.
     pub in_flight: BTreeSet<Lane>,
     /// Pods whose binding to a claim is in progress or not observed yet: they already hold their place.
-    pub pending_binds: BTreeMap<Uid, (ClaimName, Option<Replaces>)>,
+    pub pending_binds: BTreeMap<Uid, Bound>,
+    /// Since when pods that wait have said that they are bound to a claim that does not know them.
+    pub(super) unknown_links: BTreeMap<Uid, Timestamp>,
     /// Claims that a running step removes, or whose machine it ends.
     pub ending: BTreeSet<ClaimName>,
     /// Claims that are being written or are not observed yet: they already count towards limits, budgets and quotas.
@@ -96,7 +97,7 @@ pub struct State {
     /// Records and events already written by this process, and when.
     pub recorded: Shared<Recorded>,
     /// What was reported to the ledger about each machine.
-    pub told: Shared<Told>,
+    pub reported: Shared<Reported>,
     /// Hours that were reported before an earlier one.
     hours_ahead: BTreeSet<(Uid, u32)>,
     /// The ledger accepts records.
@@ -113,6 +114,10 @@ pub struct State {
     pub ledger_posted_at: Option<Timestamp>,
     /// ... and when it was sealed, if this role may.
     pub ledger_sealed_at: Option<Timestamp>,
+    /// When every bill that AWS had written was last fetched and taken, or else when this process began to look; never, where nothing is fetched.
+    pub bills_complete_at: Option<Timestamp>,
+    /// How many bills were fetched and refused.
+    pub bills_refused: usize,
     /// The ledger's money figures, as of the last read.
     pub finance: FinanceFigures,
     /// What was counted since the start, only for metrics.
@@ -195,18 +200,20 @@ impl State {
         }
     }
 
-    /// Remembers what was reported of each machine, in whatever order.
-    pub fn note_told(&mut self, records: &[LedgerRecord]) {
+    /// Remembers what was reported of each machine, in whatever order. Hours that are older than prices are kept are not reported any more.
+    pub fn note_reported(&mut self, records: &[LedgerRecord], now: Timestamp) {
         for record in records {
             match record {
-                LedgerRecord::IntervalOpened(opened) => self.told.of(&opened.claim_uid).opened = true,
+                LedgerRecord::IntervalOpened(opened) => self.reported.of(&opened.claim_uid).opened = true,
                 LedgerRecord::HourPriced(priced) => {
-                    let told = &mut self.told.of(&priced.claim_uid).hours;
-                    if priced.hour >= *told {
+                    let reported = &mut self.reported.of(&priced.claim_uid).hours;
+                    let back = (priced.from.since(now - PastPrices::KEPT).0 / Millis::from_hours(1).0).max(0);
+                    *reported = (*reported).max(priced.hour.saturating_sub(u32::try_from(back).unwrap_or(u32::MAX)));
+                    if priced.hour >= *reported {
                         self.hours_ahead.insert((priced.claim_uid.clone(), priced.hour));
                     }
-                    while self.hours_ahead.remove(&(priced.claim_uid.clone(), *told)) {
-                        *told += 1;
+                    while self.hours_ahead.remove(&(priced.claim_uid.clone(), *reported)) {
+                        *reported += 1;
                     }
                 }
                 _ => {}
@@ -233,9 +240,9 @@ impl State {
                 !seen && now.since(*since) < OBSERVATION_PATIENCE
             }
         });
-        if self.told.len() > view.claims.len() {
+        if self.reported.len() > view.claims.len() {
             let living: BTreeSet<&Uid> = view.claims.values().map(|c| &c.uid).collect();
-            self.told.keep(&living);
+            self.reported.keep(&living);
             self.hours_ahead.retain(|(uid, _)| living.contains(uid));
         }
         let (holds, running) = (&self.holds, &self.in_flight);
@@ -243,7 +250,7 @@ impl State {
         let written = |lane: &Lane| matches!(holds.get(lane), Some(Hold::Version(..)));
         let under_way = |lane: Lane| running.contains(&lane) || written(&lane);
         // Its claim keeps the binding, and the watch of claims may be behind that of pods.
-        self.pending_binds.retain(|uid, (claim, _)| under_way(Lane::Pod(uid.clone())) || written(&Lane::Claim(claim.clone())));
+        self.pending_binds.retain(|uid, bound| under_way(Lane::Pod(uid.clone())) || written(&Lane::Claim(bound.claim.clone())));
         self.pending_claims.retain(|name, _| under_way(Lane::Claim(name.clone())));
         self.ending.retain(|claim| {
             let lane = Lane::Claim(claim.clone());
@@ -255,6 +262,12 @@ impl State {
         {
             self.memory.services = after;
         }
+        if self.leading
+            && let Some(after) = self.memory.bindings.after_look(&view.pods, &view.claims)
+        {
+            self.memory.bindings = after;
+        }
+        self.note_links(view, now);
         self.unasked_ends.retain(|at| now.since(*at) < Millis::from_hours(1));
     }
 
@@ -268,7 +281,8 @@ impl State {
                 view.claims.insert(name.clone(), claim);
             }
         }
-        for (uid, (claim, replaces)) in &self.pending_binds {
+        for (uid, Bound { claim, binding }) in &self.pending_binds {
+            let replaces = &binding.replaces;
             let unlike = view.pods.get(uid).is_some_and(|pod| pod.claim.as_ref() != Some(claim) || pod.replaces != *replaces);
             if let (true, Some(pod)) = (unlike, view.pods.get_mut(uid)) {
                 (pod.claim, pod.replaces) = (Some(claim.clone()), replaces.clone());
@@ -282,6 +296,7 @@ impl State {
         self.add_pending(&mut view, now);
         let mut in_flight = self.in_flight.clone();
         in_flight.extend(self.holds.keys().cloned());
+        self.drop_forged_links(&mut view, &mut in_flight, now);
         Snapshot {
             cluster: cluster.to_owned(),
             cluster_uid: cluster_uid.to_owned(),
@@ -309,9 +324,10 @@ impl State {
             catalog: self.catalog.clone(),
             notices: self.notices.values().cloned().collect(),
             in_flight,
+            pending_bindings: self.pending_binds.clone(),
             ending: self.ending.clone(),
             recorded: self.recorded.clone(),
-            told: self.told.clone(),
+            reported: self.reported.clone(),
             market_surveyed: self.surveyed(now),
             ledger_available: self.ledger_available,
             outbox_full: self.outbox_size >= OUTBOX_BOUND,
@@ -324,6 +340,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::fleet::Binding;
     use crate::core::record::HourPriced;
     use crate::core::units::money::MicroUsdPerHour;
 
@@ -335,10 +352,21 @@ mod tests {
         };
         let mut state = State::default();
         let mut told_after = |hours: &[u32]| {
-            state.note_told(&hours.iter().copied().map(hour).collect::<Vec<_>>());
-            state.told.of(&Uid::from("c")).hours
+            state.note_reported(&hours.iter().copied().map(hour).collect::<Vec<_>>(), Timestamp(0));
+            state.reported.of(&Uid::from("c")).hours
         };
         assert_eq!([told_after(&[1]), told_after(&[3, 2]), told_after(&[0]), told_after(&[0, 4])], [0, 0, 4, 5]);
+    }
+
+    #[test]
+    fn hours_before_the_oldest_known_price_are_not_waited_for() {
+        let (now, mut state) = (Timestamp(0) + Millis::from_hours(500), State::default());
+        let hour = |hour: u32| {
+            let (from, price_per_hour) = (Timestamp(0) + Millis::from_hours(i64::from(hour)), MicroUsdPerHour(1));
+            LedgerRecord::HourPriced(HourPriced { claim_uid: "c".into(), hour, from, price_per_hour, on_demand_per_hour: None })
+        };
+        state.note_reported(&(424..500).map(hour).collect::<Vec<_>>(), now);
+        assert_eq!((state.reported.of(&Uid::from("c")).hours, state.hours_ahead.len()), (500, 0), "a process that began after 424 hours");
     }
 
     #[test]
@@ -346,11 +374,13 @@ mod tests {
         let (uid, claim) = (Uid::from("p"), ClaimName::from("lt-1"));
         let lane = Lane::Pod(uid.clone());
         let mut state = State::default();
-        state.pending_binds.insert(uid.clone(), (claim.clone(), None));
+        let binding = Binding { pod: uid.clone(), decision: None, attempt: 1, baseline: Default::default(), replaces: None };
+        let bound = Bound { claim: claim.clone(), binding };
+        state.pending_binds.insert(uid.clone(), bound.clone());
         state.in_flight.insert(lane.clone());
         state.take_in("uid", &ClusterView::default(), Timestamp(0));
         assert_eq!(state.snapshot(("c", "uid"), ClusterView::default(), Timestamp(0)).in_flight.len(), 1);
-        assert_eq!(state.pending_binds.get(&uid), Some(&(claim, None)), "kept while its step runs");
+        assert_eq!(state.pending_binds.get(&uid), Some(&bound), "kept while its step runs");
         state.in_flight.clear();
         state.holds.insert(lane.clone(), Hold::Version(7, Timestamp(0)));
         state.take_in("uid", &ClusterView::default(), Timestamp(10));

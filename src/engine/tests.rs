@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::driver::{Engine, Schedule};
+use super::driver::{Engine, Intervals};
 use crate::core::action::ClusterAction;
 use crate::core::fleet::{Claim, ClaimStatus, Instance, Launch, LaunchTemplate, NodeClass, Notice, NoticeKind};
 use crate::core::market::catalog::{Catalog, MachineType};
@@ -195,6 +195,7 @@ fn claim(name: &str, status: ClaimStatus) -> Claim {
         subnet: "s".into(),
         tags: BTreeMap::new(),
         bought_for: Vec::new(),
+        bindings: Some(Vec::new()),
         sharing: Default::default(),
         reservation: None,
         takes_over: None,
@@ -246,7 +247,7 @@ async fn run_for(seconds: u64, malformed: bool) -> (tokio::time::Instant, Applie
     let (applied, acknowledged) = (Applied2::default(), Arc::default());
     let cloud = SlowCloud { noticed: Mutex::new(false), malformed, prices: None, acknowledged: Arc::clone(&acknowledged), started };
     let cluster = StillCluster { view: view(), applied: Arc::clone(&applied), memory: Kept::default() };
-    let engine = Engine::new(cloud, cluster, NoLedger, TestClock(started), "c".into(), Settings::default(), Schedule::default());
+    let engine = Engine::new(cloud, cluster, NoLedger, TestClock(started), "c".into(), Settings::default(), Intervals::default());
     let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
     let running = tokio::spawn(engine.run(leading, stopped));
     tokio::time::sleep(Duration::from_secs(seconds)).await;
@@ -310,7 +311,7 @@ async fn refused_once(memory: &Kept, failed: bool) -> crate::core::snapshot::mem
         if failed { [claim("refused", status)].into_iter().map(|c| (c.name.clone(), c)).collect() } else { BTreeMap::new().into() };
     view.pools = BTreeMap::from([("gpu".into(), crate::core::plan::tests::toy::pool(Vec::new()))]).into();
     let cluster = StillCluster { view, applied: Applied2::default(), memory: Arc::clone(memory) };
-    let engine = Engine::new(cloud, cluster, NoLedger, TestClock(started), "c".into(), Settings::default(), Schedule::default());
+    let engine = Engine::new(cloud, cluster, NoLedger, TestClock(started), "c".into(), Settings::default(), Intervals::default());
     let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
     let running = tokio::spawn(Arc::clone(&engine).run(leading, stopped));
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -347,7 +348,7 @@ async fn no_price_is_older_than_a_minute_though_every_question_takes_ten_seconds
     let cloud = SlowCloud { noticed: Mutex::new(true), malformed: false, prices, acknowledged: Arc::default(), started };
     let view = ClusterView { classes: view().classes, ..ClusterView::default() };
     let cluster = StillCluster { view, applied: Applied2::default(), memory: Kept::default() };
-    let engine = Engine::new(cloud, cluster, NoLedger, TestClock(started), "c".into(), Settings::default(), Schedule::default());
+    let engine = Engine::new(cloud, cluster, NoLedger, TestClock(started), "c".into(), Settings::default(), Intervals::default());
     let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
     let running = tokio::spawn(Arc::clone(&engine).run(leading, stopped));
     let (mut oldest, mut offers) = (Millis::ZERO, 0);

@@ -129,6 +129,7 @@ fn read_spec(spec: &GpuNodeClaimSpec, decision: DecisionId) -> ClaimSpec {
         sharing: spec.gpu_sharing.as_ref().map(classes::sharing).unwrap_or_default(),
         reservation: spec.launch.capacity_reservation.as_deref().map(ReservationId::from),
         bought_for: spec.created_for.iter().map(|p| identity(&p.namespace, &p.name, &p.uid)).collect(),
+        bindings: spec.bindings.as_ref().map(|all| all.iter().map(read_binding).collect()),
         takes_over: spec.takes_over.as_deref().map(ClaimName::from),
         price_origin: spec.price_source.zip(spec.price_observed_at).map(|(source, at)| PriceOrigin { source, observed_at: at.0 }),
         adopted: spec.adopted_instance.as_deref().map(InstanceId::from),
@@ -171,7 +172,7 @@ fn read_status<E>(status: &GpuNodeClaimStatus, decision: impl Fn(&'static str, &
         }),
         moving: moving.transpose()?,
         occupants: status.occupants.iter().map(read_occupant).collect(),
-        bindings: status.bindings.as_ref().map(|all| all.iter().map(|b| read_binding(b, &decision)).collect()).transpose()?,
+        bindings: status.bindings.values().map(read_binding).map(|binding| (binding.pod.clone(), binding)).collect(),
         empty_since: status.empty_since.map(|m| m.0),
         unhealthy: status.unhealthy.as_ref().map(|u| Unhealthy { trigger: u.reason, since: u.since.0 }),
         misfits: status.misfits.iter().cloned().collect(),
@@ -180,15 +181,15 @@ fn read_status<E>(status: &GpuNodeClaimStatus, decision: impl Fn(&'static str, &
     })
 }
 
-fn read_binding<E>(b: &api::PodBinding, decision: impl Fn(&'static str, &str) -> Result<DecisionId, E>) -> Result<Binding, E> {
-    // A text of another version that cannot be read says nothing: unknown is not zero, and no reason to leave the machine alone.
-    Ok(Binding {
+/// A text of another version that cannot be read says nothing: unknown is not zero, and no reason to leave the machine alone.
+fn read_binding(b: &api::PodBinding) -> Binding {
+    Binding {
         pod: Uid::from(b.pod_uid.as_str()),
-        decision: b.decision_id.as_deref().map(|id| decision("status.bindings.decisionId", id)).transpose()?,
+        decision: b.decision_id.as_deref().and_then(|id| id.parse().ok()).map(DecisionId),
         attempt: b.attempt,
         baseline: serde_json::from_str(&b.baseline).unwrap_or_default(),
         replaces: b.replaces.as_deref().and_then(|text| serde_json::from_str(text).ok()),
-    })
+    }
 }
 
 fn read_occupant(o: &api::Occupant) -> Occupant {
@@ -230,6 +231,7 @@ pub fn write_spec(spec: &ClaimSpec) -> GpuNodeClaimSpec {
         },
         gpu_sharing: classes::written_sharing(&spec.sharing),
         created_for: spec.bought_for.iter().map(pod_ref).collect(),
+        bindings: spec.bindings.as_ref().map(|all| all.iter().map(binding).collect()),
         takes_over: spec.takes_over.as_ref().map(ToString::to_string),
         adopted_instance: spec.adopted.as_ref().map(ToString::to_string),
     }
@@ -246,9 +248,11 @@ pub fn status_patch(observed: &GpuNodeClaimStatus, patch: &ClaimPatch) -> Value 
         status.occupants = occupants.iter().map(occupant).collect();
         changed.insert("occupants", json!(status.occupants));
     }
-    if let Some(bindings) = &patch.bindings {
-        status.bindings = Some(bindings.iter().map(binding).collect());
-        changed.insert("bindings", json!(status.bindings));
+    if !patch.bindings.is_empty() {
+        // By uid, so that a merge patch changes these and leaves the others; null takes one away.
+        let written: BTreeMap<&str, Option<api::PodBinding>> =
+            patch.bindings.iter().map(|(pod, kept)| (pod.as_str(), kept.as_ref().map(binding))).collect();
+        changed.insert("bindings", json!(written));
     }
     if let Some(empty_since) = patch.empty_since {
         status.empty_since = empty_since.map(Moment);

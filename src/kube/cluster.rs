@@ -44,6 +44,7 @@ pub struct LiveCluster {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) watches: Watches,
     api_clock: ApiClock,
+    packs: outbox::packs::Packs,
 }
 
 /// A client for the cluster of this pod, or of the kubeconfig.
@@ -77,7 +78,7 @@ impl LiveCluster {
     pub fn start(client: Client, settings: ClusterSettings, clock: Arc<dyn Clock>) -> Self {
         let watches = Watches::start(&client, settings.uid.clone(), settings.attribution.clone());
         let api_clock = ApiClock::start(client.clone(), Arc::clone(&clock));
-        LiveCluster { client, settings, clock, watches, api_clock }
+        LiveCluster { client, settings, clock, watches, api_clock, packs: outbox::packs::Packs::default() }
     }
 }
 
@@ -121,11 +122,15 @@ impl Cluster for LiveCluster {
     }
 
     async fn outbox(&self, limit: usize) -> Result<Vec<LedgerRecord>, ClusterError> {
-        outbox::waiting(&self.client, limit).await
+        outbox::waiting(&self.client, &self.packs, limit).await
     }
 
     async fn outbox_size(&self) -> Result<usize, ClusterError> {
-        outbox::size(&self.client).await
+        outbox::size(&self.client, &self.packs).await
+    }
+
+    async fn pack_outbox(&self, above: usize) -> Result<usize, ClusterError> {
+        outbox::pack(&self.client, &self.packs, above).await
     }
 
     async fn market_memory(&self) -> Result<Option<String>, ClusterError> {
@@ -137,6 +142,6 @@ impl Cluster for LiveCluster {
     }
 
     async fn forget(&self, records: &[uuid::Uuid]) -> Result<(), ClusterError> {
-        outbox::forget(&self.client, records).await
+        outbox::forget(&self.client, &self.packs, records).await
     }
 }

@@ -13,6 +13,8 @@ pub mod crd_check;
 pub mod daemonsets;
 pub mod endpoints;
 pub mod errors;
+pub mod held;
+pub mod kept;
 pub mod lease;
 pub mod memory;
 pub mod names;

@@ -113,10 +113,20 @@ pub fn trim_other(pod: &mut core_v1::Pod) {
     }
 }
 
+/// What is kept of a Node of ours: the list of its images alone would be most of it.
+pub fn trim(node: &mut core_v1::Node) {
+    node.metadata.annotations = None;
+    if let Some(status) = node.status.as_mut() {
+        (status.images, status.volumes_in_use, status.volumes_attached) = (None, None, None);
+        (status.capacity, status.node_info, status.runtime_handlers) = (None, None, None);
+    }
+}
+
 /// The addresses and names that its kubelet reports.
-fn addresses(node: &core_v1::Node) -> BTreeSet<String> {
+fn addresses(node: &core_v1::Node) -> Vec<String> {
     let said = node.status.as_ref().and_then(|s| s.addresses.as_deref()).unwrap_or_default();
-    said.iter().map(|one| one.address.clone()).collect()
+    let each: BTreeSet<&str> = said.iter().map(|one| one.address.as_str()).collect();
+    each.into_iter().map(str::to_owned).collect()
 }
 
 /// The instance id at the end of a provider id: `lowtide://us-east-1/use1-az4/lt-i-0abc`, and `aws:///us-east-1a/i-0abc` on EKS.
@@ -161,9 +171,19 @@ mod tests {
         }))
         .unwrap();
         assert_eq!((found.instance.as_str(), found.ready, found.labelled, found.tainted), ("i-1", true, true, true));
-        assert_eq!(found.addresses, BTreeSet::from(["10.0.0.7".to_owned()]));
+        assert_eq!(found.addresses, ["10.0.0.7"]);
         assert_eq!(found.allocatable, Resources { cpu: Millicores(3_920), memory: Mebibytes(15_360), gpus: 1, ..Resources::default() });
         assert_eq!((found.state.cordoned, found.state.foreign_taints), (false, vec!["x".to_owned()]));
+
+        let images: Vec<_> = (0..50).map(|n| json!({ "names": [format!("image-{n}")], "sizeBytes": n })).collect();
+        let whole: core_v1::Node = serde_json::from_value(json!({
+            "metadata": { "name": "n1", "annotations": { "x": "y" }, "labels": { "lowtide.dev/instance-id": "i-1" } },
+            "status": { "images": images, "capacity": { "cpu": "4" }, "allocatable": { "cpu": "3920m" } }
+        }))
+        .unwrap();
+        let mut held = whole.clone();
+        trim(&mut held);
+        assert!(held != whole && read(&held) == read(&whole), "nothing that is read is dropped on arrival");
 
         let bare = |provider| node(json!({ "metadata": { "name": "n2" }, "spec": { "providerID": provider } }));
         assert_eq!(bare("aws:///us-east-1a/i-0abc").unwrap().instance.as_str(), "i-0abc");

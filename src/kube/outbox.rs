@@ -1,12 +1,15 @@
 //! The outbox: `GpuDecision` objects, durable before the decision is executed, deleted once the ledger has them.
 //!
-//! An object's name is the record's id, so writing it twice is harmless.
+//! An object's name is the record's id, so writing it twice is harmless. Many that wait for long are put together (`packs`).
+
+pub mod packs;
 
 use futures::{TryStreamExt, stream};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, ResourceExt};
 
+use self::packs::Packs;
 use super::api::{GpuDecision, GpuDecisionSpec, Moment};
 use super::errors::{call, gone_is_done};
 use super::names;
@@ -39,14 +42,23 @@ pub async fn record(client: &Client, records: &[LedgerRecord]) -> Result<(), Clu
         .await
 }
 
-/// The waiting records, oldest first, at most `limit`. One that cannot be read is logged and left out: it must not block others.
+/// The waiting records, oldest first, at most `limit`: a pack, where there is one. One that cannot be read is logged and left out: it must not
+/// block others.
 ///
 /// # Errors
 /// When the API server does not answer, or refuses.
-pub async fn waiting(client: &Client, limit: usize) -> Result<Vec<LedgerRecord>, ClusterError> {
+pub async fn waiting(client: &Client, packs: &Packs, limit: usize) -> Result<Vec<LedgerRecord>, ClusterError> {
+    match packs.oldest(client).await? {
+        Some(records) => Ok(records),
+        None => alone(client, limit).await,
+    }
+}
+
+/// The records that have an object of their own, oldest first, at most `limit`.
+async fn alone(client: &Client, limit: usize) -> Result<Vec<LedgerRecord>, ClusterError> {
     let api: Api<DeserializeGuard<GpuDecision>> = Api::all(client.clone());
     let mut found: Vec<LedgerRecord> = Vec::new();
-    let mut params = ListParams::default().limit(PAGE);
+    let mut params = ListParams::default().labels(&format!("!{}", packs::LABEL)).limit(PAGE);
     loop {
         let page = call("list the outbox", api.list(&params)).await?;
         found.extend(page.items.iter().filter_map(read));
@@ -64,17 +76,51 @@ pub async fn waiting(client: &Client, limit: usize) -> Result<Vec<LedgerRecord>,
 ///
 /// # Errors
 /// When the API server does not answer, or refuses.
-pub async fn size(client: &Client) -> Result<usize, ClusterError> {
-    let api: Api<DeserializeGuard<GpuDecision>> = Api::all(client.clone());
-    let page = call("count the outbox", api.list(&ListParams::default().limit(1))).await?;
+pub async fn size(client: &Client, packs: &Packs) -> Result<usize, ClusterError> {
+    let (packed, held) = packs.count(client).await?;
+    Ok(objects(client).await?.saturating_sub(packed) + held)
+}
+
+async fn objects(client: &Client) -> Result<usize, ClusterError> {
+    let api: Api<GpuDecision> = Api::all(client.clone());
+    let page = call("count the outbox", api.list_metadata(&ListParams::default().limit(1))).await?;
     Ok(page.items.len() + page.metadata.remaining_item_count.and_then(|rest| usize::try_from(rest).ok()).unwrap_or(0))
+}
+
+/// Puts the oldest records that have objects of their own together, where there are more than `above`; the newest stay as they are. Returns how
+/// many were packed.
+///
+/// # Errors
+/// When the API server does not answer, or refuses. What was packed stays so; a record in a pack and in an object of its own is delivered
+/// twice, and counted once.
+pub async fn pack(client: &Client, packs: &Packs, above: usize) -> Result<usize, ClusterError> {
+    let (packed, _) = packs.count(client).await?;
+    if objects(client).await?.saturating_sub(packed) <= above {
+        return Ok(0);
+    }
+    let records = alone(client, usize::MAX).await?;
+    let mut done = 0;
+    for some in records[..records.len().saturating_sub(above / 2)].chunks_exact(packs::RECORDS) {
+        packs.write(client, some).await?;
+        forget_alone(client, &some.iter().map(LedgerRecord::id).collect::<Vec<_>>()).await?;
+        done += some.len();
+    }
+    Ok(done)
 }
 
 /// Deletes records that the ledger has. One that is already gone is fine.
 ///
 /// # Errors
 /// The first failure; the others may have been deleted.
-pub async fn forget(client: &Client, records: &[uuid::Uuid]) -> Result<(), ClusterError> {
+pub async fn forget(client: &Client, packs: &Packs, records: &[uuid::Uuid]) -> Result<(), ClusterError> {
+    let Some(pack) = packs.delivered(records) else { return forget_alone(client, records).await };
+    let api: Api<GpuDecision> = Api::all(client.clone());
+    gone_is_done(call(format!("forget pack {pack}"), api.delete(&pack, &DeleteParams::default())).await)?;
+    packs.gone(&pack);
+    Ok(())
+}
+
+async fn forget_alone(client: &Client, records: &[uuid::Uuid]) -> Result<(), ClusterError> {
     let api: Api<GpuDecision> = Api::all(client.clone());
     stream::iter(records.iter().map(Ok))
         .try_for_each_concurrent(AT_ONCE, |id| {

@@ -14,8 +14,8 @@ use super::names;
 use crate::core::units::ids::{ClaimName, DecisionId, NodeName, ObjectRef, Uid};
 use crate::core::units::time::Timestamp;
 use crate::core::workload as core_workload;
-use crate::core::workload::need::PodManifest;
-pub use crate::core::workload::pod_reader::{AttributionKeys, NeedAnswer};
+use crate::core::workload::need::{NeedAnswer, PodManifest};
+pub use crate::core::workload::pod_reader::AttributionKeys;
 use crate::core::workload::pod_reader::{PodReader, ReadPod};
 use crate::core::workload::{LetGo, PodIdentity, PodPhase, PodRules, Stuck};
 
@@ -77,8 +77,8 @@ impl WatchedPods<'_> {
             node: spec.and_then(|s| s.node_name.as_deref()).map(NodeName::from),
             replaces: mark(pod, names::REPLACES),
             let_go,
-            services: services.listed,
-            ready_in: services.ready,
+            services: services.listed.into(),
+            ready_in: services.ready.into(),
         })
     }
 }
@@ -90,6 +90,36 @@ impl WatchedPods<'_> {
 pub fn manifest_of(pod: &Pod) -> Result<PodManifest, String> {
     serde_json::to_value(pod).and_then(serde_json::from_value).map_err(|e| format!("the pod's manifest cannot be read: {e}"))
 }
+
+/// What is kept of a pod of ours: everything that is not read is dropped on arrival.
+pub fn trim(pod: &mut Pod) {
+    if let Some(annotations) = &mut pod.metadata.annotations {
+        annotations.retain(|key, _| key.starts_with(OURS));
+    }
+    if let Some(spec) = pod.spec.as_mut() {
+        for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+            (container.env, container.env_from, container.args, container.command) = (None, None, None, None);
+            (container.image, container.image_pull_policy, container.volume_mounts) = (None, None, None);
+            (container.liveness_probe, container.readiness_probe, container.startup_probe) = (None, None, None);
+            (container.lifecycle, container.security_context) = (None, None);
+            (container.termination_message_path, container.termination_message_policy) = (None, None);
+        }
+    }
+    if let Some(volumes) = pod.spec.as_mut().and_then(|spec| spec.volumes.as_mut()) {
+        // Those that tie it to a place: not what every pod has, the token of its account.
+        volumes.retain(|v| v.persistent_volume_claim.is_some() || v.ephemeral.is_some() || v.host_path.is_some());
+    }
+    let Some(status) = pod.status.as_mut() else { return };
+    status.conditions.iter_mut().for_each(|all| all.retain(|c| c.type_ == "Ready" || c.type_ == "PodScheduled"));
+    for container in status.container_statuses.iter_mut().chain(status.init_container_statuses.iter_mut()).flatten() {
+        (container.image, container.image_id) = (String::new(), String::new());
+        (container.container_id, container.last_state, container.volume_mounts, container.resources) = (None, None, None, None);
+    }
+    (status.pod_ip, status.pod_ips, status.host_ip, status.host_ips) = (None, None, None, None);
+}
+
+/// What annotations that count begin with.
+const OURS: &str = "lowtide.dev/";
 
 fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
     pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)

@@ -20,8 +20,24 @@ pub const KUBELET_ON: (&str, &str) = ("lab.lowtide.dev/kubelet", "on");
 /// How long a kubelet's Lease holds, in seconds (the kubelet's default).
 const NODE_LEASE_SECONDS: u32 = 40;
 
+/// Requests per second that controllers and scheduler may send, and in a burst: a lab of thousands of pods must not wait for their defaults (20 and
+/// 50), which are those of a cluster with many nodes of its own.
+const CLIENT_LIMITS: [&str; 2] = ["--kube-api-qps=500", "--kube-api-burst=1000"];
+
 /// How often a start is tried when somebody took the port between asking and listening.
 const START_ATTEMPTS: u32 = 3;
+
+/// In the folder of logs: every call of the operator's ServiceAccount, one JSON object a line.
+pub const AUDIT_LOG: &str = "audit.log";
+
+/// Which calls the API server writes down: those of the operator, so that a test can compare them with its rights.
+const AUDITED: &str = "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - {level: Metadata, userGroups: ['system:serviceaccounts:lowtide-system']}
+  - {level: None}
+";
 
 const STAGES: [&str; 2] = [include_str!("stages/node.yaml"), include_str!("stages/pod.yaml")];
 
@@ -34,6 +50,7 @@ pub struct ControlPlane {
     _controller_manager: Process,
     _api_server: Process,
     _etcd: Process,
+    etcd_url: String,
     api: ApiServer,
     admin_kubeconfig: PathBuf,
     kubectl: PathBuf,
@@ -56,6 +73,7 @@ impl ControlPlane {
             _controller_manager: controller_manager,
             _api_server: api_server,
             _etcd: etcd,
+            etcd_url,
             api,
             admin_kubeconfig,
             kubectl: tools.path("kubectl"),
@@ -67,6 +85,10 @@ impl ControlPlane {
     /// Where the API server is.
     pub fn api(&self) -> &ApiServer {
         &self.api
+    }
+    /// Where etcd is, and counts what it holds.
+    pub fn etcd_url(&self) -> &str {
+        &self.etcd_url
     }
     /// The kubeconfig of a cluster administrator.
     pub fn admin_kubeconfig(&self) -> &Path {
@@ -182,6 +204,7 @@ async fn start_api_server(
     let tokens = workdir.write("tokens.csv", &format!("{admin_token},admin,admin,system:masters\n"))?;
     let certificates = workdir.folder("certificates")?;
     let (certificate, key) = (certificates.join("apiserver.crt"), certificates.join("apiserver.key"));
+    let (audited, audit_log) = (workdir.write("audit.yaml", AUDITED)?, logs.join(AUDIT_LOG));
     let spec = || {
         let port = free_port()?;
         let spec = ProcessSpec::new("kube-apiserver", tools.path("kube-apiserver"), logs).args([
@@ -199,6 +222,8 @@ async fn start_api_server(
             "--enable-admission-plugins=NodeRestriction".into(),
             "--service-cluster-ip-range=10.96.0.0/16".into(),
             "--endpoint-reconciler-type=none".into(),
+            format!("--audit-policy-file={}", audited.display()),
+            format!("--audit-log-path={}", audit_log.display()),
             "--v=1".into(),
         ]);
         Ok((spec, ApiServer { url: format!("https://127.0.0.1:{port}"), certificate: certificate.clone() }))
@@ -226,7 +251,7 @@ fn start_controller_manager(tools: &Tools, logs: &Path, api: &ApiServer, kubecon
         "--secure-port=0".into(),
         "--v=1".into(),
     ]);
-    Process::spawn(&spec)
+    Process::spawn(&spec.args(CLIENT_LIMITS))
 }
 
 fn start_scheduler(tools: &Tools, logs: &Path, kubeconfig: &Path) -> Result<Process, LabError> {
@@ -236,7 +261,7 @@ fn start_scheduler(tools: &Tools, logs: &Path, kubeconfig: &Path) -> Result<Proc
         "--secure-port=0".into(),
         "--v=1".into(),
     ]);
-    Process::spawn(&spec)
+    Process::spawn(&spec.args(CLIENT_LIMITS))
 }
 
 fn start_kwok(tools: &Tools, workdir: &Workdir, logs: &Path, kubeconfig: &Path) -> Result<Process, LabError> {

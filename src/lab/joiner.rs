@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
@@ -28,6 +29,9 @@ use super::machine::{BootOutcome, SimulatedInstance, node};
 use super::progress::say;
 use super::sim_client;
 use super::user_data;
+
+/// Machines that register at the same time.
+const BOOTS_AT_ONCE: usize = 16;
 
 /// How the joiner plays.
 #[derive(Debug, Clone)]
@@ -90,6 +94,7 @@ pub async fn run(options: JoinerOptions) -> Result<(), LabError> {
 impl Joiner {
     async fn turn(&mut self) -> Result<(), LabError> {
         let state: SimulatorState = sim_client::get_json(&self.options.simulator, "/_sim/state").await?;
+        let mut due = Vec::new();
         for instance in &state.instances {
             if instance.is_gone() && !self.buried.contains(&instance.id) {
                 self.bury(instance).await?;
@@ -97,12 +102,24 @@ impl Joiner {
             } else if instance.is_up() && !self.played.contains(&instance.id) {
                 let since = *self.up_since.entry(instance.id.clone()).or_insert_with(Instant::now);
                 if since.elapsed() >= self.options.boot {
-                    self.join(instance).await?;
-                    self.played.insert(instance.id.clone());
+                    due.push(instance.clone());
                 }
             }
         }
-        Ok(())
+        // Machines boot beside each other.
+        let joiner = &*self;
+        let joins = stream::iter(due).map(|instance: SimulatedInstance| async move {
+            let joined = joiner.join(&instance).await;
+            (instance.id, joined)
+        });
+        let mut outcome = Ok(());
+        for (id, joined) in joins.buffer_unordered(BOOTS_AT_ONCE).collect::<Vec<_>>().await {
+            match joined {
+                Ok(()) => drop(self.played.insert(id)),
+                Err(fault) => outcome = Err(fault),
+            }
+        }
+        outcome
     }
 
     async fn join(&self, instance: &SimulatedInstance) -> Result<(), LabError> {

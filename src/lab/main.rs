@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use lowtide::lab::demo::{self, DemoArguments};
 use lowtide::lab::ec2::{SimulatorConfig, standalone};
 use lowtide::lab::look_around;
+use lowtide::lab::scale::{self, ScaleArguments};
 use lowtide::lab::world::WorldOptions;
 
 /// The local world around lowtide: a real control plane, a simulated EC2, a private Postgres.
@@ -23,6 +24,8 @@ enum Cmd {
     Demo(DemoArguments),
     /// Starts everything, installs the chart, runs the operator, and stays until Ctrl-C.
     Up(UpArguments),
+    /// Measures the operator with a thousand machines and five thousand pods: what `make scale` runs.
+    Scale(ScaleArguments),
     /// Only the EC2 simulator, on loopback (`lowtide-ec2` has more settings).
     Ec2 {
         /// Port.
@@ -57,6 +60,7 @@ async fn main() -> ExitCode {
             let options = WorldOptions { boot, keep: arguments.keep, ..WorldOptions::default() };
             look_around::run(options, arguments.bare).await
         }
+        Cmd::Scale(arguments) => scale::run(arguments).await,
         Cmd::Ec2 { port } => match standalone::run(port, SimulatorConfig::default()).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(fault) => {

@@ -27,6 +27,7 @@ use crate::ports::{Applied, Cloud, CloudError, Cluster, ClusterError, ClusterVie
 #[derive(Debug, Clone, Default)]
 pub struct MemoryOutbox {
     waiting: Arc<Mutex<BTreeMap<uuid::Uuid, LedgerRecord>>>,
+    packs: Arc<Mutex<Vec<Vec<LedgerRecord>>>>,
     undecided: Arc<Mutex<Vec<LedgerRecord>>>,
     changed: Arc<Notify>,
 }
@@ -52,15 +53,24 @@ impl MemoryOutbox {
         let undecided = Arc::clone(&self.undecided);
         Arc::new(move |_, _, _| {
             let asked = std::mem::take(&mut *undecided.lock().unwrap_or_else(PoisonError::into_inner));
-            let step =
-                |record: LedgerRecord| Step { lanes: vec![Lane::Message(record.id().to_string())], records: vec![record], actions: vec![] };
+            let step = |record: LedgerRecord| Step::planned(vec![Lane::Message(record.id().to_string())], vec![record], vec![]);
             Plan { steps: asked.into_iter().map(step).collect(), ..Plan::default() }
         })
     }
 
+    fn packs(&self) -> MutexGuard<'_, Vec<Vec<LedgerRecord>>> {
+        self.packs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.waiting().len()
+        let waiting = self.waiting();
+        waiting.len() + self.packed()
+    }
+
+    /// How many of them wait in packs.
+    pub fn packed(&self) -> usize {
+        self.packs().iter().map(Vec::len).sum()
     }
 
     /// How many the engine has not decided yet.
@@ -70,7 +80,7 @@ impl MemoryOutbox {
 
     /// Nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.waiting().is_empty()
+        self.len() == 0
     }
 }
 
@@ -95,10 +105,27 @@ impl Cluster for MemoryOutbox {
         Ok(())
     }
     async fn outbox(&self, limit: usize) -> Result<Vec<LedgerRecord>, ClusterError> {
+        if let Some(pack) = self.packs().first() {
+            return Ok(pack.clone());
+        }
         let mut found: Vec<LedgerRecord> = self.waiting().values().cloned().collect();
         found.sort_by_key(|record| (record.happened_at(), record.id()));
         found.truncate(limit);
         Ok(found)
+    }
+    async fn outbox_size(&self) -> Result<usize, ClusterError> {
+        Ok(self.len())
+    }
+    async fn pack_outbox(&self, above: usize) -> Result<usize, ClusterError> {
+        let mut waiting = self.waiting();
+        let mut oldest: Vec<LedgerRecord> = waiting.values().cloned().collect();
+        oldest.sort_by_key(|record| (record.happened_at(), record.id()));
+        oldest.truncate(if oldest.len() > above { oldest.len() - above / 2 } else { 0 });
+        for pack in oldest.chunks(200) {
+            pack.iter().for_each(|record| drop(waiting.remove(&record.id())));
+            self.packs().push(pack.to_vec());
+        }
+        Ok(oldest.len())
     }
     async fn market_memory(&self) -> Result<Option<String>, ClusterError> {
         Ok(None)
@@ -107,7 +134,12 @@ impl Cluster for MemoryOutbox {
         Ok(())
     }
     async fn forget(&self, records: &[uuid::Uuid]) -> Result<(), ClusterError> {
+        // In the order in which everybody locks them.
         let mut waiting = self.waiting();
+        let mut packs = self.packs();
+        if packs.first().is_some_and(|pack| pack.iter().map(LedgerRecord::id).eq(records.iter().copied())) {
+            packs.remove(0);
+        }
         records.iter().for_each(|id| drop(waiting.remove(id)));
         Ok(())
     }

@@ -34,6 +34,8 @@ pub mod memory_outbox;
 #[cfg(feature = "live")]
 pub mod process;
 #[cfg(feature = "live")]
+pub mod scale;
+#[cfg(feature = "live")]
 pub mod sim_client;
 #[cfg(feature = "live")]
 pub mod tools;

@@ -42,6 +42,8 @@ pub struct WorldOptions {
     pub repository: PathBuf,
     /// From EC2's `running` to the registration of a Node (modelled).
     pub boot: Duration,
+    /// How often the joiner asks the simulator what runs.
+    pub joiner_poll: Duration,
     /// Further arguments for `lowtide-ec2`.
     pub ec2_arguments: Vec<String>,
     /// Leaves logs and data on disk at the end.
@@ -51,7 +53,8 @@ pub struct WorldOptions {
 impl Default for WorldOptions {
     /// The current folder as repository, and a boot of 2 s so that a look around does not take minutes.
     fn default() -> Self {
-        WorldOptions { repository: PathBuf::from("."), boot: Duration::from_secs(2), ec2_arguments: Vec::new(), keep: false }
+        let joiner_poll = Duration::from_millis(250);
+        WorldOptions { repository: PathBuf::from("."), boot: Duration::from_secs(2), joiner_poll, ec2_arguments: Vec::new(), keep: false }
     }
 }
 
@@ -105,7 +108,7 @@ impl World {
             simulator: ec2_url.clone(),
             admin_kubeconfig: admin.clone(),
             boot: options.boot,
-            poll: Duration::from_millis(250),
+            poll: options.joiner_poll,
         });
         let timeline = Timeline::default();
         let batch = batch_program::run(admin.clone(), timeline.clone());

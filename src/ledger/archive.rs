@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::report::Month;
 use super::rows::Table;
 use super::seal::{Leaf, hex, merkle_of};
-use super::store::{LedgerFault, insert};
+use super::store::{LedgerFault, end, insert};
 use super::table_file::{Column, Format, Kind, TableFileFault, TableWriter, read_table};
 use crate::core::units::ids::derive_uuid;
 
@@ -147,23 +147,34 @@ async fn partitions(connection: &mut PgConnection) -> Result<Vec<(String, Month)
 }
 
 async fn one(connection: &mut PgConnection, table: &str, month: Month, to: &Path, format: Format) -> Result<ArchivedMonth, ArchiveFault> {
+    let mut transaction = connection.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
+    let archived = move_out(&mut transaction, table, month, to, format).await;
+    end(transaction, archived, "commit the archive").await
+}
+
+async fn move_out(
+    connection: &mut PgConnection,
+    table: &str,
+    month: Month,
+    to: &Path,
+    format: Format,
+) -> Result<ArchivedMonth, ArchiveFault> {
     let doing = LedgerFault::during;
-    let mut transaction = connection.begin().await.map_err(doing("begin a transaction"))?;
     let partition = format!("{table}_{}", month.to_string().replace('-', "_"));
     // Nothing may come in between the file and the drop.
     let lock = format!("LOCK TABLE ledger.{partition} IN SHARE MODE");
-    sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *transaction).await.map_err(doing("keep writers out of the month"))?;
-    refuse_too_early(&mut transaction, table, &partition, month).await?;
-    let columns = columns_of(&mut transaction, table).await?;
+    sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *connection).await.map_err(doing("keep writers out of the month"))?;
+    refuse_too_early(connection, table, &partition, month).await?;
+    let columns = columns_of(connection, table).await?;
     let path = to.join(format!("{partition}.{}", format.extension()));
-    let mut leaves = write(&mut transaction, table, &partition, &columns, &path, format).await?;
-    read_back(&mut transaction, table, &partition, &columns, &path, leaves.len()).await?;
+    let mut leaves = write(connection, table, &partition, &columns, &path, format).await?;
+    read_back(connection, table, &partition, &columns, &path, leaves.len()).await?;
     leaves.sort();
     let bytes = std::fs::read(&path).map_err(|cause| ArchiveFault::Folder { path: path.clone(), cause })?;
     let row_ids: Vec<u8> = leaves.iter().flat_map(|leaf| *leaf.id.as_bytes()).collect();
     let file_name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
     let last_seal: i64 = sqlx::query_scalar!(r#"SELECT coalesce(max(number), 0) AS "n!" FROM ledger.seal"#)
-        .fetch_one(&mut *transaction)
+        .fetch_one(&mut *connection)
         .await
         .map_err(doing("read the last seal"))?;
     let row: Value = json!({
@@ -172,11 +183,10 @@ async fn one(connection: &mut PgConnection, table: &str, month: Month, to: &Path
         "merkle_root": format!("\\x{}", hex(&merkle_of(&leaves))), "file_name": file_name,
         "file_sha256": format!("\\x{}", hex(&Sha256::digest(&bytes))), "last_seal": last_seal,
     });
-    insert(&mut transaction, ARCHIVED_MONTH, &[row]).await?;
+    insert(connection, ARCHIVED_MONTH, &[row]).await?;
     // Names come from the catalogue and the list of tables.
     let drop = format!("ALTER TABLE ledger.{table} DETACH PARTITION ledger.{partition}; DROP TABLE ledger.{partition}");
-    sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut *transaction).await.map_err(doing("drop the month"))?;
-    transaction.commit().await.map_err(doing("commit the archive"))?;
+    sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut *connection).await.map_err(doing("drop the month"))?;
     Ok(ArchivedMonth { table: table.to_owned(), month, rows: leaves.len(), file: path })
 }
 

@@ -31,6 +31,15 @@ const CURRENT: &str = r#"
     SELECT 'trigger', c.relname || '.' || t.tgname, encode(sha256(convert_to(pg_get_triggerdef(t.oid) || ' ' || t.tgenabled::text, 'UTF8')), 'hex')
     FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
     WHERE c.relnamespace = 'ledger'::regnamespace AND NOT c.relispartition AND NOT t.tgisinternal
+    UNION ALL
+    SELECT 'rule', c.relname || '.' || r.rulename, encode(sha256(convert_to(pg_get_ruledef(r.oid) || ' ' || r.ev_enabled::text, 'UTF8')), 'hex')
+    FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class WHERE c.relnamespace = 'ledger'::regnamespace AND c.relkind <> 'v'
+    UNION ALL
+    SELECT 'row security of', c.relname::text, encode(sha256(convert_to(c.relrowsecurity::text || ' ' || coalesce((
+               SELECT string_agg(concat_ws(' ', p.polname, p.polcmd, pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)), ',' ORDER BY p.polname)
+               FROM pg_policy p WHERE p.polrelid = c.oid), ''), 'UTF8')), 'hex')
+    FROM pg_class c WHERE c.relnamespace = 'ledger'::regnamespace AND c.relkind IN ('r', 'p')
+      AND (c.relrowsecurity OR EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid))
 "#;
 
 const ON_RECORD: &str =
@@ -57,12 +66,12 @@ pub(super) async fn put_on_record(connection: &mut PgConnection) -> Result<(), L
     Ok(())
 }
 
-/// Definitions that were replaced, dropped or, among triggers, added since the last migration. A view or function of somebody else's is no part of ours.
+/// Definitions that were replaced, dropped or, among triggers, rules and row security, added since the last migration. A view or function of somebody else's is no part of ours.
 pub(super) async fn changed(connection: &mut PgConnection) -> Result<Vec<Changed>, LedgerFault> {
     let sql = format!(
         "SELECT coalesce(c.kind, r.kind), coalesce(c.object, r.object), c.digest IS NULL, r.digest IS NULL OR r.digest = ''
          FROM ({CURRENT}) c FULL JOIN ({ON_RECORD}) r ON r.kind = c.kind AND r.object = c.object
-         WHERE coalesce(c.digest, '') <> coalesce(r.digest, '') AND (coalesce(r.digest, '') <> '' OR c.kind = 'trigger') ORDER BY 1, 2"
+         WHERE coalesce(c.digest, '') <> coalesce(r.digest, '') AND (coalesce(r.digest, '') <> '' OR c.kind IN ('trigger', 'rule', 'row security of')) ORDER BY 1, 2"
     );
     let rows: Vec<(String, String, bool, bool)> =
         sqlx::query_as(AssertSqlSafe(sql)).fetch_all(connection).await.map_err(LedgerFault::during("compare the definitions"))?;
@@ -80,12 +89,28 @@ pub(super) async fn postings_without_cause(connection: &mut PgConnection) -> Res
         r#"SELECT p.id FROM ledger.posting p
            WHERE (p.statement IS NOT NULL AND NOT EXISTS (SELECT FROM ledger.statement s WHERE s.id = p.statement)
                  AND NOT EXISTS (SELECT FROM ledger.retag r WHERE r.id = p.statement))
-              OR (p.kind = 'entered' AND p.statement IS NULL)
+              OR (p.claim_uid IS NULL AND p.line <> 'overhead')
               OR (p.claim_uid IS NOT NULL AND p.at >= coalesce((SELECT max(until) FROM ledger.archived_month WHERE table_name = 'interval_opened'), '-infinity')
                   AND NOT EXISTS (SELECT FROM ledger.interval_opened o WHERE o.claim_uid = p.claim_uid)
                   AND NOT EXISTS (SELECT FROM ledger.archived_month WHERE table_name = 'interval_opened'))"#
     );
     rows.fetch_all(connection).await.map_err(LedgerFault::during("look for postings without a cause"))
+}
+
+/// Days whose other costs are posted otherwise than the files say that were taken: owner by owner. What earlier releases posted without a statement is part of the
+/// first versions that it became.
+pub(super) async fn entered_that_differ(connection: &mut PgConnection) -> Result<Vec<String>, LedgerFault> {
+    let days = sqlx::query_scalar!(
+        r#"SELECT DISTINCT coalesce(c.day, p.day)::text AS "day!"
+           FROM (SELECT ledger.utc_day(at) AS day, workload, sum(cost_usd) AS cost FROM ledger.external_cost WHERE statement IS NOT NULL GROUP BY 1, 2) c
+           FULL JOIN (SELECT ledger.utc_day(at) AS day, workload, sum(cost_usd) AS cost FROM ledger.posting WHERE line = 'overhead' GROUP BY 1, 2) p
+                ON p.day = c.day AND p.workload = c.workload
+           WHERE coalesce(c.cost, 0) <> coalesce(p.cost, 0)
+             AND coalesce(c.day, p.day) >= coalesce((SELECT ledger.utc_day(max(until)) FROM ledger.archived_month WHERE table_name IN ('posting', 'external_cost')),
+                                                    '-infinity'::date)
+           ORDER BY 1"#
+    );
+    days.fetch_all(connection).await.map_err(LedgerFault::during("compare other costs with their postings"))
 }
 
 /// Machines that ended, whose postings do not follow from what is known of them: one in `every`, and none that is about to be posted.

@@ -7,6 +7,7 @@ pub mod address;
 pub mod archive;
 mod derivation;
 pub mod explain;
+pub mod fetch;
 pub mod focus;
 pub mod import;
 pub mod migrate;

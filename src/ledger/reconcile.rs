@@ -7,7 +7,7 @@
 
 use sqlx::PgConnection;
 
-use super::report::{Month, Report, cents, dollars, six_decimals};
+use super::report::{Month, Report, cents, dollars, six_decimals, with_day_of_knowledge};
 use super::store::LedgerFault;
 use crate::core::units::money::MicroUsd;
 
@@ -58,7 +58,7 @@ pub async fn reconcile(connection: &mut PgConnection, month: &Month) -> Result<R
         ];
         report.rows.push(row.to_vec());
     }
-    Ok(report)
+    with_day_of_knowledge(connection, report).await
 }
 
 async fn hours(connection: &mut PgConnection, month: &Month) -> Result<Vec<Compared>, LedgerFault> {
@@ -68,11 +68,11 @@ async fn hours(connection: &mut PgConnection, month: &Month) -> Result<Vec<Compa
            ), hours AS (
              SELECT p.claim_uid, p.hour, sum(p.cost_usd) FILTER (WHERE p.kind IN ('estimate', 'correction')) AS computed
              FROM ledger.posting p, bounds b
-             WHERE p.at >= b.first - interval '1 hour' AND p.at < b.next + interval '1 hour' AND p.claim_uid IS NOT NULL AND ledger.is_use(p.line) AND p.line <> 'egress'
+             WHERE p.at >= b.first - interval '1 hour' AND p.at < b.next + interval '1 hour' AND p.posted_at < (SELECT ledger.known_before()) AND p.claim_uid IS NOT NULL AND ledger.is_use(p.line) AND p.line <> 'egress'
              GROUP BY p.claim_uid, p.hour, b.first, b.next HAVING min(p.at) >= b.first AND min(p.at) < b.next
            ), said AS (
              SELECT DISTINCT ON (t.claim_uid, t.hour) t.claim_uid, t.hour, t.source, t.cause, t.billed_usd FROM ledger.true_up t, bounds b
-             WHERE t.at >= b.first AND t.at < b.next ORDER BY t.claim_uid, t.hour, t.posted_at DESC
+             WHERE t.at >= b.first AND t.at < b.next AND t.posted_at < (SELECT ledger.known_before()) ORDER BY t.claim_uid, t.hour, t.posted_at DESC
            )
            SELECT coalesce(s.cause, 'not on the bill or feed yet') AS "status!", s.source AS "source?", count(*) AS "rows!",
                   (coalesce(sum(h.computed), 0) * 1000000)::bigint AS "computed!", (sum(s.billed_usd) * 1000000)::bigint AS billed
@@ -108,7 +108,7 @@ async fn other_lines(connection: &mut PgConnection, month: &Month) -> Result<Vec
              SELECT ($1::text::date)::timestamp AT TIME ZONE 'UTC' AS first, ($1::text::date + interval '1 month')::timestamp AT TIME ZONE 'UTC' AS next
            ), lines AS (
              SELECT l.source, l.kind, l.instance, sum(l.cost_usd) AS cost_usd FROM ledger.billed_line l, bounds b
-             WHERE l.at >= b.first AND l.at < b.next AND l.statement IS NOT NULL
+             WHERE l.at >= b.first AND l.at < b.next AND l.posted_at < (SELECT ledger.known_before()) AND l.statement IS NOT NULL
              GROUP BY l.source, l.kind, l.account, l.instance, l.usage_type, l.operation, l.at, l.until, l.service HAVING sum(l.lines) > 0
            ), told AS (
              SELECT l.source, l.kind, l.cost_usd, l.instance <> '' AS machine,

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use super::store::LedgerFault;
+use super::store::{LedgerFault, end};
 use super::turns::{self, Turn};
 
 type Hash = [u8; 32];
@@ -70,16 +70,21 @@ pub struct Sealed {
 /// # Errors
 /// [`LedgerFault`]; then no seal was made.
 pub async fn seal(connection: &mut PgConnection) -> Result<Sealed, LedgerFault> {
+    let mut transaction = connection.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
+    let sealed = seal_settled(&mut transaction).await;
+    end(transaction, sealed, "commit the seal").await
+}
+
+async fn seal_settled(connection: &mut PgConnection) -> Result<Sealed, LedgerFault> {
     let doing = LedgerFault::during;
-    let mut transaction = connection.begin().await.map_err(doing("begin a transaction"))?;
     // One sealer at a time, then a snapshot that sees what the last one did.
-    turns::take(&mut transaction, Turn::Seal).await?;
+    turns::take(connection, Turn::Seal).await?;
     let settled = sqlx::query_scalar!(r#"SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS "settled!""#)
-        .fetch_one(&mut *transaction)
+        .fetch_one(&mut *connection)
         .await
         .map_err(doing("ask which transactions have ended"))?;
     let last = sqlx::query!("SELECT number, xid_to, root FROM ledger.seal ORDER BY number DESC LIMIT 1")
-        .fetch_optional(&mut *transaction)
+        .fetch_optional(&mut *connection)
         .await
         .map_err(doing("read the last seal"))?;
     let (number, from, previous) = last.map_or((1, 0, vec![0; 32]), |seal| (seal.number + 1, seal.xid_to, seal.root));
@@ -87,7 +92,7 @@ pub async fn seal(connection: &mut PgConnection) -> Result<Sealed, LedgerFault> 
         return Ok(Sealed::default());
     }
     let leaves = sqlx::query_scalar!(r#"SELECT ledger.leaves_between($1, $2) AS "leaves!""#, from, settled)
-        .fetch_one(&mut *transaction)
+        .fetch_one(&mut *connection)
         .await
         .map_err(doing("read rows to seal"))?;
     if leaves.is_empty() {
@@ -107,8 +112,7 @@ pub async fn seal(connection: &mut PgConnection) -> Result<Sealed, LedgerFault> 
         previous,
         &root[..]
     );
-    insert.execute(&mut *transaction).await.map_err(doing("write the seal"))?;
-    transaction.commit().await.map_err(doing("commit the seal"))?;
+    insert.execute(&mut *connection).await.map_err(doing("write the seal"))?;
     Ok(Sealed { rows, number, root: Some(hex(&root)) })
 }
 

@@ -205,6 +205,23 @@ pub(super) async fn insert(connection: &mut PgConnection, table: Table, rows: &[
     insert_json(connection, table, rows, Twice::LeftOut).await
 }
 
+/// Ends a transaction by what came of the work in it: committed when it went well, else rolled back before anything is said. A transaction that is only dropped
+/// ends with the next statement on its connection, and holds its locks until then.
+pub(super) async fn end<T, E: From<LedgerFault>>(
+    transaction: sqlx::Transaction<'_, sqlx::Postgres>,
+    outcome: Result<T, E>,
+    commit: &'static str,
+) -> Result<T, E> {
+    match outcome {
+        Ok(done) => transaction.commit().await.map(|()| done).map_err(|cause| LedgerFault::Database { what: commit, cause }.into()),
+        Err(fault) => {
+            // Where the server is gone as well, the first fault is the one that matters.
+            let _ = transaction.rollback().await;
+            Err(fault)
+        }
+    }
+}
+
 async fn copy(connection: &mut PgConnection, table: Table, lines: String) -> Result<(), sqlx::Error> {
     let mut copying = connection.copy_in_raw(&table.copy()).await?;
     copying.send(lines.into_bytes()).await?;

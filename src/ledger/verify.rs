@@ -33,6 +33,8 @@ pub enum Finding {
     NoCause(Uuid),
     /// The postings of a machine do not follow from what is known of it.
     NotDerived(String),
+    /// Other costs of a day are posted otherwise than their files say.
+    NotEntered(String),
 }
 
 impl std::fmt::Display for Finding {
@@ -46,6 +48,7 @@ impl std::fmt::Display for Finding {
             Finding::Definition(what) => write!(f, "{what} since the last migration: figures may not follow from rows"),
             Finding::NoCause(id) => write!(f, "ledger.posting {id} has no cause: no statement or machine that it names exists"),
             Finding::NotDerived(machine) => write!(f, "the postings of machine {machine} do not follow from its facts and bills"),
+            Finding::NotEntered(day) => write!(f, "other costs of {day} are posted otherwise than the files say that were taken"),
             Finding::BrokenSeal(number) => write!(f, "seal {number} was altered, removed or does not follow from the one before"),
         }
     }
@@ -110,6 +113,7 @@ pub async fn verify(connection: &mut PgConnection) -> Result<Verification, Ledge
     let changed = derivation::changed(connection).await?.into_iter();
     verified.findings.extend(changed.map(|found| Finding::Definition(format!("{} {}: {}", found.kind, found.object, found.how))));
     verified.findings.extend(derivation::postings_without_cause(connection).await?.into_iter().map(Finding::NoCause));
+    verified.findings.extend(derivation::entered_that_differ(connection).await?.into_iter().map(Finding::NotEntered));
     verified.last_root = hex(&previous);
     Ok(verified)
 }
@@ -176,16 +180,21 @@ impl Archive {
     }
 }
 
-/// Days whose rollups are current and not the sums of their postings. Archived days have none to compare with.
+/// Days whose rollups are current and not the sums of their postings, owner by owner and line by line. Archived days have none to compare with.
 async fn sums_that_differ(connection: &mut PgConnection) -> Result<Vec<Finding>, LedgerFault> {
     let days = sqlx::query_scalar!(
-        r#"SELECT coalesce(r.day, p.day)::text AS "day!"
-           FROM (SELECT day, sum(cost_usd) AS cost, sum(b1_usd) AS b1, sum(gpu_ms) AS gpu_ms FROM ledger.cost_rollup GROUP BY day) r
-           FULL JOIN (SELECT ledger.utc_day(at) AS day, sum(cost_usd) AS cost, coalesce(sum(b1_usd), 0) AS b1, sum(gpu_ms) AS gpu_ms FROM ledger.posting
-                      GROUP BY 1) p ON p.day = r.day
-           WHERE (r.cost, r.b1, r.gpu_ms) IS DISTINCT FROM (p.cost, p.b1, p.gpu_ms)
+        r#"SELECT DISTINCT coalesce(r.day, p.day)::text AS "day!"
+           FROM (SELECT day, workload, line, sum(cost_usd) AS cost, sum(b0_usd) AS b0, sum(b1_usd) AS b1, sum(b2_usd) AS b2, sum(feed_usd) AS feed,
+                        sum(bill_usd) AS bill, sum(gpu_ms) AS gpu_ms FROM ledger.cost_rollup GROUP BY day, workload, line) r
+           FULL JOIN (SELECT ledger.utc_day(at) AS day, workload, line, sum(cost_usd) AS cost, coalesce(sum(b0_usd), 0) AS b0, coalesce(sum(b1_usd), 0) AS b1,
+                             coalesce(sum(b2_usd), 0) AS b2, sum(feed_usd) AS feed, sum(bill_usd) AS bill, sum(gpu_ms) AS gpu_ms FROM ledger.posting
+                      GROUP BY 1, 2, 3) p ON p.day = r.day AND p.workload = r.workload AND p.line = r.line
+           WHERE (coalesce(r.cost, 0), coalesce(r.b0, 0), coalesce(r.b1, 0), coalesce(r.b2, 0), coalesce(r.feed, 0), coalesce(r.bill, 0), coalesce(r.gpu_ms, 0))
+                 IS DISTINCT FROM
+                 (coalesce(p.cost, 0), coalesce(p.b0, 0), coalesce(p.b1, 0), coalesce(p.b2, 0), coalesce(p.feed, 0), coalesce(p.bill, 0), coalesce(p.gpu_ms, 0))
              AND coalesce(r.day, p.day) NOT IN (SELECT q.day FROM ledger.rollup_queue q)
-             AND coalesce(r.day, p.day) >= coalesce((SELECT ledger.utc_day(max(until)) FROM ledger.archived_month WHERE table_name = 'posting'), '-infinity'::date)"#
+             AND coalesce(r.day, p.day) >= coalesce((SELECT ledger.utc_day(max(until)) FROM ledger.archived_month WHERE table_name = 'posting'), '-infinity'::date)
+           ORDER BY 1"#
     );
     let days = days.fetch_all(connection).await.map_err(LedgerFault::during("compare sums with postings"))?;
     Ok(days.into_iter().map(Finding::SumsDiffer).collect())

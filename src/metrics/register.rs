@@ -105,6 +105,8 @@ metrics! {
     OUTBOX_AGE: Kind::Gauge, "lowtide_outbox_age_seconds", [], "Age of the oldest waiting record.";
     POSTING_AGE: Kind::Gauge, "lowtide_posting_age_seconds", [], "Time since everything settled was posted; 0 before the first time.";
     SEAL_AGE: Kind::Gauge, "lowtide_seal_age_seconds", [], "Time since everything settled was sealed; 0 before the first time.";
+    BILLS_AGE: Kind::Gauge, "lowtide_bills_age_seconds", [], "Time since every bill and feed that AWS had written was fetched and taken; 0 where nothing is fetched.";
+    BILLS_REFUSED: Kind::Gauge, "lowtide_bills_refused", [], "Bills and files of the feed that were fetched and refused; `lowtide ledger fetch` says why.";
     LEDGER: Kind::Gauge, "lowtide_ledger_available", [], "1 while Postgres accepts records.";
 
     MONTH_SPEND: Kind::Gauge, "lowtide_ledger_month_spend_dollars", ["team"], "Spend of this month according to the ledger.";

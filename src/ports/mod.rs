@@ -6,6 +6,7 @@
 mod clock;
 mod cloud;
 mod cluster;
+pub mod endpoint;
 mod ledger;
 
 pub use clock::Clock;

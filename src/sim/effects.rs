@@ -169,9 +169,11 @@ fn told_patch(patch: &ClaimPatch) -> String {
     if let Some(occupants) = occupants {
         tell(format_args!("its pods are {occupants:?}"));
     }
-    if let Some(bindings) = bindings {
-        let pods: Vec<String> = bindings.iter().map(|b| format!("{} (attempt {})", b.pod, b.attempt)).collect();
-        tell(format_args!("it keeps the bindings of {}", pods.join(", ")));
+    for (pod, binding) in bindings {
+        match binding {
+            Some(binding) => tell(format_args!("it keeps the binding of {pod} (attempt {})", binding.attempt)),
+            None => tell(format_args!("it drops the binding of {pod}")),
+        }
     }
     match empty_since {
         Some(Some(at)) => tell(format_args!("empty since {at}")),

@@ -138,6 +138,11 @@ impl Faults {
         }
     }
 
+    /// How hostile the world is.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
     /// The fate of a call; `changes` says that it changes something.
     pub fn of_call(&mut self, port: Port, changes: bool) -> Fate {
         let (quick, slow) = match port {

@@ -21,6 +21,7 @@ mod constraints;
 pub mod ec2;
 mod effects;
 pub mod faults;
+pub mod forging;
 pub mod history;
 pub mod kube;
 pub mod market;

@@ -3,15 +3,17 @@
 //! Decides: what each mistake does to what the operator sees, plans or asks for.
 //! Does not: exist outside simulated histories.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::core::action::{Action, ClusterAction, Plan, PodTarget, RemovalReason, Step};
-use crate::core::fleet::{Claim, Instance, Launch, Ownership, Trigger};
+use crate::core::fleet::{Binding, Bound, Claim, Instance, Launch, Node, NodeState, Ownership, Trigger};
 use crate::core::invariant::Invariant;
 use crate::core::plan::{Planner, Settings, plan};
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::{Lane, Snapshot, seen};
+use crate::core::units::ids::{InstanceId, NodeName};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Resources};
@@ -60,6 +62,12 @@ pub enum PlantedBug {
     OwnClockBelieved,
     /// Gates are lifted as soon as pods are bound, before there is a machine.
     LiftedEarly,
+    /// What owners write on their pods is believed.
+    MarksBelieved,
+    /// Nodes are the machines that they say they are.
+    ForgedNodesUsed,
+    /// A machine whose Node is doubtful has no Node.
+    TwinsTakenForGone,
     /// What is decided depends on how many plans were made before.
     PlansDiffer,
     /// Zones that pods select, and those of their volumes, are not looked at.
@@ -90,6 +98,9 @@ impl PlantedBug {
             PlantedBug::OthersSwept | PlantedBug::UnreadableSwept => &[EndsWereSeen],
             PlantedBug::OwnClockBelieved => &[RemovalsHaveReasons],
             PlantedBug::LiftedEarly => &[LiftedPodsRun, WorldSettles],
+            PlantedBug::MarksBelieved => &[NeedsAndPoliciesHold],
+            PlantedBug::ForgedNodesUsed => &[LiftedPodsRun],
+            PlantedBug::TwinsTakenForGone => &[EndsWereSeen],
         }
     }
 
@@ -133,6 +144,9 @@ impl PlantedBug {
                     (machine.vcpus, machine.memory.0, machine.gpus) = (machine.vcpus * 2, machine.memory.0 * 2, machine.gpus * 2);
                 }
             }
+            PlantedBug::MarksBelieved => believe_marks(world),
+            PlantedBug::ForgedNodesUsed => believe_nodes(world),
+            PlantedBug::TwinsTakenForGone => world.doubtful_nodes = BTreeMap::new().into(),
             PlantedBug::ZonesIgnored => {
                 for (need, _) in world.pods.values_mut().filter_map(|pod| pod.need.as_mut().ok()) {
                     need.zones.clear();
@@ -221,6 +235,28 @@ impl PlantedBug {
     }
 }
 
+fn believe_marks(world: &mut Snapshot) {
+    let believed = world.pods.values_mut().filter(|pod| pod.attempt > 0).map(|pod| {
+        let claim = pod.claim.get_or_insert_with(|| "lt-forged".into()).clone();
+        let (uid, replaces) = (pod.identity.uid.clone(), pod.replaces.clone());
+        let binding = Binding { pod: uid.clone(), decision: pod.placed_by, attempt: pod.attempt, baseline: pod.baseline, replaces };
+        (uid, Bound { claim, binding })
+    });
+    world.pending_bindings = believed.collect();
+}
+
+fn believe_nodes(world: &mut Snapshot) {
+    let doubtful: Vec<(NodeName, InstanceId)> =
+        world.doubtful_nodes.iter().map(|(name, doubt)| (name.clone(), doubt.instance().clone())).collect();
+    for (name, instance) in doubtful {
+        let machine = seen(&world.instances).find(|i| i.id == instance).and_then(|i| world.catalog.types.get(&i.capacity.instance_type));
+        let Some(allocatable) = machine.map(|machine| Resources { gpus: machine.gpus, ..machine.allocatable() }) else { continue };
+        let (addresses, ready, labelled, tainted, state) = (Vec::new(), true, false, false, NodeState::default());
+        let node = Node { name: name.clone(), instance, addresses, ready, allocatable, labelled, tainted, state };
+        world.nodes.insert(name, node);
+    }
+}
+
 /// Plans of every history of the process.
 static PLANS: AtomicU64 = AtomicU64::new(0);
 
@@ -247,7 +283,7 @@ fn drain(world: &Snapshot, claim: &Claim) -> Option<Step> {
     let pod = world.pods.values().find(|p| p.holds(&claim.name) && p.phase == PodPhase::Running)?.identity.clone();
     let lanes = vec![Lane::Pod(pod.uid.clone())];
     let evict = ClusterAction::Evict { pod, grace: Millis::from_secs(30), reason: RemovalReason::Interruption };
-    Some(Step { lanes, records: Vec::new(), actions: vec![Action::Cluster(evict)] })
+    Some(Step::planned(lanes, Vec::new(), vec![Action::Cluster(evict)]))
 }
 
 fn end(claim: &Claim) -> Option<Step> {
@@ -259,7 +295,7 @@ fn end(claim: &Claim) -> Option<Step> {
         trigger: Trigger::Empty,
         seen: claim.version,
     };
-    Some(Step { lanes: vec![Lane::Claim(claim.name.clone())], records: Vec::new(), actions: vec![terminate] })
+    Some(Step::planned(vec![Lane::Claim(claim.name.clone())], Vec::new(), vec![terminate]))
 }
 
 fn is_ours(world: &Snapshot, instance: &Instance) -> bool {
@@ -269,16 +305,16 @@ fn is_ours(world: &Snapshot, instance: &Instance) -> bool {
 fn sweep(instance: &Instance) -> Step {
     let (region, id, claim_uid) = (instance.capacity.region.clone(), instance.id.clone(), instance.claim_uid().map(str::to_owned));
     let action = Action::TerminateUnclaimed { region, instance: id.clone(), claim_uid };
-    Step { lanes: vec![Lane::Instance(id)], records: Vec::new(), actions: vec![action] }
+    Step::planned(vec![Lane::Instance(id)], Vec::new(), vec![action])
 }
 
 fn lift(pod: &Pod) -> Option<Step> {
     let target = PodTarget { pod: pod.identity.clone(), resource_version: pod.resource_version.clone() };
     let action = Action::Cluster(ClusterAction::Lift { target, claim: pod.claim.clone()? });
-    Some(Step { lanes: vec![Lane::Pod(pod.identity.uid.clone())], records: Vec::new(), actions: vec![action] })
+    Some(Step::planned(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![action]))
 }
 
 fn remove(claim: &Claim) -> Step {
     let remove = ClusterAction::RemoveClaim { claim: claim.name.clone(), seen: Some(claim.version) };
-    Step { lanes: vec![Lane::Claim(claim.name.clone())], records: Vec::new(), actions: vec![Action::Cluster(remove)] }
+    Step::planned(vec![Lane::Claim(claim.name.clone())], Vec::new(), vec![Action::Cluster(remove)])
 }

@@ -309,10 +309,14 @@ impl Cluster for Hold {
         let world = lock(&self.world);
         let shown = || match self.stranger {
             true => ClusterView { classes: world.kube.shown.classes.clone(), ..ClusterView::default() },
-            false if self.planted.is_some_and(PlantedBug::misreads_volumes) => {
-                ClusterView { pods: world.kube.pods_with_shared_volumes().into(), ..world.kube.shown.clone() }
+            false => {
+                let mut view = world.kube.shown.clone();
+                if self.planted.is_some_and(PlantedBug::misreads_volumes) {
+                    view.pods = world.kube.pods_with_shared_volumes().into();
+                }
+                world.forgers.show(&mut view);
+                view
             }
-            false => world.kube.shown.clone(),
         };
         (world.now() >= self.lists_from).then(shown)
     }

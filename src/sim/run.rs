@@ -19,7 +19,7 @@ use super::report::Outcome;
 use super::world::{CLUSTER, World};
 use crate::core::plan::{Planner, Settings, plan};
 use crate::core::units::time::{Millis, Timestamp};
-use crate::engine::driver::{Engine, Schedule};
+use crate::engine::driver::{Engine, Intervals};
 
 /// What is played.
 #[derive(Clone)]
@@ -205,7 +205,7 @@ impl Stage<'_> {
         // Some operators are quick to plan and some slow: what comes in between differs.
         let burst = Chance::new(self.scenario.seed, &format!("burst of operator {number}")).between(20, 1_500);
         // Looked at less often than a live world, and as often as matters here: histories are long.
-        let schedule = Schedule {
+        let intervals = Intervals {
             burst: Duration::from_millis(burst.unsigned_abs()),
             gathering: Duration::from_secs(5),
             spot_prices: Duration::from_secs(1_800),
@@ -226,7 +226,7 @@ impl Stage<'_> {
             (hold.clone(), hold.clone(), hold.clone(), hold),
             CLUSTER.to_owned(),
             settings,
-            schedule,
+            intervals,
             Arc::clone(&self.scenario.planner),
         );
         let ((leads, leading), (stops, stop)) = (watch::channel(true), watch::channel(false));

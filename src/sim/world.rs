@@ -13,6 +13,7 @@ use super::chance::Chance;
 use super::check::Checks;
 use super::ec2::{Ec2, Later, TAKEN_BACK};
 use super::faults::{Faults, Trouble};
+use super::forging::Forgers;
 use super::history::History;
 use super::kube::{Kube, Replicated, Stored};
 use super::market::{SimMarket, Turn, ZONES};
@@ -86,6 +87,10 @@ pub enum Event {
     Readable(ClaimName),
     /// The next trouble.
     Trouble,
+    /// Somebody registers a Node that says it is a machine of ours.
+    NodeForged,
+    /// Somebody finds it and takes it away.
+    ForgedNodeGoes(NodeName),
 }
 
 /// Postgres, as far as the operator can tell.
@@ -113,6 +118,8 @@ pub struct World {
     pub catalog: Arc<Catalog>,
     /// What goes wrong.
     pub faults: Faults,
+    /// Who forges what.
+    pub forgers: Forgers,
     /// What happened.
     pub history: History,
     /// The invariants and what they must remember.
@@ -151,6 +158,7 @@ impl World {
             kube: Kube::of(format!("kube-system-of-{seed}")),
             ledger: SimLedger::default(),
             catalog: Arc::new(Catalog::snapshot()),
+            forgers: Forgers::new(seed, faults.level()),
             faults,
             history: History::new(epoch, loud),
             checks: Checks::default(),
@@ -172,6 +180,10 @@ impl World {
         world.ec2.settle_neighbours(CLUSTER, &world.market.pools[0].capacity, epoch);
         if let Some(at) = world.faults.next_trouble(epoch) {
             world.put(at, Event::Trouble);
+        }
+        if world.forgers.nodes() {
+            let at = world.forgers.next(epoch);
+            world.put(at, Event::NodeForged);
         }
         world
     }
@@ -323,6 +335,8 @@ impl World {
             Event::OwnerLooks(uid) => self.owner_looks(&uid, now, later),
             Event::Readable(name) => self.kube.make_unreadable(&name, false),
             Event::Trouble => self.trouble_comes(now, later),
+            Event::NodeForged => self.somebody_forges_a_node(now, later),
+            Event::ForgedNodeGoes(name) => self.kube.take_node(&name),
         }
     }
 

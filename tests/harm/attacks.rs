@@ -1,12 +1,14 @@
 //! S1, S2, S3, S4 and S11 of the attacks, and what uninstalling says.
 
+use std::collections::BTreeSet;
+
 use lowtide::lab::control_plane::ControlPlane;
 use lowtide::lab::helm::Helm;
 use lowtide::lab::workdir::Workdir;
 use lowtide::lab::world::CLUSTER;
 use serde_json::json;
 
-use crate::stage::{Stage, policy};
+use crate::stage::{Stage, deployment, policy};
 
 /// S3: what somebody who has the operator's token can do beyond lowtide's own work: nothing.
 pub fn a_stolen_token_changes_nothing_that_is_not_lowtides(stage: &Stage) {
@@ -14,6 +16,11 @@ pub fn a_stolen_token_changes_nothing_that_is_not_lowtides(stage: &Stage) {
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: proxy, namespace: kube-system}\nspec: {hostNetwork: true, nodeName: control-plane, containers: [{name: c, image: proxy:1}]}\n";
     stage.world.apply(&format!("{node}---\n{pod}")).unwrap();
     let chat = stage.items(&["pods", "-n", "work", "-l", "app=chat"])[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    // kubectl reads before it patches, and lowtide does not.
+    let reads = ["create", "clusterrole", "reads-pools", "--verb=get", "--resource=gpunodepools.lowtide.dev"];
+    stage.world.kubectl(&reads).unwrap();
+    let bound = ["create", "clusterrolebinding", "reads-pools", "--clusterrole=reads-pools", "--serviceaccount=lowtide-system:lowtide"];
+    stage.world.kubectl(&bound).unwrap();
     let image = r#"{"spec":{"containers":[{"name":"c","image":"evil:1"}]}}"#;
     let attempts: [(&[&str], &str); 9] = [
         (&["patch", "pod", "proxy", "-n", "kube-system", "-p", image], "lowtide-guard"),
@@ -73,6 +80,26 @@ pub async fn a_node_that_names_anothers_machine_is_an_alarm_and_is_not_used(stag
     stage.until("no alarm", async |s| s.gauge("lowtide_doubtful_nodes").await.filter(|nodes| *nodes == 0.0)).await;
 }
 
+/// S4, bolder: a Node that says it is a machine that joined long ago, under that machine's own address. Neither is used, and the work that runs
+/// there is not ended.
+pub async fn a_second_node_under_a_machines_own_address_ends_no_work(stage: &mut Stage) {
+    let claim = stage.claims().into_iter().find(|claim| claim["status"]["phase"] == "Ready").unwrap();
+    let (instance, node) = (claim["status"]["instanceId"].as_str().unwrap(), claim["status"]["nodeName"].as_str().unwrap());
+    let own = stage.items(&["nodes"]).into_iter().find(|n| n["metadata"]["name"] == node).unwrap();
+    let twin = format!(
+        "apiVersion: v1\nkind: Node\nmetadata:\n  name: twin\n  labels: {{lowtide.dev/instance-id: {instance}, lowtide.dev/node-class: us-east-1}}\nspec: {{providerID: lowtide://x/y/lt-{instance}}}\n"
+    );
+    stage.world.apply(&twin).unwrap();
+    let status = json!({ "status": { "addresses": own["status"]["addresses"] } }).to_string();
+    stage.world.kubectl(&["patch", "node", "twin", "--subresource", "status", "--type", "merge", "-p", &status]).unwrap();
+    stage.until("the alarm", async |s| s.gauge("lowtide_doubtful_nodes").await.filter(|nodes| *nodes >= 1.0)).await;
+    // Longer than a Node may be gone.
+    stage.steady(45).await;
+    stage.world.kubectl(&["delete", "node", "twin", "--wait=false"]).unwrap();
+    stage.until("no alarm", async |s| s.gauge("lowtide_doubtful_nodes").await.filter(|nodes| *nodes == 0.0)).await;
+    stage.steady(3).await;
+}
+
 /// S1: the same values on an API server that was built again, or a staging copy of them: every machine is nobody's there.
 pub async fn an_operator_of_the_same_name_on_an_empty_api_server_ends_nothing(stage: &mut Stage) {
     let (tools, workdir) = (stage.world.tools().clone(), Workdir::create().unwrap());
@@ -103,7 +130,7 @@ pub async fn an_operator_of_the_same_name_on_an_empty_api_server_ends_nothing(st
     stage.steady(5).await;
 }
 
-/// S11: where nothing refuses what owners write, lowtide says so and serves only if it is instructed to.
+/// S11: where nothing refuses what owners write, lowtide says so and serves only if it is instructed to; and then what they forge buys nothing.
 pub async fn without_validation_it_serves_only_if_told(stage: &mut Stage) {
     stage.stop_operator();
     stage.world.install_chart(&["admission.validating.enabled=false".to_owned()]).unwrap();
@@ -113,6 +140,23 @@ pub async fn without_validation_it_serves_only_if_told(stage: &mut Stage) {
     assert_eq!(lease.trim(), "", "it leads");
     stage.world.kill_operator();
     stage.start_operator(&[("LOWTIDE_SERVE_WITHOUT_VALIDATION", "true")]).await;
+
+    // Refused seven times, which takes on-demand; and in the place of a pod whose machine EC2 takes, which gets past a budget.
+    let replaces = r#"{"namespace":"work","name":"gone","uid":"gone","from_claim":"lt-gone","decision":"1fe02eb0-2c73-52de-a931-00bcc49225a7","noticed_at":1,"decided_at":2,"deadline":3}"#;
+    let marks = format!("        lowtide.dev/attempt: \"7\"\n        lowtide.dev/replaces: '{replaces}'\n");
+    let before: BTreeSet<String> = names_of(&stage.claims());
+    stage.world.apply(&deployment("forger", 1, &marks)).unwrap();
+    stage.until("the forger's pod runs", async |s| (s.ready_pods("forger").len() == 1).then_some(())).await;
+    let claims = stage.claims();
+    let bought: Vec<_> = claims.iter().filter(|claim| !before.contains(claim["metadata"]["name"].as_str().unwrap())).collect();
+    assert!(bought.iter().all(|claim| claim["spec"]["capacityType"] == "spot"), "{bought:?}");
+    let kept = bought.iter().flat_map(|claim| claim["spec"]["bindings"].as_array().unwrap());
+    assert!(kept.clone().count() == 1 && kept.clone().all(|b| b["attempt"] == 1 && b["replaces"].is_null()), "{bought:?}");
+    stage.world.kubectl(&["delete", "deployment", "forger", "-n", "work"]).unwrap();
+}
+
+fn names_of(objects: &[serde_json::Value]) -> BTreeSet<String> {
+    objects.iter().map(|object| object["metadata"]["name"].as_str().unwrap().to_owned()).collect()
 }
 
 /// What somebody reads who takes lowtide away.

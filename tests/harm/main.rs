@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod attacks;
+#[path = "../released/mod.rs"]
+mod released;
 mod secrets;
 mod stage;
 mod versions;
@@ -18,6 +20,7 @@ async fn no_accident_and_no_attack_ends_a_machine_with_work() {
     stage.steady(3).await;
     attacks::a_claim_that_cannot_be_read_keeps_its_machine_and_its_pods(&mut stage).await;
     attacks::a_node_that_names_anothers_machine_is_an_alarm_and_is_not_used(&mut stage).await;
+    attacks::a_second_node_under_a_machines_own_address_ends_no_work(&mut stage).await;
     versions::objects_of_0_1_0_and_words_of_tomorrow_end_nothing(&mut stage).await;
     versions::a_ledger_of_another_version_holds_nothing_up(&mut stage).await;
     attacks::an_operator_of_the_same_name_on_an_empty_api_server_ends_nothing(&mut stage).await;

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::released;
 use crate::stage::Stage;
 
 fn write_status(stage: &Stage, claim: &str, status: &Value) {
@@ -9,16 +10,34 @@ fn write_status(stage: &Stage, claim: &str, status: &Value) {
     stage.world.kubectl(&["patch", "gpunodeclaim", claim, "--subresource", "status", "--type", "merge", "-p", &patch]).unwrap();
 }
 
-/// A claim of 0.1.0 has no bindings (`tests/released/0.1.0`), one of tomorrow has words that this version does not know. The operator is
-/// stopped, finds them so, and goes on: nothing ends, and new work is placed.
+/// The claims as a cluster of 0.1.0 has them: under its definitions, and written under them, so that the API server has dropped every field that
+/// 0.1.0 did not know.
+async fn as_0_1_0_left_them(stage: &mut Stage, names: &[String]) {
+    stage.world.kubectl(&["replace", "-f", &released::definitions("0.1.0").display().to_string()]).unwrap();
+    let unknown = |s: &Stage| s.claims().iter().filter(|claim| !claim["spec"]["bindings"].is_null()).count();
+    assert!(!names.is_empty());
+    stage.until("the definitions of 0.1.0 are served", async |s| (unknown(s) == 0).then_some(())).await;
+    for name in names {
+        stage.world.kubectl(&["annotate", "gpunodeclaim", name, "written-by=0.1.0"]).unwrap();
+    }
+}
+
+/// Upgrade: the operator of this version starts on what 0.1.0 left, first under the definitions of 0.1.0, then under its own. Rollback: it finds
+/// words that it does not know. Nothing ends either way, and new work is placed.
 pub async fn objects_of_0_1_0_and_words_of_tomorrow_end_nothing(stage: &mut Stage) {
     let names: Vec<String> = stage.claims().iter().map(|claim| claim["metadata"]["name"].as_str().unwrap().to_owned()).collect();
-    // Upgrade.
+    assert!(stage.claims().iter().all(|claim| claim["spec"]["bindings"].is_array()), "this version keeps what it decided");
     stage.stop_operator();
-    names.iter().for_each(|name| write_status(stage, name, &json!({ "bindings": null })));
-    stage.start_operator(&[]).await;
+    as_0_1_0_left_them(stage, &names).await;
+    stage.spawn_operator(&[]);
+    let waits = "the custom resource definitions in the cluster are older than this lowtide";
+    stage.until("it says that the definitions are too old", async |s| s.log().contains(waits).then_some(())).await;
+    stage.steady(5).await;
+    stage.world.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "crds"]).unwrap();
+    stage.world.operator_ready(std::time::Duration::from_secs(120)).await.unwrap();
     stage.steady(10).await;
-    assert!(stage.claims().iter().all(|claim| claim["status"]["phase"] == "Ready"));
+    let claims = stage.claims();
+    assert!(claims.iter().all(|claim| claim["status"]["phase"] == "Ready" && claim["spec"]["bindings"].is_null()), "{claims:?}");
 
     // Rollback: a later version found the nodes unwell in a way of its own, and named a phase that is none here.
     stage.stop_operator();

@@ -46,7 +46,7 @@ pub struct Fixture {
     pub operator: Client,
     pub plane: Arc<ControlPlane>,
     // Dropped after the processes that write there.
-    _workdir: Arc<Workdir>,
+    pub workdir: Arc<Workdir>,
 }
 
 async fn client(kubeconfig: &str) -> Client {
@@ -83,7 +83,7 @@ impl Fixture {
             attribution: AttributionKeys::default(),
         };
         let cluster = Arc::new(LiveCluster::start(operator.clone(), settings, Arc::new(WallClock)));
-        let fixture = Fixture { cluster, admin, operator, plane: Arc::new(plane), _workdir: Arc::new(workdir) };
+        let fixture = Fixture { cluster, admin, operator, plane: Arc::new(plane), workdir: Arc::new(workdir) };
         let view = fixture.eventually("every watch has listed", || fixture.cluster.view()).await;
         assert!(view.pods.is_empty() && view.claims.is_empty());
         // A new policy works a moment after it was made.
@@ -295,6 +295,7 @@ pub fn claim_spec(pods: Vec<PodIdentity>) -> ClaimSpec {
         sharing: GpuSharing { sharing: Sharing::Mps { replicas: 4 }, context_reserve: Mebibytes(500) },
         reservation: Some("cr-0123".into()),
         bought_for: pods,
+        bindings: Some(Vec::new()),
         takes_over: Some("older".into()),
         price_origin: Some(PriceOrigin { source: PriceSource::SpotPriceHistory, observed_at: Timestamp(1_784_000_000_000) }),
         adopted: None,

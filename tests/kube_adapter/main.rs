@@ -10,6 +10,7 @@ mod operating;
 mod pods;
 #[path = "../released/mod.rs"]
 mod released;
+mod rights;
 
 use fixture::Fixture;
 
@@ -65,4 +66,5 @@ async fn all_scenarios() {
     objects::what_0_1_0_left_in_the_cluster_is_kept_by_its_definitions_and_read(&fixture).await;
     // Touches every gated pod of the cluster, so it comes last.
     operating::every_gate_of_ours_is_lifted_and_no_other(&fixture).await;
+    rights::the_roles_hold_nothing_that_no_call_uses(&fixture).await;
 }

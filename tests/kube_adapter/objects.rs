@@ -69,15 +69,20 @@ pub async fn a_claim_is_written_once_followed_and_removed(fixture: &Fixture) {
         ended: Some(Ended { at: AT, by: EndedBy::Lowtide, decision: Some(decision("end")) }),
         unhealthy: Some(lowtide::core::fleet::Unhealthy { trigger: Trigger::NoGpus, since: AT }),
         misfits: ["0123456789ab".to_owned()].into(),
-        bindings: Some(vec![binding]),
+        bindings: [(binding.pod.clone(), binding.clone())].into(),
     };
+    // One that is taken away again, and one that stays.
+    let gone = Binding { pod: "gone".into(), ..binding.clone() };
+    let comes = [(gone.pod.clone(), Some(gone.clone())), (binding.pod.clone(), Some(binding))].into();
+    let kept = [(gone.pod, None)].into();
     let steps = [
+        ClaimPatch { bindings: comes, ..ClaimPatch::default() },
         ClaimPatch { launch_asked_at: Some(AT), empty_since: Some(Some(AT)), ..ClaimPatch::default() },
         ClaimPatch { launched: Some(("i-1".into(), AT)), failure: Some(failure), ..ClaimPatch::default() },
         ClaimPatch { node: Some("node-1".into()), node_ready_at: Some(AT), ..ClaimPatch::default() },
         ClaimPatch { interruption: Some(interruption), moving: Some(move_), ..ClaimPatch::default() },
         ClaimPatch { occupants: Some(status.occupants.clone()), terminate_asked: status.terminate_asked, ..ClaimPatch::default() },
-        ClaimPatch { ended: status.ended.clone(), bindings: status.bindings.clone(), ..ClaimPatch::default() },
+        ClaimPatch { ended: status.ended.clone(), bindings: kept, ..ClaimPatch::default() },
         ClaimPatch { unhealthy: Some(status.unhealthy.clone()), misfit: status.misfits.first().cloned(), ..ClaimPatch::default() },
     ];
     let mut version = 0;
@@ -291,7 +296,7 @@ pub async fn what_0_1_0_left_in_the_cluster_is_kept_by_its_definitions_and_read(
             (claim.status.instance.as_ref().map(|id| id.as_str()) == instance).then_some(claim)
         };
         let read = fixture.eventually(&file, read).await;
-        assert_eq!(read.status.bindings, None, "{file}");
+        assert_eq!((&read.spec.bindings, read.status.bindings.len()), (&None, 0), "{file}");
         fixture.cluster.apply(&ClusterAction::RemoveClaim { claim: name.as_str().into(), seen: None }).await.unwrap();
     }
     let decisions: Api<GpuDecision> = Api::all(fixture.admin.clone());

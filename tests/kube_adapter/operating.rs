@@ -1,5 +1,6 @@
 //! Events, the outbox, the market memory, leadership, daemonsets, and lifting every gate.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,6 +80,31 @@ pub async fn the_outbox_gives_back_what_was_recorded_oldest_first(fixture: &Fixt
     fixture.cluster.forget(&ids).await.unwrap();
     fixture.cluster.forget(&ids[..2]).await.expect("forgetting again is harmless");
     assert_eq!(fixture.cluster.outbox(100).await.unwrap(), []);
+
+    // Postgres is away for long: the oldest are put together, nothing is lost, and all come out in their order.
+    let many: Vec<LedgerRecord> = (100..1_000).map(record).collect();
+    fixture.cluster.record(&many).await.unwrap();
+    assert_eq!(fixture.cluster.pack_outbox(2_000).await.unwrap(), 0, "few enough");
+    assert_eq!(fixture.cluster.pack_outbox(200).await.unwrap(), 800);
+    let objects = api.list(&ListParams::default()).await.unwrap().items;
+    assert_eq!((objects.len(), fixture.cluster.outbox_size().await.unwrap()), (4 + 100, 900));
+    // As a process that ended between writing a pack and removing what is in it leaves it.
+    fixture.cluster.record(&many[..3]).await.unwrap();
+    let mut given = Vec::new();
+    loop {
+        let records = fixture.cluster.outbox(200).await.unwrap();
+        if records.is_empty() {
+            break;
+        }
+        assert_eq!(fixture.cluster.outbox(200).await.unwrap(), records, "given out until it is forgotten");
+        fixture.cluster.forget(&records.iter().map(LedgerRecord::id).collect::<Vec<_>>()).await.unwrap();
+        given.extend(records);
+    }
+    assert_eq!(given[..800], many[..800]);
+    let rest: BTreeSet<uuid::Uuid> = given[800..].iter().map(LedgerRecord::id).collect();
+    let expected: BTreeSet<uuid::Uuid> = many[..3].iter().chain(&many[800..]).map(LedgerRecord::id).collect();
+    assert_eq!(rest, expected, "what is in a pack and alone comes twice: the ledger counts it once");
+    assert_eq!(fixture.cluster.outbox_size().await.unwrap(), 0);
 }
 
 pub async fn the_market_memory_outlives_the_operator_in_the_one_object_it_may_change(fixture: &Fixture) {

@@ -203,7 +203,7 @@ async fn compare(connection: &mut PgConnection, expected: &Value, seed: u64) {
     .await;
     assert_eq!(figures(&expected["revenue"]), revenue, "seed {seed}: revenue");
     let july = "2026-07".parse::<Month>().unwrap().days();
-    let report = unit_costs(connection, &july, UsageUnit::Requests, By::Workload).await.unwrap();
+    let report = unit_costs(connection, &july, UsageUnit::Requests, By::Workload, &[]).await.unwrap();
     for (workload, figure) in expected["per_unit"].as_object().unwrap() {
         let Some(each) = figure[1].as_str() else { continue };
         let row = report.rows.iter().find(|row| row[0].as_deref() == Some(workload)).unwrap_or_else(|| panic!("seed {seed}: {workload}"));

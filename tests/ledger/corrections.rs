@@ -137,7 +137,7 @@ async fn reports_as_of_a_day_leave_out_what_came_later() {
         let cost = report::cost(&mut connection, &july, By::Team, &[]).await.unwrap();
         let savings = report::savings(&mut connection, &july, By::Team, &[]).await.unwrap();
         let (from, to) = ("2026-06".parse::<Month>().unwrap(), "2026-07".parse::<Month>().unwrap());
-        let variance = report::variance(&mut connection, &from, &to, VarianceBy::Step, LATER).await.unwrap();
+        let variance = report::variance(&mut connection, &from, &to, VarianceBy::Step, &[], LATER).await.unwrap();
         let rows =
             cost.rows.iter().map(|row| format!("{} {}", row[0].as_deref().unwrap_or("-"), row[2].as_deref().unwrap_or("-"))).collect();
         (rows, savings.sentence, variance.sentence)
@@ -179,7 +179,7 @@ async fn the_view_of_variance_compares_a_running_month_by_its_full_days() {
     }
     let mut connection = connect(&url).await.unwrap();
     post(&mut connection, now).await.unwrap();
-    let report = report::variance(&mut connection, &this.previous(), &this, VarianceBy::Step, now).await.unwrap();
+    let report = report::variance(&mut connection, &this.previous(), &this, VarianceBy::Step, &[], now).await.unwrap();
     assert!(report.sentence.contains("still runs"), "{}", report.sentence);
     let micro = |text: &str| text.replace('.', "").parse::<i64>().unwrap();
     let by_command: BTreeMap<String, i64> = report.rows[1..report.rows.len() - 1]

@@ -270,10 +270,10 @@ pub fn decision(machine: &Machine) -> Decision {
         judgement: Judgement {
             chosen: Some(judged("use1-az4", price, None)),
             best_refused: vec![
-                judged("use1-az1", price + 10_000, Some(Refusal::Dearer)),
+                judged("use1-az1", price + 10_000, Some(Refusal::MoreExpensive)),
                 judged("use1-az2", price - 9_000, Some(Refusal::CoolingDown)),
             ],
-            refused: BTreeMap::from([(Refusal::Dearer, 40), (Refusal::CoolingDown, 1), (Refusal::GpuMemory, 7)]),
+            refused: BTreeMap::from([(Refusal::MoreExpensive, 40), (Refusal::CoolingDown, 1), (Refusal::GpuMemory, 7)]),
             offers_hash: "ab".repeat(32),
         }
         .into(),

@@ -79,7 +79,7 @@ async fn the_export_keeps_every_rule_in_both_formats() {
     std::fs::remove_file(csv).unwrap();
 }
 
-/// Each of these is wrong in one place, and each is caught as what it is. The public validator passes the first three.
+/// Each of these is wrong in one place, and each is caught as what it is.
 fn negative_controls(good: &Path) {
     let text = std::fs::read_to_string(good).unwrap();
     let mut reader = csv::Reader::from_reader(text.as_bytes());
@@ -229,7 +229,7 @@ impl Public {
     }
 }
 
-/// X03: the public validator with all 14 criteria: what fails is named above with its reason. Both validators catch the same mistakes.
+/// X03: the public validator with all 14 criteria: what fails is named above with its reason.
 #[tokio::test]
 async fn the_public_validator_finds_nothing_that_is_not_named() {
     let Some(public) = Public::found() else { return };
@@ -237,19 +237,95 @@ async fn the_public_validator_finds_nothing_that_is_not_named() {
     let (passed, failed) = public.asked(&own);
     assert_eq!(failed, OPPOSITES);
     assert!(passed > 300, "only {passed} rules passed");
-    for (change, rule) in [
-        ("table = column('BillingCurrency', ['XXZ'] * rows)", "BillingCurrency-C"),
-        ("table = column('EffectiveCost', [None] * rows)", "EffectiveCost-C"),
-        ("table = table.drop_columns(['ServiceName'])", "CostAndUsage-D"),
-        ("table = column('BillingAccountId', [None] * rows)", "BillingAccountId-C"),
-    ] {
-        let wrong = public.changed(&own, change);
-        let (_, failed) = public.asked(&wrong);
-        let new: Vec<&String> = failed.iter().filter(|rule| !OPPOSITES.contains(&rule.as_str())).collect();
-        assert!(new.iter().any(|found| found.starts_with(rule)), "{change}: the public validator found {new:?}");
-        assert_ne!(findings(&wrong), Vec::<String>::new(), "{change}: ours found nothing");
-        std::fs::remove_file(wrong).unwrap();
-    }
     println!("{passed} rules of the public model passed, and {} that contradict others failed", failed.len());
+    std::fs::remove_file(own).unwrap();
+}
+
+/// What a drawn mistake does to every row of one column.
+#[derive(Debug, Clone, Copy)]
+enum Mistake {
+    Null,
+    Dropped,
+    Word(&'static str),
+    Number(&'static str),
+}
+
+/// Mistakes that one validator alone is expected to find, with the reason.
+fn one_sided(column: &str, mistake: Mistake) -> Option<&'static str> {
+    match (column, mistake) {
+        ("x_Basis" | "x_WasteCategory", Mistake::Word(_)) => Some("columns of ours: the public model knows none"),
+        ("CommitmentDiscountStatus", Mistake::Word("Used")) => Some("its model has other words for the status than the specification"),
+        ("BilledCost", Mistake::Number(_)) => Some("that an enrichment bills nothing is our own promise"),
+        ("ChargeDescription", Mistake::Null) => Some("SHOULD NOT: a failure there, and a null that we never write here"),
+        ("PricingCurrency", Mistake::Null) => Some("its rule waits for a criterion of several currencies, which AWS does not meet"),
+        (_, Mistake::Null) if rules::NOT_NULL_FOR_USE.contains(&column) => {
+            Some("its condition compares a ChargeClass that is null, and so never holds")
+        }
+        (_, Mistake::Dropped) if !rules::REQUIRED.contains(&column) => Some("RECOMMENDED or MAY be present"),
+        _ => None,
+    }
+}
+
+/// Mistakes that are drawn: what one validator finds the other finds as well, but for what is named. `LOWTIDE_FOCUS_MISTAKES` draws more.
+#[tokio::test]
+async fn both_validators_find_the_same_drawn_mistakes() {
+    let Some(public) = Public::found() else { return };
+    let (own, _) = exported("drawn", Format::Parquet).await;
+    let count = std::env::var("LOWTIDE_FOCUS_MISTAKES").ok().and_then(|n| n.parse().ok()).unwrap_or(6);
+    let words = [
+        ("ChargeCategory", "Foo"),
+        ("ChargeFrequency", "Daily"),
+        ("PricingCategory", "Spot"),
+        ("ServiceCategory", "Computing"),
+        ("ServiceSubcategory", "Object Storage"),
+        ("BillingCurrency", "usd"),
+        ("BillingCurrency", "XXZ"),
+        ("PricingCurrency", "XXZ"),
+        ("CapacityReservationStatus", "Foo"),
+        ("CommitmentDiscountCategory", "Foo"),
+        ("CommitmentDiscountName", "a plan"),
+        ("x_Basis", "guess"),
+    ];
+    let numbers = [
+        ("ListUnitPrice", "-1"),
+        ("ContractedUnitPrice", "-1"),
+        ("ListCost", "987"),
+        ("ContractedCost", "987"),
+        ("PricingCurrencyListUnitPrice", "-1"),
+        ("BilledCost", "5"),
+    ];
+    let nulls: Vec<&str> = rules::NOT_NULL
+        .into_iter()
+        .chain(rules::NOT_NULL_FOR_USE)
+        .chain(["RegionName", "ResourceType", "SubAccountName", "PricingUnit", "ConsumedUnit", "SkuMeter"])
+        .collect();
+    let mut all: Vec<(&str, Mistake)> = nulls.into_iter().map(|column| (column, Mistake::Null)).collect();
+    all.extend(rules::REQUIRED.into_iter().map(|column| (column, Mistake::Dropped)));
+    all.extend(words.map(|(column, word)| (column, Mistake::Word(word))));
+    all.extend(numbers.map(|(column, number)| (column, Mistake::Number(number))));
+    let mut dice = Dice(std::env::var("LOWTIDE_FOCUS_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(9));
+    for _ in 0..count {
+        if all.is_empty() {
+            break;
+        }
+        let at = usize::try_from(dice.between(0, i64::try_from(all.len() - 1).unwrap())).unwrap();
+        let (column, mistake) = all.swap_remove(at);
+        let change = match mistake {
+            Mistake::Null => format!("table = column('{column}', [None] * rows)"),
+            Mistake::Dropped => format!("table = table.drop_columns(['{column}'])"),
+            Mistake::Word(word) => format!("table = column('{column}', ['{word}'] * rows)"),
+            Mistake::Number(number) => format!("import decimal\ntable = column('{column}', [decimal.Decimal('{number}')] * rows)"),
+        };
+        let wrong = public.changed(&own, &change);
+        let (_, failed) = public.asked(&wrong);
+        let theirs: Vec<&String> = failed.iter().filter(|rule| !OPPOSITES.contains(&rule.as_str())).collect();
+        let ours = findings(&wrong);
+        std::fs::remove_file(wrong).unwrap();
+        println!("{column} {mistake:?}: {} rules there, {} here", theirs.len(), ours.len());
+        match one_sided(column, mistake) {
+            Some(reason) => assert!(!ours.is_empty() || !theirs.is_empty(), "{column} {mistake:?} ({reason}): neither found it"),
+            None => assert!(!theirs.is_empty() && !ours.is_empty(), "{column} {mistake:?}: there {theirs:?}, here {ours:?}"),
+        }
+    }
     std::fs::remove_file(own).unwrap();
 }

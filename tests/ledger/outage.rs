@@ -9,7 +9,7 @@ use lowtide::core::plan::Settings;
 use lowtide::core::record::LedgerRecord;
 use lowtide::core::units::money::MicroUsd;
 use lowtide::core::units::time::Millis;
-use lowtide::engine::driver::{Engine, Schedule};
+use lowtide::engine::driver::{Engine, Intervals};
 use lowtide::engine::state::State;
 use lowtide::engine::wall_clock::WallClock;
 use lowtide::lab::memory_outbox::{EmptyCloud, MemoryOutbox};
@@ -42,7 +42,7 @@ async fn postgres_killed_under_load_loses_nothing_and_doubles_nothing() {
     let ledger = PgLedger::connect_lazy(&url).unwrap();
     let outbox = MemoryOutbox::default();
     let ports = (EmptyCloud, outbox.clone(), ledger, WallClock);
-    let engine = Engine::with_planner(ports, "test".into(), Settings::default(), Schedule::default(), outbox.planner());
+    let engine = Engine::with_planner(ports, "test".into(), Settings::default(), Intervals::default(), outbox.planner());
     let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
     let running = tokio::spawn(std::sync::Arc::clone(&engine).run(leading, stopped));
 
@@ -99,7 +99,7 @@ async fn every_record_that_waits_is_counted() {
     server.stop();
     let outbox = MemoryOutbox::default();
     let ports = (EmptyCloud, outbox.clone(), ledger, WallClock);
-    let engine = Engine::with_planner(ports, "test".into(), Settings::default(), Schedule::default(), outbox.planner());
+    let engine = Engine::with_planner(ports, "test".into(), Settings::default(), Intervals::default(), outbox.planner());
     let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
     let running = tokio::spawn(std::sync::Arc::clone(&engine).run(leading, stopped));
     (0..100).for_each(|n| outbox.decide(machine(n).records()));
@@ -113,4 +113,39 @@ async fn every_record_that_waits_is_counted() {
     assert!(in_time.is_ok(), "{counted} counted of {waiting} that wait");
     stop.send_replace(true);
     running.await.unwrap();
+}
+
+/// Postgres is away for long: what waits is put together, and all of it arrives once it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_packed_in_a_long_outage_arrives_whole() {
+    let Bench { url, mut server, .. } = bench().await;
+    let ledger = PgLedger::connect_lazy(&url).unwrap();
+    server.stop();
+    let outbox = MemoryOutbox::default();
+    let ports = (EmptyCloud, outbox.clone(), ledger, WallClock);
+    let engine = Engine::with_planner(ports, "test".into(), Settings::default(), Schedule::default(), outbox.planner());
+    let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
+    let running = tokio::spawn(std::sync::Arc::clone(&engine).run(leading, stopped));
+    (0..600).for_each(|n| outbox.put(machine(n).records()));
+    let (waiting, expected) = (outbox.len(), 600);
+    assert!(waiting > 2_000, "{waiting} records");
+    let packed = async {
+        while outbox.packed() == 0 || engine.state().outbox_size != waiting {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), packed).await.expect("what waits is packed and counted as before");
+    tokio::task::block_in_place(|| server.start_again()).unwrap();
+    let emptied = async {
+        while !outbox.is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), emptied).await.expect("the outbox empties once Postgres is back");
+    stop.send_replace(true);
+    running.await.unwrap();
+    for table in ["interval_opened", "interval_closed", "occupancy_opened"] {
+        let counted = server.psql("postgres", &format!("SELECT count(*), count(DISTINCT id) FROM ledger.{table}")).unwrap();
+        assert_eq!(counted.trim(), format!("{expected}|{expected}"), "{table}");
+    }
 }

@@ -178,6 +178,9 @@ async fn a_large_report_is_taken_in_bounded_memory() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let most = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default().to_owned();
     println!("{lines} lines in {took:?}; {most}");
+    // Of this whole process, the tests beside this one included.
+    let kib: u64 = most.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(kib < 300 * 1024, "{most} of memory");
     let confirmed = "SELECT count(*) FROM ledger.true_up WHERE cause = 'confirmed'";
     assert_eq!(server.psql("postgres", confirmed).unwrap().trim(), lines.min(720).to_string());
 }

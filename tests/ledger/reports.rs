@@ -111,7 +111,7 @@ async fn moves_and_interruptions_are_told_by_the_days_they_fell_in_and_a_gap_is_
 
     let mut connection = connect(&url).await.unwrap();
     let days = |from: &str, to: &str| Days { from: Some(from.into()), to: Some(to.into()) };
-    let mut asked = async |from: &str, to: &str, by| report::reliability(&mut connection, &days(from, to), by).await.unwrap();
+    let mut asked = async |from: &str, to: &str, by| report::reliability(&mut connection, &days(from, to), &[by], &[]).await.unwrap();
     let cell =
         |report: &report::Report, name: &str| report.rows[0][report.columns.iter().position(|c| c == name).unwrap()].clone().unwrap();
     // 2026-07-20 has 24 of the 30 hours and no notice.
@@ -159,7 +159,7 @@ async fn a_decision_explains_itself_from_the_ledger_alone() {
 }
 
 #[tokio::test]
-async fn every_column_is_described_and_the_documented_questions_can_be_asked() {
+async fn every_column_is_described() {
     let Bench { server, .. } = bench().await;
     let columns = "SELECT c.relname || ' ' || a.attname || ' ' || (col_description(c.oid, a.attnum) IS NOT NULL)
                    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
@@ -174,7 +174,4 @@ async fn every_column_is_described_and_the_documented_questions_can_be_asked() {
             .unwrap_or_else(|| panic!("{view} is not in the manual"));
         assert!(section.contains(&format!("| `{column}` |")), "{view}.{column} is not in the manual");
     }
-    let questions = manual.split("```sql").nth(1).unwrap().split("```").next().unwrap();
-    assert_eq!(questions.matches(';').count(), 20);
-    server.psql("postgres", questions).unwrap();
 }

@@ -149,3 +149,64 @@ async fn verify_finds_what_no_longer_follows_from_the_facts() {
         ]
     );
 }
+
+/// What reports read beside the postings: daily sums moved from one owner to another, other costs that no file has, a rule and row security on a table.
+#[tokio::test]
+async fn sums_and_other_costs_are_held_against_what_they_are_made_of() {
+    let Bench { url, ledger, server } = bench().await;
+    for (name, team) in [("m", "search"), ("n", "vision")] {
+        let mut machine = Machine::new(name, CapacityType::Spot, 302_000, Some(804_800), Millis::from_mins(90), EndedBy::Lowtide);
+        machine.stays.push(crate::facts::stay(&format!("p-{name}"), team, &machine, Millis::ZERO, None));
+        ledger.write(&machine.records()).await.unwrap();
+    }
+    let mut connection = connect(&url).await.unwrap();
+    let folder = crate::imports::Folder::new("seals-sums");
+    let costs = folder.file("c.csv", "period,item,cost_usd,team\n2026-07-20,llm-api,30,search\n");
+    crate::imports::taken(&mut connection, lowtide::ledger::import::Format::Costs, &[costs]).await.unwrap();
+    let mut found = async || -> Vec<String> { verify(&mut connection).await.unwrap().findings.iter().map(ToString::to_string).collect() };
+    assert_eq!(found().await, Vec::<String>::new());
+    // The day's total stays what it was.
+    let moved = "WITH two AS (SELECT workload, line, row_number() OVER (ORDER BY workload) AS n FROM ledger.cost_rollup WHERE line = 'pod')
+        UPDATE ledger.cost_rollup r SET cost_usd = r.cost_usd + CASE two.n WHEN 1 THEN 0.1 ELSE -0.1 END FROM two WHERE r.workload = two.workload AND r.line = two.line";
+    server.psql("postgres", moved).unwrap();
+    assert_eq!(found().await, ["the sums of 2026-07-20 in ledger.cost_rollup are not those of its postings"]);
+    server.psql("postgres", &moved.replace("0.1 ELSE -0.1", "-0.1 ELSE 0.1")).unwrap();
+    assert_eq!(found().await, Vec::<String>::new());
+    // A cost of the statement that is on record, and of nothing in its file.
+    let slipped = "INSERT INTO ledger.posting (id, at, workload, gpu_ms, span_ms, line, kind, cause, cost_usd, b0_usd, b1_usd, b2_usd, feed_usd, bill_usd, statement)
+        SELECT gen_random_uuid(), at, workload, 0, span_ms, line, kind, cause, -5, 0, 0, 0, 0, 0, statement FROM ledger.posting WHERE line = 'overhead' LIMIT 1";
+    server.psql("postgres", slipped).unwrap();
+    lowtide::ledger::poster::post(&mut connect(&url).await.unwrap(), crate::imports::LATER).await.unwrap();
+    assert_eq!(found().await, ["other costs of 2026-07-20 are posted otherwise than the files say that were taken"]);
+    for (sql, said) in [
+        ("CREATE RULE also AS ON INSERT TO ledger.posting DO ALSO NOTHING", "rule posting.also: added"),
+        ("ALTER TABLE ledger.revenue_day ENABLE ROW LEVEL SECURITY", "row security of revenue_day: added"),
+    ] {
+        server.psql("postgres", sql).unwrap();
+        let found = found().await;
+        assert!(found.iter().any(|finding| finding.starts_with(said)), "{sql}: {found:?}");
+    }
+}
+
+/// The table of what went wrong names tests that exist.
+#[test]
+fn every_row_of_what_went_wrong_has_its_test() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = String::new();
+    for folder in ["tests/ledger", "src/ledger/import"] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.extension().is_some_and(|extension| extension == "rs") {
+                sources.push_str(&std::fs::read_to_string(entry).unwrap());
+            }
+        }
+    }
+    let rows: Vec<&str> = include_str!("README.md").lines().filter(|line| line.starts_with("| ") && !line.starts_with("| id")).collect();
+    assert_eq!(rows.len(), 23);
+    for row in rows {
+        let tests: Vec<&str> = row.rsplit('|').nth(1).unwrap().split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "{row}");
+        for test in tests {
+            assert!(sources.contains(&format!("fn {test}(")), "{test}, named in tests/ledger/README.md, is no test");
+        }
+    }
+}

@@ -103,13 +103,19 @@ async fn files_twice_versions_and_parts_give_the_books_of_the_last_version() {
     });
     taken(&mut connection, Format::Cur, &flat).await.unwrap();
     assert_eq!(cost(&mut connection).await, "26.00");
-    // Without identities it is seen that no machine runs two hours in one.
+    // Without identities it is seen that two files are alike, and that no machine runs two hours in one.
     let bare = |name: &str, text: String| {
         folder.file(name, &text.lines().map(|l| format!("{}\n", l.split_once(',').unwrap().1)).collect::<String>())
     };
     let nameless = [("bare/v1.csv", "1.20"), ("bare/v2.csv", "1.30")]
         .map(|(name, price)| bare(name, format!("{HEADER}{}", hours("i-a", 0..10, price))));
     let fault = taken(&mut connection, Format::Cur, &nameless).await.unwrap_err();
+    assert!(
+        fault.contains("the use of i-a in the span from 2026-07-20 00:00 UTC is in v1.csv and in v2.csv, and 10 spans are so"),
+        "{fault}"
+    );
+    let both = bare("bare/both.csv", format!("{HEADER}{}{}", hours("i-a", 0..10, "1.20"), hours("i-a", 0..10, "1.30")));
+    let fault = taken(&mut connection, Format::Cur, &[both]).await.unwrap_err();
     assert!(fault.contains("i-a is used for 2.00 hours in the span from 2026-07-20 00:00 UTC, and 10 spans are so"), "{fault}");
 
     // A member of a gzip file after the first is damaged, or the file is cut.
@@ -461,4 +467,119 @@ async fn any_split_order_repetition_and_history_gives_the_books_of_the_last_vers
         assert!(both[0].len() > 10, "{:?}", both[0]);
         assert_eq!(both[0], both[1], "seed {seed}: {commands:?}");
     }
+}
+
+/// C02, C03, R01: what says the same is once however it is packed, and what would be added up is refused.
+#[tokio::test]
+async fn the_same_content_in_two_files_is_once_or_refused() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine_of(&ledger, "a", DAY, 10).await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("statements-content");
+    // Eighteen minutes of an hour, without identities: twice that is still less than an hour.
+    let bare = |price: &str| {
+        let text = format!("{HEADER}{}", line("x", "Usage", "i-a", "SpotUsage:g6.xlarge", 3, "0.3", price, ""));
+        text.lines().map(|l| format!("{}\n", l.split_once(',').unwrap().1)).collect::<String>()
+    };
+    let plain = folder.file("cur.csv", &bare("0.33"));
+    let packed = folder.packed("again.csv", &bare("0.33"));
+    taken(&mut connection, Format::Cur, &[plain.clone(), packed]).await.unwrap();
+    let billed = "SELECT sum(bill_usd)::numeric(12,2)::text FROM ledger.posting";
+    let sum = async |connection: &mut PgConnection| -> String { sqlx::query_scalar(billed).fetch_one(connection).await.unwrap() };
+    assert_eq!(sum(&mut connection).await, "0.33");
+    let other = folder.file("newer.csv", &bare("0.36"));
+    let fault = taken(&mut connection, Format::Cur, &[plain, other]).await.unwrap_err();
+    assert!(
+        fault.contains("the use of i-a in the span from 2026-07-20 03:00 UTC is in cur.csv and in newer.csv")
+            && fault.contains("--accept hours-twice"),
+        "{fault}"
+    );
+    assert_eq!(sum(&mut connection).await, "0.33");
+
+    let costs = "period,item,cost_usd,team\n2026-07-20,llm-api,30,search\n";
+    let two = [folder.file("c.csv", costs), folder.packed("c2.csv", costs)];
+    taken(&mut connection, Format::Costs, &two).await.unwrap();
+    let overhead = "SELECT sum(cost_usd)::numeric(12,2)::text FROM ledger.cost_daily WHERE line = 'overhead'";
+    assert_eq!(sqlx::query_scalar::<_, String>(overhead).fetch_one(&mut connection).await.unwrap(), "30.00");
+    let workload = |period: &str, usd: i64| format!("period,workload,revenue_usd\n{period},ml/of-search,{usd}\n");
+    let by_month_and_invoice =
+        [folder.file("month.csv", &workload("2026-07", 26_000)), folder.file("day.csv", &workload("2026-07-07", 26_000))];
+    let mixed = folder.file("mixed.csv", &format!("{}2026-07-07,ml/of-search,26000\n", workload("2026-07", 26_000)));
+    for (format, files, said) in [
+        (
+            Format::Costs,
+            vec![two[0].clone(), folder.file("c3.csv", "period,item,cost_usd,team\n2026-07-20,llm-api,31,search\n")],
+            "llm-api for search on 2026-07-20 is in two of these files",
+        ),
+        (
+            Format::Costs,
+            vec![folder.file("c4.csv", "period,item,cost_usd,team\n2026-07,llm-api,30,search\n2026-07-20,llm-api,30,search\n")],
+            "is by the month and by the day",
+        ),
+        (Format::Revenue, by_month_and_invoice.to_vec(), "ml/of-search on 2026-07-07 is in two of these files"),
+        (Format::Revenue, vec![mixed], "ml/of-search on 2026-07-07 is by the month and by the day"),
+    ] {
+        let fault = taken(&mut connection, format, &files).await.unwrap_err();
+        assert!(
+            fault.contains(said) && fault.contains("nothing was taken (when it is right all the same: --accept hours-twice)"),
+            "{fault}"
+        );
+    }
+    // Several invoices of a day in one file are a day's revenue.
+    let invoices = folder.file("invoices.csv", "period,workload,revenue_usd\n2026-07-07,ml/of-search,10\n2026-07-07,ml/of-search,15\n");
+    taken(&mut connection, Format::Revenue, &[invoices]).await.unwrap();
+    let earned: String =
+        sqlx::query_scalar("SELECT sum(revenue_usd)::numeric(12,2)::text FROM ledger.revenue").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(earned, "25.00");
+}
+
+/// C40: July's bill ends at midnight, and the instance-hour that goes on into August is on two bills.
+#[tokio::test]
+async fn an_instance_hour_on_two_bills_is_met_by_both() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    let first = Timestamp::from_date(2026, 8, 1);
+    machine_of(&ledger, "late", first - Millis::from_mins(30), 1).await;
+    let mut connection = connect(&url).await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    let folder = Folder::new("statements-two-bills");
+    let row = |period: &str, from: Timestamp| {
+        let to = from + Millis::from_hours(1);
+        format!(
+            "x{period},,111122223333,{period}-01T00:00:00Z,444455556666,Usage,i-late,SpotUsage:g6.xlarge,RunInstances,AmazonEC2,{from},{to},0.5,0.5,USD,\n"
+        )
+    };
+    for (period, from) in [("2026-07", first - Millis::from_hours(1)), ("2026-08", first)] {
+        let bill = folder.file(&format!("{period}/cur.csv"), &format!("{HEADER}{}", row(period, from)));
+        taken(&mut connection, Format::Cur, &[bill]).await.unwrap();
+    }
+    assert_eq!(cost(&mut connection).await, "1.00");
+    let report = reconcile(&mut connection, &"2026-07".parse().unwrap()).await.unwrap();
+    let found: Vec<String> = report.rows.iter().map(|row| row.iter().flatten().cloned().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(found, ["confirmed bill 1 1.000000 1.000000 0.000000"]);
+    let august = reconcile(&mut connection, &"2026-08".parse().unwrap()).await.unwrap();
+    assert!(august.rows.is_empty(), "{:?}", august.rows);
+}
+
+/// What is refused leaves no lock: whoever comes next does not wait for a connection that only lives on.
+#[tokio::test]
+async fn a_refused_import_holds_up_nobody() {
+    let Bench { url, ledger, server } = bench().await;
+    machine_of(&ledger, "a", DAY, 10).await;
+    let (mut refused, mut next) = (connect(&url).await.unwrap(), connect(&url).await.unwrap());
+    let folder = Folder::new("statements-locks");
+    let bad = vec![folder.file("bad.csv", "period,item,cost_usd\n2026-07,api,20000000\n")];
+    taken(&mut refused, Format::Costs, &bad).await.unwrap_err();
+    let bill = vec![folder.file("bad/cur.csv", "not,a,report\n1,2,3\n")];
+    taken(&mut refused, Format::Cur, &bill).await.unwrap_err();
+    retract(&mut refused, uuid::Uuid::nil(), LATER).await.unwrap_err();
+    lowtide::ledger::seal::seal(&mut refused).await.unwrap();
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+    assert_eq!(server.psql("postgres", locks).unwrap().trim(), "0");
+    let good = vec![folder.file("good.csv", "period,item,cost_usd\n2026-07,api,20\n")];
+    tokio::time::timeout(std::time::Duration::from_secs(60), taken(&mut next, Format::Costs, &good)).await.expect("nobody waits").unwrap();
+    // Nothing had settled since: no seal, and no lock.
+    lowtide::ledger::seal::seal(&mut next).await.unwrap();
+    lowtide::ledger::seal::seal(&mut next).await.unwrap();
+    assert_eq!(server.psql("postgres", locks).unwrap().trim(), "0");
+    drop(refused);
 }

@@ -180,7 +180,7 @@ async fn a_request_costs_what_the_whole_hour_cost_idle_and_all() {
     };
     store_usage(&mut connection, &[hour(0, 1_000), hour(1, 3_000)], "test").await.unwrap();
     let days = Days { from: Some("2026-07-20".into()), to: Some("2026-07-21".into()) };
-    let report = unit_costs(&mut connection, &days, UsageUnit::Requests, By::Workload).await.unwrap();
+    let report = unit_costs(&mut connection, &days, UsageUnit::Requests, By::Workload, &[]).await.unwrap();
     // $2 an hour for the half of the machine: 0.2 and 0.0667 cents a request.
     assert_eq!(
         report.rows[0].iter().map(|v| v.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" "),
@@ -196,10 +196,10 @@ async fn a_request_costs_what_the_whole_hour_cost_idle_and_all() {
     crate::imports::taken(&mut connection, Format::Revenue, std::slice::from_ref(&folder)).await.unwrap();
     std::fs::remove_file(folder).unwrap();
     for by in [By::Team, By::Workload] {
-        let report = unit_costs(&mut connection, &days, UsageUnit::Requests, by).await.unwrap();
+        let report = unit_costs(&mut connection, &days, UsageUnit::Requests, by, &[]).await.unwrap();
         assert!(report.sentence.ends_with("It leaves $0.009 of $0.01 (90.0 %)."), "{}", report.sentence);
     }
-    let unknown = unit_costs(&mut connection, &days, UsageUnit::Tokens, By::Team).await.unwrap();
+    let unknown = unit_costs(&mut connection, &days, UsageUnit::Tokens, By::Team, &[]).await.unwrap();
     assert_eq!(unknown.sentence, "No usage in tokens is known for these days: import it, or let Prometheus be asked.");
     let view = "SELECT string_agg(workload_name || ' ' || coalesce(unit, '-') || ' ' || cost_usd::numeric(10,2) || ' ' || coalesce(usd_per_unit::numeric(10,6)::text, '-'), ', ' ORDER BY hour, workload_name)
                 FROM ledger.unit_cost_hourly";

@@ -63,7 +63,7 @@ async fn both_statements_of_the_bridge_agree_and_leave_nothing_over() {
     store_usage(&mut connection, &hours, "test").await.unwrap();
     post(&mut connection, LATER).await.unwrap();
     for (from, to) in [("2026-07", "2026-08"), ("2026-08", "2026-09"), ("2026-06", "2026-07")] {
-        let report = variance(&mut connection, &month(from), &month(to), VarianceBy::Step, NOW).await.unwrap();
+        let report = variance(&mut connection, &month(from), &month(to), VarianceBy::Step, &[], NOW).await.unwrap();
         let micro = |text: &str| text.replace('.', "").parse::<i64>().unwrap();
         let amounts: Vec<i64> = report.rows.iter().map(|row| micro(row[1].as_deref().unwrap())).collect();
         let (first, last) = (amounts[0], amounts[amounts.len() - 1]);
@@ -83,7 +83,7 @@ async fn both_statements_of_the_bridge_agree_and_leave_nothing_over() {
             .collect();
         assert_eq!(in_rust, in_sql, "{from} to {to}");
         assert!(from != "2026-07" || in_rust.len() >= 7, "too little happened to mean anything: {in_rust:?}");
-        let by_workload = variance(&mut connection, &month(from), &month(to), VarianceBy::Workload, NOW).await.unwrap();
+        let by_workload = variance(&mut connection, &month(from), &month(to), VarianceBy::Workload, &[], NOW).await.unwrap();
         let sum: i64 = by_workload.rows.iter().map(|row| micro(row[3].as_deref().unwrap())).sum();
         assert_eq!((sum, by_workload.sentence), (last - first, report.sentence));
     }
@@ -121,7 +121,7 @@ async fn each_step_says_what_stands_behind_it() {
     }
     store_usage(&mut connection, &[usage("chat", DAY, 1_000), usage("chat", DAY + Millis(MONTH), 1_500)], "test").await.unwrap();
     post(&mut connection, LATER).await.unwrap();
-    let report = variance(&mut connection, &month("2026-07"), &month("2026-08"), VarianceBy::Step, NOW).await.unwrap();
+    let report = variance(&mut connection, &month("2026-07"), &month("2026-08"), VarianceBy::Step, &[], NOW).await.unwrap();
     assert_eq!(report.sentence, "2026-08 cost $4.42, $3.42 more than 2026-07 (+341.9 %); mostly market mix (+$2.62).");
     for (name, amount, why) in [
         // 1,000 requests cost $1.
@@ -140,7 +140,7 @@ async fn each_step_says_what_stands_behind_it() {
     ] {
         assert_eq!(step(&report, name), (amount.to_owned(), why.to_owned()), "{name}");
     }
-    let by_workload = variance(&mut connection, &month("2026-07"), &month("2026-08"), VarianceBy::Workload, NOW).await.unwrap();
+    let by_workload = variance(&mut connection, &month("2026-07"), &month("2026-08"), VarianceBy::Workload, &[], NOW).await.unwrap();
     assert_eq!(
         by_workload.rows[0].iter().flatten().map(String::as_str).collect::<Vec<_>>(),
         [
@@ -152,7 +152,7 @@ async fn each_step_says_what_stands_behind_it() {
             "0.0 -> 4.0 GPU-hours on demand; 2 spot offers refused there: 1 cooling down after a refusal, 1 more expensive"
         ]
     );
-    let nothing = variance(&mut connection, &month("2020-01"), &month("2020-02"), VarianceBy::Step, NOW).await.unwrap();
+    let nothing = variance(&mut connection, &month("2020-01"), &month("2020-02"), VarianceBy::Step, &[], NOW).await.unwrap();
     assert_eq!(nothing.sentence, "Neither 2020-01 nor 2020-02 has any spend.");
     assert!("2026-13".parse::<Month>().is_err() && "july".parse::<Month>().is_err() && "2026-7".parse::<Month>().is_err());
 }

@@ -82,7 +82,7 @@ async fn unit_economics_are_those_of_machines_and_vendors_together() {
         .await
         .unwrap();
     let july = "2026-07".parse::<Month>().unwrap().days();
-    let by_endpoint = unit_economics(&mut connection, &july, EconomicsBy::Endpoint).await.unwrap();
+    let by_endpoint = unit_economics(&mut connection, &july, &[EconomicsBy::Endpoint], &[]).await.unwrap();
     // $42 for 400 requests, 12,000 tokens in, 4,000 out and 21 people.
     assert_eq!(
         text(&by_endpoint)[0],
@@ -93,15 +93,15 @@ async fn unit_economics_are_those_of_machines_and_vendors_together() {
         "AI cost $47.00: machines $24.00, vendors' APIs $16.00, data transfer $0.00, storage $2.00, other $5.00. That is 47.0 % of the $100.00 earned, and \
          leaves $53.00. $5.00 of it names no endpoint and is in no cost per unit."
     );
-    let by_model = unit_economics(&mut connection, &july, EconomicsBy::Model).await.unwrap();
+    let by_model = unit_economics(&mut connection, &july, &[EconomicsBy::Model], &[]).await.unwrap();
     // Three quarters of the tokens.
     assert_eq!(
         text(&by_model),
         ["gpt-a 1 31.500000 300 9000 3000 0.105 3.5 10.5 2.625", "gpt-b 1 10.500000 100 3000 1000 0.105 3.5 10.5 2.625"]
     );
-    let by_month = unit_economics(&mut connection, &july, EconomicsBy::Month).await.unwrap();
+    let by_month = unit_economics(&mut connection, &july, &[EconomicsBy::Month], &[]).await.unwrap();
     assert_eq!(text(&by_month), ["2026-07 24.000000 16.000000 0.000000 2.000000 5.000000 47.000000 100.000000 53.000000 47.0 53.0"]);
-    let percentiles = unit_economics(&mut connection, &july, EconomicsBy::Percentiles).await.unwrap();
+    let percentiles = unit_economics(&mut connection, &july, &[EconomicsBy::Percentiles], &[]).await.unwrap();
     let requests = percentiles.rows.iter().find(|row| row[0].as_deref() == Some("requests")).unwrap();
     assert_eq!((requests[1].as_deref(), requests[2].as_deref(), requests[6].as_deref()), (Some("400"), Some("0.105"), Some("24")));
     // A day's 400 requests are spread over 24 hours in millionths.

@@ -6,7 +6,7 @@ use lowtide::core::market::egress::EgressPrices;
 use lowtide::core::market::quota::{QuotaFamily, QuotaKey};
 use lowtide::core::market::scores::{PlacementScore, ScoreBoard};
 use lowtide::core::market::{Capacity, CapacityType, Market, Offer, PriceSource};
-use lowtide::core::placement::{Demand, Learnt, Placement, PoolLimits, PoolPolicy, Room, Settings, Target};
+use lowtide::core::placement::{Demand, Learnt, Placement, PlacementSettings, PoolLimits, PoolPolicy, Room, Target};
 use lowtide::core::record::Refusal;
 use lowtide::core::units::ids::{ClaimName, Region};
 use lowtide::core::units::money::{MicroUsd, MicroUsdPerHour};
@@ -97,14 +97,14 @@ fn a_reservation_is_free_until_it_is_full_and_belongs_to_the_pools_whose_classes
     let at = reserved.capacity.clone();
     let market = market([spot, reserved]);
     let demands = pods("a", 3, &need(1, 8, 1_000, 4));
-    let limited = Settings { machines_left: BTreeMap::from([(at.clone(), 2)]), ..settings() };
+    let limited = PlacementSettings { machines_left: BTreeMap::from([(at.clone(), 2)]), ..settings() };
     let mut pool = open_pool(&market);
     let without = placed(&market, &demands, &[], std::slice::from_ref(&pool), &limited);
     assert_eq!(without.price_per_hour, MicroUsdPerHour(900_000), "no class of the pool names it");
     pool.reserved = BTreeSet::from([at.clone()]);
     let with = placed(&market, &demands, &[], std::slice::from_ref(&pool), &limited);
     assert_eq!((with.price_per_hour, with.cost_per_hour, with.machines.len()), (MicroUsdPerHour(300_000), MicroUsdPerHour(300_000), 3));
-    let full = Settings { machines_left: BTreeMap::from([(at, 0)]), ..settings() };
+    let full = PlacementSettings { machines_left: BTreeMap::from([(at, 0)]), ..settings() };
     pool.capacity_types = BTreeSet::from([CapacityType::Reserved]);
     let none = placed(&market, &demands, &[], &[pool], &full);
     assert_eq!(none.unplaced[0].judgement.refused, BTreeMap::from([(Refusal::CapacityType, 1), (Refusal::ReservationFull, 1)]));
@@ -172,13 +172,13 @@ fn carrying_data_costs_what_the_pair_of_regions_costs() {
     ]);
     let mut heavy = need(1, 8, 1_000, 4);
     (heavy.data_gib, heavy.data_region) = (24, Some("us-east-1".into()));
-    let region = |settings: &Settings| {
+    let region = |settings: &PlacementSettings| {
         let placement = placed(&market, &pods("a", 1, &heavy), &[], &[open_pool(&market)], settings);
         placement.machines[0].capacity.region.clone()
     };
     // From us-east-1, 24 GiB over a day: $0.01/h to us-east-2, $0.02/h to eu-west-1.
     assert_eq!(region(&settings()), Region::from("us-east-2"));
-    let flat = Settings { egress: std::sync::Arc::new(EgressPrices::flat(MicroUsd(20_000))), ..settings() };
+    let flat = PlacementSettings { egress: std::sync::Arc::new(EgressPrices::flat(MicroUsd(20_000))), ..settings() };
     assert_eq!(region(&flat), Region::from("eu-west-1"));
 }
 
@@ -186,7 +186,7 @@ fn carrying_data_costs_what_the_pair_of_regions_costs() {
 #[derive(Debug, Clone)]
 struct Drawn {
     pools: Vec<PoolPolicy>,
-    settings: Settings,
+    settings: PlacementSettings,
     demands: Vec<Demand>,
     market: Market,
 }

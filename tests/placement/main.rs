@@ -5,14 +5,14 @@
 mod checker;
 mod limits;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use lowtide::core::market::catalog::Catalog;
 use lowtide::core::market::quota::{QuotaFamily, QuotaKey};
 use lowtide::core::market::{Capacity, CapacityType, Market, Offer, PriceSource};
 use lowtide::core::placement::{
-    Demand, Gang, Learnt, OwnerRule, Placement, PlacementRequest, PoolLimits, PoolPolicy, Room, Settings, Target, counterfactuals, judge,
-    place,
+    Demand, Gang, Learnt, OwnerRule, Placement, PlacementRequest, PlacementSettings, PoolLimits, PoolPolicy, Room, Target, counterfactuals,
+    judge, place,
 };
 use lowtide::core::record::Refusal;
 use lowtide::core::units::ids::{ClaimName, Region};
@@ -59,15 +59,15 @@ fn need(gpus: i64, gpu_gib: i64, cpu: i64, gib: i64) -> Need {
 
 fn pods(name: &str, count: usize, need: &Need) -> Vec<Demand> {
     let pod = |i| {
-        let (key, pools) = (format!("ns/{name}-{i:03}"), BTreeSet::new());
+        let (key, pools) = (format!("ns/{name}-{i:03}"), Default::default());
         let (rescue, falls_back, apart) = (false, false, Default::default());
-        Demand { key, need: need.clone(), pools, owner: None, gang: None, rescue, falls_back, apart, buy_only: None }
+        Demand { key, need: need.clone().into(), pools, owner: None, gang: None, rescue, falls_back, apart, buy_only: None }
     };
     (0..count).map(pod).collect()
 }
 
-fn settings() -> Settings {
-    Settings { commitment: Some(Millis::from_hours(744)), ..Settings::default() }
+fn settings() -> PlacementSettings {
+    PlacementSettings { commitment: Some(Millis::from_hours(744)), ..PlacementSettings::default() }
 }
 
 fn open_pool(market: &Market) -> PoolPolicy {
@@ -75,7 +75,7 @@ fn open_pool(market: &Market) -> PoolPolicy {
 }
 
 /// Places and checks.
-fn placed(market: &Market, demands: &[Demand], room: &[Room], pools: &[PoolPolicy], settings: &Settings) -> Placement {
+fn placed(market: &Market, demands: &[Demand], room: &[Room], pools: &[PoolPolicy], settings: &PlacementSettings) -> Placement {
     placed_knowing(Learnt::default(), market, demands, room, pools, settings)
 }
 
@@ -86,7 +86,7 @@ fn placed_knowing(
     demands: &[Demand],
     room: &[Room],
     pools: &[PoolPolicy],
-    settings: &Settings,
+    settings: &PlacementSettings,
 ) -> Placement {
     let catalog = Catalog::snapshot();
     let request = PlacementRequest { catalog: &catalog, market, learnt, demands, room, pools, now: NOW, settings, listed: None };
@@ -167,7 +167,7 @@ fn budgets_limits_and_quotas_hold_and_are_named() {
     let limit = placed(&market, &demands, &[], std::slice::from_ref(&pool), &settings());
     assert_eq!((limit.machines.len(), limit.unplaced[0].judgement.refused.clone()), (1, BTreeMap::from([(Refusal::PoolLimit, 1)])));
     let quota = QuotaKey { region: "us-east-1".into(), family: QuotaFamily::GAndVt, capacity_type: CapacityType::Spot };
-    let bound = Settings { quota_vcpus_left: BTreeMap::from([(quota, 15)]), ..settings() };
+    let bound = PlacementSettings { quota_vcpus_left: BTreeMap::from([(quota, 15)]), ..settings() };
     let quota = placed(&market, &demands, &[], &[open_pool(&market)], &bound);
     assert_eq!((quota.machines.len(), quota.unplaced[0].judgement.refused.clone()), (3, BTreeMap::from([(Refusal::Quota, 1)])));
 }
@@ -302,7 +302,8 @@ fn every_offer_is_refused_for_one_reason_and_the_first_in_order() {
     };
     let judgement = judge(&request, &want, &pool);
     assert_eq!(judgement.chosen.as_ref().unwrap().price_per_hour, MicroUsdPerHour(300_000));
-    let expected = [Refusal::Region, Refusal::GpuMemory, Refusal::StalePrice, Refusal::OwnerPriceCap, Refusal::Dearer].map(|r| (r, 1));
+    let expected =
+        [Refusal::Region, Refusal::GpuMemory, Refusal::StalePrice, Refusal::OwnerPriceCap, Refusal::MoreExpensive].map(|r| (r, 1));
     assert_eq!(judgement.refused, BTreeMap::from(expected));
     assert_eq!((judgement.best_refused.len(), judgement.offers_hash.len()), (5, 64));
     let chosen = judgement.chosen.unwrap().capacity;

@@ -1,4 +1,5 @@
-//! The objects that released versions wrote, as they wrote them: files below this folder, one object each, never edited.
+//! The objects that released versions wrote, as they wrote them: files below this folder, one object each, never edited. Beside each version's
+//! folder, in `VERSION-crds`, the definitions that it installed.
 //!
 //! Included by the tests of every reader of objects.
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -20,4 +21,9 @@ pub fn objects(version: &str, kind: &str) -> Vec<(String, Value)> {
         .collect();
     objects.sort_by(|a, b| a.0.cmp(&b.0));
     objects
+}
+
+/// Where the definitions are that `version` installed.
+pub fn definitions(version: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/released").join(format!("{version}-crds"))
 }

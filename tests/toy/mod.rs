@@ -9,10 +9,11 @@ use lowtide::core::action::{Action, ClusterAction, Plan, RemovalReason};
 use lowtide::core::fleet::*;
 use lowtide::core::market::catalog::Catalog;
 use lowtide::core::market::{Capacity, CapacityType, CoolDownCause, Offer, PriceSource};
-use lowtide::core::plan::{Settings, plan};
+use lowtide::core::plan::{Settings, plan, plan_asking_about_each};
 use lowtide::core::record::{Decision, LedgerRecord};
 use lowtide::core::snapshot::memory::Sighting;
 use lowtide::core::snapshot::*;
+use lowtide::core::units::alike::Alike;
 use lowtide::core::units::ids::{ClassName, InstanceId, NodeName, ObjectRef, PoolName, Region, Uid, ZoneId};
 use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::core::units::{Mebibytes, Millicores, Resources};
@@ -42,7 +43,9 @@ pub struct Toy {
     /// Machines that the breaker kept in the last pass.
     pub held_ends: u64,
     next: u64,
-    starts: BTreeMap<Uid, Timestamp>,
+    /// What pods share, as the reader of real pods lets them.
+    alike: Sharing,
+    pub starts: BTreeMap<Uid, Timestamp>,
     /// The instance that each claim's token stands for.
     launched: BTreeMap<Uid, InstanceId>,
 }
@@ -56,6 +59,16 @@ pub const START: Millis = Millis(30_000);
 
 pub fn capacity(region: &str, zone: &str, capacity_type: CapacityType) -> Capacity {
     Capacity { region: region.into(), zone: zone.into(), instance_type: "g6.xlarge".into(), capacity_type }
+}
+
+#[derive(Default)]
+struct Sharing {
+    needs: Alike<Need>,
+    schedules: Alike<Schedule>,
+    workloads: Alike<Workload>,
+    attributions: Alike<Attribution>,
+    services: Alike<BTreeSet<String>>,
+    rules: std::sync::Arc<PodRules>,
 }
 
 impl Toy {
@@ -119,6 +132,7 @@ impl Toy {
             prepared: BTreeSet::new(),
             held_ends: 0,
             next: 0,
+            alike: Sharing::default(),
             starts: BTreeMap::new(),
             launched: BTreeMap::new(),
         }
@@ -154,16 +168,17 @@ impl Toy {
             Mobility::Job { job, .. } => ("Job", job.clone()),
             _ => ("Pod", name.clone()),
         };
+        let (need, schedule) = (self.need(kind), Schedule { checkpoint_grace: Some(Millis::from_secs(20)), ..Schedule::default() });
         let object = |name: String| ObjectRef { namespace: "default".into(), name };
         let pod = Pod {
             identity: PodIdentity { object: object(name), uid: uid.clone() },
             resource_version: "1".into(),
             created_at: self.now,
-            workload: Workload { kind: workload.0.into(), object: object(workload.1) },
+            workload: self.alike.workloads.share(Workload { kind: workload.0.into(), object: object(workload.1) }),
             mobility,
-            need: Ok((self.need(kind), Schedule { checkpoint_grace: Some(Millis::from_secs(20)), ..Schedule::default() })),
-            rules: Default::default(),
-            attribution: Default::default(),
+            need: Ok((self.alike.needs.share(need), self.alike.schedules.share(schedule))),
+            rules: std::sync::Arc::clone(&self.alike.rules),
+            attribution: self.alike.attributions.share(Attribution::default()),
             phase: PodPhase::Gated,
             started_at: None,
             ready_since: None,
@@ -177,8 +192,8 @@ impl Toy {
             node: None,
             replaces: None,
             let_go: None,
-            services: BTreeSet::from(["web".to_owned()]),
-            ready_in: BTreeSet::new(),
+            services: self.alike.services.share(BTreeSet::from(["web".to_owned()])),
+            ready_in: self.alike.services.share(BTreeSet::new()),
         };
         self.world.pods.insert(uid.clone(), pod);
         uid
@@ -191,7 +206,8 @@ impl Toy {
             self.live();
             self.look_for_strays();
             let decided = plan(&self.settings, &self.world, self.now);
-            assert_eq!(decided, plan(&self.settings, &self.world, self.now), "the same inputs gave two plans");
+            let asked = plan_asking_about_each(&self.settings, &self.world, self.now);
+            assert_eq!(decided, asked, "the same inputs gave two plans, or a machine at rest had something to say");
             self.still_holds(&decided);
             self.world.unasked_ends.extend((0..decided.unasked_ends).map(|_| self.now));
             self.held_ends = decided.held_ends;
@@ -210,8 +226,8 @@ impl Toy {
             for record in &step.records {
                 self.world.recorded.insert(record.id(), self.now);
                 match record {
-                    LedgerRecord::IntervalOpened(opened) => self.world.told.of(&opened.claim_uid).opened = true,
-                    LedgerRecord::HourPriced(priced) => self.world.told.of(&priced.claim_uid).hours = priced.hour + 1,
+                    LedgerRecord::IntervalOpened(opened) => self.world.reported.of(&opened.claim_uid).opened = true,
+                    LedgerRecord::HourPriced(priced) => self.world.reported.of(&priced.claim_uid).hours = priced.hour + 1,
                     _ => {}
                 }
                 self.ledger.push(record.clone());
@@ -222,13 +238,16 @@ impl Toy {
         }
     }
 
-    /// Since when machines have had no claim, as the engine keeps it.
+    /// Since when machines have had no claim, and what pods were bound by, as the engine keeps it.
     fn look_for_strays(&mut self) {
         let (world, now) = (&mut self.world, self.now);
         let before = world.unclaimed_since.clone();
         let seen = seen(&world.instances);
         let after = unclaimed_since(&world.cluster_uid, &world.claims, &world.unreadable_claims, seen, &before, now);
         world.unclaimed_since = after.into();
+        if let Some(after) = world.memory.bindings.after_look(&world.pods, &world.claims) {
+            world.memory.bindings = after;
+        }
     }
 
     /// As long as a plan says that it holds, the same world gives it again.
@@ -279,7 +298,7 @@ impl Toy {
                 let units = instance.tags.get(tags::CLAIM_UID).and_then(|uid| units.get(uid)).copied().unwrap_or(machine.gpus);
                 let allocatable = Resources { gpus: units, ..machine.allocatable() };
                 let (ready, labelled, tainted) = (true, false, false);
-                let (instance, addresses) = (instance.id.clone(), BTreeSet::new());
+                let (instance, addresses) = (instance.id.clone(), Vec::new());
                 let node =
                     Node { name: name.clone(), instance, addresses, ready, allocatable, labelled, tainted, state: Default::default() };
                 self.world.nodes.insert(name, node);
@@ -381,7 +400,7 @@ impl Toy {
             ended_at: None,
             state_reason: None,
             spot_request_status: None,
-            addresses: BTreeSet::from([format!("node-{id}")]),
+            addresses: vec![format!("node-{id}")],
             tags: launch.tags.clone().into(),
         };
         if let Some(Observed::Known { value, .. }) = self.world.instances.get_mut(&launch.capacity.region) {
@@ -409,7 +428,7 @@ impl Toy {
             ClusterAction::Bind { target, claim, decision, attempt, baseline, replaces } => {
                 let pod = self.world.pods.get_mut(&target.pod.uid).expect("a pod");
                 (pod.claim, pod.placed_by, pod.attempt, pod.baseline) = (Some(claim), Some(decision), attempt, baseline);
-                pod.replaces = replaces.map(|r| *r);
+                pod.replaces = replaces;
             }
             ClusterAction::Lift { target, claim } => {
                 let node = self.world.claims[&claim].status.node.clone();

@@ -16,6 +16,12 @@
 {{- end }}
 - {name: LOWTIDE_POST_SECONDS, value: {{ .Values.ledger.postSeconds | quote }}}
 - {name: LOWTIDE_PROMETHEUS_URL, value: {{ .Values.ledger.prometheusUrl | quote }}}
+{{- with .Values.ledger.fetch.cur }}
+- {name: LOWTIDE_FETCH_CUR, value: {{ . | quote }}}
+{{- end }}
+{{- with .Values.ledger.fetch.feed }}
+- {name: LOWTIDE_FETCH_FEED, value: {{ . | quote }}}
+{{- end }}
 - {name: LOWTIDE_LABEL_TEAM, value: {{ .Values.ledger.labels.team | quote }}}
 - {name: LOWTIDE_LABEL_SERVICE, value: {{ .Values.ledger.labels.service | quote }}}
 - {name: LOWTIDE_LABEL_ENVIRONMENT, value: {{ .Values.ledger.labels.environment | quote }}}

@@ -4,6 +4,7 @@
 
 use clap::Args;
 
+use crate::core::units::time::{Millis, Timestamp};
 use crate::ledger::report::{By, Days, Month, Only, Report};
 
 /// The ledger's database.
@@ -23,15 +24,26 @@ pub struct DayArgs {
     /// Day after the last; default: tomorrow.
     #[arg(long, value_parser = utc_day)]
     to: Option<String>,
-    /// A calendar month instead, e.g. 2026-07.
-    #[arg(long, conflicts_with_all = ["from", "to"])]
-    month: Option<Month>,
+    /// A calendar month instead, e.g. 2026-07; several that follow one another, separated by commas.
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["from", "to"])]
+    month: Vec<Month>,
 }
 
 impl DayArgs {
     /// In the form the reports take.
-    pub fn days(&self) -> Days {
-        self.month.map_or_else(|| Days { from: self.from.clone(), to: self.to.clone() }, |month| month.days())
+    ///
+    /// # Errors
+    /// When a month is missing between those given, or the days end before they begin.
+    pub fn days(&self) -> Result<Days, String> {
+        if !self.month.is_empty() {
+            return Month::days_of(&self.month);
+        }
+        if let (Some(from), Some(to)) = (&self.from, &self.to)
+            && to <= from
+        {
+            return Err(format!("--to is the day after the last, and {to} is not after {from}"));
+        }
+        Ok(Days { from: self.from.clone(), to: self.to.clone() })
     }
 }
 
@@ -45,6 +57,14 @@ pub struct AsOfArgs {
 }
 
 impl AsOfArgs {
+    /// The moment that is asked about: the end of the day, else `now`.
+    pub fn now(&self, now: Timestamp) -> Timestamp {
+        let day = self.as_of.as_deref().and_then(|day| day.parse::<jiff::civil::Date>().ok());
+        day.map_or(now, |day| {
+            Timestamp::from_date(i64::from(day.year()), i64::from(day.month()), i64::from(day.day())) + Millis::from_hours(24)
+        })
+    }
+
     /// A connection that sees what was known then.
     pub async fn connect(&self, database: &DatabaseArgs) -> Result<sqlx::PgConnection, crate::ledger::LedgerFault> {
         let mut connection = crate::ledger::connect(&database.database_url).await?;
@@ -89,7 +109,7 @@ pub struct ReportArgs {
     /// What to group by; several, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [By::Team])]
     pub by: Vec<By>,
-    /// Only rows with this value, e.g. team=search or line=idle; may be repeated.
+    /// Only rows with this value, e.g. team=search or line=idle; may be repeated: of one key one or the other, of several keys all.
     #[arg(long)]
     pub only: Vec<Only>,
     /// Whose knowledge.
@@ -109,13 +129,16 @@ pub struct TrustArgs {
     /// Which days.
     #[command(flatten)]
     pub days: DayArgs,
+    /// Whose knowledge.
+    #[command(flatten)]
+    pub as_of: AsOfArgs,
     /// How to print.
     #[command(flatten)]
     pub format: FormatArgs,
 }
 
 /// Rejects anything that is not a calendar day before Postgres has to.
-fn utc_day(text: &str) -> Result<String, String> {
+pub(super) fn utc_day(text: &str) -> Result<String, String> {
     let day: jiff::civil::Date = text.parse().map_err(|_| "expected a calendar day, e.g. 2026-07-01".to_owned())?;
     Ok(day.to_string())
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
-use super::args::FormatArgs;
+use super::args::{AsOfArgs, FormatArgs};
 use super::upkeep::{now, working};
 use super::{Answer, DatabaseArgs};
 use crate::ledger::connect;
@@ -118,12 +118,12 @@ pub async fn answer(args: ImportArgs) -> Answer {
     let _progress = working(if files.dry_run { "computing what would change" } else { "importing" });
     if files.dry_run {
         let would = dry_run(&mut connection, format, &files.files, options, now()).await?;
-        return Ok(format!("Nothing was written. This would happen:\n{}", told(&would)));
+        return Ok(format!("Nothing was written. This would happen:\n{}", summary(&would)));
     }
-    Ok(told(&import(&mut connection, format, &files.files, options, now()).await?))
+    Ok(summary(&import(&mut connection, format, &files.files, options, now()).await?))
 }
 
-fn told(imported: &Imported) -> String {
+pub(super) fn summary(imported: &Imported) -> String {
     let mut lines: Vec<String> = match imported.statements.as_slice() {
         [] => vec!["The files have no lines.".into()],
         some => some.iter().map(|statement| format!("{statement}. ({})", statement.id)).collect(),
@@ -160,12 +160,14 @@ pub struct StatementsArgs {
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
+    as_of: AsOfArgs,
+    #[command(flatten)]
     format: FormatArgs,
 }
 
 /// `lowtide ledger statements`.
 pub async fn statements(args: StatementsArgs) -> Answer {
-    let mut connection = connect(&args.database.database_url).await?;
+    let mut connection = args.as_of.connect(&args.database).await?;
     Ok(args.format.print(&report::statements(&mut connection, args.kind, args.held).await?))
 }
 

@@ -1,6 +1,7 @@
 //! `lowtide ledger`: create the ledger's schema, import what AWS and others report, and read its reports.
 
 mod args;
+pub(super) mod fetch;
 mod import;
 mod plans;
 mod retag;
@@ -17,7 +18,10 @@ use args::{AsOfArgs, DayArgs, FormatArgs, ReportArgs, TrustArgs};
 use super::answer::tell;
 use super::explain::ExplainArgs;
 use crate::core::workload::need::UsageUnit;
-use crate::ledger::report::{self, By, EconomicsBy, Month, ReliabilityBy, VarianceBy, View};
+use crate::ledger::report::{
+    self, By, EconomicsBy, EconomicsOnly, Month, Only, RefusalsBy, RefusalsOnly, ReliabilityBy, ReliabilityOnly, VarianceBy, VarianceKey,
+    View,
+};
 use crate::ledger::table_file::Format;
 use crate::ledger::{connect, focus, migrate, reconcile};
 
@@ -42,6 +46,8 @@ pub struct ExportArgs {
     view: View,
     #[command(flatten)]
     days: DayArgs,
+    #[command(flatten)]
+    as_of: AsOfArgs,
     /// New file to write to instead of printing: required for Parquet. Only for focus-1-2.
     #[arg(long)]
     output: Option<PathBuf>,
@@ -69,6 +75,8 @@ pub struct ReconcileArgs {
     #[arg(long)]
     month: Month,
     #[command(flatten)]
+    as_of: AsOfArgs,
+    #[command(flatten)]
     format: FormatArgs,
 }
 
@@ -82,9 +90,12 @@ pub struct UnitCostArgs {
     /// Of what: requests, transactions, tokens, tokens_in, tokens_out or users (user-hours).
     #[arg(long, default_value = "requests", value_parser = unit_of)]
     unit: UsageUnit,
-    /// By workload, team, service or component.
-    #[arg(long, value_enum, default_value_t = By::Workload)]
-    by: By,
+    /// What to group by: workload, day, month or labels; several, separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [By::Workload])]
+    by: Vec<By>,
+    /// Only what has this value, e.g. team=search; may be repeated: of one key one or the other, of several keys all.
+    #[arg(long)]
+    only: Vec<Only>,
     #[command(flatten)]
     as_of: AsOfArgs,
     #[command(flatten)]
@@ -98,9 +109,12 @@ pub struct UnitEconomicsArgs {
     database: DatabaseArgs,
     #[command(flatten)]
     days: DayArgs,
-    /// By endpoint, model or month; or percentiles over endpoints and hours.
-    #[arg(long, value_enum, default_value_t = EconomicsBy::Endpoint)]
-    by: EconomicsBy,
+    /// By endpoint or model, or percentiles over endpoints and hours; by month, or by month and one of them, separated by a comma.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [EconomicsBy::Endpoint])]
+    by: Vec<EconomicsBy>,
+    /// Only what has this label, workload or model, e.g. team=search; may be repeated: of one key one or the other, of several keys all.
+    #[arg(long)]
+    only: Vec<EconomicsOnly>,
     #[command(flatten)]
     as_of: AsOfArgs,
     #[command(flatten)]
@@ -121,9 +135,31 @@ pub struct ReliabilityArgs {
     database: DatabaseArgs,
     #[command(flatten)]
     days: DayArgs,
-    /// By capacity pool (zone, type and market), or by one of these.
-    #[arg(long, value_enum, default_value_t = ReliabilityBy::Pool)]
-    by: ReliabilityBy,
+    /// By capacity pool (zone, type and market), or by some of these, separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [ReliabilityBy::Pool])]
+    by: Vec<ReliabilityBy>,
+    /// Only machines with this value, e.g. region=us-east-1; may be repeated: of one key one or the other, of several keys all.
+    #[arg(long)]
+    only: Vec<ReliabilityOnly>,
+    #[command(flatten)]
+    as_of: AsOfArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// Which refused offers, and how they are grouped.
+#[derive(Debug, Clone, Args)]
+pub struct RefusalsArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    days: DayArgs,
+    /// By reason, instance-type, zone, region, capacity-type or day; several, separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [RefusalsBy::Reason])]
+    by: Vec<RefusalsBy>,
+    /// Only offers with this value, e.g. reason=cooling-down; may be repeated: of one key one or the other, of several keys all.
+    #[arg(long)]
+    only: Vec<RefusalsOnly>,
     #[command(flatten)]
     format: FormatArgs,
 }
@@ -139,9 +175,12 @@ pub struct VarianceArgs {
     /// The month to compare it with; default: the month before.
     #[arg(long)]
     from: Option<Month>,
-    /// Steps across all workloads, or by workload.
-    #[arg(long, value_enum, default_value_t = VarianceBy::Step)]
-    by: VarianceBy,
+    /// By step, or by workload, labels, region, instance-type or capacity-type; several of the latter, separated by commas. Default: step.
+    #[arg(long, value_delimiter = ',')]
+    by: Vec<VarianceKey>,
+    /// Only what has this value, e.g. team=search; may be repeated: of one key one or the other, of several keys all.
+    #[arg(long)]
+    only: Vec<Only>,
     #[command(flatten)]
     as_of: AsOfArgs,
     #[command(flatten)]
@@ -168,6 +207,8 @@ pub enum LedgerCommand {
     UnitEconomics(UnitEconomicsArgs),
     /// Interruptions by pool of capacity, and how fast work recovered.
     Reliability(ReliabilityArgs),
+    /// Which offers were refused, and why, of those that decisions kept.
+    Refusals(RefusalsArgs),
     /// Budgets: enter them, compare spend with them, and see when one will be used up.
     Budget(plans::BudgetArgs),
     /// What the next months will cost, as ranges by scenario and component, with how often such ranges were right.
@@ -183,6 +224,9 @@ pub enum LedgerCommand {
     ValidateFocus(ValidateFocusArgs),
     /// Import what AWS billed, what workloads produced and earned, and other costs. Safe to repeat.
     Import(import::ImportArgs),
+    /// Fetch new versions of a Cost and Usage Report, or new files of the spot data feed, from the bucket that AWS writes them to, and import them. A version
+    /// is fetched once; the operator does so every hour where it is told to.
+    Fetch(fetch::FetchArgs),
     /// What was imported: versions of bills, feeds, usage, revenue and other costs, by whom, and from which files.
     Statements(import::StatementsArgs),
     /// Retract a statement: the previous one is in force again, and the difference is posted.
@@ -217,49 +261,58 @@ async fn answer(command: LedgerCommand) -> Answer {
         }
         LedgerCommand::Savings(args) => {
             let mut connection = args.as_of.connect(&args.database).await?;
-            Ok(args.format.print(&report::savings(&mut connection, &args.days.days(), args.by, &args.only).await?))
+            Ok(args.format.print(&report::savings(&mut connection, &args.days.days()?, args.by, &args.only).await?))
         }
         LedgerCommand::Cost(args) => {
             let mut connection = args.as_of.connect(&args.database).await?;
-            Ok(args.format.print(&report::cost(&mut connection, &args.days.days(), args.by, &args.only).await?))
+            Ok(args.format.print(&report::cost(&mut connection, &args.days.days()?, args.by, &args.only).await?))
         }
         LedgerCommand::Explain(args) => super::explain::answer(args.subject).await,
         LedgerCommand::Variance(args) => {
             let mut connection = args.as_of.connect(&args.database).await?;
             let from = args.from.unwrap_or_else(|| args.to.previous());
-            Ok(args.format.print(&report::variance(&mut connection, &from, &args.to, args.by, upkeep::now()).await?))
+            Ok(args.format.print(
+                &report::variance(&mut connection, &from, &args.to, VarianceBy::of(&args.by)?, &args.only, args.as_of.now(upkeep::now()))
+                    .await?,
+            ))
         }
         LedgerCommand::UnitCost(args) => {
-            if !report::groups_unit_costs(args.by) {
-                return Err("cost per unit is known by workload, team, service or component: choose one of these for --by".into());
+            if !args.by.iter().copied().chain(args.only.iter().map(Only::by)).all(report::groups_unit_costs) {
+                let keys = "workload, day, month, team, service, environment, cost-center, product-area and component";
+                return Err(format!("cost per unit is known by {keys}: choose of these for --by and --only").into());
             }
             let mut connection = args.as_of.connect(&args.database).await?;
-            Ok(args.format.print(&report::unit_costs(&mut connection, &args.days.days(), args.unit, args.by).await?))
+            Ok(args.format.print(&report::unit_costs(&mut connection, &args.days.days()?, args.unit, args.by, &args.only).await?))
         }
         LedgerCommand::UnitEconomics(args) => {
             let mut connection = args.as_of.connect(&args.database).await?;
-            Ok(args.format.print(&report::unit_economics(&mut connection, &args.days.days(), args.by).await?))
+            Ok(args.format.print(&report::unit_economics(&mut connection, &args.days.days()?, &args.by, &args.only).await?))
         }
         LedgerCommand::Reliability(args) => {
+            let mut connection = args.as_of.connect(&args.database).await?;
+            Ok(args.format.print(&report::reliability(&mut connection, &args.days.days()?, &args.by, &args.only).await?))
+        }
+        LedgerCommand::Refusals(args) => {
             let mut connection = connect(&args.database.database_url).await?;
-            Ok(args.format.print(&report::reliability(&mut connection, &args.days.days(), args.by).await?))
+            Ok(args.format.print(&report::refusals(&mut connection, &args.days.days()?, &args.by, &args.only).await?))
         }
         LedgerCommand::Budget(args) => plans::budget(args).await,
         LedgerCommand::Forecast(args) => plans::forecast(args).await,
         LedgerCommand::Anomalies(args) => plans::anomalies(args).await,
         LedgerCommand::Trust(args) => {
-            let mut connection = connect(&args.database.database_url).await?;
-            Ok(args.format.print(&report::trust(&mut connection, &args.days.days()).await?))
+            let mut connection = args.as_of.connect(&args.database).await?;
+            Ok(args.format.print(&report::trust(&mut connection, &args.days.days()?).await?))
         }
         LedgerCommand::Export(args) => export(args).await,
         LedgerCommand::ValidateFocus(args) => validate_focus(&args),
         LedgerCommand::Import(args) => import::answer(args).await,
+        LedgerCommand::Fetch(args) => fetch::answer(args).await,
         LedgerCommand::Statements(args) => import::statements(args).await,
         LedgerCommand::Retract(args) => import::take_back(args).await,
         LedgerCommand::Retag(args) => retag::answer(args).await,
         LedgerCommand::CollectUsage(args) => upkeep::collect_usage(args).await,
         LedgerCommand::Reconcile(args) => {
-            let mut connection = connect(&args.database.database_url).await?;
+            let mut connection = args.as_of.connect(&args.database).await?;
             Ok(args.format.print(&reconcile::reconcile(&mut connection, &args.month).await?))
         }
         LedgerCommand::Post(database) => upkeep::post(&database).await,
@@ -270,15 +323,15 @@ async fn answer(command: LedgerCommand) -> Answer {
 }
 
 async fn export(args: ExportArgs) -> Answer {
-    let mut connection = connect(&args.database.database_url).await?;
+    let mut connection = args.as_of.connect(&args.database).await?;
     let Some(path) = &args.output else {
-        return Ok(report::export(&mut connection, args.view, &args.days.days()).await?.to_csv().trim_end().to_owned());
+        return Ok(report::export(&mut connection, args.view, &args.days.days()?).await?.to_csv().trim_end().to_owned());
     };
     if args.view != View::Focus12 {
         return Err("only focus-1-2 is written to files; print the others (--view ...) and redirect".into());
     }
     let _progress = upkeep::working("exporting");
-    let rows = focus::export(&mut connection, &args.days.days(), args.billing_account.as_deref(), path, args.format).await?;
+    let rows = focus::export(&mut connection, &args.days.days()?, args.billing_account.as_deref(), path, args.format).await?;
     Ok(format!("Wrote {rows} rows to {}.", path.display()))
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::Answer;
-use super::args::{DatabaseArgs, FormatArgs};
+use super::args::{AsOfArgs, DatabaseArgs, FormatArgs};
 use crate::core::accounting::forecast::Scenario;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::engine::wall_clock::WallClock;
@@ -25,9 +25,11 @@ pub struct BudgetArgs {
     /// Calendar month (UTC), e.g. 2026-07; default: this one.
     #[arg(long)]
     month: Option<Month>,
-    /// First enter the budgets from a YAML file (docs/ledger.md, "Budgets"). Run as a member of lowtide_writer.
-    #[arg(long)]
+    /// First enter the budgets from a YAML file (docs/ledger.md, "Budgets"). Run as a member of lowtide_writer and lowtide_reader.
+    #[arg(long, conflicts_with = "as_of")]
     enter: Option<PathBuf>,
+    #[command(flatten)]
+    as_of: AsOfArgs,
     #[command(flatten)]
     format: FormatArgs,
 }
@@ -43,7 +45,7 @@ pub struct ForecastArgs {
     /// A YAML file of scenarios (docs/ledger.md, "Forecast"); default: base, optimised, growth, new-feature and pessimistic.
     #[arg(long)]
     scenario: Option<PathBuf>,
-    /// Store the forecast in the ledger, to compare it with the outcome later. Run as a member of lowtide_writer.
+    /// Store the forecast in the ledger, to compare it with the outcome later. Run as a member of lowtide_writer and lowtide_reader.
     #[arg(long)]
     keep: bool,
     /// Show how stored forecasts of past months came out, instead of forecasting.
@@ -105,7 +107,7 @@ fn text_of(path: &PathBuf) -> Result<String, String> {
 
 /// `lowtide ledger budget`.
 pub(super) async fn budget(args: BudgetArgs) -> Answer {
-    let now = WallClock.now();
+    let now = args.as_of.now(WallClock.now());
     // A wrong file is rejected before Postgres is contacted.
     let entered = match &args.enter {
         Some(path) => budget::read(&path.display().to_string(), &text_of(path)?)?,
@@ -115,7 +117,7 @@ pub(super) async fn budget(args: BudgetArgs) -> Answer {
         Some(month) => month,
         None => now.to_rfc3339().chars().take(7).collect::<String>().parse()?,
     };
-    let mut connection = connect(&args.database.database_url).await?;
+    let mut connection = args.as_of.connect(&args.database).await?;
     budget::enter(&mut connection, &entered).await?;
     Ok(args.format.print(&budget::report(&mut connection, &month, now).await?))
 }
@@ -131,11 +133,11 @@ pub(super) async fn forecast(args: ForecastArgs) -> Answer {
     if args.outcome {
         return Ok(args.format.print(&forecast::outcome(&mut connection, now).await?));
     }
-    let told = forecast::make(&mut connection, now, usize::from(args.months), &scenarios).await?;
+    let made = forecast::make(&mut connection, now, usize::from(args.months), &scenarios).await?;
     if args.keep {
-        forecast::keep(&mut connection, &told).await?;
+        forecast::keep(&mut connection, &made).await?;
     }
-    Ok(args.format.print(&forecast::report(&told)))
+    Ok(args.format.print(&forecast::report(&made)))
 }
 
 /// `lowtide ledger anomalies`.

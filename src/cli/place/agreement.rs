@@ -220,7 +220,7 @@ impl Drawn {
                 terms.daemonsets = daemonsets::overhead(&self.daemonsets(), &class.node_labels);
             }
         }
-        let settings = Settings { quota_vcpus_left: vcpus_left(&self.quotas(), []), ..settings() };
+        let settings = PlacementSettings { quota_vcpus_left: vcpus_left(&self.quotas(), []), ..settings() };
         let manifests = Manifests { workloads: self.workloads.clone(), ..Manifests::default() };
         let Asked { demands, faulty, .. } = asked(&manifests, &vocabulary(&catalog, &self.market), pool.max_share_per_mille);
         assert!(faulty.is_empty(), "what is drawn can be read");
@@ -254,8 +254,9 @@ impl Drawn {
                 let mut pod = toy.world.pods.remove(&drawn).unwrap();
                 pod.identity.uid = uid.clone();
                 let object = ObjectRef { namespace: workload.namespace.clone(), name: workload.name.clone() };
-                pod.workload = Workload { kind: workload.kind.clone(), object };
-                pod.need = Ok(parse_with(&workload.pod, &words).unwrap());
+                pod.workload = Workload { kind: workload.kind.clone(), object }.into();
+                let (need, schedule) = parse_with(&workload.pod, &words).unwrap();
+                pod.need = Ok((need.into(), schedule.into()));
                 pod.rules = PodRules::read(&workload.pod).0;
                 toy.world.pods.insert(uid, pod);
             }

@@ -99,9 +99,9 @@ pub struct ClaimStatus {
     pub moving: Option<MoveMark>,
     /// Pods that run here.
     pub occupants: Vec<Occupant>,
-    /// What was decided about the pods that were bound here; `None` of claims of a version that did not keep it, and of adopted ones.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bindings: Option<Vec<Binding>>,
+    /// What was decided about the pods that were bound here after it was bought, by uid.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bindings: BTreeMap<Uid, Binding>,
     /// Since when nothing is bound here.
     pub empty_since: Option<Timestamp>,
     /// What is wrong with its node, and since when; `None` while it is healthy.
@@ -170,6 +170,9 @@ pub struct ClaimSpec {
     pub tags: BTreeMap<String, String>,
     /// The pods it was bought for.
     pub bought_for: Vec<PodIdentity>,
+    /// What was decided about those pods; `None` of a version that did not keep it, and of adopted machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bindings: Option<Vec<Binding>>,
     /// How its node shares GPUs, as specified by the class when it was bought.
     #[serde(default)]
     pub sharing: GpuSharing,
@@ -222,6 +225,15 @@ impl Claim {
     pub fn takes_work(&self) -> bool {
         let s = &self.status;
         !self.deleting && s.failure.is_none() && s.terminate_asked.is_none() && s.moving.is_none() && !self.interrupted()
+    }
+    /// What was decided about a pod when it was bound here.
+    pub fn binding_of(&self, pod: &Uid) -> Option<&Binding> {
+        let bought_with = || self.spec.bindings.iter().flatten().find(|binding| binding.pod == *pod);
+        self.status.bindings.get(pod).or_else(bought_with)
+    }
+    /// A pod that says it is bound here is, as far as the claim can tell: one of a version that kept no bindings, or an adopted one, cannot.
+    pub fn knows(&self, pod: &Uid) -> bool {
+        self.spec.bindings.is_none() || self.binding_of(pod).is_some()
     }
     /// It has a machine or is about to have one: it counts towards limits.
     pub fn may_run(&self) -> bool {

@@ -83,7 +83,7 @@ pub fn doubts<'a>(
 impl Node {
     /// Its name, or one of its addresses, is one that EC2 reports for the machine.
     pub fn is_at(&self, machine: &Instance) -> bool {
-        machine.addresses.contains(self.name.as_str()) || self.addresses.iter().any(|own| machine.addresses.contains(own))
+        machine.addresses.iter().any(|at| at == self.name.as_str() || self.addresses.contains(at))
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
             state_reason: None,
             spot_request_status: None,
             addresses: addresses.iter().map(|text| (*text).to_owned()).collect(),
-            tags: BTreeMap::new().into(),
+            tags: Default::default(),
         }
     }
 

@@ -1,10 +1,8 @@
 //! One of our EC2 instances, as EC2 describes it, and the tags that identify its owner.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use super::tag_list::TagList;
 use crate::core::market::Capacity;
 use crate::core::units::ids::InstanceId;
-use crate::core::units::shared::Shared;
 use crate::core::units::time::Timestamp;
 
 /// A state of an EC2 instance.
@@ -40,9 +38,9 @@ pub struct Instance {
     /// When EC2 decided to take it back, according to its spot request (`instance-terminated-no-capacity` and similar).
     pub spot_request_status: Option<(String, Timestamp)>,
     /// Its private DNS name (whole, and its first label) and private addresses according to EC2: they identify its Node.
-    pub addresses: BTreeSet<String>,
+    pub addresses: Vec<String>,
     /// Its tags.
-    pub tags: Shared<BTreeMap<String, String>>,
+    pub tags: TagList,
 }
 
 /// Tag keys of an instance. Keys carry no `/`, so that they can be read from instance metadata.

@@ -10,9 +10,10 @@ mod node_class;
 mod node_pool;
 mod notice;
 mod ownership;
+mod tag_list;
 mod trigger;
 
-pub use binding::Binding;
+pub use binding::{Binding, Bindings, Bound};
 pub use claim::{
     Claim, ClaimSpec, ClaimStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MoveMark, Occupant, TOKEN_ENDED, Unhealthy,
 };
@@ -24,4 +25,5 @@ pub use node_class::{ClassProblem, ClassStatus, NodeClass};
 pub use node_pool::{MonthBooks, NodePool, NodePoolSpec, PoolStatus, UnreadableSelector};
 pub use notice::{Notice, NoticeKind};
 pub use ownership::{ClaimsNow, Ownership, UnreadableClaim, ownership, unclaimed_since};
+pub use tag_list::TagList;
 pub use trigger::Trigger;

@@ -1,6 +1,6 @@
 //! A Kubernetes node of ours.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::core::units::Resources;
@@ -16,7 +16,7 @@ pub struct Node {
     /// The instance it claims to run on; believed only if EC2 agrees (see [`super::doubts`]).
     pub instance: InstanceId,
     /// Its addresses and host names, as its kubelet reports them.
-    pub addresses: BTreeSet<String>,
+    pub addresses: Vec<String>,
     /// The kubelet says Ready.
     pub ready: bool,
     /// What pods can use.

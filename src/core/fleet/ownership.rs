@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::claim::Claim;
 use super::instance::{Instance, InstanceState, tags};
+use super::tag_list::TagList;
 use crate::core::units::ids::{ClaimName, InstanceId, Uid};
 use crate::core::units::time::Timestamp;
 
@@ -23,8 +24,8 @@ pub enum Ownership {
 }
 
 /// The owner of the machine with these tags. While our own UID is not known (empty), nothing is ours.
-pub fn ownership(tags: &BTreeMap<String, String>, cluster_uid: &str) -> Ownership {
-    match tags.get(tags::CLUSTER_UID).map(String::as_str).filter(|uid| !uid.is_empty()) {
+pub fn ownership(tags: &TagList, cluster_uid: &str) -> Ownership {
+    match tags.get(tags::CLUSTER_UID).filter(|uid| !uid.is_empty()) {
         Some(uid) if uid == cluster_uid => Ownership::Ours,
         Some(other) => Ownership::Foreign(other.to_owned()),
         None => Ownership::Unmarked,
@@ -37,6 +38,11 @@ impl Instance {
         ownership(&self.tags, cluster_uid)
     }
 
+    /// It carries the UID of another cluster.
+    pub fn is_of_another(&self, cluster_uid: &str) -> bool {
+        self.tags.get(tags::CLUSTER_UID).is_some_and(|uid| !uid.is_empty() && uid != cluster_uid)
+    }
+
     /// It costs money, or soon will.
     pub fn is_alive(&self) -> bool {
         matches!(self.state, InstanceState::Pending | InstanceState::Running)
@@ -44,7 +50,7 @@ impl Instance {
 
     /// The uid of the claim it was launched for.
     pub fn claim_uid(&self) -> Option<&str> {
-        self.tags.get(tags::CLAIM_UID).map(String::as_str)
+        self.tags.get(tags::CLAIM_UID)
     }
 }
 
@@ -106,10 +112,7 @@ mod tests {
 
     #[test]
     fn a_machine_is_ours_by_the_uid_and_by_nothing_else() {
-        let tagged = |uid: Option<&str>| -> BTreeMap<String, String> {
-            let name = [(tags::CLUSTER.to_owned(), "prod".to_owned())];
-            name.into_iter().chain(uid.map(|uid| (tags::CLUSTER_UID.to_owned(), uid.to_owned()))).collect()
-        };
+        let tagged = |uid: Option<&str>| TagList::default().with(tags::CLUSTER, Some("prod")).with(tags::CLUSTER_UID, uid);
         assert_eq!(ownership(&tagged(Some("a")), "a"), Ownership::Ours);
         assert_eq!(ownership(&tagged(Some("b")), "a"), Ownership::Foreign("b".into()));
         assert_eq!(ownership(&tagged(None), "a"), Ownership::Unmarked);

@@ -21,7 +21,7 @@ use crate::core::workload::need::{CapacityPreference, Need};
 
 use super::listing::{Listing, Usable};
 use super::node_labels::{ClassLabels, ExpectedNode};
-use super::request::{Apart, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolLimits, PoolPolicy, Settings};
+use super::request::{Apart, NodeTerms, OnSale, OwnerRule, PlacementRequest, PlacementSettings, PoolLimits, PoolPolicy};
 
 fn allowed(patterns: &[String], text: &str) -> bool {
     patterns.is_empty() || patterns.iter().any(|p| matches_pattern(p, text))
@@ -56,12 +56,12 @@ pub fn replicas_that_fit(need: &Need, usable: &Usable) -> i64 {
 }
 
 /// How long a machine bought now is committed.
-pub fn commitment_span(settings: &Settings, now: Timestamp) -> Millis {
+pub fn commitment_span(settings: &PlacementSettings, now: Timestamp) -> Millis {
     settings.commitment.unwrap_or_else(|| now.month_end().since(now))
 }
 
 /// A machine's price with the expected cost of interruptions: rate x (boot + lost work), both paid for but useless.
-pub fn cost_with_interruptions(offer: &Offer, interruptions_per_million_hours: i64, settings: &Settings) -> MicroUsdPerHour {
+pub fn cost_with_interruptions(offer: &Offer, interruptions_per_million_hours: i64, settings: &PlacementSettings) -> MicroUsdPerHour {
     let lost = i128::from((settings.boot + settings.lost_work).0);
     let extra = i128::from(offer.price_per_hour.0) * i128::from(interruptions_per_million_hours) * lost;
     let per = 1_000_000_i128 * 3_600_000;
@@ -69,7 +69,7 @@ pub fn cost_with_interruptions(offer: &Offer, interruptions_per_million_hours: i
 }
 
 /// What moving a need's data to `region` costs per hour and replica, spread over the amortisation span.
-pub fn egress_per_replica(need: &Need, region: &Region, settings: &Settings) -> MicroUsdPerHour {
+pub fn egress_per_replica(need: &Need, region: &Region, settings: &PlacementSettings) -> MicroUsdPerHour {
     let Some(from) = need.data_region.as_ref().filter(|_| need.data_gib > 0) else { return MicroUsdPerHour(0) };
     let total = i128::from(need.data_gib) * i128::from(settings.egress.per_gib(from, region).0) * 3_600_000;
     let span = i128::from(settings.data_amortisation.0.max(1));
@@ -94,7 +94,7 @@ pub fn listings_of<'r>(request: &PlacementRequest<'r>, pool: &PoolPolicy) -> Cow
 }
 
 /// Like [`list`], with its own settings.
-pub fn list_on_sale<'a>(on_sale: &OnSale<'a>, settings: &Settings, pool: &PoolPolicy) -> Vec<Listing<'a>> {
+pub fn list_on_sale<'a>(on_sale: &OnSale<'a>, settings: &PlacementSettings, pool: &PoolPolicy) -> Vec<Listing<'a>> {
     let OnSale { catalog, market, learnt, now } = *on_sale;
     let committed_for = commitment_span(settings, now);
     let mut usable_by_type = BTreeMap::new();
@@ -133,7 +133,7 @@ pub fn list_on_sale<'a>(on_sale: &OnSale<'a>, settings: &Settings, pool: &PoolPo
 /// The first refusal of `offer` that does not depend on a need: in general, and for a rescue.
 fn pool_refusals(
     &OnSale { learnt, now, .. }: &OnSale,
-    settings: &Settings,
+    settings: &PlacementSettings,
     pool: &PoolPolicy,
     offer: &Offer,
     machine: &MachineType,

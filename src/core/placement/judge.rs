@@ -12,7 +12,7 @@ use crate::core::workload::need::Need;
 
 use super::eligibility::{Wants, egress_per_replica, list, listings_of, replicas_that_fit};
 use super::listing::Listing;
-use super::request::{Demand, PlacementRequest, PoolPolicy, Settings};
+use super::request::{Demand, PlacementRequest, PlacementSettings, PoolPolicy};
 use super::score::{Score, unavailability};
 
 /// How many refused offers a judgement lists.
@@ -68,7 +68,7 @@ pub fn rank<'a>(request: &PlacementRequest<'a>, need: &Need, pool: &PoolPolicy) 
 }
 
 /// The score of `listing` for `need`, of which `replicas` fit.
-pub(super) fn score(listing: &Listing, need: &Need, replicas: i64, settings: &Settings) -> Score {
+pub(super) fn score(listing: &Listing, need: &Need, replicas: i64, settings: &PlacementSettings) -> Score {
     let egress = egress_per_replica(need, &listing.offer.capacity.region, settings);
     let machine = i128::from(listing.cost.0) * 1_000;
     Score {
@@ -102,10 +102,10 @@ pub(super) fn judge_listed(request: &PlacementRequest, wants: &Wants, listings: 
     let taken = chosen.and_then(|pool| fitting.iter().position(|(s, _)| s.capacity == *pool)).unwrap_or(0);
     let chosen = (!fitting.is_empty()).then(|| fitting.remove(taken));
     if !fitting.is_empty() {
-        refused.insert(Refusal::Dearer, u32::try_from(fitting.len()).unwrap_or(u32::MAX));
+        refused.insert(Refusal::MoreExpensive, u32::try_from(fitting.len()).unwrap_or(u32::MAX));
     }
     let describe = |index: usize, refusal: Option<Refusal>| described(request, need, &listings[index], refusal);
-    let mut best: Vec<JudgedOffer> = fitting.iter().take(BEST_REFUSED).map(|(_, i)| describe(*i, Some(Refusal::Dearer))).collect();
+    let mut best: Vec<JudgedOffer> = fitting.iter().take(BEST_REFUSED).map(|(_, i)| describe(*i, Some(Refusal::MoreExpensive))).collect();
     best.extend(cheapest_of_each_reason(listings, others, BEST_REFUSED - best.len()).into_iter().map(|(i, r)| describe(i, Some(r))));
     best.sort_by(|a, b| (a.price_per_hour, &a.capacity).cmp(&(b.price_per_hour, &b.capacity)));
     Judgement { chosen: chosen.map(|(_, index)| describe(index, None)), best_refused: best, refused, offers_hash: hex(&hasher.finalize()) }

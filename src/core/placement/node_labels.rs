@@ -117,8 +117,8 @@ impl<'a> ExpectedNode<'a> {
         if !need.instance_types.is_empty() && has(TYPE) != Some(self.capacity.instance_type.as_str()) {
             lacking.insert(TYPE.to_owned(), self.capacity.instance_type.to_string());
         }
-        let zone_is = |key: &str| has(key).is_some_and(|v| need.zones.iter().any(|z| z.as_str() == v));
-        if !need.zones.is_empty() && !zone_is(ZONE) && !zone_is(ZONE_ID) {
+        // The scheduler compares the label that the pod names: the id under another label is of no use to it.
+        if !need.zones.is_empty() && !has(ZONE).is_some_and(|v| need.zones.iter().any(|z| z.as_str() == v)) {
             lacking.insert(ZONE.to_owned(), self.capacity.zone.to_string());
         }
         if need.node_terms.is_empty() {
@@ -220,6 +220,29 @@ mod tests {
         let l4 = types(r#""nodeSelector":{"nvidia.com/gpu.product":"NVIDIA-L4"}"#);
         assert!(l4.iter().all(|t| t.starts_with("g6.") || t.starts_with("gr6.")) && l4.len() == 10, "whole L4s only: {l4:?}");
         assert_eq!(types(r#""nodeSelector":{"karpenter.k8s.aws/instance-family":"p5"}"#), ["p5.48xlarge", "p5.4xlarge"]);
+    }
+
+    /// EKS writes the name under Kubernetes' label and the id under its own: a pod is lifted only onto a node that has what it selects by.
+    #[test]
+    fn a_zone_id_counts_under_the_label_that_the_pod_names() {
+        let catalog = Catalog::snapshot();
+        let machine = &catalog.types[&crate::core::units::ids::InstanceType::from("g6.xlarge")];
+        let (region, zone, instance_type) = ("us-east-1".into(), "use1-az4".into(), machine.instance_type.clone());
+        let capacity = Capacity { region, zone, instance_type, capacity_type: CapacityType::Spot };
+        let class = ClassLabels { zone_name: Some("us-east-1a".into()), ..ClassLabels::default() };
+        let node = ExpectedNode { capacity: &capacity, machine, class: &class };
+        let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let on_eks = BTreeMap::from([label(ZONE, "us-east-1a"), label(ZONE_ID, "use1-az4")]);
+        let selects = |key: &str, id: &str| need(&format!(r#""nodeSelector":{{"{key}":"{id}"}}"#));
+        assert_eq!(node.lacking(&selects(ZONE_ID, "use1-az4"), &on_eks), Some(BTreeMap::new()));
+        assert_eq!(
+            node.lacking(&selects(ZONE, "use1-az4"), &on_eks),
+            Some([label(ZONE, "use1-az4")].into()),
+            "the scheduler reads that label"
+        );
+        let only_zone = BTreeMap::from([label(ZONE, "use1-az4")]);
+        assert_eq!(node.lacking(&selects(ZONE_ID, "use1-az4"), &only_zone), Some([label(ZONE_ID, "use1-az4")].into()));
+        assert!(node.meets(&selects(ZONE_ID, "use1-az4").node_terms) && !node.meets(&selects(ZONE_ID, "use1-az6").node_terms));
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub struct Placement {
     /// What all machines cost with expected interruptions and egress: what was minimised.
     pub cost_per_hour: MicroUsdPerHour,
     /// No purchase that places the same pods has lower prices in total. Zero, like the next field, unless
-    /// [`super::request::Settings::proves_bounds`].
+    /// [`super::request::PlacementSettings::proves_bounds`].
     pub lower_bound_per_hour: MicroUsdPerHour,
     /// No purchase that places the same pods costs less with expected interruptions and egress.
     pub cost_lower_bound_per_hour: MicroUsdPerHour,

@@ -19,7 +19,7 @@ use super::outcome::{Assignment, Placement, PlannedMachine, Target, Unplaced};
 use super::packing::relax::{Effort, feasible_values, relax};
 use super::packing::{Bought, Problem, pack};
 use super::reduce::{Measure, Source, reduce};
-use super::request::{PlacementRequest, PoolPolicy, Room, Settings};
+use super::request::{PlacementRequest, PlacementSettings, PoolPolicy, Room};
 use super::room;
 use super::sharing_out::restrict;
 
@@ -115,7 +115,7 @@ struct Plan<'a, 'r> {
     request: &'r PlacementRequest<'a>,
     wanted: &'r [usize],
     policies: Vec<PoolPolicy>,
-    settings: Settings,
+    settings: PlacementSettings,
     room: Vec<Room>,
     /// The offers of each node pool under what is left of limits, budgets and quotas; `None` if less is left than when they were listed.
     listed: Option<Vec<Vec<Listing<'a>>>>,

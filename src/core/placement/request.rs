@@ -14,6 +14,7 @@ use crate::core::market::{Capacity, CapacityType, CoolDown, Market, Offer};
 use crate::core::snapshot::memory::MarketMemory;
 use crate::core::units::ids::{ClaimName, GpuModel, PoolName, ZoneId};
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Resources};
 use crate::core::workload::need::{Need, Toleration};
@@ -40,7 +41,7 @@ pub struct PlacementRequest<'a> {
     /// The time now.
     pub now: Timestamp,
     /// What applies to every pool.
-    pub settings: &'a Settings,
+    pub settings: &'a PlacementSettings,
     /// The offers of each of `pools` from [`super::eligibility::list`], if already listed; `None` lists them.
     pub listed: Option<&'a [Vec<Listing<'a>>]>,
 }
@@ -108,9 +109,9 @@ pub struct Demand {
     /// The stable name of the pod, `namespace/name`. Unique in a request; it breaks ties.
     pub key: String,
     /// What it needs.
-    pub need: Need,
+    pub need: Shared<Need>,
     /// The node pools that admit it; empty means any.
-    pub pools: BTreeSet<PoolName>,
+    pub pools: Shared<BTreeSet<PoolName>>,
     /// Its owner's rule for the replicas together.
     pub owner: Option<OwnerRule>,
     /// The gang it belongs to: all or none of it is placed, in one zone.
@@ -263,7 +264,7 @@ pub struct PoolPolicy {
     pub fallback_on_demand: bool,
     /// The pool's cap on a machine's price divided by its GPUs.
     pub max_price_per_gpu_hour: Option<MicroUsdPerHour>,
-    /// What may still be committed this month; see [`Settings::commitment`]. `None` is unlimited.
+    /// What may still be committed this month; see [`PlacementSettings::commitment`]. `None` is unlimited.
     pub budget_left: Option<MicroUsd>,
     /// What is left of its limits.
     pub limits_left: PoolLimits,
@@ -303,7 +304,7 @@ impl PoolPolicy {
 
 /// What applies to every pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct PlacementSettings {
     /// Nothing is bought at spot prices older than this. Prices from a user's file have no age.
     pub max_price_age: Millis,
     /// Nothing is bought at list prices (on-demand) older than this: they change by announcement, and the price list is often slow to
@@ -330,11 +331,11 @@ pub struct Settings {
     pub proves_bounds: bool,
 }
 
-impl Default for Settings {
+impl Default for PlacementSettings {
     /// The operator's defaults: spot prices up to 5 minutes and list prices up to a day old, 4 minutes of boot (research: 3 to 5 for an LLM
     /// node), 15 minutes of lost work (half a 30-minute checkpoint interval), data spread over a day at AWS's list prices between regions.
     fn default() -> Self {
-        Settings {
+        PlacementSettings {
             max_price_age: Millis::from_mins(5),
             max_list_price_age: Millis::from_hours(24),
             snapshot_prices_allowed: false,

@@ -1,7 +1,8 @@
-//! What belongs together in one snapshot, found once a pass: pods of a claim, of a workload, of a Job; the instance and the node of a machine.
+//! What belongs together in one snapshot, found once a pass: the instance, the node and the pods of each claim; pods of a workload, of a Job.
 //!
 //! Decides: nothing. No rule walks all pods or all claims to find one of them; what only some passes ask for is built when it is asked for.
-//! Looked up by hash, never walked in the order of a hash: the same snapshot gives the same plan.
+//! Looked up by hash, never walked in the order of a hash: the same snapshot gives the same plan. Large worlds are walked by two threads, which
+//! changes how long it takes and nothing else.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -45,6 +46,11 @@ impl<'a> Claims<'a> {
         self.world.len()
     }
 
+    /// Those that this pass has marked.
+    pub(super) fn marked(&self) -> impl Iterator<Item = &ClaimName> {
+        self.marked.keys()
+    }
+
     /// Changes what this pass sees of a claim.
     pub(super) fn mark(&mut self, name: &ClaimName, change: impl FnOnce(&mut Claim)) {
         if let Some(claim) = self.get(name).cloned() {
@@ -56,8 +62,52 @@ impl<'a> Claims<'a> {
 /// The indexes over one snapshot.
 pub(super) struct Index<'a> {
     world: &'a Snapshot,
-    /// Pods that hold a place, by claim, oldest first.
-    holding: Lookup<&'a str, Vec<&'a Pod>>,
+    /// Every claim, by name.
+    machines: Vec<Machine<'a>>,
+    /// Where in `machines`, by the claim's name.
+    by_name: Lookup<&'a str, u32>,
+    /// ... and by the instance that its status names; the first claim counts.
+    by_instance: Lookup<&'a str, u32>,
+    of_pods: OfPods<'a>,
+    of_ec2: OfEc2<'a>,
+    let_go_by: OnceCell<Lookup<&'a str, Vec<&'a Pod>>>,
+    by_workload: OnceCell<BTreeMap<&'a Workload, Vec<&'a Pod>>>,
+    by_job: OnceCell<Lookup<&'a str, Vec<&'a Pod>>>,
+    by_gang: OnceCell<BTreeMap<&'a str, BTreeMap<&'a str, Vec<&'a Pod>>>>,
+    bought_for: OnceCell<Lookup<&'a str, Vec<&'a ClaimName>>>,
+    successors: OnceCell<Lookup<&'a str, Vec<&'a Claim>>>,
+    by_claim_uid: OnceCell<Lookup<&'a str, &'a Instance>>,
+    claim_uids: OnceCell<Lookup<&'a str, ()>>,
+}
+
+/// A claim with what belongs to it.
+#[derive(Clone, Copy)]
+pub(super) struct Machine<'a> {
+    /// The claim, without the marks of this pass.
+    pub(super) claim: &'a Claim,
+    /// The instance that its status names, where EC2 shows it.
+    pub(super) instance: Option<&'a Instance>,
+    /// The node of that instance.
+    pub(super) node: Option<&'a Node>,
+    /// Where its pods begin and end in [`OfPods::placed`].
+    pods: (u32, u32),
+}
+
+impl<'a> Machine<'a> {
+    /// Pods that hold a place on it, oldest first; `placed` is [`Index::placed`].
+    pub(super) fn pods_among<'p>(&self, placed: &'p [&'a Pod]) -> &'p [&'a Pod] {
+        &placed[self.pods.0 as usize..self.pods.1 as usize]
+    }
+}
+
+/// What one walk over all pods finds.
+struct OfPods<'a> {
+    /// Pods that hold a place, claim by claim, oldest first.
+    placed: Vec<&'a Pod>,
+    /// Where in `placed` the pods of each claim begin; one more than there are claims.
+    from: Vec<u32>,
+    /// Pods that hold a place on a claim that is not there, by its name, oldest first.
+    astray: Lookup<&'a str, Vec<&'a Pod>>,
     /// Pods behind our gate that are not being deleted, by uid.
     gated: Vec<&'a Pod>,
     /// Pods that were bound as replacements, by uid.
@@ -66,119 +116,244 @@ pub(super) struct Index<'a> {
     replacements: Lookup<&'a str, &'a Pod>,
     /// Pods that were let go, by uid.
     let_go: Vec<&'a Pod>,
-    instances: Lookup<&'a str, &'a Instance>,
+    /// Pods that something keeps from running, by uid.
+    stuck: Vec<&'a Pod>,
+}
+
+/// What one walk over all instances and nodes finds.
+struct OfEc2<'a> {
+    /// By the position of their claim.
+    instances: Vec<Option<&'a Instance>>,
+    nodes: Vec<Option<&'a Node>>,
+    /// Instances that no claim's status names, and nodes of such, by the instance's id.
+    other_instances: Lookup<&'a str, &'a Instance>,
+    other_nodes: Lookup<&'a str, &'a Node>,
     /// Instances whose spot request says something, as EC2 shows them.
     said_of: Vec<&'a Instance>,
-    nodes: Lookup<&'a str, &'a Node>,
-    let_go_by: OnceCell<Lookup<&'a str, Vec<&'a Pod>>>,
-    by_workload: OnceCell<BTreeMap<&'a Workload, Vec<&'a Pod>>>,
-    by_job: OnceCell<Lookup<&'a str, Vec<&'a Pod>>>,
-    by_gang: OnceCell<BTreeMap<&'a str, BTreeMap<&'a str, Vec<&'a Pod>>>>,
-    bought_for: OnceCell<Lookup<&'a str, Vec<&'a ClaimName>>>,
-    successors: OnceCell<Lookup<&'a str, Vec<&'a Claim>>>,
-    by_instance: OnceCell<Lookup<&'a str, &'a ClaimName>>,
-    by_claim_uid: OnceCell<Lookup<&'a str, &'a Instance>>,
-    claim_uids: OnceCell<Lookup<&'a str, ()>>,
+    /// Instances of another cluster of our name, as EC2 shows them.
+    foreign: Vec<&'a Instance>,
 }
 
 fn lookup<K, V>(room: usize) -> Lookup<K, V> {
     Lookup::with_capacity_and_hasher(room, BuildHasherDefault::default())
 }
 
-impl<'a> Index<'a> {
-    pub(super) fn of(world: &'a Snapshot) -> (Index<'a>, Claims<'a>) {
-        let mut index = Index {
-            world,
-            holding: lookup(world.claims.len()),
+/// Fewer objects are walked sooner than a second thread has started.
+const WORTH_A_THREAD: usize = 4_000;
+
+/// Every instance that EC2 shows with our tag, by region and id.
+pub(super) fn shown(world: &Snapshot) -> impl Iterator<Item = &Instance> {
+    let known = world.instances.values().filter_map(|o| if let Observed::Known { value, .. } = o { Some(value) } else { None });
+    known.flat_map(|instances| instances.values())
+}
+
+impl<'a> OfPods<'a> {
+    fn of(world: &'a Snapshot, by_name: &Lookup<&'a str, u32>) -> Self {
+        let mut found = OfPods {
+            placed: Vec::new(),
+            from: vec![0; by_name.len() + 1],
+            astray: lookup(0),
             gated: Vec::new(),
             replacing: Vec::new(),
             replacements: lookup(0),
             let_go: Vec::new(),
-            instances: lookup(world.claims.len()),
-            said_of: Vec::new(),
-            nodes: lookup(world.nodes.len()),
-            let_go_by: OnceCell::new(),
-            by_workload: OnceCell::new(),
-            by_job: OnceCell::new(),
-            by_gang: OnceCell::new(),
-            bought_for: OnceCell::new(),
-            successors: OnceCell::new(),
-            by_instance: OnceCell::new(),
-            by_claim_uid: OnceCell::new(),
-            claim_uids: OnceCell::new(),
+            stuck: Vec::new(),
         };
+        let mut placed: Vec<(u32, &Pod)> = Vec::with_capacity(world.pods.len());
         for pod in world.pods.values() {
-            index.add_pod(pod);
+            if let (Some(claim), false) = (&pod.claim, pod.finished()) {
+                match by_name.get(claim.as_str()) {
+                    Some(at) => placed.push((*at, pod)),
+                    None => found.astray.entry(claim.as_str()).or_default().push(pod),
+                }
+            }
+            found.note(world, pod);
         }
-        for instance in index.seen() {
-            index.instances.insert(instance.id.as_str(), instance);
-            if instance.spot_request_status.is_some() {
-                index.said_of.push(instance);
+        // Counted, then laid out: by claim, and by uid within one.
+        for (at, _) in &placed {
+            found.from[*at as usize + 1] += 1;
+        }
+        for at in 1..found.from.len() {
+            found.from[at] += found.from[at - 1];
+        }
+        let mut next = found.from.clone();
+        if let Some((_, any)) = placed.first() {
+            found.placed = vec![*any; placed.len()];
+        }
+        for (at, pod) in placed {
+            let next = &mut next[at as usize];
+            found.placed[*next as usize] = pod;
+            *next += 1;
+        }
+        let oldest_first = |pods: &mut [&Pod]| pods.sort_by_key(|pod| pod.created_at);
+        for at in 1..found.from.len() {
+            let (from, to) = (found.from[at - 1] as usize, found.from[at] as usize);
+            if to - from > 1 {
+                oldest_first(&mut found.placed[from..to]);
             }
         }
-        for node in world.nodes.values() {
-            // Of several Nodes that name one instance the first counts, as the snapshot orders them.
-            index.nodes.entry(node.instance.as_str()).or_insert(node);
-        }
-        (index, Claims::of(world))
+        found.astray.values_mut().for_each(|pods| oldest_first(pods));
+        found
     }
 
-    fn add_pod(&mut self, pod: &'a Pod) {
-        if let (Some(claim), false) = (&pod.claim, pod.finished()) {
-            let pods = self.holding.entry(claim.as_str()).or_default();
-            // Mostly one, and mostly older ones first.
-            let key = |p: &Pod| (p.created_at, p.identity.uid.clone());
-            let at = pods.iter().rposition(|other| key(other) <= key(pod)).map_or(0, |at| at + 1);
-            pods.insert(at, pod);
-        }
+    fn note(&mut self, world: &'a Snapshot, pod: &'a Pod) {
         if pod.phase == PodPhase::Gated && pod.deleting_until.is_none() {
             self.gated.push(pod);
         }
-        if let Some(replaced) = &pod.replaces {
+        // The mark says where to look; what counts is what its claim keeps.
+        if let Some(replaced) = pod.replaces.as_ref().and_then(|_| world.held(pod).replaces) {
             self.replacing.push(pod);
             self.replacements.entry(replaced.pod.uid.as_str()).or_insert(pod);
         }
         if pod.let_go.is_some() {
             self.let_go.push(pod);
         }
+        if pod.stuck.is_some() {
+            self.stuck.push(pod);
+        }
+    }
+}
+
+impl<'a> OfEc2<'a> {
+    fn of(world: &'a Snapshot, by_instance: &Lookup<&'a str, u32>, claims: usize) -> Self {
+        let mut found = OfEc2 {
+            instances: vec![None; claims],
+            nodes: vec![None; claims],
+            other_instances: lookup(0),
+            other_nodes: lookup(0),
+            said_of: Vec::new(),
+            foreign: Vec::new(),
+        };
+        for instance in shown(world) {
+            match by_instance.get(instance.id.as_str()) {
+                Some(at) => found.instances[*at as usize] = Some(instance),
+                None => {
+                    found.other_instances.insert(instance.id.as_str(), instance);
+                }
+            }
+            if instance.spot_request_status.is_some() {
+                found.said_of.push(instance);
+            }
+            if instance.is_of_another(&world.cluster_uid) {
+                found.foreign.push(instance);
+            }
+        }
+        for node in world.nodes.values() {
+            // Of several Nodes that name one instance the first counts, as the snapshot orders them.
+            match by_instance.get(node.instance.as_str()) {
+                Some(at) => {
+                    found.nodes[*at as usize].get_or_insert(node);
+                }
+                None => {
+                    found.other_nodes.entry(node.instance.as_str()).or_insert(node);
+                }
+            }
+        }
+        found
+    }
+}
+
+impl<'a> Index<'a> {
+    pub(super) fn of(world: &'a Snapshot) -> (Index<'a>, Claims<'a>) {
+        let (mut by_name, mut by_instance) = (lookup(world.claims.len()), lookup(world.claims.len()));
+        for (at, claim) in (0..).zip(world.claims.values()) {
+            by_name.insert(claim.name.as_str(), at);
+            if let Some(id) = &claim.status.instance {
+                by_instance.entry(id.as_str()).or_insert(at);
+            }
+        }
+        // Two walks that have nothing in common but what they read.
+        let (of_pods, mut of_ec2) = if world.pods.len() + world.nodes.len() > WORTH_A_THREAD {
+            std::thread::scope(|scope| {
+                let ec2 = scope.spawn(|| OfEc2::of(world, &by_instance, world.claims.len()));
+                let of_pods = OfPods::of(world, &by_name);
+                (of_pods, ec2.join().unwrap_or_else(|fault| std::panic::resume_unwind(fault)))
+            })
+        } else {
+            (OfPods::of(world, &by_name), OfEc2::of(world, &by_instance, world.claims.len()))
+        };
+        let (instances, nodes) = (std::mem::take(&mut of_ec2.instances), std::mem::take(&mut of_ec2.nodes));
+        let belongs = instances.into_iter().zip(nodes).zip(of_pods.from.windows(2));
+        let joined = world.claims.values().zip(belongs);
+        let machines =
+            joined.map(|(claim, ((instance, node), pods))| Machine { claim, instance, node, pods: (pods[0], pods[1]) }).collect();
+        let index = Index {
+            world,
+            machines,
+            by_name,
+            by_instance,
+            of_pods,
+            of_ec2,
+            let_go_by: OnceCell::new(),
+            by_workload: OnceCell::new(),
+            by_job: OnceCell::new(),
+            by_gang: OnceCell::new(),
+            bought_for: OnceCell::new(),
+            successors: OnceCell::new(),
+            by_claim_uid: OnceCell::new(),
+            claim_uids: OnceCell::new(),
+        };
+        (index, Claims::of(world))
     }
 
-    /// Every instance that EC2 shows with our tag, by region and id.
-    pub(super) fn seen(&self) -> impl Iterator<Item = &'a Instance> + use<'a> {
-        let known = self.world.instances.values().filter_map(|o| if let Observed::Known { value, .. } = o { Some(value) } else { None });
-        known.flat_map(|instances| instances.values())
+    /// Every claim with what belongs to it, by name.
+    pub(super) fn machines(&self) -> &[Machine<'a>] {
+        &self.machines
+    }
+
+    /// Where in [`Index::machines`] the claim of this name is.
+    pub(super) fn position(&self, claim: &ClaimName) -> Option<usize> {
+        self.by_name.get(claim.as_str()).map(|at| *at as usize)
+    }
+
+    /// Pods that hold a place, machine by machine.
+    pub(super) fn placed(&self) -> &[&'a Pod] {
+        &self.of_pods.placed
     }
 
     /// Instances whose spot request has a status that matters.
     pub(super) fn said_of(&self) -> &[&'a Instance] {
-        &self.said_of
+        &self.of_ec2.said_of
     }
 
     /// Pods that hold a place on a claim, oldest first.
     pub(super) fn pods_on(&self, claim: &ClaimName) -> &[&'a Pod] {
-        self.holding.get(claim.as_str()).map_or(&[], Vec::as_slice)
+        match self.position(claim) {
+            Some(at) => self.machines[at].pods_among(&self.of_pods.placed),
+            None => self.of_pods.astray.get(claim.as_str()).map_or(&[], Vec::as_slice),
+        }
     }
 
     /// Pods that our gate holds and nobody deletes.
     pub(super) fn gated(&self) -> &[&'a Pod] {
-        &self.gated
+        &self.of_pods.gated
     }
 
     /// Pods that were bound as replacements of others.
     pub(super) fn replacing(&self) -> &[&'a Pod] {
-        &self.replacing
+        &self.of_pods.replacing
     }
 
     /// Pods that their controller has let go.
     pub(super) fn let_go(&self) -> &[&'a Pod] {
-        &self.let_go
+        &self.of_pods.let_go
+    }
+
+    /// Pods that something keeps from running.
+    pub(super) fn stuck(&self) -> &[&'a Pod] {
+        &self.of_pods.stuck
+    }
+
+    /// Instances of another cluster of our name.
+    pub(super) fn foreign(&self) -> &[&'a Instance] {
+        &self.of_ec2.foreign
     }
 
     /// Pods that this controller has let go, the first to be let go first.
     pub(super) fn let_go_by(&self, controller: &Uid) -> &[&'a Pod] {
         let made = self.let_go_by.get_or_init(|| {
             let mut found: Lookup<&str, Vec<&Pod>> = lookup(0);
-            let mut in_order = self.let_go.clone();
+            let mut in_order = self.of_pods.let_go.clone();
             in_order.sort_by_key(|pod| (pod.let_go.as_ref().map(|mark| mark.at), &pod.identity.uid));
             for pod in in_order {
                 if let Some(mark) = &pod.let_go {
@@ -192,17 +367,24 @@ impl<'a> Index<'a> {
 
     /// The pod that was bound as the replacement of `old`.
     pub(super) fn replacement_of(&self, old: &Pod) -> Option<&'a Pod> {
-        self.replacements.get(old.identity.uid.as_str()).copied()
+        self.of_pods.replacements.get(old.identity.uid.as_str()).copied()
     }
 
     /// The instance of this id, where EC2 shows it.
     pub(super) fn instance(&self, id: &InstanceId) -> Option<&'a Instance> {
-        self.instances.get(id.as_str()).copied()
+        match self.by_instance.get(id.as_str()) {
+            Some(at) => self.machines[*at as usize].instance,
+            None => self.of_ec2.other_instances.get(id.as_str()).copied(),
+        }
     }
 
     /// The node that runs on this instance.
     pub(super) fn node_on(&self, instance: Option<&InstanceId>) -> Option<&'a Node> {
-        self.nodes.get(instance?.as_str()).copied()
+        let instance = instance?.as_str();
+        match self.by_instance.get(instance) {
+            Some(at) => self.machines[*at as usize].node,
+            None => self.of_ec2.other_nodes.get(instance).copied(),
+        }
     }
 
     /// The node of this name.
@@ -282,37 +464,30 @@ impl<'a> Index<'a> {
 
     /// The claim whose status names this instance.
     pub(super) fn claim_of(&self, instance: &InstanceId) -> Option<&'a ClaimName> {
-        // The tag says it at once; only for an instance that EC2 does not show, or whose tag is wrong, all claims are asked.
+        // Of two claims that name one instance, the one that its tag names.
         let tagged = self.instance(instance).and_then(|seen| seen.tags.get(tags::CLAIM));
-        let tagged = tagged.and_then(|name| self.world.claims.get_key_value(&ClaimName::from(name.as_str())));
-        if let Some((name, _)) = tagged.filter(|(_, claim)| claim.status.instance.as_ref() == Some(instance)) {
-            return Some(name);
-        }
-        let made = self.by_instance.get_or_init(|| {
-            let mut found = lookup(self.world.claims.len());
-            for claim in self.world.claims.values() {
-                if let Some(id) = &claim.status.instance {
-                    found.entry(id.as_str()).or_insert(&claim.name);
-                }
-            }
-            found
-        });
-        made.get(instance.as_str()).copied()
+        let tagged = tagged.and_then(|name| Some(&self.machines[*self.by_name.get(name)? as usize].claim.name));
+        let own = tagged.filter(|name| self.world.claims.get(*name).is_some_and(|claim| claim.status.instance.as_ref() == Some(instance)));
+        own.or_else(|| self.by_instance.get(instance.as_str()).map(|at| &self.machines[*at as usize].claim.name))
     }
 
     /// The instance that carries this claim's uid in its tags: of a launch whose answer was not written down.
     pub(super) fn tagged_with(&self, claim: &Claim) -> Option<&'a Instance> {
+        self.tagged_with_uid(&claim.uid).filter(|instance| instance.capacity.region == claim.spec.capacity.region)
+    }
+
+    /// The instance that carries the uid of a claim in its tags, whether that claim can be read or not.
+    pub(super) fn tagged_with_uid(&self, claim: &Uid) -> Option<&'a Instance> {
         let made = self.by_claim_uid.get_or_init(|| {
-            let mut found = lookup(self.instances.len());
-            for instance in self.seen() {
+            let mut found = lookup(self.machines.len());
+            for instance in shown(self.world) {
                 if let Some(uid) = instance.tags.get(tags::CLAIM_UID) {
-                    found.entry(uid.as_str()).or_insert(instance);
+                    found.entry(uid).or_insert(instance);
                 }
             }
             found
         });
-        let found = made.get(claim.uid.as_str()).copied();
-        found.filter(|instance| instance.capacity.region == claim.spec.capacity.region)
+        made.get(claim.as_str()).copied()
     }
 
     /// Whether a claim with this uid is there.

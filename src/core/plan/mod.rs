@@ -23,7 +23,7 @@ mod terms;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use self::claims::{lifecycle, sweeping};
+use self::claims::{lifecycle, resting, sweeping};
 use self::moving::{lifting, migration, notices, returning, watching};
 use self::pass::Pass;
 use self::placing::{buying, reserved};
@@ -55,7 +55,7 @@ pub struct Settings {
     pub notice_window: Millis,
     /// A pod whose launches were refused this often in a row takes on-demand, if its owner and pool allow it.
     pub fall_back_after: u64,
-    /// How far apart voluntary moves are considered at least: each time the work of every machine is placed anew.
+    /// How far apart voluntary moves are considered at least: each time the work of every machine is placed again.
     pub moves_considered_every: Millis,
     /// lowtide's version, for decisions.
     pub code_version: String,
@@ -83,6 +83,15 @@ pub type Planner = std::sync::Arc<dyn Fn(&Settings, &Snapshot, Timestamp) -> Pla
 
 /// Decides everything there is to decide now.
 pub fn plan(settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {
+    decide(settings, world, now, resting::look)
+}
+
+/// The same plan by asking every rule about every machine, those at rest included: what [`plan`] is held against.
+pub fn plan_asking_about_each(settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {
+    decide(settings, world, now, |_| {})
+}
+
+fn decide(settings: &Settings, world: &Snapshot, now: Timestamp, look_for_rest: impl FnOnce(&mut Pass)) -> Plan {
     let reserved = reserved::reserved_offers(world, now);
     let mut pass = Pass::new(settings, world, &reserved, now);
     notices::mark_doomed(&mut pass);
@@ -90,12 +99,13 @@ pub fn plan(settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {
     buying::buy(&mut pass);
     lifting::lift_gates(&mut pass);
     watching::watch_lifted(&mut pass);
+    look_for_rest(&mut pass);
     lifecycle::advance_claims(&mut pass);
     sweeping::sweep_unclaimed(&mut pass);
     sweeping::report(&mut pass);
     // What saves work has been handed out before anything is compared for work that is safe.
     let considered_moves = !pass.hurries && returning::consider_moves(&mut pass);
-    facts::tell_the_ledger(&mut pass);
+    facts::report_to_the_ledger(&mut pass);
     status::show(&mut pass);
     let holds_until = pass.holds_until();
     let (unasked_ends, held_ends) = (pass.unasked_ends, pass.held_ends);

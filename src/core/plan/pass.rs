@@ -20,8 +20,9 @@ use crate::core::snapshot::{Lane, Snapshot};
 use crate::core::units::Resources;
 use crate::core::units::ids::{ClaimName, ClassName, DecisionId, PoolName, Uid, ZoneId};
 use crate::core::units::money::MicroUsd;
+use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
-use crate::core::workload::{Attribution, Pod};
+use crate::core::workload::Pod;
 
 /// The state of one pass: the world, what this pass has already claimed for itself, and the steps so far.
 pub(super) struct Pass<'a> {
@@ -49,6 +50,8 @@ pub(super) struct Pass<'a> {
     pub(super) weighed: bool,
     /// Work is being saved in this pass: what can wait is planned in the next one, at once.
     pub(super) hurries: bool,
+    /// Machines of which there is nothing to say, by their position among all claims.
+    pub(super) resting: Vec<bool>,
     /// Machines whose end the breaker lets go on in this pass, and those that it keeps.
     pub(super) unasked_ends: u64,
     pub(super) held_ends: u64,
@@ -57,7 +60,7 @@ pub(super) struct Pass<'a> {
     /// What daemonsets request on a node of each class.
     daemonsets: RefCell<BTreeMap<ClassName, Resources>>,
     /// Node pools that admit a namespace.
-    admitting: RefCell<BTreeMap<String, Rc<BTreeSet<PoolName>>>>,
+    admitting: RefCell<BTreeMap<String, Shared<BTreeSet<PoolName>>>>,
     policy_hashes: RefCell<BTreeMap<PoolName, Rc<str>>>,
     pub(super) steps: Vec<Step>,
     pub(super) wake_at: Option<Timestamp>,
@@ -87,6 +90,7 @@ impl<'a> Pass<'a> {
             terms: OnceCell::new(),
             weighed: false,
             hurries: false,
+            resting: Vec::new(),
             unasked_ends: 0,
             held_ends: 0,
             ready_classes: RefCell::default(),
@@ -103,13 +107,18 @@ impl<'a> Pass<'a> {
         !self.busy.contains(lane)
     }
 
+    /// Whether nothing is to be said of the machine at this position among all claims.
+    pub(super) fn is_resting(&self, position: usize) -> bool {
+        self.resting.get(position).copied().unwrap_or(false)
+    }
+
     /// Adds a step unless one of its lanes is taken; says whether it was added.
     pub(super) fn step(&mut self, lanes: Vec<Lane>, records: Vec<LedgerRecord>, actions: Vec<Action>) -> bool {
         if !lanes.iter().all(|lane| self.is_free(lane)) {
             return false;
         }
         self.busy.extend(lanes.iter().cloned());
-        self.steps.push(Step { lanes, records, actions });
+        self.steps.push(Step::planned(lanes, records, actions));
         true
     }
 
@@ -179,14 +188,14 @@ impl<'a> Pass<'a> {
     }
 
     /// The node pools that admit pods of the pod's namespace.
-    pub(super) fn pools_for(&self, pod: &Pod) -> Rc<BTreeSet<PoolName>> {
+    pub(super) fn pools_for(&self, pod: &Pod) -> Shared<BTreeSet<PoolName>> {
         let namespace = pod.object().namespace.as_str();
         if let Some(known) = self.admitting.borrow().get(namespace) {
-            return Rc::clone(known);
+            return known.clone();
         }
         let allows = |pool: &&NodePool| !pool.deleting && pool.namespaces.contains(namespace);
-        let found: Rc<BTreeSet<PoolName>> = Rc::new(self.world.pools.values().filter(allows).map(|pool| pool.name.clone()).collect());
-        self.admitting.borrow_mut().insert(namespace.to_owned(), Rc::clone(&found));
+        let found: Shared<BTreeSet<PoolName>> = self.world.pools.values().filter(allows).map(|pool| pool.name.clone()).collect();
+        self.admitting.borrow_mut().insert(namespace.to_owned(), found.clone());
         found
     }
 
@@ -227,7 +236,7 @@ impl<'a> Pass<'a> {
             text,
             node_pool: Some(claim.spec.node_pool.clone()),
             workload: None,
-            attribution: Attribution::default(),
+            attribution: Default::default(),
             pods: self.pods_on(&claim.name).iter().map(|pod| pod.identity.clone()).collect(),
             need: None,
             judgement: Default::default(),

@@ -11,7 +11,7 @@ use crate::core::workload::{Pod, PodRules};
 /// What all placements of a pass are asked under: the same for each, since a purchase is not undone within a pass.
 pub(super) struct Terms<'a> {
     pub(super) pools: Vec<PoolPolicy>,
-    pub(super) settings: placement::Settings,
+    pub(super) settings: placement::PlacementSettings,
     pub(super) listed: Vec<Vec<Listing<'a>>>,
     /// What pods avoid on one machine.
     pub(super) marks: Marks,

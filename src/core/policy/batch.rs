@@ -94,9 +94,9 @@ pub fn last_call(period: Millis, changeover: Millis) -> Millis {
     Millis(2 * changeover.0 + period.0)
 }
 
-/// One step to try.
+/// What a job can do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum Choice {
     /// Keep what is held.
     Keep,
     /// Hold nothing.
@@ -119,14 +119,14 @@ const STAKE: i64 = 30;
 const UNSEEN_STAY: Millis = Millis::from_hours(2);
 const HOUR: i128 = 3_600_000;
 
-/// The steps to try, best first, appended to `steps`. Decisions are made every `period`: nothing is noticed sooner than that.
+/// The choices to try, best first, appended to `choices`. Decisions are made every `period`: nothing is noticed sooner than that.
 pub fn decide(
     period: Millis,
     job: &Job,
     pools: &[SpotCapacity<'_>],
     on_demand: &[OnDemandOffer],
     now: Timestamp,
-    steps: &mut Vec<Step>,
+    choices: &mut Vec<Choice>,
 ) -> Pressure {
     let d = job.changeover.0;
     let left = job.deadline.since(now).0;
@@ -134,9 +134,9 @@ pub fn decide(
     let fallback = cheapest_on_demand(job, on_demand);
     if slack < last_call(period, job.changeover).0 {
         // There is time for one more launch, if not for two: what has become too expensive is left all the same.
-        let leave = |held: usize, od: usize| slack >= d + period.0 && dearer_than(job, &pools[held], &on_demand[od]);
-        steps.push(match (job.holding, fallback) {
-            (Holding::Spot(held), Some(od)) if leave(held, od) => Step::OnDemand(od),
+        let leave = |held: usize, od: usize| slack >= d + period.0 && costs_more_than(job, &pools[held], &on_demand[od]);
+        choices.push(match (job.holding, fallback) {
+            (Holding::Spot(held), Some(od)) if leave(held, od) => Choice::OnDemand(od),
             _ => at_last_call(period, job, slack, fallback),
         });
         return Pressure::LastCall;
@@ -161,14 +161,14 @@ pub fn decide(
             Holding::OnDemand(_) => is_due(job, &pools[*i], slack - last_call(period, job.changeover).0, now),
         };
         if may_go && worth_going(job, pools, on_demand, *i, *price) {
-            steps.push(Step::Spot(*i));
+            choices.push(Choice::Spot(*i));
         }
     }
-    steps.push(match (job.holding, fallback) {
-        (Holding::Spot(held), Some(od)) if dearer_than(job, &pools[held], &on_demand[od]) => Step::OnDemand(od),
-        (Holding::Spot(_) | Holding::OnDemand(_), _) => Step::Keep,
-        (Holding::Nothing, Some(od)) if pressure == Pressure::Reserve || order.is_empty() => Step::OnDemand(od),
-        (Holding::Nothing, _) => Step::Wait,
+    choices.push(match (job.holding, fallback) {
+        (Holding::Spot(held), Some(od)) if costs_more_than(job, &pools[held], &on_demand[od]) => Choice::OnDemand(od),
+        (Holding::Spot(_) | Holding::OnDemand(_), _) => Choice::Keep,
+        (Holding::Nothing, Some(od)) if pressure == Pressure::Reserve || order.is_empty() => Choice::OnDemand(od),
+        (Holding::Nothing, _) => Choice::Wait,
     });
     pressure
 }
@@ -180,14 +180,14 @@ fn cheapest_on_demand(job: &Job, on_demand: &[OnDemandOffer]) -> Option<usize> {
 }
 
 /// No time for another loss: what runs productively continues, anything else becomes on-demand.
-fn at_last_call(period: Millis, job: &Job, slack: i64, fallback: Option<usize>) -> Step {
+fn at_last_call(period: Millis, job: &Job, slack: i64, fallback: Option<usize>) -> Choice {
     let safe = job.changeover_left.0 == 0 || slack - job.changeover_left.0 >= job.changeover.0 + period.0;
     match (job.holding, fallback) {
-        (Holding::OnDemand(_), _) => Step::Keep,
-        (Holding::Spot(_), _) if safe => Step::Keep,
-        (_, Some(od)) => Step::OnDemand(od),
-        (Holding::Spot(_), None) => Step::Keep,
-        (Holding::Nothing, None) => Step::Wait,
+        (Holding::OnDemand(_), _) => Choice::Keep,
+        (Holding::Spot(_), _) if safe => Choice::Keep,
+        (_, Some(od)) => Choice::OnDemand(od),
+        (Holding::Spot(_), None) => Choice::Keep,
+        (Holding::Nothing, None) => Choice::Wait,
     }
 }
 
@@ -254,7 +254,7 @@ fn hour_of_work(job: &Job, pool: &SpotCapacity<'_>, index: usize) -> i64 {
 }
 
 /// Whether the held spot has become so expensive that finishing on on-demand costs less, with the changeover and move to it.
-fn dearer_than(job: &Job, held: &SpotCapacity<'_>, on_demand: &OnDemandOffer) -> bool {
+fn costs_more_than(job: &Job, held: &SpotCapacity<'_>, on_demand: &OnDemandOffer) -> bool {
     held.price.0 > hour_on_demand(job, on_demand)
 }
 
@@ -287,7 +287,7 @@ mod tests {
         let (changeover, changeover_left, overspent) = (Millis(H / 5), Millis(0), MicroUsd(0));
         Job { remaining: Millis(remaining), deadline: Timestamp(deadline), changeover, changeover_left, holding, overspent }
     }
-    fn steps(job: &Job, prices: &[i64], memory: &CapacityMemory, egress: i64) -> Vec<Step> {
+    fn choices(job: &Job, prices: &[i64], memory: &CapacityMemory, egress: i64) -> Vec<Choice> {
         let capacity = |p: &i64| SpotCapacity { price: MicroUsdPerHour(*p), egress: MicroUsd(egress), memory, prior_ppm: EVEN_ODDS };
         let pools: Vec<SpotCapacity<'_>> = prices.iter().map(capacity).collect();
         let od = [OnDemandOffer { price: MicroUsdPerHour(3_000_000), egress: MicroUsd(0) }];
@@ -299,19 +299,19 @@ mod tests {
     #[test]
     fn without_slack_nothing_but_on_demand_is_tried() {
         let memory = CapacityMemory::default();
-        assert_eq!(steps(&job(10 * H, 10 * H + H / 4, Holding::Nothing), &[1], &memory, 0), [Step::OnDemand(0)]);
-        assert_eq!(steps(&job(10 * H, 10 * H + H / 4, Holding::Spot(0)), &[1], &memory, 0), [Step::Keep]);
+        assert_eq!(choices(&job(10 * H, 10 * H + H / 4, Holding::Nothing), &[1], &memory, 0), [Choice::OnDemand(0)]);
+        assert_eq!(choices(&job(10 * H, 10 * H + H / 4, Holding::Spot(0)), &[1], &memory, 0), [Choice::Keep]);
     }
 
     #[test]
     fn a_dear_pool_is_passed_over_while_cheap_ones_are_expected_to_do() {
         let memory = CapacityMemory::default();
         // Half the time is expected in the cheap pool, and the work needs a tenth of it.
-        assert_eq!(steps(&job(H, 20 * H, Holding::Nothing), &[900_000, 1_300_000], &memory, 0), [Step::Spot(0), Step::Wait]);
+        assert_eq!(choices(&job(H, 20 * H, Holding::Nothing), &[900_000, 1_300_000], &memory, 0), [Choice::Spot(0), Choice::Wait]);
         // Now it needs nearly all: every pool is tried, and on-demand follows because the slack is reserved.
         assert_eq!(
-            steps(&job(19 * H, 20 * H, Holding::Nothing), &[900_000, 1_300_000], &memory, 0),
-            [Step::Spot(0), Step::Spot(1), Step::OnDemand(0)]
+            choices(&job(19 * H, 20 * H, Holding::Nothing), &[900_000, 1_300_000], &memory, 0),
+            [Choice::Spot(0), Choice::Spot(1), Choice::OnDemand(0)]
         );
     }
 
@@ -320,14 +320,14 @@ mod tests {
         let memory = CapacityMemory::default();
         // A changeover on on-demand is $0.60, one in the pool $0.18, and 3 % of the ten hours left $0.90, of one hour $0.09.
         for (left, overspent, expected) in [
-            (10, 0, Step::Spot(0)),
-            (10, 1_320_000, Step::Spot(0)),
-            (10, 1_320_001, Step::OnDemand(0)),
-            (1, 510_000, Step::Spot(0)),
-            (1, 510_001, Step::OnDemand(0)),
+            (10, 0, Choice::Spot(0)),
+            (10, 1_320_000, Choice::Spot(0)),
+            (10, 1_320_001, Choice::OnDemand(0)),
+            (1, 510_000, Choice::Spot(0)),
+            (1, 510_001, Choice::OnDemand(0)),
         ] {
             let job = Job { overspent: MicroUsd(overspent), ..job(left * H, 40 * H, Holding::Nothing) };
-            assert_eq!(steps(&job, &[900_000], &memory, 0).first(), Some(&expected), "{left} h left, {overspent}");
+            assert_eq!(choices(&job, &[900_000], &memory, 0).first(), Some(&expected), "{left} h left, {overspent}");
         }
     }
 
@@ -357,37 +357,37 @@ mod tests {
         ] {
             let memory = lost(minutes_ago, hours_up);
             let on_demand = job(40 * H, 40 * H + slack_min * 60_000, Holding::OnDemand(0));
-            let expected: &[Step] = if returns { &[Step::Spot(0), Step::Keep] } else { &[Step::Keep] };
-            assert_eq!(steps(&on_demand, &[900_000], &memory, 0), expected, "{slack_min} min of slack, lost {minutes_ago} min ago");
+            let expected: &[Choice] = if returns { &[Choice::Spot(0), Choice::Keep] } else { &[Choice::Keep] };
+            assert_eq!(choices(&on_demand, &[900_000], &memory, 0), expected, "{slack_min} min of slack, lost {minutes_ago} min ago");
         }
         let never_lost = CapacityMemory::default();
-        assert_eq!(steps(&job(40 * H, 41 * H, Holding::OnDemand(0)), &[900_000], &never_lost, 0), [Step::Spot(0), Step::Keep]);
+        assert_eq!(choices(&job(40 * H, 41 * H, Holding::OnDemand(0)), &[900_000], &never_lost, 0), [Choice::Spot(0), Choice::Keep]);
     }
 
     #[test]
     fn the_reserve_is_not_spent_on_a_lower_price() {
         let memory = CapacityMemory::default();
         // Ten hours of work are expected to be interrupted five times, and five changeovers more: 2 h and a tick.
-        for (deadline, expected) in [(12 * H, &[Step::Keep][..]), (12 * H + 200_000, &[Step::Spot(0), Step::Keep][..])] {
-            assert_eq!(steps(&job(10 * H, deadline, Holding::Spot(1)), &[900_000, 2_000_000], &memory, 0), expected, "{deadline}");
+        for (deadline, expected) in [(12 * H, &[Choice::Keep][..]), (12 * H + 200_000, &[Choice::Spot(0), Choice::Keep][..])] {
+            assert_eq!(choices(&job(10 * H, deadline, Holding::Spot(1)), &[900_000, 2_000_000], &memory, 0), expected, "{deadline}");
         }
     }
 
     #[test]
-    fn what_is_a_tenth_dearer_is_not_waited_for_and_what_is_dearer_than_on_demand_not_taken() {
+    fn what_is_a_tenth_dearer_is_not_waited_for_and_what_is_costs_more_than_on_demand_not_taken() {
         let memory = CapacityMemory::default();
         let waiting = job(H, 20 * H, Holding::Nothing);
-        assert_eq!(steps(&waiting, &[900_000, 990_000, 1_010_000], &memory, 0), [Step::Spot(0), Step::Spot(1), Step::Wait]);
-        assert_eq!(steps(&waiting, &[3_100_000], &memory, 0), [Step::OnDemand(0)]);
-        assert_eq!(steps(&waiting, &[], &memory, 0), [Step::OnDemand(0)]);
+        assert_eq!(choices(&waiting, &[900_000, 990_000, 1_010_000], &memory, 0), [Choice::Spot(0), Choice::Spot(1), Choice::Wait]);
+        assert_eq!(choices(&waiting, &[3_100_000], &memory, 0), [Choice::OnDemand(0)]);
+        assert_eq!(choices(&waiting, &[], &memory, 0), [Choice::OnDemand(0)]);
     }
 
     #[test]
     fn running_spot_moves_only_for_more_than_the_move_costs() {
         let memory = CapacityMemory::default();
         let running = job(10 * H, 40 * H, Holding::Spot(1));
-        assert_eq!(steps(&running, &[900_000, 2_000_000], &memory, 0), [Step::Spot(0), Step::Keep]);
-        assert_eq!(steps(&running, &[1_800_000, 2_000_000], &memory, 0), [Step::Keep]);
-        assert_eq!(steps(&running, &[900_000, 2_000_000], &memory, 4_000_000), [Step::Keep]);
+        assert_eq!(choices(&running, &[900_000, 2_000_000], &memory, 0), [Choice::Spot(0), Choice::Keep]);
+        assert_eq!(choices(&running, &[1_800_000, 2_000_000], &memory, 0), [Choice::Keep]);
+        assert_eq!(choices(&running, &[900_000, 2_000_000], &memory, 4_000_000), [Choice::Keep]);
     }
 }

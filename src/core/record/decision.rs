@@ -122,13 +122,13 @@ pub struct Decision {
     /// The node pool whose policy held.
     pub node_pool: Option<PoolName>,
     /// Whose work it is; `None` for a machine without work.
-    pub workload: Option<Workload>,
+    pub workload: Option<Shared<Workload>>,
     /// Who pays.
-    pub attribution: Attribution,
+    pub attribution: Shared<Attribution>,
     /// The pods it is about.
     pub pods: Vec<PodIdentity>,
     /// What they need.
-    pub need: Option<Need>,
+    pub need: Option<Shared<Need>>,
     /// The offers judged.
     pub judgement: Shared<Judgement>,
     /// What it would have cost otherwise.

@@ -8,6 +8,7 @@ use crate::core::market::Capacity;
 use crate::core::record::Decision;
 use crate::core::units::ids::{ClaimName, DecisionId, InstanceId, ObjectRef, Region, Uid, derive_uuid};
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::WorkloadKind;
 use crate::core::workload::{Attribution, Workload};
@@ -75,11 +76,11 @@ pub struct OccupancyOpened {
     /// Its uid.
     pub pod_uid: Uid,
     /// Its workload.
-    pub workload: Workload,
+    pub workload: Shared<Workload>,
     /// Inference or batch.
     pub kind: WorkloadKind,
     /// Who pays.
-    pub attribution: Attribution,
+    pub attribution: Shared<Attribution>,
     /// Schedulable GPU units it holds.
     pub gpus: i64,
     /// The placement decision, whose frozen counterfactuals hold for this pod.

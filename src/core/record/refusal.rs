@@ -58,7 +58,8 @@ pub enum Refusal {
     /// The deadline leaves time to wait for something cheaper or asks for something safer, or the replicas of a service are to be spread.
     NotForDeadline,
     /// It fits, but another costs less.
-    Dearer,
+    #[serde(rename = "dearer")]
+    MoreExpensive,
 }
 
 /// The word by which JSON and the ledger name a reason or a source of prices, as `dearer`; empty for what is not one word there.
@@ -94,7 +95,7 @@ impl fmt::Display for Refusal {
             Refusal::Budget => "pool budget used up",
             Refusal::Diversity => "too many replicas in one capacity pool",
             Refusal::NotForDeadline => "not what its deadline or its spread asks for",
-            Refusal::Dearer => "more expensive",
+            Refusal::MoreExpensive => "more expensive",
         })
     }
 }

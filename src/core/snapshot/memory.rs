@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use crate::core::fleet::Bindings;
 use crate::core::market::availability::CapacityMemory;
 use crate::core::market::quota::QuotaKey;
 use crate::core::market::{Capacity, CapacityType, CoolDown, CoolDownCause};
@@ -19,6 +20,8 @@ pub const HALF_LIFE: Millis = Millis::from_hours(336);
 pub const ADVISOR_WEIGHT: Millis = Millis::from_hours(336);
 /// At most this many pools are kept over a restart, those of the latest sightings: below 300 kB of text, a ConfigMap holds 1 MiB.
 pub const MOST_CAPACITIES_KEPT: usize = 600;
+/// At most this many bindings are kept over a restart: below 400 kB of text.
+const MOST_BINDINGS_KEPT: usize = 800;
 /// A pool not seen for this long is forgotten.
 const FORGET_AFTER: Millis = Millis::from_hours(60 * 24);
 /// A cool-down that ends later than this from now was not written by us: a pool's `coolDown.maxSeconds` is at most a day.
@@ -110,6 +113,8 @@ pub struct MarketMemory {
     closed_regions: BTreeMap<Region, CoolDown>,
     /// How long services were short of ready replicas.
     pub services: ServiceMemory,
+    /// What was decided about pods that may outlive their claims.
+    pub bindings: Bindings,
 }
 
 /// Expected interruptions of a spot pool per million instance-hours, where `advised` is the advisor's rate.
@@ -137,6 +142,8 @@ struct Stored {
     closed_regions: Vec<(Region, CoolDown)>,
     #[serde(default)]
     services: ServiceMemory,
+    #[serde(default, skip_serializing_if = "Bindings::is_empty")]
+    bindings: Bindings,
 }
 const VERSION: u32 = 1;
 
@@ -225,7 +232,7 @@ impl MarketMemory {
         closed.into_iter().chain(own).max_by_key(|cool_down| cool_down.until)
     }
 
-    /// EC2 said at `at` that the account may launch nothing in `region`: it is left alone, for longer each time. The same answer, told
+    /// EC2 said at `at` that the account may launch nothing in `region`: it is left alone, for longer each time. The same answer, reported
     /// twice, counts once.
     pub fn close_region(&mut self, region: &Region, at: Timestamp, base: Millis, max: Millis) {
         let known = self.closed_regions.get(region).copied();
@@ -254,7 +261,14 @@ impl MarketMemory {
         let live = self.quota_refusals.iter().filter(|(_, refusal)| refusal.until > now);
         let quota_refusals = live.map(|(key, refusal)| (key.clone(), *refusal)).collect();
         let closed_regions = self.closed_regions.iter().filter(|(_, c)| c.until > now).map(|(region, c)| (region.clone(), *c)).collect();
-        let stored = Stored { version: VERSION, capacities, quota_refusals, closed_regions, services: self.services.clone() };
+        let stored = Stored {
+            version: VERSION,
+            capacities,
+            quota_refusals,
+            closed_regions,
+            services: self.services.clone(),
+            bindings: self.bindings.bounded(MOST_BINDINGS_KEPT),
+        };
         serde_json::to_string(&stored).unwrap_or_default()
     }
 
@@ -276,7 +290,7 @@ impl MarketMemory {
         let refusals = stored.quota_refusals.into_iter().filter(|(_, refusal)| refusal.until <= horizon);
         let (capacities, quota_refusals) = (stored.capacities.into_iter().map(possible).collect(), refusals.collect());
         let closed_regions = stored.closed_regions.into_iter().filter(|(_, c)| c.until <= horizon).collect();
-        Ok(MarketMemory { capacities, quota_refusals, closed_regions, services: stored.services })
+        Ok(MarketMemory { capacities, quota_refusals, closed_regions, services: stored.services, bindings: stored.bindings })
     }
 }
 

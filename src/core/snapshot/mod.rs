@@ -3,19 +3,22 @@
 //! Decides: nothing. Adapters fill it, [`super::plan`] reads it.
 //!
 //! - [`memory`]: what lowtide has learnt of each capacity and each service.
+//! - `held`: what holds of a pod's marks.
 
+mod held;
 pub mod memory;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use self::held::Held;
 use self::memory::MarketMemory;
-use crate::core::fleet::{Claim, Doubt, Instance, LaunchTemplate, Node, NodeClass, NodePool, PoolStatus, UnreadableClaim};
+use crate::core::fleet::{Bound, Claim, Doubt, Instance, LaunchTemplate, Node, NodeClass, NodePool, PoolStatus, UnreadableClaim};
 use crate::core::market::Market;
 use crate::core::market::catalog::Catalog;
 use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::SeenReservations;
 use crate::core::market::scores::ScoreBoard;
-use crate::core::record::Told;
+use crate::core::record::Reported;
 use crate::core::units::ids::{ClaimName, ClassName, InstanceId, NodeName, PoolName, Region, Uid};
 use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
@@ -130,12 +133,14 @@ pub struct Snapshot {
     pub notices: Vec<PendingNotice>,
     /// What actions run on.
     pub in_flight: BTreeSet<Lane>,
+    /// Bindings that are being written, or that the watch has not shown yet, by the pod's uid.
+    pub pending_bindings: BTreeMap<Uid, Bound>,
     /// Claims that are being removed or whose machines are being ended right now: nothing new goes there.
     pub ending: BTreeSet<ClaimName>,
     /// Ids of ledger records and events that were already written: not written again.
     pub recorded: Shared<crate::core::record::Recorded>,
     /// What the ledger has received of each machine (by its claim's uid), as far as remembered.
-    pub told: Shared<Told>,
+    pub reported: Shared<Reported>,
     /// Every region that a class names has been priced once, or has had its time to answer: before that nothing is bought for new pods.
     pub market_surveyed: bool,
     /// As many records wait for Postgres as may: what can be said again later is not recorded now.

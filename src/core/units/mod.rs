@@ -1,5 +1,6 @@
 //! Names, money, time and amounts: the units of everything else.
 
+pub mod alike;
 pub mod ids;
 pub mod money;
 pub mod pace;

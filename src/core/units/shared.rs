@@ -3,13 +3,14 @@
 //! Decides: nothing. A pass reads the world without copying it, and a test changes it as if it were its own.
 
 use std::any::Any;
+use std::borrow::Borrow;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Weak};
 
 use serde::{Deserialize, Serialize};
 
 /// A shared value with a copy made on the first change: [`Arc::make_mut`] behind `&mut`.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Shared<T>(Arc<T>);
 
@@ -40,6 +41,19 @@ impl<T: Send + Sync + 'static> Shared<T> {
     /// Whether this is the value of `mark`, unchanged: a change moves it, and its address is not reused while the mark exists.
     pub fn is(&self, mark: &Mark) -> bool {
         std::ptr::addr_eq(Arc::as_ptr(&self.0), mark.0.as_ptr())
+    }
+}
+
+impl<T> Shared<T> {
+    /// Nobody else holds it.
+    pub fn is_held_once(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
+impl<T> Borrow<T> for Shared<T> {
+    fn borrow(&self) -> &T {
+        &self.0
     }
 }
 

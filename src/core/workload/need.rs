@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::market::catalog::Architecture;
 use crate::core::units::ids::{GpuModel, InstanceType, Region, ZoneId, derive_uuid};
 use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Millicores, Resources};
 use crate::core::workload::labels::LabelTerm;
@@ -26,6 +27,9 @@ pub use manifest::{
     PodSpec, Toleration, TopologySpreadConstraint, Volume,
 };
 pub use quantity::{milli_units, requested};
+
+/// What a pod requests, or every fault in its request. Pods that are alike share it.
+pub type NeedAnswer = Result<(Shared<Need>, Shared<Schedule>), Vec<String>>;
 
 /// What kind of work it is: decides how it is moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -120,7 +124,7 @@ impl Need {
 }
 
 /// What the owner said about time and standby: not part of the group key.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Schedule {
     /// When batch work must be done.
     pub deadline: Option<Deadline>,

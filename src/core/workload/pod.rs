@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::company::PodRules;
-use super::need::{Need, Schedule};
+use super::need::NeedAnswer;
 use super::owner::{Attribution, Baseline, PodIdentity, Workload};
 use crate::core::units::ids::{ClaimName, DecisionId, NodeName, ObjectRef, Region, Uid};
 use crate::core::units::money::MicroUsd;
+use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
 
 /// How a pod can be moved.
@@ -124,15 +125,15 @@ pub struct Pod {
     /// When it was created.
     pub created_at: Timestamp,
     /// Whose work it is.
-    pub workload: Workload,
+    pub workload: Shared<Workload>,
     /// How it can be moved.
     pub mobility: Mobility,
     /// What it needs, or why that cannot be read.
-    pub need: Result<(Need, Schedule), Vec<String>>,
+    pub need: NeedAnswer,
     /// Which pods it may run with, and who goes first.
     pub rules: Arc<PodRules>,
     /// Who pays.
-    pub attribution: Attribution,
+    pub attribution: Shared<Attribution>,
     /// Where it is in its life.
     pub phase: PodPhase,
     /// When its containers started running, according to the kubelet.
@@ -156,19 +157,23 @@ pub struct Pod {
     /// The node it runs on.
     pub node: Option<NodeName>,
     /// The pod it replaces.
-    pub replaces: Option<Replaces>,
+    pub replaces: Option<Box<Replaces>>,
     /// It was released from its controller and keeps running until its replacement is there.
     pub let_go: Option<LetGo>,
     /// EndpointSlices' services that list it at all.
-    pub services: BTreeSet<String>,
+    pub services: Shared<BTreeSet<String>>,
     /// ... and those that list it as ready.
-    pub ready_in: BTreeSet<String>,
+    pub ready_in: Shared<BTreeSet<String>>,
 }
 
 impl Pod {
     /// It will no longer use its GPUs.
     pub fn finished(&self) -> bool {
         matches!(self.phase, PodPhase::Succeeded | PodPhase::Failed)
+    }
+    /// A gate holds it, ours or another's.
+    pub fn waits(&self) -> bool {
+        matches!(self.phase, PodPhase::Gated | PodPhase::GatedByOthers)
     }
     /// It holds a place on a claim.
     pub fn holds(&self, claim: &ClaimName) -> bool {

@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use super::controllers::Controllers;
 use super::labels::both;
-use super::need::{Metadata, Need, PodManifest, Schedule, Vocabulary, WorkloadKind, parse_with};
+use super::need::{Metadata, NeedAnswer, PodManifest, Vocabulary, WorkloadKind, parse_with};
 use super::volumes::{self, Volumes};
 use super::{Attribution, LetGo, Mobility, PodRules, Workload};
+use crate::core::units::shared::Shared;
 use crate::core::units::time::Millis;
 
 /// Labels of namespaces, by name.
@@ -51,9 +52,6 @@ impl Default for AttributionKeys {
     }
 }
 
-/// What a pod requests, or every fault in its request.
-pub type NeedAnswer = Result<(Need, Schedule), Vec<String>>;
-
 /// Everything besides the pod that reading it needs.
 #[derive(Debug, Clone, Copy)]
 pub struct PodReader<'a> {
@@ -73,7 +71,7 @@ pub struct PodReader<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadPod {
     /// Whose work it is.
-    pub workload: Workload,
+    pub workload: Shared<Workload>,
     /// How it can be moved.
     pub mobility: Mobility,
     /// What it needs, or why that cannot be read.
@@ -81,7 +79,7 @@ pub struct ReadPod {
     /// Which pods it may run with.
     pub rules: Arc<PodRules>,
     /// Who pays.
-    pub attribution: Attribution,
+    pub attribution: Shared<Attribution>,
     /// `terminationGracePeriodSeconds`.
     pub termination_grace: Millis,
 }
@@ -93,7 +91,7 @@ impl PodReader<'_> {
             parse_with(manifest, self.vocabulary).map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let reached = volumes::reached_from(&volumes::of_pod(manifest, self.volumes));
         need.node_terms = both(std::mem::take(&mut need.node_terms), reached);
-        Ok((need, schedule))
+        Ok((need.into(), schedule.into()))
     }
 
     /// Reads a pod; `need` and `rules` are what [`PodReader::need`] and [`PodRules::read`] said of it, `let_go` the mark on it.
@@ -101,11 +99,11 @@ impl PodReader<'_> {
         let (workload, mobility) = self.controllers.of(manifest, self.volumes, let_go);
         let kind = need.as_ref().ok().map(|(need, _)| need.kind);
         ReadPod {
-            workload,
+            workload: workload.into(),
             mobility,
             need,
             rules,
-            attribution: self.attribution(&manifest.metadata, kind),
+            attribution: self.attribution(&manifest.metadata, kind).into(),
             // 30 s is the API server's default; it fills the field in itself.
             termination_grace: Millis::from_secs(manifest.spec.termination_grace_period_seconds.unwrap_or(30)),
         }

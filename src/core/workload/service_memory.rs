@@ -61,7 +61,7 @@ impl ServiceMemory {
         }
         let mut after = self.clone();
         after.shortfalls.extend(changed);
-        after.shortfalls.retain(|service, seen| !seen.is_forgotten(at) || pods.values().any(|pod| pod.workload == *service));
+        after.shortfalls.retain(|service, seen| !seen.is_forgotten(at) || pods.values().any(|pod| *pod.workload == *service));
         Some(after)
     }
 }

@@ -99,6 +99,11 @@ pub struct GpuNodeClaimSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     pub created_for: Vec<PodRef>,
+    /// What was decided about those pods. The pods carry a copy; this is what counts. Absent where lowtide kept none: machines of 0.1.0, and
+    /// those that were adopted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub bindings: Option<Vec<PodBinding>>,
     /// The claim whose work it will take over, bought before that claim is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
@@ -201,10 +206,10 @@ pub struct GpuNodeClaimStatus {
     /// Pods that run here, so that their end is noticed across a restart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub occupants: Vec<Occupant>,
-    /// What was decided about the pods that were bound here. The pods carry a copy; this is what counts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    pub bindings: Option<Vec<PodBinding>>,
+    /// What was decided about the pods that were bound here after it was bought, by their uids. The pods carry a copy; this is what counts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 1024))]
+    pub bindings: BTreeMap<String, PodBinding>,
     /// Since when nothing is bound here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub empty_since: Option<Moment>,

@@ -1,7 +1,7 @@
 //! Claims: the intent, its progress, its end.
 
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PostParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PostParams, Preconditions, ValidationDirective};
 use kube::core::ObjectMeta;
 use serde_json::json;
 
@@ -41,7 +41,12 @@ pub async fn patch(cluster: &LiveCluster, name: &ClaimName, patch: &ClaimPatch, 
         body["metadata"] = json!({ "resourceVersion": version.to_string() });
     }
     let (what, api) = (format!("write the status of claim {name}"), api(cluster));
-    let mut changed = call(&what, api.patch_status(name.as_str(), &ours(), &Patch::Merge(body))).await?;
+    let mut params = ours();
+    if !patch.bindings.is_empty() {
+        // Definitions of 0.1.0 have no place for them. The pods are bound all the same, and nothing of theirs is believed that buys anything.
+        params.field_validation = Some(ValidationDirective::Warn);
+    }
+    let mut changed = call(&what, api.patch_status(name.as_str(), &params, &Patch::Merge(body))).await?;
     // The phase was derived from what the watch had delivered, which may be older than what the API server holds.
     if let Some(derived) = changed.status.as_ref().and_then(claims::derived_again) {
         changed = call(&what, api.patch_status(name.as_str(), &ours(), &Patch::Merge(derived))).await?;

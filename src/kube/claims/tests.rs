@@ -77,18 +77,30 @@ fn a_phase_that_was_derived_from_an_old_status_is_derived_again() {
 fn bindings_are_kept_to_the_letter_and_a_text_that_cannot_be_read_hides_no_claim() {
     let mut object = ready();
     let replaces = r#"{"namespace":"ml","name":"old","uid":"u-0","from_claim":"lt-0","decision":"1fe02eb0-2c73-52de-a931-00bcc49225a7","noticed_at":1,"decided_at":2,"deadline":3}"#;
-    object["status"]["bindings"] = json!([
+    let bindings = json!([
         { "podUid": "u-1", "decisionId": "1fe02eb0-2c73-52de-a931-00bcc49225a7", "attempt": 3, "baseline": r#"{"b1_per_replica_hour":"0.8048","b2_per_replica_hour":null}"#, "replaces": replaces },
         { "podUid": "u-2", "attempt": 1, "baseline": "of another version", "replaces": "neither" },
     ]);
+    (object["spec"]["bindings"], object["status"]["bindings"]) = (bindings.clone(), json!({ "u-1": bindings[0], "u-2": bindings[1] }));
     let claim = read_guarded(&guarded(&object)).unwrap();
-    let bindings = claim.status.bindings.unwrap();
+    let bindings = claim.spec.bindings.clone().unwrap();
+    assert_eq!(claim.status.bindings.values().cloned().collect::<Vec<_>>(), bindings);
+    let spec = serde_json::from_value(json!(super::write_spec(&claim.spec))).unwrap();
+    assert_eq!(super::read_spec(&spec, claim.spec.decision), claim.spec, "written and read again");
     assert_eq!((bindings[0].attempt, bindings[0].replaces.as_ref().unwrap().deadline.map(|at| at.0)), (3, Some(3)));
     assert_eq!(bindings[0].baseline.b1_per_replica_hour.map(|price| price.0), Some(804_800));
     assert_eq!((bindings[1].attempt, &bindings[1].replaces, bindings[1].baseline), (1, &None, Default::default()));
-    let patch = crate::core::action::ClaimPatch { bindings: Some(bindings.clone()), ..Default::default() };
-    object["status"]["bindings"] = super::status_patch(&Default::default(), &patch)["status"]["bindings"].clone();
-    assert_eq!(read_guarded(&guarded(&object)).unwrap().status.bindings, Some(bindings), "written and read again");
+    let changes = [("u-1", Some(bindings[0].clone())), ("u-3", None)].map(|(pod, kept)| (pod.into(), kept));
+    let patch = crate::core::action::ClaimPatch { bindings: changes.into(), ..Default::default() };
+    let written = super::status_patch(&Default::default(), &patch)["status"]["bindings"].clone();
+    assert_eq!(
+        (written.as_object().unwrap().len(), &written["u-3"]),
+        (2, &json!(null)),
+        "one is taken away, and no other touched: {written}"
+    );
+    object["status"]["bindings"] = json!({ "u-1": written["u-1"] });
+    let again = read_guarded(&guarded(&object)).unwrap().status.bindings;
+    assert_eq!(again.values().collect::<Vec<_>>(), [&bindings[0]], "written and read again");
 }
 
 proptest::proptest! {

@@ -72,7 +72,18 @@ pub const OURS: [&str; 62] = [
 pub const OTHERS: [&str; 2] = ["BillingAccountType", "SubAccountType"];
 
 /// Columns that must be there: FOCUS' mandatory ones, and the conditional ones whose condition AWS meets.
-pub const REQUIRED: [&str; 37] = [
+pub const REQUIRED: [&str; 48] = [
+    "CapacityReservationId",
+    "CapacityReservationStatus",
+    "CommitmentDiscountCategory",
+    "CommitmentDiscountId",
+    "CommitmentDiscountName",
+    "CommitmentDiscountQuantity",
+    "CommitmentDiscountStatus",
+    "CommitmentDiscountType",
+    "CommitmentDiscountUnit",
+    "SubAccountId",
+    "SubAccountName",
     "BilledCost",
     "BillingAccountId",
     "BillingAccountName",
@@ -113,7 +124,10 @@ pub const REQUIRED: [&str; 37] = [
 ];
 
 /// Columns that are never null.
-pub const NOT_NULL: [&str; 19] = [
+pub const NOT_NULL: [&str; 22] = [
+    "BillingAccountName",
+    "PricingCurrency",
+    "PricingCurrencyEffectiveCost",
     "BilledCost",
     "BillingAccountId",
     "BillingCurrency",
@@ -136,8 +150,8 @@ pub const NOT_NULL: [&str; 19] = [
 ];
 
 /// Columns that are not null for usage and purchases that are no corrections.
-pub const NOT_NULL_FOR_USE: [&str; 6] =
-    ["ContractedUnitPrice", "ListUnitPrice", "PricingCategory", "PricingQuantity", "SkuId", "SkuPriceId"];
+pub const NOT_NULL_FOR_USE: [&str; 7] =
+    ["ContractedUnitPrice", "ListUnitPrice", "PricingCategory", "PricingCurrencyListUnitPrice", "PricingQuantity", "SkuId", "SkuPriceId"];
 
 /// Columns of numbers.
 pub const NUMBERS: [&str; 14] = [
@@ -174,7 +188,13 @@ pub const ALLOWED: [(&str, &[&str]); 9] = [
 ];
 
 /// Pairs of which the second is null when the first is, and not null when it is not.
-pub const TOGETHER: [(&str, &str); 5] = [
+pub const TOGETHER: [(&str, &str); 11] = [
+    ("CapacityReservationId", "CapacityReservationStatus"),
+    ("CommitmentDiscountId", "CommitmentDiscountCategory"),
+    ("CommitmentDiscountId", "CommitmentDiscountStatus"),
+    ("CommitmentDiscountId", "CommitmentDiscountType"),
+    ("CommitmentDiscountQuantity", "CommitmentDiscountUnit"),
+    ("SubAccountId", "SubAccountName"),
     ("PricingQuantity", "PricingUnit"),
     ("ConsumedQuantity", "ConsumedUnit"),
     ("RegionId", "RegionName"),

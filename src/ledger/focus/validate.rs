@@ -68,7 +68,7 @@ impl<'a> Row<'a> {
 pub fn validate(path: &Path) -> Result<(u64, Vec<Finding>), ValidateFault> {
     let mut findings = Findings::default();
     let mut places = BTreeMap::new();
-    let mut parents: BTreeMap<String, String> = BTreeMap::new();
+    let mut parents: BTreeMap<(&str, String), String> = BTreeMap::new();
     let mut rows = 0;
     let names = read_table::<ValidateFault>(path, |names, number, values| {
         if places.is_empty() {
@@ -77,10 +77,10 @@ pub fn validate(path: &Path) -> Result<(u64, Vec<Finding>), ValidateFault> {
         rows = number;
         let row = Row { places: &places, values };
         one_row(&row, number, &mut findings);
-        if let (Some(price), Some(sku)) = (row.get("SkuPriceId"), row.get("SkuId")) {
-            let parent = parents.entry(price.to_owned()).or_insert_with(|| sku.to_owned());
-            if parent != sku {
-                findings.add("SkuPriceId has two parents: one SkuId is expected for each".into(), number, price);
+        for (child, parent) in [("SkuPriceId", "SkuId"), ("ServiceName", "ServiceCategory")] {
+            let (Some(of), Some(is)) = (row.get(child), row.get(parent)) else { continue };
+            if parents.entry((child, of.to_owned())).or_insert_with(|| is.to_owned()) != is {
+                findings.add(format!("{child} has two parents: one {parent} is expected for each"), number, of);
             }
         }
         Ok(())
@@ -112,6 +112,7 @@ fn one_row(row: &Row, number: u64, findings: &mut Findings) {
     closed_lists(row, number, findings);
     periods(row, number, findings);
     amounts(row, number, findings);
+    signs(row, number, findings);
     our_promises(row, number, findings);
 }
 
@@ -139,10 +140,14 @@ fn nulls(row: &Row, number: u64, findings: &mut Findings) {
             );
         }
     }
+    if row.get("CommitmentDiscountId").is_none()
+        && let Some(name) = row.get("CommitmentDiscountName")
+    {
+        findings.add("CommitmentDiscountName must be null when CommitmentDiscountId is".into(), number, name);
+    }
     if row.get("ChargeCategory") == Some("Tax") {
-        for name in
-            ["PricingQuantity", "ListUnitPrice", "ContractedUnitPrice", "SkuId", "SkuPriceId"].iter().filter(|name| row.get(name).is_some())
-        {
+        let of_use = rules::NOT_NULL_FOR_USE.iter().filter(|name| row.get(name).is_some());
+        for name in of_use {
             findings.add(format!("{name} must be null when ChargeCategory is Tax"), number, row.get(name).unwrap_or_default());
         }
     }
@@ -182,10 +187,11 @@ fn formats(row: &Row, number: u64, findings: &mut Findings) {
             findings.add(format!("{name} is not a JSON object of plain values"), number, text);
         }
     }
-    if let Some(currency) =
-        row.get("BillingCurrency").filter(|code| code.len() != 3 || !rules::CURRENCIES.split_whitespace().any(|c| c == *code))
-    {
-        findings.add("BillingCurrency is not a code of ISO 4217".into(), number, currency);
+    for name in ["BillingCurrency", "PricingCurrency"] {
+        let known = |code: &str| code.len() == 3 && rules::CURRENCIES.split_whitespace().any(|c| c == code);
+        if let Some(currency) = row.get(name).filter(|code| !known(code)) {
+            findings.add(format!("{name} is not a code of ISO 4217"), number, currency);
+        }
     }
 }
 
@@ -250,6 +256,19 @@ fn amounts(row: &Row, number: u64, findings: &mut Findings) {
         {
             findings.add(format!("{cost} is not the product of {price} and PricingQuantity"), number, row.get(cost).unwrap_or_default());
         }
+    }
+}
+
+/// Amounts of which a sign or a value follows from the row.
+fn signs(row: &Row, number: u64, findings: &mut Findings) {
+    for name in ["PricingCurrencyListUnitPrice", "PricingCurrencyContractedUnitPrice"] {
+        if row.number(name).is_some_and(|price| price.is_negative()) {
+            findings.add(format!("{name} is negative"), number, row.get(name).unwrap_or_default());
+        }
+    }
+    if row.get("ChargeCategory") == Some("Purchase") && row.number("EffectiveCost").is_some_and(|cost| !cost.is_zero()) {
+        let cost = row.get("EffectiveCost").unwrap_or_default();
+        findings.add("EffectiveCost is not 0 for a Purchase: what it paid for is its cost".into(), number, cost);
     }
 }
 

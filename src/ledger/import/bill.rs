@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::checks::{Check, Checks, changed_much};
-use super::cur::{READ, REQUIRED, is_known_column, read_line};
+use super::cur::{REQUIRED, is_known_column, is_read, read_line};
 use super::delivery::{Delivery, deliveries};
 use super::rates::Rates;
-use super::reading::{ReadFile, each_line, sha256_of};
+use super::reading::{ReadFile, content_of, each_line};
 use super::staging::{Lines, stage};
 use super::statement::{self, Cell, Changes, Kind, New, Outcome, digest_of, held, id_of, next_version};
 use super::{ImportFault, Options};
@@ -39,6 +39,7 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
     let (versions, checks) = stage(connection, move |lines| read_all(found, &rates, checks, lines)).await?;
     options.checks = checks;
     each_line_once(connection, &versions).await?;
+    alike_in_two_files(connection, &versions, &mut options.checks).await?;
     let mut outcomes = Vec::new();
     for (payer, period) in periods(connection).await? {
         let version = newest(connection, &versions, &payer, &period).await?;
@@ -56,9 +57,8 @@ fn read_all(found: Vec<Delivery>, rates: &Rates, mut checks: Checks, lines: &mut
         let mut files = Vec::new();
         for path in &delivery.files {
             number += 1;
-            // The same file by two names is once.
-            let sha256 = sha256_of(path)?;
-            if seen.insert(sha256) {
+            // The same file by two names, or packed and plain, is once.
+            if seen.insert(content_of(path)?) {
                 files.push((number, read_file(path, usize::try_from(number).unwrap_or_default(), rates, &mut checks, lines)?));
             }
         }
@@ -69,8 +69,7 @@ fn read_all(found: Vec<Delivery>, rates: &Rates, mut checks: Checks, lines: &mut
 
 fn read_file(path: &Path, number: usize, rates: &Rates, checks: &mut Checks, lines: &mut Lines) -> Result<ReadFile, ImportFault> {
     let mut looked_at_header = false;
-    let known = |name: &str| READ.contains(&name);
-    each_line(path, &REQUIRED, known, |line| {
+    each_line(path, &REQUIRED, is_read, |line| {
         if !looked_at_header {
             looked_at_header = true;
             let unknown: Vec<&str> = line.header.names().filter(|name| !is_known_column(name)).collect();
@@ -143,6 +142,33 @@ async fn each_line_once(connection: &mut PgConnection, versions: &[Version]) -> 
     run(connection, "tell the versions apart", &files).await?;
     run(connection, "leave out lines that came twice", once).await?;
     Ok(())
+}
+
+/// Lines without an identity of which two files of one version have at least half alike: most likely two versions side by side, which would be added up. A span of
+/// which each file has a part has another time in each.
+async fn alike_in_two_files(connection: &mut PgConnection, versions: &[Version], checks: &mut Checks) -> Result<(), ImportFault> {
+    let row = sqlx::query(
+        "WITH bare AS (
+             SELECT s.*, v.version FROM staged_line s JOIN staged_version v USING (file)
+             WHERE s.line_id IS NULL AND s.instance <> '' AND s.kind IN ('usage', 'commitment') AND s.until > s.at
+         ), alike AS (
+             SELECT min(file) AS one, max(file) AS other, instance, at, count(*) OVER () AS hours
+             FROM bare GROUP BY version, payer, period, account, kind, instance, usage_type, operation, at, until, used_ms HAVING min(file) <> max(file)
+         )
+         SELECT one, other, instance, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS hour, hours FROM alike
+         WHERE 2 * hours >= (SELECT min(n) FROM (SELECT count(*) AS n FROM bare GROUP BY file) x) ORDER BY at, instance LIMIT 1",
+    );
+    let Some(row) = row.fetch_optional(connection).await.map_err(LedgerFault::during("look for lines in two files"))? else {
+        return Ok(());
+    };
+    let name = |file: i32| place(versions, file).map_or_else(String::new, |(.., file)| file.name.clone());
+    let (one, other) = (name(row.get("one")), name(row.get("other")));
+    let (instance, hour, hours): (String, String, i64) = (row.get("instance"), row.get("hour"), row.get("hours"));
+    checks.refuse(Check::HoursTwice, || {
+        format!(
+            "the use of {instance} in the span from {hour} UTC is in {one} and in {other}, and {hours} spans are so: they are two versions of one report; give one"
+        )
+    })
 }
 
 /// The version, number and file of a file's number.

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::checks::{Check, Checks};
 use super::delivery::files_of;
-use super::entries::{differences, known_workloads, not_much_changed, nothing_missing, period_in_words, source_of};
-use super::reading::{ReadFile, each_line, sha256_of};
+use super::entries::{Spoken, differences, known_workloads, not_much_changed, nothing_missing, period_in_words, source_of};
+use super::reading::{ReadFile, content_of, each_line};
 use super::revenue::per_day;
 use super::statement::{self, Cell, Kind, New, Outcome, held, id_of, next_version};
 use super::table::Line;
@@ -30,7 +30,8 @@ use crate::ledger::store::{LedgerFault, insert};
 use crate::ledger::turns::{self, Turn};
 
 const EXTERNAL_COST: Table = Table { name: "external_cost", columns: "id, at, item, workload, revision, cost_usd, statement, lines" };
-const POSTING: Table = Table {
+/// Postings of other costs.
+pub(super) const POSTING: Table = Table {
     name: "posting",
     columns: "id, at, workload, gpu_ms, span_ms, line, kind, cause, cost_usd, b0_usd, b1_usd, b2_usd, feed_usd, bill_usd, statement",
 };
@@ -65,10 +66,10 @@ impl Content {
 /// # Errors
 /// [`ImportFault`]; then the transaction must be rolled back.
 pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], options: &mut Options) -> Result<Vec<Outcome>, ImportFault> {
-    let (mut content, mut seen) = (Content::default(), BTreeSet::new());
+    let (mut content, mut seen, mut spoken) = (Content::default(), BTreeSet::new(), Spoken::default());
     let source = source_of(options, Kind::Costs);
     for path in files_of(paths)? {
-        if !seen.insert(sha256_of(&path)?) {
+        if !seen.insert(content_of(&path)?) {
             continue;
         }
         let mut looked_at_header = false;
@@ -83,8 +84,14 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
                 let item = line.need("item", "a name for what was paid")?.to_owned();
                 let workload = line.get("workload").map(|_| workload_of(line, "workload")).transpose()?;
                 let owner = owner_of(&item, workload.as_ref(), attribution(line));
+                let parts = per_day(line, "cost_usd", options)?;
+                let of_days: Vec<Timestamp> = parts.iter().map(|(day, _)| *day).collect();
+                // The same item may be paid by several owners.
+                let what = workload.as_ref().map_or_else(|| item.clone(), |workload| format!("{item} of {workload}"));
+                let labels = format!("{what}{}", owner.attribution.team.as_ref().map_or_else(String::new, |team| format!(" for {team}")));
+                spoken.once(&mut options.checks, seen.len(), &labels, &of_days)?;
                 content.workloads.extend(workload);
-                for (day, amount) in per_day(line, "cost_usd", options)? {
+                for (day, amount) in parts {
                     content.add(&source, month_cell(day).0, &item, &owner, day, amount);
                 }
                 Ok(())

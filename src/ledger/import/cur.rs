@@ -16,24 +16,19 @@ use crate::core::units::time::{Millis, Timestamp};
 pub(super) const REQUIRED: [&str; 5] =
     ["line_item_line_item_type", "line_item_resource_id", "line_item_usage_type", "line_item_usage_start_date", "line_item_unblended_cost"];
 
-/// Columns that are read; of a Parquet file only these are.
-pub(super) const READ: [&str; 30] = [
+/// What is read where it is there.
+const ALSO_READ: [&str; 24] = [
     "identity_line_item_id",
     "identity_time_interval",
     "bill_invoice_id",
     "bill_payer_account_id",
     "bill_billing_period_start_date",
     "line_item_usage_account_id",
-    "line_item_line_item_type",
-    "line_item_usage_start_date",
     "line_item_usage_end_date",
     "line_item_product_code",
-    "line_item_usage_type",
     "line_item_operation",
-    "line_item_resource_id",
     "line_item_usage_amount",
     "line_item_currency_code",
-    "line_item_unblended_cost",
     "line_item_net_unblended_cost",
     "pricing_public_on_demand_cost",
     "reservation_effective_cost",
@@ -47,8 +42,12 @@ pub(super) const READ: [&str; 30] = [
     "resource_tags",
     "resource_tags_user_lowtide_claim_uid",
     "billing_period",
-    "line_item_legal_entity",
 ];
+
+/// Whether a column is read; of a Parquet file only these are.
+pub(super) fn is_read(name: &str) -> bool {
+    REQUIRED.contains(&name) || ALSO_READ.contains(&name)
+}
 
 /// What columns of a report begin with.
 const FAMILIES: [&str; 18] = [
@@ -130,7 +129,11 @@ pub(super) fn read_line(line: &Line, rates: &Rates, checks: &mut Checks) -> Resu
     let usage_type = line.get("line_item_usage_type").unwrap_or_default();
     let resource = line.get("line_item_resource_id").unwrap_or_default();
     let instance = instance_of(resource);
-    let from = line.time("line_item_usage_start_date")?;
+    // What has no time of its own is of the billing period.
+    let from = match (line.get("line_item_usage_start_date"), line.get("bill_billing_period_start_date")) {
+        (None, Some(_)) => line.time("bill_billing_period_start_date")?,
+        _ => line.time("line_item_usage_start_date")?,
+    };
     let to = line.get("line_item_usage_end_date").map_or(Ok(from), |_| line.time("line_item_usage_end_date"))?.max(from);
     let kind = kind_of(line_type, usage_type, resource, instance.is_some());
     let rate = rates.of(line, "line_item_currency_code", from)?;
@@ -354,6 +357,21 @@ mod tests {
         for (name, known) in [("line_item_blended_rate", true), ("resource_tags_user_team", true), ("kosten", false)] {
             assert_eq!(is_known_column(name), known, "{name}");
         }
+    }
+
+    #[test]
+    fn what_has_no_time_of_its_own_is_of_the_billing_period() {
+        let header = "bill/BillingPeriodStartDate,lineItem/LineItemType,lineItem/ResourceId,lineItem/UsageType,lineItem/UsageStartDate,lineItem/UnblendedCost\n";
+        let text = format!("{header}2026-07-01T00:00:00Z,Refund,,,,-3\n");
+        let mut found = Vec::new();
+        each_csv_record(Path::new("cur.csv"), &mut text.as_bytes(), &REQUIRED, &mut |line| {
+            found.extend(read_line(line, &Rates::default(), &mut Checks::default())?);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!((found[0].kind, found[0].period.as_str(), found[0].from), ("refund", "2026-07-01", Timestamp::from_date(2026, 7, 1)));
+        let fault = read(&[line("Usage", "i-1", "x", "1", "1", ",USD,,,,").replace("2026-07-20T07:00:00.000Z", "")]).unwrap_err();
+        assert!(fault.contains("line_item_usage_start_date holds \"nothing\""), "{fault}");
     }
 
     proptest::proptest! {

@@ -75,12 +75,9 @@ struct Manifest {
 
 impl Manifest {
     fn read(path: &Path) -> Result<Option<Manifest>, ImportFault> {
-        let text = std::fs::read_to_string(path).map_err(|cause| ImportFault::Unreadable { path: path.to_path_buf(), cause })?;
-        let bad = |fault: String| super::reading::malformed(path, 1, fault);
-        let json: serde_json::Value = serde_json::from_str(&text).map_err(|cause| bad(format!("not a manifest: {cause}")))?;
-        let list = ["dataFiles", "reportKeys"].iter().find_map(|name| json.get(name)?.as_array());
-        let Some(list) = list else { return Ok(None) };
-        let keys = list.iter().filter_map(|key| key.as_str().map(str::to_owned)).collect();
+        let text = std::fs::read(path).map_err(|cause| ImportFault::Unreadable { path: path.to_path_buf(), cause })?;
+        let json = json_of(&text).map_err(|fault| super::reading::malformed(path, 1, fault))?;
+        let Some(keys) = keys_of(&json) else { return Ok(None) };
         let name = ["executionId", "assemblyId"].iter().find_map(|name| json.get(name)?.as_str()).map(str::to_owned);
         Ok(Some(Manifest { path: path.to_path_buf(), name, keys }))
     }
@@ -94,6 +91,54 @@ impl Manifest {
         let best = self.keys.iter().map(same).max().filter(|count| *count > 0)?;
         Some((best, self.path.parent() == file.parent()))
     }
+}
+
+fn json_of(text: &[u8]) -> Result<serde_json::Value, String> {
+    serde_json::from_slice(text).map_err(|cause| format!("not a manifest: {cause}"))
+}
+
+fn keys_of(json: &serde_json::Value) -> Option<Vec<String>> {
+    let list = ["dataFiles", "reportKeys"].iter().find_map(|name| json.get(name)?.as_array())?;
+    Some(list.iter().filter_map(|key| key.as_str().map(str::to_owned)).collect())
+}
+
+/// A file that a manifest names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The bucket, where the manifest says it.
+    pub bucket: Option<String>,
+    /// The key.
+    pub key: String,
+}
+
+impl Part {
+    /// The file's own name; none when it would lead out of a folder.
+    pub fn file(&self) -> Option<&str> {
+        self.key.rsplit('/').next().filter(|name| is_plain(name))
+    }
+
+    /// The name of the folder that it lies in.
+    pub fn folder(&self) -> Option<&str> {
+        self.key.rsplit('/').nth(1).filter(|name| is_plain(name))
+    }
+}
+
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['\\', '\0'])
+}
+
+/// The files that a manifest names.
+///
+/// # Errors
+/// Says what is expected when it is none.
+pub fn parts_of(manifest: &[u8]) -> Result<Vec<Part>, String> {
+    let keys = keys_of(&json_of(manifest)?).filter(|keys| !keys.is_empty());
+    let keys = keys.ok_or("a manifest with dataFiles or reportKeys is expected, and this one names no file")?;
+    let part = |key: String| match key.strip_prefix("s3://").and_then(|rest| rest.split_once('/')) {
+        Some((bucket, key)) => Part { bucket: Some(bucket.to_owned()), key: key.to_owned() },
+        None => Part { bucket: None, key: key.trim_start_matches('/').to_owned() },
+    };
+    Ok(keys.into_iter().map(part).collect())
 }
 
 /// Manifests that are given, or lie where AWS puts them: beside the files, above them, or in `metadata` beside `data`.
@@ -312,6 +357,20 @@ mod tests {
         );
         let found = exports.deliveries(&["e/data/BILLING_PERIOD=2026-07/2026-08-03T01:02:03.000Z-x2/e-00001.csv"], false).unwrap();
         assert_eq!(found[0].0.as_deref(), Some("2026-08-03T01:02:03Z"));
+    }
+
+    #[test]
+    fn a_manifest_names_files_and_never_a_way_out_of_their_folder() {
+        let named = |keys: &str| parts_of(format!(r#"{{"reportKeys": [{keys}]}}"#).as_bytes());
+        let parts = named(r#""s3://b/e/data/2026-08-03T01:02:03Z-x/e-1.csv", "/p/r/r-1.csv.gz""#).unwrap();
+        let said = |part: &Part| (part.bucket.clone(), part.folder().map(str::to_owned), part.file().map(str::to_owned));
+        assert_eq!(said(&parts[0]), (Some("b".into()), Some("2026-08-03T01:02:03Z-x".into()), Some("e-1.csv".into())));
+        assert_eq!(said(&parts[1]), (None, Some("r".into()), Some("r-1.csv.gz".into())));
+        for bad in [r#""p/..""#, r#""p/""#, r#""p/.bashrc""#, r#""p/a\\b""#] {
+            assert_eq!(named(bad).unwrap()[0].file(), None, "{bad}");
+        }
+        assert!(named("").unwrap_err().contains("names no file"));
+        assert!(parts_of(b"<html>").unwrap_err().contains("not a manifest"));
     }
 
     #[test]

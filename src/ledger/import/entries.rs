@@ -77,6 +77,31 @@ pub(super) fn not_much_changed(checks: &mut Checks, period: &str, what: &str, be
     checks.refuse(Check::AmountChanged, || format!("{what} of {period} was {} and would be {}", short(before), short(now)))
 }
 
+/// What files of one command have spoken of: amounts of one day that come from two files, or from a line of the month and a line of the day, would be added up.
+#[derive(Debug, Default)]
+pub(super) struct Spoken {
+    /// By what and day: which file, and whether a line of the whole month.
+    of: BTreeMap<(String, Timestamp), (usize, bool)>,
+}
+
+impl Spoken {
+    /// Refuses what another file, or a line of another kind, has spoken of.
+    pub(super) fn once(&mut self, checks: &mut Checks, file: usize, what: &str, days: &[Timestamp]) -> Result<(), ImportFault> {
+        let monthly = days.len() > 1;
+        for day in days {
+            let (other, was_monthly) = *self.of.entry((what.to_owned(), *day)).or_insert((file, monthly));
+            if other == file && was_monthly == monthly {
+                continue;
+            }
+            let how = if other == file { "by the month and by the day" } else { "in two of these files" };
+            return checks.refuse(Check::HoursTwice, || {
+                format!("{what} on {} is {how}: the amounts would be added up; give one of them", period_in_words(*day, 10))
+            });
+        }
+        Ok(())
+    }
+}
+
 /// Refuses an amount of dollars beyond reason.
 pub(super) fn reasonable(checks: &mut Checks, amount: BilledUsd, said: impl FnOnce() -> ImportFault) -> Result<(), ImportFault> {
     if beyond_reason(amount) { checks.refuse(Check::BeyondReason, || said().to_string()) } else { Ok(()) }

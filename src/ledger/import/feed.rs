@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use super::checks::{Check, Checks};
 use super::cur::CurLine;
 use super::delivery::files_of;
-use super::reading::{ReadFile, malformed, sha256_of, while_reading, with_text};
+use super::reading::{ReadFile, content_of, malformed, sha256_of, while_reading, with_text};
 use super::staging::{Lines, stage};
 use super::statement::{self, Cell, Changes, Kind, New, Outcome, digest_of, id_of, next_version};
 use super::table::{Header, Line};
@@ -137,10 +137,10 @@ async fn changes(connection: &mut PgConnection) -> Result<Changes, LedgerFault> 
 fn read_all(paths: &[PathBuf], lines: &mut Lines) -> Result<Vec<ReadFile>, ImportFault> {
     let (mut files, mut seen) = (Vec::new(), BTreeSet::new());
     for (n, path) in paths.iter().enumerate() {
-        let sha256 = sha256_of(path)?;
-        if !seen.insert(sha256.clone()) {
+        if !seen.insert(content_of(path)?) {
             continue;
         }
+        let sha256 = sha256_of(path)?;
         let mut count = 0;
         with_text(path, |text| {
             read(path, text, |line| {

@@ -13,7 +13,7 @@ use super::checks::Check;
 use super::costs::{Content, owner_of, store};
 use super::delivery::files_of;
 use super::entries::reasonable;
-use super::reading::{each_line, sha256_of};
+use super::reading::{content_of, each_line};
 use super::statement::Outcome;
 use super::table::Line;
 use super::usage::month_cell;
@@ -25,6 +25,7 @@ use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::Attribution;
 use crate::ledger::store::LedgerFault;
 
+/// Without these no row can be read.
 const REQUIRED: [&str; 7] = [
     "billing_period_start",
     "charge_period_start",
@@ -34,22 +35,16 @@ const REQUIRED: [&str; 7] = [
     "service_name",
     "charge_category",
 ];
-const READ: [&str; 17] = [
-    "billing_period_start",
-    "charge_period_start",
-    "charge_period_end",
-    "effective_cost",
-    "billing_currency",
-    "service_name",
-    "charge_category",
+/// What is read where it is there.
+const ALSO_READ: [&str; 9] = [
+    "service_category",
     "provider_name",
     "service_provider_name",
+    "invoice_issuer_name",
     "billing_account_id",
     "resource_id",
     "tags",
-    "invoice_issuer_name",
-    "publisher_name",
-    "sub_account_id",
+    // Those of lowtide's own export.
     "x_decision_id",
     "x_waste_category",
 ];
@@ -128,13 +123,13 @@ pub(super) async fn take(
 ) -> Result<(Vec<Outcome>, usize), ImportFault> {
     let (mut content, mut seen, mut of_machines) = (Content::default(), BTreeSet::new(), Vec::new());
     for path in files_of(paths)? {
-        if !seen.insert(sha256_of(&path)?) {
+        if !seen.insert(content_of(&path)?) {
             continue;
         }
         let read = each_line(
             &path,
             &REQUIRED,
-            |name| READ.contains(&name),
+            |name| REQUIRED.contains(&name) || ALSO_READ.contains(&name),
             |line| {
                 if line.header.has("x_decision_id") && line.header.has("x_waste_category") {
                     return Err(line.fault("x_DecisionId", "a decision", "the file of another provider: this is lowtide's own export"));
@@ -194,7 +189,7 @@ fn read_line(
         environment: label("environment"),
         cost_center: label("cost_center"),
         product_area: label("product_area"),
-        component: label("component").or_else(|| Some("api".into())),
+        component: label("component").or_else(|| Some(component_of(line.get("service_category")).into())),
     };
     let workload = label("workload").and_then(|text| {
         let (namespace, name) = text.split_once('/')?;
@@ -211,6 +206,15 @@ fn read_line(
         None => days.into_iter().for_each(|(day, amount)| content.add(&source, month, &item, &owner, day, amount)),
     }
     Ok(())
+}
+
+/// What a cost is for, where no tag says it: storage and data transfer apart, everything else is what a vendor's API costs.
+fn component_of(service_category: Option<&str>) -> &'static str {
+    match service_category {
+        Some("Storage") => "storage",
+        Some("Networking") => "transfer",
+        _ => "api",
+    }
 }
 
 /// An amount over the UTC days of its span, by time; the parts add up. A point belongs to its day.

@@ -24,6 +24,7 @@ mod usage;
 mod vendor_usage;
 
 pub use checks::{Check, Checks};
+pub use delivery::{Part, parts_of};
 pub use focus_in::Mapping;
 pub use rates::Rates;
 pub use reading::ReadFile;
@@ -39,7 +40,7 @@ use std::path::PathBuf;
 use sqlx::{Connection, PgConnection};
 
 use super::poster::{self, Posted};
-use super::store::LedgerFault;
+use super::store::{LedgerFault, end};
 use crate::core::units::time::Timestamp;
 
 /// What files are.
@@ -161,9 +162,8 @@ pub async fn import(
     now: Timestamp,
 ) -> Result<Imported, ImportFault> {
     let mut transaction = connection.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
-    let imported = take(&mut transaction, format, paths, options, now).await?;
-    transaction.commit().await.map_err(LedgerFault::during("commit the statements"))?;
-    Ok(imported)
+    let imported = take(&mut transaction, format, paths, options, now).await;
+    end(transaction, imported, "commit the statements").await
 }
 
 /// As [`import`], and then leaves everything as it was: what would change.

@@ -60,6 +60,25 @@ pub(super) fn sha256_of(path: &Path) -> Result<String, ImportFault> {
     }
 }
 
+/// The SHA-256 of what a file says, whatever it is packed in: the same report, plain and packed, is once.
+pub(super) fn content_of(path: &Path) -> Result<String, ImportFault> {
+    match wrapping(path)? {
+        Wrapping::Plain | Wrapping::Parquet => sha256_of(path),
+        Wrapping::Gzip | Wrapping::Zip => with_text(path, |text| {
+            let mut digest = Sha256::new();
+            loop {
+                let piece = text.fill_buf().map_err(|cause| damaged(path, &cause))?;
+                if piece.is_empty() {
+                    return Ok(hex(&digest.finalize()));
+                }
+                digest.update(piece);
+                let length = piece.len();
+                text.consume(length);
+            }
+        }),
+    }
+}
+
 fn wrapping(path: &Path) -> Result<Wrapping, ImportFault> {
     let mut magic = [0; 4];
     let mut file = File::open(path).map_err(unreadable(path))?;
@@ -288,6 +307,19 @@ mod tests {
         ] {
             assert_eq!(Scratch::new(name, &bytes).lines().unwrap(), ["1|2", "3|4"], "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_packed_is_known_by_what_it_says() {
+        let text = "a,b\n1,2\n";
+        let content = |name: &str, bytes: &[u8]| content_of(&Scratch::new(name, bytes).0).unwrap();
+        let plain = content("says", text.as_bytes());
+        for (name, bytes) in
+            [("says.gz", gzip(text)), ("says.2.gz", [gzip("a,b\n"), gzip("1,2\n")].concat()), ("says.zip", zipped(&[("x", text)]))]
+        {
+            assert_eq!(content(name, &bytes), plain, "{name}");
+        }
+        assert_ne!(content("other", b"a,b\n1,3\n"), plain);
     }
 
     #[test]

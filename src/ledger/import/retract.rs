@@ -6,13 +6,13 @@ use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
+use super::costs::POSTING;
 use super::statement::{self, Cell, Kind, Outcome, held, next_version};
 use super::{ImportFault, by_team};
 use crate::core::units::ids::derive_uuid;
 use crate::core::units::time::Timestamp;
 use crate::ledger::poster::{self, Posted};
-use crate::ledger::rows::Table;
-use crate::ledger::store::{LedgerFault, insert};
+use crate::ledger::store::{LedgerFault, end, insert};
 use crate::ledger::turns::{self, Turn};
 
 /// What was taken back.
@@ -35,12 +35,16 @@ pub struct Retraction {
 /// # Errors
 /// [`ImportFault::Incomplete`] when it does not exist or does not hold; [`ImportFault::Ledger`].
 pub async fn retract(connection: &mut PgConnection, id: Uuid, now: Timestamp) -> Result<Retraction, ImportFault> {
-    let doing = LedgerFault::during;
-    let mut transaction = connection.begin().await.map_err(doing("begin a transaction"))?;
-    poster::post(&mut transaction, now).await?;
-    turns::take(&mut transaction, Turn::Import).await?;
-    let (cell, version) = cell_of(&mut transaction, id).await?;
-    match held(&mut transaction, &cell).await? {
+    let mut transaction = connection.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
+    let done = take_back(&mut transaction, id, now).await;
+    end(transaction, done, "commit the retraction").await
+}
+
+async fn take_back(connection: &mut PgConnection, id: Uuid, now: Timestamp) -> Result<Retraction, ImportFault> {
+    poster::post(connection, now).await?;
+    turns::take(connection, Turn::Import).await?;
+    let (cell, version) = cell_of(connection, id).await?;
+    match held(connection, &cell).await? {
         Some(holds) if holds.id == id => {}
         Some(holds) => {
             return Err(ImportFault::Incomplete(format!(
@@ -50,18 +54,17 @@ pub async fn retract(connection: &mut PgConnection, id: Uuid, now: Timestamp) ->
         }
         None => return Err(ImportFault::Incomplete(format!("version {version} was taken back already"))),
     }
-    later_feed(&mut transaction, &cell, id).await?;
-    let number = next_version(&mut transaction, &cell).await?;
-    let by = statement::record_retraction(&mut transaction, &cell, id, number).await?;
-    opposite_rows(&mut transaction, cell.kind, id, by, number).await?;
+    later_feed(connection, &cell, id).await?;
+    let number = next_version(connection, &cell).await?;
+    let by = statement::record_retraction(connection, &cell, id, number).await?;
+    opposite_rows(connection, cell.kind, id, by, number).await?;
     if cell.kind == Kind::Costs {
-        opposite_postings(&mut transaction, id, by).await?;
+        opposite_postings(connection, id, by).await?;
     }
-    let posted = poster::post(&mut transaction, now).await?;
+    let posted = poster::post(connection, now).await?;
     let outcome = Outcome { cell: cell.clone(), id: by, version: number, changes: super::Changes::default(), same: false };
-    let by_team = by_team(&mut transaction, &[outcome]).await?;
-    let holds = held(&mut transaction, &cell).await?.map(|holds| holds.version);
-    transaction.commit().await.map_err(doing("commit the retraction"))?;
+    let by_team = by_team(connection, &[outcome]).await?;
+    let holds = held(connection, &cell).await?.map(|holds| holds.version);
     Ok(Retraction { cell, version, holds, posted, by_team })
 }
 
@@ -122,27 +125,23 @@ async fn opposite_rows(connection: &mut PgConnection, kind: Kind, id: Uuid, by: 
     Ok(())
 }
 
-/// Other costs are posted as they are taken, and taken back so.
+/// Other costs are posted as they are taken, and taken back so. By their rows and not by their postings: those of an earlier release name no statement.
 async fn opposite_postings(connection: &mut PgConnection, id: Uuid, by: Uuid) -> Result<(), LedgerFault> {
     let rows = sqlx::query!(
-        r#"SELECT id, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS "at!", workload, span_ms, (-cost_usd)::text AS "cost!"
-           FROM ledger.posting WHERE statement = $1 AND kind = 'entered'"#,
+        r#"SELECT id, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS "at!", workload, (-cost_usd)::text AS "cost!"
+           FROM ledger.external_cost WHERE statement = $1 AND cost_usd <> 0"#,
         id
     );
-    let rows = rows.fetch_all(&mut *connection).await.map_err(LedgerFault::during("read the postings"))?;
-    let posting = Table {
-        name: "posting",
-        columns: "id, at, workload, gpu_ms, span_ms, line, kind, cause, cost_usd, b0_usd, b1_usd, b2_usd, feed_usd, bill_usd, statement",
-    };
+    let rows = rows.fetch_all(&mut *connection).await.map_err(LedgerFault::during("read what was entered"))?;
     let opposite: Vec<_> = rows
         .iter()
         .map(|row| {
             json!({
                 "id": derive_uuid(&["posting-retracted", &by.to_string(), &row.id.to_string()]), "at": row.at, "workload": row.workload, "gpu_ms": 0,
-                "span_ms": row.span_ms, "line": "overhead", "kind": "entered", "cause": "retracted", "cost_usd": row.cost, "b0_usd": "0", "b1_usd": "0",
+                "span_ms": 86_400_000, "line": "overhead", "kind": "entered", "cause": "retracted", "cost_usd": row.cost, "b0_usd": "0", "b1_usd": "0",
                 "b2_usd": "0", "feed_usd": "0", "bill_usd": "0", "statement": by,
             })
         })
         .collect();
-    insert(connection, posting, &opposite).await
+    insert(connection, POSTING, &opposite).await
 }

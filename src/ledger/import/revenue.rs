@@ -1,6 +1,6 @@
 //! What workloads earned, by day.
 //!
-//! Decides: how the files are read: a period is a calendar month, whatever it is told by (the month itself or its invoices' days), and a newer version of
+//! Decides: how the files are read: a period is a calendar month, whichever it is given by (the month itself or its invoices' days), and a newer version of
 //! it replaces the older whole.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,8 +11,8 @@ use sqlx::PgConnection;
 
 use super::checks::{Check, Checks};
 use super::delivery::files_of;
-use super::entries::{differences, known_workloads, not_much_changed, nothing_missing, period_in_words, reasonable, source_of};
-use super::reading::{each_line, sha256_of};
+use super::entries::{Spoken, differences, known_workloads, not_much_changed, nothing_missing, period_in_words, reasonable, source_of};
+use super::reading::{content_of, each_line};
 use super::statement::{self, Cell, Kind, New, Outcome, held, id_of, next_version};
 use super::table::Line;
 use super::usage::{day_of, month_cell, workload_of, write};
@@ -39,9 +39,9 @@ type Days = BTreeMap<(ObjectRef, Timestamp), i128>;
 /// [`ImportFault`]; then the transaction must be rolled back.
 pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], options: &mut Options) -> Result<Vec<Outcome>, ImportFault> {
     turns::take(connection, Turn::Import).await?;
-    let (mut days, mut files, mut seen) = (Days::new(), Vec::new(), BTreeSet::new());
+    let (mut days, mut files, mut seen, mut spoken) = (Days::new(), Vec::new(), BTreeSet::new(), Spoken::default());
     for path in files_of(paths)? {
-        if !seen.insert(sha256_of(&path)?) {
+        if !seen.insert(content_of(&path)?) {
             continue;
         }
         let mut looked_at_header = false;
@@ -54,7 +54,10 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
                     line.header.refuse_unknown(&path, &KNOWN, &mut options.checks)?;
                 }
                 let workload = workload_of(line, "workload")?;
-                for (day, amount) in per_day(line, "revenue_usd", options)? {
+                let parts = per_day(line, "revenue_usd", options)?;
+                let of_days: Vec<Timestamp> = parts.iter().map(|(day, _)| *day).collect();
+                spoken.once(&mut options.checks, seen.len(), &workload.to_string(), &of_days)?;
+                for (day, amount) in parts {
                     *days.entry((workload.clone(), day)).or_default() += i128::from(amount.0);
                 }
                 Ok(())

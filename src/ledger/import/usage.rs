@@ -12,7 +12,7 @@ use sqlx::{Connection, PgConnection};
 use super::checks::{Check, Checks};
 use super::delivery::files_of;
 use super::entries::{differences, known_workloads, not_much_changed, nothing_missing, period_in_words, source_of};
-use super::reading::{ReadFile, each_line, sha256_of};
+use super::reading::{ReadFile, content_of, each_line};
 use super::statement::{self, Cell, Kind, New, Outcome, held, id_of, next_version};
 use super::table::Line;
 use super::{ImportFault, Options, Taken};
@@ -21,7 +21,7 @@ use crate::core::units::money::BilledUsd;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::UsageUnit;
 use crate::ledger::rows::Table;
-use crate::ledger::store::{LedgerFault, ensure_months_of, insert};
+use crate::ledger::store::{LedgerFault, end, ensure_months_of, insert};
 use crate::ledger::turns::{self, Turn};
 
 const USAGE_HOUR: Table = Table {
@@ -62,7 +62,7 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
     turns::take(connection, Turn::Import).await?;
     let (mut hours, mut files, mut seen) = (Hours::new(), Vec::new(), BTreeSet::new());
     for path in files_of(paths)? {
-        if seen.insert(sha256_of(&path)?) {
+        if seen.insert(content_of(&path)?) {
             files.push(read_file(&path, &mut hours, &mut options.checks)?);
         }
     }
@@ -265,14 +265,18 @@ pub(super) async fn write(connection: &mut PgConnection, table: Table, rows: &[V
     Ok(())
 }
 
-/// Stores what Prometheus says: a value that differs from the stored one is a further revision. `source` says who told.
+/// Stores what Prometheus says: a value that differs from the stored one is a further revision. `source` says whose word it is.
 ///
 /// # Errors
 /// [`LedgerFault`]; then nothing was stored.
 pub async fn store_usage(connection: &mut PgConnection, usage: &[UsageHour], source: &str) -> Result<Taken, LedgerFault> {
-    let doing = LedgerFault::during;
-    let mut transaction = connection.begin().await.map_err(doing("begin a transaction"))?;
-    turns::take(&mut transaction, Turn::Import).await?;
+    let mut transaction = connection.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
+    let taken = revise(&mut transaction, usage, source).await;
+    end(transaction, taken, "commit the usage").await
+}
+
+async fn revise(connection: &mut PgConnection, usage: &[UsageHour], source: &str) -> Result<Taken, LedgerFault> {
+    turns::take(connection, Turn::Import).await?;
     let workloads: BTreeSet<&ObjectRef> = usage.iter().map(|hour| &hour.workload).collect();
     let (namespaces, names): (Vec<String>, Vec<String>) = workloads.into_iter().map(|w| (w.namespace.clone(), w.name.clone())).unzip();
     let stored = sqlx::query!(
@@ -284,9 +288,9 @@ pub async fn store_usage(connection: &mut PgConnection, usage: &[UsageHour], sou
         &namespaces,
         &names
     )
-    .fetch_all(&mut *transaction)
+    .fetch_all(&mut *connection)
     .await
-    .map_err(doing("read the usage that is there"))?;
+    .map_err(LedgerFault::during("read the usage that is there"))?;
     // By namespace, name, unit and hour: revision and quantity.
     let there: BTreeMap<_, _> = stored
         .into_iter()
@@ -315,8 +319,7 @@ pub async fn store_usage(connection: &mut PgConnection, usage: &[UsageHour], sou
             "unit": unit.as_str(), "revision": revision, "quantity": decimal(*micro_units), "source": source,
         }));
     }
-    write(&mut transaction, USAGE_HOUR, &rows).await?;
-    transaction.commit().await.map_err(doing("commit the usage"))?;
+    write(connection, USAGE_HOUR, &rows).await?;
     Ok(taken)
 }
 

@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 
 use super::delivery::files_of;
 use super::entries::known_workloads;
-use super::reading::{ReadFile, each_line, malformed, sha256_of, with_text};
+use super::reading::{ReadFile, content_of, each_line, malformed, sha256_of, with_text};
 use super::statement::Outcome;
 use super::table::Line;
 use super::usage::{Hours, take_days, workload_of};
@@ -149,7 +149,7 @@ pub(super) async fn take(
     let (mut of_vendors, mut files, mut seen) = (BTreeMap::<Vendor, Hours>::new(), Vec::new(), BTreeSet::new());
     let (mut mapped, mut open_page, mut last_page) = (BTreeSet::new(), None, false);
     for path in files_of(paths)? {
-        if !seen.insert(sha256_of(&path)?) {
+        if !seen.insert(content_of(&path)?) {
             continue;
         }
         let (file, rows, more) = read(&path)?;

@@ -175,11 +175,11 @@ pub async fn find(connection: &mut PgConnection, now: Timestamp, hours: i64) -> 
     for (owner, costs) in costs {
         // The latest of an unbroken run stands for all of it.
         let mut last_hour = None;
-        for told in (end - hours..end).rev().filter_map(|hour| anomaly(&costs, hour)) {
-            if last_hour.replace(told.hour) == Some(told.hour + 1) {
+        for unusual in (end - hours..end).rev().filter_map(|hour| anomaly(&costs, hour)) {
+            if last_hour.replace(unusual.hour) == Some(unusual.hour + 1) {
                 continue;
             }
-            let until = Timestamp((told.hour + 1) * HOUR);
+            let until = Timestamp((unusual.hour + 1) * HOUR);
             if is_marked(connection, &owner, until).await? {
                 continue;
             }
@@ -188,7 +188,7 @@ pub async fn find(connection: &mut PgConnection, now: Timestamp, hours: i64) -> 
             let (cause, steps) = explained(&was, &is);
             let decisions = bought_for(connection, &owner, until).await?;
             let (team, service) = owner.clone();
-            found.push(Found { team, service, until, cost: told.cost, ordinary: told.ordinary, cause, steps, decisions });
+            found.push(Found { team, service, until, cost: unusual.cost, ordinary: unusual.ordinary, cause, steps, decisions });
         }
     }
     Ok(found)

@@ -12,8 +12,8 @@ use super::{day_of, two_decimals};
 use crate::core::accounting::pace::{Heading, heading};
 use crate::core::units::money::MicroUsd;
 use crate::core::units::time::{Millis, Timestamp};
-use crate::ledger::report::{Month, Report};
-use crate::ledger::store::LedgerFault;
+use crate::ledger::report::{Month, Report, with_day_of_knowledge};
+use crate::ledger::store::{LedgerFault, end};
 
 /// A file of budgets is not one.
 #[derive(Debug, thiserror::Error)]
@@ -112,8 +112,12 @@ pub fn read(path: &str, text: &str) -> Result<Vec<Budget>, BudgetFault> {
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
 pub async fn enter(connection: &mut PgConnection, budgets: &[Budget]) -> Result<(), LedgerFault> {
-    let doing = LedgerFault::during;
-    let mut transaction = connection.begin().await.map_err(doing("begin a transaction"))?;
+    let mut transaction = connection.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
+    let entered = add(&mut transaction, budgets).await;
+    end(transaction, entered, "enter the budgets").await
+}
+
+async fn add(connection: &mut PgConnection, budgets: &[Budget]) -> Result<(), LedgerFault> {
     for budget in budgets {
         let (label, value) = budget.of.as_ref().map(|(label, value)| (*label, value.as_str())).unzip();
         sqlx::query("INSERT INTO ledger.budget (name, from_month, label, value, monthly_usd) VALUES ($1, $2::text::date, $3, $4, $5::text::numeric)")
@@ -122,11 +126,11 @@ pub async fn enter(connection: &mut PgConnection, budgets: &[Budget]) -> Result<
             .bind(label)
             .bind(value)
             .bind(budget.monthly.map(|usd| usd.to_string()))
-            .execute(&mut *transaction)
+            .execute(&mut *connection)
             .await
-            .map_err(doing("enter a budget"))?;
+            .map_err(LedgerFault::during("enter a budget"))?;
     }
-    transaction.commit().await.map_err(doing("enter the budgets"))
+    Ok(())
 }
 
 /// A budget in a month, as it stands.
@@ -149,7 +153,7 @@ pub struct Standing {
 /// One statement for all budgets: which row holds, what was spent in the month and in the last seven full days, and the largest step.
 const STANDINGS: &str = "
 WITH held AS (
-    SELECT DISTINCT ON (name) * FROM ledger.budget WHERE from_month <= $1::text::date ORDER BY name, from_month DESC, n DESC
+    SELECT DISTINCT ON (name) * FROM ledger.budget WHERE from_month <= $1::text::date AND entered_at < (SELECT ledger.known_before()) ORDER BY name, from_month DESC, n DESC
 ), live AS (SELECT * FROM held WHERE monthly_usd IS NOT NULL),
 costs AS (
     SELECT day, workload_namespace, workload_name, team, service, environment, cost_center, product_area, component, sum(cost_usd) AS usd
@@ -220,7 +224,8 @@ pub async fn report(connection: &mut PgConnection, month: &Month, now: Timestamp
             mostly,
         ]
     });
-    Ok(Report { sentence, columns: columns.map(String::from).to_vec(), rows: rows.collect() })
+    let report = Report { sentence, columns: columns.map(String::from).to_vec(), rows: rows.collect() };
+    with_day_of_knowledge(connection, report).await
 }
 
 #[cfg(test)]

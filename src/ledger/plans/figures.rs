@@ -37,14 +37,14 @@ pub async fn read(connection: &mut PgConnection, now: Timestamp) -> Result<Finan
         figures.months.insert(team, (MicroUsd(spend), MicroUsd(saving)));
     }
     if let Ok(month) = month_text.parse::<Month>() {
-        for told in budget::standings(connection, &month, now).await? {
+        for standing in budget::standings(connection, &month, now).await? {
             let budget = BudgetFigures {
-                plan: told.plan,
-                spent: told.spent,
-                expected: told.heading.expected,
-                exhausted_at: told.heading.exhausted_at,
+                plan: standing.plan,
+                spent: standing.spent,
+                expected: standing.heading.expected,
+                exhausted_at: standing.heading.exhausted_at,
             };
-            figures.budgets.insert(told.name, budget);
+            figures.budgets.insert(standing.name, budget);
         }
     }
     for found in anomalies::find(connection, now, 1).await? {

@@ -132,24 +132,24 @@ pub async fn make(
     let widen = |ranges: BTreeMap<String, Range>| {
         ranges.into_iter().map(|(name, range)| (name, range.widened(calibration.factor.max(1.0)))).collect()
     };
-    let told = scenarios
+    let made = scenarios
         .iter()
         .map(|(name, scenario)| {
             let ranges: Vec<_> = forecast(&days, &lengths, scenario, SEED).into_iter().map(widen).collect();
             (name.clone(), (scenario.note.clone(), ranges))
         })
         .collect();
-    Ok(Forecast { months: names, scenarios: told, calibration })
+    Ok(Forecast { months: names, scenarios: made, calibration })
 }
 
 /// The forecast for people: each scenario and month, by component, with what the scenario adds to the base.
-pub fn report(told: &Forecast) -> Report {
+pub fn report(made: &Forecast) -> Report {
     let columns = ["scenario", "month", "component", "low_usd", "middle_usd", "high_usd", "against_base_usd", "assumes"];
     let mut rows = Vec::new();
-    let base = told.scenarios.get("base").map(|(_, months)| months);
+    let base = made.scenarios.get("base").map(|(_, months)| months);
     let usd = |amount: f64| Some(format!("{amount:.2}"));
-    for (scenario, (note, months)) in &told.scenarios {
-        for (at, (month, ranges)) in told.months.iter().zip(months).enumerate() {
+    for (scenario, (note, months)) in &made.scenarios {
+        for (at, (month, ranges)) in made.months.iter().zip(months).enumerate() {
             for (component, range) in ranges {
                 let of_base = base.and_then(|months| months.get(at)).and_then(|ranges| ranges.get(component)).map_or(0.0, |r| r.middle);
                 let name = if component.is_empty() { "all" } else { component };
@@ -160,13 +160,13 @@ pub fn report(told: &Forecast) -> Report {
         }
     }
     let next = base.and_then(|months| months.first()).and_then(|ranges| ranges.get("")).copied().unwrap_or_default();
-    let month = told.months.first().map(ToString::to_string).unwrap_or_default();
+    let month = made.months.first().map(ToString::to_string).unwrap_or_default();
     let sentence = format!(
         "{month}: ${:.2}, in four of five cases between ${:.2} and ${:.2} ({}).",
         next.middle,
         next.low,
         next.high,
-        told.calibration.sentence()
+        made.calibration.sentence()
     );
     Report { sentence, columns: columns.map(String::from).to_vec(), rows }
 }
@@ -175,10 +175,10 @@ pub fn report(told: &Forecast) -> Report {
 ///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
-pub async fn keep(connection: &mut PgConnection, told: &Forecast) -> Result<(), LedgerFault> {
-    let origins = i32::try_from(told.calibration.origins).unwrap_or(i32::MAX);
-    for (scenario, (_, months)) in &told.scenarios {
-        for (month, ranges) in told.months.iter().zip(months) {
+pub async fn keep(connection: &mut PgConnection, made: &Forecast) -> Result<(), LedgerFault> {
+    let origins = i32::try_from(made.calibration.origins).unwrap_or(i32::MAX);
+    for (scenario, (_, months)) in &made.scenarios {
+        for (month, ranges) in made.months.iter().zip(months) {
             for (component, range) in ranges {
                 sqlx::query(
                     "INSERT INTO ledger.forecast (month, scenario, component, low_usd, middle_usd, high_usd, origins)

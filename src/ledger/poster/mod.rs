@@ -13,7 +13,7 @@ pub(super) use write::{WORKLOAD_VERSION, owner_row};
 
 use sqlx::{Connection, PgConnection};
 
-use super::store::LedgerFault;
+use super::store::{LedgerFault, end};
 use super::turns::{self, Turn};
 use crate::core::accounting::statement::Statement;
 use crate::core::accounting::{posting, statement};
@@ -91,15 +91,19 @@ pub(super) async fn that_differ(connection: &mut PgConnection, machines: &[Strin
 
 /// One transaction's worth. Says whether there may be more.
 async fn post_some(connection: &mut PgConnection, now: Timestamp) -> Result<(usize, usize, bool), LedgerFault> {
-    let doing = LedgerFault::during;
-    let mut transaction = connection.begin().await.map_err(doing("begin a transaction"))?;
-    turns::take(&mut transaction, Turn::Post).await?;
-    let portion = facts::take(&mut transaction, now, AT_ONCE).await?;
+    let mut transaction = connection.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
+    let posted = post_portion(&mut transaction, now).await;
+    end(transaction, posted, "commit the postings").await
+}
+
+async fn post_portion(connection: &mut PgConnection, now: Timestamp) -> Result<(usize, usize, bool), LedgerFault> {
+    turns::take(connection, Turn::Post).await?;
+    let portion = facts::take(connection, now, AT_ONCE).await?;
     if portion.is_empty() {
         return Ok((0, 0, false));
     }
-    let (loaded, owners) = facts::load(&mut transaction, &portion.machines, now).await?;
-    let there = known::load(&mut transaction, &portion.machines).await?;
+    let (loaded, owners) = facts::load(connection, &portion.machines, now).await?;
+    let there = known::load(connection, &portion.machines).await?;
     let mut books = Vec::new();
     for (machine, facts) in &loaded {
         let statement = statement::statement(facts, now);
@@ -118,9 +122,8 @@ async fn post_some(connection: &mut PgConnection, now: Timestamp) -> Result<(usi
         });
     }
     let rows = books.iter().map(|book| book.rows.len()).sum();
-    write::owners(&mut transaction, owners.begun()).await?;
-    write::books(&mut transaction, &books).await?;
-    write::done_with(&mut transaction, &portion.taken).await?;
-    transaction.commit().await.map_err(doing("commit the postings"))?;
+    write::owners(connection, owners.begun()).await?;
+    write::books(connection, &books).await?;
+    write::done_with(connection, &portion.taken).await?;
     Ok((books.len(), rows, true))
 }

@@ -6,6 +6,7 @@
 mod cost;
 mod export;
 mod reasons;
+mod refusals;
 mod reliability;
 mod retags;
 mod savings;
@@ -16,13 +17,16 @@ mod variance;
 
 pub use cost::cost;
 pub use export::{View, export};
-pub use reliability::{ReliabilityBy, reliability, trust};
+pub use refusals::{RefusalsBy, RefusalsOnly, refusals};
+pub use reliability::{ReliabilityBy, ReliabilityOnly, reliability, trust};
 pub use retags::retags;
 pub use savings::savings;
 pub use statements::statements;
 pub use unit_cost::{groups_unit_costs, unit_costs};
-pub use unit_economics::{EconomicsBy, unit_economics};
-pub use variance::{VarianceBy, variance};
+pub use unit_economics::{EconomicsBy, EconomicsFault, EconomicsOnly, unit_economics};
+pub use variance::{VarianceBy, VarianceKey, variance};
+
+use std::collections::BTreeMap;
 
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Column, Executor, PgConnection, Row, SqlSafeStr};
@@ -123,6 +127,21 @@ impl Keys {
         self.0.iter().enumerate().map(|(n, by)| format!("{} AS key{n}", by.expression())).collect::<Vec<_>>().join(", ")
     }
 
+    /// What they are.
+    pub fn all(&self) -> &[By] {
+        &self.0
+    }
+
+    /// The keys' expressions as one array.
+    fn array(&self) -> String {
+        format!("ARRAY[{}]", self.0.iter().map(|by| by.expression()).collect::<Vec<_>>().join(", "))
+    }
+
+    /// Their headings.
+    fn headings(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().map(|by| by.heading())
+    }
+
     /// Those names.
     fn names(&self) -> String {
         (0..self.0.len()).map(|n| format!("key{n}")).collect::<Vec<_>>().join(", ")
@@ -138,7 +157,7 @@ impl Keys {
     }
 }
 
-/// Only what has these values, as `--only team=search`.
+/// Only what has this value, as `--only team=search`. Several of one key are one or the other, of several keys all have to fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Only {
     by: By,
@@ -151,14 +170,35 @@ impl std::str::FromStr for Only {
     fn from_str(text: &str) -> Result<Self, String> {
         let expected = || "expected a key and its value, as in team=search or line=idle".to_owned();
         let (key, value) = text.split_once('=').ok_or_else(expected)?;
-        let by = <By as clap::ValueEnum>::from_str(key, false).map_err(|_| expected())?;
+        let by = <By as clap::ValueEnum>::from_str(&key.replace('_', "-"), false).map_err(|_| expected())?;
         Ok(Only { by, value: value.to_owned() })
+    }
+}
+
+impl Only {
+    /// Of what.
+    pub fn by(&self) -> By {
+        self.by
+    }
+
+    /// The value.
+    pub fn value(&self) -> &str {
+        &self.value
     }
 }
 
 /// The condition of filters: columns come from a closed list, values are quoted by Postgres' own rule.
 fn condition(only: &[Only]) -> String {
-    only.iter().map(|only| format!(" AND {} = '{}'", only.by.expression(), only.value.replace('\'', "''"))).collect()
+    one_of(only.iter().map(|only| (only.by.expression(), only.value.as_str())))
+}
+
+/// Columns with the values that they may have; of one column any of its values.
+fn one_of<'a>(wanted: impl Iterator<Item = (&'static str, &'a str)>) -> String {
+    let mut values: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (column, value) in wanted {
+        values.entry(column).or_default().push(format!("'{}'", value.replace('\'', "''")));
+    }
+    values.into_iter().map(|(column, values)| format!(" AND {column} IN ({})", values.join(", "))).collect()
 }
 
 /// UTC days, `from` included, `to` not. Absent: the last 30 days, up to and with today.
@@ -199,6 +239,22 @@ impl Month {
     /// Its days.
     pub fn days(&self) -> Days {
         Days { from: Some(self.first_day()), to: Some(self.next().first_day()) }
+    }
+
+    /// The days of several months, which follow one another.
+    ///
+    /// # Errors
+    /// Names the month that is missing between them.
+    pub fn days_of(months: &[Month]) -> Result<Days, String> {
+        let (Some(first), Some(last)) = (months.iter().min(), months.iter().max()) else { return Ok(Days::default()) };
+        let mut month = *first;
+        while month < *last {
+            month = month.next();
+            if !months.contains(&month) {
+                return Err(format!("expected months that follow one another; {month} is missing between {first} and {last}"));
+            }
+        }
+        Ok(Days { from: Some(first.first_day()), to: Some(last.next().first_day()) })
     }
 }
 
@@ -276,7 +332,7 @@ async fn known_by(connection: &mut PgConnection) -> Result<Option<String>, Ledge
 }
 
 /// Adds to a sentence whose knowledge it rests on.
-async fn with_day_of_knowledge(connection: &mut PgConnection, mut report: Report) -> Result<Report, LedgerFault> {
+pub(super) async fn with_day_of_knowledge(connection: &mut PgConnection, mut report: Report) -> Result<Report, LedgerFault> {
     if let Some(day) = known_by(connection).await? {
         report.sentence.push_str(&format!(" So it was known at the end of {day}."));
     }
@@ -284,8 +340,20 @@ async fn with_day_of_knowledge(connection: &mut PgConnection, mut report: Report
 }
 
 async fn ask(connection: &mut PgConnection, sql: String, days: &Days) -> Result<Report, LedgerFault> {
+    ask_with(connection, sql, days, |query| query).await
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+/// As [`ask`], with more to bind than the days.
+async fn ask_with(
+    connection: &mut PgConnection,
+    sql: String,
+    days: &Days,
+    more: impl FnOnce(Query<'_>) -> Query<'_>,
+) -> Result<Report, LedgerFault> {
     // Built from the constants above; what the user typed is bound, or quoted.
-    let query = sqlx::query(AssertSqlSafe(sql.clone())).bind(&days.from).bind(&days.to);
+    let query = more(sqlx::query(AssertSqlSafe(sql.clone())).bind(days.from.clone()).bind(days.to.clone()));
     let mut report = read(query.fetch_all(&mut *connection).await.map_err(LedgerFault::during("read the report"))?);
     if report.rows.is_empty() {
         // A table without rows still has its header.
@@ -300,4 +368,31 @@ fn read(rows: Vec<PgRow>) -> Report {
     let columns = rows.first().map_or_else(Vec::new, |row| row.columns().iter().map(|column| column.name().to_owned()).collect());
     let text = |row: &PgRow| (0..row.columns().len()).map(|at| row.try_get::<Option<String>, _>(at).ok().flatten()).collect();
     Report { sentence: String::new(), columns, rows: rows.iter().map(text).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_of_one_key_are_one_or_the_other_and_values_cannot_leave_their_quotes() {
+        let only: Vec<Only> = ["team=search", "team=o'neill", "cost_center=7"].iter().map(|text| text.parse().unwrap()).collect();
+        assert_eq!(
+            condition(&only),
+            " AND coalesce(cost_center, '(untagged)') IN ('7') AND coalesce(team, '(untagged)') IN ('search', 'o''neill')"
+        );
+        assert!("squad=x".parse::<Only>().is_err() && "team".parse::<Only>().is_err());
+    }
+
+    #[test]
+    fn months_follow_one_another() {
+        let months = |texts: &[&str]| Month::days_of(&texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>());
+        let days = months(&["2027-01", "2026-12"]).unwrap();
+        assert_eq!((days.from.as_deref(), days.to.as_deref()), (Some("2026-12-01"), Some("2027-02-01")));
+        assert_eq!(months(&[]).unwrap(), Days::default());
+        assert_eq!(
+            months(&["2026-05", "2026-07"]).unwrap_err(),
+            "expected months that follow one another; 2026-06 is missing between 2026-05 and 2026-07"
+        );
+    }
 }

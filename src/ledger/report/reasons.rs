@@ -35,17 +35,15 @@ pub(super) struct Reasons {
 }
 
 impl Reasons {
-    /// Reads what the drivers do not say: of all workloads, or of one alone.
+    /// Reads what the drivers do not say of these workloads; `narrowed` says that they are not all there are.
     pub(super) async fn read(
         connection: &mut PgConnection,
         spans: &[Span; 2],
         months: &BTreeMap<ObjectRef, [Drivers; 2]>,
-        of: Option<&ObjectRef>,
+        narrowed: bool,
     ) -> Result<Self, LedgerFault> {
-        let mut reasons = match of.and_then(|of| Some((of.clone(), months.get(of)?.clone()))) {
-            Some(one) => Reasons::of_drivers(&BTreeMap::from([one])),
-            None => Reasons::of_drivers(months),
-        };
+        let mut reasons = Reasons::of_drivers(months);
+        let of = &Narrowed::to(months.keys(), narrowed);
         reasons.spot_refusals = spot_refusals(connection, &spans[1], of).await?;
         for (n, month) in spans.iter().enumerate() {
             let counted = counts(connection, month, of).await?;
@@ -54,8 +52,7 @@ impl Reasons {
                 reasons.lines.entry(line).or_default()[n] = (gpu_ms, micro);
             }
         }
-        let coverage =
-            months.iter().filter(|(name, _)| of.is_none_or(|of| of == *name)).map(|(_, pair)| pair[1].coverage - pair[0].coverage).sum();
+        let coverage = months.values().map(|pair| pair[1].coverage - pair[0].coverage).sum();
         reasons.covered = covered(connection, spans, of, coverage).await?;
         Ok(reasons)
     }
@@ -217,25 +214,35 @@ fn hours(gpu_ms: i64) -> String {
     format!("{:.1}", gpu_ms as f64 / HOUR_MS as f64)
 }
 
-/// The namespace and name that queries are narrowed to; nothing is all.
-fn narrowed(of: Option<&ObjectRef>) -> (Option<&str>, Option<&str>) {
-    (of.map(|of| of.namespace.as_str()), of.map(|of| of.name.as_str()))
+/// The workloads that queries are narrowed to, by namespace and name; nothing is all.
+struct Narrowed {
+    namespaces: Option<Vec<String>>,
+    names: Option<Vec<String>>,
+}
+
+impl Narrowed {
+    fn to<'a>(workloads: impl Iterator<Item = &'a ObjectRef>, narrowed: bool) -> Self {
+        if !narrowed {
+            return Narrowed { namespaces: None, names: None };
+        }
+        let (namespaces, names) = workloads.map(|of| (of.namespace.clone(), of.name.clone())).unzip();
+        Narrowed { namespaces: Some(namespaces), names: Some(names) }
+    }
 }
 
 /// Why spot offers were refused in the decisions that took on-demand, of the offers that are kept.
-async fn spot_refusals(connection: &mut PgConnection, month: &Span, of: Option<&ObjectRef>) -> Result<BTreeMap<Refusal, i64>, LedgerFault> {
-    let (namespace, name) = narrowed(of);
+async fn spot_refusals(connection: &mut PgConnection, month: &Span, of: &Narrowed) -> Result<BTreeMap<Refusal, i64>, LedgerFault> {
     let rows = sqlx::query!(
         r#"SELECT c.refusal AS "refusal!", count(*) AS "n!"
            FROM ledger.decision d JOIN ledger.candidate c ON c.decision = d.id AND c.decided_at = d.at
            WHERE d.at >= ($1::text::date)::timestamp AT TIME ZONE 'UTC' AND d.at < ($2::text::date)::timestamp AT TIME ZONE 'UTC'
-             AND ($3::text IS NULL OR (d.workload_namespace = $3 AND d.workload_name = $4::text))
+             AND ($3::text[] IS NULL OR (d.workload_namespace, d.workload_name) IN (SELECT * FROM unnest($3, $4::text[])))
              AND d.outcome = 'launch' AND d.capacity_type = 'on-demand' AND c.capacity_type = 'spot' AND c.refusal IS NOT NULL
            GROUP BY c.refusal"#,
         month.from,
         month.to,
-        namespace,
-        name
+        of.namespaces.as_deref(),
+        of.names.as_deref()
     )
     .fetch_all(connection)
     .await
@@ -246,24 +253,24 @@ async fn spot_refusals(connection: &mut PgConnection, month: &Span, of: Option<&
 /// Moves, interruptions and GiB carried in a month; and each line's GPU time and computed cost.
 type Counts = ((i64, i64, i64), Vec<(String, i64, i64)>);
 
-async fn counts(connection: &mut PgConnection, month: &Span, of: Option<&ObjectRef>) -> Result<Counts, LedgerFault> {
+async fn counts(connection: &mut PgConnection, month: &Span, of: &Narrowed) -> Result<Counts, LedgerFault> {
     let doing = LedgerFault::during;
-    let (namespace, name) = narrowed(of);
     let row = sqlx::query!(
         r#"WITH b AS (SELECT ($1::text::date)::timestamp AT TIME ZONE 'UTC' AS first, ($2::text::date)::timestamp AT TIME ZONE 'UTC' AS next)
-           SELECT (SELECT count(*) FROM ledger.migration m WHERE m.at >= b.first AND m.at < b.next AND ($3::text IS NULL OR EXISTS (
+           SELECT (SELECT count(*) FROM ledger.migration m WHERE m.at >= b.first AND m.at < b.next AND ($3::text[] IS NULL OR EXISTS (
                        SELECT FROM ledger.occupancy_opened o WHERE o.pod_uid = m.pod_uid AND o.pod_namespace = m.pod_namespace AND o.pod_name = m.pod_name
-                         AND o.workload_namespace = $3 AND o.workload_name = $4::text))) AS "moves!",
-                  (SELECT count(*) FROM ledger.interruption i WHERE i.at >= b.first AND i.at < b.next AND ($3::text IS NULL OR EXISTS (
-                       SELECT FROM ledger.occupancy_opened o WHERE o.claim_uid = i.claim_uid AND o.workload_namespace = $3 AND o.workload_name = $4::text)))
+                         AND (o.workload_namespace, o.workload_name) IN (SELECT * FROM unnest($3, $4::text[]))))) AS "moves!",
+                  (SELECT count(*) FROM ledger.interruption i WHERE i.at >= b.first AND i.at < b.next AND ($3::text[] IS NULL OR EXISTS (
+                       SELECT FROM ledger.occupancy_opened o WHERE o.claim_uid = i.claim_uid
+                         AND (o.workload_namespace, o.workload_name) IN (SELECT * FROM unnest($3, $4::text[])))))
                       AS "interruptions!",
                   (SELECT coalesce(sum(o.carried_gib), 0)::bigint FROM ledger.occupancy_opened o WHERE o.at >= b.first AND o.at < b.next
-                     AND ($3::text IS NULL OR (o.workload_namespace = $3 AND o.workload_name = $4::text))) AS "gib!"
+                     AND ($3::text[] IS NULL OR (o.workload_namespace, o.workload_name) IN (SELECT * FROM unnest($3, $4::text[])))) AS "gib!"
            FROM b"#,
         month.from,
         month.to,
-        namespace,
-        name
+        of.namespaces.as_deref(),
+        of.names.as_deref()
     )
     .fetch_one(&mut *connection)
     .await
@@ -271,11 +278,11 @@ async fn counts(connection: &mut PgConnection, month: &Span, of: Option<&ObjectR
     let lines = sqlx::query!(
         r#"SELECT line AS "line!", sum(gpu_ms)::bigint AS "gpu_ms!", (sum(cost_usd - true_up_usd) * 1000000)::bigint AS "micro!" FROM ledger.share_daily
            WHERE day >= $1::text::date AND day < $2::text::date AND line <> 'pod'
-             AND ($3::text IS NULL OR (coalesce(workload_namespace, '') = $3 AND coalesce(workload_name, '') = $4::text)) GROUP BY line"#,
+             AND ($3::text[] IS NULL OR (coalesce(workload_namespace, ''), coalesce(workload_name, '')) IN (SELECT * FROM unnest($3, $4::text[]))) GROUP BY line"#,
         month.from,
         month.to,
-        namespace,
-        name
+        of.namespaces.as_deref(),
+        of.names.as_deref()
     )
     .fetch_all(connection)
     .await
@@ -288,10 +295,9 @@ async fn counts(connection: &mut PgConnection, month: &Span, of: Option<&ObjectR
 async fn covered(
     connection: &mut PgConnection,
     [before, after]: &[Span; 2],
-    of: Option<&ObjectRef>,
+    of: &Narrowed,
     coverage: MicroUsd,
 ) -> Result<Vec<(String, [i64; 2])>, LedgerFault> {
-    let (namespace, name) = narrowed(of);
     let rows = sqlx::query!(
         r#"SELECT CASE WHEN ledger.is_use(p.line) THEN p.cause ELSE p.line END AS "what!", p.at >= ($3::text::date)::timestamp AT TIME ZONE 'UTC' AS "after!",
                   (sum(p.cost_usd) * 1000000)::bigint AS "micro!"
@@ -299,14 +305,14 @@ async fn covered(
            WHERE p.kind IN ('feed', 'bill') AND p.claim_uid IS NOT NULL AND p.posted_at < (SELECT ledger.known_before())
              AND ((p.at >= ($1::text::date)::timestamp AT TIME ZONE 'UTC' AND p.at < ($2::text::date)::timestamp AT TIME ZONE 'UTC')
                OR (p.at >= ($3::text::date)::timestamp AT TIME ZONE 'UTC' AND p.at < ($4::text::date)::timestamp AT TIME ZONE 'UTC'))
-             AND ($5::text IS NULL OR (coalesce(w.workload_namespace, '') = $5 AND coalesce(w.workload_name, '') = $6::text))
+             AND ($5::text[] IS NULL OR (coalesce(w.workload_namespace, ''), coalesce(w.workload_name, '')) IN (SELECT * FROM unnest($5, $6::text[])))
            GROUP BY 1, 2 HAVING sum(p.cost_usd) <> 0"#,
         before.from,
         before.to,
         after.from,
         after.to,
-        namespace,
-        name
+        of.namespaces.as_deref(),
+        of.names.as_deref()
     );
     let rows = rows.fetch_all(connection).await.map_err(LedgerFault::during("read what AWS changed"))?;
     let mut found: BTreeMap<String, [i64; 2]> = BTreeMap::new();

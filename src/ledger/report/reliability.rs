@@ -2,9 +2,9 @@
 //!
 //! Decides: the sentences. Does not: estimate rates (the views do, with their intervals).
 
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::{Days, Report, ask};
+use super::{Days, Report, ask, one_of, with_day_of_knowledge};
 use crate::ledger::store::LedgerFault;
 
 /// How machines are put together in the report.
@@ -24,14 +24,40 @@ pub enum ReliabilityBy {
 }
 
 impl ReliabilityBy {
-    fn columns(self) -> &'static str {
+    fn columns(self) -> &'static [&'static str] {
         match self {
-            ReliabilityBy::Pool => "region, zone, instance_type, capacity_type",
-            ReliabilityBy::Region => "region",
-            ReliabilityBy::Zone => "region, zone",
-            ReliabilityBy::InstanceType => "instance_type",
-            ReliabilityBy::CapacityType => "capacity_type",
+            ReliabilityBy::Pool => &["region", "zone", "instance_type", "capacity_type"],
+            ReliabilityBy::Region => &["region"],
+            ReliabilityBy::Zone => &["region", "zone"],
+            ReliabilityBy::InstanceType => &["instance_type"],
+            ReliabilityBy::CapacityType => &["capacity_type"],
         }
+    }
+}
+
+/// Only machines with this value, as `--only region=us-east-1`. Several of one key are one or the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReliabilityOnly {
+    column: &'static str,
+    value: String,
+}
+
+impl std::str::FromStr for ReliabilityOnly {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || {
+            "expected region, zone, instance-type or capacity-type and its value, as in region=us-east-1 or capacity-type=spot".to_owned()
+        };
+        let (key, value) = text.split_once('=').ok_or_else(expected)?;
+        let column = match key.replace('_', "-").as_str() {
+            "region" => "region",
+            "zone" => "zone",
+            "instance-type" => "instance_type",
+            "capacity-type" => "capacity_type",
+            _ => return Err(expected()),
+        };
+        Ok(ReliabilityOnly { column, value: value.to_owned() })
     }
 }
 
@@ -43,12 +69,24 @@ const SPAN: &str = "(coalesce($1::date, (now() AT TIME ZONE 'UTC')::date - 30)::
 ///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
-pub async fn reliability(connection: &mut PgConnection, days: &Days, by: ReliabilityBy) -> Result<Report, LedgerFault> {
-    let key = by.columns();
+pub async fn reliability(
+    connection: &mut PgConnection,
+    days: &Days,
+    by: &[ReliabilityBy],
+    only: &[ReliabilityOnly],
+) -> Result<Report, LedgerFault> {
+    let mut columns: Vec<&str> = Vec::new();
+    for column in by.iter().flat_map(|by| by.columns()) {
+        if !columns.contains(column) {
+            columns.push(column);
+        }
+    }
+    let key = if columns.is_empty() { ReliabilityBy::default().columns().join(", ") } else { columns.join(", ") };
+    let wanted = one_of(only.iter().map(|only| (only.column, only.value.as_str())));
     let sql = format!(
         "WITH e AS (
              SELECT {key}, sum(launches) AS launches, sum(ran_ms) AS ran_ms, sum(interruptions) AS interruptions
-             FROM ledger.exposure_of({SPAN}) GROUP BY {key}
+             FROM ledger.exposure_of({SPAN}) WHERE true{wanted} GROUP BY {key}
          )
          SELECT {key}, e.launches::text AS machines, r.instance_hours::text, e.interruptions::text, r.per_launch::text AS per_machine,
                 r.per_launch_low::text || '-' || r.per_launch_high AS per_machine_95, r.per_1000_hours::text,
@@ -56,18 +94,26 @@ pub async fn reliability(connection: &mut PgConnection, days: &Days, by: Reliabi
          FROM e CROSS JOIN LATERAL ledger.interruption_rates(e.launches, e.ran_ms, e.interruptions) r ORDER BY {key}"
     );
     let mut report = ask(connection, sql, days).await?;
-    let moved = sqlx::query!(
-        r#"SELECT count(*) AS "moves!", (percentile_disc(0.5) WITHIN GROUP (ORDER BY recovery_ms))::bigint AS p50,
-                  (percentile_disc(0.95) WITHIN GROUP (ORDER BY recovery_ms))::bigint AS p95, max(gap_ms) AS gap
-           FROM ledger.migration_timing
-           WHERE noticed_at >= coalesce($1::text::date, (now() AT TIME ZONE 'UTC')::date - 30)::timestamp AT TIME ZONE 'UTC'
-             AND noticed_at < coalesce($2::text::date, (now() AT TIME ZONE 'UTC')::date + 1)::timestamp AT TIME ZONE 'UTC'"#,
-        days.from.as_deref(),
-        days.to.as_deref()
+    // A move belongs to the machine that was left.
+    let moves = format!(
+        "SELECT count(*) AS moves, (percentile_disc(0.5) WITHIN GROUP (ORDER BY recovery_ms))::bigint AS p50,
+                (percentile_disc(0.95) WITHIN GROUP (ORDER BY recovery_ms))::bigint AS p95, max(gap_ms) AS gap
+         FROM ledger.migration_timing m
+         WHERE noticed_at >= coalesce($1::date, (now() AT TIME ZONE 'UTC')::date - 30)::timestamp AT TIME ZONE 'UTC'
+           AND noticed_at < coalesce($2::date, (now() AT TIME ZONE 'UTC')::date + 1)::timestamp AT TIME ZONE 'UTC'
+           AND {}",
+        if wanted.is_empty() {
+            "true".to_owned()
+        } else {
+            format!("EXISTS (SELECT FROM ledger.capacity_interval i WHERE i.claim = m.from_claim{wanted})")
+        }
     );
-    let moved = moved.fetch_one(connection).await.map_err(LedgerFault::during("read the report"))?;
+    let moved = sqlx::query(AssertSqlSafe(moves)).bind(&days.from).bind(&days.to).fetch_one(&mut *connection).await;
+    let moved = moved.map_err(LedgerFault::during("read the report"))?;
+    let ms = |name: &str| moved.try_get::<Option<i64>, _>(name).ok().flatten();
+    let moves: i64 = moved.try_get("moves").unwrap_or_default();
     let span = |ms: Option<i64>| ms.map(|ms| crate::core::units::time::Millis(ms).to_string());
-    let recovery = match (moved.moves, span(moved.p50), span(moved.p95), span(moved.gap)) {
+    let recovery = match (moves, span(ms("p50")), span(ms("p95")), span(ms("gap"))) {
         (0, ..) => "no pod was moved.".into(),
         (moves, Some(p50), Some(p95), gap) => {
             let gap = gap.map_or_else(|| "not known".into(), |gap| format!("{gap} at most"));
@@ -76,7 +122,7 @@ pub async fn reliability(connection: &mut PgConnection, days: &Days, by: Reliabi
         (moves, ..) => format!("{}; none is Ready again yet.", pods_moved(moves)),
     };
     report.sentence = format!("{}; {recovery}", taken_back(&report));
-    Ok(report)
+    with_day_of_knowledge(connection, report).await
 }
 
 fn pods_moved(moves: i64) -> String {
@@ -106,7 +152,7 @@ pub async fn trust(connection: &mut PgConnection, days: &Days) -> Result<Report,
                FROM ledger.trust_of(coalesce($1::date, (now() AT TIME ZONE 'UTC')::date - 30), coalesce($2::date, (now() AT TIME ZONE 'UTC')::date + 1))";
     let mut report = ask(connection, sql.to_owned(), days).await?;
     report.sentence = trust_sentence(&report);
-    Ok(report)
+    with_day_of_knowledge(connection, report).await
 }
 
 /// How much rests on what AWS said.

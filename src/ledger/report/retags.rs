@@ -4,7 +4,7 @@
 
 use sqlx::PgConnection;
 
-use super::{Days, Report, ask};
+use super::{Days, Report, ask, with_day_of_knowledge};
 use crate::ledger::store::LedgerFault;
 
 /// Corrections of labels, the newest first.
@@ -22,5 +22,5 @@ pub async fn retags(connection: &mut PgConnection) -> Result<Report, LedgerFault
         0 => "No labels were corrected.".to_owned(),
         _ => format!("{hold} corrections of labels hold."),
     };
-    Ok(report)
+    with_day_of_knowledge(connection, report).await
 }

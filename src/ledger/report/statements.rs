@@ -4,12 +4,12 @@
 
 use sqlx::PgConnection;
 
-use super::{Report, with_columns};
+use super::{Report, with_columns, with_day_of_knowledge};
 use crate::ledger::import::Kind;
 use crate::ledger::store::LedgerFault;
 
-const COLUMNS: [&str; 12] =
-    ["kind", "source", "from", "to", "version", "state", "lines", "total", "taken_at", "taken_by", "files", "statement"];
+const COLUMNS: [&str; 13] =
+    ["kind", "source", "from", "to", "version", "state", "lines", "total", "changed_usd", "taken_at", "taken_by", "files", "statement"];
 
 /// Versions of bills, feeds, usage, revenue and other costs, the newest first.
 ///
@@ -20,12 +20,14 @@ pub async fn statements(connection: &mut PgConnection, kind: Option<Kind>, held:
         r#"SELECT kind AS "kind!", source AS "source!", to_char(period_from AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS "from!",
                   to_char(period_to AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS "to!", version AS "version!", state AS "state!", lines AS "lines!", total::text AS "total!",
                   to_char(taken_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS "taken_at!", taken_by AS "taken_by!", accepted AS "accepted!",
-                  (SELECT string_agg((f ->> 'name') || ' sha256:' || (f ->> 'sha256'), ' ') FROM jsonb_array_elements(files) f) AS files, id AS "id!"
-           FROM ledger.statements WHERE ($1::text IS NULL OR kind = $1) AND (NOT $2 OR state = 'holds') ORDER BY taken_at DESC, kind, source, period_from"#,
+                  (SELECT string_agg((f ->> 'name') || ' sha256:' || (f ->> 'sha256'), ' ') FROM jsonb_array_elements(files) f) AS files, id AS "id!",
+                  (SELECT coalesce(sum(p.cost_usd), 0)::numeric(24,6)::text FROM ledger.posting p
+                   WHERE p.statement = s.id AND p.posted_at < (SELECT ledger.known_before())) AS "changed!"
+           FROM ledger.statements s WHERE ($1::text IS NULL OR kind = $1) AND (NOT $2 OR state = 'holds') ORDER BY taken_at DESC, kind, source, period_from"#,
         kind.map(Kind::as_str),
         held
     );
-    let rows = rows.fetch_all(connection).await.map_err(LedgerFault::during("read the statements"))?;
+    let rows = rows.fetch_all(&mut *connection).await.map_err(LedgerFault::during("read the statements"))?;
     let holds = rows.iter().filter(|row| row.state == "holds").count();
     let sentence = match rows.len() {
         0 => "Nothing was taken from outside.".to_owned(),
@@ -34,8 +36,21 @@ pub async fn statements(connection: &mut PgConnection, kind: Option<Kind>, held:
     let rows = rows.into_iter().map(|row| {
         let state = if row.accepted.is_empty() { row.state } else { format!("{} (accepted: {})", row.state, row.accepted.join(", ")) };
         let version = row.version.to_string();
-        let values = [row.kind, row.source, row.from, row.to, version, state, row.lines.to_string(), row.total, row.taken_at, row.taken_by];
+        let values = [
+            row.kind,
+            row.source,
+            row.from,
+            row.to,
+            version,
+            state,
+            row.lines.to_string(),
+            row.total,
+            row.changed,
+            row.taken_at,
+            row.taken_by,
+        ];
         values.into_iter().map(Some).chain([row.files, Some(row.id.to_string())]).collect()
     });
-    Ok(with_columns(sentence, &COLUMNS, rows.collect()))
+    let report = with_columns(sentence, &COLUMNS, rows.collect());
+    with_day_of_knowledge(connection, report).await
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::{By, Days, IN_DAYS, Report, dollars, with_day_of_knowledge};
+use super::{By, Days, IN_DAYS, Keys, Only, Report, condition, dollars, with_day_of_knowledge};
 use crate::core::accounting::unit_cost::{HourOfUnits, PicoUsd, UnitCost, unit_cost};
 use crate::core::units::money::MicroUsd;
 use crate::core::units::time::Timestamp;
@@ -48,22 +48,26 @@ fn word(unit: UsageUnit) -> &'static str {
 ///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
-pub async fn unit_costs(connection: &mut PgConnection, days: &Days, unit: UsageUnit, by: By) -> Result<Report, LedgerFault> {
-    let known = hours(connection, days, unit, by).await?;
-    let revenue = revenue(connection, days, unit, by).await?;
-    let mut report = Report {
-        sentence: String::new(),
-        columns: std::iter::once(by.heading()).chain(COLUMNS).map(String::from).collect(),
-        rows: Vec::new(),
-    };
-    let with_units: BTreeMap<&String, &Known> =
+pub async fn unit_costs(
+    connection: &mut PgConnection,
+    days: &Days,
+    unit: UsageUnit,
+    by: impl Into<Keys>,
+    only: &[Only],
+) -> Result<Report, LedgerFault> {
+    let keys = by.into();
+    let known = hours(connection, days, unit, &keys, only).await?;
+    let revenue = revenue(connection, days, unit, &keys, only).await?;
+    let mut report =
+        Report { sentence: String::new(), columns: keys.headings().chain(COLUMNS).map(String::from).collect(), rows: Vec::new() };
+    let with_units: BTreeMap<&Vec<String>, &Known> =
         known.iter().filter(|(_, known)| known.hours.iter().any(|hour| hour.micro_units > 0)).collect();
     let mut earned_by_all: Option<MicroUsd> = None;
     for (key, known) in &with_units {
         let earned = revenue.get(*key).map(|days| known.share_of(days));
         earned_by_all = earned.map(|earned| earned_by_all.unwrap_or_default() + earned).or(earned_by_all);
         if let Some(cost) = unit_cost(&known.hours, earned) {
-            report.rows.push(row(key, known, &cost));
+            report.rows.push(row(key.iter().cloned().map(Some).collect(), known, &cost));
         }
     }
     // Of some owners revenue is not known: then the sum of the others says nothing of all.
@@ -71,8 +75,9 @@ pub async fn unit_costs(connection: &mut PgConnection, days: &Days, unit: UsageU
     let all = Known::of_all(with_units.values().copied());
     match unit_cost(&all.hours, earned) {
         Some(cost) => {
-            report.sentence = sentence(unit, &all, &cost, unattributed(connection, days).await?);
-            report.rows.push(row("total", &all, &cost));
+            report.sentence = sentence(unit, &all, &cost, unattributed(connection, days, only).await?);
+            let total: Vec<Option<String>> = keys.headings().enumerate().map(|(n, _)| (n == 0).then(|| "total".to_owned())).collect();
+            report.rows.push(row(total, &all, &cost));
         }
         None => report.sentence = format!("No usage in {} is known for these days: import it, or let Prometheus be asked.", unit.as_str()),
     }
@@ -123,10 +128,11 @@ impl Known {
 }
 
 /// Other costs of these days that name no workload.
-async fn unattributed(connection: &mut PgConnection, days: &Days) -> Result<MicroUsd, LedgerFault> {
+async fn unattributed(connection: &mut PgConnection, days: &Days, only: &[Only]) -> Result<MicroUsd, LedgerFault> {
+    let condition = condition(only);
     let sql = format!(
         "SELECT coalesce(round(sum(cost_usd) * 1000000), 0)::bigint AS micro FROM ledger.share_daily
-         WHERE line = 'overhead' AND coalesce(workload_namespace, '') = '' AND {IN_DAYS}"
+         WHERE line = 'overhead' AND coalesce(workload_namespace, '') = '' AND {IN_DAYS}{condition}"
     );
     let row = sqlx::query(AssertSqlSafe(sql)).bind(&days.from).bind(&days.to).fetch_one(connection).await;
     Ok(MicroUsd(row.map_err(LedgerFault::during("read what names no workload"))?.get("micro")))
@@ -146,10 +152,9 @@ fn per_cent(per_mille: i64) -> String {
     format!("{}{}.{}", if per_mille < 0 { "-" } else { "" }, per_mille.abs() / 10, per_mille.abs() % 10)
 }
 
-fn row(key: &str, known: &Known, cost: &UnitCost) -> Vec<Option<String>> {
+fn row(mut key: Vec<Option<String>>, known: &Known, cost: &UnitCost) -> Vec<Option<String>> {
     let [p50, p95, p99] = cost.percentiles.map(|p| Some(p.to_string()));
-    vec![
-        Some(key.to_owned()),
+    key.extend([
         Some((cost.micro_units / 1_000_000).to_string()),
         Some(cost.cost.to_string()),
         Some(cost.mean.to_string()),
@@ -162,7 +167,8 @@ fn row(key: &str, known: &Known, cost: &UnitCost) -> Vec<Option<String>> {
         cost.margin_per_mille().map(per_cent),
         Some(known.hours.len().to_string()),
         Some(per_cent(known.coverage())),
-    ]
+    ]);
+    key
 }
 
 fn sentence(unit: UsageUnit, known: &Known, cost: &UnitCost, unattributed: MicroUsd) -> String {
@@ -198,22 +204,28 @@ fn sentence(unit: UsageUnit, known: &Known, cost: &UnitCost, unattributed: Micro
     )
 }
 
-/// Hours with their cost and units, by owner. Units of a workload that changed owners within an hour go by what each paid of it.
-async fn hours(connection: &mut PgConnection, days: &Days, unit: UsageUnit, by: By) -> Result<BTreeMap<String, Known>, LedgerFault> {
-    let key = key_of(by);
-    // The owner's column comes from a closed list; what the user typed is bound.
+/// Hours with their cost and units, by owner. Units of a workload that changed owners within an hour go by what each paid of it, whoever is asked for.
+async fn hours(
+    connection: &mut PgConnection,
+    days: &Days,
+    unit: UsageUnit,
+    keys: &Keys,
+    only: &[Only],
+) -> Result<BTreeMap<Vec<String>, Known>, LedgerFault> {
+    let (key, condition) = (keys.array(), condition(only));
+    // Columns come from a closed list; what the user typed is bound, or quoted.
     let sql = format!(
         "WITH bounds AS (
              SELECT coalesce($1::date, (now() AT TIME ZONE 'UTC')::date - 30)::timestamp AT TIME ZONE 'UTC' AS first,
                     coalesce($2::date, (now() AT TIME ZONE 'UTC')::date + 1)::timestamp AT TIME ZONE 'UTC' AS next
          ), cost AS MATERIALIZED (
-             SELECT h.hour, {key} AS key, h.workload_namespace AS namespace, h.workload_name AS name, sum(h.cost_usd) AS cost
-             FROM bounds b, ledger.hourly_cost(b.first, b.next) h GROUP BY 1, 2, 3, 4
+             SELECT h.hour, {key} AS key, true{condition} AS wanted, h.workload_namespace AS namespace, h.workload_name AS name, sum(h.cost_usd) AS cost
+             FROM bounds b, LATERAL (SELECT x.*, ledger.utc_day(x.hour) AS day FROM ledger.hourly_cost(b.first, b.next) x) h GROUP BY 1, 2, 3, 4, 5
          ), used AS MATERIALIZED (
              SELECT u.hour, u.workload_namespace AS namespace, u.workload_name AS name, u.quantity FROM ledger.usage u, bounds b
              WHERE u.unit = $3 AND u.hour >= b.first AND u.hour < b.next
          ), both_ AS (
-             SELECT c.key, c.hour, c.cost, u.quantity IS NOT NULL AS covered,
+             SELECT c.key, c.wanted, c.hour, c.cost, u.quantity IS NOT NULL AS covered,
                     u.quantity * CASE WHEN sum(c.cost) OVER w = 0 THEN 1.0 / count(*) OVER w ELSE c.cost / sum(c.cost) OVER w END AS quantity
              FROM cost c LEFT JOIN used u ON u.hour = c.hour AND u.namespace = c.namespace AND u.name = c.name
              WHERE EXISTS (SELECT FROM used x WHERE x.namespace = c.namespace AND x.name = c.name)
@@ -221,16 +233,16 @@ async fn hours(connection: &mut PgConnection, days: &Days, unit: UsageUnit, by: 
          )
          SELECT key, ledger.ms(hour) AS hour_ms, round(coalesce(sum(cost) FILTER (WHERE covered), 0), 12)::text AS cost, round(sum(cost), 12)::text AS all_cost,
                 round(coalesce(sum(quantity), 0), 6)::text AS quantity, bool_or(covered) AS covered
-         FROM both_ GROUP BY key, hour ORDER BY key, hour"
+         FROM both_ WHERE wanted GROUP BY key, hour ORDER BY key, hour"
     );
     let query = sqlx::query(AssertSqlSafe(sql)).bind(&days.from).bind(&days.to).bind(unit.as_str());
     let rows = query.fetch_all(connection).await.map_err(LedgerFault::during("read cost and usage by the hour"))?;
-    let mut owners: BTreeMap<String, Known> = BTreeMap::new();
+    let mut owners: BTreeMap<Vec<String>, Known> = BTreeMap::new();
     for row in rows {
         let text = |name: &str| row.try_get::<String, _>(name).unwrap_or_default();
         let hour = Timestamp(row.try_get("hour_ms").unwrap_or_default());
         let (cost, whole) = (pico(&text("cost")), pico(&text("all_cost")));
-        let known = owners.entry(text("key")).or_default();
+        let known = owners.entry(row.try_get("key").unwrap_or_default()).or_default();
         let day = known.days.entry(hour.0.div_euclid(DAY_MS)).or_default();
         *day = (day.0 + cost.0, day.1 + whole.0);
         known.all_hours += 1;
@@ -255,35 +267,36 @@ async fn revenue(
     connection: &mut PgConnection,
     days: &Days,
     unit: UsageUnit,
-    by: By,
-) -> Result<BTreeMap<String, BTreeMap<i64, MicroUsd>>, LedgerFault> {
-    let key = key_of(by);
+    keys: &Keys,
+    only: &[Only],
+) -> Result<BTreeMap<Vec<String>, BTreeMap<i64, MicroUsd>>, LedgerFault> {
+    let (key, condition) = (keys.array(), condition(only));
     let sql = format!(
         "WITH bounds AS (
              SELECT coalesce($1::date, (now() AT TIME ZONE 'UTC')::date - 30) AS first, coalesce($2::date, (now() AT TIME ZONE 'UTC')::date + 1) AS next
          ), worked AS MATERIALIZED (
-             SELECT h.day, h.workload_namespace AS namespace, h.workload_name AS name, {key} AS key, sum(h.gpu_ms) AS worked
-             FROM ledger.share_daily h, bounds b WHERE h.day >= b.first AND h.day < b.next AND h.line = 'pod' GROUP BY 1, 2, 3, 4
+             SELECT h.day, h.workload_namespace AS namespace, h.workload_name AS name, {key} AS key, true{condition} AS wanted, sum(h.gpu_ms) AS worked
+             FROM ledger.share_daily h, bounds b WHERE h.day >= b.first AND h.day < b.next AND h.line = 'pod' GROUP BY 1, 2, 3, 4, 5
          ), earned AS (
              SELECT r.day, r.workload_namespace AS namespace, r.workload_name AS name, r.revenue_usd FROM ledger.revenue r, bounds b
              WHERE r.day >= b.first AND r.day < b.next
                AND EXISTS (SELECT FROM ledger.usage u WHERE u.unit = $3 AND u.workload_namespace = r.workload_namespace AND u.workload_name = r.workload_name
                            AND u.hour >= b.first::timestamp AT TIME ZONE 'UTC' AND u.hour < b.next::timestamp AT TIME ZONE 'UTC')
          ), of_day AS (
-             SELECT e.day, w.key, e.revenue_usd * w.worked / sum(w.worked) OVER (PARTITION BY e.day, e.namespace, e.name) AS usd
+             SELECT e.day, w.key, w.wanted, e.revenue_usd * w.worked / sum(w.worked) OVER (PARTITION BY e.day, e.namespace, e.name) AS usd
              FROM earned e JOIN worked w ON w.day = e.day AND w.namespace = e.namespace AND w.name = e.name AND w.worked > 0
          ), of_all AS (
-             SELECT e.day, w.key, e.revenue_usd * w.worked / sum(w.worked) OVER (PARTITION BY e.day, e.namespace, e.name) AS usd
-             FROM earned e JOIN (SELECT namespace, name, key, sum(worked) AS worked FROM worked GROUP BY 1, 2, 3) w
+             SELECT e.day, w.key, w.wanted, e.revenue_usd * w.worked / sum(w.worked) OVER (PARTITION BY e.day, e.namespace, e.name) AS usd
+             FROM earned e JOIN (SELECT namespace, name, key, wanted, sum(worked) AS worked FROM worked GROUP BY 1, 2, 3, 4) w
                   ON w.namespace = e.namespace AND w.name = e.name AND w.worked > 0
              WHERE NOT EXISTS (SELECT FROM worked x WHERE x.day = e.day AND x.namespace = e.namespace AND x.name = e.name AND x.worked > 0)
          )
          SELECT key, day - date '1970-01-01' AS day, round(sum(usd) * 1000000)::bigint AS micro
-         FROM (SELECT * FROM of_day UNION ALL SELECT * FROM of_all) x GROUP BY 1, 2"
+         FROM (SELECT * FROM of_day UNION ALL SELECT * FROM of_all) x WHERE wanted GROUP BY 1, 2"
     );
     let query = sqlx::query(AssertSqlSafe(sql)).bind(&days.from).bind(&days.to).bind(unit.as_str());
     let rows = query.fetch_all(connection).await.map_err(LedgerFault::during("read revenue"))?;
-    let mut earned: BTreeMap<String, BTreeMap<i64, MicroUsd>> = BTreeMap::new();
+    let mut earned: BTreeMap<Vec<String>, BTreeMap<i64, MicroUsd>> = BTreeMap::new();
     for row in rows {
         let (Ok(key), Ok(day), Ok(micro)) = (row.try_get("key"), row.try_get::<i32, _>("day"), row.try_get("micro")) else { continue };
         earned.entry(key).or_default().insert(i64::from(day), MicroUsd(micro));
@@ -291,17 +304,7 @@ async fn revenue(
     Ok(earned)
 }
 
-/// Owners that cost by the hour is kept for; everything else is by workload.
-fn key_of(by: By) -> &'static str {
-    match by {
-        By::Team => "coalesce(h.team, '(untagged)')",
-        By::Service => "coalesce(h.service, '(untagged)')",
-        By::Component => "coalesce(h.component, '(untagged)')",
-        _ => "coalesce(h.workload_namespace || '/' || h.workload_name, '(none)')",
-    }
-}
-
-/// Whether unit costs can be grouped so.
+/// Whether unit costs can be grouped and filtered so: by what cost by the hour is kept for.
 pub fn groups_unit_costs(by: By) -> bool {
-    matches!(by, By::Team | By::Service | By::Component | By::Workload)
+    !matches!(by, By::Line | By::Region | By::InstanceType | By::CapacityType)
 }

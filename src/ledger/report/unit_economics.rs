@@ -2,9 +2,11 @@
 //!
 //! Decides: the sentence. Does not: compute (the views do).
 
+use std::collections::BTreeMap;
+
 use sqlx::{PgConnection, Row};
 
-use super::{Days, Report, ask, dollars, with_day_of_knowledge};
+use super::{Days, Report, ask_with, dollars, with_day_of_knowledge};
 use crate::core::units::money::MicroUsd;
 use crate::ledger::store::LedgerFault;
 
@@ -22,73 +24,152 @@ pub enum EconomicsBy {
     Percentiles,
 }
 
+/// Only what has this label, workload or model, as `--only team=search`. Several of one key are one or the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EconomicsOnly {
+    key: &'static str,
+    value: String,
+}
+
+/// What unit economics can be filtered by.
+const FILTERS: [&str; 8] = ["team", "service", "environment", "cost_center", "product_area", "component", "workload", "model"];
+
+impl std::str::FromStr for EconomicsOnly {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || format!("expected one of {} and its value, as in team=search or model=gpt-5", FILTERS.join(", "));
+        let (key, value) = text.split_once('=').ok_or_else(expected)?;
+        // An endpoint is a workload.
+        let key = if key == "endpoint" { "workload".to_owned() } else { key.replace('-', "_") };
+        let key = FILTERS.into_iter().find(|filter| *filter == key).ok_or_else(expected)?;
+        Ok(EconomicsOnly { key, value: value.to_owned() })
+    }
+}
+
+/// Filters for the views' functions, by key its values; and the models.
+fn filters(only: &[EconomicsOnly]) -> (String, Vec<String>) {
+    let mut wanted: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for only in only.iter().filter(|only| only.key != "model") {
+        wanted.entry(only.key).or_default().push(&only.value);
+    }
+    let models = only.iter().filter(|only| only.key == "model").map(|only| only.value.clone()).collect();
+    (serde_json::json!(wanted).to_string(), models)
+}
+
+/// Unit economics cannot be shown so.
+#[derive(Debug, thiserror::Error)]
+pub enum EconomicsFault {
+    /// The keys or filters do not go together.
+    #[error("{0}")]
+    Keys(&'static str),
+    /// The ledger could not be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerFault),
+}
+
 const FROM: &str = "coalesce($1::date, (now() AT TIME ZONE 'UTC')::date - 30)";
 const TO: &str = "coalesce($2::date, (now() AT TIME ZONE 'UTC')::date + 1)";
 
-/// Unit economics of these days. Months are those whose first day lies in them.
+/// Unit economics of these days, by one of endpoint, model and percentiles, or by month, or by month and one of them.
 ///
 /// # Errors
-/// [`LedgerFault`] when Postgres refuses or does not answer.
-pub async fn unit_economics(connection: &mut PgConnection, days: &Days, by: EconomicsBy) -> Result<Report, LedgerFault> {
-    let six = |names: &[&str]| names.iter().map(|name| format!("{name}::numeric(24,6)::text AS {name}")).collect::<Vec<_>>().join(", ");
-    let plain = |names: &[&str]| names.iter().map(|name| format!("trim_scale({name})::text AS {name}")).collect::<Vec<_>>().join(", ");
+/// [`EconomicsFault`] when keys do not go together, or Postgres refuses or does not answer.
+pub async fn unit_economics(
+    connection: &mut PgConnection,
+    days: &Days,
+    by: &[EconomicsBy],
+    only: &[EconomicsOnly],
+) -> Result<Report, EconomicsFault> {
+    let (wanted, models) = filters(only);
+    let monthly = by.contains(&EconomicsBy::Month);
+    let mut kinds: Vec<EconomicsBy> = by.iter().copied().filter(|by| *by != EconomicsBy::Month).collect();
+    kinds.dedup();
+    let kind = match (kinds.as_slice(), monthly) {
+        ([], true) => EconomicsBy::Month,
+        ([], false) => EconomicsBy::Endpoint,
+        ([kind], _) => *kind,
+        _ => {
+            return Err(EconomicsFault::Keys(
+                "expected one of endpoint, model and percentiles, alone or with month: they are of different things",
+            ));
+        }
+    };
+    if !models.is_empty() && kind != EconomicsBy::Model {
+        return Err(EconomicsFault::Keys("models are told apart with --by model alone: expected --by model, or no model to filter by"));
+    }
+    let six = |names: &[&str]| names.iter().map(|name| format!("e.{name}::numeric(24,6)::text AS {name}")).collect::<Vec<_>>().join(", ");
+    let plain = |names: &[&str]| names.iter().map(|name| format!("trim_scale(e.{name})::text AS {name}")).collect::<Vec<_>>().join(", ");
     let parts = six(&["machines_usd", "vendor_api_usd", "transfer_usd", "storage_usd", "other_usd", "cost_usd"]);
-    let sql = match by {
-        EconomicsBy::Endpoint => format!(
-            "SELECT coalesce(workload_namespace || '/' || workload_name, '(no endpoint named)') AS endpoint, {parts}, {}, {}
-             FROM ledger.unit_economics_of({FROM}, {TO}) ORDER BY unit_economics_of.cost_usd DESC, 1",
-            plain(&[
-                "requests",
-                "tokens_in",
-                "tokens_out",
-                "monthly_users",
-                "usd_per_request",
-                "usd_per_1000_tokens_in",
-                "usd_per_1000_tokens_out",
-                "usd_per_1000_tokens",
-                "usd_per_user",
-                "coverage_percent"
-            ]),
-            six(&["revenue_usd", "margin_usd"]) + ", cost_percent_of_revenue::text"
+    let per_token = ["usd_per_1000_tokens_in", "usd_per_1000_tokens_out", "usd_per_1000_tokens"];
+    let (function, columns, order) = match kind {
+        EconomicsBy::Endpoint => (
+            "unit_economics_of",
+            format!(
+                "coalesce(e.workload_namespace || '/' || e.workload_name, '(no endpoint named)') AS endpoint, {parts}, {}, {}, {}, {}, e.cost_percent_of_revenue::text",
+                plain(&["requests", "tokens_in", "tokens_out", "monthly_users", "usd_per_request"]),
+                plain(&per_token),
+                plain(&["usd_per_user", "coverage_percent"]),
+                six(&["revenue_usd", "margin_usd"])
+            ),
+            "e.cost_usd DESC, e.workload_namespace, e.workload_name",
         ),
-        EconomicsBy::Model => format!(
-            "SELECT model, endpoints::text, {}, {} FROM ledger.unit_economics_by_model_of({FROM}, {TO}) ORDER BY unit_economics_by_model_of.cost_usd DESC, 1",
-            six(&["cost_usd"]),
-            plain(&[
-                "requests",
-                "tokens_in",
-                "tokens_out",
-                "usd_per_request",
-                "usd_per_1000_tokens_in",
-                "usd_per_1000_tokens_out",
-                "usd_per_1000_tokens"
-            ])
+        EconomicsBy::Model => (
+            "unit_economics_by_model_of",
+            format!(
+                "e.model, e.endpoints::text, {}, {}, {}",
+                six(&["cost_usd"]),
+                plain(&["requests", "tokens_in", "tokens_out", "usd_per_request"]),
+                plain(&per_token)
+            ),
+            "e.cost_usd DESC, e.model",
         ),
-        EconomicsBy::Month => format!(
-            "SELECT to_char(month, 'YYYY-MM') AS month, {parts}, {}, cost_percent_of_revenue::text, margin_percent::text
-             FROM ledger.ai_cost_month WHERE ai_cost_month.month >= {FROM} AND ai_cost_month.month < {TO} ORDER BY 1",
-            six(&["revenue_usd", "margin_usd"])
+        EconomicsBy::Month => (
+            "ai_cost_month_of",
+            format!("{parts}, {}, e.cost_percent_of_revenue::text, e.margin_percent::text", six(&["revenue_usd", "margin_usd"])),
+            "e.month",
         ),
-        EconomicsBy::Percentiles => format!(
-            "SELECT unit, {}, endpoint_hours::text FROM ledger.unit_cost_percentiles_of({FROM}, {TO}) ORDER BY 1",
-            plain(&["units", "mean", "p50", "p95", "p99"])
+        EconomicsBy::Percentiles => (
+            "unit_cost_percentiles_of",
+            format!("e.unit, {}, e.endpoint_hours::text", plain(&["units", "mean", "p50", "p95", "p99"])),
+            "e.unit",
         ),
     };
-    let mut report = ask(connection, sql, days).await?;
-    report.sentence = sentence(connection, days).await?;
-    with_day_of_knowledge(connection, report).await
+    let of_model = if models.is_empty() { "true" } else { "e.model = ANY($4)" };
+    // Of each month the days that are asked for.
+    let sql = if monthly {
+        format!(
+            "SELECT to_char(m.month, 'YYYY-MM') AS month, {columns}
+             FROM generate_series(date_trunc('month', {FROM}::timestamp), {TO}::timestamp - interval '1 day', interval '1 month') m(month)
+             CROSS JOIN LATERAL ledger.{function}(greatest(m.month::date, {FROM}), least((m.month + interval '1 month')::date, {TO}), $3::jsonb) e
+             WHERE {of_model} AND $4::text[] IS NOT NULL ORDER BY m.month, {order}"
+        )
+    } else {
+        format!(
+            "SELECT {columns} FROM ledger.{function}({FROM}, {TO}, $3::jsonb) e WHERE {of_model} AND $4::text[] IS NOT NULL ORDER BY {order}"
+        )
+    };
+    let mut report = ask_with(connection, sql, days, |query| query.bind(wanted.clone()).bind(models.clone())).await?;
+    report.sentence = sentence(connection, days, &wanted).await?;
+    if !only.iter().all(|only| only.key != "model") {
+        let at = report.columns.iter().position(|column| column == "cost_usd");
+        let cost = |row: &Vec<Option<String>>| row.get(at?)?.as_deref()?.parse::<MicroUsd>().ok();
+        let of_models: MicroUsd = report.rows.iter().filter_map(cost).sum();
+        report.sentence.push_str(&format!(" {} of it is of the models asked for.", dollars(of_models)));
+    }
+    Ok(with_day_of_knowledge(connection, report).await?)
 }
 
 /// What it comes to in all, of these days.
-async fn sentence(connection: &mut PgConnection, days: &Days) -> Result<String, LedgerFault> {
+async fn sentence(connection: &mut PgConnection, days: &Days, wanted: &str) -> Result<String, LedgerFault> {
     let sum = |name: &str| format!("(coalesce(sum({name}), 0) * 1000000)::bigint AS {name}");
     let sums = ["machines_usd", "vendor_api_usd", "transfer_usd", "storage_usd", "other_usd", "cost_usd"].map(sum).join(", ");
     let sql = format!(
         "SELECT {sums}, (coalesce(sum(cost_usd) FILTER (WHERE workload_namespace = ''), 0) * 1000000)::bigint AS unnamed,
-                (SELECT (sum(revenue_usd) * 1000000)::bigint FROM ledger.revenue WHERE day >= {FROM} AND day < {TO}) AS revenue
-         FROM ledger.ai_cost_of({FROM}, {TO})"
+                (SELECT (sum(revenue_usd) * 1000000)::bigint FROM ledger.revenue_of({FROM}, {TO}, $3::jsonb)) AS revenue
+         FROM ledger.ai_cost_of({FROM}, {TO}, $3::jsonb)"
     );
-    let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&days.from).bind(&days.to).fetch_one(connection).await;
+    let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&days.from).bind(&days.to).bind(wanted).fetch_one(connection).await;
     let row = row.map_err(LedgerFault::during("add up what AI cost"))?;
     let usd = |name: &str| MicroUsd(row.get::<i64, _>(name));
     if usd("cost_usd") == MicroUsd(0) {

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::reasons::Reasons;
-use super::{Month, Report, dollars, known_by, signed_dollars, six_decimals};
+use super::{By, Keys, Month, Only, Report, condition, dollars, known_by, signed_dollars, six_decimals};
 use crate::core::accounting::variance::{Drivers, Step, Use, bridge};
 use crate::core::market::CapacityType;
 use crate::core::units::ids::ObjectRef;
@@ -18,17 +18,65 @@ use crate::ledger::import::micro_units;
 use crate::ledger::store::LedgerFault;
 
 /// What a variance is shown by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum VarianceBy {
     /// The ten steps, over all workloads.
     #[default]
     Step,
     /// Workloads, those that changed most first.
     Workload,
+    /// Owners by these labels, or regions and the like, those that changed most first.
+    Keys(Keys),
+}
+
+impl VarianceBy {
+    /// As the words of a command line say it.
+    ///
+    /// # Errors
+    /// When steps are mixed with other keys, or by a key that a month has one value of.
+    pub fn of(words: &[VarianceKey]) -> Result<VarianceBy, &'static str> {
+        match words {
+            [] | [VarianceKey::Step] => Ok(VarianceBy::Step),
+            [VarianceKey::By(By::Workload)] => Ok(VarianceBy::Workload),
+            words => {
+                let keys = words.iter().map(|word| match word {
+                    VarianceKey::By(By::Day | By::Month) => Err("a variance compares months: days and months are no keys of it"),
+                    VarianceKey::By(By::Line) => Err("lines are steps of a variance: expected --by step"),
+                    VarianceKey::By(by) => Ok(*by),
+                    VarianceKey::Step => Err("steps stand alone: expected --by step, or other keys without it"),
+                });
+                Ok(VarianceBy::Keys(keys.collect::<Result<Vec<By>, _>>()?.into()))
+            }
+        }
+    }
+}
+
+/// A key on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VarianceKey {
+    /// The ten steps.
+    Step,
+    /// One of the keys of every report.
+    By(By),
+}
+
+impl std::str::FromStr for VarianceKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "step" {
+            return Ok(VarianceKey::Step);
+        }
+        <By as clap::ValueEnum>::from_str(&text.replace('_', "-"), false)
+            .map(VarianceKey::By)
+            .map_err(|_| "expected step, workload, team, service, environment, cost-center, product-area, component, region, instance-type or capacity-type".into())
+    }
 }
 
 /// Both months of each workload.
 type Months = BTreeMap<ObjectRef, [Drivers; 2]>;
+/// The same for each value of the keys.
+type Keyed = BTreeMap<Vec<String>, Months>;
 
 /// The bridge between two months. Its steps add up to the difference.
 ///
@@ -41,18 +89,18 @@ pub async fn variance(
     before: &Month,
     after: &Month,
     by: VarianceBy,
+    only: &[Only],
     now: Timestamp,
 ) -> Result<Report, LedgerFault> {
     let days = running_days(before, after, now);
     let spans = [before, after].map(|month| Span::of(month, days));
-    let months = months(connection, &spans).await?;
+    let keys = if let VarianceBy::Keys(keys) = &by { Some(keys) } else { None };
+    let keyed = months(connection, &spans, keys, only).await?;
     let mut steps: BTreeMap<Step, MicroUsd> = Step::ALL.map(|step| (step, MicroUsd(0))).into();
-    for [was, is] in months.values() {
-        for (step, amount) in bridge(was, is) {
-            *steps.entry(step).or_default() = steps.get(&step).copied().unwrap_or_default() + amount;
-        }
+    for [was, is] in keyed.values().flat_map(Months::values) {
+        add(&mut steps, was, is);
     }
-    let total = |n: usize| months.values().map(|pair| pair[n].total()).sum::<MicroUsd>();
+    let total = |n: usize| keyed.values().flat_map(Months::values).map(|pair| pair[n].total()).sum::<MicroUsd>();
     let mut sentence = sentence(before, after, total(0), total(1), &steps);
     if let Some(days) = days {
         sentence.push_str(&format!(" {} still runs: the first {days} full days of each month are compared.", before.max(after)));
@@ -60,9 +108,11 @@ pub async fn variance(
     if let Some(day) = known_by(connection).await? {
         sentence.push_str(&format!(" So it was known at the end of {day}."));
     }
-    match by {
+    let all = || keyed.values().next().cloned().unwrap_or_default();
+    let narrowed = !only.is_empty();
+    match &by {
         VarianceBy::Step => {
-            let reasons = Reasons::read(connection, &spans, &months, None).await?;
+            let reasons = Reasons::read(connection, &spans, &all(), narrowed).await?;
             let columns = ["step", "difference_usd", "why"].map(String::from).to_vec();
             let mut rows = vec![vec![Some(format!("{before}")), Some(six_decimals(total(0))), None]];
             rows.extend(
@@ -74,9 +124,61 @@ pub async fn variance(
             Ok(Report { sentence, columns, rows })
         }
         VarianceBy::Workload => {
-            let rows = by_workload(connection, &spans, &months).await?;
+            let rows = by_workload(connection, &spans, &all()).await?;
             Ok(Report { sentence, columns: WORKLOAD_COLUMNS.map(String::from).to_vec(), rows })
         }
+        VarianceBy::Keys(keys) => {
+            let columns = keys.headings().chain(KEY_COLUMNS).map(String::from).collect();
+            Ok(Report { sentence, columns, rows: by_keys(&keyed) })
+        }
+    }
+}
+
+fn add(steps: &mut BTreeMap<Step, MicroUsd>, was: &Drivers, is: &Drivers) {
+    for (step, amount) in bridge(was, is) {
+        let sum = steps.entry(step).or_default();
+        *sum = *sum + amount;
+    }
+}
+
+const KEY_COLUMNS: [&str; 5] = ["before_usd", "after_usd", "difference_usd", "mostly", "workload_that_changed_most"];
+
+/// Values of the keys, those that changed most first, each with its largest step and the workload that changed most.
+fn by_keys(keyed: &Keyed) -> Vec<Vec<Option<String>>> {
+    let mut found = Vec::new();
+    for (key, months) in keyed {
+        let total = |n: usize| months.values().map(|pair| pair[n].total()).sum::<MicroUsd>();
+        let mut steps = BTreeMap::new();
+        for [was, is] in months.values() {
+            add(&mut steps, was, is);
+        }
+        let largest =
+            steps.into_iter().max_by_key(|(step, amount)| (amount.0.abs(), std::cmp::Reverse(*step))).filter(|(_, amount)| amount.0 != 0);
+        let change = |pair: &[Drivers; 2]| pair[1].total() - pair[0].total();
+        let most = months
+            .iter()
+            .map(|(workload, pair)| (workload, change(pair)))
+            .max_by_key(|(workload, change)| (change.0.abs(), std::cmp::Reverse(*workload)));
+        let difference = total(1) - total(0);
+        let row = [
+            Some(six_decimals(total(0))),
+            Some(six_decimals(total(1))),
+            Some(six_decimals(difference)),
+            largest.map(|(step, amount)| format!("{} {}", step.as_str(), signed_dollars(amount))),
+            most.filter(|(_, change)| change.0 != 0).map(|(workload, change)| format!("{} {}", name_of(workload), signed_dollars(change))),
+        ];
+        found.push((difference, key.iter().cloned().map(Some).chain(row).collect()));
+    }
+    found.sort_by_key(|(difference, row): &(MicroUsd, Vec<Option<String>>)| (std::cmp::Reverse(difference.0.abs()), row.clone()));
+    found.into_iter().map(|(_, row)| row).collect()
+}
+
+/// A workload as it is shown: what names none is its item.
+fn name_of(workload: &ObjectRef) -> String {
+    match (workload.namespace.as_str(), workload.name.as_str()) {
+        ("", "") => "(none)".to_owned(),
+        ("", item) => item.to_owned(),
+        _ => workload.to_string(),
     }
 }
 
@@ -94,13 +196,12 @@ async fn by_workload(connection: &mut PgConnection, spans: &[Span; 2], months: &
     found.sort_by_key(|(difference, workload, _)| (std::cmp::Reverse(difference.0.abs()), *workload));
     let mut rows = Vec::new();
     for (n, (difference, workload, largest)) in found.into_iter().enumerate() {
-        let name = match (workload.namespace.as_str(), workload.name.as_str()) {
-            ("", "") => "(none)".to_owned(),
-            ("", item) => item.to_owned(),
-            _ => workload.to_string(),
-        };
+        let name = name_of(workload);
         let why = match largest {
-            Some((step, amount)) if n < EXPLAINED => Some(Reasons::read(connection, spans, months, Some(workload)).await?.of(step, amount)),
+            Some((step, amount)) if n < EXPLAINED => {
+                let one = months.get(workload).map(|pair| Months::from([(workload.clone(), pair.clone())])).unwrap_or_default();
+                Some(Reasons::read(connection, spans, &one, true).await?.of(step, amount))
+            }
             _ => None,
         };
         let totals = months.get(workload).map(|pair| [pair[0].total(), pair[1].total()]).unwrap_or_default();
@@ -155,34 +256,47 @@ fn running_days(before: &Month, after: &Month, now: Timestamp) -> Option<u32> {
     (runs(before) || runs(after)).then(|| day - 1)
 }
 
-async fn months(connection: &mut PgConnection, [before, after]: &[Span; 2]) -> Result<Months, LedgerFault> {
-    let doing = LedgerFault::during;
-    let rows = sqlx::query!(
-        r#"SELECT day >= $3::text::date AND day < $4::text::date AS "after!", coalesce(workload_namespace, '') AS "namespace!",
-                  coalesce(workload_name, '') AS "name!", line AS "line!", coalesce(region, '') || ' ' || coalesce(instance_type, '') AS "machine!", capacity_type,
-                  sum(gpu_ms)::bigint AS "gpu_ms!", (sum(cost_usd - true_up_usd) * 1000000)::bigint AS "computed!", (sum(true_up_usd) * 1000000)::bigint AS "true_up!"
-           FROM ledger.share_daily
-           WHERE (day >= $1::text::date AND day < $2::text::date) OR (day >= $3::text::date AND day < $4::text::date)
-           GROUP BY 1, 2, 3, 4, 5, 6"#,
-        before.from,
-        before.to,
-        after.from,
-        after.to
-    )
-    .fetch_all(&mut *connection)
-    .await
-    .map_err(doing("read the months"))?;
-    let mut months = Months::new();
+async fn months(
+    connection: &mut PgConnection,
+    [before, after]: &[Span; 2],
+    keys: Option<&Keys>,
+    only: &[Only],
+) -> Result<Keyed, LedgerFault> {
+    let (key, condition) = (keys.map_or_else(|| "ARRAY[]::text[]".to_owned(), Keys::array), condition(only));
+    // Columns come from a closed list, values are quoted.
+    let sql = format!(
+        "SELECT {key} AS key, true{condition} AS wanted, day >= $3::date AND day < $4::date AS after, coalesce(workload_namespace, '') AS namespace,
+                coalesce(workload_name, '') AS name, line, coalesce(region, '') || ' ' || coalesce(instance_type, '') AS machine, capacity_type,
+                sum(gpu_ms)::bigint AS gpu_ms, (sum(cost_usd - true_up_usd) * 1000000)::bigint AS computed, (sum(true_up_usd) * 1000000)::bigint AS true_up
+         FROM ledger.share_daily WHERE (day >= $1::date AND day < $2::date) OR (day >= $3::date AND day < $4::date) GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
+    );
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(&before.from).bind(&before.to).bind(&after.from).bind(&after.to);
+    let rows = query.fetch_all(&mut *connection).await.map_err(LedgerFault::during("read the months"))?;
+    let mut keyed = Keyed::new();
+    // GPU time of each workload and month, whoever is asked for: what it produced is shared by it.
+    let mut useful: BTreeMap<(ObjectRef, bool), i64> = BTreeMap::new();
     for row in rows {
-        let workload = ObjectRef { namespace: row.namespace, name: row.name };
-        let drivers = &mut months.entry(workload).or_default()[usize::from(row.after)];
-        let computed = MicroUsd(row.computed);
-        drivers.coverage = drivers.coverage + MicroUsd(row.true_up);
-        match row.line.as_str() {
+        let text = |name: &str| row.try_get::<String, _>(name).unwrap_or_default();
+        let figure = |name: &str| row.try_get::<i64, _>(name).unwrap_or_default();
+        let flag = |name: &str| row.try_get::<bool, _>(name).unwrap_or_default();
+        let workload = ObjectRef { namespace: text("namespace"), name: text("name") };
+        let (is_after, line, gpu_ms) = (flag("after"), text("line"), figure("gpu_ms"));
+        if line == "pod" {
+            *useful.entry((workload.clone(), is_after)).or_default() += gpu_ms;
+        }
+        if !flag("wanted") {
+            continue;
+        }
+        let of_key = keyed.entry(row.try_get("key").unwrap_or_default()).or_default();
+        let drivers = &mut of_key.entry(workload).or_default()[usize::from(is_after)];
+        let computed = MicroUsd(figure("computed"));
+        drivers.coverage = drivers.coverage + MicroUsd(figure("true_up"));
+        match line.as_str() {
             "pod" => {
-                let capacity = row.capacity_type.as_deref().map_or(CapacityType::OnDemand, capacity_of);
-                let used = drivers.useful.entry((row.machine, capacity)).or_default();
-                *used = Use { gpu_ms: used.gpu_ms + row.gpu_ms, cost: used.cost + computed };
+                let capacity = row.try_get::<Option<String>, _>("capacity_type").ok().flatten();
+                let capacity = capacity.as_deref().map_or(CapacityType::OnDemand, capacity_of);
+                let used = drivers.useful.entry((text("machine"), capacity)).or_default();
+                *used = Use { gpu_ms: used.gpu_ms + gpu_ms, cost: used.cost + computed };
             }
             "idle" => drivers.idle = drivers.idle + computed,
             "egress" => drivers.egress = drivers.egress + computed,
@@ -190,6 +304,18 @@ async fn months(connection: &mut PgConnection, [before, after]: &[Span; 2]) -> R
             _ => drivers.moves_and_waste = drivers.moves_and_waste + computed,
         }
     }
+    produced(connection, [before, after], &useful, &mut keyed).await?;
+    Ok(keyed)
+}
+
+/// What workloads produced in both months. Where a workload belongs to several values of the keys in a month, each has the part of it that it has of the GPU
+/// time.
+async fn produced(
+    connection: &mut PgConnection,
+    [before, after]: [&Span; 2],
+    useful: &BTreeMap<(ObjectRef, bool), i64>,
+    keyed: &mut Keyed,
+) -> Result<(), LedgerFault> {
     let produced = sqlx::query!(
         r#"SELECT hour >= ($3::text::date)::timestamp AT TIME ZONE 'UTC' AND hour < ($4::text::date)::timestamp AT TIME ZONE 'UTC' AS "after!",
                   workload_namespace AS "namespace!", workload_name AS "name!", unit AS "unit!", sum(quantity)::text AS "quantity!"
@@ -204,14 +330,20 @@ async fn months(connection: &mut PgConnection, [before, after]: &[Span; 2]) -> R
     )
     .fetch_all(connection)
     .await
-    .map_err(doing("read what was produced"))?;
+    .map_err(LedgerFault::during("read what was produced"))?;
     for row in produced {
         let workload = ObjectRef { namespace: row.namespace, name: row.name };
-        if let (Some(pair), Some(unit), Some(units)) = (months.get_mut(&workload), UsageUnit::of(&row.unit), micro_units(&row.quantity)) {
-            pair[usize::from(row.after)].units.insert(unit, units);
+        let (Some(unit), Some(units)) = (UsageUnit::of(&row.unit), micro_units(&row.quantity)) else { continue };
+        let whole = useful.get(&(workload.clone(), row.after)).copied().unwrap_or_default();
+        for months in keyed.values_mut() {
+            let Some(pair) = months.get_mut(&workload) else { continue };
+            let drivers = &mut pair[usize::from(row.after)];
+            let part: i64 = drivers.useful.values().map(|used| used.gpu_ms).sum();
+            let units = if part == whole { units } else { units * i128::from(part) / i128::from(whole.max(1)) };
+            drivers.units.insert(unit, units);
         }
     }
-    Ok(months)
+    Ok(())
 }
 
 fn capacity_of(text: &str) -> CapacityType {

@@ -459,7 +459,7 @@ COMMENT ON COLUMN ledger.price_segment.hour_on_demand_usd_h IS 'on-demand price,
 COMMENT ON COLUMN ledger.price_segment.price_is_own IS 'a price was seen at the start of this hour; else the last one before is carried on';
 COMMENT ON COLUMN ledger.price_segment.cost_micro IS 'cost in micro-dollars';
 COMMENT ON COLUMN ledger.price_segment.b0_micro IS 'B0 in micro-dollars; empty is unknown';
-COMMENT ON VIEW ledger.recomputed_share IS 'Every share computed anew from the events, for audits: slow, and without true-ups.';
+COMMENT ON VIEW ledger.recomputed_share IS 'Every share computed again from the events, for audits: slow, and without true-ups.';
 COMMENT ON COLUMN ledger.recomputed_share.claim_uid IS 'uid of the GpuNodeClaim: the key of the machine; empty for overhead';
 COMMENT ON COLUMN ledger.recomputed_share.claim IS 'claim bought, used or ended';
 COMMENT ON COLUMN ledger.recomputed_share.instance IS 'EC2 instance id';
@@ -659,3 +659,10 @@ COMMENT ON COLUMN ledger.focus_1_2."PricingCurrencyEffectiveCost" IS 'as Effecti
 COMMENT ON COLUMN ledger.focus_1_2."PricingCurrencyListUnitPrice" IS 'as ListUnitPrice';
 COMMENT ON COLUMN ledger.focus_1_2."SubAccountId" IS 'AWS account that used the machine, from the imported bill, else as BillingAccountId';
 COMMENT ON COLUMN ledger.focus_1_2."SubAccountName" IS 'as SubAccountId';
+COMMENT ON VIEW ledger.fetches IS 'Objects that were fetched from a bucket, with the versions that came of them.';
+COMMENT ON COLUMN ledger.fetches.url IS 'as s3://bucket/key: the manifest of a report, or a file of the feed';
+COMMENT ON COLUMN ledger.fetches.etag IS 'its ETag: changes with every version of it';
+COMMENT ON COLUMN ledger.fetches.written_at IS 'when it was written there';
+COMMENT ON COLUMN ledger.fetches.statements IS 'ids of the versions that came of it, or that already said the same; none where it had no lines';
+COMMENT ON COLUMN ledger.fetches.taken_by IS 'who took it: the user of the system, and the role of the database';
+COMMENT ON COLUMN ledger.fetches.fetched_at IS 'when it was taken';

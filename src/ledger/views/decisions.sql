@@ -10,11 +10,11 @@ SELECT d.id AS decision, d.at AS decided_at, d.cluster, d.trigger, d.outcome, d.
        d.claim, d.from_claim, d.instance, d.policy_hash, d.code_version
 FROM ledger.decision d;
 
--- When the old pod was gone is told by the end of its stay: the move is recorded before, when its replacement is Ready.
+-- When the old pod was gone follows from the end of its stay: the move is recorded before, when its replacement is Ready.
 CREATE VIEW ledger.migration_timing AS
 WITH moved AS (
     SELECT m.*, coalesce(m.old_gone_at, gone.at) AS left_at
-    FROM ledger.migration m
+    FROM (SELECT * FROM ledger.migration WHERE posted_at < (SELECT ledger.known_before())) m
     LEFT JOIN LATERAL (
         SELECT least(stay.at, life.at) AS at
         FROM (SELECT o.claim_uid FROM ledger.interval_opened o WHERE o.claim = m.from_claim ORDER BY o.posted_at, o.at LIMIT 1) machine
@@ -42,10 +42,19 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH span AS (
         SELECT CASE WHEN isfinite(from_at) THEN ledger.ms(from_at) ELSE 0 END AS from_ms, CASE WHEN isfinite(to_at) THEN ledger.ms(to_at) ELSE 9e15::bigint END AS to_ms
     )
-    SELECT i.region, i.zone, i.instance_type, i.capacity_type, count(*), sum(ledger.shared_ms(i.from_ms, i.from_ms + i.ran_ms, s.from_ms, s.to_ms)),
-           count(*) FILTER (WHERE EXISTS (SELECT FROM ledger.interruption x WHERE x.claim_uid = i.claim_uid AND x.at >= from_at AND x.at < to_at))
-    FROM ledger.capacity_interval i, span s
-    WHERE i.from_ms < s.to_ms AND (i.from_ms + i.ran_ms > s.from_ms OR i.from_ms >= s.from_ms)
+    SELECT i.region, i.zone, i.instance_type, i.capacity_type, count(*), sum(ledger.shared_ms(i.from_ms, i.until_ms, s.from_ms, s.to_ms)),
+           count(*) FILTER (WHERE EXISTS (SELECT FROM ledger.interruption x WHERE x.claim_uid = i.claim_uid AND x.at >= from_at AND x.at < to_at
+                                                                             AND x.posted_at < (SELECT ledger.known_before())))
+    FROM span s, LATERAL (
+        -- By what was known on a day a machine whose end was not known yet still ran.
+        SELECT c.*, CASE WHEN ledger.known_before() = 'infinity' THEN c.from_ms + c.ran_ms
+                         WHEN EXISTS (SELECT FROM ledger.interval_closed e WHERE e.claim_uid = c.claim_uid AND e.posted_at < ledger.known_before()) THEN c.from_ms + c.ran_ms
+                         ELSE least(ledger.ms(ledger.known_before()), ledger.ms(now())) END AS until_ms
+        FROM ledger.capacity_interval c
+        WHERE ledger.known_before() = 'infinity'
+           OR EXISTS (SELECT FROM ledger.interval_opened o WHERE o.claim_uid = c.claim_uid AND o.posted_at < ledger.known_before())
+    ) i
+    WHERE i.from_ms < s.to_ms AND (i.until_ms > s.from_ms OR i.from_ms >= s.from_ms)
     GROUP BY i.region, i.zone, i.instance_type, i.capacity_type
 $$;
 

@@ -20,9 +20,10 @@ FROM ledger.workload_version WHERE retag IS NULL;
 CREATE VIEW ledger.retags AS
 SELECT r.id, r.workload_namespace, r.workload_name, ledger.utc_day(r.at) AS from_day, ledger.utc_day(r.until) - 1 AS last_day, r.labels, r.reason, r.taken_by,
        r.posted_at AS taken_at, r.withdraws,
-       CASE WHEN r.withdraws IS NOT NULL THEN 'takes back' WHEN EXISTS (SELECT FROM ledger.retag w WHERE w.withdraws = r.id) THEN 'taken back'
+       CASE WHEN r.withdraws IS NOT NULL THEN 'takes back'
+            WHEN EXISTS (SELECT FROM ledger.retag w WHERE w.withdraws = r.id AND w.posted_at < (SELECT ledger.known_before())) THEN 'taken back'
             ELSE 'holds' END AS state
-FROM ledger.retag r ORDER BY r.n;
+FROM ledger.retag r WHERE r.posted_at < (SELECT ledger.known_before()) ORDER BY r.n;
 
 CREATE VIEW ledger.share AS
 SELECT p.at, ledger.utc_day(p.at) AS day, p.span_ms, p.claim_uid, p.hour::bigint AS hour, p.line, p.pod_uid, p.workload,

@@ -15,6 +15,7 @@ WITH span AS MATERIALIZED (
 ), billed AS (
     SELECT source, kind, instance, sum(cost_usd) AS cost_usd FROM ledger.billed_line l, span
     WHERE at >= from_at AND at < to_at AND statement IS NOT NULL AND instance <> '' AND kind IN ('usage', 'commitment')
+      AND posted_at < (SELECT ledger.known_before())
     GROUP BY source, kind, account, instance, usage_type, operation, at, until HAVING sum(lines) > 0
 )
 SELECT 'spend resting on the bill' AS item, coalesce(bill, 0) AS usd, round(100 * bill / nullif(total, 0), 1) AS share_percent, NULL::bigint AS count FROM spend
@@ -34,14 +35,14 @@ UNION ALL SELECT 'posted hours priced as the hour before', NULL, NULL,
     FROM ledger.posted_machine p, span
     WHERE EXISTS (SELECT FROM ledger.interval_opened o WHERE o.claim_uid = p.claim_uid AND o.at >= from_at AND o.at < to_at)
 UNION ALL SELECT 'machine ended but never opened', NULL, NULL, count(*) FROM ledger.interval_closed c, span
-    WHERE c.at >= from_at AND c.at < to_at AND NOT EXISTS (SELECT FROM ledger.interval_opened o WHERE o.claim_uid = c.claim_uid)
+    WHERE c.posted_at < (SELECT ledger.known_before()) AND c.at >= from_at AND c.at < to_at AND NOT EXISTS (SELECT FROM ledger.interval_opened o WHERE o.claim_uid = c.claim_uid)
 UNION ALL SELECT 'pod left but never came', NULL, NULL, count(*) FROM ledger.occupancy_closed c, span
-    WHERE c.at >= from_at AND c.at < to_at
+    WHERE c.posted_at < (SELECT ledger.known_before()) AND c.at >= from_at AND c.at < to_at
       AND NOT EXISTS (SELECT FROM ledger.occupancy_opened o WHERE (o.claim_uid, o.pod_uid) = (c.claim_uid, c.pod_uid))
 UNION ALL SELECT 'pod on a machine never opened', NULL, NULL, count(*) FROM ledger.occupancy_opened c, span
-    WHERE c.at >= from_at AND c.at < to_at AND NOT EXISTS (SELECT FROM ledger.interval_opened o WHERE o.claim_uid = c.claim_uid)
+    WHERE c.posted_at < (SELECT ledger.known_before()) AND c.at >= from_at AND c.at < to_at AND NOT EXISTS (SELECT FROM ledger.interval_opened o WHERE o.claim_uid = c.claim_uid)
 UNION ALL SELECT 'bought by a decision that is missing', NULL, NULL, count(*) FROM ledger.interval_opened c, span
-    WHERE c.at >= from_at AND c.at < to_at AND NOT EXISTS (SELECT FROM ledger.decision d WHERE d.id = c.decision)
+    WHERE c.posted_at < (SELECT ledger.known_before()) AND c.at >= from_at AND c.at < to_at AND NOT EXISTS (SELECT FROM ledger.decision d WHERE d.id = c.decision)
 $$;
 
 CREATE VIEW ledger.trust AS SELECT * FROM ledger.trust_of('-infinity', 'infinity');

@@ -27,11 +27,27 @@ SELECT s.id, s.kind, s.source, s.at AS period_from, s.until AS period_to, s.vers
             ELSE 'replaced' END AS state
 FROM known s;
 
+-- What was fetched from a bucket, and which versions came of it.
+CREATE VIEW ledger.fetches AS
+SELECT url, etag, at AS written_at, statements, taken_by, posted_at AS fetched_at FROM ledger.fetched WHERE posted_at < (SELECT ledger.known_before());
+
+-- Whether labels, or the name of a workload, are what a filter asks for: an object of lists, as {"team": ["search", "vision"]}. An empty one asks for nothing.
+CREATE OR REPLACE FUNCTION ledger.is_wanted(labels jsonb, team text, service text, environment text, cost_center text, product_area text, component text,
+                                            namespace text, name text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN labels = '{}' OR ((labels -> 'team' IS NULL OR labels -> 'team' ? coalesce(team, '(untagged)'))
+        AND (labels -> 'service' IS NULL OR labels -> 'service' ? coalesce(service, '(untagged)'))
+        AND (labels -> 'environment' IS NULL OR labels -> 'environment' ? coalesce(environment, '(untagged)'))
+        AND (labels -> 'cost_center' IS NULL OR labels -> 'cost_center' ? coalesce(cost_center, '(untagged)'))
+        AND (labels -> 'product_area' IS NULL OR labels -> 'product_area' ? coalesce(product_area, '(untagged)'))
+        AND (labels -> 'component' IS NULL OR labels -> 'component' ? coalesce(component, '(untagged)'))
+        AND (labels -> 'workload' IS NULL OR labels -> 'workload' ? coalesce(namespace || '/' || name, '(none)')));
+
 -- Cost by clock hour. An instance-hour lies across two of them: its shares are spread evenly over its time; egress stays at its moment.
 CREATE FUNCTION ledger.hourly_cost(from_at timestamptz, to_at timestamptz)
-RETURNS TABLE (hour timestamptz, workload_namespace text, workload_name text, team text, service text, component text, cost_usd numeric, useful_gpu_ms numeric)
+RETURNS TABLE (hour timestamptz, workload_namespace text, workload_name text, team text, service text, environment text, cost_center text, product_area text,
+               component text, cost_usd numeric, useful_gpu_ms numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT h.hour, s.workload_namespace, s.workload_name, s.team, s.service, s.component, sum(s.cost_usd * h.part),
+    SELECT h.hour, s.workload_namespace, s.workload_name, s.team, s.service, s.environment, s.cost_center, s.product_area, s.component, sum(s.cost_usd * h.part),
            coalesce(sum(s.gpu_ms * h.part) FILTER (WHERE s.line = 'pod'), 0)
     FROM ledger.share s
     CROSS JOIN LATERAL (
@@ -41,7 +57,7 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
         FROM ledger.numbers(0, (ledger.ms(s.at) % 3600000 + greatest(s.span_ms, 1) - 1) / 3600000) AS n
     ) h
     WHERE s.at >= from_at - interval '1 hour' AND s.at < to_at AND h.hour >= from_at AND h.hour < to_at
-    GROUP BY h.hour, s.workload_namespace, s.workload_name, s.team, s.service, s.component
+    GROUP BY h.hour, s.workload_namespace, s.workload_name, s.team, s.service, s.environment, s.cost_center, s.product_area, s.component
     -- What was taken back, or moved to another owner, leaves rows that add up to nothing.
     HAVING sum(s.cost_usd * h.part) <> 0 OR sum(s.gpu_ms * h.part) <> 0
 $$;
@@ -72,7 +88,7 @@ GROUP BY at, workload_namespace, workload_name, model, unit, source HAVING sum(l
 
 -- What AI cost, by month and endpoint (a workload; an empty one is costs that name none), and what for. What a bill gives back on a machine counts with
 -- machines. Other costs are vendors' APIs unless their component says otherwise.
-CREATE FUNCTION ledger.ai_cost_of(from_day date, to_day date)
+CREATE FUNCTION ledger.ai_cost_of(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (month date, workload_namespace text, workload_name text, machines_usd numeric, vendor_api_usd numeric, transfer_usd numeric,
                storage_usd numeric, other_usd numeric, cost_usd numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
@@ -83,12 +99,44 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
                  CASE WHEN line IN ('egress', 'transfer') THEN 'transfer' WHEN line = 'volume' THEN 'storage' WHEN line IN ('tax', 'fee') THEN 'other'
                       WHEN line <> 'overhead' THEN 'machines' WHEN coalesce(component, 'api') IN ('api', 'transfer', 'storage') THEN coalesce(component, 'api')
                       ELSE 'other' END AS part
-          FROM ledger.share_daily WHERE day >= from_day AND day < to_day) s
+          FROM ledger.share_daily s WHERE day >= from_day AND day < to_day
+            AND ledger.is_wanted(labels, s.team, s.service, s.environment, s.cost_center, s.product_area, s.component, s.workload_namespace, s.workload_name)) s
     GROUP BY 1, 2, 3
 $$;
 
--- Hours of endpoints with what they cost and produced, by unit; tokens are those in and out where no total is known.
-CREATE FUNCTION ledger.hourly_units(from_day date, to_day date)
+-- What a filter leaves of the hours of each workload, and which part of the hour that is.
+CREATE FUNCTION ledger.wanted_cost(from_at timestamptz, to_at timestamptz, labels jsonb)
+RETURNS TABLE (hour timestamptz, workload_namespace text, workload_name text, cost_usd numeric, part numeric)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT hour, workload_namespace, workload_name, wanted, CASE WHEN wanted = whole THEN 1 ELSE wanted / nullif(whole, 0) END
+    FROM (SELECT h.hour, h.workload_namespace, h.workload_name, sum(h.cost_usd) AS whole,
+                 sum(h.cost_usd) FILTER (WHERE ledger.is_wanted(labels, h.team, h.service, h.environment, h.cost_center, h.product_area, h.component,
+                                                                h.workload_namespace, h.workload_name)) AS wanted
+          FROM ledger.hourly_cost(from_at, to_at) h GROUP BY 1, 2, 3) x
+    WHERE wanted IS NOT NULL
+$$;
+
+-- Revenue by day and workload; of a filter for labels the part that the work of the day with these labels was, on a day without work as over all the days.
+CREATE FUNCTION ledger.revenue_of(from_day date, to_day date, labels jsonb DEFAULT '{}')
+RETURNS TABLE (day date, workload_namespace text, workload_name text, revenue_usd numeric)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    WITH worked AS (
+        SELECT s.day, s.workload_namespace AS ns, s.workload_name AS name, sum(s.gpu_ms) AS worked,
+               coalesce(sum(s.gpu_ms) FILTER (WHERE ledger.is_wanted(labels, s.team, s.service, s.environment, s.cost_center, s.product_area, s.component,
+                                                                     s.workload_namespace, s.workload_name)), 0) AS wanted
+        FROM ledger.share_daily s WHERE labels <> '{}' AND s.day >= from_day AND s.day < to_day AND s.line = 'pod' GROUP BY 1, 2, 3
+    ), over_all AS (SELECT ns, name, sum(wanted) / nullif(sum(worked), 0) AS part FROM worked GROUP BY 1, 2)
+    SELECT r.day, r.workload_namespace, r.workload_name,
+           r.revenue_usd * CASE WHEN labels = '{}' THEN 1 ELSE coalesce(w.wanted::numeric / nullif(w.worked, 0), a.part, 0) END
+    FROM ledger.revenue r
+    LEFT JOIN worked w ON w.day = r.day AND w.ns = r.workload_namespace AND w.name = r.workload_name
+    LEFT JOIN over_all a ON a.ns = r.workload_namespace AND a.name = r.workload_name
+    WHERE r.day >= from_day AND r.day < to_day AND (labels = '{}' OR coalesce(w.wanted::numeric / nullif(w.worked, 0), a.part, 0) > 0)
+$$;
+
+-- Hours of endpoints with what they cost and produced, by unit; tokens are those in and out where no total is known. Of a filter for labels the part of
+-- an hour's units is its part of the hour's cost.
+CREATE FUNCTION ledger.hourly_units(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (hour timestamptz, workload_namespace text, workload_name text, unit text, cost_usd numeric, quantity numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH bounds AS (
@@ -103,15 +151,15 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
             SELECT FROM used t WHERE t.unit = 'tokens' AND (t.hour, t.workload_namespace, t.workload_name) = (u.hour, u.workload_namespace, u.workload_name))
         GROUP BY 1, 2, 3
     ), cost AS MATERIALIZED (
-        SELECT h.hour, h.workload_namespace, h.workload_name, sum(h.cost_usd) AS cost_usd FROM bounds b, ledger.hourly_cost(b.first, b.next) h GROUP BY 1, 2, 3
+        SELECT * FROM bounds b, LATERAL ledger.wanted_cost(b.first, b.next, labels) h
     )
-    SELECT u.hour, u.workload_namespace, u.workload_name, u.unit, c.cost_usd, u.quantity
+    SELECT u.hour, u.workload_namespace, u.workload_name, u.unit, c.cost_usd, u.quantity * c.part
     FROM all_units u JOIN cost c USING (hour, workload_namespace, workload_name)
 $$;
 
 -- What an endpoint's requests, tokens and users cost, over the hours whose usage is known, and what it left of what it earned. What a vendor has no bill for
 -- yet, and what names no workload, is in none of it.
-CREATE FUNCTION ledger.unit_economics_of(from_day date, to_day date)
+CREATE FUNCTION ledger.unit_economics_of(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (workload_namespace text, workload_name text, machines_usd numeric, vendor_api_usd numeric, transfer_usd numeric, storage_usd numeric,
                other_usd numeric, cost_usd numeric, requests numeric, tokens_in numeric, tokens_out numeric, monthly_users numeric, usd_per_request numeric,
                usd_per_1000_tokens_in numeric, usd_per_1000_tokens_out numeric, usd_per_1000_tokens numeric, usd_per_user numeric, coverage_percent numeric,
@@ -120,20 +168,20 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH cost AS (
         SELECT workload_namespace AS ns, workload_name AS name, sum(machines_usd) AS machines, sum(vendor_api_usd) AS api, sum(transfer_usd) AS transfer,
                sum(storage_usd) AS storage, sum(other_usd) AS other, sum(cost_usd) AS total
-        FROM ledger.ai_cost_of(from_day, to_day) GROUP BY 1, 2
+        FROM ledger.ai_cost_of(from_day, to_day, labels) GROUP BY 1, 2
     ), units AS (
         SELECT workload_namespace AS ns, workload_name AS name,
                sum(quantity) FILTER (WHERE unit = 'requests') AS requests, sum(cost_usd) FILTER (WHERE unit = 'requests') AS of_requests,
                sum(quantity) FILTER (WHERE unit = 'tokens_in') AS tokens_in, sum(cost_usd) FILTER (WHERE unit = 'tokens_in') AS of_in,
                sum(quantity) FILTER (WHERE unit = 'tokens_out') AS tokens_out, sum(cost_usd) FILTER (WHERE unit = 'tokens_out') AS of_out,
                sum(quantity) FILTER (WHERE unit = 'tokens') AS tokens, sum(cost_usd) FILTER (WHERE unit = 'tokens') AS of_tokens
-        FROM ledger.hourly_units(from_day, to_day) GROUP BY 1, 2
+        FROM ledger.hourly_units(from_day, to_day, labels) GROUP BY 1, 2
     ), people AS (
         SELECT workload_namespace AS ns, workload_name AS name, sum(quantity) AS users FROM ledger.usage
-        WHERE unit = 'monthly_users' AND hour >= from_day::timestamp AT TIME ZONE 'UTC' AND hour < to_day::timestamp AT TIME ZONE 'UTC' GROUP BY 1, 2
+        WHERE unit = 'monthly_users' AND hour >= from_day::timestamp AT TIME ZONE 'UTC' AND hour < to_day::timestamp AT TIME ZONE 'UTC'
+          AND (labels = '{}' OR EXISTS (SELECT FROM cost c WHERE c.ns = workload_namespace AND c.name = workload_name)) GROUP BY 1, 2
     ), earned AS (
-        SELECT workload_namespace AS ns, workload_name AS name, sum(revenue_usd) AS revenue FROM ledger.revenue
-        WHERE day >= from_day AND day < to_day GROUP BY 1, 2
+        SELECT workload_namespace AS ns, workload_name AS name, sum(revenue_usd) AS revenue FROM ledger.revenue_of(from_day, to_day, labels) GROUP BY 1, 2
     )
     SELECT nullif(ns, ''), nullif(name, ''), coalesce(c.machines, 0), coalesce(c.api, 0), coalesce(c.transfer, 0), coalesce(c.storage, 0), coalesce(c.other, 0),
            coalesce(c.total, 0), u.requests, u.tokens_in, u.tokens_out, p.users, round(u.of_requests / nullif(u.requests, 0), 12),
@@ -145,21 +193,22 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
 $$;
 
 -- The same by model: an hour's cost of an endpoint goes to its models by their tokens, where no tokens are known by requests.
-CREATE FUNCTION ledger.unit_economics_by_model_of(from_day date, to_day date)
+CREATE FUNCTION ledger.unit_economics_by_model_of(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (model text, endpoints bigint, cost_usd numeric, requests numeric, tokens_in numeric, tokens_out numeric, usd_per_request numeric,
                usd_per_1000_tokens_in numeric, usd_per_1000_tokens_out numeric, usd_per_1000_tokens numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH bounds AS (
         SELECT from_day::timestamp AT TIME ZONE 'UTC' AS first, to_day::timestamp AT TIME ZONE 'UTC' AS next
     ), cost AS MATERIALIZED (
-        SELECT h.hour, h.workload_namespace, h.workload_name, sum(h.cost_usd) AS cost FROM bounds b, ledger.hourly_cost(b.first, b.next) h GROUP BY 1, 2, 3
+        SELECT h.hour, h.workload_namespace, h.workload_name, h.cost_usd AS cost, h.part FROM bounds b, LATERAL ledger.wanted_cost(b.first, b.next, labels) h
     ), used AS (
         SELECT u.hour, u.workload_namespace, u.workload_name, u.model, sum(u.quantity) FILTER (WHERE u.unit = 'requests') AS requests,
                sum(u.quantity) FILTER (WHERE u.unit = 'tokens_in') AS tokens_in, sum(u.quantity) FILTER (WHERE u.unit = 'tokens_out') AS tokens_out,
                coalesce(sum(u.quantity) FILTER (WHERE u.unit = 'tokens'), sum(u.quantity) FILTER (WHERE u.unit IN ('tokens_in', 'tokens_out'))) AS tokens
         FROM ledger.usage_by_model u, bounds b WHERE u.hour >= b.first AND u.hour < b.next AND u.unit NOT IN ('users', 'monthly_users') GROUP BY 1, 2, 3, 4
     ), shared AS (
-        SELECT u.*, c.cost * CASE WHEN sum(u.tokens) OVER w > 0 THEN coalesce(u.tokens, 0) / sum(u.tokens) OVER w
+        SELECT u.model, u.workload_namespace, u.workload_name, u.requests * c.part AS requests, u.tokens_in * c.part AS tokens_in,
+               u.tokens_out * c.part AS tokens_out, u.tokens * c.part AS tokens, c.cost * CASE WHEN sum(u.tokens) OVER w > 0 THEN coalesce(u.tokens, 0) / sum(u.tokens) OVER w
                                   WHEN sum(u.requests) OVER w > 0 THEN coalesce(u.requests, 0) / sum(u.requests) OVER w
                                   ELSE 1.0 / count(*) OVER w END AS cost
         FROM used u JOIN cost c USING (hour, workload_namespace, workload_name) WINDOW w AS (PARTITION BY u.hour, u.workload_namespace, u.workload_name)
@@ -173,31 +222,37 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
 $$;
 
 -- What a unit cost over endpoints and hours, weighted by units: half of all requests came in hours of endpoints in which one cost at most P50.
-CREATE FUNCTION ledger.unit_cost_percentiles_of(from_day date, to_day date)
+CREATE FUNCTION ledger.unit_cost_percentiles_of(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (unit text, units numeric, endpoint_hours bigint, mean numeric, p50 numeric, p95 numeric, p99 numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH rated AS (
         SELECT unit, quantity, cost_usd, cost_usd / quantity AS rate, sum(quantity) OVER (PARTITION BY unit ORDER BY cost_usd / quantity, hour, workload_namespace,
                workload_name) AS upto, sum(quantity) OVER (PARTITION BY unit) AS total
-        FROM ledger.hourly_units(from_day, to_day) WHERE quantity > 0 AND unit <> 'monthly_users'
+        FROM ledger.hourly_units(from_day, to_day, labels) WHERE quantity > 0 AND unit <> 'monthly_users'
     )
     SELECT unit, sum(quantity), count(*), round(sum(cost_usd) / sum(quantity), 12), round(min(rate) FILTER (WHERE upto >= 0.5 * total), 12),
            round(min(rate) FILTER (WHERE upto >= 0.95 * total), 12), round(min(rate) FILTER (WHERE upto >= 0.99 * total), 12)
     FROM rated GROUP BY unit
 $$;
 
-CREATE VIEW ledger.ai_cost_month AS
+CREATE FUNCTION ledger.ai_cost_month_of(from_day date, to_day date, labels jsonb DEFAULT '{}')
+RETURNS TABLE (month date, machines_usd numeric, vendor_api_usd numeric, transfer_usd numeric, storage_usd numeric, other_usd numeric, cost_usd numeric,
+               revenue_usd numeric, cost_percent_of_revenue numeric, margin_usd numeric, margin_percent numeric)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
 WITH cost AS (
     SELECT month, sum(machines_usd) AS machines, sum(vendor_api_usd) AS api, sum(transfer_usd) AS transfer, sum(storage_usd) AS storage, sum(other_usd) AS other,
            sum(cost_usd) AS total
-    FROM ledger.ai_cost_of('-infinity', 'infinity') GROUP BY month
+    FROM ledger.ai_cost_of(from_day, to_day, labels) GROUP BY month
 ), earned AS (
-    SELECT date_trunc('month', day)::date AS month, sum(revenue_usd) AS revenue FROM ledger.revenue GROUP BY 1
+    SELECT date_trunc('month', day)::date AS month, sum(revenue_usd) AS revenue FROM ledger.revenue_of(from_day, to_day, labels) GROUP BY 1
 )
 SELECT month, coalesce(machines, 0) AS machines_usd, coalesce(api, 0) AS vendor_api_usd, coalesce(transfer, 0) AS transfer_usd, coalesce(storage, 0) AS storage_usd,
        coalesce(other, 0) AS other_usd, coalesce(total, 0) AS cost_usd, revenue AS revenue_usd, round(100 * total / nullif(revenue, 0), 1) AS cost_percent_of_revenue,
        revenue - coalesce(total, 0) AS margin_usd, round(100 * (revenue - coalesce(total, 0)) / nullif(revenue, 0), 1) AS margin_percent
-FROM cost FULL JOIN earned USING (month);
+FROM cost FULL JOIN earned USING (month)
+$$;
+
+CREATE VIEW ledger.ai_cost_month AS SELECT * FROM ledger.ai_cost_month_of('-infinity', 'infinity');
 
 CREATE VIEW ledger.unit_economics AS
 SELECT m.month, e.* FROM (SELECT month FROM ledger.ai_cost_month) m

@@ -1,11 +1,12 @@
 //! What must hold of an act before it is carried out: it was decided and recorded, and its reason is true.
 
 use super::super::ec2::Boot;
+use super::super::forging;
 use super::super::kube::SimPod;
 use super::super::world::{Owner, World};
-use super::{TOLERANCE, placing};
+use super::{TOLERANCE, bindings, placing};
 use crate::core::action::{ClusterAction, RemovalReason};
-use crate::core::fleet::{Claim, ClaimSpec, Launch, Trigger};
+use crate::core::fleet::{Claim, ClaimSpec, Launch, Node, Trigger};
 use crate::core::invariant::Invariant;
 use crate::core::market::CapacityType;
 use crate::core::market::reservation::LEAVE_BEFORE_END;
@@ -68,8 +69,7 @@ pub fn before_terminate(world: &mut World, instance: &InstanceId, now: Timestamp
     decided(world, decision, &format!("the termination of {instance}"));
     let age = now.since(machine.instance.launched_at) + TOLERANCE;
     let join_timeout = world.kube.pools.get(&claim.spec.node_pool).map_or(Millis::ZERO, |p| p.object.join_timeout);
-    let healthy =
-        world.kube.nodes.values().any(|n| n.object.node.instance == *instance && n.object.node.allocatable.gpus >= claim.spec.gpus);
+    let healthy = own_nodes(world, instance).any(|node| node.allocatable.gpus >= claim.spec.gpus);
     let working = works(world, &claim.name, now);
     let no_reason = match trigger {
         // By the true clock: what the operator's own says is no reason.
@@ -82,8 +82,17 @@ pub fn before_terminate(world: &mut World, instance: &InstanceId, now: Timestamp
         _ => working,
     };
     if no_reason {
-        world.broke(Invariant::RemovalsHaveReasons, format!("{instance} of {} is terminated for {trigger:?}, which is not so", claim.name));
+        // Ended for its Node, which is well and on which work runs.
+        let unseen = trigger.is_of_the_node() && runs_on(world, instance).is_some();
+        let invariant = if unseen { Invariant::EndsWereSeen } else { Invariant::RemovalsHaveReasons };
+        world.broke(invariant, format!("{instance} of {} is terminated for {trigger:?}, which is not so", claim.name));
     }
+}
+
+/// The Nodes that are this machine's, and not only say so.
+fn own_nodes<'a>(world: &'a World, instance: &'a InstanceId) -> impl Iterator<Item = &'a Node> {
+    let nodes = world.kube.nodes.values().map(|n| &n.object.node);
+    nodes.filter(move |node| node.instance == *instance && !forging::is_forged(&node.name))
 }
 
 /// A pod that runs on a machine.
@@ -115,6 +124,7 @@ pub fn before_action(world: &mut World, action: &ClusterAction, now: Timestamp) 
         ClusterAction::Bind { target, claim, decision, .. } => {
             decided(world, *decision, &format!("the binding of {}", target.pod.object.name));
             placing::before_binding(world, &target.pod, claim, now);
+            bindings::is_earned(world, action);
         }
         ClusterAction::PatchClaim { claim, patch, .. } => {
             if let Some(mark) = &patch.moving {
@@ -127,6 +137,11 @@ pub fn before_action(world: &mut World, action: &ClusterAction, now: Timestamp) 
         }
         ClusterAction::Evict { pod, reason, .. } | ClusterAction::DeletePod { pod, reason, .. } => removal_has_reason(world, pod, *reason),
         ClusterAction::RemoveClaim { claim, .. } => claim_is_over(world, claim),
+        ClusterAction::Lift { target, claim } => bindings::is_lifted_where_bound(world, &target.pod, claim),
+        ClusterAction::LetGoOfDeployment { target, .. } | ClusterAction::LetGoOfJob { target, .. } => {
+            world.checks.let_go.insert(target.pod.uid.clone());
+        }
+        ClusterAction::MarkNode { node, claim, .. } => bindings::is_its_node(world, node, claim),
         _ => {}
     }
 }

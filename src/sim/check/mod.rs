@@ -2,12 +2,14 @@
 //!
 //! - `standing`: what must hold of machines, claims and pods at every moment.
 //! - `acts`: what must hold of an act before it is carried out: it was decided, recorded, and its reason is true.
+//! - `bindings`: what must hold of a pod's binding: it was earned, and nothing that anybody wrote on a pod or a Node decided it.
 //! - `placing`: what must hold of a binding: what the owner asks, and what the scheduler would allow.
 //! - `books`: records and rows: durable once, the same however often they are written, and worth what the bill says.
 //!
 //! Decides: whether a step broke an invariant of [`crate::core::invariant`]. Written from the design's words, not from the planner's code.
 
 mod acts;
+mod bindings;
 mod books;
 mod placing;
 mod standing;
@@ -16,7 +18,7 @@ pub use acts::{before_action, before_launch, before_terminate};
 pub use books::{before_forget, before_record, before_row, final_books};
 pub use standing::{after_step, unsettled};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::kube::Changes;
@@ -45,6 +47,10 @@ pub struct Checks {
     oldest_mark: Option<Timestamp>,
     /// Since when each pod whose gate is lifted has waited for its node.
     lifted_since: BTreeMap<Uid, Timestamp>,
+    /// How often it was asked to bind each pod.
+    bound: BTreeMap<Uid, u64>,
+    /// Pods that were to be let go.
+    let_go: BTreeSet<Uid>,
 }
 
 impl World {

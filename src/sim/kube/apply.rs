@@ -44,7 +44,7 @@ impl Kube {
             ClusterAction::Bind { target, claim, decision, attempt, baseline, replaces } => self.patch(target, |changed| {
                 let pod = &mut changed.pod;
                 (pod.claim, pod.placed_by, pod.attempt, pod.baseline) = (Some(claim.clone()), Some(*decision), *attempt, *baseline);
-                pod.replaces = replaces.as_deref().cloned();
+                pod.replaces = replaces.clone();
                 changed.placed_at = now;
                 changed.rewrite(|manifest| manifests::bind(manifest, claim, *decision, *attempt));
             }),

@@ -11,7 +11,7 @@ use super::asks::Asks;
 use super::{Job, Keeper, Kube, NAMESPACE, Replicated, SimPod, Template, manifests};
 use crate::core::units::ids::{ObjectRef, Uid};
 use crate::core::units::time::{Millis, Timestamp};
-use crate::core::workload::{Attribution, Mobility, Pod, PodIdentity, PodPhase, Workload};
+use crate::core::workload::{Mobility, Pod, PodIdentity, PodPhase, Workload};
 use crate::sim::constraints::mount;
 use crate::sim::ec2::Later;
 use crate::sim::world::{Event, Owner};
@@ -172,11 +172,11 @@ impl Kube {
             resource_version: String::new(),
             created_at: whole_second(now),
             // These and their kind are read from the manifest before anybody sees the pod.
-            workload: Workload { kind: String::new(), object },
+            workload: Workload { kind: String::new(), object }.into(),
             mobility: Mobility::Bare,
             need: Err(Vec::new()),
             rules: Default::default(),
-            attribution: Attribution::default(),
+            attribution: Default::default(),
             phase: PodPhase::Gated,
             started_at: None,
             ready_since: None,
@@ -190,8 +190,8 @@ impl Kube {
             node: None,
             replaces: None,
             let_go: None,
-            services,
-            ready_in: BTreeSet::new(),
+            services: services.into(),
+            ready_in: Default::default(),
         };
         self.put_pod(SimPod {
             pod,

@@ -20,6 +20,7 @@ pub mod scheduler;
 pub mod volumes;
 mod work;
 
+pub use kubelet::node_of;
 pub use work::{Job, Keeper, Replicated, SimPod, Template};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -194,6 +195,13 @@ impl Kube {
     pub fn put_node(&mut self, node: SimNode) {
         let version = self.bump(Lane::Node(node.node.name.clone()));
         self.nodes.insert(node.node.name.clone(), Stored { version, object: node });
+    }
+
+    /// Takes a node away.
+    pub fn take_node(&mut self, name: &NodeName) {
+        if self.nodes.remove(name).is_some() {
+            self.bump(Lane::Node(name.clone()));
+        }
     }
 
     /// Stores a claim under a new version.

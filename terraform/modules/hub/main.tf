@@ -105,7 +105,7 @@ resource "aws_iam_role_policy_attachment" "operator" {
   policy_arn = aws_iam_policy.operator.arn
 }
 
-# For whoever runs `lowtide ledger import`; the operator itself reads no bill.
+# For whoever runs `lowtide ledger fetch`; the operator reads bills only where that is asked for.
 resource "aws_iam_policy" "bill" {
   count = var.bill == null ? 0 : 1
 
@@ -113,4 +113,11 @@ resource "aws_iam_policy" "bill" {
   description = "Reads the bill's files for the ledger of lowtide cluster ${var.cluster_name}"
   policy      = local.bill_policy
   tags        = local.tags
+}
+
+resource "aws_iam_role_policy_attachment" "bill" {
+  count = try(var.bill.fetch, false) ? 1 : 0
+
+  role       = local.role_name
+  policy_arn = aws_iam_policy.bill[0].arn
 }

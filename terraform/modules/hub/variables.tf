@@ -125,11 +125,12 @@ variable "volume_key_alias" {
 }
 
 variable "bill" {
-  description = "Where AWS writes the bill (CUR, data exports, spot data feed): creates a policy to read it, for whoever runs `lowtide ledger import`. prefix ends with a slash, or is empty for the whole bucket."
+  description = "Where AWS writes the bill (CUR, data exports, spot data feed): creates a policy to read it, for whoever runs `lowtide ledger fetch`. With fetch the operator gets it as well, for `ledger.fetch` of the chart. prefix ends with a slash, or is empty for the whole bucket."
   type = object({
     bucket      = string
     prefix      = optional(string, "")
     kms_key_arn = optional(string)
+    fetch       = optional(bool, false)
   })
   default = null
 

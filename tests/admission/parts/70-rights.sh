@@ -15,27 +15,33 @@ while read -r verdict verbs resource flags; do
 done <<'TABLE'
 may get,list,watch pods -A
 may patch,delete pods -A
-may patch pods --subresource=status -A
 may create pods --subresource=eviction -A
 may get,list,watch,patch,delete nodes
 may list,watch namespaces
 may list,watch replicasets.apps -A
 may list,watch deployments.apps -A
-may list,watch jobs.batch -A
 may list,watch endpointslices.discovery.k8s.io -A
-may create,patch events -A
-may create,patch events.events.k8s.io -A
-may get,list,watch,patch gpunodepools.lowtide.dev
+may create events.events.k8s.io -A
+may list,watch,patch gpunodepools.lowtide.dev
+may list,watch gpunodeclasses.lowtide.dev
 may patch gpunodepools.lowtide.dev --subresource=status
 may patch gpunodeclasses.lowtide.dev --subresource=status
 may create,patch,delete,list,watch gpunodeclaims.lowtide.dev
 may patch gpunodeclaims.lowtide.dev --subresource=status
-may create,list,watch,delete gpudecisions.lowtide.dev
+may create,get,list,delete gpudecisions.lowtide.dev
 may create leases.coordination.k8s.io -n lowtide-system
 may get,update leases.coordination.k8s.io/lowtide -n lowtide-system
 not get,update leases.coordination.k8s.io/another -n lowtide-system
 not list,watch,patch,delete leases.coordination.k8s.io -n lowtide-system
 not create,update pods -A
+not update,patch pods --subresource=status -A
+not update,patch pods --subresource=ephemeralcontainers -A
+not update,patch pods --subresource=resize -A
+not patch gpunodeclasses.lowtide.dev
+not update gpunodeclaims.lowtide.dev
+not update,patch gpudecisions.lowtide.dev
+not get,list jobs.batch -A
+not create,patch events -A
 not create pods --subresource=binding -A
 not create pods --subresource=exec -A
 not create,update nodes

@@ -1,9 +1,11 @@
 # shellcheck shell=bash
 # What a stolen token of the operator can do: no more than lowtide
 guard="lowtide-guard:"
-# kubectl reads before it patches, and lowtide does not.
-kubectl create clusterrole reads-status --verb get --resource pods/status,gpunodeclasses.lowtide.dev/status >/dev/null
-kubectl create clusterrolebinding reads-status --clusterrole reads-status --serviceaccount "$NAMESPACE:lowtide" >/dev/null
+# kubectl reads before it patches, and lowtide does not. The rights to change a pod's status, to add containers to it and to change a class are
+# not its own: the guard must hold without RBAC too.
+kubectl create clusterrole more-than-lowtide --verb get,patch,update \
+  --resource pods/status,pods/ephemeralcontainers,gpunodepools.lowtide.dev,gpunodeclasses.lowtide.dev,gpunodeclasses.lowtide.dev/status,gpunodeclaims.lowtide.dev/status >/dev/null
+kubectl create clusterrolebinding more-than-lowtide --clusterrole more-than-lowtide --serviceaccount "$NAMESPACE:lowtide" >/dev/null
 node() { # name, labels
   echo "{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"metadata\":{\"name\":\"$1\",\"labels\":{${2:-}}}}"
 }
@@ -33,6 +35,12 @@ expect_ok "it is still there" kubectl -n kube-system get pod system
 expect_ok "a managed pod" as_owner create -f - <<<"$(pod guarded '{"lowtide.dev/workload":"inference"}')"
 expect_refused "its image" "$guard lowtide may not change the containers, images, volumes or service account of a pod" \
   as_operator -n work patch pod guarded --type json -p '[{"op":"replace","path":"/spec/containers/0/image","value":"example/evil:1"}]'
+debugged() { # namespace, pod: the pod with an ephemeral container more
+  kubectl -n "$1" get pod "$2" -o json | sed 's/"spec": {/"spec": {"ephemeralContainers": [{"name": "debug", "image": "example\/debug:1"}],/'
+}
+expect_refused "an ephemeral container" "$guard" as_operator replace --raw /api/v1/namespaces/work/pods/guarded/ephemeralcontainers -f - <<<"$(debugged work guarded)"
+expect_ok "an ephemeral container of its owner" kubectl replace --raw /api/v1/namespaces/work/pods/guarded/ephemeralcontainers -f - <<<"$(debugged work guarded)"
+expect_equal "it changes no mark" inference "$(kubectl -n work get pod guarded -o 'jsonpath={.metadata.annotations.lowtide\.dev/workload}')"
 expect_ok "its annotations" as_operator -n work annotate pod guarded lowtide.dev/claim=c1
 expect_ok "its status" as_operator -n work patch pod guarded --subresource status --type merge -p '{"status":{"reason":"x"}}'
 expect_ok "its controller's label" as_operator -n work label pod guarded pod-template-hash-

@@ -54,4 +54,4 @@ decision=$(object GpuDecision probe '{"recordId":"6c6f7774-6964-5500-8000-646576
 expect_ok "decision is written" as_operator create -f - <<<"$decision"
 expect_refused "the same decision again" "already exists" as_operator create -f - <<<"$decision"
 expect_equal "the record is kept as it is" '{"deep":{"kept":[1,"0.30"]},"record":"decision"}' "$(kubectl get gpudecision probe -o 'jsonpath={.spec.record}')"
-expect_refused "decision changes" "a GpuDecision is immutable" as_operator patch gpudecision probe --type merge -p '{"spec":{"kind":"migration"}}'
+expect_refused "decision changes" "a GpuDecision is immutable" kubectl patch gpudecision probe --type merge -p '{"spec":{"kind":"migration"}}'

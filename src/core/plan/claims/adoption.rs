@@ -97,7 +97,7 @@ pub fn propose(ours: &Ours, allowed: &Allowed, machine: &Instance, price: Option
 }
 
 fn spec_for(ours: &Ours, machine: &Instance, price: Option<MicroUsdPerHour>) -> Result<(ClaimName, ClaimSpec), String> {
-    let tag = |key: &str| machine.tags.get(key).map(String::as_str).filter(|text| !text.is_empty());
+    let tag = |key: &str| machine.tags.get(key).filter(|text| !text.is_empty());
     let name = ClaimName::from(tag(tags::CLAIM).ok_or_else(|| format!("it has no tag {}: lowtide did not launch it", tags::CLAIM))?);
     if ours.claims.contains_key(&name) || ours.unreadable.contains_key(&name) {
         return Err(format!("a claim {name} is there already, for another machine"));
@@ -133,6 +133,7 @@ fn spec_for(ours: &Ours, machine: &Instance, price: Option<MicroUsdPerHour>) -> 
         subnet: class.zones.get(&machine.capacity.zone).cloned().unwrap_or_else(|| "adopted".to_owned()),
         tags: class.tags.clone(),
         bought_for: Vec::new(),
+        bindings: None,
         sharing: class.sharing,
         reservation: None,
         takes_over: None,

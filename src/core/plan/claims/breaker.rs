@@ -13,9 +13,9 @@ use crate::core::units::time::Millis;
 
 /// What a person writes on a node pool to let machines be ended faster for a while.
 pub(in crate::core::plan) const ALLOW: &str = "lowtide.dev/ends-allowed-until";
-/// The ends of so long are counted together.
+/// Ends within this time are counted together.
 pub(in crate::core::plan) const WINDOW: Millis = Millis::from_mins(10);
-/// So many may always end within it...
+/// This number may always end within it...
 const AT_LEAST: u64 = 2;
 /// ... or this share of all machines, in per cent.
 const SHARE_PER_CENT: u64 = 5;

@@ -4,6 +4,7 @@
 //! Does not: judge a node's health (`health`) or count ends that nobody asked for (`breaker`).
 
 use super::super::moving::guests;
+use super::super::moving::watching::{has_outgrown, is_misfit};
 use super::super::pass::Pass;
 use super::super::placing::budget;
 use super::super::reporting::facts;
@@ -17,11 +18,11 @@ use crate::core::record::{IntervalClosed, LedgerRecord, Outcome};
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::DecisionId;
 use crate::core::units::time::{Millis, Timestamp};
-use crate::core::workload::PodPhase;
+use crate::core::workload::{Pod, PodPhase};
 
 /// A terminate whose effect does not show is asked again after this.
 const TERMINATE_RETRY: Millis = Millis::from_secs(20);
-/// A claim whose machine has ended waits so long for the price of its last hour: it holds nothing up.
+/// A claim whose machine has ended waits this long for the price of its last hour: it holds nothing up.
 const PRICES_PATIENCE: Millis = Millis::from_hours(24);
 /// A machine EC2 interrupts is ended by EC2 (an interrupted first hour is free); by us only this long after its deadline.
 const AFTER_DEADLINE: Millis = Millis::from_secs(60);
@@ -34,7 +35,7 @@ pub(in crate::core::plan) fn leave(pass: &mut Pass, claim: &Claim, trigger: Trig
 }
 
 pub(in crate::core::plan) fn end_when_empty(pass: &mut Pass, claim: &Claim) {
-    let held = pass.taken.contains(&claim.name) || !pass.index.pods_on(&claim.name).is_empty();
+    let held = pass.taken.contains(&claim.name) || pass.index.pods_on(&claim.name).iter().any(|pod| is_held_by(pass, claim, pod));
     match (held, claim.status.empty_since) {
         (true, Some(_)) => {
             pass.step(lane(claim), Vec::new(), vec![patch(claim, ClaimPatch { empty_since: Some(None), ..ClaimPatch::default() })]);
@@ -49,6 +50,17 @@ pub(in crate::core::plan) fn end_when_empty(pass: &mut Pass, claim: &Claim) {
         }
         (false, Some(since)) => end_after_grace(pass, claim, since),
     }
+}
+
+/// A pod that waits holds a machine only while it can still come there: of one that is left, or that it cannot run on, nobody would ever lift its
+/// gate, and the machine would be paid until somewhere else has room for it.
+fn is_held_by(pass: &Pass, claim: &Claim, pod: &Pod) -> bool {
+    let elsewhere = || pod.node.is_some() && claim.status.node.is_some() && pod.node != claim.status.node;
+    if !pod.waits() {
+        // An owner may name any claim on a pod of its own.
+        return claim.knows(&pod.identity.uid) || !elsewhere();
+    }
+    claim.takes_work() && !is_misfit(claim, pod) && !has_outgrown(pass, claim, pod)
 }
 
 fn end_after_grace(pass: &mut Pass, claim: &Claim, empty_since: Timestamp) {
@@ -175,7 +187,7 @@ fn close(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>, decision: 
     pass.step(lane(claim), records, actions);
 }
 
-/// When the instance ended, who ended it, and that nobody runs there any more: before the ledger is told, so that it is told but once.
+/// When the instance ended, who ended it, and that nobody runs there any more: before it is reported to the ledger, so that it is reported once.
 fn the_end(pass: &Pass, claim: &Claim, instance: Option<&Instance>, decision: Option<DecisionId>) -> ClaimPatch {
     if claim.status.ended.is_some() {
         return ClaimPatch::default();

@@ -24,7 +24,7 @@ pub(in crate::core::plan) fn adopt(pass: &mut Pass, claim: &Claim) {
     pass.step(lane(claim), Vec::new(), vec![patch(claim, ClaimPatch { launched, ..ClaimPatch::default() })]);
 }
 
-/// The launch failed: leave that pool of capacity alone, let the pods be placed anew.
+/// The launch failed: leave that pool of capacity alone, let the pods be placed again.
 pub(in crate::core::plan) fn give_up(pass: &mut Pass, claim: &Claim) {
     let Some(failure) = claim.status.failure.clone() else { return };
     if failure.had_a_machine() && observed_at(pass, claim).is_none_or(|looked| looked <= failure.at) {

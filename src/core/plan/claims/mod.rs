@@ -7,6 +7,7 @@
 //! - [`launching`]: asked for, adopted, refused.
 //! - [`lifecycle`]: which of these a claim is in for.
 //! - [`observed`]: which instance is the claim's, and whether it lives.
+//! - [`resting`]: those of which there is nothing to say.
 //! - [`steps`]: how a change of a claim is written.
 //! - [`sweeping`]: machines that no claim stands for, and machines of others.
 
@@ -17,5 +18,6 @@ pub(super) mod health;
 pub(super) mod launching;
 pub(super) mod lifecycle;
 pub(super) mod observed;
+pub(super) mod resting;
 pub(super) mod steps;
 pub(super) mod sweeping;

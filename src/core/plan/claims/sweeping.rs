@@ -1,6 +1,6 @@
 //! Machines that carry our cluster's name and no claim of ours stands for, and claims that cannot be read.
 //!
-//! Decides: which of them is ended, which is left alone, and who is told.
+//! Decides: which of them is ended, which is left alone, and who is informed.
 //! Does not: adopt (`lowtide adopt` does, on a person's word), or believe the watch alone: the engine asks the API server once more
 //! before it ends one ([`crate::core::fleet::ClaimsNow`]).
 //!
@@ -130,7 +130,7 @@ pub(in crate::core::plan) fn report(pass: &mut Pass) {
 fn report_foreign(pass: &mut Pass) {
     let world = pass.world;
     let mut others: BTreeMap<(&Region, String), &InstanceId> = BTreeMap::new();
-    for instance in seen(&world.instances).filter(|i| i.is_alive()) {
+    for instance in pass.index.foreign().iter().filter(|i| i.is_alive()) {
         if let Ownership::Foreign(uid) = instance.ownership(&world.cluster_uid) {
             others.entry((&instance.capacity.region, uid)).or_insert(&instance.id);
         }

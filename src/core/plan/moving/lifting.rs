@@ -6,7 +6,7 @@
 use super::super::claims::steps;
 use super::super::pass::{Pass, target};
 use super::super::placing::asking::class_labels;
-use super::watching::is_misfit;
+use super::watching::{has_outgrown, is_misfit};
 use crate::core::action::{Action, ClusterAction, EventKind, EventSubject};
 use crate::core::fleet::{Claim, Node};
 use crate::core::placement::node_labels::ExpectedNode;
@@ -21,7 +21,7 @@ pub(in crate::core::plan) fn lift_gates(pass: &mut Pass) {
         let Some(claim) = pod.claim.as_ref().and_then(|name| pass.claims.get(name)).filter(|c| c.takes_work()) else { continue };
         let node = claim.status.node.as_ref().and_then(|node| pass.world.nodes.get(node));
         let Some(node) = node.filter(|n| n.ready && n.labelled && !n.state.cordoned && n.state.foreign_taints.is_empty()) else { continue };
-        if claim.status.node_ready_at.is_none() || is_misfit(claim, pod) || predecessor_runs(pass, pod) {
+        if claim.status.node_ready_at.is_none() || is_misfit(claim, pod) || has_outgrown(pass, claim, pod) || predecessor_runs(pass, pod) {
             continue;
         }
         if !has_its_labels(pass, &claim.clone(), node, pod) {
@@ -64,11 +64,11 @@ fn has_its_labels(pass: &mut Pass, claim: &Claim, node: &Node, pod: &Pod) -> boo
 fn predecessor_runs(pass: &Pass, pod: &Pod) -> bool {
     let batch = pod.need.as_ref().is_ok_and(|(need, _)| need.kind == WorkloadKind::Batch);
     let Mobility::Job { job_uid, .. } = &pod.mobility else { return false };
-    let known = pod.replaces.as_ref().and_then(|r| pass.world.pods.get(&r.pod.uid));
+    let known = pass.world.held(pod).replaces.and_then(|r| pass.world.pods.get(&r.pod.uid));
     batch && (known.is_some_and(|old| !old.finished()) || pass.index.of_job(job_uid).iter().any(|old| is_left(pass, old, pod, job_uid)))
 }
 
-/// An older pod of the Job that is told to stop and has not stopped, and that no other pod replaces. What was done to it a moment ago may not
+/// An older pod of the Job that is asked to stop and has not stopped, and that no other pod replaces. What was done to it a moment ago may not
 /// be seen yet: then a step about it is still under way.
 fn is_left(pass: &Pass, old: &Pod, pod: &Pod, job: &Uid) -> bool {
     let of_it = match &old.let_go {

@@ -146,7 +146,7 @@ fn checkpoint_and_remake(pass: &mut Pass, mark: &MoveMark, pod: &Pod, job: (Stri
     };
     if pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), actions) {
         let note = format!(
-            "the machine is being left ({}): told to stop, {} for a checkpoint; it is remade elsewhere",
+            "the machine is being left ({}): asked to stop, {} for a checkpoint; it is remade elsewhere",
             wording::trigger(mark.trigger),
             grace
         );

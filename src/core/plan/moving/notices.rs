@@ -9,9 +9,11 @@ use super::super::claims::observed::observed_instance;
 use super::super::pass::Pass;
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
 use crate::core::fleet::{Claim, Instance, InstanceState, InterruptionMark, MoveMark, NoticeKind, Trigger, tags};
+use crate::core::market::CapacityType;
 use crate::core::record::{LedgerRecord, Outcome};
-use crate::core::snapshot::{Lane, PendingNotice};
+use crate::core::snapshot::{Lane, Observed, PendingNotice};
 use crate::core::units::ids::ClaimName;
+use crate::core::units::time::Millis;
 
 /// Spot request states that mean "this instance will be taken", whatever the instance state says.
 ///
@@ -45,6 +47,12 @@ fn read_notice(pass: &mut Pass, pending: &PendingNotice) {
         return;
     };
     let Some(claim) = pass.claims.get(&name).cloned() else { return };
+    if let Some(why) = cannot_be(pass, &claim, pending) {
+        if acknowledge(pass, pending, Vec::new(), Vec::new(), Vec::new()) {
+            pass.notes.push(format!("{:?} for {} ({}): {why}; ignored", notice.kind, notice.instance, claim.spec.capacity));
+        }
+        return;
+    }
     let known = claim.status.interruption.as_ref().map(|mark| mark.kind);
     let news = match notice.kind {
         NoticeKind::StateChange(_) => false,
@@ -55,10 +63,33 @@ fn read_notice(pass: &mut Pass, pending: &PendingNotice) {
         acknowledge(pass, pending, Vec::new(), Vec::new(), Vec::new());
         return;
     }
-    let deadline = (notice.kind == NoticeKind::Interruption).then(|| notice.sent_at + pass.settings.notice_window);
+    // Whoever says a time to come gets none: two minutes from now at most.
+    let sent_at = notice.sent_at.min(pending.received_at);
+    let deadline = (notice.kind == NoticeKind::Interruption).then(|| sent_at + pass.settings.notice_window);
     let mark = InterruptionMark { kind: notice.kind, noticed_at: pending.received_at, deadline, source: source_of(pending).to_owned() };
     let (lanes, records, actions) = doom(pass, &claim, mark);
     acknowledge(pass, pending, lanes, records, actions);
+}
+
+/// By so much EC2 may be late in taking a machine, and clocks may differ, before a notice is called old.
+const OLD_AFTER: Millis = Millis::from_mins(5);
+
+/// Why EC2 cannot have said this of the claim's machine: it was forged, or delivered again long after.
+fn cannot_be(pass: &Pass, claim: &Claim, pending: &PendingNotice) -> Option<&'static str> {
+    let notice = &pending.notice;
+    if matches!(notice.kind, NoticeKind::StateChange(_)) {
+        return None;
+    }
+    if claim.spec.capacity.capacity_type != CapacityType::Spot {
+        return Some("EC2 interrupts spot capacity alone");
+    }
+    let looked_at = match pass.world.instances.get(&claim.spec.capacity.region) {
+        Some(Observed::Known { at, .. }) => *at,
+        _ => return None,
+    };
+    let runs_on = observed_instance(pass, claim).is_some_and(|i| i.state == InstanceState::Running && i.spot_request_status.is_none());
+    let over = notice.sent_at + pass.settings.notice_window + OLD_AFTER < looked_at;
+    (over && runs_on).then_some("its time is over and EC2 runs the machine on")
 }
 
 fn source_of(pending: &PendingNotice) -> &'static str {
@@ -106,7 +137,7 @@ fn read_ec2_states(pass: &mut Pass) {
     // By claim, whatever order EC2 shows them in.
     let mut doomed: BTreeMap<ClaimName, &Instance> = BTreeMap::new();
     for instance in pass.index.said_of().iter().copied() {
-        let unanswered = || instance.tags.get(tags::CLAIM).map(|name| ClaimName::from(name.as_str()));
+        let unanswered = || instance.tags.get(tags::CLAIM).map(ClaimName::from);
         if let Some(name) = pass.index.claim_of(&instance.id).cloned().or_else(unanswered) {
             doomed.insert(name, instance);
         }

@@ -55,7 +55,7 @@ impl<'a> Look<'a> {
         let refused =
             pass.world.memory.capacities().filter_map(|(_, seen)| seen.cool_down).filter(|c| c.cause == CoolDownCause::NoCapacity);
         Look {
-            moving: on_the_move.map(|p| &p.workload).collect(),
+            moving: on_the_move.map(|p| &*p.workload).collect(),
             refused_at: refused.map(|c| c.since).max(),
             room: None,
             dismissed: BTreeSet::new(),
@@ -121,7 +121,7 @@ fn may_move(pass: &mut Pass, look: &Look, claim: &Claim, awaited: bool) -> bool 
         pass.wake(pass.now + pool.return_min_dwell);
         return false;
     }
-    pods.iter().all(|pod| !look.moving.contains(&pod.workload) && pass.is_free(&Lane::Pod(pod.identity.uid.clone())))
+    pods.iter().all(|pod| !look.moving.contains(&*pod.workload) && pass.is_free(&Lane::Pod(pod.identity.uid.clone())))
 }
 
 fn of_a_job(pods: &[&Pod]) -> bool {
@@ -145,7 +145,7 @@ fn plain_needs<'a>(pass: &Pass<'a>, claim: &ClaimName) -> Option<Vec<&'a Need>> 
             && schedule.zone_max_skew.is_none()
             && schedule.max_share_per_mille.is_none();
         let shared = pass.pools_for(pod).iter().any(|name| pass.world.pools.get(name).is_some_and(|p| p.max_share_per_mille.is_some()));
-        (free && !shared).then_some(need)
+        (free && !shared).then_some(&**need)
     };
     let mut needs: Vec<&Need> = pass.index.pods_on(claim).iter().map(plain).collect::<Option<_>>()?;
     needs.sort();
@@ -204,7 +204,7 @@ fn move_if_cheaper<'a>(pass: &mut Pass<'a>, look: &mut Look<'a>, claim: &Claim) 
     }
 }
 
-/// Whether paying `then` instead of `now` saves at least so many thousandths of it. What is free already cannot be had for less.
+/// Whether paying `then` instead of `now` saves at least this share of it, in thousandths. What is free already cannot be had for less.
 fn saves_enough(now: MicroUsdPerHour, then: MicroUsdPerHour, per_mille: i64) -> bool {
     then < now && i128::from(then.0) * 1_000 <= i128::from(now.0) * i128::from(1_000 - per_mille)
 }

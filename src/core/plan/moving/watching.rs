@@ -3,7 +3,7 @@
 //! Decides: when a pod that the scheduler does not bind is placed elsewhere, and what its owner reads meanwhile.
 //! Does not: place it (`buying` does, when its controller has made it again), or judge the node (`health`).
 //!
-//! A pod cannot be gated again: one that is not bound in time is deleted, its controller makes another, and that is placed anew. What was
+//! A pod cannot be gated again: one that is not bound in time is deleted, its controller makes another, and that is placed again. What was
 //! tried is remembered on the claim, so that the same need is not tried there again.
 
 use super::super::claims::steps;
@@ -16,13 +16,20 @@ use crate::core::workload::{Mobility, Pod, PodPhase, Stuck};
 
 /// The scheduler has this long to bind a pod whose machine is there.
 const BOUND_WITHIN: Millis = Millis::from_secs(20);
+/// A claim that is gone may come back: a person has `lowtide adopt` take its machine over. After this its pod is placed elsewhere.
+const CLAIM_BACK_WITHIN: Millis = Millis::from_mins(15);
 /// A pod that is bound has this long to be Ready before its owner reads what the kubelet says: images of models are large.
 const READY_WITHIN: Millis = Millis::from_mins(15);
 /// After this many machines on which the same need was not bound, the machine is not what is wrong.
 const MOST_MISFITS: usize = 3;
 
 pub(in crate::core::plan) fn watch_lifted(pass: &mut Pass) {
-    let stuck = pass.world.pods.values().filter(|p| p.claim.is_some() && p.deleting_until.is_none() && !p.finished() && p.let_go.is_none());
+    let stuck = pass
+        .index
+        .stuck()
+        .iter()
+        .copied()
+        .filter(|p| p.claim.is_some() && p.deleting_until.is_none() && !p.finished() && p.let_go.is_none());
     let stuck: Vec<(&Pod, &Stuck)> = stuck.filter_map(|pod| Some((pod, pod.stuck.as_ref()?))).collect();
     for (pod, stuck) in stuck {
         match (pod.phase, &pod.node) {
@@ -34,7 +41,9 @@ pub(in crate::core::plan) fn watch_lifted(pass: &mut Pass) {
 }
 
 fn unbound(pass: &mut Pass, pod: &Pod, stuck: &Stuck) {
-    let Some(claim) = pod.claim.as_ref().and_then(|name| pass.claims.get(name)).cloned() else { return };
+    let Some(claim) = pod.claim.as_ref().and_then(|name| pass.claims.get(name)).cloned() else {
+        return without_claim(pass, pod, stuck);
+    };
     // Not before its machine was there and it was made: the scheduler looks at it since its gate was lifted.
     let lifted = claim.status.node_ready_at.map_or(stuck.since, |ready| ready.max(stuck.since)).max(pod.created_at);
     if !claim.takes_work() || !pass.due(lifted, BOUND_WITHIN) {
@@ -63,6 +72,26 @@ fn unbound(pass: &mut Pass, pod: &Pod, stuck: &Stuck) {
     }
 }
 
+/// Its claim is gone and nobody removed it through lowtide: etcd was restored, or somebody took the finalizer away. No machine will have its pin.
+fn without_claim(pass: &mut Pass, pod: &Pod, stuck: &Stuck) {
+    let unread = pod.claim.as_ref().is_some_and(|name| pass.world.unreadable_claims.contains_key(name));
+    if unread || !pass.due(stuck.since.max(pod.created_at), CLAIM_BACK_WITHIN) {
+        return;
+    }
+    let (subject, name) = (EventSubject::Pod(pod.identity.clone()), pod.claim.as_ref().map_or("", |name| name.as_str()));
+    let what = format!("its gate was lifted for claim {name}, which is gone for {CLAIM_BACK_WITHIN}");
+    if pod.mobility == Mobility::Bare {
+        let note = format!("{what}; nobody remakes a bare pod: delete and create it again");
+        pass.emit(subject, (EventKind::Warning, "NotScheduled"), "no claim", note);
+        return;
+    }
+    let (identity, grace, reason) = (pod.identity.clone(), Millis::from_secs(1), RemovalReason::NotScheduled);
+    let delete = Action::Cluster(ClusterAction::DeletePod { pod: identity, grace, reason });
+    if pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![delete]) {
+        pass.emit(subject, (EventKind::Warning, "NotScheduled"), "no claim", format!("{what}; it is made again and placed elsewhere"));
+    }
+}
+
 /// On how many machines a pod of the same need was not bound.
 fn tried_on(pass: &Pass, pod: &Pod) -> usize {
     let Ok((need, _)) = &pod.need else { return 0 };
@@ -73,6 +102,16 @@ fn tried_on(pass: &Pass, pod: &Pod) -> usize {
 /// Whether a pod of this need was tried on the claim's node and not bound.
 pub(in crate::core::plan) fn is_misfit(claim: &Claim, pod: &Pod) -> bool {
     !claim.status.misfits.is_empty() && pod.need.as_ref().is_ok_and(|(need, _)| claim.status.misfits.contains(&need.fingerprint()))
+}
+
+/// Whether the pod has grown beyond the claim's whole machine since it was bound: its owner may change what it requests while it waits.
+pub(in crate::core::plan) fn has_outgrown(pass: &Pass, claim: &Claim, pod: &Pod) -> bool {
+    let (Ok((need, _)), Some(machine)) = (&pod.need, pass.world.catalog.types.get(&claim.spec.capacity.instance_type)) else {
+        return false;
+    };
+    let node = claim.status.node.as_ref().and_then(|name| pass.world.nodes.get(name));
+    let has = node.map_or_else(|| machine.allocatable(), |node| node.allocatable);
+    need.cpu > has.cpu || need.memory > has.memory
 }
 
 fn unready(pass: &mut Pass, pod: &Pod, stuck: &Stuck) {

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use super::super::pass::Pass;
 use super::super::terms::Marks;
 use super::replacing::replaced_pod;
-use crate::core::fleet::{Claim, Instance, tags};
+use crate::core::fleet::Claim;
 use crate::core::market::Capacity;
 use crate::core::placement::Apart;
 use crate::core::units::ids::ZoneId;
@@ -88,9 +88,8 @@ fn zones_for(pass: &Pass, pod: &Pod, left: bool) -> Vec<ZoneId> {
 /// What a pod stands on whose claim cannot be read: its machine is there all the same, and EC2 says what and where it is.
 pub(in crate::core::plan) fn unread_capacity<'a>(pass: &Pass<'a>, pod: &Pod) -> Option<&'a Capacity> {
     let claim = pass.world.unreadable_claims.get(pod.claim.as_ref()?)?;
-    let tagged = |i: &&Instance| i.tags.get(tags::CLAIM_UID).is_some_and(|uid| uid == claim.uid.as_str());
     let named = claim.instance.as_ref().and_then(|id| pass.index.instance(id));
-    let instance = named.or_else(|| pass.index.seen().find(tagged))?;
+    let instance = named.or_else(|| pass.index.tagged_with_uid(&claim.uid))?;
     instance.is_alive().then_some(&instance.capacity)
 }
 

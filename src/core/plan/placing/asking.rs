@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::super::index::shown;
 use super::super::pass::Pass;
 use super::super::terms::Terms;
 use super::apart;
@@ -84,8 +85,8 @@ impl<'a> Asked<'a> {
 
 fn demand_of(pass: &Pass, pod: &Pod, verdict: Option<&Verdict>) -> Option<Demand> {
     let (need, schedule) = pod.need.as_ref().ok()?;
-    let (mut need, pools) = (need.clone(), (*pass.pools_for(pod)).clone());
-    let refused_often = pod.phase == PodPhase::Gated && pod.attempt >= pass.settings.fall_back_after;
+    let (mut need, pools) = (need.clone(), pass.pools_for(pod));
+    let refused_often = pod.phase == PodPhase::Gated && pass.world.held(pod).attempt >= pass.settings.fall_back_after;
     let may_fall_back = || pools.iter().filter_map(|name| pass.world.pools.get(name)).any(NodePool::may_fall_back);
     // Pool after pool had nothing: capacity now, and back to spot later. A deadline or a service with spares knows better how long spot may be waited for.
     let wanted = need.capacity == CapacityPreference::SpotFirst && verdict.map_or(refused_often, |verdict| verdict.on_demand_only);
@@ -137,14 +138,14 @@ fn gang_of(pass: &Pass, pod: &Pod, schedule: &Schedule) -> Option<Gang> {
     Some(Gang { name: format!("{}/{name}", pod.object().namespace), zone })
 }
 
-fn placement_settings(pass: &Pass) -> placement::Settings {
-    placement::Settings {
+fn placement_settings(pass: &Pass) -> placement::PlacementSettings {
+    placement::PlacementSettings {
         max_price_age: pass.settings.max_price_age,
         snapshot_prices_allowed: pass.settings.buy_on_snapshot_prices,
         quota_vcpus_left: quotas_left(pass),
         machines_left: pass.reserved.iter().map(|(capacity, r)| (capacity.clone(), r.machines_left)).collect(),
         proves_bounds: false,
-        ..placement::Settings::default()
+        ..placement::PlacementSettings::default()
     }
 }
 
@@ -155,7 +156,7 @@ fn quotas_left(pass: &Pass) -> BTreeMap<QuotaKey, i64> {
     let claimed = pass.claims.values().filter(|c| c.may_run()).map(|c| &c.spec.capacity);
     let alive = |i: &&Instance| matches!(i.state, InstanceState::Pending | InstanceState::Running);
     let by_claim = |i: &Instance| i.tags.get(tags::CLAIM_UID).is_some_and(|uid| pass.index.is_claim(uid));
-    let unclaimed = pass.index.seen().filter(alive).filter(|i| !by_claim(i)).map(|i| &i.capacity);
+    let unclaimed = shown(pass.world).filter(alive).filter(|i| !by_claim(i)).map(|i| &i.capacity);
     let mut left = vcpus_left(&pass.world.quotas, claimed.chain(unclaimed).map(|capacity| (capacity, vcpus(capacity))));
     pass.world.memory.bound_quotas(&mut left, pass.now);
     left

@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::moving::watching::is_misfit;
+use super::super::moving::watching::{has_outgrown, is_misfit};
 use super::super::pass::{Pass, target};
 use super::super::reporting::wording;
 use super::apart;
 use super::asking::Asked;
+use super::bindings::{bindings_of, keep_bindings};
 use super::deadline::{self, Verdict};
 use super::judging::Judged;
 use super::replacing::{is_rescue, replaced_pod};
@@ -60,7 +61,7 @@ fn place_all<'a>(pass: &mut Pass<'a>, waiting: &[&'a Pod]) {
     let placed = placement::place(&request);
     let by_key: BTreeMap<&str, &Pod> = waiting.iter().map(|pod| (pod.identity.uid.as_str(), *pod)).collect();
     let mut judged = Judged::default();
-    let mut onto_room: BTreeMap<(ClaimName, Need), Vec<&Pod>> = BTreeMap::new();
+    let mut onto_room: BTreeMap<(ClaimName, Shared<Need>), Vec<&Pod>> = BTreeMap::new();
     for assignment in &placed.assignments {
         if let (Target::ExistingRoom(claim), Some(pod)) = (&assignment.target, by_key.get(assignment.key.as_str()))
             && let Ok((need, _)) = &pod.need
@@ -109,8 +110,8 @@ fn waiting_pods<'a>(pass: &mut Pass<'a>) -> Vec<&'a Pod> {
     for pod in pass.index.gated().to_vec() {
         let placed = match pod.claim.as_ref().map(|name| pass.claims.get(name)) {
             None | Some(None) => false,
-            // A failed claim cools its pool down and goes first; then its pods are placed anew.
-            Some(Some(claim)) if is_misfit(claim, pod) => false,
+            // A failed claim cools its pool down and goes first; then its pods are placed again.
+            Some(Some(claim)) if is_misfit(claim, pod) || has_outgrown(pass, claim, pod) => false,
             Some(Some(claim)) => claim.takes_work() || (claim.status.failure.is_some() && claim.status.instance.is_none()),
         };
         if placed || !pass.is_free(&Lane::Pod(pod.identity.uid.clone())) {
@@ -138,7 +139,7 @@ fn say_no_pool(pass: &mut Pass, pod: &Pod) {
 }
 
 fn replaces(pass: &mut Pass, pod: &Pod) -> Option<Box<Replaces>> {
-    if let Some(known) = &pod.replaces {
+    if let Some(known) = pass.world.held(pod).replaces {
         return Some(Box::new(known.clone()));
     }
     let old = replaced_pod(pass, pod)?;
@@ -162,7 +163,7 @@ fn trigger_of(pass: &Pass, pod: &Pod) -> Trigger {
     let leaving = replaced_pod(pass, pod).and_then(|old| old.claim.as_ref()).and_then(|name| pass.world.claims.get(name));
     match leaving.and_then(|claim| claim.status.moving.as_ref()) {
         Some(mark) => mark.trigger,
-        None if pod.attempt > 0 => Trigger::LaunchRefused,
+        None if pass.world.held(pod).attempt > 0 => Trigger::LaunchRefused,
         None => Trigger::PendingPod,
     }
 }
@@ -179,7 +180,7 @@ fn decision(
     pass: &Pass,
     outcome: Outcome,
     pool: &NodePool,
-    need: &Need,
+    need: &Shared<Need>,
     pods: &[&Pod],
     (judgement, counterfactuals): (Shared<Judgement>, Counterfactuals),
 ) -> Option<Decision> {
@@ -189,7 +190,7 @@ fn decision(
     let subject = format!("{}@{}#{}", uids.join(","), pass.now.0, judgement.offers_hash);
     let leaving = replaced_pod(pass, first).and_then(|old| old.claim.clone());
     Some(Decision {
-        id: DecisionId::derive(&pass.world.cluster, &code_of(&outcome), &subject, first.attempt),
+        id: DecisionId::derive(&pass.world.cluster, &code_of(&outcome), &subject, pass.world.held(first).attempt),
         cluster: pass.world.cluster.clone(),
         decided_at: pass.now,
         trigger: trigger_of(pass, first),
@@ -216,7 +217,7 @@ fn bind(pass: &mut Pass, pod: &Pod, claim: &ClaimName, decision: DecisionId, bas
         target: target(pod),
         claim: claim.clone(),
         decision,
-        attempt: pod.attempt + 1,
+        attempt: pass.world.held(pod).attempt + 1,
         baseline,
         replaces: replaces(pass, pod),
     })
@@ -231,8 +232,10 @@ fn bind_where_bought<'a>(pass: &mut Pass<'a>, pod: &'a Pod) -> bool {
     let (Ok((need, _)), Some(pool)) = (&pod.need, pass.pool_of(&claim)) else { return false };
     let home = &pool.home_region;
     let counterfactuals = placement::counterfactuals(&pass.world.catalog, &pass.world.market, need, &claim.spec.capacity, home);
-    let action = bind(pass, pod, &claim.name, claim.spec.decision, counterfactuals.per_replica());
-    pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![action])
+    let binds = vec![bind(pass, pod, &claim.name, claim.spec.decision, counterfactuals.per_replica())];
+    // What it was bought with is kept there already.
+    let kept = claim.binding_of(&pod.identity.uid).is_none().then(|| keep_bindings(pass, &claim, &binds));
+    pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), kept.into_iter().chain(binds).collect())
 }
 
 fn use_room<'p>(
@@ -240,7 +243,7 @@ fn use_room<'p>(
     request: &PlacementRequest,
     judged: &mut Judged<'p>,
     claim_name: &ClaimName,
-    need: &Need,
+    need: &Shared<Need>,
     pods: &[&'p Pod],
 ) {
     let Some(claim) = pass.claims.get(claim_name).cloned() else { return };
@@ -253,7 +256,9 @@ fn use_room<'p>(
     decision.claim = Some(claim.name.clone());
     decision.instance = claim.status.instance.clone();
     decision.text = format!("room on {}, which is paid for already at ${}/h", claim.spec.capacity, claim.spec.price_per_hour);
-    let actions = pods.iter().map(|pod| bind(pass, pod, &claim.name, decision.id, decision.counterfactuals.per_replica())).collect();
+    let per_replica = decision.counterfactuals.per_replica();
+    let binds: Vec<Action> = pods.iter().map(|pod| bind(pass, pod, &claim.name, decision.id, per_replica)).collect();
+    let actions = std::iter::once(keep_bindings(pass, &claim, &binds)).chain(binds).collect();
     let note = format!("placed on {} ({}): {}; decision {}", claim.name, claim.spec.capacity, decision.text, decision.id);
     let (id, lanes) = (decision.id, pods.iter().map(|pod| Lane::Pod(pod.identity.uid.clone())).collect());
     if pass.step(lanes, vec![LedgerRecord::Decision(Box::new(decision))], actions) {
@@ -314,9 +319,9 @@ pub(in crate::core::plan) fn buy_ahead(
 /// Claim names are made of the first pod and its attempt: two operators that decide the same collide on the name, and only one buys.
 /// Where another pod has taken the place that was bought for this one, the next name follows from that claim.
 fn claim_name(pass: &Pass, pod: &Pod) -> ClaimName {
-    let (mut name, mut after) = (String::new(), String::new());
+    let (mut name, mut after, attempt) = (String::new(), String::new(), pass.world.held(pod).attempt.to_string());
     for _ in 0..=pass.claims.len() {
-        let id = derive_uuid(&["claim", pod.identity.uid.as_str(), &pod.attempt.to_string(), &after]).simple().to_string();
+        let id = derive_uuid(&["claim", pod.identity.uid.as_str(), &attempt, &after]).simple().to_string();
         name = format!("lt-{}", &id[..12]);
         match pass.claims.get(&ClaimName::from(name.as_str())) {
             Some(taken) => after = taken.uid.to_string(),
@@ -344,7 +349,7 @@ fn buy_machine<'a, 'p>(
     let name = claim_name(pass, first);
     let (mut records, mut binds, mut notes, mut decisions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     // Pods that share a machine may have come to it for different reasons.
-    let mut by_need: BTreeMap<(&Need, Option<&str>), Alike<'p>> = BTreeMap::new();
+    let mut by_need: BTreeMap<(&Shared<Need>, Option<&str>), Alike<'p>> = BTreeMap::new();
     for (pod, demand) in pods {
         if let Ok((need, _)) = &pod.need {
             let why = asked.verdict(pod).map(|verdict| verdict.text.as_str());
@@ -368,7 +373,8 @@ fn buy_machine<'a, 'p>(
     }
     let (Some((decision, trigger)), Some(spec_base)) = (decisions.first().copied(), spec_of(pass, machine, pool, class)) else { return };
     let bought_for = pods.iter().map(|(pod, _)| pod.identity.clone()).collect();
-    let spec = ClaimSpec { decision, trigger, bought_for, ..spec_base };
+    let bindings = Some(bindings_of(&binds));
+    let spec = ClaimSpec { decision, trigger, bought_for, bindings, ..spec_base };
     let mut actions = vec![Action::Cluster(ClusterAction::CreateClaim { name: name.clone(), spec: Box::new(spec) })];
     actions.extend(binds);
     let mut lanes: Vec<Lane> = pods.iter().map(|(pod, _)| Lane::Pod(pod.identity.uid.clone())).collect();
@@ -401,6 +407,7 @@ fn spec_of(pass: &Pass, machine: &PlannedMachine, pool: &NodePool, class: &NodeC
         sharing: class.sharing,
         reservation: reservation_for(pass, &machine.capacity, class)?,
         bought_for: Vec::new(),
+        bindings: Some(Vec::new()),
         takes_over: None,
         price_origin: pass.offer(&machine.capacity).map(Offer::origin),
         adopted: None,

@@ -6,7 +6,6 @@
 //! running pod it says only where moving would pay.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::super::pass::Pass;
@@ -17,11 +16,12 @@ use crate::core::market::availability::CapacityMemory;
 use crate::core::market::{Capacity, CapacityType, Offer};
 use crate::core::placement::eligibility::{Wants, listings};
 use crate::core::placement::listing::Listing;
-use crate::core::placement::{Apart, PlacementRequest, Settings};
-use crate::core::policy::batch::{self, EVEN_ODDS, Holding, Job, OnDemandOffer, Pressure, SpotCapacity, Step};
+use crate::core::placement::{Apart, PlacementRequest, PlacementSettings};
+use crate::core::policy::batch::{self, Choice, EVEN_ODDS, Holding, Job, OnDemandOffer, Pressure, SpotCapacity};
 use crate::core::record::Refusal;
 use crate::core::units::ids::{PoolName, Region, Uid};
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::{CapacityPreference, Deadline, Need, Schedule, WorkloadKind};
 use crate::core::workload::{Mobility, Pod, PodPhase, WorkBefore};
@@ -68,7 +68,7 @@ struct Work {
 }
 
 /// What a verdict goes by: the need, the node pools that admit it, the work, and what other pods leave of the choice.
-type Asker<'p> = (&'p Need, Rc<BTreeSet<PoolName>>, Work, Apart);
+type Asker<'p> = (&'p Need, Shared<BTreeSet<PoolName>>, Work, Apart);
 
 /// The verdicts on those of `pods` that have a deadline, by uid.
 pub(in crate::core::plan) fn verdicts(
@@ -101,14 +101,14 @@ pub(in crate::core::plan) fn verdicts(
 
 /// The work of a pod that waits for a machine, or of a Job's pod that runs and could stop now without losing much, if its deadline is
 /// lowtide's to keep: batch, and its owner takes spot and on-demand.
-fn work_of<'p>(pass: &Pass, pod: &'p Pod, settings: &Settings) -> Option<(&'p Pod, &'p Need, Work)> {
+fn work_of<'p>(pass: &Pass, pod: &'p Pod, settings: &PlacementSettings) -> Option<(&'p Pod, &'p Need, Work)> {
     let (need, schedule) = pod.need.as_ref().ok()?;
     if need.kind != WorkloadKind::Batch || need.capacity != CapacityPreference::SpotFirst {
         return None;
     }
     match pod.phase {
         PodPhase::Gated => {}
-        PodPhase::Running => return running_work(pass, pod, need, schedule, settings).map(|work| (pod, need, work)),
+        PodPhase::Running => return running_work(pass, pod, need, schedule, settings).map(|work| (pod, &**need, work)),
         _ => return None,
     }
     let begun = begun(pass, pod);
@@ -117,10 +117,10 @@ fn work_of<'p>(pass: &Pass, pod: &'p Pod, settings: &Settings) -> Option<(&'p Po
         Deadline::After(span) => begun + span,
     };
     let before = replaced_pod(pass, pod).map(|old| work_before(pass, old));
-    let before = before.or_else(|| pod.replaces.as_ref().and_then(|r| r.work.as_deref().cloned()));
+    let before = before.or_else(|| pass.world.held(pod).replaces.and_then(|r| r.work.as_deref().cloned()));
     let (saved, overspent) = before.map_or((Millis::ZERO, MicroUsd(0)), |work| (work.saved, work.overspent));
     let left = schedule.expected_runtime.map(|runtime| Millis((runtime.0 - saved.0).max(Millis::from_mins(1).0)));
-    let lost = match (saves_when_told(pass, schedule), schedule.checkpointed_at) {
+    let lost = match (saves_when_asked(pass, schedule), schedule.checkpointed_at) {
         (true, _) => Millis::ZERO,
         (false, Some(_)) => settings.lost_work,
         // Nothing is known to be saved: an interruption loses all of it, on average half.
@@ -133,7 +133,7 @@ fn work_of<'p>(pass: &Pass, pod: &'p Pod, settings: &Settings) -> Option<(&'p Po
         halfway: Timestamp(begun.0 + deadline.since(begun).0 / 2),
         changeover: settings.boot + lost,
         noticed_after: pass.pools_for(pod).iter().filter_map(joins).max().unwrap_or(settings.boot),
-        data_in: need.data_region.clone().or_else(|| pod.replaces.as_ref().and_then(|r| r.from_region.clone())),
+        data_in: need.data_region.clone().or_else(|| pass.world.held(pod).replaces.and_then(|r| r.from_region.clone())),
         rescue: is_rescue(pass, pod),
         overspent,
         waited: pass.now.since(pod.created_at) >= PATIENCE,
@@ -142,14 +142,14 @@ fn work_of<'p>(pass: &Pass, pod: &'p Pod, settings: &Settings) -> Option<(&'p Po
     Some((pod, need, work))
 }
 
-/// What a running pod of a Job has left, when stopping it now loses no more than a boot does: it saves when told to stop, or has just saved.
-fn running_work(pass: &Pass, pod: &Pod, need: &Need, schedule: &Schedule, settings: &Settings) -> Option<Work> {
+/// What a running pod of a Job has left, when stopping it now loses no more than a boot does: it saves when asked to stop, or has just saved.
+fn running_work(pass: &Pass, pod: &Pod, need: &Need, schedule: &Schedule, settings: &PlacementSettings) -> Option<Work> {
     let (started, claim) = (pod.started_at?, pass.claims.get(pod.claim.as_ref()?)?);
     let deadline = match schedule.deadline? {
         Deadline::At(at) => at,
         Deadline::After(span) => begun(pass, pod) + span,
     };
-    let unsaved = match (saves_when_told(pass, schedule), schedule.checkpointed_at.filter(|at| *at <= pass.now)) {
+    let unsaved = match (saves_when_asked(pass, schedule), schedule.checkpointed_at.filter(|at| *at <= pass.now)) {
         (true, _) => Millis::ZERO,
         (false, Some(saved_at)) => pass.now.since(saved_at.max(started)),
         (false, None) => return None,
@@ -157,7 +157,7 @@ fn running_work(pass: &Pass, pod: &Pod, need: &Need, schedule: &Schedule, settin
     if !matches!(pod.mobility, Mobility::Job { .. }) || unsaved > settings.boot {
         return None;
     }
-    let before = pod.replaces.as_ref().and_then(|r| r.work.as_ref()).map_or(Millis::ZERO, |work| work.saved);
+    let before = pass.world.held(pod).replaces.and_then(|r| r.work.as_ref()).map_or(Millis::ZERO, |work| work.saved);
     let done = before + pass.now.since(started).max(Millis::ZERO);
     let joins = |name: &PoolName| pass.world.pools.get(name).map(|pool| pool.join_timeout);
     let begun = begun(pass, pod);
@@ -178,28 +178,29 @@ fn running_work(pass: &Pass, pod: &Pod, need: &Need, schedule: &Schedule, settin
 
 /// When the job began: a pod that is made again is younger than its job.
 fn begun(pass: &Pass, pod: &Pod) -> Timestamp {
-    let carried = pod.replaces.as_ref().and_then(|r| r.work.as_ref()).map(|work| work.since);
+    let carried = pass.world.held(pod).replaces.and_then(|r| r.work.as_ref()).map(|work| work.since);
     let Mobility::Job { job_uid, .. } = &pod.mobility else { return carried.unwrap_or(pod.created_at) };
     let of_it = |p: &&Pod| matches!(&p.mobility, Mobility::Job { job_uid: other, .. } if other == job_uid);
     let seen = pass.index.of_job(job_uid).iter().copied().filter(of_it).map(|p| p.created_at).min();
     [carried, seen, Some(pod.created_at)].into_iter().flatten().min().unwrap_or(pod.created_at)
 }
 
-/// The program writes a checkpoint when it is told to stop, and EC2's notice leaves it the time.
-fn saves_when_told(pass: &Pass, schedule: &Schedule) -> bool {
+/// The program writes a checkpoint when it is asked to stop, and EC2's notice leaves it the time.
+fn saves_when_asked(pass: &Pass, schedule: &Schedule) -> bool {
     let least = pass.settings.notice_window - pass.settings.deadline_margin;
     schedule.checkpoint_grace.is_some_and(|grace| grace <= least)
 }
 
 /// What a replacement of `old` should know of the work it takes over.
 pub(in crate::core::plan) fn work_before(pass: &Pass, old: &Pod) -> WorkBefore {
-    let before = old.replaces.as_ref().and_then(|r| r.work.as_ref()).map_or(Millis::ZERO, |work| work.saved);
+    let carried = pass.world.held(old).replaces.and_then(|r| r.work.as_ref());
+    let before = carried.map_or(Millis::ZERO, |work| work.saved);
     let own = old.need.as_ref().ok().zip(old.started_at).and_then(|((_, schedule), started)| {
-        let until = if saves_when_told(pass, schedule) { Some(pass.now) } else { schedule.checkpointed_at.filter(|at| *at <= pass.now) };
+        let until = if saves_when_asked(pass, schedule) { Some(pass.now) } else { schedule.checkpointed_at.filter(|at| *at <= pass.now) };
         until.map(|until| until.since(started).max(Millis::ZERO))
     });
     let own = own.unwrap_or(Millis::ZERO);
-    let spent_before = old.replaces.as_ref().and_then(|r| r.work.as_ref()).map_or(MicroUsd(0), |work| work.overspent);
+    let spent_before = carried.map_or(MicroUsd(0), |work| work.overspent);
     WorkBefore { since: begun(pass, old), saved: before + own, overspent: spent_before + overspent(pass, old, own) }
 }
 
@@ -288,14 +289,14 @@ fn judge(pass: &Pass, request: &PlacementRequest, work: &Work, offers: &BTreeMap
         Job { overspent: work.overspent, remaining: left, deadline, changeover: work.changeover, changeover_left: Millis::ZERO, holding };
     let mut steps = Vec::new();
     let pressure = batch::decide(work.noticed_after, &job, &pools, &on_demand, now, &mut steps);
-    let chosen = steps.iter().filter_map(|step| if let Step::Spot(i) = step { spot.get(*i) } else { None });
+    let chosen = steps.iter().filter_map(|step| if let Choice::Spot(i) = step { spot.get(*i) } else { None });
     let mut buy_only: BTreeSet<Capacity> = chosen.map(|c| c.offer.capacity.clone()).collect();
     if let Some(held) = work.held.as_ref().and_then(|at| offers.get(at)) {
         buy_only.retain(|at| offers.get(at).is_some_and(|there| pays(work.changeover, left, held, there)));
         let text = format!("deadline {deadline}, {left} of work left: going there costs less than staying, with changeover and data");
         return (!buy_only.is_empty()).then(|| Verdict { on_demand_only: false, buy_only: Some(Arc::new(buy_only)), waits: false, text });
     }
-    let (on_demand_only, waits) = (buy_only.is_empty(), steps.last() == Some(&Step::Wait));
+    let (on_demand_only, waits) = (buy_only.is_empty(), steps.last() == Some(&Choice::Wait));
     if waits && work.waited {
         let least_on_demand = safe.iter().map(|c| c.price).min().unwrap_or_default();
         buy_only.extend(spot.iter().filter(|c| c.price < least_on_demand).map(|c| c.offer.capacity.clone()));

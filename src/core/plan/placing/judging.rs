@@ -33,7 +33,7 @@ impl<'p> Judged<'p> {
         chosen: &Capacity,
     ) -> (Shared<Judgement>, Counterfactuals) {
         let left = demand.buy_only.as_ref().map_or(0, |offers| std::sync::Arc::as_ptr(offers) as usize);
-        let key = (&demand.need, policy.name.clone(), chosen.clone(), left);
+        let key = (&*demand.need, policy.name.clone(), chosen.clone(), left);
         if let Some(known) = self.bought.get(&key) {
             return known.clone();
         }

@@ -17,7 +17,7 @@ pub(in crate::core::plan) fn replaced_pod<'a>(pass: &Pass<'a>, pod: &Pod) -> Opt
         Mobility::Job { job_uid, .. } => job_uid,
         Mobility::BreakFirst { .. } | Mobility::Bare => return None,
     };
-    if let Some(replaces) = &pod.replaces {
+    if let Some(replaces) = pass.world.held(pod).replaces {
         return pass.world.pods.get(&replaces.pod.uid);
     }
     let mut let_go = pass.index.let_go_by(controller).iter().copied();
@@ -30,8 +30,8 @@ pub(in crate::core::plan) fn is_rescue(pass: &Pass, pod: &Pod) -> bool {
     if pod.phase != PodPhase::Gated {
         return false;
     }
-    // The old pod and its claim may be gone already; what the replacement carries of them is not.
-    if pod.replaces.as_ref().is_some_and(|r| r.deadline.is_some()) {
+    // The old pod and its claim may be gone already; what was decided then is not.
+    if pass.world.held(pod).replaces.is_some_and(|r| r.deadline.is_some()) {
         return true;
     }
     let left = replaced_pod(pass, pod).and_then(|old| old.claim.as_ref()).and_then(|name| pass.world.claims.get(name));

@@ -6,7 +6,6 @@
 //! (see [`crate::core::placement`]); room that is paid for already is taken wherever it is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::super::pass::Pass;
@@ -23,6 +22,7 @@ use crate::core::policy::serving::{ErrorBudget, Service, ServingPool, next_launc
 use crate::core::record::Refusal;
 use crate::core::units::ids::{PoolName, Uid};
 use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::shared::Shared;
 use crate::core::units::time::Millis;
 use crate::core::workload::need::{CapacityPreference, Need, Schedule, WorkloadKind};
 use crate::core::workload::shortfall::Shortfall;
@@ -44,7 +44,7 @@ pub(in crate::core::plan) fn verdicts(
     }
     let listed = listings(request);
     // Replicas of a service are mostly equal, and each look goes through the whole market.
-    let mut known: BTreeMap<(&Need, Rc<BTreeSet<PoolName>>, bool, Apart), Places> = BTreeMap::new();
+    let mut known: BTreeMap<(&Need, Shared<BTreeSet<PoolName>>, bool, Apart), Places> = BTreeMap::new();
     let mut by_pod = BTreeMap::new();
     for (workload, asking) in services {
         let mut standing = Standing::of(pass, workload, &asking);

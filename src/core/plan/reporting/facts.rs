@@ -1,4 +1,4 @@
-//! What the ledger is told of what was observed: intervals, instance-hours, who used which machine, how a move went.
+//! What is reported to the ledger of what was observed: intervals, instance-hours, who used which machine, how a move went.
 //!
 //! Decides: when a fact is complete enough to be written, once.
 //! Does not: compute money.
@@ -7,7 +7,7 @@ use super::super::pass::Pass;
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
 use crate::core::fleet::{Claim, ClaimSpec, Ended, Instance, NodeClass, NoticeKind, Occupant};
 use crate::core::market::egress::EgressPrices;
-use crate::core::market::{Capacity, CapacityType};
+use crate::core::market::{Capacity, CapacityType, PastPrices};
 use crate::core::record::{
     CarriedData, Checkpoint, HourPriced, Interruption, IntervalOpened, LedgerRecord, Migration, OccupancyClosed, OccupancyOpened,
     interval_opened_id, migration_id,
@@ -17,11 +17,14 @@ use crate::core::units::ids::Uid;
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::{Need, WorkloadKind};
-use crate::core::workload::{Pod, PodPhase};
+use crate::core::workload::{Pod, PodPhase, Replaces};
 
-pub(in crate::core::plan) fn tell_the_ledger(pass: &mut Pass) {
+pub(in crate::core::plan) fn report_to_the_ledger(pass: &mut Pass) {
     let claims = pass.world.claims.clone();
-    for claim in claims.values() {
+    for (position, claim) in claims.values().enumerate() {
+        if pass.is_resting(position) {
+            continue;
+        }
         intervals(pass, claim);
         occupancies(pass, claim);
         checkpoints(pass, claim);
@@ -29,7 +32,7 @@ pub(in crate::core::plan) fn tell_the_ledger(pass: &mut Pass) {
     migrations(pass);
 }
 
-fn tell(pass: &mut Pass, record: LedgerRecord) {
+fn report(pass: &mut Pass, record: LedgerRecord) {
     if !pass.world.recorded.contains_key(&record.id()) {
         pass.step(Vec::new(), vec![record], Vec::new());
     }
@@ -37,28 +40,28 @@ fn tell(pass: &mut Pass, record: LedgerRecord) {
 
 /// The interval, the price of each instance-hour at its start, and the interruption, once each is certain.
 fn intervals(pass: &mut Pass, claim: &Claim) {
-    // EC2's own launch time starts the bill, so the interval is told once EC2 shows the instance.
+    // EC2's own launch time starts the bill, so the interval is reported once EC2 shows the instance.
     if let (Some(seen), Some(_)) = (super::super::claims::observed::observed_instance(pass, claim), &claim.status.instance) {
-        let told = pass.world.told.get(&claim.uid).copied().unwrap_or_default();
+        let reported = pass.world.reported.get(&claim.uid).copied().unwrap_or_default();
         // Asked first: of most machines it was reported long ago.
-        if !told.opened
+        if !reported.opened
             && !pass.world.recorded.contains_key(&interval_opened_id(&claim.uid))
             && let Some(opened) = interval_opened(pass, claim, seen, true)
         {
-            tell(pass, opened);
+            report(pass, opened);
         }
         let until = claim.status.ended.as_ref().map_or(pass.now, |ended| ended.at);
-        let (certain, _) = untold_hours(pass, claim, seen.launched_at, until);
-        certain.into_iter().for_each(|record| tell(pass, record));
-        pass.wake(seen.launched_at + Millis(HOUR.0 * i64::from(last_begun(seen.launched_at, until) + 1) + 1));
+        let (certain, _) = unreported_hours(pass, claim, seen.launched_at, until);
+        certain.into_iter().for_each(|record| report(pass, record));
+        pass.wake(next_hour(seen.launched_at, last_begun(seen.launched_at, until)));
     }
     if let Some(record) = interruption(claim) {
-        tell(pass, record);
+        report(pass, record);
     }
 }
 
-/// All that is still to be told of a machine that has ended, so that its books can be closed; `None` while something is not certain.
-/// What was told before is told again: nobody can know that it is durable.
+/// All that is still to be reported of a machine that has ended, so that its books can be closed; `None` while something is not certain.
+/// What was reported before is reported again: nobody can know that it is durable.
 pub(in crate::core::plan) fn last_words(
     pass: &Pass,
     claim: &Claim,
@@ -68,7 +71,7 @@ pub(in crate::core::plan) fn last_words(
 ) -> Option<Vec<LedgerRecord>> {
     let mut records: Vec<LedgerRecord> = interruption(claim).into_iter().collect();
     if let Some(seen) = seen {
-        let (certain, complete) = untold_hours(pass, claim, seen.launched_at, ended.at);
+        let (certain, complete) = unreported_hours(pass, claim, seen.launched_at, ended.at);
         if patient && !complete {
             return None;
         }
@@ -81,7 +84,7 @@ pub(in crate::core::plan) fn last_words(
     Some(records)
 }
 
-/// `None` while the type of a machine whose GPUs are shared is not known, as after a start: told again later, it must say the same. Who is
+/// `None` while the type of a machine whose GPUs are shared is not known, as after a start: reported again later, it must say the same. Who is
 /// not `patient` counts whole GPUs.
 fn interval_opened(pass: &Pass, claim: &Claim, seen: &Instance, patient: bool) -> Option<LedgerRecord> {
     let spec = &claim.spec;
@@ -105,19 +108,28 @@ fn interval_opened(pass: &Pass, claim: &Claim, seen: &Instance, patient: bool) -
 const HOUR: Millis = Millis::from_hours(1);
 
 /// The last instance-hour that has begun by `until`: a machine that ends on the hour has not begun the next.
-fn last_begun(launched: Timestamp, until: Timestamp) -> u32 {
+pub(in crate::core::plan) fn last_begun(launched: Timestamp, until: Timestamp) -> u32 {
     u32::try_from((until.since(launched).0 - 1).max(0) / HOUR.0).unwrap_or(0)
 }
 
-/// The hours from `launched` to `until` that were not told yet and whose price is certain, and whether those are all.
-fn untold_hours(pass: &Pass, claim: &Claim, launched: Timestamp, until: Timestamp) -> (Vec<LedgerRecord>, bool) {
+/// When the hour after the one of this number begins, and a moment: then it has begun.
+pub(in crate::core::plan) fn next_hour(launched: Timestamp, begun: u32) -> Timestamp {
+    launched + Millis(HOUR.0 * i64::from(begun + 1) + 1)
+}
+
+/// The hours from `launched` to `until` that were not reported yet and whose price is certain, and whether those are all. Hours that are older
+/// than prices are kept were reported by an earlier process, or nobody can learn their price any more: the ledger carries on the price before
+/// them.
+fn unreported_hours(pass: &Pass, claim: &Claim, launched: Timestamp, until: Timestamp) -> (Vec<LedgerRecord>, bool) {
     let begun = last_begun(launched, until);
-    let told = pass.world.told.get(&claim.uid).map_or(0, |told| told.hours);
+    let reported = pass.world.reported.get(&claim.uid).map_or(0, |reported| reported.hours);
+    let horizon = pass.now - PastPrices::KEPT;
+    let forgotten = if launched < horizon { last_begun(launched, horizon) + 1 } else { 0 };
     let mut records = Vec::new();
-    for hour in told..=begun {
+    for hour in reported.max(forgotten)..=begun {
         let from = launched + Millis(HOUR.0 * i64::from(hour));
         let Some(price_per_hour) = price_at(pass, &claim.spec, from) else { return (records, false) };
-        // As it was when the machine was chosen: told again by another process, which may not know it yet, it is the same.
+        // As it was when the machine was chosen: reported again by another process, which may not know it yet, it is the same.
         let on_demand_per_hour = claim.spec.on_demand_per_hour;
         records.push(LedgerRecord::HourPriced(HourPriced { claim_uid: claim.uid.clone(), hour, from, price_per_hour, on_demand_per_hour }));
     }
@@ -145,7 +157,7 @@ fn reserved_price_at(pass: &Pass, spec: &ClaimSpec, from: Timestamp) -> Option<M
     Some(if ended { spec.on_demand_per_hour.unwrap_or(spec.price_per_hour) } else { spec.price_per_hour })
 }
 
-/// Told from the claim, where it is written down: however often, the same.
+/// Reported from the claim, where it is written down: however often, the same.
 fn interruption(claim: &Claim) -> Option<LedgerRecord> {
     let mark = claim.status.interruption.as_ref().filter(|mark| mark.kind == NoticeKind::Interruption)?;
     Some(LedgerRecord::Interruption(Interruption {
@@ -169,8 +181,8 @@ pub(in crate::core::plan) fn on_demand_price(pass: &Pass, capacity: &Capacity) -
     current_price(pass, &Capacity { capacity_type: CapacityType::OnDemand, ..capacity.clone() })
 }
 
-/// Who uses the machine. A time is written into the claim before the ledger is told of it, or comes from the kubelet: a record that is
-/// told again after a crash says the same again.
+/// Who uses the machine. A time is written into the claim before it is reported to the ledger, or comes from the kubelet: a record that is
+/// reported again after a crash says the same again.
 fn occupancies(pass: &mut Pass, claim: &Claim) {
     let lane = Lane::Claim(claim.name.clone());
     if claim.status.node_ready_at.is_none() || !pass.is_free(&lane) {
@@ -203,10 +215,12 @@ fn occupancies(pass: &mut Pass, claim: &Claim) {
             && ended.is_none_or(|at| from < at)
         {
             occupants.push(Occupant { pod: pod.identity.clone(), from, ready_at: pod.ready_since, to: None });
-            records.extend(opened(claim, pod, from));
+            records.extend(opened(pass, claim, pod, from));
         }
     }
     if occupants != claim.status.occupants {
+        // As many claims keep theirs as there are machines.
+        occupants.shrink_to_fit();
         let patch = Box::new(ClaimPatch { occupants: Some(occupants), ..ClaimPatch::default() });
         let action = Action::Cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch, seen: Some(claim.version) });
         pass.step(vec![lane], records, vec![action]);
@@ -214,7 +228,7 @@ fn occupancies(pass: &mut Pass, claim: &Claim) {
 }
 
 /// The pods that run here are those that are written down, all of them Ready as written: most machines, most of the time.
-fn same_as_before(claim: &Claim, here: &[&Pod]) -> bool {
+pub(in crate::core::plan) fn same_as_before(claim: &Claim, here: &[&Pod]) -> bool {
     let running = |pod: &&&Pod| pod.phase == PodPhase::Running && pod.started_at.is_some();
     let runs = |o: &Occupant| o.to.is_none() && o.ready_at.is_some() && here.iter().any(|p| p.identity.uid == o.pod.uid && running(&p));
     claim.status.occupants.iter().all(runs) && here.iter().filter(running).count() == claim.status.occupants.len()
@@ -224,8 +238,9 @@ fn closed(claim: &Claim, occupant: &Occupant, to: Timestamp) -> LedgerRecord {
     LedgerRecord::OccupancyClosed(OccupancyClosed { claim_uid: claim.uid.clone(), pod_uid: occupant.pod.uid.clone(), to })
 }
 
-fn opened(claim: &Claim, pod: &Pod, from: Timestamp) -> Option<LedgerRecord> {
+fn opened(pass: &Pass, claim: &Claim, pod: &Pod, from: Timestamp) -> Option<LedgerRecord> {
     let (need, _) = pod.need.as_ref().ok()?;
+    let held = pass.world.held(pod);
     Some(LedgerRecord::OccupancyOpened(OccupancyOpened {
         claim_uid: claim.uid.clone(),
         pod: pod.identity.object.clone(),
@@ -234,24 +249,24 @@ fn opened(claim: &Claim, pod: &Pod, from: Timestamp) -> Option<LedgerRecord> {
         kind: need.kind,
         attribution: pod.attribution.clone(),
         gpus: need.gpus,
-        decision: pod.placed_by.unwrap_or(claim.spec.decision),
-        b1_per_replica_hour: pod.baseline.b1_per_replica_hour,
-        b2_per_replica_hour: pod.baseline.b2_per_replica_hour,
+        decision: held.decision.unwrap_or(claim.spec.decision),
+        b1_per_replica_hour: held.baseline.b1_per_replica_hour,
+        b2_per_replica_hour: held.baseline.b2_per_replica_hour,
         from,
-        carried: carried(claim, pod, need),
+        carried: carried(claim, held.replaces, need),
     }))
 }
 
 /// Data that had to come from another region: from where the owner keeps them, else from where the pod ran before.
-fn carried(claim: &Claim, pod: &Pod, need: &Need) -> Option<CarriedData> {
+fn carried(claim: &Claim, replaces: Option<&Replaces>, need: &Need) -> Option<CarriedData> {
     let to = &claim.spec.capacity.region;
-    let left = pod.replaces.as_ref().and_then(|old| old.from_region.as_ref());
+    let left = replaces.and_then(|old| old.from_region.as_ref());
     let from = need.data_region.as_ref().or(left).filter(|from| need.data_gib > 0 && *from != to)?;
     Some(CarriedData {
         gib: need.data_gib,
         from_region: from.clone(),
         price_per_gib: EgressPrices::snapshot().per_gib(from, to),
-        moved_by: pod.replaces.as_ref().map(|old| old.decision),
+        moved_by: replaces.map(|old| old.decision),
     })
 }
 
@@ -264,24 +279,26 @@ fn checkpoints(pass: &mut Pass, claim: &Claim) {
         // By a clock that is ahead of ours.
         pass.wake(at);
         if at <= pass.now {
-            tell(pass, LedgerRecord::Checkpoint(Checkpoint { claim_uid: claim.uid.clone(), pod_uid: pod.identity.uid.clone(), at }));
+            report(pass, LedgerRecord::Checkpoint(Checkpoint { claim_uid: claim.uid.clone(), pod_uid: pod.identity.uid.clone(), at }));
         }
     }
 }
 
-/// A move is told once its replacement is written down as Ready: from there on, however often, it is told the same. When the old pod was
-/// gone is told by the end of its occupancy.
+/// A move is reported once its replacement is written down as Ready: from there on, however often, it is reported the same. When the old pod was
+/// gone is reported by the end of its occupancy.
 fn migrations(pass: &mut Pass) {
     let replacements = pass.index.replacing().to_vec();
     for new in replacements {
-        let (Some(old), Some(to)) = (&new.replaces, new.claim.as_ref().and_then(|name| pass.world.claims.get(name))) else { continue };
+        let (Some(old), Some(to)) = (pass.world.held(new).replaces, new.claim.as_ref().and_then(|name| pass.world.claims.get(name))) else {
+            continue;
+        };
         let written = to.status.occupants.iter().find(|o| o.pod.uid == new.identity.uid);
         let Some(ready_at) = written.and_then(|o| o.ready_at) else { continue };
         if pass.world.recorded.contains_key(&migration_id(old.decision, &old.pod.uid, new.claim.as_ref())) {
             continue;
         }
         let bought = Some(to).filter(|c| c.spec.bought_for.iter().any(|p| p.uid == new.identity.uid));
-        let egress_gib = new.need.as_ref().ok().and_then(|(need, _)| carried(to, new, need)).map_or(0, |data| data.gib);
+        let egress_gib = new.need.as_ref().ok().and_then(|(need, _)| carried(to, Some(old), need)).map_or(0, |data| data.gib);
         let record = Migration {
             decision: old.decision,
             pod: old.pod.object.clone(),
@@ -297,6 +314,6 @@ fn migrations(pass: &mut Pass) {
             old_gone_at: None,
             egress_gib,
         };
-        tell(pass, LedgerRecord::Migration(record));
+        report(pass, LedgerRecord::Migration(record));
     }
 }

@@ -3,19 +3,23 @@
 //! Decides: whether a pool can buy and why not, in one sentence.
 //! Does not: buy.
 
+use std::collections::BTreeMap;
+
 use super::super::pass::Pass;
 use super::super::placing::budget;
 use crate::core::action::{Action, ClusterAction};
 use crate::core::fleet::{ClassProblem, ClassStatus, NodeClass, NodePool, PoolStatus};
 use crate::core::snapshot::Lane;
+use crate::core::units::ids::PoolName;
 use crate::core::units::money::MicroUsdPerHour;
 
 pub(in crate::core::plan) fn show(pass: &mut Pass) {
     for class in pass.world.classes.values() {
         prepare(pass, class);
     }
+    let held = held_by_pool(pass);
     for pool in pass.world.pools.values() {
-        let status = pool_status(pass, pool);
+        let status = pool_status(pass, pool, held.get(&pool.name).copied().unwrap_or_default());
         if pass.world.pool_statuses.get(&pool.name) != Some(&status) {
             let action = ClusterAction::SetPoolStatus { pool: pool.name.clone(), status };
             pass.step(vec![Lane::Pool(pool.name.clone())], Vec::new(), vec![Action::Cluster(action)]);
@@ -59,16 +63,33 @@ fn closed(pass: &mut Pass, class: &NodeClass, sentence: &str) {
     pass.step(vec![Lane::Class(class.name.clone())], Vec::new(), vec![action]);
 }
 
-fn pool_status(pass: &Pass, pool: &NodePool) -> PoolStatus {
-    let held: Vec<_> =
-        pass.world.claims.values().filter(|c| c.spec.node_pool == pool.name && c.status.instance.is_some() && c.may_run()).collect();
-    let price_per_hour: MicroUsdPerHour = held.iter().map(|c| c.spec.price_per_hour).sum();
-    let on_demand: MicroUsdPerHour = held.iter().map(|c| c.spec.on_demand_per_hour.unwrap_or(c.spec.price_per_hour)).sum();
+/// The machines that a pool has now.
+#[derive(Clone, Copy, Default)]
+struct Held {
+    claims: i64,
+    gpus: i64,
+    price_per_hour: MicroUsdPerHour,
+    on_demand_per_hour: MicroUsdPerHour,
+}
+
+fn held_by_pool<'a>(pass: &Pass<'a>) -> BTreeMap<&'a PoolName, Held> {
+    let mut found: BTreeMap<&PoolName, Held> = BTreeMap::new();
+    for claim in pass.index.machines().iter().map(|m| m.claim).filter(|c| c.status.instance.is_some() && c.may_run()) {
+        let (spec, held) = (&claim.spec, found.entry(&claim.spec.node_pool).or_default());
+        held.claims += 1;
+        held.gpus += spec.gpus;
+        held.price_per_hour = held.price_per_hour + spec.price_per_hour;
+        held.on_demand_per_hour = held.on_demand_per_hour + spec.on_demand_per_hour.unwrap_or(spec.price_per_hour);
+    }
+    found
+}
+
+fn pool_status(pass: &Pass, pool: &NodePool, held: Held) -> PoolStatus {
     PoolStatus {
-        claims: i64::try_from(held.len()).unwrap_or(i64::MAX),
-        gpus: held.iter().map(|c| c.spec.gpus).sum(),
-        price_per_hour,
-        saved_per_hour: on_demand - price_per_hour,
+        claims: held.claims,
+        gpus: held.gpus,
+        price_per_hour: held.price_per_hour,
+        saved_per_hour: held.on_demand_per_hour - held.price_per_hour,
         books: budget::next_books(pass, pool),
         ready: can_buy(pass, pool),
     }

@@ -52,7 +52,7 @@ pub(in crate::core::plan) fn placed(judgement: &Judgement) -> String {
         grounds(chosen)
     );
     // The runner-up is the next best that would have done, not the cheapest that could not.
-    let fits = judgement.best_refused.iter().filter(|o| o.refusal == Some(Refusal::Dearer));
+    let fits = judgement.best_refused.iter().filter(|o| o.refusal == Some(Refusal::MoreExpensive));
     let next = fits.min_by_key(|o| o.cost_per_replica_hour).or(judgement.best_refused.first());
     if let Some(next) = next {
         text.push_str(&format!("; runner-up {}", runner_up(chosen, next)));
@@ -77,11 +77,11 @@ fn runner_up(chosen: &JudgedOffer, next: &JudgedOffer) -> String {
     let (here, there) = (cost(chosen), cost(next));
     match next.refusal {
         // What is compared is the cost per replica, interruptions and egress included: a machine's price alone may well be lower.
-        Some(Refusal::Dearer) if there > here => {
+        Some(Refusal::MoreExpensive) if there > here => {
             let by = if here.0 > 0 { format!(", {} % more", (there.0 - here.0) * 100 / here.0) } else { String::new() };
             format!("{offer} lost: more expensive, ${there}/h per replica against ${here}/h{by}")
         }
-        Some(Refusal::Dearer) => {
+        Some(Refusal::MoreExpensive) => {
             format!("{offer} lost: ${there}/h per replica, but not cheaper for all pods that are placed together")
         }
         other => format!("{offer} lost: {}", other.map_or_else(String::new, |r| r.to_string())),
@@ -135,9 +135,9 @@ mod tests {
 
     #[test]
     fn the_runner_up_is_compared_by_what_was_compared() {
-        let text = runner_up(&offer(261_200, 65_300, None), &offer(91_300, 92_000, Some(Refusal::Dearer)));
+        let text = runner_up(&offer(261_200, 65_300, None), &offer(91_300, 92_000, Some(Refusal::MoreExpensive)));
         assert!(text.contains("more expensive, $0.0920/h per replica against $0.0653/h, 40 % more"), "{text}");
-        let text = runner_up(&offer(261_200, 261_200, None), &offer(91_300, 92_000, Some(Refusal::Dearer)));
+        let text = runner_up(&offer(261_200, 261_200, None), &offer(91_300, 92_000, Some(Refusal::MoreExpensive)));
         assert!(text.contains("lost: $0.0920/h per replica, but not cheaper for all") && !text.contains("more expensive"), "{text}");
         let text = runner_up(&offer(261_200, 261_200, None), &offer(91_300, 92_000, Some(Refusal::GpuMemory)));
         assert!(text.ends_with("lost: too little GPU memory"), "{text}");

@@ -47,7 +47,7 @@ fn retag(toy: &mut Toy, machine: &Instance, words: &[(&str, &str)]) {
     for observed in toy.world.instances.values_mut() {
         if let Observed::Known { value, .. } = observed {
             for found in value.values_mut().filter(|i| i.id == machine.id) {
-                found.tags.extend(words.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+                found.tags = words.iter().fold(found.tags.clone(), |tags, (key, value)| tags.with(key, Some(value)));
             }
         }
     }

@@ -19,7 +19,7 @@ fn spot_b() -> Capacity {
     capacity(SPOT_B.0, SPOT_B.1, CapacityType::Spot)
 }
 
-/// A Job's pod that runs for `runtime` minutes and must be done within `deadline` minutes; it saves its work when told to stop.
+/// A Job's pod that runs for `runtime` minutes and must be done within `deadline` minutes; it saves its work when asked to stop.
 fn timed(toy: &mut Toy, runtime: Option<i64>, deadline: i64) -> Uid {
     let uid = toy.add_pod(job(), WorkloadKind::Batch);
     set(toy, &uid, |schedule| {
@@ -83,7 +83,7 @@ fn while_there_is_time_a_job_waits_for_the_cheap_pool_and_takes_on_demand_at_the
     toy.run(30);
     assert_eq!(phase(&toy, &pod), PodPhase::Gated);
     assert!(toy.running().is_empty(), "the dear pool is not taken while the cheap one is expected to do: {:?}", toy.running());
-    let waits = toy.events.iter().find(|(reason, _)| *reason == "WaitingForSpot").expect("the owner is told");
+    let waits = toy.events.iter().find(|(reason, _)| *reason == "WaitingForSpot").expect("the owner is informed");
     assert!(waits.1.contains("on-demand only from 1970-01-12T") && waits.1.contains("cooling down"), "{}", waits.1);
     let refused = toy.decisions().into_iter().find(|d| d.outcome == Outcome::Refuse).unwrap();
     assert_eq!(refused.judgement.refused.get(&Refusal::NotForDeadline), Some(&3), "{:?}", refused.judgement.refused);
@@ -133,7 +133,7 @@ fn work_that_is_not_saved_needs_more_slack() {
         toy.run(2);
         toy.running()[0].capacity_type
     };
-    assert_eq!(with(&|_| {}), CapacityType::Spot, "50 minutes beyond work that is saved when told");
+    assert_eq!(with(&|_| {}), CapacityType::Spot, "50 minutes beyond work that is saved when asked");
     assert_eq!(with(&|s| s.checkpoint_grace = None), CapacityType::OnDemand, "one loss of everything would be too late");
     assert_eq!(with(&|s| s.checkpoint_grace = Some(Millis::from_mins(10))), CapacityType::OnDemand, "EC2 gives two minutes");
 }
@@ -223,7 +223,7 @@ fn on_demand_job(change: impl Fn(&mut Schedule)) -> (Toy, Uid) {
 }
 
 #[test]
-fn a_running_job_that_saves_when_told_returns_to_spot_and_its_successor_is_ready_first() {
+fn a_running_job_that_saves_when_asked_returns_to_spot_and_its_successor_is_ready_first() {
     let (mut toy, first) = on_demand_job(|_| {});
     toy.run(100);
     assert_eq!(toy.running().len(), 2, "the cheaper machine is bought first: {:?}", toy.running());
@@ -233,7 +233,7 @@ fn a_running_job_that_saves_when_told_returns_to_spot_and_its_successor_is_ready
     assert_eq!(toy.running(), [spot_a()]);
     let text = toy.decisions().iter().find(|d| d.outcome == Outcome::Migrate).map(|d| d.text.clone()).unwrap();
     assert!(text.contains("spot is cheaper again") && text.contains("of work left: going there costs less than staying"), "{text}");
-    assert_eq!(toy.removals.len(), 1, "told to stop once: {:?}", toy.removals);
+    assert_eq!(toy.removals.len(), 1, "asked to stop once: {:?}", toy.removals);
     let second = toy.world.pods.values().next().unwrap();
     assert!(second.identity.uid != first && second.phase == PodPhase::Running);
     let work = second.replaces.as_ref().and_then(|r| r.work.as_ref()).unwrap();

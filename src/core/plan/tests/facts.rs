@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::toy::*;
 use crate::core::fleet::NoticeKind;
-use crate::core::market::CapacityType;
 use crate::core::market::reservation::{CapacityReservation, NamedReservation, SeenReservations};
+use crate::core::market::{CapacityType, PastPrices};
 use crate::core::plan::plan;
 use crate::core::record::{CarriedData, LedgerRecord};
 use crate::core::units::Mebibytes;
@@ -72,14 +72,15 @@ fn a_checkpoint_is_told_once_and_only_of_running_batch_work() {
         schedule.checkpointed_at = Some(at);
     }
     toy.run(10);
-    let told: Vec<_> = toy.ledger.iter().filter_map(|r| if let LedgerRecord::Checkpoint(c) = r { Some(c.clone()) } else { None }).collect();
-    assert_eq!(told.len(), 1);
-    assert_eq!((told[0].at, &told[0].pod_uid), (at, &batch));
+    let reported: Vec<_> =
+        toy.ledger.iter().filter_map(|r| if let LedgerRecord::Checkpoint(c) = r { Some(c.clone()) } else { None }).collect();
+    assert_eq!(reported.len(), 1);
+    assert_eq!((reported[0].at, &reported[0].pod_uid), (at, &batch));
 }
 
-/// What `plan` would tell now that it is not remembered what was told.
-fn told_anew(toy: &mut Toy) -> Vec<LedgerRecord> {
-    (toy.world.recorded, toy.world.told) = Default::default();
+/// What `plan` would report now that it is not remembered what was reported.
+fn reported_again(toy: &mut Toy) -> Vec<LedgerRecord> {
+    (toy.world.recorded, toy.world.reported) = Default::default();
     let planned = plan(&toy.settings, &toy.world, toy.now);
     planned.steps.into_iter().flat_map(|step| step.records).collect()
 }
@@ -95,11 +96,33 @@ fn a_machine_that_shares_its_gpus_is_told_the_same_by_a_process_that_does_not_kn
     let first: Vec<LedgerRecord> = opened(&toy.ledger);
     assert_eq!(first.len(), 1);
     let catalog = std::mem::take(&mut toy.world.catalog);
-    let unread: Vec<LedgerRecord> = opened(&told_anew(&mut toy));
+    let unread: Vec<LedgerRecord> = opened(&reported_again(&mut toy));
     assert_eq!(unread, [], "two units or one: not certain");
     toy.world.catalog = catalog;
-    let again: Vec<LedgerRecord> = opened(&told_anew(&mut toy));
+    let again: Vec<LedgerRecord> = opened(&reported_again(&mut toy));
     assert_eq!(again, first);
+}
+
+/// A process that starts beside a machine of ten days, or adopts it, knows the prices of three: it reports the hours of those.
+#[test]
+fn the_hours_of_a_machine_that_is_older_than_all_known_prices_are_told_from_where_they_are_known() {
+    let mut toy = Toy::new();
+    toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(100);
+    let launched = toy.all_instances()[0].launched_at;
+    toy.now = launched + Millis::from_hours(240) + Millis::from_mins(30);
+    let known_from = toy.now - PastPrices::KEPT;
+    let (pool, now) = (capacity(SPOT_A.0, SPOT_A.1, CapacityType::Spot), toy.now);
+    let mut past = PastPrices::default();
+    past.learn([(known_from, MicroUsdPerHour(5))], now);
+    toy.world.market.past_prices.insert(pool, past);
+    let mut hours = || -> Vec<u32> {
+        reported_again(&mut toy)
+            .iter()
+            .filter_map(|r| if let LedgerRecord::HourPriced(hour) = r { Some(hour.hour) } else { None })
+            .collect()
+    };
+    assert_eq!(hours(), (165..=240).collect::<Vec<u32>>());
 }
 
 #[test]
@@ -118,7 +141,7 @@ fn hours_that_begin_after_a_reservation_has_ended_cost_what_on_demand_does() {
     }
     toy.now = launched + Millis::from_mins(150);
     let hours = |toy: &mut Toy| -> Vec<i64> {
-        told_anew(toy)
+        reported_again(toy)
             .iter()
             .filter_map(|r| if let LedgerRecord::HourPriced(hour) = r { Some(hour.price_per_hour.0) } else { None })
             .collect()

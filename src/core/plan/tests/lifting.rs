@@ -6,7 +6,7 @@ use crate::core::units::time::Millis;
 use crate::core::workload::PodPhase;
 use crate::core::workload::need::WorkloadKind;
 
-/// A Job's pod that runs, is then told to stop, and takes ten minutes for it; and the pod that the Job makes meanwhile, which names no
+/// A Job's pod that runs, is then asked to stop, and takes ten minutes for it; and the pod that the Job makes meanwhile, which names no
 /// predecessor: nobody moved it.
 fn stopping_and_new(toy: &mut Toy) -> (Uid, Uid) {
     let first = toy.add_pod(job(), WorkloadKind::Batch);

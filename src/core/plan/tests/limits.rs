@@ -308,7 +308,7 @@ fn a_pool_keeps_each_workload_from_standing_in_one_place_whatever_its_owner_aske
         let instances = claim.spec.bought_for.len();
         *zones.entry(claim.spec.capacity.zone.to_string()).or_default() += instances;
     }
-    assert_eq!(zones, BTreeMap::from([(SPOT_A.1.to_owned(), 2), (SPOT_B.1.to_owned(), 2)]), "the dearer zone has half of them");
+    assert_eq!(zones, BTreeMap::from([(SPOT_A.1.to_owned(), 2), (SPOT_B.1.to_owned(), 2)]), "the more expensive zone has half of them");
     // One more may stand beside them, but not three of five in the cheaper zone.
     toy.add_pod(deployment(), WorkloadKind::Inference);
     toy.run(60);

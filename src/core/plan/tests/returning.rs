@@ -86,7 +86,7 @@ fn a_pod_that_was_rescued_once_moves_within_the_budget_like_any_other() {
         from_region: None,
         work: None,
     };
-    toy.world.pods.get_mut(&pod.uid).unwrap().replaces = Some(replaces);
+    toy.world.pods.get_mut(&pod.uid).unwrap().replaces = Some(Box::new(replaces));
     toy.world.moves_considered_at = None;
     assert!(buys_ahead(&plan(&toy.settings, &toy.world, toy.now)), "without a budget");
     toy.world.pools.values_mut().for_each(|pool| pool.monthly_budget = Some(MicroUsd(1)));

@@ -18,7 +18,7 @@ fn spot_b() -> Capacity {
     capacity(SPOT_B.0, SPOT_B.1, CapacityType::Spot)
 }
 
-/// A toy in which the second pool is a tenth dearer than the first, and a Deployment of so many replicas.
+/// A toy in which the second pool costs a tenth more than the first, and a Deployment with this number of replicas.
 fn service(replicas: usize, change: impl Fn(&mut Schedule)) -> Toy {
     let mut toy = Toy::new();
     priced(&mut toy, 100_000);

@@ -9,7 +9,7 @@ fn service(on_demand: u32) -> Service {
     Service { replicas: 3, spares: 1, on_demand, on_demand_ready: on_demand, on_demand_price, budget: None }
 }
 
-/// The same with a goal of 99.5 %, so 7.2 minutes a day, of which so many seconds are used; a loss lasts 150 s.
+/// The same with a goal of 99.5 %, so 7.2 minutes a day, of which this number of seconds is used; a loss lasts 150 s.
 fn with_goal(used_seconds: i64, on_demand: u32) -> Service {
     let mut seen = Shortfall::default();
     let begun = NOW - Millis::from_hours(5);
@@ -23,7 +23,7 @@ fn pool(memory: &CapacityMemory, launched: u32, ready: u32, price: i64) -> Servi
     ServingPool { price: MicroUsdPerHour(price), launched, ready, memory, refused: false }
 }
 
-/// A pool that has had capacity all the time for so many hours, and lost it so often in between.
+/// A pool that has had capacity all the time for this number of hours, and lost it this often in between.
 fn history(hours: i64, losses: i64) -> CapacityMemory {
     let mut memory = CapacityMemory::default();
     let begun = NOW - Millis::from_hours(hours);

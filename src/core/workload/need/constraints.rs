@@ -163,7 +163,8 @@ fn folded(common: LabelTerm, faults: &mut Vec<NeedError>) -> (Place, LabelTerm) 
     let mut rest: BTreeSet<LabelRequirement> = BTreeSet::new();
     for want in common {
         let key = match (want.key.as_str(), &want.operator) {
-            (ZONE | ZONE_ID, LabelOperator::In(values)) if !values.iter().any(|v| is_zone_name(v)) => ZONE,
+            // AWS's own label for the id stays a requirement of its own: a node may have the id under that label alone.
+            (ZONE, LabelOperator::In(values)) if !values.iter().any(|v| is_zone_name(v)) => ZONE,
             (REGION, LabelOperator::In(_)) => REGION,
             (ARCH, LabelOperator::In(_)) => ARCH,
             (OS, LabelOperator::In(_)) => OS,

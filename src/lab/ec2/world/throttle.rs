@@ -33,6 +33,12 @@ fn request_limit(action: &str, unfiltered: bool) -> Limit {
     Limit { size, per_second }
 }
 
+/// The size of an action's bucket of requests and its refill per second, in each region.
+pub fn request_bucket(action: &str) -> (i64, i64) {
+    let limit = request_limit(action, false);
+    (limit.size, limit.per_second)
+}
+
 fn resource_limit(action: &str) -> Option<Limit> {
     match action {
         "RunInstances" => Some(Limit { size: 1_000, per_second: 2 }),

@@ -84,6 +84,23 @@ run "the_bill_has_a_policy_of_its_own" {
     condition     = !strcontains(output.operator_policy, "s3:")
     error_message = "The operator reads no bill."
   }
+  assert {
+    condition     = length(aws_iam_role_policy_attachment.bill) == 0
+    error_message = "The operator reads no bill unless that is asked for."
+  }
+}
+
+run "the_operator_reads_the_bill_where_that_is_asked_for" {
+  command = plan
+
+  variables {
+    bill = { bucket = "billing-exports", prefix = "lowtide/", fetch = true }
+  }
+
+  assert {
+    condition     = length(aws_iam_role_policy_attachment.bill) == 1
+    error_message = "With fetch the operator's role should have the bill's policy."
+  }
 }
 
 # What tests/terraform/iam also evaluates: the cluster of the other runs, with every option.

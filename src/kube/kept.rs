@@ -1,0 +1,211 @@
+//! The view that passes read, kept from one pass to the next: what the watches announce is read, and nothing else.
+//!
+//! Decides: what must be read again when an object has changed: itself, and what was read with its help.
+//! Does not: read objects field by field (see the module of each subject), or watch (see [`super::watch`]).
+//!
+//! A part of the view in which nothing has changed stays the same value, so that a pass can tell at no cost (see `engine::settled`). An object
+//! that changed in nothing that counts, as a Node does with each heartbeat, changes no part.
+
+mod nodes;
+mod pods;
+mod surroundings;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use kube::Resource;
+use kube::core::DeserializeGuard;
+
+use self::nodes::KeptNodes;
+use self::pods::KeptPods;
+use super::held::Key;
+use super::watch::Watches;
+use super::{claims, classes, daemonsets, pools};
+use crate::core::fleet::ClassProblem;
+use crate::core::snapshot::Lane;
+use crate::core::units::ids::{ClaimName, ClassName, PoolName};
+use crate::core::units::shared::Shared;
+use crate::core::workload::pod_reader::NamespaceLabels;
+use crate::ports::ClusterView;
+
+/// The view, and what is needed to keep it.
+#[derive(Default)]
+pub struct Kept {
+    view: ClusterView,
+    /// It has been read once.
+    begun: bool,
+    namespaces: NamespaceLabels,
+    daemonsets: BTreeMap<Key, crate::core::workload::daemonsets::DaemonSet>,
+    nodes: KeptNodes,
+    pods: KeptPods,
+}
+
+/// The key of an object without a namespace.
+fn cluster_wide(name: &str) -> Key {
+    (String::new(), name.to_owned())
+}
+
+/// Sets a value; an equal one is no change.
+fn put<K: Ord + Clone, V: Clone + PartialEq>(map: &mut Shared<BTreeMap<K, V>>, key: K, value: V) {
+    if map.get(&key) != Some(&value) {
+        map.insert(key, value);
+    }
+}
+
+/// Takes a value out; one that is not there is no change.
+fn take_out<K: Ord + Clone, V: Clone>(map: &mut Shared<BTreeMap<K, V>>, key: &K) {
+    if map.contains_key(key) {
+        map.remove(key);
+    }
+}
+
+/// At which version an object is observed.
+fn note_version<K: Resource>(view: &mut ClusterView, lane: Lane, object: &K) {
+    match object.meta().resource_version.as_deref().and_then(|v| v.parse().ok()) {
+        Some(version) => put(&mut view.versions, lane, version),
+        None => take_out(&mut view.versions, &lane),
+    }
+}
+
+/// The object, if it can be read.
+fn readable<K>(guarded: Option<&std::sync::Arc<DeserializeGuard<K>>>) -> Option<&K> {
+    guarded?.0.as_ref().ok()
+}
+
+impl Kept {
+    /// Brings the view up to date with what the watches hold.
+    pub fn catch_up(&mut self, watches: &Watches) -> &ClusterView {
+        let namespaces_changed = self.read_namespaces(watches);
+        self.read_pools(watches, namespaces_changed);
+        let classes_changed = self.read_classes(watches);
+        self.read_claims(watches);
+        self.read_daemonsets(watches);
+        self.nodes.catch_up(watches, &mut self.view, (self.begun, classes_changed));
+        self.pods.catch_up(watches, &mut self.view, &self.namespaces, (self.begun, classes_changed, namespaces_changed));
+        self.begun = true;
+        &self.view
+    }
+
+    fn read_namespaces(&mut self, watches: &Watches) -> bool {
+        let known = self.namespaces.keys().map(|name| cluster_wide(name));
+        let mut changed = false;
+        for ((_, name), object) in watches.namespaces.changes(!self.begun, known) {
+            let labels = object.map(|n| n.metadata.labels.clone().unwrap_or_default());
+            changed |= self.namespaces.get(&name) != labels.as_ref();
+            match labels {
+                Some(labels) => drop(self.namespaces.insert(name, labels)),
+                None => drop(self.namespaces.remove(&name)),
+            }
+        }
+        changed
+    }
+
+    /// Pools are few, and which namespaces they allow depends on all of those.
+    fn read_pools(&mut self, watches: &Watches, namespaces_changed: bool) {
+        let known = self.view.pools.keys().map(|name| cluster_wide(name.as_str()));
+        for (key, object) in watches.pools.changes(!self.begun || namespaces_changed, known) {
+            let name = PoolName::from(key.1);
+            let read = readable(object.as_ref()).and_then(|pool| match pools::read(pool, &self.namespaces) {
+                Ok(read) => Some((pool, read)),
+                Err(fault) => {
+                    watches.tell_once(&fault);
+                    None
+                }
+            });
+            let view = &mut self.view;
+            match read {
+                Some((pool, read)) => {
+                    note_version(view, Lane::Pool(name.clone()), pool);
+                    match pools::read_status(pool) {
+                        Some(status) => put(&mut view.pool_statuses, name.clone(), status),
+                        None => take_out(&mut view.pool_statuses, &name),
+                    }
+                    put(&mut view.pools, name, read);
+                }
+                None => {
+                    take_out(&mut view.versions, &Lane::Pool(name.clone()));
+                    take_out(&mut view.pool_statuses, &name);
+                    take_out(&mut view.pools, &name);
+                }
+            }
+        }
+    }
+
+    /// True if a class has changed.
+    fn read_classes(&mut self, watches: &Watches) -> bool {
+        let before = self.view.classes.mark();
+        let known = self.view.classes.keys().map(|name| cluster_wide(name.as_str()));
+        for (key, object) in watches.classes.changes(!self.begun, known) {
+            let (name, view) = (ClassName::from(key.1), &mut self.view);
+            let Some(class) = readable(object.as_ref()) else {
+                take_out(&mut view.versions, &Lane::Class(name.clone()));
+                take_out(&mut view.templates, &name);
+                take_out(&mut view.classes, &name);
+                continue;
+            };
+            let mut read = classes::read(class);
+            match classes::launch_template(class, &watches.cluster_uid) {
+                Ok(template) => put(&mut view.templates, name.clone(), template),
+                Err(fault) => {
+                    take_out(&mut view.templates, &name);
+                    read.problem = Some(ClassProblem { reason: "UserDataUnwritable".to_owned(), text: fault.to_string() });
+                }
+            }
+            note_version(view, Lane::Class(name.clone()), class);
+            put(&mut view.classes, name, read);
+        }
+        !self.view.classes.is(&before)
+    }
+
+    fn read_claims(&mut self, watches: &Watches) {
+        let names = self.view.claims.keys().chain(self.view.unreadable_claims.keys());
+        for (key, object) in watches.claims.changes(!self.begun, names.map(|name| cluster_wide(name.as_str()))) {
+            let (name, view) = (ClaimName::from(key.1), &mut self.view);
+            match object.as_deref().map(|object| (object, claims::read_guarded(object))) {
+                Some((object, Ok(read))) => {
+                    note_version(view, Lane::Claim(name.clone()), object);
+                    take_out(&mut view.unreadable_claims, &name);
+                    put(&mut view.claims, name, read);
+                }
+                Some((_, Err(unreadable))) => {
+                    take_out(&mut view.versions, &Lane::Claim(name.clone()));
+                    take_out(&mut view.claims, &name);
+                    match unreadable {
+                        Some(claim) => {
+                            watches.say_once(claim.fault.clone(), "a claim cannot be read: its machine is kept, and nothing is swept");
+                            put(&mut view.unreadable_claims, name, claim);
+                        }
+                        None => take_out(&mut view.unreadable_claims, &name),
+                    }
+                }
+                None => {
+                    take_out(&mut view.versions, &Lane::Claim(name.clone()));
+                    take_out(&mut view.unreadable_claims, &name);
+                    take_out(&mut view.claims, &name);
+                }
+            }
+        }
+    }
+
+    fn read_daemonsets(&mut self, watches: &Watches) {
+        let mut changed = false;
+        for (key, object) in watches.daemonsets.changes(!self.begun, self.daemonsets.keys().cloned()) {
+            let read = readable(object.as_ref()).map(daemonsets::read);
+            if let Some((read, Some(fault))) = &read {
+                watches.say_once(format!("DaemonSet {}: {fault}", read.name), "its requests are not counted");
+            }
+            let read = read.map(|(read, _)| read);
+            changed |= self.daemonsets.get(&key) != read.as_ref();
+            match read {
+                Some(read) => drop(self.daemonsets.insert(key, read)),
+                None => drop(self.daemonsets.remove(&key)),
+            }
+        }
+        if changed {
+            let mut all: Vec<_> = self.daemonsets.values().cloned().collect();
+            all.sort_by(|a, b| a.name.cmp(&b.name));
+            self.view.daemonsets = all.into();
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Whatever the watches announce, in whatever order: the kept view is the one that is read from nothing.
+
+use kube::Resource;
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher::Event;
+use proptest::prelude::*;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::super::held::Held;
+use super::super::pods::AttributionKeys;
+use super::*;
+
+/// What happens to one object.
+#[derive(Debug, Clone)]
+struct Happening {
+    kind: usize,
+    /// Which of a few objects.
+    which: usize,
+    /// How it is now, or `None` if it is gone.
+    how: Option<usize>,
+    /// The view is asked for afterwards.
+    looked_at: bool,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    (0..KINDS, 0..3_usize, prop::option::weighted(0.85, 0..6_usize), any::<bool>()).prop_map(|(kind, which, how, looked_at)| Happening {
+        kind,
+        which,
+        how,
+        looked_at,
+    })
+}
+
+const KINDS: usize = 13;
+/// Histories that are tried: a second or two in a build without optimisation.
+const CASES: u32 = 64;
+
+fn tell<K: Resource<DynamicType = ()> + DeserializeOwned>(held: &Held<K>, object: Value, there: bool) {
+    let object = serde_json::from_value(object).unwrap();
+    held.take_in(if there { Event::Apply(object) } else { Event::Delete(object) });
+}
+
+fn meta(namespace: Option<&str>, name: &str, version: u64, more: Value) -> Value {
+    let at = "2026-07-20T13:44:30Z";
+    let mut meta = json!({ "name": name, "uid": format!("{name}-uid"), "resourceVersion": version.to_string(), "creationTimestamp": at });
+    if let Some(namespace) = namespace {
+        meta["namespace"] = json!(namespace);
+    }
+    for (key, value) in more.as_object().into_iter().flatten() {
+        meta[key] = value.clone();
+    }
+    meta
+}
+
+fn owned_by(kind: &str, name: &str) -> Value {
+    json!([{ "apiVersion": "apps/v1", "kind": kind, "name": name, "uid": format!("{name}-uid"), "controller": true }])
+}
+
+/// A pod of ours. How it is says which set owns it, what it mounts, and how far it has come; one of a name may be another than before.
+fn pod(which: usize, how: usize, version: u64) -> Value {
+    let annotations = json!({ "lowtide.dev/workload": "inference", "lowtide.dev/gpu-memory": if how == 5 { "plenty" } else { "20Gi" } });
+    let mut more = json!({ "annotations": annotations, "labels": { "team": "ml" }, "uid": format!("pod-{which}-{}-uid", how / 3) });
+    if how != 4 {
+        more["ownerReferences"] = owned_by("ReplicaSet", &format!("set-{}", how % 3));
+    }
+    let claim = format!("disk-{}", how % 3);
+    let volumes = if how.is_multiple_of(2) { json!([]) } else { json!([{ "name": "v", "persistentVolumeClaim": { "claimName": claim } }]) };
+    let selector = if how == 3 { json!({ "disktype": "nvme" }) } else { json!({}) };
+    json!({ "metadata": meta(Some("ml"), &format!("pod-{which}"), version, more),
+        "spec": { "nodeName": (how > 2).then_some("node-0"), "nodeSelector": selector, "volumes": volumes, "containers": [
+            { "name": "server", "resources": { "requests": { "cpu": "1" }, "limits": { "nvidia.com/gpu": "1" } } }] },
+        "status": { "phase": if how > 2 { "Running" } else { "Pending" } } })
+}
+
+fn node(which: usize, how: usize, version: u64) -> Value {
+    let labels = json!({ "lowtide.dev/instance-id": format!("i-{}", how % 2), "lowtide.dev/node-class": "class-0" });
+    json!({ "metadata": meta(None, &format!("node-{which}"), version, json!({ "labels": labels })),
+        "spec": { "taints": [{ "key": "special", "effect": "NoSchedule" }] },
+        "status": { "conditions": [{ "type": "Ready", "status": if how > 3 { "False" } else { "True" }, "lastHeartbeatTime": "2026-07-20T13:44:30Z" }] } })
+}
+
+fn happen(watches: &Watches, happening: &Happening, version: u64) {
+    let Happening { kind, which, how, .. } = happening;
+    let (there, how, which) = (how.is_some(), how.unwrap_or(0), *which);
+    let name = |what: &str| format!("{what}-{which}");
+    let spec =
+        |name: &str, namespace: Option<&str>, spec: Value| json!({ "metadata": meta(namespace, name, version, json!({})), "spec": spec });
+    match kind {
+        0 | 1 => tell(&watches.pods, pod(which, how, version), there),
+        2 => {
+            let owner = json!({ "ownerReferences": owned_by("Deployment", &format!("deployment-{}", how % 3)) });
+            let (labels, kind) = (if how == 5 { json!({}) } else { owner }, "PartialObjectMetadata");
+            let object =
+                json!({ "apiVersion": "meta.k8s.io/v1", "kind": kind, "metadata": meta(Some("ml"), &name("set"), version, labels) });
+            tell(&watches.replica_sets, object, there);
+        }
+        3 => {
+            let strategy = if how > 3 { "Recreate" } else { "RollingUpdate" };
+            let wanted = json!({ "replicas": how % 3, "selector": {}, "template": {}, "strategy": { "type": strategy } });
+            tell(&watches.deployments, spec(&name("deployment"), Some("ml"), wanted), there);
+        }
+        4 => {
+            let (mode, volume) = (if how > 2 { "ReadWriteMany" } else { "ReadWriteOnce" }, format!("volume-{}", how % 3));
+            let claim = json!({ "accessModes": [mode], "volumeName": volume, "storageClassName": "storage-0" });
+            tell(&watches.volume_claims, spec(&name("disk"), Some("ml"), claim), there);
+        }
+        5 => {
+            let term =
+                json!({ "matchExpressions": [{ "key": "topology.kubernetes.io/zone", "operator": "In", "values": [format!("z{how}")] }] });
+            let volume = json!({ "nodeAffinity": { "required": { "nodeSelectorTerms": [term] } } });
+            tell(&watches.volumes, spec(&name("volume"), None, volume), there);
+        }
+        6 => {
+            let topology = json!([{ "matchLabelExpressions": [{ "key": "topology.kubernetes.io/zone", "values": [format!("z{how}")] }] }]);
+            let object = json!({ "metadata": meta(None, &name("storage"), version, json!({})), "provisioner": "p",
+                "volumeBindingMode": "WaitForFirstConsumer", "allowedTopologies": topology });
+            tell(&watches.storage_classes, object, there);
+        }
+        7 => {
+            let target = |which: usize| {
+                json!({ "addresses": ["10.0.0.1"], "conditions": { "ready": how > 2 },
+                "targetRef": { "kind": "Pod", "uid": format!("pod-{which}-{}-uid", how % 2) } })
+            };
+            let endpoints: Vec<Value> = (0..how % 4).map(|of| target(of % 3)).collect();
+            let labels = json!({ "labels": { "kubernetes.io/service-name": format!("service-{}", how % 2) } });
+            let object =
+                json!({ "metadata": meta(Some("ml"), &name("slice"), version, labels), "addressType": "IPv4", "endpoints": endpoints });
+            tell(&watches.slices, object, there);
+        }
+        8 => {
+            let labels = json!({ "labels": { "team": format!("team-{how}"), "buys": (how > 2).to_string() } });
+            let names = ["ml", "other", "third"];
+            let object = json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": meta(None, names[which], version, labels) });
+            tell(&watches.namespaces, object, there);
+        }
+        9 => {
+            let extra = if how > 2 { json!({ "node-taint": "special=1:NoSchedule", "node-label": "disktype=nvme" }) } else { json!({}) };
+            let class = json!({ "region": "us-east-1", "subnets": ["subnet-1"], "image": format!("ami-{how}"), "securityGroups": [],
+                "bootstrap": { "kind": "k3s", "serverUrl": "https://10.0.0.1:6443", "tokenParameter": "/token", "extra": extra } });
+            tell(&watches.classes, spec(&name("class"), None, class), there);
+        }
+        10 => {
+            let selector = if how > 3 { json!({}) } else { json!({ "matchLabels": { "buys": "true" } }) };
+            let pool = json!({ "namespaceSelector": selector, "nodeClasses": ["class-0"], "homeRegion": "us-east-1", "maxPricePerGpuHour": how.to_string() });
+            tell(&watches.pools, spec(&name("pool"), None, pool), there);
+        }
+        11 => {
+            let (from, to) = if which == 2 { (0, 1) } else { (1, 0) };
+            // Where a node says which instance it is changes the watch that shows it.
+            tell(&watches.nodes[from], node(which, how, version), there);
+            tell(&watches.nodes[to], node(which, how, version), false);
+        }
+        _ => {
+            let node = format!("node-{}", how % 3);
+            let of = if how == 5 { json!({ "ownerReferences": owned_by("DaemonSet", "agent") }) } else { json!({}) };
+            let object = json!({ "metadata": meta(Some("other"), &name("guest"), version, of), "spec": { "nodeName": node,
+                "containers": [{ "name": "c", "resources": { "requests": { "cpu": how.to_string() } } }] } });
+            tell(&watches.others, object, there);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
+
+    #[test]
+    fn the_kept_view_is_the_one_read_from_nothing(history in prop::collection::vec(happening(), 1..60), from_namespace: bool) {
+        let watches = Watches::new("uid".to_owned(), AttributionKeys { from_namespace, ..AttributionKeys::default() });
+        let mut kept = Kept::default();
+        for (at, one) in history.iter().enumerate() {
+            happen(&watches, one, at as u64 + 1);
+            if one.looked_at || at + 1 == history.len() {
+                let seen = kept.catch_up(&watches).clone();
+                let fresh = Kept::default().catch_up(&watches).clone();
+                prop_assert_eq!(seen, fresh, "after {:?}", one);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_heartbeat_is_no_news_and_a_change_is_news_of_its_part_alone() {
+    let (watches, mut kept) = (Watches::new("uid".to_owned(), AttributionKeys::default()), Kept::default());
+    tell(&watches.nodes[0], node(0, 0, 1), true);
+    tell(&watches.pods, pod(0, 0, 2), true);
+    let before = kept.catch_up(&watches);
+    let (nodes, pods) = (before.nodes.mark(), before.pods.mark());
+    assert_eq!((before.nodes.len(), before.pods.len()), (1, 1));
+    tell(&watches.nodes[0], node(0, 0, 3), true);
+    let after = kept.catch_up(&watches);
+    assert!(after.nodes.is(&nodes) && after.pods.is(&pods), "a later version of the same Node");
+    assert_eq!(after.versions[&Lane::Node("node-0".into())], 3, "what waits for it need not wait longer");
+    tell(&watches.nodes[0], node(0, 4, 4), true);
+    let after = kept.catch_up(&watches);
+    assert!(!after.nodes.is(&nodes) && after.pods.is(&pods), "no longer Ready");
+}
+
+#[test]
+fn a_list_that_lacks_an_object_takes_it_out_of_the_view() {
+    let (watches, mut kept) = (Watches::new("uid".to_owned(), AttributionKeys::default()), Kept::default());
+    tell(&watches.pods, pod(0, 0, 1), true);
+    tell(&watches.pods, pod(1, 0, 2), true);
+    assert_eq!(kept.catch_up(&watches).pods.len(), 2);
+    watches.pods.take_in(Event::Init);
+    watches.pods.take_in(Event::InitApply(serde_json::from_value::<DeserializeGuard<_>>(pod(1, 3, 3)).unwrap()));
+    assert_eq!(kept.catch_up(&watches).pods.len(), 2, "the list has not ended");
+    watches.pods.take_in(Event::InitDone);
+    let left: Vec<_> = kept.catch_up(&watches).pods.keys().map(ToString::to_string).collect();
+    assert_eq!(left, ["pod-1-1-uid"], "the other of the same name is gone too");
+    assert_eq!(kept.catch_up(&watches).versions.len(), 1);
+}
+
+#[test]
+fn replicas_hold_what_they_need_once_however_often_they_are_read() {
+    let (watches, mut kept) = (Watches::new("uid".to_owned(), AttributionKeys::default()), Kept::default());
+    for (which, version) in [(0, 1), (1, 2), (0, 3), (2, 4)] {
+        tell(&watches.pods, pod(which, 0, version), true);
+        kept.catch_up(&watches);
+    }
+    let pods: Vec<_> = kept.catch_up(&watches).pods.values().cloned().collect();
+    let need = |of: usize| pods[of].need.as_ref().unwrap().0.mark();
+    assert_eq!(pods.len(), 3);
+    assert!(pods.iter().all(|pod| pod.need.as_ref().unwrap().0.is(&need(0)) && pod.workload.is(&pods[0].workload.mark())));
+}

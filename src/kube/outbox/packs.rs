@@ -1,0 +1,244 @@
+//! Many waiting records in one object. While Postgres is away for long, etcd would hold millions of objects of some KB; packed, a record takes
+//! some hundred bytes, and nothing of it is lost.
+//!
+//! Decides: the form of a pack, and that a record is in its pack before its own object goes. A record that is in both is delivered twice, which
+//! the ledger counts once.
+//! Does not: decide when to pack (see [`crate::engine::deliver`]).
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use k8s_openapi::ByteString;
+use kube::api::{ListParams, PostParams};
+use kube::core::{DeserializeGuard, ObjectMeta};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+
+use super::super::api::{GpuDecision, GpuDecisionSpec, Moment};
+use super::super::errors::{call, gone_is_done};
+use super::super::names;
+use crate::core::record::LedgerRecord;
+use crate::core::units::ids::derive_uuid;
+use crate::ports::ClusterError;
+
+/// Records of one pack: what is delivered at once. Compressed far below what an object may hold.
+pub const RECORDS: usize = 200;
+/// The kind of a pack's object.
+const KIND: &str = "pack";
+/// Label of packs.
+pub const LABEL: &str = "lowtide.dev/pack";
+/// Annotation of packs: how many records they hold.
+const COUNT: &str = "lowtide.dev/records";
+/// Packs are listed again after this: another leader may have made some.
+const LISTED_FOR: Duration = Duration::from_secs(60);
+/// A pack never unpacks to more: a record has some KB, and a damaged one must not fill the memory.
+const MOST_UNPACKED: u64 = 64 << 20;
+
+/// The packs that wait, as last listed and as changed since.
+#[derive(Debug, Default)]
+pub struct Packs(Mutex<Listed>);
+
+#[derive(Debug, Default)]
+struct Listed {
+    at: Option<Instant>,
+    /// How many records each holds, by name: names begin with the time of the oldest record.
+    waiting: BTreeMap<String, usize>,
+    /// The pack that was last handed out, with the ids of its records.
+    handed_out: Option<(String, Vec<uuid::Uuid>)>,
+}
+
+impl Packs {
+    fn listed(&self) -> MutexGuard<'_, Listed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many packs wait, and how many records they hold.
+    pub async fn count(&self, client: &Client) -> Result<(usize, usize), ClusterError> {
+        self.list(client).await?;
+        let listed = self.listed();
+        Ok((listed.waiting.len(), listed.waiting.values().sum()))
+    }
+
+    async fn list(&self, client: &Client) -> Result<(), ClusterError> {
+        if self.listed().at.is_some_and(|at| at.elapsed() < LISTED_FOR) {
+            return Ok(());
+        }
+        let api: Api<GpuDecision> = Api::all(client.clone());
+        let (mut params, mut waiting) = (ListParams::default().labels(LABEL).limit(super::PAGE), BTreeMap::new());
+        loop {
+            let page = call("list the packs of the outbox", api.list_metadata(&params)).await?;
+            for pack in &page.items {
+                let count = pack.annotations().get(COUNT).and_then(|text| text.parse().ok()).unwrap_or(RECORDS);
+                waiting.insert(pack.name_any(), count);
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => break,
+            }
+        }
+        let mut listed = self.listed();
+        (listed.at, listed.waiting) = (Some(Instant::now()), waiting);
+        Ok(())
+    }
+
+    /// The records of the oldest pack; `None` where none waits. One that cannot be read is logged and left: another version may.
+    pub async fn oldest(&self, client: &Client) -> Result<Option<Vec<LedgerRecord>>, ClusterError> {
+        self.list(client).await?;
+        loop {
+            let Some(name) = self.listed().waiting.keys().next().cloned() else { return Ok(None) };
+            let api: Api<DeserializeGuard<GpuDecision>> = Api::all(client.clone());
+            let found = gone_is_done(call(format!("read pack {name}"), api.get(&name)).await)?;
+            let records = found.map(|object| match &object.0 {
+                Ok(pack) => unpacked(&pack.spec.record),
+                Err(invalid) => Err(invalid.error.clone()),
+            });
+            match records {
+                Some(Ok(records)) => {
+                    self.listed().handed_out = Some((name, records.iter().map(LedgerRecord::id).collect()));
+                    return Ok(Some(records));
+                }
+                Some(Err(fault)) => tracing::error!(name, fault, "a pack of the outbox cannot be read, it is kept"),
+                None => {}
+            }
+            self.listed().waiting.remove(&name);
+        }
+    }
+
+    /// The pack whose records these are, all of them: it may go.
+    pub fn delivered(&self, records: &[uuid::Uuid]) -> Option<String> {
+        let listed = self.listed();
+        let (name, ids) = listed.handed_out.as_ref()?;
+        (ids == records).then(|| name.clone())
+    }
+
+    /// It is gone.
+    pub fn gone(&self, name: &str) {
+        let mut listed = self.listed();
+        listed.waiting.remove(name);
+        listed.handed_out = None;
+    }
+
+    /// Writes these records into one object.
+    pub async fn write(&self, client: &Client, records: &[LedgerRecord]) -> Result<(), ClusterError> {
+        let Some(object) = pack(records)? else { return Ok(()) };
+        let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let name = object.name_any();
+        match call(format!("write pack {name}"), Api::<GpuDecision>::all(client.clone()).create(&params, &object)).await {
+            Ok(_) | Err(ClusterError::Conflict(_)) => {}
+            Err(error) => return Err(error),
+        }
+        self.listed().waiting.insert(name, records.len());
+        Ok(())
+    }
+}
+
+/// The object that holds `records`, which are in order; `None` for none.
+pub fn pack(records: &[LedgerRecord]) -> Result<Option<GpuDecision>, ClusterError> {
+    let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(None) };
+    let unwritable = |fault: String| ClusterError::Refused(format!("pack {} records: {fault}", records.len()));
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    for record in records {
+        serde_json::to_writer(&mut encoder, record).map_err(|e| unwritable(e.to_string()))?;
+        encoder.write_all(b"\n").map_err(|e| unwritable(e.to_string()))?;
+    }
+    let bytes = ByteString(encoder.finish().map_err(|e| unwritable(e.to_string()))?);
+    let (from, to) = (first.happened_at(), last.happened_at());
+    let ids: Vec<String> = records.iter().map(|record| record.id().to_string()).collect();
+    let id = derive_uuid(&["pack", &ids.join(" ")]);
+    let spec = GpuDecisionSpec {
+        record_id: id.to_string(),
+        kind: KIND.to_owned(),
+        happened_at: Moment(from),
+        trigger: None,
+        outcome: None,
+        subject: Some(format!("{} records", records.len())),
+        text: Some(format!("{} records from {from} to {to} that wait for Postgres, packed", records.len())),
+        record: json!({ "records": bytes }),
+    };
+    let mut object = GpuDecision::new(&format!("pack-{:015}-{}", from.0.max(0), id.simple()), spec);
+    object.metadata = ObjectMeta {
+        labels: Some([(LABEL.to_owned(), "true".to_owned())].into()),
+        annotations: Some([(COUNT.to_owned(), records.len().to_string())].into()),
+        ..object.metadata
+    };
+    Ok(Some(object))
+}
+
+/// The records of a pack.
+///
+/// # Errors
+/// When it is not one, or one of its records cannot be read.
+pub fn unpacked(record: &Value) -> Result<Vec<LedgerRecord>, String> {
+    let ByteString(bytes) = serde_json::from_value(record["records"].clone()).map_err(|e| e.to_string())?;
+    let mut text = String::new();
+    GzDecoder::new(bytes.as_slice()).take(MOST_UNPACKED).read_to_string(&mut text).map_err(|e| e.to_string())?;
+    text.lines().map(|line| serde_json::from_str(line).map_err(|e| e.to_string())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::released;
+
+    /// A decision as the operator records them all day: another pod, another moment, another offer that lost.
+    fn decision(n: u64) -> LedgerRecord {
+        let (_, mut object) = released::objects("0.1.0", "record-decision").remove(0);
+        let record = &mut object["spec"]["record"];
+        record["id"] = json!(derive_uuid(&["test", &n.to_string()]));
+        record["decided_at"] = json!(1_784_555_070_000_u64 + n * 100);
+        record["pods"][0]["uid"] = json!(derive_uuid(&["pod", &n.to_string()]));
+        record["text"] = json!(format!("decision {n}: ${}.{:04}/h", n % 7, n * 7_919 % 10_000));
+        serde_json::from_value(record.clone()).unwrap()
+    }
+
+    #[test]
+    fn a_pack_gives_back_every_record_and_takes_little_room() {
+        let records: Vec<LedgerRecord> = (0..200).map(decision).collect();
+        let object = pack(&records).unwrap().unwrap();
+        assert_eq!(unpacked(&object.spec.record).unwrap(), records);
+        assert_eq!((object.annotations()[COUNT].as_str(), object.spec.record_id.len()), ("200", 36));
+        let (packed, alone) = (json!(object).to_string().len(), records.iter().map(|r| json!(r).to_string().len()).sum::<usize>());
+        println!("200 decisions: {alone} bytes alone, {packed} packed");
+        assert!(packed * 5 < alone && packed < 500_000, "{packed} of {alone} bytes");
+        let later = pack(&[decision(1_000)]).unwrap().unwrap();
+        assert!(object.name_any() < later.name_any(), "by age");
+        assert!(pack(&[]).unwrap().is_none());
+    }
+
+    /// Ten decisions a second while Postgres is away for three days: 2,592,000 records. The ordinary run packs and unpacks a part of them and
+    /// reckons up the rest; with `LOWTIDE_WHOLE_OUTAGE` set all of them go through (half an hour without optimisation).
+    #[test]
+    fn three_days_without_postgres_fit_and_come_back_whole() {
+        const WAITING: u64 = 3 * 86_400 * 10;
+        /// What etcd holds unless it is told otherwise.
+        const ETCD: u64 = 2 << 30;
+        let tried = if std::env::var("LOWTIDE_WHOLE_OUTAGE").is_ok() { WAITING } else { 4_000 };
+        let (mut bytes, mut back, mut name) = (0, 0, String::new());
+        for from in (0..tried).step_by(RECORDS) {
+            let records: Vec<LedgerRecord> = (from..from + RECORDS as u64).map(decision).collect();
+            let object = pack(&records).unwrap().unwrap();
+            assert!(name < object.name_any(), "in the order of their records");
+            (name, bytes) = (object.name_any(), bytes + json!(object).to_string().len() as u64);
+            let unpacked = unpacked(&object.spec.record).unwrap();
+            assert!(unpacked == records, "pack {from}");
+            back += unpacked.len() as u64;
+        }
+        assert_eq!(back, tried);
+        let whole = bytes * WAITING / tried;
+        println!("{tried} of {WAITING} records: {} bytes each, {} MiB in all", bytes / tried, whole >> 20);
+        assert!(whole < ETCD * 3 / 4, "{whole} bytes");
+        assert!((WAITING as usize) < crate::core::record::OUTBOX_BOUND, "the bound is not reached");
+    }
+
+    #[test]
+    fn what_is_no_pack_says_so() {
+        for wrong in [json!({}), json!({ "records": "bm8gZ3ppcA==" }), json!({ "records": 7 }), Value::Null] {
+            assert!(unpacked(&wrong).is_err(), "{wrong}");
+        }
+    }
+}
