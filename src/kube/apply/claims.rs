@@ -17,9 +17,6 @@ use crate::core::snapshot::Lane;
 use crate::core::units::ids::ClaimName;
 use crate::ports::{Applied, ClusterError};
 
-/// How often removing the finalizer is tried when the claim changes at the same moment.
-const ATTEMPTS: u32 = 3;
-
 fn api(cluster: &LiveCluster) -> Api<GpuNodeClaim> {
     Api::all(cluster.client.clone())
 }
@@ -61,22 +58,13 @@ pub async fn remove(cluster: &LiveCluster, name: &ClaimName, seen: Option<u64>) 
     let preconditions = seen.map(|version| Preconditions { uid: None, resource_version: Some(version.to_string()) });
     let params = DeleteParams { preconditions, ..DeleteParams::default() };
     let deletion = call(format!("delete claim {name}"), claims.delete(name.as_str(), &params)).await;
-    let Some(mut claim) = gone_is_done(deletion)?.and_then(|answer| answer.left()) else { return Ok(gone) };
-    for attempt in 1.. {
-        let left: Vec<&String> = claim.metadata.finalizers.iter().flatten().filter(|f| *f != CLAIM_FINALIZER).collect();
-        let body = json!({ "metadata": {
-            "finalizers": left, "uid": claim.metadata.uid, "resourceVersion": claim.metadata.resource_version,
-        } });
-        let what = format!("lift the finalizer of claim {name}");
-        match gone_is_done(call(what, claims.patch_metadata(name.as_str(), &ours(), &Patch::Merge(body))).await) {
-            Ok(_) => break,
-            Err(ClusterError::Conflict(_)) if attempt < ATTEMPTS => (),
-            Err(error) => return Err(error),
-        }
-        match gone_is_done(call(format!("read claim {name}"), claims.get(name.as_str())).await)? {
-            Some(newer) => claim = newer,
-            None => break,
-        }
-    }
+    let Some(claim) = gone_is_done(deletion)?.and_then(|answer| answer.left()) else { return Ok(gone) };
+    let left: Vec<&String> = claim.metadata.finalizers.iter().flatten().filter(|f| *f != CLAIM_FINALIZER).collect();
+    // A claim that changes at this moment is a conflict: the next pass sees it so, and finds it deleted already.
+    let body = json!({ "metadata": {
+        "finalizers": left, "uid": claim.metadata.uid, "resourceVersion": claim.metadata.resource_version,
+    } });
+    let what = format!("lift the finalizer of claim {name}");
+    gone_is_done(call(what, claims.patch_metadata(name.as_str(), &ours(), &Patch::Merge(body))).await)?;
     Ok(gone)
 }

@@ -38,7 +38,7 @@ not update,patch pods --subresource=status -A
 not update,patch pods --subresource=ephemeralcontainers -A
 not update,patch pods --subresource=resize -A
 not patch gpunodeclasses.lowtide.dev
-not update gpunodeclaims.lowtide.dev
+not get,update gpunodeclaims.lowtide.dev
 not update,patch gpudecisions.lowtide.dev
 not get,list jobs.batch -A
 not create,patch events -A

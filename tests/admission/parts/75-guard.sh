@@ -4,7 +4,7 @@ guard="lowtide-guard:"
 # kubectl reads before it patches, and lowtide does not. The rights to change a pod's status, to add containers to it and to change a class are
 # not its own: the guard must hold without RBAC too.
 kubectl create clusterrole more-than-lowtide --verb get,patch,update \
-  --resource pods/status,pods/ephemeralcontainers,gpunodepools.lowtide.dev,gpunodeclasses.lowtide.dev,gpunodeclasses.lowtide.dev/status,gpunodeclaims.lowtide.dev/status >/dev/null
+  --resource pods/status,pods/ephemeralcontainers,gpunodepools.lowtide.dev,gpunodeclasses.lowtide.dev,gpunodeclasses.lowtide.dev/status,gpunodeclaims.lowtide.dev,gpunodeclaims.lowtide.dev/status >/dev/null
 kubectl create clusterrolebinding more-than-lowtide --clusterrole more-than-lowtide --serviceaccount "$NAMESPACE:lowtide" >/dev/null
 node() { # name, labels
   echo "{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"metadata\":{\"name\":\"$1\",\"labels\":{${2:-}}}}"
