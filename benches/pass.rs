@@ -112,8 +112,7 @@ fn settle(toy: &mut Toy) {
         let quiet = decided.steps.is_empty();
         last = decided.steps.first().map(|step| step.actions.clone());
         toy.take(decided);
-        toy.ledger.clear();
-        toy.events.truncate(1);
+        (toy.ledger, toy.events) = (Vec::new(), Vec::new());
         let running = toy.world.pods.values().filter(|p| p.phase == PodPhase::Running).count();
         if quiet && running == pods {
             as_adapters_make_them(toy);

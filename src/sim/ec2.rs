@@ -50,6 +50,8 @@ pub struct Machine {
     pub boot: Boot,
     /// Since when EC2 has meant to take it, if it does.
     pub doomed_at: Option<Timestamp>,
+    /// EC2 has said that it is at risk.
+    pub at_risk: bool,
     /// Whether a notice was sent in time for two minutes.
     pub warned: bool,
     /// Since when no claim has stood for it.
@@ -171,6 +173,7 @@ impl Ec2 {
             shown_from: now + self.of_boot.span(Millis(50), Millis::from_secs(4)),
             boot: self.draw_boot(now),
             doomed_at: None,
+            at_risk: false,
             warned: false,
             unclaimed_since: None,
             unwanted_since: None,
@@ -325,7 +328,8 @@ impl Ec2 {
 
     /// EC2 says that a machine is at risk.
     pub fn recommend_rebalance(&mut self, id: &InstanceId, now: Timestamp, later: &mut Later) {
-        let Some(machine) = self.machines.get(id).filter(|m| m.alive()) else { return };
+        let Some(machine) = self.machines.get_mut(id).filter(|m| m.alive()) else { return };
+        machine.at_risk = true;
         let region = machine.instance.capacity.region.clone();
         self.send(Notice { instance: id.clone(), region, kind: NoticeKind::Rebalance, sent_at: now }, now + Millis::from_secs(1), later);
     }

@@ -132,12 +132,11 @@ fn against_others(world: &World, pod: &SimPod, claim: &Claim, now: Timestamp) ->
 /// A hard spread is exceeded: on one machine, or in a zone while another that can be had holds less. Counted in favour of the operator:
 /// what it may not know is left out here and counted there.
 fn exceeds(world: &World, pod: &SimPod, spread: &Others, here: &BTreeMap<String, String>, now: Timestamp) -> bool {
+    // EC2 may have announced the end of its machine a moment ago: then its work moves, though no claim says so yet.
+    let announced = |on: &Claim| world.ec2.machine_of(&on.uid).is_some_and(|m| m.doomed_at.is_some() || m.at_risk);
     let stays = |p: &SimPod, on: &Claim| {
-        p.pod.let_go.is_none()
-            && p.pod.deleting_until.is_none()
-            && on.status.moving.is_none()
-            && !on.deleting
-            && spread.selects(&p.asks.labels)
+        let (leaves, left) = (p.pod.let_go.is_some() || p.pod.deleting_until.is_some(), on.status.moving.is_some() || on.deleting);
+        !leaves && !left && !announced(on) && spread.selects(&p.asks.labels)
     };
     let Some(place) = here.get(&spread.domain) else { return true };
     let same = |(p, on): &(&SimPod, &Claim)| stays(p, on) && labels_of(on).get(&spread.domain) == Some(place);

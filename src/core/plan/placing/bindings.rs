@@ -15,7 +15,10 @@ pub(super) fn bindings_of(binds: &[Action]) -> Vec<Binding> {
         }
         _ => None,
     };
-    binds.iter().filter_map(of).collect()
+    let mut kept: Vec<Binding> = binds.iter().filter_map(of).collect();
+    // As many claims keep theirs as there are machines.
+    kept.shrink_to_fit();
+    kept
 }
 
 /// Keeps in a claim what `binds` will write on their pods, before they carry it, and drops what it keeps of pods that are gone. Each binding
