@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::core::action::{Action, ClusterAction, Plan, PodTarget, RemovalReason, Step};
-use crate::core::fleet::{Binding, Bound, Claim, Instance, Launch, Node, NodeState, Ownership, Trigger};
+use crate::core::fleet::{Binding, Bound, Claim, Instance, Launch, Ownership, Trigger};
 use crate::core::invariant::Invariant;
 use crate::core::plan::{Planner, Settings, plan};
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::{Lane, Snapshot, seen};
-use crate::core::units::ids::{InstanceId, NodeName};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Resources};
@@ -64,8 +63,6 @@ pub enum PlantedBug {
     LiftedEarly,
     /// What owners write on their pods is believed.
     MarksBelieved,
-    /// Nodes are the machines that they say they are.
-    ForgedNodesUsed,
     /// A machine whose Node is doubtful has no Node.
     TwinsTakenForGone,
     /// What is decided depends on how many plans were made before.
@@ -99,7 +96,6 @@ impl PlantedBug {
             PlantedBug::OwnClockBelieved => &[RemovalsHaveReasons],
             PlantedBug::LiftedEarly => &[LiftedPodsRun, WorldSettles],
             PlantedBug::MarksBelieved => &[NeedsAndPoliciesHold],
-            PlantedBug::ForgedNodesUsed => &[LiftedPodsRun],
             PlantedBug::TwinsTakenForGone => &[EndsWereSeen],
         }
     }
@@ -145,7 +141,6 @@ impl PlantedBug {
                 }
             }
             PlantedBug::MarksBelieved => believe_marks(world),
-            PlantedBug::ForgedNodesUsed => believe_nodes(world),
             PlantedBug::TwinsTakenForGone => world.doubtful_nodes = BTreeMap::new().into(),
             PlantedBug::ZonesIgnored => {
                 for (need, _) in world.pods.values_mut().filter_map(|pod| pod.need.as_mut().ok()) {
@@ -243,18 +238,6 @@ fn believe_marks(world: &mut Snapshot) {
         (uid, Bound { claim, binding })
     });
     world.pending_bindings = believed.collect();
-}
-
-fn believe_nodes(world: &mut Snapshot) {
-    let doubtful: Vec<(NodeName, InstanceId)> =
-        world.doubtful_nodes.iter().map(|(name, doubt)| (name.clone(), doubt.instance().clone())).collect();
-    for (name, instance) in doubtful {
-        let machine = seen(&world.instances).find(|i| i.id == instance).and_then(|i| world.catalog.types.get(&i.capacity.instance_type));
-        let Some(allocatable) = machine.map(|machine| Resources { gpus: machine.gpus, ..machine.allocatable() }) else { continue };
-        let (addresses, ready, labelled, tainted, state) = (Vec::new(), true, false, false, NodeState::default());
-        let node = Node { name: name.clone(), instance, addresses, ready, allocatable, labelled, tainted, state };
-        world.nodes.insert(name, node);
-    }
 }
 
 /// Plans of every history of the process.
