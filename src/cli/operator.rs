@@ -352,7 +352,11 @@ fn keep_ledger<C: Cloud>(
 fn sources(args: &OperatorArgs) -> Result<Vec<(What, Location)>, String> {
     let said = [("LOWTIDE_FETCH_CUR", What::Cur, &args.fetch_cur), ("LOWTIDE_FETCH_FEED", What::Feed, &args.fetch_feed)];
     let wanted = said.into_iter().filter(|(.., location)| !location.is_empty());
-    wanted.map(|(name, what, location)| Ok((what, location.parse().map_err(|fault| format!("{name}: {fault}"))?))).collect()
+    let read = |(name, what, text): (&str, What, &String)| match text.parse::<Location>() {
+        Ok(location) => Ok((what, location)),
+        Err(fault) => Err(format!("{name}: {fault}")),
+    };
+    wanted.map(read).collect()
 }
 
 /// Fetches bills in the background, while this replica leads.

@@ -257,7 +257,13 @@ fn one_sided(column: &str, mistake: Mistake) -> Option<&'static str> {
         ("CommitmentDiscountStatus", Mistake::Word("Used")) => Some("its model has other words for the status than the specification"),
         ("BilledCost", Mistake::Number(_)) => Some("that an enrichment bills nothing is our own promise"),
         ("ChargeDescription", Mistake::Null) => Some("SHOULD NOT: a failure there, and a null that we never write here"),
-        ("PricingCurrency", Mistake::Null) => Some("its rule waits for a criterion of several currencies, which AWS does not meet"),
+        ("PricingCurrency", Mistake::Null | Mistake::Word(_)) => {
+            Some("its rules wait for a criterion of several currencies, which AWS does not meet")
+        }
+        ("ServiceSubcategory", Mistake::Word(_)) => Some("it passes every subcategory that it knows, whatever the category"),
+        ("ListCost" | "ContractedCost", Mistake::Number(_)) => {
+            Some("its condition compares a ChargeClass that is null, and so never holds")
+        }
         (_, Mistake::Null) if rules::NOT_NULL_FOR_USE.contains(&column) => {
             Some("its condition compares a ChargeClass that is null, and so never holds")
         }
