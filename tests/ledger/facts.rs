@@ -132,9 +132,9 @@ impl Machine {
                 claim_uid: claim_uid(),
                 pod: ObjectRef { namespace: "ml".into(), name: stay.pod.clone() },
                 pod_uid: stay.pod.as_str().into(),
-                workload: workload(&stay.workload),
+                workload: workload(&stay.workload).into(),
                 kind: stay.kind,
-                attribution: Attribution { team: stay.team.map(String::from), ..Attribution::default() },
+                attribution: Attribution { team: stay.team.map(String::from), ..Attribution::default() }.into(),
                 gpus: stay.gpus,
                 decision: self.decision(),
                 b1_per_replica_hour: stay.b1,
@@ -259,8 +259,8 @@ pub fn decision(machine: &Machine) -> Decision {
         outcome: Outcome::Launch,
         text: format!("bought g6.xlarge spot in use1-az4 for {}", machine.name),
         node_pool: Some("default".into()),
-        workload: machine.stays.first().map(|stay| workload(&stay.workload)),
-        attribution: Attribution { team: machine.stays.first().and_then(|stay| stay.team.map(String::from)), ..Attribution::default() },
+        workload: machine.stays.first().map(|stay| workload(&stay.workload).into()),
+        attribution: Attribution { team: machine.stays.first().and_then(|stay| stay.team.map(String::from)), ..Attribution::default() }.into(),
         pods: machine
             .stays
             .iter()

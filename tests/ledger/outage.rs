@@ -123,7 +123,7 @@ async fn what_was_packed_in_a_long_outage_arrives_whole() {
     server.stop();
     let outbox = MemoryOutbox::default();
     let ports = (EmptyCloud, outbox.clone(), ledger, WallClock);
-    let engine = Engine::with_planner(ports, "test".into(), Settings::default(), Schedule::default(), outbox.planner());
+    let engine = Engine::with_planner(ports, "test".into(), Settings::default(), Intervals::default(), outbox.planner());
     let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
     let running = tokio::spawn(std::sync::Arc::clone(&engine).run(leading, stopped));
     (0..600).for_each(|n| outbox.put(machine(n).records()));
