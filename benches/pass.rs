@@ -3,7 +3,8 @@
 //!
 //! The world is the toy world of the core's tests over the whole shipped market: 10 replicas a service, five sizes of need; once with
 //! machines of one GPU and once with machines of eight. Decisions are those of the operator, with all their refused offers. Times are the
-//! median of several passes over the same snapshot; memory is the process's peak while the pass ran, world included.
+//! median of several passes over the same snapshot; memory is the peak of a process of its own while it makes one such pass, world included,
+//! with an allocator that gives back at once what is freed: what the world took while it grew is not counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "../tests/toy/mod.rs"]
@@ -33,12 +34,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SIZES: [(i64, i64, i64); 5] = [(8, 2_000, 8), (14, 3_000, 10), (20, 3_500, 12), (20, 6_000, 24), (40, 7_000, 40)];
 const REPLICAS: usize = 10;
 /// One line of the result.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
 struct Row {
     pods: usize,
     machines: usize,
     gpus_per_machine: i64,
-    what: &'static str,
+    what: String,
     ms: f64,
     peak_mib: u64,
 }
@@ -162,9 +163,10 @@ fn time(toy: &Toy, times: usize) -> (f64, u64) {
     (spans[spans.len() / 2], peak_mib())
 }
 
-fn rows(pods: usize, gpus_per_machine: i64) -> Vec<Row> {
+/// One row for each thing a pass may have to do; `often` times at most.
+fn rows(pods: usize, gpus_per_machine: i64, often: usize) -> Vec<Row> {
     let mut toy = world(pods, gpus_per_machine);
-    let buy = time(&toy, if pods > 5_000 { 3 } else { 7 });
+    let buy = time(&toy, often.min(if pods > 5_000 { 3 } else { 7 }));
     settle(&mut toy);
     toy.now = toy.now + Millis::from_mins(10);
     toy.live();
@@ -173,11 +175,11 @@ fn rows(pods: usize, gpus_per_machine: i64) -> Vec<Row> {
     toy.take(left);
     let machines = toy.world.claims.len();
     let mut found = Vec::new();
-    let mut add = |what, (ms, peak_mib)| found.push(Row { pods, machines, gpus_per_machine, what, ms, peak_mib });
+    let mut add = |what: &str, (ms, peak_mib)| found.push(Row { pods, machines, gpus_per_machine, what: what.to_owned(), ms, peak_mib });
     assert!(plan(&toy.settings, &toy.world, toy.now).steps.is_empty(), "at rest");
-    add("idle", time(&toy, 15));
+    add("idle", time(&toy, often.min(15)));
     toy.world.moves_considered_at = None;
-    add("moves", time(&toy, 5));
+    add("moves", time(&toy, often.min(5)));
     toy.world.moves_considered_at = Some(toy.now);
     let running: Vec<_> = toy
         .all_instances()
@@ -186,22 +188,40 @@ fn rows(pods: usize, gpus_per_machine: i64) -> Vec<Row> {
         .map(|i| i.id)
         .collect();
     toy.notify(&running[running.len() / 2], NoticeKind::Interruption);
-    add("notice", time(&toy, 15));
+    add("notice", time(&toy, often.min(15)));
     for id in running.iter().step_by(10) {
         toy.notify(id, NoticeKind::Interruption);
     }
-    add("tenth", time(&toy, 5));
+    add("tenth", time(&toy, often.min(5)));
     add("buy", buy);
     found
 }
 
+/// The same rows by a process of its own, for its peaks of memory.
+fn peaks(pods: usize, gpus_per_machine: i64) -> Vec<u64> {
+    let program = std::env::current_exe().expect("this program");
+    let mut command = std::process::Command::new(program);
+    command.env("MIMALLOC_PURGE_DELAY", "0").args(["--peaks", &pods.to_string(), &gpus_per_machine.to_string()]);
+    let answer = command.output().expect("this program runs");
+    let rows: Vec<Row> = serde_json::from_slice(&answer.stdout).expect("its rows");
+    rows.iter().map(|row| row.peak_mib).collect()
+}
+
 fn main() {
-    let most = std::env::args().skip_while(|a| a != "--most").nth(1).and_then(|n| n.parse::<usize>().ok()).unwrap_or(50_000);
+    let args: Vec<String> = std::env::args().collect();
+    let after = |flag: &str, nth: usize| args.iter().position(|a| a == flag).and_then(|at| args.get(at + nth)?.parse::<usize>().ok());
+    if let (Some(pods), Some(gpus)) = (after("--peaks", 1), after("--peaks", 2)) {
+        println!("{}", serde_json::to_string(&rows(pods, i64::try_from(gpus).expect("a number of GPUs"), 1)).expect("rows are JSON"));
+        return;
+    }
+    let most = after("--most", 1).unwrap_or(50_000);
     let mut all: Vec<Row> = Vec::new();
     println!("{:>7} {:>9} {:>5} {:>8} {:>11} {:>9} {:>9}", "PODS", "MACHINES", "GPUS", "WHAT", "MS", "PEAK MIB", "EXPONENT");
     for gpus in [1, 8] {
         for pods in [100, 1_000, 5_000, 10_000, 50_000].into_iter().filter(|pods| *pods <= most) {
-            for row in rows(pods, gpus) {
+            let peaks = peaks(pods, gpus);
+            for (mut row, peak_mib) in rows(pods, gpus, usize::MAX).into_iter().zip(peaks) {
+                row.peak_mib = peak_mib;
                 // How the time grows from the row before: 1 is in proportion, 2 with the square.
                 let before = all.iter().rev().find(|r| r.what == row.what && r.gpus_per_machine == gpus);
                 let exponent = before.map(|b| (row.ms / b.ms).ln() / (row.pods as f64 / b.pods as f64).ln());

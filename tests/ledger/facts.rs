@@ -260,7 +260,8 @@ pub fn decision(machine: &Machine) -> Decision {
         text: format!("bought g6.xlarge spot in use1-az4 for {}", machine.name),
         node_pool: Some("default".into()),
         workload: machine.stays.first().map(|stay| workload(&stay.workload).into()),
-        attribution: Attribution { team: machine.stays.first().and_then(|stay| stay.team.map(String::from)), ..Attribution::default() }.into(),
+        attribution: Attribution { team: machine.stays.first().and_then(|stay| stay.team.map(String::from)), ..Attribution::default() }
+            .into(),
         pods: machine
             .stays
             .iter()

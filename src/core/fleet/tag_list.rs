@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Separates keys and values. EC2 takes no tag that contains it.
 const END: char = '\0';
 
-/// Tags by key, ordered by key.
+/// Tags by key.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
 pub struct TagList(Box<str>);
@@ -39,7 +39,9 @@ impl TagList {
 impl From<BTreeMap<String, String>> for TagList {
     fn from(tags: BTreeMap<String, String>) -> Self {
         let mut text = String::with_capacity(tags.iter().map(|(key, value)| key.len() + value.len() + 2).sum());
-        for part in tags.iter().flat_map(|(key, value)| [key, value]) {
+        // The owner first: every pass asks for it, of every machine.
+        let (owner, others): (Vec<_>, Vec<_>) = tags.iter().partition(|(key, _)| *key == super::tags::CLUSTER_UID);
+        for part in owner.into_iter().chain(others).flat_map(|(key, value)| [key, value]) {
             text.extend(part.chars().filter(|c| *c != END));
             text.push(END);
         }
@@ -67,5 +69,7 @@ mod tests {
         assert_eq!(list.with("a", Some("2")).get("a"), Some("2"));
         assert_eq!(serde_json::to_value(&list).unwrap(), serde_json::json!({"a": "1", "b": "", "c": "x y"}));
         assert_eq!(TagList::default().iter().count(), 0);
+        let owned = list.with(crate::core::fleet::tags::CLUSTER_UID, Some("u"));
+        assert_eq!((owned.iter().next(), owned.get("a")), (Some((crate::core::fleet::tags::CLUSTER_UID, "u")), Some("1")));
     }
 }
