@@ -64,10 +64,7 @@ pub(super) struct Index<'a> {
     world: &'a Snapshot,
     /// Every claim, by name.
     machines: Vec<Machine<'a>>,
-    /// Where in `machines`, by the claim's name.
-    by_name: Lookup<&'a str, u32>,
-    /// ... and by the instance that its status names; the first claim counts.
-    by_instance: Lookup<&'a str, u32>,
+    of_claims: OfClaims<'a>,
     of_pods: OfPods<'a>,
     of_ec2: OfEc2<'a>,
     let_go_by: OnceCell<Lookup<&'a str, Vec<&'a Pod>>>,
@@ -100,6 +97,16 @@ impl<'a> Machine<'a> {
     }
 }
 
+/// What one walk over all claims finds.
+struct OfClaims<'a> {
+    /// Where in [`Index::machines`], by the claim's name.
+    by_name: Lookup<&'a str, u32>,
+    /// Claims whose work is being moved off, by name.
+    leaving: Vec<&'a Claim>,
+    /// Claims that are to take over the work of another, by name.
+    taking_over: Vec<&'a Claim>,
+}
+
 /// What one walk over all pods finds.
 struct OfPods<'a> {
     /// Pods that hold a place, claim by claim, oldest first.
@@ -122,6 +129,8 @@ struct OfPods<'a> {
 
 /// What one walk over all instances and nodes finds.
 struct OfEc2<'a> {
+    /// Where in [`Index::machines`], by the instance that the claim's status names; the first claim counts.
+    by_instance: Lookup<&'a str, u32>,
     /// By the position of their claim.
     instances: Vec<Option<&'a Instance>>,
     nodes: Vec<Option<&'a Node>>,
@@ -145,6 +154,22 @@ const WORTH_A_THREAD: usize = 4_000;
 pub(super) fn shown(world: &Snapshot) -> impl Iterator<Item = &Instance> {
     let known = world.instances.values().filter_map(|o| if let Observed::Known { value, .. } = o { Some(value) } else { None });
     known.flat_map(|instances| instances.values())
+}
+
+impl<'a> OfClaims<'a> {
+    fn of(world: &'a Snapshot) -> Self {
+        let mut found = OfClaims { by_name: lookup(world.claims.len()), leaving: Vec::new(), taking_over: Vec::new() };
+        for (at, claim) in (0..).zip(world.claims.values()) {
+            found.by_name.insert(claim.name.as_str(), at);
+            if claim.status.moving.is_some() {
+                found.leaving.push(claim);
+            }
+            if claim.spec.takes_over.is_some() {
+                found.taking_over.push(claim);
+            }
+        }
+        found
+    }
 }
 
 impl<'a> OfPods<'a> {
@@ -215,17 +240,24 @@ impl<'a> OfPods<'a> {
 }
 
 impl<'a> OfEc2<'a> {
-    fn of(world: &'a Snapshot, by_instance: &Lookup<&'a str, u32>, claims: usize) -> Self {
+    fn of(world: &'a Snapshot) -> Self {
+        let mut by_instance = lookup(world.claims.len());
+        for (at, claim) in (0..).zip(world.claims.values()) {
+            if let Some(id) = &claim.status.instance {
+                by_instance.entry(id.as_str()).or_insert(at);
+            }
+        }
         let mut found = OfEc2 {
-            instances: vec![None; claims],
-            nodes: vec![None; claims],
+            by_instance,
+            instances: vec![None; world.claims.len()],
+            nodes: vec![None; world.claims.len()],
             other_instances: lookup(0),
             other_nodes: lookup(0),
             said_of: Vec::new(),
             foreign: Vec::new(),
         };
         for instance in shown(world) {
-            match by_instance.get(instance.id.as_str()) {
+            match found.by_instance.get(instance.id.as_str()) {
                 Some(at) => found.instances[*at as usize] = Some(instance),
                 None => {
                     found.other_instances.insert(instance.id.as_str(), instance);
@@ -240,7 +272,7 @@ impl<'a> OfEc2<'a> {
         }
         for node in world.nodes.values() {
             // Of several Nodes that name one instance the first counts, as the snapshot orders them.
-            match by_instance.get(node.instance.as_str()) {
+            match found.by_instance.get(node.instance.as_str()) {
                 Some(at) => {
                     found.nodes[*at as usize].get_or_insert(node);
                 }
@@ -255,22 +287,18 @@ impl<'a> OfEc2<'a> {
 
 impl<'a> Index<'a> {
     pub(super) fn of(world: &'a Snapshot) -> (Index<'a>, Claims<'a>) {
-        let (mut by_name, mut by_instance) = (lookup(world.claims.len()), lookup(world.claims.len()));
-        for (at, claim) in (0..).zip(world.claims.values()) {
-            by_name.insert(claim.name.as_str(), at);
-            if let Some(id) = &claim.status.instance {
-                by_instance.entry(id.as_str()).or_insert(at);
-            }
-        }
         // Two walks that have nothing in common but what they read.
-        let (of_pods, mut of_ec2) = if world.pods.len() + world.nodes.len() > WORTH_A_THREAD {
+        let (of_claims, of_pods, mut of_ec2) = if world.pods.len() + world.nodes.len() > WORTH_A_THREAD {
             std::thread::scope(|scope| {
-                let ec2 = scope.spawn(|| OfEc2::of(world, &by_instance, world.claims.len()));
-                let of_pods = OfPods::of(world, &by_name);
-                (of_pods, ec2.join().unwrap_or_else(|fault| std::panic::resume_unwind(fault)))
+                let ec2 = scope.spawn(|| OfEc2::of(world));
+                let of_claims = OfClaims::of(world);
+                let of_pods = OfPods::of(world, &of_claims.by_name);
+                (of_claims, of_pods, ec2.join().unwrap_or_else(|fault| std::panic::resume_unwind(fault)))
             })
         } else {
-            (OfPods::of(world, &by_name), OfEc2::of(world, &by_instance, world.claims.len()))
+            let of_claims = OfClaims::of(world);
+            let of_pods = OfPods::of(world, &of_claims.by_name);
+            (of_claims, of_pods, OfEc2::of(world))
         };
         let (instances, nodes) = (std::mem::take(&mut of_ec2.instances), std::mem::take(&mut of_ec2.nodes));
         let belongs = instances.into_iter().zip(nodes).zip(of_pods.from.windows(2));
@@ -280,8 +308,7 @@ impl<'a> Index<'a> {
         let index = Index {
             world,
             machines,
-            by_name,
-            by_instance,
+            of_claims,
             of_pods,
             of_ec2,
             let_go_by: OnceCell::new(),
@@ -301,9 +328,19 @@ impl<'a> Index<'a> {
         &self.machines
     }
 
+    /// Claims whose work is being moved off, by name.
+    pub(super) fn leaving(&self) -> &[&'a Claim] {
+        &self.of_claims.leaving
+    }
+
+    /// Claims that are to take over the work of another, by name.
+    pub(super) fn taking_over(&self) -> &[&'a Claim] {
+        &self.of_claims.taking_over
+    }
+
     /// Where in [`Index::machines`] the claim of this name is.
     pub(super) fn position(&self, claim: &ClaimName) -> Option<usize> {
-        self.by_name.get(claim.as_str()).map(|at| *at as usize)
+        self.of_claims.by_name.get(claim.as_str()).map(|at| *at as usize)
     }
 
     /// Pods that hold a place, machine by machine.
@@ -372,7 +409,7 @@ impl<'a> Index<'a> {
 
     /// The instance of this id, where EC2 shows it.
     pub(super) fn instance(&self, id: &InstanceId) -> Option<&'a Instance> {
-        match self.by_instance.get(id.as_str()) {
+        match self.of_ec2.by_instance.get(id.as_str()) {
             Some(at) => self.machines[*at as usize].instance,
             None => self.of_ec2.other_instances.get(id.as_str()).copied(),
         }
@@ -381,7 +418,7 @@ impl<'a> Index<'a> {
     /// The node that runs on this instance.
     pub(super) fn node_on(&self, instance: Option<&InstanceId>) -> Option<&'a Node> {
         let instance = instance?.as_str();
-        match self.by_instance.get(instance) {
+        match self.of_ec2.by_instance.get(instance) {
             Some(at) => self.machines[*at as usize].node,
             None => self.of_ec2.other_nodes.get(instance).copied(),
         }
@@ -452,7 +489,7 @@ impl<'a> Index<'a> {
     pub(super) fn successors(&self, claim: &ClaimName) -> &[&'a Claim] {
         let made = self.successors.get_or_init(|| {
             let mut found: Lookup<&str, Vec<&Claim>> = lookup(0);
-            for successor in self.world.claims.values() {
+            for successor in self.taking_over().iter().copied() {
                 if let Some(old) = &successor.spec.takes_over {
                     found.entry(old.as_str()).or_default().push(successor);
                 }
@@ -466,9 +503,9 @@ impl<'a> Index<'a> {
     pub(super) fn claim_of(&self, instance: &InstanceId) -> Option<&'a ClaimName> {
         // Of two claims that name one instance, the one that its tag names.
         let tagged = self.instance(instance).and_then(|seen| seen.tags.get(tags::CLAIM));
-        let tagged = tagged.and_then(|name| Some(&self.machines[*self.by_name.get(name)? as usize].claim.name));
+        let tagged = tagged.and_then(|name| Some(&self.machines[*self.of_claims.by_name.get(name)? as usize].claim.name));
         let own = tagged.filter(|name| self.world.claims.get(*name).is_some_and(|claim| claim.status.instance.as_ref() == Some(instance)));
-        own.or_else(|| self.by_instance.get(instance.as_str()).map(|at| &self.machines[*at as usize].claim.name))
+        own.or_else(|| self.of_ec2.by_instance.get(instance.as_str()).map(|at| &self.machines[*at as usize].claim.name))
     }
 
     /// The instance that carries this claim's uid in its tags: of a launch whose answer was not written down.

@@ -19,7 +19,7 @@ use crate::core::workload::need::constraints::TYPE;
 
 pub(in crate::core::plan) fn advance_claims(pass: &mut Pass) {
     let claims = pass.claims.clone();
-    let awake = claims.values().enumerate().filter(|(position, _)| !pass.is_resting(*position)).map(|(_, claim)| claim);
+    let awake = (0..).zip(pass.index.machines()).filter(|(at, _)| !pass.is_resting(*at)).filter_map(|(_, m)| claims.get(&m.claim.name));
     let free: Vec<&Claim> = awake.filter(|c| pass.is_free(&Lane::Claim(c.name.clone()))).collect();
     for claim in free {
         if is_others(pass, claim) {

@@ -28,9 +28,9 @@ const BARE_FOR: Millis = Millis::from_mins(30);
 
 pub(in crate::core::plan) fn move_pods(pass: &mut Pass) {
     // Nothing can be moved off a machine that is gone: `lifecycle` removes its pods.
-    let left = |c: &&Claim| c.status.moving.as_ref().is_some_and(|mark| mark.trigger != Trigger::InstanceLost);
-    let claims = pass.world.claims.clone();
-    for claim in claims.values().filter(left) {
+    let left = |c: &&&Claim| c.status.moving.as_ref().is_some_and(|mark| mark.trigger != Trigger::InstanceLost);
+    let leaving = pass.index.leaving().to_vec();
+    for claim in leaving.iter().filter(left).copied() {
         let Some(mark) = claim.status.moving.clone() else { continue };
         guests::keep_new_pods_off(pass, claim);
         if let Some(deadline) = claim.status.interruption.as_ref().and_then(|i| i.deadline) {

@@ -88,12 +88,12 @@ pub(in crate::core::plan) fn consider_moves(pass: &mut Pass) -> bool {
     }
     let next = pass.moves_considered_next().unwrap_or(pass.now);
     let due = pass.now >= next || pass.world.moves_considered_at.is_some_and(|last| pass.now < last);
-    let claims = pass.world.claims.clone();
-    let awaited: BTreeSet<&ClaimName> =
-        claims.values().filter(|c| c.status.node_ready_at.is_some()).filter_map(|c| c.spec.takes_over.as_ref()).collect();
+    let joined = pass.index.taking_over().iter().filter(|c| c.status.node_ready_at.is_some());
+    let awaited: BTreeSet<&ClaimName> = joined.filter_map(|c| c.spec.takes_over.as_ref()).collect();
     if !due && awaited.is_empty() {
         return false;
     }
+    let claims = pass.world.claims.clone();
     let mut look = Look::of(pass);
     for claim in claims.values().filter(|c| c.takes_work() && c.status.node_ready_at.is_some()) {
         let awaited = awaited.contains(&claim.name);

@@ -20,11 +20,8 @@ use crate::core::workload::need::{Need, WorkloadKind};
 use crate::core::workload::{Pod, PodPhase, Replaces};
 
 pub(in crate::core::plan) fn report_to_the_ledger(pass: &mut Pass) {
-    let claims = pass.world.claims.clone();
-    for (position, claim) in claims.values().enumerate() {
-        if pass.is_resting(position) {
-            continue;
-        }
+    let awake: Vec<&Claim> = (0..).zip(pass.index.machines()).filter(|(at, _)| !pass.is_resting(*at)).map(|(_, m)| m.claim).collect();
+    for claim in awake {
         intervals(pass, claim);
         occupancies(pass, claim);
         checkpoints(pass, claim);
