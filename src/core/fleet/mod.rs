@@ -10,10 +10,11 @@ mod node_class;
 mod node_pool;
 mod notice;
 mod ownership;
+mod remembered_bindings;
 mod tag_list;
 mod trigger;
 
-pub use binding::{Binding, Bindings, Bound};
+pub use binding::Binding;
 pub use claim::{
     Claim, ClaimSpec, ClaimStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MoveMark, Occupant, TOKEN_ENDED, Unhealthy,
 };
@@ -25,5 +26,6 @@ pub use node_class::{ClassProblem, ClassStatus, NodeClass};
 pub use node_pool::{MonthBooks, NodePool, NodePoolSpec, PoolStatus, UnreadableSelector};
 pub use notice::{Notice, NoticeKind};
 pub use ownership::{ClaimsNow, Ownership, UnreadableClaim, ownership, unclaimed_since};
+pub use remembered_bindings::{Bindings, Bound};
 pub use tag_list::TagList;
 pub use trigger::Trigger;

@@ -18,6 +18,7 @@ pub fn dashboard() -> Dashboard {
                     Panel::prometheus("Outbox", "Waiting records, and the age of the oldest.", Draw::Stat, "short", &[q("max(lowtide_outbox_records{@})", "records"), q("max(lowtide_outbox_age_seconds{@})", "age, s"), q("max(lowtide_outbox_bound_records{@})", "bound")]),
                     Panel::prometheus("Waiting prices", "Price changes on their way into Postgres.", Draw::Stat, "short", &[q("max(lowtide_prices_waiting{@})", "prices")]),
                     Panel::prometheus("Posting and seal", "Seconds since everything settled was posted, and sealed; 0 before the first time.", Draw::Stat, "s", &[q("max(lowtide_posting_age_seconds{@})", "posted"), q("max(lowtide_seal_age_seconds{@})", "sealed")]),
+                    Panel::prometheus("Bills", "Seconds since every bill and feed that AWS had written was taken (0 where nothing is fetched), and how many were refused.", Draw::Stat, "short", &[q("max(lowtide_bills_age_seconds{@})", "age, s"), q("max(lowtide_bills_refused{@})", "refused")]),
                 ],
             },
             Row {
