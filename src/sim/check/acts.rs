@@ -73,7 +73,10 @@ pub fn before_terminate(world: &mut World, instance: &InstanceId, now: Timestamp
     let working = works(world, &claim.name, now);
     let no_reason = match trigger {
         // By the true clock: what the operator's own says is no reason.
-        Trigger::NeverJoined => healthy || now.since(machine.instance.launched_at) + JOIN_TOLERANCE < join_timeout,
+        // Of two Nodes that pass for one machine neither may be used.
+        Trigger::NeverJoined => {
+            (healthy && !has_a_twin(world, instance)) || now.since(machine.instance.launched_at) + JOIN_TOLERANCE < join_timeout
+        }
         Trigger::NoGpus => !matches!(machine.boot, Boot::WithoutGpus(_)) || age < join_timeout,
         Trigger::InterruptionNotice => machine.doomed_at.is_none() && !rebalanced(&claim),
         Trigger::Unclaimed => true,
@@ -93,6 +96,11 @@ pub fn before_terminate(world: &mut World, instance: &InstanceId, now: Timestamp
 fn own_nodes<'a>(world: &'a World, instance: &'a InstanceId) -> impl Iterator<Item = &'a Node> {
     let nodes = world.kube.nodes.values().map(|n| &n.object.node);
     nodes.filter(move |node| node.instance == *instance && !forging::is_forged(&node.name))
+}
+
+/// Somebody's Node passes for this machine, beside its own.
+fn has_a_twin(world: &World, instance: &InstanceId) -> bool {
+    world.kube.nodes.values().map(|n| &n.object.node).any(|node| node.instance == *instance && forging::is_forged(&node.name))
 }
 
 /// A pod that runs on a machine.
@@ -137,12 +145,23 @@ pub fn before_action(world: &mut World, action: &ClusterAction, now: Timestamp) 
         }
         ClusterAction::Evict { pod, reason, .. } | ClusterAction::DeletePod { pod, reason, .. } => removal_has_reason(world, pod, *reason),
         ClusterAction::RemoveClaim { claim, .. } => claim_is_over(world, claim),
-        ClusterAction::Lift { target, claim } => bindings::is_lifted_where_bound(world, &target.pod, claim),
+        ClusterAction::Lift { target, claim } => {
+            bindings::is_lifted_where_bound(world, &target.pod, claim);
+            has_joined(world, &target.pod, claim);
+        }
         ClusterAction::LetGoOfDeployment { target, .. } | ClusterAction::LetGoOfJob { target, .. } => {
             world.checks.let_go.insert(target.pod.uid.clone());
         }
         ClusterAction::MarkNode { node, claim, .. } => bindings::is_its_node(world, node, claim),
         _ => {}
+    }
+}
+
+/// INV-12: a gate is lifted when the machine is there.
+fn has_joined(world: &mut World, pod: &PodIdentity, claim: &ClaimName) {
+    if world.kube.claims.get(claim).is_some_and(|c| c.object.status.node_ready_at.is_none()) {
+        let text = format!("the gate of {} is lifted and the machine of {claim} has not joined", pod.object.name);
+        world.broke(Invariant::LiftedPodsRun, text);
     }
 }
 

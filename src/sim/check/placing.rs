@@ -147,7 +147,10 @@ fn exceeds(world: &World, pod: &SimPod, spread: &Others, here: &BTreeMap<String,
     // Which zones can be had is plain only where nothing but the market rules them out: on-demand never runs out.
     let plain =
         !world.account.is_tight() && !world.account.shares() && pod.asks.cap.is_none() && pod.asks.is_spot_first() && pod.asks.spares == 0;
-    if spread.domain != ZONE || !plain {
+    // A rescue goes where anything is to be had at once, and the operator may just have started and know no market.
+    let doomed = |p: &SimPod| p.pod.claim.as_ref().and_then(|name| world.kube.claims.get(name)).is_some_and(|on| announced(&on.object));
+    let rescue = world.kube.pods.values().any(|p| p.object.made_by == pod.made_by && p.object.pod.let_go.is_some() && doomed(&p.object));
+    if spread.domain != ZONE || !plain || rescue {
         return false;
     }
     let served: BTreeSet<&str> = world.kube.classes.values().flat_map(|c| c.object.zones.keys().map(|zone| zone.as_str())).collect();

@@ -87,7 +87,11 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
     if pass.world.doubtful_nodes.values().any(unseen) {
         return false;
     }
+    let twice = |doubt: &Doubt| matches!(doubt, Doubt::Twice { .. }) && Some(doubt.instance()) == claim.status.instance.as_ref();
     let (trigger, cause, what) = match node {
+        None if pass.world.doubtful_nodes.values().any(twice) => {
+            (Trigger::NeverJoined, CoolDownCause::NeverJoined, "joined, and two Nodes pass for it, so that neither is used".to_owned())
+        }
         Some(n) if n.ready => (Trigger::NoGpus, CoolDownCause::NoGpus, format!("joined with {} of {units} GPUs", n.allocatable.gpus)),
         Some(_) => (Trigger::NeverJoined, CoolDownCause::NeverJoined, "joined but was never Ready".to_owned()),
         None => (Trigger::NeverJoined, CoolDownCause::NeverJoined, "never joined".to_owned()),

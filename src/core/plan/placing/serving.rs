@@ -12,7 +12,7 @@ use super::super::pass::Pass;
 use super::super::terms::Marks;
 use super::apart;
 use super::deadline::Verdict;
-use super::replacing::is_rescue;
+use super::replacing::{is_rescue, replaced_pod};
 use crate::core::market::availability::CapacityMemory;
 use crate::core::market::{Capacity, CapacityType};
 use crate::core::placement::eligibility::{Correlated, Wants, correlated_pool, listings};
@@ -36,7 +36,7 @@ pub(in crate::core::plan) fn verdicts(
     marks: &Marks,
 ) -> BTreeMap<Uid, Arc<Verdict>> {
     let mut services: BTreeMap<&Workload, Vec<&Pod>> = BTreeMap::new();
-    for pod in pods.iter().filter(|pod| terms(pod).is_some()) {
+    for pod in pods.iter().filter(|pod| terms(pod).is_some() && !is_awaited(pass, pod)) {
         services.entry(&pod.workload).or_default().push(pod);
     }
     if services.is_empty() {
@@ -62,6 +62,14 @@ pub(in crate::core::plan) fn verdicts(
         }
     }
     by_pod
+}
+
+/// A machine that was bought to take its work over is Ready: the answer was given then, and asked again, the market that the machine came from
+/// may have no quota left for a second.
+fn is_awaited(pass: &Pass, pod: &Pod) -> bool {
+    let claims = [pod.claim.as_ref(), replaced_pod(pass, pod).and_then(|old| old.claim.as_ref())];
+    let mut successors = claims.into_iter().flatten().flat_map(|claim| pass.index.successors(claim));
+    successors.any(|new| new.takes_work() && new.status.node_ready_at.is_some())
 }
 
 /// Need and schedule of a replica whose owner wants spares or has a goal, and takes spot.
