@@ -22,13 +22,15 @@ pub(super) struct Version<'a> {
 ///
 /// # Errors
 /// Names the reports when there are several.
-pub(super) fn versions(objects: &[Object]) -> Result<Vec<Version<'_>>, String> {
+pub(super) fn versions<'o>(objects: &'o [Object]) -> Result<Vec<Version<'o>>, String> {
     let mut reports: BTreeMap<&str, BTreeMap<Option<Month>, &Object>> = BTreeMap::new();
     for object in objects.iter().filter(|object| object.key.ends_with("Manifest.json")) {
         let (report, month) = place_of(&object.key);
         let newest = reports.entry(report).or_default().entry(month).or_insert(object);
-        // A version's manifest lies in its own folder and above it: written at once, they name the same files.
-        if (object.modified, object.key.len()) > (newest.modified, newest.key.len()) {
+        // A version's manifest lies in its own folder and above it: written at once, they name the same files. S3 says whole seconds: of two
+        // versions of one second the later folder, which is named by its time.
+        let order = |object: &'o Object| (object.modified, object.key.len(), object.key.as_str());
+        if order(object) > order(newest) {
             *newest = object;
         }
     }
@@ -106,6 +108,14 @@ mod tests {
                 "2026-07 e/x/metadata/BILLING_PERIOD=2026-07/2026-08-03T01:02:03.000Z-b/x-Manifest.json"
             ]
         );
+        // Two versions in one second, in whatever order they are listed.
+        let second = [
+            object("e/x/metadata/BILLING_PERIOD=2026-07/2026-08-03T01:02:03.000Z-b/x-Manifest.json", 2),
+            object("e/x/metadata/BILLING_PERIOD=2026-07/2026-07-20T01:02:03.000Z-a/x-Manifest.json", 2),
+        ];
+        let newest = "2026-07 e/x/metadata/BILLING_PERIOD=2026-07/2026-08-03T01:02:03.000Z-b/x-Manifest.json";
+        assert_eq!(said(&second).unwrap(), [newest]);
+        assert_eq!(said(&[second[1].clone(), second[0].clone()]).unwrap(), [newest]);
         // The older report: its manifest is there twice.
         let report = [
             object("p/r/20260701-20260801/a1/r-Manifest.json", 1),
