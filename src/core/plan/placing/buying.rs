@@ -27,7 +27,7 @@ use crate::core::workload::need::Need;
 use crate::core::workload::{Baseline, Mobility, Pod, Replaces};
 
 pub(in crate::core::plan) fn buy<'a>(pass: &mut Pass<'a>) {
-    let waiting: Vec<&'a Pod> = waiting_pods(pass).into_iter().filter(|pod| !bind_where_bought(pass, *pod)).collect();
+    let waiting: Vec<&'a Pod> = waiting_pods(pass).into_iter().filter(|pod| !bind_where_bought(pass, pod)).collect();
     if waiting.is_empty() {
         return;
     }

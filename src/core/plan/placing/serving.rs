@@ -28,6 +28,9 @@ use crate::core::workload::need::{CapacityPreference, Need, Schedule, WorkloadKi
 use crate::core::workload::shortfall::Shortfall;
 use crate::core::workload::{Pod, PodPhase, Workload};
 
+/// What a look at the market goes by: the need, the node pools that admit it, whether it is a rescue, and what other pods leave of the choice.
+type Asker<'p> = (&'p Need, Shared<BTreeSet<PoolName>>, bool, Apart);
+
 /// The verdicts on those of `pods` that belong to a service with spares, by uid. They are taken in the order given: each knows of the ones before.
 pub(in crate::core::plan) fn verdicts(
     pass: &Pass,
@@ -44,7 +47,7 @@ pub(in crate::core::plan) fn verdicts(
     }
     let listed = listings(request);
     // Replicas of a service are mostly equal, and each look goes through the whole market.
-    let mut known: BTreeMap<(&Need, Shared<BTreeSet<PoolName>>, bool, Apart), Places> = BTreeMap::new();
+    let mut known: BTreeMap<Asker, Places> = BTreeMap::new();
     let mut by_pod = BTreeMap::new();
     for (workload, asking) in services {
         let mut standing = Standing::of(pass, workload, &asking);
