@@ -66,7 +66,8 @@ impl AwsCloud {
         let found = self.clients(region).ec2.describe_launch_templates().launch_template_names(&template.name).send().await;
         let found = found.map_err(|error| from_sdk("DescribeLaunchTemplates", region, error))?;
         let known = needed(found.launch_templates().first(), "DescribeLaunchTemplates", &template.name)?;
-        if let Ownership::Foreign(uid) = ownership(&tag_map(known.tags()).into(), &self.settings.cluster_uid) {
+        let tags = tag_map(known.tags()).into();
+        if let Ownership::Foreign(uid) = ownership(&tags, &self.settings.cluster_uid) {
             let message =
                 format!("launch template {} carries the UID {uid} of another cluster: nothing is launched from it", template.name);
             return Err(CloudError::Refused { code: "OtherCluster".to_owned(), message });

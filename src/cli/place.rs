@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::files::{self, FileError};
@@ -18,6 +17,7 @@ use crate::core::placement::{Demand, Gang, Learnt, OwnerRule, Placement, Placeme
 use crate::core::plan::placing::apart;
 use crate::core::record::{Judgement, code_of};
 use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::shared::Shared;
 use crate::core::units::time::Millis;
 use crate::core::workload::controllers::Controllers;
 use crate::core::workload::need::{NeedError, PodManifest, Vocabulary, parse_with};
@@ -192,8 +192,8 @@ fn asked(manifests: &Manifests, vocabulary: &Vocabulary, pool_share_per_mille: O
         pod
     };
     let pods: Vec<PodManifest> = manifests.workloads.iter().map(pod_of).collect();
-    let rules: Vec<Arc<PodRules>> = pods.iter().map(|pod| PodRules::read(pod).0).collect();
-    let named = manifests.workloads.iter().zip(&rules).map(|(w, r)| (w.namespace.as_str(), r.as_ref()));
+    let rules: Vec<Shared<PodRules>> = pods.iter().map(|pod| PodRules::read(pod).0).collect();
+    let named = manifests.workloads.iter().zip(&rules).map(|(w, r)| (w.namespace.as_str(), &**r));
     let aparts = apart::among(named);
     let mut asked = Asked::default();
     for (index, (workload, pod)) in manifests.workloads.iter().zip(&pods).enumerate() {

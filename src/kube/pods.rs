@@ -3,8 +3,6 @@
 //! Decides: which phase a pod is in for us, which Services list it, and what our annotations on it say.
 //! Does not: decide what its manifest needs, whose work it is or how it is moved (see `core::workload::pod_reader`).
 
-use std::sync::Arc;
-
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use k8s_openapi::jiff;
 
@@ -12,6 +10,7 @@ use super::api::words;
 use super::endpoints::Endpoints;
 use super::names;
 use crate::core::units::ids::{ClaimName, DecisionId, NodeName, ObjectRef, Uid};
+use crate::core::units::shared::Shared;
 use crate::core::units::time::Timestamp;
 use crate::core::workload as core_workload;
 use crate::core::workload::need::{NeedAnswer, PodManifest};
@@ -43,7 +42,12 @@ impl WatchedPods<'_> {
     ///
     /// # Errors
     /// When the object has no name, uid, resourceVersion or creation time.
-    pub fn read(&self, pod: &Pod, manifest: &PodManifest, asked: (NeedAnswer, Arc<PodRules>)) -> Result<core_workload::Pod, IncompletePod> {
+    pub fn read(
+        &self,
+        pod: &Pod,
+        manifest: &PodManifest,
+        asked: (NeedAnswer, Shared<PodRules>),
+    ) -> Result<core_workload::Pod, IncompletePod> {
         let meta = &pod.metadata;
         let object = ObjectRef { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() };
         let missing = |field| IncompletePod { pod: object.to_string(), field };

@@ -150,7 +150,7 @@ impl PlantedBug {
             }
             PlantedBug::CompanyIgnored => {
                 for pod in world.pods.values_mut() {
-                    pod.rules = Arc::default();
+                    pod.rules = Default::default();
                     pod.need.iter_mut().for_each(|(_, schedule)| schedule.zone_max_skew = None);
                 }
             }

@@ -13,10 +13,10 @@ use lowtide::core::plan::{Settings, plan, plan_asking_about_each};
 use lowtide::core::record::{Decision, LedgerRecord};
 use lowtide::core::snapshot::memory::Sighting;
 use lowtide::core::snapshot::*;
-use lowtide::core::units::alike::Alike;
 use lowtide::core::units::ids::{ClassName, InstanceId, NodeName, ObjectRef, PoolName, Region, Uid, ZoneId};
 use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::core::units::{Mebibytes, Millicores, Resources};
+use lowtide::core::workload::alike_pods::AlikePods;
 use lowtide::core::workload::need::{CapacityPreference, Need, Schedule, WorkloadKind};
 use lowtide::core::workload::*;
 
@@ -44,7 +44,7 @@ pub struct Toy {
     pub held_ends: u64,
     next: u64,
     /// What pods share, as the reader of real pods lets them.
-    alike: Sharing,
+    alike: AlikePods,
     pub starts: BTreeMap<Uid, Timestamp>,
     /// The instance that each claim's token stands for.
     launched: BTreeMap<Uid, InstanceId>,
@@ -59,16 +59,6 @@ pub const START: Millis = Millis(30_000);
 
 pub fn capacity(region: &str, zone: &str, capacity_type: CapacityType) -> Capacity {
     Capacity { region: region.into(), zone: zone.into(), instance_type: "g6.xlarge".into(), capacity_type }
-}
-
-#[derive(Default)]
-struct Sharing {
-    needs: Alike<Need>,
-    schedules: Alike<Schedule>,
-    workloads: Alike<Workload>,
-    attributions: Alike<Attribution>,
-    services: Alike<BTreeSet<String>>,
-    rules: std::sync::Arc<PodRules>,
 }
 
 impl Toy {
@@ -132,7 +122,7 @@ impl Toy {
             prepared: BTreeSet::new(),
             held_ends: 0,
             next: 0,
-            alike: Sharing::default(),
+            alike: AlikePods::default(),
             starts: BTreeMap::new(),
             launched: BTreeMap::new(),
         }
@@ -170,15 +160,15 @@ impl Toy {
         };
         let (need, schedule) = (self.need(kind), Schedule { checkpoint_grace: Some(Millis::from_secs(20)), ..Schedule::default() });
         let object = |name: String| ObjectRef { namespace: "default".into(), name };
-        let pod = Pod {
+        let mut pod = Pod {
             identity: PodIdentity { object: object(name), uid: uid.clone() },
             resource_version: "1".into(),
             created_at: self.now,
-            workload: self.alike.workloads.share(Workload { kind: workload.0.into(), object: object(workload.1) }),
+            workload: Workload { kind: workload.0.into(), object: object(workload.1) }.into(),
             mobility,
-            need: Ok((self.alike.needs.share(need), self.alike.schedules.share(schedule))),
-            rules: std::sync::Arc::clone(&self.alike.rules),
-            attribution: self.alike.attributions.share(Attribution::default()),
+            need: Ok((need.into(), schedule.into())),
+            rules: Default::default(),
+            attribution: Default::default(),
             phase: PodPhase::Gated,
             started_at: None,
             ready_since: None,
@@ -192,9 +182,10 @@ impl Toy {
             node: None,
             replaces: None,
             let_go: None,
-            services: self.alike.services.share(BTreeSet::from(["web".to_owned()])),
-            ready_in: self.alike.services.share(BTreeSet::new()),
+            services: BTreeSet::from(["web".to_owned()]).into(),
+            ready_in: Default::default(),
         };
+        self.alike.share(&mut pod);
         self.world.pods.insert(uid.clone(), pod);
         uid
     }

@@ -225,7 +225,7 @@ pub enum LedgerCommand {
     /// Import what AWS billed, what workloads produced and earned, and other costs. Safe to repeat.
     Import(import::ImportArgs),
     /// Fetch new versions of a Cost and Usage Report, or new files of the spot data feed, from the bucket that AWS writes them to, and import them. A version
-    /// is fetched once; the operator does so every hour where it is told to.
+    /// is fetched once; the operator does so every hour where the chart asks for it.
     Fetch(fetch::FetchArgs),
     /// What was imported: versions of bills, feeds, usage, revenue and other costs, by whom, and from which files.
     Statements(import::StatementsArgs),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::core::units::Resources;
 use crate::core::units::ids::{InstanceId, NodeName};
+use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::{PodIdentity, PodRules};
 
@@ -54,7 +55,7 @@ pub struct OtherPod {
     /// What it requests.
     pub requests: Resources,
     /// With which pods it may run, as far as others depend on it.
-    pub rules: Arc<PodRules>,
+    pub rules: Shared<PodRules>,
     /// `terminationGracePeriodSeconds`.
     pub termination_grace: Millis,
     /// Deletion was requested.

@@ -13,34 +13,34 @@ use crate::core::units::time::Timestamp;
 
 /// Owner of a machine that carries our cluster's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ownership {
+pub enum Ownership<'a> {
     /// It carries this cluster's UID.
     Ours,
     /// It carries no UID: launched by lowtide 0.1, or by hand. It is ours if there is a claim of ours for it (a claim's uid comes from one
     /// API server only), otherwise its owner is unknown: left alone until someone runs `lowtide adopt`.
     Unmarked,
     /// It carries another cluster's UID: never used, terminated or adopted without a person.
-    Foreign(String),
+    Foreign(&'a str),
 }
 
 /// The owner of the machine with these tags. While our own UID is not known (empty), nothing is ours.
-pub fn ownership(tags: &TagList, cluster_uid: &str) -> Ownership {
+pub fn ownership<'a>(tags: &'a TagList, cluster_uid: &str) -> Ownership<'a> {
     match tags.get(tags::CLUSTER_UID).filter(|uid| !uid.is_empty()) {
         Some(uid) if uid == cluster_uid => Ownership::Ours,
-        Some(other) => Ownership::Foreign(other.to_owned()),
+        Some(other) => Ownership::Foreign(other),
         None => Ownership::Unmarked,
     }
 }
 
 impl Instance {
     /// Its owner.
-    pub fn ownership(&self, cluster_uid: &str) -> Ownership {
+    pub fn ownership(&self, cluster_uid: &str) -> Ownership<'_> {
         ownership(&self.tags, cluster_uid)
     }
 
     /// It carries the UID of another cluster.
     pub fn is_of_another(&self, cluster_uid: &str) -> bool {
-        self.tags.get(tags::CLUSTER_UID).is_some_and(|uid| !uid.is_empty() && uid != cluster_uid)
+        matches!(self.ownership(cluster_uid), Ownership::Foreign(_))
     }
 
     /// It costs money, or soon will.
@@ -102,7 +102,7 @@ pub fn unclaimed_since<'a>(
     let named = claims.values().filter_map(|c| c.status.instance.as_ref().or(c.spec.adopted.as_ref()));
     let ids: BTreeSet<&InstanceId> = named.chain(unreadable.values().filter_map(|c| c.instance.as_ref())).collect();
     let stray = |i: &&Instance| i.claim_uid().is_none_or(|uid| !uids.contains(uid)) && !ids.contains(&i.id);
-    let ours = seen.filter(|i| i.is_alive() && !matches!(i.ownership(cluster_uid), Ownership::Foreign(_)));
+    let ours = seen.filter(|i| i.is_alive() && !i.is_of_another(cluster_uid));
     ours.filter(stray).map(|i| (i.id.clone(), before.get(&i.id).copied().unwrap_or(now))).collect()
 }
 
@@ -114,10 +114,10 @@ mod tests {
     fn a_machine_is_ours_by_the_uid_and_by_nothing_else() {
         let tagged = |uid: Option<&str>| TagList::default().with(tags::CLUSTER, Some("prod")).with(tags::CLUSTER_UID, uid);
         assert_eq!(ownership(&tagged(Some("a")), "a"), Ownership::Ours);
-        assert_eq!(ownership(&tagged(Some("b")), "a"), Ownership::Foreign("b".into()));
+        assert_eq!(ownership(&tagged(Some("b")), "a"), Ownership::Foreign("b"));
         assert_eq!(ownership(&tagged(None), "a"), Ownership::Unmarked);
         assert_eq!(ownership(&tagged(Some("")), "a"), Ownership::Unmarked, "an empty tag says nothing");
-        assert_eq!(ownership(&tagged(Some("b")), ""), Ownership::Foreign("b".into()), "not known who we are: nothing is ours");
+        assert_eq!(ownership(&tagged(Some("b")), ""), Ownership::Foreign("b"), "not known who we are: nothing is ours");
     }
 
     #[test]

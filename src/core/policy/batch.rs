@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_tenth_dearer_is_not_waited_for_and_what_is_costs_more_than_on_demand_not_taken() {
+    fn what_costs_a_tenth_more_is_not_waited_for_and_what_costs_more_than_on_demand_is_not_taken() {
         let memory = CapacityMemory::default();
         let waiting = job(H, 20 * H, Holding::Nothing);
         assert_eq!(choices(&waiting, &[900_000, 990_000, 1_010_000], &memory, 0), [Choice::Spot(0), Choice::Spot(1), Choice::Wait]);

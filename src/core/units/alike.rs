@@ -2,7 +2,6 @@
 //!
 //! Decides: nothing. What nobody else holds any more is forgotten now and then.
 
-use std::borrow::Borrow;
 use std::collections::BTreeSet;
 
 use super::shared::Shared;
@@ -25,21 +24,17 @@ impl<T> Default for Alike<T> {
 }
 
 impl<T: Ord> Alike<T> {
-    /// `value`, shared with all others that are equal to it.
-    pub fn share(&mut self, value: T) -> Shared<T>
-    where
-        Shared<T>: Borrow<T>,
-    {
-        if let Some(known) = self.known.get(&value) {
-            return known.clone();
+    /// Lets `value` be the one that all others equal to it share.
+    pub fn share(&mut self, value: &mut Shared<T>) {
+        if let Some(known) = self.known.get(value) {
+            *value = known.clone();
+            return;
         }
         if self.known.len() >= self.forget_at {
             self.known.retain(|known| !known.is_held_once());
             self.forget_at = FEW.max(self.known.len() * 2);
         }
-        let new = Shared::from(value);
-        self.known.insert(new.clone());
-        new
+        self.known.insert(value.clone());
     }
 }
 
@@ -50,10 +45,15 @@ mod tests {
     #[test]
     fn equal_values_are_one_and_unused_ones_are_forgotten() {
         let mut alike = Alike::default();
-        let first = alike.share("a".to_owned());
-        assert!(first.is(&alike.share("a".to_owned()).mark()) && !first.is(&alike.share("b".to_owned()).mark()));
-        (0..1_000).for_each(|at| drop(alike.share(at.to_string())));
+        let mut shared = |text: &str| {
+            let mut value = Shared::from(text.to_owned());
+            alike.share(&mut value);
+            value
+        };
+        let first = shared("a");
+        assert!(first.is(&shared("a").mark()) && !first.is(&shared("b").mark()));
+        (0..1_000).for_each(|at| drop(shared(&at.to_string())));
+        assert!(first.is(&shared("a").mark()), "what is held is kept");
         assert!(alike.known.len() < 2 * FEW, "{}", alike.known.len());
-        assert!(first.is(&alike.share("a".to_owned()).mark()), "what is held is kept");
     }
 }

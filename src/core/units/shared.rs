@@ -3,7 +3,6 @@
 //! Decides: nothing. A pass reads the world without copying it, and a test changes it as if it were its own.
 
 use std::any::Any;
-use std::borrow::Borrow;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Weak};
 
@@ -48,12 +47,6 @@ impl<T> Shared<T> {
     /// Nobody else holds it.
     pub fn is_held_once(&self) -> bool {
         Arc::strong_count(&self.0) == 1
-    }
-}
-
-impl<T> Borrow<T> for Shared<T> {
-    fn borrow(&self) -> &T {
-        &self.0
     }
 }
 

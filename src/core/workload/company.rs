@@ -4,11 +4,11 @@
 //! Does not: choose machines (see `placement`), or read rules about the node itself (see `need::constraints`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use super::labels::{LabelOperator, LabelRequirement, PodSelector};
 use super::need::constraints::{HOSTNAME, ZONE, ZONE_ID, refuse, requirement};
 use super::need::{LabelSelector, NeedError, NodeSelectorRequirement, PodAffinityTerm, PodManifest, PodSpec, Toleration};
+use crate::core::units::shared::Shared;
 
 /// The topology domain of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,7 +44,7 @@ pub struct Spread {
 }
 
 /// A pod's rules, besides what it needs from the node.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct PodRules {
     /// Its labels: what others' rules look at.
     pub labels: BTreeMap<String, String>,
@@ -64,7 +64,7 @@ pub struct PodRules {
 
 impl PodRules {
     /// The rules of a pod or pod template, and a fault for each hard one that is not honoured.
-    pub fn read(manifest: &PodManifest) -> (Arc<PodRules>, Vec<NeedError>) {
+    pub fn read(manifest: &PodManifest) -> (Shared<PodRules>, Vec<NeedError>) {
         let (spec, mut faults) = (&manifest.spec, Vec::new());
         let affinity = spec.affinity.clone().unwrap_or_default();
         let mut between = |name: &str, terms: Vec<PodAffinityTerm>| -> Vec<Company> {
@@ -89,7 +89,7 @@ impl PodRules {
             tolerations: spec.tolerations.clone(),
             priority: spec.priority.unwrap_or(0),
         };
-        (Arc::new(rules), faults)
+        (rules.into(), faults)
     }
 
     /// Pods that it does not share a machine with: by anti-affinity, or by a spread over machines that allows one of them on each.
@@ -221,7 +221,7 @@ pub fn tolerates(tolerations: &[Toleration], key: &str, value: &str, effect: &st
 mod tests {
     use crate::core::workload::company::*;
 
-    fn read(spec: &str) -> (Arc<PodRules>, Vec<NeedError>) {
+    fn read(spec: &str) -> (Shared<PodRules>, Vec<NeedError>) {
         let manifest = format!(r#"{{"metadata":{{"namespace":"ml","labels":{{"app":"web","pod-template-hash":"7d"}}}},"spec":{spec}}}"#);
         PodRules::read(&serde_json::from_str(&manifest).unwrap())
     }

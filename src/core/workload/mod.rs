@@ -1,5 +1,6 @@
 //! The work: what a pod needs, who owns it, how it can be moved, and what runs next to it.
 
+pub mod alike_pods;
 pub mod company;
 pub mod controllers;
 pub mod daemonsets;

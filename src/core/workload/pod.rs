@@ -4,7 +4,6 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::company::PodRules;
 use super::need::NeedAnswer;
@@ -131,7 +130,7 @@ pub struct Pod {
     /// What it needs, or why that cannot be read.
     pub need: NeedAnswer,
     /// Which pods it may run with, and who goes first.
-    pub rules: Arc<PodRules>,
+    pub rules: Shared<PodRules>,
     /// Who pays.
     pub attribution: Shared<Attribution>,
     /// Where it is in its life.

@@ -5,7 +5,6 @@
 //! Does not: read the state of a pod (phase, gates, our marks): the watch does.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::controllers::Controllers;
 use super::labels::both;
@@ -77,7 +76,7 @@ pub struct ReadPod {
     /// What it needs, or why that cannot be read.
     pub need: NeedAnswer,
     /// Which pods it may run with.
-    pub rules: Arc<PodRules>,
+    pub rules: Shared<PodRules>,
     /// Who pays.
     pub attribution: Shared<Attribution>,
     /// `terminationGracePeriodSeconds`.
@@ -95,7 +94,7 @@ impl PodReader<'_> {
     }
 
     /// Reads a pod; `need` and `rules` are what [`PodReader::need`] and [`PodRules::read`] said of it, `let_go` the mark on it.
-    pub fn read(&self, manifest: &PodManifest, (need, rules): (NeedAnswer, Arc<PodRules>), let_go: Option<&LetGo>) -> ReadPod {
+    pub fn read(&self, manifest: &PodManifest, (need, rules): (NeedAnswer, Shared<PodRules>), let_go: Option<&LetGo>) -> ReadPod {
         let (workload, mobility) = self.controllers.of(manifest, self.volumes, let_go);
         let kind = need.as_ref().ok().map(|(need, _)| need.kind);
         ReadPod {

@@ -15,6 +15,7 @@ use super::{note_version, readable, take_out};
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::Uid;
 use crate::core::units::shared::Shared;
+use crate::core::workload::alike_pods::AlikePods;
 use crate::core::workload::pod_reader::{NamespaceLabels, PodReader};
 use crate::core::workload::volumes::{VolumeFacts, Volumes};
 use crate::core::workload::{self as core_workload, PodRules};
@@ -27,12 +28,8 @@ pub struct KeptPods {
     known: BTreeMap<Key, Known>,
     /// By uid.
     keys: BTreeMap<String, Key>,
-    /// By the uid of a controller: a pod of it that was read last, whose parts the others share where they are equal.
-    alike: BTreeMap<String, core_workload::Pod>,
+    alike: AlikePods,
 }
-
-/// More controllers than this, and than there are pods: those without pods are forgotten.
-const FEW_CONTROLLERS: usize = 64;
 
 /// What one pod was read with.
 struct Known {
@@ -93,8 +90,10 @@ impl KeptPods {
         for (key, object) in changed.into_iter().chain(again) {
             self.read(watches, view, namespaces, key, object.as_ref());
         }
-        for uid in served.iter().filter(|uid| self.keys.contains_key(*uid)) {
-            self.read_services(&mut view.pods, uid);
+        for uid in &served {
+            if self.keys.contains_key(uid) {
+                self.read_services(&mut view.pods, uid);
+            }
         }
     }
 
@@ -129,12 +128,12 @@ impl KeptPods {
                 let asked = (reader.need(&manifest), PodRules::read(&manifest).0);
                 WatchedPods { reader, endpoints }.read(pod, &manifest, asked)
             }
-            Err(fault) => WatchedPods { reader, endpoints }.read(pod, &Default::default(), (Err(vec![fault]), Arc::default())),
+            Err(fault) => WatchedPods { reader, endpoints }.read(pod, &Default::default(), (Err(vec![fault]), Shared::default())),
         };
         let known = Known::of(pod, volumes);
         match read {
             Ok(mut read) => {
-                self.share(&known, &mut read);
+                self.alike.share(&mut read);
                 let uid = read.identity.uid.clone();
                 note_version(view, Lane::Pod(uid.clone()), pod);
                 super::put(&mut view.pods, uid, read);
@@ -148,38 +147,8 @@ impl KeptPods {
         self.known.insert(key, known);
     }
 
-    /// Replicas need the same, and belong to the same: they hold it once.
-    fn share(&mut self, known: &Known, pod: &mut core_workload::Pod) {
-        let Some(controller) = &known.controller else { return };
-        if let Some(other) = self.alike.get(controller) {
-            if pod.need == other.need {
-                pod.need = other.need.clone();
-            }
-            if pod.rules == other.rules {
-                pod.rules = Arc::clone(&other.rules);
-            }
-            if pod.workload == other.workload {
-                pod.workload = other.workload.clone();
-            }
-            if pod.attribution == other.attribution {
-                pod.attribution = other.attribution.clone();
-            }
-            if pod.services == other.services {
-                pod.services = other.services.clone();
-            }
-            if pod.ready_in == other.ready_in {
-                pod.ready_in = other.ready_in.clone();
-            }
-        }
-        if self.alike.len() > FEW_CONTROLLERS.max(self.known.len()) {
-            let with_pods: BTreeSet<&String> = self.known.values().filter_map(|known| known.controller.as_ref()).collect();
-            self.alike.retain(|controller, _| with_pods.contains(controller));
-        }
-        self.alike.insert(controller.clone(), pod.clone());
-    }
-
     /// Services change more often than anything else about a pod, and concern nothing else of it.
-    fn read_services(&self, pods: &mut Shared<BTreeMap<Uid, core_workload::Pod>>, uid: &str) {
+    fn read_services(&mut self, pods: &mut Shared<BTreeMap<Uid, core_workload::Pod>>, uid: &str) {
         let services = self.around.endpoints.of(uid);
         let uid = Uid::from(uid);
         if pods.get(&uid).is_none_or(|pod| *pod.services == services.listed && *pod.ready_in == services.ready) {
@@ -187,6 +156,7 @@ impl KeptPods {
         }
         if let Some(pod) = pods.get_mut(&uid) {
             (pod.services, pod.ready_in) = (services.listed.into(), services.ready.into());
+            self.alike.share_services(pod);
         }
     }
 }

@@ -71,7 +71,7 @@ pub fn propose(ours: &Ours, allowed: &Allowed, machine: &Instance, price: Option
     let leave = |because: String| Some(Proposal::Leave { because });
     match &owner {
         Ownership::Ours => {}
-        Ownership::Foreign(uid) if allowed.from_uids.contains(uid) => {}
+        Ownership::Foreign(uid) if allowed.from_uids.contains(*uid) => {}
         Ownership::Foreign(uid) => {
             return leave(format!("it is of the cluster with UID {uid}: name that with --from-uid, if that cluster is gone"));
         }

@@ -7,7 +7,6 @@
 //! Every end that is to go on asks [`may_end`] first, whoever decides it.
 
 use super::super::pass::Pass;
-use crate::core::fleet::Ownership;
 use crate::core::snapshot::seen;
 use crate::core::units::time::Millis;
 
@@ -25,7 +24,7 @@ const LONGEST_WORD: Millis = Millis::from_hours(24);
 /// How many machines may end in [`WINDOW`] unasked.
 pub(in crate::core::plan) fn limit(pass: &Pass) -> u64 {
     let alive = seen(&pass.world.instances).filter(|i| i.is_alive());
-    let ours = alive.filter(|i| !matches!(i.ownership(&pass.world.cluster_uid), Ownership::Foreign(_))).count();
+    let ours = alive.filter(|i| !i.is_of_another(&pass.world.cluster_uid)).count();
     AT_LEAST.max(u64::try_from(ours).unwrap_or(u64::MAX) * SHARE_PER_CENT / 100)
 }
 

@@ -18,7 +18,7 @@ pub(in crate::core::plan) fn observed_instance<'a>(pass: &Pass<'a>, claim: &Clai
         (None, Some(id)) => {
             pass.index.instance(id).filter(|i| i.ownership(uid) == Ownership::Ours && i.claim_uid() == Some(claim.uid.as_str()))
         }
-        (None, None) => pass.index.tagged_with(claim).filter(|i| !matches!(i.ownership(uid), Ownership::Foreign(_))),
+        (None, None) => pass.index.tagged_with(claim).filter(|i| !i.is_of_another(uid)),
     }
 }
 

@@ -129,7 +129,7 @@ pub(in crate::core::plan) fn report(pass: &mut Pass) {
 /// Machines of our name that carry another cluster's UID, by region and UID.
 fn report_foreign(pass: &mut Pass) {
     let world = pass.world;
-    let mut others: BTreeMap<(&Region, String), &InstanceId> = BTreeMap::new();
+    let mut others: BTreeMap<(&Region, &str), &InstanceId> = BTreeMap::new();
     for instance in pass.index.foreign().iter().filter(|i| i.is_alive()) {
         if let Ownership::Foreign(uid) = instance.ownership(&world.cluster_uid) {
             others.entry((&instance.capacity.region, uid)).or_insert(&instance.id);

@@ -1,16 +1,15 @@
 //! Rules between pods hold against every pod that has its place, and against those that are about to: bought for, being placed, or moving.
 
-use std::sync::Arc;
-
 use super::toy::*;
 use crate::core::fleet::{Claim, UnreadableClaim};
 use crate::core::market::CapacityType;
 use crate::core::units::ids::{ClaimName, Uid, ZoneId};
+use crate::core::units::shared::Shared;
 use crate::core::workload::need::WorkloadKind;
 use crate::core::workload::{Mobility, PodPhase, PodRules};
 
 /// The rules of a pod of `app` that keeps away from pods of `other` within `domain`.
-fn apart(app: &str, domain: &str, other: &str) -> Arc<PodRules> {
+fn apart(app: &str, domain: &str, other: &str) -> Shared<PodRules> {
     let manifest = serde_json::json!({
         "metadata": { "namespace": "default", "labels": { "app": app } },
         "spec": { "affinity": { "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [
@@ -20,12 +19,12 @@ fn apart(app: &str, domain: &str, other: &str) -> Arc<PodRules> {
 }
 
 /// Pods of `app` without rules of their own.
-fn plain(app: &str) -> Arc<PodRules> {
-    Arc::new(PodRules { labels: [("app".to_owned(), app.to_owned())].into(), ..PodRules::default() })
+fn plain(app: &str) -> Shared<PodRules> {
+    Shared::from(PodRules { labels: [("app".to_owned(), app.to_owned())].into(), ..PodRules::default() })
 }
 
 /// A pod of a Deployment of its own.
-fn add(toy: &mut Toy, app: &str, rules: Arc<PodRules>) -> Uid {
+fn add(toy: &mut Toy, app: &str, rules: Shared<PodRules>) -> Uid {
     let mobility = Mobility::Surge {
         replica_set: format!("rs-{app}").into(),
         deployment: app.to_owned(),
@@ -105,7 +104,7 @@ fn a_pod_whose_claim_cannot_be_read_stands_where_its_machine_is() {
                 "labelSelector": { "matchLabels": { "app": "chat" } } }] },
         });
         let spread_rules = PodRules::read(&serde_json::from_value(manifest).unwrap()).0;
-        let chat = add(&mut toy, "chat", if spread { Arc::clone(&spread_rules) } else { plain("chat") });
+        let chat = add(&mut toy, "chat", if spread { spread_rules.clone() } else { plain("chat") });
         toy.run(100);
         assert_eq!(zone_of(&toy, &chat).as_ref().map(ZoneId::as_str), Some(SPOT_A.1));
         let Claim { name, uid, status, .. } = claim_of(&toy, &chat).unwrap().clone();
@@ -141,7 +140,7 @@ fn replicas_that_spread_over_machines_do_not_share_one_that_has_room() {
     }
     let mut pods = Vec::new();
     for _ in 0..3 {
-        pods.push(add(&mut toy, "chat", Arc::clone(&spread)));
+        pods.push(add(&mut toy, "chat", spread.clone()));
         toy.run(100);
     }
     let on: std::collections::BTreeSet<&ClaimName> = pods.iter().filter_map(|p| toy.world.pods[p].claim.as_ref()).collect();
@@ -166,12 +165,12 @@ fn a_deadline_and_the_spares_of_a_service_choose_among_the_zones_that_others_lea
         assert_eq!(zone_of(&toy, &index).as_ref().map(ZoneId::as_str), Some(SPOT_A.1));
         let rules = apart("work", ZONE, "index");
         let pods: Vec<Uid> = match spares {
-            Some(_) => (0..2).map(|_| add(&mut toy, "work", Arc::clone(&rules))).collect(),
+            Some(_) => (0..2).map(|_| add(&mut toy, "work", rules.clone())).collect(),
             None => vec![toy.add_pod(job(), WorkloadKind::Batch)],
         };
         for uid in &pods {
             let pod = toy.world.pods.get_mut(uid).unwrap();
-            pod.rules = Arc::clone(&rules);
+            pod.rules = rules.clone();
             let (_, schedule) = pod.need.as_mut().unwrap();
             schedule.spares = spares.unwrap_or(0);
             if spares.is_none() {
