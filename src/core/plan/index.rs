@@ -11,7 +11,7 @@ use std::hash::BuildHasherDefault;
 use rustc_hash::FxHasher;
 
 use crate::core::fleet::{Claim, Instance, Node, tags};
-use crate::core::snapshot::{Observed, Snapshot};
+use crate::core::snapshot::{Snapshot, seen};
 use crate::core::units::ids::{ClaimName, InstanceId, NodeName, Uid};
 use crate::core::workload::{Mobility, Pod, PodPhase, Workload};
 
@@ -150,12 +150,6 @@ fn lookup<K, V>(room: usize) -> Lookup<K, V> {
 /// Fewer objects are walked sooner than a second thread has started.
 const WORTH_A_THREAD: usize = 4_000;
 
-/// Every instance that EC2 shows with our tag, by region and id.
-pub(super) fn shown(world: &Snapshot) -> impl Iterator<Item = &Instance> {
-    let known = world.instances.values().filter_map(|o| if let Observed::Known { value, .. } = o { Some(value) } else { None });
-    known.flat_map(|instances| instances.values())
-}
-
 impl<'a> OfClaims<'a> {
     fn of(world: &'a Snapshot) -> Self {
         let mut found = OfClaims { by_name: lookup(world.claims.len()), leaving: Vec::new(), taking_over: Vec::new() };
@@ -256,7 +250,7 @@ impl<'a> OfEc2<'a> {
             said_of: Vec::new(),
             foreign: Vec::new(),
         };
-        for instance in shown(world) {
+        for instance in seen(&world.instances) {
             match found.by_instance.get(instance.id.as_str()) {
                 Some(at) => found.instances[*at as usize] = Some(instance),
                 None => {
@@ -517,7 +511,7 @@ impl<'a> Index<'a> {
     pub(super) fn tagged_with_uid(&self, claim: &Uid) -> Option<&'a Instance> {
         let made = self.by_claim_uid.get_or_init(|| {
             let mut found = lookup(self.machines.len());
-            for instance in shown(self.world) {
+            for instance in seen(&self.world.instances) {
                 if let Some(uid) = instance.tags.get(tags::CLAIM_UID) {
                     found.entry(uid).or_insert(instance);
                 }

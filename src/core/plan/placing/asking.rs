@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::super::index::shown;
 use super::super::pass::Pass;
 use super::super::terms::Terms;
 use super::apart;
@@ -21,6 +20,7 @@ use crate::core::market::quota::{QuotaKey, vcpus_left};
 use crate::core::placement::eligibility::list_on_sale;
 use crate::core::placement::node_labels::ClassLabels;
 use crate::core::placement::{self, Demand, Gang, Held, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolPolicy, Room};
+use crate::core::snapshot::seen;
 use crate::core::units::ids::{Uid, ZoneId};
 use crate::core::workload::company::Domain;
 use crate::core::workload::need::{CapacityPreference, Schedule};
@@ -156,7 +156,7 @@ fn quotas_left(pass: &Pass) -> BTreeMap<QuotaKey, i64> {
     let claimed = pass.claims.values().filter(|c| c.may_run()).map(|c| &c.spec.capacity);
     let alive = |i: &&Instance| matches!(i.state, InstanceState::Pending | InstanceState::Running);
     let by_claim = |i: &Instance| i.tags.get(tags::CLAIM_UID).is_some_and(|uid| pass.index.is_claim(uid));
-    let unclaimed = shown(pass.world).filter(alive).filter(|i| !by_claim(i)).map(|i| &i.capacity);
+    let unclaimed = seen(&pass.world.instances).filter(alive).filter(|i| !by_claim(i)).map(|i| &i.capacity);
     let mut left = vcpus_left(&pass.world.quotas, claimed.chain(unclaimed).map(|capacity| (capacity, vcpus(capacity))));
     pass.world.memory.bound_quotas(&mut left, pass.now);
     left
