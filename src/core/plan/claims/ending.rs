@@ -131,7 +131,7 @@ pub(in crate::core::plan) fn lost(pass: &mut Pass, claim: &Claim, instance: Opti
     // Not shown is an absence, not an end that somebody saw: many at once mean that the look is wrong.
     if instance.is_none() && !pass.pods_on(&claim.name).is_empty() && !breaker::may_end(pass, 1) {
         let note = format!(
-            "EC2 does not show {} any more, and as many other machines went the same way in ten minutes as may: it is kept until then, or until \
+            "EC2 does not show {} any more, and the limit of machines that may be given up in ten minutes is reached: it is kept until the limit allows it, or until \
              its pool is annotated with {}",
             claim.spec.capacity,
             breaker::ALLOW
