@@ -179,7 +179,7 @@ fn close(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>, decision: 
     let Some(mut records) = facts::last_words(pass, claim, instance, &ended, patient) else { return };
     if claim.status.launched_at.is_some() {
         let Ended { at: running_to, by: ended_by, decision } = ended;
-        records.push(LedgerRecord::IntervalClosed(IntervalClosed { claim_uid: claim.uid.clone(), running_to, ended_by, decision }));
+        records.push(LedgerRecord::IntervalClosed(IntervalClosed { claim_uid: claim.books().clone(), running_to, ended_by, decision }));
     }
     let node = pass.index.node_on(claim.status.instance.as_ref());
     let mut actions: Vec<Action> = node.map(|n| cluster(ClusterAction::DeleteNode { node: n.name.clone() })).into_iter().collect();
