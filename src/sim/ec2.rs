@@ -56,6 +56,8 @@ pub struct Machine {
     pub warned: bool,
     /// Since when no claim has stood for it.
     pub unclaimed_since: Option<Timestamp>,
+    /// No claim stood for it when it ended.
+    pub ended_unclaimed: bool,
     /// Since when no pod has wanted it.
     pub unwanted_since: Option<Timestamp>,
 }
@@ -107,6 +109,11 @@ fn address_of(number: u64) -> String {
 pub type Later = Vec<(Timestamp, Event)>;
 
 impl Machine {
+    /// The uid under which the ledger keeps its books.
+    pub fn books(&self) -> Uid {
+        self.instance.books().map_or_else(|| self.claim_uid.clone(), Uid::from)
+    }
+
     /// It costs money, or soon will.
     pub fn alive(&self) -> bool {
         matches!(self.instance.state, InstanceState::Pending | InstanceState::Running)
@@ -117,6 +124,16 @@ impl Ec2 {
     /// The machine that carries this claim's uid, whether anybody wrote it down or not.
     pub fn machine_of(&self, claim_uid: &Uid) -> Option<&Machine> {
         self.by_claim.get(claim_uid).and_then(|id| self.machines.get(id))
+    }
+
+    /// Writes on a machine which claim holds it from now on.
+    pub fn adopt(&mut self, id: &InstanceId, claim_uid: &Uid, words: &[(&str, &str)]) {
+        let Some(machine) = self.machines.get_mut(id) else { return };
+        let all = &mut machine.instance.tags;
+        *all = words.iter().fold(all.clone(), |tags, (key, value)| tags.with(key, Some(value)));
+        machine.claim_uid = claim_uid.clone();
+        self.by_claim.insert(claim_uid.clone(), id.clone());
+        self.changes += 1;
     }
 
     /// How many launches and ends there were: while it stays the same, the same machines are alive.
@@ -176,6 +193,7 @@ impl Ec2 {
             at_risk: false,
             warned: false,
             unclaimed_since: None,
+            ended_unclaimed: false,
             unwanted_since: None,
         };
         later.push((now + self.of_boot.span(Millis::from_secs(2), Millis::from_secs(8)), Event::Runs(id.clone())));
@@ -291,6 +309,7 @@ impl Ec2 {
     pub fn end(&mut self, id: &InstanceId, reason: &str, now: Timestamp, later: &mut Later) {
         let Some(machine) = self.machines.get_mut(id).filter(|m| m.alive()) else { return };
         self.changes += 1;
+        machine.ended_unclaimed = machine.unclaimed_since.is_some();
         let instance = &mut machine.instance;
         (instance.state, instance.ended_at) = (InstanceState::Terminated, Some(Timestamp(now.0 / 1_000 * 1_000).max(instance.launched_at)));
         instance.state_reason = Some(reason.to_owned());
