@@ -14,11 +14,12 @@ use kube::{Api, Client, ResourceExt};
 
 use crate::aws::{AwsCloud, AwsSettings};
 use crate::core::fleet::{Claim, Instance, NodeClass, NodePool, UnreadableClaim, tags};
-use crate::core::market::CapacityType;
 use crate::core::market::catalog::Catalog;
-use crate::core::market::quote::Quote;
+use crate::core::market::{CapacityType, Quote};
+
 use crate::core::plan::claims::adoption::{AdoptedPrices, Allowed, Ours, Proposal, propose};
 use crate::core::units::ids::{ClaimName, ClassName, InstanceId, PoolName, Region, Uid};
+use crate::core::units::money::MicroUsdPerHour;
 use crate::engine::wall_clock::WallClock;
 use crate::kube::api::{CLAIM_FINALIZER, GpuNodeClaim, GpuNodeClass, GpuNodePool};
 use crate::kube::errors::call;
