@@ -7,6 +7,7 @@ use sqlx::{PgConnection, Row};
 use super::ImportFault;
 use super::bill::much;
 use super::checks::{Check, Checks};
+use super::entries::not_older;
 use super::statement::{Cell, Held};
 use crate::ledger::store::LedgerFault;
 
@@ -32,7 +33,7 @@ async fn one(connection: &mut PgConnection, sql: &'static str, cell: &Cell) -> R
     query.fetch_one(connection).await.map_err(LedgerFault::during("look over the report"))
 }
 
-/// A payer of whom nothing is known, or a report without a machine of ours although some ran.
+/// A payer that is not known, or a report without a machine of ours although some ran.
 async fn account(connection: &mut PgConnection, cell: &Cell, month: &str, checks: &mut Checks) -> Result<(), ImportFault> {
     let row = one(
         connection,
@@ -72,7 +73,7 @@ async fn hours_twice(connection: &mut PgConnection, checks: &mut Checks) -> Resu
     let (instance, hour, used, hours): (String, String, String, i64) =
         (row.get("instance"), row.get("hour"), row.get("used"), row.get("hours"));
     checks.refuse(Check::HoursTwice, || {
-        format!("{instance} is used for {used} hours in the span from {hour} UTC, and {hours} spans are so: hours are in these files twice")
+        format!("{instance} is used for {used} hours in the span from {hour} UTC ({hours} spans in all): hours are in these files twice")
     })
 }
 
@@ -91,7 +92,7 @@ async fn other_source(connection: &mut PgConnection, cell: &Cell, checks: &mut C
     .await?;
     if let Some(other) = row.get::<Option<String>, _>("other") {
         checks.refuse(Check::HoursTwice, || {
-            format!("hours of these machines are on the bill of {other} already; take that back first (lowtide ledger retract)")
+            format!("hours of these machines are already on the bill of {other}; retract that first (lowtide ledger retract)")
         })?;
     }
     Ok(())
@@ -105,12 +106,10 @@ async fn older(
     holds: &Held,
     checks: &mut Checks,
 ) -> Result<(), ImportFault> {
-    let held_at = holds.said_version.as_deref().filter(|said| said.parse::<jiff::Timestamp>().is_ok());
-    if let (Some(new), Some(held)) = (made_at, held_at) {
-        if new >= held {
-            return Ok(());
-        }
-        return checks.refuse(Check::OlderVersion, || format!("this version of {month} was made at {new}, the one that holds at {held}"));
+    not_older(checks, month, made_at, Some(holds))?;
+    let dated = |text: Option<&str>| text.is_some_and(|text| text.parse::<jiff::Timestamp>().is_ok());
+    if dated(made_at) && dated(holds.said_version.as_deref()) {
+        return Ok(());
     }
     let row = sqlx::query(
         "SELECT to_char(n AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS new, to_char(h AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS held, n < h AS earlier

@@ -20,7 +20,7 @@ pub enum Check {
     UnknownColumns,
     /// It names workloads that never ran.
     UnknownWorkloads,
-    /// It speaks of an hour twice, or another source has spoken of it already.
+    /// It reports an hour twice, or another source has already reported it.
     HoursTwice,
     /// An amount is beyond reason.
     BeyondReason,

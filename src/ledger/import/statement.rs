@@ -1,6 +1,6 @@
 //! Statements: what one source says of one period, version by version.
 //!
-//! Decides: which version holds (the newest that was not taken back), that the same files are the same version, and what is on record about one.
+//! Decides: which version holds (the newest that was not retracted), that the same files are the same version, and what is on record about one.
 //! Does not: store what a statement says (see [`super::bill`], [`super::feed`], [`super::usage`], [`super::costs`]).
 
 use std::collections::BTreeSet;
@@ -118,7 +118,7 @@ impl std::fmt::Display for Outcome {
         let Outcome { cell: Cell { kind, source, from, .. }, version, changes: Changes { new, changed, gone }, same, .. } = self;
         let what = format!("{} of {source} for {}", kind.as_str(), days(*from));
         if *same {
-            return write!(f, "{what}: there already as version {version}");
+            return write!(f, "{what}: already there as version {version}");
         }
         write!(f, "{what}: version {version}, {new} new, {changed} changed, {gone} gone")
     }
@@ -178,7 +178,7 @@ pub(super) async fn record(connection: &mut PgConnection, new: &New<'_>, version
     Ok(id)
 }
 
-/// Puts on record that a version is taken back.
+/// Puts on record that a version is retracted.
 pub(super) async fn record_retraction(
     connection: &mut PgConnection,
     cell: &Cell,
