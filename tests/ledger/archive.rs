@@ -137,5 +137,5 @@ async fn what_still_runs_or_waits_is_not_archived() {
     post(&mut connection, LATER).await.unwrap();
     seal(&mut connection).await.unwrap();
     let fault = archive_july(&url, &folder.0, Format::Csv).await.unwrap_err().to_string();
-    assert!(fault.contains("a machine that began then still runs"), "{fault}");
+    assert!(fault.contains("a machine that started then is still running"), "{fault}");
 }

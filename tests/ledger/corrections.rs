@@ -146,10 +146,19 @@ async fn reports_as_of_a_day_leave_out_what_came_later() {
     assert_eq!(now, ["search 78.000000", "serch 24.000000", "total 102.000000"]);
     let (then, savings, variance) = teams(Some("2026-08-02")).await;
     assert_eq!(then, ["serch 72.000000", "total 72.000000"]);
-    assert!(savings.starts_with("Spot saved $141.00 net") && savings.ends_with("So it was known at the end of 2026-08-02."), "{savings}");
-    assert!(variance.starts_with("2026-07 cost $72.00") && variance.ends_with("So it was known at the end of 2026-08-02."), "{variance}");
+    assert!(
+        savings.starts_with("Spot saved $141.00 net") && savings.ends_with("This is what was known at the end of 2026-08-02."),
+        "{savings}"
+    );
+    assert!(
+        variance.starts_with("2026-07 cost $72.00") && variance.ends_with("This is what was known at the end of 2026-08-02."),
+        "{variance}"
+    );
     let (before, savings, _) = teams(Some("2026-08-01")).await;
-    assert_eq!((before.len(), savings.as_str()), (0, "No spend is recorded for these days. So it was known at the end of 2026-08-01."));
+    assert_eq!(
+        (before.len(), savings.as_str()),
+        (0, "No spend is recorded for these days. This is what was known at the end of 2026-08-01.")
+    );
     let (again, ..) = teams(None).await;
     assert_eq!(again, now);
 }

@@ -251,7 +251,7 @@ impl Month {
         while month < *last {
             month = month.next();
             if !months.contains(&month) {
-                return Err(format!("expected months that follow one another; {month} is missing between {first} and {last}"));
+                return Err(format!("expected consecutive months; {month} is missing between {first} and {last}"));
             }
         }
         Ok(Days { from: Some(first.first_day()), to: Some(last.next().first_day()) })
@@ -332,9 +332,12 @@ async fn known_by(connection: &mut PgConnection) -> Result<Option<String>, Ledge
 }
 
 /// Adds to a sentence whose knowledge it rests on.
-pub(super) async fn with_day_of_knowledge(connection: &mut PgConnection, mut report: Report) -> Result<Report, LedgerFault> {
+///
+/// # Errors
+/// [`LedgerFault`] when Postgres refuses or does not answer.
+pub async fn with_day_of_knowledge(connection: &mut PgConnection, mut report: Report) -> Result<Report, LedgerFault> {
     if let Some(day) = known_by(connection).await? {
-        report.sentence.push_str(&format!(" So it was known at the end of {day}."));
+        report.sentence.push_str(&format!(" This is what was known at the end of {day}."));
     }
     Ok(report)
 }
@@ -392,7 +395,7 @@ mod tests {
         assert_eq!(months(&[]).unwrap(), Days::default());
         assert_eq!(
             months(&["2026-05", "2026-07"]).unwrap_err(),
-            "expected months that follow one another; 2026-06 is missing between 2026-05 and 2026-07"
+            "expected consecutive months; 2026-06 is missing between 2026-05 and 2026-07"
         );
     }
 }

@@ -644,9 +644,9 @@ COMMENT ON COLUMN ledger.share_as_of.without_b2_usd IS 'useful cost whose B2 is 
 COMMENT ON COLUMN ledger.share_as_of.feed_usd IS 'part of the cost that rests on the spot data feed';
 COMMENT ON COLUMN ledger.share_as_of.bill_usd IS 'part of the cost that rests on the bill';
 COMMENT ON COLUMN ledger.share_as_of.true_up_usd IS 'part of the cost that feed and bill added to, or took off, what was computed';
-COMMENT ON COLUMN ledger.focus_1_2."CapacityReservationId" IS 'empty: reservations are not told apart by share';
+COMMENT ON COLUMN ledger.focus_1_2."CapacityReservationId" IS 'empty: shares are not attributed to reservations';
 COMMENT ON COLUMN ledger.focus_1_2."CapacityReservationStatus" IS 'empty, as CapacityReservationId';
-COMMENT ON COLUMN ledger.focus_1_2."CommitmentDiscountCategory" IS 'empty: what a commitment paid is in EffectiveCost, and not told apart by commitment';
+COMMENT ON COLUMN ledger.focus_1_2."CommitmentDiscountCategory" IS 'empty: what a commitment paid is in EffectiveCost, not attributed to a commitment';
 COMMENT ON COLUMN ledger.focus_1_2."CommitmentDiscountId" IS 'empty, as CommitmentDiscountCategory';
 COMMENT ON COLUMN ledger.focus_1_2."CommitmentDiscountName" IS 'empty, as CommitmentDiscountCategory';
 COMMENT ON COLUMN ledger.focus_1_2."CommitmentDiscountQuantity" IS 'empty, as CommitmentDiscountCategory';
