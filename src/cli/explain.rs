@@ -26,7 +26,7 @@ pub enum Subject {
         /// The ledger's database.
         #[command(flatten)]
         database: DatabaseArgs,
-        /// Whose knowledge.
+        /// As of which day.
         #[command(flatten)]
         as_of: AsOfArgs,
         /// Print JSON.
@@ -46,7 +46,7 @@ pub enum Subject {
         /// The ledger's database.
         #[command(flatten)]
         database: DatabaseArgs,
-        /// Whose knowledge.
+        /// As of which day.
         #[command(flatten)]
         as_of: AsOfArgs,
         /// Print JSON.
@@ -83,7 +83,7 @@ pub async fn answer(subject: Subject) -> Result<String, Box<dyn std::error::Erro
         found.extend(explain::decision(&mut connection, id).await?);
     }
     if found.is_empty() {
-        return Err(missing.into());
+        return Err(as_of.as_of.map_or_else(|| missing.clone(), |day| format!("at the end of {day}, {missing}")).into());
     }
     if json {
         return Ok(serde_json::to_string_pretty(&found)?);

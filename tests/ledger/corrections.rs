@@ -85,7 +85,7 @@ async fn labels_of_past_days_are_corrected_dated_and_taken_back() {
     let history = "SELECT count(*) FROM ledger.workload_history WHERE workload_name = 'chat' AND team = 'serch'";
     assert_eq!(server.psql("postgres", history).unwrap().trim(), "1", "what the pods said stays what they said");
     let listed = report::retags(&mut connection).await.unwrap();
-    assert_eq!(listed.sentence, "1 corrections of labels hold.");
+    assert_eq!(listed.sentence, "1 label correction holds.");
     assert_eq!(listed.rows.len(), 3);
     let id = first.id.to_string();
     let of_first = listed.rows.iter().find(|row| row[9].as_deref() == Some(id.as_str())).unwrap();

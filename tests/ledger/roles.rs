@@ -144,7 +144,7 @@ fn files(folder: &Folder) {
             from + Millis::from_hours(1)
         ),
     );
-    folder.file("FILES", r#"{"object": "page", "data": [{"object": "bucket", "start_time": 1784505600, "end_time": 1784592000, "results": [
+    folder.file("FILES", r#"{"object": "page", "data": [{"object": "bucket", "start_time": 1784592000, "end_time": 1784678400, "results": [
         {"object": "organization.usage.completions.result", "input_tokens": 2400, "output_tokens": 240, "num_model_requests": 24, "project_id": "proj_a", "model": "m-1"}]}],
         "has_more": false, "next_page": null}"#);
     folder.file("p.csv", "field,value,workload\nproject,proj_a,ml/of-search\n");

@@ -57,10 +57,7 @@ async fn other_costs_move_no_saving_and_rest_on_no_bill() {
             "total - 10.000 40.000000 30.000000 0.000000 mixed 30.000000",
         ]
     );
-    assert_eq!(
-        cost.sentence,
-        "Machines cost $10.00; with what stands beside them (other costs, credits, taxes and the like: $30.00) it is $40.00."
-    );
+    assert_eq!(cost.sentence, "Machines cost $10.00; with other costs, credits, taxes and the like ($30.00) it is $40.00.");
     let only = report::cost(&mut connection, &july(), By::Line, &["line=pod".parse().unwrap()]).await.unwrap();
     assert_eq!((only.rows.len(), only.sentence.as_str()), (2, "Machines cost $10.00."));
     let none = report::cost(&mut connection, &july(), By::Team, &["team=o'neill".parse().unwrap()]).await.unwrap();

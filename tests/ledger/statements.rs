@@ -313,7 +313,10 @@ async fn a_statement_can_be_tried_and_taken_back() {
     assert_eq!(changed(&taken(&mut connection, Format::Cur, &file("1.20")).await.unwrap()), None);
     taken(&mut connection, Format::Cur, &file("1.50")).await.unwrap();
     let refused = taken(&mut connection, Format::Cur, &file("4.00")).await.unwrap_err();
-    assert!(refused.contains("by version 4 our machines cost $15.00 in 2026-07, by this one $40.00 for the same days"), "{refused}");
+    assert!(
+        refused.contains("according to version 4 our machines cost $15.00 in 2026-07, according to this one $40.00 for the same days"),
+        "{refused}"
+    );
     accepted(&mut connection, Format::Cur, &file("4.00"), Check::AmountChanged).await;
     let states: Vec<String> =
         report::statements(&mut connection, None, false).await.unwrap().rows.iter().map(|row| row[5].clone().unwrap()).collect();
@@ -511,10 +514,10 @@ async fn the_same_content_in_two_files_is_once_or_refused() {
         (
             Format::Costs,
             vec![folder.file("c4.csv", "period,item,cost_usd,team\n2026-07,llm-api,30,search\n2026-07-20,llm-api,30,search\n")],
-            "is by the month and by the day",
+            "is given both by the month and by the day",
         ),
         (Format::Revenue, by_month_and_invoice.to_vec(), "ml/of-search on 2026-07-07 is in two of these files"),
-        (Format::Revenue, vec![mixed], "ml/of-search on 2026-07-07 is by the month and by the day"),
+        (Format::Revenue, vec![mixed], "ml/of-search on 2026-07-07 is given both by the month and by the day"),
     ] {
         let fault = taken(&mut connection, format, &files).await.unwrap_err();
         assert!(

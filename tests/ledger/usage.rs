@@ -197,7 +197,7 @@ async fn a_request_costs_what_the_whole_hour_cost_idle_and_all() {
     std::fs::remove_file(folder).unwrap();
     for by in [By::Team, By::Workload] {
         let report = unit_costs(&mut connection, &days, UsageUnit::Requests, by, &[]).await.unwrap();
-        assert!(report.sentence.ends_with("It leaves $0.009 of $0.01 (90.0 %)."), "{}", report.sentence);
+        assert!(report.sentence.ends_with("That leaves $0.009 of $0.01 (90.0 %)."), "{}", report.sentence);
     }
     let unknown = unit_costs(&mut connection, &days, UsageUnit::Tokens, By::Team, &[]).await.unwrap();
     assert_eq!(unknown.sentence, "No usage in tokens is known for these days: import it, or have it collected from Prometheus.");

@@ -47,7 +47,7 @@ impl DayArgs {
     }
 }
 
-/// Whose knowledge.
+/// As of which day.
 #[derive(Debug, Clone, Args)]
 pub struct AsOfArgs {
     /// Only what was known at the end of this UTC day, e.g. 2026-08-10: statements, corrections, decisions and late facts that came after it are left
@@ -112,7 +112,7 @@ pub struct ReportArgs {
     /// Only rows with this value, e.g. team=search or line=idle; may be repeated: several values of one key are alternatives, several keys must all match.
     #[arg(long)]
     pub only: Vec<Only>,
-    /// Whose knowledge.
+    /// As of which day.
     #[command(flatten)]
     pub as_of: AsOfArgs,
     /// How to print.
@@ -129,7 +129,7 @@ pub struct TrustArgs {
     /// Which days.
     #[command(flatten)]
     pub days: DayArgs,
-    /// Whose knowledge.
+    /// As of which day.
     #[command(flatten)]
     pub as_of: AsOfArgs,
     /// How to print.

@@ -134,7 +134,7 @@ impl Cause {
 pub struct BilledHour {
     /// Which instance-hour.
     pub hour: u32,
-    /// By whose word.
+    /// Which source says so.
     pub source: Source,
     /// Its cost. Hours add up to the lines' exact sum rounded once.
     pub cost: MicroUsd,

@@ -5,7 +5,7 @@
 //! Does not: store rows, or choose when to look.
 //!
 //! Two layers add up to a share. Kinds `estimate` and `correction` add up to what was computed from recorded facts; kinds `feed` and
-//! `bill` to what AWS says on top of it. `feed` and `bill` amounts say how much of the cost rests on whose word.
+//! `bill` to what AWS says on top of it. `feed` and `bill` amounts say how much of the cost rests on which of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 

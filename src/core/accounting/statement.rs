@@ -32,7 +32,7 @@ pub struct MachineFacts {
     pub corrected: Vec<CorrectedOwner>,
     /// What AWS said it cost.
     pub billed: Vec<BilledLine>,
-    /// The newest version of a bill or feed that reported it, by whose word.
+    /// The newest version of a bill or feed that reported it, and its source.
     pub said_by: BTreeMap<Source, Uuid>,
 }
 
@@ -79,7 +79,7 @@ impl ShareKey {
 /// What a share of an hour costs by AWS's word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BilledShare {
-    /// By whose word.
+    /// Which source says so.
     pub source: Source,
     /// How much.
     pub cost: MicroUsd,
@@ -109,7 +109,7 @@ pub struct Statement {
     pub entries: Vec<Entry>,
     /// The hours AWS reported, with what was computed for each.
     pub billed_hours: Vec<(BilledHour, MicroUsd)>,
-    /// The newest version of a bill or feed that reported the machine, by whose word.
+    /// The newest version of a bill or feed that reported the machine, and its source.
     pub said_by: BTreeMap<Source, Uuid>,
     /// Shares whose attribution a correction covers, and which.
     pub corrected: BTreeMap<Place, Uuid>,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::checks::{Check, Checks, changed_much};
+use super::checks::{Check, Checks, changed_much, in_all};
 use super::cur::{REQUIRED, is_known_column, is_read, read_line};
 use super::delivery::{Delivery, deliveries};
 use super::rates::Rates;
@@ -159,8 +159,9 @@ async fn differs_in_one_file(connection: &mut PgConnection, versions: &[Version]
     let (line, least, most, lines): (String, String, String, i64) = (row.get("line"), row.get("least"), row.get("most"), row.get("lines"));
     checks.refuse(Check::HoursTwice, || {
         format!(
-            "{name} has the line {line} twice, with ${least} and with ${most} ({lines} lines in all): a report names each line once, and both amounts \
-             would be added up"
+            "{name} has the line {line} twice, with ${least} and with ${most}{}: a report names each line once, and both amounts \
+             would be added up",
+            in_all(lines, "lines")
         )
     })
 }
@@ -187,7 +188,8 @@ async fn alike_in_two_files(connection: &mut PgConnection, versions: &[Version],
     let (instance, hour, hours): (String, String, i64) = (row.get("instance"), row.get("hour"), row.get("hours"));
     checks.refuse(Check::HoursTwice, || {
         format!(
-            "the use of {instance} in the span from {hour} UTC is in {one} and in {other} ({hours} spans in all): they are two versions of one report; give one"
+            "the use of {instance} in the span from {hour} UTC is in {one} and in {other}{}: they are two versions of one report; give one",
+            in_all(hours, "spans")
         )
     })
 }

@@ -6,7 +6,7 @@ use sqlx::{PgConnection, Row};
 
 use super::ImportFault;
 use super::bill::much;
-use super::checks::{Check, Checks};
+use super::checks::{Check, Checks, in_all};
 use super::entries::not_older;
 use super::statement::{Cell, Held};
 use crate::ledger::store::LedgerFault;
@@ -73,7 +73,8 @@ async fn hours_twice(connection: &mut PgConnection, checks: &mut Checks) -> Resu
     let (instance, hour, used, hours): (String, String, String, i64) =
         (row.get("instance"), row.get("hour"), row.get("used"), row.get("hours"));
     checks.refuse(Check::HoursTwice, || {
-        format!("{instance} is used for {used} hours in the span from {hour} UTC ({hours} spans in all): hours are in these files twice")
+        let spans = in_all(hours, "spans");
+        format!("{instance} is used for {used} hours in the span from {hour} UTC{spans}: these files contain hours twice")
     })
 }
 
@@ -118,7 +119,8 @@ async fn older(
     let row = row.fetch_one(connection).await.map_err(LedgerFault::during("compare how far reports reach"))?;
     if row.get::<Option<bool>, _>("earlier") == Some(true) {
         let (new, held): (String, String) = (row.get("new"), row.get("held"));
-        let what = format!("this version of {month} reaches to {new} UTC, version {} which holds to {held}: it is older", holds.version);
+        let what =
+            format!("this version of {month} reaches to {new} UTC, but version {}, which holds, to {held}: it is older", holds.version);
         return checks.refuse(Check::OlderVersion, || what);
     }
     Ok(())
@@ -138,7 +140,10 @@ async fn amount(connection: &mut PgConnection, month: &str, holds: &Held, checks
     if much(&row.get::<String, _>("held"), &row.get::<String, _>("new")) {
         let (held, new): (String, String) = (row.get("held_usd"), row.get("new_usd"));
         checks.refuse(Check::AmountChanged, || {
-            format!("by version {} our machines cost ${held} in {month}, by this one ${new} for the same days", holds.version)
+            format!(
+                "according to version {} our machines cost ${held} in {month}, according to this one ${new} for the same days",
+                holds.version
+            )
         })?;
     }
     Ok(())

@@ -87,6 +87,11 @@ pub(super) fn changed_much(before: BilledUsd, now: BilledUsd) -> bool {
     difference > SMALL && (2 * difference > before.0.abs())
 }
 
+/// How often something was found of which the first is named: nothing when it is the only one.
+pub(super) fn in_all(count: i64, what: &str) -> String {
+    if count > 1 { format!(" ({count} {what} in all)") } else { String::new() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,6 @@
 //! guide, "Cost and Usage Reports delivery" (`reportKeys`, `assemblyId`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -62,7 +61,16 @@ pub(super) fn each_file_once(
             files.push(read(seen.len(), &path)?);
         }
     }
-    Ok(files)
+    if files.is_empty() { Err(no_file()) } else { Ok(files) }
+}
+
+fn no_file() -> ImportFault {
+    ImportFault::Incomplete("there is no file to import".into())
+}
+
+/// A file's name without what says how it is packed: a report that was unpacked is still the one that its manifest names.
+fn unpacked(name: &str) -> &str {
+    name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zip")).unwrap_or(name)
 }
 
 fn below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), ImportFault> {
@@ -100,8 +108,8 @@ impl Manifest {
     /// How well a key fits a file: the number of last path components that are the same. None without the file's own name.
     fn fit(&self, file: &Path) -> Option<(usize, bool)> {
         let same = |key: &String| {
-            let (a, b) = (key.rsplit('/'), file.components().rev().map(|part| part.as_os_str()));
-            a.zip(b).take_while(|(a, b)| OsStr::new(a) == *b).count()
+            let (a, b) = (key.rsplit('/'), file.components().rev().map(|part| part.as_os_str().to_string_lossy()));
+            a.zip(b).take_while(|(a, b)| unpacked(a) == unpacked(b)).count()
         };
         let best = self.keys.iter().map(same).max().filter(|count| *count > 0)?;
         Some((best, self.path.parent() == file.parent()))
@@ -216,7 +224,7 @@ pub(super) fn deliveries(paths: &[PathBuf], complete: bool) -> Result<Vec<Delive
         found.push(delivery(name, files)?);
     }
     if found.is_empty() {
-        return Err(ImportFault::Incomplete("there is no file to take".into()));
+        return Err(no_file());
     }
     Ok(found)
 }
@@ -260,12 +268,14 @@ fn all_named(manifest: &Manifest, given: &BTreeSet<PathBuf>) -> Result<Vec<PathB
     let folders: BTreeSet<&Path> = given.iter().map(PathBuf::as_path).chain([manifest.path.as_path()]).filter_map(Path::parent).collect();
     let (mut files, mut missing) = (Vec::new(), Vec::new());
     for key in &manifest.keys {
-        let name = OsStr::new(key.rsplit('/').next().unwrap_or(key));
-        let there = given.iter().find(|file| file.file_name() == Some(name)).cloned();
-        let beside = || folders.iter().map(|folder| folder.join(name)).find(|file| file.is_file());
+        let name = key.rsplit('/').next().unwrap_or(key);
+        let is_it = |file: &&PathBuf| file.file_name().is_some_and(|of| unpacked(&of.to_string_lossy()) == unpacked(name));
+        let there = given.iter().find(is_it).cloned();
+        let names = [name, unpacked(name)];
+        let beside = || folders.iter().flat_map(|folder| names.map(|name| folder.join(name))).find(|file| file.is_file());
         match there.or_else(beside) {
             Some(file) => files.push(file),
-            None => missing.push(name.to_string_lossy().into_owned()),
+            None => missing.push(name.to_owned()),
         }
     }
     if missing.is_empty() {
@@ -360,6 +370,9 @@ mod tests {
         for given in ["a1/r-00001.csv.gz", "a1/r-00002.csv.gz", "a1", ""] {
             assert_eq!(tree.deliveries(&[given], false).unwrap(), [(Some("a1".to_owned()), both.clone())], "{given}");
         }
+        let plain = Tree::new("plain", &[("a1/r-Manifest.json", manifest), ("a1/r-00001.csv", ""), ("a1/r-00002.csv.gz", "")]);
+        let unpacked = vec!["a1/r-00001.csv".to_owned(), "a1/r-00002.csv.gz".to_owned()];
+        assert_eq!(plain.deliveries(&["a1/r-00002.csv.gz"], false).unwrap(), [(Some("a1".to_owned()), unpacked)]);
         // The manifest alone stands for its files.
         assert_eq!(tree.deliveries(&["a1/r-Manifest.json"], false).unwrap(), [(Some("a1".to_owned()), both.clone())]);
         std::fs::remove_file(tree.0.join("a1/r-00002.csv.gz")).unwrap();

@@ -141,8 +141,8 @@ pub(super) fn nothing_missing(
             n => format!(" and {} others", n - 1),
         };
         format!(
-            "a new version of {period} replaces the one before whole, and it lacks {what} {first}{others}, which that had; give all of {period}, or another \
-             --source"
+            "a new version of {period} replaces the previous one entirely, but it lacks {what} {first}{others}, which the previous one had; give all of {period}, or use \
+             another --source"
         )
     })
 }
@@ -183,7 +183,7 @@ impl Spoken {
             if other == file && was_monthly == monthly {
                 continue;
             }
-            let how = if other == file { "by the month and by the day" } else { "in two of these files" };
+            let how = if other == file { "given both by the month and by the day" } else { "in two of these files" };
             return checks.refuse(Check::HoursTwice, || {
                 format!("{what} on {} is {how}: the amounts would be added up; give one of them", period_in_words(*day, 10))
             });

@@ -121,6 +121,9 @@ pub enum ImportFault {
     /// Parts are missing.
     #[error("{0}; nothing was imported")]
     Incomplete(String),
+    /// A statement cannot be retracted.
+    #[error("{0}; nothing was retracted")]
+    NotRetracted(String),
     /// It is most likely wrong.
     #[error("{sentence}; nothing was imported (if it is correct nevertheless: --accept {})", check.name())]
     Refused {

@@ -211,6 +211,9 @@ pub(super) fn each_csv_record(
     each: &mut dyn FnMut(&Line) -> Result<(), ImportFault>,
 ) -> Result<u64, ImportFault> {
     after_mark(path, text)?;
+    // The reader counts a line feed after a carriage return to the line that comes next.
+    let behind = text.fill_buf().map_err(|cause| while_reading(path, 1, &cause))?.windows(2).find(|pair| pair[1] == b'\n');
+    let behind = u64::from(behind.is_some_and(|pair| pair[0] == b'\r'));
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text);
     let fault = |line: u64, fault: csv::Error| match fault.kind() {
         csv::ErrorKind::Io(cause) => while_reading(path, line, cause),
@@ -246,7 +249,7 @@ pub(super) fn each_csv_record(
         {
             continue;
         }
-        let number = record.position().map_or(0, csv::Position::line);
+        let number = record.position().map_or(0, csv::Position::line) + behind;
         if values.iter().filter(|value| header.has(&super::table::column_name(value))).count() > values.len() / 2 {
             return Err(malformed(path, number, "a second header with other columns: these are two files in one; give them apart".into()));
         }
@@ -454,6 +457,15 @@ mod tests {
         ] {
             let fault = Scratch::new(name, &bytes).lines().unwrap_err();
             assert!(fault.ends_with("nothing was imported"), "{name}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_fault_names_its_line_whatever_ends_lines() {
+        for (name, end) in [("unix.csv", "\n"), ("windows.csv", "\r\n")] {
+            let file = Scratch::new(name, ["a,b", "1,2", "\"3", "4\",5", "6"].join(end).as_bytes());
+            let fault = file.lines().unwrap_err();
+            assert!(fault.contains(", line 5: 1 values for 2 columns"), "{fault}");
         }
     }
 

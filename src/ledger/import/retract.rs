@@ -33,7 +33,7 @@ pub struct Retraction {
 /// Retracts the statement of this id, and posts what that changes.
 ///
 /// # Errors
-/// [`ImportFault::Incomplete`] when it does not exist or does not hold; [`ImportFault::Ledger`].
+/// [`ImportFault::NotRetracted`] when it does not exist or does not hold; [`ImportFault::Ledger`].
 pub async fn retract(connection: &mut PgConnection, id: Uuid, now: Timestamp) -> Result<Retraction, ImportFault> {
     let mut transaction = connection.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
     let done = take_back(&mut transaction, id, now).await;
@@ -47,12 +47,12 @@ async fn take_back(connection: &mut PgConnection, id: Uuid, now: Timestamp) -> R
     match held(connection, &cell).await? {
         Some(holds) if holds.id == id => {}
         Some(holds) => {
-            return Err(ImportFault::Incomplete(format!(
+            return Err(ImportFault::NotRetracted(format!(
                 "version {version} does not hold: version {} does; retract that one instead",
                 holds.version
             )));
         }
-        None => return Err(ImportFault::Incomplete(format!("version {version} has already been retracted"))),
+        None => return Err(ImportFault::NotRetracted(format!("version {version} has already been retracted"))),
     }
     later_feed(connection, &cell, id).await?;
     let number = next_version(connection, &cell).await?;
@@ -75,7 +75,7 @@ async fn cell_of(connection: &mut PgConnection, id: Uuid) -> Result<(Cell, i32),
     );
     let row = row.fetch_optional(connection).await.map_err(LedgerFault::during("read the statement"))?;
     let Some(row) = row.filter(|row| row.retracts.is_none()) else {
-        return Err(ImportFault::Incomplete(format!("there is no statement {id}: lowtide ledger statements lists them")));
+        return Err(ImportFault::NotRetracted(format!("there is no statement {id}: lowtide ledger statements lists them")));
     };
     let kinds = [Kind::Bill, Kind::Feed, Kind::Usage, Kind::Revenue, Kind::Costs];
     let kind = kinds.into_iter().find(|kind| kind.as_str() == row.kind).unwrap_or(Kind::Bill);
@@ -93,7 +93,7 @@ async fn later_feed(connection: &mut PgConnection, cell: &Cell, id: Uuid) -> Res
         id
     );
     if later.fetch_one(connection).await.map_err(LedgerFault::during("look for later statements"))? {
-        return Err(ImportFault::Incomplete("a later statement covers the same hours: retract that one first".into()));
+        return Err(ImportFault::NotRetracted("a later statement covers the same hours: retract that one first".into()));
     }
     Ok(())
 }

@@ -116,7 +116,9 @@ impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let days = |at: Timestamp| at.to_rfc3339().chars().take(10).collect::<String>();
         let Outcome { cell: Cell { kind, source, from, .. }, version, changes: Changes { new, changed, gone }, same, .. } = self;
-        let what = format!("{} of {source} for {}", kind.as_str(), days(*from));
+        let kind = kind.as_str();
+        let of = if source == kind { String::new() } else { format!(" of {source}") };
+        let what = format!("{kind}{of} for {}", days(*from));
         if *same {
             return write!(f, "{what}: already there as version {version}");
         }

@@ -254,7 +254,7 @@ pub(super) async fn write(connection: &mut PgConnection, table: Table, rows: &[V
     Ok(())
 }
 
-/// Stores what Prometheus says: a value that differs from the stored one is a further revision. `source` says whose word it is.
+/// Stores what Prometheus says: a value that differs from the stored one is a further revision. `source` names who said it.
 ///
 /// # Errors
 /// [`LedgerFault`]; then nothing was stored.

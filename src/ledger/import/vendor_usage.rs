@@ -189,7 +189,10 @@ pub(super) async fn take(
 
 /// Which spans the files of one command have reported, by vendor and everything that distinguishes rows: from when, until when, in which file.
 #[derive(Default)]
-struct Spoken(BTreeMap<(Vendor, Vec<(&'static str, String)>), BTreeMap<Timestamp, (Timestamp, usize)>>);
+struct Spoken(BTreeMap<Group, BTreeMap<Timestamp, (Timestamp, usize)>>);
+
+/// A vendor, and the fields that distinguish its rows.
+type Group = (Vendor, Vec<(&'static str, String)>);
 
 impl Spoken {
     /// Refuses a row of which another file has spoken: the same days by the day and by the hour, or from the API and from the dashboard, would be added up.

@@ -50,7 +50,7 @@ pub enum By {
     ProductArea,
     /// Label `component`, or what the kind of work says: training, inference, baseline, api.
     Component,
-    /// The workload: namespace and name.
+    /// The workload: namespace and name; of other costs that name none the item.
     Workload,
     /// UTC day.
     Day,
@@ -75,7 +75,9 @@ impl By {
             By::CostCenter => "coalesce(cost_center, '(untagged)')",
             By::ProductArea => "coalesce(product_area, '(untagged)')",
             By::Component => "coalesce(component, '(untagged)')",
-            By::Workload => "coalesce(workload_namespace || '/' || workload_name, '(none)')",
+            By::Workload => {
+                "coalesce(CASE workload_namespace WHEN '' THEN workload_name ELSE workload_namespace || '/' || workload_name END, '(none)')"
+            }
             By::Day => "day::text",
             By::Month => "to_char(day, 'YYYY-MM')",
             By::Line => "line",

@@ -40,7 +40,7 @@ CREATE OR REPLACE FUNCTION ledger.is_wanted(labels jsonb, team text, service tex
         AND (labels -> 'cost_center' IS NULL OR labels -> 'cost_center' ? coalesce(cost_center, '(untagged)'))
         AND (labels -> 'product_area' IS NULL OR labels -> 'product_area' ? coalesce(product_area, '(untagged)'))
         AND (labels -> 'component' IS NULL OR labels -> 'component' ? coalesce(component, '(untagged)'))
-        AND (labels -> 'workload' IS NULL OR labels -> 'workload' ? coalesce(namespace || '/' || name, '(none)')));
+        AND (labels -> 'workload' IS NULL OR labels -> 'workload' ? coalesce(CASE namespace WHEN '' THEN name ELSE namespace || '/' || name END, '(none)')));
 
 -- Cost by clock hour. An instance-hour lies across two of them: its shares are spread evenly over its time; egress stays at its moment.
 CREATE FUNCTION ledger.hourly_cost(from_at timestamptz, to_at timestamptz)
