@@ -10,7 +10,7 @@ use super::{Kube, SimPod, Stored, manifests};
 use crate::core::action::{ClusterAction, PodTarget};
 use crate::core::fleet::{Claim, ClaimStatus};
 use crate::core::snapshot::Lane;
-use crate::core::units::ids::{ClaimName, Uid};
+use crate::core::units::ids::ClaimName;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::{PodIdentity, PodPhase};
 use crate::ports::{Applied, ClusterError};
@@ -28,7 +28,7 @@ impl Kube {
                 if self.claims.contains_key(name) {
                     return Err(ClusterError::Conflict(format!("claim {name} exists")));
                 }
-                let uid = Uid::from(format!("claim-{:06}", self.number()));
+                let uid = self.claim_uid();
                 let status = ClaimStatus::default();
                 self.put_claim(Claim {
                     name: name.clone(),
@@ -191,9 +191,9 @@ impl Kube {
             return Applied { lane, resource_version: None };
         }
         let until = pod.pod.deleting_until.map_or(now + grace, |before| before.min(now + grace));
-        let told = pod.told_at.unwrap_or(now);
-        let ends_at = (told + pod.ending).min(until);
-        self.change_pod(uid, |p| (p.pod.deleting_until, p.told_at, p.ends_at) = (Some(until), Some(told), Some(ends_at)));
+        let asked = pod.asked_to_end_at.unwrap_or(now);
+        let ends_at = (asked + pod.ending).min(until);
+        self.change_pod(uid, |p| (p.pod.deleting_until, p.asked_to_end_at, p.ends_at) = (Some(until), Some(asked), Some(ends_at)));
         later.push((ends_at, Event::PodEnds(uid.clone())));
         // A ReplicaSet does not count it any more; others wait until it is gone.
         if matches!(pod.made_by, Owner::Replicated(_)) {

@@ -6,8 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::fleet::{Claim, ClaimSpec, Instance, NodeClass, NodePool, Ownership, Trigger, UnreadableClaim, tags};
+use crate::core::market::CapacityType;
 use crate::core::market::catalog::Catalog;
-use crate::core::units::ids::{ClaimName, ClassName, DecisionId, PoolName};
+use crate::core::market::reservation::NamedReservation;
+use crate::core::units::ids::{ClaimName, ClassName, DecisionId, PoolName, Uid};
 use crate::core::units::money::MicroUsdPerHour;
 
 /// What a person lets be taken.
@@ -17,6 +19,8 @@ pub struct Allowed {
     pub from_uids: BTreeSet<String>,
     /// Machines without a UID.
     pub unmarked: bool,
+    /// Machines that have ended, as long as EC2 shows them: their books are closed. A claim that was lost may not have done it.
+    pub ended: bool,
 }
 
 /// What this cluster has.
@@ -57,9 +61,18 @@ pub enum Proposal {
     },
 }
 
-/// What would be done with `machine`, which cost `price` when it was launched. `None` for a machine that is ours already, or has ended.
-pub fn propose(ours: &Ours, allowed: &Allowed, machine: &Instance, price: Option<MicroUsdPerHour>) -> Option<Proposal> {
-    if !machine.is_alive() {
+/// What a machine costs, as far as EC2 says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AdoptedPrices {
+    /// What it cost when it was launched.
+    pub at_launch: Option<MicroUsdPerHour>,
+    /// What its type costs on-demand in its region.
+    pub on_demand: Option<MicroUsdPerHour>,
+}
+
+/// What would be done with `machine`. `None` for a machine that is ours already, or has ended and is not to be closed.
+pub fn propose(ours: &Ours, allowed: &Allowed, machine: &Instance, prices: AdoptedPrices) -> Option<Proposal> {
+    if !machine.is_alive() && !allowed.ended {
         return None;
     }
     let by_claim = ours.claims.values().find(|c| c.status.instance.as_ref().or(c.spec.adopted.as_ref()) == Some(&machine.id));
@@ -90,13 +103,13 @@ pub fn propose(ours: &Ours, allowed: &Allowed, machine: &Instance, price: Option
         let (name, spec) = (claim.name.clone(), Box::new(claim.spec.clone()));
         return Some(Proposal::Adopt { name, spec, claimed: true });
     }
-    match spec_for(ours, machine, price) {
+    match spec_for(ours, machine, prices) {
         Ok((name, spec)) => Some(Proposal::Adopt { name, spec: Box::new(spec), claimed: false }),
         Err(because) => leave(because),
     }
 }
 
-fn spec_for(ours: &Ours, machine: &Instance, price: Option<MicroUsdPerHour>) -> Result<(ClaimName, ClaimSpec), String> {
+fn spec_for(ours: &Ours, machine: &Instance, prices: AdoptedPrices) -> Result<(ClaimName, ClaimSpec), String> {
     let tag = |key: &str| machine.tags.get(key).filter(|text| !text.is_empty());
     let name = ClaimName::from(tag(tags::CLAIM).ok_or_else(|| format!("it has no tag {}: lowtide did not launch it", tags::CLAIM))?);
     if ours.claims.contains_key(&name) || ours.unreadable.contains_key(&name) {
@@ -115,7 +128,11 @@ fn spec_for(ours: &Ours, machine: &Instance, price: Option<MicroUsdPerHour>) -> 
         .types
         .get(&machine.capacity.instance_type)
         .ok_or_else(|| format!("{} is no type that is known", machine.capacity.instance_type))?;
-    let price_per_hour = price.ok_or("what it cost when it was launched is not known: EC2 gave no price")?;
+    let reservation = reservation_of(class, machine)?;
+    let price_per_hour = reservation
+        .map(|r| r.price_per_hour)
+        .or(prices.at_launch)
+        .ok_or("what it cost when it was launched is not known: EC2 gave no price")?;
     let (launch_template, launch_template_version) =
         class.launch_template.clone().unwrap_or_else(|| ("adopted".to_owned(), "1".to_owned()));
     let spec = ClaimSpec {
@@ -123,9 +140,12 @@ fn spec_for(ours: &Ours, machine: &Instance, price: Option<MicroUsdPerHour>) -> 
         node_class: class.name.clone(),
         capacity: machine.capacity.clone(),
         price_per_hour,
-        on_demand_per_hour: None,
+        on_demand_per_hour: prices.on_demand,
         gpus: kind.gpus,
-        decision: DecisionId::derive(ours.cluster, "adopt", machine.id.as_str(), 0),
+        // Under the decision that bought it, which a ledger that knows the machine has.
+        decision: tag(tags::DECISION)
+            .and_then(|id| uuid::Uuid::parse_str(id).ok().map(DecisionId))
+            .unwrap_or_else(|| DecisionId::derive(ours.cluster, "adopt", machine.id.as_str(), 0)),
         trigger: Trigger::Adopted,
         attempt: 1,
         launch_template,
@@ -135,10 +155,27 @@ fn spec_for(ours: &Ours, machine: &Instance, price: Option<MicroUsdPerHour>) -> 
         bought_for: Vec::new(),
         bindings: None,
         sharing: class.sharing,
-        reservation: None,
+        reservation: reservation.map(|r| r.id.clone()),
         takes_over: None,
         adopted: Some(machine.id.clone()),
+        books: machine.books().map(Uid::from),
         price_origin: None,
     };
     Ok((name, spec))
+}
+
+/// The reservation a reserved machine runs in, with the price its class counts for it: the only one that the class names.
+fn reservation_of<'a>(class: &'a NodeClass, machine: &Instance) -> Result<Option<&'a NamedReservation>, String> {
+    if machine.capacity.capacity_type != CapacityType::Reserved {
+        return Ok(None);
+    }
+    match class.reservations.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(one)),
+        several => Err(format!(
+            "it runs in one of the {} capacity reservations of class {}: name only that one while it is adopted",
+            several.len(),
+            class.name
+        )),
+    }
 }
