@@ -94,9 +94,9 @@ async fn labels_of_past_days_are_corrected_dated_and_taken_back() {
         ["ml/chat", "2026-07-20", "2026-07-21", r#"{"team": "search"}"#, "holds", "the label was misspelt until the 22nd"]
     );
     for (wrong, said) in [
-        (chat(2, 2, Some("x")), "lies before the first, or on it"),
+        (chat(2, 2, Some("x")), "the day after the last is not after the first"),
         (chat(0, 400, Some("x")), "only days that are over"),
-        (chat(-9, -1, Some("x")), "nothing of ml/chat is posted"),
+        (chat(-9, -1, Some("x")), "nothing is posted for machines of ml/chat in these days"),
         (NewRetag { labels: BTreeMap::new(), ..chat(0, 1, None) }, "at least one label"),
         (NewRetag { reason: " ".into(), ..chat(0, 1, None) }, "expected a reason"),
     ] {
