@@ -16,6 +16,7 @@ use sqlx::Connection;
 
 use crate::facts::{Bench, DAY, Machine, bench, decision, interruption, moved, stay};
 use crate::imports::{FEED_HEADER, Folder, LATER};
+use crate::outside::as_before_statements;
 use crate::statements::{HEADER, line};
 
 const MANUAL: &str = include_str!("../../docs/ledger.md");
@@ -314,12 +315,7 @@ async fn a_ledger_of_an_earlier_release_answers_as_well() {
     let server = PrivatePostgres::start_temporary().unwrap();
     let url = server.url();
     let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
-    let all = sqlx::migrate::Migrator::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ledger/migrations").as_path()).await.unwrap();
-    let earlier = all.migrations.iter().filter(|migration| migration.version <= 5).cloned().collect::<Vec<_>>();
-    let mut migrator = sqlx::migrate::Migrator { migrations: earlier.into(), ..sqlx::migrate::Migrator::DEFAULT };
-    migrator.dangerous_set_table_name("ledger.applied_migration");
-    migrator.create_schema("ledger");
-    migrator.run(&mut connection).await.unwrap();
+    as_before_statements(&mut connection).await;
     // Other costs were posted as estimates, without a statement; a correction of them was one more revision, and its difference.
     let rows = "SELECT ledger.ensure_month('2026-07-01');
         INSERT INTO ledger.workload_version (id, at, workload_kind, workload_namespace, workload_name, team)
