@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::answer::tell;
-use super::ledger::DatabaseArgs;
-use crate::ledger::{connect, explain};
+use super::ledger::{AsOfArgs, DatabaseArgs};
+use crate::ledger::explain;
 
 /// Arguments of `lowtide explain`.
 #[derive(Debug, Args)]
@@ -26,6 +26,9 @@ pub enum Subject {
         /// The ledger's database.
         #[command(flatten)]
         database: DatabaseArgs,
+        /// As of which day.
+        #[command(flatten)]
+        as_of: AsOfArgs,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -43,6 +46,9 @@ pub enum Subject {
         /// The ledger's database.
         #[command(flatten)]
         database: DatabaseArgs,
+        /// As of which day.
+        #[command(flatten)]
+        as_of: AsOfArgs,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -59,17 +65,17 @@ pub async fn run(args: ExplainArgs) -> ExitCode {
 /// # Errors
 /// When the ledger cannot be read, or has no such decision.
 pub async fn answer(subject: Subject) -> Result<String, Box<dyn std::error::Error>> {
-    let (DatabaseArgs { database_url }, json) = match &subject {
-        Subject::Decision { database, json, .. } | Subject::Pod { database, json, .. } => (database.clone(), *json),
+    let (database, as_of, json) = match &subject {
+        Subject::Decision { database, as_of, json, .. } | Subject::Pod { database, as_of, json, .. } => (database, as_of.clone(), *json),
     };
-    let mut connection = connect(&database_url).await?;
+    let mut connection = as_of.connect(database).await?;
     let (ids, missing) = match subject {
         Subject::Decision { id, .. } => {
             (vec![id], format!("the ledger has no decision {id}; a very recent one may still be in the outbox (kubectl get gpudecisions)"))
         }
         Subject::Pod { name, namespace, limit, .. } => (
             explain::decisions_of_pod(&mut connection, &namespace, &name, limit).await?,
-            format!("the ledger has no decision about pod {namespace}/{name}; is the namespace right (-n)?"),
+            format!("the ledger has no decision about pod {namespace}/{name}; is the namespace correct (-n)?"),
         ),
     };
     let mut found = Vec::new();
@@ -77,10 +83,11 @@ pub async fn answer(subject: Subject) -> Result<String, Box<dyn std::error::Erro
         found.extend(explain::decision(&mut connection, id).await?);
     }
     if found.is_empty() {
-        return Err(missing.into());
+        return Err(as_of.as_of.map_or_else(|| missing.clone(), |day| format!("at the end of {day}, {missing}")).into());
     }
     if json {
         return Ok(serde_json::to_string_pretty(&found)?);
     }
-    Ok(found.iter().map(explain::ExplainedDecision::to_text).collect::<Vec<_>>().join("\n\n----\n\n"))
+    let texts = found.iter().map(explain::ExplainedDecision::to_text).collect::<Vec<_>>().join("\n\n----\n\n");
+    Ok(as_of.as_of.map_or_else(|| texts.clone(), |day| format!("{texts}\n\nThis is what was known at the end of {day}.")))
 }

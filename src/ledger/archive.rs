@@ -54,7 +54,7 @@ pub enum ArchiveFault {
         why: &'static str,
     },
     /// The file is not what the table holds.
-    #[error("{} does not hold what {table} does: {fault}; nothing was dropped", path.display())]
+    #[error("{} does not contain what {table} does: {fault}; nothing was dropped", path.display())]
     NotTheSame {
         /// The file.
         path: PathBuf,
@@ -211,8 +211,8 @@ async fn refuse_too_early(connection: &mut PgConnection, table: &str, partition:
     .await
     .map_err(doing("ask what is still to be posted"))?;
     match (waiting.news || waiting.sums, waiting.running) {
-        (true, _) => Err(refuse("something waits to be posted; run lowtide ledger post first")),
-        (_, true) => Err(refuse("a machine that began then still runs")),
+        (true, _) => Err(refuse("something is still waiting to be posted; run lowtide ledger post first")),
+        (_, true) => Err(refuse("a machine that started then is still running")),
         _ => Ok(()),
     }
 }

@@ -97,7 +97,7 @@ pub(super) async fn postings_without_cause(connection: &mut PgConnection) -> Res
     rows.fetch_all(connection).await.map_err(LedgerFault::during("look for postings without a cause"))
 }
 
-/// Days whose other costs are posted otherwise than the files say that were taken: owner by owner. What earlier releases posted without a statement is part of the
+/// Days whose other costs are not posted as the imported files say: owner by owner. What earlier releases posted without a statement is part of the
 /// first versions that it became.
 pub(super) async fn entered_that_differ(connection: &mut PgConnection) -> Result<Vec<String>, LedgerFault> {
     let days = sqlx::query_scalar!(

@@ -124,8 +124,10 @@ pub async fn decision(connection: &mut PgConnection, id: Uuid) -> Result<Option<
 pub async fn decisions_of_pod(connection: &mut PgConnection, namespace: &str, name: &str, limit: i64) -> Result<Vec<Uuid>, LedgerFault> {
     let query = sqlx::query_scalar!(
         "SELECT id FROM ledger.decision
-         WHERE pods @> jsonb_build_array(jsonb_build_object('namespace', $1::text, 'name', $2::text))
-            OR id IN (SELECT decision FROM ledger.occupancy_opened WHERE pod_namespace = $1 AND pod_name = $2)
+         WHERE posted_at < (SELECT ledger.known_before())
+           AND (pods @> jsonb_build_array(jsonb_build_object('namespace', $1::text, 'name', $2::text))
+                OR id IN (SELECT decision FROM ledger.occupancy_opened WHERE pod_namespace = $1 AND pod_name = $2
+                          AND posted_at < (SELECT ledger.known_before())))
          ORDER BY at DESC, id LIMIT $3",
         namespace,
         name,

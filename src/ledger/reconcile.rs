@@ -1,7 +1,7 @@
-//! A month held against what AWS said: what is confirmed, what was trued up and why, what stands beside the machines, what is others', and what nothing
+//! A month compared with what AWS said: what is confirmed, what was trued up and why, what stands beside the machines, what belongs to others in the account, and what nothing
 //! explains.
 //!
-//! Decides: what counts as unexplained: instance-hours AWS has not spoken of. Lines about machines that are not ours are told apart: a report holds the
+//! Decides: what counts as unexplained: instance-hours AWS has not reported. Lines about machines that are not ours are kept separate: a report holds the
 //! whole account.
 //! Does not: change anything; importing and posting do.
 
@@ -98,10 +98,10 @@ async fn hours(connection: &mut PgConnection, month: &Month) -> Result<Vec<Compa
     Ok(compared.collect())
 }
 
-/// The status of hours that AWS has not spoken of.
+/// The status of hours that AWS has not reported.
 const NOT_YET: &str = "not on the bill or feed yet";
 
-/// What is billed beside the use of our machines: on lines of its own where it names one, and what is others'.
+/// What is billed beside the use of our machines: on lines of its own where it names one, and what belongs to others in the account.
 async fn other_lines(connection: &mut PgConnection, month: &Month) -> Result<Vec<Compared>, LedgerFault> {
     let rows = sqlx::query!(
         r#"WITH bounds AS (
@@ -110,13 +110,13 @@ async fn other_lines(connection: &mut PgConnection, month: &Month) -> Result<Vec
              SELECT l.source, l.kind, l.instance, sum(l.cost_usd) AS cost_usd FROM ledger.billed_line l, bounds b
              WHERE l.at >= b.first AND l.at < b.next AND l.posted_at < (SELECT ledger.known_before()) AND l.statement IS NOT NULL
              GROUP BY l.source, l.kind, l.account, l.instance, l.usage_type, l.operation, l.at, l.until, l.service HAVING sum(l.lines) > 0
-           ), told AS (
+           ), listed AS (
              SELECT l.source, l.kind, l.cost_usd, l.instance <> '' AS machine,
                     l.instance <> '' AND EXISTS (SELECT FROM ledger.interval_opened o WHERE o.instance = l.instance) AS ours
              FROM lines l
            )
            SELECT source, kind, machine AS "machine!", ours AS "ours!", count(*) AS "rows!", (sum(cost_usd) * 1000000)::bigint AS "billed!"
-           FROM told WHERE NOT (ours AND kind IN ('usage', 'commitment')) GROUP BY 1, 2, 3, 4 ORDER BY ours DESC, machine DESC, source, kind"#,
+           FROM listed WHERE NOT (ours AND kind IN ('usage', 'commitment')) GROUP BY 1, 2, 3, 4 ORDER BY ours DESC, machine DESC, source, kind"#,
         month.first_day()
     )
     .fetch_all(connection)

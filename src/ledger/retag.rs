@@ -153,10 +153,10 @@ fn reasonable(new: &NewRetag, now: Timestamp) -> Result<(), RetagFault> {
         return refused("expected a reason: it is what an auditor will read");
     }
     if new.to_day <= new.from_day {
-        return refused("the day after the last lies before the first, or on it");
+        return refused("the day after the last is not after the first");
     }
     if new.to_day > now.0.div_euclid(DAY_MS) {
-        return refused("only days that are over can be corrected (UTC); for days to come set the label on the pod template");
+        return refused("only days that are over can be corrected (UTC); for future days set the label on the pod template");
     }
     Ok(())
 }
@@ -176,14 +176,14 @@ async fn ran_then(connection: &mut PgConnection, new: &NewRetag) -> Result<(), R
     }
     if !row.get::<bool, _>("ran") {
         return Err(RetagFault::Refused(format!(
-            "nothing of {} is posted for machines in these days: are name and days right?",
+            "nothing is posted for machines of {} in these days: are the name and the days correct?",
             new.workload
         )));
     }
     Ok(())
 }
 
-/// The corrections that speak of these workloads, in the order they were made.
+/// The corrections that cover these workloads, in the order they were made.
 ///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.

@@ -191,7 +191,7 @@ fn write_column(into: &mut SerializedColumnWriter, column: &Column, values: &[Op
             into.typed::<ByteArrayType>().write_batch(&values, Some(&levels), None)
         }
         Kind::Decimal => {
-            let scaled = there.map(|value| scaled(value).ok_or_else(|| bad(value, "a decimal with at most 20 decimals")));
+            let scaled = there.map(|value| scaled(value).ok_or_else(|| bad(value, "a number with at most 20 decimals")));
             let values: Vec<FixedLenByteArray> = scaled
                 .map(|figure| figure.map(|figure| FixedLenByteArray::from(figure.to_be_bytes().to_vec())))
                 .collect::<Result<_, String>>()?;
@@ -305,7 +305,7 @@ mod tests {
                 writer.add(row.clone()).unwrap();
             }
             writer.finish().unwrap();
-            assert!(TableWriter::create(&path, columns(), format).is_err(), "a file that is there is not written over");
+            assert!(TableWriter::create(&path, columns(), format).is_err(), "an existing file is not overwritten");
             let mut found = Vec::new();
             let names = read_table::<TableFileFault>(&path, |_, number, values| {
                 assert_eq!(number, u64::try_from(found.len()).unwrap() + 1);

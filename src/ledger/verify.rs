@@ -1,4 +1,4 @@
-//! Verifying: every hash, seal and link recomputed, archived months distinguished from missing ones, derived sums held against their rows, and the definitions that
+//! Verifying: every hash, seal and link recomputed, archived months distinguished from missing ones, derived sums compared with their rows, and the definitions that
 //! derive figures against what the last migration left.
 //!
 //! Decides: what is wrong, by row. Does not: repair anything.
@@ -33,7 +33,7 @@ pub enum Finding {
     NoCause(Uuid),
     /// The postings of a machine do not follow from what is known of it.
     NotDerived(String),
-    /// Other costs of a day are posted otherwise than their files say.
+    /// Other costs of a day are not posted as their files say.
     NotEntered(String),
 }
 
@@ -43,12 +43,12 @@ impl std::fmt::Display for Finding {
             Finding::Altered(table, id) => write!(f, "ledger.{table} {id} was altered"),
             Finding::Missing(table, id) => write!(f, "ledger.{table} {id} is missing"),
             Finding::Added(table, id) => write!(f, "ledger.{table} {id} was added after its time"),
-            Finding::BrokenArchive(month) => write!(f, "the archive of {month} is not of the rows that were sealed"),
+            Finding::BrokenArchive(month) => write!(f, "the archive of {month} does not contain the rows that were sealed"),
             Finding::SumsDiffer(day) => write!(f, "the sums of {day} in ledger.cost_rollup are not those of its postings"),
             Finding::Definition(what) => write!(f, "{what} since the last migration: figures may not follow from rows"),
-            Finding::NoCause(id) => write!(f, "ledger.posting {id} has no cause: no statement or machine that it names exists"),
+            Finding::NoCause(id) => write!(f, "ledger.posting {id} has no cause: the statement or machine that it names does not exist"),
             Finding::NotDerived(machine) => write!(f, "the postings of machine {machine} do not follow from its facts and bills"),
-            Finding::NotEntered(day) => write!(f, "other costs of {day} are posted otherwise than the files say that were taken"),
+            Finding::NotEntered(day) => write!(f, "other costs of {day} are not posted as the imported files say"),
             Finding::BrokenSeal(number) => write!(f, "seal {number} was altered, removed or does not follow from the one before"),
         }
     }

@@ -132,10 +132,10 @@ async fn what_still_runs_or_waits_is_not_archived() {
     ledger.write(&[running.opened()]).await.unwrap();
     seal(&mut connection).await.unwrap();
     let fault = archive_july(&url, &folder.0, Format::Csv).await.unwrap_err().to_string();
-    assert!(fault.contains("something waits to be posted"), "{fault}");
+    assert!(fault.contains("something is still waiting to be posted"), "{fault}");
     let _ = std::fs::remove_dir_all(&folder.0);
     post(&mut connection, LATER).await.unwrap();
     seal(&mut connection).await.unwrap();
     let fault = archive_july(&url, &folder.0, Format::Csv).await.unwrap_err().to_string();
-    assert!(fault.contains("a machine that began then still runs"), "{fault}");
+    assert!(fault.contains("a machine that started then is still running"), "{fault}");
 }

@@ -85,7 +85,7 @@ async fn labels_of_past_days_are_corrected_dated_and_taken_back() {
     let history = "SELECT count(*) FROM ledger.workload_history WHERE workload_name = 'chat' AND team = 'serch'";
     assert_eq!(server.psql("postgres", history).unwrap().trim(), "1", "what the pods said stays what they said");
     let listed = report::retags(&mut connection).await.unwrap();
-    assert_eq!(listed.sentence, "1 corrections of labels hold.");
+    assert_eq!(listed.sentence, "1 label correction holds.");
     assert_eq!(listed.rows.len(), 3);
     let id = first.id.to_string();
     let of_first = listed.rows.iter().find(|row| row[9].as_deref() == Some(id.as_str())).unwrap();
@@ -94,9 +94,9 @@ async fn labels_of_past_days_are_corrected_dated_and_taken_back() {
         ["ml/chat", "2026-07-20", "2026-07-21", r#"{"team": "search"}"#, "holds", "the label was misspelt until the 22nd"]
     );
     for (wrong, said) in [
-        (chat(2, 2, Some("x")), "lies before the first, or on it"),
+        (chat(2, 2, Some("x")), "the day after the last is not after the first"),
         (chat(0, 400, Some("x")), "only days that are over"),
-        (chat(-9, -1, Some("x")), "nothing of ml/chat is posted"),
+        (chat(-9, -1, Some("x")), "nothing is posted for machines of ml/chat in these days"),
         (NewRetag { labels: BTreeMap::new(), ..chat(0, 1, None) }, "at least one label"),
         (NewRetag { reason: " ".into(), ..chat(0, 1, None) }, "expected a reason"),
     ] {
@@ -146,10 +146,19 @@ async fn reports_as_of_a_day_leave_out_what_came_later() {
     assert_eq!(now, ["search 78.000000", "serch 24.000000", "total 102.000000"]);
     let (then, savings, variance) = teams(Some("2026-08-02")).await;
     assert_eq!(then, ["serch 72.000000", "total 72.000000"]);
-    assert!(savings.starts_with("Spot saved $141.00 net") && savings.ends_with("So it was known at the end of 2026-08-02."), "{savings}");
-    assert!(variance.starts_with("2026-07 cost $72.00") && variance.ends_with("So it was known at the end of 2026-08-02."), "{variance}");
+    assert!(
+        savings.starts_with("Spot saved $141.00 net") && savings.ends_with("This is what was known at the end of 2026-08-02."),
+        "{savings}"
+    );
+    assert!(
+        variance.starts_with("2026-07 cost $72.00") && variance.ends_with("This is what was known at the end of 2026-08-02."),
+        "{variance}"
+    );
     let (before, savings, _) = teams(Some("2026-08-01")).await;
-    assert_eq!((before.len(), savings.as_str()), (0, "No spend is recorded for these days. So it was known at the end of 2026-08-01."));
+    assert_eq!(
+        (before.len(), savings.as_str()),
+        (0, "No spend is recorded for these days. This is what was known at the end of 2026-08-01.")
+    );
     let (again, ..) = teams(None).await;
     assert_eq!(again, now);
 }

@@ -191,7 +191,7 @@ async fn versions_of_a_report_are_fetched_once_and_replace_one_another() {
     for _ in 0..2 {
         let refused = said(&fetched(&mut connection, &bucket, &cur).await);
         assert!(
-            refused[0].contains("our machines cost $12.00 in 2026-07, by this one $40.00")
+            refused[0].contains("our machines cost $12.00 in 2026-07, according to this one $40.00")
                 && refused[0].contains("--accept amount-changed"),
             "{refused:?}"
         );

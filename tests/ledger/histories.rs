@@ -41,14 +41,14 @@ async fn the_sum_of_postings_is_the_bill_of_each_machine_to_the_micro_dollar() {
                    WHERE line <> 'egress' AND claim_uid IS NOT NULL GROUP BY claim_uid";
         let posted: BTreeMap<String, i64> =
             sqlx::query_as::<_, (String, i64)>(sql).fetch_all(&mut connection).await.unwrap().into_iter().collect();
-        // Whether every machine was told of is for the invariants of the simulated world to say; what was told of must be worth the bill.
-        let told = |record: &LedgerRecord| if let LedgerRecord::IntervalOpened(o) = record { Some(o.claim_uid.clone()) } else { None };
-        let told: BTreeSet<Uid> = outcome.rows.iter().filter_map(told).collect();
-        for (claim, billed) in outcome.bill.iter().filter(|(claim, _)| told.contains(*claim)) {
+        // Whether every machine was recorded is for the invariants of the simulated world to say; what was recorded must be worth the bill.
+        let recorded = |record: &LedgerRecord| if let LedgerRecord::IntervalOpened(o) = record { Some(o.claim_uid.clone()) } else { None };
+        let recorded: BTreeSet<Uid> = outcome.rows.iter().filter_map(recorded).collect();
+        for (claim, billed) in outcome.bill.iter().filter(|(claim, _)| recorded.contains(*claim)) {
             let sum = posted.get(claim.as_str()).copied().unwrap_or(0);
             assert_eq!(sum, billed.0, "seed {seed}: {claim} by its postings and on the bill");
         }
-        machines += told.len();
+        machines += recorded.len();
     }
     assert!(machines > 10, "only {machines} machines");
     println!("{histories} histories, {machines} machines: postings are the bill");

@@ -100,8 +100,8 @@ async fn the_feed_confirms_and_trues_up_and_a_second_time_changes_nothing() {
         machine.stays.push(stay(&format!("pod-{name}"), "search", &machine, Millis::from_mins(3), Some(804_800)));
         machine
     };
-    let (same, dearer, silent) = (hours("same", 2), hours("dearer", 1), hours("silent", 1));
-    for machine in [&same, &dearer, &silent] {
+    let (same, doubled, silent) = (hours("same", 2), hours("doubled", 1), hours("silent", 1));
+    for machine in [&same, &doubled, &silent] {
         ledger.write(&machine.records()).await.unwrap();
     }
     let mut connection = connect(&url).await.unwrap();
@@ -109,7 +109,7 @@ async fn the_feed_confirms_and_trues_up_and_a_second_time_changes_nothing() {
     let text = format!(
         "{FEED_HEADER}{}{}{}",
         feed_lines(&same, (1, 1)),
-        feed_lines(&dearer, (2, 1)),
+        feed_lines(&doubled, (2, 1)),
         feed_lines(&same, (1, 1)).lines().next().unwrap().replace("i-same", "i-stranger")
     );
     let file = folder.packed("123456789012.2026-07-20-00.001.abc", &text);
@@ -231,7 +231,7 @@ async fn the_bill_of_random_machines_is_met_to_the_micro_dollar_and_revised_as_i
     // A version with one machine only is most likely a part.
     let part = folder.file("part/cur-4.csv", &format!("{CUR_HEADER}{}", cur_lines(last, "INV-7").0));
     let fault = taken(&mut connection, Format::Cur, std::slice::from_ref(&part)).await.unwrap_err();
-    assert!(fault.contains("nothing was taken (when it is right all the same: --accept"), "{fault}");
+    assert!(fault.contains("nothing was imported (if it is correct nevertheless: --accept"), "{fault}");
     assert_eq!(billed(&mut connection).await, (exact - 500_000, exact - 500_000));
     let causes = server.psql("postgres", "SELECT string_agg(DISTINCT cause, ' ') FROM ledger.true_up").unwrap();
     assert_eq!(causes.trim(), "confirmed", "what AWS bills by the rules is what the rules say");
@@ -273,7 +273,7 @@ async fn usage_revenue_and_other_costs_are_replaced_and_never_edited() {
     let bad = folder.file("bad.csv", "period,item,cost_usd\n2026-07-20,x,1\n2026-07-32,y,1\n");
     let fault = taken(&mut connection, Format::Costs, &[bad]).await.unwrap_err();
     assert!(
-        fault.contains("line 3: column period holds \"2026-07-32\"; expected a day") && fault.ends_with("nothing was taken"),
+        fault.contains("line 3: column period holds \"2026-07-32\"; expected a day") && fault.ends_with("nothing was imported"),
         "{fault}"
     );
     assert_eq!(server.psql("postgres", "SELECT count(*) FROM ledger.external_cost WHERE item = 'x'").unwrap().trim(), "0");

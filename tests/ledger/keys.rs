@@ -1,17 +1,18 @@
 //! Several keys, filters, months and a day of knowledge: every report takes them and says the same by each.
 
+use lowtide::core::accounting::forecast::Scenario;
 use lowtide::core::fleet::EndedBy;
 use lowtide::core::market::CapacityType;
 use lowtide::core::record::LedgerRecord;
 use lowtide::core::units::ids::ObjectRef;
 use lowtide::core::units::time::Millis;
 use lowtide::core::workload::need::UsageUnit;
-use lowtide::ledger::connect;
 use lowtide::ledger::import::{Format, UsageHour, store_usage};
-use lowtide::ledger::plans::budget;
+use lowtide::ledger::plans::{budget, forecast};
 use lowtide::ledger::poster::post;
 use lowtide::ledger::reconcile::reconcile;
 use lowtide::ledger::report::{self, By, Days, EconomicsBy, Month, RefusalsBy, ReliabilityBy, Report, VarianceBy};
+use lowtide::ledger::{connect, explain};
 use lowtide::ports::Ledger;
 use sqlx::PgConnection;
 
@@ -104,7 +105,7 @@ async fn every_report_takes_several_keys_and_filters() {
     let nobody = report::variance(&mut connection, &june, &this, VarianceBy::Workload, &only(&["team=nobody"]), LATER).await.unwrap();
     assert_eq!((nobody.sentence.as_str(), nobody.to_csv().lines().count()), ("Neither 2026-06 nor 2026-07 has any spend.", 1));
     for (words, refused) in
-        [(&["step", "team"][..], "steps stand alone"), (&["day"], "days and months are no keys"), (&["line"], "lines are steps")]
+        [(&["step", "team"][..], "steps stand alone"), (&["day"], "it cannot be grouped by day or month"), (&["line"], "lines are steps")]
     {
         let words: Vec<report::VarianceKey> = words.iter().map(|word| word.parse().unwrap()).collect();
         assert!(VarianceBy::of(&words).unwrap_err().contains(refused));
@@ -127,7 +128,7 @@ async fn every_report_takes_several_keys_and_filters() {
     assert_eq!(column(&percentiles, "units"), ["3600"]);
     for (by, only, said) in [
         (&[EconomicsBy::Model, EconomicsBy::Endpoint][..], &[][..], "expected one of endpoint, model and percentiles"),
-        (&[EconomicsBy::Endpoint], &["model=x"], "models are told apart with --by model"),
+        (&[EconomicsBy::Month], &["model=x"], "a month and percentiles are of all models"),
     ] {
         assert!(economics(&mut connection, by, only).await.unwrap_err().to_string().contains(said));
     }
@@ -173,6 +174,7 @@ async fn every_report_goes_back_to_what_was_known_on_a_day() {
             report::trust(connection, &july()).await.unwrap().sentence,
             report::statements(connection, None, false).await.unwrap().sentence,
             report::retags(connection).await.unwrap().sentence,
+            report::refusals(connection, &july(), &[RefusalsBy::Reason], &[]).await.unwrap().sentence,
             reconcile(connection, &this).await.unwrap().sentence,
         ];
         said.push(budget::report(connection, &this, LATER).await.unwrap().sentence);
@@ -181,24 +183,42 @@ async fn every_report_goes_back_to_what_was_known_on_a_day() {
     let now = all(&mut connection).await;
     report::as_of(&mut connection, Some("2026-08-10")).await.unwrap();
     let then = all(&mut connection).await;
-    let known = " So it was known at the end of 2026-08-10.";
+    let known = " This is what was known at the end of 2026-08-10.";
     let nothing = [
         "No spend is recorded for these days.",
         "No spend is recorded for these days.",
-        "No usage in requests is known for these days: import it, or let Prometheus be asked.",
+        "No usage in requests is known for these days: import it, or have it collected from Prometheus.",
         "No spend is recorded for these days.",
         "Neither 2026-06 nor 2026-07 has any spend.",
         "No machine ran in these days; no pod was moved.",
         "No spend is recorded in these days.",
-        "Nothing was taken from outside.",
+        "Nothing has been imported.",
         "No labels were corrected.",
+        "No refused offer is on record for these days.",
         "Nothing is posted for 2026-07.",
         "No budget is entered for this month: lowtide ledger budget --enter FILE.",
     ];
     assert_eq!(then, nothing.map(|sentence| format!("{sentence}{known}")));
+    // Decisions, forecasts and anomalies of then: nothing had been written yet.
+    let bought = lowtide::core::units::ids::DecisionId::derive("test", "launch", "a", 0).0;
+    assert!(explain::decision(&mut connection, bought).await.unwrap().is_none());
+    assert_eq!(explain::decisions_of_pod(&mut connection, "ml", "pod-a", 3).await.unwrap(), Vec::<uuid::Uuid>::new());
+    let too_little = forecast::make(&mut connection, LATER, 1, &Scenario::usual()).await.unwrap_err().to_string();
+    assert_eq!(too_little, "0 full days of cost are known; a forecast needs 14");
+    let no_outcome = forecast::outcome(&mut connection, LATER + Millis::from_hours(24 * 90)).await.unwrap();
+    assert!(no_outcome.rows.is_empty(), "{no_outcome:?}");
+    report::as_of(&mut connection, None).await.unwrap();
+    assert_eq!(explain::decision(&mut connection, bought).await.unwrap().unwrap().refused.0.len(), 2);
+    assert_eq!(explain::decisions_of_pod(&mut connection, "ml", "pod-a", 3).await.unwrap(), [bought]);
+    let made = forecast::make(&mut connection, LATER, 1, &Scenario::usual()).await.unwrap();
+    forecast::keep(&mut connection, &made).await.unwrap();
+    assert!(!forecast::outcome(&mut connection, LATER + Millis::from_hours(24 * 90)).await.unwrap().rows.is_empty());
     // As of a day to come it is what is known now.
     report::as_of(&mut connection, Some("2100-01-01")).await.unwrap();
-    let later: Vec<String> =
-        all(&mut connection).await.iter().map(|sentence| sentence.replace(" So it was known at the end of 2100-01-01.", "")).collect();
+    let later: Vec<String> = all(&mut connection)
+        .await
+        .iter()
+        .map(|sentence| sentence.replace(" This is what was known at the end of 2100-01-01.", ""))
+        .collect();
     assert_eq!(later, now);
 }

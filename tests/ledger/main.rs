@@ -8,6 +8,7 @@ mod corrections;
 mod facts;
 mod fetching;
 mod focus;
+mod forms;
 mod histories;
 mod imports;
 mod keys;

@@ -1,6 +1,7 @@
 //! Postgres dies under load, again and again: nothing is lost, nothing is there twice, and the operator says how much waits.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lowtide::core::fleet::EndedBy;
@@ -28,6 +29,39 @@ fn machine(n: usize) -> Machine {
     machine
 }
 
+/// An engine that writes what `outbox` holds to a ledger, until it is stopped.
+struct Running {
+    engine: Arc<Engine<EmptyCloud, MemoryOutbox, PgLedger, WallClock>>,
+    stop: watch::Sender<bool>,
+    _lead: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    fn start(ledger: PgLedger, outbox: &MemoryOutbox) -> Running {
+        let ports = (EmptyCloud, outbox.clone(), ledger, WallClock);
+        let engine = Engine::with_planner(ports, "test".into(), Settings::default(), Intervals::default(), outbox.planner());
+        let ((lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
+        let task = tokio::spawn(Arc::clone(&engine).run(leading, stopped));
+        Running { engine, stop, _lead: lead, task }
+    }
+
+    async fn end(self) {
+        self.stop.send_replace(true);
+        self.task.await.unwrap();
+    }
+}
+
+/// A ledger whose server has just gone away.
+async fn away() -> (Bench, Running, MemoryOutbox) {
+    let mut bench = bench().await;
+    let ledger = PgLedger::connect_lazy(&bench.url).unwrap();
+    bench.server.stop();
+    let outbox = MemoryOutbox::default();
+    let running = Running::start(ledger, &outbox);
+    (bench, running, outbox)
+}
+
 async fn come(outbox: MemoryOutbox, machines: Range<usize>) {
     for machine in machines.map(machine) {
         outbox.decide([LedgerRecord::Decision(Box::new(decision(&machine)))]);
@@ -41,10 +75,7 @@ async fn postgres_killed_under_load_loses_nothing_and_doubles_nothing() {
     let Bench { url, mut server, .. } = bench().await;
     let ledger = PgLedger::connect_lazy(&url).unwrap();
     let outbox = MemoryOutbox::default();
-    let ports = (EmptyCloud, outbox.clone(), ledger, WallClock);
-    let engine = Engine::with_planner(ports, "test".into(), Settings::default(), Intervals::default(), outbox.planner());
-    let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
-    let running = tokio::spawn(std::sync::Arc::clone(&engine).run(leading, stopped));
+    let running = Running::start(ledger, &outbox);
 
     // Records come all the time, whether Postgres is there or not: it dies in the middle of three quarters of them.
     for quarter in 0..4 {
@@ -57,8 +88,8 @@ async fn postgres_killed_under_load_loses_nothing_and_doubles_nothing() {
         if quarter < 3 {
             assert!(outbox.len() + outbox.undecided() > 50, "the load was no load: {} records wait", outbox.len());
             let noticed = async {
-                let told = |state: &State| !state.ledger_available && state.outbox_size > 0 && state.outbox_oldest.is_some();
-                while !told(&engine.state()) {
+                let noticed = |state: &State| !state.ledger_available && state.outbox_size > 0 && state.outbox_oldest.is_some();
+                while !noticed(&running.engine.state()) {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             };
@@ -72,8 +103,7 @@ async fn postgres_killed_under_load_loses_nothing_and_doubles_nothing() {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), emptied).await.expect("the outbox empties once Postgres is back");
-    stop.send_replace(true);
-    running.await.unwrap();
+    running.end().await;
 
     for (table, per_machine) in
         [("decision", 1), ("candidate_set", 1), ("interval_opened", 1), ("interval_closed", 1), ("occupancy_opened", 1)]
@@ -94,43 +124,28 @@ async fn postgres_killed_under_load_loses_nothing_and_doubles_nothing() {
 /// A batch is 200 records: more than that wait while Postgres is away, and all are counted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_record_that_waits_is_counted() {
-    let Bench { url, mut server, .. } = bench().await;
-    let ledger = PgLedger::connect_lazy(&url).unwrap();
-    server.stop();
-    let outbox = MemoryOutbox::default();
-    let ports = (EmptyCloud, outbox.clone(), ledger, WallClock);
-    let engine = Engine::with_planner(ports, "test".into(), Settings::default(), Intervals::default(), outbox.planner());
-    let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
-    let running = tokio::spawn(std::sync::Arc::clone(&engine).run(leading, stopped));
+    let (Bench { server: _server, .. }, running, outbox) = away().await;
     (0..100).for_each(|n| outbox.decide(machine(n).records()));
     let counted = async {
-        while outbox.undecided() > 0 || outbox.len() <= 200 || engine.state().outbox_size != outbox.len() {
+        while outbox.undecided() > 0 || outbox.len() <= 200 || running.engine.state().outbox_size != outbox.len() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     let in_time = tokio::time::timeout(Duration::from_secs(30), counted).await;
-    let (counted, waiting) = (engine.state().outbox_size, outbox.len());
+    let (counted, waiting) = (running.engine.state().outbox_size, outbox.len());
     assert!(in_time.is_ok(), "{counted} counted of {waiting} that wait");
-    stop.send_replace(true);
-    running.await.unwrap();
+    running.end().await;
 }
 
 /// Postgres is away for long: what waits is put together, and all of it arrives once it is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_packed_in_a_long_outage_arrives_whole() {
-    let Bench { url, mut server, .. } = bench().await;
-    let ledger = PgLedger::connect_lazy(&url).unwrap();
-    server.stop();
-    let outbox = MemoryOutbox::default();
-    let ports = (EmptyCloud, outbox.clone(), ledger, WallClock);
-    let engine = Engine::with_planner(ports, "test".into(), Settings::default(), Intervals::default(), outbox.planner());
-    let ((_lead, leading), (stop, stopped)) = (watch::channel(true), watch::channel(false));
-    let running = tokio::spawn(std::sync::Arc::clone(&engine).run(leading, stopped));
+    let (Bench { mut server, .. }, running, outbox) = away().await;
     (0..600).for_each(|n| outbox.put(machine(n).records()));
     let (waiting, expected) = (outbox.len(), 600);
     assert!(waiting > 2_000, "{waiting} records");
     let packed = async {
-        while outbox.packed() == 0 || engine.state().outbox_size != waiting {
+        while outbox.packed() == 0 || running.engine.state().outbox_size != waiting {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -142,8 +157,7 @@ async fn what_was_packed_in_a_long_outage_arrives_whole() {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), emptied).await.expect("the outbox empties once Postgres is back");
-    stop.send_replace(true);
-    running.await.unwrap();
+    running.end().await;
     for table in ["interval_opened", "interval_closed", "occupancy_opened"] {
         let counted = server.psql("postgres", &format!("SELECT count(*), count(DISTINCT id) FROM ledger.{table}")).unwrap();
         assert_eq!(counted.trim(), format!("{expected}|{expected}"), "{table}");

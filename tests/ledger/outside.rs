@@ -111,18 +111,23 @@ async fn a_report_is_the_same_in_every_form() {
     }
 }
 
+/// The tables as the last release made them that knew no statements.
+pub async fn as_before_statements(connection: &mut sqlx::PgConnection) {
+    let all = sqlx::migrate::Migrator::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ledger/migrations").as_path()).await.unwrap();
+    let earlier = all.migrations.iter().filter(|migration| migration.version <= 5).cloned().collect::<Vec<_>>();
+    let mut migrator = sqlx::migrate::Migrator { migrations: earlier.into(), ..sqlx::migrate::Migrator::DEFAULT };
+    migrator.dangerous_set_table_name("ledger.applied_migration");
+    migrator.create_schema("ledger");
+    migrator.run(connection).await.unwrap();
+}
+
 /// What an earlier release took becomes the first version of its month, and is replaced like any other.
 #[tokio::test]
 async fn what_an_earlier_release_took_is_the_first_version() {
     let server = lowtide::lab::postgres::PrivatePostgres::start_temporary().unwrap();
     let url = server.url();
     let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
-    let all = sqlx::migrate::Migrator::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ledger/migrations").as_path()).await.unwrap();
-    let earlier = all.migrations.iter().filter(|migration| migration.version <= 5).cloned().collect::<Vec<_>>();
-    let mut migrator = sqlx::migrate::Migrator { migrations: earlier.into(), ..sqlx::migrate::Migrator::DEFAULT };
-    migrator.dangerous_set_table_name("ledger.applied_migration");
-    migrator.create_schema("ledger");
-    migrator.run(&mut connection).await.unwrap();
+    as_before_statements(&mut connection).await;
     let rows = "SELECT ledger.ensure_month('2026-07-01');
         INSERT INTO ledger.billed_line (id, at, source, kind, account, instance, usage_type, operation, until, revision, cost_usd, used_ms, invoice) VALUES
             (gen_random_uuid(), '2026-07-20', 'bill', 'usage', '444455556666', 'i-a', 'SpotUsage:g6.xlarge', '', '2026-07-20 01:00+00', 0, 5, 3600000, NULL),

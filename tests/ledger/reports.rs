@@ -13,7 +13,7 @@ use crate::facts::{Bench, Machine, bench, decision, interruption, moved, stay};
 #[tokio::test]
 async fn savings_say_what_was_saved_net_and_call_a_loss_a_loss() {
     let Bench { url, ledger, server: _server } = bench().await;
-    // A small need on a large spot machine: 27 % dearer than the on-demand it needed.
+    // A small need on a large spot machine: 27 % more expensive than the on-demand it needed.
     let mut dear = Machine::new("dear", CapacityType::Spot, 1_022_800, Some(2_330_000), Millis::from_hours(1), EndedBy::Lowtide);
     dear.stays.push(stay("big", "vision", &dear, Millis::ZERO, Some(804_800)));
     let mut good = Machine::new("good", CapacityType::Spot, 100_000, Some(804_800), Millis::from_hours(10), EndedBy::Lowtide);
@@ -76,7 +76,7 @@ async fn savings_say_what_was_saved_net_and_call_a_loss_a_loss() {
 }
 
 #[tokio::test]
-async fn moves_and_interruptions_are_told_by_the_days_they_fell_in_and_a_gap_is_one() {
+async fn moves_and_interruptions_count_in_the_days_they_fell_in_and_a_gap_is_one() {
     let Bench { url, ledger, server } = bench().await;
     let hours = Millis::from_hours;
     let mut left = Machine::new("left", CapacityType::Spot, 100_000, Some(804_800), hours(30), EndedBy::Ec2Interruption);
@@ -90,23 +90,23 @@ async fn moves_and_interruptions_are_told_by_the_days_they_fell_in_and_a_gap_is_
     left.stays.push(stay("cold", "search", &left, Millis::from_mins(6), Some(804_800)));
     let LedgerRecord::Migration(mut cold) = moved(&left.stays[1], &left, &next, notice) else { panic!("no move") };
     cold.pod_ready_at = Some(left.interval.to + Millis::from_secs(100));
-    let told = |migration: &Migration| LedgerRecord::Migration(migration.clone());
+    let record_of = |migration: &Migration| LedgerRecord::Migration(migration.clone());
     let mut begun = left.records();
     begun.retain(|record| matches!(record, LedgerRecord::IntervalOpened(_) | LedgerRecord::OccupancyOpened(_)));
-    begun.push(told(&warm));
+    begun.push(record_of(&warm));
     ledger.write(&begun).await.unwrap();
     let gaps = "SELECT pod_name, old_gone_at IS NULL, gap_ms FROM ledger.migration_timing ORDER BY 1";
     // While the old pod runs on, nothing is known of a gap.
     assert_eq!(server.psql("postgres", gaps).unwrap(), "web|t|\n");
     let mut records: Vec<LedgerRecord> = [&left, &next].into_iter().flat_map(|m| m.records()).collect();
-    records.push(told(&cold));
+    records.push(record_of(&cold));
     records.push(LedgerRecord::Interruption(interruption(&left, notice)));
     ledger.write(&records).await.unwrap();
     assert_eq!(server.psql("postgres", gaps).unwrap(), "cold|f|100000\nweb|f|0\n");
     // A fact that says so itself is believed.
     (warm.pod_uid, warm.pod.name) = ("other".into(), "other".into());
     (warm.old_gone_at, cold.old_gone_at) = (Some(notice), None);
-    ledger.write(&[told(&warm)]).await.unwrap();
+    ledger.write(&[record_of(&warm)]).await.unwrap();
     assert!(server.psql("postgres", gaps).unwrap().contains("other|f|50000"));
 
     let mut connection = connect(&url).await.unwrap();

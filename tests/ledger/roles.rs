@@ -16,6 +16,7 @@ use sqlx::Connection;
 
 use crate::facts::{Bench, DAY, Machine, bench, decision, interruption, moved, stay};
 use crate::imports::{FEED_HEADER, Folder, LATER};
+use crate::outside::as_before_statements;
 use crate::statements::{HEADER, line};
 
 const MANUAL: &str = include_str!("../../docs/ledger.md");
@@ -144,7 +145,7 @@ fn files(folder: &Folder) {
             from + Millis::from_hours(1)
         ),
     );
-    folder.file("FILES", r#"{"object": "page", "data": [{"object": "bucket", "start_time": 1784505600, "end_time": 1784592000, "results": [
+    folder.file("FILES", r#"{"object": "page", "data": [{"object": "bucket", "start_time": 1784592000, "end_time": 1784678400, "results": [
         {"object": "organization.usage.completions.result", "input_tokens": 2400, "output_tokens": 240, "num_model_requests": 24, "project_id": "proj_a", "model": "m-1"}]}],
         "has_more": false, "next_page": null}"#);
     folder.file("p.csv", "field,value,workload\nproject,proj_a,ml/of-search\n");
@@ -314,12 +315,7 @@ async fn a_ledger_of_an_earlier_release_answers_as_well() {
     let server = PrivatePostgres::start_temporary().unwrap();
     let url = server.url();
     let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
-    let all = sqlx::migrate::Migrator::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ledger/migrations").as_path()).await.unwrap();
-    let earlier = all.migrations.iter().filter(|migration| migration.version <= 5).cloned().collect::<Vec<_>>();
-    let mut migrator = sqlx::migrate::Migrator { migrations: earlier.into(), ..sqlx::migrate::Migrator::DEFAULT };
-    migrator.dangerous_set_table_name("ledger.applied_migration");
-    migrator.create_schema("ledger");
-    migrator.run(&mut connection).await.unwrap();
+    as_before_statements(&mut connection).await;
     // Other costs were posted as estimates, without a statement; a correction of them was one more revision, and its difference.
     let rows = "SELECT ledger.ensure_month('2026-07-01');
         INSERT INTO ledger.workload_version (id, at, workload_kind, workload_namespace, workload_name, team)

@@ -44,7 +44,7 @@ async fn other_costs_move_no_saving_and_rest_on_no_bill() {
     let after = report::savings(&mut connection, &july(), By::Team, &[]).await.unwrap();
     assert_eq!(
         after.sentence,
-        format!("{} $30.00 of other costs, credits and charges beside the machines is in no saving.", before.sentence)
+        format!("{} $30.00 of other costs, credits and charges besides the machines counts toward no saving.", before.sentence)
     );
     let cost = report::cost(&mut connection, &july(), vec![By::Team, By::Line], &[]).await.unwrap();
     let rows: Vec<String> =
@@ -57,10 +57,7 @@ async fn other_costs_move_no_saving_and_rest_on_no_bill() {
             "total - 10.000 40.000000 30.000000 0.000000 mixed 30.000000",
         ]
     );
-    assert_eq!(
-        cost.sentence,
-        "Machines cost $10.00; with what stands beside them (other costs, credits, taxes and the like: $30.00) it is $40.00."
-    );
+    assert_eq!(cost.sentence, "Machines cost $10.00; with other costs, credits, taxes and the like ($30.00) it is $40.00.");
     let only = report::cost(&mut connection, &july(), By::Line, &["line=pod".parse().unwrap()]).await.unwrap();
     assert_eq!((only.rows.len(), only.sentence.as_str()), (2, "Machines cost $10.00."));
     let none = report::cost(&mut connection, &july(), By::Team, &["team=o'neill".parse().unwrap()]).await.unwrap();
@@ -113,7 +110,7 @@ async fn gaps_raise_no_mean_and_revenue_follows_the_work() {
     let with_api = report::unit_costs(&mut connection, &july(), UsageUnit::Requests, By::Workload, &[]).await.unwrap();
     assert_eq!(with_api.rows[0][2].as_deref(), Some("60.00"));
     assert!(
-        with_api.sentence.contains("with everything that names its workload")
+        with_api.sentence.contains("including everything that names its workload")
             && with_api.sentence.contains("Not in it: $7.00 of other costs that name no workload.")
     );
 }

@@ -90,12 +90,12 @@ async fn files_twice_versions_and_parts_give_the_books_of_the_last_version() {
     }
     std::fs::remove_file(&newer[1]).unwrap();
     let fault = taken(&mut connection, Format::Cur, &newer[..1]).await.unwrap_err();
-    assert!(fault.contains("1 of them are missing: r-00002.csv") && fault.ends_with("nothing was taken"), "{fault}");
+    assert!(fault.contains("1 of them are missing: r-00002.csv") && fault.ends_with("nothing was imported"), "{fault}");
     let loose = folder.file("loose/r-00002.csv", &format!("{HEADER}{}", hours("i-b", 0..10, "1.20")));
     let fault = taken(&mut connection, Format::Cur, &[loose]).await.unwrap_err();
     assert!(fault.contains("r-00001 is missing"), "{fault}");
     let fault = import(&mut connection, Format::Cur, &[first], Options::default(), LATER).await.unwrap_err().to_string();
-    assert!(fault.contains("say --complete when this is all of the month"), "{fault}");
+    assert!(fault.contains("add --complete if they are the whole month"), "{fault}");
 
     // Versions side by side in one folder, without a manifest: lines have their identities.
     let flat = [("v1.csv", "1.20"), ("v2.csv", "1.30")].map(|(name, price)| {
@@ -110,13 +110,10 @@ async fn files_twice_versions_and_parts_give_the_books_of_the_last_version() {
     let nameless = [("bare/v1.csv", "1.20"), ("bare/v2.csv", "1.30")]
         .map(|(name, price)| bare(name, format!("{HEADER}{}", hours("i-a", 0..10, price))));
     let fault = taken(&mut connection, Format::Cur, &nameless).await.unwrap_err();
-    assert!(
-        fault.contains("the use of i-a in the span from 2026-07-20 00:00 UTC is in v1.csv and in v2.csv, and 10 spans are so"),
-        "{fault}"
-    );
+    assert!(fault.contains("the use of i-a in the span from 2026-07-20 00:00 UTC is in v1.csv and in v2.csv (10 spans in all)"), "{fault}");
     let both = bare("bare/both.csv", format!("{HEADER}{}{}", hours("i-a", 0..10, "1.20"), hours("i-a", 0..10, "1.30")));
     let fault = taken(&mut connection, Format::Cur, &[both]).await.unwrap_err();
-    assert!(fault.contains("i-a is used for 2.00 hours in the span from 2026-07-20 00:00 UTC, and 10 spans are so"), "{fault}");
+    assert!(fault.contains("i-a is used for 2.00 hours in the span from 2026-07-20 00:00 UTC (10 spans in all)"), "{fault}");
 
     // A member of a gzip file after the first is damaged, or the file is cut.
     let packed = |name: &str, text: &str| std::fs::read(folder.packed(name, text)).unwrap();
@@ -129,7 +126,7 @@ async fn files_twice_versions_and_parts_give_the_books_of_the_last_version() {
         let path = folder.0.join(name);
         std::fs::write(&path, bytes).unwrap();
         let fault = taken(&mut connection, Format::Cur, &[path]).await.unwrap_err();
-        assert!(fault.contains("damaged or was cut off") && fault.ends_with("nothing was taken"), "{fault}");
+        assert!(fault.contains("damaged or was cut off") && fault.ends_with("nothing was imported"), "{fault}");
     }
     assert_eq!(cost(&mut connection).await, "26.00");
 }
@@ -160,9 +157,9 @@ async fn a_newer_version_replaces_the_older_and_what_stands_beside_is_named() {
     let fault = taken(&mut connection, Format::Cur, &[folder.file("old/cur.csv", &format!("{HEADER}{}", hours("i-a", 0..5, "2.00")))])
         .await
         .unwrap_err();
-    assert!(fault.contains("it is older; nothing was taken (when it is right all the same: --accept older-version)"), "{fault}");
+    assert!(fault.contains("it is older; nothing was imported (if it is correct nevertheless: --accept older-version)"), "{fault}");
 
-    // The whole account: ours, others', and everything else each by its name.
+    // The whole account: ours, those of others, and everything else, each by its name.
     let saved = report::savings(&mut connection, &july.days(), By::Team, &[]).await.unwrap();
     let account = [
         covered.clone(),
@@ -180,13 +177,13 @@ async fn a_newer_version_replaces_the_older_and_what_stands_beside_is_named() {
     let after = report::savings(&mut connection, &july.days(), By::Team, &[]).await.unwrap();
     assert_eq!(after.sentence.split(". ").next(), saved.sentence.trim_end_matches('.').split(". ").next(), "a credit is not a saving");
     assert!(
-        after.sentence.contains("-$25.00 of other costs, credits and charges beside the machines is in no saving."),
+        after.sentence.contains("-$25.00 of other costs, credits and charges besides the machines counts toward no saving."),
         "{}",
         after.sentence
     );
-    let told = reconcile(&mut connection, &july).await.unwrap().sentence;
+    let said = reconcile(&mut connection, &july).await.unwrap().sentence;
     assert_eq!(
-        told,
+        said,
         "2026-07: AWS confirmed 0 instance-hours and 10 were trued up by $10.00, $20.00 in all; $10.00 in 10 instance-hours is not on a bill or feed \
          yet. Beside them, on lines of their own: credits, of our machines -$25.00. No part of these figures: machines, of others in the account \
          $85708.80; NAT, of the account $4.00; other services, of the account $11.00; taxes, of the account $3.00; volumes, of the account $7.00."
@@ -252,13 +249,13 @@ async fn costs_revenue_and_usage_are_corrected_and_not_added_up() {
     for (text, refused) in [
         ("period,item,cost_usd,team\n2026-07,llm-api,900,search\n", "accept amount-changed"),
         ("period,item,cost_usd,team\n2026-07,other,310,search\n", "lacks the item llm-api"),
-        ("period,item,cost_usd,tean\n2026-07,llm-api,310,search\n", "the columns tean are not known"),
+        ("period,item,cost_usd,tean\n2026-07,llm-api,310,search\n", "unknown columns: tean"),
         ("period,item,cost_usd,currency\n2026-07,llm-api,310,EUR\n", "a currency with a rate for 2026-07-01 or before"),
         ("period,item,cost_usd\n2026-07,llm-api,20000000\n", "accept beyond-reason"),
         ("period,item,cost_usd,workload\n2026-07,llm-api,310,ml/of-serch\n", "ml/of-serch never ran on a machine of lowtide's"),
     ] {
         let fault = taken(&mut connection, Format::Costs, &file("bad.csv", text)).await.unwrap_err();
-        assert!(fault.contains(refused) && fault.contains("nothing was taken"), "{fault}");
+        assert!(fault.contains(refused) && fault.contains("nothing was imported"), "{fault}");
     }
     // A currency with its rates.
     let rates =
@@ -286,7 +283,7 @@ async fn costs_revenue_and_usage_are_corrected_and_not_added_up() {
     let fault = taken(&mut connection, Format::Usage, &file("u3.csv", "hour,workload,requests\n2026-07-20T07:00:00Z,ml/of-serch,1\n"))
         .await
         .unwrap_err();
-    assert!(fault.contains("is the name right?"), "{fault}");
+    assert!(fault.contains("is the name correct?"), "{fault}");
 }
 
 /// A dry run says by team what would change and leaves nothing; a retraction brings back what held; all of it is on record.
@@ -301,7 +298,7 @@ async fn a_statement_can_be_tried_and_taken_back() {
     let would = dry_run(&mut connection, Format::Cur, &file("1.20"), options(), LATER).await.unwrap();
     assert_eq!(would.by_team, [("search".to_owned(), "2.000000".to_owned())]);
     let listed = report::statements(&mut connection, None, false).await.unwrap();
-    assert_eq!((listed.sentence.as_str(), cost(&mut connection).await), ("Nothing was taken from outside.", "10.00".to_owned()));
+    assert_eq!((listed.sentence.as_str(), cost(&mut connection).await), ("Nothing has been imported.", "10.00".to_owned()));
     let first = taken(&mut connection, Format::Cur, &file("1.20")).await.unwrap();
     let second = taken(&mut connection, Format::Cur, &file("1.50")).await.unwrap();
     assert_eq!(cost(&mut connection).await, "15.00");
@@ -312,11 +309,14 @@ async fn a_statement_can_be_tried_and_taken_back() {
         (back.holds, back.by_team, cost(&mut connection).await),
         (Some(1), vec![("search".to_owned(), "-3.000000".to_owned())], "12.00".to_owned())
     );
-    // What was taken back may be taken again, and what holds is there already.
+    // What was retracted may be taken again, and what holds is there already.
     assert_eq!(changed(&taken(&mut connection, Format::Cur, &file("1.20")).await.unwrap()), None);
     taken(&mut connection, Format::Cur, &file("1.50")).await.unwrap();
     let refused = taken(&mut connection, Format::Cur, &file("4.00")).await.unwrap_err();
-    assert!(refused.contains("by version 4 our machines cost $15.00 in 2026-07, by this one $40.00 for the same days"), "{refused}");
+    assert!(
+        refused.contains("according to version 4 our machines cost $15.00 in 2026-07, according to this one $40.00 for the same days"),
+        "{refused}"
+    );
     accepted(&mut connection, Format::Cur, &file("4.00"), Check::AmountChanged).await;
     let states: Vec<String> =
         report::statements(&mut connection, None, false).await.unwrap().rows.iter().map(|row| row[5].clone().unwrap()).collect();
@@ -336,11 +336,11 @@ async fn a_statement_can_be_tried_and_taken_back() {
     );
     let same_hours = hours("i-a", 0..10, "4.00").replace("111122223333", "999900001111");
     let fault = taken(&mut connection, Format::Cur, &[folder.file("twice/cur.csv", &format!("{HEADER}{same_hours}"))]).await.unwrap_err();
-    assert!(fault.contains("hours of these machines are on the bill of 111122223333 already"), "{fault}");
+    assert!(fault.contains("hours of these machines are already on the bill of 111122223333"), "{fault}");
     let unknown =
         folder.file("columns/cur.csv", &format!("{}{}", HEADER.replace("line_item_operation", "kosten"), hours("i-a", 0..10, "4.00")));
     let fault = taken(&mut connection, Format::Cur, &[unknown]).await.unwrap_err();
-    assert!(fault.contains("no Cost and Usage Report has the columns kosten"), "{fault}");
+    assert!(fault.contains("a Cost and Usage Report has no columns kosten"), "{fault}");
 }
 
 /// Differs by nothing that a person can see: the books of a ledger, machine by machine and line by line.
@@ -514,14 +514,14 @@ async fn the_same_content_in_two_files_is_once_or_refused() {
         (
             Format::Costs,
             vec![folder.file("c4.csv", "period,item,cost_usd,team\n2026-07,llm-api,30,search\n2026-07-20,llm-api,30,search\n")],
-            "is by the month and by the day",
+            "is given both by the month and by the day",
         ),
         (Format::Revenue, by_month_and_invoice.to_vec(), "ml/of-search on 2026-07-07 is in two of these files"),
-        (Format::Revenue, vec![mixed], "ml/of-search on 2026-07-07 is by the month and by the day"),
+        (Format::Revenue, vec![mixed], "ml/of-search on 2026-07-07 is given both by the month and by the day"),
     ] {
         let fault = taken(&mut connection, format, &files).await.unwrap_err();
         assert!(
-            fault.contains(said) && fault.contains("nothing was taken (when it is right all the same: --accept hours-twice)"),
+            fault.contains(said) && fault.contains("nothing was imported (if it is correct nevertheless: --accept hours-twice)"),
             "{fault}"
         );
     }

@@ -188,7 +188,7 @@ async fn a_request_costs_what_the_whole_hour_cost_idle_and_all() {
     );
     assert_eq!(
         report.sentence,
-        "A request cost $0.001, with everything that is posted; half of them at most $0.0006667, 95 % at most $0.002, 99 % at most $0.002, by the hour they fell in."
+        "A request cost $0.001, including everything that is posted; half of them at most $0.0006667, 95 % at most $0.002, 99 % at most $0.002, by the hour they fell in."
     );
     post(&mut connection, DAY + Millis::from_hours(48)).await.unwrap();
     let folder = std::env::temp_dir().join(format!("lowtide-revenue-{}.csv", std::process::id()));
@@ -197,10 +197,10 @@ async fn a_request_costs_what_the_whole_hour_cost_idle_and_all() {
     std::fs::remove_file(folder).unwrap();
     for by in [By::Team, By::Workload] {
         let report = unit_costs(&mut connection, &days, UsageUnit::Requests, by, &[]).await.unwrap();
-        assert!(report.sentence.ends_with("It leaves $0.009 of $0.01 (90.0 %)."), "{}", report.sentence);
+        assert!(report.sentence.ends_with("That leaves $0.009 of $0.01 (90.0 %)."), "{}", report.sentence);
     }
     let unknown = unit_costs(&mut connection, &days, UsageUnit::Tokens, By::Team, &[]).await.unwrap();
-    assert_eq!(unknown.sentence, "No usage in tokens is known for these days: import it, or let Prometheus be asked.");
+    assert_eq!(unknown.sentence, "No usage in tokens is known for these days: import it, or have it collected from Prometheus.");
     let view = "SELECT string_agg(workload_name || ' ' || coalesce(unit, '-') || ' ' || cost_usd::numeric(10,2) || ' ' || coalesce(usd_per_unit::numeric(10,6)::text, '-'), ', ' ORDER BY hour, workload_name)
                 FROM ledger.unit_cost_hourly";
     assert_eq!(

@@ -53,7 +53,7 @@ async fn unit_economics_are_those_of_machines_and_vendors_together() {
     // A page that says there are others is not all of it.
     let part = folder.file("part.json", &openai(&rows, true));
     let fault = import(&mut connection, vendor, &[part], Options::default(), LATER).await.unwrap_err().to_string();
-    assert!(fault.contains("another page") && fault.ends_with("nothing was taken"), "{fault}");
+    assert!(fault.contains("another page follows") && fault.ends_with("nothing was imported"), "{fault}");
     let first = folder.file("v1.json", &openai(&[("proj_chat", "gpt-a", 1, 10, 10)], false));
     import(&mut connection, vendor, &[first], Options::default(), LATER).await.unwrap();
     let accept = lowtide::ledger::import::Checks::accepting([lowtide::ledger::import::Check::AmountChanged]);
@@ -99,6 +99,35 @@ async fn unit_economics_are_those_of_machines_and_vendors_together() {
         text(&by_model),
         ["gpt-a 1 31.500000 300 9000 3000 0.105 3.5 10.5 2.625", "gpt-b 1 10.500000 100 3000 1000 0.105 3.5 10.5 2.625"]
     );
+    // Endpoints by one of their models: its part of their hours.
+    let only = ["model=gpt-a".parse().unwrap()];
+    let of_model = unit_economics(&mut connection, &july, &[EconomicsBy::Endpoint], &only).await.unwrap();
+    assert_eq!(text(&of_model), ["ml/chat 31.500000 75.0 300 9000 3000 0.105 3.5 10.5 2.625"]);
+    assert_eq!(of_model.columns[..3], ["endpoint", "cost_usd", "cost_percent_of_models"]);
+    assert!(
+        of_model.sentence.ends_with("Of the hours whose usage is known by model, $31.50 is for the models asked for."),
+        "{}",
+        of_model.sentence
+    );
+    let monthly =
+        unit_economics(&mut connection, &july, &[EconomicsBy::Month, EconomicsBy::Endpoint], &["model=gpt-b".parse().unwrap()]).await;
+    assert_eq!(text(&monthly.unwrap()), ["2026-07 ml/chat 10.500000 25.0 100 3000 1000 0.105 3.5 10.5 2.625"]);
+    // The same usage by another name is once; another figure for an hour is refused, whatever models it tells apart.
+    let named = || Options { source: Some("dashboard".into()), ..Options::default() };
+    import(&mut connection, vendor, std::slice::from_ref(&second), named(), LATER).await.unwrap();
+    let again = unit_economics(&mut connection, &july, &[EconomicsBy::Model], &[]).await.unwrap();
+    assert_eq!(text(&again), text(&by_model));
+    let other = folder.file("other.csv", "hour,workload,requests\n2026-07-20T07:00:00Z,ml/chat,9\n");
+    let fault =
+        import(&mut connection, Format::Usage, &[other], Options { source: Some("metrics".into()), ..Options::default() }, LATER).await;
+    let fault = fault.unwrap_err().to_string();
+    assert!(
+        fault.contains("another source has a different figure for requests of ml/chat in the hour from 2026-07-20T07:00:00.000Z"),
+        "{fault}"
+    );
+    let id = "SELECT id FROM ledger.statements WHERE source = 'dashboard' AND state = 'holds'";
+    let id = server.psql("postgres", id).unwrap().trim().parse().unwrap();
+    retract(&mut connection, id, LATER).await.unwrap();
     let by_month = unit_economics(&mut connection, &july, &[EconomicsBy::Month], &[]).await.unwrap();
     assert_eq!(text(&by_month), ["2026-07 24.000000 16.000000 0.000000 2.000000 5.000000 47.000000 100.000000 53.000000 47.0 53.0"]);
     let percentiles = unit_economics(&mut connection, &july, &[EconomicsBy::Percentiles], &[]).await.unwrap();
@@ -118,4 +147,33 @@ async fn unit_economics_are_those_of_machines_and_vendors_together() {
         .psql("postgres", "SELECT count(DISTINCT model), sum(quantity) FILTER (WHERE unit = 'requests')::bigint FROM ledger.usage_by_model")
         .unwrap();
     assert_eq!(left.trim(), "1|1", "the version before holds again");
+}
+
+/// The same usage by the day and by the hour, or from the API and from the dashboard, is refused and not added up.
+#[tokio::test]
+async fn usage_that_two_files_have_is_refused() {
+    let Bench { url, server: _server, .. } = bench().await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("vendors-twice");
+    let none = Projects::default();
+    let day = folder.file("day.json", &openai(&[("proj_a", "gpt-a", 24, 2_400, 240)], false));
+    let hour = openai(&[("proj_a", "gpt-a", 1, 100, 10)], false)
+        .replace(&(DAY.0 / 1_000 + 86_400).to_string(), &(DAY.0 / 1_000 + 3_600).to_string());
+    let hour = folder.file("hour.json", &hour);
+    let files = [day.clone(), hour];
+    let fault = import(&mut connection, Format::VendorUsage(&none), &files, Options::default(), LATER).await.unwrap_err().to_string();
+    assert!(fault.contains("is in another of these files as well") && fault.contains("--accept hours-twice"), "{fault}");
+    // Another model of the same day, and another day, are no repetition.
+    let model = folder.file("model.json", &openai(&[("proj_a", "gpt-b", 24, 2_400, 240)], false));
+    import(&mut connection, Format::VendorUsage(&none), &[day.clone(), model], Options::default(), LATER).await.unwrap();
+    // Pages of one vendor are complete or not by themselves.
+    let open = folder.file("open.json", &openai(&[("proj_b", "gpt-c", 24, 2_400, 240)], true));
+    let anthropic = folder.file(
+        "a.json",
+        r#"{"data": [{"starting_at": "2026-07-20T00:00:00Z", "ending_at": "2026-07-20T01:00:00Z", "results": [
+        {"uncached_input_tokens": 100, "output_tokens": 500, "workspace_id": "w", "model": "claude-x"}]}], "has_more": false}"#,
+    );
+    let fault =
+        import(&mut connection, Format::VendorUsage(&none), &[open, anthropic], Options::default(), LATER).await.unwrap_err().to_string();
+    assert!(fault.contains("open.json says that another page follows (has_more)"), "{fault}");
 }

@@ -24,7 +24,7 @@ pub struct DayArgs {
     /// Day after the last; default: tomorrow.
     #[arg(long, value_parser = utc_day)]
     to: Option<String>,
-    /// A calendar month instead, e.g. 2026-07; several that follow one another, separated by commas.
+    /// A calendar month instead, e.g. 2026-07; several consecutive ones, separated by commas.
     #[arg(long, value_delimiter = ',', conflicts_with_all = ["from", "to"])]
     month: Vec<Month>,
 }
@@ -47,11 +47,11 @@ impl DayArgs {
     }
 }
 
-/// Whose knowledge.
+/// As of which day.
 #[derive(Debug, Clone, Args)]
 pub struct AsOfArgs {
-    /// By what was known at the end of this UTC day, as 2026-08-10: statements, corrections and late facts that came after it are left out, and so
-    /// are machines that are not posted yet.
+    /// Only what was known at the end of this UTC day, e.g. 2026-08-10: statements, corrections, decisions and late facts that came after it are left
+    /// out, and so are machines that are not posted yet.
     #[arg(long, value_parser = utc_day)]
     pub as_of: Option<String>,
 }
@@ -109,10 +109,10 @@ pub struct ReportArgs {
     /// What to group by; several, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [By::Team])]
     pub by: Vec<By>,
-    /// Only rows with this value, e.g. team=search or line=idle; may be repeated: of one key one or the other, of several keys all.
+    /// Only rows with this value, e.g. team=search or line=idle; may be repeated: several values of one key are alternatives, several keys must all match.
     #[arg(long)]
     pub only: Vec<Only>,
-    /// Whose knowledge.
+    /// As of which day.
     #[command(flatten)]
     pub as_of: AsOfArgs,
     /// How to print.
@@ -129,7 +129,7 @@ pub struct TrustArgs {
     /// Which days.
     #[command(flatten)]
     pub days: DayArgs,
-    /// Whose knowledge.
+    /// As of which day.
     #[command(flatten)]
     pub as_of: AsOfArgs,
     /// How to print.

@@ -31,13 +31,13 @@ pub struct FetchArgs {
     what: What,
     /// Bucket and prefix, e.g. s3://company-billing/exports/lowtide/.
     location: Location,
-    /// First UTC day: older months of the report and older files of the feed are passed over. Default: 92 days ago.
+    /// First UTC day: older months of the report and older files of the feed are skipped. Default: 92 days ago.
     #[arg(long, value_parser = utc_day)]
     since: Option<String>,
     /// Fetch again what was fetched before.
     #[arg(long)]
     again: bool,
-    /// Say what would change, by team, without changing anything.
+    /// Show what would change, by team, without changing anything.
     #[arg(long)]
     dry_run: bool,
     /// Import despite this failed check; may be repeated.
@@ -49,7 +49,7 @@ pub struct FetchArgs {
     /// Folder for the files while they are read. Default: the system's for temporary files.
     #[arg(long)]
     folder: Option<PathBuf>,
-    /// Another server that speaks S3. Default: AWS, or AWS_ENDPOINT_URL_S3.
+    /// Another S3-compatible server. Default: AWS, or AWS_ENDPOINT_URL_S3.
     #[arg(long, env = "AWS_ENDPOINT_URL")]
     endpoint_url: Option<String>,
     /// Allow that server to be asked over plain http on another machine.

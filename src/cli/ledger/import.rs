@@ -28,7 +28,7 @@ pub struct FileArgs {
     /// Files or folders of files: CSV or Parquet, plain or in gzip or zip. A command imports everything or nothing.
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// Say what would change, by team, without changing anything.
+    /// Show what would change, by team, without changing anything.
     #[arg(long)]
     dry_run: bool,
     /// Import despite this failed check; may be repeated.
@@ -65,15 +65,15 @@ enum What {
         complete: bool,
     },
     /// CSV with `hour,workload` and any of `model,requests,transactions,tokens,tokens_in,tokens_out,users,monthly_users`; workload is namespace/name;
-    /// monthly_users stands in the first hour of a month. A version is a UTC day.
+    /// monthly_users belongs in the first hour of a month. A version is a UTC day.
     Usage(SourceArgs),
     /// Usage of AI vendors by model: OpenAI's (pages of its usage API, or the CSV of its dashboard) and Anthropic's (pages of its usage report, or the CSV of
     /// its console). Requests, and tokens in and out. A version is a UTC day.
     VendorUsage {
         #[command(flatten)]
         files: SourceArgs,
-        /// Whose usage it is: CSV with `field,value,workload`, where field is project, workspace, api_key, user or model; the first line that fits holds.
-        /// What fits none is of the workload VENDOR/PROJECT, as in openai/proj_a1.
+        /// Whose usage it is: CSV with `field,value,workload`, where field is project, workspace, api_key, user or model; the first line that matches applies.
+        /// Usage that matches none belongs to the workload VENDOR/PROJECT, as in openai/proj_a1.
         #[arg(long)]
         projects: Option<PathBuf>,
     },

@@ -12,8 +12,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-pub use args::DatabaseArgs;
-use args::{AsOfArgs, DayArgs, FormatArgs, ReportArgs, TrustArgs};
+pub use args::{AsOfArgs, DatabaseArgs};
+use args::{DayArgs, FormatArgs, ReportArgs, TrustArgs};
 
 use super::answer::tell;
 use super::explain::ExplainArgs;
@@ -23,7 +23,7 @@ use crate::ledger::report::{
     View,
 };
 use crate::ledger::table_file::Format;
-use crate::ledger::{connect, focus, migrate, reconcile};
+use crate::ledger::{focus, migrate, reconcile};
 
 /// A subcommand's answer: text for people or machines, or why there is none.
 type Answer = Result<String, Box<dyn std::error::Error>>;
@@ -93,7 +93,7 @@ pub struct UnitCostArgs {
     /// What to group by: workload, day, month or labels; several, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [By::Workload])]
     by: Vec<By>,
-    /// Only what has this value, e.g. team=search; may be repeated: of one key one or the other, of several keys all.
+    /// Only what has this value, e.g. team=search; may be repeated: several values of one key are alternatives, several keys must all match.
     #[arg(long)]
     only: Vec<Only>,
     #[command(flatten)]
@@ -112,7 +112,7 @@ pub struct UnitEconomicsArgs {
     /// By endpoint or model, or percentiles over endpoints and hours; by month, or by month and one of them, separated by a comma.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [EconomicsBy::Endpoint])]
     by: Vec<EconomicsBy>,
-    /// Only what has this label, workload or model, e.g. team=search; may be repeated: of one key one or the other, of several keys all.
+    /// Only what has this label, workload or model, e.g. team=search; may be repeated: several values of one key are alternatives, several keys must all match.
     #[arg(long)]
     only: Vec<EconomicsOnly>,
     #[command(flatten)]
@@ -138,7 +138,7 @@ pub struct ReliabilityArgs {
     /// By capacity pool (zone, type and market), or by some of these, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [ReliabilityBy::Pool])]
     by: Vec<ReliabilityBy>,
-    /// Only machines with this value, e.g. region=us-east-1; may be repeated: of one key one or the other, of several keys all.
+    /// Only machines with this value, e.g. region=us-east-1; may be repeated: several values of one key are alternatives, several keys must all match.
     #[arg(long)]
     only: Vec<ReliabilityOnly>,
     #[command(flatten)]
@@ -157,9 +157,11 @@ pub struct RefusalsArgs {
     /// By reason, instance-type, zone, region, capacity-type or day; several, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [RefusalsBy::Reason])]
     by: Vec<RefusalsBy>,
-    /// Only offers with this value, e.g. reason=cooling-down; may be repeated: of one key one or the other, of several keys all.
+    /// Only offers with this value, e.g. reason=cooling-down; may be repeated: several values of one key are alternatives, several keys must all match.
     #[arg(long)]
     only: Vec<RefusalsOnly>,
+    #[command(flatten)]
+    as_of: AsOfArgs,
     #[command(flatten)]
     format: FormatArgs,
 }
@@ -178,7 +180,7 @@ pub struct VarianceArgs {
     /// By step, or by workload, labels, region, instance-type or capacity-type; several of the latter, separated by commas. Default: step.
     #[arg(long, value_delimiter = ',')]
     by: Vec<VarianceKey>,
-    /// Only what has this value, e.g. team=search; may be repeated: of one key one or the other, of several keys all.
+    /// Only what has this value, e.g. team=search; may be repeated: several values of one key are alternatives, several keys must all match.
     #[arg(long)]
     only: Vec<Only>,
     #[command(flatten)]
@@ -293,7 +295,7 @@ async fn answer(command: LedgerCommand) -> Answer {
             Ok(args.format.print(&report::reliability(&mut connection, &args.days.days()?, &args.by, &args.only).await?))
         }
         LedgerCommand::Refusals(args) => {
-            let mut connection = connect(&args.database.database_url).await?;
+            let mut connection = args.as_of.connect(&args.database).await?;
             Ok(args.format.print(&report::refusals(&mut connection, &args.days.days()?, &args.by, &args.only).await?))
         }
         LedgerCommand::Budget(args) => plans::budget(args).await,

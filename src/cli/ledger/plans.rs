@@ -12,9 +12,8 @@ use super::args::{AsOfArgs, DatabaseArgs, FormatArgs};
 use crate::core::accounting::forecast::Scenario;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::engine::wall_clock::WallClock;
-use crate::ledger::connect;
 use crate::ledger::plans::{anomalies, budget, forecast};
-use crate::ledger::report::Month;
+use crate::ledger::report::{Month, with_day_of_knowledge};
 use crate::ports::Clock;
 
 /// Which budgets.
@@ -46,11 +45,13 @@ pub struct ForecastArgs {
     #[arg(long)]
     scenario: Option<PathBuf>,
     /// Store the forecast in the ledger, to compare it with the outcome later. Run as a member of lowtide_writer and lowtide_reader.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "as_of")]
     keep: bool,
     /// Show how stored forecasts of past months came out, instead of forecasting.
     #[arg(long, conflicts_with_all = ["keep", "scenario"])]
     outcome: bool,
+    #[command(flatten)]
+    as_of: AsOfArgs,
     #[command(flatten)]
     format: FormatArgs,
 }
@@ -75,7 +76,7 @@ pub struct AnomaliesArgs {
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(i64).range(1..=24 * 31))]
     hours: i64,
     /// Mark a time range instead, so that it is not reported.
-    #[arg(long, value_enum, requires_all = ["from", "to"])]
+    #[arg(long, value_enum, requires_all = ["from", "to"], conflicts_with = "as_of")]
     mark: Option<Mark>,
     /// Only this team.
     #[arg(long, requires = "mark")]
@@ -92,6 +93,8 @@ pub struct AnomaliesArgs {
     /// Why.
     #[arg(long, default_value = "", requires = "mark")]
     note: String,
+    #[command(flatten)]
+    as_of: AsOfArgs,
     #[command(flatten)]
     format: FormatArgs,
 }
@@ -124,28 +127,29 @@ pub(super) async fn budget(args: BudgetArgs) -> Answer {
 
 /// `lowtide ledger forecast`.
 pub(super) async fn forecast(args: ForecastArgs) -> Answer {
-    let now = WallClock.now();
+    let now = args.as_of.now(WallClock.now());
     let scenarios = match &args.scenario {
         Some(path) => forecast::read(&path.display().to_string(), &text_of(path)?)?,
         None => Scenario::usual(),
     };
-    let mut connection = connect(&args.database.database_url).await?;
+    let mut connection = args.as_of.connect(&args.database).await?;
     if args.outcome {
-        return Ok(args.format.print(&forecast::outcome(&mut connection, now).await?));
+        let report = forecast::outcome(&mut connection, now).await?;
+        return Ok(args.format.print(&with_day_of_knowledge(&mut connection, report).await?));
     }
     let made = forecast::make(&mut connection, now, usize::from(args.months), &scenarios).await?;
     if args.keep {
         forecast::keep(&mut connection, &made).await?;
     }
-    Ok(args.format.print(&forecast::report(&made)))
+    Ok(args.format.print(&with_day_of_knowledge(&mut connection, forecast::report(&made)).await?))
 }
 
 /// `lowtide ledger anomalies`.
 pub(super) async fn anomalies(args: AnomaliesArgs) -> Answer {
-    let mut connection = connect(&args.database.database_url).await?;
+    let mut connection = args.as_of.connect(&args.database).await?;
     let (Some(mark), Some(from), Some(to)) = (args.mark, args.from, args.to) else {
-        let found = anomalies::find(&mut connection, WallClock.now(), args.hours).await?;
-        return Ok(args.format.print(&anomalies::report(&found)));
+        let found = anomalies::find(&mut connection, args.as_of.now(WallClock.now()), args.hours).await?;
+        return Ok(args.format.print(&with_day_of_knowledge(&mut connection, anomalies::report(&found)).await?));
     };
     if to <= from || to.since(from) > Millis::from_hours(24 * 366) {
         return Err("--to must be after --from, and at most a year after it".into());

@@ -23,29 +23,29 @@ const DAY_MS: i64 = 86_400_000;
 /// What to correct.
 #[derive(Debug, Clone, Args)]
 pub struct RetagArgs {
-    /// Whose work, as namespace/name.
+    /// The workload, as namespace/name.
     #[arg(long, value_parser = workload_of, required_unless_present_any = ["list", "withdraw"], requires_all = ["from", "set", "reason"])]
     workload: Option<ObjectRef>,
     /// First UTC day, as 2026-07-01.
     #[arg(long, value_parser = day_of)]
     from: Option<i64>,
-    /// Day after the last; default: today, so that the last day is yesterday. Days to come are not corrected: set the label on the pod template.
+    /// Day after the last; default: today, so that the last day is yesterday. Future days are not corrected: set the label on the pod template.
     #[arg(long, value_parser = day_of)]
     to: Option<i64>,
-    /// A label and what it should have been, as team=search; team= takes it away. May be given several times. Labels: team, service, environment,
+    /// A label and what it should have been, as team=search; team= removes it. May be repeated. Labels: team, service, environment,
     /// cost_center, product_area, component.
     #[arg(long, value_parser = label_of)]
     set: Vec<(Label, Option<String>)>,
     /// Why: kept with the correction.
     #[arg(long)]
     reason: Option<String>,
-    /// Take back a correction instead, by its id.
+    /// Withdraw a correction instead, by its id.
     #[arg(long, conflicts_with_all = ["workload", "from", "to", "set", "list"], requires = "reason")]
     withdraw: Option<Uuid>,
     /// List the corrections instead.
     #[arg(long, conflicts_with_all = ["workload", "from", "to", "set", "reason", "dry_run"])]
     list: bool,
-    /// Say what would move, by team, and change nothing.
+    /// Show what would move, by team, and change nothing.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -94,7 +94,7 @@ pub(super) async fn answer(args: RetagArgs) -> Answer {
     };
     let moved = changed(&done.by_team, done.posted.rows);
     if args.dry_run {
-        return Ok(format!("Nothing was written. It would be:\n{moved}"));
+        return Ok(format!("Nothing was written. This would happen:\n{moved}"));
     }
     Ok(format!("Correction {} is on record, and postings moved.\n{moved}", done.id))
 }

@@ -128,7 +128,7 @@ pub struct Occupied {
 }
 
 /// Since when the work of a pod is lost: batch work on a machine that was taken (or vanished) while the pod still ran on it, since its
-/// last checkpoint or its start. A pod that left before its machine did was told in time and is held to have written a checkpoint.
+/// last checkpoint or its start. A pod that left before its machine did had been notified in time and is assumed to have written a checkpoint.
 ///
 /// `from` and `to` are the pod's time within the machine's, `machine_to` the machine's end.
 pub fn lost_from(
@@ -385,7 +385,7 @@ mod tests {
         };
         assert_eq!(lost(Batch, Some(Ec2Interruption), 60, &[]), Some(at(10)), "no checkpoint: all since the start");
         assert_eq!(lost(Batch, Some(Unknown), 60, &[5, 20, 40, 70]), Some(at(40)));
-        assert_eq!(lost(Batch, Some(Ec2Interruption), 59, &[]), None, "it ended in time, told by the notice");
+        assert_eq!(lost(Batch, Some(Ec2Interruption), 59, &[]), None, "it ended in time, after the notice");
         assert_eq!(lost(Batch, Some(Lowtide), 60, &[]), None);
         assert_eq!(lost(Batch, None, 60, &[]), None, "it still runs");
         assert_eq!(lost(Inference, Some(Ec2Interruption), 60, &[]), None, "requests are answered or not: nothing to do again");

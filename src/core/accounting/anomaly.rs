@@ -20,7 +20,7 @@ const FIRES_AT: i128 = 3;
 const LEAST_SPREAD_PERCENT: i64 = 10;
 /// ... and at least this: cents are nobody's anomaly.
 const LEAST_SPREAD: i64 = 2_000_000;
-/// Without so many hours to compare with, nothing is said.
+/// With fewer hours than this to compare with, nothing is reported.
 const LEAST_SAMPLES: usize = 4;
 /// 1.4826 times the median deviation estimates the standard deviation of a normal distribution; in ten-thousandths.
 const NORMAL: i128 = 14_826;

@@ -1,7 +1,7 @@
 //! What AWS said an instance cost, laid over its instance-hours.
 //!
 //! Decides: which line is about which instance-hour, which source holds (the bill before the spot data feed before our own figure), and
-//! in one word why an hour costs other than computed; that credits, refunds, discounts and charges beside the use are never part of what the use
+//! in one word why an hour costs something other than computed; that credits, refunds, discounts and charges beside the use are never part of what the use
 //! cost.
 //! Does not: read files (see `ledger::import`) or split an hour over pods (see [`super::statement`]).
 //!
@@ -83,7 +83,7 @@ pub struct BilledLine {
     pub invoiced: bool,
 }
 
-/// Why an instance-hour costs other than computed, or that it does not.
+/// Why an instance-hour costs something other than computed, or that it does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {
     /// Computed from recorded prices once the hour was over.
@@ -134,7 +134,7 @@ impl Cause {
 pub struct BilledHour {
     /// Which instance-hour.
     pub hour: u32,
-    /// By whose word.
+    /// Which source says so.
     pub source: Source,
     /// Its cost. Hours add up to the lines' exact sum rounded once.
     pub cost: MicroUsd,
@@ -163,9 +163,9 @@ struct Laid {
     any: bool,
 }
 
-/// The hours of `interval` that `lines` speak of, in order. Lines outside the billed time count for the nearest hour: no cent is lost.
+/// The hours of `interval` that `lines` cover, in order. Lines outside the billed time count for the nearest hour: no cent is lost.
 ///
-/// Part of an hour that a bill does not speak of keeps its computed cost until the month is invoiced, and costs nothing from then on.
+/// Part of an hour that a bill does not cover keeps its computed cost until the month is invoiced, and costs nothing from then on.
 pub fn billed_hours(interval: &PaidInterval, lines: &[BilledLine]) -> Vec<BilledHour> {
     let segments = interval.segments();
     let mut laid = [vec![Laid::default(); segments.len()], vec![Laid::default(); segments.len()]];
@@ -285,7 +285,7 @@ impl Laid {
     }
 }
 
-/// Milliseconds of a segment that no usage line speaks of.
+/// Milliseconds of a segment that no usage line covers.
 fn uncovered(segment: &PriceSegment, laid: &Laid) -> i64 {
     let mut spans = laid.spans.clone();
     spans.sort_unstable();

@@ -144,9 +144,9 @@ const BLOCK: usize = 7;
 const DRAWS: usize = 400;
 /// Days that are drawn from; older ones are another time.
 const LOOKS_BACK: usize = 91;
-/// Without so many days nothing is forecast.
+/// With fewer days than this nothing is forecast.
 pub const LEAST_DAYS: usize = 14;
-/// Below so many origins a coverage is not known.
+/// With fewer origins than this the coverage is not known.
 pub const LEAST_ORIGINS: usize = 20;
 /// How many of ten outcomes are to lie outside of a range: two.
 const OUTSIDE: f64 = 0.2;
@@ -243,8 +243,8 @@ pub fn calibrate(days: &Days, seed: u64) -> Calibration {
     let mut origin = days.len() % BLOCK + 2 * BLOCK;
     while origin + BLOCK <= days.len() {
         let before = days[..origin].to_vec();
-        let told = forecast(&before, &[BLOCK], &Scenario::default(), seed);
-        let Some(range) = told.first().and_then(|month| month.get("")) else { break };
+        let made = forecast(&before, &[BLOCK], &Scenario::default(), seed);
+        let Some(range) = made.first().and_then(|month| month.get("")) else { break };
         let outcome: f64 = days[origin..origin + BLOCK].iter().map(total).sum();
         origins += 1;
         drawn += usize::from(range.holds(outcome));
@@ -283,7 +283,7 @@ mod tests {
     fn scenarios_change_what_they_say_and_components_add_up() {
         let history = days(60, 1, |_| 100.0);
         let of = |name: &str| forecast(&history, &[30, 31], &Scenario::usual()[name], 7);
-        let middle = |told: &[BTreeMap<String, Range>], month: usize, component: &str| told[month][component].middle;
+        let middle = |made: &[BTreeMap<String, Range>], month: usize, component: &str| made[month][component].middle;
         let base = of("base");
         assert!((middle(&base, 0, "") - 3_300.0).abs() < 150.0, "{}", middle(&base, 0, ""));
         assert!((middle(&base, 0, "api") - 300.0).abs() < 1e-6 && base[0][""].low < base[0][""].high);
@@ -313,10 +313,10 @@ mod tests {
                 }
                 level
             });
-            let told = calibrate(&history, 3);
-            assert_eq!(told.origins, 50);
-            let n = told.origins as f64;
-            (drawn, widened, origins) = (drawn + told.drawn * n, widened + told.widened * n, origins + n);
+            let made = calibrate(&history, 3);
+            assert_eq!(made.origins, 50);
+            let n = made.origins as f64;
+            (drawn, widened, origins) = (drawn + made.drawn * n, widened + made.widened * n, origins + n);
         }
         println!(
             "80 % ranges of {origins} weeks: {:.0} % held as drawn, {:.0} % as widened",
@@ -330,9 +330,9 @@ mod tests {
 
     #[test]
     fn below_twenty_origins_it_says_so() {
-        let told = calibrate(&days(63, 1, |_| 50.0), 1);
-        assert_eq!(told.origins, 7);
-        assert!(told.sentence().starts_with("not calibrated: 7 origins"), "{}", told.sentence());
+        let made = calibrate(&days(63, 1, |_| 50.0), 1);
+        assert_eq!(made.origins, 7);
+        assert!(made.sentence().starts_with("not calibrated: 7 origins"), "{}", made.sentence());
         assert!(!calibrate(&days(300, 1, |_| 50.0), 1).sentence().contains("not calibrated"));
     }
 }

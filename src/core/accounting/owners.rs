@@ -105,7 +105,7 @@ pub struct Corrected {
     pub to_day: i64,
     /// The labels.
     pub attribution: Attribution,
-    /// The last correction that speaks of these days, or took one back.
+    /// The last correction that covers these days, or took one back.
     pub by: Uuid,
 }
 
@@ -191,7 +191,7 @@ impl Owners {
         id
     }
 
-    /// The version of `workload` with labels that a correction gave it. It stands apart: what pods say is never held against it.
+    /// The version of `workload` with labels that a correction gave it. It stands apart: what pods say is never compared with it.
     pub fn of_correction(&mut self, workload: &Workload, corrected: &Corrected) -> Uuid {
         let from = Timestamp(corrected.from_day * DAY_MS);
         let version = OwnerVersion::of_correction(workload.clone(), corrected.attribution.clone(), from, corrected.by);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_label_and_two_labels_at_once_are_told_apart() {
+    fn an_empty_label_and_two_labels_at_once_are_distinguished() {
         let mut owners = Owners::default();
         let untagged = owners.at(&web(), &Attribution::default(), Timestamp(1));
         let empty = owners.at(&web(), &team(""), Timestamp(1));

@@ -37,9 +37,9 @@ mod tests {
     #[test]
     fn a_budget_that_will_be_exceeded_names_the_day() {
         let (noon, usd) = (Timestamp::from_date(2026, 7, 11), |n: i64| MicroUsd(n * 1_000_000));
-        let told = heading(usd(1_000), usd(500), usd(40), noon);
-        assert_eq!(told.expected, usd(500 + 21 * 40));
-        assert_eq!(told.exhausted_at.unwrap().to_rfc3339(), "2026-07-23T12:00:00.000Z");
+        let found = heading(usd(1_000), usd(500), usd(40), noon);
+        assert_eq!(found.expected, usd(500 + 21 * 40));
+        assert_eq!(found.exhausted_at.unwrap().to_rfc3339(), "2026-07-23T12:00:00.000Z");
         assert_eq!(heading(usd(1_000), usd(100), usd(40), noon), Heading { expected: usd(940), exhausted_at: None });
         assert_eq!(heading(usd(10), usd(10), usd(0), noon).exhausted_at, Some(noon));
     }

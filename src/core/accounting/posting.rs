@@ -5,7 +5,7 @@
 //! Does not: store rows, or choose when to look.
 //!
 //! Two layers add up to a share. Kinds `estimate` and `correction` add up to what was computed from recorded facts; kinds `feed` and
-//! `bill` to what AWS says on top of it. `feed` and `bill` amounts say how much of the cost rests on whose word.
+//! `bill` to what AWS says on top of it. `feed` and `bill` amounts say how much of the cost rests on which of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -160,7 +160,7 @@ pub fn missing(machine: &Uid, statement: &Statement, posted: &BTreeMap<ShareKey,
             |billed| (kind_of(billed.source), billed.cause),
         );
         found.extend(differences(entry.and_then(billed), held).into_iter().map(|amounts| (kind, cause, amounts)));
-        // The share is wanted and held, by one owner and by another: a correction moved it, if one speaks of it.
+        // The share is wanted and held, by one owner and by another: a correction moved it, if one covers it.
         let moved = entry.is_some() != before.is_some_and(Posted::is_there)
             && wanted.contains(&key.place())
             && held_somewhere.contains(&key.place());

@@ -32,7 +32,7 @@ pub struct MachineFacts {
     pub corrected: Vec<CorrectedOwner>,
     /// What AWS said it cost.
     pub billed: Vec<BilledLine>,
-    /// The newest version of a bill or feed that spoke of it, by whose word.
+    /// The newest version of a bill or feed that reported it, and its source.
     pub said_by: BTreeMap<Source, Uuid>,
 }
 
@@ -79,7 +79,7 @@ impl ShareKey {
 /// What a share of an hour costs by AWS's word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BilledShare {
-    /// By whose word.
+    /// Which source says so.
     pub source: Source,
     /// How much.
     pub cost: MicroUsd,
@@ -107,11 +107,11 @@ pub struct Statement {
     pub complete: bool,
     /// The shares of settled hours.
     pub entries: Vec<Entry>,
-    /// The hours AWS spoke of, with what was computed for each.
+    /// The hours AWS reported, with what was computed for each.
     pub billed_hours: Vec<(BilledHour, MicroUsd)>,
-    /// The newest version of a bill or feed that spoke of the machine, by whose word.
+    /// The newest version of a bill or feed that reported the machine, and its source.
     pub said_by: BTreeMap<Source, Uuid>,
-    /// Shares whose attribution a correction speaks of, and which.
+    /// Shares whose attribution a correction covers, and which.
     pub corrected: BTreeMap<Place, Uuid>,
 }
 
@@ -176,7 +176,7 @@ pub fn statement(facts: &MachineFacts, now: Timestamp) -> Statement {
     statement
 }
 
-/// The correction that speaks of a day of work whose owner is `usual`.
+/// The correction that covers a day of work whose owner is `usual`.
 fn correction(facts: &MachineFacts, usual: Option<Uuid>, day: i64) -> Option<&CorrectedOwner> {
     let usual = usual?;
     facts.corrected.iter().find(|of| of.usual == usual && (of.from_day..of.to_day).contains(&day))

@@ -1,12 +1,12 @@
-//! Why a month cost other than another: a bridge of ten steps, exact to the micro-dollar.
+//! Why a month cost other than another: a bridge of ten drivers, exact to the micro-dollar.
 //!
 //! Decides: the order in which one driver after the other is put to its new value (volume, efficiency, instance mix, spot price, market
-//! mix, moves and waste, idle, egress, coverage, other), and what each step is worth. The ledger's view `variance_month` states the same in
+//! mix, moves and waste, idle, egress, coverage, other), and what each driver is worth. The ledger's view `variance_month` states the same in
 //! SQL; a test compares both.
 //! Does not: say it in words (see `ledger::report`).
 //!
-//! Useful cost of a workload is taken as units x GPU time per unit x share of each machine type x share of each market x price. A step is
-//! the cost with its driver and those before it at their new values, less the cost without: steps add up to the difference whatever the
+//! Useful cost of a workload is taken as units x GPU time per unit x share of each machine type x share of each market x price. A driver is worth
+//! the cost with it and those before it at their new values, less the cost without: the ten add up to the difference whatever the
 //! rounding. Where no units are known GPU time is the volume and there is no efficiency. Work that is new or gone is volume. A machine type
 //! that was not used before has no old price: its new one counts as the mix.
 
@@ -16,9 +16,9 @@ use crate::core::market::CapacityType;
 use crate::core::units::money::MicroUsd;
 use crate::core::workload::need::UsageUnit;
 
-/// A step of the bridge, in order.
+/// One of the ten things that move a cost, in the order of the bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Step {
+pub enum Driver {
     /// More or fewer units; new and ended work.
     Volume,
     /// GPU time per unit.
@@ -35,40 +35,40 @@ pub enum Step {
     Idle,
     /// Data carried across regions.
     Egress,
-    /// What AWS billed other than computed: credits, discounts, commitments, other prices.
+    /// What AWS billed differently from what was computed: credits, discounts, commitments, other prices.
     Coverage,
     /// On-demand prices, and costs that are not machines.
     Other,
 }
 
-impl Step {
-    /// All steps, in order.
-    pub const ALL: [Step; 10] = [
-        Step::Volume,
-        Step::Efficiency,
-        Step::InstanceMix,
-        Step::SpotPrice,
-        Step::MarketMix,
-        Step::MovesAndWaste,
-        Step::Idle,
-        Step::Egress,
-        Step::Coverage,
-        Step::Other,
+impl Driver {
+    /// All drivers, in order.
+    pub const ALL: [Driver; 10] = [
+        Driver::Volume,
+        Driver::Efficiency,
+        Driver::InstanceMix,
+        Driver::SpotPrice,
+        Driver::MarketMix,
+        Driver::MovesAndWaste,
+        Driver::Idle,
+        Driver::Egress,
+        Driver::Coverage,
+        Driver::Other,
     ];
 
     /// As the ledger writes it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Step::Volume => "volume",
-            Step::Efficiency => "efficiency",
-            Step::InstanceMix => "instance mix",
-            Step::SpotPrice => "spot price",
-            Step::MarketMix => "market mix",
-            Step::MovesAndWaste => "moves and waste",
-            Step::Idle => "idle",
-            Step::Egress => "egress",
-            Step::Coverage => "coverage",
-            Step::Other => "other",
+            Driver::Volume => "volume",
+            Driver::Efficiency => "efficiency",
+            Driver::InstanceMix => "instance mix",
+            Driver::SpotPrice => "spot price",
+            Driver::MarketMix => "market mix",
+            Driver::MovesAndWaste => "moves and waste",
+            Driver::Idle => "idle",
+            Driver::Egress => "egress",
+            Driver::Coverage => "coverage",
+            Driver::Other => "other",
         }
     }
 }
@@ -109,26 +109,26 @@ impl Drivers {
     }
 }
 
-/// The steps of one workload from `before` to `after`; they add up to the difference of the totals.
-pub fn bridge(before: &Drivers, after: &Drivers) -> BTreeMap<Step, MicroUsd> {
-    let [volume, efficiency, mix, spot, market, end] = useful_steps(before, after);
+/// What each driver moved in one workload from `before` to `after`; the ten add up to the difference of the totals.
+pub fn bridge(before: &Drivers, after: &Drivers) -> BTreeMap<Driver, MicroUsd> {
+    let [volume, efficiency, mix, spot, market, end] = useful_after_each(before, after);
     let start: i64 = before.useful.values().map(|used| used.cost.0).sum();
     BTreeMap::from([
-        (Step::Volume, MicroUsd(volume - start)),
-        (Step::Efficiency, MicroUsd(efficiency - volume)),
-        (Step::InstanceMix, MicroUsd(mix - efficiency)),
-        (Step::SpotPrice, MicroUsd(spot - mix)),
-        (Step::MarketMix, MicroUsd(market - spot)),
-        (Step::MovesAndWaste, after.moves_and_waste - before.moves_and_waste),
-        (Step::Idle, after.idle - before.idle),
-        (Step::Egress, after.egress - before.egress),
-        (Step::Coverage, after.coverage - before.coverage),
-        (Step::Other, MicroUsd(end - market) + after.overhead - before.overhead),
+        (Driver::Volume, MicroUsd(volume - start)),
+        (Driver::Efficiency, MicroUsd(efficiency - volume)),
+        (Driver::InstanceMix, MicroUsd(mix - efficiency)),
+        (Driver::SpotPrice, MicroUsd(spot - mix)),
+        (Driver::MarketMix, MicroUsd(market - spot)),
+        (Driver::MovesAndWaste, after.moves_and_waste - before.moves_and_waste),
+        (Driver::Idle, after.idle - before.idle),
+        (Driver::Egress, after.egress - before.egress),
+        (Driver::Coverage, after.coverage - before.coverage),
+        (Driver::Other, MicroUsd(end - market) + after.overhead - before.overhead),
     ])
 }
 
-/// Useful cost after each of the steps that change it, micro-dollars.
-fn useful_steps(before: &Drivers, after: &Drivers) -> [i64; 6] {
+/// Useful cost after each of the drivers that change it, micro-dollars.
+fn useful_after_each(before: &Drivers, after: &Drivers) -> [i64; 6] {
     let sum = |drivers: &Drivers| {
         drivers.useful.values().fold(Use::default(), |sum, used| Use { gpu_ms: sum.gpu_ms + used.gpu_ms, cost: sum.cost + used.cost })
     };
@@ -211,9 +211,9 @@ mod tests {
     }
 
     fn worth(before: &Drivers, after: &Drivers) -> Vec<(&'static str, i64)> {
-        let steps = bridge(before, after);
-        assert_eq!(steps.values().copied().sum::<MicroUsd>(), after.total() - before.total(), "the steps do not add up");
-        steps.into_iter().filter(|(_, amount)| amount.0 != 0).map(|(step, amount)| (step.as_str(), amount.0)).collect()
+        let moved = bridge(before, after);
+        assert_eq!(moved.values().copied().sum::<MicroUsd>(), after.total() - before.total(), "the drivers do not add up");
+        moved.into_iter().filter(|(_, amount)| amount.0 != 0).map(|(driver, amount)| (driver.as_str(), amount.0)).collect()
     }
 
     use CapacityType::{OnDemand, Spot};
@@ -227,8 +227,8 @@ mod tests {
         assert_eq!(worth(&before, &used(&[("g5", Spot, 100, 30_000_000)], Some(1_000))), [("instance mix", 20_000_000)]);
         let fallen_back = used(&[("g6", Spot, 90, 9_000_000), ("g6", OnDemand, 10, 8_000_000)], Some(1_000));
         assert_eq!(worth(&before, &fallen_back), [("market mix", 7_000_000)]);
-        let dearer = used(&[("g6", Spot, 90, 9_000_000), ("g6", OnDemand, 10, 9_000_000)], Some(1_000));
-        assert_eq!(worth(&fallen_back, &dearer), [("other", 1_000_000)], "a list price that rose");
+        let raised = used(&[("g6", Spot, 90, 9_000_000), ("g6", OnDemand, 10, 9_000_000)], Some(1_000));
+        assert_eq!(worth(&fallen_back, &raised), [("other", 1_000_000)], "a list price that rose");
         let waste =
             Drivers { moves_and_waste: MicroUsd(5), idle: MicroUsd(6), egress: MicroUsd(7), coverage: MicroUsd(-8), ..before.clone() };
         assert_eq!(worth(&before, &waste), [("moves and waste", 5), ("idle", 6), ("egress", 7), ("coverage", -8)]);
@@ -248,7 +248,7 @@ mod tests {
     fn everything_at_once_adds_up() {
         let before = used(&[("g6", Spot, 97, 9_999_999), ("g6", OnDemand, 3, 2_414_401), ("g5", Spot, 11, 1_777_777)], Some(1_003));
         let after = used(&[("g6", Spot, 41, 5_000_003), ("g5", OnDemand, 7, 7_042_001), ("p4", Spot, 13, 31_000_019)], Some(991));
-        let steps = worth(&before, &after);
-        assert!(steps.len() >= 5, "{steps:?}");
+        let moved = worth(&before, &after);
+        assert!(moved.len() >= 5, "{moved:?}");
     }
 }

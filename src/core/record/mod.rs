@@ -59,7 +59,7 @@ impl Reported {
     }
 }
 
-/// From this many records that wait for Postgres on, what can be said again later is not recorded. Packed they take a few hundred bytes each:
+/// From this many records that wait for Postgres on, what can be recorded later is not recorded now. Packed they take a few hundred bytes each:
 /// four and a half days of ten decisions a second, in about as much of etcd as it has by default. An alert says so at a quarter of it.
 pub const OUTBOX_BOUND: usize = 4_000_000;
 

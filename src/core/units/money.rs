@@ -185,18 +185,23 @@ impl FromStr for BilledUsd {
             None => (false, mantissa),
         };
         let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
-        let readable = !whole.is_empty() && whole.len() <= 15 && part.len() <= 20 && (-20..=12).contains(&exponent);
+        // `.5` is written by some databases; digits beyond the twentieth, which doubles have, can only break a tie.
+        let readable = !(whole.is_empty() && part.is_empty()) && whole.len() <= 15 && (-40..=12).contains(&exponent);
         if !readable || !(whole.bytes().chain(part.bytes())).all(|b| b.is_ascii_digit()) {
             return Err(bad());
         }
+        let (part, beyond) = part.split_at(part.len().min(20));
+        let rest = beyond.bytes().any(|digit| digit != b'0');
         let figure: i128 = format!("{whole}{part}").parse().map_err(|_| bad())?;
         let shift = 10 + exponent - i32::try_from(part.len()).unwrap_or(i32::MAX);
-        let power = 10_i128.checked_pow(shift.unsigned_abs()).ok_or_else(bad)?;
-        let units = if shift >= 0 {
-            figure.checked_mul(power).ok_or_else(bad)?
-        } else {
-            let (q, r) = (figure / power, figure % power);
-            q + i128::from(r * 2 > power || (r * 2 == power && q % 2 != 0))
+        let units = match 10_i128.checked_pow(shift.unsigned_abs()) {
+            Some(power) if shift >= 0 => figure.checked_mul(power).ok_or_else(bad)?,
+            Some(power) => {
+                let (q, r) = (figure / power, figure % power);
+                q + i128::from(r > power - r || (r == power - r && (rest || q % 2 != 0)))
+            }
+            None if shift < 0 => 0,
+            None => return Err(bad()),
         };
         Ok(BilledUsd(if negative { -units } else { units }))
     }
@@ -257,12 +262,17 @@ mod tests {
             ("0.00000000015", 2, 0),
             ("12", 120_000_000_000, 12_000_000),
             ("1e3", 10_000_000_000_000, 1_000_000_000),
+            (".5", 5_000_000_000, 500_000),
+            // As a Parquet file of doubles gives 1.2345678901234567e-8, a tie that is none, and next to nothing.
+            ("0.000000012345678901234567", 123, 0),
+            ("0.00000000005000000000000000000001", 1, 0),
+            ("3.7E-30", 0, 0),
         ] {
             let amount: BilledUsd = text.parse().unwrap();
             assert_eq!((amount.0, amount.to_micro_usd().0), (units, micros), "{text}");
         }
         assert_eq!(BilledUsd(-15_000_000_001).to_string(), "-1.5000000001");
-        for bad in ["", ".", "abc", "1e99", "1.2.3", "--1", "1 USD", "NaN", "1e"] {
+        for bad in ["", ".", "-", "abc", "1e99", "1.2.3", "--1", "1 USD", "NaN", "1e", "1,234.50", "12,50", "(12.50)", "+1"] {
             assert!(bad.parse::<BilledUsd>().is_err(), "{bad:?} passed");
         }
     }

@@ -175,7 +175,7 @@ fn formats(row: &Row, number: u64, findings: &mut Findings) {
     }
     for (name, at) in row.places {
         if let Some(text) = row.values.get(*at).and_then(Option::as_deref).filter(|text| text.trim().is_empty()) {
-            findings.add(format!("{name} holds only spaces: null is expected when there is no value"), number, text);
+            findings.add(format!("{name} contains only spaces; null is expected where there is no value"), number, text);
         }
     }
     for name in ["Tags", "SkuPriceDetails"] {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::checks::{Check, Checks, changed_much};
+use super::checks::{Check, Checks, changed_much, in_all};
 use super::cur::{REQUIRED, is_known_column, is_read, read_line};
 use super::delivery::{Delivery, deliveries};
 use super::rates::Rates;
@@ -38,7 +38,7 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
     let (rates, checks) = (options.rates.clone(), options.checks.clone());
     let (versions, checks) = stage(connection, move |lines| read_all(found, &rates, checks, lines)).await?;
     options.checks = checks;
-    each_line_once(connection, &versions).await?;
+    each_line_once(connection, &versions, &mut options.checks).await?;
     alike_in_two_files(connection, &versions, &mut options.checks).await?;
     let mut outcomes = Vec::new();
     for (payer, period) in periods(connection).await? {
@@ -46,7 +46,7 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
         outcomes.push(take_period(connection, version, &payer, &period, &mut options.checks).await?);
     }
     if outcomes.is_empty() {
-        return Err(ImportFault::Incomplete("there is no line in these files".into()));
+        return Err(ImportFault::Incomplete("these files have no lines".into()));
     }
     Ok(outcomes)
 }
@@ -75,7 +75,7 @@ fn read_file(path: &Path, number: usize, rates: &Rates, checks: &mut Checks, lin
             let unknown: Vec<&str> = line.header.names().filter(|name| !is_known_column(name)).collect();
             if !unknown.is_empty() {
                 checks.refuse(Check::UnknownColumns, || {
-                    format!("{}: no Cost and Usage Report has the columns {}", path.display(), unknown.join(", "))
+                    format!("{}: a Cost and Usage Report has no columns {}", path.display(), unknown.join(", "))
                 })?;
             }
         }
@@ -94,9 +94,10 @@ async fn run(connection: &mut PgConnection, what: &'static str, sql: &str) -> Re
 
 /// Lines that come more than once by their identity count once where they say the same. Where two files say different things of the same lines they are
 /// versions, and the newer holds whole.
-async fn each_line_once(connection: &mut PgConnection, versions: &[Version]) -> Result<(), ImportFault> {
+async fn each_line_once(connection: &mut PgConnection, versions: &[Version], checks: &mut Checks) -> Result<(), ImportFault> {
     let doing = LedgerFault::during;
     run(connection, "find lines that came twice", "CREATE INDEX ON staged_line (line_id) WHERE line_id IS NOT NULL").await?;
+    differs_in_one_file(connection, versions, checks).await?;
     let pairs = sqlx::query(
         "SELECT a.file AS older, b.file AS newer, count(*) AS shared,
                 count(*) FILTER (WHERE (a.cost, a.used_ms, a.kind) IS DISTINCT FROM (b.cost, b.used_ms, b.kind)) AS different
@@ -107,14 +108,14 @@ async fn each_line_once(connection: &mut PgConnection, versions: &[Version]) -> 
         let (a, b): (i32, i32) = (pair.get("older"), pair.get("newer"));
         let (shared, different): (i64, i64) = (pair.get("shared"), pair.get("different"));
         let (Some(a), Some(b)) = (place(versions, a), place(versions, b)) else { continue };
-        // Files of different deliveries are told apart by period below.
+        // Files of different deliveries are sorted out by period below.
         if different == 0 || !std::ptr::eq(a.0, b.0) {
             continue;
         }
         let fewer = i64::try_from(a.2.lines.min(b.2.lines)).unwrap_or(i64::MAX);
         if shared * 2 < fewer {
             return Err(ImportFault::Incomplete(format!(
-                "{} and {} say different things of {different} lines: they are of different versions of one report; give the files of one version, with \
+                "{} and {} disagree about {different} lines: they belong to different versions of one report; give the files of one version, with \
                  its manifest",
                 a.2.name, b.2.name
             )));
@@ -139,9 +140,30 @@ async fn each_line_once(connection: &mut PgConnection, versions: &[Version]) -> 
         "CREATE TEMPORARY TABLE staged_version ON COMMIT DROP AS SELECT * FROM (VALUES {}) AS v(file, version)",
         if rows.is_empty() { "(0, 0)".to_owned() } else { rows.join(", ") }
     );
-    run(connection, "tell the versions apart", &files).await?;
+    run(connection, "number the versions", &files).await?;
     run(connection, "leave out lines that came twice", once).await?;
     Ok(())
+}
+
+/// One line that a file has with two amounts: a report names each line once.
+async fn differs_in_one_file(connection: &mut PgConnection, versions: &[Version], checks: &mut Checks) -> Result<(), ImportFault> {
+    let row = sqlx::query(
+        "SELECT file, split_part(line_id, ' ', 1) AS line, trim_scale(min(cost))::text AS least, trim_scale(max(cost))::text AS most, count(*) OVER () AS lines
+         FROM staged_line WHERE line_id IS NOT NULL GROUP BY file, payer, period, line_id
+         HAVING min(cost) <> max(cost) OR min(used_ms) <> max(used_ms) ORDER BY file, line_id LIMIT 1",
+    );
+    let Some(row) = row.fetch_optional(connection).await.map_err(LedgerFault::during("look for lines with two amounts"))? else {
+        return Ok(());
+    };
+    let name = place(versions, row.get("file")).map_or_else(String::new, |(.., file)| file.name.clone());
+    let (line, least, most, lines): (String, String, String, i64) = (row.get("line"), row.get("least"), row.get("most"), row.get("lines"));
+    checks.refuse(Check::HoursTwice, || {
+        format!(
+            "{name} has the line {line} twice, with ${least} and with ${most}{}: a report names each line once, and both amounts \
+             would be added up",
+            in_all(lines, "lines")
+        )
+    })
 }
 
 /// Lines without an identity of which two files of one version have at least half alike: most likely two versions side by side, which would be added up. A span of
@@ -166,7 +188,8 @@ async fn alike_in_two_files(connection: &mut PgConnection, versions: &[Version],
     let (instance, hour, hours): (String, String, i64) = (row.get("instance"), row.get("hour"), row.get("hours"));
     checks.refuse(Check::HoursTwice, || {
         format!(
-            "the use of {instance} in the span from {hour} UTC is in {one} and in {other}, and {hours} spans are so: they are two versions of one report; give one"
+            "the use of {instance} in the span from {hour} UTC is in {one} and in {other}{}: they are two versions of one report; give one",
+            in_all(hours, "spans")
         )
     })
 }
@@ -297,7 +320,7 @@ async fn take_period(
     Ok(Outcome { cell, id, version: number, changes, same: false })
 }
 
-/// An invoice changes what the hours cost that no line speaks of: every machine on the bill is news.
+/// An invoice changes what the hours cost that no line covers: every machine on the bill is news.
 async fn queue_when_invoiced(connection: &mut PgConnection, changed: bool) -> Result<(), LedgerFault> {
     if changed {
         let sql = "SELECT ledger.queue_instances(array_agg(DISTINCT instance)) FROM new_line WHERE instance LIKE 'i-%'";

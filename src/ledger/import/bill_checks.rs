@@ -6,7 +6,8 @@ use sqlx::{PgConnection, Row};
 
 use super::ImportFault;
 use super::bill::much;
-use super::checks::{Check, Checks};
+use super::checks::{Check, Checks, in_all};
+use super::entries::not_older;
 use super::statement::{Cell, Held};
 use crate::ledger::store::LedgerFault;
 
@@ -32,7 +33,7 @@ async fn one(connection: &mut PgConnection, sql: &'static str, cell: &Cell) -> R
     query.fetch_one(connection).await.map_err(LedgerFault::during("look over the report"))
 }
 
-/// A payer of whom nothing is known, or a report without a machine of ours although some ran.
+/// A payer that is not known, or a report without a machine of ours although some ran.
 async fn account(connection: &mut PgConnection, cell: &Cell, month: &str, checks: &mut Checks) -> Result<(), ImportFault> {
     let row = one(
         connection,
@@ -72,7 +73,8 @@ async fn hours_twice(connection: &mut PgConnection, checks: &mut Checks) -> Resu
     let (instance, hour, used, hours): (String, String, String, i64) =
         (row.get("instance"), row.get("hour"), row.get("used"), row.get("hours"));
     checks.refuse(Check::HoursTwice, || {
-        format!("{instance} is used for {used} hours in the span from {hour} UTC, and {hours} spans are so: hours are in these files twice")
+        let spans = in_all(hours, "spans");
+        format!("{instance} is used for {used} hours in the span from {hour} UTC{spans}: these files contain hours twice")
     })
 }
 
@@ -91,7 +93,7 @@ async fn other_source(connection: &mut PgConnection, cell: &Cell, checks: &mut C
     .await?;
     if let Some(other) = row.get::<Option<String>, _>("other") {
         checks.refuse(Check::HoursTwice, || {
-            format!("hours of these machines are on the bill of {other} already; take that back first (lowtide ledger retract)")
+            format!("hours of these machines are already on the bill of {other}; retract that first (lowtide ledger retract)")
         })?;
     }
     Ok(())
@@ -105,12 +107,10 @@ async fn older(
     holds: &Held,
     checks: &mut Checks,
 ) -> Result<(), ImportFault> {
-    let held_at = holds.said_version.as_deref().filter(|said| said.parse::<jiff::Timestamp>().is_ok());
-    if let (Some(new), Some(held)) = (made_at, held_at) {
-        if new >= held {
-            return Ok(());
-        }
-        return checks.refuse(Check::OlderVersion, || format!("this version of {month} was made at {new}, the one that holds at {held}"));
+    not_older(checks, month, made_at, Some(holds))?;
+    let dated = |text: Option<&str>| text.is_some_and(|text| text.parse::<jiff::Timestamp>().is_ok());
+    if dated(made_at) && dated(holds.said_version.as_deref()) {
+        return Ok(());
     }
     let row = sqlx::query(
         "SELECT to_char(n AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS new, to_char(h AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS held, n < h AS earlier
@@ -119,7 +119,8 @@ async fn older(
     let row = row.fetch_one(connection).await.map_err(LedgerFault::during("compare how far reports reach"))?;
     if row.get::<Option<bool>, _>("earlier") == Some(true) {
         let (new, held): (String, String) = (row.get("new"), row.get("held"));
-        let what = format!("this version of {month} reaches to {new} UTC, version {} which holds to {held}: it is older", holds.version);
+        let what =
+            format!("this version of {month} reaches to {new} UTC, but version {}, which holds, to {held}: it is older", holds.version);
         return checks.refuse(Check::OlderVersion, || what);
     }
     Ok(())
@@ -139,7 +140,10 @@ async fn amount(connection: &mut PgConnection, month: &str, holds: &Held, checks
     if much(&row.get::<String, _>("held"), &row.get::<String, _>("new")) {
         let (held, new): (String, String) = (row.get("held_usd"), row.get("new_usd"));
         checks.refuse(Check::AmountChanged, || {
-            format!("by version {} our machines cost ${held} in {month}, by this one ${new} for the same days", holds.version)
+            format!(
+                "according to version {} our machines cost ${held} in {month}, according to this one ${new} for the same days",
+                holds.version
+            )
         })?;
     }
     Ok(())

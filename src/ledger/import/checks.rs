@@ -20,7 +20,7 @@ pub enum Check {
     UnknownColumns,
     /// It names workloads that never ran.
     UnknownWorkloads,
-    /// It speaks of an hour twice, or another source has spoken of it already.
+    /// It reports an hour twice, or another source has already reported it.
     HoursTwice,
     /// An amount is beyond reason.
     BeyondReason,
@@ -85,6 +85,11 @@ pub(super) fn changed_much(before: BilledUsd, now: BilledUsd) -> bool {
     const SMALL: i128 = 10 * 10_000_000_000;
     let difference = (now.0 - before.0).abs();
     difference > SMALL && (2 * difference > before.0.abs())
+}
+
+/// How often something was found of which the first is named: nothing when it is the only one.
+pub(super) fn in_all(count: i64, what: &str) -> String {
+    if count > 1 { format!(" ({count} {what} in all)") } else { String::new() }
 }
 
 #[cfg(test)]

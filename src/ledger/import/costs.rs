@@ -10,18 +10,20 @@ use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::checks::{Check, Checks};
-use super::delivery::files_of;
-use super::entries::{Spoken, differences, known_workloads, not_much_changed, nothing_missing, period_in_words, source_of};
-use super::reading::{ReadFile, content_of, each_line};
+use super::checks::Checks;
+use super::delivery::each_file_once;
+use super::entries::{
+    Origin, Spoken, Version, Words, known_workloads, look_over_month, new_version, not_older, period_in_words, source_of,
+};
+use super::reading::{ReadFile, each_known_line};
 use super::revenue::per_day;
-use super::statement::{self, Cell, Kind, New, Outcome, held, id_of, next_version};
+use super::statement::{Cell, Held, Kind, Outcome};
 use super::table::Line;
 use super::usage::{month_cell, workload_of, write};
 use super::{ImportFault, Options};
 use crate::core::accounting::owners::OwnerVersion;
 use crate::core::units::ids::{ObjectRef, derive_uuid};
-use crate::core::units::money::{BilledUsd, MicroUsd};
+use crate::core::units::money::MicroUsd;
 use crate::core::units::time::Timestamp;
 use crate::core::workload::{Attribution, Workload};
 use crate::ledger::poster::{WORKLOAD_VERSION, owner_row};
@@ -49,6 +51,8 @@ pub(super) struct Content {
     pub owners: BTreeMap<Uuid, OwnerVersion>,
     pub workloads: BTreeSet<ObjectRef>,
     pub files: Vec<ReadFile>,
+    /// When the source made what it says of a month, where that is known: RFC 3339.
+    pub made_at: BTreeMap<(String, Timestamp), String>,
 }
 
 impl Content {
@@ -66,39 +70,25 @@ impl Content {
 /// # Errors
 /// [`ImportFault`]; then the transaction must be rolled back.
 pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], options: &mut Options) -> Result<Vec<Outcome>, ImportFault> {
-    let (mut content, mut seen, mut spoken) = (Content::default(), BTreeSet::new(), Spoken::default());
+    let (mut content, mut spoken) = (Content::default(), Spoken::default());
     let source = source_of(options, Kind::Costs);
-    for path in files_of(paths)? {
-        if !seen.insert(content_of(&path)?) {
-            continue;
-        }
-        let mut looked_at_header = false;
-        let read = each_line(
-            &path,
-            &REQUIRED,
-            |_| true,
-            |line| {
-                if !std::mem::replace(&mut looked_at_header, true) {
-                    line.header.refuse_unknown(&path, &KNOWN, &mut options.checks)?;
-                }
-                let item = line.need("item", "a name for what was paid")?.to_owned();
-                let workload = line.get("workload").map(|_| workload_of(line, "workload")).transpose()?;
-                let owner = owner_of(&item, workload.as_ref(), attribution(line));
-                let parts = per_day(line, "cost_usd", options)?;
-                let of_days: Vec<Timestamp> = parts.iter().map(|(day, _)| *day).collect();
-                // The same item may be paid by several owners.
-                let what = workload.as_ref().map_or_else(|| item.clone(), |workload| format!("{item} of {workload}"));
-                let labels = format!("{what}{}", owner.attribution.team.as_ref().map_or_else(String::new, |team| format!(" for {team}")));
-                spoken.once(&mut options.checks, seen.len(), &labels, &of_days)?;
-                content.workloads.extend(workload);
-                for (day, amount) in parts {
-                    content.add(&source, month_cell(day).0, &item, &owner, day, amount);
-                }
-                Ok(())
-            },
-        )?;
-        content.files.push(read);
-    }
+    content.files = each_file_once(paths, |file, path| {
+        each_known_line(path, (&REQUIRED, &KNOWN), options, |line, options| {
+            let item = line.need("item", "a name for what was paid")?.to_owned();
+            let workload = line.get("workload").map(|_| workload_of(line, "workload")).transpose()?;
+            let owner = owner_of(&item, workload.as_ref(), attribution(line));
+            let parts = per_day(line, "cost_usd", options)?;
+            // The same item may be paid by several owners.
+            let what = workload.as_ref().map_or_else(|| item.clone(), |workload| format!("{item} of {workload}"));
+            let team = owner.attribution.team.as_ref().map_or_else(String::new, |team| format!(" for {team}"));
+            spoken.once(&mut options.checks, file, &format!("{what}{team}"), &parts)?;
+            content.workloads.extend(workload);
+            for (day, amount) in parts {
+                content.add(&source, month_cell(day).0, &item, &owner, day, amount);
+            }
+            Ok(())
+        })
+    })?;
     store(connection, content, &mut options.checks).await
 }
 
@@ -130,7 +120,8 @@ pub(super) async fn store(connection: &mut PgConnection, content: Content, check
     for ((source, month), days) in &content.months {
         let (from, until) = month_cell(*month);
         let cell = Cell { kind: Kind::Costs, source: source.clone(), from, until };
-        outcomes.push(take_month(connection, cell, days, &content.files, checks).await?);
+        let from = Origin { files: &content.files, made_at: content.made_at.get(&(source.clone(), *month)).map(String::as_str) };
+        outcomes.push(take_month(connection, cell, days, from, checks).await?);
     }
     Ok(outcomes)
 }
@@ -139,34 +130,21 @@ async fn take_month(
     connection: &mut PgConnection,
     cell: Cell,
     days: &Days,
-    files: &[ReadFile],
+    from: Origin<'_>,
     checks: &mut Checks,
 ) -> Result<Outcome, ImportFault> {
+    const WORDS: Words = Words { amounts: "other costs", of: "the item", verb: "cost" };
     let before = there(connection, &cell, true).await?;
-    let (found, changes) = differences(&before, days);
-    let holds = held(connection, &cell).await?;
-    if let Some(holds) = holds.as_ref().filter(|_| found.is_empty()) {
-        return Ok(Outcome { cell, id: holds.id, version: holds.version, changes, same: true });
-    }
-    let month = period_in_words(cell.from, 7);
-    let items = |days: &Days| days.keys().map(|(item, ..)| item.clone()).collect::<BTreeSet<_>>();
-    nothing_missing(checks, &month, "the item", &items(&before), &items(days))?;
-    let total = |days: &Days| days.values().sum::<i128>() * 10_000;
-    if holds.is_some() {
-        not_much_changed(checks, &month, "other costs", total(&before), total(days))?;
-    }
     let others = there(connection, &cell, false).await?;
-    if let Some(item) = items(days).intersection(&items(&others)).next() {
-        checks.refuse(Check::HoursTwice, || {
-            format!("another source has said what {item} cost in {month}: take that back first (lowtide ledger retract)")
-        })?;
-    }
-    let version = next_version(connection, &cell).await?;
-    let lines = i64::try_from(days.len()).unwrap_or(i64::MAX);
-    let new = New { cell: &cell, said_version: None, files, lines, total: BilledUsd(total(days)), invoiced: false };
-    let id = statement::record(connection, &new, version, checks).await?;
+    let month = period_in_words(cell.from, 7);
+    let refuse = |checks: &mut Checks, holds: Option<&Held>| {
+        not_older(checks, &month, from.made_at, holds)?;
+        look_over_month(checks, &month, &WORDS, |(item, ..)| item.clone(), [&before, days, &others], holds.is_some())
+    };
+    let Version { outcome, differences } = new_version(connection, cell, from, [&before, days], checks, refuse).await?;
+    let (id, version) = (outcome.id, outcome.version);
     let (mut rows, mut postings) = (Vec::new(), Vec::new());
-    for ((item, owner, day), micro, lines) in &found {
+    for ((item, owner, day), micro, lines) in &differences {
         let (at, of) = (day.0.to_string(), owner.to_string());
         let amount = MicroUsd(i64::try_from(*micro).unwrap_or(i64::MAX));
         rows.push(json!({
@@ -181,15 +159,16 @@ async fn take_month(
     }
     write(connection, EXTERNAL_COST, &rows).await?;
     write(connection, POSTING, &postings).await?;
-    Ok(Outcome { id: id_of(&cell, version), cell, version, changes, same: false })
+    Ok(outcome)
 }
 
-/// What holds of a month: of its source, or of all others.
+/// What holds of a month: of its source, or of all others. Two accounts of a provider may well buy the same service.
 async fn there(connection: &mut PgConnection, cell: &Cell, own: bool) -> Result<Days, LedgerFault> {
     let rows = sqlx::query!(
         r#"SELECT c.item, c.workload, ledger.ms(c.at) AS "at_ms!", (sum(c.cost_usd) * 1000000)::bigint AS "micro!"
            FROM ledger.external_cost c JOIN ledger.statement s ON s.id = c.statement
            WHERE s.kind = 'costs' AND s.at = $2::text::timestamptz AND (s.source = $1) = $3
+             AND ($3 OR NOT (s.source LIKE 'focus %' AND $1 LIKE 'focus %'))
            GROUP BY c.item, c.workload, c.at HAVING sum(c.lines) > 0"#,
         cell.source,
         cell.from.to_rfc3339(),

@@ -9,6 +9,7 @@ use super::ImportFault;
 use super::checks::{Check, Checks, LARGEST_USD, beyond_reason};
 use super::rates::Rates;
 use super::table::Line;
+use super::tags::Tags;
 use crate::core::units::money::BilledUsd;
 use crate::core::units::time::{Millis, Timestamp};
 
@@ -238,20 +239,11 @@ fn period_of(line: &Line, from: Timestamp) -> Result<String, ImportFault> {
     Ok(format!("{}-01", at.to_rfc3339().get(..7).unwrap_or("1970-01")))
 }
 
-/// The claim in the tags: a column of its own, or among others as JSON or as Athena writes a map.
+/// The claim in the tags: a column of its own, or among others.
 fn claim_of(line: &Line) -> String {
-    const KEY: &str = "lowtide_claim_uid";
-    if let Some(uid) = line.get("resource_tags_user_lowtide_claim_uid") {
-        return uid.to_owned();
-    }
-    let Some(tags) = line.get("resource_tags") else { return String::new() };
-    if let Ok(serde_json::Value::Object(tags)) = serde_json::from_str(tags) {
-        let ours = tags.iter().find(|(key, _)| key.replace(['-', ':', '/'], "_").ends_with(KEY));
-        return ours.and_then(|(_, value)| value.as_str()).unwrap_or_default().to_owned();
-    }
-    let pairs = tags.trim_start_matches('{').trim_end_matches('}').split(',').filter_map(|pair| pair.split_once('='));
-    let mut ours = pairs.filter(|(key, _)| key.trim().replace(['-', ':', '/'], "_").ends_with(KEY));
-    ours.next().map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+    let column = line.get("resource_tags_user_lowtide_claim_uid").map(str::to_owned);
+    let among = || Tags::read(line.get("resource_tags")?)?.get("lowtide-claim-uid").map(str::to_owned);
+    column.or_else(among).unwrap_or_default()
 }
 
 fn hours(line: &Line) -> Result<Millis, ImportFault> {
@@ -281,7 +273,7 @@ mod tests {
     fn read(lines: &[String]) -> Result<Vec<CurLine>, String> {
         let (mut found, mut checks) = (Vec::new(), Checks::default());
         let text = format!("{HEADER}{}", lines.concat());
-        each_csv_record(Path::new("cur.csv"), &mut text.as_bytes(), &REQUIRED, &mut |line| {
+        each_csv_record(Path::new("cur.csv"), &mut text.as_bytes(), (&REQUIRED, &is_read), &mut |line| {
             found.extend(read_line(line, &Rates::default(), &mut checks)?);
             Ok(())
         })
@@ -364,7 +356,7 @@ mod tests {
         let header = "bill/BillingPeriodStartDate,lineItem/LineItemType,lineItem/ResourceId,lineItem/UsageType,lineItem/UsageStartDate,lineItem/UnblendedCost\n";
         let text = format!("{header}2026-07-01T00:00:00Z,Refund,,,,-3\n");
         let mut found = Vec::new();
-        each_csv_record(Path::new("cur.csv"), &mut text.as_bytes(), &REQUIRED, &mut |line| {
+        each_csv_record(Path::new("cur.csv"), &mut text.as_bytes(), (&REQUIRED, &is_read), &mut |line| {
             found.extend(read_line(line, &Rates::default(), &mut Checks::default())?);
             Ok(())
         })
@@ -388,7 +380,7 @@ mod tests {
         ) {
             match read(&[changed]) {
                 Ok(lines) => assert!(lines.iter().all(|line| line.to >= line.from), "{lines:?}"),
-                Err(fault) => assert!(fault.contains("nothing was taken"), "{fault}"),
+                Err(fault) => assert!(fault.contains("nothing was imported"), "{fault}"),
             }
         }
     }

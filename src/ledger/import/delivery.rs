@@ -7,11 +7,11 @@
 //! guide, "Cost and Usage Reports delivery" (`reportKeys`, `assemblyId`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::ImportFault;
+use super::reading::{ReadFile, content_of};
 
 /// The files of one version of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,8 +28,8 @@ pub(super) struct Delivery {
 
 impl Delivery {
     /// Later ones are newer.
-    pub(super) fn age(&self) -> (Option<&str>, SystemTime, Option<&str>) {
-        (self.made_at.as_deref(), self.written_at, self.name.as_deref())
+    pub(super) fn age(&self) -> (Option<jiff::Timestamp>, SystemTime, Option<&str>) {
+        (self.made_at.as_deref().and_then(|at| at.parse().ok()), self.written_at, self.name.as_deref())
     }
 }
 
@@ -48,6 +48,29 @@ pub(super) fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ImportFault> {
     let mut seen = BTreeSet::new();
     files.retain(|file| seen.insert(std::fs::canonicalize(file).unwrap_or_else(|_| file.clone())));
     Ok(files)
+}
+
+/// Reads the files that `paths` stand for, numbered from 1: one that says the same as another, by whatever name or packing, is read once.
+pub(super) fn each_file_once(
+    paths: &[PathBuf],
+    mut read: impl FnMut(usize, &Path) -> Result<ReadFile, ImportFault>,
+) -> Result<Vec<ReadFile>, ImportFault> {
+    let (mut files, mut seen) = (Vec::new(), BTreeSet::new());
+    for path in files_of(paths)? {
+        if seen.insert(content_of(&path)?) {
+            files.push(read(seen.len(), &path)?);
+        }
+    }
+    if files.is_empty() { Err(no_file()) } else { Ok(files) }
+}
+
+fn no_file() -> ImportFault {
+    ImportFault::Incomplete("there is no file to import".into())
+}
+
+/// A file's name without what says how it is packed: a report that was unpacked is still the one that its manifest names.
+fn unpacked(name: &str) -> &str {
+    name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zip")).unwrap_or(name)
 }
 
 fn below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), ImportFault> {
@@ -85,8 +108,8 @@ impl Manifest {
     /// How well a key fits a file: the number of last path components that are the same. None without the file's own name.
     fn fit(&self, file: &Path) -> Option<(usize, bool)> {
         let same = |key: &String| {
-            let (a, b) = (key.rsplit('/'), file.components().rev().map(|part| part.as_os_str()));
-            a.zip(b).take_while(|(a, b)| OsStr::new(a) == *b).count()
+            let (a, b) = (key.rsplit('/'), file.components().rev().map(|part| part.as_os_str().to_string_lossy()));
+            a.zip(b).take_while(|(a, b)| unpacked(a) == unpacked(b)).count()
         };
         let best = self.keys.iter().map(same).max().filter(|count| *count > 0)?;
         Some((best, self.path.parent() == file.parent()))
@@ -183,28 +206,16 @@ fn is_manifest(path: &Path) -> bool {
 /// # Errors
 /// [`ImportFault::Incomplete`] when parts are missing or nobody says that none is.
 pub(super) fn deliveries(paths: &[PathBuf], complete: bool) -> Result<Vec<Delivery>, ImportFault> {
-    let (given, files): (Vec<_>, Vec<_>) = files_of(paths)?.into_iter().partition(|path| is_manifest(path));
-    let manifests = manifests(&given, &files)?;
-    let mut by_manifest: BTreeMap<usize, BTreeSet<PathBuf>> = BTreeMap::new();
-    let mut by_folder: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
-    for file in &files {
-        let fits = manifests.iter().enumerate().filter_map(|(n, manifest)| Some((manifest.fit(file)?, n)));
-        match fits.max() {
-            Some((_, n)) => by_manifest.entry(n).or_default().insert(file.clone()),
-            None => by_folder.entry(file.parent().unwrap_or(Path::new("")).to_path_buf()).or_default().insert(file.clone()),
-        };
-    }
-    let mut found = Vec::new();
-    for (n, files) in by_manifest {
-        let Some(manifest) = manifests.get(n) else { continue };
-        found.push(delivery(manifest.name.clone(), all_named(manifest, &files)?)?);
+    let (mut found, others) = by_manifest(paths)?;
+    let mut by_folder: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
+    for file in others {
+        by_folder.entry(file.parent().unwrap_or(Path::new("")).to_path_buf()).or_default().push(file);
     }
     for (folder, files) in by_folder {
-        let files: Vec<PathBuf> = files.into_iter().collect();
         if !complete {
             let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
             return Err(ImportFault::Incomplete(format!(
-                "no *-Manifest.json names {}: put the manifest beside, or say --complete when this is all of the month",
+                "no *-Manifest.json names {}: put the manifest beside the files, or add --complete if they are the whole month",
                 names.join(", ")
             )));
         }
@@ -213,29 +224,65 @@ pub(super) fn deliveries(paths: &[PathBuf], complete: bool) -> Result<Vec<Delive
         found.push(delivery(name, files)?);
     }
     if found.is_empty() {
-        return Err(ImportFault::Incomplete("there is no file to take".into()));
+        return Err(no_file());
     }
     Ok(found)
 }
 
+/// As [`deliveries`], of reports that need no manifest: all files that none names are one version.
+pub(super) fn versions(paths: &[PathBuf]) -> Result<Vec<Delivery>, ImportFault> {
+    let (mut found, others) = by_manifest(paths)?;
+    if !others.is_empty() {
+        found.push(delivery(None, others)?);
+    }
+    Ok(found)
+}
+
+/// The versions that manifests name, and the files that none does, in order.
+fn by_manifest(paths: &[PathBuf]) -> Result<(Vec<Delivery>, Vec<PathBuf>), ImportFault> {
+    let (given, files): (Vec<_>, Vec<_>) = files_of(paths)?.into_iter().partition(|path| is_manifest(path));
+    let manifests = manifests(&given, &files)?;
+    let (mut of_manifest, mut others): (BTreeMap<usize, BTreeSet<PathBuf>>, _) = (BTreeMap::new(), BTreeSet::new());
+    let nothing_else = files.is_empty();
+    for file in files {
+        match manifests.iter().enumerate().filter_map(|(n, manifest)| Some((manifest.fit(&file)?, n))).max() {
+            Some((_, n)) => of_manifest.entry(n).or_default().insert(file),
+            None => others.insert(file),
+        };
+    }
+    // A manifest that was given by its own name, or alone, stands for its files.
+    let stands = |manifest: &Manifest| paths.contains(&manifest.path) || (nothing_else && given.contains(&manifest.path));
+    for (n, _) in manifests.iter().enumerate().filter(|(_, manifest)| stands(manifest)) {
+        of_manifest.entry(n).or_default();
+    }
+    let mut found = Vec::new();
+    for (n, files) in of_manifest {
+        let Some(manifest) = manifests.get(n) else { continue };
+        found.push(delivery(manifest.name.clone(), all_named(manifest, &files)?)?);
+    }
+    Ok((found, others.into_iter().collect()))
+}
+
 /// The files of a manifest: given, or beside those that are.
 fn all_named(manifest: &Manifest, given: &BTreeSet<PathBuf>) -> Result<Vec<PathBuf>, ImportFault> {
-    let folders: BTreeSet<&Path> = given.iter().filter_map(|file| file.parent()).collect();
+    let folders: BTreeSet<&Path> = given.iter().map(PathBuf::as_path).chain([manifest.path.as_path()]).filter_map(Path::parent).collect();
     let (mut files, mut missing) = (Vec::new(), Vec::new());
     for key in &manifest.keys {
-        let name = OsStr::new(key.rsplit('/').next().unwrap_or(key));
-        let there = given.iter().find(|file| file.file_name() == Some(name)).cloned();
-        let beside = || folders.iter().map(|folder| folder.join(name)).find(|file| file.is_file());
+        let name = key.rsplit('/').next().unwrap_or(key);
+        let is_it = |file: &&PathBuf| file.file_name().is_some_and(|of| unpacked(&of.to_string_lossy()) == unpacked(name));
+        let there = given.iter().find(is_it).cloned();
+        let names = [name, unpacked(name)];
+        let beside = || folders.iter().flat_map(|folder| names.map(|name| folder.join(name))).find(|file| file.is_file());
         match there.or_else(beside) {
             Some(file) => files.push(file),
-            None => missing.push(name.to_string_lossy().into_owned()),
+            None => missing.push(name.to_owned()),
         }
     }
     if missing.is_empty() {
         return Ok(files);
     }
     Err(ImportFault::Incomplete(format!(
-        "{} names {} files, and {} of them are missing: {}; fetch them to the folder of the others",
+        "{} names {} files, and {} of them are missing: {}; put them in the folder of the others",
         manifest.path.display(),
         manifest.keys.len(),
         missing.len(),
@@ -323,13 +370,20 @@ mod tests {
         for given in ["a1/r-00001.csv.gz", "a1/r-00002.csv.gz", "a1", ""] {
             assert_eq!(tree.deliveries(&[given], false).unwrap(), [(Some("a1".to_owned()), both.clone())], "{given}");
         }
+        let plain = Tree::new("plain", &[("a1/r-Manifest.json", manifest), ("a1/r-00001.csv", ""), ("a1/r-00002.csv.gz", "")]);
+        let unpacked = vec!["a1/r-00001.csv".to_owned(), "a1/r-00002.csv.gz".to_owned()];
+        assert_eq!(plain.deliveries(&["a1/r-00002.csv.gz"], false).unwrap(), [(Some("a1".to_owned()), unpacked)]);
+        // The manifest alone stands for its files.
+        assert_eq!(tree.deliveries(&["a1/r-Manifest.json"], false).unwrap(), [(Some("a1".to_owned()), both.clone())]);
         std::fs::remove_file(tree.0.join("a1/r-00002.csv.gz")).unwrap();
+        let fault = tree.deliveries(&["a1/r-Manifest.json"], true).unwrap_err();
+        assert!(fault.contains("names 2 files, and 1 of them are missing: r-00002.csv.gz"), "{fault}");
         let fault = tree.deliveries(&["a1/r-00001.csv.gz"], true).unwrap_err();
         assert!(fault.contains("names 2 files, and 1 of them are missing: r-00002.csv.gz"), "{fault}");
     }
 
     #[test]
-    fn versions_are_told_apart_by_manifest_and_by_folder() {
+    fn versions_are_distinguished_by_manifest_and_by_folder() {
         let manifest = |id: &str| format!(r#"{{"assemblyId": "{id}", "reportKeys": ["r/{id}/r-00001.csv"]}}"#);
         let (one, two) = (manifest("a1"), manifest("a2"));
         let tree = Tree::new(
@@ -360,6 +414,13 @@ mod tests {
     }
 
     #[test]
+    fn of_two_versions_the_one_made_later_is_newer_to_the_fraction_of_a_second() {
+        let made = |at: &str| Delivery { name: None, made_at: Some(at.into()), written_at: SystemTime::UNIX_EPOCH, files: Vec::new() };
+        assert!(made("2026-08-03T01:02:03Z").age() < made("2026-08-03T01:02:03.5Z").age());
+        assert!(made("2026-08-03T01:02:03.5Z").age() < made("2026-08-03T01:02:04Z").age());
+    }
+
+    #[test]
     fn a_manifest_names_files_and_never_a_way_out_of_their_folder() {
         let named = |keys: &str| parts_of(format!(r#"{{"reportKeys": [{keys}]}}"#).as_bytes());
         let parts = named(r#""s3://b/e/data/2026-08-03T01:02:03Z-x/e-1.csv", "/p/r/r-1.csv.gz""#).unwrap();
@@ -376,7 +437,7 @@ mod tests {
     #[test]
     fn without_a_manifest_a_person_says_that_it_is_all() {
         let tree = Tree::new("none", &[("cur.csv", ""), ("r-00002.csv", "")]);
-        assert!(tree.deliveries(&["cur.csv"], false).unwrap_err().contains("say --complete"));
+        assert!(tree.deliveries(&["cur.csv"], false).unwrap_err().contains("add --complete"));
         assert_eq!(tree.deliveries(&["cur.csv"], true).unwrap().len(), 1);
         assert!(tree.deliveries(&["r-00002.csv"], true).unwrap_err().contains("r-00001 is missing"));
     }

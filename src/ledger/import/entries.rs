@@ -1,17 +1,18 @@
 //! Statements that fit in memory: usage, revenue and other costs, as amounts by key.
 //!
-//! Decides: what a version changes against the one that holds, and what is refused of it.
-//! Does not: read a file, or know the tables (see [`super::usage`], [`super::revenue`], [`super::costs`]).
+//! Decides: what a version changes against the one that holds, what is refused of it, and that it is on record before its rows are.
+//! Does not: read a file, or know the tables of rows (see [`super::usage`], [`super::revenue`], [`super::costs`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
 
 use super::checks::{Check, Checks, beyond_reason, changed_much};
-use super::statement::Changes;
+use super::reading::ReadFile;
+use super::statement::{self, Cell, Changes, Held, New, Outcome, held, id_of, next_version};
 use super::{ImportFault, Options};
 use crate::core::units::ids::ObjectRef;
-use crate::core::units::money::BilledUsd;
+use crate::core::units::money::{BilledUsd, MicroUsd};
 use crate::core::units::time::Timestamp;
 use crate::ledger::store::LedgerFault;
 
@@ -41,6 +42,84 @@ pub(super) fn differences<K: Ord + Clone>(held: &BTreeMap<K, i128>, new: &BTreeM
     (found, changes)
 }
 
+/// A version that was taken: what became of it, and the differences that its rows carry; none when it says what holds already.
+pub(super) struct Version<K> {
+    pub outcome: Outcome,
+    pub differences: Vec<Difference<K>>,
+}
+
+/// The files that a version is from, and when its source made it, where that is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin<'a> {
+    pub files: &'a [ReadFile],
+    pub made_at: Option<&'a str>,
+}
+
+/// Takes a version of a period: compares what it says `now` with what was there `before`, lets `refuse` look it over, and puts it on record.
+pub(super) async fn new_version<K: Ord + Clone>(
+    connection: &mut PgConnection,
+    cell: Cell,
+    from: Origin<'_>,
+    [before, now]: [&BTreeMap<K, i128>; 2],
+    checks: &mut Checks,
+    refuse: impl FnOnce(&mut Checks, Option<&Held>) -> Result<(), ImportFault>,
+) -> Result<Version<K>, ImportFault> {
+    let (differences, changes) = differences(before, now);
+    let holds = held(connection, &cell).await?;
+    if let Some(holds) = holds.as_ref().filter(|_| differences.is_empty()) {
+        let outcome = Outcome { id: holds.id, version: holds.version, cell, changes, same: true };
+        return Ok(Version { outcome, differences });
+    }
+    refuse(checks, holds.as_ref())?;
+    let version = next_version(connection, &cell).await?;
+    let new = New {
+        cell: &cell,
+        said_version: from.made_at.map(str::to_owned),
+        files: from.files,
+        lines: i64::try_from(now.len()).unwrap_or(i64::MAX),
+        total: BilledUsd(now.values().sum::<i128>() * MICRO),
+        invoiced: false,
+    };
+    statement::record(connection, &new, version, checks).await?;
+    Ok(Version { outcome: Outcome { id: id_of(&cell, version), version, cell, changes, same: false }, differences })
+}
+
+/// Amounts are kept in millionths, and compared with bounds in 10^-10.
+const MICRO: i128 = 10_000;
+
+/// How a refusal of a month of dollars puts it.
+pub(super) struct Words {
+    /// What the amounts are, as in `revenue`.
+    pub amounts: &'static str,
+    /// What each is of, as in `the workload`.
+    pub of: &'static str,
+    /// What that did, as in `earned`.
+    pub verb: &'static str,
+}
+
+/// Refuses a month of dollars that lacks what the version before had, that changed by half, or of which another source has spoken. `months` are what the
+/// version before said, what this one says, and what other sources say.
+pub(super) fn look_over_month<K: Ord>(
+    checks: &mut Checks,
+    month: &str,
+    words: &Words,
+    name: impl Fn(&K) -> String,
+    months: [&BTreeMap<K, i128>; 3],
+    replaces: bool,
+) -> Result<(), ImportFault> {
+    let [before, now, others] = months.map(|amounts| amounts.keys().map(&name).collect::<BTreeSet<String>>());
+    nothing_missing(checks, month, words.of, &before, &now)?;
+    if replaces {
+        let [before, now, _] = months.map(|amounts| amounts.values().sum::<i128>() * MICRO);
+        not_much_changed(checks, month, words.amounts, before, now)?;
+    }
+    let Some(twice) = now.intersection(&others).next() else { return Ok(()) };
+    checks.refuse(Check::HoursTwice, || {
+        let verb = words.verb;
+        format!("another source has already said what {twice} {verb} in {month}: retract that statement first (lowtide ledger retract)")
+    })
+}
+
 /// The period of a statement in words, for refusals.
 pub(super) fn period_in_words(from: Timestamp, length: usize) -> String {
     from.to_rfc3339().chars().take(length).collect()
@@ -62,10 +141,21 @@ pub(super) fn nothing_missing(
             n => format!(" and {} others", n - 1),
         };
         format!(
-            "a new version of {period} replaces the one before whole, and it lacks {what} {first}{others}, which that had; give all of {period}, or another \
-             --source"
+            "a new version of {period} replaces the previous one entirely, but it lacks {what} {first}{others}, which the previous one had; give all of {period}, or use \
+             another --source"
         )
     })
+}
+
+/// Refuses a version that its source made before the one that holds, where both say when.
+pub(super) fn not_older(checks: &mut Checks, period: &str, made_at: Option<&str>, holds: Option<&Held>) -> Result<(), ImportFault> {
+    let point = |text: Option<&str>| text.and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    match (point(made_at), point(holds.and_then(|holds| holds.said_version.as_deref()))) {
+        (Some(new), Some(held)) if new < held => {
+            checks.refuse(Check::OlderVersion, || format!("this version of {period} was made at {new}, the one that holds at {held}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses an amount that changed by half, in units of 10^-10.
@@ -77,7 +167,7 @@ pub(super) fn not_much_changed(checks: &mut Checks, period: &str, what: &str, be
     checks.refuse(Check::AmountChanged, || format!("{what} of {period} was {} and would be {}", short(before), short(now)))
 }
 
-/// What files of one command have spoken of: amounts of one day that come from two files, or from a line of the month and a line of the day, would be added up.
+/// What files of one command have reported: amounts of one day that come from two files, or from a line of the month and a line of the day, would be added up.
 #[derive(Debug, Default)]
 pub(super) struct Spoken {
     /// By what and day: which file, and whether a line of the whole month.
@@ -85,15 +175,15 @@ pub(super) struct Spoken {
 }
 
 impl Spoken {
-    /// Refuses what another file, or a line of another kind, has spoken of.
-    pub(super) fn once(&mut self, checks: &mut Checks, file: usize, what: &str, days: &[Timestamp]) -> Result<(), ImportFault> {
+    /// Refuses what another file, or a line of another kind, has reported.
+    pub(super) fn once(&mut self, checks: &mut Checks, file: usize, what: &str, days: &[(Timestamp, MicroUsd)]) -> Result<(), ImportFault> {
         let monthly = days.len() > 1;
-        for day in days {
+        for (day, _) in days {
             let (other, was_monthly) = *self.of.entry((what.to_owned(), *day)).or_insert((file, monthly));
             if other == file && was_monthly == monthly {
                 continue;
             }
-            let how = if other == file { "by the month and by the day" } else { "in two of these files" };
+            let how = if other == file { "given both by the month and by the day" } else { "in two of these files" };
             return checks.refuse(Check::HoursTwice, || {
                 format!("{what} on {} is {how}: the amounts would be added up; give one of them", period_in_words(*day, 10))
             });
@@ -107,7 +197,7 @@ pub(super) fn reasonable(checks: &mut Checks, amount: BilledUsd, said: impl FnOn
     if beyond_reason(amount) { checks.refuse(Check::BeyondReason, || said().to_string()) } else { Ok(()) }
 }
 
-/// Refuses names that no decision, no pod and no posting knows: mostly typos.
+/// Refuses names that no decision, no pod and no posting knows: usually typos.
 pub(super) async fn known_workloads(
     connection: &mut PgConnection,
     workloads: &BTreeSet<ObjectRef>,
@@ -128,7 +218,7 @@ pub(super) async fn known_workloads(
     let Some(first) = unknown.first() else { return Ok(()) };
     checks.refuse(Check::UnknownWorkloads, || {
         let others = if unknown.len() > 1 { format!(" and {} others", unknown.len() - 1) } else { String::new() };
-        format!("{first}{others} never ran on a machine of lowtide's: is the name right?")
+        format!("{first}{others} never ran on a machine of lowtide's: is the name correct?")
     })
 }
 

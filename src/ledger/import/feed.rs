@@ -119,7 +119,7 @@ async fn once(connection: &mut PgConnection, checks: &mut Checks) -> Result<(), 
     );
     if let Some(row) = row.fetch_optional(&mut *connection).await.map_err(LedgerFault::during("look for hours that came twice"))? {
         let (instance, hour): (String, String) = (row.get("instance"), row.get("hour"));
-        checks.refuse(Check::HoursTwice, || format!("the hour of {instance} from {hour} UTC comes twice with different charges"))?;
+        checks.refuse(Check::HoursTwice, || format!("the hour of {instance} from {hour} UTC appears twice with different charges"))?;
     }
     let once = "DELETE FROM staged_line WHERE ctid IN (SELECT ctid FROM (
                     SELECT ctid, row_number() OVER (PARTITION BY instance, usage_type, operation, at ORDER BY file DESC) AS n FROM staged_line) x WHERE n > 1)";
@@ -269,7 +269,7 @@ mod tests {
         fn whatever_a_feed_holds_is_read_or_refused_with_a_sentence(text in crate::mutation::text(&[FEED])) {
             match taken(&text) {
                 Ok(lines) => assert!(lines.iter().all(|line| line.to >= line.from && line.used.is_none_or(|used| used.0 >= 0)), "{lines:?}"),
-                Err(fault) => assert!(fault.contains("nothing was taken"), "{fault}"),
+                Err(fault) => assert!(fault.contains("nothing was imported"), "{fault}"),
             }
         }
     }

@@ -1,21 +1,23 @@
 //! FOCUS 1.0 to 1.3 files of any provider, as other costs.
 //!
 //! Decides: which amount is taken (the effective one: a commitment is paid where it is used), whose it is (by a file that maps their tags to our
-//! labels), and that our own machines, which the bill has already, are left out.
+//! labels), that of several versions in one command the newest is taken, and that our own machines, which the bill has already, are left out.
 //! Source: the FOCUS specification, <https://focus.finops.org>; 1.3 names the provider by `ServiceProviderName`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use sqlx::PgConnection;
 
-use super::checks::Check;
+use super::checks::{Check, Checks};
 use super::costs::{Content, owner_of, store};
-use super::delivery::files_of;
+use super::delivery::{each_file_once, versions as versions_of};
 use super::entries::reasonable;
-use super::reading::{content_of, each_line};
+use super::reading::{ReadFile, each_line};
 use super::statement::Outcome;
-use super::table::Line;
+use super::table::{Line, column_name};
+use super::tags::Tags;
 use super::usage::month_cell;
 use super::{ImportFault, Options};
 use crate::core::accounting::owners::OwnerVersion;
@@ -23,6 +25,7 @@ use crate::core::units::ids::ObjectRef;
 use crate::core::units::money::MicroUsd;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::Attribution;
+use crate::ledger::focus::rules;
 use crate::ledger::store::LedgerFault;
 
 /// Without these no row can be read.
@@ -36,7 +39,7 @@ const REQUIRED: [&str; 7] = [
     "charge_category",
 ];
 /// What is read where it is there.
-const ALSO_READ: [&str; 9] = [
+const ALSO_READ: [&str; 10] = [
     "service_category",
     "provider_name",
     "service_provider_name",
@@ -47,8 +50,49 @@ const ALSO_READ: [&str; 9] = [
     // Those of lowtide's own export.
     "x_decision_id",
     "x_waste_category",
+    "sub_account_id",
+];
+/// What tells rows of one day and service apart, beside what is read anyway.
+const IDENTITY: [&str; 9] = [
+    "charge_class",
+    "charge_description",
+    "charge_frequency",
+    "commitment_discount_id",
+    "commitment_discount_status",
+    "pricing_category",
+    "region_id",
+    "sku_id",
+    "sku_price_id",
+];
+/// Columns that 1.3 added; those of 1.2, which has all of the earlier ones, are in [`rules`].
+const ADDED_BY_1_3: [&str; 8] = [
+    "AllocatedMethodDetails",
+    "AllocatedMethodId",
+    "AllocatedResourceId",
+    "AllocatedResourceName",
+    "AllocatedTags",
+    "ContractApplied",
+    "HostProviderName",
+    "ServiceProviderName",
 ];
 const DAY: i64 = 86_400_000;
+
+fn is_read(name: &str) -> bool {
+    REQUIRED.contains(&name) || ALSO_READ.contains(&name) || IDENTITY.contains(&name)
+}
+
+/// Refuses columns that no FOCUS file has and that are no provider's own: a tag column by another name would leave everything without an owner.
+fn only_known_columns(line: &Line, checks: &mut Checks) -> Result<(), ImportFault> {
+    let known: BTreeSet<String> = rules::OURS.iter().chain(&rules::OTHERS).chain(&ADDED_BY_1_3).map(|name| column_name(name)).collect();
+    let is_own = |name: &str| name.starts_with("x_") || name.starts_with("oci_");
+    let unknown: Vec<&str> = line.header.names().filter(|name| !known.contains(*name) && !is_own(name)).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    checks.refuse(Check::UnknownColumns, || {
+        format!("{}: FOCUS has no columns {}, and columns of a provider's own begin with x_", line.path.display(), unknown.join(", "))
+    })
+}
 
 /// Their tags for our labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,23 +136,27 @@ impl Mapping {
         Ok(Mapping { tags })
     }
 
-    fn label(&self, label: &str, tags: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
-        let named = self.tags.get(label)?.iter().find_map(|tag| tags.get(tag))?;
-        match named {
-            serde_json::Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
-            serde_json::Value::Null => None,
-            other => Some(other.to_string()),
-        }
+    fn label(&self, label: &str, tags: &Tags) -> Option<String> {
+        self.tags.get(label)?.iter().find_map(|tag| tags.get(tag)).map(str::to_owned)
     }
 }
 
 /// An amount that names a machine, until it is known whether the machine is ours.
 struct OfMachine {
     instance: String,
-    source: String,
+    cell: (String, Timestamp),
     item: String,
     owner: OwnerVersion,
-    days: Vec<(Timestamp, Timestamp, MicroUsd)>,
+    days: Vec<(Timestamp, MicroUsd)>,
+}
+
+/// What one version says.
+#[derive(Default)]
+struct Read {
+    content: Content,
+    of_machines: Vec<OfMachine>,
+    /// By source and month, and by file, the rows: what is the same in each version of a row, hashed.
+    rows: BTreeMap<(String, Timestamp), BTreeMap<usize, BTreeSet<u64>>>,
 }
 
 /// Takes FOCUS files in a transaction of the caller's. Gives what was taken and how many rows were left out for being about machines of ours.
@@ -121,49 +169,94 @@ pub(super) async fn take(
     mapping: &Mapping,
     options: &mut Options,
 ) -> Result<(Vec<Outcome>, usize), ImportFault> {
-    let (mut content, mut seen, mut of_machines) = (Content::default(), BTreeSet::new(), Vec::new());
-    for path in files_of(paths)? {
-        if !seen.insert(content_of(&path)?) {
-            continue;
+    let mut versions = Vec::new();
+    for delivery in versions_of(paths)? {
+        let mut read = Read::default();
+        read.content.files = each_file_once(&delivery.files, |file, path| read_file(path, file, mapping, options, &mut read))?;
+        // The parts that a manifest names are one version.
+        for rows in read.rows.values().filter(|_| delivery.name.is_none()) {
+            alike_in_two_files(rows, &read.content.files, &mut options.checks)?;
         }
-        let read = each_line(
-            &path,
-            &REQUIRED,
-            |name| REQUIRED.contains(&name) || ALSO_READ.contains(&name),
-            |line| {
-                if line.header.has("x_decision_id") && line.header.has("x_waste_category") {
-                    return Err(line.fault("x_DecisionId", "a decision", "the file of another provider: this is lowtide's own export"));
-                }
-                read_line(line, mapping, options, &mut content, &mut of_machines)
-            },
-        )?;
-        content.files.push(read);
+        versions.push((delivery, read));
     }
+    // Of each source and month the newest version that covers it.
+    versions.sort_by(|(a, _), (b, _)| a.age().cmp(&b.age()));
+    let (mut content, mut of_machines) = (Content::default(), Vec::new());
+    for (delivery, read) in versions {
+        of_machines.retain(|row: &OfMachine| !read.rows.contains_key(&row.cell));
+        of_machines.extend(read.of_machines);
+        for cell in read.rows.into_keys() {
+            let days = read.content.months.get(&cell).cloned().unwrap_or_default();
+            content.months.insert(cell.clone(), days);
+            match &delivery.made_at {
+                Some(at) => content.made_at.insert(cell, at.clone()),
+                None => content.made_at.remove(&cell),
+            };
+        }
+        content.owners.extend(read.content.owners);
+        content.workloads.extend(read.content.workloads);
+        content.files.extend(read.content.files);
+    }
+    let left_out = without_ours(connection, of_machines, &mut content).await?;
+    Ok((store(connection, content, &mut options.checks).await?, left_out))
+}
+
+/// Adds what is about machines of others; gives how many rows are about machines of ours.
+async fn without_ours(connection: &mut PgConnection, of_machines: Vec<OfMachine>, content: &mut Content) -> Result<usize, LedgerFault> {
     let instances: BTreeSet<&str> = of_machines.iter().map(|row| row.instance.as_str()).collect();
     let instances: Vec<String> = instances.into_iter().map(str::to_owned).collect();
     let ours = sqlx::query_scalar!("SELECT DISTINCT instance FROM ledger.interval_opened WHERE instance = ANY($1)", &instances);
     let ours: BTreeSet<String> =
         ours.fetch_all(&mut *connection).await.map_err(LedgerFault::during("look for machines of ours"))?.into_iter().collect();
-    let mut left_out = 0;
-    for row in &of_machines {
-        if ours.contains(&row.instance) {
-            left_out += 1;
-            continue;
-        }
-        for (month, day, amount) in &row.days {
-            content.add(&row.source, *month, &row.item, &row.owner, *day, *amount);
-        }
+    let (ours, others): (Vec<_>, Vec<_>) = of_machines.into_iter().partition(|row| ours.contains(&row.instance));
+    for row in others {
+        row.days.iter().for_each(|(day, amount)| content.add(&row.cell.0, row.cell.1, &row.item, &row.owner, *day, *amount));
     }
-    Ok((store(connection, content, &mut options.checks).await?, left_out))
+    // A month whose rows are all about machines of ours says nothing of other costs.
+    content.months.retain(|_, days| !days.is_empty());
+    Ok(ours.len())
 }
 
-fn read_line(
-    line: &Line,
-    mapping: &Mapping,
-    options: &mut Options,
-    content: &mut Content,
-    of_machines: &mut Vec<OfMachine>,
-) -> Result<(), ImportFault> {
+fn read_file(path: &Path, file: usize, mapping: &Mapping, options: &mut Options, read: &mut Read) -> Result<ReadFile, ImportFault> {
+    let mut looked_at_header = false;
+    each_line(path, &REQUIRED, is_read, |line| {
+        if line.header.has("x_decision_id") && line.header.has("x_waste_category") {
+            return Err(line.fault("x_DecisionId", "a decision", "the file of another provider: this is lowtide's own export"));
+        }
+        if !std::mem::replace(&mut looked_at_header, true) {
+            only_known_columns(line, &mut options.checks)?;
+        }
+        read_line(line, file, mapping, options, read)
+    })
+}
+
+/// Two files of one version that have at least half their rows alike but for amounts: most likely two versions side by side, which would be added up.
+fn alike_in_two_files(rows: &BTreeMap<usize, BTreeSet<u64>>, files: &[ReadFile], checks: &mut Checks) -> Result<(), ImportFault> {
+    let name = |file: usize| files.get(file.saturating_sub(1)).map_or("", |file| file.name.as_str());
+    for (one, of_one) in rows {
+        for (other, of_other) in rows.range(one + 1..) {
+            let alike = of_one.intersection(of_other).count();
+            if alike > 0 && 2 * alike >= of_one.len().min(of_other.len()) {
+                let (one, other) = (name(*one), name(*other));
+                checks.refuse(Check::HoursTwice, || {
+                    format!("{alike} rows of {one} are in {other} as well: they look like two versions of one report, and would be added up; give one")
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is the same of a row in every version: all that is read but its amount.
+fn identity(line: &Line, cell: &(String, Timestamp)) -> u64 {
+    let mut hash = std::hash::DefaultHasher::new();
+    cell.hash(&mut hash);
+    let names = REQUIRED.iter().chain(&ALSO_READ).chain(&IDENTITY).filter(|name| **name != "effective_cost");
+    names.for_each(|name| line.get(name).hash(&mut hash));
+    hash.finish()
+}
+
+fn read_line(line: &Line, file: usize, mapping: &Mapping, options: &mut Options, read: &mut Read) -> Result<(), ImportFault> {
     let provider =
         ["service_provider_name", "provider_name", "invoice_issuer_name"].iter().find_map(|name| line.get(name)).unwrap_or("provider");
     let account = line.get("billing_account_id").unwrap_or_default();
@@ -173,13 +266,13 @@ fn read_line(
     let month = month_cell(line.time("billing_period_start")?).0;
     let amount = options.rates.of(line, "billing_currency", from)?.times(line.usd_figure("effective_cost")?);
     reasonable(&mut options.checks, amount, || line.fault("effective_cost", &amount.to_string(), "at most $10,000,000 on one row"))?;
-    let tags = match line.get("tags").map(serde_json::from_str) {
-        None => serde_json::Map::new(),
-        Some(Ok(serde_json::Value::Object(tags))) => tags,
-        Some(_) => {
+    let tags = match line.get("tags").map(Tags::read) {
+        None => Tags::default(),
+        Some(Some(tags)) => tags,
+        Some(None) => {
             let fault = line.fault("tags", line.get("tags").unwrap_or_default(), "a JSON object, as in {\"team\": \"search\"}");
             options.checks.refuse(Check::UnknownColumns, || fault.to_string())?;
-            serde_json::Map::new()
+            Tags::default()
         }
     };
     let label = |name: &str| mapping.label(name, &tags);
@@ -196,14 +289,13 @@ fn read_line(
         Some(ObjectRef { namespace: namespace.into(), name: name.into() })
     });
     let owner = owner_of(&item, workload.as_ref(), attribution);
-    content.workloads.extend(workload);
+    read.content.workloads.extend(workload);
     let days = over_days(from, to, amount.to_micro_usd());
+    let cell = (source, month);
+    read.rows.entry(cell.clone()).or_default().entry(file).or_default().insert(identity(line, &cell));
     match line.get("resource_id").and_then(|id| id.rsplit('/').next()).filter(|id| id.starts_with("i-")) {
-        Some(instance) => {
-            let days = days.into_iter().map(|(day, amount)| (month, day, amount)).collect();
-            of_machines.push(OfMachine { instance: instance.to_owned(), source, item, owner, days });
-        }
-        None => days.into_iter().for_each(|(day, amount)| content.add(&source, month, &item, &owner, day, amount)),
+        Some(instance) => read.of_machines.push(OfMachine { instance: instance.to_owned(), cell, item, owner, days }),
+        None => days.into_iter().for_each(|(day, amount)| read.content.add(&cell.0, month, &item, &owner, day, amount)),
     }
     Ok(())
 }
@@ -251,7 +343,7 @@ mod tests {
         std::fs::write(&path, "label,tag\nteem,Squad\n").unwrap();
         let fault = Mapping::read(&path).unwrap_err().to_string();
         std::fs::remove_file(&path).unwrap();
-        let serde_json::Value::Object(tags) = serde_json::json!({"owner": "b", "CC": 17}) else { panic!() };
+        let tags = Tags::read(r#"{"Owner": "b", "user:cc": 17}"#).unwrap();
         assert_eq!((mapping.label("team", &tags), mapping.label("cost_center", &tags)), (Some("b".into()), Some("17".into())));
         assert_eq!(mapping.label("service", &tags), None);
         assert!(fault.contains("expected one of team"), "{fault}");

@@ -20,6 +20,7 @@ mod revenue;
 mod staging;
 mod statement;
 mod table;
+mod tags;
 mod usage;
 mod vendor_usage;
 
@@ -92,7 +93,7 @@ pub struct Imported {
 #[derive(Debug, thiserror::Error)]
 pub enum ImportFault {
     /// It cannot be read.
-    #[error("{}: {cause}; nothing was taken", path.display())]
+    #[error("{}: {cause}; nothing was imported", path.display())]
     Unreadable {
         /// Which.
         path: PathBuf,
@@ -100,7 +101,7 @@ pub enum ImportFault {
         cause: std::io::Error,
     },
     /// It is damaged.
-    #[error("{}: the file is damaged or was cut off ({cause}): fetch it again; nothing was taken", path.display())]
+    #[error("{}: the file is damaged or was cut off ({cause}): fetch it again; nothing was imported", path.display())]
     Damaged {
         /// Which.
         path: PathBuf,
@@ -108,7 +109,7 @@ pub enum ImportFault {
         cause: String,
     },
     /// It is not what it should be.
-    #[error("{}, line {line}: {fault}; nothing was taken", path.display())]
+    #[error("{}, line {line}: {fault}; nothing was imported", path.display())]
     Malformed {
         /// Which.
         path: PathBuf,
@@ -118,10 +119,13 @@ pub enum ImportFault {
         fault: String,
     },
     /// Parts are missing.
-    #[error("{0}; nothing was taken")]
+    #[error("{0}; nothing was imported")]
     Incomplete(String),
+    /// A statement cannot be retracted.
+    #[error("{0}; nothing was retracted")]
+    NotRetracted(String),
     /// It is most likely wrong.
-    #[error("{sentence}; nothing was taken (when it is right all the same: --accept {})", check.name())]
+    #[error("{sentence}; nothing was imported (if it is correct nevertheless: --accept {})", check.name())]
     Refused {
         /// By which check.
         check: Check,
@@ -133,7 +137,7 @@ pub enum ImportFault {
     Ledger(#[from] LedgerFault),
 }
 
-/// How many rows were new, were a change, and were there already.
+/// How many rows were new, were a change, and were already there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Taken {
     /// Not there before.
@@ -146,14 +150,14 @@ pub struct Taken {
 
 impl std::fmt::Display for Taken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} new, {} changed, {} there already", self.new, self.changed, self.same)
+        write!(f, "{} new, {} changed, {} already there", self.new, self.changed, self.same)
     }
 }
 
 /// Takes files and posts what they change, all or nothing; a folder stands for the files in it.
 ///
 /// # Errors
-/// [`ImportFault`]; then nothing was taken.
+/// [`ImportFault`]; then nothing was imported.
 pub async fn import(
     connection: &mut PgConnection,
     format: Format<'_>,

@@ -52,9 +52,15 @@ impl Rates {
                 if rate.0 <= 0 {
                     return Err(line.fault("usd_per_unit", &rate.to_string(), "more than 0"));
                 }
-                let currency = line.need("currency", "a currency, as in EUR")?.to_owned();
-                rates.by_currency.entry(currency).or_default().insert(day, rate);
-                Ok(())
+                let currency = line.need("currency", "a currency, as in EUR")?.to_uppercase();
+                match rates.by_currency.entry(currency.clone()).or_default().insert(day, rate) {
+                    Some(other) if other != rate => Err(line.fault(
+                        "usd_per_unit",
+                        &rate.to_string(),
+                        &format!("one rate of {currency} for a day, and {other} stands above"),
+                    )),
+                    _ => Ok(()),
+                }
             },
         )?;
         Ok(rates)
@@ -62,14 +68,14 @@ impl Rates {
 
     /// The rate of a line's currency on a day; dollars when the column is empty.
     pub(super) fn of(&self, line: &Line, column: &str, at: Timestamp) -> Result<Rate, ImportFault> {
-        let currency = line.get(column).unwrap_or("USD");
+        let currency = line.get(column).unwrap_or("USD").to_uppercase();
         if currency == "USD" {
             return Ok(Rate(BilledUsd(ONE)));
         }
-        let held = self.by_currency.get(currency).and_then(|days| days.range(..=at).next_back());
+        let held = self.by_currency.get(&currency).and_then(|days| days.range(..=at).next_back());
         let none = || {
             let day: String = at.to_rfc3339().chars().take(10).collect();
-            line.fault(column, currency, &format!("USD, or a currency with a rate for {day} or before: give a file of rates by --rates"))
+            line.fault(column, &currency, &format!("USD, or a currency with a rate for {day} or before: give a file of rates with --rates"))
         };
         held.map(|(_, rate)| Rate(*rate)).ok_or_else(none)
     }
@@ -84,10 +90,13 @@ mod tests {
         let path = std::env::temp_dir().join(format!("lowtide-rates-{}.csv", std::process::id()));
         std::fs::write(&path, "day,currency,usd_per_unit\n2026-07-01,EUR,1.1\n2026-07-15,EUR,1.25\n").unwrap();
         let rates = Rates::read(&path).unwrap();
+        std::fs::write(&path, "day,currency,usd_per_unit\n2026-07-01,EUR,1.1\n2026-07-01,eur,1.2\n").unwrap();
+        let twice = Rates::read(&path).unwrap_err().to_string();
+        assert!(twice.contains("expected one rate of EUR for a day, and 1.1000000000 stands above"), "{twice}");
         std::fs::remove_file(&path).unwrap();
         let mut found = Vec::new();
-        let text = "day,currency\n2026-07-14T00:00:00Z,EUR\n2026-07-15T00:00:00Z,EUR\n2026-08-15T00:00:00Z,USD\n2026-06-30T00:00:00Z,EUR\n";
-        let read = super::super::reading::each_csv_record(Path::new("x.csv"), &mut text.as_bytes(), &[], &mut |line| {
+        let text = "day,currency\n2026-07-14T00:00:00Z,EUR\n2026-07-15T00:00:00Z,eur\n2026-08-15T00:00:00Z,USD\n2026-06-30T00:00:00Z,EUR\n";
+        let read = super::super::reading::each_csv_record(Path::new("x.csv"), &mut text.as_bytes(), (&[], &|_| true), &mut |line| {
             let rate = rates.of(line, "currency", line.time("day")?)?;
             found.push(rate.times(BilledUsd(-3 * ONE)).to_string());
             Ok(())

@@ -8,13 +8,14 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::Path;
 
+use parquet::basic::{Compression, LogicalType, TimeUnit};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use parquet::schema::types::Type;
 use sha2::{Digest, Sha256};
 
-use super::ImportFault;
 use super::table::{Header, Line};
+use super::{ImportFault, Options};
 use crate::ledger::seal::hex;
 
 /// What one `read` asks for.
@@ -111,7 +112,10 @@ pub(super) fn with_text<T>(path: &Path, read: impl FnOnce(&mut dyn BufRead) -> R
 fn in_zip<T>(path: &Path, file: impl Read + Seek, read: impl FnOnce(&mut dyn BufRead) -> Result<T, ImportFault>) -> Result<T, ImportFault> {
     let bad = |cause: zip::result::ZipError| ImportFault::Damaged { path: path.to_path_buf(), cause: cause.to_string() };
     let mut archive = zip::ZipArchive::new(file).map_err(bad)?;
-    let files: Vec<usize> = (0..archive.len()).filter(|n| archive.by_index_raw(*n).is_ok_and(|entry| entry.is_file())).collect();
+    // macOS packs its own notes about each file beside it.
+    let count = archive.len();
+    let mut is_file = |n: usize| archive.by_index_raw(n).is_ok_and(|entry| entry.is_file() && !entry.name().starts_with("__MACOSX/"));
+    let files: Vec<usize> = (0..count).filter(|n| is_file(*n)).collect();
     let [only] = files.as_slice() else {
         let fault = format!("a zip file with one file in it is expected, found {}: unpack it and give its files", files.len());
         return Err(malformed(path, 1, fault));
@@ -138,7 +142,8 @@ pub(super) fn while_reading(path: &Path, line: u64, cause: &std::io::Error) -> I
     }
 }
 
-/// Reads a file with a header; `each` gets every line. Of Parquet only the columns `wanted` says yes to are read.
+/// Reads a file with a header; `each` gets every line. `wanted` names the columns that are read: no other column of a Parquet file is, and none of
+/// them may be there twice.
 ///
 /// A header that comes again in the middle is passed over: files are put together by `cat`. One with other columns is refused.
 pub(super) fn each_line(
@@ -148,20 +153,67 @@ pub(super) fn each_line(
     mut each: impl FnMut(&Line) -> Result<(), ImportFault>,
 ) -> Result<ReadFile, ImportFault> {
     let lines = match wrapping(path)? {
-        Wrapping::Parquet => each_parquet_row(path, required, wanted, &mut each)?,
-        _ => with_text(path, |text| each_csv_record(path, text, required, &mut each))?,
+        Wrapping::Parquet => each_parquet_row(path, required, &wanted, &mut each)?,
+        _ => with_text(path, |text| each_csv_record(path, text, (required, &wanted), &mut each))?,
     };
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     Ok(ReadFile { name, sha256: sha256_of(path)?, lines })
 }
 
-/// Reads CSV with a header; gives how many lines there were.
+/// As [`each_line`], of a file in a form of our own: a column that is not among `known` is refused.
+pub(super) fn each_known_line(
+    path: &Path,
+    (required, known): (&[&str], &[&str]),
+    options: &mut Options,
+    mut each: impl FnMut(&Line, &mut Options) -> Result<(), ImportFault>,
+) -> Result<ReadFile, ImportFault> {
+    let mut looked_at_header = false;
+    each_line(
+        path,
+        required,
+        |_| true,
+        |line| {
+            if !std::mem::replace(&mut looked_at_header, true) {
+                line.header.refuse_unknown(path, known, &mut options.checks)?;
+            }
+            each(line, options)
+        },
+    )
+}
+
+/// Leaves out the mark that Excel and others put before UTF-8, and refuses UTF-16 by name: what follows would look like damage.
+fn after_mark(path: &Path, text: &mut dyn BufRead) -> Result<(), ImportFault> {
+    let start = text.fill_buf().map_err(|cause| while_reading(path, 1, &cause))?;
+    match start {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            Err(malformed(path, 1, "the text is UTF-16; expected UTF-8: save it as \"CSV UTF-8 (comma delimited)\"".into()))
+        }
+        [0xef, 0xbb, 0xbf, ..] => {
+            text.consume(3);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What separates the columns when it is not a comma, as Excel saves files where the comma is the decimal sign. Its amounts and dates are written in
+/// that country's way as well, so that the file is refused and not guessed at.
+fn other_separator(names: &csv::StringRecord) -> Option<&'static str> {
+    let only = names.get(0).filter(|_| names.len() == 1)?;
+    [(';', "semicolons"), ('\t', "tabs"), ('|', "vertical bars")].into_iter().find(|(sign, _)| only.contains(*sign)).map(|(_, name)| name)
+}
+
+/// Reads CSV with a header; gives how many lines there were. Rows without any value, which spreadsheets leave at the end, are no lines.
 pub(super) fn each_csv_record(
     path: &Path,
     text: &mut dyn BufRead,
-    required: &[&str],
+    (required, wanted): (&[&str], &dyn Fn(&str) -> bool),
     each: &mut dyn FnMut(&Line) -> Result<(), ImportFault>,
 ) -> Result<u64, ImportFault> {
+    after_mark(path, text)?;
+    // The reader counts a line feed after a carriage return to the line that comes next.
+    let behind = text.fill_buf().map_err(|cause| while_reading(path, 1, &cause))?.windows(2).find(|pair| pair[1] == b'\n');
+    let behind = u64::from(behind.is_some_and(|pair| pair[0] == b'\r'));
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text);
     let fault = |line: u64, fault: csv::Error| match fault.kind() {
         csv::ErrorKind::Io(cause) => while_reading(path, line, cause),
@@ -172,8 +224,17 @@ pub(super) fn each_csv_record(
     if names.is_empty() {
         return Err(malformed(path, 1, "the file is empty; expected a header".into()));
     }
+    if let Some(separator) = other_separator(&names) {
+        let fault = format!(
+            "the columns are separated by {separator}; expected commas, points in amounts (1234.50) and days as 2026-07-20: export the file again with \
+             English settings, not by opening it in a spreadsheet"
+        );
+        return Err(malformed(path, 1, fault));
+    }
     let header = Header::new(names.iter());
     header.require(path, 1, required)?;
+    header.refuse_repeated(path, wanted)?;
+    let nameless: Vec<usize> = names.iter().enumerate().filter(|(_, name)| name.trim().is_empty()).map(|(at, _)| at).collect();
     let mut record = csv::StringRecord::new();
     let mut lines = 0;
     loop {
@@ -181,17 +242,23 @@ pub(super) fn each_csv_record(
         if !reader.read_record(&mut record).map_err(|cause| fault(at, cause))? {
             return Ok(lines);
         }
-        if record == names {
+        let values: Vec<&str> = record.iter().collect();
+        // A mark in the middle is from a file that was put behind another.
+        if values.iter().map(|value| value.trim_start_matches('\u{feff}')).eq(names.iter())
+            || values.iter().all(|value| value.trim().is_empty())
+        {
             continue;
         }
-        let values: Vec<&str> = record.iter().collect();
-        let number = record.position().map_or(0, csv::Position::line);
+        let number = record.position().map_or(0, csv::Position::line) + behind;
         if values.iter().filter(|value| header.has(&super::table::column_name(value))).count() > values.len() / 2 {
             return Err(malformed(path, number, "a second header with other columns: these are two files in one; give them apart".into()));
         }
         if values.len() != names.len() {
             let fault = format!("{} values for {} columns: the line is damaged or the file was cut", values.len(), names.len());
             return Err(malformed(path, number, fault));
+        }
+        if let Some(value) = nameless.iter().find_map(|at| values.get(*at).filter(|value| !value.trim().is_empty())) {
+            return Err(malformed(path, number, format!("the value {value:?} stands in a column without a name")));
         }
         lines += 1;
         each(&Line { path, number, header: &header, values: &values })?;
@@ -201,44 +268,79 @@ pub(super) fn each_csv_record(
 fn each_parquet_row(
     path: &Path,
     required: &[&str],
-    wanted: impl Fn(&str) -> bool,
+    wanted: &dyn Fn(&str) -> bool,
     each: &mut dyn FnMut(&Line) -> Result<(), ImportFault>,
 ) -> Result<u64, ImportFault> {
     let bad = |cause: parquet::errors::ParquetError| ImportFault::Damaged { path: path.to_path_buf(), cause: cause.to_string() };
     let reader = SerializedFileReader::new(File::open(path).map_err(unreadable(path))?).map_err(bad)?;
+    for group in reader.metadata().row_groups() {
+        let packed = |column: &parquet::file::metadata::ColumnChunkMetaData| column.compression();
+        let other = group
+            .columns()
+            .iter()
+            .map(packed)
+            .find(|packing| !matches!(packing, Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_)));
+        if let Some(other) = other {
+            let fault = format!("the Parquet file is compressed by {other}; expected Snappy, gzip or no compression: export it again so");
+            return Err(malformed(path, 1, fault));
+        }
+    }
     let schema = reader.metadata().file_metadata().schema_descr().root_schema_ptr();
     let fields: Vec<_> = schema.get_fields().iter().filter(|field| wanted(&super::table::column_name(field.name()))).cloned().collect();
     let names: Vec<String> = fields.iter().map(|field| field.name().to_owned()).collect();
     let header = Header::new(names.iter().map(String::as_str));
     header.require(path, 1, required)?;
+    header.refuse_repeated(path, wanted)?;
+    let nanoseconds: Vec<bool> = fields.iter().map(|field| is_nanoseconds(field)).collect();
     let projection = Type::group_type_builder(schema.name()).with_fields(fields).build().map_err(bad)?;
     let mut lines = 0;
     for row in reader.get_row_iter(Some(projection)).map_err(bad)? {
         let row = row.map_err(bad)?;
         lines += 1;
-        let texts: Vec<String> = row.get_column_iter().map(|(_, field)| text_of(field)).collect();
+        let texts = row.get_column_iter().zip(&nanoseconds).map(|((_, field), nanoseconds)| match field {
+            Field::Long(since) if *nanoseconds => at(jiff::Timestamp::from_nanosecond(i128::from(*since))),
+            field => text_of(field),
+        });
+        let texts: Vec<String> = texts.collect();
         let values: Vec<&str> = texts.iter().map(String::as_str).collect();
         each(&Line { path, number: lines, header: &header, values: &values })?;
     }
     Ok(lines)
 }
 
+/// Timestamps of pandas and Spark: the library gives them as bare numbers.
+fn is_nanoseconds(field: &Type) -> bool {
+    matches!(field.get_basic_info().logical_type_ref(), Some(LogicalType::Timestamp(time)) if time.unit == TimeUnit::NANOS)
+}
+
+fn at(at: Result<jiff::Timestamp, jiff::Error>) -> String {
+    at.map(|at| at.to_string()).unwrap_or_default()
+}
+
 /// A value as CSV would have it; nothing is empty.
 fn text_of(field: &Field) -> String {
-    let at = |at: Result<jiff::Timestamp, jiff::Error>| at.map(|at| at.to_string()).unwrap_or_default();
     match field {
         Field::Null => String::new(),
         Field::Str(text) => text.clone(),
+        // Text of writers that do not say that it is text.
+        Field::Bytes(bytes) => String::from_utf8_lossy(bytes.data()).into_owned(),
         Field::TimestampMillis(ms) => at(jiff::Timestamp::from_millisecond(*ms)),
         Field::TimestampMicros(micros) => at(jiff::Timestamp::from_microsecond(*micros)),
         Field::Double(figure) => figure.to_string(),
         Field::Float(figure) => figure.to_string(),
-        Field::MapInternal(map) => {
-            let pairs: serde_json::Map<String, serde_json::Value> =
-                map.entries().iter().map(|(key, value)| (text_of(key), text_of(value).into())).collect();
-            serde_json::Value::Object(pairs).to_string()
-        }
+        Field::MapInternal(_) | Field::Group(_) | Field::ListInternal(_) => json_of(field).to_string(),
         other => other.to_string(),
+    }
+}
+
+/// Maps, and the lists of keys and values that some write instead, as JSON.
+fn json_of(field: &Field) -> serde_json::Value {
+    match field {
+        Field::MapInternal(map) => map.entries().iter().map(|(key, value)| (text_of(key), json_of(value))).collect(),
+        Field::Group(row) => row.get_column_iter().map(|(name, value)| (name.clone(), json_of(value))).collect(),
+        Field::ListInternal(list) => list.elements().iter().map(json_of).collect(),
+        Field::Null => serde_json::Value::Null,
+        value => text_of(value).into(),
     }
 }
 
@@ -303,7 +405,11 @@ mod tests {
             ("gz", gzip(text)),
             ("members.gz", two_members),
             ("zip", zipped(&[("x.csv", text)])),
+            ("mac.zip", zipped(&[("x.csv", text), ("__MACOSX/._x.csv", "Mac OS X")])),
             ("twice", b"a,b\n1,2\na,b\n3,4\n".to_vec()),
+            // As spreadsheets and databases save it: a mark, quoted names, carriage returns, empty rows at the end.
+            ("mark", b"\xef\xbb\xbf\"a\",\"b\"\r\n\"1\",\"2\"\r\n3,4\r\n,\r\n\r\n".to_vec()),
+            ("two-marks", b"\xef\xbb\xbfa,b\n1,2\n\xef\xbb\xbfa,b\n3,4\n".to_vec()),
         ] {
             assert_eq!(Scratch::new(name, &bytes).lines().unwrap(), ["1|2", "3|4"], "{name}");
         }
@@ -346,9 +452,90 @@ mod tests {
             ("empty.csv", Vec::new()),
             ("not-text.csv", b"a,b\n\xff\xfe,1\n".to_vec()),
             ("parquet", b"PAR1 and nothing".to_vec()),
+            ("garbage.gz", [both.clone(), b"trailing".to_vec()].concat()),
+            ("nameless.csv", b"a,b,\n1,2,3\n".to_vec()),
         ] {
             let fault = Scratch::new(name, &bytes).lines().unwrap_err();
-            assert!(fault.ends_with("nothing was taken"), "{name}: {fault}");
+            assert!(fault.ends_with("nothing was imported"), "{name}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_fault_names_its_line_whatever_ends_lines() {
+        for (name, end) in [("unix.csv", "\n"), ("windows.csv", "\r\n")] {
+            let file = Scratch::new(name, ["a,b", "1,2", "\"3", "4\",5", "6"].join(end).as_bytes());
+            let fault = file.lines().unwrap_err();
+            assert!(fault.contains(", line 5: 1 values for 2 columns"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn what_a_spreadsheet_made_of_a_file_is_named() {
+        let utf16 = [0xff, 0xfe].into_iter().chain("a,b\n1,2\n".encode_utf16().flat_map(u16::to_le_bytes)).collect::<Vec<u8>>();
+        for (name, bytes, said) in [
+            ("semicolons.csv", b"a;b\n1;2,5\n".to_vec(), "separated by semicolons; expected commas, points in amounts"),
+            ("marked.csv", b"\xef\xbb\xbfa;b\r\n1;2,5\r\n".to_vec(), "separated by semicolons"),
+            ("separator.csv", b"sep=;\na;b\n1;2\n".to_vec(), "separated by semicolons"),
+            ("tabs.csv", b"a\tb\n1\t2\n".to_vec(), "separated by tabs"),
+            ("utf16.csv", utf16, "the text is UTF-16; expected UTF-8"),
+            ("column-twice.csv", b"a,b,A\n1,2,3\n".to_vec(), "the column a is there twice"),
+        ] {
+            let fault = Scratch::new(name, &bytes).lines().unwrap_err();
+            assert!(fault.contains(said), "{name}: {fault}");
+        }
+        // Columns without a name and without a value are what a spreadsheet leaves.
+        assert_eq!(Scratch::new("empty-columns.csv", b"a,b,,\n1,2,,\n,,,\n").lines().unwrap(), ["1|2||"]);
+    }
+
+    /// One row of each kind of value, written by the library itself.
+    fn parquet(packing: Compression) -> Vec<u8> {
+        use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, FixedLenByteArray, FixedLenByteArrayType, Int32Type, Int64Type};
+        let schema = "message m { required binary a; required binary text (STRING); required int64 nanos (TIMESTAMP(NANOS,true));
+            required int64 micros (TIMESTAMP(MICROS,true)); required int32 day (DATE); required int64 small (DECIMAL(18,10));
+            required fixed_len_byte_array(16) wide (DECIMAL(38,10)); required double tiny; optional binary nothing (STRING);
+            required group tags (MAP) { repeated group key_value { required binary key (STRING); optional binary value (STRING); } } }";
+        let schema = std::sync::Arc::new(parquet::schema::parser::parse_message_type(schema).unwrap());
+        let properties =
+            parquet::file::properties::WriterProperties::builder().set_compression(packing).set_dictionary_enabled(true).build();
+        let mut writer = parquet::file::writer::SerializedFileWriter::new(Vec::new(), schema, std::sync::Arc::new(properties)).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let text = |text: &str| ByteArray::from(text.as_bytes().to_vec());
+        for at in 0.. {
+            let Some(mut column) = group.next_column().unwrap() else { break };
+            let (defined, repeated) = (Some(&[1_i16][..]), Some(&[0_i16][..]));
+            match at {
+                0 => column.typed::<ByteArrayType>().write_batch(&[text("bare")], None, None),
+                1 => column.typed::<ByteArrayType>().write_batch(&[text("said")], None, None),
+                2 => column.typed::<Int64Type>().write_batch(&[1_784_505_600_000_000_000], None, None),
+                3 => column.typed::<Int64Type>().write_batch(&[1_784_505_600_000_000], None, None),
+                4 => column.typed::<Int32Type>().write_batch(&[20_654], None, None),
+                5 => column.typed::<Int64Type>().write_batch(&[-913_000_000], None, None),
+                6 => {
+                    let wide = FixedLenByteArray::from((-12_500_000_000_i128).to_be_bytes().to_vec());
+                    column.typed::<FixedLenByteArrayType>().write_batch(&[wide], None, None)
+                }
+                7 => column.typed::<DoubleType>().write_batch(&[1.234_567_890_123_456_7e-8], None, None),
+                8 => column.typed::<ByteArrayType>().write_batch(&[], Some(&[0]), None),
+                9 => column.typed::<ByteArrayType>().write_batch(&[text("user_team")], defined, repeated),
+                _ => column.typed::<ByteArrayType>().write_batch(&[text("search")], Some(&[2]), repeated),
+            }
+            .unwrap();
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        writer.into_inner().unwrap()
+    }
+
+    #[test]
+    fn parquet_is_read_in_every_type_and_packing_that_writers_use() {
+        for packing in [Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::GZIP(parquet::basic::GzipLevel::default())] {
+            assert_eq!(
+                Scratch::new(&format!("{packing}.parquet"), &parquet(packing)).lines().unwrap(),
+                [
+                    r#"bare|said|2026-07-20T00:00:00Z|2026-07-20T00:00:00Z|2026-07-20|-0.0913000000|-1.2500000000|0.000000012345678901234567||{"user_team":"search"}"#
+                ],
+                "{packing}"
+            );
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Taking a statement back.
+//! Retracting a statement.
 //!
-//! Decides: that only a version that holds can be taken back, and that what held before it holds again. Rows carry the difference; nothing is removed.
+//! Decides: that only a version that holds can be retracted, and that what held before it holds again. Rows carry the difference; nothing is removed.
 
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
@@ -15,12 +15,12 @@ use crate::ledger::poster::{self, Posted};
 use crate::ledger::store::{LedgerFault, end, insert};
 use crate::ledger::turns::{self, Turn};
 
-/// What was taken back.
+/// What was retracted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retraction {
     /// What it was about.
     pub cell: Cell,
-    /// The version that was taken back.
+    /// The version that was retracted.
     pub version: i32,
     /// The version that holds again, if one does.
     pub holds: Option<i32>,
@@ -30,10 +30,10 @@ pub struct Retraction {
     pub by_team: Vec<(String, String)>,
 }
 
-/// Takes back the statement of this id, and posts what that changes.
+/// Retracts the statement of this id, and posts what that changes.
 ///
 /// # Errors
-/// [`ImportFault::Incomplete`] when it does not exist or does not hold; [`ImportFault::Ledger`].
+/// [`ImportFault::NotRetracted`] when it does not exist or does not hold; [`ImportFault::Ledger`].
 pub async fn retract(connection: &mut PgConnection, id: Uuid, now: Timestamp) -> Result<Retraction, ImportFault> {
     let mut transaction = connection.begin().await.map_err(LedgerFault::during("begin a transaction"))?;
     let done = take_back(&mut transaction, id, now).await;
@@ -47,12 +47,12 @@ async fn take_back(connection: &mut PgConnection, id: Uuid, now: Timestamp) -> R
     match held(connection, &cell).await? {
         Some(holds) if holds.id == id => {}
         Some(holds) => {
-            return Err(ImportFault::Incomplete(format!(
-                "version {version} does not hold: version {} does; take that back instead",
+            return Err(ImportFault::NotRetracted(format!(
+                "version {version} does not hold: version {} does; retract that one instead",
                 holds.version
             )));
         }
-        None => return Err(ImportFault::Incomplete(format!("version {version} was taken back already"))),
+        None => return Err(ImportFault::NotRetracted(format!("version {version} has already been retracted"))),
     }
     later_feed(connection, &cell, id).await?;
     let number = next_version(connection, &cell).await?;
@@ -75,14 +75,14 @@ async fn cell_of(connection: &mut PgConnection, id: Uuid) -> Result<(Cell, i32),
     );
     let row = row.fetch_optional(connection).await.map_err(LedgerFault::during("read the statement"))?;
     let Some(row) = row.filter(|row| row.retracts.is_none()) else {
-        return Err(ImportFault::Incomplete(format!("there is no statement {id}: lowtide ledger statements lists them")));
+        return Err(ImportFault::NotRetracted(format!("there is no statement {id}: lowtide ledger statements lists them")));
     };
     let kinds = [Kind::Bill, Kind::Feed, Kind::Usage, Kind::Revenue, Kind::Costs];
     let kind = kinds.into_iter().find(|kind| kind.as_str() == row.kind).unwrap_or(Kind::Bill);
     Ok((Cell { kind, source: row.source, from: Timestamp(row.from_ms), until: Timestamp(row.until_ms) }, row.version))
 }
 
-/// Lines of the feed are periods of their own: another statement may have spoken of the same ones since.
+/// Lines of the feed are periods of their own: another statement may have reported the same ones since.
 async fn later_feed(connection: &mut PgConnection, cell: &Cell, id: Uuid) -> Result<(), ImportFault> {
     if cell.kind != Kind::Feed {
         return Ok(());
@@ -93,12 +93,12 @@ async fn later_feed(connection: &mut PgConnection, cell: &Cell, id: Uuid) -> Res
         id
     );
     if later.fetch_one(connection).await.map_err(LedgerFault::during("look for later statements"))? {
-        return Err(ImportFault::Incomplete("a later statement speaks of the same hours: take that back first".into()));
+        return Err(ImportFault::NotRetracted("a later statement covers the same hours: retract that one first".into()));
     }
     Ok(())
 }
 
-/// For each row of a statement one that takes it back.
+/// For each row of a statement, one that cancels it.
 async fn opposite_rows(connection: &mut PgConnection, kind: Kind, id: Uuid, by: Uuid, number: i32) -> Result<(), LedgerFault> {
     let sql = match kind {
         Kind::Bill | Kind::Feed => {
@@ -125,7 +125,7 @@ async fn opposite_rows(connection: &mut PgConnection, kind: Kind, id: Uuid, by: 
     Ok(())
 }
 
-/// Other costs are posted as they are taken, and taken back so. By their rows and not by their postings: those of an earlier release name no statement.
+/// Other costs are posted as they are imported, and retracted the same way: by their rows and not by their postings: those of an earlier release name no statement.
 async fn opposite_postings(connection: &mut PgConnection, id: Uuid, by: Uuid) -> Result<(), LedgerFault> {
     let rows = sqlx::query!(
         r#"SELECT id, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS "at!", workload, (-cost_usd)::text AS "cost!"

@@ -3,22 +3,24 @@
 //! Decides: how the files are read: a period is a calendar month, whichever it is given by (the month itself or its invoices' days), and a newer version of
 //! it replaces the older whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::json;
 use sqlx::PgConnection;
 
-use super::checks::{Check, Checks};
-use super::delivery::files_of;
-use super::entries::{Spoken, differences, known_workloads, not_much_changed, nothing_missing, period_in_words, reasonable, source_of};
-use super::reading::{content_of, each_line};
-use super::statement::{self, Cell, Kind, New, Outcome, held, id_of, next_version};
+use super::checks::Checks;
+use super::delivery::each_file_once;
+use super::entries::{
+    Origin, Spoken, Version, Words, known_workloads, look_over_month, new_version, period_in_words, reasonable, source_of,
+};
+use super::reading::{ReadFile, each_known_line};
+use super::statement::{Cell, Held, Kind, Outcome};
 use super::table::Line;
 use super::usage::{day_of, month_cell, workload_of, write};
 use super::{ImportFault, Options};
 use crate::core::units::ids::{ObjectRef, derive_uuid};
-use crate::core::units::money::{BilledUsd, MicroUsd};
+use crate::core::units::money::MicroUsd;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::ledger::rows::Table;
 use crate::ledger::store::LedgerFault;
@@ -39,31 +41,18 @@ type Days = BTreeMap<(ObjectRef, Timestamp), i128>;
 /// [`ImportFault`]; then the transaction must be rolled back.
 pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], options: &mut Options) -> Result<Vec<Outcome>, ImportFault> {
     turns::take(connection, Turn::Import).await?;
-    let (mut days, mut files, mut seen, mut spoken) = (Days::new(), Vec::new(), BTreeSet::new(), Spoken::default());
-    for path in files_of(paths)? {
-        if !seen.insert(content_of(&path)?) {
-            continue;
-        }
-        let mut looked_at_header = false;
-        files.push(each_line(
-            &path,
-            &REQUIRED,
-            |_| true,
-            |line| {
-                if !std::mem::replace(&mut looked_at_header, true) {
-                    line.header.refuse_unknown(&path, &KNOWN, &mut options.checks)?;
-                }
-                let workload = workload_of(line, "workload")?;
-                let parts = per_day(line, "revenue_usd", options)?;
-                let of_days: Vec<Timestamp> = parts.iter().map(|(day, _)| *day).collect();
-                spoken.once(&mut options.checks, seen.len(), &workload.to_string(), &of_days)?;
-                for (day, amount) in parts {
-                    *days.entry((workload.clone(), day)).or_default() += i128::from(amount.0);
-                }
-                Ok(())
-            },
-        )?);
-    }
+    let (mut days, mut spoken) = (Days::new(), Spoken::default());
+    let files = each_file_once(paths, |file, path| {
+        each_known_line(path, (&REQUIRED, &KNOWN), options, |line, options| {
+            let workload = workload_of(line, "workload")?;
+            let parts = per_day(line, "revenue_usd", options)?;
+            spoken.once(&mut options.checks, file, &workload.to_string(), &parts)?;
+            for (day, amount) in parts {
+                *days.entry((workload.clone(), day)).or_default() += i128::from(amount.0);
+            }
+            Ok(())
+        })
+    })?;
     known_workloads(connection, &days.keys().map(|(workload, _)| workload.clone()).collect(), &mut options.checks).await?;
     let mut by_month: BTreeMap<Timestamp, Days> = BTreeMap::new();
     for ((workload, day), amount) in days {
@@ -82,33 +71,19 @@ async fn take_month(
     connection: &mut PgConnection,
     cell: Cell,
     days: &Days,
-    files: &[super::reading::ReadFile],
+    files: &[ReadFile],
     checks: &mut Checks,
 ) -> Result<Outcome, ImportFault> {
+    const WORDS: Words = Words { amounts: "revenue", of: "the workload", verb: "earned" };
     let before = there(connection, &cell, true).await?;
-    let (found, changes) = differences(&before, days);
-    let holds = held(connection, &cell).await?;
-    if let Some(holds) = holds.as_ref().filter(|_| found.is_empty()) {
-        return Ok(Outcome { cell, id: holds.id, version: holds.version, changes, same: true });
-    }
-    let month = period_in_words(cell.from, 7);
-    let names = |days: &Days| days.keys().map(|(workload, _)| workload.to_string()).collect::<BTreeSet<_>>();
-    nothing_missing(checks, &month, "the workload", &names(&before), &names(days))?;
-    if holds.is_some() {
-        let total = |days: &Days| days.values().sum::<i128>() * 10_000;
-        not_much_changed(checks, &month, "revenue", total(&before), total(days))?;
-    }
     let others = there(connection, &cell, false).await?;
-    if let Some(workload) = names(days).intersection(&names(&others)).next() {
-        checks.refuse(Check::HoursTwice, || {
-            format!("another source has said what {workload} earned in {month}: take that back first (lowtide ledger retract)")
-        })?;
-    }
-    let version = next_version(connection, &cell).await?;
-    let total = BilledUsd(days.values().sum::<i128>() * 10_000);
-    let lines = i64::try_from(days.len()).unwrap_or(i64::MAX);
-    let id = statement::record(connection, &New { cell: &cell, said_version: None, files, lines, total, invoiced: false }, version, checks)
-        .await?;
+    let month = period_in_words(cell.from, 7);
+    let refuse = |checks: &mut Checks, holds: Option<&Held>| {
+        look_over_month(checks, &month, &WORDS, |(workload, _)| workload.to_string(), [&before, days, &others], holds.is_some())
+    };
+    let from = Origin { files, made_at: None };
+    let Version { outcome, differences } = new_version(connection, cell, from, [&before, days], checks, refuse).await?;
+    let (id, version) = (outcome.id, outcome.version);
     let row = |((workload, day), micro, lines): &((ObjectRef, Timestamp), i128, i32)| {
         json!({
             "id": derive_uuid(&["revenue", &id.to_string(), &workload.namespace, &workload.name, &day.0.to_string()]), "at": day.to_rfc3339(),
@@ -116,8 +91,8 @@ async fn take_month(
             "revenue_usd": MicroUsd(i64::try_from(*micro).unwrap_or(i64::MAX)), "statement": id, "lines": lines,
         })
     };
-    write(connection, REVENUE_DAY, &found.iter().map(row).collect::<Vec<_>>()).await?;
-    Ok(Outcome { id: id_of(&cell, version), cell, version, changes, same: false })
+    write(connection, REVENUE_DAY, &differences.iter().map(row).collect::<Vec<_>>()).await?;
+    Ok(outcome)
 }
 
 /// What holds of a month: of its source, or of all others.
@@ -164,7 +139,7 @@ mod tests {
     fn a_month_is_spread_over_its_days_to_the_micro_dollar() {
         let mut days = Vec::new();
         let text = "period,workload,revenue_usd\n2026-02,ml/chat,100\n2026-03-05,ml/chat,-1.5\n";
-        each_csv_record(Path::new("revenue.csv"), &mut text.as_bytes(), &["period"], &mut |line| {
+        each_csv_record(Path::new("revenue.csv"), &mut text.as_bytes(), (&["period"], &|_| true), &mut |line| {
             days.extend(per_day(line, "revenue_usd", &mut Options::default())?);
             Ok(())
         })

@@ -115,7 +115,7 @@ pub(super) async fn stage<T: Send + 'static>(
         copying.send(chunk.into_bytes()).await.map_err(doing("copy lines"))?;
     }
     // The reader's word first: what it refused must not look as if Postgres had.
-    match reading.await.unwrap_or_else(|fault| Err(ImportFault::Incomplete(format!("reading stopped: {fault}")))) {
+    match reading.await.unwrap_or_else(|fault| Err(ImportFault::Incomplete(format!("reading the files failed: {fault}")))) {
         Ok(done) => {
             copying.finish().await.map_err(doing("copy lines"))?;
             sqlx::raw_sql("ANALYZE staged_line").execute(connection).await.map_err(doing("look over the lines"))?;

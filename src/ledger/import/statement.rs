@@ -1,6 +1,6 @@
 //! Statements: what one source says of one period, version by version.
 //!
-//! Decides: which version holds (the newest that was not taken back), that the same files are the same version, and what is on record about one.
+//! Decides: which version holds (the newest that was not retracted), that the same files are the same version, and what is on record about one.
 //! Does not: store what a statement says (see [`super::bill`], [`super::feed`], [`super::usage`], [`super::costs`]).
 
 use std::collections::BTreeSet;
@@ -116,9 +116,11 @@ impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let days = |at: Timestamp| at.to_rfc3339().chars().take(10).collect::<String>();
         let Outcome { cell: Cell { kind, source, from, .. }, version, changes: Changes { new, changed, gone }, same, .. } = self;
-        let what = format!("{} of {source} for {}", kind.as_str(), days(*from));
+        let kind = kind.as_str();
+        let of = if source == kind { String::new() } else { format!(" of {source}") };
+        let what = format!("{kind}{of} for {}", days(*from));
         if *same {
-            return write!(f, "{what}: there already as version {version}");
+            return write!(f, "{what}: already there as version {version}");
         }
         write!(f, "{what}: version {version}, {new} new, {changed} changed, {gone} gone")
     }
@@ -178,7 +180,7 @@ pub(super) async fn record(connection: &mut PgConnection, new: &New<'_>, version
     Ok(id)
 }
 
-/// Puts on record that a version is taken back.
+/// Puts on record that a version is retracted.
 pub(super) async fn record_retraction(
     connection: &mut PgConnection,
     cell: &Cell,

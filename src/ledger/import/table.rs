@@ -3,7 +3,7 @@
 //! Decides: how a value is asked for, and what is said when it is not there or cannot be read.
 //! Does not: know what the columns mean.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::ImportFault;
@@ -14,13 +14,30 @@ use crate::core::units::time::Timestamp;
 /// Where each column is.
 pub(super) struct Header {
     places: BTreeMap<String, usize>,
+    /// Names that come more than once.
+    repeated: BTreeSet<String>,
 }
 
 impl Header {
     /// Names in lower case with underscores: `lineItem/UsageStartDate` of older reports is `line_item_usage_start_date`.
     pub(super) fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        let places = names.into_iter().enumerate().map(|(at, name)| (column_name(name), at));
-        Header { places: places.collect() }
+        let mut header = Header { places: BTreeMap::new(), repeated: BTreeSet::new() };
+        for (at, name) in names.into_iter().enumerate().map(|(at, name)| (at, column_name(name))).filter(|(_, name)| !name.is_empty()) {
+            if header.places.insert(name.clone(), at).is_some() {
+                header.repeated.insert(name);
+            }
+        }
+        header
+    }
+
+    /// Refuses a file that has a column twice that is read: which of the two holds nobody can tell.
+    pub(super) fn refuse_repeated(&self, path: &Path, read: &dyn Fn(&str) -> bool) -> Result<(), ImportFault> {
+        let Some(name) = self.repeated.iter().find(|name| read(name)) else { return Ok(()) };
+        Err(ImportFault::Malformed {
+            path: path.to_path_buf(),
+            line: 1,
+            fault: format!("the column {name} is there twice; expected it once"),
+        })
     }
 
     /// Its names, in the form that columns are asked for by.
@@ -28,14 +45,14 @@ impl Header {
         self.places.keys().map(String::as_str)
     }
 
-    /// Refuses a file with columns that are not among `known`: mostly a slip of the pen.
+    /// Refuses a file with columns that are not among `known`: mostly a misspelling.
     pub(super) fn refuse_unknown(&self, path: &Path, known: &[&str], checks: &mut Checks) -> Result<(), ImportFault> {
         let unknown: Vec<&str> = self.names().filter(|name| !known.contains(name)).collect();
         if unknown.is_empty() {
             return Ok(());
         }
         checks.refuse(Check::UnknownColumns, || {
-            format!("{}: the columns {} are not known; expected of {}", path.display(), unknown.join(", "), known.join(", "))
+            format!("{}: unknown columns: {}; known are {}", path.display(), unknown.join(", "), known.join(", "))
         })
     }
 
@@ -64,7 +81,7 @@ pub(super) fn column_name(name: &str) -> String {
     let mut lower_before = false;
     for c in name.trim().trim_start_matches('\u{feff}').chars() {
         match c {
-            '/' | ' ' | ':' | '-' | '_' => out.push('_'),
+            '/' | ' ' | ':' | '-' | '_' | '.' => out.push('_'),
             c if c.is_uppercase() => {
                 if lower_before {
                     out.push('_');
@@ -153,6 +170,8 @@ mod tests {
             ("pricing/publicOnDemandCost", "pricing_public_on_demand_cost"),
             ("InstanceID", "instance_id"),
             ("\u{feff}Timestamp", "timestamp"),
+            ("resourceTags/user:lowtide-claim-uid", "resource_tags_user_lowtide_claim_uid"),
+            ("resource_tags.user_lowtide_claim_uid", "resource_tags_user_lowtide_claim_uid"),
         ] {
             assert_eq!(column_name(written), name);
         }

@@ -10,14 +10,13 @@ use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
 use super::checks::{Check, Checks};
-use super::delivery::files_of;
-use super::entries::{differences, known_workloads, not_much_changed, nothing_missing, period_in_words, source_of};
-use super::reading::{ReadFile, content_of, each_line};
-use super::statement::{self, Cell, Kind, New, Outcome, held, id_of, next_version};
+use super::delivery::each_file_once;
+use super::entries::{Origin, Version, known_workloads, new_version, not_much_changed, nothing_missing, period_in_words, source_of};
+use super::reading::{ReadFile, each_known_line};
+use super::statement::{Cell, Held, Kind, Outcome};
 use super::table::Line;
 use super::{ImportFault, Options, Taken};
 use crate::core::units::ids::{ObjectRef, derive_uuid};
-use crate::core::units::money::BilledUsd;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::UsageUnit;
 use crate::ledger::rows::Table;
@@ -60,12 +59,8 @@ pub(super) type Hours = BTreeMap<HourKey, i128>;
 /// [`ImportFault`]; then the transaction must be rolled back.
 pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], options: &mut Options) -> Result<Vec<Outcome>, ImportFault> {
     turns::take(connection, Turn::Import).await?;
-    let (mut hours, mut files, mut seen) = (Hours::new(), Vec::new(), BTreeSet::new());
-    for path in files_of(paths)? {
-        if seen.insert(content_of(&path)?) {
-            files.push(read_file(&path, &mut hours, &mut options.checks)?);
-        }
-    }
+    let mut hours = Hours::new();
+    let files = each_file_once(paths, |_, path| read_file(path, &mut hours, options))?;
     known_workloads(connection, &hours.keys().map(|(workload, ..)| workload.clone()).collect(), &mut options.checks).await?;
     let source = source_of(options, Kind::Usage);
     take_days(connection, &source, hours, &files, options).await
@@ -92,19 +87,9 @@ pub(super) async fn take_days(
     Ok(outcomes)
 }
 
-fn read_file(path: &Path, hours: &mut Hours, checks: &mut Checks) -> Result<ReadFile, ImportFault> {
-    let (mut looked_at_header, mut of_file) = (false, Hours::new());
-    let read = each_line(
-        path,
-        &["hour", "workload"],
-        |_| true,
-        |line| {
-            if !std::mem::replace(&mut looked_at_header, true) {
-                line.header.refuse_unknown(path, &KNOWN, checks)?;
-            }
-            read_line(line, &mut of_file)
-        },
-    )?;
+fn read_file(path: &Path, hours: &mut Hours, options: &mut Options) -> Result<ReadFile, ImportFault> {
+    let mut of_file = Hours::new();
+    let read = each_known_line(path, (&["hour", "workload"], &KNOWN), options, |line, _| read_line(line, &mut of_file))?;
     for (key, quantity) in of_file {
         if let Some(other) = hours.get(&key).filter(|other| **other != quantity) {
             let (workload, unit, hour) = (&key.0, key.1.as_str(), key.2.to_rfc3339());
@@ -114,7 +99,7 @@ fn read_file(path: &Path, hours: &mut Hours, checks: &mut Checks) -> Result<Read
                 decimal(quantity),
                 path.display()
             );
-            checks.refuse(Check::HoursTwice, || said)?;
+            options.checks.refuse(Check::HoursTwice, || said)?;
         }
         hours.insert(key, quantity);
     }
@@ -150,35 +135,11 @@ async fn take_day(
     checks: &mut Checks,
 ) -> Result<Outcome, ImportFault> {
     let before = there(connection, &cell, true).await?;
-    let (found, changes) = differences(&before, hours);
-    let holds = held(connection, &cell).await?;
-    if let Some(holds) = holds.as_ref().filter(|_| found.is_empty()) {
-        return Ok(Outcome { cell, id: holds.id, version: holds.version, changes, same: true });
-    }
-    let day = period_in_words(cell.from, 10);
-    let names = |hours: &Hours| {
-        let name = |(workload, unit, hour, model): &HourKey| format!("{workload} {} {model} from {hour}", unit.as_str()).replace("  ", " ");
-        hours.keys().map(name).collect::<BTreeSet<_>>()
-    };
-    nothing_missing(checks, &day, "the hour", &names(&before), &names(hours))?;
-    if holds.is_some() {
-        for unit in UsageUnit::ALL {
-            let total = |hours: &Hours| hours.iter().filter(|((_, of, ..), _)| *of == unit).map(|(_, micro)| micro).sum::<i128>() * 10_000;
-            not_much_changed(checks, &day, unit.as_str(), total(&before), total(hours))?;
-        }
-    }
     let others = there(connection, &cell, false).await?;
-    if let Some((workload, unit, hour, _)) =
-        hours.iter().find(|(key, micro)| others.get(*key).is_some_and(|other| other != *micro)).map(|(key, _)| key)
-    {
-        let said = format!("another source says otherwise of {} of {workload} in the hour from {hour}", unit.as_str());
-        checks.refuse(Check::HoursTwice, || said)?;
-    }
-    let version = next_version(connection, &cell).await?;
-    let total = BilledUsd(hours.values().sum::<i128>() * 10_000);
-    let lines = i64::try_from(hours.len()).unwrap_or(i64::MAX);
-    let id = statement::record(connection, &New { cell: &cell, said_version: None, files, lines, total, invoiced: false }, version, checks)
-        .await?;
+    let refuse = |checks: &mut Checks, holds: Option<&Held>| look_over_day(checks, &cell, [&before, hours, &others], holds.is_some());
+    let from = Origin { files, made_at: None };
+    let Version { outcome, differences } = new_version(connection, cell.clone(), from, [&before, hours], checks, refuse).await?;
+    let (id, version) = (outcome.id, outcome.version);
     let row = |((workload, unit, hour, model), micro, lines): &(HourKey, i128, i32)| {
         let (id_of, hour_of) = (id.to_string(), hour.0.to_string());
         let mut parts = vec!["usage", id_of.as_str(), &workload.namespace, &workload.name, unit.as_str(), hour_of.as_str()];
@@ -189,8 +150,36 @@ async fn take_day(
             "revision": version, "quantity": decimal(*micro), "source": cell.source, "statement": id, "lines": lines,
         })
     };
-    write(connection, USAGE_HOUR, &found.iter().map(row).collect::<Vec<_>>()).await?;
-    Ok(Outcome { id: id_of(&cell, version), cell, version, changes, same: false })
+    write(connection, USAGE_HOUR, &differences.iter().map(row).collect::<Vec<_>>()).await?;
+    Ok(outcome)
+}
+
+/// Refuses a day that lacks hours which the version before had, that changed by half, or of which another source says something else.
+fn look_over_day(checks: &mut Checks, cell: &Cell, [before, now, others]: [&Hours; 3], replaces: bool) -> Result<(), ImportFault> {
+    let day = period_in_words(cell.from, 10);
+    let names = |hours: &Hours| {
+        let name = |(workload, unit, hour, model): &HourKey| format!("{workload} {} {model} from {hour}", unit.as_str()).replace("  ", " ");
+        hours.keys().map(name).collect::<BTreeSet<_>>()
+    };
+    nothing_missing(checks, &day, "the hour", &names(before), &names(now))?;
+    if replaces {
+        for unit in UsageUnit::ALL {
+            let total = |hours: &Hours| hours.iter().filter(|((_, of, ..), _)| *of == unit).map(|(_, micro)| micro).sum::<i128>() * 10_000;
+            not_much_changed(checks, &day, unit.as_str(), total(before), total(now))?;
+        }
+    }
+    // Whatever models each source tells apart: an hour of a workload has one figure.
+    let over_models = |hours: &Hours| {
+        let mut sums = BTreeMap::<(ObjectRef, UsageUnit, Timestamp), i128>::new();
+        hours.iter().for_each(|((workload, unit, hour, _), micro)| *sums.entry((workload.clone(), *unit, *hour)).or_default() += micro);
+        sums
+    };
+    let (now, others) = (over_models(now), over_models(others));
+    let other = now.iter().find(|(key, micro)| others.get(*key).is_some_and(|other| other != *micro));
+    let Some(((workload, unit, hour), _)) = other else { return Ok(()) };
+    checks.refuse(Check::HoursTwice, || {
+        format!("another source has a different figure for {} of {workload} in the hour from {hour}", unit.as_str())
+    })
 }
 
 /// What files say of a day that holds: of its source, or of all others.
@@ -265,7 +254,7 @@ pub(super) async fn write(connection: &mut PgConnection, table: Table, rows: &[V
     Ok(())
 }
 
-/// Stores what Prometheus says: a value that differs from the stored one is a further revision. `source` says whose word it is.
+/// Stores what Prometheus says: a value that differs from the stored one is a further revision. `source` names who said it.
 ///
 /// # Errors
 /// [`LedgerFault`]; then nothing was stored.
@@ -332,7 +321,7 @@ mod tests {
     fn usage_is_read_by_the_hour_and_refused_where_it_is_wrong() {
         let read = |text: &str| {
             let mut usage = Hours::new();
-            let done = each_csv_record(Path::new("usage.csv"), &mut text.as_bytes(), &["hour", "workload"], &mut |line| {
+            let done = each_csv_record(Path::new("usage.csv"), &mut text.as_bytes(), (&["hour", "workload"], &|_| true), &mut |line| {
                 read_line(line, &mut usage)
             });
             done.map(|_| usage).map_err(|fault| fault.to_string())
@@ -364,12 +353,12 @@ mod tests {
             text in crate::mutation::text(&["hour,workload,requests,tokens\n2026-07-20T07:00:00Z,ml/chat,1200,3.5\n2026-07-20T08:00:00Z,ml/chat,,7\n"])
         ) {
             let mut usage = Hours::new();
-            let done = each_csv_record(Path::new("usage.csv"), &mut text.as_bytes(), &["hour", "workload"], &mut |line| {
+            let done = each_csv_record(Path::new("usage.csv"), &mut text.as_bytes(), (&["hour", "workload"], &|_| true), &mut |line| {
                 read_line(line, &mut usage)
             });
             match done {
                 Ok(_) => assert!(usage.values().all(|micro| *micro >= 0), "{usage:?}"),
-                Err(fault) => assert!(fault.to_string().contains("nothing was taken"), "{fault}"),
+                Err(fault) => assert!(fault.to_string().contains("nothing was imported"), "{fault}"),
             }
         }
     }

@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sqlx::PgConnection;
 
-use super::delivery::files_of;
+use super::checks::{Check, Checks};
+use super::delivery::each_file_once;
 use super::entries::known_workloads;
-use super::reading::{ReadFile, content_of, each_line, malformed, sha256_of, with_text};
+use super::reading::{ReadFile, each_line, malformed, sha256_of, with_text};
 use super::statement::Outcome;
 use super::table::Line;
 use super::usage::{Hours, take_days, workload_of};
@@ -146,16 +147,19 @@ pub(super) async fn take(
     options: &mut Options,
 ) -> Result<Vec<Outcome>, ImportFault> {
     turns::take(connection, Turn::Import).await?;
-    let (mut of_vendors, mut files, mut seen) = (BTreeMap::<Vendor, Hours>::new(), Vec::new(), BTreeSet::new());
-    let (mut mapped, mut open_page, mut last_page) = (BTreeSet::new(), None, false);
-    for path in files_of(paths)? {
-        if !seen.insert(content_of(&path)?) {
-            continue;
+    let (mut of_vendors, mut mapped) = (BTreeMap::<Vendor, Hours>::new(), BTreeSet::new());
+    let (mut spoken, mut open_page, mut last_page) = (Spoken::default(), BTreeMap::new(), BTreeSet::new());
+    let checks = &mut options.checks;
+    let files = each_file_once(paths, |number, path| {
+        let (file, rows, more) = read(path)?;
+        let vendor = rows.first().map(|row| row.vendor);
+        if more {
+            open_page.entry(vendor).or_insert_with(|| path.to_path_buf());
+        } else {
+            last_page.insert(vendor);
         }
-        let (file, rows, more) = read(&path)?;
-        last_page |= !more;
-        open_page = open_page.or(more.then(|| path.clone()));
         for row in rows {
+            spoken.once(checks, number, path, &row)?;
             let workload = match projects.of(&row) {
                 Some(workload) => {
                     mapped.insert(workload.clone());
@@ -165,11 +169,12 @@ pub(super) async fn take(
             };
             add(of_vendors.entry(row.vendor).or_default(), &row, &workload);
         }
-        files.push(file);
-    }
-    if let Some(path) = open_page.filter(|_| !last_page) {
+        Ok(file)
+    })?;
+    // The last page of a report may have no rows, and says of none whose it is.
+    if let Some((_, path)) = open_page.into_iter().find(|(vendor, _)| !last_page.contains(vendor) && !last_page.contains(&None)) {
         return Err(ImportFault::Incomplete(format!(
-            "{} says that there is another page (has_more): fetch it and give all of them",
+            "{} says that another page follows (has_more): fetch it and give all pages",
             path.display()
         )));
     }
@@ -180,6 +185,33 @@ pub(super) async fn take(
         outcomes.extend(take_days(connection, &source, hours, &files, options).await?);
     }
     Ok(outcomes)
+}
+
+/// Which spans the files of one command have reported, by vendor and everything that distinguishes rows: from when, until when, in which file.
+#[derive(Default)]
+struct Spoken(BTreeMap<Group, BTreeMap<Timestamp, (Timestamp, usize)>>);
+
+/// A vendor, and the fields that distinguish its rows.
+type Group = (Vendor, Vec<(&'static str, String)>);
+
+impl Spoken {
+    /// Refuses a row of which another file has spoken: the same days by the day and by the hour, or from the API and from the dashboard, would be added up.
+    fn once(&mut self, checks: &mut Checks, file: usize, path: &Path, row: &Row) -> Result<(), ImportFault> {
+        let fields: Vec<_> = row.fields.iter().map(|(name, value)| (*name, value.clone())).collect();
+        let spans = self.0.entry((row.vendor, fields)).or_default();
+        let twice = spans.range(..row.to).next_back().is_some_and(|(_, (to, other))| *to > row.from && *other != file);
+        spans.entry(row.from).and_modify(|(to, _)| *to = (*to).max(row.to)).or_insert((row.to, file));
+        if !twice {
+            return Ok(());
+        }
+        checks.refuse(Check::HoursTwice, || {
+            let (model, from) = (&row.model, row.from.to_rfc3339());
+            format!(
+                "{}: the usage of {model} from {from} is in another of these files as well: it would be added up; give one of them",
+                path.display()
+            )
+        })
+    }
 }
 
 /// The workload of usage that the mapping does not know: the vendor, and its project or workspace.

@@ -9,7 +9,7 @@ use sqlx::{PgConnection, Row};
 
 use super::two_decimals;
 use crate::core::accounting::anomaly::{Hours, WEEK, anomaly};
-use crate::core::accounting::variance::{Drivers, Step, Use, bridge};
+use crate::core::accounting::variance::{Driver, Drivers, Use, bridge};
 use crate::core::market::CapacityType;
 use crate::core::units::money::MicroUsd;
 use crate::core::units::time::{Millis, Timestamp};
@@ -41,11 +41,11 @@ impl Cause {
         }
     }
 
-    fn of(step: Step) -> Cause {
-        match step {
-            Step::SpotPrice | Step::Coverage | Step::Other => Cause::Price,
-            Step::InstanceMix | Step::MarketMix => Cause::Mix,
-            Step::Volume | Step::Efficiency | Step::MovesAndWaste | Step::Idle | Step::Egress => Cause::Quantity,
+    fn of(driver: Driver) -> Cause {
+        match driver {
+            Driver::SpotPrice | Driver::Coverage | Driver::Other => Cause::Price,
+            Driver::InstanceMix | Driver::MarketMix => Cause::Mix,
+            Driver::Volume | Driver::Efficiency | Driver::MovesAndWaste | Driver::Idle | Driver::Egress => Cause::Quantity,
         }
     }
 }
@@ -65,8 +65,8 @@ pub struct Found {
     pub ordinary: MicroUsd,
     /// What moved it most against the same two hours a week before.
     pub cause: Cause,
-    /// The steps of the bridge that are not nothing.
-    pub steps: Vec<(&'static str, MicroUsd)>,
+    /// What each driver of the bridge moved; those that moved nothing are left out.
+    pub moved: Vec<(&'static str, MicroUsd)>,
     /// Machines bought for it in the three hours before the end, by decision.
     pub decisions: Vec<String>,
 }
@@ -134,29 +134,29 @@ async fn drivers(connection: &mut PgConnection, owner: &(String, String), end: T
     Ok(drivers)
 }
 
-/// Why: the steps against the same two hours a week before, and the cause that carries most.
+/// Why: the drivers against the same two hours a week before, and the cause that carries most.
 fn explained(was: &Drivers, is: &Drivers) -> (Cause, Vec<(&'static str, MicroUsd)>) {
-    let steps: Vec<(Step, MicroUsd)> = bridge(was, is).into_iter().filter(|(_, usd)| usd.0 != 0).collect();
+    let moved: Vec<(Driver, MicroUsd)> = bridge(was, is).into_iter().filter(|(_, usd)| usd.0 != 0).collect();
     let mut by_cause: BTreeMap<Cause, i64> = BTreeMap::new();
-    for (step, usd) in &steps {
-        *by_cause.entry(Cause::of(*step)).or_default() += usd.0;
+    for (driver, usd) in &moved {
+        *by_cause.entry(Cause::of(*driver)).or_default() += usd.0;
     }
     let cause =
         by_cause.into_iter().max_by_key(|(cause, usd)| (*usd, std::cmp::Reverse(*cause))).map_or(Cause::Quantity, |(cause, _)| cause);
-    (cause, steps.into_iter().map(|(step, usd)| (step.as_str(), usd)).collect())
+    (cause, moved.into_iter().map(|(driver, usd)| (driver.as_str(), usd)).collect())
 }
 
 /// Whether somebody said that these hours are planned, expected or wrongly alarmed.
 async fn is_marked(connection: &mut PgConnection, owner: &(String, String), at: Timestamp) -> Result<bool, LedgerFault> {
     let sql = "SELECT EXISTS (SELECT FROM ledger.anomaly_mark WHERE (team IS NULL OR team = $1) AND (service IS NULL OR service = $2)
-               AND $3::text::timestamptz > from_at AND $3::text::timestamptz <= to_at)";
+               AND $3::text::timestamptz > from_at AND $3::text::timestamptz <= to_at AND entered_at < (SELECT ledger.known_before()))";
     let query = sqlx::query_scalar(sql).bind(&owner.0).bind(&owner.1).bind(at.to_rfc3339());
     query.fetch_one(connection).await.map_err(LedgerFault::during("read the marks of anomalies"))
 }
 
 async fn bought_for(connection: &mut PgConnection, owner: &(String, String), until: Timestamp) -> Result<Vec<String>, LedgerFault> {
     let sql = format!(
-        "SELECT id::text FROM (SELECT id, at, outcome, price_usd_h, {OWNER} FROM ledger.decision) d WHERE outcome = 'launch' AND team = $1 AND service = $2
+        "SELECT id::text FROM (SELECT id, at, outcome, price_usd_h, {OWNER} FROM ledger.decision WHERE posted_at < (SELECT ledger.known_before())) d WHERE outcome = 'launch' AND team = $1 AND service = $2
          AND at > $3::text::timestamptz - interval '3 hours' AND at <= $3::text::timestamptz ORDER BY price_usd_h DESC NULLS LAST, id LIMIT 5"
     );
     let query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(&owner.0).bind(&owner.1).bind(until.to_rfc3339());
@@ -185,10 +185,10 @@ pub async fn find(connection: &mut PgConnection, now: Timestamp, hours: i64) -> 
             }
             let was = drivers(connection, &owner, until - Millis(WEEK * HOUR)).await?;
             let is = drivers(connection, &owner, until).await?;
-            let (cause, steps) = explained(&was, &is);
+            let (cause, moved) = explained(&was, &is);
             let decisions = bought_for(connection, &owner, until).await?;
             let (team, service) = owner.clone();
-            found.push(Found { team, service, until, cost: unusual.cost, ordinary: unusual.ordinary, cause, steps, decisions });
+            found.push(Found { team, service, until, cost: unusual.cost, ordinary: unusual.ordinary, cause, moved, decisions });
         }
     }
     Ok(found)
@@ -197,7 +197,7 @@ pub async fn find(connection: &mut PgConnection, now: Timestamp, hours: i64) -> 
 /// What was found, for people.
 pub fn report(found: &[Found]) -> Report {
     let columns = ["until", "team", "service", "cost_usd_h", "ordinary_usd_h", "cause", "steps", "decisions"];
-    let steps = |f: &Found| f.steps.iter().map(|(step, usd)| format!("{step} {}", two_decimals(*usd))).collect::<Vec<_>>().join(", ");
+    let moved = |f: &Found| f.moved.iter().map(|(driver, usd)| format!("{driver} {}", two_decimals(*usd))).collect::<Vec<_>>().join(", ");
     let rows = found.iter().map(|f| {
         let texts = [
             f.until.to_rfc3339(),
@@ -208,18 +208,18 @@ pub fn report(found: &[Found]) -> Report {
             f.cause.as_str().to_owned(),
         ];
         let mut row: Vec<Option<String>> = texts.into_iter().map(Some).collect();
-        row.extend([Some(steps(f)), Some(f.decisions.join(" "))]);
+        row.extend([Some(moved(f)), Some(f.decisions.join(" "))]);
         row
     });
     let sentence = match found.len() {
-        0 => "Nothing is out of the ordinary.".to_owned(),
-        1 => "One service is out of the ordinary.".to_owned(),
-        n => format!("{n} times a service was out of the ordinary."),
+        0 => "No service's cost is unusual.".to_owned(),
+        1 => "The cost of one service is unusual.".to_owned(),
+        n => format!("The cost of a service was unusual {n} times."),
     };
     Report { sentence, columns: columns.map(String::from).to_vec(), rows: rows.collect() }
 }
 
-/// Says that a span is planned (or expected, or a false alarm): it alarms nobody.
+/// Marks a time range as planned (or expected, or a false alarm): it is not reported.
 ///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
@@ -252,8 +252,8 @@ mod tests {
             (used(10, 30, "g6", CapacityType::OnDemand), Cause::Mix),
             (used(10, 30, "p5", CapacityType::Spot), Cause::Mix),
         ] {
-            let (found, steps) = explained(&was, &is);
-            assert_eq!((found, steps.iter().map(|(_, usd)| usd.0).sum::<i64>()), (cause, 20_000_000), "{steps:?}");
+            let (found, moved) = explained(&was, &is);
+            assert_eq!((found, moved.iter().map(|(_, usd)| usd.0).sum::<i64>()), (cause, 20_000_000), "{moved:?}");
         }
     }
 }

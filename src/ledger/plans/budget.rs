@@ -1,4 +1,4 @@
-//! Budgets: plans by label and month, held against what was spent, with what made the difference.
+//! Budgets: plans by label and month, compared with what was spent, with what made the difference.
 //!
 //! Decides: how a file of budgets is read, which row holds, and what is compared.
 //! Does not: stop anything: the budget of a node pool does.

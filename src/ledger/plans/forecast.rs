@@ -45,7 +45,7 @@ struct File {
     scenarios: BTreeMap<String, Scenario>,
 }
 
-/// Reads a file of scenarios; `base` is added when it is not there, for the others are held against it.
+/// Reads a file of scenarios; `base` is added when it is not there, for the others are compared with it.
 ///
 /// # Errors
 /// Says what is wrong.
@@ -58,7 +58,7 @@ pub fn read(path: &str, text: &str) -> Result<BTreeMap<String, Scenario>, Foreca
             return Err(wrong(format!("scenario {name:?}: a factor is not between 0 and 100; 1.1 is a tenth more")));
         }
         if scenario.adds.values().any(|added| !added.usd_per_month.is_finite() || added.from_month == 0) {
-            return Err(wrong(format!("scenario {name:?}: adds wants usd_per_month and from_month of at least 1")));
+            return Err(wrong(format!("scenario {name:?}: adds needs usd_per_month, and from_month of at least 1")));
         }
     }
     let mut scenarios = file.scenarios;
@@ -77,7 +77,7 @@ pub struct Forecast {
     pub calibration: Calibration,
 }
 
-/// Full UTC days before `now` with their components. Boot, idle, moves and drains are machine costs of whom they were for.
+/// Full UTC days before `now` with their components. Boot, idle, moves and drains are machine costs of the work they were for.
 async fn history(connection: &mut PgConnection, now: Timestamp) -> Result<Days, LedgerFault> {
     let sql = "SELECT (day - date '1970-01-01')::bigint AS day, CASE WHEN line = 'overhead' AND component IS NULL THEN 'api' ELSE coalesce(component, '(untagged)') END AS component,
                       (sum(gpu_ms) / 3600000.0)::float8 AS gpu_hours, coalesce(sum(cost_usd) FILTER (WHERE line NOT IN ('overhead', 'egress')), 0)::float8 AS machines,
@@ -171,7 +171,7 @@ pub fn report(made: &Forecast) -> Report {
     Report { sentence, columns: columns.map(String::from).to_vec(), rows }
 }
 
-/// Keeps a forecast, to be held against what comes.
+/// Keeps a forecast, to be compared with what comes.
 ///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
@@ -200,7 +200,7 @@ pub async fn keep(connection: &mut PgConnection, made: &Forecast) -> Result<(), 
     Ok(())
 }
 
-/// Kept forecasts of months that are over by `now`, held against what was spent.
+/// Kept forecasts of months that are over by `now`, compared with what was spent.
 ///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
@@ -214,7 +214,7 @@ pub async fn outcome(connection: &mut PgConnection, now: Timestamp) -> Result<Re
                round(f.high_usd, 2)::text AS high_usd, round(coalesce(s.usd, 0), 2)::text AS actual_usd,
                CASE WHEN coalesce(s.usd, 0) BETWEEN f.low_usd AND f.high_usd THEN 'held' ELSE 'missed' END AS outcome
         FROM ledger.forecast f LEFT JOIN sums s ON s.month = f.month AND s.component = f.component
-        WHERE f.month + interval '1 month' <= $1::text::date ORDER BY f.month DESC, f.n";
+        WHERE f.month + interval '1 month' <= $1::text::date AND f.made_at < (SELECT ledger.known_before()) ORDER BY f.month DESC, f.n";
     let rows =
         sqlx::query(sql).bind(day_of(now)).fetch_all(connection).await.map_err(LedgerFault::during("hold forecasts against what came"))?;
     let columns = ["made_on", "month", "scenario", "component", "low_usd", "middle_usd", "high_usd", "actual_usd", "outcome"];
@@ -223,7 +223,7 @@ pub async fn outcome(connection: &mut PgConnection, now: Timestamp) -> Result<Re
     let of_base = |row: &&Vec<Option<String>>| row[2].as_deref() == Some("base") && row[3].as_deref() == Some("all");
     let held = rows.iter().filter(of_base).filter(|row| row[8].as_deref() == Some("held")).count();
     let sentence = match rows.iter().filter(of_base).count() {
-        0 => "No kept forecast is of a month that is over: lowtide ledger forecast --keep.".to_owned(),
+        0 => "No stored forecast is for a month that is over: store one with lowtide ledger forecast --keep.".to_owned(),
         n => format!("{held} of {n} base forecasts held."),
     };
     Ok(Report { sentence, columns: columns.map(String::from).to_vec(), rows })

@@ -1,6 +1,6 @@
 //! What people plan and expect: budgets, anomalies and forecasts over the ledger's figures.
 //!
-//! - [`budget`]: plans by label and month, held against what was spent.
+//! - [`budget`]: plans by label and month, compared with what was spent.
 //! - [`anomalies`]: services out of the ordinary, and why.
 //! - [`forecast`]: the next months, by scenario and component, and how earlier forecasts came out.
 //! - [`figures`]: all of it in short, for `/metrics`.

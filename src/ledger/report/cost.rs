@@ -47,9 +47,5 @@ fn sentence(report: &Report) -> String {
     if beside == MicroUsd(0) {
         return format!("Machines cost {machines}.");
     }
-    format!(
-        "Machines cost {machines}; with what stands beside them (other costs, credits, taxes and the like: {}) it is {}.",
-        dollars(beside),
-        dollars(total)
-    )
+    format!("Machines cost {machines}; with other costs, credits, taxes and the like ({}) it is {}.", dollars(beside), dollars(total))
 }

@@ -50,7 +50,7 @@ pub enum By {
     ProductArea,
     /// Label `component`, or what the kind of work says: training, inference, baseline, api.
     Component,
-    /// The workload: namespace and name.
+    /// The workload: namespace and name; of other costs that name none the item.
     Workload,
     /// UTC day.
     Day,
@@ -75,7 +75,9 @@ impl By {
             By::CostCenter => "coalesce(cost_center, '(untagged)')",
             By::ProductArea => "coalesce(product_area, '(untagged)')",
             By::Component => "coalesce(component, '(untagged)')",
-            By::Workload => "coalesce(workload_namespace || '/' || workload_name, '(none)')",
+            By::Workload => {
+                "coalesce(CASE workload_namespace WHEN '' THEN workload_name ELSE workload_namespace || '/' || workload_name END, '(none)')"
+            }
             By::Day => "day::text",
             By::Month => "to_char(day, 'YYYY-MM')",
             By::Line => "line",
@@ -251,7 +253,7 @@ impl Month {
         while month < *last {
             month = month.next();
             if !months.contains(&month) {
-                return Err(format!("expected months that follow one another; {month} is missing between {first} and {last}"));
+                return Err(format!("expected consecutive months; {month} is missing between {first} and {last}"));
             }
         }
         Ok(Days { from: Some(first.first_day()), to: Some(last.next().first_day()) })
@@ -332,9 +334,12 @@ async fn known_by(connection: &mut PgConnection) -> Result<Option<String>, Ledge
 }
 
 /// Adds to a sentence whose knowledge it rests on.
-pub(super) async fn with_day_of_knowledge(connection: &mut PgConnection, mut report: Report) -> Result<Report, LedgerFault> {
+///
+/// # Errors
+/// [`LedgerFault`] when Postgres refuses or does not answer.
+pub async fn with_day_of_knowledge(connection: &mut PgConnection, mut report: Report) -> Result<Report, LedgerFault> {
     if let Some(day) = known_by(connection).await? {
-        report.sentence.push_str(&format!(" So it was known at the end of {day}."));
+        report.sentence.push_str(&format!(" This is what was known at the end of {day}."));
     }
     Ok(report)
 }
@@ -392,7 +397,7 @@ mod tests {
         assert_eq!(months(&[]).unwrap(), Days::default());
         assert_eq!(
             months(&["2026-05", "2026-07"]).unwrap_err(),
-            "expected months that follow one another; 2026-06 is missing between 2026-05 and 2026-07"
+            "expected consecutive months; 2026-06 is missing between 2026-05 and 2026-07"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What stands behind each step of a variance, in words: counts, prices and reason codes.
+//! What stands behind each driver of a variance, in words: counts, prices and reason codes.
 //!
 //! Decides: the words. Does not: change an amount.
 
@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use super::cents;
 use super::variance::Span;
-use crate::core::accounting::variance::{Drivers, Step};
+use crate::core::accounting::variance::{Driver, Drivers};
 use crate::core::market::CapacityType;
 use crate::core::record::Refusal;
 use crate::core::units::ids::ObjectRef;
@@ -93,23 +93,23 @@ impl Reasons {
         reasons
     }
 
-    /// What stands behind a step.
-    pub(super) fn of(&self, step: Step, amount: MicroUsd) -> String {
-        match step {
-            Step::Volume => self.volume(),
-            Step::Efficiency => self.efficiency(),
-            Step::InstanceMix => self.instance_mix(),
-            Step::SpotPrice => self.price_of(CapacityType::Spot),
-            Step::MarketMix => self.market_mix(),
-            Step::MovesAndWaste => self.moves_and_waste(),
-            Step::Idle => {
+    /// What stands behind a driver.
+    pub(super) fn of(&self, driver: Driver, amount: MicroUsd) -> String {
+        match driver {
+            Driver::Volume => self.volume(),
+            Driver::Efficiency => self.efficiency(),
+            Driver::InstanceMix => self.instance_mix(),
+            Driver::SpotPrice => self.price_of(CapacityType::Spot),
+            Driver::MarketMix => self.market_mix(),
+            Driver::MovesAndWaste => self.moves_and_waste(),
+            Driver::Idle => {
                 let [was, is] = self.line("idle").map(|(gpu_ms, _)| hours(gpu_ms));
                 format!("{was} -> {is} GPU-hours without a pod")
             }
-            Step::Egress => format!("{} -> {} GiB carried across regions", self.egress_gib[0], self.egress_gib[1]),
-            Step::Coverage => self.coverage(),
-            Step::Other if amount.0 == 0 => "on-demand prices and other costs as before".into(),
-            Step::Other => {
+            Driver::Egress => format!("{} -> {} GiB carried across regions", self.egress_gib[0], self.egress_gib[1]),
+            Driver::Coverage => self.coverage(),
+            Driver::Other if amount.0 == 0 => "on-demand prices and other costs as before".into(),
+            Driver::Other => {
                 let [was, is] = self.line("overhead").map(|(_, micro)| cents(MicroUsd(micro)));
                 format!("{}; other costs ${was} -> ${is}", self.price_of(CapacityType::OnDemand))
             }

@@ -4,7 +4,7 @@
 
 use sqlx::PgConnection;
 
-use super::{Days, Report, ask, one_of};
+use super::{Days, Report, ask, one_of, with_day_of_knowledge};
 use crate::ledger::store::LedgerFault;
 
 /// What refused offers are grouped by.
@@ -95,5 +95,5 @@ pub async fn refusals(connection: &mut PgConnection, days: &Days, by: &[Refusals
             )
         }
     };
-    Ok(report)
+    with_day_of_knowledge(connection, report).await
 }

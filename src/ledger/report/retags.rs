@@ -20,7 +20,8 @@ pub async fn retags(connection: &mut PgConnection) -> Result<Report, LedgerFault
     let hold = report.rows.iter().filter(|row| row.get(4).and_then(Option::as_deref) == Some("holds")).count();
     report.sentence = match report.rows.len() {
         0 => "No labels were corrected.".to_owned(),
-        _ => format!("{hold} corrections of labels hold."),
+        _ if hold == 1 => "1 label correction holds.".to_owned(),
+        _ => format!("{hold} label corrections hold."),
     };
     with_day_of_knowledge(connection, report).await
 }

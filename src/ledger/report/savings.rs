@@ -65,23 +65,23 @@ fn savings_sentence(report: &Report) -> String {
     let moves = usd("moves_usd") + usd("egress_usd") + usd("lost_work_usd");
     let percent = text("net_saving_percent").map_or_else(|| "no".to_owned(), |p| p.trim_start_matches('-').to_owned());
     let mut sentence = if usd("b1_usd") == MicroUsd(0) {
-        format!(
-            "Spend was ${}; what on-demand would have cost is not known for any of it; moves cost ${}.",
-            cents(usd("spend_usd")),
-            cents(moves)
-        )
+        format!("Spend was ${}; the price of on-demand is not known for any of it; moves cost ${}.", cents(usd("spend_usd")), cents(moves))
     } else if net.0 >= 0 {
         format!("Spot saved ${} net ({percent} %) against the on-demand you would have bought; moves cost ${}.", cents(net), cents(moves))
     } else {
         format!("Spot lost ${} net ({percent} %) against the on-demand you would have bought; moves cost ${}.", cents(-net), cents(moves))
     };
     if without.0 > 0 && usd("b1_usd").0 > 0 {
-        sentence
-            .push_str(&format!(" For ${} of spend that on-demand price is unknown: it counts as spend and not as saving.", cents(without)));
+        sentence.push_str(&format!(
+            " For ${} of spend the on-demand price is unknown: it counts as spend but not as a saving.",
+            cents(without)
+        ));
     }
     if usd("beside_usd") != MicroUsd(0) {
-        sentence
-            .push_str(&format!(" {} of other costs, credits and charges beside the machines is in no saving.", dollars(usd("beside_usd"))));
+        sentence.push_str(&format!(
+            " {} of other costs, credits and charges besides the machines counts toward no saving.",
+            dollars(usd("beside_usd"))
+        ));
     }
     if text("basis") == Some("running") {
         sentence.push_str(" Machines still running are counted up to now.");

@@ -30,8 +30,8 @@ pub async fn statements(connection: &mut PgConnection, kind: Option<Kind>, held:
     let rows = rows.fetch_all(&mut *connection).await.map_err(LedgerFault::during("read the statements"))?;
     let holds = rows.iter().filter(|row| row.state == "holds").count();
     let sentence = match rows.len() {
-        0 => "Nothing was taken from outside.".to_owned(),
-        all => format!("{all} versions were taken; {holds} hold."),
+        0 => "Nothing has been imported.".to_owned(),
+        all => format!("{all} versions were imported; {holds} hold."),
     };
     let rows = rows.into_iter().map(|row| {
         let state = if row.accepted.is_empty() { row.state } else { format!("{} (accepted: {})", row.state, row.accepted.join(", ")) };

@@ -44,7 +44,7 @@ fn word(unit: UsageUnit) -> &'static str {
 
 /// Cost per unit, by workload or another owner, and over all that have usage.
 ///
-/// Only hours whose usage is known count, on both sides: a gap neither raises nor lowers the mean, and what share of the cost it rests on is said.
+/// Only hours whose usage is known count, on both sides: a gap neither raises nor lowers the mean, and it is reported what share of the cost it rests on.
 ///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
@@ -79,7 +79,10 @@ pub async fn unit_costs(
             let total: Vec<Option<String>> = keys.headings().enumerate().map(|(n, _)| (n == 0).then(|| "total".to_owned())).collect();
             report.rows.push(row(total, &all, &cost));
         }
-        None => report.sentence = format!("No usage in {} is known for these days: import it, or let Prometheus be asked.", unit.as_str()),
+        None => {
+            report.sentence =
+                format!("No usage in {} is known for these days: import it, or have it collected from Prometheus.", unit.as_str())
+        }
     }
     with_day_of_knowledge(connection, report).await
 }
@@ -176,11 +179,11 @@ fn sentence(unit: UsageUnit, known: &Known, cost: &UnitCost, unattributed: Micro
     let [p50, p95, p99] = cost.percentiles;
     let trend = cost.trend_per_mille.map_or_else(String::new, |trend| {
         let sign = if trend >= 0 { "+" } else { "" };
-        format!(" Over 30 days it goes {sign}{} %.", per_cent(trend))
+        format!(" Over 30 days it changed by {sign}{} %.", per_cent(trend))
     });
     let margin = match (cost.margin(), cost.margin_per_mille()) {
         (Some(margin), Some(percent)) => {
-            format!(" It leaves ${margin} of ${} ({} %).", cost.revenue.unwrap_or_default(), per_cent(percent))
+            format!(" That leaves ${margin} of ${} ({} %).", cost.revenue.unwrap_or_default(), per_cent(percent))
         }
         _ => String::new(),
     };
@@ -197,7 +200,8 @@ fn sentence(unit: UsageUnit, known: &Known, cost: &UnitCost, unattributed: Micro
             known.all_hours
         ),
     };
-    let included = if unattributed == MicroUsd(0) { "with everything that is posted" } else { "with everything that names its workload" };
+    let included =
+        if unattributed == MicroUsd(0) { "including everything that is posted" } else { "including everything that names its workload" };
     format!(
         "A {word} cost ${}, {included}; half of them at most ${p50}, 95 % at most ${p95}, 99 % at most ${p99}, by the hour they fell in.{coverage}{missing}{trend}{margin}",
         cost.mean

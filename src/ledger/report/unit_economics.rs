@@ -57,7 +57,7 @@ fn filters(only: &[EconomicsOnly]) -> (String, Vec<String>) {
     (serde_json::json!(wanted).to_string(), models)
 }
 
-/// Unit economics cannot be shown so.
+/// Unit economics cannot be shown this way.
 #[derive(Debug, thiserror::Error)]
 pub enum EconomicsFault {
     /// The keys or filters do not go together.
@@ -91,18 +91,61 @@ pub async fn unit_economics(
         ([kind], _) => *kind,
         _ => {
             return Err(EconomicsFault::Keys(
-                "expected one of endpoint, model and percentiles, alone or with month: they are of different things",
+                "expected one of endpoint, model and percentiles, alone or with month: they describe different things",
             ));
         }
     };
-    if !models.is_empty() && kind != EconomicsBy::Model {
-        return Err(EconomicsFault::Keys("models are told apart with --by model alone: expected --by model, or no model to filter by"));
+    if !models.is_empty() && matches!(kind, EconomicsBy::Month | EconomicsBy::Percentiles) {
+        return Err(EconomicsFault::Keys(
+            "a month and percentiles are of all models: expected --by model or --by endpoint (with month, if you like), or no model to filter by",
+        ));
     }
+    let (function, columns, order) = shown(kind, !models.is_empty());
+    let of_models = if function == "unit_economics_of_models" { ", $4::text[]" } else { "" };
+    let of_model = if kind == EconomicsBy::Model && !models.is_empty() { "e.model = ANY($4)" } else { "true" };
+    // Of each month the days that are asked for.
+    let sql = if monthly {
+        format!(
+            "SELECT to_char(m.month, 'YYYY-MM') AS month, {columns}
+             FROM generate_series(date_trunc('month', {FROM}::timestamp), {TO}::timestamp - interval '1 day', interval '1 month') m(month)
+             CROSS JOIN LATERAL ledger.{function}(greatest(m.month::date, {FROM}), least((m.month + interval '1 month')::date, {TO}), $3::jsonb{of_models}) e
+             WHERE {of_model} AND $4::text[] IS NOT NULL ORDER BY m.month, {order}"
+        )
+    } else {
+        format!(
+            "SELECT {columns} FROM ledger.{function}({FROM}, {TO}, $3::jsonb{of_models}) e WHERE {of_model} AND $4::text[] IS NOT NULL ORDER BY {order}"
+        )
+    };
+    let mut report = ask_with(connection, sql, days, |query| query.bind(wanted.clone()).bind(models.clone())).await?;
+    report.sentence = sentence(connection, days, &wanted).await?;
+    if !only.iter().all(|only| only.key != "model") {
+        let at = report.columns.iter().position(|column| column == "cost_usd");
+        let cost = |row: &Vec<Option<String>>| row.get(at?)?.as_deref()?.parse::<MicroUsd>().ok();
+        let of_models: MicroUsd = report.rows.iter().filter_map(cost).sum();
+        report
+            .sentence
+            .push_str(&format!(" Of the hours whose usage is known by model, {} is for the models asked for.", dollars(of_models)));
+    }
+    Ok(with_day_of_knowledge(connection, report).await?)
+}
+
+/// The views' function that answers, what of it is shown, and in which order; `of_models` says that some models are asked for.
+fn shown(kind: EconomicsBy, of_models: bool) -> (&'static str, String, &'static str) {
     let six = |names: &[&str]| names.iter().map(|name| format!("e.{name}::numeric(24,6)::text AS {name}")).collect::<Vec<_>>().join(", ");
     let plain = |names: &[&str]| names.iter().map(|name| format!("trim_scale(e.{name})::text AS {name}")).collect::<Vec<_>>().join(", ");
     let parts = six(&["machines_usd", "vendor_api_usd", "transfer_usd", "storage_usd", "other_usd", "cost_usd"]);
     let per_token = ["usd_per_1000_tokens_in", "usd_per_1000_tokens_out", "usd_per_1000_tokens"];
-    let (function, columns, order) = match kind {
+    match kind {
+        EconomicsBy::Endpoint if of_models => (
+            "unit_economics_of_models",
+            format!(
+                "e.workload_namespace || '/' || e.workload_name AS endpoint, {}, e.cost_percent_of_models::text, {}, {}",
+                six(&["cost_usd"]),
+                plain(&["requests", "tokens_in", "tokens_out", "usd_per_request"]),
+                plain(&per_token)
+            ),
+            "e.cost_usd DESC, e.workload_namespace, e.workload_name",
+        ),
         EconomicsBy::Endpoint => (
             "unit_economics_of",
             format!(
@@ -134,30 +177,7 @@ pub async fn unit_economics(
             format!("e.unit, {}, e.endpoint_hours::text", plain(&["units", "mean", "p50", "p95", "p99"])),
             "e.unit",
         ),
-    };
-    let of_model = if models.is_empty() { "true" } else { "e.model = ANY($4)" };
-    // Of each month the days that are asked for.
-    let sql = if monthly {
-        format!(
-            "SELECT to_char(m.month, 'YYYY-MM') AS month, {columns}
-             FROM generate_series(date_trunc('month', {FROM}::timestamp), {TO}::timestamp - interval '1 day', interval '1 month') m(month)
-             CROSS JOIN LATERAL ledger.{function}(greatest(m.month::date, {FROM}), least((m.month + interval '1 month')::date, {TO}), $3::jsonb) e
-             WHERE {of_model} AND $4::text[] IS NOT NULL ORDER BY m.month, {order}"
-        )
-    } else {
-        format!(
-            "SELECT {columns} FROM ledger.{function}({FROM}, {TO}, $3::jsonb) e WHERE {of_model} AND $4::text[] IS NOT NULL ORDER BY {order}"
-        )
-    };
-    let mut report = ask_with(connection, sql, days, |query| query.bind(wanted.clone()).bind(models.clone())).await?;
-    report.sentence = sentence(connection, days, &wanted).await?;
-    if !only.iter().all(|only| only.key != "model") {
-        let at = report.columns.iter().position(|column| column == "cost_usd");
-        let cost = |row: &Vec<Option<String>>| row.get(at?)?.as_deref()?.parse::<MicroUsd>().ok();
-        let of_models: MicroUsd = report.rows.iter().filter_map(cost).sum();
-        report.sentence.push_str(&format!(" {} of it is of the models asked for.", dollars(of_models)));
     }
-    Ok(with_day_of_knowledge(connection, report).await?)
 }
 
 /// What it comes to in all, of these days.

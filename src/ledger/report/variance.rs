@@ -1,6 +1,6 @@
-//! Why a month cost other than another, step by step and in words.
+//! Why a month cost other than another, driver by driver and in words.
 //!
-//! Decides: the sentence and what is said of each step. Does not: compute a step (see [`crate::core::accounting::variance`]).
+//! Decides: the sentence and what is said of each driver. Does not: compute what it is worth (see [`crate::core::accounting::variance`]).
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::reasons::Reasons;
 use super::{By, Keys, Month, Only, Report, condition, dollars, known_by, signed_dollars, six_decimals};
-use crate::core::accounting::variance::{Drivers, Step, Use, bridge};
+use crate::core::accounting::variance::{Driver, Drivers, Use, bridge};
 use crate::core::market::CapacityType;
 use crate::core::units::ids::ObjectRef;
 use crate::core::units::money::MicroUsd;
@@ -20,7 +20,7 @@ use crate::ledger::store::LedgerFault;
 /// What a variance is shown by.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum VarianceBy {
-    /// The ten steps, over all workloads.
+    /// The ten drivers (`--by step`), over all workloads.
     #[default]
     Step,
     /// Workloads, those that changed most first.
@@ -33,14 +33,14 @@ impl VarianceBy {
     /// As the words of a command line say it.
     ///
     /// # Errors
-    /// When steps are mixed with other keys, or by a key that a month has one value of.
+    /// When drivers are mixed with other keys, or by a key that a month has one value of.
     pub fn of(words: &[VarianceKey]) -> Result<VarianceBy, &'static str> {
         match words {
             [] | [VarianceKey::Step] => Ok(VarianceBy::Step),
             [VarianceKey::By(By::Workload)] => Ok(VarianceBy::Workload),
             words => {
                 let keys = words.iter().map(|word| match word {
-                    VarianceKey::By(By::Day | By::Month) => Err("a variance compares months: days and months are no keys of it"),
+                    VarianceKey::By(By::Day | By::Month) => Err("a variance compares months: it cannot be grouped by day or month"),
                     VarianceKey::By(By::Line) => Err("lines are steps of a variance: expected --by step"),
                     VarianceKey::By(by) => Ok(*by),
                     VarianceKey::Step => Err("steps stand alone: expected --by step, or other keys without it"),
@@ -54,7 +54,7 @@ impl VarianceBy {
 /// A key on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VarianceKey {
-    /// The ten steps.
+    /// The ten drivers (`--by step`).
     Step,
     /// One of the keys of every report.
     By(By),
@@ -78,7 +78,7 @@ type Months = BTreeMap<ObjectRef, [Drivers; 2]>;
 /// The same for each value of the keys.
 type Keyed = BTreeMap<Vec<String>, Months>;
 
-/// The bridge between two months. Its steps add up to the difference.
+/// The bridge between two months. Its drivers add up to the difference.
 ///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
@@ -96,17 +96,17 @@ pub async fn variance(
     let spans = [before, after].map(|month| Span::of(month, days));
     let keys = if let VarianceBy::Keys(keys) = &by { Some(keys) } else { None };
     let keyed = months(connection, &spans, keys, only).await?;
-    let mut steps: BTreeMap<Step, MicroUsd> = Step::ALL.map(|step| (step, MicroUsd(0))).into();
+    let mut moved: BTreeMap<Driver, MicroUsd> = Driver::ALL.map(|driver| (driver, MicroUsd(0))).into();
     for [was, is] in keyed.values().flat_map(Months::values) {
-        add(&mut steps, was, is);
+        add(&mut moved, was, is);
     }
     let total = |n: usize| keyed.values().flat_map(Months::values).map(|pair| pair[n].total()).sum::<MicroUsd>();
-    let mut sentence = sentence(before, after, total(0), total(1), &steps);
+    let mut sentence = sentence(before, after, total(0), total(1), &moved);
     if let Some(days) = days {
         sentence.push_str(&format!(" {} still runs: the first {days} full days of each month are compared.", before.max(after)));
     }
     if let Some(day) = known_by(connection).await? {
-        sentence.push_str(&format!(" So it was known at the end of {day}."));
+        sentence.push_str(&format!(" This is what was known at the end of {day}."));
     }
     let all = || keyed.values().next().cloned().unwrap_or_default();
     let narrowed = !only.is_empty();
@@ -115,11 +115,9 @@ pub async fn variance(
             let reasons = Reasons::read(connection, &spans, &all(), narrowed).await?;
             let columns = ["step", "difference_usd", "why"].map(String::from).to_vec();
             let mut rows = vec![vec![Some(format!("{before}")), Some(six_decimals(total(0))), None]];
-            rows.extend(
-                steps
-                    .into_iter()
-                    .map(|(step, amount)| vec![Some(step.as_str().to_owned()), Some(six_decimals(amount)), Some(reasons.of(step, amount))]),
-            );
+            rows.extend(moved.into_iter().map(|(driver, amount)| {
+                vec![Some(driver.as_str().to_owned()), Some(six_decimals(amount)), Some(reasons.of(driver, amount))]
+            }));
             rows.push(vec![Some(format!("{after}")), Some(six_decimals(total(1))), None]);
             Ok(Report { sentence, columns, rows })
         }
@@ -134,26 +132,28 @@ pub async fn variance(
     }
 }
 
-fn add(steps: &mut BTreeMap<Step, MicroUsd>, was: &Drivers, is: &Drivers) {
-    for (step, amount) in bridge(was, is) {
-        let sum = steps.entry(step).or_default();
+fn add(moved: &mut BTreeMap<Driver, MicroUsd>, was: &Drivers, is: &Drivers) {
+    for (driver, amount) in bridge(was, is) {
+        let sum = moved.entry(driver).or_default();
         *sum = *sum + amount;
     }
 }
 
 const KEY_COLUMNS: [&str; 5] = ["before_usd", "after_usd", "difference_usd", "mostly", "workload_that_changed_most"];
 
-/// Values of the keys, those that changed most first, each with its largest step and the workload that changed most.
+/// Values of the keys, those that changed most first, each with its largest driver and the workload that changed most.
 fn by_keys(keyed: &Keyed) -> Vec<Vec<Option<String>>> {
     let mut found = Vec::new();
     for (key, months) in keyed {
         let total = |n: usize| months.values().map(|pair| pair[n].total()).sum::<MicroUsd>();
-        let mut steps = BTreeMap::new();
+        let mut moved = BTreeMap::new();
         for [was, is] in months.values() {
-            add(&mut steps, was, is);
+            add(&mut moved, was, is);
         }
-        let largest =
-            steps.into_iter().max_by_key(|(step, amount)| (amount.0.abs(), std::cmp::Reverse(*step))).filter(|(_, amount)| amount.0 != 0);
+        let largest = moved
+            .into_iter()
+            .max_by_key(|(driver, amount)| (amount.0.abs(), std::cmp::Reverse(*driver)))
+            .filter(|(_, amount)| amount.0 != 0);
         let change = |pair: &[Drivers; 2]| pair[1].total() - pair[0].total();
         let most = months
             .iter()
@@ -164,7 +164,7 @@ fn by_keys(keyed: &Keyed) -> Vec<Vec<Option<String>>> {
             Some(six_decimals(total(0))),
             Some(six_decimals(total(1))),
             Some(six_decimals(difference)),
-            largest.map(|(step, amount)| format!("{} {}", step.as_str(), signed_dollars(amount))),
+            largest.map(|(driver, amount)| format!("{} {}", driver.as_str(), signed_dollars(amount))),
             most.filter(|(_, change)| change.0 != 0).map(|(workload, change)| format!("{} {}", name_of(workload), signed_dollars(change))),
         ];
         found.push((difference, key.iter().cloned().map(Some).chain(row).collect()));
@@ -183,14 +183,14 @@ fn name_of(workload: &ObjectRef) -> String {
 }
 
 const WORKLOAD_COLUMNS: [&str; 6] = ["workload", "before_usd", "after_usd", "difference_usd", "mostly", "why"];
-/// For how many workloads, those that changed most, it is said why.
+/// For how many workloads, those that changed most, the reason is given.
 const EXPLAINED: usize = 20;
 
-/// Workloads, those that changed most first, each with its largest step and what stands behind that step in this workload alone.
+/// Workloads, those that changed most first, each with its largest driver and what stands behind that driver in this workload alone.
 async fn by_workload(connection: &mut PgConnection, spans: &[Span; 2], months: &Months) -> Result<Vec<Vec<Option<String>>>, LedgerFault> {
-    let mut found: Vec<(MicroUsd, &ObjectRef, Option<(Step, MicroUsd)>)> = Vec::new();
+    let mut found: Vec<(MicroUsd, &ObjectRef, Option<(Driver, MicroUsd)>)> = Vec::new();
     for (workload, [was, is]) in months {
-        let largest = bridge(was, is).into_iter().max_by_key(|(step, amount)| (amount.0.abs(), std::cmp::Reverse(*step)));
+        let largest = bridge(was, is).into_iter().max_by_key(|(driver, amount)| (amount.0.abs(), std::cmp::Reverse(*driver)));
         found.push((is.total() - was.total(), workload, largest.filter(|(_, amount)| amount.0 != 0)));
     }
     found.sort_by_key(|(difference, workload, _)| (std::cmp::Reverse(difference.0.abs()), *workload));
@@ -198,14 +198,14 @@ async fn by_workload(connection: &mut PgConnection, spans: &[Span; 2], months: &
     for (n, (difference, workload, largest)) in found.into_iter().enumerate() {
         let name = name_of(workload);
         let why = match largest {
-            Some((step, amount)) if n < EXPLAINED => {
+            Some((driver, amount)) if n < EXPLAINED => {
                 let one = months.get(workload).map(|pair| Months::from([(workload.clone(), pair.clone())])).unwrap_or_default();
-                Some(Reasons::read(connection, spans, &one, true).await?.of(step, amount))
+                Some(Reasons::read(connection, spans, &one, true).await?.of(driver, amount))
             }
             _ => None,
         };
         let totals = months.get(workload).map(|pair| [pair[0].total(), pair[1].total()]).unwrap_or_default();
-        let mostly = largest.map(|(step, amount)| format!("{} {}", step.as_str(), signed_dollars(amount)));
+        let mostly = largest.map(|(driver, amount)| format!("{} {}", driver.as_str(), signed_dollars(amount)));
         rows.push(vec![
             Some(name),
             Some(six_decimals(totals[0])),
@@ -218,20 +218,20 @@ async fn by_workload(connection: &mut PgConnection, spans: &[Span; 2], months: &
     Ok(rows)
 }
 
-fn sentence(before: &Month, after: &Month, was: MicroUsd, is: MicroUsd, steps: &BTreeMap<Step, MicroUsd>) -> String {
+fn sentence(before: &Month, after: &Month, was: MicroUsd, is: MicroUsd, moved: &BTreeMap<Driver, MicroUsd>) -> String {
     let difference = is - was;
     if was == MicroUsd(0) && is == MicroUsd(0) {
         return format!("Neither {before} nor {after} has any spend.");
     }
     let (word, largest) = if difference.0 >= 0 {
-        ("more", steps.iter().max_by_key(|(step, amount)| (amount.0, std::cmp::Reverse(**step))))
+        ("more", moved.iter().max_by_key(|(driver, amount)| (amount.0, std::cmp::Reverse(**driver))))
     } else {
-        ("less", steps.iter().min_by_key(|(step, amount)| (amount.0, **step)))
+        ("less", moved.iter().min_by_key(|(driver, amount)| (amount.0, **driver)))
     };
     let percent = if was.0 > 0 { format!(" ({:+.1} %)", (difference.0 * 1_000 / was.0) as f64 / 10.0) } else { String::new() };
     let mostly = largest
         .filter(|(_, amount)| amount.0 != 0)
-        .map_or_else(String::new, |(step, amount)| format!("; mostly {} ({})", step.as_str(), signed_dollars(*amount)));
+        .map_or_else(String::new, |(driver, amount)| format!("; mostly {} ({})", driver.as_str(), signed_dollars(*amount)));
     format!("{after} cost {}, {} {word} than {before}{percent}{mostly}.", dollars(is), dollars(MicroUsd(difference.0.abs())))
 }
 

@@ -8,7 +8,7 @@ SELECT d.id AS decision, d.at AS decided_at, d.cluster, d.trigger, d.outcome, d.
        (SELECT count(*) FROM ledger.candidate c WHERE c.decision = d.id) AS refused_shown, d.refused_counts, d.offers_hash,
        d.b0, d.b1, d.b2, d.b0_usd_h, d.b1_replica_usd_h, d.b2_replica_usd_h,
        d.claim, d.from_claim, d.instance, d.policy_hash, d.code_version
-FROM ledger.decision d;
+FROM ledger.decision d WHERE d.posted_at < (SELECT ledger.known_before());
 
 -- When the old pod was gone follows from the end of its stay: the move is recorded before, when its replacement is Ready.
 CREATE VIEW ledger.migration_timing AS

@@ -36,7 +36,8 @@ DROP VIEW IF EXISTS ledger.unit_economics, ledger.unit_economics_by_model, ledge
     ledger.recomputed_share, ledger.usage, ledger.revenue, ledger.statements, ledger.fetches, ledger.retags, ledger.workload_history, ledger.occupancy, ledger.price_segment,
     ledger.capacity_interval, ledger.candidate;
 DROP FUNCTION IF EXISTS ledger.ai_cost_month_of(date, date, jsonb), ledger.ai_cost_of(date, date, jsonb), ledger.hourly_units(date, date, jsonb),
-    ledger.unit_economics_of(date, date, jsonb), ledger.unit_economics_by_model_of(date, date, jsonb), ledger.unit_cost_percentiles_of(date, date, jsonb),
+    ledger.unit_economics_of(date, date, jsonb), ledger.unit_economics_by_model_of(date, date, jsonb), ledger.unit_economics_of_models(date, date, jsonb, text[]), ledger.model_hours(date, date, jsonb),
+    ledger.unit_cost_percentiles_of(date, date, jsonb),
     ledger.revenue_of(date, date, jsonb), ledger.wanted_cost(timestamptz, timestamptz, jsonb);
 DROP FUNCTION IF EXISTS ledger.ai_cost_of(date, date), ledger.hourly_units(date, date), ledger.unit_economics_of(date, date),
     ledger.unit_economics_by_model_of(date, date), ledger.unit_cost_percentiles_of(date, date), ledger.basis_of(boolean, numeric, numeric, numeric), ledger.trust_of(date, date), ledger.exposure_of(timestamptz, timestamptz), ledger.interruption_rates(numeric, numeric, numeric),
@@ -44,16 +45,18 @@ DROP FUNCTION IF EXISTS ledger.ai_cost_of(date, date), ledger.hourly_units(date,
 
 -- Offers are lines of text; those written before 0004 JSON by position, those before 0003 JSON by name.
 CREATE VIEW ledger.candidate AS
-WITH refused AS (
+WITH known AS NOT MATERIALIZED (
+    SELECT * FROM ledger.candidate_set WHERE posted_at < (SELECT ledger.known_before())
+), refused AS (
     SELECT s.id, s.at, l.rank, string_to_array(l.line, ',', '') AS o
-    FROM ledger.candidate_set s, string_to_table(s.offers, E'\n') WITH ORDINALITY AS l(line, rank)
+    FROM known s, string_to_table(s.offers, E'\n') WITH ORDINALITY AS l(line, rank)
     UNION ALL
     SELECT s.id, s.at, c.rank,
            CASE jsonb_typeof(c.offer) WHEN 'array' THEN ARRAY(SELECT jsonb_array_elements_text(c.offer))
            ELSE ARRAY[c.offer ->> 'region', c.offer ->> 'zone', c.offer ->> 'instance_type', c.offer ->> 'capacity_type', c.offer ->> 'price_usd_h',
                       c.offer ->> 'per_replica_usd_h', c.offer ->> 'replicas', c.offer ->> 'price_age_ms', c.offer ->> 'price_source',
                       c.offer ->> 'refusal', c.offer ->> 'interruptions_per_million_hours', c.offer ->> 'placement_score'] END
-    FROM ledger.candidate_set s, jsonb_array_elements(s.candidates) WITH ORDINALITY AS c(offer, rank)
+    FROM known s, jsonb_array_elements(s.candidates) WITH ORDINALITY AS c(offer, rank)
 )
 SELECT id AS decision, at AS decided_at, rank,
        o[1] AS region, o[2] AS zone, o[3] AS instance_type, o[4] AS capacity_type, o[5]::numeric AS price_usd_h,

@@ -40,7 +40,7 @@ CREATE OR REPLACE FUNCTION ledger.is_wanted(labels jsonb, team text, service tex
         AND (labels -> 'cost_center' IS NULL OR labels -> 'cost_center' ? coalesce(cost_center, '(untagged)'))
         AND (labels -> 'product_area' IS NULL OR labels -> 'product_area' ? coalesce(product_area, '(untagged)'))
         AND (labels -> 'component' IS NULL OR labels -> 'component' ? coalesce(component, '(untagged)'))
-        AND (labels -> 'workload' IS NULL OR labels -> 'workload' ? coalesce(namespace || '/' || name, '(none)')));
+        AND (labels -> 'workload' IS NULL OR labels -> 'workload' ? coalesce(CASE namespace WHEN '' THEN name ELSE namespace || '/' || name END, '(none)')));
 
 -- Cost by clock hour. An instance-hour lies across two of them: its shares are spread evenly over its time; egress stays at its moment.
 CREATE FUNCTION ledger.hourly_cost(from_at timestamptz, to_at timestamptz)
@@ -192,33 +192,60 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     FROM cost c FULL JOIN units u USING (ns, name) FULL JOIN people p USING (ns, name) FULL JOIN earned e USING (ns, name)
 $$;
 
--- The same by model: an hour's cost of an endpoint goes to its models by their tokens, where no tokens are known by requests.
-CREATE FUNCTION ledger.unit_economics_by_model_of(from_day date, to_day date, labels jsonb DEFAULT '{}')
-RETURNS TABLE (model text, endpoints bigint, cost_usd numeric, requests numeric, tokens_in numeric, tokens_out numeric, usd_per_request numeric,
-               usd_per_1000_tokens_in numeric, usd_per_1000_tokens_out numeric, usd_per_1000_tokens numeric)
+-- Hours of endpoints by model: what each model cost and produced. An hour's cost goes to its models by their tokens, where no tokens are known by requests.
+-- Of several sources that speak of an hour the one that `usage` shows counts.
+CREATE FUNCTION ledger.model_hours(from_day date, to_day date, labels jsonb DEFAULT '{}')
+RETURNS TABLE (hour timestamptz, workload_namespace text, workload_name text, model text, cost_usd numeric, requests numeric, tokens_in numeric,
+               tokens_out numeric, tokens numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH bounds AS (
         SELECT from_day::timestamp AT TIME ZONE 'UTC' AS first, to_day::timestamp AT TIME ZONE 'UTC' AS next
     ), cost AS MATERIALIZED (
         SELECT h.hour, h.workload_namespace, h.workload_name, h.cost_usd AS cost, h.part FROM bounds b, LATERAL ledger.wanted_cost(b.first, b.next, labels) h
+    ), shown AS MATERIALIZED (
+        SELECT u.hour, u.workload_namespace, u.workload_name, u.unit, u.source FROM ledger.usage u, bounds b WHERE u.hour >= b.first AND u.hour < b.next
     ), used AS (
         SELECT u.hour, u.workload_namespace, u.workload_name, u.model, sum(u.quantity) FILTER (WHERE u.unit = 'requests') AS requests,
                sum(u.quantity) FILTER (WHERE u.unit = 'tokens_in') AS tokens_in, sum(u.quantity) FILTER (WHERE u.unit = 'tokens_out') AS tokens_out,
                coalesce(sum(u.quantity) FILTER (WHERE u.unit = 'tokens'), sum(u.quantity) FILTER (WHERE u.unit IN ('tokens_in', 'tokens_out'))) AS tokens
-        FROM ledger.usage_by_model u, bounds b WHERE u.hour >= b.first AND u.hour < b.next AND u.unit NOT IN ('users', 'monthly_users') GROUP BY 1, 2, 3, 4
-    ), shared AS (
-        SELECT u.model, u.workload_namespace, u.workload_name, u.requests * c.part AS requests, u.tokens_in * c.part AS tokens_in,
-               u.tokens_out * c.part AS tokens_out, u.tokens * c.part AS tokens, c.cost * CASE WHEN sum(u.tokens) OVER w > 0 THEN coalesce(u.tokens, 0) / sum(u.tokens) OVER w
-                                  WHEN sum(u.requests) OVER w > 0 THEN coalesce(u.requests, 0) / sum(u.requests) OVER w
-                                  ELSE 1.0 / count(*) OVER w END AS cost
-        FROM used u JOIN cost c USING (hour, workload_namespace, workload_name) WINDOW w AS (PARTITION BY u.hour, u.workload_namespace, u.workload_name)
+        FROM ledger.usage_by_model u JOIN shown USING (hour, workload_namespace, workload_name, unit, source), bounds b
+        WHERE u.hour >= b.first AND u.hour < b.next AND u.unit NOT IN ('users', 'monthly_users') GROUP BY 1, 2, 3, 4
     )
-    SELECT coalesce(model, '(no model named)'), count(DISTINCT (workload_namespace, workload_name)), round(sum(cost), 10), sum(requests), sum(tokens_in),
-           sum(tokens_out), round(sum(cost) FILTER (WHERE requests IS NOT NULL) / nullif(sum(requests), 0), 12),
-           round(1000 * sum(cost) FILTER (WHERE tokens_in IS NOT NULL) / nullif(sum(tokens_in), 0), 12),
-           round(1000 * sum(cost) FILTER (WHERE tokens_out IS NOT NULL) / nullif(sum(tokens_out), 0), 12),
-           round(1000 * sum(cost) FILTER (WHERE tokens IS NOT NULL) / nullif(sum(tokens), 0), 12)
-    FROM shared GROUP BY 1
+    SELECT u.hour, u.workload_namespace, u.workload_name, coalesce(u.model, '(no model named)'),
+           c.cost * CASE WHEN sum(u.tokens) OVER w > 0 THEN coalesce(u.tokens, 0) / sum(u.tokens) OVER w
+                         WHEN sum(u.requests) OVER w > 0 THEN coalesce(u.requests, 0) / sum(u.requests) OVER w
+                         ELSE 1.0 / count(*) OVER w END,
+           u.requests * c.part, u.tokens_in * c.part, u.tokens_out * c.part, u.tokens * c.part
+    FROM used u JOIN cost c USING (hour, workload_namespace, workload_name) WINDOW w AS (PARTITION BY u.hour, u.workload_namespace, u.workload_name)
+$$;
+
+-- The same by model.
+CREATE FUNCTION ledger.unit_economics_by_model_of(from_day date, to_day date, labels jsonb DEFAULT '{}')
+RETURNS TABLE (model text, endpoints bigint, cost_usd numeric, requests numeric, tokens_in numeric, tokens_out numeric, usd_per_request numeric,
+               usd_per_1000_tokens_in numeric, usd_per_1000_tokens_out numeric, usd_per_1000_tokens numeric)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT model, count(DISTINCT (workload_namespace, workload_name)), round(sum(cost_usd), 10), sum(requests), sum(tokens_in), sum(tokens_out),
+           round(sum(cost_usd) FILTER (WHERE requests IS NOT NULL) / nullif(sum(requests), 0), 12),
+           round(1000 * sum(cost_usd) FILTER (WHERE tokens_in IS NOT NULL) / nullif(sum(tokens_in), 0), 12),
+           round(1000 * sum(cost_usd) FILTER (WHERE tokens_out IS NOT NULL) / nullif(sum(tokens_out), 0), 12),
+           round(1000 * sum(cost_usd) FILTER (WHERE tokens IS NOT NULL) / nullif(sum(tokens), 0), 12)
+    FROM ledger.model_hours(from_day, to_day, labels) GROUP BY 1
+$$;
+
+-- What endpoints cost for some models: of each hour whose usage is known by model the part of the models that are asked for.
+CREATE FUNCTION ledger.unit_economics_of_models(from_day date, to_day date, labels jsonb, models text[])
+RETURNS TABLE (workload_namespace text, workload_name text, cost_usd numeric, cost_percent_of_models numeric, requests numeric, tokens_in numeric,
+               tokens_out numeric, usd_per_request numeric, usd_per_1000_tokens_in numeric, usd_per_1000_tokens_out numeric, usd_per_1000_tokens numeric)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    WITH wanted AS (SELECT h.*, h.model = ANY (models) AS of_models FROM ledger.model_hours(from_day, to_day, labels) h)
+    SELECT workload_namespace, workload_name, round(sum(cost_usd) FILTER (WHERE of_models), 10),
+           round(100 * sum(cost_usd) FILTER (WHERE of_models) / nullif(sum(cost_usd), 0), 1), sum(requests) FILTER (WHERE of_models),
+           sum(tokens_in) FILTER (WHERE of_models), sum(tokens_out) FILTER (WHERE of_models),
+           round(sum(cost_usd) FILTER (WHERE of_models AND requests IS NOT NULL) / nullif(sum(requests) FILTER (WHERE of_models), 0), 12),
+           round(1000 * sum(cost_usd) FILTER (WHERE of_models AND tokens_in IS NOT NULL) / nullif(sum(tokens_in) FILTER (WHERE of_models), 0), 12),
+           round(1000 * sum(cost_usd) FILTER (WHERE of_models AND tokens_out IS NOT NULL) / nullif(sum(tokens_out) FILTER (WHERE of_models), 0), 12),
+           round(1000 * sum(cost_usd) FILTER (WHERE of_models AND tokens IS NOT NULL) / nullif(sum(tokens) FILTER (WHERE of_models), 0), 12)
+    FROM wanted GROUP BY 1, 2 HAVING bool_or(of_models)
 $$;
 
 -- What a unit cost over endpoints and hours, weighted by units: half of all requests came in hours of endpoints in which one cost at most P50.

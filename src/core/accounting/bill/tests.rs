@@ -60,10 +60,10 @@ fn clock_hours_of_the_bill_are_laid_over_instance_hours_and_add_up() {
         ms.iter().zip(7..).map(|(ms, hour)| BilledLine { used: Some(Millis(*ms)), ..bill(hour, &cost(*ms), 0) }).collect();
     let hours = billed_hours(&machine, &lines);
     assert_eq!(said(&hours), [(0, 91_300, "confirmed"), (1, 91_300, "confirmed"), (2, 45_650, "confirmed")]);
-    let dearer =
+    let higher =
         billed_hours(&machine, &[lines[0].clone(), BilledLine { cost: "0.2".parse().unwrap(), ..lines[1].clone() }, lines[2].clone()]);
     let exact: BilledUsd = ["0.2", &cost(ms[0]), &cost(ms[2])].iter().map(|t| t.parse::<BilledUsd>().unwrap()).sum();
-    assert_eq!(dearer.iter().map(|h| h.cost).sum::<MicroUsd>(), exact.to_micro_usd());
+    assert_eq!(higher.iter().map(|h| h.cost).sum::<MicroUsd>(), exact.to_micro_usd());
 }
 
 #[test]

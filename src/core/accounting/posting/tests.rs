@@ -103,7 +103,7 @@ fn a_late_fact_posts_the_difference_and_edits_nothing() {
     let mut book = Book::default();
     book.post(&facts(hours(3), true), DAY + hours(3));
     assert_eq!((book.rows.len(), book.cost()), (4, 900_000));
-    // It had ended after two hours and six minutes, and the second hour was dearer.
+    // It had ended after two hours and six minutes, and the second hour was more expensive.
     let mut late = facts(hours(2) + Millis::from_mins(6), true);
     late.interval.hours.insert(1, HourRate { price: MicroUsdPerHour(400_000), on_demand: None });
     let rows = book.post(&late, DAY + hours(3));
@@ -111,7 +111,7 @@ fn a_late_fact_posts_the_difference_and_edits_nothing() {
         rows,
         [
             ("correction", "late-fact", 1, Line::Pod, 100_000),
-            // The dearer price is carried on: 6 min of it instead of an hour of the old.
+            // The higher price is carried on: 6 min of it instead of an hour of the old.
             ("correction", "late-fact", 2, Line::Pod, -260_000),
         ]
     );
