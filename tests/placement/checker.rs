@@ -292,7 +292,7 @@ fn owners(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<St
     for demand in request.demands {
         let Some(owner) = &demand.owner else { continue };
         let total = request.demands.iter().filter(|d| d.owner.as_ref().is_some_and(|o| o.owner == owner.owner)).count() as i64;
-        if let (Some(skew), Some(by_zone)) = (owner.zone_max_skew, zones.get(owner.owner.as_str())) {
+        if let (Some(skew), Some(by_zone)) = (owner.spreads.first().map(|s| s.max_skew), zones.get(owner.owner.as_str())) {
             let most = by_zone.values().max().copied().unwrap_or(0);
             // Rescues have limits of their own: a zone counts when each of the owner's replicas could have gone there.
             let mine = request.demands.iter().filter(|d| d.owner.as_ref().is_some_and(|o| o.owner == owner.owner));

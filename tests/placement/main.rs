@@ -11,7 +11,7 @@ use lowtide::core::market::catalog::Catalog;
 use lowtide::core::market::quota::{QuotaFamily, QuotaKey};
 use lowtide::core::market::{Capacity, CapacityType, Market, Offer, PriceSource};
 use lowtide::core::placement::{
-    Demand, Gang, Learnt, OwnerRule, Placement, PlacementRequest, PlacementSettings, PoolLimits, PoolPolicy, Room, Target, counterfactuals,
+    AreaSpread, Demand, Gang, Learnt, OwnerRule, Placement, PlacementRequest, PlacementSettings, PoolLimits, PoolPolicy, Room, Target, counterfactuals,
     judge, place,
 };
 use lowtide::core::record::Refusal;
@@ -190,7 +190,7 @@ fn gangs_stand_in_one_zone_or_not_at_all() {
 fn spreads_and_shares_hold_where_one_place_is_cheapest() {
     let zones = ["use1-az1", "use1-az2", "use1-az4"];
     let market = market(zones.iter().zip(1..).map(|(z, i)| offer("us-east-1", z, "g6.xlarge", CapacityType::Spot, 300_000 * i)));
-    let rule = |skew, share| OwnerRule { owner: "d".into(), zone_max_skew: skew, max_share_per_mille: share, standing: BTreeMap::new() };
+    let rule = |skew, share| OwnerRule { owner: "d".into(), spreads: skew.map(AreaSpread::over_zones).into_iter().collect(), max_share_per_mille: share, standing: BTreeMap::new() };
     let mut demands = pods("d", 6, &need(1, 8, 1_000, 4));
     demands.iter_mut().for_each(|d| d.owner = Some(rule(Some(1), None)));
     assert_eq!(simple(&market, &demands).price_per_hour, MicroUsdPerHour(2 * 300_000 * (1 + 2 + 3)));
@@ -225,7 +225,7 @@ fn spreads_and_shares_go_to_free_room_first() {
     let market = market(["use1-az1", "use1-az2"].map(|zone| offer("us-east-1", zone, "g6.xlarge", CapacityType::Spot, 300_000)));
     let room = free_room("use1-az4");
     for (skew, share) in [(Some(1), None), (None, Some(400))] {
-        let rule = OwnerRule { owner: "d".into(), zone_max_skew: skew, max_share_per_mille: share, standing: BTreeMap::new() };
+        let rule = OwnerRule { owner: "d".into(), spreads: skew.map(AreaSpread::over_zones).into_iter().collect(), max_share_per_mille: share, standing: BTreeMap::new() };
         let mut demands = pods("d", 3, &need(1, 8, 1_000, 4));
         demands.iter_mut().for_each(|d| d.owner = Some(rule.clone()));
         let placement = placed(&market, &demands, std::slice::from_ref(&room), &[open_pool(&market)], &settings());
@@ -248,7 +248,7 @@ fn a_gang_whose_zone_is_known_goes_to_free_room_there_though_nothing_is_on_offer
 fn a_spread_holds_when_a_limit_leaves_replicas_without_a_place() {
     let zones = ["use1-az1", "use1-az2", "use1-az4"];
     let market = market(zones.iter().zip(1..).map(|(z, i)| offer("us-east-1", z, "g6.xlarge", CapacityType::Spot, 300_000 * i)));
-    let rule = OwnerRule { owner: "d".into(), zone_max_skew: Some(1), max_share_per_mille: None, standing: BTreeMap::new() };
+    let rule = OwnerRule { owner: "d".into(), spreads: vec![AreaSpread::over_zones(1)], max_share_per_mille: None, standing: BTreeMap::new() };
     let mut demands = pods("d", 9, &need(1, 8, 1_000, 4));
     demands.iter_mut().for_each(|d| d.owner = Some(rule.clone()));
     for nodes in 0..9 {
@@ -352,7 +352,7 @@ fn drawn_demands() -> impl Strategy<Value = Vec<Demand>> {
             let mut some = pods(&format!("w{index}"), count, &want);
             let owner = OwnerRule {
                 owner: format!("w{index}"),
-                zone_max_skew: (rule == 1).then_some(1),
+                spreads: (rule == 1).then(|| AreaSpread::over_zones(1)).into_iter().collect(),
                 max_share_per_mille: (rule == 2).then_some(500),
                 standing: BTreeMap::new(),
             };

@@ -103,7 +103,8 @@ fn extra(request: &PlacementRequest, room: &Room, group: &Group) -> Option<Micro
     let capacity_ok = wants.capacity_refusal(at.capacity_type, true).is_none();
     let ok = group.admitted_by(&room.node_pool)
         && (need.regions.is_empty() || need.regions.iter().any(|p| matches_pattern(p, at.region.as_str())))
-        && wants.zone_ok(&at.zone)
+        && wants.place_ok(at)
+        && wants.capacity_type_ok(at.capacity_type)
         && wants.tolerates(&room.node.class)
         && group.apart.agrees(room.node.has, room.node.avoids)
         && (room.node.misfits.is_empty() || !room.node.misfits.contains(&need.fingerprint()))

@@ -22,8 +22,8 @@ pub(super) struct Terms<'a> {
 pub(super) struct Marks {
     pub(super) ports: Vec<String>,
     pub(super) pods: Vec<PodSelector>,
-    /// Some pod keeps others out of its zone.
-    pub(super) over_zones: bool,
+    /// Some pod keeps others out of its zone, region or capacity type.
+    pub(super) over_areas: bool,
 }
 
 impl Marks {

@@ -93,7 +93,12 @@ impl PodReader<'_> {
         Ok((need.into(), schedule.into()))
     }
 
-    /// Reads a pod; `need` and `rules` are what [`PodReader::need`] and [`PodRules::read`] said of it, `let_go` the mark on it.
+    /// With which pods it may run.
+    pub fn rules(&self, manifest: &PodManifest) -> Shared<PodRules> {
+        PodRules::read(manifest, self.namespaces).0
+    }
+
+    /// Reads a pod; `need` and `rules` are what [`PodReader::need`] and [`PodReader::rules`] said of it, `let_go` the mark on it.
     pub fn read(&self, manifest: &PodManifest, (need, rules): (NeedAnswer, Shared<PodRules>), let_go: Option<&LetGo>) -> ReadPod {
         let (workload, mobility) = self.controllers.of(manifest, self.volumes, let_go);
         let kind = need.as_ref().ok().map(|(need, _)| need.kind);

@@ -125,7 +125,7 @@ impl KeptPods {
         let reader = PodReader { controllers, volumes, keys: &watches.keys, namespaces, vocabulary };
         let read = match manifest_of(pod) {
             Ok(manifest) => {
-                let asked = (reader.need(&manifest), PodRules::read(&manifest).0);
+                let asked = (reader.need(&manifest), reader.rules(&manifest));
                 WatchedPods { reader, endpoints }.read(pod, &manifest, asked)
             }
             Err(fault) => WatchedPods { reader, endpoints }.read(pod, &Default::default(), (Err(vec![fault]), Shared::default())),

@@ -21,7 +21,7 @@ use crate::core::market::{Capacity, CapacityType, Offer, PriceSource};
 use crate::core::placement::{self, Demand, PlacementRequest, PlannedMachine, Target};
 use crate::core::record::{Counterfactuals, Decision, JudgedOffer, Judgement, LedgerRecord, Outcome, code_of};
 use crate::core::snapshot::Lane;
-use crate::core::units::ids::{ClaimName, DecisionId, ReservationId, ZoneId, derive_uuid};
+use crate::core::units::ids::{ClaimName, DecisionId, ReservationId, derive_uuid};
 use crate::core::units::shared::Shared;
 use crate::core::workload::need::Need;
 use crate::core::workload::{Baseline, Mobility, Pod, Replaces};
@@ -70,8 +70,8 @@ fn place_all<'a>(pass: &mut Pass<'a>, waiting: &[&'a Pod]) {
         }
     }
     for ((claim, need), pods) in onto_room {
-        let zone = pass.claims.get(&claim).map(|c| c.spec.capacity.zone.clone());
-        if !goes_together(pass, &pods, zone) {
+        let at = pass.claims.get(&claim).map(|c| c.spec.capacity.clone());
+        if !goes_together(pass, &pods, at) {
             continue;
         }
         use_room(pass, &request, &mut judged, &claim, &need, &pods);
@@ -80,7 +80,7 @@ fn place_all<'a>(pass: &mut Pass<'a>, waiting: &[&'a Pod]) {
         let demands = machine.demands.iter().filter_map(|i| request.demands.get(*i));
         let pods: Vec<(&Pod, &Demand)> = demands.filter_map(|d| Some((*by_key.get(d.key.as_str())?, d))).collect();
         let only_pods: Vec<&Pod> = pods.iter().map(|(pod, _)| *pod).collect();
-        if !goes_together(pass, &only_pods, Some(machine.capacity.zone.clone())) {
+        if !goes_together(pass, &only_pods, Some(machine.capacity.clone())) {
             continue;
         }
         buy_machine(pass, &asked, &request, &mut judged, machine, &pods);
@@ -92,15 +92,15 @@ fn place_all<'a>(pass: &mut Pass<'a>, waiting: &[&'a Pod]) {
     }
 }
 
-/// Whether rules between pods let all of `pods` go to `zone` beside those that this pass has placed there. If so they count as placed; if not
+/// Whether rules between pods let all of `pods` go to `at` beside those that this pass has placed there. If so they count as placed; if not
 /// they have the next pass, which sees where the others are.
-fn goes_together<'a>(pass: &mut Pass<'a>, pods: &[&'a Pod], zone: Option<ZoneId>) -> bool {
-    let Some(zone) = zone.filter(|_| super::asking::terms(pass).marks.over_zones) else { return true };
-    if pods.iter().any(|pod| apart::clashes(pass, pod, &zone)) {
+fn goes_together<'a>(pass: &mut Pass<'a>, pods: &[&'a Pod], at: Option<Capacity>) -> bool {
+    let Some(at) = at.filter(|_| super::asking::terms(pass).marks.over_areas) else { return true };
+    if pods.iter().any(|pod| apart::clashes(pass, pod, &at)) {
         pass.wake(pass.now + crate::core::units::time::Millis(1));
         return false;
     }
-    pass.placed.extend(pods.iter().map(|pod| (*pod, zone.clone())));
+    pass.placed.extend(pods.iter().map(|pod| (*pod, at.clone())));
     true
 }
 
@@ -226,7 +226,7 @@ fn bind(pass: &mut Pass, pod: &Pod, claim: &ClaimName, decision: DecisionId, bas
 /// A machine was bought for this pod and the pod was not bound, as when the process ended in between. True when it is now, or will be.
 fn bind_where_bought<'a>(pass: &mut Pass<'a>, pod: &'a Pod) -> bool {
     let Some(claim) = kept_for(pass, pod).cloned() else { return false };
-    if !goes_together(pass, &[pod], Some(claim.spec.capacity.zone.clone())) {
+    if !goes_together(pass, &[pod], Some(claim.spec.capacity.clone())) {
         return false;
     }
     let (Ok((need, _)), Some(pool)) = (&pod.need, pass.pool_of(&claim)) else { return false };

@@ -50,7 +50,7 @@ pub(in crate::core::plan) fn kept_for<'a>(pass: &'a Pass, pod: &Pod) -> Option<&
     let fits = free.gpus >= 0 && free.cpu.0 >= 0 && free.memory.0 >= 0 && free.disk.0 >= 0;
     let misfit = pod.need.as_ref().is_ok_and(|(need, _)| room.node.misfits.contains(&need.fingerprint()));
     let apart = apart::of(pass, &asking::terms(pass).marks, pod);
-    let alone = !apart.agrees(room.node.has, room.node.avoids) || apart.not_zones.contains(&claim.spec.capacity.zone);
+    let alone = !apart.agrees(room.node.has, room.node.avoids) || apart.not.iter().any(|area| area.holds(&claim.spec.capacity));
     (fits && !misfit && !alone).then_some(claim)
 }
 

@@ -26,13 +26,24 @@ pub const ARCH: &str = "kubernetes.io/arch";
 pub const OS: &str = "kubernetes.io/os";
 /// The instance type.
 pub const TYPE: &str = "node.kubernetes.io/instance-type";
+/// Spot, on-demand or reserved.
+pub const CAPACITY_TYPE: &str = "lowtide.dev/capacity-type";
+/// ... as Karpenter calls it.
+pub const KARPENTER_CAPACITY_TYPE: &str = "karpenter.sh/capacity-type";
+/// The processor architecture by the name of old charts; kubelets still set it.
+pub const BETA_ARCH: &str = "beta.kubernetes.io/arch";
+/// ... and the operating system.
+pub const BETA_OS: &str = "beta.kubernetes.io/os";
 /// The node's own name.
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
 /// The pin that lowtide itself sets when it lifts a pod's gate.
 pub const PIN: &str = "lowtide.node-restriction.kubernetes.io/claim";
 
 /// Labels whose value is known before a node is bought, besides those that its node class adds.
-pub const KNOWN_LABELS: [&str; 25] = [
+pub const KNOWN_LABELS: [&str; 28] = [
+    HOSTNAME,
+    BETA_ARCH,
+    BETA_OS,
     REGION,
     ZONE,
     ZONE_ID,
@@ -40,14 +51,14 @@ pub const KNOWN_LABELS: [&str; 25] = [
     ARCH,
     OS,
     TYPE,
-    "lowtide.dev/capacity-type",
+    CAPACITY_TYPE,
     "lowtide.dev/node-class",
     "lowtide.dev/gpu-sharing",
     "nvidia.com/gpu.present",
     "nvidia.com/gpu.product",
     "nvidia.com/gpu.memory",
     "nvidia.com/gpu.count",
-    "karpenter.sh/capacity-type",
+    KARPENTER_CAPACITY_TYPE,
     "karpenter.k8s.aws/instance-category",
     "karpenter.k8s.aws/instance-family",
     "karpenter.k8s.aws/instance-generation",
@@ -100,11 +111,17 @@ fn alternatives(terms: &[NodeSelectorTerm], own_labels: &BTreeSet<String>, fault
     let mut impossible = Vec::new();
     let before = faults.len();
     for term in terms {
-        if !term.match_fields.is_empty() {
-            refuse(faults, AFFINITY, "matches node fields", "select nodes by labels; lowtide chooses the node");
-        }
-        let read: Vec<LabelRequirement> = term.match_expressions.iter().filter_map(|want| requirement(want, AFFINITY, faults)).collect();
+        let mut read: Vec<LabelRequirement> =
+            term.match_expressions.iter().filter_map(|want| requirement(want, AFFINITY, faults)).collect();
         let mut unknown = Vec::new();
+        // The one field there is, is the node's name, and that of a machine which is yet to be bought is none that anybody wrote.
+        for want in &term.match_fields {
+            if want.operator == "NotIn" {
+                read.push(LabelRequirement { key: HOSTNAME.to_owned(), operator: LabelOperator::NotIn(want.values.iter().cloned().collect()) });
+            } else {
+                refuse(&mut unknown, AFFINITY, "names nodes", "select nodes by labels; lowtide chooses the node");
+            }
+        }
         refuse_unknown(AFFINITY, &read, own_labels, &mut unknown);
         // An alternative that none of our nodes meets is dropped; the others stay.
         if unknown.is_empty() && !read.is_empty() {
@@ -113,6 +130,9 @@ fn alternatives(terms: &[NodeSelectorTerm], own_labels: &BTreeSet<String>, fault
         impossible.extend(unknown);
     }
     if kept.is_empty() && faults.len() == before {
+        if impossible.is_empty() {
+            refuse(faults, AFFINITY, "has no term with a requirement, and such a term selects no node", "write one requirement, or remove it");
+        }
         faults.extend(impossible);
     }
     kept
@@ -166,11 +186,11 @@ fn folded(common: LabelTerm, faults: &mut Vec<NeedError>) -> (Place, LabelTerm) 
             // AWS's own label for the id stays a requirement of its own: a node may have the id under that label alone.
             (ZONE, LabelOperator::In(values)) if !values.iter().any(|v| is_zone_name(v)) => ZONE,
             (REGION, LabelOperator::In(_)) => REGION,
-            (ARCH, LabelOperator::In(_)) => ARCH,
-            (OS, LabelOperator::In(_)) => OS,
+            (ARCH | BETA_ARCH, LabelOperator::In(_)) => ARCH,
+            (OS | BETA_OS, LabelOperator::In(_)) => OS,
             (TYPE, LabelOperator::In(_)) => TYPE,
             // The label is on all our nodes.
-            (REGION | ZONE | ZONE_ID | ARCH | OS | TYPE, LabelOperator::Exists) => continue,
+            (REGION | ZONE | ZONE_ID | ARCH | OS | TYPE | BETA_ARCH | BETA_OS | HOSTNAME, LabelOperator::Exists) => continue,
             _ => {
                 rest.insert(want);
                 continue;

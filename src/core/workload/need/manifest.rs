@@ -203,6 +203,7 @@ pub struct TopologySpreadConstraint {
     pub topology_key: String,
     pub when_unsatisfiable: String,
     pub min_domains: Option<i64>,
+    pub node_affinity_policy: Option<String>,
     pub label_selector: Option<LabelSelector>,
     pub match_label_keys: Vec<String>,
 }
