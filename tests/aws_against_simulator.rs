@@ -19,7 +19,7 @@ use lowtide::core::units::money::MicroUsdPerHour;
 use lowtide::core::units::time::Millis;
 use lowtide::engine::wall_clock::WallClock;
 use lowtide::lab::ec2::facts::Facts;
-use lowtide::lab::ec2::{Settings, SimulatorConfig, image_id, serve, subnet_id};
+use lowtide::lab::ec2::{AccountSettings, SimulatorConfig, image_id, serve, subnet_id};
 use lowtide::ports::{Clock, Cloud, CloudError, QueueMessage};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -42,7 +42,8 @@ impl Lab {
     async fn with(timeouts: Timeouts, key: &str) -> Lab {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let settings = Settings { boot: Millis(50), shutdown: Millis(50), visibility_lag: Millis(100), ..Settings::default() };
+        let settings =
+            AccountSettings { boot: Millis(50), shutdown: Millis(50), visibility_lag: Millis(100), ..AccountSettings::default() };
         tokio::spawn(serve(listener, SimulatorConfig { settings }, std::future::pending()));
         let mut settings = AwsSettings::new("lab", Arc::new(WallClock));
         settings.endpoint_url = Some(format!("http://{address}"));
@@ -249,7 +250,7 @@ async fn a_reservation_is_read_launched_into_as_far_as_it_goes_and_counts_in_no_
 }
 
 #[tokio::test]
-async fn a_region_that_is_off_is_told_from_a_fault_and_answers_again_once_it_is_on() {
+async fn a_region_that_is_off_is_distinguished_from_a_fault_and_answers_again_once_it_is_on() {
     let lab = Lab::start().await;
     let off: Region = "ap-southeast-3".into();
     lab.order("region", json!({"region": off, "on": false})).await;
@@ -295,7 +296,7 @@ async fn list_prices_of_the_gpu_family_are_one_page_and_the_rest_is_looked_for_r
 }
 
 #[tokio::test]
-async fn missing_capacity_quota_and_support_are_told_apart_and_asked_once() {
+async fn missing_capacity_quota_and_support_are_distinguished_and_asked_once() {
     let lab = Lab::start().await;
     lab.template().await;
     lab.order("capacity", json!({"zone": ZONE, "capacity_type": "spot", "available": 0})).await;

@@ -182,7 +182,7 @@ fn shaped(zones: usize, gap_secs: i64, od: i64, price: impl Fn(usize) -> i64, ro
     shaped_for(40, zones, gap_secs, od, price, room)
 }
 
-/// Zones that go up and down by `room(tick, zone)`, each in a region of its own, at `price(tick)` micro-dollars per hour, for so many hours.
+/// Zones that go up and down by `room(tick, zone)`, each in a region of its own, at `price(tick)` micro-dollars per hour, for this many hours.
 fn shaped_for(
     hours: i64,
     zones: usize,
@@ -211,7 +211,7 @@ fn no_market_makes_ours_late_or_cost_more_than_on_demand_by_more_than_three_perc
         ("up every other tick", shaped(3, 300, 3_000_000, cheap, |t, _| (t % 2) as u16)),
         ("up for a changeover, then down", shaped(3, 240, 3_000_000, cheap, |t, _| u16::from(t % 4 < 3))),
         ("rare and short", shaped(5, 300, 3_000_000, cheap, |t, z| u16::from((t * 7 + z * 13) % 40 < 3))),
-        ("spot dearer than on-demand", shaped(2, 300, 3_000_000, |_| 3_500_000, |_, _| 1)),
+        ("spot above on-demand", shaped(2, 300, 3_000_000, |_| 3_500_000, |_, _| 1)),
         ("spot that becomes dear", shaped(2, 300, 3_000_000, |t| if t < 12 { 900_000 } else { 9_000_000 }, |_, _| 1)),
         ("ticks of an hour, dear machines", shaped(3, 3_600, 98_000_000, |_| 35_000_000, |t, z| ((t / 5 + z) % 2) as u16 * 4)),
         ("ticks of a minute, cheap machines", shaped(3, 60, 100_000, |_| 30_000, |t, z| ((t / 97 + z) % 2) as u16)),

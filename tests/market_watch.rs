@@ -20,7 +20,7 @@ use lowtide::core::snapshot::Lane;
 use lowtide::core::units::ids::{ClassName, Region};
 use lowtide::engine::driver::{Engine, Intervals};
 use lowtide::engine::wall_clock::WallClock;
-use lowtide::lab::ec2::{Settings as AccountSettings, SimulatorConfig, serve, subnet_id};
+use lowtide::lab::ec2::{AccountSettings, SimulatorConfig, serve, subnet_id};
 use lowtide::lab::postgres::PrivatePostgres;
 use lowtide::ledger::{PgLedger, migrate};
 use lowtide::ports::{Applied, Clock, Cluster, ClusterError, ClusterView, Ledger, LedgerUnavailable};
@@ -245,7 +245,7 @@ async fn prices_are_confirmed_over_and_over_and_regions_do_not_ask_in_step() {
 }
 
 #[tokio::test]
-async fn a_region_that_is_off_is_passed_over_told_and_taken_up_when_it_opens() {
+async fn a_region_that_is_off_is_passed_over_reported_and_taken_up_when_it_opens() {
     let account = Account::open(AccountSettings::default()).await;
     let off: Region = "ap-southeast-3".into();
     account.order("region", json!({"region": off, "on": false})).await;
@@ -382,8 +382,8 @@ async fn the_offers_command_asks_aws_and_leaves_out_what_it_cannot_read() {
         .envs([("AWS_ACCESS_KEY_ID", "AKIDLOWTIDE"), ("AWS_SECRET_ACCESS_KEY", "secret"), ("AWS_EC2_METADATA_DISABLED", "true")])
         .output();
     let output = command.unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && told.contains("ap-southeast-3 is skipped"), "{told}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("ap-southeast-3 is skipped"), "{said}");
     let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
     let (best, regions) = (&rows[0], rows.iter().map(|r| r["region"].as_str().unwrap()).collect::<BTreeSet<_>>());
     assert_eq!(

@@ -108,14 +108,14 @@ async fn ingest(url: &str, arguments: &BenchArguments) -> Result<(), Box<dyn std
         arguments.writers
     );
     println!(
-        "ingest: as many, made into rows beforehand, in {:.2} s: {:.0} per second is what Postgres takes",
+        "ingest: the same number, made into rows beforehand, in {:.2} s: {:.0} per second is what Postgres takes",
         alone.as_secs_f64(),
         rate(alone)
     );
     Ok(())
 }
 
-/// Does `work` on every item, by so many workers at once; how long all took.
+/// Does `work` on every item, by this many workers at once; how long all took.
 async fn at_once<I, F>(items: Vec<I>, workers: usize, work: impl Fn(I) -> F) -> Result<Duration, Box<dyn std::error::Error>>
 where
     F: Future<Output = Result<(), String>> + Send + 'static,

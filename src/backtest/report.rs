@@ -88,8 +88,8 @@ pub struct Summary {
     pub lowtide_minus_usd: Option<f64>,
     /// Its 95 % bootstrap interval over windows.
     pub lowtide_minus_ci95: Option<(f64, f64)>,
-    /// Windows in which `lowtide` was dearer.
-    pub lowtide_dearer_windows: Option<usize>,
+    /// Windows in which `lowtide` cost more.
+    pub lowtide_costlier_windows: Option<usize>,
 }
 
 /// Everything a run of `lowtide backtest` found.
@@ -154,7 +154,7 @@ fn summary(policy: &str, rows: &[&Row], ours: &BTreeMap<i64, f64>) -> Summary {
         egress_usd: of(&|r| r.egress_usd),
         lowtide_minus_usd: compared.then(|| mean(&differences)),
         lowtide_minus_ci95: compared.then(|| bootstrap95(&differences)),
-        lowtide_dearer_windows: compared.then(|| differences.iter().filter(|d| **d > 0.005).count()),
+        lowtide_costlier_windows: compared.then(|| differences.iter().filter(|d| **d > 0.005).count()),
     }
 }
 
@@ -196,7 +196,7 @@ pub fn table(summary: &[Summary], service: bool) -> String {
             format!("{:.2}", s.on_demand_hours),
             format!("{:.2}", s.egress_usd),
             ci,
-            s.lowtide_dearer_windows.map_or(String::from("-"), |n| n.to_string()),
+            s.lowtide_costlier_windows.map_or(String::from("-"), |n| n.to_string()),
         ]);
     }
     let widths: Vec<usize> = (0..head.len()).map(|c| lines.iter().map(|l| l[c].len()).max().unwrap_or(0)).collect();

@@ -50,13 +50,13 @@ impl BatchRun {
     }
 }
 
-struct World<'a> {
+struct Playback<'a> {
     market: &'a Market,
     state: JobState,
     run: BatchRun,
 }
 
-impl World<'_> {
+impl Playback<'_> {
     /// What the last tick's instance did.
     fn work(&mut self) -> Option<Millis> {
         let gap = self.market.tick.0;
@@ -111,60 +111,60 @@ pub fn simulate(market: &Market, job: BatchJob, start: usize, policy: &mut dyn B
         on_demand_ticks: 0,
         history: Vec::new(),
     };
-    let mut world = World { market, state, run };
+    let mut playback = Playback { market, state, run };
     let mut wish = Vec::new();
     let gap = market.tick.0;
     for now in start..market.ticks() {
         let began = Millis(gap * (now - start) as i64);
-        if let Some(used) = world.work() {
-            world.run.finished = Millis(began.0 - gap + used.0);
-            return world.run;
+        if let Some(used) = playback.work() {
+            playback.run.finished = Millis(began.0 - gap + used.0);
+            return playback.run;
         }
-        step(&mut world, &market.past(start, now), now, policy, &mut wish);
-        world.bill(now);
-        world.run.history.push(world.state.running);
+        step(&mut playback, &market.past(start, now), now, policy, &mut wish);
+        playback.bill(now);
+        playback.run.history.push(playback.state.running);
     }
     let end = Millis(gap * (market.ticks() - start) as i64);
-    let used = world.work();
-    world.run.unfinished = world.state.remaining;
-    world.run.finished = used.map_or(Millis(end.0 + world.state.remaining.0), |u| Millis(end.0 - gap + u.0));
-    world.run
+    let used = playback.work();
+    playback.run.unfinished = playback.state.remaining;
+    playback.run.finished = used.map_or(Millis(end.0 + playback.state.remaining.0), |u| Millis(end.0 - gap + u.0));
+    playback.run
 }
 
 /// Pre-emption, decision and launches of one tick.
-fn step(world: &mut World<'_>, past: &Past<'_>, now: usize, policy: &mut dyn BatchPolicy, wish: &mut Vec<Try>) {
-    world.state.preempted = None;
-    if let Running::Spot(z) = world.state.running {
-        let up = world.market.zones[z].capacity[now] > 0;
+fn step(playback: &mut Playback<'_>, past: &Past<'_>, now: usize, policy: &mut dyn BatchPolicy, wish: &mut Vec<Try>) {
+    playback.state.preempted = None;
+    if let Running::Spot(z) = playback.state.running {
+        let up = playback.market.zones[z].capacity[now] > 0;
         policy.saw(past, z, up);
         if !up {
-            world.run.preemptions += 1;
-            world.state.preempted = Some(z);
-            world.state.running = Running::Idle;
-            world.state.changeover_left = Millis(0);
+            playback.run.preemptions += 1;
+            playback.state.preempted = Some(z);
+            playback.state.running = Running::Idle;
+            playback.state.changeover_left = Millis(0);
         }
     }
     wish.clear();
-    policy.decide(past, &world.state, wish);
+    policy.decide(past, &playback.state, wish);
     for w in wish.iter() {
         match *w {
             Try::Keep => return,
             Try::Idle => break,
-            Try::Spot(z) if world.state.running == Running::Spot(z) => return,
-            Try::OnDemand(z) if world.state.running == Running::OnDemand(z) => return,
+            Try::Spot(z) if playback.state.running == Running::Spot(z) => return,
+            Try::OnDemand(z) if playback.state.running == Running::OnDemand(z) => return,
             Try::Spot(z) => {
-                let up = world.market.zones[z].capacity[now] > 0;
+                let up = playback.market.zones[z].capacity[now] > 0;
                 policy.saw(past, z, up);
                 if up {
-                    return world.start(z, now, Running::Spot(z));
+                    return playback.start(z, now, Running::Spot(z));
                 }
-                world.run.refused += 1;
+                playback.run.refused += 1;
             }
-            Try::OnDemand(z) => return world.start(z, now, Running::OnDemand(z)),
+            Try::OnDemand(z) => return playback.start(z, now, Running::OnDemand(z)),
         }
     }
-    world.state.running = Running::Idle;
-    world.state.changeover_left = Millis(0);
+    playback.state.running = Running::Idle;
+    playback.state.changeover_left = Millis(0);
 }
 
 /// What the same job costs on on-demand alone: work and one changeover at the cheapest on-demand price, to the second.

@@ -16,9 +16,9 @@ use crate::aws::{AwsCloud, AwsSettings};
 use crate::core::fleet::{Claim, Instance, NodeClass, NodePool, UnreadableClaim, tags};
 use crate::core::market::CapacityType;
 use crate::core::market::catalog::Catalog;
-use crate::core::plan::claims::adoption::{Allowed, Ours, Proposal, propose};
+use crate::core::market::quote::Quote;
+use crate::core::plan::claims::adoption::{AdoptedPrices, Allowed, Ours, Proposal, propose};
 use crate::core::units::ids::{ClaimName, ClassName, InstanceId, PoolName, Region, Uid};
-use crate::core::units::money::MicroUsdPerHour;
 use crate::engine::wall_clock::WallClock;
 use crate::kube::api::{CLAIM_FINALIZER, GpuNodeClaim, GpuNodeClass, GpuNodePool};
 use crate::kube::errors::call;
@@ -84,16 +84,20 @@ async fn look(client: &Client) -> Result<Seen, AdoptError> {
     Ok(Seen { uid: read_uid(client).await?, claims: claims_read, unreadable, pools, classes })
 }
 
-/// The machine's price when it was launched.
-async fn price(cloud: &AwsCloud, machine: &Instance) -> Result<Option<MicroUsdPerHour>, AdoptError> {
+/// The machine's price when it was launched, and what it would cost on-demand.
+async fn prices(cloud: &AwsCloud, machine: &Instance) -> Result<AdoptedPrices, AdoptError> {
     let (capacity, types) = (&machine.capacity, [machine.capacity.instance_type.clone()]);
-    let quotes = match capacity.capacity_type {
-        CapacityType::Spot => cloud.spot_quotes(&capacity.region, &types, machine.launched_at).await?,
-        CapacityType::OnDemand => cloud.on_demand_quotes(&capacity.region, &types).await?,
-        CapacityType::Reserved => return Ok(Some(MicroUsdPerHour(0))),
+    let earliest = |quotes: Vec<Quote>| {
+        let here = quotes.into_iter().filter(|q| q.zone.as_ref().is_none_or(|zone| *zone == capacity.zone));
+        here.min_by_key(|q| q.effective_from).map(|q| q.price_per_hour)
     };
-    let here = quotes.iter().filter(|q| q.zone.as_ref().is_none_or(|zone| *zone == capacity.zone));
-    Ok(here.min_by_key(|q| q.effective_from).map(|q| q.price_per_hour))
+    let on_demand = earliest(cloud.on_demand_quotes(&capacity.region, &types).await?);
+    let at_launch = match capacity.capacity_type {
+        CapacityType::Spot => earliest(cloud.spot_quotes(&capacity.region, &types, machine.launched_at).await?),
+        CapacityType::OnDemand => on_demand,
+        CapacityType::Reserved => Some(MicroUsdPerHour(0)),
+    };
+    Ok(AdoptedPrices { at_launch, on_demand })
 }
 
 /// Creates the claim; returns its uid.
@@ -125,7 +129,7 @@ async fn adopt(args: &AdoptArgs) -> Result<(usize, usize), AdoptError> {
     let (mut taken, mut left) = (0, 0);
     for region in regions {
         for machine in cloud.instances(region, &args.cluster).await? {
-            match propose(&ours, &allowed, &machine, price(&cloud, &machine).await?) {
+            match propose(&ours, &allowed, &machine, prices(&cloud, &machine).await?) {
                 None => {}
                 Some(Proposal::Leave { because }) => {
                     left += 1;
@@ -147,7 +151,7 @@ async fn adopt(args: &AdoptArgs) -> Result<(usize, usize), AdoptError> {
                             Some(uid) => uid,
                             None => make_claim(&client, &name, &spec).await?,
                         };
-                        mark(&cloud, region, &machine.id, (&seen.uid, &claim_uid)).await?;
+                        mark(&cloud, region, &machine.id, (&seen.uid, &claim_uid, spec.books.as_ref().unwrap_or(&claim_uid))).await?;
                     }
                 }
             }
@@ -156,8 +160,9 @@ async fn adopt(args: &AdoptArgs) -> Result<(usize, usize), AdoptError> {
     Ok((taken, left))
 }
 
-async fn mark(cloud: &AwsCloud, region: &Region, id: &InstanceId, (uid, claim_uid): (&str, &Uid)) -> Result<(), AdoptError> {
-    let words = [(tags::CLUSTER_UID, uid), (tags::CLAIM_UID, claim_uid.as_str())];
+/// Writes on the machine whose it is, which claim holds it, and under which uid its books are kept.
+async fn mark(cloud: &AwsCloud, region: &Region, id: &InstanceId, (uid, claim, books): (&str, &Uid, &Uid)) -> Result<(), AdoptError> {
+    let words = [(tags::CLUSTER_UID, uid), (tags::CLAIM_UID, claim.as_str()), (tags::BOOKS, books.as_str())];
     Ok(cloud.mark_instance(region, id, &words).await?)
 }
 

@@ -180,14 +180,14 @@ async fn definitions_will_do(client: &kube::Client) {
 /// How often it is looked at whether owners are still kept from our marks.
 const VALIDATION_EVERY: Duration = Duration::from_secs(60);
 
-/// Waits until owners are kept from what lowtide writes on their pods, unless it is told to serve without. Where that cannot be read, it is
+/// Waits until owners are kept from what lowtide writes on their pods, unless it was configured to serve without them. Where that cannot be read, it is
 /// said and nothing waits.
 async fn owners_are_kept_out(client: &kube::Client, args: &OperatorArgs) {
     loop {
         match validation(client, &args.marks_policy).await {
             Validation::InForce => return,
             Validation::Absent(why) if args.serve_without_validation => {
-                warn!("nothing keeps owners from what lowtide writes on their pods ({why}); it serves all the same, as it was told to");
+                warn!("nothing keeps owners from what lowtide writes on their pods ({why}); it serves all the same, as configured");
                 return;
             }
             Validation::Absent(why) => {

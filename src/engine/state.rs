@@ -241,7 +241,7 @@ impl State {
             }
         });
         if self.reported.len() > view.claims.len() {
-            let living: BTreeSet<&Uid> = view.claims.values().map(|c| &c.uid).collect();
+            let living: BTreeSet<&Uid> = view.claims.values().map(Claim::books).collect();
             self.reported.keep(&living);
             self.hours_ahead.retain(|(uid, _)| living.contains(uid));
         }

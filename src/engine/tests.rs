@@ -201,6 +201,7 @@ fn claim(name: &str, status: ClaimStatus) -> Claim {
         takes_over: None,
         price_origin: None,
         adopted: None,
+        books: None,
     };
     Claim { name: name.into(), uid: name.into(), version: 1, created_at: Timestamp(1_000_000), deleting: false, spec, status }
 }

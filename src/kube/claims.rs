@@ -133,6 +133,7 @@ fn read_spec(spec: &GpuNodeClaimSpec, decision: DecisionId) -> ClaimSpec {
         takes_over: spec.takes_over.as_deref().map(ClaimName::from),
         price_origin: spec.price_source.zip(spec.price_observed_at).map(|(source, at)| PriceOrigin { source, observed_at: at.0 }),
         adopted: spec.adopted_instance.as_deref().map(InstanceId::from),
+        books: spec.books_uid.as_deref().map(Uid::from),
     }
 }
 
@@ -234,6 +235,7 @@ pub fn write_spec(spec: &ClaimSpec) -> GpuNodeClaimSpec {
         bindings: spec.bindings.as_ref().map(|all| all.iter().map(binding).collect()),
         takes_over: spec.takes_over.as_ref().map(ToString::to_string),
         adopted_instance: spec.adopted.as_ref().map(ToString::to_string),
+        books_uid: spec.books.as_ref().map(ToString::to_string),
     }
 }
 

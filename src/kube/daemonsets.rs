@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_cannot_be_read_are_told() {
+    fn requests_that_cannot_be_read_are_reported() {
         let object = json!({ "metadata": { "name": "x" }, "spec": { "selector": {}, "template": { "spec": {
             "containers": [{ "name": "a", "resources": { "requests": { "cpu": "lots" } } }] } } } });
         let (read, fault) = read(&serde_json::from_value(object).unwrap());

@@ -1,10 +1,10 @@
-//! Plays the program inside batch pods: it works, is told to stop, writes a checkpoint, and resumes from it in another pod.
+//! Plays the program inside batch pods: it works, is asked to stop, writes a checkpoint, and resumes from it in another pod.
 //!
 //! kwok executes nothing, so this is the only "work" there is. A pod takes part by annotations on its template:
 //! `lab.lowtide.dev/work-seconds` (how much work the Job is), `lab.lowtide.dev/checkpoint-seconds` (from SIGTERM to a written
 //! checkpoint, default 2), `lab.lowtide.dev/checkpoint-every-seconds` (checkpoints while working; none by default).
 //!
-//! Modelled: the work itself, one second of work per second of Running. Real: when the pod ran, was told (its deletionTimestamp) and ended.
+//! Modelled: the work itself, one second of work per second of Running. Real: when the pod ran, was asked to stop (its deletionTimestamp) and ended.
 //! The checkpoint store is kept here, keyed by namespace and Job name, as a bucket would be.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,7 +44,7 @@ pub enum Happening {
         beside_another: bool,
     },
     /// It got SIGTERM.
-    Told {
+    Signalled {
         /// Work done by then.
         done_ms: Millis,
     },
@@ -86,7 +86,7 @@ struct Seen {
     /// Containers run on a machine that is on.
     running: bool,
     /// SIGTERM was sent.
-    told: bool,
+    signalled: bool,
     work: Millis,
     checkpoint: Millis,
     checkpoint_every: Option<Millis>,
@@ -99,15 +99,15 @@ struct Program {
     /// Work it began with.
     resumed_with: Millis,
     started: Timestamp,
-    told: Option<Timestamp>,
+    signalled: Option<Timestamp>,
     /// It has said its last word; nothing more is done for it.
     over: bool,
 }
 
 impl Program {
-    /// Work done by `now`: a program that was told only writes its checkpoint.
+    /// Work done by `now`: a program that was asked to stop only writes its checkpoint.
     fn done(&self, now: Timestamp) -> Millis {
-        let until = self.told.unwrap_or(now).min(now);
+        let until = self.signalled.unwrap_or(now).min(now);
         (self.resumed_with + until.since(self.started)).min(self.seen.work)
     }
 }
@@ -141,7 +141,7 @@ impl Programs {
         }
         for pod in pods.iter().filter(|pod| pod.running) {
             self.start_if_new(pod, now);
-            orders.extend(self.advance(&pod.uid, pod.told, now));
+            orders.extend(self.advance(&pod.uid, pod.signalled, now));
         }
         orders
     }
@@ -153,10 +153,10 @@ impl Programs {
         let resumed_with = self.checkpoint(&pod.job);
         let beside_another = self.running.values().any(|other| other.seen.job == pod.job && !other.over);
         self.tell(pod, now, Happening::Started { resumed_with_ms: resumed_with, beside_another });
-        self.running.insert(pod.uid.clone(), Program { seen: pod.clone(), resumed_with, started: now, told: None, over: false });
+        self.running.insert(pod.uid.clone(), Program { seen: pod.clone(), resumed_with, started: now, signalled: None, over: false });
     }
 
-    fn advance(&mut self, uid: &str, told: bool, now: Timestamp) -> Option<Order> {
+    fn advance(&mut self, uid: &str, signalled: bool, now: Timestamp) -> Option<Order> {
         let mut program = self.running.get(uid).filter(|program| !program.over)?.clone();
         let seen = program.seen.clone();
         let done = program.done(now);
@@ -168,16 +168,16 @@ impl Programs {
             self.tell(&seen, now, Happening::Finished);
             program.over = true;
             answer = order(OUTCOME, "succeeded");
-        } else if let Some(told_at) = program.told {
-            if now.since(told_at) >= seen.checkpoint {
+        } else if let Some(signalled_at) = program.signalled {
+            if now.since(signalled_at) >= seen.checkpoint {
                 self.checkpoints.insert(seen.job.clone(), done);
                 self.tell(&seen, now, Happening::Checkpointed { done_ms: done });
                 program.over = true;
                 answer = order(STOPPED, &now.to_rfc3339());
             }
-        } else if told {
-            program.told = Some(now);
-            self.tell(&seen, now, Happening::Told { done_ms: done });
+        } else if signalled {
+            program.signalled = Some(now);
+            self.tell(&seen, now, Happening::Signalled { done_ms: done });
         } else if seen.checkpoint_every.is_some_and(|every| done - self.checkpoint(&seen.job) >= every) {
             self.checkpoints.insert(seen.job.clone(), done);
             self.tell(&seen, now, Happening::Checkpointed { done_ms: done });
@@ -265,7 +265,7 @@ fn see(pod: &Pod) -> Option<Seen> {
         job,
         namespace,
         running: status.phase.as_deref() == Some("Running") && ready,
-        told: pod.metadata.deletion_timestamp.is_some(),
+        signalled: pod.metadata.deletion_timestamp.is_some(),
         work: seconds(WORK)?,
         checkpoint: seconds(CHECKPOINT).unwrap_or(Millis::from_secs(2)),
         checkpoint_every: seconds(CHECKPOINT_EVERY),
@@ -276,14 +276,14 @@ fn see(pod: &Pod) -> Option<Seen> {
 mod tests {
     use super::*;
 
-    fn pod(uid: &str, told: bool) -> Seen {
+    fn pod(uid: &str, signalled: bool) -> Seen {
         Seen {
             uid: uid.into(),
             namespace: "team".into(),
             pod: format!("train-{uid}"),
             job: "team/train".into(),
             running: true,
-            told,
+            signalled,
             work: Millis::from_secs(60),
             checkpoint: Millis::from_secs(3),
             checkpoint_every: None,
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_told_program_writes_its_checkpoint_and_the_next_pod_does_only_the_rest() {
+    fn a_signalled_program_writes_its_checkpoint_and_the_next_pod_does_only_the_rest() {
         let mut programs = Programs::default();
         assert_eq!(programs.turn(&[pod("a", false)], at(0)), []);
         assert_eq!(programs.turn(&[pod("a", true)], at(40)), []);
@@ -305,17 +305,17 @@ mod tests {
         assert_eq!(programs.turn(&[pod("b", false)], at(69)), []);
         let finished = programs.turn(&[pod("b", false)], at(70));
         assert_eq!(finished.iter().map(|o| (o.annotation, o.value.as_str())).collect::<Vec<_>>(), [(OUTCOME, "succeeded")]);
-        let told: Vec<_> = programs.timeline.iter().map(|event| event.what.clone()).collect();
+        let timeline: Vec<_> = programs.timeline.iter().map(|event| event.what.clone()).collect();
         let done_ms = Millis::from_secs(40);
         let started = |resumed_with_ms| Happening::Started { resumed_with_ms, beside_another: false };
         let expected = [
             started(Millis::ZERO),
-            Happening::Told { done_ms },
+            Happening::Signalled { done_ms },
             Happening::Checkpointed { done_ms },
             started(done_ms),
             Happening::Finished,
         ];
-        assert_eq!(told, expected);
+        assert_eq!(timeline, expected);
     }
 
     #[test]
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn two_pods_of_one_job_at_once_are_told() {
+    fn two_pods_of_one_job_at_once_are_reported() {
         let mut programs = Programs::default();
         programs.turn(&[pod("a", false)], at(0));
         programs.turn(&[pod("a", true), pod("b", false)], at(5));

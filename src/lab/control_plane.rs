@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::error::LabError;
 use super::kubeconfig::ApiServer;
 use super::process::{Process, ProcessSpec, free_port};
-use super::progress::Step;
+use super::progress::Wait;
 use super::tools::Tools;
 use super::workdir::Workdir;
 
@@ -110,7 +110,7 @@ impl ControlPlane {
 
     /// Pods can be made once the controller manager has given namespace `default` its service account.
     async fn wait_for_controllers(&mut self, logs: &Path) -> Result<(), LabError> {
-        let mut step = Step::begin("controllers, scheduler, kwok");
+        let mut wait = Wait::begin("controllers, scheduler, kwok");
         let limit = Duration::from_secs(60);
         loop {
             self.check()?;
@@ -119,7 +119,7 @@ impl ControlPlane {
                 Ok(_) => break,
                 Err(fault) => fault.to_string(),
             };
-            if step.elapsed() > limit {
+            if wait.elapsed() > limit {
                 return Err(LabError::NotReady {
                     what: "kube-controller-manager".into(),
                     seconds: limit.as_secs(),
@@ -127,10 +127,10 @@ impl ControlPlane {
                     logs: logs.to_owned(),
                 });
             }
-            step.waiting("no default service account yet");
+            wait.waiting("no default service account yet");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        step.done("");
+        wait.done("");
         Ok(())
     }
 }
@@ -143,25 +143,25 @@ async fn start_on_free_ports<T>(
     spec: impl Fn() -> Result<(ProcessSpec, T), LabError>,
     ready: impl AsyncFn(&T) -> Result<(), String>,
 ) -> Result<(Process, T), LabError> {
-    let mut step = Step::begin(what);
+    let mut wait = Wait::begin(what);
     for attempt in 1.. {
-        let (spec, told) = spec()?;
+        let (spec, address) = spec()?;
         let mut process = Process::spawn(&spec)?;
         let fault = loop {
             if let Err(fault) = process.check() {
                 break fault;
             }
-            let last = match ready(&told).await {
+            let last = match ready(&address).await {
                 Ok(()) => {
-                    step.done("");
-                    return Ok((process, told));
+                    wait.done("");
+                    return Ok((process, address));
                 }
                 Err(last) => last,
             };
-            if step.elapsed() > limit {
+            if wait.elapsed() > limit {
                 return Err(LabError::NotReady { what: what.to_owned(), seconds: limit.as_secs(), last, logs: logs.to_owned() });
             }
-            step.waiting(&last);
+            wait.waiting(&last);
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
         if attempt >= START_ATTEMPTS || !process.log_tail(20_000).contains("address already in use") {

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use lowtide::core::units::time::Millis;
-use lowtide::lab::ec2::world::Settings;
+use lowtide::lab::ec2::account::AccountSettings;
 use lowtide::lab::ec2::{SimulatorConfig, SimulatorError, standalone};
 
 /// A local AWS account of GPU capacity: EC2, SQS, STS, Service Quotas, Price List and instance metadata on one port.
@@ -30,12 +30,12 @@ struct Arguments {
 async fn main() -> Result<(), SimulatorError> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let arguments = Arguments::parse();
-    let settings = Settings {
+    let settings = AccountSettings {
         boot: Millis(arguments.boot_ms),
         notice: Millis::from_secs(arguments.notice_seconds),
         visibility_lag: Millis(arguments.visibility_lag_ms),
         throttling: !arguments.no_throttling,
-        ..Settings::default()
+        ..AccountSettings::default()
     };
     standalone::run(arguments.port, SimulatorConfig { settings }).await
 }

@@ -1,8 +1,8 @@
-//! What can go wrong in the local world, each with what to do about it.
+//! What can go wrong in the lab, each with what to do about it.
 
 use std::path::PathBuf;
 
-/// A fault of the local world.
+/// A fault of the lab.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
     /// A file or folder could not be used.

@@ -1,4 +1,4 @@
-//! `lowtide-lab up` (`make lab`): starts the world and the operator, says how to look around, and stays until asked to end.
+//! `lowtide-lab up` (`make lab`): starts the lab and the operator, says how to look around, and stays until asked to end.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::error::LabError;
 use super::progress::say;
-use super::world::{OperatorOptions, World, WorldOptions};
+use super::start::{Lab, LabOptions, OperatorOptions};
 
 /// Starts and stays. Exit code 1 when something could not start or ended early.
-pub async fn run(options: WorldOptions, bare: bool) -> ExitCode {
+pub async fn run(options: LabOptions, bare: bool) -> ExitCode {
     let outcome = tokio::select! {
         outcome = stay(options, bare) => outcome,
         () = asked_to_end() => Ok(()),
@@ -27,39 +27,39 @@ pub async fn run(options: WorldOptions, bare: bool) -> ExitCode {
     }
 }
 
-async fn stay(options: WorldOptions, bare: bool) -> Result<(), LabError> {
-    say("starting the local world");
-    let mut world = World::start(options).await?;
+async fn stay(options: LabOptions, bare: bool) -> Result<(), LabError> {
+    say("starting the lab");
+    let mut lab = Lab::start(options).await?;
     if !bare {
-        world.prepare_ledger().await?;
-        world.install_chart(&[])?;
-        world.spawn_operator(&OperatorOptions::default())?;
-        world.operator_ready(Duration::from_secs(60)).await?;
+        lab.prepare_ledger().await?;
+        lab.install_chart(&[])?;
+        lab.spawn_operator(&OperatorOptions::default())?;
+        lab.operator_ready(Duration::from_secs(60)).await?;
     }
-    describe(&mut world)?;
+    describe(&mut lab)?;
     loop {
-        world.check()?;
+        lab.check()?;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
-fn describe(world: &mut World) -> Result<(), LabError> {
-    let kubeconfig = world.control_plane.admin_kubeconfig().display().to_string();
-    let kubectl = world.tools().path("kubectl").display().to_string();
-    let (ec2, ledger) = (world.ec2_url().to_owned(), world.postgres.url());
+fn describe(lab: &mut Lab) -> Result<(), LabError> {
+    let kubeconfig = lab.control_plane.admin_kubeconfig().display().to_string();
+    let kubectl = lab.tools().path("kubectl").display().to_string();
+    let (ec2, ledger) = (lab.ec2_url().to_owned(), lab.postgres.url());
     say("\nthe world is up; look around:");
     say(&format!("  export KUBECONFIG={kubeconfig}"));
     say(&format!("  {kubectl} get gpunodeclaims,nodes,pods -A -o wide"));
     say(&format!("  psql '{ledger}'"));
     say(&format!("  curl {ec2}/_sim/state                     machines, as EC2 sees them"));
-    if let Some(pid) = world.operator().map(|operator| operator.pid()) {
-        say(&format!("  curl {}/metrics                     the operator, pid {pid}", world.operator_url()));
+    if let Some(pid) = lab.operator().map(|operator| operator.pid()) {
+        say(&format!("  curl {}/metrics                     the operator, pid {pid}", lab.operator_url()));
     }
     say("  kubectl apply -f examples/nodeclasses.yaml -f examples/nodepool.yaml -f examples/inference.yaml -f examples/batch.yaml");
     say(&format!(
         "  curl -H 'content-type: application/json' {ec2}/_sim/interrupt -d '{{\"instance_id\": \"i-...\"}}'    EC2 takes a machine back"
     ));
-    say(&format!("  logs: {}", world.logs()?.display()));
+    say(&format!("  logs: {}", lab.logs()?.display()));
     say("Ctrl-C ends it.");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `lowtide-lab`: the local world. Parses and runs; nothing else.
+//! `lowtide-lab`: the lab. Parses and runs; nothing else.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use lowtide::lab::demo::{self, DemoArguments};
 use lowtide::lab::ec2::{SimulatorConfig, standalone};
 use lowtide::lab::look_around;
 use lowtide::lab::scale::{self, ScaleArguments};
-use lowtide::lab::world::WorldOptions;
+use lowtide::lab::start::LabOptions;
 
-/// The local world around lowtide: a real control plane, a simulated EC2, a private Postgres.
+/// What surrounds lowtide, on one machine: a real control plane, a simulated EC2, a private Postgres.
 #[derive(Parser)]
 #[command(name = "lowtide-lab", version)]
 struct Arguments {
@@ -39,7 +39,7 @@ struct UpArguments {
     /// Seconds from EC2's `running` to the registration of the Node.
     #[arg(long, default_value_t = 5.0)]
     boot_seconds: f64,
-    /// Only the world: no chart, no operator.
+    /// Only the lab: no chart, no operator.
     #[arg(long)]
     bare: bool,
     /// Leaves logs and data on disk.
@@ -57,7 +57,7 @@ async fn main() -> ExitCode {
         Cmd::Demo(arguments) => demo::run(arguments).await,
         Cmd::Up(arguments) => {
             let boot = Duration::from_secs_f64(arguments.boot_seconds.max(0.0));
-            let options = WorldOptions { boot, keep: arguments.keep, ..WorldOptions::default() };
+            let options = LabOptions { boot, keep: arguments.keep, ..LabOptions::default() };
             look_around::run(options, arguments.bare).await
         }
         Cmd::Scale(arguments) => scale::run(arguments).await,

@@ -1,4 +1,4 @@
-//! The local world: real wherever it can be, simulated where it must be. Never in the image.
+//! The lab: real wherever it can be, simulated where it must be. Never in the image.
 //!
 //! Real: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, Helm, Postgres, the operator's process and its RBAC.
 //! Simulated: EC2 and SQS (`ec2`), what happens inside machines (`joiner` and kwok with `stages/`), what runs inside pods (`batch_program`).
@@ -38,13 +38,13 @@ pub mod scale;
 #[cfg(feature = "live")]
 pub mod sim_client;
 #[cfg(feature = "live")]
+pub mod start;
+#[cfg(feature = "live")]
 pub mod tools;
 #[cfg(feature = "live")]
 pub mod user_data;
 #[cfg(feature = "live")]
 pub mod workdir;
-#[cfg(feature = "live")]
-pub mod world;
 
 /// The wall clock: the lab lives in real time.
 #[cfg(feature = "live")]

@@ -1,4 +1,4 @@
-//! Child processes of the local world: started with a log file, ended by their own pid, never outliving the lab.
+//! Child processes of the lab: started with a log file, ended by their own pid, never outliving the lab.
 //!
 //! Decides: how a child is started, watched and ended. Does not: know what the child is.
 

@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 
 /// Waits for one thing, reporting how long it has taken.
 #[derive(Debug)]
-pub struct Step {
+pub struct Wait {
     what: String,
     since: Instant,
     reported: Instant,
 }
 
-impl Step {
+impl Wait {
     /// Begins.
-    pub fn begin(what: impl Into<String>) -> Step {
+    pub fn begin(what: impl Into<String>) -> Wait {
         let now = Instant::now();
-        Step { what: what.into(), since: now, reported: now }
+        Wait { what: what.into(), since: now, reported: now }
     }
     /// Time since it began.
     pub fn elapsed(&self) -> Duration {

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_2xx_answer_gives_its_body_and_any_other_is_told() {
+    async fn a_2xx_answer_gives_its_body_and_any_other_is_an_error() {
         let base = answering("HTTP/1.0 200 OK\r\n\r\n[1,2]").await;
         assert_eq!(get_json::<Vec<u32>>(&base, "/").await.unwrap(), [1, 2]);
         let base = answering("HTTP/1.0 404 Not Found\r\n\r\nno such thing").await;

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_cloud_init_would_join_with_is_told() {
+    fn what_no_cloud_init_would_join_with_is_reported() {
         assert_eq!(parse(""), Err(UserDataFault::Missing));
         assert!(matches!(parse("#!/bin/sh\ntrue\n"), Err(UserDataFault::UnknownForm(_))));
         assert_eq!(parse("#cloud-config\nwrite_files: []\n"), Err(UserDataFault::NoConfig));

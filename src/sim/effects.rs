@@ -21,11 +21,11 @@ impl World {
         let mut later = Vec::new();
         let has = Has { market: &self.market, account: &self.account, catalog: &self.catalog };
         let answer = self.ec2.launch(launch, &has, now, &mut later);
-        let told = match &answer {
+        let outcome = match &answer {
             Ok(id) => id.to_string(),
             Err(fault) => fault.to_string(),
         };
-        self.say(&format!("op{operator} launches {} for {}: {told}", launch.capacity, launch.claim));
+        self.say(&format!("op{operator} launches {} for {}: {outcome}", launch.capacity, launch.claim));
         self.settle(now, later);
         answer
     }
@@ -58,7 +58,7 @@ impl World {
         let id = record.id();
         let record = check::before_record(self, id, record);
         self.kube.durable.insert(id);
-        self.say(&format!("op{operator} records {}", told_record(&record)));
+        self.say(&format!("op{operator} records {}", record_in_words(&record)));
         self.kube.outbox.entry(id).or_insert(record);
         self.settle(now, Vec::new());
     }
@@ -97,7 +97,7 @@ fn described(action: &ClusterAction) -> String {
         }
         ClusterAction::Bind { target, claim, .. } => format!("binds {} to {claim}", target.pod.object.name),
         ClusterAction::Lift { target, claim } => format!("lifts the gate of {} for {claim}", target.pod.object.name),
-        ClusterAction::PatchClaim { claim, patch, .. } => format!("patches {claim}: {}", told_patch(patch)),
+        ClusterAction::PatchClaim { claim, patch, .. } => format!("patches {claim}: {}", patch_in_words(patch)),
         ClusterAction::MarkNode { node, claim, taint, .. } => format!("marks {node} for {claim}{}", if *taint { ", tainted" } else { "" }),
         ClusterAction::LetGoOfDeployment { target, .. } | ClusterAction::LetGoOfJob { target, .. } => {
             format!("lets {} go", target.pod.object.name)
@@ -109,11 +109,11 @@ fn described(action: &ClusterAction) -> String {
         ClusterAction::RemoveClaim { claim, .. } => format!("removes {claim}"),
         ClusterAction::SetPoolStatus { pool, status } => format!("shows pool {pool}: {} machines", status.claims),
         ClusterAction::SetClassStatus { class, status } => format!("shows class {class}: {} zones", status.zones.len()),
-        ClusterAction::Emit(event) => format!("says {} of {}: {}", event.reason, told_subject(&event.subject), event.note),
+        ClusterAction::Emit(event) => format!("says {} of {}: {}", event.reason, subject_in_words(&event.subject), event.note),
     }
 }
 
-fn told_subject(subject: &EventSubject) -> &str {
+fn subject_in_words(subject: &EventSubject) -> &str {
     match subject {
         EventSubject::Pod(pod) => &pod.object.name,
         EventSubject::Pool(name) => name.as_str(),
@@ -123,7 +123,7 @@ fn told_subject(subject: &EventSubject) -> &str {
 }
 
 /// What the patch sets; what it leaves alone is not mentioned.
-fn told_patch(patch: &ClaimPatch) -> String {
+fn patch_in_words(patch: &ClaimPatch) -> String {
     // Without `..`: a field that is forgotten here does not compile.
     let ClaimPatch {
         launch_asked_at,
@@ -197,7 +197,7 @@ fn told_patch(patch: &ClaimPatch) -> String {
     text
 }
 
-fn told_record(record: &LedgerRecord) -> String {
+fn record_in_words(record: &LedgerRecord) -> String {
     match record {
         LedgerRecord::Decision(d) => format!("decision {:?} after {:?}: {}", d.outcome, d.trigger, d.text),
         LedgerRecord::IntervalOpened(r) => format!("that {} runs for {}", r.instance, r.claim),

@@ -64,7 +64,7 @@ pub struct Fate {
     pub crash_after: bool,
     /// It is refused: no effect.
     pub refused: bool,
-    /// It takes effect, and the caller is told that nobody knows.
+    /// It takes effect, and the caller learns that nobody knows.
     pub unreported: bool,
 }
 

@@ -148,7 +148,7 @@ struct Operator {
     task: tokio::task::JoinHandle<()>,
     skew: Arc<AtomicI64>,
     watcher: Arc<Notify>,
-    // Kept so that its engine is neither told to stop nor to stand back.
+    // Kept so that its engine is neither asked to stop nor to stand back.
     _leads: watch::Sender<bool>,
     _stops: watch::Sender<bool>,
 }

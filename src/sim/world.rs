@@ -67,7 +67,7 @@ pub enum Event {
     Schedules(Uid),
     /// A pod has started.
     PodStarts(Uid),
-    /// A pod that was told to has ended.
+    /// A pod that was asked to end has ended.
     PodEnds(Uid),
     /// A pod object is removed, whatever its kubelet thinks.
     PodRemoved(Uid),

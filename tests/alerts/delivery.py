@@ -112,7 +112,7 @@ def play(port: int) -> int:
     }
     post(port, [alert("LowtideNoLeader", "critical", "capacity")])
     time.sleep(0.5)
-    # Without a leader the pods wait, and that is told by no alert of its own. The others are of another cluster: nothing holds them back.
+    # Without a leader the pods wait, and no alert of its own reports that. The others are of another cluster: nothing holds them back.
     other = {"cluster": "d"}
     post(port, [
         alert("LowtidePodsWaiting", "warning", "capacity"),

@@ -2,7 +2,7 @@
 # Tests the chart without a cluster: its suites (helm-unittest), and that values, schema and README agree. tests/admission installs it.
 #
 #   tests/chart/run.sh           all of it
-#   tests/chart/run.sh --docs    writes README's table of values anew
+#   tests/chart/run.sh --docs    writes README's table of values again
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 chart=$here/../../charts/lowtide

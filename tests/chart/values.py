@@ -3,7 +3,7 @@
 schema is a value; README's table of values is made of values.yaml and its comments.
 
     values.py CHART           checks
-    values.py CHART --write   writes the table anew
+    values.py CHART --write   writes the table again
 """
 import json
 import pathlib

@@ -190,7 +190,7 @@ def test_price_list(simulator):
 # --- launching --------------------------------------------------------------------------------------------------------
 
 
-def test_a_fleet_launches_where_it_was_told(simulator):
+def test_a_fleet_launches_where_it_was_asked_to(simulator):
     ec2 = simulator.client("ec2")
     zone = priced_zone(ec2)
     answer = fleet(ec2, [{"InstanceType": "g6.xlarge", "SubnetId": subnets(ec2)[zone]}], token="t-1")()

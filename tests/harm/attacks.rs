@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use lowtide::lab::control_plane::ControlPlane;
 use lowtide::lab::helm::Helm;
+use lowtide::lab::start::CLUSTER;
 use lowtide::lab::workdir::Workdir;
-use lowtide::lab::world::CLUSTER;
 use serde_json::json;
 
 use crate::stage::{Stage, deployment, policy};
@@ -14,13 +14,13 @@ use crate::stage::{Stage, deployment, policy};
 pub fn a_stolen_token_changes_nothing_that_is_not_lowtides(stage: &Stage) {
     let node = "apiVersion: v1\nkind: Node\nmetadata: {name: control-plane, labels: {node-role.kubernetes.io/control-plane: \"\"}}\n";
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: proxy, namespace: kube-system}\nspec: {hostNetwork: true, nodeName: control-plane, containers: [{name: c, image: proxy:1}]}\n";
-    stage.world.apply(&format!("{node}---\n{pod}")).unwrap();
+    stage.lab.apply(&format!("{node}---\n{pod}")).unwrap();
     let chat = stage.items(&["pods", "-n", "work", "-l", "app=chat"])[0]["metadata"]["name"].as_str().unwrap().to_owned();
     // kubectl reads before it patches, and lowtide does not.
     let reads = ["create", "clusterrole", "reads-pools", "--verb=get", "--resource=gpunodepools.lowtide.dev"];
-    stage.world.kubectl(&reads).unwrap();
+    stage.lab.kubectl(&reads).unwrap();
     let bound = ["create", "clusterrolebinding", "reads-pools", "--clusterrole=reads-pools", "--serviceaccount=lowtide-system:lowtide"];
-    stage.world.kubectl(&bound).unwrap();
+    stage.lab.kubectl(&bound).unwrap();
     let image = r#"{"spec":{"containers":[{"name":"c","image":"evil:1"}]}}"#;
     let attempts: [(&[&str], &str); 9] = [
         (&["patch", "pod", "proxy", "-n", "kube-system", "-p", image], "lowtide-guard"),
@@ -37,8 +37,8 @@ pub fn a_stolen_token_changes_nothing_that_is_not_lowtides(stage: &Stage) {
         let refused = stage.as_operator(arguments).expect_err(&format!("{arguments:?} was let through"));
         assert!(refused.contains(said), "{arguments:?}: expected {said}, found {refused}");
     }
-    stage.world.kubectl(&["delete", "node/control-plane", "--wait=false"]).unwrap();
-    stage.world.kubectl(&["delete", "pod/proxy", "-n", "kube-system", "--force", "--grace-period=0"]).unwrap();
+    stage.lab.kubectl(&["delete", "node/control-plane", "--wait=false"]).unwrap();
+    stage.lab.kubectl(&["delete", "pod/proxy", "-n", "kube-system", "--force", "--grace-period=0"]).unwrap();
 }
 
 /// S2: a claim whose status holds what this version cannot read.
@@ -47,7 +47,7 @@ pub async fn a_claim_that_cannot_be_read_keeps_its_machine_and_its_pods(stage: &
     let patch = |termination: serde_json::Value| json!({ "status": { "termination": termination } }).to_string();
     let odd = patch(json!({ "askedAt": "2026-11-20T11:00:00.000Z", "decisionId": "of-tomorrow", "reason": "empty" }));
     let write = |stage: &Stage, text: &str| {
-        stage.world.kubectl(&["patch", "gpunodeclaim", &name, "--subresource", "status", "--type", "merge", "-p", text]).unwrap()
+        stage.lab.kubectl(&["patch", "gpunodeclaim", &name, "--subresource", "status", "--type", "merge", "-p", text]).unwrap()
     };
     write(stage, &odd);
     stage.until("it is said", async |s| s.events("ClaimUnreadable").first().filter(|note| note.contains("of-tomorrow")).map(drop)).await;
@@ -68,7 +68,7 @@ pub async fn a_node_that_names_anothers_machine_is_an_alarm_and_is_not_used(stag
     let thief = format!(
         "apiVersion: v1\nkind: Node\nmetadata:\n  name: thief\n  labels: {{lowtide.dev/instance-id: {instance}, lowtide.dev/node-class: us-east-1}}\nspec: {{providerID: lowtide://x/y/lt-{instance}}}\n"
     );
-    stage.world.apply(&thief).unwrap();
+    stage.lab.apply(&thief).unwrap();
     stage.until("the alarm", async |s| s.gauge("lowtide_doubtful_nodes").await.filter(|nodes| *nodes >= 1.0)).await;
     stage.steady(8).await;
     let thief = stage.items(&["nodes", "-l", "kubernetes.io/hostname!=x"]).into_iter().find(|n| n["metadata"]["name"] == "thief").unwrap();
@@ -76,7 +76,7 @@ pub async fn a_node_that_names_anothers_machine_is_an_alarm_and_is_not_used(stag
         thief["metadata"]["labels"]["lowtide.node-restriction.kubernetes.io/claim"].is_null(),
         "it is labelled as the machine: {thief}"
     );
-    stage.world.kubectl(&["delete", "node", "thief", "--wait=false"]).unwrap();
+    stage.lab.kubectl(&["delete", "node", "thief", "--wait=false"]).unwrap();
     stage.until("no alarm", async |s| s.gauge("lowtide_doubtful_nodes").await.filter(|nodes| *nodes == 0.0)).await;
 }
 
@@ -89,20 +89,20 @@ pub async fn a_second_node_under_a_machines_own_address_ends_no_work(stage: &mut
     let twin = format!(
         "apiVersion: v1\nkind: Node\nmetadata:\n  name: twin\n  labels: {{lowtide.dev/instance-id: {instance}, lowtide.dev/node-class: us-east-1}}\nspec: {{providerID: lowtide://x/y/lt-{instance}}}\n"
     );
-    stage.world.apply(&twin).unwrap();
+    stage.lab.apply(&twin).unwrap();
     let status = json!({ "status": { "addresses": own["status"]["addresses"] } }).to_string();
-    stage.world.kubectl(&["patch", "node", "twin", "--subresource", "status", "--type", "merge", "-p", &status]).unwrap();
+    stage.lab.kubectl(&["patch", "node", "twin", "--subresource", "status", "--type", "merge", "-p", &status]).unwrap();
     stage.until("the alarm", async |s| s.gauge("lowtide_doubtful_nodes").await.filter(|nodes| *nodes >= 1.0)).await;
     // Longer than a Node may be gone.
     stage.steady(45).await;
-    stage.world.kubectl(&["delete", "node", "twin", "--wait=false"]).unwrap();
+    stage.lab.kubectl(&["delete", "node", "twin", "--wait=false"]).unwrap();
     stage.until("no alarm", async |s| s.gauge("lowtide_doubtful_nodes").await.filter(|nodes| *nodes == 0.0)).await;
     stage.steady(3).await;
 }
 
 /// S1: the same values on an API server that was built again, or a staging copy of them: every machine is nobody's there.
 pub async fn an_operator_of_the_same_name_on_an_empty_api_server_ends_nothing(stage: &mut Stage) {
-    let (tools, workdir) = (stage.world.tools().clone(), Workdir::create().unwrap());
+    let (tools, workdir) = (stage.lab.tools().clone(), Workdir::create().unwrap());
     let other = ControlPlane::start(&tools, &workdir).await.unwrap();
     let helm = Helm::new(tools.path("helm"), other.admin_kubeconfig(), workdir.folder("helm").unwrap());
     let values = [format!("cluster.name={CLUSTER}"), "operator.enabled=false".to_owned(), "hooks.enabled=false".to_owned()];
@@ -131,28 +131,28 @@ pub async fn an_operator_of_the_same_name_on_an_empty_api_server_ends_nothing(st
 }
 
 /// S11: where nothing refuses what owners write, lowtide says so and serves only if it is instructed to; and then what they forge buys nothing.
-pub async fn without_validation_it_serves_only_if_told(stage: &mut Stage) {
+pub async fn without_validation_it_serves_only_if_configured(stage: &mut Stage) {
     stage.stop_operator();
-    stage.world.install_chart(&["admission.validating.enabled=false".to_owned()]).unwrap();
+    stage.lab.install_chart(&["admission.validating.enabled=false".to_owned()]).unwrap();
     stage.spawn_operator(&[]);
     stage.until("it says so", async |s| s.log().contains("there is no ValidatingAdmissionPolicy lowtide-marks").then_some(())).await;
-    let lease = stage.world.kubectl(&["get", "lease", "lowtide", "-n", "lowtide-system", "-o", "jsonpath={.spec.holderIdentity}"]).unwrap();
+    let lease = stage.lab.kubectl(&["get", "lease", "lowtide", "-n", "lowtide-system", "-o", "jsonpath={.spec.holderIdentity}"]).unwrap();
     assert_eq!(lease.trim(), "", "it leads");
-    stage.world.kill_operator();
+    stage.lab.kill_operator();
     stage.start_operator(&[("LOWTIDE_SERVE_WITHOUT_VALIDATION", "true")]).await;
 
     // Refused seven times, which takes on-demand; and in the place of a pod whose machine EC2 takes, which gets past a budget.
     let replaces = r#"{"namespace":"work","name":"gone","uid":"gone","from_claim":"lt-gone","decision":"1fe02eb0-2c73-52de-a931-00bcc49225a7","noticed_at":1,"decided_at":2,"deadline":3}"#;
     let marks = format!("        lowtide.dev/attempt: \"7\"\n        lowtide.dev/replaces: '{replaces}'\n");
     let before: BTreeSet<String> = names_of(&stage.claims());
-    stage.world.apply(&deployment("forger", 1, &marks)).unwrap();
+    stage.lab.apply(&deployment("forger", 1, &marks)).unwrap();
     stage.until("the forger's pod runs", async |s| (s.ready_pods("forger").len() == 1).then_some(())).await;
     let claims = stage.claims();
     let bought: Vec<_> = claims.iter().filter(|claim| !before.contains(claim["metadata"]["name"].as_str().unwrap())).collect();
     assert!(bought.iter().all(|claim| claim["spec"]["capacityType"] == "spot"), "{bought:?}");
     let kept = bought.iter().flat_map(|claim| claim["spec"]["bindings"].as_array().unwrap());
     assert!(kept.clone().count() == 1 && kept.clone().all(|b| b["attempt"] == 1 && b["replaces"].is_null()), "{bought:?}");
-    stage.world.kubectl(&["delete", "deployment", "forger", "-n", "work"]).unwrap();
+    stage.lab.kubectl(&["delete", "deployment", "forger", "-n", "work"]).unwrap();
 }
 
 fn names_of(objects: &[serde_json::Value]) -> BTreeSet<String> {
@@ -161,7 +161,7 @@ fn names_of(objects: &[serde_json::Value]) -> BTreeSet<String> {
 
 /// What somebody reads who takes lowtide away.
 pub fn what_runs_when_lowtide_goes_is_listed_with_what_it_costs(stage: &Stage) {
-    let said = stage.world.lowtide(&["release-pods", "--dry-run"]).unwrap();
+    let said = stage.lab.lowtide(&["release-pods", "--dry-run"]).unwrap();
     assert!(said.contains("machines still run and cost $"), "{said}");
     for claim in stage.claims().iter().filter(|claim| claim["status"]["phase"] == "Ready") {
         let (instance, price) = (claim["status"]["instanceId"].as_str().unwrap(), claim["spec"]["pricePerHour"].as_str().unwrap());

@@ -12,7 +12,7 @@ mod versions;
 
 use stage::Stage;
 
-/// One world for all, in the order of a story: starting one takes half a minute.
+/// One lab for all, in the order of a story: starting one takes half a minute.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_accident_and_no_attack_ends_a_machine_with_work() {
     let mut stage = Stage::set_up().await;
@@ -24,7 +24,7 @@ async fn no_accident_and_no_attack_ends_a_machine_with_work() {
     versions::objects_of_0_1_0_and_words_of_tomorrow_end_nothing(&mut stage).await;
     versions::a_ledger_of_another_version_holds_nothing_up(&mut stage).await;
     attacks::an_operator_of_the_same_name_on_an_empty_api_server_ends_nothing(&mut stage).await;
-    attacks::without_validation_it_serves_only_if_told(&mut stage).await;
+    attacks::without_validation_it_serves_only_if_configured(&mut stage).await;
     attacks::what_runs_when_lowtide_goes_is_listed_with_what_it_costs(&stage);
     secrets::no_password_and_no_token_is_in_anything_that_is_said(&mut stage).await;
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use lowtide::lab::sim_client;
-use lowtide::lab::world::sibling_binary;
+use lowtide::lab::start::sibling_binary;
 
 use crate::stage::{SECRETS, Stage};
 
@@ -18,16 +18,16 @@ fn token(kubeconfig: &str) -> String {
 
 /// After all that was done to it, with Postgres and Prometheus away and a password that is refused.
 pub async fn no_password_and_no_token_is_in_anything_that_is_said(stage: &mut Stage) {
-    stage.world.postgres.stop();
+    stage.lab.postgres.stop();
     stage.until("the operator misses Postgres", async |s| s.log().contains("ledger").then_some(())).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    stage.world.postgres.start_again().unwrap();
+    stage.lab.postgres.start_again().unwrap();
     let token = token(&std::fs::read_to_string(&stage.kubeconfig).unwrap());
 
     let mut said = vec![("the operator's log".to_owned(), stage.log())];
-    said.push(("/metrics".to_owned(), sim_client::get(&stage.world.operator_url(), "/metrics").await.unwrap()));
+    said.push(("/metrics".to_owned(), sim_client::get(&stage.lab.operator_url(), "/metrics").await.unwrap()));
     for kinds in ["events.v1.events.k8s.io", "gpunodepools,gpunodeclasses,gpunodeclaims,gpudecisions,pods,nodes,configmaps"] {
-        said.push((kinds.to_owned(), stage.world.kubectl(&["get", kinds, "-A", "-o", "json"]).unwrap()));
+        said.push((kinds.to_owned(), stage.lab.kubectl(&["get", kinds, "-A", "-o", "json"]).unwrap()));
     }
     // Commands against addresses that do not work, each with a password in it.
     let wrong = |host: &str| format!("postgres://operator:{}@{host}/postgres?connect_timeout=1", SECRETS[0]);

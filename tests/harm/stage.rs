@@ -1,4 +1,4 @@
-//! The world of the story: a pool, two classes, a service on bought machines, and ways to look at them.
+//! The lab of the story: a pool, two classes, a service on bought machines, and ways to look at them.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lowtide::lab::sim_client;
-use lowtide::lab::world::{OperatorOptions, World, WorldOptions};
+use lowtide::lab::start::{Lab, LabOptions, OperatorOptions};
 use serde_json::Value;
 
 /// Longest wait for anything to happen: two cores may be busy.
@@ -15,9 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// What must never be said: the password of the ledger, that of Prometheus, and the secret key of AWS.
 pub const SECRETS: [&str; 3] = ["pw-of-the-ledger-7f3a", "pw-of-prometheus-9c1e", "key-of-aws-5d2b"];
 
-/// The world and the operator in it.
+/// The lab and the operator in it.
 pub struct Stage {
-    pub world: World,
+    pub lab: Lab,
     /// The operator's own.
     pub kubeconfig: PathBuf,
 }
@@ -67,15 +67,15 @@ spec:
 impl Stage {
     /// Starts everything, and waits until two pods run on two machines.
     pub async fn set_up() -> Stage {
-        let world = World::start(WorldOptions { boot: Duration::from_secs(1), ..WorldOptions::default() }).await.unwrap();
-        world.prepare_ledger().await.unwrap();
-        world.postgres.psql("postgres", &format!("ALTER ROLE operator PASSWORD '{}'", SECRETS[0])).unwrap();
-        world.install_chart(&[]).unwrap();
-        let kubeconfig = world.operator_kubeconfig().unwrap();
-        let mut stage = Stage { world, kubeconfig };
+        let lab = Lab::start(LabOptions { boot: Duration::from_secs(1), ..LabOptions::default() }).await.unwrap();
+        lab.prepare_ledger().await.unwrap();
+        lab.postgres.psql("postgres", &format!("ALTER ROLE operator PASSWORD '{}'", SECRETS[0])).unwrap();
+        lab.install_chart(&[]).unwrap();
+        let kubeconfig = lab.operator_kubeconfig().unwrap();
+        let mut stage = Stage { lab, kubeconfig };
         stage.start_operator(&[]).await;
-        stage.world.apply(&format!("{}{POOL}", classes())).unwrap();
-        stage.world.apply(&deployment("chat", 2, "")).unwrap();
+        stage.lab.apply(&format!("{}{POOL}", classes())).unwrap();
+        stage.lab.apply(&deployment("chat", 2, "")).unwrap();
         stage.until("two pods run", async |s| (s.ready_pods("chat").len() == 2).then_some(())).await;
         assert_eq!(stage.machines().await.len(), 2);
         stage
@@ -84,12 +84,12 @@ impl Stage {
     /// Starts `lowtide operator` and waits until it is ready.
     pub async fn start_operator(&mut self, more: &[(&str, &str)]) {
         self.spawn_operator(more);
-        self.world.operator_ready(PATIENCE).await.unwrap();
+        self.lab.operator_ready(PATIENCE).await.unwrap();
     }
 
     /// Starts `lowtide operator`.
     pub fn spawn_operator(&mut self, more: &[(&str, &str)]) {
-        let ledger = self.world.postgres.url_as("operator", SECRETS[0], "postgres");
+        let ledger = self.lab.postgres.url_as("operator", SECRETS[0], "postgres");
         let prometheus = format!("http://lowtide:{}@127.0.0.1:1/", SECRETS[1]);
         let own = [
             ("LOWTIDE_DATABASE_URL", ledger.as_str()),
@@ -102,22 +102,22 @@ impl Stage {
             ("LOWTIDE_ORPHAN_GRACE_SECONDS", "60"),
         ];
         let all = own.iter().chain(more).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        self.world.spawn_operator(&OperatorOptions { arguments: Vec::new(), environment: all }).unwrap();
+        self.lab.spawn_operator(&OperatorOptions { arguments: Vec::new(), environment: all }).unwrap();
     }
 
     /// Ends the operator as Kubernetes does.
     pub fn stop_operator(&mut self) {
-        assert!(self.world.stop_operator(Duration::from_secs(30)), "it ends by itself");
+        assert!(self.lab.stop_operator(Duration::from_secs(30)), "it ends by itself");
     }
 
     /// All that the operator has logged so far: its starts are in one file.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.world.logs().unwrap().join("operator.log")).unwrap()
+        std::fs::read_to_string(self.lab.logs().unwrap().join("operator.log")).unwrap()
     }
 
     /// kubectl with the operator's own token; its answer, both streams.
     pub fn as_operator(&self, args: &[&str]) -> Result<String, String> {
-        let mut command = Command::new(self.world.tools().path("kubectl"));
+        let mut command = Command::new(self.lab.tools().path("kubectl"));
         let output = command.args(args).env("KUBECONFIG", &self.kubeconfig).output().unwrap();
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         if output.status.success() { Ok(said) } else { Err(said) }
@@ -125,7 +125,7 @@ impl Stage {
 
     pub fn items(&self, args: &[&str]) -> Vec<Value> {
         let args: Vec<&str> = ["get"].into_iter().chain(args.iter().copied()).chain(["-o", "json"]).collect();
-        let list: Value = serde_json::from_str(&self.world.kubectl(&args).unwrap()).unwrap();
+        let list: Value = serde_json::from_str(&self.lab.kubectl(&args).unwrap()).unwrap();
         list["items"].as_array().cloned().unwrap_or_default()
     }
 
@@ -141,7 +141,7 @@ impl Stage {
 
     /// Instances that EC2 shows as pending or running.
     pub async fn machines(&self) -> BTreeSet<String> {
-        let state = self.world.ec2("state").await.unwrap();
+        let state = self.lab.ec2("state").await.unwrap();
         let alive = |i: &&Value| matches!(i["state"].as_str(), Some("pending" | "running"));
         state["instances"].as_array().unwrap().iter().filter(alive).map(|i| i["instance_id"].as_str().unwrap().to_owned()).collect()
     }
@@ -159,7 +159,7 @@ impl Stage {
 
     /// A gauge without labels on the operator's page of metrics.
     pub async fn gauge(&self, name: &str) -> Option<f64> {
-        let (url, patience) = (self.world.operator_url(), Duration::from_secs(3));
+        let (url, patience) = (self.lab.operator_url(), Duration::from_secs(3));
         let page = tokio::time::timeout(patience, sim_client::get(&url, "/metrics")).await.ok()?.ok()?;
         page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
@@ -171,7 +171,7 @@ impl Stage {
                 return found;
             }
             if begun.elapsed() > PATIENCE {
-                let shown = self.world.kubectl(&["get", "gpunodeclaims,pods,nodes", "-A", "-o", "wide"]).unwrap_or_default();
+                let shown = self.lab.kubectl(&["get", "gpunodeclaims,pods,nodes", "-A", "-o", "wide"]).unwrap_or_default();
                 let said = self.log();
                 panic!("{what}: not within {PATIENCE:?}\n{shown}\n{}", &said[said.len().saturating_sub(6_000)..]);
             }
@@ -179,13 +179,13 @@ impl Stage {
         }
     }
 
-    /// Looks twice a second for so many seconds: the same machines, and the same pods, Ready.
+    /// Looks twice a second for this many seconds: the same machines, and the same pods, Ready.
     pub async fn steady(&mut self, seconds: u64) {
         let (machines, pods) = (self.machines().await, self.ready_pods("chat"));
         assert!(!machines.is_empty() && pods.len() >= 2, "{machines:?} {pods:?}");
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(seconds) {
-            self.world.check().unwrap();
+            self.lab.check().unwrap();
             assert_eq!((self.machines().await, self.ready_pods("chat")), (machines.clone(), pods.clone()), "{}", self.log());
             tokio::time::sleep(Duration::from_millis(500)).await;
         }

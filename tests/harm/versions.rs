@@ -7,18 +7,18 @@ use crate::stage::Stage;
 
 fn write_status(stage: &Stage, claim: &str, status: &Value) {
     let patch = json!({ "status": status }).to_string();
-    stage.world.kubectl(&["patch", "gpunodeclaim", claim, "--subresource", "status", "--type", "merge", "-p", &patch]).unwrap();
+    stage.lab.kubectl(&["patch", "gpunodeclaim", claim, "--subresource", "status", "--type", "merge", "-p", &patch]).unwrap();
 }
 
 /// The claims as a cluster of 0.1.0 has them: under its definitions, and written under them, so that the API server has dropped every field that
 /// 0.1.0 did not know.
 async fn as_0_1_0_left_them(stage: &mut Stage, names: &[String]) {
-    stage.world.kubectl(&["replace", "-f", &released::definitions("0.1.0").display().to_string()]).unwrap();
+    stage.lab.kubectl(&["replace", "-f", &released::definitions("0.1.0").display().to_string()]).unwrap();
     let unknown = |s: &Stage| s.claims().iter().filter(|claim| !claim["spec"]["bindings"].is_null()).count();
     assert!(!names.is_empty());
     stage.until("the definitions of 0.1.0 are served", async |s| (unknown(s) == 0).then_some(())).await;
     for name in names {
-        stage.world.kubectl(&["annotate", "gpunodeclaim", name, "written-by=0.1.0"]).unwrap();
+        stage.lab.kubectl(&["annotate", "gpunodeclaim", name, "written-by=0.1.0"]).unwrap();
     }
 }
 
@@ -33,8 +33,8 @@ pub async fn objects_of_0_1_0_and_words_of_tomorrow_end_nothing(stage: &mut Stag
     let waits = "the custom resource definitions in the cluster are older than this lowtide";
     stage.until("it says that the definitions are too old", async |s| s.log().contains(waits).then_some(())).await;
     stage.steady(5).await;
-    stage.world.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "crds"]).unwrap();
-    stage.world.operator_ready(std::time::Duration::from_secs(120)).await.unwrap();
+    stage.lab.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "crds"]).unwrap();
+    stage.lab.operator_ready(std::time::Duration::from_secs(120)).await.unwrap();
     stage.steady(10).await;
     let claims = stage.claims();
     assert!(claims.iter().all(|claim| claim["status"]["phase"] == "Ready" && claim["spec"]["bindings"].is_null()), "{claims:?}");
@@ -50,14 +50,14 @@ pub async fn objects_of_0_1_0_and_words_of_tomorrow_end_nothing(stage: &mut Stag
 
     // And it works on: a third replica gets a machine, the first two keep theirs.
     let (before, machines) = (stage.ready_pods("chat"), stage.machines().await);
-    stage.world.kubectl(&["scale", "deployment", "chat", "-n", "work", "--replicas=3"]).unwrap();
+    stage.lab.kubectl(&["scale", "deployment", "chat", "-n", "work", "--replicas=3"]).unwrap();
     stage.until("a third pod runs", async |s| (s.ready_pods("chat").len() == 3).then_some(())).await;
     assert!(stage.ready_pods("chat").is_superset(&before) && stage.machines().await.is_superset(&machines));
 }
 
 /// A newer ledger takes what this version writes; an older one is named, and what is decided waits.
 pub async fn a_ledger_of_another_version_holds_nothing_up(stage: &mut Stage) {
-    let sql = |stage: &Stage, text: &str| stage.world.postgres.psql("postgres", text).unwrap().trim().to_owned();
+    let sql = |stage: &Stage, text: &str| stage.lab.postgres.psql("postgres", text).unwrap().trim().to_owned();
     let decisions = |stage: &Stage| sql(stage, "SELECT count(*) FROM ledger.decision").parse::<i64>().unwrap();
     sql(stage, "ALTER TABLE ledger.decision ADD COLUMN of_tomorrow text; CREATE TABLE ledger.of_tomorrow (id uuid)");
     sql(
@@ -65,16 +65,16 @@ pub async fn a_ledger_of_another_version_holds_nothing_up(stage: &mut Stage) {
         "INSERT INTO ledger.applied_migration (version, description, success, checksum, execution_time) VALUES (9999, 'of tomorrow', true, '', 0)",
     );
     let before = decisions(stage);
-    stage.world.kubectl(&["scale", "deployment", "chat", "-n", "work", "--replicas=4"]).unwrap();
+    stage.lab.kubectl(&["scale", "deployment", "chat", "-n", "work", "--replicas=4"]).unwrap();
     stage.until("its decision is in the newer ledger", async |s| (decisions(s) > before).then_some(())).await;
     stage.until("a fourth pod runs", async |s| (s.ready_pods("chat").len() == 4).then_some(())).await;
-    let refused = stage.world.lowtide(&["ledger", "migrate"]).expect_err("an older version migrates a newer ledger").to_string();
+    let refused = stage.lab.lowtide(&["ledger", "migrate"]).expect_err("an older version migrates a newer ledger").to_string();
     assert!(refused.contains("newer") && refused.contains("9999"), "{refused}");
     sql(stage, "DELETE FROM ledger.applied_migration WHERE version = 9999; DROP TABLE ledger.of_tomorrow");
 
     sql(stage, "ALTER TABLE ledger.decision RENAME COLUMN outcome TO outcome_of_yesterday");
     let before = decisions(stage);
-    stage.world.kubectl(&["scale", "deployment", "chat", "-n", "work", "--replicas=5"]).unwrap();
+    stage.lab.kubectl(&["scale", "deployment", "chat", "-n", "work", "--replicas=5"]).unwrap();
     stage.until("it says so", async |s| s.log().contains("the ledger's schema is older than this lowtide").then_some(())).await;
     stage.until("the fifth pod runs all the same", async |s| (s.ready_pods("chat").len() == 5).then_some(())).await;
     assert_eq!(decisions(stage), before, "its decision waits");

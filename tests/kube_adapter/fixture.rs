@@ -299,5 +299,6 @@ pub fn claim_spec(pods: Vec<PodIdentity>) -> ClaimSpec {
         takes_over: Some("older".into()),
         price_origin: Some(PriceOrigin { source: PriceSource::SpotPriceHistory, observed_at: Timestamp(1_784_000_000_000) }),
         adopted: None,
+        books: None,
     }
 }

@@ -14,7 +14,7 @@ mod rights;
 
 use fixture::Fixture;
 
-/// One control plane for all: it takes seconds to start. Each scenario has a namespace of its own; all faults are told.
+/// One control plane for all: it takes seconds to start. Each scenario has a namespace of its own; all faults are reported.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_action_does_what_it_says() {
     tokio::task::LocalSet::new().run_until(all_scenarios()).await;

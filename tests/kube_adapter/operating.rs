@@ -27,18 +27,18 @@ use crate::fixture::{Fixture, WallClock, annotations, claim_spec, pod_spec};
 
 pub async fn an_event_is_reported_once(fixture: &Fixture) {
     fixture.namespace("events").await;
-    let pod = json!({ "metadata": { "name": "told", "annotations": annotations() }, "spec": pod_spec(json!({})) });
+    let pod = json!({ "metadata": { "name": "eventful", "annotations": annotations() }, "spec": pod_spec(json!({})) });
     fixture.make::<Pod>("events", pod).await;
-    let told = fixture.pod("events", "the pod", |_| true).await;
-    fixture.cluster.apply(&ClusterAction::CreateClaim { name: "told".into(), spec: Box::new(claim_spec(vec![])) }).await.unwrap();
-    fixture.eventually("the claim", || fixture.cluster.view()?.claims.remove(&"told".into())).await;
+    let eventful = fixture.pod("events", "the pod", |_| true).await;
+    fixture.cluster.apply(&ClusterAction::CreateClaim { name: "eventful".into(), spec: Box::new(claim_spec(vec![])) }).await.unwrap();
+    fixture.eventually("the claim", || fixture.cluster.view()?.claims.remove(&"eventful".into())).await;
     let about = |subject, note: String| {
         ClusterAction::Emit(Event { subject, kind: EventKind::Warning, reason: "NoOffer", key: "gpu-memory:4".into(), note })
     };
     // The same news is reported once, however it is worded.
     for long in ["too expensive ".repeat(300), "above the cap ".repeat(300)] {
-        fixture.cluster.apply(&about(EventSubject::Pod(told.identity.clone()), long)).await.unwrap();
-        fixture.cluster.apply(&about(EventSubject::Claim("told".into()), "no capacity".into())).await.unwrap();
+        fixture.cluster.apply(&about(EventSubject::Pod(eventful.identity.clone()), long)).await.unwrap();
+        fixture.cluster.apply(&about(EventSubject::Claim("eventful".into()), "no capacity".into())).await.unwrap();
     }
     let api: Api<ApiEvent> = Api::namespaced(fixture.admin.clone(), "events");
     let events = api.list(&ListParams::default()).await.unwrap().items;
@@ -47,11 +47,11 @@ pub async fn an_event_is_reported_once(fixture: &Fixture) {
     assert_eq!(ours[0].note.as_ref().unwrap().len(), 1024);
     assert_eq!(ours[0].reporting_controller.as_deref(), Some("lowtide.dev/operator"));
     // People find it where they look.
-    let described = fixture.plane.kubectl(&["describe", "pod", "told", "-n", "events"]).unwrap();
+    let described = fixture.plane.kubectl(&["describe", "pod", "eventful", "-n", "events"]).unwrap();
     assert!(described.contains("NoOffer") && described.contains("too expensive"), "{described}");
-    let described = fixture.plane.kubectl(&["describe", "gpunodeclaim", "told"]).unwrap();
+    let described = fixture.plane.kubectl(&["describe", "gpunodeclaim", "eventful"]).unwrap();
     assert!(described.contains("no capacity"), "{described}");
-    fixture.cluster.apply(&ClusterAction::RemoveClaim { claim: "told".into(), seen: None }).await.unwrap();
+    fixture.cluster.apply(&ClusterAction::RemoveClaim { claim: "eventful".into(), seen: None }).await.unwrap();
 }
 
 fn record(hour: u32) -> LedgerRecord {

@@ -174,7 +174,7 @@ pub async fn a_budget_holds_an_eviction_and_a_deletion_needs_the_right_uid(fixtu
     fixture.make::<PodDisruptionBudget>("budget", budget("two")).await;
     // The disruption controller must have seen the second one before the API server answers with both.
     let held = fixture
-        .until("two budgets are told", async || {
+        .until("two budgets are reported", async || {
             let held = fixture.cluster.apply(&evict).await;
             format!("{held:?}").contains("more than one").then_some(held)
         })

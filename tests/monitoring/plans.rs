@@ -42,13 +42,16 @@ async fn budgets_are_held_against_what_was_spent_and_name_the_day() {
     let text = "budgets:\n- {name: ml, from: 2026-06, monthlyUsd: '12000', for: {team: ml}}\n- {name: other, from: 2026-07, monthlyUsd: '50', for: {team: other}}\n- {name: gone, from: 2026-01, monthlyUsd: '1'}\n- {name: gone, from: 2026-07}\n";
     budget::enter(&mut connection, &budget::read("b.yaml", text).unwrap()).await.unwrap();
     let july: Month = "2026-07".parse().unwrap();
-    let told = budget::standings(&mut connection, &july, now()).await.unwrap();
-    assert_eq!(told.iter().map(|s| (s.name.as_str(), s.of.as_str())).collect::<Vec<_>>(), [("ml", "team ml"), ("other", "team other")]);
+    let standings = budget::standings(&mut connection, &july, now()).await.unwrap();
+    assert_eq!(
+        standings.iter().map(|s| (s.name.as_str(), s.of.as_str())).collect::<Vec<_>>(),
+        [("ml", "team ml"), ("other", "team other")]
+    );
     // 20 full days at 480, three hours at 20 and three at 60; from here 10.75 days at 480.
-    assert_eq!((told[0].spent, told[0].heading.expected), (usd(9_840), usd(9_840 + 5_160)));
-    assert_eq!(told[0].heading.exhausted_at.unwrap().to_rfc3339(), "2026-07-25T18:00:00.000Z");
-    assert_eq!((told[1].spent, told[1].heading.exhausted_at), (usd(0), None));
-    let (step, _) = told[0].mostly.clone().unwrap();
+    assert_eq!((standings[0].spent, standings[0].heading.expected), (usd(9_840), usd(9_840 + 5_160)));
+    assert_eq!(standings[0].heading.exhausted_at.unwrap().to_rfc3339(), "2026-07-25T18:00:00.000Z");
+    assert_eq!((standings[1].spent, standings[1].heading.exhausted_at), (usd(0), None));
+    let (step, _) = standings[0].mostly.clone().unwrap();
     assert_eq!(step, "volume", "July has had fewer hours than June");
     let report = budget::report(&mut connection, &july, now()).await.unwrap();
     assert_eq!(report.sentence, "Above plan in 2026-07, or heading there: ml.");
@@ -67,7 +70,7 @@ async fn a_spike_is_found_within_two_hours_explained_and_left_out_once_planned()
     let [spike] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!((spike.team.as_str(), spike.service.as_str(), spike.cost, spike.ordinary), ("ml", "search", usd(60), usd(20)));
     assert_eq!((spike.cause.as_str(), spike.steps.as_slice()), ("quantity", [("volume", usd(80))].as_slice()));
-    assert_eq!(anomalies::find(&mut connection, now(), 24).await.unwrap().len(), 1, "a run of hours is told once");
+    assert_eq!(anomalies::find(&mut connection, now(), 24).await.unwrap().len(), 1, "a run of hours is reported once");
     let figures = figures::read(&mut connection, now()).await.unwrap();
     assert_eq!(figures.anomalies.keys().collect::<Vec<_>>(), [&("ml".to_owned(), "search".to_owned(), "quantity".to_owned())]);
     assert_eq!(figures.months["ml"].0, usd(9_840));
@@ -78,14 +81,14 @@ async fn a_spike_is_found_within_two_hours_explained_and_left_out_once_planned()
 #[tokio::test]
 async fn a_forecast_is_kept_and_held_against_what_came() {
     let (_server, mut connection) = ledger().await;
-    let told = forecast::make(&mut connection, Timestamp::from_date(2026, 6, 15), 1, &Scenario::usual()).await.unwrap();
-    assert_eq!(told.months, ["2026-07".parse::<Month>().unwrap()]);
-    let base = told.scenarios["base"].1[0][""];
+    let made = forecast::make(&mut connection, Timestamp::from_date(2026, 6, 15), 1, &Scenario::usual()).await.unwrap();
+    assert_eq!(made.months, ["2026-07".parse::<Month>().unwrap()]);
+    let base = made.scenarios["base"].1[0][""];
     assert!((base.middle - 31.0 * 480.0).abs() < 1.0, "{base:?}");
-    let pessimistic = told.scenarios["pessimistic"].1[0]["inference"];
+    let pessimistic = made.scenarios["pessimistic"].1[0]["inference"];
     assert!((pessimistic.middle - 31.0 * 480.0 * 3.0 * 1.1).abs() < 1.0, "{pessimistic:?}");
-    assert!(forecast::report(&told).sentence.contains("not calibrated: 4 origins"), "{}", forecast::report(&told).sentence);
-    forecast::keep(&mut connection, &told).await.unwrap();
+    assert!(forecast::report(&made).sentence.contains("not calibrated: 4 origins"), "{}", forecast::report(&made).sentence);
+    forecast::keep(&mut connection, &made).await.unwrap();
     let early = forecast::outcome(&mut connection, now()).await.unwrap();
     assert!(early.rows.is_empty(), "July is not over");
     let over = forecast::outcome(&mut connection, Timestamp::from_date(2026, 8, 1)).await.unwrap();

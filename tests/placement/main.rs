@@ -397,7 +397,7 @@ proptest! {
     }
 
     #[test]
-    fn a_better_market_never_makes_the_plan_dearer(market in drawn_market(), demands in drawn_demands(), at in 0..30_usize, share in 100..1_000_i64) {
+    fn a_better_market_never_makes_the_plan_cost_more(market in drawn_market(), demands in drawn_demands(), at in 0..30_usize, share in 100..1_000_i64) {
         let plain: Vec<Demand> = demands.into_iter().map(|d| Demand { owner: None, gang: None, ..d }).collect();
         let mut better = market.clone();
         let index = at % market.offers.len();

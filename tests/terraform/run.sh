@@ -4,7 +4,7 @@
 #
 #   tests/terraform/run.sh            all of it; with OpenTofu too where that has been built
 #   tests/terraform/run.sh --tofu     builds OpenTofu first (once; nine minutes of one core)
-#   tests/terraform/run.sh --docs     writes the modules' READMEs anew
+#   tests/terraform/run.sh --docs     writes the modules' READMEs again
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)

@@ -130,7 +130,7 @@ pub struct Lowtide {
 }
 
 impl Lowtide {
-    /// A fresh policy for so many zones.
+    /// A fresh policy for this many zones.
     pub fn new(zones: usize, goal_ppm: Option<i64>) -> Self {
         Lowtide { memory: vec![CapacityMemory::default(); zones], goal_ppm, shortfall: Shortfall::default() }
     }

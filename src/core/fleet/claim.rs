@@ -189,6 +189,10 @@ pub struct ClaimSpec {
     /// The existing instance it was created for by `lowtide adopt`: nothing is ever launched for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted: Option<InstanceId>,
+    /// Under which claim's uid the ledger keeps the machine's books, if not under its own: of an adopted machine, that of the claim it was
+    /// launched for, so that no hour is counted twice by a ledger that knows the machine already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub books: Option<Uid>,
 }
 
 /// One of our machines, or the intent to have one.
@@ -221,6 +225,11 @@ impl ClaimSpec {
 }
 
 impl Claim {
+    /// The uid under which the ledger keeps this machine's books: its own, but of an adopted machine that of the claim it was launched for.
+    pub fn books(&self) -> &Uid {
+        self.spec.books.as_ref().unwrap_or(&self.uid)
+    }
+
     /// New work may be put here: not failed, not doomed, not on its way out.
     pub fn takes_work(&self) -> bool {
         let s = &self.status;

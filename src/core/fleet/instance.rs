@@ -55,6 +55,8 @@ pub mod tags {
     pub const CLAIM: &str = "lowtide-claim";
     /// Claim uid, from which the token is derived.
     pub const CLAIM_UID: &str = "lowtide-claim-uid";
+    /// Of an adopted machine: the uid of the claim it was launched for, under which the ledger keeps its books.
+    pub const BOOKS: &str = "lowtide-books";
     /// Decision id.
     pub const DECISION: &str = "lowtide-decision";
     /// Node pool name.

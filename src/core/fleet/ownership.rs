@@ -48,9 +48,14 @@ impl Instance {
         matches!(self.state, InstanceState::Pending | InstanceState::Running)
     }
 
-    /// The uid of the claim it was launched for.
+    /// The uid of the claim that holds it: the one it was launched for, or that adopted it.
     pub fn claim_uid(&self) -> Option<&str> {
         self.tags.get(tags::CLAIM_UID)
+    }
+
+    /// The uid under which the ledger keeps its books: of the claim it was launched for, however often it was adopted since.
+    pub fn books(&self) -> Option<&str> {
+        self.tags.get(tags::BOOKS).filter(|uid| !uid.is_empty()).or_else(|| self.claim_uid()).filter(|uid| !uid.is_empty())
     }
 }
 

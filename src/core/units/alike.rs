@@ -10,7 +10,7 @@ use super::shared::Shared;
 #[derive(Debug)]
 pub struct Alike<T> {
     known: BTreeSet<Shared<T>>,
-    /// Forgets when there are as many.
+    /// Forgets when there are this many.
     forget_at: usize,
 }
 

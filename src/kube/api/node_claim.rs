@@ -112,6 +112,10 @@ pub struct GpuNodeClaimSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub adopted_instance: Option<String>,
+    /// The uid of the claim it was launched for, under which the ledger keeps its books. Only of adopted instances.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub books_uid: Option<String>,
 }
 
 /// Launch parameters, frozen in the claim.

@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn three_days_without_postgres_fit_and_come_back_whole() {
         const WAITING: u64 = 3 * 86_400 * 10;
-        /// What etcd holds unless it is told otherwise.
+        /// What etcd holds unless configured otherwise.
         const ETCD: u64 = 2 << 30;
         let tried = if std::env::var("LOWTIDE_WHOLE_OUTAGE").is_ok() { WAITING } else { 4_000 };
         let (mut bytes, mut back, mut name) = (0, 0, String::new());

@@ -190,7 +190,7 @@ fn controllers_that_are_not_seen_never_allow_a_surge() {
 }
 
 #[test]
-fn every_fault_of_a_need_is_told() {
+fn every_fault_of_a_need_is_reported() {
     let found = read(json!({ "metadata": { "annotations": { "lowtide.dev/gpu-memory": "plenty", "lowtide.dev/capacity": "cheap" } } }));
     let faults = found.need.unwrap_err();
     assert!(faults.len() == 2 && faults.iter().any(|f| f.contains("plenty")) && faults.iter().any(|f| f.contains("cheap")), "{faults:?}");

@@ -18,22 +18,22 @@ const PER_TEAM: &str = "SELECT team, round(sum(spend_usd), 4) AS spend_usd, roun
 pub async fn the_bill(stage: &mut Stage) -> Result<(), LabError> {
     let began = Instant::now();
     let mut step = StepReport::begin('i', "finance: one query, one command, and the decision behind a pod");
-    let rows = stage.world.psql_as_finance(PER_TEAM)?;
+    let rows = stage.lab.psql_as_finance(PER_TEAM)?;
     step.happened(format!("{PER_TEAM}\n{rows}"));
     step.check(
         "one query shows spend, on-demand counterfactual and saving per team",
         rows.lines().filter(|l| l.contains('|')).count() >= 3,
     );
-    let refused = stage.world.psql_as_finance("DELETE FROM ledger.decision");
+    let refused = stage.lab.psql_as_finance("DELETE FROM ledger.decision");
     step.check("finance cannot change a row", refused.is_err());
-    let report = stage.world.lowtide(&["ledger", "savings"])?;
+    let report = stage.lab.lowtide(&["ledger", "savings"])?;
     step.happened(format!("lowtide ledger savings\n{report}"));
     step.check(
         "lowtide ledger savings says it in a sentence first",
         report.lines().next().is_some_and(|l| l.contains("saved") || l.contains("lost") || l.contains("Spend")),
     );
     let pod = stage.pods.all().into_iter().find(|(_, p)| p.app == "chat").map(|(name, _)| name).unwrap_or_default();
-    let why = stage.world.lowtide(&["explain", "pod", &pod, "-n", NAMESPACE])?;
+    let why = stage.lab.lowtide(&["explain", "pod", &pod, "-n", NAMESPACE])?;
     step.happened(format!("lowtide explain pod {pod}\n{why}"));
     step.check("lowtide explain pod shows the decision with the offers it beat", why.contains("chosen") && why.contains("refused"));
     the_bill_agrees(stage, &mut step).await?;
@@ -53,18 +53,18 @@ type Costs = BTreeMap<String, i64>;
 
 /// The ledger against what the simulator bills from its own records: to the micro-dollar, machine by machine and in all.
 async fn the_bill_agrees(stage: &Stage, step: &mut StepReport) -> Result<(), LabError> {
-    let bill = stage.world.ec2("bill").await?;
+    let bill = stage.lab.ec2("bill").await?;
     let lines = bill.pointer("/lines").and_then(Value::as_array).cloned().unwrap_or_default();
     let amount = |line: &Value| Some((text(line, "/instance_id"), line.pointer("/amount_micro_usd")?.as_i64()?));
     let billed: Costs = lines.iter().filter_map(amount).collect();
-    let told = stage.sql(PER_MACHINE)?;
+    let rows = stage.sql(PER_MACHINE)?;
     let ledger: Costs =
-        told.lines().filter_map(|row| row.split_once(' ')).filter_map(|(id, n)| Some((id.to_owned(), n.parse().ok()?))).collect();
+        rows.lines().filter_map(|row| row.split_once(' ')).filter_map(|(id, n)| Some((id.to_owned(), n.parse().ok()?))).collect();
     let reported: i64 = stage.sql(IN_ALL)?.parse().unwrap_or(-1);
-    let (all_billed, all_told): (i64, i64) = (billed.values().sum(), ledger.values().sum());
+    let (all_billed, all_ledgered): (i64, i64) = (billed.values().sum(), ledger.values().sum());
     let free = billed.values().filter(|cost| **cost == 0).count();
     step.happened(format!(
-        "EC2's simulated bill: {all_billed} micro-dollars for {} machines ({free} taken back in their first hour: free); the ledger: {all_told}",
+        "EC2's simulated bill: {all_billed} micro-dollars for {} machines ({free} taken back in their first hour: free); the ledger: {all_ledgered}",
         lines.len()
     ));
     let apart = apart(&billed, &ledger);

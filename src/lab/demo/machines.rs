@@ -20,19 +20,19 @@ pub async fn crash_between_asked_and_recorded(stage: &mut Stage) -> Result<(), L
         'e',
         "kill the operator (SIGKILL) between \"launch asked\" and \"launch recorded\": no second instance, none leaked",
     );
-    stage.world.order("stall", &json!({"action": "CreateFleet", "seconds": 25, "when": "after", "times": 1})).await?;
-    stage.world.apply(&one("phoenix").manifest(stage.scale))?;
+    stage.lab.order("stall", &json!({"action": "CreateFleet", "seconds": 25, "when": "after", "times": 1})).await?;
+    stage.lab.apply(&one("phoenix").manifest(stage.scale))?;
     let asked = stage.wait("EC2 to have bought what it has not answered for", 60, async |s| Ok(unrecorded(s).await?.is_some())).await?;
     step.check("EC2 bought a machine whose id the operator does not know yet", asked);
     let uid = unrecorded(stage).await?.unwrap_or_default();
-    stage.world.kill_operator();
+    stage.lab.kill_operator();
     step.happened(format!("operator killed; claim uid {uid} has a machine in EC2 and no instance in its status"));
     let killed = Instant::now();
     stage.spawn_operator()?;
-    stage.world.operator_ready(std::time::Duration::from_secs(60)).await?;
+    stage.lab.operator_ready(std::time::Duration::from_secs(60)).await?;
     step.check("a new operator brings the pod up", stage.wait_ready("phoenix", 1, 120).await?);
     step.measured("killed -> pod Ready under a new operator", killed.elapsed().as_secs_f64());
-    let state = stage.world.ec2("state").await?;
+    let state = stage.lab.ec2("state").await?;
     let all = state.pointer("/instances").and_then(Value::as_array).cloned().unwrap_or_default();
     let with_uid = all.iter().filter(|i| text(i, "/tags/lowtide-claim-uid") == uid).count();
     step.check(format!("EC2 ever made {with_uid} machine for that claim"), with_uid == 1);
@@ -62,8 +62,8 @@ pub async fn endings(stage: &mut Stage) -> Result<(), LabError> {
     let mut step =
         StepReport::begin('g', "machines that never join or join without GPUs are given up; when the work ends, every machine ends");
     for (name, outcome) in [("orphan", "never-joins"), ("blind", "no-gpus")] {
-        stage.world.order("boot", &json!({"outcome": outcome, "next": 1})).await?;
-        stage.world.apply(&one(name).manifest(stage.scale))?;
+        stage.lab.order("boot", &json!({"outcome": outcome, "next": 1})).await?;
+        stage.lab.apply(&one(name).manifest(stage.scale))?;
         stage.wait("the machine to be asked for", 30, async |s| Ok(s.pods.of(name).values().any(|p| p.claim.is_some()))).await?;
         tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     }
@@ -79,7 +79,7 @@ pub async fn endings(stage: &mut Stage) -> Result<(), LabError> {
     let recorded = stage.sql("SELECT string_agg(DISTINCT trigger, ', ' ORDER BY trigger) FROM ledger.decision WHERE trigger IN ('never-joined', 'no-gpus') AND outcome = 'terminate'")?;
     step.check(format!("both are in the ledger ({recorded})"), recorded == "never-joined, no-gpus");
     let ended = Instant::now();
-    stage.world.kubectl(&["scale", "deployment", "--all", "--replicas=0", "-n", NAMESPACE])?;
+    stage.lab.kubectl(&["scale", "deployment", "--all", "--replicas=0", "-n", NAMESPACE])?;
     let empty = stage
         .wait("every machine to end", 180, async |s| Ok(s.machines().await?.is_empty() && s.list("gpunodeclaims")?.is_empty()))
         .await?;

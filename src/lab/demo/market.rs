@@ -42,8 +42,8 @@ pub async fn no_capacity(stage: &mut Stage) -> Result<(), LabError> {
     });
     settled.await?;
     let cheapest = stage.claim_of("chat")?;
-    stage.world.order("capacity", &pool_of(&cheapest)).await?;
-    stage.world.apply(&one("search", "discovery").manifest(stage.scale))?;
+    stage.lab.order("capacity", &pool_of(&cheapest)).await?;
+    stage.lab.apply(&one("search", "discovery").manifest(stage.scale))?;
     step.check("with the cheapest pool dry, the pod still lands", stage.wait_ready("search", 1, 120).await?);
     let next = stage.claim_of("search")?;
     step.happened(format!("{} answers InsufficientInstanceCapacity; bought instead: {}", bought(&cheapest), bought(&next)));
@@ -53,16 +53,16 @@ pub async fn no_capacity(stage: &mut Stage) -> Result<(), LabError> {
     );
     let refused = stage.events("search", "LaunchRefused")?;
     step.check("an event on the pod says that EC2 refused", refused.iter().any(|n| n.contains("InsufficientInstanceCapacity")));
-    stage.world.order("capacity", &json!({"capacity_type": "spot", "available": 0})).await?;
+    stage.lab.order("capacity", &json!({"capacity_type": "spot", "available": 0})).await?;
     let asked = Instant::now();
-    stage.world.apply(&one("rank", "discovery").manifest(stage.scale))?;
+    stage.lab.apply(&one("rank", "discovery").manifest(stage.scale))?;
     step.check("with all of spot dry, the pod still lands", stage.wait_ready("rank", 1, 120).await?);
     step.measured("kubectl apply -> Ready, with every spot pool dry", asked.elapsed().as_secs_f64());
     let fallback = stage.claim_of("rank")?;
     let tries = stage.events("rank", "LaunchRefused")?.len();
     step.happened(format!("{tries} spot pools refused; bought instead: {}", bought(&fallback)));
     step.check("it fell back to on-demand", text(&fallback, "/spec/capacityType") == "on-demand");
-    stage.world.order("capacity", &json!({"capacity_type": "spot", "available": null})).await?;
+    stage.lab.order("capacity", &json!({"capacity_type": "spot", "available": null})).await?;
     let back = Instant::now();
     let returned = stage.wait("the on-demand work to return to spot", 180, async |s| {
         Ok(text(&s.claim_of("rank")?, "/spec/capacityType") == "spot" && s.pods.of("rank").len() == 1)
@@ -80,7 +80,7 @@ pub async fn no_capacity(stage: &mut Stage) -> Result<(), LabError> {
 
 async fn set_price(stage: &Stage, pool: (&str, &str, &str), price: &str) -> Result<(), LabError> {
     let order = json!({"region": pool.0, "zone": pool.1, "instance_type": pool.2, "price_per_hour": price});
-    stage.world.order("price", &order).await.map(|_| ())
+    stage.lab.order("price", &order).await.map(|_| ())
 }
 
 /// h. A price moves; and with SQS denied, polling still rescues.
@@ -99,7 +99,7 @@ pub async fn prices_move(stage: &mut Stage) -> Result<(), LabError> {
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     let moves = "SELECT count(*) FROM ledger.decision WHERE trigger IN ('cheaper-offer', 'return-to-spot') AND outcome = 'launch'";
     let before = stage.sql(moves)?;
-    stage.world.apply(&one("follow", "discovery").manifest(stage.scale))?;
+    stage.lab.apply(&one("follow", "discovery").manifest(stage.scale))?;
     step.check("the next pod lands", stage.wait_ready("follow", 1, 120).await?);
     let followed = stage.claim_of("follow")?;
     step.happened(format!("{} in {} falls to ${little}/h: the next pod gets {}", pool.2, pool.1, bought(&followed)));
@@ -137,7 +137,7 @@ async fn settle(stage: &mut Stage) -> Result<(), LabError> {
 }
 
 async fn without_queue(stage: &mut Stage, step: &mut StepReport) -> Result<(), LabError> {
-    stage.world.order("deny", &json!({"service": "sqs", "on": true})).await?;
+    stage.lab.order("deny", &json!({"service": "sqs", "on": true})).await?;
     let Some((pod, seen)) = stage.pods.of("follow").into_iter().find(|(_, p)| p.ready) else { return Ok(()) };
     let claim = stage.claim(seen.claim.as_deref().unwrap_or_default())?;
     // No message either: one that is already on its way to a reader would still arrive.
@@ -155,5 +155,5 @@ async fn without_queue(stage: &mut Stage, step: &mut StepReport) -> Result<(), L
     step.check("with SQS denied, polling EC2's spot requests rescued the work", rescued);
     let source = stage.sql("SELECT source FROM ledger.interruption ORDER BY at DESC LIMIT 1")?;
     step.check(format!("the ledger says where the notice was seen ({source})"), source == "ec2-state");
-    stage.world.order("deny", &json!({"service": "sqs", "on": false})).await.map(|_| ())
+    stage.lab.order("deny", &json!({"service": "sqs", "on": false})).await.map(|_| ())
 }

@@ -58,7 +58,7 @@ pub async fn move_in_time(stage: &mut Stage) -> Result<(), LabError> {
 }
 
 async fn endpoints(stage: &Stage, service: &str) -> Result<EndpointWatch, LabError> {
-    stage.world.watch_endpoints(super::workloads::NAMESPACE, service).await
+    stage.lab.watch_endpoints(super::workloads::NAMESPACE, service).await
 }
 
 async fn take_back(stage: &mut Stage, app: &'static str) -> Result<Option<Victim>, LabError> {
@@ -99,9 +99,9 @@ fn phases(stage: &Stage, step: &mut StepReport, victim: &Victim) -> Result<(), L
     step.check(format!("{}: the pod's event says why it moves", victim.app), !marks.is_empty());
     let claim = stage.claim(new.claim.as_deref().unwrap_or_default())?;
     let bought = text(&claim, "/spec/createdFor").contains(&new.uid);
-    let told = old_claim_move(stage, victim)?;
+    let decided_at = old_claim_move(stage, victim)?;
     let rows = [
-        ("  notice -> decision recorded", since(told)),
+        ("  notice -> decision recorded", since(decided_at)),
         ("  notice -> replacement pod made", since(Some(new.made_at))),
         ("  notice -> machine launched", since(time(&claim, "/status/launchedAt").filter(|_| bought))),
         ("  notice -> node Ready with its GPUs", since(time(&claim, "/status/nodeReadyAt").filter(|_| bought))),
@@ -167,25 +167,25 @@ fn serving(
     Ok(())
 }
 
-/// The Job was told, checkpointed, was remade, burnt nothing, and resumed.
+/// The Job was asked to stop, checkpointed, was remade, burnt nothing, and resumed.
 async fn computing(stage: &mut Stage, step: &mut StepReport, victims: &[Victim]) -> Result<(), LabError> {
     let Some(victim) = victims.iter().find(|v| v.app == "train") else { return Ok(()) };
     let done =
         stage.wait("the Job to end", 150, async |s| Ok(job(s)?.pointer("/status/succeeded").and_then(Value::as_i64) == Some(1))).await?;
-    let events = stage.world.timeline().events();
+    let events = stage.lab.timeline().events();
     let on_old = |wanted: fn(&Happening) -> bool| events.iter().find(|e| e.pod.ends_with(&victim.pod) && wanted(&e.what)).map(|e| e.at);
-    let told = on_old(|h| matches!(h, Happening::Told { .. }));
+    let signalled = on_old(|h| matches!(h, Happening::Signalled { .. }));
     let saved = on_old(|h| matches!(h, Happening::Checkpointed { .. }));
     let resumed = events.iter().find_map(|e| match e.what {
         Happening::Started { resumed_with_ms, beside_another } if resumed_with_ms > Millis::ZERO => Some((resumed_with_ms, beside_another)),
         _ => None,
     });
-    if let (Some(told), Some(saved)) = (told, saved) {
-        step.measured("train  notice -> program signalled", seconds(told.since(victim.noticed_at)));
+    if let (Some(signalled), Some(saved)) = (signalled, saved) {
+        step.measured("train  notice -> program signalled", seconds(signalled.since(victim.noticed_at)));
         step.measured("train  notice -> checkpoint written", seconds(saved.since(victim.noticed_at)));
         step.modelled("train  of which writing the checkpoint", CHECKPOINT.seconds / stage.scale, CHECKPOINT.source);
     }
-    step.check("the Job's program got SIGTERM and wrote its checkpoint", told.is_some() && saved.is_some());
+    step.check("the Job's program got SIGTERM and wrote its checkpoint", signalled.is_some() && saved.is_some());
     if let Some((work, _)) = resumed {
         step.happened(format!("its replacement resumed with {:.1} s of work done", seconds(work)));
     }
@@ -215,7 +215,7 @@ impl Outage {
     fn begin(stage: &mut Stage) -> Result<Outage, LabError> {
         let step = StepReport::begin('f', "(with c) stop Postgres: the migration is not delayed, and no decision is lost");
         let rows_before = stage.sql("SELECT count(*) FROM ledger.decision")?;
-        stage.world.postgres.stop();
+        stage.lab.postgres.stop();
         Ok(Outage { step, began: Instant::now(), rows_before, waiting: Vec::new() })
     }
 
@@ -229,7 +229,7 @@ impl Outage {
         self.step.happened(format!("Postgres was away for {away:.0} s; {} decisions waited in the outbox", self.waiting.len()));
         self.step.check("decisions were taken while Postgres was away", !self.waiting.is_empty());
         let back = Instant::now();
-        stage.world.postgres.start_again()?;
+        stage.lab.postgres.start_again()?;
         let emptied = stage.wait("the outbox to empty", 60, async |s| Ok(decisions_waiting(s)?.is_empty())).await?;
         self.step.measured("Postgres back -> outbox empty", back.elapsed().as_secs_f64());
         self.step.check("the outbox emptied once Postgres was back", emptied);

@@ -1,6 +1,6 @@
-//! The story of `make demo`: every part of the mission, played on the local world through the real path.
+//! The story of `make demo`: every part of the mission, played on the lab through the real path.
 //!
-//! Decides: the order of the story, what is asked of the world, and what counts as having happened.
+//! Decides: the order of the story, what is asked of the lab, and what counts as having happened.
 //! Does not: decide anything that lowtide decides. What is printed was observed; what is modelled says so.
 
 mod finance;

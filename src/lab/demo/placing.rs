@@ -17,7 +17,7 @@ use crate::lab::wall_clock;
 /// Work of the batch Job, in the demo's seconds: long enough to be interrupted in the middle.
 const BATCH_WORK_SECONDS: u32 = 120;
 
-/// Every region that the shipped prices know: the whole market of the local world.
+/// Every region that the shipped prices know: the whole market of the lab.
 fn priced_regions() -> BTreeSet<String> {
     snapshot_market().offers.keys().map(|capacity| capacity.region.to_string()).collect()
 }
@@ -35,7 +35,7 @@ pub async fn cheapest_offers(stage: &mut Stage) -> Result<(), LabError> {
     let chat = Inference { name: "chat", team: "assistants", replicas: 3, cold: false, gpu_memory: "20Gi" };
     let cold = Inference { name: "cold", team: "assistants", replicas: 1, cold: true, gpu_memory: "20Gi" };
     for manifest in [chat.manifest(stage.scale), batch("train", BATCH_WORK_SECONDS, stage.scale), cold.manifest(stage.scale)] {
-        stage.world.apply(&manifest)?;
+        stage.lab.apply(&manifest)?;
     }
     let served = stage.wait_ready("chat", 3, 120).await?;
     step.check("the Deployment's 3 replicas are Ready", served);
@@ -50,7 +50,7 @@ pub async fn cheapest_offers(stage: &mut Stage) -> Result<(), LabError> {
     let claims = stage.list("gpunodeclaims")?;
     let regions: BTreeSet<String> = stage.list("gpunodeclasses")?.iter().map(|c| text(c, "/spec/region")).collect();
     step.happened(format!("{} machines bought over a market of {} regions:", claims.len(), regions.len()));
-    step.happened(stage.world.kubectl(&["get", "gpunodeclaims"])?);
+    step.happened(stage.lab.kubectl(&["get", "gpunodeclaims"])?);
     step.check(format!("the market is every region whose prices are shipped ({})", regions.len()), regions == priced_regions());
     let used: BTreeSet<String> = stage.pods.all().into_values().filter_map(|p| p.claim).collect();
     step.check("every machine is bound to a pod", claims.iter().all(|c| used.contains(&text(c, "/metadata/name"))));
@@ -76,7 +76,7 @@ fn says_all(note: &str) -> bool {
 /// Looks for offers that fit and cost less than the most expensive machine bought, in the recorded prices of the regions bought in.
 fn no_cheaper_offer(stage: &Stage, dearest_bought: Option<MicroUsdPerHour>) -> Result<String, LabError> {
     let Some(bought) = dearest_bought else { return Ok("nothing was bought".to_owned()) };
-    let plan = stage.world.lowtide(&["offers", "--gpu-memory", "20Gi", "--json"])?;
+    let plan = stage.lab.lowtide(&["offers", "--gpu-memory", "20Gi", "--json"])?;
     let offers: Value = serde_json::from_str(&plan).unwrap_or(Value::Null);
     let rows = offers.as_array().or_else(|| offers.pointer("/offers").and_then(Value::as_array)).cloned().unwrap_or_default();
     let regions: BTreeSet<String> = stage.classes.iter().cloned().collect();
@@ -98,7 +98,7 @@ pub async fn refusals(stage: &mut Stage) -> Result<(), LabError> {
     let began = Instant::now();
     let mut step = StepReport::begin('b', "refuse a bad annotation at kubectl apply, and explain a need that nothing can meet");
     let bad = Inference { name: "bad", team: "assistants", replicas: 1, cold: false, gpu_memory: "plenty" };
-    let refused = stage.world.apply(&bad.manifest(stage.scale).split("---").next().unwrap_or_default().replace("10Gi", "1Gi"));
+    let refused = stage.lab.apply(&bad.manifest(stage.scale).split("---").next().unwrap_or_default().replace("10Gi", "1Gi"));
     let sentence = refused.err().map(|e| e.to_string()).unwrap_or_default();
     let line = sentence.lines().find(|l| l.contains("lowtide.dev/gpu-memory")).unwrap_or_default().trim().to_owned();
     step.happened(format!("kubectl apply answers: {line}"));
@@ -107,13 +107,13 @@ pub async fn refusals(stage: &mut Stage) -> Result<(), LabError> {
         line.contains("gpu-memory"),
     );
     let huge = Inference { name: "huge", team: "assistants", replicas: 1, cold: false, gpu_memory: "900Gi" };
-    stage.world.apply(&huge.manifest(stage.scale))?;
+    stage.lab.apply(&huge.manifest(stage.scale))?;
     stage.wait("the event on the pod that nothing can hold", 30, async |s| Ok(!s.events("huge", "Unplaceable")?.is_empty())).await?;
     let notes = stage.events("huge", "Unplaceable")?;
     notes.iter().for_each(|note| step.happened(format!("event on the pod: {note}")));
     let counted = notes.iter().any(|n| n.contains("too little GPU memory") && n.contains("none of"));
     step.check("the pod that nothing can hold gets one event that says which need ruled out how many offers", counted && notes.len() == 1);
-    stage.world.kubectl(&["delete", "deployment/huge", "service/huge", "-n", NAMESPACE])?;
+    stage.lab.kubectl(&["delete", "deployment/huge", "service/huge", "-n", NAMESPACE])?;
     stage.end(step, began);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The world with what every step needs: waiting for something to be so, reading objects, giving the simulator orders.
+//! The lab with what every step needs: waiting for something to be so, reading objects, giving the simulator orders.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,13 @@ use super::workloads::{NAMESPACE, pool};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::lab::error::LabError;
 use crate::lab::progress::say;
+use crate::lab::start::{Lab, LabOptions, OperatorOptions};
 use crate::lab::wall_clock;
-use crate::lab::world::{OperatorOptions, World, WorldOptions};
 
 /// What every step works with.
 pub struct Stage {
-    /// The world.
-    pub world: World,
+    /// The lab.
+    pub lab: Lab,
     /// What is written down.
     pub report: Report,
     /// What became of pods.
@@ -35,24 +35,24 @@ pub fn seconds(span: Millis) -> f64 {
 }
 
 impl Stage {
-    /// Starts the world and the operator, and applies classes and pool.
+    /// Starts the lab and the operator, and applies classes and pool.
     pub async fn set_up(arguments: &DemoArguments) -> Result<Stage, LabError> {
         let scale = f64::from(arguments.time_scale.max(1));
         say("lowtide's story, on a real control plane and a simulated EC2");
         say(&format!("modelled time (boot, model start, EC2's notice) runs {scale} times faster; lowtide's own time is real\n"));
         let boot = Duration::from_secs_f64(BOOT.seconds / scale - 1.0);
-        let mut world = World::start(WorldOptions { boot, keep: arguments.keep, ..WorldOptions::default() }).await?;
-        world.prepare_ledger().await?;
-        world.install_chart(&[])?;
-        world.spawn_operator(&operator_options(scale))?;
-        world.operator_ready(Duration::from_secs(60)).await?;
-        world.kubectl(&["apply", "-f", "examples/nodeclasses.yaml"])?;
-        let listed: Value = parse(&world.kubectl(&["get", "gpunodeclasses", "-o", "json"])?);
+        let mut lab = Lab::start(LabOptions { boot, keep: arguments.keep, ..LabOptions::default() }).await?;
+        lab.prepare_ledger().await?;
+        lab.install_chart(&[])?;
+        lab.spawn_operator(&operator_options(scale))?;
+        lab.operator_ready(Duration::from_secs(60)).await?;
+        lab.kubectl(&["apply", "-f", "examples/nodeclasses.yaml"])?;
+        let listed: Value = parse(&lab.kubectl(&["get", "gpunodeclasses", "-o", "json"])?);
         let classes: Vec<String> = items(&listed).iter().map(|c| text(c, "/metadata/name")).collect();
-        world.apply(&pool(&classes.iter().map(String::as_str).collect::<Vec<_>>()))?;
-        let pods = PodWatch::start(world.control_plane.admin_kubeconfig(), NAMESPACE).await?;
+        lab.apply(&pool(&classes.iter().map(String::as_str).collect::<Vec<_>>()))?;
+        let pods = PodWatch::start(lab.control_plane.admin_kubeconfig(), NAMESPACE).await?;
         let report = Report::new(wall_clock(), arguments.time_scale);
-        let mut stage = Stage { world, report, pods, scale, classes };
+        let mut stage = Stage { lab, report, pods, scale, classes };
         let ready = stage.wait("every node class to be ready", 60, async |s| {
             Ok(s.list("gpunodeclasses")?.iter().all(|c| text(c, "/status/conditions/0/status") == "True"))
         });
@@ -62,13 +62,13 @@ impl Stage {
 
     /// Starts the operator as the story's settings want it.
     pub fn spawn_operator(&mut self) -> Result<(), LabError> {
-        self.world.spawn_operator(&operator_options(self.scale))
+        self.lab.spawn_operator(&operator_options(self.scale))
     }
 
     /// Leaves the logs on disk.
     pub fn keep_logs(&mut self) {
-        if let Ok(logs) = self.world.logs() {
-            self.world.keep();
+        if let Ok(logs) = self.lab.logs() {
+            self.lab.keep();
             say(&format!("logs stay in {}", logs.display()));
         }
     }
@@ -85,9 +85,9 @@ impl Stage {
     where
         F: AsyncFnMut(&mut Stage) -> Result<bool, LabError>,
     {
-        let (began, mut told) = (Instant::now(), Instant::now());
+        let (began, mut reported) = (Instant::now(), Instant::now());
         loop {
-            self.world.check()?;
+            self.lab.check()?;
             if so(self).await? {
                 return Ok(true);
             }
@@ -95,8 +95,8 @@ impl Stage {
                 say(&format!("     gave up waiting for {what} after {limit_seconds} s"));
                 return Ok(false);
             }
-            if told.elapsed() > Duration::from_secs(10) {
-                told = Instant::now();
+            if reported.elapsed() > Duration::from_secs(10) {
+                reported = Instant::now();
                 say(&format!("     … {:>3.0} s waiting for {what}", began.elapsed().as_secs_f64()));
             }
             tokio::time::sleep(Duration::from_millis(400)).await;
@@ -114,7 +114,7 @@ impl Stage {
 
     /// Objects of a kind: cluster-scoped, or of the story's namespace.
     pub fn list(&self, kind: &str) -> Result<Vec<Value>, LabError> {
-        Ok(items(&parse(&self.world.kubectl(&["get", kind, "-n", NAMESPACE, "-o", "json"])?)))
+        Ok(items(&parse(&self.lab.kubectl(&["get", kind, "-n", NAMESPACE, "-o", "json"])?)))
     }
 
     /// One claim.
@@ -132,7 +132,7 @@ impl Stage {
 
     /// Notes of events with a reason about objects whose name begins so, oldest first.
     pub fn events(&self, name_prefix: &str, reason: &str) -> Result<Vec<String>, LabError> {
-        let events = parse(&self.world.kubectl(&["get", "events.v1.events.k8s.io", "-n", NAMESPACE, "-o", "json"])?);
+        let events = parse(&self.lab.kubectl(&["get", "events.v1.events.k8s.io", "-n", NAMESPACE, "-o", "json"])?);
         let fits = |e: &&Value| text(e, "/regarding/name").starts_with(name_prefix) && text(e, "/reason") == reason;
         Ok(items(&events).iter().filter(fits).map(|e| text(e, "/note")).collect())
     }
@@ -140,24 +140,24 @@ impl Stage {
     /// Lets EC2 announce the end of an instance.
     pub async fn interrupt(&self, instance: &str, message: &str) -> Result<Timestamp, LabError> {
         let order = json!({"instance_id": instance, "message": message, "notice_seconds": NOTICE.seconds / self.scale});
-        let told = self.world.order("interrupt", &order).await?;
-        Ok(told.pointer("/noticed_at_ms").and_then(Value::as_i64).map_or_else(wall_clock, Timestamp))
+        let answer = self.lab.order("interrupt", &order).await?;
+        Ok(answer.pointer("/noticed_at_ms").and_then(Value::as_i64).map_or_else(wall_clock, Timestamp))
     }
 
     /// Machines that EC2 shows as pending or running.
     pub async fn machines(&self) -> Result<Vec<Value>, LabError> {
-        let state = self.world.ec2("state").await?;
+        let state = self.lab.ec2("state").await?;
         let all = state.pointer("/instances").and_then(Value::as_array).cloned().unwrap_or_default();
         Ok(all.into_iter().filter(|i| matches!(text(i, "/state").as_str(), "pending" | "running")).collect())
     }
 
     /// One value from the ledger, as the server's administrator.
     pub fn sql(&self, query: &str) -> Result<String, LabError> {
-        Ok(self.world.postgres.psql("postgres", query)?.trim().to_owned())
+        Ok(self.lab.postgres.psql("postgres", query)?.trim().to_owned())
     }
 }
 
-/// Settings of the operator in the story: the notice shrinks with the world's time, EC2 is looked at every two seconds.
+/// Settings of the operator in the story: the notice shrinks with the lab's time, EC2 is looked at every two seconds.
 fn operator_options(scale: f64) -> OperatorOptions {
     let notice = (NOTICE.seconds / scale).round() as i64;
     let environment = [

@@ -32,7 +32,7 @@ spec:
   coolDown: {{baseSeconds: 60, maxSeconds: 600}}
 ",
         classes.join(", "),
-        // Twice the boot, at the smallest scale the story is told at.
+        // Twice the boot, at the smallest scale the story is played at.
         (BOOT.seconds / 4.0 * 2.0) as i64
     )
 }
@@ -92,7 +92,7 @@ spec:
     }
 }
 
-/// A Job with a deadline, that checkpoints when told.
+/// A Job with a deadline, that checkpoints when asked to stop.
 pub fn batch(name: &str, work_seconds: u32, scale: f64) -> String {
     let checkpoint = CHECKPOINT.seconds / scale;
     format!(

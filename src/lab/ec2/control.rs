@@ -11,13 +11,13 @@ use crate::core::units::ids::{InstanceId, InstanceType, Region, ZoneId};
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
 use crate::core::units::time::{Millis, Timestamp};
 
+use super::account::Account;
+use super::account::capacity::{BootRule, CapacityMatch, ZoneCapacity};
+use super::account::instance::{CapacityType, Instance};
+use super::account::interruption::{Announcement, Interruption};
 use super::fault::Fault;
 use super::imds::base64_decoded;
 use super::server::{Simulator, seconds};
-use super::world::World;
-use super::world::capacity::{BootRule, Pool, PoolMatch};
-use super::world::instance::{CapacityType, Instance};
-use super::world::interruption::{Announcement, Interruption};
 
 /// Orders about the way calls are answered, which the account itself knows nothing of.
 #[derive(Debug, Default)]
@@ -158,11 +158,11 @@ fn interrupt(simulator: &Simulator, order: InterruptOrder) -> Result<Value, Faul
         Some("late") => Announcement::Late,
         Some(other) => return Err(Fault::value(other, "message", "Expected sqs, none, duplicate or late.")),
     };
-    let (mut world, now) = simulator.world();
-    let notice = order.notice_seconds.map_or(world.settings.notice, millis);
-    let lead = order.rebalance_lead_seconds.map_or(world.settings.rebalance_lead, millis);
+    let (mut account, now) = simulator.account();
+    let notice = order.notice_seconds.map_or(account.settings.notice, millis);
+    let lead = order.rebalance_lead_seconds.map_or(account.settings.rebalance_lead, millis);
     let rebalance_lead = order.rebalance_first.then_some(lead);
-    world.interrupt(&InstanceId::from(order.instance_id), Interruption { notice, rebalance_lead, announcement }, now)?;
+    account.interrupt(&InstanceId::from(order.instance_id), Interruption { notice, rebalance_lead, announcement }, now)?;
     let noticed_at = now + rebalance_lead.unwrap_or(Millis::ZERO);
     Ok(json!({"ok": true, "noticed_at_ms": noticed_at.0, "ends_at_ms": (noticed_at + notice).0}))
 }
@@ -185,8 +185,8 @@ struct CapacityOrder {
 
 fn capacity(simulator: &Simulator, order: CapacityOrder) -> Result<Value, Fault> {
     let capacity_type = capacity_type(order.capacity_type)?;
-    let pools = PoolMatch { region: order.region, zone: order.zone, instance_type: order.instance_type, capacity_type };
-    simulator.world().0.order_capacity(pools, order.available);
+    let capacities = CapacityMatch { region: order.region, zone: order.zone, instance_type: order.instance_type, capacity_type };
+    simulator.account().0.order_capacity(capacities, order.available);
     Ok(done())
 }
 
@@ -199,7 +199,7 @@ struct QuotaOrder {
 }
 
 fn quota(simulator: &Simulator, order: QuotaOrder) -> Value {
-    simulator.world().0.quotas.insert((order.region, order.code), order.vcpus);
+    simulator.account().0.quotas.insert((order.region, order.code), order.vcpus);
     done()
 }
 
@@ -215,13 +215,13 @@ struct ReservationOrder {
 }
 
 fn reservation(simulator: &Simulator, order: &ReservationOrder) -> Result<Value, Fault> {
-    let (mut world, now) = simulator.world();
-    if !world.facts.is_offered(&order.zone, &order.instance_type) {
+    let (mut account, now) = simulator.account();
+    if !account.facts.is_offered(&order.zone, &order.instance_type) {
         return Err(Fault::value(order.instance_type.as_str(), "instance_type", &format!("{} does not offer it.", order.zone)));
     }
     let (zone, instance_type, capacity_type) = (order.zone.clone(), order.instance_type.clone(), CapacityType::OnDemand);
-    let pool = Pool { region: order.region.clone(), zone, instance_type, capacity_type };
-    let id = world.reserve(&pool, order.count, order.ends_in_seconds.map(|seconds| now + millis(seconds)), now);
+    let zone_capacity = ZoneCapacity { region: order.region.clone(), zone, instance_type, capacity_type };
+    let id = account.reserve(&zone_capacity, order.count, order.ends_in_seconds.map(|seconds| now + millis(seconds)), now);
     Ok(json!({ "capacity_reservation_id": id }))
 }
 
@@ -234,10 +234,10 @@ struct RegionOrder {
 }
 
 fn region(simulator: &Simulator, order: RegionOrder) -> Value {
-    let (mut world, _) = simulator.world();
+    let (mut account, _) = simulator.account();
     match order.on {
-        true => world.closed_regions.remove(&order.region),
-        false => world.closed_regions.insert(order.region),
+        true => account.closed_regions.remove(&order.region),
+        false => account.closed_regions.insert(order.region),
     };
     done()
 }
@@ -252,14 +252,14 @@ struct PriceOrder {
 }
 
 fn price(simulator: &Simulator, order: &PriceOrder) -> Result<Value, Fault> {
-    let (mut world, now) = simulator.world();
-    if world.places.zone(&order.zone).is_none_or(|zone| zone.region != order.region) {
+    let (mut account, now) = simulator.account();
+    if account.places.zone(&order.zone).is_none_or(|zone| zone.region != order.region) {
         return Err(Fault::value(order.zone.as_str(), "zone", &format!("{} has no zone of that id.", order.region)));
     }
-    if !world.facts.is_offered(&order.zone, &order.instance_type) {
+    if !account.facts.is_offered(&order.zone, &order.instance_type) {
         return Err(Fault::value(order.instance_type.as_str(), "instance_type", &format!("{} does not offer it.", order.zone)));
     }
-    world.set_spot_price(&order.zone, &order.instance_type, order.price_per_hour, now);
+    account.set_spot_price(&order.zone, &order.instance_type, order.price_per_hour, now);
     Ok(done())
 }
 
@@ -281,10 +281,10 @@ fn boot(simulator: &Simulator, order: BootOrder) -> Result<Value, Fault> {
         return Err(Fault::value(&outcome, "outcome", "Expected ok, never-joins or no-gpus."));
     }
     let capacity_type = capacity_type(order.capacity_type)?;
-    let pools = PoolMatch { region: order.region, zone: order.zone, instance_type: order.instance_type, capacity_type };
-    let (mut world, _) = simulator.world();
-    let delay = order.seconds.map_or(world.settings.boot, millis);
-    world.boot_rules.push(BootRule { pools, delay, outcome, left: order.next });
+    let capacities = CapacityMatch { region: order.region, zone: order.zone, instance_type: order.instance_type, capacity_type };
+    let (mut account, _) = simulator.account();
+    let delay = order.seconds.map_or(account.settings.boot, millis);
+    account.boot_rules.push(BootRule { capacities, delay, outcome, left: order.next });
     Ok(done())
 }
 
@@ -298,8 +298,8 @@ struct MessageOrder {
 
 fn message(simulator: &Simulator, order: MessageOrder) -> Value {
     let body = order.body.as_str().map_or_else(|| order.body.to_string(), str::to_owned);
-    let (mut world, now) = simulator.world();
-    json!({"message_id": world.send_message(&order.region, body, now)})
+    let (mut account, now) = simulator.account();
+    json!({"message_id": account.send_message(&order.region, body, now)})
 }
 
 #[derive(Deserialize)]
@@ -311,12 +311,12 @@ struct TickOrder {
 
 fn tick(simulator: &Simulator, order: &TickOrder) -> Value {
     simulator.move_clock(millis(order.seconds.unwrap_or(0.0)).0);
-    json!({"now_ms": simulator.world().1.0})
+    json!({"now_ms": simulator.account().1.0})
 }
 
 fn user_data(simulator: &Simulator, id: &str) -> Response {
-    let (world, _) = simulator.world();
-    let Some(instance) = world.instances.get(&InstanceId::from(id)) else {
+    let (account, _) = simulator.account();
+    let Some(instance) = account.instances.get(&InstanceId::from(id)) else {
         return json_answer(StatusCode::NOT_FOUND, &json!({"error": "NotFound", "message": format!("no instance {id}")}));
     };
     let text = instance.details.user_data.as_deref().map(base64_decoded).unwrap_or_default();
@@ -327,8 +327,8 @@ fn ms(at: Option<Timestamp>) -> Option<i64> {
     at.map(|at| at.0)
 }
 
-fn instance_json(world: &World, instance: &Instance) -> Value {
-    let zone = world.places.zone(&instance.zone);
+fn instance_json(account: &Account, instance: &Instance) -> Value {
+    let zone = account.places.zone(&instance.zone);
     let details = &instance.details;
     json!({
         "instance_id": instance.id.as_str(), "region": instance.region.as_str(), "zone": instance.zone.as_str(),
@@ -351,39 +351,39 @@ fn instance_json(world: &World, instance: &Instance) -> Value {
 }
 
 /// Instances in the order of their launch.
-fn by_launch(world: &World) -> Vec<&Instance> {
-    let mut instances: Vec<&Instance> = world.instances.values().collect();
+fn by_launch(account: &Account) -> Vec<&Instance> {
+    let mut instances: Vec<&Instance> = account.instances.values().collect();
     instances.sort_by_key(|instance| (instance.launched_at, instance.id.clone()));
     instances
 }
 
 fn state(simulator: &Simulator) -> Value {
-    let (world, now) = simulator.world();
-    let calls = |action: &str| world.calls.get(action).copied().unwrap_or(0);
+    let (account, now) = simulator.account();
+    let calls = |action: &str| account.calls.get(action).copied().unwrap_or(0);
     let queues: serde_json::Map<String, Value> =
-        world.queues.iter().map(|(region, queue)| (region.to_string(), queue.depth().into())).collect();
+        account.queues.iter().map(|(region, queue)| (region.to_string(), queue.depth().into())).collect();
     json!({
         "now_ms": now.0,
-        "instances": by_launch(&world).into_iter().map(|instance| instance_json(&world, instance)).collect::<Vec<_>>(),
-        "launch_templates": world.templates.values().map(|template| json!({
+        "instances": by_launch(&account).into_iter().map(|instance| instance_json(&account, instance)).collect::<Vec<_>>(),
+        "launch_templates": account.templates.values().map(|template| json!({
             "id": template.id, "name": template.name, "region": template.region.as_str(), "latest_version": template.latest(),
         })).collect::<Vec<_>>(),
-        "client_tokens": world.tokens.keys().map(|(region, action, token)| json!({
+        "client_tokens": account.tokens.keys().map(|(region, action, token)| json!({
             "region": region.as_str(), "action": action, "token": token,
         })).collect::<Vec<_>>(),
-        "calls": world.calls,
+        "calls": account.calls,
         "run_instances_calls": calls("RunInstances"), "create_fleet_calls": calls("CreateFleet"),
         "queue_depths": queues,
     })
 }
 
 fn bill(simulator: &Simulator) -> Value {
-    let (world, now) = simulator.world();
+    let (account, now) = simulator.account();
     let mut known = MicroUsd(0);
     let mut unknown = 0;
     let mut lines = Vec::new();
-    for instance in by_launch(&world) {
-        let line = world.bill_line(instance, now);
+    for instance in by_launch(&account) {
+        let line = account.bill_line(instance, now);
         match line.amount {
             Some(amount) => known = known + amount,
             None => unknown += 1,

@@ -172,7 +172,7 @@ impl Facts {
             if let Some(price) = row.price("spot_usd_h")? {
                 let zone: ZoneId = row.text("az_id")?.into();
                 facts.spot.insert((zone.clone(), it.clone()), price);
-                // A pool with a spot price is offered; the offerings file does not cover local zones.
+                // A capacity with a spot price is offered; the offerings file does not cover local zones.
                 facts.offer(region, zone, it);
             }
             Ok(())

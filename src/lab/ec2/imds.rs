@@ -9,17 +9,17 @@ use serde_json::json;
 use crate::core::units::ids::InstanceId;
 use crate::core::units::time::{Millis, Timestamp};
 
+use super::account::instance::{Instance, InstanceState};
+use super::account::{ACCOUNT, Account};
 use super::server::Simulator;
-use super::world::instance::{Instance, InstanceState};
-use super::world::{ACCOUNT, World};
 
 const LONGEST_SESSION: i64 = 21_600;
 
 pub(super) fn answer(simulator: &Simulator, method: &Method, path: &str, headers: &HeaderMap) -> Response {
     let (id, path) = path.split_once('/').unwrap_or((path, ""));
     let id = InstanceId::from(id);
-    let (mut world, now) = simulator.world();
-    let reachable = world.instances.get(&id).is_some_and(|instance| instance.state == InstanceState::Running);
+    let (mut account, now) = simulator.account();
+    let reachable = account.instances.get(&id).is_some_and(|instance| instance.state == InstanceState::Running);
     if !reachable {
         return (StatusCode::BAD_GATEWAY, "no running instance of that id: its metadata service cannot be reached").into_response();
     }
@@ -35,16 +35,16 @@ pub(super) fn answer(simulator: &Simulator, method: &Method, path: &str, headers
                 // The SDK's client takes a token only when the answer says how long it lives.
                 Some(seconds) => {
                     let ttl = [("x-aws-ec2-metadata-token-ttl-seconds", seconds.to_string())];
-                    (ttl, world.open_metadata_session(&id, Millis::from_secs(seconds), now)).into_response()
+                    (ttl, account.open_metadata_session(&id, Millis::from_secs(seconds), now)).into_response()
                 }
             }
         }
         (&Method::GET, _) => {
             let token = header("x-aws-ec2-metadata-token").unwrap_or_default();
-            if !world.knows_metadata_session(&id, token, now) {
+            if !account.knows_metadata_session(&id, token, now) {
                 return StatusCode::UNAUTHORIZED.into_response();
             }
-            match world.instances.get(&id).and_then(|instance| value(&world, instance, path)) {
+            match account.instances.get(&id).and_then(|instance| value(&account, instance, path)) {
                 Some(text) => text.into_response(),
                 None => StatusCode::NOT_FOUND.into_response(),
             }
@@ -53,7 +53,7 @@ pub(super) fn answer(simulator: &Simulator, method: &Method, path: &str, headers
     }
 }
 
-impl World {
+impl Account {
     fn open_metadata_session(&mut self, id: &InstanceId, length: Millis, now: Timestamp) -> String {
         let token = self.new_id("AQAEA");
         self.imds_tokens.retain(|_, until| *until > now);
@@ -71,13 +71,13 @@ fn whole_seconds(at: Timestamp) -> String {
     format!("{}Z", at.to_rfc3339().split('.').next().unwrap_or_default())
 }
 
-fn value(world: &World, instance: &Instance, path: &str) -> Option<String> {
-    let zone = world.places.zone(&instance.zone);
+fn value(account: &Account, instance: &Instance, path: &str) -> Option<String> {
+    let zone = account.places.zone(&instance.zone);
     let data = match path.strip_prefix("latest/")? {
         "user-data" => {
             return instance.details.user_data.as_deref().map(|text| String::from_utf8_lossy(&base64_decoded(text)).into_owned());
         }
-        "dynamic/instance-identity/document" => return Some(identity_document(world, instance)),
+        "dynamic/instance-identity/document" => return Some(identity_document(account, instance)),
         other => other.strip_prefix("meta-data/")?,
     };
     match data.trim_end_matches('/') {
@@ -99,12 +99,12 @@ fn value(world: &World, instance: &Instance, path: &str) -> Option<String> {
     }
 }
 
-fn identity_document(world: &World, instance: &Instance) -> String {
+fn identity_document(account: &Account, instance: &Instance) -> String {
     json!({
         "accountId": ACCOUNT, "instanceId": instance.id.as_str(), "instanceType": instance.instance_type.as_str(),
         "region": instance.region.as_str(), "imageId": instance.details.image_id, "privateIp": instance.private_ip,
-        "availabilityZone": world.places.zone(&instance.zone).map(|zone| zone.name.clone()), "version": "2017-09-30",
-        "architecture": world.facts.types.get(&instance.instance_type).map(|facts| facts.architecture.clone()),
+        "availabilityZone": account.places.zone(&instance.zone).map(|zone| zone.name.clone()), "version": "2017-09-30",
+        "architecture": account.facts.types.get(&instance.instance_type).map(|facts| facts.architecture.clone()),
         "pendingTime": whole_seconds(instance.launched_at),
     })
     .to_string()

@@ -22,8 +22,8 @@ const HOURLY_RATE: &str = "6YS6EN2CT7";
 const ENDPOINT_REGIONS: [&str; 3] = ["us-east-1", "eu-central-1", "ap-south-1"];
 
 pub(super) fn answer(simulator: &Simulator, signed: &SignedRequest) -> Response {
-    let (world, _) = simulator.world();
-    match products(&world.facts, signed) {
+    let (account, _) = simulator.account();
+    match products(&account.facts, signed) {
         Ok(body) => json_response(StatusCode::OK, &body, &signed.request_id),
         Err(fault) => json_fault(&fault, "", &signed.request_id),
     }

@@ -18,13 +18,13 @@ use crate::core::units::time::{Millis, Timestamp};
 use crate::engine::wall_clock::WallClock;
 use crate::ports::Clock as _;
 
+use super::account::{Account, AccountSettings};
 use super::actions::{self, Call};
 use super::control::HttpOrders;
 use super::facts::{BadFact, Facts};
 use super::fault::Fault;
 use super::query::Params;
-use super::world::{Settings, World};
-use super::{account, control, imds, pricing, sqs, xml};
+use super::{control, identity, imds, pricing, sqs, xml};
 
 /// Requests are small; more than this is a mistake.
 const LARGEST_BODY: usize = 1 << 20;
@@ -37,7 +37,7 @@ const INVALID_KEY_PREFIX: &str = "INVALID";
 #[derive(Debug, Clone, Default)]
 pub struct SimulatorConfig {
     /// The account's behaviour.
-    pub settings: Settings,
+    pub settings: AccountSettings,
 }
 
 /// Why a simulator could not run.
@@ -54,7 +54,7 @@ pub enum SimulatorError {
 /// What all requests share.
 #[derive(Debug)]
 pub(super) struct Simulator {
-    world: Mutex<World>,
+    account: Mutex<Account>,
     pub(super) orders: Mutex<HttpOrders>,
     /// How far `/_sim/tick` has moved the clock ahead, in milliseconds.
     ahead: AtomicI64,
@@ -73,11 +73,11 @@ impl Simulator {
     }
 
     /// The account, with everything done that is due now.
-    pub(super) fn world(&self) -> (MutexGuard<'_, World>, Timestamp) {
-        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn account(&self) -> (MutexGuard<'_, Account>, Timestamp) {
+        let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.now();
-        world.advance(now);
-        (world, now)
+        account.advance(now);
+        (account, now)
     }
 
     pub(super) fn orders(&self) -> MutexGuard<'_, HttpOrders> {
@@ -113,7 +113,7 @@ pub async fn serve(
 ) -> Result<(), SimulatorError> {
     let opened = WallClock.now();
     let simulator = Simulator {
-        world: Mutex::new(World::new(Facts::shipped()?, config.settings, opened)),
+        account: Mutex::new(Account::new(Facts::shipped()?, config.settings, opened)),
         orders: Mutex::default(),
         ahead: AtomicI64::new(0),
         requests: AtomicU64::new(0),
@@ -180,8 +180,8 @@ fn read_signed(headers: &HeaderMap, body: Bytes, request_id: String) -> Result<S
 
 async fn perform(simulator: &Simulator, signed: &SignedRequest) -> Response {
     let (before, after) = {
-        let (mut world, _) = simulator.world();
-        *world.calls.entry(signed.action.clone()).or_default() += 1;
+        let (mut account, _) = simulator.account();
+        *account.calls.entry(signed.action.clone()).or_default() += 1;
         simulator.orders().stall(&signed.action)
     };
     tokio::time::sleep(before).await;
@@ -200,7 +200,7 @@ fn denial(signed: &SignedRequest) -> Response {
             &Fault::new(403, "UnauthorizedOperation", format!("You are not authorized to perform this operation. {message}")),
             &signed.request_id,
         ),
-        "sts" => account::sts_fault(&Fault::new(403, "AccessDenied", message), &signed.request_id),
+        "sts" => identity::sts_fault(&Fault::new(403, "AccessDenied", message), &signed.request_id),
         "sqs" => json_fault(&Fault::new(403, "AccessDeniedException", message), "com.amazon.coral.service#", &signed.request_id),
         _ => json_fault(&Fault::bad("AccessDeniedException", message), "", &signed.request_id),
     }
@@ -210,8 +210,8 @@ async fn dispatch(simulator: &Simulator, signed: &SignedRequest) -> Response {
     match signed.service.as_str() {
         "ec2" => ec2(simulator, signed),
         "sqs" => sqs::answer(simulator, signed).await,
-        "sts" => account::sts(signed),
-        "servicequotas" => account::service_quotas(simulator, signed),
+        "sts" => identity::sts(signed),
+        "servicequotas" => identity::service_quotas(simulator, signed),
         "pricing" => pricing::answer(simulator, signed),
         other => xml_fault(&Fault::bad("InvalidAction", format!("This simulator has no service {other:?}.")), &signed.request_id),
     }
@@ -219,11 +219,11 @@ async fn dispatch(simulator: &Simulator, signed: &SignedRequest) -> Response {
 
 fn ec2(simulator: &Simulator, signed: &SignedRequest) -> Response {
     let params = Params::parse(&String::from_utf8_lossy(&signed.body)).without(&["Action", "Version"]);
-    let (mut world, now) = simulator.world();
+    let (mut account, now) = simulator.account();
     let call = Call { region: &signed.region, action: &signed.action, params: &params, now };
-    let result = actions::perform(&mut world, call);
+    let result = actions::perform(&mut account, call);
     // A metadata or queue reader must see what this call caused without waiting for the next one.
-    world.advance(now);
+    account.advance(now);
     match result {
         Ok(inner) => xml_response(StatusCode::OK, xml::answer(&signed.action, &signed.request_id, &inner)),
         Err(fault) => xml_fault(&fault, &signed.request_id),

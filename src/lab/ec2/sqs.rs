@@ -1,4 +1,4 @@
-//! The SQS face (AWS JSON 1.0): one queue per region, long polling included. The rules of a queue are the world's.
+//! The SQS face (AWS JSON 1.0): one queue per region, long polling included. The rules of a queue are the account's.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::core::units::time::Millis;
 
+use super::account::queues::Message;
+use super::account::{ACCOUNT, INTERRUPTION_QUEUE};
 use super::fault::Fault;
 use super::server::{SignedRequest, Simulator, json_fault, json_response};
-use super::world::queues::Message;
-use super::world::{ACCOUNT, INTERRUPTION_QUEUE};
 
 /// How often a waiting receiver looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
@@ -65,9 +65,9 @@ fn queue_url(signed: &SignedRequest, body: &Value) -> Result<Value, Fault> {
 fn send(simulator: &Simulator, signed: &SignedRequest, body: &Value) -> Result<Value, Fault> {
     check_url(body)?;
     let text = need(body, "MessageBody")?.to_owned();
-    let (mut world, now) = simulator.world();
+    let (mut account, now) = simulator.account();
     let digest = md5_hex(text.as_bytes());
-    let id = world.send_message(&signed.region, text, now);
+    let id = account.send_message(&signed.region, text, now);
     Ok(json!({"MessageId": id, "MD5OfMessageBody": digest}))
 }
 
@@ -89,8 +89,8 @@ async fn receive(simulator: &Simulator, signed: &SignedRequest, body: &Value) ->
     let waiting = async {
         loop {
             let received = {
-                let (mut world, now) = simulator.world();
-                world.queue(&signed.region).receive(most, visibility, now)
+                let (mut account, now) = simulator.account();
+                account.queue(&signed.region).receive(most, visibility, now)
             };
             if !received.is_empty() {
                 break received;
@@ -128,8 +128,8 @@ fn delete(simulator: &Simulator, signed: &SignedRequest, body: &Value) -> Result
     if !handle.contains('#') {
         return Err(Fault::bad("ReceiptHandleIsInvalid", format!("The input receipt handle \"{handle}\" is not a valid receipt handle.")));
     }
-    let (mut world, _) = simulator.world();
-    world.queue(&signed.region).delete(handle);
+    let (mut account, _) = simulator.account();
+    account.queue(&signed.region).delete(handle);
     Ok(json!({}))
 }
 
@@ -148,8 +148,8 @@ fn delete_batch(simulator: &Simulator, signed: &SignedRequest, body: &Value) -> 
 
 fn attributes(simulator: &Simulator, signed: &SignedRequest, body: &Value) -> Result<Value, Fault> {
     check_url(body)?;
-    let (mut world, _) = simulator.world();
-    let depth = world.queue(&signed.region).depth().to_string();
+    let (mut account, _) = simulator.account();
+    let depth = account.queue(&signed.region).depth().to_string();
     let arn = format!("arn:aws:sqs:{}:{ACCOUNT}:{INTERRUPTION_QUEUE}", signed.region);
     Ok(json!({"Attributes": {"ApproximateNumberOfMessages": depth, "QueueArn": arn, "VisibilityTimeout": VISIBILITY.to_string()}}))
 }

@@ -2,7 +2,7 @@
 
 use super::server::{SimulatorConfig, SimulatorError, serve};
 
-/// Serves an account on the loopback address until the process is told to end.
+/// Serves an account on the loopback address until the process is asked to end.
 ///
 /// # Errors
 /// When the port is taken or the catalog does not read.

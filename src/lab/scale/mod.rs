@@ -1,6 +1,6 @@
 //! `make scale`: a thousand machines and five thousand pods on the real control plane, and what the operator costs and how fast it decides.
 //!
-//! Decides: what is asked of the world, in which order, and what is measured meanwhile.
+//! Decides: what is asked of the lab, in which order, and what is measured meanwhile.
 //! Does not: set what is good enough for lowtide itself (see [`goals`]), or decide anything that lowtide decides.
 //!
 //! Modelled: boots, starts of pods, EC2 itself with its token buckets. Real: the control plane, the operator's process, its rights, Postgres.
@@ -67,7 +67,7 @@ impl ScaleArguments {
     }
 }
 
-/// Measures; exit code 1 when the world could not be brought there. A goal that is not met is shown, and is no failure of the measurement.
+/// Measures; exit code 1 when the lab could not be brought there. A goal that is not met is shown, and is no failure of the measurement.
 pub async fn run(arguments: ScaleArguments) -> ExitCode {
     let measured = tokio::select! {
         measured = measure(&arguments) => measured,

@@ -1,4 +1,4 @@
-//! The world of the measurement: pods appear, machines are taken away, and meanwhile the operator is looked at.
+//! The lab of the measurement: pods appear, machines are taken away, and meanwhile the operator is looked at.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,10 +20,10 @@ use super::report::{Growth, Load, Machines};
 use super::workloads::{self, NAMESPACE};
 use crate::core::fleet::tags;
 use crate::core::units::time::Timestamp;
-use crate::lab::ec2::world::throttle::request_bucket;
+use crate::lab::ec2::account::throttle::request_bucket;
 use crate::lab::error::LabError;
-use crate::lab::progress::{Step, say};
-use crate::lab::world::{OperatorOptions, World, WorldOptions};
+use crate::lab::progress::{Wait, say};
+use crate::lab::start::{Lab, LabOptions, OperatorOptions};
 use crate::lab::{kubeconfig, sim_client, wall_clock};
 
 /// From EC2's `running` to the registration of a Node (modelled).
@@ -37,9 +37,9 @@ const LOOK: Duration = Duration::from_millis(250);
 /// After the last record is delivered, this long nothing may happen before the operator counts as resting.
 const QUIET: Duration = Duration::from_secs(20);
 
-/// The world and what watches it.
+/// The lab and what watches it.
 pub struct Stage {
-    world: World,
+    lab: Lab,
     replicas: Replicas,
     decisions: Decisions,
     patience: Duration,
@@ -62,69 +62,69 @@ struct Requests {
 }
 
 impl Stage {
-    /// Starts the world with an operator as it is installed by default.
+    /// Starts the lab with an operator as it is installed by default.
     pub async fn set_up(arguments: &ScaleArguments) -> Result<Stage, LabError> {
         say("lowtide at scale, on a real control plane and a simulated EC2");
-        let options = WorldOptions { boot: BOOT, keep: arguments.keep, joiner_poll: JOINER_POLL, ..WorldOptions::default() };
-        let mut world = World::start(options).await?;
-        world.prepare_ledger().await?;
-        world.install_chart(&[])?;
-        world.spawn_operator(&OperatorOptions::default())?;
-        world.operator_ready(Duration::from_secs(120)).await?;
-        world.kubectl(&["apply", "-f", "examples/nodeclasses.yaml"])?;
-        let names = world.kubectl(&["get", "gpunodeclasses", "-o", "jsonpath={.items[*].metadata.name}"])?;
+        let options = LabOptions { boot: BOOT, keep: arguments.keep, joiner_poll: JOINER_POLL, ..LabOptions::default() };
+        let mut lab = Lab::start(options).await?;
+        lab.prepare_ledger().await?;
+        lab.install_chart(&[])?;
+        lab.spawn_operator(&OperatorOptions::default())?;
+        lab.operator_ready(Duration::from_secs(120)).await?;
+        lab.kubectl(&["apply", "-f", "examples/nodeclasses.yaml"])?;
+        let names = lab.kubectl(&["get", "gpunodeclasses", "-o", "jsonpath={.items[*].metadata.name}"])?;
         let classes: Vec<String> = names.split_whitespace().map(str::to_owned).collect();
         let sharing = arguments.sharing();
         if let Some(patch) = workloads::sharing_patch(sharing) {
             for class in &classes {
-                world.kubectl(&["patch", "gpunodeclass", class, "--type=merge", "-p", &patch])?;
+                lab.kubectl(&["patch", "gpunodeclass", class, "--type=merge", "-p", &patch])?;
             }
         }
-        world.apply(&workloads::list(workloads::pool(&classes)))?;
-        let admin = world.control_plane.admin_kubeconfig();
+        lab.apply(&workloads::list(workloads::pool(&classes)))?;
+        let admin = lab.control_plane.admin_kubeconfig();
         let (replicas, decisions) = (Replicas::watch(admin).await?, Decisions::watch(admin).await?);
         let patience = Duration::from_secs(arguments.patience_seconds);
-        let mut stage = Stage { world, replicas, decisions, patience, sharing, regions: classes.len() };
+        let mut stage = Stage { lab, replicas, decisions, patience, sharing, regions: classes.len() };
         stage.wait_for_classes().await?;
         Ok(stage)
     }
 
     async fn wait_for_classes(&mut self) -> Result<(), LabError> {
-        let mut step = Step::begin("node classes");
+        let mut wait = Wait::begin("node classes");
         let ready = "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}";
         loop {
-            let said = self.world.kubectl(&["get", "gpunodeclasses", "-o", ready])?;
+            let said = self.lab.kubectl(&["get", "gpunodeclasses", "-o", ready])?;
             let count = said.split_whitespace().filter(|status| *status == "True").count();
             if count == self.regions {
-                step.done(&format!("{count} ready"));
+                wait.done(&format!("{count} ready"));
                 return Ok(());
             }
-            self.pause(&mut step, &format!("{count} of {} ready", self.regions)).await?;
+            self.pause(&mut wait, &format!("{count} of {} ready", self.regions)).await?;
         }
     }
 
     /// Leaves the logs on disk.
     pub fn keep_logs(&mut self) {
-        if let Ok(logs) = self.world.logs() {
-            self.world.keep();
+        if let Ok(logs) = self.lab.logs() {
+            self.lab.keep();
             say(&format!("logs stay in {}", logs.display()));
         }
     }
 
     /// Lets time pass, says what is waited for, and fails when it takes too long or a process has ended.
-    async fn pause(&mut self, step: &mut Step, waiting: &str) -> Result<(), LabError> {
-        self.world.check()?;
-        if step.elapsed() > self.patience {
-            let what = "the measured world".to_owned();
-            return Err(LabError::NotReady { what, seconds: self.patience.as_secs(), last: waiting.to_owned(), logs: self.world.logs()? });
+    async fn pause(&mut self, wait: &mut Wait, waiting: &str) -> Result<(), LabError> {
+        self.lab.check()?;
+        if wait.elapsed() > self.patience {
+            let what = "the measured lab".to_owned();
+            return Err(LabError::NotReady { what, seconds: self.patience.as_secs(), last: waiting.to_owned(), logs: self.lab.logs()? });
         }
-        step.waiting(waiting);
+        wait.waiting(waiting);
         tokio::time::sleep(LOOK).await;
         Ok(())
     }
 
     fn meter(&mut self) -> Result<Meter, LabError> {
-        let running = self.world.operator().map(|operator| operator.pid());
+        let running = self.lab.operator().map(|operator| operator.pid());
         let pid = running.ok_or_else(|| LabError::Unreadable {
             what: "the operator".to_owned(),
             expected: "a running process".to_owned(),
@@ -134,7 +134,7 @@ impl Stage {
     }
 
     fn requests(&self) -> Result<Requests, LabError> {
-        let page = self.world.kubectl(&["get", "--raw", "/metrics"])?;
+        let page = self.lab.kubectl(&["get", "--raw", "/metrics"])?;
         // The operator is the one client with the account of a workload: what belongs to the control plane has flow schemas of its own.
         let operators = metrics::sum(&page, "apiserver_flowcontrol_dispatched_requests_total", &["flow_schema=\"service-accounts\""]);
         Ok(Requests { at: Instant::now(), all: metrics::sum(&page, "apiserver_request_total", &[]), operators })
@@ -142,40 +142,40 @@ impl Stage {
 
     /// Waits until every record is in the ledger, and then a little.
     pub async fn settle(&mut self) -> Result<(), LabError> {
-        let mut step = Step::begin("coming to rest");
+        let mut wait = Wait::begin("coming to rest");
         loop {
-            let left = self.world.kubectl(&["get", "gpudecisions", "-o", "name"])?.lines().count();
+            let left = self.lab.kubectl(&["get", "gpudecisions", "-o", "name"])?.lines().count();
             if left == 0 {
                 break;
             }
-            self.pause(&mut step, &format!("{left} records on their way to the ledger")).await?;
+            self.pause(&mut wait, &format!("{left} records on their way to the ledger")).await?;
             // Asking costs the API server more than an answer is worth.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         let quiet = Instant::now();
         while quiet.elapsed() < QUIET {
-            self.pause(&mut step, "nothing is asked of it").await?;
+            self.pause(&mut wait, "nothing is asked of it").await?;
         }
-        step.done("every record is in the ledger");
+        wait.done("every record is in the ledger");
         Ok(())
     }
 
     /// What the operator takes when nothing is asked of it.
     pub async fn watch_rest(&mut self, span: Duration) -> Result<Load, LabError> {
         let (meter, before) = (self.meter()?, self.requests()?);
-        let mut step = Step::begin("looking on");
-        while step.elapsed() < span {
-            self.pause(&mut step, "").await?;
+        let mut wait = Wait::begin("looking on");
+        while wait.elapsed() < span {
+            self.pause(&mut wait, "").await?;
         }
         let load = self.load(&meter, &before).await?;
-        step.done(&format!("{:.1} % of a core, {:.0} MiB", load.operator.cpu_percent, load.operator.rss_mib));
+        wait.done(&format!("{:.1} % of a core, {:.0} MiB", load.operator.cpu_percent, load.operator.rss_mib));
         Ok(load)
     }
 
     async fn load(&self, meter: &Meter, before: &Requests) -> Result<Load, LabError> {
         let (operator, after) = (meter.taken()?, self.requests()?);
         let seconds = after.at.duration_since(before.at).as_secs_f64().max(0.01);
-        let etcd = sim_client::get(self.world.control_plane.etcd_url(), "/metrics").await?;
+        let etcd = sim_client::get(self.lab.control_plane.etcd_url(), "/metrics").await?;
         Ok(Load {
             operator,
             requests_per_second: (after.all - before.all) / seconds,
@@ -191,11 +191,11 @@ impl Stage {
             Some(notices) => self.machines(notices.machines).await?,
             None => Vec::new(),
         };
-        let admin = self.world.control_plane.admin_kubeconfig().to_owned();
+        let admin = self.lab.control_plane.admin_kubeconfig().to_owned();
         let objects: Vec<_> = (0..services).map(|number| workloads::service(wave, number, self.sharing)).collect();
         let mut making = tokio::spawn(async move { make(&admin, objects).await });
         let wanted = before + i64::from(services) * 10;
-        let (mut step, mut noticed, mut due, mut made) = (Step::begin(format!("{wanted} pods")), BTreeMap::new(), Instant::now(), false);
+        let (mut wait, mut noticed, mut due, mut made) = (Wait::begin(format!("{wanted} pods")), BTreeMap::new(), Instant::now(), false);
         let mut victims = victims.into_iter().peekable();
         loop {
             if !made && making.is_finished() {
@@ -204,7 +204,7 @@ impl Stage {
             }
             let (asked, ready) = self.replicas.now();
             // Once purchases have begun.
-            let begun = ready > before || step.elapsed() > Duration::from_secs(2);
+            let begun = ready > before || wait.elapsed() > Duration::from_secs(2);
             if let (true, true, Some(machine)) = (begun, due <= Instant::now(), victims.peek()) {
                 noticed.insert(machine.claim.clone(), self.interrupt(&machine.id).await?);
                 due = Instant::now() + notices.map_or(LOOK, |n| n.pause);
@@ -216,9 +216,9 @@ impl Stage {
             }
             let notices_sent =
                 if noticed.is_empty() { String::new() } else { format!(", {} notices, {} undecided", noticed.len(), latency.undecided) };
-            self.pause(&mut step, &format!("{ready} ready of {asked}{notices_sent}")).await?;
+            self.pause(&mut wait, &format!("{ready} ready of {asked}{notices_sent}")).await?;
         }
-        let growth = self.growth(step, since, (&meter, &requests)).await?;
+        let growth = self.growth(wait, since, (&meter, &requests)).await?;
         let latency = (!noticed.is_empty()).then(|| self.decisions.about(&noticed));
         Ok((growth, latency))
     }
@@ -227,10 +227,10 @@ impl Stage {
     pub async fn interrupt_at_once(&mut self, count: usize) -> Result<(Growth, Latency), LabError> {
         let (meter, requests, since) = (self.meter()?, self.requests()?, wall_clock());
         let victims = self.machines(count).await?;
-        let mut step = Step::begin(format!("{} notices", victims.len()));
-        let world = &self.world;
+        let mut wait = Wait::begin(format!("{} notices", victims.len()));
+        let lab = &self.lab;
         let sent = stream::iter(&victims).map(|machine| async move {
-            let at = interrupt(world, &machine.id).await?;
+            let at = interrupt(lab, &machine.id).await?;
             Ok::<_, LabError>((machine.claim.clone(), at))
         });
         let noticed: BTreeMap<String, Timestamp> = sent.buffer_unordered(AT_ONCE).try_collect().await?;
@@ -246,23 +246,23 @@ impl Stage {
             if latency.undecided == 0 && seen && ready == asked {
                 break;
             }
-            self.pause(&mut step, &format!("{ready} ready of {asked}, {} undecided", latency.undecided)).await?;
+            self.pause(&mut wait, &format!("{ready} ready of {asked}, {} undecided", latency.undecided)).await?;
         }
-        let growth = self.growth(step, since, (&meter, &requests)).await?;
+        let growth = self.growth(wait, since, (&meter, &requests)).await?;
         Ok((growth, self.decisions.about(&noticed)))
     }
 
-    async fn growth(&mut self, step: Step, since: Timestamp, (meter, requests): (&Meter, &Requests)) -> Result<Growth, LabError> {
-        let (seconds, pods) = (step.elapsed().as_secs_f64(), self.replicas.now().1);
+    async fn growth(&mut self, wait: Wait, since: Timestamp, (meter, requests): (&Meter, &Requests)) -> Result<Growth, LabError> {
+        let (seconds, pods) = (wait.elapsed().as_secs_f64(), self.replicas.now().1);
         let machines = self.bought(since).await?;
-        step.done(&format!("{} machines bought, {:.0} s of it EC2's token bucket", machines.bought, machines.bucket_seconds));
+        wait.done(&format!("{} machines bought, {:.0} s of it EC2's token bucket", machines.bought, machines.bucket_seconds));
         let load = self.load(meter, requests).await?;
         Ok(Growth { pods, seconds, machines, load })
     }
 
     /// Machines that run, with the claims they were bought for: `count` of them, spread over all.
     async fn machines(&self, count: usize) -> Result<Vec<Machine>, LabError> {
-        let state = self.world.ec2("state").await?;
+        let state = self.lab.ec2("state").await?;
         let running = |i: &&Value| i["state"] == "running" && i["capacity_type"] == "spot" && i["noticed_at_ms"].is_null();
         let machine =
             |i: &Value| Some(Machine { id: i["instance_id"].as_str()?.to_owned(), claim: i["tags"][tags::CLAIM].as_str()?.to_owned() });
@@ -272,12 +272,12 @@ impl Stage {
     }
 
     async fn interrupt(&self, instance: &str) -> Result<Timestamp, LabError> {
-        interrupt(&self.world, instance).await
+        interrupt(&self.lab, instance).await
     }
 
     /// What was bought since then, and how long EC2's token bucket would have made even the fastest client wait for it.
     async fn bought(&self, since: Timestamp) -> Result<Machines, LabError> {
-        let state = self.world.ec2("state").await?;
+        let state = self.lab.ec2("state").await?;
         let mut by_region: BTreeMap<String, i64> = BTreeMap::new();
         let (mut running, mut last) = (0, since.0);
         for instance in instances(&state) {
@@ -290,7 +290,7 @@ impl Stage {
         }
         let (burst, per_second) = request_bucket("CreateFleet");
         let wait = |launches: &i64| (launches - burst).max(0) as f64 / per_second as f64;
-        let page = sim_client::get(&self.world.operator_url(), "/metrics").await?;
+        let page = sim_client::get(&self.lab.operator_url(), "/metrics").await?;
         Ok(Machines {
             running,
             bought: by_region.values().sum(),
@@ -306,8 +306,8 @@ fn instances(state: &Value) -> &[Value] {
     state["instances"].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-async fn interrupt(world: &World, instance: &str) -> Result<Timestamp, LabError> {
-    let answer = world.order("interrupt", &json!({ "instance_id": instance })).await?;
+async fn interrupt(lab: &Lab, instance: &str) -> Result<Timestamp, LabError> {
+    let answer = lab.order("interrupt", &json!({ "instance_id": instance })).await?;
     Ok(answer["noticed_at_ms"].as_i64().map_or_else(wall_clock, Timestamp))
 }
 

@@ -201,9 +201,9 @@ pub fn unsettled(world: &World) -> Vec<String> {
     if open.is_empty() {
         // Looked for last: it reads the whole ledger.
         let known: BTreeSet<InstanceId> = books::intervals(world).into_values().map(|(instance, _)| instance).collect();
-        let told = |id: &InstanceId| known.contains(id);
-        let untold = world.ec2.alive().map(|m| &m.instance.id).filter(|id| !told(id));
-        open.extend(untold.map(|id| format!("{id} is paid for and not in the ledger yet")));
+        let recorded = |id: &InstanceId| known.contains(id);
+        let unrecorded = world.ec2.alive().map(|m| &m.instance.id).filter(|id| !recorded(id));
+        open.extend(unrecorded.map(|id| format!("{id} is paid for and not in the ledger yet")));
     }
     open
 }

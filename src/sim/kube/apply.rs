@@ -191,9 +191,9 @@ impl Kube {
             return Applied { lane, resource_version: None };
         }
         let until = pod.pod.deleting_until.map_or(now + grace, |before| before.min(now + grace));
-        let told = pod.told_at.unwrap_or(now);
-        let ends_at = (told + pod.ending).min(until);
-        self.change_pod(uid, |p| (p.pod.deleting_until, p.told_at, p.ends_at) = (Some(until), Some(told), Some(ends_at)));
+        let asked = pod.asked_to_end_at.unwrap_or(now);
+        let ends_at = (asked + pod.ending).min(until);
+        self.change_pod(uid, |p| (p.pod.deleting_until, p.asked_to_end_at, p.ends_at) = (Some(until), Some(asked), Some(ends_at)));
         later.push((ends_at, Event::PodEnds(uid.clone())));
         // A ReplicaSet does not count it any more; others wait until it is gone.
         if matches!(pod.made_by, Owner::Replicated(_)) {

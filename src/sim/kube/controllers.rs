@@ -206,7 +206,7 @@ impl Kube {
             work,
             running_since: None,
             ends_at: None,
-            told_at: None,
+            asked_to_end_at: None,
         });
         uid
     }

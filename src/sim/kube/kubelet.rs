@@ -105,13 +105,13 @@ impl Kube {
         later.push((now + Millis::from_mins(5), Event::PodRemoved(uid.clone())));
     }
 
-    /// A pod that was told to end has ended; with its grace it wrote its checkpoint.
+    /// A pod that was asked to end has ended; with its grace it wrote its checkpoint.
     pub fn ends(&mut self, uid: &Uid, now: Timestamp, later: &mut Later) {
         let Some(pod) = self.pods.get(uid).map(|p| p.object.clone()) else { return };
         if pod.ends_at.is_none_or(|at| at > now) || self.host_is_dead(&pod) {
             return;
         }
-        let in_time = pod.told_at.is_some_and(|told| now >= told + pod.ending);
+        let in_time = pod.asked_to_end_at.is_some_and(|asked| now >= asked + pod.ending);
         self.keep_work(&pod, now, in_time);
         self.removed(uid, now, later);
     }
@@ -120,8 +120,8 @@ impl Kube {
     fn keep_work(&mut self, pod: &SimPod, now: Timestamp, checkpointed: bool) {
         let (Some(job), Some(since)) = (pod.job(), pod.running_since) else { return };
         let Some(job) = self.jobs.get_mut(job).filter(|_| pod.pod.phase == PodPhase::Running) else { return };
-        let told = pod.told_at.filter(|_| checkpointed).unwrap_or(now);
-        let done = Millis(told.since(since).0.clamp(0, (job.work - job.saved).0));
+        let asked = pod.asked_to_end_at.filter(|_| checkpointed).unwrap_or(now);
+        let done = Millis(asked.since(since).0.clamp(0, (job.work - job.saved).0));
         let kept = if checkpointed { done } else { Millis(done.0 / job.saves_every.0.max(1) * job.saves_every.0) };
         job.saved = job.saved + kept;
         job.lost = job.lost + (done - kept);

@@ -120,7 +120,7 @@ impl Kube {
         self.replicated.remove(name)
     }
 
-    /// Its people want so many replicas from now on.
+    /// Its owners want this many replicas from now on.
     pub fn scale(&mut self, name: &str, replicas: usize) {
         self.around.changed = true;
         if let Some(work) = self.replicated.get_mut(name) {

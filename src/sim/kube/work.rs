@@ -33,7 +33,7 @@ pub struct SimPod {
     pub placed_at: Timestamp,
     /// From being bound to a node to Ready.
     pub start: Millis,
-    /// From being told to end to ended: draining, or writing a checkpoint.
+    /// From being asked to end to ended: draining, or writing a checkpoint.
     pub ending: Millis,
     /// A bare pod ends by itself after this.
     pub work: Option<Millis>,
@@ -42,7 +42,7 @@ pub struct SimPod {
     /// When its kubelet will have ended it.
     pub ends_at: Option<Timestamp>,
     /// When the deletion was asked for.
-    pub told_at: Option<Timestamp>,
+    pub asked_to_end_at: Option<Timestamp>,
 }
 
 impl SimPod {
@@ -53,7 +53,7 @@ impl SimPod {
         self.unread = true;
     }
 
-    /// Its controller counts it as its own: it was neither let go, nor has it ended or been told to.
+    /// Its controller counts it as its own: it was neither let go, nor has it ended or been asked to end.
     pub fn is_counted(&self) -> bool {
         self.pod.let_go.is_none() && !self.pod.finished() && self.pod.deleting_until.is_none()
     }
@@ -71,7 +71,7 @@ pub struct Template {
     pub manifest: Value,
     /// From being bound to a node to Ready.
     pub start: Millis,
-    /// From being told to end to ended.
+    /// From being asked to end to ended.
     pub ending: Millis,
 }
 

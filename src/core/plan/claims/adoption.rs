@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::fleet::{Claim, ClaimSpec, Instance, NodeClass, NodePool, Ownership, Trigger, UnreadableClaim, tags};
 use crate::core::market::catalog::Catalog;
-use crate::core::units::ids::{ClaimName, ClassName, DecisionId, PoolName};
+use crate::core::units::ids::{ClaimName, ClassName, DecisionId, PoolName, Uid};
 use crate::core::units::money::MicroUsdPerHour;
 
 /// What a person lets be taken.
@@ -57,8 +57,17 @@ pub enum Proposal {
     },
 }
 
-/// What would be done with `machine`, which cost `price` when it was launched. `None` for a machine that is ours already, or has ended.
-pub fn propose(ours: &Ours, allowed: &Allowed, machine: &Instance, price: Option<MicroUsdPerHour>) -> Option<Proposal> {
+/// What a machine costs, as far as EC2 says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AdoptedPrices {
+    /// What it cost when it was launched.
+    pub at_launch: Option<MicroUsdPerHour>,
+    /// What its type costs on-demand in its region.
+    pub on_demand: Option<MicroUsdPerHour>,
+}
+
+/// What would be done with `machine`. `None` for a machine that is ours already, or has ended.
+pub fn propose(ours: &Ours, allowed: &Allowed, machine: &Instance, prices: AdoptedPrices) -> Option<Proposal> {
     if !machine.is_alive() {
         return None;
     }
@@ -90,13 +99,13 @@ pub fn propose(ours: &Ours, allowed: &Allowed, machine: &Instance, price: Option
         let (name, spec) = (claim.name.clone(), Box::new(claim.spec.clone()));
         return Some(Proposal::Adopt { name, spec, claimed: true });
     }
-    match spec_for(ours, machine, price) {
+    match spec_for(ours, machine, prices) {
         Ok((name, spec)) => Some(Proposal::Adopt { name, spec: Box::new(spec), claimed: false }),
         Err(because) => leave(because),
     }
 }
 
-fn spec_for(ours: &Ours, machine: &Instance, price: Option<MicroUsdPerHour>) -> Result<(ClaimName, ClaimSpec), String> {
+fn spec_for(ours: &Ours, machine: &Instance, prices: AdoptedPrices) -> Result<(ClaimName, ClaimSpec), String> {
     let tag = |key: &str| machine.tags.get(key).filter(|text| !text.is_empty());
     let name = ClaimName::from(tag(tags::CLAIM).ok_or_else(|| format!("it has no tag {}: lowtide did not launch it", tags::CLAIM))?);
     if ours.claims.contains_key(&name) || ours.unreadable.contains_key(&name) {
@@ -115,7 +124,7 @@ fn spec_for(ours: &Ours, machine: &Instance, price: Option<MicroUsdPerHour>) -> 
         .types
         .get(&machine.capacity.instance_type)
         .ok_or_else(|| format!("{} is no type that is known", machine.capacity.instance_type))?;
-    let price_per_hour = price.ok_or("what it cost when it was launched is not known: EC2 gave no price")?;
+    let price_per_hour = prices.at_launch.ok_or("what it cost when it was launched is not known: EC2 gave no price")?;
     let (launch_template, launch_template_version) =
         class.launch_template.clone().unwrap_or_else(|| ("adopted".to_owned(), "1".to_owned()));
     let spec = ClaimSpec {
@@ -123,9 +132,12 @@ fn spec_for(ours: &Ours, machine: &Instance, price: Option<MicroUsdPerHour>) -> 
         node_class: class.name.clone(),
         capacity: machine.capacity.clone(),
         price_per_hour,
-        on_demand_per_hour: None,
+        on_demand_per_hour: prices.on_demand,
         gpus: kind.gpus,
-        decision: DecisionId::derive(ours.cluster, "adopt", machine.id.as_str(), 0),
+        // Under the decision that bought it, which a ledger that knows the machine has.
+        decision: tag(tags::DECISION)
+            .and_then(|id| uuid::Uuid::parse_str(id).ok().map(DecisionId))
+            .unwrap_or_else(|| DecisionId::derive(ours.cluster, "adopt", machine.id.as_str(), 0)),
         trigger: Trigger::Adopted,
         attempt: 1,
         launch_template,
@@ -138,6 +150,7 @@ fn spec_for(ours: &Ours, machine: &Instance, price: Option<MicroUsdPerHour>) -> 
         reservation: None,
         takes_over: None,
         adopted: Some(machine.id.clone()),
+        books: machine.books().map(Uid::from),
         price_origin: None,
     };
     Ok((name, spec))

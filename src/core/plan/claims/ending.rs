@@ -131,7 +131,7 @@ pub(in crate::core::plan) fn lost(pass: &mut Pass, claim: &Claim, instance: Opti
     // Not shown is an absence, not an end that somebody saw: many at once mean that the look is wrong.
     if instance.is_none() && !pass.pods_on(&claim.name).is_empty() && !breaker::may_end(pass, 1) {
         let note = format!(
-            "EC2 does not show {} any more, and as many other machines went the same way in ten minutes as may: it is kept until then, or until \
+            "EC2 does not show {} any more, and the limit of machines that may be given up in ten minutes is reached: it is kept until the limit allows it, or until \
              its pool is annotated with {}",
             claim.spec.capacity,
             breaker::ALLOW
@@ -179,7 +179,7 @@ fn close(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>, decision: 
     let Some(mut records) = facts::last_words(pass, claim, instance, &ended, patient) else { return };
     if claim.status.launched_at.is_some() {
         let Ended { at: running_to, by: ended_by, decision } = ended;
-        records.push(LedgerRecord::IntervalClosed(IntervalClosed { claim_uid: claim.uid.clone(), running_to, ended_by, decision }));
+        records.push(LedgerRecord::IntervalClosed(IntervalClosed { claim_uid: claim.books().clone(), running_to, ended_by, decision }));
     }
     let node = pass.index.node_on(claim.status.instance.as_ref());
     let mut actions: Vec<Action> = node.map(|n| cluster(ClusterAction::DeleteNode { node: n.name.clone() })).into_iter().collect();

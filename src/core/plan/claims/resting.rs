@@ -117,7 +117,7 @@ fn says_more(pod: &Pod) -> bool {
 
 /// When the next instance-hour begins, if the ledger knows that the machine was bought and every hour that has begun.
 fn hours_reported_until(reported: &Reported, claim: &Claim, launched: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    let reported = reported.get(&claim.uid).filter(|reported| reported.opened)?;
+    let reported = reported.get(claim.books()).filter(|reported| reported.opened)?;
     let begun = facts::last_begun(launched, now);
     (reported.hours > begun).then(|| facts::next_hour(launched, begun))
 }

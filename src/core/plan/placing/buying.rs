@@ -411,6 +411,7 @@ fn spec_of(pass: &Pass, machine: &PlannedMachine, pool: &NodePool, class: &NodeC
         takes_over: None,
         price_origin: pass.offer(&machine.capacity).map(Offer::origin),
         adopted: None,
+        books: None,
     })
 }
 

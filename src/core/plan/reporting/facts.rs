@@ -39,10 +39,10 @@ fn report(pass: &mut Pass, record: LedgerRecord) {
 fn intervals(pass: &mut Pass, claim: &Claim) {
     // EC2's own launch time starts the bill, so the interval is reported once EC2 shows the instance.
     if let (Some(seen), Some(_)) = (super::super::claims::observed::observed_instance(pass, claim), &claim.status.instance) {
-        let reported = pass.world.reported.get(&claim.uid).copied().unwrap_or_default();
+        let reported = pass.world.reported.get(claim.books()).copied().unwrap_or_default();
         // Asked first: of most machines it was reported long ago.
         if !reported.opened
-            && !pass.world.recorded.contains_key(&interval_opened_id(&claim.uid))
+            && !pass.world.recorded.contains_key(&interval_opened_id(claim.books()))
             && let Some(opened) = interval_opened(pass, claim, seen, true)
         {
             report(pass, opened);
@@ -90,7 +90,7 @@ fn interval_opened(pass: &Pass, claim: &Claim, seen: &Instance, patient: bool) -
     }
     Some(LedgerRecord::IntervalOpened(IntervalOpened {
         claim: claim.name.clone(),
-        claim_uid: claim.uid.clone(),
+        claim_uid: claim.books().clone(),
         decision: spec.decision,
         instance: seen.id.clone(),
         capacity: spec.capacity.clone(),
@@ -119,7 +119,7 @@ pub(in crate::core::plan) fn next_hour(launched: Timestamp, begun: u32) -> Times
 /// them.
 fn unreported_hours(pass: &Pass, claim: &Claim, launched: Timestamp, until: Timestamp) -> (Vec<LedgerRecord>, bool) {
     let begun = last_begun(launched, until);
-    let reported = pass.world.reported.get(&claim.uid).map_or(0, |reported| reported.hours);
+    let reported = pass.world.reported.get(claim.books()).map_or(0, |reported| reported.hours);
     let horizon = pass.now - PastPrices::KEPT;
     let forgotten = if launched < horizon { last_begun(launched, horizon) + 1 } else { 0 };
     let mut records = Vec::new();
@@ -128,7 +128,13 @@ fn unreported_hours(pass: &Pass, claim: &Claim, launched: Timestamp, until: Time
         let Some(price_per_hour) = price_at(pass, &claim.spec, from) else { return (records, false) };
         // As it was when the machine was chosen: reported again by another process, which may not know it yet, it is the same.
         let on_demand_per_hour = claim.spec.on_demand_per_hour;
-        records.push(LedgerRecord::HourPriced(HourPriced { claim_uid: claim.uid.clone(), hour, from, price_per_hour, on_demand_per_hour }));
+        records.push(LedgerRecord::HourPriced(HourPriced {
+            claim_uid: claim.books().clone(),
+            hour,
+            from,
+            price_per_hour,
+            on_demand_per_hour,
+        }));
     }
     (records, true)
 }
@@ -158,7 +164,7 @@ fn reserved_price_at(pass: &Pass, spec: &ClaimSpec, from: Timestamp) -> Option<M
 fn interruption(claim: &Claim) -> Option<LedgerRecord> {
     let mark = claim.status.interruption.as_ref().filter(|mark| mark.kind == NoticeKind::Interruption)?;
     Some(LedgerRecord::Interruption(Interruption {
-        claim_uid: claim.uid.clone(),
+        claim_uid: claim.books().clone(),
         instance: claim.status.instance.clone()?,
         capacity: claim.spec.capacity.clone(),
         noticed_at: mark.noticed_at,
@@ -232,14 +238,14 @@ pub(in crate::core::plan) fn same_as_before(claim: &Claim, here: &[&Pod]) -> boo
 }
 
 fn closed(claim: &Claim, occupant: &Occupant, to: Timestamp) -> LedgerRecord {
-    LedgerRecord::OccupancyClosed(OccupancyClosed { claim_uid: claim.uid.clone(), pod_uid: occupant.pod.uid.clone(), to })
+    LedgerRecord::OccupancyClosed(OccupancyClosed { claim_uid: claim.books().clone(), pod_uid: occupant.pod.uid.clone(), to })
 }
 
 fn opened(pass: &Pass, claim: &Claim, pod: &Pod, from: Timestamp) -> Option<LedgerRecord> {
     let (need, _) = pod.need.as_ref().ok()?;
     let held = pass.world.held(pod);
     Some(LedgerRecord::OccupancyOpened(OccupancyOpened {
-        claim_uid: claim.uid.clone(),
+        claim_uid: claim.books().clone(),
         pod: pod.identity.object.clone(),
         pod_uid: pod.identity.uid.clone(),
         workload: pod.workload.clone(),
@@ -276,7 +282,7 @@ fn checkpoints(pass: &mut Pass, claim: &Claim) {
         // By a clock that is ahead of ours.
         pass.wake(at);
         if at <= pass.now {
-            report(pass, LedgerRecord::Checkpoint(Checkpoint { claim_uid: claim.uid.clone(), pod_uid: pod.identity.uid.clone(), at }));
+            report(pass, LedgerRecord::Checkpoint(Checkpoint { claim_uid: claim.books().clone(), pod_uid: pod.identity.uid.clone(), at }));
         }
     }
 }

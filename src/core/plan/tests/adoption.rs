@@ -1,10 +1,11 @@
 //! Machines of a cluster that is gone, taken over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::toy::*;
 use crate::core::fleet::{Claim, ClaimStatus, Instance, tags};
-use crate::core::plan::claims::adoption::{Allowed, Ours, Proposal, propose};
+use crate::core::plan::claims::adoption::{AdoptedPrices, Allowed, Ours, Proposal, propose};
+use crate::core::record::LedgerRecord;
 use crate::core::snapshot::Observed;
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::workload::PodPhase;
@@ -21,7 +22,10 @@ fn proposed(toy: &Toy, allowed: &Allowed) -> Vec<Option<Proposal>> {
         classes: &world.classes,
         catalog: &world.catalog,
     };
-    toy.all_instances().iter().map(|machine| propose(&ours, allowed, machine, Some(MicroUsdPerHour(91_300)))).collect()
+    toy.all_instances()
+        .iter()
+        .map(|machine| propose(&ours, allowed, machine, AdoptedPrices { at_launch: Some(MicroUsdPerHour(91_300)), on_demand: None }))
+        .collect()
 }
 
 /// What `lowtide adopt` does: the claim first, then the machine's tags.
@@ -30,15 +34,17 @@ fn adopt(toy: &mut Toy, allowed: &Allowed) -> usize {
     let machines = toy.all_instances();
     let (uid, now) = (toy.world.cluster_uid.clone(), toy.now);
     let mut adopted = 0;
+    let earlier = toy.now.0;
     for (machine, proposal) in machines.into_iter().zip(proposals) {
         let Some(Proposal::Adopt { name, spec, claimed: false }) = proposal else { continue };
         adopted += 1;
-        let claim_uid = format!("adopted-{adopted}");
+        let claim_uid = format!("adopted-{earlier}-{adopted}");
+        let books = spec.books.clone().unwrap_or_else(|| claim_uid.as_str().into());
         let (version, created_at, deleting, status) = (1, now, false, ClaimStatus::default());
         let claim = Claim { name: name.clone(), uid: claim_uid.as_str().into(), version, created_at, deleting, spec: *spec, status };
         toy.world.claims.insert(name, claim);
         toy.run(5);
-        retag(toy, &machine, &[(tags::CLUSTER_UID, &uid), (tags::CLAIM_UID, &claim_uid)]);
+        retag(toy, &machine, &[(tags::CLUSTER_UID, &uid), (tags::CLAIM_UID, &claim_uid), (tags::BOOKS, books.as_str())]);
     }
     adopted
 }
@@ -72,6 +78,32 @@ fn machines_of_a_rebuilt_control_plane_are_taken_over_with_their_work_and_nothin
     assert!(toy.world.pods.values().all(|pod| pod.phase == PodPhase::Running) && toy.removals.is_empty(), "{:?}", toy.removals);
     assert!(toy.world.claims.values().all(|claim| claim.status.node_ready_at.is_some()), "they are claims like any other");
     assert_eq!(proposed(&toy, &allowed), [None, None, None], "and nothing is left to do");
+}
+
+/// etcd restored from before the machines: the ledger knows them, and what it is sent again it must recognise.
+#[test]
+fn what_a_ledger_knows_of_an_adopted_machine_is_recorded_under_the_same_ids_even_when_it_is_adopted_twice() {
+    let mut toy = Toy::new();
+    toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(3_700);
+    let known: BTreeSet<_> = toy.ledger.iter().map(LedgerRecord::id).collect();
+    for _ in 0..2 {
+        let pods = toy.world.pods.clone();
+        toy.world.claims = BTreeMap::new().into();
+        toy.run(60);
+        toy.ledger.clear();
+        // Another process: it remembers nothing of what was recorded.
+        (toy.world.recorded, toy.world.reported) = Default::default();
+        assert_eq!(adopt(&mut toy, &Allowed::default()), 1);
+        toy.run(600);
+        assert_eq!(pods.keys().collect::<Vec<_>>(), toy.world.pods.keys().collect::<Vec<_>>());
+        let hours: Vec<_> =
+            toy.ledger.iter().filter_map(|r| if let LedgerRecord::HourPriced(h) = r { Some(h.hour) } else { None }).collect();
+        assert_eq!(hours.first(), Some(&0), "every hour is recorded again");
+        let news: Vec<_> = toy.ledger.iter().filter(|r| !matches!(r, LedgerRecord::Decision(_)) && !known.contains(&r.id())).collect();
+        let later = |r: &&&LedgerRecord| matches!(r, LedgerRecord::HourPriced(h) if h.hour >= 2);
+        assert_eq!(news.iter().filter(|r| !later(r)).collect::<Vec<_>>(), Vec::<&&LedgerRecord>::new(), "the ledger had all of it");
+    }
 }
 
 #[test]

@@ -167,7 +167,7 @@ fn an_owner_who_takes_spot_only_or_serves_is_left_alone() {
 }
 
 #[test]
-fn spot_that_is_dearer_than_on_demand_is_not_spot_to_take() {
+fn spot_that_costs_more_than_on_demand_is_not_spot_to_take() {
     let mut toy = Toy::new();
     for offer in toy.world.market.offers.values_mut().filter(|o| o.capacity.capacity_type == CapacityType::Spot) {
         offer.price_per_hour = MicroUsdPerHour(ON_DEMAND + 1);

@@ -29,7 +29,7 @@ fn carried(toy: &Toy) -> Vec<Option<CarriedData>> {
 
 /// The cheapest offer is in eu-south-2; when that is taken back, work goes to us-east-1 and its data follow.
 #[test]
-fn data_that_follow_a_move_across_regions_are_told_with_the_pairs_price() {
+fn data_that_follow_a_move_across_regions_are_recorded_with_the_pairs_price() {
     let mut toy = Toy::new();
     toy.add_pod(deployment(), WorkloadKind::Inference);
     set_data(&mut toy, 20);
@@ -63,7 +63,7 @@ fn data_kept_in_another_region_are_carried_at_the_first_placement() {
 }
 
 #[test]
-fn a_checkpoint_is_told_once_and_only_of_running_batch_work() {
+fn a_checkpoint_is_recorded_once_and_only_of_running_batch_work() {
     let mut toy = Toy::new();
     let batch = toy.add_pod(job(), WorkloadKind::Batch);
     toy.run(120);
@@ -86,7 +86,7 @@ fn reported_again(toy: &mut Toy) -> Vec<LedgerRecord> {
 }
 
 #[test]
-fn a_machine_that_shares_its_gpus_is_told_the_same_by_a_process_that_does_not_know_its_type_yet() {
+fn a_machine_that_shares_its_gpus_is_recorded_the_same_by_a_process_that_does_not_know_its_type_yet() {
     let mut toy = Toy::new();
     toy.gpu_memory = Mebibytes(10_000);
     toy.world.classes.values_mut().for_each(|c| c.sharing.sharing = Sharing::TimeSlicing { replicas: 2 });
@@ -105,7 +105,7 @@ fn a_machine_that_shares_its_gpus_is_told_the_same_by_a_process_that_does_not_kn
 
 /// A process that starts beside a machine of ten days, or adopts it, knows the prices of three: it reports the hours of those.
 #[test]
-fn the_hours_of_a_machine_that_is_older_than_all_known_prices_are_told_from_where_they_are_known() {
+fn the_hours_of_a_machine_that_is_older_than_all_known_prices_are_recorded_from_where_they_are_known() {
     let mut toy = Toy::new();
     toy.add_pod(deployment(), WorkloadKind::Inference);
     toy.run(100);

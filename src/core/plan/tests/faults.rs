@@ -90,7 +90,7 @@ fn a_class_with_an_unknown_subnet_is_prepared_again_and_holds_up_no_other() {
 }
 
 #[test]
-fn a_namespace_that_no_pool_allows_is_told_which_pools_there_are() {
+fn a_namespace_that_no_pool_allows_learns_which_pools_there_are() {
     let mut toy = Toy::new();
     let pod = toy.add_pod(deployment(), WorkloadKind::Inference);
     toy.world.pods.get_mut(&pod).unwrap().identity.object.namespace = "elsewhere".into();

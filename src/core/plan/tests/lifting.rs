@@ -18,7 +18,7 @@ fn stopping_and_new(toy: &mut Toy) -> (Uid, Uid) {
 }
 
 #[test]
-fn the_gate_of_a_jobs_next_pod_stays_until_the_one_that_is_told_to_stop_has_stopped() {
+fn the_gate_of_a_jobs_next_pod_stays_until_the_one_that_is_asked_to_stop_has_stopped() {
     let mut toy = Toy::new();
     let (first, second) = stopping_and_new(&mut toy);
     toy.run(9 * 60);

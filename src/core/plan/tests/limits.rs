@@ -241,7 +241,7 @@ fn reserve(toy: &mut Toy, available: i64, ends_at: Option<Timestamp>) {
 }
 
 #[test]
-fn a_reservation_is_used_before_anything_dearer_and_only_as_far_as_it_goes() {
+fn a_reservation_is_used_before_anything_more_expensive_and_only_as_far_as_it_goes() {
     let mut toy = Toy::new();
     reserve(&mut toy, 1, None);
     toy.add_pod(deployment(), WorkloadKind::Inference);
@@ -278,7 +278,7 @@ fn work_leaves_a_reservation_before_it_ends() {
 }
 
 #[test]
-fn a_region_that_is_closed_to_the_account_is_told_in_its_classes_status_and_prepared_again_when_it_opens() {
+fn a_region_that_is_closed_to_the_account_is_reported_in_its_classes_status_and_prepared_again_when_it_opens() {
     let mut toy = Toy::new();
     let sentence = "You are not subscribed to this service.".to_owned();
     toy.world.closed_regions = BTreeMap::from([(SPOT_A.0.into(), sentence)]).into();

@@ -226,7 +226,7 @@ fn a_notice_for_a_stranger_is_dropped_and_said() {
 }
 
 #[test]
-fn an_instance_that_vanishes_without_notice_is_told_and_its_pods_are_remade() {
+fn an_instance_that_vanishes_without_notice_is_recorded_and_its_pods_are_remade() {
     let mut toy = Toy::new();
     toy.add_pod(deployment(), WorkloadKind::Inference);
     toy.run(120);

@@ -103,7 +103,7 @@ fn a_pool_without_room_is_passed_over_and_on_demand_is_bought_for_all_but_the_sp
 }
 
 #[test]
-fn where_spot_is_dearer_than_on_demand_a_spare_does_not_wait_for_it() {
+fn where_spot_costs_more_than_on_demand_a_spare_does_not_wait_for_it() {
     let mut toy = service(4, one_spare);
     for spot in [spot_a(), spot_b()] {
         toy.world.market.offers.get_mut(&spot).unwrap().price_per_hour = MicroUsdPerHour(ON_DEMAND + 1);

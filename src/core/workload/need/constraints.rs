@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn zone_names_are_told_from_zone_ids() {
+    fn zone_names_are_distinguished_from_zone_ids() {
         assert!(["us-east-1a", "us-west-2-lax-1a", "ap-southeast-3c"].iter().all(|n| is_zone_name(n)));
         assert!(["use1-az4", "usw2-lax1-az1", "us-east-1", "a"].iter().all(|n| !is_zone_name(n)));
         let (place, _) = affinity(

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use crate::core::units::ids::{InstanceId, InstanceType, ZoneId};
 use crate::core::units::money::MicroUsdPerHour;
 
+use super::super::account::capacity::ZoneCapacity;
+use super::super::account::instance::{CapacityType, LaunchDetails};
+use super::super::account::launch::{LaunchOrder, Launcher};
+use super::super::account::{Account, Remembered};
 use super::super::fault::Fault;
 use super::super::query::Params;
-use super::super::world::capacity::Pool;
-use super::super::world::instance::{CapacityType, LaunchDetails};
-use super::super::world::launch::{LaunchOrder, Launcher};
-use super::super::world::{Remembered, World};
 use super::super::xml::Xml;
 use super::run::{details_from, zone_of};
 use super::{Call, answered, tags_for};
@@ -38,7 +38,7 @@ struct Outcome {
     result: Result<Vec<InstanceId>, Fault>,
 }
 
-pub(super) fn create_fleet(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub(super) fn create_fleet(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     let params = call.params;
     if params.get("Type") != Some("instant") {
         let given = params.get("Type").unwrap_or("maintain");
@@ -47,7 +47,7 @@ pub(super) fn create_fleet(world: &mut World, call: Call<'_>) -> Result<String, 
     let frozen = params.without(&["ClientToken"]);
     let key = params.get("ClientToken").map(|token| (call.region.clone(), call.action.to_owned(), token.to_owned()));
     if let Some(key) = &key
-        && let Some(answer) = world.recall(key, &frozen)?
+        && let Some(answer) = account.recall(key, &frozen)?
     {
         return Ok(answer);
     }
@@ -56,20 +56,20 @@ pub(super) fn create_fleet(world: &mut World, call: Call<'_>) -> Result<String, 
     if configs.is_empty() || configs.len() > MOST_TEMPLATE_CONFIGS {
         return Err(Fault::value(&configs.len().to_string(), "LaunchTemplateConfigs", "Expected 1 to 50 launch template configurations."));
     }
-    let fleet = world.new_id("fleet");
+    let fleet = account.new_id("fleet");
     let (candidates, mut outcomes) =
-        candidates(world, call, &configs, &fleet, if spot > 0 { CapacityType::Spot } else { CapacityType::OnDemand })?;
+        candidates(account, call, &configs, &fleet, if spot > 0 { CapacityType::Spot } else { CapacityType::OnDemand })?;
     for (capacity_type, wanted, options) in
         [(CapacityType::OnDemand, on_demand, params.under("OnDemandOptions")), (CapacityType::Spot, spot, params.under("SpotOptions"))]
     {
         if wanted > 0 {
-            outcomes.extend(fill(world, call, &fleet, candidates.clone(), (capacity_type, wanted, &options))?);
+            outcomes.extend(fill(account, call, &fleet, candidates.clone(), (capacity_type, wanted, &options))?);
         }
     }
-    let answer = answered(|xml| write_fleet(xml, world, &fleet, &outcomes))?;
+    let answer = answered(|xml| write_fleet(xml, account, &fleet, &outcomes))?;
     if let Some(key) = key {
         let instances = outcomes.iter().filter_map(|outcome| outcome.result.as_ref().ok()).flatten().cloned().collect();
-        world.tokens.insert(key, Remembered { params: frozen, answer: answer.clone(), instances });
+        account.tokens.insert(key, Remembered { params: frozen, answer: answer.clone(), instances });
     }
     Ok(answer)
 }
@@ -91,7 +91,7 @@ fn target(params: &Params) -> Result<(i64, i64), Fault> {
 }
 
 fn candidates(
-    world: &World,
+    account: &Account,
     call: Call<'_>,
     configs: &[Params],
     fleet: &str,
@@ -101,7 +101,7 @@ fn candidates(
     let fleet_tags = tags_for(call.params, "TagSpecification", "instance");
     for config in configs {
         let spec = config.under("LaunchTemplateSpecification");
-        let template = world.template_of(call.region, &spec)?;
+        let template = account.template_of(call.region, &spec)?;
         let version = template.version(spec.get("Version"))?;
         let overrides = config.members("Overrides");
         for over in if overrides.is_empty() { vec![Params::default()] } else { overrides } {
@@ -124,11 +124,11 @@ fn candidates(
                 details,
                 over: over.clone(),
             };
-            match zone_of(world, call.region, &over) {
+            match zone_of(account, call.region, &over) {
                 Ok(Some(zone)) => found.push(Candidate { zone, ..candidate }),
                 Ok(None) => {
-                    let zones = world.places.zones_of(call.region).into_iter().filter(|zone| !zone.is_local);
-                    let offering = zones.filter(|zone| world.facts.is_offered(&zone.id, &candidate.instance_type));
+                    let zones = account.places.zones_of(call.region).into_iter().filter(|zone| !zone.is_local);
+                    let offering = zones.filter(|zone| account.facts.is_offered(&zone.id, &candidate.instance_type));
                     found.extend(offering.map(|zone| Candidate { zone: zone.id.clone(), ..candidate.clone() }));
                 }
                 Err(fault) => refused.push(Outcome { candidate, capacity_type: market, result: Err(fault) }),
@@ -148,9 +148,9 @@ pub(super) fn max_price(params: &Params, key: &str) -> Result<Option<MicroUsdPer
     Ok(Some(price))
 }
 
-/// The order in which a strategy tries pools. `price-capacity-optimized` filters by capacity first, then goes by price.
+/// The order in which a strategy tries capacities. `price-capacity-optimized` filters by capacity first, then goes by price.
 fn ordered(
-    world: &World,
+    account: &Account,
     call: Call<'_>,
     mut candidates: Vec<Candidate>,
     capacity_type: CapacityType,
@@ -158,12 +158,12 @@ fn ordered(
 ) -> Result<Vec<Candidate>, Fault> {
     let price = |candidate: &Candidate| {
         let price = match capacity_type {
-            CapacityType::Spot => world.spot_price_at(&candidate.zone, &candidate.instance_type, call.now),
-            CapacityType::OnDemand => world.on_demand_price(call.region, &candidate.instance_type),
+            CapacityType::Spot => account.spot_price_at(&candidate.zone, &candidate.instance_type, call.now),
+            CapacityType::OnDemand => account.on_demand_price(call.region, &candidate.instance_type),
         };
         price.map_or(i64::MAX, |price| price.0)
     };
-    let room = |candidate: &Candidate| world.capacity_left(&pool_of(call, candidate, capacity_type)).unwrap_or(u64::MAX);
+    let room = |candidate: &Candidate| account.capacity_left(&capacity_of(call, candidate, capacity_type)).unwrap_or(u64::MAX);
     match (capacity_type, strategy) {
         (_, "lowest-price" | "lowestPrice") => candidates.sort_by_key(price),
         (CapacityType::OnDemand, "prioritized") => candidates.sort_by_key(|candidate| candidate.priority.unwrap_or(i64::MAX)),
@@ -178,8 +178,13 @@ fn ordered(
     Ok(candidates)
 }
 
-fn pool_of(call: Call<'_>, candidate: &Candidate, capacity_type: CapacityType) -> Pool {
-    Pool { region: call.region.clone(), zone: candidate.zone.clone(), instance_type: candidate.instance_type.clone(), capacity_type }
+fn capacity_of(call: Call<'_>, candidate: &Candidate, capacity_type: CapacityType) -> ZoneCapacity {
+    ZoneCapacity {
+        region: call.region.clone(),
+        zone: candidate.zone.clone(),
+        instance_type: candidate.instance_type.clone(),
+        capacity_type,
+    }
 }
 
 /// What one market gave: launched instances and refusals, by the candidate's place in the order tried.
@@ -190,7 +195,7 @@ struct Attempt {
 }
 
 fn fill(
-    world: &mut World,
+    account: &mut Account,
     call: Call<'_>,
     fleet: &str,
     candidates: Vec<Candidate>,
@@ -202,13 +207,13 @@ fn fill(
         return Err(Fault::bad("InvalidParameterCombination", message));
     }
     let strategy = options.get("AllocationStrategy").unwrap_or("lowest-price");
-    let open = ordered(world, call, candidates, capacity_type, strategy)?;
-    let before = (least > 0).then(|| world.clone());
-    let mut attempt = launch_until(world, call, fleet, &open, (capacity_type, wanted, options));
+    let open = ordered(account, call, candidates, capacity_type, strategy)?;
+    let before = (least > 0).then(|| account.clone());
+    let mut attempt = launch_until(account, call, fleet, &open, (capacity_type, wanted, options));
     let count = attempt.launched.values().map(Vec::len).sum::<usize>();
     if let Some(before) = before.filter(|_| i64::try_from(count).is_ok_and(|count| count < least)) {
         // All or nothing: the account is as it was.
-        *world = before;
+        *account = before;
         attempt.launched.clear();
         let message = "Unable to fulfill capacity due to your request configuration. Please adjust your request and try again.";
         attempt.refused = (0..open.len()).map(|index| (index, Fault::bad("UnfulfillableCapacity", message))).collect();
@@ -222,9 +227,9 @@ fn fill(
     Ok(outcomes)
 }
 
-/// Launches one instance after the other until enough run or no pool is left; a pool that refuses is not tried again.
+/// Launches one instance after the other until enough run or no capacity is left; a capacity that refuses is not tried again.
 fn launch_until(
-    world: &mut World,
+    account: &mut Account,
     call: Call<'_>,
     fleet: &str,
     open: &[Candidate],
@@ -239,13 +244,13 @@ fn launch_until(
         let index = alive[place];
         let candidate = &open[index];
         let order = LaunchOrder {
-            pool: pool_of(call, candidate, capacity_type),
+            zone_capacity: capacity_of(call, candidate, capacity_type),
             max_price: candidate.max_price,
             details: candidate.details.clone(),
-            reservation: world.new_id("r"),
+            reservation: account.new_id("r"),
             launcher: Launcher::Fleet(fleet.to_owned()),
         };
-        match world.launch(order, call.now) {
+        match account.launch(order, call.now) {
             Ok(id) => {
                 attempt.launched.entry(index).or_default().push(id);
                 (count, turn) = (count + 1, turn + 1);
@@ -263,24 +268,24 @@ fn launch_until(
     attempt
 }
 
-fn write_fleet(xml: &mut Xml, world: &World, fleet: &str, outcomes: &[Outcome]) {
+fn write_fleet(xml: &mut Xml, account: &Account, fleet: &str, outcomes: &[Outcome]) {
     xml.text("fleetId", fleet);
     let refused = outcomes.iter().filter_map(|outcome| Some((outcome, outcome.result.as_ref().err()?)));
     xml.list("errorSet", refused, |xml, (outcome, fault)| {
-        write_override(xml, outcome, world);
+        write_override(xml, outcome, account);
         xml.text("errorCode", &fault.code).text("errorMessage", &fault.message);
     });
     let launched = outcomes.iter().filter_map(|outcome| Some((outcome, outcome.result.as_ref().ok()?)));
     xml.list("fleetInstanceSet", launched, |xml, (outcome, ids)| {
-        write_override(xml, outcome, world);
+        write_override(xml, outcome, account);
         xml.texts("instanceIds", ids).text("instanceType", &outcome.candidate.instance_type);
-        if let Some(zone) = world.places.zone(&outcome.candidate.zone) {
+        if let Some(zone) = account.places.zone(&outcome.candidate.zone) {
             xml.text("availabilityZone", &zone.name).text("availabilityZoneId", &zone.id).text("subnetId", &zone.subnet);
         }
     });
 }
 
-fn write_override(xml: &mut Xml, outcome: &Outcome, world: &World) {
+fn write_override(xml: &mut Xml, outcome: &Outcome, account: &Account) {
     let candidate = &outcome.candidate;
     xml.element("launchTemplateAndOverrides", |xml| {
         xml.element("launchTemplateSpecification", |xml| {
@@ -288,7 +293,7 @@ fn write_override(xml: &mut Xml, outcome: &Outcome, world: &World) {
         });
         xml.element("overrides", |xml| {
             let over = &candidate.over;
-            let zone = world.places.zone(&candidate.zone);
+            let zone = account.places.zone(&candidate.zone);
             xml.text("instanceType", &candidate.instance_type).maybe("maxPrice", over.get("MaxPrice"));
             xml.maybe("subnetId", over.get("SubnetId")).maybe("priority", over.get("Priority"));
             xml.maybe("availabilityZone", over.get("AvailabilityZone").or(zone.map(|zone| zone.name.as_str())));

@@ -2,12 +2,12 @@
 
 use crate::core::units::ids::InstanceId;
 
+use super::super::account::instance::{CapacityType, Instance, InstanceState};
+use super::super::account::launch::{check_instance_ids, not_found};
+use super::super::account::places::vpc_id;
+use super::super::account::{ACCOUNT, Account};
 use super::super::fault::Fault;
 use super::super::query::{Filter, page};
-use super::super::world::instance::{CapacityType, Instance, InstanceState};
-use super::super::world::launch::{check_instance_ids, not_found};
-use super::super::world::places::vpc_id;
-use super::super::world::{ACCOUNT, World};
 use super::super::xml::Xml;
 use super::{Call, answered, write_tags};
 
@@ -16,8 +16,8 @@ fn asked_ids(call: Call<'_>) -> Vec<InstanceId> {
 }
 
 /// Whether an instance passes every filter; `tag:KEY`, `tag-key` and the named ones are what the operator may use.
-fn matches(world: &World, instance: &Instance, filters: &[Filter]) -> Result<bool, Fault> {
-    let zone = world.places.zone(&instance.zone);
+fn matches(account: &Account, instance: &Instance, filters: &[Filter]) -> Result<bool, Fault> {
+    let zone = account.places.zone(&instance.zone);
     for filter in filters {
         let optional = |value: Option<&str>| value.is_some_and(|value| filter.matches(value));
         let fits = match filter.name.as_str() {
@@ -46,29 +46,29 @@ fn matches(world: &World, instance: &Instance, filters: &[Filter]) -> Result<boo
     Ok(true)
 }
 
-fn visible(world: &World, call: Call<'_>) -> Result<Vec<InstanceId>, Fault> {
+fn visible(account: &Account, call: Call<'_>) -> Result<Vec<InstanceId>, Fault> {
     let asked = asked_ids(call);
     check_instance_ids(&asked)?;
-    let sees = |instance: &Instance| instance.region == *call.region && world.is_visible(instance, call.now);
-    let unknown: Vec<&str> = asked.iter().filter(|id| !world.instances.get(*id).is_some_and(&sees)).map(InstanceId::as_str).collect();
+    let sees = |instance: &Instance| instance.region == *call.region && account.is_visible(instance, call.now);
+    let unknown: Vec<&str> = asked.iter().filter(|id| !account.instances.get(*id).is_some_and(&sees)).map(InstanceId::as_str).collect();
     not_found(&unknown)?;
     let filters = call.params.filters();
     let mut found = Vec::new();
-    for instance in world.instances.values().filter(|instance| sees(instance) && (asked.is_empty() || asked.contains(&instance.id))) {
-        if matches(world, instance, &filters)? {
+    for instance in account.instances.values().filter(|instance| sees(instance) && (asked.is_empty() || asked.contains(&instance.id))) {
+        if matches(account, instance, &filters)? {
             found.push(instance.id.clone());
         }
     }
     Ok(found)
 }
 
-pub(super) fn describe_instances(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub(super) fn describe_instances(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     if !asked_ids(call).is_empty() && call.params.get("MaxResults").is_some() {
         let message = "The parameter instancesSet cannot be used with the parameter maxResults";
         return Err(Fault::bad("InvalidParameterCombination", message));
     }
-    let (ids, next) = page(&visible(world, call)?, call.params, 1_000)?;
-    let instances = ids.iter().filter_map(|id| world.instances.get(id));
+    let (ids, next) = page(&visible(account, call)?, call.params, 1_000)?;
+    let instances = ids.iter().filter_map(|id| account.instances.get(id));
     // One reservation per launch; instances of one reservation stay together.
     let mut reservations: Vec<(String, Vec<InstanceId>)> = Vec::new();
     for instance in instances {
@@ -78,16 +78,16 @@ pub(super) fn describe_instances(world: &mut World, call: Call<'_>) -> Result<St
         }
     }
     answered(|xml| {
-        xml.list("reservationSet", reservations, |xml, (id, members)| write_reservation(xml, world, &id, &members));
+        xml.list("reservationSet", reservations, |xml, (id, members)| write_reservation(xml, account, &id, &members));
         xml.maybe("nextToken", next);
     })
 }
 
 /// A reservation with its instances: an item of DescribeInstances, and the whole answer of RunInstances.
-pub(super) fn write_reservation(xml: &mut Xml, world: &World, id: &str, members: &[InstanceId]) {
+pub(super) fn write_reservation(xml: &mut Xml, account: &Account, id: &str, members: &[InstanceId]) {
     xml.text("reservationId", id).text("ownerId", ACCOUNT).list("groupSet", [(); 0], |_, ()| {});
-    let instances = members.iter().filter_map(|id| world.instances.get(id));
-    xml.list("instancesSet", instances.enumerate(), |xml, (index, instance)| write_instance(xml, world, instance, index));
+    let instances = members.iter().filter_map(|id| account.instances.get(id));
+    xml.list("instancesSet", instances.enumerate(), |xml, (index, instance)| write_instance(xml, account, instance, index));
 }
 
 fn write_state(xml: &mut Xml, name: &str, state: InstanceState) {
@@ -96,7 +96,7 @@ fn write_state(xml: &mut Xml, name: &str, state: InstanceState) {
     });
 }
 
-fn write_instance(xml: &mut Xml, world: &World, instance: &Instance, index: usize) {
+fn write_instance(xml: &mut Xml, account: &Account, instance: &Instance, index: usize) {
     let details = &instance.details;
     xml.text("instanceId", &instance.id).text("imageId", &details.image_id).text("instanceType", &instance.instance_type);
     write_state(xml, "instanceState", instance.state);
@@ -107,7 +107,7 @@ fn write_instance(xml: &mut Xml, world: &World, instance: &Instance, index: usiz
         address.map(|ip| format!("ip-{}.{}.compute.internal", ip.replace('.', "-"), instance.region)).unwrap_or_default(),
     );
     xml.maybe("privateIpAddress", address).text("amiLaunchIndex", index).text("launchTime", instance.launch_time());
-    if let Some(zone) = world.places.zone(&instance.zone) {
+    if let Some(zone) = account.places.zone(&instance.zone) {
         xml.element("placement", |xml| {
             xml.text("availabilityZone", &zone.name).text("availabilityZoneId", &zone.id).text("tenancy", "default");
         });
@@ -115,7 +115,7 @@ fn write_instance(xml: &mut Xml, world: &World, instance: &Instance, index: usiz
             xml.text("subnetId", &zone.subnet).text("vpcId", vpc_id(&zone.region));
         }
     }
-    xml.maybe("architecture", world.facts.types.get(&instance.instance_type).map(|facts| facts.architecture.as_str()));
+    xml.maybe("architecture", account.facts.types.get(&instance.instance_type).map(|facts| facts.architecture.as_str()));
     xml.text("rootDeviceType", "ebs").text("rootDeviceName", "/dev/xvda").text("virtualizationType", "hvm").text("hypervisor", "xen");
     xml.text("platformDetails", "Linux/UNIX").text("clientToken", details.client_token.as_deref().unwrap_or_default());
     xml.maybe("capacityReservationId", details.capacity_reservation.as_deref());
@@ -141,15 +141,15 @@ fn write_instance(xml: &mut Xml, world: &World, instance: &Instance, index: usiz
     write_tags(xml, &instance.tags);
 }
 
-pub(super) fn describe_instance_status(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub(super) fn describe_instance_status(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     let all = call.params.flag("IncludeAllInstances");
-    let mut ids = visible(world, call)?;
-    ids.retain(|id| world.instances.get(id).is_some_and(|instance| all || instance.state == InstanceState::Running));
+    let mut ids = visible(account, call)?;
+    ids.retain(|id| account.instances.get(id).is_some_and(|instance| all || instance.state == InstanceState::Running));
     let (ids, next) = page(&ids, call.params, 100)?;
     answered(|xml| {
-        xml.list("instanceStatusSet", ids.iter().filter_map(|id| world.instances.get(id)), |xml, instance| {
+        xml.list("instanceStatusSet", ids.iter().filter_map(|id| account.instances.get(id)), |xml, instance| {
             xml.text("instanceId", &instance.id);
-            xml.maybe("availabilityZone", world.places.zone(&instance.zone).map(|zone| zone.name.as_str()));
+            xml.maybe("availabilityZone", account.places.zone(&instance.zone).map(|zone| zone.name.as_str()));
             xml.text("availabilityZoneId", &instance.zone);
             write_state(xml, "instanceState", instance.state);
             let status = if instance.state == InstanceState::Running { "ok" } else { "not-applicable" };
@@ -163,13 +163,13 @@ pub(super) fn describe_instance_status(world: &mut World, call: Call<'_>) -> Res
     })
 }
 
-pub(super) fn terminate_instances(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub(super) fn terminate_instances(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     let ids = asked_ids(call);
     if ids.is_empty() {
         return Err(Fault::missing("InstanceId"));
     }
-    world.take_resource_tokens(call.region, call.action, i64::try_from(ids.len()).unwrap_or(i64::MAX / 1_000), call.now)?;
-    let changes = world.terminate(call.region, &ids, call.now)?;
+    account.take_resource_tokens(call.region, call.action, i64::try_from(ids.len()).unwrap_or(i64::MAX / 1_000), call.now)?;
+    let changes = account.terminate(call.region, &ids, call.now)?;
     answered(|xml| {
         xml.list("instancesSet", changes, |xml, (id, before, after)| {
             xml.text("instanceId", id);

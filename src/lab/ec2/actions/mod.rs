@@ -16,9 +16,9 @@ mod types;
 use crate::core::units::ids::Region;
 use crate::core::units::time::Timestamp;
 
+use super::account::Account;
 use super::fault::Fault;
 use super::query::Params;
-use super::world::World;
 use super::xml::Xml;
 
 /// One call to EC2.
@@ -34,7 +34,7 @@ pub struct Call<'a> {
     pub now: Timestamp,
 }
 
-type Action = fn(&mut World, Call<'_>) -> Result<String, Fault>;
+type Action = fn(&mut Account, Call<'_>) -> Result<String, Fault>;
 
 fn action_named(name: &str) -> Option<Action> {
     Some(match name {
@@ -70,29 +70,29 @@ fn action_named(name: &str) -> Option<Action> {
 ///
 /// # Errors
 /// Every refusal of EC2 that this simulator knows; `InvalidAction` for actions it does not.
-pub fn perform(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub fn perform(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     let Some(action) = action_named(call.action) else {
         return Err(Fault::bad("InvalidAction", format!("The action {} is not valid for this web service.", call.action)));
     };
     let filtered = call.params.filters().is_empty() && call.params.get("MaxResults").is_none() && call.params.get("NextToken").is_none();
     let by_id = !call.params.list("InstanceId").is_empty() || !call.params.list("SpotInstanceRequestId").is_empty();
     let unfiltered = call.action.starts_with("Describe") && filtered && !by_id;
-    world.take_request_token(call.region, call.action, unfiltered, call.now)?;
-    if !world.facts.zones.contains_key(call.region) {
+    account.take_request_token(call.region, call.action, unfiltered, call.now)?;
+    if !account.facts.zones.contains_key(call.region) {
         return Err(Fault::new(
             401,
             "AuthFailure",
             format!("This account has no region {}; the simulator knows those of its catalog.", call.region),
         ));
     }
-    if world.closed_regions.contains(call.region) {
+    if account.closed_regions.contains(call.region) {
         let message = "AWS was not able to validate the provided access credentials";
         return Err(Fault::new(401, "AuthFailure", message));
     }
     if call.params.flag("DryRun") {
         return Err(Fault::new(412, "DryRunOperation", "Request would have succeeded, but DryRun flag is set."));
     }
-    action(world, call)
+    action(account, call)
 }
 
 /// Writes the inside of an answer.

@@ -2,10 +2,10 @@
 
 use crate::core::units::ids::Region;
 
+use super::super::account::places::{image_id, subnet_id, vpc_id};
+use super::super::account::{ACCOUNT, Account, places::Zone};
 use super::super::fault::Fault;
 use super::super::query::page;
-use super::super::world::places::{image_id, subnet_id, vpc_id};
-use super::super::world::{ACCOUNT, World, places::Zone};
 use super::{Call, answered};
 
 /// Regions of AWS that are enabled without opting in. Source: EC2 user guide, "Regions and Zones".
@@ -29,9 +29,9 @@ const ALWAYS_ON: [&str; 17] = [
     "us-west-2",
 ];
 
-pub(super) fn describe_regions(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub(super) fn describe_regions(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     let asked = call.params.list("RegionName");
-    let regions = world.places.regions();
+    let regions = account.places.regions();
     if let Some(unknown) = asked.iter().find(|name| !regions.iter().any(|region| region.as_str() == *name)) {
         return Err(Fault::value(unknown, "RegionNames", "Invalid region name."));
     }
@@ -40,30 +40,30 @@ pub(super) fn describe_regions(world: &mut World, call: Call<'_>) -> Result<Stri
         (asked.is_empty() || asked.iter().any(|name| name == region.as_str()))
             && filters.iter().all(|filter| match filter.name.as_str() {
                 "region-name" => filter.matches(region.as_str()),
-                "opt-in-status" => filter.matches(opt_in(world, region)),
+                "opt-in-status" => filter.matches(opt_in(account, region)),
                 _ => true,
             })
     });
     answered(|xml| {
         xml.list("regionInfo", wanted, |xml, region| {
             xml.text("regionName", &region).text("regionEndpoint", format!("ec2.{region}.amazonaws.com"));
-            xml.text("optInStatus", opt_in(world, &region));
+            xml.text("optInStatus", opt_in(account, &region));
         });
     })
 }
 
-fn opt_in(world: &World, region: &Region) -> &'static str {
-    match (world.closed_regions.contains(region), ALWAYS_ON.contains(&region.as_str())) {
+fn opt_in(account: &Account, region: &Region) -> &'static str {
+    match (account.closed_regions.contains(region), ALWAYS_ON.contains(&region.as_str())) {
         (true, _) => "not-opted-in",
         (false, true) => "opt-in-not-required",
         (false, false) => "opted-in",
     }
 }
 
-pub(super) fn describe_availability_zones(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub(super) fn describe_availability_zones(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     let (ids, names, filters) = (call.params.list("ZoneId"), call.params.list("ZoneName"), call.params.filters());
     let zone_type = |zone: &Zone| if zone.is_local { "local-zone" } else { "availability-zone" };
-    let zones = world.places.zones_of(call.region);
+    let zones = account.places.zones_of(call.region);
     let unknown = ids.iter().find(|id| !zones.iter().any(|zone| zone.id.as_str() == *id));
     if let Some(id) = unknown.or(names.iter().find(|name| !zones.iter().any(|zone| zone.name == **name))) {
         return Err(Fault::value(id, "availabilityZone", "Invalid availability zone."));
@@ -90,13 +90,13 @@ pub(super) fn describe_availability_zones(world: &mut World, call: Call<'_>) -> 
     })
 }
 
-pub(super) fn describe_subnets(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub(super) fn describe_subnets(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     let (asked, filters) = (call.params.list("SubnetId"), call.params.filters());
-    if let Some(unknown) = asked.iter().find(|id| world.places.zone_of_subnet(call.region, id).is_none()) {
+    if let Some(unknown) = asked.iter().find(|id| account.places.zone_of_subnet(call.region, id).is_none()) {
         return Err(Fault::bad("InvalidSubnetID.NotFound", format!("The subnet ID '{unknown}' does not exist")));
     }
     let vpc = vpc_id(call.region);
-    let wanted: Vec<Zone> = world
+    let wanted: Vec<Zone> = account
         .places
         .zones_of(call.region)
         .into_iter()
@@ -132,7 +132,7 @@ pub(super) fn describe_subnets(world: &mut World, call: Call<'_>) -> Result<Stri
 
 /// Two images per region are found without an id, one per architecture. Asked for by id, any well-formed one exists: what
 /// images an account has is not the simulator's to know.
-pub(super) fn describe_images(_world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub(super) fn describe_images(_world: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     let asked = call.params.list("ImageId");
     for id in &asked {
         check_image_id(id)?;

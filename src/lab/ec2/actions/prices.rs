@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use crate::core::units::ids::{InstanceType, Region, ZoneId};
 use crate::core::units::time::{Millis, Timestamp};
 
+use super::super::account::capacity::ZoneCapacity;
+use super::super::account::instance::CapacityType;
+use super::super::account::{Account, PricePoint, places::Zone};
 use super::super::fault::Fault;
 use super::super::query::{Filter, Params, page};
-use super::super::world::capacity::Pool;
-use super::super::world::instance::CapacityType;
-use super::super::world::{PricePoint, World, places::Zone};
 use super::{Call, answered};
 
 /// The one product the catalog has prices of.
@@ -30,7 +30,7 @@ fn time_of(params: &Params, key: &str) -> Result<Option<Timestamp>, Fault> {
     Ok(Some(Timestamp(instant.as_millisecond())))
 }
 
-pub(super) fn describe_spot_price_history(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub(super) fn describe_spot_price_history(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     let params = call.params;
     if params.get("AvailabilityZone").is_some() && params.get("AvailabilityZoneId").is_some() {
         return Err(Fault::bad("InvalidParameterCombination", "AvailabilityZone and AvailabilityZoneId may not be used together."));
@@ -39,8 +39,8 @@ pub(super) fn describe_spot_price_history(world: &mut World, call: Call<'_>) -> 
     let (types, products) = (params.list("InstanceType"), params.list("ProductDescription"));
     let filters = params.filters();
     let mut rows = Vec::new();
-    for ((zone_id, it), points) in &world.spot_prices {
-        let Some(zone) = world.places.zone(zone_id).filter(|zone| zone.region == *call.region) else { continue };
+    for ((zone_id, it), points) in &account.spot_prices {
+        let Some(zone) = account.places.zone(zone_id).filter(|zone| zone.region == *call.region) else { continue };
         let named = |key: &str, value: &str| params.get(key).is_none_or(|wanted| wanted == value);
         let wanted = (types.is_empty() || types.iter().any(|name| name == it.as_str()))
             && (products.is_empty() || products.iter().any(|product| product == PRODUCT))
@@ -99,7 +99,7 @@ fn row_matches(row: &PriceRow, filters: &[Filter]) -> Result<bool, Fault> {
 
 /// EC2 keeps its method to itself. Here a place's score is ten times the share of the asked types that it could launch on
 /// spot now, at least 1; fewer than three types score at most 3, as EC2 says such a request scores low.
-pub(super) fn get_spot_placement_scores(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub(super) fn get_spot_placement_scores(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     let params = call.params;
     let capacity = params.number("TargetCapacity")?.ok_or_else(|| Fault::missing("TargetCapacity"))?;
     if capacity < 1 {
@@ -109,22 +109,23 @@ pub(super) fn get_spot_placement_scores(world: &mut World, call: Call<'_>) -> Re
     if types.is_empty() {
         return Err(Fault::missing("InstanceTypes"));
     }
-    if let Some(unknown) = types.iter().find(|it| !world.facts.types.contains_key(it)) {
+    if let Some(unknown) = types.iter().find(|it| !account.facts.types.contains_key(it)) {
         return Err(Fault::bad("InvalidInstanceType", format!("The following supplied instance types do not exist: [{unknown}]")));
     }
-    count_configuration(world, call)?;
+    count_configuration(account, call)?;
     let asked = params.list("RegionName");
     let single_zone = params.flag("SingleAvailabilityZone");
     let mut scores: Vec<(i64, Region, Option<ZoneId>)> = Vec::new();
-    for region in world.places.regions().into_iter().filter(|region| asked.is_empty() || asked.iter().any(|name| name == region.as_str())) {
+    for region in account.places.regions().into_iter().filter(|region| asked.is_empty() || asked.iter().any(|name| name == region.as_str()))
+    {
         let zones: Vec<ZoneId> =
-            world.places.zones_of(&region).into_iter().filter(|zone| !zone.is_local).map(|zone| zone.id.clone()).collect();
+            account.places.zones_of(&region).into_iter().filter(|zone| !zone.is_local).map(|zone| zone.id.clone()).collect();
         if single_zone {
             for zone in zones {
-                scores.push((score(world, &region, std::slice::from_ref(&zone), &types, capacity), region.clone(), Some(zone)));
+                scores.push((score(account, &region, std::slice::from_ref(&zone), &types, capacity), region.clone(), Some(zone)));
             }
         } else {
-            scores.push((score(world, &region, &zones, &types, capacity), region, None));
+            scores.push((score(account, &region, &zones, &types, capacity), region, None));
         }
     }
     scores.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| (&a.1, &a.2).cmp(&(&b.1, &b.2))));
@@ -138,11 +139,12 @@ pub(super) fn get_spot_placement_scores(world: &mut World, call: Call<'_>) -> Re
     })
 }
 
-fn score(world: &World, region: &Region, zones: &[ZoneId], types: &[InstanceType], capacity: i64) -> i64 {
+fn score(account: &Account, region: &Region, zones: &[ZoneId], types: &[InstanceType], capacity: i64) -> i64 {
     let has_room = |zone: &ZoneId, it: &InstanceType| {
-        let pool = Pool { region: region.clone(), zone: zone.clone(), instance_type: it.clone(), capacity_type: CapacityType::Spot };
-        world.spot_prices.contains_key(&(zone.clone(), it.clone()))
-            && world.capacity_left(&pool).is_none_or(|left| i64::try_from(left).is_ok_and(|left| left >= capacity))
+        let zone_capacity =
+            ZoneCapacity { region: region.clone(), zone: zone.clone(), instance_type: it.clone(), capacity_type: CapacityType::Spot };
+        account.spot_prices.contains_key(&(zone.clone(), it.clone()))
+            && account.capacity_left(&zone_capacity).is_none_or(|left| i64::try_from(left).is_ok_and(|left| left >= capacity))
     };
     let open = types.iter().filter(|it| zones.iter().any(|zone| has_room(zone, it))).count();
     let share = i64::try_from(open * 10 / types.len().max(1)).unwrap_or(1);
@@ -150,21 +152,21 @@ fn score(world: &World, region: &Region, zones: &[ZoneId], types: &[InstanceType
 }
 
 /// New configurations per 24 hours are limited; repeats are free.
-fn count_configuration(world: &mut World, call: Call<'_>) -> Result<(), Fault> {
+fn count_configuration(account: &mut Account, call: Call<'_>) -> Result<(), Fault> {
     let configuration = format!("{:?}", call.params.without(&["NextToken", "MaxResults", "DryRun", "Action", "Version"]));
-    let recent: BTreeMap<String, Timestamp> = world
+    let recent: BTreeMap<String, Timestamp> = account
         .score_configurations
         .iter()
         .filter(|(_, at)| call.now.since(**at) < Millis::from_hours(24))
         .map(|(c, at)| (c.clone(), *at))
         .collect();
-    world.score_configurations = recent;
-    if world.score_configurations.contains_key(&configuration) {
+    account.score_configurations = recent;
+    if account.score_configurations.contains_key(&configuration) {
         return Ok(());
     }
-    if world.score_configurations.len() >= world.settings.placement_score_configurations {
+    if account.score_configurations.len() >= account.settings.placement_score_configurations {
         return Err(Fault::bad("MaxConfigLimitExceeded", "You have exceeded your maximum allowed Spot placement configurations."));
     }
-    world.score_configurations.insert(configuration, call.now);
+    account.score_configurations.insert(configuration, call.now);
     Ok(())
 }

@@ -1,20 +1,20 @@
 //! DescribeCapacityReservations.
 
+use super::super::account::reservations::Reservation;
+use super::super::account::{ACCOUNT, Account};
 use super::super::fault::Fault;
 use super::super::query::page;
-use super::super::world::reservations::Reservation;
-use super::super::world::{ACCOUNT, World};
 use super::{Call, answered};
 
-pub(super) fn describe(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub(super) fn describe(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     let (asked, filters) = (call.params.list("CapacityReservationId"), call.params.filters());
     let here = |r: &&Reservation| r.region == *call.region;
-    if let Some(unknown) = asked.iter().find(|id| !world.reservations.values().filter(here).any(|r| r.id == **id)) {
+    if let Some(unknown) = asked.iter().find(|id| !account.reservations.values().filter(here).any(|r| r.id == **id)) {
         let message = format!("The capacity reservation ID '{unknown}' does not exist");
         return Err(Fault::bad("InvalidCapacityReservationId.NotFound", message));
     }
     let mut wanted: Vec<Reservation> = Vec::new();
-    for reservation in world.reservations.values().filter(here).filter(|r| asked.is_empty() || asked.contains(&r.id)) {
+    for reservation in account.reservations.values().filter(here).filter(|r| asked.is_empty() || asked.contains(&r.id)) {
         let mut fits = true;
         for filter in &filters {
             fits &= match filter.name.as_str() {
@@ -33,8 +33,8 @@ pub(super) fn describe(world: &mut World, call: Call<'_>) -> Result<String, Faul
         xml.list("capacityReservationSet", rows, |xml, r| {
             xml.text("capacityReservationId", &r.id).text("ownerId", ACCOUNT).text("instanceType", &r.instance_type);
             xml.text("instancePlatform", "Linux/UNIX").text("tenancy", "default").text("instanceMatchCriteria", "targeted");
-            xml.maybe("availabilityZone", world.places.zone(&r.zone).map(|zone| zone.name.as_str())).text("availabilityZoneId", &r.zone);
-            xml.text("totalInstanceCount", r.total).text("availableInstanceCount", world.reservation_left(&r));
+            xml.maybe("availabilityZone", account.places.zone(&r.zone).map(|zone| zone.name.as_str())).text("availabilityZoneId", &r.zone);
+            xml.text("totalInstanceCount", r.total).text("availableInstanceCount", account.reservation_left(&r));
             xml.text("state", r.state(call.now)).text("createDate", r.since).text("startDate", r.since);
             xml.text("endDateType", if r.ends_at.is_some() { "limited" } else { "unlimited" }).maybe("endDate", r.ends_at);
         });

@@ -2,12 +2,12 @@
 
 use crate::core::units::ids::{InstanceId, InstanceType, Region, ZoneId};
 
+use super::super::account::capacity::ZoneCapacity;
+use super::super::account::instance::{CapacityType, LaunchDetails};
+use super::super::account::launch::{LaunchOrder, Launcher};
+use super::super::account::{Account, Remembered};
 use super::super::fault::Fault;
 use super::super::query::Params;
-use super::super::world::capacity::Pool;
-use super::super::world::instance::{CapacityType, LaunchDetails};
-use super::super::world::launch::{LaunchOrder, Launcher};
-use super::super::world::{Remembered, World};
 use super::fleet::max_price;
 use super::places::check_image_id;
 use super::{Call, answered, instances, tags_for};
@@ -38,16 +38,16 @@ pub(super) fn details_from(params: &Params) -> Result<LaunchDetails, Fault> {
 }
 
 /// The zone that `SubnetId`, `AvailabilityZone` or `AvailabilityZoneId` name; `None` when none is given.
-pub(super) fn zone_of(world: &World, region: &Region, params: &Params) -> Result<Option<ZoneId>, Fault> {
+pub(super) fn zone_of(account: &Account, region: &Region, params: &Params) -> Result<Option<ZoneId>, Fault> {
     let mut named: Vec<ZoneId> = Vec::new();
-    let zone_in_region = |id: &str| world.places.zone(&id.into()).filter(|zone| zone.region == *region);
+    let zone_in_region = |id: &str| account.places.zone(&id.into()).filter(|zone| zone.region == *region);
     if let Some(subnet) = params.get("SubnetId") {
-        let zone = world.places.zone_of_subnet(region, subnet);
+        let zone = account.places.zone_of_subnet(region, subnet);
         let fault = || Fault::bad("InvalidSubnetID.NotFound", format!("The subnet ID '{subnet}' does not exist"));
         named.push(zone.ok_or_else(fault)?.id.clone());
     }
     for (key, zone) in [
-        ("AvailabilityZone", params.get("AvailabilityZone").map(|name| (name, world.places.zone_named(region, name)))),
+        ("AvailabilityZone", params.get("AvailabilityZone").map(|name| (name, account.places.zone_named(region, name)))),
         ("AvailabilityZoneId", params.get("AvailabilityZoneId").map(|id| (id, zone_in_region(id)))),
     ] {
         match zone {
@@ -62,11 +62,11 @@ pub(super) fn zone_of(world: &World, region: &Region, params: &Params) -> Result
     Ok(named.into_iter().next())
 }
 
-pub(super) fn run_instances(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub(super) fn run_instances(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     let frozen = call.params.without(&["ClientToken"]);
     let key = call.params.get("ClientToken").map(|token| (call.region.clone(), call.action.to_owned(), token.to_owned()));
     if let Some(key) = &key
-        && let Some(answer) = world.recall(key, &frozen)?
+        && let Some(answer) = account.recall(key, &frozen)?
     {
         return Ok(answer);
     }
@@ -76,48 +76,48 @@ pub(super) fn run_instances(world: &mut World, call: Call<'_>) -> Result<String,
     if least < 1 || most < least {
         return Err(Fault::value(&least.to_string(), "MinCount", "Expected 1 to MaxCount."));
     }
-    world.take_resource_tokens(call.region, call.action, most, call.now)?;
-    let order = order(world, call)?;
+    account.take_resource_tokens(call.region, call.action, most, call.now)?;
+    let order = order(account, call)?;
     // All or as many as there is room for, at least MinCount: an earlier account comes back when that fails.
-    let before = world.clone();
+    let before = account.clone();
     let mut launched: Vec<InstanceId> = Vec::new();
     for _ in 0..most {
-        match world.launch(order.clone(), call.now) {
+        match account.launch(order.clone(), call.now) {
             Ok(id) => launched.push(id),
             Err(_) if i64::try_from(launched.len()).is_ok_and(|count| count >= least) => break,
             Err(fault) => {
-                *world = before;
+                *account = before;
                 return Err(fault);
             }
         }
     }
-    let answer = answered(|xml| instances::write_reservation(xml, world, &order.reservation, &launched))?;
+    let answer = answered(|xml| instances::write_reservation(xml, account, &order.reservation, &launched))?;
     if let Some(key) = key {
-        world.tokens.insert(key, Remembered { params: frozen, answer: answer.clone(), instances: launched });
+        account.tokens.insert(key, Remembered { params: frozen, answer: answer.clone(), instances: launched });
     }
     Ok(answer)
 }
 
-fn order(world: &mut World, call: Call<'_>) -> Result<LaunchOrder, Fault> {
+fn order(account: &mut Account, call: Call<'_>) -> Result<LaunchOrder, Fault> {
     let spec = call.params.under("LaunchTemplate");
     let (data, template) = if spec.is_empty() {
         (Params::default(), None)
     } else {
-        let template = world.template_of(call.region, &spec)?;
+        let template = account.template_of(call.region, &spec)?;
         let version = template.version(spec.get("Version"))?;
         (version.data.clone(), Some((template.id.clone(), version.number)))
     };
     let params = data.overlaid(call.params);
     let instance_type: InstanceType = params.need("InstanceType")?.into();
-    if !world.facts.types.contains_key(&instance_type) {
+    if !account.facts.types.contains_key(&instance_type) {
         return Err(Fault::value(instance_type.as_str(), "InstanceType", "Invalid instance type."));
     }
     let place = params
         .under("Placement")
         .overlaid(&params.get("SubnetId").map_or_else(Params::default, |id| Params::parse(&format!("SubnetId={id}"))));
-    let zone = match zone_of(world, call.region, &place)? {
+    let zone = match zone_of(account, call.region, &place)? {
         Some(zone) => zone,
-        None => first_zone_offering(world, call.region, &instance_type),
+        None => first_zone_offering(account, call.region, &instance_type),
     };
     let market = params.under("InstanceMarketOptions");
     let capacity_type = match market.get("MarketType") {
@@ -135,17 +135,17 @@ fn order(world: &mut World, call: Call<'_>) -> Result<LaunchOrder, Fault> {
     details.template = template;
     details.client_token = call.params.get("ClientToken").map(str::to_owned);
     Ok(LaunchOrder {
-        pool: Pool { region: call.region.clone(), zone, instance_type, capacity_type },
+        zone_capacity: ZoneCapacity { region: call.region.clone(), zone, instance_type, capacity_type },
         max_price: max_price(&market.under("SpotOptions"), "MaxPrice")?,
         details,
-        reservation: world.new_id("r"),
+        reservation: account.new_id("r"),
         launcher: Launcher::Run,
     })
 }
 
-fn first_zone_offering(world: &World, region: &Region, it: &InstanceType) -> ZoneId {
-    let zones = world.places.zones_of(region);
+fn first_zone_offering(account: &Account, region: &Region, it: &InstanceType) -> ZoneId {
+    let zones = account.places.zones_of(region);
     let ordinary = || zones.iter().filter(|zone| !zone.is_local);
-    let offering = ordinary().find(|zone| world.facts.is_offered(&zone.id, it)).or_else(|| ordinary().next());
+    let offering = ordinary().find(|zone| account.facts.is_offered(&zone.id, it)).or_else(|| ordinary().next());
     offering.map_or_else(|| ZoneId::from(""), |zone| zone.id.clone())
 }

@@ -3,35 +3,35 @@
 use crate::core::units::ids::InstanceId;
 use crate::core::units::time::Millis;
 
+use super::super::account::Account;
+use super::super::account::instance::{Instance, SpotRequest};
 use super::super::fault::Fault;
 use super::super::query::page;
-use super::super::world::World;
-use super::super::world::instance::{Instance, SpotRequest};
 use super::{Call, answered};
 
 /// A closed or cancelled request is shown for four hours. Source: EC2 user guide, "Spot Instance requests".
 const SHOWN: Millis = Millis::from_hours(4);
 
-fn requests<'a>(world: &'a World, call: Call<'a>) -> impl Iterator<Item = (&'a Instance, &'a SpotRequest)> {
-    world.instances.values().filter(move |instance| instance.region == *call.region).filter_map(move |instance| {
+fn requests<'a>(account: &'a Account, call: Call<'a>) -> impl Iterator<Item = (&'a Instance, &'a SpotRequest)> {
+    account.instances.values().filter(move |instance| instance.region == *call.region).filter_map(move |instance| {
         let request = instance.spot_request.as_ref()?;
         let shown = request.state == "active" || call.now.since(request.updated_at) < SHOWN;
-        (shown && call.now.since(instance.launched_at) >= world.settings.visibility_lag).then_some((instance, request))
+        (shown && call.now.since(instance.launched_at) >= account.settings.visibility_lag).then_some((instance, request))
     })
 }
 
-fn check_known(world: &World, call: Call<'_>, asked: &[String]) -> Result<(), Fault> {
-    match asked.iter().find(|id| !requests(world, call).any(|(_, request)| request.id == **id)) {
+fn check_known(account: &Account, call: Call<'_>, asked: &[String]) -> Result<(), Fault> {
+    match asked.iter().find(|id| !requests(account, call).any(|(_, request)| request.id == **id)) {
         None => Ok(()),
         Some(id) => Err(Fault::bad("InvalidSpotInstanceRequestID.NotFound", format!("The spot instance request ID '{id}' does not exist"))),
     }
 }
 
-pub(super) fn describe(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub(super) fn describe(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     let (asked, filters) = (call.params.list("SpotInstanceRequestId"), call.params.filters());
-    check_known(world, call, &asked)?;
+    check_known(account, call, &asked)?;
     let mut wanted: Vec<InstanceId> = Vec::new();
-    for (instance, request) in requests(world, call).filter(|(_, request)| asked.is_empty() || asked.contains(&request.id)) {
+    for (instance, request) in requests(account, call).filter(|(_, request)| asked.is_empty() || asked.contains(&request.id)) {
         let mut fits = true;
         for filter in &filters {
             fits &= match filter.name.as_str() {
@@ -49,7 +49,7 @@ pub(super) fn describe(world: &mut World, call: Call<'_>) -> Result<String, Faul
     }
     let (ids, next) = page(&wanted, call.params, 1_000)?;
     let found =
-        ids.iter().filter_map(|id| world.instances.get(id)).filter_map(|instance| Some((instance, instance.spot_request.as_ref()?)));
+        ids.iter().filter_map(|id| account.instances.get(id)).filter_map(|instance| Some((instance, instance.spot_request.as_ref()?)));
     answered(|xml| {
         xml.list("spotInstanceRequestSet", found, |xml, (instance, request)| {
             xml.text("spotInstanceRequestId", &request.id).text("state", request.state).text("type", "one-time");
@@ -58,7 +58,7 @@ pub(super) fn describe(world: &mut World, call: Call<'_>) -> Result<String, Faul
             });
             xml.maybe("spotPrice", request.max_price).text("instanceId", &instance.id).text("createTime", instance.launch_time());
             xml.text("productDescription", "Linux/UNIX").text("instanceInterruptionBehavior", "terminate");
-            xml.maybe("launchedAvailabilityZone", world.places.zone(&instance.zone).map(|zone| zone.name.as_str()));
+            xml.maybe("launchedAvailabilityZone", account.places.zone(&instance.zone).map(|zone| zone.name.as_str()));
             xml.text("launchedAvailabilityZoneId", &instance.zone);
             xml.element("launchSpecification", |xml| {
                 xml.text("instanceType", &instance.instance_type).text("imageId", &instance.details.image_id);
@@ -69,14 +69,14 @@ pub(super) fn describe(world: &mut World, call: Call<'_>) -> Result<String, Faul
 }
 
 /// Cancels requests; the instances run on.
-pub(super) fn cancel(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub(super) fn cancel(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     let asked = call.params.list("SpotInstanceRequestId");
     if asked.is_empty() {
         return Err(Fault::missing("SpotInstanceRequestId"));
     }
-    check_known(world, call, &asked)?;
+    check_known(account, call, &asked)?;
     let mut states = Vec::new();
-    for request in world.instances.values_mut().filter_map(|instance| instance.spot_request.as_mut()) {
+    for request in account.instances.values_mut().filter_map(|instance| instance.spot_request.as_mut()) {
         if !asked.contains(&request.id) {
             continue;
         }

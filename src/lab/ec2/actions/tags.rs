@@ -4,29 +4,29 @@ use std::collections::BTreeMap;
 
 use crate::core::units::ids::InstanceId;
 
+use super::super::account::Account;
 use super::super::fault::Fault;
 use super::super::query::page;
-use super::super::world::World;
 use super::{Call, answered};
 
 /// EC2's limit on user tags of one resource.
 const MOST_TAGS: usize = 50;
 
-fn tags_of<'a>(world: &'a mut World, call: Call<'_>, id: &str) -> Result<&'a mut BTreeMap<String, String>, Fault> {
+fn tags_of<'a>(account: &'a mut Account, call: Call<'_>, id: &str) -> Result<&'a mut BTreeMap<String, String>, Fault> {
     let missing = |code: &str| Err(Fault::bad(code, format!("The ID '{id}' does not exist")));
     if id.starts_with("lt-") {
-        return match world.templates.get_mut(id).filter(|template| template.region == *call.region) {
+        return match account.templates.get_mut(id).filter(|template| template.region == *call.region) {
             Some(template) => Ok(&mut template.tags),
             None => missing("InvalidLaunchTemplateId.NotFound"),
         };
     }
-    match world.instances.get_mut(&InstanceId::from(id)).filter(|instance| instance.region == *call.region) {
+    match account.instances.get_mut(&InstanceId::from(id)).filter(|instance| instance.region == *call.region) {
         Some(instance) => Ok(&mut instance.tags),
         None => missing(if id.starts_with("i-") { "InvalidInstanceID.NotFound" } else { "InvalidID" }),
     }
 }
 
-pub(super) fn create_tags(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub(super) fn create_tags(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     let resources = call.params.list("ResourceId");
     let tags: Vec<(String, String)> = call
         .params
@@ -41,23 +41,23 @@ pub(super) fn create_tags(world: &mut World, call: Call<'_>) -> Result<String, F
         return Err(Fault::value(key, "Tag", "Tag keys starting with 'aws:' are reserved for internal use"));
     }
     for id in &resources {
-        let present = tags_of(world, call, id)?;
+        let present = tags_of(account, call, id)?;
         let own = present.keys().filter(|key| !key.starts_with("aws:") && !tags.iter().any(|(new, _)| new == *key)).count();
         if own + tags.len() > MOST_TAGS {
             return Err(Fault::bad("TagLimitExceeded", "More than 50 tags"));
         }
     }
     for id in &resources {
-        tags_of(world, call, id)?.extend(tags.clone());
+        tags_of(account, call, id)?.extend(tags.clone());
     }
     answered(|xml| {
         xml.text("return", true);
     })
 }
 
-pub(super) fn delete_tags(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub(super) fn delete_tags(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     for id in call.params.list("ResourceId") {
-        let present = tags_of(world, call, &id)?;
+        let present = tags_of(account, call, &id)?;
         for tag in call.params.members("Tag") {
             let key = tag.get("Key").unwrap_or_default();
             if tag.get("Value").is_none_or(|value| present.get(key).is_some_and(|found| found == value)) {
@@ -70,12 +70,12 @@ pub(super) fn delete_tags(world: &mut World, call: Call<'_>) -> Result<String, F
     })
 }
 
-pub(super) fn describe_tags(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub(super) fn describe_tags(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     let filters = call.params.filters();
     let mut rows: Vec<(String, &'static str, String, String)> = Vec::new();
-    let instances = world.instances.values().filter(|instance| instance.region == *call.region && world.is_visible(instance, call.now));
+    let instances = account.instances.values().filter(|instance| instance.region == *call.region && account.is_visible(instance, call.now));
     let instances = instances.map(|instance| (instance.id.to_string(), "instance", &instance.tags));
-    let templates = world.templates.values().filter(|template| template.region == *call.region);
+    let templates = account.templates.values().filter(|template| template.region == *call.region);
     let templates = templates.map(|template| (template.id.clone(), "launch-template", &template.tags));
     for (id, kind, tags) in instances.chain(templates) {
         for (key, value) in tags {

@@ -1,9 +1,9 @@
 //! Launch templates: create, add a version, describe, delete.
 
+use super::super::account::Account;
+use super::super::account::templates::{LaunchTemplate, TemplateVersion};
 use super::super::fault::Fault;
 use super::super::query::{Params, page};
-use super::super::world::World;
-use super::super::world::templates::{LaunchTemplate, TemplateVersion};
 use super::super::xml::Xml;
 use super::{Call, answered, tags_for, write_tags};
 
@@ -51,11 +51,11 @@ fn data_of(params: &Params) -> Result<Params, Fault> {
     Ok(data)
 }
 
-pub(super) fn create(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub(super) fn create(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     let key = call.params.get("ClientToken").map(|token| (call.region.clone(), call.action.to_owned(), token.to_owned()));
     let frozen = call.params.without(&["ClientToken"]);
     if let Some(key) = &key
-        && let Some(answer) = world.recall(key, &frozen)?
+        && let Some(answer) = account.recall(key, &frozen)?
     {
         return Ok(answer);
     }
@@ -64,7 +64,7 @@ pub(super) fn create(world: &mut World, call: Call<'_>) -> Result<String, Fault>
         let message = "Launch template names must be 3 to 128 characters of letters, digits and ()./_-";
         return Err(Fault::bad("InvalidLaunchTemplateName.MalformedException", message));
     }
-    if world.templates.values().any(|template| template.region == *call.region && template.name == name) {
+    if account.templates.values().any(|template| template.region == *call.region && template.name == name) {
         return Err(Fault::bad("InvalidLaunchTemplateName.AlreadyExistsException", "Launch template name already in use."));
     }
     let version = TemplateVersion {
@@ -74,7 +74,7 @@ pub(super) fn create(world: &mut World, call: Call<'_>) -> Result<String, Fault>
         created_at: call.now,
     };
     let template = LaunchTemplate {
-        id: world.new_id("lt"),
+        id: account.new_id("lt"),
         name: name.to_owned(),
         region: call.region.clone(),
         default_version: 1,
@@ -85,15 +85,15 @@ pub(super) fn create(world: &mut World, call: Call<'_>) -> Result<String, Fault>
     let answer = answered(|xml| {
         xml.element("launchTemplate", |xml| write_template(xml, &template));
     })?;
-    world.templates.insert(template.id.clone(), template);
+    account.templates.insert(template.id.clone(), template);
     if let Some(key) = key {
-        world.tokens.insert(key, super::super::world::Remembered { params: frozen, answer: answer.clone(), instances: Vec::new() });
+        account.tokens.insert(key, super::super::account::Remembered { params: frozen, answer: answer.clone(), instances: Vec::new() });
     }
     Ok(answer)
 }
 
-pub(super) fn create_version(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
-    let template = world.template_of(call.region, call.params)?;
+pub(super) fn create_version(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
+    let template = account.template_of(call.region, call.params)?;
     let given = data_of(call.params)?;
     let data = match call.params.get("SourceVersion") {
         Some(source) => template.version(Some(source))?.data.overlaid(&given),
@@ -102,27 +102,27 @@ pub(super) fn create_version(world: &mut World, call: Call<'_>) -> Result<String
     let (id, number) = (template.id.clone(), template.latest() + 1);
     let version =
         TemplateVersion { number, description: call.params.get("VersionDescription").map(str::to_owned), data, created_at: call.now };
-    let Some(template) = world.templates.get_mut(&id) else { return Err(Fault::bad("InvalidLaunchTemplateId.NotFound", id)) };
+    let Some(template) = account.templates.get_mut(&id) else { return Err(Fault::bad("InvalidLaunchTemplateId.NotFound", id)) };
     template.versions.push(version.clone());
     answered(|xml| {
         xml.element("launchTemplateVersion", |xml| write_version(xml, template, &version));
     })
 }
 
-pub(super) fn describe(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub(super) fn describe(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     let (ids, names) = (call.params.list("LaunchTemplateId"), call.params.list("LaunchTemplateName"));
     for id in &ids {
-        world.template_of(call.region, &Params::parse(&format!("LaunchTemplateId={id}")))?;
+        account.template_of(call.region, &Params::parse(&format!("LaunchTemplateId={id}")))?;
     }
     for name in &names {
-        let known = world.templates.values().any(|template| template.region == *call.region && template.name == *name);
+        let known = account.templates.values().any(|template| template.region == *call.region && template.name == *name);
         if !known {
             let message = format!("At least one of the launch templates specified in the request does not exist: {name}");
             return Err(Fault::bad("InvalidLaunchTemplateName.NotFoundException", message));
         }
     }
     let filters = call.params.filters();
-    let wanted: Vec<LaunchTemplate> = world
+    let wanted: Vec<LaunchTemplate> = account
         .templates
         .values()
         .filter(|template| {
@@ -144,8 +144,8 @@ pub(super) fn describe(world: &mut World, call: Call<'_>) -> Result<String, Faul
     })
 }
 
-pub(super) fn describe_versions(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
-    let template = world.template_of(call.region, call.params)?;
+pub(super) fn describe_versions(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
+    let template = account.template_of(call.region, call.params)?;
     let named = call.params.list("LaunchTemplateVersion");
     let versions: Vec<TemplateVersion> = if named.is_empty() {
         template.versions.clone()
@@ -159,9 +159,9 @@ pub(super) fn describe_versions(world: &mut World, call: Call<'_>) -> Result<Str
     })
 }
 
-pub(super) fn delete(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
-    let template = world.template_of(call.region, call.params)?.clone();
-    world.templates.remove(&template.id);
+pub(super) fn delete(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
+    let template = account.template_of(call.region, call.params)?.clone();
+    account.templates.remove(&template.id);
     answered(|xml| {
         xml.element("launchTemplate", |xml| write_template(xml, &template));
     })

@@ -4,18 +4,18 @@ use std::collections::BTreeSet;
 
 use crate::core::units::ids::InstanceType;
 
+use super::super::account::Account;
 use super::super::facts::TypeFacts;
 use super::super::fault::Fault;
 use super::super::query::{Filter, page};
-use super::super::world::World;
 use super::super::xml::Xml;
 use super::{Call, answered};
 
 /// EC2's limit on named types in one call.
 const MOST_NAMED_TYPES: usize = 100;
 
-pub(super) fn describe_instance_types(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
-    let here = world.types_in(call.region);
+pub(super) fn describe_instance_types(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
+    let here = account.types_in(call.region);
     let asked: Vec<InstanceType> = call.params.list("InstanceType").into_iter().map(InstanceType::from).collect();
     if asked.len() > MOST_NAMED_TYPES {
         return Err(Fault::value(&asked.len().to_string(), "InstanceTypes", "At most 100 instance types can be named."));
@@ -28,7 +28,7 @@ pub(super) fn describe_instance_types(world: &mut World, call: Call<'_>) -> Resu
     let filters = call.params.filters();
     let mut wanted = Vec::new();
     for name in here.iter().filter(|name| asked.is_empty() || asked.contains(name)) {
-        let Some(facts) = world.facts.types.get(name) else { continue };
+        let Some(facts) = account.facts.types.get(name) else { continue };
         if filters.iter().map(|filter| type_matches(facts, filter)).collect::<Result<Vec<_>, _>>()?.into_iter().all(|fits| fits) {
             wanted.push(facts.clone());
         }
@@ -96,10 +96,10 @@ fn write_type(xml: &mut Xml, facts: &TypeFacts) {
     });
 }
 
-pub(super) fn describe_instance_type_offerings(world: &mut World, call: Call<'_>) -> Result<String, Fault> {
+pub(super) fn describe_instance_type_offerings(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
     let location_type = call.params.get("LocationType").unwrap_or("region");
     let mut offerings: BTreeSet<(String, String)> = BTreeSet::new();
-    for zone in world.places.zones_of(call.region) {
+    for zone in account.places.zones_of(call.region) {
         let location = match location_type {
             "region" => call.region.to_string(),
             "availability-zone" => zone.name.clone(),
@@ -110,7 +110,7 @@ pub(super) fn describe_instance_type_offerings(world: &mut World, call: Call<'_>
         if zone.is_local && location_type == "region" {
             continue;
         }
-        let types = world.facts.offered.get(&zone.id);
+        let types = account.facts.offered.get(&zone.id);
         offerings.extend(types.into_iter().flatten().map(|it| (it.to_string(), location.clone())));
     }
     let filters = call.params.filters();

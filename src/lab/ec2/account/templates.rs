@@ -7,7 +7,7 @@ use crate::core::units::time::Timestamp;
 
 use super::super::fault::Fault;
 use super::super::query::Params;
-use super::World;
+use super::Account;
 
 /// One version of a template.
 #[derive(Debug, Clone)]
@@ -66,7 +66,7 @@ impl LaunchTemplate {
     }
 }
 
-impl World {
+impl Account {
     /// The template that `LaunchTemplateId` or `LaunchTemplateName` in `params` names.
     ///
     /// # Errors

@@ -1,14 +1,14 @@
 //! On-demand capacity reservations: capacity of one type in one zone that is kept for the account, used by targeted launches only.
 //!
 //! Source: EC2 user guide, "Reserve compute capacity with EC2 On-Demand Capacity Reservations". What runs on after a reservation's end runs
-//! on as on-demand; here it keeps its reservation's name, so that it can still be told apart.
+//! on as on-demand; here it keeps the name of its reservation, so that it can still be recognised.
 
 use crate::core::units::ids::{InstanceType, Region, ZoneId};
 use crate::core::units::time::Timestamp;
 
 use super::super::fault::Fault;
-use super::World;
-use super::capacity::Pool;
+use super::Account;
+use super::capacity::ZoneCapacity;
 
 /// A reservation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,11 +36,11 @@ impl Reservation {
     }
 }
 
-impl World {
+impl Account {
     /// Makes a reservation and gives its id.
-    pub fn reserve(&mut self, pool: &Pool, total: u64, ends_at: Option<Timestamp>, now: Timestamp) -> String {
+    pub fn reserve(&mut self, zone_capacity: &ZoneCapacity, total: u64, ends_at: Option<Timestamp>, now: Timestamp) -> String {
         let id = self.new_id("cr");
-        let (region, zone, instance_type) = (pool.region.clone(), pool.zone.clone(), pool.instance_type.clone());
+        let (region, zone, instance_type) = (zone_capacity.region.clone(), zone_capacity.zone.clone(), zone_capacity.instance_type.clone());
         self.reservations.insert(id.clone(), Reservation { id: id.clone(), region, zone, instance_type, total, since: now, ends_at });
         id
     }
@@ -52,15 +52,15 @@ impl World {
         reservation.total.saturating_sub(u64::try_from(used).unwrap_or(u64::MAX))
     }
 
-    /// Whether one more machine of `pool` may be launched into the reservation `id`.
+    /// Whether one more machine of `capacity` may be launched into the reservation `id`.
     ///
     /// # Errors
     /// `InvalidCapacityReservationId.NotFound`, `InvalidParameterValue` when it holds something else, `ReservationCapacityExceeded`.
-    pub(super) fn check_reservation(&self, id: &str, pool: &Pool, now: Timestamp) -> Result<(), Fault> {
-        let found = self.reservations.get(id).filter(|r| r.region == pool.region && r.state(now) == "active");
+    pub(super) fn check_reservation(&self, id: &str, zone_capacity: &ZoneCapacity, now: Timestamp) -> Result<(), Fault> {
+        let found = self.reservations.get(id).filter(|r| r.region == zone_capacity.region && r.state(now) == "active");
         let missing = || Fault::bad("InvalidCapacityReservationId.NotFound", format!("The capacity reservation ID '{id}' does not exist"));
         let reservation = found.ok_or_else(missing)?;
-        if reservation.zone != pool.zone || reservation.instance_type != pool.instance_type {
+        if reservation.zone != zone_capacity.zone || reservation.instance_type != zone_capacity.instance_type {
             return Err(Fault::value(id, "CapacityReservationId", "The reservation is for another instance type or Availability Zone."));
         }
         match self.reservation_left(reservation) {

@@ -6,7 +6,7 @@ use crate::core::units::ids::{Region, derive_uuid};
 use crate::core::units::time::{Millis, Timestamp};
 
 use super::places::instance_arn;
-use super::{ACCOUNT, World};
+use super::{ACCOUNT, Account};
 
 /// One message.
 #[derive(Debug, Clone)]
@@ -67,7 +67,7 @@ fn receipt(message: &Message) -> String {
     format!("{}#{}", message.id, message.receive_count)
 }
 
-impl World {
+impl Account {
     /// The interruption queue of a region.
     pub fn queue(&mut self, region: &Region) -> &mut Queue {
         self.queues.entry(region.clone()).or_default()

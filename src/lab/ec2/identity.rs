@@ -4,10 +4,10 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
+use super::account::capacity::{VCPU_QUOTAS, VcpuQuota};
+use super::account::{ACCOUNT, Account};
 use super::fault::Fault;
 use super::server::{SignedRequest, Simulator, json_fault, json_response, xml_response};
-use super::world::capacity::{VCPU_QUOTAS, VcpuQuota};
-use super::world::{ACCOUNT, World};
 use super::xml::Xml;
 
 /// GetCallerIdentity.
@@ -42,14 +42,14 @@ pub(super) fn sts_fault(fault: &Fault, request_id: &str) -> Response {
 
 /// GetServiceQuota and ListServiceQuotas for the vCPU quotas GPU types fall under.
 pub(super) fn service_quotas(simulator: &Simulator, signed: &SignedRequest) -> Response {
-    let (world, _) = simulator.world();
-    match quotas(&world, signed) {
+    let (account, _) = simulator.account();
+    match quotas(&account, signed) {
         Ok(body) => json_response(StatusCode::OK, &body, &signed.request_id),
         Err(fault) => json_fault(&fault, "", &signed.request_id),
     }
 }
 
-fn quotas(world: &World, signed: &SignedRequest) -> Result<Value, Fault> {
+fn quotas(account: &Account, signed: &SignedRequest) -> Result<Value, Fault> {
     let body: Value = serde_json::from_slice(&signed.body).map_err(|_| Fault::bad("SerializationException", "The body is not JSON."))?;
     if body["ServiceCode"] != "ec2" {
         return Err(Fault::bad("NoSuchResourceException", "The request failed because the specified service does not exist."));
@@ -59,7 +59,7 @@ fn quotas(world: &World, signed: &SignedRequest) -> Result<Value, Fault> {
         json!({
             "ServiceCode": "ec2", "ServiceName": "Amazon Elastic Compute Cloud (Amazon EC2)", "QuotaCode": quota.code,
             "QuotaArn": format!("arn:aws:servicequotas:{region}:{ACCOUNT}:ec2/{}", quota.code), "QuotaName": quota.name,
-            "Value": world.quota(region, quota.code), "Unit": "None", "Adjustable": true, "GlobalQuota": false,
+            "Value": account.quota(region, quota.code), "Unit": "None", "Adjustable": true, "GlobalQuota": false,
         })
     };
     match signed.action.as_str() {

@@ -1,4 +1,4 @@
-//! Launching one instance into one pool, the rules it may break, and ending instances on the user's word.
+//! Launching one instance into one capacity, the rules it may break, and ending instances on the user's word.
 
 use crate::core::units::ids::{InstanceId, Region};
 use crate::core::units::money::MicroUsdPerHour;
@@ -6,10 +6,10 @@ use crate::core::units::time::Timestamp;
 
 use super::super::fault::Fault;
 use super::super::query::Params;
-use super::World;
-use super::capacity::Pool;
+use super::Account;
+use super::capacity::ZoneCapacity;
 use super::instance::{CapacityType, Instance, InstanceState, LaunchDetails, SpotRequest, StateReason, USER_SHUTDOWN};
-use super::interruption::Step;
+use super::interruption::Due;
 
 /// Which action launches: EC2 words the same refusal differently.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Launcher {
 #[derive(Debug, Clone)]
 pub struct LaunchOrder {
     /// Where and how.
-    pub pool: Pool,
+    pub zone_capacity: ZoneCapacity,
     /// The caller's cap on the spot price.
     pub max_price: Option<MicroUsdPerHour>,
     /// What to launch.
@@ -35,28 +35,28 @@ pub struct LaunchOrder {
     pub launcher: Launcher,
 }
 
-impl World {
-    /// A pool that can never give this type in this market.
+impl Account {
+    /// A capacity that can never give this type in this market.
     ///
     /// Source for the fleet's wording where spot was never offered: karpenter-provider-aws issues 2243 and 6483.
-    fn check_supported(&self, pool: &Pool, launcher: &Launcher) -> Result<(), Fault> {
+    fn check_supported(&self, zone_capacity: &ZoneCapacity, launcher: &Launcher) -> Result<(), Fault> {
         let code = if *launcher == Launcher::Run { "Unsupported" } else { "InvalidFleetConfiguration" };
-        let Some(facts) = self.facts.types.get(&pool.instance_type) else {
-            return Err(Fault::value(pool.instance_type.as_str(), "instanceType", "Invalid instance type."));
+        let Some(facts) = self.facts.types.get(&zone_capacity.instance_type) else {
+            return Err(Fault::value(zone_capacity.instance_type.as_str(), "instanceType", "Invalid instance type."));
         };
-        if !facts.usage_classes.iter().any(|class| class == pool.capacity_type.as_str()) {
+        if !facts.usage_classes.iter().any(|class| class == zone_capacity.capacity_type.as_str()) {
             return Err(Fault::bad(
                 code,
                 "The requested configuration is currently not supported. Please check the documentation for supported configurations.",
             ));
         }
-        let spot_is_unknown =
-            pool.capacity_type == CapacityType::Spot && !self.spot_prices.contains_key(&(pool.zone.clone(), pool.instance_type.clone()));
-        if spot_is_unknown || !self.facts.is_offered(&pool.zone, &pool.instance_type) {
-            let zone = self.places.zone(&pool.zone).map(|zone| zone.name.clone()).unwrap_or_default();
+        let spot_is_unknown = zone_capacity.capacity_type == CapacityType::Spot
+            && !self.spot_prices.contains_key(&(zone_capacity.zone.clone(), zone_capacity.instance_type.clone()));
+        if spot_is_unknown || !self.facts.is_offered(&zone_capacity.zone, &zone_capacity.instance_type) {
+            let zone = self.places.zone(&zone_capacity.zone).map(|zone| zone.name.clone()).unwrap_or_default();
             let message = format!(
                 "Your requested instance type ({}) is not supported in your requested Availability Zone ({zone}).",
-                pool.instance_type
+                zone_capacity.instance_type
             );
             return Err(Fault::bad(code, message));
         }
@@ -68,10 +68,10 @@ impl World {
     /// # Errors
     /// Every way EC2 refuses one: unsupported, over quota, priced out, out of capacity.
     pub fn launch(&mut self, order: LaunchOrder, now: Timestamp) -> Result<InstanceId, Fault> {
-        let pool = &order.pool;
-        self.check_supported(pool, &order.launcher)?;
-        let price = self.spot_price_at(&pool.zone, &pool.instance_type, now);
-        if let (CapacityType::Spot, Some(cap), Some(price)) = (pool.capacity_type, order.max_price, price)
+        let zone_capacity = &order.zone_capacity;
+        self.check_supported(zone_capacity, &order.launcher)?;
+        let price = self.spot_price_at(&zone_capacity.zone, &zone_capacity.instance_type, now);
+        if let (CapacityType::Spot, Some(cap), Some(price)) = (zone_capacity.capacity_type, order.max_price, price)
             && cap < price
         {
             let message =
@@ -80,15 +80,15 @@ impl World {
         }
         // Reserved capacity is there, and was counted in the quota when it was reserved.
         match order.details.capacity_reservation.as_deref() {
-            Some(reservation) => self.check_reservation(reservation, pool, now)?,
+            Some(reservation) => self.check_reservation(reservation, zone_capacity, now)?,
             None => {
-                self.check_quota(pool)?;
-                self.take_capacity(pool)?;
+                self.check_quota(zone_capacity)?;
+                self.take_capacity(zone_capacity)?;
             }
         }
-        let (boot, boot_outcome) = self.take_boot(pool);
+        let (boot, boot_outcome) = self.take_boot(zone_capacity);
         let id: InstanceId = self.new_id("i").into();
-        let spot_request = (pool.capacity_type == CapacityType::Spot).then(|| SpotRequest {
+        let spot_request = (zone_capacity.capacity_type == CapacityType::Spot).then(|| SpotRequest {
             id: self.new_id("sir"),
             state: "active",
             status_code: "fulfilled",
@@ -97,14 +97,14 @@ impl World {
             max_price: order.max_price,
         });
         let host = self.instances.len() % 250 + 4;
-        let cidr = self.places.zone(&order.pool.zone).map(|zone| zone.cidr.clone()).unwrap_or_default();
+        let cidr = self.places.zone(&order.zone_capacity.zone).map(|zone| zone.cidr.clone()).unwrap_or_default();
         let instance = Instance {
             id: id.clone(),
             private_ip: format!("{}.{host}", cidr.rsplit_once('.').map_or("10.0.0", |(network, _)| network)),
-            region: order.pool.region,
-            zone: order.pool.zone,
-            instance_type: order.pool.instance_type,
-            capacity_type: order.pool.capacity_type,
+            region: order.zone_capacity.region,
+            zone: order.zone_capacity.zone,
+            instance_type: order.zone_capacity.instance_type,
+            capacity_type: order.zone_capacity.capacity_type,
             state: InstanceState::Pending,
             state_reason: None,
             reservation: order.reservation,
@@ -123,7 +123,7 @@ impl World {
         };
         self.instances.insert(id.clone(), instance);
         self.announce_state(&id, now);
-        self.schedule(now + boot, Step::Run(id.clone()));
+        self.schedule(now + boot, Due::Run(id.clone()));
         Ok(id)
     }
 
@@ -147,7 +147,7 @@ impl World {
             request.updated_at = now;
         }
         self.announce_state(id, now);
-        self.schedule(done_at, Step::Gone(id.clone()));
+        self.schedule(done_at, Due::Gone(id.clone()));
     }
 
     /// Terminates instances on the user's word and gives their states before and after.
@@ -170,7 +170,7 @@ impl World {
         not_found(&unknown)?;
         let mut changes = Vec::new();
         for id in ids {
-            let state = |world: &World| world.instances.get(id).map_or(InstanceState::Terminated, |instance| instance.state);
+            let state = |account: &Account| account.instances.get(id).map_or(InstanceState::Terminated, |instance| instance.state);
             let before = state(self);
             self.shut_down(id, USER_SHUTDOWN, now);
             changes.push((id.clone(), before, state(self)));
@@ -226,13 +226,13 @@ pub fn not_found(unknown: &[&str]) -> Result<(), Fault> {
 #[cfg(test)]
 mod tests {
     use super::super::Remembered;
-    use super::super::testing::{OPENED, world};
+    use super::super::testing::{OPENED, account};
     use super::*;
     use crate::core::units::time::Millis;
 
     fn order() -> LaunchOrder {
         LaunchOrder {
-            pool: Pool {
+            zone_capacity: ZoneCapacity {
                 region: "us-east-1".into(),
                 zone: "use1-az4".into(),
                 instance_type: "g6.xlarge".into(),
@@ -247,48 +247,51 @@ mod tests {
 
     #[test]
     fn a_token_gives_the_first_answer_until_what_it_launched_is_gone() {
-        let mut world = world();
-        let id = world.launch(order(), OPENED).unwrap();
+        let mut account = account();
+        let id = account.launch(order(), OPENED).unwrap();
         let key = ("us-east-1".into(), "CreateFleet".to_owned(), "token".to_owned());
         let params = Params::parse("A=1");
-        assert_eq!(world.recall(&key, &params), Ok(None));
-        world.tokens.insert(key.clone(), Remembered { params: params.clone(), answer: "first".into(), instances: vec![id.clone()] });
-        assert_eq!(world.recall(&key, &params), Ok(Some("first".into())));
-        assert_eq!(world.recall(&key, &Params::parse("A=2")).unwrap_err().code, "IdempotentParameterMismatch");
-        world.terminate(&"us-east-1".into(), &[id], OPENED).unwrap();
-        assert_eq!(world.recall(&key, &params), Ok(Some("first".into())), "shutting down is not gone");
-        world.advance(OPENED + world.settings.shutdown);
-        assert_eq!(world.recall(&key, &params).unwrap_err().code, "IdempotentInstanceTerminated");
+        assert_eq!(account.recall(&key, &params), Ok(None));
+        account.tokens.insert(key.clone(), Remembered { params: params.clone(), answer: "first".into(), instances: vec![id.clone()] });
+        assert_eq!(account.recall(&key, &params), Ok(Some("first".into())));
+        assert_eq!(account.recall(&key, &Params::parse("A=2")).unwrap_err().code, "IdempotentParameterMismatch");
+        account.terminate(&"us-east-1".into(), &[id], OPENED).unwrap();
+        assert_eq!(account.recall(&key, &params), Ok(Some("first".into())), "shutting down is not gone");
+        account.advance(OPENED + account.settings.shutdown);
+        assert_eq!(account.recall(&key, &params).unwrap_err().code, "IdempotentInstanceTerminated");
     }
 
     #[test]
     fn one_bad_id_spares_all_and_a_second_end_changes_nothing() {
-        let mut world = world();
-        let id = world.launch(order(), OPENED).unwrap();
+        let mut account = account();
+        let id = account.launch(order(), OPENED).unwrap();
         let bad: InstanceId = "i-00000000000000000".into();
-        assert_eq!(world.terminate(&"us-east-1".into(), &[id.clone(), bad], OPENED).unwrap_err().code, "InvalidInstanceID.NotFound");
-        assert_eq!(world.terminate(&"eu-west-1".into(), std::slice::from_ref(&id), OPENED).unwrap_err().code, "InvalidInstanceID.NotFound");
-        assert_eq!(world.instances[&id].state, InstanceState::Pending);
-        world.terminate(&"us-east-1".into(), std::slice::from_ref(&id), OPENED).unwrap();
+        assert_eq!(account.terminate(&"us-east-1".into(), &[id.clone(), bad], OPENED).unwrap_err().code, "InvalidInstanceID.NotFound");
+        assert_eq!(
+            account.terminate(&"eu-west-1".into(), std::slice::from_ref(&id), OPENED).unwrap_err().code,
+            "InvalidInstanceID.NotFound"
+        );
+        assert_eq!(account.instances[&id].state, InstanceState::Pending);
+        account.terminate(&"us-east-1".into(), std::slice::from_ref(&id), OPENED).unwrap();
         let later = OPENED + Millis::from_secs(5);
-        world.advance(later);
-        let changes = world.terminate(&"us-east-1".into(), std::slice::from_ref(&id), later).unwrap();
+        account.advance(later);
+        let changes = account.terminate(&"us-east-1".into(), std::slice::from_ref(&id), later).unwrap();
         assert_eq!(changes, [(id.clone(), InstanceState::Terminated, InstanceState::Terminated)]);
-        assert_eq!(world.instances[&id].shutting_down_at, Some(OPENED));
+        assert_eq!(account.instances[&id].shutting_down_at, Some(OPENED));
     }
 
     #[test]
     fn a_new_instance_is_seen_late_and_an_ended_one_for_a_while() {
-        let mut world = world();
-        world.settings.visibility_lag = Millis(300);
-        let id = world.launch(order(), OPENED).unwrap();
-        world.terminate(&"us-east-1".into(), std::slice::from_ref(&id), OPENED + Millis(1_000)).unwrap();
-        let sees = |world: &mut World, at: i64| {
-            world.advance(OPENED + Millis(at));
-            world.is_visible(&world.instances[&id], OPENED + Millis(at))
+        let mut account = account();
+        account.settings.visibility_lag = Millis(300);
+        let id = account.launch(order(), OPENED).unwrap();
+        account.terminate(&"us-east-1".into(), std::slice::from_ref(&id), OPENED + Millis(1_000)).unwrap();
+        let sees = |account: &mut Account, at: i64| {
+            account.advance(OPENED + Millis(at));
+            account.is_visible(&account.instances[&id], OPENED + Millis(at))
         };
-        let ended = 1_000 + world.settings.shutdown.0;
-        let seen = [299, 300, ended + 3_599_999, ended + 3_600_000].map(|at| sees(&mut world, at));
+        let ended = 1_000 + account.settings.shutdown.0;
+        let seen = [299, 300, ended + 3_599_999, ended + 3_600_000].map(|at| sees(&mut account, at));
         assert_eq!(seen, [false, true, true, false]);
     }
 }

@@ -1,15 +1,15 @@
-//! What a pool can give: orders about capacity and booting, and vCPU quotas. Without an order capacity has no end.
+//! What a capacity can give: orders about capacity and booting, and vCPU quotas. Without an order capacity has no end.
 
 use crate::core::units::ids::{InstanceType, Region, ZoneId};
 use crate::core::units::time::Millis;
 
 use super::super::fault::Fault;
-use super::World;
+use super::Account;
 use super::instance::CapacityType;
 
-/// Which pools an order is about; an absent field is any.
+/// Which capacities an order is about; an absent field is any.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PoolMatch {
+pub struct CapacityMatch {
     /// One region.
     pub region: Option<Region>,
     /// One zone.
@@ -22,7 +22,7 @@ pub struct PoolMatch {
 
 /// A zone, a type and how it is paid for: the smallest thing that has capacity.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pool {
+pub struct ZoneCapacity {
     /// Its region.
     pub region: Region,
     /// Its zone.
@@ -33,32 +33,32 @@ pub struct Pool {
     pub capacity_type: CapacityType,
 }
 
-impl PoolMatch {
-    fn covers(&self, pool: &Pool) -> bool {
+impl CapacityMatch {
+    fn covers(&self, zone_capacity: &ZoneCapacity) -> bool {
         fn fits<T: PartialEq>(wanted: &Option<T>, found: &T) -> bool {
             wanted.as_ref().is_none_or(|wanted| wanted == found)
         }
-        fits(&self.region, &pool.region)
-            && fits(&self.zone, &pool.zone)
-            && fits(&self.instance_type, &pool.instance_type)
-            && fits(&self.capacity_type, &pool.capacity_type)
+        fits(&self.region, &zone_capacity.region)
+            && fits(&self.zone, &zone_capacity.zone)
+            && fits(&self.instance_type, &zone_capacity.instance_type)
+            && fits(&self.capacity_type, &zone_capacity.capacity_type)
     }
 }
 
 /// An order about capacity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CapacityRule {
-    /// The pools it is about, which share what is left.
-    pub pools: PoolMatch,
-    /// How many more instances can be launched; `None` lifts every earlier order for these pools.
+    /// The capacities it is about, which share what is left.
+    pub capacities: CapacityMatch,
+    /// How many more instances can be launched; `None` lifts every earlier order for these capacities.
     pub left: Option<u64>,
 }
 
 /// An order about booting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootRule {
-    /// The pools it is about.
-    pub pools: PoolMatch,
+    /// The capacities it is about.
+    pub capacities: CapacityMatch,
     /// From launch to running.
     pub delay: Millis,
     /// `ok`, `never-joins` or `no-gpus`.
@@ -105,25 +105,25 @@ pub fn quota_of(it: &InstanceType, capacity_type: CapacityType) -> Option<VcpuQu
         .find(|quota| quota.capacity_type == capacity_type && quota.families.iter().any(|family| it.as_str().starts_with(family)))
 }
 
-impl World {
-    /// Sets an order about capacity; one for the same pools takes the former's place.
-    pub fn order_capacity(&mut self, pools: PoolMatch, left: Option<u64>) {
-        self.capacity_rules.retain(|rule| rule.pools != pools);
-        self.capacity_rules.push(CapacityRule { pools, left });
+impl Account {
+    /// Sets an order about capacity; one for the same capacities takes the former's place.
+    pub fn order_capacity(&mut self, capacities: CapacityMatch, left: Option<u64>) {
+        self.capacity_rules.retain(|rule| rule.capacities != capacities);
+        self.capacity_rules.push(CapacityRule { capacities, left });
     }
 
-    /// How many more instances a pool gives; `None` is without end.
-    pub fn capacity_left(&self, pool: &Pool) -> Option<u64> {
-        self.capacity_rules.iter().rev().find(|rule| rule.pools.covers(pool)).and_then(|rule| rule.left)
+    /// How many more instances a capacity gives; `None` is without end.
+    pub fn capacity_left(&self, zone_capacity: &ZoneCapacity) -> Option<u64> {
+        self.capacity_rules.iter().rev().find(|rule| rule.capacities.covers(zone_capacity)).and_then(|rule| rule.left)
     }
 
     /// Takes one instance's worth of capacity.
     ///
     /// # Errors
     /// `InsufficientInstanceCapacity`, HTTP 500 as measured against EC2.
-    pub(super) fn take_capacity(&mut self, pool: &Pool) -> Result<(), Fault> {
-        let zone_name = self.places.zone(&pool.zone).map(|zone| zone.name.clone()).unwrap_or_default();
-        let rule = self.capacity_rules.iter_mut().rev().find(|rule| rule.pools.covers(pool));
+    pub(super) fn take_capacity(&mut self, zone_capacity: &ZoneCapacity) -> Result<(), Fault> {
+        let zone_name = self.places.zone(&zone_capacity.zone).map(|zone| zone.name.clone()).unwrap_or_default();
+        let rule = self.capacity_rules.iter_mut().rev().find(|rule| rule.capacities.covers(zone_capacity));
         match rule.map(|rule| &mut rule.left) {
             None | Some(None) => Ok(()),
             Some(Some(left)) if *left > 0 => {
@@ -131,12 +131,12 @@ impl World {
                 Ok(())
             }
             Some(Some(_)) => {
-                let message = match pool.capacity_type {
+                let message = match zone_capacity.capacity_type {
                     CapacityType::Spot => "There is no Spot capacity available that matches your request.".to_owned(),
                     CapacityType::OnDemand => format!(
                         "We currently do not have sufficient {} capacity in the Availability Zone you requested ({zone_name}). \
                          Our system will be working on provisioning additional capacity.",
-                        pool.instance_type
+                        zone_capacity.instance_type
                     ),
                 };
                 Err(Fault::new(500, "InsufficientInstanceCapacity", message))
@@ -160,18 +160,18 @@ impl World {
         holds.filter_map(|instance| self.facts.types.get(&instance.instance_type)).map(|facts| i64::from(facts.vcpus)).sum()
     }
 
-    /// Whether `pool` may hold one more instance under its quota.
+    /// Whether `capacity` may hold one more instance under its quota.
     ///
     /// # Errors
     /// `MaxSpotInstanceCountExceeded` or `VcpuLimitExceeded`, both 400.
-    pub(super) fn check_quota(&self, pool: &Pool) -> Result<(), Fault> {
-        let Some(quota) = quota_of(&pool.instance_type, pool.capacity_type) else { return Ok(()) };
-        let vcpus = self.facts.types.get(&pool.instance_type).map_or(0, |facts| i64::from(facts.vcpus));
-        let limit = self.quota(&pool.region, quota.code);
-        if self.vcpus_held(&pool.region, quota) + vcpus <= limit {
+    pub(super) fn check_quota(&self, zone_capacity: &ZoneCapacity) -> Result<(), Fault> {
+        let Some(quota) = quota_of(&zone_capacity.instance_type, zone_capacity.capacity_type) else { return Ok(()) };
+        let vcpus = self.facts.types.get(&zone_capacity.instance_type).map_or(0, |facts| i64::from(facts.vcpus));
+        let limit = self.quota(&zone_capacity.region, quota.code);
+        if self.vcpus_held(&zone_capacity.region, quota) + vcpus <= limit {
             return Ok(());
         }
-        Err(match pool.capacity_type {
+        Err(match zone_capacity.capacity_type {
             CapacityType::Spot => Fault::bad("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded"),
             CapacityType::OnDemand => Fault::bad(
                 "VcpuLimitExceeded",
@@ -184,9 +184,9 @@ impl World {
         })
     }
 
-    /// How a launch in `pool` boots; uses up one launch of a rule that counts them.
-    pub(super) fn take_boot(&mut self, pool: &Pool) -> (Millis, String) {
-        let rule = self.boot_rules.iter_mut().rev().find(|rule| rule.left != Some(0) && rule.pools.covers(pool));
+    /// How a launch in `capacity` boots; uses up one launch of a rule that counts them.
+    pub(super) fn take_boot(&mut self, zone_capacity: &ZoneCapacity) -> (Millis, String) {
+        let rule = self.boot_rules.iter_mut().rev().find(|rule| rule.left != Some(0) && rule.capacities.covers(zone_capacity));
         match rule {
             None => (self.settings.boot, "ok".to_owned()),
             Some(rule) => {

@@ -1,4 +1,4 @@
-//! The whole local world: Postgres, the EC2 simulator, the control plane, kwok, the node joiner and the batch programs, composed.
+//! The whole lab: Postgres, the EC2 simulator, the control plane, kwok, the node joiner and the batch programs, composed.
 //!
 //! Decides: the order of starting and ending, and what the operator's process is given.
 //! Does not: tell a story (`demo`) or decide anything that lowtide decides.
@@ -17,7 +17,7 @@ use super::helm::Helm;
 use super::joiner::{self, JoinerOptions};
 use super::postgres::PrivatePostgres;
 use super::process::{Process, ProcessSpec, free_port, run};
-use super::progress::{Step, say};
+use super::progress::{Wait, say};
 use super::sim_client;
 use super::tools::Tools;
 use super::workdir::Workdir;
@@ -35,9 +35,9 @@ const OPERATOR_USER: &str = "operator";
 /// Who finance is in Postgres: may only read.
 const FINANCE_USER: &str = "finance";
 
-/// What can be chosen before the world starts.
+/// What can be chosen before the lab starts.
 #[derive(Debug, Clone)]
-pub struct WorldOptions {
+pub struct LabOptions {
     /// The repository's root: the chart is below it.
     pub repository: PathBuf,
     /// From EC2's `running` to the registration of a Node (modelled).
@@ -50,11 +50,11 @@ pub struct WorldOptions {
     pub keep: bool,
 }
 
-impl Default for WorldOptions {
+impl Default for LabOptions {
     /// The current folder as repository, and a boot of 2 s so that a look around does not take minutes.
     fn default() -> Self {
         let joiner_poll = Duration::from_millis(250);
-        WorldOptions { repository: PathBuf::from("."), boot: Duration::from_secs(2), joiner_poll, ec2_arguments: Vec::new(), keep: false }
+        LabOptions { repository: PathBuf::from("."), boot: Duration::from_secs(2), joiner_poll, ec2_arguments: Vec::new(), keep: false }
     }
 }
 
@@ -67,9 +67,9 @@ pub struct OperatorOptions {
     pub environment: Vec<(String, String)>,
 }
 
-/// A running world. Dropping it ends all its processes and removes its folder.
+/// A running lab. Dropping it ends all its processes and removes its folder.
 #[derive(Debug)]
-pub struct World {
+pub struct Lab {
     operator: Option<Process>,
     joiner: JoinHandle<()>,
     batch: JoinHandle<()>,
@@ -82,14 +82,14 @@ pub struct World {
     pub postgres: PrivatePostgres,
     helm: Helm,
     tools: Tools,
-    options: WorldOptions,
+    options: LabOptions,
     operator_port: u16,
     workdir: Workdir,
 }
 
-impl World {
+impl Lab {
     /// Starts everything but the operator.
-    pub async fn start(options: WorldOptions) -> Result<World, LabError> {
+    pub async fn start(options: LabOptions) -> Result<Lab, LabError> {
         let tools = Tools::find()?;
         let mut workdir = Workdir::create()?;
         if options.keep {
@@ -113,7 +113,7 @@ impl World {
         let timeline = Timeline::default();
         let batch = batch_program::run(admin.clone(), timeline.clone());
         let helm = Helm::new(tools.path("helm"), &admin, workdir.folder("helm")?);
-        Ok(World {
+        Ok(Lab {
             operator: None,
             joiner: told_task("node joiner", joiner),
             batch: told_task("batch program", batch),
@@ -132,7 +132,7 @@ impl World {
 
     /// Installs `charts/lowtide` with real Helm, without the Deployment. `values` are further ones, as for `--set`.
     pub fn install_chart(&self, values: &[String]) -> Result<(), LabError> {
-        let step = Step::begin("helm install");
+        let wait = Wait::begin("helm install");
         let chart = self.options.repository.join("charts/lowtide");
         // The operator runs as a process, and hooks would need a node that runs containers.
         let of_the_lab = [
@@ -143,18 +143,18 @@ impl World {
         ];
         let values: Vec<String> = of_the_lab.iter().chain(values).cloned().collect();
         self.helm.install(RELEASE, OPERATOR_NAMESPACE, &chart, &values)?;
-        step.done(&chart.display().to_string());
+        wait.done(&chart.display().to_string());
         Ok(())
     }
 
     /// Migrates the ledger as its owner, and makes the users that the operator and finance log in as.
     pub async fn prepare_ledger(&self) -> Result<(), LabError> {
-        let step = Step::begin("ledger schema");
+        let wait = Wait::begin("ledger schema");
         self.lowtide(&["ledger", "migrate"])?;
         for (user, role) in [(OPERATOR_USER, "lowtide_writer"), (FINANCE_USER, "lowtide_reader")] {
             self.postgres.psql("postgres", &format!("CREATE ROLE {user} LOGIN PASSWORD '{user}' IN ROLE {role}"))?;
         }
-        step.done("owner migrates, the operator only inserts, finance only reads");
+        wait.done("owner migrates, the operator only inserts, finance only reads");
         Ok(())
     }
 
@@ -290,26 +290,26 @@ impl World {
     }
     /// Waits until the operator says that it is ready.
     pub async fn operator_ready(&mut self, limit: Duration) -> Result<(), LabError> {
-        let mut step = Step::begin("operator");
+        let mut wait = Wait::begin("operator");
         loop {
             self.check()?;
             let last = match sim_client::get(&self.operator_url(), "/readyz").await {
                 Ok(_) => break,
                 Err(fault) => fault.to_string(),
             };
-            if step.elapsed() > limit {
+            if wait.elapsed() > limit {
                 self.workdir.keep();
                 return Err(LabError::NotReady { what: "operator".into(), seconds: limit.as_secs(), last, logs: self.logs()? });
             }
-            step.waiting("/readyz does not answer ok");
+            wait.waiting("/readyz does not answer ok");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        step.done(&self.operator_url());
+        wait.done(&self.operator_url());
         Ok(())
     }
 }
 
-impl Drop for World {
+impl Drop for Lab {
     fn drop(&mut self) {
         self.joiner.abort();
         self.batch.abort();
@@ -327,23 +327,23 @@ fn told_task(name: &'static str, task: impl Future<Output = Result<(), LabError>
 
 type Servers = (PrivatePostgres, (Process, String), ControlPlane);
 
-async fn start_servers(tools: &Tools, workdir: &Workdir, options: &WorldOptions) -> Result<Servers, LabError> {
+async fn start_servers(tools: &Tools, workdir: &Workdir, options: &LabOptions) -> Result<Servers, LabError> {
     Ok((start_postgres(workdir)?, start_ec2(workdir, options).await?, ControlPlane::start(tools, workdir).await?))
 }
 
 fn start_postgres(workdir: &Workdir) -> Result<PrivatePostgres, LabError> {
     use std::os::unix::fs::PermissionsExt;
-    let step = Step::begin("postgres");
+    let wait = Wait::begin("postgres");
     // As root the server runs as another user, who must be able to enter our folder.
     std::fs::set_permissions(workdir.path(), std::fs::Permissions::from_mode(0o711)).map_err(LabError::io("opening the lab's folder"))?;
     let postgres = PrivatePostgres::start(workdir.path().join("postgres"))?;
-    step.done(&format!("127.0.0.1:{}", postgres.port()));
+    wait.done(&format!("127.0.0.1:{}", postgres.port()));
     Ok(postgres)
 }
 
-async fn start_ec2(workdir: &Workdir, options: &WorldOptions) -> Result<(Process, String), LabError> {
+async fn start_ec2(workdir: &Workdir, options: &LabOptions) -> Result<(Process, String), LabError> {
     let (program, logs) = (sibling_binary("lowtide-ec2")?, workdir.folder("logs")?);
-    let step = Step::begin("EC2 simulator");
+    let wait = Wait::begin("EC2 simulator");
     let limit = Duration::from_secs(30);
     let mut attempt = 1;
     loop {
@@ -357,10 +357,10 @@ async fn start_ec2(workdir: &Workdir, options: &WorldOptions) -> Result<(Process
             }
             match sim_client::get(&url, "/_sim/state").await {
                 Ok(_) => {
-                    step.done(&url);
+                    wait.done(&url);
                     return Ok((process, url));
                 }
-                Err(last) if step.elapsed() > limit => {
+                Err(last) if wait.elapsed() > limit => {
                     return Err(LabError::NotReady {
                         what: "EC2 simulator".into(),
                         seconds: limit.as_secs(),

@@ -9,7 +9,7 @@ use crate::core::units::ids::{InstanceId, Region};
 use crate::core::units::time::{Millis, Timestamp};
 
 use super::super::fault::Fault;
-use super::World;
+use super::Account;
 use super::instance::{InstanceState, SPOT_TERMINATION};
 
 /// How the queue learns of an interruption. The instance's metadata and the spot request tell it in any case.
@@ -38,7 +38,7 @@ pub struct Interruption {
 
 /// Something that is due at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum Due {
     /// The instance has booted.
     Run(InstanceId),
     /// The interruption notice is given.
@@ -51,14 +51,14 @@ pub enum Step {
     Deliver(Region, String),
 }
 
-impl World {
-    pub(super) fn take_step(&mut self, step: Step, at: Timestamp) {
+impl Account {
+    pub(super) fn take_due(&mut self, step: Due, at: Timestamp) {
         match step {
-            Step::Run(id) => self.become_running(&id, at),
-            Step::Notice(id, notice, announcement) => self.give_notice(&id, notice, announcement, at),
-            Step::Take(id) => self.shut_down(&id, SPOT_TERMINATION, at),
-            Step::Gone(id) => self.become_terminated(&id, at),
-            Step::Deliver(region, body) => {
+            Due::Run(id) => self.become_running(&id, at),
+            Due::Notice(id, notice, announcement) => self.give_notice(&id, notice, announcement, at),
+            Due::Take(id) => self.shut_down(&id, SPOT_TERMINATION, at),
+            Due::Gone(id) => self.become_terminated(&id, at),
+            Due::Deliver(region, body) => {
                 self.send_message(&region, body, at);
             }
         }
@@ -112,7 +112,7 @@ impl World {
             let body = self.event(&region, id.as_str(), "EC2 Instance Rebalance Recommendation", &detail, now);
             self.send_message(&region, body, now);
         }
-        self.schedule(now + lead, Step::Notice(id.clone(), order.notice, order.announcement));
+        self.schedule(now + lead, Due::Notice(id.clone(), order.notice, order.announcement));
         Ok(())
     }
 
@@ -132,15 +132,15 @@ impl World {
         let region = instance.region.clone();
         let detail = json!({"instance-id": id.as_str(), "instance-action": "terminate"});
         let body = self.event(&region, id.as_str(), "EC2 Spot Instance Interruption Warning", &detail, at);
-        self.schedule(ends_at, Step::Take(id.clone()));
+        self.schedule(ends_at, Due::Take(id.clone()));
         match announcement {
             Announcement::None => {}
-            Announcement::Sqs => self.schedule(at, Step::Deliver(region, body)),
+            Announcement::Sqs => self.schedule(at, Due::Deliver(region, body)),
             Announcement::Duplicate => {
-                self.schedule(at, Step::Deliver(region.clone(), body.clone()));
-                self.schedule(at, Step::Deliver(region, body));
+                self.schedule(at, Due::Deliver(region.clone(), body.clone()));
+                self.schedule(at, Due::Deliver(region, body));
             }
-            Announcement::Late => self.schedule(ends_at + self.settings.shutdown + Millis::from_secs(1), Step::Deliver(region, body)),
+            Announcement::Late => self.schedule(ends_at + self.settings.shutdown + Millis::from_secs(1), Due::Deliver(region, body)),
         }
         self.advance(at);
     }
@@ -148,15 +148,20 @@ impl World {
 
 #[cfg(test)]
 mod tests {
-    use super::super::capacity::{Pool, PoolMatch};
+    use super::super::capacity::{CapacityMatch, ZoneCapacity};
     use super::super::instance::{CapacityType, LaunchDetails};
     use super::super::launch::{LaunchOrder, Launcher};
-    use super::super::testing::{OPENED, world};
+    use super::super::testing::{OPENED, account};
     use super::*;
 
     fn order(capacity_type: CapacityType) -> LaunchOrder {
         LaunchOrder {
-            pool: Pool { region: "eu-south-2".into(), zone: "eus2-az3".into(), instance_type: "g6.xlarge".into(), capacity_type },
+            zone_capacity: ZoneCapacity {
+                region: "eu-south-2".into(),
+                zone: "eus2-az3".into(),
+                instance_type: "g6.xlarge".into(),
+                capacity_type,
+            },
             max_price: None,
             details: LaunchDetails::default(),
             reservation: "r-1".into(),
@@ -166,76 +171,76 @@ mod tests {
 
     #[test]
     fn a_noticed_instance_runs_two_minutes_on_while_its_request_is_already_closed() {
-        let mut world = world();
-        let id = world.launch(order(CapacityType::Spot), OPENED).unwrap();
-        let told = OPENED + Millis::from_secs(60);
-        world.advance(told);
-        let sequence = Interruption { notice: world.settings.notice, rebalance_lead: None, announcement: Announcement::Duplicate };
-        world.interrupt(&id, sequence, told).unwrap();
-        let at = |world: &mut World, seconds| {
-            world.advance(told + Millis::from_secs(seconds));
-            let instance = &world.instances[&id];
+        let mut account = account();
+        let id = account.launch(order(CapacityType::Spot), OPENED).unwrap();
+        let warned_at = OPENED + Millis::from_secs(60);
+        account.advance(warned_at);
+        let sequence = Interruption { notice: account.settings.notice, rebalance_lead: None, announcement: Announcement::Duplicate };
+        account.interrupt(&id, sequence, warned_at).unwrap();
+        let at = |account: &mut Account, seconds| {
+            account.advance(warned_at + Millis::from_secs(seconds));
+            let instance = &account.instances[&id];
             (instance.state, instance.spot_request.clone().unwrap().status_code)
         };
-        assert_eq!(at(&mut world, 119), (InstanceState::Running, "instance-terminated-no-capacity"));
-        assert_eq!(at(&mut world, 120), (InstanceState::ShuttingDown, "instance-terminated-no-capacity"));
-        assert_eq!(at(&mut world, 121), (InstanceState::Terminated, "instance-terminated-no-capacity"));
-        assert_eq!(world.instances[&id].state_reason, Some(SPOT_TERMINATION));
-        let messages = world.queue(&"eu-south-2".into()).receive(100, Millis::from_secs(1), told + Millis::from_mins(5));
+        assert_eq!(at(&mut account, 119), (InstanceState::Running, "instance-terminated-no-capacity"));
+        assert_eq!(at(&mut account, 120), (InstanceState::ShuttingDown, "instance-terminated-no-capacity"));
+        assert_eq!(at(&mut account, 121), (InstanceState::Terminated, "instance-terminated-no-capacity"));
+        assert_eq!(account.instances[&id].state_reason, Some(SPOT_TERMINATION));
+        let messages = account.queue(&"eu-south-2".into()).receive(100, Millis::from_secs(1), warned_at + Millis::from_mins(5));
         let kinds = |kind: &str| messages.iter().filter(|(message, _)| message.body.contains(kind)).count();
         assert_eq!((kinds("Interruption Warning"), kinds("State-change")), (2, 4), "pending, running, shutting-down, terminated");
     }
 
     #[test]
     fn on_demand_is_never_interrupted_and_no_one_is_noticed_twice() {
-        let mut world = world();
+        let mut account = account();
         let sequence = Interruption { notice: Millis::ZERO, rebalance_lead: Some(Millis(1)), announcement: Announcement::None };
-        let kept = world.launch(order(CapacityType::OnDemand), OPENED);
-        assert_eq!(world.interrupt(&kept.unwrap(), sequence, OPENED).unwrap_err().code, "IncorrectInstanceState");
-        let spot = world.launch(order(CapacityType::Spot), OPENED).unwrap();
-        world.interrupt(&spot, sequence, OPENED).unwrap();
-        world.advance(OPENED + Millis(1));
-        assert_eq!(world.instances[&spot].state, InstanceState::ShuttingDown, "a notice of zero is an end without warning");
-        assert!(world.interrupt(&spot, sequence, OPENED + Millis(1)).is_err());
+        let kept = account.launch(order(CapacityType::OnDemand), OPENED);
+        assert_eq!(account.interrupt(&kept.unwrap(), sequence, OPENED).unwrap_err().code, "IncorrectInstanceState");
+        let spot = account.launch(order(CapacityType::Spot), OPENED).unwrap();
+        account.interrupt(&spot, sequence, OPENED).unwrap();
+        account.advance(OPENED + Millis(1));
+        assert_eq!(account.instances[&spot].state, InstanceState::ShuttingDown, "a notice of zero is an end without warning");
+        assert!(account.interrupt(&spot, sequence, OPENED + Millis(1)).is_err());
     }
 
     #[test]
-    fn capacity_orders_hold_per_pool_and_the_last_one_wins() {
-        let mut world = world();
-        world.order_capacity(PoolMatch { capacity_type: Some(CapacityType::Spot), ..PoolMatch::default() }, Some(0));
-        let refusal = world.launch(order(CapacityType::Spot), OPENED).unwrap_err();
+    fn capacity_orders_hold_per_capacity_and_the_last_one_wins() {
+        let mut account = account();
+        account.order_capacity(CapacityMatch { capacity_type: Some(CapacityType::Spot), ..CapacityMatch::default() }, Some(0));
+        let refusal = account.launch(order(CapacityType::Spot), OPENED).unwrap_err();
         assert_eq!((refusal.status, refusal.code.as_str()), (500, "InsufficientInstanceCapacity"));
-        world.launch(order(CapacityType::OnDemand), OPENED).unwrap();
-        world.order_capacity(PoolMatch { instance_type: Some("g6.xlarge".into()), ..PoolMatch::default() }, Some(1));
-        world.launch(order(CapacityType::Spot), OPENED).unwrap();
-        assert!(world.launch(order(CapacityType::Spot), OPENED).is_err());
-        world.order_capacity(PoolMatch::default(), None);
-        world.launch(order(CapacityType::Spot), OPENED).unwrap();
+        account.launch(order(CapacityType::OnDemand), OPENED).unwrap();
+        account.order_capacity(CapacityMatch { instance_type: Some("g6.xlarge".into()), ..CapacityMatch::default() }, Some(1));
+        account.launch(order(CapacityType::Spot), OPENED).unwrap();
+        assert!(account.launch(order(CapacityType::Spot), OPENED).is_err());
+        account.order_capacity(CapacityMatch::default(), None);
+        account.launch(order(CapacityType::Spot), OPENED).unwrap();
     }
 
     #[test]
     fn quotas_count_vcpus_per_region_and_market() {
-        let mut world = world();
-        world.quotas.insert(("eu-south-2".into(), "L-3819A6DF".into()), 7);
-        world.launch(order(CapacityType::Spot), OPENED).unwrap();
-        assert_eq!(world.launch(order(CapacityType::Spot), OPENED).unwrap_err().code, "MaxSpotInstanceCountExceeded");
-        world.quotas.insert(("eu-south-2".into(), "L-DB2E81BA".into()), 0);
-        assert_eq!(world.launch(order(CapacityType::OnDemand), OPENED).unwrap_err().code, "VcpuLimitExceeded");
+        let mut account = account();
+        account.quotas.insert(("eu-south-2".into(), "L-3819A6DF".into()), 7);
+        account.launch(order(CapacityType::Spot), OPENED).unwrap();
+        assert_eq!(account.launch(order(CapacityType::Spot), OPENED).unwrap_err().code, "MaxSpotInstanceCountExceeded");
+        account.quotas.insert(("eu-south-2".into(), "L-DB2E81BA".into()), 0);
+        assert_eq!(account.launch(order(CapacityType::OnDemand), OPENED).unwrap_err().code, "VcpuLimitExceeded");
     }
 
     #[test]
-    fn a_pool_without_a_spot_row_gives_no_spot() {
-        let mut world = world();
+    fn a_capacity_without_a_spot_row_gives_no_spot() {
+        let mut account = account();
         let mut unknown = order(CapacityType::Spot);
-        unknown.pool.instance_type = "g5.xlarge".into();
+        unknown.zone_capacity.instance_type = "g5.xlarge".into();
         unknown.launcher = Launcher::Fleet("fleet-1".into());
-        unknown.pool.zone = "use1-az4".into();
-        unknown.pool.region = "us-east-1".into();
-        assert_eq!(world.launch(unknown.clone(), OPENED).unwrap_err().code, "InvalidFleetConfiguration");
+        unknown.zone_capacity.zone = "use1-az4".into();
+        unknown.zone_capacity.region = "us-east-1".into();
+        assert_eq!(account.launch(unknown.clone(), OPENED).unwrap_err().code, "InvalidFleetConfiguration");
         unknown.launcher = Launcher::Run;
-        assert_eq!(world.launch(unknown, OPENED).unwrap_err().code, "Unsupported");
+        assert_eq!(account.launch(unknown, OPENED).unwrap_err().code, "Unsupported");
         let mut capped = order(CapacityType::Spot);
         capped.max_price = Some("0.01".parse().unwrap());
-        assert_eq!(world.launch(capped, OPENED).unwrap_err().code, "SpotMaxPriceTooLow");
+        assert_eq!(account.launch(capped, OPENED).unwrap_err().code, "SpotMaxPriceTooLow");
     }
 }

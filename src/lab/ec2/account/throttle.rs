@@ -4,7 +4,7 @@ use crate::core::units::ids::Region;
 use crate::core::units::time::Timestamp;
 
 use super::super::fault::Fault;
-use super::World;
+use super::Account;
 
 /// A bucket; tokens are counted in thousandths so that refill per second is refill per millisecond.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +47,7 @@ fn resource_limit(action: &str) -> Option<Limit> {
     }
 }
 
-impl World {
+impl Account {
     /// Takes the tokens of one call; `unfiltered` is a Describe call with neither filter nor paging.
     ///
     /// # Errors
@@ -87,22 +87,22 @@ impl World {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{OPENED, world};
+    use super::super::testing::{OPENED, account};
     use crate::core::units::time::Millis;
 
     #[test]
     fn run_instances_has_five_tokens_and_gains_two_a_second_per_region() {
-        let mut world = world();
-        world.settings.throttling = true;
+        let mut account = account();
+        account.settings.throttling = true;
         let (here, there) = ("us-east-1".into(), "eu-west-1".into());
         for _ in 0..5 {
-            world.take_request_token(&here, "RunInstances", false, OPENED).unwrap();
+            account.take_request_token(&here, "RunInstances", false, OPENED).unwrap();
         }
-        let refusal = world.take_request_token(&here, "RunInstances", false, OPENED).unwrap_err();
+        let refusal = account.take_request_token(&here, "RunInstances", false, OPENED).unwrap_err();
         assert_eq!((refusal.status, refusal.code.as_str()), (503, "RequestLimitExceeded"));
-        world.take_request_token(&there, "RunInstances", false, OPENED).unwrap();
+        account.take_request_token(&there, "RunInstances", false, OPENED).unwrap();
         let later = OPENED + Millis(1_000);
-        let taken = (0..5).filter(|_| world.take_request_token(&here, "RunInstances", false, later).is_ok()).count();
+        let taken = (0..5).filter(|_| account.take_request_token(&here, "RunInstances", false, later).is_ok()).count();
         assert_eq!(taken, 2);
     }
 }

@@ -1,6 +1,6 @@
 //! The truth about cost, for checking ledgers against. AWS's rules for Linux instances:
 //! - from the launch until the end, by the second, at least 60 s of it;
-//! - a spot instance pays, for each of its instance-hours, the pool's price at the start of that hour;
+//! - a spot instance pays, for each of its instance-hours, the capacity's price at the start of that hour;
 //! - a spot instance that EC2 takes back within its first hour costs nothing;
 //! - on-demand pays the region's list price;
 //! - a machine in a capacity reservation pays nothing: the reservation is paid for, used or not, and is on no line here.
@@ -17,7 +17,7 @@ use crate::core::units::ids::InstanceId;
 use crate::core::units::money::{MicroUsd, MicroUsdMillis, MicroUsdPerHour};
 use crate::core::units::time::{Millis, Timestamp};
 
-use super::World;
+use super::Account;
 use super::instance::{CapacityType, Instance, SPOT_TERMINATION};
 
 const HOUR: Millis = Millis::from_hours(1);
@@ -48,7 +48,7 @@ pub struct BillLine {
     pub amount: Option<MicroUsd>,
 }
 
-impl World {
+impl Account {
     /// What `instance` costs up to `now`.
     pub fn bill_line(&self, instance: &Instance, now: Timestamp) -> BillLine {
         let segments = self.segments(instance, now);
@@ -81,84 +81,84 @@ impl World {
 
 #[cfg(test)]
 mod tests {
-    use super::super::capacity::Pool;
+    use super::super::capacity::ZoneCapacity;
     use super::super::instance::LaunchDetails;
     use super::super::interruption::{Announcement, Interruption};
     use super::super::launch::{LaunchOrder, Launcher};
-    use super::super::testing::{OPENED, world};
+    use super::super::testing::{OPENED, account};
     use super::*;
 
-    fn launch(world: &mut World, capacity_type: CapacityType, region: &str, zone: &str) -> InstanceId {
-        let pool = Pool { region: region.into(), zone: zone.into(), instance_type: "g6.xlarge".into(), capacity_type };
+    fn launch(account: &mut Account, capacity_type: CapacityType, region: &str, zone: &str) -> InstanceId {
+        let zone_capacity = ZoneCapacity { region: region.into(), zone: zone.into(), instance_type: "g6.xlarge".into(), capacity_type };
         let (details, reservation, launcher) = (LaunchDetails::default(), "r-1".into(), Launcher::Run);
-        world.launch(LaunchOrder { pool, max_price: None, details, reservation, launcher }, OPENED).unwrap()
+        account.launch(LaunchOrder { zone_capacity, max_price: None, details, reservation, launcher }, OPENED).unwrap()
     }
 
-    fn amount(world: &mut World, id: &InstanceId, at: Timestamp) -> Option<i64> {
-        world.advance(at);
-        world.bill_line(&world.instances[id], at).amount.map(|amount| amount.0)
+    fn amount(account: &mut Account, id: &InstanceId, at: Timestamp) -> Option<i64> {
+        account.advance(at);
+        account.bill_line(&account.instances[id], at).amount.map(|amount| amount.0)
     }
 
     #[test]
     fn each_instance_hour_has_the_price_of_its_start() {
-        let mut world = world();
-        let id = launch(&mut world, CapacityType::Spot, "eu-south-2", "eus2-az3");
-        world.advance(OPENED + world.settings.boot);
-        world.set_spot_price(&"eus2-az3".into(), &"g6.xlarge".into(), MicroUsdPerHour(200_000), OPENED + Millis::from_mins(30));
-        assert_eq!(amount(&mut world, &id, OPENED), Some(1_522), "60 s of 91,300 at least, half to even");
-        assert_eq!(amount(&mut world, &id, OPENED + Millis::from_mins(60)), Some(91_300), "a change within the hour waits");
-        assert_eq!(amount(&mut world, &id, OPENED + Millis::from_mins(90)), Some(191_300));
+        let mut account = account();
+        let id = launch(&mut account, CapacityType::Spot, "eu-south-2", "eus2-az3");
+        account.advance(OPENED + account.settings.boot);
+        account.set_spot_price(&"eus2-az3".into(), &"g6.xlarge".into(), MicroUsdPerHour(200_000), OPENED + Millis::from_mins(30));
+        assert_eq!(amount(&mut account, &id, OPENED), Some(1_522), "60 s of 91,300 at least, half to even");
+        assert_eq!(amount(&mut account, &id, OPENED + Millis::from_mins(60)), Some(91_300), "a change within the hour waits");
+        assert_eq!(amount(&mut account, &id, OPENED + Millis::from_mins(90)), Some(191_300));
     }
 
     #[test]
     fn taken_back_in_the_first_hour_is_free_but_the_users_own_end_is_not() {
-        let mut world = world();
+        let mut account = account();
         let no_warning = Interruption { notice: Millis::ZERO, rebalance_lead: None, announcement: Announcement::None };
-        let ids: Vec<InstanceId> = (0..3).map(|_| launch(&mut world, CapacityType::Spot, "eu-south-2", "eus2-az3")).collect();
+        let ids: Vec<InstanceId> = (0..3).map(|_| launch(&mut account, CapacityType::Spot, "eu-south-2", "eus2-az3")).collect();
         let early = OPENED + Millis::from_mins(30);
-        world.advance(early);
-        world.interrupt(&ids[0], no_warning, early).unwrap();
-        world.terminate(&"eu-south-2".into(), &ids[1..2], early).unwrap();
+        account.advance(early);
+        account.interrupt(&ids[0], no_warning, early).unwrap();
+        account.terminate(&"eu-south-2".into(), &ids[1..2], early).unwrap();
         let late = OPENED + Millis::from_mins(60);
-        world.advance(late);
-        world.interrupt(&ids[2], no_warning, late).unwrap();
-        let at_end: Vec<Option<i64>> = ids.iter().map(|id| amount(&mut world, id, late + Millis::from_hours(5))).collect();
+        account.advance(late);
+        account.interrupt(&ids[2], no_warning, late).unwrap();
+        let at_end: Vec<Option<i64>> = ids.iter().map(|id| amount(&mut account, id, late + Millis::from_hours(5))).collect();
         assert_eq!(at_end, [Some(0), Some(45_650), Some(91_300)]);
     }
 
     #[test]
     fn the_begin_and_end_that_ec2_tells_are_those_it_bills() {
-        let mut world = world();
-        let order = |world: &mut World, at| {
-            let pool = Pool {
+        let mut account = account();
+        let order = |account: &mut Account, at| {
+            let zone_capacity = ZoneCapacity {
                 region: "eu-south-2".into(),
                 zone: "eus2-az3".into(),
                 instance_type: "g6.xlarge".into(),
                 capacity_type: CapacityType::Spot,
             };
             let (details, reservation, launcher) = (LaunchDetails::default(), "r-1".into(), Launcher::Run);
-            world.launch(LaunchOrder { pool, max_price: None, details, reservation, launcher }, at).unwrap()
+            account.launch(LaunchOrder { zone_capacity, max_price: None, details, reservation, launcher }, at).unwrap()
         };
-        let (id, taken) = (order(&mut world, OPENED + Millis(999)), order(&mut world, OPENED));
-        world.advance(OPENED + Millis(121_001));
-        world.terminate(&"eu-south-2".into(), std::slice::from_ref(&id), OPENED + Millis(121_001)).unwrap();
-        world
+        let (id, taken) = (order(&mut account, OPENED + Millis(999)), order(&mut account, OPENED));
+        account.advance(OPENED + Millis(121_001));
+        account.terminate(&"eu-south-2".into(), std::slice::from_ref(&id), OPENED + Millis(121_001)).unwrap();
+        account
             .interrupt(
                 &taken,
                 Interruption { notice: Millis::ZERO, rebalance_lead: None, announcement: Announcement::None },
                 OPENED + Millis(121_001),
             )
             .unwrap();
-        assert_eq!(world.instances[&id].launch_time(), OPENED);
-        assert_eq!(world.instances[&id].transition_reason().as_deref(), Some("User initiated (1970-02-11 16:02:01 GMT)"));
-        assert_eq!(world.instances[&taken].transition_reason().as_deref(), Some("Service initiated (1970-02-11 16:02:01 GMT)"));
-        assert_eq!(amount(&mut world, &id, OPENED + Millis::from_hours(9)), Some(3_069), "121 s of 91,300");
+        assert_eq!(account.instances[&id].launch_time(), OPENED);
+        assert_eq!(account.instances[&id].transition_reason().as_deref(), Some("User initiated (1970-02-11 16:02:01 GMT)"));
+        assert_eq!(account.instances[&taken].transition_reason().as_deref(), Some("Service initiated (1970-02-11 16:02:01 GMT)"));
+        assert_eq!(amount(&mut account, &id, OPENED + Millis::from_hours(9)), Some(3_069), "121 s of 91,300");
     }
 
     #[test]
     fn an_unknown_price_is_no_amount() {
-        let mut world = world();
-        let id = launch(&mut world, CapacityType::OnDemand, "sa-east-1", "sae1-az1");
-        assert_eq!(amount(&mut world, &id, OPENED + Millis::from_mins(5)), None, "sa-east-1 has no on-demand row");
+        let mut account = account();
+        let id = launch(&mut account, CapacityType::OnDemand, "sa-east-1", "sae1-az1");
+        assert_eq!(amount(&mut account, &id, OPENED + Millis::from_mins(5)), None, "sa-east-1 has no on-demand row");
     }
 }

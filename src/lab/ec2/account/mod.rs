@@ -24,7 +24,7 @@ use super::facts::Facts;
 use super::query::Params;
 use capacity::{BootRule, CapacityRule};
 use instance::Instance;
-use interruption::Step;
+use interruption::Due;
 use places::Places;
 use queues::Queue;
 use reservations::Reservation;
@@ -38,7 +38,7 @@ pub const INTERRUPTION_QUEUE: &str = "lowtide-interruptions";
 
 /// What can be set before the account opens. Every default is said at its field.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct AccountSettings {
     /// From launch to `running`; 1 s.
     pub boot: Millis,
     /// From the interruption notice to the end; AWS gives 120 s.
@@ -59,9 +59,9 @@ pub struct Settings {
     pub placement_score_configurations: usize,
 }
 
-impl Default for Settings {
+impl Default for AccountSettings {
     fn default() -> Self {
-        Settings {
+        AccountSettings {
             boot: Millis::from_secs(1),
             notice: Millis::from_secs(120),
             rebalance_lead: Millis::from_secs(10),
@@ -75,7 +75,7 @@ impl Default for Settings {
     }
 }
 
-/// From when on a pool had a price.
+/// From when on a capacity had a price.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PricePoint {
     /// When the price changed to this.
@@ -97,14 +97,14 @@ pub struct Remembered {
 
 /// The account.
 #[derive(Debug, Clone)]
-pub struct World {
+pub struct Account {
     /// The published facts.
     pub facts: Facts,
     /// Regions, zones, subnets.
     pub places: Places,
     /// How the account behaves.
-    pub settings: Settings,
-    /// Spot price history per pool, oldest first.
+    pub settings: AccountSettings,
+    /// Spot price history per capacity, oldest first.
     pub spot_prices: BTreeMap<(ZoneId, InstanceType), Vec<PricePoint>>,
     /// Orders about capacity; the last that matches holds.
     pub capacity_rules: Vec<CapacityRule>,
@@ -130,19 +130,19 @@ pub struct World {
     pub score_configurations: BTreeMap<String, Timestamp>,
     pub(super) buckets: BTreeMap<(Region, String), Bucket>,
     pub(super) imds_tokens: BTreeMap<(InstanceId, String), Timestamp>,
-    agenda: BTreeMap<(Timestamp, u64), Step>,
+    agenda: BTreeMap<(Timestamp, u64), Due>,
     sequence: u64,
 }
 
-impl World {
+impl Account {
     /// An account as the facts describe it, opened at `now`: nothing launched, every price as in the facts.
-    pub fn new(facts: Facts, settings: Settings, now: Timestamp) -> World {
+    pub fn new(facts: Facts, settings: AccountSettings, now: Timestamp) -> Account {
         let spot_prices = facts
             .spot
             .iter()
-            .map(|(pool, price)| (pool.clone(), vec![PricePoint { since: now.floor_to_second(), price: *price }]))
+            .map(|(zone_capacity, price)| (zone_capacity.clone(), vec![PricePoint { since: now.floor_to_second(), price: *price }]))
             .collect();
-        World {
+        Account {
             places: Places::from_facts(&facts),
             facts,
             settings,
@@ -172,12 +172,12 @@ impl World {
                 break;
             }
             let ((at, _), step) = entry.remove_entry();
-            self.take_step(step, at);
+            self.take_due(step, at);
         }
     }
 
     /// Puts a step on the agenda; steps of one moment happen in the order they were scheduled.
-    pub(super) fn schedule(&mut self, at: Timestamp, step: Step) {
+    pub(super) fn schedule(&mut self, at: Timestamp, step: Due) {
         let sequence = self.next_sequence();
         self.agenda.insert((at, sequence), step);
     }
@@ -193,7 +193,7 @@ impl World {
         resource_id(prefix, &["id", &sequence.to_string()])
     }
 
-    /// The spot price of a pool at `at`, where known: the last change not after it.
+    /// The spot price of a capacity at `at`, where known: the last change not after it.
     pub fn spot_price_at(&self, zone: &ZoneId, it: &InstanceType, at: Timestamp) -> Option<MicroUsdPerHour> {
         let points = self.spot_prices.get(&(zone.clone(), it.clone()))?;
         points.iter().rev().find(|point| point.since <= at).map(|point| point.price)
@@ -204,7 +204,7 @@ impl World {
         self.facts.on_demand.get(&(region.clone(), it.clone())).copied()
     }
 
-    /// Changes a pool's spot price from the second of `now` on; a pool without one gets its first.
+    /// Changes a capacity's spot price from the second of `now` on; a capacity without one gets its first.
     pub fn set_spot_price(&mut self, zone: &ZoneId, it: &InstanceType, price: MicroUsdPerHour, now: Timestamp) {
         let since = now.floor_to_second();
         let points = self.spot_prices.entry((zone.clone(), it.clone())).or_default();
@@ -233,7 +233,11 @@ pub(super) mod testing {
     /// An account with the shipped facts, opened at the hour 1000.
     pub const OPENED: Timestamp = Timestamp(3_600_000_000);
 
-    pub fn world() -> World {
-        World::new(Facts::shipped().unwrap(), Settings { throttling: false, visibility_lag: Millis::ZERO, ..Settings::default() }, OPENED)
+    pub fn account() -> Account {
+        Account::new(
+            Facts::shipped().unwrap(),
+            AccountSettings { throttling: false, visibility_lag: Millis::ZERO, ..AccountSettings::default() },
+            OPENED,
+        )
     }
 }
