@@ -25,7 +25,18 @@ pub const PLACES: [(&str, &str); 6] = [
     ("eu-south-2", "eus2-az1"),
 ];
 pub const TYPES: [&str; 12] = [
-    "g4dn.xlarge", "g4dn.12xlarge", "g5.xlarge", "g5.2xlarge", "g6.xlarge", "g6.4xlarge", "g6.12xlarge", "g5g.xlarge", "g6f.large", "p3.2xlarge", "p4d.24xlarge", "g6e.12xlarge",
+    "g4dn.xlarge",
+    "g4dn.12xlarge",
+    "g5.xlarge",
+    "g5.2xlarge",
+    "g6.xlarge",
+    "g6.4xlarge",
+    "g6.12xlarge",
+    "g5g.xlarge",
+    "g6f.large",
+    "p3.2xlarge",
+    "p4d.24xlarge",
+    "g6e.12xlarge",
 ];
 /// The shipped catalogue, read once.
 pub static CATALOG: LazyLock<Catalog> = LazyLock::new(Catalog::snapshot);
@@ -105,11 +116,10 @@ pub struct Draw {
 
 impl Draw {
     pub fn new(seed: u64) -> Draw {
-        let mut chance = Chance::new(seed, "placement oracle");
         let letters = ["a", "b", "c", "d"];
-        let turn = usize::try_from(chance.below(4)).unwrap();
-        let name = |(at, (region, zone)): (usize, &(&str, &str))| (ZoneId::from(*zone), format!("{region}{}", letters[(at + turn) % 4]));
-        Draw { zone_names: PLACES.iter().enumerate().map(name).collect(), chance, seed, volumes: Vec::new(), serial: 0 }
+        let name = |(at, (region, zone)): (usize, &(&str, &str))| (ZoneId::from(*zone), format!("{region}{}", letters[(at + 2) % 4]));
+        let zone_names = PLACES.iter().enumerate().map(name).collect();
+        Draw { zone_names, chance: Chance::new(seed, "placement oracle"), seed, volumes: Vec::new(), serial: 0 }
     }
 
     fn happens(&mut self, per_mille: i64) -> bool {
@@ -121,7 +131,11 @@ impl Draw {
     fn some<T: Clone>(&mut self, of: &[T], most: i64) -> Vec<T> {
         let mut left = of.to_vec();
         let many = self.chance.between(1, most);
-        (0..many).filter_map(|_| (!left.is_empty()).then(|| left.remove(usize::try_from(self.chance.below(i64::try_from(left.len()).unwrap())).unwrap()))).collect()
+        (0..many)
+            .filter_map(|_| {
+                (!left.is_empty()).then(|| left.remove(usize::try_from(self.chance.below(i64::try_from(left.len()).unwrap())).unwrap()))
+            })
+            .collect()
     }
 
     pub fn case(mut self) -> Case {
@@ -132,6 +146,36 @@ impl Draw {
         Case { seed: self.seed, classes, zone_names: self.zone_names.clone(), market, daemon, works, volumes: self.volumes }
     }
 
+    /// A pod alone, in a market that sells everything everywhere, on nodes of plain classes. Its owner asks nothing that the scheduler does not
+    /// know of.
+    pub fn lone(mut self) -> Case {
+        let mut classes = Vec::new();
+        for region in ["us-east-1", "us-west-2", "eu-south-2"] {
+            let labels = if region == "us-east-1" { BTreeMap::from([("tier".to_owned(), "gpu".to_owned())]) } else { BTreeMap::new() };
+            let (taints, sharing, root_volume, discovery) = (Vec::new(), GpuSharing::default(), None, false);
+            classes.push(Class { region, bootstrap: Bootstrap::K3s, labels, taints, sharing, root_volume, discovery });
+        }
+        let mut market = Market::default();
+        for place in PLACES {
+            for instance_type in TYPES {
+                KINDS.iter().for_each(|kind| offer(&mut market, place, instance_type, *kind, 300_000));
+            }
+        }
+        let mut work = self.work(0);
+        (work.waves, work.rolls) = ([1, 0], false);
+        let annotations = work.pod["metadata"]["annotations"].as_object_mut().unwrap();
+        annotations.retain(|key, _| key == "lowtide.dev/workload");
+        Case {
+            seed: self.seed,
+            classes,
+            zone_names: self.zone_names.clone(),
+            market,
+            daemon: None,
+            works: vec![work],
+            volumes: self.volumes,
+        }
+    }
+
     fn classes(&mut self) -> Vec<Class> {
         let mut classes = Vec::new();
         for region in ["us-east-1", "us-west-2", "eu-south-2"] {
@@ -139,7 +183,11 @@ impl Draw {
             if self.happens(300) {
                 labels.insert("tier".to_owned(), self.one(&["gpu", "batch"]).to_owned());
             }
-            let taints = if self.happens(150) { vec![("dedicated".to_owned(), "ml".to_owned(), self.one(&["NoSchedule", "NoExecute", "PreferNoSchedule"]).to_owned())] } else { Vec::new() };
+            let taints = if self.happens(150) {
+                vec![("dedicated".to_owned(), "ml".to_owned(), self.one(&["NoSchedule", "NoExecute", "PreferNoSchedule"]).to_owned())]
+            } else {
+                Vec::new()
+            };
             let sharing = match self.chance.below(10) {
                 0 => GpuSharing { sharing: Sharing::TimeSlicing { replicas: 2 }, context_reserve: Mebibytes(500) },
                 1 => GpuSharing { sharing: Sharing::Mps { replicas: 4 }, context_reserve: Mebibytes(500) },
@@ -239,7 +287,8 @@ impl Draw {
     }
 
     fn containers(&mut self, spec: &mut Value) {
-        let (cpu, memory, gpus) = (self.one(&["500m", "2", "3500m", "6"]), self.one(&["1Gi", "8Gi", "13Gi", "40Gi"]), self.one(&[1, 1, 1, 2, 4]));
+        let (cpu, memory, gpus) =
+            (self.one(&["500m", "2", "3500m", "6"]), self.one(&["1Gi", "8Gi", "13Gi", "40Gi"]), self.one(&[1, 1, 1, 1, 1, 1, 2, 4]));
         let mut main = json!({ "name": "main", "image": "x", "resources": { "requests": { "cpu": cpu, "memory": memory }, "limits": { "nvidia.com/gpu": gpus } } });
         if self.happens(250) {
             main["resources"]["requests"]["ephemeral-storage"] = json!(self.one(&["1Gi", "15Gi", "60Gi", "300Gi"]));
@@ -257,7 +306,9 @@ impl Draw {
         }
         spec["containers"] = json!([main]);
         if self.happens(150) {
-            spec["containers"].as_array_mut().unwrap().push(json!({ "name": "proxy", "image": "x", "resources": { "requests": { "cpu": "250m" }, "limits": { "memory": "512Mi" } } }));
+            spec["containers"].as_array_mut().unwrap().push(
+                json!({ "name": "proxy", "image": "x", "resources": { "requests": { "cpu": "250m" }, "limits": { "memory": "512Mi" } } }),
+            );
         }
         if self.happens(250) {
             let mut before = json!({ "name": "fetch", "image": "x", "resources": { "requests": { "cpu": self.one(&["1", "3800m", "8"]), "memory": self.one(&["1Gi", "14Gi"]) } } });
@@ -327,7 +378,11 @@ impl Draw {
         }
         let (key, values) = self.label();
         let operator = self.one(&["In", "In", "In", "NotIn", "NotIn", "Exists", "DoesNotExist"]);
-        let key = if operator == "DoesNotExist" && self.happens(700) { self.one(&["karpenter.sh/capacity-type", "tier", "example.com/none"]).to_owned() } else { key };
+        let key = if operator == "DoesNotExist" && self.happens(700) {
+            self.one(&["karpenter.sh/capacity-type", "tier", "example.com/none"]).to_owned()
+        } else {
+            key
+        };
         match operator {
             "Exists" | "DoesNotExist" => json!({ "key": key, "operator": operator }),
             _ => json!({ "key": key, "operator": operator, "values": self.some(&values, 3) }),
@@ -403,7 +458,13 @@ impl Draw {
     fn topology(&mut self) -> (&'static str, Vec<String>) {
         let zones: Vec<String> = PLACES.iter().map(|(_, zone)| (*zone).to_owned()).collect();
         let names: Vec<String> = self.zone_names.values().cloned().collect();
-        let (key, values) = self.one(&[(ZONE, zones.clone()), (ZONE, names.clone()), (ZONE_ID, zones), (EBS_ZONE, names), (REGION, vec!["us-east-1".to_owned(), "us-west-2".to_owned()])]);
+        let (key, values) = self.one(&[
+            (ZONE, zones.clone()),
+            (ZONE, names.clone()),
+            (ZONE_ID, zones),
+            (EBS_ZONE, names),
+            (REGION, vec!["us-east-1".to_owned(), "us-west-2".to_owned()]),
+        ]);
         (key, self.some(&values, 3))
     }
 
@@ -455,14 +516,6 @@ impl Draw {
             self.volumes.push(wanted);
         }
         spec["volumes"] = json!([{ "name": "data", "persistentVolumeClaim": { "claimName": claim } }]);
-    }
-
-    pub fn take_volumes(&mut self) -> Vec<Value> {
-        std::mem::take(&mut self.volumes)
-    }
-
-    pub fn names(&self) -> BTreeMap<ZoneId, String> {
-        self.zone_names.clone()
     }
 }
 

@@ -1,12 +1,12 @@
 //! What lowtide does with a case: the operator's own reader of pods and its own plan, pass after pass, until nothing is left to lift.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lowtide::core::action::{Action, ClusterAction};
 use lowtide::core::fleet::{Node, NodeClass};
+use lowtide::core::market::Capacity;
 use lowtide::core::market::catalog::{MachineType, ROOT_VOLUME};
-use lowtide::core::market::{Capacity, CapacityType};
 use lowtide::core::plan::plan;
 use lowtide::core::snapshot::Observed;
 use lowtide::core::units::ids::{ClassName, ObjectRef, Region, Uid, ZoneId};
@@ -20,7 +20,7 @@ use lowtide::core::workload::volumes::{self, VolumeObject, Volumes};
 use lowtide::core::workload::{Mobility, PodPhase};
 use serde_json::{Value, json};
 
-use crate::draw::{Bootstrap, CAPACITY, CATALOG, Case, Class, EBS_ZONE, HOSTNAME, PLACES, REGION, TYPE, Work, ZONE, ZONE_ID};
+use crate::draw::{Bootstrap, CATALOG, Case, Class, EBS_ZONE, HOSTNAME, PLACES, REGION, TYPE, Work, ZONE, ZONE_ID};
 use crate::toy::Toy;
 
 /// A machine with the Node that it will have.
@@ -65,7 +65,10 @@ pub fn class_of(class: &Class, zone_names: &BTreeMap<ZoneId, String>) -> NodeCla
     let mut node_labels = class.labels.clone();
     let sharing = class.sharing.is_shared().then(|| ("lowtide.dev/gpu-sharing".to_owned(), class.sharing.sharing.to_string()));
     node_labels.extend(sharing);
-    node_labels.extend([("kubernetes.io/os", "linux"), ("lowtide.dev/node-class", name.as_str()), (REGION, class.region)].map(|(k, v)| (k.to_owned(), v.to_owned())));
+    node_labels.extend(
+        [("kubernetes.io/os", "linux"), ("lowtide.dev/node-class", name.as_str()), (REGION, class.region)]
+            .map(|(k, v)| (k.to_owned(), v.to_owned())),
+    );
     NodeClass {
         zones: here.map(|(_, zone)| (ZoneId::from(*zone), format!("subnet-{zone}"))).collect(),
         launch_template: Some((format!("lowtide-{}", class.region), "1".to_owned())),
@@ -85,7 +88,13 @@ pub fn class_of(class: &Class, zone_names: &BTreeMap<ZoneId, String>) -> NodeCla
 }
 
 /// The labels that a real node of the class has before lowtide touches it.
-pub fn labels_of(class: &Class, names: &BTreeMap<ZoneId, String>, at: &Capacity, machine: &MachineType, node: &str) -> BTreeMap<String, String> {
+pub fn labels_of(
+    class: &Class,
+    names: &BTreeMap<ZoneId, String>,
+    at: &Capacity,
+    machine: &MachineType,
+    node: &str,
+) -> BTreeMap<String, String> {
     let arch = if machine.architecture == lowtide::core::market::catalog::Architecture::Arm64 { "arm64" } else { "amd64" };
     let (zone, name) = (at.zone.as_str(), names[&at.zone].as_str());
     let class_name = format!("class-{}", class.region);
@@ -209,9 +218,15 @@ impl<'c> Play<'c> {
         for pod in lifted {
             let Some(claim) = pod.pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"].as_str() else { continue };
             let namespace = pod.pod["metadata"]["namespace"].clone();
-            let waiting = |o: &&mut Value| o["kind"] == "PersistentVolumeClaim" && o["metadata"]["name"] == claim && o["metadata"]["namespace"] == namespace && o["spec"]["volumeName"].is_null();
+            let waiting = |o: &&mut Value| {
+                o["kind"] == "PersistentVolumeClaim"
+                    && o["metadata"]["name"] == claim
+                    && o["metadata"]["namespace"] == namespace
+                    && o["spec"]["volumeName"].is_null()
+            };
             let Some(object) = self.volumes.iter_mut().find(waiting) else { continue };
-            let (name, zone) = (format!("made-{}", pod.name), machines.iter().find(|m| m.claim == pod.claim).map(|m| m.labels[ZONE].clone()));
+            let (name, zone) =
+                (format!("made-{}", pod.name), machines.iter().find(|m| m.claim == pod.claim).map(|m| m.labels[ZONE].clone()));
             object["spec"]["volumeName"] = json!(name);
             let mut spec = json!({ "capacity": { "storage": "10Gi" }, "accessModes": object["spec"]["accessModes"], "storageClassName": object["spec"]["storageClassName"],
                 "csi": { "driver": "ebs.csi.aws.com", "volumeHandle": name }, "claimRef": { "namespace": namespace, "name": claim } });
@@ -233,11 +248,16 @@ impl<'c> Play<'c> {
         let classes: Vec<NodeClass> = self.toy.world.classes.values().cloned().collect();
         let (controllers, keys, vocabulary) = (Controllers::default(), AttributionKeys::default(), vocabulary(&classes));
         let (volumes, namespaces) = (volumes_of(&self.volumes), namespaces(self.case));
-        let reader = PodReader { controllers: &controllers, volumes: &volumes, keys: &keys, namespaces: &namespaces, vocabulary: &vocabulary };
+        let reader =
+            PodReader { controllers: &controllers, volumes: &volumes, keys: &keys, namespaces: &namespaces, vocabulary: &vocabulary };
         let mobility = if work.job {
             Mobility::Job { job: work.name.clone(), job_uid: format!("job-{}", work.name).into() }
         } else {
-            Mobility::Surge { replica_set: format!("rs-{}-{revision}", work.name).into(), deployment: work.name.clone(), deployment_uid: format!("dep-{}", work.name).into() }
+            Mobility::Surge {
+                replica_set: format!("rs-{}-{revision}", work.name).into(),
+                deployment: work.name.clone(),
+                deployment_uid: format!("dep-{}", work.name).into(),
+            }
         };
         let made = self.toy.add_pod(mobility, if work.job { WorkloadKind::Batch } else { WorkloadKind::Inference });
         let mut pod = self.toy.world.pods.remove(&made).unwrap();
@@ -267,7 +287,9 @@ impl<'c> Play<'c> {
             for _ in 0..6 {
                 let decided = plan(&self.toy.settings, &self.toy.world, self.toy.now);
                 let acts = |action: &Action| {
-                    let places = |a: &ClusterAction| matches!(a, ClusterAction::CreateClaim { .. } | ClusterAction::Bind { .. } | ClusterAction::Lift { .. });
+                    let places = |a: &ClusterAction| {
+                        matches!(a, ClusterAction::CreateClaim { .. } | ClusterAction::Bind { .. } | ClusterAction::Lift { .. })
+                    };
                     matches!(action, Action::Launch { .. }) || matches!(action, Action::Cluster(a) if places(a))
                 };
                 if !decided.steps.iter().flat_map(|s| &s.actions).any(acts) {
@@ -330,14 +352,4 @@ impl<'c> Play<'c> {
 /// Labels of the case's namespaces.
 pub fn namespaces(case: &Case) -> NamespaceLabels {
     case.namespaces().into_iter().map(|name| (name.clone(), BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), name)]))).collect()
-}
-
-/// Capacity types by their label's value.
-pub fn capacity_label(capacity_type: CapacityType) -> (&'static str, &'static str) {
-    (CAPACITY, if capacity_type == CapacityType::Spot { "spot" } else { "on-demand" })
-}
-
-/// Set of names, for messages.
-pub fn names(of: &[Lifted]) -> BTreeSet<&str> {
-    of.iter().map(|l| l.name.as_str()).collect()
 }

@@ -143,22 +143,38 @@ impl Scheduler {
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+        // The next wave finds these bound.
+        self.provision(provisioned).await;
         fates.extend(seen);
         fates
     }
 
+    /// The node that the scheduler has chosen for a pod whose volume is still to be made there.
+    async fn chosen(&self, pod: &Pod) -> Option<String> {
+        let claims = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).filter_map(|v| v.persistent_volume_claim.as_ref());
+        for name in claims.map(|c| c.claim_name.clone()).collect::<Vec<_>>() {
+            let api = Api::<PersistentVolumeClaim>::namespaced(self.client.clone(), &pod.namespace().unwrap());
+            let claim = api.get_opt(&name).await.unwrap();
+            if let Some(node) = claim.and_then(|claim| claim.annotations().get(SELECTED_NODE).cloned()) {
+                return Some(node);
+            }
+        }
+        None
+    }
+
     async fn fates(&self, batch: &str) -> BTreeMap<(String, String), Fate> {
         let pods = Api::<Pod>::all(self.client.clone()).list(&ListParams::default().labels(&format!("{BATCH}={batch}"))).await.unwrap();
-        let fate = |pod: Pod| {
-            let key = (pod.namespace().unwrap(), pod.name_any());
-            if let Some(node) = pod.spec.as_ref().and_then(|s| s.node_name.clone()) {
-                return (key, Fate::On(node));
-            }
-            let conditions = pod.status.and_then(|s| s.conditions).unwrap_or_default();
-            let said = conditions.into_iter().find(|c| c.type_ == "PodScheduled" && c.status == "False").and_then(|c| c.message);
-            (key, Fate::Nowhere(said.unwrap_or_default()))
-        };
-        pods.into_iter().map(fate).collect()
+        let mut fates = BTreeMap::new();
+        for pod in pods {
+            let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+            let said = conditions.filter(|c| c.type_ == "PodScheduled" && c.status == "False").find_map(|c| c.message.clone());
+            let on = match (pod.spec.as_ref().and_then(|s| s.node_name.clone()), &said) {
+                (None, None) => self.chosen(&pod).await,
+                (on, _) => on,
+            };
+            fates.insert((pod.namespace().unwrap(), pod.name_any()), on.map_or(Fate::Nowhere(said.unwrap_or_default()), Fate::On));
+        }
+        fates
     }
 
     /// Plays the provisioner: a claim for which the scheduler chose a node gets its volume.
@@ -176,7 +192,8 @@ impl Scheduler {
             let mut volume = volume.clone();
             volume["spec"]["claimRef"]["uid"] = json!(claim.uid());
             Api::<PersistentVolume>::all(self.client.clone()).create(&PostParams::default(), &object(volume)).await.unwrap();
-            let bind = json!({ "metadata": { "annotations": { "pv.kubernetes.io/bind-completed": "yes" } }, "spec": { "volumeName": name } });
+            let bind =
+                json!({ "metadata": { "annotations": { "pv.kubernetes.io/bind-completed": "yes" } }, "spec": { "volumeName": name } });
             api.patch(&claim.name_any(), &PatchParams::default(), &Patch::Merge(bind)).await.unwrap();
             made = true;
         }

@@ -230,6 +230,11 @@ impl<'a> Wants<'a> {
         self.asks_for_place(at) && self.apart.is_none_or(|a| a.leaves_place(at))
     }
 
+    /// Whether a machine may be bought at all: not for pods that must share one which is there.
+    pub fn may_buy(&self) -> bool {
+        self.apart.is_none_or(|a| a.only_claims.is_none())
+    }
+
     /// Whether the rules between pods and their shares leave `capacity_type`.
     pub fn capacity_type_ok(&self, capacity_type: CapacityType) -> bool {
         let other = |area: &Area| matches!(area, Area::CapacityType(wanted) if *wanted != capacity_type);
@@ -304,7 +309,7 @@ impl<'a> Wants<'a> {
             (need.disk > have.resources.disk, Refusal::Disk),
             (!self.labels_ok(at, machine, &listing.class), Refusal::NodeLabels),
             (!self.tolerates(&listing.class), Refusal::Taint),
-            (!self.place_ok(at) || !self.capacity_type_ok(at.capacity_type), Refusal::OtherPods),
+            (!self.may_buy() || !self.place_ok(at) || !self.capacity_type_ok(at.capacity_type), Refusal::OtherPods),
             (capacity == Some(Refusal::CapacityType), Refusal::CapacityType),
             (capacity == Some(Refusal::NoFallback), Refusal::NoFallback),
             (above_cap(listing.offer, machine, need.max_price_per_gpu_hour), Refusal::OwnerPriceCap),

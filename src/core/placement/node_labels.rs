@@ -14,7 +14,9 @@ use crate::core::market::catalog::{Architecture, MachineType};
 use crate::core::market::{Capacity, CapacityType};
 use crate::core::workload::labels::{LabelOperator, LabelRequirement, LabelTerm};
 use crate::core::workload::need::Need;
-use crate::core::workload::need::constraints::{self, CAPACITY_TYPE, EBS_ZONE, HOSTNAME, KARPENTER_CAPACITY_TYPE, KNOWN_LABELS, REGION, TYPE, ZONE, ZONE_ID};
+use crate::core::workload::need::constraints::{
+    self, CAPACITY_TYPE, EBS_ZONE, HOSTNAME, KARPENTER_CAPACITY_TYPE, KNOWN_LABELS, REGION, TYPE, ZONE, ZONE_ID,
+};
 
 /// What a node class determines about its nodes in one zone, as far as pods can see it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -100,7 +102,9 @@ impl<'a> ExpectedNode<'a> {
             "nvidia.com/gpu.count" | "nvidia.com/gpu.memory" | "nvidia.com/gpu.product" if self.shared_as("mig") => None,
             "nvidia.com/gpu.count" | "karpenter.k8s.aws/instance-gpu-count" => number(machine.gpus),
             "nvidia.com/gpu.memory" | "karpenter.k8s.aws/instance-gpu-memory" => number(machine.gpu_memory.0),
-            "nvidia.com/gpu.product" if self.class.labels.contains_key(SHARING) => product(machine).map(|p| Cow::Owned(format!("{p}-SHARED"))),
+            "nvidia.com/gpu.product" if self.class.labels.contains_key(SHARING) => {
+                product(machine).map(|p| Cow::Owned(format!("{p}-SHARED")))
+            }
             "nvidia.com/gpu.product" => product(machine).map(Cow::Borrowed),
             "karpenter.k8s.aws/instance-gpu-name" => said(machine.gpu_model.as_str()),
             "karpenter.k8s.aws/instance-gpu-manufacturer" => said("nvidia"),
@@ -232,6 +236,23 @@ mod tests {
         let l4 = types(r#""nodeSelector":{"nvidia.com/gpu.product":"NVIDIA-L4"}"#);
         assert!(l4.iter().all(|t| t.starts_with("g6.") || t.starts_with("gr6.")) && l4.len() == 10, "whole L4s only: {l4:?}");
         assert_eq!(types(r#""nodeSelector":{"karpenter.k8s.aws/instance-family":"p5"}"#), ["p5.48xlarge", "p5.4xlarge"]);
+    }
+
+    #[test]
+    fn a_shared_gpu_has_the_name_that_discovery_gives_it() {
+        let catalog = Catalog::snapshot();
+        let machine = &catalog.types[&crate::core::units::ids::InstanceType::from("g6.xlarge")];
+        let (region, zone, instance_type) = ("us-east-1".into(), "use1-az4".into(), machine.instance_type.clone());
+        let capacity = Capacity { region, zone, instance_type, capacity_type: CapacityType::Spot };
+        let product = |mode: Option<&str>| {
+            let labels = mode.map(|mode| (SHARING.to_owned(), mode.to_owned())).into_iter().collect();
+            let class = ClassLabels { labels, ..ClassLabels::default() };
+            ExpectedNode { capacity: &capacity, machine, class: &class }.value("nvidia.com/gpu.product").map(Cow::into_owned)
+        };
+        assert_eq!(product(None).as_deref(), Some("NVIDIA-L4"));
+        assert_eq!(product(Some("time-slicing-4")).as_deref(), Some("NVIDIA-L4-SHARED"));
+        assert_eq!(product(Some("mps-4")).as_deref(), Some("NVIDIA-L4-SHARED"));
+        assert_eq!(product(Some("mig-7")), None, "partitions have names of their own");
     }
 
     /// EKS writes the name under Kubernetes' label and the id under its own: a pod is lifted only onto a node that has what it selects by.

@@ -128,7 +128,7 @@ fn collect(
             region = Some((&at.region, mask_of(groups, |g| g.wants.regions.contains(&at.region)), slot));
         }
         if zone.as_ref().is_none_or(|(name, _)| *name != &at.zone) {
-            zone = Some((&at.zone, mask_of(groups, |g| g.wants.place_ok(at))));
+            zone = Some((&at.zone, mask_of(groups, |g| g.wants.may_buy() && g.wants.place_ok(at))));
         }
         let fits: &Mask = by_type.entry((&at.instance_type, at.capacity_type, listing.usable)).or_insert_with(|| {
             mask_of(groups, |g| {

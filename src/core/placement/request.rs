@@ -220,6 +220,8 @@ pub struct Apart {
     pub only: BTreeSet<BTreeSet<Area>>,
     /// In none of these areas, because pods it must be away from run there.
     pub not: BTreeSet<Area>,
+    /// On one of these machines of ours, because pods that it must share one with are there, or a volume that one machine alone may have.
+    pub only_claims: Option<BTreeSet<ClaimName>>,
     /// All pods with this name in one area of this kind, without being all or nothing.
     pub same: Option<(Domain, String)>,
     /// Taints it tolerates, besides those that every GPU pod does.
@@ -239,6 +241,11 @@ impl Apart {
         let of_capacity_type = |areas: &BTreeSet<Area>| areas.first().is_some_and(|a| a.domain() == Domain::CapacityType);
         self.only.iter().filter(|areas| !of_capacity_type(areas)).all(|areas| areas.iter().any(|a| a.holds(at)))
             && !self.not.iter().any(|a| a.domain() != Domain::CapacityType && a.holds(at))
+    }
+
+    /// Whether they leave the machine of `claim`, one that is ours.
+    pub fn leaves_machine(&self, claim: &ClaimName) -> bool {
+        self.only_claims.as_ref().is_none_or(|these| these.contains(claim))
     }
 
     /// Whether the rules leave `capacity_type`.

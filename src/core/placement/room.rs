@@ -104,6 +104,7 @@ fn extra(request: &PlacementRequest, room: &Room, group: &Group) -> Option<Micro
     let ok = group.admitted_by(&room.node_pool)
         && (need.regions.is_empty() || need.regions.iter().any(|p| matches_pattern(p, at.region.as_str())))
         && wants.place_ok(at)
+        && group.apart.leaves_machine(&room.claim)
         && wants.capacity_type_ok(at.capacity_type)
         && wants.tolerates(&room.node.class)
         && group.apart.agrees(room.node.has, room.node.avoids)

@@ -125,7 +125,8 @@ fn places<K: Ord>(
 /// Returns each gang the zone, and pods that stay together the area, where all of it fits at the least cost; the first of equals.
 fn one_area_per_gang<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>], mut groups: Vec<Group<'a>>) -> Vec<Group<'a>> {
     // Where members stand already, the zone is known, whatever is on offer there: free room may do.
-    let name = |g: &Group<'a>| g.gang.map(|gang| (Domain::Zone, gang)).or(g.apart.same.as_ref().map(|(domain, name)| (*domain, name.as_str())));
+    let name =
+        |g: &Group<'a>| g.gang.map(|gang| (Domain::Zone, gang)).or(g.apart.same.as_ref().map(|(domain, name)| (*domain, name.as_str())));
     let gangs: BTreeSet<(Domain, &str)> = groups.iter().filter(|g| g.wants.areas.is_empty()).filter_map(name).collect();
     for gang in gangs {
         let mut common: Option<BTreeMap<Area, i128>> = None;
@@ -178,8 +179,7 @@ fn over_areas<'a>(
         let has_room = |at: usize| free.get(&cells[at].1).is_some_and(|n| *n > 0);
         let open: Vec<usize> = (0..cells.len()).filter(|at| *at < on_offer || has_room(*at)).collect();
         let open_cells: Vec<&Cell> = open.iter().map(|at| &cells[*at].1).collect();
-        let even: Vec<usize> =
-            open.iter().copied().filter(|at| shares.allow(owner, alone_in, &cells[*at].1, &open_cells)).collect();
+        let even: Vec<usize> = open.iter().copied().filter(|at| shares.allow(owner, alone_in, &cells[*at].1, &open_cells)).collect();
         let Some(at) = even.iter().copied().find(|at| has_room(*at)).or_else(|| even.first().copied()) else {
             left.push(*member);
             continue;

@@ -7,8 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::labels::{LabelOperator, LabelRequirement, PodSelector};
 use super::need::constraints::{CAPACITY_TYPE, EBS_ZONE, HOSTNAME, KARPENTER_CAPACITY_TYPE, REGION, ZONE, ZONE_ID, refuse, requirement};
-use super::need::{LabelSelector, NeedError, NodeSelectorRequirement, PodAffinityTerm, PodManifest, PodSpec, Toleration, TopologySpreadConstraint};
+use super::need::{
+    LabelSelector, NeedError, NodeSelectorRequirement, PodAffinityTerm, PodManifest, PodSpec, Toleration, TopologySpreadConstraint,
+};
 use super::pod_reader::NamespaceLabels;
+use super::volumes::PodVolumes;
 use crate::core::units::shared::Shared;
 
 /// The topology domain of a rule.
@@ -79,6 +82,8 @@ pub struct PodRules {
     pub tolerations: Vec<Toleration>,
     /// The value of its PriorityClass; higher goes first.
     pub priority: i64,
+    /// Its volumes.
+    pub volumes: PodVolumes,
     /// Labels that its node must have for these rules to be evaluated, besides those of every node.
     pub node_labels: BTreeSet<String>,
 }
@@ -96,11 +101,6 @@ impl PodRules {
         let together = affinity.pod_affinity.unwrap_or_default().required_during_scheduling_ignored_during_execution;
         let apart = affinity.pod_anti_affinity.unwrap_or_default().required_during_scheduling_ignored_during_execution;
         let (together, apart) = (between("podAffinity", together), between("podAntiAffinity", apart));
-        if together.iter().any(|with| with.domain == Domain::Machine) {
-            let path = "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution";
-            let advice = "tie them to one zone (topology.kubernetes.io/zone), use lowtide.dev/gang, or make it preferred";
-            refuse(&mut faults, path, "requires other pods on the same machine", advice);
-        }
         let spread = spreads(manifest, &mut faults);
         let of_pods = together_keys(spec).chain(spec.topology_spread_constraints.iter().filter(|c| is_hard(c)).map(|c| &c.topology_key));
         let node_labels = of_pods.filter(|key| !EVERYWHERE.contains(&key.as_str())).cloned().collect();
@@ -112,14 +112,16 @@ impl PodRules {
             host_ports: host_ports(spec),
             tolerations: spec.tolerations.clone(),
             priority: spec.priority.unwrap_or(0),
+            volumes: PodVolumes::default(),
             node_labels,
         };
         (rules.into(), faults)
     }
 
-    /// Pods that it does not share a machine with: by anti-affinity, or by a spread that allows one of them on each.
+    /// Pods that it does not share a machine with: by anti-affinity, since a machine is in one zone, one region and of one capacity type; or by a
+    /// spread that allows one of them on each.
     pub fn alone_on_machine(&self) -> impl Iterator<Item = &PodSelector> {
-        let apart = self.apart.iter().filter(|c| c.domain == Domain::Machine).map(|c| &c.pods);
+        let apart = self.apart.iter().map(|c| &c.pods);
         apart.chain(self.bounded_on_machine().filter(|s| s.max_skew == 1).filter_map(|s| s.pods.as_ref()))
     }
 
@@ -165,10 +167,14 @@ fn host_ports(spec: &PodSpec) -> BTreeSet<String> {
     taken.collect()
 }
 
-const DOMAINS: &str =
-    "use kubernetes.io/hostname, topology.kubernetes.io/zone, topology.kubernetes.io/region or lowtide.dev/capacity-type, or make it preferred";
+const DOMAINS: &str = "use kubernetes.io/hostname, topology.kubernetes.io/zone, topology.kubernetes.io/region or lowtide.dev/capacity-type, or make it preferred";
 
-fn company((manifest, known): (&PodManifest, &NamespaceLabels), term: &PodAffinityTerm, path: &str, faults: &mut Vec<NeedError>) -> Option<Company> {
+fn company(
+    (manifest, known): (&PodManifest, &NamespaceLabels),
+    term: &PodAffinityTerm,
+    path: &str,
+    faults: &mut Vec<NeedError>,
+) -> Option<Company> {
     let Some(domain) = Domain::of_label(&term.topology_key) else {
         refuse(faults, path, &format!("ties pods to other pods by {}", term.topology_key), DOMAINS);
         return None;
@@ -222,7 +228,12 @@ fn spreads(manifest: &PodManifest, faults: &mut Vec<NeedError>) -> Vec<Spread> {
     for (index, constraint) in hard {
         let path = format!("spec.topologySpreadConstraints[{index}]");
         let Some(domain) = Domain::of_label(&constraint.topology_key) else {
-            refuse(faults, &path, &format!("spreads over {}", constraint.topology_key), &DOMAINS.replace("make it preferred", "use ScheduleAnyway"));
+            refuse(
+                faults,
+                &path,
+                &format!("spreads over {}", constraint.topology_key),
+                &DOMAINS.replace("make it preferred", "use ScheduleAnyway"),
+            );
             continue;
         };
         if constraint.max_skew < 1 {
@@ -299,10 +310,73 @@ mod tests {
         for spec in [
             r#"{"topologySpreadConstraints":[{"maxSkew":1,"topologyKey":"rack","whenUnsatisfiable":"DoNotSchedule"}]}"#,
             r#"{"topologySpreadConstraints":[{"maxSkew":0,"topologyKey":"topology.kubernetes.io/zone","whenUnsatisfiable":"DoNotSchedule"}]}"#,
-            r#"{"affinity":{"podAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":[{"topologyKey":"kubernetes.io/hostname","labelSelector":{}}]}}}"#,
+            r#"{"affinity":{"podAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":[{"topologyKey":"rack","labelSelector":{}}]}}}"#,
         ] {
             assert_eq!(read(spec).1.len(), 1, "{spec}");
         }
+    }
+
+    #[test]
+    fn every_domain_that_a_bought_node_tells_is_honoured_and_the_node_gets_the_label() {
+        let spec = |key: &str| {
+            format!(
+                r#"{{"topologySpreadConstraints":[{{"maxSkew":2,"topologyKey":"{key}","whenUnsatisfiable":"DoNotSchedule","labelSelector":{{}}}}]}}"#
+            )
+        };
+        for (key, domain, labels) in [
+            ("kubernetes.io/hostname", Domain::Machine, 0),
+            ("topology.kubernetes.io/zone", Domain::Zone, 0),
+            ("topology.ebs.csi.aws.com/zone", Domain::Zone, 1),
+            ("topology.kubernetes.io/region", Domain::Region, 0),
+            ("lowtide.dev/capacity-type", Domain::CapacityType, 1),
+            ("karpenter.sh/capacity-type", Domain::CapacityType, 1),
+        ] {
+            let (rules, faults) = read(&spec(key));
+            assert!(faults.is_empty(), "{faults:?}");
+            assert_eq!((rules.spread[0].domain, rules.node_labels.len()), (domain, labels), "{key}");
+        }
+    }
+
+    #[test]
+    fn who_keeps_others_out_of_its_zone_keeps_them_off_its_machine() {
+        let (rules, _) = read(
+            r#"{"affinity":{"podAntiAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":[
+                  {"topologyKey":"topology.kubernetes.io/zone","labelSelector":{"matchLabels":{"app":"index"}}}]}}}"#,
+        );
+        assert_eq!(rules.alone_on_machine().count(), 1);
+    }
+
+    /// The scheduler sees one domain only of a pod that is pinned: with fewer than `minDomains`, the emptiest counts as empty.
+    #[test]
+    fn a_spread_whose_emptiest_domain_counts_as_empty_bounds_what_one_machine_holds() {
+        let spread = |more: &str| {
+            let spec = r#"{"topologySpreadConstraints":[{"maxSkew":2,"topologyKey":"topology.kubernetes.io/zone","whenUnsatisfiable":"DoNotSchedule",
+                "labelSelector":{"matchLabels":{"app":"web"}}MORE}]}"#;
+            read(&spec.replace("MORE", more)).0
+        };
+        assert_eq!(spread("").most_per_machine(), None);
+        assert_eq!(spread(r#","minDomains":2"#).most_per_machine(), Some(2));
+        let everywhere = spread(r#","nodeAffinityPolicy":"Ignore""#);
+        assert_eq!((everywhere.most_per_machine(), everywhere.spread[0].min_domains), (Some(2), i64::MAX));
+    }
+
+    #[test]
+    fn namespaces_are_selected_by_their_labels() {
+        let labels = |team: &str| BTreeMap::from([("team".to_owned(), team.to_owned())]);
+        let known = NamespaceLabels::from([("a".to_owned(), labels("ml")), ("b".to_owned(), labels("web"))]);
+        let selected = |selector: &str| {
+            let text = format!(
+                r#"{{"metadata":{{"namespace":"a"}},"spec":{{"affinity":{{"podAffinity":{{"requiredDuringSchedulingIgnoredDuringExecution":[
+                   {{"topologyKey":"topology.kubernetes.io/zone","labelSelector":{{}}{selector}}}]}}}}}}}}"#
+            );
+            let rules = PodRules::read(&serde_json::from_str(&text).unwrap(), &known).0;
+            ["a", "b", "c"].into_iter().filter(|name| rules.together[0].pods.selects(name, &BTreeMap::new())).collect::<Vec<_>>()
+        };
+        assert_eq!(selected(""), ["a"]);
+        assert_eq!(selected(r#","namespaceSelector":{}"#), ["a", "b", "c"]);
+        assert_eq!(selected(r#","namespaceSelector":{"matchLabels":{"team":"web"}}"#), ["b"]);
+        assert_eq!(selected(r#","namespaceSelector":{"matchLabels":{"team":"none"}},"namespaces":["c"]"#), ["c"]);
+        assert_eq!(selected(r#","namespaceSelector":{"matchLabels":{"team":"none"}}"#), [""; 0]);
     }
 
     #[test]

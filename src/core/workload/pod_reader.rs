@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::controllers::Controllers;
 use super::labels::both;
 use super::need::{Metadata, NeedAnswer, PodManifest, Vocabulary, WorkloadKind, parse_with};
-use super::volumes::{self, Volumes};
+use super::volumes::{self, PodVolumes, Volumes};
 use super::{Attribution, LetGo, Mobility, PodRules, Workload};
 use crate::core::units::shared::Shared;
 use crate::core::units::time::Millis;
@@ -95,7 +95,8 @@ impl PodReader<'_> {
 
     /// With which pods it may run.
     pub fn rules(&self, manifest: &PodManifest) -> Shared<PodRules> {
-        PodRules::read(manifest, self.namespaces).0
+        let rules = PodRules::read(manifest, self.namespaces).0;
+        PodRules { volumes: PodVolumes::of(manifest, self.volumes), ..(*rules).clone() }.into()
     }
 
     /// Reads a pod; `need` and `rules` are what [`PodReader::need`] and [`PodReader::rules`] said of it, `let_go` the mark on it.

@@ -11,11 +11,11 @@ use super::Kube;
 use super::work::{Keeper, Replicated, SimPod};
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::Uid;
+use crate::core::workload::Pod;
 use crate::core::workload::controllers::{Controllers, DeploymentFacts};
 use crate::core::workload::need::{PodManifest, Vocabulary};
 use crate::core::workload::pod_reader::{AttributionKeys, NamespaceLabels, PodReader, ReadPod};
 use crate::core::workload::volumes::Volumes;
-use crate::core::workload::Pod;
 
 /// What a reading depends on besides the pod.
 #[derive(Debug, Default)]

@@ -14,9 +14,11 @@ use super::replacing::replaced_pod;
 use crate::core::fleet::Claim;
 use crate::core::market::Capacity;
 use crate::core::placement::{Apart, Area, AreaSpread};
+use crate::core::units::ids::ClaimName;
 use crate::core::workload::company::{Company, Domain, Spread};
 use crate::core::workload::labels::PodSelector;
 use crate::core::workload::need::Toleration;
+use crate::core::workload::volumes::PodVolumes;
 use crate::core::workload::{Pod, PodRules};
 
 /// The marks of all pods that are there. Mostly none has such a rule, and nothing is to be looked at.
@@ -59,7 +61,65 @@ pub(in crate::core::plan) fn of(pass: &Pass, marks: &Marks, pod: &Pod) -> Apart 
         }
         apart.only.insert(there);
     }
+    for volume in &rules.volumes.wait_for_first {
+        let shares = |other: &&Pod| shares_volume(pod, other, |volumes| volumes.wait_for_first.contains(volume));
+        let there = areas_of(pass, pod, Domain::Zone, shares);
+        match there.is_empty() {
+            true => apart.same = apart.same.or(Some((Domain::Zone, format!("{}/{volume}", pod.object().namespace)))),
+            false => drop(apart.only.insert(there)),
+        }
+    }
+    apart.only_claims = shared_machines(pass, pod);
     apart
+}
+
+/// Both pods are of one namespace and `meant` holds for the volumes of the other.
+fn shares_volume(pod: &Pod, other: &Pod, meant: impl Fn(&PodVolumes) -> bool) -> bool {
+    pod.object().namespace == other.object().namespace && meant(&other.rules.volumes)
+}
+
+/// Pods that `pod` must share a machine with, as one of its rules says: by affinity, or by a volume that one machine alone may have.
+pub(in crate::core::plan) fn must_share(pod: &Pod, other: &Pod) -> bool {
+    let near = |c: &Company| c.domain == Domain::Machine && c.pods.selects(&other.object().namespace, &other.rules.labels);
+    let volume = |volumes: &PodVolumes| !volumes.of_one_node.is_disjoint(&pod.rules.volumes.of_one_node);
+    pod.rules.together.iter().any(near) || shares_volume(pod, other, volume)
+}
+
+/// Whether any rule of the pod may tie it to the machine of another.
+pub(in crate::core::plan) fn is_tied(pod: &Pod) -> bool {
+    !pod.rules.volumes.of_one_node.is_empty() || pod.rules.together.iter().any(|c| c.domain == Domain::Machine)
+}
+
+/// The machines that pods which `pod` must share one with leave; `None` when there is no such pod, or when it is the first of its kind.
+fn shared_machines(pass: &Pass, pod: &Pod) -> Option<BTreeSet<ClaimName>> {
+    if !is_tied(pod) {
+        return None;
+    }
+    let stays = |p: &&Pod| !p.finished() && p.let_go.is_none() && p.deleting_until.is_none() && p.identity.uid != pod.identity.uid;
+    let claims_of = |meant: &dyn Fn(&Pod) -> bool| -> BTreeSet<ClaimName> {
+        let others = pass.world.pods.values().filter(stays).filter(|p| meant(p)).filter_map(|p| p.claim.clone());
+        others.filter(|name| pass.claims.get(name).is_some_and(Claim::takes_work)).collect()
+    };
+    let mut left: Option<BTreeSet<ClaimName>> = None;
+    let mut keep = |these: BTreeSet<ClaimName>| {
+        left = Some(match left.take() {
+            Some(before) => before.intersection(&these).cloned().collect(),
+            None => these,
+        });
+    };
+    for company in pod.rules.together.iter().filter(|c| c.domain == Domain::Machine) {
+        let selects = |other: &Pod| company.pods.selects(&other.object().namespace, &other.rules.labels);
+        let there = claims_of(&selects);
+        if !(there.is_empty() && selects(pod)) {
+            keep(there);
+        }
+    }
+    let volume = |other: &Pod| shares_volume(pod, other, |volumes| !volumes.of_one_node.is_disjoint(&pod.rules.volumes.of_one_node));
+    let holders = claims_of(&volume);
+    if !holders.is_empty() {
+        keep(holders);
+    }
+    left
 }
 
 /// The kinds of areas in which a pod keeps its own equals away.
@@ -107,9 +167,8 @@ pub(in crate::core::plan) fn clashes(pass: &Pass, pod: &Pod, at: &Capacity) -> b
 /// One of two pods keeps the other out of an area that both places are in.
 fn keep_apart(one: &Pod, other: &Pod, (at, there): (&Capacity, &Capacity)) -> bool {
     let common = |domain: Domain| Area::of(domain, at).is_some_and(|area| area.holds(there));
-    let keeps = |of: &Pod, out: &Pod| {
-        of.rules.apart.iter().any(|c| common(c.domain) && c.pods.selects(&out.object().namespace, &out.rules.labels))
-    };
+    let keeps =
+        |of: &Pod, out: &Pod| of.rules.apart.iter().any(|c| common(c.domain) && c.pods.selects(&out.object().namespace, &out.rules.labels));
     keeps(one, other) || keeps(other, one)
 }
 

@@ -15,6 +15,7 @@ use super::deadline::{self, Verdict};
 use super::judging::Judged;
 use super::replacing::{is_rescue, replaced_pod};
 use super::room::{free_room, kept_for};
+use super::tied;
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
 use crate::core::fleet::{Claim, ClaimSpec, NodeClass, NodePool, Trigger};
 use crate::core::market::{Capacity, CapacityType, Offer, PriceSource};
@@ -119,6 +120,7 @@ fn waiting_pods<'a>(pass: &mut Pass<'a>) -> Vec<&'a Pod> {
         }
         match &pod.need {
             Ok(_) if pass.pools_for(pod).is_empty() => say_no_pool(pass, pod),
+            Ok(_) if tied::waits_for_volume(pass, pod) => {}
             Ok(_) => waiting.push(pod),
             Err(faults) => {
                 let note = format!("cannot be placed: {}", faults.join("; "));
@@ -128,7 +130,7 @@ fn waiting_pods<'a>(pass: &mut Pass<'a>) -> Vec<&'a Pod> {
     }
     // Rescues first, then the oldest: the order is the placement's tie-break.
     waiting.sort_by_cached_key(|p| (replaced_pod(pass, p).is_none(), p.created_at, p.identity.uid.clone()));
-    waiting
+    tied::one_at_a_time(pass, waiting)
 }
 
 fn say_no_pool(pass: &mut Pass, pod: &Pod) {

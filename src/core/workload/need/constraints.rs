@@ -117,7 +117,10 @@ fn alternatives(terms: &[NodeSelectorTerm], own_labels: &BTreeSet<String>, fault
         // The one field there is, is the node's name, and that of a machine which is yet to be bought is none that anybody wrote.
         for want in &term.match_fields {
             if want.operator == "NotIn" {
-                read.push(LabelRequirement { key: HOSTNAME.to_owned(), operator: LabelOperator::NotIn(want.values.iter().cloned().collect()) });
+                read.push(LabelRequirement {
+                    key: HOSTNAME.to_owned(),
+                    operator: LabelOperator::NotIn(want.values.iter().cloned().collect()),
+                });
             } else {
                 refuse(&mut unknown, AFFINITY, "names nodes", "select nodes by labels; lowtide chooses the node");
             }
@@ -131,7 +134,12 @@ fn alternatives(terms: &[NodeSelectorTerm], own_labels: &BTreeSet<String>, fault
     }
     if kept.is_empty() && faults.len() == before {
         if impossible.is_empty() {
-            refuse(faults, AFFINITY, "has no term with a requirement, and such a term selects no node", "write one requirement, or remove it");
+            refuse(
+                faults,
+                AFFINITY,
+                "has no term with a requirement, and such a term selects no node",
+                "write one requirement, or remove it",
+            );
         }
         faults.extend(impossible);
     }
@@ -323,6 +331,29 @@ mod tests {
         assert!(faults.is_empty() && place.terms.len() == 1, "a label that nobody has is absent");
         let (_, faults) = affinity(r#"[{"matchExpressions":[{"key":"nvidia.com/gpu.count","operator":"Gt","values":["many"]}]}]"#);
         assert!(faults[0].to_string().contains("uses the operator Gt"));
+    }
+
+    /// An empty term selects no node; the one field that can be matched is the name, which no node to be bought has yet.
+    #[test]
+    fn empty_terms_and_node_names_are_read_as_the_scheduler_reads_them() {
+        let (_, faults) = affinity("[{}]");
+        assert!(faults[0].to_string().contains("selects no node"), "{faults:?}");
+        let (place, faults) = affinity(r#"[{},{"matchExpressions":[{"key":"tier","operator":"Exists"}]}]"#);
+        assert!(faults.is_empty() && place.terms.len() == 1, "{faults:?}");
+        let by_name = |operator: &str| {
+            affinity(&format!(r#"[{{"matchFields":[{{"key":"metadata.name","operator":"{operator}","values":["n1"]}}]}}]"#))
+        };
+        assert!(by_name("NotIn").1.is_empty());
+        assert!(by_name("In").1[0].to_string().contains("names nodes"));
+    }
+
+    #[test]
+    fn labels_of_old_charts_that_kubelets_still_set_are_known() {
+        let selector = [("beta.kubernetes.io/os", "linux"), ("beta.kubernetes.io/arch", "arm64")];
+        let node_selector = selector.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let mut faults = Vec::new();
+        let place = read(&PodSpec { node_selector, ..PodSpec::default() }, &BTreeSet::new(), &mut faults);
+        assert!(faults.is_empty() && place.architecture == Some(Architecture::Arm64), "{faults:?}");
     }
 
     #[test]
