@@ -2,6 +2,8 @@
 //!
 //! Decides: nothing; `placing::asking` fills in the terms, `placing::apart` the marks.
 
+use std::collections::BTreeSet;
+
 use crate::core::fleet::Node;
 use crate::core::placement::listing::Listing;
 use crate::core::placement::{self, PoolPolicy};
@@ -24,9 +26,16 @@ pub(super) struct Marks {
     pub(super) pods: Vec<PodSelector>,
     /// Some pod keeps others out of its zone, region or capacity type.
     pub(super) over_areas: bool,
+    /// Volume claims, by namespace and name, that several pods mount and that are not everywhere: of one node, or made where the first lands.
+    pub(super) common_claims: BTreeSet<(String, String)>,
 }
 
 impl Marks {
+    /// Whether other pods mount one of these claims, too.
+    pub(super) fn has_common(&self, namespace: &str, claims: &BTreeSet<String>) -> bool {
+        !self.common_claims.is_empty() && claims.iter().any(|claim| self.common_claims.contains(&(namespace.to_owned(), claim.clone())))
+    }
+
     fn is_empty(&self) -> bool {
         self.ports.is_empty() && self.pods.is_empty()
     }

@@ -296,7 +296,11 @@ mod tests {
                  {"maxSkew":1,"topologyKey":"rack","whenUnsatisfiable":"ScheduleAnyway"}]}"#,
         );
         assert!(faults.is_empty(), "{faults:?}");
-        assert_eq!((rules.apart.len(), rules.apart[0].domain, rules.most_per_machine()), (1, Domain::Machine, Some(2)));
+        assert_eq!(
+            (rules.apart.len(), rules.apart[0].domain, rules.most_per_machine()),
+            (1, Domain::Machine, Some(1)),
+            "minDomains bounds each machine"
+        );
         assert!(rules.apart[0].pods.selects("ml", &rules.labels) && !rules.apart[0].pods.selects("other", &rules.labels));
         let zones = rules.zone_spread().unwrap();
         assert_eq!((zones.max_skew, zones.min_domains, zones.revision.as_str()), (1, 2, "pod-template-hash=7d"));

@@ -27,7 +27,26 @@ pub(in crate::core::plan) fn marks(pass: &Pass) -> Marks {
     let ports: BTreeSet<&String> = pods().flat_map(|p| &p.rules.host_ports).collect();
     let terms: BTreeSet<&PodSelector> = pods().flat_map(|p| p.rules.alone_on_machine()).collect();
     let over_areas = pods().any(|p| p.rules.apart.iter().any(|c| c.domain != Domain::Machine));
-    Marks { ports: ports.into_iter().cloned().collect(), pods: terms.into_iter().cloned().collect(), over_areas }
+    Marks {
+        ports: ports.into_iter().cloned().collect(),
+        pods: terms.into_iter().cloned().collect(),
+        over_areas,
+        common_claims: common_claims(pass),
+    }
+}
+
+/// Claims that several pods mount and that tie these to one zone or one machine.
+fn common_claims(pass: &Pass) -> BTreeSet<(String, String)> {
+    let (mut seen, mut common) = (BTreeSet::new(), BTreeSet::new());
+    for pod in pass.world.pods.values().filter(|p| !p.finished()) {
+        for claim in pod.rules.volumes.of_one_node.union(&pod.rules.volumes.wait_for_first) {
+            let key = (pod.object().namespace.clone(), claim.clone());
+            if !seen.insert(key.clone()) {
+                common.insert(key);
+            }
+        }
+    }
+    common
 }
 
 /// What rules between pods leave of the choice for `pod`.
@@ -61,7 +80,8 @@ pub(in crate::core::plan) fn of(pass: &Pass, marks: &Marks, pod: &Pod) -> Apart 
         }
         apart.only.insert(there);
     }
-    for volume in &rules.volumes.wait_for_first {
+    let is_common = |claim: &&String| marks.has_common(&pod.object().namespace, &BTreeSet::from([(*claim).clone()]));
+    for volume in rules.volumes.wait_for_first.iter().filter(is_common) {
         let shares = |other: &&Pod| shares_volume(pod, other, |volumes| volumes.wait_for_first.contains(volume));
         let there = areas_of(pass, pod, Domain::Zone, shares);
         match there.is_empty() {
@@ -69,7 +89,7 @@ pub(in crate::core::plan) fn of(pass: &Pass, marks: &Marks, pod: &Pod) -> Apart 
             false => drop(apart.only.insert(there)),
         }
     }
-    apart.only_claims = shared_machines(pass, pod);
+    apart.only_claims = shared_machines(pass, marks, pod);
     apart
 }
 
@@ -86,13 +106,14 @@ pub(in crate::core::plan) fn must_share(pod: &Pod, other: &Pod) -> bool {
 }
 
 /// Whether any rule of the pod may tie it to the machine of another.
-pub(in crate::core::plan) fn is_tied(pod: &Pod) -> bool {
-    !pod.rules.volumes.of_one_node.is_empty() || pod.rules.together.iter().any(|c| c.domain == Domain::Machine)
+pub(in crate::core::plan) fn is_tied(marks: &Marks, pod: &Pod) -> bool {
+    marks.has_common(&pod.object().namespace, &pod.rules.volumes.of_one_node)
+        || pod.rules.together.iter().any(|c| c.domain == Domain::Machine)
 }
 
 /// The machines that pods which `pod` must share one with leave; `None` when there is no such pod, or when it is the first of its kind.
-fn shared_machines(pass: &Pass, pod: &Pod) -> Option<BTreeSet<ClaimName>> {
-    if !is_tied(pod) {
+fn shared_machines(pass: &Pass, marks: &Marks, pod: &Pod) -> Option<BTreeSet<ClaimName>> {
+    if !is_tied(marks, pod) {
         return None;
     }
     let stays = |p: &&Pod| !p.finished() && p.let_go.is_none() && p.deleting_until.is_none() && p.identity.uid != pod.identity.uid;
@@ -205,7 +226,12 @@ fn telling(tolerations: &[Toleration]) -> Vec<Toleration> {
 pub fn among<'p>(rules: impl Iterator<Item = (&'p str, &'p PodRules)> + Clone) -> Vec<Apart> {
     let ports: BTreeSet<&String> = rules.clone().flat_map(|(_, r)| &r.host_ports).collect();
     let terms: BTreeSet<&PodSelector> = rules.clone().flat_map(|(_, r)| r.alone_on_machine()).collect();
-    let marks = Marks { ports: ports.into_iter().cloned().collect(), pods: terms.into_iter().cloned().collect(), over_areas: false };
+    let marks = Marks {
+        ports: ports.into_iter().cloned().collect(),
+        pods: terms.into_iter().cloned().collect(),
+        over_areas: false,
+        common_claims: BTreeSet::new(),
+    };
     let one = |(namespace, rules): (&str, &PodRules)| {
         let (has, avoids) = marks.on(namespace, rules);
         let own = |c: &&Company| c.domain != Domain::Machine && c.pods.selects(namespace, &rules.labels);

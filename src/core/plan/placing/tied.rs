@@ -42,17 +42,16 @@ fn in_use(pass: &Pass, pod: &Pod) -> Option<String> {
     Some(format!("PersistentVolumeClaim {claim} (ReadWriteOncePod) is in use by pod {}", holder.object()))
 }
 
-/// Of pods that must share a machine, or may not use a volume together, the first; the others have the next pass, which sees where it went.
-pub(in crate::core::plan) fn one_at_a_time<'a>(pass: &mut Pass, waiting: Vec<&'a Pod>) -> Vec<&'a Pod> {
-    if !waiting.iter().any(|pod| is_tied(pod)) {
+/// Of pods that must share a machine, or may not use a volume together, the first; the others have the pass that sees where it went.
+pub(in crate::core::plan) fn one_at_a_time<'a>(pass: &Pass, waiting: Vec<&'a Pod>) -> Vec<&'a Pod> {
+    let terms = super::asking::terms(pass);
+    if !waiting.iter().any(|pod| is_tied(&terms.marks, pod)) {
         return waiting;
     }
     let mut now: Vec<&Pod> = Vec::new();
     for pod in waiting {
-        let alone = |other: &&Pod| is_tied(other) && (must_share(pod, other) || must_share(other, pod));
-        if is_tied(pod) && now.iter().any(alone) {
-            pass.wake(pass.now + Millis(1));
-        } else {
+        let together = |other: &&Pod| must_share(pod, other) || (is_tied(&terms.marks, other) && must_share(other, pod));
+        if !(is_tied(&terms.marks, pod) && now.iter().any(together)) {
             now.push(pod);
         }
     }
@@ -63,10 +62,13 @@ pub(in crate::core::plan) fn one_at_a_time<'a>(pass: &mut Pass, waiting: Vec<&'a
 pub(in crate::core::plan) fn make_room_for_followers(pass: &Pass, pod: &Pod, need: &mut Shared<Need>) {
     let waits =
         |p: &&&Pod| p.phase == PodPhase::Gated && p.claim.is_none() && p.deleting_until.is_none() && p.identity.uid != pod.identity.uid;
-    let gated = pass.index.gated().iter().filter(waits);
+    let (terms, gated) = (super::asking::terms(pass), pass.index.gated().iter().filter(waits));
+    if terms.marks.common_claims.is_empty() && pass.index.gated().iter().all(|p| !is_tied(&terms.marks, p)) {
+        return;
+    }
     // A volume of one pod is never used by two.
     let one_pod = !pod.rules.volumes.of_one_pod.is_empty();
-    let follows = |p: &&&Pod| is_tied(p) && !one_pod && must_share(p, pod) && p.rules.volumes.missing.is_none();
+    let follows = |p: &&&Pod| is_tied(&terms.marks, p) && !one_pod && must_share(p, pod) && p.rules.volumes.missing.is_none();
     for follower in gated.filter(follows) {
         let Ok((more, _)) = &follower.need else { continue };
         need.gpus += more.gpus;
