@@ -265,6 +265,10 @@ fn refuse_others(spec: &PodSpec, faults: &mut Vec<NeedError>) {
     if spec.scheduler_name.as_ref().is_some_and(|n| !n.is_empty() && n != "default-scheduler") {
         refuse(faults, "spec.schedulerName", "is another scheduler", "use the default scheduler");
     }
+    // The scheduler does not look at it, and the kubelet refuses the pod.
+    if spec.os.name.as_ref().is_some_and(|name| name != "linux") {
+        refuse(faults, "spec.os.name", "requires an operating system other than linux", "lowtide's nodes run linux");
+    }
     let claims = spec.containers.iter().chain(&spec.init_containers).any(|c| !c.resources.claims.is_empty());
     if claims || !spec.resource_claims.is_empty() {
         refuse(faults, "spec.resourceClaims", "requests devices by resource claim", "request GPUs with the limit nvidia.com/gpu");
@@ -345,6 +349,17 @@ mod tests {
         };
         assert!(by_name("NotIn").1.is_empty());
         assert!(by_name("In").1[0].to_string().contains("names nodes"));
+    }
+
+    #[test]
+    fn a_pod_of_another_operating_system_is_refused() {
+        let faults_of = |os: &str| {
+            let spec = serde_json::from_str(&format!(r#"{{"os":{{"name":"{os}"}}}}"#)).unwrap();
+            let mut faults = Vec::new();
+            read(&spec, &BTreeSet::new(), &mut faults);
+            faults.len()
+        };
+        assert_eq!((faults_of("linux"), faults_of("windows")), (0, 1));
     }
 
     #[test]

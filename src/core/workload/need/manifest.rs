@@ -64,6 +64,16 @@ pub struct PodSpec {
     pub resources: ContainerResources,
     pub priority: Option<i64>,
     pub priority_class_name: Option<String>,
+    pub runtime_class_name: Option<String>,
+    pub os: PodOs,
+}
+
+/// The operating system that a pod says it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[expect(missing_docs, reason = "the fields are Kubernetes' own, described in its API reference")]
+pub struct PodOs {
+    pub name: Option<String>,
 }
 
 /// A quantity: JSON and YAML write `2` as a number and `500m` as a string.
