@@ -233,6 +233,7 @@ impl<'a, 'r> Plan<'a, 'r> {
                     (0..count).for_each(|_| room.free.take(need.resources()));
                     room.node.has |= apart.has;
                     room.node.avoids |= apart.avoids;
+                    room.node.count(apart, count);
                 }
             }
         }

@@ -214,6 +214,9 @@ pub struct Apart {
     pub avoids: u64,
     /// At most this many equal pods on one machine, by topology spread over machines.
     pub most_per_machine: Option<i64>,
+    /// At most this many of the pods that a spread counts on one machine that is ours already: which count, as in [`RoomNode::counts`], and how
+    /// many.
+    pub most_counted: Vec<(usize, i64)>,
     /// At most one of its owner's pods in one area of each of these kinds, by anti-affinity.
     pub one_in_each: BTreeSet<Domain>,
     /// In one of the areas of each of these sets, because pods it must be near run there.
@@ -241,6 +244,12 @@ impl Apart {
         let of_capacity_type = |areas: &BTreeSet<Area>| areas.first().is_some_and(|a| a.domain() == Domain::CapacityType);
         self.only.iter().filter(|areas| !of_capacity_type(areas)).all(|areas| areas.iter().any(|a| a.holds(at)))
             && !self.not.iter().any(|a| a.domain() != Domain::CapacityType && a.holds(at))
+    }
+
+    /// How many more of these pods a machine of ours may take, by what spreads count there.
+    pub fn left_on(&self, node: &RoomNode) -> i64 {
+        let left = |(at, most): &(usize, i64)| most - node.counts.get(*at).copied().unwrap_or(0);
+        self.most_counted.iter().map(left).min().unwrap_or(i64::MAX)
     }
 
     /// Whether they leave the machine of `claim`, one that is ours.
@@ -298,12 +307,26 @@ pub struct RoomNode {
     pub has: u64,
     /// Marks that the pods on it avoid.
     pub avoids: u64,
+    /// How many pods of each selector that spreads count by are on it.
+    pub counts: Vec<i64>,
     /// Its labels, once it has joined.
     pub labels: Option<Arc<BTreeMap<String, String>>>,
     /// What its class adds.
     pub class: Arc<ClassLabels>,
     /// Fingerprints of needs that were tried there and that the scheduler did not bind.
     pub misfits: BTreeSet<String>,
+}
+
+impl RoomNode {
+    /// `count` pods with the rules `apart` come onto it: their own spreads count them.
+    pub fn count(&mut self, apart: &Apart, count: i64) {
+        for (at, _) in &apart.most_counted {
+            if self.counts.len() <= *at {
+                self.counts.resize(at + 1, 0);
+            }
+            self.counts[*at] += count;
+        }
+    }
 }
 
 /// How the nodes of one class are packed.

@@ -24,6 +24,8 @@ pub(super) struct Terms<'a> {
 pub(super) struct Marks {
     pub(super) ports: Vec<String>,
     pub(super) pods: Vec<PodSelector>,
+    /// Which pods spreads count that allow more than one of them on a machine.
+    pub(super) counted: Vec<PodSelector>,
     /// Some pod keeps others out of its zone, region or capacity type.
     pub(super) over_areas: bool,
     /// Volume claims, by namespace and name, that several pods mount and that are not everywhere: of one node, or made where the first lands.
@@ -60,6 +62,19 @@ impl Marks {
             }
         }
         (has, avoids)
+    }
+
+    /// How many of those that a pod's spreads count may be on one machine.
+    pub(super) fn most_counted(&self, rules: &PodRules) -> Vec<(usize, i64)> {
+        let at = |pods: &PodSelector| self.counted.iter().position(|counted| counted == pods);
+        rules.bounded_on_machine().filter_map(|s| Some((at(s.pods.as_ref()?)?, s.max_skew))).collect()
+    }
+
+    /// Adds a pod to what spreads count on its machine.
+    pub(super) fn count(&self, counts: &mut Vec<i64>, namespace: &str, rules: &PodRules) {
+        counts.resize(self.counted.len(), 0);
+        let selected = self.counted.iter().zip(counts).filter(|(pods, _)| pods.selects(namespace, &rules.labels));
+        selected.for_each(|(_, count)| *count += 1);
     }
 
     /// What the pods on a machine have and avoid, ours and others.

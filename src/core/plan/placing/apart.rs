@@ -26,10 +26,13 @@ pub(in crate::core::plan) fn marks(pass: &Pass) -> Marks {
     let pods = || pass.world.pods.values().filter(|p| !p.finished());
     let ports: BTreeSet<&String> = pods().flat_map(|p| &p.rules.host_ports).collect();
     let terms: BTreeSet<&PodSelector> = pods().flat_map(|p| p.rules.alone_on_machine()).collect();
+    let counted: BTreeSet<&PodSelector> =
+        pods().flat_map(|p| p.rules.bounded_on_machine()).filter(|s| s.max_skew > 1).filter_map(|s| s.pods.as_ref()).collect();
     let over_areas = pods().any(|p| p.rules.apart.iter().any(|c| c.domain != Domain::Machine));
     Marks {
         ports: ports.into_iter().cloned().collect(),
         pods: terms.into_iter().cloned().collect(),
+        counted: counted.into_iter().cloned().collect(),
         over_areas,
         common_claims: common_claims(pass),
     }
@@ -57,6 +60,7 @@ pub(in crate::core::plan) fn of(pass: &Pass, marks: &Marks, pod: &Pod) -> Apart 
         has,
         avoids,
         most_per_machine: rules.most_per_machine(),
+        most_counted: marks.most_counted(rules),
         one_in_each: alone_in(rules, &pod.object().namespace),
         tolerations: telling(&rules.tolerations),
         priority: rules.priority,
@@ -229,6 +233,7 @@ pub fn among<'p>(rules: impl Iterator<Item = (&'p str, &'p PodRules)> + Clone) -
     let marks = Marks {
         ports: ports.into_iter().cloned().collect(),
         pods: terms.into_iter().cloned().collect(),
+        counted: Vec::new(),
         over_areas: false,
         common_claims: BTreeSet::new(),
     };

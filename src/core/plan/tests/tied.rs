@@ -76,6 +76,29 @@ fn pods_with_a_volume_of_one_node_share_a_machine_that_was_bought_with_room_for_
     assert_eq!((machines_of(&toy), toy.running().len()), (1, 1));
 }
 
+/// Two replicas of a spread that allows two are on a machine with room for more: the next goes to another.
+#[test]
+fn a_spread_over_machines_counts_those_that_are_there() {
+    let manifest = serde_json::json!({
+        "metadata": { "namespace": "default", "labels": { "app": "web" } },
+        "spec": { "topologySpreadConstraints": [{ "maxSkew": 2, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": { "matchLabels": { "app": "web" } } }] },
+    });
+    let rules = (*PodRules::read(&serde_json::from_value(manifest).unwrap(), &Default::default()).0).clone();
+    let mut toy = toy_with_large_machines();
+    // Only machines of four GPUs.
+    toy.world.market.offers.retain(|at, _| at.instance_type.as_str() == "g6.12xlarge");
+    (0..2).for_each(|_| drop(add(&mut toy, "web", rules.clone())));
+    toy.run(80);
+    assert_eq!((machines_of(&toy), toy.running().len()), (1, 1));
+    (0..3).for_each(|_| drop(add(&mut toy, "web", rules.clone())));
+    toy.run(80);
+    let mut on_each: std::collections::BTreeMap<_, usize> = Default::default();
+    toy.world.pods.values().filter_map(|p| p.claim.clone()).for_each(|claim| *on_each.entry(claim).or_default() += 1);
+    assert_eq!(on_each.values().sum::<usize>(), 5);
+    assert!(on_each.values().all(|n| *n <= 2), "{on_each:?}");
+}
+
 #[test]
 fn affinity_over_machines_is_kept_and_a_follower_waits_for_whom_it_follows() {
     let near = |app: &str, other: &str| {
