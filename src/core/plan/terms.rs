@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use crate::core::fleet::Node;
 use crate::core::placement::listing::Listing;
 use crate::core::placement::{self, PoolPolicy};
+use crate::core::workload::company::Domain;
 use crate::core::workload::labels::PodSelector;
 use crate::core::workload::{Pod, PodRules};
 
@@ -26,8 +27,8 @@ pub(super) struct Marks {
     pub(super) pods: Vec<PodSelector>,
     /// Which pods spreads count that allow more than one of them on a machine.
     pub(super) counted: Vec<PodSelector>,
-    /// Some pod keeps others out of its zone, region or capacity type.
-    pub(super) over_areas: bool,
+    /// Kinds of areas that some pod keeps others out of.
+    pub(super) over_areas: BTreeSet<Domain>,
     /// Volume claims, by namespace and name, that several pods mount and that are not everywhere: of one node, or made where the first lands.
     pub(super) common_claims: BTreeSet<(String, String)>,
 }

@@ -28,7 +28,7 @@ pub(in crate::core::plan) fn marks(pass: &Pass) -> Marks {
     let terms: BTreeSet<&PodSelector> = pods().flat_map(|p| p.rules.alone_on_machine()).collect();
     let counted: BTreeSet<&PodSelector> =
         pods().flat_map(|p| p.rules.bounded_on_machine()).filter(|s| s.max_skew > 1).filter_map(|s| s.pods.as_ref()).collect();
-    let over_areas = pods().any(|p| p.rules.apart.iter().any(|c| c.domain != Domain::Machine));
+    let over_areas = pods().flat_map(|p| &p.rules.apart).map(|c| c.domain).filter(|d| *d != Domain::Machine).collect();
     Marks {
         ports: ports.into_iter().cloned().collect(),
         pods: terms.into_iter().cloned().collect(),
@@ -67,11 +67,11 @@ pub(in crate::core::plan) fn of(pass: &Pass, marks: &Marks, pod: &Pod) -> Apart 
         ..Apart::default()
     };
     let selects = |company: &Company, other: &Pod| company.pods.selects(&other.object().namespace, &other.rules.labels);
-    if marks.over_areas {
+    if !marks.over_areas.is_empty() {
         for company in rules.apart.iter().filter(|c| c.domain != Domain::Machine) {
             apart.not.extend(areas_of(pass, pod, company.domain, |other| selects(company, other)));
         }
-        for domain in [Domain::Zone, Domain::Region, Domain::CapacityType] {
+        for domain in marks.over_areas.iter().copied() {
             let keeps_it_out = |other: &&Pod| other.rules.apart.iter().any(|c| c.domain == domain && selects(c, pod));
             apart.not.extend(areas_of(pass, pod, domain, keeps_it_out));
         }
@@ -234,7 +234,7 @@ pub fn among<'p>(rules: impl Iterator<Item = (&'p str, &'p PodRules)> + Clone) -
         ports: ports.into_iter().cloned().collect(),
         pods: terms.into_iter().cloned().collect(),
         counted: Vec::new(),
-        over_areas: false,
+        over_areas: BTreeSet::new(),
         common_claims: BTreeSet::new(),
     };
     let one = |(namespace, rules): (&str, &PodRules)| {

@@ -96,7 +96,7 @@ fn place_all<'a>(pass: &mut Pass<'a>, waiting: &[&'a Pod]) {
 /// Whether rules between pods let all of `pods` go to `at` beside those that this pass has placed there. If so they count as placed; if not
 /// they have the next pass, which sees where the others are.
 fn goes_together<'a>(pass: &mut Pass<'a>, pods: &[&'a Pod], at: Option<Capacity>) -> bool {
-    let Some(at) = at.filter(|_| super::asking::terms(pass).marks.over_areas) else { return true };
+    let Some(at) = at.filter(|_| !super::asking::terms(pass).marks.over_areas.is_empty()) else { return true };
     if pods.iter().any(|pod| apart::clashes(pass, pod, &at)) {
         pass.wake(pass.now + crate::core::units::time::Millis(1));
         return false;
