@@ -47,11 +47,13 @@ scale: tools ## measures the operator on MACHINES machines and PODS pods of the 
 
 # make soak SEEDS=10000 FIRST=500000
 SEEDS ?= 1000
+CASES ?= 4000
 FIRST ?= 0
-soak: ## plays SEEDS simulated weeks at every level of faults, on all cores, and stops at the first level that breaks an invariant
+soak: tools ## plays SEEDS simulated weeks at every level of faults, on all cores, and stops at the first level that breaks an invariant; then asks the real scheduler about CASES drawn placements
 	@for level in none calm rough hostile; do echo "faults: $$level"; \
 	  CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/core cargo run --quiet --profile sim --no-default-features --bin lowtide -- \
 	    simulate --seed $(FIRST) --seeds $$(( $(SEEDS) / 4 )) --days 7 --faults $$level || exit 1; done
+	LOWTIDE_ORACLE_FIRST=$(FIRST) LOWTIDE_ORACLE_CASES=$(CASES) cargo test $(FEATURES) --test oracle -- --nocapture
 
 image: ## builds static binaries for amd64 and arm64 and an OCI image of them in target/image, without Docker (8 GB of memory, most of an hour)
 	scripts/image/build.sh

@@ -78,6 +78,12 @@ fn a_spread_over_zones_by_revision_uses_three_zones() {
 }
 
 #[test]
+fn the_overhead_of_a_runtime_class_counts() {
+    let types: Vec<String> = all(&placed("l60-runtimeclass"), "instance_type").iter().map(|t| (*t).to_owned()).collect();
+    assert!(types.len() == 1 && !types[0].ends_with(".xlarge"), "{types:?}");
+}
+
+#[test]
 fn volumes_say_where_a_pod_runs_and_how_it_is_replaced() {
     let shared = placed("l02-rwx");
     assert_eq!(on_notice(&shared), "its replacement is Ready before it ends");

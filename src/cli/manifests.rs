@@ -1,7 +1,7 @@
 //! The workloads of a manifest file: which kinds run pods, where their pod templates are, and how many of each run at once.
 //!
 //! Decides: which pods a workload of each kind creates, as its controller would; what the API server would fill in (LimitRange,
-//! PriorityClass).
+//! PriorityClass, RuntimeClass).
 //! Does not: read what a pod asks for (see `core::workload::pod_reader`).
 
 use serde_json::{Map, Value, json};
@@ -113,7 +113,7 @@ pub fn read(path: &Path) -> Result<Manifests, FileError> {
 }
 
 /// Kinds that run no pods and are read for what they say about those that do.
-const READ_BESIDE: [&str; 5] = ["PersistentVolumeClaim", "PersistentVolume", "StorageClass", "LimitRange", "PriorityClass"];
+const READ_BESIDE: [&str; 6] = ["PersistentVolumeClaim", "PersistentVolume", "StorageClass", "LimitRange", "PriorityClass", "RuntimeClass"];
 
 fn asks_for_gpus(pod: &PodManifest) -> bool {
     pod.spec.containers.iter().any(|c| c.resources.limits.contains_key("nvidia.com/gpu"))
@@ -240,6 +240,8 @@ struct Filled {
     limits: BTreeMap<String, Defaults>,
     /// By name: the value of a PriorityClass.
     priorities: BTreeMap<String, i64>,
+    /// By name: what pods of a RuntimeClass take beside their containers, and which nodes they select.
+    runtimes: BTreeMap<String, Defaults>,
 }
 
 impl Filled {
@@ -251,6 +253,10 @@ impl Filled {
                 "PriorityClass" => {
                     let value = document.get("value").and_then(Value::as_i64).unwrap_or(0);
                     filled.priorities.insert(text("/metadata/name"), value);
+                }
+                "RuntimeClass" => {
+                    let map = |pointer: &str| document.pointer(pointer).and_then(Value::as_object).cloned().unwrap_or_default();
+                    filled.runtimes.insert(text("/metadata/name"), (map("/overhead/podFixed"), map("/scheduling/nodeSelector")));
                 }
                 "LimitRange" => {
                     let namespace = Some(text("/metadata/namespace")).filter(|n| !n.is_empty()).unwrap_or_else(|| "default".to_owned());
@@ -272,8 +278,13 @@ impl Filled {
         if let (None, Some(class)) = (pod.spec.priority, &pod.spec.priority_class_name) {
             pod.spec.priority = self.priorities.get(class).copied();
         }
-        let Some((limits, requests)) = self.limits.get(namespace) else { return pod };
         let amount = |value: &Value| serde_json::from_value(value.clone()).ok();
+        if let Some((overhead, nodes)) = pod.spec.runtime_class_name.as_ref().and_then(|name| self.runtimes.get(name)) {
+            pod.spec.overhead.extend(overhead.iter().filter_map(|(name, value)| Some((name.clone(), amount(value)?))));
+            let selects = nodes.iter().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+            pod.spec.node_selector.extend(selects);
+        }
+        let Some((limits, requests)) = self.limits.get(namespace) else { return pod };
         for container in pod.spec.containers.iter_mut().chain(&mut pod.spec.init_containers) {
             // If the owner set a limit but no request, the limit is the request; defaults come after that.
             let own: BTreeSet<String> = container.resources.limits.keys().cloned().collect();

@@ -192,7 +192,7 @@ fn asked(manifests: &Manifests, vocabulary: &Vocabulary, pool_share_per_mille: O
         pod
     };
     let pods: Vec<PodManifest> = manifests.workloads.iter().map(pod_of).collect();
-    let rules: Vec<Shared<PodRules>> = pods.iter().map(|pod| PodRules::read(pod).0).collect();
+    let rules: Vec<Shared<PodRules>> = pods.iter().map(|pod| reader.rules(pod)).collect();
     let named = manifests.workloads.iter().zip(&rules).map(|(w, r)| (w.namespace.as_str(), &**r));
     let aparts = apart::among(named);
     let mut asked = Asked::default();
@@ -206,9 +206,9 @@ fn asked(manifests: &Manifests, vocabulary: &Vocabulary, pool_share_per_mille: O
         };
         let name = format!("{}/{}/{}{}", workload.kind, workload.namespace, workload.name, workload.part);
         let share = schedule.max_share_per_mille.into_iter().chain(pool_share_per_mille).min();
-        let skew = schedule.zone_max_skew;
-        let owned = skew.is_some() || share.is_some() || aparts[index].most_per_zone.is_some();
-        let rule = OwnerRule { owner: name.clone(), zone_max_skew: skew, max_share_per_mille: share, standing: BTreeMap::new() };
+        let spreads = apart::spreads_among(&workload.namespace, &rules[index]);
+        let owned = !spreads.is_empty() || share.is_some() || !aparts[index].one_in_each.is_empty();
+        let rule = OwnerRule { owner: name.clone(), spreads, max_share_per_mille: share, standing: BTreeMap::new() };
         let owner = owned.then_some(rule);
         let gang = schedule.gang.as_ref().map(|gang| Gang { name: format!("{}/{gang}", workload.namespace), zone: None });
         for replica in 0..workload.replicas {

@@ -96,7 +96,10 @@ pub fn other_pod(pod: &core_v1::Pod) -> Option<(NodeName, OtherPod)> {
     let identity = PodIdentity { object, uid: Uid::from(meta.uid.clone()?) };
     let grace = Millis::from_secs(spec.termination_grace_period_seconds.unwrap_or(30));
     let deleting = meta.deletion_timestamp.is_some();
-    Some((node, OtherPod { pod: identity, requests, rules: PodRules::read(&manifest).0, termination_grace: grace, deleting }))
+    Some((
+        node,
+        OtherPod { pod: identity, requests, rules: PodRules::read(&manifest, &Default::default()).0, termination_grace: grace, deleting },
+    ))
 }
 
 /// What is kept of a pod that is not ours: everything else is dropped on arrival.

@@ -72,7 +72,7 @@ impl ControlPlane {
         let logs = workdir.folder("logs")?;
         let (etcd, etcd_url) = start_etcd(tools, workdir, &logs).await?;
         let admin_token = random_token()?;
-        let (api_server, api) = start_api_server(tools, workdir, &logs, &etcd_url, &admin_token).await?;
+        let (api_server, api) = start_api_server(tools, workdir, &logs, (&etcd_url, &admin_token), &[]).await?;
         let admin_kubeconfig = workdir.write("admin.kubeconfig", &api.kubeconfig("admin", &admin_token))?;
         let controller_manager = start_controller_manager(tools, &logs, &api, &admin_kubeconfig)?;
         let scheduler = start_scheduler(tools, &logs, &admin_kubeconfig)?;
@@ -208,8 +208,8 @@ async fn start_api_server(
     tools: &Tools,
     workdir: &Workdir,
     logs: &Path,
-    etcd_url: &str,
-    admin_token: &str,
+    (etcd_url, admin_token): (&str, &str),
+    further: &[&str],
 ) -> Result<(Process, ApiServer), LabError> {
     let tokens = workdir.write("tokens.csv", &format!("{admin_token},admin,admin,system:masters\n"))?;
     let certificates = workdir.folder("certificates")?;
@@ -236,6 +236,7 @@ async fn start_api_server(
             format!("--audit-log-path={}", audit_log.display()),
             "--v=1".into(),
         ]);
+        let spec = spec.args(further.iter().map(|one| (*one).to_owned()));
         Ok((spec, ApiServer { url: format!("https://127.0.0.1:{port}"), certificate: certificate.clone() }))
     };
     let kubectl = tools.path("kubectl");
@@ -285,6 +286,37 @@ fn start_kwok(tools: &Tools, workdir: &Workdir, logs: &Path, kubeconfig: &Path) 
         "--cidr=10.244.0.0/16".into(),
     ]);
     Process::spawn(&spec)
+}
+
+/// An API server and the scheduler alone: no controller and no kubelet changes anything, so what the scheduler says of thousands of pods is
+/// had at its own pace. Nodes and pods are as they were written: no service account is needed and no new node is tainted. Dropping it ends
+/// its processes.
+#[derive(Debug)]
+pub struct SchedulerAlone {
+    // Dropped in this order: those that call others first.
+    _scheduler: Process,
+    _api_server: Process,
+    _etcd: Process,
+    admin_kubeconfig: PathBuf,
+}
+
+impl SchedulerAlone {
+    /// Starts both, and etcd for them.
+    pub async fn start(tools: &Tools, workdir: &Workdir) -> Result<SchedulerAlone, LabError> {
+        let logs = workdir.folder("logs")?;
+        let (etcd, etcd_url) = start_etcd(tools, workdir, &logs).await?;
+        let token = random_token()?;
+        let without = ["--disable-admission-plugins=ServiceAccount,TaintNodesByCondition"];
+        let (api_server, api) = start_api_server(tools, workdir, &logs, (&etcd_url, &token), &without).await?;
+        let admin_kubeconfig = workdir.write("admin.kubeconfig", &api.kubeconfig("admin", &token))?;
+        let scheduler = start_scheduler(tools, &logs, &admin_kubeconfig)?;
+        Ok(SchedulerAlone { _scheduler: scheduler, _api_server: api_server, _etcd: etcd, admin_kubeconfig })
+    }
+
+    /// The kubeconfig of a cluster administrator.
+    pub fn admin_kubeconfig(&self) -> &Path {
+        &self.admin_kubeconfig
+    }
 }
 
 /// 128 bits from the kernel, in hex.

@@ -19,6 +19,8 @@ pub struct Constraints {
     chance: Chance,
 }
 
+/// A label of nodes that nobody buys from EC2.
+const RACK: &str = "example.com/rack";
 /// The part of a thousand workloads that has each.
 const ABOUT_ZONES: i64 = 450;
 const OF_TYPES: i64 = 200;
@@ -146,8 +148,8 @@ impl Constraints {
                 few(work);
             }
             9 => {
-                // lowtide does not honour it, and says so.
-                spread(&mut work.template, REGION, name);
+                // lowtide does not honour it, and says so: none of its nodes has the label.
+                spread(&mut work.template, RACK, name);
                 work.honoured = false;
             }
             _ => {

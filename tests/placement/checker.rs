@@ -6,6 +6,7 @@ use lowtide::core::market::quota::QuotaFamily;
 use lowtide::core::market::{Capacity, CapacityType, Offer, PriceSource};
 use lowtide::core::placement::{Demand, Placement, PlacementRequest, PlannedMachine, PoolPolicy, Target};
 use lowtide::core::units::Resources;
+use lowtide::core::workload::company::Domain;
 use lowtide::core::workload::need::{CapacityPreference, Need};
 use lowtide::core::workload::sharing::Sharing;
 
@@ -292,7 +293,9 @@ fn owners(request: &PlacementRequest, placement: &Placement, faults: &mut Vec<St
     for demand in request.demands {
         let Some(owner) = &demand.owner else { continue };
         let total = request.demands.iter().filter(|d| d.owner.as_ref().is_some_and(|o| o.owner == owner.owner)).count() as i64;
-        if let (Some(skew), Some(by_zone)) = (owner.zone_max_skew, zones.get(owner.owner.as_str())) {
+        if let (Some(skew), Some(by_zone)) =
+            (owner.spreads.iter().find(|s| s.domain == Domain::Zone).map(|s| s.max_skew), zones.get(owner.owner.as_str()))
+        {
             let most = by_zone.values().max().copied().unwrap_or(0);
             // Rescues have limits of their own: a zone counts when each of the owner's replicas could have gone there.
             let mine = request.demands.iter().filter(|d| d.owner.as_ref().is_some_and(|o| o.owner == owner.owner));

@@ -11,14 +11,15 @@ use lowtide::core::market::catalog::Catalog;
 use lowtide::core::market::quota::{QuotaFamily, QuotaKey};
 use lowtide::core::market::{Capacity, CapacityType, Market, Offer, PriceSource};
 use lowtide::core::placement::{
-    Demand, Gang, Learnt, OwnerRule, Placement, PlacementRequest, PlacementSettings, PoolLimits, PoolPolicy, Room, Target, counterfactuals,
-    judge, place,
+    AreaSpread, Demand, Gang, Learnt, OwnerRule, Placement, PlacementRequest, PlacementSettings, PoolLimits, PoolPolicy, Room, Target,
+    counterfactuals, judge, place,
 };
 use lowtide::core::record::Refusal;
 use lowtide::core::units::ids::{ClaimName, Region};
 use lowtide::core::units::money::{MicroUsd, MicroUsdPerHour};
 use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::core::units::{Mebibytes, Millicores, Resources};
+use lowtide::core::workload::company::Domain;
 use lowtide::core::workload::need::{CapacityPreference, Need, WorkloadKind};
 use lowtide::core::workload::sharing::Sharing;
 use proptest::prelude::*;
@@ -190,7 +191,12 @@ fn gangs_stand_in_one_zone_or_not_at_all() {
 fn spreads_and_shares_hold_where_one_place_is_cheapest() {
     let zones = ["use1-az1", "use1-az2", "use1-az4"];
     let market = market(zones.iter().zip(1..).map(|(z, i)| offer("us-east-1", z, "g6.xlarge", CapacityType::Spot, 300_000 * i)));
-    let rule = |skew, share| OwnerRule { owner: "d".into(), zone_max_skew: skew, max_share_per_mille: share, standing: BTreeMap::new() };
+    let rule = |skew: Option<i64>, share| OwnerRule {
+        owner: "d".into(),
+        spreads: skew.map(AreaSpread::over_zones).into_iter().collect(),
+        max_share_per_mille: share,
+        standing: BTreeMap::new(),
+    };
     let mut demands = pods("d", 6, &need(1, 8, 1_000, 4));
     demands.iter_mut().for_each(|d| d.owner = Some(rule(Some(1), None)));
     assert_eq!(simple(&market, &demands).price_per_hour, MicroUsdPerHour(2 * 300_000 * (1 + 2 + 3)));
@@ -200,6 +206,34 @@ fn spreads_and_shares_hold_where_one_place_is_cheapest() {
     let tight = simple(&market, &demands);
     assert_eq!((tight.machines.len(), tight.unplaced.len()), (3, 3));
     assert_eq!(tight.unplaced[0].judgement.refused.keys().collect::<Vec<_>>(), [&Refusal::Diversity]);
+}
+
+#[test]
+fn replicas_spread_over_regions_and_capacity_types_and_over_both_with_zones() {
+    let zones = [("us-east-1", "use1-az1"), ("us-east-1", "use1-az2"), ("eu-south-2", "eus2-az1")];
+    let kinds = [CapacityType::Spot, CapacityType::OnDemand];
+    let offers = zones.iter().zip(1..).flat_map(|((region, zone), i)| {
+        kinds.map(|kind| offer(region, zone, "g6.xlarge", kind, if kind == CapacityType::Spot { 100_000 } else { 900_000 } * i))
+    });
+    let market = market(offers);
+    let spread =
+        |domain, max_skew, min_domains| AreaSpread { domain, max_skew, min_domains, standing: BTreeMap::new(), counts_itself: true };
+    let placed_with = |spreads: Vec<AreaSpread>| {
+        let rule = OwnerRule { owner: "d".into(), spreads, max_share_per_mille: None, standing: BTreeMap::new() };
+        let mut demands = pods("d", 4, &need(1, 8, 1_000, 4));
+        demands.iter_mut().for_each(|d| d.owner = Some(rule.clone()));
+        let placement = simple(&market, &demands);
+        let mut at: Vec<String> = placement.machines.iter().map(|m| format!("{} {}", m.capacity.zone, m.capacity.capacity_type)).collect();
+        at.sort();
+        (at, placement.unplaced.len())
+    };
+    let two_each = ["eus2-az1 spot", "eus2-az1 spot", "use1-az1 spot", "use1-az1 spot"].map(str::to_owned).to_vec();
+    assert_eq!(placed_with(vec![spread(Domain::Region, 1, 1)]), (two_each, 0));
+    let both_kinds = ["use1-az1 on-demand", "use1-az1 on-demand", "use1-az1 spot", "use1-az1 spot"].map(str::to_owned).to_vec();
+    assert_eq!(placed_with(vec![spread(Domain::CapacityType, 1, 1)]), (both_kinds, 0));
+    let over_both = ["eus2-az1 spot", "use1-az1 on-demand", "use1-az1 spot", "use1-az2 on-demand"].map(str::to_owned).to_vec();
+    assert_eq!(placed_with(vec![spread(Domain::CapacityType, 1, 1), spread(Domain::Zone, 1, 1)]), (over_both, 0));
+    assert_eq!(placed_with(vec![spread(Domain::Region, 1, 3)]).1, 2, "with fewer regions than minDomains the emptiest counts as empty");
 }
 
 /// A machine of ours with a free GPU.
@@ -225,7 +259,12 @@ fn spreads_and_shares_go_to_free_room_first() {
     let market = market(["use1-az1", "use1-az2"].map(|zone| offer("us-east-1", zone, "g6.xlarge", CapacityType::Spot, 300_000)));
     let room = free_room("use1-az4");
     for (skew, share) in [(Some(1), None), (None, Some(400))] {
-        let rule = OwnerRule { owner: "d".into(), zone_max_skew: skew, max_share_per_mille: share, standing: BTreeMap::new() };
+        let rule = OwnerRule {
+            owner: "d".into(),
+            spreads: skew.map(AreaSpread::over_zones).into_iter().collect(),
+            max_share_per_mille: share,
+            standing: BTreeMap::new(),
+        };
         let mut demands = pods("d", 3, &need(1, 8, 1_000, 4));
         demands.iter_mut().for_each(|d| d.owner = Some(rule.clone()));
         let placement = placed(&market, &demands, std::slice::from_ref(&room), &[open_pool(&market)], &settings());
@@ -248,7 +287,8 @@ fn a_gang_whose_zone_is_known_goes_to_free_room_there_though_nothing_is_on_offer
 fn a_spread_holds_when_a_limit_leaves_replicas_without_a_place() {
     let zones = ["use1-az1", "use1-az2", "use1-az4"];
     let market = market(zones.iter().zip(1..).map(|(z, i)| offer("us-east-1", z, "g6.xlarge", CapacityType::Spot, 300_000 * i)));
-    let rule = OwnerRule { owner: "d".into(), zone_max_skew: Some(1), max_share_per_mille: None, standing: BTreeMap::new() };
+    let rule =
+        OwnerRule { owner: "d".into(), spreads: vec![AreaSpread::over_zones(1)], max_share_per_mille: None, standing: BTreeMap::new() };
     let mut demands = pods("d", 9, &need(1, 8, 1_000, 4));
     demands.iter_mut().for_each(|d| d.owner = Some(rule.clone()));
     for nodes in 0..9 {
@@ -352,7 +392,7 @@ fn drawn_demands() -> impl Strategy<Value = Vec<Demand>> {
             let mut some = pods(&format!("w{index}"), count, &want);
             let owner = OwnerRule {
                 owner: format!("w{index}"),
-                zone_max_skew: (rule == 1).then_some(1),
+                spreads: (rule == 1).then(|| AreaSpread::over_zones(1)).into_iter().collect(),
                 max_share_per_mille: (rule == 2).then_some(500),
                 standing: BTreeMap::new(),
             };

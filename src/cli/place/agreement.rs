@@ -257,7 +257,7 @@ impl Drawn {
                 pod.workload = Workload { kind: workload.kind.clone(), object }.into();
                 let (need, schedule) = parse_with(&workload.pod, &words).unwrap();
                 pod.need = Ok((need.into(), schedule.into()));
-                pod.rules = PodRules::read(&workload.pod).0;
+                pod.rules = PodRules::read(&workload.pod, &Default::default()).0;
                 toy.world.pods.insert(uid, pod);
             }
         }

@@ -21,7 +21,7 @@ use crate::core::workload::need::{CapacityPreference, Need};
 
 use super::listing::{Listing, Usable};
 use super::node_labels::{ClassLabels, ExpectedNode};
-use super::request::{Apart, NodeTerms, OnSale, OwnerRule, PlacementRequest, PlacementSettings, PoolLimits, PoolPolicy};
+use super::request::{Apart, Area, NodeTerms, OnSale, OwnerRule, PlacementRequest, PlacementSettings, PoolLimits, PoolPolicy};
 
 fn allowed(patterns: &[String], text: &str) -> bool {
     patterns.is_empty() || patterns.iter().any(|p| matches_pattern(p, text))
@@ -186,8 +186,8 @@ pub struct Wants<'a> {
     pub need: &'a Need,
     /// The regions it accepts.
     pub regions: BTreeSet<Region>,
-    /// The one zone that a gang or a spread leaves.
-    pub zone: Option<ZoneId>,
+    /// What a gang or a spread leaves: one area of each kind that is in it.
+    pub areas: BTreeSet<Area>,
     /// The one correlated pool that diversity leaves.
     pub within: Option<Correlated>,
     /// It is a rescue: no budget, and the limits of rescues.
@@ -212,7 +212,7 @@ impl<'a> Wants<'a> {
                 regions.insert(capacity.region.clone());
             }
         }
-        Wants { need, regions, zone: None, within: None, rescue: false, falls_back: false, buy_only: None, apart: None }
+        Wants { need, regions, areas: BTreeSet::new(), within: None, rescue: false, falls_back: false, buy_only: None, apart: None }
     }
 
     /// Whether single capacity pools are ruled out.
@@ -225,14 +225,25 @@ impl<'a> Wants<'a> {
         replicas_that_fit(self.need, usable).min(self.apart.map_or(i64::MAX, Apart::most_on_one))
     }
 
-    /// Whether the rules between pods and the pod's own zones leave `zone`.
-    pub fn zone_ok(&self, zone: &ZoneId) -> bool {
-        let other_pods = self.apart.is_none_or(|a| a.only_zones.as_ref().is_none_or(|z| z.contains(zone)) && !a.not_zones.contains(zone));
-        self.asks_for_zone(zone) && other_pods
+    /// Whether the rules between pods, their shares and the pod's own zones leave the zone and the region of `at`.
+    pub fn place_ok(&self, at: &Capacity) -> bool {
+        self.asks_for_place(at) && self.apart.is_none_or(|a| a.leaves_place(at))
     }
 
-    fn asks_for_zone(&self, zone: &ZoneId) -> bool {
-        (self.need.zones.is_empty() || self.need.zones.contains(zone)) && self.zone.as_ref().is_none_or(|z| z == zone)
+    /// Whether a machine may be bought at all: not for pods that must share one which is there.
+    pub fn may_buy(&self) -> bool {
+        self.apart.is_none_or(|a| a.only_claims.is_none())
+    }
+
+    /// Whether the rules between pods and their shares leave `capacity_type`.
+    pub fn capacity_type_ok(&self, capacity_type: CapacityType) -> bool {
+        let other = |area: &Area| matches!(area, Area::CapacityType(wanted) if *wanted != capacity_type);
+        !self.areas.iter().any(other) && self.apart.is_none_or(|a| a.leaves_type(capacity_type))
+    }
+
+    fn asks_for_place(&self, at: &Capacity) -> bool {
+        let somewhere = |area: &&Area| !matches!(area, Area::CapacityType(_));
+        (self.need.zones.is_empty() || self.need.zones.contains(&at.zone)) && self.areas.iter().filter(somewhere).all(|area| area.holds(at))
     }
 
     /// Whether the node of an offer has the labels that the need asks for.
@@ -281,7 +292,7 @@ impl<'a> Wants<'a> {
         if !self.regions.contains(&at.region) {
             return Some(Refusal::Region);
         }
-        if !self.asks_for_zone(&at.zone) {
+        if !self.asks_for_place(at) {
             return Some(Refusal::Zone);
         }
         let machine = listing.machine?;
@@ -298,7 +309,7 @@ impl<'a> Wants<'a> {
             (need.disk > have.resources.disk, Refusal::Disk),
             (!self.labels_ok(at, machine, &listing.class), Refusal::NodeLabels),
             (!self.tolerates(&listing.class), Refusal::Taint),
-            (!self.zone_ok(&at.zone), Refusal::OtherPods),
+            (!self.may_buy() || !self.place_ok(at) || !self.capacity_type_ok(at.capacity_type), Refusal::OtherPods),
             (capacity == Some(Refusal::CapacityType), Refusal::CapacityType),
             (capacity == Some(Refusal::NoFallback), Refusal::NoFallback),
             (above_cap(listing.offer, machine, need.max_price_per_gpu_hour), Refusal::OwnerPriceCap),

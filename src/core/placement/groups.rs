@@ -10,7 +10,7 @@ use crate::core::units::ids::{PoolName, ZoneId};
 use crate::core::workload::need::Need;
 
 use super::eligibility::Wants;
-use super::request::{Apart, Demand, OwnerRule, PlacementRequest};
+use super::request::{Apart, Area, Demand, OwnerRule, PlacementRequest};
 
 /// Interchangeable demands.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ impl Group<'_> {
 
     /// Whether a restriction was added to the need.
     pub fn restricted(&self) -> bool {
-        self.wants.zone.is_some() || self.wants.looks_at_pools()
+        !self.wants.areas.is_empty() || self.wants.looks_at_pools()
     }
 }
 
@@ -76,7 +76,8 @@ pub fn group<'a>(request: &PlacementRequest<'a>, order: &[usize]) -> Vec<Group<'
         members.entry(done).or_default().extend(list);
     }
     let group = |((need, pools, owner, (gang, zone), (rescue, falls_back), buy_only, apart), members): (Key<'a>, Vec<usize>)| {
-        let wants = Wants { zone: zone.cloned(), rescue, falls_back, buy_only, apart: Some(apart), ..Wants::new(request, need) };
+        let areas = zone.cloned().map(Area::Zone).into_iter().collect();
+        let wants = Wants { areas, rescue, falls_back, buy_only, apart: Some(apart), ..Wants::new(request, need) };
         Group { wants, pools, owner: owner.as_ref(), gang, apart, members }
     };
     members.into_iter().map(group).collect()

@@ -36,6 +36,7 @@ pub use outcome::{Assignment, Placement, PlannedMachine, Target, Unplaced};
 pub use place::place;
 pub use pool_policy::Held;
 pub use request::{
-    Apart, Demand, Gang, Learnt, NodeTerms, OnSale, OwnerRule, PlacementRequest, PlacementSettings, PoolLimits, PoolPolicy, Room, RoomNode,
+    Apart, Area, AreaSpread, Demand, Gang, Learnt, NodeTerms, OnSale, OwnerRule, PlacementRequest, PlacementSettings, PoolLimits,
+    PoolPolicy, Room, RoomNode,
 };
 pub use score::Score;

@@ -14,7 +14,9 @@ use crate::core::market::catalog::{Architecture, MachineType};
 use crate::core::market::{Capacity, CapacityType};
 use crate::core::workload::labels::{LabelOperator, LabelRequirement, LabelTerm};
 use crate::core::workload::need::Need;
-use crate::core::workload::need::constraints::{self, EBS_ZONE, KNOWN_LABELS, REGION, TYPE, ZONE, ZONE_ID};
+use crate::core::workload::need::constraints::{
+    self, CAPACITY_TYPE, EBS_ZONE, HOSTNAME, KARPENTER_CAPACITY_TYPE, KNOWN_LABELS, REGION, TYPE, ZONE, ZONE_ID,
+};
 
 /// What a node class determines about its nodes in one zone, as far as pods can see it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -38,6 +40,9 @@ pub struct ExpectedNode<'a> {
     pub class: &'a ClassLabels,
 }
 
+/// How the nodes of a class share their GPUs. Discovery appends `-SHARED` to the name of a GPU that is shared in time.
+const SHARING: &str = "lowtide.dev/gpu-sharing";
+
 /// Labels whose value lowtide knows better than whoever wrote them: k3s' own controller writes `instance-type=k3s`.
 const OURS_TO_CORRECT: [&str; 4] = [TYPE, REGION, ZONE, ZONE_ID];
 
@@ -50,7 +55,9 @@ impl<'a> ExpectedNode<'a> {
     fn holds(&self, want: &LabelRequirement) -> bool {
         match want.key.as_str() {
             ZONE | EBS_ZONE => self.zone_holds(&want.operator),
-            key if key.starts_with("karpenter.sh/") && want.operator == LabelOperator::DoesNotExist => true,
+            // Every node has one, and nobody knows it before.
+            HOSTNAME => matches!(want.operator, LabelOperator::NotIn(_) | LabelOperator::Exists | LabelOperator::Other),
+            key if key.starts_with("karpenter.") && want.operator == LabelOperator::DoesNotExist => true,
             key => want.operator.holds(self.value(key).as_deref()),
         }
     }
@@ -79,20 +86,25 @@ impl<'a> ExpectedNode<'a> {
             REGION => said(at.region.as_str()),
             ZONE | ZONE_ID => said(at.zone.as_str()),
             EBS_ZONE => self.class.zone_name.as_deref().map(Cow::Borrowed),
-            constraints::ARCH => said(match machine.architecture {
+            constraints::ARCH | constraints::BETA_ARCH => said(match machine.architecture {
                 Architecture::Amd64 => "amd64",
                 Architecture::Arm64 => "arm64",
             }),
-            constraints::OS => said("linux"),
+            constraints::OS | constraints::BETA_OS => said("linux"),
             TYPE => said(type_name),
-            "lowtide.dev/capacity-type" | "karpenter.sh/capacity-type" => said(match at.capacity_type {
+            CAPACITY_TYPE | KARPENTER_CAPACITY_TYPE => said(match at.capacity_type {
                 CapacityType::Spot => "spot",
                 CapacityType::OnDemand => "on-demand",
                 CapacityType::Reserved => "reserved",
             }),
             "nvidia.com/gpu.present" => said("true"),
+            // Of a partitioned GPU discovery reports the partitions, by names of their own.
+            "nvidia.com/gpu.count" | "nvidia.com/gpu.memory" | "nvidia.com/gpu.product" if self.shared_as("mig") => None,
             "nvidia.com/gpu.count" | "karpenter.k8s.aws/instance-gpu-count" => number(machine.gpus),
             "nvidia.com/gpu.memory" | "karpenter.k8s.aws/instance-gpu-memory" => number(machine.gpu_memory.0),
+            "nvidia.com/gpu.product" if self.class.labels.contains_key(SHARING) => {
+                product(machine).map(|p| Cow::Owned(format!("{p}-SHARED")))
+            }
             "nvidia.com/gpu.product" => product(machine).map(Cow::Borrowed),
             "karpenter.k8s.aws/instance-gpu-name" => said(machine.gpu_model.as_str()),
             "karpenter.k8s.aws/instance-gpu-manufacturer" => said("nvidia"),
@@ -108,6 +120,10 @@ impl<'a> ExpectedNode<'a> {
             "karpenter.k8s.aws/instance-memory" => number(machine.memory.0),
             other => self.class.labels.get(other).map(|v| Cow::Borrowed(v.as_str())),
         }
+    }
+
+    fn shared_as(&self, mode: &str) -> bool {
+        self.class.labels.get(SHARING).is_some_and(|how| how.starts_with(mode))
     }
 
     /// The labels that a node with these `actual` labels still lacks for a pod of `need`; `None` when it cannot meet the need at all.
@@ -220,6 +236,23 @@ mod tests {
         let l4 = types(r#""nodeSelector":{"nvidia.com/gpu.product":"NVIDIA-L4"}"#);
         assert!(l4.iter().all(|t| t.starts_with("g6.") || t.starts_with("gr6.")) && l4.len() == 10, "whole L4s only: {l4:?}");
         assert_eq!(types(r#""nodeSelector":{"karpenter.k8s.aws/instance-family":"p5"}"#), ["p5.48xlarge", "p5.4xlarge"]);
+    }
+
+    #[test]
+    fn a_shared_gpu_has_the_name_that_discovery_gives_it() {
+        let catalog = Catalog::snapshot();
+        let machine = &catalog.types[&crate::core::units::ids::InstanceType::from("g6.xlarge")];
+        let (region, zone, instance_type) = ("us-east-1".into(), "use1-az4".into(), machine.instance_type.clone());
+        let capacity = Capacity { region, zone, instance_type, capacity_type: CapacityType::Spot };
+        let product = |mode: Option<&str>| {
+            let labels = mode.map(|mode| (SHARING.to_owned(), mode.to_owned())).into_iter().collect();
+            let class = ClassLabels { labels, ..ClassLabels::default() };
+            ExpectedNode { capacity: &capacity, machine, class: &class }.value("nvidia.com/gpu.product").map(Cow::into_owned)
+        };
+        assert_eq!(product(None).as_deref(), Some("NVIDIA-L4"));
+        assert_eq!(product(Some("time-slicing-4")).as_deref(), Some("NVIDIA-L4-SHARED"));
+        assert_eq!(product(Some("mps-4")).as_deref(), Some("NVIDIA-L4-SHARED"));
+        assert_eq!(product(Some("mig-7")), None, "partitions have names of their own");
     }
 
     /// EKS writes the name under Kubernetes' label and the id under its own: a pod is lifted only onto a node that has what it selects by.

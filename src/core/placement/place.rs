@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::core::market::Capacity;
 use crate::core::market::quota::QuotaKey;
 use crate::core::record::Judgement;
-use crate::core::units::ids::{ClaimName, ZoneId};
+use crate::core::units::ids::ClaimName;
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
 use crate::core::units::shared::Shared;
 
@@ -19,7 +20,7 @@ use super::outcome::{Assignment, Placement, PlannedMachine, Target, Unplaced};
 use super::packing::relax::{Effort, feasible_values, relax};
 use super::packing::{Bought, Problem, pack};
 use super::reduce::{Measure, Source, reduce};
-use super::request::{PlacementRequest, PlacementSettings, PoolPolicy, Room};
+use super::request::{Area, AreaSpread, PlacementRequest, PlacementSettings, PoolPolicy, Room};
 use super::room;
 use super::sharing_out::restrict;
 
@@ -69,35 +70,26 @@ fn broken_gangs(request: &PlacementRequest, wanted: &[usize], placement: &Placem
 
 /// The last replicas of each owner whose spread came out uneven, as many as were unplaced.
 ///
-/// A zone counts as empty if replicas intended for it were not placed; zones that nothing was intended for cannot break a spread.
+/// An area counts as empty if replicas intended for it were not placed; areas that nothing was intended for cannot break a spread.
 fn broken_spreads(
     request: &PlacementRequest,
     wanted: &[usize],
     placement: &Placement,
     unserved: &Unserved,
 ) -> BTreeMap<usize, Shared<Judgement>> {
-    let rule_of = |demand: usize| request.demands[demand].owner.as_ref().filter(|o| o.zone_max_skew.is_some());
+    let rule_of = |demand: usize| request.demands[demand].owner.as_ref().filter(|o| !o.spreads.is_empty());
     let mut given_up = BTreeMap::new();
-    for (owner, short_zones) in unserved {
+    for (owner, short) in unserved {
         let mine = |demand: usize| rule_of(demand).filter(|o| o.owner == *owner);
         let Some(rule) = wanted.iter().find_map(|d| mine(*d)) else { continue };
-        let mut counts: BTreeMap<&ZoneId, i64> = short_zones.iter().map(|zone| (zone, 0)).collect();
-        rule.standing.iter().for_each(|(capacity, n)| *counts.entry(&capacity.zone).or_default() += n);
-        let (mut placed, mut grown) = (0, BTreeSet::new());
-        for assignment in placement.assignments.iter().filter(|a| mine(a.demand).is_some()) {
-            placed += 1;
-            let zone = match &assignment.target {
-                Target::NewMachine(index) => placement.machines.get(*index).map(|m| &m.capacity.zone),
-                Target::ExistingRoom(claim) => request.room.iter().find(|r| r.claim == *claim).map(|r| &r.capacity.zone),
-            };
-            if let Some(zone) = zone {
-                *counts.entry(zone).or_default() += 1;
-                grown.insert(zone);
-            }
-        }
-        let least = counts.values().min().copied().unwrap_or(0);
-        let most = grown.iter().filter_map(|zone| counts.get(zone)).max().copied().unwrap_or(0);
-        if most - least <= rule.zone_max_skew.unwrap_or(i64::MAX) {
+        let place_of = |target: &Target| match target {
+            Target::NewMachine(index) => placement.machines.get(*index).map(|m| &m.capacity),
+            Target::ExistingRoom(claim) => request.room.iter().find(|r| r.claim == *claim).map(|r| &r.capacity),
+        };
+        let assigned: Vec<Option<&Capacity>> =
+            placement.assignments.iter().filter(|a| mine(a.demand).is_some()).map(|a| place_of(&a.target)).collect();
+        let placed = assigned.len();
+        if !rule.spreads.iter().any(|spread| is_uneven(spread, short, &assigned)) {
             continue;
         }
         let judgement = placement.unplaced.iter().find(|u| mine(u.demand).is_some()).map(|u| u.judgement.clone()).unwrap_or_default();
@@ -107,8 +99,23 @@ fn broken_spreads(
     given_up
 }
 
-/// Zones that replicas of an owner were intended for but that had no room for them.
-type Unserved = BTreeMap<String, BTreeSet<ZoneId>>;
+/// Whether a spread that `short` areas got too few for came out uneven, in areas that some of `assigned` went to.
+fn is_uneven(spread: &AreaSpread, short: &BTreeSet<Area>, assigned: &[Option<&Capacity>]) -> bool {
+    let mut counts: BTreeMap<Area, i64> = short.iter().filter(|a| a.domain() == spread.domain).map(|area| (area.clone(), 0)).collect();
+    let standing = spread.standing.iter().filter_map(|(at, n)| Some((Area::of(spread.domain, at)?, *n)));
+    standing.for_each(|(area, n)| *counts.entry(area).or_default() += n);
+    let mut grown = BTreeSet::new();
+    for area in assigned.iter().flatten().filter_map(|at| Area::of(spread.domain, at)) {
+        *counts.entry(area.clone()).or_default() += 1;
+        grown.insert(area);
+    }
+    let least = counts.values().min().copied().unwrap_or(0);
+    let most = grown.iter().filter_map(|area| counts.get(area)).max().copied().unwrap_or(0);
+    most - least > spread.max_skew
+}
+
+/// Areas that replicas of an owner were intended for but that had no room for them.
+type Unserved = BTreeMap<String, BTreeSet<Area>>;
 
 /// A placement in the making.
 struct Plan<'a, 'r> {
@@ -148,7 +155,7 @@ impl<'a, 'r> Plan<'a, 'r> {
     fn run(mut self, by_priority: bool) -> (Placement, Unserved) {
         let request = *self.request;
         let mut groups = group(&request, self.wanted);
-        if groups.iter().any(|g| g.gang.is_some() || g.owner.is_some() || g.apart.same_zone.is_some()) {
+        if groups.iter().any(|g| g.gang.is_some() || g.owner.is_some() || g.apart.same.is_some()) {
             let listed = self.take_listed();
             groups = restrict(&request, &listed, groups);
             self.listed = Some(listed);
@@ -166,8 +173,8 @@ impl<'a, 'r> Plan<'a, 'r> {
         for stage in std::iter::once(rescues).chain(levels.into_values()).filter(|stage| !stage.is_empty()) {
             let plain = together && request.room.is_empty() && !stage.iter().any(Group::restricted);
             for group in self.stage(stage, plain) {
-                if let (Some(owner), Some(zone)) = (group.owner, &group.wants.zone) {
-                    unserved.entry(owner.owner.clone()).or_default().insert(zone.clone());
+                if let Some(owner) = group.owner.filter(|_| !group.wants.areas.is_empty()) {
+                    unserved.entry(owner.owner.clone()).or_default().extend(group.wants.areas.iter().cloned());
                 }
             }
         }
@@ -226,6 +233,7 @@ impl<'a, 'r> Plan<'a, 'r> {
                     (0..count).for_each(|_| room.free.take(need.resources()));
                     room.node.has |= apart.has;
                     room.node.avoids |= apart.avoids;
+                    room.node.count(apart, count);
                 }
             }
         }

@@ -128,7 +128,7 @@ fn collect(
             region = Some((&at.region, mask_of(groups, |g| g.wants.regions.contains(&at.region)), slot));
         }
         if zone.as_ref().is_none_or(|(name, _)| *name != &at.zone) {
-            zone = Some((&at.zone, mask_of(groups, |g| g.wants.zone_ok(&at.zone))));
+            zone = Some((&at.zone, mask_of(groups, |g| g.wants.may_buy() && g.wants.place_ok(at))));
         }
         let fits: &Mask = by_type.entry((&at.instance_type, at.capacity_type, listing.usable)).or_insert_with(|| {
             mask_of(groups, |g| {
@@ -136,6 +136,7 @@ fn collect(
                 (need.gpu_models.is_empty() || need.gpu_models.contains(&machine.gpu_model))
                     && (need.instance_types.is_empty() || need.instance_types.contains(&machine.instance_type))
                     && need.architecture.is_none_or(|a| a == machine.architecture)
+                    && g.wants.capacity_type_ok(at.capacity_type)
                     && g.wants.capacity_refusal(at.capacity_type, listing.fallback_on_demand).is_none()
                     && g.wants.replicas_on(&listing.usable) > 0
             })

@@ -12,11 +12,12 @@ use crate::core::market::reservation::ReservedOffer;
 use crate::core::market::scores::ScoreBoard;
 use crate::core::market::{Capacity, CapacityType, CoolDown, Market, Offer};
 use crate::core::snapshot::memory::MarketMemory;
-use crate::core::units::ids::{ClaimName, GpuModel, PoolName, ZoneId};
+use crate::core::units::ids::{ClaimName, GpuModel, PoolName, Region, ZoneId};
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
 use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Resources};
+use crate::core::workload::company::Domain;
 use crate::core::workload::need::{Need, Toleration};
 use crate::core::workload::sharing::{GpuSharing, Sharing};
 
@@ -131,14 +132,77 @@ pub struct Demand {
 pub struct OwnerRule {
     /// Whose replicas count together, e.g. `Deployment/default/web`.
     pub owner: String,
-    /// `maxSkew` of a topology spread constraint over zones, at least 1.
-    pub zone_max_skew: Option<i64>,
+    /// Their hard topology spread constraints over parts of the market.
+    pub spreads: Vec<AreaSpread>,
     /// At most this share of replicas (in thousandths) is in one correlated capacity pool: one zone, family and capacity type.
     ///
     /// At least one replica is always allowed in each.
     pub max_share_per_mille: Option<i64>,
     /// Replicas of this owner that already run and stay, by location.
     pub standing: BTreeMap<Capacity, i64>,
+}
+
+/// A part of the market.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Area {
+    /// A zone.
+    Zone(ZoneId),
+    /// A region.
+    Region(Region),
+    /// A capacity type, wherever it is.
+    CapacityType(CapacityType),
+}
+
+impl Area {
+    /// The part of the market that `at` is in; a machine is none.
+    pub fn of(domain: Domain, at: &Capacity) -> Option<Area> {
+        match domain {
+            Domain::Machine => None,
+            Domain::Zone => Some(Area::Zone(at.zone.clone())),
+            Domain::Region => Some(Area::Region(at.region.clone())),
+            Domain::CapacityType => Some(Area::CapacityType(at.capacity_type)),
+        }
+    }
+
+    /// Whether `at` is in it.
+    pub fn holds(&self, at: &Capacity) -> bool {
+        match self {
+            Area::Zone(zone) => *zone == at.zone,
+            Area::Region(region) => *region == at.region,
+            Area::CapacityType(capacity_type) => *capacity_type == at.capacity_type,
+        }
+    }
+
+    /// Which kind of part it is.
+    pub fn domain(&self) -> Domain {
+        match self {
+            Area::Zone(_) => Domain::Zone,
+            Area::Region(_) => Domain::Region,
+            Area::CapacityType(_) => Domain::CapacityType,
+        }
+    }
+}
+
+/// A hard topology spread constraint over parts of the market.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AreaSpread {
+    /// What it spreads over; not machines.
+    pub domain: Domain,
+    /// `maxSkew`, at least 1.
+    pub max_skew: i64,
+    /// With fewer areas than this to choose from, the emptiest counts as empty.
+    pub min_domains: i64,
+    /// Pods that count and stay, by location.
+    pub standing: BTreeMap<Capacity, i64>,
+    /// The replicas themselves count.
+    pub counts_itself: bool,
+}
+
+impl AreaSpread {
+    /// A spread of an owner's replicas over zones, of which none stands yet.
+    pub fn over_zones(max_skew: i64) -> AreaSpread {
+        AreaSpread { domain: Domain::Zone, max_skew, min_domains: 1, standing: BTreeMap::new(), counts_itself: true }
+    }
 }
 
 /// What rules between pods leave of the choice for one pod. Equal for replicas.
@@ -150,16 +214,19 @@ pub struct Apart {
     pub avoids: u64,
     /// At most this many equal pods on one machine, by topology spread over machines.
     pub most_per_machine: Option<i64>,
-    /// At most this many of its owner's pods in one zone, by anti-affinity over zones.
-    pub most_per_zone: Option<i64>,
-    /// With fewer zones than this to choose from, a zone without replicas counts as the emptiest (`minDomains`).
-    pub min_zones: i64,
-    /// Only these zones, because pods it must be near run there.
-    pub only_zones: Option<BTreeSet<ZoneId>>,
-    /// None of these zones, because pods it must be away from run there.
-    pub not_zones: BTreeSet<ZoneId>,
-    /// All pods with this name in one zone, without being all or nothing.
-    pub same_zone: Option<String>,
+    /// At most this many of the pods that a spread counts on one machine that is ours already: which count, as in [`RoomNode::counts`], and how
+    /// many.
+    pub most_counted: Vec<(usize, i64)>,
+    /// At most one of its owner's pods in one area of each of these kinds, by anti-affinity.
+    pub one_in_each: BTreeSet<Domain>,
+    /// In one of the areas of each of these sets, because pods it must be near run there.
+    pub only: BTreeSet<BTreeSet<Area>>,
+    /// In none of these areas, because pods it must be away from run there.
+    pub not: BTreeSet<Area>,
+    /// On one of these machines of ours, because pods that it must share one with are there, or a volume that one machine alone may have.
+    pub only_claims: Option<BTreeSet<ClaimName>>,
+    /// All pods with this name in one area of this kind, without being all or nothing.
+    pub same: Option<(Domain, String)>,
     /// Taints it tolerates, besides those that every GPU pod does.
     pub tolerations: Vec<Toleration>,
     /// The value of its PriorityClass: if limits leave room for only a few, higher goes first.
@@ -170,6 +237,31 @@ impl Apart {
     /// Whether a pod with these rules may share a machine with pods with these marks.
     pub fn agrees(&self, has: u64, avoids: u64) -> bool {
         self.avoids & has == 0 && self.has & avoids == 0
+    }
+
+    /// Whether the rules leave `at`, as far as it is somewhere.
+    pub fn leaves_place(&self, at: &Capacity) -> bool {
+        let of_capacity_type = |areas: &BTreeSet<Area>| areas.first().is_some_and(|a| a.domain() == Domain::CapacityType);
+        self.only.iter().filter(|areas| !of_capacity_type(areas)).all(|areas| areas.iter().any(|a| a.holds(at)))
+            && !self.not.iter().any(|a| a.domain() != Domain::CapacityType && a.holds(at))
+    }
+
+    /// How many more of these pods a machine of ours may take, by what spreads count there.
+    pub fn left_on(&self, node: &RoomNode) -> i64 {
+        let left = |(at, most): &(usize, i64)| most - node.counts.get(*at).copied().unwrap_or(0);
+        self.most_counted.iter().map(left).min().unwrap_or(i64::MAX)
+    }
+
+    /// Whether they leave the machine of `claim`, one that is ours.
+    pub fn leaves_machine(&self, claim: &ClaimName) -> bool {
+        self.only_claims.as_ref().is_none_or(|these| these.contains(claim))
+    }
+
+    /// Whether the rules leave `capacity_type`.
+    pub fn leaves_type(&self, capacity_type: CapacityType) -> bool {
+        let this = Area::CapacityType(capacity_type);
+        let of_capacity_type = |areas: &&BTreeSet<Area>| areas.first().is_some_and(|a| a.domain() == Domain::CapacityType);
+        self.only.iter().filter(of_capacity_type).all(|areas| areas.contains(&this)) && !self.not.contains(&this)
     }
 
     /// The maximum number of equal pods on one machine.
@@ -215,12 +307,26 @@ pub struct RoomNode {
     pub has: u64,
     /// Marks that the pods on it avoid.
     pub avoids: u64,
+    /// How many pods of each selector that spreads count by are on it.
+    pub counts: Vec<i64>,
     /// Its labels, once it has joined.
     pub labels: Option<Arc<BTreeMap<String, String>>>,
     /// What its class adds.
     pub class: Arc<ClassLabels>,
     /// Fingerprints of needs that were tried there and that the scheduler did not bind.
     pub misfits: BTreeSet<String>,
+}
+
+impl RoomNode {
+    /// `count` pods with the rules `apart` come onto it: their own spreads count them.
+    pub fn count(&mut self, apart: &Apart, count: i64) {
+        for (at, _) in &apart.most_counted {
+            if self.counts.len() <= *at {
+                self.counts.resize(at + 1, 0);
+            }
+            self.counts[*at] += count;
+        }
+    }
 }
 
 /// How the nodes of one class are packed.

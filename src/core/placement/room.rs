@@ -38,7 +38,8 @@ pub(super) fn fill_rooms(request: &PlacementRequest, rooms: &[Room], groups: &[G
     order.sort_by_key(|r| (!rooms[*r].ready, &rooms[*r].claim));
     let mut used = Vec::new();
     for room in order {
-        let best = fill(&problem, room, &values, &left, NODES);
+        let most: Vec<i64> = left.iter().zip(groups).map(|(left, group)| (*left).min(group.apart.left_on(&rooms[room].node))).collect();
+        let best = fill(&problem, room, &values, &most, NODES);
         if best.content.is_empty() {
             continue;
         }
@@ -54,7 +55,7 @@ pub(super) fn fill_rooms(request: &PlacementRequest, rooms: &[Room], groups: &[G
 pub(super) fn free_for<K: Ord>(request: &PlacementRequest, group: &Group, key: impl Fn(&Capacity) -> K) -> BTreeMap<K, i64> {
     let mut free = BTreeMap::new();
     for room in request.room.iter().filter(|room| extra(request, room, group).is_some()) {
-        *free.entry(key(&room.capacity)).or_insert(0) += group.wants.replicas_on(&usable(room));
+        *free.entry(key(&room.capacity)).or_insert(0) += group.wants.replicas_on(&usable(room)).min(group.apart.left_on(&room.node));
     }
     free
 }
@@ -103,7 +104,10 @@ fn extra(request: &PlacementRequest, room: &Room, group: &Group) -> Option<Micro
     let capacity_ok = wants.capacity_refusal(at.capacity_type, true).is_none();
     let ok = group.admitted_by(&room.node_pool)
         && (need.regions.is_empty() || need.regions.iter().any(|p| matches_pattern(p, at.region.as_str())))
-        && wants.zone_ok(&at.zone)
+        && wants.place_ok(at)
+        && group.apart.leaves_machine(&room.claim)
+        && group.apart.left_on(&room.node) > 0
+        && wants.capacity_type_ok(at.capacity_type)
         && wants.tolerates(&room.node.class)
         && group.apart.agrees(room.node.has, room.node.avoids)
         && (room.node.misfits.is_empty() || !room.node.misfits.contains(&need.fingerprint()))

@@ -1,24 +1,26 @@
 //! What gangs, spreads and diversity leave of a group.
 //!
-//! Decides: the zone of a gang, how replicas are shared out over zones and correlated capacity.
+//! Decides: the zone of a gang, how replicas are shared out over zones, regions, capacity types and correlated capacity.
 //! Does not: pack (see `packing`).
 //!
 //! Shares are fixed before packing, cheapest places first, so that they hold whatever is packed together with them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::core::market::Capacity;
 use crate::core::units::ids::ZoneId;
+use crate::core::workload::company::Domain;
 
 use super::eligibility::{Correlated, correlated_pool, most_in_one_pool};
 use super::groups::Group;
 use super::judge::score;
 use super::listing::Listing;
-use super::request::{OwnerRule, PlacementRequest};
+use super::request::{Area, AreaSpread, OwnerRule, PlacementRequest};
 use super::room;
 
 /// Adds to each group what its gang, spread and diversity ask. `listed` are the offers per node pool, in the order of the request's.
 pub fn restrict<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>], groups: Vec<Group<'a>>) -> Vec<Group<'a>> {
-    let groups = one_zone_per_gang(request, listed, groups);
+    let groups = one_area_per_gang(request, listed, groups);
     let mut standing: BTreeMap<&str, BTreeMap<Correlated, i64>> = BTreeMap::new();
     let mut totals: BTreeMap<&str, i64> = BTreeMap::new();
     for group in &groups {
@@ -32,19 +34,15 @@ pub fn restrict<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>],
     }
     let mut out = Vec::new();
     // Replicas of one owner may form several groups: the later ones are shared out beside the earlier.
-    let mut by_zone: BTreeMap<&str, BTreeMap<ZoneId, i64>> = BTreeMap::new();
+    let mut shared_out: BTreeMap<(&str, &[AreaSpread]), Shares> = BTreeMap::new();
     for group in groups {
         let Some(owner) = group.owner else {
             out.push(group);
             continue;
         };
-        let shared_out = by_zone.entry(&owner.owner).or_insert_with(|| {
-            let mut counts = BTreeMap::new();
-            owner.standing.iter().for_each(|(capacity, n)| *counts.entry(capacity.zone.clone()).or_insert(0) += n);
-            counts
-        });
+        let shares = shared_out.entry((&owner.owner, &owner.spreads)).or_insert_with(|| Shares::standing(owner));
         let total = totals.get(owner.owner.as_str()).copied().unwrap_or(0) + owner.standing.values().sum::<i64>();
-        for part in over_zones(request, listed, group, owner, shared_out) {
+        for part in over_areas(request, listed, group, owner, shares) {
             match (most_in_one_pool(owner, total), standing.get_mut(owner.owner.as_str())) {
                 (Some(most), Some(held)) => out.extend(over_pools(request, listed, part, most, held)),
                 _ => out.push(part),
@@ -53,6 +51,53 @@ pub fn restrict<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>],
     }
     out
 }
+
+/// How many pods count in each area: for each spread of an owner, and for the owner itself.
+struct Shares {
+    spreads: Vec<BTreeMap<Area, i64>>,
+    own: BTreeMap<Area, i64>,
+}
+
+impl Shares {
+    fn standing(owner: &OwnerRule) -> Shares {
+        let by_area = |domains: &[Domain], standing: &BTreeMap<Capacity, i64>| {
+            let mut counts = BTreeMap::new();
+            for (at, n) in standing {
+                domains.iter().filter_map(|d| Area::of(*d, at)).for_each(|area| *counts.entry(area).or_insert(0) += n);
+            }
+            counts
+        };
+        let all = [Domain::Zone, Domain::Region, Domain::CapacityType];
+        Shares { spreads: owner.spreads.iter().map(|s| by_area(&[s.domain], &s.standing)).collect(), own: by_area(&all, &owner.standing) }
+    }
+
+    /// Whether one more may go to `cell`, when replicas may go to any of the `open` ones.
+    fn allow(&self, owner: &OwnerRule, alone_in: &BTreeSet<Domain>, cell: &Cell, open: &[&Cell]) -> bool {
+        let of_domain = |cell: &Cell, domain: Domain| cell.iter().find(|a| a.domain() == domain).cloned();
+        let even = |(spread, counts): (&AreaSpread, &BTreeMap<Area, i64>)| {
+            let count = |area: &Area| counts.get(area).copied().unwrap_or(0);
+            let areas: BTreeSet<Area> = open.iter().filter_map(|cell| of_domain(cell, spread.domain)).collect();
+            let enough = i64::try_from(areas.len()).is_ok_and(|n| n >= spread.min_domains);
+            let least = areas.iter().map(count).min().filter(|_| enough).unwrap_or(0);
+            let then = i64::from(spread.counts_itself);
+            of_domain(cell, spread.domain).is_none_or(|area| count(&area) + then <= least.saturating_add(spread.max_skew))
+        };
+        let alone = |domain: &Domain| of_domain(cell, *domain).is_none_or(|area| self.own.get(&area).copied().unwrap_or(0) < 1);
+        owner.spreads.iter().zip(&self.spreads).all(even) && alone_in.iter().all(alone)
+    }
+
+    fn take(&mut self, owner: &OwnerRule, cell: &Cell) {
+        for area in cell {
+            for (spread, counts) in owner.spreads.iter().zip(&mut self.spreads).filter(|(s, _)| s.domain == area.domain()) {
+                *counts.entry(area.clone()).or_insert(0) += i64::from(spread.counts_itself);
+            }
+            *self.own.entry(area.clone()).or_insert(0) += 1;
+        }
+    }
+}
+
+/// One area of each kind that an owner's replicas are shared out over.
+type Cell = BTreeSet<Area>;
 
 /// The least cost per replica, in thousandths of a micro-dollar, of each place that `key` makes of the offers that fit.
 fn places<K: Ord>(
@@ -77,85 +122,82 @@ fn places<K: Ord>(
     best
 }
 
-/// Returns each gang the zone where all of it fits at the least cost; the first of equals.
-fn one_zone_per_gang<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>], mut groups: Vec<Group<'a>>) -> Vec<Group<'a>> {
+/// Returns each gang the zone, and pods that stay together the area, where all of it fits at the least cost; the first of equals.
+fn one_area_per_gang<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>], mut groups: Vec<Group<'a>>) -> Vec<Group<'a>> {
     // Where members stand already, the zone is known, whatever is on offer there: free room may do.
-    let name = |g: &Group<'a>| g.gang.or(g.apart.same_zone.as_deref());
-    let gangs: BTreeSet<&str> = groups.iter().filter(|g| g.wants.zone.is_none()).filter_map(name).collect();
+    let name =
+        |g: &Group<'a>| g.gang.map(|gang| (Domain::Zone, gang)).or(g.apart.same.as_ref().map(|(domain, name)| (*domain, name.as_str())));
+    let gangs: BTreeSet<(Domain, &str)> = groups.iter().filter(|g| g.wants.areas.is_empty()).filter_map(name).collect();
     for gang in gangs {
-        let mut common: Option<BTreeMap<ZoneId, i128>> = None;
+        let mut common: Option<BTreeMap<Area, i128>> = None;
         for group in groups.iter().filter(|g| name(g) == Some(gang)) {
-            let here: BTreeMap<ZoneId, i128> = places(request, listed, group, |capacity| capacity.zone.clone());
+            let mut here = places(request, listed, group, |capacity| Area::of(gang.0, capacity));
+            here.extend(room::free_for(request, group, |capacity| Area::of(gang.0, capacity)).into_keys().map(|area| (area, 0)));
+            let here: BTreeMap<Area, i128> = here.into_iter().filter_map(|(area, cost)| Some((area?, cost))).collect();
             let size = group.members.len() as i128;
-            let sum = |zone: &ZoneId, before: i128| here.get(zone).map(|cost| before + cost * size);
+            let sum = |area: &Area, before: i128| here.get(area).map(|cost| before + cost * size);
             common = Some(match common {
-                None => here.iter().map(|(zone, cost)| (zone.clone(), cost * size)).collect(),
-                Some(have) => have.iter().filter_map(|(zone, before)| Some((zone.clone(), sum(zone, *before)?))).collect(),
+                None => here.iter().map(|(area, cost)| (area.clone(), cost * size)).collect(),
+                Some(have) => have.iter().filter_map(|(area, before)| Some((area.clone(), sum(area, *before)?))).collect(),
             });
         }
         let best = common.unwrap_or_default().into_iter().min_by(|(a, x), (b, y)| x.cmp(y).then_with(|| a.cmp(b)));
-        // Without a common zone the members keep no place at all: a zone that does not exist.
-        let zone = best.map_or_else(|| ZoneId::from("no zone holds the whole gang"), |(zone, _)| zone);
-        groups.iter_mut().filter(|g| name(g) == Some(gang)).for_each(|g| g.wants.zone = Some(zone.clone()));
+        // Without a common area the members keep no place at all: a zone that does not exist.
+        let area = best.map_or_else(|| Area::Zone(ZoneId::from("no zone holds the whole gang")), |(area, _)| area);
+        groups.iter_mut().filter(|g| name(g) == Some(gang)).for_each(|g| g.wants.areas = BTreeSet::from([area.clone()]));
     }
     groups
 }
 
-/// Shares a group out over zones so that no zone has more than `maxSkew` above the emptiest zone that could serve it, beside the owner's
+/// Shares a group out over areas so that no area has more than `maxSkew` above the emptiest one that could serve it, beside the owner's
 /// replicas that were shared out before; adds its own to them. Free room comes before what is on offer: its price is sunk, and a machine that
 /// was bought for a replica is where that replica goes.
-fn over_zones<'a>(
+fn over_areas<'a>(
     request: &PlacementRequest<'a>,
     listed: &[Vec<Listing<'a>>],
     group: Group<'a>,
     owner: &OwnerRule,
-    shared_out: &mut BTreeMap<ZoneId, i64>,
+    shares: &mut Shares,
 ) -> Vec<Group<'a>> {
-    let skew = match (owner.zone_max_skew, group.apart.most_per_zone) {
-        (None, None) => return vec![group],
-        (skew, _) => skew.unwrap_or(i64::MAX).max(1),
-    };
-    let most = group.apart.most_per_zone.unwrap_or(i64::MAX);
-    if group.wants.zone.is_some() {
+    let alone_in = &group.apart.one_in_each;
+    let domains: BTreeSet<Domain> = owner.spreads.iter().map(|s| s.domain).chain(alone_in.iter().copied()).collect();
+    if domains.is_empty() || !group.wants.areas.is_empty() {
         return vec![group];
     }
-    let mut zones: Vec<(i128, ZoneId)> =
-        places(request, listed, &group, |capacity| capacity.zone.clone()).into_iter().map(|(zone, cost)| (cost, zone)).collect();
-    zones.sort();
-    let on_offer = zones.len();
-    let mut free = room::free_for(request, &group, |capacity| capacity.zone.clone());
-    zones.extend(free.keys().filter(|zone| !zones.iter().any(|(_, z)| z == *zone)).map(|zone| (0, zone.clone())).collect::<Vec<_>>());
-    if zones.is_empty() {
+    let cell_of = |at: &Capacity| -> Cell { domains.iter().filter_map(|domain| Area::of(*domain, at)).collect() };
+    let mut cells: Vec<(i128, Cell)> = places(request, listed, &group, cell_of).into_iter().map(|(cell, cost)| (cost, cell)).collect();
+    cells.sort();
+    let on_offer = cells.len();
+    let mut free = room::free_for(request, &group, cell_of);
+    cells.extend(free.keys().filter(|cell| !cells.iter().any(|(_, c)| c == *cell)).map(|cell| (0, cell.clone())).collect::<Vec<_>>());
+    if cells.is_empty() {
         return vec![group];
     }
-    let mut counts: Vec<i64> = zones.iter().map(|(_, zone)| shared_out.get(zone).copied().unwrap_or(0)).collect();
-    let mut parts: Vec<Vec<usize>> = vec![Vec::new(); zones.len()];
+    let mut parts: Vec<Vec<usize>> = vec![Vec::new(); cells.len()];
     let mut left = Vec::new();
     for member in &group.members {
-        let has_room = |at: usize| free.get(&zones[at].1).is_some_and(|n| *n > 0);
-        let open = || (0..zones.len()).filter(|at| *at < on_offer || has_room(*at));
-        let enough_zones = i64::try_from(open().count()).is_ok_and(|n| n >= group.apart.min_zones);
-        let least = open().map(|at| counts[at]).min().filter(|_| enough_zones).unwrap_or(0);
-        let even = |at: &usize| counts[*at] < least.saturating_add(skew) && counts[*at] < most;
-        let Some(at) = open().filter(even).find(|at| has_room(*at)).or_else(|| open().find(even)) else {
+        let has_room = |at: usize| free.get(&cells[at].1).is_some_and(|n| *n > 0);
+        let open: Vec<usize> = (0..cells.len()).filter(|at| *at < on_offer || has_room(*at)).collect();
+        let open_cells: Vec<&Cell> = open.iter().map(|at| &cells[*at].1).collect();
+        let even: Vec<usize> = open.iter().copied().filter(|at| shares.allow(owner, alone_in, &cells[*at].1, &open_cells)).collect();
+        let Some(at) = even.iter().copied().find(|at| has_room(*at)).or_else(|| even.first().copied()) else {
             left.push(*member);
             continue;
         };
-        if let Some(left) = free.get_mut(&zones[at].1) {
+        if let Some(left) = free.get_mut(&cells[at].1) {
             *left -= 1;
         }
-        counts[at] += 1;
+        shares.take(owner, &cells[at].1);
         parts[at].push(*member);
     }
-    shared_out.extend(zones.iter().zip(&counts).map(|((_, zone), n)| (zone.clone(), *n)));
-    let part = |(members, (_, zone)): (Vec<usize>, (i128, ZoneId))| {
+    let part = |(members, (_, cell)): (Vec<usize>, (i128, Cell))| {
         let mut part = Group { members, ..group.clone() };
-        part.wants.zone = Some(zone);
+        part.wants.areas = cell;
         part
     };
-    // No zone may take more: these keep a zone that does not exist, and are refused for it.
-    let none = (left, (0, ZoneId::from("every zone holds its share")));
-    parts.into_iter().zip(zones).chain([none]).filter(|(members, _)| !members.is_empty()).map(part).collect()
+    // No area may take more: these keep a zone that does not exist, and are refused for it.
+    let none = (left, (0, Cell::from([Area::Zone(ZoneId::from("every zone holds its share"))])));
+    parts.into_iter().zip(cells).chain([none]).filter(|(members, _)| !members.is_empty()).map(part).collect()
 }
 
 /// Shares a group out over correlated pools, at most `most` of the owner's replicas in each, counting what is `held`. Free room comes first, as

@@ -39,7 +39,7 @@ pub(super) struct Pass<'a> {
     /// Old pods that got their replacement in this pass.
     pub(super) replaced: BTreeSet<Uid>,
     /// Pods that got their place in this pass, and the zone of each: rules between pods over zones count them.
-    pub(super) placed: Vec<(&'a Pod, ZoneId)>,
+    pub(super) placed: Vec<(&'a Pod, Capacity)>,
     /// Claims that got a pod in this pass: they are neither untaken nor empty.
     pub(super) taken: BTreeSet<ClaimName>,
     /// Claims whose machines have ended, and what they cost this month: they go once their pool's books name them.

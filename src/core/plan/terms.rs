@@ -2,9 +2,12 @@
 //!
 //! Decides: nothing; `placing::asking` fills in the terms, `placing::apart` the marks.
 
+use std::collections::BTreeSet;
+
 use crate::core::fleet::Node;
 use crate::core::placement::listing::Listing;
 use crate::core::placement::{self, PoolPolicy};
+use crate::core::workload::company::Domain;
 use crate::core::workload::labels::PodSelector;
 use crate::core::workload::{Pod, PodRules};
 
@@ -22,11 +25,20 @@ pub(super) struct Terms<'a> {
 pub(super) struct Marks {
     pub(super) ports: Vec<String>,
     pub(super) pods: Vec<PodSelector>,
-    /// Some pod keeps others out of its zone.
-    pub(super) over_zones: bool,
+    /// Which pods spreads count that allow more than one of them on a machine.
+    pub(super) counted: Vec<PodSelector>,
+    /// Kinds of areas that some pod keeps others out of.
+    pub(super) over_areas: BTreeSet<Domain>,
+    /// Volume claims, by namespace and name, that several pods mount and that are not everywhere: of one node, or made where the first lands.
+    pub(super) common_claims: BTreeSet<(String, String)>,
 }
 
 impl Marks {
+    /// Whether other pods mount one of these claims, too.
+    pub(super) fn has_common(&self, namespace: &str, claims: &BTreeSet<String>) -> bool {
+        !self.common_claims.is_empty() && claims.iter().any(|claim| self.common_claims.contains(&(namespace.to_owned(), claim.clone())))
+    }
+
     fn is_empty(&self) -> bool {
         self.ports.is_empty() && self.pods.is_empty()
     }
@@ -51,6 +63,19 @@ impl Marks {
             }
         }
         (has, avoids)
+    }
+
+    /// How many of those that a pod's spreads count may be on one machine.
+    pub(super) fn most_counted(&self, rules: &PodRules) -> Vec<(usize, i64)> {
+        let at = |pods: &PodSelector| self.counted.iter().position(|counted| counted == pods);
+        rules.bounded_on_machine().filter_map(|s| Some((at(s.pods.as_ref()?)?, s.max_skew))).collect()
+    }
+
+    /// Adds a pod to what spreads count on its machine.
+    pub(super) fn count(&self, counts: &mut Vec<i64>, namespace: &str, rules: &PodRules) {
+        counts.resize(self.counted.len(), 0);
+        let selected = self.counted.iter().zip(counts).filter(|(pods, _)| pods.selects(namespace, &rules.labels));
+        selected.for_each(|(_, count)| *count += 1);
     }
 
     /// What the pods on a machine have and avoid, ours and others.

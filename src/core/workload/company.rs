@@ -6,8 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::labels::{LabelOperator, LabelRequirement, PodSelector};
-use super::need::constraints::{HOSTNAME, ZONE, ZONE_ID, refuse, requirement};
-use super::need::{LabelSelector, NeedError, NodeSelectorRequirement, PodAffinityTerm, PodManifest, PodSpec, Toleration};
+use super::need::constraints::{CAPACITY_TYPE, EBS_ZONE, HOSTNAME, KARPENTER_CAPACITY_TYPE, REGION, ZONE, ZONE_ID, refuse, requirement};
+use super::need::{
+    LabelSelector, NeedError, NodeSelectorRequirement, PodAffinityTerm, PodManifest, PodSpec, Toleration, TopologySpreadConstraint,
+};
+use super::pod_reader::NamespaceLabels;
+use super::volumes::PodVolumes;
 use crate::core::units::shared::Shared;
 
 /// The topology domain of a rule.
@@ -17,9 +21,26 @@ pub enum Domain {
     Machine,
     /// A zone.
     Zone,
+    /// A region.
+    Region,
+    /// Spot, on-demand or reserved.
+    CapacityType,
 }
 
-/// Pods to be near, or away from, within one machine or zone.
+impl Domain {
+    /// The domain that the values of a node label divide nodes into.
+    pub fn of_label(key: &str) -> Option<Domain> {
+        match key {
+            HOSTNAME => Some(Domain::Machine),
+            ZONE | ZONE_ID | EBS_ZONE => Some(Domain::Zone),
+            REGION => Some(Domain::Region),
+            CAPACITY_TYPE | KARPENTER_CAPACITY_TYPE => Some(Domain::CapacityType),
+            _ => None,
+        }
+    }
+}
+
+/// Pods to be near, or away from, within one domain.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Company {
     /// The domain.
@@ -35,7 +56,8 @@ pub struct Spread {
     pub domain: Domain,
     /// `maxSkew`, at least 1.
     pub max_skew: i64,
-    /// `minDomains`: below this the emptiest domain counts as empty.
+    /// `minDomains`: below this the emptiest domain counts as empty. With `nodeAffinityPolicy: Ignore` every node of the cluster is a domain,
+    /// also those that hold no such pod: then the emptiest always counts as empty.
     pub min_domains: i64,
     /// Which pods count; `None` counts the replicas of the pod's workload.
     pub pods: Option<PodSelector>,
@@ -60,26 +82,28 @@ pub struct PodRules {
     pub tolerations: Vec<Toleration>,
     /// The value of its PriorityClass; higher goes first.
     pub priority: i64,
+    /// Its volumes.
+    pub volumes: PodVolumes,
+    /// Labels that its node must have for these rules to be evaluated, besides those of every node.
+    pub node_labels: BTreeSet<String>,
 }
 
 impl PodRules {
-    /// The rules of a pod or pod template, and a fault for each hard one that is not honoured.
-    pub fn read(manifest: &PodManifest) -> (Shared<PodRules>, Vec<NeedError>) {
+    /// The rules of a pod or pod template, and a fault for each hard one that is not honoured. Without labels of namespaces a rule that selects
+    /// namespaces by them selects none.
+    pub fn read(manifest: &PodManifest, namespaces: &NamespaceLabels) -> (Shared<PodRules>, Vec<NeedError>) {
         let (spec, mut faults) = (&manifest.spec, Vec::new());
         let affinity = spec.affinity.clone().unwrap_or_default();
         let mut between = |name: &str, terms: Vec<PodAffinityTerm>| -> Vec<Company> {
             let path = format!("spec.affinity.{name}.requiredDuringSchedulingIgnoredDuringExecution");
-            terms.iter().filter_map(|term| company(manifest, term, &path, &mut faults)).collect()
+            terms.iter().filter_map(|term| company((manifest, namespaces), term, &path, &mut faults)).collect()
         };
         let together = affinity.pod_affinity.unwrap_or_default().required_during_scheduling_ignored_during_execution;
         let apart = affinity.pod_anti_affinity.unwrap_or_default().required_during_scheduling_ignored_during_execution;
         let (together, apart) = (between("podAffinity", together), between("podAntiAffinity", apart));
-        if together.iter().any(|with| with.domain == Domain::Machine) {
-            let path = "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution";
-            let advice = "tie them to one zone (topology.kubernetes.io/zone), use lowtide.dev/gang, or make it preferred";
-            refuse(&mut faults, path, "requires other pods on the same machine", advice);
-        }
         let spread = spreads(manifest, &mut faults);
+        let of_pods = together_keys(spec).chain(spec.topology_spread_constraints.iter().filter(|c| is_hard(c)).map(|c| &c.topology_key));
+        let node_labels = of_pods.filter(|key| !EVERYWHERE.contains(&key.as_str())).cloned().collect();
         let rules = PodRules {
             labels: manifest.metadata.labels.clone(),
             apart,
@@ -88,15 +112,28 @@ impl PodRules {
             host_ports: host_ports(spec),
             tolerations: spec.tolerations.clone(),
             priority: spec.priority.unwrap_or(0),
+            volumes: PodVolumes::default(),
+            node_labels,
         };
         (rules.into(), faults)
     }
 
-    /// Pods that it does not share a machine with: by anti-affinity, or by a spread over machines that allows one of them on each.
+    /// Pods that it does not share a machine with: by anti-affinity, since a machine is in one zone, one region and of one capacity type; or by a
+    /// spread that allows one of them on each.
     pub fn alone_on_machine(&self) -> impl Iterator<Item = &PodSelector> {
-        let apart = self.apart.iter().filter(|c| c.domain == Domain::Machine).map(|c| &c.pods);
-        let spread = self.spread.iter().filter(|s| s.domain == Domain::Machine && s.max_skew == 1);
-        apart.chain(spread.filter_map(|s| s.pods.as_ref()))
+        let apart = self.apart.iter().map(|c| &c.pods);
+        apart.chain(self.bounded_on_machine().filter(|s| s.max_skew == 1).filter_map(|s| s.pods.as_ref()))
+    }
+
+    /// Hard spreads that bound how many of their pods one machine may hold: those over machines, since a machine that could be bought is always
+    /// empty; and those whose emptiest domain counts as empty, since a pod that is pinned to a machine has no other domain.
+    pub fn bounded_on_machine(&self) -> impl Iterator<Item = &Spread> {
+        self.spread.iter().filter(|s| s.domain == Domain::Machine || s.min_domains > 1)
+    }
+
+    /// Hard spreads over parts of the market.
+    pub fn area_spreads(&self) -> impl Iterator<Item = &Spread> {
+        self.spread.iter().filter(|s| s.domain != Domain::Machine)
     }
 
     /// The strictest hard spread over zones.
@@ -104,11 +141,20 @@ impl PodRules {
         self.spread.iter().filter(|s| s.domain == Domain::Zone).min_by_key(|s| s.max_skew)
     }
 
-    /// At most this many replicas on one machine, by hard spread over machines. A machine that could be bought is always empty, so no other
-    /// machine may hold more than `maxSkew`.
+    /// At most this many replicas on one machine, by hard spread.
     pub fn most_per_machine(&self) -> Option<i64> {
-        self.spread.iter().filter(|s| s.domain == Domain::Machine).map(|s| s.max_skew).min()
+        self.bounded_on_machine().map(|s| s.max_skew).min()
     }
+}
+
+/// Topology keys that are labels of every node of ours.
+const EVERYWHERE: [&str; 4] = [HOSTNAME, ZONE, ZONE_ID, REGION];
+
+fn together_keys(spec: &PodSpec) -> impl Iterator<Item = &String> {
+    let affinity = spec.affinity.as_ref();
+    let near = affinity.and_then(|a| a.pod_affinity.as_ref()).map(|a| &a.required_during_scheduling_ignored_during_execution);
+    let apart = affinity.and_then(|a| a.pod_anti_affinity.as_ref()).map(|a| &a.required_during_scheduling_ignored_during_execution);
+    near.into_iter().chain(apart).flatten().map(|term| &term.topology_key)
 }
 
 /// Host ports. With `hostNetwork` every port of a container is one: the API server writes `hostPort` there itself.
@@ -121,18 +167,15 @@ fn host_ports(spec: &PodSpec) -> BTreeSet<String> {
     taken.collect()
 }
 
-fn domain(key: &str) -> Option<Domain> {
-    match key {
-        HOSTNAME => Some(Domain::Machine),
-        ZONE | ZONE_ID => Some(Domain::Zone),
-        _ => None,
-    }
-}
+const DOMAINS: &str = "use kubernetes.io/hostname, topology.kubernetes.io/zone, topology.kubernetes.io/region or lowtide.dev/capacity-type, or make it preferred";
 
-const DOMAINS: &str = "use kubernetes.io/hostname or topology.kubernetes.io/zone, or make it preferred";
-
-fn company(manifest: &PodManifest, term: &PodAffinityTerm, path: &str, faults: &mut Vec<NeedError>) -> Option<Company> {
-    let Some(domain) = domain(&term.topology_key) else {
+fn company(
+    (manifest, known): (&PodManifest, &NamespaceLabels),
+    term: &PodAffinityTerm,
+    path: &str,
+    faults: &mut Vec<NeedError>,
+) -> Option<Company> {
+    let Some(domain) = Domain::of_label(&term.topology_key) else {
         refuse(faults, path, &format!("ties pods to other pods by {}", term.topology_key), DOMAINS);
         return None;
     };
@@ -146,8 +189,14 @@ fn company(manifest: &PodManifest, term: &PodAffinityTerm, path: &str, faults: &
     }
     let mut namespaces: BTreeSet<String> = term.namespaces.iter().cloned().collect();
     match &term.namespace_selector {
-        // Namespace labels are not evaluated: the rule applies to every namespace, which keeps pods apart from more pods, never from fewer.
-        Some(_) => namespaces.clear(),
+        Some(every) if *every == LabelSelector::default() => namespaces.clear(),
+        Some(by_labels) => {
+            let wanted = selector(by_labels, path, faults);
+            let meets = |labels: &BTreeMap<String, String>| wanted.iter().all(|r| r.operator.holds(labels.get(&r.key).map(String::as_str)));
+            namespaces.extend(known.iter().filter(|(_, labels)| meets(labels)).map(|(name, _)| name.clone()));
+            // An empty set would mean every namespace, and no namespace has this name.
+            namespaces.insert(String::new());
+        }
         None if namespaces.is_empty() => namespaces.extend([namespace_of(manifest)]),
         None => {}
     }
@@ -169,14 +218,22 @@ fn selector(selector: &LabelSelector, path: &str, faults: &mut Vec<NeedError>) -
     requirements
 }
 
+fn is_hard(constraint: &TopologySpreadConstraint) -> bool {
+    constraint.when_unsatisfiable != "ScheduleAnyway"
+}
+
 fn spreads(manifest: &PodManifest, faults: &mut Vec<NeedError>) -> Vec<Spread> {
     let mut read = Vec::new();
-    let hard = manifest.spec.topology_spread_constraints.iter().enumerate().filter(|(_, c)| c.when_unsatisfiable != "ScheduleAnyway");
+    let hard = manifest.spec.topology_spread_constraints.iter().enumerate().filter(|(_, c)| is_hard(c));
     for (index, constraint) in hard {
         let path = format!("spec.topologySpreadConstraints[{index}]");
-        let Some(domain) = domain(&constraint.topology_key) else {
-            let advice = "spread over topology.kubernetes.io/zone or kubernetes.io/hostname, or ScheduleAnyway";
-            refuse(faults, &path, &format!("spreads over {}", constraint.topology_key), advice);
+        let Some(domain) = Domain::of_label(&constraint.topology_key) else {
+            refuse(
+                faults,
+                &path,
+                &format!("spreads over {}", constraint.topology_key),
+                &DOMAINS.replace("make it preferred", "use ScheduleAnyway"),
+            );
             continue;
         };
         if constraint.max_skew < 1 {
@@ -196,7 +253,8 @@ fn spreads(manifest: &PodManifest, faults: &mut Vec<NeedError>) -> Vec<Spread> {
             PodSelector { namespaces: [namespace_of(manifest)].into(), requirements }
         });
         let revision = values.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
-        let min_domains = constraint.min_domains.unwrap_or(1).max(1);
+        let everywhere = constraint.node_affinity_policy.as_deref() == Some("Ignore");
+        let min_domains = if everywhere { i64::MAX } else { constraint.min_domains.unwrap_or(1).max(1) };
         read.push(Spread { domain, max_skew: constraint.max_skew, min_domains, pods, revision });
     }
     read
@@ -223,7 +281,7 @@ mod tests {
 
     fn read(spec: &str) -> (Shared<PodRules>, Vec<NeedError>) {
         let manifest = format!(r#"{{"metadata":{{"namespace":"ml","labels":{{"app":"web","pod-template-hash":"7d"}}}},"spec":{spec}}}"#);
-        PodRules::read(&serde_json::from_str(&manifest).unwrap())
+        PodRules::read(&serde_json::from_str(&manifest).unwrap(), &NamespaceLabels::new())
     }
 
     #[test]
@@ -238,7 +296,11 @@ mod tests {
                  {"maxSkew":1,"topologyKey":"rack","whenUnsatisfiable":"ScheduleAnyway"}]}"#,
         );
         assert!(faults.is_empty(), "{faults:?}");
-        assert_eq!((rules.apart.len(), rules.apart[0].domain, rules.most_per_machine()), (1, Domain::Machine, Some(2)));
+        assert_eq!(
+            (rules.apart.len(), rules.apart[0].domain, rules.most_per_machine()),
+            (1, Domain::Machine, Some(1)),
+            "minDomains bounds each machine"
+        );
         assert!(rules.apart[0].pods.selects("ml", &rules.labels) && !rules.apart[0].pods.selects("other", &rules.labels));
         let zones = rules.zone_spread().unwrap();
         assert_eq!((zones.max_skew, zones.min_domains, zones.revision.as_str()), (1, 2, "pod-template-hash=7d"));
@@ -252,10 +314,73 @@ mod tests {
         for spec in [
             r#"{"topologySpreadConstraints":[{"maxSkew":1,"topologyKey":"rack","whenUnsatisfiable":"DoNotSchedule"}]}"#,
             r#"{"topologySpreadConstraints":[{"maxSkew":0,"topologyKey":"topology.kubernetes.io/zone","whenUnsatisfiable":"DoNotSchedule"}]}"#,
-            r#"{"affinity":{"podAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":[{"topologyKey":"kubernetes.io/hostname","labelSelector":{}}]}}}"#,
+            r#"{"affinity":{"podAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":[{"topologyKey":"rack","labelSelector":{}}]}}}"#,
         ] {
             assert_eq!(read(spec).1.len(), 1, "{spec}");
         }
+    }
+
+    #[test]
+    fn every_domain_that_a_bought_node_tells_is_honoured_and_the_node_gets_the_label() {
+        let spec = |key: &str| {
+            format!(
+                r#"{{"topologySpreadConstraints":[{{"maxSkew":2,"topologyKey":"{key}","whenUnsatisfiable":"DoNotSchedule","labelSelector":{{}}}}]}}"#
+            )
+        };
+        for (key, domain, labels) in [
+            ("kubernetes.io/hostname", Domain::Machine, 0),
+            ("topology.kubernetes.io/zone", Domain::Zone, 0),
+            ("topology.ebs.csi.aws.com/zone", Domain::Zone, 1),
+            ("topology.kubernetes.io/region", Domain::Region, 0),
+            ("lowtide.dev/capacity-type", Domain::CapacityType, 1),
+            ("karpenter.sh/capacity-type", Domain::CapacityType, 1),
+        ] {
+            let (rules, faults) = read(&spec(key));
+            assert!(faults.is_empty(), "{faults:?}");
+            assert_eq!((rules.spread[0].domain, rules.node_labels.len()), (domain, labels), "{key}");
+        }
+    }
+
+    #[test]
+    fn who_keeps_others_out_of_its_zone_keeps_them_off_its_machine() {
+        let (rules, _) = read(
+            r#"{"affinity":{"podAntiAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":[
+                  {"topologyKey":"topology.kubernetes.io/zone","labelSelector":{"matchLabels":{"app":"index"}}}]}}}"#,
+        );
+        assert_eq!(rules.alone_on_machine().count(), 1);
+    }
+
+    /// The scheduler sees one domain only of a pod that is pinned: with fewer than `minDomains`, the emptiest counts as empty.
+    #[test]
+    fn a_spread_whose_emptiest_domain_counts_as_empty_bounds_what_one_machine_holds() {
+        let spread = |more: &str| {
+            let spec = r#"{"topologySpreadConstraints":[{"maxSkew":2,"topologyKey":"topology.kubernetes.io/zone","whenUnsatisfiable":"DoNotSchedule",
+                "labelSelector":{"matchLabels":{"app":"web"}}MORE}]}"#;
+            read(&spec.replace("MORE", more)).0
+        };
+        assert_eq!(spread("").most_per_machine(), None);
+        assert_eq!(spread(r#","minDomains":2"#).most_per_machine(), Some(2));
+        let everywhere = spread(r#","nodeAffinityPolicy":"Ignore""#);
+        assert_eq!((everywhere.most_per_machine(), everywhere.spread[0].min_domains), (Some(2), i64::MAX));
+    }
+
+    #[test]
+    fn namespaces_are_selected_by_their_labels() {
+        let labels = |team: &str| BTreeMap::from([("team".to_owned(), team.to_owned())]);
+        let known = NamespaceLabels::from([("a".to_owned(), labels("ml")), ("b".to_owned(), labels("web"))]);
+        let selected = |selector: &str| {
+            let text = format!(
+                r#"{{"metadata":{{"namespace":"a"}},"spec":{{"affinity":{{"podAffinity":{{"requiredDuringSchedulingIgnoredDuringExecution":[
+                   {{"topologyKey":"topology.kubernetes.io/zone","labelSelector":{{}}{selector}}}]}}}}}}}}"#
+            );
+            let rules = PodRules::read(&serde_json::from_str(&text).unwrap(), &known).0;
+            ["a", "b", "c"].into_iter().filter(|name| rules.together[0].pods.selects(name, &BTreeMap::new())).collect::<Vec<_>>()
+        };
+        assert_eq!(selected(""), ["a"]);
+        assert_eq!(selected(r#","namespaceSelector":{}"#), ["a", "b", "c"]);
+        assert_eq!(selected(r#","namespaceSelector":{"matchLabels":{"team":"web"}}"#), ["b"]);
+        assert_eq!(selected(r#","namespaceSelector":{"matchLabels":{"team":"none"}},"namespaces":["c"]"#), ["c"]);
+        assert_eq!(selected(r#","namespaceSelector":{"matchLabels":{"team":"none"}}"#), [""; 0]);
     }
 
     #[test]

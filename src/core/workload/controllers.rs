@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::need::constraints::HOSTNAME;
 use super::need::{Metadata, OwnerReference, PodManifest, PodSpec};
 use super::volumes::{Volumes, held_by_one_node};
 use super::{LetGo, Mobility, Workload};
@@ -87,7 +88,14 @@ pub fn held(pod: &PodManifest, volumes: &Volumes, deployment: &str, strategy: &s
     if strategy != "RollingUpdate" {
         return Some(format!("the strategy of Deployment {deployment} is {strategy}"));
     }
-    held_by_one_node(pod, volumes).or_else(|| held_by_port(&pod.spec))
+    held_by_one_node(pod, volumes).or_else(|| held_by_port(&pod.spec)).or_else(|| held_by_company(&pod.spec))
+}
+
+/// Pods that it must share a machine with: the scheduler keeps a replacement off every other machine while they are there.
+fn held_by_company(spec: &PodSpec) -> Option<String> {
+    let near = spec.affinity.as_ref()?.pod_affinity.as_ref()?;
+    let on_machine = near.required_during_scheduling_ignored_during_execution.iter().any(|term| term.topology_key == HOSTNAME);
+    on_machine.then(|| "its podAffinity over kubernetes.io/hostname keeps it on the machine of other pods".to_owned())
 }
 
 /// A host port that two pods of one template could not both have on one node.

@@ -24,7 +24,7 @@ pub use error::NeedError;
 pub use manifest::{
     Affinity, Amount, ClaimSource, Container, ContainerPort, ContainerResources, LabelSelector, LabelSelectorRequirement, Metadata,
     NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, OwnerReference, PodAffinity, PodAffinityTerm, PodManifest,
-    PodSpec, Toleration, TopologySpreadConstraint, Volume,
+    PodOs, PodSpec, Toleration, TopologySpreadConstraint, Volume,
 };
 pub use quantity::{milli_units, requested};
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::controllers::Controllers;
 use super::labels::both;
 use super::need::{Metadata, NeedAnswer, PodManifest, Vocabulary, WorkloadKind, parse_with};
-use super::volumes::{self, Volumes};
+use super::volumes::{self, PodVolumes, Volumes};
 use super::{Attribution, LetGo, Mobility, PodRules, Workload};
 use crate::core::units::shared::Shared;
 use crate::core::units::time::Millis;
@@ -93,7 +93,13 @@ impl PodReader<'_> {
         Ok((need.into(), schedule.into()))
     }
 
-    /// Reads a pod; `need` and `rules` are what [`PodReader::need`] and [`PodRules::read`] said of it, `let_go` the mark on it.
+    /// With which pods it may run.
+    pub fn rules(&self, manifest: &PodManifest) -> Shared<PodRules> {
+        let rules = PodRules::read(manifest, self.namespaces).0;
+        PodRules { volumes: PodVolumes::of(manifest, self.volumes), ..(*rules).clone() }.into()
+    }
+
+    /// Reads a pod; `need` and `rules` are what [`PodReader::need`] and [`PodReader::rules`] said of it, `let_go` the mark on it.
     pub fn read(&self, manifest: &PodManifest, (need, rules): (NeedAnswer, Shared<PodRules>), let_go: Option<&LetGo>) -> ReadPod {
         let (workload, mobility) = self.controllers.of(manifest, self.volumes, let_go);
         let kind = need.as_ref().ok().map(|(need, _)| need.kind);

@@ -21,6 +21,47 @@ pub struct VolumeFacts {
     pub reached_from: Vec<LabelTerm>,
     /// A bound volume has a location: its pods run there and nowhere else.
     pub bound: bool,
+    /// Why no pod can have it yet; `None` when it is bound, or will be made where its first pod lands.
+    pub missing: Option<String>,
+}
+
+/// The volumes of one pod, as far as they matter to other pods and to the moment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct PodVolumes {
+    /// Why no node can have them all yet: a claim that is not there, or that waits for its volume.
+    pub missing: Option<String>,
+    /// Claims that one pod at a time may use.
+    pub of_one_pod: BTreeSet<String>,
+    /// Claims that the pods of one node at a time may use.
+    pub of_one_node: BTreeSet<String>,
+    /// Claims whose volume is made where the first pod lands, and is then in that zone for all.
+    pub wait_for_first: BTreeSet<String>,
+}
+
+impl PodVolumes {
+    /// Those of a pod, by the claims that are known.
+    pub fn of(manifest: &PodManifest, known: &Volumes) -> PodVolumes {
+        let mut of = PodVolumes::default();
+        for (name, facts) in of_pod(manifest, known) {
+            let Some(facts) = facts else {
+                of.missing.get_or_insert_with(|| format!("PersistentVolumeClaim {name} does not exist"));
+                continue;
+            };
+            if let (Some(why), None) = (&facts.missing, &of.missing) {
+                of.missing = Some(format!("PersistentVolumeClaim {name} {why}"));
+            }
+            if facts.access_modes.contains("ReadWriteOncePod") {
+                of.of_one_pod.insert(name.clone());
+            }
+            if !facts.is_shared() {
+                of.of_one_node.insert(name.clone());
+            }
+            if !facts.bound {
+                of.wait_for_first.insert(name);
+            }
+        }
+        of
+    }
 }
 
 impl VolumeFacts {
@@ -36,9 +77,13 @@ impl VolumeFacts {
 pub struct VolumeObject {
     metadata: Metadata,
     spec: VolumeSpec,
+    provisioner: Option<String>,
     volume_binding_mode: Option<String>,
     allowed_topologies: Vec<Topology>,
 }
+
+/// The provisioner of classes whose volumes somebody makes by hand.
+const BY_HAND: &str = "kubernetes.io/no-provisioner";
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -46,6 +91,7 @@ struct VolumeSpec {
     access_modes: Vec<String>,
     volume_name: Option<String>,
     storage_class_name: Option<String>,
+    claim_ref: Option<serde_json::Value>,
     node_affinity: VolumeAffinity,
 }
 
@@ -77,19 +123,34 @@ pub fn facts(claims: &[VolumeObject], volumes: &[VolumeObject], classes: &[Volum
     let of = |claim: &VolumeObject| {
         let key =
             (claim.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()), claim.metadata.name.clone().unwrap_or_default());
-        let volume = claim.spec.volume_name.as_ref().filter(|n| !n.is_empty()).and_then(|name| volumes.get(name));
-        let class = claim.spec.storage_class_name.as_ref().and_then(|name| classes.get(name));
-        let reached_from = match (volume, class) {
-            (Some(volume), _) => terms_of(&volume.spec.node_affinity.required),
-            (None, Some(class)) if class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer") => {
-                class.allowed_topologies.iter().map(topology).collect()
-            }
-            _ => Vec::new(),
+        let named = claim.spec.volume_name.as_ref().filter(|n| !n.is_empty());
+        let volume = named.and_then(|name| volumes.get(name));
+        let class_name = claim.spec.storage_class_name.as_deref().unwrap_or_default();
+        let class = classes.get(class_name);
+        let waits = class.filter(|c| c.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"));
+        let (reached_from, missing) = match (volume, waits) {
+            (Some(volume), _) => (terms_of(&volume.spec.node_affinity.required), None),
+            (None, _) if named.is_some() => (Vec::new(), named.map(|name| format!("is bound to the volume {name}, which does not exist"))),
+            (None, Some(class)) if class.provisioner.as_deref() == Some(BY_HAND) => made_by_hand(&volumes, class_name),
+            (None, Some(class)) => (class.allowed_topologies.iter().map(topology).collect(), None),
+            (None, None) => (Vec::new(), Some(format!("is not bound yet (storage class {class_name:?} does not wait for its first pod)"))),
         };
         let access_modes = claim.spec.access_modes.iter().cloned().collect();
-        (key, VolumeFacts { access_modes, reached_from, bound: volume.is_some() })
+        (key, VolumeFacts { access_modes, reached_from, bound: volume.is_some(), missing })
     };
     claims.iter().map(of).collect()
+}
+
+/// Where the free volumes of a class are reached from, of which a claim takes one.
+fn made_by_hand(volumes: &BTreeMap<String, VolumeObject>, class: &str) -> (Vec<LabelTerm>, Option<String>) {
+    let free = || volumes.values().filter(|v| v.spec.claim_ref.is_none() && v.spec.storage_class_name.as_deref() == Some(class));
+    if free().next().is_none() {
+        return (Vec::new(), Some(format!("waits for a volume of storage class {class}, which makes none itself, and none is free")));
+    }
+    // One that is reachable from everywhere leaves everywhere.
+    let everywhere = free().any(|v| v.spec.node_affinity.required.node_selector_terms.is_empty());
+    let terms = if everywhere { Vec::new() } else { free().flat_map(|v| terms_of(&v.spec.node_affinity.required)).collect() };
+    (terms, None)
 }
 
 /// Requirements that cannot be read count as none: volumes only use labels in a set.
@@ -153,6 +214,31 @@ mod tests {
     fn volumes(mode: &str) -> Volumes {
         let facts = VolumeFacts { access_modes: [mode.to_owned()].into(), ..VolumeFacts::default() };
         [(("ml".to_owned(), "weights".to_owned()), facts)].into()
+    }
+
+    #[test]
+    fn a_pod_waits_for_claims_that_no_node_can_have_yet() {
+        let object = |text: &str| serde_json::from_str::<VolumeObject>(text).unwrap();
+        let claim = |spec: &str| object(&format!(r#"{{"metadata":{{"namespace":"ml","name":"weights"}},"spec":{spec}}}"#));
+        let class = |mode: &str, provisioner: &str| {
+            object(&format!(r#"{{"metadata":{{"name":"fast"}},"provisioner":"{provisioner}","volumeBindingMode":"{mode}"}}"#))
+        };
+        let volume = object(r#"{"metadata":{"name":"v1"},"spec":{"storageClassName":"fast"}}"#);
+        let missing = |spec: &str, volumes: &[VolumeObject], classes: &[VolumeObject]| {
+            let known = facts(&[claim(spec)], volumes, classes);
+            let manifest = serde_json::from_str(
+                r#"{"metadata":{"namespace":"ml"},"spec":{"volumes":[{"name":"w","persistentVolumeClaim":{"claimName":"weights"}}]}}"#,
+            );
+            PodVolumes::of(&manifest.unwrap(), &known).missing.unwrap_or_default()
+        };
+        let (fast, bound) = (r#"{"storageClassName":"fast"}"#, r#"{"storageClassName":"fast","volumeName":"v1"}"#);
+        assert_eq!(missing(bound, std::slice::from_ref(&volume), &[]), "");
+        assert!(missing(bound, &[], &[]).contains("volume v1, which does not exist"));
+        assert_eq!(missing(fast, &[], &[class("WaitForFirstConsumer", "ebs.csi.aws.com")]), "");
+        assert!(missing(fast, &[], &[class("Immediate", "ebs.csi.aws.com")]).contains("not bound yet"));
+        assert!(missing(fast, &[], &[class("WaitForFirstConsumer", BY_HAND)]).contains("none is free"));
+        assert_eq!(missing(fast, &[volume], &[class("WaitForFirstConsumer", BY_HAND)]), "");
+        assert!(PodVolumes::of(&pod(), &Volumes::new()).missing.unwrap().contains("weights does not exist"));
     }
 
     #[test]

@@ -40,6 +40,15 @@ struct Known {
     mounts: Vec<(String, String)>,
     /// What was known of each.
     volumes: Vec<Option<VolumeFacts>>,
+    /// Its rules select namespaces by their labels.
+    selects_namespaces: bool,
+}
+
+fn selects_namespaces(pod: &Pod) -> bool {
+    let Some(affinity) = pod.spec.as_ref().and_then(|s| s.affinity.as_ref()) else { return false };
+    let near = affinity.pod_affinity.iter().flat_map(|a| a.required_during_scheduling_ignored_during_execution.iter().flatten());
+    let apart = affinity.pod_anti_affinity.iter().flat_map(|a| a.required_during_scheduling_ignored_during_execution.iter().flatten());
+    near.chain(apart).any(|term| term.namespace_selector.is_some())
 }
 
 impl Known {
@@ -55,6 +64,7 @@ impl Known {
             controller: workloads::controller(&pod.metadata).map(|owner| owner.uid.clone()),
             mounts: mounts.collect(),
             volumes: Vec::new(),
+            selects_namespaces: selects_namespaces(pod),
         };
         known.volumes = known.facts(volumes);
         known
@@ -66,6 +76,7 @@ impl Known {
 
     fn is_touched(&self, touched: &Touched, volumes: &Volumes) -> bool {
         touched.every_pod
+            || (touched.namespaces && self.selects_namespaces)
             || self.controller.as_ref().is_some_and(|uid| touched.replica_sets.contains(uid))
             || (touched.volumes && !self.mounts.is_empty() && self.facts(volumes) != self.volumes)
     }
@@ -82,6 +93,7 @@ impl KeptPods {
     ) {
         let mut touched = self.around.catch_up(watches, view, (begun, classes_changed));
         touched.every_pod |= namespaces_changed && watches.keys.from_namespace;
+        touched.namespaces = namespaces_changed;
         let changed = watches.pods.changes(!begun, self.known.keys().cloned());
         let again: BTreeSet<Key> = self.touched(&touched);
         let served = std::mem::take(&mut touched.served);
@@ -98,7 +110,7 @@ impl KeptPods {
     }
 
     fn touched(&self, touched: &Touched) -> BTreeSet<Key> {
-        if !touched.every_pod && !touched.volumes && touched.replica_sets.is_empty() {
+        if !touched.every_pod && !touched.volumes && !touched.namespaces && touched.replica_sets.is_empty() {
             return BTreeSet::new();
         }
         let theirs = self.known.iter().filter(|(_, known)| known.is_touched(touched, &self.around.volumes));
@@ -125,7 +137,7 @@ impl KeptPods {
         let reader = PodReader { controllers, volumes, keys: &watches.keys, namespaces, vocabulary };
         let read = match manifest_of(pod) {
             Ok(manifest) => {
-                let asked = (reader.need(&manifest), PodRules::read(&manifest).0);
+                let asked = (reader.need(&manifest), reader.rules(&manifest));
                 WatchedPods { reader, endpoints }.read(pod, &manifest, asked)
             }
             Err(fault) => WatchedPods { reader, endpoints }.read(pod, &Default::default(), (Err(vec![fault]), Shared::default())),

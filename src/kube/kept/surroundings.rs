@@ -42,6 +42,8 @@ pub struct Touched {
     pub replica_sets: BTreeSet<String>,
     /// Possibly that of every pod with volumes.
     pub volumes: bool,
+    /// That of pods whose rules select namespaces by their labels.
+    pub namespaces: bool,
     /// The Services of these pods, by uid.
     pub served: BTreeSet<String>,
 }

@@ -61,7 +61,7 @@ fn read_by(keys: &AttributionKeys, owners: &Controllers, endpoints: &Endpoints, 
     let namespaces = std::collections::BTreeMap::from([("ml".to_owned(), labels.into())]);
     let reader = PodReader { controllers: owners, volumes: &volumes, keys, namespaces: &namespaces, vocabulary: Vocabulary::snapshot() };
     let manifest = manifest_of(pod).unwrap();
-    WatchedPods { reader, endpoints }.read(pod, &manifest, (reader.need(&manifest), PodRules::read(&manifest).0)).unwrap()
+    WatchedPods { reader, endpoints }.read(pod, &manifest, (reader.need(&manifest), reader.rules(&manifest))).unwrap()
 }
 
 /// A claim that many nodes may mount, and one that one node may, bound to a volume in one zone.

@@ -11,11 +11,11 @@ use super::Kube;
 use super::work::{Keeper, Replicated, SimPod};
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::Uid;
+use crate::core::workload::Pod;
 use crate::core::workload::controllers::{Controllers, DeploymentFacts};
 use crate::core::workload::need::{PodManifest, Vocabulary};
 use crate::core::workload::pod_reader::{AttributionKeys, NamespaceLabels, PodReader, ReadPod};
 use crate::core::workload::volumes::Volumes;
-use crate::core::workload::{Pod, PodRules};
 
 /// What a reading depends on besides the pod.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ impl Around {
         let reader = PodReader { controllers, volumes, keys, namespaces, vocabulary };
         let (manifest, asked) = match PodManifest::deserialize(&*of.manifest) {
             Ok(manifest) => {
-                let asked = (reader.need(&manifest), PodRules::read(&manifest).0);
+                let asked = (reader.need(&manifest), reader.rules(&manifest));
                 (manifest, asked)
             }
             Err(fault) => (PodManifest::default(), (Err(vec![format!("the pod's manifest cannot be read: {fault}")]), Default::default())),

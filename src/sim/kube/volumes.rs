@@ -106,7 +106,7 @@ fn volume(name: &str, of: &Volume) -> Option<Value> {
 }
 
 fn class(name: &str, of: &Volume) -> Option<Value> {
-    let waits = if of.waits_for.is_empty() { "Immediate" } else { "WaitForFirstConsumer" };
+    let waits = if of.bound { "Immediate" } else { "WaitForFirstConsumer" };
     let mut object = json!({ "metadata": { "name": format!("class-of-{name}") }, "volumeBindingMode": waits });
     if !of.waits_for.is_empty() {
         object["allowedTopologies"] = json!([{ "matchLabelExpressions": [{ "key": ZONE, "values": of.waits_for }] }]);

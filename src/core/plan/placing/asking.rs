@@ -14,15 +14,16 @@ use super::budget;
 use super::deadline::{self, Verdict};
 use super::replacing::is_rescue;
 use super::serving;
+use super::tied;
 use crate::core::fleet::{Claim, Instance, InstanceState, NodeClass, NodePool, tags};
 use crate::core::market::Capacity;
 use crate::core::market::quota::{QuotaKey, vcpus_left};
 use crate::core::placement::eligibility::list_on_sale;
 use crate::core::placement::node_labels::ClassLabels;
-use crate::core::placement::{self, Demand, Gang, Held, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolPolicy, Room};
+use crate::core::placement::{self, AreaSpread, Demand, Gang, Held, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolPolicy, Room};
 use crate::core::snapshot::seen;
 use crate::core::units::ids::{Uid, ZoneId};
-use crate::core::workload::company::Domain;
+use crate::core::workload::company::{Domain, Spread};
 use crate::core::workload::need::{CapacityPreference, Schedule};
 use crate::core::workload::{Pod, PodPhase};
 
@@ -95,6 +96,7 @@ fn demand_of(pass: &Pass, pod: &Pod, verdict: Option<&Verdict>) -> Option<Demand
         need.capacity = CapacityPreference::OnDemand;
     }
     let key = pod.identity.uid.as_str().to_owned();
+    tied::make_room_for_followers(pass, pod, &mut need);
     let (owner, gang, rescue) = (owner_rule(pass, pod, schedule), gang_of(pass, pod, schedule), is_rescue(pass, pod));
     let buy_only = verdict.and_then(|verdict| verdict.buy_only.clone());
     let apart = apart::of(pass, &terms(pass).marks, pod);
@@ -107,20 +109,44 @@ fn owner_rule(pass: &Pass, pod: &Pod, schedule: &Schedule) -> Option<OwnerRule> 
     let pools = pass.pools_for(pod);
     let allowed = pools.iter().filter_map(|name| pass.world.pools.get(name)?.max_share_per_mille);
     let max_share_per_mille = allowed.chain(schedule.max_share_per_mille).min();
-    let apart_over_zones = pod.rules.apart.iter().any(|c| c.domain == Domain::Zone);
-    if schedule.zone_max_skew.is_none() && max_share_per_mille.is_none() && !apart_over_zones {
+    let apart_over_areas = pod.rules.apart.iter().any(|c| c.domain != Domain::Machine);
+    let spreads = area_spreads(pass, pod, schedule);
+    if spreads.is_empty() && max_share_per_mille.is_none() && !apart_over_areas {
         return None;
     }
+    let owner = format!("{}/{}{}", pod.workload.kind, pod.workload.object, apart::revision(pod));
+    Some(OwnerRule { owner, spreads, max_share_per_mille, standing: standing(pass, pod, pod.rules.zone_spread()) })
+}
+
+/// The pod's hard spreads over parts of the market, with where the pods that count stand already.
+fn area_spreads(pass: &Pass, pod: &Pod, schedule: &Schedule) -> Vec<AreaSpread> {
+    let read = pod.rules.area_spreads().filter(|s| s.domain != Domain::Zone || schedule.zone_max_skew.is_some());
+    let mut spreads: Vec<AreaSpread> = read
+        .map(|spread| AreaSpread {
+            domain: spread.domain,
+            max_skew: spread.max_skew,
+            min_domains: spread.min_domains,
+            standing: standing(pass, pod, Some(spread)),
+            counts_itself: apart::counts_itself(spread, &pod.object().namespace, &pod.rules),
+        })
+        .collect();
+    if let (Some(skew), None) = (schedule.zone_max_skew, pod.rules.zone_spread()) {
+        spreads.push(AreaSpread { standing: standing(pass, pod, None), ..AreaSpread::over_zones(skew) });
+    }
+    spreads
+}
+
+/// Where the pods that count with `pod` stand and stay.
+fn standing(pass: &Pass, pod: &Pod, spread: Option<&Spread>) -> BTreeMap<Capacity, i64> {
     let mut standing: BTreeMap<Capacity, i64> = BTreeMap::new();
-    for other in apart::counted_with(pass, pod).into_iter().filter(|p| p.let_go.is_none() && !p.finished()) {
+    for other in apart::counted_with(pass, pod, spread).into_iter().filter(|p| p.let_go.is_none() && !p.finished()) {
         let claim = other.claim.as_ref().and_then(|name| pass.claims.get(name)).filter(|c| c.takes_work());
         let at = claim.map(|c| &c.spec.capacity).or_else(|| apart::unread_capacity(pass, other));
         if let (Some(at), false) = (at, other.identity.uid == pod.identity.uid) {
             *standing.entry(at.clone()).or_default() += 1;
         }
     }
-    let owner = format!("{}/{}{}", pod.workload.kind, pod.workload.object, apart::revision(pod));
-    Some(OwnerRule { owner, zone_max_skew: schedule.zone_max_skew, max_share_per_mille, standing })
+    standing
 }
 
 /// The gang, and the zone where members of it stand already.

@@ -15,13 +15,14 @@ use super::deadline::{self, Verdict};
 use super::judging::Judged;
 use super::replacing::{is_rescue, replaced_pod};
 use super::room::{free_room, kept_for};
+use super::tied;
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
 use crate::core::fleet::{Claim, ClaimSpec, NodeClass, NodePool, Trigger};
 use crate::core::market::{Capacity, CapacityType, Offer, PriceSource};
 use crate::core::placement::{self, Demand, PlacementRequest, PlannedMachine, Target};
 use crate::core::record::{Counterfactuals, Decision, JudgedOffer, Judgement, LedgerRecord, Outcome, code_of};
 use crate::core::snapshot::Lane;
-use crate::core::units::ids::{ClaimName, DecisionId, ReservationId, ZoneId, derive_uuid};
+use crate::core::units::ids::{ClaimName, DecisionId, ReservationId, derive_uuid};
 use crate::core::units::shared::Shared;
 use crate::core::workload::need::Need;
 use crate::core::workload::{Baseline, Mobility, Pod, Replaces};
@@ -70,8 +71,8 @@ fn place_all<'a>(pass: &mut Pass<'a>, waiting: &[&'a Pod]) {
         }
     }
     for ((claim, need), pods) in onto_room {
-        let zone = pass.claims.get(&claim).map(|c| c.spec.capacity.zone.clone());
-        if !goes_together(pass, &pods, zone) {
+        let at = pass.claims.get(&claim).map(|c| c.spec.capacity.clone());
+        if !goes_together(pass, &pods, at) {
             continue;
         }
         use_room(pass, &request, &mut judged, &claim, &need, &pods);
@@ -80,7 +81,7 @@ fn place_all<'a>(pass: &mut Pass<'a>, waiting: &[&'a Pod]) {
         let demands = machine.demands.iter().filter_map(|i| request.demands.get(*i));
         let pods: Vec<(&Pod, &Demand)> = demands.filter_map(|d| Some((*by_key.get(d.key.as_str())?, d))).collect();
         let only_pods: Vec<&Pod> = pods.iter().map(|(pod, _)| *pod).collect();
-        if !goes_together(pass, &only_pods, Some(machine.capacity.zone.clone())) {
+        if !goes_together(pass, &only_pods, Some(machine.capacity.clone())) {
             continue;
         }
         buy_machine(pass, &asked, &request, &mut judged, machine, &pods);
@@ -92,15 +93,15 @@ fn place_all<'a>(pass: &mut Pass<'a>, waiting: &[&'a Pod]) {
     }
 }
 
-/// Whether rules between pods let all of `pods` go to `zone` beside those that this pass has placed there. If so they count as placed; if not
+/// Whether rules between pods let all of `pods` go to `at` beside those that this pass has placed there. If so they count as placed; if not
 /// they have the next pass, which sees where the others are.
-fn goes_together<'a>(pass: &mut Pass<'a>, pods: &[&'a Pod], zone: Option<ZoneId>) -> bool {
-    let Some(zone) = zone.filter(|_| super::asking::terms(pass).marks.over_zones) else { return true };
-    if pods.iter().any(|pod| apart::clashes(pass, pod, &zone)) {
+fn goes_together<'a>(pass: &mut Pass<'a>, pods: &[&'a Pod], at: Option<Capacity>) -> bool {
+    let Some(at) = at.filter(|_| !super::asking::terms(pass).marks.over_areas.is_empty()) else { return true };
+    if pods.iter().any(|pod| apart::clashes(pass, pod, &at)) {
         pass.wake(pass.now + crate::core::units::time::Millis(1));
         return false;
     }
-    pass.placed.extend(pods.iter().map(|pod| (*pod, zone.clone())));
+    pass.placed.extend(pods.iter().map(|pod| (*pod, at.clone())));
     true
 }
 
@@ -119,6 +120,7 @@ fn waiting_pods<'a>(pass: &mut Pass<'a>) -> Vec<&'a Pod> {
         }
         match &pod.need {
             Ok(_) if pass.pools_for(pod).is_empty() => say_no_pool(pass, pod),
+            Ok(_) if tied::waits_for_volume(pass, pod) => {}
             Ok(_) => waiting.push(pod),
             Err(faults) => {
                 let note = format!("cannot be placed: {}", faults.join("; "));
@@ -128,7 +130,7 @@ fn waiting_pods<'a>(pass: &mut Pass<'a>) -> Vec<&'a Pod> {
     }
     // Rescues first, then the oldest: the order is the placement's tie-break.
     waiting.sort_by_cached_key(|p| (replaced_pod(pass, p).is_none(), p.created_at, p.identity.uid.clone()));
-    waiting
+    tied::one_at_a_time(pass, waiting)
 }
 
 fn say_no_pool(pass: &mut Pass, pod: &Pod) {
@@ -226,7 +228,7 @@ fn bind(pass: &mut Pass, pod: &Pod, claim: &ClaimName, decision: DecisionId, bas
 /// A machine was bought for this pod and the pod was not bound, as when the process ended in between. True when it is now, or will be.
 fn bind_where_bought<'a>(pass: &mut Pass<'a>, pod: &'a Pod) -> bool {
     let Some(claim) = kept_for(pass, pod).cloned() else { return false };
-    if !goes_together(pass, &[pod], Some(claim.spec.capacity.zone.clone())) {
+    if !goes_together(pass, &[pod], Some(claim.spec.capacity.clone())) {
         return false;
     }
     let (Ok((need, _)), Some(pool)) = (&pod.need, pass.pool_of(&claim)) else { return false };

@@ -33,6 +33,7 @@ fn free_of(pass: &Pass, claim: &Claim) -> Option<Room> {
         take(&mut room.free, pod);
         let (has, avoids) = asking::terms(pass).marks.on(&pod.object().namespace, &pod.rules);
         (room.node.has, room.node.avoids) = (room.node.has | has, room.node.avoids | avoids);
+        asking::terms(pass).marks.count(&mut room.node.counts, &pod.object().namespace, &pod.rules);
     }
     (room.free.gpus > 0).then_some(room)
 }
@@ -50,8 +51,9 @@ pub(in crate::core::plan) fn kept_for<'a>(pass: &'a Pass, pod: &Pod) -> Option<&
     let fits = free.gpus >= 0 && free.cpu.0 >= 0 && free.memory.0 >= 0 && free.disk.0 >= 0;
     let misfit = pod.need.as_ref().is_ok_and(|(need, _)| room.node.misfits.contains(&need.fingerprint()));
     let apart = apart::of(pass, &asking::terms(pass).marks, pod);
-    let alone = !apart.agrees(room.node.has, room.node.avoids) || apart.not_zones.contains(&claim.spec.capacity.zone);
-    (fits && !misfit && !alone).then_some(claim)
+    let alone = !apart.agrees(room.node.has, room.node.avoids) || apart.not.iter().any(|area| area.holds(&claim.spec.capacity));
+    let full = apart.left_on(&room.node) < 1;
+    (fits && !misfit && !alone && !full).then_some(claim)
 }
 
 fn is_usable(pass: &Pass, claim: &Claim) -> bool {
@@ -96,10 +98,18 @@ fn room_on(pass: &Pass, claim: &Claim) -> Option<Room> {
 
 /// What the claim's node is to pods: its labels and who is on it.
 fn room_node(pass: &Pass, claim: &Claim, node: Option<&Node>, class: Option<&NodeClass>) -> RoomNode {
-    let (has, avoids) = asking::terms(pass).marks.on_machine(&pass.pods_on(&claim.name), node);
+    let (terms, ours) = (asking::terms(pass), pass.pods_on(&claim.name));
+    let (has, avoids) = terms.marks.on_machine(&ours, node);
+    let mut counts = Vec::new();
+    if !terms.marks.counted.is_empty() {
+        ours.iter().for_each(|p| terms.marks.count(&mut counts, &p.object().namespace, &p.rules));
+        let others = node.into_iter().flat_map(|n| &n.state.others);
+        others.for_each(|o| terms.marks.count(&mut counts, &o.pod.object.namespace, &o.rules));
+    }
     RoomNode {
         has,
         avoids,
+        counts,
         labels: node.map(|n| Arc::clone(&n.state.labels)),
         class: Arc::new(class.map_or_else(Default::default, |c| class_labels(c, &claim.spec.capacity.zone))),
         misfits: claim.status.misfits.clone(),

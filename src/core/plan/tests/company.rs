@@ -15,7 +15,7 @@ fn apart(app: &str, domain: &str, other: &str) -> Shared<PodRules> {
         "spec": { "affinity": { "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [
             { "topologyKey": domain, "labelSelector": { "matchLabels": { "app": other } } }] } } },
     });
-    PodRules::read(&serde_json::from_value(manifest).unwrap()).0
+    PodRules::read(&serde_json::from_value(manifest).unwrap(), &Default::default()).0
 }
 
 /// Pods of `app` without rules of their own.
@@ -103,7 +103,7 @@ fn a_pod_whose_claim_cannot_be_read_stands_where_its_machine_is() {
             "spec": { "topologySpreadConstraints": [{ "maxSkew": 1, "topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule",
                 "labelSelector": { "matchLabels": { "app": "chat" } } }] },
         });
-        let spread_rules = PodRules::read(&serde_json::from_value(manifest).unwrap()).0;
+        let spread_rules = PodRules::read(&serde_json::from_value(manifest).unwrap(), &Default::default()).0;
         let chat = add(&mut toy, "chat", if spread { spread_rules.clone() } else { plain("chat") });
         toy.run(100);
         assert_eq!(zone_of(&toy, &chat).as_ref().map(ZoneId::as_str), Some(SPOT_A.1));
@@ -129,7 +129,7 @@ fn replicas_that_spread_over_machines_do_not_share_one_that_has_room() {
         "spec": { "topologySpreadConstraints": [{ "maxSkew": 1, "topologyKey": "kubernetes.io/hostname",
             "whenUnsatisfiable": "DoNotSchedule", "labelSelector": { "matchLabels": { "app": "chat" } } }] },
     });
-    let spread = PodRules::read(&serde_json::from_value(manifest).unwrap()).0;
+    let spread = PodRules::read(&serde_json::from_value(manifest).unwrap(), &Default::default()).0;
     let mut toy = Toy::new();
     // Four replicas fit on one machine of four GPUs, and the first is alone there for a while.
     for zone in [SPOT_A, SPOT_B] {

@@ -13,6 +13,7 @@ mod limits;
 mod loops;
 mod returning;
 mod serving;
+mod tied;
 #[path = "../../../../tests/toy/mod.rs"]
 pub(crate) mod toy;
 mod watching;

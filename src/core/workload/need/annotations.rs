@@ -14,6 +14,7 @@ use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Millicores};
 
 use crate::core::workload::PodRules;
+use crate::core::workload::labels::{LabelOperator, LabelRequirement, both};
 use crate::core::workload::need::constraints::{self, Place};
 use crate::core::workload::need::error::NeedError;
 use crate::core::workload::need::manifest::PodManifest;
@@ -92,8 +93,10 @@ pub fn parse_with(manifest: &PodManifest, vocabulary: &Vocabulary) -> Result<(Ne
     let mut faults = reader.faults;
     let Place { regions: selected, zones, instance_types, architecture, terms } =
         constraints::read(&manifest.spec, &vocabulary.node_labels, &mut faults);
-    let (rules, more) = PodRules::read(manifest);
+    let (rules, more) = PodRules::read(manifest, &BTreeMap::new());
     faults.extend(more);
+    let must_have = |key: &String| vec![vec![LabelRequirement { key: key.clone(), operator: LabelOperator::Exists }]];
+    let terms = rules.node_labels.iter().fold(terms, |terms, key| both(terms, must_have(key)));
     if let Some(selected) = selected {
         let kept: BTreeSet<String> =
             selected.into_iter().filter(|r| regions.is_empty() || regions.iter().any(|p| matches_pattern(p, r))).collect();

@@ -26,13 +26,24 @@ pub const ARCH: &str = "kubernetes.io/arch";
 pub const OS: &str = "kubernetes.io/os";
 /// The instance type.
 pub const TYPE: &str = "node.kubernetes.io/instance-type";
+/// Spot, on-demand or reserved.
+pub const CAPACITY_TYPE: &str = "lowtide.dev/capacity-type";
+/// ... as Karpenter calls it.
+pub const KARPENTER_CAPACITY_TYPE: &str = "karpenter.sh/capacity-type";
+/// The processor architecture by the name of old charts; kubelets still set it.
+pub const BETA_ARCH: &str = "beta.kubernetes.io/arch";
+/// ... and the operating system.
+pub const BETA_OS: &str = "beta.kubernetes.io/os";
 /// The node's own name.
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
 /// The pin that lowtide itself sets when it lifts a pod's gate.
 pub const PIN: &str = "lowtide.node-restriction.kubernetes.io/claim";
 
 /// Labels whose value is known before a node is bought, besides those that its node class adds.
-pub const KNOWN_LABELS: [&str; 25] = [
+pub const KNOWN_LABELS: [&str; 28] = [
+    HOSTNAME,
+    BETA_ARCH,
+    BETA_OS,
     REGION,
     ZONE,
     ZONE_ID,
@@ -40,14 +51,14 @@ pub const KNOWN_LABELS: [&str; 25] = [
     ARCH,
     OS,
     TYPE,
-    "lowtide.dev/capacity-type",
+    CAPACITY_TYPE,
     "lowtide.dev/node-class",
     "lowtide.dev/gpu-sharing",
     "nvidia.com/gpu.present",
     "nvidia.com/gpu.product",
     "nvidia.com/gpu.memory",
     "nvidia.com/gpu.count",
-    "karpenter.sh/capacity-type",
+    KARPENTER_CAPACITY_TYPE,
     "karpenter.k8s.aws/instance-category",
     "karpenter.k8s.aws/instance-family",
     "karpenter.k8s.aws/instance-generation",
@@ -100,11 +111,20 @@ fn alternatives(terms: &[NodeSelectorTerm], own_labels: &BTreeSet<String>, fault
     let mut impossible = Vec::new();
     let before = faults.len();
     for term in terms {
-        if !term.match_fields.is_empty() {
-            refuse(faults, AFFINITY, "matches node fields", "select nodes by labels; lowtide chooses the node");
-        }
-        let read: Vec<LabelRequirement> = term.match_expressions.iter().filter_map(|want| requirement(want, AFFINITY, faults)).collect();
+        let mut read: Vec<LabelRequirement> =
+            term.match_expressions.iter().filter_map(|want| requirement(want, AFFINITY, faults)).collect();
         let mut unknown = Vec::new();
+        // The one field there is, is the node's name, and that of a machine which is yet to be bought is none that anybody wrote.
+        for want in &term.match_fields {
+            if want.operator == "NotIn" {
+                read.push(LabelRequirement {
+                    key: HOSTNAME.to_owned(),
+                    operator: LabelOperator::NotIn(want.values.iter().cloned().collect()),
+                });
+            } else {
+                refuse(&mut unknown, AFFINITY, "names nodes", "select nodes by labels; lowtide chooses the node");
+            }
+        }
         refuse_unknown(AFFINITY, &read, own_labels, &mut unknown);
         // An alternative that none of our nodes meets is dropped; the others stay.
         if unknown.is_empty() && !read.is_empty() {
@@ -113,6 +133,14 @@ fn alternatives(terms: &[NodeSelectorTerm], own_labels: &BTreeSet<String>, fault
         impossible.extend(unknown);
     }
     if kept.is_empty() && faults.len() == before {
+        if impossible.is_empty() {
+            refuse(
+                faults,
+                AFFINITY,
+                "has no term with a requirement, and such a term selects no node",
+                "write one requirement, or remove it",
+            );
+        }
         faults.extend(impossible);
     }
     kept
@@ -166,11 +194,11 @@ fn folded(common: LabelTerm, faults: &mut Vec<NeedError>) -> (Place, LabelTerm) 
             // AWS's own label for the id stays a requirement of its own: a node may have the id under that label alone.
             (ZONE, LabelOperator::In(values)) if !values.iter().any(|v| is_zone_name(v)) => ZONE,
             (REGION, LabelOperator::In(_)) => REGION,
-            (ARCH, LabelOperator::In(_)) => ARCH,
-            (OS, LabelOperator::In(_)) => OS,
+            (ARCH | BETA_ARCH, LabelOperator::In(_)) => ARCH,
+            (OS | BETA_OS, LabelOperator::In(_)) => OS,
             (TYPE, LabelOperator::In(_)) => TYPE,
             // The label is on all our nodes.
-            (REGION | ZONE | ZONE_ID | ARCH | OS | TYPE, LabelOperator::Exists) => continue,
+            (REGION | ZONE | ZONE_ID | ARCH | OS | TYPE | BETA_ARCH | BETA_OS | HOSTNAME, LabelOperator::Exists) => continue,
             _ => {
                 rest.insert(want);
                 continue;
@@ -236,6 +264,10 @@ fn refuse_others(spec: &PodSpec, faults: &mut Vec<NeedError>) {
     }
     if spec.scheduler_name.as_ref().is_some_and(|n| !n.is_empty() && n != "default-scheduler") {
         refuse(faults, "spec.schedulerName", "is another scheduler", "use the default scheduler");
+    }
+    // The scheduler does not look at it, and the kubelet refuses the pod.
+    if spec.os.name.as_ref().is_some_and(|name| name != "linux") {
+        refuse(faults, "spec.os.name", "requires an operating system other than linux", "lowtide's nodes run linux");
     }
     let claims = spec.containers.iter().chain(&spec.init_containers).any(|c| !c.resources.claims.is_empty());
     if claims || !spec.resource_claims.is_empty() {
@@ -303,6 +335,40 @@ mod tests {
         assert!(faults.is_empty() && place.terms.len() == 1, "a label that nobody has is absent");
         let (_, faults) = affinity(r#"[{"matchExpressions":[{"key":"nvidia.com/gpu.count","operator":"Gt","values":["many"]}]}]"#);
         assert!(faults[0].to_string().contains("uses the operator Gt"));
+    }
+
+    /// An empty term selects no node; the one field that can be matched is the name, which no node to be bought has yet.
+    #[test]
+    fn empty_terms_and_node_names_are_read_as_the_scheduler_reads_them() {
+        let (_, faults) = affinity("[{}]");
+        assert!(faults[0].to_string().contains("selects no node"), "{faults:?}");
+        let (place, faults) = affinity(r#"[{},{"matchExpressions":[{"key":"tier","operator":"Exists"}]}]"#);
+        assert!(faults.is_empty() && place.terms.len() == 1, "{faults:?}");
+        let by_name = |operator: &str| {
+            affinity(&format!(r#"[{{"matchFields":[{{"key":"metadata.name","operator":"{operator}","values":["n1"]}}]}}]"#))
+        };
+        assert!(by_name("NotIn").1.is_empty());
+        assert!(by_name("In").1[0].to_string().contains("names nodes"));
+    }
+
+    #[test]
+    fn a_pod_of_another_operating_system_is_refused() {
+        let faults_of = |os: &str| {
+            let spec = serde_json::from_str(&format!(r#"{{"os":{{"name":"{os}"}}}}"#)).unwrap();
+            let mut faults = Vec::new();
+            read(&spec, &BTreeSet::new(), &mut faults);
+            faults.len()
+        };
+        assert_eq!((faults_of("linux"), faults_of("windows")), (0, 1));
+    }
+
+    #[test]
+    fn labels_of_old_charts_that_kubelets_still_set_are_known() {
+        let selector = [("beta.kubernetes.io/os", "linux"), ("beta.kubernetes.io/arch", "arm64")];
+        let node_selector = selector.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let mut faults = Vec::new();
+        let place = read(&PodSpec { node_selector, ..PodSpec::default() }, &BTreeSet::new(), &mut faults);
+        assert!(faults.is_empty() && place.architecture == Some(Architecture::Arm64), "{faults:?}");
     }
 
     #[test]

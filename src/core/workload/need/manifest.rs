@@ -64,6 +64,16 @@ pub struct PodSpec {
     pub resources: ContainerResources,
     pub priority: Option<i64>,
     pub priority_class_name: Option<String>,
+    pub runtime_class_name: Option<String>,
+    pub os: PodOs,
+}
+
+/// The operating system that a pod says it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[expect(missing_docs, reason = "the fields are Kubernetes' own, described in its API reference")]
+pub struct PodOs {
+    pub name: Option<String>,
 }
 
 /// A quantity: JSON and YAML write `2` as a number and `500m` as a string.
@@ -203,6 +213,7 @@ pub struct TopologySpreadConstraint {
     pub topology_key: String,
     pub when_unsatisfiable: String,
     pub min_domains: Option<i64>,
+    pub node_affinity_policy: Option<String>,
     pub label_selector: Option<LabelSelector>,
     pub match_label_keys: Vec<String>,
 }

@@ -1,0 +1,79 @@
+//! Pods that are tied to others: by a volume that one pod or one machine alone may have, or by an affinity over machines.
+//!
+//! Decides: that such pods are placed one after the other, the first on a machine with room for those that must follow it, and that no machine
+//! is bought for a pod whose volume no machine could have yet.
+//! Does not: say which machines are left to a follower (see `apart`).
+
+use super::super::pass::Pass;
+use super::apart::{is_tied, must_share};
+use crate::core::action::{EventKind, EventSubject};
+use crate::core::units::shared::Shared;
+use crate::core::units::time::Millis;
+use crate::core::units::{Mebibytes, Millicores};
+use crate::core::workload::need::Need;
+use crate::core::workload::{Pod, PodPhase};
+
+/// A volume that is not there for this long after its pod was made is worth an event: claims of a pod are often made just after it.
+const SAID_AFTER: Millis = Millis::from_secs(15);
+
+/// Whether the pod waits for a volume that no machine could have now.
+pub(in crate::core::plan) fn waits_for_volume(pass: &mut Pass, pod: &Pod) -> bool {
+    let why = match &pod.rules.volumes.missing {
+        Some(missing) => Some(missing.clone()),
+        None => in_use(pass, pod),
+    };
+    let Some(why) = why else { return false };
+    if pass.due(pod.created_at, SAID_AFTER) {
+        let note = format!("no machine is bought for it before its volume can be used: {why}");
+        pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "WaitingForVolume"), why, note);
+    }
+    true
+}
+
+/// The pod that has a volume which one pod alone may use, and keeps it.
+fn in_use(pass: &Pass, pod: &Pod) -> Option<String> {
+    if pod.rules.volumes.of_one_pod.is_empty() {
+        return None;
+    }
+    let keeps = |p: &&Pod| !p.finished() && p.claim.is_some() && p.let_go.is_none() && p.deleting_until.is_none();
+    let same = |p: &&Pod| p.identity.uid != pod.identity.uid && p.object().namespace == pod.object().namespace;
+    let shared = |p: &Pod| p.rules.volumes.of_one_pod.intersection(&pod.rules.volumes.of_one_pod).next().cloned();
+    let (holder, claim) = pass.world.pods.values().filter(keeps).filter(same).find_map(|p| Some((p, shared(p)?)))?;
+    Some(format!("PersistentVolumeClaim {claim} (ReadWriteOncePod) is in use by pod {}", holder.object()))
+}
+
+/// Of pods that must share a machine, or may not use a volume together, the first; the others have the pass that sees where it went.
+pub(in crate::core::plan) fn one_at_a_time<'a>(pass: &Pass, waiting: Vec<&'a Pod>) -> Vec<&'a Pod> {
+    let terms = super::asking::terms(pass);
+    if !waiting.iter().any(|pod| is_tied(&terms.marks, pod)) {
+        return waiting;
+    }
+    let mut now: Vec<&Pod> = Vec::new();
+    for pod in waiting {
+        let together = |other: &&Pod| must_share(pod, other) || (is_tied(&terms.marks, other) && must_share(other, pod));
+        if !(is_tied(&terms.marks, pod) && now.iter().any(together)) {
+            now.push(pod);
+        }
+    }
+    now
+}
+
+/// Adds to what `pod` needs of its machine what pods need that must follow it there and have no place yet.
+pub(in crate::core::plan) fn make_room_for_followers(pass: &Pass, pod: &Pod, need: &mut Shared<Need>) {
+    let waits =
+        |p: &&&Pod| p.phase == PodPhase::Gated && p.claim.is_none() && p.deleting_until.is_none() && p.identity.uid != pod.identity.uid;
+    let (terms, gated) = (super::asking::terms(pass), pass.index.gated().iter().filter(waits));
+    if terms.marks.common_claims.is_empty() && pass.index.gated().iter().all(|p| !is_tied(&terms.marks, p)) {
+        return;
+    }
+    // A volume of one pod is never used by two.
+    let one_pod = !pod.rules.volumes.of_one_pod.is_empty();
+    let follows = |p: &&&Pod| is_tied(&terms.marks, p) && !one_pod && must_share(p, pod) && p.rules.volumes.missing.is_none();
+    for follower in gated.filter(follows) {
+        let Ok((more, _)) = &follower.need else { continue };
+        need.gpus += more.gpus;
+        need.cpu = Millicores(need.cpu.0 + more.cpu.0);
+        need.memory = Mebibytes(need.memory.0 + more.memory.0);
+        need.disk = Mebibytes(need.disk.0 + more.disk.0);
+    }
+}
