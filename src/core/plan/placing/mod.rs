@@ -11,6 +11,7 @@
 //! - [`reserved`]: offers of capacity reservations, and when work leaves one that ends.
 //! - [`room`]: what is free on a machine, and for whom it is kept.
 //! - [`serving`]: which pool the next replica of a service with spares goes to.
+//! - [`spreading`]: which pools the replicas of any other service go to.
 
 pub mod apart;
 pub(super) mod asking;
@@ -23,3 +24,4 @@ pub(super) mod replacing;
 pub mod reserved;
 pub(super) mod room;
 pub(super) mod serving;
+pub mod spreading;

@@ -15,4 +15,5 @@ mod returning;
 mod serving;
 #[path = "../../../../tests/toy/mod.rs"]
 pub(crate) mod toy;
+mod warnings;
 mod watching;
