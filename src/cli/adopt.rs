@@ -37,6 +37,10 @@ pub struct AdoptArgs {
     /// Take over machines without a cluster UID.
     #[arg(long)]
     pub unmarked: bool,
+    /// Also close the books of machines that ended while no claim stood for them, as far as EC2 still shows them (an hour). What is recorded
+    /// again of one whose books are closed changes nothing.
+    #[arg(long)]
+    pub ended: bool,
     /// Make the changes.
     #[arg(long)]
     pub yes: bool,
@@ -118,7 +122,7 @@ async fn adopt(args: &AdoptArgs) -> Result<(usize, usize), AdoptError> {
     let catalog = Catalog::snapshot();
     let Seen { uid, claims, unreadable, pools, classes } = &seen;
     let ours = Ours { cluster: &args.cluster, uid, claims, unreadable, pools, classes, catalog: &catalog };
-    let allowed = Allowed { from_uids: args.from_uid.iter().cloned().collect(), unmarked: args.unmarked };
+    let allowed = Allowed { from_uids: args.from_uid.iter().cloned().collect(), unmarked: args.unmarked, ended: args.ended };
     let regions: std::collections::BTreeSet<&Region> = seen.classes.values().map(|class| &class.region).collect();
     println!(
         "this cluster: {} ({}); regions of its classes: {}",
@@ -139,7 +143,12 @@ async fn adopt(args: &AdoptArgs) -> Result<(usize, usize), AdoptError> {
                     taken += 1;
                     println!(
                         "{} {} ({}) as claim {name}, pool {}, ${}/h",
-                        if args.yes { "adopt  " } else { "would adopt" },
+                        match (args.yes, machine.is_alive()) {
+                            (true, true) => "adopt  ",
+                            (false, true) => "would adopt",
+                            (true, false) => "close the books of",
+                            (false, false) => "would close the books of",
+                        },
                         machine.id,
                         machine.capacity,
                         spec.node_pool,
@@ -151,7 +160,9 @@ async fn adopt(args: &AdoptArgs) -> Result<(usize, usize), AdoptError> {
                             Some(uid) => uid,
                             None => make_claim(&client, &name, &spec).await?,
                         };
-                        mark(&cloud, region, &machine.id, (&seen.uid, &claim_uid, spec.books.as_ref().unwrap_or(&claim_uid))).await?;
+                        if machine.is_alive() {
+                            mark(&cloud, region, &machine.id, (&seen.uid, &claim_uid, spec.books.as_ref().unwrap_or(&claim_uid))).await?;
+                        }
                     }
                 }
             }

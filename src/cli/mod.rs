@@ -7,6 +7,8 @@ mod answer;
 pub mod backtest;
 pub mod catalog;
 #[cfg(feature = "live")]
+pub mod check;
+#[cfg(feature = "live")]
 pub mod crds;
 #[cfg(feature = "ledger")]
 pub mod explain;

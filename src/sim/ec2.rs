@@ -56,8 +56,6 @@ pub struct Machine {
     pub warned: bool,
     /// Since when no claim has stood for it.
     pub unclaimed_since: Option<Timestamp>,
-    /// No claim stood for it when it ended.
-    pub ended_unclaimed: bool,
     /// Since when no pod has wanted it.
     pub unwanted_since: Option<Timestamp>,
 }
@@ -193,7 +191,6 @@ impl Ec2 {
             at_risk: false,
             warned: false,
             unclaimed_since: None,
-            ended_unclaimed: false,
             unwanted_since: None,
         };
         later.push((now + self.of_boot.span(Millis::from_secs(2), Millis::from_secs(8)), Event::Runs(id.clone())));
@@ -309,7 +306,6 @@ impl Ec2 {
     pub fn end(&mut self, id: &InstanceId, reason: &str, now: Timestamp, later: &mut Later) {
         let Some(machine) = self.machines.get_mut(id).filter(|m| m.alive()) else { return };
         self.changes += 1;
-        machine.ended_unclaimed = machine.unclaimed_since.is_some();
         let instance = &mut machine.instance;
         (instance.state, instance.ended_at) = (InstanceState::Terminated, Some(Timestamp(now.0 / 1_000 * 1_000).max(instance.launched_at)));
         instance.state_reason = Some(reason.to_owned());

@@ -58,12 +58,15 @@ impl World {
             let (version, created_at, deleting, status) = (0, Timestamp(now.0 / 1_000 * 1_000), false, ClaimStatus::default());
             self.kube.put_claim(Claim { name, uid: uid.clone(), version, created_at, deleting, spec: *spec, status });
             let books = books.unwrap_or_else(|| uid.clone());
+            self.checks.adopted.insert(books.clone());
+            if !machine.is_alive() {
+                continue;
+            }
             self.ec2.adopt(
                 &machine.id,
                 &uid,
                 &[(tags::CLUSTER_UID, &self.kube.uid), (tags::CLAIM_UID, uid.as_str()), (tags::BOOKS, books.as_str())],
             );
-            self.checks.adopted.insert(books);
         }
         if looks > 1 {
             later.push((now + Millis::from_mins(4), Event::Adopts(looks - 1)));
@@ -97,7 +100,7 @@ impl World {
         let reserved = machine.capacity.capacity_type == CapacityType::Reserved;
         let on_demand = sold.map(|p| p.on_demand);
         let prices = AdoptedPrices { at_launch: if reserved { Some(Default::default()) } else { sold.and_then(at) }, on_demand };
-        propose(&ours, &Allowed::default(), machine, prices)
+        propose(&ours, &Allowed { ended: true, ..Allowed::default() }, machine, prices)
     }
 }
 

@@ -15,7 +15,8 @@ use crate::core::units::money::MicroUsd;
 pub fn before_record(world: &mut World, id: uuid::Uuid, record: &LedgerRecord) -> Arc<LedgerRecord> {
     match world.checks.recorded.get(&id) {
         Some(first) if **first == *record => Arc::clone(first),
-        // The ledger keeps what it had first.
+        // The ledger keeps what it had first: a claim that adopted the machine of a replacement does not know when it was launched.
+        Some(first) if world.checks.restored && matches!(record, LedgerRecord::Migration(_)) => Arc::clone(first),
         Some(first) if record.books().is_some_and(|books| world.checks.adopted.contains(books)) => Arc::clone(first),
         Some(first) => {
             let text = format!("one id for two things: {first:?} and then {record:?}");
@@ -98,10 +99,7 @@ pub fn final_books(world: &mut World) {
             Some(interval) => {
                 let ended = machine.instance.ended_at.is_some();
                 let ledger: MicroUsd = interval.cost();
-                if ended && interval.ended_by.is_none() && world.checks.restored && machine.ended_unclaimed {
-                    // Its claim was lost, and nobody took it over in time: AWS's bill tells finance when it ended.
-                    continue;
-                } else if ended && interval.ended_by.is_none() {
+                if ended && interval.ended_by.is_none() {
                     format!("{} has ended and its interval is open", machine.instance.id)
                 } else if ended && ledger != cost {
                     format!("{} ({}): ${ledger} in the ledger, ${cost} on the bill", machine.instance.id, machine.instance.capacity)

@@ -19,6 +19,8 @@ pub struct Allowed {
     pub from_uids: BTreeSet<String>,
     /// Machines without a UID.
     pub unmarked: bool,
+    /// Machines that have ended, as long as EC2 shows them: their books are closed. A claim that was lost may not have done it.
+    pub ended: bool,
 }
 
 /// What this cluster has.
@@ -68,9 +70,9 @@ pub struct AdoptedPrices {
     pub on_demand: Option<MicroUsdPerHour>,
 }
 
-/// What would be done with `machine`. `None` for a machine that is ours already, or has ended.
+/// What would be done with `machine`. `None` for a machine that is ours already, or has ended and is not to be closed.
 pub fn propose(ours: &Ours, allowed: &Allowed, machine: &Instance, prices: AdoptedPrices) -> Option<Proposal> {
-    if !machine.is_alive() {
+    if !machine.is_alive() && !allowed.ended {
         return None;
     }
     let by_claim = ours.claims.values().find(|c| c.status.instance.as_ref().or(c.spec.adopted.as_ref()) == Some(&machine.id));
