@@ -7,9 +7,10 @@ use lowtide::backtest::market::{Market, Zone};
 use lowtide::backtest::omniscient::strict_bound;
 use lowtide::backtest::policies::uniform::UniformProgress;
 use lowtide::backtest::report::summarise;
-use lowtide::backtest::run::{BATCH, batch_bound, batch_rows, make};
+use lowtide::backtest::run::{BATCH, batch_bound, batch_rows, disjoint, make};
 use lowtide::backtest::serve::policies::{SERVE, make as make_service};
 use lowtide::backtest::serve::simulate::{ServeRun, ServiceSpec, simulate as serve};
+use lowtide::backtest::serve::spread::{spread_row, with_room};
 use lowtide::backtest::simulate::simulate;
 use lowtide::core::units::money::{MicroUsd, MicroUsdPerHour};
 use lowtide::core::units::time::Millis;
@@ -269,6 +270,20 @@ fn weeks_of_any_market_keep_the_goal_that_on_demand_can_keep() {
         assert!(started <= held, "{name}: {} launches on on-demand for {held:.1} h", ours.on_demand_launches);
     }
     assert!(missed_without > 2, "spares alone keep it on nearly all of these markets, so they prove little");
+}
+
+/// What `docs/backtest.md` says of replicas together and apart: half the time without any, for less than one percent.
+#[test]
+fn replicas_apart_are_gone_half_as_long_and_cost_next_to_nothing_more() {
+    let Some(market) = v100(&[]) else { return };
+    for replicas in [2, 4] {
+        let market = with_room(&market, replicas);
+        let service = ServiceSpec { replicas, extra: 0, cold_start: Millis::from_mins(4), ..SERVICE };
+        let starts = disjoint(market.ticks(), (service.window.0 / market.tick.0) as usize + 1);
+        let [together, apart] = [0, 100].map(|most_extra| spread_row(&market, service, most_extra, &starts));
+        assert!(apart.out_minutes_per_day * 2.0 < together.out_minutes_per_day, "{together:?} {apart:?}");
+        assert!(apart.cost_usd < together.cost_usd * 1.01 && apart.ready > together.ready, "{together:?} {apart:?}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `lowtide backtest batch` and `lowtide backtest serve`: policies on recorded spot markets.
+//! `lowtide backtest batch`, `serve` and `spread`: policies on recorded spot markets.
 
 use crate::backtest::job::BatchJob;
 use crate::backtest::load::{LoadOptions, Loaded, Polarity, load, usd_per_hour};
@@ -7,6 +7,7 @@ use crate::backtest::report::{Report, Row, summarise, table};
 use crate::backtest::run::{BATCH, Known, batch_bound, batch_rows, disjoint, serve_bound, serve_rows};
 use crate::backtest::serve::policies::SERVE;
 use crate::backtest::serve::simulate::ServiceSpec;
+use crate::backtest::serve::spread::{self, spread_row, with_room};
 use crate::core::units::money::MicroUsd;
 use crate::core::units::time::Millis;
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ enum Kind {
     Batch(BatchArgs),
     /// A service of identical replicas per window: cost and availability.
     Serve(ServeArgs),
+    /// A service whose owner asks for nothing, replicas together and apart: what the spread costs and what it saves.
+    Spread(SpreadArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -115,6 +118,27 @@ struct ServeArgs {
     /// The availability goal: ours spends what is left of its error budget over 24 hours, and the lower bound may use it up.
     #[arg(long, default_value_t = 0.995)]
     target: f64,
+}
+
+#[derive(Debug, clap::Args)]
+struct SpreadArgs {
+    #[command(flatten)]
+    market: MarketArgs,
+    /// Replicas of the service, one row each.
+    #[arg(long, value_delimiter = ',', default_value = "2,4,10")]
+    replicas: Vec<u32>,
+    /// What a replica may cost more for standing apart, in percent (a node pool's `spread.mostExtraPercent`), one row each; 0 is all together.
+    #[arg(long, value_delimiter = ',', default_value = "0,5,10,20")]
+    most_extra_percent: Vec<f64>,
+    /// Seconds from launch to ready: boot and start of the model.
+    #[arg(long, default_value_t = 240.0)]
+    cold_start: f64,
+    /// Seconds between decisions.
+    #[arg(long, default_value_t = 30.0)]
+    tick: f64,
+    /// Length of a window in hours.
+    #[arg(long, default_value_t = 24.0)]
+    window_hours: f64,
 }
 
 fn millis(name: &str, value: f64, unit: f64) -> Result<Millis, String> {
@@ -271,11 +295,41 @@ fn run_serve(args: &ServeArgs) -> Result<(), String> {
     args.market.show(&loaded, &title, (rows, bound), true, parameters.map(|(k, v)| (k.to_owned(), v.to_string())).into())
 }
 
+fn run_spread(args: &SpreadArgs) -> Result<(), String> {
+    let loaded = args.market.load(vec!["skynomad-v100/availability-csv"], Some(3.0))?;
+    let window = millis("window-hours", args.window_hours, HOUR)?;
+    let (cold_start, tick) = (millis("cold-start", args.cold_start, 1e3)?, millis("tick", args.tick, 1e3)?);
+    if tick.0 == 0 || args.replicas.contains(&0) {
+        return Err("--tick and --replicas must be greater than zero".to_owned());
+    }
+    let starts = args.market.starts(&loaded.market, window)?;
+    let mut rows = Vec::new();
+    for replicas in &args.replicas {
+        let market = with_room(&loaded.market, *replicas);
+        let spec = ServiceSpec { replicas: *replicas, extra: 0, cold_start, tick, window };
+        let per_mille = |percent: &f64| (percent * 10.0).round() as i64;
+        rows.extend(args.most_extra_percent.iter().map(|percent| spread_row(&market, spec, per_mille(percent), &starts)));
+    }
+    let text = if args.market.json {
+        serde_json::to_string_pretty(&rows).map_err(|e| e.to_string())? + "\n"
+    } else {
+        let zones: Vec<&str> = loaded.market.zones.iter().map(|z| z.zone.as_str()).collect();
+        let head = format!("spread: cold start {cold_start}, {} windows of {window}", starts.len());
+        let from = format!("{}: {} zones ({})", loaded.from.display(), zones.len(), zones.join(", "));
+        format!("{head}\n{from}\n{}\n\n{}", loaded.notes.join("\n"), spread::table(&rows))
+    };
+    use std::io::Write;
+    // A reader that has seen enough closes the pipe: not an error.
+    let _closed = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
+}
+
 /// Runs the backtest. Exit code 2 when something it needs is missing or wrong.
 pub fn run(args: BacktestArgs) -> ExitCode {
     let done = match &args.kind {
         Kind::Batch(batch) => run_batch(batch),
         Kind::Serve(serve) => run_serve(serve),
+        Kind::Spread(spread) => run_spread(spread),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,7 +1,7 @@
 //! `lowtide place`: what lowtide would buy for Kubernetes manifests, without a cluster or an account.
 
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,12 +15,13 @@ use crate::core::market::shipped::SNAPSHOT_DATE;
 use crate::core::market::{CapacityType, Market};
 use crate::core::placement::{Demand, Gang, Learnt, OwnerRule, Placement, PlacementRequest, PlacementSettings, place};
 use crate::core::plan::placing::apart;
+use crate::core::plan::placing::spreading::{self, OfFile};
 use crate::core::record::{Judgement, code_of};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::shared::Shared;
 use crate::core::units::time::Millis;
 use crate::core::workload::controllers::Controllers;
-use crate::core::workload::need::{NeedError, PodManifest, Vocabulary, parse_with};
+use crate::core::workload::need::{NeedError, PodManifest, Schedule, Vocabulary, parse_with};
 use crate::core::workload::pod_reader::{AttributionKeys, PodReader};
 use crate::core::workload::{PodRules, controllers};
 
@@ -120,10 +121,11 @@ fn answer(args: &PlaceArgs) -> Result<(Answer, bool), FileError> {
     }
     tell_unknown_types(&market, &catalog);
     let workloads = &manifests.workloads;
-    let Asked { demands, replicas, faulty: mut unplaced } = asked(&manifests, &vocabulary(&catalog, &market), pool.max_share_per_mille);
-    let faulty = !unplaced.is_empty();
+    let asked = asked(&manifests, &vocabulary(&catalog, &market), pool.max_share_per_mille);
     let started = Instant::now();
-    let placement = placed((&catalog, &market), &pool, &demands, &settings());
+    let (placement, lower_bound_per_hour) = spread((&catalog, &market), &pool, &asked, &settings());
+    let Asked { replicas, faulty: mut unplaced, .. } = asked;
+    let faulty = !unplaced.is_empty();
     let solve_ms = started.elapsed().as_micros() as f64 / 1_000.0;
     unplaced.extend(refused(&placement, workloads, &replicas));
     let prices = match &args.offers {
@@ -132,7 +134,7 @@ fn answer(args: &PlaceArgs) -> Result<(Answer, bool), FileError> {
     };
     let answer = Answer {
         price_per_hour: placement.price_per_hour,
-        lower_bound_per_hour: placement.lower_bound_per_hour,
+        lower_bound_per_hour,
         cost_per_hour: placement.cost_per_hour,
         solve_ms,
         prices,
@@ -152,6 +154,39 @@ fn placed((catalog, market): (&Catalog, &Market), pool: &FiledPool, demands: &[D
     let pools = std::slice::from_ref(&pool.policy);
     let learnt = Learnt::default();
     place(&PlacementRequest { catalog, market, learnt, demands, room: &[], pools, now: SNAPSHOT_DATE, settings, listed: None })
+}
+
+/// The placement with replicas of one service apart where the pool allows that to cost something, and the bound on any purchase. A service of
+/// which some replica finds no place that way is placed wherever there is one.
+fn spread(sold: (&Catalog, &Market), pool: &FiledPool, asked: &Asked, settings: &PlacementSettings) -> (Placement, MicroUsdPerHour) {
+    let (mut demands, plain) = (asked.demands.clone(), placed(sold, pool, &asked.demands, settings));
+    let pools = std::slice::from_ref(&pool.policy);
+    let (catalog, market) = sold;
+    let learnt = Learnt::default();
+    let request =
+        PlacementRequest { catalog, market, learnt, demands: &asked.demands, room: &[], pools, now: SNAPSHOT_DATE, settings, listed: None };
+    for (workload, schedule) in &asked.workloads {
+        let own: Vec<usize> = (0..demands.len()).filter(|at| asked.replicas[*at].0 == *workload).collect();
+        let Some(first) = own.first().map(|at| &asked.demands[*at]) else { continue };
+        let work = OfFile { need: &first.need, schedule, apart: &first.apart, replicas: own.len() };
+        for (at, offers) in own.iter().zip(spreading::of_file(&request, &work, pool.spread_most_extra_per_mille)) {
+            demands[*at].buy_only = Some(offers);
+        }
+    }
+    if demands.iter().all(|demand| demand.buy_only.is_none()) {
+        let bound = plain.lower_bound_per_hour;
+        return (plain, bound);
+    }
+    loop {
+        let apart = placed(sold, pool, &demands, settings);
+        let short: BTreeSet<usize> = apart.unplaced.iter().map(|u| asked.replicas[u.demand].0).collect();
+        let of_them = |at: &usize| demands[*at].buy_only.is_some() && short.contains(&asked.replicas[*at].0);
+        let given_up: Vec<usize> = (0..demands.len()).filter(of_them).collect();
+        if given_up.is_empty() {
+            return (apart, plain.lower_bound_per_hour);
+        }
+        given_up.into_iter().for_each(|at| demands[at].buy_only = None);
+    }
 }
 
 /// Types missing from the catalog cannot be planned with: reports each once, rather than only in the count of refusals.
@@ -178,6 +213,8 @@ fn vocabulary(catalog: &Catalog, market: &Market) -> Vocabulary {
 struct Asked {
     demands: Vec<Demand>,
     replicas: Vec<Replica>,
+    /// What their owners said, by workload.
+    workloads: Vec<(usize, Shared<Schedule>)>,
     faulty: Vec<UnplacedWorkload>,
 }
 
@@ -211,6 +248,7 @@ fn asked(manifests: &Manifests, vocabulary: &Vocabulary, pool_share_per_mille: O
         let rule = OwnerRule { owner: name.clone(), spreads, max_share_per_mille: share, standing: BTreeMap::new() };
         let owner = owned.then_some(rule);
         let gang = schedule.gang.as_ref().map(|gang| Gang { name: format!("{}/{gang}", workload.namespace), zone: None });
+        asked.workloads.push((index, schedule));
         for replica in 0..workload.replicas {
             let key = format!("{}/{}-{}{}-{replica:06}", workload.namespace, workload.name, workload.kind, workload.part);
             asked.demands.push(Demand {

@@ -90,14 +90,19 @@ pub(super) struct FiledPool {
     pub policy: PoolPolicy,
     /// At most this share (in thousandths) of a workload's replicas in one capacity pool.
     pub max_share_per_mille: Option<i64>,
+    /// What a service's replica may cost more (in thousandths) for standing apart.
+    pub spread_most_extra_per_mille: i64,
 }
 
-/// The policy of a `GpuNodePool` in a YAML file (the first one there); without a file, everything is allowed.
+/// The policy of a `GpuNodePool` in a YAML file (the first one there); without a file, everything is allowed and nothing is paid
+/// for a spread.
 ///
 /// Node classes are not known here, so every zone of the market counts as served. Launches per minute do not limit an offline answer.
 pub(super) fn pool(path: Option<&Path>, market: &Market) -> Result<FiledPool, FileError> {
     let zones: BTreeSet<ZoneId> = market.offers.keys().map(|p| p.zone.clone()).collect();
-    let Some(path) = path else { return Ok(FiledPool { policy: PoolPolicy::open("default", zones), max_share_per_mille: None }) };
+    let Some(path) = path else {
+        return Ok(FiledPool { policy: PoolPolicy::open("default", zones), max_share_per_mille: None, spread_most_extra_per_mille: 0 });
+    };
     let documents = documents(path)?;
     let found = documents.into_iter().find(|d| d.get("kind").and_then(|k| k.as_str()) == Some("GpuNodePool"));
     let found = without_nulls(found.ok_or_else(|| malformed(path, "no document of kind GpuNodePool; expected one"))?);
@@ -115,7 +120,11 @@ pub(super) fn filed(pool: &NodePool, zones: BTreeSet<ZoneId>) -> FiledPool {
     let mut policy = PoolPolicy::of(pool, nodes, BTreeSet::new(), &Held::default());
     // What takes several minutes in a cluster is answered at once here.
     policy.limits_left.launches = None;
-    FiledPool { policy, max_share_per_mille: pool.max_share_per_mille }
+    FiledPool {
+        policy,
+        max_share_per_mille: pool.max_share_per_mille,
+        spread_most_extra_per_mille: if pool.max_share_per_mille.is_some() { 0 } else { pool.spread_most_extra_per_mille },
+    }
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::core::fleet::{
-    Binding, ClaimSpec, ClaimStatus, ClassStatus, Ended, InterruptionMark, Launch, LaunchFailure, LaunchTemplate, MoveMark, Occupant,
-    PoolStatus, Unhealthy,
+    Binding, ClaimSpec, ClaimStatus, ClassStatus, Ended, InterruptionMark, Launch, LaunchFailure, LaunchTemplate, MoveMark, NoticeKind,
+    Occupant, PoolStatus, Unhealthy, Warning,
 };
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::Lane;
@@ -58,6 +58,8 @@ pub struct ClaimPatch {
     pub failure: Option<LaunchFailure>,
     /// EC2 will take the machine.
     pub interruption: Option<InterruptionMark>,
+    /// EC2 said that the machine was at risk, and did not take it.
+    pub warning_over: bool,
     /// Work is being moved off.
     pub moving: Option<MoveMark>,
     /// The pods that run here, all of them.
@@ -87,6 +89,7 @@ impl ClaimPatch {
             node_ready_at,
             failure,
             interruption,
+            warning_over,
             moving,
             occupants,
             bindings,
@@ -103,7 +106,8 @@ impl ClaimPatch {
         status.node = node.or(status.node.take());
         status.node_ready_at = node_ready_at.or(status.node_ready_at);
         status.failure = failure.or(status.failure.take());
-        status.interruption = interruption.or(status.interruption.take());
+        let known = status.interruption.take().filter(|mark| !(warning_over && mark.kind == NoticeKind::Rebalance));
+        status.interruption = interruption.or(known);
         status.moving = moving.or(status.moving.take());
         status.occupants = occupants.unwrap_or(std::mem::take(&mut status.occupants));
         for (pod, binding) in bindings {
@@ -374,6 +378,15 @@ pub enum Action {
         /// Longest span.
         max: Millis,
         /// When it refused: the same refusal, reported twice, counts once.
+        at: Timestamp,
+    },
+    /// EC2 warned of a pool of capacity, or what came of a warning.
+    Warned {
+        /// The pool of capacity.
+        pool: crate::core::market::Capacity,
+        /// What was seen.
+        seen: Warning,
+        /// When.
         at: Timestamp,
     },
     /// Leaves a pool of capacity alone for a while.

@@ -101,6 +101,12 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 self.memory_changed.notify_one();
                 Ok(())
             }
+            Action::Warned { pool, seen, at } => {
+                self.state().memory.record(pool, Sighting::Warned(*seen), *at);
+                info!(%pool, ?seen, "EC2 warned of a capacity pool");
+                self.memory_changed.notify_one();
+                Ok(())
+            }
             Action::CoolDown { pool, cause, vcpus, base, max, at } => {
                 let refused = Sighting::Refused { cause: *cause, vcpus: *vcpus, base: *base, max: *max };
                 self.state().memory.record(pool, refused, *at);

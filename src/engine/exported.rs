@@ -9,8 +9,9 @@ use super::state::State;
 use crate::core::fleet::Claim;
 use crate::core::fleet::Ownership;
 use crate::core::invariant::SEEN_IN_A_SNAPSHOT;
-use crate::core::market::CapacityType;
 use crate::core::market::quota::vcpus_left;
+use crate::core::market::{Capacity, CapacityType};
+use crate::core::snapshot::memory::Warnings;
 use crate::core::snapshot::seen;
 use crate::core::units::ids::Region;
 use crate::core::units::time::{Millis as Span, Timestamp};
@@ -206,6 +207,8 @@ fn market(page: &mut Page, state: &State, now: Timestamp) {
     let closed = |region| Number(i64::from(state.closed_regions.contains_key(region)));
     page.each(&metric::REGION_CLOSED, state.surveys.keys().map(|region| (vec![region.as_str()], closed(region))));
     page.one(&metric::COOL_DOWNS, count(cooling));
+    let warned = state.memory.capacities().filter(|(_, record)| record.warnings.given > 0);
+    page.each(&metric::WARNINGS, warned.flat_map(|(at, record)| outcomes(at, record.warnings)));
     page.one(&metric::REMEMBERED, count(state.memory.capacities().count()));
     page.one(&metric::SCORES, count(state.scores.len()));
     page.one(&metric::PRICES_WAITING, count(state.price_changes.waiting()));
@@ -297,4 +300,11 @@ fn finance(page: &mut Page, state: &State) {
         &metric::UNIT_COST,
         reported.unit_costs.iter().map(|((unit, window), usd)| (vec![unit.as_str(), window.as_str()], Nano(*usd))),
     );
+}
+
+/// What came of EC2's warnings of a capacity pool.
+fn outcomes(at: &Capacity, warnings: Warnings) -> [(Vec<String>, Figure); 2] {
+    let labels = |outcome: &str| vec![at.region.to_string(), at.zone.to_string(), at.instance_type.to_string(), outcome.to_owned()];
+    let (followed, others) = (i64::from(warnings.followed), i64::from(warnings.given - warnings.followed));
+    [(labels("followed"), Number(followed)), (labels("not-followed"), Number(others))]
 }

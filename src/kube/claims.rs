@@ -325,6 +325,10 @@ fn set_life(status: &mut GpuNodeClaimStatus, changed: &mut BTreeMap<&'static str
 
 /// What is going to happen to the machine.
 fn set_marks(status: &mut GpuNodeClaimStatus, changed: &mut BTreeMap<&'static str, Value>, patch: &ClaimPatch) {
+    if patch.warning_over && status.interruption.as_ref().is_some_and(|mark| mark.kind == InterruptionKind::Rebalance) {
+        status.interruption = None;
+        changed.insert("interruption", Value::Null);
+    }
     if let Some(mark) = &patch.interruption {
         status.interruption = Some(api::InterruptionMark {
             // A state change is the fallback for lost notices: EC2 has begun to take the machine.

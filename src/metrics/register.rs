@@ -74,6 +74,7 @@ metrics! {
     LAUNCHES: Kind::Counter, "lowtide_launches_total", ["region", "capacity_type", "outcome"], "Launches requested from EC2, by its answer: launched, no-capacity, quota, refused, throttled, token or unknown.";
     NOTICES: Kind::Counter, "lowtide_notices_total", ["region", "kind"], "Messages of the interruption queues: interruption, rebalance or state-change.";
     INTERRUPTIONS: Kind::Counter, "lowtide_interruptions_total", ["region", "capacity_type"], "Machines of ours for which EC2 sent an interruption notice.";
+    WARNINGS: Kind::Gauge, "lowtide_rebalance_warnings", ["region", "zone", "instance_type", "outcome"], "EC2's rebalance recommendations for machines of ours whose outcome is known: followed by an interruption notice, or not-followed within an hour. Older ones count less.";
     MOVES: Kind::Counter, "lowtide_moves_total", ["trigger", "kind"], "Decisions to move work off a machine, by cause and kind of work.";
     MOVE_PHASES: Kind::Histogram(LONG_BUCKETS), "lowtide_move_phase_seconds", ["kind", "phase"], "Phases of a move: notice to decision, decision to launched, launched to node Ready, node Ready to pod Ready.";
     MOVE_DURATION: Kind::Histogram(LONG_BUCKETS), "lowtide_move_duration_seconds", ["kind"], "From the notice of a move until the replacement is Ready.";

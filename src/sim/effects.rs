@@ -56,6 +56,9 @@ impl World {
     pub fn record(&mut self, record: &LedgerRecord, operator: u32) {
         let now = self.now();
         let id = record.id();
+        if let LedgerRecord::Decision(decision) = record {
+            check::before_purchase(self, decision, now);
+        }
         let record = check::before_record(self, id, record);
         self.kube.durable.insert(id);
         self.say(&format!("op{operator} records {}", record_in_words(&record)));
@@ -132,6 +135,7 @@ fn patch_in_words(patch: &ClaimPatch) -> String {
         node_ready_at,
         failure,
         interruption,
+        warning_over,
         moving,
         occupants,
         bindings,
@@ -162,6 +166,9 @@ fn patch_in_words(patch: &ClaimPatch) -> String {
     }
     if let Some(mark) = interruption {
         tell(format_args!("{:?} noticed at {} by {}, until {:?}", mark.kind, mark.noticed_at, mark.source, mark.deadline));
+    }
+    if *warning_over {
+        tell(format_args!("nothing came of EC2's warning"));
     }
     if let Some(mark) = moving {
         tell(format_args!("its work moves by {} ({:?}) of {}", mark.decision, mark.trigger, mark.decided_at));

@@ -142,6 +142,9 @@ impl SimMarket {
         let (known, recorded) = TABLES.get_or_init(|| (snapshot_market(), recorded()));
         let (mut pools, mut turns) = (Vec::new(), Vec::new());
         let mut draw = Chance::new(seed, "market");
+        // In a third of the markets a type costs nearly the same everywhere, as types often do within a region.
+        let mut of_alike = Chance::new(seed, "prices alike");
+        let are_alike = of_alike.happens(333);
         // Names that are the same share their text: they are compared often.
         let types = TYPES.map(|(name, otherwise)| (InstanceType::from(name), otherwise));
         let mut here = Region::from("");
@@ -160,6 +163,8 @@ impl SimMarket {
                         CapacityType::Spot => recorded_price.unwrap_or(MicroUsdPerHour(on_demand.0 * draw.between(200, 600) / 1_000)),
                         _ => on_demand,
                     };
+                    let alike = MicroUsdPerHour(on_demand.0 * of_alike.between(350, 365) / 1_000);
+                    let price = if are_alike && capacity_type == CapacityType::Spot { alike } else { price };
                     let name = format!("{pool}");
                     let otherwise =
                         Renewal::recorded((Millis::from_hours(1), Millis::from_hours(3)), (Millis::from_mins(30), Millis::from_hours(2)));
@@ -227,6 +232,11 @@ impl SimMarket {
             CapacityType::Spot => pool.size,
             CapacityType::OnDemand | CapacityType::Reserved => u32::MAX,
         }
+    }
+
+    /// Whether the pool has capacity of its own, shortages of its region apart.
+    pub fn is_up(&self, index: usize) -> bool {
+        self.pools.get(index).is_some_and(|pool| pool.up)
     }
 
     /// The index of a pool.

@@ -130,6 +130,7 @@ impl People {
             max_nodes: Some(40),
             launches_per_minute: None,
             max_share_per_mille: None,
+            spread_most_extra_per_mille: 100,
             home_region: Region::from("us-east-1"),
             return_min_saving_per_mille: 150,
             return_min_dwell: Millis::from_mins(15),

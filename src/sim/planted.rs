@@ -12,6 +12,7 @@ use crate::core::fleet::{Binding, Bound, Claim, Instance, Launch, Ownership, Tri
 use crate::core::invariant::Invariant;
 use crate::core::plan::{Planner, Settings, plan};
 use crate::core::record::LedgerRecord;
+use crate::core::snapshot::memory::MarketMemory;
 use crate::core::snapshot::{Lane, Snapshot, seen};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::{Millis, Timestamp};
@@ -71,6 +72,10 @@ pub enum PlantedBug {
     ZonesIgnored,
     /// Which pods may run together is not looked at: anti-affinity, spread, ports of the host.
     CompanyIgnored,
+    /// Capacity that EC2 has just warned of is bought like any other.
+    WarnedCapacityBought,
+    /// Every replica is bought where it costs least, whoever else stands there.
+    ReplicasKeptTogether,
     /// Every volume is taken for one that many nodes may mount: pods surge that must end before they are made again.
     VolumesTakenForShared,
 }
@@ -89,7 +94,9 @@ impl PlantedBug {
             PlantedBug::DrainWithoutNotice | PlantedBug::WorkingMachineEnded => &[RemovalsHaveReasons],
             PlantedBug::EmptyMachinesKept | PlantedBug::ClaimRemovedEarly => &[EveryInstanceClaimed],
             PlantedBug::NeedsIgnored | PlantedBug::ZonesIgnored | PlantedBug::CompanyIgnored => &[NeedsAndPoliciesHold],
-            PlantedBug::VolumesTakenForShared => &[NeedsAndPoliciesHold],
+            PlantedBug::VolumesTakenForShared | PlantedBug::ReplicasKeptTogether | PlantedBug::WarnedCapacityBought => {
+                &[NeedsAndPoliciesHold]
+            }
             PlantedBug::RoomDoubled => &[OneClaimPerPod, NeedsAndPoliciesHold],
             PlantedBug::PlansDiffer => &[SameSeedSameHistory],
             PlantedBug::OthersSwept | PlantedBug::UnreadableSwept => &[EndsWereSeen],
@@ -154,6 +161,13 @@ impl PlantedBug {
                     pod.need.iter_mut().for_each(|(_, schedule)| schedule.zone_max_skew = None);
                 }
             }
+            PlantedBug::WarnedCapacityBought => {
+                world.memory = MarketMemory::default().into();
+                for mark in world.claims.values_mut().filter_map(|claim| claim.status.interruption.as_mut()) {
+                    mark.noticed_at = mark.noticed_at - Millis::from_mins(20);
+                }
+            }
+            PlantedBug::ReplicasKeptTogether => world.pools.values_mut().for_each(|pool| pool.spread_most_extra_per_mille = 0),
             PlantedBug::OwnClockBelieved => world.ec2_ahead = Some(world.ec2_ahead.unwrap_or(Millis::ZERO) + Millis::from_mins(4)),
             _ => {}
         }

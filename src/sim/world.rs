@@ -49,6 +49,8 @@ pub enum Owner {
 pub enum Event {
     /// The market moves.
     Market(Turn),
+    /// EC2 says of every machine in the pool with this index that it is at risk.
+    AtRisk(usize),
     /// A message can be received.
     MessageComes,
     /// An instance is running.
@@ -107,7 +109,7 @@ pub struct SimLedger {
 /// Everything.
 pub struct World {
     began: tokio::time::Instant,
-    epoch: Timestamp,
+    pub(super) epoch: Timestamp,
     /// The market.
     pub market: SimMarket,
     /// The account: quotas, a reservation, placement scores, shared GPUs.
@@ -134,6 +136,7 @@ pub struct World {
     pub troubles: Vec<Trouble>,
     people: People,
     of_notices: Chance,
+    of_warnings: Chance,
     of_words: Chance,
     of_labels: Chance,
     pub(super) of_restores: Chance,
@@ -171,6 +174,7 @@ impl World {
             troubles: Vec::new(),
             people: People::new(seed),
             of_notices: Chance::new(seed, "rebalance"),
+            of_warnings: Chance::new(seed, "early warnings"),
             of_words: Chance::new(seed, "words of another version"),
             of_labels: Chance::new(seed, "labels of nodes"),
             of_restores: Chance::new(seed, "restored backups"),
@@ -294,6 +298,7 @@ impl World {
     fn happens(&mut self, event: Event, now: Timestamp, later: &mut Later) {
         match event {
             Event::Market(turn) => self.market_turns(turn, now, later),
+            Event::AtRisk(index) => self.call_at_risk(index, now, later),
             Event::MessageComes => self.readers.iter().for_each(|reader| reader.notify_one()),
             Event::Runs(id) => {
                 if let Some(machine) = self.ec2.machines.get_mut(&id).filter(|m| m.alive()) {
@@ -357,6 +362,7 @@ impl World {
         }
         let again = self.market.turn(turn, now);
         later.push((again, Event::Market(turn)));
+        self.warn_early(turn, again, now, later);
         if matches!(turn, Turn::Price(_)) {
             return;
         }
@@ -378,6 +384,38 @@ impl World {
         {
             self.ec2.recommend_rebalance(&id, now, later);
         }
+    }
+
+    /// Before a pool falls short EC2 says so in two of five cases, minutes before, of every machine there; and at times of a pool that does not.
+    fn warn_early(&mut self, turn: Turn, again: Timestamp, now: Timestamp, later: &mut Later) {
+        if let Turn::Capacity(index) = turn
+            && self.market.is_up(index)
+        {
+            let at = again - self.of_warnings.span(Millis::from_mins(2), Millis::from_mins(45));
+            if self.of_warnings.happens(400) && at > now {
+                later.push((at, Event::AtRisk(index)));
+            }
+        }
+        if self.of_warnings.happens(30)
+            && let Some(at) = self.ec2.alive().map(|m| m.instance.capacity.clone()).nth(0)
+            && let Some(index) = self.market.index_of(&at)
+        {
+            later.push((now, Event::AtRisk(index)));
+        }
+    }
+
+    fn call_at_risk(&mut self, index: usize, now: Timestamp, later: &mut Later) {
+        if self.faults.quiet {
+            return;
+        }
+        let capacity = self.market.pools[index].capacity.clone();
+        let here = self.ec2.alive().filter(|m| m.doomed_at.is_none() && m.instance.capacity == capacity);
+        let spot = here.filter(|m| m.instance.capacity.capacity_type == CapacityType::Spot);
+        let ids: Vec<InstanceId> = spot.map(|m| m.instance.id.clone()).collect();
+        if !ids.is_empty() {
+            self.say(&format!("EC2 calls {} machines in {capacity} at risk", ids.len()));
+        }
+        ids.iter().for_each(|id| self.ec2.recommend_rebalance(id, now, later));
     }
 
     fn somebody_does(&mut self, deed: Deed, now: Timestamp, later: &mut Later) {

@@ -360,6 +360,7 @@ impl Toy {
             Action::CloseRegion { region, base, max, at } => {
                 self.world.memory.close_region(&region, at, base, max);
             }
+            Action::Warned { pool, seen, at } => self.world.memory.record(&pool, Sighting::Warned(seen), at),
             Action::CoolDown { pool, cause, vcpus, base, max, at } => {
                 self.world.memory.record(&pool, Sighting::Refused { cause, vcpus, base, max }, at);
             }
@@ -500,6 +501,7 @@ pub fn pool(classes: Vec<ClassName>) -> NodePool {
         max_nodes: None,
         launches_per_minute: None,
         max_share_per_mille: None,
+        spread_most_extra_per_mille: 100,
         home_region: Region::from("us-east-1"),
         return_min_saving_per_mille: 150,
         return_min_dwell: Millis::from_mins(2),

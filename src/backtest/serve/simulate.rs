@@ -123,6 +123,10 @@ pub struct ServeRun {
     pub short_ticks: u32,
     /// The longest run of ticks without.
     pub longest_short: u32,
+    /// Ticks with no replica ready at all, the first cold start not counted.
+    pub out_ticks: u32,
+    /// Ready replicas, at most the asked, summed over the ticks after the first cold start.
+    pub ready_replicas: u64,
     /// Spot replicas taken away.
     pub preemptions: u32,
     /// Launches refused for want of capacity.
@@ -159,6 +163,8 @@ pub fn simulate(market: &Market, spec: ServiceSpec, start: usize, policy: &mut d
         ready_ticks: 0,
         short_ticks: 0,
         longest_short: 0,
+        out_ticks: 0,
+        ready_replicas: 0,
         preemptions: 0,
         refused: 0,
         launches: 0,
@@ -185,6 +191,10 @@ pub fn simulate(market: &Market, spec: ServiceSpec, start: usize, policy: &mut d
         run.ticks += 1;
         run.starting += u64::from(yard.all_launched() + yard.on_demand() - ready);
         run.on_demand_ticks += u64::from(yard.on_demand());
+        if i >= first {
+            run.out_ticks += u32::from(ready == 0);
+            run.ready_replicas += u64::from(ready.min(spec.replicas));
+        }
         if ready >= spec.replicas {
             run.ready_ticks += 1;
             short = 0;

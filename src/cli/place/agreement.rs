@@ -222,9 +222,10 @@ impl Drawn {
         }
         let settings = PlacementSettings { quota_vcpus_left: vcpus_left(&self.quotas(), []), ..settings() };
         let manifests = Manifests { workloads: self.workloads.clone(), ..Manifests::default() };
-        let Asked { demands, faulty, .. } = asked(&manifests, &vocabulary(&catalog, &self.market), pool.max_share_per_mille);
-        assert!(faulty.is_empty(), "what is drawn can be read");
-        let placement = placed((&catalog, &self.market), &pool, &demands, &settings);
+        let asked = asked(&manifests, &vocabulary(&catalog, &self.market), pool.max_share_per_mille);
+        assert!(asked.faulty.is_empty(), "what is drawn can be read");
+        let (placement, _) = spread((&catalog, &self.market), &pool, &asked, &settings);
+        let demands = asked.demands;
         let mut machines = BTreeMap::new();
         for machine in &placement.machines {
             let pods: BTreeSet<String> = machine.demands.iter().map(|at| demands[*at].key.clone()).collect();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::binding::Binding;
-use super::notice::NoticeKind;
+use super::notice::{NoticeKind, WARNED_FOR};
 use super::trigger::Trigger;
 use crate::core::market::catalog::Catalog;
 use crate::core::market::{Capacity, CoolDownCause, PriceOrigin};
@@ -256,6 +256,15 @@ impl Claim {
     /// The watch has shown it; before that, it only counts towards limits.
     pub fn is_observed(&self) -> bool {
         self.version > 0
+    }
+    /// EC2 said that the machine is at risk, and has not said that it takes it.
+    pub fn is_warned(&self) -> bool {
+        self.status.interruption.as_ref().is_some_and(|mark| mark.kind == NoticeKind::Rebalance)
+    }
+    /// Until when its capacity is not bought because EC2 warned of it; `None` when that is over.
+    pub fn capacity_warned_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let mark = self.status.interruption.as_ref().filter(|_| self.is_warned())?;
+        Some(mark.noticed_at + WARNED_FOR).filter(|until| *until > now)
     }
     /// EC2 said it will take the machine (a rebalance recommendation does not say that).
     pub fn interrupted(&self) -> bool {

@@ -24,7 +24,7 @@ pub use launch::{Launch, LaunchTemplate};
 pub use node::{Node, NodeState, OtherPod};
 pub use node_class::{ClassProblem, ClassStatus, NodeClass};
 pub use node_pool::{MonthBooks, NodePool, NodePoolSpec, PoolStatus, UnreadableSelector};
-pub use notice::{Notice, NoticeKind};
+pub use notice::{Notice, NoticeKind, WARNED_FOR, Warning};
 pub use ownership::{ClaimsNow, Ownership, UnreadableClaim, ownership, unclaimed_since};
 pub use remembered_bindings::{Bindings, Bound};
 pub use tag_list::TagList;

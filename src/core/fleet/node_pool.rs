@@ -55,6 +55,8 @@ pub struct NodePool {
     pub launches_per_minute: Option<i64>,
     /// At most this share (in thousandths) of a workload's replicas may be in one zone, instance family and capacity type.
     pub max_share_per_mille: Option<i64>,
+    /// A service's replica may cost this much more (in thousandths) where it stands apart from the others; 0 spreads nothing.
+    pub spread_most_extra_per_mille: i64,
     /// The region of the counterfactuals B1 and B2.
     pub home_region: Region,
     /// Running work moves only if that saves at least this, in thousandths of its current cost.

@@ -1,4 +1,5 @@
-//! Which capacity to hold: for one deadline job ([`batch`]) and for a service of identical replicas ([`serving`]).
+//! Which capacity to hold: for one deadline job ([`batch`]), for a service of identical replicas with spares or a goal ([`serving`]), and for
+//! one without ([`spreading`]).
 //!
 //! Decides: from what was observed about each spot capacity,
 //! its price now and the state of the work, what to run next.
@@ -6,3 +7,4 @@
 
 pub mod batch;
 pub mod serving;
+pub mod spreading;

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use crate::core::fleet::Bindings;
+use crate::core::fleet::{Bindings, Warning};
 use crate::core::market::availability::CapacityMemory;
 use crate::core::market::quota::QuotaKey;
 use crate::core::market::{Capacity, CapacityType, CoolDown, CoolDownCause};
@@ -48,6 +48,41 @@ pub enum Sighting {
     Ran(Millis),
     /// EC2 announced that it takes one of our machines.
     Interrupted,
+    /// EC2 said that one of our machines is at risk, or what came of that.
+    Warned(Warning),
+}
+
+/// Rebalance recommendations of which it is known what came of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Warnings {
+    /// How many.
+    pub given: u32,
+    /// How many of them a notice followed.
+    pub followed: u32,
+}
+
+impl Warnings {
+    /// Older ones count half once there are this many.
+    const MOST: u32 = 64;
+    /// Where nothing was seen, one in four is taken to be followed, as if four had been seen. EC2 publishes no figure.
+    const PRIOR: (u32, u32) = (1, 4);
+
+    fn count(&mut self, followed: bool) {
+        if self.given >= Self::MOST {
+            (self.given, self.followed) = (self.given / 2, self.followed / 2);
+        }
+        (self.given, self.followed) = (self.given + 1, self.followed + u32::from(followed));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.given == 0
+    }
+
+    /// How likely a warning is followed by a notice, in thousandths.
+    pub fn followed_per_mille(&self) -> i64 {
+        let (followed, given) = (self.followed + Self::PRIOR.0, self.given + Self::PRIOR.1);
+        i64::from(followed) * 1_000 / i64::from(given)
+    }
 }
 
 /// Our instance-hours and interruptions among them; both fade by half every [`HALF_LIFE`].
@@ -91,6 +126,9 @@ pub struct CapacityRecord {
     pub capacity: CapacityMemory,
     /// Machines that ran, and interruptions.
     pub exposure: Exposure,
+    /// Rebalance recommendations, and what came of them.
+    #[serde(default, skip_serializing_if = "Warnings::is_empty")]
+    pub warnings: Warnings,
     /// The last sighting.
     pub seen_at: Timestamp,
 }
@@ -179,6 +217,13 @@ impl MarketMemory {
                     record.capacity.observe(at, false);
                 }
             }
+            Sighting::Warned(Warning::Given { base, max }) => {
+                // Many machines are warned of at once: one warning.
+                let known = record.cool_down.filter(|known| known.cause == CoolDownCause::Interrupted && at < known.until);
+                let again = CoolDown::after(record.cool_down, CoolDownCause::Interrupted, at, base, max);
+                record.cool_down = Some(known.unwrap_or(again));
+            }
+            Sighting::Warned(warning) => record.warnings.count(warning == Warning::Followed),
             Sighting::Ran(span) => {
                 record.exposure.ran = record.exposure.ran + span;
                 record.capacity.observe(at, true);
@@ -206,6 +251,11 @@ impl MarketMemory {
     /// What is known of a pool; `None` when it was never seen.
     pub fn of(&self, capacity: &Capacity) -> Option<&CapacityRecord> {
         self.capacities.get(capacity)
+    }
+
+    /// What came of EC2's warnings of a pool so far.
+    pub fn warnings(&self, capacity: &Capacity) -> Warnings {
+        self.capacities.get(capacity).map(|record| record.warnings).unwrap_or_default()
     }
 
     /// Every pool that was seen.
@@ -306,6 +356,27 @@ mod tests {
 
     fn refused(cause: CoolDownCause) -> Sighting {
         Sighting::Refused { cause, vcpus: 4, base: Millis::from_mins(3), max: Millis::from_hours(1) }
+    }
+
+    #[test]
+    fn a_warned_pool_is_left_alone_once_for_many_warnings_and_what_came_of_them_is_kept() {
+        let spot = capacity("use1-az4", CapacityType::Spot);
+        let mut memory = MarketMemory::default();
+        let given = Sighting::Warned(Warning::Given { base: Millis::from_mins(15), max: Millis::from_hours(1) });
+        (0..20).for_each(|second| memory.record(&spot, given, NOW + Millis::from_secs(second)));
+        let until = |memory: &MarketMemory| memory.cool_down(&spot).unwrap().until.since(NOW);
+        assert_eq!(until(&memory), Millis::from_mins(15), "twenty at once are one");
+        memory.record(&spot, given, NOW + Millis::from_mins(16));
+        assert_eq!(until(&memory), Millis::from_mins(46), "warned of again, it is left alone for longer");
+        assert_eq!(memory.warnings(&spot).followed_per_mille(), 250);
+        (0..6).for_each(|_| memory.record(&spot, Sighting::Warned(Warning::Over), NOW));
+        memory.record(&spot, Sighting::Warned(Warning::Followed), NOW);
+        assert_eq!(memory.warnings(&spot), Warnings { given: 7, followed: 1 });
+        assert_eq!(memory.warnings(&spot).followed_per_mille(), 181);
+        let kept = MarketMemory::from_text(&memory.to_text(NOW), NOW).unwrap();
+        assert_eq!((kept.warnings(&spot), until(&kept)), (memory.warnings(&spot), until(&memory)));
+        (0..200).for_each(|_| memory.record(&spot, Sighting::Warned(Warning::Over), NOW));
+        assert!(memory.warnings(&spot).given <= 64 && memory.warnings(&spot).followed_per_mille() < 20, "{:?}", memory.warnings(&spot));
     }
 
     #[test]

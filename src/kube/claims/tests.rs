@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::super::api::GpuNodeClaim;
 use super::super::api::node_claim::ClaimPhase;
-use super::{claims_now, conditions_of, derived_again, read_guarded};
+use super::{claims_now, conditions_of, derived_again, read_guarded, status_patch};
+use crate::core::action::ClaimPatch;
 use crate::core::fleet::{Claim, EndedBy, Trigger};
 use crate::released;
 
@@ -71,6 +72,19 @@ fn a_phase_that_was_derived_from_an_old_status_is_derived_again() {
     let patch = derived_again(&stored).expect("the phase is wrong");
     assert_eq!(patch["status"]["phase"], "Ready");
     assert_eq!(patch["status"]["conditions"].as_array().map(Vec::len), Some(2), "{patch}");
+}
+
+#[test]
+fn a_warning_that_is_over_is_taken_off_and_a_notice_stays() {
+    let over = ClaimPatch { warning_over: true, ..ClaimPatch::default() };
+    let patched = |kind: &str| {
+        let mut object = ready();
+        object["status"]["interruption"] = json!({ "kind": kind, "noticedAt": "2026-11-20T11:00:00Z", "source": "sqs" });
+        let status = serde_json::from_value::<GpuNodeClaim>(object).unwrap().status.unwrap();
+        status_patch(&status, &over)["status"].get("interruption").cloned()
+    };
+    assert_eq!(patched("rebalance"), Some(Value::Null), "a merge patch keeps what it does not name");
+    assert_eq!(patched("interruption"), None);
 }
 
 #[test]

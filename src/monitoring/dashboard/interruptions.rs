@@ -48,6 +48,14 @@ fn counts() -> Row {
                 "short",
                 &[q("sum by (pool) (lowtide_expected_interruptions_per_hour{@})", "{{pool}}")],
             ),
+            Panel::prometheus(
+                "Warnings and what came of them",
+                "Rebalance recommendations for our machines by capacity pool: followed by a notice, or not within an hour.",
+                Draw::Lines,
+                "short",
+                &[q("sum by (zone, instance_type, outcome) (lowtide_rebalance_warnings{@})", "{{zone}} {{instance_type}} {{outcome}}")],
+            )
+            .may_be_empty("EC2 has warned of none of our machines, or what came of it is not known yet"),
         ],
     }
 }

@@ -4,7 +4,7 @@ use super::super::ec2::Boot;
 use super::super::forging;
 use super::super::kube::SimPod;
 use super::super::world::{Owner, World};
-use super::{TOLERANCE, bindings, placing};
+use super::{TOLERANCE, bindings, placing, warnings};
 use crate::core::action::{ClusterAction, RemovalReason};
 use crate::core::fleet::{Claim, ClaimSpec, Launch, Node, Trigger};
 use crate::core::invariant::Invariant;
@@ -128,6 +128,8 @@ pub fn before_action(world: &mut World, action: &ClusterAction, now: Timestamp) 
         ClusterAction::CreateClaim { name, spec } => {
             decided(world, spec.decision, &format!("claim {name}"));
             policy_holds(world, name, spec);
+            warnings::before_purchase(world, name, spec, now);
+            bindings::are_bought(world, name, spec);
         }
         ClusterAction::Bind { target, claim, decision, .. } => {
             decided(world, *decision, &format!("the binding of {}", target.pod.object.name));
@@ -138,6 +140,9 @@ pub fn before_action(world: &mut World, action: &ClusterAction, now: Timestamp) 
             if let Some(mark) = &patch.moving {
                 decided(world, mark.decision, &format!("the move off {claim}"));
                 move_has_reason(world, claim, mark.trigger, now);
+                if mark.trigger == Trigger::RebalanceRecommendation {
+                    warnings::before_leaving(world, claim, now);
+                }
             }
             if let Some((_, decision, _)) = patch.terminate_asked {
                 decided(world, decision, &format!("the end of {claim}"));
@@ -211,8 +216,7 @@ fn move_has_reason(world: &mut World, name: &ClaimName, trigger: Trigger, now: T
         .is_some_and(|(after, m)| now.since(m.instance.launched_at) + TOLERANCE >= after);
     let ok = match trigger {
         Trigger::InterruptionNotice => machine.is_some_and(|m| m.doomed_at.is_some()),
-        // EC2 said so on the queue; the world keeps no list of what it only recommended.
-        Trigger::RebalanceRecommendation => machine.is_some(),
+        Trigger::RebalanceRecommendation => machine.is_some_and(|m| m.at_risk),
         Trigger::InstanceLost => machine.is_none_or(|m| !m.alive()),
         Trigger::Expired => expired,
         Trigger::Deleted => claim.deleting || pool.is_none_or(|p| p.deleting),

@@ -4,16 +4,18 @@
 use super::super::forging::is_forged;
 use super::super::world::World;
 use crate::core::action::ClusterAction;
+use crate::core::fleet::ClaimSpec;
 use crate::core::invariant::Invariant;
 use crate::core::units::ids::{ClaimName, NodeName};
 use crate::core::workload::PodIdentity;
 
 /// INV-4: a pod is bound as often as it says, and replaces only what was let go. What a restart forgot makes it less, never more.
 pub(super) fn is_earned(world: &mut World, action: &ClusterAction) {
-    let ClusterAction::Bind { target, attempt, replaces, .. } = action else { return };
+    let ClusterAction::Bind { target, claim, attempt, replaces, .. } = action else { return };
     let (name, uid) = (&target.pod.object.name, &target.pod.uid);
+    let bought_with = world.checks.bought_with.remove(&(uid.clone(), claim.clone()));
     let times = world.checks.bound.entry(uid.clone()).or_insert(0);
-    *times += 1;
+    *times += u64::from(!bought_with);
     let times = *times;
     if *attempt > times {
         let text = format!("{name} is bound as its attempt {attempt}, and it is the {times}. time");
@@ -22,6 +24,15 @@ pub(super) fn is_earned(world: &mut World, action: &ClusterAction) {
     if let Some(old) = replaces.as_ref().map(|replaces| &replaces.pod).filter(|old| !world.checks.let_go.contains(&old.uid)) {
         let text = format!("{name} is bound in the place of {}, which was never let go", old.object.name);
         world.broke(Invariant::NeedsAndPoliciesHold, text);
+    }
+}
+
+/// A machine is bought for pods: they are bound from then on, though the process may end before their copies say so.
+pub(super) fn are_bought(world: &mut World, name: &ClaimName, spec: &ClaimSpec) {
+    for binding in spec.bindings.iter().flatten() {
+        if world.checks.bought_with.insert((binding.pod.clone(), name.clone())) {
+            *world.checks.bound.entry(binding.pod.clone()).or_insert(0) += 1;
+        }
     }
 }
 

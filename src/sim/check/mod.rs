@@ -4,6 +4,7 @@
 //! - `acts`: what must hold of an act before it is carried out: it was decided, recorded, and its reason is true.
 //! - `bindings`: what must hold of a pod's binding: it was earned, and nothing that anybody wrote on a pod or a Node decided it.
 //! - `placing`: what must hold of a binding: what the owner asks, and what the scheduler would allow.
+//! - `warnings`: what must hold of an act that rests on a rebalance recommendation.
 //! - `books`: records and rows: durable once, the same however often they are written, and worth what the bill says.
 //!
 //! Decides: whether a step broke an invariant of [`crate::core::invariant`]. Written from the design's words, not from the planner's code.
@@ -13,9 +14,11 @@ mod bindings;
 mod books;
 mod placing;
 mod standing;
+mod warnings;
 
 pub use acts::{before_action, before_launch, before_terminate};
 pub use books::{before_forget, before_record, before_row, final_books};
+pub use placing::before_purchase;
 pub use standing::{after_step, unsettled};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +28,7 @@ use super::kube::Changes;
 use super::world::World;
 use crate::core::invariant::{Fault, Invariant};
 use crate::core::record::LedgerRecord;
-use crate::core::units::ids::Uid;
+use crate::core::units::ids::{ClaimName, Uid};
 use crate::core::units::money::MicroUsd;
 use crate::core::units::time::{Millis, Timestamp};
 
@@ -47,8 +50,10 @@ pub struct Checks {
     oldest_mark: Option<Timestamp>,
     /// Since when each pod whose gate is lifted has waited for its node.
     lifted_since: BTreeMap<Uid, Timestamp>,
-    /// How often it was asked to bind each pod.
+    /// How often each pod was bound.
     bound: BTreeMap<Uid, u64>,
+    /// Pods and the claims that were bought for them, until they are bound there: once.
+    bought_with: BTreeSet<(Uid, ClaimName)>,
     /// The books of machines that were adopted: what is recorded of them again, by a claim that knows less, the ledger has already.
     pub adopted: BTreeSet<Uid>,
     /// A backup was restored.

@@ -1,4 +1,5 @@
-//! INV-4: a pod is bound only to what its owner allows and the scheduler would: its own needs, its volumes, and the pods that are there.
+//! INV-4: a pod is bound only to what its owner allows and the scheduler would: its own needs, its volumes, and the pods that are there; and not
+//! all of a service is bought in one place while another is nearly free.
 //!
 //! Decides: from the simulated scheduler's reading of manifests ([`super::super::kube::asks`]), never from lowtide's.
 //! Does not: hold against a binding what its operator could not know: a pod that was placed within [`TOLERANCE`], or a claim removed meanwhile.
@@ -12,11 +13,12 @@ use super::super::market::ZONES;
 use super::super::world::World;
 use super::TOLERANCE;
 use super::acts::removed_lately;
-use crate::core::fleet::Claim;
+use crate::core::fleet::{Claim, Trigger};
 use crate::core::invariant::Invariant;
-use crate::core::market::CapacityType;
+use crate::core::market::{Capacity, CapacityType};
+use crate::core::record::{Decision, JudgedOffer, Outcome, Refusal};
 use crate::core::units::ids::ClaimName;
-use crate::core::units::time::Timestamp;
+use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::PodIdentity;
 
 /// A pod is about to be bound to a claim.
@@ -36,6 +38,63 @@ pub fn before_binding(world: &mut World, identity: &PodIdentity, claim: &ClaimNa
         let text = format!("{name} is bound to {} ({}) against {}", claim.name, claim.spec.capacity, faults.join(" and "));
         world.broke(Invariant::NeedsAndPoliciesHold, text);
     }
+}
+
+/// A machine is about to be bought for one replica of a service whose owner asks for nothing: not where all the others stand while the record
+/// itself names an offer elsewhere that costs next to nothing more.
+pub fn before_purchase(world: &mut World, decision: &Decision, now: Timestamp) {
+    let by_choice = matches!(decision.trigger, Trigger::CheaperOffer | Trigger::ReturnToSpot);
+    let ([identity], Some(chosen)) = (decision.pods.as_slice(), &decision.judgement.chosen) else { return };
+    let Some(pod) = world.kube.pods.get(&identity.uid).map(|p| &p.object) else { return };
+    let plain = pod.asks.spares == 0 && pod.asks.spread.is_empty() && pod.asks.apart.is_empty() && pod.asks.capacity != "on-demand";
+    let served = matches!(pod.made_by, super::super::world::Owner::Replicated(_));
+    let simple = !world.account.is_tight() && !world.account.shares();
+    if decision.outcome != Outcome::Launch || by_choice || !served || !plain || !simple || chosen.replicas != 1 {
+        return;
+    }
+    let stays = |p: &&SimPod| p.pod.let_go.is_none() && p.pod.deleting_until.is_none() && !p.pod.finished();
+    let all = world.kube.pods.values().map(|p| &p.object).filter(stays).filter(|p| p.made_by == pod.made_by);
+    let others = all.filter(|p| p.pod.identity.uid != identity.uid).count();
+    let same = |on: &Claim| lost_with(&on.spec.capacity) == lost_with(&chosen.capacity) && on.status.moving.is_none() && !on.deleting;
+    let beside = standing(world, pod, now).filter(|(p, on)| stays(p) && p.made_by == pod.made_by && same(on)).count();
+    if others == 0 || beside < others {
+        return;
+    }
+    // Where nothing of ours ever ran, only what is published is known.
+    let unseen = |at: &Capacity| !world.ec2.machines.values().any(|m| lost_with(&m.instance.capacity) == lost_with(at));
+    let most = nearly_free_per_mille(now.since(world.epoch));
+    let cost = |offer: &JudgedOffer| i128::from(offer.cost_per_replica_hour.unwrap_or(offer.price_per_hour).0);
+    let as_good = |offer: &&JudgedOffer| {
+        let apart = offer.capacity.capacity_type == CapacityType::Spot && lost_with(&offer.capacity) != lost_with(&chosen.capacity);
+        let rare = offer.interruptions_per_million_hours < 1_000_000 / 168;
+        let fits = offer.refusal == Some(Refusal::MoreExpensive) && offer.replicas == 1;
+        apart && rare && fits && cost(offer) * 1_000 <= cost(chosen) * i128::from(1_000 + most) && unseen(&offer.capacity)
+    };
+    if let Some(other) = decision.judgement.best_refused.iter().find(as_good) {
+        let text = format!(
+            "{} is bought for {}, where its {others} other replicas are, and {} costs ${} against ${} per replica",
+            chosen.capacity,
+            identity.object.name,
+            other.capacity,
+            other.cost_per_replica_hour.unwrap_or(other.price_per_hour),
+            chosen.cost_per_replica_hour.unwrap_or(chosen.price_per_hour)
+        );
+        world.broke(Invariant::NeedsAndPoliciesHold, text);
+    }
+}
+
+/// What is lost together: sizes of one family in one zone.
+fn lost_with(at: &Capacity) -> (&str, &str, CapacityType) {
+    (at.zone.as_str(), at.instance_type.as_str().split('.').next().unwrap_or_default(), at.capacity_type)
+}
+
+/// What a second replica may surely cost more elsewhere, in thousandths, before all of a service stands in one pool: three quarters of what two
+/// replicas lose less by standing apart. An hour without service is worth 200 of service, an outage lasts four minutes, and a pool is lost once
+/// in a week and the time for which it has been seen to last, at most all of this `history`.
+fn nearly_free_per_mille(history: Millis) -> i64 {
+    let (week, outage) = (168 * 60, 4 * 200 * 1_000);
+    let seen = (history.0 / 60_000).clamp(0, week);
+    (outage * 3 / (2 * (week + seen)) - outage / (2 * week)) * 3 / 4
 }
 
 /// The labels that the claim's node has, or will have.

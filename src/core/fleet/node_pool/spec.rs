@@ -61,6 +61,9 @@ pub struct NodePoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "live", schemars(with = "Option<i32>", range(min = 1, max = 100)))]
     pub max_pool_share_percent: Option<u32>,
+    /// How much may be paid so that a service's replicas are not lost together.
+    #[serde(default)]
+    pub spread: Spread,
     /// The region where the work would run without lowtide: savings B1 and B2 are measured against its prices.
     #[cfg_attr(feature = "live", schemars(schema_with = "schema::region"))]
     pub home_region: String,
@@ -112,6 +115,18 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "live", schemars(with = "Option<i32>", range(min = 1)))]
     pub launches_per_minute: Option<u32>,
+}
+
+/// How much may be paid so that a service's replicas are not lost together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "live", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Spread {
+    /// A replica of a service without spares, goal or share of its own may cost up to this many percent more in another capacity pool than
+    /// where all replicas cost least, if that lowers the expected cost of losing a pool by more. 0 buys every replica where it costs least.
+    #[serde(default = "default_most_extra_percent")]
+    #[cfg_attr(feature = "live", schemars(with = "i32", range(min = 0, max = 100)))]
+    pub most_extra_percent: u32,
 }
 
 /// What happens when no spot capacity is available.
@@ -191,6 +206,7 @@ impl NodePoolSpec {
             max_nodes: self.limits.nodes.map(i64::from),
             launches_per_minute: self.limits.launches_per_minute.map(i64::from),
             max_share_per_mille: self.max_pool_share_percent.map(|percent| i64::from(percent) * 10),
+            spread_most_extra_per_mille: i64::from(self.spread.most_extra_percent) * 10,
             home_region: Region::from(self.home_region.as_str()),
             return_min_saving_per_mille: i64::from(self.return_.min_saving_percent) * 10,
             return_min_dwell: seconds(self.return_.min_dwell_seconds),
@@ -202,6 +218,12 @@ impl NodePoolSpec {
             cool_down_max: seconds(self.cool_down.max_seconds),
             ends_allowed_until: None,
         }
+    }
+}
+
+impl Default for Spread {
+    fn default() -> Self {
+        Spread { most_extra_percent: default_most_extra_percent() }
     }
 }
 
@@ -237,6 +259,10 @@ fn default_unhealthy_after_seconds() -> u32 {
 }
 fn default_join_timeout_seconds() -> u32 {
     300
+}
+/// Below the saving for which running work moves, so that no move undoes a spread; with two pools, half of it is paid on average.
+fn default_most_extra_percent() -> u32 {
+    10
 }
 fn default_min_saving_percent() -> u32 {
     15

@@ -5,6 +5,7 @@
 //! - [`migration`]: let go, replace, delete: the pods of claims that are being left.
 //! - [`notices`]: which claims are doomed, and until when.
 //! - [`returning`]: voluntary moves, beyond hysteresis only.
+//! - [`warnings`]: what is done about machines that EC2 calls at risk.
 //! - [`watching`]: pods that were lifted, until they run.
 
 pub(super) mod guests;
@@ -12,4 +13,5 @@ pub(super) mod lifting;
 pub(super) mod migration;
 pub(super) mod notices;
 pub(super) mod returning;
+pub(super) mod warnings;
 pub(super) mod watching;

@@ -1,12 +1,13 @@
 //! Which claims EC2 will take, and until when.
 //!
 //! Decides: what a message or an EC2 state means for a claim, and when a message is done with.
-//! Does not: move anything (see `migration`).
+//! Does not: move anything (see `migration`), or decide what a warning alone does (see `warnings`).
 
 use std::collections::BTreeMap;
 
 use super::super::claims::observed::observed_instance;
 use super::super::pass::Pass;
+use super::warnings;
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
 use crate::core::fleet::{Claim, Instance, InstanceState, InterruptionMark, MoveMark, NoticeKind, Trigger, tags};
 use crate::core::market::CapacityType;
@@ -56,7 +57,7 @@ fn read_notice(pass: &mut Pass, pending: &PendingNotice) {
     let known = claim.status.interruption.as_ref().map(|mark| mark.kind);
     let news = match notice.kind {
         NoticeKind::StateChange(_) => false,
-        NoticeKind::Rebalance => known.is_none(),
+        NoticeKind::Rebalance => known.is_none() && !warnings::is_old(notice.sent_at, pass.now),
         NoticeKind::Interruption => known != Some(NoticeKind::Interruption),
     };
     if !news {
@@ -67,7 +68,8 @@ fn read_notice(pass: &mut Pass, pending: &PendingNotice) {
     let sent_at = notice.sent_at.min(pending.received_at);
     let deadline = (notice.kind == NoticeKind::Interruption).then(|| sent_at + pass.settings.notice_window);
     let mark = InterruptionMark { kind: notice.kind, noticed_at: pending.received_at, deadline, source: source_of(pending).to_owned() };
-    let (lanes, records, actions) = doom(pass, &claim, mark);
+    let (lanes, records, actions) =
+        if mark.kind == NoticeKind::Rebalance { warnings::note(pass, &claim, mark) } else { doom(pass, &claim, mark) };
     acknowledge(pass, pending, lanes, records, actions);
 }
 
@@ -114,10 +116,7 @@ fn acknowledge(
 
 /// What has to be written when a claim is doomed. The claim takes no new work from here on, even if its lane is taken in this pass.
 fn doom(pass: &mut Pass, claim: &Claim, mark: InterruptionMark) -> (Vec<Lane>, Vec<LedgerRecord>, Vec<Action>) {
-    let trigger = match mark.kind {
-        NoticeKind::Rebalance => Trigger::RebalanceRecommendation,
-        _ => Trigger::InterruptionNotice,
-    };
+    let trigger = Trigger::InterruptionNotice;
     let left = mark.deadline.map_or_else(|| "some time".to_owned(), |d| d.since(pass.now).to_string());
     let text = format!("{}: notice from {}, {} left; its work moves", claim.spec.capacity, mark.source, left);
     let key = format!("{}@{}", mark.source, mark.deadline.map_or(0, |deadline| deadline.0));
@@ -125,10 +124,10 @@ fn doom(pass: &mut Pass, claim: &Claim, mark: InterruptionMark) -> (Vec<Lane>, V
     let moving = MoveMark { decision: decision.id, trigger, decided_at: pass.now };
     let records = vec![LedgerRecord::Decision(Box::new(decision))];
     pass.claims.mark(&claim.name, |marked| marked.status.interruption = Some(mark.clone()));
-    pass.hurries |= mark.kind == NoticeKind::Interruption;
+    pass.hurries = true;
     let patch = ClaimPatch { interruption: Some(mark), moving: Some(moving), ..ClaimPatch::default() };
-    let actions =
-        vec![Action::Cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch: Box::new(patch), seen: Some(claim.version) })];
+    let patch = ClusterAction::PatchClaim { claim: claim.name.clone(), patch: Box::new(patch), seen: Some(claim.version) };
+    let actions = std::iter::once(Action::Cluster(patch)).chain(warnings::followed(pass, claim)).collect();
     (vec![Lane::Claim(claim.name.clone())], records, actions)
 }
 

@@ -172,22 +172,30 @@ fn move_if_cheaper<'a>(pass: &mut Pass<'a>, look: &mut Look<'a>, claim: &Claim) 
     }
     let room = look.room_for(pass, claim, successor);
     let pods = pass.pods_on(&claim.name);
-    let asked = Asked::for_pods(pass, &pods, room);
+    let mut asked = Asked::for_pods(pass, &pods, room);
     // A Job's pod stops before it is made again: the batch policy says whether that pays.
-    let policy = pods.iter().find_map(|pod| asked.verdict(pod)).filter(|_| of_a_job(&pods));
+    let mut policy = pods.iter().find_map(|pod| asked.verdict(pod)).filter(|_| of_a_job(&pods)).map(|verdict| verdict.text.clone());
     if asked.len() != pods.len() || (of_a_job(&pods) && policy.is_none()) {
         return false;
     }
-    let request = asked.request(pass);
-    let better = placement::place(&request);
-    let then = better.price_per_hour;
-    if !better.unplaced.is_empty() || !saves_enough(now, then, pool.return_min_saving_per_mille) {
+    let mut better = placement::place(&asked.request(pass));
+    if !better.unplaced.is_empty() || !saves_enough(now, better.price_per_hour, pool.return_min_saving_per_mille) {
         look.dismissed.extend(alike);
         return false;
     }
+    // What pays goes where its service's other replicas are not, if that pays too.
+    if successor.is_none() && asked.spread_out(pass, &pods) {
+        let apart = placement::place(&asked.request(pass));
+        if apart.unplaced.is_empty() && saves_enough(now, apart.price_per_hour, pool.return_min_saving_per_mille) {
+            better = apart;
+            policy = pods.iter().find_map(|pod| asked.verdict(pod)).map(|verdict| verdict.text.clone());
+        }
+    }
+    let request = asked.request(pass);
+    let then = better.price_per_hour;
     let trigger = trigger_of(pass, claim, &better);
     let place = if better.machines.is_empty() { "room on machines we have".to_owned() } else { names(&better) };
-    let policy = policy.map_or_else(String::new, |verdict| format!("; {}", verdict.text));
+    let policy = policy.map_or_else(String::new, |text| format!("; {text}"));
     let why = format!(
         "{} costs ${now}/h, on {place} its work would cost ${then}/h: {}, and the pool asks for a saving of {} % at least{policy}",
         claim.spec.capacity,

@@ -3,7 +3,7 @@
 //! Decides: which pools a pod may use, which pods are rescues, what is left of a pool's limits and of quotas.
 //! Does not: choose (see [`crate::core::placement`]) or buy (`buying`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,18 +14,21 @@ use super::budget;
 use super::deadline::{self, Verdict};
 use super::replacing::is_rescue;
 use super::serving;
+use super::spreading;
 use super::tied;
 use crate::core::fleet::{Claim, Instance, InstanceState, NodeClass, NodePool, tags};
 use crate::core::market::Capacity;
 use crate::core::market::quota::{QuotaKey, vcpus_left};
 use crate::core::placement::eligibility::list_on_sale;
+use crate::core::placement::listing::Listing;
 use crate::core::placement::node_labels::ClassLabels;
 use crate::core::placement::{self, AreaSpread, Demand, Gang, Held, NodeTerms, OnSale, OwnerRule, PlacementRequest, PoolPolicy, Room};
+use crate::core::record::Refusal;
 use crate::core::snapshot::seen;
 use crate::core::units::ids::{Uid, ZoneId};
 use crate::core::workload::company::{Domain, Spread};
 use crate::core::workload::need::{CapacityPreference, Schedule};
-use crate::core::workload::{Pod, PodPhase};
+use crate::core::workload::{Pod, PodPhase, Workload};
 
 /// The terms of this pass, made once: when the doomed claims are known.
 pub(in crate::core::plan) fn terms<'a>(pass: &Pass<'a>) -> Rc<Terms<'a>> {
@@ -33,10 +36,21 @@ pub(in crate::core::plan) fn terms<'a>(pass: &Pass<'a>) -> Rc<Terms<'a>> {
         let (pools, settings) = (pool_policies(pass), placement_settings(pass));
         let (catalog, market) = (&pass.world.catalog, &pass.world.market);
         let on_sale = OnSale { catalog, market, learnt: pass.learnt(), now: pass.now };
-        let listed = pools.iter().map(|pool| list_on_sale(&on_sale, &settings, pool)).collect();
+        let mut listed: Vec<_> = pools.iter().map(|pool| list_on_sale(&on_sale, &settings, pool)).collect();
+        close_warned(pass, &mut listed);
         Rc::new(Terms { pools, settings, listed, marks: apart::marks(pass) })
     });
     Rc::clone(terms)
+}
+
+/// Capacity that EC2 has just warned of is not bought, whether or not its cool-down is known yet.
+fn close_warned(pass: &Pass, listed: &mut [Vec<Listing>]) {
+    let warned = pass.claims.values().filter(|claim| claim.capacity_warned_until(pass.now).is_some());
+    let closed: BTreeSet<&Capacity> = warned.map(|claim| &claim.spec.capacity).collect();
+    for listing in listed.iter_mut().flatten().filter(|listing| closed.contains(&listing.offer.capacity)) {
+        let also = |refusal: Option<Refusal>| Some(refusal.map_or(Refusal::CoolingDown, |own| own.min(Refusal::CoolingDown)));
+        (listing.refusal, listing.rescue_refusal) = (also(listing.refusal), also(listing.rescue_refusal));
+    }
 }
 
 /// What one placement is asked.
@@ -45,12 +59,14 @@ pub(in crate::core::plan) struct Asked<'a> {
     room: Vec<Room>,
     terms: Rc<Terms<'a>>,
     verdicts: BTreeMap<Uid, Arc<Verdict>>,
+    /// What is only preferred: replicas of a service apart from each other.
+    preferred: BTreeMap<Uid, Arc<Verdict>>,
 }
 
 impl<'a> Asked<'a> {
     /// `pods` onto `room` or machines to buy, under the pools as they are now.
     pub(in crate::core::plan) fn for_pods(pass: &Pass<'a>, pods: &[&Pod], room: Vec<Room>) -> Self {
-        let mut asked = Asked { demands: Vec::new(), room, terms: terms(pass), verdicts: BTreeMap::new() };
+        let mut asked = Asked { demands: Vec::new(), room, terms: terms(pass), verdicts: BTreeMap::new(), preferred: BTreeMap::new() };
         asked.verdicts = deadline::verdicts(pass, pods, &asked.request(pass), &asked.terms.marks);
         let spread = serving::verdicts(pass, pods, &asked.request(pass), &asked.terms.marks);
         asked.verdicts.extend(spread);
@@ -60,7 +76,35 @@ impl<'a> Asked<'a> {
 
     /// What the pod's deadline or the spread of its service asks for.
     pub(in crate::core::plan) fn verdict(&self, pod: &Pod) -> Option<&Verdict> {
-        self.verdicts.get(&pod.identity.uid).map(Arc::as_ref)
+        let uid = &pod.identity.uid;
+        self.verdicts.get(uid).or_else(|| self.preferred.get(uid)).map(Arc::as_ref)
+    }
+
+    /// Prefers to have replicas of one service apart, where nothing else bears on it; says whether that changes what is asked.
+    pub(in crate::core::plan) fn spread_out(&mut self, pass: &Pass<'a>, pods: &[&Pod]) -> bool {
+        // Who was refused often takes whatever is to be had.
+        let free = |pod: &&&Pod| !self.verdicts.contains_key(&pod.identity.uid) && !refused_often(pass, pod);
+        let plain: Vec<&Pod> = pods.iter().filter(free).copied().collect();
+        let found = spreading::verdicts(pass, &plain, &self.request(pass), &self.terms.marks);
+        for demand in self.demands.iter_mut().filter(|_| !found.is_empty()) {
+            if let Some(verdict) = found.get(&Uid::from(demand.key.as_str())) {
+                demand.buy_only = verdict.buy_only.clone();
+            }
+        }
+        self.preferred = found;
+        !self.preferred.is_empty()
+    }
+
+    /// Gives up the preference for replicas apart of these pods' services: what cannot be had apart is had where it can be.
+    pub(in crate::core::plan) fn gather(&mut self, services: &BTreeSet<&Workload>, pods: &[&Pod]) -> bool {
+        let of_them = pods.iter().filter(|pod| services.contains(&*pod.workload)).map(|pod| &pod.identity.uid);
+        let given_up: BTreeSet<Uid> = of_them.filter(|uid| self.preferred.remove(*uid).is_some()).cloned().collect();
+        for demand in self.demands.iter_mut().filter(|_| !given_up.is_empty()) {
+            if given_up.contains(&Uid::from(demand.key.as_str())) {
+                demand.buy_only = None;
+            }
+        }
+        !given_up.is_empty()
     }
 
     /// How many pods are asked for: those whose need can be read.
@@ -84,10 +128,15 @@ impl<'a> Asked<'a> {
     }
 }
 
+/// Launches for it were refused so often in a row that on-demand may be taken.
+fn refused_often(pass: &Pass, pod: &Pod) -> bool {
+    pod.phase == PodPhase::Gated && pass.world.held(pod).attempt >= pass.settings.fall_back_after
+}
+
 fn demand_of(pass: &Pass, pod: &Pod, verdict: Option<&Verdict>) -> Option<Demand> {
     let (need, schedule) = pod.need.as_ref().ok()?;
     let (mut need, pools) = (need.clone(), pass.pools_for(pod));
-    let refused_often = pod.phase == PodPhase::Gated && pass.world.held(pod).attempt >= pass.settings.fall_back_after;
+    let refused_often = refused_often(pass, pod);
     let may_fall_back = || pools.iter().filter_map(|name| pass.world.pools.get(name)).any(NodePool::may_fall_back);
     // Pool after pool had nothing: capacity now, and back to spot later. A deadline or a service with spares knows better how long spot may be waited for.
     let wanted = need.capacity == CapacityPreference::SpotFirst && verdict.map_or(refused_often, |verdict| verdict.on_demand_only);

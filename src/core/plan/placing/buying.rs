@@ -19,7 +19,7 @@ use super::tied;
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject};
 use crate::core::fleet::{Claim, ClaimSpec, NodeClass, NodePool, Trigger};
 use crate::core::market::{Capacity, CapacityType, Offer, PriceSource};
-use crate::core::placement::{self, Demand, PlacementRequest, PlannedMachine, Target};
+use crate::core::placement::{self, Demand, Placement, PlacementRequest, PlannedMachine, Target};
 use crate::core::record::{Counterfactuals, Decision, JudgedOffer, Judgement, LedgerRecord, Outcome, code_of};
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::{ClaimName, DecisionId, ReservationId, derive_uuid};
@@ -57,9 +57,9 @@ fn place_all<'a>(pass: &mut Pass<'a>, waiting: &[&'a Pod]) {
     if waiting.is_empty() {
         return;
     }
-    let asked = Asked::for_pods(pass, waiting, free_room(pass, &BTreeSet::new()));
+    let mut asked = Asked::for_pods(pass, waiting, free_room(pass, &BTreeSet::new()));
+    let placed = place_apart(pass, &mut asked, waiting);
     let request = asked.request(pass);
-    let placed = placement::place(&request);
     let by_key: BTreeMap<&str, &Pod> = waiting.iter().map(|pod| (pod.identity.uid.as_str(), *pod)).collect();
     let mut judged = Judged::default();
     let mut onto_room: BTreeMap<(ClaimName, Shared<Need>), Vec<&Pod>> = BTreeMap::new();
@@ -89,6 +89,20 @@ fn place_all<'a>(pass: &mut Pass<'a>, waiting: &[&'a Pod]) {
     for unplaced in &placed.unplaced {
         if let Some(pod) = by_key.get(unplaced.key.as_str()) {
             refuse(pass, pod, &unplaced.judgement, asked.verdict(pod));
+        }
+    }
+}
+
+/// Places what is asked, replicas of one service apart where that is nearly free. A service of which some replica finds no place that way is
+/// placed wherever there is one.
+fn place_apart<'a>(pass: &Pass<'a>, asked: &mut Asked<'a>, waiting: &[&Pod]) -> Placement {
+    asked.spread_out(pass, waiting);
+    loop {
+        let placed = placement::place(&asked.request(pass));
+        let left: BTreeSet<&str> = placed.unplaced.iter().map(|unplaced| unplaced.key.as_str()).collect();
+        let short = waiting.iter().filter(|pod| left.contains(pod.identity.uid.as_str())).map(|pod| &*pod.workload).collect();
+        if !asked.gather(&short, waiting) {
+            return placed;
         }
     }
 }

@@ -11,6 +11,7 @@
 //! - [`reserved`]: offers of capacity reservations, and when work leaves one that ends.
 //! - [`room`]: what is free on a machine, and for whom it is kept.
 //! - [`serving`]: which pool the next replica of a service with spares goes to.
+//! - [`spreading`]: which pools the replicas of any other service go to.
 //! - [`tied`]: pods that must share a machine or a volume are placed one after the other.
 
 pub mod apart;
@@ -24,4 +25,5 @@ pub(super) mod replacing;
 pub mod reserved;
 pub(super) mod room;
 pub(super) mod serving;
+pub mod spreading;
 mod tied;

@@ -69,7 +69,7 @@ pub(in crate::core::plan) fn verdicts(
 
 /// A machine that was bought to take its work over is Ready: the answer was given then, and asked again, the market that the machine came from
 /// may have no quota left for a second.
-fn is_awaited(pass: &Pass, pod: &Pod) -> bool {
+pub(super) fn is_awaited(pass: &Pass, pod: &Pod) -> bool {
     let claims = [pod.claim.as_ref(), replaced_pod(pass, pod).and_then(|old| old.claim.as_ref())];
     let mut successors = claims.into_iter().flatten().flat_map(|claim| pass.index.successors(claim));
     successors.any(|new| new.takes_work() && new.status.node_ready_at.is_some())

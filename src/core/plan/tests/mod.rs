@@ -16,4 +16,5 @@ mod serving;
 mod tied;
 #[path = "../../../../tests/toy/mod.rs"]
 pub(crate) mod toy;
+mod warnings;
 mod watching;

@@ -1,7 +1,8 @@
 //! Services with spares: which pool the next replica goes to, by the serving policy.
 
 use super::toy::*;
-use crate::core::fleet::NoticeKind;
+use crate::core::fleet::{NodePool, NoticeKind};
+use crate::core::market::quota::{QuotaFamily, VcpuQuota};
 use crate::core::market::{Capacity, CapacityType};
 use crate::core::record::Outcome;
 use crate::core::units::ids::Uid;
@@ -51,10 +52,49 @@ fn held(toy: &Toy) -> (usize, usize, usize) {
 }
 
 #[test]
-fn without_spares_all_replicas_go_where_they_cost_least() {
+fn without_spares_replicas_stand_apart_where_that_is_nearly_free_and_the_decision_says_what_it_costs() {
     let mut toy = service(4, |_| {});
     toy.run(3);
-    assert_eq!(held(&toy), (4, 0, 0));
+    assert_eq!(held(&toy), (3, 1, 0), "a tenth more for one of four");
+    let said = format!("spread: 1 of 4 replicas in {} g6; for the 4 bought now it costs $0.00", SPOT_B.1);
+    assert!(toy.decisions().iter().any(|d| d.text.contains(&said) && d.text.contains("more than all in one capacity pool")), "{said}");
+    // Nothing is moved together again for being cheaper, and what is lost comes back beside none of the others.
+    toy.run(4 * 60);
+    assert_eq!(held(&toy), (3, 1, 0));
+    assert!(toy.removals.is_empty(), "{:?}", toy.removals);
+    priced(&mut toy, 92_000);
+    toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(60);
+    assert_eq!(held(&toy), (3, 2, 0));
+}
+
+#[test]
+fn what_owner_or_pool_ask_about_a_spread_holds_instead() {
+    let together = |change: &dyn Fn(&mut Toy), asks: &dyn Fn(&mut Schedule)| {
+        let mut toy = service(4, asks);
+        change(&mut toy);
+        toy.run(3);
+        held(&toy)
+    };
+    let pools = |toy: &mut Toy, change: &dyn Fn(&mut NodePool)| toy.world.pools.values_mut().for_each(change);
+    let (nothing, none) = (|_: &mut Toy| {}, |_: &mut Schedule| {});
+    assert_eq!(together(&|toy| priced(toy, 140_000), &none), (4, 0, 0), "half as much again is not nearly free");
+    assert_eq!(together(&|toy| pools(toy, &|pool| pool.spread_most_extra_per_mille = 0), &none), (4, 0, 0), "switched off");
+    assert_eq!(together(&|toy| pools(toy, &|pool| pool.spread_most_extra_per_mille = 50), &none), (4, 0, 0), "the pool pays less");
+    assert_eq!(together(&nothing, &|asks| asks.max_share_per_mille = Some(1_000)), (4, 0, 0), "its owner allows all in one");
+    assert_eq!(together(&|toy| pools(toy, &|pool| pool.max_share_per_mille = Some(1_000)), &none), (4, 0, 0), "so does the pool");
+    assert_eq!(together(&nothing, &|asks| asks.max_share_per_mille = Some(500)), (2, 2, 0));
+}
+
+#[test]
+fn a_replica_that_cannot_be_bought_apart_is_bought_where_there_is_room() {
+    let mut toy = service(10, |_| {});
+    priced(&mut toy, 92_000);
+    let one_machine = VcpuQuota { family: QuotaFamily::GAndVt, capacity_type: CapacityType::Spot, vcpus: 4 };
+    toy.world.quotas.insert(SPOT_B.0.into(), vec![one_machine]);
+    toy.run(3);
+    let (cheap, apart, on_demand) = held(&toy);
+    assert!(cheap + apart == 10 && on_demand == 0, "none of them waits: {cheap} and {apart}, {on_demand} on on-demand");
 }
 
 #[test]
