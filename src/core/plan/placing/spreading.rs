@@ -227,7 +227,7 @@ pub struct OfFile<'d> {
 
 /// What a spread leaves of the offers for each replica of a workload of a file, in order; empty where nothing is spread.
 pub fn of_file(request: &PlacementRequest, work: &OfFile, most_extra_per_mille: i64) -> Vec<Arc<BTreeSet<Capacity>>> {
-    let spreads = is_plain_service(work.need, work.schedule) && work.apart.most_per_zone.is_none() && work.replicas > 1;
+    let spreads = is_plain_service(work.need, work.schedule) && !work.apart.one_in_each.contains(&Domain::Zone) && work.replicas > 1;
     if !spreads || most_extra_per_mille <= 0 {
         return Vec::new();
     }
