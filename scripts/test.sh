@@ -25,8 +25,12 @@ step 'core, engine and backtests, without AWS and Kubernetes' env CARGO_TARGET_D
 step 'the control plane and Postgres (built once)' scripts/tools.sh
 step 'the public FOCUS validator (installed once)' tests/focus/install.sh
 step 'an S3 to fetch bills from (installed once)' tests/s3/install.sh
-step 'everything, on the real control plane' cargo test --features lab --no-fail-fast
-step "the EC2 simulator against AWS's own Python SDK" tests/fidelity/run.sh
+# What is asked of AWS in these tests is recorded, and held against AWS's service models in the next step.
+requests="$PWD/target/requests"
+rm -rf "$requests"
+step 'everything, on the real control plane' env LOWTIDE_RECORD_REQUESTS="$requests" cargo test --features lab --no-fail-fast
+step "the EC2 simulator against AWS's own Python SDK, and every request against AWS's service models" \
+    env LOWTIDE_RECORD_REQUESTS="$requests" tests/fidelity/run.sh
 step 'alerts: rules, cases and routes' tests/alerts/run.sh
 step "Terraform against the provider's schema, and the rights it gives" tests/terraform/run.sh
 step 'the chart: suites, values and schema' tests/chart/run.sh

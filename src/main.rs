@@ -40,6 +40,9 @@ enum Command {
     /// Runs the operator; the chart's Deployment starts this.
     #[cfg(feature = "live")]
     Operator(cli::operator::OperatorArgs),
+    /// Checks whether everything lowtide needs is there: cluster, AWS and Postgres.
+    #[cfg(feature = "live")]
+    Check(cli::check::CheckArgs),
     /// Takes over machines with this cluster's name that have no claim, after a rebuilt control plane or a restored backup.
     #[cfg(feature = "live")]
     Adopt(cli::adopt::AdoptArgs),
@@ -67,6 +70,7 @@ async fn main() -> ExitCode {
         Command::Ledger(args) => cli::ledger::run(args).await,
         Command::Crds(args) => cli::crds::run(args),
         Command::Operator(args) => cli::operator::run(args).await,
+        Command::Check(args) => cli::check::run(args).await,
         Command::Adopt(args) => cli::adopt::run(args).await,
         Command::ReleasePods(args) => cli::release_pods::run(args).await,
     }

@@ -33,6 +33,14 @@ impl AwsCloud {
         Ok(url)
     }
 
+    /// Whether the queue is there: its URL. Receives nothing, so no message is hidden from the operator.
+    ///
+    /// # Errors
+    /// What SQS answered.
+    pub async fn queue_is_there(&self, region: &Region, queue: &str) -> Result<String, CloudError> {
+        self.queue_url(region, queue).await
+    }
+
     /// A queue that was deleted and recreated may have another URL: it is looked up again after a refusal.
     fn forget_queue_url(&self, region: &Region, queue: &str) {
         self.clients(region).queue_urls.lock().unwrap_or_else(PoisonError::into_inner).remove(queue);

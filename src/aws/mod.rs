@@ -5,7 +5,8 @@
 
 mod clock;
 pub mod conversion;
-pub mod errors;
+pub mod dry_runs;
+mod errors;
 pub mod fleet;
 pub mod imds;
 pub mod instances;

@@ -78,7 +78,7 @@ impl AwsCloud {
 
     /// List prices of `types`: Linux, shared tenancy, nothing preinstalled.
     ///
-    /// The GPU family of the region is one page, so it can be read every minute. Types that are not in it are searched for among all
+    /// The GPU family of the region is one page, so it can be read often. Types that are not in it are searched for among all
     /// products of the region, a dozen pages, rarely; a price found only there is returned only then.
     pub(super) async fn list_prices(&self, region: &Region, types: &[InstanceType]) -> Result<Vec<Quote>, CloudError> {
         if types.is_empty() {

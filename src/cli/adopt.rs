@@ -14,11 +14,12 @@ use kube::{Api, Client, ResourceExt};
 
 use crate::aws::{AwsCloud, AwsSettings};
 use crate::core::fleet::{Claim, Instance, NodeClass, NodePool, UnreadableClaim, tags};
-use crate::core::market::CapacityType;
 use crate::core::market::catalog::Catalog;
-use crate::core::market::quote::Quote;
+use crate::core::market::{CapacityType, Quote};
+
 use crate::core::plan::claims::adoption::{AdoptedPrices, Allowed, Ours, Proposal, propose};
 use crate::core::units::ids::{ClaimName, ClassName, InstanceId, PoolName, Region, Uid};
+use crate::core::units::money::MicroUsdPerHour;
 use crate::engine::wall_clock::WallClock;
 use crate::kube::api::{CLAIM_FINALIZER, GpuNodeClaim, GpuNodeClass, GpuNodePool};
 use crate::kube::errors::call;
@@ -37,12 +38,19 @@ pub struct AdoptArgs {
     /// Take over machines without a cluster UID.
     #[arg(long)]
     pub unmarked: bool,
+    /// Also close the books of machines that ended while no claim stood for them, as far as EC2 still shows them (an hour). What is recorded
+    /// again of one whose books are closed changes nothing.
+    #[arg(long)]
+    pub ended: bool,
     /// Make the changes.
     #[arg(long)]
     pub yes: bool,
     /// Endpoint to use instead of AWS, for local worlds.
     #[arg(long, env = "AWS_ENDPOINT_URL")]
     pub aws_endpoint_url: Option<String>,
+    /// Allow AWS_ENDPOINT_URL and similar variables to send signed requests over plain http to other machines.
+    #[arg(long, env = "LOWTIDE_ALLOW_INSECURE_ENDPOINT")]
+    pub allow_insecure_endpoint: bool,
 }
 
 /// What stopped an adoption.
@@ -118,7 +126,7 @@ async fn adopt(args: &AdoptArgs) -> Result<(usize, usize), AdoptError> {
     let catalog = Catalog::snapshot();
     let Seen { uid, claims, unreadable, pools, classes } = &seen;
     let ours = Ours { cluster: &args.cluster, uid, claims, unreadable, pools, classes, catalog: &catalog };
-    let allowed = Allowed { from_uids: args.from_uid.iter().cloned().collect(), unmarked: args.unmarked };
+    let allowed = Allowed { from_uids: args.from_uid.iter().cloned().collect(), unmarked: args.unmarked, ended: args.ended };
     let regions: std::collections::BTreeSet<&Region> = seen.classes.values().map(|class| &class.region).collect();
     println!(
         "this cluster: {} ({}); regions of its classes: {}",
@@ -139,7 +147,12 @@ async fn adopt(args: &AdoptArgs) -> Result<(usize, usize), AdoptError> {
                     taken += 1;
                     println!(
                         "{} {} ({}) as claim {name}, pool {}, ${}/h",
-                        if args.yes { "adopt  " } else { "would adopt" },
+                        match (args.yes, machine.is_alive()) {
+                            (true, true) => "adopt  ",
+                            (false, true) => "would adopt",
+                            (true, false) => "close the books of",
+                            (false, false) => "would close the books of",
+                        },
                         machine.id,
                         machine.capacity,
                         spec.node_pool,
@@ -151,7 +164,9 @@ async fn adopt(args: &AdoptArgs) -> Result<(usize, usize), AdoptError> {
                             Some(uid) => uid,
                             None => make_claim(&client, &name, &spec).await?,
                         };
-                        mark(&cloud, region, &machine.id, (&seen.uid, &claim_uid, spec.books.as_ref().unwrap_or(&claim_uid))).await?;
+                        if machine.is_alive() {
+                            mark(&cloud, region, &machine.id, (&seen.uid, &claim_uid, spec.books.as_ref().unwrap_or(&claim_uid))).await?;
+                        }
                     }
                 }
             }
@@ -168,6 +183,10 @@ async fn mark(cloud: &AwsCloud, region: &Region, id: &InstanceId, (uid, claim, b
 
 /// Runs `lowtide adopt`.
 pub async fn run(args: AdoptArgs) -> ExitCode {
+    if let Err(fault) = super::endpoints::check(args.aws_endpoint_url.as_deref(), args.allow_insecure_endpoint) {
+        eprintln!("lowtide adopt: {fault}");
+        return ExitCode::FAILURE;
+    }
     match adopt(&args).await {
         Ok((taken, left)) => {
             let said = if args.yes { "adopted" } else { "would be adopted; nothing was changed, run with --yes to do it" };

@@ -7,7 +7,11 @@ mod answer;
 pub mod backtest;
 pub mod catalog;
 #[cfg(feature = "live")]
+pub mod check;
+#[cfg(feature = "live")]
 pub mod crds;
+#[cfg(feature = "live")]
+mod endpoints;
 #[cfg(feature = "ledger")]
 pub mod explain;
 pub mod files;

@@ -55,7 +55,7 @@ impl Default for Intervals {
     fn default() -> Self {
         Intervals {
             spot_prices: Duration::from_secs(30),
-            list_prices: Duration::from_secs(45),
+            list_prices: Duration::from_secs(900),
             catalog: Duration::from_secs(6 * 3600),
             instances: Duration::from_secs(10),
             quotas: Duration::from_secs(600),

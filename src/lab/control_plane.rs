@@ -39,6 +39,16 @@ rules:
   - {level: None}
 ";
 
+/// One kwok plays all kubelets. With its defaults (four pods, nodes and leases at a time, and the pods of one node) a thousand nodes fall behind:
+/// pods that are scheduled do not start, and nodes miss their leases. Real kubelets work beside each other.
+const KWOK_OPTIONS: &str = "apiVersion: config.kwok.x-k8s.io/v1alpha1
+kind: KwokConfiguration
+options:
+  podPlayStageParallelism: 64
+  nodePlayStageParallelism: 32
+  nodeLeaseParallelism: 64
+  podsOnNodeSyncParallelism: 16
+";
 const STAGES: [&str; 2] = [include_str!("stages/node.yaml"), include_str!("stages/pod.yaml")];
 
 /// A running control plane. Dropping it ends its processes.
@@ -266,7 +276,7 @@ fn start_scheduler(tools: &Tools, logs: &Path, kubeconfig: &Path) -> Result<Proc
 }
 
 fn start_kwok(tools: &Tools, workdir: &Workdir, logs: &Path, kubeconfig: &Path) -> Result<Process, LabError> {
-    let config = workdir.write("kwok.yaml", &STAGES.join("---\n"))?;
+    let config = workdir.write("kwok.yaml", &format!("{KWOK_OPTIONS}---\n{}", STAGES.join("---\n")))?;
     let spec = ProcessSpec::new("kwok", tools.path("kwok"), logs).args([
         format!("--kubeconfig={}", kubeconfig.display()),
         format!("--config={}", config.display()),

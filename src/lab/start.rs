@@ -115,8 +115,8 @@ impl Lab {
         let helm = Helm::new(tools.path("helm"), &admin, workdir.folder("helm")?);
         Ok(Lab {
             operator: None,
-            joiner: told_task("node joiner", joiner),
-            batch: told_task("batch program", batch),
+            joiner: reported_task("node joiner", joiner),
+            batch: reported_task("batch program", batch),
             timeline,
             control_plane,
             ec2,
@@ -317,7 +317,7 @@ impl Drop for Lab {
     }
 }
 
-fn told_task(name: &'static str, task: impl Future<Output = Result<(), LabError>> + Send + 'static) -> JoinHandle<()> {
+fn reported_task(name: &'static str, task: impl Future<Output = Result<(), LabError>> + Send + 'static) -> JoinHandle<()> {
     tokio::spawn(async move {
         if let Err(fault) = task.await {
             say(&format!("  {name} ended: {fault}"));

@@ -14,7 +14,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/ledger/migrations");
 /// Partitions are made for this month and this many after it.
 const MONTHS_AHEAD: i32 = 3;
 /// The oldest server whose partitioning and `pg_current_xact_id` the schema relies on: `server_version_num`.
-const LEAST_VERSION: i32 = 150_000;
+pub const LEAST_VERSION: i32 = 150_000;
 
 /// The schema could not be made or updated.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +94,8 @@ pub async fn migrate(url: &str) -> Result<(), MigrateFault> {
     make_partitions(&mut connection).await
 }
 
-fn newest() -> i64 {
+/// The newest migration that this version knows.
+pub fn newest() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 

@@ -107,6 +107,11 @@ fn address_of(number: u64) -> String {
 pub type Later = Vec<(Timestamp, Event)>;
 
 impl Machine {
+    /// The uid under which the ledger keeps its books.
+    pub fn books(&self) -> Uid {
+        self.instance.books().map_or_else(|| self.claim_uid.clone(), Uid::from)
+    }
+
     /// It costs money, or soon will.
     pub fn alive(&self) -> bool {
         matches!(self.instance.state, InstanceState::Pending | InstanceState::Running)
@@ -117,6 +122,16 @@ impl Ec2 {
     /// The machine that carries this claim's uid, whether anybody wrote it down or not.
     pub fn machine_of(&self, claim_uid: &Uid) -> Option<&Machine> {
         self.by_claim.get(claim_uid).and_then(|id| self.machines.get(id))
+    }
+
+    /// Writes on a machine which claim holds it from now on.
+    pub fn adopt(&mut self, id: &InstanceId, claim_uid: &Uid, words: &[(&str, &str)]) {
+        let Some(machine) = self.machines.get_mut(id) else { return };
+        let all = &mut machine.instance.tags;
+        *all = words.iter().fold(all.clone(), |tags, (key, value)| tags.with(key, Some(value)));
+        machine.claim_uid = claim_uid.clone();
+        self.by_claim.insert(claim_uid.clone(), id.clone());
+        self.changes += 1;
     }
 
     /// How many launches and ends there were: while it stays the same, the same machines are alive.

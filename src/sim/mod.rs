@@ -29,5 +29,6 @@ pub mod people;
 pub mod planted;
 pub mod ports;
 pub mod report;
+pub mod restoring;
 pub mod run;
 pub mod world;

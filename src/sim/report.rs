@@ -141,7 +141,7 @@ impl Outcome {
                 .machines
                 .values()
                 .filter(|m| m.instance.ended_at.is_some())
-                .map(|m| (m.claim_uid.clone(), super::bill::cost(m, &world.market, &world.account, now)))
+                .map(|m| (m.books(), super::bill::cost(m, &world.market, &world.account, now)))
                 .collect(),
             metrics: Vec::new(),
             trace: if world.broken.is_empty() { Vec::new() } else { world.history.trace() },

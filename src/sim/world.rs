@@ -87,6 +87,10 @@ pub enum Event {
     Readable(ClaimName),
     /// The next trouble.
     Trouble,
+    /// The control plane is restored from an old backup.
+    BackupRestored,
+    /// Somebody adopts machines whose claims are missing; this many looks are left.
+    Adopts(u32),
     /// Somebody registers a Node that says it is a machine of ours.
     NodeForged,
     /// Somebody finds it and takes it away.
@@ -132,6 +136,7 @@ pub struct World {
     of_notices: Chance,
     of_words: Chance,
     of_labels: Chance,
+    pub(super) of_restores: Chance,
     queue: BTreeMap<(Timestamp, u64), Event>,
     put_down: u64,
     watches_will_show: bool,
@@ -168,6 +173,7 @@ impl World {
             of_notices: Chance::new(seed, "rebalance"),
             of_words: Chance::new(seed, "words of another version"),
             of_labels: Chance::new(seed, "labels of nodes"),
+            of_restores: Chance::new(seed, "restored backups"),
             queue: BTreeMap::new(),
             put_down: 0,
             watches_will_show: true,
@@ -180,6 +186,9 @@ impl World {
         world.ec2.settle_neighbours(CLUSTER, &world.market.pools[0].capacity, epoch);
         if let Some(at) = world.faults.next_trouble(epoch) {
             world.put(at, Event::Trouble);
+        }
+        if let Some(at) = super::restoring::first(seed, world.faults.level(), epoch) {
+            world.put(at, Event::BackupRestored);
         }
         if world.forgers.nodes() {
             let at = world.forgers.next(epoch);
@@ -335,6 +344,8 @@ impl World {
             Event::OwnerLooks(uid) => self.owner_looks(&uid, now, later),
             Event::Readable(name) => self.kube.make_unreadable(&name, false),
             Event::Trouble => self.trouble_comes(now, later),
+            Event::BackupRestored => self.backup_is_restored(now, later),
+            Event::Adopts(looks) => self.somebody_adopts(looks, now, later),
             Event::NodeForged => self.somebody_forges_a_node(now, later),
             Event::ForgedNodeGoes(name) => self.kube.take_node(&name),
         }

@@ -229,6 +229,20 @@ pub fn migration_id(decision: DecisionId, pod: &Uid, to: Option<&ClaimName>) -> 
 }
 
 impl LedgerRecord {
+    /// The machine's books it belongs to, if it belongs to one machine.
+    pub fn books(&self) -> Option<&Uid> {
+        match self {
+            LedgerRecord::IntervalOpened(r) => Some(&r.claim_uid),
+            LedgerRecord::HourPriced(r) => Some(&r.claim_uid),
+            LedgerRecord::IntervalClosed(r) => Some(&r.claim_uid),
+            LedgerRecord::OccupancyOpened(r) => Some(&r.claim_uid),
+            LedgerRecord::OccupancyClosed(r) => Some(&r.claim_uid),
+            LedgerRecord::Interruption(r) => Some(&r.claim_uid),
+            LedgerRecord::Checkpoint(r) => Some(&r.claim_uid),
+            LedgerRecord::Decision(_) | LedgerRecord::Migration(_) => None,
+        }
+    }
+
     /// The id of the record, derived from what it is about: also the name of its `GpuDecision`.
     pub fn id(&self) -> uuid::Uuid {
         match self {

@@ -157,12 +157,12 @@ impl Stage {
     }
 }
 
-/// Settings of the operator in the story: the notice shrinks with the lab's time, EC2 is looked at every two seconds.
+/// Settings of the operator in the story: the notice shrinks with the lab's time, EC2 is looked at every two seconds, and its prices every six.
 fn operator_options(scale: f64) -> OperatorOptions {
     let notice = (NOTICE.seconds / scale).round() as i64;
     let environment = [
         ("LOWTIDE_NOTICE_WINDOW_SECONDS", notice.to_string()),
-        ("LOWTIDE_PRICE_SECONDS", "2".to_owned()),
+        ("LOWTIDE_PRICE_SECONDS", "6".to_owned()),
         ("LOWTIDE_INSTANCE_SECONDS", "2".to_owned()),
     ];
     OperatorOptions { arguments: Vec::new(), environment: environment.map(|(k, v)| (k.to_owned(), v)).to_vec() }

@@ -18,6 +18,7 @@ mod identity;
 mod imds;
 mod pricing;
 pub mod query;
+mod recording;
 mod server;
 mod sqs;
 pub mod standalone;

@@ -24,6 +24,7 @@ use super::control::HttpOrders;
 use super::facts::{BadFact, Facts};
 use super::fault::Fault;
 use super::query::Params;
+use super::recording::Recording;
 use super::{control, identity, imds, pricing, sqs, xml};
 
 /// Requests are small; more than this is a mistake.
@@ -59,6 +60,7 @@ pub(super) struct Simulator {
     /// How far `/_sim/tick` has moved the clock ahead, in milliseconds.
     ahead: AtomicI64,
     requests: AtomicU64,
+    recording: Option<Recording>,
 }
 
 impl Simulator {
@@ -117,6 +119,7 @@ pub async fn serve(
         orders: Mutex::default(),
         ahead: AtomicI64::new(0),
         requests: AtomicU64::new(0),
+        recording: Recording::open(listener.local_addr()?.port())?,
     };
     let router = Router::new().fallback(answer).with_state(Arc::new(simulator));
     let shutdown = shutdown.shared();
@@ -155,6 +158,9 @@ async fn answer(State(simulator): State<Arc<Simulator>>, request: Request) -> Re
         Ok(signed) => signed,
         Err(fault) => return xml_fault(&fault, &request_id),
     };
+    if let Some(recording) = &simulator.recording {
+        recording.keep(&parts.headers, &signed);
+    }
     perform(&simulator, &signed).await
 }
 

@@ -15,6 +15,9 @@ use crate::core::units::money::MicroUsd;
 pub fn before_record(world: &mut World, id: uuid::Uuid, record: &LedgerRecord) -> Arc<LedgerRecord> {
     match world.checks.recorded.get(&id) {
         Some(first) if **first == *record => Arc::clone(first),
+        // The ledger keeps what it had first: a claim that adopted the machine of a replacement does not know when it was launched.
+        Some(first) if world.checks.restored && matches!(record, LedgerRecord::Migration(_)) => Arc::clone(first),
+        Some(first) if record.books().is_some_and(|books| world.checks.adopted.contains(books)) => Arc::clone(first),
         Some(first) => {
             let text = format!("one id for two things: {first:?} and then {record:?}");
             world.broke(Invariant::DecisionsDurableOnce, text);
@@ -88,7 +91,7 @@ pub fn final_books(world: &mut World) {
     let mut billed = BTreeMap::new();
     for machine in world.ec2.machines.values() {
         let cost = bill::cost(machine, &world.market, &world.account, now);
-        billed.insert(machine.claim_uid.clone(), cost);
+        billed.insert(machine.books(), cost);
         let text = match by_instance.get(&machine.instance.id) {
             // A machine that ended before anybody saw it, or that nobody claimed, has no books; it must not have cost anything much.
             None if cost.0 > 0 => format!("{} cost ${cost} and is not in the ledger", machine.instance.id),

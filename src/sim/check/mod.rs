@@ -49,6 +49,10 @@ pub struct Checks {
     lifted_since: BTreeMap<Uid, Timestamp>,
     /// How often it was asked to bind each pod.
     bound: BTreeMap<Uid, u64>,
+    /// The books of machines that were adopted: what is recorded of them again, by a claim that knows less, the ledger has already.
+    pub adopted: BTreeSet<Uid>,
+    /// A backup was restored.
+    pub restored: bool,
     /// Pods that were to be let go.
     let_go: BTreeSet<Uid>,
 }

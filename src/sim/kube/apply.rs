@@ -10,7 +10,7 @@ use super::{Kube, SimPod, Stored, manifests};
 use crate::core::action::{ClusterAction, PodTarget};
 use crate::core::fleet::{Claim, ClaimStatus};
 use crate::core::snapshot::Lane;
-use crate::core::units::ids::{ClaimName, Uid};
+use crate::core::units::ids::ClaimName;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::{PodIdentity, PodPhase};
 use crate::ports::{Applied, ClusterError};
@@ -28,7 +28,7 @@ impl Kube {
                 if self.claims.contains_key(name) {
                     return Err(ClusterError::Conflict(format!("claim {name} exists")));
                 }
-                let uid = Uid::from(format!("claim-{:06}", self.number()));
+                let uid = self.claim_uid();
                 let status = ClaimStatus::default();
                 self.put_claim(Claim {
                     name: name.clone(),

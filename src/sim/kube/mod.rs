@@ -123,7 +123,7 @@ impl Kube {
     }
 
     /// The next resourceVersion, for a change of `lane`; the watches will show it later.
-    fn bump(&mut self, lane: Lane) -> u64 {
+    pub(in crate::sim) fn bump(&mut self, lane: Lane) -> u64 {
         self.version += 1;
         match &lane {
             Lane::Pod(_) => self.changes.pods += 1,
@@ -167,6 +167,11 @@ impl Kube {
     /// The version of the last change.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// The uid of the next claim.
+    pub fn claim_uid(&mut self) -> Uid {
+        Uid::from(format!("claim-{:06}", self.number()))
     }
 
     /// A number nobody had before.

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::fleet::{Claim, ClaimSpec, Instance, NodeClass, NodePool, Ownership, Trigger, UnreadableClaim, tags};
+use crate::core::market::CapacityType;
 use crate::core::market::catalog::Catalog;
+use crate::core::market::reservation::NamedReservation;
 use crate::core::units::ids::{ClaimName, ClassName, DecisionId, PoolName, Uid};
 use crate::core::units::money::MicroUsdPerHour;
 
@@ -17,6 +19,8 @@ pub struct Allowed {
     pub from_uids: BTreeSet<String>,
     /// Machines without a UID.
     pub unmarked: bool,
+    /// Machines that have ended, as long as EC2 shows them: their books are closed. A claim that was lost may not have done it.
+    pub ended: bool,
 }
 
 /// What this cluster has.
@@ -66,9 +70,9 @@ pub struct AdoptedPrices {
     pub on_demand: Option<MicroUsdPerHour>,
 }
 
-/// What would be done with `machine`. `None` for a machine that is ours already, or has ended.
+/// What would be done with `machine`. `None` for a machine that is ours already, or has ended and is not to be closed.
 pub fn propose(ours: &Ours, allowed: &Allowed, machine: &Instance, prices: AdoptedPrices) -> Option<Proposal> {
-    if !machine.is_alive() {
+    if !machine.is_alive() && !allowed.ended {
         return None;
     }
     let by_claim = ours.claims.values().find(|c| c.status.instance.as_ref().or(c.spec.adopted.as_ref()) == Some(&machine.id));
@@ -124,7 +128,11 @@ fn spec_for(ours: &Ours, machine: &Instance, prices: AdoptedPrices) -> Result<(C
         .types
         .get(&machine.capacity.instance_type)
         .ok_or_else(|| format!("{} is no type that is known", machine.capacity.instance_type))?;
-    let price_per_hour = prices.at_launch.ok_or("what it cost when it was launched is not known: EC2 gave no price")?;
+    let reservation = reservation_of(class, machine)?;
+    let price_per_hour = reservation
+        .map(|r| r.price_per_hour)
+        .or(prices.at_launch)
+        .ok_or("what it cost when it was launched is not known: EC2 gave no price")?;
     let (launch_template, launch_template_version) =
         class.launch_template.clone().unwrap_or_else(|| ("adopted".to_owned(), "1".to_owned()));
     let spec = ClaimSpec {
@@ -147,11 +155,27 @@ fn spec_for(ours: &Ours, machine: &Instance, prices: AdoptedPrices) -> Result<(C
         bought_for: Vec::new(),
         bindings: None,
         sharing: class.sharing,
-        reservation: None,
+        reservation: reservation.map(|r| r.id.clone()),
         takes_over: None,
         adopted: Some(machine.id.clone()),
         books: machine.books().map(Uid::from),
         price_origin: None,
     };
     Ok((name, spec))
+}
+
+/// The reservation a reserved machine runs in, with the price its class counts for it: the only one that the class names.
+fn reservation_of<'a>(class: &'a NodeClass, machine: &Instance) -> Result<Option<&'a NamedReservation>, String> {
+    if machine.capacity.capacity_type != CapacityType::Reserved {
+        return Ok(None);
+    }
+    match class.reservations.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(one)),
+        several => Err(format!(
+            "it runs in one of the {} capacity reservations of class {}: name only that one while it is adopted",
+            several.len(),
+            class.name
+        )),
+    }
 }

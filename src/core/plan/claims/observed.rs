@@ -14,9 +14,10 @@ pub(in crate::core::plan) fn observed_instance<'a>(pass: &Pass<'a>, claim: &Clai
     match (&claim.status.instance, &claim.spec.adopted) {
         // Whoever it belongs to now: the caller looks.
         (Some(id), _) => pass.index.instance(id),
-        // One that is taken over is ours when its tags say so.
+        // One that is taken over is ours when its tags say so; of one that has ended only the books are left to close.
         (None, Some(id)) => {
-            pass.index.instance(id).filter(|i| i.ownership(uid) == Ownership::Ours && i.claim_uid() == Some(claim.uid.as_str()))
+            let ours = |i: &&Instance| i.ownership(uid) == Ownership::Ours && i.claim_uid() == Some(claim.uid.as_str());
+            pass.index.instance(id).filter(|i| !i.is_alive() || ours(i))
         }
         (None, None) => pass.index.tagged_with(claim).filter(|i| !i.is_of_another(uid)),
     }

@@ -44,6 +44,9 @@ fn adopt(toy: &mut Toy, allowed: &Allowed) -> usize {
         let claim = Claim { name: name.clone(), uid: claim_uid.as_str().into(), version, created_at, deleting, spec: *spec, status };
         toy.world.claims.insert(name, claim);
         toy.run(5);
+        if !machine.is_alive() {
+            continue;
+        }
         retag(toy, &machine, &[(tags::CLUSTER_UID, &uid), (tags::CLAIM_UID, &claim_uid), (tags::BOOKS, books.as_str())]);
     }
     adopted
@@ -70,7 +73,7 @@ fn machines_of_a_rebuilt_control_plane_are_taken_over_with_their_work_and_nothin
     toy.run(60);
     let strict = Allowed::default();
     assert!(proposed(&toy, &strict).iter().all(|p| matches!(p, Some(Proposal::Leave { because }) if because.contains("--from-uid"))));
-    let allowed = Allowed { from_uids: ["toy-uid".to_owned()].into(), unmarked: false };
+    let allowed = Allowed { from_uids: ["toy-uid".to_owned()].into(), unmarked: false, ended: false };
     assert_eq!(adopt(&mut toy, &allowed), 3);
     toy.run(1_200);
     assert_eq!(toy.all_instances().iter().map(|i| &i.id).collect::<Vec<_>>(), before.iter().collect::<Vec<_>>());
@@ -104,6 +107,30 @@ fn what_a_ledger_knows_of_an_adopted_machine_is_recorded_under_the_same_ids_even
         let later = |r: &&&LedgerRecord| matches!(r, LedgerRecord::HourPriced(h) if h.hour >= 2);
         assert_eq!(news.iter().filter(|r| !later(r)).collect::<Vec<_>>(), Vec::<&&LedgerRecord>::new(), "the ledger had all of it");
     }
+}
+
+/// Its claim was lost while it ended: without this it would be paid for in the books for ever.
+#[test]
+fn the_books_of_a_machine_that_ended_without_a_claim_are_closed_when_that_is_asked_for() {
+    let mut toy = Toy::new();
+    toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(600);
+    toy.world.claims = BTreeMap::new().into();
+    toy.all_instances().iter().for_each(|machine| toy.end_instance(&machine.id, "Server.SpotInstanceTermination"));
+    toy.run(60);
+    let closed = |toy: &Toy| {
+        toy.ledger
+            .iter()
+            .filter_map(|r| if let LedgerRecord::IntervalClosed(c) = r { Some(c.claim_uid.clone()) } else { None })
+            .collect::<Vec<_>>()
+    };
+    let opened: Vec<_> =
+        toy.ledger.iter().filter_map(|r| if let LedgerRecord::IntervalOpened(o) = r { Some(o.claim_uid.clone()) } else { None }).collect();
+    assert_eq!((opened.len(), closed(&toy)), (1, vec![]));
+    assert_eq!(proposed(&toy, &Allowed::default()).into_iter().flatten().count(), 0, "it has ended");
+    assert_eq!(adopt(&mut toy, &Allowed { ended: true, ..Allowed::default() }), 1);
+    toy.run(60);
+    assert_eq!(closed(&toy), opened, "under the uid that the ledger knows");
 }
 
 #[test]
