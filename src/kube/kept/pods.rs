@@ -15,10 +15,10 @@ use super::{note_version, readable, take_out};
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::Uid;
 use crate::core::units::shared::Shared;
+use crate::core::workload as core_workload;
 use crate::core::workload::alike_pods::AlikePods;
 use crate::core::workload::pod_reader::{NamespaceLabels, PodReader};
 use crate::core::workload::volumes::{VolumeFacts, Volumes};
-use crate::core::workload::{self as core_workload, PodRules};
 use crate::ports::ClusterView;
 
 /// What was read of pods, and with what. The pods themselves are in the view.

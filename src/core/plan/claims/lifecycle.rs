@@ -15,7 +15,7 @@ use crate::core::fleet::{Claim, Doubt, Node, Ownership, Trigger};
 use crate::core::market::CoolDownCause;
 use crate::core::snapshot::Lane;
 use crate::core::units::time::{Millis, Timestamp};
-use crate::core::workload::need::constraints::TYPE;
+use crate::core::workload::need::constraints::{CAPACITY_TYPE, TYPE};
 
 pub(in crate::core::plan) fn advance_claims(pass: &mut Pass) {
     let claims = pass.claims.clone();
@@ -72,7 +72,9 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
         // k3s' own controller writes `k3s` there, whatever the kubelet said.
         let kind = claim.spec.capacity.instance_type.as_str();
         let wrong = node.state.labels.get(TYPE).is_some_and(|said| said != kind);
-        let labels = wrong.then(|| (TYPE.to_owned(), kind.to_owned())).into_iter().collect();
+        // Pods look for their kind by it on every node, also on those whose own pods did not ask for it.
+        let capacity_type = (CAPACITY_TYPE.to_owned(), claim.spec.capacity.capacity_type.to_string());
+        let labels = wrong.then(|| (TYPE.to_owned(), kind.to_owned())).into_iter().chain([capacity_type]).collect();
         let label = ClusterAction::MarkNode { node: node.name.clone(), claim: claim.name.clone(), taint: false, labels };
         let change = ClaimPatch { node: Some(node.name.clone()), node_ready_at: Some(pass.now), ..ClaimPatch::default() };
         pass.step(lane(claim), Vec::new(), vec![cluster(label), patch(claim, change)]);

@@ -12,7 +12,9 @@ use crate::core::fleet::{Claim, Node};
 use crate::core::placement::node_labels::ExpectedNode;
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::Uid;
+use crate::core::workload::company::{Company, Domain};
 use crate::core::workload::need::WorkloadKind;
+use crate::core::workload::need::constraints::ZONE;
 use crate::core::workload::{Mobility, Pod, PodPhase};
 
 pub(in crate::core::plan) fn lift_gates(pass: &mut Pass) {
@@ -24,7 +26,8 @@ pub(in crate::core::plan) fn lift_gates(pass: &mut Pass) {
         if claim.status.node_ready_at.is_none() || is_misfit(claim, pod) || has_outgrown(pass, claim, pod) || predecessor_runs(pass, pod) {
             continue;
         }
-        if !has_its_labels(pass, &claim.clone(), node, pod) {
+        let claim = claim.clone();
+        if !has_its_labels(pass, &claim, node, pod) || !is_near_by_label(pass, &claim, node, pod) {
             continue;
         }
         let Some(claim) = pod.claim.as_ref().and_then(|name| pass.claims.get(name)) else { continue };
@@ -57,6 +60,23 @@ fn has_its_labels(pass: &mut Pass, claim: &Claim, node: &Node, pod: &Pod) -> boo
             }
         }
     }
+    false
+}
+
+/// Whether the pods that the pod must be near in its zone stand on nodes with the same label for that zone: some pods ask for its id and some
+/// for its name, and the scheduler compares what is written. Else their node gets the form that this one has.
+fn is_near_by_label(pass: &mut Pass, claim: &Claim, node: &Node, pod: &Pod) -> bool {
+    let near: Vec<&Company> = pod.rules.together.iter().filter(|c| c.domain == Domain::Zone).collect();
+    let Some(form) = node.state.labels.get(ZONE).filter(|_| !near.is_empty()) else { return true };
+    let meant = |other: &Pod| near.iter().any(|c| c.pods.selects(&other.object().namespace, &other.rules.labels));
+    let others = pass.world.pods.values().filter(|p| !p.finished() && meant(p)).filter_map(|p| pass.claims.get(p.claim.as_ref()?));
+    let beside = others.filter(|c| c.spec.capacity.zone == claim.spec.capacity.zone && c.name != claim.name);
+    let node_of = |c: &Claim| Some((c.name.clone(), pass.world.nodes.get(c.status.node.as_ref()?)?));
+    let differs = beside.filter_map(node_of).find(|(_, there)| there.state.labels.get(ZONE) != Some(form));
+    let Some((of, there)) = differs.map(|(of, there)| (of, there.name.clone())) else { return true };
+    let labels = [(ZONE.to_owned(), form.clone())].into();
+    let mark = ClusterAction::MarkNode { node: there.clone(), claim: of, taint: false, labels };
+    pass.step(vec![Lane::Node(there)], Vec::new(), vec![Action::Cluster(mark)]);
     false
 }
 

@@ -10,11 +10,14 @@ use crate::core::action::{EventKind, EventSubject};
 use crate::core::units::shared::Shared;
 use crate::core::units::time::Millis;
 use crate::core::units::{Mebibytes, Millicores};
+use crate::core::workload::company::{Company, Domain};
 use crate::core::workload::need::Need;
 use crate::core::workload::{Pod, PodPhase};
 
 /// A volume that is not there for this long after its pod was made is worth an event: claims of a pod are often made just after it.
 const SAID_AFTER: Millis = Millis::from_secs(15);
+/// A pod waits this long for others to get a place that it must be near; then they may never get one.
+const COMPANY_WITHIN: Millis = Millis::from_mins(1);
 
 /// Whether the pod waits for a volume that no machine could have now.
 pub(in crate::core::plan) fn waits_for_volume(pass: &mut Pass, pod: &Pod) -> bool {
@@ -42,8 +45,20 @@ fn in_use(pass: &Pass, pod: &Pod) -> Option<String> {
     Some(format!("PersistentVolumeClaim {claim} (ReadWriteOncePod) is in use by pod {}", holder.object()))
 }
 
+/// Whether the pod waits for others that it must be near and that are about to get a place. It may be the first of its kind, but not beside
+/// them: the scheduler lets it go where none of them is only while there is none anywhere.
+fn waits_for_company(pass: &mut Pass, pod: &Pod, waiting: &[&Pod]) -> bool {
+    let selects = |company: &Company, other: &Pod| company.pods.selects(&other.object().namespace, &other.rules.labels);
+    let own = pod.rules.together.iter().filter(|c| c.domain != Domain::Machine && selects(c, pod));
+    let others = own.flat_map(|c| waiting.iter().filter(move |other| selects(c, other) && !other.rules.together.contains(c)));
+    let newest = others.map(|other| other.created_at).max();
+    newest.is_some_and(|since| !pass.due(since, COMPANY_WITHIN))
+}
+
 /// Of pods that must share a machine, or may not use a volume together, the first; the others have the pass that sees where it went.
-pub(in crate::core::plan) fn one_at_a_time<'a>(pass: &Pass, waiting: Vec<&'a Pod>) -> Vec<&'a Pod> {
+pub(in crate::core::plan) fn one_at_a_time<'a>(pass: &mut Pass, waiting: Vec<&'a Pod>) -> Vec<&'a Pod> {
+    let all = waiting.clone();
+    let waiting: Vec<&Pod> = waiting.into_iter().filter(|pod| !waits_for_company(pass, pod, &all)).collect();
     let terms = super::asking::terms(pass);
     if !waiting.iter().any(|pod| is_tied(&terms.marks, pod)) {
         return waiting;

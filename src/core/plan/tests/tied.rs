@@ -3,7 +3,9 @@
 use super::toy::*;
 use crate::core::units::ids::Uid;
 use crate::core::units::{Mebibytes, Millicores};
+use crate::core::workload::labels::{LabelOperator, LabelRequirement};
 use crate::core::workload::need::WorkloadKind;
+use crate::core::workload::need::constraints::ZONE;
 use crate::core::workload::volumes::PodVolumes;
 use crate::core::workload::{Mobility, PodRules};
 
@@ -119,4 +121,70 @@ fn affinity_over_machines_is_kept_and_a_follower_waits_for_whom_it_follows() {
     add(&mut toy, "side", near("side", "nobody"));
     toy.run(10);
     assert!(toy.world.claims.is_empty(), "nothing is bought to be near nobody");
+}
+
+/// The rules of a pod of `app` that must be in a zone with pods of `others`.
+fn near_in_zone(app: &str, others: &[&str]) -> PodRules {
+    let manifest = serde_json::json!({
+        "metadata": { "namespace": "default", "labels": { "app": app } },
+        "spec": { "affinity": { "podAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [
+            { "topologyKey": ZONE, "labelSelector": { "matchExpressions": [{ "key": "app", "operator": "In", "values": others }] } }] } } },
+    });
+    (*PodRules::read(&serde_json::from_value(manifest).unwrap(), &Default::default()).0).clone()
+}
+
+fn plain(app: &str) -> PodRules {
+    PodRules { labels: [("app".to_owned(), app.to_owned())].into(), ..PodRules::default() }
+}
+
+fn zone_of(toy: &Toy, uid: &Uid) -> Option<String> {
+    Some(toy.world.claims.get(toy.world.pods[uid].claim.as_ref()?)?.spec.capacity.zone.to_string())
+}
+
+/// It may be the first of its kind, but not while another that it must be near is about to get a place elsewhere.
+#[test]
+fn who_must_be_near_others_waits_for_those_that_come_with_it() {
+    let mut toy = Toy::new();
+    let chat = add(&mut toy, "chat", near_in_zone("chat", &["chat", "index"]));
+    let index = add(&mut toy, "index", plain("index"));
+    toy.world.pods.get_mut(&index).unwrap().need.as_mut().unwrap().0.regions = vec!["us-east-1".to_owned()];
+    toy.run(10);
+    assert_eq!((zone_of(&toy, &chat).as_deref(), zone_of(&toy, &index).as_deref()), (Some("use1-az4"), Some("use1-az4")));
+}
+
+#[test]
+fn who_must_be_near_others_does_not_wait_for_ever_for_those_that_get_no_place() {
+    let mut toy = Toy::new();
+    let chat = add(&mut toy, "chat", near_in_zone("chat", &["chat", "index"]));
+    let index = add(&mut toy, "index", plain("index"));
+    toy.world.pods.get_mut(&index).unwrap().need.as_mut().unwrap().0.gpus = 64;
+    toy.run(30);
+    assert_eq!(zone_of(&toy, &chat), None);
+    toy.run(60);
+    assert!(zone_of(&toy, &chat).is_some() && zone_of(&toy, &index).is_none());
+}
+
+/// The scheduler compares what is written: an id on one node and a name on the other are two zones to it.
+#[test]
+fn the_nodes_of_pods_that_must_be_near_each_other_have_one_form_of_their_zone() {
+    let mut toy = Toy::new();
+    let index = add(&mut toy, "index", plain("index"));
+    let by_id = LabelRequirement { key: ZONE.to_owned(), operator: LabelOperator::In(["use1-az4".to_owned()].into()) };
+    toy.world.pods.get_mut(&index).unwrap().need.as_mut().unwrap().0.node_terms = vec![vec![by_id]];
+    toy.run(80);
+    let chat = add(&mut toy, "chat", near_in_zone("chat", &["index"]));
+    let by_name = LabelRequirement { key: ZONE.to_owned(), operator: LabelOperator::In(["us-east-1a".to_owned()].into()) };
+    toy.world.pods.get_mut(&chat).unwrap().need.as_mut().unwrap().0.node_terms = vec![vec![by_name]];
+    toy.run(80);
+    let form = |uid: &Uid| toy.world.nodes[toy.world.pods[uid].node.as_ref().unwrap()].state.labels[ZONE].clone();
+    assert_eq!((form(&chat), form(&index)), ("us-east-1a".to_owned(), "us-east-1a".to_owned()));
+}
+
+/// Pods that must be near others by capacity type find the label on every node, also where nobody asked for it.
+#[test]
+fn every_node_says_its_capacity_type() {
+    let mut toy = Toy::new();
+    add(&mut toy, "index", plain("index"));
+    toy.run(60);
+    assert!(toy.world.nodes.values().all(|node| node.state.labels["lowtide.dev/capacity-type"] == "spot") && toy.world.nodes.len() == 1);
 }
