@@ -14,11 +14,12 @@ use kube::{Api, Client, ResourceExt};
 
 use crate::aws::{AwsCloud, AwsSettings};
 use crate::core::fleet::{Claim, Instance, NodeClass, NodePool, UnreadableClaim, tags};
-use crate::core::market::CapacityType;
 use crate::core::market::catalog::Catalog;
-use crate::core::market::quote::Quote;
+use crate::core::market::{CapacityType, Quote};
+
 use crate::core::plan::claims::adoption::{AdoptedPrices, Allowed, Ours, Proposal, propose};
 use crate::core::units::ids::{ClaimName, ClassName, InstanceId, PoolName, Region, Uid};
+use crate::core::units::money::MicroUsdPerHour;
 use crate::engine::wall_clock::WallClock;
 use crate::kube::api::{CLAIM_FINALIZER, GpuNodeClaim, GpuNodeClass, GpuNodePool};
 use crate::kube::errors::call;
@@ -47,6 +48,9 @@ pub struct AdoptArgs {
     /// Endpoint to use instead of AWS, for local worlds.
     #[arg(long, env = "AWS_ENDPOINT_URL")]
     pub aws_endpoint_url: Option<String>,
+    /// Allow AWS_ENDPOINT_URL and similar variables to send signed requests over plain http to other machines.
+    #[arg(long, env = "LOWTIDE_ALLOW_INSECURE_ENDPOINT")]
+    pub allow_insecure_endpoint: bool,
 }
 
 /// What stopped an adoption.
@@ -179,6 +183,10 @@ async fn mark(cloud: &AwsCloud, region: &Region, id: &InstanceId, (uid, claim, b
 
 /// Runs `lowtide adopt`.
 pub async fn run(args: AdoptArgs) -> ExitCode {
+    if let Err(fault) = super::endpoints::check(args.aws_endpoint_url.as_deref(), args.allow_insecure_endpoint) {
+        eprintln!("lowtide adopt: {fault}");
+        return ExitCode::FAILURE;
+    }
     match adopt(&args).await {
         Ok((taken, left)) => {
             let said = if args.yes { "adopted" } else { "would be adopted; nothing was changed, run with --yes to do it" };

@@ -10,6 +10,8 @@ pub mod catalog;
 pub mod check;
 #[cfg(feature = "live")]
 pub mod crds;
+#[cfg(feature = "live")]
+mod endpoints;
 #[cfg(feature = "ledger")]
 pub mod explain;
 pub mod files;

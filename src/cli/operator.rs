@@ -22,7 +22,7 @@ use crate::ledger::fetch::{self, Hourly, Location, What};
 use crate::ledger::prometheus::Prometheus;
 use crate::ledger::upkeep::{self, Upkeep};
 use crate::ledger::{PgLedger, usage_queries};
-use crate::ports::{Clock, Cloud, Cluster, endpoint};
+use crate::ports::{Clock, Cloud, Cluster};
 
 /// Runs the operator. It starts even if Postgres or EC2 does not answer; both are retried until they do.
 #[derive(Debug, clap::Args)]
@@ -223,11 +223,7 @@ async fn watch_validation(client: kube::Client, policy: String) {
 /// Runs until SIGTERM or Ctrl-C, then gives the Lease back.
 pub async fn run(args: OperatorArgs) -> ExitCode {
     set_up_log(args.log_json);
-    let overrides = endpoint::VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
-    let named = args.aws_endpoint_url.iter().map(|url| ("--aws-endpoint-url".to_owned(), url.clone()));
-    if !args.allow_insecure_endpoint
-        && let Some(fault) = named.chain(overrides).find_map(|(name, url)| endpoint::check(&name, &url).err())
-    {
+    if let Err(fault) = super::endpoints::check(args.aws_endpoint_url.as_deref(), args.allow_insecure_endpoint) {
         error!("{fault}");
         return ExitCode::FAILURE;
     }

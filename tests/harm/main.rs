@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod attacks;
+mod checked;
 #[path = "../released/mod.rs"]
 mod released;
 mod secrets;
@@ -16,6 +17,7 @@ use stage::Stage;
 #[tokio::test(flavor = "multi_thread")]
 async fn no_accident_and_no_attack_ends_a_machine_with_work() {
     let mut stage = Stage::set_up().await;
+    checked::a_check_says_what_is_wrong_and_what_to_do(&mut stage).await;
     attacks::a_stolen_token_changes_nothing_that_is_not_lowtides(&stage);
     stage.steady(3).await;
     attacks::a_claim_that_cannot_be_read_keeps_its_machine_and_its_pods(&mut stage).await;

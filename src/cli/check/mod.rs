@@ -37,12 +37,18 @@ pub struct CheckArgs {
     /// Endpoint to use instead of AWS, for a local lab.
     #[arg(long, env = "AWS_ENDPOINT_URL")]
     pub aws_endpoint_url: Option<String>,
+    /// Allow AWS_ENDPOINT_URL and similar variables to send signed requests over plain http to other machines.
+    #[arg(long, env = "LOWTIDE_ALLOW_INSECURE_ENDPOINT")]
+    pub allow_insecure_endpoint: bool,
     /// URL of the ledger's Postgres; without it Postgres is not checked.
     #[arg(long, env = "LOWTIDE_DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<String>,
     /// Check only the cluster and what the operator reports there: ask nothing of AWS.
     #[arg(long)]
     pub no_aws: bool,
+    /// Do not look at Postgres.
+    #[arg(long)]
+    pub no_postgres: bool,
     /// Print JSON: an array of findings, each with area, what, verdict, found and todo.
     #[arg(long)]
     pub json: bool,
@@ -50,6 +56,10 @@ pub struct CheckArgs {
 
 /// Runs `lowtide check`.
 pub async fn run(args: CheckArgs) -> ExitCode {
+    if let Err(fault) = crate::cli::endpoints::check(args.aws_endpoint_url.as_deref(), args.allow_insecure_endpoint) {
+        eprintln!("lowtide check: {fault}");
+        return ExitCode::FAILURE;
+    }
     let findings = look(&args).await;
     // A reader that stopped early (`| head`) is not an error.
     let mut out = std::io::stdout();
@@ -81,6 +91,7 @@ async fn look(args: &CheckArgs) -> Vec<Finding> {
         )),
     }
     match &args.database_url {
+        _ if args.no_postgres => {}
         Some(url) => {
             eprintln!("looking at Postgres ...");
             all.append(&mut ledger::check(url).await);
