@@ -87,6 +87,19 @@ fn what_owner_or_pool_ask_about_a_spread_holds_instead() {
 }
 
 #[test]
+fn what_returns_to_spot_stands_apart_too() {
+    let mut toy = service(4, |_| {});
+    priced(&mut toy, 92_000);
+    toy.dry.extend([spot_a(), spot_b()]);
+    toy.run(20 * 60);
+    assert_eq!(held(&toy), (0, 0, 4), "no spot: on-demand after four refusals");
+    toy.dry.clear();
+    toy.run(60 * 60);
+    let (cheap, apart, on_demand) = held(&toy);
+    assert!(cheap >= 1 && apart >= 1 && on_demand == 0, "{cheap} and {apart} on spot, {on_demand} on on-demand");
+}
+
+#[test]
 fn a_replica_that_cannot_be_bought_apart_is_bought_where_there_is_room() {
     let mut toy = service(10, |_| {});
     priced(&mut toy, 92_000);
