@@ -18,10 +18,10 @@ use crate::ports::ClusterView;
 /// The watch of claims may be behind that of pods: until then such a pod is left alone.
 const PATIENCE: Millis = Millis::from_secs(10);
 
-/// The pod waits, and names a claim that keeps bindings and has none of it.
+/// The pod waits, and names a claim that knows nothing of it.
 fn is_unknown(pod: &Pod, claims: &BTreeMap<ClaimName, Claim>) -> bool {
     let claim = pod.claim.as_ref().filter(|_| pod.waits()).and_then(|name| claims.get(name));
-    claim.is_some_and(|claim| !claim.knows(&pod.identity.uid))
+    claim.is_some_and(|claim| !claim.awaits(&pod.identity.uid))
 }
 
 impl State {
@@ -81,8 +81,11 @@ mod tests {
         set(&mut toy, PodPhase::Pending, None);
         assert_eq!(seen(&toy, &forger, 60), (claim.clone(), false), "its gate is lifted: it is watched until it runs");
         set(&mut toy, PodPhase::Gated, None);
-        // A claim of the version before kept nothing.
+        // A claim of the version before kept nothing but the pods that it was bought for, and one that was adopted not even those.
         toy.world.claims.values_mut().for_each(|claim| claim.spec.bindings = None);
-        assert_eq!(seen(&toy, &forger, 60), (claim, false));
+        toy.world.pods.get_mut(&bound).unwrap().phase = PodPhase::Gated;
+        assert_eq!([seen(&toy, &bound, 60), seen(&toy, &forger, 60)], [(claim, false), (None, false)]);
+        toy.world.claims.values_mut().for_each(|claim| claim.spec.bought_for.clear());
+        assert_eq!(seen(&toy, &bound, 60), (None, false));
     }
 }

@@ -230,6 +230,11 @@ impl Claim {
         self.spec.books.as_ref().unwrap_or(&self.uid)
     }
 
+    /// A pod that waits and says that it is bound here is: the claim keeps its binding, or is of a version that kept none and was bought for it.
+    pub fn awaits(&self, pod: &Uid) -> bool {
+        let bought_for = || self.spec.bindings.is_none() && self.spec.bought_for.iter().any(|bought| bought.uid == *pod);
+        self.binding_of(pod).is_some() || bought_for()
+    }
     /// New work may be put here: not failed, not doomed, not on its way out.
     pub fn takes_work(&self) -> bool {
         let s = &self.status;
@@ -240,7 +245,7 @@ impl Claim {
         let bought_with = || self.spec.bindings.iter().flatten().find(|binding| binding.pod == *pod);
         self.status.bindings.get(pod).or_else(bought_with)
     }
-    /// A pod that says it is bound here is, as far as the claim can tell: one of a version that kept no bindings, or an adopted one, cannot.
+    /// A pod whose gate is lifted and that says it is bound here is, as far as the claim can tell: one of a version that kept no bindings, or an adopted one, cannot.
     pub fn knows(&self, pod: &Uid) -> bool {
         self.spec.bindings.is_none() || self.binding_of(pod).is_some()
     }
