@@ -131,7 +131,7 @@ fn negative_controls(good: &Path) {
         (&[("Tags", "team=search")], "Tags is not a JSON object"),
         (&[("Tags", r#"{"team":{"a":1}}"#)], "Tags is not a JSON object of plain values"),
         (&[("RegionName", "")], "RegionName is null exactly when RegionId is"),
-        (&[("ProviderName", "  ")], "ProviderName holds only spaces"),
+        (&[("ProviderName", "  ")], "ProviderName contains only spaces"),
         (&[("SkuId", "")], "SkuId is null although"),
         (&[("x_NetSavings", "99")], "x_NetSavings is not x_BaselineCost less EffectiveCost"),
         (&[("x_Basis", "guess")], "x_Basis is not one of"),
