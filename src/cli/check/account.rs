@@ -125,7 +125,7 @@ async fn queue(area: Area, cloud: &AwsCloud, class: &NodeClass) -> Finding {
         let todo = "set spec.interruptionQueue: without it a notice is seen in EC2's own state, up to ten seconds later";
         return Finding::note(area, "interruption queue", "the class names none", todo);
     };
-    Finding::of_call(area, ("interruption queue", "sqs:GetQueueUrl"), cloud.queue_is_there(&class.region, queue).await, |url| Ok(url))
+    Finding::of_call(area, ("interruption queue", "sqs:GetQueueUrl"), cloud.queue_is_there(&class.region, queue).await, Ok)
 }
 
 fn clock(area: Area, cloud: &AwsCloud) -> Finding {

@@ -335,6 +335,9 @@ mod tests {
 
     struct Tree(PathBuf);
 
+    /// When a delivery was made or what it is called, and its files.
+    type NamedFiles = (Option<String>, Vec<String>);
+
     impl Tree {
         fn new(name: &str, files: &[(&str, &str)]) -> Self {
             let root = std::env::temp_dir().join(format!("lowtide-delivery-{}-{name}", std::process::id()));
@@ -347,7 +350,7 @@ mod tests {
             Tree(root)
         }
 
-        fn deliveries(&self, given: &[&str], complete: bool) -> Result<Vec<(Option<String>, Vec<String>)>, String> {
+        fn deliveries(&self, given: &[&str], complete: bool) -> Result<Vec<NamedFiles>, String> {
             let paths: Vec<PathBuf> = given.iter().map(|path| self.0.join(path)).collect();
             let found = deliveries(&paths, complete).map_err(|fault| fault.to_string())?;
             let names = |d: &Delivery| d.files.iter().map(|f| f.strip_prefix(&self.0).unwrap().display().to_string()).collect::<Vec<_>>();

@@ -203,11 +203,14 @@ fn other_separator(names: &csv::StringRecord) -> Option<&'static str> {
     [(';', "semicolons"), ('\t', "tabs"), ('|', "vertical bars")].into_iter().find(|(sign, _)| only.contains(*sign)).map(|(_, name)| name)
 }
 
+/// Whether a column of this name is wanted.
+type WantedColumn<'a> = &'a dyn Fn(&str) -> bool;
+
 /// Reads CSV with a header; gives how many lines there were. Rows without any value, which spreadsheets leave at the end, are no lines.
 pub(super) fn each_csv_record(
     path: &Path,
     text: &mut dyn BufRead,
-    (required, wanted): (&[&str], &dyn Fn(&str) -> bool),
+    (required, wanted): (&[&str], WantedColumn<'_>),
     each: &mut dyn FnMut(&Line) -> Result<(), ImportFault>,
 ) -> Result<u64, ImportFault> {
     after_mark(path, text)?;

@@ -186,9 +186,12 @@ const WORKLOAD_COLUMNS: [&str; 6] = ["workload", "before_usd", "after_usd", "dif
 /// For how many workloads, those that changed most, the reason is given.
 const EXPLAINED: usize = 20;
 
+/// The driver that moved a cost most, and by how much.
+type Largest = (Driver, MicroUsd);
+
 /// Workloads, those that changed most first, each with its largest driver and what stands behind that driver in this workload alone.
 async fn by_workload(connection: &mut PgConnection, spans: &[Span; 2], months: &Months) -> Result<Vec<Vec<Option<String>>>, LedgerFault> {
-    let mut found: Vec<(MicroUsd, &ObjectRef, Option<(Driver, MicroUsd)>)> = Vec::new();
+    let mut found: Vec<(MicroUsd, &ObjectRef, Option<Largest>)> = Vec::new();
     for (workload, [was, is]) in months {
         let largest = bridge(was, is).into_iter().max_by_key(|(driver, amount)| (amount.0.abs(), std::cmp::Reverse(*driver)));
         found.push((is.total() - was.total(), workload, largest.filter(|(_, amount)| amount.0 != 0)));
