@@ -56,9 +56,6 @@ impl World {
     pub fn record(&mut self, record: &LedgerRecord, operator: u32) {
         let now = self.now();
         let id = record.id();
-        if let LedgerRecord::Decision(decision) = record {
-            check::before_purchase(self, decision, now);
-        }
         let record = check::before_record(self, id, record);
         self.kube.durable.insert(id);
         self.say(&format!("op{operator} records {}", record_in_words(&record)));

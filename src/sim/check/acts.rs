@@ -134,6 +134,7 @@ pub fn before_action(world: &mut World, action: &ClusterAction, now: Timestamp) 
         ClusterAction::Bind { target, claim, decision, .. } => {
             decided(world, *decision, &format!("the binding of {}", target.pod.object.name));
             placing::before_binding(world, &target.pod, claim, now);
+            placing::before_joining(world, &target.pod, *decision, now);
             bindings::is_earned(world, action);
         }
         ClusterAction::PatchClaim { claim, patch, .. } => {

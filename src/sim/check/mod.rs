@@ -18,7 +18,6 @@ mod warnings;
 
 pub use acts::{before_action, before_launch, before_terminate};
 pub use books::{before_forget, before_record, before_row, final_books};
-pub use placing::before_purchase;
 pub use standing::{after_step, unsettled};
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -5,6 +5,7 @@
 //! Does not: hold against a binding what its operator could not know: a pod that was placed within [`TOLERANCE`], or a claim removed meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::super::kube::asks::{Asks, Others};
 use super::super::kube::scheduler::{HOSTNAME, REGION, TYPE, ZONE};
@@ -16,8 +17,8 @@ use super::acts::removed_lately;
 use crate::core::fleet::{Claim, Trigger};
 use crate::core::invariant::Invariant;
 use crate::core::market::{Capacity, CapacityType};
-use crate::core::record::{Decision, JudgedOffer, Outcome, Refusal};
-use crate::core::units::ids::ClaimName;
+use crate::core::record::{Decision, JudgedOffer, LedgerRecord, Outcome, Refusal};
+use crate::core::units::ids::{ClaimName, DecisionId};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::PodIdentity;
 
@@ -40,24 +41,35 @@ pub fn before_binding(world: &mut World, identity: &PodIdentity, claim: &ClaimNa
     }
 }
 
-/// A machine is about to be bought for one replica of a service whose owner asks for nothing: not where all the others stand while the record
-/// itself names an offer elsewhere that costs next to nothing more.
-pub fn before_purchase(world: &mut World, decision: &Decision, now: Timestamp) {
+/// A replica of a service whose owner asks for nothing is about to be bound to a machine that was bought for it: not where all the others stand
+/// while the decision itself names an offer elsewhere that costs next to nothing more. The others have stood there for long, or were placed by
+/// the same pass.
+pub fn before_joining(world: &mut World, identity: &PodIdentity, decision: DecisionId, now: Timestamp) {
+    let Some(decision) = decided(world, decision) else { return };
     let by_choice = matches!(decision.trigger, Trigger::CheaperOffer | Trigger::ReturnToSpot);
-    let ([identity], Some(chosen)) = (decision.pods.as_slice(), &decision.judgement.chosen) else { return };
-    let Some(pod) = world.kube.pods.get(&identity.uid).map(|p| &p.object) else { return };
+    let (Some(chosen), Some(pod)) = (&decision.judgement.chosen, world.kube.pods.get(&identity.uid).map(|p| &p.object)) else { return };
     let plain = pod.asks.spares == 0 && pod.asks.spread.is_empty() && pod.asks.apart.is_empty() && pod.asks.capacity != "on-demand";
     let served = matches!(pod.made_by, super::super::world::Owner::Replicated(_));
     let simple = !world.account.is_tight() && !world.account.shares();
-    if decision.outcome != Outcome::Launch || by_choice || !served || !plain || !simple || chosen.replicas != 1 {
+    // What a process that ended left to the next one was decided in another world.
+    let fresh = now.since(decision.decided_at) < Millis::from_secs(10);
+    if decision.outcome != Outcome::Launch || !fresh || by_choice || !served || !plain || !simple || chosen.replicas != 1 {
         return;
     }
     let stays = |p: &&SimPod| p.pod.let_go.is_none() && p.pod.deleting_until.is_none() && !p.pod.finished();
     let all = world.kube.pods.values().map(|p| &p.object).filter(stays).filter(|p| p.made_by == pod.made_by);
-    let others = all.filter(|p| p.pod.identity.uid != identity.uid).count();
+    let others: Vec<&SimPod> = all.filter(|p| p.pod.identity.uid != identity.uid).collect();
     let same = |on: &Claim| lost_with(&on.spec.capacity) == lost_with(&chosen.capacity) && on.status.moving.is_none() && !on.deleting;
-    let beside = standing(world, pod, now).filter(|(p, on)| stays(p) && p.made_by == pod.made_by && same(on)).count();
-    if others == 0 || beside < others {
+    let known = |p: &SimPod| {
+        let of_this_pass = p.pod.placed_by.and_then(|id| decided(world, id)).is_some_and(|other| other.decided_at == decision.decided_at);
+        of_this_pass || now.since(p.placed_at) > TOLERANCE
+    };
+    let beside = |p: &&SimPod| {
+        let on = p.pod.claim.as_ref().and_then(|name| world.kube.claims.get(name));
+        on.is_some_and(|on| same(&on.object)) && known(p)
+    };
+    let others = if others.iter().all(beside) { others.len() } else { 0 };
+    if others == 0 {
         return;
     }
     // Where nothing of ours ever ran, only what is published is known.
@@ -80,6 +92,14 @@ pub fn before_purchase(world: &mut World, decision: &Decision, now: Timestamp) {
             chosen.cost_per_replica_hour.unwrap_or(chosen.price_per_hour)
         );
         world.broke(Invariant::NeedsAndPoliciesHold, text);
+    }
+}
+
+/// The decision of this id, as it was made durable.
+fn decided(world: &World, id: DecisionId) -> Option<Arc<Decision>> {
+    match &**world.checks.recorded.get(&id.0)? {
+        LedgerRecord::Decision(decision) => Some(Arc::new((**decision).clone())),
+        _ => None,
     }
 }
 
