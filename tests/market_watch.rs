@@ -13,7 +13,7 @@ use lowtide::aws::{AwsCloud, AwsSettings};
 use lowtide::core::action::ClusterAction;
 use lowtide::core::fleet::{ClassStatus, LaunchTemplate, NodeClass};
 use lowtide::core::market::quota::QuotaFamily;
-use lowtide::core::market::{CapacityType, Quote};
+use lowtide::core::market::{Capacity, CapacityType, Quote};
 use lowtide::core::plan::Settings;
 use lowtide::core::record::LedgerRecord;
 use lowtide::core::snapshot::Lane;
@@ -293,15 +293,11 @@ async fn placement_scores_are_few_questions_kept_when_ec2_takes_no_new_ones() {
     let running = Running::start(&account, Away, intervals()).await;
     running.until("two families are scored", |engine| (engine.state().scores.len() == 20).then_some(())).await;
     let now = running.engine.clock.now();
-    let state = running.engine.state();
-    let scored: BTreeSet<String> = state
-        .market
-        .offers
-        .keys()
-        .filter(|capacity| state.scores.of(capacity, now).is_some())
-        .map(|capacity| capacity.instance_type.family().to_owned())
-        .collect();
-    drop(state);
+    let scored: BTreeSet<String> = {
+        let state = running.engine.state();
+        let is_scored = |capacity: &&Capacity| state.scores.of(capacity, now).is_some();
+        state.market.offers.keys().filter(is_scored).map(|capacity| capacity.instance_type.family().to_owned()).collect()
+    };
     assert_eq!(scored.len(), 2, "{scored:?}");
     let asked = account.calls("GetSpotPlacementScores").await;
     let mut again = asked;
