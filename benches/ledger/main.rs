@@ -22,7 +22,7 @@ use lowtide::engine::driver::{Engine, Intervals};
 use lowtide::engine::wall_clock::WallClock;
 use lowtide::lab::memory_outbox::{EmptyCloud, MemoryOutbox};
 use lowtide::lab::postgres::PrivatePostgres;
-use lowtide::lab::progress::{Step, say};
+use lowtide::lab::progress::{Wait, say};
 use lowtide::ledger::rows::{Row, Rows};
 use lowtide::ledger::{PgLedger, connect, migrate, seal};
 use lowtide::ports::{Clock, Ledger};
@@ -77,7 +77,7 @@ async fn measure(arguments: &BenchArguments) -> Result<(), Box<dyn std::error::E
 
 /// Decisions with their candidates, in batches, by several writers; and the same batches as Postgres alone takes them.
 async fn ingest(url: &str, arguments: &BenchArguments) -> Result<(), Box<dyn std::error::Error>> {
-    let step = Step::begin(format!("write {} decisions", arguments.decisions));
+    let wait = Wait::begin(format!("write {} decisions", arguments.decisions));
     let ledger = Arc::new(PgLedger::connect_lazy(url)?);
     let batches = |first: usize| -> Vec<Vec<LedgerRecord>> {
         let ids: Vec<usize> = (first..first + arguments.decisions).collect();
@@ -98,7 +98,7 @@ async fn ingest(url: &str, arguments: &BenchArguments) -> Result<(), Box<dyn std
         async move { copy_prepared(&pool, statements).await.map_err(|fault| fault.to_string()) }
     };
     let alone = at_once(prepared, arguments.writers, copying).await?;
-    step.done("");
+    wait.done("");
     let rate = |took: Duration| arguments.decisions as f64 / took.as_secs_f64();
     println!(
         "ingest: {} decisions with 20 candidates each in {:.2} s: {:.0} per second ({} writers, batches of {BATCH}, hashed)",
@@ -157,7 +157,7 @@ async fn copy_prepared(pool: &PgPool, statements: Vec<(String, String)>) -> Resu
 
 /// One seal over a hundred thousand rows.
 async fn sealing(url: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let step = Step::begin("seal 100,000 rows");
+    let wait = Wait::begin("seal 100,000 rows");
     let mut connection = connect(url).await?;
     seal::seal(&mut connection).await?;
     let ledger = PgLedger::connect_lazy(url)?;
@@ -167,14 +167,14 @@ async fn sealing(url: &str) -> Result<(), Box<dyn std::error::Error>> {
     let begun = Instant::now();
     let sealed = seal::seal(&mut connection).await?;
     let took = begun.elapsed();
-    step.done("");
+    wait.done("");
     println!("seal: {} rows in {:.3} s", sealed.rows, took.as_secs_f64());
     Ok(())
 }
 
 /// From the pass that takes a decision, through the outbox and the engine's delivery, until a reader sees it.
 async fn visibility(url: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let step = Step::begin("one decision at a time");
+    let wait = Wait::begin("one decision at a time");
     let mut connection = connect(url).await?;
     // The disk still writes what the steps before made.
     sqlx::raw_sql("CHECKPOINT").execute(&mut connection).await?;
@@ -200,7 +200,7 @@ async fn visibility(url: &str) -> Result<(), Box<dyn std::error::Error>> {
     stop.send_replace(true);
     running.await?;
     waits.sort();
-    step.done("");
+    wait.done("");
     let ms = |at: usize| waits.get(at).map_or(0.0, |wait| wait.as_secs_f64() * 1e3);
     println!(
         "visible: a decision is read {:.0} ms after it was taken (median of {}), {:.0} ms at most",

@@ -139,7 +139,10 @@ async fn entered(connection: &mut PgConnection, dice: &mut Dice, folder: &Folder
     // One day, so that one version is one file.
     holding.usage = versions(connection, Format::Usage, dice, |dice, version| {
         let hours: String = (0..24)
-            .filter_map(|hour| (!dice.one_in(4)).then(|| format!("2026-07-20T{hour:02}:00:00Z,ml/{workload},{}\n", dice.between(0, 5_000))))
+            .map(|hour| match dice.one_in(4) {
+                true => String::new(),
+                false => format!("2026-07-20T{hour:02}:00:00Z,ml/{workload},{}\n", dice.between(0, 5_000)),
+            })
             .collect();
         folder.file(&format!("usage-{version}.csv"), &format!("hour,workload,requests\n{hours}"))
     })

@@ -141,7 +141,7 @@ async fn a_newer_version_replaces_the_older_and_what_stands_beside_is_named() {
     let folder = Folder::new("statements-lines");
     let july = "2026-07".parse::<Month>().unwrap();
     let on_demand = folder.file("mid/cur.csv", &format!("{HEADER}{}", hours("i-a", 0..10, "3.00")));
-    taken(&mut connection, Format::Cur, &[on_demand.clone()]).await.unwrap();
+    taken(&mut connection, Format::Cur, std::slice::from_ref(&on_demand)).await.unwrap();
     assert_eq!(cost(&mut connection).await, "40.00");
     let plan = |hour: i64| {
         [

@@ -69,7 +69,7 @@ async fn a_spike_is_found_within_two_hours_explained_and_left_out_once_planned()
     let found = anomalies::find(&mut connection, at(5), 1).await.unwrap();
     let [spike] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!((spike.team.as_str(), spike.service.as_str(), spike.cost, spike.ordinary), ("ml", "search", usd(60), usd(20)));
-    assert_eq!((spike.cause.as_str(), spike.steps.as_slice()), ("quantity", [("volume", usd(80))].as_slice()));
+    assert_eq!((spike.cause.as_str(), spike.moved.as_slice()), ("quantity", [("volume", usd(80))].as_slice()));
     assert_eq!(anomalies::find(&mut connection, now(), 24).await.unwrap().len(), 1, "a run of hours is reported once");
     let figures = figures::read(&mut connection, now()).await.unwrap();
     assert_eq!(figures.anomalies.keys().collect::<Vec<_>>(), [&("ml".to_owned(), "search".to_owned(), "quantity".to_owned())]);

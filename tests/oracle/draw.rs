@@ -131,11 +131,12 @@ impl Draw {
     fn some<T: Clone>(&mut self, of: &[T], most: i64) -> Vec<T> {
         let mut left = of.to_vec();
         let many = self.chance.between(1, most);
-        (0..many)
-            .filter_map(|_| {
-                (!left.is_empty()).then(|| left.remove(usize::try_from(self.chance.below(i64::try_from(left.len()).unwrap())).unwrap()))
-            })
-            .collect()
+        let mut chosen = Vec::new();
+        while !left.is_empty() && i64::try_from(chosen.len()).unwrap() < many {
+            let at = self.chance.below(i64::try_from(left.len()).unwrap());
+            chosen.push(left.remove(usize::try_from(at).unwrap()));
+        }
+        chosen
     }
 
     pub fn case(mut self) -> Case {
