@@ -145,7 +145,7 @@ fn demand_of(pass: &Pass, pod: &Pod, verdict: Option<&Verdict>) -> Option<Demand
         need.capacity = CapacityPreference::OnDemand;
     }
     let key = pod.identity.uid.as_str().to_owned();
-    tied::make_room_for_followers(pass, pod, &mut need);
+    tied::make_room_for_followers(pass, &terms(pass).marks, pod, &mut need);
     let (owner, gang, rescue) = (owner_rule(pass, pod, schedule), gang_of(pass, pod, schedule), is_rescue(pass, pod));
     let buy_only = verdict.and_then(|verdict| verdict.buy_only.clone());
     let apart = apart::of(pass, &terms(pass).marks, pod);

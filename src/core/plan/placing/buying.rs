@@ -144,7 +144,12 @@ fn waiting_pods<'a>(pass: &mut Pass<'a>) -> Vec<&'a Pod> {
     }
     // Rescues first, then the oldest: the order is the placement's tie-break.
     waiting.sort_by_cached_key(|p| (replaced_pod(pass, p).is_none(), p.created_at, p.identity.uid.clone()));
-    tied::one_at_a_time(pass, waiting)
+    // Terms list the whole market: not for nothing.
+    if waiting.is_empty() {
+        return waiting;
+    }
+    let terms = super::asking::terms(pass);
+    tied::one_at_a_time(pass, &terms.marks, waiting)
 }
 
 fn say_no_pool(pass: &mut Pass, pod: &Pod) {

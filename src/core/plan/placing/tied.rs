@@ -5,6 +5,7 @@
 //! Does not: say which machines are left to a follower (see `apart`).
 
 use super::super::pass::Pass;
+use super::super::terms::Marks;
 use super::apart::{is_tied, must_share};
 use crate::core::action::{EventKind, EventSubject};
 use crate::core::units::shared::Shared;
@@ -56,17 +57,16 @@ fn waits_for_company(pass: &mut Pass, pod: &Pod, waiting: &[&Pod]) -> bool {
 }
 
 /// Of pods that must share a machine, or may not use a volume together, the first; the others have the pass that sees where it went.
-pub(in crate::core::plan) fn one_at_a_time<'a>(pass: &mut Pass, waiting: Vec<&'a Pod>) -> Vec<&'a Pod> {
+pub(in crate::core::plan) fn one_at_a_time<'a>(pass: &mut Pass, marks: &Marks, waiting: Vec<&'a Pod>) -> Vec<&'a Pod> {
     let all = waiting.clone();
     let waiting: Vec<&Pod> = waiting.into_iter().filter(|pod| !waits_for_company(pass, pod, &all)).collect();
-    let terms = super::asking::terms(pass);
-    if !waiting.iter().any(|pod| is_tied(&terms.marks, pod)) {
+    if !waiting.iter().any(|pod| is_tied(marks, pod)) {
         return waiting;
     }
     let mut now: Vec<&Pod> = Vec::new();
     for pod in waiting {
-        let together = |other: &&Pod| must_share(pod, other) || (is_tied(&terms.marks, other) && must_share(other, pod));
-        if !(is_tied(&terms.marks, pod) && now.iter().any(together)) {
+        let together = |other: &&Pod| must_share(pod, other) || (is_tied(marks, other) && must_share(other, pod));
+        if !(is_tied(marks, pod) && now.iter().any(together)) {
             now.push(pod);
         }
     }
@@ -74,16 +74,16 @@ pub(in crate::core::plan) fn one_at_a_time<'a>(pass: &mut Pass, waiting: Vec<&'a
 }
 
 /// Adds to what `pod` needs of its machine what pods need that must follow it there and have no place yet.
-pub(in crate::core::plan) fn make_room_for_followers(pass: &Pass, pod: &Pod, need: &mut Shared<Need>) {
+pub(in crate::core::plan) fn make_room_for_followers(pass: &Pass, marks: &Marks, pod: &Pod, need: &mut Shared<Need>) {
     let waits =
         |p: &&&Pod| p.phase == PodPhase::Gated && p.claim.is_none() && p.deleting_until.is_none() && p.identity.uid != pod.identity.uid;
-    let (terms, gated) = (super::asking::terms(pass), pass.index.gated().iter().filter(waits));
-    if terms.marks.common_claims.is_empty() && pass.index.gated().iter().all(|p| !is_tied(&terms.marks, p)) {
+    let gated = pass.index.gated().iter().filter(waits);
+    if marks.common_claims.is_empty() && pass.index.gated().iter().all(|p| !is_tied(marks, p)) {
         return;
     }
     // A volume of one pod is never used by two.
     let one_pod = !pod.rules.volumes.of_one_pod.is_empty();
-    let follows = |p: &&&Pod| is_tied(&terms.marks, p) && !one_pod && must_share(p, pod) && p.rules.volumes.missing.is_none();
+    let follows = |p: &&&Pod| is_tied(marks, p) && !one_pod && must_share(p, pod) && p.rules.volumes.missing.is_none();
     for follower in gated.filter(follows) {
         let Ok((more, _)) = &follower.need else { continue };
         need.gpus += more.gpus;
