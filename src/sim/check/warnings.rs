@@ -39,7 +39,10 @@ pub fn before_purchase(world: &mut World, name: &ClaimName, spec: &ClaimSpec, no
 pub fn before_leaving(world: &mut World, name: &ClaimName, now: Timestamp) {
     let known = |c: &&Claim| c.name != *name && c.status.moving.as_ref().is_some_and(|mark| now.since(mark.decided_at) > TOLERANCE);
     let others = leaving(world).filter(known).count();
-    let most = world.kube.claims.values().filter(|c| c.object.may_run()).count().div_ceil(ONE_IN).max(1);
+    // Machines that have just ended counted when it was decided.
+    let counted = |c: &Claim| c.may_run() || c.status.ended.as_ref().is_some_and(|ended| now.since(ended.at) < TOLERANCE);
+    let gone = world.kube.removed_claims.values().filter(|at| now.since(**at) < TOLERANCE).count();
+    let most = (world.kube.claims.values().filter(|c| counted(&c.object)).count() + gone).div_ceil(ONE_IN).max(1);
     if others >= most {
         let text = format!("{name} is left for a warning while {others} others are being left for one");
         world.broke(Invariant::RemovalsHaveReasons, text);
