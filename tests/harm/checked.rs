@@ -28,7 +28,7 @@ pub async fn a_check_says_what_is_wrong_and_what_to_do(stage: &mut Stage) {
     let of =
         |area: &str, what: &str| found.iter().find(|f| (f["area"] == area || f["area"]["region"] == area) && f["what"] == what).cloned();
     for (area, what, part) in [
-        ("kubernetes", "rights", "all 2"),
+        ("kubernetes", "rights", "that the operator uses"),
         ("kubernetes", "leader", "renewed"),
         ("kubernetes", "owners kept out", "lowtide-marks"),
         ("kubernetes", "node classes", "2"),
