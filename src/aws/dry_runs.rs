@@ -3,19 +3,26 @@
 //! Decides: that `DryRunOperation` means yes, and that only a denial means no: EC2 looks at rights before it looks at what is named
 //! (EC2 API reference, "DryRun"), so a template that does not exist is found missing only by who may launch.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_ec2::error::ProvideErrorMetadata;
 use aws_sdk_ec2::types::{
     DefaultTargetCapacityType, FleetLaunchTemplateConfigRequest, FleetLaunchTemplateOverridesRequest,
-    FleetLaunchTemplateSpecificationRequest, FleetType, RequestLaunchTemplateData, TargetCapacitySpecificationRequest,
+    FleetLaunchTemplateSpecificationRequest, FleetType, InstanceType as SdkInstanceType, RequestLaunchTemplateData, ResourceType,
+    TargetCapacitySpecificationRequest,
 };
 
 use super::AwsCloud;
+use super::conversion::tag_specification;
 use super::errors::from_sdk;
+use crate::core::fleet::tags;
 use crate::core::units::ids::Region;
 use crate::ports::CloudError;
 
 /// A name that nobody gives a template.
 const NO_TEMPLATE: &str = "lowtide-check-dry-run";
+/// Data without anything in it are left out of the request, and then EC2 looks at no rights.
+const ANY_TYPE: &str = "g6.xlarge";
 
 impl AwsCloud {
     /// Whether a launch template may be created.
@@ -23,9 +30,9 @@ impl AwsCloud {
     /// # Errors
     /// The denial, or that there was no answer.
     pub async fn may_create_template(&self, region: &Region) -> Result<(), CloudError> {
-        let data = RequestLaunchTemplateData::builder().build();
-        let ask =
-            self.clients(region).ec2.create_launch_template().dry_run(true).launch_template_name(NO_TEMPLATE).launch_template_data(data);
+        let data = RequestLaunchTemplateData::builder().instance_type(SdkInstanceType::from(ANY_TYPE)).build();
+        let ask = self.clients(region).ec2.create_launch_template().dry_run(true).launch_template_name(NO_TEMPLATE);
+        let ask = ask.launch_template_data(data).tag_specifications(tag_specification(ResourceType::LaunchTemplate, &self.own_tags()));
         judged(ask.send().await.map(drop).map_err(|error| (code_of(&error), from_sdk("CreateLaunchTemplate", region, error))))
     }
 
@@ -40,8 +47,19 @@ impl AwsCloud {
         let target = DefaultTargetCapacityType::Spot;
         let capacity = TargetCapacitySpecificationRequest::builder().total_target_capacity(1).default_target_capacity_type(target).build();
         let ask = self.clients(region).ec2.create_fleet().dry_run(true).r#type(FleetType::Instant);
-        let ask = ask.launch_template_configs(config).target_capacity_specification(capacity);
+        let mut ask = ask.launch_template_configs(config).target_capacity_specification(capacity);
+        for kind in [ResourceType::Instance, ResourceType::Volume, ResourceType::Fleet] {
+            ask = ask.tag_specifications(tag_specification(kind, &self.own_tags()));
+        }
         judged(ask.send().await.map(drop).map_err(|error| (code_of(&error), from_sdk("CreateFleet", region, error))))
+    }
+}
+
+impl AwsCloud {
+    /// What everything that lowtide makes carries: its rights are bound to it (terraform/modules/hub).
+    fn own_tags(&self) -> BTreeMap<String, String> {
+        let own = [(tags::CLUSTER, &self.settings.cluster), (tags::CLUSTER_UID, &self.settings.cluster_uid)];
+        own.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect()
     }
 }
 
@@ -62,6 +80,9 @@ fn judged(answer: Result<(), (Option<String>, CloudError)>) -> Result<(), CloudE
                 "InvalidClientTokenId",
                 "RequestLimitExceeded",
                 "RequestExpired",
+                // EC2 looks at the form of a request before it looks at rights: it has said nothing of them.
+                "MissingParameter",
+                "InvalidParameterCombination",
             ];
             if denied.contains(&code.as_str()) { Err(fault) } else { Ok(()) }
         }

@@ -16,7 +16,7 @@ from botocore.validate import ParamValidator
 # What the operator calls: a suite that misses one of these did not try it.
 CALLED = {
     "ec2": {
-        "CreateFleet", "CreateLaunchTemplate", "CreateTags", "DescribeAvailabilityZones", "DescribeCapacityReservations", "DescribeInstances",
+        "CreateFleet", "CreateLaunchTemplate", "DescribeAvailabilityZones", "DescribeCapacityReservations", "DescribeInstances",
         "DescribeInstanceTypeOfferings", "DescribeInstanceTypes", "DescribeLaunchTemplates", "DescribeSpotInstanceRequests",
         "DescribeSpotPriceHistory", "DescribeSubnets", "GetSpotPlacementScores", "TerminateInstances",
     },
@@ -24,6 +24,8 @@ CALLED = {
     "pricing": {"GetProducts"},
     "servicequotas": {"GetServiceQuota"},
 }
+# Enumerations that AWS adds to between two versions of a model.
+GROWING = {"InstanceType"}
 # The scope of a signature, and the model's name where it differs.
 MODELS = {"servicequotas": "service-quotas"}
 
@@ -97,8 +99,8 @@ def faults(value, shape, path):
         for number, entry in enumerate(value):
             yield from faults(entry, shape.member, f"{path}[{number}]")
     elif shape.type_name == "string":
-        if shape.enum and value not in shape.enum:
-            yield f"{path} is {value!r}; one of {shape.enum} is allowed"
+        if shape.enum and shape.name not in GROWING and value not in shape.enum:
+            yield f"{path} is {value!r}; {len(shape.enum)} others are allowed, as {', '.join(shape.enum[:5])}"
         if limits.get("pattern") and not re.search(python_pattern(limits["pattern"]), value):
             yield f"{path} is {value!r}; {limits['pattern']} is asked for"
         if len(value) > limits.get("max", len(value)):
