@@ -190,12 +190,12 @@ async fn leader(args: &CheckArgs, client: &Client) -> Finding {
     };
     let held = spec.and_then(|spec| Some((spec.holder_identity.filter(|holder| !holder.is_empty())?, spec.renew_time?.0)));
     let Some((holder, renewed)) = held else {
-        let todo = format!("before the install this is as it should be; after it: kubectl -n {namespace} logs deploy/lowtide");
+        let todo = format!("before the install this is as it should be; after it: kubectl -n {namespace} logs deploy/lowtide-operator");
         return Finding::note(Area::Cluster, what, format!("no operator leads (Lease {namespace}/lowtide)"), todo);
     };
     let age = Timestamp::now().as_second() - renewed.as_second();
     if age > STALE_LEASE_SECONDS {
-        let todo = format!("kubectl -n {namespace} get pods; kubectl -n {namespace} logs deploy/lowtide");
+        let todo = format!("kubectl -n {namespace} get pods; kubectl -n {namespace} logs deploy/lowtide-operator");
         return Finding::fault(Area::Cluster, what, format!("{holder} last renewed its Lease {age} s ago"), todo);
     }
     Finding::good(Area::Cluster, what, format!("{holder}, renewed {} s ago", age.max(0)))

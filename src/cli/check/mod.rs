@@ -20,7 +20,7 @@ use findings::{Area, Finding, Verdict};
 /// Checks whether everything lowtide needs is there: cluster, AWS in every region of a node class, and Postgres; exit code 1 if something is wrong.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Rights are those of whoever runs it. To check the operator's own, run it where the operator runs:\n  \
-                        kubectl -n lowtide-system exec deploy/lowtide -- lowtide check")]
+                        kubectl -n lowtide-system exec deploy/lowtide-operator -- lowtide check")]
 pub struct CheckArgs {
     /// The cluster's name, as in the machines' tags.
     #[arg(long, env = "LOWTIDE_CLUSTER", default_value = "default")]
