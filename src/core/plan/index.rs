@@ -105,6 +105,8 @@ struct OfClaims<'a> {
     leaving: Vec<&'a Claim>,
     /// Claims that are to take over the work of another, by name.
     taking_over: Vec<&'a Claim>,
+    /// Claims whose machine EC2 warned of, by name.
+    warned: Vec<&'a Claim>,
 }
 
 /// What one walk over all pods finds.
@@ -152,7 +154,7 @@ const WORTH_A_THREAD: usize = 4_000;
 
 impl<'a> OfClaims<'a> {
     fn of(world: &'a Snapshot) -> Self {
-        let mut found = OfClaims { by_name: lookup(world.claims.len()), leaving: Vec::new(), taking_over: Vec::new() };
+        let mut found = OfClaims { by_name: lookup(world.claims.len()), leaving: Vec::new(), taking_over: Vec::new(), warned: Vec::new() };
         for (at, claim) in (0..).zip(world.claims.values()) {
             found.by_name.insert(claim.name.as_str(), at);
             if claim.status.moving.is_some() {
@@ -160,6 +162,9 @@ impl<'a> OfClaims<'a> {
             }
             if claim.spec.takes_over.is_some() {
                 found.taking_over.push(claim);
+            }
+            if claim.is_warned() {
+                found.warned.push(claim);
             }
         }
         found
@@ -330,6 +335,11 @@ impl<'a> Index<'a> {
     /// Claims that are to take over the work of another, by name.
     pub(super) fn taking_over(&self) -> &[&'a Claim] {
         &self.of_claims.taking_over
+    }
+
+    /// Claims whose machine EC2 warned of, before this pass.
+    pub(super) fn warned(&self) -> &[&'a Claim] {
+        &self.of_claims.warned
     }
 
     /// Where in [`Index::machines`] the claim of this name is.

@@ -107,6 +107,12 @@ impl<'a> Pass<'a> {
         !self.busy.contains(lane)
     }
 
+    /// The claims whose machine EC2 warned of and has not announced to take, by name: few, and found without a walk over all.
+    pub(super) fn warned(&self) -> impl Iterator<Item = &Claim> {
+        let names: BTreeSet<&ClaimName> = self.index.warned().iter().map(|claim| &claim.name).chain(self.claims.marked()).collect();
+        names.into_iter().filter_map(|name| self.claims.get(name)).filter(|claim| claim.is_warned())
+    }
+
     /// Whether nothing is to be said of the machine at this position among all claims.
     pub(super) fn is_resting(&self, position: usize) -> bool {
         self.resting.get(position).copied().unwrap_or(false)

@@ -18,6 +18,8 @@ pub(super) struct Terms<'a> {
     pub(super) listed: Vec<Vec<Listing<'a>>>,
     /// What pods avoid on one machine.
     pub(super) marks: Marks,
+    /// Pods that may have to follow others to their machines and have no place yet.
+    pub(super) followers: Vec<&'a Pod>,
 }
 
 /// What pods may avoid on one machine, in a fixed order.

@@ -55,8 +55,8 @@ pub(super) fn followed(pass: &Pass, claim: &Claim) -> Option<Action> {
 
 /// Looks at every machine that was warned of and is not left yet.
 pub(in crate::core::plan) fn weigh(pass: &mut Pass) {
-    let held = |c: &&Claim| c.is_warned() && c.status.terminate_asked.is_none() && c.status.ended.is_none() && !c.deleting;
-    let mut warned: Vec<Claim> = pass.claims.values().filter(held).filter(|c| c.status.moving.is_none()).cloned().collect();
+    let held = |c: &&Claim| c.status.terminate_asked.is_none() && c.status.ended.is_none() && !c.deleting;
+    let mut warned: Vec<Claim> = pass.warned().filter(held).filter(|c| c.status.moving.is_none()).cloned().collect();
     if warned.is_empty() {
         return;
     }

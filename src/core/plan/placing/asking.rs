@@ -38,14 +38,15 @@ pub(in crate::core::plan) fn terms<'a>(pass: &Pass<'a>) -> Rc<Terms<'a>> {
         let on_sale = OnSale { catalog, market, learnt: pass.learnt(), now: pass.now };
         let mut listed: Vec<_> = pools.iter().map(|pool| list_on_sale(&on_sale, &settings, pool)).collect();
         close_warned(pass, &mut listed);
-        Rc::new(Terms { pools, settings, listed, marks: apart::marks(pass) })
+        let marks = apart::marks(pass);
+        Rc::new(Terms { pools, settings, listed, followers: tied::followers(pass, &marks), marks })
     });
     Rc::clone(terms)
 }
 
 /// Capacity that EC2 has just warned of is not bought, whether or not its cool-down is known yet.
 fn close_warned(pass: &Pass, listed: &mut [Vec<Listing>]) {
-    let warned = pass.claims.values().filter(|claim| claim.capacity_warned_until(pass.now).is_some());
+    let warned = pass.warned().filter(|claim| claim.capacity_warned_until(pass.now).is_some());
     let closed: BTreeSet<&Capacity> = warned.map(|claim| &claim.spec.capacity).collect();
     for listing in listed.iter_mut().flatten().filter(|listing| closed.contains(&listing.offer.capacity)) {
         let also = |refusal: Option<Refusal>| Some(refusal.map_or(Refusal::CoolingDown, |own| own.min(Refusal::CoolingDown)));
@@ -145,7 +146,7 @@ fn demand_of(pass: &Pass, pod: &Pod, verdict: Option<&Verdict>) -> Option<Demand
         need.capacity = CapacityPreference::OnDemand;
     }
     let key = pod.identity.uid.as_str().to_owned();
-    tied::make_room_for_followers(pass, &terms(pass).marks, pod, &mut need);
+    tied::make_room_for_followers(&terms(pass).followers, pod, &mut need);
     let (owner, gang, rescue) = (owner_rule(pass, pod, schedule), gang_of(pass, pod, schedule), is_rescue(pass, pod));
     let buy_only = verdict.and_then(|verdict| verdict.buy_only.clone());
     let apart = apart::of(pass, &terms(pass).marks, pod);

@@ -73,18 +73,19 @@ pub(in crate::core::plan) fn one_at_a_time<'a>(pass: &mut Pass, marks: &Marks, w
     now
 }
 
-/// Adds to what `pod` needs of its machine what pods need that must follow it there and have no place yet.
-pub(in crate::core::plan) fn make_room_for_followers(pass: &Pass, marks: &Marks, pod: &Pod, need: &mut Shared<Need>) {
-    let waits =
-        |p: &&&Pod| p.phase == PodPhase::Gated && p.claim.is_none() && p.deleting_until.is_none() && p.identity.uid != pod.identity.uid;
-    let gated = pass.index.gated().iter().filter(waits);
-    if marks.common_claims.is_empty() && pass.index.gated().iter().all(|p| !is_tied(marks, p)) {
+/// The pods that may have to follow others to their machines and have no place yet.
+pub(in crate::core::plan) fn followers<'a>(pass: &Pass<'a>, marks: &Marks) -> Vec<&'a Pod> {
+    let waits = |p: &&Pod| p.phase == PodPhase::Gated && p.claim.is_none() && p.deleting_until.is_none();
+    pass.index.gated().iter().copied().filter(waits).filter(|p| is_tied(marks, p) && p.rules.volumes.missing.is_none()).collect()
+}
+
+/// Adds to what `pod` needs of its machine what those of `followers` need that must follow it there.
+pub(in crate::core::plan) fn make_room_for_followers(followers: &[&Pod], pod: &Pod, need: &mut Shared<Need>) {
+    // A volume of one pod is never used by two.
+    if !pod.rules.volumes.of_one_pod.is_empty() {
         return;
     }
-    // A volume of one pod is never used by two.
-    let one_pod = !pod.rules.volumes.of_one_pod.is_empty();
-    let follows = |p: &&&Pod| is_tied(marks, p) && !one_pod && must_share(p, pod) && p.rules.volumes.missing.is_none();
-    for follower in gated.filter(follows) {
+    for follower in followers.iter().filter(|p| p.identity.uid != pod.identity.uid && must_share(p, pod)) {
         let Ok((more, _)) = &follower.need else { continue };
         need.gpus += more.gpus;
         need.cpu = Millicores(need.cpu.0 + more.cpu.0);
