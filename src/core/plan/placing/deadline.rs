@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::super::pass::Pass;
 use super::super::terms::Marks;
 use super::apart;
+use super::looking::admitted;
 use super::replacing::{is_rescue, replaced_pod};
 use crate::core::market::availability::CapacityMemory;
 use crate::core::market::{Capacity, CapacityType, Offer};
@@ -87,9 +88,8 @@ pub(in crate::core::plan) fn verdicts(
     for (pod, need, work) in timed {
         let key = (need, pass.pools_for(pod), work, apart::of(pass, marks, pod));
         let verdict = known.entry(key).or_insert_with_key(|(need, pools, work, apart)| {
-            let admitted = request.pools.iter().zip(listed.iter()).filter(|(pool, _)| pools.contains(&pool.name));
             let wants = Wants { rescue: work.rescue, apart: Some(apart), ..Wants::new(request, need) };
-            let offers = offers(request, &wants, work, admitted.flat_map(|(_, listings)| listings));
+            let offers = offers(request, &wants, work, admitted(request, &listed, pools));
             judge(pass, request, work, &offers).map(Arc::new)
         });
         if let Some(verdict) = verdict {

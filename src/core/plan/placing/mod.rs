@@ -8,6 +8,7 @@
 //! - [`deadline`]: whether a pod with a deadline takes spot, waits, or takes on-demand.
 //! - [`judging`]: what decisions of equal pods share.
 //! - [`replacing`]: which pod a waiting pod replaces.
+//! - `looking`: what `deadline`, `serving` and `spreading` share when they look at the market for one pod.
 //! - [`reserved`]: offers of capacity reservations, and when work leaves one that ends.
 //! - [`room`]: what is free on a machine, and for whom it is kept.
 //! - [`serving`]: which pool the next replica of a service with spares goes to.
@@ -21,6 +22,7 @@ pub mod budget;
 pub(super) mod buying;
 pub(super) mod deadline;
 pub(super) mod judging;
+mod looking;
 pub(super) mod replacing;
 pub mod reserved;
 pub(super) mod room;

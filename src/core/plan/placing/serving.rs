@@ -10,26 +10,21 @@ use std::sync::Arc;
 
 use super::super::pass::Pass;
 use super::super::terms::Marks;
-use super::apart;
 use super::deadline::Verdict;
-use super::replacing::{is_rescue, replaced_pod};
+use super::looking::{self, Asker, admitted, asker, is_awaited};
 use crate::core::market::availability::CapacityMemory;
 use crate::core::market::{Capacity, CapacityType};
+use crate::core::placement::PlacementRequest;
 use crate::core::placement::eligibility::{Correlated, Wants, correlated_pool, listings};
 use crate::core::placement::listing::Listing;
-use crate::core::placement::{Apart, PlacementRequest};
 use crate::core::policy::serving::{ErrorBudget, Service, ServingPool, next_launch, on_demand_wanted};
 use crate::core::record::Refusal;
-use crate::core::units::ids::{PoolName, Uid};
+use crate::core::units::ids::Uid;
 use crate::core::units::money::MicroUsdPerHour;
-use crate::core::units::shared::Shared;
 use crate::core::units::time::Millis;
 use crate::core::workload::need::{CapacityPreference, Need, Schedule, WorkloadKind};
 use crate::core::workload::shortfall::Shortfall;
 use crate::core::workload::{Pod, PodPhase, Workload};
-
-/// What a look at the market goes by: the need, the node pools that admit it, whether it is a rescue, and what other pods leave of the choice.
-type Asker<'p> = (&'p Need, Shared<BTreeSet<PoolName>>, bool, Apart);
 
 /// The verdicts on those of `pods` that belong to a service with spares, by uid. They are taken in the order given: each knows of the ones before.
 pub(in crate::core::plan) fn verdicts(
@@ -53,11 +48,9 @@ pub(in crate::core::plan) fn verdicts(
         let mut standing = Standing::of(pass, workload, &asking);
         for pod in asking {
             let Some((need, schedule)) = terms(pod) else { continue };
-            let key = (need, pass.pools_for(pod), is_rescue(pass, pod), apart::of(pass, marks, pod));
-            let market = known.entry(key).or_insert_with_key(|(need, admitted, rescue, apart)| {
-                let listings = request.pools.iter().zip(listed.iter()).filter(|(pool, _)| admitted.contains(&pool.name));
+            let market = known.entry(asker(pass, marks, pod, need)).or_insert_with_key(|(need, pools, rescue, apart)| {
                 let wants = Wants { rescue: *rescue, apart: Some(apart), ..Wants::new(request, need) };
-                Places::of(&wants, listings.flat_map(|(_, listings)| listings))
+                Places::of(&wants, admitted(request, &listed, pools))
             });
             if let Some(verdict) = judge(pass, pod, (schedule, request.settings.boot), market, &mut standing) {
                 by_pod.insert(pod.identity.uid.clone(), Arc::new(verdict));
@@ -65,14 +58,6 @@ pub(in crate::core::plan) fn verdicts(
         }
     }
     by_pod
-}
-
-/// A machine that was bought to take its work over is Ready: the answer was given then, and asked again, the market that the machine came from
-/// may have no quota left for a second.
-pub(super) fn is_awaited(pass: &Pass, pod: &Pod) -> bool {
-    let claims = [pod.claim.as_ref(), replaced_pod(pass, pod).and_then(|old| old.claim.as_ref())];
-    let mut successors = claims.into_iter().flatten().flat_map(|claim| pass.index.successors(claim));
-    successors.any(|new| new.takes_work() && new.status.node_ready_at.is_some())
 }
 
 /// Need and schedule of a replica whose owner wants spares or has a goal, and takes spot.
@@ -95,9 +80,7 @@ struct Standing {
 impl Standing {
     fn of(pass: &Pass, workload: &Workload, asking: &[&Pod]) -> Standing {
         let mut standing = Standing { total: u32::try_from(asking.len()).unwrap_or(u32::MAX), ..Standing::default() };
-        let asked: BTreeSet<&Uid> = asking.iter().map(|pod| &pod.identity.uid).collect();
-        let counts = |p: &&&Pod| p.let_go.is_none() && !p.finished() && p.deleting_until.is_none();
-        for pod in pass.index.of_workload(workload).iter().filter(counts).filter(|p| !asked.contains(&p.identity.uid)) {
+        for pod in looking::standing(pass, workload, asking) {
             standing.total += 1;
             let claim = pod.claim.as_ref().and_then(|name| pass.claims.get(name)).filter(|c| c.takes_work());
             let ready = u32::from(pod.ready_since.is_some());

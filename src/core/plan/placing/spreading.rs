@@ -13,22 +13,17 @@ use super::super::pass::Pass;
 use super::super::terms::Marks;
 use super::apart;
 use super::deadline::Verdict;
-use super::replacing::is_rescue;
-use super::serving::is_awaited;
+use super::looking::{self, Asker, admitted, asker, is_awaited};
 use crate::core::market::availability::CapacityMemory;
 use crate::core::market::{Capacity, CapacityType};
 use crate::core::placement::eligibility::{Correlated, Wants, correlated_pool, egress_per_replica, listings};
 use crate::core::placement::listing::Listing;
 use crate::core::placement::{Apart, PlacementRequest};
 use crate::core::policy::spreading::{self, DEFAULT_GOAL_PPM, Spread, Terms, losses_per_million_hours, share_out};
-use crate::core::units::ids::{PoolName, Uid};
-use crate::core::units::shared::Shared;
+use crate::core::units::ids::Uid;
 use crate::core::workload::company::Domain;
 use crate::core::workload::need::{CapacityPreference, Need, Schedule, WorkloadKind};
 use crate::core::workload::{Pod, Workload};
-
-/// What a look at the market goes by: the need, the node pools that admit it, whether it is a rescue, and what other pods leave of the choice.
-type Asker<'p> = (&'p Need, Shared<BTreeSet<PoolName>>, bool, Apart);
 
 /// The verdicts on those of `pods` that are replicas of a service to be spread, by uid.
 pub(in crate::core::plan) fn verdicts(
@@ -53,15 +48,13 @@ pub(in crate::core::plan) fn verdicts(
         let mut groups: BTreeMap<Asker, Vec<&Pod>> = BTreeMap::new();
         for pod in asking {
             let Ok((need, _)) = &pod.need else { continue };
-            let asker = (&**need, pass.pools_for(pod), is_rescue(pass, pod), apart::of(pass, marks, pod));
-            groups.entry(asker).or_default().push(pod);
+            groups.entry(asker(pass, marks, pod, need)).or_default().push(pod);
         }
         for (asker, pods) in groups {
             let most_extra = pods.iter().map(|pod| most_extra(pass, pod)).min().unwrap_or(0);
-            let places = known.entry(asker).or_insert_with_key(|(need, admitted, rescue, apart)| {
-                let listings = request.pools.iter().zip(listed.iter()).filter(|(pool, _)| admitted.contains(&pool.name));
+            let places = known.entry(asker).or_insert_with_key(|(need, pools, rescue, apart)| {
                 let wants = Wants { rescue: *rescue, apart: Some(apart), ..Wants::new(request, need) };
-                places(request, &wants, listings.flat_map(|(_, listings)| listings))
+                places(request, &wants, admitted(request, &listed, pools))
             });
             let verdicts = share(request, places, &mut standing, most_extra, pods.len());
             by_pod.extend(pods.iter().zip(verdicts).map(|(pod, verdict)| (pod.identity.uid.clone(), verdict)));
@@ -106,9 +99,7 @@ struct Standing {
 impl Standing {
     fn of(pass: &Pass, workload: &Workload, asking: &[&Pod]) -> Standing {
         let mut standing = Standing { total: i64::try_from(asking.len()).unwrap_or(i64::MAX), by_pool: BTreeMap::new() };
-        let asked: BTreeSet<&Uid> = asking.iter().map(|pod| &pod.identity.uid).collect();
-        let counts = |p: &&&Pod| p.let_go.is_none() && !p.finished() && p.deleting_until.is_none();
-        for pod in pass.index.of_workload(workload).iter().filter(counts).filter(|p| !asked.contains(&p.identity.uid)) {
+        for pod in looking::standing(pass, workload, asking) {
             standing.total += 1;
             let claim = pod.claim.as_ref().and_then(|name| pass.claims.get(name)).filter(|c| c.takes_work());
             if let Some(at) = claim.map(|c| &c.spec.capacity).or_else(|| apart::unread_capacity(pass, pod)) {
