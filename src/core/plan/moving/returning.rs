@@ -189,6 +189,9 @@ fn move_if_cheaper<'a>(pass: &mut Pass<'a>, look: &mut Look<'a>, claim: &Claim) 
         if apart.unplaced.is_empty() && saves_enough(now, apart.price_per_hour, pool.return_min_saving_per_mille) {
             better = apart;
             policy = pods.iter().find_map(|pod| asked.verdict(pod)).map(|verdict| verdict.text.clone());
+        } else {
+            // What is bought is judged among all that could have been.
+            asked.gather(&pods.iter().map(|pod| &*pod.workload).collect(), &pods);
         }
     }
     let request = asked.request(pass);
