@@ -12,8 +12,9 @@ use kube::api::{ListParams, PostParams};
 use kube::core::{DeserializeGuard, ObjectMeta};
 use kube::{Api, Client, ResourceExt};
 
+use super::endpoints::EndpointArgs;
 use crate::aws::{AwsCloud, AwsSettings};
-use crate::core::fleet::{Claim, Instance, NodeClass, NodePool, UnreadableClaim, tags};
+use crate::core::fleet::{Claim, ClaimSpec, Instance, NodeClass, NodePool, UnreadableClaim, tags};
 use crate::core::market::catalog::Catalog;
 use crate::core::market::{CapacityType, Quote};
 
@@ -45,12 +46,8 @@ pub struct AdoptArgs {
     /// Make the changes.
     #[arg(long)]
     pub yes: bool,
-    /// Endpoint to use instead of AWS, for local worlds.
-    #[arg(long, env = "AWS_ENDPOINT_URL")]
-    pub aws_endpoint_url: Option<String>,
-    /// Allow AWS_ENDPOINT_URL and similar variables to send signed requests over plain http to other machines.
-    #[arg(long, env = "LOWTIDE_ALLOW_INSECURE_ENDPOINT")]
-    pub allow_insecure_endpoint: bool,
+    #[command(flatten)]
+    endpoint: EndpointArgs,
 }
 
 /// What stopped an adoption.
@@ -109,7 +106,7 @@ async fn prices(cloud: &AwsCloud, machine: &Instance) -> Result<AdoptedPrices, A
 }
 
 /// Creates the claim; returns its uid.
-async fn make_claim(client: &Client, name: &ClaimName, spec: &crate::core::fleet::ClaimSpec) -> Result<Uid, AdoptError> {
+async fn make_claim(client: &Client, name: &ClaimName, spec: &ClaimSpec) -> Result<Uid, AdoptError> {
     let mut claim = GpuNodeClaim::new(name.as_str(), claims::write_spec(spec));
     claim.metadata = ObjectMeta { finalizers: Some(vec![CLAIM_FINALIZER.to_owned()]), ..claim.metadata };
     let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
@@ -121,7 +118,7 @@ async fn adopt(args: &AdoptArgs) -> Result<(usize, usize), AdoptError> {
     let client = connect().await?;
     let seen = look(&client).await?;
     let mut settings = AwsSettings::new(args.cluster.clone(), Arc::new(WallClock));
-    (settings.endpoint_url, settings.cluster_uid) = (args.aws_endpoint_url.clone(), seen.uid.clone());
+    (settings.endpoint_url, settings.cluster_uid) = (args.endpoint.aws_endpoint_url.clone(), seen.uid.clone());
     let cloud = AwsCloud::new(settings).await;
     let catalog = Catalog::snapshot();
     let Seen { uid, claims, unreadable, pools, classes } = &seen;
@@ -145,34 +142,44 @@ async fn adopt(args: &AdoptArgs) -> Result<(usize, usize), AdoptError> {
                 }
                 Some(Proposal::Adopt { name, spec, claimed }) => {
                     taken += 1;
-                    println!(
-                        "{} {} ({}) as claim {name}, pool {}, ${}/h",
-                        match (args.yes, machine.is_alive()) {
-                            (true, true) => "adopt  ",
-                            (false, true) => "would adopt",
-                            (true, false) => "close the books of",
-                            (false, false) => "would close the books of",
-                        },
-                        machine.id,
-                        machine.capacity,
-                        spec.node_pool,
-                        spec.price_per_hour
-                    );
+                    let (id, at, deed) = (&machine.id, &machine.capacity, deed(args.yes, machine.is_alive()));
+                    println!("{deed} {id} ({at}) as claim {name}, pool {}, ${}/h", spec.node_pool, spec.price_per_hour);
                     if args.yes {
                         let known = seen.claims.get(&name).filter(|_| claimed).map(|claim| claim.uid.clone());
-                        let claim_uid = match known {
-                            Some(uid) => uid,
-                            None => make_claim(&client, &name, &spec).await?,
-                        };
-                        if machine.is_alive() {
-                            mark(&cloud, region, &machine.id, (&seen.uid, &claim_uid, spec.books.as_ref().unwrap_or(&claim_uid))).await?;
-                        }
+                        take((&client, &cloud), &seen.uid, &machine, (&name, &spec, known)).await?;
                     }
                 }
             }
         }
     }
     Ok((taken, left))
+}
+
+/// What is done with a machine, or would be.
+fn deed(done: bool, alive: bool) -> &'static str {
+    match (done, alive) {
+        (true, true) => "adopt  ",
+        (false, true) => "would adopt",
+        (true, false) => "close the books of",
+        (false, false) => "would close the books of",
+    }
+}
+
+/// Creates the claim unless it is `known`, and then writes it on the machine, if that is alive.
+async fn take(
+    (client, cloud): (&Client, &AwsCloud),
+    uid: &str,
+    machine: &Instance,
+    (name, spec, known): (&ClaimName, &ClaimSpec, Option<Uid>),
+) -> Result<(), AdoptError> {
+    let claim = match known {
+        Some(claim) => claim,
+        None => make_claim(client, name, spec).await?,
+    };
+    if !machine.is_alive() {
+        return Ok(());
+    }
+    mark(cloud, &machine.capacity.region, &machine.id, (uid, &claim, spec.books.as_ref().unwrap_or(&claim))).await
 }
 
 /// Writes on the machine whose it is, which claim holds it, and under which uid its books are kept.
@@ -183,7 +190,7 @@ async fn mark(cloud: &AwsCloud, region: &Region, id: &InstanceId, (uid, claim, b
 
 /// Runs `lowtide adopt`.
 pub async fn run(args: AdoptArgs) -> ExitCode {
-    if let Err(fault) = super::endpoints::check(args.aws_endpoint_url.as_deref(), args.allow_insecure_endpoint) {
+    if let Err(fault) = args.endpoint.check() {
         eprintln!("lowtide adopt: {fault}");
         return ExitCode::FAILURE;
     }

@@ -64,10 +64,9 @@ pub struct OffersArgs {
     #[cfg(feature = "live")]
     #[arg(long, requires = "live")]
     scores: bool,
-    /// Endpoint of a simulated AWS to use instead of AWS.
     #[cfg(feature = "live")]
-    #[arg(long, env = "AWS_ENDPOINT_URL", hide = true)]
-    aws_endpoint_url: Option<String>,
+    #[command(flatten)]
+    endpoint: super::endpoints::EndpointArgs,
     /// Print at most this many rows.
     #[arg(long)]
     limit: Option<usize>,
@@ -114,6 +113,9 @@ pub async fn run_live(args: OffersArgs) -> ExitCode {
     if !args.live {
         return run(args);
     }
+    if let Err(fault) = args.endpoint.check() {
+        return print(&args, Err(vec![fault.to_string()]));
+    }
     let patterns: Vec<&str> = args.regions.as_deref().unwrap_or("*").split(',').map(str::trim).collect();
     let wanted = |region: &&Region| patterns.iter().any(|p| matches_pattern(p, region.as_str()));
     let regions: BTreeSet<Region> = Vocabulary::snapshot().regions.iter().filter(wanted).cloned().collect();
@@ -121,7 +123,7 @@ pub async fn run_live(args: OffersArgs) -> ExitCode {
         let known: Vec<String> = Vocabulary::snapshot().regions.iter().map(ToString::to_string).collect();
         return print(&args, Err(vec![format!("no region matches {}; known: {}", patterns.join(","), known.join(", "))]));
     }
-    let live = super::live_market::read(regions, args.scores, args.aws_endpoint_url.clone()).await;
+    let live = super::live_market::read(regions, args.scores, args.endpoint.aws_endpoint_url.clone()).await;
     print(&args, live.and_then(|live| rows(&args, &live.catalog, &live.market, Learnt { scores: Some(&live.scores), ..Learnt::default() })))
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use super::endpoints::EndpointArgs;
 use crate::aws::{AwsCloud, AwsSettings};
 use crate::core::plan::Settings;
 use crate::core::units::time::Millis;
@@ -40,9 +41,6 @@ pub struct OperatorArgs {
     /// Seconds for which one leader must have seen a machine of ours without a claim before it is terminated.
     #[arg(long, env = "LOWTIDE_ORPHAN_GRACE_SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(60..=86_400))]
     pub orphan_grace_seconds: u32,
-    /// Allow AWS_ENDPOINT_URL and similar variables to send signed requests over plain http to other machines.
-    #[arg(long, env = "LOWTIDE_ALLOW_INSECURE_ENDPOINT")]
-    pub allow_insecure_endpoint: bool,
     /// The admission policy (and its binding) that keeps owners from what lowtide writes on their pods: the chart's.
     #[arg(long, env = "LOWTIDE_MARKS_POLICY", default_value = "lowtide-marks")]
     pub marks_policy: String,
@@ -55,9 +53,8 @@ pub struct OperatorArgs {
     /// URL of the ledger's Postgres, with the writer role.
     #[arg(long, env = "LOWTIDE_DATABASE_URL", hide_env_values = true)]
     pub database_url: String,
-    /// Endpoint of a simulated AWS to use instead of AWS.
-    #[arg(long, env = "AWS_ENDPOINT_URL")]
-    pub aws_endpoint_url: Option<String>,
+    #[command(flatten)]
+    endpoint: EndpointArgs,
     /// Address on which /livez, /readyz and /metrics are served.
     #[arg(long, env = "LOWTIDE_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
@@ -223,7 +220,7 @@ async fn watch_validation(client: kube::Client, policy: String) {
 /// Runs until SIGTERM or Ctrl-C, then gives the Lease back.
 pub async fn run(args: OperatorArgs) -> ExitCode {
     set_up_log(args.log_json);
-    if let Err(fault) = super::endpoints::check(args.aws_endpoint_url.as_deref(), args.allow_insecure_endpoint) {
+    if let Err(fault) = args.endpoint.check() {
         error!("{fault}");
         return ExitCode::FAILURE;
     }
@@ -254,7 +251,7 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
     owners_are_kept_out(&client, &args).await;
     info!(cluster = args.cluster, uid, "machines of this name and another UID are left alone");
     let cloud_settings = AwsSettings {
-        endpoint_url: args.aws_endpoint_url.clone(),
+        endpoint_url: args.endpoint.aws_endpoint_url.clone(),
         cluster_uid: uid.clone(),
         ..AwsSettings::new(args.cluster.clone(), Arc::clone(&clock))
     };
@@ -369,7 +366,7 @@ async fn fetch_bills<C: Cloud>(
     let hourly = Hourly {
         url: args.database_url.clone(),
         sources,
-        access: super::ledger::fetch::access(args.aws_endpoint_url.clone()).await,
+        access: super::ledger::fetch::access(args.endpoint.aws_endpoint_url.clone()).await,
         every: Duration::from_secs(u64::from(args.fetch_seconds)),
         clock: Arc::new(WallClock),
         after_round: Arc::new(move |found| {

@@ -12,6 +12,7 @@ mod ledger;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use super::endpoints::EndpointArgs;
 use crate::aws::{AwsCloud, AwsSettings};
 use crate::engine::wall_clock::WallClock;
 use crate::kube::connect;
@@ -34,12 +35,8 @@ pub struct CheckArgs {
     /// The admission policy that keeps owners from what lowtide writes on their pods: the chart's.
     #[arg(long, env = "LOWTIDE_MARKS_POLICY", default_value = "lowtide-marks")]
     pub marks_policy: String,
-    /// Endpoint to use instead of AWS, for a local lab.
-    #[arg(long, env = "AWS_ENDPOINT_URL")]
-    pub aws_endpoint_url: Option<String>,
-    /// Allow AWS_ENDPOINT_URL and similar variables to send signed requests over plain http to other machines.
-    #[arg(long, env = "LOWTIDE_ALLOW_INSECURE_ENDPOINT")]
-    pub allow_insecure_endpoint: bool,
+    #[command(flatten)]
+    endpoint: EndpointArgs,
     /// URL of the ledger's Postgres; without it Postgres is not checked.
     #[arg(long, env = "LOWTIDE_DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<String>,
@@ -56,7 +53,7 @@ pub struct CheckArgs {
 
 /// Runs `lowtide check`.
 pub async fn run(args: CheckArgs) -> ExitCode {
-    if let Err(fault) = crate::cli::endpoints::check(args.aws_endpoint_url.as_deref(), args.allow_insecure_endpoint) {
+    if let Err(fault) = args.endpoint.check() {
         eprintln!("lowtide check: {fault}");
         return ExitCode::FAILURE;
     }
@@ -78,7 +75,7 @@ async fn look(args: &CheckArgs) -> Vec<Finding> {
             if !args.no_aws {
                 let clock = Arc::new(WallClock);
                 let mut settings = AwsSettings::new(args.cluster.clone(), clock);
-                (settings.endpoint_url, settings.cluster_uid) = (args.aws_endpoint_url.clone(), seen.uid.clone());
+                (settings.endpoint_url, settings.cluster_uid) = (args.endpoint.aws_endpoint_url.clone(), seen.uid.clone());
                 let cloud = AwsCloud::new(settings).await;
                 all.append(&mut account::check(&cloud, &args.cluster, &seen.classes).await);
             }
