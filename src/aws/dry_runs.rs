@@ -3,8 +3,6 @@
 //! Decides: that `DryRunOperation` means yes, and that only a denial means no: EC2 looks at rights before it looks at what is named
 //! (EC2 API reference, "DryRun"), so a template that does not exist is found missing only by who may launch.
 
-use std::collections::BTreeMap;
-
 use aws_sdk_ec2::error::ProvideErrorMetadata;
 use aws_sdk_ec2::types::{
     DefaultTargetCapacityType, FleetLaunchTemplateConfigRequest, FleetLaunchTemplateOverridesRequest,
@@ -15,7 +13,6 @@ use aws_sdk_ec2::types::{
 use super::AwsCloud;
 use super::conversion::tag_specification;
 use super::errors::from_sdk;
-use crate::core::fleet::tags;
 use crate::core::units::ids::Region;
 use crate::ports::CloudError;
 
@@ -52,14 +49,6 @@ impl AwsCloud {
             ask = ask.tag_specifications(tag_specification(kind, &self.own_tags()));
         }
         judged(ask.send().await.map(drop).map_err(|error| (code_of(&error), from_sdk("CreateFleet", region, error))))
-    }
-}
-
-impl AwsCloud {
-    /// What everything that lowtide makes carries: its rights are bound to it (terraform/modules/hub).
-    fn own_tags(&self) -> BTreeMap<String, String> {
-        let own = [(tags::CLUSTER, &self.settings.cluster), (tags::CLUSTER_UID, &self.settings.cluster_uid)];
-        own.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect()
     }
 }
 

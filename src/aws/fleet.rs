@@ -31,14 +31,16 @@ pub const CLASS_TAG: &str = "lowtide-class";
 const ONLY_VERSION: &str = "1";
 
 impl AwsCloud {
+    /// What everything that lowtide makes carries: its rights are bound to it (terraform/modules/hub).
+    pub(super) fn own_tags(&self) -> BTreeMap<String, String> {
+        let own = [(tags::CLUSTER, &self.settings.cluster), (tags::CLUSTER_UID, &self.settings.cluster_uid)];
+        own.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect()
+    }
+
     /// Creates the template, or finds the one with that name.
     pub(super) async fn create_or_find_template(&self, template: &LaunchTemplate) -> Result<String, CloudError> {
-        let own = [
-            (tags::CLUSTER, self.settings.cluster.as_str()),
-            (tags::CLUSTER_UID, self.settings.cluster_uid.as_str()),
-            (CLASS_TAG, template.class.as_str()),
-        ];
-        let own: BTreeMap<String, String> = own.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let mut own = self.own_tags();
+        own.insert(CLASS_TAG.to_owned(), template.class.to_string());
         let clients = self.clients(&template.region);
         let made = clients
             .ec2

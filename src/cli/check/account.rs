@@ -42,17 +42,11 @@ async fn of_class(cloud: &AwsCloud, cluster: &str, class: &NodeClass) -> Vec<Fin
         // Nothing else can be asked there.
         return all;
     }
-    let zones: Vec<ZoneId> = match cloud.subnet_zones(region, &class.subnets).await {
-        Ok(found) => {
-            let zones: Vec<ZoneId> = found.into_values().collect();
-            all.push(Finding::good(area(), "subnets", format!("{} in {}", class.subnets.len(), list(&zones))));
-            zones
-        }
-        Err(fault) => {
-            all.push(Finding::of_call(area(), ("subnets", "ec2:DescribeSubnets"), Err::<(), _>(fault), |()| Ok(String::new())));
-            Vec::new()
-        }
-    };
+    let subnets = cloud.subnet_zones(region, &class.subnets).await;
+    let zones: Vec<ZoneId> = subnets.iter().flat_map(|found| found.values().cloned()).collect();
+    all.push(Finding::of_call(area(), ("subnets", "ec2:DescribeSubnets"), subnets, |found| {
+        Ok(format!("{} in {}", found.len(), list(found.values())))
+    }));
     let types = cloud.machine_types(region).await;
     let known: Vec<InstanceType> = types.iter().flatten().map(|machine| machine.instance_type.clone()).collect();
     all.push(Finding::of_call(area(), ("GPU types", "ec2:DescribeInstanceTypes"), types, |types| Ok(format!("{} types", types.len()))));

@@ -32,7 +32,8 @@ const FAR: i64 = 5_000;
 /// More records than this wait only while Postgres is away.
 const FEW_RECORDS: usize = 1_000;
 
-/// What the operator does in the cluster: group, resource, subresource, verbs. The chart's roles give exactly these.
+/// What the operator does in the cluster, as far as a login may lack it: group, resource, subresource, verbs. The chart's roles give these, and what
+/// is limited to one object by name.
 const DEEDS: [(&str, &str, &str, &[&str]); 12] = [
     ("", "pods", "", &["list", "watch", "patch", "delete"]),
     ("", "pods", "eviction", &["create"]),
