@@ -3,42 +3,26 @@
 
 use std::path::PathBuf;
 
-use lowtide::core::fleet::EndedBy;
-use lowtide::core::market::CapacityType;
 use lowtide::core::units::time::{Millis, Timestamp};
+use lowtide::ledger::connect;
 use lowtide::ledger::import::{Check, Format, Mapping, Options, import};
 use lowtide::ledger::reconcile::reconcile;
-use lowtide::ledger::{PgLedger, connect};
-use lowtide::ports::Ledger;
 use sqlx::PgConnection;
 
-use crate::facts::{Bench, DAY, Machine, bench, stay};
+use crate::facts::{Bench, DAY, bench};
 use crate::imports::{Folder, LATER, accepted, changed, taken};
-use crate::statements::{HEADER, line};
-
-/// A machine of team search at a dollar an hour.
-async fn machine(ledger: &PgLedger, name: &str, from: Timestamp, hours: i64) {
-    let mut machine = Machine::new(name, CapacityType::Spot, 1_000_000, Some(3_000_000), Millis::from_hours(hours), EndedBy::Lowtide);
-    (machine.interval.from, machine.interval.to) = (from, from + Millis::from_hours(hours));
-    machine.stays.push(stay(&format!("pod-{name}"), "search", &machine, Millis::ZERO, Some(3_000_000)));
-    ledger.write(&machine.records()).await.unwrap();
-}
-
-async fn spent(connection: &mut PgConnection, line: &str) -> String {
-    let sql = "SELECT coalesce(sum(cost_usd), 0)::numeric(12,2)::text FROM ledger.cost_daily WHERE line = $1 OR $1 = 'all'";
-    sqlx::query_scalar(sql).bind(line).fetch_one(connection).await.unwrap()
-}
+use crate::statements::{HEADER, cost, line, machine_of, of_line};
 
 #[tokio::test]
 async fn files_as_spreadsheets_and_databases_save_them_are_read_or_refused() {
     let Bench { url, ledger, server: _server } = bench().await;
-    machine(&ledger, "a", DAY, 10).await;
+    machine_of(&ledger, "a", DAY, 10).await;
     let mut connection = connect(&url).await.unwrap();
     let folder = Folder::new("forms-saved");
     // A mark, quoted names, carriage returns, a line break and a comma within quotes, empty rows and columns, digits of a double.
     let saved = "\u{feff}\"period\",\"item\",\"cost_usd\",\"team\",\r\n2026-07-20,\"models,\r\nall of them\",12.500000000000000000000001,search,\r\n,,,,\r\n";
     taken(&mut connection, Format::Costs, &[folder.file("saved.csv", saved)]).await.unwrap();
-    assert_eq!(spent(&mut connection, "overhead").await, "12.50");
+    assert_eq!(of_line(&mut connection, "overhead").await, "12.50");
     let plain = "period,item,cost_usd,team\n2026-07-20,\"models,\r\nall of them\",12.5,search\n";
     assert_eq!(changed(&taken(&mut connection, Format::Costs, &[folder.file("plain.csv", plain)]).await.unwrap()), None);
     let zip = folder.0.join("two.zip");
@@ -65,13 +49,13 @@ async fn files_as_spreadsheets_and_databases_save_them_are_read_or_refused() {
     // A header alone says nothing of any month.
     let header = taken(&mut connection, Format::Costs, &[folder.file("header.csv", "period,item,cost_usd\n")]).await.unwrap();
     assert!(header.statements.is_empty());
-    assert_eq!(spent(&mut connection, "overhead").await, "12.50");
+    assert_eq!(of_line(&mut connection, "overhead").await, "12.50");
 }
 
 #[tokio::test]
 async fn a_bill_is_taken_by_its_lines_its_parts_and_its_age() {
     let Bench { url, ledger, server: _server } = bench().await;
-    machine(&ledger, "a", DAY, 10).await;
+    machine_of(&ledger, "a", DAY, 10).await;
     let mut connection = connect(&url).await.unwrap();
     let folder = Folder::new("forms-bill");
     let hours =
@@ -97,7 +81,7 @@ async fn a_bill_is_taken_by_its_lines_its_parts_and_its_age() {
     let (first, second) = (version("2026-08-03T01:02:03Z-x", "1.10"), version("2026-08-03T01:02:03.500Z-y", "1.20"));
     taken(&mut connection, Format::Cur, &first).await.unwrap();
     taken(&mut connection, Format::Cur, &second).await.unwrap();
-    assert_eq!(spent(&mut connection, "all").await, "12.00");
+    assert_eq!(cost(&mut connection).await, "12.00");
     let fault = taken(&mut connection, Format::Cur, &first).await.unwrap_err();
     assert!(fault.contains("was made at 2026-08-03T01:02:03Z, the one that holds at 2026-08-03T01:02:03.5Z"), "{fault}");
     // Use that was taken back by a line with the opposite sign, in a version that comes after the month was sealed.
@@ -105,7 +89,7 @@ async fn a_bill_is_taken_by_its_lines_its_parts_and_its_age() {
     let back = line("a9-back", "Usage", "i-a", "SpotUsage:g6.xlarge", 9, "-1", "-1.20", "");
     let late = folder.file("late/cur.csv", &format!("{HEADER}{}{back}", hours("1.20")));
     taken(&mut connection, Format::Cur, &[late]).await.unwrap();
-    assert_eq!(spent(&mut connection, "all").await, "10.80");
+    assert_eq!(cost(&mut connection).await, "10.80");
     let said = reconcile(&mut connection, &"2026-07".parse().unwrap()).await.unwrap().sentence;
     assert!(said.starts_with("2026-07: AWS confirmed 0 instance-hours and 10 were trued up by $0.80"), "{said}");
     lowtide::ledger::seal::seal(&mut connection).await.unwrap();
@@ -121,8 +105,8 @@ async fn clocks_that_go_back_lose_no_hour_and_double_none() {
     server.psql("postgres", "ALTER DATABASE postgres SET timezone = 'Europe/Berlin'").unwrap();
     // 25 October 2026, 01:00 UTC is 02:00 in Berlin for the second time; the month ends in winter time.
     let night = Timestamp::from_date(2026, 10, 24) + Millis::from_hours(22);
-    machine(&ledger, "night", night, 6).await;
-    machine(&ledger, "end", Timestamp::from_date(2026, 11, 1) - Millis::from_hours(2), 4).await;
+    machine_of(&ledger, "night", night, 6).await;
+    machine_of(&ledger, "end", Timestamp::from_date(2026, 11, 1) - Millis::from_hours(2), 4).await;
     let mut connection = connect(&url).await.unwrap();
     lowtide::ledger::poster::post(&mut connection, Timestamp::from_date(2026, 11, 20)).await.unwrap();
     let days = "SELECT string_agg(day || ' ' || cost::numeric(10,2), ', ' ORDER BY day) FROM (SELECT day, sum(cost_usd) AS cost FROM ledger.cost_daily GROUP BY day) x";
@@ -182,10 +166,10 @@ async fn versions_of_a_focus_file_replace_and_are_not_added_up() {
     };
     let first = version("2026-07-25T00:00:00Z", "10");
     take(&mut connection, &[folder.0.join("e")]).await.unwrap();
-    assert_eq!(spent(&mut connection, "overhead").await, "40.00");
+    assert_eq!(of_line(&mut connection, "overhead").await, "40.00");
     let second = version("2026-08-03T00:00:00Z", "12");
     take(&mut connection, &[folder.0.join("e")]).await.unwrap();
-    assert_eq!(spent(&mut connection, "overhead").await, "48.00", "the newest of the versions in a folder");
+    assert_eq!(of_line(&mut connection, "overhead").await, "48.00", "the newest of the versions in a folder");
     let fault = take(&mut connection, std::slice::from_ref(&first)).await.unwrap_err();
     assert!(
         fault.contains("this version of 2026-07 was made at 2026-07-25T00:00:00Z") && fault.contains("--accept older-version"),
@@ -201,7 +185,7 @@ async fn versions_of_a_focus_file_replace_and_are_not_added_up() {
     let file = |name: &str, regions: &[&str], cost: &str| folder.file(name, &focus(regions, cost, "{}").replace("acct,", "flat,"));
     let (east, west) = (file("flat/east.csv", &["east", "north"], "5"), file("flat/west.csv", &["west", "south"], "5"));
     take(&mut connection, &[east.clone(), west]).await.unwrap();
-    assert_eq!(spent(&mut connection, "overhead").await, "68.00");
+    assert_eq!(of_line(&mut connection, "overhead").await, "68.00");
     let newer = file("flat/newer.csv", &["east", "north"], "6");
     let fault = take(&mut connection, &[east, newer]).await.unwrap_err();
     assert!(fault.contains("2 rows of east.csv are in newer.csv as well") && fault.contains("--accept hours-twice"), "{fault}");
@@ -239,7 +223,7 @@ async fn tags_say_the_same_in_every_spelling() {
 #[tokio::test]
 async fn the_claim_of_a_volume_is_known_in_every_spelling_of_its_tag() {
     let Bench { url, ledger, server: _server } = bench().await;
-    machine(&ledger, "a", DAY, 10).await;
+    machine_of(&ledger, "a", DAY, 10).await;
     let mut connection = connect(&url).await.unwrap();
     let folder = Folder::new("forms-volumes");
     let mut total = 0;
@@ -258,7 +242,7 @@ async fn the_claim_of_a_volume_is_known_in_every_spelling_of_its_tag() {
         let text = format!("{},{column}\n{},{value}\n", HEADER.trim_end(), volume.trim_end());
         total = n + 1;
         accepted(&mut connection, Format::Cur, &[folder.file(&format!("{n}/cur.csv"), &text)], Check::ForeignAccount).await;
-        assert_eq!(spent(&mut connection, "volume").await, format!("{total}.00"), "{column}: {value}");
+        assert_eq!(of_line(&mut connection, "volume").await, format!("{total}.00"), "{column}: {value}");
     }
     assert_eq!(total, 6);
 }

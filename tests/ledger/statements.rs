@@ -17,7 +17,7 @@ use crate::facts::{Bench, DAY, Machine, bench, stay};
 use crate::imports::{Folder, LATER, accepted, changed, taken};
 
 /// One machine for ten hours at a dollar, wholly used by team search.
-async fn machine_of(ledger: &lowtide::ledger::PgLedger, name: &str, from: Timestamp, hours: i64) -> Machine {
+pub async fn machine_of(ledger: &lowtide::ledger::PgLedger, name: &str, from: Timestamp, hours: i64) -> Machine {
     let mut machine = Machine::new(name, CapacityType::Spot, 1_000_000, Some(3_000_000), Millis::from_hours(hours), EndedBy::Lowtide);
     (machine.interval.from, machine.interval.to) = (from, from + Millis::from_hours(hours));
     machine.stays.push(stay(&format!("pod-{name}"), "search", &machine, Millis::ZERO, Some(3_000_000)));
@@ -43,11 +43,11 @@ fn hours(instance: &str, hours: std::ops::Range<i64>, cost: &str) -> String {
     hours.map(|hour| line(&format!("{instance}-{hour}"), "Usage", instance, "SpotUsage:g6.xlarge", hour, "1", cost, "")).collect()
 }
 
-async fn cost(connection: &mut PgConnection) -> String {
+pub async fn cost(connection: &mut PgConnection) -> String {
     sqlx::query_scalar("SELECT coalesce(sum(cost_usd), 0)::numeric(12,2)::text FROM ledger.cost_daily").fetch_one(connection).await.unwrap()
 }
 
-async fn of_line(connection: &mut PgConnection, line: &str) -> String {
+pub async fn of_line(connection: &mut PgConnection, line: &str) -> String {
     let sql = "SELECT coalesce(sum(cost_usd), 0)::numeric(12,2)::text FROM ledger.cost_daily WHERE line = $1";
     sqlx::query_scalar(sql).bind(line).fetch_one(connection).await.unwrap()
 }

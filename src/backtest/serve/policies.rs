@@ -136,14 +136,7 @@ impl Lowtide {
     }
 
     fn learn(&mut self, yard: &Yard<'_>, now: Timestamp) {
-        for (z, memory) in self.memory.iter_mut().enumerate() {
-            if yard.lost(z) > 0 {
-                memory.note_loss(now);
-                memory.observe(now, false);
-            } else if yard.launched(z) > 0 {
-                memory.observe(now, true);
-            }
-        }
+        yard.remember(&mut self.memory, now);
         self.shortfall.observe(now, yard.all_ready() + yard.on_demand_ready() >= yard.spec().replicas);
     }
 

@@ -6,7 +6,8 @@
 
 use super::super::bill::{Bill, Charge};
 use super::super::market::{Market, Past};
-use crate::core::units::time::Millis;
+use crate::core::market::availability::CapacityMemory;
+use crate::core::units::time::{Millis, Timestamp};
 
 /// What is asked of a service.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -76,6 +77,17 @@ impl Yard<'_> {
     /// Replicas of a zone taken at this tick.
     pub fn lost(&self, zone: usize) -> u32 {
         self.lost[zone]
+    }
+    /// Notes in what is known of each zone what was seen of it at this tick.
+    pub fn remember(&self, memory: &mut [CapacityMemory], now: Timestamp) {
+        for (zone, known) in memory.iter_mut().enumerate() {
+            if self.lost(zone) > 0 {
+                known.note_loss(now);
+                known.observe(now, false);
+            } else if self.launched(zone) > 0 {
+                known.observe(now, true);
+            }
+        }
     }
     /// On-demand replicas launched.
     pub fn on_demand(&self) -> u32 {

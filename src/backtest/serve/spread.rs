@@ -20,20 +20,9 @@ pub struct Unasked {
 }
 
 impl Unasked {
-    /// A fresh policy for so many zones.
+    /// A fresh policy for this many zones.
     pub fn new(zones: usize, most_extra_per_mille: i64) -> Self {
         Unasked { memory: vec![CapacityMemory::default(); zones], most_extra_per_mille }
-    }
-
-    fn learn(&mut self, yard: &Yard<'_>, now: Timestamp) {
-        for (z, memory) in self.memory.iter_mut().enumerate() {
-            if yard.lost(z) > 0 {
-                memory.note_loss(now);
-                memory.observe(now, false);
-            } else if yard.launched(z) > 0 {
-                memory.observe(now, true);
-            }
-        }
     }
 
     /// How many of the `missing` replicas to launch in each of the `open` zones.
@@ -65,7 +54,7 @@ impl Unasked {
 impl ServePolicy for Unasked {
     fn step(&mut self, past: &Past<'_>, yard: &mut Yard<'_>) {
         let now = Timestamp(yard.now().0);
-        self.learn(yard, now);
+        yard.remember(&mut self.memory, now);
         let n = yard.spec().replicas;
         let starting = yard.all_launched() > yard.all_ready();
         // Back from on-demand one at a time, the replacement first.

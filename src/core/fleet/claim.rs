@@ -245,7 +245,8 @@ impl Claim {
         let bought_with = || self.spec.bindings.iter().flatten().find(|binding| binding.pod == *pod);
         self.status.bindings.get(pod).or_else(bought_with)
     }
-    /// A pod whose gate is lifted and that says it is bound here is, as far as the claim can tell: one of a version that kept no bindings, or an adopted one, cannot.
+    /// A pod whose gate is lifted and that says it is bound here is, as far as the claim can tell: one of a version that kept no bindings, or
+    /// an adopted one, cannot.
     pub fn knows(&self, pod: &Uid) -> bool {
         self.spec.bindings.is_none() || self.binding_of(pod).is_some()
     }

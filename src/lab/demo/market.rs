@@ -1,5 +1,6 @@
 //! Steps d and h: capacity that runs out, and prices that move.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 use super::report::StepReport;
 use super::stage::{Stage, text};
 use super::workloads::Inference;
+use crate::core::units::money::MicroUsdPerHour;
 use crate::lab::error::LabError;
 use crate::lab::wall_clock;
 
@@ -25,7 +27,7 @@ fn bought(claim: &Value) -> String {
 }
 
 /// The claims on which chat runs.
-fn claims_of_chat(stage: &Stage) -> std::collections::BTreeSet<String> {
+fn claims_of_chat(stage: &Stage) -> BTreeSet<String> {
     stage.pods.of("chat").into_values().filter(|pod| pod.alive && pod.gone_at.is_none()).filter_map(|pod| pod.claim).collect()
 }
 
@@ -33,7 +35,7 @@ fn claims_of_chat(stage: &Stage) -> std::collections::BTreeSet<String> {
 fn cheapest_of_chat(stage: &Stage) -> Result<Value, LabError> {
     let here = claims_of_chat(stage);
     let claims = stage.list("gpunodeclaims")?.into_iter().filter(|claim| here.contains(&text(claim, "/metadata/name")));
-    let price = |claim: &Value| text(claim, "/spec/pricePerHour").parse::<crate::core::units::money::MicroUsdPerHour>().ok();
+    let price = |claim: &Value| text(claim, "/spec/pricePerHour").parse::<MicroUsdPerHour>().ok();
     Ok(claims.min_by_key(price).unwrap_or(Value::Null))
 }
 
@@ -49,7 +51,7 @@ pub async fn no_capacity(stage: &mut Stage) -> Result<(), LabError> {
         StepReport::begin('d', "the chosen pool has no capacity, then no spot pool has: next offer, on-demand, and back when spot returns");
     // The machine of the Job that has ended would be room for the next pod.
     let settled = stage.wait("machines without work to end", 60, async |s| {
-        let used: std::collections::BTreeSet<String> =
+        let used: BTreeSet<String> =
             s.pods.all().into_values().filter(|p| p.gone_at.is_none() && p.alive).filter_map(|p| p.claim).collect();
         Ok(s.list("gpunodeclaims")?.iter().all(|c| used.contains(&text(c, "/metadata/name"))))
     });
@@ -106,8 +108,8 @@ pub async fn prices_move(stage: &mut Stage) -> Result<(), LabError> {
     let pool = ("us-east-2", "use2-az2", "g6.xlarge");
     // Recorded: $0.2599. A little below what runs now: worth following, not worth moving for.
     let now = text(&cheapest_of_chat(stage)?, "/spec/pricePerHour");
-    let micro = now.parse::<crate::core::units::money::MicroUsdPerHour>().map_or(91_300, |p| p.0);
-    let little = crate::core::units::money::MicroUsdPerHour(micro * 93 / 100).to_string();
+    let micro = now.parse::<MicroUsdPerHour>().map_or(91_300, |p| p.0);
+    let little = MicroUsdPerHour(micro * 93 / 100).to_string();
     set_price(stage, pool, &little).await?;
     // Prices are read every six seconds.
     tokio::time::sleep(std::time::Duration::from_secs(8)).await;
@@ -119,7 +121,7 @@ pub async fn prices_move(stage: &mut Stage) -> Result<(), LabError> {
     step.check("the next placement follows the price", text(&followed, "/spec/zone") == pool.1);
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;
     step.check("7 % is within hysteresis: no replica of chat moved", claims_of_chat(stage) == at);
-    let much = crate::core::units::money::MicroUsdPerHour(micro * 60 / 100).to_string();
+    let much = MicroUsdPerHour(micro * 60 / 100).to_string();
     set_price(stage, pool, &much).await?;
     let (asked, since) = (Instant::now(), wall_clock().to_rfc3339());
     let lately = format!("trigger = 'cheaper-offer' AND d.at > '{since}'");
