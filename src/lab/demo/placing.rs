@@ -22,9 +22,6 @@ fn priced_regions() -> BTreeSet<String> {
     snapshot_market().offers.keys().map(|capacity| capacity.region.to_string()).collect()
 }
 
-/// What a node pool lets a replica cost more for standing apart, in percent: the default of `spread.mostExtraPercent`.
-const SPREAD_PERCENT: i64 = 10;
-
 fn price(claim: &Value) -> Option<MicroUsdPerHour> {
     text(claim, "/spec/pricePerHour").parse().ok()
 }
@@ -69,9 +66,11 @@ pub async fn cheapest_offers(stage: &mut Stage) -> Result<(), LabError> {
         format!("no offer that fits is cheaper, by `lowtide offers` over the recorded prices: {cheapest}"),
         cheapest.starts_with("none"),
     );
-    let spread = claims.iter().filter_map(price).max().map(|most| MicroUsdPerHour(most.0 * 100 / (100 + SPREAD_PERCENT)));
+    let allowed = |pool: &Value| text(pool, "/spec/spread/mostExtraPercent").parse::<i64>().ok();
+    let percent = stage.list("gpunodepools")?.iter().filter_map(allowed).min().unwrap_or(0);
+    let spread = claims.iter().filter_map(price).max().map(|most| MicroUsdPerHour(most.0 * 100 / (100 + percent)));
     let apart = no_cheaper_offer(stage, spread)?;
-    step.check(format!("what stands apart costs at most {SPREAD_PERCENT} % more, as its pool allows: {apart}"), apart.starts_with("none"));
+    step.check(format!("what stands apart costs at most {percent} % more, as its pool allows: {apart}"), apart.starts_with("none"));
     stage.end(step, began);
     Ok(())
 }

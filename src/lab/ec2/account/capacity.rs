@@ -160,7 +160,7 @@ impl Account {
         holds.filter_map(|instance| self.facts.types.get(&instance.instance_type)).map(|facts| i64::from(facts.vcpus)).sum()
     }
 
-    /// Whether `capacity` may hold one more instance under its quota.
+    /// Whether `zone_capacity` may hold one more instance under its quota.
     ///
     /// # Errors
     /// `MaxSpotInstanceCountExceeded` or `VcpuLimitExceeded`, both 400.
@@ -184,7 +184,7 @@ impl Account {
         })
     }
 
-    /// How a launch in `capacity` boots; uses up one launch of a rule that counts them.
+    /// How a launch in `zone_capacity` boots; uses up one launch of a rule that counts them.
     pub(super) fn take_boot(&mut self, zone_capacity: &ZoneCapacity) -> (Millis, String) {
         let rule = self.boot_rules.iter_mut().rev().find(|rule| rule.left != Some(0) && rule.capacities.covers(zone_capacity));
         match rule {

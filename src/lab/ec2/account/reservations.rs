@@ -52,7 +52,7 @@ impl Account {
         reservation.total.saturating_sub(u64::try_from(used).unwrap_or(u64::MAX))
     }
 
-    /// Whether one more machine of `capacity` may be launched into the reservation `id`.
+    /// Whether one more machine of `zone_capacity` may be launched into the reservation `id`.
     ///
     /// # Errors
     /// `InvalidCapacityReservationId.NotFound`, `InvalidParameterValue` when it holds something else, `ReservationCapacityExceeded`.
