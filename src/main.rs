@@ -40,6 +40,9 @@ enum Command {
     /// Runs the operator; the chart's Deployment starts this.
     #[cfg(feature = "live")]
     Operator(cli::operator::OperatorArgs),
+    /// What `kubectl lowtide` answers, for those who have not installed the plugin: what lowtide did in this cluster, and why.
+    #[cfg(feature = "live")]
+    Kubectl(cli::kubectl::PluginArgs),
     /// Checks whether everything lowtide needs is there: cluster, AWS and Postgres.
     #[cfg(feature = "live")]
     Check(cli::check::CheckArgs),
@@ -59,6 +62,9 @@ async fn main() -> ExitCode {
         eprintln!("a TLS provider was installed before ours: this build mixes two");
         return ExitCode::FAILURE;
     }
+    if cli::kubectl::is_plugin(std::env::args().next().as_deref()) {
+        return cli::kubectl::run(cli::kubectl::Plugin::parse().into()).await;
+    }
     match Arguments::parse().command {
         Command::Backtest(args) => cli::backtest::run(args),
         Command::Catalog(args) => cli::catalog::run(args),
@@ -70,6 +76,7 @@ async fn main() -> ExitCode {
         Command::Ledger(args) => cli::ledger::run(args).await,
         Command::Crds(args) => cli::crds::run(args),
         Command::Operator(args) => cli::operator::run(args).await,
+        Command::Kubectl(args) => cli::kubectl::run(args).await,
         Command::Check(args) => cli::check::run(args).await,
         Command::Adopt(args) => cli::adopt::run(args).await,
         Command::ReleasePods(args) => cli::release_pods::run(args).await,

@@ -15,6 +15,8 @@ mod endpoints;
 #[cfg(feature = "ledger")]
 pub mod explain;
 pub mod files;
+#[cfg(feature = "live")]
+pub mod kubectl;
 #[cfg(feature = "ledger")]
 pub mod ledger;
 #[cfg(feature = "live")]

@@ -307,7 +307,7 @@ async fn refused_once(memory: &Kept, failed: bool) -> crate::core::snapshot::mem
         message: "none".into(),
         at: Timestamp(1_000_000),
     };
-    let status = ClaimStatus { launch_asked_at: Some(Timestamp(0)), failure: Some(failure), ..ClaimStatus::default() };
+    let status = ClaimStatus { launch_asked_at: Some(Timestamp(0)), failure: Some(Box::new(failure)), ..ClaimStatus::default() };
     view.claims =
         if failed { [claim("refused", status)].into_iter().map(|c| (c.name.clone(), c)).collect() } else { BTreeMap::new().into() };
     view.pools = BTreeMap::from([("gpu".into(), crate::core::plan::tests::toy::pool(Vec::new()))]).into();

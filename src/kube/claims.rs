@@ -156,30 +156,29 @@ fn read_status<E>(status: &GpuNodeClaimStatus, decision: impl Fn(&'static str, &
         launched_at: status.launched_at.map(|m| m.0),
         node: status.node_name.as_deref().map(NodeName::from),
         node_ready_at: status.node_ready_at.map(|m| m.0),
-        failure: status.failure.as_ref().map(|f| LaunchFailure {
-            cause: f.cause,
-            code: f.code.clone(),
-            message: f.message.clone(),
-            at: f.at.0,
-        }),
-        interruption: status.interruption.as_ref().map(|i| InterruptionMark {
-            kind: match i.kind {
-                InterruptionKind::Interruption => NoticeKind::Interruption,
-                InterruptionKind::Rebalance => NoticeKind::Rebalance,
-            },
-            noticed_at: i.noticed_at.0,
-            deadline: i.deadline.map(|m| m.0),
-            source: i.source.clone(),
-        }),
-        moving: moving.transpose()?,
+        failure: status.failure.as_ref().map(|f| Box::new(read_failure(f))),
+        interruption: status.interruption.as_ref().map(|i| Box::new(read_interruption(i))),
+        moving: moving.transpose()?.map(Box::new),
         occupants: status.occupants.iter().map(read_occupant).collect(),
         bindings: status.bindings.values().map(read_binding).map(|binding| (binding.pod.clone(), binding)).collect(),
         empty_since: status.empty_since.map(|m| m.0),
-        unhealthy: status.unhealthy.as_ref().map(|u| Unhealthy { trigger: u.reason, since: u.since.0 }),
+        unhealthy: status.unhealthy.as_ref().map(|u| Box::new(Unhealthy { trigger: u.reason, since: u.since.0 })),
         misfits: status.misfits.iter().cloned().collect(),
-        terminate_asked: terminate_asked.transpose()?,
-        ended: ended.transpose()?,
+        terminate_asked: terminate_asked.transpose()?.map(Box::new),
+        ended: ended.transpose()?.map(Box::new),
     })
+}
+
+fn read_failure(f: &api::Failure) -> LaunchFailure {
+    LaunchFailure { cause: f.cause, code: f.code.clone(), message: f.message.clone(), at: f.at.0 }
+}
+
+fn read_interruption(mark: &api::InterruptionMark) -> InterruptionMark {
+    let kind = match mark.kind {
+        InterruptionKind::Interruption => NoticeKind::Interruption,
+        InterruptionKind::Rebalance => NoticeKind::Rebalance,
+    };
+    InterruptionMark { kind, noticed_at: mark.noticed_at.0, deadline: mark.deadline.map(|m| m.0), source: mark.source.clone() }
 }
 
 /// A text of another version that cannot be read says nothing: unknown is not zero, and no reason to leave the machine alone.

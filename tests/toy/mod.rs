@@ -346,7 +346,7 @@ impl Toy {
             Action::Cluster(action) => self.apply(action),
             Action::Launch { launch, .. } => self.launch(&launch),
             Action::Terminate { claim, instance, decision, trigger, .. } => {
-                self.world.claims.get_mut(&claim).expect("a claim").status.terminate_asked = Some((self.now, decision, trigger));
+                self.world.claims.get_mut(&claim).expect("a claim").status.terminate_asked = Some(Box::new((self.now, decision, trigger)));
                 self.end_instance(&instance, "Client.UserInitiatedShutdown");
             }
             Action::TerminateUnclaimed { instance, .. } => self.end_instance(&instance, "Client.UserInitiatedShutdown"),
@@ -379,7 +379,7 @@ impl Toy {
         recent.push(now);
         if dry {
             let (code, message) = ("InsufficientInstanceCapacity".to_owned(), "none left".to_owned());
-            claim.status.failure = Some(LaunchFailure { cause: CoolDownCause::NoCapacity, code, message, at: now });
+            claim.status.failure = Some(Box::new(LaunchFailure { cause: CoolDownCause::NoCapacity, code, message, at: now }));
             return;
         }
         claim.status.instance = Some(id.clone());

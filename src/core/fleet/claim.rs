@@ -78,7 +78,7 @@ pub struct Unhealthy {
     pub since: Timestamp,
 }
 
-/// The durable progress of a claim.
+/// The durable progress of a claim. What few machines have at a time is behind a pointer: a pass looks at fifty thousand of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ClaimStatus {
     /// EC2 was asked: from here on something may exist.
@@ -92,11 +92,11 @@ pub struct ClaimStatus {
     /// When the node was Ready with its GPUs.
     pub node_ready_at: Option<Timestamp>,
     /// Why the launch failed; the claim is over.
-    pub failure: Option<LaunchFailure>,
+    pub failure: Option<Box<LaunchFailure>>,
     /// EC2 will take the machine.
-    pub interruption: Option<InterruptionMark>,
+    pub interruption: Option<Box<InterruptionMark>>,
     /// Work is being moved off.
-    pub moving: Option<MoveMark>,
+    pub moving: Option<Box<MoveMark>>,
     /// Pods that run here.
     pub occupants: Vec<Occupant>,
     /// What was decided about the pods that were bound here after it was bought, by uid.
@@ -106,14 +106,14 @@ pub struct ClaimStatus {
     pub empty_since: Option<Timestamp>,
     /// What is wrong with its node, and since when; `None` while it is healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unhealthy: Option<Unhealthy>,
+    pub unhealthy: Option<Box<Unhealthy>>,
     /// Fingerprints of needs whose pods were released to its node but that the scheduler did not bind there.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub misfits: BTreeSet<String>,
     /// We asked EC2 to terminate it: when, and by which decision.
-    pub terminate_asked: Option<(Timestamp, DecisionId, Trigger)>,
+    pub terminate_asked: Option<Box<(Timestamp, DecisionId, Trigger)>>,
     /// The instance has ended; written down before the accounts are closed.
-    pub ended: Option<Ended>,
+    pub ended: Option<Box<Ended>>,
 }
 
 /// Why a launch failed.

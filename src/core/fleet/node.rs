@@ -30,6 +30,13 @@ pub struct Node {
     pub state: NodeState,
 }
 
+impl Node {
+    /// It is Ready, and nobody keeps pods off it or reports a fault of it.
+    pub fn is_whole(&self) -> bool {
+        self.ready && !self.state.cordoned && self.state.foreign_taints.is_empty() && self.state.gpu_faults.is_empty()
+    }
+}
+
 /// What the scheduler and people see of a node, besides its capacity.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeState {

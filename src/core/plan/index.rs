@@ -13,6 +13,7 @@ use rustc_hash::FxHasher;
 use crate::core::fleet::{Claim, Instance, Node, tags};
 use crate::core::snapshot::{Snapshot, seen};
 use crate::core::units::ids::{ClaimName, InstanceId, NodeName, Uid};
+use crate::core::units::time::Timestamp;
 use crate::core::workload::{Mobility, Pod, PodPhase, Workload};
 
 /// Looked up, never walked.
@@ -86,8 +87,20 @@ pub(super) struct Machine<'a> {
     pub(super) instance: Option<&'a Instance>,
     /// The node of that instance.
     pub(super) node: Option<&'a Node>,
+    /// EC2 and Kubernetes see nothing amiss.
+    pub(super) calm: Option<Calm>,
     /// Where its pods begin and end in [`OfPods::placed`].
     pods: (u32, u32),
+}
+
+/// What is to be known of a machine that runs, is ours, and whose node is whole. Noted while the walk is at the instance and the node: they lie
+/// far apart in memory, and a second visit to each would take longer than all the rest of a pass with nothing to do.
+#[derive(Clone, Copy)]
+pub(super) struct Calm {
+    /// EC2's launch time.
+    pub(super) launched_at: Timestamp,
+    /// GPUs that pods can use.
+    pub(super) gpus: i64,
 }
 
 impl<'a> Machine<'a> {
@@ -136,6 +149,7 @@ struct OfEc2<'a> {
     /// By the position of their claim.
     instances: Vec<Option<&'a Instance>>,
     nodes: Vec<Option<&'a Node>>,
+    calm: Vec<Option<Calm>>,
     /// Instances that no claim's status names, and nodes of such, by the instance's id.
     other_instances: Lookup<&'a str, &'a Instance>,
     other_nodes: Lookup<&'a str, &'a Node>,
@@ -250,14 +264,20 @@ impl<'a> OfEc2<'a> {
             by_instance,
             instances: vec![None; world.claims.len()],
             nodes: vec![None; world.claims.len()],
+            calm: vec![None; world.claims.len()],
             other_instances: lookup(0),
             other_nodes: lookup(0),
             said_of: Vec::new(),
             foreign: Vec::new(),
         };
         for instance in seen(&world.instances) {
+            let foreign = instance.is_of_another(&world.cluster_uid);
             match found.by_instance.get(instance.id.as_str()) {
-                Some(at) => found.instances[*at as usize] = Some(instance),
+                Some(at) => {
+                    let calm = instance.is_alive() && !foreign;
+                    found.instances[*at as usize] = Some(instance);
+                    found.calm[*at as usize] = calm.then_some(Calm { launched_at: instance.launched_at, gpus: 0 });
+                }
                 None => {
                     found.other_instances.insert(instance.id.as_str(), instance);
                 }
@@ -265,16 +285,19 @@ impl<'a> OfEc2<'a> {
             if instance.spot_request_status.is_some() {
                 found.said_of.push(instance);
             }
-            if instance.is_of_another(&world.cluster_uid) {
+            if foreign {
                 found.foreign.push(instance);
             }
         }
         for node in world.nodes.values() {
             // Of several Nodes that name one instance the first counts, as the snapshot orders them.
             match found.by_instance.get(node.instance.as_str()) {
-                Some(at) => {
-                    found.nodes[*at as usize].get_or_insert(node);
+                Some(at) if found.nodes[*at as usize].is_none() => {
+                    found.nodes[*at as usize] = Some(node);
+                    let calm = found.calm[*at as usize].filter(|_| node.is_whole());
+                    found.calm[*at as usize] = calm.map(|calm| Calm { gpus: node.allocatable.gpus, ..calm });
                 }
+                Some(_) => (),
                 None => {
                     found.other_nodes.entry(node.instance.as_str()).or_insert(node);
                 }
@@ -300,10 +323,12 @@ impl<'a> Index<'a> {
             (of_claims, of_pods, OfEc2::of(world))
         };
         let (instances, nodes) = (std::mem::take(&mut of_ec2.instances), std::mem::take(&mut of_ec2.nodes));
-        let belongs = instances.into_iter().zip(nodes).zip(of_pods.from.windows(2));
+        let calm = std::mem::take(&mut of_ec2.calm);
+        let belongs = instances.into_iter().zip(nodes).zip(calm).zip(of_pods.from.windows(2));
         let joined = world.claims.values().zip(belongs);
-        let machines =
-            joined.map(|(claim, ((instance, node), pods))| Machine { claim, instance, node, pods: (pods[0], pods[1]) }).collect();
+        let machines = joined
+            .map(|(claim, (((instance, node), calm), pods))| Machine { claim, instance, node, calm, pods: (pods[0], pods[1]) })
+            .collect();
         let index = Index {
             world,
             machines,

@@ -23,6 +23,8 @@ mod terms;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::sync::Arc;
+
 use self::claims::{lifecycle, resting, sweeping};
 use self::moving::{lifting, migration, notices, returning, warnings, watching};
 use self::pass::Pass;
@@ -58,7 +60,7 @@ pub struct Settings {
     /// How far apart voluntary moves are considered at least: each time the work of every machine is placed again.
     pub moves_considered_every: Millis,
     /// lowtide's version, for decisions.
-    pub code_version: String,
+    pub code_version: Arc<str>,
 }
 
 impl Default for Settings {
@@ -73,13 +75,13 @@ impl Default for Settings {
             notice_window: Millis::from_mins(2),
             fall_back_after: 4,
             moves_considered_every: Millis::from_secs(5),
-            code_version: env!("CARGO_PKG_VERSION").to_owned(),
+            code_version: env!("CARGO_PKG_VERSION").into(),
         }
     }
 }
 
 /// What decides: [`plan`]. A type of its own, so that the simulated world can put a planted bug in its place and see it caught.
-pub type Planner = std::sync::Arc<dyn Fn(&Settings, &Snapshot, Timestamp) -> Plan + Send + Sync>;
+pub type Planner = Arc<dyn Fn(&Settings, &Snapshot, Timestamp) -> Plan + Send + Sync>;
 
 /// Decides everything there is to decide now.
 pub fn plan(settings: &Settings, world: &Snapshot, now: Timestamp) -> Plan {

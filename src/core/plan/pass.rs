@@ -6,6 +6,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::Settings;
 use super::index::{Claims, Index};
@@ -15,7 +16,7 @@ use crate::core::fleet::{Claim, NodeClass, NodePool, Trigger};
 use crate::core::market::reservation::ReservedOffer;
 use crate::core::market::{Capacity, Offer};
 use crate::core::placement::Learnt;
-use crate::core::record::{Counterfactuals, Decision, LedgerRecord, Outcome, code_of};
+use crate::core::record::{Decision, LedgerRecord, Outcome, code_of};
 use crate::core::snapshot::{Lane, Snapshot};
 use crate::core::units::Resources;
 use crate::core::units::ids::{ClaimName, ClassName, DecisionId, PoolName, Uid, ZoneId};
@@ -29,6 +30,8 @@ pub(super) struct Pass<'a> {
     pub(super) settings: &'a Settings,
     pub(super) world: &'a Snapshot,
     pub(super) now: Timestamp,
+    /// The cluster's name, as every decision carries it.
+    pub(super) cluster: Arc<str>,
     /// Offers of capacity reservations, as the classes name them.
     pub(super) reserved: &'a BTreeMap<Capacity, ReservedOffer>,
     /// Claims with the marks of this pass applied: a claim doomed in this pass takes no new work in this pass.
@@ -61,7 +64,7 @@ pub(super) struct Pass<'a> {
     daemonsets: RefCell<BTreeMap<ClassName, Resources>>,
     /// Node pools that admit a namespace.
     admitting: RefCell<BTreeMap<String, Shared<BTreeSet<PoolName>>>>,
-    policy_hashes: RefCell<BTreeMap<PoolName, Rc<str>>>,
+    policy_hashes: RefCell<BTreeMap<PoolName, Arc<str>>>,
     pub(super) steps: Vec<Step>,
     pub(super) wake_at: Option<Timestamp>,
     pub(super) notes: Vec<String>,
@@ -79,6 +82,7 @@ impl<'a> Pass<'a> {
             settings,
             world,
             now,
+            cluster: world.cluster.as_str().into(),
             reserved,
             claims,
             index,
@@ -206,9 +210,9 @@ impl<'a> Pass<'a> {
     }
 
     /// [`policy_hash`] of a pool.
-    pub(super) fn policy_hash(&self, pool: &NodePool) -> String {
-        let make = || Rc::from(policy_hash(pool));
-        self.policy_hashes.borrow_mut().entry(pool.name.clone()).or_insert_with(make).to_string()
+    pub(super) fn policy_hash(&self, pool: &NodePool) -> Arc<str> {
+        let make = || Arc::from(policy_hash(pool));
+        Arc::clone(self.policy_hashes.borrow_mut().entry(pool.name.clone()).or_insert_with(make))
     }
 
     /// This pass, as a number for ids: an id never stands for decisions of two moments.
@@ -235,7 +239,7 @@ impl<'a> Pass<'a> {
         let (kind, subject) = (format!("{}/{}", code_of(&trigger), code_of(&outcome)), format!("{}#{key}", claim.uid));
         Decision {
             id: DecisionId::derive(&self.world.cluster, &kind, &subject, self.moment()),
-            cluster: self.world.cluster.clone(),
+            cluster: self.cluster.clone(),
             decided_at: self.now,
             trigger,
             outcome,
@@ -246,11 +250,11 @@ impl<'a> Pass<'a> {
             pods: self.pods_on(&claim.name).iter().map(|pod| pod.identity.clone()).collect(),
             need: None,
             judgement: Default::default(),
-            counterfactuals: Counterfactuals::default(),
+            counterfactuals: Default::default(),
             claim: None,
             from_claim: Some(claim.name.clone()),
             instance: claim.status.instance.clone(),
-            policy_hash: self.pool_of(claim).map_or_else(String::new, |pool| self.policy_hash(pool)),
+            policy_hash: self.pool_of(claim).map_or_else(|| "".into(), |pool| self.policy_hash(pool)),
             code_version: self.settings.code_version.clone(),
         }
     }

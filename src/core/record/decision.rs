@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::refusal::Refusal;
 use crate::core::fleet::Trigger;
@@ -110,7 +111,7 @@ pub struct Decision {
     /// Derived, so writing twice is harmless.
     pub id: DecisionId,
     /// The cluster's name.
-    pub cluster: String,
+    pub cluster: Arc<str>,
     /// When it was taken.
     pub decided_at: Timestamp,
     /// What made lowtide decide.
@@ -132,7 +133,7 @@ pub struct Decision {
     /// The offers judged.
     pub judgement: Shared<Judgement>,
     /// What it would have cost otherwise.
-    pub counterfactuals: Counterfactuals,
+    pub counterfactuals: Shared<Counterfactuals>,
     /// The claim bought, used or ended.
     pub claim: Option<ClaimName>,
     /// The claim the work leaves.
@@ -140,7 +141,7 @@ pub struct Decision {
     /// The instance, where there is one.
     pub instance: Option<InstanceId>,
     /// SHA-256 of the policy, in hex.
-    pub policy_hash: String,
+    pub policy_hash: Arc<str>,
     /// lowtide's version.
-    pub code_version: String,
+    pub code_version: Arc<str>,
 }

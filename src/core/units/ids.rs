@@ -8,9 +8,15 @@ use std::sync::Arc;
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Eq, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
+        #[allow(clippy::derived_hash_with_manual_eq, reason = "names that share their text have equal text")]
         pub struct $name(Arc<str>);
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+            }
+        }
         impl Ord for $name {
             // Maps compare a name mostly with copies of itself, and those share their text.
             fn cmp(&self, other: &Self) -> std::cmp::Ordering {

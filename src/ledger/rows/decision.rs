@@ -60,7 +60,7 @@ pub(super) fn decision_row(d: &Decision, at: &str) -> String {
     let mut row = CopiedRow::new(DECISION.columns, 1_536);
     row.plain("id", Some(d.id.0));
     row.plain("at", Some(at));
-    row.text("cluster", d.cluster.as_str());
+    row.text("cluster", &*d.cluster);
     row.plain("trigger", Some(code_of(&d.trigger)));
     row.plain("outcome", Some(code_of(&d.outcome)));
     row.text("text", d.text.as_str());
@@ -81,8 +81,8 @@ pub(super) fn decision_row(d: &Decision, at: &str) -> String {
     row.text("claim", d.claim.as_ref().map(|claim| claim.as_str()));
     row.text("from_claim", d.from_claim.as_ref().map(|claim| claim.as_str()));
     row.text("instance", d.instance.as_ref().map(|instance| instance.as_str()));
-    row.text("policy_hash", d.policy_hash.as_str());
-    row.text("code_version", d.code_version.as_str());
+    row.text("policy_hash", &*d.policy_hash);
+    row.text("code_version", &*d.code_version);
     row.into_line()
 }
 

@@ -64,7 +64,7 @@ pub fn before_terminate(world: &mut World, instance: &InstanceId, now: Timestamp
     if world.kube.unreadable.contains(&claim.name) && claim.status.terminate_asked.is_none() {
         return world.broke(Invariant::EndsWereSeen, format!("{instance} is terminated and its claim {} cannot be read", claim.name));
     }
-    let Some((_, decision, trigger)) = claim.status.terminate_asked else {
+    let Some((_, decision, trigger)) = claim.status.terminate_asked.as_deref().copied() else {
         let text = format!("{instance} of {} is terminated and nothing says why", claim.name);
         return world.broke(Invariant::RemovalsHaveReasons, text);
     };

@@ -97,7 +97,7 @@ pub(in crate::core::plan) fn terminate(pass: &mut Pass, claim: &Claim, trigger: 
 }
 
 pub(in crate::core::plan) fn wait_for_end(pass: &mut Pass, claim: &Claim) {
-    let Some((asked, decision, trigger)) = claim.status.terminate_asked else { return };
+    let Some((asked, decision, trigger)) = claim.status.terminate_asked.as_deref().copied() else { return };
     let ended = match fate(pass, claim) {
         Fate::Ended(instance) => Some(instance),
         _ if claim.status.instance.is_none() => Some(None),
@@ -178,7 +178,7 @@ fn close(pass: &mut Pass, claim: &Claim, instance: Option<&Instance>, decision: 
     let patient = !pass.due(ended.at, PRICES_PATIENCE);
     let Some(mut records) = facts::last_words(pass, claim, instance, &ended, patient) else { return };
     if claim.status.launched_at.is_some() {
-        let Ended { at: running_to, by: ended_by, decision } = ended;
+        let Ended { at: running_to, by: ended_by, decision } = *ended;
         records.push(LedgerRecord::IntervalClosed(IntervalClosed { claim_uid: claim.books().clone(), running_to, ended_by, decision }));
     }
     let node = pass.index.node_on(claim.status.instance.as_ref());
@@ -198,7 +198,7 @@ fn the_end(pass: &Pass, claim: &Claim, instance: Option<&Instance>, decision: Op
         (false, Some(_), _) => EndedBy::Lowtide,
         (false, None, false) => EndedBy::Unknown,
     };
-    let asked = claim.status.terminate_asked.as_ref().map(|(at, _, _)| *at);
+    let asked = claim.status.terminate_asked.as_deref().map(|(at, _, _)| *at);
     let deadline = claim.status.interruption.as_ref().and_then(|m| m.deadline).map(|d| d.min(pass.now));
     let at = instance.and_then(|i| i.ended_at).or(asked).or(deadline).unwrap_or(pass.now);
     let ends = |o: &Occupant| Occupant { to: o.to.or(Some(at.max(o.from))), ..o.clone() };

@@ -9,7 +9,7 @@
 use super::super::index::Machine;
 use super::super::pass::Pass;
 use super::super::reporting::facts;
-use crate::core::fleet::{Claim, InstanceState, Node};
+use crate::core::fleet::Claim;
 use crate::core::market::CapacityType;
 use crate::core::record::Reported;
 use crate::core::snapshot::Snapshot;
@@ -24,7 +24,7 @@ pub(in crate::core::plan) fn look(pass: &mut Pass) {
     let machines = pass.index.machines();
     let mut is_at_rest = vec![false; machines.len()];
     let half = if machines.len() > WORTH_A_THREAD { machines.len() / 2 } else { 0 };
-    let look = Look { world: pass.world, foreign: !pass.index.foreign().is_empty(), now: pass.now };
+    let look = Look { world: pass.world, now: pass.now };
     let pods = pass.index.placed();
     let (first, second) = is_at_rest.split_at_mut(half);
     let wake = if half == 0 {
@@ -49,8 +49,6 @@ pub(in crate::core::plan) fn look(pass: &mut Pass) {
 #[derive(Clone, Copy)]
 struct Look<'a> {
     world: &'a Snapshot,
-    /// Some machines are another cluster's.
-    foreign: bool,
     now: Timestamp,
 }
 
@@ -69,10 +67,9 @@ impl Look<'_> {
 
     /// Until when the machine is at rest; `None` if it is not.
     fn at(self, machine: &Machine, pods: &[&Pod]) -> Option<Timestamp> {
-        let (claim, instance, node) = (machine.claim, machine.instance?, machine.node?);
-        let runs = matches!(instance.state, InstanceState::Pending | InstanceState::Running);
-        let ours = !self.foreign || !instance.is_of_another(&self.world.cluster_uid);
-        if !settled(claim) || !runs || !ours || !whole(node) || node.allocatable.gpus < claim.spec.gpu_units(&self.world.catalog) {
+        let (claim, calm) = (machine.claim, machine.calm?);
+        machine.node?;
+        if !settled(claim) || calm.gpus < claim.spec.gpu_units(&self.world.catalog) {
             return None;
         }
         // Pods that only wait may hold it or not (`ending` decides).
@@ -87,7 +84,7 @@ impl Look<'_> {
             (Some(after), Some(launched)) => Some(launched + after),
             _ => None,
         };
-        let next_hour = hours_reported_until(&self.world.reported, claim, instance.launched_at, self.now)?;
+        let next_hour = hours_reported_until(&self.world.reported, claim, calm.launched_at, self.now)?;
         Some(expires.map_or(next_hour, |at| at.min(next_hour))).filter(|at| *at > self.now)
     }
 }
@@ -103,11 +100,6 @@ fn settled(claim: &Claim) -> bool {
         && s.unhealthy.is_none()
         && s.empty_since.is_none()
         && s.ended.is_none()
-}
-
-/// The node is Ready, and nobody keeps pods off it or reports a fault of it.
-fn whole(node: &Node) -> bool {
-    node.ready && !node.state.cordoned && node.state.foreign_taints.is_empty() && node.state.gpu_faults.is_empty()
 }
 
 /// More is reported of this pod than that it is there: its checkpoints.

@@ -177,7 +177,7 @@ fn unclaimed_decision(pass: &Pass, instance: &Instance) -> Decision {
     let (trigger, outcome) = (Trigger::Unclaimed, Outcome::Terminate);
     Decision {
         id: DecisionId::derive(&pass.world.cluster, "unclaimed", instance.id.as_str(), pass.moment()),
-        cluster: pass.world.cluster.clone(),
+        cluster: pass.cluster.clone(),
         decided_at: pass.now,
         trigger,
         outcome,
@@ -195,7 +195,7 @@ fn unclaimed_decision(pass: &Pass, instance: &Instance) -> Decision {
         claim: None,
         from_claim: None,
         instance: Some(instance.id.clone()),
-        policy_hash: String::new(),
+        policy_hash: "".into(),
         code_version: pass.settings.code_version.clone(),
     }
 }

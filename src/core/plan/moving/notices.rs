@@ -123,7 +123,7 @@ fn doom(pass: &mut Pass, claim: &Claim, mark: InterruptionMark) -> (Vec<Lane>, V
     let decision = pass.machine_decision(claim, trigger, Outcome::Migrate, &key, text);
     let moving = MoveMark { decision: decision.id, trigger, decided_at: pass.now };
     let records = vec![LedgerRecord::Decision(Box::new(decision))];
-    pass.claims.mark(&claim.name, |marked| marked.status.interruption = Some(mark.clone()));
+    pass.claims.mark(&claim.name, |marked| marked.status.interruption = Some(Box::new(mark.clone())));
     pass.hurries = true;
     let patch = ClaimPatch { interruption: Some(mark), moving: Some(moving), ..ClaimPatch::default() };
     let patch = ClusterAction::PatchClaim { claim: claim.name.clone(), patch: Box::new(patch), seen: Some(claim.version) };

@@ -42,7 +42,7 @@ pub(super) fn note(pass: &mut Pass, claim: &Claim, mark: InterruptionMark) -> (V
     let (pool, at) = (claim.spec.capacity.clone(), mark.noticed_at);
     let (base, max) = pass.pool_of(claim).map_or((WARNED_FOR, WARNED_FOR), |pool| (pool.cool_down_base, pool.cool_down_max));
     let seen = Warning::Given { base: base.max(WARNED_FOR), max: max.max(WARNED_FOR) };
-    pass.claims.mark(&claim.name, |marked| marked.status.interruption = Some(mark.clone()));
+    pass.claims.mark(&claim.name, |marked| marked.status.interruption = Some(Box::new(mark.clone())));
     let patch = Box::new(ClaimPatch { interruption: Some(mark), ..ClaimPatch::default() });
     let patch = Action::Cluster(ClusterAction::PatchClaim { claim: claim.name.clone(), patch, seen: Some(claim.version) });
     (vec![Lane::Claim(claim.name.clone())], Vec::new(), vec![patch, Action::Warned { pool, seen, at }])

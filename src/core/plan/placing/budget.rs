@@ -63,7 +63,7 @@ fn settled(books: &MonthBooks) -> MicroUsd {
 /// What `claim` cost of the month that holds `now`, if it ran until `until`.
 pub(in crate::core::plan) fn cost_this_month(claim: &Claim, until: Timestamp, now: Timestamp, interrupted: bool) -> MicroUsd {
     let Some(launched) = claim.status.launched_at else { return MicroUsd(0) };
-    let ended = claim.status.terminate_asked.as_ref().map_or(until, |(asked, _, _)| until.min(*asked));
+    let ended = claim.status.terminate_asked.as_deref().map_or(until, |(asked, _, _)| until.min(*asked));
     let spot = claim.spec.capacity.capacity_type == CapacityType::Spot;
     if interrupted && spot && ended.since(launched) < FREE_IF_INTERRUPTED_WITHIN {
         return MicroUsd(0);

@@ -190,9 +190,9 @@ fn trigger_of(pass: &Pass, pod: &Pod) -> Trigger {
 }
 
 /// What would have been paid instead of the offer that was chosen.
-fn otherwise(request: &PlacementRequest, need: &Need, judgement: &Judgement, pool: &NodePool) -> Counterfactuals {
+fn otherwise(request: &PlacementRequest, need: &Need, judgement: &Judgement, pool: &NodePool) -> Shared<Counterfactuals> {
     let chosen = judgement.chosen.as_ref().map(|chosen| &chosen.capacity);
-    let of = |chosen| placement::counterfactuals(request.catalog, request.market, need, chosen, &pool.home_region);
+    let of = |chosen| Shared::from(placement::counterfactuals(request.catalog, request.market, need, chosen, &pool.home_region));
     chosen.map(of).unwrap_or_default()
 }
 
@@ -203,7 +203,7 @@ fn decision(
     pool: &NodePool,
     need: &Shared<Need>,
     pods: &[&Pod],
-    (judgement, counterfactuals): (Shared<Judgement>, Counterfactuals),
+    (judgement, counterfactuals): (Shared<Judgement>, Shared<Counterfactuals>),
 ) -> Option<Decision> {
     let first = pods.first()?;
     let uids: Vec<&str> = pods.iter().map(|pod| pod.identity.uid.as_str()).collect();
@@ -212,7 +212,7 @@ fn decision(
     let leaving = replaced_pod(pass, first).and_then(|old| old.claim.clone());
     Some(Decision {
         id: DecisionId::derive(&pass.world.cluster, &code_of(&outcome), &subject, pass.world.held(first).attempt),
-        cluster: pass.world.cluster.clone(),
+        cluster: pass.cluster.clone(),
         decided_at: pass.now,
         trigger: trigger_of(pass, first),
         outcome,
@@ -468,12 +468,12 @@ fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Shared<Judgement>, verdict: Op
         let pool = pass.pools_for(pod).first().cloned();
         let decision = Decision {
             id,
-            cluster: pass.world.cluster.clone(),
+            cluster: pass.cluster.clone(),
             decided_at: pass.now,
             trigger: trigger_of(pass, pod),
             outcome: Outcome::Refuse,
             text: note.clone(),
-            policy_hash: pool.as_ref().and_then(|name| pass.world.pools.get(name)).map_or_else(String::new, |pool| pass.policy_hash(pool)),
+            policy_hash: pool.as_ref().and_then(|name| pass.world.pools.get(name)).map_or_else(|| "".into(), |pool| pass.policy_hash(pool)),
             node_pool: pool,
             workload: Some(pod.workload.clone()),
             attribution: pod.attribution.clone(),

@@ -18,9 +18,9 @@ type Question<'p> = (&'p Need, PoolName, Capacity, usize);
 /// What has been judged in this pass.
 #[derive(Default)]
 pub(in crate::core::plan) struct Judged<'p> {
-    bought: BTreeMap<Question<'p>, (Shared<Judgement>, Counterfactuals)>,
+    bought: BTreeMap<Question<'p>, (Shared<Judgement>, Shared<Counterfactuals>)>,
     best: BTreeMap<(&'p Need, PoolName), Judgement>,
-    otherwise: BTreeMap<(&'p Need, Capacity, Region), Counterfactuals>,
+    otherwise: BTreeMap<(&'p Need, Capacity, Region), Shared<Counterfactuals>>,
 }
 
 impl<'p> Judged<'p> {
@@ -31,7 +31,7 @@ impl<'p> Judged<'p> {
         demand: &'p Demand,
         (policy, home): (&PoolPolicy, &Region),
         chosen: &Capacity,
-    ) -> (Shared<Judgement>, Counterfactuals) {
+    ) -> (Shared<Judgement>, Shared<Counterfactuals>) {
         let left = demand.buy_only.as_ref().map_or(0, |offers| std::sync::Arc::as_ptr(offers) as usize);
         let key = (&*demand.need, policy.name.clone(), chosen.clone(), left);
         if let Some(known) = self.bought.get(&key) {
@@ -64,8 +64,8 @@ impl<'p> Judged<'p> {
         need: &'p Need,
         chosen: &Capacity,
         home: &Region,
-    ) -> Counterfactuals {
-        let make = || placement::counterfactuals(request.catalog, request.market, need, chosen, home);
+    ) -> Shared<Counterfactuals> {
+        let make = || Shared::from(placement::counterfactuals(request.catalog, request.market, need, chosen, home));
         self.otherwise.entry((need, chosen.clone(), home.clone())).or_insert_with(make).clone()
     }
 }
