@@ -225,8 +225,8 @@ pub struct Apart {
     pub not: BTreeSet<Area>,
     /// On one of these machines of ours, because pods that it must share one with are there, or a volume that one machine alone may have.
     pub only_claims: Option<BTreeSet<ClaimName>>,
-    /// All pods with this name in one area of this kind, without being all or nothing.
-    pub same: Option<(Domain, String)>,
+    /// All pods with each of these names in one area of its kind, without being all or nothing.
+    pub same: BTreeSet<(Domain, String)>,
     /// Taints it tolerates, besides those that every GPU pod does.
     pub tolerations: Vec<Toleration>,
     /// The value of its PriorityClass: if limits leave room for only a few, higher goes first.

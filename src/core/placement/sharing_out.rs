@@ -122,15 +122,19 @@ fn places<K: Ord>(
     best
 }
 
-/// Returns each gang the zone, and pods that stay together the area, where all of it fits at the least cost; the first of equals.
+/// Gives each gang the zone, and pods that stay together the area, where most of it may be and all of it fits at the least cost; the first of
+/// equals.
 fn one_area_per_gang<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>], mut groups: Vec<Group<'a>>) -> Vec<Group<'a>> {
-    // Where members stand already, the zone is known, whatever is on offer there: free room may do.
-    let name =
-        |g: &Group<'a>| g.gang.map(|gang| (Domain::Zone, gang)).or(g.apart.same.as_ref().map(|(domain, name)| (*domain, name.as_str())));
-    let gangs: BTreeSet<(Domain, &str)> = groups.iter().filter(|g| g.wants.areas.is_empty()).filter_map(name).collect();
-    for gang in gangs {
+    let names = |g: &Group<'a>| -> BTreeSet<(Domain, &'a str)> {
+        // Where members stand already, the zone is known, whatever is on offer there: free room may do.
+        let gang = g.gang.filter(|_| g.wants.areas.is_empty()).map(|gang| (Domain::Zone, gang));
+        gang.into_iter().chain(g.apart.same.iter().map(|(domain, name)| (*domain, name.as_str()))).collect()
+    };
+    let of_group: Vec<BTreeSet<(Domain, &str)>> = groups.iter().map(names).collect();
+    for gang in of_group.iter().flatten().copied().collect::<BTreeSet<_>>() {
+        let members: Vec<usize> = (0..groups.len()).filter(|at| of_group[*at].contains(&gang)).collect();
         let mut common: Option<BTreeMap<Area, i128>> = None;
-        for group in groups.iter().filter(|g| name(g) == Some(gang)) {
+        for group in members.iter().map(|at| &groups[*at]) {
             let mut here = places(request, listed, group, |capacity| Area::of(gang.0, capacity));
             here.extend(room::free_for(request, group, |capacity| Area::of(gang.0, capacity)).into_keys().map(|area| (area, 0)));
             let here: BTreeMap<Area, i128> = here.into_iter().filter_map(|(area, cost)| Some((area?, cost))).collect();
@@ -141,17 +145,43 @@ fn one_area_per_gang<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'
                 Some(have) => have.iter().filter_map(|(area, before)| Some((area.clone(), sum(area, *before)?))).collect(),
             });
         }
-        let best = common.unwrap_or_default().into_iter().min_by(|(a, x), (b, y)| x.cmp(y).then_with(|| a.cmp(b)));
+        let left_out = |area: &Area| left_out_of(request, listed, members.iter().map(|at| &groups[*at]), area);
+        let best = common.unwrap_or_default().into_iter().min_by_key(|(area, cost)| (left_out(area), *cost, area.clone()));
         // Without a common area the members keep no place at all: a zone that does not exist.
         let area = best.map_or_else(|| Area::Zone(ZoneId::from("no zone holds the whole gang")), |(area, _)| area);
-        groups.iter_mut().filter(|g| name(g) == Some(gang)).for_each(|g| g.wants.areas = BTreeSet::from([area.clone()]));
+        members.iter().for_each(|at| drop(groups[*at].wants.areas.insert(area.clone())));
     }
     groups
 }
 
+/// How many pods of `groups` their spreads and anti-affinities would leave without a place if all had to be in `area`.
+fn left_out_of<'g, 'a: 'g>(
+    request: &PlacementRequest<'a>,
+    listed: &[Vec<Listing<'a>>],
+    groups: impl Iterator<Item = &'g Group<'a>>,
+    area: &Area,
+) -> usize {
+    let mut shared_out: BTreeMap<(&str, &[AreaSpread]), Shares> = BTreeMap::new();
+    let mut left_out = 0;
+    for group in groups {
+        let Some(owner) = group.owner else { continue };
+        let mut there = group.clone();
+        there.wants.areas.insert(area.clone());
+        let shares = shared_out.entry((&owner.owner, &owner.spreads)).or_insert_with(|| Shares::standing(owner));
+        let parts = over_areas(request, listed, there, owner, shares);
+        left_out += parts.iter().filter(|part| part.wants.areas.contains(&no_share())).map(|part| part.members.len()).sum::<usize>();
+    }
+    left_out
+}
+
+/// Where those are put that no area may take more of: a zone that does not exist, and that they are refused for.
+fn no_share() -> Area {
+    Area::Zone(ZoneId::from("every zone holds its share"))
+}
+
 /// Shares a group out over areas so that no area has more than `maxSkew` above the emptiest one that could serve it, beside the owner's
 /// replicas that were shared out before; adds its own to them. Free room comes before what is on offer: its price is sunk, and a machine that
-/// was bought for a replica is where that replica goes.
+/// was bought for a replica is where that replica goes. Pods that have an area already are shared out within it.
 fn over_areas<'a>(
     request: &PlacementRequest<'a>,
     listed: &[Vec<Listing<'a>>],
@@ -161,7 +191,7 @@ fn over_areas<'a>(
 ) -> Vec<Group<'a>> {
     let alone_in = &group.apart.one_in_each;
     let domains: BTreeSet<Domain> = owner.spreads.iter().map(|s| s.domain).chain(alone_in.iter().copied()).collect();
-    if domains.is_empty() || !group.wants.areas.is_empty() {
+    if domains.is_empty() {
         return vec![group];
     }
     let cell_of = |at: &Capacity| -> Cell { domains.iter().filter_map(|domain| Area::of(*domain, at)).collect() };
@@ -192,11 +222,10 @@ fn over_areas<'a>(
     }
     let part = |(members, (_, cell)): (Vec<usize>, (i128, Cell))| {
         let mut part = Group { members, ..group.clone() };
-        part.wants.areas = cell;
+        part.wants.areas.extend(cell);
         part
     };
-    // No area may take more: these keep a zone that does not exist, and are refused for it.
-    let none = (left, (0, Cell::from([Area::Zone(ZoneId::from("every zone holds its share"))])));
+    let none = (left, (0, Cell::from([no_share()])));
     parts.into_iter().zip(cells).chain([none]).filter(|(members, _)| !members.is_empty()).map(part).collect()
 }
 

@@ -79,7 +79,7 @@ pub(in crate::core::plan) fn of(pass: &Pass, marks: &Marks, pod: &Pod) -> Apart 
     for company in rules.together.iter().filter(|c| c.domain != Domain::Machine) {
         let there = areas_of(pass, pod, company.domain, |other| selects(company, other));
         if there.is_empty() && selects(company, pod) {
-            apart.same = Some((company.domain, format!("{}/{:?}", pod.object().namespace, company.pods)));
+            apart.same.insert((company.domain, format!("{}/{:?}", pod.object().namespace, company.pods)));
             continue;
         }
         apart.only.insert(there);
@@ -89,9 +89,9 @@ pub(in crate::core::plan) fn of(pass: &Pass, marks: &Marks, pod: &Pod) -> Apart 
         let shares = |other: &&Pod| shares_volume(pod, other, |volumes| volumes.wait_for_first.contains(volume));
         let there = areas_of(pass, pod, Domain::Zone, shares);
         match there.is_empty() {
-            true => apart.same = apart.same.or(Some((Domain::Zone, format!("{}/{volume}", pod.object().namespace)))),
-            false => drop(apart.only.insert(there)),
-        }
+            true => apart.same.insert((Domain::Zone, format!("{}/{volume}", pod.object().namespace))),
+            false => apart.only.insert(there),
+        };
     }
     apart.only_claims = shared_machines(pass, marks, pod);
     apart
@@ -245,7 +245,7 @@ pub fn among<'p>(rules: impl Iterator<Item = (&'p str, &'p PodRules)> + Clone) -
             avoids,
             most_per_machine: rules.most_per_machine(),
             one_in_each: alone_in(rules, namespace),
-            same: rules.together.iter().find(own).map(|c| (c.domain, format!("{namespace}/{:?}", c.pods))),
+            same: rules.together.iter().filter(own).map(|c| (c.domain, format!("{namespace}/{:?}", c.pods))).collect(),
             tolerations: telling(&rules.tolerations),
             priority: rules.priority,
             ..Apart::default()
