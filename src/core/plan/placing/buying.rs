@@ -332,9 +332,12 @@ pub(in crate::core::plan) fn buy_ahead(
     let Some(base) = spec_of(pass, machine, pool, class) else { return false };
     let bought_for = pods.iter().map(|pod| pod.identity.clone()).collect();
     let spec = ClaimSpec { decision: decision.id, trigger, bought_for, takes_over: Some(old.name.clone()), ..base };
-    let create = Action::Cluster(ClusterAction::CreateClaim { name: name.clone(), spec: Box::new(spec) });
+    let create = ClusterAction::CreateClaim { name: name.clone(), spec: Box::new(spec) };
+    // Where no replacement would be admitted, nothing is bought for it.
+    let rehearse = |pod: &&Pod| ClusterAction::Rehearse { pod: pod.identity.clone(), ends_first: !matches!(pod.mobility, Mobility::Surge { .. }) };
+    let actions = pods.iter().map(rehearse).chain([create]).map(Action::Cluster).collect();
     let lanes = vec![Lane::Claim(old.name.clone()), Lane::Claim(name)];
-    pass.step(lanes, vec![LedgerRecord::Decision(Box::new(decision))], vec![create])
+    pass.step(lanes, vec![LedgerRecord::Decision(Box::new(decision))], actions)
 }
 
 /// Claim names are made of the first pod and its attempt: two operators that decide the same collide on the name, and only one buys.
