@@ -158,7 +158,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             let again_at = asked_at + Millis::from_secs(5 << times.min(6));
             state.refused_replacements.insert(pod.uid.clone(), RefusedReplacement { asked_at, again_at, times });
         }
-        let note = format!("it should leave its machine, but no replacement would be admitted: {said}; it stays, and is asked about again, less often each time");
+        let note = format!(
+            "it should leave its machine, but no replacement would be admitted: {said}; it stays, and is asked about again, less often each time"
+        );
         self.say(pod, "ReplacementRefused", said.clone(), note).await;
         Err(ClusterError::ReplacementRefused(said).into())
     }

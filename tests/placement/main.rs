@@ -55,6 +55,7 @@ fn need(gpus: i64, gpu_gib: i64, cpu: i64, gib: i64) -> Need {
         data_region: None,
         node_terms: Vec::new(),
         disk: Mebibytes(0),
+        volumes: 0,
     }
 }
 
@@ -251,7 +252,8 @@ fn pods_that_stay_together_are_spread_within_the_area_that_takes_most_of_them() 
     let placed_with = |spreads: Vec<AreaSpread>, same: &[(Domain, &str)]| {
         let mut demands = pods("d", 2, &need(1, 8, 1_000, 4));
         for demand in &mut demands {
-            demand.owner = Some(OwnerRule { owner: "d".into(), spreads: spreads.clone(), max_share_per_mille: None, standing: BTreeMap::new() });
+            demand.owner =
+                Some(OwnerRule { owner: "d".into(), spreads: spreads.clone(), max_share_per_mille: None, standing: BTreeMap::new() });
             demand.apart.same = same.iter().map(|(domain, name)| (*domain, (*name).to_owned())).collect();
         }
         let placement = simple(&market, &demands);

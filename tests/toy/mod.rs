@@ -148,6 +148,7 @@ impl Toy {
             zones: Vec::new(),
             node_terms: Vec::new(),
             disk: Mebibytes(0),
+            volumes: 0,
             capacity: CapacityPreference::SpotFirst,
             max_price_per_gpu_hour: None,
             data_gib: 0,

@@ -99,13 +99,16 @@ impl Shares {
 /// One area of each kind that an owner's replicas are shared out over.
 type Cell = BTreeSet<Area>;
 
-/// The least cost per replica, in thousandths of a micro-dollar, of each place that `key` makes of the offers that fit.
+/// Cost per replica in thousandths of a micro-dollar, and what is not met of preferences at that cost.
+type Cost = (i128, i128);
+
+/// The least cost of each place that `key` makes of the offers that fit.
 fn places<K: Ord>(
     request: &PlacementRequest,
     listed: &[Vec<Listing>],
     group: &Group,
     key: impl Fn(&crate::core::market::Capacity) -> K,
-) -> BTreeMap<K, i128> {
+) -> BTreeMap<K, Cost> {
     let mut best = BTreeMap::new();
     for (pool, listings) in request.pools.iter().zip(listed) {
         if !group.admitted_by(&pool.name) {
@@ -113,7 +116,8 @@ fn places<K: Ord>(
         }
         for listing in listings {
             if let Ok(replicas) = group.wants.judge(listing) {
-                let cost = score(listing, group.wants.need, replicas, request.settings).nano_usd_per_replica_hour;
+                let score = score(listing, &group.wants, replicas, request.settings);
+                let cost = (score.nano_usd_per_replica_hour, i128::from(score.unmet_preferences));
                 let least = best.entry(key(&listing.offer.capacity)).or_insert(cost);
                 *least = cost.min(*least);
             }
@@ -133,15 +137,15 @@ fn one_area_per_gang<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'
     let of_group: Vec<BTreeSet<(Domain, &str)>> = groups.iter().map(names).collect();
     for gang in of_group.iter().flatten().copied().collect::<BTreeSet<_>>() {
         let members: Vec<usize> = (0..groups.len()).filter(|at| of_group[*at].contains(&gang)).collect();
-        let mut common: Option<BTreeMap<Area, i128>> = None;
+        let mut common: Option<BTreeMap<Area, Cost>> = None;
         for group in members.iter().map(|at| &groups[*at]) {
             let mut here = places(request, listed, group, |capacity| Area::of(gang.0, capacity));
-            here.extend(room::free_for(request, group, |capacity| Area::of(gang.0, capacity)).into_keys().map(|area| (area, 0)));
-            let here: BTreeMap<Area, i128> = here.into_iter().filter_map(|(area, cost)| Some((area?, cost))).collect();
+            here.extend(room::free_for(request, group, |capacity| Area::of(gang.0, capacity)).into_keys().map(|area| (area, (0, 0))));
+            let here: BTreeMap<Area, Cost> = here.into_iter().filter_map(|(area, cost)| Some((area?, cost))).collect();
             let size = group.members.len() as i128;
-            let sum = |area: &Area, before: i128| here.get(area).map(|cost| before + cost * size);
+            let sum = |area: &Area, before: Cost| here.get(area).map(|cost| (before.0 + cost.0 * size, before.1 + cost.1 * size));
             common = Some(match common {
-                None => here.iter().map(|(area, cost)| (area.clone(), cost * size)).collect(),
+                None => here.keys().filter_map(|area| Some((area.clone(), sum(area, (0, 0))?))).collect(),
                 Some(have) => have.iter().filter_map(|(area, before)| Some((area.clone(), sum(area, *before)?))).collect(),
             });
         }
@@ -149,7 +153,9 @@ fn one_area_per_gang<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'
         let best = common.unwrap_or_default().into_iter().min_by_key(|(area, cost)| (left_out(area), *cost, area.clone()));
         // Without a common area the members keep no place at all: a zone that does not exist.
         let area = best.map_or_else(|| Area::Zone(ZoneId::from("no zone holds the whole gang")), |(area, _)| area);
-        members.iter().for_each(|at| drop(groups[*at].wants.areas.insert(area.clone())));
+        for at in members {
+            groups[at].wants.areas.insert(area.clone());
+        }
     }
     groups
 }
@@ -195,11 +201,11 @@ fn over_areas<'a>(
         return vec![group];
     }
     let cell_of = |at: &Capacity| -> Cell { domains.iter().filter_map(|domain| Area::of(*domain, at)).collect() };
-    let mut cells: Vec<(i128, Cell)> = places(request, listed, &group, cell_of).into_iter().map(|(cell, cost)| (cost, cell)).collect();
+    let mut cells: Vec<(Cost, Cell)> = places(request, listed, &group, cell_of).into_iter().map(|(cell, cost)| (cost, cell)).collect();
     cells.sort();
     let on_offer = cells.len();
     let mut free = room::free_for(request, &group, cell_of);
-    cells.extend(free.keys().filter(|cell| !cells.iter().any(|(_, c)| c == *cell)).map(|cell| (0, cell.clone())).collect::<Vec<_>>());
+    cells.extend(free.keys().filter(|cell| !cells.iter().any(|(_, c)| c == *cell)).map(|cell| ((0, 0), cell.clone())).collect::<Vec<_>>());
     if cells.is_empty() {
         return vec![group];
     }
@@ -220,12 +226,12 @@ fn over_areas<'a>(
         shares.take(owner, &cells[at].1);
         parts[at].push(*member);
     }
-    let part = |(members, (_, cell)): (Vec<usize>, (i128, Cell))| {
+    let part = |(members, (_, cell)): (Vec<usize>, (Cost, Cell))| {
         let mut part = Group { members, ..group.clone() };
         part.wants.areas.extend(cell);
         part
     };
-    let none = (left, (0, Cell::from([no_share()])));
+    let none = (left, ((0, 0), Cell::from([no_share()])));
     parts.into_iter().zip(cells).chain([none]).filter(|(members, _)| !members.is_empty()).map(part).collect()
 }
 
@@ -238,7 +244,7 @@ fn over_pools<'a>(
     most: i64,
     held: &mut BTreeMap<Correlated, i64>,
 ) -> Vec<Group<'a>> {
-    let mut pools: Vec<(i128, Correlated)> =
+    let mut pools: Vec<(Cost, Correlated)> =
         places(request, listed, &group, correlated_pool).into_iter().map(|(pool, cost)| (cost, pool)).collect();
     pools.sort();
     let rooms = room::free_for(request, &group, correlated_pool).into_iter();

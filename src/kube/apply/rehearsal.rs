@@ -96,7 +96,10 @@ mod tests {
     #[test]
     fn only_what_is_said_of_the_pod_is_a_refusal() {
         for (said, is) in [
-            (r#"make a replacement: pods "x" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2 (403 Forbidden)"#, true),
+            (
+                r#"make a replacement: pods "x" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2 (403 Forbidden)"#,
+                true,
+            ),
             (r#"admission webhook "policy.example.com" denied the request: no (400 BadRequest)"#, true),
             (r#"pods "x" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no (422 Invalid)"#, true),
             (r#"Internal error occurred: failed calling webhook "a": connection refused (500 InternalError)"#, true),
@@ -111,7 +114,9 @@ mod tests {
     #[test]
     fn a_quota_that_the_old_pod_fills_is_free_when_it_has_ended_and_one_that_was_lowered_is_not() {
         let said = |used: &str, limited: &str| {
-            format!("make a replacement: forbidden: exceeded quota: q, requested: pods=1,requests.memory=4Gi, used: {used}, limited: {limited} (403 Forbidden)")
+            format!(
+                "make a replacement: forbidden: exceeded quota: q, requested: pods=1,requests.memory=4Gi, used: {used}, limited: {limited} (403 Forbidden)"
+            )
         };
         assert!(fits_once_it_has_ended(&said("pods=2,requests.memory=7Gi", "pods=2,requests.memory=8192Mi")));
         assert!(!fits_once_it_has_ended(&said("pods=2,requests.memory=9Gi", "pods=2,requests.memory=8Gi")));

@@ -30,6 +30,7 @@ fn nobody_leaves_a_machine_by_choice_while_no_replacement_would_be_admitted() {
         assert!((3..8).contains(&toy.refusals), "asked {} times in ten minutes: {mobility:?}", toy.refusals);
         assert!(!toy.events.iter().any(|(reason, _)| ["Migrating", "Checkpointing"].contains(reason)), "{:?}", toy.events);
         toy.admits_nothing = false;
+        toy.world.pools.values_mut().for_each(|p| p.expire_after = None);
         toy.run(900);
         assert_eq!(toy.removals.len(), 1, "when a replacement is admitted the machine is left: {mobility:?}");
     }
@@ -64,6 +65,7 @@ fn no_machine_is_bought_ahead_for_a_pod_that_would_not_be_made_again() {
     toy.add_pod(deployment(), WorkloadKind::Inference);
     toy.run(300);
     toy.world.market.offers.get_mut(&capacity(SPOT_A.0, SPOT_A.1, CapacityType::Spot)).unwrap().price_per_hour.0 = SPOT_B.2 * 5;
+    toy.world.moves_considered_at = None;
     let planned = plan(&toy.settings, &toy.world, toy.now);
     let actions: Vec<&Action> = planned.steps.iter().flat_map(|s| &s.actions).collect();
     let at = |meant: fn(&ClusterAction) -> bool| actions.iter().position(|a| matches!(a, Action::Cluster(a) if meant(a)));
