@@ -61,7 +61,9 @@ fn copy_of(pod: Pod) -> Pod {
         spec.node_name = None;
         spec.priority = None;
         spec.ephemeral_containers = None;
-        spec.node_selector.as_mut().map(|labels| labels.remove(words::CLAIM_NODE_LABEL));
+        if let Some(labels) = &mut spec.node_selector {
+            labels.remove(words::CLAIM_NODE_LABEL);
+        }
         if let Some(tolerations) = &mut spec.tolerations {
             tolerations.retain(|t| t.key.as_deref() != Some(names::CLAIM_TAINT));
         }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use super::super::pass::Pass;
 use super::{asking, tied};
+use crate::core::market::catalog::MachineType;
 use crate::core::placement::NodeTerms;
 use crate::core::placement::eligibility::{replicas_that_fit, usable};
 use crate::core::units::shared::Shared;
@@ -19,7 +20,7 @@ pub(in crate::core::plan) fn every_machine(pass: &Pass, pod: &Pod, need: &Shared
     tied::make_room_for_followers(&terms.followers, pod, &mut together);
     let plain = NodeTerms::default();
     let classes: BTreeSet<&NodeTerms> = terms.pools.iter().flat_map(|pool| pool.nodes.values()).chain([&plain]).collect();
-    let holds = |machine| classes.iter().any(|terms| replicas_that_fit(&together, &usable(machine, terms)) > 0);
+    let holds = |machine: &MachineType| classes.iter().any(|terms| replicas_that_fit(&together, &usable(machine, terms)) > 0);
     if pass.world.catalog.types.values().any(holds) {
         return None;
     }
