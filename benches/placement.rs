@@ -55,6 +55,7 @@ fn need(index: usize) -> Need {
         cpu: Millicores(cpu),
         memory: Mebibytes(gib * 1_024),
         disk: Mebibytes(0),
+        volumes: 0,
         architecture: None,
         regions: Vec::new(),
         zones: Vec::new(),

@@ -117,3 +117,91 @@ fn who_is_more_important_goes_first_where_limits_leave_room_for_one() {
     let placed: Vec<&str> = answer["nodes"].as_array().unwrap().iter().map(|n| n["pods"][0]["workload"].as_str().unwrap()).collect();
     assert_eq!(placed, ["high"], "{answer}");
 }
+
+/// What `lowtide place` says of a file that it does not place.
+fn refused(name: &str) -> String {
+    let path = format!("{}/tests/cases/pods/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+    let output = lowtide(&["place", "-f", &path, "--json"]);
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    assert!(answer["nodes"].as_array().is_none_or(Vec::is_empty), "{name} is placed: {answer}");
+    format!("{} {}", answer["unplaced"], String::from_utf8_lossy(&output.stderr))
+}
+
+/// Of one pool with room for one pod, who gets it.
+fn first_of(name: &str) -> String {
+    let pool = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.yaml"));
+    std::fs::write(&pool, "kind: GpuNodePool\nmetadata: {name: p}\nspec: {limits: {gpus: 1, nodes: 1}}\n").unwrap();
+    let path = format!("{}/tests/cases/pods/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+    let output = lowtide(&["place", "-f", &path, "--pool", pool.to_str().unwrap(), "--json"]);
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    answer["nodes"].as_array().unwrap().iter().map(|n| n["pods"][0]["workload"].as_str().unwrap()).collect::<Vec<_>>().join(", ")
+}
+
+/// Further examples of each class, as owners write them.
+#[test]
+fn requests_are_added_up_as_the_scheduler_does() {
+    for (name, cpu) in [("m01-podlevel-limits", 20_000), ("m02-sidecar", 14_000), ("m03-init", 40_000)] {
+        for instance_type in all(&placed(name), "instance_type") {
+            assert!(cpu_of(instance_type) > cpu, "{name} on {instance_type}");
+        }
+    }
+    // 85 % of the instance store: 400 and 300 GiB need 505 and 379 GB.
+    for (name, too_small) in [("m04-ephemeral-limit", ["g6.xlarge", "g6.2xlarge"]), ("m06-ephemeral-sum", ["g6.xlarge", "g5.xlarge"])] {
+        assert!(too_small.iter().all(|small| !all(&placed(name), "instance_type").contains(small)), "{name}");
+    }
+    assert_eq!(placed("m05-emptydir")["nodes"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn labels_by_capability_old_names_and_zones_by_name_choose_machines() {
+    let families = |name: &str| -> Vec<String> {
+        let found = placed(name);
+        all(&found, "instance_type").iter().map(|t| t.split('.').next().unwrap().to_owned()).collect()
+    };
+    assert!(families("m07-compute").iter().all(|f| ["g5", "g7", "g7e", "p4d", "p4de", "p5"].contains(&f.as_str())));
+    assert!(families("m08-memory-gt").iter().all(|f| !["g4dn", "g5", "g5g", "g6", "gr6", "g7", "p4d"].contains(&f.as_str())));
+    assert_eq!(all(&placed("m08-memory-gt"), "capacity_type"), ["spot"].into());
+    assert!(!placed("m09-preferred")["nodes"].as_array().unwrap().is_empty());
+    assert_eq!(all(&placed("m10-ebs-zone"), "region"), ["us-west-2"].into());
+    let old = placed("m11-beta-labels");
+    assert_eq!((all(&old, "region"), all(&old, "instance_type")), (["us-east-1"].into(), ["g6.xlarge"].into()));
+    assert_eq!(all(&placed("m12-zones-by-name"), "region"), ["eu-west-1"].into());
+}
+
+#[test]
+fn volumes_of_every_kind_say_where_and_how() {
+    assert!(on_notice(&placed("m13-rwx-and-rwo")).contains("cache (ReadWriteOnce) can be mounted on one node only"));
+    assert_eq!(on_notice(&placed("m14-rox")), "its replacement is Ready before it ends");
+    assert_eq!(on_notice(&placed("m15-own-volume")), "its replacement is Ready before it ends");
+    assert_eq!(all(&placed("m16-pv-by-name"), "region"), ["us-east-2"].into());
+    assert!(all(&placed("m17-allowed-topologies"), "zone").is_subset(&["usw2-az1", "usw2-az2"].into()));
+    assert!(refused("m18-local-pv").contains("labels"));
+    assert!(refused("m29-many-volumes").contains("volumes"));
+}
+
+#[test]
+fn replicas_stand_apart_by_revision_and_in_vain_only_where_they_insist() {
+    assert_eq!(pods_on_each(&placed("m19-anti-affinity-keys")), [1, 1]);
+    let spread = placed("m20-spread-keys-zones");
+    assert_eq!((pods_on_each(&spread), all(&spread, "zone").len()), (vec![1, 1, 1], 3));
+    assert!(!placed("m21-spread-anyway")["nodes"].as_array().unwrap().is_empty());
+    assert_eq!(pods_on_each(&placed("m25-host-port-of-sidecar")), [1, 1]);
+    assert_eq!(pods_on_each(&placed("m26-host-network")), [1, 1]);
+    assert_eq!(pods_on_each(&placed("m27-host-ip")), [1]);
+}
+
+#[test]
+fn priorities_by_default_polite_and_negative_decide_who_goes_first() {
+    for (name, first) in [("m22-default-priority", "plain"), ("m23-never-preempts", "first"), ("m24-negative-priority", "plain")] {
+        assert_eq!(first_of(name), first, "{name}");
+    }
+}
+
+#[test]
+fn kinds_of_other_schedulers_and_platforms_are_found_and_a_service_is_none() {
+    let answer = placed("m28-kinds");
+    let pods: Vec<&Value> = answer["nodes"].as_array().unwrap().iter().flat_map(|n| n["pods"].as_array().unwrap()).collect();
+    let of = |name: &str| pods.iter().filter(|p| p["workload"] == name).count();
+    let counted = ["volcano", "knative", "notebook", "xgb", "plain"].map(|name| (name, of(name)));
+    assert_eq!(counted, [("volcano", 3), ("knative", 2), ("notebook", 1), ("xgb", 3), ("plain", 0)]);
+}

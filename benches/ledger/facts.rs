@@ -35,6 +35,7 @@ fn judged(n: usize, refusal: Option<Refusal>) -> JudgedOffer {
         source: PriceSource::SpotPriceHistory,
         interruptions_per_million_hours: 151,
         placement_score: Some(7),
+        unmet_preferences: 0,
         refusal,
     }
 }

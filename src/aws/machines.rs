@@ -1,8 +1,10 @@
 //! What can be bought: NVIDIA machine types, and the zones that sell each type.
 
-use aws_sdk_ec2::types::{ArchitectureType, InstanceTypeInfo, LocationType, UsageClassType};
+use std::sync::LazyLock;
 
-use crate::core::market::catalog::{Architecture, MachineType};
+use aws_sdk_ec2::types::{ArchitectureType, AttachmentLimitType, InstanceTypeInfo, LocationType, UsageClassType};
+
+use crate::core::market::catalog::{Architecture, Catalog, MachineType, common_volumes, volumes_for_pods};
 use crate::core::units::Mebibytes;
 use crate::core::units::ids::{GpuModel, InstanceType, Region, ZoneId};
 use crate::ports::CloudError;
@@ -10,6 +12,8 @@ use crate::ports::CloudError;
 use super::errors::from_sdk;
 use super::{AwsCloud, all_pages};
 
+/// The shipped catalogue: for what an answer leaves out.
+static SHIPPED: LazyLock<Catalog> = LazyLock::new(Catalog::snapshot);
 /// `MaxResults` of DescribeInstanceTypes goes to 100, of DescribeInstanceTypeOfferings to 1,000 (EC2 API reference).
 const TYPES_PAGE: i32 = 100;
 const OFFERINGS_PAGE: i32 = 1_000;
@@ -83,11 +87,24 @@ pub fn machine_type(info: &InstanceTypeInfo) -> Option<MachineType> {
         memory: Mebibytes(plausible(info.memory_info()?.size_in_mib()?)?),
         architecture,
         spot_supported: info.supported_usage_classes().contains(&UsageClassType::Spot),
+        volumes: volumes(info),
         // In GB of 10^9 bytes; a type without instance store has none.
         instance_store: Mebibytes(
             info.instance_storage_info().and_then(|s| s.total_size_in_gb()).unwrap_or(0).clamp(0, MOST) * 1_000_000_000 / (1 << 20),
         ),
     })
+}
+
+/// EBS volumes that pods can attach. Where EC2 does not say, the shipped catalogue may know the type.
+fn volumes(info: &InstanceTypeInfo) -> i64 {
+    let said = info.ebs_info().and_then(|ebs| Some((i64::from(ebs.maximum_ebs_attachments()?), ebs.attachment_limit_type()?)));
+    match said {
+        Some((most, kind)) => volumes_for_pods(most, *kind != AttachmentLimitType::Dedicated),
+        None => info
+            .instance_type()
+            .and_then(|name| SHIPPED.types.get(&InstanceType::from(name.as_str())))
+            .map_or_else(common_volumes, |known| known.volumes),
+    }
 }
 
 #[cfg(test)]

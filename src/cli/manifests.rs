@@ -16,7 +16,7 @@ use crate::core::workload::volumes::{self, VolumeObject, Volumes};
 const MOST_PODS: i64 = 1_000_000;
 
 /// Kinds whose pods run to an end, unless the owner says otherwise.
-const BATCH: [&str; 8] = ["Job", "CronJob", "JobSet", "RayJob", "PyTorchJob", "TFJob", "MPIJob", "JAXJob"];
+const BATCH: [&str; 10] = ["Job", "CronJob", "JobSet", "RayJob", "PyTorchJob", "TFJob", "MPIJob", "JAXJob", "XGBoostJob", "PaddleJob"];
 
 /// Pods of one template that a workload of a file runs at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +133,22 @@ fn templates(kind: &str, object: &Value) -> Result<Option<Vec<Template>>, String
     Ok(Some(match kind {
         "Pod" => one(1, Some(object.clone())),
         "Deployment" | "StatefulSet" | "ReplicaSet" | "Rollout" => one(count(object, "/spec/replicas")?, at("/spec/template")),
+        // Volcano's: its tasks run together.
+        "Job" if object.pointer("/spec/tasks").is_some() => {
+            let mut templates = Vec::new();
+            for task in array(object, "/spec/tasks") {
+                let running = count(task, "/replicas")?;
+                templates.extend(task.pointer("/template").map(|t| (name_of(task), running, t.clone())));
+            }
+            templates
+        }
+        // Knative's, which starts with one pod unless the template says more; Kubernetes' own Service runs none.
+        "Service" if object.pointer("/spec/template").is_some() => {
+            let least = object.pointer("/spec/template/metadata/annotations/autoscaling.knative.dev~1min-scale");
+            let least = least.and_then(Value::as_str).and_then(|text| text.parse().ok()).unwrap_or(1);
+            one(least, at("/spec/template"))
+        }
+        "Notebook" => one(1, at("/spec/template")),
         "Job" => one(at_once(object)?, at("/spec/template")),
         "CronJob" => {
             let job = at("/spec/jobTemplate").unwrap_or_default();
@@ -152,7 +168,7 @@ fn templates(kind: &str, object: &Value) -> Result<Option<Vec<Template>>, String
         "RayJob" => ray(object.pointer("/spec/rayClusterSpec"))?,
         "RayService" => ray(object.pointer("/spec/rayClusterConfig"))?,
         "InferenceService" => inference_service(object)?,
-        "PyTorchJob" | "TFJob" | "MPIJob" | "JAXJob" => {
+        "PyTorchJob" | "TFJob" | "MPIJob" | "JAXJob" | "XGBoostJob" | "PaddleJob" => {
             let specs = object.pointer("/spec").and_then(Value::as_object).into_iter().flatten();
             let mut templates = Vec::new();
             for (role, replicas) in specs.filter(|(key, _)| key.ends_with("ReplicaSpecs")).filter_map(|(_, v)| v.as_object()).flatten() {
@@ -240,6 +256,8 @@ struct Filled {
     limits: BTreeMap<String, Defaults>,
     /// By name: the value of a PriorityClass.
     priorities: BTreeMap<String, i64>,
+    /// The priority of pods that name no class.
+    default_priority: Option<i64>,
     /// By name: what pods of a RuntimeClass take beside their containers, and which nodes they select.
     runtimes: BTreeMap<String, Defaults>,
 }
@@ -253,6 +271,9 @@ impl Filled {
                 "PriorityClass" => {
                     let value = document.get("value").and_then(Value::as_i64).unwrap_or(0);
                     filled.priorities.insert(text("/metadata/name"), value);
+                    if document.get("globalDefault").and_then(Value::as_bool) == Some(true) {
+                        filled.default_priority = Some(value);
+                    }
                 }
                 "RuntimeClass" => {
                     let map = |pointer: &str| document.pointer(pointer).and_then(Value::as_object).cloned().unwrap_or_default();
@@ -275,9 +296,11 @@ impl Filled {
 
     fn fill(&self, mut pod: PodManifest, namespace: &str) -> PodManifest {
         pod.metadata.namespace = Some(namespace.to_owned());
-        if let (None, Some(class)) = (pod.spec.priority, &pod.spec.priority_class_name) {
-            pod.spec.priority = self.priorities.get(class).copied();
-        }
+        let of_class = || match &pod.spec.priority_class_name {
+            Some(class) => self.priorities.get(class).copied(),
+            None => self.default_priority,
+        };
+        pod.spec.priority = pod.spec.priority.or_else(of_class);
         let amount = |value: &Value| serde_json::from_value(value.clone()).ok();
         if let Some((overhead, nodes)) = pod.spec.runtime_class_name.as_ref().and_then(|name| self.runtimes.get(name)) {
             pod.spec.overhead.extend(overhead.iter().filter_map(|(name, value)| Some((name.clone(), amount(value)?))));

@@ -260,6 +260,14 @@ pub enum ClusterAction {
         /// The Job's name and uid.
         job: (String, Uid),
     },
+    /// Asks whether the API server would take a replacement of the pod, without making one: quotas, admission and what the pod refers to may
+    /// keep it from being made. A refusal ends the step.
+    Rehearse {
+        /// The pod.
+        pod: PodIdentity,
+        /// It ends before its replacement is made: what it holds of a quota is free by then.
+        ends_first: bool,
+    },
     /// Gives a finished pod back to its Job, which counts it.
     GiveBackToJob {
         /// The pod.

@@ -14,6 +14,7 @@ use crate::core::action::{Action, ClaimPatch, ClusterAction, Event, EventKind, E
 use crate::core::fleet::{ClassProblem, ClassStatus, Launch, LaunchFailure, LaunchTemplate, TOKEN_ENDED};
 use crate::core::market::{Capacity, CoolDownCause};
 use crate::core::record::LedgerRecord;
+use crate::core::snapshot::RefusedReplacement;
 use crate::core::snapshot::memory::Sighting;
 use crate::core::units::ids::{ClaimName, ClassName};
 use crate::core::units::time::Millis;
@@ -35,7 +36,7 @@ impl From<ClusterError> for Stopped {
     fn from(error: ClusterError) -> Self {
         let hold = match error {
             ClusterError::Conflict(_) | ClusterError::Gone(_) => Millis(500),
-            ClusterError::HeldByBudget(_) => AFTER_FAILURE,
+            ClusterError::HeldByBudget(_) | ClusterError::ReplacementRefused(_) => AFTER_FAILURE,
             ClusterError::Refused(_) | ClusterError::Unreachable(_) => AFTER_FAILURE,
         };
         Stopped { why: error.to_string(), hold }
@@ -125,6 +126,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         if let (ClusterAction::Evict { pod, .. }, Ok(_)) = (action, &answer) {
             self.state().held_by_budget.remove(&pod.uid);
         }
+        if let ClusterAction::Rehearse { pod, .. } = action {
+            return self.rehearsed(pod, answer).await;
+        }
         let Applied { lane, resource_version } = answer?;
         let now = self.clock.now();
         let hold = match (resource_version, action) {
@@ -138,23 +142,50 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         Ok(())
     }
 
+    /// What the API server says of a replacement. The pod's owner reads the refusal, and the plan asks again, less often as long as it lasts.
+    async fn rehearsed(&self, pod: &PodIdentity, answer: Result<Applied, ClusterError>) -> Result<(), Stopped> {
+        let said = match answer {
+            Err(ClusterError::ReplacementRefused(said)) => said,
+            other => {
+                self.state().refused_replacements.remove(&pod.uid);
+                return Ok(other.map(|_| ())?);
+            }
+        };
+        let asked_at = self.clock.now();
+        {
+            let mut state = self.state();
+            let times = state.refused_replacements.get(&pod.uid).map_or(0, |before| before.times) + 1;
+            let again_at = asked_at + Millis::from_secs(5 << times.min(6));
+            state.refused_replacements.insert(pod.uid.clone(), RefusedReplacement { asked_at, again_at, times });
+        }
+        let note = format!(
+            "it should leave its machine, but no replacement would be admitted: {said}; it stays, and is asked about again, less often each time"
+        );
+        self.say(pod, "ReplacementRefused", said.clone(), note).await;
+        Err(ClusterError::ReplacementRefused(said).into())
+    }
+
+    async fn say(&self, pod: &PodIdentity, reason: &'static str, key: String, note: String) {
+        let event = Event { subject: EventSubject::Pod(pod.clone()), kind: EventKind::Warning, reason, key, note };
+        if let Err(error) = self.cluster.apply(&ClusterAction::Emit(event)).await {
+            warn!("an event could not be written: {error}");
+        }
+    }
+
     /// A budget refuses the eviction: its owner is notified once, and the eviction is retried less often as long as it is refused.
     /// Deadlines bypass budgets, so nothing that must be gone in time waits here.
     async fn held_by_budget(&self, pod: &PodIdentity, said: &str) -> Stopped {
         let hold = {
             let mut state = self.state();
             let times = state.held_by_budget.entry(pod.uid.clone()).or_insert(0);
-            *times = (*times + 1).min(5);
+            // A notice of EC2 may come meanwhile, and leaves two minutes.
+            *times = (*times + 1).min(3);
             Millis::from_secs(5 << *times)
         };
         let note = format!(
             "it should leave its machine, but a PodDisruptionBudget refuses: {said}; the eviction is retried, less often each time"
         );
-        let (subject, kind, reason) = (EventSubject::Pod(pod.clone()), EventKind::Warning, "HeldByBudget");
-        let event = Event { subject, kind, reason, key: "budget".to_owned(), note };
-        if let Err(error) = self.cluster.apply(&ClusterAction::Emit(event)).await {
-            warn!("an event could not be written: {error}");
-        }
+        self.say(pod, "HeldByBudget", "budget".to_owned(), note).await;
         Stopped { why: format!("a disruption budget blocks {}: {said}", pod.object), hold }
     }
 

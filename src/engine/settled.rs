@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::action::Plan;
 use crate::core::fleet::Bound;
-use crate::core::snapshot::{Lane, PendingNotice, Snapshot};
+use crate::core::snapshot::{Lane, PendingNotice, RefusedReplacement, Snapshot};
 use crate::core::units::ids::{ClaimName, PoolName, Uid};
 use crate::core::units::shared::{Mark, Shared};
 use crate::core::units::time::{Millis, Timestamp};
@@ -28,6 +28,7 @@ pub struct Settled {
     in_flight: BTreeSet<Lane>,
     pending_bindings: BTreeMap<Uid, Bound>,
     ending: BTreeSet<ClaimName>,
+    refused_replacements: BTreeMap<Uid, RefusedReplacement>,
     recent_launches: BTreeMap<PoolName, Vec<Timestamp>>,
     market_surveyed: bool,
     ledger_available: bool,
@@ -57,6 +58,7 @@ impl Settled {
             in_flight: world.in_flight.clone(),
             pending_bindings: world.pending_bindings.clone(),
             ending: world.ending.clone(),
+            refused_replacements: world.refused_replacements.clone(),
             recent_launches: world.recent_launches.clone(),
             market_surveyed: world.market_surveyed,
             ledger_available: world.ledger_available,
@@ -77,6 +79,7 @@ impl Settled {
             && self.in_flight == world.in_flight
             && self.pending_bindings == world.pending_bindings
             && self.ending == world.ending
+            && self.refused_replacements == world.refused_replacements
             && self.notices == world.notices
             && self.recent_launches == world.recent_launches
             && (self.cluster.0 == world.cluster && self.cluster.1 == world.cluster_uid)
@@ -141,6 +144,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         in_flight: _,
         pending_bindings: _,
         ending: _,
+        refused_replacements: _,
         recent_launches: _,
         market_surveyed: _,
         ledger_available: _,

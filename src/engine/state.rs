@@ -16,7 +16,7 @@ use crate::core::placement::Learnt;
 use crate::core::plan::placing::budget;
 use crate::core::record::{LedgerRecord, OUTBOX_BOUND, Reported};
 use crate::core::snapshot::memory::MarketMemory;
-use crate::core::snapshot::{Lane, Observed, PendingNotice, Snapshot};
+use crate::core::snapshot::{Lane, Observed, PendingNotice, RefusedReplacement, Snapshot};
 use crate::core::units::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
 use crate::core::units::money::MicroUsd;
 use crate::core::units::shared::{Mark, Shared};
@@ -76,6 +76,8 @@ pub struct State {
     pub closed_regions: Shared<BTreeMap<Region, String>>,
     /// How often a disruption budget has refused the eviction of a pod, by uid.
     pub held_by_budget: BTreeMap<Uid, u32>,
+    /// Pods that no replacement would be admitted of, by uid.
+    pub refused_replacements: BTreeMap<Uid, RefusedReplacement>,
     /// Prices on their way into the ledger.
     pub price_changes: PriceChanges,
     /// Instances per region.
@@ -269,6 +271,7 @@ impl State {
         }
         self.note_links(view, now);
         self.unasked_ends.retain(|at| now.since(*at) < Millis::from_hours(1));
+        self.refused_replacements.retain(|uid, _| view.pods.contains_key(uid));
     }
 
     /// Adds what is being written and not shown yet: claims count against limits, and pods hold their place, already.
@@ -326,6 +329,7 @@ impl State {
             in_flight,
             pending_bindings: self.pending_binds.clone(),
             ending: self.ending.clone(),
+            refused_replacements: self.refused_replacements.clone(),
             recorded: self.recorded.clone(),
             reported: self.reported.clone(),
             market_surveyed: self.surveyed(now),

@@ -12,6 +12,7 @@ mod claims;
 mod events;
 mod nodes;
 mod pods;
+mod rehearsal;
 mod statuses;
 
 use kube::api::{PatchParams, ValidationDirective};
@@ -41,6 +42,7 @@ pub async fn apply(cluster: &LiveCluster, action: &ClusterAction) -> Result<Appl
             pods::let_go_of_deployment(cluster, target, mark, deployment).await
         }
         ClusterAction::LetGoOfJob { target, mark, job } => pods::let_go_of_job(cluster, target, mark, job).await,
+        ClusterAction::Rehearse { pod, ends_first } => rehearsal::ask(cluster, pod, *ends_first).await,
         ClusterAction::GiveBackToJob { target, job_uid } => pods::give_back_to_job(cluster, target, job_uid).await,
         ClusterAction::Evict { pod, grace, reason } => pods::evict(cluster, pod, *grace, *reason).await,
         ClusterAction::DeletePod { pod, grace, reason } => pods::delete(cluster, pod, *grace, *reason).await,

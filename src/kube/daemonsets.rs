@@ -59,6 +59,7 @@ fn requests(pod: &PodSpec) -> Result<Resources, String> {
         memory: Mebibytes(up(milli("memory"), 1_000 << 20)),
         gpus: up(milli(words::GPU_RESOURCE), 1_000),
         disk: Mebibytes(up(milli("ephemeral-storage"), 1_000 << 20)),
+        volumes: 0,
     })
 }
 

@@ -91,6 +91,8 @@ pub fn other_pod(pod: &core_v1::Pod) -> Option<(NodeName, OtherPod)> {
         memory: Mebibytes(up("memory", 1_000 << 20)),
         gpus: up(words::GPU_RESOURCE, 1_000),
         disk: Mebibytes(up("ephemeral-storage", 1_000 << 20)),
+        // The volumes of others' pods are dropped on arrival.
+        volumes: 0,
     };
     let object = ObjectRef { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() };
     let identity = PodIdentity { object, uid: Uid::from(meta.uid.clone()?) };
@@ -148,6 +150,8 @@ fn allocatable(node: &core_v1::Node) -> Resources {
         memory: Mebibytes(saturate(milli("memory") / 1_000 / (1 << 20))),
         gpus: saturate(milli(words::GPU_RESOURCE) / 1_000),
         disk: Mebibytes(saturate(milli("ephemeral-storage") / 1_000 / (1 << 20))),
+        // Said by CSINode, and not by the Node.
+        volumes: 0,
     }
 }
 

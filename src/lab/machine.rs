@@ -157,6 +157,7 @@ mod tests {
             architecture: Architecture::Amd64,
             spot_supported: true,
             instance_store: Mebibytes(238_418),
+            volumes: 31,
         }
     }
 

@@ -21,6 +21,9 @@ pub enum ClusterError {
     /// A PodDisruptionBudget holds the pod; ask again.
     #[error("a disruption budget holds the pod: {0}")]
     HeldByBudget(String),
+    /// The API server would not take a replacement of the pod now; what it said.
+    #[error("no replacement would be admitted: {0}")]
+    ReplacementRefused(String),
     /// The API server refused for good (permission, validation).
     #[error("the API server refused: {0}")]
     Refused(String),

@@ -102,6 +102,7 @@ fn described(action: &ClusterAction) -> String {
         ClusterAction::LetGoOfDeployment { target, .. } | ClusterAction::LetGoOfJob { target, .. } => {
             format!("lets {} go", target.pod.object.name)
         }
+        ClusterAction::Rehearse { pod, .. } => format!("asks whether a replacement of {} would be admitted", pod.object.name),
         ClusterAction::GiveBackToJob { target, .. } => format!("gives {} back to its Job", target.pod.object.name),
         ClusterAction::Evict { pod, grace, reason } => format!("evicts {} ({reason:?}), {grace} of grace", pod.object.name),
         ClusterAction::DeletePod { pod, grace, reason } => format!("deletes {} ({reason:?}), {grace} of grace", pod.object.name),

@@ -89,6 +89,8 @@ pub enum Trouble {
     SecondOperator(Millis),
     /// Another version writes a word into a claim that this one cannot read.
     UnreadableClaim(Millis),
+    /// A quota or an admission policy keeps every pod from being made.
+    AdmitsNothing(Millis),
     /// An operator of the same values runs on an API server that was built again: empty, and of another UID.
     EmptyApiServer(Millis),
 }
@@ -182,7 +184,7 @@ impl Faults {
     pub fn draw_trouble(&mut self) -> Trouble {
         let chance = &mut self.of_troubles;
         let minutes = |chance: &mut Chance, least, most| chance.span(Millis::from_mins(least), Millis::from_mins(most));
-        match chance.below(12) {
+        match chance.below(13) {
             0 | 1 => Trouble::LedgerAway(minutes(chance, 1, 30)),
             2 => Trouble::ApiAway(minutes(chance, 1, 6)),
             3 => Trouble::Stale(chance.span(Millis::from_secs(2), Millis::from_secs(60))),
@@ -192,6 +194,7 @@ impl Faults {
             7 | 8 => Trouble::Crash,
             9 => Trouble::SecondOperator(minutes(chance, 1, 10)),
             10 => Trouble::UnreadableClaim(minutes(chance, 2, 25)),
+            11 => Trouble::AdmitsNothing(minutes(chance, 2, 40)),
             _ => Trouble::EmptyApiServer(minutes(chance, 12, 30)),
         }
     }

@@ -492,6 +492,7 @@ impl World {
             Trouble::Stale(span) => self.faults.stale_until = now + span,
             Trouble::QueuesDenied(span) => self.faults.queues_denied_until = now + span,
             Trouble::Throttled(span) => self.faults.throttled_until = now + span,
+            Trouble::AdmitsNothing(span) => self.kube.admits_nothing = (now, now + span),
             Trouble::UnreadableClaim(span) => {
                 let claims: Vec<ClaimName> = self.kube.claims.keys().cloned().collect();
                 if let Some(name) = self.of_words.one_of(&claims).cloned() {

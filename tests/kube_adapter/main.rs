@@ -8,6 +8,7 @@ mod nodes;
 mod objects;
 mod operating;
 mod pods;
+mod rehearsing;
 #[path = "../released/mod.rs"]
 mod released;
 mod rights;
@@ -39,6 +40,8 @@ async fn all_scenarios() {
         pods::a_jobs_pod_is_let_go_without_a_failure_and_given_back,
         pods::a_budget_holds_an_eviction_and_a_deletion_needs_the_right_uid,
         pods::pods_that_cannot_surge_say_why,
+        rehearsing::a_quota_that_is_full_or_was_lowered_is_seen_before_the_pod_is_touched,
+        rehearsing::an_admission_policy_and_a_missing_account_are_seen_before_the_pod_is_touched,
         objects::a_claim_is_written_once_followed_and_removed,
         objects::a_node_is_marked_without_losing_taints_and_deleted,
         objects::statuses_are_read_back_and_a_pool_stays_until_its_last_claim,

@@ -243,6 +243,7 @@ pub fn decision(machine: &Machine) -> Decision {
         source: PriceSource::SpotPriceHistory,
         interruptions_per_million_hours: 151,
         placement_score: Some(7),
+        unmet_preferences: 0,
         refusal,
     };
     let price = machine.interval.bought_at.price.0;

@@ -283,6 +283,9 @@ impl Draw {
         if self.happens(300) {
             self.volume(name, namespace, &mut spec);
         }
+        if self.happens(40) {
+            self.many_volumes(name, namespace, &mut spec);
+        }
         pod["spec"] = spec;
         pod
     }
@@ -467,6 +470,27 @@ impl Draw {
             (REGION, vec!["us-east-1".to_owned(), "us-west-2".to_owned()]),
         ]);
         (key, self.some(&values, 3))
+    }
+
+    /// As many volumes as some machines can attach, and others cannot.
+    fn many_volumes(&mut self, name: &str, namespace: &str, spec: &mut Value) {
+        let (many, driver) = (self.one(&[6, 20, 25, 30, 35]), self.one(&["ebs.csi.aws.com", "ebs.csi.aws.com", "efs.csi.aws.com"]));
+        let mut mounted = spec["volumes"].as_array().cloned().unwrap_or_default();
+        for number in 0..many {
+            let (claim, object) = (format!("many-{name}-{number}"), format!("{name}-many-{number}"));
+            self.volumes.push(json!({
+                "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": object },
+                "spec": { "capacity": { "storage": "10Gi" }, "accessModes": ["ReadWriteMany"], "storageClassName": object,
+                    "csi": { "driver": driver, "volumeHandle": object }, "claimRef": { "namespace": namespace, "name": claim } },
+            }));
+            self.volumes.push(json!({
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                "metadata": { "name": claim, "namespace": namespace, "annotations": { "pv.kubernetes.io/bind-completed": "yes" } },
+                "spec": { "accessModes": ["ReadWriteMany"], "resources": { "requests": { "storage": "10Gi" } }, "storageClassName": object, "volumeName": object },
+            }));
+            mounted.push(json!({ "name": format!("many-{number}"), "persistentVolumeClaim": { "claimName": claim } }));
+        }
+        spec["volumes"] = json!(mounted);
     }
 
     fn volume(&mut self, name: &str, namespace: &str, spec: &mut Value) {

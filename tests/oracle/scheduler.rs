@@ -7,7 +7,7 @@ use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use lowtide::core::units::Resources;
@@ -103,6 +103,14 @@ impl Scheduler {
                         api.patch(&name, &PatchParams::default(), &Patch::Merge(labels)).await.unwrap();
                     }
                     Err(fault) => panic!("node {name}: {fault}"),
+                }
+                // What AWS's driver says of the node: how many volumes it attaches.
+                let drivers = json!([{ "name": "ebs.csi.aws.com", "nodeID": name, "allocatable": { "count": value["attaches"] } }]);
+                let said = json!({ "metadata": { "name": name, "labels": { BATCH: value["metadata"]["labels"][BATCH] } }, "spec": { "drivers": drivers } });
+                match Api::<CSINode>::all(self.client.clone()).create(&PostParams::default(), &object(said)).await {
+                    Ok(_) => {}
+                    Err(kube::Error::Api(status)) if status.code == 409 => {}
+                    Err(fault) => panic!("volumes of node {name}: {fault}"),
                 }
             }
         };
@@ -210,6 +218,7 @@ impl Scheduler {
         };
         stream::iter(namespaces).map(clear).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
         Api::<Node>::all(self.client.clone()).delete_collection(now, selected).await.unwrap();
+        Api::<CSINode>::all(self.client.clone()).delete_collection(now, selected).await.unwrap();
     }
 }
 
@@ -227,6 +236,8 @@ pub fn node(name: &str, batch: &str, labels: &BTreeMap<String, String>, taints: 
         "nvidia.com/gpu": has.gpus.to_string(), "pods": "110",
     });
     json!({
+        // Not a field of a Node: see where it is created.
+        "attaches": has.volumes,
         "metadata": { "name": name, "labels": labels }, "spec": { "taints": taints },
         "status": { "capacity": amounts, "allocatable": amounts, "conditions": [{ "type": "Ready", "status": "True" }] },
     })

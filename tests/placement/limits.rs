@@ -6,12 +6,13 @@ use lowtide::core::market::egress::EgressPrices;
 use lowtide::core::market::quota::{QuotaFamily, QuotaKey};
 use lowtide::core::market::scores::{PlacementScore, ScoreBoard};
 use lowtide::core::market::{Capacity, CapacityType, Market, Offer, PriceSource};
-use lowtide::core::placement::{Demand, Learnt, Placement, PlacementSettings, PoolLimits, PoolPolicy, Room, Target};
+use lowtide::core::placement::{Area, Demand, Learnt, Placement, PlacementSettings, PoolLimits, PoolPolicy, Room, Target, Wishes};
 use lowtide::core::record::Refusal;
 use lowtide::core::units::ids::{ClaimName, Region};
 use lowtide::core::units::money::{MicroUsd, MicroUsdPerHour};
 use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::core::units::{Mebibytes, Millicores, Resources};
+use lowtide::core::workload::labels::{LabelOperator, LabelRequirement};
 use lowtide::core::workload::sharing::Sharing;
 use proptest::prelude::*;
 
@@ -144,6 +145,52 @@ fn of_equal_offers_the_likelier_to_be_given_is_taken_and_a_score_never_outweighs
     assert_eq!(bought(vec![scored("use1-az1", 300_000, None), scored("use1-az2", 300_000, Some(8))]), "use1-az2");
     assert_eq!(bought(vec![scored("use1-az1", 300_000, None), scored("use1-az2", 300_000, Some(2))]), "use1-az1");
     assert_eq!(bought(vec![scored("use1-az1", 299_999, Some(1)), scored("use1-az2", 300_000, Some(10))]), "use1-az1");
+}
+
+/// Requirements on nodes and pods in areas, each with weights.
+#[test]
+fn of_equal_offers_the_preferred_is_taken_and_a_preference_never_costs_a_cent() {
+    let spot = CapacityType::Spot;
+    let in_zone = |weight: i64, zone: &str| {
+        let operator = LabelOperator::In([zone.to_owned()].into());
+        (weight, vec![LabelRequirement { key: "topology.kubernetes.io/zone".into(), operator }])
+    };
+    let bought = |offers: &[(&'static str, i64)], prefers: Wishes| {
+        let market = market(offers.iter().map(|(zone, price)| offer("us-east-1", zone, "g6.xlarge", spot, *price)));
+        let mut demands = pods("a", &need(1, 8, 1_000, 4));
+        demands.iter_mut().for_each(|d| d.apart.prefers = prefers.clone());
+        let placement = placed(&market, &demands, &[], &[open_pool(&market)], &settings());
+        placement.machines.iter().map(|m| m.capacity.zone.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    let two = |first: i64, second: i64| [("use1-az1", first), ("use1-az2", second)];
+    let wishes = |nodes: Vec<(i64, Vec<LabelRequirement>)>| Wishes { nodes, ..Wishes::default() };
+    assert_eq!(bought(&two(300_000, 300_000), Wishes::default()), "use1-az1");
+    assert_eq!(bought(&two(300_000, 300_000), wishes(vec![in_zone(1, "use1-az2")])), "use1-az2");
+    assert_eq!(bought(&two(300_000, 300_000), wishes(vec![in_zone(1, "use1-az2"), in_zone(2, "use1-az1")])), "use1-az1");
+    assert_eq!(bought(&two(299_999, 300_000), wishes(vec![in_zone(100, "use1-az2")])), "use1-az1");
+    let away = Wishes { areas: [(Area::Zone("use1-az1".into()), -30)].into(), ..Wishes::default() };
+    assert_eq!(bought(&two(300_000, 300_000), away.clone()), "use1-az2");
+    assert_eq!(bought(&two(299_999, 300_000), away), "use1-az1");
+}
+
+/// Eight pods with one volume each fit a machine of eight GPUs only where it attaches eight; others count beside them.
+#[test]
+fn no_machine_gets_more_volumes_than_it_can_attach() {
+    let spot = CapacityType::Spot;
+    let of_type = |kind: &'static str| market([offer("us-east-1", "use1-az1", kind, spot, 1_000_000)]);
+    let with = |volumes: i64| lowtide::core::workload::need::Need { volumes, ..need(1, 8, 1_000, 4) };
+    let machines = |market: &Market, demands: &[Demand]| {
+        let placement = placed(market, demands, &[], &[open_pool(market)], &settings());
+        (placement.machines.len(), placement.unplaced.len())
+    };
+    assert_eq!(machines(&of_type("g5.48xlarge"), &pods("a", 8, &with(1))), (2, 0), "six volumes at most");
+    assert_eq!(machines(&of_type("g5.48xlarge"), &pods("a", 8, &with(0))), (1, 0));
+    assert_eq!(machines(&of_type("g6.48xlarge"), &pods("a", 8, &with(1))), (1, 0));
+    let mixed: Vec<Demand> = [pods("a", 3, &with(2)), pods("b", 5, &with(0))].concat();
+    assert_eq!(machines(&of_type("g5.48xlarge"), &mixed), (1, 0));
+    let market = of_type("g5.48xlarge");
+    let refused = placed(&market, &pods("a", 1, &with(7)), &[], &[open_pool(&market)], &settings());
+    assert_eq!(refused.unplaced[0].judgement.refused.keys().collect::<Vec<_>>(), [&Refusal::Volumes]);
 }
 
 #[test]

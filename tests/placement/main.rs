@@ -55,6 +55,7 @@ fn need(gpus: i64, gpu_gib: i64, cpu: i64, gib: i64) -> Need {
         data_region: None,
         node_terms: Vec::new(),
         disk: Mebibytes(0),
+        volumes: 0,
     }
 }
 
@@ -234,6 +235,41 @@ fn replicas_spread_over_regions_and_capacity_types_and_over_both_with_zones() {
     let over_both = ["eus2-az1 spot", "use1-az1 on-demand", "use1-az1 spot", "use1-az2 on-demand"].map(str::to_owned).to_vec();
     assert_eq!(placed_with(vec![spread(Domain::CapacityType, 1, 1), spread(Domain::Zone, 1, 1)]), (over_both, 0));
     assert_eq!(placed_with(vec![spread(Domain::Region, 1, 3)]).1, 2, "with fewer regions than minDomains the emptiest counts as empty");
+}
+
+/// Pods that stay together in a zone are there spread as they ask, in the cheapest zone that holds most of them so.
+#[test]
+fn pods_that_stay_together_are_spread_within_the_area_that_takes_most_of_them() {
+    let (spot, on_demand) = (CapacityType::Spot, CapacityType::OnDemand);
+    let market = market([
+        offer("us-east-1", "use1-az1", "g6.xlarge", spot, 100_000),
+        offer("us-east-1", "use1-az2", "g6.xlarge", spot, 300_000),
+        offer("us-east-1", "use1-az2", "g6.xlarge", on_demand, 900_000),
+        offer("eu-south-2", "eus2-az1", "g6.xlarge", spot, 400_000),
+        offer("eu-south-2", "eus2-az1", "g6.xlarge", on_demand, 950_000),
+    ]);
+    let spread = |domain, min_domains| AreaSpread { domain, max_skew: 1, min_domains, standing: BTreeMap::new(), counts_itself: true };
+    let placed_with = |spreads: Vec<AreaSpread>, same: &[(Domain, &str)]| {
+        let mut demands = pods("d", 2, &need(1, 8, 1_000, 4));
+        for demand in &mut demands {
+            demand.owner =
+                Some(OwnerRule { owner: "d".into(), spreads: spreads.clone(), max_share_per_mille: None, standing: BTreeMap::new() });
+            demand.apart.same = same.iter().map(|(domain, name)| (*domain, (*name).to_owned())).collect();
+        }
+        let placement = simple(&market, &demands);
+        let mut at: Vec<String> = placement.machines.iter().map(|m| format!("{} {}", m.capacity.zone, m.capacity.capacity_type)).collect();
+        at.sort();
+        (at.join(", "), placement.unplaced.len())
+    };
+    let in_zone = [(Domain::Zone, "z")];
+    assert_eq!(placed_with(vec![], &in_zone), ("use1-az1 spot, use1-az1 spot".to_owned(), 0));
+    let both = "use1-az2 on-demand, use1-az2 spot".to_owned();
+    assert_eq!(placed_with(vec![spread(Domain::CapacityType, 2)], &in_zone), (both, 0), "one capacity type takes one of them only");
+    // As the scheduler counts it: every zone of the cluster is a domain, and all but theirs are empty.
+    assert_eq!(placed_with(vec![spread(Domain::Zone, i64::MAX)], &in_zone), ("use1-az1 spot".to_owned(), 1));
+    // In one region and of one capacity type.
+    let twice = [(Domain::Region, "r"), (Domain::CapacityType, "c")];
+    assert_eq!(placed_with(vec![spread(Domain::Zone, 2)], &twice), ("use1-az1 spot, use1-az2 spot".to_owned(), 0));
 }
 
 /// A machine of ours with a free GPU.

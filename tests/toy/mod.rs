@@ -40,6 +40,10 @@ pub struct Toy {
     pub memory: Mebibytes,
     /// Classes that were prepared in EC2.
     pub prepared: BTreeSet<ClassName>,
+    /// A quota or a policy keeps every pod from being made.
+    pub admits_nothing: bool,
+    /// How often that was the answer.
+    pub refusals: usize,
     /// Machines that the breaker kept in the last pass.
     pub held_ends: u64,
     next: u64,
@@ -120,6 +124,8 @@ impl Toy {
             cpu: Millicores(2_000),
             memory: Mebibytes(8 * 1024),
             prepared: BTreeSet::new(),
+            admits_nothing: false,
+            refusals: 0,
             held_ends: 0,
             next: 0,
             alike: AlikePods::default(),
@@ -142,6 +148,7 @@ impl Toy {
             zones: Vec::new(),
             node_terms: Vec::new(),
             disk: Mebibytes(0),
+            volumes: 0,
             capacity: CapacityPreference::SpotFirst,
             max_price_per_gpu_hour: None,
             data_gib: 0,
@@ -224,6 +231,14 @@ impl Toy {
                 self.ledger.push(record.clone());
             }
             for action in step.actions {
+                if let (true, Action::Cluster(ClusterAction::Rehearse { pod, .. })) = (self.admits_nothing, &action) {
+                    let times = self.world.refused_replacements.get(&pod.uid).map_or(0, |before| before.times) + 1;
+                    let again_at = self.now + Millis::from_secs(5 << times.min(6));
+                    let refused = RefusedReplacement { asked_at: self.now, again_at, times };
+                    self.world.refused_replacements.insert(pod.uid.clone(), refused);
+                    self.refusals += 1;
+                    break;
+                }
                 self.carry_out(action);
             }
         }
@@ -441,6 +456,7 @@ impl Toy {
                 let (mobility, kind) = (pod.mobility.clone(), pod.need.as_ref().expect("a need").0.kind);
                 self.add_pod(mobility, kind);
             }
+            ClusterAction::Rehearse { pod, .. } => drop(self.world.refused_replacements.remove(&pod.uid)),
             ClusterAction::GiveBackToJob { target, .. } => {
                 self.world.pods.get_mut(&target.pod.uid).expect("a pod").let_go = None;
             }

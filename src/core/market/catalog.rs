@@ -48,6 +48,22 @@ pub struct MachineType {
     /// Total instance store (NVMe), if any.
     #[serde(default)]
     pub instance_store: Mebibytes,
+    /// EBS volumes that pods can attach to a node of it.
+    #[serde(default = "common_volumes")]
+    pub volumes: i64,
+}
+
+/// Where EC2 does not say: 27 attachments beside the first network interface, as AWS's EBS driver assumes, shared.
+pub fn common_volumes() -> i64 {
+    volumes_for_pods(27, true)
+}
+
+/// Of so many attachments, what pods can have: the root volume takes one; where network interfaces count, two more than the first are
+/// attached, as the VPC CNI does on a node with a few dozen pods.
+///
+/// Source: `getVolumesLimit` of AWS's EBS driver, which reports this on each node (`CSINode`), by the interfaces that are there when it starts.
+pub fn volumes_for_pods(attachments: i64, shared: bool) -> i64 {
+    (attachments - 1 - if shared { 2 } else { 0 }).max(1)
 }
 
 /// All types known, by name.
@@ -79,6 +95,8 @@ struct TypeRow {
     nvme_gb: Option<i64>,
     logical_gpu_count: i64,
     usage_classes: String,
+    ebs_attachments: Option<i64>,
+    ebs_attachments_shared: Option<bool>,
 }
 
 /// `30.5` GiB is 31232 MiB; digits only, no float.
@@ -128,6 +146,7 @@ impl Catalog {
                 spot_supported: row.usage_classes.split('|').any(|class| class == "spot"),
                 // EC2 counts instance store in GB of 10^9 bytes.
                 instance_store: Mebibytes(row.nvme_gb.unwrap_or(0) * 1_000_000_000 / (1 << 20)),
+                volumes: row.ebs_attachments.map_or_else(common_volumes, |n| volumes_for_pods(n, row.ebs_attachments_shared == Some(true))),
             };
             types.insert(machine.instance_type.clone(), machine);
         }
@@ -163,6 +182,7 @@ impl MachineType {
             memory: Mebibytes((self.memory.0 - overhead - 255 - 11 * pods - 100).max(0)),
             gpus: self.gpus,
             disk: self.disk(ROOT_VOLUME),
+            volumes: self.volumes,
         }
     }
 
@@ -176,7 +196,13 @@ impl MachineType {
 
     /// What the machine has, before anything is reserved.
     pub fn capacity(&self) -> Resources {
-        Resources { cpu: Millicores(self.vcpus * 1_000), memory: self.memory, gpus: self.gpus, disk: self.instance_store.max(ROOT_VOLUME) }
+        Resources {
+            cpu: Millicores(self.vcpus * 1_000),
+            memory: self.memory,
+            gpus: self.gpus,
+            disk: self.instance_store.max(ROOT_VOLUME),
+            volumes: self.volumes,
+        }
     }
 }
 
@@ -196,18 +222,30 @@ mod tests {
         assert!(Catalog::from_csv("type,gpu_model\nx,y\n").is_err());
     }
 
+    /// Eight GPUs, and volumes for six pods with one each.
+    #[test]
+    fn a_type_whose_accelerators_and_interfaces_count_has_few_volumes_left() {
+        let catalog = Catalog::snapshot();
+        let of = |name: &str| catalog.types[&InstanceType::from(name)].volumes;
+        assert_eq!(["g5.48xlarge", "g5.xlarge", "p3.16xlarge", "p5.48xlarge"].map(of), [6, 22, 38, 63]);
+        assert!(catalog.types.values().all(|t| t.volumes >= 6));
+    }
+
     #[test]
     fn allocatable_follows_the_reserve_formula_by_hand() {
         let catalog = Catalog::snapshot();
         let of = |name: &str| catalog.types[&InstanceType::from(name)].allocatable();
         // 4 cores: 60 + 10 + 5 + 5 = 80 m. 16384 - 1229 - 255 - 1210 - 100.
-        assert_eq!(of("g6.xlarge"), Resources { cpu: Millicores(3_920), memory: Mebibytes(13_590), gpus: 1, disk: Mebibytes(202_655) });
+        assert_eq!(
+            of("g6.xlarge"),
+            Resources { cpu: Millicores(3_920), memory: Mebibytes(13_590), gpus: 1, disk: Mebibytes(202_655), volumes: 31 }
+        );
         // 250 GB are 238,418 MiB; 85 % of them. A type without instance store has the root volume: 20,480 MiB.
         assert_eq!(of("p3.2xlarge").disk, Mebibytes(17_408));
         // 192 cores: 80 + 188 * 2.5 = 550 m. 786432 - 58983 - 255 - 2750 - 100.
         assert_eq!(
             of("g6.48xlarge"),
-            Resources { cpu: Millicores(191_450), memory: Mebibytes(724_344), gpus: 8, disk: of("g6.48xlarge").disk }
+            Resources { cpu: Millicores(191_450), memory: Mebibytes(724_344), gpus: 8, disk: of("g6.48xlarge").disk, volumes: 127 }
         );
     }
 }

@@ -36,6 +36,7 @@ pub fn usable(machine: &MachineType, terms: &NodeTerms) -> Usable {
             memory: Mebibytes((whole.memory.0 - taken.memory.0).max(0)),
             gpus: (units.count - taken.gpus).max(0),
             disk: Mebibytes((machine.disk(terms.root_volume.unwrap_or(ROOT_VOLUME)).0 - taken.disk.0).max(0)),
+            volumes: (whole.volumes - taken.volumes).max(0),
         },
         unit_memory: units.memory,
         most_units_per_pod: units.most_per_pod,
@@ -52,6 +53,7 @@ pub fn replicas_that_fit(need: &Need, usable: &Usable) -> i64 {
         .min(share(usable.resources.cpu.0, need.cpu.0))
         .min(share(usable.resources.memory.0, need.memory.0))
         .min(share(usable.resources.disk.0, need.disk.0))
+        .min(share(usable.resources.volumes, need.volumes))
         .max(0)
 }
 
@@ -251,6 +253,12 @@ impl<'a> Wants<'a> {
         self.need.node_terms.is_empty() || ExpectedNode { capacity: at, machine, class }.meets(&self.need.node_terms)
     }
 
+    /// How much of what its pods prefer an offer does not give.
+    pub fn unmet(&self, listing: &Listing) -> i64 {
+        let Some((wishes, machine)) = self.apart.map(|a| &a.prefers).filter(|w| !w.is_empty()).zip(listing.machine) else { return 0 };
+        wishes.unmet(&ExpectedNode { capacity: &listing.offer.capacity, machine, class: &listing.class })
+    }
+
     /// Whether every taint of a node class is tolerated.
     pub fn tolerates(&self, class: &ClassLabels) -> bool {
         let tolerations = self.apart.map_or(&[][..], |a| a.tolerations.as_slice());
@@ -307,6 +315,7 @@ impl<'a> Wants<'a> {
             (need.cpu > have.resources.cpu, Refusal::Cpu),
             (need.memory > have.resources.memory, Refusal::Memory),
             (need.disk > have.resources.disk, Refusal::Disk),
+            (need.volumes > have.resources.volumes, Refusal::Volumes),
             (!self.labels_ok(at, machine, &listing.class), Refusal::NodeLabels),
             (!self.tolerates(&listing.class), Refusal::Taint),
             (!self.may_buy() || !self.place_ok(at) || !self.capacity_type_ok(at.capacity_type), Refusal::OtherPods),

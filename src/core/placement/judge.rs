@@ -59,7 +59,7 @@ pub fn rank<'a>(request: &PlacementRequest<'a>, need: &Need, pool: &PoolPolicy) 
     let wants = Wants::new(request, need);
     let fits = |listing: Listing<'a>| {
         let replicas = wants.judge(&listing).ok()?;
-        let score = score(&listing, need, replicas, request.settings);
+        let score = score(&listing, &wants, replicas, request.settings);
         Some(Ranked { score, replicas, offer: listing.offer, placement_score: listing.placement_score })
     };
     let mut ranked: Vec<Ranked> = list(request, pool).into_iter().filter_map(fits).collect();
@@ -67,12 +67,13 @@ pub fn rank<'a>(request: &PlacementRequest<'a>, need: &Need, pool: &PoolPolicy) 
     ranked
 }
 
-/// The score of `listing` for `need`, of which `replicas` fit.
-pub(super) fn score(listing: &Listing, need: &Need, replicas: i64, settings: &PlacementSettings) -> Score {
-    let egress = egress_per_replica(need, &listing.offer.capacity.region, settings);
+/// The score of `listing` for the need of `wants`, of which `replicas` fit.
+pub(super) fn score(listing: &Listing, wants: &Wants, replicas: i64, settings: &PlacementSettings) -> Score {
+    let egress = egress_per_replica(wants.need, &listing.offer.capacity.region, settings);
     let machine = i128::from(listing.cost.0) * 1_000;
     Score {
         nano_usd_per_replica_hour: machine / i128::from(replicas.max(1)) + i128::from(egress.0) * 1_000,
+        unmet_preferences: wants.unmet(listing),
         interruptions_per_million_hours: listing.interruptions_per_million_hours,
         unavailability: unavailability(listing.placement_score),
         price_per_hour: listing.offer.price_per_hour,
@@ -82,7 +83,6 @@ pub(super) fn score(listing: &Listing, need: &Need, replicas: i64, settings: &Pl
 
 /// Judges listed offers; `wants` may carry restrictions that the plan added.
 pub(super) fn judge_listed(request: &PlacementRequest, wants: &Wants, listings: &[Listing], chosen: Option<&Capacity>) -> Judgement {
-    let need = wants.need;
     let mut hasher = Sha256::new();
     let mut refused: BTreeMap<Refusal, u32> = BTreeMap::new();
     let mut fitting = Vec::new();
@@ -91,7 +91,7 @@ pub(super) fn judge_listed(request: &PlacementRequest, wants: &Wants, listings: 
         let verdict = wants.judge(listing);
         hash_offer(&mut hasher, listing, verdict);
         match verdict {
-            Ok(replicas) => fitting.push((score(listing, need, replicas, request.settings), index)),
+            Ok(replicas) => fitting.push((score(listing, wants, replicas, request.settings), index)),
             Err(reason) => {
                 *refused.entry(reason).or_default() += 1;
                 others.push((index, reason));
@@ -104,7 +104,7 @@ pub(super) fn judge_listed(request: &PlacementRequest, wants: &Wants, listings: 
     if !fitting.is_empty() {
         refused.insert(Refusal::MoreExpensive, u32::try_from(fitting.len()).unwrap_or(u32::MAX));
     }
-    let describe = |index: usize, refusal: Option<Refusal>| described(request, need, &listings[index], refusal);
+    let describe = |index: usize, refusal: Option<Refusal>| described(request, wants, &listings[index], refusal);
     let mut best: Vec<JudgedOffer> = fitting.iter().take(BEST_REFUSED).map(|(_, i)| describe(*i, Some(Refusal::MoreExpensive))).collect();
     best.extend(cheapest_of_each_reason(listings, others, BEST_REFUSED - best.len()).into_iter().map(|(i, r)| describe(i, Some(r))));
     best.sort_by(|a, b| (a.price_per_hour, &a.capacity).cmp(&(b.price_per_hour, &b.capacity)));
@@ -131,17 +131,18 @@ fn cheapest_of_each_reason(listings: &[Listing], refused: Vec<(usize, Refusal)>,
     ranked.into_iter().take(most).map(|(_, reason, index)| (index, reason)).collect()
 }
 
-fn described(request: &PlacementRequest, need: &Need, listing: &Listing, refusal: Option<Refusal>) -> JudgedOffer {
-    let replicas = replicas_that_fit(need, &listing.usable);
+fn described(request: &PlacementRequest, wants: &Wants, listing: &Listing, refusal: Option<Refusal>) -> JudgedOffer {
+    let replicas = replicas_that_fit(wants.need, &listing.usable);
     JudgedOffer {
         capacity: listing.offer.capacity.clone(),
         price_per_hour: listing.offer.price_per_hour,
-        cost_per_replica_hour: (replicas > 0).then(|| score(listing, need, replicas, request.settings).cost_per_replica_hour()),
+        cost_per_replica_hour: (replicas > 0).then(|| score(listing, wants, replicas, request.settings).cost_per_replica_hour()),
         replicas,
         price_age: request.now.since(listing.offer.observed_at),
         source: listing.offer.source,
         interruptions_per_million_hours: listing.interruptions_per_million_hours,
         placement_score: listing.placement_score,
+        unmet_preferences: wants.unmet(listing),
         refusal,
     }
 }

@@ -37,6 +37,6 @@ pub use place::place;
 pub use pool_policy::Held;
 pub use request::{
     Apart, Area, AreaSpread, Demand, Gang, Learnt, NodeTerms, OnSale, OwnerRule, PlacementRequest, PlacementSettings, PoolLimits,
-    PoolPolicy, Room, RoomNode,
+    PoolPolicy, Room, RoomNode, Wishes,
 };
 pub use score::Score;

@@ -54,7 +54,7 @@ impl<'a> ExpectedNode<'a> {
 
     fn holds(&self, want: &LabelRequirement) -> bool {
         match want.key.as_str() {
-            ZONE | EBS_ZONE => self.zone_holds(&want.operator),
+            ZONE | EBS_ZONE | constraints::BETA_ZONE => self.zone_holds(&want.operator),
             // Every node has one, and nobody knows it before.
             HOSTNAME => matches!(want.operator, LabelOperator::NotIn(_) | LabelOperator::Exists | LabelOperator::Other),
             key if key.starts_with("karpenter.") && want.operator == LabelOperator::DoesNotExist => true,
@@ -83,15 +83,15 @@ impl<'a> ExpectedNode<'a> {
         let type_name = at.instance_type.as_str();
         let (family, size) = type_name.split_once('.').unwrap_or((type_name, ""));
         match key {
-            REGION => said(at.region.as_str()),
+            REGION | constraints::BETA_REGION => said(at.region.as_str()),
             ZONE | ZONE_ID => said(at.zone.as_str()),
-            EBS_ZONE => self.class.zone_name.as_deref().map(Cow::Borrowed),
+            EBS_ZONE | constraints::BETA_ZONE => self.class.zone_name.as_deref().map(Cow::Borrowed),
             constraints::ARCH | constraints::BETA_ARCH => said(match machine.architecture {
                 Architecture::Amd64 => "amd64",
                 Architecture::Arm64 => "arm64",
             }),
             constraints::OS | constraints::BETA_OS => said("linux"),
-            TYPE => said(type_name),
+            TYPE | constraints::BETA_TYPE => said(type_name),
             CAPACITY_TYPE | KARPENTER_CAPACITY_TYPE => said(match at.capacity_type {
                 CapacityType::Spot => "spot",
                 CapacityType::OnDemand => "on-demand",
@@ -106,6 +106,9 @@ impl<'a> ExpectedNode<'a> {
                 product(machine).map(|p| Cow::Owned(format!("{p}-SHARED")))
             }
             "nvidia.com/gpu.product" => product(machine).map(Cow::Borrowed),
+            "nvidia.com/gpu.family" => compute_capability(machine).map(|(family, ..)| Cow::Borrowed(family)),
+            "nvidia.com/gpu.compute.major" => compute_capability(machine).and_then(|(_, major, _)| number(major)),
+            "nvidia.com/gpu.compute.minor" => compute_capability(machine).and_then(|(.., minor)| number(minor)),
             "karpenter.k8s.aws/instance-gpu-name" => said(machine.gpu_model.as_str()),
             "karpenter.k8s.aws/instance-gpu-manufacturer" => said("nvidia"),
             "karpenter.k8s.aws/instance-family" => said(family),
@@ -155,13 +158,37 @@ impl<'a> ExpectedNode<'a> {
             let free = now.is_none() || OURS_TO_CORRECT.contains(&want.key.as_str());
             let may = free && (KNOWN_LABELS.contains(&want.key.as_str()) || self.class.labels.contains_key(&want.key));
             let zone = || [Some(self.capacity.zone.as_str()), self.class.zone_name.as_deref()].into_iter().flatten().map(Cow::Borrowed);
-            let values: Vec<Cow<str>> =
-                if matches!(want.key.as_str(), ZONE | EBS_ZONE) { zone().collect() } else { self.value(&want.key).into_iter().collect() };
+            let values: Vec<Cow<str>> = if matches!(want.key.as_str(), ZONE | EBS_ZONE | constraints::BETA_ZONE) {
+                zone().collect()
+            } else {
+                self.value(&want.key).into_iter().collect()
+            };
             let value = values.into_iter().find(|v| may && want.operator.holds(Some(v)))?;
             lacking.insert(want.key.clone(), value.into_owned());
         }
         Some(lacking)
     }
+}
+
+/// The family and the compute capability of a GPU, as NVIDIA's GPU feature discovery publishes them (`nvidia.com/gpu.family`,
+/// `nvidia.com/gpu.compute.major` and `.minor`); `None` for a model that is not known here.
+///
+/// Source: NVIDIA, "CUDA GPU Compute Capability"; the families are those of GPU feature discovery.
+pub fn compute_capability(machine: &MachineType) -> Option<(&'static str, i64, i64)> {
+    Some(match machine.gpu_model.as_str() {
+        "k80" => ("kepler", 3, 7),
+        "m60" => ("maxwell", 5, 2),
+        "v100" => ("volta", 7, 0),
+        "t4" | "t4g" => ("turing", 7, 5),
+        "a100" => ("ampere", 8, 0),
+        "a10g" => ("ampere", 8, 6),
+        "l4" | "l40s" => ("ada-lovelace", 8, 9),
+        "h100" | "h200" => ("hopper", 9, 0),
+        "b200" => ("blackwell", 10, 0),
+        "b300" => ("blackwell", 10, 3),
+        "rtx-pro-4500" | "rtx-pro-server-6000" => ("blackwell", 12, 0),
+        _ => return None,
+    })
 }
 
 /// The GPU's name in NVIDIA's GPU feature discovery; `None` for fractional GPUs, whose names are not known in advance.
@@ -235,6 +262,10 @@ mod tests {
         assert_eq!(two, ["g5.xlarge", "g6.xlarge"]);
         let l4 = types(r#""nodeSelector":{"nvidia.com/gpu.product":"NVIDIA-L4"}"#);
         assert!(l4.iter().all(|t| t.starts_with("g6.") || t.starts_with("gr6.")) && l4.len() == 10, "whole L4s only: {l4:?}");
+        let bf16 = types(&affinity(r#"{"matchExpressions":[{"key":"nvidia.com/gpu.compute.major","operator":"Gt","values":["7"]}]}"#));
+        assert!(bf16.len() > 40 && !bf16.iter().any(|t| ["g4dn", "g5g", "p3", "g3"].contains(&t.split('.').next().unwrap())), "{bf16:?}");
+        assert_eq!(types(r#""nodeSelector":{"nvidia.com/gpu.family":"volta"}"#).len(), 4);
+        assert_eq!(types(r#""nodeSelector":{"beta.kubernetes.io/instance-type":"g6.xlarge"}"#), ["g6.xlarge"]);
         assert_eq!(types(r#""nodeSelector":{"karpenter.k8s.aws/instance-family":"p5"}"#), ["p5.48xlarge", "p5.4xlarge"]);
     }
 

@@ -155,7 +155,7 @@ impl<'a, 'r> Plan<'a, 'r> {
     fn run(mut self, by_priority: bool) -> (Placement, Unserved) {
         let request = *self.request;
         let mut groups = group(&request, self.wanted);
-        if groups.iter().any(|g| g.gang.is_some() || g.owner.is_some() || g.apart.same.is_some()) {
+        if groups.iter().any(|g| g.gang.is_some() || g.owner.is_some() || !g.apart.same.is_empty()) {
             let listed = self.take_listed();
             groups = restrict(&request, &listed, groups);
             self.listed = Some(listed);

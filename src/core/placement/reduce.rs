@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::core::units::Resources;
 use crate::core::units::ids::{Region, ZoneId};
 
 use super::eligibility::{above_cap, correlated_pool, egress_per_replica};
 use super::groups::Group;
 use super::listing::{Listing, Usable};
-use super::packing::{Bin, Item, NEVER, Problem};
+use super::packing::{Bin, Item, NEVER, Problem, RESOURCES};
 use super::request::PlacementRequest;
 use super::score::unavailability;
 
@@ -42,8 +43,9 @@ fn has(mask: &Mask, index: usize) -> bool {
 
 /// The offers of one node pool, by what matters: usable room, who may use it, and region if relevant.
 type Classes = BTreeMap<(Usable, Mask, usize), Candidate>;
-/// Cost, interruptions, unavailability and price decide, as in [`super::score::Score`]; then the order of node pools and of the market.
-type Candidate = (i64, i64, u8, i64, usize, usize);
+/// Cost, unmet preferences, interruptions, unavailability and price decide, as in [`super::score::Score`]; then the order of node pools and of
+/// the market.
+type Candidate = (i64, i64, i64, u8, i64, usize, usize);
 
 /// The packing problem of `groups` over the `listed` offers of each node pool, and where each bin comes from.
 ///
@@ -56,6 +58,7 @@ pub fn reduce(request: &PlacementRequest, groups: &[Group], listed: &[Vec<Listin
     }
     let mut ranked: Vec<(Candidate, Usable, Mask, usize)> = classes.into_iter().map(|((u, m, e), c)| (c, u, m, e)).collect();
     ranked.sort();
+    let attaches = groups.iter().any(|g| g.wants.need.volumes > 0);
     let mut kept: Vec<(Candidate, Usable, Mask, usize)> = Vec::new();
     for one in ranked {
         let (_, usable, mask, extra) = &one;
@@ -65,6 +68,7 @@ pub fn reduce(request: &PlacementRequest, groups: &[Group], listed: &[Vec<Listin
                 && have.cpu >= want.cpu
                 && have.memory >= want.memory
                 && have.disk >= want.disk
+                && (have.volumes >= want.volumes || !attaches)
                 && mask.iter().zip(m).all(|(mine, theirs)| mine & !theirs == 0)
                 && (e == extra || extras[*e].iter().zip(&extras[*extra]).all(|(theirs, mine)| theirs <= mine))
         });
@@ -74,18 +78,24 @@ pub fn reduce(request: &PlacementRequest, groups: &[Group], listed: &[Vec<Listin
     }
     let items = groups.iter().map(|g| item(g, g.members.len() as i64)).collect();
     let bin = |(candidate, usable, mask, extra): &(Candidate, Usable, Mask, usize)| Bin {
-        capacity: [usable.resources.gpus, usable.resources.cpu.0, usable.resources.memory.0, usable.resources.disk.0],
+        capacity: sizes(&usable.resources),
         cost: candidate.0.max(1),
         extra: (0..groups.len()).map(|g| if has(mask, g) { extras[*extra][g] } else { NEVER }).collect(),
     };
-    let sources = kept.iter().map(|(c, ..)| (c.4, c.5)).collect();
+    let sources = kept.iter().map(|(c, ..)| (c.5, c.6)).collect();
     (Problem { items, bins: kept.iter().map(bin).collect() }, sources)
+}
+
+/// Resources in the order of a packing.
+pub fn sizes(of: &Resources) -> [i64; RESOURCES] {
+    [of.gpus, of.cpu.0, of.memory.0, of.disk.0, of.volumes]
 }
 
 /// What `count` pods of `group` take, and which pods they may share a machine with.
 pub fn item(group: &Group, count: i64) -> Item {
     let (need, apart) = (group.wants.need, group.apart);
-    let size = [need.gpus.max(1), need.cpu.0.max(0), need.memory.0.max(0), need.disk.0.max(0)];
+    let size = sizes(&need.resources()).map(|amount| amount.max(0));
+    let size = [size[0].max(1), size[1], size[2], size[3], size[4]];
     Item { size, count, most: apart.most_on_one(), has: apart.has, avoids: apart.avoids }
 }
 
@@ -110,6 +120,7 @@ fn collect(
             wants.need.max_price_per_gpu_hour.is_some() || wants.looks_at_pools() || !wants.need.node_terms.is_empty() || tainted
         })
         .collect();
+    let wishing: Vec<usize> = (0..groups.len()).filter(|g| !groups[*g].apart.prefers.is_empty()).collect();
     let mut by_type = BTreeMap::new();
     let mut region: Option<(&Region, Mask, usize)> = None;
     let mut zone: Option<(&ZoneId, Mask)> = None;
@@ -158,8 +169,16 @@ fn collect(
         }
         let cost = if measure == Measure::Price { listing.offer.price_per_hour.0 } else { listing.cost.0 };
         let offer = listing.offer;
-        let candidate =
-            (cost, listing.interruptions_per_million_hours, unavailability(listing.placement_score), offer.price_per_hour.0, pool, index);
+        let unmet: i64 = wishing.iter().filter(|g| has(&mask, **g)).map(|g| groups[*g].wants.unmet(listing)).sum();
+        let candidate = (
+            cost,
+            unmet,
+            listing.interruptions_per_million_hours,
+            unavailability(listing.placement_score),
+            offer.price_per_hour.0,
+            pool,
+            index,
+        );
         let best = classes.entry((listing.usable, mask, *slot)).or_insert(candidate);
         *best = candidate.min(*best);
     }

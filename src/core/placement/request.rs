@@ -18,11 +18,12 @@ use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Resources};
 use crate::core::workload::company::Domain;
+use crate::core::workload::labels::LabelTerm;
 use crate::core::workload::need::{Need, Toleration};
 use crate::core::workload::sharing::{GpuSharing, Sharing};
 
 use super::listing::Listing;
-use super::node_labels::ClassLabels;
+use super::node_labels::{ClassLabels, ExpectedNode};
 
 /// Everything a placement depends on. The same request gives the same placement.
 #[derive(Debug, Clone, Copy)]
@@ -225,12 +226,38 @@ pub struct Apart {
     pub not: BTreeSet<Area>,
     /// On one of these machines of ours, because pods that it must share one with are there, or a volume that one machine alone may have.
     pub only_claims: Option<BTreeSet<ClaimName>>,
-    /// All pods with this name in one area of this kind, without being all or nothing.
-    pub same: Option<(Domain, String)>,
+    /// All pods with each of these names in one area of its kind, without being all or nothing.
+    pub same: BTreeSet<(Domain, String)>,
+    /// What it prefers of machines to buy, at equal cost.
+    pub prefers: Wishes,
     /// Taints it tolerates, besides those that every GPU pod does.
     pub tolerations: Vec<Toleration>,
     /// The value of its PriorityClass: if limits leave room for only a few, higher goes first.
     pub priority: i64,
+}
+
+/// What a pod prefers of machines to buy. It never costs money: it only breaks ties.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Wishes {
+    /// Requirements on the node, with weights.
+    pub nodes: Vec<(i64, LabelTerm)>,
+    /// Areas it likes, and with a negative weight dislikes, because of the pods there.
+    pub areas: BTreeMap<Area, i64>,
+}
+
+impl Wishes {
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty() && self.areas.is_empty()
+    }
+
+    /// How much of it an offer does not give: less is better, and only the difference of two offers means anything.
+    pub fn unmet(&self, node: &ExpectedNode) -> i64 {
+        let met = |(_, term): &&(i64, LabelTerm)| node.meets(std::slice::from_ref(term));
+        let nodes: i64 = self.nodes.iter().filter(met).map(|(weight, _)| weight).sum();
+        let areas: i64 = self.areas.iter().filter(|(area, _)| area.holds(node.capacity)).map(|(_, weight)| weight).sum();
+        -(nodes + areas)
+    }
 }
 
 impl Apart {

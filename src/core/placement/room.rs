@@ -17,7 +17,7 @@ use super::node_labels::ExpectedNode;
 use super::packing::fill::fill;
 use super::packing::relax::Relaxed;
 use super::packing::{Bin, Content, NEVER, Problem};
-use super::reduce::item;
+use super::reduce::{item, sizes};
 use super::request::{PlacementRequest, Room};
 
 /// A room that is used, and what goes there: group and how many.
@@ -80,7 +80,7 @@ pub(super) fn bound(request: &PlacementRequest, groups: &[Group], values: &[i64]
 fn problem_of(request: &PlacementRequest, rooms: &[Room], groups: &[Group]) -> Problem {
     let items = groups.iter().map(|g| item(g, g.members.len() as i64)).collect();
     let bins = rooms.iter().map(|room| Bin {
-        capacity: [room.free.gpus, room.free.cpu.0, room.free.memory.0, room.free.disk.0],
+        capacity: sizes(&room.free),
         cost: 1,
         extra: groups.iter().map(|g| extra(request, room, g).map_or(NEVER, |e| e.0)).collect(),
     });

@@ -11,7 +11,9 @@ pub struct Score {
     /// What one replica costs per hour in thousandths of a micro-dollar, if the machine is filled with this need: price, expected
     /// interruptions and egress.
     pub nano_usd_per_replica_hour: i128,
-    /// At equal cost, the one with fewer interruptions.
+    /// At equal cost, the one that gives more of what its pods prefer: how much it does not give.
+    pub unmet_preferences: i64,
+    /// Of those, the one with fewer interruptions.
     pub interruptions_per_million_hours: i64,
     /// Of those, the one more likely to be granted: 10 less EC2's placement score; even odds if there is none.
     pub unavailability: u8,

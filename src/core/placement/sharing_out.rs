@@ -99,13 +99,16 @@ impl Shares {
 /// One area of each kind that an owner's replicas are shared out over.
 type Cell = BTreeSet<Area>;
 
-/// The least cost per replica, in thousandths of a micro-dollar, of each place that `key` makes of the offers that fit.
+/// Cost per replica in thousandths of a micro-dollar, and what is not met of preferences at that cost.
+type Cost = (i128, i128);
+
+/// The least cost of each place that `key` makes of the offers that fit.
 fn places<K: Ord>(
     request: &PlacementRequest,
     listed: &[Vec<Listing>],
     group: &Group,
     key: impl Fn(&crate::core::market::Capacity) -> K,
-) -> BTreeMap<K, i128> {
+) -> BTreeMap<K, Cost> {
     let mut best = BTreeMap::new();
     for (pool, listings) in request.pools.iter().zip(listed) {
         if !group.admitted_by(&pool.name) {
@@ -113,7 +116,8 @@ fn places<K: Ord>(
         }
         for listing in listings {
             if let Ok(replicas) = group.wants.judge(listing) {
-                let cost = score(listing, group.wants.need, replicas, request.settings).nano_usd_per_replica_hour;
+                let score = score(listing, &group.wants, replicas, request.settings);
+                let cost = (score.nano_usd_per_replica_hour, i128::from(score.unmet_preferences));
                 let least = best.entry(key(&listing.offer.capacity)).or_insert(cost);
                 *least = cost.min(*least);
             }
@@ -122,36 +126,68 @@ fn places<K: Ord>(
     best
 }
 
-/// Returns each gang the zone, and pods that stay together the area, where all of it fits at the least cost; the first of equals.
+/// Gives each gang the zone, and pods that stay together the area, where most of it may be and all of it fits at the least cost; the first of
+/// equals.
 fn one_area_per_gang<'a>(request: &PlacementRequest<'a>, listed: &[Vec<Listing<'a>>], mut groups: Vec<Group<'a>>) -> Vec<Group<'a>> {
-    // Where members stand already, the zone is known, whatever is on offer there: free room may do.
-    let name =
-        |g: &Group<'a>| g.gang.map(|gang| (Domain::Zone, gang)).or(g.apart.same.as_ref().map(|(domain, name)| (*domain, name.as_str())));
-    let gangs: BTreeSet<(Domain, &str)> = groups.iter().filter(|g| g.wants.areas.is_empty()).filter_map(name).collect();
-    for gang in gangs {
-        let mut common: Option<BTreeMap<Area, i128>> = None;
-        for group in groups.iter().filter(|g| name(g) == Some(gang)) {
+    let names = |g: &Group<'a>| -> BTreeSet<(Domain, &'a str)> {
+        // Where members stand already, the zone is known, whatever is on offer there: free room may do.
+        let gang = g.gang.filter(|_| g.wants.areas.is_empty()).map(|gang| (Domain::Zone, gang));
+        gang.into_iter().chain(g.apart.same.iter().map(|(domain, name)| (*domain, name.as_str()))).collect()
+    };
+    let of_group: Vec<BTreeSet<(Domain, &str)>> = groups.iter().map(names).collect();
+    for gang in of_group.iter().flatten().copied().collect::<BTreeSet<_>>() {
+        let members: Vec<usize> = (0..groups.len()).filter(|at| of_group[*at].contains(&gang)).collect();
+        let mut common: Option<BTreeMap<Area, Cost>> = None;
+        for group in members.iter().map(|at| &groups[*at]) {
             let mut here = places(request, listed, group, |capacity| Area::of(gang.0, capacity));
-            here.extend(room::free_for(request, group, |capacity| Area::of(gang.0, capacity)).into_keys().map(|area| (area, 0)));
-            let here: BTreeMap<Area, i128> = here.into_iter().filter_map(|(area, cost)| Some((area?, cost))).collect();
+            here.extend(room::free_for(request, group, |capacity| Area::of(gang.0, capacity)).into_keys().map(|area| (area, (0, 0))));
+            let here: BTreeMap<Area, Cost> = here.into_iter().filter_map(|(area, cost)| Some((area?, cost))).collect();
             let size = group.members.len() as i128;
-            let sum = |area: &Area, before: i128| here.get(area).map(|cost| before + cost * size);
+            let sum = |area: &Area, before: Cost| here.get(area).map(|cost| (before.0 + cost.0 * size, before.1 + cost.1 * size));
             common = Some(match common {
-                None => here.iter().map(|(area, cost)| (area.clone(), cost * size)).collect(),
+                None => here.keys().filter_map(|area| Some((area.clone(), sum(area, (0, 0))?))).collect(),
                 Some(have) => have.iter().filter_map(|(area, before)| Some((area.clone(), sum(area, *before)?))).collect(),
             });
         }
-        let best = common.unwrap_or_default().into_iter().min_by(|(a, x), (b, y)| x.cmp(y).then_with(|| a.cmp(b)));
+        let left_out = |area: &Area| left_out_of(request, listed, members.iter().map(|at| &groups[*at]), area);
+        let best = common.unwrap_or_default().into_iter().min_by_key(|(area, cost)| (left_out(area), *cost, area.clone()));
         // Without a common area the members keep no place at all: a zone that does not exist.
         let area = best.map_or_else(|| Area::Zone(ZoneId::from("no zone holds the whole gang")), |(area, _)| area);
-        groups.iter_mut().filter(|g| name(g) == Some(gang)).for_each(|g| g.wants.areas = BTreeSet::from([area.clone()]));
+        for at in members {
+            groups[at].wants.areas.insert(area.clone());
+        }
     }
     groups
 }
 
+/// How many pods of `groups` their spreads and anti-affinities would leave without a place if all had to be in `area`.
+fn left_out_of<'g, 'a: 'g>(
+    request: &PlacementRequest<'a>,
+    listed: &[Vec<Listing<'a>>],
+    groups: impl Iterator<Item = &'g Group<'a>>,
+    area: &Area,
+) -> usize {
+    let mut shared_out: BTreeMap<(&str, &[AreaSpread]), Shares> = BTreeMap::new();
+    let mut left_out = 0;
+    for group in groups {
+        let Some(owner) = group.owner else { continue };
+        let mut there = group.clone();
+        there.wants.areas.insert(area.clone());
+        let shares = shared_out.entry((&owner.owner, &owner.spreads)).or_insert_with(|| Shares::standing(owner));
+        let parts = over_areas(request, listed, there, owner, shares);
+        left_out += parts.iter().filter(|part| part.wants.areas.contains(&no_share())).map(|part| part.members.len()).sum::<usize>();
+    }
+    left_out
+}
+
+/// Where those are put that no area may take more of: a zone that does not exist, and that they are refused for.
+fn no_share() -> Area {
+    Area::Zone(ZoneId::from("every zone holds its share"))
+}
+
 /// Shares a group out over areas so that no area has more than `maxSkew` above the emptiest one that could serve it, beside the owner's
 /// replicas that were shared out before; adds its own to them. Free room comes before what is on offer: its price is sunk, and a machine that
-/// was bought for a replica is where that replica goes.
+/// was bought for a replica is where that replica goes. Pods that have an area already are shared out within it.
 fn over_areas<'a>(
     request: &PlacementRequest<'a>,
     listed: &[Vec<Listing<'a>>],
@@ -161,15 +197,15 @@ fn over_areas<'a>(
 ) -> Vec<Group<'a>> {
     let alone_in = &group.apart.one_in_each;
     let domains: BTreeSet<Domain> = owner.spreads.iter().map(|s| s.domain).chain(alone_in.iter().copied()).collect();
-    if domains.is_empty() || !group.wants.areas.is_empty() {
+    if domains.is_empty() {
         return vec![group];
     }
     let cell_of = |at: &Capacity| -> Cell { domains.iter().filter_map(|domain| Area::of(*domain, at)).collect() };
-    let mut cells: Vec<(i128, Cell)> = places(request, listed, &group, cell_of).into_iter().map(|(cell, cost)| (cost, cell)).collect();
+    let mut cells: Vec<(Cost, Cell)> = places(request, listed, &group, cell_of).into_iter().map(|(cell, cost)| (cost, cell)).collect();
     cells.sort();
     let on_offer = cells.len();
     let mut free = room::free_for(request, &group, cell_of);
-    cells.extend(free.keys().filter(|cell| !cells.iter().any(|(_, c)| c == *cell)).map(|cell| (0, cell.clone())).collect::<Vec<_>>());
+    cells.extend(free.keys().filter(|cell| !cells.iter().any(|(_, c)| c == *cell)).map(|cell| ((0, 0), cell.clone())).collect::<Vec<_>>());
     if cells.is_empty() {
         return vec![group];
     }
@@ -190,13 +226,12 @@ fn over_areas<'a>(
         shares.take(owner, &cells[at].1);
         parts[at].push(*member);
     }
-    let part = |(members, (_, cell)): (Vec<usize>, (i128, Cell))| {
+    let part = |(members, (_, cell)): (Vec<usize>, (Cost, Cell))| {
         let mut part = Group { members, ..group.clone() };
-        part.wants.areas = cell;
+        part.wants.areas.extend(cell);
         part
     };
-    // No area may take more: these keep a zone that does not exist, and are refused for it.
-    let none = (left, (0, Cell::from([Area::Zone(ZoneId::from("every zone holds its share"))])));
+    let none = (left, ((0, 0), Cell::from([no_share()])));
     parts.into_iter().zip(cells).chain([none]).filter(|(members, _)| !members.is_empty()).map(part).collect()
 }
 
@@ -209,7 +244,7 @@ fn over_pools<'a>(
     most: i64,
     held: &mut BTreeMap<Correlated, i64>,
 ) -> Vec<Group<'a>> {
-    let mut pools: Vec<(i128, Correlated)> =
+    let mut pools: Vec<(Cost, Correlated)> =
         places(request, listed, &group, correlated_pool).into_iter().map(|(pool, cost)| (cost, pool)).collect();
     pools.sort();
     let rooms = room::free_for(request, &group, correlated_pool).into_iter();

@@ -24,6 +24,7 @@ use crate::core::units::money::MicroUsd;
 use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::Pod;
+use crate::core::workload::labels::PodSelector;
 
 /// The state of one pass: the world, what this pass has already claimed for itself, and the steps so far.
 pub(super) struct Pass<'a> {
@@ -65,6 +66,8 @@ pub(super) struct Pass<'a> {
     /// Node pools that admit a namespace.
     admitting: RefCell<BTreeMap<String, Shared<BTreeSet<PoolName>>>>,
     policy_hashes: RefCell<BTreeMap<PoolName, Arc<str>>>,
+    /// Where the pods stand that preferences select.
+    standing: RefCell<BTreeMap<PodSelector, Rc<BTreeMap<Capacity, i64>>>>,
     pub(super) steps: Vec<Step>,
     pub(super) wake_at: Option<Timestamp>,
     pub(super) notes: Vec<String>,
@@ -101,6 +104,7 @@ impl<'a> Pass<'a> {
             daemonsets: RefCell::default(),
             admitting: RefCell::default(),
             policy_hashes: RefCell::default(),
+            standing: RefCell::default(),
             steps: Vec::new(),
             wake_at: None,
             notes: Vec::new(),
@@ -115,6 +119,23 @@ impl<'a> Pass<'a> {
     pub(super) fn warned(&self) -> impl Iterator<Item = &Claim> {
         let names: BTreeSet<&ClaimName> = self.index.warned().iter().map(|claim| &claim.name).chain(self.claims.marked()).collect();
         names.into_iter().filter_map(|name| self.claims.get(name)).filter(|claim| claim.is_warned())
+    }
+
+    /// Where the selected pods stand and stay, and how many of them: all of a pass that prefer the same ask once.
+    pub(super) fn standing_by(&self, selector: &PodSelector) -> Rc<BTreeMap<Capacity, i64>> {
+        if let Some(known) = self.standing.borrow().get(selector) {
+            return Rc::clone(known);
+        }
+        let mut standing: BTreeMap<Capacity, i64> = BTreeMap::new();
+        let stays = |p: &&Pod| p.claim.is_some() && p.let_go.is_none() && !p.finished();
+        for pod in self.world.pods.values().filter(stays).filter(|p| selector.selects(&p.object().namespace, &p.rules.labels)) {
+            if let Some(claim) = pod.claim.as_ref().and_then(|name| self.claims.get(name)).filter(|c| c.takes_work()) {
+                *standing.entry(claim.spec.capacity.clone()).or_default() += 1;
+            }
+        }
+        let standing = Rc::new(standing);
+        self.standing.borrow_mut().insert(selector.clone(), Rc::clone(&standing));
+        standing
     }
 
     /// Whether nothing is to be said of the machine at this position among all claims.

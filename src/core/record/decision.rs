@@ -88,8 +88,16 @@ pub struct JudgedOffer {
     /// EC2's spot placement score, 1 to 10, where one was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement_score: Option<u8>,
+    /// How much it does not give of what the pods prefer: only the difference of two offers means anything.
+    #[serde(default, skip_serializing_if = "nothing")]
+    pub unmet_preferences: i64,
     /// Why not this one; `None` for the chosen offer.
     pub refusal: Option<Refusal>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn nothing(amount: &i64) -> bool {
+    *amount == 0
 }
 
 /// All offers judged for one need.

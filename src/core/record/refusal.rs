@@ -27,6 +27,8 @@ pub enum Refusal {
     Memory,
     /// Too little disk is allocatable.
     Disk,
+    /// Fewer volumes can be attached.
+    Volumes,
     /// Its node would not have the labels that the pod selects, or that its volumes are reached from.
     NodeLabels,
     /// Its node class has a taint that the pod does not tolerate.
@@ -80,6 +82,7 @@ impl fmt::Display for Refusal {
             Refusal::Cpu => "too little CPU",
             Refusal::Memory => "too little memory",
             Refusal::Disk => "too little disk",
+            Refusal::Volumes => "too few volumes can be attached",
             Refusal::NodeLabels => "its node would not have the labels asked for",
             Refusal::Taint => "a taint that the pod does not tolerate",
             Refusal::OtherPods => "not where other pods let it stand",

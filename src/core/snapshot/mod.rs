@@ -59,6 +59,17 @@ pub struct PendingNotice {
     pub receipt: String,
 }
 
+/// The API server would take no replacement of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefusedReplacement {
+    /// When it was last asked.
+    pub asked_at: Timestamp,
+    /// Not before this is it asked again, unless the machine goes.
+    pub again_at: Timestamp,
+    /// How often in a row it has refused.
+    pub times: u32,
+}
+
 /// Something a pass must leave alone, because an action on it runs or has not been observed yet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
@@ -141,6 +152,8 @@ pub struct Snapshot {
     pub recorded: Shared<crate::core::record::Recorded>,
     /// What the ledger has received of each machine (by its claim's uid), as far as remembered.
     pub reported: Shared<Reported>,
+    /// Pods of which the API server lately said that it would take no replacement, by uid.
+    pub refused_replacements: BTreeMap<Uid, RefusedReplacement>,
     /// Every region that a class names has been priced once, or has had its time to answer: before that nothing is bought for new pods.
     pub market_surveyed: bool,
     /// As many records wait for Postgres as may: what can be said again later is not recorded now.

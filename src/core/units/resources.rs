@@ -24,6 +24,9 @@ pub struct Resources {
     /// Disk for containers' own files, logs and images (`ephemeral-storage`).
     #[serde(default)]
     pub disk: Mebibytes,
+    /// EBS volumes that are attached.
+    #[serde(default)]
+    pub volumes: i64,
 }
 
 impl Resources {
@@ -33,5 +36,6 @@ impl Resources {
         self.memory.0 -= other.memory.0;
         self.gpus -= other.gpus;
         self.disk.0 -= other.disk.0;
+        self.volumes -= other.volumes;
     }
 }

@@ -5,49 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::labels::{LabelOperator, LabelRequirement, PodSelector};
-use super::need::constraints::{CAPACITY_TYPE, EBS_ZONE, HOSTNAME, KARPENTER_CAPACITY_TYPE, REGION, ZONE, ZONE_ID, refuse, requirement};
-use super::need::{
-    LabelSelector, NeedError, NodeSelectorRequirement, PodAffinityTerm, PodManifest, PodSpec, Toleration, TopologySpreadConstraint,
-};
+pub use super::between::{Company, Domain};
+use super::between::{DOMAINS, company, revision, spread_pods};
+use super::labels::PodSelector;
+use super::need::constraints::{HOSTNAME, REGION, ZONE, ZONE_ID, refuse};
+use super::need::{NeedError, PodAffinityTerm, PodManifest, PodSpec, Toleration, TopologySpreadConstraint};
 use super::pod_reader::NamespaceLabels;
+use super::preferences::Preferences;
 use super::volumes::PodVolumes;
 use crate::core::units::shared::Shared;
-
-/// The topology domain of a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Domain {
-    /// A machine.
-    Machine,
-    /// A zone.
-    Zone,
-    /// A region.
-    Region,
-    /// Spot, on-demand or reserved.
-    CapacityType,
-}
-
-impl Domain {
-    /// The domain that the values of a node label divide nodes into.
-    pub fn of_label(key: &str) -> Option<Domain> {
-        match key {
-            HOSTNAME => Some(Domain::Machine),
-            ZONE | ZONE_ID | EBS_ZONE => Some(Domain::Zone),
-            REGION => Some(Domain::Region),
-            CAPACITY_TYPE | KARPENTER_CAPACITY_TYPE => Some(Domain::CapacityType),
-            _ => None,
-        }
-    }
-}
-
-/// Pods to be near, or away from, within one domain.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Company {
-    /// The domain.
-    pub domain: Domain,
-    /// Which pods.
-    pub pods: PodSelector,
-}
 
 /// A hard topology spread constraint.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +50,8 @@ pub struct PodRules {
     pub priority: i64,
     /// Its volumes.
     pub volumes: PodVolumes,
+    /// What it prefers: breaks ties.
+    pub prefers: Preferences,
     /// Labels that its node must have for these rules to be evaluated, besides those of every node.
     pub node_labels: BTreeSet<String>,
 }
@@ -113,6 +81,7 @@ impl PodRules {
             tolerations: spec.tolerations.clone(),
             priority: spec.priority.unwrap_or(0),
             volumes: PodVolumes::default(),
+            prefers: Preferences::read(manifest, namespaces),
             node_labels,
         };
         (rules.into(), faults)
@@ -167,57 +136,6 @@ fn host_ports(spec: &PodSpec) -> BTreeSet<String> {
     taken.collect()
 }
 
-const DOMAINS: &str = "use kubernetes.io/hostname, topology.kubernetes.io/zone, topology.kubernetes.io/region or lowtide.dev/capacity-type, or make it preferred";
-
-fn company(
-    (manifest, known): (&PodManifest, &NamespaceLabels),
-    term: &PodAffinityTerm,
-    path: &str,
-    faults: &mut Vec<NeedError>,
-) -> Option<Company> {
-    let Some(domain) = Domain::of_label(&term.topology_key) else {
-        refuse(faults, path, &format!("ties pods to other pods by {}", term.topology_key), DOMAINS);
-        return None;
-    };
-    let mut requirements = selector(term.label_selector.as_ref()?, path, faults);
-    let label = |key: &String| Some((key.clone(), manifest.metadata.labels.get(key)?.clone()));
-    for (key, value) in term.match_label_keys.iter().filter_map(label) {
-        requirements.push(LabelRequirement { key, operator: LabelOperator::In([value].into()) });
-    }
-    for (key, value) in term.mismatch_label_keys.iter().filter_map(label) {
-        requirements.push(LabelRequirement { key, operator: LabelOperator::NotIn([value].into()) });
-    }
-    let mut namespaces: BTreeSet<String> = term.namespaces.iter().cloned().collect();
-    match &term.namespace_selector {
-        Some(every) if *every == LabelSelector::default() => namespaces.clear(),
-        Some(by_labels) => {
-            let wanted = selector(by_labels, path, faults);
-            let meets = |labels: &BTreeMap<String, String>| wanted.iter().all(|r| r.operator.holds(labels.get(&r.key).map(String::as_str)));
-            namespaces.extend(known.iter().filter(|(_, labels)| meets(labels)).map(|(name, _)| name.clone()));
-            // An empty set would mean every namespace, and no namespace has this name.
-            namespaces.insert(String::new());
-        }
-        None if namespaces.is_empty() => namespaces.extend([namespace_of(manifest)]),
-        None => {}
-    }
-    Some(Company { domain, pods: PodSelector { namespaces, requirements } })
-}
-
-fn namespace_of(manifest: &PodManifest) -> String {
-    manifest.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned())
-}
-
-fn selector(selector: &LabelSelector, path: &str, faults: &mut Vec<NeedError>) -> Vec<LabelRequirement> {
-    let equal =
-        |(key, value): (&String, &String)| LabelRequirement { key: key.clone(), operator: LabelOperator::In([value.clone()].into()) };
-    let mut requirements: Vec<LabelRequirement> = selector.match_labels.iter().map(equal).collect();
-    for want in &selector.match_expressions {
-        let want = NodeSelectorRequirement { key: want.key.clone(), operator: want.operator.clone(), values: want.values.clone() };
-        requirements.extend(requirement(&want, path, faults));
-    }
-    requirements
-}
-
 fn is_hard(constraint: &TopologySpreadConstraint) -> bool {
     constraint.when_unsatisfiable != "ScheduleAnyway"
 }
@@ -241,18 +159,8 @@ fn spreads(manifest: &PodManifest, faults: &mut Vec<NeedError>) -> Vec<Spread> {
             refuse(faults, &path, &what, "set maxSkew to at least 1, as Kubernetes requires");
             continue;
         }
-        let values: Vec<(&String, &String)> =
-            constraint.match_label_keys.iter().filter_map(|key| Some((key, manifest.metadata.labels.get(key)?))).collect();
-        let pods = constraint.label_selector.as_ref().map(|wanted| {
-            let mut requirements = selector(wanted, &path, faults);
-            requirements.extend(
-                values
-                    .iter()
-                    .map(|(key, value)| LabelRequirement { key: (*key).clone(), operator: LabelOperator::In([(*value).clone()].into()) }),
-            );
-            PodSelector { namespaces: [namespace_of(manifest)].into(), requirements }
-        });
-        let revision = values.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+        let pods = spread_pods(manifest, constraint, &path, faults);
+        let revision = revision(manifest, constraint).map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
         let everywhere = constraint.node_affinity_policy.as_deref() == Some("Ignore");
         let min_domains = if everywhere { i64::MAX } else { constraint.min_domains.unwrap_or(1).max(1) };
         read.push(Spread { domain, max_skew: constraint.max_skew, min_domains, pods, revision });

@@ -1,6 +1,7 @@
 //! The work: what a pod needs, who owns it, how it can be moved, and what runs next to it.
 
 pub mod alike_pods;
+mod between;
 pub mod company;
 pub mod controllers;
 pub mod daemonsets;
@@ -9,6 +10,7 @@ pub mod need;
 mod owner;
 mod pod;
 pub mod pod_reader;
+pub mod preferences;
 pub mod service_memory;
 pub mod sharing;
 pub mod shortfall;

@@ -24,7 +24,7 @@ pub use error::NeedError;
 pub use manifest::{
     Affinity, Amount, ClaimSource, Container, ContainerPort, ContainerResources, LabelSelector, LabelSelectorRequirement, Metadata,
     NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, OwnerReference, PodAffinity, PodAffinityTerm, PodManifest,
-    PodOs, PodSpec, Toleration, TopologySpreadConstraint, Volume,
+    PodOs, PodSpec, PreferredSchedulingTerm, Toleration, TopologySpreadConstraint, Volume, WeightedPodAffinityTerm,
 };
 pub use quantity::{milli_units, requested};
 
@@ -82,6 +82,9 @@ pub struct Need {
     /// Disk requested by all containers (`ephemeral-storage`).
     #[serde(default, skip_serializing_if = "no_disk")]
     pub disk: Mebibytes,
+    /// EBS volumes that it mounts.
+    #[serde(default, skip_serializing_if = "none")]
+    pub volumes: i64,
     /// Architecture wanted by node selector; `None` accepts any.
     pub architecture: Option<Architecture>,
     /// Region patterns (`us-*`, `eu-west-1`), sorted; empty accepts the pool's.
@@ -106,6 +109,11 @@ pub struct Need {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn none(amount: &i64) -> bool {
+    *amount == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn no_disk(disk: &Mebibytes) -> bool {
     disk.0 == 0
 }
@@ -119,7 +127,7 @@ impl Need {
 
     /// What one pod takes from a machine.
     pub fn resources(&self) -> Resources {
-        Resources { cpu: self.cpu, memory: self.memory, gpus: self.gpus, disk: self.disk }
+        Resources { cpu: self.cpu, memory: self.memory, gpus: self.gpus, disk: self.disk, volumes: self.volumes }
     }
 }
 

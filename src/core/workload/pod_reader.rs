@@ -88,7 +88,9 @@ impl PodReader<'_> {
     pub fn need(&self, manifest: &PodManifest) -> NeedAnswer {
         let (mut need, schedule) =
             parse_with(manifest, self.vocabulary).map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        let reached = volumes::reached_from(&volumes::of_pod(manifest, self.volumes));
+        let mounted = volumes::of_pod(manifest, self.volumes);
+        let reached = volumes::reached_from(&mounted);
+        need.volumes = volumes::attached(&mounted);
         need.node_terms = both(std::mem::take(&mut need.node_terms), reached);
         Ok((need.into(), schedule.into()))
     }

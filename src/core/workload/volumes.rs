@@ -1,7 +1,7 @@
 //! The volumes of a pod, as far as they tie it to a location or to one node at a time.
 //!
 //! Decides: which access modes allow a replacement to run alongside the pod it replaces, and where volumes can be reached from.
-//! Does not: provision anything, or count how many volumes a node can attach.
+//! Does not: provision anything, or know how many volumes a node can attach (see `market::catalog`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +21,8 @@ pub struct VolumeFacts {
     pub reached_from: Vec<LabelTerm>,
     /// A bound volume has a location: its pods run there and nowhere else.
     pub bound: bool,
+    /// It is an EBS volume, or will be: a node has room for some.
+    pub ebs: bool,
     /// Why no pod can have it yet; `None` when it is bound, or will be made where its first pod lands.
     pub missing: Option<String>,
 }
@@ -82,6 +84,9 @@ pub struct VolumeObject {
     allowed_topologies: Vec<Topology>,
 }
 
+/// AWS's driver for EBS, and what stood in its place within Kubernetes before.
+const EBS_DRIVER: &str = "ebs.csi.aws.com";
+const IN_TREE_EBS: &str = "kubernetes.io/aws-ebs";
 /// The provisioner of classes whose volumes somebody makes by hand.
 const BY_HAND: &str = "kubernetes.io/no-provisioner";
 
@@ -93,6 +98,14 @@ struct VolumeSpec {
     storage_class_name: Option<String>,
     claim_ref: Option<serde_json::Value>,
     node_affinity: VolumeAffinity,
+    csi: VolumeDriver,
+    aws_elastic_block_store: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+struct VolumeDriver {
+    driver: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -136,7 +149,11 @@ pub fn facts(claims: &[VolumeObject], volumes: &[VolumeObject], classes: &[Volum
             (None, None) => (Vec::new(), Some(format!("is not bound yet (storage class {class_name:?} does not wait for its first pod)"))),
         };
         let access_modes = claim.spec.access_modes.iter().cloned().collect();
-        (key, VolumeFacts { access_modes, reached_from, bound: volume.is_some(), missing })
+        let ebs = match volume {
+            Some(volume) => volume.spec.aws_elastic_block_store.is_some() || volume.spec.csi.driver == EBS_DRIVER,
+            None => class.and_then(|c| c.provisioner.as_deref()).is_some_and(|by| by == EBS_DRIVER || by == IN_TREE_EBS),
+        };
+        (key, VolumeFacts { access_modes, reached_from, bound: volume.is_some(), ebs, missing })
     };
     claims.iter().map(of).collect()
 }
@@ -176,6 +193,12 @@ pub fn of_pod<'a>(manifest: &PodManifest, volumes: &'a Volumes) -> Vec<(String, 
         None => volume.ephemeral.as_ref().map(|_| format!("{pod}-{}", volume.name)),
     });
     names.map(|name| (name.clone(), volumes.get(&(namespace.clone(), name)))).collect()
+}
+
+/// How many EBS volumes its node attaches for a pod.
+pub fn attached(of_pod: &[(String, Option<&VolumeFacts>)]) -> i64 {
+    let names: BTreeSet<&String> = of_pod.iter().filter(|(_, facts)| facts.is_some_and(|f| f.ebs)).map(|(name, _)| name).collect();
+    i64::try_from(names.len()).unwrap_or(i64::MAX)
 }
 
 /// What a pod's volumes require of its node's labels.
@@ -239,6 +262,33 @@ mod tests {
         assert!(missing(fast, &[], &[class("WaitForFirstConsumer", BY_HAND)]).contains("none is free"));
         assert_eq!(missing(fast, &[volume], &[class("WaitForFirstConsumer", BY_HAND)]), "");
         assert!(PodVolumes::of(&pod(), &Volumes::new()).missing.unwrap().contains("weights does not exist"));
+    }
+
+    #[test]
+    fn ebs_volumes_are_counted_whether_they_are_there_or_wait_for_their_pod_and_others_are_not() {
+        let object = |text: &str| serde_json::from_str::<VolumeObject>(text).unwrap();
+        let claim = |name: &str, spec: &str| object(&format!(r#"{{"metadata":{{"namespace":"ml","name":"{name}"}},"spec":{spec}}}"#));
+        let claims = [
+            claim("bound", r#"{"volumeName":"v1"}"#),
+            claim("old", r#"{"volumeName":"v2"}"#),
+            claim("waits", r#"{"storageClassName":"gp3"}"#),
+            claim("shared", r#"{"storageClassName":"efs"}"#),
+        ];
+        let volumes = [
+            object(r#"{"metadata":{"name":"v1"},"spec":{"csi":{"driver":"ebs.csi.aws.com","volumeHandle":"vol-1"}}}"#),
+            object(r#"{"metadata":{"name":"v2"},"spec":{"awsElasticBlockStore":{"volumeID":"vol-2"}}}"#),
+        ];
+        let class = |name: &str, by: &str| {
+            object(&format!(r#"{{"metadata":{{"name":"{name}"}},"provisioner":"{by}","volumeBindingMode":"WaitForFirstConsumer"}}"#))
+        };
+        let known = facts(&claims, &volumes, &[class("gp3", "ebs.csi.aws.com"), class("efs", "efs.csi.aws.com")]);
+        let mount = |name: &&str| format!(r#"{{"name":"{name}","persistentVolumeClaim":{{"claimName":"{name}"}}}}"#);
+        let of = |names: &[&str]| {
+            let mounts = names.iter().map(mount).collect::<Vec<_>>().join(",");
+            let pod = serde_json::from_str(&format!(r#"{{"metadata":{{"namespace":"ml"}},"spec":{{"volumes":[{mounts}]}}}}"#)).unwrap();
+            attached(&of_pod(&pod, &known))
+        };
+        assert_eq!([of(&["bound", "old", "waits", "shared", "unknown"]), of(&["bound", "bound"]), of(&["shared"])], [3, 1, 0]);
     }
 
     #[test]

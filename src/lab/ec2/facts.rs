@@ -50,6 +50,10 @@ pub struct TypeFacts {
     pub network_cards: Option<u32>,
     /// Elastic Fabric Adapters, where known.
     pub efa_interfaces: Option<u32>,
+    /// EBS volumes that can be attached, where known.
+    pub ebs_attachments: Option<u32>,
+    /// Network interfaces count among them.
+    pub ebs_shared: bool,
     /// `on-demand`, `spot`, `capacity-block`.
     pub usage_classes: Vec<String>,
     /// EC2's own flag.
@@ -142,6 +146,8 @@ fn type_facts(row: &Row<'_>) -> Result<TypeFacts, BadFact> {
         network_performance: row.text("network_performance")?.to_owned(),
         network_cards: row.small("network_cards")?,
         efa_interfaces: row.small("efa_max")?,
+        ebs_attachments: row.small("ebs_attachments")?,
+        ebs_shared: row.text("ebs_attachments_shared")? == "true",
         usage_classes: row.text("usage_classes")?.split('|').map(str::to_owned).collect(),
         current_generation: row.text("current_generation")? == "true",
         bare_metal: row.text("bare_metal")? == "true",

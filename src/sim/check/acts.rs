@@ -158,6 +158,7 @@ pub fn before_action(world: &mut World, action: &ClusterAction, now: Timestamp) 
             has_joined(world, &target.pod, claim);
         }
         ClusterAction::LetGoOfDeployment { target, .. } | ClusterAction::LetGoOfJob { target, .. } => {
+            replacement_is_admitted(world, &target.pod, now);
             world.checks.let_go.insert(target.pod.uid.clone());
         }
         ClusterAction::MarkNode { node, claim, .. } => bindings::is_its_node(world, node, claim),
@@ -170,6 +171,19 @@ fn has_joined(world: &mut World, pod: &PodIdentity, claim: &ClaimName) {
     if world.kube.claims.get(claim).is_some_and(|c| c.object.status.node_ready_at.is_none()) {
         let text = format!("the gate of {} is lifted and the machine of {claim} has not joined", pod.object.name);
         world.broke(Invariant::LiftedPodsRun, text);
+    }
+}
+
+/// INV-6: nobody lets go of a pod that is Ready while no replacement would be admitted, unless EC2 takes its machine.
+fn replacement_is_admitted(world: &mut World, identity: &PodIdentity, now: Timestamp) {
+    let (from, until) = world.kube.admits_nothing;
+    let Some(pod) = world.kube.pods.get(&identity.uid).map(|p| p.object.pod.clone()) else { return };
+    let claim = pod.claim.as_ref().and_then(|name| world.kube.claims.get(name)).map(|c| &c.object);
+    let taken = claim.is_none_or(|c| c.status.interruption.is_some());
+    // It was asked and admitted before, and the call took its time.
+    if !taken && pod.ready_since.is_some_and(|at| now.since(at) > TOLERANCE) && from + TOLERANCE < now && now < until {
+        let text = format!("{} is let go, and no replacement would be admitted since {from}", identity.object.name);
+        world.broke(Invariant::RemovalsHaveReasons, text);
     }
 }
 

@@ -88,6 +88,10 @@ impl Kube {
                 later.push((now + Millis(1_300), Event::Reconciles(Owner::Job(job.0.clone()))));
                 Ok(applied)
             }
+            ClusterAction::Rehearse { pod, .. } => match self.admits_nothing {
+                (from, until) if from <= now && now < until => Err(ClusterError::ReplacementRefused("exceeded quota: gpu-work".into())),
+                _ => Ok(Applied { lane: Lane::Pod(pod.uid.clone()), resource_version: None }),
+            },
             ClusterAction::GiveBackToJob { target, job_uid } => {
                 let applied = self.patch(target, |changed| {
                     changed.pod.let_go = None;

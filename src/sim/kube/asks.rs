@@ -174,6 +174,7 @@ fn resources(spec: &Value) -> Resources {
         memory: Mebibytes(sum("memory", |text| mebibytes(text).0)),
         gpus: sum("nvidia.com/gpu", |text| text.parse().unwrap_or(0)),
         disk: Mebibytes(sum("ephemeral-storage", |text| mebibytes(text).0)),
+        volumes: 0,
     }
 }
 
@@ -204,7 +205,7 @@ mod tests {
                 "volumes": [{ "name": "w", "persistentVolumeClaim": { "claimName": "weights" } }, { "name": "e", "emptyDir": {} }],
             },
         }));
-        let resources = Resources { cpu: Millicores(2_500), memory: Mebibytes(10_240), gpus: 1, disk: Mebibytes(30_720) };
+        let resources = Resources { cpu: Millicores(2_500), memory: Mebibytes(10_240), gpus: 1, disk: Mebibytes(30_720), volumes: 0 };
         assert_eq!(
             (asks.resources, asks.gpu_memory, &*asks.ports, &*asks.claims),
             (resources, Mebibytes(20_480), &[8_080][..], &["weights".to_owned()][..])

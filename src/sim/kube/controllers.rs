@@ -35,6 +35,15 @@ impl Kube {
         self.pods.values().map(|stored| &stored.object).filter(counts).cloned().collect()
     }
 
+    /// A quota or a policy keeps pods from being made now; `owner` tries again when it no longer does.
+    fn is_refused(&self, owner: &Owner, now: Timestamp, later: &mut Later) -> bool {
+        let refused = self.admits_nothing.0 <= now && now < self.admits_nothing.1;
+        if refused {
+            later.push((self.admits_nothing.1, Event::Reconciles(owner.clone())));
+        }
+        refused
+    }
+
     fn reconcile_replicated(&mut self, name: &str, now: Timestamp, later: &mut Later) {
         let owner = Owner::Replicated(name.to_owned());
         let Some(work) = self.replicated.get(name).cloned() else {
@@ -48,7 +57,8 @@ impl Kube {
         }
         let mut pods = self.owned(&work.controller);
         // A pod that is on its way out does not count: another is made at once, whatever the strategy, which is about new templates.
-        for _ in pods.len()..work.replicas {
+        let wanted = if pods.len() < work.replicas && self.is_refused(&owner, now, later) { pods.len() } else { work.replicas };
+        for _ in pods.len()..wanted {
             let made = self.replicated.get_mut(name).map_or(0, |work| {
                 work.made += 1;
                 work.made
@@ -68,6 +78,7 @@ impl Kube {
         for ordinal in 0..work.replicas {
             let of_it = format!("{name}-{ordinal}");
             match named(self, &of_it) {
+                None if self.is_refused(&Owner::Replicated(name.to_owned()), now, later) => {}
                 None => self.make_pod_of(name, work, of_it.clone(), now),
                 // Of a StatefulSet that was deleted before.
                 Some(old) if old.maker != work.controller && old.pod.deleting_until.is_none() => self.end_pod(&old, now, later),
@@ -129,6 +140,9 @@ impl Kube {
         }
         let leaving = |p: &SimPod| mine(p) && p.pod.deleting_until.is_some();
         if !self.owned(&job.uid).is_empty() || self.pods.values().any(|p| leaving(&p.object)) {
+            return;
+        }
+        if self.is_refused(&Owner::Job(name.to_owned()), now, later) {
             return;
         }
         if now < job.back_off_until {

@@ -110,6 +110,8 @@ pub struct Kube {
     around: reading::Around,
     /// Jobs.
     pub jobs: BTreeMap<String, Job>,
+    /// From when until when a quota or a policy keeps every pod from being made.
+    pub admits_nothing: (Timestamp, Timestamp),
     /// What the watches show.
     pub shown: ClusterView,
     /// What changed and the watches do not show yet.

@@ -97,7 +97,7 @@ fn claim(name: &str, of: &Volume) -> Value {
 }
 
 fn volume(name: &str, of: &Volume) -> Option<Value> {
-    let mut object = json!({ "metadata": { "name": format!("volume-of-{name}") }, "spec": { "accessModes": [of.mode] } });
+    let mut object = json!({ "metadata": { "name": format!("volume-of-{name}") }, "spec": { "accessModes": [of.mode], "csi": { "driver": driver(of) } } });
     if let Some(zone) = &of.zone {
         let here = json!([{ "key": ZONE, "operator": "In", "values": [zone] }]);
         object["spec"]["nodeAffinity"] = json!({ "required": { "nodeSelectorTerms": [{ "matchExpressions": here }] } });
@@ -105,9 +105,14 @@ fn volume(name: &str, of: &Volume) -> Option<Value> {
     of.bound.then_some(object)
 }
 
+/// Block storage is EBS, and what many nodes may have is a file system.
+fn driver(of: &Volume) -> &'static str {
+    if of.is_of_one_node() { "ebs.csi.aws.com" } else { "efs.csi.aws.com" }
+}
+
 fn class(name: &str, of: &Volume) -> Option<Value> {
     let waits = if of.bound { "Immediate" } else { "WaitForFirstConsumer" };
-    let mut object = json!({ "metadata": { "name": format!("class-of-{name}") }, "volumeBindingMode": waits });
+    let mut object = json!({ "metadata": { "name": format!("class-of-{name}") }, "volumeBindingMode": waits, "provisioner": driver(of) });
     if !of.waits_for.is_empty() {
         object["allowedTopologies"] = json!([{ "matchLabelExpressions": [{ "key": ZONE, "values": of.waits_for }] }]);
     }

@@ -16,6 +16,7 @@ done <<'TABLE'
 may get,list,watch pods -A
 may patch,delete pods -A
 may create pods --subresource=eviction -A
+may create pods -A
 may get,list,watch,patch,delete nodes
 may list,watch namespaces
 may list,watch replicasets.apps -A
@@ -33,7 +34,7 @@ may create leases.coordination.k8s.io -n lowtide-system
 may get,update leases.coordination.k8s.io/lowtide -n lowtide-system
 not get,update leases.coordination.k8s.io/another -n lowtide-system
 not list,watch,patch,delete leases.coordination.k8s.io -n lowtide-system
-not create,update pods -A
+not update pods -A
 not update,patch pods --subresource=status -A
 not update,patch pods --subresource=ephemeralcontainers -A
 not update,patch pods --subresource=resize -A

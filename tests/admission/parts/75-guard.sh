@@ -32,6 +32,9 @@ evict() { # namespace, pod
 expect_refused "evicting it" "$guard lowtide may not evict anything in this namespace" evict kube-system system
 expect_ok "it is still there" kubectl -n kube-system get pod system
 
+expect_refused "making a pod" "$guard lowtide makes no pods" as_operator create -f - <<<"$(pod made '{"lowtide.dev/workload":"inference"}')"
+expect_ok "asking whether one would be admitted" as_operator create --dry-run=server -f - <<<"$(pod asked '{"lowtide.dev/workload":"inference"}')"
+
 expect_ok "a managed pod" as_owner create -f - <<<"$(pod guarded '{"lowtide.dev/workload":"inference"}')"
 expect_refused "its image" "$guard lowtide may not change the containers, images, volumes or service account of a pod" \
   as_operator -n work patch pod guarded --type json -p '[{"op":"replace","path":"/spec/containers/0/image","value":"example/evil:1"}]'

@@ -19,8 +19,8 @@ pub mod relax;
 pub mod round;
 mod simplex;
 
-/// How many resources a size has: schedulable GPU units, CPU, memory and disk.
-pub const RESOURCES: usize = 4;
+/// How many resources a size has: schedulable GPU units, CPU, memory, disk and attached volumes.
+pub const RESOURCES: usize = 5;
 
 /// An extra cost that says: this item may not go into this bin.
 pub const NEVER: i64 = i64::MAX;
@@ -170,7 +170,7 @@ mod tests {
             })
             .collect();
         let bin = |units: i64, cost: i64, sequence: &mut Sequence| Bin {
-            capacity: [units, units * 20 + 10, units * 30 + 10, units * 100],
+            capacity: [units, units * 20 + 10, units * 30 + 10, units * 100, units],
             cost: cost * units + sequence.below(300),
             extra: (0..kinds).map(|_| if units < 8 && sequence.below(6) == 0 { NEVER } else { sequence.below(3) * 10 }).collect(),
         };
@@ -244,10 +244,10 @@ mod tests {
 
     #[test]
     fn what_must_stand_apart_does() {
-        let bins = vec![Bin { capacity: [8, 100, 100, 0], cost: 5, extra: vec![0, 0, 0] }];
-        let alone = Item { most: 1, has: 1, avoids: 1, ..Item::plain([1, 1, 1, 0], 3) };
-        let noisy = Item { has: 2, ..Item::plain([1, 1, 1, 0], 4) };
-        let quiet = Item { avoids: 2, ..Item::plain([1, 1, 1, 0], 4) };
+        let bins = vec![Bin { capacity: [8, 100, 100, 0, 0], cost: 5, extra: vec![0, 0, 0] }];
+        let alone = Item { most: 1, has: 1, avoids: 1, ..Item::plain([1, 1, 1, 0, 0], 3) };
+        let noisy = Item { has: 2, ..Item::plain([1, 1, 1, 0, 0], 4) };
+        let quiet = Item { avoids: 2, ..Item::plain([1, 1, 1, 0, 0], 4) };
         let problem = Problem { items: vec![alone, noisy, quiet], bins };
         let packing = pack(&problem);
         check(&problem, &packing);
@@ -256,8 +256,8 @@ mod tests {
 
     #[test]
     fn what_fits_nowhere_is_left_and_the_rest_is_packed() {
-        let bin = Bin { capacity: [1, 10, 10, 0], cost: 5, extra: vec![0, 0] };
-        let items = vec![Item::plain([1, 11, 1, 0], 2), Item::plain([1, 5, 5, 0], 3)];
+        let bin = Bin { capacity: [1, 10, 10, 0, 0], cost: 5, extra: vec![0, 0] };
+        let items = vec![Item::plain([1, 11, 1, 0, 0], 2), Item::plain([1, 5, 5, 0, 0], 3)];
         let packing = pack(&Problem { items, bins: vec![bin] });
         assert_eq!(packing.bought, vec![Bought { bin: 0, content: vec![(1, 1)] }; 3]);
     }

@@ -9,11 +9,14 @@
 //! - Job: without `batch.kubernetes.io/controller-uid` the Job makes a replacement and counts no failure; the old pod is asked to stop at once
 //!   (deleted with all the grace there is) and the replacement stays gated until it is gone.
 //! - Anything else breaks before it makes, and an event says so.
+//!
+//! Before any of this the API server is asked whether it would take the replacement, unless EC2 takes the machine and there is no time to lose:
+//! a full quota or an admission policy that refuses it is better known while the old pod runs.
 
 use super::super::pass::{Pass, target};
 use super::super::reporting::wording;
 use super::guests;
-use crate::core::action::{Action, ClusterAction, EventKind, EventSubject, RemovalReason};
+use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject, RemovalReason};
 use crate::core::fleet::{Claim, MoveMark, Trigger};
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::Uid;
@@ -86,17 +89,18 @@ fn surge(
     if pod.deleting_until.is_some() {
         return;
     }
+    let last_call = deadline.map(|d| d - pod.termination_grace - pass.settings.deadline_margin);
     let Some(_) = &pod.let_go else {
+        let Some(rehearsal) = rehearsal(pass, pod, false, last_call) else { return };
         let let_go = LetGo { decision: mark.decision, controller: replica_set.clone(), at: pass.now };
         let action = ClusterAction::LetGoOfDeployment { target: target(pod), mark: let_go, deployment };
         let note =
             format!("{}: its replacement is made first, this pod serves on until that is Ready", wording::leaving(claim, mark.trigger));
-        if pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![Action::Cluster(action)]) {
-            pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Normal, "Migrating"), mark.decision, note);
-        }
+        let event = pod_event(pass, pod, (EventKind::Normal, "Migrating"), mark, note);
+        let actions = rehearsal.into_iter().chain([action]).chain(event).map(Action::Cluster).collect();
+        pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), actions);
         return;
     };
-    let last_call = deadline.map(|d| d - pod.termination_grace - pass.settings.deadline_margin);
     if replaced(pass, pod) || unwanted(pass, pod) {
         // PodDisruptionBudgets are asked while there is time; the replacement already serves.
         remove(pass, pod, pod.termination_grace, RemovalReason::Replaced, true);
@@ -135,23 +139,49 @@ fn checkpoint_and_remake(pass: &mut Pass, mark: &MoveMark, pod: &Pod, job: (Stri
     if pod.deleting_until.is_some() || finishes_in_time(pass, pod, deadline) {
         return;
     }
+    let Some(rehearsal) = rehearsal(pass, pod, true, deadline.map(|_| pass.now)) else { return };
     let wanted = pod.need.as_ref().ok().and_then(|(_, s)| s.checkpoint_grace).unwrap_or(pod.termination_grace);
     let grace = deadline.map_or(wanted, |d| grace_until(pass, d));
-    let tell = Action::Cluster(ClusterAction::DeletePod { pod: pod.identity.clone(), grace, reason: reason_of(mark.trigger) });
-    let actions = if pod.let_go.is_some() {
-        vec![tell]
-    } else {
+    let tell = ClusterAction::DeletePod { pod: pod.identity.clone(), grace, reason: reason_of(mark.trigger) };
+    let let_go = pod.let_go.is_none().then(|| {
         let let_go = LetGo { decision: mark.decision, controller: job.1.clone(), at: pass.now };
-        vec![Action::Cluster(ClusterAction::LetGoOfJob { target: target(pod), mark: let_go, job }), tell]
-    };
-    if pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), actions) {
-        let note = format!(
-            "the machine is being left ({}): asked to stop, {} for a checkpoint; it is remade elsewhere",
-            wording::trigger(mark.trigger),
-            grace
-        );
-        pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Normal, "Checkpointing"), mark.decision, note);
+        ClusterAction::LetGoOfJob { target: target(pod), mark: let_go, job }
+    });
+    let note = format!(
+        "the machine is being left ({}): asked to stop, {} for a checkpoint; it is remade elsewhere",
+        wording::trigger(mark.trigger),
+        grace
+    );
+    let event = pod_event(pass, pod, (EventKind::Normal, "Checkpointing"), mark, note);
+    let actions = rehearsal.into_iter().chain(let_go).chain([tell]).chain(event).map(Action::Cluster).collect();
+    pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), actions);
+}
+
+/// Asking about a replacement again takes this long at most, once EC2 has said when it takes the machine.
+const ASKED_AGAIN_WITHIN: Millis = Millis::from_secs(15);
+
+/// What comes before a pod is let go or told to end: the question whether a replacement would be admitted; nothing at `last_call`, when the pod
+/// ends in any case. `None` while the last answer, a refusal, counts.
+fn rehearsal(pass: &mut Pass, pod: &Pod, ends_first: bool, last_call: Option<Timestamp>) -> Option<Option<ClusterAction>> {
+    // Who is not Ready has nothing to lose.
+    if pod.let_go.is_some() || pod.ready_since.is_none() || last_call.is_some_and(|at| pass.now >= at) {
+        return Some(None);
     }
+    if let Some(refused) = pass.world.refused_replacements.get(&pod.identity.uid) {
+        let again_at = last_call.map_or(refused.again_at, |last| refused.again_at.min(refused.asked_at + ASKED_AGAIN_WITHIN).min(last));
+        if pass.now < again_at {
+            pass.wake(again_at);
+            return None;
+        }
+    }
+    last_call.into_iter().for_each(|at| pass.wake(at));
+    Some(Some(ClusterAction::Rehearse { pod: pod.identity.clone(), ends_first }))
+}
+
+/// An event that belongs to a step and is not written if the step stops before.
+fn pod_event(pass: &Pass, pod: &Pod, (kind, reason): (EventKind, &'static str), mark: &MoveMark, note: String) -> Option<ClusterAction> {
+    let event = Event { subject: EventSubject::Pod(pod.identity.clone()), kind, reason, key: mark.decision.to_string(), note };
+    (!pass.world.recorded.contains_key(&event.id())).then_some(ClusterAction::Emit(event))
 }
 
 /// Moving a pod that ends before its machine does would only cost work.
@@ -170,8 +200,11 @@ fn break_first(pass: &mut Pass, mark: &MoveMark, pod: &Pod, because: &str, deadl
     let last_call = deadline.is_some_and(|d| pass.now >= d - pod.termination_grace - pass.settings.deadline_margin);
     let note = format!("the machine is being left ({}); no replacement can be made first: {because}", wording::trigger(mark.trigger));
     pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "BreaksFirst"), mark.decision, note);
+    let Some(rehearsal) = rehearsal(pass, pod, true, deadline.map(|_| pass.now)) else { return };
     let grace = deadline.map_or(pod.termination_grace, |d| grace_until(pass, d).min(pod.termination_grace));
-    remove(pass, pod, grace, reason_of(mark.trigger), !last_call);
+    let end = removal(pod, grace, reason_of(mark.trigger), !last_call);
+    let actions = rehearsal.into_iter().chain([end]).map(Action::Cluster).collect();
+    pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), actions);
     pass.wake(pass.now + Millis::from_secs(2));
 }
 
@@ -199,12 +232,16 @@ fn grace_until(pass: &Pass, deadline: Timestamp) -> Millis {
 }
 
 fn remove(pass: &mut Pass, pod: &Pod, grace: Millis, reason: RemovalReason, ask_budgets: bool) {
-    let identity = pod.identity.clone();
-    let action = match ask_budgets {
-        true => ClusterAction::Evict { pod: identity, grace, reason },
-        false => ClusterAction::DeletePod { pod: identity, grace, reason },
-    };
+    let action = removal(pod, grace, reason, ask_budgets);
     pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), vec![Action::Cluster(action)]);
+}
+
+fn removal(pod: &Pod, grace: Millis, reason: RemovalReason, ask_budgets: bool) -> ClusterAction {
+    let pod = pod.identity.clone();
+    match ask_budgets {
+        true => ClusterAction::Evict { pod, grace, reason },
+        false => ClusterAction::DeletePod { pod, grace, reason },
+    }
 }
 
 fn reason_of(trigger: Trigger) -> RemovalReason {

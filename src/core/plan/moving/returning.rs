@@ -5,7 +5,7 @@
 //! Does not: move pods (`migration`) or choose where they go (`buying` does, when the replacements wait).
 //!
 //! Guards, all of which must hold: the ledger takes records; every pod on the machine can surge, or the only one is of a Job that has saved or
-//! will; the machine is older than its pool's dwell; nothing of the same workload is being moved; no launch was refused for lack of capacity
+//! will; the API server would take the replacements; the machine is older than its pool's dwell; nothing of the same workload is being moved; no launch was refused for lack of capacity
 //! within that dwell, unless the cheaper machine is Ready; the saving is at least the pool's share of what is paid now. One move a pass.
 //!
 //! The cheaper machine is bought first, and the old one is left only when the new one is Ready: an offer that turns out not to be there
@@ -112,6 +112,9 @@ fn may_move(pass: &mut Pass, look: &Look, claim: &Claim, awaited: bool) -> bool 
     let surges = |pod: &&Pod| matches!(pod.mobility, Mobility::Surge { .. });
     let movable = pods.iter().all(surges) || (pods.len() == 1 && of_a_job(&pods));
     if pool.deleting || pods.is_empty() || !movable || !pods.iter().all(settled) || !pass.due(ready, pool.return_min_dwell) {
+        return false;
+    }
+    if pods.iter().any(|pod| pass.world.refused_replacements.get(&pod.identity.uid).is_some_and(|refused| pass.now < refused.again_at)) {
         return false;
     }
     // Whose successor is Ready asks for nothing that could be refused.

@@ -13,7 +13,7 @@ use super::super::terms::Marks;
 use super::replacing::replaced_pod;
 use crate::core::fleet::Claim;
 use crate::core::market::Capacity;
-use crate::core::placement::{Apart, Area, AreaSpread};
+use crate::core::placement::{Apart, Area, AreaSpread, Wishes};
 use crate::core::units::ids::ClaimName;
 use crate::core::workload::company::{Company, Domain, Spread};
 use crate::core::workload::labels::PodSelector;
@@ -64,6 +64,7 @@ pub(in crate::core::plan) fn of(pass: &Pass, marks: &Marks, pod: &Pod) -> Apart 
         one_in_each: alone_in(rules, &pod.object().namespace),
         tolerations: telling(&rules.tolerations),
         priority: rules.priority,
+        prefers: wishes(pass, pod),
         ..Apart::default()
     };
     let selects = |company: &Company, other: &Pod| company.pods.selects(&other.object().namespace, &other.rules.labels);
@@ -79,7 +80,7 @@ pub(in crate::core::plan) fn of(pass: &Pass, marks: &Marks, pod: &Pod) -> Apart 
     for company in rules.together.iter().filter(|c| c.domain != Domain::Machine) {
         let there = areas_of(pass, pod, company.domain, |other| selects(company, other));
         if there.is_empty() && selects(company, pod) {
-            apart.same = Some((company.domain, format!("{}/{:?}", pod.object().namespace, company.pods)));
+            apart.same.insert((company.domain, format!("{}/{:?}", pod.object().namespace, company.pods)));
             continue;
         }
         apart.only.insert(there);
@@ -89,12 +90,27 @@ pub(in crate::core::plan) fn of(pass: &Pass, marks: &Marks, pod: &Pod) -> Apart 
         let shares = |other: &&Pod| shares_volume(pod, other, |volumes| volumes.wait_for_first.contains(volume));
         let there = areas_of(pass, pod, Domain::Zone, shares);
         match there.is_empty() {
-            true => apart.same = apart.same.or(Some((Domain::Zone, format!("{}/{volume}", pod.object().namespace)))),
-            false => drop(apart.only.insert(there)),
-        }
+            true => apart.same.insert((Domain::Zone, format!("{}/{volume}", pod.object().namespace))),
+            false => apart.only.insert(there),
+        };
     }
     apart.only_claims = shared_machines(pass, marks, pod);
     apart
+}
+
+/// What a pod prefers, by where the pods that it likes and dislikes stand now.
+fn wishes(pass: &Pass, pod: &Pod) -> Wishes {
+    let prefers = &pod.rules.prefers;
+    let mut wishes = Wishes { nodes: prefers.nodes.clone(), ..Wishes::default() };
+    // A machine that is bought is empty: preferences over machines tell none from another.
+    for (weight, company) in prefers.pods.iter().filter(|(_, company)| company.domain != Domain::Machine) {
+        for (at, count) in pass.standing_by(&company.pods).iter() {
+            if let Some(area) = Area::of(company.domain, at) {
+                *wishes.areas.entry(area).or_default() += weight * count;
+            }
+        }
+    }
+    wishes
 }
 
 /// Both pods are of one namespace and `meant` holds for the volumes of the other.
@@ -245,9 +261,10 @@ pub fn among<'p>(rules: impl Iterator<Item = (&'p str, &'p PodRules)> + Clone) -
             avoids,
             most_per_machine: rules.most_per_machine(),
             one_in_each: alone_in(rules, namespace),
-            same: rules.together.iter().find(own).map(|c| (c.domain, format!("{namespace}/{:?}", c.pods))),
+            same: rules.together.iter().filter(own).map(|c| (c.domain, format!("{namespace}/{:?}", c.pods))).collect(),
             tolerations: telling(&rules.tolerations),
             priority: rules.priority,
+            prefers: Wishes { nodes: rules.prefers.nodes.clone(), ..Wishes::default() },
             ..Apart::default()
         }
     };

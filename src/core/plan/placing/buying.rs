@@ -10,6 +10,7 @@ use super::super::pass::{Pass, target};
 use super::super::reporting::wording;
 use super::apart;
 use super::asking::Asked;
+use super::beyond;
 use super::bindings::{bindings_of, keep_bindings};
 use super::deadline::{self, Verdict};
 use super::judging::Judged;
@@ -301,6 +302,7 @@ fn room_as_offer(pass: &Pass, claim: &Claim, replicas: usize) -> JudgedOffer {
         source: origin.map_or_else(|| PriceSource::usual_of(claim.spec.capacity.capacity_type), |origin| origin.source),
         interruptions_per_million_hours: 0,
         placement_score: None,
+        unmet_preferences: 0,
         refusal: None,
     }
 }
@@ -332,9 +334,13 @@ pub(in crate::core::plan) fn buy_ahead(
     let Some(base) = spec_of(pass, machine, pool, class) else { return false };
     let bought_for = pods.iter().map(|pod| pod.identity.clone()).collect();
     let spec = ClaimSpec { decision: decision.id, trigger, bought_for, takes_over: Some(old.name.clone()), ..base };
-    let create = Action::Cluster(ClusterAction::CreateClaim { name: name.clone(), spec: Box::new(spec) });
+    let create = ClusterAction::CreateClaim { name: name.clone(), spec: Box::new(spec) };
+    // Where no replacement would be admitted, nothing is bought for it.
+    let rehearse =
+        |pod: &&Pod| ClusterAction::Rehearse { pod: pod.identity.clone(), ends_first: !matches!(pod.mobility, Mobility::Surge { .. }) };
+    let actions = pods.iter().map(rehearse).chain([create]).map(Action::Cluster).collect();
     let lanes = vec![Lane::Claim(old.name.clone()), Lane::Claim(name)];
-    pass.step(lanes, vec![LedgerRecord::Decision(Box::new(decision))], vec![create])
+    pass.step(lanes, vec![LedgerRecord::Decision(Box::new(decision))], actions)
 }
 
 /// Claim names are made of the first pod and its attempt: two operators that decide the same collide on the name, and only one buys.
@@ -453,11 +459,10 @@ fn refuse(pass: &mut Pass, pod: &Pod, judgement: &Shared<Judgement>, verdict: Op
         // Time passes, and what a deadline asks for changes with it.
         pass.wake(pass.now + crate::core::units::time::Millis::from_mins(1));
     }
-    let note = match verdict {
-        Some(verdict) => format!("{}; {}", verdict.text, wording::refused(judgement)),
-        None => wording::refused(judgement),
-    };
     let Ok((need, _)) = &pod.need else { return };
+    let beyond = beyond::every_machine(pass, pod, need);
+    let grounds = beyond.into_iter().chain(verdict.map(|verdict| verdict.text.clone()));
+    let note = grounds.chain([wording::refused(judgement)]).collect::<Vec<_>>().join("; ");
     // Two operators may both refuse it in one moment, each by the prices it knows.
     let seen = format!("{}#{}", pod.identity.uid, judgement.offers_hash);
     let id = DecisionId::derive(&pass.world.cluster, "refuse", &seen, pass.moment());

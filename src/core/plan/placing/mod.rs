@@ -2,6 +2,7 @@
 //!
 //! - [`apart`]: rules between pods.
 //! - [`asking`]: what a placement is asked: demands, policies, room.
+//! - [`beyond`]: needs that no machine type meets.
 //! - [`bindings`]: what is decided about pods when they are bound, as their claim keeps it.
 //! - [`budget`]: what a pool has spent and is bound to spend.
 //! - [`buying`]: gated pods onto room we have or machines we buy; refusals with reasons.
@@ -17,6 +18,7 @@
 
 pub mod apart;
 pub(super) mod asking;
+mod beyond;
 pub(super) mod bindings;
 pub mod budget;
 pub(super) mod buying;

@@ -91,5 +91,8 @@ pub(in crate::core::plan) fn make_room_for_followers(followers: &[&Pod], pod: &P
         need.cpu = Millicores(need.cpu.0 + more.cpu.0);
         need.memory = Mebibytes(need.memory.0 + more.memory.0);
         need.disk = Mebibytes(need.disk.0 + more.disk.0);
+        // What they share is attached once.
+        let shared = follower.rules.volumes.of_one_node.intersection(&pod.rules.volumes.of_one_node).count();
+        need.volumes += (more.volumes - i64::try_from(shared).unwrap_or(0)).max(0);
     }
 }

@@ -53,7 +53,7 @@ pub(in crate::core::plan) fn placed(judgement: &Judgement) -> String {
     );
     // The runner-up is the next best that would have done, not the cheapest that could not.
     let fits = judgement.best_refused.iter().filter(|o| o.refusal == Some(Refusal::MoreExpensive));
-    let next = fits.min_by_key(|o| o.cost_per_replica_hour).or(judgement.best_refused.first());
+    let next = fits.min_by_key(|o| (o.cost_per_replica_hour, o.unmet_preferences)).or(judgement.best_refused.first());
     if let Some(next) = next {
         text.push_str(&format!("; runner-up {}", runner_up(chosen, next)));
     }
@@ -80,6 +80,9 @@ fn runner_up(chosen: &JudgedOffer, next: &JudgedOffer) -> String {
         Some(Refusal::MoreExpensive) if there > here => {
             let by = if here.0 > 0 { format!(", {} % more", (there.0 - here.0) * 100 / here.0) } else { String::new() };
             format!("{offer} lost: more expensive, ${there}/h per replica against ${here}/h{by}")
+        }
+        Some(Refusal::MoreExpensive) if there == here && next.unmet_preferences > chosen.unmet_preferences => {
+            format!("{offer} lost: the same cost, and it gives less of what the pod prefers")
         }
         Some(Refusal::MoreExpensive) => {
             format!("{offer} lost: ${there}/h per replica, but not cheaper for all pods that are placed together")
@@ -129,8 +132,20 @@ mod tests {
             source: PriceSource::SpotPriceHistory,
             interruptions_per_million_hours: 0,
             placement_score: None,
+            unmet_preferences: 0,
             refusal,
         }
+    }
+
+    #[test]
+    fn a_tie_that_a_preference_broke_is_said_to_be_one() {
+        let mut next = offer(91_300, 91_300, Some(Refusal::MoreExpensive));
+        next.unmet_preferences = 80;
+        let text = runner_up(&offer(91_300, 91_300, None), &next);
+        assert!(text.ends_with("lost: the same cost, and it gives less of what the pod prefers"), "{text}");
+        next.cost_per_replica_hour = Some(MicroUsdPerHour(91_400));
+        let text = runner_up(&offer(91_300, 91_300, None), &next);
+        assert!(text.contains("more expensive"), "{text}");
     }
 
     #[test]

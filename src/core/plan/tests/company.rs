@@ -60,6 +60,33 @@ fn two_workloads_that_keep_apart_are_placed_apart_though_both_come_at_once() {
     }
 }
 
+/// Charts write it everywhere: other zones for other replicas, if possible. At equal prices it decides, and the event says so; it never costs
+/// money.
+#[test]
+fn what_is_only_preferred_decides_between_offers_of_one_price() {
+    let rules = |weight: i64| {
+        let manifest = serde_json::json!({
+            "metadata": { "namespace": "default", "labels": { "app": "index" } },
+            "spec": { "affinity": { "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [
+                { "weight": weight, "podAffinityTerm": { "topologyKey": ZONE, "labelSelector": { "matchLabels": { "app": "chat" } } } }] } } },
+        });
+        PodRules::read(&serde_json::from_value(manifest).unwrap(), &Default::default()).0
+    };
+    for (price, there) in [(SPOT_A.2, SPOT_B.1), (SPOT_A.2 + 1, SPOT_A.1)] {
+        let mut toy = Toy::new();
+        toy.world.market.offers.get_mut(&capacity(SPOT_B.0, SPOT_B.1, CapacityType::Spot)).unwrap().price_per_hour.0 = price;
+        let chat = add(&mut toy, "chat", plain("chat"));
+        // Nothing of it is free for the next.
+        toy.run(5);
+        assert_eq!(zone_of(&toy, &chat).as_ref().map(ZoneId::as_str), Some(SPOT_A.1));
+        let index = add(&mut toy, "index", rules(100));
+        toy.run(5);
+        assert_eq!(zone_of(&toy, &index).as_ref().map(ZoneId::as_str), Some(there), "{price}");
+        let said = toy.events.iter().rev().find(|(reason, _)| *reason == "Placed").unwrap();
+        assert_eq!(said.1.contains("the same cost, and it gives less of what the pod prefers"), price == SPOT_A.2, "{}", said.1);
+    }
+}
+
 #[test]
 fn a_zone_is_taken_by_a_pod_that_a_machine_was_bought_for_and_that_is_not_bound_yet() {
     let mut toy = Toy::new();

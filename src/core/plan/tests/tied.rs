@@ -124,6 +124,35 @@ fn affinity_over_machines_is_kept_and_a_follower_waits_for_whom_it_follows() {
 }
 
 /// The rules of a pod of `app` that must be in a zone with pods of `others`.
+/// Each of them fits a machine, and not both; or a pod asks for what no type has together.
+#[test]
+fn what_no_machine_type_has_together_is_said_with_its_sum() {
+    let volumes = PodVolumes { of_one_node: ["weights".to_owned()].into(), ..PodVolumes::default() };
+    let rules = PodRules { volumes, ..PodRules::default() };
+    let mut toy = Toy::new();
+    toy.cpu = Millicores(120_000);
+    let pods = [add(&mut toy, "a", rules.clone()), add(&mut toy, "b", rules)];
+    toy.run(5);
+    let said = |toy: &Toy| toy.events.iter().find(|(reason, _)| *reason == "Unplaceable").map(|(_, note)| note.clone()).unwrap();
+    assert!(pods.iter().all(|pod| toy.world.pods[pod].claim.is_none()));
+    let note = said(&toy);
+    assert!(
+        note.starts_with("no machine type has all that it and the pods that must share its machine need: 2 GPUs of 20 GiB each, 240 CPU, "),
+        "{note}"
+    );
+
+    let mut toy = Toy::new();
+    toy.cpu = Millicores(190_000);
+    toy.memory = Mebibytes(4_300_000);
+    add(&mut toy, "a", PodRules::default());
+    toy.run(5);
+    assert!(
+        said(&toy).starts_with("no machine type has all that it needs: 1 GPUs of 20 GiB each, 190 CPU, 4200 GiB of memory; none of "),
+        "{}",
+        said(&toy)
+    );
+}
+
 fn near_in_zone(app: &str, others: &[&str]) -> PodRules {
     let manifest = serde_json::json!({
         "metadata": { "namespace": "default", "labels": { "app": app } },

@@ -125,6 +125,7 @@ pub fn parse_with(manifest: &PodManifest, vocabulary: &Vocabulary) -> Result<(Ne
                 cpu: Millicores(whole("cpu", 1)),
                 memory: Mebibytes(whole("memory", 1_000 << 20)),
                 disk: Mebibytes(whole(DISK, 1_000 << 20)),
+                volumes: 0,
                 architecture,
                 regions,
                 zones,

@@ -34,16 +34,25 @@ pub const KARPENTER_CAPACITY_TYPE: &str = "karpenter.sh/capacity-type";
 pub const BETA_ARCH: &str = "beta.kubernetes.io/arch";
 /// ... and the operating system.
 pub const BETA_OS: &str = "beta.kubernetes.io/os";
+/// The instance type by its name of old charts; AWS's cloud controller still sets it.
+pub const BETA_TYPE: &str = "beta.kubernetes.io/instance-type";
+/// ... the region.
+pub const BETA_REGION: &str = "failure-domain.beta.kubernetes.io/region";
+/// ... and the zone.
+pub const BETA_ZONE: &str = "failure-domain.beta.kubernetes.io/zone";
 /// The node's own name.
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
 /// The pin that lowtide itself sets when it lifts a pod's gate.
 pub const PIN: &str = "lowtide.node-restriction.kubernetes.io/claim";
 
 /// Labels whose value is known before a node is bought, besides those that its node class adds.
-pub const KNOWN_LABELS: [&str; 28] = [
+pub const KNOWN_LABELS: [&str; 34] = [
     HOSTNAME,
     BETA_ARCH,
     BETA_OS,
+    BETA_TYPE,
+    BETA_REGION,
+    BETA_ZONE,
     REGION,
     ZONE,
     ZONE_ID,
@@ -58,6 +67,9 @@ pub const KNOWN_LABELS: [&str; 28] = [
     "nvidia.com/gpu.product",
     "nvidia.com/gpu.memory",
     "nvidia.com/gpu.count",
+    "nvidia.com/gpu.family",
+    "nvidia.com/gpu.compute.major",
+    "nvidia.com/gpu.compute.minor",
     KARPENTER_CAPACITY_TYPE,
     "karpenter.k8s.aws/instance-category",
     "karpenter.k8s.aws/instance-family",
@@ -285,6 +297,10 @@ pub(super) fn refuse_unknown_resources(amounts: &BTreeMap<String, i128>, faults:
         if name.starts_with("hugepages-") {
             let advice = "no node class reserves huge pages; request memory instead";
             refuse(faults, &path, "requests huge pages", advice);
+        } else if name == "vpc.amazonaws.com/efa" {
+            let advice =
+                "no node class attaches EFA interfaces yet; leave the request out, or run the pods on nodes that are not lowtide's";
+            refuse(faults, &path, "requests Elastic Fabric Adapters", advice);
         } else {
             let advice = "request only cpu, memory, ephemeral-storage and nvidia.com/gpu";
             refuse(faults, &path, "requests a resource that the catalog does not count", advice);

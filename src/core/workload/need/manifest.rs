@@ -137,12 +137,22 @@ pub struct Affinity {
     pub pod_anti_affinity: Option<PodAffinity>,
 }
 
-/// Node affinity. Preferences are not read: they keep no pod off a node.
+/// Node affinity.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "the fields are Kubernetes' own, described in its API reference")]
 pub struct NodeAffinity {
     pub required_during_scheduling_ignored_during_execution: Option<NodeSelector>,
+    pub preferred_during_scheduling_ignored_during_execution: Vec<PreferredSchedulingTerm>,
+}
+
+/// A preference for nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[expect(missing_docs, reason = "the fields are Kubernetes' own, described in its API reference")]
+pub struct PreferredSchedulingTerm {
+    pub weight: i64,
+    pub preference: NodeSelectorTerm,
 }
 
 /// A node selector: its terms are alternatives.
@@ -172,12 +182,22 @@ pub struct NodeSelectorRequirement {
     pub values: Vec<String>,
 }
 
-/// Affinity or anti-affinity between pods. Preferences are not read.
+/// Affinity or anti-affinity between pods.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "the fields are Kubernetes' own, described in its API reference")]
 pub struct PodAffinity {
     pub required_during_scheduling_ignored_during_execution: Vec<PodAffinityTerm>,
+    pub preferred_during_scheduling_ignored_during_execution: Vec<WeightedPodAffinityTerm>,
+}
+
+/// A preference for pods.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[expect(missing_docs, reason = "the fields are Kubernetes' own, described in its API reference")]
+pub struct WeightedPodAffinityTerm {
+    pub weight: i64,
+    pub pod_affinity_term: PodAffinityTerm,
 }
 
 /// Pods to be near, or away from.

@@ -54,7 +54,7 @@ fn type_matches(facts: &TypeFacts, filter: &Filter) -> Result<bool, Fault> {
     })
 }
 
-/// What the catalog does not know (clock speeds, EBS limits, disk counts) is left out.
+/// What the catalog does not know (clock speeds, disk counts) is left out.
 fn write_type(xml: &mut Xml, facts: &TypeFacts) {
     xml.text("instanceType", &facts.name).text("currentGeneration", facts.current_generation).text("bareMetal", facts.bare_metal);
     xml.texts("supportedUsageClasses", &facts.usage_classes).texts("supportedRootDeviceTypes", ["ebs"]);
@@ -71,6 +71,11 @@ fn write_type(xml: &mut Xml, facts: &TypeFacts) {
     if let Some(gb) = facts.nvme_gb.filter(|gb| *gb > 0) {
         xml.element("instanceStorageInfo", |xml| {
             xml.text("totalSizeInGB", gb);
+        });
+    }
+    if let Some(most) = facts.ebs_attachments {
+        xml.element("ebsInfo", |xml| {
+            xml.text("maximumEbsAttachments", most).text("attachmentLimitType", if facts.ebs_shared { "shared" } else { "dedicated" });
         });
     }
     xml.element("networkInfo", |xml| {
