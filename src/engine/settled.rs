@@ -117,6 +117,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         nodes,
         claims,
         instances,
+        scheduled,
         market,
         memory,
         scores,
@@ -147,7 +148,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         outbox_full: _,
         moves_considered_at: _,
     } = world;
-    let parts: [&dyn Part; 22] = [
+    let parts: [&dyn Part; 23] = [
         pools,
         classes,
         pods,
@@ -155,6 +156,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         nodes,
         claims,
         instances,
+        scheduled,
         market,
         memory,
         scores,

@@ -29,6 +29,7 @@ pub mod request;
 mod room;
 pub mod score;
 mod sharing_out;
+pub mod taken_back;
 
 pub use counterfactual::counterfactuals;
 pub use judge::{Ranked, judge, judge_chosen, judge_demand, rank};

@@ -11,5 +11,6 @@ mod account;
 mod identified;
 mod instances;
 pub mod market;
+mod scheduled;
 
 pub(super) use self::identified::Identified;

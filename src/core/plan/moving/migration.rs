@@ -33,7 +33,7 @@ pub(in crate::core::plan) fn move_pods(pass: &mut Pass) {
     for claim in leaving.iter().filter(left).copied() {
         let Some(mark) = claim.status.moving.clone() else { continue };
         guests::keep_new_pods_off(pass, claim);
-        if let Some(deadline) = claim.status.interruption.as_ref().and_then(|i| i.deadline) {
+        if let Some(deadline) = claim.leaves_by() {
             guests::leave_by(pass, claim, deadline);
         }
         for pod in pass.pods_on(&claim.name) {
@@ -44,7 +44,7 @@ pub(in crate::core::plan) fn move_pods(pass: &mut Pass) {
 }
 
 fn move_pod(pass: &mut Pass, claim: &Claim, mark: &MoveMark, pod: &Pod) {
-    let deadline = claim.status.interruption.as_ref().and_then(|i| i.deadline);
+    let deadline = claim.leaves_by();
     match pod.phase {
         // Still gated: `buying` binds it elsewhere.
         PodPhase::Gated | PodPhase::GatedByOthers | PodPhase::Succeeded | PodPhase::Failed => {}
@@ -136,7 +136,12 @@ fn checkpoint_and_remake(pass: &mut Pass, mark: &MoveMark, pod: &Pod, job: (Stri
         return;
     }
     let wanted = pod.need.as_ref().ok().and_then(|(_, s)| s.checkpoint_grace).unwrap_or(pod.termination_grace);
-    let grace = deadline.map_or(wanted, |d| grace_until(pass, d));
+    // Of a notice's two minutes all is given; of the days before maintenance what was asked for.
+    let left = deadline.map(|d| grace_until(pass, d));
+    let grace = match left {
+        Some(left) if mark.trigger == Trigger::ScheduledMaintenance => left.min(wanted),
+        left => left.unwrap_or(wanted),
+    };
     let tell = Action::Cluster(ClusterAction::DeletePod { pod: pod.identity.clone(), grace, reason: reason_of(mark.trigger) });
     let actions = if pod.let_go.is_some() {
         vec![tell]
@@ -190,7 +195,7 @@ fn warn_bare(pass: &mut Pass, mark: &MoveMark, pod: &Pod, deadline: Option<Times
     let last_call = deadline - pod.termination_grace - pass.settings.deadline_margin;
     pass.wake(last_call);
     if pass.now >= last_call && pod.deleting_until.is_none() {
-        remove(pass, pod, grace_until(pass, deadline).min(pod.termination_grace), RemovalReason::Interruption, false);
+        remove(pass, pod, grace_until(pass, deadline).min(pod.termination_grace), reason_of(mark.trigger), false);
     }
 }
 
@@ -211,6 +216,7 @@ fn reason_of(trigger: Trigger) -> RemovalReason {
     match trigger {
         Trigger::ReturnToSpot | Trigger::CheaperOffer => RemovalReason::BetterOffer,
         Trigger::ReservationEnding => RemovalReason::ReservationEnding,
+        Trigger::ScheduledMaintenance => RemovalReason::Maintenance,
         Trigger::Expired => RemovalReason::Expired,
         Trigger::Deleted => RemovalReason::Deleted,
         Trigger::InstanceLost => RemovalReason::InstanceLost,
