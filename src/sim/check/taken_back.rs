@@ -39,7 +39,7 @@ fn sold_next_door(world: &World, taken: &Capacity, now: Timestamp) -> bool {
         |at: &Capacity| (&at.region, &at.instance_type, at.capacity_type) == (&taken.region, &taken.instance_type, CapacityType::Spot);
     let steady = |at: &Capacity| {
         let cheap = price(at).zip(on_demand).is_some_and(|(spot, on_demand)| spot.0 * 2 < on_demand.0);
-        let is_up = pool(at).is_some_and(|index| world.market.size(index) > 0);
+        let is_up = pool(at).is_some_and(|index| world.ec2.used_of(at) < i64::from(world.market.size(index)));
         cheap && is_up && memory.of(at).is_none_or(|record| record.cool_down.is_none())
     };
     world.market.pools.iter().map(|p| &p.capacity).any(|at| same(at) && at.zone != taken.zone && steady(at))

@@ -131,7 +131,11 @@ fn replicas_leave_one_after_the_other_and_what_is_called_off_takes_work_again() 
     let date = toy.now + Millis::from_hours(14 * 24);
     let events: Vec<_> = ids.iter().map(|id| (id, retirement(date))).collect();
     shown(&mut toy, &events);
-    let leaving = |toy: &Toy| ids.iter().filter(|id| is_alive(toy, id) && is_left(toy, id)).count();
+    let works = |toy: &Toy, id: &InstanceId| {
+        let claim = toy.world.claims.values().find(|c| c.status.instance.as_ref() == Some(id));
+        claim.is_some_and(|c| toy.world.pods.values().any(|p| p.claim.as_ref() == Some(&c.name)))
+    };
+    let leaving = |toy: &Toy| ids.iter().filter(|id| works(toy, id) && is_left(toy, id)).count();
     for _ in 0..150 {
         toy.run(1);
         assert!(leaving(&toy) <= 1, "{} leave at once", leaving(&toy));
