@@ -2,7 +2,7 @@
 #![cfg(all(feature = "live", feature = "lab"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, missing_docs)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use aws_credential_types::Credentials;
 use lowtide::aws::imds::ImdsReader;
 use lowtide::aws::{AwsCloud, AwsSettings, Timeouts};
-use lowtide::core::fleet::{Instance, InstanceState, Launch, LaunchTemplate, NoticeKind, tags};
+use lowtide::core::fleet::{Instance, InstanceState, Launch, LaunchTemplate, NoticeKind, ScheduledEvent, ScheduledKind, tags};
 use lowtide::core::market::quota::QuotaFamily;
 use lowtide::core::market::scores::ScoreQuestion;
 use lowtide::core::market::{Capacity, CapacityType};
 use lowtide::core::units::ids::{InstanceId, InstanceType, Region, ReservationId, ZoneId};
 use lowtide::core::units::money::MicroUsdPerHour;
-use lowtide::core::units::time::Millis;
+use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::engine::wall_clock::WallClock;
 use lowtide::lab::ec2::facts::Facts;
 use lowtide::lab::ec2::{AccountSettings, SimulatorConfig, image_id, serve, subnet_id};
@@ -367,6 +367,25 @@ async fn an_interruption_is_seen_in_queue_metadata_and_spot_request() {
     let ended = lab.instance("terminated", |it| it.state == InstanceState::Terminated).await;
     assert_eq!(ended.state_reason.as_deref(), Some("Server.SpotInstanceTermination"));
     assert_eq!(ended.ended_at, Some((since + Millis::from_secs(120)).floor_to_second()));
+}
+
+#[tokio::test]
+async fn a_retirement_is_seen_in_queue_and_status_until_it_is_called_off() {
+    let lab = Lab::start().await;
+    lab.template().await;
+    let id = lab.cloud.launch(&launch("token-1", CapacityType::OnDemand)).await.unwrap();
+    lab.instance("running", |it| it.state == InstanceState::Running).await;
+    assert!(lab.cloud.scheduled_events(&HOME.into()).await.unwrap().is_empty());
+    let order = json!({"instance_id": id.as_str(), "code": "instance-retirement", "in_seconds": 86_400.0, "health": true});
+    let date = lab.order("schedule", order).await["not_before_ms"].as_i64().unwrap();
+    let event = ScheduledEvent { kind: ScheduledKind::InstanceRetirement, not_before: Timestamp(date).floor_to_second() };
+    assert_eq!(lab.cloud.scheduled_events(&HOME.into()).await.unwrap(), BTreeMap::from([(id.clone(), event)]));
+    let is_kind = |message: &QueueMessage, kind| message.content.as_ref().is_ok_and(|notice| notice.kind == kind && notice.instance == id);
+    let said = lab.message(|it| is_kind(it, NoticeKind::Scheduled(event))).await;
+    lab.cloud.acknowledge(&HOME.into(), QUEUE, &said.receipt).await.unwrap();
+    lab.order("schedule", json!({"instance_id": id.as_str(), "health": true})).await;
+    lab.message(|it| is_kind(it, NoticeKind::ScheduleOver)).await;
+    assert!(lab.cloud.scheduled_events(&HOME.into()).await.unwrap().is_empty(), "EC2 still shows it, as canceled");
 }
 
 #[tokio::test]

@@ -109,7 +109,13 @@ impl ImdsReader {
                 None => None,
             },
         };
-        Ok(found.map(|(kind, sent_at)| Notice { instance: self.instance.clone(), region: self.region.clone(), kind, sent_at }))
+        Ok(found.map(|(kind, sent_at)| Notice {
+            instance: self.instance.clone(),
+            also: Vec::new(),
+            region: self.region.clone(),
+            kind,
+            sent_at,
+        }))
     }
 }
 

@@ -8,6 +8,7 @@ pub mod conversion;
 pub mod dry_runs;
 mod errors;
 pub mod fleet;
+mod health;
 pub mod imds;
 pub mod instances;
 pub mod interruption;
@@ -18,6 +19,7 @@ pub mod price_list;
 pub mod prices;
 pub mod quotas;
 pub mod reservations;
+mod scheduled;
 pub mod zones;
 
 use std::collections::BTreeMap;
@@ -33,7 +35,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
-use crate::core::fleet::{Instance, Launch, LaunchTemplate};
+use crate::core::fleet::{Instance, Launch, LaunchTemplate, ScheduledEvent};
 use crate::core::market::Quote;
 use crate::core::market::catalog::MachineType;
 use crate::core::market::quota::VcpuQuota;
@@ -258,6 +260,9 @@ impl Cloud for AwsCloud {
     }
     async fn instances(&self, region: &Region, cluster: &str) -> Result<Vec<Instance>, CloudError> {
         self.tagged_instances(region, cluster).await
+    }
+    async fn scheduled_events(&self, region: &Region) -> Result<BTreeMap<InstanceId, ScheduledEvent>, CloudError> {
+        self.events_of_instances(region).await
     }
     async fn terminate(&self, region: &Region, instance: &InstanceId) -> Result<(), CloudError> {
         self.end_instance(region, instance).await

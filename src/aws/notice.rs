@@ -1,4 +1,4 @@
-//! Reading EventBridge's envelopes: which events are notices, and which texts are not.
+//! Reading EventBridge's envelopes: which events are notices, and which texts are not. AWS Health's events are read in `health`.
 //!
 //! Deliberately strict: a message we only half understand must be reported, not guessed at.
 
@@ -10,6 +10,7 @@ use crate::core::units::ids::Region;
 use crate::ports::MalformedMessage;
 
 use super::conversion::parse_rfc3339;
+use super::health;
 use super::instances::instance_state;
 
 /// EventBridge's envelope; additional fields are allowed, as AWS adds some occasionally.
@@ -37,15 +38,20 @@ struct Detail {
 /// # Errors
 /// [`MalformedMessage`] with the text and the fault if it is not one of the events we know, or comes from another region.
 pub fn parse(text: &str, region: &Region) -> Result<Notice, MalformedMessage> {
-    read(text, region).map_err(|fault| MalformedMessage { fault, text: text.to_owned() })
+    let notice = if health::is_health(text) { health::read(text, region) } else { read(text, region) };
+    notice.map_err(|fault| MalformedMessage { fault, text: text.to_owned() })
+}
+
+/// That a field of an event is what it must be.
+pub(super) fn expect(what: &str, wanted: &str, found: &str) -> Result<(), String> {
+    match wanted == found {
+        true => Ok(()),
+        false => Err(format!("expected {what} {wanted:?}, found {found:?}")),
+    }
 }
 
 fn read(text: &str, region: &Region) -> Result<Notice, String> {
     let event: Envelope = serde_json::from_str(text).map_err(|error| format!("not an EventBridge event about an instance: {error}"))?;
-    let expect = |what: &str, wanted: &str, found: &str| match wanted == found {
-        true => Ok(()),
-        false => Err(format!("expected {what} {wanted:?}, found {found:?}")),
-    };
     expect("version", "0", &event.version)?;
     expect("source", "aws.ec2", &event.source)?;
     expect("region", region.as_str(), &event.region)?;
@@ -54,7 +60,7 @@ fn read(text: &str, region: &Region) -> Result<Notice, String> {
     }
     let sent_at = parse_rfc3339(&event.time).ok_or_else(|| format!("expected an RFC 3339 time, found {:?}", event.time))?;
     let kind = kind(&event)?;
-    Ok(Notice { instance: event.detail.instance_id.into(), region: region.clone(), kind, sent_at })
+    Ok(Notice { instance: event.detail.instance_id.into(), also: Vec::new(), region: region.clone(), kind, sent_at })
 }
 
 fn kind(event: &Envelope) -> Result<NoticeKind, String> {
@@ -112,7 +118,8 @@ mod tests {
     fn anything_else_is_kept_with_its_fault() {
         for (pointer, value, fault) in [
             ("/version", json!("1"), "version"),
-            ("/source", json!("aws.health"), "source"),
+            ("/source", json!("aws.s3"), "source"),
+            ("/source", json!("aws.health"), "Health"),
             ("/region", json!("eu-west-1"), "region"),
             ("/time", json!("yesterday"), "time"),
             ("/detail-type", json!("EC2 Fleet Error"), "EC2 Fleet Error"),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::core::fleet::{
     Binding, ClaimSpec, ClaimStatus, ClassStatus, Ended, InterruptionMark, Launch, LaunchFailure, LaunchTemplate, MoveMark, NoticeKind,
-    Occupant, PoolStatus, Unhealthy, Warning,
+    Occupant, PoolStatus, ScheduledMark, Unhealthy, Warning,
 };
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::Lane;
@@ -25,6 +25,8 @@ pub enum RemovalReason {
     BetterOffer,
     /// The capacity reservation of its machine ends.
     ReservationEnding,
+    /// EC2 has scheduled something for its machine.
+    Maintenance,
     /// The machine expired.
     Expired,
     /// The pool or the claim was deleted.
@@ -60,6 +62,8 @@ pub struct ClaimPatch {
     pub interruption: Option<InterruptionMark>,
     /// EC2 said that the machine was at risk, and did not take it.
     pub warning_over: bool,
+    /// EC2 has scheduled something for the machine; `Some(None)` when that is over.
+    pub scheduled: Option<Option<ScheduledMark>>,
     /// Work is being moved off.
     pub moving: Option<MoveMark>,
     /// The pods that run here, all of them.
@@ -90,6 +94,7 @@ impl ClaimPatch {
             failure,
             interruption,
             warning_over,
+            scheduled,
             moving,
             occupants,
             bindings,
@@ -108,6 +113,7 @@ impl ClaimPatch {
         status.failure = failure.map(Box::new).or(status.failure.take());
         let known = status.interruption.take().filter(|mark| !(warning_over && mark.kind == NoticeKind::Rebalance));
         status.interruption = interruption.map(Box::new).or(known);
+        status.scheduled = scheduled.map_or(status.scheduled.take(), |now| now.map(Box::new));
         status.moving = moving.map(Box::new).or(status.moving.take());
         status.occupants = occupants.unwrap_or(std::mem::take(&mut status.occupants));
         for (pod, binding) in bindings {

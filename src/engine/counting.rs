@@ -79,6 +79,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             NoticeKind::Interruption => "interruption",
             NoticeKind::Rebalance => "rebalance",
             NoticeKind::StateChange(_) => "state-change",
+            NoticeKind::Scheduled(_) | NoticeKind::ScheduleOver => "scheduled",
         };
         self.state().counts.add(&metric::NOTICES, &[notice.region.as_str(), kind], 1);
     }

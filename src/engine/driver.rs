@@ -41,6 +41,8 @@ pub struct Intervals {
     pub quotas: Duration,
     /// Capacity reservations of a region, if a class lists any.
     pub reservations: Duration,
+    /// What EC2 has scheduled for instances of a region. It says so days ahead, at worst hours.
+    pub scheduled_events: Duration,
     /// Spot placement scores of all regions.
     pub scores: Duration,
     /// A region that is closed to the account.
@@ -60,6 +62,7 @@ impl Default for Intervals {
             instances: Duration::from_secs(10),
             quotas: Duration::from_secs(600),
             reservations: Duration::from_secs(30),
+            scheduled_events: Duration::from_secs(300),
             scores: Duration::from_secs(3600),
             closed_regions: Duration::from_secs(300),
             memory: Duration::from_secs(60),
@@ -100,6 +103,7 @@ pub struct Engine<C, K, L, T> {
     pub(super) state: Mutex<State>,
     pub(super) wake: Notify,
     pub(super) look_at_instances: Notify,
+    pub(super) look_at_scheduled: Notify,
     /// Woken when a record was written to the outbox.
     pub(super) outbox_filled: Notify,
     /// The steps being executed.
@@ -133,6 +137,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             state: Mutex::new(State::default()),
             wake: Notify::new(),
             look_at_instances: Notify::new(),
+            look_at_scheduled: Notify::new(),
             outbox_filled: Notify::new(),
             steps: Mutex::default(),
             memory_changed: Notify::new(),
@@ -194,6 +199,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 loops.spawn(Arc::clone(self).watch_spot_prices(class.region.clone()));
                 loops.spawn(Arc::clone(self).watch_list_prices(class.region.clone()));
                 loops.spawn(Arc::clone(self).watch_instances(class.region.clone()));
+                loops.spawn(Arc::clone(self).watch_scheduled_events(class.region.clone()));
                 loops.spawn(Arc::clone(self).watch_quotas(class.region.clone()));
                 loops.spawn(Arc::clone(self).watch_reservations(class.region.clone()));
             }

@@ -59,6 +59,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         for record in &step.records {
             if let LedgerRecord::Interruption(seen) = record {
                 self.learn(&seen.capacity, Sighting::Interrupted);
+                // Its cool-down outlives this process.
+                self.memory_changed.notify_one();
             }
         }
         Ok(())

@@ -120,6 +120,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         nodes,
         claims,
         instances,
+        scheduled,
         market,
         memory,
         scores,
@@ -151,7 +152,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         outbox_full: _,
         moves_considered_at: _,
     } = world;
-    let parts: [&dyn Part; 22] = [
+    let parts: [&dyn Part; 23] = [
         pools,
         classes,
         pods,
@@ -159,6 +160,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         nodes,
         claims,
         instances,
+        scheduled,
         market,
         memory,
         scores,

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::fleet::{Bound, Claim, ClaimSpec, ClaimStatus, Instance, InstanceState, PoolStatus};
+use crate::core::fleet::{Bound, Claim, ClaimSpec, ClaimStatus, Instance, InstanceState, PoolStatus, ScheduledEvent};
 use crate::core::invariant::Invariant;
 use crate::core::market::catalog::Catalog;
 use crate::core::market::price_changes::PriceChanges;
@@ -82,6 +82,8 @@ pub struct State {
     pub price_changes: PriceChanges,
     /// Instances per region.
     pub instances: Shared<BTreeMap<Region, Observed<BTreeMap<InstanceId, Instance>>>>,
+    /// What EC2 has scheduled for instances, per region.
+    pub scheduled: Shared<BTreeMap<Region, Observed<BTreeMap<InstanceId, ScheduledEvent>>>>,
     /// Notices by receipt.
     pub notices: BTreeMap<String, PendingNotice>,
     /// Lanes with a running step.
@@ -317,6 +319,7 @@ impl State {
             templates: view.templates,
             pool_statuses: view.pool_statuses,
             instances: self.instances.clone(),
+            scheduled: self.scheduled.clone(),
             market: self.market.clone(),
             memory: self.memory.clone(),
             scores: self.scores.clone(),

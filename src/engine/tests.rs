@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::driver::{Engine, Intervals};
 use crate::core::action::ClusterAction;
-use crate::core::fleet::{Claim, ClaimStatus, Instance, Launch, LaunchTemplate, NodeClass, Notice, NoticeKind};
+use crate::core::fleet::{Claim, ClaimStatus, Instance, Launch, LaunchTemplate, NodeClass, Notice, NoticeKind, ScheduledEvent};
 use crate::core::market::catalog::{Catalog, MachineType};
 use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::CapacityReservation;
@@ -94,6 +94,9 @@ impl Cloud for SlowCloud {
     async fn instances(&self, _: &Region, _: &str) -> Result<Vec<Instance>, CloudError> {
         Err(CloudError::Unknown { message: "EC2 is slow".into() })
     }
+    async fn scheduled_events(&self, _: &Region) -> Result<BTreeMap<InstanceId, ScheduledEvent>, CloudError> {
+        Ok(BTreeMap::new())
+    }
     async fn terminate(&self, _: &Region, _: &InstanceId) -> Result<(), CloudError> {
         Ok(())
     }
@@ -103,7 +106,7 @@ impl Cloud for SlowCloud {
             return Ok(Vec::new());
         }
         let sent_at = Timestamp(1_000_000 + i64::try_from(self.started.elapsed().as_millis()).unwrap_or(0));
-        let notice = Notice { instance: "i-old".into(), region: region.clone(), kind: NoticeKind::Interruption, sent_at };
+        let notice = Notice { instance: "i-old".into(), also: Vec::new(), region: region.clone(), kind: NoticeKind::Interruption, sent_at };
         let mut messages = vec![QueueMessage { receipt: "good".into(), content: Ok(notice) }];
         if self.malformed {
             let fault = MalformedMessage { fault: "no detail-type".into(), text: "{}".into() };

@@ -15,7 +15,7 @@ use super::pods::timestamp;
 use crate::core::action::ClaimPatch;
 use crate::core::fleet::{
     self, Binding, Claim, ClaimSpec, ClaimStatus, ClaimsNow, Ended, InterruptionMark, LaunchFailure, MoveMark, NoticeKind, Occupant,
-    Unhealthy,
+    ScheduledEvent, ScheduledMark, Unhealthy,
 };
 use crate::core::market::{Capacity, PriceOrigin};
 use crate::core::units::ids::{
@@ -158,6 +158,13 @@ fn read_status<E>(status: &GpuNodeClaimStatus, decision: impl Fn(&'static str, &
         node_ready_at: status.node_ready_at.map(|m| m.0),
         failure: status.failure.as_ref().map(|f| Box::new(read_failure(f))),
         interruption: status.interruption.as_ref().map(|i| Box::new(read_interruption(i))),
+        scheduled: status.scheduled.as_ref().map(|s| {
+            Box::new(ScheduledMark {
+                event: ScheduledEvent { kind: s.code, not_before: s.not_before.0 },
+                noticed_at: s.noticed_at.0,
+                source: s.source.clone(),
+            })
+        }),
         moving: moving.transpose()?.map(Box::new),
         occupants: status.occupants.iter().map(read_occupant).collect(),
         bindings: status.bindings.values().map(read_binding).map(|binding| (binding.pod.clone(), binding)).collect(),
@@ -333,7 +340,9 @@ fn set_marks(status: &mut GpuNodeClaimStatus, changed: &mut BTreeMap<&'static st
             // A state change is the fallback for lost notices: EC2 has begun to take the machine.
             kind: match mark.kind {
                 NoticeKind::Rebalance => InterruptionKind::Rebalance,
-                NoticeKind::Interruption | NoticeKind::StateChange(_) => InterruptionKind::Interruption,
+                NoticeKind::Interruption | NoticeKind::StateChange(_) | NoticeKind::Scheduled(_) | NoticeKind::ScheduleOver => {
+                    InterruptionKind::Interruption
+                }
             },
             noticed_at: Moment(mark.noticed_at),
             deadline: mark.deadline.map(Moment),
@@ -345,6 +354,15 @@ fn set_marks(status: &mut GpuNodeClaimStatus, changed: &mut BTreeMap<&'static st
             value["deadline"] = Value::Null;
         }
         changed.insert("interruption", value);
+    }
+    if let Some(scheduled) = &patch.scheduled {
+        status.scheduled = scheduled.as_ref().map(|mark| api::ScheduledEvent {
+            code: mark.event.kind,
+            not_before: Moment(mark.event.not_before),
+            noticed_at: Moment(mark.noticed_at),
+            source: mark.source.clone(),
+        });
+        changed.insert("scheduled", json!(status.scheduled));
     }
     if let Some(mark) = &patch.moving {
         let (decision_id, at) = (mark.decision.to_string(), Moment(mark.decided_at));

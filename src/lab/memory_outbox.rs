@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::core::action::{ClusterAction, Plan, Step};
-use crate::core::fleet::{Instance, Launch, LaunchTemplate};
+use crate::core::fleet::{Instance, Launch, LaunchTemplate, ScheduledEvent};
 use crate::core::market::Quote;
 use crate::core::market::catalog::MachineType;
 use crate::core::market::quota::VcpuQuota;
@@ -188,6 +188,9 @@ impl Cloud for EmptyCloud {
         nothing()
     }
     async fn instances(&self, _: &Region, _: &str) -> Result<Vec<Instance>, CloudError> {
+        nothing()
+    }
+    async fn scheduled_events(&self, _: &Region) -> Result<BTreeMap<InstanceId, ScheduledEvent>, CloudError> {
         nothing()
     }
     async fn terminate(&self, _: &Region, _: &InstanceId) -> Result<(), CloudError> {

@@ -72,7 +72,7 @@ metrics! {
     DECISIONS: Kind::Counter, "lowtide_decisions_total", ["trigger", "outcome"], "Decisions by what triggered them and what was decided.";
     REFUSED: Kind::Counter, "lowtide_offers_refused_total", ["reason"], "Offers that decisions refused, by the first reason that applied.";
     LAUNCHES: Kind::Counter, "lowtide_launches_total", ["region", "capacity_type", "outcome"], "Launches requested from EC2, by its answer: launched, no-capacity, quota, refused, throttled, token or unknown.";
-    NOTICES: Kind::Counter, "lowtide_notices_total", ["region", "kind"], "Messages of the interruption queues: interruption, rebalance or state-change.";
+    NOTICES: Kind::Counter, "lowtide_notices_total", ["region", "kind"], "Messages of the interruption queues: interruption, rebalance, scheduled or state-change.";
     INTERRUPTIONS: Kind::Counter, "lowtide_interruptions_total", ["region", "capacity_type"], "Machines of ours for which EC2 sent an interruption notice.";
     WARNINGS: Kind::Gauge, "lowtide_rebalance_warnings", ["region", "zone", "instance_type", "outcome"], "EC2's rebalance recommendations for machines of ours whose outcome is known: followed by an interruption notice, or not-followed within an hour. Older ones count less.";
     MOVES: Kind::Counter, "lowtide_moves_total", ["trigger", "kind"], "Decisions to move work off a machine, by cause and kind of work.";

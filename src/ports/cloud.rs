@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 
-use crate::core::fleet::{Instance, Launch, LaunchTemplate, Notice};
+use crate::core::fleet::{Instance, Launch, LaunchTemplate, Notice, ScheduledEvent};
 use crate::core::market::Quote;
 use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::CapacityReservation;
@@ -156,6 +156,8 @@ pub trait Cloud: Send + Sync + 'static {
     fn launch(&self, launch: &Launch) -> impl Future<Output = Result<InstanceId, CloudError>> + Send;
     /// All instances tagged with this cluster in `region`, ended ones as long as EC2 shows them, with the status of their spot requests.
     fn instances(&self, region: &Region, cluster: &str) -> impl Future<Output = Result<Vec<Instance>, CloudError>> + Send;
+    /// What EC2 has scheduled for instances of `region`, ours and others: of each the event that comes first; what is over is left out.
+    fn scheduled_events(&self, region: &Region) -> impl Future<Output = Result<BTreeMap<InstanceId, ScheduledEvent>, CloudError>> + Send;
     /// Ends an instance. Ending one that has ended is harmless.
     fn terminate(&self, region: &Region, instance: &InstanceId) -> impl Future<Output = Result<(), CloudError>> + Send;
     /// Waits (at most 20 s) for messages on the interruption queue of `region`.

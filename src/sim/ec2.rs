@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::account::Account;
 use super::chance::Chance;
 use super::world::Event;
-use crate::core::fleet::{Instance, InstanceState, Launch, Notice, NoticeKind, tags};
+use crate::core::fleet::{Instance, InstanceState, Launch, Notice, NoticeKind, ScheduledEvent, tags};
 use crate::core::market::catalog::Catalog;
 use crate::core::market::quota::QuotaKey;
 use crate::core::market::{Capacity, CapacityType};
@@ -52,6 +52,10 @@ pub struct Machine {
     pub doomed_at: Option<Timestamp>,
     /// EC2 has said that it is at risk.
     pub at_risk: bool,
+    /// What EC2 has scheduled for it, and since when it says so.
+    pub scheduled: Option<(ScheduledEvent, Timestamp)>,
+    /// EC2 had once scheduled something for it.
+    pub was_scheduled: bool,
     /// Whether a notice was sent in time for two minutes.
     pub warned: bool,
     /// Since when no claim has stood for it.
@@ -85,6 +89,7 @@ pub struct Ec2 {
     changes: u64,
     of_boot: Chance,
     of_notices: Chance,
+    of_notices_of_health: Chance,
 }
 
 /// What EC2 has to give.
@@ -152,6 +157,7 @@ impl Ec2 {
             changes: 0,
             of_boot: Chance::new(seed, "boot"),
             of_notices: Chance::new(seed, "notices"),
+            of_notices_of_health: Chance::new(seed, "notices of AWS Health"),
         }
     }
 
@@ -189,6 +195,8 @@ impl Ec2 {
             boot: self.draw_boot(now),
             doomed_at: None,
             at_risk: false,
+            scheduled: None,
+            was_scheduled: false,
             warned: false,
             unclaimed_since: None,
             unwanted_since: None,
@@ -310,7 +318,7 @@ impl Ec2 {
         (instance.state, instance.ended_at) = (InstanceState::Terminated, Some(Timestamp(now.0 / 1_000 * 1_000).max(instance.launched_at)));
         instance.state_reason = Some(reason.to_owned());
         let kind = NoticeKind::StateChange(InstanceState::Terminated);
-        let notice = Notice { instance: id.clone(), region: instance.capacity.region.clone(), kind, sent_at: now };
+        let notice = Notice { instance: id.clone(), also: Vec::new(), region: instance.capacity.region.clone(), kind, sent_at: now };
         self.send(notice, now + Millis::from_secs(1), later);
         later.push((now, Event::MachineGone(id.clone())));
     }
@@ -322,7 +330,7 @@ impl Ec2 {
         machine.instance.spot_request_status = Some(("instance-terminated-no-capacity".to_owned(), now));
         later.push((now + NOTICE, Event::TakenBack(id.clone())));
         let region = machine.instance.capacity.region.clone();
-        let notice = |kind| Notice { instance: id.clone(), region: region.clone(), kind, sent_at: now };
+        let notice = |kind| Notice { instance: id.clone(), also: Vec::new(), region: region.clone(), kind, sent_at: now };
         let soon = now + self.of_notices.span(Millis(500), Millis::from_secs(3));
         let fate = self.of_notices.below(100);
         machine.warned = fate < 90;
@@ -346,7 +354,43 @@ impl Ec2 {
         let Some(machine) = self.machines.get_mut(id).filter(|m| m.alive()) else { return };
         machine.at_risk = true;
         let region = machine.instance.capacity.region.clone();
-        self.send(Notice { instance: id.clone(), region, kind: NoticeKind::Rebalance, sent_at: now }, now + Millis::from_secs(1), later);
+        self.send(
+            Notice { instance: id.clone(), also: Vec::new(), region, kind: NoticeKind::Rebalance, sent_at: now },
+            now + Millis::from_secs(1),
+            later,
+        );
+    }
+
+    /// EC2 schedules something for a machine. AWS Health says so in one of two cases; DescribeInstanceStatus always does.
+    pub fn schedule(&mut self, id: &InstanceId, event: ScheduledEvent, now: Timestamp, later: &mut Later) {
+        let Some(machine) = self.machines.get_mut(id).filter(|m| m.alive() && m.scheduled.is_none()) else { return };
+        (machine.scheduled, machine.was_scheduled) = (Some((event, now)), true);
+        later.push((event.not_before, Event::ScheduledComes(id.clone())));
+        self.say_by_health(id, NoticeKind::Scheduled(event), now, later);
+    }
+
+    /// What was scheduled will not be, or is done: nothing shows it any more.
+    pub fn call_off(&mut self, id: &InstanceId, now: Timestamp, later: &mut Later) {
+        let Some(machine) = self.machines.get_mut(id).filter(|m| m.alive()) else { return };
+        if machine.scheduled.take().is_some() {
+            self.say_by_health(id, NoticeKind::ScheduleOver, now, later);
+        }
+    }
+
+    fn say_by_health(&mut self, id: &InstanceId, kind: NoticeKind, now: Timestamp, later: &mut Later) {
+        let Some(region) = self.machines.get(id).map(|m| m.instance.capacity.region.clone()) else { return };
+        if self.of_notices_of_health.happens(500) {
+            // One fault of a rack names others' instances, too.
+            let also = if self.of_notices_of_health.happens(300) { vec!["i-of-somebody".into()] } else { Vec::new() };
+            let at = now + self.of_notices_of_health.span(Millis::from_secs(5), Millis::from_mins(20));
+            self.send(Notice { instance: id.clone(), also, region, kind, sent_at: now }, at, later);
+        }
+    }
+
+    /// What DescribeInstanceStatus shows of scheduled events.
+    pub fn describe_status(&self, region: &Region) -> BTreeMap<InstanceId, ScheduledEvent> {
+        let here = self.alive().filter(|m| m.instance.capacity.region == *region);
+        here.filter_map(|m| Some((m.instance.id.clone(), m.scheduled?.0))).collect()
     }
 
     fn send(&mut self, notice: Notice, visible_from: Timestamp, later: &mut Later) {

@@ -134,6 +134,7 @@ fn patch_in_words(patch: &ClaimPatch) -> String {
         failure,
         interruption,
         warning_over,
+        scheduled,
         moving,
         occupants,
         bindings,
@@ -167,6 +168,11 @@ fn patch_in_words(patch: &ClaimPatch) -> String {
     }
     if *warning_over {
         tell(format_args!("nothing came of EC2's warning"));
+    }
+    match scheduled {
+        Some(Some(mark)) => tell(format_args!("{} from {} on, said by {}", mark.event.kind, mark.event.not_before, mark.source)),
+        Some(None) => tell(format_args!("what was scheduled is over")),
+        None => {}
     }
     if let Some(mark) = moving {
         tell(format_args!("its work moves by {} ({:?}) of {}", mark.decision, mark.trigger, mark.decided_at));

@@ -24,6 +24,7 @@ pub mod faults;
 pub mod forging;
 pub mod history;
 pub mod kube;
+pub mod maintenance;
 pub mod market;
 pub mod people;
 pub mod planted;

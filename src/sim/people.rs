@@ -140,6 +140,7 @@ impl People {
             expire_after: self.chance.happens(400).then(|| self.chance.span(Millis::from_hours(12), Millis::from_hours(60))),
             cool_down_base: Millis::from_mins(3),
             cool_down_max: Millis::from_hours(1),
+            quiet_hours: None,
             ends_allowed_until: None,
         }
     }

@@ -74,6 +74,10 @@ pub enum PlantedBug {
     CompanyIgnored,
     /// Capacity that EC2 has just warned of is bought like any other.
     WarnedCapacityBought,
+    /// Capacity that EC2 has just taken a machine back from is bought like any other.
+    TakenCapacityBought,
+    /// What EC2 has scheduled is read and forgotten.
+    ScheduleForgotten,
     /// Every replica is bought where it costs least, whoever else stands there.
     ReplicasKeptTogether,
     /// Every volume is taken for one that many nodes may mount: pods surge that must end before they are made again.
@@ -97,8 +101,10 @@ impl PlantedBug {
             PlantedBug::VolumesTakenForShared | PlantedBug::ReplicasKeptTogether | PlantedBug::WarnedCapacityBought => {
                 &[NeedsAndPoliciesHold]
             }
+            PlantedBug::TakenCapacityBought => &[NeedsAndPoliciesHold],
             PlantedBug::RoomDoubled => &[OneClaimPerPod, NeedsAndPoliciesHold],
             PlantedBug::PlansDiffer => &[SameSeedSameHistory],
+            PlantedBug::ScheduleForgotten => &[EndsWereSeen],
             PlantedBug::OthersSwept | PlantedBug::UnreadableSwept => &[EndsWereSeen],
             PlantedBug::OwnClockBelieved => &[RemovalsHaveReasons],
             PlantedBug::LiftedEarly => &[LiftedPodsRun, WorldSettles],
@@ -161,11 +167,21 @@ impl PlantedBug {
                     pod.need.iter_mut().for_each(|(_, schedule)| schedule.zone_max_skew = None);
                 }
             }
+            PlantedBug::TakenCapacityBought => {
+                world.memory = MarketMemory::default().into();
+                let marks =
+                    world.claims.values_mut().filter(|claim| claim.interrupted()).filter_map(|claim| claim.status.interruption.as_mut());
+                marks.for_each(|mark| mark.noticed_at = mark.noticed_at - Millis::from_mins(31));
+            }
             PlantedBug::WarnedCapacityBought => {
                 world.memory = MarketMemory::default().into();
                 for mark in world.claims.values_mut().filter_map(|claim| claim.status.interruption.as_mut()) {
                     mark.noticed_at = mark.noticed_at - Millis::from_mins(20);
                 }
+            }
+            PlantedBug::ScheduleForgotten => {
+                world.scheduled = BTreeMap::new().into();
+                world.claims.values_mut().for_each(|claim| claim.status.scheduled = None);
             }
             PlantedBug::ReplicasKeptTogether => world.pools.values_mut().for_each(|pool| pool.spread_most_extra_per_mille = 0),
             PlantedBug::OwnClockBelieved => world.ec2_ahead = Some(world.ec2_ahead.unwrap_or(Millis::ZERO) + Millis::from_mins(4)),

@@ -15,7 +15,7 @@ use super::market::CapacityMarket;
 use super::planted::PlantedBug;
 use super::world::World;
 use crate::core::action::ClusterAction;
-use crate::core::fleet::{ClaimsNow, Instance, Launch, LaunchTemplate};
+use crate::core::fleet::{ClaimsNow, Instance, Launch, LaunchTemplate, ScheduledEvent};
 use crate::core::market::catalog::MachineType;
 use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::CapacityReservation;
@@ -218,6 +218,10 @@ impl Cloud for Hold {
 
     async fn instances(&self, region: &Region, _: &str) -> Result<Vec<Instance>, CloudError> {
         self.call(Port::Cloud, false, |world, _| Ok(world.ec2.describe(region, world.now()))).await
+    }
+
+    async fn scheduled_events(&self, region: &Region) -> Result<BTreeMap<InstanceId, ScheduledEvent>, CloudError> {
+        self.call(Port::Cloud, false, |world, _| Ok(world.ec2.describe_status(region))).await
     }
 
     async fn terminate(&self, _: &Region, instance: &InstanceId) -> Result<(), CloudError> {

@@ -216,6 +216,7 @@ impl Stage<'_> {
             list_prices: Duration::from_secs(21_600),
             quotas: Duration::from_secs(21_600),
             reservations: Duration::from_secs(900),
+            scheduled_events: Duration::from_secs(1_200),
             // A score is forgotten after three hours.
             scores: Duration::from_secs(10_000),
             closed_regions: Duration::from_secs(21_600),

@@ -16,6 +16,7 @@ use super::faults::{Faults, Trouble};
 use super::forging::Forgers;
 use super::history::History;
 use super::kube::{Kube, Replicated, Stored};
+use super::maintenance::Maintenance;
 use super::market::{SimMarket, Turn, ZONES};
 use super::people::{Deed, People};
 use crate::core::fleet::{LaunchTemplate, NodeClass};
@@ -51,6 +52,12 @@ pub enum Event {
     Market(Turn),
     /// EC2 says of every machine in the pool with this index that it is at risk.
     AtRisk(usize),
+    /// EC2 schedules something for some machine.
+    EventScheduled,
+    /// The date of what EC2 has scheduled for a machine.
+    ScheduledComes(InstanceId),
+    /// What EC2 has scheduled for a machine will not be.
+    CalledOff(InstanceId),
     /// A message can be received.
     MessageComes,
     /// An instance is running.
@@ -135,6 +142,7 @@ pub struct World {
     /// Troubles that only [`super::run`] can bring about.
     pub troubles: Vec<Trouble>,
     people: People,
+    pub(super) maintenance: Maintenance,
     of_notices: Chance,
     of_warnings: Chance,
     of_words: Chance,
@@ -173,6 +181,7 @@ impl World {
             broken: Vec::new(),
             troubles: Vec::new(),
             people: People::new(seed),
+            maintenance: Maintenance::new(seed),
             of_notices: Chance::new(seed, "rebalance"),
             of_warnings: Chance::new(seed, "early warnings"),
             of_words: Chance::new(seed, "words of another version"),
@@ -194,6 +203,8 @@ impl World {
         if let Some(at) = super::restoring::first(seed, world.faults.level(), epoch) {
             world.put(at, Event::BackupRestored);
         }
+        let at = world.maintenance.next(epoch);
+        world.put(at, Event::EventScheduled);
         if world.forgers.nodes() {
             let at = world.forgers.next(epoch);
             world.put(at, Event::NodeForged);
@@ -228,6 +239,7 @@ impl World {
         }
         self.kube.mislabels = self.of_labels.happens(300);
         let mut pool = self.people.pool(classes);
+        pool.quiet_hours = self.maintenance.quiet_hours();
         if self.account.reservation.is_some() {
             pool.capacity_types.insert(CapacityType::Reserved);
         }
@@ -299,6 +311,9 @@ impl World {
         match event {
             Event::Market(turn) => self.market_turns(turn, now, later),
             Event::AtRisk(index) => self.call_at_risk(index, now, later),
+            Event::EventScheduled => self.ec2_schedules(now, later),
+            Event::ScheduledComes(id) => self.scheduled_comes(&id, now, later),
+            Event::CalledOff(id) => self.ec2.call_off(&id, now, later),
             Event::MessageComes => self.readers.iter().for_each(|reader| reader.notify_one()),
             Event::Runs(id) => {
                 if let Some(machine) = self.ec2.machines.get_mut(&id).filter(|m| m.alive()) {

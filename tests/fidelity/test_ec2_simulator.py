@@ -372,6 +372,35 @@ def test_describe_filters_and_pages(simulator):
     assert refused(ec2.describe_instances, InstanceIds=["nonsense"])[0] == "InvalidInstanceID.Malformed"
 
 
+def test_scheduled_events_are_shown_by_status_and_said_by_health(simulator):
+    ec2, sqs = simulator.client("ec2"), simulator.client("sqs")
+    zone = priced_zone(ec2)
+    retired, kept = one(ec2, zone, market="on-demand"), one(ec2, zone, market="on-demand")
+    until(lambda: all(simulator.instance(i)["state"] == "running" for i in (retired, kept)))
+    codes = ec2.meta.service_model.shape_for("EventCode").enum
+    shown = lambda: {s["InstanceId"]: s["Events"] for s in ec2.describe_instance_status(
+        Filters=[{"Name": "event.code", "Values": codes}], IncludeAllInstances=True, MaxResults=1000)["InstanceStatuses"]}
+    assert shown() == {}
+    for code in codes:
+        simulator.order("schedule", instance_id=kept, code=code, in_seconds=86400)
+    assert [e["Code"] for e in shown()[kept]] == list(codes), "every code of the model, and no other"
+    simulator.order("schedule", instance_id=kept)
+    assert all(e["Description"].startswith("[Canceled] ") for e in shown()[kept])
+    simulator.order("schedule", instance_id=retired, code="instance-retirement", in_seconds=1, health=True)
+    (event,) = shown()[retired]
+    assert event["InstanceEventId"].startswith("instance-event-") and event["NotBefore"].tzinfo
+    until(lambda: simulator.instance(retired)["state"] == "terminated")
+    (gone,) = ec2.describe_instances(InstanceIds=[retired])["Reservations"][0]["Instances"]
+    assert gone["StateReason"]["Code"] == "Server.ScheduledStop"
+    url = sqs.get_queue_url(QueueName="lowtide-interruptions")["QueueUrl"]
+    events = [json.loads(m["Body"]) for m in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]]
+    (health,) = [e for e in events if e["source"] == "aws.health"]
+    assert health["detail"]["affectedEntities"][0]["entityValue"] == retired
+    assert health["detail"]["eventTypeCode"] == "AWS_EC2_INSTANCE_RETIREMENT_SCHEDULED"
+    assert refused(ec2.describe_instance_status, InstanceIds=[kept], MaxResults=5)[0] == "InvalidParameterCombination"
+    assert refused(ec2.describe_instance_status, Filters=[{"Name": "event.mood", "Values": ["x"]}])[0] == "InvalidParameterValue"
+
+
 def test_terminate_is_idempotent_and_all_or_nothing(simulator):
     ec2 = simulator.client("ec2")
     instance_id = one(ec2, priced_zone(ec2))

@@ -16,7 +16,7 @@ from botocore.validate import ParamValidator
 # What the operator calls: a suite that misses one of these did not try it.
 CALLED = {
     "ec2": {
-        "CreateFleet", "CreateLaunchTemplate", "DescribeAvailabilityZones", "DescribeCapacityReservations", "DescribeInstances",
+        "CreateFleet", "CreateLaunchTemplate", "DescribeAvailabilityZones", "DescribeCapacityReservations", "DescribeInstances", "DescribeInstanceStatus",
         "DescribeInstanceTypeOfferings", "DescribeInstanceTypes", "DescribeLaunchTemplates", "DescribeSpotInstanceRequests",
         "DescribeSpotPriceHistory", "DescribeSubnets", "GetSpotPlacementScores", "TerminateInstances",
     },

@@ -37,6 +37,7 @@ pub async fn a_check_says_what_is_wrong_and_what_to_do(stage: &mut Stage) {
         ("us-east-1", "launches", "dry run"),
         ("us-east-1", "interruption queue", "http"),
         ("us-east-1", "machines", "of this cluster's name"),
+        ("us-east-1", "scheduled events", "of the account"),
         ("postgres", "role", "operator may write"),
     ] {
         let finding = of(area, what).unwrap_or_else(|| panic!("{area} {what} is not looked at: {found:#?}"));

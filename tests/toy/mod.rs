@@ -225,6 +225,7 @@ impl Toy {
                 self.world.recorded.insert(record.id(), self.now);
                 match record {
                     LedgerRecord::IntervalOpened(opened) => self.world.reported.of(&opened.claim_uid).opened = true,
+                    LedgerRecord::Interruption(seen) => self.world.memory.record(&seen.capacity, Sighting::Interrupted, self.now),
                     LedgerRecord::HourPriced(priced) => self.world.reported.of(&priced.claim_uid).hours = priced.hour + 1,
                     _ => {}
                 }
@@ -350,7 +351,7 @@ impl Toy {
 
     pub fn notify(&mut self, id: &InstanceId, kind: NoticeKind) {
         let region = self.instance_mut(id).capacity.region.clone();
-        let notice = Notice { instance: id.clone(), region, kind, sent_at: self.now };
+        let notice = Notice { instance: id.clone(), also: Vec::new(), region, kind, sent_at: self.now };
         self.next += 1;
         let pending = PendingNotice { notice, received_at: self.now, queue: Some("q".into()), receipt: format!("r{}", self.next) };
         self.world.notices.push(pending);
@@ -527,6 +528,7 @@ pub fn pool(classes: Vec<ClassName>) -> NodePool {
         expire_after: None,
         cool_down_base: Millis::from_mins(3),
         cool_down_max: Millis::from_hours(1),
+        quiet_hours: None,
         ends_allowed_until: None,
     }
 }

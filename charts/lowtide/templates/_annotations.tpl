@@ -57,6 +57,9 @@ are days, hours, minutes and seconds in that order, e.g. 1h30m; a test on "[1-9]
 - key: availability-goal
   test: v.matches("^[5-9][0-9]([.][0-9]{1,4})?%$")
   expected: a percentage from 50% to below 100%, e.g. 99.5%
+- key: quiet-hours
+  test: v.matches("^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]( [+]((0[0-9]|1[0-3]):[0-5][0-9]|14:00)| -((0[0-9]|1[01]):[0-5][0-9]|12:00))?$") && v.substring(0, 5) != v.substring(6, 11)
+  expected: hours of the day in UTC, e.g. 22:00-06:00, or at a distance from it, e.g. 22:00-06:00 +02:00
 {{- end -}}
 
 {{/* Annotations only lowtide writes, on pods. */}}

@@ -57,6 +57,10 @@ async fn of_class(cloud: &AwsCloud, cluster: &str, class: &NodeClass) -> Vec<Fin
     all.push(Finding::of_call(area(), ("machines", "ec2:DescribeInstances and ec2:DescribeSpotInstanceRequests"), instances, |machines| {
         Ok(format!("{} of this cluster's name", machines.iter().filter(|machine| machine.is_alive()).count()))
     }));
+    let scheduled = cloud.scheduled_events(region).await;
+    all.push(Finding::of_call(area(), ("scheduled events", "ec2:DescribeInstanceStatus"), scheduled, |events| {
+        Ok(format!("{} instances of the account have one", events.len()))
+    }));
     let subnet = class.subnets.first().map(String::as_str).unwrap_or_default();
     all.push(Finding::of_call(
         area(),

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::binding::Binding;
-use super::notice::{NoticeKind, WARNED_FOR};
+use super::notice::{NoticeKind, TAKEN_FOR, WARNED_FOR};
+use super::scheduled_event::ScheduledMark;
 use super::trigger::Trigger;
 use crate::core::market::catalog::Catalog;
 use crate::core::market::{Capacity, CoolDownCause, PriceOrigin};
@@ -95,6 +96,9 @@ pub struct ClaimStatus {
     pub failure: Option<Box<LaunchFailure>>,
     /// EC2 will take the machine.
     pub interruption: Option<Box<InterruptionMark>>,
+    /// EC2 has scheduled something for the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled: Option<Box<ScheduledMark>>,
     /// Work is being moved off.
     pub moving: Option<Box<MoveMark>>,
     /// Pods that run here.
@@ -266,6 +270,21 @@ impl Claim {
     pub fn capacity_warned_until(&self, now: Timestamp) -> Option<Timestamp> {
         let mark = self.status.interruption.as_ref().filter(|_| self.is_warned())?;
         Some(mark.noticed_at + WARNED_FOR).filter(|until| *until > now)
+    }
+    /// Its work is being moved because of what EC2 has scheduled for it.
+    pub fn is_left_for_maintenance(&self) -> bool {
+        self.status.moving.as_ref().is_some_and(|mark| mark.trigger == Trigger::ScheduledMaintenance)
+    }
+    /// When work that is being moved must be gone: EC2 takes the machine then, or does what it has scheduled.
+    pub fn leaves_by(&self) -> Option<Timestamp> {
+        let announced = self.status.interruption.as_ref().and_then(|mark| mark.deadline);
+        let scheduled = self.status.scheduled.as_ref().filter(|_| self.is_left_for_maintenance()).map(|mark| mark.event.not_before);
+        announced.into_iter().chain(scheduled).min()
+    }
+    /// Until when its capacity is not bought, while something comparable is sold, because EC2 takes the machine back; `None` when that is over.
+    pub fn capacity_taken_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let mark = self.status.interruption.as_ref().filter(|_| self.interrupted())?;
+        Some(mark.noticed_at + TAKEN_FOR).filter(|until| *until > now)
     }
     /// EC2 said it will take the machine (a rebalance recommendation does not say that).
     pub fn interrupted(&self) -> bool {

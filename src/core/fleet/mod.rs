@@ -11,6 +11,7 @@ mod node_pool;
 mod notice;
 mod ownership;
 mod remembered_bindings;
+mod scheduled_event;
 mod tag_list;
 mod trigger;
 
@@ -24,8 +25,9 @@ pub use launch::{Launch, LaunchTemplate};
 pub use node::{Node, NodeState, OtherPod};
 pub use node_class::{ClassProblem, ClassStatus, NodeClass};
 pub use node_pool::{MonthBooks, NodePool, NodePoolSpec, PoolStatus, UnreadableSelector};
-pub use notice::{Notice, NoticeKind, WARNED_FOR, Warning};
+pub use notice::{Notice, NoticeKind, TAKEN_FOR, TAKEN_FOR_AT_MOST, WARNED_FOR, Warning};
 pub use ownership::{ClaimsNow, Ownership, UnreadableClaim, ownership, unclaimed_since};
 pub use remembered_bindings::{Bindings, Bound};
+pub use scheduled_event::{ScheduledEvent, ScheduledKind, ScheduledMark};
 pub use tag_list::TagList;
 pub use trigger::Trigger;

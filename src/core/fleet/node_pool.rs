@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::core::market::CapacityType;
 use crate::core::units::ids::{ClassName, GpuModel, InstanceType, PoolName, Region, Uid};
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::units::quiet_hours::QuietHours;
 use crate::core::units::time::{Millis, Timestamp};
 
 pub use selector::UnreadableSelector;
@@ -75,6 +76,9 @@ pub struct NodePool {
     pub cool_down_base: Millis,
     /// Longest cool-down.
     pub cool_down_max: Millis,
+    /// When work is moved off machines that EC2 will work on, unless its owner names other hours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quiet_hours: Option<QuietHours>,
     /// Until then, machines that nobody asked to terminate may go faster than the breaker allows: a person's permission, the annotation
     /// `lowtide.dev/ends-allowed-until`.
     pub ends_allowed_until: Option<Timestamp>,

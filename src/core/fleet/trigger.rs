@@ -12,6 +12,8 @@ pub enum Trigger {
     InterruptionNotice,
     /// EC2 says the machine is at risk.
     RebalanceRecommendation,
+    /// EC2 has scheduled a reboot, maintenance or the retirement of the machine.
+    ScheduledMaintenance,
     /// A launch was refused; another offer is tried.
     LaunchRefused,
     /// The capacity reservation it runs in ends.

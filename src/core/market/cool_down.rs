@@ -25,8 +25,10 @@ pub struct CoolDown {
 pub enum CoolDownCause {
     /// EC2 said there is no capacity.
     NoCapacity,
-    /// EC2 interrupted an instance there.
+    /// EC2 warned that it may interrupt instances there.
     Interrupted,
+    /// EC2 took an instance back there: it is left alone while something comparable is sold.
+    TakenBack,
     /// A machine from there never joined the cluster.
     NeverJoined,
     /// A machine from there joined without its GPUs.

@@ -22,6 +22,7 @@ use crate::core::workload::need::{CapacityPreference, Need};
 use super::listing::{Listing, Usable};
 use super::node_labels::{ClassLabels, ExpectedNode};
 use super::request::{Apart, Area, NodeTerms, OnSale, OwnerRule, PlacementRequest, PlacementSettings, PoolLimits, PoolPolicy};
+use super::taken_back;
 
 fn allowed(patterns: &[String], text: &str) -> bool {
     patterns.is_empty() || patterns.iter().any(|p| matches_pattern(p, text))
@@ -129,6 +130,9 @@ pub fn list_on_sale<'a>(on_sale: &OnSale<'a>, settings: &PlacementSettings, pool
             class,
         });
     }
+    let is_taken = |at: &&Capacity| learnt.cool_down(at, now).is_some_and(|c| c.cause == CoolDownCause::TakenBack);
+    let taken = listings.iter().map(|listing| &listing.offer.capacity).filter(is_taken).collect();
+    taken_back::close(&mut listings, &taken);
     listings
 }
 
@@ -162,7 +166,7 @@ fn pool_refusals(
         (!pool.models.is_empty() && !pool.models.contains(&machine.gpu_model), Refusal::GpuModel),
         (!allowed(&pool.instance_types, at.instance_type.as_str()), Refusal::GpuModel),
         (!pool.capacity_types.is_empty() && !pool.capacity_types.contains(&at.capacity_type), Refusal::CapacityType),
-        (cool_down.is_some_and(|c| c.cause != CoolDownCause::Quota), Refusal::CoolingDown),
+        (cool_down.is_some_and(|c| !matches!(c.cause, CoolDownCause::Quota | CoolDownCause::TakenBack)), Refusal::CoolingDown),
         (cool_down.is_some_and(|c| c.cause == CoolDownCause::Quota), Refusal::Quota),
         (quota.is_some_and(|left| machine.vcpus > left), Refusal::Quota),
         (settings.machines_left.get(at).is_some_and(|left| *left < 1), Refusal::ReservationFull),

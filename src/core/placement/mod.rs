@@ -9,6 +9,7 @@
 //! - [`eligibility`]: the first refusal of an offer for a need, and how many such pods one machine holds.
 //! - [`node_labels`]: which labels an offer's node will have.
 //! - [`pool_policy`]: what a node pool allows to be bought, for every caller.
+//! - [`taken_back`]: capacity that EC2 has just taken back is closed while something comparable is sold.
 //! - [`score`]: the order of offers for one need.
 //! - [`judge`]: all offers evaluated for one need.
 //! - [`mod@place`]: the purchase for all demands, via [`groups`], [`reduce`] and [`packing`].
@@ -29,6 +30,7 @@ pub mod request;
 mod room;
 pub mod score;
 mod sharing_out;
+pub mod taken_back;
 
 pub use counterfactual::counterfactuals;
 pub use judge::{Ranked, judge, judge_chosen, judge_demand, rank};

@@ -120,6 +120,10 @@ struct OfClaims<'a> {
     taking_over: Vec<&'a Claim>,
     /// Claims whose machine EC2 warned of, by name.
     warned: Vec<&'a Claim>,
+    /// Claims whose machine EC2 takes back, by name.
+    interrupted: Vec<&'a Claim>,
+    /// Claims for whose machine EC2 has scheduled something, by name.
+    scheduled: Vec<&'a Claim>,
 }
 
 /// What one walk over all pods finds.
@@ -168,7 +172,14 @@ const WORTH_A_THREAD: usize = 4_000;
 
 impl<'a> OfClaims<'a> {
     fn of(world: &'a Snapshot) -> Self {
-        let mut found = OfClaims { by_name: lookup(world.claims.len()), leaving: Vec::new(), taking_over: Vec::new(), warned: Vec::new() };
+        let mut found = OfClaims {
+            by_name: lookup(world.claims.len()),
+            leaving: Vec::new(),
+            taking_over: Vec::new(),
+            warned: Vec::new(),
+            interrupted: Vec::new(),
+            scheduled: Vec::new(),
+        };
         for (at, claim) in (0..).zip(world.claims.values()) {
             found.by_name.insert(claim.name.as_str(), at);
             if claim.status.moving.is_some() {
@@ -179,6 +190,12 @@ impl<'a> OfClaims<'a> {
             }
             if claim.is_warned() {
                 found.warned.push(claim);
+            }
+            if claim.interrupted() {
+                found.interrupted.push(claim);
+            }
+            if claim.status.scheduled.is_some() {
+                found.scheduled.push(claim);
             }
         }
         found
@@ -365,6 +382,16 @@ impl<'a> Index<'a> {
     /// Claims whose machine EC2 warned of, before this pass.
     pub(super) fn warned(&self) -> &[&'a Claim] {
         &self.of_claims.warned
+    }
+
+    /// Claims whose machine EC2 takes back, by name.
+    pub(super) fn interrupted(&self) -> &[&'a Claim] {
+        &self.of_claims.interrupted
+    }
+
+    /// Claims for whose machine EC2 has scheduled something, by name.
+    pub(super) fn scheduled(&self) -> &[&'a Claim] {
+        &self.of_claims.scheduled
     }
 
     /// Where in [`Index::machines`] the claim of this name is.

@@ -26,7 +26,7 @@ pub(crate) mod tests;
 use std::sync::Arc;
 
 use self::claims::{lifecycle, resting, sweeping};
-use self::moving::{lifting, migration, notices, returning, warnings, watching};
+use self::moving::{lifting, maintenance, migration, notices, returning, warnings, watching};
 use self::pass::Pass;
 use self::placing::{buying, reserved};
 use self::reporting::{facts, status};
@@ -98,6 +98,7 @@ fn decide(settings: &Settings, world: &Snapshot, now: Timestamp, look_for_rest: 
     let mut pass = Pass::new(settings, world, &reserved, now);
     notices::mark_doomed(&mut pass);
     warnings::weigh(&mut pass);
+    maintenance::leave_in_time(&mut pass);
     migration::move_pods(&mut pass);
     buying::buy(&mut pass);
     lifting::lift_gates(&mut pass);

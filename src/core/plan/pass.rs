@@ -138,6 +138,12 @@ impl<'a> Pass<'a> {
         standing
     }
 
+    /// The claims whose machine EC2 takes back, by name.
+    pub(super) fn interrupted(&self) -> impl Iterator<Item = &Claim> {
+        let names: BTreeSet<&ClaimName> = self.index.interrupted().iter().map(|claim| &claim.name).chain(self.claims.marked()).collect();
+        names.into_iter().filter_map(|name| self.claims.get(name)).filter(|claim| claim.interrupted())
+    }
+
     /// Whether nothing is to be said of the machine at this position among all claims.
     pub(super) fn is_resting(&self, position: usize) -> bool {
         self.resting.get(position).copied().unwrap_or(false)

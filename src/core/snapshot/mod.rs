@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::held::Held;
 use self::memory::MarketMemory;
-use crate::core::fleet::{Bound, Claim, Doubt, Instance, LaunchTemplate, Node, NodeClass, NodePool, PoolStatus, UnreadableClaim};
+use crate::core::fleet::{
+    Bound, Claim, Doubt, Instance, LaunchTemplate, Node, NodeClass, NodePool, PoolStatus, ScheduledEvent, UnreadableClaim,
+};
 use crate::core::market::Market;
 use crate::core::market::catalog::Catalog;
 use crate::core::market::quota::VcpuQuota;
@@ -120,6 +122,8 @@ pub struct Snapshot {
     pub ec2_ahead: Option<Millis>,
     /// Instances tagged with the cluster's name, per region: ours, and those of others of the same name.
     pub instances: Shared<BTreeMap<Region, Observed<BTreeMap<InstanceId, Instance>>>>,
+    /// What EC2 has scheduled for our instances, by region: of each the event that comes first.
+    pub scheduled: Shared<BTreeMap<Region, Observed<BTreeMap<InstanceId, ScheduledEvent>>>>,
     /// Offers as EC2 gives them. What was learnt of them is in `memory` and `scores`, and looked up where offers are listed.
     pub market: Shared<Market>,
     /// What was learnt of each pool of capacity.

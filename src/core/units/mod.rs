@@ -5,6 +5,7 @@ pub mod ids;
 pub mod money;
 pub mod pace;
 pub mod pattern;
+pub mod quiet_hours;
 mod resources;
 pub mod shared;
 pub mod time;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::market::catalog::Architecture;
 use crate::core::units::ids::{GpuModel, InstanceType, Region, ZoneId, derive_uuid};
 use crate::core::units::money::MicroUsdPerHour;
+use crate::core::units::quiet_hours::QuietHours;
 use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Millicores, Resources};
@@ -160,6 +161,9 @@ pub struct Schedule {
     /// When batch work last wrote a checkpoint, as reported by the running program: work after it is lost with the machine.
     #[serde(default)]
     pub checkpointed_at: Option<Timestamp>,
+    /// When the owner would rather have the work moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet_hours: Option<QuietHours>,
     /// How to query the workload's usage from Prometheus, in the form `requests=QUERY`.
     #[serde(default)]
     pub usage_query: Option<UsageQuery>,

@@ -86,6 +86,9 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         if matches!(notice.kind, NoticeKind::StateChange(_)) {
             self.look_at_instances.notify_waiters();
         }
+        if matches!(notice.kind, NoticeKind::Scheduled(_) | NoticeKind::ScheduleOver) {
+            self.look_at_scheduled.notify_waiters();
+        }
         let pending = PendingNotice { notice, received_at, queue: Some(queue.to_owned()), receipt: receipt.clone() };
         self.state().notices.insert(receipt, pending);
         self.wake.notify_one();

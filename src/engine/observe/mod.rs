@@ -4,6 +4,7 @@
 //!
 //! - [`market`]: prices, types and offerings.
 //! - `instances`: our instances and their notices.
+//! - `scheduled`: what EC2 has scheduled for instances.
 //! - `account`: quotas, reservations, placement scores.
 //! - `identified`: which Nodes are our machines, according to EC2.
 
@@ -11,5 +12,6 @@ mod account;
 mod identified;
 mod instances;
 pub mod market;
+mod scheduled;
 
 pub(super) use self::identified::Identified;

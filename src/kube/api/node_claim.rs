@@ -9,7 +9,7 @@ use super::condition::Condition;
 use super::moment::Moment;
 use super::node_class::GpuSharing;
 use super::schema;
-use crate::core::fleet::{EndedBy, Trigger};
+use crate::core::fleet::{EndedBy, ScheduledKind, Trigger};
 use crate::core::market::{CapacityType, CoolDownCause, PriceSource};
 use crate::core::units::money::MicroUsdPerHour;
 
@@ -201,6 +201,9 @@ pub struct GpuNodeClaimStatus {
     /// EC2 will take the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interruption: Option<InterruptionMark>,
+    /// EC2 has scheduled a reboot, maintenance or the retirement of the instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled: Option<ScheduledEvent>,
     /// Work is being moved off.
     #[serde(default, rename = "move", skip_serializing_if = "Option::is_none")]
     pub move_: Option<MoveMark>,
@@ -277,6 +280,21 @@ pub struct InterruptionMark {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Moment>,
     /// Where lowtide saw it: `sqs`, `agent`, `ec2-state`.
+    pub source: String,
+}
+
+/// What EC2 has scheduled for the instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduledEvent {
+    /// EC2's code, e.g. `instance-retirement`.
+    #[schemars(schema_with = "schema::trigger")]
+    pub code: ScheduledKind,
+    /// When it begins at the earliest.
+    pub not_before: Moment,
+    /// When lowtide saw it.
+    pub noticed_at: Moment,
+    /// Where lowtide saw it: `health`, `ec2-status`.
     pub source: String,
 }
 

@@ -90,6 +90,7 @@ pub(super) fn answer(simulator: &Simulator, method: &Method, path: &str, body: &
         ("GET", "state") => Ok(state(simulator)),
         ("GET", "bill") => Ok(bill(simulator)),
         ("POST", "interrupt") => parsed(body).and_then(|order| interrupt(simulator, order)),
+        ("POST", "schedule") => parsed(body).and_then(|order| schedule(simulator, order)),
         ("POST", "capacity") => parsed(body).and_then(|order| capacity(simulator, order)),
         ("POST", "quota") => parsed(body).map(|order| quota(simulator, order)),
         ("POST", "reservation") => parsed(body).and_then(|order| reservation(simulator, &order)),
@@ -165,6 +166,30 @@ fn interrupt(simulator: &Simulator, order: InterruptOrder) -> Result<Value, Faul
     account.interrupt(&InstanceId::from(order.instance_id), Interruption { notice, rebalance_lead, announcement }, now)?;
     let noticed_at = now + rebalance_lead.unwrap_or(Millis::ZERO);
     Ok(json!({"ok": true, "noticed_at_ms": noticed_at.0, "ends_at_ms": (noticed_at + notice).0}))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScheduleOrder {
+    instance_id: String,
+    /// EC2's code; absent calls off what is scheduled.
+    code: Option<String>,
+    in_seconds: Option<f64>,
+    /// Whether AWS Health says so, too.
+    #[serde(default)]
+    health: bool,
+}
+
+fn schedule(simulator: &Simulator, order: ScheduleOrder) -> Result<Value, Fault> {
+    let (mut account, now) = simulator.account();
+    let id = InstanceId::from(order.instance_id);
+    let Some(code) = order.code else {
+        account.call_off_events(&id, order.health, now);
+        return Ok(done());
+    };
+    let not_before = now + millis(order.in_seconds.unwrap_or(0.0));
+    let event = account.schedule_event(&id, &code, not_before, order.health, now)?;
+    Ok(json!({"instance_event_id": event, "not_before_ms": not_before.0}))
 }
 
 fn capacity_type(text: Option<String>) -> Result<Option<CapacityType>, Fault> {

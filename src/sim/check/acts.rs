@@ -4,7 +4,7 @@ use super::super::ec2::Boot;
 use super::super::forging;
 use super::super::kube::SimPod;
 use super::super::world::{Owner, World};
-use super::{TOLERANCE, bindings, placing, warnings};
+use super::{TOLERANCE, bindings, placing, taken_back, warnings};
 use crate::core::action::{ClusterAction, RemovalReason};
 use crate::core::fleet::{Claim, ClaimSpec, Launch, Node, Trigger};
 use crate::core::invariant::Invariant;
@@ -131,6 +131,7 @@ pub fn before_action(world: &mut World, action: &ClusterAction, now: Timestamp) 
             decided(world, spec.decision, &format!("claim {name}"));
             policy_holds(world, name, spec);
             warnings::before_purchase(world, name, spec, now);
+            taken_back::before_purchase(world, name, spec, now);
             bindings::are_bought(world, name, spec);
         }
         ClusterAction::Bind { target, claim, decision, .. } => {
@@ -234,6 +235,8 @@ fn move_has_reason(world: &mut World, name: &ClaimName, trigger: Trigger, now: T
     let ok = match trigger {
         Trigger::InterruptionNotice => machine.is_some_and(|m| m.doomed_at.is_some()),
         Trigger::RebalanceRecommendation => machine.is_some_and(|m| m.at_risk),
+        // Called off at this moment it was true when it was decided; what is said late may be so by then.
+        Trigger::ScheduledMaintenance => machine.is_some_and(|m| m.was_scheduled),
         Trigger::InstanceLost => machine.is_none_or(|m| !m.alive()),
         Trigger::Expired => expired,
         Trigger::Deleted => claim.deleting || pool.is_none_or(|p| p.deleting),
@@ -269,6 +272,7 @@ fn removal_has_reason(world: &mut World, identity: &PodIdentity, reason: Removal
         }
         RemovalReason::BetterOffer => matches!(moving, Some(Trigger::ReturnToSpot | Trigger::CheaperOffer)),
         RemovalReason::Expired => moving == Some(Trigger::Expired),
+        RemovalReason::Maintenance => moving == Some(Trigger::ScheduledMaintenance),
         RemovalReason::ReservationEnding => moving == Some(Trigger::ReservationEnding),
         RemovalReason::Deleted => moving == Some(Trigger::Deleted),
         RemovalReason::InstanceLost => on_dead_node || machine.is_none_or(|m| !m.alive()),

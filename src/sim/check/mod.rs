@@ -3,7 +3,9 @@
 //! - `standing`: what must hold of machines, claims and pods at every moment.
 //! - `acts`: what must hold of an act before it is carried out: it was decided, recorded, and its reason is true.
 //! - `bindings`: what must hold of a pod's binding: it was earned, and nothing that anybody wrote on a pod or a Node decided it.
+//! - `maintenance`: what must hold on the date that EC2 had announced.
 //! - `placing`: what must hold of a binding: what the owner asks, and what the scheduler would allow.
+//! - `taken_back`: what must hold of a purchase after EC2 has taken a machine back.
 //! - `warnings`: what must hold of an act that rests on a rebalance recommendation.
 //! - `books`: records and rows: durable once, the same however often they are written, and worth what the bill says.
 //!
@@ -12,12 +14,15 @@
 mod acts;
 mod bindings;
 mod books;
+mod maintenance;
 mod placing;
 mod standing;
+mod taken_back;
 mod warnings;
 
 pub use acts::{before_action, before_launch, before_terminate};
 pub use books::{before_forget, before_record, before_row, final_books};
+pub use maintenance::at_the_date;
 pub use standing::{after_step, unsettled};
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -23,6 +23,7 @@ locals {
           "ec2:DescribeAvailabilityZones",
           "ec2:DescribeCapacityReservations",
           "ec2:DescribeInstances",
+          "ec2:DescribeInstanceStatus",
           "ec2:DescribeInstanceTypeOfferings",
           "ec2:DescribeInstanceTypes",
           "ec2:DescribeLaunchTemplates",

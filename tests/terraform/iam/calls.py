@@ -65,6 +65,7 @@ CALLS = {
     "describe_capacity_reservations": describe("ec2:DescribeCapacityReservations"),
     "describe_instance_type_offerings": describe("ec2:DescribeInstanceTypeOfferings"),
     "describe_instance_types": describe("ec2:DescribeInstanceTypes"),
+    "describe_instance_status": describe("ec2:DescribeInstanceStatus"),
     "describe_instances": describe("ec2:DescribeInstances"),
     "describe_launch_templates": describe("ec2:DescribeLaunchTemplates"),
     "describe_spot_instance_requests": describe("ec2:DescribeSpotInstanceRequests"),

@@ -15,6 +15,15 @@ pub(super) fn optional_budget(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "nullable": true, "maxLength": 24, "pattern": r"^[0-9]{1,12}(\.[0-9]{1,6})?$" })
 }
 
+/// Hours of the day, in UTC or at a fixed distance from it: as [`crate::core::units::quiet_hours::QuietHours`] reads them.
+pub(super) fn optional_quiet_hours(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "nullable": true, "maxLength": 18,
+        "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]( [+]((0[0-9]|1[0-3]):[0-5][0-9]|14:00)| -((0[0-9]|1[01]):[0-5][0-9]|12:00))?$",
+        "x-kubernetes-validations": [
+            { "rule": "self.substring(0, 5) != self.substring(6, 11)", "message": "quiet hours must not begin and end at the same minute" }
+        ] })
+}
+
 /// A set of ways to buy capacity.
 pub(super) fn capacity_types(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "minItems": 1, "maxItems": 3, "x-kubernetes-list-type": "set",

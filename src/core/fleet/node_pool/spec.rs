@@ -15,6 +15,7 @@ use super::selector::NamespaceSelector;
 use crate::core::market::CapacityType;
 use crate::core::units::ids::{ClassName, GpuModel, InstanceType, PoolName, Region};
 use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
+use crate::core::units::quiet_hours::QuietHours;
 use crate::core::units::time::Millis;
 
 /// Policy of the platform team.
@@ -90,6 +91,11 @@ pub struct NodePoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "live", schemars(with = "Option<i32>", range(min = 300)))]
     pub expire_after_seconds: Option<u32>,
+    /// Hours of the day in which work is moved off nodes for which EC2 has scheduled maintenance or retirement, e.g. `22:00-06:00` (UTC) or
+    /// `22:00-06:00 +02:00`. An owner's annotation `lowtide.dev/quiet-hours` takes precedence. Absent: such work is moved at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "live", schemars(schema_with = "schema::optional_quiet_hours"))]
+    pub quiet_hours: Option<QuietHours>,
     /// How long a capacity pool that refused a launch is avoided.
     #[serde(default)]
     pub cool_down: CoolDown,
@@ -216,6 +222,7 @@ impl NodePoolSpec {
             expire_after: self.expire_after_seconds.map(seconds),
             cool_down_base: seconds(self.cool_down.base_seconds),
             cool_down_max: seconds(self.cool_down.max_seconds),
+            quiet_hours: self.quiet_hours,
             ends_allowed_until: None,
         }
     }

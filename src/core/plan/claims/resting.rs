@@ -96,6 +96,7 @@ fn settled(claim: &Claim) -> bool {
     let open = claim.spec.capacity.capacity_type != CapacityType::Reserved;
     open && claim.takes_work()
         && s.interruption.is_none()
+        && s.scheduled.is_none()
         && s.node_ready_at.is_some()
         && s.unhealthy.is_none()
         && s.empty_since.is_none()

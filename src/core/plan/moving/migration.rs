@@ -36,7 +36,7 @@ pub(in crate::core::plan) fn move_pods(pass: &mut Pass) {
     for claim in leaving.iter().filter(left).copied() {
         let Some(mark) = claim.status.moving.clone() else { continue };
         guests::keep_new_pods_off(pass, claim);
-        if let Some(deadline) = claim.status.interruption.as_ref().and_then(|i| i.deadline) {
+        if let Some(deadline) = claim.leaves_by() {
             guests::leave_by(pass, claim, deadline);
         }
         for pod in pass.pods_on(&claim.name) {
@@ -47,7 +47,7 @@ pub(in crate::core::plan) fn move_pods(pass: &mut Pass) {
 }
 
 fn move_pod(pass: &mut Pass, claim: &Claim, mark: &MoveMark, pod: &Pod) {
-    let deadline = claim.status.interruption.as_ref().and_then(|i| i.deadline);
+    let deadline = claim.leaves_by();
     match pod.phase {
         // Still gated: `buying` binds it elsewhere.
         PodPhase::Gated | PodPhase::GatedByOthers | PodPhase::Succeeded | PodPhase::Failed => {}
@@ -139,9 +139,15 @@ fn checkpoint_and_remake(pass: &mut Pass, mark: &MoveMark, pod: &Pod, job: (Stri
     if pod.deleting_until.is_some() || finishes_in_time(pass, pod, deadline) {
         return;
     }
-    let Some(rehearsal) = rehearsal(pass, pod, true, deadline.map(|_| pass.now)) else { return };
+    let asked_until = asked_until(pass, mark, pod, deadline);
+    let Some(rehearsal) = rehearsal(pass, pod, true, asked_until) else { return };
     let wanted = pod.need.as_ref().ok().and_then(|(_, s)| s.checkpoint_grace).unwrap_or(pod.termination_grace);
-    let grace = deadline.map_or(wanted, |d| grace_until(pass, d));
+    // Of a notice's two minutes all is given; of the days before maintenance what was asked for.
+    let left = deadline.map(|d| grace_until(pass, d));
+    let grace = match left {
+        Some(left) if mark.trigger == Trigger::ScheduledMaintenance => left.min(wanted),
+        left => left.unwrap_or(wanted),
+    };
     let tell = ClusterAction::DeletePod { pod: pod.identity.clone(), grace, reason: reason_of(mark.trigger) };
     let let_go = pod.let_go.is_none().then(|| {
         let let_go = LetGo { decision: mark.decision, controller: job.1.clone(), at: pass.now };
@@ -160,7 +166,16 @@ fn checkpoint_and_remake(pass: &mut Pass, mark: &MoveMark, pod: &Pod, job: (Stri
 /// Asking about a replacement again takes this long at most, once EC2 has said when it takes the machine.
 const ASKED_AGAIN_WITHIN: Millis = Millis::from_secs(15);
 
-/// What comes before a pod is let go or told to end: the question whether a replacement would be admitted; nothing at `last_call`, when the pod
+/// Until when it matters whether a replacement would be admitted, of a pod that ends first: a notice leaves no time to ask, and before
+/// maintenance there are days.
+fn asked_until(pass: &Pass, mark: &MoveMark, pod: &Pod, deadline: Option<Timestamp>) -> Option<Timestamp> {
+    match mark.trigger {
+        Trigger::ScheduledMaintenance => deadline.map(|d| d - pod.termination_grace - pass.settings.deadline_margin),
+        _ => deadline.map(|_| pass.now),
+    }
+}
+
+/// What comes before a pod is let go or asked to end: the question whether a replacement would be admitted; nothing at `last_call`, when the pod
 /// ends in any case. `None` while the last answer, a refusal, counts.
 fn rehearsal(pass: &mut Pass, pod: &Pod, ends_first: bool, last_call: Option<Timestamp>) -> Option<Option<ClusterAction>> {
     // Who is not Ready has nothing to lose.
@@ -168,7 +183,9 @@ fn rehearsal(pass: &mut Pass, pod: &Pod, ends_first: bool, last_call: Option<Tim
         return Some(None);
     }
     if let Some(refused) = pass.world.refused_replacements.get(&pod.identity.uid) {
-        let again_at = last_call.map_or(refused.again_at, |last| refused.again_at.min(refused.asked_at + ASKED_AGAIN_WITHIN).min(last));
+        let soon = last_call.is_some_and(|last| last.since(pass.now) <= pass.settings.notice_window);
+        let next = if soon { refused.again_at.min(refused.asked_at + ASKED_AGAIN_WITHIN) } else { refused.again_at };
+        let again_at = last_call.map_or(next, |last| next.min(last));
         if pass.now < again_at {
             pass.wake(again_at);
             return None;
@@ -200,7 +217,8 @@ fn break_first(pass: &mut Pass, mark: &MoveMark, pod: &Pod, because: &str, deadl
     let last_call = deadline.is_some_and(|d| pass.now >= d - pod.termination_grace - pass.settings.deadline_margin);
     let note = format!("the machine is being left ({}); no replacement can be made first: {because}", wording::trigger(mark.trigger));
     pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "BreaksFirst"), mark.decision, note);
-    let Some(rehearsal) = rehearsal(pass, pod, true, deadline.map(|_| pass.now)) else { return };
+    let asked_until = asked_until(pass, mark, pod, deadline);
+    let Some(rehearsal) = rehearsal(pass, pod, true, asked_until) else { return };
     let grace = deadline.map_or(pod.termination_grace, |d| grace_until(pass, d).min(pod.termination_grace));
     let end = removal(pod, grace, reason_of(mark.trigger), !last_call);
     let actions = rehearsal.into_iter().chain([end]).map(Action::Cluster).collect();
@@ -223,7 +241,7 @@ fn warn_bare(pass: &mut Pass, mark: &MoveMark, pod: &Pod, deadline: Option<Times
     let last_call = deadline - pod.termination_grace - pass.settings.deadline_margin;
     pass.wake(last_call);
     if pass.now >= last_call && pod.deleting_until.is_none() {
-        remove(pass, pod, grace_until(pass, deadline).min(pod.termination_grace), RemovalReason::Interruption, false);
+        remove(pass, pod, grace_until(pass, deadline).min(pod.termination_grace), reason_of(mark.trigger), false);
     }
 }
 
@@ -248,6 +266,7 @@ fn reason_of(trigger: Trigger) -> RemovalReason {
     match trigger {
         Trigger::ReturnToSpot | Trigger::CheaperOffer => RemovalReason::BetterOffer,
         Trigger::ReservationEnding => RemovalReason::ReservationEnding,
+        Trigger::ScheduledMaintenance => RemovalReason::Maintenance,
         Trigger::Expired => RemovalReason::Expired,
         Trigger::Deleted => RemovalReason::Deleted,
         Trigger::InstanceLost => RemovalReason::InstanceLost,

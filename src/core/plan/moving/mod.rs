@@ -2,6 +2,7 @@
 //!
 //! - [`guests`]: pods of others leave before a machine ends.
 //! - [`lifting`]: gates of pods whose machine is Ready.
+//! - [`maintenance`]: machines that EC2 has scheduled something for.
 //! - [`migration`]: let go, replace, delete: the pods of claims that are being left.
 //! - [`notices`]: which claims are doomed, and until when.
 //! - [`returning`]: voluntary moves, beyond hysteresis only.
@@ -10,6 +11,7 @@
 
 pub(super) mod guests;
 pub(super) mod lifting;
+pub(super) mod maintenance;
 pub(super) mod migration;
 pub(super) mod notices;
 pub(super) mod returning;

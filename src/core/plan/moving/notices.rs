@@ -1,13 +1,13 @@
 //! Which claims EC2 will take, and until when.
 //!
 //! Decides: what a message or an EC2 state means for a claim, and when a message is done with.
-//! Does not: move anything (see `migration`), or decide what a warning alone does (see `warnings`).
+//! Does not: move anything (see `migration`), or decide what a warning alone does (see `warnings`) or what is scheduled (see `maintenance`).
 
 use std::collections::BTreeMap;
 
 use super::super::claims::observed::observed_instance;
 use super::super::pass::Pass;
-use super::warnings;
+use super::{maintenance, warnings};
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
 use crate::core::fleet::{Claim, Instance, InstanceState, InterruptionMark, MoveMark, NoticeKind, Trigger, tags};
 use crate::core::market::CapacityType;
@@ -38,6 +38,11 @@ pub(in crate::core::plan) fn mark_doomed(pass: &mut Pass) {
 
 fn read_notice(pass: &mut Pass, pending: &PendingNotice) {
     let notice = &pending.notice;
+    if matches!(notice.kind, NoticeKind::Scheduled(_) | NoticeKind::ScheduleOver) {
+        let (lanes, actions) = maintenance::note(pass, pending);
+        acknowledge(pass, pending, lanes, Vec::new(), actions);
+        return;
+    }
     let Some(name) = pass.index.claim_of(&notice.instance).cloned() else {
         // A launch whose answer is not written down yet may be the one meant: keep the message until it is.
         let unanswered = pass.claims.values().any(|c| c.status.instance.is_none() && c.status.launch_asked_at.is_some());
@@ -56,7 +61,7 @@ fn read_notice(pass: &mut Pass, pending: &PendingNotice) {
     }
     let known = claim.status.interruption.as_ref().map(|mark| mark.kind);
     let news = match notice.kind {
-        NoticeKind::StateChange(_) => false,
+        NoticeKind::StateChange(_) | NoticeKind::Scheduled(_) | NoticeKind::ScheduleOver => false,
         NoticeKind::Rebalance => known.is_none() && !warnings::is_old(notice.sent_at, pass.now),
         NoticeKind::Interruption => known != Some(NoticeKind::Interruption),
     };

@@ -84,7 +84,7 @@ pub(in crate::core::plan) fn weigh(pass: &mut Pass) {
 }
 
 /// Workloads of which something is being moved.
-fn on_the_move<'a>(pass: &Pass<'a>) -> BTreeSet<&'a Workload> {
+pub(super) fn on_the_move<'a>(pass: &Pass<'a>) -> BTreeSet<&'a Workload> {
     let left = |p: &Pod| p.claim.as_ref().and_then(|name| pass.claims.get(name)).is_some_and(|c| c.status.moving.is_some());
     pass.world.pods.values().filter(|p| !p.finished() && (p.let_go.is_some() || left(p))).map(|p| &*p.workload).collect()
 }

@@ -38,6 +38,7 @@ pub(in crate::core::plan) fn terms<'a>(pass: &Pass<'a>) -> Rc<Terms<'a>> {
         let on_sale = OnSale { catalog, market, learnt: pass.learnt(), now: pass.now };
         let mut listed: Vec<_> = pools.iter().map(|pool| list_on_sale(&on_sale, &settings, pool)).collect();
         close_warned(pass, &mut listed);
+        close_taken(pass, &mut listed);
         let marks = apart::marks(pass);
         Rc::new(Terms { pools, settings, listed, followers: tied::followers(pass, &marks), marks })
     });
@@ -52,6 +53,13 @@ fn close_warned(pass: &Pass, listed: &mut [Vec<Listing>]) {
         let also = |refusal: Option<Refusal>| Some(refusal.map_or(Refusal::CoolingDown, |own| own.min(Refusal::CoolingDown)));
         (listing.refusal, listing.rescue_refusal) = (also(listing.refusal), also(listing.rescue_refusal));
     }
+}
+
+/// Nor is capacity that EC2 takes machines back from at this moment, where something comparable is sold.
+fn close_taken(pass: &Pass, listed: &mut [Vec<Listing>]) {
+    let taken = pass.interrupted().filter(|claim| claim.capacity_taken_until(pass.now).is_some());
+    let taken: BTreeSet<&Capacity> = taken.map(|claim| &claim.spec.capacity).collect();
+    listed.iter_mut().for_each(|listings| placement::taken_back::close(listings, &taken));
 }
 
 /// What one placement is asked.

@@ -35,5 +35,5 @@ pub(in crate::core::plan) fn is_rescue(pass: &Pass, pod: &Pod) -> bool {
         return true;
     }
     let left = replaced_pod(pass, pod).and_then(|old| old.claim.as_ref()).and_then(|name| pass.world.claims.get(name));
-    left.is_some_and(|claim| claim.status.interruption.is_some())
+    left.is_some_and(|claim| claim.status.interruption.is_some() || claim.is_left_for_maintenance())
 }

@@ -60,7 +60,11 @@ fn is_usable(pass: &Pass, claim: &Claim) -> bool {
     let node = claim.status.node.as_ref().map(|name| pass.world.nodes.get(name));
     // A node that had joined and is not there any more has no room either.
     let open = node.is_none_or(|found| found.is_some_and(is_open));
-    open && claim.takes_work() && !claim.is_warned() && claim.is_observed() && !pass.world.ending.contains(&claim.name)
+    open && claim.takes_work()
+        && !claim.is_warned()
+        && claim.status.scheduled.is_none()
+        && claim.is_observed()
+        && !pass.world.ending.contains(&claim.name)
 }
 
 /// Pods that the machine was bought for and that are bound to nothing yet.

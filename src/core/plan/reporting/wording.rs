@@ -12,6 +12,7 @@ pub(in crate::core::plan) fn trigger(trigger: Trigger) -> &'static str {
         Trigger::PendingPod => "a pod waits",
         Trigger::InterruptionNotice => "EC2 takes it back",
         Trigger::RebalanceRecommendation => "EC2 says it is at risk",
+        Trigger::ScheduledMaintenance => "EC2 has scheduled something for it",
         Trigger::LaunchRefused => "EC2 refused the last offer",
         Trigger::ReservationEnding => "its capacity reservation ends",
         Trigger::ReturnToSpot => "spot is cheaper again",

@@ -11,6 +11,7 @@ mod identity;
 mod lifting;
 mod limits;
 mod loops;
+mod maintenance;
 mod rehearsing;
 mod returning;
 mod serving;

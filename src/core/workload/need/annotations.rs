@@ -24,7 +24,7 @@ use crate::core::workload::need::{CapacityPreference, Deadline, Need, Schedule, 
 const PREFIX: &str = "lowtide.dev/";
 
 /// The keys an owner may write, after `lowtide.dev/`.
-pub const OWNER_KEYS: [&str; 18] = [
+pub const OWNER_KEYS: [&str; 19] = [
     "availability-goal",
     "capacity",
     "checkpoint-grace",
@@ -38,6 +38,7 @@ pub const OWNER_KEYS: [&str; 18] = [
     "gpu-models",
     "max-pool-share",
     "max-price-per-gpu-hour",
+    "quiet-hours",
     "regions",
     "spares",
     "standby",
@@ -291,6 +292,7 @@ impl<'a> Reader<'a> {
             zone_max_skew: None,
             gang: self.read("gang", "a name of 1 to 63 characters", name),
             checkpointed_at: self.read("checkpointed-at", "a point in time, e.g. 2026-12-24T18:00:00Z", instant),
+            quiet_hours: self.read("quiet-hours", "hours of the day in UTC, e.g. 22:00-06:00, or 22:00-06:00 +02:00", |text| text.parse().ok()),
             usage_query: self.read(
                 "usage-query",
                 "requests, transactions, tokens, tokens_in, tokens_out or users, then = and a PromQL query for one hour's amount, as in requests=sum(increase(x[1h]))",

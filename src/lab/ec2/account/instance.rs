@@ -108,6 +108,44 @@ pub const SPOT_TERMINATION: StateReason = StateReason {
     initiator: "Service initiated",
 };
 
+/// EC2 stopped it on a date that it had announced. AWS documents the code.
+pub const SCHEDULED_STOP: StateReason = StateReason {
+    code: "Server.ScheduledStop",
+    message: "Server.ScheduledStop: Stopped due to a scheduled retirement",
+    initiator: "Service initiated",
+};
+
+/// A scheduled event, as DescribeInstanceStatus shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusEvent {
+    /// As in `instance-event-0d59937288b749b32`.
+    pub id: String,
+    /// What is done, as in `instance-retirement`.
+    pub code: &'static str,
+    /// EC2's sentence.
+    pub description: &'static str,
+    /// When it begins at the earliest.
+    pub not_before: Timestamp,
+    /// `Completed` or `Canceled`, once it is over.
+    pub over: Option<&'static str>,
+}
+
+impl StatusEvent {
+    /// EC2's description, which says first that the event is over.
+    pub fn said(&self) -> String {
+        self.over.map_or_else(|| self.description.to_owned(), |over| format!("[{over}] {}", self.description))
+    }
+}
+
+/// The codes, and what EC2 says of them.
+pub const STATUS_EVENTS: [(&str, &str); 5] = [
+    ("instance-reboot", "The instance is scheduled for a reboot"),
+    ("system-reboot", "The instance is scheduled for a reboot"),
+    ("system-maintenance", "The instance is scheduled for maintenance"),
+    ("instance-retirement", "The instance is running on degraded hardware"),
+    ("instance-stop", "The instance is running on degraded hardware"),
+];
+
 /// What a launch was asked for: frozen into the instance.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LaunchDetails {
@@ -172,6 +210,8 @@ pub struct Instance {
     pub noticed_at: Option<Timestamp>,
     /// When EC2 said it would end it.
     pub ends_at: Option<Timestamp>,
+    /// What is scheduled for it, those that are over included.
+    pub events: Vec<StatusEvent>,
     /// `ok`, `never-joins` or `no-gpus`: honoured by whoever plays the node.
     pub boot_outcome: String,
 }

@@ -47,6 +47,8 @@ pub enum Due {
     Take(InstanceId),
     /// A shutting-down instance is gone.
     Gone(InstanceId),
+    /// The date of a scheduled event, by its id.
+    Scheduled(InstanceId, String),
     /// A message reaches the region's queue.
     Deliver(Region, String),
 }
@@ -58,6 +60,7 @@ impl Account {
             Due::Notice(id, notice, announcement) => self.give_notice(&id, notice, announcement, at),
             Due::Take(id) => self.shut_down(&id, SPOT_TERMINATION, at),
             Due::Gone(id) => self.become_terminated(&id, at),
+            Due::Scheduled(id, event) => self.scheduled_comes(&id, &event, at),
             Due::Deliver(region, body) => {
                 self.send_message(&region, body, at);
             }

@@ -119,6 +119,7 @@ impl Account {
             rebalance_at: None,
             noticed_at: None,
             ends_at: None,
+            events: Vec::new(),
             boot_outcome,
         };
         self.instances.insert(id.clone(), instance);

@@ -11,6 +11,7 @@ pub mod launch;
 pub mod places;
 pub mod queues;
 pub mod reservations;
+pub mod scheduled;
 pub mod templates;
 pub mod throttle;
 

@@ -1,4 +1,4 @@
-//! DescribeInstances, DescribeInstanceStatus, TerminateInstances.
+//! DescribeInstances, TerminateInstances.
 
 use crate::core::units::ids::InstanceId;
 
@@ -46,15 +46,20 @@ fn matches(account: &Account, instance: &Instance, filters: &[Filter]) -> Result
     Ok(true)
 }
 
-fn visible(account: &Account, call: Call<'_>) -> Result<Vec<InstanceId>, Fault> {
+/// The instances that a call may see: those it names, or all of its region.
+pub(super) fn seen_by<'a>(account: &'a Account, call: Call<'a>) -> Result<impl Iterator<Item = &'a Instance>, Fault> {
     let asked = asked_ids(call);
     check_instance_ids(&asked)?;
-    let sees = |instance: &Instance| instance.region == *call.region && account.is_visible(instance, call.now);
-    let unknown: Vec<&str> = asked.iter().filter(|id| !account.instances.get(*id).is_some_and(&sees)).map(InstanceId::as_str).collect();
+    let sees = move |instance: &Instance| instance.region == *call.region && account.is_visible(instance, call.now);
+    let unknown: Vec<&str> = asked.iter().filter(|id| !account.instances.get(*id).is_some_and(sees)).map(InstanceId::as_str).collect();
     not_found(&unknown)?;
+    Ok(account.instances.values().filter(move |instance| sees(instance) && (asked.is_empty() || asked.contains(&instance.id))))
+}
+
+fn visible(account: &Account, call: Call<'_>) -> Result<Vec<InstanceId>, Fault> {
     let filters = call.params.filters();
     let mut found = Vec::new();
-    for instance in account.instances.values().filter(|instance| sees(instance) && (asked.is_empty() || asked.contains(&instance.id))) {
+    for instance in seen_by(account, call)? {
         if matches(account, instance, &filters)? {
             found.push(instance.id.clone());
         }
@@ -90,7 +95,7 @@ pub(super) fn write_reservation(xml: &mut Xml, account: &Account, id: &str, memb
     xml.list("instancesSet", instances.enumerate(), |xml, (index, instance)| write_instance(xml, account, instance, index));
 }
 
-fn write_state(xml: &mut Xml, name: &str, state: InstanceState) {
+pub(super) fn write_state(xml: &mut Xml, name: &str, state: InstanceState) {
     xml.element(name, |xml| {
         xml.text("code", state.code()).text("name", state.as_str());
     });
@@ -139,28 +144,6 @@ fn write_instance(xml: &mut Xml, account: &Account, instance: &Instance, index: 
         xml.text("groupId", group);
     });
     write_tags(xml, &instance.tags);
-}
-
-pub(super) fn describe_instance_status(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {
-    let all = call.params.flag("IncludeAllInstances");
-    let mut ids = visible(account, call)?;
-    ids.retain(|id| account.instances.get(id).is_some_and(|instance| all || instance.state == InstanceState::Running));
-    let (ids, next) = page(&ids, call.params, 100)?;
-    answered(|xml| {
-        xml.list("instanceStatusSet", ids.iter().filter_map(|id| account.instances.get(id)), |xml, instance| {
-            xml.text("instanceId", &instance.id);
-            xml.maybe("availabilityZone", account.places.zone(&instance.zone).map(|zone| zone.name.as_str()));
-            xml.text("availabilityZoneId", &instance.zone);
-            write_state(xml, "instanceState", instance.state);
-            let status = if instance.state == InstanceState::Running { "ok" } else { "not-applicable" };
-            for name in ["systemStatus", "instanceStatus"] {
-                xml.element(name, |xml| {
-                    xml.text("status", status);
-                });
-            }
-        });
-        xml.maybe("nextToken", next);
-    })
 }
 
 pub(super) fn terminate_instances(account: &mut Account, call: Call<'_>) -> Result<String, Fault> {

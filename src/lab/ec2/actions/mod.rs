@@ -9,6 +9,7 @@ mod prices;
 mod reservations;
 mod run;
 mod spot_requests;
+mod status;
 mod tags;
 mod templates;
 mod types;
@@ -54,7 +55,7 @@ fn action_named(name: &str) -> Option<Action> {
         "CreateFleet" => fleet::create_fleet,
         "RunInstances" => run::run_instances,
         "DescribeInstances" => instances::describe_instances,
-        "DescribeInstanceStatus" => instances::describe_instance_status,
+        "DescribeInstanceStatus" => status::describe_instance_status,
         "TerminateInstances" => instances::terminate_instances,
         "DescribeCapacityReservations" => reservations::describe,
         "DescribeSpotInstanceRequests" => spot_requests::describe,

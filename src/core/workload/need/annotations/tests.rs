@@ -28,6 +28,7 @@ fn every_annotation_reaches_the_need_or_the_schedule() {
             ("data-region", "us-east-1"),
             ("max-pool-share", "50%"),
             ("gang", "train"),
+            ("quiet-hours", "22:00-06:00 +02:00"),
         ],
         ONE_GPU,
     );
@@ -40,6 +41,7 @@ fn every_annotation_reaches_the_need_or_the_schedule() {
     assert_eq!((need.data_gib, need.data_region), (40, Some(Region::from("us-east-1"))));
     assert_eq!(schedule.deadline, Some(Deadline::After(Millis::from_hours(26))));
     assert_eq!((schedule.expected_runtime, schedule.checkpoint_grace), (Some(Millis::from_mins(90)), Some(Millis::from_secs(90))));
+    assert_eq!(schedule.quiet_hours, "22:00-06:00 +02:00".parse().ok());
     assert_eq!((schedule.spares, schedule.availability_goal_ppm), (2, Some(999_500)));
     assert_eq!((schedule.standby, schedule.max_share_per_mille, schedule.gang.as_deref()), (1, Some(500), Some("train")));
 }
