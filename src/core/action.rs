@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::core::fleet::{
-    Binding, ClaimSpec, ClaimStatus, ClassStatus, Ended, InterruptionMark, Launch, LaunchFailure, LaunchTemplate, MoveMark, NoticeKind,
-    Occupant, PoolStatus, Unhealthy, Warning,
+    Binding, ClaimSpec, ClaimStatus, ClassStatus, Ended, ImageSource, InterruptionMark, Launch, LaunchFailure, LaunchTemplate, MoveMark,
+    NoticeKind, Occupant, PoolStatus, Unhealthy, Warning,
 };
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::Lane;
@@ -368,6 +368,8 @@ pub enum Action {
         template: Box<LaunchTemplate>,
         /// Its subnets.
         subnets: Vec<String>,
+        /// Where its images are looked up.
+        images: Vec<ImageSource>,
     },
     /// Leaves a whole region alone for a while: the account may launch nothing there.
     CloseRegion {
