@@ -126,7 +126,7 @@ fn kinds(catalog: &Catalog, market: &Market) -> Vec<Kind> {
             let a = m.allocatable();
             Some(Kind {
                 price: o.price_per_hour.0,
-                room: [a.gpus, a.cpu.0, a.memory.0, a.disk.0],
+                room: [a.gpus, a.cpu.0, a.memory.0, a.disk.0, a.volumes],
                 gpu_memory: m.gpu_memory.0,
                 model: m.gpu_model.to_string(),
             })
@@ -141,7 +141,7 @@ fn takes(kind: &Kind, need: &Need) -> bool {
 }
 
 fn size(need: &Need) -> [i64; RESOURCES] {
-    [need.gpus, need.cpu.0, need.memory.0, need.disk.0]
+    [need.gpus, need.cpu.0, need.memory.0, need.disk.0, need.volumes]
 }
 
 /// First-fit-decreasing by CPU then memory; a node keeps every type that still holds it, and the cheapest is taken at the end.

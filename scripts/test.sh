@@ -24,7 +24,7 @@ step 'licences, bans and sources of all crates' scripts/supply-chain.sh
 step 'core, engine and backtests, without AWS and Kubernetes' env CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/core" cargo test --profile sim --no-default-features --no-fail-fast
 step 'the control plane and Postgres (built once)' scripts/tools.sh
 step 'the public FOCUS validator (installed once)' tests/focus/install.sh
-step 'an S3 to fetch bills from (installed once)' tests/s3/install.sh
+step 'an AWS of others: S3, EC2 and SQS (installed once)' tests/s3/install.sh
 # What is asked of AWS in these tests is recorded, and held against AWS's service models in the next step.
 requests="$PWD/target/requests"
 rm -rf "$requests"

@@ -10,7 +10,11 @@ use std::time::{Duration, Instant};
 use aws_credential_types::Credentials;
 use lowtide::aws::imds::ImdsReader;
 use lowtide::aws::{AwsCloud, AwsSettings, Timeouts};
-use lowtide::core::fleet::{Instance, InstanceState, Launch, LaunchTemplate, NoticeKind, ScheduledEvent, ScheduledKind, tags};
+use lowtide::core::fleet::image::alias_parameter;
+use lowtide::core::fleet::{
+    ImageBy, ImageSource, Instance, InstanceState, Launch, LaunchTemplate, NoticeKind, ScheduledEvent, ScheduledKind, tags,
+};
+use lowtide::core::market::catalog::Architecture;
 use lowtide::core::market::quota::QuotaFamily;
 use lowtide::core::market::scores::ScoreQuestion;
 use lowtide::core::market::{Capacity, CapacityType};
@@ -108,9 +112,10 @@ fn template() -> LaunchTemplate {
         region: HOME.into(),
         class: "use1".into(),
         name: "lowtide-0123".into(),
-        image: image_id(&HOME.into(), "x86_64"),
+        image: Some(image_id(&HOME.into(), "x86_64")),
         security_groups: vec!["sg-0123".into()],
         instance_profile: Some("lowtide-node".into()),
+        settings: Default::default(),
         user_data: "#cloud-config\n".into(),
         client_token: "template-token".into(),
     }
@@ -125,6 +130,7 @@ fn launch(token: &str, capacity_type: CapacityType) -> Launch {
         launch_template: "lowtide-0123".into(),
         launch_template_version: "1".into(),
         subnet: subnet_id(&ZONE.into()),
+        image: None,
         reservation: None,
         tags: [(tags::CLUSTER.to_owned(), "lab".to_owned()), (tags::CLAIM_UID.to_owned(), "uid-1".to_owned())].into(),
     }
@@ -182,6 +188,36 @@ async fn a_template_is_made_once_and_found_afterwards() {
     let again = LaunchTemplate { client_token: "another-token".into(), ..template() };
     assert_eq!(lab.cloud.ensure_launch_template(&again).await.unwrap(), "1");
     assert_eq!(lab.state().await["launch_templates"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn images_are_found_by_id_parameter_and_name_and_a_launch_boots_the_one_it_names() {
+    let lab = Lab::start().await;
+    let (amd, arm) = (image_id(&HOME.into(), "x86_64"), image_id(&HOME.into(), "arm64"));
+    let alias = |architecture| ImageBy::Parameter(alias_parameter("al2023-nvidia@1.33", architecture).unwrap());
+    let newest = ImageBy::Newest { owner: "self".into(), name: Some("lowtide-gpu-node-*".into()), tags: [].into() };
+    for by in [ImageBy::Id(amd.clone()), alias(Architecture::Amd64), newest.clone()] {
+        let source = ImageSource { architecture: Architecture::Amd64, by };
+        let found = lab.cloud.images(&HOME.into(), std::slice::from_ref(&source)).await.unwrap();
+        assert_eq!((&found[&Architecture::Amd64].id, &found[&Architecture::Amd64].source), (&amd, &source.to_string()));
+    }
+    for (by, fault) in [
+        (ImageBy::Id(amd.clone()), "is of x86_64, not of arm64"),
+        (ImageBy::Parameter("/nobody/wrote/this".into()), "has no parameter /nobody/wrote/this"),
+        (ImageBy::Newest { owner: "self".into(), name: Some("other-*".into()), tags: [].into() }, "no image in"),
+    ] {
+        let source = ImageSource { architecture: Architecture::Arm64, by };
+        let error = lab.cloud.images(&HOME.into(), &[source]).await.unwrap_err();
+        assert!(matches!(&error, CloudError::Refused { message, .. } if message.contains(fault)), "{error}");
+    }
+    // A template without an image, as of a class with one for each architecture.
+    lab.cloud.ensure_launch_template(&LaunchTemplate { image: None, ..template() }).await.unwrap();
+    let wrong = Launch { image: Some(arm), ..launch("token-arm", CapacityType::Spot) };
+    let error = lab.cloud.launch(&wrong).await.unwrap_err();
+    assert!(matches!(&error, CloudError::Refused { message, .. } if message.contains("does not match")), "{error}");
+    lab.cloud.launch(&Launch { image: Some(amd.clone()), ..launch("token-amd", CapacityType::Spot) }).await.unwrap();
+    let state = lab.state().await;
+    assert_eq!(state["instances"][0]["image_id"], amd.as_str(), "{state}");
 }
 
 #[tokio::test]

@@ -116,6 +116,7 @@ fn launch() -> Launch {
         launch_template: "lowtide-abc".into(),
         launch_template_version: "1".into(),
         subnet: "subnet-1".into(),
+        image: None,
         reservation: None,
         tags: [("lowtide-claim".to_owned(), "claim-1".to_owned())].into(),
     }
@@ -287,9 +288,10 @@ async fn a_template_that_exists_is_found() {
         region: "us-east-1".into(),
         class: "use1".into(),
         name: "lowtide-abc".into(),
-        image: "ami-1".into(),
+        image: Some("ami-1".into()),
         security_groups: vec!["sg-1".into()],
         instance_profile: Some("node".into()),
+        settings: Default::default(),
         user_data: "#cloud-config\n".into(),
         client_token: "t".into(),
     };

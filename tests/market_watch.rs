@@ -58,6 +58,9 @@ impl Classes {
                 zone_names: BTreeMap::new(),
                 taints: Vec::new(),
                 root_volume: None,
+                reserve: Default::default(),
+                images: Default::default(),
+                startup_taints: Vec::new(),
             };
             let (region, class_name, image) = (Region::from(region), name.clone(), String::new());
             let (security_groups, user_data, client_token) = (Vec::new(), String::new(), "t".to_owned());
@@ -65,9 +68,10 @@ impl Classes {
                 region,
                 class: class_name,
                 name: template,
-                image,
+                image: Some(image),
                 security_groups,
                 instance_profile: None,
+                settings: Default::default(),
                 user_data,
                 client_token,
             };

@@ -9,13 +9,16 @@ use aws_sdk_ec2::operation::create_fleet::CreateFleetOutput;
 use aws_sdk_ec2::types::{
     CapacityReservationSpecification, CapacityReservationTarget, DefaultTargetCapacityType, FleetLaunchTemplateConfigRequest,
     FleetLaunchTemplateOverridesRequest, FleetLaunchTemplateSpecificationRequest, FleetType, InstanceType as SdkInstanceType,
-    LaunchTemplateHttpTokensState, LaunchTemplateIamInstanceProfileSpecificationRequest, LaunchTemplateInstanceMetadataEndpointState,
-    LaunchTemplateInstanceMetadataOptionsRequest, LaunchTemplateInstanceMetadataTagsState, LaunchTemplateSpecification,
-    RequestLaunchTemplateData, ResourceType, ShutdownBehavior, Tag, TargetCapacitySpecificationRequest,
+    LaunchTemplateBlockDeviceMappingRequest, LaunchTemplateEbsBlockDeviceRequest, LaunchTemplateHttpTokensState,
+    LaunchTemplateIamInstanceProfileSpecificationRequest, LaunchTemplateInstanceMetadataEndpointState,
+    LaunchTemplateInstanceMetadataOptionsRequest, LaunchTemplateInstanceMetadataTagsState,
+    LaunchTemplateInstanceNetworkInterfaceSpecificationRequest, LaunchTemplatePlacementRequest, LaunchTemplateSpecification,
+    LaunchTemplatesMonitoringRequest, RequestLaunchTemplateData, ResourceType, ShutdownBehavior, Tag, TargetCapacitySpecificationRequest,
+    Tenancy, VolumeType,
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-use crate::core::fleet::{Launch, LaunchTemplate, Ownership, ownership, tags};
+use crate::core::fleet::{Launch, LaunchTemplate, Ownership, Volume, ownership, tags};
 use crate::core::market::CapacityType;
 use crate::core::units::ids::{InstanceId, Region, ReservationId};
 use crate::ports::CloudError;
@@ -94,6 +97,8 @@ impl AwsCloud {
         let override_ = FleetLaunchTemplateOverridesRequest::builder()
             .instance_type(SdkInstanceType::from(launch.capacity.instance_type.as_str()))
             .subnet_id(&launch.subnet)
+            // EC2 API reference: an override names an image in fleets of type instant only.
+            .set_image_id(launch.image.clone())
             .build();
         let template = FleetLaunchTemplateSpecificationRequest::builder()
             .launch_template_name(&launch.launch_template)
@@ -135,6 +140,7 @@ impl AwsCloud {
             .launch_template(template)
             .instance_type(SdkInstanceType::from(launch.capacity.instance_type.as_str()))
             .subnet_id(&launch.subnet)
+            .set_image_id(launch.image.clone())
             .capacity_reservation_specification(into)
             .min_count(1)
             .max_count(1);
@@ -172,20 +178,56 @@ fn template_data(template: &LaunchTemplate) -> RequestLaunchTemplateData {
     let metadata = LaunchTemplateInstanceMetadataOptionsRequest::builder()
         .http_endpoint(LaunchTemplateInstanceMetadataEndpointState::Enabled)
         .http_tokens(LaunchTemplateHttpTokensState::Required)
-        // Pods must not reach the node's credentials; the node agent runs in the host network.
-        .http_put_response_hop_limit(1)
+        // Pods must not reach the node's credentials, unless the class says so; the node agent runs in the host network.
+        .http_put_response_hop_limit(template.settings.metadata_hop_limit.unwrap_or(1))
         .instance_metadata_tags(LaunchTemplateInstanceMetadataTagsState::Enabled)
         .build();
     let profile =
         template.instance_profile.as_ref().map(|name| LaunchTemplateIamInstanceProfileSpecificationRequest::builder().name(name).build());
+    let settings = &template.settings;
+    // EC2 API reference: with a network interface, security groups are the interface's.
+    let interface = settings.public_address.map(|public| {
+        let groups = template.security_groups.clone();
+        LaunchTemplateInstanceNetworkInterfaceSpecificationRequest::builder()
+            .device_index(0)
+            .associate_public_ip_address(public)
+            .set_groups(Some(groups))
+            .build()
+    });
+    let groups = interface.is_none().then(|| template.security_groups.clone());
+    let volumes: Vec<_> = settings.volumes.iter().map(volume).collect();
+    let placed = settings.placement_group.is_some() || settings.dedicated;
+    let placement = placed.then(|| {
+        let tenancy = settings.dedicated.then_some(Tenancy::Dedicated);
+        LaunchTemplatePlacementRequest::builder().set_group_name(settings.placement_group.clone()).set_tenancy(tenancy).build()
+    });
+    let monitoring = settings.detailed_monitoring.then(|| LaunchTemplatesMonitoringRequest::builder().enabled(true).build());
     RequestLaunchTemplateData::builder()
-        .image_id(&template.image)
-        .set_security_group_ids(Some(template.security_groups.clone()))
+        .set_image_id(template.image.clone())
+        .set_security_group_ids(groups)
+        .set_network_interfaces(interface.map(|one| vec![one]))
+        .set_block_device_mappings((!volumes.is_empty()).then_some(volumes))
+        .set_placement(placement)
+        .set_monitoring(monitoring)
         .set_iam_instance_profile(profile)
         .user_data(aws_smithy_types::base64::encode(&template.user_data))
         .instance_initiated_shutdown_behavior(ShutdownBehavior::Terminate)
         .metadata_options(metadata)
         .build()
+}
+
+fn volume(volume: &Volume) -> LaunchTemplateBlockDeviceMappingRequest {
+    let disk = LaunchTemplateEbsBlockDeviceRequest::builder()
+        .delete_on_termination(true)
+        .set_volume_size(volume.size_gib)
+        .volume_type(VolumeType::from(volume.kind.as_str()))
+        .set_iops(volume.iops)
+        .set_throughput(volume.throughput)
+        .set_encrypted(volume.encrypted)
+        .set_kms_key_id(volume.kms_key.clone())
+        .set_snapshot_id(volume.snapshot.clone())
+        .build();
+    LaunchTemplateBlockDeviceMappingRequest::builder().device_name(&volume.device).ebs(disk).build()
 }
 
 /// The outcome of a fleet of one. HTTP 200 without an instance is normal: the reason is among the errors.
@@ -202,6 +244,7 @@ fn instance_of(answer: &CreateFleetOutput) -> Result<InstanceId, CloudError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::fleet::MachineSettings;
     use aws_sdk_ec2::types::{CreateFleetError, CreateFleetInstance};
 
     #[test]
@@ -216,17 +259,57 @@ mod tests {
     }
 
     #[test]
-    fn a_template_demands_imdsv2_and_keeps_pods_away_from_it() {
-        let data = template_data(&LaunchTemplate {
+    fn a_template_says_what_the_class_says_of_disks_network_and_place() {
+        let volume = Volume {
+            device: "/dev/xvda".into(),
+            size_gib: Some(200),
+            kind: "gp3".into(),
+            throughput: Some(500),
+            encrypted: Some(true),
+            snapshot: Some("snap-1".into()),
+            ..Volume::default()
+        };
+        let settings = MachineSettings {
+            volumes: vec![volume],
+            public_address: Some(false),
+            metadata_hop_limit: Some(2),
+            placement_group: Some("gpus".into()),
+            dedicated: true,
+            detailed_monitoring: true,
+        };
+        let data = template_data(&LaunchTemplate { image: None, settings, ..template() });
+        let disk = &data.block_device_mappings()[0];
+        assert_eq!(
+            (disk.device_name(), disk.ebs().unwrap().volume_size(), disk.ebs().unwrap().throughput()),
+            (Some("/dev/xvda"), Some(200), Some(500))
+        );
+        assert_eq!((disk.ebs().unwrap().volume_type(), disk.ebs().unwrap().snapshot_id()), (Some(&VolumeType::Gp3), Some("snap-1")));
+        let interface = &data.network_interfaces()[0];
+        assert_eq!((interface.associate_public_ip_address(), interface.groups()), (Some(false), ["sg-1".to_owned()].as_slice()));
+        assert!(data.security_group_ids().is_empty(), "EC2 refuses both");
+        assert_eq!(data.metadata_options().unwrap().http_put_response_hop_limit(), Some(2));
+        let placement = data.placement().unwrap();
+        assert_eq!((placement.group_name(), placement.tenancy()), (Some("gpus"), Some(&Tenancy::Dedicated)));
+        assert_eq!((data.monitoring().unwrap().enabled(), data.image_id()), (Some(true), None));
+    }
+
+    fn template() -> LaunchTemplate {
+        LaunchTemplate {
             region: "us-east-1".into(),
             class: "use1".into(),
             name: "lowtide-1".into(),
-            image: "ami-1".into(),
+            image: Some("ami-1".into()),
             security_groups: vec!["sg-1".into()],
             instance_profile: Some("node".into()),
+            settings: MachineSettings::default(),
             user_data: "#cloud-config\n".into(),
             client_token: "t".into(),
-        });
+        }
+    }
+
+    #[test]
+    fn a_template_demands_imdsv2_and_keeps_pods_away_from_it() {
+        let data = template_data(&template());
         let metadata = data.metadata_options().unwrap();
         assert_eq!(metadata.http_tokens(), Some(&LaunchTemplateHttpTokensState::Required));
         assert_eq!(metadata.http_put_response_hop_limit(), Some(1));

@@ -9,6 +9,7 @@ pub mod dry_runs;
 mod errors;
 pub mod fleet;
 mod health;
+mod images;
 pub mod imds;
 pub mod instances;
 pub mod interruption;
@@ -35,9 +36,9 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
-use crate::core::fleet::{Instance, Launch, LaunchTemplate, ScheduledEvent};
+use crate::core::fleet::{Instance, Launch, LaunchTemplate, ScheduledEvent, FoundImage, ImageSource};
 use crate::core::market::Quote;
-use crate::core::market::catalog::MachineType;
+use crate::core::market::catalog::{Architecture, MachineType};
 use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::CapacityReservation;
 use crate::core::market::scores::{PlacementScore, ScoreQuestion};
@@ -111,6 +112,7 @@ pub(crate) struct RegionClients {
     pub(crate) sqs_waiting: aws_sdk_sqs::Client,
     pub(crate) pricing: aws_sdk_pricing::Client,
     pub(crate) quotas: aws_sdk_servicequotas::Client,
+    pub(crate) ssm: aws_sdk_ssm::Client,
     /// Zone ids by zone name in this account; filled when first needed.
     pub(crate) zones: tokio::sync::OnceCell<BTreeMap<String, ZoneId>>,
     /// When all products of the region were last read for list prices.
@@ -187,6 +189,7 @@ impl AwsCloud {
             sqs_waiting: aws_sdk_sqs::Client::new(&asking_once(times.receive_wait + times.receive_slack)),
             pricing: aws_sdk_pricing::Client::new(&normal),
             quotas: aws_sdk_servicequotas::Client::new(&normal),
+            ssm: aws_sdk_ssm::Client::new(&normal),
             zones: tokio::sync::OnceCell::new(),
             full_listing_at: Mutex::default(),
             queue_urls: Mutex::default(),
@@ -248,6 +251,9 @@ impl Cloud for AwsCloud {
     }
     async fn subnet_zones(&self, region: &Region, subnets: &[String]) -> Result<BTreeMap<String, ZoneId>, CloudError> {
         self.zones_of_subnets(region, subnets).await
+    }
+    async fn images(&self, region: &Region, sources: &[ImageSource]) -> Result<BTreeMap<Architecture, FoundImage>, CloudError> {
+        self.images_of(region, sources).await
     }
     async fn ensure_launch_template(&self, template: &LaunchTemplate) -> Result<String, CloudError> {
         self.create_or_find_template(template).await

@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::core::fleet::{
-    Binding, ClaimSpec, ClaimStatus, ClassStatus, Ended, InterruptionMark, Launch, LaunchFailure, LaunchTemplate, MoveMark, NoticeKind,
-    Occupant, PoolStatus, ScheduledMark, Unhealthy, Warning,
+    Binding, ClaimSpec, ClaimStatus, ClassStatus, Ended, InterruptionMark, Launch, LaunchFailure, LaunchTemplate, MoveMark, NoticeKind, Occupant, PoolStatus, ScheduledMark, Unhealthy, Warning, ImageSource,
 };
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::Lane;
@@ -382,6 +381,8 @@ pub enum Action {
         template: Box<LaunchTemplate>,
         /// Its subnets.
         subnets: Vec<String>,
+        /// Where its images are looked up.
+        images: Vec<ImageSource>,
     },
     /// Leaves a whole region alone for a while: the account may launch nothing there.
     CloseRegion {

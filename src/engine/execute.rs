@@ -11,7 +11,7 @@ use super::driver::Engine;
 use super::record::Recorded;
 use super::state::Hold;
 use crate::core::action::{Action, ClaimPatch, ClusterAction, Event, EventKind, EventSubject, Step};
-use crate::core::fleet::{ClassProblem, ClassStatus, Launch, LaunchFailure, LaunchTemplate, TOKEN_ENDED};
+use crate::core::fleet::{ClassProblem, ClassStatus, ImageSource, Launch, LaunchFailure, LaunchTemplate, TOKEN_ENDED};
 use crate::core::market::{Capacity, CoolDownCause};
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::RefusedReplacement;
@@ -97,7 +97,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 self.state().notices.remove(receipt);
                 answer.map_err(|e| Stopped { why: e.to_string(), hold: AFTER_REFUSAL })
             }
-            Action::PrepareClass { class, template, subnets } => self.prepare_class(class, template, subnets).await,
+            Action::PrepareClass { class, template, subnets, images } => self.prepare_class(class, template, (subnets, images)).await,
             Action::CloseRegion { region, base, max, at } => {
                 self.state().memory.close_region(region, *at, *base, *max);
                 info!(%region, "the region is left alone: the account may launch nothing there");
@@ -229,31 +229,46 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         self.patch_claim(&launch.claim, patch, None).await
     }
 
-    async fn prepare_class(&self, class: &ClassName, template: &LaunchTemplate, subnets: &[String]) -> Result<(), Stopped> {
+    async fn prepare_class(
+        &self,
+        class: &ClassName,
+        template: &LaunchTemplate,
+        (subnets, sources): (&[String], &[ImageSource]),
+    ) -> Result<(), Stopped> {
         let prepared = async {
             let zones = self.ask("subnet-zones", self.cloud.subnet_zones(&template.region, subnets)).await?;
+            let images = match sources {
+                [] => (BTreeMap::new(), None),
+                some => (self.ask("images", self.cloud.images(&template.region, some)).await?, Some(self.clock.now())),
+            };
             let version = self.ask("launch-template", self.cloud.ensure_launch_template(template)).await?;
             // Without the names only pods that select zones by name cannot be placed: the class is usable nevertheless.
             let names = self.ask("zone-names", self.cloud.zone_names(&template.region)).await.unwrap_or_else(|error| {
                 warn!(%class, "the names of its zones could not be read: {error}");
                 BTreeMap::new()
             });
-            Ok::<_, CloudError>((zones, names, version))
+            Ok::<_, CloudError>((zones, names, version, images))
         };
         let status = match prepared.await {
-            Ok((zones, mut names, version)) => ClassStatus {
+            Ok((zones, mut names, version, images)) => ClassStatus {
                 zone_names: zones.values().map(|zone| (zone.clone(), names.remove(zone).unwrap_or_else(|| zone.to_string()))).collect(),
                 zones: zones.into_iter().map(|(subnet, zone)| (zone, subnet)).collect(),
                 launch_template: Some((template.name.clone(), version)),
+                images,
                 ready: Ok(()),
             },
             Err(error @ (CloudError::Refused { .. } | CloudError::Quota { .. })) => {
                 let code = if let CloudError::Refused { code, .. } = &error { code.clone() } else { "Quota".to_owned() };
-                let reason = if code.starts_with("InvalidSubnet") { "UnknownSubnet".to_owned() } else { "RefusedByEc2".to_owned() };
+                let reason = match code.as_str() {
+                    subnet if subnet.starts_with("InvalidSubnet") => "UnknownSubnet".to_owned(),
+                    image if image.starts_with("InvalidAMI") => "UnknownImage".to_owned(),
+                    _ => "RefusedByEc2".to_owned(),
+                };
                 ClassStatus {
                     zones: Default::default(),
                     zone_names: Default::default(),
                     launch_template: None,
+                    images: Default::default(),
                     ready: Err(ClassProblem { reason, text: error.to_string() }),
                 }
             }

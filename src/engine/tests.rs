@@ -8,8 +8,10 @@ use tokio::sync::watch;
 
 use super::driver::{Engine, Intervals};
 use crate::core::action::ClusterAction;
-use crate::core::fleet::{Claim, ClaimStatus, Instance, Launch, LaunchTemplate, NodeClass, Notice, NoticeKind, ScheduledEvent};
-use crate::core::market::catalog::{Catalog, MachineType};
+use crate::core::fleet::{
+    Claim, ClaimStatus, FoundImage, ImageSource, Instance, Launch, LaunchTemplate, NodeClass, Notice, NoticeKind, ScheduledEvent,
+};
+use crate::core::market::catalog::{Architecture, Catalog, MachineType};
 use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::CapacityReservation;
 use crate::core::market::scores::{PlacementScore, ScoreQuestion};
@@ -64,6 +66,9 @@ impl Cloud for SlowCloud {
     }
     async fn offerings(&self, _: &Region) -> Result<Vec<(InstanceType, ZoneId)>, CloudError> {
         Ok(vec![("g6.xlarge".into(), "use1-az4".into())])
+    }
+    async fn images(&self, _: &Region, _: &[ImageSource]) -> Result<BTreeMap<Architecture, FoundImage>, CloudError> {
+        Ok(BTreeMap::new())
     }
     async fn vcpu_quotas(&self, _: &Region) -> Result<Vec<VcpuQuota>, CloudError> {
         Ok(Vec::new())
@@ -196,6 +201,7 @@ fn claim(name: &str, status: ClaimStatus) -> Claim {
         launch_template: "t".into(),
         launch_template_version: "1".into(),
         subnet: "s".into(),
+        image: None,
         tags: BTreeMap::new(),
         bought_for: Vec::new(),
         bindings: Some(Vec::new()),
@@ -225,6 +231,9 @@ fn view() -> ClusterView {
         zone_names: BTreeMap::new(),
         taints: Vec::new(),
         root_volume: None,
+        reserve: Default::default(),
+        images: Default::default(),
+        startup_taints: Vec::new(),
     };
     let asked = ClaimStatus { launch_asked_at: Some(Timestamp(0)), ..ClaimStatus::default() };
     let running = ClaimStatus { instance: Some("i-old".into()), launched_at: Some(Timestamp(1_000_000)), ..ClaimStatus::default() };
@@ -232,9 +241,10 @@ fn view() -> ClusterView {
         region: class.region.clone(),
         class: class.name.clone(),
         name: "lowtide-1".into(),
-        image: "ami-1".into(),
+        image: Some("ami-1".into()),
         security_groups: Vec::new(),
         instance_profile: None,
+        settings: Default::default(),
         user_data: String::new(),
         client_token: "t".into(),
     };

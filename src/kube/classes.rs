@@ -8,16 +8,22 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::api::node_class::{GpuSharing, LaunchTemplateRef, NamedCapacityReservation, SharingMode};
+use super::api::node_class::{GpuNodeClassSpec, GpuSharing, LaunchTemplateRef, NamedCapacityReservation, SharingMode};
+use super::api::node_settings::{BlockDevice, ImageArchitecture, ImageInUse, KubeletSettings, NamedImage};
 use super::api::{ConditionStatus, GpuNodeClass, GpuNodeClassStatus, Moment};
 use super::daemonsets::labels_in;
 use super::names;
 use super::pools::ready_condition;
 use super::user_data::{self, UserDataError};
-use crate::core::fleet::{ClassProblem, ClassStatus, LaunchTemplate, NodeClass};
+use crate::core::fleet::image::alias_parameter;
+use crate::core::fleet::{
+    ClassImages, ClassProblem, ClassStatus, FoundImage, ImageBy, ImageSource, LaunchTemplate, MachineSettings, NodeClass, Volume,
+};
+use crate::core::market::catalog::Architecture;
 use crate::core::market::reservation::NamedReservation;
-use crate::core::units::Mebibytes;
+use crate::core::market::reserve::NodeReserve;
 use crate::core::units::ids::{ClassName, Region, ReservationId, ZoneId, derive_uuid};
+use crate::core::units::{Mebibytes, Millicores};
 use crate::core::workload::sharing::{self as core_sharing, Sharing};
 
 /// Reads a class.
@@ -40,8 +46,97 @@ pub fn read(object: &GpuNodeClass) -> NodeClass {
         reservations: spec.capacity_reservations.iter().map(named_reservation).collect(),
         node_labels: node_labels(object),
         zone_names: status.zone_names.iter().map(|(zone, name)| (ZoneId::from(zone.as_str()), name.clone())).collect(),
-        taints: spec.bootstrap.extra.get("node-taint").map(|text| taints_in(text)).unwrap_or_default(),
-        root_volume: spec.root_volume_gib.map(|gib| Mebibytes(i64::from(gib) * 1_024)),
+        taints: taints(spec),
+        startup_taints: spec.startup_taints.iter().map(|taint| taint.key.clone()).collect(),
+        root_volume: root_volume(spec),
+        reserve: spec.kubelet.as_ref().map(reserve).unwrap_or_default(),
+        images: ClassImages {
+            sources: spec.images.iter().filter_map(image_source).collect(),
+            found: status.images.iter().map(found_image).collect(),
+            looked_up_at: status.images_looked_up_at.map(Into::into),
+        },
+    }
+}
+
+fn architecture(written: ImageArchitecture) -> Architecture {
+    match written {
+        ImageArchitecture::Amd64 => Architecture::Amd64,
+        ImageArchitecture::Arm64 => Architecture::Arm64,
+    }
+}
+
+/// Where an image is looked up; `None` if it names none, which the API server refuses.
+fn image_source(written: &NamedImage) -> Option<ImageSource> {
+    let architecture = architecture(written.architecture);
+    let by_id = written.id.clone().map(ImageBy::Id);
+    let by_parameter = || written.parameter.clone().map(ImageBy::Parameter);
+    let by_alias = || written.alias.as_deref().and_then(|alias| alias_parameter(alias, architecture)).map(ImageBy::Parameter);
+    let newest = || {
+        let of = written.newest.clone()?;
+        Some(ImageBy::Newest { owner: of.owner, name: of.name, tags: of.tags })
+    };
+    Some(ImageSource { architecture, by: by_id.or_else(by_parameter).or_else(by_alias).or_else(newest)? })
+}
+
+fn found_image(written: &ImageInUse) -> (Architecture, FoundImage) {
+    let ImageInUse { id, name, source, .. } = written.clone();
+    (architecture(written.architecture), FoundImage { id, name, source })
+}
+
+fn written_image((of, image): (&Architecture, &FoundImage)) -> ImageInUse {
+    let architecture = match of {
+        Architecture::Amd64 => ImageArchitecture::Amd64,
+        Architecture::Arm64 => ImageArchitecture::Arm64,
+    };
+    ImageInUse { architecture, id: image.id.clone(), name: image.name.clone(), source: image.source.clone() }
+}
+
+/// What pods' disk is counted against: as the class says, or the volume that holds them.
+fn root_volume(spec: &GpuNodeClassSpec) -> Option<Mebibytes> {
+    let holding = spec.block_devices.iter().find(|device| device.holds_pods).and_then(|device| device.size_gib);
+    spec.root_volume_gib.map(i64::from).or(holding.map(i64::from)).map(|gib| Mebibytes(gib * 1_024))
+}
+
+fn reserve(kubelet: &KubeletSettings) -> NodeReserve {
+    let (kube, system) = (kubelet.kube_reserved.clone().unwrap_or_default(), kubelet.system_reserved.clone().unwrap_or_default());
+    NodeReserve {
+        kube_cpu: kube.cpu_millicores.map(|cpu| Millicores(i64::from(cpu))),
+        kube_memory: kube.memory_mib.map(|memory| Mebibytes(i64::from(memory))),
+        system_cpu: Millicores(i64::from(system.cpu_millicores.unwrap_or(0))),
+        system_memory: Mebibytes(i64::from(system.memory_mib.unwrap_or(0))),
+        max_pods: kubelet.max_pods.map(i64::from),
+    }
+}
+
+/// The taints that pods must tolerate: the class's, and those that it gives k3s itself.
+fn taints(spec: &GpuNodeClassSpec) -> Vec<(String, String, String)> {
+    let of_k3s = spec.bootstrap.extra.get("node-taint").map(|text| taints_in(text)).unwrap_or_default();
+    let own = spec.taints.iter().map(|taint| (taint.key.clone(), taint.value.clone(), taint.effect.word().to_owned()));
+    own.chain(of_k3s).collect()
+}
+
+/// What the launch template says of the machine.
+fn machine_settings(spec: &GpuNodeClassSpec) -> MachineSettings {
+    MachineSettings {
+        volumes: spec.block_devices.iter().map(volume).collect(),
+        public_address: spec.associate_public_ip_address,
+        metadata_hop_limit: spec.metadata_hop_limit,
+        placement_group: spec.placement_group.clone(),
+        dedicated: spec.dedicated_tenancy,
+        detailed_monitoring: spec.detailed_monitoring,
+    }
+}
+
+fn volume(device: &BlockDevice) -> Volume {
+    Volume {
+        device: device.device_name.clone(),
+        size_gib: device.size_gib,
+        kind: device.volume_type.clone(),
+        iops: device.iops,
+        throughput: device.throughput_mibps,
+        encrypted: device.encrypted,
+        kms_key: device.kms_key_id.clone(),
+        snapshot: device.snapshot_id.clone(),
     }
 }
 
@@ -87,6 +182,7 @@ fn taints_in(text: &str) -> Vec<(String, String, String)> {
 fn node_labels(object: &GpuNodeClass) -> BTreeMap<String, String> {
     let spec = &object.spec;
     let mut labels = spec.bootstrap.extra.get("node-label").map(|text| labels_in(text)).unwrap_or_default();
+    labels.extend(spec.labels.clone());
     labels.extend(
         [
             ("kubernetes.io/os", "linux"),
@@ -108,8 +204,12 @@ pub fn launch_template(object: &GpuNodeClass, cluster_uid: &str) -> Result<Launc
     let spec = &object.spec;
     let class = ClassName::from(object.metadata.name.as_deref().unwrap_or_default());
     let user_data = user_data::write(&class, spec)?;
-    let content = json!([cluster_uid, class, spec.region, spec.image, spec.security_groups, spec.instance_profile, user_data]);
-    let hash: String = Sha256::digest(content.to_string().as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let settings = machine_settings(spec);
+    let mut content = vec![json!([cluster_uid, class, spec.region, spec.image, spec.security_groups, spec.instance_profile, user_data])];
+    // A class that sets none of these keeps the template that earlier versions made.
+    content.extend((settings != MachineSettings::default()).then(|| json!(settings)));
+    let content: String = content.iter().map(Value::to_string).collect();
+    let hash: String = Sha256::digest(content.as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     let name = format!("lowtide-{hash}");
     Ok(LaunchTemplate {
         region: Region::from(spec.region.as_str()),
@@ -119,6 +219,7 @@ pub fn launch_template(object: &GpuNodeClass, cluster_uid: &str) -> Result<Launc
         image: spec.image.clone(),
         security_groups: spec.security_groups.clone(),
         instance_profile: spec.instance_profile.clone(),
+        settings,
         user_data,
     })
 }
@@ -139,6 +240,8 @@ pub fn status_patch(observed: Option<&GpuNodeClassStatus>, generation: Option<i6
         "zones": zones,
         "zoneNames": zone_names,
         "launchTemplate": template,
+        "images": status.images.0.iter().map(written_image).collect::<Vec<_>>(),
+        "imagesLookedUpAt": status.images.1.map(Moment::from),
         "observedGeneration": generation,
     } })
 }

@@ -11,13 +11,17 @@
 //!   `provider-id=lowtide://<region>/<zone id>/lt-<instance id>`) before k3s starts. The last segment must not begin with `i-`: the
 //!   cloud controller manager of AWS deletes nodes of other VPCs that look like its own.
 //! - kubeadm: `#cloud-config` that writes a `JoinConfiguration`, and a script that fills in the same.
-//! - eks: a `NodeConfig` for nodeadm, which sets provider id and zone itself.
+//! - eks: a `NodeConfig` for nodeadm, which sets provider id and zone itself; with a script of the class's own, as MIME multipart.
+//! - bottlerocket: its settings, as TOML ([`bottlerocket`]).
 //!
 //! The join token is never in user data: machines read it from SSM with their instance profile.
+
+mod bottlerocket;
 
 use serde_json::{Value, json};
 
 use super::api::node_class::{BootstrapKind, GpuNodeClassSpec};
+use super::api::node_settings::{KubeletSettings, NodeTaint, Reserved, TaintEffect};
 use super::names;
 use crate::core::units::ids::ClassName;
 use crate::core::workload::need::constraints::{TYPE, ZONE_ID};
@@ -40,6 +44,10 @@ if [ $# -gt 1 ] && command -v mdadm >/dev/null; then mdadm --create /dev/md/lowt
 mkfs.ext4 -q -F \"$DISK\" && mkdir -p /var/lib/kubelet && mount \"$DISK\" /var/lib/kubelet\n\
 fi\n";
 const JOIN_SCRIPT: &str = "/usr/local/sbin/lowtide-join";
+const BEFORE_SCRIPT: &str = "/usr/local/sbin/lowtide-before";
+const AFTER_SCRIPT: &str = "/usr/local/sbin/lowtide-after";
+/// Between the parts of a MIME multipart document: never a line of a script or of YAML that we write.
+const BOUNDARY: &str = "==lowtide-user-data==";
 
 /// Taints that every node of ours registers with: no pod is scheduled there before the operator has found the claim, and then only that
 /// claim's pods. Kubelets may not change their taints afterwards (NodeRestriction).
@@ -56,6 +64,18 @@ pub enum UserDataError {
         /// The field.
         field: &'static str,
     },
+    /// A label's value that no kubelet would register with.
+    #[error(
+        "GpuNodeClass {class}: spec.labels[{key}] is {value:?}; a label's value has letters, digits, -, _ and ., and begins and ends with a letter or digit"
+    )]
+    Label {
+        /// The class.
+        class: ClassName,
+        /// The label.
+        key: String,
+        /// Its value.
+        value: String,
+    },
     /// The document could not be written as YAML.
     #[error("GpuNodeClass {class}: its user data could not be written as YAML: {fault}")]
     Yaml {
@@ -71,10 +91,14 @@ pub enum UserDataError {
 /// # Errors
 /// When a field that its bootstrap kind needs is not set.
 pub fn write(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataError> {
+    if let Some((key, value)) = spec.labels.iter().find(|(_, value)| !is_label_value(value)) {
+        return Err(UserDataError::Label { class: class.clone(), key: key.clone(), value: value.clone() });
+    }
     match spec.bootstrap.kind {
         BootstrapKind::K3s => k3s(class, spec),
         BootstrapKind::Kubeadm => kubeadm(class, spec),
         BootstrapKind::Eks => eks(class, spec),
+        BootstrapKind::Bottlerocket => bottlerocket::write(class, spec),
     }
 }
 
@@ -88,8 +112,12 @@ fn k3s(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataErr
     config.insert("token-file".into(), json!(K3S_TOKEN));
     config.insert("node-label".into(), json!(labels(class, spec).into_iter().chain(own_labels).collect::<Vec<_>>()));
     let own_taints = spec.bootstrap.extra.get("node-taint").cloned();
-    let taints = TAINTS.map(|(key, value)| format!("{key}={value}:NoSchedule"));
-    config.insert("node-taint".into(), json!(taints.into_iter().chain(own_taints).collect::<Vec<_>>()));
+    config.insert("node-taint".into(), json!(taints(spec).iter().map(taint_text).chain(own_taints).collect::<Vec<_>>()));
+    let arguments: Vec<String> = kubelet_flags(spec).into_iter().map(|(flag, value)| format!("{flag}={value}")).collect();
+    if !arguments.is_empty() {
+        let own_arguments = spec.bootstrap.extra.get("kubelet-arg").cloned();
+        config.insert("kubelet-arg".into(), json!(arguments.into_iter().chain(own_arguments).collect::<Vec<_>>()));
+    }
     let config = yaml(class, &Value::Object(config))?;
     let script = format!(
         "{head}umask 077\n{token} > {K3S_TOKEN}\n\
@@ -105,13 +133,22 @@ fn k3s(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataErr
         zone_id = ZONE_ID,
         kind = TYPE,
     );
-    cloud_config(class, K3S_CONFIG, &config, &script)
+    cloud_config(class, spec, (K3S_CONFIG, &config), &script)
 }
 
 fn kubeadm(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataError> {
     let token = needed(class, "tokenParameter", spec.bootstrap.token_parameter.as_deref())?;
     let hash = needed(class, "extra.caCertHash", spec.bootstrap.extra.get("caCertHash").map(String::as_str))?;
     let node_labels = labels(class, spec).join(",");
+    let instance = names::INSTANCE_ID;
+    let node_labels = format!("{node_labels},{instance}=@INSTANCE@,{}=@ZONE@,{ZONE_ID}=@ZONE@,{TYPE}=@TYPE@", names::ZONE);
+    let of_every = [
+        ("node-labels", node_labels),
+        ("provider-id", "lowtide://@REGION@/@ZONE@/lt-@INSTANCE@".to_owned()),
+        ("node-status-update-frequency", STATUS_EVERY.to_owned()),
+    ];
+    let arguments: Vec<Value> =
+        of_every.into_iter().chain(kubelet_flags(spec)).map(|(name, value)| json!({ "name": name, "value": value })).collect();
     let config = yaml(
         class,
         &json!({
@@ -122,11 +159,7 @@ fn kubeadm(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDat
                 "token": "@TOKEN@",
                 "caCertHashes": [hash],
             } },
-            "nodeRegistration": { "taints": TAINTS.map(|(key, value)| json!({ "key": key, "value": value, "effect": "NoSchedule" })), "kubeletExtraArgs": [
-                { "name": "node-labels", "value": format!("{node_labels},{}=@INSTANCE@,{}=@ZONE@,{ZONE_ID}=@ZONE@,{TYPE}=@TYPE@", names::INSTANCE_ID, names::ZONE) },
-                { "name": "provider-id", "value": "lowtide://@REGION@/@ZONE@/lt-@INSTANCE@" },
-                { "name": "node-status-update-frequency", "value": STATUS_EVERY },
-            ] },
+            "nodeRegistration": { "taints": taints(spec), "kubeletExtraArgs": arguments },
         }),
     )?;
     let script = format!(
@@ -136,14 +169,24 @@ fn kubeadm(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDat
         head = metadata_script(),
         token = read_token(token),
     );
-    cloud_config(class, KUBEADM_CONFIG, &config, &script)
+    cloud_config(class, spec, (KUBEADM_CONFIG, &config), &script)
 }
 
 fn eks(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataError> {
     let mut eks_labels = vec![format!("{}={class}", names::NODE_CLASS)];
     eks_labels.extend(sharing_label(spec).map(|(key, value)| format!("{key}={value}")));
+    eks_labels.extend(spec.labels.iter().map(|(key, value)| format!("{key}={value}")));
+    let registered: Vec<String> = taints(spec).iter().map(taint_text).collect();
+    let mut kubelet = json!({ "flags": [
+        format!("--node-labels={}", eks_labels.join(",")),
+        format!("--node-status-update-frequency={STATUS_EVERY}"),
+        format!("--register-with-taints={}", registered.join(",")),
+    ] });
+    if let Some(config) = spec.kubelet.as_ref().map(kubelet_config).filter(|config| !config.is_empty()) {
+        kubelet["config"] = Value::Object(config);
+    }
     let extra = |key: &str, field| needed(class, field, spec.bootstrap.extra.get(key).map(String::as_str));
-    yaml(
+    let config = yaml(
         class,
         &json!({
             "apiVersion": "node.eks.aws/v1alpha1",
@@ -156,21 +199,86 @@ fn eks(class: &ClassName, spec: &GpuNodeClassSpec) -> Result<String, UserDataErr
                     "cidr": extra("serviceCidr", "extra.serviceCidr")?,
                 },
                 // There the cloud provider sets region and zone labels.
-                "kubelet": { "flags": [
-                    format!("--node-labels={}", eks_labels.join(",")),
-                    format!("--node-status-update-frequency={STATUS_EVERY}"),
-                    format!("--register-with-taints={}", TAINTS.map(|(key, value)| format!("{key}={value}:NoSchedule")).join(",")),
-                ] },
+                "kubelet": kubelet,
                 "instance": { "localStorage": { "strategy": "RAID0" } },
             },
         }),
-    )
+    )?;
+    // nodeadm joins after all scripts of user data have run.
+    Ok(match spec.user_data.as_ref().and_then(|own| own.before.as_ref()) {
+        None => config,
+        Some(before) => multipart(&[("text/x-shellscript; charset=\"us-ascii\"", before), ("application/node.eks.aws", &config)]),
+    })
+}
+
+/// A MIME multipart document of these parts: content type and text.
+fn multipart(parts: &[(&str, &str)]) -> String {
+    let head = format!("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"{BOUNDARY}\"\n");
+    let body: String = parts.iter().map(|(kind, text)| format!("\n--{BOUNDARY}\nContent-Type: {kind}\n\n{text}\n")).collect();
+    format!("{head}{body}\n--{BOUNDARY}--\n")
+}
+
+/// The taints that a node registers with: ours, the class's, and those it starts with.
+fn taints(spec: &GpuNodeClassSpec) -> Vec<NodeTaint> {
+    let ours = TAINTS.map(|(key, value)| NodeTaint { key: key.to_owned(), value: value.to_owned(), effect: TaintEffect::NoSchedule });
+    ours.into_iter().chain(spec.taints.iter().cloned()).chain(spec.startup_taints.iter().cloned()).collect()
+}
+
+/// As kubelets take it on the command line.
+fn taint_text(taint: &NodeTaint) -> String {
+    format!("{}={}:{}", taint.key, taint.value, taint.effect.word())
+}
+
+/// The kubelet's settings as command line arguments, without `--`.
+fn kubelet_flags(spec: &GpuNodeClassSpec) -> Vec<(&'static str, String)> {
+    let Some(kubelet) = &spec.kubelet else { return Vec::new() };
+    let kept = |reserved: &Option<Reserved>| reserved.as_ref().map(reserved_list).filter(|list| !list.is_empty());
+    let list = |pairs: Vec<(&str, String)>| pairs.iter().map(|(what, amount)| format!("{what}={amount}")).collect::<Vec<_>>().join(",");
+    let all = [
+        ("max-pods", kubelet.max_pods.map(|most| most.to_string())),
+        ("kube-reserved", kept(&kubelet.kube_reserved).map(list)),
+        ("system-reserved", kept(&kubelet.system_reserved).map(list)),
+        ("image-gc-high-threshold", kubelet.image_gc_high_threshold_percent.map(|percent| percent.to_string())),
+        ("image-gc-low-threshold", kubelet.image_gc_low_threshold_percent.map(|percent| percent.to_string())),
+    ];
+    all.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect()
+}
+
+/// The same as fields of a KubeletConfiguration.
+fn kubelet_config(kubelet: &KubeletSettings) -> serde_json::Map<String, Value> {
+    let kept = |reserved: &Option<Reserved>| {
+        let pairs = reserved.as_ref().map(reserved_list).filter(|list| !list.is_empty())?;
+        Some(Value::Object(pairs.into_iter().map(|(what, amount)| (what.to_owned(), json!(amount))).collect()))
+    };
+    let all = [
+        ("maxPods", kubelet.max_pods.map(|most| json!(most))),
+        ("kubeReserved", kept(&kubelet.kube_reserved)),
+        ("systemReserved", kept(&kubelet.system_reserved)),
+        ("imageGCHighThresholdPercent", kubelet.image_gc_high_threshold_percent.map(|percent| json!(percent))),
+        ("imageGCLowThresholdPercent", kubelet.image_gc_low_threshold_percent.map(|percent| json!(percent))),
+    ];
+    all.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?))).collect()
+}
+
+/// What is kept, in Kubernetes' quantities.
+fn reserved_list(reserved: &Reserved) -> Vec<(&'static str, String)> {
+    let cpu = reserved.cpu_millicores.map(|cpu| ("cpu", format!("{cpu}m")));
+    let memory = reserved.memory_mib.map(|memory| ("memory", format!("{memory}Mi")));
+    cpu.into_iter().chain(memory).collect()
+}
+
+/// Kubernetes' rule for the values of labels.
+fn is_label_value(text: &str) -> bool {
+    let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+    let inside = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    text.len() <= 63 && edge(text.chars().next()) && edge(text.chars().last()) && text.chars().all(inside)
 }
 
 /// Labels common to all machines of the class.
 fn labels(class: &ClassName, spec: &GpuNodeClassSpec) -> Vec<String> {
     let mut labels = vec![format!("{}={class}", names::NODE_CLASS), format!("{}={}", names::REGION, spec.region)];
     labels.extend(sharing_label(spec).map(|(key, value)| format!("{key}={value}")));
+    labels.extend(spec.labels.iter().map(|(key, value)| format!("{key}={value}")));
     labels
 }
 
@@ -196,14 +304,25 @@ fn read_token(parameter: &str) -> String {
     format!("aws ssm get-parameter --region \"$REGION\" --name '{parameter}' --with-decryption --query Parameter.Value --output text")
 }
 
-fn cloud_config(class: &ClassName, path: &str, config: &str, script: &str) -> Result<String, UserDataError> {
-    let document = json!({
-        "write_files": [
-            { "path": path, "permissions": "0600", "content": config },
-            { "path": JOIN_SCRIPT, "permissions": "0755", "content": script },
-        ],
-        "runcmd": [[JOIN_SCRIPT]],
-    });
+/// The class's own scripts run in front of the join and behind it, each only if the one before it succeeded.
+fn cloud_config(class: &ClassName, spec: &GpuNodeClassSpec, (path, config): (&str, &str), script: &str) -> Result<String, UserDataError> {
+    let mut files = vec![
+        json!({ "path": path, "permissions": "0600", "content": config }),
+        json!({ "path": JOIN_SCRIPT, "permissions": "0755", "content": script }),
+    ];
+    let own = spec.user_data.clone().unwrap_or_default();
+    for (path, text) in [(BEFORE_SCRIPT, &own.before), (AFTER_SCRIPT, &own.after)] {
+        files.extend(text.iter().map(|text| json!({ "path": path, "permissions": "0755", "content": text })));
+    }
+    let commands: Vec<&str> = [own.before.as_ref().map(|_| BEFORE_SCRIPT), Some(JOIN_SCRIPT), own.after.as_ref().map(|_| AFTER_SCRIPT)]
+        .into_iter()
+        .flatten()
+        .collect();
+    let run = match commands.as_slice() {
+        [only] => json!([[only]]),
+        several => json!([["sh", "-c", several.join(" && ")]]),
+    };
+    let document = json!({ "write_files": files, "runcmd": run });
     Ok(format!("#cloud-config\n{}", yaml(class, &document)?))
 }
 
@@ -216,66 +335,4 @@ fn yaml(class: &ClassName, document: &Value) -> Result<String, UserDataError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn spec(bootstrap: Value) -> GpuNodeClassSpec {
-        serde_json::from_value(json!({
-            "region": "us-east-1", "subnets": ["subnet-1"], "image": "ami-1", "securityGroups": ["sg-1"], "bootstrap": bootstrap
-        }))
-        .unwrap()
-    }
-
-    fn parsed(text: &str) -> Value {
-        serde_saphyr::from_str(text).unwrap()
-    }
-
-    #[test]
-    fn k3s_finds_its_configuration_and_its_labels() {
-        let spec = spec(json!({ "kind": "k3s", "serverUrl": "https://10.0.0.10:6443", "tokenParameter": "/lowtide/token",
-                                "extra": { "server": "https://elsewhere", "node-label": "tier=gpu" } }));
-        let text = write(&"us".into(), &spec).unwrap();
-        assert!(!text.contains(names::GPU_SHARING) && text.starts_with("#cloud-config\n"), "{text}");
-        let document = parsed(&text);
-        assert_eq!(document["write_files"][0]["path"], K3S_CONFIG);
-        let config = parsed(document["write_files"][0]["content"].as_str().unwrap());
-        assert_eq!(config["server"], "https://10.0.0.10:6443");
-        assert_eq!(config["node-label"], json!(["lowtide.dev/node-class=us", "topology.kubernetes.io/region=us-east-1", "tier=gpu"]));
-        assert_eq!(config["node-taint"], json!(["nvidia.com/gpu=present:NoSchedule", "lowtide.dev/claim=none-yet:NoSchedule"]));
-        let script = document["write_files"][1]["content"].as_str().unwrap();
-        assert!(script.contains("--name '/lowtide/token'"), "{script}");
-        assert!(script.contains("- provider-id=lowtide://$REGION/$ZONE/lt-$INSTANCE\n"), "{script}");
-        let labels = "- lowtide.dev/instance-id=$INSTANCE\n- topology.kubernetes.io/zone=$ZONE\n- topology.k8s.aws/zone-id=$ZONE\n\
-            - node.kubernetes.io/instance-type=$TYPE\n";
-        assert!(script.contains(labels) && script.contains("- node-status-update-frequency=2s\n"), "{script}");
-        assert_eq!(document["runcmd"][0][0], JOIN_SCRIPT);
-        let shared = GpuNodeClassSpec { gpu_sharing: serde_json::from_value(json!({ "mode": "mps", "replicas": 4 })).unwrap(), ..spec };
-        assert!(write(&"us".into(), &shared).unwrap().contains("lowtide.dev/gpu-sharing=mps-4"));
-    }
-
-    #[test]
-    fn kubeadm_and_eks_say_what_is_missing_or_write_their_documents() {
-        let short = spec(json!({ "kind": "kubeadm", "serverUrl": "https://10.0.0.10:6443", "tokenParameter": "/t" }));
-        let fault = write(&"us".into(), &short).unwrap_err().to_string();
-        assert_eq!(fault, "GpuNodeClass us: spec.bootstrap.extra.caCertHash is required for this bootstrap kind; set it");
-
-        let full = spec(json!({ "kind": "kubeadm", "serverUrl": "https://10.0.0.10:6443", "tokenParameter": "/t",
-                                "extra": { "caCertHash": "sha256:ab" } }));
-        let document = parsed(&write(&"us".into(), &full).unwrap());
-        let join = parsed(document["write_files"][0]["content"].as_str().unwrap());
-        assert_eq!(join["discovery"]["bootstrapToken"]["apiServerEndpoint"], "10.0.0.10:6443");
-        assert_eq!(
-            join["nodeRegistration"]["taints"][1],
-            json!({ "key": "lowtide.dev/claim", "value": "none-yet", "effect": "NoSchedule" })
-        );
-        assert_eq!(join["nodeRegistration"]["kubeletExtraArgs"][1]["value"], "lowtide://@REGION@/@ZONE@/lt-@INSTANCE@");
-
-        let eks = spec(json!({ "kind": "eks", "serverUrl": "https://x.eks.amazonaws.com",
-                               "extra": { "clusterName": "prod", "certificateAuthority": "QQ==", "serviceCidr": "10.100.0.0/16" } }));
-        let document = parsed(&write(&"us".into(), &eks).unwrap());
-        assert_eq!((&document["kind"], &document["spec"]["cluster"]["name"]), (&json!("NodeConfig"), &json!("prod")));
-        assert_eq!(document["spec"]["kubelet"]["flags"][0], "--node-labels=lowtide.dev/node-class=us");
-        let taints = "--register-with-taints=nvidia.com/gpu=present:NoSchedule,lowtide.dev/claim=none-yet:NoSchedule";
-        assert!(document["spec"]["kubelet"]["flags"].as_array().unwrap().contains(&json!(taints)), "{document}");
-    }
-}
+mod tests;

@@ -9,6 +9,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::core::market::catalog::{Architecture, MachineType};
+use crate::core::market::reserve::NodeReserve;
+use crate::core::units::{Mebibytes, Millicores};
 use crate::core::workload::sharing::GpuSharing;
 
 use super::control_plane::KUBELET_ON;
@@ -86,6 +88,23 @@ impl SimulatedInstance {
     }
 }
 
+/// What a kubelet with these arguments keeps for itself. What it does not say is kept as EKS's images do: a bare kubelet keeps less.
+fn reserve(arguments: &[String]) -> NodeReserve {
+    let mut kept = NodeReserve::default();
+    for (flag, value) in arguments.iter().filter_map(|argument| argument.split_once('=')) {
+        let amount =
+            |what: &str, unit: &str| value.split(',').find_map(|pair| pair.strip_prefix(what)?.strip_suffix(unit)?.parse::<i64>().ok());
+        let (cpu, memory) = (amount("cpu=", "m").map(Millicores), amount("memory=", "Mi").map(Mebibytes));
+        match flag {
+            "max-pods" => kept.max_pods = value.parse().ok(),
+            "kube-reserved" => (kept.kube_cpu, kept.kube_memory) = (cpu, memory),
+            "system-reserved" => (kept.system_cpu, kept.system_memory) = (cpu.unwrap_or_default(), memory.unwrap_or_default()),
+            _ => {}
+        }
+    }
+    kept
+}
+
 /// The Node that this machine's kubelet registers.
 pub fn node(instance: &SimulatedInstance, machine: &MachineType, bootstrap: &Bootstrap) -> Result<Node, serde_json::Error> {
     let architecture = match machine.architecture {
@@ -108,9 +127,10 @@ pub fn node(instance: &SimulatedInstance, machine: &MachineType, bootstrap: &Boo
         labels.insert(key.to_owned(), value.to_owned());
     }
     let taints: Vec<_> = bootstrap.taints.iter().map(|t| json!({"key": t.key, "value": t.value, "effect": t.effect})).collect();
-    let free = machine.allocatable();
-    // Kubelet's bound: 110 pods, on EKS 250 above 30 vCPUs; the same rule as in `MachineType::allocatable`.
-    let pods = if machine.vcpus <= 30 { "110" } else { "250" };
+    let kept = reserve(&bootstrap.kubelet_arguments);
+    let free = machine.allocatable_of(&kept);
+    // Kubelet's bound: 110 pods, on EKS 250 above 30 vCPUs; the same rule as in `NodeReserve::leaves`.
+    let pods = kept.max_pods.unwrap_or(if machine.vcpus <= 30 { 110 } else { 250 }).to_string();
     serde_json::from_value(json!({
         "metadata": {
             "name": instance.node_name(),
@@ -136,7 +156,6 @@ pub fn node(instance: &SimulatedInstance, machine: &MachineType, bootstrap: &Boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::units::Mebibytes;
 
     fn instance(outcome: &str) -> SimulatedInstance {
         let text = format!(
@@ -179,6 +198,16 @@ mod tests {
         assert_eq!(node["status"]["addresses"][0]["address"], "10.1.0.7", "as EC2 says");
         assert_eq!(node["status"]["capacity"][GPU], "1");
         assert_ne!(node["status"]["allocatable"]["memory"], node["status"]["capacity"]["memory"]);
+    }
+
+    #[test]
+    fn what_the_user_data_reserves_is_not_allocatable() {
+        let kubelet_arguments =
+            ["max-pods=20", "kube-reserved=cpu=500m,memory=1000Mi", "system-reserved=cpu=100m"].map(str::to_owned).to_vec();
+        let node = node(&instance("ok"), &g6_xlarge(), &Bootstrap { kubelet_arguments, ..Bootstrap::default() }).unwrap();
+        let allocatable = node.status.unwrap().allocatable.unwrap();
+        // 4,000 - 600; 16,384 - 1,229 - 1,000 - 100.
+        assert_eq!(["cpu", "memory", "pods"].map(|what| allocatable[what].0.as_str()), ["3400m", "14055Mi", "20"]);
     }
 
     #[test]

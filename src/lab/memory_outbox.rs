@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::core::action::{ClusterAction, Plan, Step};
-use crate::core::fleet::{Instance, Launch, LaunchTemplate, ScheduledEvent};
+use crate::core::fleet::{Instance, Launch, LaunchTemplate, ScheduledEvent, FoundImage, ImageSource};
 use crate::core::market::Quote;
-use crate::core::market::catalog::MachineType;
+use crate::core::market::catalog::{Architecture, MachineType};
 use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::CapacityReservation;
 use crate::core::market::scores::{PlacementScore, ScoreQuestion};
@@ -161,6 +161,9 @@ impl Cloud for EmptyCloud {
         nothing()
     }
     async fn offerings(&self, _: &Region) -> Result<Vec<(InstanceType, ZoneId)>, CloudError> {
+        nothing()
+    }
+    async fn images(&self, _: &Region, _: &[ImageSource]) -> Result<BTreeMap<Architecture, FoundImage>, CloudError> {
         nothing()
     }
     async fn vcpu_quotas(&self, _: &Region) -> Result<Vec<VcpuQuota>, CloudError> {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 
-use crate::core::fleet::{Instance, Launch, LaunchTemplate, Notice, ScheduledEvent};
+use crate::core::fleet::{Instance, Launch, LaunchTemplate, Notice, ScheduledEvent, FoundImage, ImageSource};
 use crate::core::market::Quote;
+use crate::core::market::catalog::Architecture;
 use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::CapacityReservation;
 use crate::core::market::scores::{PlacementScore, ScoreQuestion};
@@ -150,6 +151,12 @@ pub trait Cloud: Send + Sync + 'static {
         region: &Region,
         subnets: &[String],
     ) -> impl Future<Output = Result<BTreeMap<String, ZoneId>, CloudError>> + Send;
+    /// The image of each source, one for each architecture; one that cannot be found, or is of another architecture, is `Refused` and named.
+    fn images(
+        &self,
+        region: &Region,
+        sources: &[ImageSource],
+    ) -> impl Future<Output = Result<BTreeMap<Architecture, FoundImage>, CloudError>> + Send;
     /// Makes sure that a launch template of this name exists; returns its version.
     fn ensure_launch_template(&self, template: &LaunchTemplate) -> impl Future<Output = Result<String, CloudError>> + Send;
     /// Buys one machine with the claim's token: CreateFleet `instant` with one override; RunInstances for one that goes into a reservation.

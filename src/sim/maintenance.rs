@@ -50,7 +50,8 @@ impl World {
         let chance = &mut self.maintenance.chance;
         let Some(id) = chance.one_of(&alive).cloned() else { return };
         let kind = chance.one_of(&ScheduledKind::ALL).copied().unwrap_or(ScheduledKind::InstanceRetirement);
-        let ahead = chance.span(Millis::from_hours(4), Millis::from_hours(60));
+        // Sooner than days: machines of the simulated weeks seldom live that long.
+        let ahead = chance.span(Millis::from_mins(210), Millis::from_hours(12));
         let called_off = chance.happens(200).then(|| Millis(chance.below(ahead.0)));
         self.say(&format!("EC2 schedules {kind} of {id} in {ahead}"));
         self.ec2.schedule(&id, ScheduledEvent { kind, not_before: now + ahead }, now, later);

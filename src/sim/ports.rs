@@ -15,8 +15,8 @@ use super::market::CapacityMarket;
 use super::planted::PlantedBug;
 use super::world::World;
 use crate::core::action::ClusterAction;
-use crate::core::fleet::{ClaimsNow, Instance, Launch, LaunchTemplate, ScheduledEvent};
-use crate::core::market::catalog::MachineType;
+use crate::core::fleet::{ClaimsNow, FoundImage, ImageSource, Instance, Launch, LaunchTemplate, ScheduledEvent};
+use crate::core::market::catalog::{Architecture, MachineType};
 use crate::core::market::quota::VcpuQuota;
 use crate::core::market::reservation::CapacityReservation;
 use crate::core::market::scores::{PlacementScore, ScoreQuestion};
@@ -188,6 +188,9 @@ impl Cloud for Hold {
         .await
     }
 
+    async fn images(&self, _: &Region, _: &[ImageSource]) -> Result<BTreeMap<Architecture, FoundImage>, CloudError> {
+        Ok(BTreeMap::new())
+    }
     async fn vcpu_quotas(&self, region: &Region) -> Result<Vec<VcpuQuota>, CloudError> {
         self.call(Port::Cloud, false, |world, _| Ok(world.account.quotas(region))).await
     }

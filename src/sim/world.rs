@@ -233,6 +233,9 @@ impl World {
                 zone_names: BTreeMap::new(),
                 taints: Vec::new(),
                 root_volume: None,
+                reserve: Default::default(),
+                images: Default::default(),
+                startup_taints: Vec::new(),
             });
             self.kube.templates.insert(class.clone(), template_of(&class, &region));
             classes.push(class);
@@ -529,9 +532,10 @@ fn template_of(class: &ClassName, region: &Region) -> LaunchTemplate {
         region: region.clone(),
         class: class.clone(),
         name: format!("lowtide-{region}"),
-        image: "ami-sim".into(),
+        image: Some("ami-sim".into()),
         security_groups: vec!["sg-sim".into()],
         instance_profile: None,
+        settings: Default::default(),
         user_data: String::new(),
         client_token: format!("template-{region}"),
     }

@@ -291,6 +291,7 @@ pub fn claim_spec(pods: Vec<PodIdentity>) -> ClaimSpec {
         launch_template: "lowtide-0123456789ab".into(),
         launch_template_version: "1".into(),
         subnet: "subnet-1".into(),
+        image: None,
         tags: [("team".to_owned(), "ml".to_owned())].into(),
         sharing: GpuSharing { sharing: Sharing::Mps { replicas: 4 }, context_reserve: Mebibytes(500) },
         reservation: Some("cr-0123".into()),

@@ -221,6 +221,7 @@ pub async fn statuses_are_read_back_and_a_pool_stays_until_its_last_claim(fixtur
         zones: [("use1-az4".into(), "subnet-1".into()), ("use1-az6".into(), "subnet-2".into())].into(),
         zone_names: [("use1-az4".into(), "us-east-1a".into())].into(),
         launch_template: Some((template.name.clone(), "1".into())),
+        images: Default::default(),
         ready: Ok(()),
     };
     fixture.cluster.apply(&ClusterAction::SetClassStatus { class: "us".into(), status: said.clone() }).await.unwrap();

@@ -82,6 +82,9 @@ pub fn class_of(class: &Class, zone_names: &BTreeMap<ZoneId, String>) -> NodeCla
         zone_names: zone_names.clone(),
         taints: class.taints.clone(),
         root_volume: class.root_volume.map(Mebibytes),
+        reserve: Default::default(),
+        images: Default::default(),
+        startup_taints: Vec::new(),
         region: Region::from(class.region),
         name,
     }

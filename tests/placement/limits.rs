@@ -157,7 +157,7 @@ fn of_equal_offers_the_preferred_is_taken_and_a_preference_never_costs_a_cent() 
     };
     let bought = |offers: &[(&'static str, i64)], prefers: Wishes| {
         let market = market(offers.iter().map(|(zone, price)| offer("us-east-1", zone, "g6.xlarge", spot, *price)));
-        let mut demands = pods("a", &need(1, 8, 1_000, 4));
+        let mut demands = pods("a", 1, &need(1, 8, 1_000, 4));
         demands.iter_mut().for_each(|d| d.apart.prefers = prefers.clone());
         let placement = placed(&market, &demands, &[], &[open_pool(&market)], &settings());
         placement.machines.iter().map(|m| m.capacity.zone.to_string()).collect::<Vec<_>>().join(", ")

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs an S3 that is not ours (moto, 100 MB, once), which tests/ledger/fetching.rs fetches bills from. Without it the test says that it left S3 out.
+# Installs an AWS that is not ours (moto, 100 MB, once): the S3 that tests/ledger/fetching.rs fetches bills from, and the EC2 and SQS that the operator
+# runs on in tests/moto. Without it these tests say that they left it out.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 venv="${LOWTIDE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/lowtide}/venv-s3"

@@ -95,6 +95,9 @@ impl Toy {
                     zone_names: BTreeMap::from([(ZoneId::from(zone), format!("{region}a"))]),
                     taints: Vec::new(),
                     root_volume: None,
+                    reserve: Default::default(),
+                    images: Default::default(),
+                    startup_taints: Vec::new(),
                 },
             );
             world.templates.insert(class.clone(), template_of(&class, region, &template.0));
@@ -493,9 +496,10 @@ pub fn template_of(class: &ClassName, region: &str, name: &str) -> LaunchTemplat
         region: region.into(),
         class: class.clone(),
         name: name.to_owned(),
-        image: "ami-1".into(),
+        image: Some("ami-1".into()),
         security_groups: Vec::new(),
         instance_profile: None,
+        settings: Default::default(),
         user_data: String::new(),
         client_token: "t".into(),
     }

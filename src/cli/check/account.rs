@@ -47,6 +47,7 @@ async fn of_class(cloud: &AwsCloud, cluster: &str, class: &NodeClass) -> Vec<Fin
     all.push(Finding::of_call(area(), ("subnets", "ec2:DescribeSubnets"), subnets, |found| {
         Ok(format!("{} in {}", found.len(), list(found.values())))
     }));
+    all.extend(images(area(), cloud, class).await);
     let types = cloud.machine_types(region).await;
     let known: Vec<InstanceType> = types.iter().flatten().map(|machine| machine.instance_type.clone()).collect();
     all.push(Finding::of_call(area(), ("GPU types", "ec2:DescribeInstanceTypes"), types, |types| Ok(format!("{} types", types.len()))));
@@ -77,6 +78,17 @@ async fn of_class(cloud: &AwsCloud, cluster: &str, class: &NodeClass) -> Vec<Fin
     all.push(queue(area(), cloud, class).await);
     all.push(clock(area(), cloud));
     all
+}
+
+/// The images of a class that has one for each architecture; one that is named for whatever is bought is tried by the first launch.
+async fn images(area: Area, cloud: &AwsCloud, class: &NodeClass) -> Option<Finding> {
+    if class.images.sources.is_empty() {
+        return None;
+    }
+    let found = cloud.images(&class.region, &class.images.sources).await;
+    Some(Finding::of_call(area, ("images", "ec2:DescribeImages and ssm:GetParameter"), found, |images| {
+        Ok(list(images.iter().map(|(of, image)| format!("{of:?} {} ({})", image.id, image.name).to_lowercase())))
+    }))
 }
 
 async fn offered(area: Area, cloud: &AwsCloud, class: &NodeClass, zones: &[ZoneId]) -> Finding {

@@ -187,6 +187,9 @@ impl Drawn {
                 zone_names: PLACES.iter().map(|(_, zone)| (ZoneId::from(*zone), format!("{zone}-name"))).collect(),
                 taints: Vec::new(),
                 root_volume: None,
+                reserve: Default::default(),
+                images: Default::default(),
+                startup_taints: Vec::new(),
                 region,
                 name,
             }

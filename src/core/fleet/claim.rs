@@ -170,6 +170,9 @@ pub struct ClaimSpec {
     pub launch_template_version: String,
     /// The subnet.
     pub subnet: String,
+    /// The image it boots; `None` is the launch template's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Tags of the instance, without those derived from the claim's uid.
     pub tags: BTreeMap<String, String>,
     /// The pods it was bought for.

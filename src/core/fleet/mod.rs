@@ -3,6 +3,7 @@
 mod binding;
 mod claim;
 mod identity;
+pub mod image;
 mod instance;
 mod launch;
 mod node;
@@ -20,8 +21,9 @@ pub use claim::{
     Claim, ClaimSpec, ClaimStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MoveMark, Occupant, TOKEN_ENDED, Unhealthy,
 };
 pub use identity::{Doubt, doubts};
+pub use image::{ClassImages, FoundImage, ImageBy, ImageSource};
 pub use instance::{Instance, InstanceState, tags};
-pub use launch::{Launch, LaunchTemplate};
+pub use launch::{Launch, LaunchTemplate, MachineSettings, Volume};
 pub use node::{Node, NodeState, OtherPod};
 pub use node_class::{ClassProblem, ClassStatus, NodeClass};
 pub use node_pool::{MonthBooks, NodePool, NodePoolSpec, PoolStatus, UnreadableSelector};

@@ -3,9 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::image::{ClassImages, FoundImage};
+use crate::core::market::catalog::Architecture;
+use crate::core::market::catalog::MachineType;
 use crate::core::market::reservation::NamedReservation;
+use crate::core::market::reserve::NodeReserve;
 use crate::core::units::Mebibytes;
+use crate::core::units::Resources;
 use crate::core::units::ids::{ClassName, Region, ZoneId};
+use crate::core::units::time::Timestamp;
 use crate::core::workload::sharing::GpuSharing;
 
 /// A node class: how a node is set up in one region.
@@ -37,8 +43,26 @@ pub struct NodeClass {
     pub zone_names: BTreeMap<ZoneId, String>,
     /// Taints that the class adds to its nodes: key, value, effect.
     pub taints: Vec<(String, String, String)>,
+    /// Keys of the taints that its nodes start with and that somebody takes off once they are ready for work.
+    pub startup_taints: Vec<String>,
     /// The root volume of its nodes; `None` is the image's own.
     pub root_volume: Option<Mebibytes>,
+    /// What its kubelets keep for themselves.
+    pub reserve: NodeReserve,
+    /// Which images its nodes boot.
+    pub images: ClassImages,
+}
+
+impl NodeClass {
+    /// What pods can use of a machine of this class, before daemonsets.
+    pub fn allocatable(&self, machine: &MachineType) -> Resources {
+        machine.allocatable_of(&self.reserve)
+    }
+
+    /// Its images as its status has them.
+    pub fn kept_images(&self) -> (BTreeMap<Architecture, FoundImage>, Option<Timestamp>) {
+        (self.images.found.clone(), self.images.looked_up_at)
+    }
 }
 
 /// Why nodes of a class cannot be launched.
@@ -70,6 +94,8 @@ pub struct ClassStatus {
     pub zone_names: BTreeMap<ZoneId, String>,
     /// The launch template: name and version.
     pub launch_template: Option<(String, String)>,
+    /// The images that were found, and when they were looked up.
+    pub images: (BTreeMap<Architecture, FoundImage>, Option<Timestamp>),
     /// `Ok` if nodes can be launched.
     pub ready: Result<(), ClassProblem>,
 }

@@ -1,8 +1,9 @@
 //! What an instance type is: its GPUs, CPU and memory, and how much of them pods can use.
 //!
-//! Decides: how a fractional GPU is counted, and what the kubelet and system reserve.
+//! Decides: how a fractional GPU is counted.
 //! Does not: know any price (see `market`) or where a type is sold (see `market_snapshot`).
 
+use super::reserve::NodeReserve;
 use crate::core::units::ids::{GpuModel, InstanceType};
 use crate::core::units::{Mebibytes, Millicores, Resources};
 use serde::{Deserialize, Serialize};
@@ -161,29 +162,15 @@ impl Catalog {
 }
 
 impl MachineType {
-    /// What pods can use of this machine, before daemonsets.
-    ///
-    /// - CPU: capacity less 6 % of the first core, 1 % of the second, 0.5 % of the third and fourth, 0.25 % of the rest.
-    ///   Source: EKS bootstrap and nodeadm, `kubeReserved.cpu`.
-    /// - Memory: capacity less 7.5 % that firmware and kernel keep (Karpenter's default `VM_MEMORY_OVERHEAD_PERCENT`), less
-    ///   255 MiB + 11 MiB per pod that kubelet and runtime keep (EKS `kubeReserved.memory`; 110 pods up to 30 vCPUs, else 250, the
-    ///   EKS bound for prefix delegation), less 100 MiB eviction threshold (kubelet default `memory.available<100Mi`).
-    /// - GPUs: all of them.
-    ///
-    /// Integer arithmetic, rounded against us.
+    /// What pods can use of this machine, before daemonsets, if its node keeps what EKS's own images do.
     pub fn allocatable(&self) -> Resources {
-        let cores = self.vcpus;
-        // In hundredths of a millicore, so that 2.5 millicores stay whole.
-        let reserved = 6_000 * cores.min(1) + 1_000 * (cores - 1).clamp(0, 1) + 500 * (cores - 2).clamp(0, 2) + 250 * (cores - 4).max(0);
-        let pods = if cores <= 30 { 110 } else { 250 };
-        let overhead = (self.memory.0 * 75 + 999) / 1_000;
-        Resources {
-            cpu: Millicores((cores * 1_000 - (reserved + 99) / 100).max(0)),
-            memory: Mebibytes((self.memory.0 - overhead - 255 - 11 * pods - 100).max(0)),
-            gpus: self.gpus,
-            disk: self.disk(ROOT_VOLUME),
-            volumes: self.volumes,
-        }
+        self.allocatable_of(&NodeReserve::default())
+    }
+
+    /// The same if its node keeps `reserve`. All GPUs are allocatable.
+    pub fn allocatable_of(&self, reserve: &NodeReserve) -> Resources {
+        let (cpu, memory) = reserve.leaves(self.vcpus, self.memory);
+        Resources { cpu, memory, gpus: self.gpus, disk: self.disk(ROOT_VOLUME), volumes: self.volumes }
     }
 
     /// What pods can use of its disk if the root volume has `root`: of the instance store, on which the user data of our node classes

@@ -19,6 +19,7 @@ pub mod price_changes;
 pub mod quota;
 mod quote;
 pub mod reservation;
+pub mod reserve;
 pub mod scores;
 pub mod shipped;
 

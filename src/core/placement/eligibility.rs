@@ -30,12 +30,12 @@ fn allowed(patterns: &[String], text: &str) -> bool {
 
 /// What pods can use of `machine` as a node of a class with these `terms`; no units if its model cannot be shared that way.
 pub fn usable(machine: &MachineType, terms: &NodeTerms) -> Usable {
-    let (whole, units, taken) = (machine.allocatable(), terms.sharing.units(machine), &terms.daemonsets);
+    let (whole, units, taken) = (machine.allocatable_of(&terms.reserve), terms.sharing.units(machine), &terms.daemonsets);
     Usable {
         resources: Resources {
             cpu: Millicores((whole.cpu.0 - taken.cpu.0).max(0)),
             memory: Mebibytes((whole.memory.0 - taken.memory.0).max(0)),
-            gpus: (units.count - taken.gpus).max(0),
+            gpus: (units.count - taken.gpus).min(terms.reserve.gpu_pods()).max(0),
             disk: Mebibytes((machine.disk(terms.root_volume.unwrap_or(ROOT_VOLUME)).0 - taken.disk.0).max(0)),
             volumes: (whole.volumes - taken.volumes).max(0),
         },
@@ -113,7 +113,7 @@ pub fn list_on_sale<'a>(on_sale: &OnSale<'a>, settings: &PlacementSettings, pool
         });
         let region_ok = *regions.entry(&offer.capacity.region).or_insert_with(|| allowed(&pool.regions, offer.capacity.region.as_str()));
         let unknown_type = Some(if region_ok { Refusal::GpuModel } else { Refusal::Region });
-        let known = machine.map(|m| pool_refusals(on_sale, settings, pool, offer, m, (region_ok, terms.is_some()), committed_for));
+        let known = machine.map(|m| pool_refusals(on_sale, settings, pool, offer, m, (region_ok, terms), committed_for));
         let (refusal, rescue_refusal) = known.unwrap_or((unknown_type, unknown_type));
         let class = Arc::clone(&terms.unwrap_or(&no_class).class);
         let interruptions_per_million_hours = learnt.interruptions_per_million_hours(offer, now);
@@ -143,7 +143,7 @@ fn pool_refusals(
     pool: &PoolPolicy,
     offer: &Offer,
     machine: &MachineType,
-    (region_ok, has_class): (bool, bool),
+    (region_ok, terms): (bool, Option<&NodeTerms>),
     committed_for: Millis,
 ) -> (Option<Refusal>, Option<Refusal>) {
     let at = &offer.capacity;
@@ -162,7 +162,8 @@ fn pool_refusals(
     let over_budget = pool.budget_left.is_some_and(|left| offer.price_per_hour.over(committed_for).to_micro_usd() > left);
     let checks = [
         (!region_ok, Refusal::Region),
-        (!has_class || (offer.source == PriceSource::Reservation && !pool.reserved.contains(at)), Refusal::NoNodeClass),
+        (terms.is_none() || (offer.source == PriceSource::Reservation && !pool.reserved.contains(at)), Refusal::NoNodeClass),
+        (terms.is_some_and(|terms| !terms.boots(machine.architecture)), Refusal::Architecture),
         (!pool.models.is_empty() && !pool.models.contains(&machine.gpu_model), Refusal::GpuModel),
         (!allowed(&pool.instance_types, at.instance_type.as_str()), Refusal::GpuModel),
         (!pool.capacity_types.is_empty() && !pool.capacity_types.contains(&at.capacity_type), Refusal::CapacityType),

@@ -5,10 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::core::market::catalog::Catalog;
+use crate::core::market::catalog::{Architecture, Catalog};
 use crate::core::market::egress::EgressPrices;
 use crate::core::market::quota::QuotaKey;
 use crate::core::market::reservation::ReservedOffer;
+use crate::core::market::reserve::NodeReserve;
 use crate::core::market::scores::ScoreBoard;
 use crate::core::market::{Capacity, CapacityType, CoolDown, Market, Offer};
 use crate::core::snapshot::memory::MarketMemory;
@@ -365,8 +366,19 @@ pub struct NodeTerms {
     pub daemonsets: Resources,
     /// The root volume of each; `None` is [`crate::core::market::catalog::ROOT_VOLUME`].
     pub root_volume: Option<Mebibytes>,
+    /// What their kubelets keep for themselves.
+    pub reserve: NodeReserve,
+    /// Architectures that the class has an image for; `None` is all.
+    pub architectures: Option<Vec<Architecture>>,
     /// What pods see of them.
     pub class: Arc<ClassLabels>,
+}
+
+impl NodeTerms {
+    /// Whether the class has an image for machines of this architecture.
+    pub fn boots(&self, architecture: Architecture) -> bool {
+        self.architectures.as_ref().is_none_or(|known| known.contains(&architecture))
+    }
 }
 
 /// What is left of a pool's limits; `None` is unlimited.

@@ -14,6 +14,7 @@ pub mod moment;
 pub mod node_claim;
 pub mod node_class;
 pub mod node_pool;
+pub mod node_settings;
 pub mod schema;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

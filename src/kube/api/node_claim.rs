@@ -128,6 +128,10 @@ pub struct FrozenLaunch {
     pub launch_template_version: String,
     /// The subnet in the zone.
     pub subnet: String,
+    /// The image it boots; absent: the launch template's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub image: Option<String>,
     /// The capacity reservation it is launched into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]

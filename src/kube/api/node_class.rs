@@ -6,6 +6,8 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
+use super::moment::Moment;
+use super::node_settings::{BlockDevice, ImageInUse, KubeletSettings, NamedImage, NodeTaint, OwnUserData};
 use super::schema;
 use crate::core::units::money::MicroUsdPerHour;
 
@@ -24,12 +26,17 @@ use crate::core::units::money::MicroUsdPerHour;
     printcolumn(name = "Region", type_ = "string", json_path = ".spec.region"),
     printcolumn(name = "Bootstrap", type_ = "string", json_path = ".spec.bootstrap.kind"),
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image"),
+    printcolumn(name = "Images", type_ = "string", json_path = ".status.images[*].id", priority = "1"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Why", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
     printcolumn(name = "Template", type_ = "string", json_path = ".status.launchTemplate.name", priority = "1"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.image) != (has(self.images) && size(self.images) > 0)").message("spec needs either image (one for whatever is bought) or images (one for each architecture)"))]
+#[x_kube(validation = Rule::new("!has(self.associatePublicIpAddress) || !has(self.capacityReservations) || size(self.capacityReservations) == 0").message("associatePublicIpAddress cannot be combined with capacityReservations: let the subnets assign addresses (mapPublicIpOnLaunch)"))]
+#[x_kube(validation = Rule::new("!has(self.userData) || self.bootstrap.kind in ['k3s', 'kubeadm'] || (self.bootstrap.kind == 'eks' && !has(self.userData.after))").message("userData.before works for k3s, kubeadm and eks, userData.after for k3s and kubeadm: nodeadm joins after all scripts, and Bottlerocket runs none"))]
+#[x_kube(validation = Rule::new("!has(self.blockDevices) || self.blockDevices.filter(d, has(d.holdsPods) && d.holdsPods).size() <= 1").message("at most one block device can have holdsPods"))]
 pub struct GpuNodeClassSpec {
     /// The region. It cannot change: create another class.
     #[schemars(schema_with = "schema::region")]
@@ -39,9 +46,16 @@ pub struct GpuNodeClassSpec {
     #[schemars(length(min = 1, max = 16), inner(length(max = 64), regex(pattern = r"^subnet-[a-z0-9-]+$")))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub subnets: Vec<String>,
-    /// The machine image, e.g. `ami-0123456789abcdef0`.
+    /// The machine image, e.g. `ami-0123456789abcdef0`, for whatever is bought: its architecture is not looked at. Or use `images`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), regex(pattern = r"^ami-[a-z0-9-]+$"))]
-    pub image: String,
+    pub image: Option<String>,
+    /// The machine image of each architecture; types of others are not bought. Looked up every hour, shown in the status; each claim keeps
+    /// the one it was bought with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["architecture".into()]))]
+    pub images: Vec<NamedImage>,
     /// Security groups.
     #[schemars(length(min = 1, max = 16), inner(length(max = 64), regex(pattern = r"^sg-[a-z0-9-]+$")))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -67,10 +81,54 @@ pub struct GpuNodeClassSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
     pub capacity_reservations: Vec<NamedCapacityReservation>,
     /// The size of the image's root volume, in GiB: pods' `ephemeral-storage` is counted against it if a type has no larger instance store.
-    /// Absent: 20, as in EKS's own images.
+    /// Absent: that of the block device with `holdsPods`, otherwise 20, as in EKS's own images. It does not change the volume: `blockDevices` does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>", range(min = 8, max = 16384))]
     pub root_volume_gib: Option<u32>,
+    /// EBS volumes. Absent: the image's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["deviceName".into()]))]
+    pub block_devices: Vec<BlockDevice>,
+    /// Whether nodes have a public address. Absent: as the subnet says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub associate_public_ip_address: Option<bool>,
+    /// Network hops after which answers of instance metadata are dropped. 1, the default, keeps them from every pod outside the host network;
+    /// more requires Terraform's `node_hop_limit`. IMDSv2 is always required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>", range(min = 1, max = 64))]
+    pub metadata_hop_limit: Option<i32>,
+    /// The placement group that nodes are launched into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub placement_group: Option<String>,
+    /// Launches on hardware of this account's own, which costs more than the prices that lowtide compares.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dedicated_tenancy: bool,
+    /// CloudWatch metrics every minute, which cost extra.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub detailed_monitoring: bool,
+    /// Labels that every node registers with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    #[x_kube(validation = Rule::new("self.all(key, !key.startsWith('lowtide.dev/') && !key.contains('.lowtide.dev/') && (!(key.contains('kubernetes.io/') || key.contains('k8s.io/')) || key.startsWith('node.kubernetes.io/') || key.startsWith('kubelet.kubernetes.io/')))").message("labels of lowtide.dev are lowtide's, and kubelets may not set those of kubernetes.io but under node.kubernetes.io and kubelet.kubernetes.io"))]
+    #[x_kube(validation = Rule::new("self.all(key, size(self[key]) <= 63)").message("a label's value has at most 63 characters"))]
+    pub labels: BTreeMap<String, String>,
+    /// Taints that every node registers with; only pods that tolerate them are placed there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub taints: Vec<NodeTaint>,
+    /// Taints that every node registers with until whoever prepares it (a network plugin, a driver) takes them off: no pod needs to tolerate
+    /// them, and a node that keeps one has not joined.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub startup_taints: Vec<NodeTaint>,
+    /// Settings of the kubelet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubelet: Option<KubeletSettings>,
+    /// Scripts of yours around lowtide's user data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_data: Option<OwnUserData>,
     /// Tags added to instances. Keys without `/`, so that instance metadata can show them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 40))]
@@ -94,8 +152,9 @@ pub struct NamedCapacityReservation {
 /// How a machine becomes a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.kind == 'eks' || (has(self.tokenParameter) && self.tokenParameter != '')").message("bootstrap.tokenParameter is required for k3s and kubeadm: the name of an SSM parameter, never the token itself"))]
+#[x_kube(validation = Rule::new("self.kind in ['eks', 'bottlerocket'] || (has(self.tokenParameter) && self.tokenParameter != '')").message("bootstrap.tokenParameter is required for k3s and kubeadm: the name of an SSM parameter, never the token itself"))]
 #[x_kube(validation = Rule::new("self.kind != 'eks' || (has(self.extra) && ['clusterName', 'certificateAuthority', 'serviceCidr'].all(k, k in self.extra))").message("bootstrap.extra requires clusterName, certificateAuthority and serviceCidr for eks"))]
+#[x_kube(validation = Rule::new("self.kind != 'bottlerocket' || (has(self.extra) && ['clusterName', 'certificateAuthority'].all(k, k in self.extra))").message("bootstrap.extra requires clusterName and certificateAuthority for bottlerocket"))]
 #[x_kube(validation = Rule::new("self.kind != 'kubeadm' || (has(self.extra) && 'caCertHash' in self.extra)").message("bootstrap.extra requires caCertHash for kubeadm, e.g. sha256:..."))]
 pub struct Bootstrap {
     /// The bootstrap software on the image.
@@ -108,7 +167,7 @@ pub struct Bootstrap {
     #[schemars(length(max = 512), regex(pattern = r"^/[a-zA-Z0-9_./-]+$"))]
     pub token_parameter: Option<String>,
     /// What else the kind needs: k3s: additional keys for its `config.yaml`; kubeadm: `caCertHash`; eks: `clusterName`,
-    /// `certificateAuthority`, `serviceCidr`.
+    /// `certificateAuthority`, `serviceCidr`; bottlerocket: `clusterName`, `certificateAuthority` and optionally `clusterDnsIp`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub extra: BTreeMap<String, String>,
@@ -124,6 +183,8 @@ pub enum BootstrapKind {
     Kubeadm,
     /// EKS's nodeadm, reading a NodeConfig.
     Eks,
+    /// Bottlerocket of EKS, reading its settings as TOML.
+    Bottlerocket,
 }
 
 /// How pods share a GPU.
@@ -173,6 +234,13 @@ pub struct GpuNodeClassStatus {
     /// The name of each of these zones in this account, by zone id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub zone_names: BTreeMap<String, String>,
+    /// The image of each architecture that is used for what is bought now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["architecture".into()]))]
+    pub images: Vec<ImageInUse>,
+    /// When the images were looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images_looked_up_at: Option<Moment>,
     /// The launch template created from this class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launch_template: Option<LaunchTemplateRef>,

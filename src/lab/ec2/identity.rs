@@ -1,4 +1,4 @@
-//! STS (who am I) and Service Quotas (how much may I have).
+//! STS (who am I), Service Quotas (how much may I have) and SSM (which image is published).
 
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -71,4 +71,28 @@ fn quotas(account: &Account, signed: &SignedRequest) -> Result<Value, Fault> {
         }
         other => Err(Fault::bad("UnknownOperationException", other.to_owned())),
     }
+}
+
+/// GetParameter of the public parameters that hold image ids: the account's own image of the architecture that the name says.
+pub(super) fn ssm(simulator: &Simulator, signed: &SignedRequest) -> Response {
+    let (account, _) = simulator.account();
+    match parameter(&account, signed) {
+        Ok(body) => json_response(StatusCode::OK, &body, &signed.request_id),
+        Err(fault) => json_fault(&fault, "", &signed.request_id),
+    }
+}
+
+fn parameter(account: &Account, signed: &SignedRequest) -> Result<Value, Fault> {
+    let body: Value = serde_json::from_slice(&signed.body).map_err(|_| Fault::bad("SerializationException", "The body is not JSON."))?;
+    if signed.action != "GetParameter" {
+        return Err(Fault::bad("UnknownOperationException", signed.action.clone()));
+    }
+    let name = body["Name"].as_str().unwrap_or_default();
+    let architecture = ["x86_64", "amd64", "arm64"].into_iter().find(|word| name.split('/').any(|part| part == *word));
+    let (true, Some(word)) = (name.starts_with("/aws/service/") && account.facts.zones.contains_key(&signed.region), architecture) else {
+        return Err(Fault::bad("ParameterNotFound", ""));
+    };
+    let image = super::account::places::image_id(&signed.region, if word == "arm64" { "arm64" } else { "x86_64" });
+    let arn = format!("arn:aws:ssm:{}::parameter{name}", signed.region);
+    Ok(json!({"Parameter": {"ARN": arn, "DataType": "aws:ec2:image", "Name": name, "Type": "String", "Value": image, "Version": 1}}))
 }

@@ -219,6 +219,7 @@ async fn dispatch(simulator: &Simulator, signed: &SignedRequest) -> Response {
         "sts" => identity::sts(signed),
         "servicequotas" => identity::service_quotas(simulator, signed),
         "pricing" => pricing::answer(simulator, signed),
+        "ssm" => identity::ssm(simulator, signed),
         other => xml_fault(&Fault::bad("InvalidAction", format!("This simulator has no service {other:?}.")), &signed.request_id),
     }
 }

@@ -133,6 +133,7 @@ impl Kube {
                 let mut shown = self.classes.get(class).ok_or_else(|| ClusterError::Gone(format!("class {class}")))?.object.clone();
                 (shown.zones, shown.launch_template) = (status.zones.clone(), status.launch_template.clone());
                 shown.zone_names = status.zone_names.clone();
+                (shown.images.found, shown.images.looked_up_at) = status.images.clone();
                 shown.problem = status.ready.clone().err();
                 self.put_class(shown);
                 Ok(self.applied(Lane::Class(class.clone())))

@@ -22,6 +22,7 @@ locals {
         Action = [
           "ec2:DescribeAvailabilityZones",
           "ec2:DescribeCapacityReservations",
+          "ec2:DescribeImages",
           "ec2:DescribeInstances",
           "ec2:DescribeInstanceStatus",
           "ec2:DescribeInstanceTypeOfferings",
@@ -36,6 +37,13 @@ locals {
         ]
         Resource  = "*"
         Condition = { StringEquals = { "aws:RequestedRegion" = sort(tolist(var.regions)) } }
+      },
+      # Which image an alias or a parameter of a node class means. Public parameters have no account in their ARN.
+      {
+        Sid      = "ReadImageIds"
+        Effect   = "Allow"
+        Action   = "ssm:GetParameter"
+        Resource = [for name in sort(tolist(var.image_parameters)) : "arn:${local.partition}:ssm:*:*:parameter${name}"]
       },
       # The price list is served from us-east-1 whatever the target region.
       {
@@ -83,7 +91,7 @@ locals {
         Sid      = "LaunchWithTheRest"
         Effect   = "Allow"
         Action   = local.launch
-        Resource = [for kind in ["capacity-reservation", "network-interface", "spot-instances-request"] : "${local.ec2}${kind}/*"]
+        Resource = [for kind in ["capacity-reservation", "network-interface", "placement-group", "spot-instances-request"] : "${local.ec2}${kind}/*"]
       },
       # Images and snapshots have no account in their ARN; a snapshot's owner follows from its image.
       merge(

@@ -102,6 +102,17 @@ variable "image_owners" {
   }
 }
 
+variable "image_parameters" {
+  description = "SSM parameters, or patterns of them, that node classes may name for their images. The default is what AWS and others publish."
+  type        = set(string)
+  default     = ["/aws/service/*"]
+
+  validation {
+    condition     = length(var.image_parameters) > 0 && alltrue([for name in var.image_parameters : can(regex("^/[a-zA-Z0-9_.-]+/[a-zA-Z0-9_./*-]*$", name))])
+    error_message = "image_parameters must be names or patterns below a first word, e.g. /images/*, so that none covers the join token by accident."
+  }
+}
+
 variable "node_hop_limit" {
   description = "Highest metadata hop limit with which a node may be launched: with 1, no ordinary pod can reach the node's role."
   type        = number

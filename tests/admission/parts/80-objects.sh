@@ -34,6 +34,27 @@ expect_refused "eks without its cluster" "bootstrap.extra requires clusterName, 
 expect_ok "eks" try "$(class '{"kind":"eks","serverUrl":"https://a.example","extra":{"clusterName":"a","certificateAuthority":"b","serviceCidr":"10.0.0.0/16"}}')"
 expect_refused "sharing without replicas" "gpuSharing.replicas must be 1 for exclusive and at least 2 otherwise" try "$(class "$k3s" ',"gpuSharing":{"mode":"mps"}')"
 expect_refused "a tag key with a slash" "a tag key must not contain /" try "$(class "$k3s" ',"tags":{"a/b":"c"}')"
+bare() { class "$k3s" "$1" | sed 's/"image":"ami-1",//'; }
+expect_refused "a class without an image" "spec needs either image" try "$(bare '')"
+expect_refused "a class with both" "spec needs either image" try "$(class "$k3s" ',"images":[{"architecture":"amd64","id":"ami-1"}]')"
+expect_refused "an image named twice" "exactly one of id, parameter, alias and newest" try "$(bare ',"images":[{"architecture":"amd64","id":"ami-1","alias":"al2023-nvidia@1.33"}]')"
+expect_ok "images by architecture" try "$(bare ',"images":[{"architecture":"amd64","alias":"al2023-nvidia@1.33"},{"architecture":"arm64","newest":{"owner":"self","name":"gpu-*"}}]')"
+expect_ok "disks, kubelet, labels, taints, scripts and placement" try "$(class "$k3s" ',"labels":{"tier":"gpu","node.kubernetes.io/x":"why"},
+  "taints":[{"key":"team","value":"ml","effect":"NoSchedule"}],"startupTaints":[{"key":"cilium.io/agent-not-ready","effect":"NoExecute"}],
+  "kubelet":{"maxPods":60,"kubeReserved":{"cpuMillicores":300},"imageGcHighThresholdPercent":90,"imageGcLowThresholdPercent":70},
+  "blockDevices":[{"deviceName":"/dev/xvda","sizeGib":200,"throughputMibps":500,"encrypted":true,"kmsKeyId":"alias/x","holdsPods":true}],
+  "userData":{"before":"#!/bin/sh","after":"#!/bin/sh"},"associatePublicIpAddress":false,"metadataHopLimit":2,"placementGroup":"g","dedicatedTenancy":true,"detailedMonitoring":true')"
+expect_refused "a label of lowtide's" "labels of lowtide.dev are lowtide's" try "$(class "$k3s" ',"labels":{"lowtide.dev/x":"y"}')"
+expect_refused "a label that no kubelet may set" "kubelets may not set those of kubernetes.io" try "$(class "$k3s" ',"labels":{"topology.kubernetes.io/zone":"y"}')"
+expect_refused "image collection upside down" "the low one below the high one" try "$(class "$k3s" ',"kubelet":{"imageGcHighThresholdPercent":70,"imageGcLowThresholdPercent":90}')"
+expect_refused "iops of gp2" "iops can be set for gp3, io1 and io2 only" try "$(class "$k3s" ',"blockDevices":[{"deviceName":"/dev/xvda","sizeGib":20,"volumeType":"gp2","iops":3000}]')"
+expect_refused "a key without encryption" "kmsKeyId requires encrypted: true" try "$(class "$k3s" ',"blockDevices":[{"deviceName":"/dev/xvda","sizeGib":20,"kmsKeyId":"x"}]')"
+expect_refused "a public address with a reservation" "associatePublicIpAddress cannot be combined with capacityReservations" \
+  try "$(class "$k3s" ',"associatePublicIpAddress":true,"capacityReservations":[{"id":"cr-1"}]')"
+expect_refused "a script after nodeadm" "nodeadm joins after all scripts" \
+  try "$(class '{"kind":"eks","serverUrl":"https://a.example","extra":{"clusterName":"a","certificateAuthority":"b","serviceCidr":"10.0.0.0/16"}}' ',"userData":{"after":"#!/bin/sh"}')"
+expect_refused "bottlerocket without its cluster" "bootstrap.extra requires clusterName and certificateAuthority for bottlerocket" \
+  try "$(class '{"kind":"bottlerocket","serverUrl":"https://a.example","extra":{"clusterName":"a"}}')"
 expect_ok "class is created" kubectl create -f - <<<"$(class "$k3s")"
 expect_refused "class moves" "spec.region cannot change" kubectl patch gpunodeclass probe --type merge -p '{"spec":{"region":"us-east-2"}}'
 expect_ok "class gets another image" kubectl patch gpunodeclass probe --type merge -p '{"spec":{"image":"ami-2"}}'

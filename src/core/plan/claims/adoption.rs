@@ -151,6 +151,7 @@ fn spec_for(ours: &Ours, machine: &Instance, prices: AdoptedPrices) -> Result<(C
         launch_template,
         launch_template_version,
         subnet: class.zones.get(&machine.capacity.zone).cloned().unwrap_or_else(|| "adopted".to_owned()),
+        image: None,
         tags: class.tags.clone(),
         bought_for: Vec::new(),
         bindings: None,

@@ -94,7 +94,13 @@ fn template_is_gone(pass: &Pass, claim: &Claim, failure: &LaunchFailure) -> Opti
     let same = class.launch_template.as_ref().is_some_and(|(name, _)| *name == claim.spec.launch_template);
     let text = format!("launch template {} is gone from EC2 ({}): it is made again", claim.spec.launch_template, failure.code);
     let ready = Err(ClassProblem { reason: "LaunchTemplateGone".to_owned(), text });
-    let status = ClassStatus { zones: class.zones.clone(), zone_names: class.zone_names.clone(), launch_template: None, ready };
+    let status = ClassStatus {
+        zones: class.zones.clone(),
+        zone_names: class.zone_names.clone(),
+        launch_template: None,
+        images: class.kept_images(),
+        ready,
+    };
     same.then(|| cluster(ClusterAction::SetClassStatus { class: class.name.clone(), status }))
 }
 
@@ -153,6 +159,7 @@ fn launch_of((cluster_name, cluster_uid): (&str, &str), claim: &Claim) -> Launch
         launch_template: claim.spec.launch_template.clone(),
         launch_template_version: claim.spec.launch_template_version.clone(),
         subnet: claim.spec.subnet.clone(),
+        image: claim.spec.image.clone(),
         reservation: claim.spec.reservation.clone(),
         tags: all_tags,
     }

@@ -68,7 +68,8 @@ fn keep(pass: &mut Pass, claim: &Claim) {
 /// Writes down that the node is there, or gives the machine up when its time to join is over. True once it has joined.
 fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
     let units = claim.spec.gpu_units(&pass.world.catalog);
-    if let Some(node) = node.filter(|n| n.ready && n.allocatable.gpus >= units) {
+    let starting = node.and_then(|node| startup_taint(pass, claim, node));
+    if let Some(node) = node.filter(|n| n.ready && n.allocatable.gpus >= units && starting.is_none()) {
         // k3s' own controller writes `k3s` there, whatever the kubelet said.
         let kind = claim.spec.capacity.instance_type.as_str();
         let wrong = node.state.labels.get(TYPE).is_some_and(|said| said != kind);
@@ -94,6 +95,10 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
         None if pass.world.doubtful_nodes.values().any(twice) => {
             (Trigger::NeverJoined, CoolDownCause::NeverJoined, "joined, and two Nodes pass for it, so that neither is used".to_owned())
         }
+        Some(n) if n.ready && starting.is_some() => {
+            let taint = starting.unwrap_or_default();
+            (Trigger::NeverJoined, CoolDownCause::NeverJoined, format!("joined and still has its start-up taint {taint}"))
+        }
         Some(n) if n.ready => (Trigger::NoGpus, CoolDownCause::NoGpus, format!("joined with {} of {units} GPUs", n.allocatable.gpus)),
         Some(_) => (Trigger::NeverJoined, CoolDownCause::NeverJoined, "joined but was never Ready".to_owned()),
         None => (Trigger::NeverJoined, CoolDownCause::NeverJoined, "never joined".to_owned()),
@@ -106,6 +111,12 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
     let key = node.map_or_else(|| "no-node".to_owned(), |n| format!("ready-{}-gpus-{}", n.ready, n.allocatable.gpus));
     terminate(pass, claim, trigger, &key, text, cool);
     false
+}
+
+/// A start-up taint of its class that the node still has: whoever prepares the node takes it off when it is ready for work.
+fn startup_taint(pass: &Pass, claim: &Claim, node: &Node) -> Option<String> {
+    let class = pass.world.classes.get(&claim.spec.node_class)?;
+    node.state.foreign_taints.iter().find(|key| class.startup_taints.contains(key)).cloned()
 }
 
 /// The moment, by our clock, from which a machine has its time to join: a span between two readings of EC2's clock, so that a clock of ours

@@ -110,7 +110,9 @@ pub(in crate::core::plan) fn has_outgrown(pass: &Pass, claim: &Claim, pod: &Pod)
         return false;
     };
     let node = claim.status.node.as_ref().and_then(|name| pass.world.nodes.get(name));
-    let has = node.map_or_else(|| machine.allocatable(), |node| node.allocatable);
+    let class = pass.world.classes.get(&claim.spec.node_class);
+    let expected = || class.map_or_else(|| machine.allocatable(), |class| class.allocatable(machine));
+    let has = node.map_or_else(expected, |node| node.allocatable);
     need.cpu > has.cpu || need.memory > has.memory
 }
 

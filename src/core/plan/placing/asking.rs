@@ -256,6 +256,8 @@ fn pool_policy(pass: &Pass, pool: &NodePool) -> PoolPolicy {
         sharing: class.sharing,
         daemonsets: pass.daemonset_overhead(&class.name),
         root_volume: class.root_volume,
+        reserve: class.reserve,
+        architectures: (!class.images.sources.is_empty()).then(|| class.images.found.keys().copied().collect()),
         class: Arc::new(class_labels(class, zone)),
     };
     let named = |class: &NodeClass, id| class.reservations.iter().any(|n| n.id == id);

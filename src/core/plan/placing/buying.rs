@@ -417,19 +417,21 @@ fn buy_machine<'a, 'p>(
 fn spec_of(pass: &Pass, machine: &PlannedMachine, pool: &NodePool, class: &NodeClass) -> Option<ClaimSpec> {
     let (launch_template, launch_template_version) = class.launch_template.clone()?;
     let on_demand = super::super::reporting::facts::on_demand_price(pass, &machine.capacity);
+    let kind = pass.world.catalog.types.get(&machine.capacity.instance_type)?;
     Some(ClaimSpec {
         node_pool: pool.name.clone(),
         node_class: class.name.clone(),
         capacity: machine.capacity.clone(),
         price_per_hour: machine.price_per_hour,
         on_demand_per_hour: on_demand.or((machine.capacity.capacity_type == CapacityType::OnDemand).then_some(machine.price_per_hour)),
-        gpus: pass.world.catalog.types.get(&machine.capacity.instance_type)?.gpus,
+        gpus: kind.gpus,
         decision: DecisionId(uuid::Uuid::nil()),
         trigger: Trigger::PendingPod,
         attempt: 1,
         launch_template,
         launch_template_version,
         subnet: class.zones.get(&machine.capacity.zone)?.clone(),
+        image: class.images.of(kind.architecture).map(|image| image.id.clone()),
         tags: class.tags.clone(),
         sharing: class.sharing,
         reservation: reservation_for(pass, &machine.capacity, class)?,

@@ -78,11 +78,12 @@ fn room_on(pass: &Pass, claim: &Claim) -> Option<Room> {
     let machine = pass.world.catalog.types.get(&claim.spec.capacity.instance_type)?;
     let node = claim.status.node.as_ref().and_then(|name| pass.index.node(name));
     let units = claim.spec.sharing.units(machine);
-    let mut free = node.map_or(Resources { gpus: units.count, ..machine.allocatable() }, |n| n.allocatable);
+    let class = pass.world.classes.get(&claim.spec.node_class);
+    let expected = class.map_or_else(|| machine.allocatable(), |class| class.allocatable(machine));
+    let mut free = node.map_or(Resources { gpus: units.count, ..expected }, |n| n.allocatable);
     // A node's own count is in its CSINode, which lowtide does not watch.
     free.volumes = machine.volumes;
     free.take(pass.daemonset_overhead(&claim.spec.node_class));
-    let class = pass.world.classes.get(&claim.spec.node_class);
     for other in node.into_iter().flat_map(|n| &n.state.others) {
         free.take(other.requests);
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::super::pass::Pass;
 use super::super::placing::budget;
 use crate::core::action::{Action, ClusterAction};
+use crate::core::fleet::image::LOOKED_UP_EVERY;
 use crate::core::fleet::{ClassProblem, ClassStatus, NodeClass, NodePool, PoolStatus};
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::PoolName;
@@ -38,10 +39,13 @@ fn prepare(pass: &mut Pass, class: &NodeClass) {
     // Without their names, pods that select zones by name could not be placed.
     let named = class.zones.keys().all(|zone| class.zone_names.contains_key(zone));
     let zoned = !class.zones.is_empty() && class.zones.len() == class.subnets.len() && named;
-    if current && zoned && class.problem.is_none() {
+    let since = class.images.complete_since();
+    let imaged = class.images.sources.is_empty() || since.is_some_and(|at| !pass.due(at, LOOKED_UP_EVERY));
+    if current && zoned && imaged && class.problem.is_none() {
         return;
     }
-    let action = Action::PrepareClass { class: class.name.clone(), template: Box::new(template.clone()), subnets: class.subnets.clone() };
+    let (template, subnets, images) = (Box::new(template.clone()), class.subnets.clone(), class.images.sources.clone());
+    let action = Action::PrepareClass { class: class.name.clone(), template, subnets, images };
     pass.step(vec![Lane::Class(class.name.clone())], Vec::new(), vec![action]);
 }
 
@@ -57,6 +61,7 @@ fn closed(pass: &mut Pass, class: &NodeClass, sentence: &str) {
         zones: class.zones.clone(),
         zone_names: class.zone_names.clone(),
         launch_template: class.launch_template.clone(),
+        images: class.kept_images(),
         ready,
     };
     let action = Action::Cluster(ClusterAction::SetClassStatus { class: class.name.clone(), status });

@@ -39,11 +39,23 @@ impl Account {
     /// A capacity that can never give this type in this market.
     ///
     /// Source for the fleet's wording where spot was never offered: karpenter-provider-aws issues 2243 and 6483.
-    fn check_supported(&self, zone_capacity: &ZoneCapacity, launcher: &Launcher) -> Result<(), Fault> {
+    fn check_supported(&self, zone_capacity: &ZoneCapacity, launcher: &Launcher, image: &str) -> Result<(), Fault> {
         let code = if *launcher == Launcher::Run { "Unsupported" } else { "InvalidFleetConfiguration" };
         let Some(facts) = self.facts.types.get(&zone_capacity.instance_type) else {
             return Err(Fault::value(zone_capacity.instance_type.as_str(), "instanceType", "Invalid instance type."));
         };
+        let arm = super::places::image_id(&zone_capacity.region, "arm64");
+        let of_image = if image == arm { "arm64" } else { "x86_64" };
+        // Other images are whatever their caller says they are.
+        let known = image == arm || image == super::places::image_id(&zone_capacity.region, "x86_64");
+        if known && facts.architecture != of_image {
+            let message = format!(
+                "The architecture '{}' of the specified instance type does not match the architecture '{of_image}' of the specified AMI. \
+                 Specify an instance type and an AMI that have matching architectures, and try again.",
+                facts.architecture
+            );
+            return Err(Fault::value(&zone_capacity.instance_type.to_string(), "instanceType", &message));
+        }
         if !facts.usage_classes.iter().any(|class| class == zone_capacity.capacity_type.as_str()) {
             return Err(Fault::bad(
                 code,
@@ -69,7 +81,7 @@ impl Account {
     /// Every way EC2 refuses one: unsupported, over quota, priced out, out of capacity.
     pub fn launch(&mut self, order: LaunchOrder, now: Timestamp) -> Result<InstanceId, Fault> {
         let zone_capacity = &order.zone_capacity;
-        self.check_supported(zone_capacity, &order.launcher)?;
+        self.check_supported(zone_capacity, &order.launcher, &order.details.image_id)?;
         let price = self.spot_price_at(&zone_capacity.zone, &zone_capacity.instance_type, now);
         if let (CapacityType::Spot, Some(cap), Some(price)) = (zone_capacity.capacity_type, order.max_price, price)
             && cap < price

@@ -138,6 +138,16 @@ run "refuses_image_owners_1" {
   expect_failures = [var.image_owners]
 }
 
+run "refuses_image_parameters_1" {
+  command = plan
+
+  variables {
+    image_parameters = ["/*"]
+  }
+
+  expect_failures = [var.image_parameters]
+}
+
 run "refuses_node_hop_limit_1" {
   command = plan
 
