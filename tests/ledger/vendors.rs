@@ -181,6 +181,39 @@ async fn usage_that_two_files_have_is_refused() {
     assert!(fault.contains("open.json says that another page follows (has_more)"), "{fault}");
 }
 
+/// What runs at a vendor alone earns too: its revenue is its owner's, and after a new label of its costs each owner's part.
+#[tokio::test]
+async fn what_runs_at_a_vendor_alone_earns_for_those_who_pay() {
+    let Bench { url, server: _server, .. } = bench().await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("vendors-alone");
+    let none = Projects::default();
+    let day = folder.file("day.json", &openai(&[("proj_a", "gpt-a", 240, 2_400, 240)], false));
+    import(&mut connection, Format::VendorUsage(&none), &[day], Options::default(), LATER).await.unwrap();
+    let costs = "period,item,cost_usd,workload,team\n2026-07-20,gpt,9,openai/proj_a,search\n2026-07-20,gpt-more,3,openai/proj_a,vision\n";
+    taken(&mut connection, Format::Costs, &[folder.file("c.csv", costs)]).await.unwrap();
+    taken(&mut connection, Format::Revenue, &[folder.file("r.csv", "period,workload,revenue_usd\n2026-07-20,openai/proj_a,40\n")])
+        .await
+        .unwrap();
+    let july = "2026-07".parse::<Month>().unwrap().days();
+    let by_team = lowtide::ledger::report::unit_costs(
+        &mut connection,
+        &july,
+        lowtide::core::workload::need::UsageUnit::Requests,
+        lowtide::ledger::report::By::Team,
+        &[],
+    );
+    let by_team = by_team.await.unwrap();
+    let at = by_team.columns.iter().position(|column| column == "revenue_per_unit").unwrap();
+    // $30 for 180 requests, and $10 for 60.
+    let found: Vec<_> =
+        by_team.rows.iter().map(|row| (row[0].as_deref().unwrap(), row[1].as_deref().unwrap(), row[at].as_deref())).collect();
+    assert_eq!(found, [("search", "180", Some("0.1667")), ("vision", "60", Some("0.1667")), ("total", "240", Some("0.1667"))]);
+    let only = ["team=vision".parse().unwrap()];
+    let of_vision = unit_economics(&mut connection, &july, &[EconomicsBy::Endpoint], &only).await.unwrap();
+    assert!(of_vision.sentence.contains("That is 30.0 % of the $10.00 earned, and leaves $7.00."), "{}", of_vision.sentence);
+}
+
 /// Each average says on which share of the cost it rests, and what is not known changes none: tokens of some hours only, users and revenue of one month of
 /// two, hours without a request, an endpoint that earns nothing.
 #[tokio::test]

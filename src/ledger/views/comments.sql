@@ -532,7 +532,7 @@ COMMENT ON COLUMN ledger.statements.period_from IS 'start of the period';
 COMMENT ON COLUMN ledger.statements.period_to IS 'end of the period';
 COMMENT ON COLUMN ledger.statements.version IS 'counts up by source and period';
 COMMENT ON COLUMN ledger.statements.said_version IS 'what the source calls the version, where it names it';
-COMMENT ON COLUMN ledger.statements.lines IS 'lines of its files';
+COMMENT ON COLUMN ledger.statements.lines IS 'lines of its files; what is spread over days or hours counts once for each';
 COMMENT ON COLUMN ledger.statements.total IS 'what its lines add up to: dollars, of usage units';
 COMMENT ON COLUMN ledger.statements.invoiced IS 'all its lines about machines belong to an invoice';
 COMMENT ON COLUMN ledger.statements.accepted IS 'refusals that a person overruled';

@@ -117,14 +117,19 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
 $$;
 
 -- Revenue by day and workload; of a filter for labels the part that the work of the day with these labels was, on a day without work as over all the days.
+-- What runs at a vendor alone has no work of ours: there it is the part of the cost.
 CREATE FUNCTION ledger.revenue_of(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (day date, workload_namespace text, workload_name text, revenue_usd numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    WITH worked AS (
-        SELECT s.day, s.workload_namespace AS ns, s.workload_name AS name, sum(s.gpu_ms) AS worked,
-               coalesce(sum(s.gpu_ms) FILTER (WHERE ledger.is_wanted(labels, s.team, s.service, s.environment, s.cost_center, s.product_area, s.component,
-                                                                     s.workload_namespace, s.workload_name)), 0) AS wanted
-        FROM ledger.share_daily s WHERE labels <> '{}' AND s.day >= from_day AND s.day < to_day AND s.line = 'pod' GROUP BY 1, 2, 3
+    WITH weighed AS (
+        SELECT s.day, s.workload_namespace AS ns, s.workload_name AS name,
+               CASE WHEN bool_or(s.line = 'pod' AND s.gpu_ms > 0) OVER (PARTITION BY s.workload_namespace, s.workload_name)
+                    THEN CASE s.line WHEN 'pod' THEN s.gpu_ms ELSE 0 END ELSE s.cost_usd END AS weight,
+               ledger.is_wanted(labels, s.team, s.service, s.environment, s.cost_center, s.product_area, s.component, s.workload_namespace,
+                                s.workload_name) AS is_wanted
+        FROM ledger.share_daily s WHERE labels <> '{}' AND s.day >= from_day AND s.day < to_day AND s.workload_namespace <> ''
+    ), worked AS (
+        SELECT day, ns, name, sum(weight) AS worked, coalesce(sum(weight) FILTER (WHERE is_wanted), 0) AS wanted FROM weighed GROUP BY 1, 2, 3
     ), over_all AS (SELECT ns, name, sum(wanted) / nullif(sum(worked), 0) AS part FROM worked GROUP BY 1, 2)
     SELECT r.day, r.workload_namespace, r.workload_name,
            r.revenue_usd * CASE WHEN labels = '{}' THEN 1 ELSE coalesce(w.wanted::numeric / nullif(w.worked, 0), a.part, 0) END
