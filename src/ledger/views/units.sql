@@ -49,12 +49,21 @@ RETURNS TABLE (hour timestamptz, workload_namespace text, workload_name text, te
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT h.hour, s.workload_namespace, s.workload_name, s.team, s.service, s.environment, s.cost_center, s.product_area, s.component, sum(s.cost_usd * h.part),
            coalesce(sum(s.gpu_ms * h.part) FILTER (WHERE s.line = 'pod'), 0)
-    FROM ledger.share s
+    FROM (
+        -- Where the end of a machine came late its last hour was posted, and corrected, as a whole one: what is left of it lies before the end.
+        SELECT p.*, ledger.ms(p.at) AS at_ms,
+               CASE WHEN e.ended > p.at THEN least(p.span_ms, greatest(ledger.ms(e.ended) - ledger.ms(p.at), 60000)) ELSE p.span_ms END AS length_ms
+        FROM ledger.share p LEFT JOIN (
+            SELECT DISTINCT ON (claim_uid) claim_uid, at AS ended FROM ledger.interval_closed
+            WHERE at >= from_at - interval '1 hour' AND at < to_at + interval '1 hour' AND posted_at < (SELECT ledger.known_before())
+            ORDER BY claim_uid, posted_at, at
+        ) e ON e.claim_uid = p.claim_uid
+    ) s
     CROSS JOIN LATERAL (
-        SELECT to_timestamp((ledger.ms(s.at) / 3600000 + n) * 3600.0) AS hour,
-               CASE WHEN s.span_ms = 0 THEN 1 ELSE ledger.shared_ms(ledger.ms(s.at), ledger.ms(s.at) + s.span_ms, (ledger.ms(s.at) / 3600000 + n) * 3600000,
-                    (ledger.ms(s.at) / 3600000 + n + 1) * 3600000)::numeric / s.span_ms END AS part
-        FROM ledger.numbers(0, (ledger.ms(s.at) % 3600000 + greatest(s.span_ms, 1) - 1) / 3600000) AS n
+        SELECT to_timestamp((s.at_ms / 3600000 + n) * 3600.0) AS hour,
+               CASE WHEN s.length_ms = 0 THEN 1 ELSE ledger.shared_ms(s.at_ms, s.at_ms + s.length_ms, (s.at_ms / 3600000 + n) * 3600000,
+                    (s.at_ms / 3600000 + n + 1) * 3600000)::numeric / s.length_ms END AS part
+        FROM ledger.numbers(0, (s.at_ms % 3600000 + greatest(s.length_ms, 1) - 1) / 3600000) AS n
     ) h
     WHERE s.at >= from_at - interval '1 hour' AND s.at < to_at AND h.hour >= from_at AND h.hour < to_at
     GROUP BY h.hour, s.workload_namespace, s.workload_name, s.team, s.service, s.environment, s.cost_center, s.product_area, s.component
