@@ -58,6 +58,8 @@ pub enum PlantedBug {
     OthersSwept,
     /// Machines of claims that cannot be read are swept.
     UnreadableSwept,
+    /// Machines that a restored backup knows no claim of are swept as soon as they are seen, whatever runs on them.
+    OrphansSwept,
     /// Join timeouts are taken by a clock of ours that is four minutes ahead.
     OwnClockBelieved,
     /// Gates are lifted as soon as pods are bound, before there is a machine.
@@ -105,7 +107,7 @@ impl PlantedBug {
             PlantedBug::RoomDoubled => &[OneClaimPerPod, NeedsAndPoliciesHold],
             PlantedBug::PlansDiffer => &[SameSeedSameHistory],
             PlantedBug::ScheduleForgotten => &[EndsWereSeen],
-            PlantedBug::OthersSwept | PlantedBug::UnreadableSwept => &[EndsWereSeen],
+            PlantedBug::OthersSwept | PlantedBug::UnreadableSwept | PlantedBug::OrphansSwept => &[EndsWereSeen],
             PlantedBug::OwnClockBelieved => &[RemovalsHaveReasons],
             PlantedBug::LiftedEarly => &[LiftedPodsRun, WorldSettles],
             PlantedBug::MarksBelieved => &[NeedsAndPoliciesHold],
@@ -115,7 +117,7 @@ impl PlantedBug {
 
     /// The API server is not asked before a machine is swept.
     pub fn forgets_to_ask(self) -> bool {
-        matches!(self, PlantedBug::OthersSwept | PlantedBug::UnreadableSwept)
+        matches!(self, PlantedBug::OthersSwept | PlantedBug::UnreadableSwept | PlantedBug::OrphansSwept)
     }
 
     /// Pods are read with volumes that are none of theirs.
@@ -221,6 +223,11 @@ impl PlantedBug {
             PlantedBug::UnreadableSwept => {
                 let ids: Vec<_> = world.unreadable_claims.values().filter_map(|claim| claim.instance.clone()).collect();
                 planned.steps.extend(seen(&world.instances).filter(|i| i.is_alive() && ids.contains(&i.id)).map(sweep));
+            }
+            PlantedBug::OrphansSwept => {
+                let orphans =
+                    seen(&world.instances).filter(|i| world.unclaimed_since.contains_key(&i.id) && i.is_alive() && is_ours(world, i));
+                planned.steps.extend(orphans.map(sweep));
             }
             PlantedBug::LiftedEarly => {
                 let gated = world.pods.values().filter(|p| p.phase == PodPhase::Gated && p.claim.is_some() && p.deleting_until.is_none());

@@ -191,8 +191,12 @@ class Machine:
             start, end = self.span(hour)
             is_closed = month(start) in closed
             if hour in on_bill or is_closed:
-                covered = sum(b - a for a, b in merged(spans[hour]))
-                open_ms = 0 if is_closed else max(end - start - covered, 0)
+                # What lies in a month without an invoice may still be billed.
+                midnight = (end - 1) // DAY * DAY
+                open_ms = 0
+                for a, b in [(start, end)] if midnight <= start else [(start, midnight), (midnight, end)]:
+                    if month(a) not in closed:
+                        open_ms += b - a - sum(max(min(y, b) - max(x, a), 0) for x, y in merged(spans[hour]))
                 rest = 0 if self.waived else self.price(hour) * open_ms * 10_000 // HOUR
                 hours.append((hour, "bill"))
                 amounts.append(Fraction(bill[hour] + rest, 10_000))

@@ -7,6 +7,8 @@ use lowtide::core::fleet::EndedBy;
 use lowtide::core::market::CapacityType;
 use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::ledger::import::{Format, Mapping, Options, import};
+use lowtide::ledger::poster::post;
+use lowtide::ledger::reconcile::reconcile;
 use lowtide::ledger::table_file::{Column, Kind, TableWriter};
 use lowtide::ledger::{PgLedger, connect, migrate};
 use lowtide::ports::Ledger;
@@ -14,6 +16,7 @@ use sqlx::Connection;
 
 use crate::facts::{Bench, DAY, Machine, bench, stay};
 use crate::imports::{Folder, LATER, changed, taken};
+use crate::statements::{HEADER, line, machine_of};
 
 async fn machine(ledger: &PgLedger, name: &str, hours: i64) {
     let mut machine = Machine::new(name, CapacityType::Spot, 1_000_000, Some(3_000_000), Millis::from_hours(hours), EndedBy::Lowtide);
@@ -188,4 +191,33 @@ async fn a_large_report_is_taken_in_bounded_memory() {
     assert!(kib < 300 * 1024, "{most} of memory");
     let confirmed = "SELECT count(*) FROM ledger.true_up WHERE cause = 'confirmed'";
     assert_eq!(server.psql("postgres", confirmed).unwrap().trim(), lines.min(720).to_string());
+}
+
+/// The final bill of July comes before that of August: what lies in August of an hour across midnight of the 1st is not free, and July is not short of it.
+#[tokio::test]
+async fn the_invoice_of_july_says_nothing_of_august() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    let first = Timestamp::from_date(2026, 8, 1);
+    machine_of(&ledger, "late", first - Millis::from_mins(90), 3).await;
+    let mut connection = connect(&url).await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    let folder = Folder::new("outside-invoice");
+    let hour = first.since(DAY).0 / 3_600_000;
+    let clock = |n: i64, amount: &str, cost: &str| {
+        line(&format!("late-{n}"), "Usage", "i-late", "SpotUsage:g6.xlarge", hour + n, amount, cost, "").replacen(",,", ",INV,", 1)
+    };
+    let july = format!("{HEADER}{}{}", clock(-2, "0.5", "0.50"), clock(-1, "1", "1.00"));
+    let august = format!("{HEADER}{}{}", clock(0, "1", "1.00"), clock(1, "0.5", "0.50")).replace(",2026-07-01T", ",2026-08-01T");
+    for (name, text, rows) in [
+        ("july", july, ["confirmed bill 2 2.000000 2.000000 0.000000", "not on the bill or feed yet 1 1.000000"]),
+        ("august", august, ["confirmed bill 2 2.000000 2.000000 0.000000", "confirmed bill 1 1.000000 1.000000 0.000000"]),
+    ] {
+        taken(&mut connection, Format::Cur, &[folder.file(&format!("{name}/cur.csv"), &text)]).await.unwrap();
+        assert_eq!(crate::statements::cost(&mut connection).await, "3.00", "after {name}");
+        for (month, row) in ["2026-07", "2026-08"].into_iter().zip(rows) {
+            let report = reconcile(&mut connection, &month.parse().unwrap()).await.unwrap();
+            let found: Vec<String> = report.rows.iter().map(|row| row.iter().flatten().cloned().collect::<Vec<_>>().join(" ")).collect();
+            assert_eq!(found, [row], "{month} after {name}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use lowtide::core::fleet::EndedBy;
 use lowtide::core::market::CapacityType;
 use lowtide::core::record::{LedgerRecord, Migration};
+use lowtide::core::units::ids::DecisionId;
 use lowtide::core::units::time::Millis;
 use lowtide::ledger::report::{By, Days, ReliabilityBy, View};
 use lowtide::ledger::{connect, explain, report};
@@ -123,6 +124,18 @@ async fn moves_and_interruptions_count_in_the_days_they_fell_in_and_a_gap_is_one
     assert_eq!(
         second.sentence,
         "EC2 took back 1 of 2 machines (50.0 %); 3 pods were moved: Ready again 50.0s after the notice (median), 3m40s (95th percentile); serving gap 1m40s at most."
+    );
+    // One that is not Ready again yet is moved, and in no median.
+    let LedgerRecord::Migration(mut waits) = moved(&left.stays[0], &left, &next, notice) else { panic!("no move") };
+    (waits.decision, waits.pod_uid, waits.pod_ready_at) = (DecisionId::derive("test", "migrate", "waits", 0), "waits".into(), None);
+    ledger.write(&[LedgerRecord::Migration(waits)]).await.unwrap();
+    let second = asked("2026-07-21", "2026-07-22", ReliabilityBy::CapacityType).await;
+    assert!(
+        second.sentence.ends_with(
+            "4 pods were moved: Ready again 50.0s after the notice (median), 3m40s (95th percentile), known of 3 of them; serving gap 1m40s at most, known of 3 of them."
+        ),
+        "{}",
+        second.sentence
     );
     for by in [ReliabilityBy::Pool, ReliabilityBy::Zone, ReliabilityBy::InstanceType] {
         assert!(!asked("2026-07-20", "2026-07-22", by).await.rows.is_empty());

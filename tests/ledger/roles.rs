@@ -20,6 +20,13 @@ use crate::outside::as_before_statements;
 use crate::statements::{HEADER, line};
 
 const MANUAL: &str = include_str!("../../docs/ledger.md");
+/// Whatever else names commands of the ledger.
+const OTHERS: [&str; 4] = [
+    include_str!("../../README.md"),
+    include_str!("../../docs/operations.md"),
+    include_str!("../../docs/runbooks.md"),
+    include_str!("../../docs/install-aws.md"),
+];
 const LOGINS: &str = "CREATE ROLE finance LOGIN PASSWORD 'finance'; GRANT lowtide_reader TO finance;
     CREATE ROLE auditor LOGIN PASSWORD 'auditor'; GRANT lowtide_sealer TO auditor;
     CREATE ROLE operator LOGIN PASSWORD 'operator'; GRANT lowtide_writer TO operator;
@@ -56,10 +63,10 @@ fn questions() -> Vec<Question> {
     found
 }
 
-/// Commands as the manual has them: in indented blocks, and in the text between backticks.
+/// Commands as the manual and the other pages have them: in indented blocks, and in the text between backticks.
 fn documented() -> Vec<String> {
     let mut found = Vec::new();
-    for line in MANUAL.lines() {
+    for line in OTHERS.into_iter().chain([MANUAL]).flat_map(str::lines) {
         if let Some(code) = line.strip_prefix("    lowtide ledger") {
             let code = format!("lowtide ledger{}", code.split("  #").next().unwrap());
             found.extend(code.split(" ; ").map(|command| command.trim().to_owned()));

@@ -115,6 +115,39 @@ async fn gaps_raise_no_mean_and_revenue_follows_the_work() {
     );
 }
 
+/// A month whose revenue is not known earned nothing that could be divided by its requests.
+#[tokio::test]
+async fn a_month_without_revenue_lowers_no_revenue_per_unit() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    let june = Timestamp::from_date(2026, 6, 20);
+    machine(&ledger, "a", "search", june, 10).await;
+    machine(&ledger, "b", "search", DAY, 10).await;
+    let mut connection = connect(&url).await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    let hours = [june, DAY].into_iter().flat_map(|from| {
+        (0..10).map(move |n| UsageHour {
+            workload: ObjectRef { namespace: "ml".into(), name: "chat".into() },
+            hour: from + Millis::from_hours(n),
+            unit: UsageUnit::Requests,
+            micro_units: 100_000_000,
+        })
+    });
+    store_usage(&mut connection, &hours.collect::<Vec<_>>(), "test").await.unwrap();
+    let folder = Folder::new("sentences-one-month");
+    let revenue = folder.file("r.csv", "period,workload,revenue_usd\n2026-07-20,ml/chat,40\n");
+    taken(&mut connection, Format::Revenue, &[revenue]).await.unwrap();
+    let both = Days { from: Some("2026-06-01".into()), to: Some("2026-08-01".into()) };
+    let report = report::unit_costs(&mut connection, &both, UsageUnit::Requests, By::Workload, &[]).await.unwrap();
+    assert!(
+        report
+            .sentence
+            .ends_with("That leaves $0.03 of $0.04 (75.0 %), by the months whose revenue is known: those of 50.0 % of the requests."),
+        "{}",
+        report.sentence
+    );
+    assert_eq!(report.rows[0][8].as_deref(), Some("0.04"));
+}
+
 /// C42: a month that runs is compared by its full days, with the same days of the other.
 #[tokio::test]
 async fn a_running_month_is_compared_with_the_same_days() {

@@ -255,7 +255,7 @@ async fn costs_revenue_and_usage_are_corrected_and_not_added_up() {
         ("period,item,cost_usd,workload\n2026-07,llm-api,310,ml/of-serch\n", "ml/of-serch never ran on a machine of lowtide's"),
     ] {
         let fault = taken(&mut connection, Format::Costs, &file("bad.csv", text)).await.unwrap_err();
-        assert!(fault.contains(refused) && fault.contains("nothing was imported"), "{fault}");
+        assert!(fault.contains(refused) && fault.matches("nothing was imported").count() == 1, "{fault}");
     }
     // A currency with its rates.
     let rates =

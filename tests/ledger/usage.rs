@@ -221,3 +221,22 @@ async fn instance_hours_are_spread_over_the_clock_hours_they_lie_in() {
     let view = "SELECT string_agg(cost_usd::numeric(10,2)::text, ' ' ORDER BY hour) || ' ' || sum(cost_usd)::numeric(10,6) FROM ledger.unit_cost_hourly";
     assert_eq!(server.psql("postgres", view).unwrap().trim(), "0.50 1.00 0.50 2.000000");
 }
+
+/// A machine ended half an hour into its hour, and its end came after the hour had been posted as a whole one: what it cost lies before its end.
+#[tokio::test]
+async fn an_hour_whose_end_came_late_costs_nothing_after_it() {
+    let Bench { url, ledger, server } = bench().await;
+    let mut connection = connect(&url).await.unwrap();
+    let mut machine = Machine::new("m", CapacityType::Spot, 1_000_000, None, Millis::from_mins(30), EndedBy::Lowtide);
+    machine.interval.from = DAY + Millis::from_mins(30);
+    machine.interval.to = machine.interval.from + Millis::from_mins(30);
+    machine.stays.push(stay("p", "search", &machine, Millis::ZERO, None));
+    let records = machine.records();
+    let (early, late) = records.split_at(2);
+    ledger.write(early).await.unwrap();
+    post(&mut connection, DAY + Millis::from_hours(5)).await.unwrap();
+    ledger.write(late).await.unwrap();
+    post(&mut connection, DAY + Millis::from_hours(6)).await.unwrap();
+    let view = "SELECT string_agg(ledger.ms(hour) / 3600000 % 24 || ' ' || cost_usd::numeric(10,2), ', ' ORDER BY hour) FROM ledger.unit_cost_hourly";
+    assert_eq!(server.psql("postgres", view).unwrap().trim(), "0 0.50");
+}

@@ -133,7 +133,7 @@ async fn each_step_says_what_stands_behind_it() {
         (
             "market mix",
             "2.619200",
-            "0.0 -> 4.0 GPU-hours on demand; 2 spot offers refused there: 1 cooling down after a refusal, 1 more expensive",
+            "0.0 of 10.0 -> 4.0 of 12.0 GPU-hours on demand; 2 spot offers refused there: 1 cooling down after a refusal, 1 more expensive",
         ),
         ("moves and waste", "0.000000", "0 -> 0 moves, 0 -> 0 interruptions"),
         ("coverage", "0.000000", "AWS's bill has not been imported, or says the same"),
@@ -149,10 +149,107 @@ async fn each_step_says_what_stands_behind_it() {
             "4.419200",
             "3.419200",
             "market mix +$2.62",
-            "0.0 -> 4.0 GPU-hours on demand; 2 spot offers refused there: 1 cooling down after a refusal, 1 more expensive"
+            "0.0 of 10.0 -> 4.0 of 12.0 GPU-hours on demand; 2 spot offers refused there: 1 cooling down after a refusal, 1 more expensive"
         ]
     );
     let nothing = variance(&mut connection, &month("2020-01"), &month("2020-02"), VarianceBy::Step, &[], NOW).await.unwrap();
     assert_eq!(nothing.sentence, "Neither 2020-01 nor 2020-02 has any spend.");
     assert!("2026-13".parse::<Month>().is_err() && "july".parse::<Month>().is_err() && "2026-7".parse::<Month>().is_err());
+}
+
+/// A reason is about the workload that moved the amount: two workloads whose figures, taken together, would say the opposite.
+#[tokio::test]
+async fn reasons_are_those_of_the_workload_that_moved_the_amount() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    let mut connection = connect(&url).await.unwrap();
+    // `chat` pays half as much for its spot machine; `train`, which has no usage, runs a hundred hours on a large machine instead of two, half of them
+    // on reserved capacity, whose price rose.
+    for (name, workload, type_, capacity, price, shift, hours) in [
+        ("a", "chat", "g6.xlarge", CapacityType::Spot, 100_000, 0, 10),
+        ("b", "chat", "g6.xlarge", CapacityType::Spot, 50_000, MONTH, 10),
+        ("c", "train", "p4d.24xlarge", CapacityType::Spot, 2_000_000, 0, 1),
+        ("d", "train", "p4d.24xlarge", CapacityType::Reserved, 3_000_000, 0, 1),
+        ("e", "train", "p4d.24xlarge", CapacityType::Spot, 2_000_000, MONTH, 50),
+        ("f", "train", "p4d.24xlarge", CapacityType::Reserved, 3_500_000, MONTH, 50),
+    ] {
+        let mut machine = Machine::new(name, capacity, price, Some(8_000_000), Millis::from_hours(hours), EndedBy::Lowtide);
+        (machine.interval.from, machine.interval.to) = (machine.interval.from + Millis(shift), machine.interval.to + Millis(shift));
+        let mut pod = stay(&format!("pod-{name}"), "search", &machine, Millis::ZERO, None);
+        pod.workload = workload.into();
+        machine.stays.push(pod);
+        let mut records = machine.records();
+        let LedgerRecord::IntervalOpened(opened) = &mut records[0] else { panic!("a machine begins") };
+        opened.capacity.instance_type = type_.into();
+        ledger.write(&records).await.unwrap();
+    }
+    store_usage(&mut connection, &[usage("chat", DAY, 1_000), usage("chat", DAY + Millis(MONTH), 1_000)], "test").await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    let report = variance(&mut connection, &month("2026-07"), &month("2026-08"), VarianceBy::Step, &[], NOW).await.unwrap();
+    for (name, amount, why) in [
+        ("volume", "245.000000", "ml/train: useful GPU-hours 2.0 -> 100.0"),
+        ("efficiency", "0.000000", "as before in every workload"),
+        ("instance mix", "0.000000", "as before in every workload"),
+        ("spot price", "-0.500000", "ml/chat: spot cost $0.10 -> $0.05 per GPU-hour"),
+        ("market mix", "0.000000", "as before in every workload"),
+        ("other", "25.000000", "ml/train: reserved cost $3.00 -> $3.50 per GPU-hour"),
+    ] {
+        assert_eq!(step(&report, name), (amount.to_owned(), why.to_owned()), "{name}");
+    }
+    let by_workload = variance(&mut connection, &month("2026-07"), &month("2026-08"), VarianceBy::Workload, &[], NOW).await.unwrap();
+    let why: Vec<_> = by_workload.rows.iter().map(|row| row[5].as_deref().unwrap()).collect();
+    assert_eq!(why, ["useful GPU-hours 2.0 -> 100.0", "spot cost $0.10 -> $0.05 per GPU-hour"]);
+}
+
+/// Usage that is not known of every day says nothing of the others: what ten days produced is not what a month did.
+#[tokio::test]
+async fn days_without_usage_are_no_smaller_volume() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    let mut connection = connect(&url).await.unwrap();
+    for (name, shift) in [("a", 0), ("b", MONTH)] {
+        let mut machine = Machine::new(name, CapacityType::Spot, 100_000, None, Millis::from_hours(240), EndedBy::Lowtide);
+        (machine.interval.from, machine.interval.to) = (machine.interval.from + Millis(shift), machine.interval.to + Millis(shift));
+        let mut pod = stay(&format!("pod-{name}"), "search", &machine, Millis::ZERO, None);
+        pod.workload = "chat".into();
+        machine.stays.push(pod);
+        ledger.write(&machine.records()).await.unwrap();
+    }
+    // The same work in both months; in July usage was collected on five of the ten days.
+    let day = |n: i64| Millis::from_hours(24 * n);
+    let mut hours: Vec<UsageHour> = (0..5).map(|n| usage("chat", DAY + day(n), 1_000)).collect();
+    hours.extend((0..10).map(|n| usage("chat", DAY + Millis(MONTH) + day(n), 1_000)));
+    store_usage(&mut connection, &hours, "test").await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    let report = variance(&mut connection, &month("2026-07"), &month("2026-08"), VarianceBy::Step, &[], NOW).await.unwrap();
+    assert_eq!(
+        step(&report, "volume"),
+        ("0.000000".to_owned(), "requests 10000 -> 10000, reckoned from 50.0 % -> 100.0 % of its GPU time".to_owned())
+    );
+    assert_eq!(step(&report, "efficiency"), ("0.000000".to_owned(), "GPU-seconds per request 86.400 -> 86.400".to_owned()));
+    let steps: i64 = sqlx::query_scalar("SELECT count(*) FROM ledger.variance_month WHERE month = '2026-08-01'")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(steps, 0, "the view says the same");
+}
+
+/// A workload that two teams had in turn: what is said of one of them is its own part.
+#[tokio::test]
+async fn what_is_said_of_a_team_is_of_its_part_of_a_workload() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    let mut connection = connect(&url).await.unwrap();
+    for (name, team, from, hours) in [("a", "search", 0, 10), ("b", "vision", 5 * 86_400_000, 40), ("c", "search", MONTH, 20)] {
+        let mut machine = Machine::new(name, CapacityType::Spot, 200_000, None, Millis::from_hours(hours), EndedBy::Lowtide);
+        (machine.interval.from, machine.interval.to) = (machine.interval.from + Millis(from), machine.interval.to + Millis(from));
+        machine.gpus = 2;
+        let mut pod = stay(&format!("pod-{name}"), team, &machine, Millis::ZERO, None);
+        (pod.workload, pod.gpus) = ("chat".into(), 1);
+        machine.stays.push(pod);
+        let mut records = machine.records();
+        records.push(LedgerRecord::Decision(Box::new(decision(&machine))));
+        ledger.write(&records).await.unwrap();
+    }
+    post(&mut connection, LATER).await.unwrap();
+    let only = ["team=search".parse().unwrap()];
+    let report = variance(&mut connection, &month("2026-07"), &month("2026-08"), VarianceBy::Step, &only, NOW).await.unwrap();
+    assert_eq!(step(&report, "idle"), ("1.000000".to_owned(), "10.0 -> 20.0 GPU-hours without a pod, at $1.00 -> $2.00 in all".to_owned()));
 }

@@ -86,23 +86,23 @@ async fn unit_economics_are_those_of_machines_and_vendors_together() {
     // $42 for 400 requests, 12,000 tokens in, 4,000 out and 21 people.
     assert_eq!(
         text(&by_endpoint)[0],
-        "ml/chat 24.000000 16.000000 0.000000 2.000000 0.000000 42.000000 400 12000 4000 21 0.105 3.5 10.5 2.625 2 100 100.000000 58.000000 42.0"
+        "ml/chat 24.000000 16.000000 0.000000 2.000000 0.000000 42.000000 400 12000 4000 21 0.105 3.5 10.5 2.625 2 100 100 100 100.000000 58.000000 42.0 100.0"
     );
     assert_eq!(
         by_endpoint.sentence,
         "AI cost $47.00: machines $24.00, vendors' APIs $16.00, data transfer $0.00, storage $2.00, other $5.00. That is 47.0 % of the $100.00 earned, and \
-         leaves $53.00. $5.00 of it names no endpoint and is in no cost per unit."
+         leaves $53.00. Revenue is known for the workloads and months of 89.4 % of the cost. $5.00 of it names no endpoint and is in no cost per unit."
     );
     let by_model = unit_economics(&mut connection, &july, &[EconomicsBy::Model], &[]).await.unwrap();
     // Three quarters of the tokens.
     assert_eq!(
         text(&by_model),
-        ["gpt-a 1 31.500000 300 9000 3000 0.105 3.5 10.5 2.625", "gpt-b 1 10.500000 100 3000 1000 0.105 3.5 10.5 2.625"]
+        ["gpt-a 1 31.500000 300 9000 3000 0.105 3.5 10.5 2.625 100 100", "gpt-b 1 10.500000 100 3000 1000 0.105 3.5 10.5 2.625 100 100"]
     );
     // Endpoints by one of their models: its part of their hours.
     let only = ["model=gpt-a".parse().unwrap()];
     let of_model = unit_economics(&mut connection, &july, &[EconomicsBy::Endpoint], &only).await.unwrap();
-    assert_eq!(text(&of_model), ["ml/chat 31.500000 75.0 300 9000 3000 0.105 3.5 10.5 2.625"]);
+    assert_eq!(text(&of_model), ["ml/chat 31.500000 75.0 300 9000 3000 0.105 3.5 10.5 2.625 100 100"]);
     assert_eq!(of_model.columns[..3], ["endpoint", "cost_usd", "cost_percent_of_models"]);
     assert!(
         of_model.sentence.ends_with("Of the hours whose usage is known by model, $31.50 is for the models asked for."),
@@ -111,7 +111,7 @@ async fn unit_economics_are_those_of_machines_and_vendors_together() {
     );
     let monthly =
         unit_economics(&mut connection, &july, &[EconomicsBy::Month, EconomicsBy::Endpoint], &["model=gpt-b".parse().unwrap()]).await;
-    assert_eq!(text(&monthly.unwrap()), ["2026-07 ml/chat 10.500000 25.0 100 3000 1000 0.105 3.5 10.5 2.625"]);
+    assert_eq!(text(&monthly.unwrap()), ["2026-07 ml/chat 10.500000 25.0 100 3000 1000 0.105 3.5 10.5 2.625 100 100"]);
     // The same usage by another name is once; another figure for an hour is refused, whatever models it tells apart.
     let named = || Options { source: Some("dashboard".into()), ..Options::default() };
     import(&mut connection, vendor, std::slice::from_ref(&second), named(), LATER).await.unwrap();
@@ -129,10 +129,13 @@ async fn unit_economics_are_those_of_machines_and_vendors_together() {
     let id = server.psql("postgres", id).unwrap().trim().parse().unwrap();
     retract(&mut connection, id, LATER).await.unwrap();
     let by_month = unit_economics(&mut connection, &july, &[EconomicsBy::Month], &[]).await.unwrap();
-    assert_eq!(text(&by_month), ["2026-07 24.000000 16.000000 0.000000 2.000000 5.000000 47.000000 100.000000 53.000000 47.0 53.0"]);
+    assert_eq!(text(&by_month), ["2026-07 24.000000 16.000000 0.000000 2.000000 5.000000 47.000000 100.000000 53.000000 47.0 53.0 89.4"]);
     let percentiles = unit_economics(&mut connection, &july, &[EconomicsBy::Percentiles], &[]).await.unwrap();
     let requests = percentiles.rows.iter().find(|row| row[0].as_deref() == Some("requests")).unwrap();
-    assert_eq!((requests[1].as_deref(), requests[2].as_deref(), requests[6].as_deref()), (Some("400"), Some("0.105"), Some("24")));
+    assert_eq!(
+        (requests[1].as_deref(), requests[2].as_deref(), requests[6].as_deref(), requests[7].as_deref()),
+        (Some("400"), Some("0.105"), Some("100"), Some("24"))
+    );
     // A day's 400 requests are spread over 24 hours in millionths.
     for percentile in &requests[3..6] {
         assert!((percentile.as_deref().unwrap().parse::<f64>().unwrap() - 0.105).abs() < 1e-6, "{requests:?}");
@@ -176,4 +179,98 @@ async fn usage_that_two_files_have_is_refused() {
     let fault =
         import(&mut connection, Format::VendorUsage(&none), &[open, anthropic], Options::default(), LATER).await.unwrap_err().to_string();
     assert!(fault.contains("open.json says that another page follows (has_more)"), "{fault}");
+}
+
+/// What runs at a vendor alone earns too: its revenue is its owner's, and after a new label of its costs each owner's part.
+#[tokio::test]
+async fn what_runs_at_a_vendor_alone_earns_for_those_who_pay() {
+    let Bench { url, server: _server, .. } = bench().await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("vendors-alone");
+    let none = Projects::default();
+    let day = folder.file("day.json", &openai(&[("proj_a", "gpt-a", 240, 2_400, 240)], false));
+    import(&mut connection, Format::VendorUsage(&none), &[day], Options::default(), LATER).await.unwrap();
+    let costs = "period,item,cost_usd,workload,team\n2026-07-20,gpt,9,openai/proj_a,search\n2026-07-20,gpt-more,3,openai/proj_a,vision\n";
+    taken(&mut connection, Format::Costs, &[folder.file("c.csv", costs)]).await.unwrap();
+    taken(&mut connection, Format::Revenue, &[folder.file("r.csv", "period,workload,revenue_usd\n2026-07-20,openai/proj_a,40\n")])
+        .await
+        .unwrap();
+    let july = "2026-07".parse::<Month>().unwrap().days();
+    let by_team = lowtide::ledger::report::unit_costs(
+        &mut connection,
+        &july,
+        lowtide::core::workload::need::UsageUnit::Requests,
+        lowtide::ledger::report::By::Team,
+        &[],
+    );
+    let by_team = by_team.await.unwrap();
+    let at = by_team.columns.iter().position(|column| column == "revenue_per_unit").unwrap();
+    // $30 for 180 requests, and $10 for 60.
+    let found: Vec<_> =
+        by_team.rows.iter().map(|row| (row[0].as_deref().unwrap(), row[1].as_deref().unwrap(), row[at].as_deref())).collect();
+    assert_eq!(found, [("search", "180", Some("0.1667")), ("vision", "60", Some("0.1667")), ("total", "240", Some("0.1667"))]);
+    let only = ["team=vision".parse().unwrap()];
+    let of_vision = unit_economics(&mut connection, &july, &[EconomicsBy::Endpoint], &only).await.unwrap();
+    assert!(of_vision.sentence.contains("That is 30.0 % of the $10.00 earned, and leaves $7.00."), "{}", of_vision.sentence);
+}
+
+/// Each average says on which share of the cost it rests, and what is not known changes none: tokens of some hours only, users and revenue of one month of
+/// two, hours without a request, an endpoint that earns nothing.
+#[tokio::test]
+async fn each_average_says_what_it_rests_on() {
+    let Bench { url, ledger, server } = bench().await;
+    let mut connection = connect(&url).await.unwrap();
+    // $10 of June, $40 of July for `chat`; $50 of July for `batch`, of which nothing else is known.
+    let june = DAY - Millis::from_hours(24 * 30);
+    for (name, workload, from, hours) in [("a", "chat", june, 10), ("b", "chat", DAY, 40), ("c", "batch", DAY, 50)] {
+        let mut machine = Machine::new(name, CapacityType::Spot, 1_000_000, None, Millis::from_hours(hours), EndedBy::Lowtide);
+        (machine.interval.from, machine.interval.to) = (from, from + Millis::from_hours(hours));
+        let mut pod = stay(&format!("pod-{name}"), "search", &machine, Millis::ZERO, None);
+        pod.workload = workload.into();
+        machine.stays.push(pod);
+        ledger.write(&machine.records()).await.unwrap();
+    }
+    post(&mut connection, LATER).await.unwrap();
+    let folder = Folder::new("vendors-shares");
+    // Requests of all forty hours of July, half of them without any; tokens of ten.
+    let mut rows = "hour,workload,model,requests,tokens_in,tokens_out\n".to_owned();
+    for hour in 0..40 {
+        let (requests, tokens) = (if hour < 20 { 10 } else { 0 }, if hour < 10 { "100,50" } else { "," });
+        rows.push_str(&format!("{},ml/chat,m-1,{requests},{tokens}\n", DAY + Millis::from_hours(hour)));
+    }
+    taken(&mut connection, Format::Usage, &[folder.file("u.csv", &rows)]).await.unwrap();
+    let users = "hour,workload,monthly_users\n2026-07-01T00:00:00Z,ml/chat,20\n";
+    taken(&mut connection, Format::Usage, &[folder.file("users.csv", users)]).await.unwrap();
+    taken(&mut connection, Format::Revenue, &[folder.file("r.csv", "period,workload,revenue_usd\n2026-07,ml/chat,80\n")]).await.unwrap();
+    let both = lowtide::ledger::report::Days { from: Some("2026-06-01".into()), to: Some("2026-08-01".into()) };
+    let found = unit_economics(&mut connection, &both, &[EconomicsBy::Endpoint], &[]).await.unwrap();
+    let chat = found.rows.iter().find(|row| row[0].as_deref() == Some("ml/chat")).unwrap();
+    let of = |name: &str| chat[found.columns.iter().position(|column| column == name).unwrap()].as_deref().unwrap_or("-");
+    let averages =
+        ["usd_per_request", "usd_per_1000_tokens_in", "usd_per_1000_tokens_out", "usd_per_user", "cost_percent_of_revenue", "margin_usd"];
+    // $40 for 200 requests and for 20 people, $10 for 1,000 tokens read and 500 written, $40 of the $80 earned.
+    assert_eq!(averages.map(of), ["0.2", "10", "20", "2", "50.0", "40.000000"]);
+    let shares = ["requests_coverage_percent", "tokens_coverage_percent", "users_coverage_percent", "revenue_coverage_percent"];
+    assert_eq!(shares.map(of), ["80", "20", "80", "80.0"]);
+    assert!(found.sentence.contains("Revenue is known for the workloads and months of 40.0 % of the cost."), "{}", found.sentence);
+    // Half a month has no cost per user and month.
+    let half = lowtide::ledger::report::Days { from: Some("2026-07-01".into()), to: Some("2026-07-21".into()) };
+    let half = unit_economics(&mut connection, &half, &[EconomicsBy::Endpoint], &[]).await.unwrap();
+    assert_eq!(half.rows[0][half.columns.iter().position(|column| column == "usd_per_user").unwrap()], None);
+    let by_model = unit_economics(&mut connection, &both, &[EconomicsBy::Model], &[]).await.unwrap();
+    // By tokens where they are known, else by requests: forty hours.
+    assert_eq!(text(&by_model), ["m-1 1 40.000000 200 1000 500 0.2 10 20 6.666666666667 100 25"]);
+    assert!(
+        by_model.sentence.ends_with(
+            "By model $40.00 is known of the $50.00 that these endpoints cost (80.0 %): hours whose usage is not known are left out."
+        ),
+        "{}",
+        by_model.sentence
+    );
+    let percentiles = unit_economics(&mut connection, &both, &[EconomicsBy::Percentiles], &[]).await.unwrap();
+    // The mean is that of the unit's own report; half of all requests came in hours in which one cost ten cents.
+    assert_eq!(text(&percentiles)[0], "requests 200 0.2 0.1 0.1 0.1 80 40");
+    assert_eq!(text(&percentiles).last().unwrap(), "tokens_out 500 0.02 0.02 0.02 0.02 20 10");
+    let month = "SELECT cost_percent_of_revenue, revenue_coverage_percent FROM ledger.ai_cost_month WHERE month = '2026-07-01'";
+    assert_eq!(server.psql("postgres", month).unwrap().trim(), "112.5|44.4");
 }

@@ -18,6 +18,7 @@ use crate::core::units::time::{Millis, Timestamp};
 
 /// The feed dates an hour by its start; the machine's clock and EC2's may differ by this.
 const CLOCK_TOLERANCE: Millis = Millis::from_mins(5);
+const DAY_MS: i64 = 86_400_000;
 /// AWS bills whole seconds, the ledger counts milliseconds.
 const SECOND: Millis = Millis::from_secs(1);
 
@@ -165,7 +166,7 @@ struct Laid {
 
 /// The hours of `interval` that `lines` cover, in order. Lines outside the billed time count for the nearest hour: no cent is lost.
 ///
-/// Part of an hour that a bill does not cover keeps its computed cost until the month is invoiced, and costs nothing from then on.
+/// Part of an hour that a bill does not cover keeps its computed cost until the month it lies in is invoiced, and costs nothing from then on.
 pub fn billed_hours(interval: &PaidInterval, lines: &[BilledLine]) -> Vec<BilledHour> {
     let segments = interval.segments();
     let mut laid = [vec![Laid::default(); segments.len()], vec![Laid::default(); segments.len()]];
@@ -181,7 +182,7 @@ pub fn billed_hours(interval: &PaidInterval, lines: &[BilledLine]) -> Vec<Billed
     for ((segment, feed), bill) in segments.iter().zip(&feed).zip(&bill) {
         let closed = invoiced.contains(&month(segment.from));
         let (source, laid, open_ms) = if bill.any || closed {
-            (Source::Bill, bill, if closed { 0 } else { uncovered(segment, bill) })
+            (Source::Bill, bill, open_ms(segment, bill, &invoiced))
         } else if feed.any {
             (Source::Feed, feed, 0)
         } else {
@@ -285,16 +286,26 @@ impl Laid {
     }
 }
 
-/// Milliseconds of a segment that no usage line covers.
-fn uncovered(segment: &PriceSegment, laid: &Laid) -> i64 {
-    let mut spans = laid.spans.clone();
+/// Milliseconds of a segment that no usage line covers and that lie in a month without an invoice: the bill of the month after may still speak of the
+/// end of an hour across midnight of the 1st.
+fn open_ms(segment: &PriceSegment, laid: &Laid, invoiced: &BTreeSet<String>) -> i64 {
+    let (from, to) = (segment.from.0, segment.from.0 + segment.billed.0);
+    let midnight = (to - 1).div_euclid(DAY_MS) * DAY_MS;
+    let parts = if midnight > from { vec![(from, midnight), (midnight, to)] } else { vec![(from, to)] };
+    let open = parts.into_iter().filter(|(from, _)| !invoiced.contains(&month(Timestamp(*from))));
+    open.map(|part| uncovered(part, laid)).sum()
+}
+
+/// Milliseconds of a span that no usage line covers.
+fn uncovered((start, end): (i64, i64), laid: &Laid) -> i64 {
+    let mut spans: Vec<(i64, i64)> = laid.spans.iter().map(|(from, to)| ((*from).max(start), (*to).min(end))).collect();
     spans.sort_unstable();
     let (mut covered, mut reached) = (0, i64::MIN);
     for (from, to) in spans {
         covered += (to - from.max(reached)).max(0);
         reached = reached.max(to);
     }
-    (segment.billed.0 - covered).max(0)
+    (end - start - covered).max(0)
 }
 
 fn cause(interval: &PaidInterval, segment: &PriceSegment, laid: &Laid, cost: MicroUsd, open_ms: i64) -> Cause {

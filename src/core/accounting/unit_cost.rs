@@ -47,6 +47,15 @@ pub struct HourOfUnits {
     pub micro_units: i128,
 }
 
+/// What units earned, over the time whose revenue is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Earned {
+    /// How much.
+    pub amount: MicroUsd,
+    /// By how many units, in millionths.
+    pub micro_units: i128,
+}
+
 /// What units cost over some time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitCost {
@@ -79,7 +88,7 @@ impl UnitCost {
 }
 
 /// What a unit cost over `hours`; `None` when no units are known.
-pub fn unit_cost(hours: &[HourOfUnits], revenue: Option<MicroUsd>) -> Option<UnitCost> {
+pub fn unit_cost(hours: &[HourOfUnits], earned: Option<Earned>) -> Option<UnitCost> {
     let micro_units: i128 = hours.iter().map(|hour| hour.micro_units).sum();
     let cost = PicoUsd(hours.iter().map(|hour| hour.cost.0).sum());
     let mean = per_unit(cost, micro_units)?;
@@ -92,7 +101,7 @@ pub fn unit_cost(hours: &[HourOfUnits], revenue: Option<MicroUsd>) -> Option<Uni
         mean,
         percentiles: [50, 95, 99].map(|percent| percentile(&rated, micro_units, percent)),
         trend_per_mille: trend(hours, mean),
-        revenue: revenue.and_then(|revenue| per_unit(revenue.into(), micro_units)),
+        revenue: earned.and_then(|earned| per_unit(earned.amount.into(), earned.micro_units)),
     })
 }
 
@@ -144,7 +153,7 @@ mod tests {
     fn the_mean_is_a_ratio_of_sums_and_percentiles_are_weighted_by_units() {
         // 90 requests at $0.01, 9 at $0.02, 1 at $1; and an hour that served nobody.
         let hours = [hour(0, 900_000, 90), hour(1, 180_000, 9), hour(2, 1_000_000, 1), hour(3, 920_000, 0)];
-        let cost = unit_cost(&hours, Some(MicroUsd(12_000_000))).unwrap();
+        let cost = unit_cost(&hours, Some(Earned { amount: MicroUsd(12_000_000), micro_units: 100 * MILLION })).unwrap();
         assert_eq!((cost.mean.to_string(), cost.micro_units / MILLION), ("0.03".to_owned(), 100), "$3 for 100, not the mean of the hours");
         assert_eq!(cost.percentiles.map(|p| p.to_string()), ["0.01", "0.02", "0.02"]);
         assert_eq!(cost.margin().unwrap().to_string(), "0.09");

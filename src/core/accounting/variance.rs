@@ -7,7 +7,8 @@
 //!
 //! Useful cost of a workload is taken as units x GPU time per unit x share of each machine type x share of each market x price. A driver is worth
 //! the cost with it and those before it at their new values, less the cost without: the ten add up to the difference whatever the
-//! rounding. Where no units are known GPU time is the volume and there is no efficiency. Work that is new or gone is volume. A machine type
+//! rounding. Days whose usage is not known count as the other days of the month, by their GPU time ([`whole_month`]): a gap is no smaller volume. Where no
+//! units are known GPU time is the volume and there is no efficiency. Work that is new or gone is volume. A machine type
 //! that was not used before has no old price: its new one counts as the mix.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,8 +86,10 @@ pub struct Use {
 /// What drove the cost of one workload in one month.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Drivers {
-    /// What it produced, in millionths, by unit.
+    /// What it produced, in millionths, by unit; of days without usage reckoned from the others.
     pub units: BTreeMap<UsageUnit, i128>,
+    /// The share of its useful GPU time that lies on days whose usage is known, in per mille; whole where nothing is said.
+    pub known_per_mille: BTreeMap<UsageUnit, i64>,
     /// Useful use by machine (region and type) and market.
     pub useful: BTreeMap<(String, CapacityType), Use>,
     /// Double running, lost work, boot and drain.
@@ -137,7 +140,7 @@ fn useful_after_each(before: &Drivers, after: &Drivers) -> [i64; 6] {
         return [is.cost.0; 6];
     }
     let same_mix = scaled(was.cost.0, is.gpu_ms, was.gpu_ms);
-    let volume = units_of_both(before, after).map_or(same_mix, |(u0, u1)| scaled_wide(was.cost.0, u1, u0));
+    let volume = units_of_both(before, after).map_or(same_mix, |(_, u0, u1)| scaled_wide(was.cost.0, u1, u0));
     let machines: BTreeSet<&str> = before.useful.keys().chain(after.useful.keys()).map(|(machine, _)| machine.as_str()).collect();
     let (mut mix, mut spot, mut market) = (0, 0, 0);
     for machine in machines {
@@ -170,11 +173,20 @@ fn useful_after_each(before: &Drivers, after: &Drivers) -> [i64; 6] {
     [volume, same_mix, mix, spot, market, is.cost.0]
 }
 
-/// The first unit that both months have.
-fn units_of_both(before: &Drivers, after: &Drivers) -> Option<(i128, i128)> {
+/// The units of a month whose usage is known on days with `known` of its `whole` useful GPU time.
+pub fn whole_month(unit: UsageUnit, micro_units: i128, known: i64, whole: i64) -> i128 {
+    // People of a month are counted once.
+    if unit == UsageUnit::MonthlyUsers || known <= 0 || known >= whole {
+        return micro_units;
+    }
+    micro_units * i128::from(whole) / i128::from(known)
+}
+
+/// The first unit that both months have, and how many: the bridge goes by it.
+pub fn units_of_both(before: &Drivers, after: &Drivers) -> Option<(UsageUnit, i128, i128)> {
     before.units.iter().find_map(|(unit, u0)| {
         let u1 = after.units.get(unit)?;
-        (*u0 > 0 && *u1 > 0).then_some((*u0, *u1))
+        (*u0 > 0 && *u1 > 0).then_some((*unit, *u0, *u1))
     })
 }
 

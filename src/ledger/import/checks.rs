@@ -63,7 +63,10 @@ impl Checks {
             self.overruled.insert(check);
             return Ok(());
         }
-        Err(super::ImportFault::Refused { check, sentence: sentence() })
+        // What a fault of a line says at its end is said once.
+        let sentence = sentence();
+        let sentence = sentence.strip_suffix("; nothing was imported").unwrap_or(&sentence).to_owned();
+        Err(super::ImportFault::Refused { check, sentence })
     }
 
     /// The names of what was overruled, for the record.

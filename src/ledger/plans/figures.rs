@@ -52,8 +52,9 @@ pub async fn read(connection: &mut PgConnection, now: Timestamp) -> Result<Finan
     }
     let day = Millis::from_hours(24);
     for (window, from, to) in [("day", now - day, now), ("week-before", now - Millis(8 * day.0), now - day)] {
-        let sql = "SELECT unit, (sum(cost_usd) / nullif(sum(units), 0) * 1000000000)::bigint AS nano
-                   FROM ledger.unit_cost($1::text::timestamptz, $2::text::timestamptz) WHERE units > 0 GROUP BY 1";
+        // An hour of which nothing is known is left out; one in which nothing was asked for costs as well.
+        let sql = "SELECT unit, (sum(cost_usd) / sum(units) * 1000000000)::bigint AS nano
+                   FROM ledger.unit_cost($1::text::timestamptz, $2::text::timestamptz) WHERE units IS NOT NULL GROUP BY 1 HAVING sum(units) > 0";
         let rows = sqlx::query(sql).bind(from.to_rfc3339()).bind(to.to_rfc3339()).fetch_all(&mut *connection).await;
         for row in rows.map_err(LedgerFault::during("read unit costs"))? {
             let read = || -> Result<(String, i64), sqlx::Error> { Ok((row.try_get("unit")?, row.try_get("nano")?)) };

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use super::cents;
 use super::variance::Span;
-use crate::core::accounting::variance::{Driver, Drivers};
+use crate::core::accounting::variance::{Driver, Drivers, Use, bridge, units_of_both};
 use crate::core::market::CapacityType;
 use crate::core::record::Refusal;
 use crate::core::units::ids::ObjectRef;
@@ -18,15 +18,23 @@ use crate::ledger::store::LedgerFault;
 
 const HOUR_MS: i64 = 3_600_000;
 
+/// GPU time and computed cost of each line of both months.
+pub(super) type Lines = BTreeMap<String, [(i64, i64); 2]>;
+/// The same of each workload: of those asked for, and of them only what the filter leaves.
+pub(super) type LinesOf = BTreeMap<ObjectRef, Lines>;
+
 /// Figures of both months.
 pub(super) struct Reasons {
-    units: BTreeMap<UsageUnit, [i128; 2]>,
+    /// Of the unit that the bridge goes by.
+    units: Option<(UsageUnit, [i128; 2])>,
+    /// On which share of the GPU time they rest, in per mille.
+    known_per_mille: [i64; 2],
     useful_gpu_ms: [i64; 2],
-    by_machine: BTreeMap<String, [i64; 2]>,
-    by_market: BTreeMap<CapacityType, [(i64, i64); 2]>,
+    /// Useful use by machine (region and type) and market.
+    used: BTreeMap<(String, CapacityType), [Use; 2]>,
     new_and_gone: [Vec<String>; 2],
     spot_refusals: BTreeMap<Refusal, i64>,
-    lines: BTreeMap<String, [(i64, i64); 2]>,
+    lines: Lines,
     moves: [i64; 2],
     interruptions: [i64; 2],
     egress_gib: [i64; 2],
@@ -35,22 +43,63 @@ pub(super) struct Reasons {
 }
 
 impl Reasons {
+    /// What stands behind each driver of these workloads. Volume, efficiency, mix and prices are those of the workload that moved the driver most, whose
+    /// name and part are given where there are others: of several workloads together such a figure can fall while each of theirs rises. `narrowed`
+    /// says that these are not all workloads there are.
+    pub(super) async fn of_each(
+        connection: &mut PgConnection,
+        spans: &[Span; 2],
+        months: &BTreeMap<ObjectRef, [Drivers; 2]>,
+        lines: &LinesOf,
+        narrowed: bool,
+    ) -> Result<BTreeMap<Driver, String>, LedgerFault> {
+        let all = Reasons::read(connection, spans, months, lines, narrowed).await?;
+        let bridges: Vec<_> = months.iter().map(|(workload, [was, is])| (workload, bridge(was, is))).collect();
+        let mut reasons = BTreeMap::new();
+        for driver in Driver::ALL {
+            let moved = || bridges.iter().map(|(workload, moved)| (*workload, moved.get(&driver).copied().unwrap_or_default()));
+            let amount: MicroUsd = moved().map(|(_, amount)| amount).sum();
+            let of_one = matches!(
+                driver,
+                Driver::Volume | Driver::Efficiency | Driver::InstanceMix | Driver::SpotPrice | Driver::MarketMix | Driver::Other
+            );
+            let most = moved().max_by_key(|(workload, amount)| (amount.0.abs(), std::cmp::Reverse(*workload)));
+            let text = match most.filter(|(_, amount)| amount.0 != 0) {
+                Some((workload, part)) if of_one && months.len() > 1 => {
+                    let one = BTreeMap::from([(workload.clone(), months.get(workload).cloned().unwrap_or_default())]);
+                    let said = Reasons::read(connection, spans, &one, lines, true).await?.of(driver, part);
+                    let name = super::variance::name_of(workload);
+                    if part == amount {
+                        format!("{name}: {said}")
+                    } else {
+                        format!("mostly {name} ({}): {said}", super::signed_dollars(part))
+                    }
+                }
+                None if of_one && months.len() > 1 => "as before in every workload".to_owned(),
+                _ => all.of(driver, amount),
+            };
+            reasons.insert(driver, text);
+        }
+        Ok(reasons)
+    }
+
     /// Reads what the drivers do not say of these workloads; `narrowed` says that they are not all there are.
     pub(super) async fn read(
         connection: &mut PgConnection,
         spans: &[Span; 2],
         months: &BTreeMap<ObjectRef, [Drivers; 2]>,
+        lines: &LinesOf,
         narrowed: bool,
     ) -> Result<Self, LedgerFault> {
         let mut reasons = Reasons::of_drivers(months);
         let of = &Narrowed::to(months.keys(), narrowed);
         reasons.spot_refusals = spot_refusals(connection, &spans[1], of).await?;
         for (n, month) in spans.iter().enumerate() {
-            let counted = counts(connection, month, of).await?;
-            (reasons.moves[n], reasons.interruptions[n], reasons.egress_gib[n]) = counted.0;
-            for (line, gpu_ms, micro) in counted.1 {
-                reasons.lines.entry(line).or_default()[n] = (gpu_ms, micro);
-            }
+            (reasons.moves[n], reasons.interruptions[n], reasons.egress_gib[n]) = counts(connection, month, of).await?;
+        }
+        for (line, pair) in months.keys().filter_map(|workload| lines.get(workload)).flatten() {
+            let sum = reasons.lines.entry(line.clone()).or_default();
+            *sum = [0, 1].map(|n: usize| (sum[n].0 + pair[n].0, sum[n].1 + pair[n].1));
         }
         let coverage = months.values().map(|pair| pair[1].coverage - pair[0].coverage).sum();
         reasons.covered = covered(connection, spans, of, coverage).await?;
@@ -59,10 +108,10 @@ impl Reasons {
 
     fn of_drivers(months: &BTreeMap<ObjectRef, [Drivers; 2]>) -> Self {
         let mut reasons = Reasons {
-            units: BTreeMap::new(),
+            units: None,
+            known_per_mille: [1_000; 2],
             useful_gpu_ms: [0; 2],
-            by_machine: BTreeMap::new(),
-            by_market: BTreeMap::new(),
+            used: BTreeMap::new(),
             new_and_gone: [Vec::new(), Vec::new()],
             spot_refusals: BTreeMap::new(),
             lines: BTreeMap::new(),
@@ -80,15 +129,17 @@ impl Reasons {
             }
             for (n, drivers) in pair.iter().enumerate() {
                 reasons.useful_gpu_ms[n] += used[n];
-                for ((machine, capacity), use_) in &drivers.useful {
-                    reasons.by_machine.entry(machine.clone()).or_default()[n] += use_.gpu_ms;
-                    let market = &mut reasons.by_market.entry(*capacity).or_default()[n];
-                    *market = (market.0 + use_.gpu_ms, market.1 + use_.cost.0);
-                }
-                for (unit, micro) in &drivers.units {
-                    reasons.units.entry(*unit).or_default()[n] += micro;
+                for (machine, use_) in &drivers.useful {
+                    let sum = &mut reasons.used.entry(machine.clone()).or_default()[n];
+                    *sum = Use { gpu_ms: sum.gpu_ms + use_.gpu_ms, cost: sum.cost + use_.cost };
                 }
             }
+        }
+        // The units of several workloads are not of one kind.
+        if let (1, Some([was, is])) = (months.len(), months.values().next()) {
+            reasons.units = units_of_both(was, is).map(|(unit, u0, u1)| (unit, [u0, u1]));
+            let known = |drivers: &Drivers| reasons.units.and_then(|(unit, _)| drivers.known_per_mille.get(&unit).copied());
+            reasons.known_per_mille = [was, is].map(|drivers| known(drivers).unwrap_or(1_000));
         }
         reasons
     }
@@ -99,19 +150,31 @@ impl Reasons {
             Driver::Volume => self.volume(),
             Driver::Efficiency => self.efficiency(),
             Driver::InstanceMix => self.instance_mix(),
-            Driver::SpotPrice => self.price_of(CapacityType::Spot),
+            Driver::SpotPrice => {
+                self.prices(|capacity| capacity == CapacityType::Spot).unwrap_or_else(|| "nothing ran on spot in both months".into())
+            }
             Driver::MarketMix => self.market_mix(),
             Driver::MovesAndWaste => self.moves_and_waste(),
             Driver::Idle => {
-                let [was, is] = self.line("idle").map(|(gpu_ms, _)| hours(gpu_ms));
-                format!("{was} -> {is} GPU-hours without a pod")
+                let [was, is] = self.line("idle").map(|(gpu_ms, micro)| (hours(gpu_ms), cents(MicroUsd(micro))));
+                format!("{} -> {} GPU-hours without a pod, at ${} -> ${} in all", was.0, is.0, was.1, is.1)
             }
-            Driver::Egress => format!("{} -> {} GiB carried across regions", self.egress_gib[0], self.egress_gib[1]),
+            Driver::Egress => {
+                let [was, is] = self.line("egress").map(|(_, micro)| cents(MicroUsd(micro)));
+                format!("{} -> {} GiB carried across regions, at ${was} -> ${is} in all", self.egress_gib[0], self.egress_gib[1])
+            }
             Driver::Coverage => self.coverage(),
             Driver::Other if amount.0 == 0 => "on-demand prices and other costs as before".into(),
             Driver::Other => {
-                let [was, is] = self.line("overhead").map(|(_, micro)| cents(MicroUsd(micro)));
-                format!("{}; other costs ${was} -> ${is}", self.price_of(CapacityType::OnDemand))
+                let overhead = self.line("overhead").map(|(_, micro)| micro);
+                let entered = format!("other costs ${} -> ${}", cents(MicroUsd(overhead[0])), cents(MicroUsd(overhead[1])));
+                match self.prices(|capacity| capacity != CapacityType::Spot) {
+                    // Nothing else moved it.
+                    _ if overhead[1] - overhead[0] == amount.0 => entered,
+                    Some(prices) if overhead[0] == overhead[1] => prices,
+                    Some(prices) => format!("{prices}; {entered}"),
+                    None => entered,
+                }
             }
         }
     }
@@ -121,11 +184,15 @@ impl Reasons {
     }
 
     fn volume(&self) -> String {
-        let mut parts: Vec<String> =
-            self.units.iter().map(|(unit, [was, is])| format!("{} {} -> {}", unit.as_str(), was / 1_000_000, is / 1_000_000)).collect();
-        if parts.is_empty() {
-            parts.push(format!("useful GPU-hours {} -> {}", hours(self.useful_gpu_ms[0]), hours(self.useful_gpu_ms[1])));
-        }
+        let percent = |per_mille: i64| format!("{}.{} %", per_mille / 10, per_mille % 10);
+        let rests = match self.known_per_mille {
+            [1_000, 1_000] => String::new(),
+            [was, is] => format!(", reckoned from {} -> {} of its GPU time", percent(was), percent(is)),
+        };
+        let mut parts = vec![match &self.units {
+            Some((unit, [was, is])) => format!("{} {} -> {}{rests}", unit.as_str(), was / 1_000_000, is / 1_000_000),
+            None => format!("useful GPU-hours {} -> {}", hours(self.useful_gpu_ms[0]), hours(self.useful_gpu_ms[1])),
+        }];
         for (word, names) in ["new", "ended"].iter().zip(&self.new_and_gone) {
             match names.as_slice() {
                 [] => {}
@@ -137,50 +204,71 @@ impl Reasons {
     }
 
     fn efficiency(&self) -> String {
-        let per_unit = |unit: &UsageUnit, [was, is]: &[i128; 2]| {
-            let each = |gpu_ms: i64, micro: i128| (micro > 0).then(|| format!("{:.3}", gpu_ms as f64 * 1e3 / micro as f64));
-            let (was, is) = (each(self.useful_gpu_ms[0], *was)?, each(self.useful_gpu_ms[1], *is)?);
-            Some(format!("GPU-seconds per {} {was} -> {is}", unit.as_str().trim_end_matches('s')))
-        };
-        self.units
-            .iter()
-            .find_map(|(unit, amounts)| per_unit(unit, amounts))
-            .unwrap_or_else(|| "no usage is known for both months: all of it is volume".into())
+        let each = |gpu_ms: i64, micro: i128| format!("{:.3}", gpu_ms as f64 * 1e3 / micro as f64);
+        match &self.units {
+            Some((unit, [was, is])) if self.useful_gpu_ms.iter().all(|gpu_ms| *gpu_ms > 0) => {
+                let (was, is) = (each(self.useful_gpu_ms[0], *was), each(self.useful_gpu_ms[1], *is));
+                format!("GPU-seconds per {} {was} -> {is}", unit.as_str().trim_end_matches('s'))
+            }
+            _ => "no usage is known for both months: all of it is volume".into(),
+        }
+    }
+
+    /// GPU time by machine, over its markets.
+    fn by_machine(&self) -> BTreeMap<&str, [i64; 2]> {
+        let mut found: BTreeMap<&str, [i64; 2]> = BTreeMap::new();
+        for ((machine, _), pair) in &self.used {
+            let sum = found.entry(machine).or_default();
+            *sum = [sum[0] + pair[0].gpu_ms, sum[1] + pair[1].gpu_ms];
+        }
+        found
     }
 
     fn instance_mix(&self) -> String {
         let share = |n: usize, gpu_ms: i64| if self.useful_gpu_ms[n] == 0 { 0 } else { gpu_ms * 100 / self.useful_gpu_ms[n] };
         let moved = |pair: &[i64; 2]| share(1, pair[1]) - share(0, pair[0]);
-        match self.by_machine.iter().max_by_key(|(_, pair)| moved(pair).abs()) {
-            Some((machine, pair)) if moved(pair) != 0 => {
+        let by_machine = self.by_machine();
+        match by_machine.iter().max_by_key(|(_, pair)| moved(pair).abs()) {
+            Some((machine, pair)) if moved(pair) != 0 && self.useful_gpu_ms.iter().all(|gpu_ms| *gpu_ms > 0) => {
                 format!("{machine}: {} % -> {} % of useful GPU time", share(0, pair[0]), share(1, pair[1]))
             }
             _ => "the same machines".into(),
         }
     }
 
-    fn price_of(&self, capacity: CapacityType) -> String {
-        let each = |(gpu_ms, micro): (i64, i64)| {
-            (gpu_ms > 0)
-                .then(|| cents(MicroUsd(i64::try_from(i128::from(micro) * i128::from(HOUR_MS) / i128::from(gpu_ms)).unwrap_or(i64::MAX))))
-        };
-        let [was, is] = self.by_market.get(&capacity).copied().unwrap_or_default().map(each);
-        match (was, is) {
-            (Some(was), Some(is)) => format!("{capacity} cost ${was} -> ${is} per GPU-hour"),
-            (None, Some(is)) => format!("{capacity} cost ${is} per GPU-hour, none before"),
-            (Some(was), None) => format!("{capacity} cost ${was} per GPU-hour, none now"),
-            (None, None) => format!("nothing ran {}", if capacity == CapacityType::Spot { "on spot" } else { "on demand" }),
-        }
+    /// What the machine cost per GPU-hour whose price moved most money, of those used in both months in such a market: a mean over
+    /// machines would move with their mix.
+    fn prices(&self, of: impl Fn(CapacityType) -> bool) -> Option<String> {
+        let rate = |used: &Use| i128::from(used.cost.0) * i128::from(HOUR_MS) / i128::from(used.gpu_ms.max(1));
+        let both = || self.used.iter().filter(|((_, capacity), [was, is])| of(*capacity) && was.gpu_ms > 0 && is.gpu_ms > 0);
+        let worth = |[was, is]: &[Use; 2]| (rate(is) - rate(was)).abs() * i128::from(is.gpu_ms);
+        let ((machine, capacity), pair) = both().max_by_key(|(machine, pair)| (worth(pair), std::cmp::Reverse(*machine)))?;
+        let [was, is] = [0, 1].map(|n: usize| cents(MicroUsd(i64::try_from(rate(&pair[n])).unwrap_or(i64::MAX))));
+        let name = if both().count() > 1 { format!("{capacity} {}", machine.trim()) } else { capacity.to_string() };
+        Some(format!("{name} cost ${was} -> ${is} per GPU-hour"))
     }
 
     fn market_mix(&self) -> String {
-        let [was, is] = self.by_market.get(&CapacityType::OnDemand).copied().unwrap_or_default().map(|(gpu_ms, _)| hours(gpu_ms));
+        // A machine that was not used before has no old mix: it counts as instance mix.
+        let by_machine = self.by_machine();
+        let both = |machine: &str| by_machine.get(machine).is_some_and(|[was, is]| *was > 0 && *is > 0);
+        let (mut whole, mut on_demand) = ([0; 2], [0; 2]);
+        for ((_, capacity), pair) in self.used.iter().filter(|((machine, _), _)| both(machine)) {
+            for n in [0, 1] {
+                whole[n] += pair[n].gpu_ms;
+                on_demand[n] += if *capacity == CapacityType::Spot { 0 } else { pair[n].gpu_ms };
+            }
+        }
+        if on_demand == [0, 0] {
+            return "all on spot in both months, where the machines are the same".into();
+        }
         let refused: i64 = self.spot_refusals.values().sum();
         let mut sorted: Vec<(&Refusal, &i64)> = self.spot_refusals.iter().collect();
         sorted.sort_by_key(|(refusal, n)| (std::cmp::Reverse(**n), **refusal));
         let words: Vec<String> = sorted.into_iter().take(3).map(|(refusal, n)| format!("{n} {refusal}")).collect();
         let why = if refused == 0 { String::new() } else { format!("; {refused} spot offers refused there: {}", words.join(", ")) };
-        format!("{was} -> {is} GPU-hours on demand{why}")
+        let each = |n: usize| format!("{} of {}", hours(on_demand[n]), hours(whole[n]));
+        format!("{} -> {} GPU-hours on demand{why}", each(0), each(1))
     }
 
     fn moves_and_waste(&self) -> String {
@@ -250,11 +338,10 @@ async fn spot_refusals(connection: &mut PgConnection, month: &Span, of: &Narrowe
     rows.into_iter().map(|row| Ok((LedgerFault::read_word(&row.refusal, "ledger.candidate", "refusal", "of a launch")?, row.n))).collect()
 }
 
-/// Moves, interruptions and GiB carried in a month; and each line's GPU time and computed cost.
-type Counts = ((i64, i64, i64), Vec<(String, i64, i64)>);
+/// Moves, interruptions and GiB carried in a month.
+type Counts = (i64, i64, i64);
 
 async fn counts(connection: &mut PgConnection, month: &Span, of: &Narrowed) -> Result<Counts, LedgerFault> {
-    let doing = LedgerFault::during;
     let row = sqlx::query!(
         r#"WITH b AS (SELECT ($1::text::date)::timestamp AT TIME ZONE 'UTC' AS first, ($2::text::date)::timestamp AT TIME ZONE 'UTC' AS next)
            SELECT (SELECT count(*) FROM ledger.migration m WHERE m.at >= b.first AND m.at < b.next AND ($3::text[] IS NULL OR EXISTS (
@@ -272,22 +359,10 @@ async fn counts(connection: &mut PgConnection, month: &Span, of: &Narrowed) -> R
         of.namespaces.as_deref(),
         of.names.as_deref()
     )
-    .fetch_one(&mut *connection)
+    .fetch_one(connection)
     .await
-    .map_err(doing("count the month's moves"))?;
-    let lines = sqlx::query!(
-        r#"SELECT line AS "line!", sum(gpu_ms)::bigint AS "gpu_ms!", (sum(cost_usd - true_up_usd) * 1000000)::bigint AS "micro!" FROM ledger.share_daily
-           WHERE day >= $1::text::date AND day < $2::text::date AND line <> 'pod'
-             AND ($3::text[] IS NULL OR (coalesce(workload_namespace, ''), coalesce(workload_name, '')) IN (SELECT * FROM unnest($3, $4::text[]))) GROUP BY line"#,
-        month.from,
-        month.to,
-        of.namespaces.as_deref(),
-        of.names.as_deref()
-    )
-    .fetch_all(connection)
-    .await
-    .map_err(doing("read the month's lines"))?;
-    Ok(((row.moves, row.interruptions, row.gib), lines.into_iter().map(|line| (line.line, line.gpu_ms, line.micro)).collect()))
+    .map_err(LedgerFault::during("count the month's moves"))?;
+    Ok((row.moves, row.interruptions, row.gib))
 }
 
 /// What feed and bill changed in both months: of the use of machines by cause, beside it by line. The parts add

@@ -96,7 +96,7 @@ pub async fn reliability(
     let mut report = ask(connection, sql, days).await?;
     // A move belongs to the machine that was left.
     let moves = format!(
-        "SELECT count(*) AS moves, (percentile_disc(0.5) WITHIN GROUP (ORDER BY recovery_ms))::bigint AS p50,
+        "SELECT count(*) AS moves, count(recovery_ms) AS recovered, count(gap_ms) AS gaps, (percentile_disc(0.5) WITHIN GROUP (ORDER BY recovery_ms))::bigint AS p50,
                 (percentile_disc(0.95) WITHIN GROUP (ORDER BY recovery_ms))::bigint AS p95, max(gap_ms) AS gap
          FROM ledger.migration_timing m
          WHERE noticed_at >= coalesce($1::date, (now() AT TIME ZONE 'UTC')::date - 30)::timestamp AT TIME ZONE 'UTC'
@@ -111,13 +111,20 @@ pub async fn reliability(
     let moved = sqlx::query(AssertSqlSafe(moves)).bind(&days.from).bind(&days.to).fetch_one(&mut *connection).await;
     let moved = moved.map_err(LedgerFault::during("read the report"))?;
     let ms = |name: &str| moved.try_get::<Option<i64>, _>(name).ok().flatten();
-    let moves: i64 = moved.try_get("moves").unwrap_or_default();
+    let count = |name: &str| moved.try_get::<i64, _>(name).unwrap_or_default();
+    let moves = count("moves");
+    // Not of all moves it is known: one may not be over, or its end was never seen.
+    let of_them = |known: i64| if known == moves { String::new() } else { format!(", known of {known} of them") };
     let span = |ms: Option<i64>| ms.map(|ms| crate::core::units::time::Millis(ms).to_string());
     let recovery = match (moves, span(ms("p50")), span(ms("p95")), span(ms("gap"))) {
         (0, ..) => "no pod was moved.".into(),
         (moves, Some(p50), Some(p95), gap) => {
-            let gap = gap.map_or_else(|| "not known".into(), |gap| format!("{gap} at most"));
-            format!("{}: Ready again {p50} after the notice (median), {p95} (95th percentile); serving gap {gap}.", pods_moved(moves))
+            let gap = gap.map_or_else(|| "not known".into(), |gap| format!("{gap} at most{}", of_them(count("gaps"))));
+            let recovered = of_them(count("recovered"));
+            format!(
+                "{}: Ready again {p50} after the notice (median), {p95} (95th percentile){recovered}; serving gap {gap}.",
+                pods_moved(moves)
+            )
         }
         (moves, ..) => format!("{}; none is Ready again yet.", pods_moved(moves)),
     };

@@ -64,7 +64,9 @@ fn savings_sentence(report: &Report) -> String {
     // What moving costs: running twice, data carried, work done again.
     let moves = usd("moves_usd") + usd("egress_usd") + usd("lost_work_usd");
     let percent = text("net_saving_percent").map_or_else(|| "no".to_owned(), |p| p.trim_start_matches('-').to_owned());
-    let mut sentence = if usd("b1_usd") == MicroUsd(0) {
+    let mut sentence = if usd("b1_usd") == MicroUsd(0) && usd("spend_usd") == MicroUsd(0) {
+        "No spend of machines is recorded for these days.".to_owned()
+    } else if usd("b1_usd") == MicroUsd(0) {
         format!("Spend was ${}; the price of on-demand is not known for any of it; moves cost ${}.", cents(usd("spend_usd")), cents(moves))
     } else if net.0 >= 0 {
         format!("Spot saved ${} net ({percent} %) against the on-demand you would have bought; moves cost ${}.", cents(net), cents(moves))
@@ -113,6 +115,8 @@ mod tests {
             savings_sentence(&total("1.022800", "0.804800", "-0.218000", Some("-27.1"), "0.000000")),
             "Spot lost $0.218 net (27.1 %) against the on-demand you would have bought; moves cost $0.25."
         );
+        let none = savings_sentence(&total("0.000000", "0.000000", "0.000000", None, "0.000000"));
+        assert_eq!(none, "No spend of machines is recorded for these days.");
         assert!(savings_sentence(&total("5.000000", "0.000000", "-5.000000", None, "5.000000")).contains("not known for any of it"));
         assert!(savings_sentence(&total("5.000000", "9.000000", "4.000000", Some("44.4"), "1.500000")).contains("For $1.50 of spend"));
     }

@@ -2,12 +2,12 @@
 //!
 //! Decides: the sentence and the columns. Does not: compute (see [`crate::core::accounting::unit_cost`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::{By, Days, IN_DAYS, Keys, Only, Report, condition, dollars, with_day_of_knowledge};
-use crate::core::accounting::unit_cost::{HourOfUnits, PicoUsd, UnitCost, unit_cost};
+use crate::core::accounting::unit_cost::{Earned, HourOfUnits, PicoUsd, UnitCost, unit_cost};
 use crate::core::units::money::MicroUsd;
 use crate::core::units::time::Timestamp;
 use crate::core::workload::need::UsageUnit;
@@ -62,10 +62,10 @@ pub async fn unit_costs(
         Report { sentence: String::new(), columns: keys.headings().chain(COLUMNS).map(String::from).collect(), rows: Vec::new() };
     let with_units: BTreeMap<&Vec<String>, &Known> =
         known.iter().filter(|(_, known)| known.hours.iter().any(|hour| hour.micro_units > 0)).collect();
-    let mut earned_by_all: Option<MicroUsd> = None;
+    let mut earned_by_all: Option<Earned> = None;
     for (key, known) in &with_units {
-        let earned = revenue.get(*key).map(|days| known.share_of(days));
-        earned_by_all = earned.map(|earned| earned_by_all.unwrap_or_default() + earned).or(earned_by_all);
+        let earned = revenue.get(*key).map(|days| known.earned(days));
+        earned_by_all = earned.map(|earned| sum_of(earned_by_all.unwrap_or_default(), earned)).or(earned_by_all);
         if let Some(cost) = unit_cost(&known.hours, earned) {
             report.rows.push(row(key.iter().cloned().map(Some).collect(), known, &cost));
         }
@@ -75,7 +75,7 @@ pub async fn unit_costs(
     let all = Known::of_all(with_units.values().copied());
     match unit_cost(&all.hours, earned) {
         Some(cost) => {
-            report.sentence = sentence(unit, &all, &cost, unattributed(connection, days, only).await?);
+            report.sentence = sentence(unit, &all, &cost, earned, unattributed(connection, days, only).await?);
             let total: Vec<Option<String>> = keys.headings().enumerate().map(|(n, _)| (n == 0).then(|| "total".to_owned())).collect();
             report.rows.push(row(total, &all, &cost));
         }
@@ -119,7 +119,14 @@ impl Known {
         if whole <= 0 { 1_000 } else { i64::try_from(covered * 1_000 / whole).unwrap_or_default().clamp(0, 1_000) }
     }
 
-    /// What was earned in the hours whose usage is known: of each day by that day's share of the cost.
+    /// What was earned in the hours whose usage is known: of each day by that day's share of the cost. A month without any revenue is one whose revenue
+    /// is not known: its units earned nothing that could be divided by them.
+    fn earned(&self, days: &BTreeMap<i64, MicroUsd>) -> Earned {
+        let months: BTreeSet<String> = days.keys().map(|day| month_of(Timestamp(day * DAY_MS))).collect();
+        let units = self.hours.iter().filter(|hour| months.contains(&month_of(hour.hour))).map(|hour| hour.micro_units).sum();
+        Earned { amount: self.share_of(days), micro_units: units }
+    }
+
     fn share_of(&self, earned: &BTreeMap<i64, MicroUsd>) -> MicroUsd {
         let part = |(day, amount): (&i64, &MicroUsd)| {
             let (covered, whole) = self.days.get(day).copied().unwrap_or_default();
@@ -128,6 +135,15 @@ impl Known {
         };
         earned.iter().map(part).sum()
     }
+}
+
+fn sum_of(a: Earned, b: Earned) -> Earned {
+    Earned { amount: a.amount + b.amount, micro_units: a.micro_units + b.micro_units }
+}
+
+/// The calendar month, as in 2026-07.
+fn month_of(at: Timestamp) -> String {
+    at.to_rfc3339().chars().take(7).collect()
 }
 
 /// Other costs of these days that name no workload.
@@ -174,7 +190,7 @@ fn row(mut key: Vec<Option<String>>, known: &Known, cost: &UnitCost) -> Vec<Opti
     key
 }
 
-fn sentence(unit: UsageUnit, known: &Known, cost: &UnitCost, unattributed: MicroUsd) -> String {
+fn sentence(unit: UsageUnit, known: &Known, cost: &UnitCost, earned: Option<Earned>, unattributed: MicroUsd) -> String {
     let word = word(unit);
     let [p50, p95, p99] = cost.percentiles;
     let trend = cost.trend_per_mille.map_or_else(String::new, |trend| {
@@ -183,7 +199,14 @@ fn sentence(unit: UsageUnit, known: &Known, cost: &UnitCost, unattributed: Micro
     });
     let margin = match (cost.margin(), cost.margin_per_mille()) {
         (Some(margin), Some(percent)) => {
-            format!(" That leaves ${margin} of ${} ({} %).", cost.revenue.unwrap_or_default(), per_cent(percent))
+            let units = earned.unwrap_or_default().micro_units;
+            let rests = if units == cost.micro_units {
+                String::new()
+            } else {
+                let share = i64::try_from(units * 1_000 / cost.micro_units.max(1)).unwrap_or_default();
+                format!(", by the months whose revenue is known: those of {} % of the {word}s", per_cent(share))
+            };
+            format!(" That leaves ${margin} of ${} ({} %){rests}.", cost.revenue.unwrap_or_default(), per_cent(percent))
         }
         _ => String::new(),
     };
@@ -266,7 +289,7 @@ fn pico(text: &str) -> PicoUsd {
 }
 
 /// What workloads with usage earned, by owner and UTC day: as the labels stood on each day, by whose work it was; on a day without work as over all
-/// the days.
+/// the days. What runs at a vendor alone has no work of ours: it is split by cost.
 async fn revenue(
     connection: &mut PgConnection,
     days: &Days,
@@ -279,8 +302,11 @@ async fn revenue(
         "WITH bounds AS (
              SELECT coalesce($1::date, (now() AT TIME ZONE 'UTC')::date - 30) AS first, coalesce($2::date, (now() AT TIME ZONE 'UTC')::date + 1) AS next
          ), worked AS MATERIALIZED (
-             SELECT h.day, h.workload_namespace AS namespace, h.workload_name AS name, {key} AS key, true{condition} AS wanted, sum(h.gpu_ms) AS worked
-             FROM ledger.share_daily h, bounds b WHERE h.day >= b.first AND h.day < b.next AND h.line = 'pod' GROUP BY 1, 2, 3, 4, 5
+             SELECT day, namespace, name, key, wanted, CASE WHEN works THEN gpu_ms ELSE paid END AS worked
+             FROM (SELECT h.day, h.workload_namespace AS namespace, h.workload_name AS name, {key} AS key, true{condition} AS wanted,
+                          coalesce(sum(h.gpu_ms) FILTER (WHERE h.line = 'pod'), 0) AS gpu_ms, sum(h.cost_usd) AS paid,
+                          bool_or(bool_or(h.line = 'pod' AND h.gpu_ms > 0)) OVER (PARTITION BY h.workload_namespace, h.workload_name) AS works
+                   FROM ledger.share_daily h, bounds b WHERE h.day >= b.first AND h.day < b.next AND h.workload_namespace <> '' GROUP BY 1, 2, 3, 4, 5) x
          ), earned AS (
              SELECT r.day, r.workload_namespace AS namespace, r.workload_name AS name, r.revenue_usd FROM ledger.revenue r, bounds b
              WHERE r.day >= b.first AND r.day < b.next

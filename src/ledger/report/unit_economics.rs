@@ -118,6 +118,17 @@ pub async fn unit_economics(
     };
     let mut report = ask_with(connection, sql, days, |query| query.bind(wanted.clone()).bind(models.clone())).await?;
     report.sentence = sentence(connection, days, &wanted).await?;
+    if kind == EconomicsBy::Model || !models.is_empty() {
+        let known = known_by_model(connection, days, &wanted).await?;
+        if let Some((known, whole)) = known.filter(|(known, whole)| known != whole && whole.0 > 0) {
+            report.sentence.push_str(&format!(
+                " By model {} is known of the {} that these endpoints cost ({} %): hours whose usage is not known are left out.",
+                dollars(known),
+                dollars(whole),
+                per_cent_of(known, whole)
+            ));
+        }
+    }
     if !only.iter().all(|only| only.key != "model") {
         let at = report.columns.iter().position(|column| column == "cost_usd");
         let cost = |row: &Vec<Option<String>>| row.get(at?)?.as_deref()?.parse::<MicroUsd>().ok();
@@ -135,6 +146,8 @@ fn shown(kind: EconomicsBy, of_models: bool) -> (&'static str, String, &'static 
     let plain = |names: &[&str]| names.iter().map(|name| format!("trim_scale(e.{name})::text AS {name}")).collect::<Vec<_>>().join(", ");
     let parts = six(&["machines_usd", "vendor_api_usd", "transfer_usd", "storage_usd", "other_usd", "cost_usd"]);
     let per_token = ["usd_per_1000_tokens_in", "usd_per_1000_tokens_out", "usd_per_1000_tokens"];
+    let shares = ["requests_coverage_percent", "tokens_coverage_percent"];
+    let per_token_and_share: Vec<&str> = per_token.into_iter().chain(shares).collect();
     match kind {
         EconomicsBy::Endpoint if of_models => (
             "unit_economics_of_models",
@@ -142,17 +155,17 @@ fn shown(kind: EconomicsBy, of_models: bool) -> (&'static str, String, &'static 
                 "e.workload_namespace || '/' || e.workload_name AS endpoint, {}, e.cost_percent_of_models::text, {}, {}",
                 six(&["cost_usd"]),
                 plain(&["requests", "tokens_in", "tokens_out", "usd_per_request"]),
-                plain(&per_token)
+                plain(&per_token_and_share)
             ),
             "e.cost_usd DESC, e.workload_namespace, e.workload_name",
         ),
         EconomicsBy::Endpoint => (
             "unit_economics_of",
             format!(
-                "coalesce(e.workload_namespace || '/' || e.workload_name, '(no endpoint named)') AS endpoint, {parts}, {}, {}, {}, {}, e.cost_percent_of_revenue::text",
+                "coalesce(e.workload_namespace || '/' || e.workload_name, '(no endpoint named)') AS endpoint, {parts}, {}, {}, {}, {}, e.cost_percent_of_revenue::text, e.revenue_coverage_percent::text",
                 plain(&["requests", "tokens_in", "tokens_out", "monthly_users", "usd_per_request"]),
                 plain(&per_token),
-                plain(&["usd_per_user", "coverage_percent"]),
+                plain(&["usd_per_user", "requests_coverage_percent", "tokens_coverage_percent", "users_coverage_percent"]),
                 six(&["revenue_usd", "margin_usd"])
             ),
             "e.cost_usd DESC, e.workload_namespace, e.workload_name",
@@ -163,21 +176,44 @@ fn shown(kind: EconomicsBy, of_models: bool) -> (&'static str, String, &'static 
                 "e.model, e.endpoints::text, {}, {}, {}",
                 six(&["cost_usd"]),
                 plain(&["requests", "tokens_in", "tokens_out", "usd_per_request"]),
-                plain(&per_token)
+                plain(&per_token_and_share)
             ),
             "e.cost_usd DESC, e.model",
         ),
         EconomicsBy::Month => (
             "ai_cost_month_of",
-            format!("{parts}, {}, e.cost_percent_of_revenue::text, e.margin_percent::text", six(&["revenue_usd", "margin_usd"])),
+            format!(
+                "{parts}, {}, e.cost_percent_of_revenue::text, e.margin_percent::text, e.revenue_coverage_percent::text",
+                six(&["revenue_usd", "margin_usd"])
+            ),
             "e.month",
         ),
         EconomicsBy::Percentiles => (
             "unit_cost_percentiles_of",
-            format!("e.unit, {}, e.endpoint_hours::text", plain(&["units", "mean", "p50", "p95", "p99"])),
+            format!("e.unit, {}, e.endpoint_hours::text", plain(&["units", "mean", "p50", "p95", "p99", "coverage_percent"])),
             "e.unit",
         ),
     }
+}
+
+/// Percent with one decimal.
+fn per_cent_of(part: MicroUsd, whole: MicroUsd) -> String {
+    format!("{:.1}", part.0 as f64 * 100.0 / whole.0 as f64)
+}
+
+/// How much of what endpoints with usage by model cost lies in hours whose usage is known: what each figure of a model rests on. `None` where there is no
+/// such endpoint.
+async fn known_by_model(connection: &mut PgConnection, days: &Days, wanted: &str) -> Result<Option<(MicroUsd, MicroUsd)>, LedgerFault> {
+    let sql = format!(
+        "WITH known AS (SELECT workload_namespace, workload_name, sum(cost_usd) AS cost FROM ledger.model_hours({FROM}, {TO}, $3::jsonb) GROUP BY 1, 2)
+         SELECT (sum(k.cost) * 1000000)::bigint AS known, (sum(c.cost) * 1000000)::bigint AS whole
+         FROM known k JOIN (SELECT workload_namespace, workload_name, sum(cost_usd) AS cost FROM ledger.ai_cost_of({FROM}, {TO}, $3::jsonb) GROUP BY 1, 2) c
+              USING (workload_namespace, workload_name)"
+    );
+    let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&days.from).bind(&days.to).bind(wanted).fetch_one(connection).await;
+    let row = row.map_err(LedgerFault::during("see what is known by model"))?;
+    let usd = |name: &str| row.get::<Option<i64>, _>(name).map(MicroUsd);
+    Ok(usd("known").zip(usd("whole")))
 }
 
 /// What it comes to in all, of these days.
@@ -185,9 +221,12 @@ async fn sentence(connection: &mut PgConnection, days: &Days, wanted: &str) -> R
     let sum = |name: &str| format!("(coalesce(sum({name}), 0) * 1000000)::bigint AS {name}");
     let sums = ["machines_usd", "vendor_api_usd", "transfer_usd", "storage_usd", "other_usd", "cost_usd"].map(sum).join(", ");
     let sql = format!(
-        "SELECT {sums}, (coalesce(sum(cost_usd) FILTER (WHERE workload_namespace = ''), 0) * 1000000)::bigint AS unnamed,
-                (SELECT (sum(revenue_usd) * 1000000)::bigint FROM ledger.revenue_of({FROM}, {TO}, $3::jsonb)) AS revenue
-         FROM ledger.ai_cost_of({FROM}, {TO}, $3::jsonb)"
+        "WITH earned AS MATERIALIZED (SELECT * FROM ledger.revenue_of({FROM}, {TO}, $3::jsonb))
+         SELECT {sums}, (coalesce(sum(cost_usd) FILTER (WHERE workload_namespace = ''), 0) * 1000000)::bigint AS unnamed,
+                (SELECT (sum(revenue_usd) * 1000000)::bigint FROM earned) AS revenue,
+                (coalesce(sum(cost_usd) FILTER (WHERE EXISTS (SELECT FROM earned e WHERE date_trunc('month', e.day) = c.month
+                    AND e.workload_namespace = c.workload_namespace AND e.workload_name = c.workload_name)), 0) * 1000000)::bigint AS of_earning
+         FROM ledger.ai_cost_of({FROM}, {TO}, $3::jsonb) c"
     );
     let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&days.from).bind(&days.to).bind(wanted).fetch_one(connection).await;
     let row = row.map_err(LedgerFault::during("add up what AI cost"))?;
@@ -215,6 +254,10 @@ async fn sentence(connection: &mut PgConnection, days: &Days, wanted: &str) -> R
                 dollars(MicroUsd(revenue)),
                 dollars(MicroUsd(revenue - cost))
             ));
+            if usd("of_earning").0 != cost {
+                let percent = per_cent_of(usd("of_earning"), usd("cost_usd"));
+                sentence.push_str(&format!(" Revenue is known for the workloads and months of {percent} % of the cost."));
+            }
         }
         None => sentence.push_str(" What was earned is not known: import revenue to see the margin."),
     }

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::reasons::Reasons;
+use super::reasons::{LinesOf, Reasons};
 use super::{By, Keys, Month, Only, Report, condition, dollars, known_by, signed_dollars, six_decimals};
-use crate::core::accounting::variance::{Driver, Drivers, Use, bridge};
+use crate::core::accounting::variance::{Driver, Drivers, Use, bridge, whole_month};
 use crate::core::market::CapacityType;
 use crate::core::units::ids::ObjectRef;
 use crate::core::units::money::MicroUsd;
@@ -95,7 +95,7 @@ pub async fn variance(
     let days = running_days(before, after, now);
     let spans = [before, after].map(|month| Span::of(month, days));
     let keys = if let VarianceBy::Keys(keys) = &by { Some(keys) } else { None };
-    let keyed = months(connection, &spans, keys, only).await?;
+    let (keyed, lines) = months(connection, &spans, keys, only).await?;
     let mut moved: BTreeMap<Driver, MicroUsd> = Driver::ALL.map(|driver| (driver, MicroUsd(0))).into();
     for [was, is] in keyed.values().flat_map(Months::values) {
         add(&mut moved, was, is);
@@ -112,17 +112,19 @@ pub async fn variance(
     let narrowed = !only.is_empty();
     match &by {
         VarianceBy::Step => {
-            let reasons = Reasons::read(connection, &spans, &all(), narrowed).await?;
+            let mut reasons = Reasons::of_each(connection, &spans, &all(), &lines, narrowed).await?;
             let columns = ["step", "difference_usd", "why"].map(String::from).to_vec();
             let mut rows = vec![vec![Some(format!("{before}")), Some(six_decimals(total(0))), None]];
-            rows.extend(moved.into_iter().map(|(driver, amount)| {
-                vec![Some(driver.as_str().to_owned()), Some(six_decimals(amount)), Some(reasons.of(driver, amount))]
-            }));
+            rows.extend(
+                moved
+                    .into_iter()
+                    .map(|(driver, amount)| vec![Some(driver.as_str().to_owned()), Some(six_decimals(amount)), reasons.remove(&driver)]),
+            );
             rows.push(vec![Some(format!("{after}")), Some(six_decimals(total(1))), None]);
             Ok(Report { sentence, columns, rows })
         }
         VarianceBy::Workload => {
-            let rows = by_workload(connection, &spans, &all()).await?;
+            let rows = by_workload(connection, &spans, &all(), &lines).await?;
             Ok(Report { sentence, columns: WORKLOAD_COLUMNS.map(String::from).to_vec(), rows })
         }
         VarianceBy::Keys(keys) => {
@@ -174,7 +176,7 @@ fn by_keys(keyed: &Keyed) -> Vec<Vec<Option<String>>> {
 }
 
 /// A workload as it is shown: what names none is its item.
-fn name_of(workload: &ObjectRef) -> String {
+pub(super) fn name_of(workload: &ObjectRef) -> String {
     match (workload.namespace.as_str(), workload.name.as_str()) {
         ("", "") => "(none)".to_owned(),
         ("", item) => item.to_owned(),
@@ -190,7 +192,12 @@ const EXPLAINED: usize = 20;
 type Largest = (Driver, MicroUsd);
 
 /// Workloads, those that changed most first, each with its largest driver and what stands behind that driver in this workload alone.
-async fn by_workload(connection: &mut PgConnection, spans: &[Span; 2], months: &Months) -> Result<Vec<Vec<Option<String>>>, LedgerFault> {
+async fn by_workload(
+    connection: &mut PgConnection,
+    spans: &[Span; 2],
+    months: &Months,
+    lines: &LinesOf,
+) -> Result<Vec<Vec<Option<String>>>, LedgerFault> {
     let mut found: Vec<(MicroUsd, &ObjectRef, Option<Largest>)> = Vec::new();
     for (workload, [was, is]) in months {
         let largest = bridge(was, is).into_iter().max_by_key(|(driver, amount)| (amount.0.abs(), std::cmp::Reverse(*driver)));
@@ -203,7 +210,7 @@ async fn by_workload(connection: &mut PgConnection, spans: &[Span; 2], months: &
         let why = match largest {
             Some((driver, amount)) if n < EXPLAINED => {
                 let one = months.get(workload).map(|pair| Months::from([(workload.clone(), pair.clone())])).unwrap_or_default();
-                Some(Reasons::read(connection, spans, &one, true).await?.of(driver, amount))
+                Some(Reasons::read(connection, spans, &one, lines, true).await?.of(driver, amount))
             }
             _ => None,
         };
@@ -264,7 +271,7 @@ async fn months(
     [before, after]: &[Span; 2],
     keys: Option<&Keys>,
     only: &[Only],
-) -> Result<Keyed, LedgerFault> {
+) -> Result<(Keyed, LinesOf), LedgerFault> {
     let (key, condition) = (keys.map_or_else(|| "ARRAY[]::text[]".to_owned(), Keys::array), condition(only));
     // Columns come from a closed list, values are quoted.
     let sql = format!(
@@ -275,7 +282,7 @@ async fn months(
     );
     let query = sqlx::query(AssertSqlSafe(sql)).bind(&before.from).bind(&before.to).bind(&after.from).bind(&after.to);
     let rows = query.fetch_all(&mut *connection).await.map_err(LedgerFault::during("read the months"))?;
-    let mut keyed = Keyed::new();
+    let (mut keyed, mut lines) = (Keyed::new(), LinesOf::new());
     // GPU time of each workload and month, whoever is asked for: what it produced is shared by it.
     let mut useful: BTreeMap<(ObjectRef, bool), i64> = BTreeMap::new();
     for row in rows {
@@ -290,9 +297,11 @@ async fn months(
         if !flag("wanted") {
             continue;
         }
+        let computed = MicroUsd(figure("computed"));
+        let of_line = &mut lines.entry(workload.clone()).or_default().entry(line.clone()).or_default()[usize::from(is_after)];
+        *of_line = (of_line.0 + gpu_ms, of_line.1 + computed.0);
         let of_key = keyed.entry(row.try_get("key").unwrap_or_default()).or_default();
         let drivers = &mut of_key.entry(workload).or_default()[usize::from(is_after)];
-        let computed = MicroUsd(figure("computed"));
         drivers.coverage = drivers.coverage + MicroUsd(figure("true_up"));
         match line.as_str() {
             "pod" => {
@@ -308,7 +317,7 @@ async fn months(
         }
     }
     produced(connection, [before, after], &useful, &mut keyed).await?;
-    Ok(keyed)
+    Ok((keyed, lines))
 }
 
 /// What workloads produced in both months. Where a workload belongs to several values of the keys in a month, each has the part of it that it has of the GPU
@@ -320,12 +329,18 @@ async fn produced(
     keyed: &mut Keyed,
 ) -> Result<(), LedgerFault> {
     let produced = sqlx::query!(
-        r#"SELECT hour >= ($3::text::date)::timestamp AT TIME ZONE 'UTC' AND hour < ($4::text::date)::timestamp AT TIME ZONE 'UTC' AS "after!",
-                  workload_namespace AS "namespace!", workload_name AS "name!", unit AS "unit!", sum(quantity)::text AS "quantity!"
-           FROM ledger.usage
-           WHERE (hour >= ($1::text::date)::timestamp AT TIME ZONE 'UTC' AND hour < ($2::text::date)::timestamp AT TIME ZONE 'UTC')
-              OR (hour >= ($3::text::date)::timestamp AT TIME ZONE 'UTC' AND hour < ($4::text::date)::timestamp AT TIME ZONE 'UTC')
-           GROUP BY 1, 2, 3, 4"#,
+        r#"WITH used AS (
+             SELECT ledger.utc_day(hour) AS day, workload_namespace AS namespace, workload_name AS name, unit, sum(quantity) AS quantity FROM ledger.usage
+             WHERE (hour >= ($1::text::date)::timestamp AT TIME ZONE 'UTC' AND hour < ($2::text::date)::timestamp AT TIME ZONE 'UTC')
+                OR (hour >= ($3::text::date)::timestamp AT TIME ZONE 'UTC' AND hour < ($4::text::date)::timestamp AT TIME ZONE 'UTC')
+             GROUP BY 1, 2, 3, 4
+           ), worked AS (
+             SELECT day, workload_namespace AS namespace, workload_name AS name, sum(gpu_ms) AS gpu_ms FROM ledger.share_daily
+             WHERE line = 'pod' AND ((day >= $1::text::date AND day < $2::text::date) OR (day >= $3::text::date AND day < $4::text::date)) GROUP BY 1, 2, 3
+           )
+           SELECT day >= $3::text::date AND day < $4::text::date AS "after!", namespace AS "namespace!", name AS "name!", unit AS "unit!",
+                  sum(quantity)::text AS "quantity!", coalesce(sum(gpu_ms), 0)::bigint AS "known!"
+           FROM used LEFT JOIN worked USING (day, namespace, name) GROUP BY 1, 2, 3, 4"#,
         before.from,
         before.to,
         after.from,
@@ -338,12 +353,16 @@ async fn produced(
         let workload = ObjectRef { namespace: row.namespace, name: row.name };
         let (Some(unit), Some(units)) = (UsageUnit::of(&row.unit), micro_units(&row.quantity)) else { continue };
         let whole = useful.get(&(workload.clone(), row.after)).copied().unwrap_or_default();
+        let units = whole_month(unit, units, row.known, whole);
         for months in keyed.values_mut() {
             let Some(pair) = months.get_mut(&workload) else { continue };
             let drivers = &mut pair[usize::from(row.after)];
             let part: i64 = drivers.useful.values().map(|used| used.gpu_ms).sum();
             let units = if part == whole { units } else { units * i128::from(part) / i128::from(whole.max(1)) };
             drivers.units.insert(unit, units);
+            if unit != UsageUnit::MonthlyUsers && whole > 0 {
+                drivers.known_per_mille.insert(unit, row.known * 1_000 / whole);
+            }
         }
     }
     Ok(())

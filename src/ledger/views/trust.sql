@@ -18,14 +18,14 @@ WITH span AS MATERIALIZED (
       AND posted_at < (SELECT ledger.known_before())
     GROUP BY source, kind, account, instance, usage_type, operation, at, until HAVING sum(lines) > 0
 )
-SELECT 'spend resting on the bill' AS item, coalesce(bill, 0) AS usd, round(100 * bill / nullif(total, 0), 1) AS share_percent, NULL::bigint AS count FROM spend
-UNION ALL SELECT 'spend resting on the spot data feed', coalesce(feed, 0), round(100 * feed / nullif(total, 0), 1), NULL FROM spend
-UNION ALL SELECT 'spend entered by hand or by others'' files', coalesce(entered, 0), round(100 * entered / nullif(total, 0), 1), NULL FROM spend
-UNION ALL SELECT 'spend computed from recorded prices', coalesce(estimate, 0), round(100 * estimate / nullif(total, 0), 1), NULL FROM spend
-UNION ALL SELECT 'spend of machines still running', coalesce(running, 0), round(100 * running / nullif(total, 0), 1), NULL FROM spend
-UNION ALL SELECT 'spend without a team', coalesce(untagged, 0), round(100 * untagged / nullif(total, 0), 1), NULL FROM spend
-UNION ALL SELECT 'spend, no on-demand price known (B0)', coalesce(without_b0, 0), round(100 * without_b0 / nullif(total, 0), 1), NULL FROM spend
-UNION ALL SELECT 'spend, no on-demand price at home known (B1)', coalesce(without_b1, 0), round(100 * without_b1 / nullif(total, 0), 1), NULL FROM spend
+SELECT 'spend resting on the bill' AS item, coalesce(bill, 0) AS usd, round(100 * coalesce(bill, 0) / nullif(total, 0), 1) AS share_percent, NULL::bigint AS count FROM spend
+UNION ALL SELECT 'spend resting on the spot data feed', coalesce(feed, 0), round(100 * coalesce(feed, 0) / nullif(total, 0), 1), NULL FROM spend
+UNION ALL SELECT 'spend entered by hand or by others'' files', coalesce(entered, 0), round(100 * coalesce(entered, 0) / nullif(total, 0), 1), NULL FROM spend
+UNION ALL SELECT 'spend computed from recorded prices', coalesce(estimate, 0), round(100 * coalesce(estimate, 0) / nullif(total, 0), 1), NULL FROM spend
+UNION ALL SELECT 'spend of machines still running', coalesce(running, 0), round(100 * coalesce(running, 0) / nullif(total, 0), 1), NULL FROM spend
+UNION ALL SELECT 'spend without a team', coalesce(untagged, 0), round(100 * coalesce(untagged, 0) / nullif(total, 0), 1), NULL FROM spend
+UNION ALL SELECT 'spend, no on-demand price known (B0)', coalesce(without_b0, 0), round(100 * coalesce(without_b0, 0) / nullif(total, 0), 1), NULL FROM spend
+UNION ALL SELECT 'spend, no on-demand price at home known (B1)', coalesce(without_b1, 0), round(100 * coalesce(without_b1, 0) / nullif(total, 0), 1), NULL FROM spend
 UNION ALL SELECT 'billed lines of machines that are not ours', sum(b.cost_usd), NULL, count(*) FROM billed b
     WHERE NOT EXISTS (SELECT FROM ledger.interval_opened o WHERE o.instance = b.instance)
 UNION ALL SELECT 'machines with news that is not posted yet', NULL, NULL, count(DISTINCT name)

@@ -49,12 +49,21 @@ RETURNS TABLE (hour timestamptz, workload_namespace text, workload_name text, te
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT h.hour, s.workload_namespace, s.workload_name, s.team, s.service, s.environment, s.cost_center, s.product_area, s.component, sum(s.cost_usd * h.part),
            coalesce(sum(s.gpu_ms * h.part) FILTER (WHERE s.line = 'pod'), 0)
-    FROM ledger.share s
+    FROM (
+        -- Where the end of a machine came late its last hour was posted, and corrected, as a whole one: what is left of it lies before the end.
+        SELECT p.*, ledger.ms(p.at) AS at_ms,
+               CASE WHEN e.ended > p.at THEN least(p.span_ms, greatest(ledger.ms(e.ended) - ledger.ms(p.at), 60000)) ELSE p.span_ms END AS length_ms
+        FROM ledger.share p LEFT JOIN (
+            SELECT DISTINCT ON (claim_uid) claim_uid, at AS ended FROM ledger.interval_closed
+            WHERE at >= from_at - interval '1 hour' AND at < to_at + interval '1 hour' AND posted_at < (SELECT ledger.known_before())
+            ORDER BY claim_uid, posted_at, at
+        ) e ON e.claim_uid = p.claim_uid
+    ) s
     CROSS JOIN LATERAL (
-        SELECT to_timestamp((ledger.ms(s.at) / 3600000 + n) * 3600.0) AS hour,
-               CASE WHEN s.span_ms = 0 THEN 1 ELSE ledger.shared_ms(ledger.ms(s.at), ledger.ms(s.at) + s.span_ms, (ledger.ms(s.at) / 3600000 + n) * 3600000,
-                    (ledger.ms(s.at) / 3600000 + n + 1) * 3600000)::numeric / s.span_ms END AS part
-        FROM ledger.numbers(0, (ledger.ms(s.at) % 3600000 + greatest(s.span_ms, 1) - 1) / 3600000) AS n
+        SELECT to_timestamp((s.at_ms / 3600000 + n) * 3600.0) AS hour,
+               CASE WHEN s.length_ms = 0 THEN 1 ELSE ledger.shared_ms(s.at_ms, s.at_ms + s.length_ms, (s.at_ms / 3600000 + n) * 3600000,
+                    (s.at_ms / 3600000 + n + 1) * 3600000)::numeric / s.length_ms END AS part
+        FROM ledger.numbers(0, (s.at_ms % 3600000 + greatest(s.length_ms, 1) - 1) / 3600000) AS n
     ) h
     WHERE s.at >= from_at - interval '1 hour' AND s.at < to_at AND h.hour >= from_at AND h.hour < to_at
     GROUP BY h.hour, s.workload_namespace, s.workload_name, s.team, s.service, s.environment, s.cost_center, s.product_area, s.component
@@ -117,14 +126,19 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
 $$;
 
 -- Revenue by day and workload; of a filter for labels the part that the work of the day with these labels was, on a day without work as over all the days.
+-- What runs at a vendor alone has no work of ours: there it is the part of the cost.
 CREATE FUNCTION ledger.revenue_of(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (day date, workload_namespace text, workload_name text, revenue_usd numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    WITH worked AS (
-        SELECT s.day, s.workload_namespace AS ns, s.workload_name AS name, sum(s.gpu_ms) AS worked,
-               coalesce(sum(s.gpu_ms) FILTER (WHERE ledger.is_wanted(labels, s.team, s.service, s.environment, s.cost_center, s.product_area, s.component,
-                                                                     s.workload_namespace, s.workload_name)), 0) AS wanted
-        FROM ledger.share_daily s WHERE labels <> '{}' AND s.day >= from_day AND s.day < to_day AND s.line = 'pod' GROUP BY 1, 2, 3
+    WITH weighed AS (
+        SELECT s.day, s.workload_namespace AS ns, s.workload_name AS name,
+               CASE WHEN bool_or(s.line = 'pod' AND s.gpu_ms > 0) OVER (PARTITION BY s.workload_namespace, s.workload_name)
+                    THEN CASE s.line WHEN 'pod' THEN s.gpu_ms ELSE 0 END ELSE s.cost_usd END AS weight,
+               ledger.is_wanted(labels, s.team, s.service, s.environment, s.cost_center, s.product_area, s.component, s.workload_namespace,
+                                s.workload_name) AS is_wanted
+        FROM ledger.share_daily s WHERE labels <> '{}' AND s.day >= from_day AND s.day < to_day AND s.workload_namespace <> ''
+    ), worked AS (
+        SELECT day, ns, name, sum(weight) AS worked, coalesce(sum(weight) FILTER (WHERE is_wanted), 0) AS wanted FROM weighed GROUP BY 1, 2, 3
     ), over_all AS (SELECT ns, name, sum(wanted) / nullif(sum(worked), 0) AS part FROM worked GROUP BY 1, 2)
     SELECT r.day, r.workload_namespace, r.workload_name,
            r.revenue_usd * CASE WHEN labels = '{}' THEN 1 ELSE coalesce(w.wanted::numeric / nullif(w.worked, 0), a.part, 0) END
@@ -157,18 +171,24 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     FROM all_units u JOIN cost c USING (hour, workload_namespace, workload_name)
 $$;
 
--- What an endpoint's requests, tokens and users cost, over the hours whose usage is known, and what it left of what it earned. What a vendor has no bill for
--- yet, and what names no workload, is in none of it.
+-- What an endpoint's requests and tokens cost, over the hours whose usage is known; its users and what it left of what it earned, over the months whose users
+-- and revenue are known. Each says on which share of the cost it rests. What a vendor has no bill for yet, and what names no workload, is in none of it.
 CREATE FUNCTION ledger.unit_economics_of(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (workload_namespace text, workload_name text, machines_usd numeric, vendor_api_usd numeric, transfer_usd numeric, storage_usd numeric,
                other_usd numeric, cost_usd numeric, requests numeric, tokens_in numeric, tokens_out numeric, monthly_users numeric, usd_per_request numeric,
-               usd_per_1000_tokens_in numeric, usd_per_1000_tokens_out numeric, usd_per_1000_tokens numeric, usd_per_user numeric, coverage_percent numeric,
-               revenue_usd numeric, margin_usd numeric, cost_percent_of_revenue numeric)
+               usd_per_1000_tokens_in numeric, usd_per_1000_tokens_out numeric, usd_per_1000_tokens numeric, usd_per_user numeric,
+               requests_coverage_percent numeric, tokens_coverage_percent numeric, users_coverage_percent numeric, revenue_usd numeric, margin_usd numeric,
+               cost_percent_of_revenue numeric, revenue_coverage_percent numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    WITH cost AS (
-        SELECT workload_namespace AS ns, workload_name AS name, sum(machines_usd) AS machines, sum(vendor_api_usd) AS api, sum(transfer_usd) AS transfer,
-               sum(storage_usd) AS storage, sum(other_usd) AS other, sum(cost_usd) AS total
-        FROM ledger.ai_cost_of(from_day, to_day, labels) GROUP BY 1, 2
+    WITH by_month AS MATERIALIZED (
+        SELECT month, workload_namespace AS ns, workload_name AS name, machines_usd, vendor_api_usd, transfer_usd, storage_usd, other_usd, cost_usd
+        FROM ledger.ai_cost_of(from_day, to_day, labels)
+    ), whole AS (
+        SELECT month, workload_namespace AS ns, workload_name AS name, cost_usd FROM ledger.ai_cost_of(from_day, to_day) WHERE labels <> '{}'
+    ), cost AS (
+        SELECT ns, name, sum(machines_usd) AS machines, sum(vendor_api_usd) AS api, sum(transfer_usd) AS transfer, sum(storage_usd) AS storage,
+               sum(other_usd) AS other, sum(cost_usd) AS total
+        FROM by_month GROUP BY 1, 2
     ), units AS (
         SELECT workload_namespace AS ns, workload_name AS name,
                sum(quantity) FILTER (WHERE unit = 'requests') AS requests, sum(cost_usd) FILTER (WHERE unit = 'requests') AS of_requests,
@@ -176,19 +196,29 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
                sum(quantity) FILTER (WHERE unit = 'tokens_out') AS tokens_out, sum(cost_usd) FILTER (WHERE unit = 'tokens_out') AS of_out,
                sum(quantity) FILTER (WHERE unit = 'tokens') AS tokens, sum(cost_usd) FILTER (WHERE unit = 'tokens') AS of_tokens
         FROM ledger.hourly_units(from_day, to_day, labels) GROUP BY 1, 2
+    ), counted AS (
+        -- A month of which days are missing has no cost per user and month.
+        SELECT workload_namespace AS ns, workload_name AS name, date_trunc('month', hour AT TIME ZONE 'UTC')::date AS month, sum(quantity) AS users
+        FROM ledger.usage WHERE unit = 'monthly_users' AND hour >= from_day::timestamp AT TIME ZONE 'UTC' AND hour < to_day::timestamp AT TIME ZONE 'UTC'
+        GROUP BY 1, 2, 3 HAVING (date_trunc('month', min(hour) AT TIME ZONE 'UTC') + interval '1 month')::date <= to_day
     ), people AS (
-        SELECT workload_namespace AS ns, workload_name AS name, sum(quantity) AS users FROM ledger.usage
-        WHERE unit = 'monthly_users' AND hour >= from_day::timestamp AT TIME ZONE 'UTC' AND hour < to_day::timestamp AT TIME ZONE 'UTC'
-          AND (labels = '{}' OR EXISTS (SELECT FROM cost c WHERE c.ns = workload_namespace AND c.name = workload_name)) GROUP BY 1, 2
+        -- Of a filter for labels the part of the users is its part of the month's cost.
+        SELECT u.ns, u.name, sum(u.users * CASE WHEN labels = '{}' THEN 1 ELSE m.cost_usd / nullif(w.cost_usd, 0) END) AS users, sum(m.cost_usd) AS of_users
+        FROM counted u LEFT JOIN by_month m USING (ns, name, month) LEFT JOIN whole w USING (ns, name, month)
+        WHERE labels = '{}' OR m.cost_usd IS NOT NULL GROUP BY 1, 2
     ), earned AS (
-        SELECT workload_namespace AS ns, workload_name AS name, sum(revenue_usd) AS revenue FROM ledger.revenue_of(from_day, to_day, labels) GROUP BY 1, 2
+        SELECT r.ns, r.name, sum(r.revenue) AS revenue, sum(m.cost_usd) AS of_revenue
+        FROM (SELECT workload_namespace AS ns, workload_name AS name, date_trunc('month', day)::date AS month, sum(revenue_usd) AS revenue
+              FROM ledger.revenue_of(from_day, to_day, labels) GROUP BY 1, 2, 3) r
+        LEFT JOIN by_month m USING (ns, name, month) GROUP BY 1, 2
     )
     SELECT nullif(ns, ''), nullif(name, ''), coalesce(c.machines, 0), coalesce(c.api, 0), coalesce(c.transfer, 0), coalesce(c.storage, 0), coalesce(c.other, 0),
            coalesce(c.total, 0), u.requests, u.tokens_in, u.tokens_out, p.users, round(u.of_requests / nullif(u.requests, 0), 12),
            round(1000 * u.of_in / nullif(u.tokens_in, 0), 12), round(1000 * u.of_out / nullif(u.tokens_out, 0), 12),
-           round(1000 * u.of_tokens / nullif(u.tokens, 0), 12), round(c.total / nullif(p.users, 0), 6),
-           round(100 * greatest(u.of_requests, u.of_tokens) / nullif(c.total, 0), 1), e.revenue, e.revenue - coalesce(c.total, 0),
-           round(100 * c.total / nullif(e.revenue, 0), 1)
+           round(1000 * u.of_tokens / nullif(u.tokens, 0), 12), round(p.of_users / nullif(p.users, 0), 6),
+           round(100 * u.of_requests / nullif(c.total, 0), 1), round(100 * least(u.of_in, u.of_out, u.of_tokens) / nullif(c.total, 0), 1),
+           round(100 * p.of_users / nullif(c.total, 0), 1), e.revenue, e.revenue - coalesce(e.of_revenue, 0),
+           round(100 * e.of_revenue / nullif(e.revenue, 0), 1), round(100 * e.of_revenue / nullif(c.total, 0), 1)
     FROM cost c FULL JOIN units u USING (ns, name) FULL JOIN people p USING (ns, name) FULL JOIN earned e USING (ns, name)
 $$;
 
@@ -222,20 +252,25 @@ $$;
 -- The same by model.
 CREATE FUNCTION ledger.unit_economics_by_model_of(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (model text, endpoints bigint, cost_usd numeric, requests numeric, tokens_in numeric, tokens_out numeric, usd_per_request numeric,
-               usd_per_1000_tokens_in numeric, usd_per_1000_tokens_out numeric, usd_per_1000_tokens numeric)
+               usd_per_1000_tokens_in numeric, usd_per_1000_tokens_out numeric, usd_per_1000_tokens numeric, requests_coverage_percent numeric,
+               tokens_coverage_percent numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT model, count(DISTINCT (workload_namespace, workload_name)), round(sum(cost_usd), 10), sum(requests), sum(tokens_in), sum(tokens_out),
            round(sum(cost_usd) FILTER (WHERE requests IS NOT NULL) / nullif(sum(requests), 0), 12),
            round(1000 * sum(cost_usd) FILTER (WHERE tokens_in IS NOT NULL) / nullif(sum(tokens_in), 0), 12),
            round(1000 * sum(cost_usd) FILTER (WHERE tokens_out IS NOT NULL) / nullif(sum(tokens_out), 0), 12),
-           round(1000 * sum(cost_usd) FILTER (WHERE tokens IS NOT NULL) / nullif(sum(tokens), 0), 12)
+           round(1000 * sum(cost_usd) FILTER (WHERE tokens IS NOT NULL) / nullif(sum(tokens), 0), 12),
+           round(100 * sum(cost_usd) FILTER (WHERE requests IS NOT NULL) / nullif(sum(cost_usd), 0), 1),
+           round(100 * least(sum(cost_usd) FILTER (WHERE tokens_in IS NOT NULL), sum(cost_usd) FILTER (WHERE tokens_out IS NOT NULL),
+                             sum(cost_usd) FILTER (WHERE tokens IS NOT NULL)) / nullif(sum(cost_usd), 0), 1)
     FROM ledger.model_hours(from_day, to_day, labels) GROUP BY 1
 $$;
 
 -- What endpoints cost for some models: of each hour whose usage is known by model the part of the models that are asked for.
 CREATE FUNCTION ledger.unit_economics_of_models(from_day date, to_day date, labels jsonb, models text[])
 RETURNS TABLE (workload_namespace text, workload_name text, cost_usd numeric, cost_percent_of_models numeric, requests numeric, tokens_in numeric,
-               tokens_out numeric, usd_per_request numeric, usd_per_1000_tokens_in numeric, usd_per_1000_tokens_out numeric, usd_per_1000_tokens numeric)
+               tokens_out numeric, usd_per_request numeric, usd_per_1000_tokens_in numeric, usd_per_1000_tokens_out numeric, usd_per_1000_tokens numeric,
+               requests_coverage_percent numeric, tokens_coverage_percent numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH wanted AS (SELECT h.*, h.model = ANY (models) AS of_models FROM ledger.model_hours(from_day, to_day, labels) h)
     SELECT workload_namespace, workload_name, round(sum(cost_usd) FILTER (WHERE of_models), 10),
@@ -244,38 +279,56 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
            round(sum(cost_usd) FILTER (WHERE of_models AND requests IS NOT NULL) / nullif(sum(requests) FILTER (WHERE of_models), 0), 12),
            round(1000 * sum(cost_usd) FILTER (WHERE of_models AND tokens_in IS NOT NULL) / nullif(sum(tokens_in) FILTER (WHERE of_models), 0), 12),
            round(1000 * sum(cost_usd) FILTER (WHERE of_models AND tokens_out IS NOT NULL) / nullif(sum(tokens_out) FILTER (WHERE of_models), 0), 12),
-           round(1000 * sum(cost_usd) FILTER (WHERE of_models AND tokens IS NOT NULL) / nullif(sum(tokens) FILTER (WHERE of_models), 0), 12)
+           round(1000 * sum(cost_usd) FILTER (WHERE of_models AND tokens IS NOT NULL) / nullif(sum(tokens) FILTER (WHERE of_models), 0), 12),
+           round(100 * sum(cost_usd) FILTER (WHERE of_models AND requests IS NOT NULL) / nullif(sum(cost_usd) FILTER (WHERE of_models), 0), 1),
+           round(100 * least(sum(cost_usd) FILTER (WHERE of_models AND tokens_in IS NOT NULL), sum(cost_usd) FILTER (WHERE of_models AND tokens_out IS NOT NULL),
+                             sum(cost_usd) FILTER (WHERE of_models AND tokens IS NOT NULL)) / nullif(sum(cost_usd) FILTER (WHERE of_models), 0), 1)
     FROM wanted GROUP BY 1, 2 HAVING bool_or(of_models)
 $$;
 
--- What a unit cost over endpoints and hours, weighted by units: half of all requests came in hours of endpoints in which one cost at most P50.
+-- What a unit cost over endpoints and hours, weighted by units: half of all requests came in hours of endpoints in which one cost at most P50. An hour in
+-- which nothing was asked for costs too: it is in the mean. The share is of the whole cost of the endpoints that have such units.
 CREATE FUNCTION ledger.unit_cost_percentiles_of(from_day date, to_day date, labels jsonb DEFAULT '{}')
-RETURNS TABLE (unit text, units numeric, endpoint_hours bigint, mean numeric, p50 numeric, p95 numeric, p99 numeric)
+RETURNS TABLE (unit text, units numeric, endpoint_hours bigint, mean numeric, p50 numeric, p95 numeric, p99 numeric, coverage_percent numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    WITH rated AS (
-        SELECT unit, quantity, cost_usd, cost_usd / quantity AS rate, sum(quantity) OVER (PARTITION BY unit ORDER BY cost_usd / quantity, hour, workload_namespace,
+    WITH known AS MATERIALIZED (
+        SELECT * FROM ledger.hourly_units(from_day, to_day, labels) WHERE unit <> 'monthly_users'
+    ), rated AS (
+        SELECT unit, cost_usd / quantity AS rate, sum(quantity) OVER (PARTITION BY unit ORDER BY cost_usd / quantity, hour, workload_namespace,
                workload_name) AS upto, sum(quantity) OVER (PARTITION BY unit) AS total
-        FROM ledger.hourly_units(from_day, to_day, labels) WHERE quantity > 0 AND unit <> 'monthly_users'
+        FROM known WHERE quantity > 0
+    ), percentiles AS (
+        SELECT unit, round(min(rate) FILTER (WHERE upto >= 0.5 * total), 12) AS p50, round(min(rate) FILTER (WHERE upto >= 0.95 * total), 12) AS p95,
+               round(min(rate) FILTER (WHERE upto >= 0.99 * total), 12) AS p99
+        FROM rated GROUP BY unit
+    ), whole AS (
+        SELECT k.unit, sum(c.cost) AS cost FROM (SELECT DISTINCT unit, workload_namespace, workload_name FROM known) k
+        JOIN (SELECT workload_namespace, workload_name, sum(cost_usd) AS cost FROM ledger.ai_cost_of(from_day, to_day, labels) GROUP BY 1, 2) c
+             USING (workload_namespace, workload_name) GROUP BY k.unit
     )
-    SELECT unit, sum(quantity), count(*), round(sum(cost_usd) / sum(quantity), 12), round(min(rate) FILTER (WHERE upto >= 0.5 * total), 12),
-           round(min(rate) FILTER (WHERE upto >= 0.95 * total), 12), round(min(rate) FILTER (WHERE upto >= 0.99 * total), 12)
-    FROM rated GROUP BY unit
+    SELECT unit, sum(k.quantity), count(*), round(sum(k.cost_usd) / nullif(sum(k.quantity), 0), 12), min(p.p50), min(p.p95), min(p.p99),
+           round(100 * sum(k.cost_usd) / nullif(min(w.cost), 0), 1)
+    FROM known k JOIN percentiles p USING (unit) LEFT JOIN whole w USING (unit) GROUP BY unit
 $$;
 
 CREATE FUNCTION ledger.ai_cost_month_of(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (month date, machines_usd numeric, vendor_api_usd numeric, transfer_usd numeric, storage_usd numeric, other_usd numeric, cost_usd numeric,
-               revenue_usd numeric, cost_percent_of_revenue numeric, margin_usd numeric, margin_percent numeric)
+               revenue_usd numeric, cost_percent_of_revenue numeric, margin_usd numeric, margin_percent numeric, revenue_coverage_percent numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-WITH cost AS (
-    SELECT month, sum(machines_usd) AS machines, sum(vendor_api_usd) AS api, sum(transfer_usd) AS transfer, sum(storage_usd) AS storage, sum(other_usd) AS other,
-           sum(cost_usd) AS total
-    FROM ledger.ai_cost_of(from_day, to_day, labels) GROUP BY month
+WITH earning AS MATERIALIZED (
+    SELECT date_trunc('month', day)::date AS month, workload_namespace, workload_name, sum(revenue_usd) AS revenue
+    FROM ledger.revenue_of(from_day, to_day, labels) GROUP BY 1, 2, 3
+), cost AS (
+    SELECT c.month, sum(c.machines_usd) AS machines, sum(c.vendor_api_usd) AS api, sum(c.transfer_usd) AS transfer, sum(c.storage_usd) AS storage,
+           sum(c.other_usd) AS other, sum(c.cost_usd) AS total, coalesce(sum(c.cost_usd) FILTER (WHERE e.month IS NOT NULL), 0) AS of_earning
+    FROM ledger.ai_cost_of(from_day, to_day, labels) c LEFT JOIN earning e USING (month, workload_namespace, workload_name) GROUP BY c.month
 ), earned AS (
-    SELECT date_trunc('month', day)::date AS month, sum(revenue_usd) AS revenue FROM ledger.revenue_of(from_day, to_day, labels) GROUP BY 1
+    SELECT month, sum(revenue) AS revenue FROM earning GROUP BY 1
 )
 SELECT month, coalesce(machines, 0) AS machines_usd, coalesce(api, 0) AS vendor_api_usd, coalesce(transfer, 0) AS transfer_usd, coalesce(storage, 0) AS storage_usd,
        coalesce(other, 0) AS other_usd, coalesce(total, 0) AS cost_usd, revenue AS revenue_usd, round(100 * total / nullif(revenue, 0), 1) AS cost_percent_of_revenue,
-       revenue - coalesce(total, 0) AS margin_usd, round(100 * (revenue - coalesce(total, 0)) / nullif(revenue, 0), 1) AS margin_percent
+       revenue - coalesce(total, 0) AS margin_usd, round(100 * (revenue - coalesce(total, 0)) / nullif(revenue, 0), 1) AS margin_percent,
+       round(100 * of_earning / nullif(total, 0), 1) AS revenue_coverage_percent
 FROM cost FULL JOIN earned USING (month)
 $$;
 

@@ -5,6 +5,11 @@
 CREATE OR REPLACE FUNCTION ledger.scaled(amount numeric, part numeric, whole numeric) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN div(2 * amount * part + whole, 2 * whole);
 
+-- Millionths of units of a month whose usage is known on days with `known` of its `whole` useful GPU time: the other days count as these. People of a month are
+-- counted once.
+CREATE OR REPLACE FUNCTION ledger.whole_month(unit text, units numeric, known numeric, whole numeric) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN unit <> 'monthly_users' AND known > 0 AND known < whole THEN div(units * 1000000 * whole, known) ELSE units * 1000000 END;
+
 -- A month that still runs is compared by its full days, with the same days of the other.
 CREATE VIEW ledger.variance_month AS
 WITH today AS (
@@ -36,21 +41,25 @@ WITH today AS (
     SELECT month, namespace, name, sum(g0_t) AS g0, sum(c0_t) AS c0, sum(g1_t) AS g1, sum(c1_t) AS c1,
            sum(CASE WHEN g0_t = 0 THEN c1_t ELSE ledger.scaled(c0_t, g1_t, g0_t) END) AS mix
     FROM machines GROUP BY 1, 2, 3
+), used_days AS (
+    SELECT ledger.utc_day(hour) AS day, workload_namespace AS namespace, workload_name AS name, unit, sum(quantity) AS units FROM ledger.usage GROUP BY 1, 2, 3, 4
+), worked_days AS (
+    SELECT day, workload_namespace AS namespace, workload_name AS name, sum(gpu_ms) AS gpu_ms FROM ledger.share_daily WHERE line = 'pod' GROUP BY 1, 2, 3
 ), produced AS (
-    SELECT date_trunc('month', hour AT TIME ZONE 'UTC')::date AS month,
-           extract(day FROM hour AT TIME ZONE 'UTC') < extract(day FROM (SELECT day FROM today)) AS early,
-           workload_namespace AS namespace, workload_name AS name, unit, sum(quantity) AS units
-    FROM ledger.usage GROUP BY 1, 2, 3, 4, 5
+    SELECT date_trunc('month', day)::date AS month, extract(day FROM day) < extract(day FROM (SELECT day FROM today)) AS early, namespace, name, unit,
+           sum(units) AS units, coalesce(sum(gpu_ms), 0) AS known
+    FROM used_days LEFT JOIN worked_days USING (day, namespace, name) GROUP BY 1, 2, 3, 4, 5
 ), of_pairs AS (
-    SELECT p.month, u.namespace, u.name, u.unit, sum(u.units) FILTER (WHERE u.month = p.before) AS u0, sum(u.units) FILTER (WHERE u.month = p.month) AS u1
+    SELECT p.month, u.namespace, u.name, u.unit, sum(u.units) FILTER (WHERE u.month = p.before) AS u0, sum(u.units) FILTER (WHERE u.month = p.month) AS u1,
+           sum(u.known) FILTER (WHERE u.month = p.before) AS k0, sum(u.known) FILTER (WHERE u.month = p.month) AS k1
     FROM pairs p JOIN produced u ON u.month IN (p.month, p.before) AND (u.early OR NOT p.running) GROUP BY 1, 2, 3, 4
 ), both_units AS (
-    SELECT DISTINCT ON (month, namespace, name) month, namespace, name, u0, u1
+    SELECT DISTINCT ON (month, namespace, name) month, namespace, name, unit, u0, u1, k0, k1
     FROM of_pairs WHERE u0 > 0 AND u1 > 0
     ORDER BY month, namespace, name, array_position(ARRAY['requests', 'transactions', 'tokens', 'users', 'tokens_in', 'tokens_out', 'monthly_users'], unit)
 ), useful AS (
     SELECT m.month, m.namespace, m.name, m.c0 AS start, m.c1 AS until,
-           CASE WHEN m.g0 = 0 OR m.g1 = 0 THEN m.c1 ELSE ledger.scaled(m.c0, coalesce(b.u1 * 1000000, m.g1), coalesce(b.u0 * 1000000, m.g0)) END AS volume,
+           CASE WHEN m.g0 = 0 OR m.g1 = 0 THEN m.c1 ELSE ledger.scaled(m.c0, coalesce(ledger.whole_month(b.unit, b.u1, b.k1, m.g1), m.g1), coalesce(ledger.whole_month(b.unit, b.u0, b.k0, m.g0), m.g0)) END AS volume,
            CASE WHEN m.g0 = 0 OR m.g1 = 0 THEN m.c1 ELSE ledger.scaled(m.c0, m.g1, m.g0) END AS efficiency,
            CASE WHEN m.g0 = 0 OR m.g1 = 0 THEN m.c1 ELSE m.mix END AS mix,
            CASE WHEN m.g0 = 0 OR m.g1 = 0 THEN m.c1 ELSE p.spot END AS spot,

@@ -140,3 +140,32 @@ fn a_line_whose_span_is_a_point_belongs_to_the_hour_it_lies_in() {
     assert_eq!(found.iter().map(|h| h.cost.0).sum::<i64>(), -844_161);
     assert_eq!(found.len(), 3);
 }
+
+/// The bill of July is final before that of August is there: what lies in August of an hour across midnight is not free.
+#[test]
+fn an_invoice_closes_its_own_part_of_an_hour_across_the_end_of_a_month() {
+    let first = Timestamp::from_date(2026, 8, 1);
+    let machine = PaidInterval { from: first - Millis::from_mins(90), to: first + Millis::from_mins(90), ..interval(180) };
+    let clock = |from: Timestamp, mins: i64, invoiced| {
+        let cost = BilledUsd(91_300 * i128::from(mins) * 10_000 / 60).to_string();
+        BilledLine { to: from + INSTANCE_HOUR, source: Source::Bill, invoiced, ..feed(from, &cost, mins * 60_000) }
+    };
+    let july = |invoiced| [clock(first - Millis::from_hours(2), 30, invoiced), clock(first - Millis::from_hours(1), 60, invoiced)];
+    let august = |invoiced| [clock(first, 60, invoiced), clock(first + Millis::from_hours(1), 30, invoiced)];
+    let all = [(0, 91_300, "confirmed"), (1, 91_300, "confirmed"), (2, 91_300, "confirmed")];
+    assert_eq!(said(&billed_hours(&machine, &july(true))), all[..2], "hour 1 is half in August");
+    assert_eq!(said(&billed_hours(&machine, &august(true))), all[1..], "and half in July");
+    assert_eq!(said(&billed_hours(&machine, &[july(true), august(true)].concat())), all);
+    // August is final and has no line for its first hour: that part is free, and July's is not.
+    let late = [&july(true)[..], &august(true)[1..]].concat();
+    assert_eq!(
+        said(&billed_hours(&machine, &late)),
+        [(0, 91_300, "confirmed"), (1, 45_650, "seconds-differed"), (2, 45_650, "seconds-differed")]
+    );
+    // And the other way round.
+    let early = [&july(true)[..1], &august(true)[..]].concat();
+    assert_eq!(
+        said(&billed_hours(&machine, &early)),
+        [(0, 45_650, "seconds-differed"), (1, 45_650, "seconds-differed"), (2, 91_300, "confirmed")]
+    );
+}
