@@ -36,7 +36,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
-use crate::core::fleet::{Instance, Launch, LaunchTemplate, ScheduledEvent, FoundImage, ImageSource};
+use crate::core::fleet::{FoundImage, ImageSource, Instance, Launch, LaunchTemplate, ScheduledEvent};
 use crate::core::market::Quote;
 use crate::core::market::catalog::{Architecture, MachineType};
 use crate::core::market::quota::VcpuQuota;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::core::fleet::{
-    Binding, ClaimSpec, ClaimStatus, ClassStatus, Ended, InterruptionMark, Launch, LaunchFailure, LaunchTemplate, MoveMark, NoticeKind, Occupant, PoolStatus, ScheduledMark, Unhealthy, Warning, ImageSource,
+    Binding, ClaimSpec, ClaimStatus, ClassStatus, Ended, ImageSource, InterruptionMark, Launch, LaunchFailure, LaunchTemplate, MoveMark,
+    NoticeKind, Occupant, PoolStatus, ScheduledMark, Unhealthy, Warning,
 };
 use crate::core::record::LedgerRecord;
 use crate::core::snapshot::Lane;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::core::action::{ClusterAction, Plan, Step};
-use crate::core::fleet::{Instance, Launch, LaunchTemplate, ScheduledEvent, FoundImage, ImageSource};
+use crate::core::fleet::{FoundImage, ImageSource, Instance, Launch, LaunchTemplate, ScheduledEvent};
 use crate::core::market::Quote;
 use crate::core::market::catalog::{Architecture, MachineType};
 use crate::core::market::quota::VcpuQuota;

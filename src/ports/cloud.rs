@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 
-use crate::core::fleet::{Instance, Launch, LaunchTemplate, Notice, ScheduledEvent, FoundImage, ImageSource};
+use crate::core::fleet::{FoundImage, ImageSource, Instance, Launch, LaunchTemplate, Notice, ScheduledEvent};
 use crate::core::market::Quote;
 use crate::core::market::catalog::Architecture;
 use crate::core::market::quota::VcpuQuota;

@@ -6,7 +6,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use lowtide::core::action::{ClaimPatch, ClusterAction};
 use lowtide::core::fleet::{
     Binding, ClaimStatus, ClassProblem, ClassStatus, Ended, EndedBy, InterruptionMark, LaunchFailure, MonthBooks, MoveMark, NoticeKind,
-    Occupant, PoolStatus, Trigger,
+    Occupant, PoolStatus, ScheduledEvent, ScheduledKind, ScheduledMark, Trigger,
 };
 use lowtide::core::market::CoolDownCause;
 use lowtide::core::record::LedgerRecord;
@@ -39,6 +39,8 @@ pub async fn a_claim_is_written_once_followed_and_removed(fixture: &Fixture) {
         deadline: Some(Timestamp(AT.0 + 120_000)),
         source: "sqs".into(),
     };
+    let event = ScheduledEvent { kind: ScheduledKind::InstanceRetirement, not_before: Timestamp(AT.0 + 86_400_000) };
+    let scheduled = ScheduledMark { event, noticed_at: AT, source: "health".into() };
     let failure =
         LaunchFailure { cause: CoolDownCause::NoCapacity, code: "InsufficientInstanceCapacity".into(), message: "no".into(), at: AT };
     let replaces = Replaces {
@@ -60,14 +62,15 @@ pub async fn a_claim_is_written_once_followed_and_removed(fixture: &Fixture) {
         launched_at: Some(AT),
         node: Some("node-1".into()),
         node_ready_at: Some(AT),
-        failure: Some(failure.clone()),
-        interruption: Some(interruption.clone()),
-        moving: Some(move_.clone()),
+        failure: Some(Box::new(failure.clone())),
+        interruption: Some(Box::new(interruption.clone())),
+        scheduled: Some(Box::new(scheduled.clone())),
+        moving: Some(Box::new(move_.clone())),
         occupants: vec![Occupant { pod, from: AT, ready_at: Some(AT), to: Some(AT) }],
         empty_since: Some(AT),
-        terminate_asked: Some((AT, decision("end"), Trigger::Empty)),
-        ended: Some(Ended { at: AT, by: EndedBy::Lowtide, decision: Some(decision("end")) }),
-        unhealthy: Some(lowtide::core::fleet::Unhealthy { trigger: Trigger::NoGpus, since: AT }),
+        terminate_asked: Some(Box::new((AT, decision("end"), Trigger::Empty))),
+        ended: Some(Box::new(Ended { at: AT, by: EndedBy::Lowtide, decision: Some(decision("end")) })),
+        unhealthy: Some(Box::new(lowtide::core::fleet::Unhealthy { trigger: Trigger::NoGpus, since: AT })),
         misfits: ["0123456789ab".to_owned()].into(),
         bindings: [(binding.pod.clone(), binding.clone())].into(),
     };
@@ -80,10 +83,18 @@ pub async fn a_claim_is_written_once_followed_and_removed(fixture: &Fixture) {
         ClaimPatch { launch_asked_at: Some(AT), empty_since: Some(Some(AT)), ..ClaimPatch::default() },
         ClaimPatch { launched: Some(("i-1".into(), AT)), failure: Some(failure), ..ClaimPatch::default() },
         ClaimPatch { node: Some("node-1".into()), node_ready_at: Some(AT), ..ClaimPatch::default() },
-        ClaimPatch { interruption: Some(interruption), moving: Some(move_), ..ClaimPatch::default() },
-        ClaimPatch { occupants: Some(status.occupants.clone()), terminate_asked: status.terminate_asked, ..ClaimPatch::default() },
-        ClaimPatch { ended: status.ended.clone(), bindings: kept, ..ClaimPatch::default() },
-        ClaimPatch { unhealthy: Some(status.unhealthy.clone()), misfit: status.misfits.first().cloned(), ..ClaimPatch::default() },
+        ClaimPatch { interruption: Some(interruption), scheduled: Some(Some(scheduled)), moving: Some(move_), ..ClaimPatch::default() },
+        ClaimPatch {
+            occupants: Some(status.occupants.clone()),
+            terminate_asked: status.terminate_asked.as_deref().copied(),
+            ..ClaimPatch::default()
+        },
+        ClaimPatch { ended: status.ended.as_deref().cloned(), bindings: kept, ..ClaimPatch::default() },
+        ClaimPatch {
+            unhealthy: Some(status.unhealthy.as_deref().cloned()),
+            misfit: status.misfits.first().cloned(),
+            ..ClaimPatch::default()
+        },
     ];
     let mut version = 0;
     for patch in steps {

@@ -23,7 +23,7 @@ use super::offers::{self, OffersArgs};
 use crate::engine::wall_clock::WallClock;
 use crate::kube::api::GpuNodeClaim;
 use crate::kube::errors::call;
-use crate::kube::{connect, names};
+use crate::kube::names;
 use crate::ports::{Clock as _, ClusterError};
 
 /// The name under which kubectl looks for its plugin `lowtide`.

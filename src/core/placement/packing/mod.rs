@@ -165,7 +165,8 @@ mod tests {
     fn drawn(sequence: &mut Sequence, kinds: usize, most: i64) -> Problem {
         let items: Vec<Item> = (0..kinds)
             .map(|_| {
-                let size = [1 + sequence.below(4), 1 + sequence.below(40), 1 + sequence.below(60), sequence.below(2) * 10, sequence.below(2)];
+                let size =
+                    [1 + sequence.below(4), 1 + sequence.below(40), 1 + sequence.below(60), sequence.below(2) * 10, sequence.below(2)];
                 Item::plain(size, 1 + sequence.below(most))
             })
             .collect();
