@@ -68,11 +68,12 @@ pub fn decision(n: usize) -> Decision {
             b0_on_demand_same: Some(rate(CapacityType::OnDemand)),
             b1_on_demand_home: Some(rate(CapacityType::OnDemand)),
             b2_spot_home: Some(rate(CapacityType::Spot)),
-        },
+        }
+        .into(),
         claim: Some(format!("lt-{n}").into()),
         from_claim: None,
         instance: None,
-        policy_hash: "cd".repeat(32),
+        policy_hash: "cd".repeat(32).into(),
         code_version: env!("CARGO_PKG_VERSION").into(),
     }
 }

@@ -283,11 +283,12 @@ pub fn decision(machine: &Machine) -> Decision {
             b0_on_demand_same: Some(rate(CapacityType::OnDemand, 804_800)),
             b1_on_demand_home: Some(rate(CapacityType::OnDemand, 804_800)),
             b2_spot_home: Some(rate(CapacityType::Spot, 350_000)),
-        },
+        }
+        .into(),
         claim: Some(machine.name.as_str().into()),
         from_claim: None,
         instance: None,
-        policy_hash: "cd".repeat(32),
+        policy_hash: "cd".repeat(32).into(),
         code_version: "0.1.0".into(),
     }
 }
