@@ -12,9 +12,8 @@ use serde_json::json;
 
 use crate::fixture::{Fixture, deployment, gated, pod_spec};
 
-/// A running pod of a Deployment of one replica.
+/// A running pod of a Deployment of one replica, in a namespace that is there.
 async fn running(fixture: &Fixture, namespace: &str, spec: serde_json::Value) -> Seen {
-    fixture.namespace(namespace).await;
     fixture.node(&format!("{namespace}-node"), json!([])).await;
     fixture.make::<Deployment>(namespace, deployment("chat", 1, spec, "RollingUpdate")).await;
     let gated_pod = fixture.pod(namespace, "a gated pod", gated).await;
@@ -30,6 +29,7 @@ async fn ask(fixture: &Fixture, pod: &Seen, ends_first: bool) -> Result<(), Stri
 }
 
 pub async fn a_quota_that_is_full_or_was_lowered_is_seen_before_the_pod_is_touched(fixture: &Fixture) {
+    fixture.namespace("quota").await;
     let pod = running(fixture, "quota", pod_spec(json!({}))).await;
     assert_eq!(ask(fixture, &pod, false).await, Ok(()), "nothing is in the way");
     let quotas: Api<ResourceQuota> = Api::namespaced(fixture.admin.clone(), "quota");
