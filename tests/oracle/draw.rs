@@ -108,6 +108,8 @@ impl Case {
 /// Draws the parts of a case.
 pub struct Draw {
     pub chance: Chance,
+    /// Of volumes alone: what else a seed draws stays as it was.
+    of_volumes: Chance,
     seed: u64,
     zone_names: BTreeMap<ZoneId, String>,
     volumes: Vec<Value>,
@@ -119,7 +121,8 @@ impl Draw {
         let letters = ["a", "b", "c", "d"];
         let name = |(at, (region, zone)): (usize, &(&str, &str))| (ZoneId::from(*zone), format!("{region}{}", letters[(at + 2) % 4]));
         let zone_names = PLACES.iter().enumerate().map(name).collect();
-        Draw { zone_names, chance: Chance::new(seed, "placement oracle"), seed, volumes: Vec::new(), serial: 0 }
+        let of_volumes = Chance::new(seed, "many volumes of the placement oracle");
+        Draw { zone_names, chance: Chance::new(seed, "placement oracle"), of_volumes, seed, volumes: Vec::new(), serial: 0 }
     }
 
     fn happens(&mut self, per_mille: i64) -> bool {
@@ -283,7 +286,7 @@ impl Draw {
         if self.happens(300) {
             self.volume(name, namespace, &mut spec);
         }
-        if self.happens(40) {
+        if self.of_volumes.happens(40) {
             self.many_volumes(name, namespace, &mut spec);
         }
         pod["spec"] = spec;
@@ -474,7 +477,8 @@ impl Draw {
 
     /// As many volumes as some machines can attach, and others cannot.
     fn many_volumes(&mut self, name: &str, namespace: &str, spec: &mut Value) {
-        let (many, driver) = (self.one(&[6, 20, 25, 30, 35]), self.one(&["ebs.csi.aws.com", "ebs.csi.aws.com", "efs.csi.aws.com"]));
+        let many = *self.of_volumes.one_of(&[6, 20, 25, 30, 35]).unwrap();
+        let driver = *self.of_volumes.one_of(&["ebs.csi.aws.com", "ebs.csi.aws.com", "efs.csi.aws.com"]).unwrap();
         let mut mounted = spec["volumes"].as_array().cloned().unwrap_or_default();
         for number in 0..many {
             let (claim, object) = (format!("many-{name}-{number}"), format!("{name}-many-{number}"));

@@ -37,8 +37,10 @@ pub fn before_purchase(world: &mut World, name: &ClaimName, spec: &ClaimSpec, no
 
 /// INV-6: a warning is no notice: machines leave one after the other, however many are warned of.
 pub fn before_leaving(world: &mut World, name: &ClaimName, now: Timestamp) {
+    // Nobody counts what another version wrote and this one cannot read.
+    let readable = |c: &&Claim| !world.kube.unreadable.contains(&c.name);
     let known = |c: &&Claim| c.name != *name && c.status.moving.as_ref().is_some_and(|mark| now.since(mark.decided_at) > TOLERANCE);
-    let others = leaving(world).filter(known).count();
+    let others = leaving(world).filter(known).filter(readable).count();
     // Machines that have just ended counted when it was decided.
     let counted = |c: &Claim| c.may_run() || c.status.ended.as_ref().is_some_and(|ended| now.since(ended.at) < TOLERANCE);
     let gone = world.kube.removed_claims.values().filter(|at| now.since(**at) < TOLERANCE).count();
