@@ -10,22 +10,7 @@ use crate::core::units::ids::{InstanceId, Region};
 use crate::core::units::time::Timestamp;
 
 use super::conversion::parse_rfc3339;
-use super::notice::expect;
-
-#[derive(Deserialize)]
-struct Source {
-    source: String,
-}
-
-#[derive(Deserialize)]
-struct Envelope {
-    version: String,
-    #[serde(rename = "detail-type")]
-    detail_type: String,
-    time: String,
-    region: String,
-    detail: Detail,
-}
+use super::notice::{Envelope, expect};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,20 +31,15 @@ struct Entity {
     entity_value: String,
 }
 
-/// Whether a message is one of AWS Health's.
-pub(super) fn is_health(text: &str) -> bool {
-    serde_json::from_str(text).is_ok_and(|event: Source| event.source == "aws.health")
-}
-
 /// The notice in an event of AWS Health.
 pub(super) fn read(text: &str, region: &Region) -> Result<Notice, String> {
-    let event: Envelope = serde_json::from_str(text).map_err(|error| format!("not an AWS Health event about instances: {error}"))?;
-    expect("version", "0", &event.version)?;
+    let event: Envelope<Detail> =
+        serde_json::from_str(text).map_err(|error| format!("not an AWS Health event about instances: {error}"))?;
+    event.is_of(region)?;
     expect("detail-type", "AWS Health Event", &event.detail_type)?;
-    expect("region", region.as_str(), &event.region)?;
     expect("service", "EC2", &event.detail.service)?;
     expect("eventTypeCategory", "scheduledChange", &event.detail.event_type_category)?;
-    let sent_at = parse_rfc3339(&event.time).ok_or_else(|| format!("expected an RFC 3339 time, found {:?}", event.time))?;
+    let sent_at = event.sent_at()?;
     let entities = event.detail.affected_entities.into_iter().map(|entity| entity.entity_value);
     let mut instances: Vec<InstanceId> = entities.filter(|id| id.starts_with("i-")).map(InstanceId::from).collect();
     if instances.is_empty() {

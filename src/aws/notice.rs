@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::core::fleet::{Notice, NoticeKind};
 use crate::core::units::ids::Region;
+use crate::core::units::time::Timestamp;
 use crate::ports::MalformedMessage;
 
 use super::conversion::parse_rfc3339;
@@ -15,14 +16,31 @@ use super::instances::instance_state;
 
 /// EventBridge's envelope; additional fields are allowed, as AWS adds some occasionally.
 #[derive(Deserialize)]
-struct Envelope {
+pub(super) struct Envelope<D> {
     version: String,
-    source: String,
     #[serde(rename = "detail-type")]
-    detail_type: String,
+    pub(super) detail_type: String,
     time: String,
     region: String,
-    detail: Detail,
+    pub(super) detail: D,
+}
+
+impl<D> Envelope<D> {
+    /// That it is an event of `region`, in the version that is known here.
+    pub(super) fn is_of(&self, region: &Region) -> Result<(), String> {
+        expect("version", "0", &self.version)?;
+        expect("region", region.as_str(), &self.region)
+    }
+
+    pub(super) fn sent_at(&self) -> Result<Timestamp, String> {
+        parse_rfc3339(&self.time).ok_or_else(|| format!("expected an RFC 3339 time, found {:?}", self.time))
+    }
+}
+
+/// Who sent an event: what its detail looks like depends on it.
+#[derive(Deserialize)]
+struct Sender {
+    source: String,
 }
 
 #[derive(Deserialize)]
@@ -38,7 +56,11 @@ struct Detail {
 /// # Errors
 /// [`MalformedMessage`] with the text and the fault if it is not one of the events we know, or comes from another region.
 pub fn parse(text: &str, region: &Region) -> Result<Notice, MalformedMessage> {
-    let notice = if health::is_health(text) { health::read(text, region) } else { read(text, region) };
+    let sender = serde_json::from_str::<Sender>(text).map_err(|error| format!("not an EventBridge event: {error}"));
+    let notice = sender.and_then(|sender| match sender.source.as_str() {
+        "aws.health" => health::read(text, region),
+        source => expect("source", "aws.ec2", source).and_then(|()| read(text, region)),
+    });
     notice.map_err(|fault| MalformedMessage { fault, text: text.to_owned() })
 }
 
@@ -51,19 +73,18 @@ pub(super) fn expect(what: &str, wanted: &str, found: &str) -> Result<(), String
 }
 
 fn read(text: &str, region: &Region) -> Result<Notice, String> {
-    let event: Envelope = serde_json::from_str(text).map_err(|error| format!("not an EventBridge event about an instance: {error}"))?;
-    expect("version", "0", &event.version)?;
-    expect("source", "aws.ec2", &event.source)?;
-    expect("region", region.as_str(), &event.region)?;
+    let event: Envelope<Detail> =
+        serde_json::from_str(text).map_err(|error| format!("not an EventBridge event about an instance: {error}"))?;
+    event.is_of(region)?;
     if !event.detail.instance_id.starts_with("i-") {
         return Err(format!("expected an instance id, found {:?}", event.detail.instance_id));
     }
-    let sent_at = parse_rfc3339(&event.time).ok_or_else(|| format!("expected an RFC 3339 time, found {:?}", event.time))?;
+    let sent_at = event.sent_at()?;
     let kind = kind(&event)?;
     Ok(Notice { instance: event.detail.instance_id.into(), also: Vec::new(), region: region.clone(), kind, sent_at })
 }
 
-fn kind(event: &Envelope) -> Result<NoticeKind, String> {
+fn kind(event: &Envelope<Detail>) -> Result<NoticeKind, String> {
     match event.detail_type.as_str() {
         "EC2 Spot Instance Interruption Warning" => match event.detail.instance_action.as_deref() {
             Some("terminate" | "stop" | "hibernate") => Ok(NoticeKind::Interruption),

@@ -21,7 +21,7 @@ use kube::{Api, Client};
 use super::answer::tell;
 use super::offers::{self, OffersArgs};
 use crate::engine::wall_clock::WallClock;
-use crate::kube::api::GpuNodeClaim;
+use crate::kube::api::{GpuNodeClaim, words};
 use crate::kube::errors::call;
 use crate::kube::names;
 use crate::ports::{Clock as _, ClusterError};
@@ -139,7 +139,8 @@ async fn claims(client: &Client) -> Result<(Vec<GpuNodeClaim>, usize), ClusterEr
 /// Pods that lowtide placed or is to place.
 async fn pods(client: &Client) -> Result<Vec<Pod>, ClusterError> {
     let all: Api<Pod> = Api::all(client.clone());
-    let found = call("list the pods", all.list(&ListParams::default())).await?;
+    let managed = ListParams::default().labels(&format!("{}=true", words::MANAGED_LABEL));
+    let found = call("list the pods", all.list(&managed)).await?;
     Ok(found.into_iter().filter(|pod| annotation(pod, names::CLAIM).is_some()).collect())
 }
 

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::image::{ClassImages, FoundImage};
-use crate::core::market::catalog::Architecture;
-use crate::core::market::catalog::MachineType;
+use crate::core::market::catalog::{Architecture, MachineType};
 use crate::core::market::reservation::NamedReservation;
 use crate::core::market::reserve::NodeReserve;
 use crate::core::units::Mebibytes;

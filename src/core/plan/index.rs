@@ -344,7 +344,13 @@ impl<'a> Index<'a> {
         let belongs = instances.into_iter().zip(nodes).zip(calm).zip(of_pods.from.windows(2));
         let joined = world.claims.values().zip(belongs);
         let machines = joined
-            .map(|(claim, (((instance, node), calm), pods))| Machine { claim, instance, node, calm, pods: (pods[0], pods[1]) })
+            .map(|(claim, (((instance, node), calm), pods))| Machine {
+                claim,
+                instance,
+                node,
+                calm: node.and(calm),
+                pods: (pods[0], pods[1]),
+            })
             .collect();
         let index = Index {
             world,

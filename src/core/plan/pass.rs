@@ -117,8 +117,19 @@ impl<'a> Pass<'a> {
 
     /// The claims whose machine EC2 warned of and has not announced to take, by name: few, and found without a walk over all.
     pub(super) fn warned(&self) -> impl Iterator<Item = &Claim> {
-        let names: BTreeSet<&ClaimName> = self.index.warned().iter().map(|claim| &claim.name).chain(self.claims.marked()).collect();
-        names.into_iter().filter_map(|name| self.claims.get(name)).filter(|claim| claim.is_warned())
+        self.as_marked(self.index.warned()).filter(|claim| claim.is_warned())
+    }
+
+    /// The claims whose machine EC2 takes back, by name.
+    pub(super) fn interrupted(&self) -> impl Iterator<Item = &Claim> {
+        self.as_marked(self.index.interrupted()).filter(|claim| claim.interrupted())
+    }
+
+    /// What this pass has marked, and those that were `found` before, by name, all with the marks of this pass.
+    fn as_marked(&self, found: &[&Claim]) -> impl Iterator<Item = &Claim> {
+        let names: BTreeSet<&ClaimName> = found.iter().map(|claim| &claim.name).chain(self.claims.marked()).collect();
+        let known: Vec<&Claim> = names.into_iter().filter_map(|name| self.claims.get(name)).collect();
+        known.into_iter()
     }
 
     /// Where the selected pods stand and stay, and how many of them: all of a pass that prefer the same ask once.
@@ -136,12 +147,6 @@ impl<'a> Pass<'a> {
         let standing = Rc::new(standing);
         self.standing.borrow_mut().insert(selector.clone(), Rc::clone(&standing));
         standing
-    }
-
-    /// The claims whose machine EC2 takes back, by name.
-    pub(super) fn interrupted(&self) -> impl Iterator<Item = &Claim> {
-        let names: BTreeSet<&ClaimName> = self.index.interrupted().iter().map(|claim| &claim.name).chain(self.claims.marked()).collect();
-        names.into_iter().filter_map(|name| self.claims.get(name)).filter(|claim| claim.interrupted())
     }
 
     /// Whether nothing is to be said of the machine at this position among all claims.

@@ -68,7 +68,6 @@ impl Look<'_> {
     /// Until when the machine is at rest; `None` if it is not.
     fn at(self, machine: &Machine, pods: &[&Pod]) -> Option<Timestamp> {
         let (claim, calm) = (machine.claim, machine.calm?);
-        machine.node?;
         if !settled(claim) || calm.gpus < claim.spec.gpu_units(&self.world.catalog) {
             return None;
         }

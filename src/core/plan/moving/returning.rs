@@ -5,8 +5,9 @@
 //! Does not: move pods (`migration`) or choose where they go (`buying` does, when the replacements wait).
 //!
 //! Guards, all of which must hold: the ledger takes records; every pod on the machine can surge, or the only one is of a Job that has saved or
-//! will; the API server would take the replacements; the machine is older than its pool's dwell; nothing of the same workload is being moved; no launch was refused for lack of capacity
-//! within that dwell, unless the cheaper machine is Ready; the saving is at least the pool's share of what is paid now. One move a pass.
+//! will; the API server would take the replacements; the machine is older than its pool's dwell; nothing of the same workload is being moved; no
+//! launch was refused for lack of capacity within that dwell, unless the cheaper machine is Ready; the saving is at least the pool's share of what
+//! is paid now. One move a pass.
 //!
 //! The cheaper machine is bought first, and the old one is left only when the new one is Ready: an offer that turns out not to be there
 //! costs nothing and moves nobody.
