@@ -41,14 +41,19 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 }
                 Err(error) => {
                     warn!(%region, "vCPU quotas could not be read; the last known ones and EC2's refusals apply: {error}");
-                    let refused = matches!(error, CloudError::Refused { .. });
-                    let pause = if refused { self.intervals.closed_regions } else { retry };
-                    retry = later(retry);
-                    pause
+                    self.pause_after(&error, &mut retry)
                 }
             };
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// How long a question waits after it failed: one that EC2 refuses is asked again as seldom as a closed region, others soon and then less often.
+    pub(super) fn pause_after(&self, error: &CloudError, retry: &mut Duration) -> Duration {
+        let refused = matches!(error, CloudError::Refused { .. });
+        let pause = if refused { self.intervals.closed_regions } else { *retry };
+        *retry = later(*retry);
+        pause
     }
 
     /// Keeps what is left of the reservations listed in the region's classes.

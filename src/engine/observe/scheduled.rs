@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::market::{FIRST_RETRY, later};
+use super::market::FIRST_RETRY;
 use crate::core::snapshot::Observed;
 use crate::core::units::ids::Region;
 use crate::engine::driver::Engine;
-use crate::ports::{Clock, Cloud, CloudError, Cluster, Ledger};
+use crate::ports::{Clock, Cloud, Cluster, Ledger};
 
 impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     /// Keeps the scheduled events of a region.
@@ -22,12 +22,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             let pause = match self.ask("scheduled-events", self.cloud.scheduled_events(&region)).await {
                 Ok(seen) => {
                     retry = FIRST_RETRY;
-                    let known = {
-                        let mut state = self.state();
-                        let known = matches!(state.scheduled.get(&region), Some(Observed::Known { value, .. }) if *value == seen);
-                        state.scheduled.insert(region.clone(), Observed::Known { at, value: seen.clone() });
-                        known
-                    };
+                    let before = self.state().scheduled.insert(region.clone(), Observed::Known { at, value: seen.clone() });
+                    let known = matches!(before, Some(Observed::Known { value, .. }) if value == seen);
                     if !known && !seen.is_empty() {
                         info!(%region, instances = seen.len(), "EC2 has scheduled events");
                     }
@@ -36,10 +32,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 }
                 Err(error) => {
                     warn!(%region, "scheduled events could not be read; AWS Health's messages still count: {error}");
-                    let refused = matches!(error, CloudError::Refused { .. });
-                    let pause = if refused { self.intervals.closed_regions } else { retry };
-                    retry = later(retry);
-                    pause
+                    self.pause_after(&error, &mut retry)
                 }
             };
             tokio::select! {
