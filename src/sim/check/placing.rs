@@ -203,14 +203,17 @@ fn against_others(world: &World, pod: &SimPod, claim: &Claim, now: Timestamp) ->
         }
     }
     faults.extend(
-        asks.spread.iter().filter(|spread| exceeds(world, pod, spread, &here, now)).map(|s| format!("its spread over {}", s.domain)),
+        asks.spread
+            .iter()
+            .filter(|spread| exceeds(world, (pod, claim), spread, &here, now))
+            .map(|s| format!("its spread over {}", s.domain)),
     );
     faults
 }
 
 /// A hard spread is exceeded: on one machine, or in a zone while another that can be had holds less. Counted in favour of the operator:
 /// what it may not know is left out here and counted there.
-fn exceeds(world: &World, pod: &SimPod, spread: &Others, here: &BTreeMap<String, String>, now: Timestamp) -> bool {
+fn exceeds(world: &World, (pod, claim): (&SimPod, &Claim), spread: &Others, here: &BTreeMap<String, String>, now: Timestamp) -> bool {
     // EC2 may have announced the end of its machine a moment ago: then its work moves, though no claim says so yet.
     let announced = |on: &Claim| world.ec2.machine_of(&on.uid).is_some_and(|m| m.doomed_at.is_some() || m.at_risk);
     let stays = |p: &SimPod, on: &Claim| {
@@ -228,7 +231,11 @@ fn exceeds(world: &World, pod: &SimPod, spread: &Others, here: &BTreeMap<String,
         !world.account.is_tight() && !world.account.shares() && pod.asks.cap.is_none() && pod.asks.is_spot_first() && pod.asks.spares == 0;
     // A rescue goes where anything is to be had at once, and the operator may just have started and know no market.
     let doomed = |p: &SimPod| p.pod.claim.as_ref().and_then(|name| world.kube.claims.get(name)).is_some_and(|on| announced(&on.object));
-    let rescue = world.kube.pods.values().any(|p| p.object.made_by == pod.made_by && p.object.pod.let_go.is_some() && doomed(&p.object));
+    // The pod whose machine EC2 took may be gone by now: the claim keeps what its replacement was bound for.
+    let kept =
+        claim.binding_of(&pod.pod.identity.uid).and_then(|binding| binding.replaces.as_ref()).is_some_and(|old| old.deadline.is_some());
+    let rescue =
+        kept || world.kube.pods.values().any(|p| p.object.made_by == pod.made_by && p.object.pod.let_go.is_some() && doomed(&p.object));
     if spread.domain != ZONE || !plain || rescue {
         return false;
     }
