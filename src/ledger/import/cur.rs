@@ -135,7 +135,7 @@ pub(super) fn read_line(line: &Line, rates: &Rates, checks: &mut Checks) -> Resu
         (None, Some(_)) => line.time("bill_billing_period_start_date")?,
         _ => line.time("line_item_usage_start_date")?,
     };
-    let to = line.get("line_item_usage_end_date").map_or(Ok(from), |_| line.time("line_item_usage_end_date"))?.max(from);
+    let to = line.get("line_item_usage_end_date").map_or(Ok(from), |_| line.time("line_item_usage_end_date"))?;
     let kind = kind_of(line_type, usage_type, resource, instance.is_some());
     let rate = rates.of(line, "line_item_currency_code", from)?;
     let (cost, net) = amounts(line, line_type)?;
@@ -147,6 +147,12 @@ pub(super) fn read_line(line: &Line, rates: &Rates, checks: &mut Checks) -> Resu
         })?;
     }
     let machine = matches!(kind, "usage" | "commitment") && instance.is_some();
+    // AWS writes taxes that end before they start; hours of a machine it does not.
+    if machine && to < from {
+        let end = line.get("line_item_usage_end_date").unwrap_or_default();
+        return Err(line.fault("line_item_usage_end_date", end, "a time that is not before line_item_usage_start_date"));
+    }
+    let to = to.max(from);
     let text = |name: &str| line.get(name).unwrap_or_default().to_owned();
     let identity = |id: &str| format!("{id} {} {line_type}", line.get("identity_time_interval").unwrap_or_default());
     let account = text("line_item_usage_account_id");

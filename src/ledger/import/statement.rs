@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::checks::Checks;
+use super::ImportFault;
+use super::checks::{Check, Checks};
 use super::reading::ReadFile;
 use crate::core::units::ids::derive_uuid;
 use crate::core::units::money::BilledUsd;
@@ -165,6 +166,18 @@ pub(super) async fn next_version(connection: &mut PgConnection, cell: &Cell) -> 
 /// The id of a version.
 pub(super) fn id_of(cell: &Cell, version: i32) -> Uuid {
     derive_uuid(&["statement", cell.kind.as_str(), &cell.source, &cell.from.0.to_string(), &version.to_string()])
+}
+
+/// Refuses a period that has not begun: whoever reads a date wrongly, as day and month exchanged, lands there. A day is let pass, for clocks and time zones.
+pub(super) async fn refuse_what_has_not_begun(connection: &mut PgConnection, cell: &Cell, checks: &mut Checks) -> Result<(), ImportFault> {
+    let ahead = sqlx::query_scalar("SELECT $1::timestamptz > now() + interval '1 day'").bind(cell.from.to_rfc3339());
+    if !ahead.fetch_one(connection).await.map_err(LedgerFault::during("ask what day it is"))? {
+        return Ok(());
+    }
+    let day = |at: Timestamp| at.to_rfc3339().chars().take(10).collect::<String>();
+    checks.refuse(Check::BeyondReason, || {
+        format!("the {} of {} is about {}, which has not begun: is the date right?", cell.kind.as_str(), cell.source, day(cell.from))
+    })
 }
 
 /// Puts a version on record.
