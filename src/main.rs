@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use lowtide::cli;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Buys the cheapest GPU capacity the AWS market has, moves work before the machine dies, and accounts for every cent.
 #[derive(Parser)]
 #[command(version)]
