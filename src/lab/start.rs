@@ -65,6 +65,8 @@ pub struct OperatorOptions {
     pub arguments: Vec<String>,
     /// Beside what every operator of the lab gets.
     pub environment: Vec<(String, String)>,
+    /// Of another version; `None` is that of this build.
+    pub program: Option<PathBuf>,
 }
 
 /// A running lab. Dropping it ends all its processes and removes its folder.
@@ -132,8 +134,13 @@ impl Lab {
 
     /// Installs `charts/lowtide` with real Helm, without the Deployment. `values` are further ones, as for `--set`.
     pub fn install_chart(&self, values: &[String]) -> Result<(), LabError> {
+        self.install_chart_of(&self.options.repository, values)
+    }
+
+    /// The same with the chart of another version, whose source is in `repository`.
+    pub fn install_chart_of(&self, repository: &Path, values: &[String]) -> Result<(), LabError> {
         let wait = Wait::begin("helm install");
-        let chart = self.options.repository.join("charts/lowtide");
+        let chart = repository.join("charts/lowtide");
         // The operator runs as a process, and hooks would need a node that runs containers.
         let of_the_lab = [
             format!("cluster.name={CLUSTER}"),
@@ -178,7 +185,8 @@ impl Lab {
     /// Starts `lowtide operator` as a process.
     pub fn spawn_operator(&mut self, options: &OperatorOptions) -> Result<(), LabError> {
         let kubeconfig = self.operator_kubeconfig()?;
-        let mut spec = ProcessSpec::new("operator", sibling_binary("lowtide")?, &self.logs()?).args(["operator"]);
+        let program = options.program.clone().map_or_else(|| sibling_binary("lowtide"), Ok)?;
+        let mut spec = ProcessSpec::new("operator", program, &self.logs()?).args(["operator"]);
         spec = spec.args(options.arguments.iter().cloned());
         spec.environment = self.aws_environment();
         spec.environment.extend([

@@ -89,6 +89,16 @@ impl Stage {
 
     /// Starts `lowtide operator`.
     pub fn spawn_operator(&mut self, more: &[(&str, &str)]) {
+        self.spawn(None, more);
+    }
+
+    /// Starts `lowtide operator` of another version and waits until it is ready.
+    pub async fn start_program(&mut self, program: PathBuf) {
+        self.spawn(Some(program), &[]);
+        self.lab.operator_ready(PATIENCE).await.unwrap();
+    }
+
+    fn spawn(&mut self, program: Option<PathBuf>, more: &[(&str, &str)]) {
         let ledger = self.lab.postgres.url_as("operator", SECRETS[0], "postgres");
         let prometheus = format!("http://lowtide:{}@127.0.0.1:1/", SECRETS[1]);
         let own = [
@@ -102,7 +112,7 @@ impl Stage {
             ("LOWTIDE_ORPHAN_GRACE_SECONDS", "60"),
         ];
         let all = own.iter().chain(more).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        self.lab.spawn_operator(&OperatorOptions { arguments: Vec::new(), environment: all }).unwrap();
+        self.lab.spawn_operator(&OperatorOptions { arguments: Vec::new(), environment: all, program }).unwrap();
     }
 
     /// Ends the operator as Kubernetes does.

@@ -165,7 +165,7 @@ fn operator_options(scale: f64) -> OperatorOptions {
         ("LOWTIDE_PRICE_SECONDS", "6".to_owned()),
         ("LOWTIDE_INSTANCE_SECONDS", "2".to_owned()),
     ];
-    OperatorOptions { arguments: Vec::new(), environment: environment.map(|(k, v)| (k.to_owned(), v)).to_vec() }
+    OperatorOptions { environment: environment.map(|(k, v)| (k.to_owned(), v)).to_vec(), ..OperatorOptions::default() }
 }
 
 fn parse(json: &str) -> Value {
