@@ -37,8 +37,8 @@ pub enum Observed<T> {
     Known {
         /// When the look began.
         at: Timestamp,
-        /// What was seen.
-        value: T,
+        /// What was seen; the same value as long as every look sees the same.
+        value: Shared<T>,
     },
 }
 

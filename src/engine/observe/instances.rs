@@ -3,15 +3,17 @@
 //! Decides: nothing; what EC2 reports is kept with its time.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::market::{FIRST_RETRY, later};
 use crate::core::fleet::NoticeKind;
 use crate::core::snapshot::{Observed, PendingNotice};
 use crate::core::units::ids::Region;
+use crate::core::units::shared::Shared;
 use crate::engine::driver::Engine;
 use crate::ports::{Clock, Cloud, Cluster, Ledger};
 
@@ -19,18 +21,24 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     /// Keeps our instances fresh, as EC2 reports them.
     pub(in crate::engine) async fn watch_instances(self: Arc<Self>, region: Region) {
         let mut retry = FIRST_RETRY;
+        let look_now = self.look_at(&region);
         loop {
             let began = self.clock.now();
             match self.ask("instances", self.cloud.instances(&region, &self.cluster_name)).await {
                 Ok(seen) => {
                     retry = FIRST_RETRY;
-                    let value: BTreeMap<_, _> = seen.into_iter().map(|i| (i.id.clone(), i)).collect();
+                    let value: Shared<BTreeMap<_, _>> = seen.into_iter().map(|i| (i.id.clone(), i)).collect();
                     let changed = {
                         let mut state = self.state();
                         state.learn_from_instances(&region, &value, began);
-                        let known = matches!(state.instances.get(&region), Some(Observed::Known { value: old, .. }) if *old == value);
-                        state.instances.insert(region.clone(), Observed::Known { at: began, value });
-                        !known
+                        let before = match state.instances.get(&region) {
+                            Some(Observed::Known { value: before, .. }) if *before == value => Some(before.clone()),
+                            _ => None,
+                        };
+                        let changed = before.is_none();
+                        // What has not changed stays the same value, which costs the next pass nothing.
+                        state.instances.insert(region.clone(), Observed::Known { at: began, value: before.unwrap_or(value) });
+                        changed
                     };
                     if changed {
                         self.wake.notify_one();
@@ -38,7 +46,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     tokio::select! {
                         biased;
                         () = tokio::time::sleep(self.intervals.instances) => {}
-                        () = self.look_at_instances.notified() => tokio::time::sleep(Duration::from_millis(200)).await,
+                        () = look_now.notified() => tokio::time::sleep(Duration::from_millis(200)).await,
                     }
                 }
                 Err(error) => {
@@ -48,6 +56,12 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 }
             }
         }
+    }
+
+    /// What has the instances of a region looked at now: of one region, because a look at each of thirty costs thirty answers.
+    pub(in crate::engine) fn look_at(&self, region: &Region) -> Arc<Notify> {
+        let mut all = self.look_at_instances.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(region.clone()).or_default())
     }
 
     /// Takes messages off one interruption queue.
@@ -84,7 +98,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         self.count_notice(&notice);
         info!(instance = %notice.instance, region = %notice.region, kind = ?notice.kind, "notice");
         if matches!(notice.kind, NoticeKind::StateChange(_)) {
-            self.look_at_instances.notify_waiters();
+            self.look_at(&notice.region).notify_waiters();
         }
         if matches!(notice.kind, NoticeKind::Scheduled(_) | NoticeKind::ScheduleOver) {
             self.look_at_scheduled.notify_waiters();
