@@ -3,6 +3,7 @@
 //! Decides: what a machine is, from its type. Does not: know anything of Kubernetes; a machine joins by its user data or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,7 @@ struct SimulatorState {
 #[derive(Debug, Clone)]
 pub struct Hypervisor {
     machines: Arc<Mutex<BTreeMap<String, Machine>>>,
+    numbers: Arc<AtomicU8>,
     disk: BootDisk,
     gpus_after: Duration,
 }
@@ -35,7 +37,7 @@ pub struct Hypervisor {
 impl Hypervisor {
     /// One whose machines boot from `disk` and offer their GPUs so long after the kubelet listens.
     pub fn new(disk: BootDisk, gpus_after: Duration) -> Hypervisor {
-        Hypervisor { machines: Arc::default(), disk, gpus_after }
+        Hypervisor { machines: Arc::default(), numbers: Arc::default(), disk, gpus_after }
     }
 
     fn machines(&self) -> MutexGuard<'_, BTreeMap<String, Machine>> {
@@ -46,7 +48,7 @@ impl Hypervisor {
     pub fn own_machine(&self, address: &str, user_data: String) -> Result<String, LabError> {
         let (cores, memory_mib) = (4, 16_384);
         let spec = MachineSpec {
-            number: self.free_number()?,
+            number: self.new_number()?,
             address: address.to_owned(),
             cores,
             memory_mib,
@@ -89,12 +91,13 @@ impl Hypervisor {
         super::machine::sweep_cgroups(true);
     }
 
-    fn free_number(&self) -> Result<u8, LabError> {
-        let taken: BTreeSet<u8> = self.machines().values().map(Machine::number).collect();
-        (1..=250).find(|number| !taken.contains(number)).ok_or_else(|| LabError::Unreadable {
+    /// A number that no machine of this lab ever had: its cable and pod network are nobody else's.
+    fn new_number(&self) -> Result<u8, LabError> {
+        let last = self.numbers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| last.checked_add(1));
+        last.map(|last| last + 1).map_err(|last| LabError::Unreadable {
             what: "the router".into(),
             expected: "a free cable".into(),
-            found: "250 machines".into(),
+            found: format!("{last} machines so far"),
         })
     }
 
@@ -135,7 +138,7 @@ impl Hypervisor {
         })?;
         let gpus = if instance.boot_outcome == BootOutcome::NoGpus { 0 } else { kind.gpus };
         let spec = MachineSpec {
-            number: self.free_number()?,
+            number: self.new_number()?,
             address: instance.private_ip.clone(),
             cores: kind.vcpus,
             memory_mib: kind.memory.0,

@@ -42,6 +42,8 @@ pub struct Tally {
     pub first_fault: Option<String>,
     /// From the first failed request to the last one.
     pub failing_ms: i64,
+    /// Failed requests by the ten seconds in which they were sent.
+    pub failed_by_ten_seconds: Vec<usize>,
 }
 
 impl Load {
@@ -68,7 +70,7 @@ impl Load {
     /// The requests sent from `from` on.
     pub fn since(&self, from: Timestamp) -> Tally {
         let all = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        tally(all.iter().filter(|request| request.sent >= from))
+        tally(from, all.iter().filter(|request| request.sent >= from))
     }
 }
 
@@ -78,12 +80,17 @@ impl Drop for Load {
     }
 }
 
-fn tally<'a>(requests: impl Iterator<Item = &'a Request>) -> Tally {
+fn tally<'a>(from: Timestamp, requests: impl Iterator<Item = &'a Request>) -> Tally {
     let (mut tally, mut first, mut last) = (Tally::default(), None::<Timestamp>, None::<Timestamp>);
     for request in requests {
         tally.sent += 1;
+        let tens = usize::try_from(request.sent.since(from).0 / 10_000).unwrap_or(0);
+        if tally.failed_by_ten_seconds.len() <= tens {
+            tally.failed_by_ten_seconds.resize(tens + 1, 0);
+        }
         if let Some(fault) = &request.fault {
             tally.failed += 1;
+            tally.failed_by_ten_seconds[tens] += 1;
             tally.first_fault.get_or_insert_with(|| fault.clone());
             first = Some(first.map_or(request.sent, |at| at.min(request.sent)));
             last = Some(last.map_or(request.sent, |at| at.max(request.sent)));
@@ -114,8 +121,9 @@ mod tests {
     #[test]
     fn failures_are_counted_with_the_time_they_lasted() {
         let request = |at, fault: Option<&str>| Request { sent: Timestamp(at), fault: fault.map(str::to_owned) };
-        let all = [request(1, None), request(5, Some("refused")), request(9, None), request(12, Some("late"))];
-        let wanted = Tally { sent: 4, failed: 2, first_fault: Some("refused".into()), failing_ms: 7 };
-        assert_eq!(tally(all.iter()), wanted);
+        let all = [request(1, None), request(5, Some("refused")), request(9, None), request(12_000, Some("late"))];
+        let by_tens = vec![1, 1];
+        let wanted = Tally { sent: 4, failed: 2, first_fault: Some("refused".into()), failing_ms: 11_995, failed_by_ten_seconds: by_tens };
+        assert_eq!(tally(Timestamp(0), all.iter()), wanted);
     }
 }

@@ -53,6 +53,7 @@ pub struct Machine {
     /// Its host name.
     pub name: String,
     number: u8,
+    address: String,
     process: Process,
     folder: PathBuf,
     group: String,
@@ -91,7 +92,7 @@ impl Machine {
         let script = disk.image.join("power-on.sh").display().to_string();
         let arguments = std::iter::once("-i".to_owned()).chain(pairs).chain(["bash".to_owned(), script, group.clone()]);
         let process = Process::spawn(&ProcessSpec::new("console", "env", &folder).args(arguments))?;
-        let mut machine = Machine { name, number: spec.number, process, folder, group };
+        let mut machine = Machine { name, number: spec.number, address: spec.address.clone(), process, folder, group };
         let pid = machine.first_process()?;
         router::plug(spec.number, pid, &spec.address)?;
         Ok(machine)
@@ -121,11 +122,6 @@ impl Machine {
         }
     }
 
-    /// Its number in this lab.
-    pub fn number(&self) -> u8 {
-        self.number
-    }
-
     /// The folder of its logs: console, cloud-init, kubelet, containerd.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -133,7 +129,7 @@ impl Machine {
 
     /// Cuts its cable and leaves it running: nobody hears of it any more.
     pub fn unplug(&self) -> Result<(), LabError> {
-        router::unplug(self.number)
+        router::unplug(self.number, &self.address)
     }
 
     /// Fails when its first process has ended.
@@ -160,6 +156,8 @@ impl Drop for Machine {
     /// The power cut: `unshare` dies, with it the machine's first process, and with that everything in its namespaces.
     fn drop(&mut self) {
         self.process.kill();
+        // It may be gone with its namespace already.
+        let _ = router::remove(self.number);
         let until = Instant::now() + DIES_WITHIN;
         while self.groups().iter().any(|group| !is_empty(group)) {
             if Instant::now() > until {

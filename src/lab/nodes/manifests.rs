@@ -127,6 +127,25 @@ spec:
     )
 }
 
+/// A pod on this machine that asks for instance metadata.
+pub fn peek(node: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: peek, namespace: default, labels: {{app: peek}}}}
+spec:
+  nodeName: {node}
+  restartPolicy: Never
+  tolerations: [{{operator: Exists}}]
+  containers:
+    - name: peek
+      image: lab.local/workload:1
+      imagePullPolicy: Never
+      args: [ask, 'http://169.254.169.254/latest/meta-data/']
+"
+    )
+}
+
 /// A Job whose program saves its work on SIGTERM and reads it when it starts.
 pub fn train(store: &str) -> String {
     format!(

@@ -17,6 +17,7 @@ mod report;
 pub mod requirements;
 pub mod router;
 pub mod site;
+mod stage;
 pub mod store;
 mod story;
 

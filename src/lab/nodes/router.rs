@@ -36,18 +36,21 @@ pub fn pod_network(number: u8) -> String {
 /// Connects the machine whose first process is `pid`.
 pub fn plug(number: u8, pid: u32, address: &str) -> Result<(), LabError> {
     ip(&format!("link add cable{number} type veth peer name eth0 netns {pid}"))?;
-    connect(number, address)
-}
-
-/// The cable carries traffic, again if it was cut.
-fn connect(number: u8, address: &str) -> Result<(), LabError> {
     ip(&format!("link set cable{number} up"))?;
     ip(&format!("route replace {address}/32 dev cable{number}"))?;
     // The gateway has no address of the machine's network: its cable is enough.
     ip(&format!("route replace {} via {address} dev cable{number} onlink", pod_network(number)))
 }
 
-/// Cuts the cable: the machine runs on and hears nothing.
-pub fn unplug(number: u8) -> Result<(), LabError> {
-    ip(&format!("link set cable{number} down"))
+/// Cuts the cable: the machine runs on and hears nothing. What is sent to it or to its pods is lost without a word, as on a real network;
+/// without these routes the router would say at once that it knows no way.
+pub fn unplug(number: u8, address: &str) -> Result<(), LabError> {
+    ip(&format!("link set cable{number} down"))?;
+    ip(&format!("route replace blackhole {address}/32"))?;
+    ip(&format!("route replace blackhole {}", pod_network(number)))
+}
+
+/// Takes the cable away. The kernel would, too, once it has taken the machine's namespace apart, which it does in its own time.
+pub fn remove(number: u8) -> Result<(), LabError> {
+    ip(&format!("link del cable{number}"))
 }

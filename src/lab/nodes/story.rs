@@ -4,49 +4,27 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::load::{Load, Tally, ask};
 use super::manifests::{self, NODE_PORT, UNHEALTHY_AFTER_SECONDS};
-use super::report::Report;
-use super::site::RealMachines;
+use super::stage::{Stage, is_ready, label, moment, text};
 use super::store::Store;
 use super::{NodesArguments, authority};
-use crate::core::units::time::Timestamp;
 use crate::lab::error::LabError;
-use crate::lab::process::run;
 use crate::lab::progress::say;
-use crate::lab::start::{Lab, LabOptions, OperatorOptions};
 use crate::lab::wall_clock;
 
 /// The cluster's own machine, in front of which a load balancer would stand.
 const OWN_ADDRESS: &str = "172.30.0.10";
 /// The port of the checkpoint store, at the router.
 const STORE_PORT: u16 = 9000;
-/// The device plugin speaks this long after the kubelet listens.
-const GPUS_AFTER: Duration = Duration::from_secs(3);
 /// The time that EC2 gives, in seconds: its two minutes.
 const NOTICE: u64 = 120;
 /// The fewest requests that a step under load must have seen.
 const FEWEST_REQUESTS: usize = 1_000;
 /// From silence to `Ready: Unknown`: the controller manager's default grace and its period.
 const NODE_GRACE_SECONDS: f64 = 55.0;
-
-struct Stage {
-    lab: Lab,
-    report: Report,
-}
-
-/// A pod as the story looks at it.
-#[derive(Debug, Clone)]
-struct Pod {
-    name: String,
-    uid: String,
-    node: String,
-    ready: bool,
-    running: bool,
-    leaving: bool,
-}
 
 /// Plays it; gives what was asked and did not happen.
 pub async fn play(arguments: &NodesArguments) -> Result<Vec<String>, LabError> {
@@ -68,19 +46,6 @@ pub async fn play(arguments: &NodesArguments) -> Result<Vec<String>, LabError> {
 }
 
 impl Stage {
-    async fn set_up(arguments: &NodesArguments) -> Result<Stage, LabError> {
-        say("lowtide on real nodes: kubelet, containerd and runc in namespaces of their own, on a simulated EC2\n");
-        let real_machines = Some(RealMachines { gpus_after: GPUS_AFTER });
-        let ec2_arguments = vec![format!("--metadata-address={}", super::router::METADATA)];
-        let options = LabOptions { keep: arguments.keep, real_machines, ec2_arguments, ..LabOptions::default() };
-        let mut lab = Lab::start(options).await?;
-        lab.prepare_ledger().await?;
-        lab.install_chart(&[])?;
-        lab.spawn_operator(&OperatorOptions::default())?;
-        lab.operator_ready(Duration::from_secs(60)).await?;
-        Ok(Stage { lab, report: Report::default() })
-    }
-
     async fn tell(&mut self, first_only: bool) -> Result<(), LabError> {
         let hash = self.own_machine().await?;
         self.lab.apply(&format!(
@@ -98,6 +63,7 @@ impl Stage {
         if first_only {
             return Ok(());
         }
+        self.metadata_stays_on_the_machine().await?;
         self.take_back().await?;
         self.fall_silent().await?;
         self.resume().await
@@ -163,6 +129,19 @@ impl Stage {
                 self.report.seconds("launched -> node Ready with its GPUs", ready.since(launched).0 as f64 / 1_000.0);
             }
         }
+        Ok(())
+    }
+
+    /// The answer of instance metadata ends at the machine: an ordinary pod on it gets none (hop limit 1).
+    async fn metadata_stays_on_the_machine(&mut self) -> Result<(), LabError> {
+        let Some((pod, _)) = self.victim("web")? else { return Ok(()) };
+        self.lab.apply(&manifests::peek(&pod.node))?;
+        let ended = self.wait("a pod to have asked for instance metadata", 30, |stage| {
+            Ok(stage.pods("peek")?.into_iter().find(|pod| matches!(pod.phase.as_str(), "Failed" | "Succeeded")))
+        });
+        let ended = ended.await?;
+        let refused = ended.is_some_and(|pod| pod.phase == "Failed");
+        self.report.check("instance metadata answered the machine's cloud-init, and not a pod on it", refused);
         Ok(())
     }
 
@@ -247,7 +226,8 @@ impl Stage {
         let store = Store::begin(std::net::SocketAddr::new([172, 30, 0, 1].into(), STORE_PORT)).await?;
         let began = Instant::now();
         self.lab.apply(&manifests::train(&format!("{}:{STORE_PORT}", authority::ADDRESS)))?;
-        let running = self.wait("its container to run", 150, |stage| Ok(stage.pods("train")?.into_iter().find(|pod| pod.running))).await?;
+        let running =
+            self.wait("its container to run", 150, |stage| Ok(stage.pods("train")?.into_iter().find(|pod| pod.is_running()))).await?;
         self.report.seconds("apply -> its container runs", began.elapsed().as_secs_f64());
         let Some(first) = running else {
             self.report.check("the Job runs on a machine that joined by k3s' form", false);
@@ -262,8 +242,9 @@ impl Stage {
         self.lab.order("interrupt", &json!({"instance_id": instance, "message": "sqs", "notice_seconds": NOTICE})).await?;
         let saved = self.wait("the checkpoint", NOTICE, |_| Ok(store.saved(manifests::CHECKPOINT).first().cloned())).await?;
         self.report.seconds("notice -> checkpoint saved by the program", began.elapsed().as_secs_f64());
-        let resumed = self
-            .wait("another pod to run", 150, |stage| Ok(stage.pods("train")?.into_iter().find(|pod| pod.running && pod.uid != first.uid)));
+        let resumed = self.wait("another pod to run", 150, |stage| {
+            Ok(stage.pods("train")?.into_iter().find(|pod| pod.is_running() && pod.uid != first.uid))
+        });
         let resumed = resumed.await?;
         self.report.seconds("notice -> resumed on another machine", began.elapsed().as_secs_f64());
         let step = |text: &str| text.split(' ').next().and_then(|word| word.parse::<u32>().ok());
@@ -286,119 +267,7 @@ impl Stage {
         self.report.count("requests", tally.sent);
         self.report.count("of them failed", tally.failed);
         if let Some(fault) = &tally.first_fault {
-            say(&format!("     the first one: {fault}"));
+            say(&format!("     the first one: {fault}; failed in each ten seconds: {:?}", tally.failed_by_ten_seconds));
         }
-    }
-
-    /// Waits until `so` gives something, looking three times a second. Nothing when it never did.
-    async fn wait<T>(
-        &mut self,
-        what: &str,
-        limit: u64,
-        mut so: impl FnMut(&mut Stage) -> Result<Option<T>, LabError>,
-    ) -> Result<Option<T>, LabError> {
-        let (began, mut reported) = (Instant::now(), Instant::now());
-        loop {
-            self.lab.check()?;
-            if let Some(found) = so(self)? {
-                return Ok(Some(found));
-            }
-            if began.elapsed() > Duration::from_secs(limit) {
-                say(&format!("     gave up waiting for {what} after {limit} s"));
-                return Ok(None);
-            }
-            if reported.elapsed() > Duration::from_secs(15) {
-                reported = Instant::now();
-                say(&format!("     … {:>3.0} s waiting for {what}", began.elapsed().as_secs_f64()));
-            }
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
-    }
-
-    fn list(&self, what: &[&str]) -> Result<Vec<Value>, LabError> {
-        let printed = self.lab.kubectl(&[&["get"], what, &["-o", "json", "--ignore-not-found"]].concat())?;
-        let value: Value = serde_json::from_str(&printed).unwrap_or(Value::Null);
-        Ok(match value.pointer("/items").and_then(Value::as_array) {
-            Some(items) => items.clone(),
-            None if value.is_null() => Vec::new(),
-            None => vec![value],
-        })
-    }
-
-    fn node(&self, name: &str) -> Result<Option<Value>, LabError> {
-        Ok(self.list(&["node", name])?.into_iter().next())
-    }
-
-    fn pods(&self, app: &str) -> Result<Vec<Pod>, LabError> {
-        let selector = format!("app={app}");
-        Ok(self.list(&["pods", "-A", "-l", &selector])?.iter().map(pod).collect())
-    }
-
-    fn pod(&self, uid: &str) -> Result<Option<Pod>, LabError> {
-        Ok(self.list(&["pods", "-A"])?.iter().map(pod).find(|pod| pod.uid == uid))
-    }
-
-    fn serving(&self, replicas: usize) -> Result<bool, LabError> {
-        Ok(self.pods("web")?.iter().filter(|pod| pod.ready && !pod.leaving).count() == replicas)
-    }
-
-    /// As many replicas are Ready, without this one.
-    fn serving_beside(&self, uid: &str, replicas: usize) -> Result<bool, LabError> {
-        Ok(self.pods("web")?.iter().filter(|pod| pod.ready && !pod.leaving && pod.uid != uid).count() >= replicas)
-    }
-
-    /// A pod that runs, and the instance that it is on.
-    fn victim(&self, app: &str) -> Result<Option<(Pod, String)>, LabError> {
-        let Some(pod) = self.pods(app)?.into_iter().find(|pod| pod.running && !pod.leaving) else { return Ok(None) };
-        let instance = self.node(&pod.node)?.map(|node| label(&node, "lowtide.dev/instance-id")).filter(|id| !id.is_empty());
-        Ok(instance.map(|instance| (pod, instance)))
-    }
-
-    /// Whether the machine of an instance is switched off.
-    fn is_off(&self, instance: &str) -> bool {
-        self.lab.hypervisor().is_none_or(|hypervisor| !hypervisor.is_on(instance))
-    }
-
-    fn logs(&self, pod: &str) -> Result<String, LabError> {
-        let mut command = std::process::Command::new(self.lab.tools().path("kubectl"));
-        command.env("KUBECONFIG", self.lab.control_plane.admin_kubeconfig()).args(["logs", "-n", "k3s", pod]);
-        run(&mut command)
-    }
-}
-
-fn pod(value: &Value) -> Pod {
-    let condition = |kind: &str| {
-        let all = value.pointer("/status/conditions").and_then(Value::as_array);
-        all.is_some_and(|all| all.iter().any(|one| text(one, "/type") == kind && text(one, "/status") == "True"))
-    };
-    Pod {
-        name: text(value, "/metadata/name"),
-        uid: text(value, "/metadata/uid"),
-        node: text(value, "/spec/nodeName"),
-        ready: condition("Ready"),
-        running: text(value, "/status/phase") == "Running",
-        leaving: value.pointer("/metadata/deletionTimestamp").is_some(),
-    }
-}
-
-fn is_ready(node: &Value) -> bool {
-    let conditions = node.pointer("/status/conditions").and_then(Value::as_array);
-    conditions.is_some_and(|all| all.iter().any(|one| text(one, "/type") == "Ready" && text(one, "/status") == "True"))
-}
-
-fn label(value: &Value, key: &str) -> String {
-    text(value, &format!("/metadata/labels/{}", key.replace('/', "~1")))
-}
-
-fn moment(value: &Value, pointer: &str) -> Option<Timestamp> {
-    text(value, pointer).parse::<jiff::Timestamp>().ok().map(|at| Timestamp(at.as_millisecond()))
-}
-
-/// The text at a JSON pointer, or nothing.
-fn text(value: &Value, pointer: &str) -> String {
-    match value.pointer(pointer) {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Null) | None => String::new(),
-        Some(other) => other.to_string(),
     }
 }

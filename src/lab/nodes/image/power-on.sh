@@ -10,8 +10,9 @@ if [[ $(stat -f -c %T /sys/fs/cgroup) == cgroup2fs ]]; then
     for folder in /sys/fs/cgroup "/sys/fs/cgroup${group%/*}"; do echo "+cpu +cpuset +memory +pids +io" >"$folder/cgroup.subtree_control"; done
     join "/sys/fs/cgroup$group"
 else
-    while IFS=: read -r _ controllers _; do
-        [[ -n $controllers ]] || continue
+    # All of it at once: the file changes with every group that we enter.
+    mapfile -t hierarchies < <(awk -F: '$2 != "" { print $2 }' /proc/self/cgroup)
+    for controllers in "${hierarchies[@]}"; do
         hierarchy=/sys/fs/cgroup/${controllers#name=}
         if [[ $controllers == *cpuset* ]]; then
             # Without cores and memory no process may enter.
@@ -21,6 +22,7 @@ else
             done
         fi
         join "$hierarchy$group"
-    done </proc/self/cgroup
+    done
+    awk -F: -v group="$group" '$2 != "" && $3 != group { print "not in the cgroup of the machine: " $0; missed = 1 } END { exit missed }' /proc/self/cgroup
 fi
 exec unshare --net --mount --pid --fork --uts --ipc --cgroup --kill-child bash "$(dirname "$0")/machine.sh"

@@ -5,6 +5,8 @@
 //	workload train                      counts to STEPS, one step every 100 ms; on SIGTERM it saves the count and ends with 1; the next
 //	                                    pod reads the count and goes on
 //
+//	workload ask URL                    ends well if anything answers within 3 s, and with 1 otherwise
+//
 // The checkpoint lies where STORE says, e.g. http://172.30.0.1:9000/train: GET reads it, PUT writes it, as a bucket would.
 package main
 
@@ -38,8 +40,10 @@ func main() {
 		serve(stop)
 	case "train":
 		os.Exit(train(stop))
+	case "ask":
+		ask(os.Args[len(os.Args)-1])
 	default:
-		log.Fatalf("workload: expected pause, serve or train, found %q", what)
+		log.Fatalf("workload: expected pause, serve, train or ask, found %q", what)
 	}
 }
 
@@ -68,6 +72,16 @@ func serve(stop <-chan os.Signal) {
 	defer done()
 	_ = server.Shutdown(ends)
 	log.Print("ended")
+}
+
+func ask(url string) {
+	client := http.Client{Timeout: 3 * time.Second}
+	answer, err := client.Get(url)
+	if err != nil {
+		log.Fatalf("no answer: %v", err)
+	}
+	answer.Body.Close()
+	log.Printf("answered: %s", answer.Status)
 }
 
 // saved reads the checkpoint; there is none at the first start.
