@@ -39,12 +39,9 @@ pub struct Place {
     pub number: &'static str,
 }
 
-/// Where kubeadm's form is used.
-pub const KUBEADM_AT: Place =
+/// Where both forms are used: spot capacity of one type in three zones, so that what is taken back in one can be had in another.
+pub const PLACE: Place =
     Place { region: "us-east-2", subnets: "subnet-026a19c8598ca5424, subnet-0bcb6487d7ee454dd, subnet-0df5591ed8b735139", number: "01" };
-/// Where k3s' form is used.
-pub const K3S_AT: Place =
-    Place { region: "eu-west-2", subnets: "subnet-039e55e5d147c511a, subnet-0478bf0e72160514d, subnet-086608e5ace555c5c", number: "06" };
 
 /// A namespace, a node class and a pool of one bootstrap form.
 pub fn form(kind: &str, place: &Place, hash: &str) -> String {

@@ -50,8 +50,8 @@ impl Stage {
         let hash = self.own_machine().await?;
         self.lab.apply(&format!(
             "{}---\n{}",
-            manifests::form("kubeadm", &manifests::KUBEADM_AT, &hash),
-            manifests::form("k3s", &manifests::K3S_AT, &hash)
+            manifests::form("kubeadm", &manifests::PLACE, &hash),
+            manifests::form("k3s", &manifests::PLACE, &hash)
         ))?;
         let ready = self.wait("both node classes to be ready", 60, |stage| {
             let classes = stage.list(&["gpunodeclasses"])?;
