@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn both_forms_of_commands_are_read_and_other_user_data_is_refused() {
         let config =
-            parse("#cloud-config\nwrite_files:\n- {path: /a, content: x, permissions: '0600'}\nruncmd:\n- [true, a]\n- echo b\n").unwrap();
+            parse("#cloud-config\nwrite_files:\n- {path: /a, content: x, permissions: '0600'}\nruncmd:\n- [echo, a]\n- echo b\n").unwrap();
         assert_eq!(config.write_files[0].permissions.as_deref(), Some("0600"));
         assert!(matches!(&config.runcmd[..], [RunCommand::Words(words), RunCommand::Shell(text)] if words.len() == 2 && text == "echo b"));
         let refused = parse("#!/bin/sh\ntrue\n").unwrap_err().to_string();
