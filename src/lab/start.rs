@@ -3,7 +3,7 @@
 //! Decides: the order of starting and ending, and what the operator's process is given.
 //! Does not: tell a story (`demo`) or decide anything that lowtide decides.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -15,8 +15,10 @@ use super::endpoint_watch::EndpointWatch;
 use super::error::LabError;
 use super::helm::Helm;
 use super::joiner::{self, JoinerOptions};
+use super::nodes::hypervisor::Hypervisor;
+use super::nodes::site::{self, RealMachines};
 use super::postgres::PrivatePostgres;
-use super::process::{Process, ProcessSpec, free_port, run};
+use super::process::{Process, ProcessSpec, free_port, run, sibling_binary};
 use super::progress::{Wait, say};
 use super::sim_client;
 use super::tools::Tools;
@@ -48,13 +50,22 @@ pub struct LabOptions {
     pub ec2_arguments: Vec<String>,
     /// Leaves logs and data on disk at the end.
     pub keep: bool,
+    /// Machines are real ones; otherwise kwok and the joiner play them.
+    pub real_machines: Option<RealMachines>,
 }
 
 impl Default for LabOptions {
     /// The current folder as repository, and a boot of 2 s so that a look around does not take minutes.
     fn default() -> Self {
         let joiner_poll = Duration::from_millis(250);
-        LabOptions { repository: PathBuf::from("."), boot: Duration::from_secs(2), joiner_poll, ec2_arguments: Vec::new(), keep: false }
+        LabOptions {
+            repository: PathBuf::from("."),
+            boot: Duration::from_secs(2),
+            joiner_poll,
+            ec2_arguments: Vec::new(),
+            keep: false,
+            real_machines: None,
+        }
     }
 }
 
@@ -74,6 +85,7 @@ pub struct OperatorOptions {
 pub struct Lab {
     operator: Option<Process>,
     joiner: JoinHandle<()>,
+    hypervisor: Option<Hypervisor>,
     batch: JoinHandle<()>,
     timeline: Timeline,
     /// The control plane.
@@ -97,7 +109,7 @@ impl Lab {
         if options.keep {
             workdir.keep();
         }
-        let (postgres, (ec2, ec2_url), control_plane) = match start_servers(&tools, &workdir, &options).await {
+        let (postgres, (ec2, ec2_url), (control_plane, hypervisor)) = match start_servers(&tools, &workdir, &options).await {
             Ok(servers) => servers,
             Err(fault) => {
                 // The fault names logs; the next start sweeps them.
@@ -106,18 +118,21 @@ impl Lab {
             }
         };
         let admin = control_plane.admin_kubeconfig().to_owned();
-        let joiner = joiner::run(JoinerOptions {
-            simulator: ec2_url.clone(),
-            admin_kubeconfig: admin.clone(),
-            boot: options.boot,
-            poll: options.joiner_poll,
-        });
+        let joiner = match &hypervisor {
+            Some(hypervisor) => reported_task("hypervisor", hypervisor.clone().follow(ec2_url.clone())),
+            None => {
+                let (simulator, admin_kubeconfig) = (ec2_url.clone(), admin.clone());
+                let options = JoinerOptions { simulator, admin_kubeconfig, boot: options.boot, poll: options.joiner_poll };
+                reported_task("node joiner", joiner::run(options))
+            }
+        };
         let timeline = Timeline::default();
         let batch = batch_program::run(admin.clone(), timeline.clone());
         let helm = Helm::new(tools.path("helm"), &admin, workdir.folder("helm")?);
         Ok(Lab {
             operator: None,
-            joiner: reported_task("node joiner", joiner),
+            joiner,
+            hypervisor,
             batch: reported_task("batch program", batch),
             timeline,
             control_plane,
@@ -246,6 +261,10 @@ impl Lab {
         command.env("KUBECONFIG", self.control_plane.admin_kubeconfig()).env("DATABASE_URL", self.postgres.url());
         run(&mut command)
     }
+    /// The real machines, if there are any.
+    pub fn hypervisor(&self) -> Option<&Hypervisor> {
+        self.hypervisor.as_ref()
+    }
     /// Watches the ready endpoints of a Service.
     pub async fn watch_endpoints(&self, namespace: &str, service: &str) -> Result<EndpointWatch, LabError> {
         EndpointWatch::start(self.control_plane.admin_kubeconfig(), namespace, service).await
@@ -321,6 +340,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         self.joiner.abort();
         self.batch.abort();
+        self.hypervisor.iter().for_each(Hypervisor::power_off);
         self.stop_operator(Duration::from_secs(5));
     }
 }
@@ -333,10 +353,18 @@ fn reported_task(name: &'static str, task: impl Future<Output = Result<(), LabEr
     })
 }
 
-type Servers = (PrivatePostgres, (Process, String), ControlPlane);
+type Servers = (PrivatePostgres, (Process, String), (ControlPlane, Option<Hypervisor>));
 
 async fn start_servers(tools: &Tools, workdir: &Workdir, options: &LabOptions) -> Result<Servers, LabError> {
-    Ok((start_postgres(workdir)?, start_ec2(workdir, options).await?, ControlPlane::start(tools, workdir).await?))
+    let Some(real) = &options.real_machines else {
+        let cluster = ControlPlane::start(tools, workdir, None).await?;
+        return Ok((start_postgres(workdir)?, start_ec2(workdir, options).await?, (cluster, None)));
+    };
+    let authority = site::found(workdir)?;
+    let (postgres, ec2) = (start_postgres(workdir)?, start_ec2(workdir, options).await?);
+    let cluster = ControlPlane::start(tools, workdir, Some(&authority)).await?;
+    let hypervisor = site::open(&authority, workdir, &cluster, real)?;
+    Ok((postgres, ec2, (cluster, Some(hypervisor))))
 }
 
 fn start_postgres(workdir: &Workdir) -> Result<PrivatePostgres, LabError> {
@@ -384,16 +412,4 @@ async fn start_ec2(workdir: &Workdir, options: &LabOptions) -> Result<(Process, 
             return Err(fault);
         }
     }
-}
-
-/// A binary of this build: beside the running one, or one folder up from it when that is a test.
-pub fn sibling_binary(name: &str) -> Result<PathBuf, LabError> {
-    let own = std::env::current_exe().map_err(LabError::io("finding the running program"))?;
-    let folders = own.ancestors().skip(1).take(2).map(Path::to_owned);
-    let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
-    found.ok_or_else(|| LabError::Unreadable {
-        what: format!("the folder of {}", own.display()),
-        expected: format!("a binary {name} (`cargo build --features lab`)"),
-        found: "none".to_owned(),
-    })
 }

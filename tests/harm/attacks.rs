@@ -103,7 +103,7 @@ pub async fn a_second_node_under_a_machines_own_address_ends_no_work(stage: &mut
 /// S1: the same values on an API server that was built again, or a staging copy of them: every machine is nobody's there.
 pub async fn an_operator_of_the_same_name_on_an_empty_api_server_ends_nothing(stage: &mut Stage) {
     let (tools, workdir) = (stage.lab.tools().clone(), Workdir::create().unwrap());
-    let other = ControlPlane::start(&tools, &workdir).await.unwrap();
+    let other = ControlPlane::start(&tools, &workdir, None).await.unwrap();
     let helm = Helm::new(tools.path("helm"), other.admin_kubeconfig(), workdir.folder("helm").unwrap());
     let values = [format!("cluster.name={CLUSTER}"), "operator.enabled=false".to_owned(), "hooks.enabled=false".to_owned()];
     helm.install("lowtide", "lowtide-system", std::path::Path::new("charts/lowtide"), &values).unwrap();
