@@ -44,7 +44,6 @@ step 'an AWS of others: S3, EC2 and SQS (installed once)' tests/s3/install.sh
 requests="$PWD/target/requests"
 rm -rf "$requests"
 step 'everything, on the real control plane' env LOWTIDE_RECORD_REQUESTS="$requests" cargo test --features lab --no-fail-fast
-step 'the console in Chromium: keyboard, narrow, dark, accessible' tests/console/run.sh
 step "the EC2 simulator against AWS's own Python SDK, and every request against AWS's service models" \
     env LOWTIDE_RECORD_REQUESTS="$requests" tests/fidelity/run.sh
 step 'alerts: rules, cases and routes' tests/alerts/run.sh
