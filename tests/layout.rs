@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the ground up. A floor may use itself and what stands before it.
-const FLOORS: [&str; 27] = [
+const FLOORS: [&str; 28] = [
     "core::units",
     "core::market",
     "core::workload",
@@ -32,6 +32,7 @@ const FLOORS: [&str; 27] = [
     "aws",
     "kube",
     "ledger",
+    "console",
     "lab::ec2",
     "lab",
     "cli",

@@ -13,6 +13,8 @@ pub mod tied;
 #[cfg(feature = "live")]
 pub mod batch_program;
 #[cfg(feature = "live")]
+pub mod console;
+#[cfg(feature = "live")]
 pub mod control_plane;
 #[cfg(feature = "live")]
 pub mod demo;

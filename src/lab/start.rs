@@ -182,8 +182,12 @@ impl Lab {
 
     /// Runs SQL as finance's read-only user; gives psql's table.
     pub fn psql_as_finance(&self, sql: &str) -> Result<String, LabError> {
-        let url = self.postgres.url_as(FINANCE_USER, FINANCE_USER, "postgres");
-        run(Command::new("psql").args(["-X", "-v", "ON_ERROR_STOP=1", &url, "-c", sql]))
+        run(Command::new("psql").args(["-X", "-v", "ON_ERROR_STOP=1", &self.finance_url(), "-c", sql]))
+    }
+
+    /// The ledger, for finance's read-only user.
+    pub fn finance_url(&self) -> String {
+        self.postgres.url_as(FINANCE_USER, FINANCE_USER, "postgres")
     }
 
     /// Leaves logs and data on disk at the end.
@@ -193,8 +197,13 @@ impl Lab {
 
     /// A kubeconfig with a token of the chart's ServiceAccount: the operator may do what the chart's RBAC lets it do, and no more.
     pub fn operator_kubeconfig(&self) -> Result<PathBuf, LabError> {
-        let token = self.kubectl(&["create", "token", RELEASE, "-n", OPERATOR_NAMESPACE, "--duration=24h"])?;
-        self.workdir.write("operator.kubeconfig", &self.control_plane.api().kubeconfig("operator", token.trim()))
+        self.kubeconfig_of(RELEASE)
+    }
+
+    /// A kubeconfig with a token of one of the chart's ServiceAccounts.
+    pub fn kubeconfig_of(&self, account: &str) -> Result<PathBuf, LabError> {
+        let token = self.kubectl(&["create", "token", account, "-n", OPERATOR_NAMESPACE, "--duration=24h"])?;
+        self.workdir.write(&format!("{account}.kubeconfig"), &self.control_plane.api().kubeconfig(account, token.trim()))
     }
 
     /// Starts `lowtide operator` as a process.

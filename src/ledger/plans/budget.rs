@@ -150,8 +150,9 @@ pub struct Standing {
     pub mostly: Option<(String, MicroUsd)>,
 }
 
-/// One statement for all budgets: which row holds, what was spent in the month and in the last seven full days, and the largest step.
-const STANDINGS: &str = "
+/// One statement for all budgets: which row holds, what was spent in the month and in the last seven full days, and the largest step. `$1` is the month's first
+/// day, `$2` today, and `$3` to `$4` the days of the pace.
+pub const STANDINGS: &str = "
 WITH held AS (
     SELECT DISTINCT ON (name) * FROM ledger.budget WHERE from_month <= $1::text::date AND entered_at < (SELECT ledger.known_before()) ORDER BY name, from_month DESC, n DESC
 ), live AS (SELECT * FROM held WHERE monthly_usd IS NOT NULL),

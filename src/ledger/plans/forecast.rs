@@ -77,14 +77,16 @@ pub struct Forecast {
     pub calibration: Calibration,
 }
 
-/// Full UTC days before `now` with their components. Boot, idle, moves and drains are machine costs of the work they were for.
-async fn history(connection: &mut PgConnection, now: Timestamp) -> Result<Days, LedgerFault> {
-    let sql = "SELECT (day - date '1970-01-01')::bigint AS day, CASE WHEN line = 'overhead' AND component IS NULL THEN 'api' ELSE coalesce(component, '(untagged)') END AS component,
+/// What forecasts are made from: full days by component, from `$1` to `$2`.
+pub const HISTORY: &str = "SELECT (day - date '1970-01-01')::bigint AS day, CASE WHEN line = 'overhead' AND component IS NULL THEN 'api' ELSE coalesce(component, '(untagged)') END AS component,
                       (sum(gpu_ms) / 3600000.0)::float8 AS gpu_hours, coalesce(sum(cost_usd) FILTER (WHERE line NOT IN ('overhead', 'egress')), 0)::float8 AS machines,
                       coalesce(sum(b0_usd + without_b0_usd) FILTER (WHERE line NOT IN ('overhead', 'egress')), 0)::float8 AS on_demand,
                       coalesce(sum(cost_usd) FILTER (WHERE line IN ('overhead', 'egress')), 0)::float8 AS other
                FROM ledger.share_daily WHERE day >= $1::text::date AND day < $2::text::date GROUP BY 1, 2 ORDER BY 1";
-    let query = sqlx::query(sql).bind(day_of(now - Millis(READ_DAYS * DAY))).bind(day_of(now));
+
+/// Full UTC days before `now` with their components. Boot, idle, moves and drains are machine costs of the work they were for.
+async fn history(connection: &mut PgConnection, now: Timestamp) -> Result<Days, LedgerFault> {
+    let query = sqlx::query(HISTORY).bind(day_of(now - Millis(READ_DAYS * DAY))).bind(day_of(now));
     let rows = query.fetch_all(connection).await.map_err(LedgerFault::during("read costs by day"))?;
     let mut days: BTreeMap<i64, BTreeMap<String, DayOf>> = BTreeMap::new();
     for row in rows {
