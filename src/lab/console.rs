@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use super::error::LabError;
-use super::process::{Process, ProcessSpec, free_port};
+use super::process::{Process, ProcessSpec, free_port, sibling_binary};
 use super::progress::Wait;
 use super::sim_client;
-use super::start::{CLUSTER, Lab, OPERATOR_NAMESPACE, RELEASE, sibling_binary};
+use super::start::{CLUSTER, Lab, OPERATOR_NAMESPACE, RELEASE};
 
 /// Values of the chart that give it an account and rights; its pods would need nodes that run containers.
 pub const CHART_VALUES: [&str; 3] = ["console.enabled=true", "console.replicas=0", "image.repository=localhost/lowtide"];

@@ -3,7 +3,7 @@
 //! Decides: the order of starting and ending, and what the operator's process is given.
 //! Does not: tell a story (`demo`) or decide anything that lowtide decides.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 

@@ -151,8 +151,13 @@ impl Stage {
 
     /// Instances that EC2 shows as pending or running.
     pub async fn machines(&self) -> BTreeSet<String> {
+        self.machines_that(|_| true).await
+    }
+
+    /// Of these, those whose description has what is asked for.
+    pub async fn machines_that(&self, are: impl Fn(&Value) -> bool) -> BTreeSet<String> {
         let state = self.lab.ec2("state").await.unwrap();
-        let alive = |i: &&Value| matches!(i["state"].as_str(), Some("pending" | "running"));
+        let alive = |i: &&Value| matches!(i["state"].as_str(), Some("pending" | "running")) && are(i);
         state["instances"].as_array().unwrap().iter().filter(alive).map(|i| i["instance_id"].as_str().unwrap().to_owned()).collect()
     }
 
