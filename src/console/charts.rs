@@ -55,7 +55,7 @@ impl Scale {
     }
 }
 
-/// The middle of the n-th of so many places side by side, and the width of one.
+/// The middle of the n-th of `of` places side by side, and the width of one.
 fn place(n: usize, of: usize) -> (f64, f64) {
     let width = (WIDTH - LEFT - RIGHT) / of.max(1) as f64;
     (LEFT + width * (n as f64 + 0.5), width)

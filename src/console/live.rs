@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A stream ends, and the browser asks again.
 const LASTS: Duration = Duration::from_secs(300);
 
-/// The stream of a page that wants to be fetched again `every` so many seconds even if nothing has changed.
+/// The stream of a page that wants to be fetched again after `every`, even if nothing has changed.
 pub(super) async fn stream(
     State(console): Held,
     _visitor: Visitor,

@@ -1,6 +1,6 @@
 //! Signing in with a token, for browsers without a proxy: a form, and a cookie that no script and no other site can use.
 //!
-//! Decides: what the cookie is. Does not: keep tokens: the cookie is the token, and every request is identified anew by it.
+//! Decides: what the cookie is. Does not: keep tokens: the cookie is the token, and every request is identified by it again.
 
 use axum::extract::{Form, State};
 use axum::http::header::{HeaderMap, SET_COOKIE};

@@ -37,7 +37,7 @@ pub struct Pod {
     pub ready: bool,
     /// Its phase.
     pub phase: String,
-    /// Whether it was told to end.
+    /// Whether it was asked to end.
     pub leaving: bool,
 }
 
@@ -115,7 +115,7 @@ impl Stage {
         Ok(self.list(&["pods", "-A"])?.iter().map(pod).find(|pod| pod.uid == uid))
     }
 
-    /// Whether so many replicas of the served Deployment are Ready.
+    /// Whether exactly this many replicas of the served Deployment are Ready.
     pub fn serving(&self, replicas: usize) -> Result<bool, LabError> {
         Ok(self.pods("web")?.iter().filter(|pod| pod.ready && !pod.leaving).count() == replicas)
     }
