@@ -161,6 +161,7 @@ fn each_shared(world: &Snapshot, mut visit: impl FnMut(&'static str, &dyn Part))
         reservations,
         closed_regions,
         unreadable_claims,
+        unreadable_pools,
         doubtful_nodes,
         unclaimed_since,
         daemonsets,
@@ -185,7 +186,7 @@ fn each_shared(world: &Snapshot, mut visit: impl FnMut(&'static str, &dyn Part))
         outbox_full: _,
         moves_considered_at: _,
     } = world;
-    let parts: [(&'static str, &dyn Part); 23] = [
+    let parts: [(&'static str, &dyn Part); 24] = [
         ("pools", pools),
         ("classes", classes),
         ("pods", pods),
@@ -201,6 +202,7 @@ fn each_shared(world: &Snapshot, mut visit: impl FnMut(&'static str, &dyn Part))
         ("reservations", reservations),
         ("closed_regions", closed_regions),
         ("unreadable_claims", unreadable_claims),
+        ("unreadable_pools", unreadable_pools),
         ("doubtful_nodes", doubtful_nodes),
         ("unclaimed_since", unclaimed_since),
         ("daemonsets", daemonsets),

@@ -322,6 +322,7 @@ impl State {
             cluster: cluster.to_owned(),
             cluster_uid: cluster_uid.to_owned(),
             unreadable_claims: view.unreadable_claims,
+            unreadable_pools: view.unreadable_pools,
             doubtful_nodes: doubtful,
             unclaimed_since: self.unclaimed_since.clone(),
             unasked_ends: self.unasked_ends.clone(),

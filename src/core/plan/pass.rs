@@ -200,6 +200,11 @@ impl<'a> Pass<'a> {
         self.world.pools.get(&claim.spec.node_pool)
     }
 
+    /// The claim's pool was removed. One that is there and cannot be read, as after a rollback, is not: its machines stay as they are.
+    pub(super) fn is_without_pool(&self, claim: &Claim) -> bool {
+        self.pool_of(claim).is_none() && !self.world.unreadable_pools.contains(&claim.spec.node_pool)
+    }
+
     /// What was learnt of the market, and what of it is reserved for us.
     pub(super) fn learnt(&self) -> Learnt<'a> {
         Learnt { memory: Some(&self.world.memory), scores: Some(&self.world.scores), reserved: Some(self.reserved) }
