@@ -58,7 +58,7 @@ impl Stage {
         let _ = tracing_subscriber::fmt().with_env_filter("lowtide=warn").with_test_writer().try_init();
         let (tools, workdir) = (Tools::find().unwrap(), Workdir::create().unwrap());
         let postgres = ledger(machines).await;
-        let plane = ControlPlane::start(&tools, &workdir).await.unwrap();
+        let plane = ControlPlane::start(&tools, &workdir, None).await.unwrap();
         install(&tools, &plane, &workdir);
         let token = |namespace: &str, name: &str| {
             plane.kubectl(&["create", "token", name, "-n", namespace, "--duration=8h"]).unwrap().trim().to_owned()
