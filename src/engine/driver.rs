@@ -3,7 +3,7 @@
 //! Decides: nothing about the world; only when a pass runs.
 //! Does not: wait for an action. A notice overtakes a launch that EC2 keeps waiting.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -102,8 +102,7 @@ pub struct Engine<C, K, L, T> {
     pub(super) planner: Planner,
     pub(super) state: Mutex<State>,
     pub(super) wake: Notify,
-    /// By region: has its instances looked at now.
-    pub(super) look_at_instances: Mutex<BTreeMap<Region, Arc<Notify>>>,
+    pub(super) look_at_instances: Notify,
     pub(super) look_at_scheduled: Notify,
     /// Woken when a record was written to the outbox.
     pub(super) outbox_filled: Notify,
@@ -137,7 +136,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             planner,
             state: Mutex::new(State::default()),
             wake: Notify::new(),
-            look_at_instances: Mutex::default(),
+            look_at_instances: Notify::new(),
             look_at_scheduled: Notify::new(),
             outbox_filled: Notify::new(),
             steps: Mutex::default(),

@@ -3,10 +3,9 @@
 //! Decides: nothing; what EC2 reports is kept with its time.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::market::{FIRST_RETRY, later};
@@ -21,7 +20,6 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
     /// Keeps our instances fresh, as EC2 reports them.
     pub(in crate::engine) async fn watch_instances(self: Arc<Self>, region: Region) {
         let mut retry = FIRST_RETRY;
-        let look_now = self.look_at(&region);
         loop {
             let began = self.clock.now();
             match self.ask("instances", self.cloud.instances(&region, &self.cluster_name)).await {
@@ -46,7 +44,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     tokio::select! {
                         biased;
                         () = tokio::time::sleep(self.intervals.instances) => {}
-                        () = look_now.notified() => tokio::time::sleep(Duration::from_millis(200)).await,
+                        () = self.look_at_instances.notified() => tokio::time::sleep(Duration::from_millis(200)).await,
                     }
                 }
                 Err(error) => {
@@ -56,12 +54,6 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                 }
             }
         }
-    }
-
-    /// What has the instances of a region looked at now: of one region, because a look at each of thirty costs thirty answers.
-    pub(in crate::engine) fn look_at(&self, region: &Region) -> Arc<Notify> {
-        let mut all = self.look_at_instances.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(all.entry(region.clone()).or_default())
     }
 
     /// Takes messages off one interruption queue.
@@ -98,7 +90,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
         self.count_notice(&notice);
         info!(instance = %notice.instance, region = %notice.region, kind = ?notice.kind, "notice");
         if matches!(notice.kind, NoticeKind::StateChange(_)) {
-            self.look_at(&notice.region).notify_waiters();
+            self.look_at_instances.notify_waiters();
         }
         if matches!(notice.kind, NoticeKind::Scheduled(_) | NoticeKind::ScheduleOver) {
             self.look_at_scheduled.notify_waiters();
