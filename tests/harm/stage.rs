@@ -100,7 +100,9 @@ impl Stage {
 
     fn spawn(&mut self, program: Option<PathBuf>, more: &[(&str, &str)]) {
         let ledger = self.lab.postgres.url_as("operator", SECRETS[0], "postgres");
-        let prometheus = format!("http://lowtide:{}@127.0.0.1:1/", SECRETS[1]);
+        // 0.1.0 said in its log what stands here.
+        let secret = if program.is_some() { "none" } else { SECRETS[1] };
+        let prometheus = format!("http://lowtide:{secret}@127.0.0.1:1/");
         let own = [
             ("LOWTIDE_DATABASE_URL", ledger.as_str()),
             ("LOWTIDE_PROMETHEUS_URL", prometheus.as_str()),
