@@ -41,11 +41,6 @@ pub(crate) fn dollars(amount: f64) -> String {
     }
 }
 
-/// The UTC day of a point in time, as `2026-07-20`.
-pub(crate) fn day_of(at: Timestamp) -> String {
-    at.to_rfc3339().chars().take(10).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,7 @@ use maud::{Markup, html};
 
 use super::super::books::{BooksFault, Kept};
 use super::super::identity::{Rejection, Visitor};
-use super::super::shapes::{day_of, dollars};
+use super::super::shapes::dollars;
 use super::super::{Console, Held, charts, frame, statements};
 use super::{Asked, month_of};
 use crate::core::accounting::forecast::Scenario;
@@ -39,7 +39,7 @@ async fn content(console: &Console, asked: &BTreeMap<String, String>) -> Markup 
     let forecast = forecast(console).await;
     let plan = budgets.as_ref().ok().and_then(|kept| kept.value.iter().find(|s| s.of == "all")).map(|s| usd(s.plan));
     let week = Millis::from_hours(7 * 24);
-    let sql = statements::BUDGETS.href(&[&month.first_day(), &day_of(now), &day_of(now - week), &day_of(now)]);
+    let sql = statements::BUDGETS.href(&[&month.first_day(), &now.to_date(), &(now - week).to_date(), &now.to_date()]);
     html! {
         form class="filter" method="get" action="/plans" {
             label { "Budgets of " input name="month" value=(month.to_string()) size="8" pattern="[0-9]{4}-[0-9]{2}" placeholder="2026-07"; }
@@ -78,31 +78,27 @@ async fn forecast(console: &Console) -> Result<Kept<Forecast>, BooksFault> {
     let read = move |mut connection: sqlx::pool::PoolConnection<sqlx::Postgres>| async move {
         Ok::<_, BooksFault>(make(&mut connection, now, MONTHS, &Scenario::usual()).await?)
     };
-    console.books.kept(("forecast", &day_of(now)), read).await
+    console.books.kept(("forecast", &now.to_date()), read).await
 }
 
 fn against_plan(standings: &[Standing]) -> Markup {
-    frame::scrolling(
+    frame::grid(
         "Budgets",
+        &["Budget", "Of", "Plan $", "Spent $", "Spent", "Expected by the end $", "Used up on", "Mostly, against the month before"],
         html! {
-            table {
-                thead { tr { @for name in ["Budget", "Of", "Plan $", "Spent $", "Spent", "Expected by the end $", "Used up on", "Mostly, against the month before"] { th scope="col" { (name) } } } }
-                tbody {
-                    @for standing in standings {
-                        @let share = usd(standing.spent) / usd(standing.plan).max(0.000_001);
-                        tr {
-                            th scope="row" { (standing.name) }
-                            td { (standing.of) }
-                            td class="number" { (format!("{:.2}", usd(standing.plan))) }
-                            td class="number" { (format!("{:.2}", usd(standing.spent))) }
-                            td class="number" { (format!("{:.0} %", share * 100.0)) " " (charts::share(&format!("Spent of {}", standing.name), share)) }
-                            td class=(if standing.heading.expected > standing.plan { "number over" } else { "number" }) {
-                                (format!("{:.2}", usd(standing.heading.expected))) @if standing.heading.expected > standing.plan { " above plan" }
-                            }
-                            td { (standing.heading.exhausted_at.map_or_else(|| "-".to_owned(), day_of)) }
-                            td { @if let Some((step, amount)) = &standing.mostly { (step) " " (dollars(usd(*amount))) } @else { "-" } }
-                        }
+            @for standing in standings {
+                @let share = usd(standing.spent) / usd(standing.plan).max(0.000_001);
+                tr {
+                    th scope="row" { (standing.name) }
+                    td { (standing.of) }
+                    td class="number" { (format!("{:.2}", usd(standing.plan))) }
+                    td class="number" { (format!("{:.2}", usd(standing.spent))) }
+                    td class="number" { (format!("{:.0} %", share * 100.0)) " " (charts::share(&format!("Spent of {}", standing.name), share)) }
+                    td class=(if standing.heading.expected > standing.plan { "number over" } else { "number" }) {
+                        (format!("{:.2}", usd(standing.heading.expected))) @if standing.heading.expected > standing.plan { " above plan" }
                     }
+                    td { (standing.heading.exhausted_at.map_or_else(|| "-".to_owned(), Timestamp::to_date)) }
+                    td { @if let Some((step, amount)) = &standing.mostly { (step) " " (dollars(usd(*amount))) } @else { "-" } }
                 }
             }
         },
@@ -125,7 +121,7 @@ fn forecast_of(made: &Forecast, plan: Option<f64>, now: Timestamp) -> Markup {
         let one = |s: &charts::Spread| format!("{}: {}, between {} and {}", s.name, dollars(s.middle), dollars(s.low), dollars(s.high));
         spreads.iter().map(one).collect::<Vec<_>>().join("; ")
     };
-    let sql = statements::FORECAST.href(&[&day_of(now - Millis::from_hours(730 * 24)), &day_of(now)]);
+    let sql = statements::FORECAST.href(&[&(now - Millis::from_hours(730 * 24)).to_date(), &now.to_date()]);
     let coverage = made.calibration.sentence();
     html! {
         p { "In four of five cases the outcome is to lie in the range (" (coverage) ")." @if plan.is_some() { " The dashed line is the budget for everything." } }
@@ -138,19 +134,15 @@ fn forecast_of(made: &Forecast, plan: Option<f64>, now: Timestamp) -> Markup {
 }
 
 fn scenarios(made: &Forecast, next: &[charts::Spread]) -> Markup {
-    frame::scrolling(
+    frame::grid(
         "Scenarios",
+        &["Scenario", "Assumes", "Low $", "Middle $", "High $"],
         html! {
-            table {
-                thead { tr { @for name in ["Scenario", "Assumes", "Low $", "Middle $", "High $"] { th scope="col" { (name) } } } }
-                tbody {
-                    @for spread in next {
-                        tr {
-                            th scope="row" { (spread.name) }
-                            td { (made.scenarios.get(&spread.name).map(|(note, _)| note.as_str()).unwrap_or_default()) }
-                            @for amount in [spread.low, spread.middle, spread.high] { td class="number" { (format!("{amount:.2}")) } }
-                        }
-                    }
+            @for spread in next {
+                tr {
+                    th scope="row" { (spread.name) }
+                    td { (made.scenarios.get(&spread.name).map(|(note, _)| note.as_str()).unwrap_or_default()) }
+                    @for amount in [spread.low, spread.middle, spread.high] { td class="number" { (format!("{amount:.2}")) } }
                 }
             }
         },

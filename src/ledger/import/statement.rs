@@ -115,11 +115,10 @@ pub struct Changes {
 
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let days = |at: Timestamp| at.to_rfc3339().chars().take(10).collect::<String>();
         let Outcome { cell: Cell { kind, source, from, .. }, version, changes: Changes { new, changed, gone }, same, .. } = self;
         let kind = kind.as_str();
         let of = if source == kind { String::new() } else { format!(" of {source}") };
-        let what = format!("{kind}{of} for {}", days(*from));
+        let what = format!("{kind}{of} for {}", from.to_date());
         if *same {
             return write!(f, "{what}: already there as version {version}");
         }
@@ -174,9 +173,8 @@ pub(super) async fn refuse_what_has_not_begun(connection: &mut PgConnection, cel
     if !ahead.fetch_one(connection).await.map_err(LedgerFault::during("ask what day it is"))? {
         return Ok(());
     }
-    let day = |at: Timestamp| at.to_rfc3339().chars().take(10).collect::<String>();
     checks.refuse(Check::BeyondReason, || {
-        format!("the {} of {} is about {}, which has not begun: is the date right?", cell.kind.as_str(), cell.source, day(cell.from))
+        format!("the {} of {} is about {}, which has not begun: is the date right?", cell.kind.as_str(), cell.source, cell.from.to_date())
     })
 }
 

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use sqlx::{PgConnection, Row};
 
-use super::day_of;
 use crate::core::accounting::forecast::{Calibration, DayOf, Days, LEAST_DAYS, Range, Scenario, calibrate, forecast};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::ledger::report::{Month, Report};
@@ -86,7 +85,7 @@ pub const HISTORY: &str = "SELECT (day - date '1970-01-01')::bigint AS day, CASE
 
 /// Full UTC days before `now` with their components. Boot, idle, moves and drains are machine costs of the work they were for.
 async fn history(connection: &mut PgConnection, now: Timestamp) -> Result<Days, LedgerFault> {
-    let query = sqlx::query(HISTORY).bind(day_of(now - Millis(READ_DAYS * DAY))).bind(day_of(now));
+    let query = sqlx::query(HISTORY).bind((now - Millis(READ_DAYS * DAY)).to_date()).bind(now.to_date());
     let rows = query.fetch_all(connection).await.map_err(LedgerFault::during("read costs by day"))?;
     let mut days: BTreeMap<i64, BTreeMap<String, DayOf>> = BTreeMap::new();
     for row in rows {
@@ -217,8 +216,11 @@ pub async fn outcome(connection: &mut PgConnection, now: Timestamp) -> Result<Re
                CASE WHEN coalesce(s.usd, 0) BETWEEN f.low_usd AND f.high_usd THEN 'held' ELSE 'missed' END AS outcome
         FROM ledger.forecast f LEFT JOIN sums s ON s.month = f.month AND s.component = f.component
         WHERE f.month + interval '1 month' <= $1::text::date AND f.made_at < (SELECT ledger.known_before()) ORDER BY f.month DESC, f.n";
-    let rows =
-        sqlx::query(sql).bind(day_of(now)).fetch_all(connection).await.map_err(LedgerFault::during("hold forecasts against what came"))?;
+    let rows = sqlx::query(sql)
+        .bind(now.to_date())
+        .fetch_all(connection)
+        .await
+        .map_err(LedgerFault::during("hold forecasts against what came"))?;
     let columns = ["made_on", "month", "scenario", "component", "low_usd", "middle_usd", "high_usd", "actual_usd", "outcome"];
     let text = |row: &sqlx::postgres::PgRow| columns.map(|name| row.try_get::<Option<String>, _>(name).ok().flatten()).to_vec();
     let rows: Vec<Vec<Option<String>>> = rows.iter().map(text).collect();

@@ -9,7 +9,7 @@ use crate::core::fleet::{Claim, ClaimSpec, Instance, NodeClass, NodePool, Owners
 use crate::core::market::CapacityType;
 use crate::core::market::catalog::Catalog;
 use crate::core::market::reservation::NamedReservation;
-use crate::core::units::ids::{ClaimName, ClassName, DecisionId, PoolName, Uid, derive_uuid};
+use crate::core::units::ids::{ClaimName, ClassName, DecisionId, PoolName, Uid};
 use crate::core::units::money::MicroUsdPerHour;
 
 /// What a person lets be taken.
@@ -116,7 +116,7 @@ fn spec_for(ours: &Ours, machine: &Instance, prices: AdoptedPrices) -> Result<(C
         false => tagged,
         true if machine.is_alive() => return Err(format!("a claim {tagged} is there already, for another machine")),
         // The pod was bought for again under the same name. Books go by the claim's uid, so those of one that has ended are closed under any name.
-        true => ClaimName::from(format!("lt-{}", &derive_uuid(&["adopted", machine.id.as_str()]).simple().to_string()[..12])),
+        true => ClaimName::derive(&["adopted", machine.id.as_str()]),
     };
     let pool = PoolName::from(tag(tags::POOL).ok_or_else(|| format!("it has no tag {}", tags::POOL))?);
     if !ours.pools.contains_key(&pool) {
