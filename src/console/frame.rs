@@ -137,6 +137,11 @@ pub(crate) fn scrolling(name: &str, table: Markup) -> Markup {
     html! { div class="scroll" tabindex="0" role="region" aria-label=(name) { (table) } }
 }
 
+/// A table that scrolls by itself: headings of its columns, and its rows.
+pub(crate) fn grid(name: &str, headings: &[&str], rows: Markup) -> Markup {
+    scrolling(name, html! { table { thead { tr { @for heading in headings { th scope="col" { (heading) } } } } tbody { (rows) } } })
+}
+
 /// A number as tables have it, to the right.
 fn is_figure(text: &str) -> bool {
     text.trim_start_matches(['+', '-', '$']).parse::<f64>().is_ok()
@@ -144,22 +149,18 @@ fn is_figure(text: &str) -> bool {
 
 /// A report as a table. `columns` are those shown, each with its heading.
 pub(crate) fn table(name: &str, report: &Report, columns: &[(&str, &str)]) -> Markup {
-    let at: Vec<(Option<usize>, &str)> =
-        columns.iter().map(|(column, heading)| (report.columns.iter().position(|name| name == column), *heading)).collect();
-    scrolling(
+    let headings: Vec<&str> = columns.iter().map(|(_, heading)| *heading).collect();
+    let at: Vec<Option<usize>> = columns.iter().map(|(column, _)| report.columns.iter().position(|name| name == column)).collect();
+    grid(
         name,
+        &headings,
         html! {
-            table {
-                thead { tr { @for (_, heading) in &at { th scope="col" { (heading) } } } }
-                tbody {
-                    @for row in &report.rows {
-                        tr {
-                            @for (n, (at, _)) in at.iter().enumerate() {
-                                @let cell = at.and_then(|at| row.get(at)).and_then(|cell| cell.as_deref());
-                                @if n == 0 { th scope="row" { (cell.unwrap_or("-")) } }
-                                @else { td class=[cell.is_none_or(is_figure).then_some("number")] { (cell.map_or_else(|| "-".to_owned(), shortened)) } }
-                            }
-                        }
+            @for row in &report.rows {
+                tr {
+                    @for (n, at) in at.iter().enumerate() {
+                        @let cell = at.and_then(|at| row.get(at)).and_then(|cell| cell.as_deref());
+                        @if n == 0 { th scope="row" { (cell.unwrap_or("-")) } }
+                        @else { td class=[cell.is_none_or(is_figure).then_some("number")] { (cell.map_or_else(|| "-".to_owned(), shortened)) } }
                     }
                 }
             }

@@ -62,24 +62,20 @@ async fn content(console: &Console, hours: i64) -> Markup {
 
 fn table(found: &[Found]) -> Markup {
     let usd = |amount: crate::core::units::money::MicroUsd| dollars(amount.0 as f64 / 1e6);
-    frame::scrolling(
+    frame::grid(
         "Anomalies",
+        &["Service", "Team", "Until", "Cost per hour", "Ordinary", "Cause", "Against the same hours a week before", "Decisions"],
         html! {
-            table {
-                thead { tr { @for name in ["Service", "Team", "Until", "Cost per hour", "Ordinary", "Cause", "Against the same hours a week before", "Decisions"] { th scope="col" { (name) } } } }
-                tbody {
-                    @for one in found {
-                        tr {
-                            th scope="row" { (one.service) }
-                            td { (one.team) }
-                            td { (one.until.to_rfc3339()) }
-                            td class="number" { (usd(one.cost)) }
-                            td class="number" { (usd(one.ordinary)) }
-                            td { (one.cause.as_str()) }
-                            td { (one.moved.iter().map(|(step, amount)| format!("{step} {}", usd(*amount))).collect::<Vec<_>>().join(", ")) }
-                            td { @for decision in &one.decisions { a href=(statements::BEATEN.href(&[decision])) { code { (decision.get(..8).unwrap_or(decision)) } } " " } }
-                        }
-                    }
+            @for one in found {
+                tr {
+                    th scope="row" { (one.service) }
+                    td { (one.team) }
+                    td { (one.until.to_rfc3339()) }
+                    td class="number" { (usd(one.cost)) }
+                    td class="number" { (usd(one.ordinary)) }
+                    td { (one.cause.as_str()) }
+                    td { (one.moved.iter().map(|(step, amount)| format!("{step} {}", usd(*amount))).collect::<Vec<_>>().join(", ")) }
+                    td { @for decision in &one.decisions { a href=(statements::BEATEN.href(&[decision])) { code { (decision.get(..8).unwrap_or(decision)) } } " " } }
                 }
             }
         },

@@ -108,13 +108,11 @@ fn pool_row(pool: &str, rate: &Rate) -> Markup {
 }
 
 fn list<'a>(claims: impl Iterator<Item = &'a &'a GpuNodeClaim>, now: Timestamp) -> Markup {
-    frame::scrolling(
+    frame::grid(
         "Machines",
+        &["Machine", "Phase", "Type", "Capacity", "Zone", "Pool", "GPUs", "$/h", "Saved $/h", "Bought because of", "Pods", "Launched"],
         html! {
-            table {
-                thead { tr { @for name in ["Machine", "Phase", "Type", "Capacity", "Zone", "Pool", "GPUs", "$/h", "Saved $/h", "Bought because of", "Pods", "Launched"] { th scope="col" { (name) } } } }
-                tbody { @for claim in claims { (row(claim, now)) } }
-            }
+            @for claim in claims { (row(claim, now)) }
         },
     )
 }

@@ -103,11 +103,8 @@ fn usually(report: &Report) -> Markup {
     html! {
         @if moves == 0.0 { p class="note" { "No move of the last 30 days is on record: there is nothing to expect." } } @else {
             p { (moves) " moves. In the charts above, a hollow bar or a mark is the median." }
-            (frame::scrolling("Usual moves", html! {
-                table {
-                    thead { tr { th scope="col" { "Phase" } th scope="col" { "Median" } th scope="col" { "95 of 100" } } }
-                    tbody { @for (phase, _) in USUAL { tr { th scope="row" { (phase) } td class="number" { (cell(phase, "p50")) } td class="number" { (cell(phase, "p95")) } } } }
-                }
+            (frame::grid("Usual moves", &["Phase", "Median", "95 of 100"], html! {
+                @for (phase, _) in USUAL { tr { th scope="row" { (phase) } td class="number" { (cell(phase, "p50")) } td class="number" { (cell(phase, "p95")) } } }
             }))
         }
     }

@@ -53,22 +53,18 @@ fn address(pod: &Pod) -> Option<(&str, &str)> {
 
 fn table(console: &Console, pods: &[&Pod]) -> Markup {
     let machine = |pod: &Pod| annotation(pod, names::CLAIM).and_then(|claim| console.watched.claim(claim));
-    frame::scrolling(
+    frame::grid(
         "Pods",
+        &["Pod", "State", "Machine", "$/h of the machine"],
         html! {
-            table {
-                thead { tr { @for name in ["Pod", "State", "Machine", "$/h of the machine"] { th scope="col" { (name) } } } }
-                tbody {
-                    @for (pod, (namespace, name)) in pods.iter().take(SHOWN).filter_map(|pod| Some((pod, address(pod)?))) {
-                        @let machine = machine(*pod);
-                        @let claim = machine.as_ref().and_then(|claim| claim.get());
-                        tr {
-                            th scope="row" { a href=(format!("/pods/{}/{}", encoded(namespace), encoded(name))) { (namespace) "/" (name) } }
-                            td { (state_of(pod, claim)) }
-                            td { (claim.map_or_else(|| "-".to_owned(), offer)) }
-                            td class="number" { (claim.map_or_else(|| "-".to_owned(), |claim| claim.spec.price_per_hour.to_string())) }
-                        }
-                    }
+            @for (pod, (namespace, name)) in pods.iter().take(SHOWN).filter_map(|pod| Some((pod, address(pod)?))) {
+                @let machine = machine(*pod);
+                @let claim = machine.as_ref().and_then(|claim| claim.get());
+                tr {
+                    th scope="row" { a href=(format!("/pods/{}/{}", encoded(namespace), encoded(name))) { (namespace) "/" (name) } }
+                    td { (state_of(pod, claim)) }
+                    td { (claim.map_or_else(|| "-".to_owned(), offer)) }
+                    td class="number" { (claim.map_or_else(|| "-".to_owned(), |claim| claim.spec.price_per_hour.to_string())) }
                 }
             }
         },
@@ -229,24 +225,20 @@ fn offers(report: &Report, chosen: Option<f64>) -> Markup {
     if report.rows.is_empty() {
         return html! { p class="note" { "No other offer was judged." } };
     }
-    frame::scrolling(
+    frame::grid(
         "Refused offers",
+        &["Type", "Capacity", "Zone", "$/h", "One replica $/h", "Refused because", "What would change it"],
         html! {
-            table {
-                thead { tr { @for name in ["Type", "Capacity", "Zone", "$/h", "One replica $/h", "Refused because", "What would change it"] { th scope="col" { (name) } } } }
-                tbody {
-                    @for row in &report.rows {
-                        @let text = |column: &str| cell(report, row, column).unwrap_or("-");
-                        tr {
-                            th scope="row" { (text("instance_type")) }
-                            td { (text("capacity_type")) }
-                            td { (text("zone")) }
-                            td class="number" { (text("price_usd_h")) }
-                            td class="number" { (text("per_replica_usd_h")) }
-                            td { (text("refusal")) }
-                            td { (what_would_change(text("refusal"), number(report, row, "per_replica_usd_h"), chosen)) }
-                        }
-                    }
+            @for row in &report.rows {
+                @let text = |column: &str| cell(report, row, column).unwrap_or("-");
+                tr {
+                    th scope="row" { (text("instance_type")) }
+                    td { (text("capacity_type")) }
+                    td { (text("zone")) }
+                    td class="number" { (text("price_usd_h")) }
+                    td class="number" { (text("per_replica_usd_h")) }
+                    td { (text("refusal")) }
+                    td { (what_would_change(text("refusal"), number(report, row, "per_replica_usd_h"), chosen)) }
                 }
             }
         },

@@ -52,21 +52,17 @@ pub(in super::super) async fn page(State(console): Held, visitor: Visitor, Query
 }
 
 fn items(report: &Report) -> Markup {
-    frame::scrolling(
+    frame::grid(
         "Trust",
+        &["What", "$", "Share", "Count"],
         html! {
-            table {
-                thead { tr { @for name in ["What", "$", "Share", "Count"] { th scope="col" { (name) } } } }
-                tbody {
-                    @for row in &report.rows {
-                        @let name = cell(report, row, "item").unwrap_or_default();
-                        tr {
-                            th scope="row" { (name) }
-                            td class="number" { (number(report, row, "usd").map_or_else(|| "-".to_owned(), |usd| format!("{usd:.2}"))) }
-                            td class="number" { @if let Some(percent) = number(report, row, "percent") { (format!("{percent:.1} %")) " " (charts::share(name, percent / 100.0)) } @else { "-" } }
-                            td class="number" { (cell(report, row, "count").unwrap_or("-")) }
-                        }
-                    }
+            @for row in &report.rows {
+                @let name = cell(report, row, "item").unwrap_or_default();
+                tr {
+                    th scope="row" { (name) }
+                    td class="number" { (number(report, row, "usd").map_or_else(|| "-".to_owned(), |usd| format!("{usd:.2}"))) }
+                    td class="number" { @if let Some(percent) = number(report, row, "percent") { (format!("{percent:.1} %")) " " (charts::share(name, percent / 100.0)) } @else { "-" } }
+                    td class="number" { (cell(report, row, "count").unwrap_or("-")) }
                 }
             }
         },
