@@ -28,16 +28,13 @@ const CURRENT: &str = r#"
                FROM aclexplode(p.proacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee), ''), 'UTF8')), 'hex')
     FROM pg_proc p WHERE p.pronamespace = 'ledger'::regnamespace AND p.prokind = 'f'
     UNION ALL
-    SELECT 'trigger', c.relname || '.' || t.tgname, encode(sha256(convert_to(pg_get_triggerdef(t.oid) || ' ' || t.tgenabled::text, 'UTF8')), 'hex')
-    FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-    WHERE c.relnamespace = 'ledger'::regnamespace AND NOT c.relispartition AND NOT t.tgisinternal
-    UNION ALL
     -- Partitions have the triggers of their parents, on where those are on: whatever else stands there was put there.
     SELECT 'trigger', c.relname || '.' || t.tgname, encode(sha256(convert_to(pg_get_triggerdef(t.oid) || ' ' || t.tgenabled::text, 'UTF8')), 'hex')
-    FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_inherits i ON i.inhrelid = c.oid
-    WHERE c.relnamespace = 'ledger'::regnamespace AND c.relispartition AND NOT t.tgisinternal
-      AND NOT EXISTS (SELECT FROM pg_trigger o WHERE o.tgrelid = i.inhparent AND o.tgname = t.tgname
-                      AND (o.tgenabled, o.tgfoid, o.tgtype, coalesce(o.tgqual::text, '')) = (t.tgenabled, t.tgfoid, t.tgtype, coalesce(t.tgqual::text, '')))
+    FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+    WHERE c.relnamespace = 'ledger'::regnamespace AND NOT t.tgisinternal
+      AND NOT EXISTS (SELECT FROM pg_inherits i JOIN pg_trigger o ON o.tgrelid = i.inhparent
+                      WHERE i.inhrelid = c.oid AND o.tgname = t.tgname
+                        AND (o.tgenabled, o.tgfoid, o.tgtype, coalesce(o.tgqual::text, '')) = (t.tgenabled, t.tgfoid, t.tgtype, coalesce(t.tgqual::text, '')))
     UNION ALL
     SELECT 'columns of', c.relname::text, encode(sha256(convert_to((
                SELECT string_agg(concat_ws(' ', a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attgenerated, a.attidentity,
