@@ -51,10 +51,7 @@ pub async fn objects_of_0_1_0_and_words_of_tomorrow_end_nothing(stage: &mut Stag
     stage.until("what this version sees itself is what holds", well).await;
 
     // And it works on: a third replica gets a machine, the first two keep theirs.
-    let (before, machines) = (stage.ready_pods("chat"), stage.machines().await);
-    stage.lab.kubectl(&["scale", "deployment", "chat", "-n", "work", "--replicas=3"]).unwrap();
-    stage.until("a third pod runs", async |s| (s.ready_pods("chat").len() == 3).then_some(())).await;
-    assert!(stage.ready_pods("chat").is_superset(&before) && stage.machines().await.is_superset(&machines));
+    scaled(stage, 3).await;
 }
 
 /// What `scripts/earlier.sh` built of 0.1.0: its program, and its source with its chart.
@@ -72,6 +69,7 @@ fn definitions(stage: &Stage, folder: &Path) {
     stage.lab.kubectl(&["apply", "--server-side", "--force-conflicts", "--field-manager=helm", "-f", &folder]).unwrap();
 }
 
+/// With more replicas another gets a machine, and those that run keep theirs.
 async fn scaled(stage: &mut Stage, replicas: usize) {
     let (before, machines) = (stage.ready_pods("chat"), stage.machines().await);
     stage.lab.kubectl(&["scale", "deployment", "chat", "-n", "work", &format!("--replicas={replicas}")]).unwrap();

@@ -1,6 +1,6 @@
 //! The lab of real machines with what every step of its story needs: waiting for something to be so, and reading objects.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use super::site::RealMachines;
 use crate::core::units::time::Timestamp;
 use crate::lab::error::LabError;
 use crate::lab::process::run;
-use crate::lab::progress::say;
+use crate::lab::progress::{Patience, say};
 use crate::lab::start::{Lab, LabOptions, OperatorOptions};
 
 /// The device plugin speaks this long after the kubelet listens.
@@ -70,19 +70,14 @@ impl Stage {
         limit: u64,
         mut so: impl FnMut(&mut Stage) -> Result<Option<T>, LabError>,
     ) -> Result<Option<T>, LabError> {
-        let (began, mut reported) = (Instant::now(), Instant::now());
+        let mut patience = Patience::begin(what, limit, 15);
         loop {
             self.lab.check()?;
             if let Some(found) = so(self)? {
                 return Ok(Some(found));
             }
-            if began.elapsed() > Duration::from_secs(limit) {
-                say(&format!("     gave up waiting for {what} after {limit} s"));
+            if !patience.lasts() {
                 return Ok(None);
-            }
-            if reported.elapsed() > Duration::from_secs(15) {
-                reported = Instant::now();
-                say(&format!("     … {:>3.0} s waiting for {what}", began.elapsed().as_secs_f64()));
             }
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
