@@ -239,4 +239,6 @@ async fn an_hour_whose_end_came_late_costs_nothing_after_it() {
     post(&mut connection, DAY + Millis::from_hours(6)).await.unwrap();
     let view = "SELECT string_agg(ledger.ms(hour) / 3600000 % 24 || ' ' || cost_usd::numeric(10,2), ', ' ORDER BY hour) FROM ledger.unit_cost_hourly";
     assert_eq!(server.psql("postgres", view).unwrap().trim(), "0 0.50");
+    let view = r#"SELECT string_agg("ChargePeriodStart" || ' ' || "ChargePeriodEnd" || ' ' || "EffectiveCost"::numeric(10,2), ', ') FROM ledger.focus_1_2"#;
+    assert_eq!(server.psql("postgres", view).unwrap().trim(), "2026-07-20T00:30:00Z 2026-07-20T01:00:00Z 0.50");
 }

@@ -57,18 +57,22 @@ fn pool_of(claim: &Value) -> Value {
         "capacity_type": text(claim, "/spec/capacityType"), "available": 0})
 }
 
+/// Waits until every machine has work: an empty one is room that is paid for already, and the next pod would go there instead of to the market.
+async fn empty_machines_end(stage: &mut Stage) -> Result<(), LabError> {
+    let ended = stage.wait("machines without work to end", 60, async |s| {
+        let used: BTreeSet<String> =
+            s.pods.all().into_values().filter(|p| p.gone_at.is_none() && p.alive).filter_map(|p| p.claim).collect();
+        Ok(s.list("gpunodeclaims")?.iter().all(|c| used.contains(&text(c, "/metadata/name"))))
+    });
+    ended.await.map(|_| ())
+}
+
 /// d. The chosen pool is dry, then all of spot; then spot returns.
 pub async fn no_capacity(stage: &mut Stage) -> Result<(), LabError> {
     let began = Instant::now();
     let mut step =
         StepReport::begin('d', "the chosen pool has no capacity, then no spot pool has: next offer, on-demand, and back when spot returns");
-    // The machine of the Job that has ended would be room for the next pod.
-    let settled = stage.wait("machines without work to end", 60, async |s| {
-        let used: BTreeSet<String> =
-            s.pods.all().into_values().filter(|p| p.gone_at.is_none() && p.alive).filter_map(|p| p.claim).collect();
-        Ok(s.list("gpunodeclaims")?.iter().all(|c| used.contains(&text(c, "/metadata/name"))))
-    });
-    settled.await?;
+    empty_machines_end(stage).await?;
     let cheapest = cheapest_replacement(stage)?;
     stage.lab.order("capacity", &pool_of(&cheapest)).await?;
     stage.lab.apply(&one("search", "discovery").manifest(stage.scale))?;
@@ -118,6 +122,8 @@ pub async fn prices_move(stage: &mut Stage) -> Result<(), LabError> {
         'h',
         "a price moves: the next placement follows, running work moves only beyond hysteresis; with SQS denied, polling still rescues",
     );
+    // Where the restart left one: its pod was placed again on other room.
+    empty_machines_end(stage).await?;
     let pool = ("us-east-2", "use2-az2", "g6.xlarge");
     // Recorded: $0.2599. A little below what runs now: worth following, not worth moving for.
     let now = text(&cheapest_of_chat(stage)?, "/spec/pricePerHour");

@@ -57,7 +57,11 @@ WITH net AS (
     -- A share that late facts took back is no share.
     HAVING sum(gpu_ms) <> 0 OR sum(cost_usd) <> 0
 )
-SELECT n.claim_uid, m.claim, m.instance, m.region, m.zone, m.instance_type, m.capacity_type, n.hour, n.at, n.span_ms, n.day, n.line,
+SELECT n.claim_uid, m.claim, m.instance, m.region, m.zone, m.instance_type, m.capacity_type, n.hour, n.at,
+       -- Where the end of a machine came late its last hour was posted, and corrected, as a whole one: what is left of it lies before the end, or within
+       -- the first minute, which is charged whole.
+       CASE WHEN e.ended > n.at THEN least(n.span_ms, ledger.ms(greatest(e.ended, m.at + interval '1 minute')) - ledger.ms(n.at)) ELSE n.span_ms END AS span_ms,
+       n.day, n.line,
        n.pod_uid, o.pod_namespace, o.pod_name, coalesce(o.decision, m.decision) AS decision, n.workload_kind, n.workload_namespace, n.workload_name,
        n.team, n.service, n.environment, n.cost_center, n.product_area, n.component,
        CASE n.line WHEN 'overhead' THEN 'entered' ELSE ledger.basis_of(n.running, n.cost_usd, n.feed_usd, n.bill_usd, 0) END AS basis,
@@ -66,6 +70,8 @@ FROM net n
 LEFT JOIN LATERAL (SELECT * FROM ledger.interval_opened x WHERE x.claim_uid = n.claim_uid ORDER BY x.posted_at, x.at LIMIT 1) m ON true
 LEFT JOIN LATERAL (SELECT x.pod_namespace, x.pod_name, x.decision FROM ledger.occupancy_opened x
                    WHERE x.claim_uid = n.claim_uid AND x.pod_uid = n.pod_uid ORDER BY x.posted_at, x.at LIMIT 1) o ON true
+LEFT JOIN LATERAL (SELECT x.at AS ended FROM ledger.interval_closed x WHERE x.claim_uid = n.claim_uid AND x.posted_at < (SELECT ledger.known_before())
+                   ORDER BY x.posted_at, x.at LIMIT 1) e ON true
 $$;
 
 CREATE VIEW ledger.allocation AS SELECT * FROM ledger.allocation_of('-infinity', 'infinity');

@@ -213,7 +213,7 @@ fn safety() -> Row {
         panels: vec![
             Panel::prometheus(
                 "Kept from termination",
-                "Machines of another cluster with this name, without a UID, without a claim, and those the breaker keeps; claims that cannot be read; Nodes that are not used.",
+                "Machines of another cluster with this name, without a UID, without a claim, and those the breaker keeps; claims and node pools that cannot be read; Nodes that are not used.",
                 Draw::Table,
                 "short",
                 &[
@@ -221,6 +221,7 @@ fn safety() -> Row {
                     q("max(lowtide_unmarked_instances{@})", "without a UID"),
                     q("max(lowtide_unclaimed_instances{@})", "without a claim"),
                     q("max(lowtide_unreadable_claims{@})", "unreadable claims"),
+                    q("max(lowtide_unreadable_pools{@})", "unreadable node pools"),
                     q("max(lowtide_held_ends{@})", "kept by the breaker"),
                     q("max(lowtide_doubtful_nodes{@})", "doubtful Nodes"),
                 ],
