@@ -58,6 +58,10 @@ pub struct State {
     pub shops: BTreeMap<Region, Shop>,
     /// What was learned about each capacity pool.
     pub memory: Shared<MarketMemory>,
+    /// When running machines were last learnt from.
+    learnt_at: Option<Timestamp>,
+    /// Up to which look the machines of a region were.
+    learnt_to: BTreeMap<Region, Timestamp>,
     /// The previous process's memory has been read, or cannot be.
     pub memory_read: bool,
     /// Passes that saw each invariant broken, since the start.
@@ -164,6 +168,9 @@ impl Survey {
     }
 }
 
+/// How often running machines are learnt from.
+const LEARN_EVERY: Millis = Millis::from_mins(1);
+
 /// How long a region may take to deliver its prices before purchases continue without it.
 const SURVEY_PATIENCE: Millis = Millis::from_secs(20);
 
@@ -174,16 +181,21 @@ impl State {
         self.surveys.values().all(|s| (s.spot && s.list && self.memory_read) || late(s.since))
     }
 
-    /// Machines that run without an interruption notice show that their capacity pools have capacity.
-    pub fn learn_from_instances(&mut self, region: &Region, seen: &BTreeMap<InstanceId, Instance>, at: Timestamp) {
-        let Some(Observed::Known { at: before, .. }) = self.instances.get(region) else { return };
-        if self.leading {
-            let mut running = seen.values().filter(|i| i.state == InstanceState::Running && i.spot_request_status.is_none()).peekable();
+    /// Machines that run without an interruption notice show that their capacity pools have capacity. Of all looks at once and once a minute: what was
+    /// learnt makes a settled world a new one.
+    pub fn learn_from_instances(&mut self, now: Timestamp) {
+        if self.leading && self.learnt_at.is_some_and(|last| now.since(last) < LEARN_EVERY) {
+            return;
+        }
+        self.learnt_at = Some(now);
+        for (region, look) in &self.instances {
+            let Observed::Known { at, value } = look else { continue };
+            let before = self.learnt_to.insert(region.clone(), *at);
+            let mut running = value.values().filter(|i| i.state == InstanceState::Running && i.spot_request_status.is_none()).peekable();
             // Nothing seen is nothing learnt: the memory stays the same value.
-            if running.peek().is_none() {
-                return;
+            if let Some(before) = before.filter(|before| self.leading && before < at && running.peek().is_some()) {
+                self.memory.saw_running(running.map(|i| (&i.capacity, i.launched_at)), before, *at);
             }
-            self.memory.saw_running(running.map(|i| (&i.capacity, i.launched_at)), *before, at);
         }
     }
 
@@ -364,22 +376,23 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::fleet::Binding;
+    use crate::core::fleet::{Binding, TagList};
+    use crate::core::market::CapacityType;
     use crate::core::record::HourPriced;
     use crate::core::units::money::MicroUsdPerHour;
 
     #[test]
-    fn hours_that_were_told_out_of_order_are_told_once() {
+    fn hours_that_were_reported_out_of_order_count_once() {
         let hour = |hour| {
             let (from, price_per_hour) = (Timestamp(0), MicroUsdPerHour(1));
             LedgerRecord::HourPriced(HourPriced { claim_uid: "c".into(), hour, from, price_per_hour, on_demand_per_hour: None })
         };
         let mut state = State::default();
-        let mut told_after = |hours: &[u32]| {
+        let mut reported_after = |hours: &[u32]| {
             state.note_reported(&hours.iter().copied().map(hour).collect::<Vec<_>>(), Timestamp(0));
             state.reported.of(&Uid::from("c")).hours
         };
-        assert_eq!([told_after(&[1]), told_after(&[3, 2]), told_after(&[0]), told_after(&[0, 4])], [0, 0, 4, 5]);
+        assert_eq!([reported_after(&[1]), reported_after(&[3, 2]), reported_after(&[0]), reported_after(&[0, 4])], [0, 0, 4, 5]);
     }
 
     #[test]
@@ -391,6 +404,44 @@ mod tests {
         };
         state.note_reported(&(424..500).map(hour).collect::<Vec<_>>(), now);
         assert_eq!((state.reported.of(&Uid::from("c")).hours, state.hours_ahead.len()), (500, 0), "a process that began after 424 hours");
+    }
+
+    #[test]
+    fn running_machines_are_learnt_from_once_a_minute_and_by_the_leader() {
+        let capacity = Capacity {
+            region: "us-east-1".into(),
+            zone: "use1-az1".into(),
+            instance_type: "g6.xlarge".into(),
+            capacity_type: CapacityType::Spot,
+        };
+        let machine = Instance {
+            id: "i-1".into(),
+            capacity: capacity.clone(),
+            state: InstanceState::Running,
+            launched_at: Timestamp(0),
+            ended_at: None,
+            state_reason: None,
+            spot_request_status: None,
+            addresses: Vec::new(),
+            tags: TagList::default(),
+        };
+        let seen: Shared<BTreeMap<InstanceId, Instance>> = BTreeMap::from([(machine.id.clone(), machine)]).into();
+        let mut state = State { leading: true, ..State::default() };
+        let mut ran_after = |state: &mut State, seconds: i64| {
+            let at = Timestamp(0) + Millis::from_secs(seconds);
+            state.instances.insert("us-east-1".into(), Observed::Known { at, value: seen.clone() });
+            state.learn_from_instances(at);
+            state.memory.of(&capacity).map_or(Millis::ZERO, |record| record.exposure.ran)
+        };
+        let ran = [5, 15, 64].map(|seconds| ran_after(&mut state, seconds));
+        assert_eq!(ran, [Millis::ZERO; 3], "nothing is known of the time before the first look");
+        let settled = state.memory.mark();
+        assert_eq!([65, 75, 124].map(|seconds| ran_after(&mut state, seconds)), [Millis::from_secs(60); 3]);
+        assert!(!state.memory.is(&settled));
+        state.leading = false;
+        assert_eq!(ran_after(&mut state, 185), Millis::from_secs(60), "another process leads, and learns");
+        state.leading = true;
+        assert_eq!([190, 250].map(|seconds| ran_after(&mut state, seconds)), [Millis::from_secs(60), Millis::from_secs(125)]);
     }
 
     #[test]

@@ -28,7 +28,6 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     let value: Shared<BTreeMap<_, _>> = seen.into_iter().map(|i| (i.id.clone(), i)).collect();
                     let changed = {
                         let mut state = self.state();
-                        state.learn_from_instances(&region, &value, began);
                         let before = match state.instances.get(&region) {
                             Some(Observed::Known { value: before, .. }) if *before == value => Some(before.clone()),
                             _ => None,
@@ -36,6 +35,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                         let changed = before.is_none();
                         // What has not changed stays the same value, which costs the next pass nothing.
                         state.instances.insert(region.clone(), Observed::Known { at: began, value: before.unwrap_or(value) });
+                        state.learn_from_instances(began);
                         changed
                     };
                     if changed {
