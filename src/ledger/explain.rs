@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::store::LedgerFault;
 use super::text::aligned;
+use crate::core::record::Refusal;
 
 /// A decision as the ledger holds it; prices as decimal text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -183,7 +184,7 @@ impl ExplainedDecision {
         if total == 0 && self.refused.is_empty() {
             return "No other offer was judged.".into();
         }
-        let reasons: Vec<String> = counts.iter().map(|(n, reason)| format!("{n} {reason}")).collect();
+        let reasons: Vec<String> = counts.iter().map(|(n, reason)| format!("{n} {}", Refusal::in_words(reason))).collect();
         let rows: Vec<Vec<String>> = self.refused.iter().map(RefusedOffer::cells).collect();
         let shown = if rows.is_empty() { String::new() } else { format!("\nThe {} best of them:", rows.len()) };
         format!(
@@ -204,7 +205,7 @@ impl RefusedOffer {
             self.zone.clone(),
             self.price_usd_h.clone(),
             text(&self.per_replica_usd_h),
-            text(&self.refusal),
+            self.refusal.as_deref().map_or_else(|| "-".into(), Refusal::in_words),
         ]
     }
 }

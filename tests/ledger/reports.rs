@@ -163,8 +163,8 @@ async fn a_decision_explains_itself_from_the_ledger_alone() {
         "g6.xlarge spot in use1-az4 at $0.302/h; one replica costs $0.303/h",
         "B1            cheapest on-demand at home: g6.xlarge in use1-az1 at $0.8048/h, $0.8048/h for one replica",
         "m; its machine cost $0.604000",
-        "48 offers were refused: 40 dearer, 7 gpu-memory, 1 cooling-down.",
-        "2  g6.xlarge  spot      use1-az2         0.293        0.294  cooling-down",
+        "48 offers were refused: 40 more expensive, 7 too little GPU memory, 1 cooling down after a refusal.",
+        "2  g6.xlarge  spot      use1-az2         0.293        0.294  cooling down after a refusal",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in:\n{text}");
     }

@@ -69,6 +69,13 @@ pub fn code_of(named: &impl Serialize) -> String {
     serde_json::to_value(named).ok().and_then(|value| value.as_str().map(String::from)).unwrap_or_default()
 }
 
+impl Refusal {
+    /// The reason whose word in JSON and the ledger is `code`, for people. A word that this version does not know stays as it is.
+    pub fn in_words(code: &str) -> String {
+        serde_json::from_value::<Refusal>(code.into()).map_or_else(|_| code.to_owned(), |refusal| refusal.to_string())
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
