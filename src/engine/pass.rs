@@ -10,7 +10,6 @@ use tracing::{debug, info, warn};
 use super::driver::Engine;
 use super::record;
 use super::settled::Settled;
-use super::state::Hold;
 use crate::core::action::{Action, ClusterAction, Step};
 use crate::core::fleet::{Binding, Bound};
 use crate::core::units::time::Timestamp;
@@ -106,7 +105,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
                     state.in_flight.remove(lane);
                 }
                 if let Err(stopped) = &outcome {
-                    state.holds.extend(lanes.iter().map(|lane| (lane.clone(), Hold::Until(now + stopped.hold))));
+                    state.stopped.extend(lanes.iter().map(|lane| (lane.clone(), now + stopped.hold)));
                     state.counts.add(&crate::metrics::register::STEPS_STOPPED, &[], 1);
                     // Not written, or not known to be: it may be written again, under the same id.
                     state.note_not_recorded(&ids);

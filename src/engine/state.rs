@@ -27,18 +27,32 @@ use crate::metrics::counts::Counts;
 use crate::metrics::finance::FinanceFigures;
 use crate::ports::ClusterView;
 
-/// How long a pass waits for the watch to show what an action changed, before it plans with what it sees.
+/// How long a pass waits for the watch to lose sight of what an action removed, or for an object that the watch does not show to appear.
 const OBSERVATION_PATIENCE: Millis = Millis::from_secs(5);
+/// ... and for a claim: it was made a moment ago, and until it is shown it has to count as bought.
+const CLAIM_PATIENCE: Millis = Millis::from_mins(1);
 
-/// Why a lane is paused.
+/// What the watch has yet to show of a lane; until then the lane is paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
     /// An action changed it: wait until the watch shows at least this version.
     Version(u64, Timestamp),
     /// An action removed it: wait until the watch no longer shows it.
     Gone(Timestamp),
-    /// An action failed: wait until then.
-    Until(Timestamp),
+}
+
+impl Hold {
+    /// Whether the watch, which shows `observed` of the lane, has yet to catch up. While it shows an older version it is waited for, however long it
+    /// takes: an API server with much to do is ten seconds behind, and who plans by what it showed before that gives the same room away twice.
+    fn waits(self, lane: &Lane, observed: Option<u64>, now: Timestamp) -> bool {
+        match (self, observed) {
+            (Hold::Gone(since), observed) => observed.is_some() && now.since(since) < OBSERVATION_PATIENCE,
+            (Hold::Version(version, _), Some(observed)) => observed < version,
+            (Hold::Version(_, since), None) => {
+                now.since(since) < if matches!(lane, Lane::Claim(_)) { CLAIM_PATIENCE } else { OBSERVATION_PATIENCE }
+            }
+        }
+    }
 }
 
 /// What was written recently, so that it is not written again. Writing again is harmless, so this may forget.
@@ -100,8 +114,10 @@ pub struct State {
     pub ending: BTreeSet<ClaimName>,
     /// Claims that are being written or are not observed yet: they already count towards limits, budgets and quotas.
     pub pending_claims: BTreeMap<ClaimName, ClaimSpec>,
-    /// Lanes to leave alone for a moment.
+    /// Lanes whose change the watch has yet to show.
     pub holds: BTreeMap<Lane, Hold>,
+    /// Lanes of a step that failed, which are left alone until then.
+    pub stopped: BTreeMap<Lane, Timestamp>,
     /// Records and events already written by this process, and when.
     pub recorded: Shared<Recorded>,
     /// What was reported to the ledger about each machine.
@@ -254,14 +270,8 @@ impl State {
     /// Takes in what the watch shows: what it has caught up with is forgotten, and what goes by two looks is brought up to date. Everything a pass
     /// changes in memory before it plans is changed here.
     pub fn take_in(&mut self, cluster_uid: &str, view: &ClusterView, now: Timestamp) {
-        self.holds.retain(|lane, hold| match hold {
-            Hold::Until(at) => *at > now,
-            Hold::Gone(since) => view.versions.contains_key(lane) && now.since(*since) < OBSERVATION_PATIENCE,
-            Hold::Version(version, since) => {
-                let seen = view.versions.get(lane).is_some_and(|observed| observed >= version);
-                !seen && now.since(*since) < OBSERVATION_PATIENCE
-            }
-        });
+        self.holds.retain(|lane, hold| hold.waits(lane, view.versions.get(lane).copied(), now));
+        self.stopped.retain(|_, until| *until > now);
         if self.reported.len() > view.claims.len() {
             let living: BTreeSet<&Uid> = view.claims.values().map(Claim::books).collect();
             self.reported.keep(&living);
@@ -276,7 +286,7 @@ impl State {
         self.pending_claims.retain(|name, _| under_way(Lane::Claim(name.clone())));
         self.ending.retain(|claim| {
             let lane = Lane::Claim(claim.clone());
-            running.contains(&lane) || holds.contains_key(&lane)
+            running.contains(&lane) || holds.contains_key(&lane) || self.stopped.contains_key(&lane)
         });
         self.identify(cluster_uid, view, now);
         self.look_at_pods(view, now);
@@ -328,7 +338,7 @@ impl State {
         let Identified { nodes, doubtful } = self.identified();
         self.add_pending(&mut view, now);
         let mut in_flight = self.in_flight.clone();
-        in_flight.extend(self.holds.keys().cloned());
+        in_flight.extend(self.holds.keys().chain(self.stopped.keys()).cloned());
         self.drop_forged_links(&mut view, &mut in_flight, now);
         Snapshot {
             cluster: cluster.to_owned(),
@@ -427,7 +437,7 @@ mod tests {
         };
         let seen: Shared<BTreeMap<InstanceId, Instance>> = BTreeMap::from([(machine.id.clone(), machine)]).into();
         let mut state = State { leading: true, ..State::default() };
-        let mut ran_after = |state: &mut State, seconds: i64| {
+        let ran_after = |state: &mut State, seconds: i64| {
             let at = Timestamp(0) + Millis::from_secs(seconds);
             state.instances.insert("us-east-1".into(), Observed::Known { at, value: seen.clone() });
             state.learn_from_instances(at);
@@ -445,6 +455,26 @@ mod tests {
     }
 
     #[test]
+    fn a_watch_that_is_behind_is_waited_for() {
+        let pod = Lane::Pod(Uid::from("p"));
+        let claim = Lane::Claim(ClaimName::from("lt-1"));
+        let shows =
+            |lane: &Lane, version| ClusterView { versions: BTreeMap::from([(lane.clone(), version)]).into(), ..ClusterView::default() };
+        let held = |lane: &Lane, view: &ClusterView, seconds: i64| {
+            let mut state = State::default();
+            state.holds.insert(lane.clone(), Hold::Version(7, Timestamp(0)));
+            state.stopped.insert(lane.clone(), Timestamp(500));
+            state.take_in("uid", view, Timestamp(0) + Millis::from_secs(seconds));
+            state.snapshot(("c", "uid"), view.clone(), Timestamp(0)).in_flight.contains(lane)
+        };
+        assert_eq!([1, 30, 600].map(|s| held(&pod, &shows(&pod, 6), s)), [true; 3], "it shows an older version");
+        assert_eq!([1, 30].map(|s| held(&pod, &shows(&pod, 7), s)), [false; 2]);
+        assert_eq!([4, 5].map(|s| held(&pod, &ClusterView::default(), s)), [true, false], "a pod that is gone");
+        assert_eq!([59, 60].map(|s| held(&claim, &ClusterView::default(), s)), [true, false], "a claim that was made a moment ago");
+        assert!(held(&pod, &shows(&pod, 7), 0), "its step has just failed");
+    }
+
+    #[test]
     fn a_pod_being_bound_holds_its_place_before_the_watch_shows_it() {
         let (uid, claim) = (Uid::from("p"), ClaimName::from("lt-1"));
         let lane = Lane::Pod(uid.clone());
@@ -458,8 +488,11 @@ mod tests {
         assert_eq!(state.pending_binds.get(&uid), Some(&bound), "kept while its step runs");
         state.in_flight.clear();
         state.holds.insert(lane.clone(), Hold::Version(7, Timestamp(0)));
-        state.take_in("uid", &ClusterView::default(), Timestamp(10));
-        assert_eq!(state.pending_binds.len(), 1, "kept until the watch shows what the step wrote");
+        let behind = ClusterView { versions: BTreeMap::from([(lane.clone(), 6)]).into(), ..ClusterView::default() };
+        for seconds in [1, 30] {
+            state.take_in("uid", &behind, Timestamp(0) + Millis::from_secs(seconds));
+            assert_eq!(state.pending_binds.len(), 1, "kept until the watch shows what the step wrote");
+        }
         let seen = ClusterView { versions: BTreeMap::from([(lane, 7)]).into(), ..ClusterView::default() };
         state.take_in("uid", &seen, Timestamp(20));
         assert!(state.pending_binds.is_empty());

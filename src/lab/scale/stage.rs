@@ -311,6 +311,14 @@ async fn interrupt(lab: &Lab, instance: &str) -> Result<Timestamp, LabError> {
     Ok(answer["noticed_at_ms"].as_i64().map_or_else(wall_clock, Timestamp))
 }
 
+/// An API server that is too busy to answer in time is asked again by the client, and has made the object by then.
+fn is_there<K>(answer: Result<K, kube::Error>) -> Result<(), kube::Error> {
+    match answer {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        other => other.map(drop),
+    }
+}
+
 /// Makes Services and Deployments.
 async fn make(admin_kubeconfig: &Path, objects: Vec<Vec<Value>>) -> Result<(), LabError> {
     let client = kubeconfig::client(admin_kubeconfig, None).await?;
@@ -327,10 +335,10 @@ async fn make(admin_kubeconfig: &Path, objects: Vec<Vec<Value>>) -> Result<(), L
             let params = PostParams::default();
             if object["kind"] == "Service" {
                 let service: Service = serde_json::from_value(object).map_err(unreadable)?;
-                services.create(&params, &service).await.map(drop).map_err(LabError::kube("making a Service"))
+                is_there(services.create(&params, &service).await).map_err(LabError::kube("making a Service"))
             } else {
                 let deployment: Deployment = serde_json::from_value(object).map_err(unreadable)?;
-                deployments.create(&params, &deployment).await.map(drop).map_err(LabError::kube("making a Deployment"))
+                is_there(deployments.create(&params, &deployment).await).map_err(LabError::kube("making a Deployment"))
             }
         }
     });
