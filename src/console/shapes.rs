@@ -1,5 +1,6 @@
-//! How times, spans and amounts are written on pages.
+//! How times, spans, amounts and reasons are written on pages.
 
+use crate::core::record::Refusal;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::ledger::report::Report;
 
@@ -30,6 +31,12 @@ pub(crate) fn number(report: &Report, row: &[Option<String>], column: &str) -> O
     cell(report, row, column)?.parse().ok().filter(|value: &f64| value.is_finite())
 }
 
+/// Why an offer was refused, in words; `code` is the ledger's word for it. One that this version does not know stays as it is.
+pub(crate) fn refusal(code: &str) -> String {
+    let known = serde_json::from_value::<Refusal>(serde_json::Value::from(code));
+    known.map_or_else(|_| code.to_owned(), |refusal| refusal.to_string())
+}
+
 /// Dollars for headlines.
 pub(crate) fn dollars(amount: f64) -> String {
     let sign = if amount < 0.0 { "-" } else { "" };
@@ -44,6 +51,14 @@ pub(crate) fn dollars(amount: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reasons_are_words_and_those_of_a_later_version_stay() {
+        assert_eq!(
+            ["dearer", "cooling-down", "of-tomorrow"].map(refusal),
+            ["more expensive", "cooling down after a refusal", "of-tomorrow"]
+        );
+    }
 
     #[test]
     fn spans_and_amounts_have_one_unit() {

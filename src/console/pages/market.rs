@@ -9,10 +9,9 @@ use axum::response::IntoResponse;
 use maud::{Markup, html};
 
 use super::super::identity::Visitor;
-use super::super::shapes::{cell, number, span};
+use super::super::shapes::{cell, number, refusal, span};
 use super::super::{Console, Held, frame, statements};
 use super::{Asked, word};
-use crate::core::record::Refusal;
 use crate::core::units::time::Timestamp;
 use crate::ledger::report::Report;
 
@@ -121,8 +120,7 @@ fn refusals_of(refused: &Report, region: &str, capacity: &str) -> Refusals {
         if text("region") != region || text("capacity_type") != capacity {
             continue;
         }
-        let reason = serde_json::from_value::<Refusal>(serde_json::Value::String(text("refusal").to_owned()));
-        let reason = reason.map_or_else(|_| text("refusal").to_owned(), |reason| reason.to_string());
+        let reason = refusal(text("refusal"));
         // On-demand is judged zone by zone and has one price.
         for zone in [text("zone"), region] {
             found.entry((text("instance_type").to_owned(), zone.to_owned())).or_default().push(format!("{reason} ({})", text("times")));

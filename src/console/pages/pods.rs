@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use maud::{Markup, html};
 
 use super::super::identity::Visitor;
-use super::super::shapes::{ago, cell, number};
+use super::super::shapes::{ago, cell, number, refusal};
 use super::super::statements::encoded;
 use super::super::{Console, Held, frame, statements};
 use super::changes::what_would_change;
@@ -217,7 +217,7 @@ fn judged(report: &Report, row: &[Option<String>]) -> String {
     let all: u64 = counts.values().sum();
     let mut reasons: Vec<(u64, String)> = counts.into_iter().map(|(reason, count)| (count, reason)).collect();
     reasons.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-    let reasons: Vec<String> = reasons.iter().take(4).map(|(count, reason)| format!("{count} {reason}")).collect();
+    let reasons: Vec<String> = reasons.iter().take(4).map(|(count, reason)| format!("{count} {}", refusal(reason))).collect();
     format!("{all} offers were refused: {}", reasons.join(", "))
 }
 
@@ -237,7 +237,7 @@ fn offers(report: &Report, chosen: Option<f64>) -> Markup {
                     td { (text("zone")) }
                     td class="number" { (text("price_usd_h")) }
                     td class="number" { (text("per_replica_usd_h")) }
-                    td { (text("refusal")) }
+                    td { (refusal(text("refusal"))) }
                     td { (what_would_change(text("refusal"), number(report, row, "per_replica_usd_h"), chosen)) }
                 }
             }
