@@ -57,18 +57,22 @@ fn pool_of(claim: &Value) -> Value {
         "capacity_type": text(claim, "/spec/capacityType"), "available": 0})
 }
 
-/// d. The chosen pool is dry, then all of spot; then spot returns.
-pub async fn no_capacity(stage: &mut Stage) -> Result<(), LabError> {
-    let began = Instant::now();
-    let mut step =
-        StepReport::begin('d', "the chosen pool has no capacity, then no spot pool has: next offer, on-demand, and back when spot returns");
-    // The machine of the Job that has ended would be room for the next pod.
+/// Waits until no machine stands empty: it would be room for the next pod, whatever the market says.
+async fn without_work_they_end(stage: &mut Stage) -> Result<(), LabError> {
     let settled = stage.wait("machines without work to end", 60, async |s| {
         let used: BTreeSet<String> =
             s.pods.all().into_values().filter(|p| p.gone_at.is_none() && p.alive).filter_map(|p| p.claim).collect();
         Ok(s.list("gpunodeclaims")?.iter().all(|c| used.contains(&text(c, "/metadata/name"))))
     });
-    settled.await?;
+    settled.await.map(drop)
+}
+
+/// d. The chosen pool is dry, then all of spot; then spot returns.
+pub async fn no_capacity(stage: &mut Stage) -> Result<(), LabError> {
+    let began = Instant::now();
+    let mut step =
+        StepReport::begin('d', "the chosen pool has no capacity, then no spot pool has: next offer, on-demand, and back when spot returns");
+    without_work_they_end(stage).await?;
     let cheapest = cheapest_replacement(stage)?;
     stage.lab.order("capacity", &pool_of(&cheapest)).await?;
     stage.lab.apply(&one("search", "discovery").manifest(stage.scale))?;
@@ -118,14 +122,19 @@ pub async fn prices_move(stage: &mut Stage) -> Result<(), LabError> {
         'h',
         "a price moves: the next placement follows, running work moves only beyond hysteresis; with SQS denied, polling still rescues",
     );
+    without_work_they_end(stage).await?;
     let pool = ("us-east-2", "use2-az2", "g6.xlarge");
     // Recorded: $0.2599. A little below what runs now: worth following, not worth moving for.
     let now = text(&cheapest_of_chat(stage)?, "/spec/pricePerHour");
     let micro = now.parse::<MicroUsdPerHour>().map_or(91_300, |p| p.0);
     let little = MicroUsdPerHour(micro * 93 / 100).to_string();
     set_price(stage, pool, &little).await?;
+    let seen = format!(
+        "SELECT count(*) FROM ledger.price_quote WHERE zone = '{}' AND instance_type = '{}' AND capacity_type = 'spot' AND price_usd_h = {little}",
+        pool.1, pool.2
+    );
     // Prices are read every six seconds.
-    tokio::time::sleep(std::time::Duration::from_secs(8)).await;
+    stage.wait("the operator to see the price", 60, async |s| Ok(s.sql(&seen)? != "0")).await?;
     let at = claims_of_chat(stage);
     stage.lab.apply(&one("follow", "discovery").manifest(stage.scale))?;
     step.check("the next pod lands", stage.wait_ready("follow", 1, 120).await?);
