@@ -45,6 +45,7 @@ step 'the program of the released version (built once, where the clone has its h
 requests="$PWD/target/requests"
 rm -rf "$requests"
 step 'everything, on the real control plane' env LOWTIDE_RECORD_REQUESTS="$requests" cargo test --features lab --no-fail-fast
+step 'the console in a real browser, and what axe-core finds (Chromium and Node installed once)' tests/console/run.sh
 step "the EC2 simulator against AWS's own Python SDK, and every request against AWS's service models" \
     env LOWTIDE_RECORD_REQUESTS="$requests" tests/fidelity/run.sh
 step 'alerts: rules, cases and routes' tests/alerts/run.sh

@@ -7,6 +7,7 @@
 //! Decides: who sees what ([`identity`], [`rights`]), and what a page shows ([`pages`]). Every figure stands with a link to its SQL ([`statements`]).
 //! Does not: change anything, in the cluster or in the ledger. What it shows is put together by [`crate::kube::shown`] and [`crate::ledger`].
 
+mod ahead;
 mod books;
 mod charts;
 mod frame;
@@ -92,6 +93,7 @@ pub async fn serve(
     let books = Arc::new(Books::open(settings.database_url.as_deref())?);
     let console =
         Arc::new(Console { watched: Watched::start(&client), gate: Gate::new(client.clone(), &settings), client, books, settings });
+    let ahead = console.settings.database_url.is_some().then(|| tokio::spawn(ahead::read(console.clone())));
     let (ending, mut ended) = tokio::sync::watch::channel(false);
     let stopped = async move {
         stop.await;
@@ -109,6 +111,7 @@ pub async fn serve(
             tokio::time::sleep(FAREWELL).await;
         } => {}
     }
+    ahead.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
 }
 

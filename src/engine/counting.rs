@@ -26,6 +26,21 @@ fn kind_label(kind: Option<WorkloadKind>) -> &'static str {
     }
 }
 
+/// The phases of a move, as labels.
+const PHASES: [&str; 4] = ["decision", "launched", "node-ready", "pod-ready"];
+
+/// Nothing counted yet; what is rare and has few labels stands at zero from the start.
+pub(super) fn at_zero() -> Counts {
+    let mut counts = Counts::default();
+    for kind in [WorkloadKind::Inference, WorkloadKind::Batch].map(|kind| kind_label(Some(kind))) {
+        for metric in [&metric::POD_WAIT, &metric::MOVE_DURATION, &metric::MOVES_LATE] {
+            counts.show(metric, &[kind]);
+        }
+        PHASES.iter().for_each(|phase| counts.show(&metric::MOVE_PHASES, &[kind, phase]));
+    }
+    counts
+}
+
 /// The label of an answer from AWS: `ok`, or AWS's error code.
 fn code<R>(answer: &Result<R, CloudError>) -> &str {
     match answer {
@@ -153,13 +168,8 @@ fn count_move(counts: &mut Counts, kind: Option<WorkloadKind>, reported: &Migrat
     let kind = kind_label(kind);
     // A phase that did not happen (there was free room) is skipped; the next one counts from the one before.
     let mut before = Some(reported.noticed_at);
-    let phases = [
-        ("decision", Some(reported.decided_at)),
-        ("launched", reported.launched_at),
-        ("node-ready", reported.node_ready_at),
-        ("pod-ready", reported.pod_ready_at),
-    ];
-    for (phase, at) in phases {
+    let reached = [Some(reported.decided_at), reported.launched_at, reported.node_ready_at, reported.pod_ready_at];
+    for (phase, at) in PHASES.into_iter().zip(reached) {
         if let (Some(from), Some(to)) = (before, at) {
             counts.observe(&metric::MOVE_PHASES, &[kind, phase], to.since(from));
         }

@@ -134,7 +134,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             settings,
             intervals,
             planner,
-            state: Mutex::new(State::default()),
+            state: Mutex::new(State::starting_from(super::counting::at_zero())),
             wake: Notify::new(),
             look_at_instances: Notify::new(),
             look_at_scheduled: Notify::new(),

@@ -191,6 +191,11 @@ const LEARN_EVERY: Millis = Millis::from_mins(1);
 const SURVEY_PATIENCE: Millis = Millis::from_secs(20);
 
 impl State {
+    /// Nothing known yet, and these counts.
+    pub fn starting_from(counts: Counts) -> State {
+        State { counts, ..State::default() }
+    }
+
     /// Every region has delivered its prices or timed out, and so has the memory.
     pub fn surveyed(&self, now: Timestamp) -> bool {
         let late = |since: Timestamp| now.since(since) > SURVEY_PATIENCE;

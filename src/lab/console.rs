@@ -1,7 +1,8 @@
 //! The console of the lab: `lowtide console` as a process with the rights of the chart's account, and somebody to sign in as.
 //!
-//! Decides: that it reads the ledger as finance does, and listens on this machine alone.
+//! Decides: that it reads the ledger as finance does, and listens on this machine alone; and how statements are found in its pages.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::error::LabError;
@@ -61,8 +62,35 @@ impl LabConsole {
         &self.url
     }
 
+    /// A page, as finance's browser gets it.
+    pub async fn page(&self, token: &str, path: &str) -> Result<String, LabError> {
+        let bearer = format!("Bearer {token}");
+        sim_client::send(&self.url, "GET", path, &[("authorization", &bearer), ("accept", "text/html")], "").await
+    }
+
     /// Fails when it has ended.
     pub fn check(&mut self) -> Result<(), LabError> {
         self.process.check()
     }
+}
+
+/// A token for [`PERSON`].
+pub fn token(lab: &Lab) -> Result<String, LabError> {
+    Ok(lab.kubectl(&["create", "token", PERSON, "-n", OPERATOR_NAMESPACE])?.trim().to_owned())
+}
+
+/// The addresses of the statements behind the figures of a page.
+pub fn statements_of(page: &str) -> BTreeSet<String> {
+    let links = page.split("href=\"/sql/").skip(1).filter_map(|rest| rest.split('"').next());
+    links.map(|link| format!("/sql/{}", plain(link))).collect()
+}
+
+/// The SQL that the page of a statement shows.
+pub fn sql_of(page: &str) -> Option<String> {
+    page.split("<pre><code>").nth(1)?.split("</code>").next().map(plain)
+}
+
+/// The text of an attribute or element.
+fn plain(text: &str) -> String {
+    text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&#39;", "'").replace("&amp;", "&")
 }

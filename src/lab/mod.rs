@@ -39,6 +39,8 @@ pub mod nodes;
 #[cfg(feature = "live")]
 pub mod process;
 #[cfg(feature = "live")]
+pub mod prometheus;
+#[cfg(feature = "live")]
 pub mod scale;
 #[cfg(feature = "live")]
 pub mod sim_client;

@@ -311,6 +311,14 @@ impl Lab {
     pub fn tools(&self) -> &Tools {
         &self.tools
     }
+    /// A folder of this name that is removed with the lab.
+    pub fn folder(&self, name: &str) -> Result<PathBuf, LabError> {
+        self.workdir.folder(name)
+    }
+    /// Writes a file that is removed with the lab.
+    pub fn write(&self, name: &str, content: &str) -> Result<PathBuf, LabError> {
+        self.workdir.write(name, content)
+    }
     /// The folder of all logs.
     pub fn logs(&self) -> Result<PathBuf, LabError> {
         self.workdir.folder("logs")

@@ -30,6 +30,23 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Shows `metric` with these labels from now on, at zero if nothing was counted: a rate sees no rise in a series that begins with its first event.
+    ///
+    /// Source: Prometheus, "Instrumentation", "Avoid missing metrics".
+    pub fn show(&mut self, metric: &Metric, labels: &[&str]) {
+        match metric.kind {
+            Kind::Histogram(bounds) => {
+                self.histogram(metric, bounds, labels);
+            }
+            _ => self.add(metric, labels, 0),
+        }
+    }
+
+    fn histogram(&mut self, metric: &Metric, bounds: &[i64], labels: &[&str]) -> &mut Histogram {
+        let empty = || Histogram { buckets: vec![0; bounds.len() + 1], sum: Millis::ZERO };
+        self.histograms.entry(metric.name).or_default().entry(owned(labels)).or_insert_with(empty)
+    }
+
     /// Counts `n` more of `metric`.
     pub fn add(&mut self, metric: &Metric, labels: &[&str], n: u64) {
         debug_assert_eq!(labels.len(), metric.labels.len(), "{}", metric.name);
@@ -41,8 +58,7 @@ impl Counts {
         debug_assert_eq!(labels.len(), metric.labels.len(), "{}", metric.name);
         let Kind::Histogram(bounds) = metric.kind else { return };
         let span = Millis(span.0.max(0));
-        let empty = || Histogram { buckets: vec![0; bounds.len() + 1], sum: Millis::ZERO };
-        let histogram = self.histograms.entry(metric.name).or_default().entry(owned(labels)).or_insert_with(empty);
+        let histogram = self.histogram(metric, bounds, labels);
         if let Some(bucket) = histogram.buckets.get_mut(bounds.partition_point(|bound| *bound < span.0)) {
             *bucket += 1;
         }
@@ -79,6 +95,10 @@ mod tests {
         assert_eq!(histogram.buckets[..3], [3, 1, 1], "0, 1 and the negative one; 2; 3");
         assert_eq!(histogram.buckets[SHORT_BUCKETS.len() - 1..], [1, 1]);
         assert_eq!(histogram.sum, Millis(60_007));
+        counts.show(&PASS_DURATION, &[]);
+        assert_eq!(counts.histograms(&PASS_DURATION).next().unwrap().1.sum, Millis(60_007), "what was counted stays");
+        counts.show(&MOVES, &["expired", "batch"]);
+        assert_eq!(counts.totals(&MOVES).map(|(_, n)| n).collect::<Vec<_>>(), [0]);
         counts.add(&MOVES, &["expired", "batch"], 2);
         counts.add(&MOVES, &["expired", "batch"], 1);
         assert_eq!(counts.totals(&MOVES).map(|(_, n)| n).collect::<Vec<_>>(), [3]);

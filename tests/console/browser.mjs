@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 const require = createRequire(`${process.env.CONSOLE_MODULES}/`);
 const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
-const { CONSOLE_URL, FINANCE_TOKEN, READER_TOKEN, CHROMIUM, SCREENSHOT } = process.env;
+const { CONSOLE_URL, FINANCE_TOKEN, READER_TOKEN, CHROMIUM } = process.env;
 const pages = ["/market", "/machines", "/moves", "/pods", "/pods/ml/chat-0", "/savings", "/plans", "/anomalies", "/trust", "/sql/savings"];
 const faults = [];
 const expect = (holds, sentence) => { if (!holds) faults.push(sentence); };
@@ -125,13 +125,6 @@ for (const colorScheme of ["light", "dark"]) {
   await page.waitForTimeout(6_000);
   expect(await page.locator("main").innerText() === paused, "a paused page changes");
   await page.context().close();
-}
-
-if (SCREENSHOT) {
-  const page = await open({ viewport: { width: 1000, height: 760 } });
-  await signIn(page, FINANCE_TOKEN);
-  await page.goto(`${CONSOLE_URL}/savings`);
-  await page.screenshot({ path: SCREENSHOT });
 }
 
 await browser.close();

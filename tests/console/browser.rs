@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::stage::Stage;
 
-/// Keyboard, narrow screen, dark, without JavaScript, and what axe-core finds: `tests/console/browser.mjs` looks, and writes the screenshot of the documents.
+/// Keyboard, narrow screen, dark, without JavaScript, and what axe-core finds: `tests/console/browser.mjs` looks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs Chromium and Node: tests/console/run.sh"]
 async fn people_can_use_it() {

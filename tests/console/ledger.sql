@@ -16,7 +16,7 @@ INSERT INTO ledger.price_quote (id, at, region, zone, instance_type, capacity_ty
 SELECT gen_random_uuid(), now() - age * interval '1 hour', region, zone, kind, capacity, usd, 'spot-price-history'
 FROM (VALUES ('us-east-1', 'use1-az1', 'g6.xlarge', 'spot', 0.25, 30), ('us-east-1', 'use1-az1', 'g6.xlarge', 'spot', 0.31, 3),
              ('us-east-1', 'use1-az2', 'g6.xlarge', 'spot', 0.40, 5), ('us-east-1', 'use1-az2', 'g5.xlarge', 'spot', 0.95, 2),
-             ('us-east-1', NULL, 'g6.xlarge', 'on-demand', 0.8048, 800), ('us-east-1', NULL, 'g5.xlarge', 'on-demand', 1.006, 800),
+             ('us-east-1', NULL, 'g6.xlarge', 'on-demand', 0.8048, 9000), ('us-east-1', NULL, 'g5.xlarge', 'on-demand', 1.006, 800),
              ('eu-west-1', 'euw1-az1', 'g6.xlarge', 'spot', 0.36, 1)) AS q(region, zone, kind, capacity, usd, age);
 INSERT INTO ledger.decision (id, at, cluster, trigger, outcome, text, workload_kind, workload_namespace, workload_name, team, service, component, pods,
     region, zone, instance_type, capacity_type, price_usd_h, per_replica_usd_h, replicas, refused_counts, offers_hash, b0_usd_h, b1_replica_usd_h, b2_replica_usd_h, claim, policy_hash, code_version)

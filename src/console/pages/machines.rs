@@ -43,7 +43,9 @@ fn content(console: &Console, visitor: &Visitor, asked: &BTreeMap<String, String
             label { input type="checkbox" name="ended" value="yes" checked[asked.contains_key("ended")]; " with those that ended" }
             button type="submit" { "Show" }
         }
-        (frame::figure(&format!("Machines, {} of them, the most expensive first", found.len()), &sql, list(found.iter().skip(from).take(SHOWN), console.now())))
+        @if found.is_empty() { p class="note" { "No machine is to be shown." } } @else {
+            (frame::figure(&format!("Machines, {} of them, the most expensive first", found.len()), &sql, list(found.iter().skip(from).take(SHOWN), console.now())))
+        }
         (turning(asked, from, found.len()))
         @if unreadable > 0 && visitor.rights.machines { p class="note" { (unreadable) " claims of another version cannot be read and are left out." } }
     }

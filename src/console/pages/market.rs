@@ -121,8 +121,7 @@ fn refusals_of(refused: &Report, region: &str, capacity: &str) -> Refusals {
         if text("region") != region || text("capacity_type") != capacity {
             continue;
         }
-        let reason = serde_json::from_value::<Refusal>(serde_json::Value::String(text("refusal").to_owned()));
-        let reason = reason.map_or_else(|_| text("refusal").to_owned(), |reason| reason.to_string());
+        let reason = Refusal::in_words(text("refusal"));
         // On-demand is judged zone by zone and has one price.
         for zone in [text("zone"), region] {
             found.entry((text("instance_type").to_owned(), zone.to_owned())).or_default().push(format!("{reason} ({})", text("times")));

@@ -16,6 +16,7 @@ use super::super::statements::encoded;
 use super::super::{Console, Held, frame, statements};
 use super::changes::what_would_change;
 use super::{Asked, word};
+use crate::core::record::Refusal;
 use crate::core::units::time::Timestamp;
 use crate::kube::names;
 use crate::kube::shown::placed::{Explanation, Machine, events_about, explain, state_of};
@@ -217,7 +218,7 @@ fn judged(report: &Report, row: &[Option<String>]) -> String {
     let all: u64 = counts.values().sum();
     let mut reasons: Vec<(u64, String)> = counts.into_iter().map(|(reason, count)| (count, reason)).collect();
     reasons.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-    let reasons: Vec<String> = reasons.iter().take(4).map(|(count, reason)| format!("{count} {reason}")).collect();
+    let reasons: Vec<String> = reasons.iter().take(4).map(|(count, reason)| format!("{count} {}", Refusal::in_words(reason))).collect();
     format!("{all} offers were refused: {}", reasons.join(", "))
 }
 
@@ -237,7 +238,7 @@ fn offers(report: &Report, chosen: Option<f64>) -> Markup {
                     td { (text("zone")) }
                     td class="number" { (text("price_usd_h")) }
                     td class="number" { (text("per_replica_usd_h")) }
-                    td { (text("refusal")) }
+                    td { (Refusal::in_words(text("refusal"))) }
                     td { (what_would_change(text("refusal"), number(report, row, "per_replica_usd_h"), chosen)) }
                 }
             }

@@ -109,3 +109,16 @@ impl fmt::Display for Refusal {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_words_and_those_of_a_later_version_stay() {
+        assert_eq!(
+            ["dearer", "cooling-down", "of-tomorrow"].map(Refusal::in_words),
+            ["more expensive", "cooling down after a refusal", "of-tomorrow"]
+        );
+    }
+}

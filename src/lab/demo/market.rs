@@ -130,8 +130,12 @@ pub async fn prices_move(stage: &mut Stage) -> Result<(), LabError> {
     let micro = now.parse::<MicroUsdPerHour>().map_or(91_300, |p| p.0);
     let little = MicroUsdPerHour(micro * 93 / 100).to_string();
     set_price(stage, pool, &little).await?;
+    let seen = format!(
+        "SELECT count(*) FROM ledger.price_quote WHERE zone = '{}' AND instance_type = '{}' AND capacity_type = 'spot' AND price_usd_h = {little}",
+        pool.1, pool.2
+    );
     // Prices are read every six seconds.
-    tokio::time::sleep(std::time::Duration::from_secs(8)).await;
+    stage.wait("the operator to see the price", 60, async |s| Ok(s.sql(&seen)? != "0")).await?;
     let at = claims_of_chat(stage);
     stage.lab.apply(&one("follow", "discovery").manifest(stage.scale))?;
     step.check("the next pod lands", stage.wait_ready("follow", 1, 120).await?);

@@ -8,10 +8,12 @@ mod machines;
 mod market;
 mod migration;
 mod models;
+mod panels;
 mod placing;
 mod pods;
 mod report;
 mod stage;
+mod watching;
 mod workloads;
 
 use std::path::PathBuf;
@@ -20,7 +22,6 @@ use std::process::ExitCode;
 use super::error::LabError;
 use super::look_around::asked_to_end;
 use super::progress::say;
-use report::Report;
 use stage::Stage;
 
 /// How the demo is played.
@@ -38,6 +39,9 @@ pub struct DemoArguments {
     /// Leaves out steps c and f, which take most of the time; the report then says that they were not reached.
     #[arg(long)]
     pub without_migration: bool,
+    /// Leaves everything running at the end, for a look at the console, until Ctrl-C.
+    #[arg(long)]
+    pub stay: bool,
 }
 
 /// Plays the story; exit code 1 when something asked did not happen.
@@ -49,30 +53,30 @@ pub async fn run(arguments: DemoArguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match played {
-        Ok(report) => {
-            let failed = report.failed();
-            say(&format!("\nreport: {}", arguments.report.display()));
-            match failed.as_slice() {
-                [] => {
-                    say("every step passed");
-                    ExitCode::SUCCESS
-                }
-                faults => {
-                    say("failed:");
-                    faults.iter().for_each(|fault| say(&format!("  {fault}")));
-                    ExitCode::FAILURE
-                }
-            }
-        }
+    let stage = match played {
+        Ok(stage) => stage,
         Err(fault) => {
             say(&format!("\nthe story ended early: {fault}"));
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
+        }
+    };
+    let failed = stage.report.failed();
+    say(&format!("\nreport: {}", arguments.report.display()));
+    match failed.as_slice() {
+        [] => say("every step passed"),
+        faults => {
+            say("failed:");
+            faults.iter().for_each(|fault| say(&format!("  {fault}")));
         }
     }
+    if arguments.stay {
+        stage.how_to_look_around();
+        asked_to_end().await;
+    }
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn play(arguments: &DemoArguments) -> Result<Report, LabError> {
+async fn play(arguments: &DemoArguments) -> Result<Stage, LabError> {
     let mut stage = Stage::set_up(arguments).await?;
     let outcome = tell(&mut stage, arguments).await;
     if outcome.is_err() {
@@ -80,7 +84,7 @@ async fn play(arguments: &DemoArguments) -> Result<Report, LabError> {
     }
     stage.report.write(&arguments.report)?;
     outcome?;
-    Ok(stage.report.clone())
+    Ok(stage)
 }
 
 async fn tell(stage: &mut Stage, arguments: &DemoArguments) -> Result<(), LabError> {
@@ -92,6 +96,8 @@ async fn tell(stage: &mut Stage, arguments: &DemoArguments) -> Result<(), LabErr
     market::no_capacity(stage).await?;
     machines::crash_between_asked_and_recorded(stage).await?;
     market::prices_move(stage).await?;
+    watching::pages(stage).await?;
     machines::endings(stage).await?;
-    finance::the_bill(stage).await
+    finance::the_bill(stage).await?;
+    watching::panels(stage).await
 }

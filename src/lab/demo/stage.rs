@@ -10,13 +10,19 @@ use super::pods::PodWatch;
 use super::report::{Report, StepReport};
 use super::workloads::{NAMESPACE, pool};
 use crate::core::units::time::{Millis, Timestamp};
+use crate::lab::console::{CHART_VALUES, LabConsole, token};
 use crate::lab::error::LabError;
 use crate::lab::progress::{Patience, say};
+use crate::lab::prometheus::LabPrometheus;
 use crate::lab::start::{Lab, LabOptions, OperatorOptions};
 use crate::lab::wall_clock;
 
 /// What every step works with.
 pub struct Stage {
+    /// The console, once it is looked at. It and Prometheus end before the lab that they read.
+    pub console: Option<LabConsole>,
+    /// What scrapes the operator all the time, where there is one.
+    pub prometheus: Option<LabPrometheus>,
     /// The lab.
     pub lab: Lab,
     /// What is written down.
@@ -27,6 +33,8 @@ pub struct Stage {
     pub scale: f64,
     /// The node classes, one per region.
     pub classes: Vec<String>,
+    /// When everything stood.
+    pub began_at: Timestamp,
 }
 
 /// Seconds between two times, for people.
@@ -43,16 +51,18 @@ impl Stage {
         let boot = Duration::from_secs_f64(BOOT.seconds / scale - 1.0);
         let mut lab = Lab::start(LabOptions { boot, keep: arguments.keep, ..LabOptions::default() }).await?;
         lab.prepare_ledger().await?;
-        lab.install_chart(&[])?;
+        lab.install_chart(&CHART_VALUES.map(String::from))?;
         lab.spawn_operator(&operator_options(scale))?;
         lab.operator_ready(Duration::from_secs(60)).await?;
+        let prometheus = LabPrometheus::start(&lab).await?;
+        let began_at = wall_clock();
         lab.kubectl(&["apply", "-f", "examples/nodeclasses.yaml"])?;
         let listed: Value = parse(&lab.kubectl(&["get", "gpunodeclasses", "-o", "json"])?);
         let classes: Vec<String> = items(&listed).iter().map(|c| text(c, "/metadata/name")).collect();
         lab.apply(&pool(&classes.iter().map(String::as_str).collect::<Vec<_>>()))?;
         let pods = PodWatch::start(lab.control_plane.admin_kubeconfig(), NAMESPACE).await?;
         let report = Report::new(wall_clock(), arguments.time_scale);
-        let mut stage = Stage { lab, report, pods, scale, classes };
+        let mut stage = Stage { console: None, prometheus, lab, report, pods, scale, classes, began_at };
         let ready = stage.wait("every node class to be ready", 60, async |s| {
             Ok(s.list("gpunodeclasses")?.iter().all(|c| text(c, "/status/conditions/0/status") == "True"))
         });
@@ -70,6 +80,13 @@ impl Stage {
         if let Ok(logs) = self.lab.logs() {
             self.lab.keep();
             say(&format!("logs stay in {}", logs.display()));
+        }
+    }
+
+    /// Says where the console is, and who may sign in.
+    pub fn how_to_look_around(&self) {
+        if let (Some(console), Ok(token)) = (&self.console, token(&self.lab)) {
+            say(&format!("\nthe console: {}\n  sign in with {token}\nCtrl-C ends it.", console.url()));
         }
     }
 

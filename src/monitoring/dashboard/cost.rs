@@ -128,7 +128,8 @@ fn why() -> Row {
                     "SELECT month, step, sum(difference_usd) AS usd FROM ledger.variance_month WHERE month BETWEEN date_trunc('month', ($__timeFrom())::timestamptz)::date AND ($__timeTo())::date\nGROUP BY month, step_order, step ORDER BY month DESC, step_order",
                     "",
                 )],
-            ),
+            )
+            .may_be_empty("no full day of this month or of the one before has a cost"),
             Panel::ledger(
                 "Largest decisions",
                 "The most expensive machines bought, each with its reason.",

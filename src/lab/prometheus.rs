@@ -1,0 +1,111 @@
+//! A real Prometheus that scrapes the lab's operator, as one in a cluster would.
+//!
+//! Decides: how often it scrapes, and under which cluster's name. Does not: know any panel.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::error::LabError;
+use super::process::{Process, ProcessSpec, free_port};
+use super::progress::Wait;
+use super::sim_client;
+use super::start::{CLUSTER, Lab};
+use crate::core::units::time::Timestamp;
+use crate::ledger::prometheus::percent_encoded;
+
+/// Seconds between two scrapes: a third of what is usual, because a story is over in minutes.
+pub const SCRAPE_SECONDS: u32 = 5;
+const STARTS_WITHIN: Duration = Duration::from_secs(30);
+
+/// A running Prometheus. Dropping it ends it.
+#[derive(Debug)]
+pub struct LabPrometheus {
+    process: Process,
+    url: String,
+}
+
+impl LabPrometheus {
+    /// Starts the one that `make tools` fetched, and waits until it answers; `None` where there is none, which is no Debian.
+    pub async fn start(lab: &Lab) -> Result<Option<LabPrometheus>, LabError> {
+        let program = lab.tools().folder().join("prometheus");
+        if !program.is_file() {
+            return Ok(None);
+        }
+        let mut wait = Wait::begin("prometheus");
+        let target = lab.operator_url().trim_start_matches("http://").to_owned();
+        let config = format!(
+            "global: {{scrape_interval: {SCRAPE_SECONDS}s, scrape_timeout: {SCRAPE_SECONDS}s}}\n\
+             scrape_configs:\n- job_name: lowtide\n  static_configs:\n  - targets: ['{target}']\n    labels: {{cluster: {CLUSTER}}}\n"
+        );
+        let config = lab.write("prometheus.yml", &config)?;
+        let port = free_port()?;
+        let spec = ProcessSpec::new("prometheus", program, &lab.logs()?).args([
+            format!("--config.file={}", config.display()),
+            format!("--storage.tsdb.path={}", lab.folder("prometheus")?.display()),
+            format!("--web.listen-address=127.0.0.1:{port}"),
+        ]);
+        let mut prometheus = LabPrometheus { process: Process::spawn(&spec)?, url: format!("http://127.0.0.1:{port}") };
+        loop {
+            prometheus.check()?;
+            let last = match sim_client::get(&prometheus.url, "/-/ready").await {
+                Ok(_) => break,
+                Err(fault) => fault.to_string(),
+            };
+            if wait.elapsed() > STARTS_WITHIN {
+                return Err(LabError::NotReady { what: "prometheus".into(), seconds: STARTS_WITHIN.as_secs(), last, logs: lab.logs()? });
+            }
+            wait.waiting("/-/ready does not answer ok");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        wait.done(&format!("{}, scrapes the operator", prometheus.url));
+        Ok(Some(prometheus))
+    }
+
+    /// Fails when it has ended.
+    pub fn check(&mut self) -> Result<(), LabError> {
+        self.process.check()
+    }
+
+    /// The values that a label of a metric has.
+    pub async fn values_of(&self, label: &str, metric: &str) -> Result<Vec<String>, LabError> {
+        let answer = self.ask(&format!("label/{label}/values?match[]={}", percent_encoded(metric))).await?;
+        let values = answer["data"].as_array().into_iter().flatten();
+        Ok(values.filter_map(|value| value.as_str().map(str::to_owned)).collect())
+    }
+
+    /// How many series of `query` have a number at `at`.
+    pub async fn numbers_at(&self, query: &str, at: Timestamp) -> Result<usize, LabError> {
+        let answer = self.ask(&format!("query?query={}&time={}", percent_encoded(query), at.0.div_euclid(1_000))).await?;
+        let series = answer["data"]["result"].as_array().into_iter().flatten();
+        Ok(series.filter(|series| is_number(&series["value"])).count())
+    }
+
+    /// How many points of `query` between two times are numbers.
+    pub async fn numbers_over(&self, query: &str, (from, to): (Timestamp, Timestamp), step_seconds: u32) -> Result<usize, LabError> {
+        let (from, to) = (from.0.div_euclid(1_000), to.0.div_euclid(1_000));
+        let answer = self.ask(&format!("query_range?query={}&start={from}&end={to}&step={step_seconds}", percent_encoded(query))).await?;
+        let series = answer["data"]["result"].as_array().into_iter().flatten();
+        Ok(series.flat_map(|series| series["values"].as_array().into_iter().flatten()).filter(|point| is_number(point)).count())
+    }
+
+    async fn ask(&self, what: &str) -> Result<Value, LabError> {
+        sim_client::get_json(&self.url, &format!("/api/v1/{what}")).await
+    }
+}
+
+/// Whether a sample, `[seconds, "value"]`, has a value that can be drawn.
+fn is_number(sample: &Value) -> bool {
+    sample[1].as_str().and_then(|value| value.parse::<f64>().ok()).is_some_and(f64::is_finite)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_drawn_is_no_number() {
+        let samples = [r#"[1, "2.5"]"#, r#"[1, "NaN"]"#, r#"[1, "+Inf"]"#, "null"].map(|text| serde_json::from_str::<Value>(text).unwrap());
+        assert_eq!(samples.each_ref().map(is_number), [true, false, false, false]);
+    }
+}
