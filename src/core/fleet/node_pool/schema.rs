@@ -24,6 +24,36 @@ pub(super) fn optional_quiet_hours(_: &mut SchemaGenerator) -> Schema {
         ] })
 }
 
+/// A number of nodes or a share of them, as [`super::Nodes`] reads it.
+pub(super) fn nodes(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "maxLength": 6, "pattern": "^((100|[0-9]{1,2})%|[0-9]{1,5})$" })
+}
+
+/// A set of reasons to leave a node by choice, as [`super::DisruptionReason`] reads them.
+pub(super) fn optional_reasons(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "nullable": true, "minItems": 1, "maxItems": 4, "x-kubernetes-list-type": "set",
+        "items": { "type": "string", "enum": ["SavingsMove", "Consolidation", "Drift", "Expiry"] } })
+}
+
+/// A cron expression as [`crate::core::units::recurrence::Recurrence`] reads it; what its form lets through is reported on the pool.
+pub(super) fn optional_schedule(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "nullable": true, "maxLength": 128,
+        "pattern": "^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|[0-9*?,/-]+ [0-9*?,/-]+ [0-9*?,/-]+ [0-9a-zA-Z*?,/-]+ [0-9a-zA-Z*?,/-]+)$" })
+}
+
+/// How long a window stays open: days, hours and minutes.
+pub(super) fn optional_span(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "nullable": true, "maxLength": 16, "pattern": "^([0-9]{1,3}d)?([0-9]{1,4}h)?([0-9]{1,5}m)?$",
+        "x-kubernetes-validations": [
+            { "rule": "self.matches('[1-9]')", "message": "duration must be above 0, in days, hours and minutes, e.g. 8h or 1h30m" }
+        ] })
+}
+
+/// A time zone of the IANA database; one that nobody knows is reported on the pool.
+pub(super) fn optional_zone(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "nullable": true, "maxLength": 64, "pattern": "^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$" })
+}
+
 /// A set of ways to buy capacity.
 pub(super) fn capacity_types(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "minItems": 1, "maxItems": 3, "x-kubernetes-list-type": "set",
