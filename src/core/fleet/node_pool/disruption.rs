@@ -80,6 +80,9 @@ pub struct BudgetSpec {
     pub time_zone: Option<String>,
 }
 
+/// No window stays open for so long: its end would be no date.
+const LONGEST: Millis = Millis::from_hours(24 * 2_000);
+
 /// Karpenter's default.
 fn default_budgets() -> Vec<BudgetSpec> {
     vec![BudgetSpec { nodes: "10%".to_owned(), reasons: None, schedule: None, duration: None, time_zone: None }]
@@ -191,8 +194,9 @@ impl BudgetSpec {
         };
         let zone = self.time_zone.as_deref().map_or_else(|| Ok(Zone::utc()), Zone::named).map_err(|fault| format!("timeZone: {fault}"))?;
         let begins = Recurrence::read(schedule, zone).map_err(|fault| format!("schedule: {fault}"))?;
-        let expected = || format!("duration is {duration:?}, expected days, hours and minutes above 0, e.g. 8h or 1h30m");
-        Ok(Some(Window { begins, lasts: parse_span(duration).ok_or_else(expected)? }))
+        let expected =
+            || format!("duration is {duration:?}, expected days, hours and minutes above 0 and below 2000 days, e.g. 8h or 1h30m");
+        Ok(Some(Window { begins, lasts: parse_span(duration).filter(|span| *span < LONGEST).ok_or_else(expected)? }))
     }
 }
 
@@ -254,6 +258,7 @@ mod tests {
             (r#"{"nodes": "1", "schedule": "@daily"}"#, "schedule and duration belong together"),
             (r#"{"nodes": "1", "schedule": "0 25 * * *", "duration": "1h"}"#, "schedule: \"0 25 * * *\" is no cron expression"),
             (r#"{"nodes": "1", "schedule": "@daily", "duration": "0h"}"#, "duration is \"0h\""),
+            (r#"{"nodes": "1", "schedule": "@daily", "duration": "106751991167d"}"#, "below 2000 days"),
             (r#"{"nodes": "1", "schedule": "@daily", "duration": "8h", "timeZone": "Mars/Base"}"#, "timeZone: no time zone is called"),
         ] {
             let read = read(&format!(r#"{{"budgets": [{budget}]}}"#));

@@ -10,6 +10,9 @@ use crate::core::workload::PodIdentity;
 use crate::core::workload::need::WorkloadKind;
 use crate::core::workload::need::do_not_disrupt::{DoNotDisrupt, Stay};
 
+/// What makes a machine worth leaving.
+type Tempt<'a> = &'a dyn Fn(&mut Toy);
+
 /// This many replicas on a machine each, that have run for a while.
 fn fleet(replicas: usize) -> Toy {
     let mut toy = Toy::new();
@@ -102,7 +105,7 @@ fn who_is_not_to_be_disrupted_holds_expiry_drift_and_savings_and_nothing_else() 
     };
     let expires = |toy: &mut Toy| expire(toy, Millis::from_secs(310));
     let drifts = |toy: &mut Toy| change_class(toy, SPOT_A.0);
-    let tempt: [(&str, &dyn Fn(&mut Toy)); 3] = [("savings", &cheaper), ("expiry", &expires), ("drift", &drifts)];
+    let tempt: [(&str, Tempt); 3] = [("savings", &cheaper), ("expiry", &expires), ("drift", &drifts)];
     for (what, tempt) in tempt {
         for (said, moved) in [
             (None, true),

@@ -19,6 +19,9 @@ const TIMED: [&str; 2] = ["lowtide.dev/do-not-disrupt", "karpenter.sh/do-not-dis
 /// `false` keeps the pod.
 const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 
+/// A pod that is to stay for longer stays for good: no machine gets as old, and no date would hold it.
+const LONGEST: Millis = Millis::from_hours(24 * 9_999);
+
 /// Every annotation that is read here.
 pub const KEYS: [&str; 3] = [TIMED[0], TIMED[1], SAFE_TO_EVICT];
 
@@ -57,7 +60,7 @@ impl DoNotDisrupt {
             let read = match value.as_str() {
                 "true" => Some(Some(DoNotDisrupt::Always)),
                 "false" => Some(None),
-                text => parse_span(text).map(|span| Some(DoNotDisrupt::For(span))),
+                text => parse_span(text).map(|span| Some(if span > LONGEST { DoNotDisrupt::Always } else { DoNotDisrupt::For(span) })),
             };
             note(key, value, read, "true, false, or a duration from the pod's start, e.g. 90m or 2h");
         }
@@ -121,6 +124,8 @@ mod tests {
             (vec![(TIMED[1], "60m")], hour),
             (vec![(TIMED[0], "5m"), (TIMED[1], "1h")], hour),
             (vec![(TIMED[0], "5m"), (SAFE_TO_EVICT, "false")], always),
+            // The most that a span can say: from today on there is no such date.
+            (vec![(TIMED[1], "106751991167d")], always),
             (vec![(SAFE_TO_EVICT, "true")], None),
         ] {
             assert_eq!(read(&notes), (said, Vec::new()), "{notes:?}");
