@@ -10,7 +10,7 @@ export LOWTIDE_TOOLS ?= $(LOWTIDE_CACHE)/bin
 FEATURES := --features lab
 LAB := $(CARGO_TARGET_DIR)/debug/lowtide-lab
 
-.PHONY: help tools build demo lab test bench bench-ledger scale image lint sqlx crds clean-cache soak
+.PHONY: help tools build demo lab nodes test bench bench-ledger scale image release lint sqlx crds clean-cache soak
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ demo: tools build ## runs the whole demo in a local world and writes target/demo
 
 lab: tools build ## starts the local world with the operator and stays up until Ctrl-C
 	$(LAB) up
+
+nodes: tools build ## plays a story on real nodes (kubelet, containerd and runc in namespaces) and writes target/nodes.json; root on Linux
+	@scripts/node-tools.sh
+	$(LAB) nodes
 
 test: ## everything: format, unit tests, the real control plane, AWS's own SDK against the simulator
 	@scripts/test.sh
@@ -58,6 +62,9 @@ soak: tools ## plays SEEDS simulated weeks at every level of faults, on all core
 image: ## builds static binaries for amd64 and arm64 and an OCI image of them in target/image, without Docker (8 GB of memory, most of an hour)
 	scripts/image/build.sh
 
+release: ## puts image, binaries, chart (package and OCI layout), CRDs, Terraform and checksums into target/release; builds the image if target/image is not there
+	scripts/image/release.sh
+
 lint: ## formatting and clippy, before a review
 	cargo fmt --check
 	cargo clippy $(FEATURES) --all-targets -- -D warnings
@@ -69,4 +76,4 @@ crds: ## writes crds/ from the Rust types
 	cargo run $(FEATURES) --bin lowtide -- crds --write crds
 
 clean-cache: ## removes the built control plane and all of cargo's output
-	rm -rf "$(LOWTIDE_CACHE)/bin" "$(CARGO_TARGET_DIR)"
+	rm -rf "$(LOWTIDE_CACHE)/bin" "$(LOWTIDE_CACHE)/node" "$(CARGO_TARGET_DIR)"

@@ -71,7 +71,8 @@ fn world(pods: usize, gpus_per_machine: i64) -> Toy {
         class.subnets = class.zones.values().cloned().collect();
         class.launch_template = Some((format!("lowtide-{}", class.region), "1".to_owned()));
     }
-    toy.world.instances = classes.values().map(|c| (c.region.clone(), Observed::Known { at: toy.now, value: BTreeMap::new() })).collect();
+    toy.world.instances =
+        classes.values().map(|c| (c.region.clone(), Observed::Known { at: toy.now, value: BTreeMap::new().into() })).collect();
     toy.world.templates = classes
         .values()
         .map(|c| (c.name.clone(), toy::template_of(&c.name, c.region.as_str(), &format!("lowtide-{}", c.region))))
@@ -133,7 +134,7 @@ fn as_adapters_make_them(toy: &mut Toy) {
     world.recorded = std::mem::take(&mut *world.recorded).into_iter().collect();
     for observed in world.instances.values_mut() {
         if let Observed::Known { value, .. } = observed {
-            *value = std::mem::take(value).into_iter().collect();
+            *value = std::mem::take(&mut **value).into_iter().collect();
         }
     }
 }

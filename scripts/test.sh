@@ -40,6 +40,7 @@ step 'core, engine and backtests, without AWS and Kubernetes' env CARGO_TARGET_D
 step 'the control plane and Postgres (built once)' scripts/tools.sh
 step 'the public FOCUS validator (installed once)' tests/focus/install.sh
 step 'an AWS of others: S3, EC2 and SQS (installed once)' tests/s3/install.sh
+step 'the program of the released version (built once, where the clone has its history)' scripts/earlier.sh
 # What is asked of AWS in these tests is recorded, and held against AWS's service models in the next step.
 requests="$PWD/target/requests"
 rm -rf "$requests"

@@ -14,6 +14,7 @@
 //! - [`engine`]: the driver that observes, records and executes what the core planned.
 //! - [`backtest`]: the policies on recorded spot markets.
 //! - `aws`, `kube` (feature `live`), `ledger` (feature `ledger`): adapters; they do I/O and decide nothing.
+//! - `console` (feature `live`): pages for people, read from the cluster and the ledger.
 //! - `lab` (feature `lab`): the local world: EC2 simulator, control plane, the demo.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -46,6 +47,9 @@ pub mod aws;
 pub mod kube;
 #[cfg(feature = "ledger")]
 pub mod ledger;
+
+#[cfg(feature = "live")]
+pub mod console;
 
 #[cfg(feature = "lab")]
 pub mod lab;

@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use lowtide::cli;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Buys the cheapest GPU capacity the AWS market has, moves work before the machine dies, and accounts for every cent.
 #[derive(Parser)]
 #[command(version)]
@@ -37,6 +40,9 @@ enum Command {
     /// Prints the custom resource definitions, or writes them to a folder.
     #[cfg(feature = "live")]
     Crds(cli::crds::CrdsArgs),
+    /// Serves the console: the market, machines, moves, savings and plans as pages.
+    #[cfg(feature = "live")]
+    Console(cli::console::ConsoleArgs),
     /// Runs the operator; the chart's Deployment starts this.
     #[cfg(feature = "live")]
     Operator(cli::operator::OperatorArgs),
@@ -75,6 +81,7 @@ async fn main() -> ExitCode {
         Command::Explain(args) => cli::explain::run(args).await,
         Command::Ledger(args) => cli::ledger::run(args).await,
         Command::Crds(args) => cli::crds::run(args),
+        Command::Console(args) => cli::console::run(args).await,
         Command::Operator(args) => cli::operator::run(args).await,
         Command::Kubectl(args) => cli::kubectl::run(args).await,
         Command::Check(args) => cli::check::run(args).await,

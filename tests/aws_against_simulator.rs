@@ -48,7 +48,7 @@ impl Lab {
         let address = listener.local_addr().unwrap();
         let settings =
             AccountSettings { boot: Millis(50), shutdown: Millis(50), visibility_lag: Millis(100), ..AccountSettings::default() };
-        tokio::spawn(serve(listener, SimulatorConfig { settings }, std::future::pending()));
+        tokio::spawn(serve(listener, SimulatorConfig { settings, ..SimulatorConfig::default() }, std::future::pending()));
         let mut settings = AwsSettings::new("lab", Arc::new(WallClock));
         settings.endpoint_url = Some(format!("http://{address}"));
         settings.credentials = Some(Credentials::new(key, "secret", None, None, "test"));

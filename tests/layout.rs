@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the ground up. A floor may use itself and what stands before it.
-const FLOORS: [&str; 27] = [
+const FLOORS: [&str; 28] = [
     "core::units",
     "core::market",
     "core::workload",
@@ -32,6 +32,7 @@ const FLOORS: [&str; 27] = [
     "aws",
     "kube",
     "ledger",
+    "console",
     "lab::ec2",
     "lab",
     "cli",
@@ -105,6 +106,27 @@ fn every_source_file_that_the_readme_names_is_there() {
     assert!(named.len() >= 8, "the eight questions name their files: {named:?}");
     let absent: Vec<&&str> = named.iter().filter(|file| !Path::new("src").join(file).is_file()).collect();
     assert!(absent.is_empty(), "README.md names files that are not there: {absent:?}");
+}
+
+/// The table of attacks and accidents is worth what its tests are: a name that no test has is a promise that nothing keeps.
+#[test]
+fn every_test_that_the_page_on_security_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut files, mut sources) = (Vec::new(), String::new());
+    ["src", "tests"].iter().for_each(|folder| rust_files(&root.join(folder), &mut files));
+    files.iter().for_each(|file| sources.push_str(&fs::read_to_string(file).unwrap()));
+    let page = fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let is_test = |word: &&str| {
+        let words = word.trim_end_matches("...");
+        words.matches('_').count() > 2 && words.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    let named: Vec<&str> = page.split('`').skip(1).step_by(2).filter(is_test).filter(|word| !word.starts_with("lowtide_")).collect();
+    assert!(named.len() > 40, "{named:?}");
+    for test in named {
+        // A long name is cut short by dots.
+        let begins = test.strip_suffix("...").map_or_else(|| format!("fn {test}("), |start| format!("fn {start}"));
+        assert!(sources.contains(&begins), "{test}, named in docs/security.md, is no test");
+    }
 }
 
 /// The paths that a `use` tree names: `{a, b::c}` below `prefix`.

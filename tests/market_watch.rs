@@ -136,7 +136,7 @@ impl Account {
     async fn open(settings: AccountSettings) -> Account {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, SimulatorConfig { settings }, std::future::pending()));
+        tokio::spawn(serve(listener, SimulatorConfig { settings, ..SimulatorConfig::default() }, std::future::pending()));
         Account(address)
     }
 

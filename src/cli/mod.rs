@@ -9,6 +9,8 @@ pub mod catalog;
 #[cfg(feature = "live")]
 pub mod check;
 #[cfg(feature = "live")]
+pub mod console;
+#[cfg(feature = "live")]
 pub mod crds;
 #[cfg(feature = "live")]
 mod endpoints;

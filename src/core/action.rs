@@ -477,4 +477,6 @@ pub struct Plan {
     pub considered_moves: bool,
     /// Before this, an unchanged world gives the same plan: nothing to do. `now` when that is not certain.
     pub holds_until: Timestamp,
+    /// A rule has asked when EC2 was last looked at: another look may give another plan, whatever it shows.
+    pub looks_matter: bool,
 }

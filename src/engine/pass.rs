@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::driver::Engine;
 use super::record;
@@ -29,11 +29,14 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             state.take_in(&uid, &view, now);
             state.snapshot((&self.cluster_name, &uid), view, now)
         };
-        if let Some(known) = settled.as_ref().filter(|known| known.holds(&snapshot, now)) {
-            return known.wake_at;
-        }
+        let changed = match settled.as_ref().map(|known| (known.changed(&snapshot, now), known.wake_at)) {
+            Some((None, wake_at)) => return wake_at,
+            Some((Some(part), _)) => part,
+            None => "something was to be done",
+        };
         let planned = (self.planner)(&self.settings, &snapshot, now);
         let took = self.clock.now().since(now);
+        debug!(changed, took_milliseconds = took.0, steps = planned.steps.len(), "planned");
         self.state().counts.observe(&crate::metrics::register::PASS_DURATION, &[], took);
         let faults = crate::core::invariant::check(&snapshot);
         *settled = if faults.is_empty() { Settled::of(&snapshot, &planned, now) } else { None };

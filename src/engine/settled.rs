@@ -8,9 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::action::Plan;
-use crate::core::fleet::Bound;
-use crate::core::snapshot::{Lane, PendingNotice, RefusedReplacement, Snapshot};
-use crate::core::units::ids::{ClaimName, PoolName, Uid};
+use crate::core::fleet::{Bound, Instance};
+use crate::core::snapshot::{Lane, Observed, PendingNotice, RefusedReplacement, Snapshot};
+use crate::core::units::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
 use crate::core::units::shared::{Mark, Shared};
 use crate::core::units::time::{Millis, Timestamp};
 
@@ -21,6 +21,8 @@ const TRUSTED_FOR: Millis = Millis::from_mins(1);
 #[derive(Debug)]
 pub struct Settled {
     marks: Vec<Mark>,
+    /// What was seen in each region, where it does not matter when it was seen.
+    seen: Option<BTreeMap<Region, Option<Mark>>>,
     cluster: (String, String),
     unasked_ends: Vec<Timestamp>,
     ec2_ahead: Option<Millis>,
@@ -48,9 +50,10 @@ impl Settled {
             return None;
         }
         let mut marks = Vec::new();
-        each_shared(world, |part| marks.push(part.mark()));
+        each_shared(world, |_, part| marks.push(part.mark()));
         Some(Settled {
             marks,
+            seen: (!planned.looks_matter).then(|| world.instances.iter().map(|(region, look)| (region.clone(), mark_of(look))).collect()),
             cluster: (world.cluster.clone(), world.cluster_uid.clone()),
             unasked_ends: world.unasked_ends.clone(),
             ec2_ahead: world.ec2_ahead,
@@ -70,28 +73,58 @@ impl Settled {
         })
     }
 
-    /// Whether `world` at `now` gives the same plan.
-    pub fn holds(&self, world: &Snapshot, now: Timestamp) -> bool {
-        let flags = |w: &Snapshot| (w.market_surveyed, w.ledger_available, w.moves_considered_at);
-        let unchanged = now >= self.from
-            && now < self.until
-            && (self.market_surveyed, self.ledger_available, self.moves_considered_at) == flags(world)
-            && self.in_flight == world.in_flight
-            && self.pending_bindings == world.pending_bindings
-            && self.ending == world.ending
-            && self.refused_replacements == world.refused_replacements
-            && self.notices == world.notices
-            && self.recent_launches == world.recent_launches
-            && (self.cluster.0 == world.cluster && self.cluster.1 == world.cluster_uid)
-            && self.outbox_full == world.outbox_full
-            && self.unasked_ends == world.unasked_ends
-            && self.ec2_ahead == world.ec2_ahead;
-        let (mut marks, mut same) = (self.marks.iter(), unchanged);
-        if unchanged {
-            each_shared(world, |part| same &= marks.next().is_some_and(|mark| part.is(mark)));
+    /// Why `world` at `now` may give another plan: the first part that has changed, or the time; `None` if it gives the same.
+    pub fn changed(&self, world: &Snapshot, now: Timestamp) -> Option<&'static str> {
+        if now < self.from || now >= self.until {
+            return Some("time");
         }
-        same
+        let own = [
+            ("market_surveyed", self.market_surveyed == world.market_surveyed),
+            ("ledger_available", self.ledger_available == world.ledger_available),
+            ("moves_considered_at", self.moves_considered_at == world.moves_considered_at),
+            ("in_flight", self.in_flight == world.in_flight),
+            ("pending_bindings", self.pending_bindings == world.pending_bindings),
+            ("ending", self.ending == world.ending),
+            ("refused_replacements", self.refused_replacements == world.refused_replacements),
+            ("notices", self.notices == world.notices),
+            ("recent_launches", self.recent_launches == world.recent_launches),
+            ("cluster", self.cluster.0 == world.cluster && self.cluster.1 == world.cluster_uid),
+            ("outbox_full", self.outbox_full == world.outbox_full),
+            ("unasked_ends", self.unasked_ends == world.unasked_ends),
+            ("ec2_ahead", self.ec2_ahead == world.ec2_ahead),
+        ];
+        if let Some((name, _)) = own.into_iter().find(|(_, same)| !same) {
+            return Some(name);
+        }
+        let mut marks = self.marks.iter();
+        let mut first = None;
+        each_shared(world, |name, part| {
+            let same = marks.next().is_some_and(|mark| part.is(mark)) || name == "instances" && self.sees_the_same(world);
+            if !same {
+                first = first.or(Some(name));
+            }
+        });
+        first
     }
+
+    /// Every look since has shown what the plan knew, and the plan does not go by when that was.
+    fn sees_the_same(&self, world: &Snapshot) -> bool {
+        let same = |(region, look): (&Region, &Look), (known, mark): (&Region, &Option<Mark>)| match (look, mark) {
+            (Observed::Known { value, .. }, Some(mark)) => region == known && value.is(mark),
+            (Observed::Unknown, None) => region == known,
+            _ => false,
+        };
+        let all = |seen: &BTreeMap<Region, Option<Mark>>| {
+            seen.len() == world.instances.len() && world.instances.iter().zip(seen).all(|(now, known)| same(now, known))
+        };
+        self.seen.as_ref().is_some_and(all)
+    }
+}
+
+type Look = Observed<BTreeMap<InstanceId, Instance>>;
+
+fn mark_of(look: &Look) -> Option<Mark> {
+    if let Observed::Known { value, .. } = look { Some(value.mark()) } else { None }
 }
 
 /// A part of the world that is passed on without copying.
@@ -109,9 +142,9 @@ impl<T: Send + Sync + 'static> Part for Shared<T> {
     }
 }
 
-/// Visits every shared part of the world in one order. All fields are listed, so that a new one does not compile until it has its place
+/// Visits every shared part of the world, with its name, in one order. All fields are listed, so that a new one does not compile until it has its place
 /// here or in [`Settled`].
-fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
+fn each_shared(world: &Snapshot, mut visit: impl FnMut(&'static str, &dyn Part)) {
     let Snapshot {
         pools,
         classes,
@@ -128,6 +161,7 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         reservations,
         closed_regions,
         unreadable_claims,
+        unreadable_pools,
         doubtful_nodes,
         unclaimed_since,
         daemonsets,
@@ -152,32 +186,33 @@ fn each_shared(world: &Snapshot, visit: impl FnMut(&dyn Part)) {
         outbox_full: _,
         moves_considered_at: _,
     } = world;
-    let parts: [&dyn Part; 23] = [
-        pools,
-        classes,
-        pods,
-        replicas_wanted,
-        nodes,
-        claims,
-        instances,
-        scheduled,
-        market,
-        memory,
-        scores,
-        quotas,
-        reservations,
-        closed_regions,
-        unreadable_claims,
-        doubtful_nodes,
-        unclaimed_since,
-        daemonsets,
-        catalog,
-        templates,
-        pool_statuses,
-        recorded,
-        reported,
+    let parts: [(&'static str, &dyn Part); 24] = [
+        ("pools", pools),
+        ("classes", classes),
+        ("pods", pods),
+        ("replicas_wanted", replicas_wanted),
+        ("nodes", nodes),
+        ("claims", claims),
+        ("instances", instances),
+        ("scheduled", scheduled),
+        ("market", market),
+        ("memory", memory),
+        ("scores", scores),
+        ("quotas", quotas),
+        ("reservations", reservations),
+        ("closed_regions", closed_regions),
+        ("unreadable_claims", unreadable_claims),
+        ("unreadable_pools", unreadable_pools),
+        ("doubtful_nodes", doubtful_nodes),
+        ("unclaimed_since", unclaimed_since),
+        ("daemonsets", daemonsets),
+        ("catalog", catalog),
+        ("templates", templates),
+        ("pool_statuses", pool_statuses),
+        ("recorded", recorded),
+        ("reported", reported),
     ];
-    parts.into_iter().for_each(visit);
+    parts.into_iter().for_each(|(name, part)| visit(name, part));
 }
 
 #[cfg(test)]
@@ -189,14 +224,36 @@ mod tests {
         let (world, now) = (Snapshot::default(), Timestamp(1_000_000));
         let planned = Plan { holds_until: now + Millis::from_secs(30), ..Plan::default() };
         let settled = Settled::of(&world, &planned, now).unwrap();
-        assert!(settled.holds(&world.clone(), now) && settled.holds(&world, now + Millis(29_999)));
-        assert!(!settled.holds(&world, now + Millis::from_secs(30)) && !settled.holds(&world, now - Millis(1)), "too late, and too early");
+        assert_eq!([settled.changed(&world.clone(), now), settled.changed(&world, now + Millis(29_999))], [None, None]);
+        let too_late_and_too_early = [now + Millis::from_secs(30), now - Millis(1)];
+        assert_eq!(too_late_and_too_early.map(|at| settled.changed(&world, at)), [Some("time"); 2]);
         let mut touched = world.clone();
         touched.reported.of(&"uid".into()).hours = 1;
-        assert!(!settled.holds(&touched, now), "a shared part has changed");
-        assert!(!settled.holds(&Snapshot { ledger_available: true, ..world.clone() }, now), "a part of its own has");
+        assert_eq!(settled.changed(&touched, now), Some("reported"), "a shared part");
+        assert_eq!(
+            settled.changed(&Snapshot { ledger_available: true, ..world.clone() }, now),
+            Some("ledger_available"),
+            "a part of its own"
+        );
         assert!(Settled::of(&world, &Plan { holds_until: now, ..Plan::default() }, now).is_none(), "a plan that is not certain of itself");
         let long = Plan { holds_until: now + Millis::from_hours(9), ..Plan::default() };
-        assert!(!Settled::of(&world, &long, now).unwrap().holds(&world, now + TRUSTED_FOR), "trusted for this long");
+        assert_eq!(Settled::of(&world, &long, now).unwrap().changed(&world, now + TRUSTED_FOR), Some("time"), "trusted for this long");
+    }
+
+    #[test]
+    fn a_look_that_shows_the_same_is_no_news_where_nothing_waits_for_a_look() {
+        let now = Timestamp(1_000_000);
+        let (world, seen) = (Snapshot::default(), Shared::<BTreeMap<InstanceId, Instance>>::default());
+        let looked = |at, value: &Shared<BTreeMap<InstanceId, Instance>>| {
+            let instances = BTreeMap::from([(Region::from("us-east-1"), Observed::Known { at: Timestamp(at), value: value.clone() })]);
+            Snapshot { instances: instances.into(), ..world.clone() }
+        };
+        let planned = Plan { holds_until: now + Millis::from_secs(30), ..Plan::default() };
+        let settled = Settled::of(&looked(1, &seen), &planned, now).unwrap();
+        assert_eq!(settled.changed(&looked(2, &seen), now), None);
+        assert_eq!(settled.changed(&looked(2, &Shared::default()), now), Some("instances"), "another value");
+        assert_eq!(settled.changed(&world, now), Some("instances"), "a region is gone");
+        let settled = Settled::of(&looked(1, &seen), &Plan { looks_matter: true, ..planned }, now).unwrap();
+        assert_eq!(settled.changed(&looked(2, &seen), now), Some("instances"), "a machine waits to be seen");
     }
 }

@@ -138,6 +138,8 @@ pub struct State {
     pub ec2_ahead: Option<Millis>,
     /// Nodes that are not used, and why; and what that was made of.
     pub(super) identities: Option<([Mark; 4], Identified)>,
+    /// Pods, wanted replicas and claims that [`State::look_at_pods`] has looked at.
+    pub(super) pods_looked_at: Option<[Mark; 3]>,
     /// Passes so far.
     pub passes: u64,
     /// When old entries of what was written were last dropped.
@@ -176,7 +178,11 @@ impl State {
     pub fn learn_from_instances(&mut self, region: &Region, seen: &BTreeMap<InstanceId, Instance>, at: Timestamp) {
         let Some(Observed::Known { at: before, .. }) = self.instances.get(region) else { return };
         if self.leading {
-            let running = seen.values().filter(|i| i.state == InstanceState::Running && i.spot_request_status.is_none());
+            let mut running = seen.values().filter(|i| i.state == InstanceState::Running && i.spot_request_status.is_none()).peekable();
+            // Nothing seen is nothing learnt: the memory stays the same value.
+            if running.peek().is_none() {
+                return;
+            }
             self.memory.saw_running(running.map(|i| (&i.capacity, i.launched_at)), *before, at);
         }
     }
@@ -261,19 +267,29 @@ impl State {
             running.contains(&lane) || holds.contains_key(&lane)
         });
         self.identify(cluster_uid, view, now);
-        if self.leading
-            && let Some(after) = self.memory.services.after_look(&view.pods, &view.replicas_wanted, now)
-        {
-            self.memory.services = after;
-        }
-        if self.leading
-            && let Some(after) = self.memory.bindings.after_look(&view.pods, &view.claims)
-        {
-            self.memory.bindings = after;
-        }
-        self.note_links(view, now);
+        self.look_at_pods(view, now);
         self.unasked_ends.retain(|at| now.since(*at) < Millis::from_hours(1));
         self.refused_replacements.retain(|uid, _| view.pods.contains_key(uid));
+    }
+
+    /// What services and bindings are remembered by, and pods that name a claim which does not know them: looked at when something has changed.
+    fn look_at_pods(&mut self, view: &ClusterView, now: Timestamp) {
+        let same = |[pods, wanted, claims]: &[Mark; 3]| view.pods.is(pods) && view.replicas_wanted.is(wanted) && view.claims.is(claims);
+        if self.leading && self.pods_looked_at.as_ref().is_some_and(same) && self.pending_binds.is_empty() && self.unknown_links.is_empty()
+        {
+            return;
+        }
+        if self.leading {
+            if let Some(after) = self.memory.services.after_look(&view.pods, &view.replicas_wanted, now) {
+                self.memory.services = after;
+            }
+            if let Some(after) = self.memory.bindings.after_look(&view.pods, &view.claims) {
+                self.memory.bindings = after;
+            }
+        }
+        self.note_links(view, now);
+        let looked_at = [view.pods.mark(), view.replicas_wanted.mark(), view.claims.mark()];
+        self.pods_looked_at = self.leading.then_some(looked_at);
     }
 
     /// Adds what is being written and not shown yet: claims count against limits, and pods hold their place, already.
@@ -306,6 +322,7 @@ impl State {
             cluster: cluster.to_owned(),
             cluster_uid: cluster_uid.to_owned(),
             unreadable_claims: view.unreadable_claims,
+            unreadable_pools: view.unreadable_pools,
             doubtful_nodes: doubtful,
             unclaimed_since: self.unclaimed_since.clone(),
             unasked_ends: self.unasked_ends.clone(),

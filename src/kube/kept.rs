@@ -103,17 +103,27 @@ impl Kept {
 
     /// Pools are few, and which namespaces they allow depends on all of those.
     fn read_pools(&mut self, watches: &Watches, namespaces_changed: bool) {
-        let known = self.view.pools.keys().map(|name| cluster_wide(name.as_str()));
+        let known = self.view.pools.keys().chain(self.view.unreadable_pools.iter()).map(|name| cluster_wide(name.as_str()));
         for (key, object) in watches.pools.changes(!self.begun || namespaces_changed, known) {
             let name = PoolName::from(key.1);
-            let read = readable(object.as_ref()).and_then(|pool| match pools::read(pool, &self.namespaces) {
-                Ok(read) => Some((pool, read)),
-                Err(fault) => {
-                    watches.tell_once(&fault);
-                    None
-                }
+            let read = object.as_deref().map(|guarded| match &guarded.0 {
+                Ok(pool) => pools::read(pool, &self.namespaces).map(|read| (pool, read)).map_err(|fault| fault.to_string()),
+                Err(fault) => Err(format!("GpuNodePool {name} cannot be read: {fault}")),
             });
             let view = &mut self.view;
+            // One that is there and cannot be read is not gone: nothing of it may end.
+            match &read {
+                Some(Err(fault)) => {
+                    watches
+                        .say_once(fault.clone(), "nothing is bought in a node pool that cannot be read, and its machines stay as they are");
+                    if !view.unreadable_pools.contains(&name) {
+                        view.unreadable_pools.insert(name.clone());
+                    }
+                }
+                _ if view.unreadable_pools.contains(&name) => drop(view.unreadable_pools.remove(&name)),
+                _ => {}
+            }
+            let read = read.and_then(Result::ok);
             match read {
                 Some((pool, read)) => {
                     note_version(view, Lane::Pool(name.clone()), pool);

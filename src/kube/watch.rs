@@ -93,7 +93,7 @@ impl Watches {
     /// Starts every watch.
     pub fn start(client: &Client, cluster_uid: String, keys: AttributionKeys) -> Self {
         let mut watches = Watches::new(cluster_uid, keys);
-        let mut start = Starter { client: client.clone(), changed: Arc::clone(&watches.changed), tasks: JoinSet::new() };
+        let mut start = Starter { changed: Arc::clone(&watches.changed), ..Starter::new(client) };
         let managed = watcher::Config::default().labels(&format!("{}=true", words::MANAGED_LABEL));
         let others = watcher::Config::default().labels(&format!("{}!=true", words::MANAGED_LABEL)).fields("spec.nodeName!=");
         let by_id = watcher::Config::default().labels(names::INSTANCE_ID);
@@ -191,14 +191,26 @@ fn keep_strategy(deployment: &mut Deployment) {
     }
 }
 
-struct Starter {
+/// Starts watches that report changes to one place.
+pub(super) struct Starter {
     client: Client,
     changed: Arc<Notify>,
     tasks: JoinSet<()>,
 }
 
 impl Starter {
-    fn guarded<K>(&mut self, held: &Held<Guarded<K>>, config: watcher::Config, trim: fn(&mut K))
+    /// Of this cluster.
+    pub(super) fn new(client: &Client) -> Starter {
+        Starter { client: client.clone(), changed: Arc::default(), tasks: JoinSet::new() }
+    }
+
+    /// What is notified of changes, and the watches; dropping those ends them.
+    pub(super) fn started(self) -> (Arc<Notify>, JoinSet<()>) {
+        (self.changed, self.tasks)
+    }
+
+    /// Watches objects of which one that cannot be read is logged; `trim` drops what nobody needs.
+    pub(super) fn guarded<K>(&mut self, held: &Held<Guarded<K>>, config: watcher::Config, trim: fn(&mut K))
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
@@ -211,7 +223,8 @@ impl Starter {
         });
     }
 
-    fn metadata<K>(&mut self, held: &Held<Meta<K>>, config: watcher::Config)
+    /// Watches the metadata of objects.
+    pub(super) fn metadata<K>(&mut self, held: &Held<Meta<K>>, config: watcher::Config)
     where
         K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
     {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::error::LabError;
 use super::kubeconfig::ApiServer;
+use super::nodes::authority::{self, Authority};
 use super::process::{Process, ProcessSpec, free_port};
 use super::progress::Wait;
 use super::tools::Tools;
@@ -63,18 +64,27 @@ pub struct ControlPlane {
     etcd_url: String,
     api: ApiServer,
     admin_kubeconfig: PathBuf,
+    proxy_kubeconfig: String,
     kubectl: PathBuf,
 }
 
+/// The bearer tokens that the API server knows.
+struct Tokens {
+    admin: String,
+    proxy: String,
+}
+
 impl ControlPlane {
-    /// Starts everything and waits until the API server answers, controllers run and kwok watches.
-    pub async fn start(tools: &Tools, workdir: &Workdir) -> Result<ControlPlane, LabError> {
+    /// Starts everything and waits until the API server answers, controllers run and kwok watches. With an authority, real machines can
+    /// join: the API server listens where they reach it, with certificates that they can check.
+    pub async fn start(tools: &Tools, workdir: &Workdir, authority: Option<&Authority>) -> Result<ControlPlane, LabError> {
         let logs = workdir.folder("logs")?;
         let (etcd, etcd_url) = start_etcd(tools, workdir, &logs).await?;
-        let admin_token = random_token()?;
-        let (api_server, api) = start_api_server(tools, workdir, &logs, (&etcd_url, &admin_token), &[]).await?;
-        let admin_kubeconfig = workdir.write("admin.kubeconfig", &api.kubeconfig("admin", &admin_token))?;
-        let controller_manager = start_controller_manager(tools, &logs, &api, &admin_kubeconfig)?;
+        let tokens = Tokens { admin: random_token()?, proxy: random_token()? };
+        let (api_server, api) = start_api_server(tools, workdir, &logs, (&etcd_url, &tokens), authority, &[]).await?;
+        let admin_kubeconfig = workdir.write("admin.kubeconfig", &api.kubeconfig("admin", &tokens.admin))?;
+        let proxy_kubeconfig = api.kubeconfig("system:kube-proxy", &tokens.proxy);
+        let controller_manager = start_controller_manager(tools, &logs, (&api, authority), &admin_kubeconfig)?;
         let scheduler = start_scheduler(tools, &logs, &admin_kubeconfig)?;
         let kwok = start_kwok(tools, workdir, &logs, &admin_kubeconfig)?;
         let mut plane = ControlPlane {
@@ -86,6 +96,7 @@ impl ControlPlane {
             etcd_url,
             api,
             admin_kubeconfig,
+            proxy_kubeconfig,
             kubectl: tools.path("kubectl"),
         };
         plane.wait_for_controllers(&logs).await?;
@@ -103,6 +114,10 @@ impl ControlPlane {
     /// The kubeconfig of a cluster administrator.
     pub fn admin_kubeconfig(&self) -> &Path {
         &self.admin_kubeconfig
+    }
+    /// The kubeconfig of kube-proxy, its authority by path.
+    pub fn proxy_kubeconfig(&self) -> &str {
+        &self.proxy_kubeconfig
     }
     /// Runs kubectl as administrator; returns what it printed.
     pub fn kubectl(&self, args: &[&str]) -> Result<String, LabError> {
@@ -208,40 +223,36 @@ async fn start_api_server(
     tools: &Tools,
     workdir: &Workdir,
     logs: &Path,
-    (etcd_url, admin_token): (&str, &str),
+    (etcd_url, tokens): (&str, &Tokens),
+    authority: Option<&Authority>,
     further: &[&str],
 ) -> Result<(Process, ApiServer), LabError> {
-    let tokens = workdir.write("tokens.csv", &format!("{admin_token},admin,admin,system:masters\n"))?;
-    let certificates = workdir.folder("certificates")?;
-    let (certificate, key) = (certificates.join("apiserver.crt"), certificates.join("apiserver.key"));
+    let known = format!("{},admin,admin,system:masters\n{},system:kube-proxy,system:kube-proxy\n", tokens.admin, tokens.proxy);
+    let token_file = workdir.write("tokens.csv", &known)?;
+    let own = workdir.folder("certificates")?;
     let (audited, audit_log) = (workdir.write("audit.yaml", AUDITED)?, logs.join(AUDIT_LOG));
     let spec = || {
-        let port = free_port()?;
-        let spec = ProcessSpec::new("kube-apiserver", tools.path("kube-apiserver"), logs).args([
+        let (serving, api) = match authority {
+            Some(authority) => for_machines(authority),
+            None => on_loopback(&own, free_port()?),
+        };
+        let spec = ProcessSpec::new("kube-apiserver", tools.path("kube-apiserver"), logs).args(serving).args([
             format!("--etcd-servers={etcd_url}"),
-            "--bind-address=127.0.0.1".into(),
-            "--advertise-address=127.0.0.1".into(),
-            format!("--secure-port={port}"),
-            // The server makes its serving certificate here before it reads keys, so its key can sign service account tokens too.
-            format!("--cert-dir={}", certificates.display()),
-            format!("--service-account-signing-key-file={}", key.display()),
-            format!("--service-account-key-file={}", key.display()),
             "--service-account-issuer=https://kubernetes.default.svc".into(),
-            format!("--token-auth-file={}", tokens.display()),
+            format!("--token-auth-file={}", token_file.display()),
             "--authorization-mode=Node,RBAC".into(),
             "--enable-admission-plugins=NodeRestriction".into(),
             "--service-cluster-ip-range=10.96.0.0/16".into(),
-            "--endpoint-reconciler-type=none".into(),
             format!("--audit-policy-file={}", audited.display()),
             format!("--audit-log-path={}", audit_log.display()),
             "--v=1".into(),
         ]);
         let spec = spec.args(further.iter().map(|one| (*one).to_owned()));
-        Ok((spec, ApiServer { url: format!("https://127.0.0.1:{port}"), certificate: certificate.clone() }))
+        Ok((spec, api))
     };
     let kubectl = tools.path("kubectl");
     let ready = async |api: &ApiServer| {
-        let path = workdir.write("probe.kubeconfig", &api.kubeconfig("admin", admin_token)).map_err(|fault| fault.to_string())?;
+        let path = workdir.write("probe.kubeconfig", &api.kubeconfig("admin", &tokens.admin)).map_err(|fault| fault.to_string())?;
         let mut command = std::process::Command::new(&kubectl);
         command.env("KUBECONFIG", path).args(["get", "--raw", "/readyz", "--request-timeout=2s"]);
         super::process::run(&mut command).map(drop).map_err(|_| "/readyz does not answer ok".to_owned())
@@ -249,20 +260,71 @@ async fn start_api_server(
     start_on_free_ports("kube-apiserver", logs, Duration::from_secs(90), spec, ready).await
 }
 
-fn start_controller_manager(tools: &Tools, logs: &Path, api: &ApiServer, kubeconfig: &Path) -> Result<Process, LabError> {
-    let key = api.certificate.with_file_name("apiserver.key");
+/// For ourselves alone. The server makes its serving certificate before it reads keys, so its key can sign service account tokens too.
+fn on_loopback(certificates: &Path, port: u16) -> (Vec<String>, ApiServer) {
+    let (certificate, key) = (certificates.join("apiserver.crt"), certificates.join("apiserver.key"));
+    let arguments = vec![
+        "--bind-address=127.0.0.1".to_owned(),
+        "--advertise-address=127.0.0.1".into(),
+        format!("--secure-port={port}"),
+        format!("--cert-dir={}", certificates.display()),
+        format!("--service-account-signing-key-file={}", key.display()),
+        format!("--service-account-key-file={}", key.display()),
+        "--endpoint-reconciler-type=none".into(),
+    ];
+    (arguments, ApiServer { url: format!("https://127.0.0.1:{port}"), certificate })
+}
+
+/// Where real machines and their pods reach it, with what kubeadm's certificates and kubelets need.
+fn for_machines(authority: &Authority) -> (Vec<String>, ApiServer) {
+    let file = |name: &str| authority.certificates.join(name).display().to_string();
+    let arguments = vec![
+        format!("--bind-address={}", authority::ADDRESS),
+        format!("--advertise-address={}", authority::ADDRESS),
+        format!("--secure-port={}", authority::PORT),
+        format!("--tls-cert-file={}", file("apiserver.crt")),
+        format!("--tls-private-key-file={}", file("apiserver.key")),
+        format!("--client-ca-file={}", file("ca.crt")),
+        "--enable-bootstrap-token-auth=true".into(),
+        format!("--kubelet-client-certificate={}", file("apiserver-kubelet-client.crt")),
+        format!("--kubelet-client-key={}", file("apiserver-kubelet-client.key")),
+        "--kubelet-preferred-address-types=InternalIP".into(),
+        format!("--service-account-signing-key-file={}", file("sa.key")),
+        format!("--service-account-key-file={}", file("sa.pub")),
+        "--allow-privileged=true".into(),
+    ];
+    (arguments, ApiServer { url: format!("https://{}:{}", authority::ADDRESS, authority::PORT), certificate: authority.root() })
+}
+
+fn start_controller_manager(
+    tools: &Tools,
+    logs: &Path,
+    (api, authority): (&ApiServer, Option<&Authority>),
+    kubeconfig: &Path,
+) -> Result<Process, LabError> {
+    let file = |authority: &Authority, name: &str| authority.certificates.join(name).display().to_string();
+    let own_key = || api.certificate.with_file_name("apiserver.key").display().to_string();
+    let key = authority.map_or_else(own_key, |authority| file(authority, "sa.key"));
+    // Kubelets that join ask for certificates, and kubeadm for a signed address of the cluster.
+    let signing = authority.map(|authority| {
+        [
+            format!("--cluster-signing-cert-file={}", file(authority, "ca.crt")),
+            format!("--cluster-signing-key-file={}", file(authority, "ca.key")),
+        ]
+    });
+    let joining = if authority.is_some() { ",bootstrapsigner,tokencleaner" } else { "" };
     let spec = ProcessSpec::new("kube-controller-manager", tools.path("kube-controller-manager"), logs).args([
         format!("--kubeconfig={}", kubeconfig.display()),
-        format!("--service-account-private-key-file={}", key.display()),
+        format!("--service-account-private-key-file={key}"),
         format!("--root-ca-file={}", api.certificate.display()),
         "--use-service-account-credentials=true".into(),
         // As on EKS and k3s no pod network is handed out here, and no cloud is asked about nodes.
-        "--controllers=*,-node-ipam-controller,-cloud-node-lifecycle-controller".into(),
+        format!("--controllers=*,-node-ipam-controller,-cloud-node-lifecycle-controller{joining}"),
         "--leader-elect=false".into(),
         "--secure-port=0".into(),
         "--v=1".into(),
     ]);
-    Process::spawn(&spec.args(CLIENT_LIMITS))
+    Process::spawn(&spec.args(signing.into_iter().flatten()).args(CLIENT_LIMITS))
 }
 
 fn start_scheduler(tools: &Tools, logs: &Path, kubeconfig: &Path) -> Result<Process, LabError> {
@@ -305,10 +367,10 @@ impl SchedulerAlone {
     pub async fn start(tools: &Tools, workdir: &Workdir) -> Result<SchedulerAlone, LabError> {
         let logs = workdir.folder("logs")?;
         let (etcd, etcd_url) = start_etcd(tools, workdir, &logs).await?;
-        let token = random_token()?;
+        let tokens = Tokens { admin: random_token()?, proxy: random_token()? };
         let without = ["--disable-admission-plugins=ServiceAccount,TaintNodesByCondition"];
-        let (api_server, api) = start_api_server(tools, workdir, &logs, (&etcd_url, &token), &without).await?;
-        let admin_kubeconfig = workdir.write("admin.kubeconfig", &api.kubeconfig("admin", &token))?;
+        let (api_server, api) = start_api_server(tools, workdir, &logs, (&etcd_url, &tokens), None, &without).await?;
+        let admin_kubeconfig = workdir.write("admin.kubeconfig", &api.kubeconfig("admin", &tokens.admin))?;
         let scheduler = start_scheduler(tools, &logs, &admin_kubeconfig)?;
         Ok(SchedulerAlone { _scheduler: scheduler, _api_server: api_server, _etcd: etcd, admin_kubeconfig })
     }

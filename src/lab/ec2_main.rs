@@ -21,6 +21,9 @@ struct Arguments {
     /// Milliseconds during which a new instance may not be described.
     #[arg(long, default_value_t = 300)]
     visibility_lag_ms: i64,
+    /// Where machines read their metadata, known by their private address, e.g. 169.254.169.254:80 (which must be an address of this host).
+    #[arg(long)]
+    metadata_address: Option<std::net::SocketAddr>,
     /// Let calls cost no tokens.
     #[arg(long)]
     no_throttling: bool,
@@ -37,5 +40,5 @@ async fn main() -> Result<(), SimulatorError> {
         throttling: !arguments.no_throttling,
         ..AccountSettings::default()
     };
-    standalone::run(arguments.port, SimulatorConfig { settings }).await
+    standalone::run(arguments.port, SimulatorConfig { settings, metadata_address: arguments.metadata_address }).await
 }

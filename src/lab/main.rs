@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use lowtide::lab::demo::{self, DemoArguments};
 use lowtide::lab::ec2::{SimulatorConfig, standalone};
 use lowtide::lab::look_around;
+use lowtide::lab::nodes::{self, NodesArguments, cloud_init, k3s};
 use lowtide::lab::scale::{self, ScaleArguments};
 use lowtide::lab::start::LabOptions;
 
@@ -26,6 +27,18 @@ enum Cmd {
     Up(UpArguments),
     /// Measures the operator with a thousand machines and five thousand pods: what `make scale` runs.
     Scale(ScaleArguments),
+    /// Plays a story on real machines, as root on Linux: what `make nodes` runs.
+    Nodes(NodesArguments),
+    /// Inside a real machine: executes its user data, as cloud-init does.
+    #[command(hide = true)]
+    CloudInit {
+        /// The user data of a machine that is not EC2's.
+        #[arg(long)]
+        file: Option<std::path::PathBuf>,
+    },
+    /// Inside a real machine: the kubelet's arguments that k3s' configuration amounts to, one a line.
+    #[command(hide = true)]
+    K3sArguments,
     /// Only the EC2 simulator, on loopback (`lowtide-ec2` has more settings).
     Ec2 {
         /// Port.
@@ -61,12 +74,19 @@ async fn main() -> ExitCode {
             look_around::run(options, arguments.bare).await
         }
         Cmd::Scale(arguments) => scale::run(arguments).await,
-        Cmd::Ec2 { port } => match standalone::run(port, SimulatorConfig::default()).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(fault) => {
-                eprintln!("{fault}");
-                ExitCode::FAILURE
-            }
-        },
+        Cmd::Nodes(arguments) => nodes::run(arguments).await,
+        Cmd::CloudInit { file } => ended(cloud_init::run(file.as_deref()).await),
+        Cmd::K3sArguments => ended(k3s::arguments().map(|all| all.iter().for_each(|one| println!("{one}")))),
+        Cmd::Ec2 { port } => ended(standalone::run(port, SimulatorConfig::default()).await),
+    }
+}
+
+fn ended<E: std::fmt::Display>(outcome: Result<(), E>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("{fault}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The lab: real wherever it can be, simulated where it must be. Never in the image.
 //!
 //! Real: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, Helm, Postgres, the operator's process and its RBAC.
-//! Simulated: EC2 and SQS (`ec2`), what happens inside machines (`joiner` and kwok with `stages/`), what runs inside pods (`batch_program`).
+//! Simulated: EC2 and SQS (`ec2`), what happens inside machines (`joiner` and kwok with `stages/`), what runs inside pods (`batch_program`);
+//! with `nodes` machines and pods are real.
 //! Decides: nothing about lowtide; it only plays what lowtide reacts to, and says of each delay whether it is measured or modelled.
 
 pub mod ec2;
@@ -11,6 +12,8 @@ pub mod tied;
 
 #[cfg(feature = "live")]
 pub mod batch_program;
+#[cfg(feature = "live")]
+pub mod console;
 #[cfg(feature = "live")]
 pub mod control_plane;
 #[cfg(feature = "live")]
@@ -31,6 +34,8 @@ pub mod look_around;
 pub mod machine;
 #[cfg(feature = "ledger")]
 pub mod memory_outbox;
+#[cfg(feature = "live")]
+pub mod nodes;
 #[cfg(feature = "live")]
 pub mod process;
 #[cfg(feature = "live")]

@@ -189,6 +189,18 @@ fn shown(command: &Command) -> String {
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
+/// A binary of this build: beside the running one, or one folder up from it when that is a test.
+pub fn sibling_binary(name: &str) -> Result<PathBuf, LabError> {
+    let own = std::env::current_exe().map_err(LabError::io("finding the running program"))?;
+    let folders = own.ancestors().skip(1).take(2).map(Path::to_owned);
+    let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.ok_or_else(|| LabError::Unreadable {
+        what: format!("the folder of {}", own.display()),
+        expected: format!("a binary {name} (`cargo build --features lab`)"),
+        found: "none".to_owned(),
+    })
+}
+
 /// A TCP port on loopback that was free a moment ago. Somebody may take it meanwhile: starters try again with another.
 pub fn free_port() -> Result<u16, LabError> {
     let what = "asking for a free port on loopback";

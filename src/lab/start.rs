@@ -15,8 +15,10 @@ use super::endpoint_watch::EndpointWatch;
 use super::error::LabError;
 use super::helm::Helm;
 use super::joiner::{self, JoinerOptions};
+use super::nodes::hypervisor::Hypervisor;
+use super::nodes::site::{self, RealMachines};
 use super::postgres::PrivatePostgres;
-use super::process::{Process, ProcessSpec, free_port, run};
+use super::process::{Process, ProcessSpec, free_port, run, sibling_binary};
 use super::progress::{Wait, say};
 use super::sim_client;
 use super::tools::Tools;
@@ -48,13 +50,22 @@ pub struct LabOptions {
     pub ec2_arguments: Vec<String>,
     /// Leaves logs and data on disk at the end.
     pub keep: bool,
+    /// Machines are real ones; otherwise kwok and the joiner play them.
+    pub real_machines: Option<RealMachines>,
 }
 
 impl Default for LabOptions {
     /// The current folder as repository, and a boot of 2 s so that a look around does not take minutes.
     fn default() -> Self {
         let joiner_poll = Duration::from_millis(250);
-        LabOptions { repository: PathBuf::from("."), boot: Duration::from_secs(2), joiner_poll, ec2_arguments: Vec::new(), keep: false }
+        LabOptions {
+            repository: PathBuf::from("."),
+            boot: Duration::from_secs(2),
+            joiner_poll,
+            ec2_arguments: Vec::new(),
+            keep: false,
+            real_machines: None,
+        }
     }
 }
 
@@ -65,6 +76,8 @@ pub struct OperatorOptions {
     pub arguments: Vec<String>,
     /// Beside what every operator of the lab gets.
     pub environment: Vec<(String, String)>,
+    /// Of another version; `None` is that of this build.
+    pub program: Option<PathBuf>,
 }
 
 /// A running lab. Dropping it ends all its processes and removes its folder.
@@ -72,6 +85,7 @@ pub struct OperatorOptions {
 pub struct Lab {
     operator: Option<Process>,
     joiner: JoinHandle<()>,
+    hypervisor: Option<Hypervisor>,
     batch: JoinHandle<()>,
     timeline: Timeline,
     /// The control plane.
@@ -95,7 +109,7 @@ impl Lab {
         if options.keep {
             workdir.keep();
         }
-        let (postgres, (ec2, ec2_url), control_plane) = match start_servers(&tools, &workdir, &options).await {
+        let (postgres, (ec2, ec2_url), (control_plane, hypervisor)) = match start_servers(&tools, &workdir, &options).await {
             Ok(servers) => servers,
             Err(fault) => {
                 // The fault names logs; the next start sweeps them.
@@ -104,18 +118,21 @@ impl Lab {
             }
         };
         let admin = control_plane.admin_kubeconfig().to_owned();
-        let joiner = joiner::run(JoinerOptions {
-            simulator: ec2_url.clone(),
-            admin_kubeconfig: admin.clone(),
-            boot: options.boot,
-            poll: options.joiner_poll,
-        });
+        let joiner = match &hypervisor {
+            Some(hypervisor) => reported_task("hypervisor", hypervisor.clone().follow(ec2_url.clone())),
+            None => {
+                let (simulator, admin_kubeconfig) = (ec2_url.clone(), admin.clone());
+                let options = JoinerOptions { simulator, admin_kubeconfig, boot: options.boot, poll: options.joiner_poll };
+                reported_task("node joiner", joiner::run(options))
+            }
+        };
         let timeline = Timeline::default();
         let batch = batch_program::run(admin.clone(), timeline.clone());
         let helm = Helm::new(tools.path("helm"), &admin, workdir.folder("helm")?);
         Ok(Lab {
             operator: None,
-            joiner: reported_task("node joiner", joiner),
+            joiner,
+            hypervisor,
             batch: reported_task("batch program", batch),
             timeline,
             control_plane,
@@ -132,8 +149,13 @@ impl Lab {
 
     /// Installs `charts/lowtide` with real Helm, without the Deployment. `values` are further ones, as for `--set`.
     pub fn install_chart(&self, values: &[String]) -> Result<(), LabError> {
+        self.install_chart_of(&self.options.repository, values)
+    }
+
+    /// The same with the chart of another version, whose source is in `repository`.
+    pub fn install_chart_of(&self, repository: &Path, values: &[String]) -> Result<(), LabError> {
         let wait = Wait::begin("helm install");
-        let chart = self.options.repository.join("charts/lowtide");
+        let chart = repository.join("charts/lowtide");
         // The operator runs as a process, and hooks would need a node that runs containers.
         let of_the_lab = [
             format!("cluster.name={CLUSTER}"),
@@ -160,8 +182,12 @@ impl Lab {
 
     /// Runs SQL as finance's read-only user; gives psql's table.
     pub fn psql_as_finance(&self, sql: &str) -> Result<String, LabError> {
-        let url = self.postgres.url_as(FINANCE_USER, FINANCE_USER, "postgres");
-        run(Command::new("psql").args(["-X", "-v", "ON_ERROR_STOP=1", &url, "-c", sql]))
+        run(Command::new("psql").args(["-X", "-v", "ON_ERROR_STOP=1", &self.finance_url(), "-c", sql]))
+    }
+
+    /// The ledger, for finance's read-only user.
+    pub fn finance_url(&self) -> String {
+        self.postgres.url_as(FINANCE_USER, FINANCE_USER, "postgres")
     }
 
     /// Leaves logs and data on disk at the end.
@@ -171,14 +197,20 @@ impl Lab {
 
     /// A kubeconfig with a token of the chart's ServiceAccount: the operator may do what the chart's RBAC lets it do, and no more.
     pub fn operator_kubeconfig(&self) -> Result<PathBuf, LabError> {
-        let token = self.kubectl(&["create", "token", RELEASE, "-n", OPERATOR_NAMESPACE, "--duration=24h"])?;
-        self.workdir.write("operator.kubeconfig", &self.control_plane.api().kubeconfig("operator", token.trim()))
+        self.kubeconfig_of(RELEASE)
+    }
+
+    /// A kubeconfig with a token of one of the chart's ServiceAccounts.
+    pub fn kubeconfig_of(&self, account: &str) -> Result<PathBuf, LabError> {
+        let token = self.kubectl(&["create", "token", account, "-n", OPERATOR_NAMESPACE, "--duration=24h"])?;
+        self.workdir.write(&format!("{account}.kubeconfig"), &self.control_plane.api().kubeconfig(account, token.trim()))
     }
 
     /// Starts `lowtide operator` as a process.
     pub fn spawn_operator(&mut self, options: &OperatorOptions) -> Result<(), LabError> {
         let kubeconfig = self.operator_kubeconfig()?;
-        let mut spec = ProcessSpec::new("operator", sibling_binary("lowtide")?, &self.logs()?).args(["operator"]);
+        let program = options.program.clone().map_or_else(|| sibling_binary("lowtide"), Ok)?;
+        let mut spec = ProcessSpec::new("operator", program, &self.logs()?).args(["operator"]);
         spec = spec.args(options.arguments.iter().cloned());
         spec.environment = self.aws_environment();
         spec.environment.extend([
@@ -237,6 +269,10 @@ impl Lab {
         command.args(args).envs(self.aws_environment());
         command.env("KUBECONFIG", self.control_plane.admin_kubeconfig()).env("DATABASE_URL", self.postgres.url());
         run(&mut command)
+    }
+    /// The real machines, if there are any.
+    pub fn hypervisor(&self) -> Option<&Hypervisor> {
+        self.hypervisor.as_ref()
     }
     /// Watches the ready endpoints of a Service.
     pub async fn watch_endpoints(&self, namespace: &str, service: &str) -> Result<EndpointWatch, LabError> {
@@ -313,6 +349,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         self.joiner.abort();
         self.batch.abort();
+        self.hypervisor.iter().for_each(Hypervisor::power_off);
         self.stop_operator(Duration::from_secs(5));
     }
 }
@@ -325,10 +362,18 @@ fn reported_task(name: &'static str, task: impl Future<Output = Result<(), LabEr
     })
 }
 
-type Servers = (PrivatePostgres, (Process, String), ControlPlane);
+type Servers = (PrivatePostgres, (Process, String), (ControlPlane, Option<Hypervisor>));
 
 async fn start_servers(tools: &Tools, workdir: &Workdir, options: &LabOptions) -> Result<Servers, LabError> {
-    Ok((start_postgres(workdir)?, start_ec2(workdir, options).await?, ControlPlane::start(tools, workdir).await?))
+    let Some(real) = &options.real_machines else {
+        let cluster = ControlPlane::start(tools, workdir, None).await?;
+        return Ok((start_postgres(workdir)?, start_ec2(workdir, options).await?, (cluster, None)));
+    };
+    let authority = site::found(workdir)?;
+    let (postgres, ec2) = (start_postgres(workdir)?, start_ec2(workdir, options).await?);
+    let cluster = ControlPlane::start(tools, workdir, Some(&authority)).await?;
+    let hypervisor = site::open(&authority, workdir, &cluster, real)?;
+    Ok((postgres, ec2, (cluster, Some(hypervisor))))
 }
 
 fn start_postgres(workdir: &Workdir) -> Result<PrivatePostgres, LabError> {
@@ -376,16 +421,4 @@ async fn start_ec2(workdir: &Workdir, options: &LabOptions) -> Result<(Process, 
             return Err(fault);
         }
     }
-}
-
-/// A binary of this build: beside the running one, or one folder up from it when that is a test.
-pub fn sibling_binary(name: &str) -> Result<PathBuf, LabError> {
-    let own = std::env::current_exe().map_err(LabError::io("finding the running program"))?;
-    let folders = own.ancestors().skip(1).take(2).map(Path::to_owned);
-    let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
-    found.ok_or_else(|| LabError::Unreadable {
-        what: format!("the folder of {}", own.display()),
-        expected: format!("a binary {name} (`cargo build --features lab`)"),
-        found: "none".to_owned(),
-    })
 }

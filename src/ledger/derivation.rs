@@ -28,9 +28,24 @@ const CURRENT: &str = r#"
                FROM aclexplode(p.proacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee), ''), 'UTF8')), 'hex')
     FROM pg_proc p WHERE p.pronamespace = 'ledger'::regnamespace AND p.prokind = 'f'
     UNION ALL
+    -- Partitions have the triggers of their parents, on where those are on: whatever else stands there was put there.
     SELECT 'trigger', c.relname || '.' || t.tgname, encode(sha256(convert_to(pg_get_triggerdef(t.oid) || ' ' || t.tgenabled::text, 'UTF8')), 'hex')
     FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-    WHERE c.relnamespace = 'ledger'::regnamespace AND NOT c.relispartition AND NOT t.tgisinternal
+    WHERE c.relnamespace = 'ledger'::regnamespace AND NOT t.tgisinternal
+      AND NOT EXISTS (SELECT FROM pg_inherits i JOIN pg_trigger o ON o.tgrelid = i.inhparent
+                      WHERE i.inhrelid = c.oid AND o.tgname = t.tgname
+                        AND (o.tgenabled, o.tgfoid, o.tgtype, coalesce(o.tgqual::text, '')) = (t.tgenabled, t.tgfoid, t.tgtype, coalesce(t.tgqual::text, '')))
+    UNION ALL
+    SELECT 'columns of', c.relname::text, encode(sha256(convert_to((
+               SELECT string_agg(concat_ws(' ', a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attgenerated, a.attidentity,
+                                           pg_get_expr(d.adbin, d.adrelid)), ',' ORDER BY a.attnum)
+               FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+               WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), 'UTF8')), 'hex')
+    FROM pg_class c WHERE c.relnamespace = 'ledger'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+    UNION ALL
+    SELECT 'constraint', c.relname || '.' || k.conname, encode(sha256(convert_to(pg_get_constraintdef(k.oid) || ' ' || k.convalidated::text, 'UTF8')), 'hex')
+    FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
+    WHERE c.relnamespace = 'ledger'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND k.conparentid = 0
     UNION ALL
     SELECT 'rule', c.relname || '.' || r.rulename, encode(sha256(convert_to(pg_get_ruledef(r.oid) || ' ' || r.ev_enabled::text, 'UTF8')), 'hex')
     FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class WHERE c.relnamespace = 'ledger'::regnamespace AND c.relkind <> 'v'
@@ -66,12 +81,18 @@ pub(super) async fn put_on_record(connection: &mut PgConnection) -> Result<(), L
     Ok(())
 }
 
-/// Definitions that were replaced, dropped or, among triggers, rules and row security, added since the last migration. A view or function of somebody else's is no part of ours.
+/// Definitions that were replaced, dropped or added since the last migration. A view, a table or a function of somebody else's is no part of ours, unless
+/// the function has the name of one of ours: a call with other types of arguments would find it.
 pub(super) async fn changed(connection: &mut PgConnection) -> Result<Vec<Changed>, LedgerFault> {
     let sql = format!(
         "SELECT coalesce(c.kind, r.kind), coalesce(c.object, r.object), c.digest IS NULL, r.digest IS NULL OR r.digest = ''
          FROM ({CURRENT}) c FULL JOIN ({ON_RECORD}) r ON r.kind = c.kind AND r.object = c.object
-         WHERE coalesce(c.digest, '') <> coalesce(r.digest, '') AND (coalesce(r.digest, '') <> '' OR c.kind IN ('trigger', 'rule', 'row security of')) ORDER BY 1, 2"
+         WHERE coalesce(c.digest, '') <> coalesce(r.digest, '')
+           AND (coalesce(r.digest, '') <> '' OR c.kind IN ('trigger', 'rule', 'row security of')
+                OR c.kind = 'constraint' AND EXISTS (SELECT FROM ({ON_RECORD}) o WHERE o.kind = 'columns of' AND o.object = split_part(c.object, '.', 1) AND o.digest <> '')
+                OR c.kind = 'function' AND EXISTS (SELECT FROM ({ON_RECORD}) o WHERE o.kind = 'function' AND o.digest <> ''
+                                                   AND split_part(o.object, '(', 1) = split_part(c.object, '(', 1)))
+         ORDER BY 1, 2"
     );
     let rows: Vec<(String, String, bool, bool)> =
         sqlx::query_as(AssertSqlSafe(sql)).fetch_all(connection).await.map_err(LedgerFault::during("compare the definitions"))?;

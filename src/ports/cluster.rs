@@ -1,6 +1,6 @@
 //! The Kubernetes cluster: what is observed, what can be done, and the outbox.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use crate::core::fleet::{ClaimsNow, LaunchTemplate, UnreadableClaim};
@@ -60,6 +60,8 @@ pub struct ClusterView {
     pub claims: Shared<BTreeMap<ClaimName, crate::core::fleet::Claim>>,
     /// Claims that are there and cannot be read.
     pub unreadable_claims: Shared<BTreeMap<ClaimName, UnreadableClaim>>,
+    /// Node pools that are there and cannot be read.
+    pub unreadable_pools: Shared<BTreeSet<crate::core::units::ids::PoolName>>,
     /// Daemonsets: what they take of our nodes.
     pub daemonsets: Shared<Vec<crate::core::workload::daemonsets::DaemonSet>>,
     /// The status each pool has now, to write it only when it differs.

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use lowtide::lab::start::sibling_binary;
+use lowtide::lab::process::sibling_binary;
 use serde_json::{Value, json};
 
 use crate::stage::{SECRETS, Stage};

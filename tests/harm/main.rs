@@ -24,7 +24,8 @@ async fn no_accident_and_no_attack_ends_a_machine_with_work() {
     attacks::a_node_that_names_anothers_machine_is_an_alarm_and_is_not_used(&mut stage).await;
     attacks::a_second_node_under_a_machines_own_address_ends_no_work(&mut stage).await;
     versions::objects_of_0_1_0_and_words_of_tomorrow_end_nothing(&mut stage).await;
-    versions::a_ledger_of_another_version_holds_nothing_up(&mut stage).await;
+    let pods = versions::the_program_of_0_1_0_and_back_end_nothing(&mut stage, 3).await;
+    versions::a_ledger_of_another_version_holds_nothing_up(&mut stage, pods).await;
     attacks::an_operator_of_the_same_name_on_an_empty_api_server_ends_nothing(&mut stage).await;
     attacks::without_validation_it_serves_only_if_configured(&mut stage).await;
     attacks::what_runs_when_lowtide_goes_is_listed_with_what_it_costs(&stage);

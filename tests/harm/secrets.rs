@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
+use lowtide::lab::process::sibling_binary;
 use lowtide::lab::sim_client;
-use lowtide::lab::start::sibling_binary;
 
 use crate::stage::{SECRETS, Stage};
 

@@ -89,8 +89,20 @@ impl Stage {
 
     /// Starts `lowtide operator`.
     pub fn spawn_operator(&mut self, more: &[(&str, &str)]) {
+        self.spawn(None, more);
+    }
+
+    /// Starts `lowtide operator` of another version and waits until it is ready.
+    pub async fn start_program(&mut self, program: PathBuf) {
+        self.spawn(Some(program), &[]);
+        self.lab.operator_ready(PATIENCE).await.unwrap();
+    }
+
+    fn spawn(&mut self, program: Option<PathBuf>, more: &[(&str, &str)]) {
         let ledger = self.lab.postgres.url_as("operator", SECRETS[0], "postgres");
-        let prometheus = format!("http://lowtide:{}@127.0.0.1:1/", SECRETS[1]);
+        // 0.1.0 said in its log what stands here.
+        let secret = if program.is_some() { "none" } else { SECRETS[1] };
+        let prometheus = format!("http://lowtide:{secret}@127.0.0.1:1/");
         let own = [
             ("LOWTIDE_DATABASE_URL", ledger.as_str()),
             ("LOWTIDE_PROMETHEUS_URL", prometheus.as_str()),
@@ -102,7 +114,7 @@ impl Stage {
             ("LOWTIDE_ORPHAN_GRACE_SECONDS", "60"),
         ];
         let all = own.iter().chain(more).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        self.lab.spawn_operator(&OperatorOptions { arguments: Vec::new(), environment: all }).unwrap();
+        self.lab.spawn_operator(&OperatorOptions { arguments: Vec::new(), environment: all, program }).unwrap();
     }
 
     /// Ends the operator as Kubernetes does.
@@ -141,8 +153,13 @@ impl Stage {
 
     /// Instances that EC2 shows as pending or running.
     pub async fn machines(&self) -> BTreeSet<String> {
+        self.machines_that(|_| true).await
+    }
+
+    /// Of these, those whose description has what is asked for.
+    pub async fn machines_that(&self, are: impl Fn(&Value) -> bool) -> BTreeSet<String> {
         let state = self.lab.ec2("state").await.unwrap();
-        let alive = |i: &&Value| matches!(i["state"].as_str(), Some("pending" | "running"));
+        let alive = |i: &&Value| matches!(i["state"].as_str(), Some("pending" | "running")) && are(i);
         state["instances"].as_array().unwrap().iter().filter(alive).map(|i| i["instance_id"].as_str().unwrap().to_owned()).collect()
     }
 

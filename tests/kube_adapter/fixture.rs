@@ -61,7 +61,7 @@ impl Fixture {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let _ = tracing_subscriber::fmt().with_env_filter("lowtide=warn").with_test_writer().try_init();
         let (tools, workdir) = (Tools::find().unwrap(), Workdir::create().unwrap());
-        let plane = ControlPlane::start(&tools, &workdir).await.unwrap();
+        let plane = ControlPlane::start(&tools, &workdir, None).await.unwrap();
         let helm = Helm::new(tools.path("helm"), plane.admin_kubeconfig(), workdir.folder("helm").unwrap());
         let chart = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/lowtide");
         let values = ["cluster.name=test".to_owned(), "operator.enabled=false".to_owned()];

@@ -371,6 +371,7 @@ def books(facts):
         "daily": {key: sums for key, sums in daily.items() if any(sums)},
         "savings": savings(daily),
         "revenue": {key: micro for key, micro in revenue.items() if micro},
+        "hourly": {f"{workload} {hour}": float(cost / 10**6) for (workload, hour), cost in hourly.items() if cost},
         "per_unit": {workload: [str(float(cost / 10**6)), str(float(cost / count / 10**6)) if count else None] for workload, (cost, count) in per_unit.items()},
     }
 

@@ -158,6 +158,31 @@ async fn what_an_earlier_release_took_is_the_first_version() {
     assert_eq!(lowtide::ledger::verify::verify(&mut connection).await.unwrap().findings.len(), 0);
 }
 
+/// A year mistyped, and an hour whose ends are exchanged.
+#[tokio::test]
+async fn a_bill_of_a_time_to_come_and_a_line_that_ends_before_it_starts_are_refused() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine(&ledger, "a", 1).await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("outside-dates");
+    let bill = |from: &str, to: &str| {
+        format!(
+            "bill_payer_account_id,line_item_usage_account_id,line_item_line_item_type,line_item_resource_id,line_item_usage_type,line_item_usage_start_date,\
+             line_item_usage_end_date,line_item_usage_amount,line_item_unblended_cost\n\
+             111122223333,444455556666,Usage,i-a,SpotUsage:g6.xlarge,{from},{to},1,1.00\n"
+        )
+    };
+    for (from, to, said) in [
+        ("2136-07-20T00:00:00Z", "2136-07-20T01:00:00Z", "the bill of 111122223333 is about 2136-07-01, which has not begun"),
+        ("2026-07-20T01:00:00Z", "2026-07-20T00:00:00Z", "expected a time that is not before line_item_usage_start_date"),
+    ] {
+        let fault = taken(&mut connection, Format::Cur, &[folder.file("cur.csv", &bill(from, to))]).await.unwrap_err();
+        assert!(fault.contains(said), "{fault}");
+    }
+    let right = bill("2026-07-20T00:00:00Z", "2026-07-20T01:00:00Z");
+    taken(&mut connection, Format::Cur, &[folder.file("cur.csv", &right)]).await.unwrap();
+}
+
 /// C17: a report of a million lines, of which one in a thousand is about a machine of ours. `LOWTIDE_REPORT_LINES=1000000` for all of them; says how long it
 /// took and the most memory that this process ever had.
 #[tokio::test]

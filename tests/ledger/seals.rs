@@ -181,11 +181,27 @@ async fn sums_and_other_costs_are_held_against_what_they_are_made_of() {
     for (sql, said) in [
         ("CREATE RULE also AS ON INSERT TO ledger.posting DO ALSO NOTHING", "rule posting.also: added"),
         ("ALTER TABLE ledger.revenue_day ENABLE ROW LEVEL SECURITY", "row security of revenue_day: added"),
+        // What a row gets that says nothing of a column, what a table takes, and what a call with other arguments finds.
+        ("ALTER TABLE ledger.posting ALTER COLUMN b0_usd SET DEFAULT 7", "columns of posting: replaced"),
+        ("ALTER TABLE ledger.usage_hour ADD COLUMN of_mine int", "columns of usage_hour: replaced"),
+        ("ALTER TABLE ledger.revenue_day ADD CONSTRAINT none CHECK (revenue_usd >= 0) NOT VALID", "constraint revenue_day.none: added"),
+        ("CREATE FUNCTION ledger.utc_day(at timestamp) RETURNS date LANGUAGE sql RETURN at::date + 1", "function ledger.utc_day("),
+        (
+            "CREATE TRIGGER mine BEFORE INSERT ON ledger.posting_default FOR EACH ROW EXECUTE FUNCTION ledger.stamp()",
+            "trigger posting_default.mine: added",
+        ),
+        ("ALTER TABLE ledger.checkpoint_default DISABLE TRIGGER refuse_change", "trigger checkpoint_default.refuse_change: added"),
     ] {
         server.psql("postgres", sql).unwrap();
         let found = found().await;
         assert!(found.iter().any(|finding| finding.starts_with(said)), "{sql}: {found:?}");
     }
+    // What somebody keeps beside ours changes no figure of ours.
+    let before = found().await;
+    server
+        .psql("postgres", "CREATE VIEW ledger.of_mine AS SELECT 1 AS one; CREATE TABLE ledger.notes (text text CHECK (text <> ''))")
+        .unwrap();
+    assert_eq!(found().await, before);
 }
 
 /// The table of what went wrong names tests that exist.

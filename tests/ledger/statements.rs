@@ -252,6 +252,7 @@ async fn costs_revenue_and_usage_are_corrected_and_not_added_up() {
         ("period,item,cost_usd,tean\n2026-07,llm-api,310,search\n", "unknown columns: tean"),
         ("period,item,cost_usd,currency\n2026-07,llm-api,310,EUR\n", "a currency with a rate for 2026-07-01 or before"),
         ("period,item,cost_usd\n2026-07,llm-api,20000000\n", "accept beyond-reason"),
+        ("period,item,cost_usd\n2136-07,llm-api,310\n", "is about 2136-07-01, which has not begun"),
         ("period,item,cost_usd,workload\n2026-07,llm-api,310,ml/of-serch\n", "ml/of-serch never ran on a machine of lowtide's"),
     ] {
         let fault = taken(&mut connection, Format::Costs, &file("bad.csv", text)).await.unwrap_err();

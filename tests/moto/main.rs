@@ -84,7 +84,7 @@ impl Stage {
             ("LOWTIDE_INSTANCE_SECONDS", "1"),
         ];
         let environment = own.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
-        lab.spawn_operator(&OperatorOptions { arguments: Vec::new(), environment }).unwrap();
+        lab.spawn_operator(&OperatorOptions { environment, ..OperatorOptions::default() }).unwrap();
         lab.operator_ready(PATIENCE).await.unwrap();
         lab.apply(&format!("{}\n---\n{POOL}", classes.join("\n---\n"))).unwrap();
         Stage { lab, moto, joined: BTreeSet::new() }

@@ -178,7 +178,7 @@ impl<'c> Play<'c> {
         for class in &classes {
             let template = crate::toy::template_of(&class.name, class.region.as_str(), &format!("lowtide-{}", class.region));
             toy.world.templates.insert(class.name.clone(), template);
-            toy.world.instances.insert(class.region.clone(), Observed::Known { at: Timestamp(0), value: BTreeMap::new() });
+            toy.world.instances.insert(class.region.clone(), Observed::Known { at: Timestamp(0), value: BTreeMap::new().into() });
         }
         let mut pool = crate::toy::pool(classes.iter().map(|c| c.name.clone()).collect());
         pool.namespaces = case.namespaces().into();

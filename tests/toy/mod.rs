@@ -109,7 +109,7 @@ impl Toy {
                 let offer = Offer { capacity: pool, price_per_hour, observed_at, source, interruptions_per_million_hours };
                 world.market.offers.insert(offer.capacity.clone(), offer);
             }
-            world.instances.insert(Region::from(region), Observed::Known { at: Timestamp(0), value: BTreeMap::new() });
+            world.instances.insert(Region::from(region), Observed::Known { at: Timestamp(0), value: BTreeMap::new().into() });
         }
         let pool = pool(world.classes.keys().cloned().collect());
         world.pools.insert(pool.name.clone(), pool);

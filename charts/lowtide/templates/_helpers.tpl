@@ -104,3 +104,19 @@ nodeAffinity:
     helm.sh/hook-output-log-policy: hook-succeeded,hook-failed
     helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
 {{- end }}
+
+{{/* The console's pods have a name of their own: what holds for the operator's (its network policy) does not hold for them. */}}
+{{- define "lowtide.consoleSelector" -}}
+app.kubernetes.io/name: {{ include "lowtide.name" . }}-console
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "lowtide.consoleLabels" -}}
+{{ include "lowtide.consoleSelector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}

@@ -23,7 +23,7 @@ use super::offers::{self, OffersArgs};
 use crate::engine::wall_clock::WallClock;
 use crate::kube::api::{GpuNodeClaim, words};
 use crate::kube::errors::call;
-use crate::kube::names;
+use crate::kube::shown::is_placed;
 use crate::ports::{Clock as _, ClusterError};
 
 /// The name under which kubectl looks for its plugin `lowtide`.
@@ -141,9 +141,5 @@ async fn pods(client: &Client) -> Result<Vec<Pod>, ClusterError> {
     let all: Api<Pod> = Api::all(client.clone());
     let managed = ListParams::default().labels(&format!("{}=true", words::MANAGED_LABEL));
     let found = call("list the pods", all.list(&managed)).await?;
-    Ok(found.into_iter().filter(|pod| annotation(pod, names::CLAIM).is_some()).collect())
-}
-
-fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
-    pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    Ok(found.into_iter().filter(is_placed).collect())
 }

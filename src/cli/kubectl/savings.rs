@@ -5,49 +5,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use serde::Serialize;
-
 use super::{OutputArgs, PluginError, claims};
-use crate::core::market::CapacityType;
 use crate::core::units::money::MicroUsdPerHour;
-use crate::kube::api::GpuNodeClaim;
 use crate::kube::connect;
-
-/// What the machines of one node pool cost now.
-#[derive(Debug, Default, Clone, Copy, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-struct Rate {
-    machines: u32,
-    spot_machines: u32,
-    gpus: i64,
-    price_per_hour: MicroUsdPerHour,
-    /// Of those whose on-demand price is known; the others count with what they cost.
-    on_demand_per_hour: MicroUsdPerHour,
-    /// Machines without a known on-demand price.
-    without_on_demand_price: u32,
-}
-
-impl Rate {
-    fn add(&mut self, claim: &GpuNodeClaim) {
-        let spec = &claim.spec;
-        self.machines += 1;
-        self.spot_machines += u32::from(spec.capacity_type == CapacityType::Spot);
-        self.gpus += spec.gpus;
-        self.price_per_hour.0 += spec.price_per_hour.0;
-        self.on_demand_per_hour.0 += spec.on_demand_per_hour.unwrap_or(spec.price_per_hour).0;
-        self.without_on_demand_price += u32::from(spec.on_demand_per_hour.is_none());
-    }
-
-    fn and(mut self, other: &Rate) -> Rate {
-        self.machines += other.machines;
-        self.spot_machines += other.spot_machines;
-        self.gpus += other.gpus;
-        self.price_per_hour.0 += other.price_per_hour.0;
-        self.on_demand_per_hour.0 += other.on_demand_per_hour.0;
-        self.without_on_demand_price += other.without_on_demand_price;
-        self
-    }
-}
+use crate::kube::shown::rates::{Rate, rates};
 
 /// The requested table.
 pub async fn answer(output: OutputArgs) -> Result<String, PluginError> {
@@ -62,16 +23,6 @@ pub async fn answer(output: OutputArgs) -> Result<String, PluginError> {
         let _ = write!(text, "\n{unreadable} claims of another version cannot be read and are left out");
     }
     Ok(text)
-}
-
-/// Machines that cost money: launched, and not ended.
-fn rates(claims: &[GpuNodeClaim]) -> BTreeMap<String, Rate> {
-    let mut found: BTreeMap<String, Rate> = BTreeMap::new();
-    let runs = |claim: &&GpuNodeClaim| claim.status.as_ref().is_some_and(|s| s.launched_at.is_some() && s.ended.is_none());
-    for claim in claims.iter().filter(runs) {
-        found.entry(claim.spec.node_pool.clone()).or_default().add(claim);
-    }
-    found
 }
 
 fn table(rates: &BTreeMap<String, Rate>) -> String {
@@ -111,6 +62,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::kube::api::GpuNodeClaim;
 
     fn claim(pool: &str, capacity_type: &str, price: &str, on_demand: Option<&str>, launched: bool) -> GpuNodeClaim {
         let status =

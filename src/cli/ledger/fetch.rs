@@ -108,7 +108,7 @@ pub(super) async fn answer(args: FetchArgs) -> Answer {
     let rates = args.rates.as_deref().map(Rates::read).transpose()?.unwrap_or_default();
     // Nobody says of a manifest that it is complete: it names its files.
     let options = Options { checks: Checks::accepting(args.accept.iter().copied()), complete: false, source: None, rates };
-    let since = args.since.unwrap_or_else(|| (now() - Millis::from_hours(24 * 92)).to_rfc3339().chars().take(10).collect());
+    let since = args.since.unwrap_or_else(|| (now() - Millis::from_hours(24 * 92)).to_date());
     let folder = args.folder.unwrap_or_else(std::env::temp_dir);
     let bucket = Bucket::new(&args.location.bucket, access, Arc::new(WallClock));
     let location = args.location.to_string();

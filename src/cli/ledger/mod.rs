@@ -280,7 +280,7 @@ async fn answer(command: LedgerCommand) -> Answer {
         }
         LedgerCommand::UnitCost(args) => {
             if !args.by.iter().copied().chain(args.only.iter().map(Only::by)).all(report::groups_unit_costs) {
-                let keys = "workload, day, month, team, service, environment, cost-center, product-area and component";
+                let keys = "workload, namespace, day, month, team, service, environment, cost-center, product-area and component";
                 return Err(format!("cost per unit is known by {keys}: choose of these for --by and --only").into());
             }
             let mut connection = args.as_of.connect(&args.database).await?;

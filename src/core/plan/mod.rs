@@ -113,5 +113,15 @@ fn decide(settings: &Settings, world: &Snapshot, now: Timestamp, look_for_rest: 
     status::show(&mut pass);
     let holds_until = pass.holds_until();
     let (unasked_ends, held_ends) = (pass.unasked_ends, pass.held_ends);
-    Plan { steps: pass.steps, wake_at: pass.wake_at, notes: pass.notes, unasked_ends, held_ends, considered_moves, holds_until }
+    let looks_matter = pass.looks_matter.get();
+    Plan {
+        steps: pass.steps,
+        wake_at: pass.wake_at,
+        notes: pass.notes,
+        unasked_ends,
+        held_ends,
+        considered_moves,
+        holds_until,
+        looks_matter,
+    }
 }

@@ -3,7 +3,7 @@
 //! Decides: that two steps never touch the same thing, and until when an unchanged world gives the same plan.
 //! Does not: choose anything (see the rules beside it).
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -52,6 +52,8 @@ pub(super) struct Pass<'a> {
     pub(super) terms: OnceCell<Rc<Terms<'a>>>,
     /// Offers were weighed, or wait to be: prices age, cool-downs end, deadlines come nearer, so the next moment may give another plan.
     pub(super) weighed: bool,
+    /// A rule has asked when a region was last looked at: another look may give another plan, whatever it shows.
+    pub(super) looks_matter: Cell<bool>,
     /// Work is being saved in this pass: what can wait is planned in the next one, at once.
     pub(super) hurries: bool,
     /// Machines of which there is nothing to say, by their position among all claims.
@@ -96,6 +98,7 @@ impl<'a> Pass<'a> {
             closing: BTreeMap::new(),
             terms: OnceCell::new(),
             weighed: false,
+            looks_matter: Cell::new(false),
             hurries: false,
             resting: Vec::new(),
             unasked_ends: 0,
@@ -195,6 +198,11 @@ impl<'a> Pass<'a> {
 
     pub(super) fn pool_of(&self, claim: &Claim) -> Option<&'a NodePool> {
         self.world.pools.get(&claim.spec.node_pool)
+    }
+
+    /// The claim's pool was removed. One that is there and cannot be read, as after a rollback, is not: its machines stay as they are.
+    pub(super) fn is_without_pool(&self, claim: &Claim) -> bool {
+        self.pool_of(claim).is_none() && !self.world.unreadable_pools.contains(&claim.spec.node_pool)
     }
 
     /// What was learnt of the market, and what of it is reserved for us.

@@ -37,8 +37,8 @@ pub enum Observed<T> {
     Known {
         /// When the look began.
         at: Timestamp,
-        /// What was seen.
-        value: T,
+        /// What was seen; the same value as long as every look sees the same.
+        value: Shared<T>,
     },
 }
 
@@ -112,6 +112,8 @@ pub struct Snapshot {
     pub claims: Shared<BTreeMap<ClaimName, Claim>>,
     /// Claims that are there and cannot be read: they own their machines, and are left alone.
     pub unreadable_claims: Shared<BTreeMap<ClaimName, UnreadableClaim>>,
+    /// Node pools that are there and cannot be read: nothing is bought in them, and nothing of theirs ends for it.
+    pub unreadable_pools: Shared<BTreeSet<PoolName>>,
     /// Nodes that say they are a machine of ours and are not used, and why.
     pub doubtful_nodes: Shared<BTreeMap<NodeName, Doubt>>,
     /// Since when each of our machines that run has had no claim, in the eyes of this leader.

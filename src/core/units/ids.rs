@@ -126,6 +126,13 @@ pub fn derive_uuid(parts: &[&str]) -> uuid::Uuid {
     uuid::Builder::from_sha1_bytes(bytes).into_uuid()
 }
 
+impl ClaimName {
+    /// The name that follows from `parts`: whoever decides the same gives the same name.
+    pub fn derive(parts: &[&str]) -> Self {
+        ClaimName::from(format!("lt-{}", &derive_uuid(parts).simple().to_string()[..12]))
+    }
+}
+
 impl DecisionId {
     /// The id of the `attempt`-th decision of kind `kind` about `subject` in `cluster`.
     pub fn derive(cluster: &str, kind: &str, subject: &str, attempt: u64) -> Self {

@@ -51,6 +51,10 @@ impl Timestamp {
         let (h, mi, s, f) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000);
         format!("{y:04}-{m:02}-{d:02}T{h:02}:{mi:02}:{s:02}.{f:03}Z")
     }
+    /// The UTC day, e.g. `2026-07-20`.
+    pub fn to_date(self) -> String {
+        self.to_rfc3339().chars().take(10).collect()
+    }
     /// When the calendar month (UTC) that contains this point began.
     pub fn month_start(self) -> Self {
         let (year, month, _) = civil_from_days(self.0.div_euclid(86_400_000));

@@ -3,7 +3,7 @@
 //! Decides: which pods count, and which services are remembered. Does not: act on it (see [`crate::core::policy::serving`]), or store
 //! itself: it is kept with the market memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +61,8 @@ impl ServiceMemory {
         }
         let mut after = self.clone();
         after.shortfalls.extend(changed);
-        after.shortfalls.retain(|service, seen| !seen.is_forgotten(at) || pods.values().any(|pod| *pod.workload == *service));
+        let there: BTreeSet<&Workload> = pods.values().map(|pod| &*pod.workload).collect();
+        after.shortfalls.retain(|service, seen| !seen.is_forgotten(at) || there.contains(service));
         Some(after)
     }
 }

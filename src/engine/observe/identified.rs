@@ -24,6 +24,7 @@ impl State {
     pub fn leadership_changed(&mut self) {
         self.unclaimed_since = Shared::default();
         self.identities = None;
+        self.pods_looked_at = None;
         self.unasked_ends.clear();
         self.held_ends = 0;
     }
@@ -70,7 +71,8 @@ impl State {
         if !doubtful.is_empty() {
             nodes.retain(|name, _| !doubtful.contains_key(name));
         }
-        let known = Identified { nodes, doubtful: doubtful.into() };
+        let before = self.identities.take().map(|(_, known)| known.doubtful).filter(|before| **before == doubtful);
+        let known = Identified { nodes, doubtful: before.unwrap_or_else(|| doubtful.into()) };
         self.identities = Some((marks, known));
     }
 }
@@ -103,7 +105,7 @@ mod tests {
     }
 
     fn seen_machine(state: &mut State, machine: Instance) {
-        let value = [(machine.id.clone(), machine)].into();
+        let value = [(machine.id.clone(), machine)].into_iter().collect();
         state.instances.insert("us-east-1".into(), Observed::Known { at: Timestamp(0), value });
     }
 

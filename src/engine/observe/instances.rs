@@ -12,6 +12,7 @@ use super::market::{FIRST_RETRY, later};
 use crate::core::fleet::NoticeKind;
 use crate::core::snapshot::{Observed, PendingNotice};
 use crate::core::units::ids::Region;
+use crate::core::units::shared::Shared;
 use crate::engine::driver::Engine;
 use crate::ports::{Clock, Cloud, Cluster, Ledger};
 
@@ -24,13 +25,18 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             match self.ask("instances", self.cloud.instances(&region, &self.cluster_name)).await {
                 Ok(seen) => {
                     retry = FIRST_RETRY;
-                    let value: BTreeMap<_, _> = seen.into_iter().map(|i| (i.id.clone(), i)).collect();
+                    let value: Shared<BTreeMap<_, _>> = seen.into_iter().map(|i| (i.id.clone(), i)).collect();
                     let changed = {
                         let mut state = self.state();
                         state.learn_from_instances(&region, &value, began);
-                        let known = matches!(state.instances.get(&region), Some(Observed::Known { value: old, .. }) if *old == value);
-                        state.instances.insert(region.clone(), Observed::Known { at: began, value });
-                        !known
+                        let before = match state.instances.get(&region) {
+                            Some(Observed::Known { value: before, .. }) if *before == value => Some(before.clone()),
+                            _ => None,
+                        };
+                        let changed = before.is_none();
+                        // What has not changed stays the same value, which costs the next pass nothing.
+                        state.instances.insert(region.clone(), Observed::Known { at: began, value: before.unwrap_or(value) });
+                        changed
                     };
                     if changed {
                         self.wake.notify_one();

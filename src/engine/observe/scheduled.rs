@@ -22,8 +22,8 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             let pause = match self.ask("scheduled-events", self.cloud.scheduled_events(&region)).await {
                 Ok(seen) => {
                     retry = FIRST_RETRY;
-                    let before = self.state().scheduled.insert(region.clone(), Observed::Known { at, value: seen.clone() });
-                    let known = matches!(before, Some(Observed::Known { value, .. }) if value == seen);
+                    let before = self.state().scheduled.insert(region.clone(), Observed::Known { at, value: seen.clone().into() });
+                    let known = matches!(before, Some(Observed::Known { value, .. }) if *value == seen);
                     if !known && !seen.is_empty() {
                         info!(%region, instances = seen.len(), "EC2 has scheduled events");
                     }

@@ -48,8 +48,11 @@ impl KeptNodes {
             return;
         };
         let class = node.metadata.labels.as_ref().and_then(|l| l.get(names::NODE_CLASS)).map(|c| ClassName::from(c.as_str()));
-        if let Some(class) = class.and_then(|name| view.classes.get(&name)) {
-            read.state.foreign_taints.retain(|key| !class.taints.iter().any(|(of_class, _, _)| of_class == key));
+        match class.map(|name| view.classes.get(&name)) {
+            Some(Some(class)) => read.state.foreign_taints.retain(|key| !class.taints.iter().any(|(of_class, _, _)| of_class == key)),
+            // Of a class that is gone or cannot be read nobody knows the taints: they are not taken for another's, which would move all work off.
+            Some(None) => read.state.foreign_taints.clear(),
+            None => {}
         }
         let others = self.on_node.get(&name).into_iter().flatten().filter_map(|key| self.others.get(key));
         read.state.others = others.map(|(_, pod)| pod.clone()).collect();

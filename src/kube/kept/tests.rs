@@ -196,6 +196,33 @@ fn a_heartbeat_is_no_news_and_a_change_is_news_of_its_part_alone() {
     assert!(!after.nodes.is(&nodes) && after.pods.is(&pods), "no longer Ready");
 }
 
+/// A pool or a class with a word of another version: neither is gone, and no taint of the class becomes another's.
+#[test]
+fn what_cannot_be_read_is_not_gone() {
+    let (watches, mut kept) = (Watches::new("uid".to_owned(), AttributionKeys::default()), Kept::default());
+    let object = |classes: Value, selector: Value| {
+        let spec = json!({ "namespaceSelector": selector, "nodeClasses": classes, "homeRegion": "us-east-1", "maxPricePerGpuHour": "1" });
+        json!({ "metadata": meta(None, "gpus", 1, json!({})), "spec": spec })
+    };
+    let (readable, unreadable) = (object(json!(["class-0"]), json!({})), object(json!(7), json!({})));
+    let unread = |view: &ClusterView| (view.pools.len(), view.unreadable_pools.iter().map(ToString::to_string).collect::<Vec<_>>());
+    tell(&watches.pools, unreadable.clone(), true);
+    assert_eq!(unread(kept.catch_up(&watches)), (0, vec!["gpus".to_owned()]));
+    let selector = json!({ "matchExpressions": [{ "key": "a", "operator": "Tomorrow" }] });
+    tell(&watches.namespaces, json!({ "metadata": meta(None, "ml", 1, json!({})) }), true);
+    tell(&watches.pools, object(json!(["class-0"]), selector), true);
+    assert_eq!(unread(kept.catch_up(&watches)), (0, vec!["gpus".to_owned()]), "a selector that nobody knows");
+    tell(&watches.pools, readable.clone(), true);
+    assert_eq!(unread(kept.catch_up(&watches)), (1, vec![]));
+    tell(&watches.pools, unreadable.clone(), true);
+    tell(&watches.nodes[0], node(0, 0, 2), true);
+    let view = kept.catch_up(&watches);
+    assert_eq!(unread(view), (0, vec!["gpus".to_owned()]));
+    assert!(view.nodes.values().all(|node| node.state.foreign_taints.is_empty()), "the class of this Node is not known");
+    tell(&watches.pools, readable, false);
+    assert_eq!(unread(kept.catch_up(&watches)), (0, vec![]), "deleted");
+}
+
 #[test]
 fn a_list_that_lacks_an_object_takes_it_out_of_the_view() {
     let (watches, mut kept) = (Watches::new("uid".to_owned(), AttributionKeys::default()), Kept::default());

@@ -11,7 +11,7 @@ use super::report::{Report, StepReport};
 use super::workloads::{NAMESPACE, pool};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::lab::error::LabError;
-use crate::lab::progress::say;
+use crate::lab::progress::{Patience, say};
 use crate::lab::start::{Lab, LabOptions, OperatorOptions};
 use crate::lab::wall_clock;
 
@@ -85,19 +85,14 @@ impl Stage {
     where
         F: AsyncFnMut(&mut Stage) -> Result<bool, LabError>,
     {
-        let (began, mut reported) = (Instant::now(), Instant::now());
+        let mut patience = Patience::begin(what, limit_seconds, 10);
         loop {
             self.lab.check()?;
             if so(self).await? {
                 return Ok(true);
             }
-            if began.elapsed() > Duration::from_secs(limit_seconds) {
-                say(&format!("     gave up waiting for {what} after {limit_seconds} s"));
+            if !patience.lasts() {
                 return Ok(false);
-            }
-            if reported.elapsed() > Duration::from_secs(10) {
-                reported = Instant::now();
-                say(&format!("     … {:>3.0} s waiting for {what}", began.elapsed().as_secs_f64()));
             }
             tokio::time::sleep(Duration::from_millis(400)).await;
         }
@@ -165,7 +160,7 @@ fn operator_options(scale: f64) -> OperatorOptions {
         ("LOWTIDE_PRICE_SECONDS", "6".to_owned()),
         ("LOWTIDE_INSTANCE_SECONDS", "2".to_owned()),
     ];
-    OperatorOptions { arguments: Vec::new(), environment: environment.map(|(k, v)| (k.to_owned(), v)).to_vec() }
+    OperatorOptions { environment: environment.map(|(k, v)| (k.to_owned(), v)).to_vec(), ..OperatorOptions::default() }
 }
 
 fn parse(json: &str) -> Value {

@@ -54,6 +54,12 @@ pub(super) fn answer(simulator: &Simulator, method: &Method, path: &str, headers
 }
 
 impl Account {
+    /// The running machine with this private address.
+    pub(super) fn running_at(&self, address: &str) -> Option<InstanceId> {
+        let here = |instance: &&Instance| instance.state == InstanceState::Running && instance.private_ip == address;
+        self.instances.values().find(here).map(|instance| instance.id.clone())
+    }
+
     fn open_metadata_session(&mut self, id: &InstanceId, length: Millis, now: Timestamp) -> String {
         let token = self.new_id("AQAEA");
         self.imds_tokens.retain(|_, until| *until > now);

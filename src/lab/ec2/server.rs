@@ -2,13 +2,14 @@
 //! are not verified. The only clock of the simulator is read here.
 
 use std::future::{Future, IntoFuture};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Bytes, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
@@ -29,6 +30,8 @@ use super::{control, identity, imds, pricing, sqs, xml};
 
 /// Requests are small; more than this is a mistake.
 const LARGEST_BODY: usize = 1 << 20;
+/// `HttpPutResponseHopLimit` of machines that say nothing else.
+const METADATA_HOPS: u32 = 1;
 /// How long open calls have after the order to end.
 const LAST_CALLS: Duration = Duration::from_millis(500);
 /// Access key ids that begin like this are refused, so that wrong credentials can be tried.
@@ -39,6 +42,9 @@ const INVALID_KEY_PREFIX: &str = "INVALID";
 pub struct SimulatorConfig {
     /// The account's behaviour.
     pub settings: AccountSettings,
+    /// Where instance metadata is served to machines, which are known by their private address: 169.254.169.254:80 on the router of real
+    /// ones. Without it, it is only under `/_imds/`.
+    pub metadata_address: Option<SocketAddr>,
 }
 
 /// Why a simulator could not run.
@@ -121,7 +127,16 @@ pub async fn serve(
         requests: AtomicU64::new(0),
         recording: Recording::open(listener.local_addr()?.port())?,
     };
-    let router = Router::new().fallback(answer).with_state(Arc::new(simulator));
+    let simulator = Arc::new(simulator);
+    if let Some(address) = config.metadata_address {
+        let listener = tokio::net::TcpListener::bind(address).await?;
+        // The hop limit that lowtide's launch templates ask for: the answer ends at the machine and reaches no pod behind it.
+        listener.set_ttl(METADATA_HOPS)?;
+        let router = Router::new().fallback(metadata).with_state(simulator.clone());
+        let served = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).into_future();
+        tokio::spawn(served);
+    }
+    let router = Router::new().fallback(answer).with_state(simulator);
     let shutdown = shutdown.shared();
     let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone()).into_future();
     // Open calls may finish, but a queue reader that waits its 20 s does not hold the end up.
@@ -134,6 +149,16 @@ pub async fn serve(
         () = overdue => {}
     }
     Ok(())
+}
+
+/// A request to the metadata address, answered for the machine that it came from.
+async fn metadata(State(simulator): State<Arc<Simulator>>, ConnectInfo(from): ConnectInfo<SocketAddr>, request: Request) -> Response {
+    let machine = simulator.account().0.running_at(&from.ip().to_string());
+    let Some(id) = machine else {
+        return (StatusCode::NOT_FOUND, "no running instance has this address").into_response();
+    };
+    let path = format!("{id}{}", request.uri().path());
+    imds::answer(&simulator, request.method(), &path, request.headers())
 }
 
 async fn answer(State(simulator): State<Arc<Simulator>>, request: Request) -> Response {

@@ -293,6 +293,7 @@ async fn take_period(
         let made = sqlx::query(AssertSqlSafe(sql)).bind(payer).bind(period).execute(&mut *connection).await;
         made.map_err(doing(what))?;
     }
+    statement::refuse_what_has_not_begun(connection, &cell, checks).await?;
     super::bill_checks::look(connection, &cell, version.delivery.made_at.as_deref(), holds.as_ref(), checks).await?;
     run(connection, "find what differs", DIFFERENCE).await?;
     let invoiced = invoiced(connection, payer, period).await?;

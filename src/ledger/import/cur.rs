@@ -135,7 +135,7 @@ pub(super) fn read_line(line: &Line, rates: &Rates, checks: &mut Checks) -> Resu
         (None, Some(_)) => line.time("bill_billing_period_start_date")?,
         _ => line.time("line_item_usage_start_date")?,
     };
-    let to = line.get("line_item_usage_end_date").map_or(Ok(from), |_| line.time("line_item_usage_end_date"))?.max(from);
+    let to = line.get("line_item_usage_end_date").map_or(Ok(from), |_| line.time("line_item_usage_end_date"))?;
     let kind = kind_of(line_type, usage_type, resource, instance.is_some());
     let rate = rates.of(line, "line_item_currency_code", from)?;
     let (cost, net) = amounts(line, line_type)?;
@@ -147,6 +147,14 @@ pub(super) fn read_line(line: &Line, rates: &Rates, checks: &mut Checks) -> Resu
         })?;
     }
     let machine = matches!(kind, "usage" | "commitment") && instance.is_some();
+    // AWS writes taxes that end before they start; hours of a machine it does not.
+    if machine && to < from {
+        checks.refuse(Check::BeyondReason, || {
+            let end = line.get("line_item_usage_end_date").unwrap_or_default();
+            line.fault("line_item_usage_end_date", end, "a time that is not before line_item_usage_start_date").to_string()
+        })?;
+    }
+    let to = to.max(from);
     let text = |name: &str| line.get(name).unwrap_or_default().to_owned();
     let identity = |id: &str| format!("{id} {} {line_type}", line.get("identity_time_interval").unwrap_or_default());
     let account = text("line_item_usage_account_id");
@@ -340,12 +348,13 @@ mod tests {
             (good.replace("0.5,0", ",0"), "line_item_usage_amount holds \"nothing\""),
             (good.replace("INV-1,", ""), "15 values for 16 columns"),
             (good.replace("0.04565", "10000001"), "accept beyond-reason"),
+            (good.replace("08:00:00", "06:00:00"), "a time that is not before line_item_usage_start_date"),
         ] {
             let fault = read(&[text]).unwrap_err();
             assert!(fault.contains(said), "{fault}");
         }
-        let backwards = read(&[good.replace("08:00:00", "06:00:00")]).unwrap();
-        assert_eq!(backwards[0].from, backwards[0].to, "an end before the start is a point");
+        let backwards = read(&[good.replace("Usage,", "Tax,").replace("08:00:00", "06:00:00")]).unwrap();
+        assert_eq!(backwards[0].from, backwards[0].to, "of a tax, as AWS writes them, an end before the start is a point");
         for (name, known) in [("line_item_blended_rate", true), ("resource_tags_user_team", true), ("kosten", false)] {
             assert_eq!(is_known_column(name), known, "{name}");
         }

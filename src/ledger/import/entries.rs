@@ -70,6 +70,7 @@ pub(super) async fn new_version<K: Ord + Clone>(
         let outcome = Outcome { id: holds.id, version: holds.version, cell, changes, same: true };
         return Ok(Version { outcome, differences });
     }
+    statement::refuse_what_has_not_begun(connection, &cell, checks).await?;
     refuse(checks, holds.as_ref())?;
     let version = next_version(connection, &cell).await?;
     let new = New {

@@ -40,6 +40,7 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
     if let Some((id, version)) = taken_before(connection, &cell, &files).await? {
         return Ok(vec![Outcome { cell, id, version, changes: Changes::default(), same: true }]);
     }
+    statement::refuse_what_has_not_begun(connection, &cell, &mut options.checks).await?;
     once(connection, &mut options.checks).await?;
     run(connection, DIFFERENCE).await?;
     let changes = changes(connection).await?;

@@ -74,7 +74,7 @@ impl Rates {
         }
         let held = self.by_currency.get(&currency).and_then(|days| days.range(..=at).next_back());
         let none = || {
-            let day: String = at.to_rfc3339().chars().take(10).collect();
+            let day = at.to_date();
             line.fault(column, &currency, &format!("USD, or a currency with a rate for {day} or before: give a file of rates with --rates"))
         };
         held.map(|(_, rate)| Rate(*rate)).ok_or_else(none)

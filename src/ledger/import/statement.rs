@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::checks::Checks;
+use super::ImportFault;
+use super::checks::{Check, Checks};
 use super::reading::ReadFile;
 use crate::core::units::ids::derive_uuid;
 use crate::core::units::money::BilledUsd;
@@ -114,11 +115,10 @@ pub struct Changes {
 
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let days = |at: Timestamp| at.to_rfc3339().chars().take(10).collect::<String>();
         let Outcome { cell: Cell { kind, source, from, .. }, version, changes: Changes { new, changed, gone }, same, .. } = self;
         let kind = kind.as_str();
         let of = if source == kind { String::new() } else { format!(" of {source}") };
-        let what = format!("{kind}{of} for {}", days(*from));
+        let what = format!("{kind}{of} for {}", from.to_date());
         if *same {
             return write!(f, "{what}: already there as version {version}");
         }
@@ -165,6 +165,17 @@ pub(super) async fn next_version(connection: &mut PgConnection, cell: &Cell) -> 
 /// The id of a version.
 pub(super) fn id_of(cell: &Cell, version: i32) -> Uuid {
     derive_uuid(&["statement", cell.kind.as_str(), &cell.source, &cell.from.0.to_string(), &version.to_string()])
+}
+
+/// Refuses a period that has not begun: whoever reads a date wrongly, as day and month exchanged, lands there. A day is let pass, for clocks and time zones.
+pub(super) async fn refuse_what_has_not_begun(connection: &mut PgConnection, cell: &Cell, checks: &mut Checks) -> Result<(), ImportFault> {
+    let ahead = sqlx::query_scalar("SELECT $1::timestamptz > now() + interval '1 day'").bind(cell.from.to_rfc3339());
+    if !ahead.fetch_one(connection).await.map_err(LedgerFault::during("ask what day it is"))? {
+        return Ok(());
+    }
+    checks.refuse(Check::BeyondReason, || {
+        format!("the {} of {} is about {}, which has not begun: is the date right?", cell.kind.as_str(), cell.source, cell.from.to_date())
+    })
 }
 
 /// Puts a version on record.

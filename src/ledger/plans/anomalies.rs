@@ -74,13 +74,17 @@ pub struct Found {
 /// `(untagged)` stands for a team that is not known.
 const OWNER: &str = "coalesce(team, '(untagged)') AS team, coalesce(service, workload_name, '(none)') AS service";
 
-/// Costs by owner and hour, in micro-dollars.
-async fn hourly(connection: &mut PgConnection, from: Timestamp, to: Timestamp) -> Result<BTreeMap<(String, String), Hours>, LedgerFault> {
-    let sql = format!(
+/// What anomalies are looked for in: costs by owner and hour from `$1` to `$2`, in micro-dollars.
+pub fn hourly_sql() -> String {
+    format!(
         "SELECT {OWNER}, ledger.ms(hour) / {HOUR} AS hour, (sum(cost_usd) * 1000000)::bigint AS micro
          FROM ledger.hourly_cost($1::text::timestamptz, $2::text::timestamptz) GROUP BY 1, 2, 3"
-    );
-    let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(from.to_rfc3339()).bind(to.to_rfc3339());
+    )
+}
+
+/// Costs by owner and hour, in micro-dollars.
+async fn hourly(connection: &mut PgConnection, from: Timestamp, to: Timestamp) -> Result<BTreeMap<(String, String), Hours>, LedgerFault> {
+    let query = sqlx::query(sqlx::AssertSqlSafe(hourly_sql())).bind(from.to_rfc3339()).bind(to.to_rfc3339());
     let rows = query.fetch_all(connection).await.map_err(LedgerFault::during("read costs by hour"))?;
     let mut costs: BTreeMap<(String, String), Hours> = BTreeMap::new();
     for row in rows {

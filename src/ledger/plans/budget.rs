@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use sqlx::{Connection, PgConnection, Row};
 
-use super::{day_of, two_decimals};
+use super::two_decimals;
 use crate::core::accounting::pace::{Heading, heading};
 use crate::core::units::money::MicroUsd;
 use crate::core::units::time::{Millis, Timestamp};
@@ -150,8 +150,9 @@ pub struct Standing {
     pub mostly: Option<(String, MicroUsd)>,
 }
 
-/// One statement for all budgets: which row holds, what was spent in the month and in the last seven full days, and the largest step.
-const STANDINGS: &str = "
+/// One statement for all budgets: which row holds, what was spent in the month and in the last seven full days, and the largest step. `$1` is the month's first
+/// day, `$2` today, and `$3` to `$4` the days of the pace.
+pub const STANDINGS: &str = "
 WITH held AS (
     SELECT DISTINCT ON (name) * FROM ledger.budget WHERE from_month <= $1::text::date AND entered_at < (SELECT ledger.known_before()) ORDER BY name, from_month DESC, n DESC
 ), live AS (SELECT * FROM held WHERE monthly_usd IS NOT NULL),
@@ -182,9 +183,12 @@ FROM live b LEFT JOIN sums s USING (name) LEFT JOIN largest l USING (name) ORDER
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
 pub async fn standings(connection: &mut PgConnection, month: &Month, now: Timestamp) -> Result<Vec<Standing>, LedgerFault> {
-    let query =
-        sqlx::query(STANDINGS).bind(month.first_day()).bind(day_of(now)).bind(day_of(now - Millis::from_hours(7 * 24))).bind(day_of(now));
-    let current = day_of(now).starts_with(&month.to_string());
+    let query = sqlx::query(STANDINGS)
+        .bind(month.first_day())
+        .bind(now.to_date())
+        .bind((now - Millis::from_hours(7 * 24)).to_date())
+        .bind(now.to_date());
+    let current = now.to_date().starts_with(&month.to_string());
     let rows = query.fetch_all(connection).await.map_err(LedgerFault::during("read the budgets"))?;
     let standing = |row: &sqlx::postgres::PgRow| -> Result<Standing, sqlx::Error> {
         let (plan, spent): (i64, i64) = (row.try_get("plan")?, row.try_get("spent")?);
@@ -220,7 +224,7 @@ pub async fn report(connection: &mut PgConnection, month: &Month, now: Timestamp
             Some(two_decimals(s.spent)),
             percent,
             Some(two_decimals(s.heading.expected)),
-            s.heading.exhausted_at.map(day_of),
+            s.heading.exhausted_at.map(Timestamp::to_date),
             mostly,
         ]
     });

@@ -4,7 +4,7 @@
 
 use sqlx::{PgConnection, Row};
 
-use super::{anomalies, budget, day_of};
+use super::{anomalies, budget};
 use crate::core::units::money::MicroUsd;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::ledger::report::Month;
@@ -26,10 +26,10 @@ pub async fn may_read(connection: &mut PgConnection) -> Result<bool, LedgerFault
 /// [`LedgerFault`] when Postgres refuses or does not answer.
 pub async fn read(connection: &mut PgConnection, now: Timestamp) -> Result<FinanceFigures, LedgerFault> {
     let mut figures = FinanceFigures::default();
-    let month_text: String = day_of(now).chars().take(7).collect();
+    let month_text: String = now.to_date().chars().take(7).collect();
     let sql = "SELECT coalesce(team, '(untagged)') AS team, (sum(spend_usd) * 1000000)::bigint AS spend, (sum(net_saving_b1_usd) * 1000000)::bigint AS saving
                FROM ledger.savings_daily WHERE day >= ($1 || '-01')::date AND day <= $2::text::date GROUP BY 1";
-    let rows = sqlx::query(sql).bind(&month_text).bind(day_of(now)).fetch_all(&mut *connection).await;
+    let rows = sqlx::query(sql).bind(&month_text).bind(now.to_date()).fetch_all(&mut *connection).await;
     for row in rows.map_err(LedgerFault::during("read the month by team"))? {
         let read =
             || -> Result<(String, i64, i64), sqlx::Error> { Ok((row.try_get("team")?, row.try_get("spend")?, row.try_get("saving")?)) };

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use sqlx::{PgConnection, Row};
 
-use super::day_of;
 use crate::core::accounting::forecast::{Calibration, DayOf, Days, LEAST_DAYS, Range, Scenario, calibrate, forecast};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::ledger::report::{Month, Report};
@@ -77,14 +76,16 @@ pub struct Forecast {
     pub calibration: Calibration,
 }
 
-/// Full UTC days before `now` with their components. Boot, idle, moves and drains are machine costs of the work they were for.
-async fn history(connection: &mut PgConnection, now: Timestamp) -> Result<Days, LedgerFault> {
-    let sql = "SELECT (day - date '1970-01-01')::bigint AS day, CASE WHEN line = 'overhead' AND component IS NULL THEN 'api' ELSE coalesce(component, '(untagged)') END AS component,
+/// What forecasts are made from: full days by component, from `$1` to `$2`.
+pub const HISTORY: &str = "SELECT (day - date '1970-01-01')::bigint AS day, CASE WHEN line = 'overhead' AND component IS NULL THEN 'api' ELSE coalesce(component, '(untagged)') END AS component,
                       (sum(gpu_ms) / 3600000.0)::float8 AS gpu_hours, coalesce(sum(cost_usd) FILTER (WHERE line NOT IN ('overhead', 'egress')), 0)::float8 AS machines,
                       coalesce(sum(b0_usd + without_b0_usd) FILTER (WHERE line NOT IN ('overhead', 'egress')), 0)::float8 AS on_demand,
                       coalesce(sum(cost_usd) FILTER (WHERE line IN ('overhead', 'egress')), 0)::float8 AS other
                FROM ledger.share_daily WHERE day >= $1::text::date AND day < $2::text::date GROUP BY 1, 2 ORDER BY 1";
-    let query = sqlx::query(sql).bind(day_of(now - Millis(READ_DAYS * DAY))).bind(day_of(now));
+
+/// Full UTC days before `now` with their components. Boot, idle, moves and drains are machine costs of the work they were for.
+async fn history(connection: &mut PgConnection, now: Timestamp) -> Result<Days, LedgerFault> {
+    let query = sqlx::query(HISTORY).bind((now - Millis(READ_DAYS * DAY)).to_date()).bind(now.to_date());
     let rows = query.fetch_all(connection).await.map_err(LedgerFault::during("read costs by day"))?;
     let mut days: BTreeMap<i64, BTreeMap<String, DayOf>> = BTreeMap::new();
     for row in rows {
@@ -215,8 +216,11 @@ pub async fn outcome(connection: &mut PgConnection, now: Timestamp) -> Result<Re
                CASE WHEN coalesce(s.usd, 0) BETWEEN f.low_usd AND f.high_usd THEN 'held' ELSE 'missed' END AS outcome
         FROM ledger.forecast f LEFT JOIN sums s ON s.month = f.month AND s.component = f.component
         WHERE f.month + interval '1 month' <= $1::text::date AND f.made_at < (SELECT ledger.known_before()) ORDER BY f.month DESC, f.n";
-    let rows =
-        sqlx::query(sql).bind(day_of(now)).fetch_all(connection).await.map_err(LedgerFault::during("hold forecasts against what came"))?;
+    let rows = sqlx::query(sql)
+        .bind(now.to_date())
+        .fetch_all(connection)
+        .await
+        .map_err(LedgerFault::during("hold forecasts against what came"))?;
     let columns = ["made_on", "month", "scenario", "component", "low_usd", "middle_usd", "high_usd", "actual_usd", "outcome"];
     let text = |row: &sqlx::postgres::PgRow| columns.map(|name| row.try_get::<Option<String>, _>(name).ok().flatten()).to_vec();
     let rows: Vec<Vec<Option<String>>> = rows.iter().map(text).collect();

@@ -13,12 +13,6 @@ pub mod figures;
 pub mod forecast;
 
 use crate::core::units::money::MicroUsd;
-use crate::core::units::time::Timestamp;
-
-/// The UTC day of a point in time, as `2026-07-20`.
-fn day_of(at: Timestamp) -> String {
-    at.to_rfc3339().chars().take(10).collect()
-}
 
 /// Dollars with two decimals, for tables of plans.
 fn two_decimals(amount: MicroUsd) -> String {

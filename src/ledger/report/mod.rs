@@ -18,9 +18,9 @@ mod variance;
 pub use cost::cost;
 pub use export::{View, export};
 pub use refusals::{RefusalsBy, RefusalsOnly, refusals};
-pub use reliability::{ReliabilityBy, ReliabilityOnly, reliability, trust};
+pub use reliability::{ReliabilityBy, ReliabilityOnly, TRUST_SQL, reliability, trust};
 pub use retags::retags;
-pub use savings::savings;
+pub use savings::{savings, savings_sql};
 pub use statements::statements;
 pub use unit_cost::{groups_unit_costs, unit_costs};
 pub use unit_economics::{EconomicsBy, EconomicsFault, EconomicsOnly, unit_economics};
@@ -52,6 +52,8 @@ pub enum By {
     Component,
     /// The workload: namespace and name; of other costs that name none the item.
     Workload,
+    /// The workload's namespace.
+    Namespace,
     /// UTC day.
     Day,
     /// Calendar month, UTC.
@@ -78,6 +80,7 @@ impl By {
             By::Workload => {
                 "coalesce(CASE workload_namespace WHEN '' THEN workload_name ELSE workload_namespace || '/' || workload_name END, '(none)')"
             }
+            By::Namespace => "coalesce(nullif(workload_namespace, ''), '(none)')",
             By::Day => "day::text",
             By::Month => "to_char(day, 'YYYY-MM')",
             By::Line => "line",
@@ -96,6 +99,7 @@ impl By {
             By::ProductArea => "product_area",
             By::Component => "component",
             By::Workload => "workload",
+            By::Namespace => "namespace",
             By::Day => "day",
             By::Month => "month",
             By::Line => "line",
@@ -178,6 +182,11 @@ impl std::str::FromStr for Only {
 }
 
 impl Only {
+    /// What has this value of `by`.
+    pub fn new(by: By, value: impl Into<String>) -> Only {
+        Only { by, value: value.into() }
+    }
+
     /// Of what.
     pub fn by(&self) -> By {
         self.by

@@ -150,14 +150,16 @@ fn taken_back(report: &Report) -> String {
     format!("EC2 took back {taken} of {machines} machines ({:.1} %)", 100.0 * taken as f64 / machines as f64)
 }
 
+/// The statement behind [`trust`]: `$1` is the first day and `$2` the day after the last; NULL for the last 30 days.
+pub const TRUST_SQL: &str = "SELECT item, usd::numeric(24,6)::text AS usd, share_percent::text AS percent, count::text
+               FROM ledger.trust_of(coalesce($1::date, (now() AT TIME ZONE 'UTC')::date - 30), coalesce($2::date, (now() AT TIME ZONE 'UTC')::date + 1))";
+
 /// How far the figures of these days can be relied on.
 ///
 /// # Errors
 /// [`LedgerFault`] when Postgres refuses or does not answer.
 pub async fn trust(connection: &mut PgConnection, days: &Days) -> Result<Report, LedgerFault> {
-    let sql = "SELECT item, usd::numeric(24,6)::text AS usd, share_percent::text AS percent, count::text
-               FROM ledger.trust_of(coalesce($1::date, (now() AT TIME ZONE 'UTC')::date - 30), coalesce($2::date, (now() AT TIME ZONE 'UTC')::date + 1))";
-    let mut report = ask(connection, sql.to_owned(), days).await?;
+    let mut report = ask(connection, TRUST_SQL.to_owned(), days).await?;
     report.sentence = trust_sentence(&report);
     with_day_of_knowledge(connection, report).await
 }

@@ -8,12 +8,9 @@ use super::{Days, IN_DAYS, Keys, Only, Report, ask, cents, condition, dollars, k
 use crate::core::units::money::MicroUsd;
 use crate::ledger::store::LedgerFault;
 
-/// Spend, what it would have cost otherwise, and what was saved, net.
-///
-/// # Errors
-/// [`LedgerFault`] when Postgres refuses or does not answer.
-pub async fn savings(connection: &mut PgConnection, days: &Days, by: impl Into<Keys>, only: &[Only]) -> Result<Report, LedgerFault> {
-    let keys = by.into();
+/// The statement behind [`savings`]: `$1` is the first day and `$2` the day after the last; NULL for the last 30 days. `as_of`: of what was known by the day
+/// that the session's `lowtide.as_of` names.
+pub fn savings_sql(keys: &Keys, only: &[Only], as_of: bool) -> String {
     let (named, names, columns, condition) = (keys.named(), keys.names(), keys.columns(), condition(only));
     // Sums by owner and line first, and what is rolled up apart from the few shares that are not: of both together the planner expects so
     // many groups that it sorts all sums, and by one process.
@@ -24,11 +21,11 @@ pub async fn savings(connection: &mut PgConnection, days: &Days, by: impl Into<K
              FROM ledger.{view} WHERE {IN_DAYS}{condition} GROUP BY {names}, line"
         )
     };
-    let sums = match known_by(connection).await? {
-        None => format!("{} UNION ALL {}", sums_of("share_rolled_up"), sums_of("share_not_rolled_up")),
-        Some(_) => sums_of("share_as_of"),
+    let sums = match as_of {
+        false => format!("{} UNION ALL {}", sums_of("share_rolled_up"), sums_of("share_not_rolled_up")),
+        true => sums_of("share_as_of"),
     };
-    let sql = format!(
+    format!(
         "WITH a AS ({sums}), s AS (
              SELECT {names}, grouping(key0) AS is_total,
                     coalesce(sum(spend) FILTER (WHERE ledger.is_use(line)), 0) AS spend, sum(b0) AS b0,
@@ -49,7 +46,16 @@ pub async fn savings(connection: &mut PgConnection, days: &Days, by: impl Into<K
                 round(100 * (b1 - spend) / nullif(b1, 0), 1)::text AS net_saving_percent, no_b1::numeric(24,6)::text AS spend_without_b1_usd,
                 ledger.basis_of(running, spend, feed, bill, 0) AS basis, coalesce(beside, 0)::numeric(24,6)::text AS beside_usd
          FROM s ORDER BY is_total, spend DESC, {names}"
-    );
+    )
+}
+
+/// Spend, what it would have cost otherwise, and what was saved, net.
+///
+/// # Errors
+/// [`LedgerFault`] when Postgres refuses or does not answer.
+pub async fn savings(connection: &mut PgConnection, days: &Days, by: impl Into<Keys>, only: &[Only]) -> Result<Report, LedgerFault> {
+    let as_of = known_by(connection).await?.is_some();
+    let sql = savings_sql(&by.into(), only, as_of);
     let mut report = ask(connection, sql, days).await?;
     report.sentence = savings_sentence(&report);
     with_day_of_knowledge(connection, report).await

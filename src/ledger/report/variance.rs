@@ -69,7 +69,7 @@ impl std::str::FromStr for VarianceKey {
         }
         <By as clap::ValueEnum>::from_str(&text.replace('_', "-"), false)
             .map(VarianceKey::By)
-            .map_err(|_| "expected step, workload, team, service, environment, cost-center, product-area, component, region, instance-type or capacity-type".into())
+            .map_err(|_| "expected step, workload, namespace, team, service, environment, cost-center, product-area, component, region, instance-type or capacity-type".into())
     }
 }
 

@@ -111,10 +111,13 @@ pub fn propose(ours: &Ours, allowed: &Allowed, machine: &Instance, prices: Adopt
 
 fn spec_for(ours: &Ours, machine: &Instance, prices: AdoptedPrices) -> Result<(ClaimName, ClaimSpec), String> {
     let tag = |key: &str| machine.tags.get(key).filter(|text| !text.is_empty());
-    let name = ClaimName::from(tag(tags::CLAIM).ok_or_else(|| format!("it has no tag {}: lowtide did not launch it", tags::CLAIM))?);
-    if ours.claims.contains_key(&name) || ours.unreadable.contains_key(&name) {
-        return Err(format!("a claim {name} is there already, for another machine"));
-    }
+    let tagged = ClaimName::from(tag(tags::CLAIM).ok_or_else(|| format!("it has no tag {}: lowtide did not launch it", tags::CLAIM))?);
+    let name = match ours.claims.contains_key(&tagged) || ours.unreadable.contains_key(&tagged) {
+        false => tagged,
+        true if machine.is_alive() => return Err(format!("a claim {tagged} is there already, for another machine")),
+        // The pod was bought for again under the same name. Books go by the claim's uid, so those of one that has ended are closed under any name.
+        true => ClaimName::derive(&["adopted", machine.id.as_str()]),
+    };
     let pool = PoolName::from(tag(tags::POOL).ok_or_else(|| format!("it has no tag {}", tags::POOL))?);
     if !ours.pools.contains_key(&pool) {
         return Err(format!("there is no GpuNodePool {pool}: create it first, its policy holds for the machine"));

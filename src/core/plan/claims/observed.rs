@@ -23,8 +23,9 @@ pub(in crate::core::plan) fn observed_instance<'a>(pass: &Pass<'a>, claim: &Clai
     }
 }
 
-/// When the claim's region was last looked at.
+/// When the claim's region was last looked at: a plan that goes by it is made again after the next look.
 pub(in crate::core::plan) fn observed_at(pass: &Pass, claim: &Claim) -> Option<Timestamp> {
+    pass.looks_matter.set(true);
     match pass.world.instances.get(&claim.spec.capacity.region) {
         Some(Observed::Known { at, .. }) => Some(*at),
         _ => None,
@@ -41,12 +42,15 @@ pub(in crate::core::plan) enum Fate {
 pub(in crate::core::plan) fn fate(pass: &Pass, claim: &Claim) -> Fate {
     // A kubelet that reports is a machine that runs, whatever EC2's answer leaves out (a tag that somebody removed hides it).
     let reports = || pass.index.node_on(claim.status.instance.as_ref()).is_some_and(|node| node.ready);
-    match (observed_instance(pass, claim), observed_at(pass, claim), claim.status.launched_at) {
-        (Some(i), _, _) if matches!(i.state, InstanceState::Pending | InstanceState::Running) => Fate::Alive,
-        (Some(i), _, _) => Fate::Ended(Some(i.clone())),
-        // EC2 may not show an instance it just gave us; later, not shown is gone.
-        (None, _, _) if reports() => Fate::Unknown,
-        (None, Some(looked), Some(launched))
+    match observed_instance(pass, claim) {
+        Some(i) if matches!(i.state, InstanceState::Pending | InstanceState::Running) => return Fate::Alive,
+        Some(i) => return Fate::Ended(Some(i.clone())),
+        None => {}
+    }
+    // EC2 may not show an instance it just gave us; later, not shown is gone.
+    match (observed_at(pass, claim), claim.status.launched_at) {
+        _ if reports() => Fate::Unknown,
+        (Some(looked), Some(launched))
             if (looked + pass.world.ec2_ahead.unwrap_or(Millis::ZERO)).since(launched) > pass.settings.read_after_write_lag =>
         {
             Fate::Ended(None)

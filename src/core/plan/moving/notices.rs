@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use super::super::claims::observed::observed_instance;
+use super::super::claims::observed::{observed_at, observed_instance};
 use super::super::pass::Pass;
 use super::{maintenance, warnings};
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
 use crate::core::fleet::{Claim, Instance, InstanceState, InterruptionMark, MoveMark, NoticeKind, Trigger, tags};
 use crate::core::market::CapacityType;
 use crate::core::record::{LedgerRecord, Outcome};
-use crate::core::snapshot::{Lane, Observed, PendingNotice};
+use crate::core::snapshot::{Lane, PendingNotice};
 use crate::core::units::ids::ClaimName;
 use crate::core::units::time::Millis;
 
@@ -90,10 +90,7 @@ fn cannot_be(pass: &Pass, claim: &Claim, pending: &PendingNotice) -> Option<&'st
     if claim.spec.capacity.capacity_type != CapacityType::Spot {
         return Some("EC2 interrupts spot capacity alone");
     }
-    let looked_at = match pass.world.instances.get(&claim.spec.capacity.region) {
-        Some(Observed::Known { at, .. }) => *at,
-        _ => return None,
-    };
+    let looked_at = observed_at(pass, claim)?;
     let runs_on = observed_instance(pass, claim).is_some_and(|i| i.state == InstanceState::Running && i.spot_request_status.is_none());
     let over = notice.sent_at + pass.settings.notice_window + OLD_AFTER < looked_at;
     (over && runs_on).then_some("its time is over and EC2 runs the machine on")

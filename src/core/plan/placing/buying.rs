@@ -23,7 +23,7 @@ use crate::core::market::{Capacity, CapacityType, Offer, PriceSource};
 use crate::core::placement::{self, Demand, Placement, PlacementRequest, PlannedMachine, Target};
 use crate::core::record::{Counterfactuals, Decision, JudgedOffer, Judgement, LedgerRecord, Outcome, code_of};
 use crate::core::snapshot::Lane;
-use crate::core::units::ids::{ClaimName, DecisionId, ReservationId, derive_uuid};
+use crate::core::units::ids::{ClaimName, DecisionId, ReservationId};
 use crate::core::units::shared::Shared;
 use crate::core::workload::need::Need;
 use crate::core::workload::{Baseline, Mobility, Pod, Replaces};
@@ -325,8 +325,7 @@ pub(in crate::core::plan) fn buy_ahead(
     let judgement = Shared::from(placement::judge_chosen(request, need, policy, Some(&machine.capacity)));
     let otherwise = otherwise(request, need, &judgement, pool);
     let Some(mut decision) = decision(pass, Outcome::Launch, pool, need, &pods, (judgement, otherwise)) else { return false };
-    let id = derive_uuid(&["takes-over", old.uid.as_str(), &pass.now.0.to_string()]).simple().to_string();
-    let name = ClaimName::from(format!("lt-{}", &id[..12]));
+    let name = ClaimName::derive(&["takes-over", old.uid.as_str(), &pass.now.0.to_string()]);
     decision.trigger = trigger;
     decision.from_claim = Some(old.name.clone());
     decision.claim = Some(name.clone());
@@ -346,16 +345,16 @@ pub(in crate::core::plan) fn buy_ahead(
 /// Claim names are made of the first pod and its attempt: two operators that decide the same collide on the name, and only one buys.
 /// Where another pod has taken the place that was bought for this one, the next name follows from that claim.
 fn claim_name(pass: &Pass, pod: &Pod) -> ClaimName {
-    let (mut name, mut after, attempt) = (String::new(), String::new(), pass.world.held(pod).attempt.to_string());
+    let attempt = pass.world.held(pod).attempt.to_string();
+    let name_after = |after: &str| ClaimName::derive(&["claim", pod.identity.uid.as_str(), &attempt, after]);
+    let mut name = name_after("");
     for _ in 0..=pass.claims.len() {
-        let id = derive_uuid(&["claim", pod.identity.uid.as_str(), &attempt, &after]).simple().to_string();
-        name = format!("lt-{}", &id[..12]);
-        match pass.claims.get(&ClaimName::from(name.as_str())) {
-            Some(taken) => after = taken.uid.to_string(),
+        match pass.claims.get(&name) {
+            Some(taken) => name = name_after(taken.uid.as_str()),
             None => break,
         }
     }
-    ClaimName::from(name)
+    name
 }
 
 /// Pods of one need and one reason, and the demand of one of them.

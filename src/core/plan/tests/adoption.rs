@@ -133,6 +133,28 @@ fn the_books_of_a_machine_that_ended_without_a_claim_are_closed_when_that_is_ask
     assert_eq!(closed(&toy), opened, "under the uid that the ledger knows");
 }
 
+/// After a backup was restored its pod was bought for again, under the name that the machine still carries.
+#[test]
+fn the_books_of_a_machine_that_ended_are_closed_though_its_name_is_taken() {
+    let mut toy = Toy::new();
+    toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(600);
+    let (name, taken) = toy.world.claims.iter().map(|(name, claim)| (name.clone(), claim.clone())).next().unwrap();
+    toy.world.claims = BTreeMap::new().into();
+    let machine = toy.all_instances().remove(0);
+    toy.run(5);
+    let (uid, status) = ("of-the-next".into(), ClaimStatus::default());
+    let spec = crate::core::fleet::ClaimSpec { books: None, ..taken.spec };
+    toy.world.claims.insert(name.clone(), Claim { uid, status, spec, ..taken });
+    let allowed = Allowed { ended: true, ..Allowed::default() };
+    let said = proposed(&toy, &allowed);
+    assert!(matches!(&said[0], Some(Proposal::Leave { because }) if because.contains("is there already")), "it runs: {said:?}");
+    toy.end_instance(&machine.id, "Server.SpotInstanceTermination");
+    let said = proposed(&toy, &allowed);
+    let Some(Proposal::Adopt { name: other, spec, .. }) = &said[0] else { panic!("{said:?}") };
+    assert!(*other != name && spec.books.is_some(), "{said:?}");
+}
+
 #[test]
 fn a_machine_that_cannot_stand_in_this_cluster_says_why() {
     let mut toy = Toy::new();

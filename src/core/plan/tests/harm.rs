@@ -24,6 +24,21 @@ fn working(machines: usize) -> Toy {
     toy
 }
 
+/// As after a rollback: the pool has a word that this version does not know.
+#[test]
+fn a_node_pool_that_cannot_be_read_ends_nothing_and_one_that_is_gone_is_drained() {
+    let mut toy = working(3);
+    let (pools, machines) = (std::mem::take(&mut toy.world.pools), toy.running());
+    toy.world.unreadable_pools = pools.keys().cloned().collect();
+    toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(900);
+    assert_eq!(toy.running(), machines, "nothing ends, and nothing is bought");
+    assert!(toy.world.claims.values().all(|claim| claim.status.moving.is_none()));
+    toy.world.unreadable_pools.clear();
+    toy.run(30);
+    assert!(toy.world.claims.values().all(|claim| claim.status.moving.as_ref().is_some_and(|mark| mark.trigger == Trigger::Deleted)));
+}
+
 /// As an API server that was built again, or restored: no claims, no pods, no nodes.
 fn forget_everything(toy: &mut Toy) {
     (toy.world.claims, toy.world.pods, toy.world.nodes) = Default::default();

@@ -33,7 +33,7 @@ fn retirement(not_before: Timestamp) -> ScheduledEvent {
 fn shown(toy: &mut Toy, events: &[(&InstanceId, ScheduledEvent)]) {
     let value: BTreeMap<InstanceId, ScheduledEvent> = events.iter().map(|(id, event)| ((*id).clone(), *event)).collect();
     for region in [SPOT_A.0, SPOT_B.0] {
-        toy.world.scheduled.insert(region.into(), Observed::Known { at: toy.now, value: value.clone() });
+        toy.world.scheduled.insert(region.into(), Observed::Known { at: toy.now, value: value.clone().into() });
     }
 }
 

@@ -1,4 +1,4 @@
-//! A quota or a policy that keeps a replacement from being made is seen before a pod is let go or told to end.
+//! A quota or a policy that keeps a replacement from being made is seen before a pod is let go or asked to end.
 
 use super::toy::*;
 use crate::core::action::{Action, ClusterAction, RemovalReason};
@@ -13,7 +13,7 @@ fn expire(toy: &mut Toy) {
     toy.world.pools.values_mut().for_each(|p| p.expire_after = Some(Millis::from_secs(130)));
 }
 
-/// Whatever remakes it: nobody is let go or told to end while a replacement would be refused, and it is asked less and less often.
+/// Whatever remakes it: nobody is let go or asked to end while a replacement would be refused, and it is asked less and less often.
 #[test]
 fn nobody_leaves_a_machine_by_choice_while_no_replacement_would_be_admitted() {
     let set = || Mobility::BreakFirst { because: "it is of a StatefulSet".into() };
