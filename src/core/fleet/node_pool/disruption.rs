@@ -118,7 +118,7 @@ pub struct DisruptionBudget {
 /// A number of machines, or a share of a pool's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Nodes {
-    /// So many.
+    /// This number.
     Count(u32),
     /// This share in percent, rounded up.
     Percent(u32),

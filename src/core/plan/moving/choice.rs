@@ -9,16 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::pass::Pass;
 use crate::core::fleet::{Claim, DisruptionReason};
-use crate::core::policy::disruption;
+use crate::core::policy::disruption::{self, Allowed};
 use crate::core::snapshot::Lane;
 use crate::core::units::ids::{ClaimName, PoolName};
 use crate::core::units::time::Timestamp;
 use crate::core::workload::need::do_not_disrupt::Stay;
 
-/// The machines of each pool, and those of them that are on their way out, counted once a look.
+/// The machines of each pool, and those of them that are on their way out, counted once a look; and what the budgets allow now, read once a look.
 pub(super) struct Budgets<'a> {
     machines: BTreeMap<&'a PoolName, u64>,
     leaving: BTreeMap<&'a PoolName, BTreeSet<ClaimName>>,
+    allowed: BTreeMap<(&'a PoolName, DisruptionReason), Allowed>,
 }
 
 /// Why a machine stays where it is.
@@ -45,7 +46,7 @@ impl Held {
 impl<'a> Budgets<'a> {
     /// One walk over all machines.
     pub(super) fn of(pass: &Pass<'a>) -> Self {
-        let mut found = Budgets { machines: BTreeMap::new(), leaving: BTreeMap::new() };
+        let mut found = Budgets { machines: BTreeMap::new(), leaving: BTreeMap::new(), allowed: BTreeMap::new() };
         let left_soon: BTreeSet<&ClaimName> =
             pass.index.taking_over().iter().filter(|new| new.takes_work()).filter_map(|new| new.spec.takes_over.as_ref()).collect();
         for (claim, machine) in pass.claims.values().zip(pass.index.machines()).filter(|(claim, _)| claim.may_run()) {
@@ -67,10 +68,13 @@ impl<'a> Budgets<'a> {
     }
 
     /// Whether `claim` may be left for `reason`; asks to be woken when that may change.
-    pub(super) fn admit(&self, pass: &mut Pass, claim: &Claim, reason: DisruptionReason) -> Result<(), Held> {
-        let Some(pool) = pass.pool_of(claim) else { return Ok(()) };
-        let allowed = disruption::allowed(&pool.disruption, reason, self.machines.get(&pool.name).copied().unwrap_or(0), pass.now);
-        let others = self.leaving.get(&pool.name).map_or(0, |names| names.iter().filter(|name| **name != claim.name).count());
+    pub(super) fn admit(&mut self, pass: &mut Pass<'a>, claim: &Claim, reason: DisruptionReason) -> Result<(), Held> {
+        // A pool that cannot be read may have any budget.
+        let Some(pool) = pass.pool_of(claim) else { return Err(Held::Budget { most: 0, until: None }) };
+        let machines = self.machines.get(&pool.name).copied().unwrap_or(0);
+        let read = || disruption::allowed(&pool.disruption, reason, machines, pass.now);
+        let allowed = *self.allowed.entry((&pool.name, reason)).or_insert_with(read);
+        let others = self.leaving.get(&pool.name).map_or(0, |names| names.len() - usize::from(names.contains(&claim.name)));
         match allowed.machines {
             Some(most) if u64::try_from(others).unwrap_or(u64::MAX) >= most => {
                 allowed.until.into_iter().for_each(|at| pass.wake(at));

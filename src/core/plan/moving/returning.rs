@@ -106,14 +106,14 @@ pub(in crate::core::plan) fn consider_moves(pass: &mut Pass) -> bool {
     for claim in claims.values().filter(|c| c.takes_work() && c.status.node_ready_at.is_some()) {
         let awaited = awaited.contains(&claim.name);
         let considered = (due || awaited) && pass.is_free(&Lane::Claim(claim.name.clone()));
-        if considered && may_move(pass, &look, &budgets, claim, awaited) && move_if_cheaper(pass, &mut look, claim) {
+        if considered && may_move(pass, &look, &mut budgets, claim, awaited) && move_if_cheaper(pass, &mut look, claim) {
             return due;
         }
     }
     due
 }
 
-fn may_move(pass: &mut Pass, look: &Look, budgets: &Budgets, claim: &Claim, awaited: bool) -> bool {
+fn may_move<'a>(pass: &mut Pass<'a>, look: &Look, budgets: &mut Budgets<'a>, claim: &Claim, awaited: bool) -> bool {
     let (Some(pool), Some(ready)) = (pass.pool_of(claim), claim.status.node_ready_at) else { return false };
     let pods = pass.pods_on(&claim.name);
     let settled = |pod: &&Pod| pod.ready_since.is_some() && pod.let_go.is_none() && pod.deleting_until.is_none();
