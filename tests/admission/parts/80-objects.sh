@@ -27,7 +27,7 @@ expect_refused "nodes as a number" "spec.disruption.budgets[0].nodes" try "$(bud
 for nodes in ten 101% -1 5.5 ''; do
   expect_refused "a budget of '$nodes' nodes" "nodes must be a number such as \"5\" or a share from \"0%\" to \"100%\"" try "$(budget "{\"nodes\":\"$nodes\"}")"
 done
-expect_refused "a reason of Karpenter's" 'Unsupported value: "Underutilized": supported values: "Consolidation", "Drift", "Expiry", "SavingsMove"' \
+expect_refused "a reason of Karpenter's" 'Unsupported value: "Underutilized": supported values: "SavingsMove", "Consolidation", "Drift", "Expiry"' \
   try "$(budget '{"nodes":"0","reasons":["Underutilized"]}')"
 expect_refused "a schedule without a duration" "schedule and duration belong together: set both or neither" try "$(budget '{"nodes":"0","schedule":"@daily"}')"
 expect_refused "a duration without a schedule" "schedule and duration belong together: set both or neither" try "$(budget '{"nodes":"0","duration":"8h"}')"
