@@ -2,9 +2,10 @@
 //!
 //! Decides: what is kept, and when it is dropped. Does not: bind (`buying`), or say what holds (see [`crate::core::snapshot`]).
 
-use super::super::pass::Pass;
+use super::super::pass::{Pass, target};
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
 use crate::core::fleet::{Binding, Claim};
+use crate::core::workload::Pod;
 
 /// What `binds` decide about their pods, as their claim keeps it.
 pub(super) fn bindings_of(binds: &[Action]) -> Vec<Binding> {
@@ -19,6 +20,20 @@ pub(super) fn bindings_of(binds: &[Action]) -> Vec<Binding> {
     // As many claims keep theirs as there are machines.
     kept.shrink_to_fit();
     kept
+}
+
+/// Binds a pod as its claim keeps it since it was bought: whom it replaces is not chosen again.
+pub(super) fn bind_as_kept(pass: &mut Pass, pod: &Pod, claim: &Claim, kept: &Binding) -> Action {
+    pass.taken.insert(claim.name.clone());
+    pass.replaced.extend(kept.replaces.iter().map(|replaces| replaces.pod.uid.clone()));
+    Action::Cluster(ClusterAction::Bind {
+        target: target(pod),
+        claim: claim.name.clone(),
+        decision: kept.decision.unwrap_or(claim.spec.decision),
+        attempt: kept.attempt,
+        baseline: kept.baseline,
+        replaces: kept.replaces.clone(),
+    })
 }
 
 /// Keeps in a claim what `binds` will write on their pods, before they carry it, and drops what it keeps of pods that are gone. Each binding

@@ -11,7 +11,7 @@ use super::super::reporting::wording;
 use super::apart;
 use super::asking::Asked;
 use super::beyond;
-use super::bindings::{bindings_of, keep_bindings};
+use super::bindings::{bind_as_kept, bindings_of, keep_bindings};
 use super::deadline::{self, Verdict};
 use super::judging::Judged;
 use super::replacing::{is_rescue, replaced_pod};
@@ -254,9 +254,13 @@ fn bind_where_bought<'a>(pass: &mut Pass<'a>, pod: &'a Pod) -> bool {
     let (Ok((need, _)), Some(pool)) = (&pod.need, pass.pool_of(&claim)) else { return false };
     let home = &pool.home_region;
     let counterfactuals = placement::counterfactuals(&pass.world.catalog, &pass.world.market, need, &claim.spec.capacity, home);
-    let binds = vec![bind(pass, pod, &claim.name, claim.spec.decision, counterfactuals.per_replica())];
-    // What it was bought with is kept there already.
-    let kept = claim.binding_of(&pod.identity.uid).is_none().then(|| keep_bindings(pass, &claim, &binds));
+    let known = claim.binding_of(&pod.identity.uid);
+    let binds = vec![match known {
+        // What it was bought with holds, and is kept there already.
+        Some(known) => bind_as_kept(pass, pod, &claim, known),
+        None => bind(pass, pod, &claim.name, claim.spec.decision, counterfactuals.per_replica()),
+    }];
+    let kept = known.is_none().then(|| keep_bindings(pass, &claim, &binds));
     pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), kept.into_iter().chain(binds).collect())
 }
 

@@ -5,6 +5,8 @@ use crate::core::action::RemovalReason;
 use crate::core::fleet::{EndedBy, NoticeKind, Trigger};
 use crate::core::market::CapacityType;
 use crate::core::record::{LedgerRecord, Outcome};
+use crate::core::snapshot::Lane;
+use crate::core::units::ids::Uid;
 use crate::core::units::time::Millis;
 use crate::core::workload::PodPhase;
 use crate::core::workload::need::WorkloadKind;
@@ -264,6 +266,42 @@ fn two_pods_of_one_deployment_that_move_at_once_each_get_their_own_replacement()
     let replaced: std::collections::BTreeSet<_> = toy.world.pods.values().filter_map(|p| p.replaces.clone()).map(|r| r.pod.uid).collect();
     assert_eq!(replaced, old.iter().cloned().collect());
     assert!(old.iter().all(|uid| !toy.world.pods.contains_key(uid)), "an old pod was left behind");
+}
+
+/// A process ends between the purchase and the binding, and another replacement waits by the time the first is bound: it had taken the first one's place.
+#[test]
+fn whom_a_pod_replaces_is_decided_when_its_machine_is_bought() {
+    let mut toy = Toy::new();
+    let old = [toy.add_pod(deployment(), WorkloadKind::Inference), toy.add_pod(deployment(), WorkloadKind::Inference)];
+    toy.run(150);
+    let instance_of = |toy: &Toy, pod: &Uid| {
+        let claim = toy.world.pods[pod].claim.clone().unwrap();
+        toy.world.claims[&claim].status.instance.clone().unwrap()
+    };
+    let doomed = old.clone().map(|pod| instance_of(&toy, &pod));
+    assert_ne!(doomed[0], doomed[1]);
+    let new_beside = |toy: &Toy, known: &[Uid]| {
+        let new = toy.world.pods.values().find(|p| p.claim.is_some() && !known.contains(&p.identity.uid));
+        new.map(|p| (p.identity.uid.clone(), p.replaces.clone().unwrap().pod.uid))
+    };
+    let next = |toy: &mut Toy, known: &[Uid]| {
+        (0..30).find_map(|_| {
+            toy.run(1);
+            new_beside(toy, known)
+        })
+    };
+    toy.notify(&doomed[0], NoticeKind::Interruption);
+    let (first, replaced) = next(&mut toy, &old).unwrap();
+    assert_eq!(replaced, old[0]);
+    let pod = toy.world.pods.get_mut(&first).unwrap();
+    (pod.claim, pod.replaces) = (None, None);
+    toy.world.in_flight.insert(Lane::Pod(first.clone()));
+    toy.notify(&doomed[1], NoticeKind::Interruption);
+    let (_, replaced) = next(&mut toy, &[old[0].clone(), old[1].clone(), first.clone()]).unwrap();
+    assert_eq!(replaced, old[1], "the first is promised");
+    toy.world.in_flight.clear();
+    toy.run(1);
+    assert_eq!(toy.world.pods[&first].replaces.as_ref().map(|r| &r.pod.uid), Some(&old[0]));
 }
 
 #[test]
