@@ -138,6 +138,19 @@ mod tests {
             .unwrap()
     }
 
+    /// They were added to what the month cost once a pass, 25 times a second.
+    #[test]
+    fn claims_that_are_gone_are_taken_out_of_the_books() {
+        let closing = BTreeMap::from([(Uid::from("a"), crate::core::units::money::MicroUsd(11_719))]);
+        let written = |closing| {
+            let books = MonthBooks { month: Timestamp(0), settled: crate::core::units::money::MicroUsd(1), closing };
+            status_patch(None, None, &PoolStatus { books, ..PoolStatus::default() }, Moment(Timestamp(0)))["status"]["month"]["closing"]
+                .clone()
+        };
+        assert_eq!(written(closing), json!([{ "claimUid": "a", "costUsd": "0.011719" }]));
+        assert_eq!(written(BTreeMap::new()), json!([]), "null or nothing would leave the ones before");
+    }
+
     #[test]
     fn only_namespaces_that_the_selector_matches_may_buy() {
         let labels = |team: &str| BTreeMap::from([("team".to_owned(), team.to_owned())]);

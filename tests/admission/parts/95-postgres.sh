@@ -7,6 +7,8 @@ else
   mkdir -p "$pg" && chmod 711 "$CLUSTER_DIR"
   programs=$(dirname "$(compgen -G '/usr/lib/postgresql/*/bin/initdb' | sort -V | tail -1 || command -v initdb)")
   as_postgres() { if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi; }
+  # In the place of the shell that starts it: the process that is ended is the server itself.
+  serve_as_postgres() { if [ "$(id -u)" = 0 ]; then exec setpriv --reuid postgres --regid postgres --init-groups "$@"; else exec "$@"; fi; }
   # An authority, and a certificate of it for localhost; an authority of somebody else.
   for who in ca other; do
     openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=$who" -keyout "$pg/$who.key" -out "$pg/$who.crt" 2>/dev/null
@@ -18,7 +20,7 @@ else
   [ "$(id -u)" = 0 ] && chown -R postgres "$pg"
   read -r port plain _ < <(cluster_free_ports)
   as_postgres "$programs/initdb" -D "$pg/data" -U owner --auth trust >"$CLUSTER_DIR/initdb.log" 2>&1
-  as_postgres "$programs/postgres" -D "$pg/data" -p "$port" -h localhost -k "$pg" -F -c ssl=on -c "ssl_cert_file=$pg/server.crt" \
+  serve_as_postgres "$programs/postgres" -D "$pg/data" -p "$port" -h localhost -k "$pg" -F -c ssl=on -c "ssl_cert_file=$pg/server.crt" \
     -c "ssl_key_file=$pg/server.key" >"$CLUSTER_DIR/postgres.log" 2>&1 &
   CLUSTER_PIDS+=($!)
   expect "Postgres answers" eventually 20 as_postgres "$programs/pg_isready" -h localhost -p "$port" -q
@@ -43,7 +45,7 @@ else
 
   # Somebody who answers in Postgres' place, and says that he has no TLS.
   as_postgres "$programs/initdb" -D "$pg/plain" -U owner --auth trust >>"$CLUSTER_DIR/initdb.log" 2>&1
-  as_postgres "$programs/postgres" -D "$pg/plain" -p "$plain" -h localhost -k "$pg" -F -c ssl=off >"$CLUSTER_DIR/postgres-plain.log" 2>&1 &
+  serve_as_postgres "$programs/postgres" -D "$pg/plain" -p "$plain" -h localhost -k "$pg" -F -c ssl=off >"$CLUSTER_DIR/postgres-plain.log" 2>&1 &
   CLUSTER_PIDS+=($!)
   expect "the other Postgres answers" eventually 20 as_postgres "$programs/pg_isready" -h localhost -p "$plain" -q
   port=$plain
