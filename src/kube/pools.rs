@@ -91,15 +91,20 @@ pub fn finalizers(object: &GpuNodePool, claims: i64) -> Option<Vec<String>> {
 pub fn status_patch(observed: Option<&GpuNodePoolStatus>, generation: Option<i64>, status: &PoolStatus, now: Moment) -> Value {
     let previous = observed.map(|s| s.conditions.as_slice()).unwrap_or_default();
     let ready = ready_condition(previous, &status.ready, "CanBuy", generation, now);
-    json!({ "status": GpuNodePoolStatus {
+    let month = write_books(&status.books);
+    let closing = json!(month.closing);
+    let mut patch = json!({ "status": GpuNodePoolStatus {
         conditions: vec![ready],
         claims: status.claims,
         gpus: status.gpus,
         price_per_hour: Some(status.price_per_hour),
         saved_per_hour: Some(status.saved_per_hour),
-        month: Some(write_books(&status.books)),
+        month: Some(month),
         observed_generation: generation,
-    } })
+    } });
+    // Empty or not: a merge patch keeps what it does not mention, and what is kept is added to what is settled once more.
+    patch["status"]["month"]["closing"] = closing;
+    patch
 }
 
 fn read_books(month: &api::MonthBooks) -> MonthBooks {

@@ -74,9 +74,8 @@ pub struct MonthBooks {
     /// Machines whose claims are gone, in US dollars.
     #[schemars(schema_with = "schema::usd")]
     pub settled_usd: MicroUsd,
-    /// Machines whose claims are about to go. Written when it is empty too: a merge patch keeps what it does not mention, and what is kept is added
-    /// to what is settled once more.
-    #[serde(default)]
+    /// Machines whose claims are about to go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub closing: Vec<ClosingClaim>,
 }
 
