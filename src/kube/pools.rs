@@ -148,9 +148,15 @@ mod tests {
     fn claims_that_are_gone_are_taken_out_of_the_books() {
         let closing = BTreeMap::from([(Uid::from("a"), crate::core::units::money::MicroUsd(11_719))]);
         let written = |closing| {
-            let books = MonthBooks { month: Timestamp(0), settled: crate::core::units::money::MicroUsd(1), closing };
-            status_patch(None, None, &PoolStatus { books, ..PoolStatus::default() }, Moment(Timestamp(0)))["status"]["month"]["closing"]
-                .clone()
+            let status = PoolStatus {
+                claims: 0,
+                gpus: 0,
+                price_per_hour: MicroUsdPerHour(0),
+                saved_per_hour: MicroUsdPerHour(0),
+                ready: Ok(()),
+                books: MonthBooks { month: Timestamp(0), settled: crate::core::units::money::MicroUsd(1), closing },
+            };
+            status_patch(None, None, &status, Moment(Timestamp(0)))["status"]["month"]["closing"].clone()
         };
         assert_eq!(written(closing), json!([{ "claimUid": "a", "costUsd": "0.011719" }]));
         assert_eq!(written(BTreeMap::new()), json!([]), "null or nothing would leave the ones before");
