@@ -14,7 +14,7 @@ use crate::core::fleet::{Claim, Instance, Node, tags};
 use crate::core::snapshot::{Snapshot, seen};
 use crate::core::units::ids::{ClaimName, InstanceId, NodeName, Uid};
 use crate::core::units::time::Timestamp;
-use crate::core::workload::{Mobility, Pod, PodPhase, Workload};
+use crate::core::workload::{Mobility, Pod, PodPhase, Replaces, Workload};
 
 /// Looked up, never walked.
 type Lookup<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<FxHasher>>;
@@ -73,6 +73,7 @@ pub(super) struct Index<'a> {
     by_job: OnceCell<Lookup<&'a str, Vec<&'a Pod>>>,
     by_gang: OnceCell<BTreeMap<&'a str, BTreeMap<&'a str, Vec<&'a Pod>>>>,
     bought_for: OnceCell<Lookup<&'a str, Vec<&'a ClaimName>>>,
+    promised: OnceCell<Lookup<&'a str, ()>>,
     successors: OnceCell<Lookup<&'a str, Vec<&'a Claim>>>,
     by_claim_uid: OnceCell<Lookup<&'a str, &'a Instance>>,
     claim_uids: OnceCell<Lookup<&'a str, ()>>,
@@ -363,6 +364,7 @@ impl<'a> Index<'a> {
             by_job: OnceCell::new(),
             by_gang: OnceCell::new(),
             bought_for: OnceCell::new(),
+            promised: OnceCell::new(),
             successors: OnceCell::new(),
             by_claim_uid: OnceCell::new(),
             claim_uids: OnceCell::new(),
@@ -545,6 +547,22 @@ impl<'a> Index<'a> {
             found
         });
         made.get(pod.as_str()).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whom a pod that waits is to replace by the claim that was bought for it: decided when it was bought, and kept there before the pod is bound.
+    pub(super) fn promised(&self, pod: &Pod) -> Option<&'a Replaces> {
+        let uid = &pod.identity.uid;
+        let mut bought = self.bought_for(uid).iter().filter(|_| pod.claim.is_none());
+        bought.find_map(|name| self.world.claims.get(*name)?.binding_of(uid)?.replaces.as_deref())
+    }
+
+    /// A pod that waits is to replace this one.
+    pub(super) fn is_promised(&self, old: &Uid) -> bool {
+        let made = self.promised.get_or_init(|| {
+            let waiting = self.world.pods.values().filter(|pod| pod.phase == PodPhase::Gated);
+            waiting.filter_map(|pod| self.promised(pod)).map(|replaces| (replaces.pod.uid.as_str(), ())).collect()
+        });
+        made.contains_key(old.as_str())
     }
 
     /// Claims that are to take over the work of `claim`, by name.

@@ -252,13 +252,15 @@ fn bind_where_bought<'a>(pass: &mut Pass<'a>, pod: &'a Pod) -> bool {
         return false;
     }
     let (Ok((need, _)), Some(pool)) = (&pod.need, pass.pool_of(&claim)) else { return false };
-    let home = &pool.home_region;
-    let counterfactuals = placement::counterfactuals(&pass.world.catalog, &pass.world.market, need, &claim.spec.capacity, home);
     let known = claim.binding_of(&pod.identity.uid);
     let binds = vec![match known {
         // What it was bought with holds, and is kept there already.
         Some(known) => bind_as_kept(pass, pod, &claim, known),
-        None => bind(pass, pod, &claim.name, claim.spec.decision, counterfactuals.per_replica()),
+        None => {
+            let (world, home) = (&pass.world, &pool.home_region);
+            let counterfactuals = placement::counterfactuals(&world.catalog, &world.market, need, &claim.spec.capacity, home);
+            bind(pass, pod, &claim.name, claim.spec.decision, counterfactuals.per_replica())
+        }
     }];
     let kept = known.is_none().then(|| keep_bindings(pass, &claim, &binds));
     pass.step(vec![Lane::Pod(pod.identity.uid.clone())], Vec::new(), kept.into_iter().chain(binds).collect())

@@ -5,7 +5,7 @@
 
 use super::super::pass::Pass;
 use crate::core::units::time::Millis;
-use crate::core::workload::{Mobility, Pod, PodPhase, Replaces};
+use crate::core::workload::{Mobility, Pod, PodPhase};
 
 /// Kubernetes keeps creation times in whole seconds.
 const SAME_SECOND: Millis = Millis::from_secs(2);
@@ -17,26 +17,15 @@ pub(in crate::core::plan) fn replaced_pod<'a>(pass: &Pass<'a>, pod: &Pod) -> Opt
         Mobility::Job { job_uid, .. } => job_uid,
         Mobility::BreakFirst { .. } | Mobility::Bare => return None,
     };
-    if let Some(replaces) = pass.world.held(pod).replaces.or_else(|| promised(pass, pod)) {
+    if let Some(replaces) = pass.world.held(pod).replaces.or_else(|| pass.index.promised(pod)) {
         return pass.world.pods.get(&replaces.pod.uid);
     }
     let mut let_go = pass.index.let_go_by(controller).iter().copied();
     let in_time = |old: &&Pod| old.let_go.as_ref().is_some_and(|mark| pod.created_at >= mark.at - SAME_SECOND);
-    let free = |old: &&Pod| pass.replacement_of(old).is_none() && !pass.replaced.contains(&old.identity.uid) && !is_promised(pass, old);
+    let free = |old: &&Pod| {
+        pass.replacement_of(old).is_none() && !pass.replaced.contains(&old.identity.uid) && !pass.index.is_promised(&old.identity.uid)
+    };
     let_go.find(|old| in_time(old) && free(old))
-}
-
-/// Whom a pod that waits is to replace by the claim that was bought for it: decided when it was bought, and kept there before the pod is bound.
-fn promised<'a>(pass: &Pass<'a>, pod: &Pod) -> Option<&'a Replaces> {
-    let uid = &pod.identity.uid;
-    let bought = pass.index.bought_for(uid).iter().filter(|_| pod.claim.is_none());
-    bought.filter_map(|name| pass.world.claims.get(*name)?.binding_of(uid)?.replaces.as_deref()).next()
-}
-
-/// Another pod that waits is to replace `old`.
-fn is_promised(pass: &Pass, old: &Pod) -> bool {
-    let others = pass.index.of_workload(&old.workload).iter().filter(|pod| pod.phase == PodPhase::Gated);
-    others.filter_map(|pod| promised(pass, pod)).any(|replaces| replaces.pod.uid == old.identity.uid)
 }
 
 /// The pod waits for a place and replaces one whose machine EC2 takes, or says it may take. Once it has its place it is a pod like any other.
