@@ -160,13 +160,14 @@ impl ControlPlane {
     }
 }
 
-/// Starts a process on ports asked for by `spec`, and again on others when it ends because of a port.
-async fn start_on_free_ports<T>(
+/// Starts a process on ports asked for by `spec`, and again on others when it ends because of a port. `ready` answers with what is said then, or with
+/// what is missing.
+pub(super) async fn start_on_free_ports<T>(
     what: &str,
     logs: &Path,
     limit: Duration,
     spec: impl Fn() -> Result<(ProcessSpec, T), LabError>,
-    ready: impl AsyncFn(&T) -> Result<(), String>,
+    ready: impl AsyncFn(&T) -> Result<String, String>,
 ) -> Result<(Process, T), LabError> {
     let mut wait = Wait::begin(what);
     for attempt in 1.. {
@@ -177,8 +178,8 @@ async fn start_on_free_ports<T>(
                 break fault;
             }
             let last = match ready(&address).await {
-                Ok(()) => {
-                    wait.done("");
+                Ok(said) => {
+                    wait.done(&said);
                     return Ok((process, address));
                 }
                 Err(last) => last,
@@ -214,7 +215,7 @@ async fn start_etcd(tools: &Tools, workdir: &Workdir, logs: &Path) -> Result<(Pr
     };
     let ready = async |url: &String| {
         let answer = super::sim_client::get(url, "/health").await.map_err(|fault| fault.to_string())?;
-        if answer.contains("true") { Ok(()) } else { Err(answer) }
+        if answer.contains("true") { Ok(String::new()) } else { Err(answer) }
     };
     start_on_free_ports("etcd", logs, Duration::from_secs(30), spec, ready).await
 }
@@ -255,7 +256,7 @@ async fn start_api_server(
         let path = workdir.write("probe.kubeconfig", &api.kubeconfig("admin", &tokens.admin)).map_err(|fault| fault.to_string())?;
         let mut command = std::process::Command::new(&kubectl);
         command.env("KUBECONFIG", path).args(["get", "--raw", "/readyz", "--request-timeout=2s"]);
-        super::process::run(&mut command).map(drop).map_err(|_| "/readyz does not answer ok".to_owned())
+        super::process::run(&mut command).map(|_| String::new()).map_err(|_| "/readyz does not answer ok".to_owned())
     };
     start_on_free_ports("kube-apiserver", logs, Duration::from_secs(90), spec, ready).await
 }
