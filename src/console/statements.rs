@@ -15,6 +15,7 @@ use super::rights::Rights;
 use super::{Held, frame};
 use crate::ledger::plans::{anomalies, budget, forecast};
 use crate::ledger::report::{By, TRUST_SQL, savings_sql};
+use crate::ports::percent_encoding::percent_encoded;
 
 /// The parameter that is the visitor's own and is in no address.
 const NAMESPACES: &str = "namespaces";
@@ -69,7 +70,7 @@ impl Statement {
     /// The address of its page, with these values for its parameters but for the visitor's own.
     pub fn href(&self, values: &[&str]) -> String {
         let named = self.parameters.iter().filter(|name| **name != NAMESPACES).zip(values);
-        let query: Vec<String> = named.map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+        let query: Vec<String> = named.map(|(name, value)| format!("{name}={}", percent_encoded(value))).collect();
         match query.is_empty() {
             true => format!("/sql/{}", self.name),
             false => format!("/sql/{}?{}", self.name, query.join("&")),
@@ -90,18 +91,6 @@ impl Statement {
 /// A literal of SQL. A backslash is one in a server with `standard_conforming_strings`, which is on everywhere since 9.1.
 fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\'', "''"))
-}
-
-/// A value in an address: everything but letters, digits and `-._~` as percent signs (RFC 3986).
-pub(crate) fn encoded(value: &str) -> String {
-    let mut text = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            true => text.push(char::from(byte)),
-            false => text.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    text
 }
 
 /// The page of one statement.

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::control_plane::start_on_free_ports;
 use super::error::LabError;
 use super::process::{Process, ProcessSpec, free_port};
-use super::progress::Wait;
 use super::sim_client;
 use super::start::{CLUSTER, Lab};
 use crate::core::units::time::Timestamp;
-use crate::ledger::prometheus::percent_encoded;
+use crate::ports::percent_encoding::percent_encoded;
 
 /// Seconds between two scrapes: a third of what is usual, because a story is over in minutes.
 pub const SCRAPE_SECONDS: u32 = 5;
@@ -32,34 +32,27 @@ impl LabPrometheus {
         if !program.is_file() {
             return Ok(None);
         }
-        let mut wait = Wait::begin("prometheus");
         let target = lab.operator_url().trim_start_matches("http://").to_owned();
         let config = format!(
             "global: {{scrape_interval: {SCRAPE_SECONDS}s, scrape_timeout: {SCRAPE_SECONDS}s}}\n\
              scrape_configs:\n- job_name: lowtide\n  static_configs:\n  - targets: ['{target}']\n    labels: {{cluster: {CLUSTER}}}\n"
         );
-        let config = lab.write("prometheus.yml", &config)?;
-        let port = free_port()?;
-        let spec = ProcessSpec::new("prometheus", program, &lab.logs()?).args([
-            format!("--config.file={}", config.display()),
-            format!("--storage.tsdb.path={}", lab.folder("prometheus")?.display()),
-            format!("--web.listen-address=127.0.0.1:{port}"),
-        ]);
-        let mut prometheus = LabPrometheus { process: Process::spawn(&spec)?, url: format!("http://127.0.0.1:{port}") };
-        loop {
-            prometheus.check()?;
-            let last = match sim_client::get(&prometheus.url, "/-/ready").await {
-                Ok(_) => break,
-                Err(fault) => fault.to_string(),
-            };
-            if wait.elapsed() > STARTS_WITHIN {
-                return Err(LabError::NotReady { what: "prometheus".into(), seconds: STARTS_WITHIN.as_secs(), last, logs: lab.logs()? });
-            }
-            wait.waiting("/-/ready does not answer ok");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-        wait.done(&format!("{}, scrapes the operator", prometheus.url));
-        Ok(Some(prometheus))
+        let (config, data, logs) = (lab.write("prometheus.yml", &config)?, lab.folder("prometheus")?, lab.logs()?);
+        let spec = || {
+            let port = free_port()?;
+            let spec = ProcessSpec::new("prometheus", program.clone(), &logs).args([
+                format!("--config.file={}", config.display()),
+                format!("--storage.tsdb.path={}", data.display()),
+                format!("--web.listen-address=127.0.0.1:{port}"),
+            ]);
+            Ok((spec, format!("http://127.0.0.1:{port}")))
+        };
+        let ready = async |url: &String| match sim_client::get(url, "/-/ready").await {
+            Ok(_) => Ok(format!("{url}, scrapes the operator")),
+            Err(fault) => Err(fault.to_string()),
+        };
+        let (process, url) = start_on_free_ports("prometheus", &logs, STARTS_WITHIN, spec, ready).await?;
+        Ok(Some(LabPrometheus { process, url }))
     }
 
     /// Fails when it has ended.

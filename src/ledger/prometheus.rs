@@ -19,6 +19,7 @@ use super::import::{UsageHour, micro_units};
 use crate::core::units::ids::ObjectRef;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::need::UsageQuery;
+use crate::ports::percent_encoding::percent_encoded;
 
 const HOUR: Millis = Millis::from_hours(1);
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -174,12 +175,6 @@ impl Prometheus {
         }
         Ok(usage)
     }
-}
-
-/// RFC 3986: everything but unreserved characters.
-pub(crate) fn percent_encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 #[cfg(test)]

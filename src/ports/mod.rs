@@ -8,6 +8,7 @@ mod cloud;
 mod cluster;
 pub mod endpoint;
 mod ledger;
+pub mod percent_encoding;
 
 pub use clock::Clock;
 pub use cloud::{Cloud, CloudError, MalformedMessage, QueueMessage};

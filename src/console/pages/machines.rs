@@ -10,13 +10,13 @@ use maud::{Markup, html};
 
 use super::super::identity::Visitor;
 use super::super::shapes::ago;
-use super::super::statements::encoded;
 use super::super::{Console, Held, charts, frame, statements};
 use super::{Asked, word};
 use crate::core::record::code_of;
 use crate::core::units::time::Timestamp;
 use crate::kube::api::GpuNodeClaim;
 use crate::kube::shown::rates::{Rate, rates, runs};
+use crate::ports::percent_encoding::percent_encoded;
 
 /// Machines of one page.
 const SHOWN: usize = 100;
@@ -144,7 +144,7 @@ fn row(claim: &GpuNodeClaim, now: Timestamp) -> Markup {
 /// Links to the machines before and after.
 fn turning(asked: &BTreeMap<String, String>, from: usize, all: usize) -> Markup {
     let to = |from: usize| {
-        let q = word(asked, "q").map_or_else(String::new, |q| format!("&q={}", encoded(q)));
+        let q = word(asked, "q").map_or_else(String::new, |q| format!("&q={}", percent_encoded(q)));
         let ended = if asked.contains_key("ended") { "&ended=yes" } else { "" };
         format!("/machines?from={from}{q}{ended}")
     };

@@ -12,7 +12,6 @@ use maud::{Markup, html};
 
 use super::super::identity::Visitor;
 use super::super::shapes::{ago, cell, number};
-use super::super::statements::encoded;
 use super::super::{Console, Held, frame, statements};
 use super::changes::what_would_change;
 use super::{Asked, word};
@@ -22,6 +21,7 @@ use crate::kube::names;
 use crate::kube::shown::placed::{Explanation, Machine, events_about, explain, state_of};
 use crate::kube::shown::{annotation, offer};
 use crate::ledger::report::Report;
+use crate::ports::percent_encoding::percent_encoded;
 
 /// Pods of the list.
 const SHOWN: usize = 200;
@@ -62,7 +62,7 @@ fn table(console: &Console, pods: &[&Pod]) -> Markup {
                 @let machine = machine(*pod);
                 @let claim = machine.as_ref().and_then(|claim| claim.get());
                 tr {
-                    th scope="row" { a href=(format!("/pods/{}/{}", encoded(namespace), encoded(name))) { (namespace) "/" (name) } }
+                    th scope="row" { a href=(format!("/pods/{}/{}", percent_encoded(namespace), percent_encoded(name))) { (namespace) "/" (name) } }
                     td { (state_of(pod, claim)) }
                     td { (claim.map_or_else(|| "-".to_owned(), offer)) }
                     td class="number" { (claim.map_or_else(|| "-".to_owned(), |claim| claim.spec.price_per_hour.to_string())) }
@@ -149,7 +149,7 @@ fn machine_of(machine: &Machine, visitor: &Visitor) -> Markup {
     html! {
         dt { "Machine" }
         dd {
-            @if visitor.rights.machines { a href=(format!("/machines?q={}", encoded(&machine.claim))) { (machine.claim) } } @else { (machine.claim) }
+            @if visitor.rights.machines { a href=(format!("/machines?q={}", percent_encoded(&machine.claim))) { (machine.claim) } } @else { (machine.claim) }
             ", " (machine.offer) ", " (machine.phase) @if let Some(node) = &machine.node { ", node " (node) }
         }
         dt { "Price" }

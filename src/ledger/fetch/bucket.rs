@@ -27,6 +27,7 @@ use futures::future::BoxFuture;
 use super::answers::{error_of, listing};
 use crate::core::units::time::Timestamp;
 use crate::ports::Clock;
+use crate::ports::percent_encoding::percent_encoded;
 
 /// How often a request is made before it is given up.
 const ATTEMPTS: u32 = 4;
@@ -396,8 +397,10 @@ fn base(bucket: &str, region: &str, endpoint: Option<&str>) -> String {
 
 /// RFC 3986: everything but unreserved characters; in keys slashes stay.
 fn encoded(text: &str, is_key: bool) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || (is_key && byte == b'/');
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    match is_key {
+        true => text.split('/').map(percent_encoded).collect::<Vec<_>>().join("/"),
+        false => percent_encoded(text),
+    }
 }
 
 #[cfg(test)]
