@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use axum::extract::{Query, State};
 
+use super::books::STALE;
 use super::identity::{Person, Visitor};
 use super::rights::{Rights, Scope};
 use super::{Console, pages};
 
 /// Half of the time for which an answer is shown: no page of these grows too old.
-const EVERY: Duration = Duration::from_secs(300);
+const EVERY: Duration = Duration::from_millis(STALE.0.unsigned_abs() / 2);
 
 /// Somebody who may see everything.
 fn finance() -> Visitor {

@@ -22,7 +22,7 @@ use crate::ports::Clock;
 /// The operator posts every minute: nothing is asked twice in this time.
 const FRESH: Millis = Millis::from_secs(20);
 /// Until then an answer is shown while the next one is read.
-const STALE: Millis = Millis::from_mins(10);
+pub(super) const STALE: Millis = Millis::from_mins(10);
 /// Answers that are kept; the oldest goes first.
 const KEPT: usize = 500;
 const CONNECTIONS: u32 = 4;
