@@ -17,6 +17,12 @@ CREATE OR REPLACE FUNCTION ledger.micro_usd(usd_h_ms numeric) RETURNS numeric LA
 CREATE OR REPLACE FUNCTION ledger.shared_ms(a_from bigint, a_to bigint, b_from bigint, b_to bigint) RETURNS bigint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN greatest(least(a_to, b_to) - greatest(a_from, b_from), 0);
 
+-- How long a share that begins `at` is. Where the end of a machine came late its last hour was posted, and corrected, as a whole one: what is left of it
+-- lies before the end, or before `charged_to`, up to which it is charged in any case.
+CREATE OR REPLACE FUNCTION ledger.length_of(at timestamptz, span_ms bigint, ended timestamptz, charged_to timestamptz) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN ended > at THEN least(span_ms, ledger.ms(greatest(ended, charged_to)) - ledger.ms(at)) ELSE span_ms END;
+
 -- The numbers from `first` to `last`. Unlike generate_series it tells the planner how few there are.
 CREATE OR REPLACE FUNCTION ledger.numbers(first bigint, last bigint) RETURNS SETOF bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 6
     AS 'SELECT generate_series(first, last)';

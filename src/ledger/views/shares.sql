@@ -58,9 +58,8 @@ WITH net AS (
     HAVING sum(gpu_ms) <> 0 OR sum(cost_usd) <> 0
 )
 SELECT n.claim_uid, m.claim, m.instance, m.region, m.zone, m.instance_type, m.capacity_type, n.hour, n.at,
-       -- Where the end of a machine came late its last hour was posted, and corrected, as a whole one: what is left of it lies before the end, or within
-       -- the first minute, which is charged whole.
-       CASE WHEN e.ended > n.at THEN least(n.span_ms, ledger.ms(greatest(e.ended, m.at + interval '1 minute')) - ledger.ms(n.at)) ELSE n.span_ms END AS span_ms,
+       -- The first minute is charged whole.
+       ledger.length_of(n.at, n.span_ms, e.ended, m.at + interval '1 minute') AS span_ms,
        n.day, n.line,
        n.pod_uid, o.pod_namespace, o.pod_name, coalesce(o.decision, m.decision) AS decision, n.workload_kind, n.workload_namespace, n.workload_name,
        n.team, n.service, n.environment, n.cost_center, n.product_area, n.component,

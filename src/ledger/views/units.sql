@@ -50,9 +50,7 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT h.hour, s.workload_namespace, s.workload_name, s.team, s.service, s.environment, s.cost_center, s.product_area, s.component, sum(s.cost_usd * h.part),
            coalesce(sum(s.gpu_ms * h.part) FILTER (WHERE s.line = 'pod'), 0)
     FROM (
-        -- Where the end of a machine came late its last hour was posted, and corrected, as a whole one: what is left of it lies before the end.
-        SELECT p.*, ledger.ms(p.at) AS at_ms,
-               CASE WHEN e.ended > p.at THEN least(p.span_ms, greatest(ledger.ms(e.ended) - ledger.ms(p.at), 60000)) ELSE p.span_ms END AS length_ms
+        SELECT p.*, ledger.ms(p.at) AS at_ms, ledger.length_of(p.at, p.span_ms, e.ended, p.at + interval '1 minute') AS length_ms
         FROM ledger.share p LEFT JOIN (
             SELECT DISTINCT ON (claim_uid) claim_uid, at AS ended FROM ledger.interval_closed
             WHERE at >= from_at - interval '1 hour' AND at < to_at + interval '1 hour' AND posted_at < (SELECT ledger.known_before())
