@@ -92,19 +92,16 @@ pub fn status_patch(observed: Option<&GpuNodePoolStatus>, generation: Option<i64
     let previous = observed.map(|s| s.conditions.as_slice()).unwrap_or_default();
     let ready = ready_condition(previous, &status.ready, "CanBuy", generation, now);
     let month = write_books(&status.books);
-    let closing = json!(month.closing);
-    let mut patch = json!({ "status": GpuNodePoolStatus {
-        conditions: vec![ready],
-        claims: status.claims,
-        gpus: status.gpus,
-        price_per_hour: Some(status.price_per_hour),
-        saved_per_hour: Some(status.saved_per_hour),
-        month: Some(month),
-        observed_generation: generation,
-    } });
-    // Empty or not: a merge patch keeps what it does not mention, and what is kept is added to what is settled once more.
-    patch["status"]["month"]["closing"] = closing;
-    patch
+    json!({ "status": {
+        "conditions": [ready],
+        "claims": status.claims,
+        "gpus": status.gpus,
+        "pricePerHour": status.price_per_hour,
+        "savedPerHour": status.saved_per_hour,
+        // Empty or not: a merge patch keeps what it does not mention, and what is kept is added to what is settled once more.
+        "month": { "month": month.month, "settledUsd": month.settled_usd, "closing": month.closing },
+        "observedGeneration": generation,
+    } })
 }
 
 fn read_books(month: &api::MonthBooks) -> MonthBooks {
