@@ -29,6 +29,8 @@ pub enum RemovalReason {
     Maintenance,
     /// The machine expired.
     Expired,
+    /// The machine is not as its pool and class would make it now.
+    Drifted,
     /// The pool or the claim was deleted.
     Deleted,
     /// The machine is gone.

@@ -15,8 +15,9 @@ use super::names;
 use super::pods::{manifest_of, timestamp};
 use crate::core::fleet::{Node, NodeState, OtherPod};
 use crate::core::units::ids::{InstanceId, NodeName, ObjectRef, Uid};
-use crate::core::units::time::Millis;
+use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Millicores, Resources};
+use crate::core::workload::need::do_not_disrupt::{self, Stay};
 use crate::core::workload::need::{milli_units, requested};
 use crate::core::workload::{PodIdentity, PodRules};
 
@@ -98,10 +99,10 @@ pub fn other_pod(pod: &core_v1::Pod) -> Option<(NodeName, OtherPod)> {
     let identity = PodIdentity { object, uid: Uid::from(meta.uid.clone()?) };
     let grace = Millis::from_secs(spec.termination_grace_period_seconds.unwrap_or(30));
     let deleting = meta.deletion_timestamp.is_some();
-    Some((
-        node,
-        OtherPod { pod: identity, requests, rules: PodRules::read(&manifest, &Default::default()).0, termination_grace: grace, deleting },
-    ))
+    let started = pod.status.as_ref().and_then(|s| s.start_time.as_ref()).or(meta.creation_timestamp.as_ref());
+    let stays = Stay::of_guest(&manifest.metadata.annotations, started.map_or(Timestamp(0), |at| timestamp(at.0)));
+    let rules = PodRules::read(&manifest, &Default::default()).0;
+    Some((node, OtherPod { pod: identity, requests, rules, termination_grace: grace, deleting, stays }))
 }
 
 /// What is kept of a pod that is not ours: everything else is dropped on arrival.
@@ -112,7 +113,9 @@ pub fn trim_other(pod: &mut core_v1::Pod) {
         (container.liveness_probe, container.readiness_probe, container.startup_probe) = (None, None, None);
     }
     (spec.volumes, spec.tolerations) = (None, None);
-    pod.metadata.annotations = None;
+    if let Some(annotations) = &mut pod.metadata.annotations {
+        annotations.retain(|key, _| do_not_disrupt::KEYS.contains(&key.as_str()));
+    }
     if let Some(status) = pod.status.as_mut() {
         (status.container_statuses, status.init_container_statuses, status.conditions) = (None, None, None);
     }

@@ -13,7 +13,7 @@ use crate::core::units::ids::{ClaimName, DecisionId, NodeName, ObjectRef, Uid};
 use crate::core::units::shared::Shared;
 use crate::core::units::time::Timestamp;
 use crate::core::workload as core_workload;
-use crate::core::workload::need::{NeedAnswer, PodManifest};
+use crate::core::workload::need::{NeedAnswer, PodManifest, do_not_disrupt};
 pub use crate::core::workload::pod_reader::AttributionKeys;
 use crate::core::workload::pod_reader::{PodReader, ReadPod};
 use crate::core::workload::{LetGo, PodIdentity, PodPhase, PodRules, Stuck};
@@ -98,7 +98,7 @@ pub fn manifest_of(pod: &Pod) -> Result<PodManifest, String> {
 /// What is kept of a pod of ours: everything that is not read is dropped on arrival.
 pub fn trim(pod: &mut Pod) {
     if let Some(annotations) = &mut pod.metadata.annotations {
-        annotations.retain(|key, _| key.starts_with(OURS));
+        annotations.retain(|key, _| key.starts_with(OURS) || do_not_disrupt::KEYS.contains(&key.as_str()));
     }
     if let Some(spec) = pod.spec.as_mut() {
         for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {

@@ -32,4 +32,5 @@ pub mod ports;
 pub mod report;
 pub mod restoring;
 pub mod run;
+pub mod turnover;
 pub mod world;

@@ -141,6 +141,7 @@ impl People {
             cool_down_base: Millis::from_mins(3),
             cool_down_max: Millis::from_hours(1),
             quiet_hours: None,
+            disruption: Default::default(),
             ends_allowed_until: None,
         }
     }

@@ -82,6 +82,12 @@ pub enum PlantedBug {
     ScheduleForgotten,
     /// Every replica is bought where it costs least, whoever else stands there.
     ReplicasKeptTogether,
+    /// Disruption budgets are not looked at.
+    BudgetsIgnored,
+    /// Pods that are not to be disrupted are moved like any other.
+    PeaceIgnored,
+    /// Every machine is taken for one that its class would make in another way now.
+    DriftImagined,
     /// Every volume is taken for one that many nodes may mount: pods surge that must end before they are made again.
     VolumesTakenForShared,
 }
@@ -108,7 +114,9 @@ impl PlantedBug {
             PlantedBug::PlansDiffer => &[SameSeedSameHistory],
             PlantedBug::ScheduleForgotten => &[EndsWereSeen],
             PlantedBug::OthersSwept | PlantedBug::UnreadableSwept | PlantedBug::OrphansSwept => &[EndsWereSeen],
-            PlantedBug::OwnClockBelieved => &[RemovalsHaveReasons],
+            PlantedBug::OwnClockBelieved | PlantedBug::BudgetsIgnored | PlantedBug::PeaceIgnored | PlantedBug::DriftImagined => {
+                &[RemovalsHaveReasons]
+            }
             PlantedBug::LiftedEarly => &[LiftedPodsRun, WorldSettles],
             PlantedBug::MarksBelieved => &[NeedsAndPoliciesHold],
             PlantedBug::TwinsTakenForGone => &[EndsWereSeen],
@@ -186,6 +194,16 @@ impl PlantedBug {
                 world.claims.values_mut().for_each(|claim| claim.status.scheduled = None);
             }
             PlantedBug::ReplicasKeptTogether => world.pools.values_mut().for_each(|pool| pool.spread_most_extra_per_mille = 0),
+            PlantedBug::BudgetsIgnored => world.pools.values_mut().for_each(|pool| pool.disruption.budgets.clear()),
+            PlantedBug::PeaceIgnored => {
+                let schedules = world.pods.values_mut().filter_map(|pod| pod.need.as_mut().ok());
+                schedules.for_each(|(_, schedule)| schedule.do_not_disrupt = None);
+            }
+            PlantedBug::DriftImagined => {
+                for claim in world.claims.values_mut().filter(|claim| claim.status.node_ready_at.is_some()) {
+                    claim.spec.launch_template.push_str("-of-yesterday");
+                }
+            }
             PlantedBug::OwnClockBelieved => world.ec2_ahead = Some(world.ec2_ahead.unwrap_or(Millis::ZERO) + Millis::from_mins(4)),
             _ => {}
         }

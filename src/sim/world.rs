@@ -19,6 +19,7 @@ use super::kube::{Kube, Replicated, Stored};
 use super::maintenance::Maintenance;
 use super::market::{SimMarket, Turn, ZONES};
 use super::people::{Deed, People};
+use super::turnover::Turnover;
 use crate::core::fleet::{LaunchTemplate, NodeClass};
 use crate::core::invariant::Fault;
 use crate::core::market::CapacityType;
@@ -58,6 +59,8 @@ pub enum Event {
     ScheduledComes(InstanceId),
     /// What EC2 has scheduled for a machine will not be.
     CalledOff(InstanceId),
+    /// Somebody changes a node class.
+    ClassChanges,
     /// A message can be received.
     MessageComes,
     /// An instance is running.
@@ -143,6 +146,7 @@ pub struct World {
     pub troubles: Vec<Trouble>,
     people: People,
     pub(super) maintenance: Maintenance,
+    pub(super) turnover: Turnover,
     of_notices: Chance,
     of_warnings: Chance,
     of_words: Chance,
@@ -182,6 +186,7 @@ impl World {
             troubles: Vec::new(),
             people: People::new(seed),
             maintenance: Maintenance::new(seed),
+            turnover: Turnover::new(seed),
             of_notices: Chance::new(seed, "rebalance"),
             of_warnings: Chance::new(seed, "early warnings"),
             of_words: Chance::new(seed, "words of another version"),
@@ -205,6 +210,8 @@ impl World {
         }
         let at = world.maintenance.next(epoch);
         world.put(at, Event::EventScheduled);
+        let at = world.turnover.next(epoch);
+        world.put(at, Event::ClassChanges);
         if world.forgers.nodes() {
             let at = world.forgers.next(epoch);
             world.put(at, Event::NodeForged);
@@ -243,11 +250,13 @@ impl World {
         self.kube.mislabels = self.of_labels.happens(300);
         let mut pool = self.people.pool(classes);
         pool.quiet_hours = self.maintenance.quiet_hours();
+        pool.disruption = self.turnover.disruption();
         if self.account.reservation.is_some() {
             pool.capacity_types.insert(CapacityType::Reserved);
         }
         self.kube.put_pool(pool);
-        for (name, work) in self.people.replicated(&self.account, &mut self.kube.volumes) {
+        for (name, mut work) in self.people.replicated(&self.account, &mut self.kube.volumes) {
+            self.turnover.ask_for_peace(&mut work.template);
             self.kube.put_replicated(&name, work);
             self.put(now + Millis::from_secs(20), Event::Reconciles(Owner::Replicated(name)));
         }
@@ -316,6 +325,7 @@ impl World {
             Event::AtRisk(index) => self.call_at_risk(index, now, later),
             Event::EventScheduled => self.ec2_schedules(now, later),
             Event::ScheduledComes(id) => self.scheduled_comes(&id, now, later),
+            Event::ClassChanges => self.class_changes(now, later),
             Event::CalledOff(id) => self.ec2.call_off(&id, now, later),
             Event::MessageComes => self.readers.iter().for_each(|reader| reader.notify_one()),
             Event::Runs(id) => {
@@ -453,7 +463,8 @@ impl World {
                 later.push((now + Millis(200), Event::Reconciles(Owner::Replicated(name))));
             }
             Deed::Submit => {
-                let (name, job) = self.people.job(now, &self.account, &mut self.kube.volumes);
+                let (name, mut job) = self.people.job(now, &self.account, &mut self.kube.volumes);
+                self.turnover.ask_for_peace(&mut job.template);
                 self.say(&format!("somebody submits Job {name}: {} of work", job.work));
                 self.kube.put_job(&name, job);
                 later.push((now + Millis(200), Event::Reconciles(Owner::Job(name))));

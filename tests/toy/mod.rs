@@ -533,6 +533,7 @@ pub fn pool(classes: Vec<ClassName>) -> NodePool {
         cool_down_base: Millis::from_mins(3),
         cool_down_max: Millis::from_hours(1),
         quiet_hours: None,
+        disruption: Default::default(),
         ends_allowed_until: None,
     }
 }

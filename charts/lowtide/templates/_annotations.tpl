@@ -60,6 +60,9 @@ are days, hours, minutes and seconds in that order, e.g. 1h30m; a test on "[1-9]
 - key: quiet-hours
   test: v.matches("^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]( [+]((0[0-9]|1[0-3]):[0-5][0-9]|14:00)| -((0[0-9]|1[01]):[0-5][0-9]|12:00))?$") && v.substring(0, 5) != v.substring(6, 11)
   expected: hours of the day in UTC, e.g. 22:00-06:00, or at a distance from it, e.g. 22:00-06:00 +02:00
+- key: do-not-disrupt
+  test: v == "true" || v == "false" || (v.matches("[1-9]") && v.matches("^([0-9]{1,4}d)?([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$"))
+  expected: true, false, or a duration from the pod's start, e.g. 90m
 {{- end -}}
 
 {{/* Annotations only lowtide writes, on pods. */}}

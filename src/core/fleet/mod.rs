@@ -26,7 +26,10 @@ pub use instance::{Instance, InstanceState, tags};
 pub use launch::{Launch, LaunchTemplate, MachineSettings, Volume};
 pub use node::{Node, NodeState, OtherPod};
 pub use node_class::{ClassProblem, ClassStatus, NodeClass};
-pub use node_pool::{MonthBooks, NodePool, NodePoolSpec, PoolStatus, UnreadableSelector};
+pub use node_pool::{
+    Disruption, DisruptionBudget, DisruptionReason, DisruptionSpec, MonthBooks, NodePool, NodePoolSpec, Nodes, PoolStatus,
+    UnreadableSelector, Window,
+};
 pub use notice::{Notice, NoticeKind, TAKEN_FOR, TAKEN_FOR_AT_MOST, WARNED_FOR, Warning};
 pub use ownership::{ClaimsNow, Ownership, UnreadableClaim, ownership, unclaimed_since};
 pub use remembered_bindings::{Bindings, Bound};

@@ -7,6 +7,7 @@ use crate::core::units::Resources;
 use crate::core::units::ids::{InstanceId, NodeName};
 use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
+use crate::core::workload::need::do_not_disrupt::Stay;
 use crate::core::workload::{PodIdentity, PodRules};
 
 /// A node of ours.
@@ -67,4 +68,6 @@ pub struct OtherPod {
     pub termination_grace: Millis,
     /// Deletion was requested.
     pub deleting: bool,
+    /// Until when no move by choice disturbs it.
+    pub stays: Stay,
 }

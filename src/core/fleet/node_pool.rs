@@ -1,8 +1,10 @@
 //! A node pool: policy, written by the platform team; and its status.
 //!
+//! - [`disruption`]: how many machines may be left at once, when, and for which reasons.
 //! - [`spec`]: the policy as it is written, in a cluster or in a file: the one reader of node pools.
 //! - [`selector`]: which namespaces may buy.
 
+mod disruption;
 #[cfg(feature = "live")]
 mod schema;
 mod selector;
@@ -19,6 +21,7 @@ use crate::core::units::money::{MicroUsd, MicroUsdPerHour};
 use crate::core::units::quiet_hours::QuietHours;
 use crate::core::units::time::{Millis, Timestamp};
 
+pub use disruption::{Disruption, DisruptionBudget, DisruptionReason, DisruptionSpec, Nodes, Window};
 pub use selector::UnreadableSelector;
 pub use spec::NodePoolSpec;
 
@@ -70,7 +73,7 @@ pub struct NodePool {
     pub join_timeout: Millis,
     /// A node that is silent, cordoned, tainted by others or short of GPUs for this long is replaced.
     pub unhealthy_after: Millis,
-    /// A machine older than this is drained.
+    /// A machine older than this is replaced.
     pub expire_after: Option<Millis>,
     /// First cool-down of a capacity pool that refused us.
     pub cool_down_base: Millis,
@@ -79,6 +82,9 @@ pub struct NodePool {
     /// When work is moved off machines that EC2 will work on, unless its owner names other hours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quiet_hours: Option<QuietHours>,
+    /// How many machines may be left by choice at once.
+    #[serde(skip_serializing_if = "Disruption::is_default")]
+    pub disruption: Disruption,
     /// Until then, machines that nobody asked to terminate may go faster than the breaker allows: a person's permission, the annotation
     /// `lowtide.dev/ends-allowed-until`.
     pub ends_allowed_until: Option<Timestamp>,

@@ -44,6 +44,8 @@ pub enum Trigger {
     GpuFault,
     /// The node is older than its pool allows.
     Expired,
+    /// The node is not as its pool and class would make it now.
+    Drifted,
     /// The pool or claim was deleted.
     Deleted,
     /// One of our instances without a claim.

@@ -6,6 +6,7 @@ pub mod money;
 pub mod pace;
 pub mod pattern;
 pub mod quiet_hours;
+pub mod recurrence;
 mod resources;
 pub mod shared;
 pub mod time;

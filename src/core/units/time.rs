@@ -134,6 +134,29 @@ impl fmt::Display for Millis {
     }
 }
 
+/// Reads `90s`, `45m`, `1h30m`, `2d`: at least one part, larger units first, above zero.
+pub fn parse_span(text: &str) -> Option<Millis> {
+    let (mut rest, mut total, mut last_unit) = (text, 0_i64, i64::MAX);
+    while !rest.is_empty() {
+        let at = rest.find(|c: char| !c.is_ascii_digit())?;
+        let (digits, tail) = rest.split_at(at);
+        let unit = match tail.as_bytes().first()? {
+            b'd' => 86_400_000,
+            b'h' => 3_600_000,
+            b'm' => 60_000,
+            b's' => 1_000,
+            _ => return None,
+        };
+        if unit >= last_unit {
+            return None;
+        }
+        last_unit = unit;
+        total = total.checked_add(digits.parse::<i64>().ok()?.checked_mul(unit)?)?;
+        rest = &tail[1..];
+    }
+    (total > 0).then_some(Millis(total))
+}
+
 #[cfg(test)]
 mod tests {
     use crate::core::units::time::*;

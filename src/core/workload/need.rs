@@ -13,9 +13,11 @@ use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Millicores, Resources};
 use crate::core::workload::labels::LabelTerm;
+use crate::core::workload::need::do_not_disrupt::DoNotDisrupt;
 
 mod annotations;
 pub mod constraints;
+pub mod do_not_disrupt;
 mod error;
 mod manifest;
 mod quantity;
@@ -164,6 +166,9 @@ pub struct Schedule {
     /// When the owner would rather have the work moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet_hours: Option<QuietHours>,
+    /// No move by choice disturbs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub do_not_disrupt: Option<DoNotDisrupt>,
     /// How to query the workload's usage from Prometheus, in the form `requests=QUERY`.
     #[serde(default)]
     pub usage_query: Option<UsageQuery>,

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use super::company::PodRules;
 use super::need::NeedAnswer;
+use super::need::do_not_disrupt::Stay;
 use super::owner::{Attribution, Baseline, PodIdentity, Workload};
 use crate::core::units::ids::{ClaimName, DecisionId, NodeName, ObjectRef, Region, Uid};
 use crate::core::units::money::MicroUsd;
@@ -177,6 +178,11 @@ impl Pod {
     /// It holds a place on a claim.
     pub fn holds(&self, claim: &ClaimName) -> bool {
         !self.finished() && self.claim.as_ref() == Some(claim)
+    }
+    /// Until when no move by choice disturbs it; one whose annotations cannot be read stays, whatever they mean.
+    pub fn stay(&self) -> Stay {
+        let Ok((_, schedule)) = &self.need else { return Stay::Always };
+        Stay::of(schedule.do_not_disrupt, self.started_at.unwrap_or(self.created_at))
     }
     /// Namespace and name.
     pub fn object(&self) -> &ObjectRef {

@@ -4,7 +4,7 @@ use super::super::ec2::Boot;
 use super::super::forging;
 use super::super::kube::SimPod;
 use super::super::world::{Owner, World};
-use super::{TOLERANCE, bindings, placing, taken_back, warnings};
+use super::{TOLERANCE, bindings, choice, placing, taken_back, warnings};
 use crate::core::action::{ClusterAction, RemovalReason};
 use crate::core::fleet::{Claim, ClaimSpec, Launch, Node, Trigger};
 use crate::core::invariant::Invariant;
@@ -144,6 +144,7 @@ pub fn before_action(world: &mut World, action: &ClusterAction, now: Timestamp) 
             if let Some(mark) = &patch.moving {
                 decided(world, mark.decision, &format!("the move off {claim}"));
                 move_has_reason(world, claim, mark.trigger, now);
+                choice::before_leaving(world, claim, mark.trigger, now);
                 if mark.trigger == Trigger::RebalanceRecommendation {
                     warnings::before_leaving(world, claim, now);
                 }
@@ -239,6 +240,7 @@ fn move_has_reason(world: &mut World, name: &ClaimName, trigger: Trigger, now: T
         Trigger::ScheduledMaintenance => machine.is_some_and(|m| m.was_scheduled),
         Trigger::InstanceLost => machine.is_none_or(|m| !m.alive()),
         Trigger::Expired => expired,
+        Trigger::Drifted => world.kube.templates.get(&claim.spec.node_class).is_none_or(|t| t.name != claim.spec.launch_template),
         Trigger::Deleted => claim.deleting || pool.is_none_or(|p| p.deleting),
         Trigger::ReservationEnding => {
             let named = world.account.reservation.as_ref().filter(|r| Some(&r.id) == claim.spec.reservation.as_ref());
@@ -272,6 +274,7 @@ fn removal_has_reason(world: &mut World, identity: &PodIdentity, reason: Removal
         }
         RemovalReason::BetterOffer => matches!(moving, Some(Trigger::ReturnToSpot | Trigger::CheaperOffer)),
         RemovalReason::Expired => moving == Some(Trigger::Expired),
+        RemovalReason::Drifted => moving == Some(Trigger::Drifted),
         RemovalReason::Maintenance => moving == Some(Trigger::ScheduledMaintenance),
         RemovalReason::ReservationEnding => moving == Some(Trigger::ReservationEnding),
         RemovalReason::Deleted => moving == Some(Trigger::Deleted),

@@ -3,6 +3,7 @@
 //! - `standing`: what must hold of machines, claims and pods at every moment.
 //! - `acts`: what must hold of an act before it is carried out: it was decided, recorded, and its reason is true.
 //! - `bindings`: what must hold of a pod's binding: it was earned, and nothing that anybody wrote on a pod or a Node decided it.
+//! - `choice`: what must hold before a machine is left that nobody takes.
 //! - `maintenance`: what must hold on the date that EC2 had announced.
 //! - `placing`: what must hold of a binding: what the owner asks, and what the scheduler would allow.
 //! - `taken_back`: what must hold of a purchase after EC2 has taken a machine back.
@@ -14,6 +15,7 @@
 mod acts;
 mod bindings;
 mod books;
+mod choice;
 mod maintenance;
 mod placing;
 mod standing;

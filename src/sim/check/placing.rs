@@ -41,7 +41,7 @@ pub fn before_binding(world: &mut World, identity: &PodIdentity, claim: &ClaimNa
     }
 }
 
-/// A replica of a service whose owner asks for nothing is about to be bound to a machine that was bought for it: not where all the others stand
+/// A replica of a service whose owner asks for nothing is about to be bound to a spot machine that was bought for it: not where all the others stand
 /// while the decision itself names an offer elsewhere that costs next to nothing more. The others have stood there for long, or were placed by
 /// the same pass.
 pub fn before_joining(world: &mut World, identity: &PodIdentity, decision: DecisionId, now: Timestamp) {
@@ -53,7 +53,9 @@ pub fn before_joining(world: &mut World, identity: &PodIdentity, decision: Decis
     let simple = !world.account.is_tight() && !world.account.shares();
     // What a process that ended left to the next one was decided in another world.
     let fresh = now.since(decision.decided_at) < Millis::from_secs(10);
-    if decision.outcome != Outcome::Launch || !fresh || by_choice || !served || !plain || !simple || chosen.replicas != 1 {
+    // Nobody takes on-demand back: replicas that share it are not lost together.
+    let on_spot = chosen.capacity.capacity_type == CapacityType::Spot;
+    if decision.outcome != Outcome::Launch || !fresh || by_choice || !served || !plain || !simple || !on_spot || chosen.replicas != 1 {
         return;
     }
     let stays = |p: &&SimPod| p.pod.let_go.is_none() && p.pod.deleting_until.is_none() && !p.pod.finished();

@@ -17,6 +17,33 @@ expect_refused "price cap of 0" "a price cap must be above 0" try "$(pool ',"max
 expect_refused "price cap as a number" "maxPricePerGpuHour" try "$(pool ',"maxPricePerGpuHour":1.2')"
 expect_refused "unknown capacity type" 'Unsupported value: "cheap"' try "$(pool ',"capacityTypes":["cheap"]')"
 expect_refused "cool-down upside down" "coolDown.baseSeconds must not be above coolDown.maxSeconds" try "$(pool ',"coolDown":{"baseSeconds":600,"maxSeconds":60}')"
+budget() { pool ",\"disruption\":{\"budgets\":[$1]}"; }
+expect_equal "the budget of a pool with none" '10%' "$(kubectl create --dry-run=server -f - <<<"$(pool ',"disruption":{}')" -o 'jsonpath={.spec.disruption.budgets[*].nodes}')"
+expect_ok "no budgets: no limit" try "$(budget '')"
+expect_ok "budgets with windows" try "$(budget '{"nodes":"10%"},{"nodes":"0","schedule":"0 9 * * mon-FRI","duration":"8h","timeZone":"Europe/Berlin"},
+  {"nodes":"5","reasons":["Drift","Expiry"],"schedule":"*/20,59 1-3/2 ? JAN,jul,12 Sat","duration":"1d2h30m"},{"nodes":"100%","schedule":"@hourly","duration":"10m","timeZone":"America/Argentina/Buenos_Aires"}')"
+expect_refused "a budget without nodes" "spec.disruption.budgets[0].nodes: Required value" try "$(budget '{"reasons":["Drift"]}')"
+expect_refused "nodes as a number" "spec.disruption.budgets[0].nodes" try "$(budget '{"nodes":5}')"
+for nodes in ten 101% -1 5.5 ''; do
+  expect_refused "a budget of '$nodes' nodes" "nodes must be a number such as \"5\" or a share from \"0%\" to \"100%\"" try "$(budget "{\"nodes\":\"$nodes\"}")"
+done
+expect_refused "a reason of Karpenter's" 'Unsupported value: "Underutilized": supported values: "SavingsMove", "Consolidation", "Drift", "Expiry"' \
+  try "$(budget '{"nodes":"0","reasons":["Underutilized"]}')"
+expect_refused "a schedule without a duration" "schedule and duration belong together: set both or neither" try "$(budget '{"nodes":"0","schedule":"@daily"}')"
+expect_refused "a duration without a schedule" "schedule and duration belong together: set both or neither" try "$(budget '{"nodes":"0","duration":"8h"}')"
+expect_refused "a time zone without a schedule" "timeZone is that of schedule: set schedule and duration as well" try "$(budget '{"nodes":"0","timeZone":"UTC"}')"
+for schedule in '0 25 * * *' '60 9 * * *' '0 9 0 * *' '0 9 32 * *' '0 9 * 13 *' '0 9 * * 7' '0 9 * * funday' '0 9 * *' '0 9 * * * *' '*/0 * * * *' '0 9- * * *' @fortnightly ''; do
+  expect_refused "the schedule '$schedule'" "schedule must be a cron expression (minute, hour, day of the month, month, day of the week), e.g. 0 9 * * mon-fri" \
+    try "$(budget "{\"nodes\":\"0\",\"schedule\":\"$schedule\",\"duration\":\"8h\"}")"
+done
+for duration in 0h 8 8hours 1h2h -8h 90s ''; do
+  expect_refused "the duration '$duration'" "duration must be above 0, in days, hours and minutes, e.g. 8h or 1h30m" \
+    try "$(budget "{\"nodes\":\"0\",\"schedule\":\"@daily\",\"duration\":\"$duration\"}")"
+done
+for zone in Mars/Base CEST +02:00 'Europe Berlin' ../etc/passwd; do
+  expect_refused "the time zone '$zone'" "timeZone must be a name of the IANA database such as Europe/Berlin or UTC" \
+    try "$(budget "{\"nodes\":\"0\",\"schedule\":\"@daily\",\"duration\":\"8h\",\"timeZone\":\"$zone\"}")"
+done
 expect_refused "unknown field" 'unknown field "spec.budget"' try "$(pool ',"budget":"1"')"
 expect_refused "zone for a region" "spec.homeRegion" try "$(pool ',"homeRegion":"us-east-1a"' | sed 's/"homeRegion":"us-east-1",//')"
 

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::NodePool;
+use super::disruption::DisruptionSpec;
 #[cfg(feature = "live")]
 use super::schema;
 use super::selector::NamespaceSelector;
@@ -87,7 +88,7 @@ pub struct NodePoolSpec {
     #[serde(default = "default_unhealthy_after_seconds")]
     #[cfg_attr(feature = "live", schemars(with = "i32", range(min = 10, max = 86400)))]
     pub unhealthy_after_seconds: u32,
-    /// A node older than this many seconds is drained and terminated. Absent: never.
+    /// A node older than this many seconds is replaced, within the budgets of `disruption`. Absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "live", schemars(with = "Option<i32>", range(min = 300)))]
     pub expire_after_seconds: Option<u32>,
@@ -96,6 +97,9 @@ pub struct NodePoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "live", schemars(schema_with = "schema::optional_quiet_hours"))]
     pub quiet_hours: Option<QuietHours>,
+    /// How many nodes may be left by choice at once, when, and for which reasons.
+    #[serde(default, skip_serializing_if = "DisruptionSpec::is_default")]
+    pub disruption: DisruptionSpec,
     /// How long a capacity pool that refused a launch is avoided.
     #[serde(default)]
     pub cool_down: CoolDown,
@@ -223,6 +227,7 @@ impl NodePoolSpec {
             cool_down_base: seconds(self.cool_down.base_seconds),
             cool_down_max: seconds(self.cool_down.max_seconds),
             quiet_hours: self.quiet_hours,
+            disruption: self.disruption.read(),
             ends_allowed_until: None,
         }
     }

@@ -129,22 +129,17 @@ fn joins_from(pass: &Pass, claim: &Claim) -> Option<Timestamp> {
     Some(taken_over.map_or(launched, |at| at.max(launched)))
 }
 
-/// Marks a claim as being left when its pool, its class or it itself is deleted, or it has expired. True when it did.
+/// Marks a claim as being left when its pool or it itself is deleted, or its reservation ends. True when it did.
 fn leave_when_unwanted(pass: &mut Pass, claim: &Claim) -> bool {
     if claim.status.moving.is_some() {
         return false;
     }
     let pool = pass.pool_of(claim);
-    let expired = match (pool.and_then(|p| p.expire_after), claim.status.launched_at) {
-        (Some(after), Some(launched)) => pass.due(launched, after),
-        _ => false,
-    };
     let (trigger, key, why) = match pool {
         _ if reserved::is_ending(pass, claim) => (Trigger::ReservationEnding, "", "its capacity reservation ends"),
         _ if claim.deleting => (Trigger::Deleted, "claim-deleted", "its claim was deleted"),
         None if pass.is_without_pool(claim) => (Trigger::Deleted, "pool-gone", "its node pool is gone"),
         Some(p) if p.deleting => (Trigger::Deleted, "pool-deleted", "its node pool was deleted"),
-        _ if expired => (Trigger::Expired, "", "it is older than its pool allows"),
         _ => return false,
     };
     let text = format!("{} is drained: {}", claim.spec.capacity, why);

@@ -78,13 +78,8 @@ impl Look<'_> {
         {
             return None;
         }
-        let pool = self.world.pools.get(&claim.spec.node_pool).filter(|pool| !pool.deleting)?;
-        let expires = match (pool.expire_after, claim.status.launched_at) {
-            (Some(after), Some(launched)) => Some(launched + after),
-            _ => None,
-        };
-        let next_hour = hours_reported_until(&self.world.reported, claim, calm.launched_at, self.now)?;
-        Some(expires.map_or(next_hour, |at| at.min(next_hour))).filter(|at| *at > self.now)
+        self.world.pools.get(&claim.spec.node_pool).filter(|pool| !pool.deleting)?;
+        hours_reported_until(&self.world.reported, claim, calm.launched_at, self.now).filter(|at| *at > self.now)
     }
 }
 

@@ -268,6 +268,7 @@ fn reason_of(trigger: Trigger) -> RemovalReason {
         Trigger::ReservationEnding => RemovalReason::ReservationEnding,
         Trigger::ScheduledMaintenance => RemovalReason::Maintenance,
         Trigger::Expired => RemovalReason::Expired,
+        Trigger::Drifted => RemovalReason::Drifted,
         Trigger::Deleted => RemovalReason::Deleted,
         Trigger::InstanceLost => RemovalReason::InstanceLost,
         trigger if trigger.is_of_the_node() => RemovalReason::Unhealthy,

@@ -5,7 +5,8 @@
 //! Does not: move pods (`migration`) or choose where they go (`buying` does, when the replacements wait).
 //!
 //! Guards, all of which must hold: the ledger takes records; every pod on the machine can surge, or the only one is of a Job that has saved or
-//! will; the API server would take the replacements; the machine is older than its pool's dwell; nothing of the same workload is being moved; no
+//! will; none is to stay where it is, and the pool's disruption budgets let one more machine go (`choice`); the API server would take the replacements; the
+//! machine is older than its pool's dwell; nothing of the same workload is being moved; no
 //! launch was refused for lack of capacity within that dwell, unless the cheaper machine is Ready; the saving is at least the pool's share of what
 //! is paid now. One move a pass.
 //!
@@ -19,8 +20,10 @@ use super::super::placing::asking::Asked;
 use super::super::placing::buying;
 use super::super::placing::room;
 use super::super::reporting::wording;
+use super::choice::{self, Budgets};
+use super::renewing;
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject};
-use crate::core::fleet::{Claim, MoveMark, Trigger};
+use crate::core::fleet::{Claim, DisruptionReason, MoveMark, Trigger};
 use crate::core::market::{Capacity, CapacityType, CoolDownCause};
 use crate::core::placement::{self, Placement, Room, Target};
 use crate::core::record::{LedgerRecord, Outcome};
@@ -94,25 +97,34 @@ pub(in crate::core::plan) fn consider_moves(pass: &mut Pass) -> bool {
     if !due && awaited.is_empty() {
         return false;
     }
+    let mut budgets = Budgets::of(pass);
+    if due {
+        renewing::renew(pass, &mut budgets);
+    }
     let claims = pass.world.claims.clone();
     let mut look = Look::of(pass);
     for claim in claims.values().filter(|c| c.takes_work() && c.status.node_ready_at.is_some()) {
         let awaited = awaited.contains(&claim.name);
         let considered = (due || awaited) && pass.is_free(&Lane::Claim(claim.name.clone()));
-        if considered && may_move(pass, &look, claim, awaited) && move_if_cheaper(pass, &mut look, claim) {
+        if considered && may_move(pass, &look, &mut budgets, claim, awaited) && move_if_cheaper(pass, &mut look, claim) {
             return due;
         }
     }
     due
 }
 
-fn may_move(pass: &mut Pass, look: &Look, claim: &Claim, awaited: bool) -> bool {
+fn may_move<'a>(pass: &mut Pass<'a>, look: &Look, budgets: &mut Budgets<'a>, claim: &Claim, awaited: bool) -> bool {
     let (Some(pool), Some(ready)) = (pass.pool_of(claim), claim.status.node_ready_at) else { return false };
     let pods = pass.pods_on(&claim.name);
     let settled = |pod: &&Pod| pod.ready_since.is_some() && pod.let_go.is_none() && pod.deleting_until.is_none();
     let surges = |pod: &&Pod| matches!(pod.mobility, Mobility::Surge { .. });
     let movable = pods.iter().all(surges) || (pods.len() == 1 && of_a_job(&pods));
     if pool.deleting || pods.is_empty() || !movable || !pods.iter().all(settled) || !pass.due(ready, pool.return_min_dwell) {
+        return false;
+    }
+    if choice::kept_by_a_pod(pass, claim).is_some() || budgets.admit(pass, claim, DisruptionReason::SavingsMove).is_err() {
+        // Both change with the time.
+        pass.weighed = true;
         return false;
     }
     if pods.iter().any(|pod| pass.world.refused_replacements.get(&pod.identity.uid).is_some_and(|refused| pass.now < refused.again_at)) {

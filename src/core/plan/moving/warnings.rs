@@ -9,7 +9,7 @@
 //! - leaving for nothing costs a second machine for a boot;
 //! - staying costs, if a notice follows, what the notice's two minutes do not cover: a service is short of its replicas until others are up,
 //!   priced as in [`crate::core::policy::spreading`]; a Job whose checkpoint takes longer than a notice lasts loses work. Whoever must stop before
-//!   a replacement is made, and bare pods, stay: being wrong would cost what the warning threatens.
+//!   a replacement is made, bare pods, and pods that are not to be disrupted stay: being wrong would cost what the warning threatens.
 //!
 //! How often a warning is followed by a notice is learnt for each capacity. One replica of a service leaves at a time, and one in ten machines.
 
@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 
 use super::super::pass::Pass;
 use super::super::placing::asking;
+use super::choice;
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject};
 use crate::core::fleet::{Claim, InterruptionMark, MoveMark, Trigger, WARNED_FOR, Warning};
 use crate::core::policy::spreading::DEFAULT_GOAL_PPM;
@@ -72,7 +73,7 @@ pub(in crate::core::plan) fn weigh(pass: &mut Pass) {
             call_off(pass, &claim);
             continue;
         }
-        let Some(stakes) = stakes(pass, &claim) else { continue };
+        let Some(stakes) = stakes(pass, &claim).filter(|_| choice::kept_by_a_pod(pass, &claim).is_none()) else { continue };
         let workloads: BTreeSet<&Workload> = pass.pods_on(&claim.name).iter().map(|pod| &*pod.workload).collect();
         if stakes.staying <= stakes.leaving {
             say_that_it_stays(pass, &claim, noticed_at, &stakes);

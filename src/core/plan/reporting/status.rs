@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::super::pass::Pass;
 use super::super::placing::budget;
-use crate::core::action::{Action, ClusterAction};
+use crate::core::action::{Action, ClusterAction, EventKind, EventSubject};
 use crate::core::fleet::image::LOOKED_UP_EVERY;
 use crate::core::fleet::{ClassProblem, ClassStatus, NodeClass, NodePool, PoolStatus};
 use crate::core::snapshot::Lane;
@@ -24,6 +24,10 @@ pub(in crate::core::plan) fn show(pass: &mut Pass) {
         if pass.world.pool_statuses.get(&pool.name) != Some(&status) {
             let action = ClusterAction::SetPoolStatus { pool: pool.name.clone(), status };
             pass.step(vec![Lane::Pool(pool.name.clone())], Vec::new(), vec![Action::Cluster(action)]);
+        }
+        for fault in &pool.disruption.faults {
+            let note = format!("{fault}; until it is corrected no machine of the pool is left by choice");
+            pass.emit(EventSubject::Pool(pool.name.clone()), (EventKind::Warning, "DisruptionUnreadable"), fault, note);
         }
     }
 }

@@ -28,6 +28,7 @@ pub(in crate::core::plan) fn trigger(trigger: Trigger) -> &'static str {
         Trigger::GpusLost => "it has fewer GPUs than were bought",
         Trigger::GpuFault => "it says that a GPU is broken",
         Trigger::Expired => "expired",
+        Trigger::Drifted => "not as its class makes machines now",
         Trigger::Deleted => "deleted",
         Trigger::Unclaimed => "nobody claims it",
         Trigger::Adopted => "taken over by a person",

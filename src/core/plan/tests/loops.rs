@@ -310,7 +310,7 @@ fn a_pod_let_go_ends_when_its_deployment_is_scaled_down_meanwhile() {
     toy.add_pod(deployment(), WorkloadKind::Inference);
     toy.run(120);
     toy.world.pools.values_mut().for_each(|p| p.expire_after = Some(Millis::from_secs(130)));
-    toy.run(20);
+    toy.run(30);
     let made: Vec<_> = toy.world.pods.values().filter(|p| p.let_go.is_none()).map(|p| p.identity.uid.clone()).collect();
     assert_eq!(made.len(), 1, "a replacement was made");
     made.iter().for_each(|uid| drop(toy.world.pods.remove(uid)));

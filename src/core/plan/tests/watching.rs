@@ -147,6 +147,7 @@ fn guest(cpu: i64) -> OtherPod {
         rules: Default::default(),
         termination_grace: Millis::from_secs(30),
         deleting: false,
+        stays: Default::default(),
     }
 }
 

@@ -10,12 +10,13 @@ use crate::core::market::shipped::snapshot_offerings;
 use crate::core::units::ids::{GpuModel, Region};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::pattern::matches_pattern;
-use crate::core::units::time::{Millis, Timestamp};
+use crate::core::units::time::{Timestamp, parse_span};
 use crate::core::units::{Mebibytes, Millicores};
 
 use crate::core::workload::PodRules;
 use crate::core::workload::labels::{LabelOperator, LabelRequirement, both};
 use crate::core::workload::need::constraints::{self, Place};
+use crate::core::workload::need::do_not_disrupt::DoNotDisrupt;
 use crate::core::workload::need::error::NeedError;
 use crate::core::workload::need::manifest::PodManifest;
 use crate::core::workload::need::quantity::{DISK, GPU, milli_units, requested};
@@ -24,7 +25,7 @@ use crate::core::workload::need::{CapacityPreference, Deadline, Need, Schedule, 
 const PREFIX: &str = "lowtide.dev/";
 
 /// The keys an owner may write, after `lowtide.dev/`.
-pub const OWNER_KEYS: [&str; 19] = [
+pub const OWNER_KEYS: [&str; 20] = [
     "availability-goal",
     "capacity",
     "checkpoint-grace",
@@ -32,6 +33,7 @@ pub const OWNER_KEYS: [&str; 19] = [
     "data-gib",
     "data-region",
     "deadline",
+    "do-not-disrupt",
     "expected-runtime",
     "gang",
     "gpu-memory",
@@ -91,6 +93,7 @@ pub fn parse_with(manifest: &PodManifest, vocabulary: &Vocabulary) -> Result<(Ne
     let data_gib = reader.whole("data-gib").unwrap_or(0);
     let data_region = reader.data_region(vocabulary);
     let schedule = reader.schedule();
+    let do_not_disrupt = reader.do_not_disrupt();
     let mut faults = reader.faults;
     let Place { regions: selected, zones, instance_types, architecture, terms } =
         constraints::read(&manifest.spec, &vocabulary.node_labels, &mut faults);
@@ -137,7 +140,7 @@ pub fn parse_with(manifest: &PodManifest, vocabulary: &Vocabulary) -> Result<(Ne
                 data_gib,
                 data_region,
             },
-            Schedule { zone_max_skew: rules.zone_spread().map(|spread| spread.max_skew), ..schedule },
+            Schedule { zone_max_skew: rules.zone_spread().map(|spread| spread.max_skew), do_not_disrupt, ..schedule },
         )),
         _ => Err(faults),
     }
@@ -269,6 +272,12 @@ impl<'a> Reader<'a> {
         None
     }
 
+    fn do_not_disrupt(&mut self) -> Option<DoNotDisrupt> {
+        let (read, faults) = DoNotDisrupt::read(self.annotations);
+        self.faults.extend(faults);
+        read
+    }
+
     fn schedule(&mut self) -> Schedule {
         let span = "a duration, e.g. 90s, 45m, 26h, 1h30m or 2d";
         let deadline = |text: &str| instant(text).map(Deadline::At).or_else(|| parse_span(text).map(Deadline::After));
@@ -290,6 +299,7 @@ impl<'a> Reader<'a> {
                 .unwrap_or(0),
             availability_goal_ppm: self.read("availability-goal", "a percentage from 50 to below 100, e.g. 99.5%", goal),
             zone_max_skew: None,
+            do_not_disrupt: None,
             gang: self.read("gang", "a name of 1 to 63 characters", name),
             checkpointed_at: self.read("checkpointed-at", "a point in time, e.g. 2026-12-24T18:00:00Z", instant),
             quiet_hours: self.read("quiet-hours", "hours of the day in UTC, e.g. 22:00-06:00, or 22:00-06:00 +02:00", |text| text.parse().ok()),
@@ -318,29 +328,6 @@ fn words(list: &str) -> impl Iterator<Item = &str> {
 
 fn joined<T: ToString>(names: &BTreeSet<T>) -> String {
     names.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// `90s`, `45m`, `1h30m`, `2d`: at least one part, larger units first, above zero.
-fn parse_span(text: &str) -> Option<Millis> {
-    let (mut rest, mut total, mut last_unit) = (text, 0_i64, i64::MAX);
-    while !rest.is_empty() {
-        let at = rest.find(|c: char| !c.is_ascii_digit())?;
-        let (digits, tail) = rest.split_at(at);
-        let unit = match tail.as_bytes().first()? {
-            b'd' => 86_400_000,
-            b'h' => 3_600_000,
-            b'm' => 60_000,
-            b's' => 1_000,
-            _ => return None,
-        };
-        if unit >= last_unit {
-            return None;
-        }
-        last_unit = unit;
-        total = total.checked_add(digits.parse::<i64>().ok()?.checked_mul(unit)?)?;
-        rest = &tail[1..];
-    }
-    (total > 0).then_some(Millis(total))
 }
 
 /// RFC 3339: `2026-12-24T18:00:00Z`, with an optional fraction and `Z` or an offset.

@@ -1,3 +1,4 @@
+use crate::core::units::time::Millis;
 use crate::core::workload::need::annotations::*;
 
 fn pod(annotations: &[(&str, &str)], spec: &str) -> PodManifest {
@@ -29,6 +30,7 @@ fn every_annotation_reaches_the_need_or_the_schedule() {
             ("max-pool-share", "50%"),
             ("gang", "train"),
             ("quiet-hours", "22:00-06:00 +02:00"),
+            ("do-not-disrupt", "2h"),
         ],
         ONE_GPU,
     );
@@ -42,6 +44,7 @@ fn every_annotation_reaches_the_need_or_the_schedule() {
     assert_eq!(schedule.deadline, Some(Deadline::After(Millis::from_hours(26))));
     assert_eq!((schedule.expected_runtime, schedule.checkpoint_grace), (Some(Millis::from_mins(90)), Some(Millis::from_secs(90))));
     assert_eq!(schedule.quiet_hours, "22:00-06:00 +02:00".parse().ok());
+    assert_eq!(schedule.do_not_disrupt, Some(DoNotDisrupt::For(Millis::from_hours(2))));
     assert_eq!((schedule.spares, schedule.availability_goal_ppm), (2, Some(999_500)));
     assert_eq!((schedule.standby, schedule.max_share_per_mille, schedule.gang.as_deref()), (1, Some(500), Some("train")));
 }
