@@ -183,3 +183,25 @@ fn a_drifted_machine_waits_for_its_job_and_an_expired_one_does_not() {
     toy.run(120);
     assert!(!toy.world.pods.contains_key(&pod), "it was asked to stop and is made again elsewhere");
 }
+
+#[test]
+fn a_machine_whose_successor_was_taken_by_other_work_holds_back_nobody() {
+    let mut toy = fleet(2);
+    let first: Vec<Uid> = toy.world.pods.keys().cloned().collect();
+    let cheap = toy.world.market.offers.get_mut(&capacity(SPOT_A.0, SPOT_A.1, CapacityType::Spot)).unwrap();
+    cheap.price_per_hour.0 = SPOT_B.2 * 5;
+    for _ in 0..400 {
+        toy.run(1);
+        if toy.world.claims.values().any(|c| c.spec.takes_over.is_some()) {
+            break;
+        }
+    }
+    let bought: Vec<_> = toy.world.claims.values().filter(|c| c.spec.takes_over.is_some()).map(|c| c.name.clone()).collect();
+    assert_eq!(bought.len(), 1, "one is bought ahead");
+    // It comes between: the machine that is Ready first is given to whoever waits.
+    let late = toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(600);
+    assert!(toy.world.pods.contains_key(&late));
+    let stayed: Vec<_> = first.iter().filter(|pod| toy.world.pods.contains_key(*pod)).collect();
+    assert_eq!(stayed, Vec::<&Uid>::new(), "both moved");
+}
