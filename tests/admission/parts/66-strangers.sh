@@ -14,6 +14,10 @@ named='{"matchFields":[{"key":"metadata.name","operator":"In","values":["n1"]}]}
 expect_terms "a stranger" "$avoid" "$(pod rider null "$(pod_spec "$everything")")"
 expect_terms "a stranger that names its effect" "$avoid" "$(pod rider null "$(pod_spec "${everything/\}/,\"effect\":\"NoSchedule\"\}}")")"
 expect_terms "a stranger on a node of its choice, which its kubelet refuses" "$avoid" "$(pod rider null "$(pod_spec "$everything,\"nodeName\":\"n1\"")")"
+expect_terms "a pod that names its node" "$avoid" "$(pod rider null "$(pod_spec ',"nodeName":"n1"')")"
+expect_terms "a pod of ours that names its node" "$avoid" "$(pod rider '{"lowtide.dev/workload":"inference"}' "$(pod_spec ',"nodeName":"n1"')")"
+expect_refused "a stranger that says to be of a DaemonSet" "machines that others pay for" try_as_owner "$(pod rider '{"lowtide.dev/workload":"inference"}' \
+  "$(pod_spec "$everything")" | sed 's/"metadata":{/"metadata":{"ownerReferences":[{"apiVersion":"apps\/v1","kind":"DaemonSet","name":"x","uid":"u"}],/')"
 expect_terms "a stranger with another wish" "disk $avoid" "$(pod rider null "$(terms "$ssd")")"
 expect_terms "a stranger with two equal wishes" "disk $avoid disk $avoid" "$(pod rider null "$(terms "$ssd,$ssd")")"
 expect_terms "a stranger that names its node by field" "disk $avoid $avoid" "$(pod rider null "$(terms "$ssd,$named")")"
