@@ -82,7 +82,7 @@ async fn look(client: &Client) -> Result<Seen, AdoptError> {
         }
     }
     let found = call("list the pools", Api::<GpuNodePool>::all(client.clone()).list(&params)).await?;
-    let read = |pool: &GpuNodePool| pools::read(pool, &BTreeMap::new()).inspect_err(|fault| eprintln!("lowtide adopt: {fault}")).ok();
+    let read = |pool: &GpuNodePool| pools::read(pool, &BTreeMap::new(), "").inspect_err(|fault| eprintln!("lowtide adopt: {fault}")).ok();
     let pools = found.iter().filter_map(read).map(|pool| (pool.name.clone(), pool)).collect();
     let found = call("list the classes", Api::<GpuNodeClass>::all(client.clone()).list(&params)).await?;
     let classes = found.iter().map(classes::read).map(|class| (class.name.clone(), class)).collect();

@@ -8,7 +8,7 @@ use crate::ports::endpoint::{self, InsecureEndpoint};
 #[derive(Debug, Clone, clap::Args)]
 pub struct EndpointArgs {
     /// Endpoint of a simulated AWS to use instead of AWS.
-    #[arg(long, env = "AWS_ENDPOINT_URL")]
+    #[arg(long, env = "AWS_ENDPOINT_URL", hide_env_values = true)]
     pub aws_endpoint_url: Option<String>,
     /// Allow AWS_ENDPOINT_URL and similar variables to send signed requests over plain http to other machines.
     #[arg(long, env = "LOWTIDE_ALLOW_INSECURE_ENDPOINT")]

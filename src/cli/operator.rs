@@ -18,7 +18,7 @@ use crate::engine::wall_clock::WallClock;
 use crate::kube::lease::{Candidacy, LeaseSettings};
 use crate::kube::pods::AttributionKeys;
 use crate::kube::validation_check::{Validation, validation};
-use crate::kube::{ClusterSettings, LiveCluster, connect, crd_check, read_uid};
+use crate::kube::{ClusterSettings, LiveCluster, connect, crd_check, names, read_uid};
 use crate::ledger::fetch::{self, Hourly, Location, What};
 use crate::ledger::prometheus::Prometheus;
 use crate::ledger::upkeep::{self, Upkeep};
@@ -44,6 +44,9 @@ pub struct OperatorArgs {
     /// The admission policy (and its binding) that keeps owners from what lowtide writes on their pods: the chart's.
     #[arg(long, env = "LOWTIDE_MARKS_POLICY", default_value = "lowtide-marks")]
     pub marks_policy: String,
+    /// The label of namespaces that lowtide leaves alone, as in the chart's policies: nothing is bought for their pods.
+    #[arg(long, env = "LOWTIDE_IGNORE_LABEL", default_value = names::IGNORE)]
+    pub ignore_label: String,
     /// Serve where that policy is absent: then nothing refuses what owners write over lowtide's marks.
     #[arg(long, env = "LOWTIDE_SERVE_WITHOUT_VALIDATION")]
     pub serve_without_validation: bool,
@@ -74,7 +77,7 @@ pub struct OperatorArgs {
     #[arg(long, env = "LOWTIDE_POST_SECONDS", default_value_t = 60)]
     pub post_seconds: u64,
     /// Prometheus, for usage of workloads that have the annotation lowtide.dev/usage-query; empty: usage is imported or unknown.
-    #[arg(long, env = "LOWTIDE_PROMETHEUS_URL", default_value = "")]
+    #[arg(long, env = "LOWTIDE_PROMETHEUS_URL", default_value = "", hide_env_values = true)]
     pub prometheus_url: String,
     /// A Cost and Usage Report to fetch new versions of, e.g. s3://company-billing/exports/lowtide/; empty: it is imported by hand.
     #[arg(long, env = "LOWTIDE_FETCH_CUR", default_value = "")]
@@ -190,7 +193,7 @@ async fn owners_are_kept_out(client: &kube::Client, args: &OperatorArgs) {
             Validation::Absent(why) => {
                 error!(
                     "nothing keeps owners from what lowtide writes on their pods: {why}. Install the chart with \
-                     admission.validating.enabled, or say --serve-without-validation; looked at again in 10 s"
+                     admission.marks.enabled, or say --serve-without-validation; looked at again in 10 s"
                 );
                 tokio::time::sleep(Duration::from_secs(10)).await;
             }
@@ -262,6 +265,7 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
         namespace: args.namespace.clone(),
         instance: args.instance.clone(),
         attribution: args.labels.keys(),
+        ignore_label: args.ignore_label.clone(),
     };
     let cluster = LiveCluster::start(client.clone(), cluster_settings, Arc::clone(&clock));
     let ledger = match PgLedger::connect_lazy(&args.database_url) {

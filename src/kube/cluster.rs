@@ -35,6 +35,8 @@ pub struct ClusterSettings {
     pub instance: String,
     /// Which labels say who pays.
     pub attribution: AttributionKeys,
+    /// The label of namespaces that lowtide leaves alone: the chart's `admission.ignoreLabel`.
+    pub ignore_label: String,
 }
 
 /// The cluster lowtide runs in.
@@ -76,7 +78,7 @@ pub async fn read_uid(client: &Client) -> Result<String, ClusterError> {
 impl LiveCluster {
     /// Starts every watch. Pass a client created by [`connect`], or one with `default_retry` off.
     pub fn start(client: Client, settings: ClusterSettings, clock: Arc<dyn Clock>) -> Self {
-        let watches = Watches::start(&client, settings.uid.clone(), settings.attribution.clone());
+        let watches = Watches::start(&client, settings.uid.clone(), settings.attribution.clone(), settings.ignore_label.clone());
         let api_clock = ApiClock::start(client.clone(), Arc::clone(&clock));
         LiveCluster { client, settings, clock, watches, api_clock, packs: outbox::packs::Packs::default() }
     }

@@ -107,7 +107,9 @@ impl Kept {
         for (key, object) in watches.pools.changes(!self.begun || namespaces_changed, known) {
             let name = PoolName::from(key.1);
             let read = object.as_deref().map(|guarded| match &guarded.0 {
-                Ok(pool) => pools::read(pool, &self.namespaces).map(|read| (pool, read)).map_err(|fault| fault.to_string()),
+                Ok(pool) => {
+                    pools::read(pool, &self.namespaces, &watches.ignore_label).map(|read| (pool, read)).map_err(|fault| fault.to_string())
+                }
                 Err(fault) => Err(format!("GpuNodePool {name} cannot be read: {fault}")),
             });
             let view = &mut self.view;

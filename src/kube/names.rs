@@ -21,6 +21,8 @@ pub const POD_TEMPLATE_HASH: &str = crate::core::workload::controllers::POD_TEMP
 /// Pod label by which a Job selects its pods.
 pub const JOB_CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
 
+/// Namespace label: lowtide leaves the pods there alone. The chart's `admission.ignoreLabel` may name another.
+pub const IGNORE: &str = "lowtide.dev/ignore";
 /// Node label: the EC2 instance id, written by the node itself when it boots.
 pub const INSTANCE_ID: &str = "lowtide.dev/instance-id";
 /// Node label: the node class, from the user data.

@@ -25,6 +25,9 @@ pub struct UnreadablePool {
     pub fault: UnreadableSelector,
 }
 
+/// The condition that no other cluster of our name has machines where the pool buys.
+const ALONE: &str = "ClusterNameUnique";
+
 /// Labels of every namespace, by its name.
 pub use crate::core::workload::pod_reader::NamespaceLabels;
 
@@ -32,9 +35,11 @@ pub use crate::core::workload::pod_reader::NamespaceLabels;
 ///
 /// # Errors
 /// When its namespace selector cannot be read; such a pool must not be open to all.
-pub fn read(object: &GpuNodePool, namespaces: &NamespaceLabels) -> Result<NodePool, UnreadablePool> {
+///
+/// A namespace with the label `ignored` may use no pool, whatever the pool selects: nothing is bought for its pods, whoever made them and how.
+pub fn read(object: &GpuNodePool, namespaces: &NamespaceLabels, ignored: &str) -> Result<NodePool, UnreadablePool> {
     let (spec, name) = (&object.spec.policy, object.metadata.name.as_deref().unwrap_or_default());
-    let matched = matching(spec, namespaces).map_err(|fault| UnreadablePool { pool: name.to_owned(), fault })?;
+    let matched = matching(spec, namespaces, ignored).map_err(|fault| UnreadablePool { pool: name.to_owned(), fault })?;
     let (deleting, ends_allowed_until) = (object.metadata.deletion_timestamp.is_some(), ends_allowed_until(object));
     Ok(NodePool { deleting, ends_allowed_until, ..spec.pool(name, matched) })
 }
@@ -48,10 +53,10 @@ fn ends_allowed_until(object: &GpuNodePool) -> Option<Timestamp> {
     read.inspect_err(fault).ok().map(|at| Timestamp(at.as_millisecond()))
 }
 
-fn matching(spec: &NodePoolSpec, namespaces: &NamespaceLabels) -> Result<BTreeSet<String>, UnreadableSelector> {
+fn matching(spec: &NodePoolSpec, namespaces: &NamespaceLabels, ignored: &str) -> Result<BTreeSet<String>, UnreadableSelector> {
     let mut matched = BTreeSet::new();
     for (name, labels) in namespaces {
-        if spec.namespace_selector.matches(labels)? {
+        if spec.namespace_selector.matches(labels)? && !labels.contains_key(ignored) {
             matched.insert(name.clone());
         }
     }
@@ -61,7 +66,9 @@ fn matching(spec: &NodePoolSpec, namespaces: &NamespaceLabels) -> Result<BTreeSe
 /// The pool's current status; `None` if it has none, or if its finalizer does not match, so that it is written again.
 pub fn read_status(object: &GpuNodePool) -> Option<PoolStatus> {
     let status = object.status.as_ref().filter(|_| finalizers(object, object.status.as_ref().map_or(0, |s| s.claims)).is_none())?;
-    let ready = status.conditions.iter().find(|c| c.type_ == "Ready")?;
+    let condition = |type_: &str| status.conditions.iter().find(|c| c.type_ == type_);
+    // A status of a version without the second one is written again.
+    let (ready, alone) = (condition("Ready")?, condition(ALONE)?);
     Some(PoolStatus {
         claims: status.claims,
         gpus: status.gpus,
@@ -72,6 +79,7 @@ pub fn read_status(object: &GpuNodePool) -> Option<PoolStatus> {
             ConditionStatus::True => Ok(()),
             ConditionStatus::False | ConditionStatus::Unknown => Err((ready.reason.clone(), ready.message.clone())),
         },
+        namesake: (alone.status != ConditionStatus::True).then(|| alone.message.clone()),
     })
 }
 
@@ -91,9 +99,14 @@ pub fn finalizers(object: &GpuNodePool, claims: i64) -> Option<Vec<String>> {
 pub fn status_patch(observed: Option<&GpuNodePoolStatus>, generation: Option<i64>, status: &PoolStatus, now: Moment) -> Value {
     let previous = observed.map(|s| s.conditions.as_slice()).unwrap_or_default();
     let ready = ready_condition(previous, &status.ready, "CanBuy", generation, now);
+    let alone = match &status.namesake {
+        None => Condition::next(previous, ALONE, ConditionStatus::True, "NoOtherCluster", "", now),
+        Some(others) => Condition::next(previous, ALONE, ConditionStatus::False, "OtherCluster", others, now),
+    };
+    let alone = Condition { observed_generation: generation, ..alone };
     let month = write_books(&status.books);
     json!({ "status": {
-        "conditions": [ready],
+        "conditions": [ready, alone],
         "claims": status.claims,
         "gpus": status.gpus,
         "pricePerHour": status.price_per_hour,
@@ -151,6 +164,7 @@ mod tests {
                 price_per_hour: MicroUsdPerHour(0),
                 saved_per_hour: MicroUsdPerHour(0),
                 ready: Ok(()),
+                namesake: None,
                 books: MonthBooks { month: Timestamp(0), settled: crate::core::units::money::MicroUsd(1), closing },
             };
             status_patch(None, None, &status, Moment(Timestamp(0)))["status"]["month"]["closing"].clone()
@@ -169,8 +183,18 @@ mod tests {
             (json!({ "matchExpressions": [{ "key": "team", "operator": "NotIn", "values": ["ml"] }] }), vec!["b", "c"]),
             (json!({ "matchExpressions": [{ "key": "team", "operator": "Exists" }] }), vec!["a", "b"]),
         ] {
-            let read = read(&pool(json!({ "name": "p" }), selector), &namespaces).unwrap();
+            let read = read(&pool(json!({ "name": "p" }), selector), &namespaces, "off").unwrap();
             assert_eq!(read.namespaces.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn an_ignored_namespace_may_use_no_pool() {
+        let label = |value: &str| BTreeMap::from([("off".to_owned(), value.to_owned())]);
+        let namespaces = NamespaceLabels::from([("a".into(), label("")), ("b".into(), label("no")), ("c".into(), BTreeMap::new())]);
+        for selector in [json!({}), json!({ "matchExpressions": [{ "key": "off", "operator": "NotIn", "values": ["x"] }] })] {
+            let read = read(&pool(json!({ "name": "p" }), selector), &namespaces, "off").unwrap();
+            assert_eq!(read.namespaces.iter().map(String::as_str).collect::<Vec<_>>(), ["c"]);
         }
     }
 
@@ -180,7 +204,7 @@ mod tests {
         let with = |fallback: Value| {
             let mut object = serde_json::to_value(pool(json!({ "name": "p" }), json!({}))).unwrap();
             object["spec"]["fallback"] = fallback;
-            read(&serde_json::from_value(object).unwrap(), &namespaces).unwrap()
+            read(&serde_json::from_value(object).unwrap(), &namespaces, "off").unwrap()
         };
         assert!(!with(json!({ "onDemand": false })).may_fall_back());
         assert!(with(json!({ "onDemand": true })).may_fall_back() && with(json!({})).may_fall_back());
@@ -190,7 +214,7 @@ mod tests {
     fn a_selector_that_cannot_be_read_opens_the_pool_to_nobody() {
         let namespaces = NamespaceLabels::from([("a".into(), BTreeMap::new())]);
         let selector = json!({ "matchExpressions": [{ "key": "team", "operator": "Like", "values": ["ml"] }] });
-        let fault = read(&pool(json!({ "name": "p" }), selector), &namespaces).unwrap_err().to_string();
+        let fault = read(&pool(json!({ "name": "p" }), selector), &namespaces, "off").unwrap_err().to_string();
         assert!(fault.contains("GpuNodePool p") && fault.contains("\"Like\" on team"), "{fault}");
     }
 
@@ -213,7 +237,7 @@ mod tests {
     fn a_pool_that_0_1_0_held_is_read_with_its_policy_and_its_books() {
         let object: GpuNodePool = serde_json::from_value(released()).unwrap();
         let labels = BTreeMap::from([("lowtide.dev/may-buy".to_owned(), "true".to_owned())]);
-        let pool = read(&object, &NamespaceLabels::from([("ml".into(), labels)])).unwrap();
+        let pool = read(&object, &NamespaceLabels::from([("ml".into(), labels)]), "off").unwrap();
         assert_eq!((pool.max_gpus, pool.max_nodes, pool.monthly_budget.map(|b| b.0)), (Some(64), Some(48), Some(25_000_000_000)));
         assert!(pool.may_fall_back() && pool.namespaces.contains("ml") && !pool.deleting);
         let status = read_status(&object).unwrap();
@@ -229,7 +253,7 @@ mod tests {
             if let Ok(object) = serde_json::from_value::<GpuNodePool>(object) {
                 let namespaces = NamespaceLabels::from([("others".into(), BTreeMap::new())]);
                 let open = json!(object.spec.policy.namespace_selector);
-                if let Ok(pool) = read(&object, &namespaces) {
+                if let Ok(pool) = read(&object, &namespaces, "off") {
                     assert!(pool.namespaces.is_empty() || open != json!({ "matchLabels": { "lowtide.dev/may-buy": "true" } }), "{open}");
                 }
                 read_status(&object);

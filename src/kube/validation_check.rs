@@ -36,5 +36,10 @@ pub async fn validation(client: &Client, name: &str) -> Validation {
     if !denies || binding.policy_name.as_deref() != Some(name) {
         return Validation::Absent(format!("ValidatingAdmissionPolicyBinding {name} does not deny what the policy forbids"));
     }
+    if binding.match_resources.is_some() || binding.param_ref.is_some() {
+        return Validation::Absent(format!(
+            "ValidatingAdmissionPolicyBinding {name} does not apply everywhere: it has matchResources or a paramRef"
+        ));
+    }
     Validation::InForce
 }

@@ -54,6 +54,8 @@ pub struct Watches {
     /// The cluster's UID: two clusters never share a launch template.
     pub(super) cluster_uid: String,
     pub(super) keys: AttributionKeys,
+    /// Namespaces with this label use no pool.
+    pub(super) ignore_label: String,
     /// The view as it was last asked for.
     kept: Mutex<Kept>,
     /// Faults already logged: an object is read many times, its fault is reported once.
@@ -83,6 +85,7 @@ impl Watches {
             claims: Held::default(),
             cluster_uid,
             keys,
+            ignore_label: names::IGNORE.to_owned(),
             kept: Mutex::default(),
             reported: Mutex::default(),
             changed: Arc::new(Notify::new()),
@@ -91,8 +94,8 @@ impl Watches {
     }
 
     /// Starts every watch.
-    pub fn start(client: &Client, cluster_uid: String, keys: AttributionKeys) -> Self {
-        let mut watches = Watches::new(cluster_uid, keys);
+    pub fn start(client: &Client, cluster_uid: String, keys: AttributionKeys, ignore_label: String) -> Self {
+        let mut watches = Watches { ignore_label, ..Watches::new(cluster_uid, keys) };
         let mut start = Starter { changed: Arc::clone(&watches.changed), ..Starter::new(client) };
         let managed = watcher::Config::default().labels(&format!("{}=true", words::MANAGED_LABEL));
         let others = watcher::Config::default().labels(&format!("{}!=true", words::MANAGED_LABEL)).fields("spec.nodeName!=");

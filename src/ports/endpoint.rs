@@ -6,13 +6,14 @@
 use std::net::IpAddr;
 
 /// Variables that override the SDK's endpoint, for all services and for each that lowtide calls.
-pub const VARIABLES: [&str; 7] = [
+pub const VARIABLES: [&str; 8] = [
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_EC2",
     "AWS_ENDPOINT_URL_S3",
     "AWS_ENDPOINT_URL_SQS",
     "AWS_ENDPOINT_URL_PRICING",
     "AWS_ENDPOINT_URL_SERVICE_QUOTAS",
+    "AWS_ENDPOINT_URL_SSM",
     "AWS_ENDPOINT_URL_STS",
 ];
 

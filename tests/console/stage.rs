@@ -122,7 +122,7 @@ fn install(tools: &Tools, plane: &ControlPlane, workdir: &Workdir) {
         "cluster.name=test",
         "operator.enabled=false",
         "hooks.enabled=false",
-        "admission.validating.enabled=false",
+        "admission.marks.enabled=false",
         "admission.mutating.enabled=false",
         "console.enabled=true",
         "console.replicas=0",

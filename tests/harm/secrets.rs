@@ -39,6 +39,17 @@ pub async fn no_password_and_no_token_is_in_anything_that_is_said(stage: &mut St
             said.push((format!("lowtide {}", arguments.join(" ")), text));
         }
     }
+    // clap says what a variable holds, unless it is kept from it.
+    let (database, prometheus) = (wrong("127.0.0.1:1"), format!("http://reader:{}@127.0.0.1:1", SECRETS[0]));
+    for arguments in ["operator", "console", "check", "ledger savings", "ledger collect-usage", "ledger fetch", "adopt", "offers"] {
+        let mut command = Command::new(sibling_binary("lowtide").unwrap());
+        let command = command.args(arguments.split(' ')).arg("--help");
+        let command = ["LOWTIDE_DATABASE_URL", "DATABASE_URL"].iter().fold(command, |c, name| c.env(name, &database));
+        let command = ["LOWTIDE_PROMETHEUS_URL", "AWS_ENDPOINT_URL"].iter().fold(command, |c, name| c.env(name, &prometheus));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "lowtide {arguments} --help: {}", String::from_utf8_lossy(&output.stderr));
+        said.push((format!("lowtide {arguments} --help"), String::from_utf8_lossy(&output.stdout).into_owned()));
+    }
     assert!(said[0].1.contains("lt-") && said[0].1.len() > 10_000 && said[1].1.contains("lowtide_"), "there is something to look through");
     for (what, text) in &said {
         for secret in SECRETS.iter().copied().chain([token.as_str()]) {

@@ -81,6 +81,7 @@ impl Fixture {
             namespace: "lowtide-system".into(),
             instance: "lowtide-0".into(),
             attribution: AttributionKeys::default(),
+            ignore_label: "lowtide.dev/ignore".into(),
         };
         let cluster = Arc::new(LiveCluster::start(operator.clone(), settings, Arc::new(WallClock)));
         let fixture = Fixture { cluster, admin, operator, plane: Arc::new(plane), workdir: Arc::new(workdir) };

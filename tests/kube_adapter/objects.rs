@@ -222,6 +222,7 @@ pub async fn statuses_are_read_back_and_a_pool_stays_until_its_last_claim(fixtur
             closing: [("uid-1".into(), MicroUsd(40))].into(),
         },
         ready,
+        namesake: (claims == 0).then(|| "machines carry this cluster's name (test) and the UID of another: uid-2 in us-east-1".to_owned()),
     };
     for said in [status(1, Ok(())), status(1, Err(("Budget".into(), "the budget of July is used up".into())))] {
         fixture.cluster.apply(&ClusterAction::SetPoolStatus { pool: "gpu".into(), status: said.clone() }).await.unwrap();

@@ -198,6 +198,12 @@ pub async fn owners_are_seen_to_be_kept_out_or_not(fixture: &Fixture) {
     bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
     let found = validation(&fixture.admin, "audited").await;
     assert!(matches!(&found, Validation::Absent(why) if why.contains("does not deny")), "{found:?}");
+    let narrow = json!({ "metadata": { "name": "audited" }, "spec": { "policyName": "audited", "validationActions": ["Deny"],
+        "matchResources": { "namespaceSelector": { "matchLabels": { "team": "other" } } } } });
+    let merge = kube::api::Patch::Merge(narrow);
+    bindings.patch("audited", &kube::api::PatchParams::default(), &merge).await.unwrap();
+    let found = validation(&fixture.admin, "audited").await;
+    assert!(matches!(&found, Validation::Absent(why) if why.contains("does not apply everywhere")), "{found:?}");
 }
 
 pub async fn what_still_runs_is_listed_with_what_it_costs(fixture: &Fixture) {

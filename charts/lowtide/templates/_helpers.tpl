@@ -89,6 +89,11 @@ nodeAffinity:
       - matchExpressions: [{key: lowtide.node-restriction.kubernetes.io/claim, operator: DoesNotExist}]
 {{- end -}}
 
+{{/* Whether the pod in `object` cannot come onto a node we bought: each of its terms avoids them. */}}
+{{- define "lowtide.keepsOff" -}}
+[object.spec.?affinity.?nodeAffinity.?requiredDuringSchedulingIgnoredDuringExecution.?nodeSelectorTerms.orValue([])].exists(terms, terms.size() > 0 && terms.all(t, t.?matchExpressions.orValue([]).exists(e, e.key == "lowtide.node-restriction.kubernetes.io/claim" && e.operator == "DoesNotExist")))
+{{- end -}}
+
 {{/* Namespaces that none of our policies applies to. */}}
 {{- define "lowtide.notExempt" -}}
 {{- with .Values.admission.exemptNamespaces -}}

@@ -11,7 +11,8 @@
 - {name: LOWTIDE_MAX_PRICE_AGE_SECONDS, value: {{ .Values.operator.maxPriceAgeSeconds | quote }}}
 - {name: LOWTIDE_ORPHAN_GRACE_SECONDS, value: {{ .Values.operator.orphanGraceSeconds | quote }}}
 - {name: LOWTIDE_MARKS_POLICY, value: "{{ include "lowtide.fullname" . }}-marks"}
-{{- if not .Values.admission.validating.enabled }}
+- {name: LOWTIDE_IGNORE_LABEL, value: {{ .Values.admission.ignoreLabel | quote }}}
+{{- if not .Values.admission.marks.enabled }}
 - {name: LOWTIDE_SERVE_WITHOUT_VALIDATION, value: "true"}
 {{- end }}
 - {name: LOWTIDE_POST_SECONDS, value: {{ .Values.ledger.postSeconds | quote }}}

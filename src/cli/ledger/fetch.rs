@@ -50,7 +50,7 @@ pub struct FetchArgs {
     #[arg(long)]
     folder: Option<PathBuf>,
     /// Another S3-compatible server. Default: AWS, or AWS_ENDPOINT_URL_S3.
-    #[arg(long, env = "AWS_ENDPOINT_URL")]
+    #[arg(long, env = "AWS_ENDPOINT_URL", hide_env_values = true)]
     endpoint_url: Option<String>,
     /// Allow that server to be asked over plain http on another machine.
     #[arg(long, env = "LOWTIDE_ALLOW_INSECURE_ENDPOINT")]

@@ -75,7 +75,7 @@ pub(super) async fn post(database: &DatabaseArgs) -> Answer {
 #[derive(Debug, Clone, Args)]
 pub struct CollectUsageArgs {
     /// Prometheus, e.g. http://prometheus.monitoring:9090.
-    #[arg(long, env = "LOWTIDE_PROMETHEUS_URL")]
+    #[arg(long, env = "LOWTIDE_PROMETHEUS_URL", hide_env_values = true)]
     prometheus_url: String,
     /// A workload and its query, e.g. ml/chat=requests=sum(increase(http_requests_total{app="chat"}[1h])); may be repeated. Without any,
     /// the queries come from the annotation lowtide.dev/usage-query of the workloads in kubectl's current cluster.
@@ -138,6 +138,7 @@ async fn annotated() -> Result<BTreeMap<ObjectRef, UsageQuery>, Box<dyn std::err
         namespace: "default".into(),
         instance: "lowtide ledger".into(),
         attribution: AttributionKeys::default(),
+        ignore_label: crate::kube::names::IGNORE.to_owned(),
     };
     let cluster = LiveCluster::start(client, settings, Arc::new(WallClock));
     let listing = async {

@@ -132,4 +132,6 @@ pub struct PoolStatus {
     pub books: MonthBooks,
     /// `Ok` if it can buy; otherwise reason (CamelCase) and message.
     pub ready: Result<(), (String, String)>,
+    /// Another cluster of our name has machines in the pool's regions: which, in a sentence.
+    pub namesake: Option<String>,
 }

@@ -24,7 +24,8 @@ use super::node_labels::{ClassLabels, ExpectedNode};
 use super::request::{Apart, Area, NodeTerms, OnSale, OwnerRule, PlacementRequest, PlacementSettings, PoolLimits, PoolPolicy};
 use super::taken_back;
 
-fn allowed(patterns: &[String], text: &str) -> bool {
+/// Whether one of `patterns` (`*` for anything) matches `text`; none at all match everything.
+pub fn allowed(patterns: &[String], text: &str) -> bool {
     patterns.is_empty() || patterns.iter().any(|p| matches_pattern(p, text))
 }
 

@@ -4,6 +4,7 @@
 //! Does not: choose what to buy (`placing::buying`).
 
 use super::super::pass::Pass;
+use super::admitted;
 use super::observed::{observed_at, observed_instance};
 use super::steps::{cluster, lane, patch, remove};
 use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject};
@@ -122,6 +123,15 @@ pub(in crate::core::plan) fn launch(pass: &mut Pass, claim: &Claim) {
                 return;
             }
             if untaken {
+                return;
+            }
+            // A pool that cannot be read may forbid it.
+            let Some(pool) = pass.pool_of(claim) else { return };
+            if let Some(objection) = admitted::objection(pass, claim, pool) {
+                let note = format!("{} is not launched: {objection}; its pods are placed again", claim.name);
+                pass.notes.push(note.clone());
+                pass.emit(EventSubject::Pool(claim.spec.node_pool.clone()), (EventKind::Warning, "ClaimRefused"), &claim.uid, note);
+                pass.step(lane(claim), Vec::new(), vec![remove(claim)]);
                 return;
             }
         }

@@ -1,5 +1,6 @@
 //! Machines: from the launch to the end, and those that nobody claims.
 //!
+//! - [`admitted`]: whether EC2 may be asked for what a claim says.
 //! - [`adoption`]: which machines of a lost cluster may be taken over.
 //! - [`breaker`]: how many machines may end without anybody's asking.
 //! - [`ending`]: empty, left, lost, terminated, closed.
@@ -11,6 +12,7 @@
 //! - [`steps`]: how a change of a claim is written.
 //! - [`sweeping`]: machines that no claim stands for, and machines of others.
 
+pub(super) mod admitted;
 pub mod adoption;
 pub(super) mod breaker;
 pub(super) mod ending;

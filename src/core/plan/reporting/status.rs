@@ -3,15 +3,15 @@
 //! Decides: whether a pool can buy and why not, in one sentence.
 //! Does not: buy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::pass::Pass;
 use super::super::placing::budget;
 use crate::core::action::{Action, ClusterAction, EventKind, EventSubject};
 use crate::core::fleet::image::LOOKED_UP_EVERY;
-use crate::core::fleet::{ClassProblem, ClassStatus, NodeClass, NodePool, PoolStatus};
-use crate::core::snapshot::Lane;
-use crate::core::units::ids::PoolName;
+use crate::core::fleet::{ClassProblem, ClassStatus, NodeClass, NodePool, Ownership, PoolStatus};
+use crate::core::snapshot::{Lane, Observed};
+use crate::core::units::ids::{PoolName, Region};
 use crate::core::units::money::MicroUsdPerHour;
 
 pub(in crate::core::plan) fn show(pass: &mut Pass) {
@@ -95,6 +95,7 @@ fn held_by_pool<'a>(pass: &Pass<'a>) -> BTreeMap<&'a PoolName, Held> {
 
 fn pool_status(pass: &Pass, pool: &NodePool, held: Held) -> PoolStatus {
     PoolStatus {
+        namesake: namesake(pass, pool),
         claims: held.claims,
         gpus: held.gpus,
         price_per_hour: held.price_per_hour,
@@ -102,6 +103,25 @@ fn pool_status(pass: &Pass, pool: &NodePool, held: Held) -> PoolStatus {
         books: budget::next_books(pass, pool),
         ready: can_buy(pass, pool),
     }
+}
+
+/// Of which other cluster of our name EC2 shows machines where the pool buys. What was shown stays until each of its regions has been looked at.
+fn namesake(pass: &Pass, pool: &NodePool) -> Option<String> {
+    let world = pass.world;
+    let regions: BTreeSet<&Region> = pool.classes.iter().filter_map(|name| world.classes.get(name)).map(|class| &class.region).collect();
+    let mut others: BTreeSet<(&Region, &str)> = BTreeSet::new();
+    for instance in pass.index.foreign().iter().filter(|i| i.is_alive() && regions.contains(&i.capacity.region)) {
+        if let Ownership::Foreign(uid) = instance.ownership(&world.cluster_uid) {
+            others.insert((&instance.capacity.region, uid));
+        }
+    }
+    let looked = |region: &&Region| matches!(world.instances.get(*region), Some(Observed::Known { .. }));
+    if others.is_empty() && !regions.iter().all(looked) {
+        return world.pool_statuses.get(&pool.name)?.namesake.clone();
+    }
+    let named: Vec<String> = others.iter().map(|(region, uid)| format!("{uid} in {region}")).collect();
+    let sentence = || format!("machines carry this cluster's name ({}) and the UID of another: {}", world.cluster, named.join(", "));
+    (!others.is_empty()).then(sentence)
 }
 
 fn can_buy(pass: &Pass, pool: &NodePool) -> Result<(), (String, String)> {

@@ -77,6 +77,16 @@ fn an_empty_api_server_of_another_uid_ends_no_machine_and_says_so_once() {
     toy.run(1_300);
     assert_eq!((toy.running().len(), said(&toy, "OtherCluster")), (4, 1), "{:?}", toy.events);
     assert!(toy.events.iter().any(|(_, note)| note.contains("toy-uid") && note.contains("lowtide adopt")));
+    let shown = |toy: &Toy| toy.world.pool_statuses.values().next().and_then(|status| status.namesake.clone());
+    assert!(shown(&toy).is_some_and(|said| said.contains("toy-uid in ")), "{:?}", shown(&toy));
+    // What is not seen at the moment is not gone; what is seen to be gone is.
+    let seen = std::mem::take(&mut toy.world.instances);
+    toy.run(1);
+    assert!(shown(&toy).is_some());
+    toy.world.instances = seen;
+    show_none(&mut toy);
+    toy.run(1);
+    assert_eq!(shown(&toy), None);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::toy::*;
-use crate::core::fleet::{NoticeKind, Trigger};
+use crate::core::fleet::{ClaimSpec, NoticeKind, Trigger};
 use crate::core::market::quota::{QuotaFamily, VcpuQuota};
 use crate::core::market::reservation::{CapacityReservation, NamedReservation, SeenReservations};
 use crate::core::market::{Capacity, CapacityType, CoolDownCause};
@@ -319,4 +319,40 @@ fn a_pool_keeps_each_workload_from_standing_in_one_place_whatever_its_owner_aske
         .values()
         .filter(|c| c.spec.capacity.zone.as_str() == SPOT_A.1 && c.spec.capacity.capacity_type == CapacityType::Spot);
     assert_eq!(cheap.count(), 2);
+}
+
+/// As written by somebody with lowtide's token: EC2 is asked for nothing that the class and the pool do not say.
+#[test]
+fn a_claim_that_its_class_or_its_pool_would_not_make_is_not_launched() {
+    type Forge<'a> = &'a dyn Fn(&mut ClaimSpec);
+    let forgeries: [(&str, Forge); 7] = [
+        ("an image", &|spec| spec.image = Some("ami-0bad".into())),
+        ("a subnet", &|spec| spec.subnet = "subnet-0bad".into()),
+        ("a launch template", &|spec| spec.launch_template = "lowtide-0bad".into()),
+        ("a reservation", &|spec| spec.reservation = Some("cr-0bad".into())),
+        ("a class", &|spec| spec.node_class = "class-us-west-2".into()),
+        ("on-demand", &|spec| spec.capacity.capacity_type = CapacityType::OnDemand),
+        ("a machine too many", &|_| ()),
+    ];
+    for (what, forge) in forgeries {
+        let mut toy = Toy::new();
+        let pod = toy.add_pod(deployment(), WorkloadKind::Inference);
+        toy.run(150);
+        pool_mut(&mut toy).capacity_types = [CapacityType::Spot].into();
+        pool_mut(&mut toy).max_nodes = Some(if what == "a machine too many" { 1 } else { 9 });
+        let of = toy.world.pods[&pod].claim.clone().unwrap();
+        let mut forged = toy.world.claims[&of].clone();
+        (forged.name, forged.uid, forged.created_at) = ("lt-forged".into(), "forged".into(), toy.now);
+        forged.status = Default::default();
+        forged.spec.takes_over = Some(of.clone());
+        forge(&mut forged.spec);
+        toy.world.claims.insert(forged.name.clone(), forged);
+        toy.run(60);
+        assert_eq!((toy.all_instances().len(), toy.world.claims.contains_key(&"lt-forged".into())), (1, false), "{what}");
+        assert!(
+            toy.events.iter().any(|(reason, note)| *reason == "ClaimRefused" && note.starts_with("lt-forged is not launched: ")),
+            "{what}: {:?}",
+            toy.events
+        );
+    }
 }

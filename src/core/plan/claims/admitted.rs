@@ -1,0 +1,66 @@
+//! Whether EC2 may be asked for what a claim says.
+//!
+//! Decides: that a claim is of a class of its pool, boots what that class boots, where it boots it, and stays within what the pool may have.
+//! Does not: look at prices, which move between the decision and the launch; or at claims that were asked for already.
+//!
+//! What lowtide writes is always so, a moment ago at least. A claim that is not was written by somebody with lowtide's token, or the class or pool was
+//! changed in between: either way its pods are placed again, by what holds now.
+
+use super::super::pass::Pass;
+use crate::core::fleet::{Claim, NodeClass, NodePool};
+use crate::core::placement::eligibility::allowed;
+
+/// Why EC2 is not asked for this claim of `pool`, in words after "not launched:".
+pub(super) fn objection(pass: &Pass, claim: &Claim, pool: &NodePool) -> Option<String> {
+    let Some(class) = pass.world.classes.get(&claim.spec.node_class) else {
+        return Some(format!("there is no GpuNodeClass {}", claim.spec.node_class));
+    };
+    of_the_class(pass, claim, class).or_else(|| of_the_pool(pass, claim, pool))
+}
+
+fn of_the_class(pass: &Pass, claim: &Claim, class: &NodeClass) -> Option<String> {
+    let (spec, at) = (&claim.spec, &claim.spec.capacity);
+    if class.zones.get(&at.zone) != Some(&spec.subnet) {
+        return Some(format!("its class {} has no subnet {} in {}", class.name, spec.subnet, at.zone));
+    }
+    let template = class.launch_template.as_ref().map(|(name, _)| name);
+    if template.is_some_and(|name| *name != spec.launch_template) {
+        return Some(format!("its class {} makes nodes from another launch template than {}", class.name, spec.launch_template));
+    }
+    let architecture = pass.world.catalog.types.get(&at.instance_type).map(|machine| machine.architecture);
+    let image = architecture.and_then(|a| class.images.of(a)).map(|image| &image.id);
+    if spec.image.as_ref() != image {
+        let named = spec.image.as_deref().unwrap_or("that of the launch template");
+        return Some(format!("its image is {named}, and not what its class {} boots", class.name));
+    }
+    let reserved = spec.reservation.as_ref().is_some_and(|id| !class.reservations.iter().any(|named| named.id == *id));
+    reserved.then(|| format!("its class {} names no such reservation", class.name))
+}
+
+fn of_the_pool(pass: &Pass, claim: &Claim, pool: &NodePool) -> Option<String> {
+    let at = &claim.spec.capacity;
+    let model = pass.world.catalog.types.get(&at.instance_type).map(|machine| &machine.gpu_model);
+    let sells = pool.capacity_types.is_empty() || pool.capacity_types.contains(&at.capacity_type);
+    let types: Vec<String> = pool.instance_types.iter().map(ToString::to_string).collect();
+    let buys = pool.classes.contains(&claim.spec.node_class)
+        && sells
+        && allowed(&pool.regions, at.region.as_str())
+        && allowed(&types, at.instance_type.as_str())
+        && (pool.gpu_models.is_empty() || model.is_some_and(|model| pool.gpu_models.iter().any(|wanted| wanted == model)));
+    if !buys {
+        return Some(format!("node pool {} does not buy {at} with class {}", pool.name, claim.spec.node_class));
+    }
+    // Those that came before it count, asked for or not: of many at once, the first ones are within the limits.
+    let before = |c: &&Claim| {
+        c.spec.node_pool == pool.name
+            && c.takes_work()
+            && (c.status.launch_asked_at.is_some() || (c.created_at, &c.name) < (claim.created_at, &claim.name))
+    };
+    let (mut nodes, mut gpus) = (1, claim.spec.gpus);
+    for other in pass.claims.values().filter(before).filter(|c| c.name != claim.name) {
+        nodes += 1;
+        gpus += other.spec.gpus;
+    }
+    let beyond = pool.max_nodes.is_some_and(|most| nodes > most) || pool.max_gpus.is_some_and(|most| gpus > most);
+    beyond.then(|| format!("node pool {} has as many machines or GPUs as it may have", pool.name))
+}
