@@ -47,10 +47,8 @@ impl<'a> Budgets<'a> {
     /// One walk over all machines.
     pub(super) fn of(pass: &Pass<'a>) -> Self {
         let mut found = Budgets { machines: BTreeMap::new(), leaving: BTreeMap::new(), allowed: BTreeMap::new() };
-        // A successor that other work has taken waits for nobody: whose it was to be is not on its way, perhaps for ever.
-        let waits = |new: &&&Claim| new.takes_work() && pass.index.pods_on(&new.name).is_empty();
         let left_soon: BTreeSet<&ClaimName> =
-            pass.index.taking_over().iter().filter(waits).filter_map(|new| new.spec.takes_over.as_ref()).collect();
+            pass.index.taking_over().iter().filter(|new| waits(pass, new)).filter_map(|new| new.spec.takes_over.as_ref()).collect();
         for (claim, machine) in pass.claims.values().zip(pass.index.machines()).filter(|(claim, _)| claim.may_run()) {
             let pool = &machine.claim.spec.node_pool;
             *found.machines.entry(pool).or_default() += 1;
@@ -92,6 +90,12 @@ impl<'a> Budgets<'a> {
             self.leaving.entry(&pool.name).or_default().insert(claim.name.clone());
         }
     }
+}
+
+/// Whether a machine that was bought ahead still waits for the work of the one that it is to take over. Other work may have taken it: then nobody is on
+/// the way to it, and whose it was to be may get another.
+pub(super) fn waits(pass: &Pass, successor: &Claim) -> bool {
+    successor.takes_work() && pass.index.pods_on(&successor.name).is_empty()
 }
 
 /// The pod, of ours or of others, that keeps its machine longest from being left by choice.

@@ -92,7 +92,7 @@ pub(in crate::core::plan) fn consider_moves(pass: &mut Pass) -> bool {
     }
     let next = pass.moves_considered_next().unwrap_or(pass.now);
     let due = pass.now >= next || pass.world.moves_considered_at.is_some_and(|last| pass.now < last);
-    let joined = pass.index.taking_over().iter().filter(|c| c.status.node_ready_at.is_some());
+    let joined = pass.index.taking_over().iter().filter(|c| c.status.node_ready_at.is_some() && choice::waits(pass, c));
     let awaited: BTreeSet<&ClaimName> = joined.filter_map(|c| c.spec.takes_over.as_ref()).collect();
     if !due && awaited.is_empty() {
         return false;
@@ -175,7 +175,7 @@ fn move_if_cheaper<'a>(pass: &mut Pass<'a>, look: &mut Look<'a>, claim: &Claim) 
         // Its capacity is about to cool down.
         return false;
     }
-    let successor = successors.iter().copied().find(|c| c.takes_work());
+    let successor = successors.iter().copied().find(|c| choice::waits(pass, c));
     if successor.is_some_and(|c| c.status.node_ready_at.is_none()) {
         return false;
     }

@@ -185,7 +185,7 @@ fn a_drifted_machine_waits_for_its_job_and_an_expired_one_does_not() {
 }
 
 #[test]
-fn a_machine_whose_successor_was_taken_by_other_work_holds_back_nobody() {
+fn a_machine_whose_successor_was_taken_by_other_work_gets_another_and_holds_back_nobody() {
     let mut toy = fleet(2);
     let first: Vec<Uid> = toy.world.pods.keys().cloned().collect();
     let cheap = toy.world.market.offers.get_mut(&capacity(SPOT_A.0, SPOT_A.1, CapacityType::Spot)).unwrap();
@@ -200,7 +200,7 @@ fn a_machine_whose_successor_was_taken_by_other_work_holds_back_nobody() {
     assert_eq!(bought.len(), 1, "one is bought ahead");
     // It comes between: the machine that is Ready first is given to whoever waits.
     let late = toy.add_pod(deployment(), WorkloadKind::Inference);
-    toy.run(600);
+    toy.run(1_200);
     assert!(toy.world.pods.contains_key(&late));
     let stayed: Vec<_> = first.iter().filter(|pod| toy.world.pods.contains_key(*pod)).collect();
     assert_eq!(stayed, Vec::<&Uid>::new(), "both moved");
