@@ -1,12 +1,14 @@
 //! Whether the node of a machine is well, and what happens when it is not.
 //!
 //! Decides: what is wrong with a node that had joined, for how long that is borne, and whether its work is moved off or its machine ended.
-//! Does not: move pods (`migration`), or look at what EC2 says of the machine (`lifecycle`, `notices`).
+//! Does not: move pods (`migration`), look at what EC2 says of the machine (`lifecycle`, `notices`), or give up more machines at a time than the
+//! breaker lets (`breaker`).
 //!
 //! What was once seen is not believed for ever: every pass looks at the node again. A fault that passes within its bound is forgotten.
 
 use super::super::pass::Pass;
 use super::super::reporting::wording;
+use super::breaker;
 use super::ending;
 use super::steps;
 use crate::core::action::{EventKind, EventSubject};
@@ -69,8 +71,14 @@ fn fault(pass: &Pass, claim: &Claim, node: Option<&Node>) -> Option<(Trigger, Ti
 
 fn give_up(pass: &mut Pass, claim: &Claim, trigger: Trigger, what: &str, bound: Millis) -> bool {
     let silent = matches!(trigger, Trigger::NodeGone | Trigger::NodeNotReady);
+    let what = format!("{}: {what} for {bound} ({})", claim.spec.capacity, wording::trigger(trigger));
+    // A cordon is somebody's word. The rest is only seen, and of many machines at once by one cause: expired certificates, a network that is cut, a
+    // rollout that fails.
+    if trigger != Trigger::Cordoned && !breaker::may_give_up(pass, claim, &code_of(&trigger), &what) {
+        return false;
+    }
     let end = if silent { "it is terminated and its work is made again elsewhere" } else { "its work moves and it is replaced" };
-    let text = format!("{}: {what} for {bound} ({}); {end}", claim.spec.capacity, wording::trigger(trigger));
+    let text = format!("{what}; {end}");
     let key = format!("{}/{}", claim.uid, code_of(&trigger));
     for pod in pass.pods_on(&claim.name) {
         pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "NodeUnhealthy"), &key, text.clone());
