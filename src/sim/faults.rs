@@ -30,7 +30,8 @@ impl Level {
         }
     }
 
-    fn trouble_every(self) -> Option<Millis> {
+    /// How far apart troubles are, on average.
+    pub(super) fn trouble_every(self) -> Option<Millis> {
         match self {
             Level::None => None,
             Level::Calm => Some(Millis::from_hours(24)),

@@ -66,6 +66,8 @@ pub enum PlantedBug {
     LiftedEarly,
     /// What owners write on their pods is believed.
     MarksBelieved,
+    /// However many machines fail at once, all of them are given up.
+    BreakerLifted,
     /// A machine whose Node is doubtful has no Node.
     TwinsTakenForGone,
     /// What is decided depends on how many plans were made before.
@@ -111,7 +113,7 @@ impl PlantedBug {
             PlantedBug::OwnClockBelieved => &[RemovalsHaveReasons],
             PlantedBug::LiftedEarly => &[LiftedPodsRun, WorldSettles],
             PlantedBug::MarksBelieved => &[NeedsAndPoliciesHold],
-            PlantedBug::TwinsTakenForGone => &[EndsWereSeen],
+            PlantedBug::TwinsTakenForGone | PlantedBug::BreakerLifted => &[EndsWereSeen],
         }
     }
 
@@ -129,7 +131,7 @@ impl PlantedBug {
     pub fn planner(self) -> Planner {
         Arc::new(move |settings: &Settings, world: &Snapshot, now: Timestamp| {
             let mut seen = world.clone();
-            self.falsify(&mut seen);
+            self.falsify(&mut seen, now);
             let mut planned = plan(settings, &seen, now);
             self.spoil(&mut planned, world, now);
             planned
@@ -137,7 +139,7 @@ impl PlantedBug {
     }
 
     /// What the operator believes to see.
-    fn falsify(self, world: &mut Snapshot) {
+    fn falsify(self, world: &mut Snapshot, now: Timestamp) {
         match self {
             PlantedBug::NeedsIgnored => {
                 for (need, _) in world.pods.values_mut().filter_map(|pod| pod.need.as_mut().ok()) {
@@ -156,6 +158,9 @@ impl PlantedBug {
                 }
             }
             PlantedBug::MarksBelieved => believe_marks(world),
+            PlantedBug::BreakerLifted => {
+                world.pools.values_mut().for_each(|pool| pool.ends_allowed_until = Some(now + Millis::from_hours(1)));
+            }
             PlantedBug::TwinsTakenForGone => world.doubtful_nodes = BTreeMap::new().into(),
             PlantedBug::ZonesIgnored => {
                 for (need, _) in world.pods.values_mut().filter_map(|pod| pod.need.as_mut().ok()) {

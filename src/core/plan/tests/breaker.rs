@@ -87,7 +87,11 @@ fn machines_that_ec2_says_have_ended_are_given_up_whatever_their_number() {
     toy.world.nodes.values_mut().for_each(|node| node.ready = false);
     toy.run(400);
     assert_eq!(decided(&toy, Trigger::NodeNotReady), 2);
-    let alive: Vec<_> = toy.all_instances().into_iter().filter(|i| i.is_alive() && toy.world.nodes.values().any(|n| n.instance == i.id && !n.ready)).collect();
+    let alive: Vec<_> = toy
+        .all_instances()
+        .into_iter()
+        .filter(|i| i.is_alive() && toy.world.nodes.values().any(|n| n.instance == i.id && !n.ready))
+        .collect();
     assert_eq!(alive.len(), 4);
     alive.iter().for_each(|machine| toy.end_instance(&machine.id, "Server.InternalError"));
     toy.run(10);
