@@ -60,7 +60,7 @@ pub enum PlantedBug {
     UnreadableSwept,
     /// Machines that a restored backup knows no claim of are swept as soon as they are seen, whatever runs on them.
     OrphansSwept,
-    /// Join timeouts are taken by a clock of ours that is four minutes ahead.
+    /// Join timeouts, and since when nodes are unwell, are taken by a clock that is four minutes ahead.
     OwnClockBelieved,
     /// Gates are lifted as soon as pods are bound, before there is a machine.
     LiftedEarly,
@@ -191,7 +191,10 @@ impl PlantedBug {
                 world.claims.values_mut().for_each(|claim| claim.status.scheduled = None);
             }
             PlantedBug::ReplicasKeptTogether => world.pools.values_mut().for_each(|pool| pool.spread_most_extra_per_mille = 0),
-            PlantedBug::OwnClockBelieved => world.ec2_ahead = Some(world.ec2_ahead.unwrap_or(Millis::ZERO) + Millis::from_mins(4)),
+            PlantedBug::OwnClockBelieved => {
+                world.ec2_ahead = Some(world.ec2_ahead.unwrap_or(Millis::ZERO) + Millis::from_mins(4));
+                world.first_sights.shift(Millis::from_mins(-4));
+            }
             _ => {}
         }
     }

@@ -3,6 +3,7 @@
 mod adoption;
 mod breaker;
 mod classes;
+mod clocks;
 mod company;
 mod deadlines;
 mod facts;
