@@ -164,6 +164,7 @@ fn each_shared(world: &Snapshot, mut visit: impl FnMut(&'static str, &dyn Part))
         unreadable_pools,
         doubtful_nodes,
         unclaimed_since,
+        first_sights,
         daemonsets,
         catalog,
         templates,
@@ -186,7 +187,7 @@ fn each_shared(world: &Snapshot, mut visit: impl FnMut(&'static str, &dyn Part))
         outbox_full: _,
         moves_considered_at: _,
     } = world;
-    let parts: [(&'static str, &dyn Part); 24] = [
+    let parts: [(&'static str, &dyn Part); 25] = [
         ("pools", pools),
         ("classes", classes),
         ("pods", pods),
@@ -205,6 +206,7 @@ fn each_shared(world: &Snapshot, mut visit: impl FnMut(&'static str, &dyn Part))
         ("unreadable_pools", unreadable_pools),
         ("doubtful_nodes", doubtful_nodes),
         ("unclaimed_since", unclaimed_since),
+        ("first_sights", first_sights),
         ("daemonsets", daemonsets),
         ("catalog", catalog),
         ("templates", templates),

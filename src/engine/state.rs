@@ -15,6 +15,7 @@ use crate::core::market::{Capacity, Market, PastPrices};
 use crate::core::placement::Learnt;
 use crate::core::plan::placing::budget;
 use crate::core::record::{LedgerRecord, OUTBOX_BOUND, Reported};
+use crate::core::snapshot::first_sights::FirstSights;
 use crate::core::snapshot::memory::MarketMemory;
 use crate::core::snapshot::{Lane, Observed, PendingNotice, RefusedReplacement, Snapshot};
 use crate::core::units::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
@@ -150,6 +151,10 @@ pub struct State {
     pub counted: BTreeMap<uuid::Uuid, Timestamp>,
     /// Since when each machine of ours has had no claim, as seen by this leader.
     pub unclaimed_since: Shared<BTreeMap<InstanceId, Timestamp>>,
+    /// Since when this leader has seen what it does not wait for without end.
+    pub first_sights: Shared<FirstSights>,
+    /// The claims and pods that were last looked at for it.
+    pub(super) sighted: Option<[Mark; 2]>,
     /// When this leader recently terminated machines that nobody had asked to terminate.
     pub unasked_ends: Vec<Timestamp>,
     /// Machines that the breaker keeps, as of the last plan.
@@ -294,6 +299,7 @@ impl State {
             running.contains(&lane) || holds.contains_key(&lane) || self.stopped.contains_key(&lane)
         });
         self.identify(cluster_uid, view, now);
+        self.note_first_sights(view, now);
         self.look_at_pods(view, now);
         self.unasked_ends.retain(|at| now.since(*at) < Millis::from_hours(1));
         self.refused_replacements.retain(|uid, _| view.pods.contains_key(uid));
@@ -352,6 +358,7 @@ impl State {
             unreadable_pools: view.unreadable_pools,
             doubtful_nodes: doubtful,
             unclaimed_since: self.unclaimed_since.clone(),
+            first_sights: self.first_sights.clone(),
             unasked_ends: self.unasked_ends.clone(),
             ec2_ahead: self.ec2_ahead,
             pools: view.pools,

@@ -1,11 +1,11 @@
-//! A DaemonSet as the core sees it: what its pod requests, and which nodes it asks for.
+//! A DaemonSet as the core sees it: what its pod requests, which nodes it asks for, and what it tolerates.
 //!
 //! Does not: decide whether it runs on a node of ours (see `core::daemonsets`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1 as apps_v1;
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, PodSpec};
+use k8s_openapi::api::core::v1::{self as core_v1, NodeSelectorRequirement, PodSpec};
 
 use super::api::words;
 use crate::core::units::{Mebibytes, Millicores, Resources};
@@ -29,7 +29,13 @@ pub fn read(object: &apps_v1::DaemonSet) -> (DaemonSet, Option<String>) {
         .and_then(|n| n.required_during_scheduling_ignored_during_execution.as_ref());
     let terms = required.map(|r| r.node_selector_terms.as_slice()).unwrap_or_default();
     let affinity = terms.iter().map(|t| t.match_expressions.iter().flatten().map(requirement).collect()).collect();
-    (DaemonSet { name, requests, node_selector, affinity }, fault)
+    let tolerations = pod.and_then(|p| p.tolerations.as_deref()).unwrap_or_default().iter().map(toleration).collect();
+    (DaemonSet { name, requests, node_selector, affinity, tolerations }, fault)
+}
+
+fn toleration(found: &core_v1::Toleration) -> need::Toleration {
+    let core_v1::Toleration { key, operator, value, effect, .. } = found.clone();
+    need::Toleration { key, operator, value, effect }
 }
 
 fn requirement(found: &NodeSelectorRequirement) -> LabelRequirement {
@@ -89,6 +95,7 @@ mod tests {
             "metadata": { "namespace": "kube-system", "name": "plugin" },
             "spec": { "selector": {}, "template": { "spec": {
                 "nodeSelector": { "kubernetes.io/os": "linux" },
+                "tolerations": [{ "key": "lowtide.dev/claim", "operator": "Exists" }, { "key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule" }],
                 "affinity": { "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [
                     { "matchExpressions": [{ "key": "nvidia.com/gpu.present", "operator": "In", "values": ["true"] },
                                            { "key": "cores", "operator": "Gt", "values": ["4"] }] } ] } } },
@@ -105,6 +112,9 @@ mod tests {
         assert_eq!(read.affinity[0][0].operator, LabelOperator::In(["true".to_owned()].into()));
         assert_eq!(read.affinity[0][1].operator, LabelOperator::Gt(4));
         assert_eq!(read.node_selector["kubernetes.io/os"], "linux");
+        assert_eq!(read.tolerations.len(), 2);
+        let labels = [("kubernetes.io/os", "linux"), ("cores", "8")].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        assert!(read.runs_on(&labels, &[]) && !read.runs_on(&labels, &[("x".into(), "y".into(), "NoSchedule".into())]));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::api::words;
 use super::names;
-use super::pods::{manifest_of, timestamp};
+use super::pods::manifest_of;
 use crate::core::fleet::{Node, NodeState, OtherPod};
 use crate::core::units::ids::{InstanceId, NodeName, ObjectRef, Uid};
 use crate::core::units::time::{Millis, Timestamp};
@@ -38,11 +38,6 @@ pub fn read(node: &core_v1::Node) -> Option<Node> {
         labelled: labels.is_some_and(|l| l.contains_key(words::CLAIM_NODE_LABEL)),
         tainted: taints.iter().any(|t| t.key == names::LEAVING_TAINT && t.effect == "NoSchedule"),
         state: NodeState {
-            not_ready_since: conditions
-                .iter()
-                .find(|c| c.type_ == "Ready" && c.status != "True")
-                .and_then(|c| c.last_transition_time.as_ref())
-                .map(|t| timestamp(t.0)),
             cordoned: spec.and_then(|s| s.unschedulable).unwrap_or(false),
             foreign_taints: taints.iter().filter(|t| is_foreign(t)).map(|t| t.key.clone()).collect(),
             gpu_faults: conditions.iter().filter(|c| is_gpu_fault(c)).map(gpu_fault).collect(),

@@ -60,12 +60,14 @@ pub enum PlantedBug {
     UnreadableSwept,
     /// Machines that a restored backup knows no claim of are swept as soon as they are seen, whatever runs on them.
     OrphansSwept,
-    /// Join timeouts are taken by a clock of ours that is four minutes ahead.
+    /// Join timeouts, and since when nodes are unwell, are taken by a clock that is four minutes ahead.
     OwnClockBelieved,
     /// Gates are lifted as soon as pods are bound, before there is a machine.
     LiftedEarly,
     /// What owners write on their pods is believed.
     MarksBelieved,
+    /// However many machines fail at once, all of them are given up.
+    BreakerLifted,
     /// A machine whose Node is doubtful has no Node.
     TwinsTakenForGone,
     /// What is decided depends on how many plans were made before.
@@ -119,7 +121,7 @@ impl PlantedBug {
             }
             PlantedBug::LiftedEarly => &[LiftedPodsRun, WorldSettles],
             PlantedBug::MarksBelieved => &[NeedsAndPoliciesHold],
-            PlantedBug::TwinsTakenForGone => &[EndsWereSeen],
+            PlantedBug::TwinsTakenForGone | PlantedBug::BreakerLifted => &[EndsWereSeen],
         }
     }
 
@@ -137,7 +139,7 @@ impl PlantedBug {
     pub fn planner(self) -> Planner {
         Arc::new(move |settings: &Settings, world: &Snapshot, now: Timestamp| {
             let mut seen = world.clone();
-            self.falsify(&mut seen);
+            self.falsify(&mut seen, now);
             let mut planned = plan(settings, &seen, now);
             self.spoil(&mut planned, world, now);
             planned
@@ -145,7 +147,7 @@ impl PlantedBug {
     }
 
     /// What the operator believes to see.
-    fn falsify(self, world: &mut Snapshot) {
+    fn falsify(self, world: &mut Snapshot, now: Timestamp) {
         match self {
             PlantedBug::NeedsIgnored => {
                 for (need, _) in world.pods.values_mut().filter_map(|pod| pod.need.as_mut().ok()) {
@@ -164,6 +166,9 @@ impl PlantedBug {
                 }
             }
             PlantedBug::MarksBelieved => believe_marks(world),
+            PlantedBug::BreakerLifted => {
+                world.pools.values_mut().for_each(|pool| pool.ends_allowed_until = Some(now + Millis::from_hours(1)));
+            }
             PlantedBug::TwinsTakenForGone => world.doubtful_nodes = BTreeMap::new().into(),
             PlantedBug::ZonesIgnored => {
                 for (need, _) in world.pods.values_mut().filter_map(|pod| pod.need.as_mut().ok()) {
@@ -204,7 +209,10 @@ impl PlantedBug {
                     claim.spec.launch_template.push_str("-of-yesterday");
                 }
             }
-            PlantedBug::OwnClockBelieved => world.ec2_ahead = Some(world.ec2_ahead.unwrap_or(Millis::ZERO) + Millis::from_mins(4)),
+            PlantedBug::OwnClockBelieved => {
+                world.ec2_ahead = Some(world.ec2_ahead.unwrap_or(Millis::ZERO) + Millis::from_mins(4));
+                world.first_sights.shift(Millis::from_mins(-4));
+            }
             _ => {}
         }
     }

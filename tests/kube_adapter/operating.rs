@@ -132,7 +132,7 @@ pub async fn daemonsets_are_seen_with_what_they_request(fixture: &Fixture) {
         "metadata": { "name": "agent" },
         "spec": { "selector": { "matchLabels": { "app": "agent" } }, "template": {
             "metadata": { "labels": { "app": "agent" } },
-            "spec": { "nodeSelector": { "lowtide.dev/node-class": "us" },
+            "spec": { "nodeSelector": { "lowtide.dev/node-class": "us" }, "tolerations": [{ "operator": "Exists" }],
                       "containers": [{ "name": "agent", "image": "example/agent", "resources": { "requests": { "cpu": "250m", "memory": "64Mi" } } }] },
         } },
     });
@@ -141,7 +141,7 @@ pub async fn daemonsets_are_seen_with_what_they_request(fixture: &Fixture) {
     let seen = fixture.eventually("the daemonset", seen).await;
     assert_eq!((seen.requests.cpu.0, seen.requests.memory.0), (250, 64));
     let labels = std::collections::BTreeMap::from([("lowtide.dev/node-class".to_owned(), "us".to_owned())]);
-    assert!(seen.runs_on(&labels) && !seen.runs_on(&Default::default()));
+    assert!(seen.runs_on(&labels, &[]) && !seen.runs_on(&Default::default(), &[]));
 }
 
 pub async fn leadership_passes_on_when_it_is_released_or_has_run_out(fixture: &Fixture) {

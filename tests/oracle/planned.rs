@@ -14,7 +14,7 @@ use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::core::units::{Mebibytes, Millicores, Resources};
 use lowtide::core::workload::controllers::Controllers;
 use lowtide::core::workload::daemonsets::DaemonSet;
-use lowtide::core::workload::need::{PodManifest, Vocabulary, WorkloadKind};
+use lowtide::core::workload::need::{PodManifest, Toleration, Vocabulary, WorkloadKind};
 use lowtide::core::workload::pod_reader::{AttributionKeys, NamespaceLabels, PodReader};
 use lowtide::core::workload::volumes::{self, VolumeObject, Volumes};
 use lowtide::core::workload::{Mobility, PodPhase};
@@ -189,6 +189,7 @@ impl<'c> Play<'c> {
             requests: Resources { cpu: Millicores(cpu), memory: Mebibytes(memory), ..Resources::default() },
             node_selector: BTreeMap::new(),
             affinity: Vec::new(),
+            tolerations: vec![Toleration { operator: Some("Exists".to_owned()), ..Toleration::default() }],
         };
         toy.world.daemonsets = case.daemon.map(daemon).into_iter().collect::<Vec<_>>().into();
         Play { case, toy, manifests: BTreeMap::new(), lifted: Vec::new(), named: BTreeMap::new(), volumes: case.volumes.clone() }

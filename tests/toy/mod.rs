@@ -205,7 +205,7 @@ impl Toy {
         for _ in 0..seconds {
             self.now = self.now + Millis::from_secs(1);
             self.live();
-            self.look_for_strays();
+            self.look();
             let decided = plan(&self.settings, &self.world, self.now);
             let asked = plan_asking_about_each(&self.settings, &self.world, self.now);
             assert_eq!(decided, asked, "the same inputs gave two plans, or a machine at rest had something to say");
@@ -248,13 +248,23 @@ impl Toy {
         }
     }
 
-    /// Since when machines have had no claim, and what pods were bound by, as the engine keeps it.
-    fn look_for_strays(&mut self) {
+    /// Another operator leads, or this one starts again: what was seen is forgotten.
+    pub fn another_leads(&mut self) {
+        let world = &mut self.world;
+        (world.unclaimed_since, world.first_sights) = Default::default();
+        world.unasked_ends.clear();
+    }
+
+    /// Since when machines have had no claim, what was first seen when, and what pods were bound by, as the engine keeps it.
+    pub fn look(&mut self) {
         let (world, now) = (&mut self.world, self.now);
         let before = world.unclaimed_since.clone();
         let seen = seen(&world.instances);
         let after = unclaimed_since(&world.cluster_uid, &world.claims, &world.unreadable_claims, seen, &before, now);
         world.unclaimed_since = after.into();
+        if let Some(after) = world.first_sights.after_look(&world.claims, &world.pods, now) {
+            world.first_sights = after.into();
+        }
         if let Some(after) = world.memory.bindings.after_look(&world.pods, &world.claims) {
             world.memory.bindings = after;
         }

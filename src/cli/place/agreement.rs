@@ -23,7 +23,7 @@ use crate::core::units::time::Timestamp;
 use crate::core::units::{Mebibytes, Millicores, Resources};
 use crate::core::workload::Workload;
 use crate::core::workload::daemonsets::{self, DaemonSet};
-use crate::core::workload::need::WorkloadKind;
+use crate::core::workload::need::{Toleration, WorkloadKind};
 use crate::core::workload::sharing::{GpuSharing, Sharing};
 
 const PLACES: [(&str, &str); 5] = [
@@ -198,7 +198,14 @@ impl Drawn {
     }
 
     fn daemonsets(&self) -> Vec<DaemonSet> {
-        let set = |requests| DaemonSet { name: "kube-system/agent".into(), requests, node_selector: BTreeMap::new(), affinity: Vec::new() };
+        let everywhere = Toleration { operator: Some("Exists".to_owned()), ..Toleration::default() };
+        let set = |requests| DaemonSet {
+            name: "kube-system/agent".into(),
+            requests,
+            node_selector: BTreeMap::new(),
+            affinity: Vec::new(),
+            tolerations: vec![everywhere.clone()],
+        };
         self.daemonset.map(set).into_iter().collect()
     }
 
@@ -220,7 +227,7 @@ impl Drawn {
             let terms = pool.policy.nodes.iter_mut().filter(|(zone, _)| class.zones.contains_key(*zone)).map(|(_, terms)| terms);
             for terms in terms {
                 terms.sharing = class.sharing;
-                terms.daemonsets = daemonsets::overhead(&self.daemonsets(), &class.node_labels);
+                terms.daemonsets = daemonsets::overhead(&self.daemonsets(), &class.node_labels, &class.taints);
             }
         }
         let settings = PlacementSettings { quota_vcpus_left: vcpus_left(&self.quotas(), []), ..settings() };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::core::units::Resources;
 use crate::core::units::ids::{InstanceId, NodeName};
 use crate::core::units::shared::Shared;
-use crate::core::units::time::{Millis, Timestamp};
+use crate::core::units::time::Millis;
 use crate::core::workload::need::do_not_disrupt::Stay;
 use crate::core::workload::{PodIdentity, PodRules};
 
@@ -41,8 +41,6 @@ impl Node {
 /// What the scheduler and people see of a node, besides its capacity.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeState {
-    /// Not Ready since then, by the cluster's clock.
-    pub not_ready_since: Option<Timestamp>,
     /// It was cordoned (`spec.unschedulable`).
     pub cordoned: bool,
     /// Keys of taints with effect NoSchedule or NoExecute that neither lowtide, nor its class, nor Kubernetes itself put there.

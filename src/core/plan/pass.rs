@@ -232,7 +232,7 @@ impl<'a> Pass<'a> {
 
     /// What the cluster's daemonsets request on a node of this class.
     pub(super) fn daemonset_overhead(&self, class: &ClassName) -> Resources {
-        let of = |class: &NodeClass| crate::core::workload::daemonsets::overhead(&self.world.daemonsets, &class.node_labels);
+        let of = |class: &NodeClass| crate::core::workload::daemonsets::overhead(&self.world.daemonsets, &class.node_labels, &class.taints);
         let make = || self.world.classes.get(class).map_or_else(Resources::default, of);
         *self.daemonsets.borrow_mut().entry(class.clone()).or_insert_with(make)
     }

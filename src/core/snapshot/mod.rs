@@ -2,14 +2,17 @@
 //!
 //! Decides: nothing. Adapters fill it, [`super::plan`] reads it.
 //!
+//! - [`first_sights`]: since when this leader has seen what it does not wait for without end.
 //! - [`memory`]: what lowtide has learnt of each capacity and each service.
 //! - `held`: what holds of a pod's marks.
 
+pub mod first_sights;
 mod held;
 pub mod memory;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::first_sights::FirstSights;
 pub use self::held::Held;
 use self::memory::MarketMemory;
 use crate::core::fleet::{
@@ -118,6 +121,8 @@ pub struct Snapshot {
     pub doubtful_nodes: Shared<BTreeMap<NodeName, Doubt>>,
     /// Since when each of our machines that run has had no claim, in the eyes of this leader.
     pub unclaimed_since: Shared<BTreeMap<InstanceId, Timestamp>>,
+    /// Since when this leader has seen nodes unwell, machines not joined and pods not running.
+    pub first_sights: Shared<FirstSights>,
     /// When this leader ended machines without anybody's asking, lately.
     pub unasked_ends: Vec<Timestamp>,
     /// How far EC2's clock is ahead of ours, where an answer of EC2 said its time; it may be negative.

@@ -109,7 +109,7 @@ pub enum PodPhase {
 /// What keeps a pod from running after its gate was lifted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stuck {
-    /// Since when, by the clock of the API server or the kubelet.
+    /// Since when, by the clock of the API server or the kubelet: for people to read, nothing goes by it.
     pub since: Timestamp,
     /// The scheduler's or the kubelet's own message.
     pub said: String,

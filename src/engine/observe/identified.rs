@@ -22,7 +22,7 @@ pub(in crate::engine) struct Identified {
 impl State {
     /// Another operator leads now, or this one does again: earlier observations no longer count.
     pub fn leadership_changed(&mut self) {
-        self.unclaimed_since = Shared::default();
+        (self.unclaimed_since, self.first_sights, self.sighted) = Default::default();
         self.identities = None;
         self.pods_looked_at = None;
         self.unasked_ends.clear();
@@ -34,8 +34,31 @@ impl State {
         let Some(ahead) = ahead else { return };
         let known = self.ec2_ahead.unwrap_or(Millis::ZERO);
         if self.ec2_ahead.is_none() || (ahead.0 - known.0).abs() >= 2_000 {
+            self.clock_jumped(if self.ec2_ahead.is_some() { Millis(known.0 - ahead.0) } else { Millis::ZERO });
             self.ec2_ahead = Some(if ahead.0.abs() < 2_000 { Millis::ZERO } else { ahead });
         }
+    }
+
+    /// Our clock is by so much further ahead of EC2's than before: what was first seen was not seen longer ago for that. The other way round
+    /// nothing is gained by believing it, and EC2's word may be wrong: then everything is waited for longer.
+    fn clock_jumped(&mut self, ahead: Millis) {
+        if ahead.0 <= 0 {
+            return;
+        }
+        self.first_sights.shift(ahead);
+        self.unclaimed_since.values_mut().for_each(|at| *at = *at + ahead);
+        self.unasked_ends.iter_mut().for_each(|at| *at = *at + ahead);
+    }
+
+    /// Since when what is waited for has been seen so: looked at when claims or pods have changed.
+    pub(in crate::engine) fn note_first_sights(&mut self, view: &ClusterView, now: Timestamp) {
+        if self.sighted.as_ref().is_some_and(|[claims, pods]| view.claims.is(claims) && view.pods.is(pods)) {
+            return;
+        }
+        if let Some(after) = self.first_sights.after_look(&view.claims, &view.pods, now) {
+            self.first_sights = after.into();
+        }
+        self.sighted = Some([view.claims.mark(), view.pods.mark()]);
     }
 
     /// Nodes that are not used, and why.
@@ -134,6 +157,26 @@ mod tests {
         assert_eq!(seen.nodes.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["true"]);
         assert!(matches!(seen.doubtful_nodes.get(&NodeName::from("thief")), Some(Doubt::NotThatMachine { .. })));
         assert_eq!(state.doubtful_nodes().len(), 1);
+    }
+
+    #[test]
+    fn spans_outlive_no_leader_and_no_jump_of_our_clock() {
+        let mut state = State::default();
+        seen_machine(&mut state, machine("uid"));
+        let at = |minutes: i64| Timestamp(0) + Millis::from_mins(minutes);
+        let since = |state: &mut State, now| {
+            state.take_in("uid", &ClusterView::default(), now);
+            state.unclaimed_since.values().copied().collect::<Vec<_>>()
+        };
+        state.note_ec2_clock(Some(Millis::ZERO));
+        assert_eq!(since(&mut state, at(10)), [at(10)]);
+        state.note_ec2_clock(Some(Millis::from_mins(-4)));
+        assert_eq!(since(&mut state, at(15)), [at(14)], "our clock has jumped by four minutes: a minute has passed");
+        state.note_ec2_clock(Some(Millis::ZERO));
+        assert_eq!(since(&mut state, at(12)), [at(14)], "and back: waited for longer, never shorter");
+        state.leadership_changed();
+        state.note_ec2_clock(Some(Millis::from_mins(1)));
+        assert_eq!(since(&mut state, at(20)), [at(20)]);
     }
 
     #[test]

@@ -2,11 +2,14 @@
 //!
 //! Decides: whether one more such end may go on. Machines fail one at a time; many at once mean that what is seen is wrong (an API server
 //! restored from an old backup, a filter that shows nothing, a clock that jumped), and ending them would be the damage.
-//! Does not: count ends that somebody asked for: interruptions, empty machines, moves by a pool's policy, deletions.
+//! Does not: count ends that somebody asked for: interruptions, empty machines, moves by a pool's policy, cordons, deletions; nor those that EC2
+//! itself reports, or of machines on which nothing runs.
 //!
-//! Every end that is to go on asks [`may_end`] first, whoever decides it.
+//! Every other end asks [`may_end`] first, whoever decides it; of a machine that has a claim, by [`may_give_up`].
 
 use super::super::pass::Pass;
+use crate::core::action::{EventKind, EventSubject};
+use crate::core::fleet::Claim;
 use crate::core::snapshot::seen;
 use crate::core::units::time::Millis;
 
@@ -48,9 +51,27 @@ pub(in crate::core::plan) fn may_end(pass: &mut Pass, count: u64) -> bool {
         pass.unasked_ends += count;
         return true;
     }
-    if let Some(oldest) = pass.world.unasked_ends.iter().min().copied() {
+    let counted = pass.world.unasked_ends.iter().copied().filter(|at| pass.now.since(*at) < WINDOW);
+    if let Some(oldest) = counted.min() {
         pass.wake(oldest + WINDOW);
     }
     pass.held_ends += count;
+    false
+}
+
+/// Whether the claim's machine may be given up now, for `what`: one on which work runs only as far as [`may_end`] lets. That it is kept is said on
+/// the claim; `key` is what makes it news.
+pub(in crate::core::plan) fn may_give_up(pass: &mut Pass, claim: &Claim, key: &str, what: &str) -> bool {
+    let guests = pass.index.node_on(claim.status.instance.as_ref()).is_some_and(|node| !node.state.others.is_empty());
+    let is_at_work = guests || !pass.index.pods_on(&claim.name).is_empty();
+    if !is_at_work || may_end(pass, 1) {
+        return true;
+    }
+    let note = format!(
+        "{what}: so it is of more machines than the {} that may be given up in ten minutes without anybody's asking, which is more likely a fault of \
+         what is seen than of the machines. It is kept until the limit allows it, or until its pool is annotated with {ALLOW} and a time within a day",
+        limit(pass)
+    );
+    pass.emit(EventSubject::Claim(claim.name.clone()), (EventKind::Warning, "EndsHeld"), key, note);
     false
 }

@@ -12,7 +12,7 @@ use super::super::reporting::wording;
 use super::breaker;
 use super::observed::{Fate, fate};
 use super::steps::{cluster, lane, patch, remove};
-use crate::core::action::{Action, ClaimPatch, ClusterAction, EventKind, EventSubject, RemovalReason};
+use crate::core::action::{Action, ClaimPatch, ClusterAction, RemovalReason};
 use crate::core::fleet::{Claim, Ended, EndedBy, Instance, MoveMark, Occupant, Trigger};
 use crate::core::record::{IntervalClosed, LedgerRecord, Outcome};
 use crate::core::snapshot::Lane;
@@ -129,14 +129,7 @@ pub(in crate::core::plan) fn lost(pass: &mut Pass, claim: &Claim, instance: Opti
         return;
     }
     // Not shown is an absence, not an end that somebody saw: many at once mean that the look is wrong.
-    if instance.is_none() && !pass.pods_on(&claim.name).is_empty() && !breaker::may_end(pass, 1) {
-        let note = format!(
-            "EC2 does not show {} any more, and the limit of machines that may be given up in ten minutes is reached: it is kept until the limit allows it, or until \
-             its pool is annotated with {}",
-            claim.spec.capacity,
-            breaker::ALLOW
-        );
-        pass.emit(EventSubject::Claim(claim.name.clone()), (EventKind::Warning, "EndsHeld"), "lost", note);
+    if instance.is_none() && !breaker::may_give_up(pass, claim, "lost", &format!("EC2 does not show {} any more", claim.spec.capacity)) {
         return;
     }
     // Written down first: its pods are removed by that decision.

@@ -5,6 +5,7 @@
 
 use super::super::pass::Pass;
 use super::super::placing::reserved;
+use super::breaker;
 use super::ending::{self, end_when_empty, leave, terminate};
 use super::health;
 use super::launching::{adopt, cool_down, give_up, launch};
@@ -81,7 +82,7 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
         pass.step(lane(claim), Vec::new(), vec![cluster(label), patch(claim, change)]);
         return false;
     }
-    let (Some(pool), Some(launched)) = (pass.pool_of(claim), joins_from(pass, claim)) else { return true };
+    let (Some(pool), Some((launched, inherited))) = (pass.pool_of(claim), joins_from(pass, claim)) else { return true };
     if claim.interrupted() || !pass.due(launched, pool.join_timeout) {
         return claim.interrupted();
     }
@@ -103,7 +104,11 @@ fn joined(pass: &mut Pass, claim: &Claim, node: Option<&Node>) -> bool {
         Some(_) => (Trigger::NeverJoined, CoolDownCause::NeverJoined, "joined but was never Ready".to_owned()),
         None => (Trigger::NeverJoined, CoolDownCause::NeverJoined, "never joined".to_owned()),
     };
-    let text = format!("{} {} within {}: terminated, and the pool is left alone for a while", claim.spec.capacity, what, pool.join_timeout);
+    let text = format!("{} {} within {}", claim.spec.capacity, what, pool.join_timeout);
+    if inherited && !breaker::may_give_up(pass, claim, "never-joined", &text) {
+        return false;
+    }
+    let text = format!("{text}: terminated, and the pool is left alone for a while");
     for pod in pass.pods_on(&claim.name) {
         pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "MachineFailed"), &claim.uid, text.clone());
     }
@@ -119,14 +124,15 @@ fn startup_taint(pass: &Pass, claim: &Claim, node: &Node) -> Option<String> {
     node.state.foreign_taints.iter().find(|key| class.startup_taints.contains(key)).cloned()
 }
 
-/// The moment, by our clock, from which a machine has its time to join: a span between two readings of EC2's clock, so that a clock of ours
-/// that is wrong ends nothing. A machine that was taken over has it again from then.
-fn joins_from(pass: &Pass, claim: &Claim) -> Option<Timestamp> {
+/// The moment, by our clock, from which a machine has its time to join, and whether work may run on it all the same. It is a span between two readings
+/// of EC2's clock, so that a clock of ours that is wrong ends nothing; and a machine that this leader did not launch has it from when it was first seen
+/// without its node: one that was taken over, or whose claim was restored from before it joined.
+fn joins_from(pass: &Pass, claim: &Claim) -> Option<(Timestamp, bool)> {
     // What a claim wrote down of a launch is by EC2's clock as well.
     let by_ec2 = observed_instance(pass, claim).map(|instance| instance.launched_at).or(claim.status.launched_at)?;
     let launched = by_ec2 - pass.world.ec2_ahead.unwrap_or(Millis::ZERO);
-    let taken_over = claim.spec.adopted.is_some().then_some(claim.created_at);
-    Some(taken_over.map_or(launched, |at| at.max(launched)))
+    let seen = pass.world.first_sights.joining(claim)?;
+    Some((launched.max(seen.since), seen.inherited || claim.spec.adopted.is_some()))
 }
 
 /// Marks a claim as being left when its pool or it itself is deleted, or its reservation ends. True when it did.

@@ -42,11 +42,12 @@ pub(in crate::core::plan) fn watch_lifted(pass: &mut Pass) {
 
 fn unbound(pass: &mut Pass, pod: &Pod, stuck: &Stuck) {
     let Some(claim) = pod.claim.as_ref().and_then(|name| pass.claims.get(name)).cloned() else {
-        return without_claim(pass, pod, stuck);
+        return without_claim(pass, pod);
     };
-    // Not before its machine was there and it was made: the scheduler looks at it since its gate was lifted.
-    let lifted = claim.status.node_ready_at.map_or(stuck.since, |ready| ready.max(stuck.since)).max(pod.created_at);
-    if !claim.takes_work() || !pass.due(lifted, BOUND_WITHIN) {
+    // The scheduler's condition is as old as the pod: it was False for the gate. So what counts is since when it was seen to be so without one.
+    let Some(seen) = pass.world.first_sights.stuck_since(pod) else { return };
+    let since = claim.status.node_ready_at.map_or(seen, |ready| ready.max(seen));
+    if !claim.takes_work() || !pass.due(since, BOUND_WITHIN) {
         return;
     }
     let tried = tried_on(pass, pod);
@@ -73,9 +74,10 @@ fn unbound(pass: &mut Pass, pod: &Pod, stuck: &Stuck) {
 }
 
 /// Its claim is gone and nobody removed it through lowtide: etcd was restored, or somebody took the finalizer away. No machine will have its pin.
-fn without_claim(pass: &mut Pass, pod: &Pod, stuck: &Stuck) {
+fn without_claim(pass: &mut Pass, pod: &Pod) {
     let unread = pod.claim.as_ref().is_some_and(|name| pass.world.unreadable_claims.contains_key(name));
-    if unread || !pass.due(stuck.since.max(pod.created_at), CLAIM_BACK_WITHIN) {
+    let Some(since) = pass.world.first_sights.stuck_since(pod) else { return };
+    if unread || !pass.due(since, CLAIM_BACK_WITHIN) {
         return;
     }
     let (subject, name) = (EventSubject::Pod(pod.identity.clone()), pod.claim.as_ref().map_or("", |name| name.as_str()));
@@ -117,7 +119,8 @@ pub(in crate::core::plan) fn has_outgrown(pass: &Pass, claim: &Claim, pod: &Pod)
 }
 
 fn unready(pass: &mut Pass, pod: &Pod, stuck: &Stuck) {
-    if pod.ready_since.is_none() && pass.due(stuck.since, READY_WITHIN) {
+    let Some(since) = pass.world.first_sights.stuck_since(pod) else { return };
+    if pod.ready_since.is_none() && pass.due(since, READY_WITHIN) {
         let note = format!("it is bound and not Ready for {READY_WITHIN}; the kubelet says: {}", stuck.said);
         pass.emit(EventSubject::Pod(pod.identity.clone()), (EventKind::Warning, "NotReady"), "bound", note);
     }

@@ -16,7 +16,7 @@ use crate::core::units::time::{Millis, Timestamp};
 use crate::core::units::{Mebibytes, Millicores, Resources};
 use crate::core::workload::PodPhase;
 use crate::core::workload::daemonsets::DaemonSet;
-use crate::core::workload::need::WorkloadKind;
+use crate::core::workload::need::{Toleration, WorkloadKind};
 use crate::core::workload::sharing::{GpuSharing, Sharing};
 
 /// Ten days before a month ends: a machine at $0.0913/h is bound to cost $21.91 by then.
@@ -217,14 +217,27 @@ fn a_claim_keeps_the_sharing_it_was_bought_with() {
 fn daemonsets_take_their_part_of_machines_to_buy_and_of_those_that_run() {
     let mut toy = Toy::new();
     let requests = Resources { cpu: Millicores(2_500), memory: Mebibytes(256), ..Resources::default() };
-    let (node_selector, affinity) = (BTreeMap::new(), Vec::new());
-    toy.world.daemonsets = vec![DaemonSet { name: "kube-system/agent".into(), requests, node_selector, affinity }].into();
+    let everywhere = vec![Toleration { operator: Some("Exists".to_owned()), ..Toleration::default() }];
+    let (name, node_selector, affinity) = ("kube-system/agent".into(), BTreeMap::new(), Vec::new());
+    toy.world.daemonsets = vec![DaemonSet { name, requests, node_selector, affinity, tolerations: everywhere }].into();
     toy.add_pod(deployment(), WorkloadKind::Inference);
     toy.run(5);
     assert!(refusals(&toy)[0].contains_key(&Refusal::Cpu), "3.92 cores less 2.5 do not hold 2: {:?}", refusals(&toy));
     toy.world.daemonsets[0].node_selector = BTreeMap::from([("role".to_owned(), "ingress".to_owned())]);
     toy.run(120);
     assert_eq!(toy.running().len(), 1, "it does not run on our nodes");
+}
+
+/// Anybody who may make a DaemonSet in some namespace: it asks for more than any machine has, and no taint lets it onto one.
+#[test]
+fn a_daemonset_that_tolerates_nothing_stops_nobodys_purchases() {
+    let mut toy = Toy::new();
+    let requests = Resources { cpu: Millicores(60_000), gpus: 8, ..Resources::default() };
+    let (name, node_selector, affinity) = ("team-x/greedy".into(), BTreeMap::new(), Vec::new());
+    toy.world.daemonsets = vec![DaemonSet { name, requests, node_selector, affinity, tolerations: Vec::new() }].into();
+    let pod = toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(150);
+    assert_eq!((toy.running().len(), toy.world.pods[&pod].phase), (1, PodPhase::Running), "{:?}", toy.events);
 }
 
 fn reserve(toy: &mut Toy, available: i64, ends_at: Option<Timestamp>) {

@@ -1,8 +1,10 @@
 //! The plan on a toy world: what a pass decides, carried out at once, pass after pass.
 
 mod adoption;
+mod breaker;
 mod choice;
 mod classes;
+mod clocks;
 mod company;
 mod deadlines;
 mod facts;

@@ -109,6 +109,7 @@ fn unbound(toy: &mut Toy, pod: &Uid, said: &str) {
     let pod = toy.world.pods.get_mut(pod).unwrap();
     (pod.phase, pod.node, pod.ready_since, pod.started_at) = (PodPhase::Pending, None, None, None);
     pod.stuck = Some(Stuck { since, said: said.into() });
+    toy.look();
 }
 
 #[test]

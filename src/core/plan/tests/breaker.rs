@@ -1,0 +1,112 @@
+//! Many machines that fail at once are not many faults of machines: no more of them are given up than may be.
+
+use super::toy::*;
+use crate::core::fleet::{NodeState, Trigger};
+use crate::core::record::Outcome;
+use crate::core::units::ids::NodeName;
+use crate::core::units::time::Millis;
+use crate::core::workload::PodPhase;
+use crate::core::workload::need::WorkloadKind;
+
+/// This number of machines, each with a running pod.
+fn working(machines: usize) -> Toy {
+    let mut toy = Toy::new();
+    (0..machines).for_each(|_| drop(toy.add_pod(deployment(), WorkloadKind::Inference)));
+    toy.run(150);
+    assert!(toy.running().len() == machines && toy.world.pods.values().all(|pod| pod.phase == PodPhase::Running));
+    toy
+}
+
+fn decided(toy: &Toy, trigger: Trigger) -> usize {
+    let given_up = |outcome| matches!(outcome, Outcome::Migrate) || trigger == Trigger::InstanceLost || outcome == Outcome::Terminate;
+    let claims: std::collections::BTreeSet<_> =
+        toy.decisions().into_iter().filter(|d| d.trigger == trigger && given_up(d.outcome)).filter_map(|d| d.from_claim.clone()).collect();
+    claims.len()
+}
+
+fn held(toy: &Toy) -> usize {
+    toy.events.iter().filter(|(said, note)| *said == "EndsHeld" && note.contains("ends-allowed-until")).count()
+}
+
+/// Whoever deletes Nodes, such as a cloud controller that finds no instance behind them.
+#[test]
+fn nodes_that_are_deleted_in_numbers_end_two_machines_in_ten_minutes() {
+    let mut toy = working(6);
+    let gone: Vec<NodeName> = toy.world.nodes.keys().cloned().collect();
+    toy.lost_nodes.extend(gone);
+    let nodes = std::mem::take(&mut toy.world.nodes);
+    toy.run(300);
+    assert_eq!((decided(&toy, Trigger::NodeGone), toy.held_ends, held(&toy)), (2, 4, 4), "{:?}", toy.events);
+    toy.run(400);
+    assert_eq!(decided(&toy, Trigger::NodeGone), 4, "two more in the next ten minutes, and no sooner");
+    // The Nodes are back.
+    toy.lost_nodes.clear();
+    toy.world.nodes.extend(nodes.iter().map(|(name, node)| (name.clone(), node.clone())));
+    toy.run(900);
+    assert_eq!((decided(&toy, Trigger::NodeGone), toy.held_ends), (4, 0));
+    assert!(toy.world.claims.values().all(|claim| claim.status.unhealthy.is_none()));
+}
+
+/// The certificates of all kubelets expire, or a region is cut off.
+#[test]
+fn kubelets_that_fall_silent_in_numbers_end_two_machines_and_a_person_may_say_otherwise() {
+    let mut toy = working(6);
+    toy.world.nodes.values_mut().for_each(|node| node.ready = false);
+    toy.run(400);
+    assert_eq!((decided(&toy, Trigger::NodeNotReady), toy.held_ends, held(&toy)), (2, 4, 4), "{:?}", toy.events);
+    let soon = toy.now + Millis::from_hours(1);
+    toy.world.pools.values_mut().for_each(|pool| pool.ends_allowed_until = Some(soon));
+    toy.run(5);
+    assert_eq!(decided(&toy, Trigger::NodeNotReady), 6);
+}
+
+/// A device plugin's rollout fails everywhere, a monitor reports nonsense, a controller taints all nodes. A cordon is a person's word.
+#[test]
+fn faults_of_many_nodes_at_once_move_the_work_of_two_machines_and_cordons_that_of_all() {
+    let of = |state: NodeState| move |toy: &mut Toy| toy.world.nodes.values_mut().for_each(|node| node.state = state.clone());
+    type Change = Box<dyn Fn(&mut Toy)>;
+    let without_gpus: Change = Box::new(|toy| toy.world.nodes.values_mut().for_each(|node| node.allocatable.gpus = 0));
+    for (trigger, change, expected) in [
+        (Trigger::GpusLost, without_gpus, 2),
+        (Trigger::GpuFault, Box::new(of(NodeState { gpu_faults: vec!["GpuXid: 79".into()], ..NodeState::default() })), 2),
+        (Trigger::NodeTainted, Box::new(of(NodeState { foreign_taints: vec!["x".into()], ..NodeState::default() })), 2),
+        (Trigger::Cordoned, Box::new(of(NodeState { cordoned: true, ..NodeState::default() })), 6),
+    ] {
+        let mut toy = working(6);
+        change(&mut toy);
+        toy.run(190);
+        let moving = toy.world.claims.values().filter(|claim| claim.status.moving.is_some()).count();
+        assert_eq!((decided(&toy, trigger), moving), (expected, expected), "{trigger:?}: {:?}", toy.events);
+        assert_eq!(held(&toy), 6 - expected, "{trigger:?}");
+    }
+}
+
+#[test]
+fn machines_that_ec2_says_have_ended_are_given_up_whatever_their_number() {
+    let mut toy = working(6);
+    toy.world.nodes.values_mut().for_each(|node| node.ready = false);
+    toy.run(400);
+    assert_eq!(decided(&toy, Trigger::NodeNotReady), 2);
+    let alive: Vec<_> = toy
+        .all_instances()
+        .into_iter()
+        .filter(|i| i.is_alive() && toy.world.nodes.values().any(|n| n.instance == i.id && !n.ready))
+        .collect();
+    assert_eq!(alive.len(), 4);
+    alive.iter().for_each(|machine| toy.end_instance(&machine.id, "Server.InternalError"));
+    toy.run(10);
+    assert_eq!((decided(&toy, Trigger::InstanceLost), toy.held_ends), (4, 0));
+}
+
+/// A machine on which nothing runs is nobody's loss.
+#[test]
+fn empty_machines_need_no_leave_of_the_breaker() {
+    let mut toy = working(6);
+    toy.world.pods = Default::default();
+    toy.world.pools.values_mut().for_each(|pool| pool.empty_grace = Millis::from_hours(1));
+    let gone: Vec<NodeName> = toy.world.nodes.keys().cloned().collect();
+    toy.lost_nodes.extend(gone);
+    toy.world.nodes = Default::default();
+    toy.run(60);
+    assert_eq!((decided(&toy, Trigger::NodeGone), held(&toy)), (6, 0));
+}
