@@ -123,6 +123,7 @@ fn install(tools: &Tools, plane: &ControlPlane, workdir: &Workdir) {
         "operator.enabled=false",
         "hooks.enabled=false",
         "admission.marks.enabled=false",
+        "admission.validating.enabled=false",
         "admission.mutating.enabled=false",
         "console.enabled=true",
         "console.replicas=0",

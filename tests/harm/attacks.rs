@@ -135,7 +135,7 @@ pub async fn an_operator_of_the_same_name_on_an_empty_api_server_ends_nothing(st
 /// S11: where nothing refuses what owners write, lowtide says so and serves only if it is instructed to; and then what they forge buys nothing.
 pub async fn without_validation_it_serves_only_if_configured(stage: &mut Stage) {
     stage.stop_operator();
-    stage.lab.install_chart(&["admission.marks.enabled=false".to_owned()]).unwrap();
+    stage.lab.install_chart(&["marks", "validating"].map(|policy| format!("admission.{policy}.enabled=false"))).unwrap();
     stage.spawn_operator(&[]);
     stage.until("it says so", async |s| s.log().contains("there is no ValidatingAdmissionPolicy lowtide-marks").then_some(())).await;
     let lease = stage.lab.kubectl(&["get", "lease", "lowtide", "-n", "lowtide-system", "-o", "jsonpath={.spec.holderIdentity}"]).unwrap();
