@@ -48,7 +48,7 @@ pub struct NodeState {
     pub gpu_faults: Vec<String>,
     /// Its labels.
     pub labels: Arc<BTreeMap<String, String>>,
-    /// Pods on it that are not ours and not from a DaemonSet.
+    /// Pods on it that are not ours and not of a DaemonSet that is there.
     pub others: Vec<OtherPod>,
 }
 
@@ -65,4 +65,6 @@ pub struct OtherPod {
     pub termination_grace: Millis,
     /// Deletion was requested.
     pub deleting: bool,
+    /// It is the mirror of a static pod: it takes room, and nobody can end it through the API.
+    pub mirror: bool,
 }
