@@ -17,7 +17,7 @@ use crate::core::plan::placing::budget;
 use crate::core::record::{LedgerRecord, OUTBOX_BOUND, Reported};
 use crate::core::snapshot::first_sights::FirstSights;
 use crate::core::snapshot::memory::MarketMemory;
-use crate::core::snapshot::{Lane, Observed, PendingNotice, RefusedReplacement, Snapshot};
+use crate::core::snapshot::{Lane, Observed, PendingNotice, RefusedReplacement, Snapshot, seen};
 use crate::core::units::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
 use crate::core::units::money::MicroUsd;
 use crate::core::units::shared::{Mark, Shared};
@@ -59,6 +59,8 @@ impl Hold {
 /// What was written recently, so that it is not written again. Writing again is harmless, so this may forget.
 pub type Recorded = BTreeMap<uuid::Uuid, Timestamp>;
 
+/// A message that is for another cluster is forgotten after this: the queue has handed it out again by then.
+const NOTICE_OF_ANOTHER: Millis = Millis::from_secs(30);
 /// How long written items are remembered.
 const REMEMBERED: Millis = Millis::from_hours(24);
 
@@ -301,8 +303,19 @@ impl State {
         self.identify(cluster_uid, view, now);
         self.note_first_sights(view, now);
         self.look_at_pods(view, now);
+        self.give_back_notices(cluster_uid, now);
         self.unasked_ends.retain(|at| now.since(*at) < Millis::from_hours(1));
         self.refused_replacements.retain(|uid, _| view.pods.contains_key(uid));
+    }
+
+    /// Forgets messages about machines of another cluster, which are never acknowledged.
+    fn give_back_notices(&mut self, cluster_uid: &str, now: Timestamp) {
+        let old = |pending: &PendingNotice| now.since(pending.received_at) >= NOTICE_OF_ANOTHER;
+        if !self.notices.values().any(old) {
+            return;
+        }
+        let foreign: BTreeSet<&InstanceId> = seen(&self.instances).filter(|i| i.is_of_another(cluster_uid)).map(|i| &i.id).collect();
+        self.notices.retain(|_, pending| !old(pending) || !foreign.contains(&pending.notice.instance));
     }
 
     /// What services and bindings are remembered by, and pods that name a claim which does not know them: looked at when something has changed.
@@ -484,6 +497,43 @@ mod tests {
         assert_eq!([4, 5].map(|s| held(&pod, &ClusterView::default(), s)), [true, false], "a pod that is gone");
         assert_eq!([59, 60].map(|s| held(&claim, &ClusterView::default(), s)), [true, false], "a claim that was made a moment ago");
         assert!(held(&pod, &shows(&pod, 7), 0), "its step has just failed");
+    }
+
+    #[test]
+    fn a_message_for_another_cluster_is_forgotten_once_the_queue_hands_it_out_again() {
+        let machine = |id: &str, uid: &str| Instance {
+            id: id.into(),
+            capacity: Capacity {
+                region: "us-east-1".into(),
+                zone: "use1-az1".into(),
+                instance_type: "g6.xlarge".into(),
+                capacity_type: CapacityType::Spot,
+            },
+            state: InstanceState::Running,
+            launched_at: Timestamp(0),
+            ended_at: None,
+            state_reason: None,
+            spot_request_status: None,
+            addresses: Vec::new(),
+            tags: TagList::default().with(crate::core::fleet::tags::CLUSTER_UID, Some(uid)),
+        };
+        let seen: BTreeMap<InstanceId, Instance> =
+            [machine("i-1", "uid"), machine("i-2", "another")].into_iter().map(|m| (m.id.clone(), m)).collect();
+        let mut state = State::default();
+        state.instances.insert("us-east-1".into(), Observed::Known { at: Timestamp(0), value: seen.into() });
+        for id in ["i-1", "i-2", "i-3"] {
+            let kind = crate::core::fleet::NoticeKind::Interruption;
+            let notice =
+                crate::core::fleet::Notice { instance: id.into(), also: vec![], region: "us-east-1".into(), kind, sent_at: Timestamp(0) };
+            let pending = PendingNotice { notice, received_at: Timestamp(0), queue: Some("q".into()), receipt: id.to_owned() };
+            state.notices.insert(id.to_owned(), pending);
+        }
+        let kept = |state: &mut State, seconds: i64| {
+            state.take_in("uid", &ClusterView::default(), Timestamp(0) + Millis::from_secs(seconds));
+            state.notices.keys().cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&mut state, 29), ["i-1", "i-2", "i-3"]);
+        assert_eq!(kept(&mut state, 30), ["i-1", "i-3"]);
     }
 
     #[test]

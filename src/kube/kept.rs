@@ -17,14 +17,14 @@ use std::collections::BTreeMap;
 use kube::Resource;
 use kube::core::DeserializeGuard;
 
-use self::nodes::KeptNodes;
+use self::nodes::{DaemonSets, KeptNodes};
 use self::pods::KeptPods;
 use super::held::Key;
 use super::watch::Watches;
 use super::{claims, classes, daemonsets, pools};
 use crate::core::fleet::ClassProblem;
 use crate::core::snapshot::Lane;
-use crate::core::units::ids::{ClaimName, ClassName, PoolName};
+use crate::core::units::ids::{ClaimName, ClassName, PoolName, Uid};
 use crate::core::units::shared::Shared;
 use crate::core::workload::pod_reader::NamespaceLabels;
 use crate::ports::ClusterView;
@@ -37,6 +37,8 @@ pub struct Kept {
     begun: bool,
     namespaces: NamespaceLabels,
     daemonsets: BTreeMap<Key, crate::core::workload::daemonsets::DaemonSet>,
+    /// What says which pods are theirs.
+    daemonset_uids: DaemonSets,
     nodes: KeptNodes,
     pods: KeptPods,
 }
@@ -80,8 +82,8 @@ impl Kept {
         self.read_pools(watches, namespaces_changed);
         let classes_changed = self.read_classes(watches);
         self.read_claims(watches);
-        self.read_daemonsets(watches);
-        self.nodes.catch_up(watches, &mut self.view, (self.begun, classes_changed));
+        let sets_changed = self.read_daemonsets(watches);
+        self.nodes.catch_up(watches, &mut self.view, &self.daemonset_uids, (self.begun, classes_changed || sets_changed));
         self.pods.catch_up(watches, &mut self.view, &self.namespaces, (self.begun, classes_changed, namespaces_changed));
         self.begun = true;
         &self.view
@@ -200,8 +202,9 @@ impl Kept {
         }
     }
 
-    fn read_daemonsets(&mut self, watches: &Watches) {
-        let mut changed = false;
+    /// True if one came or went.
+    fn read_daemonsets(&mut self, watches: &Watches) -> bool {
+        let (mut changed, before) = (false, self.daemonset_uids.clone());
         for (key, object) in watches.daemonsets.changes(!self.begun, self.daemonsets.keys().cloned()) {
             let read = readable(object.as_ref()).map(daemonsets::read);
             if let Some((read, Some(fault))) = &read {
@@ -209,6 +212,9 @@ impl Kept {
             }
             let read = read.map(|(read, _)| read);
             changed |= self.daemonsets.get(&key) != read.as_ref();
+            let uid = readable(object.as_ref()).and_then(|set| set.metadata.uid.as_deref().map(Uid::from));
+            self.daemonset_uids.retain(|_, held| *held != key);
+            self.daemonset_uids.extend(uid.map(|uid| (uid, key.clone())));
             match read {
                 Some(read) => drop(self.daemonsets.insert(key, read)),
                 None => drop(self.daemonsets.remove(&key)),
@@ -219,5 +225,6 @@ impl Kept {
             all.sort_by(|a, b| a.name.cmp(&b.name));
             self.view.daemonsets = all.into();
         }
+        self.daemonset_uids != before
     }
 }

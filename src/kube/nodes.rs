@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core_v1;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::api::words;
 use super::names;
@@ -69,16 +70,32 @@ fn gpu_fault(condition: &core_v1::NodeCondition) -> String {
     format!("{}: {}", condition.type_, condition.message.as_deref().unwrap_or_default())
 }
 
-/// A pod on a node of ours without our annotations; `None` if it needs no room of its own or is counted elsewhere: DaemonSet pods, mirror
-/// pods, and pods that have ended.
-pub fn other_pod(pod: &core_v1::Pod) -> Option<(NodeName, OtherPod)> {
+/// A pod that is not ours, on some node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Other {
+    /// The node.
+    pub node: NodeName,
+    /// The pod.
+    pub pod: OtherPod,
+    /// The uid of the DaemonSet that it says controls it. What it requests is counted for that, if there is such a one in its namespace: who made the pod
+    /// may write any owner, but Kubernetes removes a pod whose owner is not there, and a DaemonSet's controller one that is too many.
+    pub daemonset: Option<Uid>,
+}
+
+/// The kubelet writes it on the mirror of a static pod: the API cannot end such a one.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// A pod on a node without our annotations; `None` if it is on none, or has ended.
+pub fn other_pod(pod: &core_v1::Pod) -> Option<Other> {
     let (meta, spec) = (&pod.metadata, pod.spec.as_ref()?);
     let node = NodeName::from(spec.node_name.as_deref()?);
     let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
-    let of_daemonset = meta.owner_references.iter().flatten().any(|o| o.kind == "DaemonSet" || o.kind == "Node");
-    if of_daemonset || phase == "Succeeded" || phase == "Failed" {
+    if phase == "Succeeded" || phase == "Failed" {
         return None;
     }
+    let is_daemonset = |o: &&OwnerReference| o.controller == Some(true) && o.kind == "DaemonSet" && o.api_version.starts_with("apps/");
+    let daemonset = meta.owner_references.iter().flatten().find(is_daemonset).map(|o| Uid::from(o.uid.as_str()));
+    let mirror = meta.annotations.as_ref().is_some_and(|all| all.contains_key(MIRROR));
     let manifest = manifest_of(pod).ok()?;
     let asked = requested(&manifest.spec).unwrap_or_default();
     let up = |name: &str, unit: i128| saturate((asked.get(name).copied().unwrap_or(0) + unit - 1) / unit);
@@ -97,7 +114,7 @@ pub fn other_pod(pod: &core_v1::Pod) -> Option<(NodeName, OtherPod)> {
     let started = pod.status.as_ref().and_then(|s| s.start_time.as_ref()).or(meta.creation_timestamp.as_ref());
     let stays = Stay::of_guest(&manifest.metadata.annotations, started.map_or(Timestamp(0), |at| timestamp(at.0)));
     let rules = PodRules::read(&manifest, &Default::default()).0;
-    Some((node, OtherPod { pod: identity, requests, rules, termination_grace: grace, deleting, stays }))
+    Some(Other { node, pod: OtherPod { pod: identity, requests, rules, termination_grace: grace, deleting, mirror, stays }, daemonset })
 }
 
 /// What is kept of a pod that is not ours: everything else is dropped on arrival.
@@ -109,7 +126,7 @@ pub fn trim_other(pod: &mut core_v1::Pod) {
     }
     (spec.volumes, spec.tolerations) = (None, None);
     if let Some(annotations) = &mut pod.metadata.annotations {
-        annotations.retain(|key, _| do_not_disrupt::KEYS.contains(&key.as_str()));
+        annotations.retain(|key, _| key == MIRROR || do_not_disrupt::KEYS.contains(&key.as_str()));
     }
     if let Some(status) = pod.status.as_mut() {
         (status.container_statuses, status.init_container_statuses, status.conditions) = (None, None, None);
@@ -164,6 +181,35 @@ mod tests {
 
     fn node(value: serde_json::Value) -> Option<Node> {
         read(&serde_json::from_value(value).unwrap())
+    }
+
+    #[test]
+    fn no_owner_that_a_pod_names_and_no_word_of_it_hides_what_it_takes() {
+        let owner = |api: &str, kind: &str, controls: bool| json!([{ "apiVersion": api, "kind": kind, "name": "x", "uid": "u-1", "controller": controls }]);
+        let mirror = json!({ "kubernetes.io/config.mirror": "hash", "else": "dropped" });
+        for (what, owners, annotations, daemonset, mirrors) in [
+            ("nobody's", json!([]), json!({}), false, false),
+            ("a DaemonSet's", owner("apps/v1", "DaemonSet", true), json!({}), true, false),
+            ("one that names a DaemonSet which does not control it", owner("apps/v1", "DaemonSet", false), json!({}), false, false),
+            ("one of another kind of that name", owner("example.com/v1", "DaemonSet", true), json!({}), false, false),
+            ("one that names a Node", owner("v1", "Node", true), json!({}), false, false),
+            ("a static pod's mirror", owner("v1", "Node", true), mirror, false, true),
+        ] {
+            let mut pod: core_v1::Pod = serde_json::from_value(json!({
+                "metadata": { "namespace": "team", "name": "rider", "uid": "p-1", "ownerReferences": owners, "annotations": annotations },
+                "spec": { "nodeName": "n1", "containers": [{ "name": "c", "resources": { "requests": { "cpu": "3" } } }] },
+            }))
+            .unwrap();
+            trim_other(&mut pod);
+            let other = other_pod(&pod).unwrap_or_else(|| panic!("{what}"));
+            assert_eq!(
+                (other.pod.requests.cpu, other.pod.mirror, other.daemonset.is_some()),
+                (Millicores(3_000), mirrors, daemonset),
+                "{what}"
+            );
+            pod.status = Some(core_v1::PodStatus { phase: Some("Succeeded".into()), ..Default::default() });
+            assert_eq!(other_pod(&pod), None, "{what}, and it has ended");
+        }
     }
 
     #[test]

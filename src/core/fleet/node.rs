@@ -49,7 +49,7 @@ pub struct NodeState {
     pub gpu_faults: Vec<String>,
     /// Its labels.
     pub labels: Arc<BTreeMap<String, String>>,
-    /// Pods on it that are not ours and not from a DaemonSet.
+    /// Pods on it that are not ours and not of a DaemonSet that is there.
     pub others: Vec<OtherPod>,
 }
 
@@ -68,4 +68,6 @@ pub struct OtherPod {
     pub deleting: bool,
     /// Until when no move by choice disturbs it.
     pub stays: Stay,
+    /// It is the mirror of a static pod: it takes room, and nobody can end it through the API.
+    pub mirror: bool,
 }

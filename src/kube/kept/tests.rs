@@ -32,7 +32,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     })
 }
 
-const KINDS: usize = 13;
+const KINDS: usize = 14;
 /// Histories that are tried: a second or two in a build without optimisation.
 const CASES: u32 = 64;
 
@@ -151,9 +151,14 @@ fn happen(watches: &Watches, happening: &Happening, version: u64) {
             tell(&watches.nodes[from], node(which, how, version), there);
             tell(&watches.nodes[to], node(which, how, version), false);
         }
+        12 => {
+            let template = json!({ "spec": { "containers": [{ "name": "c", "resources": { "requests": { "cpu": how.to_string() } } }] } });
+            let namespace = if how == 5 { "ml" } else { "other" };
+            tell(&watches.daemonsets, spec(&name("daemon"), Some(namespace), json!({ "selector": {}, "template": template })), there);
+        }
         _ => {
             let node = format!("node-{}", how % 3);
-            let of = if how == 5 { json!({ "ownerReferences": owned_by("DaemonSet", "agent") }) } else { json!({}) };
+            let of = if how > 2 { json!({ "ownerReferences": owned_by("DaemonSet", &format!("daemon-{}", how % 3)) }) } else { json!({}) };
             let object = json!({ "metadata": meta(Some("other"), &name("guest"), version, of), "spec": { "nodeName": node,
                 "containers": [{ "name": "c", "resources": { "requests": { "cpu": how.to_string() } } }] } });
             tell(&watches.others, object, there);
@@ -194,6 +199,35 @@ fn a_heartbeat_is_no_news_and_a_change_is_news_of_its_part_alone() {
     tell(&watches.nodes[0], node(0, 4, 4), true);
     let after = kept.catch_up(&watches);
     assert!(!after.nodes.is(&nodes) && after.pods.is(&pods), "no longer Ready");
+}
+
+/// Whoever makes a pod may write any owner on it: what it takes is left out only for a DaemonSet that is there, in its namespace.
+#[test]
+fn a_rider_that_names_a_daemonset_which_is_not_there_is_a_guest() {
+    let (watches, mut kept) = (Watches::new("uid".to_owned(), AttributionKeys::default()), Kept::default());
+    tell(&watches.nodes[0], node(0, 0, 1), true);
+    let of = |name: &str| json!({ "ownerReferences": owned_by("DaemonSet", name) });
+    let rider = |name: &str, owner: &str| {
+        let containers = json!([{ "name": "c", "resources": { "requests": { "cpu": "3" } } }]);
+        json!({ "metadata": meta(Some("other"), name, 2, of(owner)), "spec": { "nodeName": "node-0", "containers": containers } })
+    };
+    let daemonset = |namespace: &str, name: &str| {
+        let spec = json!({ "selector": {}, "template": { "spec": { "containers": [{ "name": "c" }] } } });
+        json!({ "metadata": meta(Some(namespace), name, 3, json!({})), "spec": spec })
+    };
+    tell(&watches.others, rider("agent-pod", "agent"), true);
+    tell(&watches.others, rider("forger", "elsewhere"), true);
+    tell(&watches.others, rider("dreamer", "nowhere"), true);
+    let guests = |kept: &mut Kept| {
+        let view = kept.catch_up(&watches);
+        view.nodes.values().flat_map(|n| &n.state.others).map(|o| o.pod.object.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(guests(&mut kept), ["agent-pod", "dreamer", "forger"]);
+    tell(&watches.daemonsets, daemonset("other", "agent"), true);
+    tell(&watches.daemonsets, daemonset("ml", "elsewhere"), true);
+    assert_eq!(guests(&mut kept), ["dreamer", "forger"], "one of another namespace controls no pod here");
+    tell(&watches.daemonsets, daemonset("other", "agent"), false);
+    assert_eq!(guests(&mut kept), ["agent-pod", "dreamer", "forger"]);
 }
 
 /// A pool or a class with a word of another version: neither is gone, and no taint of the class becomes another's.

@@ -7,6 +7,7 @@
 //!
 //! Every other end asks [`may_end`] first, whoever decides it; of a machine that has a claim, by [`may_give_up`].
 
+use super::super::moving::guests;
 use super::super::pass::Pass;
 use crate::core::action::{EventKind, EventSubject};
 use crate::core::fleet::Claim;
@@ -62,7 +63,7 @@ pub(in crate::core::plan) fn may_end(pass: &mut Pass, count: u64) -> bool {
 /// Whether the claim's machine may be given up now, for `what`: one on which work runs only as far as [`may_end`] lets. That it is kept is said on
 /// the claim; `key` is what makes it news.
 pub(in crate::core::plan) fn may_give_up(pass: &mut Pass, claim: &Claim, key: &str, what: &str) -> bool {
-    let guests = pass.index.node_on(claim.status.instance.as_ref()).is_some_and(|node| !node.state.others.is_empty());
+    let guests = pass.index.node_on(claim.status.instance.as_ref()).is_some_and(|node| guests::guests(node).next().is_some());
     let is_at_work = guests || !pass.index.pods_on(&claim.name).is_empty();
     if !is_at_work || may_end(pass, 1) {
         return true;

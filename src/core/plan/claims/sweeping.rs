@@ -138,7 +138,7 @@ fn report_foreign(pass: &mut Pass) {
     for ((region, uid), _) in others {
         let note = format!(
             "machines in {region} carry this cluster's name ({}) and the UID {uid} of another cluster: they are left alone. Give each cluster a \
-             name of its own; if that cluster is gone, take its machines over with `lowtide adopt`",
+             name and an interruption queue of its own (what comes for those machines is left in the queue); if that cluster is gone, take its machines over with `lowtide adopt`",
             world.cluster
         );
         tell_a_pool(pass, "OtherCluster", format!("{region}/{uid}"), note);

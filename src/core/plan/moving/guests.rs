@@ -5,25 +5,30 @@
 
 use super::super::pass::Pass;
 use crate::core::action::{Action, ClusterAction, RemovalReason};
-use crate::core::fleet::{Claim, OtherPod};
+use crate::core::fleet::{Claim, Node, OtherPod};
 use crate::core::snapshot::Lane;
 use crate::core::units::time::{Millis, Timestamp};
 
 /// The end of a machine waits no longer than this for guests beyond the grace of the slowest: a budget of theirs may refuse for ever.
 const PATIENCE: Millis = Millis::from_mins(2);
 
+/// Those that can be asked to leave: a static pod ends with its kubelet, whatever becomes of its mirror.
+pub(in crate::core::plan) fn guests(node: &Node) -> impl Iterator<Item = &OtherPod> {
+    node.state.others.iter().filter(|other| !other.mirror)
+}
+
 /// Evicts what others run on the claim's node. True while somebody is there whom the end of the machine waits for, counted from `since`.
 pub(in crate::core::plan) fn leave(pass: &mut Pass, claim: &Claim, since: Timestamp) -> bool {
     let Some(node) = pass.index.node_on(claim.status.instance.as_ref()) else { return false };
-    if node.state.others.is_empty() || !node.ready {
+    if guests(node).next().is_none() || !node.ready {
         return false;
     }
     keep_new_pods_off(pass, claim);
-    let slowest = node.state.others.iter().map(|o| o.termination_grace).max().unwrap_or_default();
+    let slowest = guests(node).map(|o| o.termination_grace).max().unwrap_or_default();
     if pass.due(since, slowest + PATIENCE) {
         return false;
     }
-    node.state.others.iter().filter(|o| !o.deleting).for_each(|other| evict(pass, other, other.termination_grace, true));
+    guests(node).filter(|o| !o.deleting).for_each(|other| evict(pass, other, other.termination_grace));
     pass.wake(pass.now + Millis::from_secs(5));
     true
 }
@@ -32,18 +37,16 @@ pub(in crate::core::plan) fn leave(pass: &mut Pass, claim: &Claim, since: Timest
 pub(in crate::core::plan) fn leave_by(pass: &mut Pass, claim: &Claim, deadline: Timestamp) {
     let Some(node) = pass.index.node_on(claim.status.instance.as_ref()) else { return };
     let left = (deadline.since(pass.now) - pass.settings.deadline_margin).max(Millis::from_secs(1));
-    for other in node.state.others.iter().filter(|o| !o.deleting) {
-        let last_call = pass.now + other.termination_grace + pass.settings.deadline_margin >= deadline;
-        evict(pass, other, other.termination_grace.min(left), !last_call);
+    for other in guests(node).filter(|o| !o.deleting) {
+        evict(pass, other, other.termination_grace.min(left));
     }
 }
 
-fn evict(pass: &mut Pass, other: &OtherPod, grace: Millis, ask_budgets: bool) {
+/// Pods of others are evicted and never deleted: the operator has no right to delete them (`lowtide-guard`), and their budgets are their owners' word.
+/// A budget that refuses to the end lets its pod be cut off with the machine.
+fn evict(pass: &mut Pass, other: &OtherPod, grace: Millis) {
     let (pod, reason) = (other.pod.clone(), RemovalReason::MachineEnds);
-    let action = match ask_budgets {
-        true => ClusterAction::Evict { pod, grace, reason },
-        false => ClusterAction::DeletePod { pod, grace, reason },
-    };
+    let action = ClusterAction::Evict { pod, grace, reason };
     pass.step(vec![Lane::Pod(other.pod.uid.clone())], Vec::new(), vec![Action::Cluster(action)]);
 }
 

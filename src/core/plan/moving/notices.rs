@@ -9,11 +9,11 @@ use super::super::claims::observed::{observed_at, observed_instance};
 use super::super::pass::Pass;
 use super::{maintenance, warnings};
 use crate::core::action::{Action, ClaimPatch, ClusterAction};
-use crate::core::fleet::{Claim, Instance, InstanceState, InterruptionMark, MoveMark, NoticeKind, Trigger, tags};
+use crate::core::fleet::{Claim, Instance, InstanceState, InterruptionMark, MoveMark, Notice, NoticeKind, Trigger, tags};
 use crate::core::market::CapacityType;
 use crate::core::record::{LedgerRecord, Outcome};
 use crate::core::snapshot::{Lane, PendingNotice};
-use crate::core::units::ids::ClaimName;
+use crate::core::units::ids::{ClaimName, InstanceId};
 use crate::core::units::time::Millis;
 
 /// Spot request states that mean "this instance will be taken", whatever the instance state says.
@@ -38,6 +38,10 @@ pub(in crate::core::plan) fn mark_doomed(pass: &mut Pass) {
 
 fn read_notice(pass: &mut Pass, pending: &PendingNotice) {
     let notice = &pending.notice;
+    // Read from a queue that two clusters share. Deleted, it would never reach the one that it is for; left alone, it is handed out again.
+    if is_for_another(pass, notice) {
+        return;
+    }
     if matches!(notice.kind, NoticeKind::Scheduled(_) | NoticeKind::ScheduleOver) {
         let (lanes, actions) = maintenance::note(pass, pending);
         acknowledge(pass, pending, lanes, Vec::new(), actions);
@@ -76,6 +80,14 @@ fn read_notice(pass: &mut Pass, pending: &PendingNotice) {
     let (lanes, records, actions) =
         if mark.kind == NoticeKind::Rebalance { warnings::note(pass, &claim, mark) } else { doom(pass, &claim, mark) };
     acknowledge(pass, pending, lanes, records, actions);
+}
+
+/// It names machines of another cluster of our name and none of ours.
+fn is_for_another(pass: &Pass, notice: &Notice) -> bool {
+    let uid = &pass.world.cluster_uid;
+    let named = || std::iter::once(&notice.instance).chain(&notice.also);
+    let foreign = |id: &InstanceId| pass.index.instance(id).is_some_and(|instance| instance.is_of_another(uid));
+    named().any(foreign) && !named().any(|id| !foreign(id) && pass.index.claim_of(id).is_some())
 }
 
 /// By so much EC2 may be late in taking a machine, and clocks may differ, before a notice is called old.

@@ -138,6 +138,7 @@ fn a_guest_who_is_not_to_be_disrupted_holds_the_machine_too() {
         rules: Default::default(),
         termination_grace: Millis::from_secs(30),
         deleting: false,
+        mirror: false,
         stays: Stay::Always,
     };
     toy.world.nodes.values_mut().for_each(|node| node.state.others.push(guest.clone()));

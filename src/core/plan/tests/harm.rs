@@ -435,6 +435,29 @@ fn notices_that_ec2_cannot_have_sent_end_nothing() {
     );
 }
 
+/// Two clusters of one name read one queue.
+#[test]
+fn what_is_said_of_another_clusters_machine_is_left_in_the_queue() {
+    let mut toy = working(1);
+    tag_all(&mut toy, tags::CLUSTER_UID, Some("another"));
+    let machine = toy.all_instances()[0].id.clone();
+    for claimed in [true, false] {
+        toy.notify(&machine, NoticeKind::Interruption);
+        toy.notify(&machine, NoticeKind::Rebalance);
+        toy.notify(&machine, NoticeKind::ScheduleOver);
+        toy.run(5);
+        assert_eq!(toy.world.notices.len(), 3, "with a claim that the other cluster took over: {claimed}");
+        assert!(toy.world.claims.values().all(|claim| claim.status.interruption.is_none() && claim.status.moving.is_none()));
+        toy.world.notices.clear();
+        toy.world.claims = BTreeMap::new().into();
+    }
+    assert!(toy.events.iter().any(|(said, note)| *said == "OtherCluster" && note.contains("interruption queue of its own")));
+    tag_all(&mut toy, tags::CLUSTER_UID, Some("toy-uid"));
+    toy.notify(&machine, NoticeKind::Interruption);
+    toy.run(2);
+    assert!(toy.world.notices.is_empty(), "one of ours that nobody claims");
+}
+
 /// An owner may change requests while the pod waits (the subresource `resize`, or gates that still hold): it is not pinned where it cannot run.
 #[test]
 fn a_pod_that_outgrows_its_machine_while_it_waits_is_placed_anew() {

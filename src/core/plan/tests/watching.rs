@@ -149,6 +149,7 @@ fn guest(cpu: i64) -> OtherPod {
         termination_grace: Millis::from_secs(30),
         deleting: false,
         stays: Default::default(),
+        mirror: false,
     }
 }
 
@@ -169,6 +170,50 @@ fn what_guests_take_is_not_room_and_they_are_evicted_before_the_machine_ends() {
     assert!(at_grace.iter().any(evicted) && !at_grace.iter().any(ends), "{at_grace:?}");
     let later = actions(&toy, Millis::from_secs(31 + 30 + 130));
     assert!(later.iter().any(ends), "nobody waits for ever");
+}
+
+/// The operator may delete no pod of others (`lowtide-guard`): whatever their grace and however late, they are evicted.
+#[test]
+fn guests_are_evicted_at_a_notice_however_long_their_grace_and_mirrors_are_left_to_their_kubelet() {
+    let (mut toy, _, node) = running();
+    let patient = OtherPod { termination_grace: Millis::from_secs(600), ..guest(500) };
+    let mut mirror = OtherPod { mirror: true, ..guest(2_000) };
+    mirror.pod.uid = "mirror".into();
+    toy.world.nodes.get_mut(&node).unwrap().state.others.extend([patient, mirror]);
+    let machine = toy.all_instances()[0].id.clone();
+    toy.notify(&machine, crate::core::fleet::NoticeKind::Interruption);
+    toy.run(2);
+    for late in [1, 60, 110] {
+        let acts = actions(&toy, Millis::from_secs(late));
+        let of_guests = |a: &Action| match a {
+            Action::Cluster(ClusterAction::Evict { pod, grace, reason: RemovalReason::MachineEnds }) => {
+                Some((pod.uid.to_string(), Some(*grace)))
+            }
+            Action::Cluster(ClusterAction::DeletePod { pod, reason: RemovalReason::MachineEnds, .. }) => Some((pod.uid.to_string(), None)),
+            _ => None,
+        };
+        let left: Vec<_> = acts.iter().filter_map(of_guests).collect();
+        assert!(
+            matches!(left.as_slice(), [(uid, Some(grace))] if uid == "rider-1" && *grace <= Millis::from_secs(120)),
+            "{late}: {left:?}"
+        );
+    }
+}
+
+#[test]
+fn a_mirror_takes_room_and_keeps_no_machine() {
+    let (mut toy, pod, node) = running();
+    let mirror = OtherPod { mirror: true, ..guest(3_500) };
+    toy.world.pods.remove(&pod);
+    toy.world.nodes.get_mut(&node).unwrap().state.others.push(mirror);
+    let name = claim(&toy).name;
+    let next = toy.add_pod(deployment(), WorkloadKind::Inference);
+    toy.run(5);
+    assert_ne!(toy.world.pods[&next].claim, Some(name.clone()), "it took what this one needs");
+    let ends = |a: &Action| matches!(a, Action::Terminate { claim, .. } if *claim == name);
+    let gone = |toy: &Toy| !toy.world.claims.contains_key(&name) || actions(toy, Millis::ZERO).iter().any(ends);
+    toy.run(32);
+    assert!(gone(&toy), "nobody waits for what cannot be ended: {:?}", toy.events);
 }
 
 #[test]
