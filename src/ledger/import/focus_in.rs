@@ -154,6 +154,9 @@ struct OfMachine {
     days: Vec<(Timestamp, MicroUsd)>,
 }
 
+/// By file and its part, the hashed rows.
+type RowsOfFiles = BTreeMap<(usize, usize), BTreeSet<u64>>;
+
 /// What one version says.
 #[derive(Default)]
 struct Read {
@@ -162,7 +165,7 @@ struct Read {
     /// Sources that are called by their billing account, and that account.
     accounts: BTreeMap<String, String>,
     /// By source and month, and by file and its part, the rows: what is the same in each version of a row, hashed.
-    rows: BTreeMap<(String, Timestamp), BTreeMap<(usize, usize), BTreeSet<u64>>>,
+    rows: BTreeMap<(String, Timestamp), RowsOfFiles>,
 }
 
 /// Takes FOCUS files in a transaction of the caller's. Gives what was taken and how many rows were left out for being about machines of ours.
@@ -290,7 +293,7 @@ fn read_file(path: &Path, file: usize, mapping: &Mapping, options: &mut Options,
 }
 
 /// Two files of one version, or two files in one, that have at least half their rows alike but for amounts: most likely two versions side by side, which would be added up.
-fn alike_in_two_files(rows: &BTreeMap<(usize, usize), BTreeSet<u64>>, files: &[ReadFile], checks: &mut Checks) -> Result<(), ImportFault> {
+fn alike_in_two_files(rows: &RowsOfFiles, files: &[ReadFile], checks: &mut Checks) -> Result<(), ImportFault> {
     let name = |file: usize| files.get(file.saturating_sub(1)).map_or("", |file| file.name.as_str());
     for (one, of_one) in rows {
         for (other, of_other) in rows.range((Bound::Excluded(*one), Bound::Unbounded)) {

@@ -208,7 +208,7 @@ const END: &str = "\n\0the end\n";
 
 /// Refuses a record that swallowed what stands behind the text.
 fn refuse_open_quote(path: &Path, line: u64, record: &csv::StringRecord) -> Result<(), ImportFault> {
-    match record.iter().last() {
+    match record.iter().next_back() {
         Some(last) if last.ends_with(END.trim_matches('\n')) || last.ends_with(END) => {
             Err(malformed(path, line, "the text ends within a quoted value: the file was cut off; fetch it again".into()))
         }

@@ -182,12 +182,15 @@ fn look_over_day(
 }
 
 /// What a source says of one hour of a workload and unit, by model.
-type OfHour<'a> = BTreeMap<&'a str, BTreeMap<&'a str, i128>>;
+type OfModels<'a> = BTreeMap<&'a str, i128>;
+
+/// What is about to be taken says of an hour, and what each other source does.
+type OfHour<'a> = (OfModels<'a>, BTreeMap<&'a str, OfModels<'a>>);
 
 /// An hour for which other sources have a figure for the same models and not the same one. Sources add up where they speak of different models, or are
 /// different vendors; views/units.sql counts by the same rule.
 fn differs<'a>(source: &str, now: &'a Hours, others: &'a BTreeMap<String, Hours>) -> Option<(&'a ObjectRef, UsageUnit, Timestamp)> {
-    let mut by_hour: BTreeMap<(&ObjectRef, UsageUnit, Timestamp), (BTreeMap<&str, i128>, OfHour<'_>)> = BTreeMap::new();
+    let mut by_hour: BTreeMap<(&ObjectRef, UsageUnit, Timestamp), OfHour<'_>> = BTreeMap::new();
     for ((workload, unit, hour, model), micro) in now {
         by_hour.entry((workload, *unit, *hour)).or_default().0.insert(model, *micro);
     }
@@ -198,10 +201,10 @@ fn differs<'a>(source: &str, now: &'a Hours, others: &'a BTreeMap<String, Hours>
             }
         }
     }
-    let total = |models: &BTreeMap<&str, i128>| models.values().sum::<i128>();
-    let is_other = |(ours, others): &(BTreeMap<&str, i128>, OfHour<'_>)| {
+    let total = |models: &OfModels<'_>| models.values().sum::<i128>();
+    let is_other = |(ours, others): &OfHour<'_>| {
         // Of several others that say the same one counts.
-        let mut counted: Vec<(&str, &BTreeMap<&str, i128>)> = Vec::new();
+        let mut counted: Vec<(&str, &OfModels<'_>)> = Vec::new();
         for (other, models) in others {
             let is_new = counted.iter().all(|(one, of_one)| add_up((one, of_one), (other, models)));
             if is_new && !add_up((source, ours), (other, models)) {
@@ -214,7 +217,7 @@ fn differs<'a>(source: &str, now: &'a Hours, others: &'a BTreeMap<String, Hours>
 }
 
 /// Whether what two sources say of an hour is about different requests.
-fn add_up((one, of_one): (&str, &BTreeMap<&str, i128>), (other, of_other): (&str, &BTreeMap<&str, i128>)) -> bool {
+fn add_up((one, of_one): (&str, &OfModels<'_>), (other, of_other): (&str, &OfModels<'_>)) -> bool {
     let are_vendors = VENDORS.contains(&one) && VENDORS.contains(&other) && one != other;
     let all_named = !of_one.contains_key("") && !of_other.contains_key("");
     are_vendors || (all_named && of_one.keys().all(|model| !of_other.contains_key(model)))
