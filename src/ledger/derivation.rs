@@ -134,20 +134,45 @@ pub(super) async fn entered_that_differ(connection: &mut PgConnection) -> Result
     days.fetch_all(connection).await.map_err(LedgerFault::during("compare other costs with their postings"))
 }
 
-/// Machines that ended, whose postings do not follow from what is known of them: one in `every`, and none that is about to be posted.
-pub(super) async fn machines_that_differ(connection: &mut PgConnection, every: u32) -> Result<Vec<String>, LedgerFault> {
-    let machines = sqlx::query_scalar!(
-        "SELECT p.claim_uid FROM ledger.posted_machine p
-         WHERE p.complete AND abs(hashtext(p.claim_uid)) % $1 = 0
+/// Which machines are recomputed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// One in so many; 0 and 1 are all.
+    pub every: u32,
+    /// That ran on this UTC day or after it, as `2026-07-01`.
+    pub from: Option<String>,
+    /// That began to run before this UTC day.
+    pub to: Option<String>,
+}
+
+/// Machines whose postings do not follow from what is known of them: of the sample, and none that is about to be posted. Of a machine that runs, the hours that
+/// are settled.
+pub(super) async fn machines_that_differ(connection: &mut PgConnection, sample: &Sample) -> Result<Vec<String>, LedgerFault> {
+    let machines = sqlx::query!(
+        r#"SELECT p.claim_uid, CASE WHEN NOT p.complete THEN ledger.ms(p.due_at) END AS due_ms FROM ledger.posted_machine p
+         WHERE (p.complete OR p.hours > 0) AND abs(hashtext(p.claim_uid)) % $1 = 0
            AND NOT EXISTS (SELECT FROM ledger.posting_queue q LEFT JOIN ledger.interval_opened o ON o.claim_uid = p.claim_uid
                            WHERE q.claim_uid = p.claim_uid OR q.claim = o.claim OR q.instance = o.instance OR o.claim = ANY(q.claims))
-         ORDER BY 1",
-        i32::try_from(every.max(1)).unwrap_or(i32::MAX)
+           AND (($2::text IS NULL AND $3::text IS NULL) OR EXISTS (
+                SELECT FROM ledger.interval_opened o WHERE o.claim_uid = p.claim_uid AND ($3::text IS NULL OR ledger.utc_day(o.at) < $3::text::date)
+                  AND ($2::text IS NULL OR NOT EXISTS (SELECT FROM ledger.interval_closed c WHERE c.claim_uid = p.claim_uid AND ledger.utc_day(c.at) < $2::text::date))))
+         ORDER BY 1"#,
+        i32::try_from(sample.every.max(1)).unwrap_or(i32::MAX),
+        sample.from,
+        sample.to
     );
     let machines = machines.fetch_all(&mut *connection).await.map_err(LedgerFault::during("choose machines to recompute"))?;
+    let ended: Vec<String> = machines.iter().filter(|machine| machine.due_ms.is_none()).map(|machine| machine.claim_uid.clone()).collect();
     let mut differ = Vec::new();
-    for some in machines.chunks(500) {
+    for some in ended.chunks(500) {
         differ.extend(poster::that_differ(connection, some, Timestamp(i64::MAX / 4)).await?);
     }
+    for machine in machines {
+        // A moment before its next hour settles, what is settled is what was posted.
+        if let Some(due) = machine.due_ms {
+            differ.extend(poster::that_differ(connection, &[machine.claim_uid], Timestamp(due - 1)).await?);
+        }
+    }
+    differ.sort();
     Ok(differ)
 }

@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use super::derivation;
+pub use super::derivation::Sample;
 use super::seal::{Leaf, Seal, chained, hex, merkle_of, merkle_root, tables};
 use super::store::LedgerFault;
 
@@ -118,12 +119,12 @@ pub async fn verify(connection: &mut PgConnection) -> Result<Verification, Ledge
     Ok(verified)
 }
 
-/// Recomputes the postings of machines that ended from what is known of them: of one machine in `every`.
+/// Recomputes the postings of machines from what is known of them; of those that run, the hours that are settled.
 ///
 /// # Errors
 /// [`LedgerFault`] when the ledger cannot be read.
-pub async fn recompute(connection: &mut PgConnection, every: u32) -> Result<BTreeSet<Finding>, LedgerFault> {
-    Ok(derivation::machines_that_differ(connection, every).await?.into_iter().map(Finding::NotDerived).collect())
+pub async fn recompute(connection: &mut PgConnection, sample: &Sample) -> Result<BTreeSet<Finding>, LedgerFault> {
+    Ok(derivation::machines_that_differ(connection, sample).await?.into_iter().map(Finding::NotDerived).collect())
 }
 
 /// Months that were archived, and which of their rows the seals know.

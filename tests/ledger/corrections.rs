@@ -49,7 +49,7 @@ async fn by_team(connection: &mut PgConnection) -> String {
 
 async fn nothing_found(connection: &mut PgConnection) {
     let mut found = verify::verify(connection).await.unwrap().findings;
-    found.extend(verify::recompute(connection, 1).await.unwrap());
+    found.extend(verify::recompute(connection, &lowtide::ledger::verify::Sample::default()).await.unwrap());
     assert!(found.is_empty(), "{found:?}");
 }
 

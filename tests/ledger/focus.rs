@@ -194,7 +194,9 @@ impl Public {
         let script = "import focus_validator, os; print(os.path.dirname(os.path.dirname(focus_validator.__file__)))";
         let asked = std::process::Command::new(&python).args(["-c", script]).output().ok().filter(|asked| asked.status.success());
         let Some(asked) = asked else {
-            eprintln!("left out: no focus-validator in {}; tests/focus/install.sh installs it", cache.display());
+            let said = format!("no focus-validator in {}; tests/focus/install.sh installs it", cache.display());
+            assert!(std::env::var_os("CI").is_none(), "{said}");
+            eprintln!("left out: {said}");
             return None;
         };
         Some(Public { python, packages: PathBuf::from(String::from_utf8_lossy(&asked.stdout).trim()) })
@@ -334,4 +336,27 @@ async fn both_validators_find_the_same_drawn_mistakes() {
         }
     }
     std::fs::remove_file(own).unwrap();
+}
+
+/// A CI that has no Python for the public validator fails: it would be green without having asked it.
+#[test]
+fn ci_does_not_leave_the_public_validator_out() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = crate::imports::Folder::new("focus-python");
+    for name in ["python3", "python3.12", "python3.13", "python3.14"] {
+        let old = folder.file(name, "#!/bin/sh\nexit 1\n");
+        std::fs::set_permissions(old, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{}", folder.0.display(), std::env::var("PATH").unwrap());
+    let install = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/focus/install.sh");
+    let run = |ci: Option<&str>, args: &[&str]| {
+        let mut command = std::process::Command::new(&install);
+        command.args(args).env("PATH", &path).env("HOME", &folder.0).env("LOWTIDE_CACHE", &folder.0).env_remove("CI");
+        let done = command.envs(ci.map(|ci| ("CI", ci))).output().unwrap();
+        (done.status.success(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    for (ci, args, passes) in [(None, &[][..], true), (Some("true"), &[][..], false), (None, &["--find"][..], false)] {
+        let (passed, said) = run(ci, args);
+        assert!(passed == passes && said.starts_with("no Python 3.12 or later for the public FOCUS validator"), "{ci:?} {args:?}: {said}");
+    }
 }

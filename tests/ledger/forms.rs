@@ -94,7 +94,7 @@ async fn a_bill_is_taken_by_its_lines_its_parts_and_its_age() {
     assert!(said.starts_with("2026-07: AWS confirmed 0 instance-hours and 10 were trued up by $0.80"), "{said}");
     lowtide::ledger::seal::seal(&mut connection).await.unwrap();
     let verified = lowtide::ledger::verify::verify(&mut connection).await.unwrap();
-    let recomputed = lowtide::ledger::verify::recompute(&mut connection, 1).await.unwrap();
+    let recomputed = lowtide::ledger::verify::recompute(&mut connection, &lowtide::ledger::verify::Sample::default()).await.unwrap();
     assert!(verified.findings.is_empty() && recomputed.is_empty(), "{verified:?} {recomputed:?}");
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod archive;
+mod bills;
 mod calculator;
 mod corrections;
 mod facts;
@@ -15,6 +16,7 @@ mod keys;
 mod outage;
 mod outside;
 mod postings;
+mod providers;
 mod queries;
 mod reports;
 mod roles;

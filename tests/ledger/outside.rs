@@ -40,7 +40,7 @@ async fn focus_of_others_is_taken_as_other_costs() {
         7.50,org,USD,2026-07-01T00:00:00Z,Usage,2026-07-03T00:00:00Z,2026-07-04T00:00:00Z,7.25,GPU Cloud,Batch,\n";
     let file = folder.file("v10.csv", v10);
     let first = import(&mut connection, Format::Focus(&mapping), std::slice::from_ref(&file), Options::default(), LATER).await.unwrap();
-    assert_eq!((first.left_out, first.statements[0].cell.source.as_str()), (1, "focus AI Vendor acct"));
+    assert_eq!((first.left_out, first.statements[0].cell.source.as_str()), (1, "focus acct"));
     for _ in 0..2 {
         import(&mut connection, Format::Focus(&mapping), &[folder.file("v13.csv", v13), file.clone()], Options::default(), LATER)
             .await
@@ -75,13 +75,25 @@ async fn a_report_is_the_same_in_every_form() {
         "line_item_usage_amount",
         "line_item_unblended_cost",
         "line_item_usage_account_id",
+        "line_item_currency_code",
     ];
     let rows: Vec<Vec<String>> = (0..2)
         .map(|hour| {
             let (from, to) = (DAY + Millis::from_hours(hour), DAY + Millis::from_hours(hour + 1));
-            ["111122223333", "Usage", "i-a", "SpotUsage:g6.xlarge", &from.to_rfc3339(), &to.to_rfc3339(), "1", "1.25", "111122223333"]
-                .map(str::to_owned)
-                .to_vec()
+            [
+                "111122223333",
+                "Usage",
+                "i-a",
+                "SpotUsage:g6.xlarge",
+                &from.to_rfc3339(),
+                &to.to_rfc3339(),
+                "1",
+                "1.25",
+                "111122223333",
+                "USD",
+            ]
+            .map(str::to_owned)
+            .to_vec()
         })
         .collect();
     let text = format!("{}\n{}\n", header.join(","), rows.iter().map(|row| row.join(",")).collect::<Vec<_>>().join("\n"));
@@ -151,8 +163,8 @@ async fn what_an_earlier_release_took_is_the_first_version() {
     assert_eq!(server.psql("postgres", books).unwrap().trim(), "2.00|-1.00|50|40");
     let folder = Folder::new("outside-earlier");
     let text = "bill_payer_account_id,line_item_usage_account_id,line_item_line_item_type,line_item_resource_id,line_item_usage_type,line_item_usage_start_date,\
-                line_item_usage_end_date,line_item_usage_amount,line_item_unblended_cost\n\
-                111122223333,444455556666,Usage,i-a,SpotUsage:g6.xlarge,2026-07-20T00:00:00Z,2026-07-20T01:00:00Z,1,2.50\n";
+                line_item_usage_end_date,line_item_usage_amount,line_item_unblended_cost,line_item_currency_code\n\
+                111122223333,444455556666,Usage,i-a,SpotUsage:g6.xlarge,2026-07-20T00:00:00Z,2026-07-20T01:00:00Z,1,2.50,USD\n";
     taken(&mut connection, Format::Cur, &[folder.file("cur.csv", text)]).await.unwrap();
     assert_eq!(server.psql("postgres", books).unwrap().trim(), "2.50|0.00|50|40", "not both, and the old credit is gone");
     assert_eq!(lowtide::ledger::verify::verify(&mut connection).await.unwrap().findings.len(), 0);
@@ -168,8 +180,8 @@ async fn a_bill_of_a_time_to_come_and_a_line_that_ends_before_it_starts_are_refu
     let bill = |from: &str, to: &str| {
         format!(
             "bill_payer_account_id,line_item_usage_account_id,line_item_line_item_type,line_item_resource_id,line_item_usage_type,line_item_usage_start_date,\
-             line_item_usage_end_date,line_item_usage_amount,line_item_unblended_cost\n\
-             111122223333,444455556666,Usage,i-a,SpotUsage:g6.xlarge,{from},{to},1,1.00\n"
+             line_item_usage_end_date,line_item_usage_amount,line_item_unblended_cost,line_item_currency_code\n\
+             111122223333,444455556666,Usage,i-a,SpotUsage:g6.xlarge,{from},{to},1,1.00,USD\n"
         )
     };
     for (from, to, said) in [

@@ -6,7 +6,7 @@ use lowtide::core::record::LedgerRecord;
 use lowtide::core::units::time::Millis;
 use lowtide::ledger::connect;
 use lowtide::ledger::seal::seal;
-use lowtide::ledger::verify::{Finding, verify};
+use lowtide::ledger::verify::{Finding, Sample, recompute, verify};
 use lowtide::ports::Ledger;
 
 use crate::facts::{Bench, Machine, bench};
@@ -116,7 +116,7 @@ async fn verify_finds_what_no_longer_follows_from_the_facts() {
     lowtide::ledger::poster::post(&mut connection, crate::imports::LATER).await.unwrap();
     let mut found = async || -> Vec<String> {
         let mut found = verify(&mut connection).await.unwrap().findings;
-        found.extend(lowtide::ledger::verify::recompute(&mut connection, 1).await.unwrap());
+        found.extend(recompute(&mut connection, &Sample::default()).await.unwrap());
         found.iter().map(ToString::to_string).collect()
     };
     assert_eq!(found().await, Vec::<String>::new());
@@ -217,7 +217,7 @@ fn every_row_of_what_went_wrong_has_its_test() {
         }
     }
     let rows: Vec<&str> = include_str!("README.md").lines().filter(|line| line.starts_with("| ") && !line.starts_with("| id")).collect();
-    assert_eq!(rows.len(), 30);
+    assert_eq!(rows.len(), 41);
     for row in rows {
         let tests: Vec<&str> = row.rsplit('|').nth(1).unwrap().split('`').skip(1).step_by(2).collect();
         assert!(!tests.is_empty(), "{row}");
@@ -225,4 +225,39 @@ fn every_row_of_what_went_wrong_has_its_test() {
             assert!(sources.contains(&format!("fn {test}(")), "{test}, named in tests/ledger/README.md, is no test");
         }
     }
+}
+
+/// The settled hours of a machine that runs are recomputed as well, and a sample by date leaves out what did not run then.
+#[tokio::test]
+async fn hours_of_running_machines_are_recomputed_and_a_sample_goes_by_date() {
+    let Bench { url, ledger, server } = bench().await;
+    let hours = Millis::from_hours;
+    let mut ended = Machine::new("ended", CapacityType::Spot, 302_000, Some(804_800), hours(2), EndedBy::Lowtide);
+    ended.stays.push(crate::facts::stay("p", "search", &ended, Millis::ZERO, None));
+    ledger.write(&ended.records()).await.unwrap();
+    let mut runs = Machine::new("runs", CapacityType::Spot, 302_000, Some(804_800), hours(9), EndedBy::Lowtide);
+    runs.stays.push(crate::facts::stay("q", "search", &runs, Millis::from_mins(7), None));
+    runs.stays[0].to = None;
+    let mut open = runs.records();
+    open.pop();
+    ledger.write(&open).await.unwrap();
+    let mut connection = connect(&url).await.unwrap();
+    lowtide::ledger::poster::post(&mut connection, crate::facts::DAY + Millis::from_mins(5 * 60 + 17)).await.unwrap();
+    let posted = "SELECT hours > 2 FROM ledger.posted_machine WHERE claim_uid = 'uid-runs' AND NOT complete";
+    assert_eq!(server.psql("postgres", posted).unwrap().trim(), "t");
+    let mut found = async |from: Option<&str>, to: Option<&str>| -> Vec<String> {
+        let sample = Sample { every: 1, from: from.map(str::to_owned), to: to.map(str::to_owned) };
+        recompute(&mut connection, &sample).await.unwrap().iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(found(None, None).await, Vec::<String>::new());
+    server
+        .psql("postgres", "SET session_replication_role = replica; UPDATE ledger.posting SET cost_usd = cost_usd + 0.1 WHERE hour = 1")
+        .unwrap();
+    let both = found(None, None).await;
+    assert_eq!(both.len(), 2, "{both:?}");
+    assert_eq!(found(None, Some("2026-07-20")).await, Vec::<String>::new());
+    assert_eq!(found(Some("2026-07-20"), Some("2026-07-21")).await, both);
+    // On the day after, one of them still ran.
+    let later = found(Some("2026-07-21"), None).await;
+    assert!(later.len() == 1 && later[0].contains("uid-runs"), "{later:?}");
 }

@@ -3,10 +3,12 @@
 use lowtide::core::fleet::EndedBy;
 use lowtide::core::market::CapacityType;
 use lowtide::core::units::ids::ObjectRef;
+use lowtide::core::units::money::MicroUsd;
 use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::core::workload::need::UsageUnit;
 use lowtide::ledger::connect;
-use lowtide::ledger::import::{Format, UsageHour, store_usage};
+use lowtide::ledger::import::{Check, Format, UsageHour, store_usage};
+use lowtide::ledger::plans::budget;
 use lowtide::ledger::poster::post;
 use lowtide::ledger::report::{self, By, Days, Month, VarianceBy};
 use lowtide::ports::Ledger;
@@ -92,7 +94,7 @@ async fn gaps_raise_no_mean_and_revenue_follows_the_work() {
     let by_workload = report::unit_costs(&mut connection, &july(), UsageUnit::Requests, By::Workload, &[]).await.unwrap();
     let text = |row: &[Option<String>]| row.iter().map(|v| v.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" ");
     // $36 for 3,600 requests, and of revenue $60 and half of $40.
-    assert_eq!(text(&by_workload.rows[0]), "ml/chat 3600 36.00 0.01 0.01 0.01 0.01 - 0.02222 0.01222 54.9 36 75.0");
+    assert_eq!(text(&by_workload.rows[0]), "ml/chat 3600 36.00 0.01 0.01 0.01 0.01 - 0.02222 0.01222 54.9 36 75.0 100.0");
     assert!(
         by_workload
             .sentence
@@ -102,8 +104,8 @@ async fn gaps_raise_no_mean_and_revenue_follows_the_work() {
     );
     let by_team = report::unit_costs(&mut connection, &july(), UsageUnit::Requests, By::Team, &[]).await.unwrap();
     let rows: Vec<String> = by_team.rows.iter().map(|row| text(row)).collect();
-    assert_eq!(rows[0], "search 2400 24.00 0.01 0.01 0.01 0.01 - 0.025 0.015 60.0 24 100.0");
-    assert_eq!(rows[1], "vision 1200 12.00 0.01 0.01 0.01 0.01 - 0.01667 0.006667 40.0 12 50.0");
+    assert_eq!(rows[0], "search 2400 24.00 0.01 0.01 0.01 0.01 - 0.025 0.015 60.0 24 100.0 100.0");
+    assert_eq!(rows[1], "vision 1200 12.00 0.01 0.01 0.01 0.01 - 0.01667 0.006667 40.0 12 50.0 100.0");
     // Bought for the workload: part of what a request costs. Bought for nobody in particular: said.
     let costs = folder.file("c.csv", "period,item,cost_usd,workload\n2026-07-20,llm-api,24,ml/chat\n2026-07-20,postgres,7,\n");
     taken(&mut connection, Format::Costs, &[costs]).await.unwrap();
@@ -164,4 +166,141 @@ async fn a_running_month_is_compared_with_the_same_days() {
     assert!(running.sentence.ends_with("2026-08 still runs: the first 2 full days of each month are compared."), "{}", running.sentence);
     let over = report::variance(&mut connection, &from, &to, VarianceBy::Step, &[], Timestamp::from_date(2026, 9, 1)).await.unwrap();
     assert!(over.sentence.starts_with("2026-08 cost $17.00, $93.00 less than 2026-07"), "{}", over.sentence);
+}
+
+/// Requests whose hours cost nothing yet are in no mean, and it is said how many.
+#[tokio::test]
+async fn a_mean_says_of_which_share_of_the_requests_it_is() {
+    let Bench { url, server: _server, .. } = bench().await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("sentences-share");
+    // Requests of all of July, and a vendor's bill of its last day.
+    let first = Timestamp::from_date(2026, 7, 1);
+    let hours: String = (0..31 * 24).map(|n| format!("{},ml/x,10\n", first + Millis::from_hours(n))).collect();
+    let usage = folder.file("u.csv", &format!("hour,workload,requests\n{hours}"));
+    crate::imports::accepted(&mut connection, Format::Usage, &[usage], Check::UnknownWorkloads).await;
+    let costs = folder.file("c.csv", "period,item,cost_usd,workload\n2026-07-31,gpt,310,ml/x\n");
+    taken(&mut connection, Format::Costs, &[costs]).await.unwrap();
+    let report = report::unit_costs(&mut connection, &july(), UsageUnit::Requests, By::Workload, &[]).await.unwrap();
+    let said = "It rests on 3.2 % of the requests: for the hours of the others no cost is posted.";
+    assert!(report.sentence.contains(said), "{}", report.sentence);
+    let shares = [report.columns.len() - 2, report.columns.len() - 1].map(|at| report.rows[0][at].clone().unwrap());
+    assert_eq!(shares, ["100.0", "3.2"]);
+    let economics = report::unit_economics(&mut connection, &july(), &[report::EconomicsBy::Endpoint], &[]).await.unwrap();
+    let said = " 3.2 % of the requests fell into hours for which a cost is posted; the others are in no cost per unit.";
+    assert!(economics.sentence.ends_with(said), "{}", economics.sentence);
+    let at = economics.columns.iter().position(|column| column == "requests_costed_percent").unwrap();
+    assert_eq!(economics.rows[0][at].as_deref(), Some("3.2"));
+}
+
+/// A month that runs is compared with the revenue of the same days, and has no cost per user and month yet.
+#[tokio::test]
+async fn a_running_month_is_held_against_the_revenue_of_its_days() {
+    let Bench { url, ledger, server } = bench().await;
+    for day in 1..=31 {
+        machine(&ledger, &format!("m{day}"), "search", Timestamp::from_date(2026, 7, day), 10).await;
+    }
+    let mut connection = connect(&url).await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    let folder = Folder::new("sentences-running");
+    taken(&mut connection, Format::Revenue, &[folder.file("r.csv", "period,workload,revenue_usd\n2026-07,ml/chat,3100\n")]).await.unwrap();
+    taken(&mut connection, Format::Costs, &[folder.file("c.csv", "period,item,cost_usd,workload\n2026-07,gpt,31,ml/chat\n")])
+        .await
+        .unwrap();
+    let users = folder.file("u.csv", "hour,workload,monthly_users\n2026-07-01T00:00:00Z,ml/chat,11\n");
+    taken(&mut connection, Format::Usage, &[users]).await.unwrap();
+    let mut asked = async |today: &str| {
+        let day = "CREATE OR REPLACE FUNCTION ledger.open_day() RETURNS date LANGUAGE sql STABLE PARALLEL SAFE RETURN";
+        server.psql("postgres", &format!("{day} date '{today}'")).unwrap();
+        let by = [report::EconomicsBy::Month, report::EconomicsBy::Endpoint];
+        let economics = report::unit_economics(&mut connection, &july(), &by, &[]).await.unwrap();
+        let of = |name: &str| {
+            let at = economics.columns.iter().position(|column| column == name).unwrap();
+            economics.rows.first().and_then(|row| row[at].clone()).unwrap_or_else(|| "-".to_owned())
+        };
+        let view = "SELECT cost_percent_of_revenue FROM ledger.ai_cost_month WHERE month = '2026-07-01'";
+        let view = server.psql("postgres", view).unwrap().trim().to_owned();
+        (["cost_percent_of_revenue", "usd_per_user", "vendor_api_usd"].map(of).join(" "), view, economics.sentence.clone())
+    };
+    let (found, view, sentence) = asked("2026-07-11").await;
+    assert_eq!((found.as_str(), view.as_str()), ("11.0 - 10.000000", "11.0"));
+    assert!(sentence.contains("That is 11.0 % of the $1000.00 earned"), "{sentence}");
+    assert!(sentence.contains("Only days that are over are counted: those before 2026-07-11."), "{sentence}");
+    let (found, view, sentence) = asked("2026-08-01").await;
+    assert_eq!((found.as_str(), view.as_str()), ("11.0 31 31.000000", "11.0"));
+    assert!(!sentence.contains("Only days that are over"), "{sentence}");
+    let (.., sentence) = asked("2026-07-01").await;
+    assert!(sentence.starts_with("Of these days none is over: 2026-07-01 still runs"), "{sentence}");
+}
+
+/// Costs that name no workload are missing in the unit cost of one workload as well.
+#[tokio::test]
+async fn not_everything_is_included_whichever_workload_is_asked_for() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine(&ledger, "a", "search", DAY, 24).await;
+    machine(&ledger, "b", "vision", DAY + Millis::from_hours(24), 24).await;
+    let mut connection = connect(&url).await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    let hours = (0..47).map(|n| UsageHour {
+        workload: ObjectRef { namespace: "ml".into(), name: "chat".into() },
+        hour: DAY + Millis::from_hours(n),
+        unit: UsageUnit::Requests,
+        micro_units: 100_000_000,
+    });
+    store_usage(&mut connection, &hours.collect::<Vec<_>>(), "test").await.unwrap();
+    let folder = Folder::new("sentences-unattributed");
+    taken(&mut connection, Format::Costs, &[folder.file("c.csv", "period,item,cost_usd\n2026-07,api,500\n")]).await.unwrap();
+    let only = ["workload=ml/chat".parse().unwrap()];
+    let report = report::unit_costs(&mut connection, &july(), UsageUnit::Requests, By::Workload, &only).await.unwrap();
+    assert!(report.sentence.contains("Not in it: $500.00 of other costs that name no workload."), "{}", report.sentence);
+    assert!(!report.sentence.contains("everything that is posted"), "{}", report.sentence);
+    // An hour that two teams have is one.
+    let report = report::unit_costs(&mut connection, &july(), UsageUnit::Requests, By::Team, &[]).await.unwrap();
+    assert!(report.sentence.contains("(47 of 48 hours)"), "{}", report.sentence);
+}
+
+/// Nothing useful is not the same as a price that is not known; and a month that has just begun has nothing to compare.
+#[tokio::test]
+async fn a_loss_is_no_unknown_price_and_a_first_day_no_empty_month() {
+    let Bench { url, ledger, server } = bench().await;
+    let mut idle = Machine::new("idle", CapacityType::Spot, 1_000_000, Some(3_000_000), Millis::from_hours(10), EndedBy::Lowtide);
+    idle.gpus = 2;
+    let mut pod = stay("p", "search", &idle, Millis::ZERO, Some(3_000_000));
+    pod.gpus = 1;
+    idle.stays.push(pod);
+    ledger.write(&idle.records()).await.unwrap();
+    let mut connection = connect(&url).await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    let only = ["line=idle".parse().unwrap()];
+    let saved = report::savings(&mut connection, &july(), By::Team, &only).await.unwrap();
+    assert_eq!(saved.sentence, "Spend was $5.00, and none of it was useful time: a loss of $5.00; moves cost $0.00.");
+    let months = ["2026-07", "2026-08"].map(|month| month.parse::<Month>().unwrap());
+    let dawn = Timestamp::from_date(2026, 8, 1) + Millis::from_hours(3);
+    let variance = report::variance(&mut connection, &months[0], &months[1], VarianceBy::Step, &[], dawn).await.unwrap();
+    assert_eq!(variance.sentence, "2026-08 has no full day yet: there is nothing to compare.");
+    // As of the tenth of July, the view compares its days with the same days of June.
+    for (name, month, day, hours) in [("j1", 6, 5, 10), ("j2", 6, 25, 10), ("k", 7, 5, 12)] {
+        machine(&ledger, name, "search", Timestamp::from_date(2026, month, day), hours).await;
+    }
+    post(&mut connection, LATER).await.unwrap();
+    let long_ago = "SET session_replication_role = replica; UPDATE ledger.posting SET posted_at = '2026-07-10' WHERE at < '2026-07-10'";
+    server.psql("postgres", long_ago).unwrap();
+    let moved =
+        "SET lowtide.as_of = '2026-07-11'; SELECT sum(difference_usd)::numeric(10,2) FROM ledger.variance_month WHERE month = '2026-07-01'";
+    assert_eq!(server.psql("postgres", moved).unwrap().trim().lines().last(), Some("2.00"));
+}
+
+/// A budget in a ledger that is two days old is headed by the pace of two days, and not by two days of seven.
+#[tokio::test]
+async fn the_pace_of_a_young_ledger_is_that_of_its_days() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine(&ledger, "a", "search", DAY, 48).await;
+    let mut connection = connect(&url).await.unwrap();
+    post(&mut connection, LATER).await.unwrap();
+    let text = "budgets:\n- {name: all, from: 2026-07, monthlyUsd: '100'}\n";
+    budget::enter(&mut connection, &budget::read("b.yaml", text).unwrap()).await.unwrap();
+    let month: Month = "2026-07".parse().unwrap();
+    let standings = budget::standings(&mut connection, &month, DAY + Millis::from_hours(60)).await.unwrap();
+    // $48 so far, and nine and a half days at $24.
+    assert_eq!(standings[0].heading.expected, MicroUsd(48_000_000 + 228_000_000));
 }

@@ -141,7 +141,7 @@ async fn a_newer_version_replaces_the_older_and_what_stands_beside_is_named() {
     let folder = Folder::new("statements-lines");
     let july = "2026-07".parse::<Month>().unwrap();
     let on_demand = folder.file("mid/cur.csv", &format!("{HEADER}{}", hours("i-a", 0..10, "3.00")));
-    taken(&mut connection, Format::Cur, std::slice::from_ref(&on_demand)).await.unwrap();
+    accepted(&mut connection, Format::Cur, std::slice::from_ref(&on_demand), Check::AmountChanged).await;
     assert_eq!(cost(&mut connection).await, "40.00");
     let plan = |hour: i64| {
         [
@@ -172,7 +172,7 @@ async fn a_newer_version_replaces_the_older_and_what_stands_beside_is_named() {
     ]
     .concat();
     let file = folder.file("account/cur.csv", &format!("{HEADER}{account}"));
-    taken(&mut connection, Format::Cur, std::slice::from_ref(&file)).await.unwrap();
+    accepted(&mut connection, Format::Cur, std::slice::from_ref(&file), Check::AmountChanged).await;
     assert_eq!((cost(&mut connection).await, of_line(&mut connection, "credit").await), ("5.00".to_owned(), "-25.00".to_owned()));
     let after = report::savings(&mut connection, &july.days(), By::Team, &[]).await.unwrap();
     assert_eq!(after.sentence.split(". ").next(), saved.sentence.trim_end_matches('.').split(". ").next(), "a credit is not a saving");
@@ -519,6 +519,16 @@ async fn the_same_content_in_two_files_is_once_or_refused() {
         ),
         (Format::Revenue, by_month_and_invoice.to_vec(), "ml/of-search on 2026-07-07 is in two of these files"),
         (Format::Revenue, vec![mixed], "ml/of-search on 2026-07-07 is given both by the month and by the day"),
+        (
+            Format::Costs,
+            vec![folder.file("c5.csv", &format!("{costs}{costs}"))],
+            "llm-api for search on 2026-07-20 is in two parts of this file, each with its header",
+        ),
+        (
+            Format::Revenue,
+            vec![folder.file("r5.csv", &workload("2026-07", 26_000).repeat(2))],
+            "ml/of-search on 2026-07-01 is in two parts of this file, each with its header",
+        ),
     ] {
         let fault = taken(&mut connection, format, &files).await.unwrap_err();
         assert!(
@@ -526,8 +536,16 @@ async fn the_same_content_in_two_files_is_once_or_refused() {
             "{fault}"
         );
     }
-    // Several invoices of a day in one file are a day's revenue.
+    // Files that were put together and speak of different days are one.
+    let parts = folder.file("parts.csv", &format!("{costs}{}", costs.replace("-20,", "-21,").replace(",30,", ",2,")));
+    taken(&mut connection, Format::Costs, &[parts]).await.unwrap();
+    assert_eq!(sqlx::query_scalar::<_, String>(overhead).fetch_one(&mut connection).await.unwrap(), "32.00");
+    // Several invoices of a day in one file are a day's revenue. A dry run says whose it would be.
     let invoices = folder.file("invoices.csv", "period,workload,revenue_usd\n2026-07-07,ml/of-search,10\n2026-07-07,ml/of-search,15\n");
+    let would = dry_run(&mut connection, Format::Revenue, std::slice::from_ref(&invoices), Options::default(), LATER).await.unwrap();
+    let said: Vec<String> =
+        would.by_workload.iter().map(|row| format!("{} {} {} {}", row.team, row.workload, row.of, row.change)).collect();
+    assert_eq!(said, ["search ml/of-search revenue_usd 25"]);
     taken(&mut connection, Format::Revenue, &[invoices]).await.unwrap();
     let earned: String =
         sqlx::query_scalar("SELECT sum(revenue_usd)::numeric(12,2)::text FROM ledger.revenue").fetch_one(&mut connection).await.unwrap();

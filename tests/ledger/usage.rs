@@ -184,7 +184,7 @@ async fn a_request_costs_what_the_whole_hour_cost_idle_and_all() {
     // $2 an hour for the half of the machine: 0.2 and 0.0667 cents a request.
     assert_eq!(
         report.rows[0].iter().map(|v| v.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" "),
-        "ml/chat 4000 4.00 0.001 0.0006667 0.002 0.002 - - - - 2 100.0"
+        "ml/chat 4000 4.00 0.001 0.0006667 0.002 0.002 - - - - 2 100.0 100.0"
     );
     assert_eq!(
         report.sentence,

@@ -86,12 +86,13 @@ async fn unit_economics_are_those_of_machines_and_vendors_together() {
     // $42 for 400 requests, 12,000 tokens in, 4,000 out and 21 people.
     assert_eq!(
         text(&by_endpoint)[0],
-        "ml/chat 24.000000 16.000000 0.000000 2.000000 0.000000 42.000000 400 12000 4000 21 0.105 3.5 10.5 2.625 2 100 100 100 100.000000 58.000000 42.0 100.0"
+        "ml/chat 24.000000 16.000000 0.000000 2.000000 0.000000 42.000000 400 12000 4000 21 0.105 3.5 10.5 2.625 2 100 100 100 100.000000 58.000000 42.0 100.0 100 100"
     );
     assert_eq!(
         by_endpoint.sentence,
         "AI cost $47.00: machines $24.00, vendors' APIs $16.00, data transfer $0.00, storage $2.00, other $5.00. That is 47.0 % of the $100.00 earned, and \
-         leaves $53.00. Revenue is known for the workloads and months of 89.4 % of the cost. $5.00 of it names no endpoint and is in no cost per unit."
+         leaves $53.00. Revenue is known for the workloads and months of 89.4 % of the cost. $5.00 of it names no endpoint and is in no cost per unit. \
+         98.3 % of the requests and 99.5 % of the tokens fell into hours for which a cost is posted; the others are in no cost per unit."
     );
     let by_model = unit_economics(&mut connection, &july, &[EconomicsBy::Model], &[]).await.unwrap();
     // Three quarters of the tokens.
@@ -99,6 +100,7 @@ async fn unit_economics_are_those_of_machines_and_vendors_together() {
         text(&by_model),
         ["gpt-a 1 31.500000 300 9000 3000 0.105 3.5 10.5 2.625 100 100", "gpt-b 1 10.500000 100 3000 1000 0.105 3.5 10.5 2.625 100 100"]
     );
+    assert!(by_model.sentence.contains("A model's cost is a share of its endpoint's by tokens"), "{}", by_model.sentence);
     // Endpoints by one of their models: its part of their hours.
     let only = ["model=gpt-a".parse().unwrap()];
     let of_model = unit_economics(&mut connection, &july, &[EconomicsBy::Endpoint], &only).await.unwrap();
@@ -165,7 +167,7 @@ async fn usage_that_two_files_have_is_refused() {
     let hour = folder.file("hour.json", &hour);
     let files = [day.clone(), hour];
     let fault = import(&mut connection, Format::VendorUsage(&none), &files, Options::default(), LATER).await.unwrap_err().to_string();
-    assert!(fault.contains("is in another of these files as well") && fault.contains("--accept hours-twice"), "{fault}");
+    assert!(fault.contains("is on another page or in another of these files as well") && fault.contains("--accept hours-twice"), "{fault}");
     // Another model of the same day, and another day, are no repetition.
     let model = folder.file("model.json", &openai(&[("proj_a", "gpt-b", 24, 2_400, 240)], false));
     import(&mut connection, Format::VendorUsage(&none), &[day.clone(), model], Options::default(), LATER).await.unwrap();
@@ -273,4 +275,75 @@ async fn each_average_says_what_it_rests_on() {
     assert_eq!(text(&percentiles).last().unwrap(), "tokens_out 500 0.02 0.02 0.02 0.02 20 10");
     let month = "SELECT cost_percent_of_revenue, revenue_coverage_percent FROM ledger.ai_cost_month WHERE month = '2026-07-01'";
     assert_eq!(server.psql("postgres", month).unwrap().trim(), "112.5|44.4");
+}
+
+/// An endpoint with two vendors: what each says of its own models adds up, whoever is imported last, and one of them by another name is still once.
+#[tokio::test]
+async fn an_endpoint_with_two_vendors_has_what_both_say() {
+    let Bench { url, server, .. } = bench().await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("vendors-two");
+    let machine = Machine::new("m", CapacityType::Spot, 1_000_000, None, Millis::from_hours(1), EndedBy::Lowtide);
+    let mut pod = stay("p", "search", &machine, Millis::ZERO, None);
+    pod.workload = "chat".into();
+    let ledger = lowtide::ledger::PgLedger::with_patience(&url, std::time::Duration::from_secs(60)).unwrap();
+    ledger.write(&Machine { stays: vec![pod], ..machine }.records()).await.unwrap();
+    let projects = Projects::read(&folder.file("p.csv", "field,value,workload\nproject,proj_chat,ml/chat\nworkspace,w,ml/chat\n")).unwrap();
+    let vendor = Format::VendorUsage(&projects);
+    let one = folder.file("o.json", &openai(&[("proj_chat", "gpt-a", 24, 2_400, 240)], false));
+    let other = folder.file(
+        "a.json",
+        r#"{"data": [{"starting_at": "2026-07-20T00:00:00Z", "ending_at": "2026-07-21T00:00:00Z", "results": [
+        {"uncached_input_tokens": 4800, "output_tokens": 480, "workspace_id": "w", "model": "claude-x"}]}], "has_more": false}"#,
+    );
+    let read = "SELECT sum(quantity)::bigint || ' by ' || min(source) FROM ledger.usage WHERE unit = 'tokens_in'";
+    import(&mut connection, vendor, &[one.clone(), other.clone()], Options::default(), LATER).await.unwrap();
+    assert_eq!(server.psql("postgres", read).unwrap().trim(), "7200 by anthropic and openai");
+    let by_model = "SELECT string_agg(model || ' ' || quantity, ', ' ORDER BY model) FROM (SELECT model, sum(quantity)::bigint AS quantity FROM ledger.usage_by_model
+                    WHERE unit = 'tokens_out' GROUP BY model) x";
+    assert_eq!(server.psql("postgres", by_model).unwrap().trim(), "claude-x 480, gpt-a 240");
+    // One of them by the dashboard's name, and all of it as a total of one's own.
+    let named = |source: &str| Options { source: Some(source.into()), ..Options::default() };
+    import(&mut connection, vendor, std::slice::from_ref(&one), named("dashboard"), LATER).await.unwrap();
+    assert_eq!(server.psql("postgres", read).unwrap().trim(), "7200 by anthropic and dashboard");
+    let total = |tokens: i64| format!("hour,workload,tokens_in\n2026-07-20T07:00:00Z,ml/chat,{tokens}\n");
+    import(&mut connection, Format::Usage, &[folder.file("t.csv", &total(300))], named("own"), LATER).await.unwrap();
+    assert_eq!(server.psql("postgres", read).unwrap().trim(), "7200 by anthropic and dashboard");
+    let fault = import(&mut connection, Format::Usage, &[folder.file("t2.csv", &total(200))], named("other"), LATER).await.unwrap_err();
+    assert!(fault.to_string().contains("another source has a different figure for tokens_in of ml/chat"), "{fault}");
+    // Under one name, both are one statement.
+    let mut again = connect(&url).await.unwrap();
+    let id = "SELECT id FROM ledger.statements WHERE source = 'dashboard' AND state = 'holds'";
+    retract(&mut again, server.psql("postgres", id).unwrap().trim().parse().unwrap(), LATER).await.unwrap();
+    import(&mut again, vendor, &[one, other], named("vendors"), LATER).await.unwrap();
+    assert_eq!(server.psql("postgres", read).unwrap().trim().split(' ').next(), Some("7200"));
+}
+
+/// The same usage by model and by model and project, a page twice in one file, and two dashboards' tables put together.
+#[tokio::test]
+async fn usage_that_two_groupings_or_pages_have_is_refused() {
+    let Bench { url, server: _server, .. } = bench().await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("vendors-pages");
+    let none = Projects::default();
+    let page = openai(&[("proj_a", "gpt-a", 24, 2_400, 240)], false);
+    let by_model = page.replace("\"project_id\": \"proj_a\"", "\"project_id\": null");
+    let csv = "start_time_iso,end_time_iso,project_id,num_model_requests,model,input_tokens,output_tokens\n\
+               2026-07-20T00:00:00+00:00,2026-07-20T01:00:00+00:00,proj_a,5,gpt-a,1000,500\n";
+    for files in [
+        vec![folder.file("project.json", &page), folder.file("model.json", &by_model)],
+        vec![folder.file("twice.json", &format!("[{page}, {page}]"))],
+        vec![folder.file("both.json", &format!("{page}\n{by_model}"))],
+        vec![folder.file("cat.csv", &format!("{csv}{csv}"))],
+    ] {
+        let fault = import(&mut connection, Format::VendorUsage(&none), &files, Options::default(), LATER).await.unwrap_err().to_string();
+        assert!(
+            fault.contains("the usage of gpt-a from 2026-07-20T00:00:00.000Z is on another page") && fault.contains("hours-twice"),
+            "{fault}"
+        );
+    }
+    // Pages of two projects are no repetition.
+    let other = openai(&[("proj_b", "gpt-a", 24, 2_400, 240)], false);
+    let both = folder.file("projects.json", &format!("[{page}, {other}]"));
+    import(&mut connection, Format::VendorUsage(&none), &[both], Options::default(), LATER).await.unwrap();
 }

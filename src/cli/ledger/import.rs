@@ -11,7 +11,9 @@ use super::args::{AsOfArgs, FormatArgs};
 use super::upkeep::{now, working};
 use super::{Answer, DatabaseArgs};
 use crate::ledger::connect;
-use crate::ledger::import::{Check, Checks, Format, Imported, Kind, Mapping, Options, Projects, Rates, dry_run, import, retract};
+use crate::ledger::import::{
+    Check, Checks, Format, Imported, Kind, Mapping, OfWorkload, Options, Projects, Rates, dry_run, import, retract,
+};
 use crate::ledger::report;
 
 /// Arguments of `lowtide ledger import`.
@@ -132,7 +134,22 @@ pub(super) fn summary(imported: &Imported) -> String {
         lines
             .push(format!("{} rows are about our own machines, whose bill is imported separately: they were left out.", imported.left_out));
     }
-    lines.push(changed(&imported.by_team, imported.posted.rows));
+    let only_others = imported.by_team.is_empty() && imported.posted.rows == 0 && !imported.by_workload.is_empty();
+    if !only_others {
+        lines.push(changed(&imported.by_team, imported.posted.rows));
+    }
+    if !imported.by_workload.is_empty() {
+        lines.push("Usage and revenue by team and workload change by:".into());
+        let widest = |of: fn(&OfWorkload) -> usize| imported.by_workload.iter().map(of).max().unwrap_or_default();
+        let (team, workload) = (widest(|row| row.team.len()), widest(|row| row.workload.len()));
+        let of = widest(|row| row.of.len());
+        lines.extend(
+            imported
+                .by_workload
+                .iter()
+                .map(|row| format!("  {:team$}  {:workload$}  {:of$}  {:>16}", row.team, row.workload, row.of, row.change)),
+        );
+    }
     lines.join("\n")
 }
 

@@ -209,9 +209,15 @@ pub(super) async fn archive(args: ArchiveArgs) -> Answer {
 /// What to verify.
 #[derive(Debug, Clone, Args)]
 pub struct VerifyArgs {
-    /// Recompute the postings of one in N ended machines from their facts and bills; 1 is all, 0 none.
+    /// Recompute the postings of one in N machines from their facts and bills; 1 is all, 0 none.
     #[arg(long, default_value_t = 1)]
     recompute_every: u32,
+    /// Recompute only machines that ran on this UTC day or after it, as 2026-07-01. Seals are checked in any case.
+    #[arg(long, value_parser = day)]
+    from: Option<String>,
+    /// Recompute only machines that began to run before this UTC day.
+    #[arg(long, value_parser = day)]
+    to: Option<String>,
     #[command(flatten)]
     database: DatabaseArgs,
 }
@@ -222,12 +228,34 @@ pub(super) async fn verify(args: &VerifyArgs) -> Answer {
     let _progress = working("recomputing every hash");
     let mut outcome = verify::verify(&mut connection).await?;
     if args.recompute_every > 0 {
-        outcome.findings.extend(verify::recompute(&mut connection, args.recompute_every).await?);
+        let sample = verify::Sample { every: args.recompute_every, from: args.from.clone(), to: args.to.clone() };
+        outcome.findings.extend(verify::recompute(&mut connection, &sample).await?);
     }
-    verified(&outcome, args.recompute_every)
+    verified(&outcome, args)
 }
 
-fn verified(outcome: &verify::Verification, every: u32) -> Answer {
+/// What was recomputed, as the sentence puts it.
+fn recomputed(args: &VerifyArgs) -> String {
+    let of_days = match (&args.from, &args.to) {
+        (None, None) => String::new(),
+        (Some(from), None) => format!(" that ran on {from} or later"),
+        (None, Some(to)) => format!(" that began before {to}"),
+        (Some(from), Some(to)) => format!(" that ran from {from} to before {to}"),
+    };
+    match args.recompute_every {
+        0 => "and none was recomputed".to_owned(),
+        1 => format!(
+            "and the postings of every machine{of_days} follow from its facts: all of those that ended, the settled hours of those that run"
+        ),
+        n => format!("and of one machine in {n}{of_days} the postings follow from its facts"),
+    }
+}
+
+fn day(text: &str) -> Result<String, String> {
+    text.parse::<jiff::civil::Date>().map(|day| day.to_string()).map_err(|_| "expected a day as 2026-07-20".to_owned())
+}
+
+fn verified(outcome: &verify::Verification, args: &VerifyArgs) -> Answer {
     let verify::Verification { seals, sealed_rows, archived_rows, unsealed_rows, last_root, findings } = outcome;
     if findings.is_empty() {
         let archived = if *archived_rows == 0 { String::new() } else { format!(" ({archived_rows} of them archived)") };
@@ -235,11 +263,7 @@ fn verified(outcome: &verify::Verification, every: u32) -> Answer {
         return Ok(format!(
             "Nothing was altered, removed or added: {sealed_rows} rows under {seals}{archived}, {unsealed_rows} not sealed yet. Views, functions, rights and \
              triggers are those of the last migration, every posting has its cause, {}.\nLast root: {last_root}",
-            match every {
-                0 => "and none was recomputed".to_owned(),
-                1 => "and the postings of every machine that ended follow from its facts".to_owned(),
-                n => format!("and of one machine in {n} that ended the postings follow from its facts"),
-            }
+            recomputed(args)
         ));
     }
     let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();

@@ -63,7 +63,7 @@ impl LineKind {
 }
 
 /// The lines that stand beside the use of a machine.
-const BESIDE: [Line; 7] = [Line::Credit, Line::Refund, Line::Discount, Line::Transfer, Line::Volume, Line::Tax, Line::Fee];
+pub const BESIDE: [Line; 7] = [Line::Credit, Line::Refund, Line::Discount, Line::Transfer, Line::Volume, Line::Tax, Line::Fee];
 
 /// One line about one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +80,8 @@ pub struct BilledLine {
     pub cost: BilledUsd,
     /// Billed use, where the line says it.
     pub used: Option<Millis>,
-    /// The line belongs to an invoice: nothing more will come for its month.
+    /// The line belongs to the invoice of the month that it lies in: nothing more will come for that month. A line that came late, on the invoice of a
+    /// month after its own, closes neither.
     pub invoiced: bool,
 }
 

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
+use super::bill_checks;
 use super::checks::{Check, Checks, changed_much, in_all};
 use super::cur::{REQUIRED, is_known_column, is_read, read_line};
-use super::delivery::{Delivery, deliveries};
+use super::delivery::{Delivery, deliveries, newest_of};
 use super::rates::Rates;
 use super::reading::{ReadFile, content_of, each_line};
 use super::staging::{Lines, stage};
-use super::statement::{self, Cell, Changes, Kind, New, Outcome, digest_of, held, id_of, next_version};
+use super::statement::{self, Cell, Changes, Kind, New, Outcome, held, id_of, next_version};
 use super::{ImportFault, Options};
 use crate::core::units::money::BilledUsd;
 use crate::core::units::time::Timestamp;
@@ -42,7 +43,7 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
     alike_in_two_files(connection, &versions, &mut options.checks).await?;
     let mut outcomes = Vec::new();
     for (payer, period) in periods(connection).await? {
-        let version = newest(connection, &versions, &payer, &period).await?;
+        let version = newest(connection, &versions, (&payer, &period), &mut options.checks).await?;
         outcomes.push(take_period(connection, version, &payer, &period, &mut options.checks).await?);
     }
     if outcomes.is_empty() {
@@ -210,7 +211,12 @@ async fn periods(connection: &mut PgConnection) -> Result<Vec<(String, String)>,
 }
 
 /// Of several versions of one period the newest; the lines of the others are put away.
-async fn newest<'a>(connection: &mut PgConnection, versions: &'a [Version], payer: &str, period: &str) -> Result<&'a Version, ImportFault> {
+async fn newest<'a>(
+    connection: &mut PgConnection,
+    versions: &'a [Version],
+    (payer, period): (&str, &str),
+    checks: &mut Checks,
+) -> Result<&'a Version, ImportFault> {
     let rows = sqlx::query(
         "SELECT DISTINCT v.version FROM staged_line s JOIN staged_version v USING (file) WHERE payer = $1 AND period = $2::date",
     )
@@ -220,8 +226,19 @@ async fn newest<'a>(connection: &mut PgConnection, versions: &'a [Version], paye
     .await
     .map_err(LedgerFault::during("find the versions of a period"))?;
     let there: BTreeSet<usize> = rows.iter().filter_map(|row| usize::try_from(row.get::<i32, _>("version")).ok()).collect();
-    let newest = there.iter().copied().max_by_key(|n| versions.get(*n).map(|version| version.delivery.age()));
-    let newest = newest.and_then(|n| Some((n, versions.get(n)?)));
+    let of_period: Vec<(usize, &Version)> = there.iter().filter_map(|n| Some((*n, versions.get(*n)?))).collect();
+    let deliveries: Vec<&Delivery> = of_period.iter().map(|(_, version)| &version.delivery).collect();
+    let newest = match newest_of(&deliveries) {
+        Some(newest) => of_period.iter().find(|(_, version)| std::ptr::eq(&raw const version.delivery, newest)).copied(),
+        None => {
+            let names: Vec<&str> = deliveries.iter().filter_map(|delivery| delivery.name.as_deref()).collect();
+            checks.refuse(Check::OlderVersion, || {
+                let month = period.get(..7).unwrap_or(period);
+                format!("{} are versions of {month}, and nothing says which is the newest: give one of them", names.join(" and "))
+            })?;
+            of_period.iter().max_by_key(|(_, version)| version.delivery.age()).copied()
+        }
+    };
     let (n, version) = newest.ok_or_else(|| ImportFault::Incomplete("no file has lines of the period".into()))?;
     sqlx::query(
         "DELETE FROM staged_line s USING staged_version v WHERE v.file = s.file AND v.version <> $3 AND payer = $1 AND period = $2::date",
@@ -282,11 +299,7 @@ async fn take_period(
     let cell = cell_of(payer, period)?;
     let files: Vec<ReadFile> = version.files.iter().map(|(_, file)| file.clone()).collect();
     let holds = held(connection, &cell).await?;
-    if let Some(holds) = &holds
-        && holds.digest == digest_of(&files)
-    {
-        return Ok(Outcome { cell, id: holds.id, version: holds.version, changes: Changes::default(), same: true });
-    }
+    // The same files may say something else than they did: with other rates, or once a machine of theirs is known.
     run(connection, "find the machines of tagged resources",
         "UPDATE staged_line s SET instance = o.instance FROM ledger.interval_opened o WHERE s.instance = '' AND s.claim_uid <> '' AND o.claim_uid = s.claim_uid").await?;
     for (what, sql) in [("sum the new lines", NEW_LINES), ("read the lines that hold", HELD_LINES)] {
@@ -294,9 +307,10 @@ async fn take_period(
         made.map_err(doing(what))?;
     }
     statement::refuse_what_has_not_begun(connection, &cell, checks).await?;
-    super::bill_checks::look(connection, &cell, version.delivery.made_at.as_deref(), holds.as_ref(), checks).await?;
-    run(connection, "find what differs", DIFFERENCE).await?;
     let invoiced = invoiced(connection, payer, period).await?;
+    let asked = bill_checks::Asked { made_at: version.delivery.made_at.as_deref(), invoiced, holds: holds.as_ref() };
+    bill_checks::look(connection, &cell, asked, checks).await?;
+    run(connection, "find what differs", DIFFERENCE).await?;
     let changes = changes(connection).await?;
     if let Some(holds) = holds.as_ref().filter(|holds| holds.invoiced == invoiced && changes == Changes::default()) {
         run(connection, "clear up", CLEAR).await?;

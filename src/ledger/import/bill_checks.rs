@@ -2,30 +2,42 @@
 //!
 //! Decides: the questions and their sentences. Reads the temporary tables of [`super::bill`].
 
-use sqlx::{PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::ImportFault;
 use super::bill::much;
 use super::checks::{Check, Checks, in_all};
 use super::entries::not_older;
 use super::statement::{Cell, Held};
+use crate::core::accounting::allocation::Line;
+use crate::core::accounting::bill::{BESIDE, LineKind};
 use crate::ledger::store::LedgerFault;
 
-/// Asks everything there is to ask of the new lines against those that hold.
-pub(super) async fn look(
-    connection: &mut PgConnection,
-    cell: &Cell,
-    made_at: Option<&str>,
-    holds: Option<&Held>,
-    checks: &mut Checks,
-) -> Result<(), ImportFault> {
+/// A version that is about to be taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// When its source made it, where that is known.
+    pub made_at: Option<&'a str>,
+    /// It belongs to an invoice.
+    pub invoiced: bool,
+    /// The version that holds.
+    pub holds: Option<&'a Held>,
+}
+
+/// Asks everything there is to ask of the new lines against those that hold, and against the books where none do or where an invoice is about to close them.
+pub(super) async fn look(connection: &mut PgConnection, cell: &Cell, asked: Asked<'_>, checks: &mut Checks) -> Result<(), ImportFault> {
     let month: String = cell.from.to_rfc3339().chars().take(7).collect();
     account(connection, cell, &month, checks).await?;
     hours_twice(connection, checks).await?;
     other_source(connection, cell, checks).await?;
-    let Some(holds) = holds else { return Ok(()) };
-    older(connection, &month, made_at, holds, checks).await?;
-    amount(connection, &month, holds, checks).await
+    if let Some(holds) = asked.holds {
+        older(connection, &month, asked, holds, checks).await?;
+        amount(connection, &month, holds, checks).await?;
+    }
+    if asked.holds.is_none_or(|holds| asked.invoiced && !holds.invoiced) {
+        against_the_books(connection, cell, &month, asked.invoiced, checks).await?;
+    }
+    Ok(())
 }
 
 async fn one(connection: &mut PgConnection, sql: &'static str, cell: &Cell) -> Result<sqlx::postgres::PgRow, LedgerFault> {
@@ -100,17 +112,16 @@ async fn other_source(connection: &mut PgConnection, cell: &Cell, checks: &mut C
 }
 
 /// Signs of age: its own date, an invoice that is gone, a report that reaches less far.
-async fn older(
-    connection: &mut PgConnection,
-    month: &str,
-    made_at: Option<&str>,
-    holds: &Held,
-    checks: &mut Checks,
-) -> Result<(), ImportFault> {
-    not_older(checks, month, made_at, Some(holds))?;
+async fn older(connection: &mut PgConnection, month: &str, asked: Asked<'_>, holds: &Held, checks: &mut Checks) -> Result<(), ImportFault> {
+    not_older(checks, month, asked.made_at, Some(holds))?;
     let dated = |text: Option<&str>| text.is_some_and(|text| text.parse::<jiff::Timestamp>().is_ok());
-    if dated(made_at) && dated(holds.said_version.as_deref()) {
+    if dated(asked.made_at) && dated(holds.said_version.as_deref()) {
         return Ok(());
+    }
+    if holds.invoiced && !asked.invoiced {
+        return checks.refuse(Check::OlderVersion, || {
+            format!("version {} of {month}, which holds, is on an invoice, and this version is not: it is older", holds.version)
+        });
     }
     let row = sqlx::query(
         "SELECT to_char(n AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS new, to_char(h AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') AS held, n < h AS earlier
@@ -126,16 +137,21 @@ async fn older(
     Ok(())
 }
 
-/// The same days in both versions.
+/// The kinds of lines that are posted, as a list for SQL: the others are no part of what our machines cost.
+fn posted_kinds() -> String {
+    let posted = [LineKind::Usage, LineKind::Commitment].into_iter().chain(BESIDE.map(LineKind::Beside));
+    posted.map(|kind| format!("'{}'", kind.as_str())).collect::<Vec<_>>().join(", ")
+}
+
+/// The same days in both versions: whatever of it is posted, so that a discount or a credit that takes everything off is seen too.
 async fn amount(connection: &mut PgConnection, month: &str, holds: &Held, checks: &mut Checks) -> Result<(), ImportFault> {
-    let row = sqlx::query(
+    let ours = format!("kind IN ({}) AND EXISTS (SELECT FROM ledger.interval_opened o WHERE o.instance = l.instance)", posted_kinds());
+    let row = sqlx::query(AssertSqlSafe(format!(
         "WITH upto AS (SELECT max(until) AS until FROM held_line WHERE instance <> ''), both_ AS (
-             SELECT (SELECT coalesce(sum(cost), 0) FROM held_line l WHERE kind IN ('usage', 'commitment')
-                       AND EXISTS (SELECT FROM ledger.interval_opened o WHERE o.instance = l.instance)) AS held,
-                    (SELECT coalesce(sum(cost), 0) FROM new_line l, upto WHERE kind IN ('usage', 'commitment') AND at < upto.until
-                       AND EXISTS (SELECT FROM ledger.interval_opened o WHERE o.instance = l.instance)) AS new)
-         SELECT held::numeric(24,10)::text AS held, new::numeric(24,10)::text AS new, round(held, 2)::text AS held_usd, round(new, 2)::text AS new_usd FROM both_",
-    );
+             SELECT (SELECT coalesce(sum(cost), 0) FROM held_line l WHERE {ours}) AS held,
+                    (SELECT coalesce(sum(cost), 0) FROM new_line l, upto WHERE at < upto.until AND {ours}) AS new)
+         SELECT held::numeric(24,10)::text AS held, new::numeric(24,10)::text AS new, round(held, 2)::text AS held_usd, round(new, 2)::text AS new_usd FROM both_"
+    )));
     let row = row.fetch_one(connection).await.map_err(LedgerFault::during("compare what versions add up to"))?;
     if much(&row.get::<String, _>("held"), &row.get::<String, _>("new")) {
         let (held, new): (String, String) = (row.get("held_usd"), row.get("new_usd"));
@@ -144,6 +160,44 @@ async fn amount(connection: &mut PgConnection, month: &str, holds: &Held, checks
                 "according to version {} our machines cost ${held} in {month}, according to this one ${new} for the same days",
                 holds.version
             )
+        })?;
+    }
+    Ok(())
+}
+
+/// What the bill says that the use of our machines cost, discounts included, against what is posted for the same machines: of the whole month where the bill is
+/// final, since the hours that it does not have will cost nothing, else of the time that it speaks of. Credits and refunds are no matter of use.
+async fn against_the_books(
+    connection: &mut PgConnection,
+    cell: &Cell,
+    month: &str,
+    invoiced: bool,
+    checks: &mut Checks,
+) -> Result<(), ImportFault> {
+    let beside = BESIDE.iter().chain(&[Line::Egress, Line::Overhead]).filter(|line| **line != Line::Discount);
+    let beside = beside.map(|line| format!("'{}'", line.as_str())).collect::<Vec<_>>().join(", ");
+    let row = sqlx::query(AssertSqlSafe(format!(
+        "WITH billed AS (
+             SELECT instance, sum(cost) AS cost, min(at) FILTER (WHERE kind <> 'discount') AS first, max(until) FILTER (WHERE kind <> 'discount') AS last
+             FROM new_line WHERE instance <> '' AND kind IN ('usage', 'commitment', 'discount') AND at >= $1::timestamptz AND at < $2::timestamptz
+             GROUP BY instance
+         ), ours AS (
+             SELECT o.claim_uid, b.first, b.last FROM (SELECT DISTINCT claim_uid, instance FROM ledger.interval_opened) o JOIN billed b USING (instance)
+         ), both_ AS (
+             SELECT (SELECT coalesce(sum(b.cost), 0) FROM billed b WHERE EXISTS (SELECT FROM ledger.interval_opened o WHERE o.instance = b.instance)) AS bill,
+                    (SELECT coalesce(sum(p.cost_usd), 0) FROM ours o JOIN ledger.posting p ON p.claim_uid = o.claim_uid
+                     WHERE p.at >= $1::timestamptz AND p.at < $2::timestamptz AND p.line NOT IN ({beside})
+                       AND ($3 OR p.at >= o.first - interval '1 hour' AND p.at < o.last)) AS books)
+         SELECT bill::numeric(24,10)::text AS bill, books::numeric(24,10)::text AS books, round(bill, 2)::text AS bill_usd, round(books, 2)::text AS books_usd
+         FROM both_"
+    )));
+    let row = row.bind(cell.from.to_rfc3339()).bind(cell.until.to_rfc3339()).bind(invoiced).fetch_one(connection).await;
+    let row = row.map_err(LedgerFault::during("compare the bill with the books"))?;
+    if much(&row.get::<String, _>("books"), &row.get::<String, _>("bill")) {
+        let (bill, books): (String, String) = (row.get("bill_usd"), row.get("books_usd"));
+        checks.refuse(Check::AmountChanged, || {
+            let days = if invoiced { "which is final" } else { "for the same days" };
+            format!("the use of our machines costs ${books} in {month} by the books, and ${bill} by this bill, {days}: is it complete?")
         })?;
     }
     Ok(())

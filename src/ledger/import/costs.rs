@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::checks::Checks;
 use super::delivery::each_file_once;
 use super::entries::{
-    Origin, Spoken, Version, Words, known_workloads, look_over_month, new_version, not_older, period_in_words, source_of,
+    Difference, Origin, Spoken, Version, Words, known_workloads, look_over_month, new_version, not_older, period_in_words, source_of,
 };
 use super::reading::{ReadFile, each_known_line};
 use super::revenue::per_day;
@@ -41,8 +41,11 @@ const REQUIRED: [&str; 3] = ["period", "item", "cost_usd"];
 const KNOWN: [&str; 11] =
     ["period", "item", "cost_usd", "currency", "workload", "team", "service", "environment", "cost_center", "product_area", "component"];
 
+/// Item, owner and day.
+type CostKey = (String, Uuid, Timestamp);
+
 /// Micro-dollars by item, owner and day.
-pub(super) type Days = BTreeMap<(String, Uuid, Timestamp), i128>;
+pub(super) type Days = BTreeMap<CostKey, i128>;
 
 /// What a file says: by source and month, and who pays.
 #[derive(Debug, Default)]
@@ -51,6 +54,8 @@ pub(super) struct Content {
     pub owners: BTreeMap<Uuid, OwnerVersion>,
     pub workloads: BTreeSet<ObjectRef>,
     pub files: Vec<ReadFile>,
+    /// Other sources that a month of a source replaces: what an earlier release called the same.
+    pub earlier_names: BTreeMap<(String, Timestamp), Vec<String>>,
     /// When the source made what it says of a month, where that is known: RFC 3339.
     pub made_at: BTreeMap<(String, Timestamp), String>,
 }
@@ -81,7 +86,7 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
             // The same item may be paid by several owners.
             let what = workload.as_ref().map_or_else(|| item.clone(), |workload| format!("{item} of {workload}"));
             let team = owner.attribution.team.as_ref().map_or_else(String::new, |team| format!(" for {team}"));
-            spoken.once(&mut options.checks, file, &format!("{what}{team}"), &parts)?;
+            spoken.once(&mut options.checks, (file, line.part), &format!("{what}{team}"), &parts)?;
             content.workloads.extend(workload);
             for (day, amount) in parts {
                 content.add(&source, month_cell(day).0, &item, &owner, day, amount);
@@ -119,9 +124,26 @@ pub(super) async fn store(connection: &mut PgConnection, content: Content, check
     let mut outcomes = Vec::new();
     for ((source, month), days) in &content.months {
         let (from, until) = month_cell(*month);
-        let cell = Cell { kind: Kind::Costs, source: source.clone(), from, until };
-        let from = Origin { files: &content.files, made_at: content.made_at.get(&(source.clone(), *month)).map(String::as_str) };
-        outcomes.push(take_month(connection, cell, days, from, checks).await?);
+        let cell = |source: &str| Cell { kind: Kind::Costs, source: source.to_owned(), from, until };
+        let key = (source.clone(), *month);
+        let origin = Origin { files: &content.files, made_at: content.made_at.get(&key).map(String::as_str) };
+        let mut of_earlier = Days::new();
+        for name in content.earlier_names.get(&key).into_iter().flatten() {
+            let there = there(connection, &cell(name), true).await?;
+            if !there.is_empty() {
+                let gone = Origin { files: &content.files, made_at: None };
+                let Version { outcome, differences } =
+                    new_version(connection, cell(name), gone, [&there, &Days::new()], checks, |_, _| Ok(())).await?;
+                add(connection, &outcome, &differences).await?;
+                outcomes.push(outcome);
+                of_earlier.extend(there);
+            }
+        }
+        // A month of which all that is said is in the bill says nothing of other costs, unless it did before.
+        if days.is_empty() && of_earlier.is_empty() && there(connection, &cell(source), true).await?.is_empty() {
+            continue;
+        }
+        outcomes.push(take_month(connection, cell(source), (days, &of_earlier), origin, checks).await?);
     }
     Ok(outcomes)
 }
@@ -129,22 +151,36 @@ pub(super) async fn store(connection: &mut PgConnection, content: Content, check
 async fn take_month(
     connection: &mut PgConnection,
     cell: Cell,
-    days: &Days,
+    (days, of_earlier): (&Days, &Days),
     from: Origin<'_>,
     checks: &mut Checks,
 ) -> Result<Outcome, ImportFault> {
     const WORDS: Words = Words { amounts: "other costs", of: "the item", verb: "cost" };
     let before = there(connection, &cell, true).await?;
+    let known: Days = before.iter().chain(of_earlier).map(|(key, amount)| (key.clone(), *amount)).collect();
     let others = there(connection, &cell, false).await?;
     let month = period_in_words(cell.from, 7);
     let refuse = |checks: &mut Checks, holds: Option<&Held>| {
         not_older(checks, &month, from.made_at, holds)?;
-        look_over_month(checks, &month, &WORDS, |(item, ..)| item.clone(), [&before, days, &others], holds.is_some())
+        look_over_month(
+            checks,
+            &month,
+            &WORDS,
+            |(item, ..)| item.clone(),
+            [&known, days, &others],
+            holds.is_some() || !of_earlier.is_empty(),
+        )
     };
     let Version { outcome, differences } = new_version(connection, cell, from, [&before, days], checks, refuse).await?;
+    add(connection, &outcome, &differences).await?;
+    Ok(outcome)
+}
+
+/// Writes what a version changes, and posts it.
+async fn add(connection: &mut PgConnection, outcome: &Outcome, differences: &[Difference<CostKey>]) -> Result<(), ImportFault> {
     let (id, version) = (outcome.id, outcome.version);
     let (mut rows, mut postings) = (Vec::new(), Vec::new());
-    for ((item, owner, day), micro, lines) in &differences {
+    for ((item, owner, day), micro, lines) in differences {
         let (at, of) = (day.0.to_string(), owner.to_string());
         let amount = MicroUsd(i64::try_from(*micro).unwrap_or(i64::MAX));
         rows.push(json!({
@@ -158,8 +194,7 @@ async fn take_month(
         }));
     }
     write(connection, EXTERNAL_COST, &rows).await?;
-    write(connection, POSTING, &postings).await?;
-    Ok(outcome)
+    Ok(write(connection, POSTING, &postings).await?)
 }
 
 /// What holds of a month: of its source, or of all others. Two accounts of a provider may well buy the same service.

@@ -3,7 +3,8 @@
 //! Decides: what a line is for, which machine it names, and which amount holds: the effective one where a commitment paid, and the net one where the
 //! report has it, the difference being a discount on a line of its own.
 //! Does not: store anything (see [`super::bill`]).
-//! Sources: AWS Data Exports user guide, "CUR 2.0", "Line item columns", "Savings Plans columns", "Reservation columns"; CUR user guide, "Net columns".
+//! Sources: AWS Data Exports user guide, "CUR 2.0", "Line item columns", "Savings Plans columns", "Reservation columns"; CUR user guide, "Net columns". The
+//! columns of these three families are listed below, as these pages have them.
 
 use super::ImportFault;
 use super::checks::{Check, Checks, LARGEST_USD, beyond_reason};
@@ -14,11 +15,17 @@ use crate::core::units::money::BilledUsd;
 use crate::core::units::time::{Millis, Timestamp};
 
 /// Without these no line can be read.
-pub(super) const REQUIRED: [&str; 5] =
-    ["line_item_line_item_type", "line_item_resource_id", "line_item_usage_type", "line_item_usage_start_date", "line_item_unblended_cost"];
+pub(super) const REQUIRED: [&str; 6] = [
+    "line_item_line_item_type",
+    "line_item_resource_id",
+    "line_item_usage_type",
+    "line_item_usage_start_date",
+    "line_item_unblended_cost",
+    "line_item_currency_code",
+];
 
 /// What is read where it is there.
-const ALSO_READ: [&str; 24] = [
+const ALSO_READ: [&str; 23] = [
     "identity_line_item_id",
     "identity_time_interval",
     "bill_invoice_id",
@@ -29,7 +36,6 @@ const ALSO_READ: [&str; 24] = [
     "line_item_product_code",
     "line_item_operation",
     "line_item_usage_amount",
-    "line_item_currency_code",
     "line_item_net_unblended_cost",
     "pricing_public_on_demand_cost",
     "reservation_effective_cost",
@@ -50,16 +56,13 @@ pub(super) fn is_read(name: &str) -> bool {
     REQUIRED.contains(&name) || ALSO_READ.contains(&name)
 }
 
-/// What columns of a report begin with.
-const FAMILIES: [&str; 18] = [
+/// What the columns begin with of which a report may have any: products, prices and tags bring their own.
+const FAMILIES: [&str; 15] = [
     "identity_",
     "bill_",
-    "line_item_",
     "product_",
     "product",
     "pricing_",
-    "reservation_",
-    "savings_plan_",
     "resource_tags",
     "cost_category",
     "discount",
@@ -72,8 +75,92 @@ const FAMILIES: [&str; 18] = [
     "usage_account_tags",
 ];
 
+/// What the families of which the columns are listed begin with: amounts are read from them, and one by a name that nobody has would be left out unseen.
+const LISTED: [(&str, &[&str]); 3] = [("line_item_", &LINE_ITEM), ("reservation_", &RESERVATION), ("savings_plan_", &SAVINGS_PLAN)];
+
+const LINE_ITEM: [&str; 25] = [
+    "availability_zone",
+    "blended_cost",
+    "blended_rate",
+    "currency_code",
+    "iam_principal",
+    "legal_entity",
+    "line_item_description",
+    "line_item_type",
+    "net_unblended_cost",
+    "net_unblended_rate",
+    "normalization_factor",
+    "normalized_usage_amount",
+    "operation",
+    "product_code",
+    "resource_id",
+    "tax_type",
+    "unblended_cost",
+    "unblended_rate",
+    "usage_account_id",
+    "usage_account_name",
+    "usage_amount",
+    "usage_end_date",
+    "usage_start_date",
+    "usage_type",
+    "user_identifier",
+];
+const RESERVATION: [&str; 28] = [
+    "amortized_upfront_cost_for_usage",
+    "amortized_upfront_fee_for_billing_period",
+    "availability_zone",
+    "effective_cost",
+    "end_time",
+    "modification_status",
+    "net_amortized_upfront_cost_for_usage",
+    "net_amortized_upfront_fee_for_billing_period",
+    "net_effective_cost",
+    "net_recurring_fee_for_usage",
+    "net_unused_amortized_upfront_fee_for_billing_period",
+    "net_unused_recurring_fee",
+    "net_upfront_value",
+    "normalized_units_per_reservation",
+    "number_of_reservations",
+    "recurring_fee_for_usage",
+    "reservation_a_r_n",
+    "reservation_arn",
+    "start_time",
+    "subscription_id",
+    "total_reserved_normalized_units",
+    "total_reserved_units",
+    "units_per_reservation",
+    "unused_amortized_upfront_fee_for_billing_period",
+    "unused_normalized_unit_quantity",
+    "unused_quantity",
+    "unused_recurring_fee",
+    "upfront_value",
+];
+const SAVINGS_PLAN: [&str; 18] = [
+    "amortized_upfront_commitment_for_billing_period",
+    "end_time",
+    "instance_type_family",
+    "net_amortized_upfront_commitment_for_billing_period",
+    "net_recurring_commitment_for_billing_period",
+    "net_savings_plan_effective_cost",
+    "offering_type",
+    "payment_option",
+    "purchase_term",
+    "recurring_commitment_for_billing_period",
+    "region",
+    "savings_plan_a_r_n",
+    "savings_plan_arn",
+    "savings_plan_effective_cost",
+    "savings_plan_rate",
+    "start_time",
+    "total_commitment_to_date",
+    "used_commitment",
+];
+
 /// Whether a report may have such a column.
 pub(super) fn is_known_column(name: &str) -> bool {
+    if let Some((rest, columns)) = LISTED.iter().find_map(|(family, columns)| Some((name.strip_prefix(family)?, columns))) {
+        return columns.contains(&rest);
+    }
     FAMILIES.iter().any(|family| name.starts_with(family)) || matches!(name, "year" | "month")
 }
 
@@ -137,7 +224,7 @@ pub(super) fn read_line(line: &Line, rates: &Rates, checks: &mut Checks) -> Resu
     };
     let to = line.get("line_item_usage_end_date").map_or(Ok(from), |_| line.time("line_item_usage_end_date"))?;
     let kind = kind_of(line_type, usage_type, resource, instance.is_some());
-    let rate = rates.of(line, "line_item_currency_code", from)?;
+    let rate = rates.of_named(line, "line_item_currency_code", from)?;
     let (cost, net) = amounts(line, line_type)?;
     let cost = rate.times(cost);
     let discount = net.map_or(BilledUsd(0), |net| BilledUsd(rate.times(net).0 - cost.0));
@@ -355,15 +442,22 @@ mod tests {
         }
         let backwards = read(&[good.replace("Usage,", "Tax,").replace("08:00:00", "06:00:00")]).unwrap();
         assert_eq!(backwards[0].from, backwards[0].to, "of a tax, as AWS writes them, an end before the start is a point");
-        for (name, known) in [("line_item_blended_rate", true), ("resource_tags_user_team", true), ("kosten", false)] {
+        for (name, known) in [
+            ("line_item_blended_rate", true),
+            ("resource_tags_user_team", true),
+            ("reservation_reservation_a_r_n", true),
+            ("kosten", false),
+            ("line_item_net_unblended_costs", false),
+            ("savings_plan_effective_cost", false),
+        ] {
             assert_eq!(is_known_column(name), known, "{name}");
         }
     }
 
     #[test]
     fn what_has_no_time_of_its_own_is_of_the_billing_period() {
-        let header = "bill/BillingPeriodStartDate,lineItem/LineItemType,lineItem/ResourceId,lineItem/UsageType,lineItem/UsageStartDate,lineItem/UnblendedCost\n";
-        let text = format!("{header}2026-07-01T00:00:00Z,Refund,,,,-3\n");
+        let header = "bill/BillingPeriodStartDate,lineItem/LineItemType,lineItem/ResourceId,lineItem/UsageType,lineItem/UsageStartDate,lineItem/UnblendedCost,lineItem/CurrencyCode\n";
+        let text = format!("{header}2026-07-01T00:00:00Z,Refund,,,,-3,USD\n");
         let mut found = Vec::new();
         each_csv_record(Path::new("cur.csv"), &mut text.as_bytes(), (&REQUIRED, &is_read), &mut |line| {
             found.extend(read_line(line, &Rates::default(), &mut Checks::default())?);

@@ -20,6 +20,8 @@ pub(super) struct Delivery {
     pub name: Option<String>,
     /// When its source made it, where a folder's name says so: RFC 3339.
     pub made_at: Option<String>,
+    /// The manifest above its folder names it: the source's newest.
+    pub is_current: bool,
     /// When the newest of its files was written here.
     pub written_at: SystemTime,
     /// The files, in order.
@@ -30,6 +32,18 @@ impl Delivery {
     /// Later ones are newer.
     pub(super) fn age(&self) -> (Option<jiff::Timestamp>, SystemTime, Option<&str>) {
         (self.made_at.as_deref().and_then(|at| at.parse().ok()), self.written_at, self.name.as_deref())
+    }
+}
+
+/// Of several versions of one period the newest: by their own dates, or the one that the report's manifest names. `None` when neither says it; when files were
+/// written here tells nothing, since whoever copies them decides it.
+pub(super) fn newest_of<'a>(versions: &[&'a Delivery]) -> Option<&'a Delivery> {
+    let current: Vec<&&Delivery> = versions.iter().filter(|version| version.is_current).collect();
+    match (versions, current.as_slice()) {
+        ([only], _) => Some(only),
+        _ if versions.iter().all(|version| version.made_at.is_some()) => versions.iter().copied().max_by_key(|version| version.age()),
+        (_, [current]) => Some(current),
+        _ => None,
     }
 }
 
@@ -103,6 +117,12 @@ impl Manifest {
         let Some(keys) = keys_of(&json) else { return Ok(None) };
         let name = ["executionId", "assemblyId"].iter().find_map(|name| json.get(name)?.as_str()).map(str::to_owned);
         Ok(Some(Manifest { path: path.to_path_buf(), name, keys }))
+    }
+
+    /// Whether it lies in the folder above that of the files: AWS puts there a copy of the newest version's manifest.
+    fn lies_above(&self, files: &[PathBuf]) -> bool {
+        let above = files.first().and_then(|file| file.parent()?.parent());
+        above.is_some() && above == self.path.parent()
     }
 
     /// How well a key fits a file: the number of last path components that are the same. None without the file's own name.
@@ -221,7 +241,7 @@ pub(super) fn deliveries(paths: &[PathBuf], complete: bool) -> Result<Vec<Delive
         }
         missing_parts(&files)?;
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
-        found.push(delivery(name, files)?);
+        found.push(delivery(name, files, false)?);
     }
     if found.is_empty() {
         return Err(no_file());
@@ -233,7 +253,7 @@ pub(super) fn deliveries(paths: &[PathBuf], complete: bool) -> Result<Vec<Delive
 pub(super) fn versions(paths: &[PathBuf]) -> Result<Vec<Delivery>, ImportFault> {
     let (mut found, others) = by_manifest(paths)?;
     if !others.is_empty() {
-        found.push(delivery(None, others)?);
+        found.push(delivery(None, others, false)?);
     }
     Ok(found)
 }
@@ -258,7 +278,9 @@ fn by_manifest(paths: &[PathBuf]) -> Result<(Vec<Delivery>, Vec<PathBuf>), Impor
     let mut found = Vec::new();
     for (n, files) in of_manifest {
         let Some(manifest) = manifests.get(n) else { continue };
-        found.push(delivery(manifest.name.clone(), all_named(manifest, &files)?)?);
+        let files = all_named(manifest, &files)?;
+        let is_current = manifests.iter().any(|above| above.name.is_some() && above.name == manifest.name && above.lies_above(&files));
+        found.push(delivery(manifest.name.clone(), files, is_current)?);
     }
     Ok((found, others.into_iter().collect()))
 }
@@ -312,14 +334,14 @@ fn missing_parts(files: &[PathBuf]) -> Result<(), ImportFault> {
     Ok(())
 }
 
-fn delivery(name: Option<String>, files: Vec<PathBuf>) -> Result<Delivery, ImportFault> {
+fn delivery(name: Option<String>, files: Vec<PathBuf>, is_current: bool) -> Result<Delivery, ImportFault> {
     let mut written_at = SystemTime::UNIX_EPOCH;
     for file in &files {
         let written = std::fs::metadata(file).and_then(|meta| meta.modified());
         written_at = written_at.max(written.map_err(|cause| ImportFault::Unreadable { path: file.clone(), cause })?);
     }
     let made_at = files.first().and_then(|file| file.parent()).and_then(time_in_name);
-    Ok(Delivery { name, made_at, written_at, files })
+    Ok(Delivery { name, made_at, is_current, written_at, files })
 }
 
 /// A folder that Data Exports makes for an execution begins with its time: `2026-08-03T10:15:00.123Z-ID`.
@@ -418,7 +440,13 @@ mod tests {
 
     #[test]
     fn of_two_versions_the_one_made_later_is_newer_to_the_fraction_of_a_second() {
-        let made = |at: &str| Delivery { name: None, made_at: Some(at.into()), written_at: SystemTime::UNIX_EPOCH, files: Vec::new() };
+        let made = |at: &str| Delivery {
+            name: None,
+            made_at: Some(at.into()),
+            is_current: false,
+            written_at: SystemTime::UNIX_EPOCH,
+            files: Vec::new(),
+        };
         assert!(made("2026-08-03T01:02:03Z").age() < made("2026-08-03T01:02:03.5Z").age());
         assert!(made("2026-08-03T01:02:03.5Z").age() < made("2026-08-03T01:02:04Z").age());
     }

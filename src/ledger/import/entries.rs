@@ -171,20 +171,30 @@ pub(super) fn not_much_changed(checks: &mut Checks, period: &str, what: &str, be
 /// What files of one command have reported: amounts of one day that come from two files, or from a line of the month and a line of the day, would be added up.
 #[derive(Debug, Default)]
 pub(super) struct Spoken {
-    /// By what and day: which file, and whether a line of the whole month.
-    of: BTreeMap<(String, Timestamp), (usize, bool)>,
+    /// By what and day: which part of which file, and whether a line of the whole month.
+    of: BTreeMap<(String, Timestamp), ((usize, usize), bool)>,
 }
 
 impl Spoken {
-    /// Refuses what another file, or a line of another kind, has reported.
-    pub(super) fn once(&mut self, checks: &mut Checks, file: usize, what: &str, days: &[(Timestamp, MicroUsd)]) -> Result<(), ImportFault> {
+    /// Refuses what another file, or another part of one that was put together from several, or a line of another kind has reported.
+    pub(super) fn once(
+        &mut self,
+        checks: &mut Checks,
+        file: (usize, usize),
+        what: &str,
+        days: &[(Timestamp, MicroUsd)],
+    ) -> Result<(), ImportFault> {
         let monthly = days.len() > 1;
         for (day, _) in days {
             let (other, was_monthly) = *self.of.entry((what.to_owned(), *day)).or_insert((file, monthly));
             if other == file && was_monthly == monthly {
                 continue;
             }
-            let how = if other == file { "given both by the month and by the day" } else { "in two of these files" };
+            let how = match other {
+                _ if other == file => "given both by the month and by the day",
+                (in_file, _) if in_file == file.0 => "in two parts of this file, each with its header",
+                _ => "in two of these files",
+            };
             return checks.refuse(Check::HoursTwice, || {
                 format!("{what} on {} is {how}: the amounts would be added up; give one of them", period_in_words(*day, 10))
             });

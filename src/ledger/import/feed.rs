@@ -13,6 +13,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use super::checks::{Check, Checks};
 use super::cur::CurLine;
 use super::delivery::files_of;
+use super::entries::reasonable;
 use super::reading::{ReadFile, content_of, malformed, sha256_of, while_reading, with_text};
 use super::staging::{Lines, stage};
 use super::statement::{self, Cell, Changes, Kind, New, Outcome, digest_of, id_of, next_version};
@@ -24,6 +25,9 @@ use crate::ledger::store::{LedgerFault, ensure_month};
 use crate::ledger::turns::{self, Turn};
 
 const HOUR_MS: i128 = 3_600_000;
+/// The fields that AWS documents.
+const KNOWN: [&str; 9] =
+    ["timestamp", "usage_type", "operation", "instance_id", "my_bid_id", "my_max_price", "market_price", "charge", "version"];
 
 /// Takes files of the feed in a transaction of the caller's. The files of one command are one statement.
 ///
@@ -32,7 +36,9 @@ const HOUR_MS: i128 = 3_600_000;
 pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], options: &mut Options) -> Result<Vec<Outcome>, ImportFault> {
     turns::take(connection, Turn::Import).await?;
     let paths = files_of(paths)?;
-    let files = stage(connection, move |lines| read_all(&paths, lines)).await?;
+    let checks = options.checks.clone();
+    let (files, checks) = stage(connection, move |lines| read_all(&paths, checks, lines)).await?;
+    options.checks = checks;
     let Some(cell) = cell(connection, &files).await? else {
         // AWS writes a file without lines for an hour without machines.
         return Ok(Vec::new());
@@ -41,6 +47,7 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
         return Ok(vec![Outcome { cell, id, version, changes: Changes::default(), same: true }]);
     }
     statement::refuse_what_has_not_begun(connection, &cell, &mut options.checks).await?;
+    foreign_account(connection, &cell, &mut options.checks).await?;
     once(connection, &mut options.checks).await?;
     run(connection, DIFFERENCE).await?;
     let changes = changes(connection).await?;
@@ -112,6 +119,25 @@ async fn taken_before(connection: &mut PgConnection, cell: &Cell, files: &[ReadF
     Ok(row.map(|row| (row.get("id"), row.get("version"))))
 }
 
+/// A feed that names no machine of ours although some ran in its time.
+async fn foreign_account(connection: &mut PgConnection, cell: &Cell, checks: &mut Checks) -> Result<(), ImportFault> {
+    let row = sqlx::query(
+        "SELECT EXISTS (SELECT FROM staged_line n JOIN ledger.interval_opened o ON o.instance = n.instance) AS ours,
+                (SELECT count(DISTINCT o.claim_uid) FROM ledger.interval_opened o
+                 WHERE o.capacity_type = 'spot' AND o.at < $2::timestamptz AND o.at >= $1::timestamptz - interval '31 days'
+                   AND NOT EXISTS (SELECT FROM ledger.interval_closed c WHERE c.claim_uid = o.claim_uid AND c.at < $1::timestamptz)) AS ran",
+    );
+    let row = row.bind(cell.from.to_rfc3339()).bind(cell.until.to_rfc3339()).fetch_one(connection).await;
+    let row = row.map_err(LedgerFault::during("look for machines of ours"))?;
+    let (ours, ran): (bool, i64) = (row.get("ours"), row.get("ran"));
+    if ours || ran == 0 {
+        return Ok(());
+    }
+    checks.refuse(Check::ForeignAccount, || {
+        format!("the feed of {} names none of the {ran} spot machines of ours that ran in its time: is it of another account?", cell.source)
+    })
+}
+
 /// An hour that comes twice is one when both say the same, and refused when not.
 async fn once(connection: &mut PgConnection, checks: &mut Checks) -> Result<(), ImportFault> {
     let row = sqlx::query(
@@ -135,7 +161,7 @@ async fn changes(connection: &mut PgConnection) -> Result<Changes, LedgerFault> 
     Ok(Changes { new: count("new"), changed: count("changed"), gone: 0 })
 }
 
-fn read_all(paths: &[PathBuf], lines: &mut Lines) -> Result<Vec<ReadFile>, ImportFault> {
+fn read_all(paths: &[PathBuf], mut checks: Checks, lines: &mut Lines) -> Result<(Vec<ReadFile>, Checks), ImportFault> {
     let (mut files, mut seen) = (Vec::new(), BTreeSet::new());
     for (n, path) in paths.iter().enumerate() {
         if !seen.insert(content_of(path)?) {
@@ -144,7 +170,7 @@ fn read_all(paths: &[PathBuf], lines: &mut Lines) -> Result<Vec<ReadFile>, Impor
         let sha256 = sha256_of(path)?;
         let mut count = 0;
         with_text(path, |text| {
-            read(path, text, |line| {
+            read(path, text, &mut checks, |line| {
                 count += 1;
                 lines.add(n, &line);
             })
@@ -152,10 +178,10 @@ fn read_all(paths: &[PathBuf], lines: &mut Lines) -> Result<Vec<ReadFile>, Impor
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         files.push(ReadFile { name, sha256, lines: count });
     }
-    Ok(files)
+    Ok((files, checks))
 }
 
-fn read(path: &Path, text: &mut dyn BufRead, mut each: impl FnMut(CurLine)) -> Result<(), ImportFault> {
+fn read(path: &Path, text: &mut dyn BufRead, checks: &mut Checks, mut each: impl FnMut(CurLine)) -> Result<(), ImportFault> {
     let (mut header, mut buffer, mut number) = (None, String::new(), 0_u64);
     loop {
         buffer.clear();
@@ -167,6 +193,7 @@ fn read(path: &Path, text: &mut dyn BufRead, mut each: impl FnMut(CurLine)) -> R
         if let Some(fields) = line.strip_prefix("#Fields:") {
             let found = Header::new(fields.split_whitespace());
             found.require(path, number, &["timestamp", "usage_type", "operation", "instance_id", "market_price", "charge"])?;
+            found.refuse_unknown(path, &KNOWN, checks)?;
             header = Some(found);
         } else if !line.starts_with('#') && !line.trim().is_empty() {
             let Some(header) = &header else {
@@ -174,7 +201,7 @@ fn read(path: &Path, text: &mut dyn BufRead, mut each: impl FnMut(CurLine)) -> R
                 return Err(malformed(path, number, fault));
             };
             let values: Vec<&str> = line.split('\t').collect();
-            each(read_line(&Line { path, number, header, values: &values })?);
+            each(read_line(&Line { path, number, part: 0, header, values: &values }, checks)?);
         }
     }
     if header.is_none() {
@@ -183,9 +210,10 @@ fn read(path: &Path, text: &mut dyn BufRead, mut each: impl FnMut(CurLine)) -> R
     Ok(())
 }
 
-fn read_line(line: &Line) -> Result<CurLine, ImportFault> {
+fn read_line(line: &Line, checks: &mut Checks) -> Result<CurLine, ImportFault> {
     let from = line.time("timestamp")?;
     let (price, charge) = (line.usd("market_price")?, line.usd("charge")?);
+    reasonable(checks, charge, || line.fault("charge", &charge.to_string(), "at most $10,000,000 for an hour"))?;
     let expected = "an instance id, as in i-0123456789abcdef0";
     let instance = line.need("instance_id", expected)?;
     if !instance.starts_with("i-") {
@@ -228,7 +256,8 @@ mod tests {
 
     fn taken(text: &str) -> Result<Vec<CurLine>, String> {
         let mut lines = Vec::new();
-        read(Path::new("feed"), &mut text.as_bytes(), |line| lines.push(line)).map_err(|fault| fault.to_string())?;
+        read(Path::new("feed"), &mut text.as_bytes(), &mut Checks::default(), |line| lines.push(line))
+            .map_err(|fault| fault.to_string())?;
         Ok(lines)
     }
 
@@ -251,6 +280,8 @@ mod tests {
             ("", "line 1: expected a spot data feed"),
             ("a,b\n1,2\n", "line 1: expected a line `#Fields:"),
             (&FEED.replace("MarketPrice ", ""), "line 2: expected the columns"),
+            (&FEED.replace("0.0304333333 USD", "99000000 USD"), "line 4: column charge holds \"99000000.0000000000\""),
+            (&FEED.replace(" MyBidID", " MyBitID"), "unknown columns: my_bit_id"),
             (&FEED.replace("0.0304333333 USD", "0.03 EUR"), "line 4: column charge holds \"0.03 EUR\""),
             (&FEED.replace("2026-07-20 08", "2026-27-20 08"), "line 4: column timestamp"),
             (

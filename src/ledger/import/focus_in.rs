@@ -1,24 +1,26 @@
 //! FOCUS 1.0 to 1.3 files of any provider, as other costs.
 //!
 //! Decides: which amount is taken (the effective one: a commitment is paid where it is used), whose it is (by a file that maps their tags to our
-//! labels), that of several versions in one command the newest is taken, and that our own machines, which the bill has already, are left out.
+//! labels), that a billing account's month is a period, that of several versions in one command the newest is taken, and that our own machines and what is
+//! tagged as theirs, which the bill has already, are left out.
 //! Source: the FOCUS specification, <https://focus.finops.org>; 1.3 names the provider by `ServiceProviderName`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use sqlx::PgConnection;
 
 use super::checks::{Check, Checks};
 use super::costs::{Content, owner_of, store};
-use super::delivery::{each_file_once, versions as versions_of};
-use super::entries::reasonable;
+use super::delivery::{Delivery, each_file_once, newest_of, versions as versions_of};
+use super::entries::{period_in_words, reasonable};
 use super::reading::{ReadFile, each_line};
 use super::statement::Outcome;
-use super::table::{Line, column_name};
+use super::table::{Line, column_name, run_together};
 use super::tags::Tags;
-use super::usage::month_cell;
+use super::usage::{month_cell, workload_named};
 use super::{ImportFault, Options};
 use crate::core::accounting::owners::OwnerVersion;
 use crate::core::units::ids::ObjectRef;
@@ -78,12 +80,13 @@ const ADDED_BY_1_3: [&str; 8] = [
 const DAY: i64 = 86_400_000;
 
 fn is_read(name: &str) -> bool {
-    REQUIRED.contains(&name) || ALSO_READ.contains(&name) || IDENTITY.contains(&name)
+    REQUIRED.iter().chain(&ALSO_READ).chain(&IDENTITY).any(|read| *read == name || run_together(read) == name)
 }
 
 /// Refuses columns that no FOCUS file has and that are no provider's own: a tag column by another name would leave everything without an owner.
 fn only_known_columns(line: &Line, checks: &mut Checks) -> Result<(), ImportFault> {
-    let known: BTreeSet<String> = rules::OURS.iter().chain(&rules::OTHERS).chain(&ADDED_BY_1_3).map(|name| column_name(name)).collect();
+    let names = rules::OURS.iter().chain(&rules::OTHERS).chain(&ADDED_BY_1_3).map(|name| column_name(name));
+    let known: BTreeSet<String> = names.flat_map(|name| [run_together(&name), name]).collect();
     let is_own = |name: &str| name.starts_with("x_") || name.starts_with("oci_");
     let unknown: Vec<&str> = line.header.names().filter(|name| !known.contains(*name) && !is_own(name)).collect();
     if unknown.is_empty() {
@@ -141,22 +144,28 @@ impl Mapping {
     }
 }
 
-/// An amount that names a machine, until it is known whether the machine is ours.
+/// An amount that names a machine, or a claim by its tag, until it is known whether it is ours.
 struct OfMachine {
     instance: String,
+    claim_uid: String,
     cell: (String, Timestamp),
     item: String,
     owner: OwnerVersion,
     days: Vec<(Timestamp, MicroUsd)>,
 }
 
+/// By file and its part, the hashed rows.
+type RowsOfFiles = BTreeMap<(usize, usize), BTreeSet<u64>>;
+
 /// What one version says.
 #[derive(Default)]
 struct Read {
     content: Content,
     of_machines: Vec<OfMachine>,
-    /// By source and month, and by file, the rows: what is the same in each version of a row, hashed.
-    rows: BTreeMap<(String, Timestamp), BTreeMap<usize, BTreeSet<u64>>>,
+    /// Sources that are called by their billing account, and that account.
+    accounts: BTreeMap<String, String>,
+    /// By source and month, and by file and its part, the rows: what is the same in each version of a row, hashed.
+    rows: BTreeMap<(String, Timestamp), RowsOfFiles>,
 }
 
 /// Takes FOCUS files in a transaction of the caller's. Gives what was taken and how many rows were left out for being about machines of ours.
@@ -181,7 +190,8 @@ pub(super) async fn take(
     }
     // Of each source and month the newest version that covers it.
     versions.sort_by(|(a, _), (b, _)| a.age().cmp(&b.age()));
-    let (mut content, mut of_machines) = (Content::default(), Vec::new());
+    newest_known(&versions, &mut options.checks)?;
+    let (mut content, mut of_machines, mut accounts) = (Content::default(), Vec::new(), BTreeMap::new());
     for (delivery, read) in versions {
         of_machines.retain(|row: &OfMachine| !read.rows.contains_key(&row.cell));
         of_machines.extend(read.of_machines);
@@ -193,28 +203,80 @@ pub(super) async fn take(
                 None => content.made_at.remove(&cell),
             };
         }
+        accounts.extend(read.accounts);
         content.owners.extend(read.content.owners);
         content.workloads.extend(read.content.workloads);
         content.files.extend(read.content.files);
     }
     let left_out = without_ours(connection, of_machines, &mut content).await?;
+    earlier_names(connection, &mut content, &accounts).await?;
     Ok((store(connection, content, &mut options.checks).await?, left_out))
+}
+
+/// Refuses two versions of a month of which nothing says which is the newest.
+fn newest_known(versions: &[(Delivery, Read)], checks: &mut Checks) -> Result<(), ImportFault> {
+    let cells: BTreeSet<_> = versions.iter().flat_map(|(_, read)| read.rows.keys()).collect();
+    for cell in cells {
+        let of_cell: Vec<&Delivery> =
+            versions.iter().filter(|(_, read)| read.rows.contains_key(cell)).map(|(delivery, _)| delivery).collect();
+        let newest = newest_of(&of_cell);
+        // The last in order of age is the one that is taken.
+        if newest.is_none_or(|newest| of_cell.last().is_some_and(|last| *last != newest)) {
+            checks.refuse(Check::OlderVersion, || {
+                let month = period_in_words(cell.1, 7);
+                format!(
+                    "{} of these versions are of {month} of {}, and nothing says which is the newest: give one of them",
+                    of_cell.len(),
+                    cell.0
+                )
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// Adds what is about machines of others; gives how many rows are about machines of ours.
 async fn without_ours(connection: &mut PgConnection, of_machines: Vec<OfMachine>, content: &mut Content) -> Result<usize, LedgerFault> {
     let instances: BTreeSet<&str> = of_machines.iter().map(|row| row.instance.as_str()).collect();
     let instances: Vec<String> = instances.into_iter().map(str::to_owned).collect();
-    let ours = sqlx::query_scalar!("SELECT DISTINCT instance FROM ledger.interval_opened WHERE instance = ANY($1)", &instances);
-    let ours: BTreeSet<String> =
-        ours.fetch_all(&mut *connection).await.map_err(LedgerFault::during("look for machines of ours"))?.into_iter().collect();
-    let (ours, others): (Vec<_>, Vec<_>) = of_machines.into_iter().partition(|row| ours.contains(&row.instance));
+    let claims: BTreeSet<&str> = of_machines.iter().map(|row| row.claim_uid.as_str()).collect();
+    let claims: Vec<String> = claims.into_iter().map(str::to_owned).collect();
+    let ours = sqlx::query!(
+        "SELECT DISTINCT instance, claim_uid FROM ledger.interval_opened WHERE instance = ANY($1) OR claim_uid = ANY($2)",
+        &instances,
+        &claims
+    );
+    let ours = ours.fetch_all(&mut *connection).await.map_err(LedgerFault::during("look for machines of ours"))?;
+    let (ours_by_id, ours_by_tag): (BTreeSet<String>, BTreeSet<String>) = ours.into_iter().map(|row| (row.instance, row.claim_uid)).unzip();
+    let is_ours = |row: &OfMachine| ours_by_id.contains(&row.instance) || ours_by_tag.contains(&row.claim_uid);
+    let (ours, others): (Vec<_>, Vec<_>) = of_machines.into_iter().partition(is_ours);
     for row in others {
         row.days.iter().for_each(|(day, amount)| content.add(&row.cell.0, row.cell.1, &row.item, &row.owner, *day, *amount));
     }
-    // A month whose rows are all about machines of ours says nothing of other costs.
-    content.months.retain(|_, days| !days.is_empty());
     Ok(ours.len())
+}
+
+/// The sources under which an earlier release kept months of these accounts: each provider of an account was one. What holds of them is replaced as well.
+async fn earlier_names(
+    connection: &mut PgConnection,
+    content: &mut Content,
+    accounts: &BTreeMap<String, String>,
+) -> Result<(), LedgerFault> {
+    for (source, month) in content.months.keys() {
+        let Some(account) = accounts.get(source) else { continue };
+        let names = sqlx::query_scalar!(
+            "SELECT DISTINCT source FROM ledger.statement WHERE kind = 'costs' AND at = $1::text::timestamptz AND source LIKE 'focus %' AND source <> $2
+               AND right(source, length($3) + 1) = ' ' || $3",
+            month.to_rfc3339(),
+            source,
+            account
+        );
+        let names = names.fetch_all(&mut *connection).await.map_err(LedgerFault::during("look for the account's earlier names"))?;
+        if !names.is_empty() {
+            content.earlier_names.insert((source.clone(), *month), names);
+        }
+    }
+    Ok(())
 }
 
 fn read_file(path: &Path, file: usize, mapping: &Mapping, options: &mut Options, read: &mut Read) -> Result<ReadFile, ImportFault> {
@@ -230,16 +292,21 @@ fn read_file(path: &Path, file: usize, mapping: &Mapping, options: &mut Options,
     })
 }
 
-/// Two files of one version that have at least half their rows alike but for amounts: most likely two versions side by side, which would be added up.
-fn alike_in_two_files(rows: &BTreeMap<usize, BTreeSet<u64>>, files: &[ReadFile], checks: &mut Checks) -> Result<(), ImportFault> {
+/// Two files of one version, or two files in one, that have at least half their rows alike but for amounts: most likely two versions side by side, which would be added up.
+fn alike_in_two_files(rows: &RowsOfFiles, files: &[ReadFile], checks: &mut Checks) -> Result<(), ImportFault> {
     let name = |file: usize| files.get(file.saturating_sub(1)).map_or("", |file| file.name.as_str());
     for (one, of_one) in rows {
-        for (other, of_other) in rows.range(one + 1..) {
+        for (other, of_other) in rows.range((Bound::Excluded(*one), Bound::Unbounded)) {
             let alike = of_one.intersection(of_other).count();
             if alike > 0 && 2 * alike >= of_one.len().min(of_other.len()) {
-                let (one, other) = (name(*one), name(*other));
+                let place = if one.0 == other.0 { "in another part of it, with a header of its own," } else { "in" };
+                let (one, other) = (name(one.0), if one.0 == other.0 { "" } else { name(other.0) });
+                let place = format!("{place} {other}");
                 checks.refuse(Check::HoursTwice, || {
-                    format!("{alike} rows of {one} are in {other} as well: they look like two versions of one report, and would be added up; give one")
+                    format!(
+                        "{alike} rows of {one} are {} as well: they look like two versions of one report, and would be added up; give one",
+                        place.trim_end()
+                    )
                 })?;
             }
         }
@@ -259,12 +326,16 @@ fn identity(line: &Line, cell: &(String, Timestamp)) -> u64 {
 fn read_line(line: &Line, file: usize, mapping: &Mapping, options: &mut Options, read: &mut Read) -> Result<(), ImportFault> {
     let provider =
         ["service_provider_name", "provider_name", "invoice_issuer_name"].iter().find_map(|name| line.get(name)).unwrap_or("provider");
-    let account = line.get("billing_account_id").unwrap_or_default();
-    let source = options.source.clone().unwrap_or_else(|| format!("focus {provider} {account}").trim_end().to_owned());
+    // Whoever provides, the account is billed once: its report names several providers, and each of them differently from version to version.
+    let account = line.get("billing_account_id");
+    let source = options.source.clone().unwrap_or_else(|| format!("focus {}", account.unwrap_or(provider)));
+    if let Some(account) = account.filter(|_| options.source.is_none()) {
+        read.accounts.insert(source.clone(), account.to_owned());
+    }
     let item = format!("{provider}: {}", line.need("service_name", "a service")?);
     let (from, to) = (line.time("charge_period_start")?, line.time("charge_period_end")?);
     let month = month_cell(line.time("billing_period_start")?).0;
-    let amount = options.rates.of(line, "billing_currency", from)?.times(line.usd_figure("effective_cost")?);
+    let amount = options.rates.of_named(line, "billing_currency", from)?.times(line.usd_figure("effective_cost")?);
     reasonable(&mut options.checks, amount, || line.fault("effective_cost", &amount.to_string(), "at most $10,000,000 on one row"))?;
     let tags = match line.get("tags").map(Tags::read) {
         None => Tags::default(),
@@ -284,20 +355,32 @@ fn read_line(line: &Line, file: usize, mapping: &Mapping, options: &mut Options,
         product_area: label("product_area"),
         component: label("component").or_else(|| Some(component_of(line.get("service_category")).into())),
     };
-    let workload = label("workload").and_then(|text| {
-        let (namespace, name) = text.split_once('/')?;
-        Some(ObjectRef { namespace: namespace.into(), name: name.into() })
-    });
+    let workload = label("workload").map(|text| workload_of(line, &text, &mut options.checks)).transpose()?.flatten();
     let owner = owner_of(&item, workload.as_ref(), attribution);
     read.content.workloads.extend(workload);
     let days = over_days(from, to, amount.to_micro_usd());
     let cell = (source, month);
-    read.rows.entry(cell.clone()).or_default().entry(file).or_default().insert(identity(line, &cell));
-    match line.get("resource_id").and_then(|id| id.rsplit('/').next()).filter(|id| id.starts_with("i-")) {
-        Some(instance) => read.of_machines.push(OfMachine { instance: instance.to_owned(), cell, item, owner, days }),
-        None => days.into_iter().for_each(|(day, amount)| read.content.add(&cell.0, month, &item, &owner, day, amount)),
+    read.rows.entry(cell.clone()).or_default().entry((file, line.part)).or_default().insert(identity(line, &cell));
+    let instance = line.get("resource_id").and_then(|id| id.rsplit('/').next()).filter(|id| id.starts_with("i-"));
+    // As volumes of our machines are tagged.
+    let claim_uid = tags.get("lowtide-claim-uid");
+    if instance.is_some() || claim_uid.is_some() {
+        let [instance, claim_uid] = [instance, claim_uid].map(|id| id.unwrap_or_default().to_owned());
+        read.of_machines.push(OfMachine { instance, claim_uid, cell, item, owner, days });
+    } else {
+        days.into_iter().for_each(|(day, amount)| read.content.add(&cell.0, month, &item, &owner, day, amount));
     }
     Ok(())
+}
+
+/// The workload that a tag names; accepted as it is, what names none has none.
+fn workload_of(line: &Line, text: &str, checks: &mut Checks) -> Result<Option<ObjectRef>, ImportFault> {
+    if let Some(workload) = workload_named(text) {
+        return Ok(Some(workload));
+    }
+    let fault = line.fault("tags", text, "the tag that the mapping calls workload to be namespace/name, as in ml/chat");
+    checks.refuse(Check::UnknownWorkloads, || fault.to_string())?;
+    Ok(None)
 }
 
 /// What a cost is for, where no tag says it: storage and data transfer apart, everything else is what a vendor's API costs.

@@ -38,7 +38,7 @@ pub use vendor_usage::Projects;
 
 use std::path::PathBuf;
 
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, Row};
 
 use super::poster::{self, Posted};
 use super::store::{LedgerFault, end};
@@ -87,6 +87,21 @@ pub struct Imported {
     pub posted: Posted,
     /// What the statements changed, by team: name and dollars. What they were about is posted.
     pub by_team: Vec<(String, String)>,
+    /// What they changed of usage and revenue, which are not posted.
+    pub by_workload: Vec<OfWorkload>,
+}
+
+/// What statements changed of what a workload produced or earned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfWorkload {
+    /// The team by the workload's labels as they were then.
+    pub team: String,
+    /// Namespace and name.
+    pub workload: String,
+    /// Of what: a unit, or `revenue_usd`.
+    pub of: String,
+    /// By how much.
+    pub change: String,
 }
 
 /// A statement could not be taken.
@@ -212,13 +227,38 @@ async fn take(
     };
     let posted = poster::post(connection, now).await?;
     let by_team = by_team(connection, &statements).await?;
-    Ok(Imported { statements, left_out, posted, by_team })
+    let by_workload = by_workload(connection, &statements).await?;
+    Ok(Imported { statements, left_out, posted, by_team, by_workload })
+}
+
+/// The statements that were not there already.
+fn new_ones(statements: &[Outcome]) -> Vec<uuid::Uuid> {
+    statements.iter().filter(|statement| !statement.same).map(|statement| statement.id).collect()
+}
+
+/// What rows of usage and revenue changed whose cause is one of the statements.
+async fn by_workload(connection: &mut PgConnection, statements: &[Outcome]) -> Result<Vec<OfWorkload>, LedgerFault> {
+    let sql = "SELECT coalesce(v.team, '(untagged)') AS team, r.ns || '/' || r.name AS workload, r.of, trim_scale(sum(r.change))::text AS change
+               FROM (SELECT at, workload_namespace AS ns, workload_name AS name, 'revenue_usd' AS of, revenue_usd AS change FROM ledger.revenue_day
+                     WHERE statement = ANY($1)
+                     UNION ALL SELECT at, workload_namespace, workload_name, unit, quantity FROM ledger.usage_hour WHERE statement = ANY($1)) r
+               LEFT JOIN LATERAL (SELECT w.team FROM ledger.workload_version w WHERE w.workload_namespace = r.ns AND w.workload_name = r.name
+                                  ORDER BY (w.workload_kind = 'External'), (w.at > r.at), abs(extract(epoch FROM w.at - r.at)) LIMIT 1) v ON true
+               GROUP BY 1, 2, 3 HAVING sum(r.change) <> 0 ORDER BY 1, 2, 3";
+    let rows = sqlx::query(sql).bind(new_ones(statements)).fetch_all(connection).await;
+    let rows = rows.map_err(LedgerFault::during("add up what changed of usage and revenue"))?;
+    let of_row = |row: &sqlx::postgres::PgRow| OfWorkload {
+        team: row.get("team"),
+        workload: row.get("workload"),
+        of: row.get("of"),
+        change: row.get("change"),
+    };
+    Ok(rows.iter().map(of_row).collect())
 }
 
 /// What postings changed whose cause is one of the statements.
 pub(super) async fn by_team(connection: &mut PgConnection, statements: &[Outcome]) -> Result<Vec<(String, String)>, LedgerFault> {
-    let ids: Vec<uuid::Uuid> = statements.iter().filter(|statement| !statement.same).map(|statement| statement.id).collect();
-    by_team_of(connection, &ids).await
+    by_team_of(connection, &new_ones(statements)).await
 }
 
 /// What postings of this transaction changed whose cause is one of these.

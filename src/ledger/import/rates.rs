@@ -66,6 +66,12 @@ impl Rates {
         Ok(rates)
     }
 
+    /// As [`Rates::of`], of a report that always says its currency: one that does not is refused, since whoever pays in another would have dollars.
+    pub(super) fn of_named(&self, line: &Line, column: &str, at: Timestamp) -> Result<Rate, ImportFault> {
+        line.need(column, "a currency, as in USD")?;
+        self.of(line, column, at)
+    }
+
     /// The rate of a line's currency on a day; dollars when the column is empty.
     pub(super) fn of(&self, line: &Line, column: &str, at: Timestamp) -> Result<Rate, ImportFault> {
         let currency = line.get(column).unwrap_or("USD").to_uppercase();

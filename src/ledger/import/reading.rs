@@ -145,7 +145,7 @@ pub(super) fn while_reading(path: &Path, line: u64, cause: &std::io::Error) -> I
 /// Reads a file with a header; `each` gets every line. `wanted` names the columns that are read: no other column of a Parquet file is, and none of
 /// them may be there twice.
 ///
-/// A header that comes again in the middle is passed over: files are put together by `cat`. One with other columns is refused.
+/// A header that comes again in the middle begins another part: files are put together by `cat`. One with other columns is refused.
 pub(super) fn each_line(
     path: &Path,
     required: &[&str],
@@ -203,6 +203,19 @@ fn other_separator(names: &csv::StringRecord) -> Option<&'static str> {
     [(';', "semicolons"), ('\t', "tabs"), ('|', "vertical bars")].into_iter().find(|(sign, _)| only.contains(*sign)).map(|(_, name)| name)
 }
 
+/// What is put behind the text: where it does not stand on a line of its own, the text ended within quotes.
+const END: &str = "\n\0the end\n";
+
+/// Refuses a record that swallowed what stands behind the text.
+fn refuse_open_quote(path: &Path, line: u64, record: &csv::StringRecord) -> Result<(), ImportFault> {
+    match record.iter().next_back() {
+        Some(last) if last.ends_with(END.trim_matches('\n')) || last.ends_with(END) => {
+            Err(malformed(path, line, "the text ends within a quoted value: the file was cut off; fetch it again".into()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether a column of this name is wanted.
 type WantedColumn<'a> = &'a dyn Fn(&str) -> bool;
 
@@ -217,16 +230,17 @@ pub(super) fn each_csv_record(
     // The reader counts a line feed after a carriage return to the line that comes next.
     let behind = text.fill_buf().map_err(|cause| while_reading(path, 1, &cause))?.windows(2).find(|pair| pair[1] == b'\n');
     let behind = u64::from(behind.is_some_and(|pair| pair[0] == b'\r'));
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text);
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.chain(END.as_bytes()));
     let fault = |line: u64, fault: csv::Error| match fault.kind() {
         csv::ErrorKind::Io(cause) => while_reading(path, line, cause),
         csv::ErrorKind::Utf8 { pos, .. } => malformed(path, pos.as_ref().map_or(line, csv::Position::line), "not UTF-8 text".into()),
         _ => malformed(path, line, fault.to_string()),
     };
     let names = reader.headers().map_err(|cause| fault(1, cause))?.clone();
-    if names.is_empty() {
+    if names.is_empty() || names.iter().eq([END.trim_matches('\n')]) {
         return Err(malformed(path, 1, "the file is empty; expected a header".into()));
     }
+    refuse_open_quote(path, 1, &names)?;
     if let Some(separator) = other_separator(&names) {
         let fault = format!(
             "the columns are separated by {separator}; expected commas, points in amounts (1234.50) and days as 2026-07-20: export the file again with \
@@ -239,17 +253,20 @@ pub(super) fn each_csv_record(
     header.refuse_repeated(path, wanted)?;
     let nameless: Vec<usize> = names.iter().enumerate().filter(|(_, name)| name.trim().is_empty()).map(|(at, _)| at).collect();
     let mut record = csv::StringRecord::new();
-    let mut lines = 0;
+    let (mut lines, mut part) = (0, 0);
     loop {
         let at = reader.position().line();
-        if !reader.read_record(&mut record).map_err(|cause| fault(at, cause))? {
+        if !reader.read_record(&mut record).map_err(|cause| fault(at, cause))? || record.iter().eq([END.trim_matches('\n')]) {
             return Ok(lines);
         }
+        refuse_open_quote(path, record.position().map_or(at, csv::Position::line) + behind, &record)?;
         let values: Vec<&str> = record.iter().collect();
         // A mark in the middle is from a file that was put behind another.
-        if values.iter().map(|value| value.trim_start_matches('\u{feff}')).eq(names.iter())
-            || values.iter().all(|value| value.trim().is_empty())
-        {
+        if values.iter().map(|value| value.trim_start_matches('\u{feff}')).eq(names.iter()) {
+            part += 1;
+            continue;
+        }
+        if values.iter().all(|value| value.trim().is_empty()) {
             continue;
         }
         let number = record.position().map_or(0, csv::Position::line) + behind;
@@ -264,7 +281,7 @@ pub(super) fn each_csv_record(
             return Err(malformed(path, number, format!("the value {value:?} stands in a column without a name")));
         }
         lines += 1;
-        each(&Line { path, number, header: &header, values: &values })?;
+        each(&Line { path, number, part, header: &header, values: &values })?;
     }
 }
 
@@ -291,7 +308,7 @@ fn each_parquet_row(
     let schema = reader.metadata().file_metadata().schema_descr().root_schema_ptr();
     let fields: Vec<_> = schema.get_fields().iter().filter(|field| wanted(&super::table::column_name(field.name()))).cloned().collect();
     let names: Vec<String> = fields.iter().map(|field| field.name().to_owned()).collect();
-    let header = Header::new(names.iter().map(String::as_str));
+    let header = Header::new(names.iter().map(String::as_str)).and_unread(schema.get_fields().iter().map(|field| field.name()));
     header.require(path, 1, required)?;
     header.refuse_repeated(path, wanted)?;
     let nanoseconds: Vec<bool> = fields.iter().map(|field| is_nanoseconds(field)).collect();
@@ -306,7 +323,7 @@ fn each_parquet_row(
         });
         let texts: Vec<String> = texts.collect();
         let values: Vec<&str> = texts.iter().map(String::as_str).collect();
-        each(&Line { path, number: lines, header: &header, values: &values })?;
+        each(&Line { path, number: lines, part: 0, header: &header, values: &values })?;
     }
     Ok(lines)
 }
@@ -450,6 +467,10 @@ mod tests {
             ("checksum.gz", bad_checksum),
             ("cut.zip", zip[..zip.len() - 10].to_vec()),
             ("cut.csv", b"a,b\n1,2\n3".to_vec()),
+            ("cut-in-quotes.csv", b"a,b\n1,2\n3,\"4 and".to_vec()),
+            ("cut-in-last-quotes.csv", b"a,b\n1,2\n3,\"4 and\n".to_vec()),
+            ("cut-in-header.csv", b"a,\"b\n".to_vec()),
+            ("cut-in-quotes.csv.gz", gzip("a,b\n1,2\n3,\"4")),
             ("two.zip", zipped(&[("x.csv", "a\n"), ("y.csv", "a\n")])),
             ("other-header.csv", b"a,b\n1,2\nb,a\n3,4\n".to_vec()),
             ("empty.csv", Vec::new()),
@@ -486,6 +507,8 @@ mod tests {
             let fault = Scratch::new(name, &bytes).lines().unwrap_err();
             assert!(fault.contains(said), "{name}: {fault}");
         }
+        // A quote in the middle of a value opens nothing.
+        assert_eq!(Scratch::new("inch.csv", b"a,b\n1,a 5\" disk\n2,\"x\"").lines().unwrap(), ["1|a 5\" disk", "2|x"]);
         // Columns without a name and without a value are what a spreadsheet leaves.
         assert_eq!(Scratch::new("empty-columns.csv", b"a,b,,\n1,2,,\n,,,\n").lines().unwrap(), ["1|2||"]);
     }

@@ -46,7 +46,7 @@ pub(super) async fn take(connection: &mut PgConnection, paths: &[PathBuf], optio
         each_known_line(path, (&REQUIRED, &KNOWN), options, |line, options| {
             let workload = workload_of(line, "workload")?;
             let parts = per_day(line, "revenue_usd", options)?;
-            spoken.once(&mut options.checks, file, &workload.to_string(), &parts)?;
+            spoken.once(&mut options.checks, (file, line.part), &workload.to_string(), &parts)?;
             for (day, amount) in parts {
                 *days.entry((workload.clone(), day)).or_default() += i128::from(amount.0);
             }

@@ -82,7 +82,6 @@ pub(super) struct New<'a> {
 pub(super) struct Held {
     pub id: Uuid,
     pub version: i32,
-    pub digest: String,
     pub said_version: Option<String>,
     pub invoiced: bool,
 }
@@ -139,7 +138,7 @@ pub(super) fn digest_of(files: &[ReadFile]) -> String {
 /// The version of a cell that holds.
 pub(super) async fn held(connection: &mut PgConnection, cell: &Cell) -> Result<Option<Held>, LedgerFault> {
     let row = sqlx::query!(
-        "SELECT s.id, s.version, s.digest, s.said_version, s.invoiced FROM ledger.statement s
+        "SELECT s.id, s.version, s.said_version, s.invoiced FROM ledger.statement s
          WHERE s.kind = $1 AND s.source = $2 AND s.at = $3::text::timestamptz AND s.retracts IS NULL
            AND NOT EXISTS (SELECT FROM ledger.statement r WHERE r.retracts = s.id)
          ORDER BY s.version DESC LIMIT 1",
@@ -148,7 +147,7 @@ pub(super) async fn held(connection: &mut PgConnection, cell: &Cell) -> Result<O
         cell.from.to_rfc3339()
     );
     let row = row.fetch_optional(connection).await.map_err(LedgerFault::during("read which version holds"))?;
-    Ok(row.map(|row| Held { id: row.id, version: row.version, digest: row.digest, said_version: row.said_version, invoiced: row.invoiced }))
+    Ok(row.map(|row| Held { id: row.id, version: row.version, said_version: row.said_version, invoiced: row.invoiced }))
 }
 
 /// The number of a cell's next version.

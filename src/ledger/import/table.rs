@@ -16,18 +16,35 @@ pub(super) struct Header {
     places: BTreeMap<String, usize>,
     /// Names that come more than once.
     repeated: BTreeSet<String>,
+    /// Names of columns that are there and are not read.
+    unread: BTreeSet<String>,
+    /// Its names have no underscores, as Athena and Glue write those that had capitals: `billingperiodstart`.
+    is_run_together: bool,
 }
 
 impl Header {
     /// Names in lower case with underscores: `lineItem/UsageStartDate` of older reports is `line_item_usage_start_date`.
     pub(super) fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut header = Header { places: BTreeMap::new(), repeated: BTreeSet::new() };
+        let mut header = Header { places: BTreeMap::new(), repeated: BTreeSet::new(), unread: BTreeSet::new(), is_run_together: false };
         for (at, name) in names.into_iter().enumerate().map(|(at, name)| (at, column_name(name))).filter(|(_, name)| !name.is_empty()) {
             if header.places.insert(name.clone(), at).is_some() {
                 header.repeated.insert(name);
             }
         }
+        // Providers' own columns begin with x_ in any case.
+        header.is_run_together = header.places.keys().all(|name| name.starts_with("x_") || !name.contains('_'));
         header
+    }
+
+    /// With the names of columns that are there and are not read.
+    pub(super) fn and_unread<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.unread = names.into_iter().map(column_name).filter(|name| !self.places.contains_key(name)).collect();
+        self
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        let written = self.places.get(name);
+        written.or_else(|| self.places.get(&run_together(name)).filter(|_| self.is_run_together)).copied()
     }
 
     /// Refuses a file that has a column twice that is read: which of the two holds nobody can tell.
@@ -40,9 +57,9 @@ impl Header {
         })
     }
 
-    /// Its names, in the form that columns are asked for by.
+    /// Its names, in the form that columns are asked for by; of those that are not read too.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.places.keys().map(String::as_str)
+        self.places.keys().chain(&self.unread).map(String::as_str)
     }
 
     /// Refuses a file with columns that are not among `known`: mostly a misspelling.
@@ -57,7 +74,7 @@ impl Header {
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
-        self.places.contains_key(name)
+        self.place(name).is_some()
     }
 
     /// Refuses a file that lacks one of `names`.
@@ -95,10 +112,17 @@ pub(super) fn column_name(name: &str) -> String {
     out
 }
 
+/// A name without its underscores.
+pub(super) fn run_together(name: &str) -> String {
+    name.replace('_', "")
+}
+
 /// One line of a file.
 pub(super) struct Line<'a> {
     pub path: &'a Path,
     pub number: u64,
+    /// How many headers came before it after the first: which of several files that were put together it is from.
+    pub part: usize,
     pub header: &'a Header,
     pub values: &'a [&'a str],
 }
@@ -106,7 +130,7 @@ pub(super) struct Line<'a> {
 impl<'a> Line<'a> {
     /// The value of a column; `None` when the column is absent or empty.
     pub(super) fn get(&self, name: &str) -> Option<&'a str> {
-        self.header.places.get(name).and_then(|at| self.values.get(*at)).map(|value| value.trim()).filter(|value| !value.is_empty())
+        self.header.place(name).and_then(|at| self.values.get(at)).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
     /// The value of a column that must have one.

@@ -29,6 +29,8 @@ const USAGE_HOUR: Table = Table {
 };
 const KNOWN: [&str; 10] =
     ["hour", "workload", "model", "requests", "transactions", "tokens", "tokens_in", "tokens_out", "users", "monthly_users"];
+/// Sources that never speak of each other's requests: AI vendors.
+const VENDORS: [&str; 2] = ["anthropic", "openai"];
 const ROWS_AT_ONCE: usize = 2_000;
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
@@ -134,9 +136,9 @@ async fn take_day(
     files: &[ReadFile],
     checks: &mut Checks,
 ) -> Result<Outcome, ImportFault> {
-    let before = there(connection, &cell, true).await?;
-    let others = there(connection, &cell, false).await?;
-    let refuse = |checks: &mut Checks, holds: Option<&Held>| look_over_day(checks, &cell, [&before, hours, &others], holds.is_some());
+    let mut others = there(connection, &cell).await?;
+    let before = others.remove(&cell.source).unwrap_or_default();
+    let refuse = |checks: &mut Checks, holds: Option<&Held>| look_over_day(checks, &cell, ([&before, hours], &others), holds.is_some());
     let from = Origin { files, made_at: None };
     let Version { outcome, differences } = new_version(connection, cell.clone(), from, [&before, hours], checks, refuse).await?;
     let (id, version) = (outcome.id, outcome.version);
@@ -155,7 +157,12 @@ async fn take_day(
 }
 
 /// Refuses a day that lacks hours which the version before had, that changed by half, or of which another source says something else.
-fn look_over_day(checks: &mut Checks, cell: &Cell, [before, now, others]: [&Hours; 3], replaces: bool) -> Result<(), ImportFault> {
+fn look_over_day(
+    checks: &mut Checks,
+    cell: &Cell,
+    ([before, now], others): ([&Hours; 2], &BTreeMap<String, Hours>),
+    replaces: bool,
+) -> Result<(), ImportFault> {
     let day = period_in_words(cell.from, 10);
     let names = |hours: &Hours| {
         let name = |(workload, unit, hour, model): &HourKey| format!("{workload} {} {model} from {hour}", unit.as_str()).replace("  ", " ");
@@ -168,50 +175,87 @@ fn look_over_day(checks: &mut Checks, cell: &Cell, [before, now, others]: [&Hour
             not_much_changed(checks, &day, unit.as_str(), total(before), total(now))?;
         }
     }
-    // Whatever models each source tells apart: an hour of a workload has one figure.
-    let over_models = |hours: &Hours| {
-        let mut sums = BTreeMap::<(ObjectRef, UsageUnit, Timestamp), i128>::new();
-        hours.iter().for_each(|((workload, unit, hour, _), micro)| *sums.entry((workload.clone(), *unit, *hour)).or_default() += micro);
-        sums
-    };
-    let (now, others) = (over_models(now), over_models(others));
-    let other = now.iter().find(|(key, micro)| others.get(*key).is_some_and(|other| other != *micro));
-    let Some(((workload, unit, hour), _)) = other else { return Ok(()) };
+    let Some((workload, unit, hour)) = differs(&cell.source, now, others) else { return Ok(()) };
     checks.refuse(Check::HoursTwice, || {
         format!("another source has a different figure for {} of {workload} in the hour from {hour}", unit.as_str())
     })
 }
 
-/// What files say of a day that holds: of its source, or of all others.
-async fn there(connection: &mut PgConnection, cell: &Cell, own: bool) -> Result<Hours, LedgerFault> {
+/// What a source says of one hour of a workload and unit, by model.
+type OfModels<'a> = BTreeMap<&'a str, i128>;
+
+/// What is about to be taken says of an hour, and what each other source does.
+type OfHour<'a> = (OfModels<'a>, BTreeMap<&'a str, OfModels<'a>>);
+
+/// An hour for which other sources have a figure for the same models and not the same one. Sources add up where they speak of different models, or are
+/// different vendors; views/units.sql counts by the same rule.
+fn differs<'a>(source: &str, now: &'a Hours, others: &'a BTreeMap<String, Hours>) -> Option<(&'a ObjectRef, UsageUnit, Timestamp)> {
+    let mut by_hour: BTreeMap<(&ObjectRef, UsageUnit, Timestamp), OfHour<'_>> = BTreeMap::new();
+    for ((workload, unit, hour, model), micro) in now {
+        by_hour.entry((workload, *unit, *hour)).or_default().0.insert(model, *micro);
+    }
+    for (other, hours) in others {
+        for ((workload, unit, hour, model), micro) in hours {
+            if let Some(of_hour) = by_hour.get_mut(&(workload, *unit, *hour)) {
+                of_hour.1.entry(other).or_default().insert(model, *micro);
+            }
+        }
+    }
+    let total = |models: &OfModels<'_>| models.values().sum::<i128>();
+    let is_other = |(ours, others): &OfHour<'_>| {
+        // Of several others that say the same one counts.
+        let mut counted: Vec<(&str, &OfModels<'_>)> = Vec::new();
+        for (other, models) in others {
+            let is_new = counted.iter().all(|(one, of_one)| add_up((one, of_one), (other, models)));
+            if is_new && !add_up((source, ours), (other, models)) {
+                counted.push((other, models));
+            }
+        }
+        !counted.is_empty() && counted.iter().map(|(_, models)| total(models)).sum::<i128>() != total(ours)
+    };
+    by_hour.into_iter().find(|(_, of_hour)| is_other(of_hour)).map(|(key, _)| key)
+}
+
+/// Whether what two sources say of an hour is about different requests.
+fn add_up((one, of_one): (&str, &OfModels<'_>), (other, of_other): (&str, &OfModels<'_>)) -> bool {
+    let are_vendors = VENDORS.contains(&one) && VENDORS.contains(&other) && one != other;
+    let all_named = !of_one.contains_key("") && !of_other.contains_key("");
+    are_vendors || (all_named && of_one.keys().all(|model| !of_other.contains_key(model)))
+}
+
+/// What files say of a day that holds, by source.
+async fn there(connection: &mut PgConnection, cell: &Cell) -> Result<BTreeMap<String, Hours>, LedgerFault> {
     let rows = sqlx::query!(
-        r#"SELECT u.workload_namespace, u.workload_name, u.unit, ledger.ms(u.at) AS "at_ms!", coalesce(u.model, '') AS "model!",
+        r#"SELECT s.source, u.workload_namespace, u.workload_name, u.unit, ledger.ms(u.at) AS "at_ms!", coalesce(u.model, '') AS "model!",
                   sum(u.quantity)::text AS "quantity!"
            FROM ledger.usage_hour u JOIN ledger.statement s ON s.id = u.statement
-           WHERE s.kind = 'usage' AND s.at = $2::text::timestamptz AND (s.source = $1) = $3
-           GROUP BY u.workload_namespace, u.workload_name, u.unit, u.at, u.model HAVING sum(u.lines) > 0"#,
-        cell.source,
-        cell.from.to_rfc3339(),
-        own
+           WHERE s.kind = 'usage' AND s.at = $1::text::timestamptz
+           GROUP BY s.source, u.workload_namespace, u.workload_name, u.unit, u.at, u.model HAVING sum(u.lines) > 0"#,
+        cell.from.to_rfc3339()
     );
     let rows = rows.fetch_all(connection).await.map_err(LedgerFault::during("read the usage that holds"))?;
-    let read = rows.into_iter().filter_map(|row| {
+    let mut sources = BTreeMap::<String, Hours>::new();
+    for row in rows {
         let workload = ObjectRef { namespace: row.workload_namespace, name: row.workload_name };
-        Some(((workload, UsageUnit::of(&row.unit)?, Timestamp(row.at_ms), row.model), micro_units(&row.quantity)?))
-    });
-    Ok(read.collect())
+        if let (Some(unit), Some(micro)) = (UsageUnit::of(&row.unit), micro_units(&row.quantity)) {
+            sources.entry(row.source).or_default().insert((workload, unit, Timestamp(row.at_ms), row.model), micro);
+        }
+    }
+    Ok(sources)
 }
 
 /// A column with namespace and name.
 pub(super) fn workload_of(line: &Line, column: &str) -> Result<ObjectRef, ImportFault> {
     let expected = "a workload as namespace/name, as in ml/chat";
     let text = line.need(column, expected)?;
-    match text.split_once('/') {
-        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-            Ok(ObjectRef { namespace: namespace.into(), name: name.into() })
-        }
-        _ => Err(line.fault(column, text, expected)),
-    }
+    workload_named(text).ok_or_else(|| line.fault(column, text, expected))
+}
+
+/// The workload of a text as `ml/chat`.
+pub(super) fn workload_named(text: &str) -> Option<ObjectRef> {
+    let (namespace, name) = text.split_once('/')?;
+    let is_name = !namespace.is_empty() && !name.is_empty() && !name.contains('/');
+    is_name.then(|| ObjectRef { namespace: namespace.into(), name: name.into() })
 }
 
 /// A column with a calendar day; its midnight.

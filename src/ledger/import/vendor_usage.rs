@@ -81,6 +81,8 @@ impl Vendor {
 
 /// One row of a report.
 struct Row {
+    /// Which page of its file, or which of several tables that were put together, it is on.
+    part: usize,
     vendor: Vendor,
     from: Timestamp,
     to: Timestamp,
@@ -179,35 +181,77 @@ pub(super) async fn take(
         )));
     }
     known_workloads(connection, &mapped, &mut options.checks).await?;
-    let mut outcomes = Vec::new();
+    // Under one name, what both vendors say is one statement.
+    let mut of_sources = BTreeMap::<String, Hours>::new();
     for (vendor, hours) in of_vendors {
-        let source = options.source.clone().unwrap_or_else(|| vendor.as_str().to_owned());
+        let of_source = of_sources.entry(options.source.clone().unwrap_or_else(|| vendor.as_str().to_owned())).or_default();
+        hours.into_iter().for_each(|(key, micro)| *of_source.entry(key).or_default() += micro);
+    }
+    let mut outcomes = Vec::new();
+    for (source, hours) in of_sources {
         outcomes.extend(take_days(connection, &source, hours, &files, options).await?);
     }
     Ok(outcomes)
 }
 
-/// Which spans the files of one command have reported, by vendor and everything that distinguishes rows: from when, until when, in which file.
+/// Which spans the pages of one command have reported.
 #[derive(Default)]
-struct Spoken(BTreeMap<Group, BTreeMap<Timestamp, (Timestamp, usize)>>);
+struct Spoken {
+    groups: Vec<Group>,
+    /// By page, vendor and fields: the place among the groups.
+    places: BTreeMap<(PageNumber, Vendor, Fields), usize>,
+}
 
-/// A vendor, and the fields that distinguish its rows.
-type Group = (Vendor, Vec<(&'static str, String)>);
+/// A page: the number of its file, and its own in it.
+type PageNumber = (usize, usize);
+
+/// What distinguishes rows.
+type Fields = BTreeMap<&'static str, String>;
+
+/// The rows of one page with the same fields.
+struct Group {
+    page: PageNumber,
+    vendor: Vendor,
+    fields: Fields,
+    spans: BTreeMap<Timestamp, Timestamp>,
+    /// Groups of other pages whose rows may be about the same requests.
+    like: Vec<usize>,
+}
+
+/// Whether two rows may be about the same requests: unless both name a project, a model or another field, and not the same one.
+fn are_like(one: &Fields, other: &Fields) -> bool {
+    one.iter().all(|(name, value)| other.get(name).is_none_or(|of_other| of_other == value))
+}
 
 impl Spoken {
-    /// Refuses a row of which another file has spoken: the same days by the day and by the hour, or from the API and from the dashboard, would be added up.
+    /// Refuses a row of which another page has spoken: the same days by the day and by the hour, by model and by project, from the API and from the dashboard,
+    /// or one page twice would be added up.
     fn once(&mut self, checks: &mut Checks, file: usize, path: &Path, row: &Row) -> Result<(), ImportFault> {
-        let fields: Vec<_> = row.fields.iter().map(|(name, value)| (*name, value.clone())).collect();
-        let spans = self.0.entry((row.vendor, fields)).or_default();
-        let twice = spans.range(..row.to).next_back().is_some_and(|(_, (to, other))| *to > row.from && *other != file);
-        spans.entry(row.from).and_modify(|(to, _)| *to = (*to).max(row.to)).or_insert((row.to, file));
+        const LONGEST: Millis = Millis::from_hours(24);
+        let page = (file, row.part);
+        let key = (page, row.vendor, row.fields.clone());
+        let place = match self.places.get(&key) {
+            Some(place) => *place,
+            None => {
+                let is_like = |of: &&Group| of.vendor == row.vendor && of.page != page && are_like(&of.fields, &row.fields);
+                let like = self.groups.iter().enumerate().filter(|(_, of)| is_like(of)).map(|(n, _)| n).collect();
+                self.groups.push(Group { page, vendor: row.vendor, fields: row.fields.clone(), spans: BTreeMap::new(), like });
+                self.places.insert(key, self.groups.len() - 1);
+                self.groups.len() - 1
+            }
+        };
+        let overlaps = |of: &Group| of.spans.range(row.from - LONGEST..row.to).any(|(_, to)| *to > row.from);
+        let twice = self.groups.get(place).is_some_and(|group| group.like.iter().filter_map(|n| self.groups.get(*n)).any(overlaps));
+        if let Some(group) = self.groups.get_mut(place) {
+            group.spans.entry(row.from).and_modify(|to| *to = (*to).max(row.to)).or_insert(row.to);
+        }
         if !twice {
             return Ok(());
         }
         checks.refuse(Check::HoursTwice, || {
             let (model, from) = (&row.model, row.from.to_rfc3339());
             format!(
-                "{}: the usage of {model} from {from} is in another of these files as well: it would be added up; give one of them",
+                "{}: the usage of {model} from {from} is on another page or in another of these files as well: it would be added up; give it once",
                 path.display()
             )
         })
@@ -257,9 +301,11 @@ fn read(path: &Path) -> Result<(ReadFile, Vec<Row>, bool), ImportFault> {
     }
     let pages = with_text(path, |text| pages_of(path, text))?;
     let mut rows = Vec::new();
-    for bucket in pages.iter().flat_map(|page| &page.data) {
-        for counted in &bucket.results {
-            rows.push(page_row(path, bucket, counted)?);
+    for (part, page) in pages.iter().enumerate() {
+        for bucket in &page.data {
+            for counted in &bucket.results {
+                rows.push(page_row(path, part, bucket, counted)?);
+            }
         }
     }
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -287,7 +333,7 @@ fn pages_of(path: &Path, text: &mut dyn std::io::BufRead) -> Result<Vec<Page>, I
     Ok(pages)
 }
 
-fn page_row(path: &Path, bucket: &Bucket, counted: &Counted) -> Result<Row, ImportFault> {
+fn page_row(path: &Path, part: usize, bucket: &Bucket, counted: &Counted) -> Result<Row, ImportFault> {
     let at = |text: &Option<String>| text.as_ref()?.parse::<jiff::Timestamp>().ok().map(|at| Timestamp(at.as_millisecond()));
     let seconds = |at: Option<i64>| at.map(|at| Timestamp(at * 1_000));
     let span = seconds(bucket.start_time).zip(seconds(bucket.end_time)).or(at(&bucket.starting_at).zip(at(&bucket.ending_at)));
@@ -315,6 +361,7 @@ fn page_row(path: &Path, bucket: &Bucket, counted: &Counted) -> Result<Row, Impo
         path,
         1,
         Row {
+            part,
             vendor: if anthropic { Vendor::Anthropic } else { Vendor::OpenAi },
             from,
             to,
@@ -354,6 +401,7 @@ fn csv_row(line: &Line) -> Result<Option<Row>, ImportFault> {
         tokens_in += number(name)?;
     }
     let row = Row {
+        part: line.part,
         vendor: if anthropic { Vendor::Anthropic } else { Vendor::OpenAi },
         from,
         to,

@@ -150,7 +150,8 @@ pub struct Standing {
     pub mostly: Option<(String, MicroUsd)>,
 }
 
-/// One statement for all budgets: which row holds, what was spent in the month and in the last seven full days, and the largest step. `$1` is the month's first
+/// One statement for all budgets: which row holds, what was spent in the month and in the last seven full days (of fewer, where the ledger is younger), and the
+/// largest step. `$1` is the month's first
 /// day, `$2` today, and `$3` to `$4` the days of the pace.
 pub const STANDINGS: &str = "
 WITH held AS (
@@ -167,6 +168,9 @@ costs AS (
     SELECT name, sum(usd) FILTER (WHERE day >= $1::text::date AND day < ($1::text::date + interval '1 month')::date AND day <= $2::text::date) AS spent,
            sum(usd) FILTER (WHERE day >= $3::text::date AND day < $4::text::date) AS week
     FROM matched GROUP BY name
+), kept AS (
+    SELECT CASE WHEN EXISTS (SELECT FROM ledger.share_daily WHERE day < $3::text::date) THEN $4::text::date - $3::text::date
+                ELSE $4::text::date - (SELECT min(day) FROM costs WHERE day < $4::text::date) END AS days
 ), steps AS (
     SELECT m.name, v.step, sum(v.difference_usd) AS usd
     FROM (SELECT DISTINCT name, workload_namespace, workload_name FROM matched) m
@@ -175,8 +179,8 @@ costs AS (
     GROUP BY 1, 2
 ), largest AS (SELECT DISTINCT ON (name) * FROM steps ORDER BY name, abs(usd) DESC, step)
 SELECT b.name, coalesce(replace(b.label, '_', '-') || ' ' || b.value, 'all') AS of, (b.monthly_usd * 1000000)::bigint AS plan,
-       (coalesce(s.spent, 0) * 1000000)::bigint AS spent, (coalesce(s.week, 0) * 1000000)::bigint AS week, l.step, (l.usd * 1000000)::bigint AS step_micro
-FROM live b LEFT JOIN sums s USING (name) LEFT JOIN largest l USING (name) ORDER BY b.name";
+       (coalesce(s.spent, 0) * 1000000)::bigint AS spent, (coalesce(s.week, 0) * 1000000)::bigint AS week, greatest(coalesce(k.days, 1), 1)::bigint AS days, l.step, (l.usd * 1000000)::bigint AS step_micro
+FROM live b CROSS JOIN kept k LEFT JOIN sums s USING (name) LEFT JOIN largest l USING (name) ORDER BY b.name";
 
 /// All budgets of `month` as they stand at `now`.
 ///
@@ -192,7 +196,8 @@ pub async fn standings(connection: &mut PgConnection, month: &Month, now: Timest
     let rows = query.fetch_all(connection).await.map_err(LedgerFault::during("read the budgets"))?;
     let standing = |row: &sqlx::postgres::PgRow| -> Result<Standing, sqlx::Error> {
         let (plan, spent): (i64, i64) = (row.try_get("plan")?, row.try_get("spent")?);
-        let (plan, spent, pace) = (MicroUsd(plan), MicroUsd(spent), MicroUsd(row.try_get::<i64, _>("week")? / 7));
+        let (plan, spent, pace) =
+            (MicroUsd(plan), MicroUsd(spent), MicroUsd(row.try_get::<i64, _>("week")? / row.try_get::<i64, _>("days")?.max(1)));
         let heading = if current { heading(plan, spent, pace, now) } else { Heading { expected: spent, exhausted_at: None } };
         let mostly = row.try_get::<Option<String>, _>("step")?.zip(row.try_get::<Option<i64>, _>("step_micro")?.map(MicroUsd));
         Ok(Standing { name: row.try_get("name")?, of: row.try_get("of")?, plan, spent, heading, mostly })

@@ -340,7 +340,8 @@ struct Said {
     by: BTreeMap<Source, Uuid>,
 }
 
-/// What AWS said, by instance: what the versions' differences add up to. A line that is on an invoice is so by the newest version of its period.
+/// What AWS said, by instance: what the versions' differences add up to. A line that is on an invoice is so by the newest version of its period; one that lies
+/// in no day of that period came late, and its own month is not closed by it.
 async fn billed_lines(connection: &mut PgConnection, intervals: &BTreeMap<Uid, Opened>) -> Result<BTreeMap<String, Said>, LedgerFault> {
     let instances: Vec<String> = intervals.values().map(|opened| opened.instance.clone()).collect();
     let rows = sqlx::query!(
@@ -356,7 +357,7 @@ async fn billed_lines(connection: &mut PgConnection, intervals: &BTreeMap<Uid, O
            SELECT l.instance, l.source, l.kind, ledger.ms(l.at) AS "from_ms!", ledger.ms(l.until) AS "to_ms!", l.cost::text AS "cost!", l.used_ms,
                   l.lines > 0 AS "there!", l.statement AS "statement!",
                   coalesce((SELECT bool_or(h.invoiced) FROM ledger.statement s JOIN holds h ON (h.kind, h.source, h.at) = (s.kind, s.source, s.at)
-                            WHERE s.id = l.statement), false) AS "invoiced!"
+                            WHERE s.id = l.statement AND l.at >= s.at AND l.at < s.until), false) AS "invoiced!"
            FROM lines l ORDER BY l.posted_at, l.instance, l.source, l.kind, l.account, l.usage_type, l.operation, l.at, l.until"#,
         &instances
     )

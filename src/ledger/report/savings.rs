@@ -72,6 +72,13 @@ fn savings_sentence(report: &Report) -> String {
     let percent = text("net_saving_percent").map_or_else(|| "no".to_owned(), |p| p.trim_start_matches('-').to_owned());
     let mut sentence = if usd("b1_usd") == MicroUsd(0) && usd("spend_usd") == MicroUsd(0) {
         "No spend of machines is recorded for these days.".to_owned()
+    } else if usd("b1_usd") == MicroUsd(0) && without.0 <= 0 {
+        format!(
+            "Spend was ${}, and none of it was useful time: a loss of ${}; moves cost ${}.",
+            cents(usd("spend_usd")),
+            cents(usd("spend_usd")),
+            cents(moves)
+        )
     } else if usd("b1_usd") == MicroUsd(0) {
         format!("Spend was ${}; the price of on-demand is not known for any of it; moves cost ${}.", cents(usd("spend_usd")), cents(moves))
     } else if net.0 >= 0 {
@@ -124,6 +131,11 @@ mod tests {
         let none = savings_sentence(&total("0.000000", "0.000000", "0.000000", None, "0.000000"));
         assert_eq!(none, "No spend of machines is recorded for these days.");
         assert!(savings_sentence(&total("5.000000", "0.000000", "-5.000000", None, "5.000000")).contains("not known for any of it"));
+        // Idle time earns no B1, whatever is known of prices.
+        assert_eq!(
+            savings_sentence(&total("5.000000", "0.000000", "-5.000000", None, "0.000000")),
+            "Spend was $5.00, and none of it was useful time: a loss of $5.00; moves cost $0.25."
+        );
         assert!(savings_sentence(&total("5.000000", "9.000000", "4.000000", Some("44.4"), "1.500000")).contains("For $1.50 of spend"));
     }
 }

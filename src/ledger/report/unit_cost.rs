@@ -14,7 +14,7 @@ use crate::core::workload::need::UsageUnit;
 use crate::ledger::import::micro_units;
 use crate::ledger::store::LedgerFault;
 
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 13] = [
     "units",
     "cost_usd",
     "usd_per_unit",
@@ -27,6 +27,7 @@ const COLUMNS: [&str; 12] = [
     "margin_percent",
     "hours",
     "coverage_percent",
+    "units_coverage_percent",
 ];
 
 /// What a unit is called in a sentence.
@@ -94,8 +95,10 @@ struct Known {
     hours: Vec<HourOfUnits>,
     /// By UTC day: cost in hours whose usage is known, and of all hours of workloads that have any usage.
     days: BTreeMap<i64, (i128, i128)>,
-    /// How many hours cost something.
-    all_hours: usize,
+    /// The hours that cost something.
+    all_hours: BTreeSet<Timestamp>,
+    /// Millionths of units in hours for which no cost is posted.
+    without_cost: i128,
 }
 
 const DAY_MS: i64 = 86_400_000;
@@ -108,7 +111,8 @@ impl Known {
                 let sum = all.days.entry(*day).or_default();
                 *sum = (sum.0 + covered, sum.1 + whole);
             }
-            all.all_hours = all.all_hours.max(known.all_hours);
+            all.all_hours.extend(&known.all_hours);
+            all.without_cost += known.without_cost;
         }
         all
     }
@@ -117,6 +121,13 @@ impl Known {
     fn coverage(&self) -> i64 {
         let (covered, whole) = self.days.values().fold((0, 0), |sum: (i128, i128), day| (sum.0 + day.0, sum.1 + day.1));
         if whole <= 0 { 1_000 } else { i64::try_from(covered * 1_000 / whole).unwrap_or_default().clamp(0, 1_000) }
+    }
+
+    /// Share of the units that fell into hours for which a cost is posted, in per mille.
+    fn unit_coverage(&self) -> i64 {
+        let costed: i128 = self.hours.iter().map(|hour| hour.micro_units).sum();
+        let all = costed + self.without_cost;
+        if all <= 0 { 1_000 } else { i64::try_from(costed * 1_000 / all).unwrap_or_default() }
     }
 
     /// What was earned in the hours whose usage is known: of each day by that day's share of the cost. A month without any revenue is one whose revenue
@@ -146,9 +157,10 @@ fn month_of(at: Timestamp) -> String {
     at.to_rfc3339().chars().take(7).collect()
 }
 
-/// Other costs of these days that name no workload.
+/// Other costs of these days that name no workload. Whichever owner or workload is asked for: whose they are is not known.
 async fn unattributed(connection: &mut PgConnection, days: &Days, only: &[Only]) -> Result<MicroUsd, LedgerFault> {
-    let condition = condition(only);
+    let of_days: Vec<Only> = only.iter().filter(|only| matches!(only.by(), By::Day | By::Month)).cloned().collect();
+    let condition = condition(&of_days);
     let sql = format!(
         "SELECT coalesce(round(sum(cost_usd) * 1000000), 0)::bigint AS micro FROM ledger.share_daily
          WHERE line = 'overhead' AND coalesce(workload_namespace, '') = '' AND {IN_DAYS}{condition}"
@@ -186,6 +198,7 @@ fn row(mut key: Vec<Option<String>>, known: &Known, cost: &UnitCost) -> Vec<Opti
         cost.margin_per_mille().map(per_cent),
         Some(known.hours.len().to_string()),
         Some(per_cent(known.coverage())),
+        Some(per_cent(known.unit_coverage())),
     ]);
     key
 }
@@ -220,18 +233,23 @@ fn sentence(unit: UsageUnit, known: &Known, cost: &UnitCost, earned: Option<Earn
             " It rests on {} % of what these workloads cost ({} of {} hours): hours whose usage is not known are left out.",
             per_cent(share),
             known.hours.len(),
-            known.all_hours
+            known.all_hours.len()
         ),
+    };
+    let without_cost = match known.unit_coverage() {
+        1_000 => String::new(),
+        share => format!(" It rests on {} % of the {word}s: for the hours of the others no cost is posted.", per_cent(share)),
     };
     let included =
         if unattributed == MicroUsd(0) { "including everything that is posted" } else { "including everything that names its workload" };
     format!(
-        "A {word} cost ${}, {included}; half of them at most ${p50}, 95 % at most ${p95}, 99 % at most ${p99}, by the hour they fell in.{coverage}{missing}{trend}{margin}",
+        "A {word} cost ${}, {included}; half of them at most ${p50}, 95 % at most ${p95}, 99 % at most ${p99}, by the hour they fell in.{coverage}{without_cost}{missing}{trend}{margin}",
         cost.mean
     )
 }
 
-/// Hours with their cost and units, by owner. Units of a workload that changed owners within an hour go by what each paid of it, whoever is asked for.
+/// Hours with their cost and units, by owner. Units of a workload that changed owners within an hour go by what each paid of it, whoever is asked for; those of
+/// hours for which no cost is posted by what each paid of all.
 async fn hours(
     connection: &mut PgConnection,
     days: &Days,
@@ -244,7 +262,7 @@ async fn hours(
     let sql = format!(
         "WITH bounds AS (
              SELECT coalesce($1::date, (now() AT TIME ZONE 'UTC')::date - 30)::timestamp AT TIME ZONE 'UTC' AS first,
-                    coalesce($2::date, (now() AT TIME ZONE 'UTC')::date + 1)::timestamp AT TIME ZONE 'UTC' AS next
+                    least(coalesce($2::date, ledger.open_day() + 1), ledger.open_day() + 1)::timestamp AT TIME ZONE 'UTC' AS next
          ), cost AS MATERIALIZED (
              SELECT h.hour, {key} AS key, true{condition} AS wanted, h.workload_namespace AS namespace, h.workload_name AS name, sum(h.cost_usd) AS cost
              FROM bounds b, LATERAL (SELECT x.*, ledger.utc_day(x.hour) AS day FROM ledger.hourly_cost(b.first, b.next) x) h GROUP BY 1, 2, 3, 4, 5
@@ -257,22 +275,32 @@ async fn hours(
              FROM cost c LEFT JOIN used u ON u.hour = c.hour AND u.namespace = c.namespace AND u.name = c.name
              WHERE EXISTS (SELECT FROM used x WHERE x.namespace = c.namespace AND x.name = c.name)
              WINDOW w AS (PARTITION BY c.hour, c.namespace, c.name)
+         ), parts AS (
+             SELECT key, wanted, namespace, name, CASE WHEN sum(sum(cost)) OVER w = 0 THEN 1.0 / count(*) OVER w ELSE sum(cost) / sum(sum(cost)) OVER w END AS part
+             FROM cost GROUP BY key, wanted, namespace, name WINDOW w AS (PARTITION BY namespace, name)
          )
          SELECT key, ledger.ms(hour) AS hour_ms, round(coalesce(sum(cost) FILTER (WHERE covered), 0), 12)::text AS cost, round(sum(cost), 12)::text AS all_cost,
                 round(coalesce(sum(quantity), 0), 6)::text AS quantity, bool_or(covered) AS covered
-         FROM both_ WHERE wanted GROUP BY key, hour ORDER BY key, hour"
+         FROM both_ WHERE wanted GROUP BY key, hour
+         UNION ALL
+         SELECT p.key, NULL, '0', '0', round(sum(u.quantity * p.part), 6)::text, false FROM used u JOIN parts p USING (namespace, name)
+         WHERE p.wanted AND NOT EXISTS (SELECT FROM cost c WHERE c.hour = u.hour AND c.namespace = u.namespace AND c.name = u.name) GROUP BY p.key
+         ORDER BY key, hour_ms"
     );
     let query = sqlx::query(AssertSqlSafe(sql)).bind(&days.from).bind(&days.to).bind(unit.as_str());
     let rows = query.fetch_all(connection).await.map_err(LedgerFault::during("read cost and usage by the hour"))?;
     let mut owners: BTreeMap<Vec<String>, Known> = BTreeMap::new();
     for row in rows {
         let text = |name: &str| row.try_get::<String, _>(name).unwrap_or_default();
-        let hour = Timestamp(row.try_get("hour_ms").unwrap_or_default());
-        let (cost, whole) = (pico(&text("cost")), pico(&text("all_cost")));
         let known = owners.entry(row.try_get("key").unwrap_or_default()).or_default();
+        let Some(hour) = row.try_get::<Option<i64>, _>("hour_ms").ok().flatten().map(Timestamp) else {
+            known.without_cost += micro_units(&text("quantity")).unwrap_or_default();
+            continue;
+        };
+        let (cost, whole) = (pico(&text("cost")), pico(&text("all_cost")));
         let day = known.days.entry(hour.0.div_euclid(DAY_MS)).or_default();
         *day = (day.0 + cost.0, day.1 + whole.0);
-        known.all_hours += 1;
+        known.all_hours.insert(hour);
         if row.try_get("covered").unwrap_or_default() {
             known.hours.push(HourOfUnits { hour, cost, micro_units: micro_units(&text("quantity")).unwrap_or_default() });
         }

@@ -1,6 +1,6 @@
 //! What AI costs by endpoint, by model or by month: per request, per 1,000 tokens in and out, per active user; of what it earned; and what is left.
 //!
-//! Decides: the sentence. Does not: compute (the views do).
+//! Decides: the sentence. Does not: compute (the views do, of days that are over).
 
 use std::collections::BTreeMap;
 
@@ -69,7 +69,7 @@ pub enum EconomicsFault {
 }
 
 const FROM: &str = "coalesce($1::date, (now() AT TIME ZONE 'UTC')::date - 30)";
-const TO: &str = "coalesce($2::date, (now() AT TIME ZONE 'UTC')::date + 1)";
+const TO: &str = "coalesce($2::date, (now() AT TIME ZONE 'UTC')::date)";
 
 /// Unit economics of these days, by one of endpoint, model and percentiles, or by month, or by month and one of them.
 ///
@@ -118,7 +118,11 @@ pub async fn unit_economics(
     };
     let mut report = ask_with(connection, sql, days, |query| query.bind(wanted.clone()).bind(models.clone())).await?;
     report.sentence = sentence(connection, days, &wanted).await?;
+    if kind != EconomicsBy::Month {
+        report.sentence.push_str(&without_cost(connection, days, &wanted).await?);
+    }
     if kind == EconomicsBy::Model || !models.is_empty() {
+        report.sentence.push_str(" A model's cost is a share of its endpoint's by tokens, whatever the vendor charges for each model.");
         let known = known_by_model(connection, days, &wanted).await?;
         if let Some((known, whole)) = known.filter(|(known, whole)| known != whole && whole.0 > 0) {
             report.sentence.push_str(&format!(
@@ -162,11 +166,12 @@ fn shown(kind: EconomicsBy, of_models: bool) -> (&'static str, String, &'static 
         EconomicsBy::Endpoint => (
             "unit_economics_of",
             format!(
-                "coalesce(e.workload_namespace || '/' || e.workload_name, '(no endpoint named)') AS endpoint, {parts}, {}, {}, {}, {}, e.cost_percent_of_revenue::text, e.revenue_coverage_percent::text",
+                "coalesce(e.workload_namespace || '/' || e.workload_name, '(no endpoint named)') AS endpoint, {parts}, {}, {}, {}, {}, e.cost_percent_of_revenue::text, e.revenue_coverage_percent::text, {}",
                 plain(&["requests", "tokens_in", "tokens_out", "monthly_users", "usd_per_request"]),
                 plain(&per_token),
                 plain(&["usd_per_user", "requests_coverage_percent", "tokens_coverage_percent", "users_coverage_percent"]),
-                six(&["revenue_usd", "margin_usd"])
+                six(&["revenue_usd", "margin_usd"]),
+                plain(&["requests_costed_percent", "tokens_costed_percent"])
             ),
             "e.cost_usd DESC, e.workload_namespace, e.workload_name",
         ),
@@ -222,7 +227,7 @@ async fn sentence(connection: &mut PgConnection, days: &Days, wanted: &str) -> R
     let sums = ["machines_usd", "vendor_api_usd", "transfer_usd", "storage_usd", "other_usd", "cost_usd"].map(sum).join(", ");
     let sql = format!(
         "WITH earned AS MATERIALIZED (SELECT * FROM ledger.revenue_of({FROM}, {TO}, $3::jsonb))
-         SELECT {sums}, (coalesce(sum(cost_usd) FILTER (WHERE workload_namespace = ''), 0) * 1000000)::bigint AS unnamed,
+         SELECT {sums}, ledger.open_day()::text AS open_day, {TO} > ledger.open_day() AS is_cut, {FROM} >= ledger.open_day() AS none_is_over, (coalesce(sum(cost_usd) FILTER (WHERE workload_namespace = ''), 0) * 1000000)::bigint AS unnamed,
                 (SELECT (sum(revenue_usd) * 1000000)::bigint FROM earned) AS revenue,
                 (coalesce(sum(cost_usd) FILTER (WHERE EXISTS (SELECT FROM earned e WHERE date_trunc('month', e.day) = c.month
                     AND e.workload_namespace = c.workload_namespace AND e.workload_name = c.workload_name)), 0) * 1000000)::bigint AS of_earning
@@ -231,6 +236,10 @@ async fn sentence(connection: &mut PgConnection, days: &Days, wanted: &str) -> R
     let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&days.from).bind(&days.to).bind(wanted).fetch_one(connection).await;
     let row = row.map_err(LedgerFault::during("add up what AI cost"))?;
     let usd = |name: &str| MicroUsd(row.get::<i64, _>(name));
+    let open_day: String = row.get("open_day");
+    if row.get("none_is_over") {
+        return Ok(format!("Of these days none is over: {open_day} still runs, and only full days are counted."));
+    }
     if usd("cost_usd") == MicroUsd(0) {
         return Ok("No spend is recorded for these days.".into());
     }
@@ -264,5 +273,25 @@ async fn sentence(connection: &mut PgConnection, days: &Days, wanted: &str) -> R
     if usd("unnamed") != MicroUsd(0) {
         sentence.push_str(&format!(" {} of it names no endpoint and is in no cost per unit.", dollars(usd("unnamed"))));
     }
+    if row.get("is_cut") {
+        sentence.push_str(&format!(" Only days that are over are counted: those before {open_day}."));
+    }
     Ok(sentence)
+}
+
+/// Which share of the requests and tokens fell into hours for which a cost is posted, where it is not all of them.
+async fn without_cost(connection: &mut PgConnection, days: &Days, wanted: &str) -> Result<String, LedgerFault> {
+    let sql = format!(
+        "SELECT unit, round(100 * coalesce(sum(quantity) FILTER (WHERE cost_usd IS NOT NULL), 0) / sum(quantity), 1)::text AS percent
+         FROM ledger.hourly_units({FROM}, {TO}, $3::jsonb) WHERE unit IN ('requests', 'tokens') GROUP BY unit
+         HAVING sum(quantity) FILTER (WHERE cost_usd IS NULL) > 0 ORDER BY unit"
+    );
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&days.from).bind(&days.to).bind(wanted).fetch_all(connection).await;
+    let rows = rows.map_err(LedgerFault::during("see which usage has no cost"))?;
+    let share = |row: &sqlx::postgres::PgRow| format!("{} % of the {}", row.get::<String, _>("percent"), row.get::<String, _>("unit"));
+    let shares: Vec<String> = rows.iter().map(share).collect();
+    if shares.is_empty() {
+        return Ok(String::new());
+    }
+    Ok(format!(" {} fell into hours for which a cost is posted; the others are in no cost per unit.", shares.join(" and ")))
 }

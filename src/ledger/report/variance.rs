@@ -102,7 +102,9 @@ pub async fn variance(
     }
     let total = |n: usize| keyed.values().flat_map(Months::values).map(|pair| pair[n].total()).sum::<MicroUsd>();
     let mut sentence = sentence(before, after, total(0), total(1), &moved);
-    if let Some(days) = days {
+    if days == Some(0) {
+        sentence = format!("{} has no full day yet: there is nothing to compare.", before.max(after));
+    } else if let Some(days) = days {
         sentence.push_str(&format!(" {} still runs: the first {days} full days of each month are compared.", before.max(after)));
     }
     if let Some(day) = known_by(connection).await? {

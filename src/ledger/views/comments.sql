@@ -541,7 +541,7 @@ COMMENT ON COLUMN ledger.statements.taken_at IS 'when';
 COMMENT ON COLUMN ledger.statements.retracts IS 'the version that this one retracts';
 COMMENT ON COLUMN ledger.statements.files IS 'name, SHA-256 and lines of each file';
 COMMENT ON COLUMN ledger.statements.state IS 'holds, replaced (by a newer version), taken back, or takes back (another version)';
-COMMENT ON VIEW ledger.usage_by_model IS 'Usage with its model, as files have it; usage sums it over models.';
+COMMENT ON VIEW ledger.usage_by_model IS 'Usage with its model, as files have it; usage sums it over models. Sources add up where they speak of different models or are different vendors; of those that speak of the same requests the newest counts.';
 COMMENT ON COLUMN ledger.usage_by_model.hour IS 'start of the clock hour';
 COMMENT ON COLUMN ledger.usage_by_model.workload_namespace IS 'namespace of the workload';
 COMMENT ON COLUMN ledger.usage_by_model.workload_name IS 'name of the workload';
@@ -588,6 +588,8 @@ COMMENT ON COLUMN ledger.unit_economics.revenue_usd IS 'what it earned; empty is
 COMMENT ON COLUMN ledger.unit_economics.margin_usd IS 'revenue less cost, of the months whose revenue is known';
 COMMENT ON COLUMN ledger.unit_economics.cost_percent_of_revenue IS 'cost as percent of revenue, of the months whose revenue is known';
 COMMENT ON COLUMN ledger.unit_economics.revenue_coverage_percent IS 'share of the cost that lies in months whose revenue is known';
+COMMENT ON COLUMN ledger.unit_economics.requests_costed_percent IS 'share of the requests that fell in hours for which a cost is posted: the others are in no cost per request';
+COMMENT ON COLUMN ledger.unit_economics.tokens_costed_percent IS 'the same for tokens';
 COMMENT ON VIEW ledger.unit_economics_by_model IS 'The same by model: an hour of an endpoint goes to its models by their tokens, where none are known by requests.';
 COMMENT ON COLUMN ledger.unit_economics_by_model.month IS 'first day of the month';
 COMMENT ON COLUMN ledger.unit_economics_by_model.model IS 'model, as usage files name it';

@@ -35,6 +35,10 @@ CREATE OR REPLACE FUNCTION ledger.utc_day(at timestamptz) RETURNS date LANGUAGE 
 CREATE OR REPLACE FUNCTION ledger.known_before() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
     RETURN coalesce(nullif(current_setting('lowtide.as_of', true), '')::timestamp AT TIME ZONE 'UTC', 'infinity');
 
+-- The UTC day that is not over yet, as of what is known: days from it on are no full days.
+CREATE OR REPLACE FUNCTION ledger.open_day() RETURNS date LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN ledger.utc_day(least(now(), ledger.known_before()));
+
 -- Views and functions that build on each other, from the top.
 DROP VIEW IF EXISTS ledger.unit_economics, ledger.unit_economics_by_model, ledger.unit_cost_percentiles, ledger.ai_cost_month, ledger.usage_by_model,
     ledger.focus_1_2, ledger.variance_month, ledger.unit_cost_hourly, ledger.trust, ledger.reliability, ledger.migration_timing,

@@ -1,16 +1,53 @@
 -- What workloads produced and earned, and what a unit of it cost.
 
--- What the versions of files add up to; where no file speaks, what Prometheus said last.
-CREATE VIEW ledger.usage AS
-SELECT DISTINCT ON (workload_namespace, workload_name, unit, at) at AS hour, workload_namespace, workload_name, unit, quantity, source
+-- Of several sources that speak of one hour of a workload and unit, those that count, the newest first: sources add up where they speak of different models or are
+-- different vendors; of those that speak of the same requests the newest counts. `models` are those each names; an empty one is usage that names none. The
+-- rule by which src/ledger/import/usage.rs refuses figures that differ.
+CREATE OR REPLACE FUNCTION ledger.sources_that_count(sources text[], models jsonb[]) RETURNS text[] LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    vendors CONSTANT text[] := ARRAY['anthropic', 'openai'];
+    counted integer[] := '{}';
+BEGIN
+    FOR n IN 1 .. cardinality(sources) LOOP
+        IF NOT EXISTS (
+            SELECT FROM unnest(counted) AS m
+            WHERE NOT (sources[m] = ANY (vendors) AND sources[n] = ANY (vendors) AND sources[m] <> sources[n])
+              AND (models[m] ? '' OR models[n] ? '' OR models[m] ?| ARRAY(SELECT jsonb_array_elements_text(models[n])))
+        ) THEN
+            counted := counted || n;
+        END IF;
+    END LOOP;
+    RETURN ARRAY(SELECT sources[m] FROM unnest(counted) AS m);
+END $$;
+
+-- Usage with its model, as files have it, of the sources that count; `usage` sums it over models.
+CREATE VIEW ledger.usage_by_model AS
+SELECT s.at AS hour, s.workload_namespace, s.workload_name, nullif(m.model, '') AS model, s.unit, m.quantity, s.source
 FROM (
-    SELECT at, workload_namespace, workload_name, unit, sum(quantity) AS quantity, source, 0 AS rank, max(posted_at) AS posted_at
-    FROM ledger.usage_hour WHERE statement IS NOT NULL AND posted_at < (SELECT ledger.known_before())
-    GROUP BY at, workload_namespace, workload_name, unit, source HAVING sum(lines) > 0
+    SELECT by_source.*, count(*) OVER w AS speak, array_agg(source) OVER w AS sources, array_agg(to_jsonb(models)) OVER w AS models_of
+    FROM (
+        SELECT at, workload_namespace, workload_name, unit, source, array_agg(model) AS models, array_agg(quantity) AS quantities, max(posted_at) AS posted_at
+        FROM (
+            SELECT at, workload_namespace, workload_name, unit, source, coalesce(model, '') AS model, sum(quantity) AS quantity, max(posted_at) AS posted_at
+            FROM ledger.usage_hour WHERE statement IS NOT NULL AND posted_at < (SELECT ledger.known_before())
+            GROUP BY at, workload_namespace, workload_name, unit, source, coalesce(model, '') HAVING sum(lines) > 0
+        ) versions GROUP BY at, workload_namespace, workload_name, unit, source
+    ) by_source
+    WINDOW w AS (PARTITION BY at, workload_namespace, workload_name, unit ORDER BY posted_at DESC, source ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+) s CROSS JOIN LATERAL unnest(s.models, s.quantities) AS m(model, quantity)
+WHERE s.speak = 1 OR s.source = ANY (ledger.sources_that_count(s.sources, s.models_of));
+
+-- What files say; where no file speaks, what Prometheus said last.
+CREATE VIEW ledger.usage AS
+SELECT DISTINCT ON (workload_namespace, workload_name, unit, hour) hour, workload_namespace, workload_name, unit, quantity, source
+FROM (
+    SELECT hour, workload_namespace, workload_name, unit, sum(quantity) AS quantity, string_agg(DISTINCT source, ' and ') AS source, 0 AS rank,
+           'infinity'::timestamptz AS posted_at
+    FROM ledger.usage_by_model GROUP BY hour, workload_namespace, workload_name, unit
     UNION ALL
     SELECT at, workload_namespace, workload_name, unit, quantity, source, 1 - revision + 2147483646, posted_at FROM ledger.usage_hour
     WHERE statement IS NULL AND source <> 'file' AND posted_at < (SELECT ledger.known_before())
-) u ORDER BY workload_namespace, workload_name, unit, at, rank, posted_at DESC;
+) u ORDER BY workload_namespace, workload_name, unit, hour, rank, posted_at DESC;
 
 CREATE VIEW ledger.revenue AS
 SELECT ledger.utc_day(at) AS day, workload_namespace, workload_name, sum(revenue_usd) AS revenue_usd
@@ -87,14 +124,9 @@ $$;
 
 CREATE VIEW ledger.unit_cost_hourly AS SELECT * FROM ledger.unit_cost('-infinity', 'infinity');
 
--- Usage with its model, as files have it; `usage` sums it over models.
-CREATE VIEW ledger.usage_by_model AS
-SELECT at AS hour, workload_namespace, workload_name, model, unit, sum(quantity) AS quantity, source
-FROM ledger.usage_hour WHERE statement IS NOT NULL AND posted_at < (SELECT ledger.known_before())
-GROUP BY at, workload_namespace, workload_name, model, unit, source HAVING sum(lines) > 0;
-
 -- What AI cost, by month and endpoint (a workload; an empty one is costs that name none), and what for. What a bill gives back on a machine counts with
--- machines. Other costs are vendors' APIs unless their component says otherwise.
+-- machines. Other costs are vendors' APIs unless their component says otherwise. This and what follows is of days that are over: a running month's revenue and
+-- costs may have been entered for all of it.
 CREATE FUNCTION ledger.ai_cost_of(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (month date, workload_namespace text, workload_name text, machines_usd numeric, vendor_api_usd numeric, transfer_usd numeric,
                storage_usd numeric, other_usd numeric, cost_usd numeric)
@@ -106,7 +138,7 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
                  CASE WHEN line IN ('egress', 'transfer') THEN 'transfer' WHEN line = 'volume' THEN 'storage' WHEN line IN ('tax', 'fee') THEN 'other'
                       WHEN line <> 'overhead' THEN 'machines' WHEN coalesce(component, 'api') IN ('api', 'transfer', 'storage') THEN coalesce(component, 'api')
                       ELSE 'other' END AS part
-          FROM ledger.share_daily s WHERE day >= from_day AND day < to_day
+          FROM ledger.share_daily s WHERE day >= from_day AND day < to_day AND day < (SELECT ledger.open_day())
             AND ledger.is_wanted(labels, s.team, s.service, s.environment, s.cost_center, s.product_area, s.component, s.workload_namespace, s.workload_name)) s
     GROUP BY 1, 2, 3
 $$;
@@ -134,7 +166,7 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
                     THEN CASE s.line WHEN 'pod' THEN s.gpu_ms ELSE 0 END ELSE s.cost_usd END AS weight,
                ledger.is_wanted(labels, s.team, s.service, s.environment, s.cost_center, s.product_area, s.component, s.workload_namespace,
                                 s.workload_name) AS is_wanted
-        FROM ledger.share_daily s WHERE labels <> '{}' AND s.day >= from_day AND s.day < to_day AND s.workload_namespace <> ''
+        FROM ledger.share_daily s WHERE labels <> '{}' AND s.day >= from_day AND s.day < to_day AND s.day < (SELECT ledger.open_day()) AND s.workload_namespace <> ''
     ), worked AS (
         SELECT day, ns, name, sum(weight) AS worked, coalesce(sum(weight) FILTER (WHERE is_wanted), 0) AS wanted FROM weighed GROUP BY 1, 2, 3
     ), over_all AS (SELECT ns, name, sum(wanted) / nullif(sum(worked), 0) AS part FROM worked GROUP BY 1, 2)
@@ -143,16 +175,16 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     FROM ledger.revenue r
     LEFT JOIN worked w ON w.day = r.day AND w.ns = r.workload_namespace AND w.name = r.workload_name
     LEFT JOIN over_all a ON a.ns = r.workload_namespace AND a.name = r.workload_name
-    WHERE r.day >= from_day AND r.day < to_day AND (labels = '{}' OR coalesce(w.wanted::numeric / nullif(w.worked, 0), a.part, 0) > 0)
+    WHERE r.day >= from_day AND r.day < to_day AND r.day < (SELECT ledger.open_day()) AND (labels = '{}' OR coalesce(w.wanted::numeric / nullif(w.worked, 0), a.part, 0) > 0)
 $$;
 
 -- Hours of endpoints with what they cost and produced, by unit; tokens are those in and out where no total is known. Of a filter for labels the part of
--- an hour's units is its part of the hour's cost.
+-- an hour's units is its part of the hour's cost. The cost of an hour for which none is posted is empty.
 CREATE FUNCTION ledger.hourly_units(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (hour timestamptz, workload_namespace text, workload_name text, unit text, cost_usd numeric, quantity numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH bounds AS (
-        SELECT from_day::timestamp AT TIME ZONE 'UTC' AS first, to_day::timestamp AT TIME ZONE 'UTC' AS next
+        SELECT from_day::timestamp AT TIME ZONE 'UTC' AS first, least(to_day, ledger.open_day())::timestamp AT TIME ZONE 'UTC' AS next
     ), used AS MATERIALIZED (
         SELECT u.hour, u.workload_namespace, u.workload_name, u.unit, u.quantity FROM ledger.usage u, bounds b WHERE u.hour >= b.first AND u.hour < b.next
     ), all_units AS (
@@ -165,18 +197,19 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     ), cost AS MATERIALIZED (
         SELECT * FROM bounds b, LATERAL ledger.wanted_cost(b.first, b.next, labels) h
     )
-    SELECT u.hour, u.workload_namespace, u.workload_name, u.unit, c.cost_usd, u.quantity * c.part
-    FROM all_units u JOIN cost c USING (hour, workload_namespace, workload_name)
+    SELECT u.hour, u.workload_namespace, u.workload_name, u.unit, c.cost_usd, u.quantity * coalesce(c.part, 1)
+    FROM all_units u LEFT JOIN cost c USING (hour, workload_namespace, workload_name)
+    WHERE c.hour IS NOT NULL OR ledger.is_wanted(labels, NULL, NULL, NULL, NULL, NULL, NULL, u.workload_namespace, u.workload_name)
 $$;
 
 -- What an endpoint's requests and tokens cost, over the hours whose usage is known; its users and what it left of what it earned, over the months whose users
--- and revenue are known. Each says on which share of the cost it rests. What a vendor has no bill for yet, and what names no workload, is in none of it.
+-- and revenue are known. Each says on which share of the cost it rests, and which share of the requests and tokens fell in hours that cost something. What a vendor has no bill for yet, and what names no workload, is in none of it.
 CREATE FUNCTION ledger.unit_economics_of(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (workload_namespace text, workload_name text, machines_usd numeric, vendor_api_usd numeric, transfer_usd numeric, storage_usd numeric,
                other_usd numeric, cost_usd numeric, requests numeric, tokens_in numeric, tokens_out numeric, monthly_users numeric, usd_per_request numeric,
                usd_per_1000_tokens_in numeric, usd_per_1000_tokens_out numeric, usd_per_1000_tokens numeric, usd_per_user numeric,
                requests_coverage_percent numeric, tokens_coverage_percent numeric, users_coverage_percent numeric, revenue_usd numeric, margin_usd numeric,
-               cost_percent_of_revenue numeric, revenue_coverage_percent numeric)
+               cost_percent_of_revenue numeric, revenue_coverage_percent numeric, requests_costed_percent numeric, tokens_costed_percent numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH by_month AS MATERIALIZED (
         SELECT month, workload_namespace AS ns, workload_name AS name, machines_usd, vendor_api_usd, transfer_usd, storage_usd, other_usd, cost_usd
@@ -189,16 +222,17 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
         FROM by_month GROUP BY 1, 2
     ), units AS (
         SELECT workload_namespace AS ns, workload_name AS name,
-               sum(quantity) FILTER (WHERE unit = 'requests') AS requests, sum(cost_usd) FILTER (WHERE unit = 'requests') AS of_requests,
-               sum(quantity) FILTER (WHERE unit = 'tokens_in') AS tokens_in, sum(cost_usd) FILTER (WHERE unit = 'tokens_in') AS of_in,
-               sum(quantity) FILTER (WHERE unit = 'tokens_out') AS tokens_out, sum(cost_usd) FILTER (WHERE unit = 'tokens_out') AS of_out,
-               sum(quantity) FILTER (WHERE unit = 'tokens') AS tokens, sum(cost_usd) FILTER (WHERE unit = 'tokens') AS of_tokens
-        FROM ledger.hourly_units(from_day, to_day, labels) GROUP BY 1, 2
+               sum(quantity) FILTER (WHERE unit = 'requests' AND is_posted) AS requests, sum(cost_usd) FILTER (WHERE unit = 'requests') AS of_requests,
+               sum(quantity) FILTER (WHERE unit = 'tokens_in' AND is_posted) AS tokens_in, sum(cost_usd) FILTER (WHERE unit = 'tokens_in') AS of_in,
+               sum(quantity) FILTER (WHERE unit = 'tokens_out' AND is_posted) AS tokens_out, sum(cost_usd) FILTER (WHERE unit = 'tokens_out') AS of_out,
+               sum(quantity) FILTER (WHERE unit = 'tokens' AND is_posted) AS tokens, sum(cost_usd) FILTER (WHERE unit = 'tokens') AS of_tokens,
+               sum(quantity) FILTER (WHERE unit = 'requests') AS all_requests, sum(quantity) FILTER (WHERE unit = 'tokens') AS all_tokens
+        FROM (SELECT *, cost_usd IS NOT NULL AS is_posted FROM ledger.hourly_units(from_day, to_day, labels)) h GROUP BY 1, 2 HAVING bool_or(is_posted)
     ), counted AS (
-        -- A month of which days are missing has no cost per user and month.
+        -- A month of which days are missing, or that is not over, has no cost per user and month.
         SELECT workload_namespace AS ns, workload_name AS name, date_trunc('month', hour AT TIME ZONE 'UTC')::date AS month, sum(quantity) AS users
         FROM ledger.usage WHERE unit = 'monthly_users' AND hour >= from_day::timestamp AT TIME ZONE 'UTC' AND hour < to_day::timestamp AT TIME ZONE 'UTC'
-        GROUP BY 1, 2, 3 HAVING (date_trunc('month', min(hour) AT TIME ZONE 'UTC') + interval '1 month')::date <= to_day
+        GROUP BY 1, 2, 3 HAVING (date_trunc('month', min(hour) AT TIME ZONE 'UTC') + interval '1 month')::date <= least(to_day, ledger.open_day())
     ), people AS (
         -- Of a filter for labels the part of the users is its part of the month's cost.
         SELECT u.ns, u.name, sum(u.users * CASE WHEN labels = '{}' THEN 1 ELSE m.cost_usd / nullif(w.cost_usd, 0) END) AS users, sum(m.cost_usd) AS of_users
@@ -216,27 +250,25 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
            round(1000 * u.of_tokens / nullif(u.tokens, 0), 12), round(p.of_users / nullif(p.users, 0), 6),
            round(100 * u.of_requests / nullif(c.total, 0), 1), round(100 * least(u.of_in, u.of_out, u.of_tokens) / nullif(c.total, 0), 1),
            round(100 * p.of_users / nullif(c.total, 0), 1), e.revenue, e.revenue - coalesce(e.of_revenue, 0),
-           round(100 * e.of_revenue / nullif(e.revenue, 0), 1), round(100 * e.of_revenue / nullif(c.total, 0), 1)
+           round(100 * e.of_revenue / nullif(e.revenue, 0), 1), round(100 * e.of_revenue / nullif(c.total, 0), 1),
+           round(100 * u.requests / nullif(u.all_requests, 0), 1), round(100 * u.tokens / nullif(u.all_tokens, 0), 1)
     FROM cost c FULL JOIN units u USING (ns, name) FULL JOIN people p USING (ns, name) FULL JOIN earned e USING (ns, name)
 $$;
 
 -- Hours of endpoints by model: what each model cost and produced. An hour's cost goes to its models by their tokens, where no tokens are known by requests.
--- Of several sources that speak of an hour the one that `usage` shows counts.
 CREATE FUNCTION ledger.model_hours(from_day date, to_day date, labels jsonb DEFAULT '{}')
 RETURNS TABLE (hour timestamptz, workload_namespace text, workload_name text, model text, cost_usd numeric, requests numeric, tokens_in numeric,
                tokens_out numeric, tokens numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH bounds AS (
-        SELECT from_day::timestamp AT TIME ZONE 'UTC' AS first, to_day::timestamp AT TIME ZONE 'UTC' AS next
+        SELECT from_day::timestamp AT TIME ZONE 'UTC' AS first, least(to_day, ledger.open_day())::timestamp AT TIME ZONE 'UTC' AS next
     ), cost AS MATERIALIZED (
         SELECT h.hour, h.workload_namespace, h.workload_name, h.cost_usd AS cost, h.part FROM bounds b, LATERAL ledger.wanted_cost(b.first, b.next, labels) h
-    ), shown AS MATERIALIZED (
-        SELECT u.hour, u.workload_namespace, u.workload_name, u.unit, u.source FROM ledger.usage u, bounds b WHERE u.hour >= b.first AND u.hour < b.next
     ), used AS (
         SELECT u.hour, u.workload_namespace, u.workload_name, u.model, sum(u.quantity) FILTER (WHERE u.unit = 'requests') AS requests,
                sum(u.quantity) FILTER (WHERE u.unit = 'tokens_in') AS tokens_in, sum(u.quantity) FILTER (WHERE u.unit = 'tokens_out') AS tokens_out,
                coalesce(sum(u.quantity) FILTER (WHERE u.unit = 'tokens'), sum(u.quantity) FILTER (WHERE u.unit IN ('tokens_in', 'tokens_out'))) AS tokens
-        FROM ledger.usage_by_model u JOIN shown USING (hour, workload_namespace, workload_name, unit, source), bounds b
+        FROM ledger.usage_by_model u, bounds b
         WHERE u.hour >= b.first AND u.hour < b.next AND u.unit NOT IN ('users', 'monthly_users') GROUP BY 1, 2, 3, 4
     )
     SELECT u.hour, u.workload_namespace, u.workload_name, coalesce(u.model, '(no model named)'),
@@ -290,7 +322,7 @@ CREATE FUNCTION ledger.unit_cost_percentiles_of(from_day date, to_day date, labe
 RETURNS TABLE (unit text, units numeric, endpoint_hours bigint, mean numeric, p50 numeric, p95 numeric, p99 numeric, coverage_percent numeric)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH known AS MATERIALIZED (
-        SELECT * FROM ledger.hourly_units(from_day, to_day, labels) WHERE unit <> 'monthly_users'
+        SELECT * FROM ledger.hourly_units(from_day, to_day, labels) WHERE unit <> 'monthly_users' AND cost_usd IS NOT NULL
     ), rated AS (
         SELECT unit, cost_usd / quantity AS rate, sum(quantity) OVER (PARTITION BY unit ORDER BY cost_usd / quantity, hour, workload_namespace,
                workload_name) AS upto, sum(quantity) OVER (PARTITION BY unit) AS total

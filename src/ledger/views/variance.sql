@@ -13,7 +13,7 @@ CREATE OR REPLACE FUNCTION ledger.whole_month(unit text, units numeric, known nu
 -- A month that still runs is compared by its full days, with the same days of the other.
 CREATE VIEW ledger.variance_month AS
 WITH today AS (
-    SELECT ledger.utc_day(now()) AS day, date_trunc('month', ledger.utc_day(now()))::date AS month
+    SELECT ledger.open_day() AS day, date_trunc('month', ledger.open_day())::date AS month
 ), costs AS (
     SELECT date_trunc('month', day)::date AS month, extract(day FROM day) < extract(day FROM (SELECT day FROM today)) AS early, coalesce(workload_namespace, '') AS namespace, coalesce(workload_name, '') AS name, line,
            coalesce(region, '') || ' ' || coalesce(instance_type, '') AS machine, capacity_type,

@@ -1,0 +1,180 @@
+//! Bills that would move the books although nothing happened: cut ones, late lines, older versions, other rates, feeds of others.
+
+use std::path::PathBuf;
+
+use lowtide::core::units::time::{Millis, Timestamp};
+use lowtide::ledger::connect;
+use lowtide::ledger::import::{Check, Format, Options, Rates, import};
+use sqlx::PgConnection;
+
+use crate::facts::{Bench, DAY, bench};
+use crate::imports::{FEED_HEADER, Folder, LATER, accepted, changed, taken};
+use crate::statements::{HEADER, cost, line, machine_of, of_line};
+
+/// Whole hours of `i-a` at `price`, on `invoice`.
+fn hours(range: std::ops::Range<i64>, price: &str, invoice: &str) -> String {
+    let of_hour = |n: i64| line(&format!("a{n}"), "Usage", "i-a", "SpotUsage:g6.xlarge", n, "1", price, "");
+    range.map(|n| of_hour(n).replacen(",,", &format!(",{invoice},"), 1)).collect()
+}
+
+fn bill(folder: &Folder, name: &str, lines: &str) -> Vec<PathBuf> {
+    vec![folder.file(&format!("{name}/cur.csv"), &format!("{HEADER}{lines}"))]
+}
+
+/// A report that an export cut, with the hours of a machine that it still has: the others would cost nothing once the month is invoiced.
+#[tokio::test]
+async fn a_first_or_final_bill_that_was_cut_is_refused() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine_of(&ledger, "a", DAY, 100).await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("bills-cut");
+    let fault = taken(&mut connection, Format::Cur, &bill(&folder, "cut", &hours(0..40, "1.00", "INV"))).await.unwrap_err();
+    assert!(
+        fault.contains("the use of our machines costs $100.00 in 2026-07 by the books, and $40.00 by this bill, which is final")
+            && fault.contains("--accept amount-changed"),
+        "{fault}"
+    );
+    let fault = taken(&mut connection, Format::Cur, &bill(&folder, "prices", &hours(0..40, "2.50", ""))).await.unwrap_err();
+    assert!(fault.contains("costs $40.00 in 2026-07 by the books, and $100.00 by this bill, for the same days"), "{fault}");
+    // A bill of the month so far speaks of the hours that it has.
+    taken(&mut connection, Format::Cur, &bill(&folder, "mid", &hours(0..40, "1.00", ""))).await.unwrap();
+    assert_eq!(cost(&mut connection).await, "100.00");
+    let fault = taken(&mut connection, Format::Cur, &bill(&folder, "final", &hours(0..45, "1.00", "INV"))).await.unwrap_err();
+    assert!(fault.contains("$45.00 by this bill, which is final"), "{fault}");
+    taken(&mut connection, Format::Cur, &bill(&folder, "whole", &hours(0..100, "1.00", "INV"))).await.unwrap();
+    assert_eq!(cost(&mut connection).await, "100.00");
+    // Use that stays as it is, with a discount that takes nearly all of it off.
+    let discount = line("d", "EdpDiscount", "i-a", "SpotUsage:g6.xlarge", 0, "0", "-90", "").replacen(",,", ",INV,", 1);
+    let free = bill(&folder, "free", &format!("{}{discount}", hours(0..100, "1.00", "INV")));
+    let fault = taken(&mut connection, Format::Cur, &free).await.unwrap_err();
+    assert!(fault.contains("our machines cost $100.00 in 2026-07, according to this one $10.00 for the same days"), "{fault}");
+    assert_eq!(cost(&mut connection).await, "100.00");
+    accepted(&mut connection, Format::Cur, &free, Check::AmountChanged).await;
+    assert_eq!(cost(&mut connection).await, "10.00");
+}
+
+/// July's final bill has a line for an hour of June: June's other hours are not free.
+#[tokio::test]
+async fn a_late_line_closes_no_month_of_its_machine() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    let june = Timestamp::from_date(2026, 6, 20);
+    machine_of(&ledger, "late", june, 10).await;
+    machine_of(&ledger, "a", DAY, 5).await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("bills-late");
+    let of_june = |id: &str, n: i64, price: &str| {
+        let hour = june.since(DAY).0 / Millis::from_hours(1).0 + n;
+        line(id, "Usage", "i-late", "SpotUsage:g6.xlarge", hour, "1", price, "").replacen(",,", ",INV,", 1)
+    };
+    let july = bill(&folder, "july", &format!("{}{}", hours(0..5, "1.00", "INV"), of_june("j", 3, "1.50")));
+    taken(&mut connection, Format::Cur, &july).await.unwrap();
+    assert_eq!(cost(&mut connection).await, "15.50");
+    // June's own invoice closes it: what it lacks was not charged, and the late line stays.
+    let lines: String = [0, 1, 2, 4, 5, 6, 7, 8].map(|n| of_june(&format!("k{n}"), n, "1.00")).concat().replace("2026-07-01", "2026-06-01");
+    taken(&mut connection, Format::Cur, &bill(&folder, "june", &lines)).await.unwrap();
+    assert_eq!(cost(&mut connection).await, "14.50");
+}
+
+/// The same file with the rates corrected, and the same file once a machine of it is known.
+#[tokio::test]
+async fn the_same_bill_says_what_is_known_when_it_is_taken() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine_of(&ledger, "a", DAY, 10).await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("bills-rates");
+    let volume = line("v", "Usage", "vol-1", "EBS:VolumeUsage.gp3", 0, "1", "7", "");
+    let tag = "\"{\"\"user_lowtide_claim_uid\"\": \"\"uid-later\"\"}\"";
+    let text = format!("{},resource_tags\n{}", HEADER.trim_end(), hours(0..10, "1.00", "").replace(",\n", ",,\n"));
+    let text = format!("{text}{},{tag}\n", volume.trim_end()).replace(",USD,", ",EUR,");
+    let file = vec![folder.file("euros/cur.csv", &text)];
+    let mut take = async |rate: &str| {
+        let rates = Rates::read(&folder.file("rates.csv", &format!("day,currency,usd_per_unit\n2026-07-01,EUR,{rate}\n"))).unwrap();
+        let options = Options { rates, complete: true, ..Options::default() };
+        import(&mut connection, Format::Cur, &file, options, LATER).await.unwrap()
+    };
+    take("1.10").await;
+    assert!(changed(&take("1.10").await).is_none());
+    assert_eq!(changed(&take("1.25").await), Some((0, 11, 0)));
+    machine_of(&ledger, "later", DAY, 1).await;
+    take("1.25").await;
+    let mut connection = connect(&url).await.unwrap();
+    assert_eq!((cost(&mut connection).await, of_line(&mut connection, "volume").await), ("22.25".to_owned(), "8.75".to_owned()));
+}
+
+/// Versions whose names say nothing of their time: an invoice is not replaced by what has none, and of two nobody guesses the newer.
+#[tokio::test]
+async fn of_versions_without_a_time_the_newest_is_the_one_that_the_report_names() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine_of(&ledger, "a", DAY, 10).await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("bills-assemblies");
+    let manifest = |name: &str, id: &str| {
+        folder.file(name, &format!(r#"{{"assemblyId": "{id}", "reportKeys": ["p/20260701-20260801/{id}/r-00001.csv"]}}"#));
+    };
+    let version = |id: &str, text: &str| {
+        folder.file(&format!("20260701-20260801/{id}/r-00001.csv"), &format!("{HEADER}{text}"));
+        manifest(&format!("20260701-20260801/{id}/r-Manifest.json"), id);
+        folder.0.join(format!("20260701-20260801/{id}"))
+    };
+    // The final one was copied first.
+    let last = version("7f2", &hours(0..10, "1.20", "INV"));
+    let older = version("9c4", &hours(0..10, "1.10", ""));
+    let both = vec![last.clone(), older.clone()];
+    let fault = taken(&mut connection, Format::Cur, &both).await.unwrap_err();
+    assert!(fault.contains("are versions of 2026-07, and nothing says which is the newest") && fault.contains("older-version"), "{fault}");
+    manifest("20260701-20260801/r-Manifest.json", "7f2");
+    taken(&mut connection, Format::Cur, &both).await.unwrap();
+    assert_eq!(cost(&mut connection).await, "12.00");
+    let fault = taken(&mut connection, Format::Cur, &[older]).await.unwrap_err();
+    assert!(fault.contains("version 1 of 2026-07, which holds, is on an invoice, and this version is not: it is older"), "{fault}");
+    assert_eq!(cost(&mut connection).await, "12.00");
+}
+
+/// A feed without a machine of ours, with a charge that no machine has, or with a column that no feed has.
+#[tokio::test]
+async fn a_feed_of_somebody_else_is_refused() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine_of(&ledger, "a", DAY, 10).await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("bills-feed");
+    let row = |instance: &str, charge: &str| {
+        format!("2026-07-20 00:00:00 UTC\tSpotUsage:g6.xlarge\tRunInstances\t{instance}\tsir\t9 USD\t1.0 USD\t{charge} USD\t1\n")
+    };
+    let feed = |name: &str, text: String| vec![folder.file(&format!("123456789012.2026-07-20-0{name}.001.x"), &text)];
+    for (file, said) in [
+        (feed("1", format!("{FEED_HEADER}{}", row("i-theirs", "1.0"))), "names none of the 1 spot machines of ours that ran in its time"),
+        (feed("2", format!("{FEED_HEADER}{}", row("i-a", "99000000"))), "expected at most $10,000,000 for an hour"),
+        (feed("3", format!("{}{}", FEED_HEADER.replace("Charge", "Charge Tax"), row("i-a", "1.0"))), "unknown columns: tax"),
+    ] {
+        let fault = taken(&mut connection, Format::Feed, &file).await.unwrap_err();
+        assert!(fault.contains(said) && fault.contains("--accept "), "{fault}");
+    }
+    taken(&mut connection, Format::Feed, &feed("4", format!("{FEED_HEADER}{}", row("i-a", "1.0")))).await.unwrap();
+    feed_only(&mut connection).await;
+}
+
+async fn feed_only(connection: &mut PgConnection) {
+    let fed = "SELECT sum(feed_usd)::numeric(10,2)::text FROM ledger.posting";
+    assert_eq!(sqlx::query_scalar::<_, String>(fed).fetch_one(connection).await.unwrap(), "1.00");
+}
+
+/// Columns that no report has, and a report that does not say its currency.
+#[tokio::test]
+async fn a_column_of_amounts_by_another_name_is_refused() {
+    let Bench { url, ledger, server: _server } = bench().await;
+    machine_of(&ledger, "a", DAY, 10).await;
+    let mut connection = connect(&url).await.unwrap();
+    let folder = Folder::new("bills-columns");
+    let text = format!("{HEADER}{}", hours(0..10, "1.00", ""));
+    for (text, said) in [
+        (
+            text.replace("savings_plan_savings_plan_effective_cost", "line_item_net_unblended_costs"),
+            "a Cost and Usage Report has no columns line_item_net_unblended_costs",
+        ),
+        (text.replace("line_item_currency_code", "line_item_tax_type"), "missing: line_item_currency_code"),
+        (text.replace(",USD,", ",,"), "column line_item_currency_code holds \"nothing\"; expected a currency, as in USD"),
+    ] {
+        let fault = taken(&mut connection, Format::Cur, &[folder.file("bad/cur.csv", &text)]).await.unwrap_err();
+        assert!(fault.contains(said), "{fault}");
+    }
+}
