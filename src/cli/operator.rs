@@ -76,6 +76,12 @@ pub struct OperatorArgs {
     /// Prometheus, for usage of workloads that have the annotation lowtide.dev/usage-query; empty: usage is imported or unknown.
     #[arg(long, env = "LOWTIDE_PROMETHEUS_URL", default_value = "")]
     pub prometheus_url: String,
+    /// Ask that Prometheus every hour how hard the GPUs of pods worked, as NVIDIA's DCGM exporter says.
+    #[arg(long, env = "LOWTIDE_GPU_USE", default_value_t = true, action = clap::ArgAction::Set)]
+    pub gpu_use: bool,
+    /// Which of the exporter's series are this cluster's where one Prometheus has several, e.g. cluster="prod"; empty: all.
+    #[arg(long, env = "LOWTIDE_GPU_USE_SELECTOR", default_value = "")]
+    pub gpu_use_selector: String,
     /// A Cost and Usage Report to fetch new versions of, e.g. s3://company-billing/exports/lowtide/; empty: it is imported by hand.
     #[arg(long, env = "LOWTIDE_FETCH_CUR", default_value = "")]
     pub fetch_cur: String,
@@ -329,6 +335,7 @@ fn keep_ledger<C: Cloud>(
         every: Duration::from_secs(args.post_seconds),
         prometheus: (!args.prometheus_url.is_empty()).then(|| Prometheus::new(&args.prometheus_url)),
         queries: Arc::new(move || usage_queries(&queried.cluster.view().unwrap_or_default())),
+        gpu_use: args.gpu_use.then(|| args.gpu_use_selector.clone()),
         clock: Arc::new(WallClock),
         after_round: Arc::new(move |figures| {
             let mut state = shown.state();

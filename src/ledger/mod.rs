@@ -9,6 +9,7 @@ mod derivation;
 pub mod explain;
 pub mod fetch;
 pub mod focus;
+pub mod gpu_use;
 pub mod import;
 pub mod migrate;
 pub mod plans;
