@@ -22,7 +22,7 @@ use crate::kube::{ClusterSettings, LiveCluster, connect, crd_check, read_uid};
 use crate::ledger::fetch::{self, Hourly, Location, What};
 use crate::ledger::prometheus::Prometheus;
 use crate::ledger::upkeep::{self, Upkeep};
-use crate::ledger::{PgLedger, usage_queries};
+use crate::ledger::{PgLedger, nodes_of_claims, usage_queries};
 use crate::ports::{Clock, Cloud, Cluster};
 
 /// Runs the operator. It starts even if Postgres or EC2 does not answer; both are retried until they do.
@@ -329,13 +329,14 @@ fn keep_ledger<C: Cloud>(
     if args.post_seconds == 0 {
         return tokio::spawn(std::future::pending());
     }
-    let (queried, shown) = (Arc::clone(engine), Arc::clone(engine));
+    let (queried, listed, shown) = (Arc::clone(engine), Arc::clone(engine), Arc::clone(engine));
     let upkeep = Upkeep {
         url: args.database_url.clone(),
         every: Duration::from_secs(args.post_seconds),
         prometheus: (!args.prometheus_url.is_empty()).then(|| Prometheus::new(&args.prometheus_url)),
         queries: Arc::new(move || usage_queries(&queried.cluster.view().unwrap_or_default())),
         gpu_use: args.gpu_use.then(|| args.gpu_use_selector.clone()),
+        nodes: Arc::new(move || nodes_of_claims(&listed.cluster.view().unwrap_or_default())),
         clock: Arc::new(WallClock),
         after_round: Arc::new(move |figures| {
             let mut state = shown.state();

@@ -45,3 +45,9 @@ pub fn usage_queries(view: &ClusterView) -> BTreeMap<ObjectRef, UsageQuery> {
     });
     said.collect()
 }
+
+/// Which node each machine is, by uid of its claim.
+pub fn nodes_of_claims(view: &ClusterView) -> BTreeMap<String, String> {
+    let of = |claim: &crate::core::fleet::Claim| Some((claim.books().as_str().to_owned(), claim.status.node.as_ref()?.as_str().to_owned()));
+    view.claims.values().filter_map(of).collect()
+}

@@ -46,6 +46,8 @@ pub struct Upkeep {
     pub queries: Arc<dyn Fn() -> BTreeMap<ObjectRef, UsageQuery> + Send + Sync>,
     /// Which series of NVIDIA's DCGM exporter are this cluster's, as in `cluster="prod"`, empty for all; none: the use of GPUs is not asked for.
     pub gpu_use: Option<String>,
+    /// Which node each machine is now, by uid of its claim: for exporters that name no pods.
+    pub nodes: Arc<dyn Fn() -> BTreeMap<String, String> + Send + Sync>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Called after each round.
@@ -89,6 +91,8 @@ pub async fn keep(upkeep: Upkeep, leading: watch::Receiver<bool>) {
 struct Asked {
     usage: Option<i64>,
     gpu_use: Option<Timestamp>,
+    /// Machines' nodes, and when each was last seen: what ended within the hours that are asked for is still known.
+    nodes: BTreeMap<String, (String, Timestamp)>,
 }
 
 async fn round(upkeep: &Upkeep, figures: &mut UpkeepFigures, asked: &mut Asked) -> Result<(), LedgerFault> {
@@ -109,8 +113,10 @@ async fn round(upkeep: &Upkeep, figures: &mut UpkeepFigures, asked: &mut Asked) 
     }
     // Later than usage: what is read just after the end of an hour belongs to it.
     let over = gpu_use::last_hour(now);
+    asked.nodes.extend((upkeep.nodes)().into_iter().map(|(claim, node)| (claim, (node, now))));
     if asked.gpu_use != Some(over) {
-        collect_gpu_use(upkeep, &mut connection, now).await?;
+        asked.nodes.retain(|_, (_, seen)| now.since(*seen) < Millis::from_hours(i64::from(USAGE_HOURS) + 2));
+        collect_gpu_use(upkeep, &mut connection, &asked.nodes, now).await?;
         asked.gpu_use = Some(over);
     }
     if figures.sealed_at.is_none_or(|at| now.since(at) >= SEAL_EVERY) && may_seal(&mut connection).await? {
@@ -145,9 +151,15 @@ async fn collect_usage(upkeep: &Upkeep, connection: &mut PgConnection, now: Time
     Ok(())
 }
 
-async fn collect_gpu_use(upkeep: &Upkeep, connection: &mut PgConnection, now: Timestamp) -> Result<(), LedgerFault> {
+async fn collect_gpu_use(
+    upkeep: &Upkeep,
+    connection: &mut PgConnection,
+    nodes: &BTreeMap<String, (String, Timestamp)>,
+    now: Timestamp,
+) -> Result<(), LedgerFault> {
     let (Some(prometheus), Some(selector)) = (&upkeep.prometheus, &upkeep.gpu_use) else { return Ok(()) };
-    match gpu_use::collect(connection, prometheus, selector, now, USAGE_HOURS).await {
+    let nodes = nodes.iter().map(|(claim, (node, _))| (claim.clone(), node.clone())).collect();
+    match gpu_use::collect(connection, (prometheus, selector), &nodes, now, USAGE_HOURS).await {
         Ok(collected) => debug!(hours = collected.held, known = collected.known, new = collected.taken.new, "collected the use of GPUs"),
         Err(GpuUseFault::Ledger(fault)) => return Err(fault),
         Err(GpuUseFault::Prometheus(fault)) => warn!("the use of GPUs is not known: {fault}"),

@@ -1,6 +1,7 @@
 //! How hard GPUs worked, in dollars: asked of a real Prometheus, split over drawn histories, and two spans of time compared.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lowtide::core::accounting::gpu_use::{GpuUse, split};
@@ -8,16 +9,19 @@ use lowtide::core::fleet::EndedBy;
 use lowtide::core::market::CapacityType;
 use lowtide::core::units::ids::ObjectRef;
 use lowtide::core::units::money::MicroUsd;
-use lowtide::core::units::time::Millis;
+use lowtide::core::units::time::{Millis, Timestamp};
 use lowtide::core::workload::need::UsageUnit;
-use lowtide::ledger::gpu_use::{Collected, ENGINE_ACTIVE, UTILISATION, collect};
+use lowtide::lab::postgres::PrivatePostgres;
+use lowtide::ledger::gpu_use::{ENGINE_ACTIVE, UTILISATION, collect};
 use lowtide::ledger::import::{UsageHour, store_usage};
 use lowtide::ledger::poster::post;
 use lowtide::ledger::prometheus::Prometheus;
 use lowtide::ledger::report::{self, By, Days, Report, Window};
+use lowtide::ledger::upkeep::{Upkeep, keep};
 use lowtide::ledger::{connect, seal, verify};
-use lowtide::ports::Ledger;
+use lowtide::ports::{Clock, Ledger};
 use sqlx::{PgConnection, Row};
+use tokio::sync::watch;
 
 use crate::facts::{Bench, DAY, Dice, Machine, as_role, bench, stay};
 use crate::imports::LATER;
@@ -64,6 +68,11 @@ fn exported() -> String {
             at(n * 30)
         ));
     }
+    // An exporter that names no pods: the labels of a pod are its own.
+    let node = "cluster=\"prod\",UUID=\"GPU-3\",gpu=\"0\",Hostname=\"ip-10-0-0-7.ec2.internal\",namespace=\"gpu-operator\",pod=\"dcgm-exporter-y\"";
+    for n in 0..=120 {
+        text.push_str(&format!("DCGM_FI_PROF_GR_ENGINE_ACTIVE{{{node}}} 0.5 {}\n", at(n * 30)));
+    }
     text.push_str("# TYPE DCGM_FI_DEV_GPU_UTIL gauge\n");
     let train = "cluster=\"prod\",UUID=\"GPU-2\",gpu=\"1\",Hostname=\"n\",namespace=\"gpu-operator\",pod=\"dcgm-exporter-x\",exported_namespace=\"ml\",exported_pod=\"train-0\"";
     for n in 0..=90 {
@@ -76,39 +85,80 @@ fn exported() -> String {
     text
 }
 
-/// Asks as the operator does; a Prometheus that has just begun answers 503 while it loads its blocks.
-async fn collected(connection: &mut PgConnection, prometheus: &Prometheus) -> Collected {
-    let begun = Instant::now();
-    loop {
-        match collect(connection, prometheus, "cluster=\"prod\"", DAY + Millis::from_mins(4 * 60 + 6), 6).await {
-            Ok(collected) => return collected,
-            Err(fault) => assert!(begun.elapsed() < Duration::from_secs(20), "{fault}"),
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+/// A machine of one GPU at $1 an hour, for an hour.
+fn alone() -> Machine {
+    let mut machine = Machine::new("solo", CapacityType::Spot, 1_000_000, None, Millis::from_hours(1), EndedBy::Lowtide);
+    machine.stays.push(stay("batch-0", "batch", &machine, Millis::ZERO, None));
+    machine
+}
+
+struct At(Timestamp);
+
+impl Clock for At {
+    fn now(&self) -> Timestamp {
+        self.0
     }
+}
+
+/// What the operator does every hour, with its rights: until it has asked.
+async fn operator_asks(server: &PrivatePostgres, url: &str) {
+    server.psql("postgres", "CREATE ROLE operator LOGIN PASSWORD 'operator'; GRANT lowtide_writer TO operator").unwrap();
+    let (asked, done) = watch::channel(false);
+    let upkeep = Upkeep {
+        url: server.url_as("operator", "operator", "postgres"),
+        every: Duration::from_millis(50),
+        prometheus: Some(Prometheus::new(url)),
+        queries: Arc::new(BTreeMap::new),
+        gpu_use: Some("cluster=\"prod\"".into()),
+        nodes: Arc::new(nodes),
+        clock: Arc::new(At(NOW)),
+        after_round: Arc::new(move |_| {
+            asked.send_replace(true);
+        }),
+    };
+    let (_leads, leading) = watch::channel(true);
+    let kept = tokio::spawn(keep(upkeep, leading));
+    tokio::time::timeout(Duration::from_secs(60), done.clone().wait_for(|asked| *asked)).await.unwrap().unwrap();
+    kept.abort();
+}
+
+/// When everything is over and read.
+const NOW: Timestamp = Timestamp(DAY.0 + (4 * 60 + 6) * 60_000);
+
+fn nodes() -> BTreeMap<String, String> {
+    BTreeMap::from([("uid-solo".to_owned(), "ip-10-0-0-7.ec2.internal".to_owned())])
 }
 
 #[tokio::test]
 async fn a_real_prometheus_says_how_hard_gpus_worked_and_a_gap_stays_unmeasured() {
     let Some((_prometheus, url)) = prometheus_of("dcgm", &exported()) else { return };
     let Bench { url: database, ledger, server } = bench().await;
-    ledger.write(&two_pods().records()).await.unwrap();
+    ledger.write(&[two_pods().records(), alone().records()].concat()).await.unwrap();
     let mut connection = connect(&database).await.unwrap();
     post(&mut connection, LATER).await.unwrap();
-    // With the operator's rights.
-    let mut writer = as_role(&database, "lowtide_writer").await;
     let prometheus = Prometheus::new(&url);
-    let first = collected(&mut writer, &prometheus).await;
-    assert_eq!((first.held, first.known, first.taken.new), (5, 4, 4), "{first:?}");
-    let again = collected(&mut writer, &prometheus).await;
-    assert_eq!((again.taken.new, again.taken.changed, again.taken.same), (0, 0, 4), "the same answer is no new version");
+    let begun = Instant::now();
+    // It answers 503 while it loads its blocks.
+    while let Err(fault) = prometheus.ask("vector(1)", NOW).await {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{fault}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    operator_asks(&server, &url).await;
+    // The operator asks for three hours; the first one is asked for by hand.
+    let asked = "SELECT count(*), min(ledger.ms(at) / 3600000 % 24) FROM ledger.gpu_use_hour";
+    assert_eq!(server.psql("postgres", asked).unwrap().trim(), "2|1");
+    let prod = "cluster=\"prod\"";
+    let first = collect(&mut connection, (&prometheus, prod), &nodes(), NOW, 6).await.unwrap();
+    assert_eq!((first.held, first.known, first.taken.new, first.taken.same), (6, 5, 3, 2), "{first:?}");
+    let again = collect(&mut connection, (&prometheus, prod), &BTreeMap::new(), NOW, 6).await.unwrap();
+    assert_eq!((again.known, again.taken.new, again.taken.changed, again.taken.same), (4, 0, 0, 4), "the same answer is no new version");
 
     let stored = "SELECT string_agg(concat_ws(' ', pod_uid, ledger.ms(at) / 3600000 % 24, allocated_gpu_ms / 1000, active_gpu_ms / 1000, sampled_gpu_ms / 1000,
                          coalesce(most_memory_mib::text, '-'), metric, shared), E'\\n' ORDER BY pod_uid, at) FROM ledger.gpu_use_hour";
     assert_eq!(
         server.psql("postgres", stored).unwrap().trim(),
         format!(
-            "chat-0 0 3600 1260 3600 70119 {ENGINE_ACTIVE} f\nchat-0 1 3600 1404 1800 70180 {ENGINE_ACTIVE} f\n\
+            "batch-0 0 3600 1800 3600 - {ENGINE_ACTIVE} f\nchat-0 0 3600 1260 3600 70119 {ENGINE_ACTIVE} f\nchat-0 1 3600 1404 1800 70180 {ENGINE_ACTIVE} f\n\
              train-0 0 3600 3240 3600 - {UTILISATION} f\ntrain-0 1 1800 1620 1800 - {UTILISATION} f"
         )
     );
@@ -121,13 +171,14 @@ async fn a_real_prometheus_says_how_hard_gpus_worked_and_a_gap_stays_unmeasured(
         rows(&split, &columns),
         [
             format!("search 49.3 50.0 3.000000 0.740000 0.760000 1.500000 70180 {ENGINE_ACTIVE}"),
+            format!("batch 50.0 100.0 1.000000 0.500000 0.500000 0.000000 - {ENGINE_ACTIVE}"),
             format!("vision 90.0 100.0 1.500000 1.350000 0.150000 0.000000 - {UTILISATION}"),
-            format!("total 69.7 66.7 4.500000 2.090000 0.910000 1.500000 70180 {UTILISATION} {ENGINE_ACTIVE}"),
+            format!("total 64.8 72.7 5.500000 2.590000 1.410000 1.500000 70180 {UTILISATION} {ENGINE_ACTIVE}"),
         ]
     );
     assert_eq!(
         split.sentence,
-        "Useful pod time cost $4.50: $2.09 while its GPUs were active, $0.91 while they were held and idle, $1.50 unmeasured. GPUs were active in 69.7 % of the measured time."
+        "Useful pod time cost $5.50: $2.59 while its GPUs were active, $1.41 while they were held and idle, $1.50 unmeasured. GPUs were active in 64.8 % of the measured time."
     );
     let hours =
         report::gpu_use(&mut reader, &july(), vec![By::Workload, By::InstanceType], &["team=vision".parse().unwrap()]).await.unwrap();

@@ -136,7 +136,7 @@ async fn collect_gpu_use(args: &CollectUsageArgs) -> Answer {
     let mut connection = connect(&args.database.database_url).await?;
     let prometheus = Prometheus::new(&args.prometheus_url);
     let gpu_use::Collected { held, known, taken } =
-        gpu_use::collect(&mut connection, &prometheus, &args.selector, now(), args.hours).await?;
+        gpu_use::collect(&mut connection, (&prometheus, &args.selector), &BTreeMap::new(), now(), args.hours).await?;
     let silent = if known < held { " What Prometheus has no readings of stays unmeasured." } else { "" };
     Ok(format!("Pods held GPUs in {held} hours of pods; of {known} something is known: {taken}.{silent}"))
 }

@@ -22,7 +22,7 @@ use super::turns::{self, Turn};
 use crate::core::accounting::gpu_use::{Device, GpuUse, LONGEST_GAP, measured};
 use crate::core::units::ids::{ObjectRef, derive_uuid};
 use crate::core::units::time::{Millis, Timestamp};
-use readings::{OfGpu, Readings};
+use readings::{Exporter, OfGpu, Readings};
 use stays::Stay;
 
 const GPU_USE_HOUR: Table = Table {
@@ -85,17 +85,19 @@ pub fn last_hour(now: Timestamp) -> Timestamp {
     Timestamp(settled.0 - settled.0.rem_euclid(HOUR.0))
 }
 
-/// Asks for the last `hours` hours before `now` and keeps what is said. `selector` narrows the exporter's series, as in `cluster="prod"`; empty: all.
+/// Asks for the last `hours` hours before `now` and keeps what is said. `selector` narrows the exporter's series, as in `cluster="prod"`; empty: all. Where the
+/// exporter names no pods, the pod that has all GPUs of a machine is measured by the node's, if `nodes` has the node of its machine (by uid of the claim).
 ///
 /// # Errors
 /// [`GpuUseFault`]; what was kept until then stays.
 pub async fn collect(
     connection: &mut PgConnection,
-    prometheus: &Prometheus,
-    selector: &str,
+    (prometheus, selector): (&Prometheus, &str),
+    nodes: &BTreeMap<String, String>,
     now: Timestamp,
     hours: u32,
 ) -> Result<Collected, GpuUseFault> {
+    let exporter = Exporter { prometheus, selector };
     let until = last_hour(now);
     let mut from = until - Millis::from_hours(i64::from(hours));
     let mut collected = Collected::default();
@@ -104,8 +106,12 @@ pub async fn collect(
         let stays = stays::between(connection, from, to).await?;
         for portion in portions(&stays) {
             let pods: BTreeSet<ObjectRef> = portion.iter().map(|stay| stay.pod.clone()).collect();
-            let readings = readings::ask(prometheus, selector, &pods, (from, to)).await?;
-            let (held, known) = hours_of(portion, &readings, (from, to));
+            let of_pods = exporter.of_pods(&pods, (from, to)).await?;
+            let unnamed =
+                |stay: &&Stay| stay.alone && !of_pods.engine.contains_key(&stay.pod) && !of_pods.utilisation.contains_key(&stay.pod);
+            let alone: BTreeSet<String> = portion.iter().filter(unnamed).filter_map(|stay| nodes.get(&stay.claim_uid).cloned()).collect();
+            let of_nodes = if alone.is_empty() { Readings::default() } else { exporter.of_nodes(&alone, (from, to)).await? };
+            let (held, known) = hours_of(portion, (&of_pods, &of_nodes, nodes), (from, to));
             let taken = keep(connection, &known, (from, to)).await?;
             collected.held += held;
             collected.known += known.len();
@@ -132,16 +138,29 @@ fn portions(stays: &[Stay]) -> Vec<&[Stay]> {
     portions
 }
 
+/// By pod, by node, and which node a claim's machine is.
+type Read<'a> = (&'a Readings<ObjectRef>, &'a Readings<String>, &'a BTreeMap<String, String>);
+
+/// What is read of a stay's GPUs: engine, utilisation and memory.
+fn of_stay(stay: &Stay, (pods, nodes, node_of): Read<'_>) -> [Vec<OfGpu>; 3] {
+    let is_its = |gpu: &&OfGpu| gpu.pod_uid.as_ref().is_none_or(|uid| *uid == stay.pod_uid);
+    let of = |gpus: Option<&Vec<OfGpu>>| -> Vec<OfGpu> { gpus.into_iter().flatten().filter(is_its).cloned().collect() };
+    let own = [&pods.engine, &pods.utilisation, &pods.memory].map(|metric| of(metric.get(&stay.pod)));
+    match node_of.get(&stay.claim_uid) {
+        Some(node) if stay.alone && own.iter().take(2).all(Vec::is_empty) => {
+            [&nodes.engine, &nodes.utilisation, &nodes.memory].map(|metric| of(metric.get(node)))
+        }
+        _ => own,
+    }
+}
+
 /// How many hours of pods there are, and what is known of those of which anything is.
-fn hours_of(stays: &[Stay], readings: &Readings, (from, to): (Timestamp, Timestamp)) -> (usize, Vec<PodHour>) {
+fn hours_of(stays: &[Stay], read: Read<'_>, (from, to): (Timestamp, Timestamp)) -> (usize, Vec<PodHour>) {
     let (mut held, mut known) = (0, Vec::new());
     for stay in stays {
-        let of = |pods: &BTreeMap<ObjectRef, Vec<OfGpu>>| -> Vec<OfGpu> {
-            let is_its = |gpu: &&OfGpu| gpu.pod_uid.as_ref().is_none_or(|uid| *uid == stay.pod_uid);
-            pods.get(&stay.pod).into_iter().flatten().filter(is_its).cloned().collect()
-        };
-        let memory: Vec<(Timestamp, i64)> = of(&readings.memory).into_iter().flat_map(|gpu| gpu.values).collect();
-        let by_metric = [(ENGINE_ACTIVE, of(&readings.engine)), (UTILISATION, of(&readings.utilisation))];
+        let [engine, utilisation, memory] = of_stay(stay, read);
+        let memory: Vec<(Timestamp, i64)> = memory.into_iter().flat_map(|gpu| gpu.values).collect();
+        let by_metric = [(ENGINE_ACTIVE, engine), (UTILISATION, utilisation)];
         let by_metric = by_metric.map(|(metric, gpus)| (metric, devices(&gpus), gpus.iter().all(|gpu| gpu.is_instance)));
         let mut hour = from;
         while hour < to {
@@ -258,6 +277,7 @@ mod tests {
             from: Timestamp(0),
             to: None,
             shares: false,
+            alone: false,
         }
     }
 
@@ -278,19 +298,27 @@ mod tests {
             is_instance: false,
             values: (0..=240).map(|n| (Timestamp(n * 30_000), active)).collect(),
         };
-        let pod = stay("chat-0", 1);
-        let mut readings = Readings::default();
+        let mut pod = stay("chat-0", 1);
+        let (mut readings, mut of_nodes, mut node_of) = (Readings::default(), Readings::default(), BTreeMap::new());
         readings.utilisation.insert(pod.pod.clone(), vec![gpu("a", None, 900_000)]);
         readings.memory.insert(pod.pod.clone(), vec![gpu("a", None, 70_000)]);
         let two_hours = (Timestamp(0), Timestamp(2 * HOUR.0));
-        let (held, known) = hours_of(std::slice::from_ref(&pod), &readings, two_hours);
+        let (held, known) = hours_of(std::slice::from_ref(&pod), (&readings, &of_nodes, &node_of), two_hours);
         assert_eq!((held, known.len()), (2, 2));
         assert_eq!((known[0].said.metric.as_deref(), known[0].said.used.active), (Some(UTILISATION), 3_240_000));
         assert_eq!((known[1].hour, known[1].said.most_memory_mib), (Timestamp(HOUR.0), Some(70_000)));
         // A pod of the same name that came after it is another.
         readings.engine.insert(pod.pod.clone(), vec![gpu("b", Some("uid-of-another"), 1_000_000), gpu("a", Some("uid-chat-0"), 350_000)]);
-        let (_, known) = hours_of(std::slice::from_ref(&pod), &readings, two_hours);
+        let (_, known) = hours_of(std::slice::from_ref(&pod), (&readings, &of_nodes, &node_of), two_hours);
         assert_eq!((known[0].said.metric.as_deref(), known[0].said.used.active), (Some(ENGINE_ACTIVE), 1_260_000));
+        // An exporter that names no pod: all that is read of the node is of the pod that has it alone, and of no other.
+        of_nodes.engine.insert("n".to_owned(), vec![gpu("a", None, 500_000)]);
+        node_of.insert("c".to_owned(), "n".to_owned());
+        for (alone, active) in [(true, Some(1_800_000)), (false, None)] {
+            pod.alone = alone;
+            let (_, known) = hours_of(std::slice::from_ref(&pod), (&Readings::default(), &of_nodes, &node_of), two_hours);
+            assert_eq!(known.first().map(|hour| hour.said.used.active), active);
+        }
     }
 
     #[test]

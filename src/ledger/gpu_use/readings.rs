@@ -1,6 +1,6 @@
 //! What NVIDIA's DCGM exporter says of the GPUs of pods, as Prometheus keeps it.
 //!
-//! Decides: which metrics are asked for, whose GPU a series is, and what of a value is a share of a GPU.
+//! Decides: which metrics are asked for, whose GPU a series is (the pod's, or all of a node's), and what of a value is a share of a GPU.
 //! Does not: measure time (see [`crate::core::accounting::gpu_use`]).
 //!
 //! Source: dcgm-exporter, "etc/default-counters.csv" (metrics) and "internal/pkg/transformation" (labels of pods and MIG instances).
@@ -33,80 +33,122 @@ pub(super) struct OfGpu {
     pub values: Vec<(Timestamp, i64)>,
 }
 
-type OfPods = BTreeMap<ObjectRef, Vec<OfGpu>>;
+type Of<K> = BTreeMap<K, Vec<OfGpu>>;
 
-/// What is known of pods.
-#[derive(Debug, Default)]
-pub(super) struct Readings {
-    pub engine: OfPods,
-    pub utilisation: OfPods,
-    pub memory: OfPods,
+/// What is known of pods, or of whole nodes.
+#[derive(Debug)]
+pub(super) struct Readings<K> {
+    pub engine: Of<K>,
+    pub utilisation: Of<K>,
+    pub memory: Of<K>,
 }
 
-/// Asks for the readings of `pods` from the first to the second point of `span`, and so far beside it that its ends are covered.
-pub(super) async fn ask(
-    prometheus: &Prometheus,
-    selector: &str,
-    pods: &BTreeSet<ObjectRef>,
-    (from, to): (Timestamp, Timestamp),
-) -> Result<Readings, PrometheusFault> {
-    let span = (from - LONGEST_GAP, to + LONGEST_GAP);
-    // Of a whole in millionths.
-    let share = |value: f64, millionths: f64| Some(rounded(value * millionths)).filter(|share| (0..=WHOLE).contains(share));
-    let engine = of_metric(prometheus, (ENGINE_ACTIVE, selector), pods, span, |value| share(value, 1_000_000.0)).await?;
-    let utilisation = if pods.iter().all(|pod| engine.contains_key(pod)) {
-        OfPods::new()
-    } else {
-        of_metric(prometheus, (UTILISATION, selector), pods, span, |value| share(value, 10_000.0)).await?
-    };
-    let mib = |value: f64| (0.0..=MOST_MEMORY_MIB).contains(&value).then(|| rounded(value));
-    let memory = of_metric(prometheus, (MEMORY_USED, selector), pods, span, mib).await?;
-    Ok(Readings { engine, utilisation, memory })
+impl<K> Default for Readings<K> {
+    fn default() -> Self {
+        Readings { engine: Of::new(), utilisation: Of::new(), memory: Of::new() }
+    }
 }
 
-async fn of_metric(
-    prometheus: &Prometheus,
-    (metric, selector): (&str, &str),
-    pods: &BTreeSet<ObjectRef>,
-    (from, to): (Timestamp, Timestamp),
-    value_of: impl Fn(f64) -> Option<i64>,
-) -> Result<OfPods, PrometheusFault> {
-    let names: BTreeSet<&str> = pods.iter().map(|pod| pod.name.as_str()).collect();
-    // Names of objects hold nothing that an expression would read but the dot.
-    let names = names.into_iter().collect::<Vec<_>>().join("|").replace('.', "[.]");
-    let also = if selector.is_empty() { String::new() } else { format!("{selector},") };
-    let mut found = OfPods::new();
-    // Prometheus renames the exporter's label where the scraped pod has one of that name itself.
-    for of_pod in [format!("exported_pod=~\"{names}\""), format!("exported_pod=\"\",pod=~\"{names}\"")] {
-        let named = format!("{metric}{{{also}{of_pod}}}");
-        for series in prometheus.readings(&named, to.since(from), to).await? {
-            let (pod, gpu) = of_series(series, &value_of);
-            if pods.contains(&pod) && !gpu.values.is_empty() {
-                found.entry(pod).or_default().push(gpu);
+/// Where to ask: a server, and which of its series are this cluster's, as in `cluster="prod"`; empty: all.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Exporter<'a> {
+    pub prometheus: &'a Prometheus,
+    pub selector: &'a str,
+}
+
+/// From the first to the second point.
+type Span = (Timestamp, Timestamp);
+
+impl Exporter<'_> {
+    /// The readings of the GPUs that the exporter says are held by `pods`.
+    pub(super) async fn of_pods(self, pods: &BTreeSet<ObjectRef>, span: Span) -> Result<Readings<ObjectRef>, PrometheusFault> {
+        let names = any_of(pods.iter().map(|pod| pod.name.as_str()));
+        // Prometheus renames the exporter's label where the scraped pod has one of that name itself.
+        let matchers = [format!("exported_pod=~\"{names}\""), format!("exported_pod=\"\",pod=~\"{names}\"")];
+        self.ask(&matchers, pods, pod_of, span).await
+    }
+
+    /// The readings of all GPUs of `nodes`.
+    pub(super) async fn of_nodes(self, nodes: &BTreeSet<String>, span: Span) -> Result<Readings<String>, PrometheusFault> {
+        let matcher = format!("Hostname=~\"{}\"", any_of(nodes.iter().map(String::as_str)));
+        self.ask(&[matcher], nodes, |series| series.labels.get("Hostname").cloned().unwrap_or_default(), span).await
+    }
+
+    /// Asks so far beside the span that its ends are covered.
+    async fn ask<K: Ord>(
+        self,
+        matchers: &[String],
+        keys: &BTreeSet<K>,
+        key_of: impl Fn(&Series) -> K,
+        (from, to): Span,
+    ) -> Result<Readings<K>, PrometheusFault> {
+        let span = (from - LONGEST_GAP, to + LONGEST_GAP);
+        let asked = (matchers, keys, &key_of, span);
+        // Of a whole in millionths.
+        let share = |value: f64, millionths: f64| Some(rounded(value * millionths)).filter(|share| (0..=WHOLE).contains(share));
+        let engine = self.metric(ENGINE_ACTIVE, asked, |value| share(value, 1_000_000.0)).await?;
+        let utilisation = if keys.iter().all(|key| engine.contains_key(key)) {
+            Of::new()
+        } else {
+            self.metric(UTILISATION, asked, |value| share(value, 10_000.0)).await?
+        };
+        let mib = |value: f64| (0.0..=MOST_MEMORY_MIB).contains(&value).then(|| rounded(value));
+        let memory = self.metric(MEMORY_USED, asked, mib).await?;
+        Ok(Readings { engine, utilisation, memory })
+    }
+
+    async fn metric<K: Ord>(
+        self,
+        metric: &str,
+        (matchers, keys, key_of, (from, to)): (&[String], &BTreeSet<K>, &impl Fn(&Series) -> K, Span),
+        value_of: impl Fn(f64) -> Option<i64>,
+    ) -> Result<Of<K>, PrometheusFault> {
+        let also = if self.selector.is_empty() { String::new() } else { format!("{},", self.selector) };
+        let mut found = Of::new();
+        for matcher in matchers {
+            let named = format!("{metric}{{{also}{matcher}}}");
+            for series in self.prometheus.readings(&named, to.since(from), to).await? {
+                let (key, gpu) = (key_of(&series), gpu_of(&series, &value_of));
+                if keys.contains(&key) && !gpu.values.is_empty() {
+                    found.entry(key).or_insert_with(Vec::new).push(gpu);
+                }
             }
         }
+        Ok(found)
     }
-    Ok(found)
 }
 
-/// Whose series it is, and what it says.
-fn of_series(series: Series, value_of: impl Fn(f64) -> Option<i64>) -> (ObjectRef, OfGpu) {
-    let label = |name: &str| series.labels.get(name).filter(|value| !value.is_empty()).cloned();
-    let (namespace, pod) = match label("exported_pod") {
-        Some(pod) => (label("exported_namespace"), Some(pod)),
-        None => (label("namespace"), label("pod")),
+/// Names as a matcher reads them: those of objects hold nothing that an expression would read but the dot.
+fn any_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<BTreeSet<&str>>().into_iter().collect::<Vec<_>>().join("|").replace('.', "[.]")
+}
+
+fn label(series: &Series, name: &str) -> Option<String> {
+    series.labels.get(name).filter(|value| !value.is_empty()).cloned()
+}
+
+/// Who holds the GPU, as the exporter says: not the exporter's own pod, which scraping adds.
+fn pod_of(series: &Series) -> ObjectRef {
+    let (namespace, name) = match label(series, "exported_pod") {
+        Some(pod) => (label(series, "exported_namespace"), Some(pod)),
+        None => (label(series, "namespace"), label(series, "pod")),
     };
+    ObjectRef { namespace: namespace.unwrap_or_default(), name: name.unwrap_or_default() }
+}
+
+/// Which GPU it is, and what is said of it.
+fn gpu_of(series: &Series, value_of: impl Fn(f64) -> Option<i64>) -> OfGpu {
+    let label = |name: &str| label(series, name);
     let instance = label("GPU_I_ID");
     let gpu = label("UUID").or_else(|| Some(format!("{} {}", label("Hostname")?, label("gpu")?))).unwrap_or_default();
     let number = |text: &str| text.parse::<f64>().ok().filter(|value| value.is_finite());
     let reading = |(seconds, text): &(f64, String)| Some((Timestamp(rounded(seconds * 1_000.0)), value_of(number(text)?)?));
-    let of_gpu = OfGpu {
+    OfGpu {
         pod_uid: label("pod_uid"),
         is_instance: instance.is_some(),
         device: format!("{gpu} {}", instance.unwrap_or_default()),
         values: series.values.iter().filter_map(reading).collect(),
-    };
-    (ObjectRef { namespace: namespace.unwrap_or_default(), name: pod.unwrap_or_default() }, of_gpu)
+    }
 }
 
 /// A measured value as a whole number; floats end here.
@@ -127,23 +169,24 @@ mod tests {
 
     #[test]
     fn a_series_is_that_of_the_pod_that_holds_the_gpu_and_not_of_the_exporter() {
-        let labels = [
+        let renamed = [
             ("pod", "dcgm-exporter-x7"),
             ("namespace", "gpu-operator"),
             ("exported_pod", "chat-0"),
             ("exported_namespace", "ml"),
             ("UUID", "GPU-1"),
         ];
-        let (pod, gpu) = of_series(series(&labels, &[(1.5, "0.25"), (31.5, "NaN"), (61.5, "9.2e18")]), |value| {
-            (value < 2.0).then(|| rounded(value * 100.0))
-        });
-        assert_eq!(pod, ObjectRef { namespace: "ml".into(), name: "chat-0".into() });
+        let renamed = series(&renamed, &[(1.5, "0.25"), (31.5, "NaN"), (61.5, "9.2e18")]);
+        assert_eq!(pod_of(&renamed), ObjectRef { namespace: "ml".into(), name: "chat-0".into() });
+        let gpu = gpu_of(&renamed, |value| (value < 2.0).then(|| rounded(value * 100.0)));
         assert_eq!((gpu.device.as_str(), gpu.values, gpu.is_instance), ("GPU-1 ", vec![(Timestamp(1_500), 25)], false));
-        let labels = [("pod", "chat-0"), ("namespace", "ml"), ("exported_pod", ""), ("UUID", "GPU-1"), ("GPU_I_ID", "7"), ("pod_uid", "u")];
-        let (pod, gpu) = of_series(series(&labels, &[]), |_| None);
+        let own = [("pod", "chat-0"), ("namespace", "ml"), ("exported_pod", ""), ("UUID", "GPU-1"), ("GPU_I_ID", "7"), ("pod_uid", "u")];
+        let own = series(&own, &[]);
+        let gpu = gpu_of(&own, |_| None);
         assert_eq!(
-            (pod.name.as_str(), gpu.device.as_str(), gpu.is_instance, gpu.pod_uid.as_deref()),
+            (pod_of(&own).name.as_str(), gpu.device.as_str(), gpu.is_instance, gpu.pod_uid.as_deref()),
             ("chat-0", "GPU-1 7", true, Some("u"))
         );
+        assert_eq!(any_of(["b.c", "a", "a"].into_iter()), "a|b[.]c");
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Stay {
     pub to: Option<Timestamp>,
     /// At some time more GPUs were promised on its machine than there are: one is shared, and readings of it are of all who share it.
     pub shares: bool,
+    /// It holds all GPUs of its machine: whatever is read there is its.
+    pub alone: bool,
 }
 
 /// Of several facts about one thing the first that was posted holds, as in `views/rules.sql`. Machines that run are those that are not posted to their end.
@@ -54,13 +56,13 @@ pub(super) async fn between(connection: &mut PgConnection, from: Timestamp, to: 
     {
         let pod = ObjectRef { namespace, name };
         let (from, to) = (Timestamp(from_ms), to_ms.map(Timestamp));
-        let stay = Stay { claim_uid: claim_uid.clone(), pod_uid, pod, gpus, from, to, shares: false };
+        let stay = Stay { claim_uid: claim_uid.clone(), pod_uid, pod, gpus, from, to, shares: false, alone: false };
         machines.entry(claim_uid).or_insert((there, Vec::new())).1.push(stay);
     }
     Ok(machines.into_values().flat_map(|(gpus, stays)| with_sharing(gpus, stays)).collect())
 }
 
-/// Marks who shares a GPU: more are promised than there are when one of the pods begins.
+/// Marks who shares a GPU (more are promised than there are when one of the pods begins) and who has all of them alone.
 fn with_sharing(gpus: i64, mut stays: Vec<Stay>) -> Vec<Stay> {
     let at = |stay: &Stay, time: Timestamp| stay.from <= time && stay.to.is_none_or(|to| time < to);
     let full: Vec<Timestamp> = stays
@@ -70,6 +72,7 @@ fn with_sharing(gpus: i64, mut stays: Vec<Stay>) -> Vec<Stay> {
         .collect();
     for stay in &mut stays {
         stay.shares = full.iter().any(|begins| at(stay, *begins));
+        stay.alone = !stay.shares && stay.gpus == gpus;
     }
     stays
 }
@@ -88,6 +91,7 @@ mod tests {
             from: Timestamp(from),
             to: to.map(Timestamp),
             shares: false,
+            alone: false,
         };
         let all = vec![
             stay("a", 1, 0, Some(50)),
@@ -98,6 +102,8 @@ mod tests {
         ];
         let shares: Vec<bool> = with_sharing(2, all.clone()).iter().map(|stay| stay.shares).collect();
         assert_eq!(shares, [false, true, true, true, true]);
-        assert!(with_sharing(4, all).iter().all(|stay| !stay.shares));
+        assert!(with_sharing(4, all).iter().all(|stay| !stay.shares && !stay.alone));
+        let after_one_another = vec![stay("a", 2, 0, Some(50)), stay("b", 2, 50, None)];
+        assert!(with_sharing(2, after_one_another).iter().all(|stay| stay.alone));
     }
 }
