@@ -22,7 +22,7 @@ use crate::kube::{ClusterSettings, LiveCluster, connect, crd_check, names, read_
 use crate::ledger::fetch::{self, Hourly, Location, What};
 use crate::ledger::prometheus::Prometheus;
 use crate::ledger::upkeep::{self, Upkeep};
-use crate::ledger::{PgLedger, usage_queries};
+use crate::ledger::{PgLedger, nodes_of_claims, usage_queries};
 use crate::ports::{Clock, Cloud, Cluster};
 
 /// Runs the operator. It starts even if Postgres or EC2 does not answer; both are retried until they do.
@@ -79,6 +79,12 @@ pub struct OperatorArgs {
     /// Prometheus, for usage of workloads that have the annotation lowtide.dev/usage-query; empty: usage is imported or unknown.
     #[arg(long, env = "LOWTIDE_PROMETHEUS_URL", default_value = "", hide_env_values = true)]
     pub prometheus_url: String,
+    /// Ask that Prometheus every hour how hard the GPUs of pods worked, as NVIDIA's DCGM exporter says.
+    #[arg(long, env = "LOWTIDE_GPU_USE", default_value_t = true, action = clap::ArgAction::Set)]
+    pub gpu_use: bool,
+    /// Which of the exporter's series are this cluster's where one Prometheus has several, e.g. cluster="prod"; empty: all.
+    #[arg(long, env = "LOWTIDE_GPU_USE_SELECTOR", default_value = "")]
+    pub gpu_use_selector: String,
     /// A Cost and Usage Report to fetch new versions of, e.g. s3://company-billing/exports/lowtide/; empty: it is imported by hand.
     #[arg(long, env = "LOWTIDE_FETCH_CUR", default_value = "")]
     pub fetch_cur: String,
@@ -327,12 +333,14 @@ fn keep_ledger<C: Cloud>(
     if args.post_seconds == 0 {
         return tokio::spawn(std::future::pending());
     }
-    let (queried, shown) = (Arc::clone(engine), Arc::clone(engine));
+    let (queried, listed, shown) = (Arc::clone(engine), Arc::clone(engine), Arc::clone(engine));
     let upkeep = Upkeep {
         url: args.database_url.clone(),
         every: Duration::from_secs(args.post_seconds),
         prometheus: (!args.prometheus_url.is_empty()).then(|| Prometheus::new(&args.prometheus_url)),
         queries: Arc::new(move || usage_queries(&queried.cluster.view().unwrap_or_default())),
+        gpu_use: args.gpu_use.then(|| args.gpu_use_selector.clone()),
+        nodes: Arc::new(move || nodes_of_claims(&listed.cluster.view().unwrap_or_default())),
         clock: Arc::new(WallClock),
         after_round: Arc::new(move |figures| {
             let mut state = shown.state();

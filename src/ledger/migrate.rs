@@ -74,6 +74,7 @@ pub async fn migrate(url: &str) -> Result<(), MigrateFault> {
         ("make the views of shares", include_str!("views/shares.sql")),
         ("make the views of decisions", include_str!("views/decisions.sql")),
         ("make the views of units", include_str!("views/units.sql")),
+        ("make the view of GPU use", include_str!("views/gpu_use.sql")),
         ("make the view of variance", include_str!("views/variance.sql")),
         ("make the view of trust", include_str!("views/trust.sql")),
         ("make the FOCUS view", include_str!("views/focus.sql")),

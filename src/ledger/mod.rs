@@ -9,6 +9,7 @@ mod derivation;
 pub mod explain;
 pub mod fetch;
 pub mod focus;
+pub mod gpu_use;
 pub mod import;
 pub mod migrate;
 pub mod plans;
@@ -43,4 +44,10 @@ pub fn usage_queries(view: &ClusterView) -> BTreeMap<ObjectRef, UsageQuery> {
         Some((pod.workload.object.clone(), schedule.usage_query.clone()?))
     });
     said.collect()
+}
+
+/// Which node each machine is, by uid of its claim.
+pub fn nodes_of_claims(view: &ClusterView) -> BTreeMap<String, String> {
+    let of = |claim: &crate::core::fleet::Claim| Some((claim.books().as_str().to_owned(), claim.status.node.as_ref()?.as_str().to_owned()));
+    view.claims.values().filter_map(of).collect()
 }

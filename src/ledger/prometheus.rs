@@ -1,11 +1,12 @@
-//! Usage from Prometheus: what a workload produced in an hour, asked at the hour's end.
+//! Usage from Prometheus: what a workload produced in an hour, asked at the hour's end; and raw readings of metrics.
 //!
 //! Decides: which hours are asked for, and that an answer is one number or a fault that says what to change. No answer is no usage
 //! known, never zero.
-//! Does not: know queries (owners annotate them) or store answers (see [`super::import::store_usage`]).
+//! Does not: know queries (owners annotate them, [`super::gpu_use`] has its own) or store answers (see [`super::import::store_usage`]).
 //!
-//! Source: Prometheus' HTTP API, "Instant queries".
+//! Source: Prometheus' HTTP API, "Instant queries"; for readings, "Querying basics", range vector selectors.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_smithy_http_client::Connector;
@@ -22,8 +23,11 @@ use crate::core::workload::need::UsageQuery;
 use crate::ports::percent_encoding::percent_encoded;
 
 const HOUR: Millis = Millis::from_hours(1);
-const PATIENCE: Duration = Duration::from_secs(10);
-const MOST_BYTES: usize = 1 << 20;
+/// How long an answer may take, and how large it may be.
+type Limits = (Duration, usize);
+
+const OF_A_NUMBER: Limits = (Duration::from_secs(10), 1 << 20);
+const OF_READINGS: Limits = (Duration::from_secs(60), 64 << 20);
 
 /// A URL as messages say it: without a user and password, which some write before the host.
 fn shown(url: &str) -> String {
@@ -100,6 +104,29 @@ struct Sample {
     value: (f64, String),
 }
 
+/// A series with its readings, in the order of time.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Series {
+    /// Its labels.
+    #[serde(rename = "metric")]
+    pub labels: BTreeMap<String, String>,
+    /// Seconds since 1970, and the value.
+    pub values: Vec<(f64, String)>,
+}
+
+#[derive(Deserialize)]
+struct Readings {
+    status: String,
+    data: Option<Matrix>,
+    #[serde(default)]
+    error: String,
+}
+
+#[derive(Deserialize)]
+struct Matrix {
+    result: Vec<Series>,
+}
+
 impl Prometheus {
     /// The server at `url`, as in `http://prometheus.monitoring:9090`.
     pub fn new(url: &str) -> Self {
@@ -112,8 +139,8 @@ impl Prometheus {
     /// # Errors
     /// [`PrometheusFault`].
     pub async fn ask(&self, query: &str, at: Timestamp) -> Result<Option<i128>, PrometheusFault> {
-        let url = format!("{}/api/v1/query?query={}&time={}", self.url, percent_encoded(query), at.0.div_euclid(1_000));
-        let body = self.get(&url).await?;
+        let url = self.address(query, at);
+        let body = self.get(&url, OF_A_NUMBER).await?;
         let answer: Answer =
             serde_json::from_slice(&body).map_err(|fault| PrometheusFault::NotPrometheus { url: shown(&url), fault: fault.to_string() })?;
         let not_one = |found: String| PrometheusFault::NotOneNumber { query: query.to_owned(), found };
@@ -134,7 +161,27 @@ impl Prometheus {
         micro_units(&text).map(Some).ok_or_else(|| not_one(text))
     }
 
-    async fn get(&self, url: &str) -> Result<Vec<u8>, PrometheusFault> {
+    /// The readings of all series that `selector` names, as in `up{job="x"}`, within `span` before `at`: as they were scraped, with nothing put in between.
+    ///
+    /// # Errors
+    /// [`PrometheusFault`].
+    pub async fn readings(&self, selector: &str, span: Millis, at: Timestamp) -> Result<Vec<Series>, PrometheusFault> {
+        let query = format!("{selector}[{}s]", span.as_secs());
+        let url = self.address(&query, at);
+        let body = self.get(&url, OF_READINGS).await?;
+        let not_prometheus = |fault: String| PrometheusFault::NotPrometheus { url: shown(&url), fault };
+        match serde_json::from_slice(&body).map_err(|fault| not_prometheus(fault.to_string()))? {
+            Readings { status, error, .. } if status != "success" => Err(PrometheusFault::Refused { query, fault: error }),
+            Readings { data: Some(Matrix { result }), .. } => Ok(result),
+            Readings { data: None, .. } => Err(not_prometheus("no data".into())),
+        }
+    }
+
+    fn address(&self, query: &str, at: Timestamp) -> String {
+        format!("{}/api/v1/query?query={}&time={}", self.url, percent_encoded(query), at.0.div_euclid(1_000))
+    }
+
+    async fn get(&self, url: &str, (patience, most_bytes): Limits) -> Result<Vec<u8>, PrometheusFault> {
         let unreachable = |fault: String| PrometheusFault::Unreachable { url: shown(url), fault };
         let request = HttpRequest::get(url).map_err(|fault| unreachable(fault.to_string()))?;
         let exchange = async {
@@ -143,15 +190,15 @@ impl Prometheus {
             let body = ByteStream::new(response.into_body()).collect().await.map_err(|fault| unreachable(fault.to_string()))?.to_vec();
             // 400, 422 and 503 carry the reason as JSON.
             let explained = status.is_success() || body.starts_with(b"{");
-            if !explained || body.len() > MOST_BYTES {
+            if !explained || body.len() > most_bytes {
                 let fault = format!("status {} and {} bytes", status.as_u16(), body.len());
                 return Err(PrometheusFault::NotPrometheus { url: shown(url), fault });
             }
             Ok(body)
         };
-        tokio::time::timeout(PATIENCE, exchange)
+        tokio::time::timeout(patience, exchange)
             .await
-            .unwrap_or_else(|_| Err(unreachable(format!("nothing within {} s", PATIENCE.as_secs()))))
+            .unwrap_or_else(|_| Err(unreachable(format!("nothing within {} s", patience.as_secs()))))
     }
 
     /// The usage of `workload` for the last `hours` full hours before `now`. Hours without data are left out.

@@ -1,5 +1,5 @@
 //! What the operator does for the ledger beside delivering records: it posts what settled, seals, makes partitions ahead of time, and
-//! collects usage.
+//! collects usage and the use of GPUs.
 //!
 //! Decides: how often each is done. One replica at a time does it (the one that leads), on a connection of its own.
 //! Does not: hold anything up: when Postgres is away it is tried again a minute later, and nothing is lost.
@@ -12,6 +12,7 @@ use sqlx::{Connection, PgConnection};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use super::gpu_use::{self, GpuUseFault};
 use super::import::store_usage;
 use super::plans::figures;
 use super::poster;
@@ -43,6 +44,10 @@ pub struct Upkeep {
     pub prometheus: Option<Prometheus>,
     /// Whose usage is asked for, and how.
     pub queries: Arc<dyn Fn() -> BTreeMap<ObjectRef, UsageQuery> + Send + Sync>,
+    /// Which series of NVIDIA's DCGM exporter are this cluster's, as in `cluster="prod"`, empty for all; none: the use of GPUs is not asked for.
+    pub gpu_use: Option<String>,
+    /// Which node each machine is now, by uid of its claim: for exporters that name no pods.
+    pub nodes: Arc<dyn Fn() -> BTreeMap<String, String> + Send + Sync>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Called after each round.
@@ -63,14 +68,14 @@ pub struct UpkeepFigures {
 /// Runs for as long as the operator lives; works only while it leads.
 pub async fn keep(upkeep: Upkeep, leading: watch::Receiver<bool>) {
     let mut figures = UpkeepFigures::default();
-    let mut asked_usage_for = None;
+    let mut asked = Asked::default();
     let mut failing = false;
     loop {
         tokio::time::sleep(upkeep.every).await;
         if !*leading.borrow() {
             continue;
         }
-        let outcome = round(&upkeep, &mut figures, &mut asked_usage_for).await;
+        let outcome = round(&upkeep, &mut figures, &mut asked).await;
         match &outcome {
             Err(fault) if !failing => warn!("the ledger's upkeep waits: {fault}"),
             Ok(()) if failing => info!("the ledger's upkeep goes on"),
@@ -81,7 +86,16 @@ pub async fn keep(upkeep: Upkeep, leading: watch::Receiver<bool>) {
     }
 }
 
-async fn round(upkeep: &Upkeep, figures: &mut UpkeepFigures, asked_usage_for: &mut Option<i64>) -> Result<(), LedgerFault> {
+/// The last hours that Prometheus was asked for.
+#[derive(Default)]
+struct Asked {
+    usage: Option<i64>,
+    gpu_use: Option<Timestamp>,
+    /// Machines' nodes, and when each was last seen: what ended within the hours that are asked for is still known.
+    nodes: BTreeMap<String, (String, Timestamp)>,
+}
+
+async fn round(upkeep: &Upkeep, figures: &mut UpkeepFigures, asked: &mut Asked) -> Result<(), LedgerFault> {
     let now = upkeep.clock.now();
     let address = super::address::options(&upkeep.url)?;
     let connecting = tokio::time::timeout(CONNECT_LIMIT, PgConnection::connect_with(&address));
@@ -91,11 +105,19 @@ async fn round(upkeep: &Upkeep, figures: &mut UpkeepFigures, asked_usage_for: &m
     debug!(machines = done.machines, rows = done.rows, rollups = done.rollups, "posted");
     figures.posted_at = Some(now);
     let hour = now.0 / Millis::from_hours(1).0;
-    if *asked_usage_for != Some(hour) {
+    if asked.usage != Some(hour) {
         let next_month = (now + Millis::from_hours(31 * 24)).to_rfc3339();
         ensure_month(&mut connection, &month_of(&next_month)).await?;
         collect_usage(upkeep, &mut connection, now).await?;
-        *asked_usage_for = Some(hour);
+        asked.usage = Some(hour);
+    }
+    // Later than usage: what is read just after the end of an hour belongs to it.
+    let over = gpu_use::last_hour(now);
+    asked.nodes.extend((upkeep.nodes)().into_iter().map(|(claim, node)| (claim, (node, now))));
+    if asked.gpu_use != Some(over) {
+        asked.nodes.retain(|_, (_, seen)| now.since(*seen) < Millis::from_hours(i64::from(USAGE_HOURS) + 2));
+        collect_gpu_use(upkeep, &mut connection, &asked.nodes, now).await?;
+        asked.gpu_use = Some(over);
     }
     if figures.sealed_at.is_none_or(|at| now.since(at) >= SEAL_EVERY) && may_seal(&mut connection).await? {
         let sealed = seal::seal(&mut connection).await?;
@@ -125,6 +147,22 @@ async fn collect_usage(upkeep: &Upkeep, connection: &mut PgConnection, now: Time
             }
             Err(fault) => warn!(%workload, "its usage is not known: {fault}"),
         }
+    }
+    Ok(())
+}
+
+async fn collect_gpu_use(
+    upkeep: &Upkeep,
+    connection: &mut PgConnection,
+    nodes: &BTreeMap<String, (String, Timestamp)>,
+    now: Timestamp,
+) -> Result<(), LedgerFault> {
+    let (Some(prometheus), Some(selector)) = (&upkeep.prometheus, &upkeep.gpu_use) else { return Ok(()) };
+    let nodes = nodes.iter().map(|(claim, (node, _))| (claim.clone(), node.clone())).collect();
+    match gpu_use::collect(connection, (prometheus, selector), &nodes, now, USAGE_HOURS).await {
+        Ok(collected) => debug!(hours = collected.held, known = collected.known, new = collected.taken.new, "collected the use of GPUs"),
+        Err(GpuUseFault::Ledger(fault)) => return Err(fault),
+        Err(GpuUseFault::Prometheus(fault)) => warn!("the use of GPUs is not known: {fault}"),
     }
     Ok(())
 }

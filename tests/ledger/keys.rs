@@ -175,6 +175,7 @@ async fn every_report_goes_back_to_what_was_known_on_a_day() {
             report::statements(connection, None, false).await.unwrap().sentence,
             report::retags(connection).await.unwrap().sentence,
             report::refusals(connection, &july(), &[RefusalsBy::Reason], &[]).await.unwrap().sentence,
+            report::gpu_use(connection, &july(), By::Team, &[]).await.unwrap().sentence,
             reconcile(connection, &this).await.unwrap().sentence,
         ];
         said.push(budget::report(connection, &this, LATER).await.unwrap().sentence);
@@ -195,6 +196,7 @@ async fn every_report_goes_back_to_what_was_known_on_a_day() {
         "Nothing has been imported.",
         "No labels were corrected.",
         "No refused offer is on record for these days.",
+        "No pod held a GPU in these days.",
         "Nothing is posted for 2026-07.",
         "No budget is entered for this month: lowtide ledger budget --enter FILE.",
     ];

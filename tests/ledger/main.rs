@@ -10,6 +10,7 @@ mod facts;
 mod fetching;
 mod focus;
 mod forms;
+mod gpu_use;
 mod histories;
 mod imports;
 mod keys;

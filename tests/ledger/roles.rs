@@ -230,6 +230,8 @@ fn as_readers(server: &PrivatePostgres, folder: &Folder, decision: Option<uuid::
             "savings",
             "unit-cost",
             "unit-economics",
+            "gpu-use",
+            "gpu-use --compare 2026-06 2026-07",
             "reliability",
             "refusals",
             "trust",
@@ -250,9 +252,9 @@ fn as_readers(server: &PrivatePostgres, folder: &Folder, decision: Option<uuid::
 }
 
 #[test]
-fn twenty_questions_have_their_sql_and_their_command() {
+fn every_question_has_its_sql_and_its_command() {
     let questions = questions();
-    assert_eq!(questions.len(), 20);
+    assert_eq!(questions.len(), 21);
     for (n, Question { words, command, sql }) in questions.iter().enumerate() {
         assert!(words.starts_with(&format!("{}. ", n + 1)) && words.contains('?'), "{words}");
         assert!(command.is_some() && sql.trim_end().ends_with(';') && sql.starts_with("SELECT"), "{words}: {sql}");

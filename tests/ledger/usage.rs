@@ -76,7 +76,7 @@ async fn one_number_is_usage_and_everything_else_says_what_to_change() {
     assert!(fault.contains("does not answer") && fault.contains("expected Prometheus' address"), "{fault}");
 }
 
-struct Server {
+pub struct Server {
     child: Child,
     folder: PathBuf,
 }
@@ -91,27 +91,31 @@ impl Drop for Server {
 
 /// A Prometheus that holds a counter rising by 10 a minute, from `DAY` on for three hours.
 fn real_prometheus() -> Option<(Server, String)> {
-    let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
-    let bin = std::env::var_os("LOWTIDE_TOOLS").map_or_else(|| home.join(".cache/lowtide/bin"), PathBuf::from);
-    if !bin.join("prometheus").is_file() {
-        eprintln!("left out: no prometheus in {}; `make tools` fetches it on Debian", bin.display());
-        return None;
-    }
-    let folder = std::env::temp_dir().join(format!("lowtide-prometheus-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
     let mut text = "# TYPE served counter\n".to_owned();
     for minute in 0..=180 {
         for (pod, each) in [("a", 4), ("b", 6)] {
             text.push_str(&format!("served_total{{app=\"chat\",pod=\"{pod}\"}} {} {}\n", minute * each, DAY.0 / 1_000 + minute * 60));
         }
     }
-    text.push_str("# EOF\n");
-    std::fs::write(folder.join("served.om"), text).unwrap();
+    prometheus_of("served", &text)
+}
+
+/// A real Prometheus that holds this OpenMetrics text; none where there is no such program.
+pub fn prometheus_of(name: &str, metrics: &str) -> Option<(Server, String)> {
+    let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+    let bin = std::env::var_os("LOWTIDE_TOOLS").map_or_else(|| home.join(".cache/lowtide/bin"), PathBuf::from);
+    if !bin.join("prometheus").is_file() {
+        eprintln!("left out: no prometheus in {}; `make tools` fetches it on Debian", bin.display());
+        return None;
+    }
+    let folder = std::env::temp_dir().join(format!("lowtide-prometheus-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("metrics.om"), format!("{metrics}# EOF\n")).unwrap();
     std::fs::write(folder.join("prometheus.yml"), "global: {}\n").unwrap();
     let data = folder.join("data");
     let made = Command::new(bin.join("promtool"))
         .args(["tsdb", "create-blocks-from", "openmetrics"])
-        .args([folder.join("served.om"), data.clone()])
+        .args([folder.join("metrics.om"), data.clone()])
         .output()
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));

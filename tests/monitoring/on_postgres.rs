@@ -41,6 +41,11 @@ async fn every_panel_on_the_ledger_gives_data_or_says_why_not() {
         })
         .collect();
     store_usage(&mut connection, &usage, "prometheus").await.unwrap();
+    // How hard GPUs worked, of every other hour of a pod.
+    let used = "INSERT INTO ledger.gpu_use_hour (id, at, claim_uid, pod_uid, revision, allocated_gpu_ms, active_gpu_ms, sampled_gpu_ms, metric, shared, source)
+        SELECT gen_random_uuid(), h, o.claim_uid, o.pod_uid, 0, 3600000 * o.gpus, 1260000 * o.gpus, 3600000 * o.gpus, 'DCGM_FI_PROF_GR_ENGINE_ACTIVE', false, 'prometheus'
+        FROM ledger.occupancy_opened o, generate_series(date_trunc('hour', o.at), o.at + interval '1 day', interval '2 hours') h WHERE o.gpus > 0";
+    sqlx::query(used).execute(&mut connection).await.unwrap();
     seal::seal(&mut connection).await.unwrap();
 
     sqlx::query("SET ROLE lowtide_reader").execute(&mut connection).await.unwrap();
@@ -66,5 +71,8 @@ async fn every_panel_on_the_ledger_gives_data_or_says_why_not() {
         assert!(!empty.contains(&shown), "{shown} is empty although a workload reports what it produced");
     }
     assert!(wrong.is_empty(), "{} of {asked} queries:\n{}", wrong.len(), wrong.join("\n"));
+    let split = "SELECT sum(active_usd) > 0 AND sum(idle_usd) > sum(active_usd) AND sum(unmeasured_usd) > 0 AND sum(active_usd + idle_usd + unmeasured_usd)
+                        = (SELECT sum(cost_usd) FROM ledger.cost_daily WHERE line = 'pod') FROM ledger.gpu_use";
+    assert!(sqlx::query_scalar::<_, bool>(split).fetch_one(&mut connection).await.unwrap(), "the split of the whole history");
     println!("{asked} queries answered by Postgres, declared empty and empty here: {empty:?}");
 }

@@ -21,6 +21,12 @@ fn pages() -> Vec<String> {
     PAGES.get_or_init(|| play(&scenario()).unwrap().metrics).clone()
 }
 
+/// What NVIDIA's DCGM exporter says of two GPUs, of one of which Prometheus has renamed the pod's labels.
+const DCGM: &str = "# TYPE DCGM_FI_PROF_GR_ENGINE_ACTIVE gauge
+DCGM_FI_PROF_GR_ENGINE_ACTIVE{gpu=\"0\",UUID=\"GPU-1\",namespace=\"ml\",pod=\"chat-0\"} 0.35
+DCGM_FI_PROF_GR_ENGINE_ACTIVE{gpu=\"1\",UUID=\"GPU-2\",namespace=\"gpu-operator\",pod=\"dcgm-exporter-x\",exported_namespace=\"batch\",exported_pod=\"train-0\"} 0.78
+";
+
 /// Gives one page after the other, one for each scrape, and the last one from then on.
 fn serve(pages: Vec<String>) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -141,7 +147,7 @@ fn every_panel_on_prometheus_gives_data_or_says_why_not() {
     let pages = pages();
     assert!(pages.len() > 60, "{} pages", pages.len());
     let wanted = pages.len();
-    let (target, given) = serve(pages);
+    let (target, given) = serve(pages.into_iter().map(|page| page + DCGM).collect());
     let Some(prometheus) = Server::start(target) else { return };
     let began = Instant::now();
     while given.load(Ordering::SeqCst) < wanted + 3 {
@@ -164,6 +170,16 @@ fn every_panel_on_prometheus_gives_data_or_says_why_not() {
         }
     }
     assert!(wrong.is_empty(), "{} of {asked} queries:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(!empty.contains(&"Engine activity"), "the exporter is scraped here");
+    let activity = all()
+        .into_iter()
+        .flat_map(|dashboard| dashboard.rows)
+        .flat_map(|row| row.panels)
+        .find(|panel| panel.title == "Engine activity")
+        .unwrap();
+    let mut shown = prometheus.ask(&filled_in(&activity.queries[0].expression())).unwrap();
+    shown.sort_by(f64::total_cmp);
+    assert_eq!(shown, [0.35, 0.78], "each namespace by itself, and not that of the exporter");
     println!("{asked} queries answered by Prometheus, declared empty and empty here: {empty:?}");
     // The rules are loaded and evaluated on the same data, none with an error.
     let rules = prometheus.get("/api/v1/rules").unwrap();

@@ -17,6 +17,10 @@
 {{- end }}
 - {name: LOWTIDE_POST_SECONDS, value: {{ .Values.ledger.postSeconds | quote }}}
 - {name: LOWTIDE_PROMETHEUS_URL, value: {{ .Values.ledger.prometheusUrl | quote }}}
+- {name: LOWTIDE_GPU_USE, value: {{ .Values.ledger.gpuUse.enabled | quote }}}
+{{- with .Values.ledger.gpuUse.selector }}
+- {name: LOWTIDE_GPU_USE_SELECTOR, value: {{ . | quote }}}
+{{- end }}
 {{- with .Values.ledger.fetch.cur }}
 - {name: LOWTIDE_FETCH_CUR, value: {{ . | quote }}}
 {{- end }}

@@ -2,6 +2,7 @@
 
 mod args;
 pub(super) mod fetch;
+mod gpu_use;
 mod import;
 mod plans;
 mod retag;
@@ -207,6 +208,8 @@ pub enum LedgerCommand {
     /// What AI costs by endpoint, model or month: per request, per 1,000 tokens in and out, per active user; machines, vendors' APIs, transfer and storage
     /// apart; as a share of revenue, and what is left.
     UnitEconomics(UnitEconomicsArgs),
+    /// What useful pod time cost while its GPUs were active, while they were held and idle, and while nobody read them; or two spans of time compared.
+    GpuUse(gpu_use::GpuUseArgs),
     /// Interruptions by pool of capacity, and how fast work recovered.
     Reliability(ReliabilityArgs),
     /// Which offers were refused, and why, of those that decisions kept.
@@ -290,6 +293,7 @@ async fn answer(command: LedgerCommand) -> Answer {
             let mut connection = args.as_of.connect(&args.database).await?;
             Ok(args.format.print(&report::unit_economics(&mut connection, &args.days.days()?, &args.by, &args.only).await?))
         }
+        LedgerCommand::GpuUse(args) => gpu_use::answer(args).await,
         LedgerCommand::Reliability(args) => {
             let mut connection = args.as_of.connect(&args.database).await?;
             Ok(args.format.print(&report::reliability(&mut connection, &args.days.days()?, &args.by, &args.only).await?))

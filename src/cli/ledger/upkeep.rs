@@ -20,6 +20,7 @@ use crate::kube::pods::AttributionKeys;
 #[cfg(feature = "live")]
 use crate::kube::{ClusterSettings, LiveCluster};
 use crate::ledger::archive::{self, Retention};
+use crate::ledger::gpu_use;
 use crate::ledger::import::store_usage;
 use crate::ledger::prometheus::Prometheus;
 use crate::ledger::report::Month;
@@ -84,6 +85,12 @@ pub struct CollectUsageArgs {
     /// Number of full hours back.
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=24 * 366))]
     hours: u32,
+    /// How hard the GPUs of pods worked instead, as NVIDIA's DCGM exporter says.
+    #[arg(long, conflicts_with = "queries")]
+    gpu_use: bool,
+    /// Which of the exporter's series, where Prometheus has several clusters, e.g. cluster="prod".
+    #[arg(long, default_value = "", requires = "gpu_use")]
+    selector: String,
     #[command(flatten)]
     database: DatabaseArgs,
 }
@@ -102,6 +109,9 @@ fn workload_query(text: &str) -> Result<(ObjectRef, UsageQuery), String> {
 /// `lowtide ledger collect-usage`.
 pub(super) async fn collect_usage(args: CollectUsageArgs) -> Answer {
     let _progress = working("asking Prometheus");
+    if args.gpu_use {
+        return collect_gpu_use(&args).await;
+    }
     let queries = if args.queries.is_empty() { annotated().await? } else { args.queries.into_iter().collect() };
     if queries.is_empty() {
         return Err("no pod has the annotation lowtide.dev/usage-query; pass queries with --query".into());
@@ -119,6 +129,16 @@ pub(super) async fn collect_usage(args: CollectUsageArgs) -> Answer {
     let taken = store_usage(&mut connection, &usage, "prometheus").await?;
     let silent = if silent.is_empty() { String::new() } else { format!(" Prometheus has nothing for {}.", silent.join(", ")) };
     Ok(format!("Hours of usage of {} workloads: {taken}.{silent}", queries.len()))
+}
+
+/// As the operator does every hour.
+async fn collect_gpu_use(args: &CollectUsageArgs) -> Answer {
+    let mut connection = connect(&args.database.database_url).await?;
+    let prometheus = Prometheus::new(&args.prometheus_url);
+    let gpu_use::Collected { held, known, taken } =
+        gpu_use::collect(&mut connection, (&prometheus, &args.selector), &BTreeMap::new(), now(), args.hours).await?;
+    let silent = if known < held { " What Prometheus has no readings of stays unmeasured." } else { "" };
+    Ok(format!("Pods held GPUs in {held} hours of pods; of {known} something is known: {taken}.{silent}"))
 }
 
 /// The queries of the cluster's workloads: this build has no Kubernetes.

@@ -8,6 +8,7 @@
 //! - [`owners`]: who pays for a share, as labels stood at the time.
 //! - [`anomaly`], [`forecast`], [`pace`]: whether a cost is ordinary, what is to be expected, whether a budget will hold.
 //! - [`unit_cost`]: what a request or a token cost.
+//! - [`gpu_use`]: how much of its GPUs a pod used, and what that part cost.
 //! - [`variance`]: why a month cost other than another.
 //!
 //! Decides: every rule that turns facts into money. `src/ledger/views` states the billing and allocation rules in SQL as well; a test
@@ -19,6 +20,7 @@ pub mod anomaly;
 pub mod bill;
 pub mod billing;
 pub mod forecast;
+pub mod gpu_use;
 pub mod owners;
 pub mod pace;
 pub mod posting;

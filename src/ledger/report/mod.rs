@@ -5,6 +5,7 @@
 
 mod cost;
 mod export;
+mod gpu_use;
 mod reasons;
 mod refusals;
 mod reliability;
@@ -17,6 +18,7 @@ mod variance;
 
 pub use cost::cost;
 pub use export::{View, export};
+pub use gpu_use::{Window, compare_gpu_use, compares_gpu_use, gpu_use, groups_gpu_use};
 pub use refusals::{RefusalsBy, RefusalsOnly, refusals};
 pub use reliability::{ReliabilityBy, ReliabilityOnly, TRUST_SQL, reliability, trust};
 pub use retags::retags;

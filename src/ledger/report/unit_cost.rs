@@ -90,7 +90,7 @@ pub async fn unit_costs(
 
 /// What is known of an owner's hours.
 #[derive(Debug, Default, Clone)]
-struct Known {
+pub(super) struct Known {
     /// Hours whose usage is known, with the cost of the workloads whose usage is.
     hours: Vec<HourOfUnits>,
     /// By UTC day: cost in hours whose usage is known, and of all hours of workloads that have any usage.
@@ -104,7 +104,8 @@ struct Known {
 const DAY_MS: i64 = 86_400_000;
 
 impl Known {
-    fn of_all<'a>(each: impl Iterator<Item = &'a Known> + Clone) -> Known {
+    /// Of several owners together.
+    pub(super) fn of_all<'a>(each: impl Iterator<Item = &'a Known> + Clone) -> Known {
         let mut all = Known { hours: summed(each.clone().flat_map(|known| known.hours.iter())), ..Known::default() };
         for known in each {
             for (day, (covered, whole)) in &known.days {
@@ -115,6 +116,11 @@ impl Known {
             all.without_cost += known.without_cost;
         }
         all
+    }
+
+    /// Cost and units, in millionths, of the hours whose usage is known.
+    pub(super) fn sums(&self) -> (PicoUsd, i128) {
+        self.hours.iter().fold((PicoUsd(0), 0), |sum, hour| (PicoUsd(sum.0.0 + hour.cost.0), sum.1 + hour.micro_units))
     }
 
     /// Share of the cost that lies in hours whose usage is known, in per mille.
@@ -179,7 +185,8 @@ fn summed<'a>(hours: impl Iterator<Item = &'a HourOfUnits>) -> Vec<HourOfUnits> 
     by_hour.into_values().collect()
 }
 
-fn per_cent(per_mille: i64) -> String {
+/// Per mille as percent.
+pub(super) fn per_cent(per_mille: i64) -> String {
     format!("{}{}.{}", if per_mille < 0 { "-" } else { "" }, per_mille.abs() / 10, per_mille.abs() % 10)
 }
 
@@ -250,7 +257,7 @@ fn sentence(unit: UsageUnit, known: &Known, cost: &UnitCost, earned: Option<Earn
 
 /// Hours with their cost and units, by owner. Units of a workload that changed owners within an hour go by what each paid of it, whoever is asked for; those of
 /// hours for which no cost is posted by what each paid of all.
-async fn hours(
+pub(super) async fn hours(
     connection: &mut PgConnection,
     days: &Days,
     unit: UsageUnit,

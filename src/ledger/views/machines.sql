@@ -40,7 +40,7 @@ CREATE OR REPLACE FUNCTION ledger.open_day() RETURNS date LANGUAGE sql STABLE PA
     RETURN ledger.utc_day(least(now(), ledger.known_before()));
 
 -- Views and functions that build on each other, from the top.
-DROP VIEW IF EXISTS ledger.unit_economics, ledger.unit_economics_by_model, ledger.unit_cost_percentiles, ledger.ai_cost_month, ledger.usage_by_model,
+DROP VIEW IF EXISTS ledger.gpu_use, ledger.unit_economics, ledger.unit_economics_by_model, ledger.unit_cost_percentiles, ledger.ai_cost_month, ledger.usage_by_model,
     ledger.focus_1_2, ledger.variance_month, ledger.unit_cost_hourly, ledger.trust, ledger.reliability, ledger.migration_timing,
     ledger.explain_decision, ledger.savings_daily, ledger.cost_daily, ledger.share_daily, ledger.share_as_of, ledger.share_rolled_up, ledger.share_not_rolled_up, ledger.allocation, ledger.share, ledger.unposted_share,
     ledger.recomputed_share, ledger.usage, ledger.revenue, ledger.statements, ledger.fetches, ledger.retags, ledger.workload_history, ledger.occupancy, ledger.price_segment,
@@ -51,7 +51,7 @@ DROP FUNCTION IF EXISTS ledger.ai_cost_month_of(date, date, jsonb), ledger.ai_co
     ledger.revenue_of(date, date, jsonb), ledger.wanted_cost(timestamptz, timestamptz, jsonb);
 DROP FUNCTION IF EXISTS ledger.ai_cost_of(date, date), ledger.hourly_units(date, date), ledger.unit_economics_of(date, date),
     ledger.unit_economics_by_model_of(date, date), ledger.unit_cost_percentiles_of(date, date), ledger.basis_of(boolean, numeric, numeric, numeric), ledger.trust_of(date, date), ledger.exposure_of(timestamptz, timestamptz), ledger.interruption_rates(numeric, numeric, numeric),
-    ledger.focus_of(timestamptz, timestamptz), ledger.allocation_of(timestamptz, timestamptz), ledger.unit_cost(timestamptz, timestamptz), ledger.hourly_cost(timestamptz, timestamptz), ledger.shares_of(boolean), ledger.stays_of(boolean), ledger.segments_of(boolean), ledger.machines_of(boolean);
+    ledger.focus_of(timestamptz, timestamptz), ledger.gpu_use_of(timestamptz, timestamptz), ledger.allocation_of(timestamptz, timestamptz), ledger.unit_cost(timestamptz, timestamptz), ledger.hourly_cost(timestamptz, timestamptz), ledger.shares_of(boolean), ledger.stays_of(boolean), ledger.segments_of(boolean), ledger.machines_of(boolean);
 
 -- Offers are lines of text; those written before 0004 JSON by position, those before 0003 JSON by name.
 CREATE VIEW ledger.candidate AS

@@ -1,4 +1,6 @@
-//! GPU use and waste as far as lowtide knows: which GPUs a pod holds. Whether the pod uses them is not measured here.
+//! GPU use and waste: which GPUs a pod holds, and how hard they work, as NVIDIA's DCGM exporter says and as the ledger puts it in dollars.
+//!
+//! Source: dcgm-exporter, "etc/default-counters.csv". The exporter is a job of its own, so that its series are chosen by cluster alone.
 
 use super::{Dashboard, Draw, Panel, Row, q};
 
@@ -7,7 +9,7 @@ pub fn dashboard() -> Dashboard {
     Dashboard {
         uid: "lowtide-gpu",
         title: "lowtide / GPU use and waste",
-        description: "GPUs held by pods and GPUs held by nobody, in dollars. GPU utilisation is not measured.",
+        description: "GPUs held by pods and GPUs held by nobody, and how hard the held ones work, in dollars.",
         span: "7d",
         rows: vec![
             Row {
@@ -39,6 +41,7 @@ pub fn dashboard() -> Dashboard {
                     ),
                 ],
             },
+            work(),
             Row {
                 title: "According to the ledger",
                 panels: vec![
@@ -74,6 +77,45 @@ pub fn dashboard() -> Dashboard {
                     ),
                 ],
             },
+        ],
+    }
+}
+
+fn work() -> Row {
+    Row {
+        title: "How hard they work",
+        panels: vec![
+            Panel::prometheus(
+                "Engine activity",
+                "Share of the time in which a GPU's engine was active, by namespace of the pod that holds it. Memory in use says nothing: serving engines take all of it.",
+                Draw::Lines,
+                "percentunit",
+                &[q(
+                    "avg by (namespace) (label_replace(DCGM_FI_PROF_GR_ENGINE_ACTIVE{cluster=~\"$cluster\"}, \"namespace\", \"$1\", \"exported_namespace\", \"(.+)\"))",
+                    "{{namespace}}",
+                )],
+            )
+            .may_be_empty("NVIDIA's DCGM exporter is not scraped"),
+            Panel::ledger(
+                "Useful cost by use",
+                "Dollars per day of useful pod time: while GPUs were active, while they were held and idle, and while nobody read them.",
+                Draw::Stacked,
+                "currencyUSD",
+                &[q(
+                    "SELECT u.day::timestamp AT TIME ZONE 'UTC' AS time, p.metric, sum(p.usd) AS value\nFROM ledger.gpu_use_of($__timeFrom(), $__timeTo()) u CROSS JOIN LATERAL (VALUES ('active', u.active_usd), ('held, idle', u.idle_usd), ('unmeasured', u.unmeasured_usd)) AS p(metric, usd)\nGROUP BY 1, 2 ORDER BY 1",
+                    "",
+                )],
+            ),
+            Panel::ledger(
+                "Held and idle by owner",
+                "Who pays most for GPUs that are held and do nothing. Use is active time as a share of the measured.",
+                Draw::Table,
+                "currencyUSD",
+                &[q(
+                    "SELECT coalesce(team, '(untagged)') AS team, coalesce(workload_name, '(none)') AS workload, sum(idle_usd) AS idle, sum(active_usd) AS active, sum(unmeasured_usd) AS unmeasured, sum(cost_usd) AS usd, round(100 * sum(active_gpu_hours) / nullif(sum(active_gpu_hours + idle_gpu_hours), 0), 1) AS use_percent\nFROM ledger.gpu_use_of($__timeFrom(), $__timeTo()) GROUP BY 1, 2 ORDER BY idle DESC, usd DESC LIMIT 50",
+                    "",
+                )],
+            ),
         ],
     }
 }
