@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::api::words;
 use super::names;
-use super::pods::manifest_of;
+use super::pods::{manifest_of, timestamp};
 use crate::core::fleet::{Node, NodeState, OtherPod};
 use crate::core::units::ids::{InstanceId, NodeName, ObjectRef, Uid};
 use crate::core::units::time::{Millis, Timestamp};
