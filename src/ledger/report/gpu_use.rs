@@ -129,6 +129,9 @@ impl Time {
     }
 }
 
+/// GPU time, and cost and units, by owner.
+type OfWindow = (BTreeMap<Vec<String>, Time>, BTreeMap<Vec<String>, Known>);
+
 /// What is known of an owner in one of the spans.
 #[derive(Debug, Clone, Copy, Default)]
 struct Side {
@@ -169,11 +172,11 @@ pub async fn compare_gpu_use(
     }
     let [before, after] = [0, 1].map(|at| sides.get(at).cloned().unwrap_or_default());
     let owners: BTreeSet<&Vec<String>> = before.0.keys().chain(after.0.keys()).collect();
-    let of = |(times, units): &(BTreeMap<Vec<String>, Time>, BTreeMap<Vec<String>, Known>), key: &Vec<String>| Side {
+    let of = |(times, units): &OfWindow, key: &Vec<String>| Side {
         time: times.get(key).copied().unwrap_or_default(),
         thousand: units.get(key).and_then(thousand),
     };
-    let all = |(times, units): &(BTreeMap<Vec<String>, Time>, BTreeMap<Vec<String>, Known>)| {
+    let all = |(times, units): &OfWindow| {
         let sum = |a: Time, b: &Time| Time { held: a.held + b.held, active: a.active + b.active, measured: a.measured + b.measured };
         let with_units = units.values().filter(|known| thousand(known).is_some());
         Side { time: times.values().fold(Time::default(), sum), thousand: thousand(&Known::of_all(with_units)) }
