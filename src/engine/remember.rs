@@ -73,6 +73,7 @@ impl<C: Cloud, K: Cluster, L: Ledger, T: Clock + 'static> Engine<C, K, L, T> {
             match text.as_deref().map(|text| MarketMemory::from_text(text, now)) {
                 Some(Ok(memory)) => {
                     info!(pools = memory.capacities().count(), "the market memory has been read");
+                    state.unasked_ends.extend(memory.unasked_ends.iter().copied());
                     state.memory = memory.into();
                 }
                 Some(Err(fault)) => warn!("{fault}"),

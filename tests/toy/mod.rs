@@ -211,6 +211,9 @@ impl Toy {
             assert_eq!(decided, asked, "the same inputs gave two plans, or a machine at rest had something to say");
             self.still_holds(&decided);
             self.world.unasked_ends.extend((0..decided.unasked_ends).map(|_| self.now));
+            if decided.unasked_ends > 0 {
+                self.world.memory.unasked_ends = self.world.unasked_ends.clone();
+            }
             self.held_ends = decided.held_ends;
             self.take(decided);
             let faults = lowtide::core::invariant::check(&self.world);
@@ -248,11 +251,11 @@ impl Toy {
         }
     }
 
-    /// Another operator leads, or this one starts again: what was seen is forgotten.
+    /// Another operator leads, or this one starts again: what was seen is forgotten, and how many were ended is read from what was kept.
     pub fn another_leads(&mut self) {
         let world = &mut self.world;
         (world.unclaimed_since, world.first_sights) = Default::default();
-        world.unasked_ends.clear();
+        world.unasked_ends = world.memory.unasked_ends.clone();
     }
 
     /// Since when machines have had no claim, what was first seen when, and what pods were bound by, as the engine keeps it.

@@ -61,6 +61,8 @@ pub(super) struct Pass<'a> {
     /// Machines whose end the breaker lets go on in this pass, and those that it keeps.
     pub(super) unasked_ends: u64,
     pub(super) held_ends: u64,
+    /// How many machines the claims say were given up lately, once somebody asks.
+    pub(super) ends_written: OnceCell<usize>,
     /// Classes that can make nodes now, by node pool and zone.
     ready_classes: RefCell<BTreeMap<PoolName, Rc<BTreeMap<ZoneId, &'a NodeClass>>>>,
     /// What daemonsets request on a node of each class.
@@ -103,6 +105,7 @@ impl<'a> Pass<'a> {
             resting: Vec::new(),
             unasked_ends: 0,
             held_ends: 0,
+            ends_written: OnceCell::new(),
             ready_classes: RefCell::default(),
             daemonsets: RefCell::default(),
             admitting: RefCell::default(),

@@ -155,6 +155,8 @@ pub struct MarketMemory {
     pub services: ServiceMemory,
     /// What was decided about pods that may outlive their claims.
     pub bindings: Bindings,
+    /// When machines were ended lately without anybody's asking: the next leader counts on.
+    pub unasked_ends: Vec<Timestamp>,
 }
 
 /// The cool-down of capacity from which EC2 takes a machine at `at`, after `known`. It takes a capacity back as a whole: what follows within
@@ -193,7 +195,11 @@ struct Stored {
     services: ServiceMemory,
     #[serde(default, skip_serializing_if = "Bindings::is_empty")]
     bindings: Bindings,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unasked_ends: Vec<Timestamp>,
 }
+/// Ends that nobody asked for are of no interest later.
+const ENDS_KEPT: Millis = Millis::from_hours(1);
 const VERSION: u32 = 1;
 
 impl MarketMemory {
@@ -334,6 +340,7 @@ impl MarketMemory {
             closed_regions,
             services: self.services.clone(),
             bindings: self.bindings.bounded(MOST_BINDINGS_KEPT),
+            unasked_ends: self.unasked_ends.iter().copied().filter(|at| now.since(*at) < ENDS_KEPT).collect(),
         };
         serde_json::to_string(&stored).unwrap_or_default()
     }
@@ -356,7 +363,10 @@ impl MarketMemory {
         let refusals = stored.quota_refusals.into_iter().filter(|(_, refusal)| refusal.until <= horizon);
         let (capacities, quota_refusals) = (stored.capacities.into_iter().map(possible).collect(), refusals.collect());
         let closed_regions = stored.closed_regions.into_iter().filter(|(_, c)| c.until <= horizon).collect();
-        Ok(MarketMemory { capacities, quota_refusals, closed_regions, services: stored.services, bindings: stored.bindings })
+        // By the clock of whoever wrote it: it was not after now.
+        let unasked_ends = stored.unasked_ends.into_iter().map(|at| at.min(now)).collect();
+        let (services, bindings) = (stored.services, stored.bindings);
+        Ok(MarketMemory { capacities, quota_refusals, closed_regions, services, bindings, unasked_ends })
     }
 }
 

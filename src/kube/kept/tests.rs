@@ -153,8 +153,7 @@ fn happen(watches: &Watches, happening: &Happening, version: u64) {
         }
         12 => {
             let template = json!({ "spec": { "containers": [{ "name": "c", "resources": { "requests": { "cpu": how.to_string() } } }] } });
-            let namespace = if how == 5 { "ml" } else { "other" };
-            tell(&watches.daemonsets, spec(&name("daemon"), Some(namespace), json!({ "selector": {}, "template": template })), there);
+            tell(&watches.daemonsets, spec(&name("daemon"), Some("other"), json!({ "selector": {}, "template": template })), there);
         }
         _ => {
             let node = format!("node-{}", how % 3);

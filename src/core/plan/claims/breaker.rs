@@ -10,9 +10,9 @@
 use super::super::moving::guests;
 use super::super::pass::Pass;
 use crate::core::action::{EventKind, EventSubject};
-use crate::core::fleet::Claim;
+use crate::core::fleet::{Claim, Trigger};
 use crate::core::snapshot::seen;
-use crate::core::units::time::Millis;
+use crate::core::units::time::{Millis, Timestamp};
 
 /// What a person writes on a node pool to let machines be ended faster for a while.
 pub(in crate::core::plan) const ALLOW: &str = "lowtide.dev/ends-allowed-until";
@@ -44,16 +44,32 @@ pub(in crate::core::plan) fn is_lifted(pass: &mut Pass) -> bool {
     }
 }
 
+/// How many have ended within [`WINDOW`]: as this leader counted, or as the claims say that are still there, whichever is more. Leaders that follow
+/// each other quickly, or two at once, have one limit.
+fn spent_lately(pass: &Pass) -> u64 {
+    let lately = |at: Timestamp| pass.now.since(at) < WINDOW;
+    let written = *pass.ends_written.get_or_init(|| pass.world.claims.values().filter_map(unasked_end).filter(|at| lately(*at)).count());
+    let counted = pass.world.unasked_ends.iter().filter(|at| lately(**at)).count();
+    u64::try_from(counted.max(written)).unwrap_or(u64::MAX)
+}
+
+/// When a claim was given up for what was only seen of its machine.
+fn unasked_end(claim: &Claim) -> Option<Timestamp> {
+    let seen = |trigger: Trigger| trigger == Trigger::InstanceLost || (trigger.is_of_the_node() && trigger != Trigger::Cordoned);
+    let left = claim.status.moving.as_ref().filter(|mark| seen(mark.trigger)).map(|mark| mark.decided_at);
+    let ended = || claim.status.terminate_asked.as_deref().filter(|(_, _, trigger)| seen(*trigger)).map(|(at, _, _)| *at);
+    left.or_else(ended)
+}
+
 /// Whether `count` more machines may end now without anybody's asking: all of them or none. Counts them when they may.
 pub(in crate::core::plan) fn may_end(pass: &mut Pass, count: u64) -> bool {
-    let lately = pass.world.unasked_ends.iter().filter(|at| pass.now.since(**at) < WINDOW).count();
-    let spent = u64::try_from(lately).unwrap_or(u64::MAX) + pass.unasked_ends;
+    let spent = spent_lately(pass) + pass.unasked_ends;
     if spent + count <= limit(pass) || is_lifted(pass) {
         pass.unasked_ends += count;
         return true;
     }
-    let counted = pass.world.unasked_ends.iter().copied().filter(|at| pass.now.since(*at) < WINDOW);
-    if let Some(oldest) = counted.min() {
+    let known = pass.world.unasked_ends.iter().copied().chain(pass.world.claims.values().filter_map(unasked_end));
+    if let Some(oldest) = known.filter(|at| pass.now.since(*at) < WINDOW).min() {
         pass.wake(oldest + WINDOW);
     }
     pass.held_ends += count;

@@ -98,6 +98,34 @@ fn machines_that_ec2_says_have_ended_are_given_up_whatever_their_number() {
     assert_eq!((decided(&toy, Trigger::InstanceLost), toy.held_ends), (4, 0));
 }
 
+/// Leaders that follow each other quickly, as while the API server is slow: each began to count again.
+#[test]
+fn leaders_that_follow_each_other_have_one_limit() {
+    let mut toy = working(8);
+    toy.world.nodes.values_mut().for_each(|node| node.allocatable.gpus = 0);
+    toy.run(190);
+    assert_eq!(decided(&toy, Trigger::GpusLost), 2);
+    for _ in 0..2 {
+        toy.another_leads();
+        toy.run(185);
+    }
+    assert_eq!(decided(&toy, Trigger::GpusLost), 2, "{:?}", toy.world.claims.values().map(|c| &c.status.moving).collect::<Vec<_>>());
+}
+
+/// The claims of machines that were ended are soon gone: what the leader before counted is kept beside what it learnt of the market.
+#[test]
+fn ends_are_counted_on_by_what_the_leader_before_kept() {
+    let mut toy = working(6);
+    toy.world.memory.unasked_ends = vec![toy.now - Millis::from_mins(1), toy.now + Millis::from_mins(4), toy.now - Millis::from_hours(2)];
+    let text = toy.world.memory.to_text(toy.now);
+    let kept = crate::core::snapshot::memory::MarketMemory::from_text(&text, toy.now).unwrap();
+    assert_eq!(kept.unasked_ends, [toy.now - Millis::from_mins(1), toy.now], "by another's clock, and not those of long ago");
+    toy.world.unasked_ends = kept.unasked_ends;
+    toy.world.nodes.values_mut().for_each(|node| node.ready = false);
+    toy.run(300);
+    assert_eq!((decided(&toy, Trigger::NodeNotReady), toy.held_ends), (0, 6));
+}
+
 /// A machine on which nothing runs is nobody's loss.
 #[test]
 fn empty_machines_need_no_leave_of_the_breaker() {
