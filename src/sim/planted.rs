@@ -66,8 +66,6 @@ pub enum PlantedBug {
     LiftedEarly,
     /// What owners write on their pods is believed.
     MarksBelieved,
-    /// However many machines fail at once, all of them are given up.
-    BreakerLifted,
     /// A machine whose Node is doubtful has no Node.
     TwinsTakenForGone,
     /// What is decided depends on how many plans were made before.
@@ -121,7 +119,7 @@ impl PlantedBug {
             }
             PlantedBug::LiftedEarly => &[LiftedPodsRun, WorldSettles],
             PlantedBug::MarksBelieved => &[NeedsAndPoliciesHold],
-            PlantedBug::TwinsTakenForGone | PlantedBug::BreakerLifted => &[EndsWereSeen],
+            PlantedBug::TwinsTakenForGone => &[EndsWereSeen],
         }
     }
 
@@ -139,7 +137,7 @@ impl PlantedBug {
     pub fn planner(self) -> Planner {
         Arc::new(move |settings: &Settings, world: &Snapshot, now: Timestamp| {
             let mut seen = world.clone();
-            self.falsify(&mut seen, now);
+            self.falsify(&mut seen);
             let mut planned = plan(settings, &seen, now);
             self.spoil(&mut planned, world, now);
             planned
@@ -147,7 +145,7 @@ impl PlantedBug {
     }
 
     /// What the operator believes to see.
-    fn falsify(self, world: &mut Snapshot, now: Timestamp) {
+    fn falsify(self, world: &mut Snapshot) {
         match self {
             PlantedBug::NeedsIgnored => {
                 for (need, _) in world.pods.values_mut().filter_map(|pod| pod.need.as_mut().ok()) {
@@ -166,9 +164,6 @@ impl PlantedBug {
                 }
             }
             PlantedBug::MarksBelieved => believe_marks(world),
-            PlantedBug::BreakerLifted => {
-                world.pools.values_mut().for_each(|pool| pool.ends_allowed_until = Some(now + Millis::from_hours(1)));
-            }
             PlantedBug::TwinsTakenForGone => world.doubtful_nodes = BTreeMap::new().into(),
             PlantedBug::ZonesIgnored => {
                 for (need, _) in world.pods.values_mut().filter_map(|pod| pod.need.as_mut().ok()) {

@@ -2,7 +2,7 @@
 
 use super::super::ec2::Boot;
 use super::super::forging;
-use super::super::kube::{SimPod, node_of};
+use super::super::kube::SimPod;
 use super::super::world::{Owner, World};
 use super::{TOLERANCE, bindings, choice, placing, taken_back, warnings};
 use crate::core::action::{ClusterAction, RemovalReason};
@@ -70,24 +70,19 @@ pub fn before_terminate(world: &mut World, instance: &InstanceId, now: Timestamp
     };
     decided(world, decision, &format!("the termination of {instance}"));
     let age = now.since(machine.instance.launched_at) + TOLERANCE;
-    let unhealthy_after = world.kube.pools.get(&claim.spec.node_pool).map_or(Millis::ZERO, |p| p.object.unhealthy_after);
     let join_timeout = world.kube.pools.get(&claim.spec.node_pool).map_or(Millis::ZERO, |p| p.object.join_timeout);
     let healthy = own_nodes(world, instance).any(|node| node.allocatable.gpus >= claim.spec.gpus);
-    let silent = silent_for(world, instance, now).is_some();
     let working = works(world, &claim.name, now);
     let no_reason = match trigger {
         // By the true clock: what the operator's own says is no reason.
         // Of two Nodes that pass for one machine neither may be used.
         Trigger::NeverJoined => {
-            (healthy && !silent && !has_a_twin(world, instance)) || now.since(machine.instance.launched_at) + JOIN_TOLERANCE < join_timeout
+            (healthy && !has_a_twin(world, instance)) || now.since(machine.instance.launched_at) + JOIN_TOLERANCE < join_timeout
         }
         Trigger::NoGpus => !matches!(machine.boot, Boot::WithoutGpus(_)) || age < join_timeout,
         Trigger::InterruptionNotice => machine.doomed_at.is_none() && !rebalanced(&claim),
         Trigger::Unclaimed => true,
-        Trigger::NodeNotReady if silent_for(world, instance, now).is_some_and(|span| span + TOLERANCE >= unhealthy_after) => {
-            return breaker_holds(world, instance, now);
-        }
-        // The simulated nodes are never ill but by dying with their machine, or by silence.
+        // The simulated nodes are never ill but by dying with their machine.
         trigger if trigger.is_of_the_node() => healthy,
         _ => working,
     };
@@ -96,27 +91,6 @@ pub fn before_terminate(world: &mut World, instance: &InstanceId, now: Timestamp
         let unseen = trigger.is_of_the_node() && runs_on(world, instance).is_some();
         let invariant = if unseen { Invariant::EndsWereSeen } else { Invariant::RemovalsHaveReasons };
         world.broke(invariant, format!("{instance} of {} is terminated for {trigger:?}, which is not so", claim.name));
-    }
-}
-
-/// For how long a machine that runs has been held silent.
-fn silent_for(world: &World, instance: &InstanceId, now: Timestamp) -> Option<Millis> {
-    let node = world.kube.nodes.get(&node_of(instance)).filter(|n| !n.object.dead)?;
-    node.object.cut_off?.1.map(|since| now.since(since))
-}
-
-/// INV-11: of machines that are silent all at once, with work on them, no more than a few are ended in ten minutes. Twice what one operator may: there
-/// may be two.
-fn breaker_holds(world: &mut World, instance: &InstanceId, now: Timestamp) {
-    if runs_on(world, instance).is_none() {
-        return;
-    }
-    world.checks.given_up.retain(|at| now.since(*at) < Millis::from_mins(10));
-    world.checks.given_up.push(now);
-    let (ended, most) = (world.checks.given_up.len(), 2 * 2.max(world.ec2.alive().count() / 20));
-    if ended > most {
-        let text = format!("{instance} is terminated as the {ended}th machine in ten minutes that is only silent, with work on it");
-        world.broke(Invariant::EndsWereSeen, text);
     }
 }
 

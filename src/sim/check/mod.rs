@@ -64,8 +64,6 @@ pub struct Checks {
     pub adopted: BTreeSet<Uid>,
     /// A backup was restored.
     pub restored: bool,
-    /// When machines were ended lately that were only silent, with work on them.
-    given_up: Vec<Timestamp>,
     /// Pods that were to be let go.
     let_go: BTreeSet<Uid>,
 }

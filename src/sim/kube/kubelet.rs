@@ -7,11 +7,11 @@ use std::sync::Arc;
 use super::apply::whole_second;
 use super::scheduler::{HOSTNAME, REGION, TYPE, ZONE};
 use super::work::Keeper;
-use super::{Kube, SimNode, SimPod, Stored};
+use super::{Kube, SimNode, SimPod};
 use crate::core::fleet::{Node, NodeState};
 use crate::core::market::catalog::Catalog;
 use crate::core::units::Resources;
-use crate::core::units::ids::{InstanceId, NodeName, Region, Uid};
+use crate::core::units::ids::{InstanceId, NodeName, Uid};
 use crate::core::units::time::{Millis, Timestamp};
 use crate::core::workload::PodPhase;
 use crate::sim::ec2::{Boot, Later, Machine};
@@ -59,17 +59,11 @@ impl Kube {
             tainted: false,
             state: NodeState { labels: Arc::new(labels.map(|(key, value)| (key.to_owned(), value)).into()), ..NodeState::default() },
         };
-        self.put_node(SimNode { node, claim: None, dead: false, cut_off: None });
+        self.put_node(SimNode { node, claim: None, dead: false });
     }
 
     fn host_is_dead(&self, pod: &SimPod) -> bool {
         pod.pod.node.as_ref().is_some_and(|name| self.nodes.get(name).is_none_or(|n| n.object.dead))
-    }
-
-    /// Until when nothing is heard of the pod's kubelet.
-    fn unheard_until(&self, pod: &SimPod) -> Option<Timestamp> {
-        let node = self.nodes.get(pod.pod.node.as_ref()?)?;
-        node.object.cut_off.filter(|_| !node.object.dead).map(|(until, _)| until)
     }
 
     /// A pod has started: it runs and is Ready.
@@ -77,9 +71,6 @@ impl Kube {
         let Some(pod) = self.pods.get(uid).map(|p| p.object.clone()) else { return };
         if pod.pod.phase != PodPhase::Pending || self.host_is_dead(&pod) || pod.pod.deleting_until.is_some() {
             return;
-        }
-        if let Some(until) = self.unheard_until(&pod) {
-            return later.push((until + Millis::from_secs(1), Event::PodStarts(uid.clone())));
         }
         if self.waits_for_volume(&pod) {
             later.push((now + ATTACHES_AGAIN, Event::PodStarts(uid.clone())));
@@ -106,9 +97,6 @@ impl Kube {
         if pod.pod.phase != PodPhase::Running || self.host_is_dead(&pod) || ended_before {
             return;
         }
-        if let Some(until) = self.unheard_until(&pod) {
-            return later.push((until + Millis::from_secs(1), Event::WorkDone(uid.clone())));
-        }
         self.change_pod(uid, |p| (p.pod.phase, p.pod.ready_since) = (PodPhase::Succeeded, None));
         if pod.job().is_some() {
             later.push((now + Millis(200), Event::Reconciles(pod.made_by.clone())));
@@ -122,10 +110,6 @@ impl Kube {
         let Some(pod) = self.pods.get(uid).map(|p| p.object.clone()) else { return };
         if pod.ends_at.is_none_or(|at| at > now) || self.host_is_dead(&pod) {
             return;
-        }
-        // It has not heard that it is to end either.
-        if let Some(until) = self.unheard_until(&pod) {
-            return later.push((until + Millis::from_secs(1), Event::PodEnds(uid.clone())));
         }
         let in_time = pod.asked_to_end_at.is_some_and(|asked| now >= asked + pod.ending);
         self.keep_work(&pod, now, in_time);
@@ -170,48 +154,10 @@ impl Kube {
         later.push((now + SILENCE, Event::NodeSilent(name)));
     }
 
-    /// The kubelets of these nodes cannot reach the API server until then.
-    pub fn cut_off(&mut self, nodes: Vec<NodeName>, until: Timestamp, now: Timestamp, later: &mut Later) {
-        for name in nodes {
-            if let Some(node) = self.nodes.get_mut(&name).filter(|n| !n.object.dead) {
-                node.object.cut_off = Some((until, None));
-                later.push((now + SILENCE, Event::NodeSilent(name)));
-            }
-        }
-    }
-
-    /// Until when the kubelets of a region cannot reach the API server.
-    pub fn cut_until(&self, region: &Region, now: Timestamp) -> Option<Timestamp> {
-        let (regions, until) = &self.cut_regions;
-        Some(*until).filter(|until| *until > now && regions.contains(region))
-    }
-
-    /// Kubelets that were cut off report again: what ran there runs.
-    pub fn heard_again(&mut self, now: Timestamp) {
-        let back = |n: &Stored<SimNode>| n.object.cut_off.is_some_and(|(until, _)| until <= now) && !n.object.dead;
-        let back: Vec<NodeName> = self.nodes.values().filter(|n| back(n)).map(|n| n.object.node.name.clone()).collect();
-        for name in back {
-            let Some(mut node) = self.nodes.get(&name).map(|n| n.object.clone()) else { continue };
-            let was_silent = node.cut_off.take().is_some_and(|(_, silent)| silent.is_some());
-            node.node.ready = true;
-            self.put_node(node);
-            let runs = |p: &&SimPod| was_silent && p.pod.node.as_ref() == Some(&name) && p.running_since.is_some();
-            let on_it: Vec<Uid> = self.pods.values().map(|p| &p.object).filter(runs).map(|p| p.pod.identity.uid.clone()).collect();
-            for uid in on_it {
-                self.change_pod(&uid, |p| {
-                    p.pod.ready_since = Some(now);
-                    p.pod.ready_in = p.pod.services.clone();
-                });
-            }
-        }
-    }
-
     /// Nothing was heard of a node for too long.
-    pub fn node_silent(&mut self, name: &NodeName, now: Timestamp) {
-        let unheard = |n: &SimNode| n.dead || n.cut_off.is_some();
-        let Some(mut node) = self.nodes.get(name).map(|n| n.object.clone()).filter(unheard) else { return };
+    pub fn node_silent(&mut self, name: &NodeName) {
+        let Some(mut node) = self.nodes.get(name).map(|n| n.object.clone()).filter(|n| n.dead) else { return };
         node.node.ready = false;
-        node.cut_off = node.cut_off.map(|(until, since)| (until, since.or(Some(now))));
         self.put_node(node);
         let on_it: Vec<Uid> =
             self.pods.values().filter(|p| p.object.pod.node.as_ref() == Some(name)).map(|p| p.object.pod.identity.uid.clone()).collect();
