@@ -242,4 +242,47 @@ mod tests {
         assert_eq!((stretched.instance.as_str(), stretched.ready, stretched.labelled), ("i-0abc", false, false));
         assert_eq!(bare("k3s://some-host"), None);
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        /// Kubelets write Nodes, and owners pods; both are read as they come.
+        #[test]
+        fn whatever_a_node_or_a_pod_of_others_holds_it_takes_no_less_than_nothing(
+            node in crate::mutation::json(vec![json!({
+                "metadata": { "name": "n1", "labels": { "lowtide.dev/instance-id": "i-1", "lowtide.dev/node-class": "us" } },
+                "spec": { "providerID": "aws:///us-east-1a/i-1", "taints": [{ "key": "example.com/x", "effect": "NoSchedule" }], "unschedulable": false },
+                "status": {
+                    "allocatable": { "cpu": "3920m", "memory": "15Gi", "nvidia.com/gpu": "1", "ephemeral-storage": "90Gi", "pods": "58" },
+                    "addresses": [{ "type": "InternalIP", "address": "10.0.0.7" }],
+                    "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": "2026-07-20T13:44:30Z" }, { "type": "GpuXid", "status": "False" }],
+                },
+            })]),
+            pod in crate::mutation::json(vec![json!({
+                "metadata": { "namespace": "team", "name": "rider", "uid": "p-1", "ownerReferences": [], "annotations": { "kubernetes.io/config.mirror": "x" } },
+                "spec": { "nodeName": "n1", "terminationGracePeriodSeconds": 30,
+                    "containers": [{ "name": "c", "resources": { "requests": { "cpu": "3", "memory": "1Gi", "nvidia.com/gpu": "1" } } }] },
+                "status": { "phase": "Running", "startTime": "2026-07-20T13:44:30Z" },
+            })]),
+        ) {
+            // What the API server's types would not hold is no object.
+            let node = serde_json::from_value::<core_v1::Node>(node).ok().and_then(|mut node| {
+                trim(&mut node);
+                read(&node)
+            });
+            if let Some(Node { allocatable, .. }) = node {
+                assert!(allocatable.gpus <= i64::MAX / 1_000, "{allocatable:?}");
+            }
+            let other = serde_json::from_value::<core_v1::Pod>(pod).ok().and_then(|mut pod| {
+                trim_other(&mut pod);
+                other_pod(&pod)
+            });
+            if let Some(other) = other {
+                let asked = other.pod.requests;
+                assert!(asked.cpu.0 >= 0 && asked.memory.0 >= 0 && asked.gpus >= 0 && asked.disk.0 >= 0, "{asked:?}");
+                let ends = Timestamp::from_date(2026, 7, 20) + other.pod.termination_grace;
+                assert!(!ends.month_end().to_rfc3339().is_empty());
+            }
+        }
+    }
 }

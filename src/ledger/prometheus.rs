@@ -127,6 +127,38 @@ struct Matrix {
     result: Vec<Series>,
 }
 
+/// The number that an answer to `query` from `url` holds, in millionths.
+fn one_number(body: &[u8], query: &str, url: &str) -> Result<Option<i128>, PrometheusFault> {
+    let answer: Answer =
+        serde_json::from_slice(body).map_err(|fault| PrometheusFault::NotPrometheus { url: url.to_owned(), fault: fault.to_string() })?;
+    let not_one = |found: String| PrometheusFault::NotOneNumber { query: query.to_owned(), found };
+    let text = match answer {
+        Answer { status, error, .. } if status != "success" => {
+            return Err(PrometheusFault::Refused { query: query.to_owned(), fault: error });
+        }
+        Answer { data: Some(Data::Scalar((_, text))), .. } => text,
+        Answer { data: Some(Data::Vector(samples)), .. } => match <[Sample; 1]>::try_from(samples) {
+            Ok([sample]) => sample.value.1,
+            Err(samples) if samples.is_empty() => return Ok(None),
+            Err(samples) => return Err(not_one(format!("{} series", samples.len()))),
+        },
+        Answer { data: Some(Data::Matrix(_)), .. } => return Err(not_one("a range".into())),
+        Answer { data: Some(Data::String(_)), .. } => return Err(not_one("a text".into())),
+        Answer { data: None, .. } => return Err(PrometheusFault::NotPrometheus { url: url.to_owned(), fault: "no data".into() }),
+    };
+    micro_units(&text).map(Some).ok_or_else(|| not_one(text))
+}
+
+/// The series that an answer to `query` from `url` holds.
+fn all_readings(body: &[u8], query: String, url: &str) -> Result<Vec<Series>, PrometheusFault> {
+    let not_prometheus = |fault: String| PrometheusFault::NotPrometheus { url: url.to_owned(), fault };
+    match serde_json::from_slice(body).map_err(|fault| not_prometheus(fault.to_string()))? {
+        Readings { status, error, .. } if status != "success" => Err(PrometheusFault::Refused { query, fault: error }),
+        Readings { data: Some(Matrix { result }), .. } => Ok(result),
+        Readings { data: None, .. } => Err(not_prometheus("no data".into())),
+    }
+}
+
 impl Prometheus {
     /// The server at `url`, as in `http://prometheus.monitoring:9090`.
     pub fn new(url: &str) -> Self {
@@ -141,24 +173,7 @@ impl Prometheus {
     pub async fn ask(&self, query: &str, at: Timestamp) -> Result<Option<i128>, PrometheusFault> {
         let url = self.address(query, at);
         let body = self.get(&url, OF_A_NUMBER).await?;
-        let answer: Answer =
-            serde_json::from_slice(&body).map_err(|fault| PrometheusFault::NotPrometheus { url: shown(&url), fault: fault.to_string() })?;
-        let not_one = |found: String| PrometheusFault::NotOneNumber { query: query.to_owned(), found };
-        let text = match answer {
-            Answer { status, error, .. } if status != "success" => {
-                return Err(PrometheusFault::Refused { query: query.to_owned(), fault: error });
-            }
-            Answer { data: Some(Data::Scalar((_, text))), .. } => text,
-            Answer { data: Some(Data::Vector(samples)), .. } => match <[Sample; 1]>::try_from(samples) {
-                Ok([sample]) => sample.value.1,
-                Err(samples) if samples.is_empty() => return Ok(None),
-                Err(samples) => return Err(not_one(format!("{} series", samples.len()))),
-            },
-            Answer { data: Some(Data::Matrix(_)), .. } => return Err(not_one("a range".into())),
-            Answer { data: Some(Data::String(_)), .. } => return Err(not_one("a text".into())),
-            Answer { data: None, .. } => return Err(PrometheusFault::NotPrometheus { url: shown(&url), fault: "no data".into() }),
-        };
-        micro_units(&text).map(Some).ok_or_else(|| not_one(text))
+        one_number(&body, query, &shown(&url))
     }
 
     /// The readings of all series that `selector` names, as in `up{job="x"}`, within `span` before `at`: as they were scraped, with nothing put in between.
@@ -169,12 +184,7 @@ impl Prometheus {
         let query = format!("{selector}[{}s]", span.as_secs());
         let url = self.address(&query, at);
         let body = self.get(&url, OF_READINGS).await?;
-        let not_prometheus = |fault: String| PrometheusFault::NotPrometheus { url: shown(&url), fault };
-        match serde_json::from_slice(&body).map_err(|fault| not_prometheus(fault.to_string()))? {
-            Readings { status, error, .. } if status != "success" => Err(PrometheusFault::Refused { query, fault: error }),
-            Readings { data: Some(Matrix { result }), .. } => Ok(result),
-            Readings { data: None, .. } => Err(not_prometheus("no data".into())),
-        }
+        all_readings(&body, query, &shown(&url))
     }
 
     fn address(&self, query: &str, at: Timestamp) -> String {
@@ -240,5 +250,23 @@ mod tests {
     #[test]
     fn queries_survive_the_address() {
         assert_eq!(percent_encoded(r#"sum(increase(x{a="b c"}[1h]))"#), "sum%28increase%28x%7Ba%3D%22b%20c%22%7D%5B1h%5D%29%29");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_prometheus_answers_is_a_number_series_or_a_fault(
+            text in crate::mutation::text(&[
+                r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1784505600.781,"1234.5"]}]}}"#,
+                r#"{"status":"success","data":{"resultType":"scalar","result":[1784505600.781,"1"]}}"#,
+                r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"gpu":"0"},"values":[[1784505600.781,"0.5"],[1784505630.781,"NaN"]]}]}}"#,
+                r#"{"status":"error","errorType":"bad_data","error":"parse error"}"#,
+            ])
+        ) {
+            let said = |fault: PrometheusFault| assert!(fault.to_string().len() > 20, "{fault}");
+            one_number(text.as_bytes(), "up", "http://prom").err().into_iter().for_each(said);
+            all_readings(text.as_bytes(), "up[1h]".to_owned(), "http://prom").err().into_iter().for_each(said);
+        }
     }
 }

@@ -527,4 +527,23 @@ mod tests {
             assert!(fault.contains(why) && fault.contains("starts without it"), "{fault}");
         }
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        /// Whoever may write the ConfigMap writes it as it likes; what is read lets nothing be left alone for longer than lowtide itself would.
+        #[test]
+        fn whatever_the_kept_memory_holds_closes_nothing_for_ever(text in crate::mutation::text(&[&{
+            let mut memory = MarketMemory::default();
+            memory.record(&capacity("use1-az4", CapacityType::Spot), refused(CoolDownCause::NoCapacity), NOW);
+            memory.record(&capacity("use1-az6", CapacityType::OnDemand), refused(CoolDownCause::Quota), NOW);
+            memory.to_text(NOW)
+        }])) {
+            if let Ok(memory) = MarketMemory::from_text(&text, NOW) {
+                let spots = ["use1-az4", "use1-az6"].map(|zone| capacity(zone, CapacityType::Spot));
+                assert!(spots.iter().filter_map(|at| memory.cool_down(at)).all(|c| c.until <= NOW + LONGEST_COOL_DOWN));
+                memory.to_text(NOW);
+            }
+        }
+    }
 }

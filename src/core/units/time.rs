@@ -9,7 +9,8 @@ use std::ops::{Add, Sub};
 #[serde(transparent)]
 pub struct Timestamp(pub i64);
 
-/// A span of time in milliseconds; may be negative.
+/// A span of time in milliseconds; may be negative. Sums end where the numbers do: a pod's grace may be any number of seconds, and none may stop the
+/// operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct Millis(pub i64);
@@ -19,15 +20,15 @@ impl Millis {
     pub const ZERO: Millis = Millis(0);
     /// A span of whole seconds.
     pub const fn from_secs(seconds: i64) -> Self {
-        Millis(seconds * 1_000)
+        Millis(seconds.saturating_mul(1_000))
     }
     /// A span of whole minutes.
     pub const fn from_mins(minutes: i64) -> Self {
-        Millis(minutes * 60_000)
+        Millis(minutes.saturating_mul(60_000))
     }
     /// A span of whole hours.
     pub const fn from_hours(hours: i64) -> Self {
-        Millis(hours * 3_600_000)
+        Millis(hours.saturating_mul(3_600_000))
     }
     /// Whole seconds, rounded towards zero.
     pub const fn as_secs(self) -> i64 {
@@ -38,7 +39,7 @@ impl Millis {
 impl Timestamp {
     /// The span from `earlier` to this point; negative when `earlier` is later.
     pub const fn since(self, earlier: Timestamp) -> Millis {
-        Millis(self.0 - earlier.0)
+        Millis(self.0.saturating_sub(earlier.0))
     }
     /// The start of the second that contains this point.
     pub const fn floor_to_second(self) -> Self {
@@ -67,7 +68,7 @@ impl Timestamp {
     }
     /// Midnight UTC of a calendar date (proleptic Gregorian; month and day count from 1).
     pub fn from_date(year: i64, month: i64, day: i64) -> Self {
-        Timestamp(days_from_civil(year, month, day) * 86_400_000)
+        Timestamp(days_from_civil(year, month, day).saturating_mul(86_400_000))
     }
 }
 
@@ -95,25 +96,25 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
 impl Add<Millis> for Timestamp {
     type Output = Timestamp;
     fn add(self, span: Millis) -> Timestamp {
-        Timestamp(self.0 + span.0)
+        Timestamp(self.0.saturating_add(span.0))
     }
 }
 impl Sub<Millis> for Timestamp {
     type Output = Timestamp;
     fn sub(self, span: Millis) -> Timestamp {
-        Timestamp(self.0 - span.0)
+        Timestamp(self.0.saturating_sub(span.0))
     }
 }
 impl Add for Millis {
     type Output = Millis;
     fn add(self, other: Millis) -> Millis {
-        Millis(self.0 + other.0)
+        Millis(self.0.saturating_add(other.0))
     }
 }
 impl Sub for Millis {
     type Output = Millis;
     fn sub(self, other: Millis) -> Millis {
-        Millis(self.0 - other.0)
+        Millis(self.0.saturating_sub(other.0))
     }
 }
 impl fmt::Display for Timestamp {
@@ -160,6 +161,14 @@ pub fn parse_span(text: &str) -> Option<Millis> {
 #[cfg(test)]
 mod tests {
     use crate::core::units::time::*;
+
+    #[test]
+    fn no_span_is_too_long_to_be_added() {
+        let (longest, now) = (Millis::from_secs(i64::MAX), Timestamp::from_date(2026, 7, 20));
+        assert_eq!(((now + longest).since(now - longest), longest + longest), (Millis(i64::MAX), Millis(i64::MAX)));
+        assert!((now + longest).month_end() <= Timestamp(i64::MAX) && (now - longest).month_start() >= Timestamp(i64::MIN));
+        assert!(!(now + longest).to_rfc3339().is_empty() && (longest - Millis::from_hours(i64::MIN)) == longest);
+    }
 
     #[test]
     fn dates_round_trip_over_leap_years_and_centuries() {

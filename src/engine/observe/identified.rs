@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::core::fleet::{Doubt, Instance, Node, doubts, unclaimed_since};
-use crate::core::snapshot::seen;
+use crate::core::snapshot::{Observed, seen};
 use crate::core::units::ids::{InstanceId, NodeName};
 use crate::core::units::shared::Shared;
 use crate::core::units::time::{Millis, Timestamp};
@@ -35,7 +35,23 @@ impl State {
         let known = self.ec2_ahead.unwrap_or(Millis::ZERO);
         if self.ec2_ahead.is_none() || (ahead.0 - known.0).abs() >= 2_000 {
             self.clock_jumped(if self.ec2_ahead.is_some() { Millis(known.0 - ahead.0) } else { Millis::ZERO });
-            self.ec2_ahead = Some(if ahead.0.abs() < 2_000 { Millis::ZERO } else { ahead });
+            let now_known = if ahead.0.abs() < 2_000 { Millis::ZERO } else { ahead };
+            self.looks_were_earlier(if self.ec2_ahead.is_some() { Millis(now_known.0 - known.0) } else { Millis::ZERO });
+            self.ec2_ahead = Some(now_known);
+        }
+    }
+
+    /// Our clock has fallen by `back` against EC2's. A look that was stamped before, read by what EC2's clock is ahead now, would be later than it was,
+    /// and a machine that was launched in between would be one that EC2 no longer shows. A look stamped since is made too early by this: the next
+    /// one, seconds later, is right.
+    fn looks_were_earlier(&mut self, back: Millis) {
+        if back.0 <= 0 {
+            return;
+        }
+        for look in self.instances.values_mut() {
+            if let Observed::Known { at, .. } = look {
+                *at = *at - back;
+            }
         }
     }
 
@@ -105,7 +121,6 @@ mod tests {
     use super::*;
     use crate::core::fleet::{InstanceState, TagList, tags};
     use crate::core::market::{Capacity, CapacityType};
-    use crate::core::snapshot::Observed;
 
     fn machine(uid: &str) -> Instance {
         let capacity = Capacity {
@@ -177,6 +192,24 @@ mod tests {
         state.leadership_changed();
         state.note_ec2_clock(Some(Millis::from_mins(1)));
         assert_eq!(since(&mut state, at(20)), [at(20)]);
+    }
+
+    #[test]
+    fn a_look_is_no_later_for_our_clock_having_jumped_back() {
+        let mut state = State::default();
+        seen_machine(&mut state, machine("uid"));
+        let looked = |state: &State| match &state.instances[&"us-east-1".into()] {
+            Observed::Known { at, .. } => *at + state.ec2_ahead.unwrap_or(Millis::ZERO),
+            _ => Timestamp(i64::MAX),
+        };
+        state.note_ec2_clock(Some(Millis::ZERO));
+        let by_ec2 = looked(&state);
+        for ahead in [4, 2, -3, 0, 1] {
+            state.note_ec2_clock(Some(Millis::from_mins(ahead)));
+            assert!(looked(&state) <= by_ec2, "{ahead} minutes ahead");
+        }
+        state.note_ec2_clock(Some(Millis::from_mins(5)));
+        assert!(looked(&state) <= by_ec2);
     }
 
     #[test]

@@ -431,4 +431,20 @@ mod tests {
         assert_eq!(mapping.label("service", &tags), None);
         assert!(fault.contains("expected one of team"), "{fault}");
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_a_mapping_holds_names_labels_that_there_are_or_is_refused(
+            text in crate::mutation::text(&["label,tag\nteam,Squad\nteam,owner\ncost-center,CC\nworkload,app\n"])
+        ) {
+            let path = std::env::temp_dir().join(format!("lowtide-mapping-{}-mutated.csv", std::process::id()));
+            std::fs::write(&path, text).unwrap();
+            match Mapping::read(&path) {
+                Ok(mapping) => assert!(mapping.tags.keys().all(|label| LABELS.contains(&label.as_str()))),
+                Err(fault) => assert!(fault.to_string().len() > 20, "{fault}"),
+            }
+        }
+    }
 }

@@ -449,28 +449,29 @@ mod tests {
         found
     }
 
-    /// The four forms, each as its vendor documents or writes it.
-    #[test]
-    fn tokens_in_are_all_that_was_read_in_every_form() {
-        let openai = r#"{"object": "page", "data": [{"object": "bucket", "start_time": 1784505600, "end_time": 1784592000, "results": [
+    // The four forms, each as its vendor documents or writes it.
+    const OPENAI: &str = r#"{"object": "page", "data": [{"object": "bucket", "start_time": 1784505600, "end_time": 1784592000, "results": [
             {"object": "organization.usage.completions.result", "input_tokens": 1000, "output_tokens": 500, "input_cached_tokens": 800,
              "num_model_requests": 5, "project_id": "proj_a", "user_id": null, "api_key_id": null, "model": "gpt-x", "batch": null}]}],
             "has_more": true, "next_page": "p2"}"#;
-        let openai_csv = "start_time,end_time,start_time_iso,end_time_iso,project_id,num_model_requests,user_id,api_key_id,model,batch,input_tokens,output_tokens,input_cached_tokens\n\
+    const OPENAI_CSV: &str = "start_time,end_time,start_time_iso,end_time_iso,project_id,num_model_requests,user_id,api_key_id,model,batch,input_tokens,output_tokens,input_cached_tokens\n\
             1784505600,1784505660,2026-07-20T00:00:00+00:00,2026-07-20T00:01:00+00:00,proj_a,5,,,gpt-x,,1000,500,800\n\
             1784505660,1784505720,2026-07-20T00:01:00+00:00,2026-07-20T00:02:00+00:00,,,,,,,,,\n";
-        let anthropic = r#"{"data": [{"starting_at": "2026-07-20T00:00:00Z", "ending_at": "2026-07-20T01:00:00Z", "results": [
+    const ANTHROPIC: &str = r#"{"data": [{"starting_at": "2026-07-20T00:00:00Z", "ending_at": "2026-07-20T01:00:00Z", "results": [
             {"uncached_input_tokens": 100, "cache_creation": {"ephemeral_1h_input_tokens": 200, "ephemeral_5m_input_tokens": 300},
              "cache_read_input_tokens": 400, "output_tokens": 500, "server_tool_use": {"web_search_requests": 1}, "api_key_id": "k",
              "workspace_id": "w", "model": "claude-x", "service_tier": "standard", "context_window": "0-200k"}]}], "has_more": false, "next_page": null}"#;
-        let anthropic_csv = "usage_date_utc,model_version,api_key,workspace,usage_type,context_window,usage_input_tokens_no_cache,usage_input_tokens_cache_write_5m,\
+    const ANTHROPIC_CSV: &str = "usage_date_utc,model_version,api_key,workspace,usage_type,context_window,usage_input_tokens_no_cache,usage_input_tokens_cache_write_5m,\
             usage_input_tokens_cache_write_1h,usage_input_tokens_cache_read,usage_output_tokens,web_search_count\n\
             2026-07-20,claude-x,k,w,standard,200k,100,300,200,400,500,0\n";
+
+    #[test]
+    fn tokens_in_are_all_that_was_read_in_every_form() {
         for (name, text, model, requests, hours, more) in [
-            ("o.json", openai, "gpt-x", Some(5), 24, true),
-            ("o.csv", openai_csv, "gpt-x", Some(5), 1, false),
-            ("a.json", anthropic, "claude-x", None, 1, false),
-            ("a.csv", anthropic_csv, "claude-x", None, 24, false),
+            ("o.json", OPENAI, "gpt-x", Some(5), 24, true),
+            ("o.csv", OPENAI_CSV, "gpt-x", Some(5), 1, false),
+            ("a.json", ANTHROPIC, "claude-x", None, 1, false),
+            ("a.csv", ANTHROPIC_CSV, "claude-x", None, 24, false),
         ] {
             let (found, has_more) = rows(name, text).unwrap();
             let [row] = found.as_slice() else { panic!("{name}: {} rows", found.len()) };
@@ -500,6 +501,30 @@ mod tests {
         ] {
             let fault = rows("bad", text).map(|(rows, _)| rows.len()).unwrap_err();
             assert!(fault.contains(said), "{fault}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::mutation::CASES))]
+
+        #[test]
+        fn whatever_a_vendor_writes_is_read_or_refused_with_a_sentence(
+            text in crate::mutation::text(&[OPENAI, OPENAI_CSV, ANTHROPIC, ANTHROPIC_CSV]),
+            page in crate::mutation::json([OPENAI, ANTHROPIC].iter().map(|text| serde_json::from_str(text).unwrap()).collect()),
+            projects in crate::mutation::text(&["field,value,workload\nproject,proj_a,ml/chat\napi_key,k,ml/agents\n"]),
+        ) {
+            for text in [text, page.to_string()] {
+                match rows("mutated", &text) {
+                    Ok((rows, _)) => assert!(rows.iter().all(|row| row.to > row.from && row.tokens_in >= 0 && row.tokens_out >= 0), "{text}"),
+                    Err(fault) => assert!(fault.len() > 20, "{fault}"),
+                }
+            }
+            let path = std::env::temp_dir().join(format!("lowtide-projects-{}-mutated.csv", std::process::id()));
+            std::fs::write(&path, projects).unwrap();
+            match Projects::read(&path) {
+                Ok(Projects(found)) => assert!(found.iter().all(|(field, ..)| FIELDS.contains(&field.as_str()))),
+                Err(fault) => assert!(fault.to_string().len() > 20, "{fault}"),
+            }
         }
     }
 }

@@ -102,7 +102,7 @@ fn work() -> Row {
                 Draw::Stacked,
                 "currencyUSD",
                 &[q(
-                    "SELECT u.day::timestamp AT TIME ZONE 'UTC' AS time, p.metric, sum(p.usd) AS value\nFROM ledger.gpu_use_of($__timeFrom(), $__timeTo()) u CROSS JOIN LATERAL (VALUES ('active', u.active_usd), ('held, idle', u.idle_usd), ('unmeasured', u.unmeasured_usd)) AS p(metric, usd)\nGROUP BY 1, 2 ORDER BY 1",
+                    "SELECT u.day::timestamp AT TIME ZONE 'UTC' AS time, p.metric, sum(p.usd) AS value\nFROM ledger.gpu_use_of(date_trunc('day', ($__timeFrom())::timestamptz, 'UTC'), $__timeTo()) u CROSS JOIN LATERAL (VALUES ('active', u.active_usd), ('held, idle', u.idle_usd), ('unmeasured', u.unmeasured_usd)) AS p(metric, usd)\nGROUP BY 1, 2 ORDER BY 1",
                     "",
                 )],
             ),
@@ -112,7 +112,7 @@ fn work() -> Row {
                 Draw::Table,
                 "currencyUSD",
                 &[q(
-                    "SELECT coalesce(team, '(untagged)') AS team, coalesce(workload_name, '(none)') AS workload, sum(idle_usd) AS idle, sum(active_usd) AS active, sum(unmeasured_usd) AS unmeasured, sum(cost_usd) AS usd, round(100 * sum(active_gpu_hours) / nullif(sum(active_gpu_hours + idle_gpu_hours), 0), 1) AS use_percent\nFROM ledger.gpu_use_of($__timeFrom(), $__timeTo()) GROUP BY 1, 2 ORDER BY idle DESC, usd DESC LIMIT 50",
+                    "SELECT coalesce(team, '(untagged)') AS team, coalesce(workload_name, '(none)') AS workload, sum(idle_usd) AS idle, sum(active_usd) AS active, sum(unmeasured_usd) AS unmeasured, sum(cost_usd) AS usd, round(100 * sum(active_gpu_hours) / nullif(sum(active_gpu_hours + idle_gpu_hours), 0), 1) AS use_percent\nFROM ledger.gpu_use_of(date_trunc('day', ($__timeFrom())::timestamptz, 'UTC'), $__timeTo()) GROUP BY 1, 2 ORDER BY idle DESC, usd DESC LIMIT 50",
                     "",
                 )],
             ),
