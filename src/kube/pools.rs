@@ -67,8 +67,8 @@ fn matching(spec: &NodePoolSpec, namespaces: &NamespaceLabels, ignored: &str) ->
 pub fn read_status(object: &GpuNodePool) -> Option<PoolStatus> {
     let status = object.status.as_ref().filter(|_| finalizers(object, object.status.as_ref().map_or(0, |s| s.claims)).is_none())?;
     let condition = |type_: &str| status.conditions.iter().find(|c| c.type_ == type_);
-    // A status of a version without the second one is written again.
-    let (ready, alone) = (condition("Ready")?, condition(ALONE)?);
+    // An older version's status has no second one, and has the month's books: they must not be taken for none.
+    let (ready, alone) = (condition("Ready")?, condition(ALONE));
     Some(PoolStatus {
         claims: status.claims,
         gpus: status.gpus,
@@ -79,7 +79,7 @@ pub fn read_status(object: &GpuNodePool) -> Option<PoolStatus> {
             ConditionStatus::True => Ok(()),
             ConditionStatus::False | ConditionStatus::Unknown => Err((ready.reason.clone(), ready.message.clone())),
         },
-        namesake: (alone.status != ConditionStatus::True).then(|| alone.message.clone()),
+        namesake: alone.filter(|alone| alone.status != ConditionStatus::True).map(|alone| alone.message.clone()),
     })
 }
 

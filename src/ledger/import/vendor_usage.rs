@@ -335,7 +335,7 @@ fn pages_of(path: &Path, text: &mut dyn std::io::BufRead) -> Result<Vec<Page>, I
 
 fn page_row(path: &Path, part: usize, bucket: &Bucket, counted: &Counted) -> Result<Row, ImportFault> {
     let at = |text: &Option<String>| text.as_ref()?.parse::<jiff::Timestamp>().ok().map(|at| Timestamp(at.as_millisecond()));
-    let seconds = |at: Option<i64>| at.map(|at| Timestamp(at * 1_000));
+    let seconds = |at: Option<i64>| at.map(|at| Timestamp(at.saturating_mul(1_000)));
     let span = seconds(bucket.start_time).zip(seconds(bucket.end_time)).or(at(&bucket.starting_at).zip(at(&bucket.ending_at)));
     let Some((from, to)) = span else {
         return Err(malformed(path, 1, "a bucket has neither start_time and end_time nor starting_at and ending_at".into()));
@@ -344,11 +344,13 @@ fn page_row(path: &Path, part: usize, bucket: &Bucket, counted: &Counted) -> Res
     if !anthropic && counted.input_tokens.is_none() {
         return Err(malformed(path, 1, "a result has neither input_tokens (OpenAI) nor uncached_input_tokens (Anthropic)".into()));
     }
-    let cached = counted.cache_creation.as_ref().map_or(0, |made| made.ephemeral_5m_input_tokens + made.ephemeral_1h_input_tokens);
+    let number = |amount: Option<i64>| i128::from(amount.unwrap_or(0));
+    let made = counted.cache_creation.as_ref();
+    let cached = number(made.map(|made| made.ephemeral_5m_input_tokens)) + number(made.map(|made| made.ephemeral_1h_input_tokens));
     let tokens_in = if anthropic {
-        counted.uncached_input_tokens.unwrap_or(0) + counted.cache_read_input_tokens.unwrap_or(0) + cached
+        number(counted.uncached_input_tokens) + number(counted.cache_read_input_tokens) + cached
     } else {
-        counted.input_tokens.unwrap_or(0)
+        number(counted.input_tokens)
     };
     let fields = [
         ("project", &counted.project_id),
@@ -368,8 +370,8 @@ fn page_row(path: &Path, part: usize, bucket: &Bucket, counted: &Counted) -> Res
             model: counted.model.clone().unwrap_or_default(),
             fields: fields.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect(),
             requests: counted.num_model_requests.map(i128::from),
-            tokens_in: tokens_in.into(),
-            tokens_out: counted.output_tokens.unwrap_or(0).into(),
+            tokens_in,
+            tokens_out: number(counted.output_tokens),
         },
     )
 }
@@ -392,7 +394,7 @@ fn csv_row(line: &Line) -> Result<Option<Row>, ImportFault> {
     line.header.require(line.path, 1, &[date, names[0], output])?;
     let number = |name: &str| -> Result<i128, ImportFault> {
         let Some(text) = line.get(name) else { return Ok(0) };
-        text.parse().map_err(|_| line.fault(name, text, "a whole number of tokens or requests"))
+        text.parse::<i64>().map(i128::from).map_err(|_| line.fault(name, text, "a whole number of tokens or requests"))
     };
     let from = line.time(date).or_else(|fault| super::usage::day_of(line, date).map_err(|_| fault))?;
     let to = if anthropic { from + Millis(24 * HOUR) } else { line.time("end_time_iso")? };
