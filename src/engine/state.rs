@@ -17,7 +17,7 @@ use crate::core::plan::placing::budget;
 use crate::core::record::{LedgerRecord, OUTBOX_BOUND, Reported};
 use crate::core::snapshot::first_sights::FirstSights;
 use crate::core::snapshot::memory::MarketMemory;
-use crate::core::snapshot::{Lane, Observed, PendingNotice, RefusedReplacement, Snapshot, seen};
+use crate::core::snapshot::{Lane, Observed, PendingNotice, RefusedReplacement, Snapshot};
 use crate::core::units::ids::{ClaimName, InstanceId, PoolName, Region, Uid};
 use crate::core::units::money::MicroUsd;
 use crate::core::units::shared::{Mark, Shared};
@@ -311,11 +311,12 @@ impl State {
     /// Forgets messages about machines of another cluster, which are never acknowledged.
     fn give_back_notices(&mut self, cluster_uid: &str, now: Timestamp) {
         let old = |pending: &PendingNotice| now.since(pending.received_at) >= NOTICE_OF_ANOTHER;
-        if !self.notices.values().any(old) {
-            return;
-        }
-        let foreign: BTreeSet<&InstanceId> = seen(&self.instances).filter(|i| i.is_of_another(cluster_uid)).map(|i| &i.id).collect();
-        self.notices.retain(|_, pending| !old(pending) || !foreign.contains(&pending.notice.instance));
+        let instances = &self.instances;
+        let shown = |id: &InstanceId| {
+            instances.values().find_map(|look| if let Observed::Known { value, .. } = look { value.get(id) } else { None })
+        };
+        let foreign = |id: &InstanceId| shown(id).is_some_and(|instance| instance.is_of_another(cluster_uid));
+        self.notices.retain(|_, pending| !old(pending) || !foreign(&pending.notice.instance));
     }
 
     /// What services and bindings are remembered by, and pods that name a claim which does not know them: looked at when something has changed.
@@ -441,25 +442,30 @@ mod tests {
         assert_eq!((state.reported.of(&Uid::from("c")).hours, state.hours_ahead.len()), (500, 0), "a process that began after 424 hours");
     }
 
-    #[test]
-    fn running_machines_are_learnt_from_once_a_minute_and_by_the_leader() {
+    fn machine(id: &str, tags: TagList) -> Instance {
         let capacity = Capacity {
             region: "us-east-1".into(),
             zone: "use1-az1".into(),
             instance_type: "g6.xlarge".into(),
             capacity_type: CapacityType::Spot,
         };
-        let machine = Instance {
-            id: "i-1".into(),
-            capacity: capacity.clone(),
+        Instance {
+            id: id.into(),
+            capacity,
             state: InstanceState::Running,
             launched_at: Timestamp(0),
             ended_at: None,
             state_reason: None,
             spot_request_status: None,
             addresses: Vec::new(),
-            tags: TagList::default(),
-        };
+            tags,
+        }
+    }
+
+    #[test]
+    fn running_machines_are_learnt_from_once_a_minute_and_by_the_leader() {
+        let machine = machine("i-1", TagList::default());
+        let capacity = machine.capacity.clone();
         let seen: Shared<BTreeMap<InstanceId, Instance>> = BTreeMap::from([(machine.id.clone(), machine)]).into();
         let mut state = State { leading: true, ..State::default() };
         let ran_after = |state: &mut State, seconds: i64| {
@@ -501,24 +507,9 @@ mod tests {
 
     #[test]
     fn a_message_for_another_cluster_is_forgotten_once_the_queue_hands_it_out_again() {
-        let machine = |id: &str, uid: &str| Instance {
-            id: id.into(),
-            capacity: Capacity {
-                region: "us-east-1".into(),
-                zone: "use1-az1".into(),
-                instance_type: "g6.xlarge".into(),
-                capacity_type: CapacityType::Spot,
-            },
-            state: InstanceState::Running,
-            launched_at: Timestamp(0),
-            ended_at: None,
-            state_reason: None,
-            spot_request_status: None,
-            addresses: Vec::new(),
-            tags: TagList::default().with(crate::core::fleet::tags::CLUSTER_UID, Some(uid)),
-        };
+        let of = |uid: &str| TagList::default().with(crate::core::fleet::tags::CLUSTER_UID, Some(uid));
         let seen: BTreeMap<InstanceId, Instance> =
-            [machine("i-1", "uid"), machine("i-2", "another")].into_iter().map(|m| (m.id.clone(), m)).collect();
+            [machine("i-1", of("uid")), machine("i-2", of("another"))].into_iter().map(|m| (m.id.clone(), m)).collect();
         let mut state = State::default();
         state.instances.insert("us-east-1".into(), Observed::Known { at: Timestamp(0), value: seen.into() });
         for id in ["i-1", "i-2", "i-3"] {

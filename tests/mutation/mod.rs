@@ -55,6 +55,17 @@ fn changed(text: &str, kind: u8, at: usize, length: usize, splice: &str) -> Stri
     }
 }
 
+/// What a reader of files makes of one that holds `text`.
+pub fn read_file<T>(text: &str, read: impl FnOnce(&std::path::Path) -> T) -> T {
+    static FILES: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let file = FILES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("lowtide-mutated-{}-{file}", std::process::id()));
+    std::fs::write(&path, text).unwrap();
+    let found = read(&path);
+    std::fs::remove_file(&path).unwrap();
+    found
+}
+
 /// One of `valid`, with up to four changes.
 pub fn text(valid: &[&str]) -> impl Strategy<Value = String> + use<> {
     let valid: Vec<String> = valid.iter().map(|text| (*text).to_owned()).collect();

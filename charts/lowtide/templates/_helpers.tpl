@@ -89,6 +89,11 @@ nodeAffinity:
       - matchExpressions: [{key: lowtide.node-restriction.kubernetes.io/claim, operator: DoesNotExist}]
 {{- end -}}
 
+{{/* Whether the pod in `object` or `oldObject` tolerates every taint that keeps schedulers off. */}}
+{{- define "lowtide.toleratesEverything" -}}
+{{ . }}.spec.?tolerations.orValue([]).exists(t, t.?key.orValue("") == "" && t.?operator.orValue("Equal") == "Exists" && t.?effect.orValue("") in ["", "NoSchedule"])
+{{- end -}}
+
 {{/* Whether the pod in `object` cannot come onto a node we bought: each of its terms avoids them. */}}
 {{- define "lowtide.keepsOff" -}}
 [object.spec.?affinity.?nodeAffinity.?requiredDuringSchedulingIgnoredDuringExecution.?nodeSelectorTerms.orValue([])].exists(terms, terms.size() > 0 && terms.all(t, t.?matchExpressions.orValue([]).exists(e, e.key == "lowtide.node-restriction.kubernetes.io/claim" && e.operator == "DoesNotExist")))

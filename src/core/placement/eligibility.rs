@@ -11,7 +11,7 @@ use crate::core::market::catalog::{MachineType, ROOT_VOLUME};
 use crate::core::market::quota::QuotaKey;
 use crate::core::market::{Capacity, CapacityType, CoolDownCause, Offer, PriceSource};
 use crate::core::record::Refusal;
-use crate::core::units::ids::{Region, ZoneId};
+use crate::core::units::ids::{GpuModel, Region, ZoneId};
 use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::pattern::matches_pattern;
 use crate::core::units::time::{Millis, Timestamp};
@@ -137,6 +137,15 @@ pub fn list_on_sale<'a>(on_sale: &OnSale<'a>, settings: &PlacementSettings, pool
     listings
 }
 
+/// Whether a pool does not buy `at` in any of its regions, whatever the market: for its GPU, its type or how it is sold.
+pub fn off_policy(pool: &PoolPolicy, at: &Capacity, model: Option<&GpuModel>) -> [(bool, Refusal); 3] {
+    [
+        (!pool.models.is_empty() && !model.is_some_and(|model| pool.models.contains(model)), Refusal::GpuModel),
+        (!allowed(&pool.instance_types, at.instance_type.as_str()), Refusal::GpuModel),
+        (!pool.capacity_types.is_empty() && !pool.capacity_types.contains(&at.capacity_type), Refusal::CapacityType),
+    ]
+}
+
 /// The first refusal of `offer` that does not depend on a need: in general, and for a rescue.
 fn pool_refusals(
     &OnSale { learnt, now, .. }: &OnSale,
@@ -161,13 +170,14 @@ fn pool_refusals(
         under(limits.gpus, machine.gpus) || under(limits.nodes, 1) || under(limits.launches, 1)
     };
     let over_budget = pool.budget_left.is_some_and(|left| offer.price_per_hour.over(committed_for).to_micro_usd() > left);
+    let [model, instance_type, capacity_type] = off_policy(pool, at, Some(&machine.gpu_model));
     let checks = [
         (!region_ok, Refusal::Region),
         (terms.is_none() || (offer.source == PriceSource::Reservation && !pool.reserved.contains(at)), Refusal::NoNodeClass),
         (terms.is_some_and(|terms| !terms.boots(machine.architecture)), Refusal::Architecture),
-        (!pool.models.is_empty() && !pool.models.contains(&machine.gpu_model), Refusal::GpuModel),
-        (!allowed(&pool.instance_types, at.instance_type.as_str()), Refusal::GpuModel),
-        (!pool.capacity_types.is_empty() && !pool.capacity_types.contains(&at.capacity_type), Refusal::CapacityType),
+        model,
+        instance_type,
+        capacity_type,
         (cool_down.is_some_and(|c| !matches!(c.cause, CoolDownCause::Quota | CoolDownCause::TakenBack)), Refusal::CoolingDown),
         (cool_down.is_some_and(|c| c.cause == CoolDownCause::Quota), Refusal::Quota),
         (quota.is_some_and(|left| machine.vcpus > left), Refusal::Quota),

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Settings;
+use super::claims::admitted::LaunchQueue;
 use super::index::{Claims, Index};
 use super::terms::Terms;
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject, PodTarget, Step};
@@ -61,8 +62,10 @@ pub(super) struct Pass<'a> {
     /// Machines whose end the breaker lets go on in this pass, and those that it keeps.
     pub(super) unasked_ends: u64,
     pub(super) held_ends: u64,
-    /// How many machines the claims say were given up lately, once somebody asks.
-    pub(super) ends_written: OnceCell<usize>,
+    /// When machines were given up lately, as this leader counted and as the claims say, once somebody asks.
+    pub(super) ends_lately: OnceCell<[Vec<Timestamp>; 2]>,
+    /// Claims that wait to be launched, by what their pool has before each, once one is launched.
+    pub(super) queue: OnceCell<LaunchQueue>,
     /// Classes that can make nodes now, by node pool and zone.
     ready_classes: RefCell<BTreeMap<PoolName, Rc<BTreeMap<ZoneId, &'a NodeClass>>>>,
     /// What daemonsets request on a node of each class.
@@ -105,7 +108,8 @@ impl<'a> Pass<'a> {
             resting: Vec::new(),
             unasked_ends: 0,
             held_ends: 0,
-            ends_written: OnceCell::new(),
+            ends_lately: OnceCell::new(),
+            queue: OnceCell::new(),
             ready_classes: RefCell::default(),
             daemonsets: RefCell::default(),
             admitting: RefCell::default(),

@@ -32,13 +32,16 @@ impl State {
     /// What an answer from EC2 said about its clock. It has whole seconds, so a change of less than two is no news.
     pub fn note_ec2_clock(&mut self, ahead: Option<Millis>) {
         let Some(ahead) = ahead else { return };
-        let known = self.ec2_ahead.unwrap_or(Millis::ZERO);
-        if self.ec2_ahead.is_none() || (ahead.0 - known.0).abs() >= 2_000 {
-            self.clock_jumped(if self.ec2_ahead.is_some() { Millis(known.0 - ahead.0) } else { Millis::ZERO });
-            let now_known = if ahead.0.abs() < 2_000 { Millis::ZERO } else { ahead };
-            self.looks_were_earlier(if self.ec2_ahead.is_some() { Millis(now_known.0 - known.0) } else { Millis::ZERO });
-            self.ec2_ahead = Some(now_known);
+        let said = if ahead.0.abs() < 2_000 { Millis::ZERO } else { ahead };
+        match self.ec2_ahead {
+            Some(known) if (ahead - known).0.abs() < 2_000 => return,
+            Some(known) => {
+                self.clock_jumped(known - ahead);
+                self.looks_were_earlier(said - known);
+            }
+            None => {}
         }
+        self.ec2_ahead = Some(said);
     }
 
     /// Our clock has fallen by `back` against EC2's. A look that was stamped before, read by what EC2's clock is ahead now, would be later than it was,

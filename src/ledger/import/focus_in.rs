@@ -439,9 +439,7 @@ mod tests {
         fn whatever_a_mapping_holds_names_labels_that_there_are_or_is_refused(
             text in crate::mutation::text(&["label,tag\nteam,Squad\nteam,owner\ncost-center,CC\nworkload,app\n"])
         ) {
-            let path = std::env::temp_dir().join(format!("lowtide-mapping-{}-mutated.csv", std::process::id()));
-            std::fs::write(&path, text).unwrap();
-            match Mapping::read(&path) {
+            match crate::mutation::read_file(&text, Mapping::read) {
                 Ok(mapping) => assert!(mapping.tags.keys().all(|label| LABELS.contains(&label.as_str()))),
                 Err(fault) => assert!(fault.to_string().len() > 20, "{fault}"),
             }

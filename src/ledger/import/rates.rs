@@ -118,9 +118,7 @@ mod tests {
         fn whatever_a_file_of_rates_holds_is_read_or_refused_with_a_sentence(
             text in crate::mutation::text(&["day,currency,usd_per_unit\n2026-07-01,EUR,1.1\n2026-07-15,eur,1.25\n2026-08-01,JPY,0.0068\n"])
         ) {
-            let path = std::env::temp_dir().join(format!("lowtide-rates-{}-mutated.csv", std::process::id()));
-            std::fs::write(&path, text).unwrap();
-            match Rates::read(&path) {
+            match crate::mutation::read_file(&text, Rates::read) {
                 Ok(rates) => assert!(rates.by_currency.values().flat_map(BTreeMap::values).all(|rate| rate.0 > 0)),
                 Err(fault) => assert!(fault.to_string().len() > 20, "{fault}"),
             }

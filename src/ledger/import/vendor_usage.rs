@@ -521,9 +521,7 @@ mod tests {
                     Err(fault) => assert!(fault.len() > 20, "{fault}"),
                 }
             }
-            let path = std::env::temp_dir().join(format!("lowtide-projects-{}-mutated.csv", std::process::id()));
-            std::fs::write(&path, projects).unwrap();
-            match Projects::read(&path) {
+            match crate::mutation::read_file(&projects, Projects::read) {
                 Ok(Projects(found)) => assert!(found.iter().all(|(field, ..)| FIELDS.contains(&field.as_str()))),
                 Err(fault) => assert!(fault.to_string().len() > 20, "{fault}"),
             }

@@ -37,12 +37,8 @@ pub async fn cost(connection: &mut PgConnection, days: &Days, by: impl Into<Keys
 
 /// What machines cost, and what stands beside them.
 fn sentence(report: &Report) -> String {
-    let last = |name: &str| {
-        let at = report.columns.iter().position(|column| column == name)?;
-        report.rows.last()?.get(at)?.as_deref()?.parse::<MicroUsd>().ok()
-    };
-    let Some(total) = last("cost_usd") else { return "No spend is recorded for these days.".into() };
-    let beside = last("beside_usd").unwrap_or_default();
+    let Some(total) = report.last::<MicroUsd>("cost_usd") else { return "No spend is recorded for these days.".into() };
+    let beside = report.last("beside_usd").unwrap_or_default();
     let machines = dollars(total - beside);
     if beside == MicroUsd(0) {
         return format!("Machines cost {machines}.");

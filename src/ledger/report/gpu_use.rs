@@ -59,21 +59,16 @@ pub async fn gpu_use(connection: &mut PgConnection, days: &Days, by: impl Into<K
 }
 
 fn sentence(report: &Report) -> String {
-    let last = |name: &str| {
-        let at = report.columns.iter().position(|column| column == name)?;
-        report.rows.last()?.get(at)?.as_deref()
-    };
-    let usd = |name: &str| last(name).and_then(|text| text.parse::<MicroUsd>().ok());
-    let Some(cost) = usd("cost_usd") else { return "No pod held a GPU in these days.".into() };
-    let part = |name: &str| dollars(usd(name).unwrap_or_default());
-    let Some(used) = last("use_percent") else {
+    let Some(cost) = report.last::<MicroUsd>("cost_usd") else { return "No pod held a GPU in these days.".into() };
+    let part = |name: &str| dollars(report.last(name).unwrap_or_default());
+    let Some(used) = report.last::<String>("use_percent") else {
         return format!(
             "Useful pod time cost {}, and nothing of its GPUs' use is known: is NVIDIA's DCGM exporter scraped, and does the operator know Prometheus \
              (ledger.prometheusUrl)?",
             dollars(cost)
         );
     };
-    let shared = match last("shared_gpu_hours") {
+    let shared = match report.last::<String>("shared_gpu_hours").as_deref() {
         None | Some("0.000") => String::new(),
         Some(hours) => format!(" {hours} GPU-hours were on shared GPUs, whose readings are of all who share them."),
     };

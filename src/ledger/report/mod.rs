@@ -298,6 +298,19 @@ pub struct Report {
     pub rows: Vec<Vec<Option<String>>>,
 }
 
+impl Report {
+    /// What `row` has in the column `name`; `None` where that is unknown.
+    fn figure<T: std::str::FromStr>(&self, row: &[Option<String>], name: &str) -> Option<T> {
+        let at = self.columns.iter().position(|column| column == name)?;
+        row.get(at)?.as_deref()?.parse().ok()
+    }
+
+    /// What the last row has in the column `name`: the sum, in reports that end with one.
+    fn last<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
+        self.figure(self.rows.last()?, name)
+    }
+}
+
 fn with_columns(sentence: String, columns: &[&str], rows: Vec<Vec<Option<String>>>) -> Report {
     Report { sentence, columns: columns.iter().map(|name| (*name).to_owned()).collect(), rows }
 }

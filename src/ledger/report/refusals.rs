@@ -81,8 +81,7 @@ pub async fn refusals(connection: &mut PgConnection, days: &Days, by: &[Refusals
          GROUP BY {places} ORDER BY count(*) DESC, {places}"
     );
     let mut report = ask(connection, sql, days).await?;
-    let at = report.columns.iter().position(|column| column == "offers");
-    let count = |row: &Vec<Option<String>>| row.get(at?)?.as_deref()?.parse::<u64>().ok();
+    let count = |row: &Vec<Option<String>>| report.figure::<u64>(row, "offers");
     let all: u64 = report.rows.iter().filter_map(count).sum();
     report.sentence = match report.rows.first() {
         None => "No refused offer is on record for these days.".into(),

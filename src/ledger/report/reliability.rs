@@ -138,11 +138,7 @@ fn pods_moved(moves: i64) -> String {
 
 /// Over all rows: what EC2 took back.
 fn taken_back(report: &Report) -> String {
-    let sum = |name: &str| -> i64 {
-        let at = report.columns.iter().position(|column| column == name);
-        let cell = |row: &Vec<Option<String>>| row.get(at?)?.as_ref()?.parse::<i64>().ok();
-        report.rows.iter().filter_map(cell).sum()
-    };
+    let sum = |name: &str| -> i64 { report.rows.iter().filter_map(|row| report.figure::<i64>(row, name)).sum() };
     let (machines, taken) = (sum("machines"), sum("interruptions"));
     if machines == 0 {
         return "No machine ran in these days".into();

@@ -134,9 +134,7 @@ pub async fn unit_economics(
         }
     }
     if !only.iter().all(|only| only.key != "model") {
-        let at = report.columns.iter().position(|column| column == "cost_usd");
-        let cost = |row: &Vec<Option<String>>| row.get(at?)?.as_deref()?.parse::<MicroUsd>().ok();
-        let of_models: MicroUsd = report.rows.iter().filter_map(cost).sum();
+        let of_models: MicroUsd = report.rows.iter().filter_map(|row| report.figure::<MicroUsd>(row, "cost_usd")).sum();
         report
             .sentence
             .push_str(&format!(" Of the hours whose usage is known by model, {} is for the models asked for.", dollars(of_models)));

@@ -6,9 +6,14 @@
 //! What lowtide writes is always so, a moment ago at least. A claim that is not was written by somebody with lowtide's token, or the class or pool was
 //! changed in between: either way its pods are placed again, by what holds now.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::super::pass::Pass;
 use crate::core::fleet::{Claim, NodeClass, NodePool};
-use crate::core::placement::eligibility::allowed;
+use crate::core::placement::Held;
+use crate::core::placement::eligibility::{allowed, off_policy};
+use crate::core::placement::request::PoolPolicy;
+use crate::core::units::ids::{ClaimName, PoolName};
 
 /// Why EC2 is not asked for this claim of `pool`, in words after "not launched:".
 pub(super) fn objection(pass: &Pass, claim: &Claim, pool: &NodePool) -> Option<String> {
@@ -40,27 +45,59 @@ fn of_the_class(pass: &Pass, claim: &Claim, class: &NodeClass) -> Option<String>
 fn of_the_pool(pass: &Pass, claim: &Claim, pool: &NodePool) -> Option<String> {
     let at = &claim.spec.capacity;
     let model = pass.world.catalog.types.get(&at.instance_type).map(|machine| &machine.gpu_model);
-    let sells = pool.capacity_types.is_empty() || pool.capacity_types.contains(&at.capacity_type);
-    let types: Vec<String> = pool.instance_types.iter().map(ToString::to_string).collect();
+    let policy = PoolPolicy::of(pool, BTreeMap::new(), BTreeSet::new(), &Held::default());
     let buys = pool.classes.contains(&claim.spec.node_class)
-        && sells
-        && allowed(&pool.regions, at.region.as_str())
-        && allowed(&types, at.instance_type.as_str())
-        && (pool.gpu_models.is_empty() || model.is_some_and(|model| pool.gpu_models.iter().any(|wanted| wanted == model)));
+        && allowed(&policy.regions, at.region.as_str())
+        && off_policy(&policy, at, model).iter().all(|(off, _)| !off);
     if !buys {
         return Some(format!("node pool {} does not buy {at} with class {}", pool.name, claim.spec.node_class));
     }
-    // Those that came before it count, asked for or not: of many at once, the first ones are within the limits.
-    let before = |c: &&Claim| {
-        c.spec.node_pool == pool.name
-            && c.takes_work()
-            && (c.status.launch_asked_at.is_some() || (c.created_at, &c.name) < (claim.created_at, &claim.name))
-    };
-    let (mut nodes, mut gpus) = (1, claim.spec.gpus);
-    for other in pass.claims.values().filter(before).filter(|c| c.name != claim.name) {
-        nodes += 1;
-        gpus += other.spec.gpus;
+    if pool.max_nodes.is_none() && pool.max_gpus.is_none() {
+        return None;
     }
+    let Size { nodes, gpus } = pass.queue.get_or_init(|| LaunchQueue::of(pass)).upto.get(&claim.name).copied()?;
     let beyond = pool.max_nodes.is_some_and(|most| nodes > most) || pool.max_gpus.is_some_and(|most| gpus > most);
     beyond.then(|| format!("node pool {} has as many machines or GPUs as it may have", pool.name))
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    nodes: i64,
+    gpus: i64,
+}
+
+impl Size {
+    fn with(self, claim: &Claim) -> Size {
+        Size { nodes: self.nodes + 1, gpus: self.gpus + claim.spec.gpus }
+    }
+}
+
+/// What a pool has with each claim that waits to be launched: all that was asked for, and those that wait and were made before. Of many at once the
+/// first ones are within the limits. Found once a pass, by one walk: many may wait.
+#[derive(Debug, Default)]
+pub(in crate::core::plan) struct LaunchQueue {
+    upto: BTreeMap<ClaimName, Size>,
+}
+
+impl LaunchQueue {
+    fn of(pass: &Pass) -> Self {
+        let mut held: BTreeMap<&PoolName, Size> = BTreeMap::new();
+        let (asked, mut waiting): (Vec<&Claim>, Vec<&Claim>) =
+            pass.claims.values().partition(|claim| claim.status.launch_asked_at.is_some());
+        for claim in asked.into_iter().filter(|claim| claim.takes_work()) {
+            let size = held.entry(&claim.spec.node_pool).or_default();
+            *size = size.with(claim);
+        }
+        waiting.sort_by_key(|claim| (claim.created_at, &claim.name));
+        let mut upto = BTreeMap::new();
+        for claim in waiting {
+            let size = held.entry(&claim.spec.node_pool).or_default();
+            let with = size.with(claim);
+            upto.insert(claim.name.clone(), with);
+            if claim.takes_work() {
+                *size = with;
+            }
+        }
+        LaunchQueue { upto }
+    }
 }

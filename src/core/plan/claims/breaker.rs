@@ -44,13 +44,14 @@ pub(in crate::core::plan) fn is_lifted(pass: &mut Pass) -> bool {
     }
 }
 
-/// How many have ended within [`WINDOW`]: as this leader counted, or as the claims say that are still there, whichever is more. Leaders that follow
-/// each other quickly, or two at once, have one limit.
-fn spent_lately(pass: &Pass) -> u64 {
-    let lately = |at: Timestamp| pass.now.since(at) < WINDOW;
-    let written = *pass.ends_written.get_or_init(|| pass.world.claims.values().filter_map(unasked_end).filter(|at| lately(*at)).count());
-    let counted = pass.world.unasked_ends.iter().filter(|at| lately(**at)).count();
-    u64::try_from(counted.max(written)).unwrap_or(u64::MAX)
+/// Ends within [`WINDOW`]: as this leader counted, and as the claims say that are still there. Leaders that follow each other quickly, or two at once,
+/// have one limit, so of the two the longer list counts. Found once a pass: where many machines fail, each of them asks.
+fn lately<'p>(pass: &'p Pass) -> &'p [Vec<Timestamp>; 2] {
+    pass.ends_lately.get_or_init(|| {
+        let within = |at: &Timestamp| pass.now.since(*at) < WINDOW;
+        let written = pass.world.claims.values().filter_map(unasked_end);
+        [pass.world.unasked_ends.iter().copied().filter(within).collect(), written.filter(within).collect()]
+    })
 }
 
 /// When a claim was given up for what was only seen of its machine.
@@ -63,13 +64,12 @@ fn unasked_end(claim: &Claim) -> Option<Timestamp> {
 
 /// Whether `count` more machines may end now without anybody's asking: all of them or none. Counts them when they may.
 pub(in crate::core::plan) fn may_end(pass: &mut Pass, count: u64) -> bool {
-    let spent = spent_lately(pass) + pass.unasked_ends;
+    let spent = u64::try_from(lately(pass).iter().map(Vec::len).max().unwrap_or_default()).unwrap_or(u64::MAX) + pass.unasked_ends;
     if spent + count <= limit(pass) || is_lifted(pass) {
         pass.unasked_ends += count;
         return true;
     }
-    let known = pass.world.unasked_ends.iter().copied().chain(pass.world.claims.values().filter_map(unasked_end));
-    if let Some(oldest) = known.filter(|at| pass.now.since(*at) < WINDOW).min() {
+    if let Some(oldest) = lately(pass).iter().flatten().min().copied() {
         pass.wake(oldest + WINDOW);
     }
     pass.held_ends += count;

@@ -12,7 +12,7 @@
 //! - a live read of the API server finds no claim for it;
 //! - the breaker lets it ([`super::breaker`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::super::pass::Pass;
 use super::breaker::{self, ALLOW};
@@ -126,16 +126,19 @@ pub(in crate::core::plan) fn report(pass: &mut Pass) {
     }
 }
 
-/// Machines of our name that carry another cluster's UID, by region and UID.
+/// Where EC2 shows running machines of our name that carry another cluster's UID, and which: region and UID.
+pub(in crate::core::plan) fn namesakes<'a>(pass: &Pass<'a>) -> BTreeSet<(&'a Region, &'a str)> {
+    let world = pass.world;
+    let foreign = |instance: &&'a Instance| match instance.ownership(&world.cluster_uid) {
+        Ownership::Foreign(uid) => Some((&instance.capacity.region, uid)),
+        _ => None,
+    };
+    pass.index.foreign().iter().filter(|instance| instance.is_alive()).filter_map(foreign).collect()
+}
+
 fn report_foreign(pass: &mut Pass) {
     let world = pass.world;
-    let mut others: BTreeMap<(&Region, &str), &InstanceId> = BTreeMap::new();
-    for instance in pass.index.foreign().iter().filter(|i| i.is_alive()) {
-        if let Ownership::Foreign(uid) = instance.ownership(&world.cluster_uid) {
-            others.entry((&instance.capacity.region, uid)).or_insert(&instance.id);
-        }
-    }
-    for ((region, uid), _) in others {
+    for (region, uid) in namesakes(pass) {
         let note = format!(
             "machines in {region} carry this cluster's name ({}) and the UID {uid} of another cluster: they are left alone. Give each cluster a \
              name and an interruption queue of its own (what comes for those machines is left in the queue); if that cluster is gone, take its machines over with `lowtide adopt`",

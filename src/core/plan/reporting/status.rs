@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::claims::sweeping;
 use super::super::pass::Pass;
 use super::super::placing::budget;
 use crate::core::action::{Action, ClusterAction, EventKind, EventSubject};
 use crate::core::fleet::image::LOOKED_UP_EVERY;
-use crate::core::fleet::{ClassProblem, ClassStatus, NodeClass, NodePool, Ownership, PoolStatus};
+use crate::core::fleet::{ClassProblem, ClassStatus, NodeClass, NodePool, PoolStatus};
 use crate::core::snapshot::{Lane, Observed};
 use crate::core::units::ids::{PoolName, Region};
 use crate::core::units::money::MicroUsdPerHour;
@@ -18,9 +19,9 @@ pub(in crate::core::plan) fn show(pass: &mut Pass) {
     for class in pass.world.classes.values() {
         prepare(pass, class);
     }
-    let held = held_by_pool(pass);
+    let (held, namesakes) = (held_by_pool(pass), sweeping::namesakes(pass));
     for pool in pass.world.pools.values() {
-        let status = pool_status(pass, pool, held.get(&pool.name).copied().unwrap_or_default());
+        let status = pool_status(pass, pool, held.get(&pool.name).copied().unwrap_or_default(), &namesakes);
         if pass.world.pool_statuses.get(&pool.name) != Some(&status) {
             let action = ClusterAction::SetPoolStatus { pool: pool.name.clone(), status };
             pass.step(vec![Lane::Pool(pool.name.clone())], Vec::new(), vec![Action::Cluster(action)]);
@@ -93,9 +94,9 @@ fn held_by_pool<'a>(pass: &Pass<'a>) -> BTreeMap<&'a PoolName, Held> {
     found
 }
 
-fn pool_status(pass: &Pass, pool: &NodePool, held: Held) -> PoolStatus {
+fn pool_status(pass: &Pass, pool: &NodePool, held: Held, namesakes: &BTreeSet<(&Region, &str)>) -> PoolStatus {
     PoolStatus {
-        namesake: namesake(pass, pool),
+        namesake: namesake(pass, pool, namesakes),
         claims: held.claims,
         gpus: held.gpus,
         price_per_hour: held.price_per_hour,
@@ -105,23 +106,17 @@ fn pool_status(pass: &Pass, pool: &NodePool, held: Held) -> PoolStatus {
     }
 }
 
-/// Of which other cluster of our name EC2 shows machines where the pool buys. What was shown stays until each of its regions has been looked at.
-fn namesake(pass: &Pass, pool: &NodePool) -> Option<String> {
+/// Of which of these `namesakes` EC2 shows machines where the pool buys. What was shown stays until each of its regions has been looked at.
+fn namesake(pass: &Pass, pool: &NodePool, namesakes: &BTreeSet<(&Region, &str)>) -> Option<String> {
     let world = pass.world;
-    let regions: BTreeSet<&Region> = pool.classes.iter().filter_map(|name| world.classes.get(name)).map(|class| &class.region).collect();
-    let mut others: BTreeSet<(&Region, &str)> = BTreeSet::new();
-    for instance in pass.index.foreign().iter().filter(|i| i.is_alive() && regions.contains(&i.capacity.region)) {
-        if let Ownership::Foreign(uid) = instance.ownership(&world.cluster_uid) {
-            others.insert((&instance.capacity.region, uid));
-        }
+    let regions = || pool.classes.iter().filter_map(|name| world.classes.get(name)).map(|class| &class.region);
+    let here = namesakes.iter().filter(|(region, _)| regions().any(|of_pool| of_pool == *region));
+    let named: Vec<String> = here.map(|(region, uid)| format!("{uid} in {region}")).collect();
+    if !named.is_empty() {
+        return Some(format!("machines carry this cluster's name ({}) and the UID of another: {}", world.cluster, named.join(", ")));
     }
-    let looked = |region: &&Region| matches!(world.instances.get(*region), Some(Observed::Known { .. }));
-    if others.is_empty() && !regions.iter().all(looked) {
-        return world.pool_statuses.get(&pool.name)?.namesake.clone();
-    }
-    let named: Vec<String> = others.iter().map(|(region, uid)| format!("{uid} in {region}")).collect();
-    let sentence = || format!("machines carry this cluster's name ({}) and the UID of another: {}", world.cluster, named.join(", "));
-    (!others.is_empty()).then(sentence)
+    let looked = |region: &Region| matches!(world.instances.get(region), Some(Observed::Known { .. }));
+    if regions().all(looked) { None } else { world.pool_statuses.get(&pool.name)?.namesake.clone() }
 }
 
 fn can_buy(pass: &Pass, pool: &NodePool) -> Result<(), (String, String)> {

@@ -1,21 +1,11 @@
 //! Many machines that fail at once are not many faults of machines: no more of them are given up than may be.
 
 use super::toy::*;
+use super::working;
 use crate::core::fleet::{NodeState, Trigger};
 use crate::core::record::Outcome;
 use crate::core::units::ids::NodeName;
 use crate::core::units::time::Millis;
-use crate::core::workload::PodPhase;
-use crate::core::workload::need::WorkloadKind;
-
-/// This number of machines, each with a running pod.
-fn working(machines: usize) -> Toy {
-    let mut toy = Toy::new();
-    (0..machines).for_each(|_| drop(toy.add_pod(deployment(), WorkloadKind::Inference)));
-    toy.run(150);
-    assert!(toy.running().len() == machines && toy.world.pods.values().all(|pod| pod.phase == PodPhase::Running));
-    toy
-}
 
 fn decided(toy: &Toy, trigger: Trigger) -> usize {
     let given_up = |outcome| matches!(outcome, Outcome::Migrate) || trigger == Trigger::InstanceLost || outcome == Outcome::Terminate;

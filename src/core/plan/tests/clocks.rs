@@ -1,6 +1,7 @@
 //! Spans are counted between two readings of one clock: what a kubelet, the API server or the leader before wrote down is of another.
 
 use super::toy::*;
+use super::working;
 use crate::core::action::RemovalReason;
 use crate::core::fleet::{ClaimStatus, Trigger};
 use crate::core::plan::plan;
@@ -8,15 +9,6 @@ use crate::core::units::ids::{NodeName, Uid};
 use crate::core::units::time::Millis;
 use crate::core::workload::need::WorkloadKind;
 use crate::core::workload::{PodPhase, Stuck};
-
-/// This number of machines, each with a running pod.
-fn working(machines: usize) -> Toy {
-    let mut toy = Toy::new();
-    (0..machines).for_each(|_| drop(toy.add_pod(deployment(), WorkloadKind::Inference)));
-    toy.run(150);
-    assert!(toy.running().len() == machines && toy.world.pods.values().all(|pod| pod.phase == PodPhase::Running));
-    toy
-}
 
 fn decided(toy: &Toy, trigger: Trigger) -> usize {
     toy.decisions().into_iter().filter(|d| d.trigger == trigger).count()

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::toy::*;
+use super::working;
 use crate::core::fleet::{Doubt, InstanceState, NoticeKind, Trigger, UnreadableClaim, tags};
 use crate::core::market::CapacityType;
 use crate::core::record::Outcome;
@@ -13,16 +14,6 @@ use crate::core::units::money::MicroUsdPerHour;
 use crate::core::units::time::Millis;
 use crate::core::workload::need::WorkloadKind;
 use crate::core::workload::{Baseline, Pod, PodIdentity, PodPhase, Replaces};
-
-/// This number of machines, each with a running pod.
-fn working(machines: usize) -> Toy {
-    let mut toy = Toy::new();
-    (0..machines).for_each(|_| drop(toy.add_pod(deployment(), WorkloadKind::Inference)));
-    toy.run(150);
-    assert_eq!(toy.running().len(), machines);
-    assert!(toy.world.pods.values().all(|pod| pod.phase == PodPhase::Running));
-    toy
-}
 
 /// As after a rollback: the pool has a word that this version does not know.
 #[test]

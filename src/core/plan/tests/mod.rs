@@ -24,3 +24,17 @@ mod tied;
 pub(crate) mod toy;
 mod warnings;
 mod watching;
+
+use self::toy::{Toy, deployment};
+use crate::core::workload::PodPhase;
+use crate::core::workload::need::WorkloadKind;
+
+/// This number of machines, each with a running pod.
+fn working(machines: usize) -> Toy {
+    let mut toy = Toy::new();
+    (0..machines).for_each(|_| drop(toy.add_pod(deployment(), WorkloadKind::Inference)));
+    toy.run(150);
+    assert_eq!(toy.running().len(), machines);
+    assert!(toy.world.pods.values().all(|pod| pod.phase == PodPhase::Running));
+    toy
+}
