@@ -159,7 +159,7 @@ fn instance_in(provider_id: &str) -> Option<&str> {
 /// What pods can use; values that are missing or unreadable count as nothing.
 fn allocatable(node: &core_v1::Node) -> Resources {
     let said = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
-    let milli = |key: &str| said.and_then(|a| a.get(key)).and_then(|Quantity(text)| milli_units(text)).unwrap_or(0);
+    let milli = |key: &str| said.and_then(|a| a.get(key)).and_then(|Quantity(text)| milli_units(text)).unwrap_or(0).max(0);
     Resources {
         cpu: Millicores(saturate(milli("cpu"))),
         memory: Mebibytes(saturate(milli("memory") / 1_000 / (1 << 20))),
@@ -271,7 +271,7 @@ mod tests {
                 read(&node)
             });
             if let Some(Node { allocatable, .. }) = node {
-                assert!(allocatable.gpus <= i64::MAX / 1_000, "{allocatable:?}");
+                assert!(allocatable.cpu.0 >= 0 && allocatable.memory.0 >= 0 && allocatable.gpus >= 0 && allocatable.disk.0 >= 0, "{allocatable:?}");
             }
             let other = serde_json::from_value::<core_v1::Pod>(pod).ok().and_then(|mut pod| {
                 trim_other(&mut pod);
