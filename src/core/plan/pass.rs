@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Settings;
-use super::claims::admitted::LaunchQueue;
+use super::claims::queue::LaunchQueue;
 use super::index::{Claims, Index};
 use super::terms::Terms;
 use crate::core::action::{Action, ClusterAction, Event, EventKind, EventSubject, PodTarget, Step};

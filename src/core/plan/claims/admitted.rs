@@ -9,11 +9,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::pass::Pass;
+use super::queue::{LaunchQueue, Size};
 use crate::core::fleet::{Claim, NodeClass, NodePool};
 use crate::core::placement::Held;
 use crate::core::placement::eligibility::{allowed, off_policy};
 use crate::core::placement::request::PoolPolicy;
-use crate::core::units::ids::{ClaimName, PoolName};
 
 /// Why EC2 is not asked for this claim of `pool`, in words after "not launched:".
 pub(super) fn objection(pass: &Pass, claim: &Claim, pool: &NodePool) -> Option<String> {
@@ -55,49 +55,7 @@ fn of_the_pool(pass: &Pass, claim: &Claim, pool: &NodePool) -> Option<String> {
     if pool.max_nodes.is_none() && pool.max_gpus.is_none() {
         return None;
     }
-    let Size { nodes, gpus } = pass.queue.get_or_init(|| LaunchQueue::of(pass)).upto.get(&claim.name).copied()?;
+    let Size { nodes, gpus } = pass.queue.get_or_init(|| LaunchQueue::of(pass.claims.values())).with(&claim.name)?;
     let beyond = pool.max_nodes.is_some_and(|most| nodes > most) || pool.max_gpus.is_some_and(|most| gpus > most);
     beyond.then(|| format!("node pool {} has as many machines or GPUs as it may have", pool.name))
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Size {
-    nodes: i64,
-    gpus: i64,
-}
-
-impl Size {
-    fn with(self, claim: &Claim) -> Size {
-        Size { nodes: self.nodes + 1, gpus: self.gpus + claim.spec.gpus }
-    }
-}
-
-/// What a pool has with each claim that waits to be launched: all that was asked for, and those that wait and were made before. Of many at once the
-/// first ones are within the limits. Found once a pass, by one walk: many may wait.
-#[derive(Debug, Default)]
-pub(in crate::core::plan) struct LaunchQueue {
-    upto: BTreeMap<ClaimName, Size>,
-}
-
-impl LaunchQueue {
-    fn of(pass: &Pass) -> Self {
-        let mut held: BTreeMap<&PoolName, Size> = BTreeMap::new();
-        let (asked, mut waiting): (Vec<&Claim>, Vec<&Claim>) =
-            pass.claims.values().partition(|claim| claim.status.launch_asked_at.is_some());
-        for claim in asked.into_iter().filter(|claim| claim.takes_work()) {
-            let size = held.entry(&claim.spec.node_pool).or_default();
-            *size = size.with(claim);
-        }
-        waiting.sort_by_key(|claim| (claim.created_at, &claim.name));
-        let mut upto = BTreeMap::new();
-        for claim in waiting {
-            let size = held.entry(&claim.spec.node_pool).or_default();
-            let with = size.with(claim);
-            upto.insert(claim.name.clone(), with);
-            if claim.takes_work() {
-                *size = with;
-            }
-        }
-        LaunchQueue { upto }
-    }
 }

@@ -8,6 +8,7 @@
 //! - [`launching`]: asked for, adopted, refused.
 //! - [`lifecycle`]: which of these a claim is in for.
 //! - [`observed`]: which instance is the claim's, and whether it lives.
+//! - [`queue`]: those that wait to be launched.
 //! - [`resting`]: those of which there is nothing to say.
 //! - [`steps`]: how a change of a claim is written.
 //! - [`sweeping`]: machines that no claim stands for, and machines of others.
@@ -20,6 +21,7 @@ pub(super) mod health;
 pub(super) mod launching;
 pub(super) mod lifecycle;
 pub(super) mod observed;
+pub(super) mod queue;
 pub(super) mod resting;
 pub(super) mod steps;
 pub(super) mod sweeping;
