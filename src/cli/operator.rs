@@ -34,10 +34,6 @@ pub struct OperatorArgs {
     /// The namespace lowtide runs in, where it keeps its market memory.
     #[arg(long, env = "LOWTIDE_NAMESPACE", default_value = "lowtide-system")]
     pub namespace: String,
-    /// Namespace of the leader election Lease; must be the same for every release, or two would lead. Empty: the namespace lowtide runs in,
-    /// which is enough because the chart allows only one release.
-    #[arg(long, env = "LOWTIDE_LEASE_NAMESPACE", default_value = "")]
-    pub lease_namespace: String,
     /// Seconds for which one leader must have seen a machine of ours without a claim before it is terminated.
     #[arg(long, env = "LOWTIDE_ORPHAN_GRACE_SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(60..=86_400))]
     pub orphan_grace_seconds: u32,
@@ -296,12 +292,7 @@ pub async fn run(args: OperatorArgs) -> ExitCode {
         ..Settings::default()
     };
     let engine = Engine::new(cloud, cluster, ledger, WallClock, args.cluster.clone(), settings, intervals);
-    // A pod's name is unique only within its namespace.
-    let (namespace, identity) = match args.lease_namespace.as_str() {
-        "" => (args.namespace.clone(), args.instance.clone()),
-        fixed => (fixed.to_owned(), format!("{}/{}", args.namespace, args.instance)),
-    };
-    let lease = LeaseSettings { namespace, name: "lowtide".to_owned(), identity };
+    let lease = LeaseSettings::of_the_cluster(&args.namespace, &args.instance);
     let validation = (!args.serve_without_validation).then(|| tokio::spawn(watch_validation(client.clone(), args.marks_policy.clone())));
     let candidacy = Candidacy::start(client, lease, clock);
     let (stop, stopped) = watch::channel(false);

@@ -31,6 +31,12 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Longest wait for one answer: less than the time between the deadline and the duration.
 const ANSWER: Duration = Duration::from_secs(3);
 
+/// The namespace of the Lease: one that every cluster has, so that releases in two namespaces, which a pipeline can apply past Helm's own refusal, have
+/// one leader too. Where Kubernetes' own controllers keep theirs.
+pub const NAMESPACE: &str = "kube-system";
+/// The name of the Lease.
+pub const NAME: &str = "lowtide";
+
 /// Which Lease, and who we are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseSettings {
@@ -38,8 +44,23 @@ pub struct LeaseSettings {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Our identity: unique per process, such as the pod's name.
+    /// Our identity: unique per process in the cluster. What stands before a `/` is the namespace of our release.
     pub identity: String,
+}
+
+impl LeaseSettings {
+    /// The Lease that a cluster has once, for a process of this name in this namespace.
+    pub fn of_the_cluster(namespace: &str, instance: &str) -> Self {
+        // A pod's name is unique only within its namespace.
+        LeaseSettings { namespace: NAMESPACE.into(), name: NAME.into(), identity: format!("{namespace}/{instance}") }
+    }
+}
+
+/// The namespace of another release that holds the Lease, if `me` is of one and the holder of another.
+pub fn other_release<'a>(holder: &'a str, me: &str) -> Option<&'a str> {
+    let (theirs, _) = holder.split_once('/')?;
+    let (ours, _) = me.split_once('/')?;
+    (theirs != ours).then_some(theirs)
 }
 
 /// What to do about a Lease.
@@ -104,6 +125,7 @@ impl Candidacy {
             seen: None,
             renewed_at: None,
             leading: leading_now,
+            named: String::new(),
         };
         Candidacy { leading, stop, task: tokio::spawn(candidate.run(stopped)) }
     }
@@ -137,6 +159,8 @@ struct Candidate {
     /// When we last knew it to be ours; taken before the request, so never too late.
     renewed_at: Option<Timestamp>,
     leading: watch::Sender<bool>,
+    /// The holder of another release that was last named in the log.
+    named: String,
 }
 
 impl Candidate {
@@ -172,6 +196,7 @@ impl Candidate {
         if let LeaseMove::Wait { .. } = chosen {
             self.renewed_at = None;
             self.set_leading(false);
+            self.name_another_release(lease.spec.as_ref());
             return Ok(());
         }
         let spec = next_spec(lease.spec.as_ref(), &self.settings.identity, chosen, self.clock.now());
@@ -188,6 +213,21 @@ impl Candidate {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Says, once per holder, that lowtide of another namespace leads: a cluster has one, and this one would wait in silence.
+    fn name_another_release(&mut self, held: Option<&LeaseSpec>) {
+        let holder = held.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
+        if self.named == holder {
+            return;
+        }
+        if let Some(theirs) = other_release(holder, &self.settings.identity) {
+            tracing::warn!(
+                holder,
+                "lowtide of namespace {theirs} leads, and a cluster has one lowtide: this one decides nothing while it does. Uninstall one of the two"
+            );
+        }
+        self.named = holder.to_owned();
     }
 
     /// Creates the Lease, or replaces the version that was read. A PUT to a Lease that is gone would recreate it, unguarded.
@@ -254,6 +294,15 @@ mod tests {
 
     fn held_by(holder: &str, seconds: i32) -> LeaseSpec {
         LeaseSpec { holder_identity: Some(holder.into()), lease_duration_seconds: Some(seconds), ..LeaseSpec::default() }
+    }
+
+    #[test]
+    fn a_holder_of_another_namespace_is_another_release() {
+        let me = LeaseSettings::of_the_cluster("lowtide-system", "operator-b");
+        assert_eq!((me.namespace.as_str(), me.identity.as_str()), ("kube-system", "lowtide-system/operator-b"));
+        assert_eq!(other_release("elsewhere/operator-a", &me.identity), Some("elsewhere"));
+        assert_eq!(other_release("lowtide-system/operator-a", &me.identity), None);
+        assert_eq!(other_release("", &me.identity), None);
     }
 
     #[test]

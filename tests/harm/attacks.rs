@@ -138,7 +138,7 @@ pub async fn without_validation_it_serves_only_if_configured(stage: &mut Stage) 
     stage.lab.install_chart(&["marks", "validating"].map(|policy| format!("admission.{policy}.enabled=false"))).unwrap();
     stage.spawn_operator(&[]);
     stage.until("it says so", async |s| s.log().contains("there is no ValidatingAdmissionPolicy lowtide-marks").then_some(())).await;
-    let lease = stage.lab.kubectl(&["get", "lease", "lowtide", "-n", "lowtide-system", "-o", "jsonpath={.spec.holderIdentity}"]).unwrap();
+    let lease = stage.lab.kubectl(&["get", "lease", "lowtide", "-n", "kube-system", "-o", "jsonpath={.spec.holderIdentity}"]).unwrap();
     assert_eq!(lease.trim(), "", "it leads");
     stage.lab.kill_operator();
     stage.start_operator(&[("LOWTIDE_SERVE_WITHOUT_VALIDATION", "true")]).await;

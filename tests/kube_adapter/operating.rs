@@ -18,7 +18,7 @@ use lowtide::core::units::ids::ClaimName;
 use lowtide::core::units::money::MicroUsdPerHour;
 use lowtide::core::units::time::Timestamp;
 use lowtide::kube::api::GpuDecision;
-use lowtide::kube::lease::{Candidacy, LeaseSettings};
+use lowtide::kube::lease::{self, Candidacy, LeaseSettings};
 use lowtide::kube::validation_check::{Validation, validation};
 use lowtide::ports::{Cluster, ClusterError};
 use serde_json::json;
@@ -146,13 +146,13 @@ pub async fn daemonsets_are_seen_with_what_they_request(fixture: &Fixture) {
 
 pub async fn leadership_passes_on_when_it_is_released_or_has_run_out(fixture: &Fixture) {
     let stand = |identity: &str| {
-        // The operator has rights to one Lease, by its name.
-        let settings = LeaseSettings { namespace: "lowtide-system".into(), name: "lowtide".into(), identity: identity.into() };
+        // The operator has rights to one Lease, by its name. Each of these is of another release, as where a pipeline applied the chart twice.
+        let settings = LeaseSettings::of_the_cluster(identity, "operator");
         Candidacy::start(fixture.operator.clone(), settings, Arc::new(WallClock))
     };
     let holder = async || {
-        let api: Api<Lease> = Api::namespaced(fixture.admin.clone(), "lowtide-system");
-        api.get("lowtide").await.unwrap().spec.unwrap()
+        let api: Api<Lease> = Api::namespaced(fixture.admin.clone(), lease::NAMESPACE);
+        api.get(lease::NAME).await.unwrap().spec.unwrap()
     };
     let (first, second) = (stand("a"), stand("b"));
     let (a, b) = (first.leading(), second.leading());
@@ -176,7 +176,7 @@ pub async fn leadership_passes_on_when_it_is_released_or_has_run_out(fixture: &F
     let c = third.leading();
     fixture.eventually("the third leads", || c.borrow().then_some(())).await;
     assert!(begun.elapsed() >= Duration::from_secs(13), "took only {:?}", begun.elapsed());
-    assert_eq!(holder().await.holder_identity.as_deref(), Some("c"));
+    assert_eq!(holder().await.holder_identity.as_deref(), Some("c/operator"));
     third.release().await;
 }
 

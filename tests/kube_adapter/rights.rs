@@ -36,9 +36,7 @@ fn rights(fixture: &Fixture) -> Vec<(String, Call)> {
         list["items"].as_array().unwrap().clone()
     };
     let ours = "app.kubernetes.io/name=lowtide";
-    let roles =
-        [of(&["get", "clusterroles", "-l", ours, "-o", "json"]), of(&["get", "roles", "-n", "lowtide-system", "-l", ours, "-o", "json"])]
-            .concat();
+    let roles = [of(&["get", "clusterroles", "-l", ours, "-o", "json"]), of(&["get", "roles", "-A", "-l", ours, "-o", "json"])].concat();
     // For people, by aggregation; the operator is not bound to them.
     let of_people = |role: &Value| role["metadata"]["labels"].as_object().unwrap().keys().any(|key| key.contains("aggregate-to"));
     let mut rights = Vec::new();

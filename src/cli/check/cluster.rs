@@ -19,6 +19,7 @@ use crate::kube::api::condition::{Condition, ConditionStatus};
 use crate::kube::api::{GpuDecision, GpuNodeClaim, GpuNodeClass, GpuNodePool};
 use crate::kube::api_clock::ApiClock;
 use crate::kube::errors::call;
+use crate::kube::lease::{LeaseSettings, other_release};
 use crate::kube::validation_check::{Validation, validation};
 use crate::kube::{claims, classes, crd_check, read_uid};
 use crate::ports::ClusterError;
@@ -183,17 +184,22 @@ async fn may(client: &Client, (group, resource, subresource, verb): (&str, &str,
 }
 
 async fn leader(args: &CheckArgs, client: &Client) -> Finding {
-    let namespace = if args.lease_namespace.is_empty() { &args.namespace } else { &args.lease_namespace };
-    let what = "leader";
-    let spec = match call("read the leader's Lease", Api::<Lease>::namespaced(client.clone(), namespace).get_opt("lowtide")).await {
+    let (namespace, what) = (&args.namespace, "leader");
+    let lease = LeaseSettings::of_the_cluster(namespace, "");
+    let api = Api::<Lease>::namespaced(client.clone(), &lease.namespace);
+    let spec = match call("read the leader's Lease", api.get_opt(&lease.name)).await {
         Ok(lease) => lease.and_then(|lease| lease.spec),
         Err(fault) => return refused(what, &fault),
     };
     let held = spec.and_then(|spec| Some((spec.holder_identity.filter(|holder| !holder.is_empty())?, spec.renew_time?.0)));
     let Some((holder, renewed)) = held else {
         let todo = format!("before the install this is as it should be; after it: kubectl -n {namespace} logs deploy/lowtide-operator");
-        return Finding::note(Area::Cluster, what, format!("no operator leads (Lease {namespace}/lowtide)"), todo);
+        return Finding::note(Area::Cluster, what, format!("no operator leads (Lease {}/{})", lease.namespace, lease.name), todo);
     };
+    if let Some(theirs) = other_release(&holder, &lease.identity) {
+        let todo = format!("a cluster has one lowtide: uninstall that of {theirs} or that of {namespace}, or name its namespace (--namespace)");
+        return Finding::fault(Area::Cluster, what, format!("{holder} leads, of another release than that of {namespace}"), todo);
+    }
     let age = Timestamp::now().as_second() - renewed.as_second();
     if age > STALE_LEASE_SECONDS {
         let todo = format!("kubectl -n {namespace} get pods; kubectl -n {namespace} logs deploy/lowtide-operator");

@@ -29,9 +29,6 @@ pub struct CheckArgs {
     /// The operator's namespace.
     #[arg(long, env = "LOWTIDE_NAMESPACE", default_value = "lowtide-system")]
     pub namespace: String,
-    /// The namespace of the leader's Lease; empty: the operator's.
-    #[arg(long, env = "LOWTIDE_LEASE_NAMESPACE", default_value = "")]
-    pub lease_namespace: String,
     /// The admission policy that keeps owners from what lowtide writes on their pods: the chart's.
     #[arg(long, env = "LOWTIDE_MARKS_POLICY", default_value = "lowtide-marks")]
     pub marks_policy: String,

@@ -32,6 +32,12 @@ evict() { # namespace, pod
 expect_refused "evicting it" "$guard lowtide may not evict anything in this namespace" evict kube-system system
 expect_ok "it is still there" kubectl -n kube-system get pod system
 
+lease() { # name
+  echo "{\"apiVersion\":\"coordination.k8s.io/v1\",\"kind\":\"Lease\",\"metadata\":{\"name\":\"$1\",\"namespace\":\"kube-system\"}}"
+}
+expect_refused "another's Lease" "$guard lowtide may make no Lease but its own" as_operator create -f - <<<"$(lease kube-scheduler)"
+expect_ok "its own Lease" as_operator create -f - <<<"$(lease lowtide)"
+
 expect_refused "making a pod" "$guard lowtide makes no pods" as_operator create -f - <<<"$(pod made '{"lowtide.dev/workload":"inference"}')"
 expect_ok "asking whether one would be admitted" as_operator create --dry-run=server -f - <<<"$(pod asked '{"lowtide.dev/workload":"inference"}')"
 
